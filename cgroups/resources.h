@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config.json's linux.resources (runtime-spec 1.3, config-linux.md "Control groups"), as plain data.
+ * The spec layer fills it in; cg_apply() writes it to cgroup v2. Strings and arrays belong to the caller's
+ * arena. Units are the spec's: bytes, microseconds, counts; -1 is "unlimited" where the spec says so.
+ */
+#pragma once
+#include <stddef.h>
+
+#include "opt.h"
+
+struct cg_device_rule {
+	bool allow;
+	char type;	  /* 'a' all, 'c' character, 'b' block */
+	int64_t major;	  /* -1: any */
+	int64_t minor;	  /* -1: any */
+	const char *access; /* of "rwm"; never NULL; "" means rwm, as runc and crun read an absent one */
+};
+
+struct cg_device_value {
+	uint64_t major, minor;
+	uint64_t value; /* bytes or operations a second; a weight 10..1000 */
+};
+
+struct cg_device_values {
+	const struct cg_device_value *v;
+	size_t n;
+};
+
+struct cg_hugepage_limit {
+	const char *page_size; /* "2MB", "1GB", "64KB" */
+	uint64_t limit;	       /* bytes */
+};
+
+struct cg_rdma_limit {
+	const char *device; /* "mlx5_1" */
+	struct opt_u64 hca_handles, hca_objects;
+};
+
+struct cg_unified {
+	const char *file; /* "memory.high" */
+	const char *value;
+};
+
+struct cg_resources {
+	const struct cg_device_rule *devices; /* in the order given; later rules win */
+	size_t ndevices;
+
+	struct {
+		struct opt_i64 limit, reservation, swap;
+		struct opt_i64 kernel, kernel_tcp;	  /* cgroup v1 only */
+		struct opt_u64 swappiness;		  /* cgroup v1 only */
+		struct opt_bool disable_oom_killer;	  /* cgroup v1 only */
+		struct opt_bool use_hierarchy;		  /* cgroup v1 only: always so on v2 */
+		struct opt_bool check_before_update;
+	} memory;
+
+	struct {
+		struct opt_u64 shares, burst, period;
+		struct opt_i64 quota, idle;
+		struct opt_i64 realtime_runtime; /* cgroup v1 only */
+		struct opt_u64 realtime_period;	 /* cgroup v1 only */
+		const char *cpus, *mems;	 /* lists; NULL when absent */
+	} cpu;
+
+	struct opt_i64 pids_limit; /* 0 is a limit (runtime-spec 1.3); negative is unlimited */
+
+	struct {
+		struct opt_u64 weight;	    /* 10..1000 */
+		struct opt_u64 leaf_weight; /* cgroup v1 only */
+		struct cg_device_values weight_device;
+		struct cg_device_values throttle_read_bps, throttle_write_bps;
+		struct cg_device_values throttle_read_iops, throttle_write_iops;
+	} block_io;
+
+	const struct cg_hugepage_limit *hugepages;
+	size_t nhugepages;
+	const struct cg_rdma_limit *rdma;
+	size_t nrdma;
+	struct opt_u64 net_class_id; /* cgroup v1 only */
+	size_t nnet_priorities;	     /* how many were given; cgroup v1 only */
+	const struct cg_unified *unified;
+	size_t nunified;
+};

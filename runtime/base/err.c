@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local char trail[ERR_MAX];
+
+static void mark_cut(size_t len)
+{
+	if (len >= sizeof(trail))
+		memcpy(trail + sizeof(trail) - 4, "...", 4);
+}
+
+int err_set(int code, const char *fmt, ...)
+{
+	/* The arguments may point into the trail itself, hence the copy. */
+	char text[ERR_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	int len = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	memcpy(trail, text, sizeof(trail));
+	mark_cut(len < 0 ? 0 : (size_t)len);
+	return code > 0 ? -code : -EIO;
+}
+
+int err_sys(const char *fmt, ...)
+{
+	int code = errno > 0 ? errno : EIO;
+	char text[ERR_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return err_set(code, "%s: %s", text, strerror(code));
+}
+
+int err_ctx(int r, const char *fmt, ...)
+{
+	char text[ERR_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	int len = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (len > 0 && (size_t)len < sizeof(text) && trail[0])
+		len += snprintf(text + len, sizeof(text) - (size_t)len, ": %s", trail);
+	memcpy(trail, text, sizeof(trail));
+	mark_cut(len < 0 ? 0 : (size_t)len);
+	return r;
+}
+
+const char *err_msg(void)
+{
+	return trail;
+}
+
+void err_clear(void)
+{
+	trail[0] = '\0';
+}

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "json.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <yajl/yajl_gen.h>
+#include <yajl/yajl_parse.h>
+
+struct frame {
+	struct json *node;
+	struct json **tail; /* where the next element goes */
+};
+
+struct reader {
+	struct arena *arena;
+	const char *what;
+	const char *key; /* of the member whose value comes next */
+	struct json *root;
+	struct frame stack[JSON_MAX_DEPTH];
+	unsigned depth;
+	int failed; /* -errno of our own callbacks */
+};
+
+static struct json *add_node(struct reader *r, enum json_type type)
+{
+	struct json *n = arena_alloc(r->arena, sizeof(*n));
+
+	if (!n) {
+		r->failed = -ENOMEM;
+		return NULL;
+	}
+	n->type = type;
+	if (r->depth == 0) {
+		r->root = n;
+		return n;
+	}
+	struct frame *f = &r->stack[r->depth - 1];
+	n->key = take_ptr(r->key);
+	*f->tail = n;
+	f->tail = &n->next;
+	f->node->count++;
+	return n;
+}
+
+static int push(struct reader *r, enum json_type type)
+{
+	if (r->depth == JSON_MAX_DEPTH) {
+		r->failed = err_set(EINVAL, "%s: nested deeper than %d levels", r->what, JSON_MAX_DEPTH);
+		return 0;
+	}
+	struct json *n = add_node(r, type);
+	if (!n)
+		return 0;
+	r->stack[r->depth++] = (struct frame){.node = n, .tail = &n->first};
+	return 1;
+}
+
+static const char *copy_text(struct reader *r, const void *s, size_t len)
+{
+	if (memchr(s, '\0', len)) {
+		r->failed = err_set(EINVAL, "%s: a string holds a NUL character (\\u0000)", r->what);
+		return NULL;
+	}
+	const char *copy = arena_strndup(r->arena, s, len);
+	if (!copy)
+		r->failed = -ENOMEM;
+	return copy;
+}
+
+static int on_null(void *ctx)
+{
+	return add_node(ctx, JSON_NULL) != NULL;
+}
+
+static int on_boolean(void *ctx, int value)
+{
+	struct json *n = add_node(ctx, JSON_BOOL);
+
+	if (n)
+		n->boolean = value;
+	return n != NULL;
+}
+
+static int on_text(struct reader *r, enum json_type type, const void *s, size_t len)
+{
+	const char *text = copy_text(r, s, len);
+	struct json *n = text ? add_node(r, type) : NULL;
+
+	if (n)
+		n->text = text;
+	return n != NULL;
+}
+
+static int on_number(void *ctx, const char *s, size_t len)
+{
+	return on_text(ctx, JSON_NUMBER, s, len);
+}
+
+static int on_string(void *ctx, const unsigned char *s, size_t len)
+{
+	return on_text(ctx, JSON_STRING, s, len);
+}
+
+static int on_key(void *ctx, const unsigned char *s, size_t len)
+{
+	struct reader *r = ctx;
+
+	r->key = copy_text(r, s, len);
+	if (!r->key)
+		return 0;
+	const struct json *object = r->stack[r->depth - 1].node;
+	if (object->count == JSON_MAX_MEMBERS) {
+		r->failed = err_set(EINVAL, "%s: an object has more than %d properties", r->what, JSON_MAX_MEMBERS);
+		return 0;
+	}
+	for (const struct json *n = object->first; n; n = n->next) {
+		if (!streq(n->key, r->key))
+			continue;
+		r->failed = err_set(EINVAL, "%s: the property \"%s\" is given twice in one object", r->what, r->key);
+		return 0;
+	}
+	return 1;
+}
+
+static int on_object(void *ctx)
+{
+	return push(ctx, JSON_OBJECT);
+}
+
+static int on_array(void *ctx)
+{
+	return push(ctx, JSON_ARRAY);
+}
+
+static int on_end(void *ctx)
+{
+	((struct reader *)ctx)->depth--;
+	return 1;
+}
+
+static const yajl_callbacks callbacks = {
+	.yajl_null = on_null,
+	.yajl_boolean = on_boolean,
+	.yajl_number = on_number,
+	.yajl_string = on_string,
+	.yajl_start_map = on_object,
+	.yajl_map_key = on_key,
+	.yajl_end_map = on_end,
+	.yajl_start_array = on_array,
+	.yajl_end_array = on_end,
+};
+
+/* yajl's own text spans lines and draws an arrow: give the line and its one sentence. */
+static int syntax_error(yajl_handle h, const char *text, size_t len, const char *what)
+{
+	size_t at = yajl_get_bytes_consumed(h), line = 1;
+	unsigned char *msg = yajl_get_error(h, 0, (const unsigned char *)text, len);
+
+	for (size_t i = 0; i < at && i < len; i++)
+		line += text[i] == '\n';
+	size_t msg_len = msg ? strcspn((char *)msg, "\n") : 0;
+	int r = err_set(EINVAL, "%s: not valid JSON, line %zu: %.*s", what, line, (int)msg_len, msg ? (char *)msg : "");
+	yajl_free_error(h, msg);
+	return r;
+}
+
+int json_parse(struct arena *a, const char *text, size_t len, const char *what, struct json **ret)
+{
+	struct reader r = {.arena = a, .what = what};
+
+	if (len == 0)
+		return err_set(EINVAL, "%s is empty", what);
+	yajl_handle h = yajl_alloc(&callbacks, NULL, &r);
+	if (!h)
+		return err_set(ENOMEM, "out of memory");
+	yajl_status status = yajl_parse(h, (const unsigned char *)text, len);
+	if (status == yajl_status_ok)
+		status = yajl_complete_parse(h);
+	int result = r.failed;
+	if (result == 0 && status != yajl_status_ok)
+		result = syntax_error(h, text, len, what);
+	if (result == 0 && !r.root)
+		result = err_set(EINVAL, "%s holds no JSON value", what);
+	yajl_free(h);
+	*ret = result == 0 ? r.root : NULL;
+	return result;
+}
+
+const struct json *json_get(const struct json *obj, const char *key)
+{
+	if (!obj || obj->type != JSON_OBJECT)
+		return NULL;
+	for (const struct json *n = obj->first; n; n = n->next)
+		if (streq(n->key, key))
+			return n;
+	return NULL;
+}
+
+const char *json_get_str(const struct json *obj, const char *key)
+{
+	const struct json *n = json_get(obj, key);
+
+	return n && n->type == JSON_STRING ? n->text : NULL;
+}
+
+int json_get_i64(const struct json *obj, const char *key, int64_t *ret)
+{
+	const struct json *n = json_get(obj, key);
+
+	if (!n)
+		return -ENOENT;
+	return n->type == JSON_NUMBER ? str_to_i64(n->text, ret) : -EINVAL;
+}
+
+int json_get_u64(const struct json *obj, const char *key, uint64_t *ret)
+{
+	const struct json *n = json_get(obj, key);
+
+	if (!n)
+		return -ENOENT;
+	return n->type == JSON_NUMBER ? str_to_u64(n->text, ret) : -EINVAL;
+}
+
+const char *json_type_name(enum json_type t)
+{
+	static const char *const names[] = {"null", "a boolean", "a number", "a string", "an array", "an object"};
+
+	return names[t];
+}
+
+int json_out_init(struct json_out *o, bool pretty)
+{
+	*o = (struct json_out){.gen = yajl_gen_alloc(NULL)};
+	if (!o->gen)
+		return err_set(ENOMEM, "out of memory");
+	yajl_gen_config(o->gen, yajl_gen_beautify, pretty);
+	if (pretty)
+		yajl_gen_config(o->gen, yajl_gen_indent_string, "  ");
+	return 0;
+}
+
+void json_out_release(struct json_out *o)
+{
+	if (o->gen)
+		yajl_gen_free(o->gen);
+	o->gen = NULL;
+}
+
+static void check(struct json_out *o, yajl_gen_status s)
+{
+	if (s != yajl_gen_status_ok && s != yajl_gen_generation_complete && !o->failed)
+		o->failed = -EINVAL;
+}
+
+/* Length of the UTF-8 sequence at s, 0 if it is none (overlong forms and surrogates included). */
+static size_t utf8_len(const unsigned char *s)
+{
+	static const struct {
+		unsigned char mask, lead, len;
+		uint32_t min;
+	} forms[] = {{0x80, 0x00, 1, 0}, {0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800}, {0xf8, 0xf0, 4, 0x10000}};
+
+	for (size_t f = 0; f < ARRAY_SIZE(forms); f++) {
+		if ((s[0] & forms[f].mask) != forms[f].lead)
+			continue;
+		uint32_t c = s[0] & (unsigned char)~forms[f].mask;
+		for (size_t i = 1; i < forms[f].len; i++) {
+			if ((s[i] & 0xc0) != 0x80)
+				return 0;
+			c = c << 6 | (s[i] & 0x3f);
+		}
+		bool surrogate = c >= 0xd800 && c <= 0xdfff;
+		return c >= forms[f].min && c <= 0x10ffff && !surrogate ? forms[f].len : 0;
+	}
+	return 0;
+}
+
+static void put_str(struct json_out *o, const char *value)
+{
+	_cleanup_strbuf_ struct strbuf clean = {0};
+	const unsigned char *p = (const unsigned char *)value;
+	int r = 0;
+
+	while (*p && r >= 0) {
+		size_t n = utf8_len(p);
+		r = n ? strbuf_add(&clean, p, n) : strbuf_add(&clean, "\xef\xbf\xbd", 3);
+		p += n ? n : 1;
+	}
+	if (r < 0)
+		o->failed = r;
+	check(o, yajl_gen_string(o->gen, (const unsigned char *)strbuf_str(&clean), clean.len));
+}
+
+static void put_key(struct json_out *o, const char *key)
+{
+	if (key)
+		put_str(o, key);
+}
+
+void json_out_object(struct json_out *o, const char *key)
+{
+	put_key(o, key);
+	check(o, yajl_gen_map_open(o->gen));
+}
+
+void json_out_end_object(struct json_out *o)
+{
+	check(o, yajl_gen_map_close(o->gen));
+}
+
+void json_out_array(struct json_out *o, const char *key)
+{
+	put_key(o, key);
+	check(o, yajl_gen_array_open(o->gen));
+}
+
+void json_out_end_array(struct json_out *o)
+{
+	check(o, yajl_gen_array_close(o->gen));
+}
+
+void json_out_str(struct json_out *o, const char *key, const char *value)
+{
+	put_key(o, key);
+	put_str(o, value);
+}
+
+static void put_number(struct json_out *o, const char *key, const char *text)
+{
+	put_key(o, key);
+	check(o, yajl_gen_number(o->gen, text, strlen(text)));
+}
+
+void json_out_i64(struct json_out *o, const char *key, int64_t value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%" PRId64, value);
+	put_number(o, key, text);
+}
+
+void json_out_u64(struct json_out *o, const char *key, uint64_t value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%" PRIu64, value);
+	put_number(o, key, text);
+}
+
+void json_out_double(struct json_out *o, const char *key, double value)
+{
+	put_key(o, key);
+	check(o, yajl_gen_double(o->gen, value));
+}
+
+void json_out_bool(struct json_out *o, const char *key, bool value)
+{
+	put_key(o, key);
+	check(o, yajl_gen_bool(o->gen, value));
+}
+
+void json_out_null(struct json_out *o, const char *key)
+{
+	put_key(o, key);
+	check(o, yajl_gen_null(o->gen));
+}
+
+void json_out_node(struct json_out *o, const char *key, const struct json *node)
+{
+	switch (node->type) {
+	case JSON_NULL:
+		json_out_null(o, key);
+		return;
+	case JSON_BOOL:
+		json_out_bool(o, key, node->boolean);
+		return;
+	case JSON_NUMBER:
+		put_number(o, key, node->text);
+		return;
+	case JSON_STRING:
+		json_out_str(o, key, node->text);
+		return;
+	case JSON_ARRAY:
+		json_out_array(o, key);
+		break;
+	case JSON_OBJECT:
+		json_out_object(o, key);
+		break;
+	}
+	for (const struct json *n = node->first; n; n = n->next)
+		json_out_node(o, n->key, n);
+	if (node->type == JSON_ARRAY)
+		json_out_end_array(o);
+	else
+		json_out_end_object(o);
+}
+
+int json_out_text(struct json_out *o, const char **ret, size_t *ret_len)
+{
+	const unsigned char *text;
+	size_t len;
+
+	if (o->failed)
+		return err_set(-o->failed, "cannot write JSON");
+	if (yajl_gen_get_buf(o->gen, &text, &len) != yajl_gen_status_ok)
+		return err_set(EINVAL, "cannot write JSON");
+	*ret = (const char *)text;
+	*ret_len = len;
+	return 0;
+}

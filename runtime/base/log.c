@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "fd.h"
+#include "json.h"
+
+static struct {
+	int fd; /* the log file, or -EBADF for standard error */
+	bool json;
+	bool debug;
+} out = {.fd = -EBADF};
+
+int log_open(const char *path, const char *format, bool debug)
+{
+	if (!streq(format, "text") && !streq(format, "json"))
+		return err_set(EINVAL, "--log-format \"%s\": expected text or json", format);
+	out.json = streq(format, "json");
+	out.debug = debug;
+	if (!path || !*path)
+		return 0;
+	/* Kept clear of 0..2 and of the descriptors that --preserve-fds hands on. */
+	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+	if (fd < 0)
+		return err_sys("--log %s", path);
+	out.fd = take_fd(&fd);
+	return 0;
+}
+
+int log_fd(void)
+{
+	return out.fd;
+}
+
+static void put(int fd, bool json, enum log_level level, const char *msg)
+{
+	static const char *const names[] = {"error", "warning", "info", "debug"};
+	struct timespec now;
+	struct tm tm;
+	char when[64], line[ERR_MAX + 256];
+	const char *text;
+	size_t len;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	size_t n = strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(when + n, sizeof(when) - n, ".%09ldZ", now.tv_nsec);
+	if (!json) {
+		/* A file gets the time; a person at a terminal gets the sentence. */
+		if (fd == STDERR_FILENO)
+			len = (size_t)snprintf(line, sizeof(line), "caisson: %s%s\n",
+					       level == LOG_WARN ? "warning: " : "", msg);
+		else
+			len = (size_t)snprintf(line, sizeof(line), "time=\"%s\" level=%s msg=\"%s\"\n", when,
+					       names[level], msg);
+		if (len >= sizeof(line))
+			len = sizeof(line) - 1;
+		(void)!write(fd, line, len);
+		return;
+	}
+	_cleanup_json_out_ struct json_out o = {0};
+	if (json_out_init(&o, false) < 0)
+		return;
+	json_out_object(&o, NULL);
+	json_out_str(&o, "level", names[level]);
+	json_out_str(&o, "msg", msg);
+	json_out_str(&o, "time", when);
+	json_out_end_object(&o);
+	_cleanup_strbuf_ struct strbuf whole = {0};
+	if (json_out_text(&o, &text, &len) < 0 || strbuf_add(&whole, text, len) < 0 || strbuf_add(&whole, "\n", 1) < 0)
+		return;
+	(void)!write(fd, whole.s, whole.len);
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+	char msg[ERR_MAX];
+	va_list ap;
+
+	if (level > LOG_WARN && !out.debug)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof(msg), fmt, ap);
+	va_end(ap);
+	put(out.fd >= 0 ? out.fd : STDERR_FILENO, out.json, level, msg);
+}
+
+void log_error(const char *msg)
+{
+	if (out.fd >= 0)
+		put(out.fd, out.json, LOG_ERROR, msg);
+	put(STDERR_FILENO, out.json && out.fd < 0, LOG_ERROR, msg);
+}

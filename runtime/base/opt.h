@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Numbers that may be absent: {0} is absent. Absent and zero mean different things in config.json. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+struct opt_i64 {
+	bool set;
+	int64_t v;
+};
+
+struct opt_u64 {
+	bool set;
+	uint64_t v;
+};
+
+struct opt_bool {
+	bool set;
+	bool v;
+};

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "str.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void freep_(void *p)
+{
+	free(*(void **)p);
+}
+
+void strbuf_release(struct strbuf *b)
+{
+	free(b->s);
+	*b = (struct strbuf){0};
+}
+
+void strbuf_reset(struct strbuf *b)
+{
+	b->len = 0;
+	if (b->s)
+		b->s[0] = '\0';
+}
+
+static int reserve(struct strbuf *b, size_t extra)
+{
+	if (extra > SIZE_MAX / 2 - b->len)
+		return err_set(ENOMEM, "string of %zu bytes is too long", b->len);
+	size_t need = b->len + extra + 1;
+	if (need <= b->cap)
+		return 0;
+	size_t cap = b->cap ? b->cap : 128;
+	while (cap < need)
+		cap *= 2;
+	char *s = realloc(b->s, cap);
+	if (!s)
+		return err_set(ENOMEM, "out of memory");
+	b->s = s;
+	b->cap = cap;
+	return 0;
+}
+
+int strbuf_add(struct strbuf *b, const void *data, size_t len)
+{
+	int r = reserve(b, len);
+	if (r < 0)
+		return r;
+	if (len)
+		memcpy(b->s + b->len, data, len);
+	b->len += len;
+	b->s[b->len] = '\0';
+	return 0;
+}
+
+int strbuf_addf(struct strbuf *b, const char *fmt, ...)
+{
+	va_list ap, again;
+
+	va_start(ap, fmt);
+	va_copy(again, ap);
+	int len = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	int r = len < 0 ? err_set(EINVAL, "cannot format \"%s\"", fmt) : reserve(b, (size_t)len);
+	if (r >= 0) {
+		vsnprintf(b->s + b->len, (size_t)len + 1, fmt, again);
+		b->len += (size_t)len;
+	}
+	va_end(again);
+	return r;
+}
+
+const char *strbuf_str(const struct strbuf *b)
+{
+	return b->s ? b->s : "";
+}
+
+int str_to_u64(const char *s, uint64_t *ret)
+{
+	uint64_t v = 0;
+
+	if (!*s)
+		return -EINVAL;
+	for (; *s; s++) {
+		if (*s < '0' || *s > '9')
+			return -EINVAL;
+		if (__builtin_mul_overflow(v, 10u, &v) ||
+		    __builtin_add_overflow(v, (unsigned)(*s - '0'), &v))
+			return -ERANGE;
+	}
+	*ret = v;
+	return 0;
+}
+
+int str_to_i64(const char *s, int64_t *ret)
+{
+	bool negative = *s == '-';
+	uint64_t v;
+	int r = str_to_u64(s + negative, &v);
+
+	if (r < 0)
+		return r;
+	if (v > (uint64_t)INT64_MAX + negative)
+		return -ERANGE;
+	*ret = negative ? (int64_t)(-v) : (int64_t)v;
+	return 0;
+}
+
+static int realtime_signal(const char *s)
+{
+	uint64_t n = 0;
+	int base = str_starts(s, "RTMIN") ? SIGRTMIN : str_starts(s, "RTMAX") ? SIGRTMAX : 0;
+
+	if (!base)
+		return -EINVAL;
+	s += 5;
+	if (!*s)
+		return base;
+	char op = *s;
+	if ((op != '+' && op != '-') || str_to_u64(s + 1, &n) < 0 || n > 64)
+		return -EINVAL;
+	int sig = op == '+' ? base + (int)n : base - (int)n;
+	return sig >= SIGRTMIN && sig <= SIGRTMAX ? sig : -EINVAL;
+}
+
+int str_to_signal(const char *s)
+{
+	uint64_t n;
+	char name[32];
+	size_t len = 0;
+
+	if (str_to_u64(s, &n) == 0 && n >= 1 && n < NSIG)
+		return (int)n;
+	for (const char *p = s; *p && len + 1 < sizeof(name); p++)
+		name[len++] = (char)toupper((unsigned char)*p);
+	name[len] = '\0';
+	const char *bare = str_starts(name, "SIG") ? name + 3 : name;
+	int sig = realtime_signal(bare);
+	if (sig > 0)
+		return sig;
+	for (int i = 1; i < SIGRTMIN; i++) {
+		const char *known = sigabbrev_np(i);
+		if (known && streq(known, bare))
+			return i;
+	}
+	/* Names that glibc does not list beside their twin. */
+	if (streq(bare, "CLD"))
+		return SIGCHLD;
+	if (streq(bare, "IOT"))
+		return SIGABRT;
+	if (streq(bare, "IO"))
+		return SIGPOLL;
+	return err_set(EINVAL, "unknown signal \"%s\": expected a name such as TERM or SIGTERM, or a number from 1 to %d",
+		       s, NSIG - 1);
+}
+
+int str_to_bitlist(const char *s, unsigned long *ret_mask, size_t nbits)
+{
+	const size_t word = sizeof(unsigned long) * CHAR_BIT;
+	const char *p = s;
+
+	memset(ret_mask, 0, (nbits + word - 1) / word * sizeof(unsigned long));
+	while (*p) {
+		uint64_t first, last;
+		char *end;
+
+		if (!isdigit((unsigned char)*p))
+			goto bad;
+		first = last = strtoull(p, &end, 10);
+		if (*end == '-') {
+			p = end + 1;
+			if (!isdigit((unsigned char)*p))
+				goto bad;
+			last = strtoull(p, &end, 10);
+		}
+		if (last < first)
+			goto bad;
+		if (last >= nbits)
+			return err_set(ERANGE, "\"%s\": %llu is beyond the highest number allowed, %zu", s,
+				       (unsigned long long)last, nbits - 1);
+		for (uint64_t i = first; i <= last; i++)
+			ret_mask[i / word] |= 1UL << (i % word);
+		p = end;
+		if (*p == ',' && p[1])
+			p++;
+		else if (*p)
+			goto bad;
+	}
+	return 0;
+bad:
+	return err_set(EINVAL, "\"%s\" is not a list of numbers and ranges such as 0-3,7", s);
+}

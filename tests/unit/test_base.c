@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "json.h"
+#include "path.h"
+#include "str.h"
+
+static void test_numbers(void **state)
+{
+	uint64_t u;
+	int64_t i;
+
+	assert_int_equal(str_to_u64("18446744073709551615", &u), 0);
+	assert_true(u == UINT64_MAX);
+	assert_int_equal(str_to_u64("18446744073709551616", &u), -ERANGE);
+	assert_int_equal(str_to_i64("-9223372036854775808", &i), 0);
+	assert_true(i == INT64_MIN);
+	assert_int_equal(str_to_i64("9223372036854775808", &i), -ERANGE);
+	const char *bad[] = {"", "-", "+1", " 1", "1 ", "0x1", "1e3", "1.0"};
+	for (size_t n = 0; n < ARRAY_SIZE(bad); n++)
+		assert_int_equal(str_to_i64(bad[n], &i), -EINVAL);
+}
+
+static void test_signals(void **state)
+{
+	assert_int_equal(str_to_signal("SIGTERM"), SIGTERM);
+	assert_int_equal(str_to_signal("term"), SIGTERM);
+	assert_int_equal(str_to_signal("9"), SIGKILL);
+	assert_int_equal(str_to_signal("RTMIN+3"), SIGRTMIN + 3);
+	assert_int_equal(str_to_signal("SIGRTMAX-1"), SIGRTMAX - 1);
+	const char *bad[] = {"", "0", "65", "-9", "SIG", "RTMIN+99", "RTMIN3", "NOPE"};
+	for (size_t n = 0; n < ARRAY_SIZE(bad); n++)
+		assert_int_equal(str_to_signal(bad[n]), -EINVAL);
+}
+
+static void test_bitlist(void **state)
+{
+	unsigned long mask[2];
+
+	assert_int_equal(str_to_bitlist("0-2,64", mask, 128), 0);
+	assert_true(mask[0] == 7 && mask[1] == 1);
+	const char *bad[] = {"a", "1-", "3-1", "1,", ",1", "-1", "1;2"};
+	for (size_t n = 0; n < ARRAY_SIZE(bad); n++)
+		assert_int_equal(str_to_bitlist(bad[n], mask, 128), -EINVAL);
+	assert_int_equal(str_to_bitlist("128", mask, 128), -ERANGE);
+}
+
+static void test_errors(void **state)
+{
+	char big[2 * ERR_MAX];
+
+	assert_int_equal(err_set(EPERM, "inner %d", 1), -EPERM);
+	assert_int_equal(err_ctx(-EPERM, "mounts[%d]", 2), -EPERM);
+	assert_string_equal(err_msg(), "mounts[2]: inner 1");
+	err_set(EIO, "again: %s", err_msg());
+	assert_string_equal(err_msg(), "again: mounts[2]: inner 1");
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	err_set(EIO, "%s", big);
+	assert_int_equal(strlen(err_msg()), ERR_MAX - 1);
+	assert_string_equal(err_msg() + ERR_MAX - 4, "...");
+}
+
+static int parse(const char *text, struct arena *a, struct json **ret)
+{
+	return json_parse(a, text, strlen(text), "t", ret);
+}
+
+static void test_json(void **state)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct json *n;
+	uint64_t u;
+
+	assert_int_equal(parse("{\"a\": [1, \"x\"], \"b\": 18446744073709551615}", &a, &n), 0);
+	assert_int_equal(json_get(n, "a")->count, 2);
+	assert_int_equal(json_get_u64(n, "b", &u), 0);
+	assert_true(u == UINT64_MAX);
+	const char *bad[] = {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "\"\\u0000\"", "\"\xff\"", "1 2", "nul", "   "};
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(parse(bad[i], &a, &n), -EINVAL);
+	char deep[20001];
+	memset(deep, '[', 20000);
+	deep[20000] = '\0';
+	assert_int_equal(parse(deep, &a, &n), -EINVAL);
+	assert_non_null(strstr(err_msg(), "nested deeper"));
+}
+
+static void test_json_out(void **state)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	const char *text;
+	size_t len;
+
+	assert_int_equal(json_out_init(&o, false), 0);
+	json_out_object(&o, NULL);
+	json_out_str(&o, "s", "a\"\xff\xc0\x80z");
+	json_out_u64(&o, "u", UINT64_MAX);
+	json_out_end_object(&o);
+	assert_int_equal(json_out_text(&o, &text, &len), 0);
+	assert_string_equal(text, "{\"s\":\"a\\\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\",\"u\":18446744073709551615}");
+}
+
+static void test_paths(void **state)
+{
+	char dir[] = "/tmp/caisson-path-XXXXXX";
+	const char *name;
+	struct stat st;
+
+	assert_non_null(mkdtemp(dir));
+	_cleanup_fd_ int root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(symlinkat("/../../etc", root, "out"), 0);
+	assert_int_equal(symlinkat("/proc/self/fd", root, "magic"), 0);
+	_cleanup_fd_ int made = path_mkdirs(root, "/out/x/../y/z");
+	/* The link leads to "etc" inside the tree, which does not exist: nothing is made, least of all in /etc. */
+	assert_true(made < 0);
+	assert_int_equal(mkdirat(root, "etc", 0755), 0);
+	_cleanup_fd_ int inside = path_mkdirs(root, "out/y/z");
+	assert_true(inside >= 0);
+	assert_int_equal(fstatat(root, "etc/y/z", &st, 0), 0);
+	_cleanup_fd_ int file = path_mkfile(root, "/out/a/b");
+	assert_true(file >= 0);
+	assert_int_equal(fstatat(root, "etc/a/b", &st, 0), 0);
+	assert_int_equal(path_parent(root, "/a/..", &name), -EINVAL);
+	_cleanup_fd_ int proc = path_open_proc();
+	assert_true(proc >= 0);
+	assert_true(path_open_in_proc(proc, "self/exe", O_RDONLY) < 0);
+	_cleanup_fd_ int status = path_open_in_proc(proc, "self/status", O_RDONLY);
+	assert_true(status >= 0);
+	assert_true(path_open_in_proc(proc, "../etc/passwd", O_RDONLY) < 0);
+	char cmd[128];
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	assert_int_equal(system(cmd), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_numbers), cmocka_unit_test(test_signals), cmocka_unit_test(test_bitlist),
+		cmocka_unit_test(test_errors),	cmocka_unit_test(test_json),	cmocka_unit_test(test_json_out),
+		cmocka_unit_test(test_paths),
+	};
+	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}
