@@ -23,10 +23,10 @@ enum cg_manager { CG_CGROUPFS, CG_SYSTEMD, CG_DISABLED };
 
 struct cg_options {
 	enum cg_manager manager;
-	const char *id;		  /* the container's */
+	const char *id;           /* the container's */
 	const char *cgroups_path; /* linux.cgroupsPath or NULL; for systemd "slice:prefix:name" */
-	bool rootless;		  /* no error where an ordinary user may not make cgroups and asked for no limit */
-	bool lenient;		  /* a limit without its controller is a warning instead of an error */
+	bool rootless; /* no error where an ordinary user may not make cgroups and asked for no limit */
+	bool lenient; /* a limit without its controller is a warning instead of an error */
 	/* org.systemd.property.NAME annotations, name and value in GVariant text; systemd only */
 	const struct cg_unified *systemd_properties;
 	size_t nsystemd_properties;
@@ -35,9 +35,10 @@ struct cg_options {
 struct cgroup {
 	enum cg_manager manager;
 	const char *mount; /* where cgroup2 is mounted; NULL when disabled */
-	const char *path;  /* beneath mount, starts with "/"; NULL when there is no cgroup (disabled, rootless) */
-	const char *scope; /* systemd unit name or NULL */
-	const char *slice; /* systemd slice or NULL */
+	const char *
+		path; /* beneath mount, starts with "/"; NULL when there is no cgroup (disabled, rootless) */
+	const char *scope;  /* systemd unit name or NULL */
+	const char *slice;  /* systemd slice or NULL */
 	bool user_instance; /* the systemd of the user, not of the system */
 	bool lenient;
 };
@@ -58,8 +59,8 @@ bool cg_clone_into(const struct cgroup *cg);
 int cg_open(const struct cgroup *cg) must_check;
 
 /* Moves pid in. systemd: starts the transient scope with it, waits for the job, then sets cg->path. */
-int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt, const struct cg_resources *res,
-	      pid_t pid) must_check;
+int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
+	const struct cg_resources *res, pid_t pid) must_check;
 
 /* Writes every limit and loads the device program. Also what `update` calls (then only what is set changes). */
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check;
@@ -71,8 +72,9 @@ int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check
 extern const struct cg_device_rule cg_default_devices[];
 extern const size_t cg_ndefault_devices;
 
-int cg_freeze(const struct cgroup *cg, bool frozen) must_check; /* returns once cgroup.events says so */
-int cg_is_frozen(const struct cgroup *cg) must_check;	       /* 0 or 1 */
+int cg_freeze(const struct cgroup *cg, bool frozen)
+	must_check;                                   /* returns once cgroup.events says so */
+int cg_is_frozen(const struct cgroup *cg) must_check; /* 0 or 1 */
 
 /* Signals every process; SIGKILL uses cgroup.kill. Returns 0, also where there was none. */
 int cg_kill(const struct cgroup *cg, int sig) must_check;
@@ -84,7 +86,8 @@ int cg_pids(struct arena *a, const struct cgroup *cg, pid_t **ret, size_t *ret_n
 int cg_destroy(const struct cgroup *cg) must_check;
 
 /* For a sub-cgroup named by `exec --cgroup`: a copy of cg one level down (or more); it must exist. */
-int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct cgroup *ret) must_check;
+int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct cgroup *ret)
+	must_check;
 
 /* state.json: write into the open object; read back. */
 void cg_to_state(const struct cgroup *cg, struct json_out *o);

@@ -11,10 +11,11 @@
 
 struct cg_device_rule {
 	bool allow;
-	char type;	  /* 'a' all, 'c' character, 'b' block */
-	int64_t major;	  /* -1: any */
-	int64_t minor;	  /* -1: any */
-	const char *access; /* of "rwm"; never NULL; "" means rwm, as runc and crun read an absent one */
+	char type;     /* 'a' all, 'c' character, 'b' block */
+	int64_t major; /* -1: any */
+	int64_t minor; /* -1: any */
+	const char *
+		access; /* of "rwm"; never NULL; "" means rwm, as runc and crun read an absent one */
 };
 
 struct cg_device_value {
@@ -29,7 +30,7 @@ struct cg_device_values {
 
 struct cg_hugepage_limit {
 	const char *page_size; /* "2MB", "1GB", "64KB" */
-	uint64_t limit;	       /* bytes */
+	uint64_t limit;        /* bytes */
 };
 
 struct cg_rdma_limit {
@@ -48,10 +49,10 @@ struct cg_resources {
 
 	struct {
 		struct opt_i64 limit, reservation, swap;
-		struct opt_i64 kernel, kernel_tcp;	  /* cgroup v1 only */
-		struct opt_u64 swappiness;		  /* cgroup v1 only */
-		struct opt_bool disable_oom_killer;	  /* cgroup v1 only */
-		struct opt_bool use_hierarchy;		  /* cgroup v1 only: always so on v2 */
+		struct opt_i64 kernel, kernel_tcp;  /* cgroup v1 only */
+		struct opt_u64 swappiness;          /* cgroup v1 only */
+		struct opt_bool disable_oom_killer; /* cgroup v1 only */
+		struct opt_bool use_hierarchy;      /* cgroup v1 only: always so on v2 */
 		struct opt_bool check_before_update;
 	} memory;
 
@@ -59,14 +60,14 @@ struct cg_resources {
 		struct opt_u64 shares, burst, period;
 		struct opt_i64 quota, idle;
 		struct opt_i64 realtime_runtime; /* cgroup v1 only */
-		struct opt_u64 realtime_period;	 /* cgroup v1 only */
-		const char *cpus, *mems;	 /* lists; NULL when absent */
+		struct opt_u64 realtime_period;  /* cgroup v1 only */
+		const char *cpus, *mems;         /* lists; NULL when absent */
 	} cpu;
 
 	struct opt_i64 pids_limit; /* 0 is a limit (runtime-spec 1.3); negative is unlimited */
 
 	struct {
-		struct opt_u64 weight;	    /* 10..1000 */
+		struct opt_u64 weight;      /* 10..1000 */
 		struct opt_u64 leaf_weight; /* cgroup v1 only */
 		struct cg_device_values weight_device;
 		struct cg_device_values throttle_read_bps, throttle_write_bps;
@@ -78,7 +79,7 @@ struct cg_resources {
 	const struct cg_rdma_limit *rdma;
 	size_t nrdma;
 	struct opt_u64 net_class_id; /* cgroup v1 only */
-	size_t nnet_priorities;	     /* how many were given; cgroup v1 only */
+	size_t nnet_priorities;      /* how many were given; cgroup v1 only */
 	const struct cg_unified *unified;
 	size_t nunified;
 };

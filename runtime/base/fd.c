@@ -77,7 +77,8 @@ int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, m
 
 	if (snprintf(tmp, sizeof(tmp), "%s.tmp", path) >= (int)sizeof(tmp))
 		return err_set(ENAMETOOLONG, "%s: name too long", path);
-	_cleanup_fd_ int fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+	_cleanup_fd_ int fd =
+		openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
 	if (fd < 0)
 		return err_sys("create %s", tmp);
 	int r = fd_write_all(fd, data, len);
@@ -151,7 +152,8 @@ ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd)
 	if (n < 0)
 		return err_sys("receive a message");
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+			c->cmsg_len == CMSG_LEN(sizeof(int)))
 			memcpy(&got, CMSG_DATA(c), sizeof(int));
 	if (ret_fd)
 		*ret_fd = got;

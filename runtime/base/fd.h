@@ -31,7 +31,8 @@ int fd_write_all(int fd, const void *data, size_t len) must_check;
 int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 
 /* Writes a file whole or not at all: temporary file beside it, then rename. No fsync: for /run. */
-int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode) must_check;
+int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
+	must_check;
 
 int fd_set_cloexec(int fd, bool on) must_check;
 

@@ -46,7 +46,8 @@ static struct json *add_node(struct reader *r, enum json_type type)
 static int push(struct reader *r, enum json_type type)
 {
 	if (r->depth == JSON_MAX_DEPTH) {
-		r->failed = err_set(EINVAL, "%s: nested deeper than %d levels", r->what, JSON_MAX_DEPTH);
+		r->failed = err_set(
+			EINVAL, "%s: nested deeper than %d levels", r->what, JSON_MAX_DEPTH);
 		return 0;
 	}
 	struct json *n = add_node(r, type);
@@ -59,7 +60,8 @@ static int push(struct reader *r, enum json_type type)
 static const char *copy_text(struct reader *r, const void *s, size_t len)
 {
 	if (memchr(s, '\0', len)) {
-		r->failed = err_set(EINVAL, "%s: a string holds a NUL character (\\u0000)", r->what);
+		r->failed =
+			err_set(EINVAL, "%s: a string holds a NUL character (\\u0000)", r->what);
 		return NULL;
 	}
 	const char *copy = arena_strndup(r->arena, s, len);
@@ -111,13 +113,15 @@ static int on_key(void *ctx, const unsigned char *s, size_t len)
 		return 0;
 	const struct json *object = r->stack[r->depth - 1].node;
 	if (object->count == JSON_MAX_MEMBERS) {
-		r->failed = err_set(EINVAL, "%s: an object has more than %d properties", r->what, JSON_MAX_MEMBERS);
+		r->failed = err_set(EINVAL, "%s: an object has more than %d properties", r->what,
+			JSON_MAX_MEMBERS);
 		return 0;
 	}
 	for (const struct json *n = object->first; n; n = n->next) {
 		if (!streq(n->key, r->key))
 			continue;
-		r->failed = err_set(EINVAL, "%s: the property \"%s\" is given twice in one object", r->what, r->key);
+		r->failed = err_set(EINVAL, "%s: the property \"%s\" is given twice in one object",
+			r->what, r->key);
 		return 0;
 	}
 	return 1;
@@ -160,7 +164,8 @@ static int syntax_error(yajl_handle h, const char *text, size_t len, const char 
 	for (size_t i = 0; i < at && i < len; i++)
 		line += text[i] == '\n';
 	size_t msg_len = msg ? strcspn((char *)msg, "\n") : 0;
-	int r = err_set(EINVAL, "%s: not valid JSON, line %zu: %.*s", what, line, (int)msg_len, msg ? (char *)msg : "");
+	int r = err_set(EINVAL, "%s: not valid JSON, line %zu: %.*s", what, line, (int)msg_len,
+		msg ? (char *)msg : "");
 	yajl_free_error(h, msg);
 	return r;
 }
@@ -224,7 +229,8 @@ int json_get_u64(const struct json *obj, const char *key, uint64_t *ret)
 
 const char *json_type_name(enum json_type t)
 {
-	static const char *const names[] = {"null", "a boolean", "a number", "a string", "an array", "an object"};
+	static const char *const names[] = {
+		"null", "a boolean", "a number", "a string", "an array", "an object"};
 
 	return names[t];
 }
@@ -259,7 +265,8 @@ static size_t utf8_len(const unsigned char *s)
 	static const struct {
 		unsigned char mask, lead, len;
 		uint32_t min;
-	} forms[] = {{0x80, 0x00, 1, 0}, {0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800}, {0xf8, 0xf0, 4, 0x10000}};
+	} forms[] = {{0x80, 0x00, 1, 0}, {0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800},
+		{0xf8, 0xf0, 4, 0x10000}};
 
 	for (size_t f = 0; f < ARRAY_SIZE(forms); f++) {
 		if ((s[0] & forms[f].mask) != forms[f].lead)

@@ -20,7 +20,7 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSO
 
 struct json {
 	enum json_type type;
-	uint32_t count;	   /* elements of an array or object */
+	uint32_t count;    /* elements of an array or object */
 	const char *key;   /* member name, in an object; else NULL */
 	struct json *next; /* the next element of the array or object this one is in */
 	union {
@@ -34,7 +34,8 @@ struct json {
  * Parses one document. `what` names it in errors ("config.json"). Errors: not JSON, not UTF-8, more
  * than one value, a NUL character in a string, a member given twice, nesting too deep: -EINVAL.
  */
-int json_parse(struct arena *a, const char *text, size_t len, const char *what, struct json **ret) must_check;
+int json_parse(struct arena *a, const char *text, size_t len, const char *what, struct json **ret)
+	must_check;
 
 /* The member of that name, or NULL; obj may be NULL or of another type. */
 const struct json *json_get(const struct json *obj, const char *key);
@@ -61,13 +62,15 @@ void json_out_object(struct json_out *o, const char *key);
 void json_out_end_object(struct json_out *o);
 void json_out_array(struct json_out *o, const char *key);
 void json_out_end_array(struct json_out *o);
-void json_out_str(struct json_out *o, const char *key, const char *value); /* not UTF-8: replaced by U+FFFD */
+void json_out_str(
+	struct json_out *o, const char *key, const char *value); /* not UTF-8: replaced by U+FFFD */
 void json_out_i64(struct json_out *o, const char *key, int64_t value);
 void json_out_u64(struct json_out *o, const char *key, uint64_t value);
 void json_out_double(struct json_out *o, const char *key, double value);
 void json_out_bool(struct json_out *o, const char *key, bool value);
 void json_out_null(struct json_out *o, const char *key);
-void json_out_node(struct json_out *o, const char *key, const struct json *node); /* a parsed tree, as read */
+void json_out_node(
+	struct json_out *o, const char *key, const struct json *node); /* a parsed tree, as read */
 
 /* The text so far, or an error if any call failed; valid until json_out_release(). */
 int json_out_text(struct json_out *o, const char **ret, size_t *ret_len) must_check;

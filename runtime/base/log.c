@@ -23,7 +23,8 @@ int log_open(const char *path, const char *format, bool debug)
 	if (!path || !*path)
 		return 0;
 	/* Kept clear of 0..2 and of the descriptors that --preserve-fds hands on. */
-	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+	_cleanup_fd_ int fd =
+		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
 	if (fd < 0)
 		return err_sys("--log %s", path);
 	out.fd = take_fd(&fd);
@@ -52,10 +53,10 @@ static void put(int fd, bool json, enum log_level level, const char *msg)
 		/* A file gets the time; a person at a terminal gets the sentence. */
 		if (fd == STDERR_FILENO)
 			len = (size_t)snprintf(line, sizeof(line), "caisson: %s%s\n",
-					       level == LOG_WARN ? "warning: " : "", msg);
+				level == LOG_WARN ? "warning: " : "", msg);
 		else
-			len = (size_t)snprintf(line, sizeof(line), "time=\"%s\" level=%s msg=\"%s\"\n", when,
-					       names[level], msg);
+			len = (size_t)snprintf(line, sizeof(line),
+				"time=\"%s\" level=%s msg=\"%s\"\n", when, names[level], msg);
 		if (len >= sizeof(line))
 			len = sizeof(line) - 1;
 		(void)!write(fd, line, len);
@@ -70,7 +71,8 @@ static void put(int fd, bool json, enum log_level level, const char *msg)
 	json_out_str(&o, "time", when);
 	json_out_end_object(&o);
 	_cleanup_strbuf_ struct strbuf whole = {0};
-	if (json_out_text(&o, &text, &len) < 0 || strbuf_add(&whole, text, len) < 0 || strbuf_add(&whole, "\n", 1) < 0)
+	if (json_out_text(&o, &text, &len) < 0 || strbuf_add(&whole, text, len) < 0 ||
+		strbuf_add(&whole, "\n", 1) < 0)
 		return;
 	(void)!write(fd, whole.s, whole.len);
 }

@@ -69,7 +69,8 @@ int path_parent(int root, const char *path, const char **ret_name)
 
 	if (!*name || streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL, "%s does not end in a file name", path);
-	_cleanup_free_ char *parent = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+	_cleanup_free_ char *parent =
+		slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
 	if (!parent)
 		return err_set(ENOMEM, "out of memory");
 	*ret_name = name;
@@ -86,7 +87,8 @@ int path_mkfile(int root, const char *path)
 	_cleanup_fd_ int dir = path_parent(root, path, &name);
 	if (dir < 0)
 		return dir;
-	_cleanup_fd_ int made = openat(dir, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_RDONLY, 0644);
+	_cleanup_fd_ int made =
+		openat(dir, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_RDONLY, 0644);
 	if (made < 0 && errno != EEXIST)
 		return err_sys("create file %s", path);
 	return path_open(root, path, O_PATH);
@@ -103,7 +105,8 @@ int path_open_proc(void)
 	if (fstatfs(fd, &fs) < 0 || fstat(fd, &st) < 0)
 		return err_sys("stat /proc");
 	if (fs.f_type != PROC_SUPER_MAGIC || st.st_ino != PROC_ROOT_INODE)
-		return err_set(EINVAL, "/proc on this host is not a proc file system: mount one there");
+		return err_set(
+			EINVAL, "/proc on this host is not a proc file system: mount one there");
 	return take_fd(&fd);
 }
 

@@ -88,7 +88,7 @@ int str_to_u64(const char *s, uint64_t *ret)
 		if (*s < '0' || *s > '9')
 			return -EINVAL;
 		if (__builtin_mul_overflow(v, 10u, &v) ||
-		    __builtin_add_overflow(v, (unsigned)(*s - '0'), &v))
+			__builtin_add_overflow(v, (unsigned)(*s - '0'), &v))
 			return -ERANGE;
 	}
 	*ret = v;
@@ -153,8 +153,10 @@ int str_to_signal(const char *s)
 		return SIGABRT;
 	if (streq(bare, "IO"))
 		return SIGPOLL;
-	return err_set(EINVAL, "unknown signal \"%s\": expected a name such as TERM or SIGTERM, or a number from 1 to %d",
-		       s, NSIG - 1);
+	return err_set(EINVAL,
+		"unknown signal \"%s\": expected a name such as TERM or SIGTERM, or a number from "
+		"1 to %d",
+		s, NSIG - 1);
 }
 
 int str_to_bitlist(const char *s, unsigned long *ret_mask, size_t nbits)
@@ -179,8 +181,9 @@ int str_to_bitlist(const char *s, unsigned long *ret_mask, size_t nbits)
 		if (last < first)
 			goto bad;
 		if (last >= nbits)
-			return err_set(ERANGE, "\"%s\": %llu is beyond the highest number allowed, %zu", s,
-				       (unsigned long long)last, nbits - 1);
+			return err_set(ERANGE,
+				"\"%s\": %llu is beyond the highest number allowed, %zu", s,
+				(unsigned long long)last, nbits - 1);
 		for (uint64_t i = first; i <= last; i++)
 			ret_mask[i / word] |= 1UL << (i % word);
 		p = end;

@@ -49,9 +49,9 @@ int str_to_bitlist(const char *s, unsigned long *ret_mask, size_t nbits) must_ch
 
 void freep_(void *p);
 #define _cleanup_free_ __attribute__((cleanup(freep_)))
-#define take_ptr(p)                          \
-	({                                   \
-		__typeof__(p) taken_ = (p);  \
-		(p) = NULL;                  \
-		taken_;                      \
+#define take_ptr(p) \
+	({ \
+		__typeof__(p) taken_ = (p); \
+		(p) = NULL; \
+		taken_; \
 	})

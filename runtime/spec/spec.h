@@ -16,7 +16,7 @@
 #include "opt.h"
 #include "resources.h"
 
-#define SPEC_VERSION "1.3.0"	       /* the newest this program knows; 1.x.y is accepted */
+#define SPEC_VERSION "1.3.0"            /* the newest this program knows; 1.x.y is accepted */
 #define SPEC_MAX_SIZE (8 * 1024 * 1024) /* bytes of config.json read */
 
 struct spec_strings {
@@ -36,18 +36,20 @@ struct spec_id_maps {
 /* mounts[].options, taken apart by spec_mount_options(). */
 struct spec_mount {
 	const char *destination; /* absolute, or relative to "/" (accepted as runc does) */
-	const char *type;	 /* NULL when absent; "bind" needs no option bind */
-	const char *source;	 /* NULL when absent; a bind's relative one is relative to the bundle */
-	bool bind, rbind;	 /* a bind mount; rbind: with what is mounted beneath */
-	uint64_t attr_set, attr_clr;	     /* MOUNT_ATTR_*, of the mount itself */
+	const char *type;        /* NULL when absent; "bind" needs no option bind */
+	const char *source; /* NULL when absent; a bind's relative one is relative to the bundle */
+	bool bind, rbind;   /* a bind mount; rbind: with what is mounted beneath */
+	uint64_t attr_set, attr_clr;         /* MOUNT_ATTR_*, of the mount itself */
 	uint64_t rec_attr_set, rec_attr_clr; /* MOUNT_ATTR_*, recursively: rro, rnosuid, ... */
-	uint32_t sb_flags;	      /* MS_SYNCHRONOUS, MS_DIRSYNC, MS_LAZYTIME, ... of the file system */
+	uint32_t sb_flags; /* MS_SYNCHRONOUS, MS_DIRSYNC, MS_LAZYTIME, ... of the file system */
 	uint32_t sb_flags_clr;
-	uint32_t propagation;	      /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or not; 0: none */
-	bool idmap, ridmap;	      /* map ids; ridmap: of the whole tree */
-	bool tmpcopyup;		      /* tmpfs: start with a copy of what it covers */
-	struct spec_strings data;     /* what is left, for the file system: "mode=755" */
-	struct spec_id_maps uid_mappings, gid_mappings; /* idmapped mounts; empty: the container's */
+	uint32_t
+		propagation; /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or not; 0: none */
+	bool idmap, ridmap;       /* map ids; ridmap: of the whole tree */
+	bool tmpcopyup;           /* tmpfs: start with a copy of what it covers */
+	struct spec_strings data; /* what is left, for the file system: "mode=755" */
+	struct spec_id_maps uid_mappings,
+		gid_mappings; /* idmapped mounts; empty: the container's */
 };
 
 struct spec_rlimit {
@@ -59,7 +61,7 @@ struct spec_rlimit {
 struct spec_scheduler {
 	int policy; /* SCHED_* */
 	int32_t nice, priority;
-	uint64_t flags; /* SCHED_FLAG_* */
+	uint64_t flags;                     /* SCHED_FLAG_* */
 	uint64_t runtime, deadline, period; /* nanoseconds */
 };
 
@@ -96,7 +98,7 @@ struct spec_hook {
 	const char *path;
 	struct spec_strings args; /* args[0] included; empty: path */
 	struct spec_strings env;  /* empty: the hook gets an empty environment */
-	struct opt_i64 timeout;	  /* seconds, > 0 */
+	struct opt_i64 timeout;   /* seconds, > 0 */
 };
 
 struct spec_hooks {
@@ -104,11 +106,20 @@ struct spec_hooks {
 	size_t n;
 };
 
-enum spec_ns { SPEC_NS_USER, SPEC_NS_PID, SPEC_NS_NETWORK, SPEC_NS_MOUNT, SPEC_NS_IPC, SPEC_NS_UTS,
-	       SPEC_NS_CGROUP, SPEC_NS_TIME, SPEC_NS_COUNT };
+enum spec_ns {
+	SPEC_NS_USER,
+	SPEC_NS_PID,
+	SPEC_NS_NETWORK,
+	SPEC_NS_MOUNT,
+	SPEC_NS_IPC,
+	SPEC_NS_UTS,
+	SPEC_NS_CGROUP,
+	SPEC_NS_TIME,
+	SPEC_NS_COUNT
+};
 
 struct spec_namespace {
-	bool set;	  /* listed in linux.namespaces */
+	bool set;         /* listed in linux.namespaces */
 	const char *path; /* NULL: a new one */
 };
 
@@ -153,7 +164,7 @@ struct spec_seccomp_rule {
 };
 
 struct spec_seccomp {
-	uint32_t default_action; /* SCMP_ACT_*, defaultErrnoRet merged in */
+	uint32_t default_action;       /* SCMP_ACT_*, defaultErrnoRet merged in */
 	const uint32_t *architectures; /* SCMP_ARCH_* */
 	size_t narchitectures;
 	uint64_t flags; /* SECCOMP_FILTER_FLAG_* */
@@ -170,12 +181,13 @@ struct spec_intel_rdt {
 };
 
 struct spec_memory_policy {
-	int mode;     /* MPOL_* | MPOL_F_* */
+	int mode;          /* MPOL_* | MPOL_F_* */
 	const char *nodes; /* a list, or NULL */
 };
 
 struct spec_vm {
-	const char *hypervisor_path, *kernel_path, *kernel_initrd, *image_path, *image_format, *device_tree;
+	const char *hypervisor_path, *kernel_path, *kernel_initrd, *image_path, *image_format,
+		*device_tree;
 	struct spec_strings hypervisor_parameters, kernel_parameters;
 	struct opt_u64 vcpus, memory; /* memory in bytes */
 	bool dtdevs, iomems, irqs;    /* given: device passthrough */
@@ -190,7 +202,8 @@ struct spec {
 	size_t nmounts;
 	const struct spec_process *process; /* NULL when absent: create works, start does not */
 	struct {
-		struct spec_hooks prestart, create_runtime, create_container, start_container, poststart, poststop;
+		struct spec_hooks prestart, create_runtime, create_container, start_container,
+			poststart, poststop;
 	} hooks;
 	struct spec_pairs annotations;
 
@@ -215,17 +228,20 @@ struct spec {
 	struct opt_u64 personality; /* for personality(2) */
 	const struct spec_vm *vm;
 
-	const struct json *json; /* the document as read: hooks see it through the bundle, `state` its annotations */
+	const struct json *
+		json; /* the document as read: hooks see it through the bundle, `state` its annotations */
 };
 
 /* Reads `path` (config.json in the bundle unless --config says otherwise). */
 int spec_load(struct arena *a, const char *path, const struct spec **ret) must_check;
 
 /* The same from memory; `what` names it in errors. The fuzzers' entry. */
-int spec_parse(struct arena *a, const char *text, size_t len, const char *what, const struct spec **ret) must_check;
+int spec_parse(struct arena *a, const char *text, size_t len, const char *what,
+	const struct spec **ret) must_check;
 
 /* A process object by itself: exec --process FILE ("-" is standard input). */
-int spec_load_process(struct arena *a, const char *path, const struct spec_process **ret) must_check;
+int spec_load_process(struct arena *a, const char *path, const struct spec_process **ret)
+	must_check;
 
 /* A resources object by itself: update --resources FILE ("-" is standard input). */
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret) must_check;
@@ -235,7 +251,8 @@ int spec_load_resources(struct arena *a, const char *path, struct cg_resources *
  * functions return -EINVAL with a message that says what was expected.
  */
 int spec_parse_capability(const char *name, unsigned *ret_number) must_check; /* "CAP_CHOWN" */
-int spec_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m) must_check;
+int spec_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
+	must_check;
 const char *spec_annotation(const struct spec *s, const char *key); /* NULL when absent */
 
 /* For `features`: every name accepted, in order, NULL at the end. Static storage. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <cmocka.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -83,7 +83,8 @@ static void test_json(void **state)
 	assert_int_equal(json_get(n, "a")->count, 2);
 	assert_int_equal(json_get_u64(n, "b", &u), 0);
 	assert_true(u == UINT64_MAX);
-	const char *bad[] = {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "\"\\u0000\"", "\"\xff\"", "1 2", "nul", "   "};
+	const char *bad[] = {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "\"\\u0000\"", "\"\xff\"", "1 2",
+		"nul", "   "};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(parse(bad[i], &a, &n), -EINVAL);
 	char deep[20001];
@@ -105,7 +106,8 @@ static void test_json_out(void **state)
 	json_out_u64(&o, "u", UINT64_MAX);
 	json_out_end_object(&o);
 	assert_int_equal(json_out_text(&o, &text, &len), 0);
-	assert_string_equal(text, "{\"s\":\"a\\\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\",\"u\":18446744073709551615}");
+	assert_string_equal(text, "{\"s\":\"a\\\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\",\"u\":"
+				  "18446744073709551615}");
 }
 
 static void test_paths(void **state)
@@ -143,8 +145,12 @@ static void test_paths(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_numbers), cmocka_unit_test(test_signals), cmocka_unit_test(test_bitlist),
-		cmocka_unit_test(test_errors),	cmocka_unit_test(test_json),	cmocka_unit_test(test_json_out),
+		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_signals),
+		cmocka_unit_test(test_bitlist),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_json_out),
 		cmocka_unit_test(test_paths),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
