@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The plan: what will be done to turn a bundle into a running container, as an array of steps.
+ *
+ * Two parties walk the same array in order. The HOST is the runtime. INIT is the container's first
+ * process: a child made by STEP_CLONE, or the guest's init in a microVM. Each does its own steps and skips
+ * the other's. They meet at STEP_BARRIERs: the party named by `place` reports that it got there, the other
+ * waits for that report. There is no other handshake; a failure on either side reaches the other at its
+ * next barrier.
+ *
+ * plan_build() is pure: it looks at the spec and at the facts in struct plan_env and calls nothing. The
+ * plan points into the spec, and lives in the same arena.
+ */
+#pragma once
+#include "spec.h"
+
+enum step_place { PLACE_HOST, PLACE_INIT };
+
+/* X(kind, name printed, what it does). The order is the order of first use. */
+#define PLAN_STEP_KINDS(X) \
+	X(CGROUP_CREATE, "cgroup-create", "make the cgroup") \
+	X(CGROUP_LIMIT, "cgroup-limit", "write the limits and the device program") \
+	X(OPEN_ROOT, "open-root", "take a private copy of the root file system's mount") \
+	X(OPEN_SOURCE, "open-source", "take a private copy of a bind mount's source") \
+	X(OPEN_NAMESPACE, "open-namespace", "open a namespace to join, and check its type") \
+	X(COMPILE_SECCOMP, "compile-seccomp", "compile the system call filter, or find it cached") \
+	X(CLONE, "clone", "make the first process, in its new namespaces") \
+	X(ID_MAP, "id-map", "write the user namespace's id maps") \
+	X(CGROUP_ATTACH, "cgroup-attach", "move the process into its cgroup") \
+	X(INTEL_RDT, "intel-rdt", "assign the process to a resctrl group") \
+	X(BARRIER, "barrier", "this side is done so far; the other one waits for it") \
+	X(JOIN, "join", "enter an existing namespace") \
+	X(MAPPED_ROOT, "mapped-root", "become root of the user namespace") \
+	X(CGROUP_NS, "cgroup-namespace", "make the cgroup the root that the container sees") \
+	X(LOOPBACK, "loopback", "bring the loopback interface up") \
+	X(HOSTNAME, "hostname", "set the host name") \
+	X(DOMAINNAME, "domainname", "set the NIS domain name") \
+	X(ATTACH_ROOT, "attach-root", "attach the root file system in the new mount namespace") \
+	X(MOUNT, "mount", "mount") \
+	X(DEVICE, "device", "make or bind a device node") \
+	X(SYMLINK, "symlink", "make a symbolic link") \
+	X(NET_DEVICE, "net-device", "move a network interface into the container") \
+	X(HOOKS, "hooks", "run hooks") \
+	X(PIVOT, "pivot", "make the root file system the root") \
+	X(CONSOLE, "console", "open a terminal and send it to the runtime") \
+	X(SYSCTL, "sysctl", "write a kernel parameter of the container's namespaces") \
+	X(READONLY_PATH, "readonly-path", "make a path read-only") \
+	X(MASK_PATH, "mask-path", "hide a path") \
+	X(READONLY_ROOT, "readonly-root", "make the root file system read-only") \
+	X(ROOT_PROPAGATION, "root-propagation", "set the root's mount propagation") \
+	X(MEMORY_POLICY, "memory-policy", "set the NUMA memory policy") \
+	X(PERSONALITY, "personality", "set the execution domain") \
+	X(RLIMITS, "rlimits", "set resource limits") \
+	X(OOM_SCORE, "oom-score", "set the OOM score adjustment") \
+	X(SCHEDULER, "scheduler", "set the scheduling policy") \
+	X(IO_PRIORITY, "io-priority", "set the I/O priority") \
+	X(AFFINITY, "affinity", "set the CPU affinity") \
+	X(KEYRING, "keyring", "join a new session keyring") \
+	X(EXEC_LABEL, "exec-label", "set the LSM label that execve takes on") \
+	X(FIND_PROGRAM, "find-program", "enter the working directory and find the program") \
+	X(USER, "user", "switch to the process's user and groups") \
+	X(CAPABILITIES, "capabilities", "set the five capability sets") \
+	X(NO_NEW_PRIVS, "no-new-privileges", "forbid gaining privileges by execve") \
+	X(WAIT_START, "wait-start", "wait for start") \
+	X(SECCOMP, "seccomp", "load the system call filter") \
+	X(EXEC, "exec", "become the program")
+
+enum step_kind {
+#define X(kind, name, text) STEP_##kind,
+	PLAN_STEP_KINDS(X)
+#undef X
+		STEP_COUNT
+};
+
+struct step {
+	enum step_kind kind;
+	enum step_place place;
+	int slot;          /* >= 0: where HOST leaves a descriptor that INIT inherits; else -1 */
+	const char *field; /* of config.json, for errors and for people: "mounts[3]"; may be NULL */
+	union {
+		const char *text;              /* barrier name, host name, path to mask, ... */
+		uint64_t number;               /* clone flags, propagation, personality, priority */
+		struct {                       /* CLONE */
+			uint64_t flags;        /* CLONE_NEW* made by clone3 itself */
+			uint64_t staged_flags; /* of these, made by a short-lived stage process
+						* in between (see ns/clone.c) */
+			const struct spec *spec; /* time offsets */
+		} clone;
+		struct { /* OPEN_NAMESPACE, JOIN */
+			enum spec_ns type;
+			const char *path;
+		} ns;
+		struct { /* ID_MAP */
+			struct spec_id_maps uid, gid;
+		} map;
+		struct {                  /* OPEN_ROOT, OPEN_SOURCE */
+			const char *path; /* absolute */
+			bool recursive;
+			uint32_t propagation;           /* MS_*: what the copy is set to */
+			const struct spec_mount *mount; /* OPEN_SOURCE: its id maps */
+			struct spec_id_maps idmap_uid, idmap_gid; /* n > 0: make it idmapped */
+		} open;
+		struct { /* MOUNT */
+			const struct spec_mount *mount;
+			const char *label; /* linux.mountLabel or NULL */
+			bool userns;       /* inside a user namespace */
+		} mount;
+		struct { /* DEVICE */
+			const struct spec_device *device;
+			bool bind; /* bind the host's node instead of mknod(2) */
+		} device;
+		struct { /* SYMLINK */
+			const char *target, *path;
+		} link;
+		struct spec_pair pair;      /* SYSCTL; NET_DEVICE: name, new name */
+		struct {                    /* HOOKS */
+			const char *name;   /* "createRuntime" */
+			const char *status; /* the state they are told: "creating", ... */
+			struct spec_hooks hooks;
+		} hooks;
+		struct { /* CAPABILITIES */
+			const struct spec_capabilities *caps;
+			bool keep_sys_admin; /* a later SECCOMP step needs it */
+		} caps;
+		struct { /* SECCOMP, COMPILE_SECCOMP */
+			const struct spec_seccomp *seccomp;
+			/* not NULL: the sets to fall back to once the filter is loaded */
+			const struct spec_capabilities *final_caps;
+		} seccomp;
+		const struct spec_intel_rdt *rdt;
+		const struct spec_memory_policy *mempolicy;
+		const struct spec_process *process; /* the process's own steps */
+	};
+};
+
+struct plan {
+	const struct step *steps;
+	size_t n;
+	int nslots;
+	const struct spec *spec;            /* NULL in the plan of an exec */
+	const struct spec_process *process; /* NULL: nothing to run */
+	uint64_t joined;                    /* CLONE_NEW* flags of namespaces entered by path */
+	bool userns;                        /* the process is in another user namespace */
+	bool terminal;
+};
+
+/* Facts about the host and the command that a plan depends on. */
+struct plan_env {
+	const char *bundle; /* absolute */
+	bool rootless;      /* the effective user is not 0 */
+	bool in_userns;     /* this process is in a user namespace of its own: no mknod */
+	uint32_t uid, gid;  /* effective */
+	bool no_pivot;
+	bool no_new_keyring;
+	bool attached;      /* `run`: start follows without a second command */
+	bool cgroup;        /* there is a cgroup to make (not disabled) */
+	bool cgroup_attach; /* ... and the process is moved into it once it exists (systemd) */
+};
+
+int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *ret)
+	must_check;
+
+/* What joining a running container takes, besides a process: from its spec and its state. */
+struct plan_exec_env {
+	const struct spec *spec;            /* the container's */
+	const struct spec_process *process; /* to run */
+	bool cgroup, cgroup_attach, rootless;
+};
+
+int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret) must_check;
+
+const char *plan_step_name(enum step_kind k);
+
+/* One line a step for people; an array of objects for programs. */
+int plan_print(const struct plan *p, struct strbuf *out) must_check;
+int plan_print_json(const struct plan *p, struct json_out *out) must_check;
+
+/* One step's arguments in one line, without its kind: "/dev/shm (tmpfs)". */
+int plan_step_text(const struct step *s, struct strbuf *out) must_check;

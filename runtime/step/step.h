@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What each INIT step does. This library is linked into the container's child (ns/) and into the guest's init
+ * (guest/): nothing in it knows which of the two it runs in.
+ *
+ * step_walk() does INIT's steps from `from` on. It returns only on failure (the message is set), since
+ * STEP_EXEC does not return. Nothing is allocated that would have to be freed: the process either becomes
+ * the program or ends.
+ *
+ * Theory of operation: the root file system is hostile. It is held as `root`, an O_PATH descriptor, and every
+ * path below it is resolved by base/path.h. Writes to /proc go through `proc`, the host's own
+ * procfs, which the container cannot mount over.
+ */
+#pragma once
+#include "plan.h"
+
+/* How INIT talks to whoever launches it; the back end provides it. All return >= 0 or -errno with a message. */
+struct step_peer {
+	void *data;
+	int (*report)(void *data, const char *barrier); /* tell: this side got there */
+	int (*await)(void *data, const char *barrier);  /* wait until the other side got there */
+	int (*send_fd)(void *data, const char *what, int fd); /* "console", "seccomp" */
+	int (*wait_start)(
+		void *data); /* blocks until start; afterwards errors go to whoever started */
+};
+
+struct step_ctx {
+	const struct plan *plan;
+	struct step_peer peer;
+	const int *slots; /* plan->nslots descriptors that HOST opened */
+	int root;         /* the root file system, O_PATH; -EBADF until ATTACH_ROOT */
+	int proc;         /* path_open_proc() */
+	int console;      /* the terminal's slave side, or -EBADF */
+	char *const *env; /* the program's environment, completed by FIND_PROGRAM */
+	const char *exe;  /* the program's path, set by FIND_PROGRAM */
+	/* Hooks of the INIT side (createContainer, startContainer) get this on stdin, with the status put in. */
+	int (*state_json)(void *data, const char *status, struct strbuf *ret);
+	void *state_data;
+	struct arena *arena;
+};
+
+int step_walk(struct step_ctx *c, size_t from) must_check;
+
+/* The steps, one function a kind, grouped by file. All: 0 or -errno with a message. */
+
+/* root.c: the root file system and the move into it */
+int step_attach_root(struct step_ctx *c, const struct step *s) must_check;
+int step_pivot(struct step_ctx *c, const struct step *s) must_check;
+int step_readonly_root(struct step_ctx *c, const struct step *s) must_check;
+int step_root_propagation(struct step_ctx *c, const struct step *s) must_check;
+
+/* mount.c */
+int step_mount(struct step_ctx *c, const struct step *s) must_check;
+
+/* device.c */
+int step_device(struct step_ctx *c, const struct step *s) must_check;
+int step_symlink(struct step_ctx *c, const struct step *s) must_check;
+
+/* mask.c */
+int step_readonly_path(struct step_ctx *c, const struct step *s) must_check;
+int step_mask_path(struct step_ctx *c, const struct step *s) must_check;
+
+/* console.c */
+int step_console(struct step_ctx *c, const struct step *s) must_check;
+
+/* kernel.c: namespaced kernel settings */
+int step_hostname(struct step_ctx *c, const struct step *s) must_check;
+int step_domainname(struct step_ctx *c, const struct step *s) must_check;
+int step_sysctl(struct step_ctx *c, const struct step *s) must_check;
+
+/* process.c: attributes of the process */
+int step_rlimits(struct step_ctx *c, const struct step *s) must_check;
+int step_oom_score(struct step_ctx *c, const struct step *s) must_check;
+int step_scheduler(struct step_ctx *c, const struct step *s) must_check;
+int step_io_priority(struct step_ctx *c, const struct step *s) must_check;
+int step_affinity(struct step_ctx *c, const struct step *s) must_check;
+int step_memory_policy(struct step_ctx *c, const struct step *s) must_check;
+int step_personality(struct step_ctx *c, const struct step *s) must_check;
+int step_keyring(struct step_ctx *c, const struct step *s) must_check;
+int step_exec_label(struct step_ctx *c, const struct step *s) must_check;
+
+/* ids.c: user, groups, capabilities */
+int step_mapped_root(struct step_ctx *c, const struct step *s) must_check;
+int step_user(struct step_ctx *c, const struct step *s) must_check;
+int step_capabilities(struct step_ctx *c, const struct step *s) must_check;
+int step_no_new_privs(struct step_ctx *c, const struct step *s) must_check;
+
+/* seccomp.c: loading; seccomp_compile.c: compiling and the cache (HOST) */
+int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
+
+/*
+ * Returns a descriptor that holds the compiled filter (an array of struct sock_filter). cache_dir: an O_PATH or
+ * directory descriptor of a directory only the runtime's user can write, or -EBADF for no cache.
+ */
+int seccomp_compile(const struct spec_seccomp *s, int cache_dir) must_check;
+
+/* exec.c: finding the program, becoming it */
+int step_find_program(struct step_ctx *c, const struct step *s) must_check;
+int step_exec(struct step_ctx *c, const struct step *s) must_check;
+
+/* hook.c */
+int step_hooks(struct step_ctx *c, const struct step *s) must_check;
+
+/*
+ * Runs hooks in order with `state` on standard input. The first that fails (non-zero exit, signal, timeout, cannot
+ * be executed) ends it with an error that names "hooks.NAME[i]". A hook that times out is killed, with what it
+ * started in its process group.
+ */
+int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len)
+	must_check;
