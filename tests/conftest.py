@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of all pytest suites. See lib/harness and README.md."""
+import os
+import shutil
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+
+from harness import config, machine, rootfs, runtime  # noqa: E402
+
+REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    if config.option.collectonly or os.geteuid() != 0:
+        return
+    machine.enter()
+    config.option.basetemp = os.path.join(machine.WORK, "tmp")
+
+
+def pytest_collection_modifyitems(items):
+    if os.geteuid() != 0:
+        for i in items:
+            i.add_marker(pytest.mark.skip(reason="needs root: it makes mounts and namespaces"))
+
+
+def pytest_unconfigure(config):
+    if machine.OUTER:
+        machine.leave()
+
+
+def find_binary():
+    b = os.environ.get("CAISSON")
+    if not b:
+        for d in (os.environ.get("CAISSON_BUILD"), os.path.join(REPO, "build")):
+            if d and os.access(os.path.join(d, "caisson"), os.X_OK):
+                b = os.path.join(d, "caisson")
+                break
+            if d and os.access(os.path.join(d, "runtime", "caisson"), os.X_OK):
+                b = os.path.join(d, "runtime", "caisson")
+                break
+    if not b or not os.access(b, os.X_OK):
+        pytest.exit("no caisson binary: build first (tests/run does) or set CAISSON=/path/to/caisson", 3)
+    return os.path.realpath(b)
+
+
+@pytest.fixture(scope="session")
+def work():
+    """The session's directory, on a tmpfs of its own."""
+    d = os.path.join(machine.WORK, "session")
+    os.makedirs(d)
+    return d
+
+
+@pytest.fixture(scope="session")
+def binary(work):
+    return find_binary()
+
+
+@pytest.fixture(scope="session")
+def probe(work):
+    return rootfs.build_probe(os.path.join(work, "probe"))
+
+
+@pytest.fixture(scope="session")
+def template(work, probe):
+    """The busybox root file system that every test gets a copy of."""
+    return rootfs.make_busybox(os.path.join(work, "rootfs"), probe)
+
+
+@pytest.fixture(scope="session")
+def debian():
+    """A Debian tree with nginx and redis: read-only, for overlays."""
+    return rootfs.debian("nginx-light", "redis-server", "redis-tools", "iproute2", "procps", "curl")
+
+
+@pytest.fixture
+def tmp(tmp_path):
+    """A directory that container processes with mapped ids can pass through."""
+    for d in (tmp_path, *tmp_path.parents):
+        if str(d).startswith(machine.WORK):
+            os.chmod(d, 0o755)
+    yield str(tmp_path)
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture
+def root(tmp):
+    """--root of the test: must be empty of containers at its end."""
+    d = os.path.join(tmp, "state")
+    return d
+
+
+@pytest.fixture(autouse=True)
+def clean_machine(request):
+    """After every test the machine is as it was before: mounts, cgroups, interfaces, processes, files."""
+    before = machine.Snapshot()
+    yield before
+    left = machine.leftovers(before)
+    if left:
+        machine.sweep(before)
+    assert not left, "left on the machine:\n  " + "\n  ".join(left)
+
+
+@pytest.fixture
+def rt(binary, root, tmp, clean_machine):
+    r = runtime.Runtime(binary, root)
+    yield r
+    left = [n for n in (os.listdir(root) if os.path.isdir(root) else []) if not n.startswith(".")
+            and n not in ("seccomp", "seccomp-cache")]
+    assert not left, f"left in the state directory: {left}"
+
+
+@pytest.fixture
+def ctr(rt, template, tmp):
+    """Makes containers: ctr("true"), ctr.sh("echo hi"), ctr(conf={...}). Deletes what the test left."""
+    f = runtime.Factory(rt, template, tmp)
+    yield f
+    f.clean()
+
+
+@pytest.fixture
+def conf():
+    return config.default

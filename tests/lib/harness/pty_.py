@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Descriptors that a runtime sends over a Unix socket: --console-socket, --pidfd-socket, seccomp's listenerPath."""
+import array
+import os
+import select
+import socket
+import threading
+import time
+
+
+class Receiver:
+    """Listens at path and keeps the first descriptor, and the bytes that came with it."""
+
+    def __init__(self, path):
+        self.path, self.fd, self.data = path, None, b""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.bind(path)
+        self.sock.listen(1)
+        self.conn = None
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self):
+        try:
+            conn, _ = self.sock.accept()
+        except OSError:
+            return
+        fds = array.array("i")
+        data, anc, _, _ = conn.recvmsg(65536, socket.CMSG_SPACE(4 * 8))
+        for level, type_, body in anc:
+            if (level, type_) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(body[:len(body) - len(body) % 4])
+        self.data = data
+        self.fds = list(fds)
+        self.fd = fds[0] if fds else None
+        self.conn = conn
+        self.done.set()
+
+    def wait(self, timeout=10):
+        assert self.done.wait(timeout), f"nothing came over {self.path}"
+        assert self.fd is not None, f"no descriptor with {self.data!r}"
+        return self.fd
+
+    def close(self):
+        # shutdown() wakes accept(); close() alone would leave the thread in it.
+        for f in (lambda: self.sock.shutdown(socket.SHUT_RDWR), self.sock.close,
+                  lambda: self.conn and self.conn.close(), lambda: self.fd is not None and os.close(self.fd)):
+            try:
+                f()
+            except OSError:
+                pass
+        self.thread.join(5)
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def read_until(fd, text, timeout=10):
+    """Reads a terminal until text comes; returns all that was read."""
+    end, out = time.monotonic() + timeout, b""
+    while text not in out:
+        left = end - time.monotonic()
+        assert left > 0, f"no {text!r} in {out!r}"
+        if select.select([fd], [], [], left)[0]:
+            try:
+                d = os.read(fd, 4096)
+            except OSError:
+                d = b""
+            assert d, f"end of terminal before {text!r}: {out!r}"
+            out += d
+    return out
+
+
+def read_all(fd, timeout=10):
+    """Reads a terminal until its other side closes."""
+    end, out = time.monotonic() + timeout, b""
+    while True:
+        left = end - time.monotonic()
+        assert left > 0, f"terminal still open: {out!r}"
+        if select.select([fd], [], [], left)[0]:
+            try:
+                d = os.read(fd, 4096)
+            except OSError:
+                return out
+            if not d:
+                return out
+            out += d

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Root file systems: a tiny one of busybox for every test, Debian for the real ones."""
+import os
+import shutil
+import subprocess
+
+from . import machine
+
+CACHE = os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests")
+HERE = os.path.dirname(os.path.abspath(__file__))
+TESTS = os.path.dirname(os.path.dirname(HERE))
+
+APPLETS = """sh ash cat echo ls id true false sleep mkdir rmdir touch rm ln mv cp chmod chown stat env printf
+ head tail wc sort grep sed awk tr cut test kill ps mount umount hostname dnsdomainname readlink
+ pwd dd mknod df find seq stty tty dmesg nc ip ifconfig ping wget httpd date uname sync sysctl nproc
+ mkfifo mountpoint realpath whoami cmp md5sum ulimit setsid usleep tee xargs expr basename""".split()
+
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
+GROUP = "root:x:0:\nuser:x:1000:\naudio:x:29:user\nnogroup:x:65534:\n"
+
+
+def build_probe(dest):
+    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", dest, os.path.join(HERE, "probe.c")],
+                   check=True)
+    return dest
+
+
+def make_busybox(dest, probe):
+    """A root file system of ~2 MB: busybox, /bin/probe, passwd and group."""
+    for d in "bin dev etc home/user proc root run sys tmp var/tmp usr/bin".split():
+        os.makedirs(os.path.join(dest, d))
+    os.chmod(os.path.join(dest, "tmp"), 0o1777)
+    shutil.copy("/bin/busybox", os.path.join(dest, "bin/busybox"))
+    shutil.copy(probe, os.path.join(dest, "bin/probe"))
+    for a in APPLETS:
+        os.symlink("busybox", os.path.join(dest, "bin", a))
+    with open(os.path.join(dest, "etc/passwd"), "w") as f:
+        f.write(PASSWD)
+    with open(os.path.join(dest, "etc/group"), "w") as f:
+        f.write(GROUP)
+    return dest
+
+
+def copy(template, dest):
+    """A copy of its own for a test, which may do what it likes to it. Regular files are copied, not linked."""
+    shutil.copytree(template, dest, symlinks=True)
+    return dest
+
+
+def debian(*packages):
+    """The path of a cached, unpacked Debian with these packages. Read-only by agreement: use it as a lower layer."""
+    r = machine.outside([os.path.join(TESTS, "lib", "debian-rootfs"), *packages],
+                        stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    if r.returncode:
+        raise RuntimeError("tests/lib/debian-rootfs failed")
+    return r.stdout.strip().splitlines()[-1]
