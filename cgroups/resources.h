@@ -70,6 +70,7 @@ struct cg_resources {
 		struct opt_u64 weight;      /* 10..1000 */
 		struct opt_u64 leaf_weight; /* cgroup v1 only */
 		struct cg_device_values weight_device;
+		struct cg_device_values leaf_weight_device; /* cgroup v1 only */
 		struct cg_device_values throttle_read_bps, throttle_write_bps;
 		struct cg_device_values throttle_read_iops, throttle_write_iops;
 	} block_io;

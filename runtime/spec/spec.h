@@ -35,19 +35,26 @@ struct spec_id_maps {
 
 /* mounts[].options, taken apart by spec_mount_options(). */
 struct spec_mount {
-	const char *destination; /* absolute, or relative to "/" (accepted as runc does) */
+	const char *destination; /* absolute; a relative one was read as relative to "/" */
 	const char *type;        /* NULL when absent; "bind" needs no option bind */
 	const char *source; /* NULL when absent; a bind's relative one is relative to the bundle */
-	bool bind, rbind;   /* a bind mount; rbind: with what is mounted beneath */
-	uint64_t attr_set, attr_clr;         /* MOUNT_ATTR_*, of the mount itself */
+	bool bind;          /* a bind mount: always has a source */
+	bool rbind;         /* ... with what is mounted beneath it; bind is set too */
+	bool remount;
+	/*
+	 * MOUNT_ATTR_*, of the mount itself, as mount_setattr(2) takes them. "ro" is only here: whether the
+	 * super block of a new file system becomes read-only too is the mounting step's decision.
+	 */
+	uint64_t attr_set, attr_clr;
 	uint64_t rec_attr_set, rec_attr_clr; /* MOUNT_ATTR_*, recursively: rro, rnosuid, ... */
 	uint32_t sb_flags; /* MS_SYNCHRONOUS, MS_DIRSYNC, MS_LAZYTIME, ... of the file system */
 	uint32_t sb_flags_clr;
 	uint32_t
 		propagation; /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or not; 0: none */
-	bool idmap, ridmap;       /* map ids; ridmap: of the whole tree */
-	bool tmpcopyup;           /* tmpfs: start with a copy of what it covers */
-	struct spec_strings data; /* what is left, for the file system: "mode=755" */
+	bool idmap, ridmap; /* map ids (also set by mappings alone); ridmap: of the whole tree */
+	bool remount;       /* change the flags of what is mounted there already */
+	bool tmpcopyup;     /* tmpfs: start with a copy of what it covers */
+	struct spec_strings data; /* what is left, for the file system, unsplit: "mode=755" */
 	struct spec_id_maps uid_mappings,
 		gid_mappings; /* idmapped mounts; empty: the container's */
 };
@@ -72,7 +79,7 @@ struct spec_user {
 	size_t nadditional_gids;
 };
 
-/* Bit sets over CAP_* numbers. Unknown names are errors. */
+/* Bit sets over CAP_* numbers. Unknown names are warned of and left out, as config.md asks. */
 struct spec_capabilities {
 	uint64_t bounding, effective, inheritable, permitted, ambient;
 };
@@ -119,6 +126,7 @@ enum spec_ns {
 };
 
 struct spec_namespace {
+	size_t index;     /* its place in linux.namespaces, for messages */
 	bool set;         /* listed in linux.namespaces */
 	const char *path; /* NULL: a new one */
 };
@@ -185,17 +193,30 @@ struct spec_memory_policy {
 	const char *nodes; /* a list, or NULL */
 };
 
+struct spec_vm_iomem {
+	struct opt_u64 first_gfn; /* absent: first_mfn */
+	uint64_t first_mfn, nr_mfns;
+};
+
+/*
+ * The Go bindings write objects without contents as "path": "": such a hypervisor or image is absent, and
+ * such a kernel stands for caisson's own. hwConfig is also read under the bindings' spelling, hwconfig.
+ */
 struct spec_vm {
-	const char *hypervisor_path, *kernel_path, *kernel_initrd, *image_path, *image_format,
-		*device_tree;
+	const char *hypervisor_path, *kernel_path, *kernel_initrd, *device_tree;
+	const char *image_path, *image_format; /* the format is "raw" when absent */
 	struct spec_strings hypervisor_parameters, kernel_parameters;
 	struct opt_u64 vcpus, memory; /* memory in bytes */
-	bool dtdevs, iomems, irqs;    /* given: device passthrough */
+	struct spec_strings dtdevs;   /* these three: device passthrough */
+	const struct spec_vm_iomem *iomems;
+	size_t niomems;
+	const uint32_t *irqs;
+	size_t nirqs;
 };
 
 struct spec {
 	const char *oci_version;
-	const char *root_path; /* absolute or relative to the bundle; NULL when root is absent */
+	const char *root_path; /* absolute or relative to the bundle; never NULL */
 	bool root_readonly;
 	const char *hostname, *domainname;
 	const struct spec_mount *mounts;
@@ -209,6 +230,10 @@ struct spec {
 
 	/* linux */
 	struct spec_namespace ns[SPEC_NS_COUNT];
+	/*
+	 * Both or neither. Neither with a new user namespace is left to the plan: an ordinary user's are
+	 * filled in from /etc/subuid, for root it is an error.
+	 */
 	struct spec_id_maps uid_mappings, gid_mappings;
 	struct spec_time_offset time_monotonic, time_boottime;
 	const struct spec_device *devices;
@@ -222,7 +247,7 @@ struct spec {
 	const struct spec_memory_policy *memory_policy;
 	uint32_t rootfs_propagation; /* MS_*, with MS_REC or not; 0: not given */
 	const struct spec_seccomp *seccomp;
-	struct spec_pairs sysctl;
+	struct spec_pairs sysctl; /* names as given; spec_sysctl_path() */
 	struct spec_strings masked_paths, readonly_paths;
 	const char *mount_label;
 	struct opt_u64 personality; /* for personality(2) */
@@ -253,6 +278,11 @@ int spec_load_resources(struct arena *a, const char *path, struct cg_resources *
 int spec_parse_capability(const char *name, unsigned *ret_number) must_check; /* "CAP_CHOWN" */
 int spec_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
 	must_check;
+/*
+ * "net.ipv4.ip_forward" or "net/ipv4/conf/eth0.100/rp_filter" to the path beneath /proc/sys; as sysctl(8), the
+ * first separator says which of the two is meant. NULL with a message: out of memory.
+ */
+char *spec_sysctl_path(struct arena *a, const char *name) must_check;
 const char *spec_annotation(const struct spec *s, const char *key); /* NULL when absent */
 
 /* For `features`: every name accepted, in order, NULL at the end. Static storage. */
