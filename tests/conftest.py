@@ -39,9 +39,6 @@ def find_binary():
             if d and os.access(os.path.join(d, "caisson"), os.X_OK):
                 b = os.path.join(d, "caisson")
                 break
-            if d and os.access(os.path.join(d, "runtime", "caisson"), os.X_OK):
-                b = os.path.join(d, "runtime", "caisson")
-                break
     if not b or not os.access(b, os.X_OK):
         pytest.exit("no caisson binary: build first (tests/run does) or set CAISSON=/path/to/caisson", 3)
     return os.path.realpath(b)

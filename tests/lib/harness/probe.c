@@ -95,7 +95,8 @@ static int info(void)
 	value_file("AppArmor", "/proc/self/attr/current");
 	rlimits();
 	uname(&u);
-	printf("Hostname:\t%s\nDomainname:\t%s\nMachine:\t%s\n", u.nodename, u.domainname, u.machine);
+	printf("Hostname:\t%s\nDomainname:\t%s\nMachine:\t%s\n", u.nodename, u.domainname,
+		u.machine);
 	printf("Cwd:\t%s\n", getcwd(cwd, sizeof(cwd)) ? cwd : strerror(errno));
 	printf("Personality:\t%x\n", personality(0xffffffff));
 	printf("IoPrio:\t%ld\n", syscall(SYS_ioprio_get, 1, 0));
@@ -105,11 +106,16 @@ static int info(void)
 	printf("Session:\t%d\nPgrp:\t%d\nPid2:\t%d\n", getsid(0), getpgrp(), getpid());
 	printf("Dumpable:\t%d\nKeepcaps:\t%d\nSecurebits:\t%d\n", prctl(PR_GET_DUMPABLE),
 		prctl(PR_GET_KEEPCAPS), prctl(PR_GET_SECUREBITS));
-	printf("Pdeathsig:\t%d\n", ({ int s = 0; prctl(PR_GET_PDEATHSIG, &s); s; }));
+	printf("Pdeathsig:\t%d\n", ({
+		int s = 0;
+		prctl(PR_GET_PDEATHSIG, &s);
+		s;
+	}));
 	sigprocmask(SIG_BLOCK, NULL, &blocked);
 	printf("Stdin tty:\t%d\n", isatty(0));
 	for (char **e = environ; *e; e++)
-		printf("env %.*s:\t%s\n", (int)strcspn(*e, "="), *e, strchr(*e, '=') ? strchr(*e, '=') + 1 : "");
+		printf("env %.*s:\t%s\n", (int)strcspn(*e, "="), *e,
+			strchr(*e, '=') ? strchr(*e, '=') + 1 : "");
 	return 0;
 }
 
@@ -168,7 +174,8 @@ static void winsize_once(int sig)
 
 	(void)sig;
 	ioctl(0, TIOCGWINSZ, &w);
-	if (write(1, buf, (size_t)snprintf(buf, sizeof(buf), "size %d %d\n", w.ws_row, w.ws_col)) < 0)
+	if (write(1, buf, (size_t)snprintf(buf, sizeof(buf), "size %d %d\n", w.ws_row, w.ws_col)) <
+		0)
 		_exit(1);
 }
 
@@ -183,7 +190,8 @@ int main(int argc, char **argv)
 	if (!strcmp(cmd, "fds"))
 		return fds();
 	if (!strcmp(cmd, "syscall"))
-		return answer(syscall(atol(arg), argc > 3 ? strtol(argv[3], NULL, 0) : 0, 0, 0, 0, 0, 0));
+		return answer(
+			syscall(atol(arg), argc > 3 ? strtol(argv[3], NULL, 0) : 0, 0, 0, 0, 0, 0));
 	if (!strcmp(cmd, "open")) {
 		char how = argc > 3 ? argv[3][0] : 'r';
 		return answer(open(arg, how == 'w' ? O_WRONLY : how == 'x' ? O_PATH : O_RDONLY));
