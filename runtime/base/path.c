@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "path.h"
 
+#include <limits.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/vfs.h>
 
@@ -9,11 +11,12 @@
 
 #define PROC_ROOT_INODE 1 /* PROC_ROOT_INO in the kernel's include/linux/proc_fs.h */
 #define OPEN_RETRIES 64
+#define MAX_LINKS 40 /* as the kernel: MAXSYMLINKS */
 
-int path_open(int root, const char *path, int flags)
+/* Opens without a message: -errno. */
+static int open_quiet(int root, const char *path, int flags, uint64_t resolve)
 {
-	const uint64_t resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-
+	resolve |= RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
 	/* The kernel answers EAGAIN when a rename raced with "..": try again, but not for ever. */
 	for (int i = 0; i < OPEN_RETRIES; i++) {
 		int fd = sys_openat2(root, path, (uint64_t)flags | O_CLOEXEC, 0, resolve);
@@ -22,24 +25,65 @@ int path_open(int root, const char *path, int flags)
 		if (errno != EAGAIN && errno != EINTR)
 			break;
 	}
-	return err_sys("open %s", path);
+	return -errno;
+}
+
+int path_open(int root, const char *path, int flags)
+{
+	int fd = open_quiet(root, path, flags, 0);
+
+	return fd < 0 ? err_set(-fd, "open %s: %s", path, strerror(-fd)) : fd;
+}
+
+int path_open_nolinks(int root, const char *path, int flags)
+{
+	int fd = open_quiet(root, path, flags, RESOLVE_NO_SYMLINKS);
+
+	return fd < 0 ? err_set(-fd, "open %s: %s", path, strerror(-fd)) : fd;
+}
+
+/*
+ * path[at, at+len) names a symbolic link in dir, which is path[0, at). Returns the path with the link
+ * replaced by its target, to be resolved from the root again; NULL with errno. EINVAL: not a link (any more).
+ */
+static char *replace_link(int dir, const char *path, size_t at, size_t len)
+{
+	char name[NAME_MAX + 1], target[PATH_MAX];
+	char *ret = NULL;
+
+	if (len > NAME_MAX) {
+		errno = ENAMETOOLONG;
+		return NULL;
+	}
+	memcpy(name, path + at, len);
+	name[len] = '\0';
+	ssize_t n = readlinkat(dir, name, target, sizeof(target));
+	if (n < 0)
+		return NULL;
+	bool absolute = target[0] == '/';
+	if (asprintf(&ret, "%.*s%.*s%s", absolute ? 0 : (int)at, path, (int)n, target,
+		    path + at + len) < 0)
+		return NULL;
+	if (strlen(ret) >= PATH_MAX) {
+		free(ret);
+		errno = ENAMETOOLONG;
+		return NULL;
+	}
+	return ret;
 }
 
 /*
  * Walks component by component, since mkdirat(2) has no RESOLVE_IN_ROOT: every existing prefix is resolved
  * anew from the root, and a new directory is made in the directory that was just opened and nowhere else.
+ * Returns -ELOOP with *ret_path set where a link to nothing was met: walk that path instead.
  */
-int path_mkdirs(int root, const char *path)
+static int mkdirs_walk(int root, const char *path, char **ret_path)
 {
-	size_t len = strlen(path);
-	_cleanup_free_ char *prefix = malloc(len + 2);
+	_cleanup_free_ char *prefix = malloc(strlen(path) + 2);
 
 	if (!prefix)
 		return err_set(ENOMEM, "out of memory");
-	_cleanup_fd_ int dir = path_open(root, path, O_PATH | O_DIRECTORY);
-	if (dir != -ENOENT)
-		return take_fd(&dir);
-	dir = path_open(root, ".", O_PATH | O_DIRECTORY);
+	_cleanup_fd_ int dir = path_open(root, ".", O_PATH | O_DIRECTORY);
 	for (size_t at = 0; dir >= 0;) {
 		while (path[at] == '/')
 			at++;
@@ -48,18 +92,44 @@ int path_mkdirs(int root, const char *path)
 		size_t end = at + strcspn(path + at, "/");
 		memcpy(prefix, path, end);
 		prefix[end] = '\0';
-		int next = path_open(root, prefix, O_PATH | O_DIRECTORY);
+		int next = open_quiet(root, prefix, O_PATH | O_DIRECTORY, 0);
 		if (next == -ENOENT) {
-			/* A dangling symbolic link also ends here: mkdirat() then says EEXIST. */
 			if (mkdirat(dir, prefix + at, 0755) < 0 && errno != EEXIST)
 				return err_sys("create directory %s", prefix);
-			next = path_open(root, prefix, O_PATH | O_DIRECTORY);
+			next = open_quiet(root, prefix, O_PATH | O_DIRECTORY, 0);
+			if (next == -ENOENT) {
+				*ret_path = replace_link(dir, path, at, end - at);
+				if (*ret_path)
+					return -ELOOP;
+			}
 		}
+		if (next < 0)
+			return err_set(-next, "create directory %s: %s", prefix, strerror(-next));
 		fd_close(&dir);
 		dir = next;
 		at = end;
 	}
 	return dir;
+}
+
+int path_mkdirs(int root, const char *path)
+{
+	_cleanup_free_ char *owned = NULL;
+	int fd = open_quiet(root, path, O_PATH | O_DIRECTORY, 0);
+
+	if (fd >= 0)
+		return fd;
+	if (fd != -ENOENT)
+		return err_set(-fd, "open directory %s: %s", path, strerror(-fd));
+	for (int i = 0; i < MAX_LINKS; i++) {
+		char *next = NULL;
+		fd = mkdirs_walk(root, owned ? owned : path, &next);
+		if (!next)
+			return fd;
+		free(owned);
+		owned = next;
+	}
+	return err_set(ELOOP, "create directory %s: too many symbolic links", path);
 }
 
 int path_parent(int root, const char *path, const char **ret_name)
@@ -77,21 +147,42 @@ int path_parent(int root, const char *path, const char **ret_name)
 	return path_mkdirs(root, parent);
 }
 
-int path_mkfile(int root, const char *path)
+/* One attempt; as mkdirs_walk() with links to nothing. */
+static int mkfile_walk(int root, const char *path, char **ret_path)
 {
 	const char *name;
-	int fd = path_open(root, path, O_PATH);
+	int fd = open_quiet(root, path, O_PATH, 0);
 
-	if (fd != -ENOENT)
+	if (fd >= 0)
 		return fd;
+	if (fd != -ENOENT)
+		return err_set(-fd, "open %s: %s", path, strerror(-fd));
 	_cleanup_fd_ int dir = path_parent(root, path, &name);
 	if (dir < 0)
 		return dir;
 	_cleanup_fd_ int made =
 		openat(dir, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_RDONLY, 0644);
-	if (made < 0 && errno != EEXIST)
+	if (made >= 0)
+		return path_open(root, path, O_PATH);
+	if (errno != EEXIST)
 		return err_sys("create file %s", path);
-	return path_open(root, path, O_PATH);
+	*ret_path = replace_link(dir, path, (size_t)(name - path), strlen(name));
+	return *ret_path ? -ELOOP : path_open(root, path, O_PATH);
+}
+
+int path_mkfile(int root, const char *path)
+{
+	_cleanup_free_ char *owned = NULL;
+
+	for (int i = 0; i < MAX_LINKS; i++) {
+		char *next = NULL;
+		int fd = mkfile_walk(root, owned ? owned : path, &next);
+		if (!next)
+			return fd;
+		free(owned);
+		owned = next;
+	}
+	return err_set(ELOOP, "create file %s: too many symbolic links", path);
 }
 
 int path_open_proc(void)

@@ -13,15 +13,20 @@
 /* Opens path beneath root with open(2) flags (O_CLOEXEC is added). The caller names it in errors. */
 int path_open(int root, const char *path, int flags) must_check;
 
+/* As path_open(), but a symbolic link anywhere in path is refused: -ELOOP. */
+int path_open_nolinks(int root, const char *path, int flags) must_check;
+
 /*
  * Opens the directory path beneath root (O_PATH), creating what is missing with mode 0755 as the caller's
- * user. A component that exists and is not a directory is an error.
+ * user. A component that exists and is not a directory is an error. Where a component is a symbolic link
+ * to nothing, what it points at (beneath root) is created.
  */
 int path_mkdirs(int root, const char *path) must_check;
 
 /*
  * Opens path beneath root (O_PATH), creating it, and its missing parents, as an empty regular file. What
- * exists already is opened as it is, whatever its type.
+ * exists already is opened as it is, whatever its type. Where path is a symbolic link to nothing, what it
+ * points at (beneath root) is created: images come with /etc/resolv.conf linked into an empty /run.
  */
 int path_mkfile(int root, const char *path) must_check;
 
