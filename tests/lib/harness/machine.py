@@ -235,7 +235,7 @@ def files():
 
 
 # Made once, on first use, and meant to stay: the directory of state directories, the cache of compiled filters.
-KEPT = re.compile(r"^/run/(caisson(/|/seccomp(-cache)?/.*)?|runc/|crun/(\.cache/(.*))?|netns/|lock/)$")
+KEPT = re.compile(r"^/run/(caisson(/|/seccomp(-cache)?/.*)?|runc/|crun/(\.cache/(.*))?|netns/|mount/|lock/)$")
 
 
 class Snapshot:

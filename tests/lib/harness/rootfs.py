@@ -13,7 +13,7 @@ TESTS = os.path.dirname(os.path.dirname(HERE))
 APPLETS = """sh ash cat echo ls id true false sleep mkdir rmdir touch rm ln mv cp chmod chown stat env printf
  head tail wc sort grep sed awk tr cut test kill ps mount umount hostname dnsdomainname readlink
  pwd dd mknod df find seq stty tty dmesg nc ip ifconfig ping wget httpd date uname sync sysctl nproc
- mkfifo mountpoint realpath whoami cmp md5sum ulimit setsid usleep tee xargs expr basename""".split()
+ mkfifo realpath whoami cmp md5sum ulimit setsid usleep tee xargs expr basename""".split()
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
 GROUP = "root:x:0:\nuser:x:1000:\naudio:x:29:user\nnogroup:x:65534:\n"

@@ -1,0 +1,453 @@
+# SPDX-License-Identifier: Apache-2.0
+"""config.json's `mounts` and `root`: every kind, their options, and where destinations may lead."""
+import os
+import shutil
+import subprocess
+
+import pytest
+from harness import config, machine
+
+MS_SHARED, MS_SLAVE, MS_REC, MS_BIND = 1 << 20, 1 << 19, 0x4000, 4096
+
+
+def mounted(text, where):
+    """(options, fstype, source, super options, optional fields) of the topmost mount at `where`."""
+    found = None
+    for l in text.splitlines():
+        w = l.split()
+        if len(w) > 6 and w[4] == where:
+            d = w.index("-")
+            found = (set(w[5].split(",")), w[d + 1], w[d + 2], set(w[d + 3].split(",")), w[6:d])
+    assert found, (where, text)
+    return found
+
+
+def mountinfo(c):
+    c.conf["process"]["args"] = ["cat", "/proc/self/mountinfo"]
+    return c.run().ok().out
+
+
+def add(c, destination, type="bind", source=None, options=(), **more):
+    c.conf["mounts"].append({"destination": destination, "type": type, "options": list(options),
+                             **({"source": source} if source else {}), **more})
+    return c
+
+
+@pytest.fixture
+def vol(tmp):
+    d = os.path.join(tmp, "vol")
+    os.makedirs(os.path.join(d, "sub"))
+    for n in ("file", "sub/file"):
+        with open(os.path.join(d, n), "w") as f:
+            f.write("from the host\n")
+    return d
+
+
+def test_only_the_mounts_of_the_config(ctr):
+    """Nothing of the host's mounts is visible, nothing extra is mounted."""
+    c = ctr()
+    points = {l.split()[4] for l in mountinfo(c).splitlines()}
+    allowed = {"/", "/dev/console"} | {m["destination"] for m in c.conf["mounts"]}
+    allowed |= set(c.conf["linux"]["maskedPaths"] + c.conf["linux"]["readonlyPaths"])
+    # Default devices may be bind mounts (in a user namespace) but never something else.
+    extra = {p for p in points - allowed if not p.startswith("/dev/")}
+    assert not extra
+
+
+def test_mounted_in_order(ctr, vol):
+    """A later mount beneath or above an earlier one is seen, as listed."""
+    c = ctr.sh("cat /mnt/inner/file; ls /mnt")
+    add(c, "/mnt", "tmpfs", "tmpfs")
+    add(c, "/mnt/inner", "bind", vol, ["rbind"])
+    assert c.run().ok().out == "from the host\ninner\n"
+
+
+def test_bind_directory(ctr, vol):
+    c = add(ctr.sh("cat /data/file; echo written > /data/new"), "/data", "bind", vol, ["bind"])
+    assert c.run().ok().out == "from the host\n"
+    assert open(os.path.join(vol, "new")).read() == "written\n"
+
+
+def test_bind_file(ctr, vol):
+    c = add(ctr.sh("cat /etc/given"), "/etc/given", "bind", os.path.join(vol, "file"), ["bind", "ro"])
+    assert c.run().ok().out == "from the host\n"
+
+
+def test_bind_over_existing_file(ctr, vol):
+    c = add(ctr.sh("cat /etc/passwd"), "/etc/passwd", "bind", os.path.join(vol, "file"), ["bind"])
+    assert c.run().ok().out == "from the host\n"
+
+
+def test_bind_option_without_type(ctr, vol):
+    for opts in (["bind"], ["rbind"]):
+        c = ctr.sh("cat /data/file")
+        c.conf["mounts"].append({"destination": "/data", "source": vol, "options": opts})
+        assert c.run().ok().out == "from the host\n"
+
+
+def test_bind_source_relative_to_the_bundle(ctr):
+    c = ctr.sh("cat /data/x")
+    os.mkdir(os.path.join(c.bundle, "rel"))
+    with open(os.path.join(c.bundle, "rel", "x"), "w") as f:
+        f.write("relative\n")
+    add(c, "/data", "bind", "rel", ["bind"])
+    assert c.run(cwd="/").ok().out == "relative\n"
+
+
+def test_bind_source_is_a_symlink_on_the_host(ctr, vol, tmp):
+    os.symlink(vol, os.path.join(tmp, "link"))
+    c = add(ctr.sh("cat /data/file"), "/data", "bind", os.path.join(tmp, "link"), ["bind"])
+    assert c.run().ok().out == "from the host\n"
+
+
+def test_bind_source_missing(ctr):
+    c = add(ctr("true"), "/data", "bind", "/no/such/source", ["bind"])
+    r = c.run()
+    assert r.rc != 0 and "/no/such/source" in r.err, r
+
+
+def test_bind_socket_and_fifo(ctr, vol):
+    os.mkfifo(os.path.join(vol, "fifo"))
+    c = add(ctr.sh("stat -c %F /run/fifo"), "/run/fifo", "bind", os.path.join(vol, "fifo"), ["bind"])
+    assert c.run().ok().out == "fifo\n"
+
+
+def test_bind_is_not_recursive_unless_asked(ctr, vol):
+    machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs")
+    try:
+        open(os.path.join(vol, "sub", "mounted"), "w").close()
+        assert "mounted" not in add(ctr.sh("ls /d/sub"), "/d", "bind", vol, ["bind"]).run().ok().out
+        assert "mounted" in add(ctr.sh("ls /d/sub"), "/d", "bind", vol, ["rbind"]).run().ok().out
+    finally:
+        machine.umount(os.path.join(vol, "sub"))
+
+
+def test_ro(ctr, vol):
+    c = add(ctr.sh("echo x > /d/new"), "/d", "bind", vol, ["bind", "ro"])
+    r = c.run()
+    assert r.rc == 1 and "Read-only file system" in r.err
+    assert "ro" in mounted(mountinfo(add(ctr(), "/d", "bind", vol, ["bind", "ro"])), "/d")[0]
+
+
+@pytest.mark.parametrize("opts,inner_ro", [(["rbind", "ro"], False), (["rbind", "rro"], True)])
+def test_rro_is_recursive_and_ro_is_not(ctr, vol, opts, inner_ro):
+    machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs")
+    try:
+        c = add(ctr.sh("echo x > /d/new; echo y > /d/sub/new"), "/d", "bind", vol, opts)
+        c.run()
+        assert not os.path.exists(os.path.join(vol, "new"))
+        assert os.path.exists(os.path.join(vol, "sub", "new")) == (not inner_ro)
+    finally:
+        machine.umount(os.path.join(vol, "sub"))
+
+
+@pytest.mark.parametrize("opt,flag", [("nosuid", "nosuid"), ("nodev", "nodev"), ("noexec", "noexec"), ("noatime", "noatime"),
+                                      ("nodiratime", "nodiratime"), ("relatime", "relatime"), ("nosymfollow", "nosymfollow")])
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_attribute_options(ctr, vol, opt, flag, kind):
+    c = add(ctr(), "/m", kind, vol if kind == "bind" else "tmpfs", ([kind] if kind == "bind" else []) + [opt])
+    assert flag in mounted(mountinfo(c), "/m")[0]
+
+
+@pytest.mark.parametrize("opt,flag", [("rnosuid", "nosuid"), ("rnodev", "nodev"), ("rnoexec", "noexec"), ("rnoatime", "noatime"),
+                                      ("rnodiratime", "nodiratime"), ("rnosymfollow", "nosymfollow")])
+def test_recursive_attribute_options(ctr, vol, opt, flag):
+    machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs")
+    try:
+        info = mountinfo(add(ctr(), "/m", "bind", vol, ["rbind", opt]))
+        assert flag in mounted(info, "/m")[0] and flag in mounted(info, "/m/sub")[0]
+    finally:
+        machine.umount(os.path.join(vol, "sub"))
+
+
+def test_later_option_wins(ctr, vol):
+    info = mountinfo(add(ctr(), "/m", "bind", vol, ["bind", "nosuid", "suid", "ro", "rw", "exec", "noexec"]))
+    flags = mounted(info, "/m")[0]
+    assert "noexec" in flags and "nosuid" not in flags and "rw" in flags
+
+
+def test_bind_keeps_the_sources_flags_that_are_not_mentioned(ctr, vol):
+    """A nosuid,nodev source must not lose them by being bind-mounted read-only."""
+    machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs", 2 | 4)  # MS_NOSUID | MS_NODEV
+    try:
+        flags = mounted(mountinfo(add(ctr(), "/m", "bind", os.path.join(vol, "sub"), ["bind", "ro"])), "/m")[0]
+        assert {"ro", "nosuid", "nodev"} <= flags
+    finally:
+        machine.umount(os.path.join(vol, "sub"))
+
+
+def test_unknown_option_goes_to_the_file_system_and_fails(ctr):
+    c = add(ctr("true"), "/m", "tmpfs", "tmpfs", ["made_up_option=3"])
+    r = c.run()
+    assert r.rc != 0 and "made_up_option" in r.err, r
+
+
+def test_tmpfs_data(ctr):
+    c = add(ctr.sh("stat -c %a:%u:%g /m; df -k /m | tail -1"), "/m", "tmpfs", "tmpfs",
+            ["mode=1730", "uid=5", "gid=6", "size=4m"])
+    out = c.run().ok().out
+    assert out.startswith("1730:5:6\n") and "4096" in out
+
+
+def test_tmpcopyup(ctr):
+    c = ctr.sh("cat /m/file; cat /m/d/inner; readlink /m/link; stat -c %a:%u /m/file /m; touch /m/new; ls /m")
+    os.makedirs(c.path("/m/d"))
+    for n, t in (("file", "top\n"), ("d/inner", "inner\n")):
+        with open(c.path("/m", n), "w") as f:
+            f.write(t)
+    os.chmod(c.path("/m/file"), 0o640)
+    os.chown(c.path("/m/file"), 1000, 1000)
+    os.symlink("/etc/passwd", c.path("/m/link"))
+    add(c, "/m", "tmpfs", "tmpfs", ["tmpcopyup"])
+    out = c.run().ok().out
+    assert out.startswith("top\ninner\n/etc/passwd\n640:1000\n")
+    assert out.splitlines()[-4:] == ["d", "file", "link", "new"]
+    assert not os.path.exists(c.path("/m/new")), "the copy is on the tmpfs"
+
+
+def test_proc_sysfs_mqueue_devpts(ctr):
+    info = mountinfo(ctr())
+    assert mounted(info, "/proc")[1] == "proc"
+    assert mounted(info, "/sys")[1] == "sysfs" and "ro" in mounted(info, "/sys")[0]
+    assert mounted(info, "/dev/mqueue")[1] == "mqueue"
+    assert mounted(info, "/dev/pts")[1] == "devpts"
+
+
+def test_cgroup_mount_shows_the_containers_own(ctr):
+    """The v2 hierarchy, read-only, its root the container's cgroup."""
+    c = ctr.sh("cat /proc/self/cgroup; ls /sys/fs/cgroup; mkdir /sys/fs/cgroup/x")
+    r = c.run()
+    assert r.rc == 1 and "Read-only" in r.err, r
+    assert "0::/\n" in r.out and "cgroup.procs" in r.out, r
+
+
+def test_destination_symlink_stays_inside(ctr, vol, tmp):
+    """An absolute symlink in the rootfs is the rootfs's business: /opt of the container, not of the host."""
+    c = ctr.sh("cat /opt/inside/file")
+    victim = os.path.join(tmp, "victim")
+    os.mkdir(victim)
+    os.symlink(victim, c.path("/escape"))
+    os.makedirs(c.path("/opt/inside"))
+    os.symlink("/opt/inside", c.path("/link"))
+    add(c, "/link", "bind", vol, ["bind"])
+    add(c, "/escape/below", "bind", vol, ["bind"])
+    assert c.run().ok().out == "from the host\n"
+    assert os.listdir(victim) == []
+    assert os.path.isdir(c.path(victim, "below")), "made beneath the rootfs"
+
+
+def test_destination_dotdot_stays_inside(ctr, vol, tmp):
+    c = ctr.sh("cat /caught/file")
+    add(c, "/../../../../../../caught", "bind", vol, ["bind"])
+    assert c.run().ok().out == "from the host\n"
+
+
+def test_destination_is_made(ctr):
+    c = add(ctr.sh("grep -q ' /a/b/c tmpfs ' /proc/mounts"), "/a/b/c", "tmpfs", "tmpfs")
+    assert c.run().rc == 0
+
+
+def test_destination_relative(ctr):
+    """Deprecated, but runc takes it as relative to the root."""
+    c = add(ctr.sh("grep -q ' /rel tmpfs ' /proc/mounts"), "rel", "tmpfs", "tmpfs")
+    assert c.run().rc == 0
+
+
+def test_destination_root_is_refused(ctr, vol):
+    r = add(ctr("true"), "/", "bind", vol, ["bind"]).run()
+    assert r.rc != 0 and "mounts[7]" in r.err, r
+
+
+def test_directory_over_file_is_refused(ctr, vol):
+    r = add(ctr("true"), "/etc/passwd", "bind", vol, ["bind"]).run()
+    assert r.rc != 0 and "/etc/passwd" in r.err, r
+
+
+def test_unknown_file_system(ctr):
+    r = add(ctr("true"), "/m", "no_such_fs", "x").run()
+    assert r.rc != 0 and "no_such_fs" in r.err, r
+
+
+def test_readonly_rootfs(ctr):
+    c = ctr.sh("echo x > /new; echo $?; echo y > /dev/shm/ok; echo $?; mount | head -1")
+    c.conf["root"]["readonly"] = True
+    out = c.run().ok().out.splitlines()
+    assert out[:2] == ["1", "0"]
+    assert not os.path.exists(c.path("/new"))
+
+
+def test_readonly_rootfs_does_not_touch_the_hosts_mount(ctr):
+    c = ctr("true")
+    c.conf["root"]["readonly"] = True
+    c.run().ok()
+    open(c.path("/still-writable"), "w").close()
+
+
+def test_absolute_root_path(ctr):
+    c = ctr("echo", "ok")
+    c.conf["root"]["path"] = c.rootfs
+    assert c.run().ok().out == "ok\n"
+
+
+def test_rootfs_on_overlay(ctr, tmp):
+    c = ctr.sh("echo new > /new; cat /etc/group | head -1")
+    lower = os.path.join(c.bundle, "lower")
+    os.rename(c.rootfs, lower)
+    for d in ("rootfs", "up", "wk"):
+        os.mkdir(os.path.join(c.bundle, d))
+    machine.mount("overlay", c.rootfs, "overlay",
+                  data=f"lowerdir={lower},upperdir={c.bundle}/up,workdir={c.bundle}/wk")
+    try:
+        assert c.run().ok().out == "root:x:0:\n"
+        assert os.path.exists(os.path.join(c.bundle, "up", "new"))
+    finally:
+        machine.umount(c.rootfs)
+
+
+# ---- propagation ----
+
+@pytest.mark.parametrize("opt,field", [("private", None), ("rprivate", None), ("slave", "master"), ("rslave", "master"),
+                                       ("shared", "shared"), ("rshared", "shared"), ("unbindable", "unbindable"),
+                                       ("runbindable", "unbindable")])
+def test_mount_propagation(ctr, vol, opt, field):
+    machine.mount(vol, vol, flags=MS_BIND)
+    machine.mount(None, vol, flags=MS_SHARED)
+    try:
+        c = add(ctr(), "/m", "bind", vol, ["rbind", opt])
+        # A bind mount can be shared with the host only if no private step lies between (as runc demands it).
+        c.conf["linux"]["rootfsPropagation"] = "rshared" if "shared" in opt else "rslave"
+        kinds = {f.split(":")[0] for f in mounted(mountinfo(c), "/m")[4]}
+        assert (field in kinds) if field else not kinds & {"shared", "master", "unbindable"}, kinds
+    finally:
+        machine.umount(vol)
+
+
+def test_slave_receives_mounts_from_the_host(ctr, vol):
+    machine.mount(vol, vol, flags=MS_BIND)
+    machine.mount(None, vol, flags=MS_SHARED)
+    try:
+        c = ctr.sh("while [ ! -e /m/sub/late ]; do sleep 0.02; done; echo seen")
+        add(c, "/m", "bind", vol, ["rbind", "rslave"])
+        c.conf["linux"]["rootfsPropagation"] = "rslave"
+        c.up()
+        machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs")
+        open(os.path.join(vol, "sub", "late"), "w").close()
+        c.wait()
+        assert c.output() == "seen\n"
+        machine.umount(os.path.join(vol, "sub"))
+    finally:
+        machine.umount(vol)
+
+
+def test_default_propagation_leaks_nothing_to_the_host(ctr, vol, tmp):
+    """Mounts made in the container's namespace must not appear on a host whose mounts are shared."""
+    machine.mount(tmp, tmp, flags=MS_BIND | MS_REC)
+    machine.mount(None, tmp, flags=MS_SHARED | MS_REC)
+    before = machine.mounts()
+    try:
+        add(ctr("true"), "/m", "tmpfs", "tmpfs").run().ok()
+        assert machine.mounts().keys() == before.keys()
+    finally:
+        machine.umount(tmp)
+
+
+@pytest.mark.parametrize("value,want", [("private", set()), ("slave", {"master"}), ("shared", {"shared"}),
+                                        ("unbindable", {"unbindable"})])
+def test_rootfs_propagation(ctr, value, want):
+    c = ctr()
+    c.conf["linux"]["rootfsPropagation"] = value
+    machine.mount(c.rootfs, c.rootfs, flags=MS_BIND)
+    machine.mount(None, c.rootfs, flags=MS_SHARED)
+    try:
+        kinds = {f.split(":")[0] for f in mounted(mountinfo(c), "/")[4]}
+        assert kinds & {"shared", "unbindable"} == want & {"shared", "unbindable"}
+    finally:
+        machine.umount(c.rootfs)
+
+
+# ---- id-mapped mounts ----
+
+@pytest.fixture
+def disk(tmp):
+    """A directory on a file system that every supported kernel can map ids on (tmpfs only since Linux 6.3)."""
+    d = f"/var/tmp/caisson-idmap.{os.getpid()}"
+    os.makedirs(d)
+    yield d
+    shutil.rmtree(d)
+
+
+MAP = [{"containerID": 0, "hostID": 5000, "size": 1000}]
+
+
+def test_idmapped_mount(ctr, disk):
+    """Ids on disk 0..999 show as 5000..5999; writing maps back."""
+    open(os.path.join(disk, "f"), "w").close()
+    os.chown(os.path.join(disk, "f"), 3, 4)
+    c = ctr.sh("stat -c %u:%g /m/f")
+    add(c, "/m", "bind", disk, ["rbind", "idmap"], uidMappings=MAP, gidMappings=MAP)
+    assert c.run().ok().out == "5003:5004\n"
+
+
+def test_idmapped_with_the_containers_mapping(ctr, disk):
+    """idmap with a user namespace: files of root on disk are root's in the container."""
+    open(os.path.join(disk, "f"), "w").close()
+    os.chmod(disk, 0o755)
+    c = ctr.sh("stat -c %u:%g /m/f; touch /m/new")
+    config.namespaces(c.conf, "user")
+    m = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = m
+    add(c, "/m", "bind", disk, ["rbind", "idmap"], uidMappings=m, gidMappings=m)
+    assert c.run().ok().out == "0:0\n"
+    assert os.stat(os.path.join(disk, "new")).st_uid == 0
+
+
+@pytest.mark.parametrize("opt,inner", [("idmap", "1:1"), ("ridmap", "5001:5001")])
+def test_ridmap_is_recursive(ctr, disk, opt, inner):
+    sub = os.path.join(disk, "sub")
+    src = os.path.join(disk, "src")
+    os.makedirs(sub)
+    os.makedirs(src)
+    open(os.path.join(src, "f"), "w").close()
+    os.chown(os.path.join(src, "f"), 1, 1)
+    machine.mount(src, sub, flags=MS_BIND)
+    try:
+        c = ctr.sh("stat -c %u:%g /m/sub/f")
+        add(c, "/m", "bind", disk, ["rbind", opt], uidMappings=MAP, gidMappings=MAP)
+        assert c.run().ok().out == inner + "\n"
+    finally:
+        machine.umount(sub)
+
+
+def test_mappings_only_for_one_of_uid_and_gid(ctr, disk):
+    add(c := ctr("true"), "/m", "bind", disk, ["rbind", "idmap"], uidMappings=MAP)
+    r = c.run()
+    assert r.rc != 0 and "gidMappings" in r.err, r
+
+
+def test_idmap_where_the_file_system_cannot(ctr):
+    c = add(ctr("true"), "/m", "bind", "/proc/sys", ["rbind", "idmap"], uidMappings=MAP, gidMappings=MAP)
+    r = c.run()
+    assert r.rc != 0 and "/m" in r.err, r
+
+
+def test_bind_from_a_directory_the_mapped_root_cannot_read(ctr, tmp):
+    """podman volumes lie beneath 0700 directories: the source is opened before the user namespace is entered."""
+    secret = os.path.join(tmp, "secret")
+    os.makedirs(os.path.join(secret, "vol"))
+    with open(os.path.join(secret, "vol", "f"), "w") as f:
+        f.write("reached\n")
+    os.chmod(secret, 0o700)
+    c = ctr.sh("cat /m/f")
+    config.namespaces(c.conf, "user")
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [
+        {"containerID": 0, "hostID": 100000, "size": 65536}]
+    add(c, "/m", "bind", os.path.join(secret, "vol"), ["rbind", "ro"])
+    assert c.run().ok().out == "reached\n"
+
+
+def test_a_hundred_mounts(ctr, vol):
+    c = ctr()
+    for i in range(100):
+        add(c, f"/many/{i}", "bind", vol, ["rbind", "ro"])
+    info = mountinfo(c)
+    assert sum(l.split()[4].startswith("/many/") for l in info.splitlines()) == 100

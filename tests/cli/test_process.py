@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""config.json's `process`: what the program finds itself to be."""
+import os
+import socket
+
+import pytest
+from harness import config
+from harness.runtime import status_of
+
+ALL = config.all_caps({"process": {}})["process"]["capabilities"]["bounding"]
+SETS = {"bounding": "CapBnd", "effective": "CapEff", "permitted": "CapPrm", "inheritable": "CapInh", "ambient": "CapAmb"}
+
+
+def info(ctr, **process):
+    return status_of(ctr("probe", "info", **process).run().ok().out)
+
+
+def test_args_with_everything_in_them(ctr):
+    args = ["printf", "[%s]", "", "two words", "üñí", "a\nb", "$HOME", "-x"]
+    assert ctr(*args).run().ok().out == "[][two words][üñí][a\nb][$HOME][-x]"
+
+
+def test_env(ctr):
+    s = ctr("env", env=["PATH=/bin", "A=1", "B=x=y", "EMPTY="]).run().ok().out.splitlines()
+    assert {"PATH=/bin", "A=1", "B=x=y", "EMPTY="} <= set(s)
+    # HOME is added from the container's passwd file as runc does; nothing else of the host's environment.
+    assert {l.split("=")[0] for l in s} <= {"PATH", "A", "B", "EMPTY", "HOME"}
+
+
+def test_home_comes_from_passwd(ctr):
+    assert "HOME=/root" in ctr("env").run().ok().out.splitlines()
+    assert "HOME=/home/user" in ctr("env", user={"uid": 1000, "gid": 1000}).run().ok().out.splitlines()
+    env = ["PATH=/bin", "HOME=/given"]
+    assert "HOME=/given" in ctr("env", env=env).run().ok().out.splitlines()
+
+
+def test_path_of_the_container_finds_the_program(ctr):
+    c = ctr("hello", env=["PATH=/opt/bin:/bin"])
+    os.makedirs(c.path("/opt/bin"))
+    with open(c.path("/opt/bin/hello"), "w") as f:
+        f.write("#!/bin/sh\necho found\n")
+    os.chmod(c.path("/opt/bin/hello"), 0o755)
+    assert c.run().ok().out == "found\n"
+
+
+def test_cwd(ctr):
+    assert ctr("pwd", cwd="/tmp").run().ok().out == "/tmp\n"
+
+
+def test_cwd_is_made(ctr):
+    """runc and crun make a missing working directory; images rely on it (WORKDIR)."""
+    assert ctr("pwd", cwd="/new/dir").run().ok().out == "/new/dir\n"
+
+
+def test_cwd_only_the_user_can_enter(ctr):
+    c = ctr("pwd", cwd="/secret", user={"uid": 1000, "gid": 1000})
+    os.mkdir(c.path("/secret"), 0o700)
+    os.chown(c.path("/secret"), 1000, 1000)
+    assert c.run().ok().out == "/secret\n"
+
+
+def test_cwd_not_a_directory(ctr):
+    ctr("pwd", cwd="/etc/passwd").run().failed("cwd")
+
+
+def test_user_and_groups(ctr):
+    s = info(ctr, user={"uid": 1000, "gid": 100, "additionalGids": [5, 29, 4000000]})
+    assert s["Uid"].split() == ["1000"] * 4
+    assert s["Gid"].split() == ["100"] * 4
+    assert set(s["Groups"].split()) - {"100"} == {"5", "29", "4000000"}
+
+
+def test_no_groups_of_the_caller(ctr, rt):
+    c = ctr("probe", "info").write()
+    rt.prefix = ["setpriv", "--groups", "7,8,9"]
+    assert set(status_of(c.run().ok().out)["Groups"].split()) <= {"0"}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0, 0o777])
+def test_umask(ctr, umask):
+    assert int(info(ctr, user={"uid": 0, "gid": 0, "umask": umask})["Umask"], 8) == umask
+
+
+def test_default_umask_is_022(ctr, rt):
+    c = ctr("probe", "info").write()
+    rt.prefix = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
+    assert int(status_of(c.run().ok().out)["Umask"], 8) == 0o022
+
+
+@pytest.mark.parametrize("which", SETS)
+def test_each_capability_set(ctr, which):
+    """A set holds what was asked for, limited by what the kernel demands of it, and nothing else."""
+    want = {"bounding": ["CAP_KILL", "CAP_CHOWN", "CAP_NET_RAW"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
+            "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL", "CAP_CHOWN"], "ambient": ["CAP_KILL"]}
+    # A user, not root: root's exec(2) gives it all of the bounding set whatever the other sets say.
+    s = info(ctr, user={"uid": 1000, "gid": 1000}, capabilities=want)
+    mask = int(s[SETS[which]], 16)
+    if which in ("permitted", "effective"):
+        # What a program without file capabilities has after exec(2) is its ambient set.
+        assert mask == config.cap_mask(want["ambient"])
+    else:
+        assert mask == config.cap_mask(want[which])
+
+
+def test_capabilities_of_root(ctr):
+    want = ["CAP_KILL", "CAP_CHOWN"]
+    s = info(ctr, capabilities={"bounding": want, "permitted": want, "effective": want})
+    assert {s[k] for k in ("CapBnd", "CapPrm", "CapEff")} == {f"{config.cap_mask(want):016x}"}
+    assert int(s["CapInh"], 16) == int(s["CapAmb"], 16) == 0
+
+
+def test_no_capabilities(ctr):
+    for caps in ({}, {"bounding": [], "effective": []}):
+        s = info(ctr, capabilities=caps)
+        assert all(int(s[k], 16) == 0 for k in SETS.values()), s
+    c = ctr("probe", "info")
+    del c.conf["process"]["capabilities"]
+    s = status_of(c.run().ok().out)
+    assert int(s["CapEff"], 16) == int(s["CapAmb"], 16) == 0
+
+
+def test_unknown_capability(ctr):
+    """Not a capability of any kernel: an error that names the field. (Known but not held is another matter.)"""
+    ctr("true", capabilities={"bounding": ["CAP_MADE_UP"]}).run().failed("capabilities", "CAP_MADE_UP")
+
+
+def test_capability_that_the_caller_does_not_have(ctr, rt):
+    """The build machine's root lacks CAP_SYS_RESOURCE itself; engines ask for it (--privileged): go without."""
+    s = info(ctr, capabilities={"bounding": ALL, "permitted": ALL, "effective": ALL})
+    with open("/proc/self/status") as f:
+        mine = status_of(f.read())["CapBnd"]
+    assert s["CapBnd"] == mine
+
+
+def test_no_new_privileges(ctr):
+    assert info(ctr, noNewPrivileges=True)["NoNewPrivs"] == "1"
+    assert info(ctr, noNewPrivileges=False)["NoNewPrivs"] == "0"
+
+
+def test_rlimits(ctr):
+    s = info(ctr, rlimits=[{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+                           {"type": "RLIMIT_FSIZE", "soft": 1 << 40, "hard": 1 << 41},
+                           {"type": "RLIMIT_AS", "soft": 2**64 - 1, "hard": 2**64 - 1}])
+    assert s["RLIMIT_NOFILE"] == "100 200" and s["RLIMIT_CORE"] == "0 0"
+    assert s["RLIMIT_FSIZE"] == f"{1 << 40} {1 << 41}"
+    assert s["RLIMIT_AS"] == f"{2**64 - 1} {2**64 - 1}"
+
+
+def test_rlimit_that_the_kernel_refuses(ctr):
+    # Above fs.nr_open, which even CAP_SYS_RESOURCE may not pass.
+    r = ctr("true", rlimits=[{"type": "RLIMIT_NOFILE", "soft": 2**31, "hard": 2**31}]).run()
+    r.failed("RLIMIT_NOFILE")
+
+
+def test_rlimit_twice(ctr):
+    l = {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}
+    ctr("true", rlimits=[l, l]).run().failed("RLIMIT_CORE")
+
+
+def test_oom_score_adj(ctr):
+    assert info(ctr, oomScoreAdj=500)["OomScoreAdj"] == "500"
+
+
+def test_oom_score_adj_unset_is_the_callers(ctr):
+    with open("/proc/self/oom_score_adj") as f:
+        assert info(ctr)["OomScoreAdj"] == f.read().strip()
+
+
+@pytest.mark.parametrize("sched,want", [
+    ({"policy": "SCHED_BATCH", "nice": 5}, "3 0 5 0 "),
+    ({"policy": "SCHED_OTHER", "nice": 7}, "0 0 7 0 "),
+    ({"policy": "SCHED_IDLE"}, "5 0 0 0 "),
+    ({"policy": "SCHED_FIFO", "priority": 10}, "1 0 0 10 "),
+    ({"policy": "SCHED_RR", "priority": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}, "2 1 0 3 "),
+])
+def test_scheduler(ctr, sched, want):
+    assert info(ctr, scheduler=sched)["Sched"].startswith(want)
+
+
+def test_scheduler_deadline(ctr):
+    s = info(ctr, scheduler={"policy": "SCHED_DEADLINE", "runtime": 1000000, "deadline": 20000000, "period": 30000000})
+    assert s["Sched"].split()[0] == "6" and s["Sched"].split()[-3:] == ["1000000", "20000000", "30000000"]
+
+
+def test_scheduler_bad(ctr):
+    ctr("true", scheduler={"policy": "SCHED_MADE_UP"}).run().failed("scheduler.policy")
+
+
+@pytest.mark.parametrize("cls,prio,want", [("IOPRIO_CLASS_BE", 4, (2 << 13) | 4), ("IOPRIO_CLASS_RT", 1, (1 << 13) | 1),
+                                           ("IOPRIO_CLASS_IDLE", 0, 3 << 13)])
+def test_io_priority(ctr, cls, prio, want):
+    assert int(info(ctr, ioPriority={"class": cls, "priority": prio})["IoPrio"]) == want
+
+
+def test_personality(ctr):
+    c = ctr("probe", "info")
+    c.conf["linux"]["personality"] = {"domain": "LINUX32"}
+    s = status_of(c.run().ok().out)
+    assert s["Personality"] == "8" and s["Machine"] == "i686"
+
+
+def test_hostname_and_domainname(ctr):
+    c = ctr("probe", "info")
+    c.conf["hostname"], c.conf["domainname"] = "sluice", "example.org"
+    s = status_of(c.run().ok().out)
+    assert (s["Hostname"], s["Domainname"]) == ("sluice", "example.org")
+
+
+def test_hostname_without_uts_namespace(ctr):
+    """Setting it would rename the host: refused."""
+    c = ctr("true")
+    config.namespaces(c.conf, drop=("uts",))
+    host = socket.gethostname()
+    c.run().failed("hostname")
+    assert socket.gethostname() == host
+
+
+def test_exec_cpu_affinity(ctr):
+    c = ctr.idle(execCPUAffinity={"initial": "0", "final": "0"}).up()
+    assert status_of(c.exec("probe", "info").ok().out)["Cpus_allowed_list"] == "0"
+
+
+def test_no_descriptor_leaks_in(ctr, rt):
+    """Whatever the caller has open, the container gets 0, 1 and 2."""
+    c = ctr("probe", "fds").write()
+    rt.prefix = ["bash", "-c", 'exec 5</etc 9</etc/passwd 47>/dev/null; exec "$@"', "sh"]
+    fds = [int(l.split()[0]) for l in c.run().ok().out.splitlines()]
+    assert fds == [0, 1, 2]
+
+
+def test_created_process_holds_nothing_of_the_host(ctr):
+    c = ctr("true")
+    c.create()
+    fds = {f: os.readlink(f"/proc/{c.pid()}/fd/{f}") for f in os.listdir(f"/proc/{c.pid()}/fd")}
+    dirs = [t for t in fds.values() if t.startswith("/") and os.path.isdir(t) and not t.startswith(c.bundle)]
+    assert not dirs, fds
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_preserve_fds(ctr, n):
+    c = ctr("probe", "fds").write()
+    fds = []
+    try:
+        for want in range(3, 3 + n + 1):  # one more than is kept
+            fd = os.open("/etc/passwd", os.O_RDONLY)
+            fds.append(fd)
+        script = " ".join(f"{k}</etc/passwd" for k in range(3, 3 + n + 1))
+        c.rt.prefix = ["sh", "-c", f'exec {script}; exec "$@"', "sh"]
+        r = c.rt("run", "--preserve-fds", n, "--bundle", c.bundle, c.id).ok()
+    finally:
+        for fd in fds:
+            os.close(fd)
+    got = dict(l.split(" ", 1) for l in r.out.splitlines())
+    assert sorted(map(int, got)) == list(range(3 + n)), got
+    assert got["3"].endswith("/etc/passwd")
+
+
+def test_preserve_fds_that_are_not_open(ctr):
+    r = ctr("true").run("--preserve-fds", "7")
+    r.failed("preserve")
+
+
+def test_listen_fds(ctr):
+    c = ctr.sh("echo $LISTEN_FDS $LISTEN_PID $$; probe fds").write()
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(os.path.join(c.bundle, "sock"))
+        s.listen()
+        script = f'exec 3<&{s.fileno()}; LISTEN_PID=$$ exec "$@"'
+        c.rt.prefix = ["bash", "-c", script, "sh"]
+        r = c.run(env={**os.environ, "LISTEN_FDS": "1"}, pass_fds=[s.fileno()]).ok()
+    first, *fds = r.out.splitlines()
+    assert first == "1 1 1"
+    assert [l.split()[0] for l in fds] == ["0", "1", "2", "3"] and "socket:" in fds[3], fds
+
+
+def test_notify_socket(ctr, tmp):
+    path = os.path.join(tmp, "notify.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(path)
+        s.settimeout(10)
+        c = ctr("probe", "notify", "READY=1")
+        # start waits for the container's READY=1 in runc's contract: the state becomes running meanwhile.
+        with open(c.log, "wb") as log:
+            r = c.run(env={**os.environ, "NOTIFY_SOCKET": path}, stdout=log)
+        assert r.rc == 0, (r, c.output())
+        got = s.recv(4096)
+        while b"READY=1" not in got:
+            got = s.recv(4096)
+    assert "sent to /run/notify" in c.output() or "sent to" in c.output()
+
+
+def test_program_of_a_user_without_exec_permission(ctr):
+    c = ctr("/bin/private", user={"uid": 1000, "gid": 1000})
+    with open(c.path("/bin/private"), "w") as f:
+        f.write("#!/bin/sh\n")
+    os.chmod(c.path("/bin/private"), 0o700)
+    r = c.run()
+    assert r.rc != 0 and "permission denied" in r.err.lower(), r
+    assert "no such file or directory" not in r.err.lower()
