@@ -40,7 +40,6 @@ struct spec_mount {
 	const char *source; /* NULL when absent; a bind's relative one is relative to the bundle */
 	bool bind;          /* a bind mount: always has a source */
 	bool rbind;         /* ... with what is mounted beneath it; bind is set too */
-	bool remount;
 	/*
 	 * MOUNT_ATTR_*, of the mount itself, as mount_setattr(2) takes them. "ro" is only here: whether the
 	 * super block of a new file system becomes read-only too is the mounting step's decision.

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config.md "Mounts", and the id maps that mounts and user namespaces share. */
+#include "parse.h"
+
+#define MAX_ID_MAPS 340 /* user_namespaces(7), since Linux 4.15 */
+
+static int check_id_map(struct parser *p, const struct json *node, void *obj)
+{
+	const struct spec_id_map *m = obj;
+	uint64_t size = m->size;
+
+	if (m->container_id + size > UINT64_C(1) << 32)
+		return parse_error_at(p, "size",
+			"expected at most %llu, for ids end at 4294967295; containerID is %u and "
+			"size %u",
+			(unsigned long long)((UINT64_C(1) << 32) - m->container_id),
+			m->container_id, m->size);
+	if (m->host_id + size > UINT64_C(1) << 32)
+		return parse_error_at(p, "size",
+			"expected at most %llu, for ids end at 4294967295; hostID is %u and size "
+			"%u",
+			(unsigned long long)((UINT64_C(1) << 32) - m->host_id), m->host_id,
+			m->size);
+	return 0;
+}
+
+static const struct field id_map_fields[] = {
+	FIELD(INT, "containerID", spec_id_map, container_id, REQUIRED, RANGE(0, UINT32_MAX)),
+	FIELD(INT, "hostID", spec_id_map, host_id, REQUIRED, RANGE(0, UINT32_MAX)),
+	FIELD(INT, "size", spec_id_map, size, REQUIRED, RANGE(1, UINT32_MAX)), {0}};
+
+const struct object_type spec_id_map_type = {
+	.size = sizeof(struct spec_id_map), .fields = id_map_fields, .check = check_id_map};
+
+static bool overlap(uint32_t a, uint32_t asize, uint32_t b, uint32_t bsize)
+{
+	return a < b + (uint64_t)bsize && b < a + (uint64_t)asize;
+}
+
+int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps maps)
+{
+	if (maps.n > MAX_ID_MAPS)
+		return parse_error_at(p, name,
+			"expected at most %d entries, as the kernel takes, found %zu", MAX_ID_MAPS,
+			maps.n);
+	for (size_t i = 0; i < maps.n; i++) {
+		for (size_t j = 0; j < i; j++) {
+			const struct spec_id_map *a = &maps.v[j], *b = &maps.v[i];
+			bool host = overlap(a->host_id, a->size, b->host_id, b->size);
+			if (!host && !overlap(a->container_id, a->size, b->container_id, b->size))
+				continue;
+			return parse_error_at(p, name,
+				"expected ranges that do not overlap: the %s ids of entries %zu "
+				"and %zu do",
+				host ? "host" : "container", j, i);
+		}
+	}
+	return 0;
+}
+
+static int parse_options(struct parser *p, const struct json *node, void *obj)
+{
+	struct spec_strings options;
+	int r = parse_strings(p, node, 0, &options);
+
+	if (r < 0)
+		return r;
+	return spec_mount_options(p->arena, options, obj);
+}
+
+static int check_mount(struct parser *p, const struct json *node, void *obj)
+{
+	static const char *const none[] = {NULL};
+	struct spec_mount *m = obj;
+
+	if (!m->data.v)
+		m->data.v = none;
+	if (m->destination[0] != '/') {
+		m->destination = arena_printf(p->arena, "/%s", m->destination);
+		if (!m->destination)
+			return -ENOMEM;
+	}
+	if (m->type && streq(m->type, "bind"))
+		m->bind = true;
+	if (m->bind && !m->source && !m->remount)
+		return parse_error_at(
+			p, "source", "expected the path to bind-mount, found nothing");
+	if (!m->uid_mappings.n != !m->gid_mappings.n)
+		return parse_error_at(p, m->uid_mappings.n ? "gidMappings" : "uidMappings",
+			"expected an id map, for %s are given: a mount has both or neither",
+			m->uid_mappings.n ? "uidMappings" : "gidMappings");
+	int r = spec_check_id_maps(p, "uidMappings", m->uid_mappings);
+	if (r >= 0)
+		r = spec_check_id_maps(p, "gidMappings", m->gid_mappings);
+	if (m->uid_mappings.n && !m->ridmap)
+		m->idmap = true;
+	return r;
+}
+
+static const struct field mount_fields[] = {
+	FIELD(STRING, "destination", spec_mount, destination, REQUIRED),
+	FIELD(STRING, "type", spec_mount, type), FIELD(STRING, "source", spec_mount, source),
+	FIELD(CUSTOM, "options", spec_mount, data, .custom = parse_options),
+	FIELD(ARRAY, "uidMappings", spec_mount, uid_mappings, .type = &spec_id_map_type),
+	FIELD(ARRAY, "gidMappings", spec_mount, gid_mappings, .type = &spec_id_map_type), {0}};
+
+const struct object_type spec_mount_type = {
+	.size = sizeof(struct spec_mount), .fields = mount_fields, .check = check_mount};

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The documents: config.json as a whole, and the two parts of it that have files of their own. */
+#include <ctype.h>
+
+#include "fd.h"
+#include "parse.h"
+
+#define MAX_HOSTNAME 64 /* __NEW_UTS_LEN of linux/utsname.h */
+
+static const struct field root_fields[] = {FIELD(STRING, "path", spec, root_path, REQUIRED),
+	FIELD(BOOL, "readonly", spec, root_readonly), {0}};
+
+static const struct object_type root_type = {.fields = root_fields};
+
+static const struct field hook_fields[] = {
+	FIELD(STRING, "path", spec_hook, path, .flags = FIELD_REQUIRED | FIELD_ABSOLUTE),
+	FIELD(STRINGS, "args", spec_hook, args), FIELD(STRINGS, "env", spec_hook, env),
+	FIELD(OPT_INT, "timeout", spec_hook, timeout, RANGE(1, INT32_MAX)), {0}};
+
+static const struct object_type hook_type = {
+	.size = sizeof(struct spec_hook), .fields = hook_fields};
+
+static const struct field hooks_fields[] = {
+	FIELD(ARRAY, "prestart", spec, hooks.prestart, .type = &hook_type),
+	FIELD(ARRAY, "createRuntime", spec, hooks.create_runtime, .type = &hook_type),
+	FIELD(ARRAY, "createContainer", spec, hooks.create_container, .type = &hook_type),
+	FIELD(ARRAY, "startContainer", spec, hooks.start_container, .type = &hook_type),
+	FIELD(ARRAY, "poststart", spec, hooks.poststart, .type = &hook_type),
+	FIELD(ARRAY, "poststop", spec, hooks.poststop, .type = &hook_type), {0}};
+
+const struct object_type spec_hooks_type = {.fields = hooks_fields};
+
+/* Skips a SemVer number: digits without a leading zero. NULL if there is none. */
+static const char *skip_number(const char *s)
+{
+	size_t n = strspn(s, "0123456789");
+
+	return n == 0 || (n > 1 && s[0] == '0') ? NULL : s + n;
+}
+
+/* Skips dot-separated identifiers of [0-9A-Za-z-]. NULL if one is empty. */
+static const char *skip_identifiers(const char *s)
+{
+	for (;; s++) {
+		const char *start = s;
+		while (isalnum((unsigned char)*s) || *s == '-')
+			s++;
+		if (s == start)
+			return NULL;
+		if (*s != '.')
+			return s;
+	}
+}
+
+/* SemVer 2.0.0: MAJOR.MINOR.PATCH[-PRERELEASE][+BUILD] */
+static bool is_semver(const char *s)
+{
+	for (int i = 0; i < 3; i++) {
+		s = skip_number(s);
+		if (!s || (i < 2 && *s++ != '.'))
+			return false;
+	}
+	if (*s == '-')
+		s = skip_identifiers(s + 1);
+	if (s && *s == '+')
+		s = skip_identifiers(s + 1);
+	return s && !*s;
+}
+
+static int check_version(struct parser *p, const char *version)
+{
+	if (!is_semver(version))
+		return parse_error_at(p, "ociVersion",
+			"expected a SemVer version such as \"%s\", found \"%.80s\"", SPEC_VERSION,
+			version);
+	if (!str_starts(version, "1."))
+		return parse_error_at(p, "ociVersion",
+			"expected a version 1.x (caisson knows the runtime specification up to "
+			"%s), found \"%.80s\"",
+			SPEC_VERSION, version);
+	return 0;
+}
+
+static int check_uts_name(
+	struct parser *p, const struct spec *s, const char *property, const char *name)
+{
+	if (!name)
+		return 0;
+	if (strlen(name) > MAX_HOSTNAME)
+		return parse_error_at(p, property, "expected at most %d bytes, found %zu",
+			MAX_HOSTNAME, strlen(name));
+	if (!s->ns[SPEC_NS_UTS].set)
+		return parse_error_at(p, property,
+			"expected nothing without a uts namespace in linux.namespaces: it would "
+			"change the host's, found \"%s\"",
+			name);
+	return 0;
+}
+
+static int check_config(struct parser *p, const struct json *node, void *obj)
+{
+	const struct spec *s = obj;
+	int r = check_version(p, s->oci_version);
+
+	if (r >= 0)
+		r = check_uts_name(p, s, "hostname", s->hostname);
+	if (r >= 0)
+		r = check_uts_name(p, s, "domainname", s->domainname);
+	return r;
+}
+
+static const struct field config_fields[] = {
+	FIELD(STRING, "ociVersion", spec, oci_version, REQUIRED),
+	FIELD_GROUP("root", &root_type, REQUIRED), FIELD(STRING, "hostname", spec, hostname),
+	FIELD(STRING, "domainname", spec, domainname),
+	FIELD(ARRAY, "mounts", spec, mounts, .type = &spec_mount_type),
+	FIELD(OBJECT_PTR, "process", spec, process, .type = &spec_process_type),
+	FIELD_GROUP("hooks", &spec_hooks_type), FIELD(PAIRS, "annotations", spec, annotations),
+	FIELD_GROUP("linux", &spec_linux_type),
+	FIELD(OBJECT_PTR, "vm", spec, vm, .type = &spec_vm_type), {0}};
+
+const struct object_type spec_config_type = {
+	.size = sizeof(struct spec), .fields = config_fields, .check = check_config};
+
+static int parse_document(struct arena *a, const struct json *root, const char *what,
+	const struct object_type *t, void *ret)
+{
+	struct parser p = {.arena = a, .what = what};
+
+	return parse_object(&p, root, t, ret);
+}
+
+int spec_parse(
+	struct arena *a, const char *text, size_t len, const char *what, const struct spec **ret)
+{
+	struct spec *s = arena_alloc(a, sizeof(*s));
+	struct json *root;
+
+	if (!s)
+		return -ENOMEM;
+	int r = json_parse(a, text, len, what, &root);
+	if (r < 0)
+		return r;
+	s->json = root;
+	r = parse_document(a, root, what, &spec_config_type, s);
+	if (r < 0)
+		return r;
+	*ret = s;
+	return 0;
+}
+
+/*
+ * Engines take "no such file or directory" as said of the container's program, so a missing document is put
+ * in other words.
+ */
+static int read_document(const char *path, bool dash, struct strbuf *ret, const char **ret_what)
+{
+	if (dash && streq(path, "-")) {
+		*ret_what = "standard input";
+		return fd_read_all(STDIN_FILENO, ret, SPEC_MAX_SIZE, *ret_what);
+	}
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0 && errno == ENOENT)
+		return err_set(ENOENT, "%s not found", path);
+	if (fd < 0)
+		return err_sys("open %s", path);
+	const char *slash = strrchr(path, '/');
+	*ret_what = slash && slash[1] ? slash + 1 : path;
+	return fd_read_all(fd, ret, SPEC_MAX_SIZE, path);
+}
+
+int spec_load(struct arena *a, const char *path, const struct spec **ret)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	const char *what;
+	int r = read_document(path, false, &text, &what);
+
+	if (r < 0)
+		return r;
+	return spec_parse(a, strbuf_str(&text), text.len, what, ret);
+}
+
+static int load_part(struct arena *a, const char *path, const struct object_type *t, void *ret)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	struct json *root;
+	const char *what;
+	int r = read_document(path, true, &text, &what);
+
+	if (r >= 0)
+		r = json_parse(a, strbuf_str(&text), text.len, what, &root);
+	if (r >= 0)
+		r = parse_document(a, root, what, t, ret);
+	return r;
+}
+
+int spec_load_process(struct arena *a, const char *path, const struct spec_process **ret)
+{
+	struct spec_process *process = arena_alloc(a, sizeof(*process));
+
+	if (!process)
+		return -ENOMEM;
+	int r = load_part(a, path, &spec_process_type, process);
+	if (r >= 0)
+		*ret = process;
+	return r;
+}
+
+int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret)
+{
+	*ret = (struct cg_resources){0};
+	return load_part(a, path, &spec_resources_type, ret);
+}
+
+const char *spec_annotation(const struct spec *s, const char *key)
+{
+	for (size_t i = 0; i < s->annotations.n; i++)
+		if (streq(s->annotations.v[i].key, key))
+			return s->annotations.v[i].value;
+	return NULL;
+}

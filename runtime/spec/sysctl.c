@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * linux.sysctl: a kernel parameter may be set for a container only if a namespace of the container holds it;
+ * any other would change the host. The list is the kernel's, as runc enforces it.
+ */
+#include "parse.h"
+
+/* Which namespace holds it: an exact name, or with a last dot everything below. */
+static const struct {
+	const char *name;
+	enum spec_ns ns;
+	const char *ns_name;
+} namespaced[] = {
+	{"kernel.msgmax", SPEC_NS_IPC, "an ipc"},
+	{"kernel.msgmnb", SPEC_NS_IPC, "an ipc"},
+	{"kernel.msgmni", SPEC_NS_IPC, "an ipc"},
+	{"kernel.sem", SPEC_NS_IPC, "an ipc"},
+	{"kernel.shm_rmid_forced", SPEC_NS_IPC, "an ipc"},
+	{"kernel.shmall", SPEC_NS_IPC, "an ipc"},
+	{"kernel.shmmax", SPEC_NS_IPC, "an ipc"},
+	{"kernel.shmmni", SPEC_NS_IPC, "an ipc"},
+	{"fs.mqueue.", SPEC_NS_IPC, "an ipc"},
+	{"net.", SPEC_NS_NETWORK, "a network"},
+	{"kernel.domainname", SPEC_NS_UTS, "a uts"},
+};
+
+char *spec_sysctl_path(struct arena *a, const char *name)
+{
+	char *path = arena_strdup(a, name);
+
+	if (!path || name[strcspn(name, "./")] != '.')
+		return path;
+	/* The first separator is a dot, so dots separate; a slash then stands for a dot in a name. */
+	for (char *s = path; *s; s++)
+		*s = *s == '.' ? '/' : *s == '/' ? '.' : *s;
+	return path;
+}
+
+/* Components of ordinary characters, none empty, "." or "..". */
+static bool is_path(const char *path)
+{
+	for (const char *s = path;; s++) {
+		size_t n = strcspn(s, "/");
+		if (n == 0 || (n == 1 && s[0] == '.') || (n == 2 && s[0] == '.' && s[1] == '.'))
+			return false;
+		for (size_t i = 0; i < n; i++)
+			if ((unsigned char)s[i] <= ' ' || s[i] == 0x7f)
+				return false;
+		s += n;
+		if (!*s)
+			return true;
+	}
+}
+
+/* Whether path, with slashes, is name or lies below it, with dots. */
+static bool is_or_below(const char *path, const char *name)
+{
+	for (; *name; name++, path++)
+		if (*path != (*name == '.' ? '/' : *name))
+			return false;
+	return !*path || path[-1] == '/';
+}
+
+static int check_name(struct parser *p, const struct spec *s, const char *name)
+{
+	char *path = spec_sysctl_path(p->arena, name);
+
+	if (!path)
+		return -ENOMEM;
+	if (!is_path(path))
+		return parse_error_at(p, "sysctl",
+			"expected names such as \"net.ipv4.ip_forward\", found \"%.80s\"", name);
+	if (streq(path, "kernel/hostname"))
+		return parse_error_at(p, "sysctl",
+			"kernel.hostname is not allowed here: use the property hostname");
+	for (size_t i = 0; i < ARRAY_SIZE(namespaced); i++) {
+		if (!is_or_below(path, namespaced[i].name))
+			continue;
+		if (s->ns[namespaced[i].ns].set)
+			return 0;
+		return parse_error_at(p, "sysctl",
+			"\"%.80s\" is not allowed without %s namespace in linux.namespaces: it "
+			"would change the host's",
+			name, namespaced[i].ns_name);
+	}
+	return parse_error_at(p, "sysctl",
+		"\"%.80s\" is not allowed: it is not in a separate kernel namespace, so it would "
+		"change the host's",
+		name);
+}
+
+int spec_check_sysctl(struct parser *p, const struct spec *s)
+{
+	for (size_t i = 0; i < s->sysctl.n; i++) {
+		int r = check_name(p, s, s->sysctl.v[i].key);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
