@@ -12,6 +12,8 @@
  * procfs, which the container cannot mount over.
  */
 #pragma once
+#include <sys/stat.h>
+
 #include "plan.h"
 
 /* How INIT talks to whoever launches it; the back end provides it. All return >= 0 or -errno with a message. */
@@ -23,6 +25,14 @@ struct step_peer {
 	int (*wait_start)(
 		void *data); /* blocks until start; afterwards errors go to whoever started */
 };
+
+/* A mount of ours that is cloned for each use once it is attached somewhere; see mask.c. */
+struct step_cover {
+	int fd; /* -EBADF: not made yet */
+	bool attached;
+};
+
+struct step_late_ro;
 
 struct step_ctx {
 	const struct plan *plan;
@@ -37,11 +47,24 @@ struct step_ctx {
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
 	struct arena *arena;
+
+	/* Of the mount steps among themselves. ATTACH_ROOT sets them. */
+	const char *root_path;        /* where the root is attached in the old tree; NULL: over "/" */
+	struct stat root_stat;        /* to recognise the root when a path leads back to it */
+	struct step_cover null_cover; /* hides files: the host's /dev/null */
+	struct step_cover dir_cover;  /* hides directories: an empty file system */
+	struct step_late_ro *late_ro; /* made read-only by PIVOT, once everything in them is there */
 };
 
 int step_walk(struct step_ctx *c, size_t from) must_check;
 
 /* The steps, one function a kind, grouped by file. All: 0 or -errno with a message. */
+
+/*
+ * host_open.c: OPEN_ROOT and OPEN_SOURCE. step_open() is open_tree_copy() into the slot, for the INIT of an
+ * ordinary user: only in its own user namespace may it copy mounts.
+ */
+int step_open(struct step_ctx *c, const struct step *s) must_check;
 
 /* root.c: the root file system and the move into it */
 int step_attach_root(struct step_ctx *c, const struct step *s) must_check;
