@@ -14,6 +14,9 @@
 #pragma once
 #include "spec.h"
 
+/* Where a container finds the NOTIFY_SOCKET of whoever started caisson. */
+#define PLAN_NOTIFY_SOCKET "/run/notify/notify.sock"
+
 enum step_place { PLACE_HOST, PLACE_INIT };
 
 /* X(kind, name printed, what it does). The order is the order of first use. */
@@ -124,8 +127,8 @@ struct step {
 		} caps;
 		struct { /* SECCOMP, COMPILE_SECCOMP */
 			const struct spec_seccomp *seccomp;
-			/* not NULL: the sets to fall back to once the filter is loaded */
 			const struct spec_capabilities *final_caps;
+			bool drop_caps; /* set final_caps (NULL: none) once the filter is loaded */
 		} seccomp;
 		const struct spec_intel_rdt *rdt;
 		const struct spec_memory_policy *mempolicy;
@@ -154,6 +157,7 @@ struct plan_env {
 	bool no_new_keyring;
 	bool attached;      /* `run`: start follows without a second command */
 	bool cgroup;        /* there is a cgroup to make (not disabled) */
+	const char *notify_socket; /* the caller's NOTIFY_SOCKET, or NULL */
 	bool cgroup_attach; /* ... and the process is moved into it once it exists (systemd) */
 };
 
@@ -170,6 +174,8 @@ struct plan_exec_env {
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret) must_check;
 
 const char *plan_step_name(enum step_kind k);
+uint64_t plan_ns_flag(enum spec_ns type);    /* CLONE_NEW* */
+const char *plan_ns_name(enum spec_ns type); /* "network" */
 
 /* One line a step for people; an array of objects for programs. */
 int plan_print(const struct plan *p, struct strbuf *out) must_check;

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The foreground: `run` and `exec` without --detach stay beside the process, hand on the signals they get,
+ * carry the terminal, and end with its exit code.
+ *
+ * All signals are blocked from before the process exists, and read from a signalfd, so that none is lost. The
+ * terminal goes through two small buffers; what one side does not take stays there, and we stop reading the
+ * other side until it does.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/pidfd.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <termios.h>
+
+#include "fd.h"
+#include "launch.h"
+
+struct pipe {
+	int from, to;
+	size_t start, len;
+	bool ended;
+	char buf[8192];
+};
+
+struct attend {
+	struct ns_child *child;
+	int signals;
+	int console; /* master, or -EBADF */
+	bool exited;
+	int status;
+	struct pipe in, out;
+	struct termios saved;
+	bool raw;
+};
+
+int launch_block_signals(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
+		return err_sys("block signals");
+	return 0;
+}
+
+static void set_window_size(const struct attend *a)
+{
+	struct winsize size;
+
+	if (a->console >= 0 && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0)
+		ioctl(a->console, TIOCSWINSZ, &size);
+}
+
+static int open_terminal(struct attend *a)
+{
+	struct termios raw;
+
+	a->in = (struct pipe){.from = STDIN_FILENO, .to = a->console};
+	a->out = (struct pipe){.from = a->console, .to = STDOUT_FILENO};
+	if (a->console < 0 || tcgetattr(STDIN_FILENO, &a->saved) < 0)
+		return 0;
+	set_window_size(a);
+	raw = a->saved;
+	cfmakeraw(&raw);
+	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0)
+		return err_sys("put the terminal into raw mode");
+	a->raw = true;
+	return 0;
+}
+
+static void close_terminal(struct attend *a)
+{
+	if (a->raw)
+		tcsetattr(STDIN_FILENO, TCSADRAIN, &a->saved);
+}
+
+static void reap(struct attend *a)
+{
+	siginfo_t info = {0};
+
+	/* Only ours: a subreaper's adopted children are nobody's business here. */
+	if (waitid(P_PIDFD, (id_t)a->child->pidfd, &info, WEXITED | WNOHANG) < 0 ||
+		info.si_pid == 0)
+		return;
+	a->exited = true;
+	a->status = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+	a->child->pid = 0;
+}
+
+static void on_signal(struct attend *a)
+{
+	struct signalfd_siginfo info;
+
+	while (read(a->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		switch ((int)info.ssi_signo) {
+		case SIGCHLD:
+			reap(a);
+			break;
+		case SIGWINCH:
+			if (a->console >= 0) {
+				set_window_size(a);
+				break;
+			}
+			/* fallthrough */
+		default:
+			/* The terminal's own signals reach a process that shares our terminal by themselves. */
+			if (info.ssi_code == SI_KERNEL && a->console < 0)
+				break;
+			if (!a->exited)
+				pidfd_send_signal(a->child->pidfd, (int)info.ssi_signo, NULL, 0);
+		}
+	}
+}
+
+static bool wants_to_read(const struct pipe *p)
+{
+	return !p->ended && p->len == 0;
+}
+
+static void fill(struct pipe *p)
+{
+	ssize_t n = read(p->from, p->buf, sizeof(p->buf));
+
+	if (n > 0) {
+		p->start = 0;
+		p->len = (size_t)n;
+	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+		p->ended = true; /* EIO on a master: the last slave was closed */
+	}
+}
+
+static void drain(struct pipe *p)
+{
+	ssize_t n = write(p->to, p->buf + p->start, p->len);
+
+	if (n > 0) {
+		p->start += (size_t)n;
+		p->len -= (size_t)n;
+	} else if (n < 0 && errno != EAGAIN && errno != EINTR) {
+		p->ended = true;
+		p->len = 0;
+	}
+}
+
+static void end_of_input(struct attend *a)
+{
+	/* What a person types to end input: the line discipline turns it into an end of file. */
+	static const char eot = 4;
+
+	if (a->in.ended && a->in.from >= 0) {
+		(void)!write(a->console, &eot, 1);
+		a->in.from = -1;
+	}
+}
+
+enum { WATCH_SIGNALS, WATCH_IN, WATCH_OUT_TERM, WATCH_MASTER, WATCH_MASTER_OUT, WATCH_COUNT };
+
+static int turn(struct attend *a, int timeout)
+{
+	struct pollfd p[WATCH_COUNT] = {
+		[WATCH_SIGNALS] = {.fd = a->signals, .events = POLLIN},
+		[WATCH_IN] = {.fd = -1, .events = POLLIN},
+		[WATCH_OUT_TERM] = {.fd = -1, .events = POLLOUT},
+		[WATCH_MASTER] = {.fd = -1, .events = POLLIN},
+		[WATCH_MASTER_OUT] = {.fd = -1, .events = POLLOUT},
+	};
+
+	if (a->console >= 0) {
+		if (wants_to_read(&a->in) && !a->exited)
+			p[WATCH_IN].fd = a->in.from;
+		if (a->in.len)
+			p[WATCH_MASTER_OUT].fd = a->console;
+		if (wants_to_read(&a->out))
+			p[WATCH_MASTER].fd = a->console;
+		if (a->out.len)
+			p[WATCH_OUT_TERM].fd = STDOUT_FILENO;
+	}
+	int n = poll(p, WATCH_COUNT, timeout);
+	if (n <= 0)
+		return n < 0 && errno != EINTR ? err_sys("poll") : n;
+	if (p[WATCH_SIGNALS].revents)
+		on_signal(a);
+	if (p[WATCH_OUT_TERM].revents)
+		drain(&a->out);
+	if (p[WATCH_MASTER].revents)
+		fill(&a->out);
+	if (p[WATCH_MASTER_OUT].revents)
+		drain(&a->in);
+	if (p[WATCH_IN].revents)
+		fill(&a->in);
+	end_of_input(a);
+	return n;
+}
+
+int launch_attend(struct ns_child *child, int console, int *ret_status)
+{
+	struct attend a = {.child = child, .console = console};
+	sigset_t all;
+
+	sigfillset(&all);
+	_cleanup_fd_ int signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signals < 0)
+		return err_sys("make a signalfd");
+	a.signals = signals;
+	int r = open_terminal(&a);
+	if (r < 0)
+		return r;
+	reap(&a);
+	while (r >= 0 && !a.exited)
+		r = turn(&a, -1);
+	/* The process is gone; what it wrote last is still in the terminal. Others may keep the slave open. */
+	while (r >= 0 && console >= 0 && (!a.out.ended || a.out.len)) {
+		r = turn(&a, a.out.len ? -1 : 50);
+		if (r == 0)
+			break;
+	}
+	close_terminal(&a);
+	*ret_status = a.status;
+	return r < 0 ? r : 0;
+}

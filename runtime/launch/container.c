@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "container.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "fd.h"
+
+#define STATE_MAX ((size_t)4 * 1024 * 1024)
+#define ID_MAX 1024
+
+const char *container_status_name(enum container_status s)
+{
+	static const char *const names[] = {"creating", "created", "running", "paused", "stopped"};
+
+	return names[s];
+}
+
+int container_root(struct arena *a, const char *option, const char **ret)
+{
+	const char *runtime_dir = getenv("XDG_RUNTIME_DIR");
+	char *path;
+
+	if (option && *option) {
+		*ret = option;
+		return 0;
+	}
+	if (geteuid() == 0 || (runtime_dir && streq(runtime_dir, "/run")))
+		path = arena_strdup(a, "/run/caisson");
+	else if (runtime_dir && *runtime_dir)
+		path = arena_printf(a, "%s/caisson", runtime_dir);
+	else
+		path = arena_printf(a, "/tmp/caisson-%u", geteuid());
+	*ret = path;
+	return path ? 0 : -ENOMEM;
+}
+
+int container_check_id(const char *id)
+{
+	static const char allowed[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-";
+
+	if (!*id)
+		return err_set(EINVAL, "container ID is empty");
+	if (id[0] == '.' || id[strspn(id, allowed)] || strlen(id) > ID_MAX)
+		return err_set(EINVAL,
+			"invalid container ID \"%.64s\": use letters, digits and _+.- only, at "
+			"most %d",
+			id, ID_MAX);
+	return 0;
+}
+
+static int open_root(const char *root, bool create)
+{
+	int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0 || !create || errno != ENOENT)
+		return fd >= 0 ? fd : -errno;
+	char path[4096];
+	if (strlen(root) >= sizeof(path))
+		return -ENAMETOOLONG;
+	for (size_t i = 1; root[i - 1]; i++) {
+		if (root[i] && root[i] != '/')
+			continue;
+		memcpy(path, root, i);
+		path[i] = '\0';
+		if (mkdir(path, 0700) < 0 && errno != EEXIST)
+			return -errno;
+	}
+	fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd >= 0 ? fd : -errno;
+}
+
+static int lock_dir(int dir)
+{
+	while (flock(dir, LOCK_EX) < 0)
+		if (errno != EINTR)
+			return err_sys("lock the container's state directory");
+	return 0;
+}
+
+int container_new(struct container *c, const char *root, const char *id)
+{
+	int r = container_check_id(id);
+
+	if (r < 0)
+		return r;
+	c->root_dir = open_root(root, true);
+	if (c->root_dir < 0) {
+		errno = -c->root_dir;
+		return err_sys("--root %s", root);
+	}
+	if (mkdirat(c->root_dir, id, 0700) < 0) {
+		if (errno == EEXIST)
+			return err_set(
+				EEXIST, "container with given ID already exists: \"%s\"", id);
+		return err_sys("create state directory %s/%s", root, id);
+	}
+	c->dir = openat(c->root_dir, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (c->dir < 0) {
+		r = err_sys("open state directory %s/%s", root, id);
+		unlinkat(c->root_dir, id, AT_REMOVEDIR);
+		return r;
+	}
+	c->id = arena_strdup(&c->arena, id);
+	c->locked = true;
+	c->owner = geteuid();
+	return c->id ? lock_dir(c->dir) : -ENOMEM;
+}
+
+static int does_not_exist(const char *id)
+{
+	return err_set(ENOENT, "container \"%s\" does not exist", id);
+}
+
+static const char *copy_member(struct arena *a, const struct json *j, const char *key)
+{
+	const char *s = json_get_str(j, key);
+
+	return s ? arena_strdup(a, s) : NULL;
+}
+
+static int load(struct container *c)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	struct json *j;
+	int64_t pid, owner = 0;
+
+	int r = fd_read_file(c->dir, "state.json", &text, STATE_MAX);
+	if (r == -ENOENT)
+		return 0; /* killed before it was written: nothing was done yet either */
+	if (r >= 0)
+		r = json_parse(&c->arena, text.s ? text.s : "", text.len, "state.json", &j);
+	if (r < 0)
+		return err_ctx(r, "container \"%s\"", c->id);
+	c->bundle = copy_member(&c->arena, j, "bundle");
+	c->rootfs = copy_member(&c->arena, j, "rootfs");
+	c->created = copy_member(&c->arena, j, "created");
+	c->oci_version = copy_member(&c->arena, j, "ociVersion");
+	c->pid_file = copy_member(&c->arena, j, "pidFile");
+	c->annotations = json_get(j, "annotations");
+	const struct json *poststart = json_get(j, "poststart"),
+			  *poststop = json_get(j, "poststop");
+	const struct json *rdt = json_get(j, "intelRdt");
+	c->has_rdt = rdt && rdt->boolean;
+	c->has_poststart = poststart && poststart->boolean;
+	c->has_poststop = poststop && poststop->boolean;
+	if (!c->bundle || json_get_i64(j, "pid", &pid) < 0 ||
+		json_get_u64(j, "startTime", &c->start_time) < 0 ||
+		json_get_i64(j, "owner", &owner) < 0)
+		return err_set(EINVAL,
+			"container \"%s\": state.json is damaged: `caisson delete --force %s`",
+			c->id, c->id);
+	c->pid = (pid_t)pid;
+	c->owner = (uint32_t)owner;
+	return cg_from_state(&c->arena, json_get(j, "cgroup"), &c->cgroup);
+}
+
+/* A directory that was deleted while we waited for its lock is no container any more. */
+static bool is_gone(int dir)
+{
+	struct stat st;
+
+	return fstat(dir, &st) < 0 || st.st_nlink == 0;
+}
+
+int container_open(struct container *c, const char *root, const char *id, bool lock)
+{
+	int r = container_check_id(id);
+
+	if (r < 0)
+		return r;
+	c->root_dir = open_root(root, false);
+	if (c->root_dir == -ENOENT)
+		return does_not_exist(id);
+	if (c->root_dir < 0) {
+		errno = -c->root_dir;
+		return err_sys("--root %s", root);
+	}
+	c->id = arena_strdup(&c->arena, id);
+	if (!c->id)
+		return -ENOMEM;
+	c->dir = openat(c->root_dir, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (c->dir < 0)
+		return errno == ENOENT ? does_not_exist(id)
+				       : err_sys("open state directory %s/%s", root, id);
+	if (lock) {
+		r = lock_dir(c->dir);
+		if (r < 0)
+			return r;
+		c->locked = true;
+		if (is_gone(c->dir))
+			return does_not_exist(id);
+	}
+	return load(c);
+}
+
+void container_close(struct container *c)
+{
+	fd_close(&c->dir);
+	fd_close(&c->root_dir);
+	arena_release(&c->arena);
+}
+
+static void put_state(const struct container *c, struct json_out *o)
+{
+	json_out_object(o, NULL);
+	json_out_str(o, "ociVersion", c->oci_version);
+	json_out_str(o, "id", c->id);
+	json_out_i64(o, "pid", c->pid);
+	json_out_u64(o, "startTime", c->start_time);
+	json_out_str(o, "bundle", c->bundle);
+	json_out_str(o, "rootfs", c->rootfs);
+	json_out_str(o, "created", c->created);
+	json_out_i64(o, "owner", c->owner);
+	if (c->pid_file)
+		json_out_str(o, "pidFile", c->pid_file);
+	json_out_bool(o, "poststart", c->has_poststart);
+	json_out_bool(o, "poststop", c->has_poststop);
+	json_out_bool(o, "intelRdt", c->has_rdt);
+	if (c->annotations)
+		json_out_node(o, "annotations", c->annotations);
+	json_out_object(o, "cgroup");
+	cg_to_state(&c->cgroup, o);
+	json_out_end_object(o);
+	json_out_end_object(o);
+}
+
+int container_save(struct container *c)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	const char *text;
+	size_t len;
+
+	int r = json_out_init(&o, false);
+	if (r < 0)
+		return r;
+	put_state(c, &o);
+	r = json_out_text(&o, &text, &len);
+	return r < 0 ? r : fd_replace_file(c->dir, "state.json", text, len, 0600);
+}
+
+int container_spec(struct container *c, const struct spec **ret)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	int r = fd_read_file(c->dir, "config.json", &text, SPEC_MAX_SIZE);
+
+	if (r < 0)
+		return err_ctx(r, "container \"%s\"", c->id);
+	return spec_parse(&c->arena, strbuf_str(&text), text.len, "config.json", ret);
+}
+
+int process_start_time(pid_t pid, uint64_t *ret)
+{
+	char path[64], buf[1024];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : err_sys("open %s", path);
+	ssize_t n = read(fd, buf, sizeof(buf) - 1);
+	if (n <= 0)
+		return n < 0 && errno != ESRCH ? err_sys("read %s", path) : -ESRCH;
+	buf[n] = '\0';
+	/* The name may hold anything, ")" too: fields are counted from the last one. */
+	char *p = strrchr(buf, ')');
+	char state;
+	if (!p || sscanf(p + 1,
+			  " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+			  "%*d %" SCNu64,
+			  &state, ret) != 2)
+		return err_set(EINVAL, "%s has an unknown format", path);
+	return state == 'Z' || state == 'X' ? -ESRCH : 0;
+}
+
+static bool is_alive(const struct container *c)
+{
+	uint64_t start;
+
+	return c->pid > 0 && process_start_time(c->pid, &start) == 0 && start == c->start_time;
+}
+
+/* Whether somebody else holds the lock. Our own probe is a shared one, so that probes do not meet. */
+static int is_locked(int dir, const char *name)
+{
+	_cleanup_fd_ int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_sys("open %s", name);
+	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+		return 0;
+	return errno == EWOULDBLOCK ? 1 : err_sys("probe the lock of %s", name);
+}
+
+int container_status(struct container *c, enum container_status *ret)
+{
+	if (c->pid == 0) {
+		/* Being created by another command, or left behind by one that was killed. */
+		int locked = c->locked ? 0 : is_locked(c->dir, ".");
+		*ret = locked > 0 ? CONTAINER_CREATING : CONTAINER_STOPPED;
+		return locked < 0 ? locked : 0;
+	}
+	if (!is_alive(c)) {
+		*ret = CONTAINER_STOPPED;
+		return 0;
+	}
+	int waiting = is_locked(c->dir, "start.lock");
+	if (waiting < 0)
+		return waiting;
+	int frozen = c->cgroup.path ? cg_is_frozen(&c->cgroup) : 0;
+	*ret = frozen > 0 ? CONTAINER_PAUSED : waiting ? CONTAINER_CREATED : CONTAINER_RUNNING;
+	return 0;
+}
+
+int container_pidfd(const struct container *c)
+{
+	_cleanup_fd_ int fd = c->pid > 0 ? pidfd_open(c->pid, 0) : -ESRCH;
+
+	/* First the descriptor, then the check: now the number cannot change hands any more. */
+	if (fd < 0 || !is_alive(c))
+		return err_set(ESRCH, "container not running");
+	return take_fd(&fd);
+}
+
+int container_state_json(
+	const struct container *c, const char *status, pid_t pid, struct strbuf *ret)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	const char *text;
+	size_t len;
+
+	int r = json_out_init(&o, true);
+	if (r < 0)
+		return r;
+	json_out_object(&o, NULL);
+	json_out_str(&o, "ociVersion", c->oci_version ? c->oci_version : SPEC_VERSION);
+	json_out_str(&o, "id", c->id);
+	json_out_str(&o, "status", status);
+	/* The specification: pid is given in created and running, and may be in others. */
+	json_out_i64(&o, "pid", pid);
+	json_out_str(&o, "bundle", c->bundle ? c->bundle : "");
+	if (c->rootfs)
+		json_out_str(&o, "rootfs", c->rootfs);
+	if (c->created)
+		json_out_str(&o, "created", c->created);
+	json_out_i64(&o, "owner", c->owner);
+	if (c->annotations && c->annotations->count)
+		json_out_node(&o, "annotations", c->annotations);
+	json_out_end_object(&o);
+	r = json_out_text(&o, &text, &len);
+	return r < 0 ? r : strbuf_add(ret, text, len);
+}
+
+int container_remove(struct container *c)
+{
+	static const char *const files[] = {"state.json.tmp", "config.json.tmp", "config.json",
+		"start.sock", "start.lock", "state.json"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		if (unlinkat(c->dir, files[i], 0) < 0 && errno != ENOENT)
+			return err_sys("remove %s of container \"%s\"", files[i], c->id);
+	if (unlinkat(c->root_dir, c->id, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return err_sys("remove the state directory of container \"%s\"", c->id);
+	return 0;
+}
+
+int container_each(const char *root, int (*f)(void *data, const char *id), void *data)
+{
+	struct dirent **names;
+	int r = 0, n = scandir(root, &names, NULL, alphasort);
+
+	if (n < 0)
+		return errno == ENOENT ? 0 : err_sys("--root %s", root);
+	for (int i = 0; i < n; i++) {
+		/* Names that no container can have (".cache") are the runtime's own. */
+		if (r >= 0 && names[i]->d_name[0] != '.')
+			r = f(data, names[i]->d_name);
+		free(names[i]);
+	}
+	free(names);
+	return r;
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include "fd.h"
+#include "log.h"
+#include "prepare.h"
+#include "step.h"
+
+#define START_BACKLOG 8
+
+static char *now_rfc3339(struct arena *a)
+{
+	struct timespec now;
+	struct tm tm;
+	char text[32];
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	return arena_printf(a, "%s.%09ldZ", text, now.tv_nsec);
+}
+
+/* state.json and config.json: from now on `delete --force` can undo whatever gets done. */
+static int record_intent(
+	struct container *c, const struct bundle *b, const struct launch_options *o)
+{
+	c->bundle = b->path;
+	c->rootfs = b->rootfs;
+	c->created = now_rfc3339(&c->arena);
+	c->oci_version = SPEC_VERSION;
+	c->annotations = json_get(b->spec->json, "annotations");
+	c->has_poststart = b->spec->hooks.poststart.n > 0;
+	c->has_poststop = b->spec->hooks.poststop.n > 0;
+	c->has_rdt = b->spec->intel_rdt != NULL;
+	if (!c->created)
+		return -ENOMEM;
+	if (o->pid_file) {
+		_cleanup_free_ char *cwd = o->pid_file[0] == '/' ? NULL : getcwd(NULL, 0);
+		c->pid_file = arena_printf(
+			&c->arena, "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", o->pid_file);
+		if (!c->pid_file)
+			return -ENOMEM;
+	}
+	int r = fd_replace_file(c->dir, "config.json", b->text, b->len, 0600);
+	return r < 0 ? r : container_save(c);
+}
+
+/* Held by INIT until it becomes the program: what tells created from running (see container.h). */
+static int open_start_lock(struct launch *l)
+{
+	l->start_lock =
+		openat(l->c->dir, "start.lock", O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (l->start_lock < 0 || flock(l->start_lock, LOCK_EX | LOCK_NB) < 0)
+		return err_sys("make start.lock in the state directory");
+	return 0;
+}
+
+/* Through /proc/self/fd, since a socket's path is limited to 107 bytes and --root is not. */
+static int open_start_socket(struct launch *l)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+	l->start_socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (l->start_socket < 0)
+		return err_sys("make a socket");
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/start.sock", l->c->dir);
+	if (bind(l->start_socket, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+		listen(l->start_socket, START_BACKLOG) < 0)
+		return err_sys("listen on start.sock in the state directory");
+	return 0;
+}
+
+static int write_pid_file(const struct container *c)
+{
+	char text[32];
+
+	if (!c->pid_file)
+		return 0;
+	int len = snprintf(text, sizeof(text), "%d", c->pid);
+	int r = fd_replace_file(AT_FDCWD, c->pid_file, text, (size_t)len, 0644);
+	return r < 0 ? err_ctx(r, "--pid-file") : 0;
+}
+
+static int check_terminal(const struct spec *s, const struct launch_options *o, bool attached)
+{
+	bool terminal = s->process && s->process->terminal;
+
+	if (terminal && !attached && !o->console_socket)
+		return err_set(EINVAL, "process.terminal is true: give --console-socket to receive "
+				       "the terminal, or use "
+				       "`run` without --detach");
+	if (!terminal && o->console_socket)
+		return err_set(EINVAL, "--console-socket: process.terminal is not true, there is "
+				       "no terminal to send");
+	return 0;
+}
+
+/* Whether someone in the container may already be there to look at INIT: a pid namespace that is not new. */
+static bool has_company(const struct spec *s)
+{
+	return !s->ns[SPEC_NS_PID].set || s->ns[SPEC_NS_PID].path;
+}
+
+static int build(
+	struct launch *l, const struct bundle *b, const struct launch_options *o, bool attached)
+{
+	struct container *c = l->c;
+	struct plan_env env;
+
+	l->spec = b->spec;
+	l->console_socket = o->console_socket;
+	l->pidfd_socket = o->pidfd_socket;
+	l->preserve_fds = o->preserve_fds + launch_listen_fds();
+	l->hide = has_company(b->spec);
+	int r = bundle_cgroup_options(&c->arena, b, o, &l->cg_options);
+	if (r >= 0)
+		r = cg_resolve(&c->arena, &l->cg_options, &c->cgroup);
+	if (r >= 0)
+		r = bundle_env(&c->arena, b, o, &c->cgroup, &env);
+	if (r < 0)
+		return r;
+	env.attached = attached;
+	r = plan_build(&c->arena, b->spec, &env, &l->plan);
+	if (r >= 0)
+		r = launch_env(&c->arena, b->spec->process, &env, &l->env);
+	if (r < 0)
+		return r;
+	l->slots = arena_array(&c->arena, (size_t)l->plan.nslots + 1, sizeof(int));
+	if (!l->slots)
+		return -ENOMEM;
+	for (int i = 0; i < l->plan.nslots; i++)
+		l->slots[i] = -EBADF;
+	return 0;
+}
+
+/* Everything up to INIT waiting for its start. */
+static int create(struct launch *l, const struct launch_options *o, bool attached)
+{
+	struct container *c = l->c;
+
+	int r = open_start_lock(l);
+	if (r >= 0 && !attached)
+		r = open_start_socket(l);
+	if (r >= 0)
+		r = launch_walk_to(l, "created");
+	if (r >= 0)
+		r = process_start_time(c->pid, &c->start_time);
+	if (r >= 0)
+		r = container_save(c);
+	if (r >= 0)
+		r = write_pid_file(c);
+	if (r >= 0 && o->pidfd_socket)
+		r = pidfd_send(o->pidfd_socket, l->child.pidfd);
+	return r;
+}
+
+static void undo(struct launch *l)
+{
+	_cleanup_free_ char *msg = strdup(err_msg());
+
+	/* What goes wrong here is for the log: the first error is the one to report. */
+	launch_kill_init(l);
+	if (launch_cleanup(l->c, l->spec) < 0)
+		log_warn("cleaning up: %s", err_msg());
+	err_set(EIO, "%s", msg ? msg : "");
+}
+
+static int prepare(
+	struct container *c, const struct launch_options *o, bool attached, struct bundle *b)
+{
+	/* The bundle is read into the container's arena before there is a directory to clean up. */
+	int r = container_check_id(o->id);
+	if (r >= 0)
+		r = bundle_load(&c->arena, o, b);
+	if (r >= 0)
+		r = check_terminal(b->spec, o, attached);
+	return r;
+}
+
+/* On success the container exists, locked, and l is walked to its "created". */
+static int make(struct launch *l, const struct launch_options *o, bool attached)
+{
+	struct container *c = l->c;
+	struct bundle b = {0};
+	const char *root;
+
+	int r = prepare(c, o, attached, &b);
+	if (r >= 0)
+		r = container_root(&c->arena, o->root, &root);
+	if (r >= 0)
+		r = container_new(c, root, o->id);
+	if (r < 0)
+		return r;
+	r = build(l, &b, o, attached);
+	if (r >= 0)
+		r = record_intent(c, &b, o);
+	if (r >= 0)
+		r = create(l, o, attached);
+	if (r < 0)
+		undo(l);
+	return r;
+}
+
+int launch_create(const struct launch_options *o)
+{
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	_cleanup_launch_ struct launch l = LAUNCH_INIT;
+
+	l.c = &c;
+	int r = make(&l, o, false);
+	if (r < 0)
+		return r;
+	/* "recorded": INIT waits for start by itself from here on. */
+	r = launch_walk_to(&l, NULL);
+	if (r < 0)
+		undo(&l);
+	return r;
+}
+
+static int start_attached(struct launch *l)
+{
+	if (!l->spec->process)
+		return err_set(EINVAL, "process: missing: there is nothing to start");
+	int r = launch_walk_to(l, NULL);
+	if (r >= 0)
+		r = launch_say_start(l->channel);
+	if (r >= 0)
+		r = launch_await_exec(l);
+	return r < 0 ? r : launch_poststart(l->c, l->spec);
+}
+
+int launch_run(const struct launch_options *o, int *ret_status)
+{
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	_cleanup_launch_ struct launch l = LAUNCH_INIT;
+
+	*ret_status = 0;
+	l.c = &c;
+	int r = o->detach ? 0 : launch_block_signals();
+	if (r >= 0)
+		r = make(&l, o, true);
+	if (r < 0)
+		return r;
+	r = start_attached(&l);
+	if (r < 0) {
+		undo(&l);
+		return r;
+	}
+	if (o->detach)
+		return 0;
+	/* Others may exec, pause, kill meanwhile. */
+	flock(c.dir, LOCK_UN);
+	c.locked = false;
+	r = launch_attend(&l.child, l.console, ret_status);
+	if (r < 0) {
+		undo(&l);
+		return r;
+	}
+	if (o->keep)
+		return 0;
+	return launch_end(&c, l.spec);
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <poll.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+
+#include "fd.h"
+#include "launch.h"
+#include "log.h"
+#include "step.h"
+
+#define KILL_TIMEOUT_MS 10000
+
+/* Only INIT: where there is no cgroup its pid namespace dies with it. */
+static int kill_init(struct container *c)
+{
+	_cleanup_fd_ int pidfd = container_pidfd(c);
+
+	if (pidfd == -ESRCH)
+		return 0;
+	if (pidfd < 0)
+		return pidfd;
+	if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		return err_sys("kill process %d", c->pid);
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	int n = poll(&p, 1, KILL_TIMEOUT_MS);
+	if (n == 0)
+		return err_set(
+			ETIMEDOUT, "process %d of container \"%s\" does not die", c->pid, c->id);
+	return 0;
+}
+
+static void run_poststop(struct container *c, const struct spec *s)
+{
+	_cleanup_strbuf_ struct strbuf state = {0};
+
+	if (!c->has_poststop)
+		return;
+	int r = s ? 0 : container_spec(c, &s);
+	if (r >= 0)
+		r = container_state_json(c, "stopped", 0, &state);
+	/* The specification: a failing poststop hook is a warning, the rest is carried out. */
+	if (r >= 0)
+		r = hooks_run("poststop", &s->hooks.poststop, strbuf_str(&state), state.len);
+	if (r < 0)
+		log_warn("%s", err_msg());
+}
+
+static void forget_rdt(struct container *c, const struct spec *s)
+{
+	if (s && s->intel_rdt && rdt_remove(c->id, s->intel_rdt) < 0)
+		log_warn("%s", err_msg());
+}
+
+int launch_kill(struct container *c)
+{
+	/* cgroup.kill reaches frozen processes too. */
+	int r = c->cgroup.path ? cg_kill(&c->cgroup, SIGKILL) : 0;
+
+	return r < 0 ? r : kill_init(c);
+}
+
+int launch_cleanup(struct container *c, const struct spec *s)
+{
+	int r = launch_kill(c);
+	if (r >= 0)
+		r = cg_destroy(&c->cgroup);
+	if (r < 0)
+		return r;
+	forget_rdt(c, s);
+	r = container_remove(c);
+	if (r >= 0)
+		run_poststop(c, s);
+	return r;
+}
+
+int launch_end(struct container *c, const struct spec *s)
+{
+	if (flock(c->dir, LOCK_EX) < 0)
+		return err_sys("lock the container's state directory");
+	c->locked = true;
+	return launch_cleanup(c, s);
+}
+
+int launch_delete(struct container *c, bool force)
+{
+	enum container_status status;
+	const struct spec *s = NULL;
+
+	int r = container_status(c, &status);
+	if (r < 0 && !force)
+		return r;
+	if (!force && status != CONTAINER_STOPPED)
+		return err_set(EBUSY,
+			"cannot delete container \"%s\" that is not stopped: it is %s (kill it "
+			"first, or use "
+			"--force)",
+			c->id, container_status_name(status));
+	/* The hooks are in config.json, which goes before they run. */
+	if ((c->has_poststop || c->has_rdt) && container_spec(c, &s) < 0)
+		log_warn("%s", err_msg());
+	return launch_cleanup(c, s);
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "fd.h"
+#include "launch.h"
+#include "log.h"
+
+static int check_state(struct container *c, const struct exec_options *o)
+{
+	enum container_status status;
+
+	int r = container_status(c, &status);
+	if (r < 0)
+		return r;
+	if (status == CONTAINER_PAUSED && !o->ignore_paused)
+		return err_set(EBUSY,
+			"cannot exec in container \"%s\": it is paused (resume it, or use "
+			"--ignore-paused)",
+			c->id);
+	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
+		return err_set(
+			ESRCH, "cannot exec in container \"%s\": container not running", c->id);
+	return 0;
+}
+
+static int check_terminal(const struct exec_options *o)
+{
+	if (o->process->terminal && o->detach && !o->console_socket)
+		return err_set(EINVAL,
+			"--tty with --detach needs --console-socket to receive the terminal");
+	if (!o->process->terminal && o->console_socket)
+		return err_set(
+			EINVAL, "--console-socket: there is no terminal to send without --tty");
+	return 0;
+}
+
+static int enter_cgroup(struct launch *l, const struct exec_options *o)
+{
+	struct container *c = l->c;
+	struct cgroup cg = c->cgroup;
+
+	if (!cg.path)
+		return o->cgroup ? err_set(EINVAL, "--cgroup: the container has no cgroup") : 0;
+	if (o->cgroup) {
+		int r = cg_child(&c->arena, &c->cgroup, o->cgroup, &cg);
+		if (r < 0)
+			return err_ctx(r, "--cgroup");
+	}
+	l->cgroup_dir = cg_open(&cg);
+	/* Without a cgroup of our own to enter (rootless, no delegation) the process stays where we are. */
+	if (l->cgroup_dir < 0 && geteuid() == 0)
+		return l->cgroup_dir;
+	return 0;
+}
+
+static int prepare(struct launch *l, const struct exec_options *o)
+{
+	struct container *c = l->c;
+
+	int r = check_terminal(o);
+	if (r >= 0)
+		r = check_state(c, o);
+	if (r >= 0)
+		r = container_spec(c, &l->spec);
+	if (r < 0)
+		return r;
+	l->container = container_pidfd(c);
+	if (l->container < 0)
+		return l->container;
+	struct plan_exec_env env = {
+		.spec = l->spec, .process = o->process, .rootless = geteuid() != 0};
+	r = plan_build_exec(&c->arena, &env, &l->plan);
+	if (r < 0)
+		return r;
+	l->console_socket = o->console_socket;
+	l->preserve_fds = o->preserve_fds + launch_listen_fds();
+	/* Every process in the container can see this one. */
+	l->hide = true;
+	struct plan_env none = {0};
+	r = launch_env(&c->arena, o->process, &none, &l->env);
+	if (r < 0)
+		return r;
+	l->slots = arena_array(&c->arena, (size_t)l->plan.nslots + 1, sizeof(int));
+	if (!l->slots)
+		return -ENOMEM;
+	for (int i = 0; i < l->plan.nslots; i++)
+		l->slots[i] = -EBADF;
+	return enter_cgroup(l, o);
+}
+
+static int write_pid(const char *path, pid_t pid)
+{
+	char text[32];
+
+	if (!path)
+		return 0;
+	int len = snprintf(text, sizeof(text), "%d", pid);
+	int r = fd_replace_file(AT_FDCWD, path, text, (size_t)len, 0644);
+	return r < 0 ? err_ctx(r, "--pid-file") : 0;
+}
+
+int launch_exec(struct container *c, const struct exec_options *o, int *ret_status)
+{
+	_cleanup_launch_ struct launch l = LAUNCH_INIT;
+
+	*ret_status = 0;
+	l.c = c;
+	int r = o->detach ? 0 : launch_block_signals();
+	if (r >= 0)
+		r = prepare(&l, o);
+	/* container.pid stays INIT's: the walk writes the new process's into it. */
+	pid_t init = c->pid;
+	if (r >= 0)
+		r = launch_walk_to(&l, NULL);
+	c->pid = init;
+	if (r >= 0)
+		r = launch_await_exec(&l);
+	if (r >= 0)
+		r = write_pid(o->pid_file, l.child.pid);
+	if (r >= 0 && o->pidfd_socket)
+		r = pidfd_send(o->pidfd_socket, l.child.pidfd);
+	if (r < 0) {
+		launch_kill_init(&l);
+		return r;
+	}
+	return o->detach ? 0 : launch_attend(&l.child, l.console, ret_status);
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "channel.h"
+#include "host_open.h"
+#include "launch.h"
+#include "log.h"
+#include "net.h"
+#include "path.h"
+#include "step.h"
+
+void launch_release(struct launch *l)
+{
+	for (int i = 0; l->slots && i < l->plan.nslots; i++)
+		fd_close(&l->slots[i]);
+	fd_close(&l->proc);
+	fd_close(&l->cgroup_dir);
+	fd_close(&l->container);
+	fd_close(&l->channel);
+	fd_close(&l->start_socket);
+	fd_close(&l->start_lock);
+	fd_close(&l->console);
+	fd_close(&l->child.pidfd);
+}
+
+void launch_kill_init(struct launch *l)
+{
+	if (l->child.pid <= 0)
+		return;
+	pidfd_send_signal(l->child.pidfd, SIGKILL, NULL, 0);
+	while (waitpid(l->child.pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	l->child.pid = 0;
+}
+
+/* INIT went away without a word: say how, that is all there is to go by. */
+static int died(struct launch *l, const char *when)
+{
+	int status;
+
+	if (waitpid(l->child.pid, &status, 0) != l->child.pid)
+		return err_set(ESRCH, "the container's first process ended %s", when);
+	l->child.pid = 0;
+	if (WIFSIGNALED(status))
+		return err_set(ESRCH,
+			"the container's first process was killed by signal %d (%s) %s",
+			WTERMSIG(status), strsignal(WTERMSIG(status)), when);
+	return err_set(ESRCH, "the container's first process exited with status %d %s",
+		WEXITSTATUS(status), when);
+}
+
+static int seccomp_listener(struct launch *l, int listener)
+{
+	const struct spec_seccomp *s = l->spec->seccomp;
+
+	return seccomp_notify_send(l->c, s, l->child.pid, listener);
+}
+
+/* A descriptor from INIT: the terminal's master, or the seccomp listener. */
+static int take_descriptor(struct launch *l, const struct channel_msg *m, int *fd)
+{
+	if (*fd < 0)
+		return err_set(EPROTO,
+			"the container's first process sent no descriptor for \"%s\"", m->text);
+	if (streq(m->text, "seccomp"))
+		return seccomp_listener(l, *fd);
+	if (!streq(m->text, "console"))
+		return err_set(EPROTO, "unknown descriptor \"%s\" from the first process", m->text);
+	if (l->console_socket)
+		return console_send(l->console_socket, *fd);
+	fd_close(&l->console);
+	l->console = take_fd(fd);
+	return 0;
+}
+
+/* Reads messages until the barrier is reached, or (NULL) until the channel ends. */
+static int await(struct launch *l, const char *barrier)
+{
+	for (;;) {
+		struct channel_msg m;
+		_cleanup_fd_ int fd = -EBADF;
+		int r = channel_recv(l->channel, &m, &fd);
+		if (r < 0)
+			return r;
+		if (r == 0)
+			return barrier ? died(l, "while it was being set up") : 0;
+		switch (m.type) {
+		case CHANNEL_FAILED:
+			return err_set(-m.code, "%s", m.text);
+		case CHANNEL_FD:
+			r = take_descriptor(l, &m, &fd);
+			if (r < 0)
+				return r;
+			break;
+		default:
+			if (!barrier || !streq(m.text, barrier))
+				return err_set(
+					EPROTO, "unexpected \"%s\" from the first process", m.text);
+			return 0;
+		}
+	}
+}
+
+int launch_await_exec(struct launch *l)
+{
+	return await(l, NULL);
+}
+
+static int host_barrier(struct launch *l, const struct step *s)
+{
+	if (s->place == PLACE_INIT)
+		return await(l, s->text);
+	int r = channel_send(l->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
+	/* It ended, and said why. */
+	return r == -EPIPE || r == -ECONNRESET ? await(l, "") : r;
+}
+
+static int host_cgroup_create(struct launch *l, const struct step *s)
+{
+	int r = cg_create(&l->c->cgroup, &l->spec->resources);
+
+	if (r < 0 || !l->c->cgroup.path || !cg_clone_into(&l->c->cgroup))
+		return r;
+	l->cgroup_dir = cg_open(&l->c->cgroup);
+	return l->cgroup_dir;
+}
+
+static int host_cgroup_limit(struct launch *l, const struct step *s)
+{
+	return l->c->cgroup.path ? cg_apply(&l->c->cgroup, &l->spec->resources) : 0;
+}
+
+static int host_cgroup_attach(struct launch *l, const struct step *s)
+{
+	struct container *c = l->c;
+
+	int r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &l->spec->resources, l->child.pid);
+	/* An exec joins what is there; create has limits to write. */
+	if (r >= 0 && l->container < 0)
+		r = host_cgroup_limit(l, s);
+	return r;
+}
+
+static int host_open_copy(struct launch *l, const struct step *s)
+{
+	l->slots[s->slot] = open_tree_copy(s);
+	return l->slots[s->slot];
+}
+
+static int host_open_namespace(struct launch *l, const struct step *s)
+{
+	l->slots[s->slot] = ns_open(s->ns.type, s->ns.path);
+	return l->slots[s->slot];
+}
+
+/* Compiled filters are kept in ROOT/.seccomp, which only the runtime's user can enter. */
+static int host_compile_seccomp(struct launch *l, const struct step *s)
+{
+	if (mkdirat(l->c->root_dir, ".seccomp", 0700) < 0 && errno != EEXIST)
+		log_debug("no cache of seccomp filters: %s", strerror(errno));
+	_cleanup_fd_ int cache =
+		openat(l->c->root_dir, ".seccomp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	l->slots[s->slot] = seccomp_compile(s->seccomp.seccomp, cache);
+	return l->slots[s->slot];
+}
+
+static int init_state_json(void *data, const char *status, struct strbuf *ret)
+{
+	struct launch *l = data;
+
+	/* INIT's own idea of its pid: what the specification asks for inside a pid namespace is the host's. */
+	return container_state_json(l->c, status, l->c->pid, ret);
+}
+
+_Noreturn static void become_init(struct launch *l, int channel, size_t from)
+{
+	struct ns_init_args a = {
+		.plan = &l->plan,
+		.slots = l->slots,
+		.channel = channel,
+		.start_socket = l->start_socket,
+		.proc = l->proc,
+		.preserve_fds = l->preserve_fds,
+		.env = l->env,
+		.state_json = init_state_json,
+		.state_data = l,
+		.arena = &l->c->arena,
+		.from = from,
+	};
+
+	/* A copy of the lock on the state directory, among others: INIT must not hold it. */
+	fd_close(&l->c->dir);
+	fd_close(&l->c->root_dir);
+	ns_init(&a);
+}
+
+static int host_clone(struct launch *l, const struct step *s)
+{
+	int socks[2];
+	struct ns_clone_args a = {
+		.clone = s,
+		.slots = l->slots,
+		.plan = &l->plan,
+		.cgroup = l->cgroup_dir,
+		.container = l->container,
+		.hide = l->hide,
+	};
+
+	l->proc = path_open_proc();
+	if (l->proc < 0)
+		return l->proc;
+	int r = channel_pair(socks);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int theirs = socks[1];
+	l->channel = socks[0];
+	r = ns_clone(&a, &l->child);
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		fd_close(&l->channel);
+		become_init(l, theirs, (size_t)(s - l->plan.steps) + 1);
+	}
+	/* From here on only INIT's own copies keep the listener and the lock alive. */
+	fd_close(&l->start_socket);
+	fd_close(&l->start_lock);
+	l->c->pid = l->child.pid;
+	return 0;
+}
+
+static int host_id_map(struct launch *l, const struct step *s)
+{
+	return ns_id_map(l->child.pid, &s->map.uid, &s->map.gid);
+}
+
+static int host_intel_rdt(struct launch *l, const struct step *s)
+{
+	return rdt_assign(s->rdt, l->c->id, l->child.pid);
+}
+
+static int host_net_device(struct launch *l, const struct step *s)
+{
+	char path[64];
+	_cleanup_fd_ int netns = -EBADF;
+
+	/* A namespace joined by path is not INIT's yet: INIT is still waiting to be placed. */
+	for (size_t i = 0; i < l->plan.n; i++) {
+		const struct step *o = &l->plan.steps[i];
+		if (o->kind == STEP_OPEN_NAMESPACE && o->ns.type == SPEC_NS_NETWORK)
+			return net_move_device(s->pair.key, s->pair.value, l->slots[o->slot]);
+	}
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", l->child.pid);
+	netns = open(path, O_RDONLY | O_CLOEXEC);
+	if (netns < 0)
+		return err_sys("open %s", path);
+	return net_move_device(s->pair.key, s->pair.value, netns);
+}
+
+static int host_hooks(struct launch *l, const struct step *s)
+{
+	_cleanup_strbuf_ struct strbuf state = {0};
+
+	int r = container_state_json(l->c, s->hooks.status, l->child.pid, &state);
+	return r < 0 ? r : hooks_run(s->hooks.name, &s->hooks.hooks, strbuf_str(&state), state.len);
+}
+
+static int host_affinity(struct launch *l, const struct step *s)
+{
+	cpu_set_t set;
+
+	int r = str_to_bitlist(s->text, (unsigned long *)&set, CPU_SETSIZE);
+	if (r >= 0 && sched_setaffinity(0, sizeof(set), &set) < 0)
+		r = err_sys("set the CPU affinity to %s", s->text);
+	return r;
+}
+
+static int host_oom_score(struct launch *l, const struct step *s)
+{
+	char path[64], text[32];
+
+	snprintf(path, sizeof(path), "%d/oom_score_adj", l->child.pid);
+	snprintf(text, sizeof(text), "%lld", (long long)s->process->oom_score_adj.v);
+	int r = path_write_proc(l->proc, path, text);
+	if (r == -EACCES)
+		return err_set(EACCES,
+			"%lld is lower than the runtime's own: lowering it takes "
+			"CAP_SYS_RESOURCE",
+			(long long)s->process->oom_score_adj.v);
+	return r;
+}
+
+typedef int (*host_fn)(struct launch *l, const struct step *s);
+
+static const host_fn functions[STEP_COUNT] = {
+	[STEP_CGROUP_CREATE] = host_cgroup_create,
+	[STEP_CGROUP_LIMIT] = host_cgroup_limit,
+	[STEP_OPEN_ROOT] = host_open_copy,
+	[STEP_OPEN_SOURCE] = host_open_copy,
+	[STEP_OPEN_NAMESPACE] = host_open_namespace,
+	[STEP_COMPILE_SECCOMP] = host_compile_seccomp,
+	[STEP_CLONE] = host_clone,
+	[STEP_ID_MAP] = host_id_map,
+	[STEP_CGROUP_ATTACH] = host_cgroup_attach,
+	[STEP_INTEL_RDT] = host_intel_rdt,
+	[STEP_BARRIER] = host_barrier,
+	[STEP_NET_DEVICE] = host_net_device,
+	[STEP_HOOKS] = host_hooks,
+	[STEP_AFFINITY] = host_affinity,
+	[STEP_OOM_SCORE] = host_oom_score,
+};
+
+int launch_walk_to(struct launch *l, const char *barrier)
+{
+	for (; l->at < l->plan.n; l->at++) {
+		const struct step *s = &l->plan.steps[l->at];
+		if (s->place != PLACE_HOST && s->kind != STEP_BARRIER)
+			continue;
+		if (!functions[s->kind])
+			return err_set(ENOSYS, "the step %s cannot be done by the runtime",
+				plan_step_name(s->kind));
+		int r = functions[s->kind](l, s);
+		if (r < 0)
+			return s->field ? err_ctx(r, "%s", s->field) : r;
+		if (barrier && s->kind == STEP_BARRIER && streq(s->text, barrier)) {
+			l->at++;
+			return 0;
+		}
+	}
+	return 0;
+}

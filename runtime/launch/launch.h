@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Walking a plan: what `create`, `run`, `start`, `exec` and `delete` do once their options are parsed.
+ *
+ * Theory of operation. The state directory is made and locked, state.json written with everything that
+ * could have to be undone, and then HOST's steps are done in order; STEP_CLONE starts INIT, which does its own
+ * (ns/init.c). Whatever fails, launch_undo() kills INIT and takes back what state.json tells. A runtime that is
+ * killed half-way leaves that same state.json to `delete --force`.
+ */
+#pragma once
+#include "container.h"
+#include "ns.h"
+#include "plan.h"
+
+struct launch_options {
+	const char *root; /* --root, or NULL */
+	const char *id;
+	const char *bundle; /* "." unless given */
+	const char *config; /* "config.json" in the bundle unless given */
+	const char *pid_file, *console_socket, *pidfd_socket;
+	const char *isolation; /* "ns" or NULL */
+	enum cg_manager cgroup_manager;
+	bool rootless_cgroup; /* be lenient about cgroups although root: --rootless=true */
+	int preserve_fds;
+	bool no_pivot, no_new_keyring;
+	bool detach, keep; /* run */
+};
+
+int launch_create(const struct launch_options *o) must_check;
+
+/* *ret_status: the exit code for the shell, 128+signal for death by signal; 0 when detached. */
+int launch_run(const struct launch_options *o, int *ret_status) must_check;
+
+/* The plan that create would walk, without doing any of it. */
+int launch_plan(struct arena *a, const struct launch_options *o, struct plan *ret) must_check;
+
+int launch_start(struct container *c) must_check;
+
+/* Undoes everything of a stopped container; force: kills it first, and removes what never came to life. */
+int launch_delete(struct container *c, bool force) must_check;
+
+struct exec_options {
+	const struct spec_process *process; /* to run; complete */
+	const char *pid_file, *console_socket, *pidfd_socket;
+	const char *cgroup; /* --cgroup: beneath the container's, or NULL */
+	int preserve_fds;
+	bool detach, ignore_paused;
+};
+
+int launch_exec(struct container *c, const struct exec_options *o, int *ret_status) must_check;
+
+/* --- shared by the files of launch/ --- */
+
+struct launch {
+	struct container *c;
+	const struct spec *spec;
+	struct plan plan;
+	size_t at; /* the next step */
+	int *slots;
+	int proc;
+	int cgroup_dir;   /* to clone into, or -EBADF */
+	int container;    /* exec: pidfd of the container's INIT, else -EBADF */
+	int channel;      /* to INIT */
+	int start_socket; /* create: for INIT */
+	int start_lock;
+	int console; /* the terminal's master, once INIT sent it */
+	const char *console_socket;
+	const char *pidfd_socket;
+	int preserve_fds;
+	bool hide;
+	char *const *env;
+	struct ns_child child; /* pid 0: none yet */
+	struct cg_options cg_options;
+};
+
+#define LAUNCH_INIT \
+	{ \
+		.proc = -EBADF, .cgroup_dir = -EBADF, .container = -EBADF, .channel = -EBADF, \
+		.start_socket = -EBADF, .start_lock = -EBADF, .console = -EBADF, .child = { \
+			.pidfd = -EBADF \
+		} \
+	}
+
+void launch_release(struct launch *l);
+#define _cleanup_launch_ __attribute__((cleanup(launch_release)))
+
+/* host.c: HOST's steps up to and with the named barrier, or (NULL) to the end. Does not return in INIT. */
+int launch_walk_to(struct launch *l, const char *barrier) must_check;
+
+/* Reads the channel to its end: 0 when INIT became the program, its failure otherwise. */
+int launch_await_exec(struct launch *l) must_check;
+
+/* INIT is killed and reaped. */
+void launch_kill_init(struct launch *l);
+
+/* start.c */
+int launch_say_start(int channel) must_check;
+int launch_poststart(struct container *c, const struct spec *s) must_check;
+
+/* delete.c: kill all that runs; then also remove all there is, and run poststop (s: NULL where unknown) */
+int launch_kill(struct container *c) must_check;
+int launch_cleanup(struct container *c, const struct spec *s) must_check;
+/* The same for a container whose lock was given up. */
+int launch_end(struct container *c, const struct spec *s) must_check;
+
+/* env.c: the program's environment, with NOTIFY_SOCKET and LISTEN_FDS where they apply. */
+int launch_env(struct arena *a, const struct spec_process *p, const struct plan_env *env,
+	char *const **ret) must_check;
+/* LISTEN_FDS of our own environment, if meant for us; 0 otherwise. */
+int launch_listen_fds(void);
+
+/* seccomp_notify.c: connects to a stream socket (errors name field); hands INIT's listener to the agent at linux.seccomp.listenerPath */
+int launch_connect(const char *path, const char *field) must_check;
+int seccomp_notify_send(const struct container *c, const struct spec_seccomp *s, pid_t pid,
+	int listener) must_check;
+
+/* console.c */
+int console_send(const char *socket_path, int master) must_check; /* to --console-socket */
+int pidfd_send(const char *socket_path, int pidfd) must_check;    /* to --pidfd-socket */
+
+/* attend.c: foreground. Forwards signals and the terminal until the process ends. */
+int launch_attend(struct ns_child *child, int console, int *ret_status) must_check;
+/* Blocks the signals that launch_attend() will forward, before there is a process. */
+int launch_block_signals(void) must_check;
+
+/* seal.c */
+int seal_self(char *const argv[]) must_check;
+
+/* rdt.c */
+int rdt_assign(const struct spec_intel_rdt *rdt, const char *id, pid_t pid) must_check;
+int rdt_remove(const char *id, const struct spec_intel_rdt *rdt) must_check;

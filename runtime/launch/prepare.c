@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "prepare.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "fd.h"
+
+static int absolute(struct arena *a, const char *path, const char **ret)
+{
+	_cleanup_free_ char *real = realpath(path, NULL);
+
+	if (!real)
+		return -errno;
+	*ret = arena_strdup(a, real);
+	return *ret ? 0 : -ENOMEM;
+}
+
+static int check_rootfs(const struct bundle *b)
+{
+	struct stat st;
+
+	/* The words "no such file or directory" are kept for the container's program: engines parse them. */
+	if (stat(b->rootfs, &st) < 0)
+		return err_set(errno == ENOENT ? ENXIO : errno,
+			"root.path: the root file system %s %s%s", b->rootfs,
+			errno == ENOENT ? "does not exist" : "cannot be used: ",
+			errno == ENOENT ? "" : strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return err_set(ENOTDIR, "root.path: %s is not a directory", b->rootfs);
+	return 0;
+}
+
+int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *ret)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	const char *config = o->config ? o->config : "config.json";
+
+	int r = absolute(a, o->bundle ? o->bundle : ".", &ret->path);
+	if (r < 0)
+		return err_set(r == -ENOENT ? ENXIO : -r, "--bundle %s: %s",
+			o->bundle ? o->bundle : ".",
+			r == -ENOENT ? "there is no such directory" : strerror(-r));
+	_cleanup_fd_ int dir = open(ret->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return err_sys("--bundle %s", ret->path);
+	_cleanup_fd_ int fd = openat(dir, config, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0 && errno == ENOENT)
+		return err_set(ENXIO, "the bundle %s has no %s: `caisson spec` writes one",
+			ret->path, config);
+	if (fd < 0)
+		return err_sys("open %s in the bundle %s", config, ret->path);
+	r = fd_read_all(fd, &text, SPEC_MAX_SIZE, config);
+	if (r >= 0)
+		r = spec_parse(a, strbuf_str(&text), text.len, config, &ret->spec);
+	if (r < 0)
+		return r;
+	ret->text = arena_strndup(a, strbuf_str(&text), text.len);
+	ret->len = text.len;
+	if (!ret->text)
+		return -ENOMEM;
+	if (!ret->spec->root_path)
+		return err_set(
+			EINVAL, "%s: root: missing: a container needs a root file system", config);
+	const char *root = ret->spec->root_path;
+	ret->rootfs = root[0] == '/' ? root : arena_printf(a, "%s/%s", ret->path, root);
+	return ret->rootfs ? check_rootfs(ret) : -ENOMEM;
+}
+
+/* A single map of everything is the initial user namespace. */
+static bool in_user_namespace(void)
+{
+	_cleanup_strbuf_ struct strbuf map = {0};
+	unsigned inside, outside, size;
+
+	if (fd_read_file(AT_FDCWD, "/proc/self/uid_map", &map, 65536) < 0)
+		return false;
+	return sscanf(strbuf_str(&map), "%u %u %u", &inside, &outside, &size) != 3 ||
+	       size != UINT32_MAX;
+}
+
+int bundle_env(struct arena *a, const struct bundle *b, const struct launch_options *o,
+	const struct cgroup *cg, struct plan_env *ret)
+{
+	const char *notify = getenv("NOTIFY_SOCKET");
+
+	*ret = (struct plan_env){
+		.bundle = b->path,
+		.uid = geteuid(),
+		.gid = getegid(),
+		.rootless = geteuid() != 0,
+		.in_userns = in_user_namespace(),
+		.no_pivot = o->no_pivot,
+		.no_new_keyring = o->no_new_keyring,
+		.cgroup = cg->manager != CG_DISABLED,
+		.cgroup_attach = cg->manager != CG_DISABLED && !cg_clone_into(cg),
+		/* A relative name or an abstract socket is not a path that could be bound. */
+		.notify_socket = notify && notify[0] == '/' ? arena_strdup(a, notify) : NULL,
+	};
+	return 0;
+}
+
+int bundle_cgroup_options(struct arena *a, const struct bundle *b, const struct launch_options *o,
+	struct cg_options *ret)
+{
+	static const char prefix[] = "org.systemd.property.";
+	const struct spec_pairs *ann = &b->spec->annotations;
+	const char *lenient = spec_annotation(b->spec, "io.caisson.cgroup.lenient");
+
+	*ret = (struct cg_options){
+		.manager = o->cgroup_manager,
+		.id = o->id,
+		.cgroups_path = b->spec->cgroups_path,
+		.rootless = geteuid() != 0 || o->rootless_cgroup,
+		.lenient = lenient && streq(lenient, "true"),
+	};
+	struct cg_unified *props = arena_array(a, ann->n + 1, sizeof(*props));
+	if (!props)
+		return -ENOMEM;
+	for (size_t i = 0; i < ann->n; i++)
+		if (str_starts(ann->v[i].key, prefix))
+			props[ret->nsystemd_properties++] = (struct cg_unified){
+				.file = ann->v[i].key + strlen(prefix), .value = ann->v[i].value};
+	ret->systemd_properties = props;
+	return 0;
+}
+
+int launch_plan(struct arena *a, const struct launch_options *o, struct plan *ret)
+{
+	struct bundle b = {0};
+	struct cg_options cgo;
+	struct cgroup cg = {0};
+	struct plan_env env;
+
+	int r = bundle_load(a, o, &b);
+	if (r >= 0)
+		r = bundle_cgroup_options(a, &b, o, &cgo);
+	if (r >= 0)
+		r = cg_resolve(a, &cgo, &cg);
+	if (r >= 0)
+		r = bundle_env(a, &b, o, &cg, &env);
+	return r < 0 ? r : plan_build(a, b.spec, &env, ret);
+}

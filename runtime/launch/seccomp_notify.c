@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "fd.h"
+#include "launch.h"
+
+/* Connects to a Unix stream socket; `field` names where the path came from. */
+int launch_connect(const char *path, const char *field)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return err_set(ENAMETOOLONG,
+			"%s: %s is longer than the %zu bytes a socket's path may have", field, path,
+			sizeof(addr.sun_path) - 1);
+	memcpy(addr.sun_path, path, strlen(path));
+	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return err_sys("make a socket");
+	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return err_set(errno == ENOENT ? ENXIO : errno, "%s: cannot connect to %s: %s",
+			field, path, errno == ENOENT ? "there is no such socket" : strerror(errno));
+	return take_fd(&sock);
+}
+
+/* runtime-spec, config-linux.md "The Container Process State". */
+int seccomp_notify_send(
+	const struct container *c, const struct spec_seccomp *s, pid_t pid, int listener)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	_cleanup_strbuf_ struct strbuf state = {0};
+	struct json *node;
+	const char *text;
+	size_t len;
+
+	if (!s || !s->listener_path)
+		return err_set(EINVAL, "linux.seccomp.listenerPath: missing, but a rule's action "
+				       "is SCMP_ACT_NOTIFY");
+	struct arena a = {0};
+	int r = container_state_json(c, "creating", pid, &state);
+	if (r >= 0)
+		r = json_parse(&a, strbuf_str(&state), state.len, "state", &node);
+	if (r >= 0)
+		r = json_out_init(&o, false);
+	if (r < 0)
+		goto out;
+	json_out_object(&o, NULL);
+	json_out_str(&o, "ociVersion", c->oci_version ? c->oci_version : SPEC_VERSION);
+	json_out_array(&o, "fds");
+	json_out_str(&o, NULL, "seccompFd");
+	json_out_end_array(&o);
+	json_out_i64(&o, "pid", pid);
+	json_out_str(&o, "metadata", s->listener_metadata ? s->listener_metadata : "");
+	json_out_node(&o, "state", node);
+	json_out_end_object(&o);
+	r = json_out_text(&o, &text, &len);
+	if (r < 0)
+		goto out;
+	_cleanup_fd_ int sock = launch_connect(s->listener_path, "linux.seccomp.listenerPath");
+	r = sock < 0 ? sock : fd_send(sock, text, len, listener);
+out:
+	arena_release(&a);
+	return r;
+}

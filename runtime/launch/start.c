@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "channel.h"
+#include "fd.h"
+#include "launch.h"
+#include "log.h"
+#include "step.h"
+
+int launch_say_start(int channel)
+{
+	return channel_send(channel, CHANNEL_REACHED, 0, "start", -EBADF);
+}
+
+static int connect_init(struct container *c)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return err_sys("make a socket");
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/start.sock", c->dir);
+	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return err_sys("reach the container's first process at start.sock");
+	return take_fd(&sock);
+}
+
+int launch_poststart(struct container *c, const struct spec *s)
+{
+	_cleanup_strbuf_ struct strbuf state = {0};
+
+	if (!s->hooks.poststart.n)
+		return 0;
+	int r = container_state_json(c, "running", c->pid, &state);
+	return r < 0 ? r
+		     : hooks_run("poststart", &s->hooks.poststart, strbuf_str(&state), state.len);
+}
+
+/* After a failure nothing useful is left of the container but its name: it is stopped, as the spec asks. */
+static int stop_failed(struct container *c, int r)
+{
+	_cleanup_free_ char *msg = strdup(err_msg());
+
+	if (launch_kill(c) < 0)
+		log_warn("%s", err_msg());
+	return err_set(-r, "%s", msg ? msg : "");
+}
+
+int launch_start(struct container *c)
+{
+	_cleanup_launch_ struct launch l = LAUNCH_INIT;
+	enum container_status status;
+	const struct spec *s = NULL;
+
+	int r = container_status(c, &status);
+	if (r < 0)
+		return r;
+	if (status != CONTAINER_CREATED)
+		return err_set(EINVAL,
+			"cannot start container \"%s\": it is %s, only a created one can be "
+			"started",
+			c->id, container_status_name(status));
+	r = container_spec(c, &s);
+	if (r < 0)
+		return r;
+	if (!s->process)
+		return err_set(EINVAL,
+			"cannot start container \"%s\": its config.json has no process", c->id);
+	l.c = c;
+	l.spec = s;
+	l.channel = connect_init(c);
+	if (l.channel < 0)
+		return l.channel;
+	r = launch_await_exec(&l);
+	if (r >= 0)
+		r = launch_poststart(c, s);
+	return r < 0 ? stop_failed(c, r) : 0;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <linux/magic.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+
+#include "fd.h"
+#include "ns.h"
+
+int ns_open(enum spec_ns type, const char *path)
+{
+	struct statfs fs;
+
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return err_set(errno == ENOENT ? ENXIO : errno,
+			"cannot open the %s namespace %s: %s", plan_ns_name(type), path,
+			errno == ENOENT ? "it does not exist" : strerror(errno));
+	if (fstatfs(fd, &fs) < 0)
+		return err_sys("stat %s", path);
+	if (fs.f_type != NSFS_MAGIC)
+		return err_set(EINVAL,
+			"%s is not a namespace: expected a file such as /proc/PID/ns/%s", path,
+			plan_ns_name(type));
+	int found = ioctl(fd, NS_GET_NSTYPE);
+	if (found < 0)
+		return err_sys("get the type of namespace %s", path);
+	if ((uint64_t)(unsigned)found != plan_ns_flag(type))
+		return err_set(EINVAL, "%s is not a %s namespace", path, plan_ns_name(type));
+	return take_fd(&fd);
+}
+
+static int write_map(pid_t pid, const char *file, const struct spec_id_maps *m)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char path[64];
+	int r = 0;
+
+	for (size_t i = 0; i < m->n && r >= 0; i++)
+		r = strbuf_addf(
+			&text, "%u %u %u\n", m->v[i].container_id, m->v[i].host_id, m->v[i].size);
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys("open %s", path);
+	if (write(fd, strbuf_str(&text), text.len) < 0)
+		return -errno;
+	return 0;
+}
+
+static int deny_setgroups(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/setgroups", pid);
+	return fd_write_file(AT_FDCWD, path, "deny");
+}
+
+/* newuidmap PID INSIDE OUTSIDE COUNT ...: set-uid root, checks the ranges against /etc/subuid. */
+static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *m)
+{
+	_cleanup_arena_ struct arena a = {0};
+	size_t n = 0;
+	int status;
+
+	char **argv = arena_array(&a, 3 * m->n + 3, sizeof(*argv));
+	if (!argv)
+		return -ENOMEM;
+	argv[n++] = arena_strdup(&a, helper);
+	argv[n++] = arena_printf(&a, "%d", pid);
+	for (size_t i = 0; i < m->n; i++) {
+		argv[n++] = arena_printf(&a, "%u", m->v[i].container_id);
+		argv[n++] = arena_printf(&a, "%u", m->v[i].host_id);
+		argv[n++] = arena_printf(&a, "%u", m->v[i].size);
+	}
+	for (size_t i = 0; i < n; i++)
+		if (!argv[i])
+			return -ENOMEM;
+	pid_t child = fork();
+	if (child < 0)
+		return err_sys("fork");
+	if (child == 0) {
+		execvp(helper, argv);
+		_exit(127);
+	}
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return err_sys("wait for %s", helper);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		return err_set(EPERM,
+			"an ordinary user's id maps of more than the own id need %s: install the "
+			"package "
+			"uidmap",
+			helper);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return err_set(EPERM,
+			"%s refused the id map: check this user's ranges in /etc/subuid and "
+			"/etc/subgid",
+			helper);
+	return 0;
+}
+
+static bool is_own_id(const struct spec_id_maps *m, uint32_t id)
+{
+	return m->n == 1 && m->v[0].size == 1 && m->v[0].host_id == id;
+}
+
+static int map_error(int r, const char *field, const struct spec_id_maps *m)
+{
+	errno = -r;
+	return err_sys("%s: the kernel refused the map of %zu entries (overlapping ranges, more "
+		       "than 340 of them, or "
+		       "ids that this user namespace does not have)",
+		field, m->n);
+}
+
+int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid)
+{
+	bool root = geteuid() == 0;
+	int r;
+
+	if (root || is_own_id(uid, geteuid())) {
+		r = write_map(pid, "uid_map", uid);
+		if (r < 0)
+			return map_error(r, "linux.uidMappings", uid);
+	} else {
+		r = run_helper("newuidmap", pid, uid);
+		if (r < 0)
+			return r;
+	}
+	if (root || is_own_id(gid, getegid())) {
+		/* The kernel lets an ordinary user map a group only once setgroups(2) is off (CVE-2014-8989). */
+		r = root ? 0 : deny_setgroups(pid);
+		if (r >= 0)
+			r = write_map(pid, "gid_map", gid);
+		return r < 0 ? map_error(r, "linux.gidMappings", gid) : 0;
+	}
+	return run_helper("newgidmap", pid, gid);
+}

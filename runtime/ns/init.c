@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
+#include <sys/socket.h>
+
+#include "channel.h"
+#include "fd.h"
+#include "ns.h"
+#include "step.h"
+#include "sys.h"
+
+struct init {
+	int channel; /* to the runtime; from WAIT_START on to the `start` command */
+	int start_socket;
+};
+
+static int report(void *data, const char *barrier)
+{
+	struct init *i = data;
+
+	return channel_send(i->channel, CHANNEL_REACHED, 0, barrier, -EBADF);
+}
+
+static int await(void *data, const char *barrier)
+{
+	struct init *i = data;
+	struct channel_msg m;
+	_cleanup_fd_ int fd = -EBADF;
+
+	int r = channel_recv(i->channel, &m, &fd);
+	if (r < 0)
+		return r;
+	if (r == 0)
+		_exit(1); /* the runtime failed or was killed: there is nobody to tell */
+	if (m.type != CHANNEL_REACHED || !streq(m.text, barrier))
+		return err_set(
+			EPROTO, "waiting for \"%s\", the runtime said \"%s\"", barrier, m.text);
+	return 0;
+}
+
+static int send_fd(void *data, const char *what, int fd)
+{
+	struct init *i = data;
+
+	return channel_send(i->channel, CHANNEL_FD, 0, what, fd);
+}
+
+/*
+ * The runtime of `create` is about to end; whoever connects next is `start`, and hears what comes of it. Only
+ * the runtime's user can: the socket is in the state directory.
+ */
+static int wait_start(void *data)
+{
+	struct init *i = data;
+
+	if (i->start_socket < 0)
+		return await(data, "start");
+	fd_close(&i->channel);
+	do
+		i->channel = accept4(i->start_socket, NULL, NULL, SOCK_CLOEXEC);
+	while (i->channel < 0 && errno == EINTR);
+	if (i->channel < 0)
+		return err_sys("accept the start command");
+	fd_close(&i->start_socket);
+	return 0;
+}
+
+_Noreturn void ns_init(const struct ns_init_args *a)
+{
+	struct init init = {.channel = a->channel, .start_socket = a->start_socket};
+	struct step_ctx c = {
+		.plan = a->plan,
+		.peer =
+			{
+				.data = &init,
+				.report = report,
+				.await = await,
+				.send_fd = send_fd,
+				.wait_start = wait_start,
+			},
+		.slots = a->slots,
+		.root = -EBADF,
+		.proc = a->proc,
+		.console = -EBADF,
+		.env = a->env,
+		.state_json = a->state_json,
+		.state_data = a->state_data,
+		.arena = a->arena,
+	};
+
+	/* Nothing of the runtime's, and nothing that leaked into it, gets into the container (CVE-2024-21626). */
+	int r = 0;
+	if (close_range(3 + (unsigned)a->preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		r = err_sys("mark descriptors close-on-exec");
+	if (r == 0 && !a->plan->spec) {
+		/* exec: the container's root is ours already */
+		c.root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (c.root < 0)
+			r = err_sys("open the container's root");
+	}
+	if (r == 0)
+		r = step_walk(&c, a->from);
+	if (r == 0)
+		r = err_set(EINVAL, "process: missing: there is nothing to start");
+	if (channel_send(init.channel, CHANNEL_FAILED, r, err_msg(), -EBADF) < 0)
+		_exit(2);
+	_exit(1);
+}

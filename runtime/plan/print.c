@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan.h"
+
+#include <inttypes.h>
+#include <sys/mount.h>
+
+static const struct {
+	const char *name, *text;
+} kinds[STEP_COUNT] = {
+#define X(kind, name, text) [STEP_##kind] = {name, text},
+	PLAN_STEP_KINDS(X)
+#undef X
+};
+
+const char *plan_step_name(enum step_kind k)
+{
+	return kinds[k].name;
+}
+
+static int ns_text(uint64_t flags, struct strbuf *out)
+{
+	const char *sep = "";
+	int r = 0;
+
+	for (int t = 0; t < SPEC_NS_COUNT && r >= 0; t++) {
+		if (!(flags & plan_ns_flag((enum spec_ns)t)))
+			continue;
+		r = strbuf_addf(out, "%s%s", sep, plan_ns_name((enum spec_ns)t));
+		sep = " ";
+	}
+	return r;
+}
+
+static int clone_text(const struct step *s, struct strbuf *out)
+{
+	int r = strbuf_addf(out, "new: ");
+
+	if (r >= 0)
+		r = s->clone.flags ? ns_text(s->clone.flags, out) : strbuf_addf(out, "none");
+	if (r >= 0 && s->clone.staged_flags)
+		r = strbuf_addf(out, "; by way of a stage process: ");
+	return r >= 0 && s->clone.staged_flags ? ns_text(s->clone.staged_flags, out) : r;
+}
+
+static int maps_text(const char *what, struct spec_id_maps maps, struct strbuf *out)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < maps.n && r >= 0; i++)
+		r = strbuf_addf(out, "%s%s %u->%u", out->len ? ", " : "", what,
+			maps.v[i].container_id, maps.v[i].host_id);
+	for (size_t i = 0; i < maps.n && r >= 0 && i + 1 == maps.n; i++)
+		r = strbuf_addf(out, " (%u)", maps.v[i].size);
+	return r;
+}
+
+static int mount_text(const struct spec_mount *m, struct strbuf *out)
+{
+	if (m->bind)
+		return strbuf_addf(out, "%s (%s of %s)", m->destination,
+			m->rbind ? "recursive bind" : "bind", m->source ? m->source : "?");
+	return strbuf_addf(out, "%s (%s)", m->destination, m->type ? m->type : "no type");
+}
+
+static int hooks_text(const struct step *s, struct strbuf *out)
+{
+	int r = strbuf_addf(out, "%s:", s->hooks.name);
+
+	for (size_t i = 0; i < s->hooks.hooks.n && r >= 0; i++)
+		r = strbuf_addf(out, " %s", s->hooks.hooks.v[i].path);
+	return r;
+}
+
+static int set_text(const char *name, uint64_t caps, struct strbuf *out)
+{
+	return strbuf_addf(out, "%s%s %016" PRIx64, out->len ? ", " : "", name, caps);
+}
+
+static int caps_text(const struct spec_capabilities *c, struct strbuf *out)
+{
+	if (!c)
+		return strbuf_addf(out, "none");
+	int r = set_text("bounding", c->bounding, out);
+	if (r >= 0)
+		r = set_text("effective", c->effective, out);
+	if (r >= 0)
+		r = set_text("permitted", c->permitted, out);
+	if (r >= 0)
+		r = set_text("inheritable", c->inheritable, out);
+	return r < 0 ? r : set_text("ambient", c->ambient, out);
+}
+
+static int exec_text(const struct spec_process *p, struct strbuf *out)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < p->args.n && r >= 0; i++)
+		r = strbuf_addf(out, "%s%s", i ? " " : "", p->args.v[i]);
+	return r;
+}
+
+static int device_text(const struct step *s, struct strbuf *out)
+{
+	const struct spec_device *d = s->device.device;
+
+	return strbuf_addf(out, "%s (%c %u:%u)%s", d->path, d->type, d->major, d->minor,
+		s->device.bind ? " bound from the host" : "");
+}
+
+int plan_step_text(const struct step *s, struct strbuf *out)
+{
+	switch (s->kind) {
+	case STEP_OPEN_ROOT:
+	case STEP_OPEN_SOURCE:
+		return strbuf_addf(out, "%s%s%s", s->open.path,
+			s->open.recursive ? " (recursive)" : "",
+			s->open.idmap_uid.n ? " (id-mapped)" : "");
+	case STEP_ATTACH_ROOT:
+		return strbuf_addf(out, "%s", s->open.path);
+	case STEP_OPEN_NAMESPACE:
+	case STEP_JOIN:
+		return strbuf_addf(out, "%s: %s", plan_ns_name(s->ns.type), s->ns.path);
+	case STEP_CLONE:
+		return clone_text(s, out);
+	case STEP_ID_MAP: {
+		int r = maps_text("uid", s->map.uid, out);
+		return r < 0 ? r : maps_text("gid", s->map.gid, out);
+	}
+	case STEP_MOUNT:
+		return mount_text(s->mount.mount, out);
+	case STEP_DEVICE:
+		return device_text(s, out);
+	case STEP_SYMLINK:
+		return strbuf_addf(out, "%s -> %s", s->link.path, s->link.target);
+	case STEP_SYSCTL:
+		return strbuf_addf(out, "%s = %s", s->pair.key, s->pair.value);
+	case STEP_NET_DEVICE:
+		return strbuf_addf(out, "%s%s%s", s->pair.key, s->pair.value ? " as " : "",
+			s->pair.value ? s->pair.value : "");
+	case STEP_HOOKS:
+		return hooks_text(s, out);
+	case STEP_CAPABILITIES:
+		return caps_text(s->caps.caps, out);
+	case STEP_USER:
+		return strbuf_addf(out, "uid %u, gid %u, %zu more groups", s->process->user.uid,
+			s->process->user.gid, s->process->user.nadditional_gids);
+	case STEP_FIND_PROGRAM:
+		return strbuf_addf(out, "%s in %s",
+			s->process->args.n ? s->process->args.v[0] : "?", s->process->cwd);
+	case STEP_EXEC:
+		return exec_text(s->process, out);
+	case STEP_PIVOT:
+		return s->number ? strbuf_addf(out, "by moving the mount and chroot") : 0;
+	case STEP_BARRIER:
+	case STEP_HOSTNAME:
+	case STEP_DOMAINNAME:
+	case STEP_READONLY_PATH:
+	case STEP_MASK_PATH:
+	case STEP_AFFINITY:
+		return strbuf_addf(out, "%s", s->text ? s->text : "");
+	default:
+		return 0;
+	}
+}
+
+static const char *place_name(enum step_place p)
+{
+	return p == PLACE_HOST ? "host" : "init";
+}
+
+int plan_print(const struct plan *p, struct strbuf *out)
+{
+	int r = strbuf_addf(out, "%4s  %-4s  %-18s %s\n", "#", "who", "step", "what");
+
+	for (size_t i = 0; i < p->n && r >= 0; i++) {
+		const struct step *s = &p->steps[i];
+		_cleanup_strbuf_ struct strbuf text = {0};
+		r = plan_step_text(s, &text);
+		if (r >= 0 && s->kind == STEP_BARRIER)
+			r = strbuf_addf(out, "%4zu  %-4s  --- \"%s\": %s waits for %s ---\n", i + 1,
+				place_name(s->place), s->text,
+				s->place == PLACE_HOST ? "init" : "host", place_name(s->place));
+		else if (r >= 0)
+			r = strbuf_addf(out, "%4zu  %-4s  %-18s %s%s%s%s\n", i + 1,
+				place_name(s->place), kinds[s->kind].name, strbuf_str(&text),
+				text.len && s->field ? "  ["
+				: s->field           ? "["
+						     : "",
+				s->field ? s->field : "", s->field ? "]" : "");
+	}
+	return r;
+}
+
+int plan_print_json(const struct plan *p, struct json_out *out)
+{
+	json_out_array(out, NULL);
+	for (size_t i = 0; i < p->n; i++) {
+		const struct step *s = &p->steps[i];
+		_cleanup_strbuf_ struct strbuf text = {0};
+		int r = plan_step_text(s, &text);
+		if (r < 0)
+			return r;
+		json_out_object(out, NULL);
+		json_out_str(out, "step", kinds[s->kind].name);
+		json_out_str(out, "place", place_name(s->place));
+		if (s->field)
+			json_out_str(out, "field", s->field);
+		if (text.len)
+			json_out_str(out, "what", text.s);
+		json_out_str(out, "description", kinds[s->kind].text);
+		json_out_end_object(out);
+	}
+	json_out_end_array(out);
+	return 0;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sched.h>
+
+#include "net.h"
+#include "step.h"
+
+typedef int (*step_fn)(struct step_ctx *c, const struct step *s);
+
+static int step_barrier(struct step_ctx *c, const struct step *s)
+{
+	return s->place == PLACE_INIT ? c->peer.report(c->peer.data, s->text)
+				      : c->peer.await(c->peer.data, s->text);
+}
+
+static int step_wait_start(struct step_ctx *c, const struct step *s)
+{
+	return c->peer.wait_start(c->peer.data);
+}
+
+static int step_join(struct step_ctx *c, const struct step *s)
+{
+	if (setns(c->slots[s->slot], (int)plan_ns_flag(s->ns.type)) < 0)
+		return err_sys("join the %s namespace %s", plan_ns_name(s->ns.type), s->ns.path);
+	return 0;
+}
+
+static int step_cgroup_ns(struct step_ctx *c, const struct step *s)
+{
+	if (unshare(CLONE_NEWCGROUP) < 0)
+		return err_sys("make a cgroup namespace");
+	return 0;
+}
+
+static int step_loopback(struct step_ctx *c, const struct step *s)
+{
+	return net_loopback_up();
+}
+
+/* Kinds without an entry are HOST's. */
+static const step_fn functions[STEP_COUNT] = {
+	[STEP_BARRIER] = step_barrier,
+	[STEP_JOIN] = step_join,
+	[STEP_MAPPED_ROOT] = step_mapped_root,
+	[STEP_CGROUP_NS] = step_cgroup_ns,
+	[STEP_LOOPBACK] = step_loopback,
+	[STEP_HOSTNAME] = step_hostname,
+	[STEP_DOMAINNAME] = step_domainname,
+	[STEP_ATTACH_ROOT] = step_attach_root,
+	[STEP_MOUNT] = step_mount,
+	[STEP_DEVICE] = step_device,
+	[STEP_SYMLINK] = step_symlink,
+	[STEP_HOOKS] = step_hooks,
+	[STEP_PIVOT] = step_pivot,
+	[STEP_CONSOLE] = step_console,
+	[STEP_SYSCTL] = step_sysctl,
+	[STEP_READONLY_PATH] = step_readonly_path,
+	[STEP_MASK_PATH] = step_mask_path,
+	[STEP_READONLY_ROOT] = step_readonly_root,
+	[STEP_ROOT_PROPAGATION] = step_root_propagation,
+	[STEP_MEMORY_POLICY] = step_memory_policy,
+	[STEP_PERSONALITY] = step_personality,
+	[STEP_RLIMITS] = step_rlimits,
+	[STEP_OOM_SCORE] = step_oom_score,
+	[STEP_SCHEDULER] = step_scheduler,
+	[STEP_IO_PRIORITY] = step_io_priority,
+	[STEP_AFFINITY] = step_affinity,
+	[STEP_KEYRING] = step_keyring,
+	[STEP_EXEC_LABEL] = step_exec_label,
+	[STEP_FIND_PROGRAM] = step_find_program,
+	[STEP_USER] = step_user,
+	[STEP_CAPABILITIES] = step_capabilities,
+	[STEP_NO_NEW_PRIVS] = step_no_new_privs,
+	[STEP_WAIT_START] = step_wait_start,
+	[STEP_SECCOMP] = step_seccomp,
+	[STEP_EXEC] = step_exec,
+};
+
+int step_walk(struct step_ctx *c, size_t from)
+{
+	for (size_t i = from; i < c->plan->n; i++) {
+		const struct step *s = &c->plan->steps[i];
+		/* Barriers concern both sides. */
+		if (s->place != PLACE_INIT && s->kind != STEP_BARRIER)
+			continue;
+		if (!functions[s->kind])
+			return err_set(ENOSYS, "the step %s cannot be done by init",
+				plan_step_name(s->kind));
+		int r = functions[s->kind](c, s);
+		if (r < 0)
+			return s->field ? err_ctx(r, "%s", s->field) : r;
+	}
+	return 0;
+}
