@@ -41,33 +41,61 @@ struct cgroup {
 	const char *slice;  /* systemd slice or NULL */
 	bool user_instance; /* the systemd of the user, not of the system */
 	bool lenient;
+	bool unit_current; /* the scope was just started with the limits; not part of the state */
+	const char *
+		refused; /* rootless: why there is no cgroup; cg_create() says so if limits want one */
 };
 
-/* Strings go to the arena. Touches nothing. */
+/*
+ * Strings go to the arena. Touches nothing.
+ *
+ * cgroupfs: an absolute linux.cgroupsPath is beneath the mount. A relative one, and the default "caisson-ID", are
+ * beneath the mount's root, for a rootless caller beside its own cgroup. systemd: "slice:prefix:name" is
+ * prefix-name.scope in slice; the default is caisson-ID.scope in system.slice (user.slice in the user's instance).
+ */
 int cg_resolve(struct arena *a, const struct cg_options *opt, struct cgroup *ret) must_check;
 
 /*
  * cgroupfs: makes the missing directories (delegating controllers down the path) and leaves an empty leaf; a leaf
- * that exists and holds processes is -EBUSY. systemd: nothing yet, the scope needs its first process.
+ * that exists and holds processes or is frozen is -EBUSY. systemd: nothing yet, the scope needs its first process.
+ * Without a cgroup (disabled; rootless and refused): -EACCES where res asks for limits, else 0. On failure nothing
+ * that it made is left.
  */
 int cg_create(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
-/* Whether the first process is cloned into the cgroup (cgroupfs) or attached afterwards (systemd). */
+/*
+ * Whether a process is to be cloned into the cgroup, or attached afterwards: a systemd scope's first process, any
+ * process for the user's systemd, and where there is no cgroup (then cg_attach() does nothing).
+ */
 bool cg_clone_into(const struct cgroup *cg);
 
 /* A descriptor of the cgroup's directory, close-on-exec. */
 int cg_open(const struct cgroup *cg) must_check;
 
-/* Moves pid in. systemd: starts the transient scope with it, waits for the job, then sets cg->path. */
+/*
+ * Moves pid in. systemd, the first time (no path yet): starts the transient scope with it, waits for the job, then
+ * sets cg->path, for the state to record; needs opt and res, which may be NULL otherwise.
+ */
 int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid) must_check;
 
-/* Writes every limit and loads the device program. Also what `update` calls (then only what is set changes). */
+/*
+ * Writes every limit and loads the device program. Also what `update` calls: only what is set changes. Without
+ * device rules the devices are left as they are. An error names the property, the file, the value and the kernel's
+ * answer; with `lenient` a missing controller is a warning.
+ */
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
 /*
- * As cg_apply(), for an ordinary list of the devices that every container may use (null zero full random
- * urandom tty, pts, console, mknod of anything): rules put in front of the config's own.
+ * Gives the cgroup, and the files of it that the kernel lists as delegatable, to the user (host's uid) that the
+ * container's process runs as. The specification's conditions (a new cgroup namespace, /sys/fs/cgroup mounted
+ * read-write) are the caller's to check.
+ */
+int cg_delegate(const struct cgroup *cg, uid_t uid) must_check;
+
+/*
+ * The devices that every container may use (null zero full random urandom tty pts console ptmx tun, mknod of
+ * anything). cg_apply() puts these rules after the config's own, as runc does: they hold whatever those deny.
  */
 extern const struct cg_device_rule cg_default_devices[];
 extern const size_t cg_ndefault_devices;
@@ -89,13 +117,21 @@ int cg_destroy(const struct cgroup *cg) must_check;
 int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct cgroup *ret)
 	must_check;
 
+/*
+ * A copy of cg at the cgroup where pid is, which must be cg or beneath it. For `exec`: a container that manages
+ * its own cgroups (systemd in it) has moved its processes down, and cg itself then takes none (-EBUSY).
+ */
+int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cgroup *ret)
+	must_check;
+
 /* state.json: write into the open object; read back. */
 void cg_to_state(const struct cgroup *cg, struct json_out *o);
 int cg_from_state(struct arena *a, const struct json *state, struct cgroup *ret) must_check;
 
 /*
  * Writes the members of runc's `events --stats` "data" object (cpu memory pids blkio hugetlb intel_rdt
- * network_interfaces are runc's names) into the open object, plus "psi" and the raw v2 numbers.
+ * network_interfaces are runc's names) into the open object, plus the raw v2 numbers in "cgroup2";
+ * "psi" is in cpu, memory and blkio, where runc has it.
  */
 int cg_stats(const struct cgroup *cg, struct json_out *o) must_check;
 
@@ -105,12 +141,12 @@ int cg_stats(const struct cgroup *cg, struct json_out *o) must_check;
  */
 struct cg_events {
 	int fd;
-	uint64_t oom, oom_kill;
+	uint64_t oom, oom_kill; /* memory.events' counters as last read */
 	bool populated;
 };
 int cg_events_open(const struct cgroup *cg, struct cg_events *ev) must_check;
 /* CG_EVENT_* bits. */
-#define CG_EVENT_OOM 1
-#define CG_EVENT_EMPTY 2
+#define CG_EVENT_OOM 1   /* the OOM killer killed */
+#define CG_EVENT_EMPTY 2 /* the last process is gone, or the cgroup is */
 int cg_events_read(const struct cgroup *cg, struct cg_events *ev) must_check;
 void cg_events_close(struct cg_events *ev);

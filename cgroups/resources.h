@@ -3,6 +3,9 @@
  * config.json's linux.resources (runtime-spec 1.3, config-linux.md "Control groups"), as plain data.
  * The spec layer fills it in; cg_apply() writes it to cgroup v2. Strings and arrays belong to the caller's
  * arena. Units are the spec's: bytes, microseconds, counts; -1 is "unlimited" where the spec says so.
+ *
+ * As with runc, 0 is the same as absent for memory.limit, reservation and swap, cpu.shares, quota and period, and
+ * blockIO.weight: engines send zeros for what they do not limit. It is a value for pids.limit, cpu.burst and cpu.idle.
  */
 #pragma once
 #include <stddef.h>
@@ -20,7 +23,8 @@ struct cg_device_rule {
 
 struct cg_device_value {
 	uint64_t major, minor;
-	uint64_t value; /* bytes or operations a second; a weight 10..1000 */
+	uint64_t
+		value; /* bytes or operations a second (0: no limit); a weight 10..1000 (0: none given) */
 };
 
 struct cg_device_values {

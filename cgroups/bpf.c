@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bpf(2) for the device program.
+ *
+ * It is attached with BPF_F_ALLOW_MULTI: programs of cgroups above, and systemd's own on this one, stay in force
+ * beside it, and all must agree. Ours is known by its name. An update replaces it in one step (BPF_F_REPLACE, Linux 5.6),
+ * so that there is no moment without rules, and none with both.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+
+#include "cg_internal.h"
+#include "log.h"
+
+#define PROGRAM_NAME "caisson_dev" /* at most BPF_OBJ_NAME_LEN - 1 = 15 bytes */
+#define ATTACHED_MAX 64            /* BPF_CGROUP_MAX_PROGS */
+#define VERIFIER_LOG_SIZE 65536
+#define LOAD_TRIES 30
+
+static int bpf(enum bpf_cmd cmd, union bpf_attr *attr)
+{
+	long r = syscall(SYS_bpf, cmd, attr, sizeof(*attr));
+
+	return r < 0 ? -errno : (int)r;
+}
+
+static uint64_t ptr(const void *p)
+{
+	return (uint64_t)(uintptr_t)p;
+}
+
+static int load(const struct bpf_insn *insns, size_t n)
+{
+	union bpf_attr attr = {
+		.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
+		.insn_cnt = (uint32_t)n,
+		.insns = ptr(insns),
+		.license = ptr("Apache-2.0"),
+		.prog_name = PROGRAM_NAME,
+	};
+	int r = -EAGAIN;
+
+	/* A signal interrupts the verifier. */
+	for (int i = 0; i < LOAD_TRIES && r == -EAGAIN; i++)
+		r = bpf(BPF_PROG_LOAD, &attr);
+	if (r >= 0)
+		return r;
+	_cleanup_free_ char *text =
+		r == -EINVAL || r == -EACCES ? calloc(1, VERIFIER_LOG_SIZE) : NULL;
+	if (text) {
+		attr.log_level = 1;
+		attr.log_size = VERIFIER_LOG_SIZE;
+		attr.log_buf = ptr(text);
+		int again = bpf(BPF_PROG_LOAD, &attr);
+		if (again >= 0)
+			return again;
+	}
+	return err_set(-r, "load a device program of %zu instructions: bpf: %s%s%.1000s", n,
+		strerror(-r), text && *text ? ": " : "", text ? text : "");
+}
+
+/* 1: fd is a program of ours. */
+static int is_ours(int fd)
+{
+	struct bpf_prog_info info = {0};
+	union bpf_attr attr = {
+		.info = {.bpf_fd = (uint32_t)fd, .info_len = sizeof(info), .info = ptr(&info)}};
+	int r = bpf(BPF_OBJ_GET_INFO_BY_FD, &attr);
+
+	return r < 0 ? r : strncmp(info.name, PROGRAM_NAME, sizeof(info.name)) == 0;
+}
+
+static int detach(int dir, int fd)
+{
+	union bpf_attr attr = {.target_fd = (uint32_t)dir,
+		.attach_bpf_fd = (uint32_t)fd,
+		.attach_type = BPF_CGROUP_DEVICE};
+	int r = bpf(BPF_PROG_DETACH, &attr);
+
+	return r < 0 ? err_set(-r, "detach a device program: bpf: %s", strerror(-r)) : 0;
+}
+
+/* Descriptors of our programs on the cgroup. Normally there is none or one. */
+static int find_ours(int dir, int fds[static ATTACHED_MAX], size_t *ret_n)
+{
+	uint32_t ids[ATTACHED_MAX];
+	union bpf_attr attr = {.query = {.target_fd = (uint32_t)dir,
+				       .attach_type = BPF_CGROUP_DEVICE,
+				       .prog_ids = ptr(ids),
+				       .prog_cnt = ATTACHED_MAX}};
+	int r = bpf(BPF_PROG_QUERY, &attr);
+
+	*ret_n = 0;
+	if (r < 0)
+		return err_set(-r, "list the device programs: bpf: %s", strerror(-r));
+	for (uint32_t i = 0, n = attr.query.prog_cnt; i < n && i < ATTACHED_MAX; i++) {
+		union bpf_attr get = {.prog_id = ids[i]};
+		_cleanup_fd_ int fd = bpf(BPF_PROG_GET_FD_BY_ID, &get);
+		/* Gone meanwhile, or kept from us by a security module: then it is not ours. */
+		if (fd < 0)
+			continue;
+		r = is_ours(fd);
+		if (r > 0)
+			fds[(*ret_n)++] = take_fd(&fd);
+	}
+	return 0;
+}
+
+static int attach(int dir, int fd, int replace)
+{
+	union bpf_attr attr = {.target_fd = (uint32_t)dir,
+		.attach_bpf_fd = (uint32_t)fd,
+		.attach_type = BPF_CGROUP_DEVICE,
+		.attach_flags = BPF_F_ALLOW_MULTI};
+
+	if (replace >= 0) {
+		attr.attach_flags |= BPF_F_REPLACE;
+		attr.replace_bpf_fd = (uint32_t)replace;
+	}
+	int r = bpf(BPF_PROG_ATTACH, &attr);
+	return r < 0 ? err_set(-r, "attach a device program: bpf: %s", strerror(-r)) : 0;
+}
+
+int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *path)
+{
+	int old[ATTACHED_MAX];
+	size_t nold = 0, first = 0;
+	int r = find_ours(dir, old, &nold);
+
+	if (r == 0 && n > 0) {
+		_cleanup_fd_ int fd = load(insns, n);
+		r = fd < 0 ? fd : attach(dir, fd, nold ? old[0] : -EBADF);
+		first = 1; /* replaced */
+	}
+	for (size_t i = 0; i < nold; i++) {
+		if (r == 0 && i >= first)
+			r = detach(dir, old[i]);
+		fd_close(&old[i]);
+	}
+	return r < 0 ? err_ctx(r, "cgroup %s", path) : 0;
+}

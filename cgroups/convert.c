@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Values and names as cgroup v2 and systemd want them. Pure: no system calls. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cg_internal.h"
+
+#define SHARES_MAX 262144
+#define SHARES_MIN 2
+#define WEIGHT_MAX 10000
+
+/* log2 of v >= 1, bit by bit: this program doesn't link libm for one formula. */
+static double log2_of(double v)
+{
+	double result = 0, bit = 0.5;
+
+	while (v >= 2) {
+		v /= 2;
+		result += 1;
+	}
+	for (int i = 0; i < 52; i++, bit /= 2) {
+		v *= v;
+		if (v >= 2) {
+			v /= 2;
+			result += bit;
+		}
+	}
+	return result;
+}
+
+static double power_of_10(double exponent)
+{
+	const double ln10 = 2.302585092994045684;
+	double result = 1;
+
+	for (; exponent >= 1; exponent -= 1)
+		result *= 10;
+	double x = exponent * ln10, term = 1, sum = 1;
+	for (int i = 1; i < 40; i++) {
+		term *= x / i;
+		sum += term;
+	}
+	return result * sum;
+}
+
+/*
+ * cpu.weight out of cpu.shares, as runc 1.3.2 and crun 1.23 (2025) do: the quadratic through (2, 1), (1024, 100)
+ * and (262144, 10000) in logarithmic space. Their older 1 + (shares - 2) * 9999 / 262142 made the default of 1024
+ * shares a weight of 39, so that a container with default shares lost against everything else on the host,
+ * whose default is 100.
+ */
+uint64_t cg_weight_from_shares(uint64_t shares)
+{
+	if (shares <= SHARES_MIN)
+		return shares ? 1 : 0;
+	if (shares >= SHARES_MAX)
+		return WEIGHT_MAX;
+	double l = log2_of((double)shares);
+	double weight = power_of_10((l * l + 125 * l) / 612.0 - 7.0 / 34.0);
+	uint64_t floor = (uint64_t)weight;
+	/* Round up, but not what differs from a whole number by the last bits of a double. */
+	return weight - (double)floor > 1e-9 * weight ? floor + 1 : floor;
+}
+
+uint64_t cg_io_weight_from_blkio(uint64_t weight)
+{
+	return 1 + (weight - 10) * 9999 / 990;
+}
+
+int cg_swap_from_spec(struct opt_i64 limit, struct opt_i64 swap, int64_t *ret)
+{
+	const char *field = "linux.resources.memory.swap";
+	bool limited = limit.set && limit.v != 0;
+
+	if (!swap.set || swap.v == 0) {
+		*ret = -1; /* unlimited memory means unlimited swap, as on cgroup v1 */
+		return limited && limit.v < 0;
+	}
+	*ret = swap.v;
+	if (swap.v < -1)
+		return err_set(EINVAL,
+			"%s: expected -1 (unlimited) or a number of bytes, found %lld", field,
+			(long long)swap.v);
+	if (swap.v == -1 || (limited && limit.v < 0))
+		return 1;
+	if (!limited)
+		return err_set(EINVAL,
+			"%s is memory and swap together and needs memory.limit, which is not set",
+			field);
+	if (swap.v < limit.v)
+		return err_set(EINVAL,
+			"%s is memory and swap together: expected at least memory.limit, %lld, "
+			"found %lld",
+			field, (long long)limit.v, (long long)swap.v);
+	*ret = swap.v - limit.v;
+	return 1;
+}
+
+int cg_clean_path(struct arena *a, const char *path, const char **ret)
+{
+	char *out = arena_alloc(a, strlen(path) + 2);
+	size_t n = 0;
+
+	if (!out)
+		return -ENOMEM;
+	while (*path) {
+		path += strspn(path, "/");
+		size_t len = strcspn(path, "/");
+		if (len == 2 && memcmp(path, "..", 2) == 0)
+			return err_set(EINVAL, "a cgroup path must not have \"..\" in it");
+		if (len > NAME_MAX)
+			return err_set(ENAMETOOLONG,
+				"a cgroup name has %zu bytes, more than the %d allowed", len,
+				NAME_MAX);
+		for (size_t i = 0; i < len; i++)
+			if ((unsigned char)path[i] < ' ' || path[i] == 0x7f)
+				return err_set(EINVAL,
+					"a cgroup path must not have control characters in it");
+		if (len > 0 && !(len == 1 && *path == '.')) {
+			out[n++] = '/';
+			memcpy(out + n, path, len);
+			n += len;
+		}
+		path += len;
+	}
+	if (n == 0)
+		out[n++] = '/';
+	if (n >= PATH_MAX / 2)
+		return err_set(ENAMETOOLONG, "a cgroup path has %zu bytes, more than %d", n,
+			PATH_MAX / 2 - 1);
+	*ret = out;
+	return 0;
+}
+
+int cg_expand_slice(struct arena *a, const char *slice, const char **ret)
+{
+	const char *suffix = ".slice";
+	size_t len = strlen(slice), stem = len - strlen(suffix);
+	_cleanup_strbuf_ struct strbuf path = {0};
+
+	if (len <= strlen(suffix) || !streq(slice + stem, suffix) || strchr(slice, '/'))
+		return err_set(EINVAL,
+			"\"%s\" is not a systemd slice: expected a name such as "
+			"\"machine.slice\"",
+			slice);
+	if (streq(slice, "-.slice")) {
+		*ret = "/";
+		return 0;
+	}
+	for (size_t at = 0; at < stem;) {
+		size_t n = 0;
+		while (at + n < stem && slice[at + n] != '-')
+			n++;
+		at += n;
+		if (n == 0 || (at + 1 == stem && slice[at] == '-'))
+			return err_set(EINVAL,
+				"\"%s\" is not a systemd slice: an empty part beside a dash",
+				slice);
+		int r = strbuf_addf(&path, "/%.*s%s", (int)at, slice, suffix);
+		if (r < 0)
+			return r;
+		at++;
+	}
+	*ret = arena_strdup(a, strbuf_str(&path));
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* What systemd accepts in a unit name, without escapes for the rest. */
+static int check_unit(const char *name)
+{
+	const char *good = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@";
+	size_t bad = strspn(name, good);
+
+	if (strlen(name) > 255)
+		return err_set(
+			EINVAL, "systemd unit name \"%.40s...\" is longer than 255 bytes", name);
+	if (name[bad])
+		return err_set(EINVAL,
+			"systemd unit name \"%s\": the character '%c' is not allowed", name,
+			name[bad]);
+	return 0;
+}
+
+int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, struct cgroup *ret)
+{
+	const char *path = opt->cgroups_path, *expanded;
+	const char *slice = user ? "user.slice" : "system.slice";
+
+	if (!path || !*path) {
+		ret->scope = arena_printf(a, "caisson-%s.scope", opt->id);
+	} else {
+		const char *first = strchr(path, ':'),
+			   *second = first ? strchr(first + 1, ':') : NULL;
+		if (!second || strchr(second + 1, ':') || !second[1])
+			return err_set(EINVAL,
+				"linux.cgroupsPath: with the systemd cgroup manager expected "
+				"\"slice:prefix:name\", such as \"machine.slice:caisson:web\", "
+				"found \"%s\"",
+				path);
+		if (first > path)
+			slice = arena_strndup(a, path, (size_t)(first - path));
+		const char *prefix = first + 1, *name = second + 1;
+		int len = (int)(second - prefix);
+		/* A name that ends in .slice asks for a slice, in which no process can live. */
+		if (strlen(name) > 6 && streq(name + strlen(name) - 6, ".slice"))
+			return err_set(EINVAL,
+				"linux.cgroupsPath: \"%s\" names a slice; a container needs a "
+				"scope",
+				path);
+		ret->scope = len ? arena_printf(a, "%.*s-%s.scope", len, prefix, name)
+				 : arena_printf(a, "%s.scope", name);
+	}
+	ret->slice = slice;
+	if (!ret->scope || !ret->slice)
+		return -ENOMEM;
+	int r = check_unit(ret->scope);
+	if (r == 0)
+		r = check_unit(ret->slice);
+	if (r == 0)
+		r = cg_expand_slice(a, ret->slice, &expanded);
+	return r < 0 ? err_ctx(r, "linux.cgroupsPath") : 0;
+}
+
+int cg_check_unified(const char *file, size_t *ret_len)
+{
+	static const char *const actions[] = {
+		"cgroup.procs", "cgroup.threads", "cgroup.kill", "cgroup.freeze"};
+	size_t dot = strcspn(file, ".");
+
+	if (strchr(file, '/'))
+		return err_set(EINVAL,
+			"linux.resources.unified: \"%s\" must be a file name, without slashes",
+			file);
+	if (dot == 0 || !file[dot] || !file[dot + 1])
+		return err_set(EINVAL,
+			"linux.resources.unified: expected CONTROLLER.PARAMETER, such as "
+			"memory.high, found \"%s\"",
+			file);
+	for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
+		if (streq(file, actions[i]))
+			return err_set(EINVAL,
+				"linux.resources.unified: \"%s\" is an action, not a setting, and "
+				"is the runtime's",
+				file);
+	*ret_len = dot;
+	return 0;
+}
+
+static bool above_zero(struct opt_i64 v)
+{
+	return v.set && v.v > 0;
+}
+
+bool cg_wants_limits(const struct cg_resources *res)
+{
+	const __typeof__(res->block_io) *io = &res->block_io;
+
+	return above_zero(res->memory.limit) || above_zero(res->memory.reservation) ||
+	       above_zero(res->memory.swap) || (res->cpu.shares.set && res->cpu.shares.v > 0) ||
+	       above_zero(res->cpu.quota) || (res->cpu.period.set && res->cpu.period.v > 0) ||
+	       (res->cpu.burst.set && res->cpu.burst.v > 0) || above_zero(res->cpu.idle) ||
+	       (res->cpu.cpus && *res->cpu.cpus) || (res->cpu.mems && *res->cpu.mems) ||
+	       (res->pids_limit.set && res->pids_limit.v >= 0) ||
+	       (io->weight.set && io->weight.v > 0) || io->weight_device.n ||
+	       io->throttle_read_bps.n || io->throttle_write_bps.n || io->throttle_read_iops.n ||
+	       io->throttle_write_iops.n || res->nhugepages || res->nrdma || res->nunified;
+}

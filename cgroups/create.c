@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making, entering and removing cgroups.
+ *
+ * A controller works in a cgroup only if every cgroup above has it in cgroup.subtree_control. Like runc and crun, we
+ * turn on all that the mount offers, since `stats` and a later `update` want them, and let failures be: a cgroup
+ * that holds processes itself can't hand out memory or io ("no internal processes"), an ordinary user can't
+ * write above what was delegated. Only a limit that needs such a controller makes an error of it, which
+ * cg_explain_missing() words. We never move other processes out of the way: they are not ours.
+ *
+ * The usual case is kept short, as every container start pays for it: read the mount's controllers, one
+ * mkdir, see in the new cgroup's own list that nothing is missing.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "cg_internal.h"
+#include "log.h"
+
+#define ATTACH_TRIES 5
+
+static void pause_ms(long ms)
+{
+	nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+}
+
+/* "+a +b" for the words of available that enabled lacks. */
+static void missing_of(const char *available, const char *enabled, char *ret, size_t size)
+{
+	size_t n = 0;
+
+	ret[0] = '\0';
+	while (*available) {
+		size_t len = strcspn(available, " ");
+		if (len && !cg_list_has(enabled, available, len) && n + len + 3 < size)
+			n += (size_t)snprintf(
+				ret + n, size - n, "%s+%.*s", n ? " " : "", (int)len, available);
+		available += len + (available[len] == ' ');
+	}
+}
+
+static void enable_in(int dir, const char *available)
+{
+	const char *file = "cgroup.subtree_control";
+	char enabled[CG_LIST_MAX], wanted[CG_LIST_MAX];
+
+	if (cg_read(dir, file, enabled, sizeof(enabled)) < 0)
+		return;
+	missing_of(available, enabled, wanted, sizeof(wanted));
+	if (!*wanted)
+		return;
+	int r = cg_write(dir, file, wanted);
+	if (r >= 0 || r == -EACCES || r == -EPERM || r == -EROFS)
+		return;
+	/* The kernel takes all of a line or nothing of it. */
+	char *save = NULL;
+	for (char *one = strtok_r(wanted, " ", &save); one; one = strtok_r(NULL, " ", &save)) {
+		r = cg_write(dir, file, one);
+		if (r < 0)
+			log_debug("cgroup controller %s: %s", one, cg_strerror(-r));
+	}
+}
+
+void cg_enable_controllers(int mount, const char *path, const char *available)
+{
+	char prefix[PATH_MAX];
+
+	snprintf(prefix, sizeof(prefix), "%s", path);
+	for (size_t at = 0; path[at]; at += 1 + strcspn(path + at + 1, "/")) {
+		prefix[at] = '\0';
+		_cleanup_fd_ int dir = cg_open_dir(mount, at ? prefix : "/", O_PATH);
+		prefix[at] = '/';
+		if (dir >= 0)
+			enable_in(dir, available);
+	}
+	err_clear();
+}
+
+static int err_create(int code, const char *path)
+{
+	const char *hint = "";
+
+	if (code == EACCES || code == EPERM)
+		hint = ": run it in a cgroup delegated to this user, e.g. beneath \"systemd-run "
+		       "--user --scope -p Delegate=yes\", or with --systemd-cgroup";
+	else if (code == EAGAIN)
+		hint = ": a cgroup above has reached cgroup.max.descendants or cgroup.max.depth";
+	else if (code == EROFS)
+		hint = ": the cgroup file system is mounted read-only";
+	return err_set(code, "create cgroup %s: %s%s", path, cg_strerror(code), hint);
+}
+
+/* Removes what make_dirs() made: the parts of path longer than `from`. */
+static void remove_made(int mount, const char *path, size_t from)
+{
+	char prefix[PATH_MAX];
+
+	snprintf(prefix, sizeof(prefix), "%s", path);
+	while (strlen(prefix) > from && unlinkat(mount, prefix + 1, AT_REMOVEDIR) == 0)
+		*strrchr(prefix, '/') = '\0';
+}
+
+/* Returns 1 when the leaf was made, 0 when it was there. */
+static int make_dirs(int mount, const char *path)
+{
+	char prefix[PATH_MAX];
+	size_t kept = 0;
+
+	if (mkdirat(mount, path + 1, 0755) == 0)
+		return 1;
+	if (errno != ENOENT)
+		return errno == EEXIST ? 0 : err_create(errno, path);
+	snprintf(prefix, sizeof(prefix), "%s", path);
+	for (size_t at = 1; at < strlen(path);) {
+		size_t end = at + strcspn(path + at, "/");
+		prefix[end] = '\0';
+		if (mkdirat(mount, prefix + 1, 0755) < 0) {
+			if (errno != EEXIST) {
+				int code = errno;
+				if (at > 1) {
+					prefix[at - 1] = '\0';
+					remove_made(mount, prefix, kept);
+				}
+				return err_create(code, path);
+			}
+			kept = end;
+		}
+		prefix[end] = path[end];
+		at = end + 1;
+	}
+	return kept == strlen(path) ? 0 : 1;
+}
+
+/* The specification lets us refuse a cgroup that is not fit: what lives there would share the limits. */
+static int check_reused(int leaf, const char *path)
+{
+	char events[256];
+	uint64_t v;
+	int r = cg_read(leaf, "cgroup.events", events, sizeof(events));
+
+	if (r < 0)
+		return cg_err_file(r, NULL, "cgroup.events", "", path);
+	if (cg_find_key(events, "populated", &v) == 0 && v)
+		return err_set(EBUSY,
+			"cgroup %s exists and is not empty: another container, or what was left "
+			"of one, runs in it",
+			path);
+	if (cg_find_key(events, "frozen", &v) == 0 && v)
+		return err_set(EBUSY, "cgroup %s exists and is frozen", path);
+	return 0;
+}
+
+static int prepare_leaf(int mount, int leaf, const char *path, const char *available)
+{
+	char has[CG_LIST_MAX], type[64];
+
+	if (!*available)
+		return 0;
+	int r = cg_read(leaf, "cgroup.controllers", has, sizeof(has));
+	if (r < 0)
+		return cg_err_file(r, NULL, "cgroup.controllers", "", path);
+	if (cg_list_covers(has, available))
+		return 0;
+	cg_enable_controllers(mount, path, available);
+	/* Beneath a threaded cgroup a new one can't be entered until it is threaded too. */
+	if (cg_read(leaf, "cgroup.type", type, sizeof(type)) == 0 &&
+		streq(type, "domain invalid") && cg_write(leaf, "cgroup.type", "threaded") < 0)
+		return err_set(EOPNOTSUPP,
+			"cgroup %s is beneath a threaded cgroup and can't be entered: choose "
+			"another linux.cgroupsPath",
+			path);
+	return 0;
+}
+
+/* What a missing cgroup means depends on whether limits were asked for. */
+static int without_cgroup(const struct cgroup *cg, const struct cg_resources *res)
+{
+	if (!res || !cg_wants_limits(res))
+		return 0;
+	if (cg->manager == CG_DISABLED || cg->lenient) {
+		log_warn("linux.resources: the limits are not applied: %s",
+			cg->manager == CG_DISABLED ? "the cgroup manager is disabled"
+						   : cg->refused);
+		return 0;
+	}
+	return err_set(EACCES,
+		"linux.resources asks for limits, but %s. Run the command in a cgroup delegated to "
+		"this user, e.g. beneath \"systemd-run --user --scope -p Delegate=yes\", or use "
+		"--systemd-cgroup, or take the limits out",
+		cg->refused ? cg->refused : "the container has no cgroup");
+}
+
+int cg_create(const struct cgroup *cg, const struct cg_resources *res)
+{
+	char available[CG_LIST_MAX];
+
+	if (cg->manager == CG_SYSTEMD)
+		return 0;
+	if (!cg->path)
+		return without_cgroup(cg, res);
+	_cleanup_fd_ int mount = cg_open_mount(cg);
+	if (mount < 0)
+		return mount;
+	int r = cg_read(mount, "cgroup.controllers", available, sizeof(available));
+	if (r < 0)
+		return cg_err_file(r, NULL, "cgroup.controllers", "", "/");
+	int made = make_dirs(mount, cg->path);
+	if (made < 0)
+		return made;
+	_cleanup_fd_ int leaf = cg_open_dir(mount, cg->path, O_PATH);
+	if (leaf < 0)
+		return leaf;
+	r = made ? 0 : check_reused(leaf, cg->path);
+	if (r < 0)
+		return r;
+	r = prepare_leaf(mount, leaf, cg->path, available);
+	if (r < 0 && made)
+		remove_made(mount, cg->path, strrchr(cg->path, '/') - cg->path);
+	return r;
+}
+
+bool cg_clone_into(const struct cgroup *cg)
+{
+	/* The kernel lets an ordinary user's process not cross into the user's systemd: that is asked instead. */
+	return cg->path && !(cg->scope && cg->user_instance);
+}
+
+int cg_open(const struct cgroup *cg)
+{
+	if (!cg->path)
+		return err_set(ENOENT, "the container has no cgroup");
+	_cleanup_fd_ int mount = cg_open_mount(cg);
+	return mount < 0 ? mount : cg_open_dir(mount, cg->path, O_RDONLY);
+}
+
+static int write_pid(int dir, pid_t pid)
+{
+	char text[16];
+	int r = -EINVAL;
+
+	snprintf(text, sizeof(text), "%d", pid);
+	/* EINVAL: the process is being forked at this moment. */
+	for (int i = 0; i < ATTACH_TRIES && r == -EINVAL; i++) {
+		if (i)
+			pause_ms(10 << i);
+		r = cg_write(dir, "cgroup.procs", text);
+	}
+	return r;
+}
+
+int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
+	const struct cg_resources *res, pid_t pid)
+{
+	if (cg->manager == CG_SYSTEMD && !cg->path)
+		return cg_systemd_start(a, cg, opt, res, pid);
+	if (!cg->path)
+		return 0;
+	_cleanup_fd_ int dir = cg_open(cg);
+	if (dir < 0)
+		return dir;
+	int r = write_pid(dir, pid);
+	if ((r == -EACCES || r == -EPERM) && cg->scope)
+		return cg_systemd_attach(cg, pid);
+	if (r == -ESRCH)
+		return err_set(
+			ESRCH, "move process %d to cgroup %s: no such process", pid, cg->path);
+	if (r == -EBUSY)
+		return err_set(EBUSY,
+			"move process %d to cgroup %s: it hands controllers out to cgroups beneath "
+			"it, so that processes can only be in those",
+			pid, cg->path);
+	if (r < 0)
+		return err_set(
+			-r, "move process %d to cgroup %s: %s", pid, cg->path, cg_strerror(-r));
+	return 0;
+}
+
+/* The delegatable files; the kernel lists them since 4.15, and may add some. */
+#define DELEGATE_LIST "/sys/kernel/cgroup/delegate"
+
+int cg_delegate(const struct cgroup *cg, uid_t uid)
+{
+	_cleanup_strbuf_ struct strbuf list = {0};
+
+	if (!cg->path)
+		return 0;
+	_cleanup_fd_ int dir = cg_open(cg);
+	if (dir < 0)
+		return dir;
+	if (fchown(dir, uid, (gid_t)-1) < 0)
+		return err_set(
+			errno, "give cgroup %s to user %u: %s", cg->path, uid, cg_strerror(errno));
+	int r = fd_read_file(AT_FDCWD, DELEGATE_LIST, &list, 65536);
+	if (r < 0) {
+		err_clear();
+		strbuf_reset(&list);
+		r = strbuf_addf(&list, "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n");
+		if (r < 0)
+			return r;
+	}
+	char *save = NULL;
+	for (char *f = strtok_r(list.s, "\n", &save); f; f = strtok_r(NULL, "\n", &save))
+		if (fchownat(dir, f, uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
+			return err_set(errno, "give %s of cgroup %s to user %u: %s", f, cg->path,
+				uid, cg_strerror(errno));
+	return 0;
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * linux.resources.devices as an eBPF program (BPF_PROG_TYPE_CGROUP_DEVICE).
+ *
+ * Semantics: each of read, write and mknod is decided by the last rule that names the device and that access. A
+ * device that no rule names is denied, as with runc: a list of rules is an allow list. One open(2) may ask for
+ * two accesses at once, and needs both.
+ *
+ * The program walks the rules from the last to the first with the accesses still undecided in a register: an
+ * allow rule takes its accesses out and says yes when none is left, a deny rule that meets one says no. This is also
+ * what runc's cgroup v1 emulation gives for every list that it accepts; what it refuses or ignores (a deny rule
+ * that makes a hole in a wildcard, wildcards after single devices, an 'a' rule with numbers) is carried out here
+ * as it is written.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "cg_internal.h"
+
+#define INSNS_HEAD 6
+#define INSNS_PER_RULE 7
+#define INSNS_TAIL 2
+#define ACCESS_ALL (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE | BPF_DEVCG_ACC_MKNOD)
+
+/* clang-format off */
+const struct cg_device_rule cg_default_devices[] = {
+	{true, 'c', -1, -1, "m"},
+	{true, 'b', -1, -1, "m"},
+	{true, 'c', 1, 3, "rwm"},    /* /dev/null */
+	{true, 'c', 1, 8, "rwm"},    /* /dev/random */
+	{true, 'c', 1, 7, "rwm"},    /* /dev/full */
+	{true, 'c', 5, 0, "rwm"},    /* /dev/tty */
+	{true, 'c', 1, 5, "rwm"},    /* /dev/zero */
+	{true, 'c', 1, 9, "rwm"},    /* /dev/urandom */
+	{true, 'c', 136, -1, "rwm"}, /* /dev/pts/N, and /dev/console, which is one of them */
+	{true, 'c', 5, 2, "rwm"},    /* /dev/ptmx */
+	{true, 'c', 10, 200, "rwm"}, /* /dev/net/tun: runc allows it, and VPN images count on it */
+};
+/* clang-format on */
+const size_t cg_ndefault_devices = ARRAY_SIZE(cg_default_devices);
+
+enum {
+	R_RESULT = BPF_REG_0,
+	R_TYPE = BPF_REG_2,
+	R_PENDING = BPF_REG_3,
+	R_MAJOR = BPF_REG_4,
+	R_MINOR = BPF_REG_5
+};
+
+struct program {
+	struct bpf_insn *insns;
+	size_t n;
+};
+
+static void emit(struct program *p, uint8_t code, uint8_t dst, int16_t off, int32_t imm)
+{
+	p->insns[p->n++] = (struct bpf_insn){.code = code, .dst_reg = dst, .off = off, .imm = imm};
+}
+
+static void load(struct program *p, uint8_t dst, int16_t off)
+{
+	p->insns[p->n++] = (struct bpf_insn){.code = BPF_LDX | BPF_MEM | BPF_W,
+		.dst_reg = dst,
+		.src_reg = BPF_REG_1,
+		.off = off};
+}
+
+static void emit_return(struct program *p, bool allow)
+{
+	emit(p, BPF_ALU | BPF_MOV | BPF_K, R_RESULT, 0, allow);
+	emit(p, BPF_JMP | BPF_EXIT, 0, 0, 0);
+}
+
+static int access_bits(const struct cg_device_rule *rule, size_t i)
+{
+	int bits = 0;
+
+	for (const char *c = rule->access; *c; c++) {
+		switch (*c) {
+		case 'r':
+			bits |= BPF_DEVCG_ACC_READ;
+			break;
+		case 'w':
+			bits |= BPF_DEVCG_ACC_WRITE;
+			break;
+		case 'm':
+			bits |= BPF_DEVCG_ACC_MKNOD;
+			break;
+		default:
+			return err_set(EINVAL,
+				"linux.resources.devices[%zu].access: expected letters of \"rwm\", "
+				"found \"%s\"",
+				i, rule->access);
+		}
+	}
+	return bits ? bits : ACCESS_ALL;
+}
+
+static int check_rule(const struct cg_device_rule *rule, size_t i)
+{
+	if (rule->type != 'a' && rule->type != 'c' && rule->type != 'b')
+		return err_set(EINVAL,
+			"linux.resources.devices[%zu].type: expected \"a\", \"b\" or \"c\", found "
+			"\"%c\"",
+			i, rule->type);
+	if (rule->major > UINT32_MAX || rule->minor > UINT32_MAX)
+		return err_set(EINVAL,
+			"linux.resources.devices[%zu]: device %" PRId64 ":%" PRId64
+			": expected numbers up to %u",
+			i, rule->major, rule->minor, UINT32_MAX);
+	return access_bits(rule, i);
+}
+
+static bool matches_all(const struct cg_device_rule *rule)
+{
+	return rule->type == 'a' && rule->major < 0 && rule->minor < 0;
+}
+
+/* What the rules' end allows for every device, or the first deny before that is complete. */
+static bool denies_nothing(const struct cg_device_rule *rules, size_t n)
+{
+	int c = 0, b = 0;
+
+	for (size_t i = n; i-- > 0 && rules[i].allow;) {
+		if (rules[i].major >= 0 || rules[i].minor >= 0)
+			continue;
+		int bits = access_bits(&rules[i], i);
+		c |= rules[i].type == 'b' ? 0 : bits;
+		b |= rules[i].type == 'c' ? 0 : bits;
+		if (c == ACCESS_ALL && b == ACCESS_ALL)
+			return true;
+	}
+	return n == 0;
+}
+
+static void emit_rule(struct program *p, const struct cg_device_rule *rule, int bits)
+{
+	size_t jumps[3], njumps = 0;
+
+	/* 32-bit comparisons: device numbers use all 32 bits, and an immediate is signed. */
+	if (rule->type != 'a') {
+		jumps[njumps++] = p->n;
+		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_TYPE, 0,
+			rule->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
+	}
+	if (rule->major >= 0) {
+		jumps[njumps++] = p->n;
+		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_MAJOR, 0, (int32_t)(uint32_t)rule->major);
+	}
+	if (rule->minor >= 0) {
+		jumps[njumps++] = p->n;
+		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_MINOR, 0, (int32_t)(uint32_t)rule->minor);
+	}
+	if (bits == ACCESS_ALL) {
+		emit_return(p, rule->allow);
+	} else if (rule->allow) {
+		emit(p, BPF_ALU | BPF_AND | BPF_K, R_PENDING, 0, ACCESS_ALL & ~bits);
+		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_PENDING, 2, 0);
+		emit_return(p, true);
+	} else {
+		/* JSET jumps when one of the bits is set: to the refusal, over the jump out of the rule. */
+		emit(p, BPF_JMP32 | BPF_JSET | BPF_K, R_PENDING, 1, bits);
+		emit(p, BPF_JMP | BPF_JA, 0, 2, 0);
+		emit_return(p, false);
+	}
+	for (size_t i = 0; i < njumps; i++)
+		p->insns[jumps[i]].off = (int16_t)(p->n - jumps[i] - 1);
+}
+
+int cg_device_program(
+	const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret, size_t *ret_n)
+{
+	struct program p = {0};
+
+	*ret = NULL;
+	*ret_n = 0;
+	for (size_t i = 0; i < n; i++) {
+		int r = check_rule(&rules[i], i);
+		if (r < 0)
+			return r;
+	}
+	if (denies_nothing(rules, n))
+		return 0;
+	p.insns = calloc(INSNS_HEAD + n * INSNS_PER_RULE + INSNS_TAIL, sizeof(*p.insns));
+	if (!p.insns)
+		return err_set(ENOMEM, "out of memory");
+	/* struct bpf_cgroup_dev_ctx: access_type is access << 16 | type, then major, minor. */
+	load(&p, R_TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
+	p.insns[p.n++] = (struct bpf_insn){
+		.code = BPF_ALU | BPF_MOV | BPF_X, .dst_reg = R_PENDING, .src_reg = R_TYPE};
+	emit(&p, BPF_ALU | BPF_RSH | BPF_K, R_PENDING, 0, 16);
+	emit(&p, BPF_ALU | BPF_AND | BPF_K, R_TYPE, 0, 0xffff);
+	load(&p, R_MAJOR, offsetof(struct bpf_cgroup_dev_ctx, major));
+	load(&p, R_MINOR, offsetof(struct bpf_cgroup_dev_ctx, minor));
+	bool decided = false;
+	for (size_t i = n; i-- > 0 && !decided;) {
+		int bits = access_bits(&rules[i], i);
+		emit_rule(&p, &rules[i], bits);
+		/* The verifier refuses what can't be reached: nothing may follow. */
+		decided = matches_all(&rules[i]) && bits == ACCESS_ALL;
+	}
+	if (!decided)
+		emit_return(&p, false);
+	*ret = p.insns;
+	*ret_n = p.n;
+	return 0;
+}
+
+static bool only_allows(const struct cg_resources *res)
+{
+	for (size_t i = 0; i < res->ndevices; i++)
+		if (!res->devices[i].allow || access_bits(&res->devices[i], i) != ACCESS_ALL)
+			return false;
+	return true;
+}
+
+int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
+{
+	size_t n = res->ndevices + cg_ndefault_devices, ninsns;
+	_cleanup_free_ struct cg_device_rule *rules = NULL;
+	_cleanup_free_ struct bpf_insn *insns = NULL;
+
+	if (!res->ndevices)
+		return 0;
+	rules = calloc(n, sizeof(*rules));
+	if (!rules)
+		return err_set(ENOMEM, "out of memory");
+	memcpy(rules, res->devices, res->ndevices * sizeof(*rules));
+	memcpy(rules + res->ndevices, cg_default_devices, cg_ndefault_devices * sizeof(*rules));
+	int r = cg_device_program(rules, n, &insns, &ninsns);
+	if (r < 0)
+		return r;
+	r = cg_bpf_install(t->dir, insns, ninsns, t->cg->path);
+	/*
+	 * bpf(2) is root's. In a user namespace the container can't make device nodes anyhow, and opens those of the
+	 * host that it is given with the user's own rights: like runc, go on without.
+	 */
+	if ((r == -EPERM || r == -EACCES) && (only_allows(res) || cg_in_user_namespace())) {
+		err_clear();
+		return 0;
+	}
+	return r < 0 ? err_ctx(r, "linux.resources.devices") : 0;
+}

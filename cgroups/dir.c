@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Directories and control files. The mount is opened once; a cgroup beneath it with openat2(2), without
+ * symbolic links, without leaving the file system; control files relative to that descriptor.
+ */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "cg_internal.h"
+#include "sys.h"
+
+#define EVENTS_MAX 256
+
+int cg_open_mount(const struct cgroup *cg)
+{
+	int fd = open(cg->mount, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? err_set(errno, "open the cgroup2 mount %s: %s", cg->mount,
+				cg_strerror(errno))
+		      : fd;
+}
+
+int cg_open_dir(int mount, const char *path, int flags)
+{
+	const uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+	int fd = sys_openat2(mount, path[1] ? path + 1 : ".",
+		(uint64_t)flags | O_DIRECTORY | O_CLOEXEC, 0, resolve);
+
+	if (fd < 0)
+		return err_set(errno, "open cgroup %s: %s", path, cg_strerror(errno));
+	return fd;
+}
+
+const char *cg_strerror(int code)
+{
+	switch (code) {
+	case ENOENT:
+		return "there is none (ENOENT)";
+	case ENODEV:
+		return "the cgroup was removed, or there is no such device (ENODEV)";
+	default:
+		return strerror(code);
+	}
+}
+
+int cg_read(int dir, const char *file, char *buf, size_t size)
+{
+	_cleanup_fd_ int fd = openat(dir, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	ssize_t n = -1;
+
+	if (fd >= 0)
+		n = read(fd, buf, size - 1);
+	if (n < 0 && (errno == ENOENT || errno == ENODEV))
+		return -errno;
+	if (n < 0)
+		return err_set(errno, "read cgroup file %s: %s", file, cg_strerror(errno));
+	if ((size_t)n == size - 1)
+		return err_set(EFBIG, "cgroup file %s is longer than %zu bytes", file, size - 2);
+	if (n > 0 && buf[n - 1] == '\n')
+		n--;
+	buf[n] = '\0';
+	return 0;
+}
+
+int cg_read_u64(int dir, const char *file, uint64_t *ret)
+{
+	char text[64];
+	int r = cg_read(dir, file, text, sizeof(text));
+
+	if (r < 0)
+		return r;
+	if (streq(text, "max")) {
+		*ret = UINT64_MAX;
+		return 0;
+	}
+	r = str_to_u64(text, ret);
+	return r < 0 ? err_set(-r, "cgroup file %s: expected a number, found \"%s\"", file, text)
+		     : 0;
+}
+
+int cg_find_key(const char *text, const char *key, uint64_t *ret)
+{
+	size_t len = strlen(key);
+
+	for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
+		if (strncmp(p, key, len) != 0 || p[len] != ' ')
+			continue;
+		*ret = strtoull(p + len + 1, NULL, 10);
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int cg_write(int dir, const char *file, const char *text)
+{
+	_cleanup_fd_ int fd = openat(dir, file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return -errno;
+	return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+int cg_err_file(int r, const char *field, const char *file, const char *value, const char *path)
+{
+	return err_set(-r, "%s%swrite \"%s\" to %s of cgroup %s: %s%s", field ? field : "",
+		field ? ": " : "", value, file, path,
+		r == -ENOENT ? "the kernel offers no such control file here" : cg_strerror(-r),
+		r == -EROFS ? " (the cgroup file system is mounted read-only)" : "");
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms)
+{
+	_cleanup_fd_ int fd = openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int64_t deadline = now_ms() + timeout_ms;
+	char text[EVENTS_MAX];
+	uint64_t v;
+
+	if (fd < 0 && (errno == ENOENT || errno == ENODEV))
+		return -errno;
+	if (fd < 0)
+		return err_set(errno, "open cgroup.events: %s", cg_strerror(errno));
+	for (;;) {
+		ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+		if (n < 0 && errno == ENODEV)
+			return -ENODEV;
+		if (n < 0)
+			return err_set(errno, "read cgroup.events: %s", cg_strerror(errno));
+		text[n] = '\0';
+		if (cg_find_key(text, key, &v) == 0 && v == value)
+			return 0;
+		int64_t left = deadline - now_ms();
+		if (left <= 0)
+			return -ETIMEDOUT;
+		/* kernfs wakes POLLPRI waiters whenever the file's content changed. */
+		struct pollfd p = {.fd = fd, .events = POLLPRI};
+		if (poll(&p, 1, (int)left) < 0 && errno != EINTR)
+			return err_sys("poll cgroup.events");
+	}
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The freezer: cgroup.freeze asks, cgroup.events tells when it is so. */
+#include "cg_internal.h"
+
+#define FREEZE_TIMEOUT_MS 10000
+
+int cg_freeze(const struct cgroup *cg, bool frozen)
+{
+	const char *value = frozen ? "1" : "0";
+	_cleanup_fd_ int dir = cg_open(cg);
+
+	if (dir < 0)
+		return dir;
+	int r = cg_write(dir, "cgroup.freeze", value);
+	if (r < 0)
+		return cg_err_file(r, NULL, "cgroup.freeze", value, cg->path);
+	r = cg_wait_event(dir, "frozen", frozen, FREEZE_TIMEOUT_MS);
+	if (r == -ETIMEDOUT && frozen) {
+		/* Half frozen helps nobody. */
+		(void)!cg_write(dir, "cgroup.freeze", "0");
+		return err_set(ETIMEDOUT,
+			"freeze cgroup %s: a process in it, stuck in a system call, does not stop "
+			"within %d s; thawed again",
+			cg->path, FREEZE_TIMEOUT_MS / 1000);
+	}
+	if (r == -ETIMEDOUT)
+		return err_set(EBUSY, "thaw cgroup %s: a cgroup above it is frozen", cg->path);
+	if (r < 0)
+		return err_set(-r, "freeze cgroup %s: it is gone", cg->path);
+	return 0;
+}
+
+int cg_is_frozen(const struct cgroup *cg)
+{
+	char events[256];
+	uint64_t v = 0;
+
+	if (!cg->path)
+		return 0;
+	_cleanup_fd_ int dir = cg_open(cg);
+	if (dir < 0)
+		return dir;
+	int r = cg_read(dir, "cgroup.events", events, sizeof(events));
+	if (r < 0)
+		return err_set(
+			-r, "read cgroup.events of cgroup %s: %s", cg->path, cg_strerror(-r));
+	return cg_find_key(events, "frozen", &v) == 0 && v != 0;
+}

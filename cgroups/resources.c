@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * linux.resources to control files.
+ *
+ * Only what is set is written, so that `update` is the same code. 0 means "not set" where runc reads it so
+ * (engines send zeros for what they don't limit); resources.h lists those. A setting that only lifts a limit needs
+ * no controller: where there is none, there is nothing to lift. Typed settings come first, `unified` last and in
+ * its own order, so that it has the last word, as it has with runc.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cg_internal.h"
+#include "log.h"
+
+#define F "linux.resources."
+#define VALUE_MAX 4096
+
+static int read_controllers(struct cg_target *t)
+{
+	int r = cg_read(t->dir, "cgroup.controllers", t->controllers, sizeof(t->controllers));
+
+	t->read = true;
+	return r < 0 ? cg_err_file(r, NULL, "cgroup.controllers", "", t->cg->path) : 0;
+}
+
+int cg_require(struct cg_target *t, const char *controller, const char *field, bool lifting)
+{
+	size_t len = strlen(controller);
+	int r = t->read ? 0 : read_controllers(t);
+
+	if (r < 0)
+		return r;
+	if (cg_list_has(t->controllers, controller, len))
+		return 1;
+	if (lifting)
+		return 0;
+	if (!t->enabled) {
+		/* systemd hands out what it knows; the rest, hugetlb say, is turned on here. */
+		t->enabled = true;
+		_cleanup_fd_ int mount = cg_open_mount(t->cg);
+		if (mount < 0)
+			return mount;
+		if (cg_read(mount, "cgroup.controllers", t->controllers, CG_LIST_MAX) == 0)
+			cg_enable_controllers(mount, t->cg->path, t->controllers);
+		r = read_controllers(t);
+		if (r < 0 || cg_list_has(t->controllers, controller, len))
+			return r < 0 ? r : 1;
+	}
+	r = cg_explain_missing(t->cg, controller, field);
+	if (!t->cg->lenient)
+		return r;
+	log_warn("limit not applied: %s", err_msg());
+	err_clear();
+	return 0;
+}
+
+int cg_put(struct cg_target *t, const char *field, const char *file, const char *fmt, ...)
+{
+	char value[VALUE_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vsnprintf(value, sizeof(value), fmt, ap);
+	va_end(ap);
+	if (n >= (int)sizeof(value))
+		return err_set(E2BIG, "%s: a value of %d bytes is longer than %d", field, n,
+			VALUE_MAX - 1);
+	int r = cg_write(t->dir, file, value);
+	return r < 0 ? cg_err_file(r, field, file, value, t->cg->path) : 0;
+}
+
+/* A byte count or "max". */
+static int put_limit(struct cg_target *t, const char *field, const char *file, int64_t v)
+{
+	return v < 0 ? cg_put(t, field, file, "max") : cg_put(t, field, file, "%" PRId64, v);
+}
+
+static bool given(struct opt_i64 v)
+{
+	return v.set && v.v != 0;
+}
+
+/* The kernel would kill processes to get below the new limit; the caller asked to be told instead. */
+static int check_usage(struct cg_target *t, const struct cg_resources *res)
+{
+	uint64_t usage, swap = 0;
+
+	if (!res->memory.check_before_update.v)
+		return 0;
+	int r = cg_read_u64(t->dir, "memory.current", &usage);
+	if (r == -ENOENT || r == -ENODEV)
+		return 0;
+	if (r < 0)
+		return r;
+	if (cg_read_u64(t->dir, "memory.swap.current", &swap) < 0)
+		err_clear();
+	if (res->memory.limit.v > 0 && (uint64_t)res->memory.limit.v <= usage)
+		return err_set(EBUSY,
+			F "memory.limit: %" PRId64 " is not above the %" PRIu64
+			  " bytes in use, and checkBeforeUpdate is set",
+			res->memory.limit.v, usage);
+	if (res->memory.swap.v > 0 && (uint64_t)res->memory.swap.v <= usage + swap)
+		return err_set(EBUSY,
+			F "memory.swap: %" PRId64 " is not above the %" PRIu64
+			  " bytes in use, and checkBeforeUpdate is set",
+			res->memory.swap.v, usage + swap);
+	return 0;
+}
+
+static int put_swap(struct cg_target *t, const struct cg_resources *res)
+{
+	struct opt_i64 limit = res->memory.limit;
+	uint64_t current;
+	int64_t swap;
+
+	/* update --memory-swap alone: the limit is the one that holds now. */
+	if (!given(limit) && res->memory.swap.v > 0 &&
+		cg_read_u64(t->dir, "memory.max", &current) == 0 && current <= INT64_MAX)
+		limit = (struct opt_i64){.set = true, .v = (int64_t)current};
+	int r = cg_swap_from_spec(limit, res->memory.swap, &swap);
+	if (r <= 0)
+		return r;
+	/* A kernel without swap has no file; then there is no swap to allow or deny. */
+	if (swap <= 0 && faccessat(t->dir, "memory.swap.max", F_OK, 0) < 0)
+		return 0;
+	return put_limit(t, F "memory.swap", "memory.swap.max", swap);
+}
+
+static int apply_memory(struct cg_target *t, const struct cg_resources *res)
+{
+	bool limit = given(res->memory.limit), low = given(res->memory.reservation),
+	     swap = given(res->memory.swap);
+
+	if (!limit && !low && !swap)
+		return 0;
+	bool lifting = res->memory.limit.v <= 0 && res->memory.reservation.v <= 0 &&
+		       res->memory.swap.v <= 0;
+	int r = cg_require(t, "memory",
+		limit ? F "memory.limit"
+		: low ? F "memory.reservation"
+		      : F "memory.swap",
+		lifting);
+	if (r <= 0)
+		return r;
+	r = check_usage(t, res);
+	if (r == 0)
+		r = put_swap(t, res);
+	if (r == 0 && limit)
+		r = put_limit(t, F "memory.limit", "memory.max", res->memory.limit.v);
+	if (r == 0 && low)
+		r = put_limit(t, F "memory.reservation", "memory.low", res->memory.reservation.v);
+	return r;
+}
+
+/* Without a quota the one that holds stays, as `update --cpu-period` alone is meant. */
+static int put_quota(struct cg_target *t, const struct cg_resources *res)
+{
+	const char *field = given(res->cpu.quota) ? F "cpu.quota" : F "cpu.period";
+	bool period = res->cpu.period.set && res->cpu.period.v;
+	char quota[64] = "max";
+
+	if (given(res->cpu.quota)) {
+		if (res->cpu.quota.v > 0)
+			snprintf(quota, sizeof(quota), "%" PRId64, res->cpu.quota.v);
+	} else {
+		int r = cg_read(t->dir, "cpu.max", quota, sizeof(quota));
+		if (r < 0)
+			return cg_err_file(r, field, "cpu.max", "", t->cg->path);
+		quota[strcspn(quota, " ")] = '\0';
+	}
+	return period ? cg_put(t, field, "cpu.max", "%s %" PRIu64, quota, res->cpu.period.v)
+		      : cg_put(t, field, "cpu.max", "%s", quota);
+}
+
+/* The kernel wants burst <= quota at every moment: burst goes first, and again if only the new quota allows it. */
+static int put_bandwidth(struct cg_target *t, const struct cg_resources *res)
+{
+	const char *field = F "cpu.burst", *file = "cpu.max.burst";
+	bool quota = given(res->cpu.quota) || (res->cpu.period.set && res->cpu.period.v);
+	int r = 0, burst = 0;
+
+	if (res->cpu.burst.set) {
+		burst = cg_put(t, field, file, "%" PRIu64, res->cpu.burst.v);
+		if (burst < 0 && (burst != -EINVAL || !quota))
+			return burst;
+	}
+	if (quota)
+		r = put_quota(t, res);
+	if (r == 0 && burst < 0)
+		r = cg_put(t, field, file, "%" PRIu64, res->cpu.burst.v);
+	return r;
+}
+
+/* An idle cgroup takes no weight, so: idle off, weight, idle on. */
+static int put_weight(struct cg_target *t, const struct cg_resources *res)
+{
+	struct opt_i64 idle = res->cpu.idle;
+	int r = 0;
+
+	if (idle.set && idle.v != 0 && idle.v != 1)
+		return err_set(EINVAL, F "cpu.idle: expected 0 or 1, found %" PRId64, idle.v);
+	if (idle.set && idle.v == 0)
+		r = cg_put(t, F "cpu.idle", "cpu.idle", "0");
+	if (r == 0 && res->cpu.shares.v)
+		r = cg_put(t, F "cpu.shares", "cpu.weight", "%" PRIu64,
+			cg_weight_from_shares(res->cpu.shares.v));
+	if (r == 0 && idle.v == 1)
+		r = cg_put(t, F "cpu.idle", "cpu.idle", "1");
+	return r;
+}
+
+static int apply_cpu(struct cg_target *t, const struct cg_resources *res)
+{
+	const __typeof__(res->cpu) *c = &res->cpu;
+	bool lifting =
+		!c->shares.v && c->quota.v <= 0 && !c->period.v && !c->burst.v && c->idle.v == 0;
+	const char *field = c->shares.v       ? F "cpu.shares"
+			    : given(c->quota) ? F "cpu.quota"
+			    : c->period.v     ? F "cpu.period"
+			    : c->burst.set    ? F "cpu.burst"
+					      : F "cpu.idle";
+	int r = 0;
+
+	if (!lifting || given(c->quota) || c->burst.set || c->idle.set) {
+		r = cg_require(t, "cpu", field, lifting);
+		if (r > 0)
+			r = put_weight(t, res);
+		else if (r == 0)
+			goto sets;
+		if (r == 0)
+			r = put_bandwidth(t, res);
+	}
+sets:
+	if (r < 0 || ((!c->cpus || !*c->cpus) && (!c->mems || !*c->mems)))
+		return r;
+	r = cg_require(t, "cpuset", c->cpus && *c->cpus ? F "cpu.cpus" : F "cpu.mems", false);
+	if (r <= 0)
+		return r;
+	r = 0;
+	if (c->cpus && *c->cpus)
+		r = cg_put(t, F "cpu.cpus", "cpuset.cpus", "%s", c->cpus);
+	if (r == 0 && c->mems && *c->mems)
+		r = cg_put(t, F "cpu.mems", "cpuset.mems", "%s", c->mems);
+	return r;
+}
+
+/*
+ * pids.max 0 would refuse the container's own first process when it is cloned into the cgroup. 1 has the effect that
+ * 0 asks for: that process, and no fork. runc does the same, and systemd knows no 0 either.
+ */
+static int apply_pids(struct cg_target *t, const struct cg_resources *res)
+{
+	struct opt_i64 limit = res->pids_limit;
+
+	if (!limit.set)
+		return 0;
+	int r = cg_require(t, "pids", F "pids.limit", limit.v < 0);
+	return r <= 0 ? r : put_limit(t, F "pids.limit", "pids.max", limit.v == 0 ? 1 : limit.v);
+}
+
+static int check_page_size(const char *size)
+{
+	size_t digits = strspn(size, "0123456789");
+	const char *unit = size + digits;
+
+	if (digits == 0 || digits > 6 ||
+		!(streq(unit, "KB") || streq(unit, "MB") || streq(unit, "GB")))
+		return err_set(EINVAL,
+			F "hugepageLimits: pageSize: expected a size such as \"2MB\" or \"1GB\", "
+			  "found \"%s\"",
+			size);
+	return 0;
+}
+
+/*
+ * Both counts are limited: reservations, which the specification wants since they fail at mmap(2) and not by SIGBUS, and
+ * use, since a mapping with MAP_NORESERVE makes none. A kernel older than 5.7 counts no reservations.
+ */
+static int apply_hugepages(struct cg_target *t, const struct cg_resources *res)
+{
+	const char *field = F "hugepageLimits";
+	char file[64];
+
+	for (size_t i = 0; i < res->nhugepages; i++) {
+		const struct cg_hugepage_limit *h = &res->hugepages[i];
+		int r = check_page_size(h->page_size);
+		if (r == 0)
+			r = cg_require(t, "hugetlb", field, false);
+		if (r <= 0)
+			return r;
+		snprintf(file, sizeof(file), "hugetlb.%s.max", h->page_size);
+		if (faccessat(t->dir, file, F_OK, 0) < 0)
+			return err_set(EINVAL,
+				"%s: pageSize \"%s\": this machine has no huge pages of that size "
+				"(/sys/kernel/mm/hugepages lists them)",
+				field, h->page_size);
+		r = cg_put(t, field, file, "%" PRIu64, h->limit);
+		if (r < 0)
+			return r;
+		snprintf(file, sizeof(file), "hugetlb.%s.rsvd.max", h->page_size);
+		if (faccessat(t->dir, file, F_OK, 0) == 0)
+			r = cg_put(t, field, file, "%" PRIu64, h->limit);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int apply_rdma(struct cg_target *t, const struct cg_resources *res)
+{
+	char handles[48], objects[48];
+
+	for (size_t i = 0; i < res->nrdma; i++) {
+		const struct cg_rdma_limit *d = &res->rdma[i];
+		if (!*d->device || strpbrk(d->device, " \n"))
+			return err_set(EINVAL,
+				F "rdma: expected a device name such as \"mlx5_1\", found \"%s\"",
+				d->device);
+		if (!d->hca_handles.set && !d->hca_objects.set)
+			return err_set(EINVAL,
+				F "rdma: device \"%s\": expected hcaHandles or hcaObjects, found "
+				  "neither",
+				d->device);
+		int r = cg_require(t, "rdma", F "rdma", false);
+		if (r <= 0)
+			return r;
+		handles[0] = objects[0] = '\0';
+		if (d->hca_handles.set)
+			snprintf(
+				handles, sizeof(handles), " hca_handle=%" PRIu64, d->hca_handles.v);
+		if (d->hca_objects.set)
+			snprintf(
+				objects, sizeof(objects), " hca_object=%" PRIu64, d->hca_objects.v);
+		r = cg_put(t, F "rdma", "rdma.max", "%s%s%s", d->device, handles, objects);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Files such as io.max take one line a write. */
+static int put_lines(struct cg_target *t, const char *field, const struct cg_unified *u)
+{
+	const char *line = u->value;
+
+	do {
+		size_t len = strcspn(line, "\n");
+		if (len || line == u->value) {
+			int r = cg_put(t, field, u->file, "%.*s", (int)len, line);
+			if (r < 0)
+				return r;
+		}
+		line += len;
+	} while (*line++ && *line);
+	return 0;
+}
+
+static int apply_unified(struct cg_target *t, const struct cg_resources *res)
+{
+	char field[128], controller[64];
+	size_t len;
+
+	for (size_t i = 0; i < res->nunified; i++) {
+		const struct cg_unified *u = &res->unified[i];
+		int r = cg_check_unified(u->file, &len);
+		if (r < 0)
+			return r;
+		snprintf(field, sizeof(field), F "unified[\"%.80s\"]", u->file);
+		if (len >= sizeof(controller))
+			return err_set(EINVAL, "%s: no controller has so long a name", field);
+		memcpy(controller, u->file, len);
+		controller[len] = '\0';
+		/* cgroup.* is the core's; PSI files need no controller either. */
+		const char *dot = u->file + len;
+		if (!streq(controller, "cgroup") && !streq(dot, ".pressure"))
+			r = cg_require(t, controller, field, false);
+		else
+			r = 1;
+		if (r > 0)
+			r = put_lines(t, field, u);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/*
+ * What cgroup v2 can't do. The specification wants an error where a v1 setting can't be converted, and crun gives
+ * it; kernel memory limits, which v1 itself no longer has, are dropped with a warning, as runc does.
+ */
+static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res)
+{
+	const struct {
+		bool set;
+		const char *field, *instead;
+	} refused[] = {
+		{res->memory.swappiness.set, "memory.swappiness",
+			"sysctl vm.swappiness of the host"},
+		{res->memory.disable_oom_killer.v, "memory.disableOOMKiller",
+			"process.oomScoreAdj"},
+		{given(res->cpu.realtime_runtime), "cpu.realtimeRuntime", "cpu.quota"},
+		{res->cpu.realtime_period.v != 0, "cpu.realtimePeriod", "cpu.period"},
+		{res->block_io.leaf_weight.v != 0, "blockIO.leafWeight", "blockIO.weight"},
+		{res->net_class_id.v != 0, "network.classID", "a classifier by cgroup path"},
+		{res->nnet_priorities != 0, "network.priorities", "a classifier by cgroup path"},
+	};
+
+	if (given(res->memory.kernel) || given(res->memory.kernel_tcp))
+		log_warn(
+			F "memory.kernel and kernelTCP are ignored: cgroup v2 counts kernel memory "
+			  "in memory.limit");
+	if (res->memory.use_hierarchy.set && !res->memory.use_hierarchy.v)
+		log_warn(F "memory.useHierarchy is ignored: cgroup v2 is always hierarchical");
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		if (!refused[i].set)
+			continue;
+		if (!cg->lenient)
+			return err_set(EOPNOTSUPP,
+				F "%s: cgroup v2 has no such setting; take it out, or see %s",
+				refused[i].field, refused[i].instead);
+		log_warn("limit not applied: " F "%s: cgroup v2 has no such setting",
+			refused[i].field);
+	}
+	return 0;
+}
+
+int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
+{
+	static int (*const groups[])(struct cg_target *, const struct cg_resources *) = {apply_pids,
+		apply_memory, cg_apply_io, apply_cpu, cg_apply_devices, apply_hugepages, apply_rdma,
+		apply_unified};
+	struct cg_target t = {.cg = cg};
+
+	if (!cg->path) /* cg_create() has said what there is to say */
+		return 0;
+	int r = check_v1_only(cg, res);
+	if (r == 0 && cg->manager == CG_SYSTEMD && !cg->unit_current)
+		r = cg_systemd_update(cg, res);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int dir = cg_open(cg);
+	if (dir < 0)
+		return dir;
+	t.dir = dir;
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
+		r = groups[i](&t, res);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The systemd manager: a transient scope per container.
+ *
+ * Theory of operation. A scope is made around a process that exists: StartTransientUnit with its pid in PIDs=, then wait
+ * for the job. Delegate= leaves the cgroup beneath to us, so limits, freezer and statistics go through the kernel's
+ * files as with cgroupfs; where the cgroup is, the kernel tells (/proc/PID/cgroup), which holds for the system's
+ * instance and the user's, also from within a user namespace: sd-bus authenticates by the socket's credentials and
+ * sends no uid, so the owner's uid outside need not be known.
+ *
+ * systemd forgets a scope whose last process is gone. A failed one stays until reset, and its name can't be used: so
+ * starting and stopping both reset it.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cg_internal.h"
+#include "log.h"
+#include "sdbus.h"
+
+#define ERROR_NO_UNIT "org.freedesktop.systemd1.NoSuchUnit"
+#define ERROR_EXISTS "org.freedesktop.systemd1.UnitExists"
+
+/* A call whose only arguments are the unit and what sig says. */
+static int simple_call(struct sdbus *s, const char *method, const char *unit, char *name)
+{
+	sd_bus_message *m = NULL;
+	int r = sdbus_method(s, method, &m);
+
+	if (r < 0)
+		return r;
+	r = s->sd_bus_message_append_basic(m, 's', unit);
+	r = r < 0 ? err_set(-r, "systemd: %s: %s", method, strerror(-r))
+		  : sdbus_call(s, m, NULL, name);
+	s->sd_bus_message_unref(m);
+	return r;
+}
+
+static void reset_failed(struct sdbus *s, const char *unit)
+{
+	char name[SDBUS_NAME_MAX];
+
+	if (simple_call(s, "ResetFailedUnit", unit, name) < 0)
+		err_clear();
+}
+
+static int put_properties(struct sdbus *s, sd_bus_message *m, const struct cgroup *cg,
+	const struct cg_options *opt, pid_t pid)
+{
+	static const char *const on[] = {
+		"Delegate", "MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"};
+	int r = sd_put(s, m, "Slice", "s", cg->slice);
+
+	if (r == 0) {
+		char *text = NULL;
+		if (asprintf(&text, "caisson container %s", opt->id) < 0)
+			return err_set(ENOMEM, "out of memory");
+		r = sd_put(s, m, "Description", "s", text);
+		free(text);
+	}
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(on); i++)
+		r = sd_put(s, m, on[i], "b", 1);
+	/* Else the scope would be stopped early at shutdown, before the engine stops its containers. */
+	if (r == 0)
+		r = sd_put(s, m, "DefaultDependencies", "b", 0);
+	if (r == 0) {
+		r = s->sd_bus_message_append(m, "(sv)", "PIDs", "au", 1, (uint32_t)pid);
+		r = r < 0 ? err_set(-r, "systemd property PIDs: %s", strerror(-r)) : 0;
+	}
+	return r < 0 ? r : sd_put_annotations(s, m, opt);
+}
+
+/* unit, then mode or runtime flag, then "a(sv)" as fill() writes it. */
+static int start_message(struct sdbus *s, const struct cgroup *cg, const struct cg_options *opt,
+	const struct cg_resources *res, pid_t pid, sd_bus_message **ret)
+{
+	int r = sdbus_method(s, "StartTransientUnit", ret);
+
+	if (r < 0)
+		return r;
+	r = s->sd_bus_message_append(*ret, "ss", cg->scope, "replace");
+	if (r >= 0)
+		r = s->sd_bus_message_open_container(*ret, 'a', "(sv)");
+	if (r < 0)
+		return err_set(-r, "systemd: StartTransientUnit: %s", strerror(-r));
+	r = put_properties(s, *ret, cg, opt, pid);
+	if (r == 0 && res)
+		r = sd_put_resources(s, *ret, res);
+	if (r < 0)
+		return r;
+	r = s->sd_bus_message_close_container(*ret);
+	if (r >= 0)
+		r = s->sd_bus_message_append(*ret, "a(sa(sv))", 0);
+	return r < 0 ? err_set(-r, "systemd: StartTransientUnit: %s", strerror(-r)) : 0;
+}
+
+static int start_unit(struct sdbus *s, const struct cgroup *cg, const struct cg_options *opt,
+	const struct cg_resources *res, pid_t pid)
+{
+	char name[SDBUS_NAME_MAX], what[300];
+	struct sdbus_job job;
+	int r = sdbus_job_watch(s, &job);
+
+	snprintf(what, sizeof(what), "start %s", cg->scope);
+	for (int attempt = 0; r == 0 && attempt < 2; attempt++) {
+		sd_bus_message *m = NULL;
+		r = start_message(s, cg, opt, res, pid, &m);
+		if (r == 0)
+			r = sdbus_job_run(&job, m, what, name);
+		if (m)
+			s->sd_bus_message_unref(m);
+		if (r >= 0 || attempt || !streq(name, ERROR_EXISTS))
+			break;
+		/* What an earlier container of the name left, failed. A running one stays, and stays an error. */
+		reset_failed(s, cg->scope);
+		r = 0;
+	}
+	return r;
+}
+
+/*
+ * The process is moved by systemd at the end of the job. Should it be gone by then, or be moved on, the path would
+ * not be the scope's: so check its name.
+ */
+static int find_path(struct arena *a, struct cgroup *cg, pid_t pid)
+{
+	const char *path;
+	int r = cg_of_process(a, pid, &path);
+
+	if (r < 0)
+		return r;
+	const char *at = strstr(path, cg->scope);
+	if (!at || at == path || at[-1] != '/' || at[strlen(cg->scope)])
+		return err_set(EIO,
+			"systemd started %s, but process %d is in cgroup %s (is systemd's "
+			"hierarchy "
+			"another than the cgroup2 mount %s?)",
+			cg->scope, pid, path, cg->mount);
+	cg->path = path;
+	return 0;
+}
+
+int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
+	const struct cg_resources *res, pid_t pid)
+{
+	_cleanup_sdbus_ struct sdbus s = {0};
+	int r = sdbus_open(&s, cg->user_instance);
+
+	if (r == 0)
+		r = start_unit(&s, cg, opt, res, pid);
+	if (r == 0)
+		r = find_path(a, cg, pid);
+	if (r == 0)
+		cg->unit_current = true;
+	return r;
+}
+
+int cg_systemd_update(const struct cgroup *cg, const struct cg_resources *res)
+{
+	_cleanup_sdbus_ struct sdbus s = {0};
+	char name[SDBUS_NAME_MAX];
+	sd_bus_message *m = NULL;
+	int r = sdbus_open(&s, cg->user_instance);
+
+	if (r == 0)
+		r = sdbus_method(&s, "SetUnitProperties", &m);
+	if (r < 0)
+		return r;
+	r = s.sd_bus_message_append(m, "sb", cg->scope, 1); /* runtime: not kept over a reboot */
+	if (r >= 0)
+		r = s.sd_bus_message_open_container(m, 'a', "(sv)");
+	r = r < 0 ? err_set(-r, "systemd: SetUnitProperties: %s", strerror(-r))
+		  : sd_put_resources(&s, m, res);
+	if (r == 0 && s.sd_bus_message_close_container(m) < 0)
+		r = err_set(EIO, "systemd: SetUnitProperties: close the list");
+	if (r == 0)
+		r = sdbus_call(&s, m, NULL, name);
+	s.sd_bus_message_unref(m);
+	return r < 0 ? err_ctx(r, "set the limits of %s", cg->scope) : 0;
+}
+
+/* The kernel forbids an ordinary user to move a process between its session and its systemd: that may. */
+int cg_systemd_attach(const struct cgroup *cg, pid_t pid)
+{
+	_cleanup_sdbus_ struct sdbus s = {0};
+	char name[SDBUS_NAME_MAX];
+	sd_bus_message *m = NULL;
+	const char *at = strstr(cg->path, cg->scope), *sub = at ? at + strlen(cg->scope) : "";
+	int r = sdbus_open(&s, cg->user_instance);
+
+	if (r == 0)
+		r = sdbus_method(&s, "AttachProcessesToUnit", &m);
+	if (r < 0)
+		return r;
+	r = s.sd_bus_message_append(m, "ssau", cg->scope, *sub ? sub : "/", 1, (uint32_t)pid);
+	r = r < 0 ? err_set(-r, "systemd: AttachProcessesToUnit: %s", strerror(-r))
+		  : sdbus_call(&s, m, NULL, name);
+	s.sd_bus_message_unref(m);
+	return r < 0 ? err_ctx(r, "move process %d to %s", pid, cg->scope) : 0;
+}
+
+/*
+ * Stopping sends SIGTERM and waits as long as the unit says; whoever destroys a container has waited already. So
+ * the processes are killed first, through the cgroup where it is known and through systemd where it is not.
+ */
+static int kill_unit(struct sdbus *s, const struct cgroup *cg)
+{
+	char name[SDBUS_NAME_MAX];
+	sd_bus_message *m = NULL;
+
+	if (cg->path && cg_kill(cg, SIGKILL) == 0)
+		return 0;
+	int r = sdbus_method(s, "KillUnit", &m);
+	if (r < 0)
+		return r;
+	r = s->sd_bus_message_append(m, "ssi", cg->scope, "all", SIGKILL);
+	r = r < 0 ? err_set(-r, "systemd: KillUnit: %s", strerror(-r))
+		  : sdbus_call(s, m, NULL, name);
+	s->sd_bus_message_unref(m);
+	/* ESRCH: a unit without processes, such as a failed one. */
+	return r < 0 && (streq(name, ERROR_NO_UNIT) || r == -ESRCH) ? 0 : r;
+}
+
+int cg_systemd_stop(const struct cgroup *cg)
+{
+	_cleanup_sdbus_ struct sdbus s = {0};
+	char name[SDBUS_NAME_MAX] = "", what[300];
+	struct sdbus_job job;
+	sd_bus_message *m = NULL;
+	int r = sdbus_open(&s, cg->user_instance);
+
+	snprintf(what, sizeof(what), "stop %s", cg->scope);
+	if (r == 0)
+		r = kill_unit(&s, cg);
+	if (r == 0)
+		r = sdbus_job_watch(&s, &job);
+	if (r == 0)
+		r = sdbus_method(&s, "StopUnit", &m);
+	if (r < 0)
+		return r;
+	r = s.sd_bus_message_append(m, "ss", cg->scope, "replace");
+	r = r < 0 ? err_set(-r, "systemd: StopUnit: %s", strerror(-r))
+		  : sdbus_job_run(&job, m, what, name);
+	s.sd_bus_message_unref(m);
+	if (r < 0 && streq(name, ERROR_NO_UNIT)) {
+		err_clear();
+		return 0;
+	}
+	reset_failed(&s, cg->scope);
+	return r;
+}
