@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tmpcopyup: a tmpfs starts with what it covers. The source is hostile and may change meanwhile: every entry is
+ * opened without following links, and what is copied is what the descriptor turned out to be. The destination
+ * is a file system that nobody else has seen yet. How much is copied is bounded by the tmpfs's size.
+ */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/sendfile.h>
+#include <sys/xattr.h>
+
+#include "mnt.h"
+
+#define DEPTH_MAX 128   /* directories in each other; two descriptors each */
+#define CHUNK (1 << 20) /* bytes of a sendfile(2) */
+#define XATTR_MAX 65536 /* of names, and of a value: the kernel's limit */
+
+static int copy_dir(int from, int to, int depth);
+
+static int entry_failed(const char *name)
+{
+	if (errno == ENOSPC || errno == EDQUOT)
+		return err_set(errno,
+			"%s does not fit: what is copied is larger than the tmpfs (its options "
+			"\"size=\", \"nr_inodes=\")",
+			name);
+	return err_set(errno, "copy %s: %s", name, mnt_strerror(errno));
+}
+
+/* As far as the tmpfs and the user namespace allow; what they don't is left behind. */
+static int copy_xattrs(int in, int out, const char *name)
+{
+	_cleanup_free_ char *names = malloc(XATTR_MAX), *value = malloc(XATTR_MAX);
+
+	if (!names || !value)
+		return err_set(ENOMEM, "out of memory");
+	ssize_t len = flistxattr(in, names, XATTR_MAX);
+	if (len < 0)
+		return errno == ENOTSUP ? 0 : entry_failed(name);
+	for (const char *n = names; n < names + len; n += strlen(n) + 1) {
+		ssize_t size = fgetxattr(in, n, value, XATTR_MAX);
+		if (size < 0 || fsetxattr(out, n, value, (size_t)size, 0) < 0) {
+			if (errno != ENOTSUP && errno != EPERM && errno != EINVAL &&
+				errno != ENODATA)
+				return entry_failed(name);
+		}
+	}
+	return 0;
+}
+
+/*
+ * An owner whom the user namespace does not know (EINVAL) cannot be kept: the copy is INIT's then. path "": of fd
+ * itself.
+ */
+static int copy_owner(int fd, const char *path, const struct stat *st)
+{
+	int r = fchownat(fd, path, st->st_uid, st->st_gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+
+	return r < 0 && errno != EINVAL ? -1 : 0;
+}
+
+/* Owner first: chown(2) takes set-id bits and file capabilities away. Times last. */
+static int copy_attrs(int in, int out, const struct stat *st, const char *name)
+{
+	struct timespec times[2] = {st->st_atim, st->st_mtim};
+
+	if (copy_owner(out, "", st) < 0 || fchmod(out, st->st_mode & 07777) < 0)
+		return entry_failed(name);
+	int r = copy_xattrs(in, out, name);
+	if (r >= 0 && futimens(out, times) < 0)
+		r = entry_failed(name);
+	return r;
+}
+
+static int copy_file(int dir, int to, const char *name)
+{
+	struct stat st;
+	ssize_t n;
+
+	/* O_NONBLOCK: it may have become a fifo. */
+	_cleanup_fd_ int in =
+		openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (in < 0 || fstat(in, &st) < 0)
+		return entry_failed(name);
+	if (!S_ISREG(st.st_mode))
+		return err_set(EBUSY, "%s changed while it was copied", name);
+	_cleanup_fd_ int out = openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (out < 0)
+		return entry_failed(name);
+	while ((n = sendfile(out, in, NULL, CHUNK)) != 0)
+		if (n < 0 && errno != EINTR)
+			return entry_failed(name);
+	return copy_attrs(in, out, &st, name);
+}
+
+static int copy_subdir(int dir, int to, const char *name, int depth)
+{
+	struct stat st;
+
+	_cleanup_fd_ int in = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (in < 0 || fstat(in, &st) < 0 || mkdirat(to, name, 0700) < 0)
+		return entry_failed(name);
+	_cleanup_fd_ int out = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (out < 0)
+		return entry_failed(name);
+	int r = copy_dir(in, out, depth + 1);
+	return r < 0 ? err_ctx(r, "%s", name) : copy_attrs(in, out, &st, name);
+}
+
+static int copy_link(int dir, int to, const char *name)
+{
+	char target[PATH_MAX + 1];
+
+	ssize_t n = readlinkat(dir, name, target, PATH_MAX);
+	if (n < 0)
+		return entry_failed(name);
+	target[n] = '\0';
+	return symlinkat(target, to, name) < 0 ? entry_failed(name) : 0;
+}
+
+static int copy_entry(int dir, int to, const char *name, int depth)
+{
+	struct stat st;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : entry_failed(name); /* gone meanwhile */
+	switch (st.st_mode & S_IFMT) {
+	case S_IFREG:
+		return copy_file(dir, to, name);
+	case S_IFDIR:
+		return copy_subdir(dir, to, name, depth);
+	case S_IFLNK: {
+		int r = copy_link(dir, to, name);
+		if (r < 0)
+			return r;
+		break;
+	}
+	default:
+		if (mknodat(to, name, st.st_mode, st.st_rdev) < 0)
+			return entry_failed(name);
+	}
+	struct timespec times[2] = {st.st_atim, st.st_mtim};
+	if (copy_owner(to, name, &st) < 0 || utimensat(to, name, times, AT_SYMLINK_NOFOLLOW) < 0)
+		return entry_failed(name);
+	return 0;
+}
+
+static int copy_dir(int from, int to, int depth)
+{
+	int r = 0;
+
+	if (depth > DEPTH_MAX)
+		return err_set(ELOOP, "more than %d directories in each other", DEPTH_MAX);
+	int fd = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		r = err_sys("read the directory");
+		fd_close(&fd);
+		return r;
+	}
+	for (;;) {
+		errno = 0;
+		const struct dirent *e = readdir(dir);
+		if (!e) {
+			r = errno ? err_sys("read the directory") : 0;
+			break;
+		}
+		if (streq(e->d_name, ".") || streq(e->d_name, ".."))
+			continue;
+		r = copy_entry(fd, to, e->d_name, depth);
+		if (r < 0)
+			break;
+	}
+	closedir(dir);
+	return r;
+}
+
+int mnt_copy_up(int from, int to)
+{
+	return copy_dir(from, to, 0);
+}
+
+int mnt_copy_owner(int to, const struct stat *st)
+{
+	return copy_owner(to, "", st) < 0 ? err_sys("set the owner of the tmpfs") : 0;
+}

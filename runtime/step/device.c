@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Device nodes and the links of /dev. The last component of a path is never followed: an image that has a link there,
+ * or links /dev itself out of the root, gets an error or a node inside the root (CVE-2026-47766).
+ */
+#include <stdio.h>
+#include <sys/sysmacros.h>
+
+#include "mnt.h"
+#include "path.h"
+
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+
+static mode_t wanted_type(const struct spec_device *d)
+{
+	return d->type == 'b' ? S_IFBLK : d->type == 'p' ? S_IFIFO : S_IFCHR;
+}
+
+static const char *type_name(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFBLK:
+		return "a block device";
+	case S_IFCHR:
+		return "a character device";
+	case S_IFIFO:
+		return "a fifo";
+	case S_IFDIR:
+		return "a directory";
+	case S_IFLNK:
+		return "a symbolic link";
+	case S_IFSOCK:
+		return "a socket";
+	default:
+		return "a regular file";
+	}
+}
+
+static bool is_device(const struct spec_device *d, const struct stat *st)
+{
+	return (st->st_mode & S_IFMT) == wanted_type(d) &&
+	       (d->type == 'p' || st->st_rdev == makedev(d->major, d->minor));
+}
+
+static int not_the_device(const struct spec_device *d, const struct stat *st, const char *where)
+{
+	bool dev = S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode);
+
+	return err_set(EEXIST,
+		"path: %s %s is %s %u:%u, expected %s %u:%u: remove it, or correct type, major and "
+		"minor",
+		d->path, where, type_name(st->st_mode), dev ? major(st->st_rdev) : 0,
+		dev ? minor(st->st_rdev) : 0, type_name(wanted_type(d)), d->major, d->minor);
+}
+
+/* By descriptor, since there is no fchmod(2) of a link-safe name before Linux 6.6. fd is O_PATH. */
+static int change_mode(struct step_ctx *c, int fd, mode_t mode)
+{
+	char path[32];
+
+	if (syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0)
+		return 0;
+	if (errno != ENOSYS)
+		return -1;
+	/* The host's own procfs: this magic link leads to fd's file and nowhere else. */
+	snprintf(path, sizeof(path), "self/fd/%d", fd);
+	return fchmodat(c->proc, path, mode, 0);
+}
+
+/* What is at dir/name is the device: give it its owner and mode where they differ. */
+static int adjust(struct step_ctx *c, int dir, const char *name, const struct spec_device *d)
+{
+	mode_t mode = d->file_mode.set ? (mode_t)d->file_mode.v & 07777 : 0666;
+	uid_t uid = d->uid.set ? (uid_t)d->uid.v : 0;
+	gid_t gid = d->gid.set ? (gid_t)d->gid.v : 0;
+	struct stat st;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_sys("stat %s", d->path);
+	if (is_device(d, &st) && (st.st_mode & 07777) == mode && st.st_uid == uid &&
+		st.st_gid == gid)
+		return 0;
+	_cleanup_fd_ int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_sys("open %s", d->path);
+	if (!is_device(d, &st))
+		return not_the_device(d, &st, "in the root file system");
+	if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0)
+		return err_sys("uid, gid: set the owner of %s to %u:%u", d->path, uid, gid);
+	if (change_mode(c, fd, mode) < 0)
+		return err_sys("fileMode: set the mode of %s to 0%o", d->path, mode);
+	return 0;
+}
+
+/* tree: a detached copy of the host's node. Its mode and owner are the host's, and stay so. */
+static int bind_device(int tree, int dir, const char *name, const struct spec_device *d)
+{
+	struct stat st;
+
+	if (fstat(tree, &st) < 0)
+		return err_sys("stat %s", d->path);
+	if (!is_device(d, &st))
+		return not_the_device(d, &st, "on the host");
+	_cleanup_fd_ int made =
+		openat(dir, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDONLY | O_CLOEXEC, 0);
+	if (made < 0 && errno != EEXIST)
+		return err_sys("create %s", d->path);
+	_cleanup_fd_ int target = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (target < 0 || fstat(target, &st) < 0)
+		return err_sys("open %s", d->path);
+	if (!S_ISREG(st.st_mode) && !is_device(d, &st))
+		return not_the_device(d, &st, "in the root file system");
+	return mnt_attach(tree, target) < 0 ? err_sys("bind the host's %s", d->path) : 0;
+}
+
+/* Nodes cannot be made here, though nobody foresaw it: a user namespace further out. */
+static int bind_instead(int dir, const char *name, const struct spec_device *d)
+{
+	_cleanup_fd_ int tree = open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (tree < 0)
+		return err_set(EPERM,
+			"%s: making device nodes is not permitted here, and the host has none at "
+			"this path to bind: %s",
+			d->path, mnt_strerror(errno));
+	return bind_device(tree, dir, name, d);
+}
+
+int step_device(struct step_ctx *c, const struct step *s)
+{
+	const struct spec_device *d = s->device.device;
+	mode_t mode = d->file_mode.set ? (mode_t)d->file_mode.v & 07777 : 0666;
+	dev_t dev = d->type == 'p' ? 0 : makedev(d->major, d->minor);
+	char path[PATH_MAX];
+	const char *name;
+
+	int r = mnt_clean_path(d->path, path);
+	if (r < 0)
+		return err_ctx(r, "path");
+	/* Always the container's own pts/ptmx: SYMLINK sees to it. */
+	if (streq(path, "/dev/ptmx"))
+		return 0;
+	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
+	if (dir < 0)
+		return mnt_path_error(dir, "path: ", path);
+	if (s->device.bind) {
+		int tree = s->slot < 0 ? -EBADF : c->slots[s->slot];
+		if (tree < 0)
+			return err_set(EBADF, "%s: the copy of the host's is missing", path);
+		return bind_device(tree, dir, name, d);
+	}
+	if (mknodat(dir, name, wanted_type(d) | mode, dev) == 0 || errno == EEXIST)
+		return adjust(c, dir, name, d);
+	if (errno == EPERM && d->type != 'p')
+		return bind_instead(dir, name, d);
+	return err_set(errno, "make %s: %s", path, mnt_strerror(errno));
+}
+
+/* Whether dir/name is a link to target already. */
+static bool is_link_to(int dir, const char *name, const char *target)
+{
+	char found[PATH_MAX];
+	ssize_t n = readlinkat(dir, name, found, sizeof(found));
+
+	return n == (ssize_t)strlen(target) && memcmp(found, target, (size_t)n) == 0;
+}
+
+/*
+ * What an image has at such a path already stays, as in every runtime, except at /dev/ptmx: that must be the
+ * container's own devpts's (config-linux.md, default devices).
+ */
+int step_symlink(struct step_ctx *c, const struct step *s)
+{
+	const char *target = s->link.target, *path = s->link.path, *name;
+	struct stat st;
+
+	/* /dev/core is there for the kernels that have it. */
+	if (streq(target, "/proc/kcore") && fstatat(c->proc, "kcore", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
+	if (dir < 0)
+		return mnt_path_error(dir, "", path);
+	if (symlinkat(target, dir, name) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return err_set(errno, "make the symbolic link %s: %s", path, mnt_strerror(errno));
+	if (!streq(path, "/dev/ptmx") || is_link_to(dir, name, target))
+		return 0;
+	if (unlinkat(dir, name, 0) < 0 || symlinkat(target, dir, name) < 0)
+		return err_sys("replace %s by a symbolic link to %s", path, target);
+	return 0;
+}

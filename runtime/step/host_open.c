@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. A bind mount's source is looked up by HOST, before there is a container: with the
+ * runtime's rights (INIT may be an unprivileged user by then) and in the runtime's mount namespace. What INIT
+ * gets is not a path but a detached copy of the mount, so that nothing is looked up twice.
+ *
+ * A copy of a shared mount is a member of the same peer group: what the container mounts beneath it would
+ * show up on the host. So every copy is made a slave unless config.json asks for something else.
+ */
+#include "host_open.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+
+#include "mnt.h"
+#include "path.h"
+
+/* Which property of config.json the path came from, within the step's field. */
+static const char *property(const struct step *s)
+{
+	if (s->kind != STEP_OPEN_SOURCE)
+		return "";
+	return s->open.mount ? "source: " : "path: ";
+}
+
+static int open_failed(const struct step *s)
+{
+	const char *p = property(s), *path = s->open.path;
+	int code = errno;
+
+	switch (code) {
+	case ENOENT:
+	case ENOTDIR:
+		return err_set(code, "%s%s does not exist on the host", p, path);
+	case EPERM:
+		return err_set(code,
+			"%scopy the mount of %s: not permitted: this takes CAP_SYS_ADMIN in the "
+			"user namespace that owns the mount namespace",
+			p, path);
+	case EINVAL:
+		return err_set(code,
+			"%scopy the mount of %s: refused by the kernel: it is unbindable, or "
+			"mounts "
+			"beneath it are locked, which then must be taken along: use \"rbind\"",
+			p, path);
+	default:
+		return err_set(code, "%scopy the mount of %s: %s", p, path, mnt_strerror(code));
+	}
+}
+
+static int set_propagation(int tree, const struct step *s)
+{
+	const struct spec_mount *m = s->open.mount;
+	uint32_t base = s->open.propagation & ~(uint32_t)MS_REC, own = m ? m->propagation : 0;
+	const char *p = property(s);
+
+	/*
+	 * The root is never a peer of the host's mounts, for it must not be shared while it is pivoted to, and
+	 * every mount of the container would appear on the host. ROOT_PROPAGATION shares it anew afterwards.
+	 */
+	if (s->kind != STEP_OPEN_SOURCE && base == MS_SHARED)
+		base = MS_SLAVE;
+	/* Unbindable copies could be neither masked nor made read-only in part. */
+	if (base == MS_UNBINDABLE)
+		base = MS_PRIVATE;
+	if (!base)
+		base = MS_SLAVE;
+	/* "shared" keeps the copy in the source's peer group, which being a slave would end. */
+	bool keep = (own & MS_SHARED) && !(own & MS_REC);
+	if (!(own & MS_REC) && !keep && mnt_set_propagation(tree, base | MS_REC) < 0)
+		return err_sys("%sset the propagation of the copy of %s", p, s->open.path);
+	if (own && mnt_set_propagation(tree, own) < 0)
+		return err_sys("%sset the propagation of the copy of %s", p, s->open.path);
+	return 0;
+}
+
+static int map_text(const struct spec_id_maps *maps, struct strbuf *text)
+{
+	for (size_t i = 0; i < maps->n; i++) {
+		int r = strbuf_addf(text, "%u %u %u\n", maps->v[i].container_id, maps->v[i].host_id,
+			maps->v[i].size);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int write_map(int proc, pid_t pid, const char *file, const struct spec_id_maps *maps)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char path[64];
+
+	int r = map_text(maps, &text);
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "%d/%s", pid, file);
+	return path_write_proc(proc, path, strbuf_str(&text));
+}
+
+static int map_ids(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid)
+{
+	char path[64];
+
+	_cleanup_fd_ int proc = path_open_proc();
+	if (proc < 0)
+		return proc;
+	int r = write_map(proc, pid, "uid_map", uid);
+	if (r < 0)
+		return err_ctx(r, "uidMappings");
+	r = write_map(proc, pid, "gid_map", gid);
+	if (r == -EPERM) {
+		/* Without CAP_SETGID the kernel wants setgroups(2) given up first. */
+		snprintf(path, sizeof(path), "%d/setgroups", pid);
+		r = path_write_proc(proc, path, "deny");
+		if (r >= 0)
+			r = write_map(proc, pid, "gid_map", gid);
+	}
+	if (r < 0)
+		return err_ctx(r, "gidMappings");
+	snprintf(path, sizeof(path), "%d/ns/user", pid);
+	int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? err_sys("open /proc/%s", path) : fd;
+}
+
+/*
+ * A user namespace that exists for its maps only. Its process lives as long as this one holds the pipe, and
+ * so not longer than this one.
+ */
+static int open_userns(const struct spec_id_maps *uid, const struct spec_id_maps *gid)
+{
+	struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
+	int ends[2];
+	char byte;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	pid_t pid = sys_clone3(&args);
+	if (pid == 0) {
+		close(ends[1]);
+		while (read(ends[0], &byte, 1) < 0 && errno == EINTR)
+			;
+		_exit(0);
+	}
+	int fd =
+		pid < 0 ? err_sys("make a user namespace for the id maps") : map_ids(pid, uid, gid);
+	close(ends[0]);
+	close(ends[1]);
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return fd;
+}
+
+static int idmap_failed(int tree, const struct step *s)
+{
+	int code = errno;
+	struct statfs fs = {0};
+
+	if (code == EINVAL) {
+		if (fstatfs(tree, &fs) < 0)
+			return err_sys("stat %s", s->open.path);
+		return err_set(code,
+			"idmap: the file system of %s (type 0x%lx) has no idmapped mounts on this "
+			"kernel: remove \"idmap\" and the mappings, or use another file system",
+			s->open.path, (unsigned long)fs.f_type);
+	}
+	if (code == EPERM)
+		return err_set(code,
+			"idmap: %s cannot be idmapped: it is already, or its file system belongs "
+			"to "
+			"another user namespace than the runtime's",
+			s->open.path);
+	return err_set(code, "idmap: map the ids of %s: %s", s->open.path, mnt_strerror(code));
+}
+
+static int map_mount(int tree, const struct step *s)
+{
+	const struct spec_mount *m = s->open.mount;
+
+	if (!s->open.idmap_uid.n || !s->open.idmap_gid.n)
+		return err_set(EINVAL, "%s: an idmapped mount needs uidMappings and gidMappings",
+			s->open.idmap_uid.n ? "gidMappings" : "uidMappings");
+	_cleanup_fd_ int userns = open_userns(&s->open.idmap_uid, &s->open.idmap_gid);
+	if (userns < 0)
+		return err_ctx(userns, "idmap");
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns};
+	return mnt_setattr(tree, m && m->ridmap, &attr) < 0 ? idmap_failed(tree, s) : 0;
+}
+
+int open_tree_copy(const struct step *s)
+{
+	unsigned flags =
+		OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (s->open.recursive ? AT_RECURSIVE : 0);
+	struct stat st;
+
+	_cleanup_fd_ int tree = open_tree(AT_FDCWD, s->open.path, flags);
+	if (tree < 0)
+		return open_failed(s);
+	if (s->kind != STEP_OPEN_SOURCE) {
+		if (fstat(tree, &st) < 0)
+			return err_sys("stat %s", s->open.path);
+		if (!S_ISDIR(st.st_mode))
+			return err_set(ENOTDIR,
+				"%s is not a directory: expected a root file system", s->open.path);
+	}
+	int r = set_propagation(tree, s);
+	if (r < 0)
+		return r;
+	if (s->open.idmap_uid.n || s->open.idmap_gid.n) {
+		r = map_mount(tree, s);
+		if (r < 0)
+			return r;
+	}
+	return take_fd(&tree);
+}
+
+int step_open(struct step_ctx *c, const struct step *s)
+{
+	int fd = open_tree_copy(s);
+
+	if (fd < 0)
+		return fd;
+	/* INIT's own copy of the array: HOST left this slot empty. */
+	((int *)c->slots)[s->slot] = fd;
+	return 0;
+}

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. A mount's target is resolved once, beneath the root, to an O_PATH descriptor; what is
+ * there is checked on that descriptor; and it is that descriptor that is mounted on. Swapping names in
+ * between gains nothing. The mount itself arrives detached: a copy of the source made by HOST (bind), or a new file
+ * system (mount_fs.c), with its attributes already set.
+ *
+ * Programs trust what they find in /proc, and so does the kernel's LSM interface. So nothing but a procfs goes
+ * onto /proc, nothing beneath it except the files that lxcfs replaces, and neither procfs nor sysfs is put
+ * anywhere through a symbolic link: an image with /proc -> /evil would have its own files there.
+ */
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
+#include "mnt.h"
+#include "path.h"
+
+#define PROC_ROOT_INODE 1
+
+const char *mnt_strerror(int code)
+{
+	return code == ENOENT ? "does not exist" : strerror(code);
+}
+
+int mnt_path_error(int r, const char *what, const char *path)
+{
+	switch (r) {
+	case -ENOENT:
+		return err_set(ENOENT,
+			"%s%s: its name was changed in the root file system while it was looked up",
+			what, path);
+	case -ELOOP:
+		return err_set(ELOOP,
+			"%s%s: refused: there is a symbolic link in the path that must not be "
+			"followed, or there are too many",
+			what, path);
+	case -ENOTDIR:
+		return err_set(
+			ENOTDIR, "%s%s: not a directory in the root file system", what, path);
+	case -EROFS:
+		return err_set(EROFS,
+			"%s%s: it is missing in a read-only file system, and cannot be made", what,
+			path);
+	default:
+		return err_ctx(r, "%s%s", what, path);
+	}
+}
+
+int mnt_clean_path(const char *path, char ret[static PATH_MAX])
+{
+	size_t len = 0;
+
+	while (*path) {
+		size_t n = strcspn(path, "/");
+		if (n == 2 && path[0] == '.' && path[1] == '.') {
+			while (len && ret[len - 1] != '/')
+				len--;
+			len -= len ? 1 : 0;
+		} else if (n && !(n == 1 && path[0] == '.')) {
+			if (len + n + 2 > PATH_MAX)
+				return err_set(ENAMETOOLONG,
+					"the path is too long: expected at most %d bytes",
+					PATH_MAX);
+			ret[len++] = '/';
+			memcpy(ret + len, path, n);
+			len += n;
+		}
+		path += n;
+		path += *path == '/';
+	}
+	if (!len)
+		ret[len++] = '/';
+	ret[len] = '\0';
+	return 0;
+}
+
+static bool is_type(const struct spec_mount *m, const char *type)
+{
+	return !m->bind && m->type && streq(m->type, type);
+}
+
+/* Files of procfs that lxcfs and the like stand in for. */
+static bool may_be_replaced(const char *path)
+{
+	static const char *const files[] = {
+		"/proc/cpuinfo",
+		"/proc/diskstats",
+		"/proc/loadavg",
+		"/proc/meminfo",
+		"/proc/net/dev",
+		"/proc/slabinfo",
+		"/proc/stat",
+		"/proc/swaps",
+		"/proc/sys/crypto/fips_enabled",
+		"/proc/sys/kernel/ns_last_pid",
+		"/proc/uptime",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		if (streq(path, files[i]))
+			return true;
+	return false;
+}
+
+static int fs_type(int fd, const char *path, long *ret)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) < 0)
+		return err_sys("stat the file system of %s", path);
+	*ret = (long)fs.f_type;
+	return 0;
+}
+
+/* source: the descriptor of a bind mount's source, or -EBADF. */
+static int check_proc(const struct mnt_target *t, const struct spec_mount *m, int source)
+{
+	bool is_proc = is_type(m, "proc"), at_proc = streq(t->path, "/proc");
+	long type;
+
+	int r = fs_type(t->fd, t->path, &type);
+	if (r < 0)
+		return r;
+	if (may_be_replaced(t->path))
+		return 0;
+	/* Onto what is a procfs, by whatever way it was reached: only another whole procfs. */
+	bool whole = type == PROC_SUPER_MAGIC && t->st.st_ino == PROC_ROOT_INODE;
+	bool inside = (type == PROC_SUPER_MAGIC && !whole) || str_starts(t->path, "/proc/");
+	if (!inside && !at_proc && !whole)
+		return 0;
+	if (!inside && !is_proc && source >= 0) {
+		r = fs_type(source, t->path, &type);
+		if (r < 0)
+			return r;
+		is_proc = type == PROC_SUPER_MAGIC;
+	}
+	if (!inside && is_proc)
+		return 0;
+	if (inside)
+		return err_set(EPERM,
+			"destination: %s is inside /proc: refused, since what is read there "
+			"would be forged: mount it elsewhere",
+			t->path);
+	return err_set(EPERM,
+		"destination: %s is the container's procfs: only the type \"proc\", or a bind "
+		"mount of a procfs, may be mounted there",
+		t->path);
+}
+
+static int open_existing(const struct step_ctx *c, const struct spec_mount *m, const char *path)
+{
+	if (is_type(m, "proc") || is_type(m, "sysfs"))
+		return path_open_nolinks(c->root, path, O_PATH | O_DIRECTORY);
+	return path_open(c->root, path, O_PATH);
+}
+
+/* dir: what a missing mount point is made as. */
+static int open_target(
+	const struct step_ctx *c, const struct spec_mount *m, bool dir, struct mnt_target *t)
+{
+	int r = mnt_clean_path(m->destination, t->path);
+
+	if (r < 0)
+		return err_ctx(r, "destination");
+	t->fd = open_existing(c, m, t->path);
+	t->existed = t->fd >= 0;
+	if (t->fd == -ENOENT && !m->remount) {
+		t->fd = dir ? path_mkdirs(c->root, t->path) : path_mkfile(c->root, t->path);
+		if (t->fd >= 0 && (is_type(m, "proc") || is_type(m, "sysfs"))) {
+			fd_close(&t->fd); /* it was found by following links */
+			t->fd = open_existing(c, m, t->path);
+		}
+	}
+	if (t->fd < 0)
+		return mnt_path_error(t->fd, "destination: ", t->path);
+	if (fstat(t->fd, &t->st) < 0)
+		return err_sys("stat %s", t->path);
+	if (t->st.st_ino == c->root_stat.st_ino && t->st.st_dev == c->root_stat.st_dev)
+		return err_set(EINVAL,
+			"destination: %s is the root itself: expected a path beneath it", t->path);
+	if (!m->remount && S_ISDIR(t->st.st_mode) != dir)
+		return err_set(dir ? ENOTDIR : EISDIR,
+			"destination: %s is %s, but %s is mounted there", t->path,
+			dir ? "not a directory" : "a directory", dir ? "a directory" : "a file");
+	return 0;
+}
+
+/* Why the kernel said EPERM: the mount came from another user namespace, and its flags are locked. */
+static int attrs_failed(const struct mount_attr *a)
+{
+	if (errno == EPERM && a->attr_clr)
+		return err_set(EPERM,
+			"options: the mount has flags from outside the user namespace that cannot "
+			"be "
+			"changed in it: leave out \"rw\", \"suid\", \"dev\", \"exec\" and what "
+			"changes access times");
+	return err_sys("options: set the mount's flags");
+}
+
+static int set_attrs(int tree, bool recursive, uint64_t set, uint64_t clr)
+{
+	struct mount_attr a = {.attr_set = set, .attr_clr = clr};
+
+	if (!set && !clr)
+		return 0;
+	/* Access times are one field: setting one value takes clearing the whole. */
+	if ((set | clr) & MOUNT_ATTR__ATIME)
+		a.attr_clr |= MOUNT_ATTR__ATIME;
+	return mnt_setattr(tree, recursive, &a) < 0 ? attrs_failed(&a) : 0;
+}
+
+int mnt_apply_attrs(int tree, const struct spec_mount *m)
+{
+	int r = set_attrs(tree, true, m->rec_attr_set, m->rec_attr_clr);
+
+	return r < 0 ? r : set_attrs(tree, false, m->attr_set, m->attr_clr);
+}
+
+static int apply_propagation(int tree, const struct spec_mount *m)
+{
+	if (m->propagation && mnt_set_propagation(tree, m->propagation) < 0)
+		return err_sys("options: set the mount's propagation");
+	return 0;
+}
+
+static int attach(int tree, const struct mnt_target *t)
+{
+	return mnt_attach(tree, t->fd) < 0 ? err_sys("mount on %s", t->path) : 0;
+}
+
+static int mount_bind(struct step_ctx *c, const struct step *s)
+{
+	const struct spec_mount *m = s->mount.mount;
+	struct mnt_target t = {.fd = -EBADF};
+	struct stat st;
+
+	int tree = s->slot < 0 ? -EBADF : c->slots[s->slot];
+	if (tree < 0)
+		return err_set(EBADF, "source: the copy of %s is missing", m->source);
+	if (fstat(tree, &st) < 0)
+		return err_sys("source: stat %s", m->source);
+	int r = open_target(c, m, S_ISDIR(st.st_mode), &t);
+	_cleanup_fd_ int target = t.fd;
+	if (r >= 0)
+		r = check_proc(&t, m, tree);
+	if (r >= 0)
+		r = mnt_apply_attrs(tree, m);
+	/* Its propagation was set by HOST, as long as the source's peer group could be left. */
+	return r < 0 ? r : attach(tree, &t);
+}
+
+static int mount_new(struct step_ctx *c, const struct step *s)
+{
+	const struct spec_mount *m = s->mount.mount;
+	struct mnt_target t = {.fd = -EBADF};
+
+	if (m->idmap || m->ridmap)
+		return err_set(EINVAL, "options: \"idmap\" is for bind mounts: add \"bind\"");
+	int r = open_target(c, m, true, &t);
+	_cleanup_fd_ int target = t.fd;
+	if (r >= 0)
+		r = check_proc(&t, m, -EBADF);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int tree = mnt_new_fs(c, s, &t);
+	if (tree < 0)
+		return tree;
+	r = apply_propagation(tree, m);
+	if (r >= 0)
+		r = attach(tree, &t);
+	/* The /dev that is filled later, and what has mount points to come, are made read-only by PIVOT. */
+	bool late =
+		(m->attr_set & MOUNT_ATTR_RDONLY) && (is_type(m, "tmpfs") || streq(t.path, "/dev"));
+	if (r >= 0 && late)
+		r = mnt_late_ro(c, s, take_fd(&tree));
+	return r;
+}
+
+int mnt_late_ro(struct step_ctx *c, const struct step *s, int tree)
+{
+	struct step_late_ro *l = arena_alloc(c->arena, sizeof(*l));
+
+	if (!l)
+		return -ENOMEM;
+	*l = (struct step_late_ro){.next = c->late_ro, .fd = tree, .field = s->field};
+	c->late_ro = l;
+	return 0;
+}
+
+/* Changes what is mounted there already. */
+static int remount(struct step_ctx *c, const struct spec_mount *m)
+{
+	struct mnt_target t = {.fd = -EBADF};
+	struct statx sx;
+
+	int r = open_target(c, m, true, &t);
+	_cleanup_fd_ int target = t.fd;
+	if (r < 0)
+		return r;
+	if (statx(target, "", AT_EMPTY_PATH, STATX_INO, &sx) < 0)
+		return err_sys("stat %s", t.path);
+	if (!(sx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+		return err_set(EINVAL,
+			"destination: nothing is mounted on %s that \"remount\" could change: "
+			"expected an earlier entry of mounts to mount it",
+			t.path);
+	if (!m->bind)
+		r = mnt_reconfigure(target, m);
+	if (r >= 0)
+		r = mnt_apply_attrs(target, m);
+	return r < 0 ? r : apply_propagation(target, m);
+}
+
+int step_mount(struct step_ctx *c, const struct step *s)
+{
+	const struct spec_mount *m = s->mount.mount;
+
+	if (m->remount)
+		return remount(c, m);
+	return m->bind ? mount_bind(c, s) : mount_new(c, s);
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. INIT starts in a copy of the host's mount namespace. ATTACH_ROOT puts the detached copy
+ * of the root file system's mount onto the root file system's own directory in it, and from then on the root is
+ * that copy's descriptor: nothing depends on a path any more. PIVOT makes it "/" and drops the rest.
+ *
+ * Why onto its own directory: hooks run between the two (createContainer in this namespace, and others enter it
+ * by pid), find the root by its host path, and mount things beneath it. Where INIT, being root of a user
+ * namespace only, may not search its way to that directory, the copy is put over "/": the kernel does not look
+ * at what covers the root when it resolves absolute paths, so that the old tree stays reachable all the same.
+ *
+ * pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes it off again: no directory
+ * for the old root is needed. The kernel wants neither the new root nor its parent to be shared. Making
+ * everything a slave first ensures that, and that neither attaching nor unmounting reaches the host. Bind
+ * mounts that are to share with the host are copied by HOST, and so keep their peer group whatever happens here.
+ */
+#include <stdlib.h>
+#include <sys/sysmacros.h>
+
+#include "mnt.h"
+#include "path.h"
+
+static int attach(struct step_ctx *c, const char *path)
+{
+	_cleanup_fd_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	c->root_path = path;
+	if (dir < 0 && errno == EACCES) {
+		c->root_path = NULL;
+		dir = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (dir < 0)
+		return err_set(errno, "open %s: %s", path, mnt_strerror(errno));
+	if (mnt_attach(c->root, dir) < 0)
+		return err_sys("attach the root file system at %s", path);
+	return 0;
+}
+
+/* The host's /dev/null, taken while it can be reached: the container's may be anything (CVE-2025-31133). */
+static int take_null(struct step_ctx *c)
+{
+	/* Read-only, or chmod(2) of a masked file in the container would change the host's node. */
+	struct mount_attr attr = {
+		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC};
+	struct stat st;
+
+	_cleanup_fd_ int fd = open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (fd < 0)
+		return err_set(
+			errno, "copy the mount of the host's /dev/null: %s", mnt_strerror(errno));
+	if (fstat(fd, &st) < 0)
+		return err_sys("stat /dev/null");
+	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+		return err_set(EINVAL, "the host's /dev/null is not the character device 1:3");
+	if (mnt_setattr(fd, false, &attr) < 0)
+		return err_sys("make the copy of /dev/null read-only");
+	c->null_cover.fd = take_fd(&fd);
+	return 0;
+}
+
+int step_attach_root(struct step_ctx *c, const struct step *s)
+{
+	c->null_cover = (struct step_cover){.fd = -EBADF};
+	c->dir_cover = (struct step_cover){.fd = -EBADF};
+	c->late_ro = NULL;
+	if (s->slot < 0 || c->slots[s->slot] < 0)
+		return err_set(EBADF, "the copy of the root file system's mount is missing");
+	c->root = c->slots[s->slot];
+	/* Mount points and device nodes get exactly the modes that are asked for. */
+	umask(0);
+	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		return err_sys("make the mounts of the new namespace slaves of the host's");
+	if (c->plan->spec && c->plan->spec->masked_paths.n) {
+		int r = take_null(c);
+		if (r < 0)
+			return err_ctx(r, "linux.maskedPaths");
+	}
+	if (fstat(c->root, &c->root_stat) < 0)
+		return err_sys("stat the root file system");
+	return attach(c, s->open.path);
+}
+
+static int make_late_ro(struct step_ctx *c)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+
+	/*
+	 * CONSOLE comes after PIVOT, since the terminal is the container's own, but what it mounts on has to be
+	 * made while /dev can be written to.
+	 */
+	if (c->late_ro && c->plan->terminal) {
+		_cleanup_fd_ int target = mnt_console_target(c->root);
+		if (target < 0)
+			return target;
+	}
+	for (struct step_late_ro *l = c->late_ro; l; l = l->next) {
+		if (mnt_setattr(l->fd, false, &attr) < 0)
+			return err_sys("%s: make the mount read-only", l->field);
+		fd_close(&l->fd);
+	}
+	return 0;
+}
+
+/* mountinfo writes blanks and backslashes as \ooo. */
+static void unescape(char *s)
+{
+	char *out = s;
+
+	for (; *s; s++, out++) {
+		*out = *s;
+		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+			*out = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 3;
+		}
+	}
+	*out = '\0';
+}
+
+static int hide_mount(char *line, const char *keep)
+{
+	char *save, *field[5] = {0};
+	char *type = strstr(line, " - ");
+
+	if (!type || (!str_starts(type, " - proc ") && !str_starts(type, " - sysfs ")))
+		return 0;
+	*type = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(field); i++)
+		field[i] = strtok_r(i ? NULL : line, " ", &save);
+	if (!field[4] || !streq(field[3], "/"))
+		return 0;
+	unescape(field[4]);
+	size_t len = strlen(keep);
+	if (strncmp(field[4], keep, len) == 0 && (!field[4][len] || field[4][len] == '/'))
+		return 0;
+	if (umount2(field[4], MNT_DETACH) == 0 || errno == ENOENT)
+		return 0;
+	/* Locked, as in a user namespace: cover it instead. */
+	if (mount("tmpfs", field[4], "tmpfs", MS_RDONLY, NULL) < 0 && errno != ENOENT)
+		return err_sys("--no-pivot: hide the host's %s", field[4]);
+	return 0;
+}
+
+/*
+ * Without pivot_root(2) the old tree stays in the namespace beneath the new root. The kernel lets a nested user
+ * namespace mount a procfs or sysfs of its own as long as an unmasked one is there somewhere: so the
+ * host's have to go, or the masks on the container's could be got around.
+ */
+static int hide_host_proc(struct step_ctx *c)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char *save = NULL;
+
+	_cleanup_fd_ int fd = path_open_in_proc(c->proc, "self/mountinfo", O_RDONLY);
+	if (fd < 0)
+		return fd;
+	int r = fd_read_all(fd, &text, 64 << 20, "/proc/self/mountinfo");
+	if (r < 0 || !text.s)
+		return r;
+	for (char *l = strtok_r(text.s, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		r = hide_mount(l, c->root_path);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int move_root(struct step_ctx *c)
+{
+	if (!c->root_path)
+		return err_set(EACCES,
+			"--no-pivot: the user namespace's root may not search the directories that "
+			"lead to the root file system: let everybody search them (chmod o+x)");
+	int r = hide_host_proc(c);
+	if (r < 0)
+		return r;
+	if (move_mount(c->root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_sys("--no-pivot: move the root file system onto /");
+	if (chroot(".") < 0)
+		return err_sys("--no-pivot: chroot");
+	return 0;
+}
+
+int step_pivot(struct step_ctx *c, const struct step *s)
+{
+	int r = make_late_ro(c);
+
+	if (r < 0)
+		return r;
+	if (fchdir(c->root) < 0)
+		return err_sys("enter the root file system");
+	if (s->number) {
+		r = move_root(c);
+		if (r < 0)
+			return r;
+	} else {
+		if (sys_pivot_root(".", ".") < 0)
+			return err_sys("pivot_root to the root file system%s",
+				errno == EINVAL
+					? " (a host that runs from an initramfs needs --no-pivot)"
+					: "");
+		if (umount2(".", MNT_DETACH) < 0)
+			return err_sys("unmount the old root");
+	}
+	if (chdir("/") < 0)
+		return err_sys("enter the new root");
+	umask(022);
+	return 0;
+}
+
+int step_readonly_root(struct step_ctx *c, const struct step *s)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+
+	/* Only this one attribute changes: locked ones are left as they are. */
+	if (mnt_setattr(c->root, false, &attr) < 0)
+		return err_sys("make the root file system read-only");
+	return 0;
+}
+
+int step_root_propagation(struct step_ctx *c, const struct step *s)
+{
+	if (mnt_set_propagation(c->root, (uint32_t)s->number) < 0)
+		return err_sys("set the propagation of the root file system");
+	return 0;
+}
