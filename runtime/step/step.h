@@ -102,6 +102,14 @@ int step_personality(struct step_ctx *c, const struct step *s) must_check;
 int step_keyring(struct step_ctx *c, const struct step *s) must_check;
 int step_exec_label(struct step_ctx *c, const struct step *s) must_check;
 
+/*
+ * The same for another process (pid > 0; 0 is this one), which HOST needs where INIT is in another user namespace: there
+ * it may neither raise a hard limit nor lower the OOM score adjustment, nor, once its user changed, write to
+ * its own files in /proc. The messages lack the field's name. proc: path_open_proc().
+ */
+int process_set_rlimits(const struct spec_process *p, pid_t pid) must_check;
+int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid) must_check;
+
 /* ids.c: user, groups, capabilities */
 int step_mapped_root(struct step_ctx *c, const struct step *s) must_check;
 int step_user(struct step_ctx *c, const struct step *s) must_check;
@@ -112,8 +120,9 @@ int step_no_new_privs(struct step_ctx *c, const struct step *s) must_check;
 int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * Returns a descriptor that holds the compiled filter (an array of struct sock_filter). cache_dir: an O_PATH or
- * directory descriptor of a directory only the runtime's user can write, or -EBADF for no cache.
+ * Returns a descriptor positioned at the first instruction of the compiled filter; reading on to its end gives the
+ * whole (struct sock_filter[]). It is a file of the cache, with more in front, or a memfd. cache_dir: an
+ * O_PATH or directory descriptor of a directory only the runtime's user can write, or -EBADF for no cache.
  */
 int seccomp_compile(const struct spec_seccomp *s, int cache_dir) must_check;
 

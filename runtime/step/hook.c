@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hooks: programs that get the container's state on standard input.
+ *
+ * Theory of operation: the parent polls three descriptors: the hook's pidfd, the pipe with what it
+ * prints, and, until the state is written, the pipe to it. Only the pidfd ends the loop: a hook
+ * need not read, may close its output early, and may leave a daemon behind that holds the output
+ * open for ever. The parent keeps the reading end of the input pipe too while it writes, so that a
+ * hook which does not read cannot cause a SIGPIPE.
+ *
+ * The hook leads a session of its own: it has no terminal to be stopped by, and with its process
+ * group everything dies that it started and that did not leave the group on purpose. It dies with
+ * the runtime.
+ *
+ * Output is kept to its last OUTPUT_KEPT bytes: it is for the error message.
+ */
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "fd.h"
+#include "log.h"
+#include "step.h"
+#include "sys.h"
+
+#define OUTPUT_KEPT 1024
+#define EXIT_NOT_EXECUTED 127
+
+struct run {
+	pid_t pid;
+	int pidfd;
+	int in_read, in_write; /* the hook's standard input; closed once the state is written */
+	int out;               /* its standard output and error */
+	int failure;           /* where the child reports the errno of a failed execve(2) */
+	const char *state;     /* what is left to write */
+	size_t len;
+	char kept[OUTPUT_KEPT + 1];
+	size_t nkept;
+};
+
+static void run_release(struct run *run)
+{
+	fd_close(&run->pidfd);
+	fd_close(&run->in_read);
+	fd_close(&run->in_write);
+	fd_close(&run->out);
+	fd_close(&run->failure);
+}
+#define _cleanup_run_ __attribute__((cleanup(run_release)))
+
+/* In the child. Never returns. */
+static void __attribute__((noreturn))
+become_hook(const struct spec_hook *hook, const int stdio[3], int failure, pid_t parent)
+{
+	static char *const no_env[] = {NULL};
+	char *const only_path[] = {(char *)hook->path, NULL};
+	char *const *args = hook->args.n ? (char *const *)hook->args.v : only_path;
+	char *const *env = hook->env.n ? (char *const *)hook->env.v : no_env;
+	sigset_t none;
+	int code;
+
+	/* clone3() reset what is handled; what is ignored would stay so. */
+	for (int sig = 1; sig < NSIG; sig++)
+		(void)signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	errno = 0;
+	/*
+	 * dup2() clears close-on-exec, but not of a descriptor onto itself: none of them is below
+	 * 3, see make_pipe(). The parent may have died before prctl() asked to be told.
+	 */
+	if (setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent ||
+		dup2(stdio[0], 0) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0 ||
+		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0 ||
+		sigprocmask(SIG_SETMASK, &none, NULL) < 0) {
+		code = errno ? errno : ESRCH;
+	} else {
+		execve(hook->path, args, env);
+		code = errno;
+	}
+	(void)!write(failure, &code, sizeof(code));
+	_exit(EXIT_NOT_EXECUTED);
+}
+
+/* Both ends close-on-exec and not below 3, whatever of the standard descriptors is closed. */
+static int make_pipe(int *ret_read, int *ret_write)
+{
+	_cleanup_fd_ int r = -EBADF;
+	_cleanup_fd_ int w = -EBADF;
+	int p[2];
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	r = p[0];
+	w = p[1];
+	*ret_read = fcntl(r, F_DUPFD_CLOEXEC, 3);
+	*ret_write = fcntl(w, F_DUPFD_CLOEXEC, 3);
+	if (*ret_read < 0 || *ret_write < 0)
+		return err_sys("make a pipe");
+	return 0;
+}
+
+static int set_nonblocking(int fd)
+{
+	return fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? err_sys("set a pipe non-blocking") : 0;
+}
+
+static int start(struct run *run, const struct spec_hook *hook)
+{
+	_cleanup_fd_ int out_write = -EBADF;
+	_cleanup_fd_ int failure_write = -EBADF;
+	pid_t parent = getpid();
+
+	int r = make_pipe(&run->in_read, &run->in_write);
+	if (r >= 0)
+		r = make_pipe(&run->out, &out_write);
+	if (r >= 0)
+		r = make_pipe(&run->failure, &failure_write);
+	if (r >= 0)
+		r = set_nonblocking(run->in_write);
+	if (r >= 0)
+		r = set_nonblocking(run->out);
+	if (r < 0)
+		return r;
+	/*
+	 * No exit signal: a SIGCHLD that somebody ignores would let the kernel throw the exit
+	 * status away, and one that somebody handles is not his.
+	 */
+	struct clone_args args = {
+		.flags = CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+		.pidfd = (uintptr_t)&run->pidfd,
+	};
+	run->pid = sys_clone3(&args);
+	if (run->pid < 0)
+		return err_sys("clone3");
+	if (run->pid == 0) {
+		const int stdio[3] = {run->in_read, out_write, out_write};
+		become_hook(hook, stdio, failure_write, parent);
+	}
+	return 0;
+}
+
+/* All that is there now; keeps the end of it. -EPIPE at its end. */
+static int read_output(struct run *run)
+{
+	char chunk[4096];
+	ssize_t n;
+
+	while ((n = read(run->out, chunk, sizeof(chunk))) > 0) {
+		const char *from = chunk;
+		size_t add = (size_t)n;
+		if (add > OUTPUT_KEPT) {
+			from += add - OUTPUT_KEPT;
+			add = OUTPUT_KEPT;
+		}
+		size_t room = OUTPUT_KEPT - add;
+		if (run->nkept > room) {
+			memmove(run->kept, run->kept + run->nkept - room, room);
+			run->nkept = room;
+		}
+		memcpy(run->kept + run->nkept, from, add);
+		run->nkept += add;
+	}
+	return n == 0 ? -EPIPE : 0;
+}
+
+static void write_state(struct run *run)
+{
+	ssize_t n = run->len ? write(run->in_write, run->state, run->len) : 0;
+
+	if (n > 0) {
+		run->state += n;
+		run->len -= (size_t)n;
+	}
+	if (run->len == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+		fd_close(&run->in_write);
+		fd_close(&run->in_read);
+	}
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Until the hook ended: 0; or -ETIMEDOUT. deadline_ms < 0: none. */
+static int watch(struct run *run, int64_t deadline_ms)
+{
+	for (;;) {
+		struct pollfd fds[] = {
+			{.fd = run->pidfd, .events = POLLIN},
+			{.fd = run->out, .events = POLLIN},
+			{.fd = run->in_write, .events = POLLOUT},
+		};
+		int wait = -1;
+
+		if (deadline_ms >= 0) {
+			int64_t left = deadline_ms - now_ms();
+			if (left <= 0)
+				return -ETIMEDOUT;
+			wait = left > INT32_MAX ? INT32_MAX : (int)left;
+		}
+		if (poll(fds, ARRAY_SIZE(fds), wait) < 0 && errno != EINTR)
+			return err_sys("poll");
+		if (fds[1].revents && read_output(run) < 0)
+			fd_close(&run->out);
+		if (fds[0].revents)
+			return 0;
+		if (fds[2].revents)
+			write_state(run);
+	}
+}
+
+static int reap(const struct run *run, siginfo_t *ret)
+{
+	int r;
+
+	memset(ret, 0, sizeof(*ret));
+	/* __WALL: children without an exit signal are waited for only so. */
+	do
+		r = waitid(P_PIDFD, (id_t)run->pidfd, ret, WEXITED | __WALL);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? err_sys("wait for it") : 0;
+}
+
+/* The output as part of one line: ": TEXT", or "". */
+static const char *output_text(struct run *run)
+{
+	while (run->nkept && (unsigned char)run->kept[run->nkept - 1] <= ' ')
+		run->nkept--;
+	for (size_t i = 0; i < run->nkept; i++)
+		if ((unsigned char)run->kept[i] < ' ')
+			run->kept[i] = ' ';
+	run->kept[run->nkept] = '\0';
+	return run->kept;
+}
+
+static int outcome(struct run *run, const siginfo_t *si)
+{
+	int code;
+
+	if (read(run->failure, &code, sizeof(code)) == sizeof(code))
+		/* ENOENT in other words: engines read the kernel's as "the container's program". */
+		return err_set(code, "cannot be executed: %s",
+			code == ENOENT ? "the file, or its interpreter, was not found"
+				       : strerror(code));
+	const char *text = output_text(run);
+	const char *colon = *text ? ": " : "";
+	if (si->si_code == CLD_EXITED && si->si_status == 0) {
+		if (*text)
+			log_debug("a hook printed: %s", text);
+		return 0;
+	}
+	if (si->si_code == CLD_EXITED)
+		return err_set(ECANCELED, "exited with status %d%s%s", si->si_status, colon, text);
+	return err_set(ECANCELED, "was killed by signal %d (SIG%s)%s%s", si->si_status,
+		sigabbrev_np(si->si_status) ? sigabbrev_np(si->si_status) : "?", colon, text);
+}
+
+static int run_hook(const struct spec_hook *hook, const char *state, size_t len)
+{
+	_cleanup_run_ struct run run = {
+		.pidfd = -EBADF,
+		.in_read = -EBADF,
+		.in_write = -EBADF,
+		.out = -EBADF,
+		.failure = -EBADF,
+		.state = state,
+		.len = len,
+	};
+	siginfo_t si;
+
+	int64_t timeout = hook->timeout.set ? hook->timeout.v : 0;
+	if (timeout > INT64_MAX / 2000)
+		timeout = INT64_MAX / 2000;
+	int64_t deadline = timeout > 0 ? now_ms() + timeout * 1000 : -1;
+	int r = start(&run, hook);
+	if (r < 0)
+		return r;
+	r = watch(&run, deadline);
+	if (r < 0) {
+		/* The group may not be there yet: setsid() is the child's first act. */
+		kill(-run.pid, SIGKILL);
+		(void)!syscall(SYS_pidfd_send_signal, run.pidfd, SIGKILL, NULL, 0);
+	}
+	int reaped = reap(&run, &si);
+	if (run.out >= 0)
+		(void)!read_output(&run);
+	if (r == -ETIMEDOUT) {
+		const char *text = output_text(&run);
+		return err_set(ETIMEDOUT,
+			"did not end within its timeout of %lld s and was killed%s%s",
+			(long long)timeout, *text ? ": " : "", text);
+	}
+	if (r < 0 || reaped < 0)
+		return r < 0 ? r : reaped;
+	return outcome(&run, &si);
+}
+
+int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len)
+{
+	for (size_t i = 0; i < hooks->n; i++) {
+		int r = run_hook(&hooks->v[i], state, len);
+		if (r < 0)
+			return err_ctx(r, "hooks.%s[%zu] (%s)", name, i, hooks->v[i].path);
+	}
+	return 0;
+}
+
+/*
+ * runc gives startContainer hooks without an environment the container's own, a fact engines came
+ * to rely on. All others get what the configuration gives them: nothing.
+ */
+static int with_process_env(
+	struct step_ctx *c, const struct spec_hooks *hooks, struct spec_hooks *ret)
+{
+	struct spec_hook *v = arena_array(c->arena, hooks->n, sizeof(*v));
+	size_t n = 0;
+
+	if (!v)
+		return -ENOMEM;
+	while (c->env && c->env[n])
+		n++;
+	for (size_t i = 0; i < hooks->n; i++) {
+		v[i] = hooks->v[i];
+		if (!v[i].env.n)
+			v[i].env = (struct spec_strings){(const char *const *)c->env, n};
+	}
+	*ret = (struct spec_hooks){v, hooks->n};
+	return 0;
+}
+
+int step_hooks(struct step_ctx *c, const struct step *s)
+{
+	_cleanup_strbuf_ struct strbuf state = {0};
+	struct spec_hooks hooks = s->hooks.hooks;
+
+	int r = c->state_json(c->state_data, s->hooks.status, &state);
+	if (r >= 0 && streq(s->hooks.name, "startContainer"))
+		r = with_process_env(c, &hooks, &hooks);
+	if (r < 0)
+		return r;
+	return hooks_run(s->hooks.name, &hooks, strbuf_str(&state), state.len);
+}

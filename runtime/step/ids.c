@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation: the order is MAPPED_ROOT, ..., USER, CAPABILITIES. A change of the user id
+ * from 0 to another clears the effective set, and without PR_SET_KEEPCAPS the permitted one too; so
+ * USER keeps the permitted set, and CAPABILITIES raises it again to be allowed to cut the bounding
+ * set. Either change makes the process "not dumpable": from then on its files in /proc belong to
+ * root, which is why nothing of it is written after USER.
+ */
+#include <ctype.h>
+#include <grp.h>
+#include <sys/capability.h>
+#include <sys/prctl.h>
+
+#include "caps.h"
+#include "log.h"
+#include "path.h"
+#include "step.h"
+
+#define CAP_BIT(cap) (UINT64_C(1) << (cap))
+
+/* Whether this user namespace forbids setgroups(2): user_namespaces(7), /proc/PID/setgroups. */
+static bool setgroups_denied(int proc)
+{
+	char text[8] = "";
+	_cleanup_fd_ int fd = path_open_in_proc(proc, "self/setgroups", O_RDONLY);
+
+	return fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 && str_starts(text, "deny");
+}
+
+/*
+ * Where setgroups(2) is denied the caller's groups stay, all of them seen as the overflow group:
+ * nothing can be done about it, and nobody asked for something else.
+ */
+static int drop_groups(int proc)
+{
+	if (setgroups(0, NULL) == 0)
+		return 0;
+	int code = errno;
+	if (code == EPERM && setgroups_denied(proc))
+		return 0;
+	errno = code;
+	return err_sys("drop the supplementary groups");
+}
+
+int step_mapped_root(struct step_ctx *c, const struct step *s)
+{
+	int r = drop_groups(c->proc);
+
+	if (r < 0)
+		return r;
+	if (setresgid(0, 0, 0) < 0)
+		return err_sys("become group 0 of the user namespace: linux.gidMappings has to map "
+			       "containerID 0");
+	if (setresuid(0, 0, 0) < 0)
+		return err_sys("become user 0 of the user namespace: linux.uidMappings has to map "
+			       "containerID 0");
+	return 0;
+}
+
+/*
+ * The program must be able to open /dev/stdout and its like, which it can only as their owner. A
+ * device that was passed through (the caller's own terminal, /dev/null) is left alone; one that
+ * caisson made is the process's. Best effort: a pipe of an owner without a mapping cannot be given
+ * away and works all the same.
+ */
+static void own_stdio(uid_t uid, bool own_terminal)
+{
+	struct stat st;
+
+	for (int fd = 0; fd <= 2; fd++) {
+		if (fstat(fd, &st) < 0 || st.st_uid == uid)
+			continue;
+		if ((S_ISCHR(st.st_mode) && !own_terminal) || S_ISBLK(st.st_mode))
+			continue;
+		(void)!fchown(fd, uid, (gid_t)-1);
+	}
+}
+
+static int set_groups(const struct spec_user *u, int proc)
+{
+	if (!u->nadditional_gids)
+		return drop_groups(proc);
+	if (setgroups(u->nadditional_gids, u->additional_gids) == 0)
+		return 0;
+	int code = errno;
+	if (code == EPERM && setgroups_denied(proc))
+		return err_set(code,
+			"additionalGids: this user namespace does not allow setgroups(2): leave it "
+			"out, or give the user who starts caisson a range in /etc/subgid");
+	errno = code;
+	if (code == EINVAL)
+		return err_sys("additionalGids: a gid is not mapped by linux.gidMappings");
+	return err_sys("additionalGids");
+}
+
+static int id_error(const char *field, const char *mappings, uint32_t id)
+{
+	if (errno == EINVAL)
+		return err_sys("%s %u is not mapped by linux.%s", field, id, mappings);
+	return err_sys("switch to %s %u", field, id);
+}
+
+/*
+ * The umask: the specification leaves it to the caller's when absent, but caisson's own (0 while it
+ * makes files of exact modes) is nobody's choice: 0022, as runc and crun set it.
+ */
+int step_user(struct step_ctx *c, const struct step *s)
+{
+	const struct spec_user *u = &s->process->user;
+
+	umask(u->umask.set ? (mode_t)u->umask.v : 0022);
+	own_stdio(u->uid, c->console >= 0);
+	int r = set_groups(u, c->proc);
+	if (r < 0)
+		return r;
+	if (setresgid(u->gid, u->gid, u->gid) < 0)
+		return id_error("gid", "gidMappings", u->gid);
+	if (u->uid && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+		return err_sys("keep the capabilities over the change of user");
+	if (setresuid(u->uid, u->uid, u->uid) < 0)
+		return id_error("uid", "uidMappings", u->uid);
+	/* Its work is done; exec would clear it too. */
+	if (u->uid && prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
+		return err_sys("PR_SET_KEEPCAPS 0");
+	return 0;
+}
+
+int cap_sets_read(struct cap_sets *ret)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2];
+
+	if (capget(&head, d) < 0)
+		return err_sys("read the capability sets");
+	*ret = (struct cap_sets){
+		.effective = d[0].effective | (uint64_t)d[1].effective << 32,
+		.permitted = d[0].permitted | (uint64_t)d[1].permitted << 32,
+		.inheritable = d[0].inheritable | (uint64_t)d[1].inheritable << 32,
+	};
+	return 0;
+}
+
+int cap_sets_write(const struct cap_sets *sets)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2] = {
+		{(uint32_t)sets->effective, (uint32_t)sets->permitted, (uint32_t)sets->inheritable},
+		{(uint32_t)(sets->effective >> 32), (uint32_t)(sets->permitted >> 32),
+			(uint32_t)(sets->inheritable >> 32)},
+	};
+
+	if (capset(&head, d) < 0)
+		return err_sys("set the capability sets (effective %llx, permitted %llx, "
+			       "inheritable %llx)",
+			(unsigned long long)sets->effective, (unsigned long long)sets->permitted,
+			(unsigned long long)sets->inheritable);
+	return 0;
+}
+
+/*
+ * The kernel takes an inheritable capability only from the bounding set (or the old inheritable
+ * one).
+ */
+static uint64_t inheritable_grantable(uint64_t want, const struct cap_sets *now)
+{
+	uint64_t ret = want & now->inheritable;
+
+	want &= now->permitted & ~ret;
+	for (int cap = 0; want >> cap && cap < 63; cap++)
+		if (want & CAP_BIT(cap) && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1)
+			ret |= CAP_BIT(cap);
+	return ret;
+}
+
+struct cap_sets cap_sets_grantable(const struct spec_capabilities *caps, const struct cap_sets *now)
+{
+	if (!caps)
+		return (struct cap_sets){0};
+	uint64_t permitted = caps->permitted & now->permitted;
+	return (struct cap_sets){
+		.effective = caps->effective & permitted,
+		.permitted = permitted,
+		.inheritable = inheritable_grantable(caps->inheritable, now),
+	};
+}
+
+/*
+ * Leaves only `want` in the bounding set; *ret_have is what of it was there. Ends at the first
+ * number the kernel does not know.
+ */
+static int cut_bounding(uint64_t want, uint64_t *ret_have)
+{
+	*ret_have = 0;
+	for (int cap = 0; cap < 64; cap++) {
+		if (want & CAP_BIT(cap)) {
+			int have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+			if (have < 0)
+				return 0;
+			*ret_have |= have ? CAP_BIT(cap) : 0;
+			continue;
+		}
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0)
+			continue;
+		if (errno == EINVAL)
+			return 0;
+		/* Without CAP_SETPCAP it is right if there is nothing to drop. */
+		int code = errno;
+		int have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+		errno = code;
+		if (have > 0)
+			return err_sys("drop capability %d from the bounding set: needs "
+				       "CAP_SETPCAP",
+				cap);
+		if (have < 0)
+			return 0;
+	}
+	return 0;
+}
+
+static uint64_t raise_ambient(uint64_t want)
+{
+	uint64_t have = 0;
+
+	for (int cap = 0; cap < 63 && want >> cap; cap++)
+		if (want & CAP_BIT(cap) &&
+			prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) == 0)
+			have |= CAP_BIT(cap);
+	return have;
+}
+
+static int add_cap_name(struct strbuf *b, int cap)
+{
+	char *name = cap_to_name(cap);
+
+	if (!name)
+		return err_set(ENOMEM, "out of memory");
+	for (char *p = name; *p; p++)
+		*p = (char)toupper((unsigned char)*p);
+	int r = strbuf_addf(b, "%s%s (", b->len ? ", " : "", name);
+	cap_free(name);
+	return r;
+}
+
+/*
+ * One line with all that was asked for and not granted: the specification wants a warning, and no
+ * failure.
+ */
+static int warn_missing(const struct spec_capabilities *want, const struct spec_capabilities *have)
+{
+	const struct {
+		const char *name;
+		uint64_t missing;
+	} sets[] = {
+		{"bounding", want->bounding & ~have->bounding},
+		{"effective", want->effective & ~have->effective},
+		{"inheritable", want->inheritable & ~have->inheritable},
+		{"permitted", want->permitted & ~have->permitted},
+		{"ambient", want->ambient & ~have->ambient},
+	};
+	_cleanup_strbuf_ struct strbuf text = {0};
+	uint64_t any = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
+		any |= sets[i].missing;
+	for (int cap = 0; cap < 64; cap++) {
+		const char *comma = "";
+		if (!(any & CAP_BIT(cap)))
+			continue;
+		int r = add_cap_name(&text, cap);
+		for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(sets); i++) {
+			if (!(sets[i].missing & CAP_BIT(cap)))
+				continue;
+			r = strbuf_addf(&text, "%s%s", comma, sets[i].name);
+			comma = " ";
+		}
+		if (r < 0 || (r = strbuf_add(&text, ")", 1)) < 0)
+			return r;
+	}
+	if (any)
+		log_warn("process.capabilities: cannot be granted here, left out: %s",
+			strbuf_str(&text));
+	return 0;
+}
+
+/*
+ * process.capabilities absent means none at all, as for crun (a default of everything would be the
+ * wrong one for a forgotten property); the plan passes NULL then.
+ */
+int step_capabilities(struct step_ctx *c, const struct step *s)
+{
+	static const struct spec_capabilities none;
+	const struct spec_capabilities *want = s->caps.caps ? s->caps.caps : &none;
+	struct spec_capabilities have = {0};
+	struct cap_sets now;
+
+	int r = cap_sets_read(&now);
+	if (r < 0)
+		return r;
+	struct cap_sets final = cap_sets_grantable(want, &now);
+	/*
+	 * First everything that is permitted becomes effective, CAP_SETPCAP included. The
+	 * inheritable set is written now, while the bounding set still allows it: inheritable is
+	 * not limited by what `bounding` will be.
+	 */
+	struct cap_sets all = {now.permitted, now.permitted, final.inheritable};
+	if (memcmp(&all, &now, sizeof(all)) != 0 && (r = cap_sets_write(&all)) < 0)
+		return r;
+	r = cut_bounding(want->bounding, &have.bounding);
+	if (r < 0)
+		return r;
+	have.effective = final.effective;
+	have.permitted = final.permitted;
+	have.inheritable = final.inheritable;
+	if (s->caps.keep_sys_admin) {
+		uint64_t keep = CAP_BIT(CAP_SYS_ADMIN) & now.permitted;
+		final.permitted |= keep;
+		final.effective |= keep;
+	}
+	r = cap_sets_write(&final);
+	if (r < 0)
+		return r;
+	/* The caller's ambient set must not reach the program. */
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+		return err_sys("clear the ambient capabilities");
+	have.ambient = raise_ambient(want->ambient & have.permitted & have.inheritable);
+	return warn_missing(want, &have);
+}
+
+int step_no_new_privs(struct step_ctx *c, const struct step *s)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_sys("set no_new_privs");
+	return 0;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <limits.h>
+#include <stdio.h>
+#include <sys/utsname.h>
+
+#include "path.h"
+#include "step.h"
+
+#define UTS_MAX (sizeof(((struct utsname *)0)->nodename) - 1) /* 64, for both names */
+
+static int uts_error(const char *name)
+{
+	if (errno == EPERM)
+		return err_sys("\"%s\": needs a UTS namespace of the container's own: add "
+			       "{\"type\": \"uts\"} to linux.namespaces",
+			name);
+	if (errno == EINVAL)
+		return err_sys("\"%s\" is %zu bytes long: the kernel takes at most %zu", name,
+			strlen(name), UTS_MAX);
+	return err_sys("\"%s\"", name);
+}
+
+int step_hostname(struct step_ctx *c, const struct step *s)
+{
+	return sethostname(s->text, strlen(s->text)) < 0 ? uts_error(s->text) : 0;
+}
+
+int step_domainname(struct step_ctx *c, const struct step *s)
+{
+	return setdomainname(s->text, strlen(s->text)) < 0 ? uts_error(s->text) : 0;
+}
+
+/*
+ * The rule of sysctl(8): the first separator decides. "net.ipv4.conf.eth0/1.forwarding" and
+ * "net/ipv4/conf/eth0.1/forwarding" are the same file, of the interface eth0.1.
+ */
+static int sysctl_path(const char *key, char *ret, size_t size)
+{
+	size_t first = strcspn(key, "./");
+	bool dots = key[first] == '.';
+
+	if (snprintf(ret, size, "sys/%s", key) >= (int)size)
+		return err_set(ENAMETOOLONG, "\"%.64s...\": the name is too long", key);
+	char *name = ret + strlen("sys/");
+	for (char *p = name; dots && *p; p++)
+		*p = *p == '.' ? '/' : *p == '/' ? '.' : *p;
+	/* Every component a name: nothing that would lead out of /proc/sys. */
+	for (const char *p = name;; p++) {
+		size_t len = strcspn(p, "/");
+		if (len == 0 || strncmp(p, ".", len) == 0 || strncmp(p, "..", len) == 0)
+			return err_set(EINVAL,
+				"\"%s\" is not the name of a kernel parameter: expected a name "
+				"such as net.core.somaxconn",
+				key);
+		p += len;
+		if (!*p)
+			return 0;
+	}
+}
+
+int step_sysctl(struct step_ctx *c, const struct step *s)
+{
+	const char *key = s->pair.key, *value = s->pair.value;
+	char path[PATH_MAX];
+
+	int r = sysctl_path(key, path, sizeof(path));
+	if (r < 0)
+		return r;
+	r = path_write_proc(c->proc, path, value);
+	if (r >= 0)
+		return 0;
+	switch (-r) {
+	case ENOENT:
+		return err_set(ENOENT,
+			"\"%s\": the kernel has no such parameter in the container's namespaces "
+			"(is the module that brings it loaded, is the name right?)",
+			key);
+	case EINVAL:
+	case ERANGE:
+		return err_set(-r, "\"%s\": the kernel does not take the value \"%s\"", key, value);
+	case EACCES:
+	case EPERM:
+		return err_set(-r,
+			"\"%s\": this parameter cannot be written from the container's namespaces: "
+			"give it the namespace that the parameter belongs to (ipc, network, uts)",
+			key);
+	default:
+		return err_ctx(r, "\"%s\"", key);
+	}
+}
