@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cgroups/ on this machine's kernel: all that a cgroup2 mount can do without controllers, so that it runs on hybrid hosts
+ * too. Needs root and a cgroup2 mount, and is skipped without. tests/host/ has the controllers' part.
+ */
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include "cgroup_fixture.h"
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	static int number;
+	char name[64];
+
+	*state = NULL;
+	if (!f)
+		return -1;
+	snprintf(name, sizeof(name), "/caisson-unit-%d/c%d", getpid(), number++);
+	f->opt = (struct cg_options){.id = "unit", .cgroups_path = arena_strdup(&f->arena, name)};
+	if (geteuid() != 0 || cg_resolve(&f->arena, &f->opt, &f->cg) < 0 ||
+		cg_create(&f->cg, NULL) < 0) {
+		fprintf(stderr, "no cgroup to test with: %s\n", geteuid() ? "not root" : err_msg());
+		free(f);
+		return 0;
+	}
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	char parent[64];
+
+	if (!f)
+		return 0;
+	struct cgroup up = f->cg;
+	snprintf(parent, sizeof(parent), "/caisson-unit-%d", getpid());
+	up.path = parent;
+	int r = fixture_release(f);
+	return cg_destroy(&up) < 0 ? -1 : r;
+}
+
+static struct fixture *need(void **state)
+{
+	if (!*state)
+		skip();
+	return *state;
+}
+
+static void test_create(void **state)
+{
+	struct fixture *f = need(state);
+	struct cgroup cg = f->cg;
+
+	/* An empty leaf is used again; one in use or frozen is not; a deep one is made whole. */
+	OK(cg_create(&cg, NULL));
+	pid_t pid = fixture_spawn(f, sleep_for_ever, NULL);
+	assert_int_equal(cg_create(&cg, NULL), -EBUSY);
+	assert_non_null(strstr(err_msg(), cg.path));
+	OK(cg_kill(&cg, SIGKILL));
+	fixture_wait(f, pid);
+	OK(cg_freeze(&cg, true));
+	assert_int_equal(cg_create(&cg, NULL), -EBUSY);
+	assert_non_null(strstr(err_msg(), "frozen"));
+	OK(cg_freeze(&cg, false));
+	cg.path = arena_printf(&f->arena, "%s/a/b/c", f->cg.path);
+	OK(cg_create(&cg, NULL));
+	int fd = cg_open(&cg);
+	OK(fd);
+	close(fd);
+	struct cgroup child;
+	OK(cg_child(&f->arena, &f->cg, "a/b", &child));
+	assert_int_equal(cg_child(&f->arena, &f->cg, "a/x", &child), -ENOENT);
+	assert_null(strstr(err_msg(), "No such file"));
+	assert_int_equal(cg_child(&f->arena, &f->cg, "../..", &child), -EINVAL);
+}
+
+/* A failure leaves nothing of the directories that it made on the way. */
+static void test_create_failure(void **state)
+{
+	struct fixture *f = need(state);
+	int dir = cg_open(&f->cg);
+
+	OK(dir);
+	OK(cg_write(dir, "cgroup.max.depth", "2"));
+	struct cgroup cg = f->cg;
+	cg.path = arena_printf(&f->arena, "%s/a/b/c/d", f->cg.path);
+	assert_int_equal(cg_create(&cg, NULL), -EAGAIN);
+	assert_non_null(strstr(err_msg(), "cgroup.max.depth"));
+	assert_int_equal(faccessat(dir, "a", F_OK, 0), -1);
+	assert_int_equal(mkdirat(dir, "a", 0755), 0);
+	assert_int_equal(cg_create(&cg, NULL), -EAGAIN);
+	assert_int_equal(faccessat(dir, "a/b", F_OK, 0), -1);
+	assert_int_equal(faccessat(dir, "a", F_OK, 0), 0);
+	close(dir);
+}
+
+static void test_pids_and_attach(void **state)
+{
+	struct fixture *f = need(state);
+	struct cgroup at;
+	pid_t *pids, one = fixture_spawn(f, sleep_for_ever, NULL);
+	size_t n;
+
+	OK(cg_pids(&f->arena, &f->cg, &pids, &n));
+	assert_int_equal(n, 1);
+	assert_int_equal(pids[0], one);
+	struct cgroup top = f->cg, sub = f->cg;
+	f->cg.path = sub.path = arena_printf(&f->arena, "%s/sub", top.path);
+	OK(cg_create(&sub, NULL));
+	pid_t two = fixture_spawn(f, sleep_for_ever, NULL);
+	f->cg = top;
+	OK(cg_pids(&f->arena, &f->cg, &pids, &n));
+	assert_int_equal(n, 2);
+	OK(cg_at_process(&f->arena, &f->cg, two, &at));
+	assert_string_equal(at.path, sub.path);
+	assert_int_equal(cg_at_process(&f->arena, &f->cg, getpid(), &at), -EINVAL);
+	assert_int_equal(cg_attach(&f->arena, &f->cg, &f->opt, NULL, 0x3ffffff), -ESRCH);
+}
+
+static int has_usr1(void *arg)
+{
+	sigset_t set;
+	int sig;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (write(*(int *)arg, "r", 1) != 1)
+		return 1;
+	sigwait(&set, &sig);
+	return sig == SIGUSR1 ? 42 : 1;
+}
+
+static void test_kill(void **state)
+{
+	struct fixture *f = need(state);
+	int ready[2];
+	char c;
+
+	assert_int_equal(pipe(ready), 0);
+	pid_t one = fixture_spawn(f, has_usr1, &ready[1]),
+	      two = fixture_spawn(f, has_usr1, &ready[1]);
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	OK(cg_kill(&f->cg, SIGUSR1));
+	assert_int_equal(WEXITSTATUS(fixture_wait(f, one)), 42);
+	assert_int_equal(WEXITSTATUS(fixture_wait(f, two)), 42);
+	assert_int_equal(cg_is_frozen(&f->cg), 0);
+	/* A frozen one dies of SIGKILL too. */
+	one = fixture_spawn(f, sleep_for_ever, NULL);
+	OK(cg_freeze(&f->cg, true));
+	assert_int_equal(cg_is_frozen(&f->cg), 1);
+	OK(cg_kill(&f->cg, SIGKILL));
+	assert_int_equal(WTERMSIG(fixture_wait(f, one)), SIGKILL);
+	struct cgroup gone = f->cg;
+	gone.path = "/caisson-unit-none";
+	OK(cg_kill(&gone, SIGKILL));
+	OK(cg_destroy(&gone));
+	close(ready[0]);
+	close(ready[1]);
+}
+
+static int count_up(void *arg)
+{
+	volatile uint64_t *counter = arg;
+
+	while (++*counter)
+		;
+	return 0;
+}
+
+static void test_freeze(void **state)
+{
+	struct fixture *f = need(state);
+	volatile uint64_t *counter = mmap(
+		NULL, sizeof(*counter), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct timespec t = {.tv_nsec = 30000000};
+
+	assert_true(counter != MAP_FAILED);
+	fixture_spawn(f, count_up, (void *)counter);
+	while (!*counter)
+		nanosleep(&t, NULL);
+	OK(cg_freeze(&f->cg, true));
+	uint64_t frozen = *counter;
+	nanosleep(&t, NULL);
+	assert_true(*counter == frozen);
+	OK(cg_freeze(&f->cg, false));
+	nanosleep(&t, NULL);
+	assert_true(*counter > frozen);
+	munmap((void *)counter, sizeof(*counter));
+}
+
+/* With processes, sub-cgroups and frozen: all goes. */
+static void test_destroy(void **state)
+{
+	struct fixture *f = need(state);
+	struct cgroup top = f->cg;
+
+	fixture_spawn(f, sleep_for_ever, NULL);
+	f->cg.path = arena_printf(&f->arena, "%s/x/y", top.path);
+	OK(cg_create(&f->cg, NULL));
+	fixture_spawn(f, sleep_for_ever, NULL);
+	f->cg = top;
+	OK(cg_freeze(&top, true));
+	OK(cg_destroy(&top));
+	assert_int_equal(cg_open(&top), -ENOENT);
+	assert_int_equal(cg_freeze(&top, true), -ENOENT);
+	OK(cg_destroy(&top));
+}
+
+struct device_test {
+	const char *path;
+	int flags;
+};
+
+/* 0: may; else the error. */
+static int try_open(void *arg)
+{
+	const struct device_test *t = arg;
+	int fd = open(t->path, t->flags | O_NONBLOCK);
+
+	return fd < 0 ? errno : 0;
+}
+
+static int try_mknod(void *arg)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s.made", (const char *)arg);
+	int r = mknod(path, S_IFCHR | 0600, makedev(1, 11)) < 0 ? errno : 0;
+	unlink(path);
+	return r;
+}
+
+static void set_devices(struct fixture *f, const struct cg_device_rule *rules, size_t n)
+{
+	struct cg_resources res = {.devices = rules, .ndevices = n};
+
+	OK(cg_apply(&f->cg, &res));
+}
+
+static uint32_t count_programs(struct fixture *f)
+{
+	uint32_t ids[64];
+	int dir = cg_open(&f->cg);
+	union bpf_attr attr = {.query = {.target_fd = (uint32_t)dir,
+				       .attach_type = BPF_CGROUP_DEVICE,
+				       .prog_ids = (uint64_t)(uintptr_t)ids,
+				       .prog_cnt = 64}};
+
+	OK(dir);
+	assert_int_equal(syscall(SYS_bpf, BPF_PROG_QUERY, &attr, sizeof(attr)), 0);
+	close(dir);
+	return attr.query.prog_cnt;
+}
+
+static void test_devices(void **state)
+{
+	struct fixture *f = need(state);
+	char node[] = "/tmp/caisson-unit-XXXXXX";
+	struct device_test rd = {node, O_RDONLY}, wr = {node, O_WRONLY}, both = {node, O_RDWR},
+			   null = {"/dev/null", O_RDWR};
+	const struct cg_device_rule deny = {false, 'a', -1, -1, "rwm"},
+				    one[] = {deny, {true, 'c', 1, 11, "r"}},
+				    other[] = {deny, {true, 'c', 1, -1, "rw"},
+					    {false, 'c', -1, 11, "r"}},
+				    all[] = {deny, {true, 'a', -1, -1, "rwm"}};
+
+	close(mkstemp(node));
+	unlink(node);
+	if (mknod(node, S_IFCHR | 0600, makedev(1, 11)) < 0 || try_open(&both)) { /* /dev/kmsg */
+		unlink(node);
+		fprintf(stderr, "device nodes can't be used in /tmp\n");
+		skip();
+	}
+	assert_int_equal(fixture_run(f, try_open, &both), 0);
+	set_devices(f, one, 1);
+	assert_int_equal(count_programs(f), 1);
+	assert_int_equal(fixture_run(f, try_open, &rd), EPERM);
+	assert_int_equal(fixture_run(f, try_open, &wr), EPERM);
+	assert_int_equal(fixture_run(f, try_open, &null), 0);
+	assert_int_equal(fixture_run(f, try_mknod, node), 0);
+	set_devices(f, one, 2);
+	assert_int_equal(fixture_run(f, try_open, &rd), 0);
+	assert_int_equal(fixture_run(f, try_open, &wr), EPERM);
+	assert_int_equal(fixture_run(f, try_open, &both), EPERM);
+	set_devices(f, other, 3);
+	assert_int_equal(count_programs(f), 1);
+	assert_int_equal(fixture_run(f, try_open, &rd), EPERM);
+	assert_int_equal(fixture_run(f, try_open, &wr), 0);
+	/* No rules: as they are. A list that denies nothing: no program is left. */
+	set_devices(f, NULL, 0);
+	assert_int_equal(count_programs(f), 1);
+	set_devices(f, all, 2);
+	assert_int_equal(count_programs(f), 0);
+	assert_int_equal(fixture_run(f, try_open, &both), 0);
+	unlink(node);
+}
+
+/* Opens a denied device as fast as it can while the rules are replaced: it must never succeed. */
+static int hammer(void *arg)
+{
+	struct timespec t0, t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	do {
+		if (try_open(arg) == 0)
+			return 1;
+		clock_gettime(CLOCK_MONOTONIC, &t);
+	} while (t.tv_sec * 1000 + t.tv_nsec / 1000000 <
+		 t0.tv_sec * 1000 + t0.tv_nsec / 1000000 + 300);
+	return 0;
+}
+
+static void test_devices_replaced_at_once(void **state)
+{
+	struct fixture *f = need(state);
+	char node[] = "/tmp/caisson-unit-XXXXXX";
+	struct device_test t = {node, O_RDONLY};
+	const struct cg_device_rule rules[] = {
+		{false, 'a', -1, -1, "rwm"}, {true, 'c', 10, 229, "r"}};
+	int status;
+
+	close(mkstemp(node));
+	unlink(node);
+	if (mknod(node, S_IFCHR | 0600, makedev(1, 11)) < 0)
+		skip();
+	set_devices(f, rules, 1);
+	pid_t pid = fixture_spawn(f, hammer, &t);
+	for (int i = 0; waitpid(pid, &status, WNOHANG) == 0; i++)
+		set_devices(f, rules, 1 + i % 2);
+	f->nchildren--;
+	unlink(node);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(count_programs(f), 1);
+}
+
+static void test_events(void **state)
+{
+	struct fixture *f = need(state);
+	struct cg_events ev;
+	pid_t pid = fixture_spawn(f, sleep_for_ever, NULL);
+
+	OK(cg_events_open(&f->cg, &ev));
+	assert_true(ev.populated);
+	assert_int_equal(cg_events_read(&f->cg, &ev), 0);
+	kill(pid, SIGKILL);
+	fixture_wait(f, pid);
+	struct pollfd p = {.fd = ev.fd, .events = POLLIN};
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(cg_events_read(&f->cg, &ev), CG_EVENT_EMPTY);
+	assert_int_equal(cg_events_read(&f->cg, &ev), 0);
+	cg_events_close(&ev);
+	/* A cgroup that vanishes is an empty one. */
+	pid = fixture_spawn(f, sleep_for_ever, NULL);
+	OK(cg_events_open(&f->cg, &ev));
+	OK(cg_destroy(&f->cg));
+	assert_int_equal(cg_events_read(&f->cg, &ev), CG_EVENT_EMPTY);
+	cg_events_close(&ev);
+}
+
+static void test_stats(void **state)
+{
+	struct fixture *f = need(state);
+	_cleanup_json_out_ struct json_out o;
+	static const char *const sections[] = {
+		"cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "cgroup2"};
+	const char *text;
+	struct json *j;
+	uint64_t v;
+	size_t len;
+
+	fixture_spawn(f, sleep_for_ever, NULL);
+	OK(json_out_init(&o, false));
+	json_out_object(&o, NULL);
+	OK(cg_stats(&f->cg, &o));
+	json_out_end_object(&o);
+	OK(json_out_text(&o, &text, &len));
+	OK(json_parse(&f->arena, text, len, "stats", &j));
+	for (size_t i = 0; i < ARRAY_SIZE(sections); i++) {
+		assert_non_null(json_get(j, sections[i]));
+		assert_int_equal(json_get(j, sections[i])->type, JSON_OBJECT);
+	}
+	assert_non_null(json_get(j, "network_interfaces"));
+	OK(json_get_u64(json_get(j, "pids"), "current", &v));
+	assert_int_equal(v, 1);
+	OK(json_get_u64(json_get(json_get(j, "cpu"), "usage"), "total", &v));
+	OK(json_get_u64(json_get(json_get(j, "cpu"), "throttling"), "throttledTime", &v));
+	OK(json_get_u64(json_get(json_get(j, "memory"), "swap"), "failcnt", &v));
+	OK(json_get_u64(json_get(json_get(j, "cgroup2"), "cgroup.events"), "populated", &v));
+	assert_int_equal(v, 1);
+	if (fixture_has(f, "cpu.pressure"))
+		assert_non_null(json_get(json_get(json_get(j, "cpu"), "psi"), "some"));
+}
+
+/* A limit without its controller: who holds it is said, or that the kernel has none; lenient goes on. */
+static void test_missing_controller(void **state)
+{
+	struct fixture *f = need(state);
+	char all[CG_LIST_MAX];
+	struct cg_resources res = {.memory.limit = {true, 1 << 20}};
+	struct cg_unified u = {"nosuch.limit", "1"};
+	struct cg_resources odd = {.unified = &u, .nunified = 1};
+	int mount = cg_open_mount(&f->cg);
+
+	assert_int_equal(cg_apply(&f->cg, &odd), -EOPNOTSUPP);
+	assert_non_null(strstr(err_msg(), "this kernel has no \"nosuch\" cgroup controller"));
+	assert_non_null(strstr(err_msg(), "linux.resources.unified[\"nosuch.limit\"]"));
+	OK(mount);
+	OK(cg_read(mount, "cgroup.controllers", all, sizeof(all)));
+	close(mount);
+	if (cg_list_has(all, "memory", 6))
+		skip();
+	assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
+	assert_non_null(
+		strstr(err_msg(), "linux.resources.memory.limit: the memory controller is on "
+				  "cgroup v1 at /"));
+	assert_non_null(strstr(err_msg(), "systemd.unified_cgroup_hierarchy=1"));
+	/* What lifts a limit needs no controller. */
+	res.memory.limit.v = -1;
+	res.pids_limit = (struct opt_i64){true, -1};
+	OK(cg_apply(&f->cg, &res));
+	res.memory.limit.v = 1 << 20;
+	f->cg.lenient = true;
+	OK(cg_apply(&f->cg, &res));
+}
+
+static void test_v1_only(void **state)
+{
+	struct fixture *f = need(state);
+	struct cg_resources res = {.memory.swappiness = {true, 10}};
+
+	assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
+	assert_non_null(strstr(err_msg(), "linux.resources.memory.swappiness"));
+	res = (struct cg_resources){.memory.disable_oom_killer = {true, false},
+		.memory.kernel = {true, 0},
+		.memory.use_hierarchy = {true, true}};
+	OK(cg_apply(&f->cg, &res));
+	res = (struct cg_resources){.nnet_priorities = 1};
+	assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
+}
+
+static void test_delegate(void **state)
+{
+	struct fixture *f = need(state);
+	struct stat st;
+	int dir = cg_open(&f->cg);
+
+	OK(dir);
+	OK(cg_delegate(&f->cg, 12345));
+	assert_int_equal(fstat(dir, &st), 0);
+	assert_int_equal(st.st_uid, 12345);
+	assert_int_equal(fstatat(dir, "cgroup.procs", &st, 0), 0);
+	assert_int_equal(st.st_uid, 12345);
+	assert_int_equal(fstatat(dir, "cgroup.freeze", &st, 0), 0);
+	assert_int_equal(st.st_uid, 0);
+	close(dir);
+}
+
+/* As an ordinary user without delegation: no cgroup and no error, until limits ask for one. */
+static void test_rootless(void **state)
+{
+	struct fixture *f = need(state);
+	struct cg_options opt = {.id = "unit", .rootless = true};
+	struct cg_resources res = {.pids_limit = {true, 10}};
+	struct cgroup cg;
+
+	assert_int_equal(seteuid(65534), 0);
+	int r = cg_resolve(&f->arena, &opt, &cg), none = cg_create(&cg, NULL),
+	    limits = cg_create(&cg, &res);
+	assert_int_equal(seteuid(0), 0);
+	OK(r);
+	assert_null(cg.path);
+	assert_int_equal(none, 0);
+	assert_int_equal(limits, -EACCES);
+	assert_non_null(strstr(err_msg(), "Delegate=yes"));
+	assert_false(cg_clone_into(&cg));
+	OK(cg_destroy(&cg));
+}
+
+static int delegated_user(void *arg)
+{
+	struct fixture *f = arg;
+	struct cg_options opt = {.id = "inner", .rootless = true};
+	struct cgroup cg;
+
+	/* The caller's own cgroup is F/own, and F is the user's. */
+	if (setresuid(65534, 65534, 65534) < 0 || cg_resolve(&f->arena, &opt, &cg) < 0)
+		return 1;
+	if (!cg.path || strncmp(cg.path, f->cg.path, strlen(f->cg.path) - strlen("/own")) != 0 ||
+		!strstr(cg.path, "/caisson-inner"))
+		return 2;
+	if (cg_create(&cg, NULL) < 0 || cg_attach(&f->arena, &cg, &opt, NULL, getpid()) < 0)
+		return 3;
+	return fixture_has(&(struct fixture){.cg = cg}, "cgroup.procs") ? 0 : 4;
+}
+
+static void test_rootless_delegated(void **state)
+{
+	struct fixture *f = need(state);
+	struct cgroup top = f->cg;
+
+	OK(cg_delegate(&top, 65534));
+	f->cg.path = arena_printf(&f->arena, "%s/own", top.path);
+	OK(cg_create(&f->cg, NULL));
+	OK(cg_delegate(&f->cg, 65534));
+	assert_int_equal(fixture_run(f, delegated_user, f), 0);
+	f->cg = top;
+}
+
+#define LIVE(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		LIVE(test_create),
+		LIVE(test_create_failure),
+		LIVE(test_pids_and_attach),
+		LIVE(test_kill),
+		LIVE(test_freeze),
+		LIVE(test_destroy),
+		LIVE(test_devices),
+		LIVE(test_devices_replaced_at_once),
+		LIVE(test_events),
+		LIVE(test_stats),
+		LIVE(test_missing_controller),
+		LIVE(test_v1_only),
+		LIVE(test_delegate),
+		LIVE(test_rootless),
+		LIVE(test_rootless_delegated),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
