@@ -33,6 +33,25 @@ static int check_rootfs(const struct bundle *b)
 	return 0;
 }
 
+/* Nobody may believe to be in a microVM and be in a container. */
+static int check_isolation(const struct spec *s, const char *option)
+{
+	const char *annotation = spec_annotation(s, "io.caisson.isolation");
+	const char *wanted = option ? option : annotation ? annotation : s->vm ? "vm" : "ns";
+	const char *from = option       ? "--isolation"
+			   : annotation ? "annotation io.caisson.isolation"
+					: "the vm section";
+
+	if (streq(wanted, "ns"))
+		return 0;
+	if (!streq(wanted, "vm"))
+		return err_set(EINVAL, "%s: \"%s\": expected ns or vm", from, wanted);
+	return err_set(ENOTSUP,
+		"%s asks for a microVM, which this version of caisson cannot run yet: use "
+		"--isolation ns to run the bundle in namespaces",
+		from);
+}
+
 int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -55,6 +74,8 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 	r = fd_read_all(fd, &text, SPEC_MAX_SIZE, config);
 	if (r >= 0)
 		r = spec_parse(a, strbuf_str(&text), text.len, config, &ret->spec);
+	if (r >= 0)
+		r = check_isolation(ret->spec, o->isolation);
 	if (r < 0)
 		return r;
 	ret->text = arena_strndup(a, strbuf_str(&text), text.len);

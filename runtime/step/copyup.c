@@ -10,6 +10,8 @@
 #include <sys/sendfile.h>
 #include <sys/xattr.h>
 
+#include "fd.h"
+#include "fd.h"
 #include "mnt.h"
 
 #define DEPTH_MAX 128   /* directories in each other; two descriptors each */

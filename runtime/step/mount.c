@@ -116,7 +116,7 @@ static int fs_type(int fd, const char *path, long *ret)
 static int check_proc(const struct mnt_target *t, const struct spec_mount *m, int source)
 {
 	bool is_proc = is_type(m, "proc"), at_proc = streq(t->path, "/proc");
-	long type;
+	long type = 0;
 
 	int r = fs_type(t->fd, t->path, &type);
 	if (r < 0)

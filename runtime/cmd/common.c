@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "cmd.h"
+#include "fd.h"
+
+int cmd_print(const char *text, size_t len)
+{
+	int r = fd_write_all(STDOUT_FILENO, text, len);
+
+	if (r < 0) {
+		errno = -r;
+		return err_sys("write to standard output");
+	}
+	return 0;
+}
+
+int cmd_print_json(struct json_out *o)
+{
+	_cleanup_strbuf_ struct strbuf line = {0};
+	const char *text;
+	size_t len;
+
+	int r = json_out_text(o, &text, &len);
+	if (r >= 0)
+		r = strbuf_add(&line, text, len);
+	if (r >= 0 && (!len || text[len - 1] != '\n'))
+		r = strbuf_add(&line, "\n", 1);
+	return r < 0 ? r : cmd_print(strbuf_str(&line), line.len);
+}
+
+static int print_help(const struct command *self, const struct option_def *defs)
+{
+	_cleanup_strbuf_ struct strbuf out = {0};
+
+	int r = strbuf_addf(
+		&out, "Usage: caisson %s %s\n\n%s\n", self->name, self->usage, self->summary);
+	if (r >= 0 && self->text)
+		r = strbuf_addf(&out, "\n%s\n", self->text);
+	if (r >= 0 && defs->name)
+		r = strbuf_addf(&out, "\nOptions:\n");
+	if (r >= 0)
+		r = options_help(defs, &out);
+	if (r >= 0)
+		r = strbuf_addf(
+			&out, "\nGlobal options go before the command: see caisson --help.\n");
+	return r < 0 ? r : cmd_print(strbuf_str(&out), out.len);
+}
+
+int cmd_parse(const struct command *self, const struct option_def *defs, int argc, char **argv,
+	struct arguments *args)
+{
+	bool help;
+	int n = options_parse(defs, argc, argv, args->stop_at_first, &help);
+
+	if (n < 0)
+		return err_ctx(n, "%s", self->name);
+	if (help) {
+		int r = print_help(self, defs);
+		return r < 0 ? r : 1;
+	}
+	if (n < args->min || (args->max >= 0 && n > args->max))
+		return err_set(EINVAL, "%s: %s arguments. Usage: caisson %s %s", self->name,
+			n < args->min ? "missing" : "too many", self->name, self->usage);
+	args->n = n;
+	args->v = argv;
+	return 0;
+}
+
+int cmd_open(const struct globals *g, const char *id, bool lock, struct container *ret)
+{
+	struct arena a = {0};
+	const char *root;
+
+	int r = container_root(&a, g->root, &root);
+	if (r >= 0)
+		r = container_open(ret, root, id, lock);
+	arena_release(&a);
+	return r;
+}
+
+int cmd_manager(const struct globals *g, enum cg_manager *ret)
+{
+	const char *name = g->cgroup_manager   ? g->cgroup_manager
+			   : g->systemd_cgroup ? "systemd"
+					       : "cgroupfs";
+
+	if (streq(name, "cgroupfs"))
+		*ret = CG_CGROUPFS;
+	else if (streq(name, "systemd"))
+		*ret = CG_SYSTEMD;
+	else if (streq(name, "disabled"))
+		*ret = CG_DISABLED;
+	else
+		return err_set(EINVAL,
+			"--cgroup-manager %s: expected cgroupfs, systemd or disabled", name);
+	return 0;
+}
+
+int cmd_check_preserved(int n)
+{
+	for (int fd = 3; fd < 3 + n; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			return err_set(EBADF,
+				"--preserve-fds (with LISTEN_FDS): descriptor %d is not open", fd);
+	return 0;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* create and run: the same options, but for those that only a foreground command can have. */
+#include <linux/close_range.h>
+#include <unistd.h>
+
+#include "cmd.h"
+
+static int common(const struct globals *g, struct launch_options *o)
+{
+	int r = cmd_manager(g, &o->cgroup_manager);
+
+	if (r >= 0 && g->rootless && !streq(g->rootless, "auto")) {
+		if (!streq(g->rootless, "true") && !streq(g->rootless, "false"))
+			return err_set(
+				EINVAL, "--rootless %s: expected true, false or auto", g->rootless);
+		o->rootless_cgroup = streq(g->rootless, "true");
+	}
+	o->root = g->root;
+	if (r >= 0)
+		r = cmd_check_preserved(o->preserve_fds + launch_listen_fds());
+	/* What leaked into us from our caller must neither be touched nor get into the container. */
+	if (r >= 0 && close_range(3 + (unsigned)(o->preserve_fds + launch_listen_fds()), ~0U,
+			      CLOSE_RANGE_CLOEXEC) < 0)
+		r = err_sys("mark descriptors close-on-exec");
+	return r < 0 ? r : seal_self(g->argv);
+}
+
+static int parse(
+	const struct command *self, int argc, char **argv, bool run, struct launch_options *o)
+{
+	bool ignored;
+	const struct option_def defs[] = {
+		{"bundle", 'b', OPTION_STRING, &o->bundle, "DIR",
+			"the bundle (default: this directory)"},
+		{"config", 'f', OPTION_STRING, &o->config, "FILE",
+			"its configuration (default: config.json in it)"},
+		{"console-socket", 0, OPTION_STRING, &o->console_socket, "SOCKET",
+			"Unix socket that gets the terminal's master"},
+		{"pidfd-socket", 0, OPTION_STRING, &o->pidfd_socket, "SOCKET",
+			"Unix socket that gets a pidfd of the container's first process"},
+		{"pid-file", 0, OPTION_STRING, &o->pid_file, "FILE",
+			"write the first process's pid to FILE"},
+		{"preserve-fds", 0, OPTION_COUNT, &o->preserve_fds, "N",
+			"keep descriptors 3 to 2+N open"},
+		{"no-pivot", 0, OPTION_FLAG, &o->no_pivot, NULL,
+			"no pivot_root: for hosts that run from an initramfs"},
+		{"no-new-keyring", 0, OPTION_FLAG, &o->no_new_keyring, NULL,
+			"keep the caller's session keyring"},
+		{"isolation", 0, OPTION_STRING, &o->isolation, "ns|vm",
+			"namespaces (default) or a microVM"},
+		{run ? "detach" : "", run ? 'd' : 0, OPTION_FLAG, &o->detach, NULL,
+			"return once it runs"},
+		{run ? "keep" : "", 0, OPTION_FLAG, &o->keep, NULL,
+			"do not delete it when it ends"},
+		{run ? "no-subreaper" : "", 0, OPTION_FLAG, &ignored, NULL,
+			"accepted, without effect"},
+		{0},
+	};
+	/* create has none of the last three. */
+	struct option_def used[ARRAY_SIZE(defs)] = {0};
+	size_t n = 0;
+	for (size_t i = 0; defs[i].name; i++)
+		if (defs[i].name[0])
+			used[n++] = defs[i];
+	struct arguments args = {.min = 1, .max = 1};
+
+	int r = cmd_parse(self, used, argc, argv, &args);
+	if (r == 0)
+		o->id = args.v[0];
+	return r;
+}
+
+int cmd_create(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	struct launch_options o = {0};
+
+	int r = parse(self, argc, argv, false, &o);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = common(g, &o);
+	return r < 0 ? r : launch_create(&o);
+}
+
+int cmd_run(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	struct launch_options o = {0};
+	int status;
+
+	int r = parse(self, argc, argv, true, &o);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = common(g, &o);
+	if (r >= 0)
+		r = launch_run(&o, &status);
+	return r < 0 ? r : status;
+}

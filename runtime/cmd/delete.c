@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd.h"
+
+int cmd_delete(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	bool force = false;
+	const struct option_def defs[] = {
+		{"force", 'f', OPTION_FLAG, &force, NULL,
+			"kill it first; no error if there is no such container"},
+		{0},
+	};
+	struct arguments args = {.min = 1, .max = 1};
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = cmd_open(g, args.v[0], true, &c);
+	if (r == -ENOENT && force)
+		return 0;
+	/* A damaged state.json must not make a container immortal: what can be known is in it or nowhere. */
+	if (r < 0 && !(force && c.locked))
+		return r;
+	return launch_delete(&c, force);
+}

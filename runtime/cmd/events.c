@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "cmd.h"
+#include "fd.h"
+
+/* A Go duration: "5s", "500ms", "1m30s"; a bare number is seconds. */
+static int parse_interval(const char *text, int *ret_ms)
+{
+	static const struct {
+		const char *unit;
+		double ms;
+	} units[] = {{"ms", 1}, {"us", 0.001}, {"ns", 0.000001}, {"s", 1000}, {"m", 60000},
+		{"h", 3600000}};
+	double total = 0;
+	const char *p = text;
+
+	while (*p) {
+		char *end;
+		size_t i;
+		double n = strtod(p, &end);
+		if (end == p || n < 0 || !isfinite(n))
+			goto bad;
+		p = end;
+		for (i = 0; i < ARRAY_SIZE(units) && !str_starts(p, units[i].unit); i++)
+			;
+		if (i == ARRAY_SIZE(units) && *p)
+			goto bad;
+		total += n * (*p ? units[i].ms : 1000);
+		p += *p ? strlen(units[i].unit) : 0;
+	}
+	if (total < 1 || total > 86400000.0)
+		goto bad;
+	*ret_ms = (int)total;
+	return 0;
+bad:
+	return err_set(
+		EINVAL, "--interval %s: expected a duration such as 5s or 500ms, 1ms to 24h", text);
+}
+
+static int print_event(const struct container *c, const char *type, bool stats)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+
+	int r = json_out_init(&o, false);
+	if (r < 0)
+		return r;
+	json_out_object(&o, NULL);
+	json_out_str(&o, "type", type);
+	json_out_str(&o, "id", c->id);
+	if (stats) {
+		json_out_object(&o, "data");
+		r = cg_stats(&c->cgroup, &o);
+		json_out_end_object(&o);
+	}
+	json_out_end_object(&o);
+	return r < 0 ? r : cmd_print_json(&o);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* A line of statistics each interval, a line at each OOM kill, until the container is empty or its process gone. */
+static int follow(const struct container *c, int interval_ms)
+{
+	struct cg_events ev;
+	int r = cg_events_open(&c->cgroup, &ev);
+
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int pidfd = container_pidfd(c);
+	int64_t next = now_ms() + interval_ms;
+	while (r >= 0) {
+		struct pollfd p[] = {
+			{.fd = ev.fd, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
+		int64_t left = next - now_ms();
+		int n = poll(p, ARRAY_SIZE(p), left > 0 ? (int)left : 0);
+		if (n < 0 && errno != EINTR)
+			r = err_sys("poll");
+		int events = n > 0 && p[0].revents ? cg_events_read(&c->cgroup, &ev) : 0;
+		if (events < 0)
+			r = events;
+		else if (events & CG_EVENT_OOM)
+			r = print_event(c, "oom", false);
+		if (r < 0 || (events > 0 && events & CG_EVENT_EMPTY) || (n > 0 && p[1].revents))
+			break;
+		if (now_ms() >= next) {
+			r = print_event(c, "stats", true);
+			next += interval_ms;
+		}
+	}
+	cg_events_close(&ev);
+	return r;
+}
+
+int cmd_events(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	const char *interval = "5s";
+	bool once = false;
+	const struct option_def defs[] = {
+		{"stats", 0, OPTION_FLAG, &once, NULL, "print the statistics once and end"},
+		{"interval", 0, OPTION_STRING, &interval, "TIME",
+			"between statistics, such as 500ms (default: 5s)"},
+		{0},
+	};
+	struct arguments args = {.min = 1, .max = 1};
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	enum container_status status;
+	int ms = 0;
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = parse_interval(interval, &ms);
+	if (r >= 0)
+		r = cmd_open(g, args.v[0], false, &c);
+	if (r >= 0)
+		r = container_status(&c, &status);
+	if (r < 0)
+		return r;
+	if (status == CONTAINER_STOPPED)
+		return err_set(ESRCH, "container not running");
+	if (!c.cgroup.path)
+		return err_set(
+			ENOTSUP, "container \"%s\" has no cgroup to take statistics from", c.id);
+	return once ? print_event(&c, "stats", true) : follow(&c, ms);
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <linux/close_range.h>
+#include <unistd.h>
+
+#include "cmd.h"
+
+struct exec_args {
+	const char *process_file, *cwd, *user, *apparmor, *label;
+	struct option_list env, caps, gids;
+	bool tty, no_new_privs;
+};
+
+static int parse_id(const char *text, const char *what, uint32_t *ret)
+{
+	uint64_t n;
+
+	if (str_to_u64(text, &n) < 0 || n >= UINT32_MAX)
+		return err_set(EINVAL, "%s \"%s\": expected a numeric id", what, text);
+	*ret = (uint32_t)n;
+	return 0;
+}
+
+static int set_user(struct arena *a, struct spec_user *u, const struct exec_args *x)
+{
+	int r = 0;
+
+	if (x->user) {
+		const char *colon = strchr(x->user, ':');
+		char *uid = arena_strndup(
+			a, x->user, colon ? (size_t)(colon - x->user) : strlen(x->user));
+		if (!uid)
+			return -ENOMEM;
+		r = parse_id(uid, "--user", &u->uid);
+		if (r >= 0 && colon)
+			r = parse_id(colon + 1, "--user", &u->gid);
+	}
+	if (r < 0 || !x->gids.n)
+		return r;
+	uint32_t *gids = arena_array(a, u->nadditional_gids + x->gids.n, sizeof(*gids));
+	if (!gids)
+		return -ENOMEM;
+	for (size_t i = 0; i < u->nadditional_gids; i++)
+		gids[i] = u->additional_gids[i];
+	for (size_t i = 0; i < x->gids.n && r >= 0; i++)
+		r = parse_id(x->gids.v[i], "--additional-gids", &gids[u->nadditional_gids++]);
+	u->additional_gids = gids;
+	return r;
+}
+
+/*
+ * A capability asked for is in bounding, effective and permitted; never in inheritable (CVE-2022-29162), and so
+ * it cannot be ambient either.
+ */
+static int set_caps(struct arena *a, struct spec_process *p, const struct exec_args *x)
+{
+	if (!x->caps.n)
+		return 0;
+	struct spec_capabilities *c = arena_alloc(a, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	if (p->capabilities)
+		*c = *p->capabilities;
+	for (size_t i = 0; i < x->caps.n; i++) {
+		unsigned n;
+		int r = spec_parse_capability(x->caps.v[i], &n);
+		if (r < 0)
+			return err_ctx(r, "--cap");
+		c->bounding |= 1ULL << n;
+		c->effective |= 1ULL << n;
+		c->permitted |= 1ULL << n;
+	}
+	p->capabilities = c;
+	return 0;
+}
+
+static int set_env(struct arena *a, struct spec_process *p, const struct exec_args *x)
+{
+	const char **env = arena_array(a, p->env.n + x->env.n + 1, sizeof(*env));
+
+	if (!env)
+		return -ENOMEM;
+	for (size_t i = 0; i < p->env.n; i++)
+		env[i] = p->env.v[i];
+	for (size_t i = 0; i < x->env.n; i++) {
+		if (!strchr(x->env.v[i], '='))
+			return err_set(EINVAL, "--env %s: expected NAME=VALUE", x->env.v[i]);
+		env[p->env.n + i] = x->env.v[i];
+	}
+	p->env = (struct spec_strings){.v = env, .n = p->env.n + x->env.n};
+	return 0;
+}
+
+/* The container's own process with other arguments, and what the options change of it. */
+static int from_options(struct container *c, const struct exec_args *x, int argc, char **argv,
+	const struct spec_process **ret)
+{
+	struct spec_process *p = arena_alloc(&c->arena, sizeof(*p));
+	const struct spec *s;
+
+	int r = container_spec(c, &s);
+	if (r < 0 || !p)
+		return r < 0 ? r : -ENOMEM;
+	if (s->process)
+		*p = *s->process;
+	else
+		p->cwd = "/";
+	/* argv ends in NULL, as main's does. */
+	p->args = (struct spec_strings){.v = (const char *const *)argv, .n = (size_t)argc};
+	p->terminal = x->tty;
+	p->console_height = p->console_width = 0;
+	if (x->cwd)
+		p->cwd = x->cwd;
+	if (p->cwd[0] != '/')
+		return err_set(EINVAL, "--cwd %s: expected an absolute path", p->cwd);
+	if (x->apparmor)
+		p->apparmor_profile = x->apparmor;
+	if (x->label)
+		p->selinux_label = x->label;
+	if (x->no_new_privs)
+		p->no_new_privileges = true;
+	r = set_user(&c->arena, &p->user, x);
+	if (r >= 0)
+		r = set_caps(&c->arena, p, x);
+	if (r >= 0)
+		r = set_env(&c->arena, p, x);
+	*ret = p;
+	return r;
+}
+
+static int from_file(
+	struct container *c, const struct exec_args *x, const struct spec_process **ret)
+{
+	const struct spec_process *read;
+	struct spec_process *p = arena_alloc(&c->arena, sizeof(*p));
+
+	int r = spec_load_process(&c->arena, x->process_file, &read);
+	if (r < 0 || !p)
+		return r < 0 ? r : -ENOMEM;
+	*p = *read;
+	if (x->tty)
+		p->terminal = true;
+	*ret = p;
+	return 0;
+}
+
+static int prepare(const struct globals *g, const struct exec_args *x, struct container *c,
+	struct arguments *args, struct exec_options *o)
+{
+	if (!x->process_file && args->n < 2)
+		return err_set(
+			EINVAL, "exec: missing arguments: a command to run, or --process FILE");
+	int inherited = o->preserve_fds + launch_listen_fds();
+	int r = cmd_check_preserved(inherited);
+	if (r >= 0 && close_range(3 + (unsigned)inherited, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		r = err_sys("mark descriptors close-on-exec");
+	if (r >= 0)
+		r = seal_self(g->argv);
+	if (r >= 0)
+		r = cmd_open(g, args->v[0], false, c);
+	if (r < 0)
+		return r;
+	return x->process_file ? from_file(c, x, &o->process)
+			       : from_options(c, x, args->n - 1, args->v + 1, &o->process);
+}
+
+int cmd_exec(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	struct exec_args x = {0};
+	struct exec_options o = {0};
+	bool ignored;
+	const struct option_def defs[] = {
+		{"process", 'p', OPTION_STRING, &x.process_file, "FILE",
+			"a process object in JSON (- for standard input)"},
+		{"detach", 'd', OPTION_FLAG, &o.detach, NULL, "return once the command runs"},
+		{"tty", 't', OPTION_FLAG, &x.tty, NULL, "give the command a terminal"},
+		{"console-socket", 0, OPTION_STRING, &o.console_socket, "SOCKET",
+			"Unix socket that gets the terminal's master"},
+		{"pidfd-socket", 0, OPTION_STRING, &o.pidfd_socket, "SOCKET",
+			"Unix socket that gets the command's pidfd"},
+		{"pid-file", 0, OPTION_STRING, &o.pid_file, "FILE",
+			"write the command's pid to FILE"},
+		{"cwd", 0, OPTION_STRING, &x.cwd, "DIR", "working directory in the container"},
+		{"env", 'e', OPTION_LIST, &x.env, "NAME=VALUE",
+			"an environment variable (repeatable)"},
+		{"user", 'u', OPTION_STRING, &x.user, "UID[:GID]", "numeric ids to run as"},
+		{"additional-gids", 'g', OPTION_LIST, &x.gids, "GID",
+			"one more group (repeatable)"},
+		{"cap", 'c', OPTION_LIST, &x.caps, "CAP_NAME", "one more capability (repeatable)"},
+		{"no-new-privs", 0, OPTION_FLAG, &x.no_new_privs, NULL,
+			"forbid gaining privileges by execve"},
+		{"apparmor", 0, OPTION_STRING, &x.apparmor, "PROFILE", "AppArmor profile"},
+		{"process-label", 0, OPTION_STRING, &x.label, "LABEL", "SELinux label"},
+		{"preserve-fds", 0, OPTION_COUNT, &o.preserve_fds, "N",
+			"keep descriptors 3 to 2+N open"},
+		{"cgroup", 0, OPTION_STRING, &o.cgroup, "PATH",
+			"a sub-cgroup of the container's to run in"},
+		{"ignore-paused", 0, OPTION_FLAG, &o.ignore_paused, NULL,
+			"also when the container is paused"},
+		{"no-subreaper", 0, OPTION_FLAG, &ignored, NULL, "accepted, without effect"},
+		{0},
+	};
+	struct arguments args = {.min = 1, .max = -1, .stop_at_first = true};
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	int status;
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = prepare(g, &x, &c, &args, &o);
+	if (r >= 0)
+		r = launch_exec(&c, &o, &status);
+	return r < 0 ? r : status;
+}

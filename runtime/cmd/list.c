@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <pwd.h>
+#include <stdio.h>
+
+#include "cmd.h"
+
+struct listing {
+	const char *root;
+	bool quiet;
+	struct strbuf *table; /* NULL: JSON */
+	struct json_out *json;
+};
+
+static int add_line(struct listing *l, struct container *c, const char *status, pid_t pid)
+{
+	return strbuf_addf(l->table, "%-24s %-8d %-9s %-32s %-31s %u\n", c->id, pid, status,
+		c->bundle ? c->bundle : "-", c->created ? c->created : "-", c->owner);
+}
+
+static void add_object(struct listing *l, struct container *c, const char *status, pid_t pid)
+{
+	struct json_out *o = l->json;
+
+	json_out_object(o, NULL);
+	json_out_str(o, "ociVersion", c->oci_version ? c->oci_version : SPEC_VERSION);
+	json_out_str(o, "id", c->id);
+	json_out_i64(o, "pid", pid);
+	json_out_str(o, "status", status);
+	json_out_str(o, "bundle", c->bundle ? c->bundle : "");
+	json_out_str(o, "rootfs", c->rootfs ? c->rootfs : "");
+	json_out_str(o, "created", c->created ? c->created : "");
+	if (c->annotations)
+		json_out_node(o, "annotations", c->annotations);
+	json_out_i64(o, "owner", c->owner);
+	json_out_end_object(o);
+}
+
+static int add(void *data, const char *id)
+{
+	struct listing *l = data;
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	enum container_status status = CONTAINER_STOPPED;
+
+	if (l->quiet)
+		return strbuf_addf(l->table, "%s\n", id);
+	/* Deleted in between, or not a container: one of them must not hide the others. */
+	if (container_open(&c, l->root, id, false) < 0 || container_status(&c, &status) < 0)
+		return 0;
+	pid_t pid = status == CONTAINER_STOPPED ? 0 : c.pid;
+	if (l->json) {
+		add_object(l, &c, container_status_name(status), pid);
+		return 0;
+	}
+	return add_line(l, &c, container_status_name(status), pid);
+}
+
+int cmd_list(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	const char *format = "table";
+	bool quiet = false;
+	const struct option_def defs[] = {
+		{"format", 'f', OPTION_STRING, &format, "table|json",
+			"how to print it (default: table)"},
+		{"quiet", 'q', OPTION_FLAG, &quiet, NULL, "only the IDs"},
+		{0},
+	};
+	struct arguments args = {.max = 0};
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_strbuf_ struct strbuf table = {0};
+	_cleanup_json_out_ struct json_out json = {0};
+	struct listing l = {.quiet = quiet, .table = &table};
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	l.quiet = quiet;
+	if (!streq(format, "table") && !streq(format, "json"))
+		return err_set(EINVAL, "--format %s: expected table or json", format);
+	if (streq(format, "json") && !quiet) {
+		r = json_out_init(&json, false);
+		l.json = &json;
+		json_out_array(&json, NULL);
+	} else if (!quiet) {
+		r = strbuf_addf(&table, "%-24s %-8s %-9s %-32s %-31s %s\n", "ID", "PID", "STATUS",
+			"BUNDLE", "CREATED", "OWNER");
+	}
+	if (r >= 0)
+		r = container_root(&a, g->root, &l.root);
+	if (r >= 0)
+		r = container_each(l.root, add, &l);
+	if (r < 0)
+		return r;
+	if (!l.json)
+		return cmd_print(strbuf_str(&table), table.len);
+	json_out_end_array(&json);
+	return cmd_print_json(&json);
+}

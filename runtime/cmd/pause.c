@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd.h"
+
+static int freeze(
+	const struct command *self, const struct globals *g, int argc, char **argv, bool frozen)
+{
+	const struct option_def defs[] = {{0}};
+	struct arguments args = {.min = 1, .max = 1};
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	enum container_status status;
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = cmd_open(g, args.v[0], true, &c);
+	if (r >= 0)
+		r = container_status(&c, &status);
+	if (r < 0)
+		return r;
+	bool right = frozen ? status == CONTAINER_RUNNING || status == CONTAINER_CREATED
+			    : status == CONTAINER_PAUSED;
+	if (!right)
+		return err_set(EINVAL, "cannot %s container \"%s\": %s", self->name, c.id,
+			status == CONTAINER_STOPPED ? "container not running"
+			: frozen                    ? "container not running: it is paused already"
+						    : "container not paused");
+	if (!c.cgroup.path)
+		return err_set(ENOTSUP, "cannot %s container \"%s\": it has no cgroup to freeze",
+			self->name, c.id);
+	return cg_freeze(&c.cgroup, frozen);
+}
+
+int cmd_pause(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	return freeze(self, g, argc, argv, true);
+}
+
+int cmd_resume(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	return freeze(self, g, argc, argv, false);
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cmd.h"
+#include "fd.h"
+
+/* Without a cgroup: everybody in the first process's pid namespace. */
+static int pids_of_namespace(struct container *c, pid_t **ret, size_t *ret_n)
+{
+	char path[300];
+	struct stat want, st;
+	struct dirent *e;
+	size_t cap = 0;
+
+	*ret_n = 0;
+	*ret = NULL;
+	snprintf(path, sizeof(path), "/proc/%d/ns/pid", c->pid);
+	if (stat(path, &want) < 0)
+		return err_set(ESRCH, "container not running");
+	DIR *proc = opendir("/proc");
+	if (!proc)
+		return err_sys("open /proc");
+	int r = 0;
+	while (r == 0 && (e = readdir(proc))) {
+		snprintf(path, sizeof(path), "/proc/%s/ns/pid", e->d_name);
+		if (e->d_name[0] < '1' || e->d_name[0] > '9' || stat(path, &st) < 0 ||
+			st.st_ino != want.st_ino)
+			continue;
+		if (*ret_n == cap) {
+			cap = cap ? 2 * cap : 64;
+			pid_t *more = arena_array(&c->arena, cap, sizeof(*more));
+			if (!more) {
+				r = -ENOMEM;
+				break;
+			}
+			if (*ret_n)
+				memcpy(more, *ret, *ret_n * sizeof(*more));
+			*ret = more;
+		}
+		(*ret)[(*ret_n)++] = (pid_t)atoi(e->d_name);
+	}
+	closedir(proc);
+	return r;
+}
+
+static int print_json(const pid_t *pids, size_t n)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+
+	int r = json_out_init(&o, false);
+	if (r < 0)
+		return r;
+	json_out_array(&o, NULL);
+	for (size_t i = 0; i < n; i++)
+		json_out_i64(&o, NULL, pids[i]);
+	json_out_end_array(&o);
+	return cmd_print_json(&o);
+}
+
+static bool is_among(const pid_t *pids, size_t n, long pid)
+{
+	for (size_t i = 0; i < n; i++)
+		if (pids[i] == pid)
+			return true;
+	return false;
+}
+
+static long column(const char *line, size_t want)
+{
+	for (size_t i = 0;; i++) {
+		line += strspn(line, " \t");
+		if (i == want)
+			return strtol(line, NULL, 10);
+		if (!*line)
+			return -1;
+		line += strcspn(line, " \t");
+	}
+}
+
+static int filter(FILE *in, const pid_t *pids, size_t n)
+{
+	_cleanup_free_ char *line = NULL;
+	size_t cap = 0, pid_column = 0;
+	bool found = false;
+
+	if (getline(&line, &cap, in) < 0)
+		return err_set(EIO, "ps printed nothing");
+	for (char *save, *copy = strdup(line), *w = copy ? strtok_r(copy, " \t\n", &save) : NULL;;
+		w = strtok_r(NULL, " \t\n", &save), pid_column += !found) {
+		found = w && streq(w, "PID");
+		if (!w || found) {
+			free(copy);
+			break;
+		}
+	}
+	if (!found)
+		return err_set(EINVAL, "the ps options give no column PID");
+	int r = cmd_print(line, strlen(line));
+	while (r >= 0 && getline(&line, &cap, in) >= 0)
+		if (is_among(pids, n, column(line, pid_column)))
+			r = cmd_print(line, strlen(line));
+	return r;
+}
+
+/* The host's ps knows how to print a process; ours to say is which. */
+static int print_table(const pid_t *pids, size_t n, int argc, char **argv)
+{
+	int fds[2], status;
+	char *ps[64] = {"ps", "-ef"};
+
+	if (argc > 0) {
+		if (argc > (int)ARRAY_SIZE(ps) - 2)
+			return err_set(E2BIG, "too many ps options");
+		memcpy(ps + 1, argv, (size_t)argc * sizeof(*argv));
+	}
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	pid_t child = fork();
+	if (child < 0)
+		return err_sys("fork");
+	if (child == 0) {
+		dup2(fds[1], STDOUT_FILENO);
+		execvp(ps[0], ps);
+		_exit(127);
+	}
+	close(fds[1]);
+	FILE *in = fdopen(fds[0], "r");
+	int r = in ? filter(in, pids, n) : err_sys("read from ps");
+	if (in)
+		fclose(in);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		return err_set(ENOENT,
+			"ps: the host has no ps (package procps); --format json works without");
+	return r;
+}
+
+int cmd_ps(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	const char *format = "table";
+	const struct option_def defs[] = {
+		{"format", 'f', OPTION_STRING, &format, "table|json",
+			"table (by ps, default) or the pids in JSON"},
+		{0},
+	};
+	struct arguments args = {.min = 1, .max = -1, .stop_at_first = true};
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	enum container_status status;
+	pid_t *pids;
+	size_t n;
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	/* Engines put the options behind the ID as well. */
+	bool help;
+	int left = options_parse(defs, args.n - 1, args.v + 1, true, &help);
+	if (left < 0)
+		left = args.n - 1;
+	if (!streq(format, "table") && !streq(format, "json"))
+		return err_set(EINVAL, "--format %s: expected table or json", format);
+	r = cmd_open(g, args.v[0], false, &c);
+	if (r >= 0)
+		r = container_status(&c, &status);
+	if (r >= 0 && status == CONTAINER_STOPPED && !c.cgroup.path)
+		r = err_set(ESRCH, "container not running");
+	if (r >= 0)
+		r = c.cgroup.path ? cg_pids(&c.arena, &c.cgroup, &pids, &n)
+				  : pids_of_namespace(&c, &pids, &n);
+	if (r < 0)
+		return r;
+	return streq(format, "json") ? print_json(pids, n) : print_table(pids, n, left, args.v + 1);
+}

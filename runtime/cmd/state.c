@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd.h"
+
+int cmd_state(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	const struct option_def defs[] = {{0}};
+	struct arguments args = {.min = 1, .max = 1};
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	_cleanup_strbuf_ struct strbuf out = {0};
+	enum container_status status;
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = cmd_open(g, args.v[0], false, &c);
+	if (r >= 0)
+		r = container_status(&c, &status);
+	if (r >= 0)
+		r = container_state_json(&c, container_status_name(status),
+			status == CONTAINER_STOPPED ? 0 : c.pid, &out);
+	return r < 0 ? r : cmd_print(strbuf_str(&out), out.len);
+}
