@@ -1,0 +1,578 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * netsetup/ against the kernel, in two new network namespaces that stand for the host's and the container's. What the
+ * library did is looked at through libc and ioctls, not through the library. Needs root; parsing does not.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <linux/veth.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "net.h"
+#include "netlink.h"
+
+struct nets {
+	int before;
+	int host;
+	int box;
+};
+
+static int new_net(void)
+{
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void enter(int net)
+{
+	assert_int_equal(setns(net, CLONE_NEWNET), 0);
+}
+
+static int setup(void **state)
+{
+	struct nets *n;
+
+	if (geteuid() != 0)
+		return 0; /* each test then skips */
+	n = calloc(1, sizeof(*n));
+	if (!n)
+		return -1;
+	n->before = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	n->box = new_net();
+	n->host = new_net();
+	*state = n;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct nets *n = *state;
+
+	if (!n)
+		return 0;
+	enter(n->before);
+	close(n->before);
+	close(n->host);
+	close(n->box);
+	free(n);
+	return 0;
+}
+
+static struct nets *nets_of(void **state)
+{
+	if (!*state) {
+		print_message("skipped: network namespaces can be made by root only\n");
+		skip();
+	}
+	return *state;
+}
+
+/* A veth pair: `name`, whose other end is called `peer`. */
+static void add_veth(const char *name, const char *peer)
+{
+	_cleanup_nl_ struct nl nl = NL_INIT;
+	struct ifinfomsg none = {0};
+	struct nl_req q;
+
+	assert_int_equal(nl_open(&nl, -EBADF), 0);
+	nl_req_link(&q, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
+	nl_put_str(&q, IFLA_IFNAME, name);
+	size_t info = nl_nest(&q, IFLA_LINKINFO);
+	nl_put_str(&q, IFLA_INFO_KIND, "veth");
+	size_t data = nl_nest(&q, IFLA_INFO_DATA);
+	size_t other = nl_nest(&q, VETH_INFO_PEER);
+	memcpy(q.bytes + q.h.nlmsg_len, &none, sizeof(none));
+	q.h.nlmsg_len += sizeof(none);
+	nl_put_str(&q, IFLA_IFNAME, peer);
+	nl_nest_end(&q, other);
+	nl_nest_end(&q, data);
+	nl_nest_end(&q, info);
+	if (nl_call(&nl, &q, NULL, NULL) < 0)
+		fail_msg("add veth %s: %s", name, err_msg());
+}
+
+static void add_address(const char *dev, const char *text, int prefix, int scope, const char *label)
+{
+	int family = strchr(text, ':') ? AF_INET6 : AF_INET;
+	struct ifaddrmsg info = {.ifa_family = (uint8_t)family,
+		.ifa_prefixlen = (uint8_t)prefix,
+		.ifa_scope = (uint8_t)scope,
+		.ifa_index = if_nametoindex(dev)};
+	size_t len = family == AF_INET ? 4 : 16;
+	_cleanup_nl_ struct nl nl = NL_INIT;
+	unsigned char raw[16];
+	struct nl_req q;
+
+	assert_int_equal(nl_open(&nl, -EBADF), 0);
+	assert_int_equal(inet_pton(family, text, raw), 1);
+	nl_req_init(&q, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &info, sizeof(info));
+	nl_put(&q, IFA_LOCAL, raw, len);
+	nl_put(&q, IFA_ADDRESS, raw, len);
+	nl_put_u32(&q, IFA_FLAGS, family == AF_INET6 ? IFA_F_NODAD : 0);
+	if (label)
+		nl_put_str(&q, IFA_LABEL, label);
+	if (nl_call(&nl, &q, NULL, NULL) < 0)
+		fail_msg("add address %s: %s", text, err_msg());
+}
+
+/* Any of the ioctls on an interface's name; the request goes in and out through req. */
+static void ask(unsigned long what, const char *dev, struct ifreq *req)
+{
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	snprintf(req->ifr_name, sizeof(req->ifr_name), "%s", dev);
+	if (ioctl(fd, what, req) < 0)
+		fail_msg("ioctl %lx on %s: %s", what, dev, strerror(errno));
+}
+
+static bool is_up(const char *dev)
+{
+	struct ifreq req = {0};
+
+	ask(SIOCGIFFLAGS, dev, &req);
+	return req.ifr_flags & IFF_UP;
+}
+
+static void set_up(const char *dev)
+{
+	struct ifreq req = {.ifr_flags = IFF_UP};
+
+	ask(SIOCSIFFLAGS, dev, &req);
+	assert_true(is_up(dev));
+}
+
+/* Whether the interface or label dev has that address with that prefix length. */
+static bool has_address(const char *dev, const char *text, int prefix)
+{
+	struct ifaddrs *list;
+	bool found = false;
+	char buf[64];
+
+	assert_int_equal(getifaddrs(&list), 0);
+	for (struct ifaddrs *a = list; a; a = a->ifa_next) {
+		const unsigned char *addr, *mask;
+		int family = a->ifa_addr ? a->ifa_addr->sa_family : AF_UNSPEC;
+		int bits = 0;
+
+		if (!streq(a->ifa_name, dev) || (family != AF_INET && family != AF_INET6))
+			continue;
+		if (family == AF_INET) {
+			addr = (void *)&((struct sockaddr_in *)(void *)a->ifa_addr)->sin_addr;
+			mask = (void *)&((struct sockaddr_in *)(void *)a->ifa_netmask)->sin_addr;
+		} else {
+			addr = (void *)&((struct sockaddr_in6 *)(void *)a->ifa_addr)->sin6_addr;
+			mask = (void *)&((struct sockaddr_in6 *)(void *)a->ifa_netmask)->sin6_addr;
+		}
+		for (int i = 0; i < (family == AF_INET ? 4 : 16); i++)
+			bits += __builtin_popcount(mask[i]);
+		inet_ntop(family, addr, buf, sizeof(buf));
+		found = found || (streq(buf, text) && bits == prefix);
+	}
+	freeifaddrs(list);
+	return found;
+}
+
+static void assert_ok(int r)
+{
+	if (r != 0)
+		fail_msg("%d: %s", r, err_msg());
+}
+
+static void assert_error(int r, int want, const char *words)
+{
+	if (r != want || !strstr(err_msg(), words))
+		fail_msg("got %d \"%s\", expected %d with \"%s\"", r, err_msg(), want, words);
+}
+
+static void test_loopback(void **state)
+{
+	struct nets *n = nets_of(state);
+
+	for (int i = 0; i < 2; i++) {
+		enter(i ? n->box : n->host);
+		assert_false(is_up("lo"));
+		assert_ok(net_loopback_up());
+		assert_true(is_up("lo"));
+		assert_true(has_address("lo", "127.0.0.1", 8));
+		assert_ok(net_loopback_up());
+	}
+}
+
+/* h0 on the host, set up, with what has to be kept and what must not be. */
+static void make_h0(void)
+{
+	struct ifreq req = {.ifr_mtu = 1400};
+
+	add_veth("h0", "p0");
+	ask(SIOCSIFMTU, "h0", &req);
+	memcpy(req.ifr_hwaddr.sa_data, "\x02\x11\x22\x33\x44\x55", 6);
+	req.ifr_hwaddr.sa_family = 1; /* ARPHRD_ETHER */
+	ask(SIOCSIFHWADDR, "h0", &req);
+	set_up("p0");
+	set_up("h0");
+	add_address("h0", "10.1.2.3", 24, RT_SCOPE_UNIVERSE, NULL);
+	add_address("h0", "10.1.2.4", 24, RT_SCOPE_UNIVERSE, "h0:web");
+	add_address("h0", "169.254.7.7", 16, RT_SCOPE_LINK, NULL);
+	add_address("h0", "fd00:1::5", 64, RT_SCOPE_UNIVERSE, NULL);
+}
+
+static void assert_h0_as(const char *name, const char *label)
+{
+	struct ifreq req = {0};
+
+	assert_true(is_up(name));
+	ask(SIOCGIFMTU, name, &req);
+	assert_int_equal(req.ifr_mtu, 1400);
+	ask(SIOCGIFHWADDR, name, &req);
+	assert_memory_equal(req.ifr_hwaddr.sa_data, "\x02\x11\x22\x33\x44\x55", 6);
+	assert_true(has_address(name, "10.1.2.3", 24));
+	assert_true(has_address(label, "10.1.2.4", 24));
+	assert_true(has_address(name, "fd00:1::5", 64));
+}
+
+static void test_move(void **state)
+{
+	struct nets *n = nets_of(state);
+
+	make_h0();
+	assert_ok(net_move_device("h0", "eth0", n->box));
+	assert_int_equal(if_nametoindex("h0"), 0);
+	assert_int_equal(if_nametoindex("eth0"), 0);
+	assert_true(if_nametoindex("p0") > 0);
+	enter(n->box);
+	assert_h0_as("eth0", "eth0:web");
+	assert_false(has_address("eth0", "169.254.7.7", 16));
+	assert_int_equal(if_nametoindex("h0"), 0);
+}
+
+static void test_move_same_name_and_down(void **state)
+{
+	struct nets *n = nets_of(state);
+
+	add_veth("h0", "p0");
+	assert_false(is_up("h0"));
+	add_address("h0", "192.0.2.9", 32, RT_SCOPE_UNIVERSE, NULL);
+	add_address("h0", "2001:db8::1", 128, RT_SCOPE_UNIVERSE, NULL);
+	assert_ok(net_move_device("h0", NULL, n->box));
+	enter(n->box);
+	assert_true(is_up("h0"));
+	assert_true(has_address("h0", "192.0.2.9", 32));
+	assert_true(has_address("h0", "2001:db8::1", 128));
+}
+
+/* The container's interfaces have the old name, the index, and some of a template's names. */
+static void test_move_among_others(void **state)
+{
+	struct nets *n = nets_of(state);
+	char name[IFNAMSIZ];
+
+	enter(n->box);
+	add_veth("h0", "eth0");
+	add_veth("eth1", "eth3");
+	enter(n->host);
+	add_veth("h0", "p0");
+	unsigned index = if_nametoindex("h0");
+	add_address("h0", "10.9.9.9", 24, RT_SCOPE_UNIVERSE, NULL);
+	assert_ok(net_pick_name("eth%d", n->box, name));
+	assert_string_equal(name, "eth2");
+	assert_ok(net_move_device("h0", "data0", n->box));
+	assert_ok(net_move_device("p0", "eth%d", n->box));
+	enter(n->box);
+	assert_true(has_address("data0", "10.9.9.9", 24));
+	assert_true(if_nametoindex("data0") != index);
+	for (size_t i = 0; i < 4; i++) {
+		snprintf(name, sizeof(name), "eth%zu", i);
+		assert_true(if_nametoindex(name) > 0);
+	}
+	assert_true(if_nametoindex("h0") > 0);
+	assert_true(is_up("eth2"));
+}
+
+static void test_move_old_name_taken_template(void **state)
+{
+	struct nets *n = nets_of(state);
+	int found = 0;
+
+	enter(n->box);
+	add_veth("h0", "eth0");
+	enter(n->host);
+	add_veth("h0", "p0");
+	add_address("h0", "10.9.9.9", 24, RT_SCOPE_UNIVERSE, NULL);
+	assert_ok(net_move_device("h0", "eth%d", n->box));
+	enter(n->box);
+	for (int i = 1; i < 4; i++) {
+		char name[IFNAMSIZ];
+
+		snprintf(name, sizeof(name), "eth%d", i);
+		found += has_address(name, "10.9.9.9", 24);
+	}
+	assert_int_equal(found, 1);
+}
+
+static void add_altname(const char *dev, const char *alt)
+{
+	_cleanup_nl_ struct nl nl = NL_INIT;
+	struct nl_req q;
+
+	assert_ok(nl_open(&nl, -EBADF));
+	nl_req_link(&q, RTM_NEWLINKPROP, NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND,
+		(int)if_nametoindex(dev));
+	size_t list = nl_nest(&q, IFLA_PROP_LIST);
+	nl_put_str(&q, IFLA_ALT_IFNAME, alt);
+	nl_nest_end(&q, list);
+	assert_ok(nl_call(&nl, &q, NULL, NULL));
+}
+
+static void test_name_clash_changes_nothing(void **state)
+{
+	struct nets *n = nets_of(state);
+
+	make_h0();
+	enter(n->box);
+	add_veth("eth0", "x0");
+	add_altname("x0", "other-name");
+	enter(n->host);
+	unsigned index = if_nametoindex("h0");
+	assert_error(net_move_device("h0", "eth0", n->box), -EEXIST, "eth0 is taken");
+	assert_error(net_move_device("h0", "other-name", n->box), -EEXIST, "is taken");
+	assert_int_equal(if_nametoindex("h0"), index);
+	assert_h0_as("h0", "h0:web");
+	assert_true(has_address("h0", "169.254.7.7", 16));
+}
+
+static void test_bad_input(void **state)
+{
+	struct nets *n = nets_of(state);
+	const char *bad[] = {
+		"", ".", "..", "a/b", "a:b", "a b", "sixteen-letters-", "e%d%d", "e%s", "e%"};
+
+	add_veth("h0", "p0");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_error(net_move_device("h0", bad[i], n->box), -EINVAL, "interface name");
+	assert_error(net_move_device("nosuch0", NULL, n->box), -ENODEV, "nosuch0");
+	assert_error(net_move_device("h0", "eth0", n->host), -EINVAL, "already");
+	assert_error(net_move_device("lo", "lo9", n->box), -EINVAL, "lo");
+	assert_true(if_nametoindex("h0") > 0);
+	assert_true(if_nametoindex("lo") == 1);
+}
+
+/* The kernel moves it and then refuses the new name: IPv6 keeps "all" for itself. */
+static void test_rename_refused_after_move(void **state)
+{
+	struct nets *n = nets_of(state);
+
+	make_h0();
+	assert_error(net_move_device("h0", "all", n->box), -EINVAL, "h0");
+	assert_h0_as("h0", "h0:web");
+	enter(n->box);
+	assert_int_equal(if_nametoindex("h0"), 0);
+	assert_int_equal(if_nametoindex("all"), 0);
+}
+
+/* An address can't be given back: the interface is returned whole. */
+static void test_address_refused_after_move(void **state)
+{
+	struct nets *n = nets_of(state);
+
+	make_h0();
+	enter(n->box);
+	assert_ok(fd_write_file(AT_FDCWD, "/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"));
+	enter(n->host);
+	int r = net_move_device("h0", "eth0", n->box);
+	assert_true(r < 0);
+	assert_non_null(strstr(err_msg(), "fd00:1::5/64"));
+	assert_h0_as("h0", "h0:web");
+	enter(n->box);
+	assert_int_equal(if_nametoindex("eth0"), 0);
+}
+
+static void test_return(void **state)
+{
+	struct nets *n = nets_of(state);
+
+	make_h0();
+	assert_ok(net_move_device("h0", "eth0", n->box));
+	assert_ok(net_return_device("eth0", "h0", n->box));
+	assert_h0_as("h0", "h0:web");
+	enter(n->box);
+	assert_int_equal(if_nametoindex("eth0"), 0);
+	enter(n->host);
+	assert_ok(net_return_device("eth0", "h0", n->box)); /* gone: nothing to do */
+	assert_ok(net_move_device("h0", "eth0", n->box));
+	add_veth("h0", "p1");
+	assert_error(net_return_device("eth0", "h0", n->box), -EEXIST, "h0 is taken");
+	enter(n->box);
+	assert_h0_as("eth0", "eth0:web");
+}
+
+static void test_kernel_words(void **state)
+{
+	nets_of(state);
+	_cleanup_nl_ struct nl nl = NL_INIT;
+	struct nl_req q;
+
+	assert_ok(nl_open(&nl, -EBADF));
+	nl_req_link(&q, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
+	size_t info = nl_nest(&q, IFLA_LINKINFO);
+	nl_put_str(&q, IFLA_INFO_KIND, "nosuchkind");
+	nl_nest_end(&q, info);
+	assert_error(nl_call(&nl, &q, NULL, NULL), -EOPNOTSUPP, "(Unknown device type)");
+}
+
+/* Parsing */
+
+static int count_messages(const struct nlmsghdr *h, void *arg)
+{
+	const struct nlattr *attrs[8];
+	int *count = arg;
+
+	(*count)++;
+	return nl_attrs(h, sizeof(struct ifinfomsg), attrs, 7);
+}
+
+struct reply {
+	struct nlmsghdr h;
+	int error;
+	struct nlmsghdr request;
+	struct nlattr attr;
+	char words[12];
+};
+
+static struct reply error_reply(void)
+{
+	return (struct reply){
+		.h = {.nlmsg_len = sizeof(struct reply),
+			.nlmsg_type = NLMSG_ERROR,
+			.nlmsg_flags = NLM_F_CAPPED | NLM_F_ACK_TLVS,
+			.nlmsg_seq = 7},
+		.error = -EPERM,
+		.attr = {.nla_len = sizeof(struct nlattr) + 12, .nla_type = NLMSGERR_ATTR_MSG},
+		.words = "hello there",
+	};
+}
+
+static void test_replies(void **state)
+{
+	struct reply m = error_reply();
+
+	assert_error(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM, "(hello there)");
+	assert_int_equal(nl_read_replies(&m, sizeof(m), 8, NULL, NULL), 0); /* of another request */
+	m.error = 0;
+	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), 1);
+	m.error = -100000;
+	assert_error(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EBADMSG, "impossible");
+	m = error_reply();
+	m.words[11] = 'x'; /* not terminated: left out */
+	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM);
+	assert_null(strstr(err_msg(), "hello"));
+	m = error_reply();
+	m.attr.nla_len = 200;
+	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM);
+	assert_null(strstr(err_msg(), "hello"));
+	m = error_reply();
+	m.h.nlmsg_len = sizeof(struct nlmsghdr) + 4;
+	assert_error(nl_read_replies(&m, m.h.nlmsg_len, 7, NULL, NULL), -EBADMSG, "too short");
+	m = error_reply();
+	assert_error(nl_read_replies(&m, sizeof(m) - 4, 7, NULL, NULL), -EBADMSG, "cut short");
+	assert_error(nl_read_replies(&m, 10, 7, NULL, NULL), -EBADMSG, "cut short");
+	assert_int_equal(nl_read_replies(&m, 0, 7, NULL, NULL), 0);
+	m.h.nlmsg_flags |= NLM_F_DUMP_INTR;
+	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EINTR);
+}
+
+static void test_attributes(void **state)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg info;
+		struct nlattr attr;
+		char value[8];
+	} m = {.h = {.nlmsg_len = sizeof(m), .nlmsg_type = RTM_NEWLINK},
+		.attr = {.nla_len = sizeof(m.attr) + 8, .nla_type = IFLA_IFNAME},
+		.value = "eth0"};
+	const struct nlattr *attrs[IFLA_IFNAME + 1];
+
+	assert_ok(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME));
+	assert_string_equal(nl_attr_str(attrs[IFLA_IFNAME], "?"), "eth0");
+	assert_int_equal(nl_attr_u32(attrs[IFLA_IFNAME], 77), 77); /* not four bytes */
+	assert_ok(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME - 1));
+	m.attr.nla_len = 100;
+	assert_int_equal(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME), -EBADMSG);
+	m.attr.nla_len = 2;
+	assert_int_equal(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME), -EBADMSG);
+	m.h.nlmsg_len = sizeof(m.h) + 4;
+	assert_int_equal(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME), -EBADMSG);
+}
+
+/* Any bytes: no crash (sanitizers), no read past the end, always one of the three results. */
+static void test_noise(void **state)
+{
+	unsigned seed = 1;
+
+	for (int i = 0; i < 20000; i++) {
+		size_t len = (size_t)rand_r(&seed) % 96;
+		unsigned char *data = malloc(len ? len : 1);
+		int count = 0;
+
+		for (size_t k = 0; k < len; k++)
+			data[k] = (unsigned char)rand_r(&seed);
+		if (len >= sizeof(struct nlmsghdr)) { /* plausible enough to get further */
+			struct nlmsghdr *h = (void *)data;
+			h->nlmsg_len = i % 3 ? (uint32_t)len : h->nlmsg_len % 128;
+			h->nlmsg_type = i % 2 ? RTM_NEWLINK : NLMSG_ERROR;
+			h->nlmsg_flags = (uint16_t)(h->nlmsg_flags & ~NLM_F_DUMP_INTR);
+			h->nlmsg_seq = 7;
+		}
+		assert_true(nl_read_replies(data, len, 7, count_messages, &count) <= 1);
+		free(data);
+	}
+}
+
+static void test_overflow(void **state)
+{
+	char big[NL_REQ_MAX] = {0};
+	struct nl nl = NL_INIT;
+	struct nl_req q;
+
+	nl_req_link(&q, RTM_NEWLINK, 0, 1);
+	nl_put(&q, IFLA_IFALIAS, big, sizeof(big));
+	nl_put_u32(&q, IFLA_MTU, 1500);
+	assert_error(nl_call(&nl, &q, NULL, NULL), -EMSGSIZE, "longer than");
+}
+
+int main(void)
+{
+#define IN_NETS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		IN_NETS(test_loopback),
+		IN_NETS(test_move),
+		IN_NETS(test_move_same_name_and_down),
+		IN_NETS(test_move_among_others),
+		IN_NETS(test_move_old_name_taken_template),
+		IN_NETS(test_name_clash_changes_nothing),
+		IN_NETS(test_bad_input),
+		IN_NETS(test_rename_refused_after_move),
+		IN_NETS(test_address_refused_after_move),
+		IN_NETS(test_return),
+		IN_NETS(test_kernel_words),
+		cmocka_unit_test(test_replies),
+		cmocka_unit_test(test_attributes),
+		cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_overflow),
+	};
+
+	return cmocka_run_group_tests_name("net", tests, NULL, NULL);
+}
