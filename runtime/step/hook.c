@@ -126,13 +126,10 @@ static int start(struct run *run, const struct spec_hook *hook)
 		r = set_nonblocking(run->out);
 	if (r < 0)
 		return r;
-	/*
-	 * No exit signal: a SIGCHLD that somebody ignores would let the kernel throw the exit
-	 * status away, and one that somebody handles is not his.
-	 */
 	struct clone_args args = {
 		.flags = CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
 		.pidfd = (uintptr_t)&run->pidfd,
+		.exit_signal = SIGCHLD,
 	};
 	run->pid = sys_clone3(&args);
 	if (run->pid < 0)
@@ -223,9 +220,8 @@ static int reap(const struct run *run, siginfo_t *ret)
 	int r;
 
 	memset(ret, 0, sizeof(*ret));
-	/* __WALL: children without an exit signal are waited for only so. */
 	do
-		r = waitid(P_PIDFD, (id_t)run->pidfd, ret, WEXITED | __WALL);
+		r = waitid(P_PIDFD, (id_t)run->pidfd, ret, WEXITED);
 	while (r < 0 && errno == EINTR);
 	return r < 0 ? err_sys("wait for it") : 0;
 }
@@ -306,12 +302,26 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len)
 
 int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len)
 {
-	for (size_t i = 0; i < hooks->n; i++) {
-		int r = run_hook(&hooks->v[i], state, len);
+	const struct sigaction reset = {.sa_handler = SIG_DFL};
+	struct sigaction old;
+	int r = 0;
+
+	if (!hooks->n)
+		return 0;
+	/* An ignored SIGCHLD, which callers do hand down, makes the kernel throw exit statuses away. */
+	if (sigaction(SIGCHLD, NULL, &old) < 0)
+		return err_sys("sigaction");
+	bool change = old.sa_handler == SIG_IGN || old.sa_flags & SA_NOCLDWAIT;
+	if (change && sigaction(SIGCHLD, &reset, NULL) < 0)
+		return err_sys("sigaction");
+	for (size_t i = 0; r >= 0 && i < hooks->n; i++) {
+		r = run_hook(&hooks->v[i], state, len);
 		if (r < 0)
-			return err_ctx(r, "hooks.%s[%zu] (%s)", name, i, hooks->v[i].path);
+			err_ctx(r, "hooks.%s[%zu] (%s)", name, i, hooks->v[i].path);
 	}
-	return 0;
+	if (change)
+		sigaction(SIGCHLD, &old, NULL);
+	return r;
 }
 
 /*
