@@ -195,12 +195,12 @@ def test_tmpcopyup(ctr):
     for n, t in (("file", "top\n"), ("d/inner", "inner\n")):
         with open(c.path("/m", n), "w") as f:
             f.write(t)
-    os.chmod(c.path("/m/file"), 0o640)
+    os.chmod(c.path("/m/file"), 0o604)
     os.chown(c.path("/m/file"), 1000, 1000)
     os.symlink("/etc/passwd", c.path("/m/link"))
     add(c, "/m", "tmpfs", "tmpfs", ["tmpcopyup"])
     out = c.run().ok().out
-    assert out.startswith("top\ninner\n/etc/passwd\n640:1000\n")
+    assert out.startswith("top\ninner\n/etc/passwd\n604:1000\n")
     assert out.splitlines()[-4:] == ["d", "file", "link", "new"]
     assert not os.path.exists(c.path("/m/new")), "the copy is on the tmpfs"
 

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two commands at once on one container, ten containers at once, signals during every phase."""
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from harness.runtime import wait_for
+
+
+def together(*jobs):
+    out = [None] * len(jobs)
+
+    def go(i):
+        try:
+            out[i] = jobs[i]()
+        except BaseException as e:
+            out[i] = e
+
+    ts = [threading.Thread(target=go, args=(i,)) for i in range(len(jobs))]
+    for t in ts:
+        t.start()
+    for t in ts:
+        t.join()
+    for o in out:
+        if isinstance(o, BaseException):
+            raise o
+    return out
+
+
+def test_ten_containers_at_once(ctr):
+    cs = [ctr.sh(f"echo {i}; exit {i}") for i in range(10)]
+    for i, r in enumerate(together(*[c.run for c in cs])):
+        assert (r.rc, r.out) == (i, f"{i}\n"), r
+
+
+def test_same_id_at_once(ctr):
+    """Exactly one create wins, the others say that it exists."""
+    first = ctr.idle().write()
+    rs = together(*[lambda: first.rt("create", "--bundle", first.bundle, first.id, stdout=open("/dev/null", "wb"))] * 6)
+    assert sorted(r.rc == 0 for r in rs) == [False] * 5 + [True], rs
+    for r in rs:
+        if r.rc:
+            r.failed("exist")
+    assert first.status() == "created"
+
+
+def test_start_twice_at_once(ctr):
+    c = ctr.idle()
+    c.create()
+    rs = together(*[lambda: c.start(check=False)] * 4)
+    assert [r.rc == 0 for r in rs].count(True) == 1, rs
+    assert c.status() == "running"
+
+
+def test_delete_at_once(ctr):
+    c = ctr.idle().up()
+    rs = together(*[lambda: c.delete("--force", check=False)] * 4)
+    assert all(r.rc == 0 for r in rs), rs
+    assert not c.exists()
+
+
+def test_delete_while_creating(ctr):
+    for i in range(8):
+        c = ctr.idle(id=None)
+        a, b = together(lambda: c.create(check=False), lambda: (time.sleep(i * 0.0015), c.delete("--force", check=False))[1])
+        assert b.rc == 0 or b.err, (a, b)
+        c.delete("--force")
+        assert not c.exists()
+
+
+def test_exec_while_others_exec(ctr):
+    c = ctr.idle().up()
+    rs = together(*[lambda n=n: c.exec("sh", "-c", f"echo {n}; exit {n}") for n in range(8)])
+    assert [(r.rc, r.out) for r in rs] == [(n, f"{n}\n") for n in range(8)], rs
+
+
+def test_kill_while_exec(ctr):
+    c = ctr.idle().up()
+    rs = together(*[lambda: c.exec("sleep", "5")] * 4, lambda: (time.sleep(0.1), c.kill("KILL"))[1])
+    assert all(r.rc != 0 for r in rs[:4]), rs
+
+
+def test_state_and_list_during_create_and_delete(ctr):
+    """Readers see a container whole or not at all."""
+    stop = threading.Event()
+    bad = []
+
+    def reader(rt):
+        while not stop.is_set():
+            r = rt("list", "--format", "json")
+            if r.rc != 0:
+                bad.append(r)
+            else:
+                r.json()
+
+    t = threading.Thread(target=reader, args=(ctr.rt,))
+    t.start()
+    try:
+        for _ in range(15):
+            ctr("true").run().ok()
+    finally:
+        stop.set()
+        t.join()
+    assert not bad, bad[:3]
+
+
+def test_pause_resume_storm(ctr):
+    c = ctr.idle().up()
+    together(*[lambda: [c.rt(x, c.id) for x in ("pause", "resume") * 5]] * 3)
+    c.rt("resume", c.id)
+    wait_for(lambda: c.status() == "running", "running")
+    c.exec("true").ok()
+
+
+@pytest.mark.parametrize("s", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_during_every_phase(ctr, s):
+    """A signal to the runtime at sampled moments of `run`: it ends, and nothing is left but what delete takes."""
+    t0 = time.monotonic()
+    ctr("true").run().ok()
+    whole = time.monotonic() - t0
+    rng = random.Random(7)
+    for i in range(25):
+        c = ctr("true").write()
+        p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0, whole))
+        try:
+            p.send_signal(s)
+        except ProcessLookupError:
+            pass
+        p.wait(10)
+        c.delete("--force")
+        assert not c.exists()
+
+
+def test_caller_goes_away_during_create(ctr):
+    """The pipe a caller reads errors from closes: no hang, no SIGPIPE half way."""
+    c = ctr("no-such-program").write()
+    r, w = os.pipe()
+    p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=w, stderr=w)
+    os.close(w)
+    os.close(r)
+    assert p.wait(10) != 0
+    c.delete("--force")

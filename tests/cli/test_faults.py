@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+kill -9 of the runtime at any point, then `delete --force`: no mount, cgroup, interface, process or file is left.
+
+No code in the program helps: strace makes the runtime's Nth call of a kind the last one (inject=...:signal=KILL), for
+every kind of call that changes something and N sampled over the whole run. Only the runtime's own process is
+traced (no -f): that its helpers and the container's process then go away by themselves is part of the test.
+"""
+import os
+import re
+import subprocess
+import time
+
+import pytest
+from harness import config, machine
+from harness.runtime import wait_for
+
+CALLS = ["openat", "openat2", "mkdirat", "mkdir", "write", "pwrite64", "renameat", "renameat2", "rename", "unlinkat", "unlink", "rmdir",
+         "clone3", "clone", "fork", "vfork", "mount", "umount2", "fsopen", "fsmount", "move_mount", "open_tree", "mount_setattr",
+         "setns", "unshare", "bpf", "sendmsg", "recvmsg", "sendto", "read", "close", "dup3", "waitid", "wait4", "pidfd_send_signal",
+         "kill", "fchmod", "fchown", "ftruncate", "flock", "fcntl", "ioctl", "socketpair", "connect", "memfd_create", "linkat",
+         "symlinkat", "mknodat", "epoll_wait", "ppoll", "poll", "exit_group", "execve"]
+SAMPLES = int(os.environ.get("CAISSON_TEST_FAULTS", "60"))
+
+
+def counts(rt, argv, log):
+    """How often the command makes each call."""
+    subprocess.run(["strace", "-qq", "-o", log, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL, timeout=60)
+    n = {}
+    with open(log, errors="replace") as f:
+        for l in f:
+            m = re.match(r"(?:\d+\s+)?(\w+)\(", l)
+            if m:
+                n[m.group(1)] = n.get(m.group(1), 0) + 1
+    return n
+
+
+def points(n):
+    """(call, nth) over the whole run: every single change where few, evenly sampled where many."""
+    all_ = [(c, i) for c in CALLS for i in range(1, n.get(c, 0) + 1)]
+    step = max(1, len(all_) // SAMPLES)
+    return all_[::step]
+
+
+def rich(ctr, out):
+    """A container with something of every kind to leave behind."""
+    c = ctr.idle()
+    c.conf["mounts"].append({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]})
+    c.conf["mounts"].append({"destination": "/b", "type": "bind", "source": out, "options": ["rbind", "ro"]})
+    c.conf["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    c.conf["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]}
+    return c
+
+
+def strike(c, argv, call, nth):
+    inject = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={nth}"]
+    p = subprocess.Popen([*inject, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        return p.wait(20)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        p.wait()
+        raise AssertionError(f"{argv} hangs with SIGKILL at {call} {nth}") from None
+
+
+def check_gone(c, before, what):
+    r = c.rt("delete", "--force", c.id)
+    assert r.rc == 0, (what, r)
+    left = machine.leftovers(before, wait=5)
+    assert not left, f"{what}: " + "; ".join(left)
+    assert not os.path.exists(os.path.join(c.rt.root, c.id)), what
+    assert c.id not in c.rt("list", "-q").ok().out, what
+
+
+@pytest.fixture
+def out(tmp):
+    d = os.path.join(tmp, "out")
+    os.mkdir(d)
+    return d
+
+
+@pytest.mark.slow
+def test_killed_during_create(ctr, out, tmp):
+    c = rich(ctr, out).write()
+    argv = c.rt.argv("create", "--bundle", c.bundle, c.id)
+    ps = points(counts(c.rt, argv, os.path.join(tmp, "trace")))
+    c.delete("--force")
+    before = machine.Snapshot()
+    assert len(ps) >= min(SAMPLES, 20), "too few points: is strace tracing the runtime?"
+    for call, nth in ps:
+        strike(c, argv, call, nth)
+        check_gone(c, before, f"create, SIGKILL at {call} {nth}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["start", "kill", "delete", "pause", "exec"])
+def test_killed_during(ctr, out, tmp, command):
+    args = {"start": ["start"], "kill": ["kill"], "delete": ["delete", "--force"], "pause": ["pause"], "exec": ["exec"]}[command]
+    c = rich(ctr, out).write()
+
+    def prepare():
+        c.create(stdout=subprocess.DEVNULL)
+        if command != "start":
+            c.start()
+
+    after = {"kill": ["KILL"], "exec": ["true"]}.get(command, [])
+    argv = c.rt.argv(*args, c.id, *after)
+    prepare()
+    ps = points(counts(c.rt, argv, os.path.join(tmp, "trace")))
+    c.delete("--force")
+    before = machine.Snapshot()
+    for call, nth in ps[::3]:
+        prepare()
+        strike(c, argv, call, nth)
+        check_gone(c, before, f"{command}, SIGKILL at {call} {nth}")
+
+
+@pytest.mark.slow
+def test_killed_during_run_at_moments(ctr, out):
+    """The same by the clock, with the whole process group: nobody is left to clean up but delete."""
+    c = rich(ctr, out)
+    c.conf["process"]["args"] = ["true"]
+    c.write()
+    t0 = time.monotonic()
+    c.run().ok()
+    whole = time.monotonic() - t0
+    before = machine.Snapshot()
+    for i in range(30):
+        p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(whole * i / 30)
+        p.kill()
+        p.wait()
+        check_gone(c, before, f"run, SIGKILL after {i}/30")
+
+
+def test_call_failures_during_create(ctr, out, tmp):
+    """Each kind of call fails once with ENOMEM or EIO: an error message, exit code, and nothing left without any delete."""
+    c = rich(ctr, out).write()
+    argv = c.rt.argv("create", "--bundle", c.bundle, c.id)
+    n = counts(c.rt, argv, os.path.join(tmp, "trace"))
+    c.delete("--force")
+    before = machine.Snapshot()
+    tried = 0
+    for call in ("mkdirat", "mkdir", "clone3", "openat2", "bpf", "renameat", "renameat2", "rename", "socketpair", "sendmsg", "recvmsg",
+                 "memfd_create", "open_tree", "move_mount", "setns"):
+        for nth in range(1, min(n.get(call, 0), 6) + 1):
+            err = os.path.join(tmp, "err")
+            with open(err, "wb") as e:
+                p = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                                      f"inject={call}:error=ENOMEM:when={nth}", *argv], stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=e)
+                rc = p.wait(20)
+            tried += 1
+            said = open(err, errors="replace").read().strip().splitlines()
+            if rc == 0:
+                c.delete("--force")  # it could do without that call
+            else:
+                assert len(said) == 1, (call, nth, said)
+                assert not c.exists(), (call, nth)
+            left = machine.leftovers(before, wait=5)
+            assert not left, f"{call} {nth} failed with ENOMEM (exit {rc}, {said}): " + "; ".join(left)
+    assert tried >= 10

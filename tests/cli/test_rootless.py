@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""As an ordinary user: with /etc/subuid ranges (newuidmap) and without."""
+import json
+import os
+import pwd
+import shutil
+import subprocess
+
+import pytest
+from harness import config, machine, rootfs, runtime
+from harness.runtime import status_of
+
+UID = 23456
+NAME = "caisson-test"
+
+
+@pytest.fixture(scope="session")
+def accounts(work):
+    """/etc/passwd, group, subuid and subgid with our user, mounted over the machine's in this mount namespace only."""
+    made = []
+    for name, line in (("passwd", f"{NAME}:x:{UID}:{UID}::/nonexistent:/bin/sh\n"), ("group", f"{NAME}:x:{UID}:\n"),
+                       ("subuid", f"{NAME}:300000:65536\n"), ("subgid", f"{NAME}:300000:65536\n")):
+        real = "/etc/" + name
+        if not os.path.exists(real):
+            open(real, "w").close()
+        copy = os.path.join(work, "etc-" + name)
+        shutil.copy(real, copy)
+        os.chmod(copy, 0o644)
+        with open(copy, "a") as f:
+            f.write(line)
+        made.append((copy, real))
+    return made
+
+
+@pytest.fixture(params=["subids", "no-subids"])
+def subids(request):
+    return request.param == "subids"
+
+
+@pytest.fixture
+def user(accounts, subids, binary, template, tmp, clean_machine):
+    """A runtime run by the user, and a factory for it."""
+    mounted = []
+    for copy, real in accounts:
+        if subids or "sub" not in real:
+            machine.mount(copy, real, flags=4096)
+            mounted.append(real)
+    home = os.path.join(tmp, "home")
+    run = os.path.join(tmp, "run")
+    for d in (home, run):
+        os.mkdir(d, 0o700)
+        os.chown(d, UID, UID)
+    exe = os.path.join(tmp, "caisson")  # where the user can execute it, whatever the build directory's modes
+    shutil.copy(binary, exe)
+    os.chmod(exe, 0o755)
+    rt = runtime.Runtime(exe, os.path.join(run, "caisson"))
+    rt.prefix = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--inh-caps=-all", "env",
+                 f"XDG_RUNTIME_DIR={run}", f"HOME={home}", f"USER={NAME}"]
+    f = runtime.Factory(rt, template, home)
+    yield f
+    f.clean()
+    for real in reversed(mounted):
+        machine.umount(real)
+
+
+def prepare(c, subids):
+    """Gives the bundle to the user and the config the mappings the user may make."""
+    ns = [n for n in c.conf["linux"]["namespaces"] if n["type"] not in ("network", "cgroup")]
+    c.conf["linux"]["namespaces"] = ns + [{"type": "user"}]
+    m = [{"containerID": 0, "hostID": UID, "size": 1}]
+    if subids:
+        m.append({"containerID": 1, "hostID": 300000, "size": 65536})
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = m
+    c.conf["mounts"] = [x for x in c.conf["mounts"] if x["type"] not in ("sysfs", "cgroup")]
+    for x in c.conf["mounts"]:
+        if x["type"] == "devpts" and not subids:
+            x["options"] = [o for o in x["options"] if not o.startswith("gid=")]
+    for d, dirs, files in os.walk(c.bundle):
+        for n in [".", *dirs, *files]:
+            os.chown(os.path.join(d, n), UID, UID, follow_symlinks=False)
+    c.write()
+    os.chown(os.path.join(c.bundle, "config.json"), UID, UID)
+    open(c.log, "w").close()
+    os.chmod(c.log, 0o666)
+    return c
+
+
+def test_run(user, subids):
+    c = prepare(user.sh("id -u; id -g; cat /proc/self/uid_map"), subids)
+    r = c.run().ok()
+    uid, gid, *maps = r.out.splitlines()
+    assert (uid, gid) == ("0", "0") and len(maps) == (2 if subids else 1)
+
+
+def test_life_cycle_and_exec(user, subids):
+    c = prepare(user.idle(), subids)
+    c.up()
+    assert c.status() == "running"
+    with open(f"/proc/{c.pid()}/status") as f:
+        assert status_of(f.read())["Uid"].split()[0] == str(UID)
+    r = c.exec("sh", "-c", "id -u; exit 7")
+    assert (r.rc, r.out) == (7, "0\n"), r
+    c.kill("TERM")
+    c.wait()
+    c.delete()
+
+
+def test_other_user_in_the_container(user, subids):
+    c = prepare(user("probe", "info", user={"uid": 1000, "gid": 1000}), subids)
+    r = c.run()
+    if subids:
+        assert status_of(r.ok().out)["Uid"].split()[0] == "1000"
+    else:
+        r.failed("1000")
+
+
+def test_spec_rootless_runs(user, subids):
+    c = user("true")
+    r = c.rt("spec", "--rootless", "--bundle", "/dev/null")
+    os.chown(c.bundle, UID, UID)
+    c.rt("spec", "--rootless", "--bundle", c.bundle).ok()
+    path = os.path.join(c.bundle, "config.json")
+    with open(path) as f:
+        j = json.load(f)
+    j["process"].update(terminal=False, args=["echo", "rootless"])
+    with open(path, "w") as f:
+        json.dump(j, f)
+    for d, dirs, files in os.walk(c.bundle):
+        for n in [".", *dirs, *files]:
+            os.chown(os.path.join(d, n), UID, UID, follow_symlinks=False)
+    r = c.rt("run", "--bundle", c.bundle, c.id)
+    assert r.rc == 0 and r.out == "rootless\n", r
+
+
+def test_ranges_that_are_not_the_users(user, subids):
+    c = prepare(user("true"), subids)
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 500000, "size": 65536}]
+    r = c.run()
+    assert r.rc != 0 and "map" in r.err.lower(), r
+
+
+def test_without_user_namespace_is_refused_clearly(user, subids):
+    c = user("true")
+    prepare(c, subids)
+    c.conf["linux"]["namespaces"] = [n for n in c.conf["linux"]["namespaces"] if n["type"] != "user"]
+    del c.conf["linux"]["uidMappings"], c.conf["linux"]["gidMappings"]
+    c.run().failed("user")
+
+
+def test_limit_it_cannot_set_is_an_error(user, subids):
+    c = prepare(user("true"), subids)
+    c.conf["linux"]["resources"] = {"pids": {"limit": 10}}
+    r = c.run()
+    assert r.rc != 0 and ("cgroup" in r.err or "pids" in r.err), r
+
+
+def test_default_state_directory_is_the_users(user, subids):
+    """Without --root: beneath XDG_RUNTIME_DIR, not /run."""
+    c = prepare(user("echo", "ok"), subids)
+    argv = [*c.rt.prefix, c.rt.binary, "run", "--bundle", c.bundle, c.id]
+    r = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    assert r.returncode == 0 and r.stdout == "ok\n", r
+
+
+def test_cgroup_tree_cannot_be_written(user, subids):
+    """CVE-2023-25809: /sys/fs/cgroup of a rootless container that shares the host's cgroup namespace."""
+    c = user.sh("mkdir /sys/fs/cgroup/x; echo 1 > /sys/fs/cgroup/cgroup.procs; true")
+    prepare(c, subids)
+    c.conf["mounts"] += [{"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]},
+                         {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+                          "options": ["nosuid", "noexec", "nodev", "ro"]}]
+    r = c.run()
+    if r.rc == 0:
+        assert r.err.count("Read-only file system") + r.err.count("Permission denied") >= 2, r
