@@ -169,7 +169,7 @@ static int parse_flags(
 		parse_enter_index(p, n);
 		int r = parse_enum(p, e, f, &value);
 		if (r < 0 && (f->flags & FIELD_WARN) && e->type == JSON_STRING) {
-			log_warn("%s; ignored", err_msg());
+			log_warn("%s", err_msg());
 			err_clear();
 			r = 0;
 		}
@@ -275,7 +275,7 @@ static int parse_field(struct parser *p, const struct json *node, const struct f
 static const struct field *find_field(const struct object_type *t, const char *name)
 {
 	for (const struct field *f = t->fields; f->name; f++)
-		if (streq(f->name, name))
+		if (f->name[0] == name[0] && streq(f->name, name))
 			return f;
 	return NULL;
 }

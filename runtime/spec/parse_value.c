@@ -193,6 +193,8 @@ int parse_enum(struct parser *p, const struct json *node, const struct field *f,
 			return 0;
 		}
 	}
+	if (node->type == JSON_STRING && (f->flags & FIELD_WARN))
+		return parse_error(p, "\"%.*s\" is not known here and ignored", SHOWN, node->text);
 	for (const struct spec_name *n = f->names; n->name; n++)
 		add(&known, "%s%s", n == f->names ? "" : ", ", n->name);
 	if (!f->names->name)

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Documents good and bad: where several properties meet, and the words of errors. */
+// clang-format off
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+// clang-format on
+#include "spec.h"
+
+/* One document a row: what must be said of it, or NULL where it is good. */
+#define DOC(body) "{\"ociVersion\":\"1.0.2\",\"root\":{\"path\":\"r\"}" body "}"
+#define LINUX(body) DOC(",\"linux\":{" body "}")
+#define NS(type) "\"namespaces\":[{\"type\":\"" type "\"}]"
+#define PROCESS(body) DOC(",\"process\":{\"args\":[\"x\"],\"cwd\":\"/\"" body "}")
+#define MOUNT(body) DOC(",\"mounts\":[{\"destination\":\"/x\"" body "}]")
+#define MAP(c, h, n) "{\"containerID\":" #c ",\"hostID\":" #h ",\"size\":" #n "}"
+#define VM(body) DOC(",\"vm\":{" body "}")
+#define SECCOMP(body) LINUX("\"seccomp\":{" body "}")
+
+static const struct {
+	const char *text;
+	const char *error;
+} documents[] = {
+	/* The document itself. */
+	{"", "config.json is empty"},
+	{"{", "not valid JSON"},
+	{"[]", "config.json: expected an object, found an empty array"},
+	{"null", "config.json: expected an object, found nothing"},
+	{"{}", "config.json: ociVersion: expected a string, found nothing"},
+	{"{\"ociVersion\":\"1.0.0\"}", "config.json: root: expected an object, found nothing"},
+	{"{\"ociVersion\":\"1.0.0\",\"ociVersion\":\"1.0.0\"}", "given twice"},
+	{DOC(""), NULL},
+	{DOC(",\"x\":{\"process\":7}"), NULL},
+
+	/* Versions. */
+	{"{\"ociVersion\":\"1.3.0-rc.1+dev\",\"root\":{\"path\":\"r\"}}", NULL},
+	{"{\"ociVersion\":\"1.99.0\",\"root\":{\"path\":\"r\"}}", NULL},
+	{"{\"ociVersion\":\"1.0.0-rc5-dev\",\"root\":{\"path\":\"r\"}}", NULL},
+	{"{\"ociVersion\":\"2.0.0\",\"root\":{\"path\":\"r\"}}",
+		"ociVersion: expected a version 1.x (caisson knows the runtime specification up "
+		"to 1.3.0), found \"2.0.0\""},
+
+	/* Names of the container need a namespace. */
+	{DOC(",\"hostname\":\"h\""), "hostname: expected nothing without a uts namespace"},
+	{DOC(",\"domainname\":\"h\""), "domainname: expected nothing without a uts namespace"},
+	{DOC(",\"hostname\":\"\",\"domainname\":null"), NULL},
+	{DOC(",\"hostname\":\"h\",\"linux\":{" NS("uts") "}"), NULL},
+
+	/* Words of errors. */
+	{PROCESS(",\"rlimits\":[{\"type\":\"RLIMIT_CPU\",\"soft\":1,\"hard\":\"x\"}]"),
+		"config.json: process.rlimits[0].hard: expected a number from 0 to "
+		"18446744073709551615, found \"x\""},
+	{PROCESS(",\"rlimits\":[{\"type\":\"RLIMIT_CPU\",\"soft\":2,\"hard\":1}]"),
+		"process.rlimits[0].soft: expected at most the hard limit, 1, found 2"},
+	{PROCESS(",\"oomScoreAdj\":1e2"),
+		"process.oomScoreAdj: expected a whole number from -1000 to 1000, written without "
+		"fraction and exponent, found 1e2"},
+	{PROCESS(",\"ioPriority\":{\"class\":\"x\",\"priority\":0}"),
+		"process.ioPriority.class: expected one of IOPRIO_CLASS_RT, IOPRIO_CLASS_BE, "
+		"IOPRIO_CLASS_IDLE, found \"x\""},
+	{DOC(",\"process\":{\"args\":[],\"cwd\":\"/\"}"),
+		"process.args: expected an array of at least one string, found an empty array"},
+	{DOC(",\"process\":{\"cwd\":\"/\"}"),
+		"process.args: expected an array of strings, found nothing"},
+	{DOC(",\"process\":{\"args\":[\"x\"],\"cwd\":\"a\\tb\"}"),
+		"process.cwd: expected an absolute path, found \"a?b\""},
+	{DOC(",\"annotations\":{\"a.b\":1}"),
+		"config.json: annotations[\"a.b\"]: expected a string, found 1"},
+
+	/* process */
+	{DOC(",\"process\":null"), NULL},
+	{PROCESS(""), NULL},
+	{PROCESS(",\"apparmorProfile\":\"\",\"capabilities\":null,\"rlimits\":null"), NULL},
+	{PROCESS(",\"scheduler\":{\"policy\":\"SCHED_FIFO\"}"),
+		"process.scheduler.priority: expected a number from 1 to 99"},
+	{PROCESS(",\"scheduler\":{\"policy\":\"SCHED_FIFO\",\"priority\":1}"), NULL},
+	{PROCESS(",\"scheduler\":{\"policy\":\"SCHED_BATCH\",\"priority\":1}"),
+		"process.scheduler.priority: expected nothing or 0"},
+	{PROCESS(",\"scheduler\":{\"policy\":\"SCHED_OTHER\",\"period\":1}"),
+		"process.scheduler.period: expected nothing or 0"},
+	{PROCESS(",\"scheduler\":{\"policy\":\"SCHED_DEADLINE\",\"runtime\":2,\"deadline\":1}"),
+		"process.scheduler: expected 0 < runtime <= deadline <= period"},
+
+	/* mounts */
+	{MOUNT(""), NULL},
+	{MOUNT(",\"type\":\"bind\""), "mounts[0].source: expected the path to bind-mount"},
+	{MOUNT(",\"options\":[\"rbind\"]"), "mounts[0].source: expected the path to bind-mount"},
+	{MOUNT(",\"options\":[\"remount\",\"bind\",\"ro\"]"), NULL},
+	{MOUNT(",\"uidMappings\":[" MAP(0, 1, 1) "]"), "mounts[0].gidMappings: expected an id map"},
+	{MOUNT(",\"gidMappings\":[" MAP(0, 1, 1) "]"), "mounts[0].uidMappings: expected an id map"},
+
+	/* namespaces and what needs them */
+	{LINUX("\"namespaces\":[{\"type\":\"ipc\"},{\"type\":\"ipc\"}]"),
+		"linux.namespaces: expected each type once, found \"ipc\" again in entry 1"},
+	{LINUX("\"namespaces\":[{\"type\":\"disk\"}]"),
+		"linux.namespaces[0].type: expected one of cgroup, ipc, mount, network, pid, time, "
+		"user, uts, found \"disk\""},
+	{LINUX(NS("user")), NULL}, /* the plan decides */
+	{LINUX(NS("user") ",\"uidMappings\":[" MAP(0, 1, 1) "]"),
+		"linux.gidMappings: expected an id map"},
+	{LINUX("\"uidMappings\":[" MAP(0, 1, 1) "],\"gidMappings\":[" MAP(0, 1, 1) "]"),
+		"linux.uidMappings: expected nothing without a user namespace"},
+	{LINUX(NS("user") ",\"gidMappings\":[" MAP(0, 1, 1) "],\"uidMappings\":[" MAP(
+		 0, 1, 10) "," MAP(10, 10, 1) "]"),
+		"linux.uidMappings: expected ranges that do not overlap: the host ids of entries 0 "
+		"and 1 do"},
+	{LINUX(NS("user") ",\"uidMappings\":[" MAP(0, 1, 1) "],\"gidMappings\":[" MAP(
+		 0, 1, 10) "," MAP(9, 11, 1) "]"),
+		"linux.gidMappings: expected ranges that do not overlap: the container ids"},
+	{LINUX(NS("user") ",\"uidMappings\":[" MAP(4294967295, 0, 1) "],\"gidMappings\":[" MAP(
+		 0, 4294967295, 1) "]"),
+		NULL},
+	{LINUX("\"uidMappings\":[" MAP(4294967295, 0, 2) "]"),
+		"linux.uidMappings[0].size: expected at most 1"},
+	{LINUX("\"uidMappings\":[" MAP(0, 4294967294, 4) "]"),
+		"linux.uidMappings[0].size: expected at most 2"},
+	{LINUX("\"timeOffsets\":{\"boottime\":{\"secs\":1}}"),
+		"linux.timeOffsets: expected nothing without a new time namespace"},
+	{LINUX("\"namespaces\":[{\"type\":\"time\",\"path\":\"/x\"}],"
+	       "\"timeOffsets\":{\"boottime\":{\"secs\":1}}"),
+		"an existing one keeps its offsets"},
+	{LINUX("\"timeOffsets\":{}"), NULL},
+	{LINUX("\"netDevices\":{\"eth0\":{}}"),
+		"linux.netDevices: expected nothing without a network namespace"},
+	{LINUX(NS("network") ",\"netDevices\":{\"a\":{\"name\":\"e%d\"},\"b\":{\"name\":\"e%d\"}}"),
+		NULL},
+
+	/* sysctl */
+	{LINUX("\"sysctl\":{\"net.core.somaxconn\":\"1\"}"),
+		"linux.sysctl: \"net.core.somaxconn\" is not allowed without a network namespace"},
+	{LINUX(NS("network") ",\"sysctl\":{\"net/ipv4/conf/eth0.100/rp_filter\":\"1\"}"), NULL},
+	{LINUX(NS("network") ",\"sysctl\":{\"kernel.msgmax\":\"1\"}"),
+		"\"kernel.msgmax\" is not allowed without an ipc namespace"},
+	{LINUX(NS("ipc") ",\"sysctl\":{\"kernel.msgmax\":\"1\",\"fs.mqueue.msg_max\":\"2\"}"),
+		NULL},
+	{LINUX(NS("ipc") ",\"sysctl\":{\"kernel.domainname\":\"1\"}"),
+		"\"kernel.domainname\" is not allowed without a uts namespace"},
+	{LINUX(NS("uts") ",\"sysctl\":{\"kernel.hostname\":\"1\"}"), "use the property hostname"},
+	{LINUX(NS("uts") ",\"sysctl\":{\"kernel.panic\":\"1\"}"),
+		"\"kernel.panic\" is not allowed: it is not in a separate kernel namespace"},
+
+	/* devices */
+	{LINUX("\"devices\":[{\"path\":\"/x\",\"type\":\"c\",\"minor\":1}]"),
+		"linux.devices[0].major: expected a number"},
+	{LINUX("\"devices\":[{\"path\":\"/x\",\"type\":\"b\",\"major\":1}]"),
+		"linux.devices[0].minor: expected a number"},
+
+	/* resources: what Docker writes for things that were not given */
+	{LINUX("\"resources\":{\"blockIO\":{\"weight\":0},\"memory\":"
+	       "{\"swappiness\":18446744073709551615}}"),
+		NULL},
+	{LINUX("\"resources\":{\"cpu\":{\"quota\":-1,\"burst\":5}}"), NULL},
+	{LINUX("\"resources\":{\"cpu\":{\"quota\":4,\"burst\":5}}"),
+		"linux.resources.cpu.burst: expected at most the quota, 4, found 5"},
+	{LINUX("\"intelRdt\":{\"closID\":\"/\"}"), NULL},
+
+	/* memoryPolicy */
+	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_LOCAL\"}"), NULL},
+	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_PREFERRED\"}"), NULL},
+	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_WEIGHTED_INTERLEAVE\",\"nodes\":\"0\"}"), NULL},
+	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_BIND\"}"),
+		"linux.memoryPolicy.nodes: expected a list of nodes with MPOL_BIND"},
+	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_LOCAL\",\"nodes\":\"0\"}"),
+		"linux.memoryPolicy.nodes: expected nothing with MPOL_LOCAL"},
+	{LINUX("\"personality\":{\"domain\":\"LINUX\",\"flags\":[\"x\"]}"),
+		"linux.personality.flags[0]: expected an empty array"},
+
+	/* seccomp */
+	{SECCOMP("\"defaultAction\":\"SCMP_ACT_NOTIFY\""), "linux.seccomp.listenerPath: expected"},
+	{SECCOMP("\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerPath\":\"/ignored\""), NULL},
+	{SECCOMP("\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerMetadata\":\"x\""),
+		"linux.seccomp.listenerMetadata: expected nothing"},
+	{SECCOMP("\"defaultAction\":\"SCMP_ACT_KILL\",\"defaultErrnoRet\":1"),
+		"linux.seccomp.defaultErrnoRet: expected nothing: only SCMP_ACT_ERRNO and "
+		"SCMP_ACT_TRACE have it"},
+
+	/* vm */
+	{VM(""), "config.json: vm.kernel: expected an object, found nothing"},
+	{VM("\"kernel\":{\"path\":\"\"},\"hypervisor\":{\"path\":\"\"},"
+	    "\"image\":{\"path\":\"\",\"format\":\"\"},\"hwconfig\":{\"vcpus\":3}"),
+		NULL},
+	{VM("\"kernel\":{\"path\":\"/k\"},\"hwconfig\":{\"vcpus\":0}"),
+		"vm.hwconfig.vcpus: expected a number from 1"},
+	{VM("\"kernel\":{\"path\":\"/k\"},\"hwconfig\":{},\"hwConfig\":{}"),
+		"vm.hwconfig: expected nothing"},
+};
+
+static void test_documents(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(documents); i++) {
+		_cleanup_arena_ struct arena a = {0};
+		const char *text = documents[i].text, *error = documents[i].error;
+		const struct spec *s;
+		err_clear();
+		int r = spec_parse(&a, text, strlen(text), "config.json", &s);
+		if (!error && r < 0)
+			fail_msg("%s: %s", text, err_msg());
+		if (error && (r != -EINVAL || !strstr(err_msg(), error)))
+			fail_msg("%s:\n%d %s\nexpected: %s", text, r, err_msg(), error);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_documents),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
