@@ -36,9 +36,9 @@ def find_binary():
     b = os.environ.get("CAISSON")
     if not b:
         for d in (os.environ.get("CAISSON_BUILD"), os.path.join(REPO, "build")):
-            if d and os.access(os.path.join(d, "caisson"), os.X_OK):
-                b = os.path.join(d, "caisson")
-                break
+            for n in ("caisson", "runtime/caisson"):
+                if not b and d and os.access(os.path.join(d, n), os.X_OK):
+                    b = os.path.join(d, n)
     if not b or not os.access(b, os.X_OK):
         pytest.exit("no caisson binary: build first (tests/run does) or set CAISSON=/path/to/caisson", 3)
     return os.path.realpath(b)

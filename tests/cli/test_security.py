@@ -129,7 +129,12 @@ def test_relative_masked_path_is_refused(ctr):
 
 
 def test_masked_and_readonly_in_a_user_namespace(ctr):
-    c = ctr.sh("wc -c < /proc/kcore; echo x > /proc/sys/kernel/hostname")
+    c = ctr.sh("wc -c < /etc/hidden; ls -A /etc/hidden.d; echo x > /proc/sys/kernel/hostname")
+    os.mkdir(c.path("/etc/hidden.d"))
+    for n in ("/etc/hidden", "/etc/hidden.d/file"):
+        with open(c.path(n), "w") as f:
+            f.write("secret")
+    c.conf["linux"]["maskedPaths"] += ["/etc/hidden", "/etc/hidden.d"]
     config.namespaces(c.conf, "user")
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     r = c.run()
