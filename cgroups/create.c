@@ -41,10 +41,14 @@ static void missing_of(const char *available, const char *enabled, char *ret, si
 	}
 }
 
+/*
+ * A cgroup that holds processes refuses the line with EBUSY. Its threaded controllers (cpu, pids, cpuset) it would take one
+ * by one, and become a "threaded domain", beneath which no ordinary cgroup can be: so leave it as it is then.
+ */
 static void enable_in(int dir, const char *available)
 {
 	const char *file = "cgroup.subtree_control";
-	char enabled[CG_LIST_MAX], wanted[CG_LIST_MAX];
+	char enabled[CG_LIST_MAX], wanted[CG_LIST_MAX], own[CG_LIST_MAX];
 
 	if (cg_read(dir, file, enabled, sizeof(enabled)) < 0)
 		return;
@@ -52,14 +56,21 @@ static void enable_in(int dir, const char *available)
 	if (!*wanted)
 		return;
 	int r = cg_write(dir, file, wanted);
-	if (r >= 0 || r == -EACCES || r == -EPERM || r == -EROFS)
+	/* ENOENT: not all of them reach down to here. */
+	if (r == -ENOENT && cg_read(dir, "cgroup.controllers", own, sizeof(own)) == 0) {
+		missing_of(own, enabled, wanted, sizeof(wanted));
+		r = *wanted ? cg_write(dir, file, wanted) : 0;
+	}
+	if (r >= 0 || r == -EBUSY || r == -EACCES || r == -EPERM || r == -EROFS)
 		return;
-	/* The kernel takes all of a line or nothing of it. */
+	/* The kernel takes all of a line or nothing of it; cpu, say, is refused where real-time tasks are. */
 	char *save = NULL;
 	for (char *one = strtok_r(wanted, " ", &save); one; one = strtok_r(NULL, " ", &save)) {
 		r = cg_write(dir, file, one);
 		if (r < 0)
 			log_debug("cgroup controller %s: %s", one, cg_strerror(-r));
+		if (r == -EBUSY)
+			return;
 	}
 }
 

@@ -63,21 +63,22 @@ static int not_on_v2(struct arena *a, const char *controller, const char *field)
 static int kept_back(int dir, const char *path, const char *controller, const char *field)
 {
 	char word[64], type[64] = "", procs[4096] = "";
+	/* Too long a list is fine: the first process is an example. */
+	_cleanup_fd_ int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 || streq(path, "/") ? -1 : read(fd, procs, sizeof(procs) - 1);
 
-	snprintf(word, sizeof(word), "+%s", controller);
-	int r = cg_write(dir, "cgroup.subtree_control", word);
-	if (r == -EBUSY) {
-		/* Too long a list is fine: the first process is an example. */
-		_cleanup_fd_ int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
-		ssize_t n = fd < 0 ? -1 : read(fd, procs, sizeof(procs) - 1);
-		procs[n > 0 ? n : 0] = '\0';
-		procs[strcspn(procs, "\n")] = '\0';
+	procs[n > 0 ? n : 0] = '\0';
+	procs[strcspn(procs, "\n")] = '\0';
+	/* No trial in this case: see enable_in(). */
+	if (n > 0)
 		return err_set(EBUSY,
 			"%s: cgroup %s can't hand out the %s controller because it holds processes "
 			"itself (such as %s), and cgroup v2 allows one or the other; choose a "
 			"linux.cgroupsPath elsewhere, or move them",
-			field, path, controller, *procs ? procs : "some of other namespaces");
-	}
+			field, path, controller,
+			streq(procs, "0") ? "one of another pid namespace" : procs);
+	snprintf(word, sizeof(word), "+%s", controller);
+	int r = cg_write(dir, "cgroup.subtree_control", word);
 	if (cg_read(dir, "cgroup.type", type, sizeof(type)) == 0 && strstr(type, "threaded"))
 		return err_set(EOPNOTSUPP,
 			"%s: cgroup %s is threaded and can't hand out the %s controller; choose a "

@@ -1,0 +1,651 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cgroups/ where cgroup v2 holds the controllers: every linux.resources property by the kernel's file, and the effect
+ * where one can be seen; systemd scopes where systemd is process 1. For the test host (tests/host/run, with --systemd
+ * too); elsewhere a test skips and says what is missing.
+ */
+#include <poll.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "cgroup_fixture.h"
+
+#define MB (1024 * 1024)
+
+static int open_fixture(void **state, enum cg_manager manager)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	static int number;
+
+	*state = NULL;
+	if (!f)
+		return -1;
+	f->opt = (struct cg_options){
+		.manager = manager, .id = arena_printf(&f->arena, "v2-%d-%d", getpid(), number++)};
+	if (geteuid() != 0 || cg_resolve(&f->arena, &f->opt, &f->cg) < 0 ||
+		cg_create(&f->cg, NULL) < 0) {
+		fprintf(stderr, "no cgroup to test with: %s\n", geteuid() ? "not root" : err_msg());
+		free(f);
+		return 0;
+	}
+	*state = f;
+	return 0;
+}
+
+static int setup(void **state)
+{
+	return open_fixture(state, CG_CGROUPFS);
+}
+
+static int teardown(void **state)
+{
+	return *state ? fixture_release(*state) : 0;
+}
+
+static struct fixture *need(void **state, const char *file)
+{
+	struct fixture *f = *state;
+
+	if (!f)
+		skip();
+	if (!fixture_has(f, file)) {
+		fprintf(stderr, "skipped: cgroup v2 has no %s here\n", file);
+		skip();
+	}
+	return f;
+}
+
+static void expect(struct fixture *f, const char *file, const char *text)
+{
+	assert_string_equal(fixture_read(f, file), text);
+}
+
+static void apply(struct fixture *f, const struct cg_resources *res)
+{
+	OK(cg_apply(&f->cg, res));
+}
+
+static struct opt_i64 some(int64_t v)
+{
+	return (struct opt_i64){true, v};
+}
+
+static struct opt_u64 some_u(uint64_t v)
+{
+	return (struct opt_u64){true, v};
+}
+
+static int eat(void *arg)
+{
+	size_t size = *(size_t *)arg;
+	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return 2;
+	for (size_t i = 0; i < size; i += 4096)
+		p[i] = 1;
+	return 0;
+}
+
+static void test_memory(void **state)
+{
+	struct fixture *f = need(state, "memory.max");
+	struct cg_resources res = {.memory.limit = some(64 * MB),
+		.memory.reservation = some(8 * MB),
+		.memory.swap = some(80 * MB)};
+
+	apply(f, &res);
+	expect(f, "memory.max", "67108864");
+	expect(f, "memory.low", "8388608");
+	expect(f, "memory.swap.max", "16777216");
+	/* Swap alone, as `update --memory-swap`: the limit that holds counts. */
+	res = (struct cg_resources){.memory.swap = some(64 * MB)};
+	apply(f, &res);
+	expect(f, "memory.swap.max", "0");
+	res.memory.swap = some(-1);
+	apply(f, &res);
+	expect(f, "memory.swap.max", "max");
+	expect(f, "memory.max", "67108864");
+	res = (struct cg_resources){.memory.limit = some(-1)};
+	apply(f, &res);
+	expect(f, "memory.max", "max");
+	res = (struct cg_resources){.memory.limit = some(0)};
+	apply(f, &res);
+	expect(f, "memory.max", "max");
+	res = (struct cg_resources){.memory.limit = some(2 * MB), .memory.swap = some(MB)};
+	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
+	assert_non_null(strstr(err_msg(), "linux.resources.memory.swap"));
+	expect(f, "memory.max", "max");
+}
+
+/* Killed at its limit, and told so. */
+static void test_memory_effect(void **state)
+{
+	struct fixture *f = need(state, "memory.max");
+	struct cg_resources res = {.memory.limit = some(16 * MB), .memory.swap = some(16 * MB)};
+	size_t little = 4 * MB, much = 64 * MB;
+	struct cg_events ev;
+
+	apply(f, &res);
+	assert_int_equal(fixture_run(f, eat, &little), 0);
+	OK(cg_events_open(&f->cg, &ev));
+	pid_t pid = fixture_spawn(f, eat, &much);
+	int status = fixture_wait(f, pid);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGKILL);
+	struct pollfd p = {.fd = ev.fd, .events = POLLIN};
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	int bits = cg_events_read(&f->cg, &ev);
+	assert_true(bits & CG_EVENT_OOM);
+	assert_int_equal(ev.oom_kill, 1);
+	cg_events_close(&ev);
+}
+
+static int hold(void *arg)
+{
+	size_t size = 24 * MB;
+	char c = (char)eat(&size);
+
+	if (write(*(int *)arg, &c, 1) != 1)
+		return 1;
+	return sleep_for_ever(NULL);
+}
+
+static void test_check_before_update(void **state)
+{
+	struct fixture *f = need(state, "memory.max");
+	struct cg_resources res = {
+		.memory.limit = some(8 * MB), .memory.check_before_update = {true, true}};
+	int ready[2];
+	char c;
+
+	assert_int_equal(pipe(ready), 0);
+	fixture_spawn(f, hold, &ready[1]);
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	assert_int_equal(cg_apply(&f->cg, &res), -EBUSY);
+	assert_non_null(strstr(err_msg(), "checkBeforeUpdate"));
+	expect(f, "memory.max", "max");
+	res.memory.limit = some(256 * MB);
+	apply(f, &res);
+	expect(f, "memory.max", "268435456");
+}
+
+static void test_cpu(void **state)
+{
+	struct fixture *f = need(state, "cpu.max");
+	struct cg_resources res = {.cpu.shares = some_u(2048),
+		.cpu.quota = some(20000),
+		.cpu.period = some_u(50000),
+		.cpu.burst = some_u(10000)};
+
+	apply(f, &res);
+	expect(f, "cpu.weight", "174");
+	expect(f, "cpu.max", "20000 50000");
+	expect(f, "cpu.max.burst", "10000");
+	/* Both up: the burst fits only the new quota. Both down: the quota only the new burst. */
+	res = (struct cg_resources){.cpu.quota = some(90000), .cpu.burst = some_u(80000)};
+	apply(f, &res);
+	expect(f, "cpu.max", "90000 50000");
+	expect(f, "cpu.max.burst", "80000");
+	res = (struct cg_resources){.cpu.quota = some(10000), .cpu.burst = some_u(0)};
+	apply(f, &res);
+	expect(f, "cpu.max", "10000 50000");
+	expect(f, "cpu.max.burst", "0");
+	res = (struct cg_resources){.cpu.period = some_u(40000)};
+	apply(f, &res);
+	expect(f, "cpu.max", "10000 40000");
+	res = (struct cg_resources){.cpu.quota = some(-1)};
+	apply(f, &res);
+	expect(f, "cpu.max", "max 40000");
+	/* Idle and weight in any order. */
+	res = (struct cg_resources){.cpu.shares = some_u(512), .cpu.idle = some(1)};
+	apply(f, &res);
+	expect(f, "cpu.idle", "1");
+	res = (struct cg_resources){.cpu.shares = some_u(1024), .cpu.idle = some(0)};
+	apply(f, &res);
+	expect(f, "cpu.idle", "0");
+	expect(f, "cpu.weight", "100");
+	res = (struct cg_resources){.cpu.quota = some(1)};
+	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
+	assert_non_null(
+		strstr(err_msg(), "linux.resources.cpu.quota: write \"1\" to cpu.max of cgroup /"));
+	assert_non_null(strstr(err_msg(), "Invalid argument"));
+	res = (struct cg_resources){.cpu.idle = some(2)};
+	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
+}
+
+static int burn(void *arg)
+{
+	struct timespec t0, t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	do
+		clock_gettime(CLOCK_MONOTONIC, &t);
+	while (t.tv_sec * 1000 + t.tv_nsec / 1000000 <
+		t0.tv_sec * 1000 + t0.tv_nsec / 1000000 + 1000);
+	return 0;
+}
+
+static void test_cpu_effect(void **state)
+{
+	struct fixture *f = need(state, "cpu.max");
+	struct cg_resources res = {.cpu.quota = some(10000), .cpu.period = some_u(100000)};
+	uint64_t usage, throttled;
+
+	apply(f, &res);
+	assert_int_equal(fixture_run(f, burn, NULL), 0);
+	const char *text = fixture_read(f, "cpu.stat");
+	OK(cg_find_key(text, "usage_usec", &usage));
+	OK(cg_find_key(text, "nr_throttled", &throttled));
+	/* A second at a tenth of a CPU: 0.1 s; three times that is not what an unlimited one would use. */
+	assert_true(usage < 300000);
+	assert_true(throttled > 3);
+}
+
+static int cpus_of_self(void *arg)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 99 : CPU_COUNT(&set);
+}
+
+static void test_cpuset(void **state)
+{
+	struct fixture *f = need(state, "cpuset.cpus");
+	struct cg_resources res = {.cpu.cpus = "0", .cpu.mems = "0"};
+
+	apply(f, &res);
+	expect(f, "cpuset.cpus", "0");
+	expect(f, "cpuset.mems", "0");
+	assert_int_equal(fixture_run(f, cpus_of_self, NULL), 1);
+	res.cpu.cpus = "0-x";
+	assert_true(cg_apply(&f->cg, &res) < 0);
+	assert_non_null(strstr(err_msg(), "linux.resources.cpu.cpus"));
+	assert_non_null(strstr(err_msg(), "cpuset.cpus"));
+}
+
+static int try_fork(void *arg)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return errno;
+	if (pid == 0)
+		_exit(0);
+	waitpid(pid, NULL, 0);
+	return 0;
+}
+
+static void test_pids(void **state)
+{
+	struct fixture *f = need(state, "pids.max");
+	struct cg_resources res = {.pids_limit = some(7)};
+
+	apply(f, &res);
+	expect(f, "pids.max", "7");
+	assert_int_equal(fixture_run(f, try_fork, NULL), 0);
+	res.pids_limit = some(0);
+	apply(f, &res);
+	expect(f, "pids.max", "1");
+	assert_int_equal(fixture_run(f, try_fork, NULL), EAGAIN);
+	res.pids_limit = some(-1);
+	apply(f, &res);
+	expect(f, "pids.max", "max");
+	assert_int_equal(fixture_run(f, try_fork, NULL), 0);
+}
+
+/* A disk of this machine to limit: the first of /sys/block. */
+static bool find_disk(unsigned *major, unsigned *minor)
+{
+	static const char *const names[] = {"vda", "vdb", "sda", "loop0", "ram0"};
+	char path[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "/sys/block/%s/dev", names[i]);
+		FILE *file = fopen(path, "re");
+		int n = file ? fscanf(file, "%u:%u", major, minor) : 0;
+		if (file)
+			fclose(file);
+		if (n == 2)
+			return true;
+	}
+	return false;
+}
+
+static void test_io(void **state)
+{
+	struct fixture *f = need(state, "io.max");
+	unsigned major, minor;
+	char want[128];
+
+	if (!find_disk(&major, &minor)) {
+		fprintf(stderr, "skipped: no disk to limit\n");
+		skip();
+	}
+	struct cg_device_value v[] = {{major, minor, 1 * MB}, {major, minor, 2 * MB},
+		{major, minor, 100}, {major, minor, 200}, {major, minor, 0}, {9999, 1, 1}};
+	struct cg_resources res = {.block_io = {.throttle_read_bps = {&v[0], 1},
+					   .throttle_write_bps = {&v[1], 1},
+					   .throttle_read_iops = {&v[2], 1},
+					   .throttle_write_iops = {&v[3], 1}}};
+	apply(f, &res);
+	snprintf(want, sizeof(want), "%u:%u rbps=1048576 wbps=2097152 riops=100 wiops=200", major,
+		minor);
+	expect(f, "io.max", want);
+	res = (struct cg_resources){.block_io.throttle_read_bps = {&v[4], 1}};
+	apply(f, &res);
+	snprintf(want, sizeof(want), "%u:%u rbps=max wbps=2097152 riops=100 wiops=200", major,
+		minor);
+	expect(f, "io.max", want);
+	res.block_io.throttle_read_bps.v = &v[5];
+	assert_int_equal(cg_apply(&f->cg, &res), -ENODEV);
+	assert_non_null(strstr(
+		err_msg(), "blockIO.throttleReadBpsDevice: write \"9999:1 rbps=1\" to io.max"));
+}
+
+static void test_io_weight(void **state)
+{
+	struct fixture *f = need(state, "io.max");
+	bool bfq = fixture_has(f, "io.bfq.weight");
+	struct cg_resources res = {.block_io.weight = some_u(500)};
+
+	if (!bfq && !fixture_has(f, "io.weight")) {
+		assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
+		assert_non_null(strstr(err_msg(), "io.bfq.weight"));
+		return;
+	}
+	apply(f, &res);
+	expect(f, bfq ? "io.bfq.weight" : "io.weight", bfq ? "default 500" : "default 4950");
+	res.block_io.weight = some_u(5);
+	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
+	assert_non_null(strstr(err_msg(), "from 10 to 1000"));
+}
+
+static void test_hugetlb(void **state)
+{
+	struct fixture *f = need(state, "hugetlb.2MB.max");
+	struct cg_hugepage_limit h = {"2MB", 4 * MB};
+	struct cg_resources res = {.hugepages = &h, .nhugepages = 1};
+
+	apply(f, &res);
+	expect(f, "hugetlb.2MB.max", "4194304");
+	expect(f, "hugetlb.2MB.rsvd.max", "4194304");
+	h.page_size = "3MB";
+	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
+	assert_non_null(strstr(err_msg(), "no huge pages of that size"));
+	h.page_size = "../x";
+	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
+}
+
+static void test_rdma(void **state)
+{
+	struct fixture *f = need(state, "rdma.max");
+	struct cg_rdma_limit d = {.device = "nosuch0", .hca_handles = some_u(3)};
+	struct cg_resources res = {.rdma = &d, .nrdma = 1};
+
+	/* There is no RDMA device here: what the kernel answers to a name is told. */
+	assert_true(cg_apply(&f->cg, &res) < 0);
+	assert_non_null(strstr(
+		err_msg(), "linux.resources.rdma: write \"nosuch0 hca_handle=3\" to rdma.max"));
+}
+
+static void test_unified(void **state)
+{
+	struct fixture *f = need(state, "memory.high");
+	struct cg_unified u[] = {{"memory.high", "33554432"}, {"memory.oom.group", "1"},
+		{"cgroup.max.depth", "3"}, {"pids.max", "55"}};
+	struct cg_resources res = {.pids_limit = some(7), .unified = u, .nunified = ARRAY_SIZE(u)};
+
+	apply(f, &res);
+	expect(f, "memory.high", "33554432");
+	expect(f, "memory.oom.group", "1");
+	expect(f, "cgroup.max.depth", "3");
+	expect(f, "pids.max", "55");
+	u[0] = (struct cg_unified){"memory.nosuch", "1"};
+	res.nunified = 1;
+	assert_int_equal(cg_apply(&f->cg, &res), -ENOENT);
+	assert_non_null(strstr(err_msg(), "unified[\"memory.nosuch\"]"));
+	assert_null(strstr(err_msg(), "No such file"));
+	u[0] = (struct cg_unified){"../memory.high", "1"};
+	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
+}
+
+/* A cgroup with processes can't hand memory out: the limit's error says who is in the way; no limit, no error. */
+static void test_internal_processes(void **state)
+{
+	struct fixture *f = need(state, "memory.max");
+	struct cg_resources res = {.memory.limit = some(64 * MB)}, none = {0};
+	struct cgroup sub = f->cg;
+	pid_t pid = fixture_spawn(f, sleep_for_ever, NULL);
+	char number[16];
+
+	sub.path = arena_printf(&f->arena, "%s/sub", f->cg.path);
+	OK(cg_create(&sub, &none));
+	assert_int_equal(cg_apply(&sub, &res), -EBUSY);
+	snprintf(number, sizeof(number), "%d", pid);
+	assert_non_null(strstr(err_msg(), number));
+	assert_non_null(strstr(err_msg(), "linux.resources.memory.limit: cgroup /"));
+	/* Nor pids, which would make a threaded domain of it: it stays as it was, and the cgroup can be entered. */
+	res = (struct cg_resources){.pids_limit = some(5)};
+	assert_int_equal(cg_apply(&sub, &res), -EBUSY);
+	expect(f, "cgroup.type", "domain");
+	struct cgroup top = f->cg;
+	f->cg = sub;
+	fixture_spawn(f, sleep_for_ever, NULL);
+	f->cg = top;
+	sub.lenient = true;
+	OK(cg_apply(&sub, &res));
+}
+
+static void test_stats(void **state)
+{
+	struct fixture *f = need(state, "memory.max");
+	struct cg_resources res = {
+		.memory.limit = some(64 * MB), .memory.swap = some(80 * MB), .pids_limit = some(9)};
+	_cleanup_json_out_ struct json_out o;
+	const char *text;
+	struct json *j;
+	uint64_t v;
+	size_t len;
+	int ready[2];
+	char c;
+
+	apply(f, &res);
+	assert_int_equal(pipe(ready), 0);
+	fixture_spawn(f, hold, &ready[1]);
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	OK(json_out_init(&o, false));
+	json_out_object(&o, NULL);
+	OK(cg_stats(&f->cg, &o));
+	json_out_end_object(&o);
+	OK(json_out_text(&o, &text, &len));
+	OK(json_parse(&f->arena, text, len, "stats", &j));
+	const struct json *memory = json_get(j, "memory");
+	OK(json_get_u64(json_get(memory, "usage"), "limit", &v));
+	assert_int_equal(v, 64 * MB);
+	OK(json_get_u64(json_get(memory, "swap"), "limit", &v));
+	assert_int_equal(v, 80 * MB);
+	OK(json_get_u64(json_get(memory, "usage"), "usage", &v));
+	assert_true(v >= 24 * MB && v < 64 * MB);
+	OK(json_get_u64(json_get(memory, "raw"), "anon", &v));
+	OK(json_get_u64(json_get(j, "pids"), "limit", &v));
+	assert_int_equal(v, 9);
+	assert_non_null(json_get(json_get(memory, "psi"), "full"));
+	assert_non_null(json_get(json_get(j, "hugetlb"), "2MB"));
+}
+
+static int setup_systemd(void **state)
+{
+	struct stat st;
+
+	*state = NULL;
+	if (lstat("/run/systemd/system", &st) < 0) {
+		fprintf(stderr, "skipped: systemd is not process 1 here\n");
+		return 0;
+	}
+	return open_fixture(state, CG_SYSTEMD);
+}
+
+static void systemctl(char *out, size_t size, const char *what, const char *unit)
+{
+	char command[400];
+
+	snprintf(command, sizeof(command), "systemctl show -P %s %s", what, unit);
+	FILE *p = popen(command, "re");
+	assert_non_null(p);
+	size_t n = fread(out, 1, size - 1, p);
+	out[n] = '\0';
+	out[strcspn(out, "\n")] = '\0';
+	pclose(p);
+}
+
+static void expect_unit(struct fixture *f, const char *property, const char *value)
+{
+	char text[256];
+
+	systemctl(text, sizeof(text), property, f->cg.scope);
+	assert_string_equal(text, value);
+}
+
+static pid_t start_scope(struct fixture *f, const struct cg_resources *res)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(sleep_for_ever(NULL));
+	f->children[f->nchildren++] = pid;
+	OK(cg_attach(&f->arena, &f->cg, &f->opt, res, pid));
+	return pid;
+}
+
+static void test_scope(void **state)
+{
+	struct fixture *f = *state;
+	static const struct cg_unified properties[] = {{"TimeoutStopSec", "uint64 7"},
+		{"CollectMode", "'inactive-or-failed'"},
+		{"After", "['basic.target', 'local-fs.target']"}};
+	const struct cg_device_rule deny = {false, 'a', -1, -1, "rwm"};
+	struct cg_resources res = {.memory.limit = some(64 * MB),
+		.memory.swap = some(64 * MB),
+		.cpu.shares = some_u(2048),
+		.cpu.quota = some(25000),
+		.cpu.period = some_u(50000),
+		.cpu.cpus = "0",
+		.pids_limit = some(9),
+		.devices = &deny,
+		.ndevices = 1};
+	struct cg_hugepage_limit h = {"2MB", 4 * MB};
+
+	if (!f)
+		skip();
+	f->opt.cgroups_path = arena_printf(&f->arena, "caisson-test.slice:box:%s", f->opt.id);
+	f->opt.systemd_properties = properties;
+	f->opt.nsystemd_properties = ARRAY_SIZE(properties);
+	res.hugepages = &h; /* systemd knows no hugetlb: the controller is turned on by us */
+	res.nhugepages = 1;
+	OK(cg_resolve(&f->arena, &f->opt, &f->cg));
+	assert_null(f->cg.path);
+	assert_false(cg_clone_into(&f->cg));
+	start_scope(f, &res);
+	assert_non_null(strstr(f->cg.path, "/caisson.slice/caisson-test.slice/box-"));
+	OK(cg_apply(&f->cg, &res));
+	expect_unit(f, "MemoryMax", "67108864");
+	expect_unit(f, "CPUWeight", "174");
+	expect_unit(f, "CPUQuotaPerSecUSec", "500ms");
+	expect_unit(f, "TasksMax", "9");
+	expect_unit(f, "AllowedCPUs", "0");
+	expect_unit(f, "Delegate", "yes");
+	expect_unit(f, "TimeoutStopUSec", "7s");
+	expect_unit(f, "CollectMode", "inactive-or-failed");
+	expect_unit(f, "Slice", "caisson-test.slice");
+	expect(f, "memory.max", "67108864");
+	expect(f, "memory.swap.max", "0");
+	expect(f, "cpu.max", "25000 50000");
+	expect(f, "pids.max", "9");
+	expect(f, "hugetlb.2MB.max", "4194304");
+	/* A second process goes in by the kernel's file; then an update reaches both systemd and the kernel. */
+	fixture_spawn(f, sleep_for_ever, NULL);
+	f->cg.unit_current = false;
+	res = (struct cg_resources){.memory.limit = some(128 * MB), .pids_limit = some(-1)};
+	OK(cg_apply(&f->cg, &res));
+	expect_unit(f, "MemoryMax", "134217728");
+	expect(f, "memory.max", "134217728");
+	expect(f, "pids.max", "max");
+	assert_int_equal(system("systemctl daemon-reload"), 0);
+	expect(f, "memory.max", "134217728");
+	OK(cg_freeze(&f->cg, true));
+	OK(cg_destroy(&f->cg));
+	expect_unit(f, "LoadState", "not-found");
+	assert_int_equal(cg_open(&f->cg), -ENOENT);
+	OK(cg_destroy(&f->cg));
+}
+
+/* `delete --force` of a container whose state was written before its path was known. */
+static void test_scope_without_path(void **state)
+{
+	struct fixture *f = *state;
+
+	if (!f)
+		skip();
+	pid_t pid = start_scope(f, NULL);
+	assert_non_null(strstr(f->cg.path, "/system.slice/caisson-v2-"));
+	struct cgroup lost = f->cg;
+	lost.path = NULL;
+	OK(cg_destroy(&lost));
+	assert_int_equal(WTERMSIG(fixture_wait(f, pid)), SIGKILL);
+	expect_unit(f, "LoadState", "not-found");
+}
+
+static void test_scope_errors(void **state)
+{
+	struct fixture *f = *state;
+	struct cg_unified bad = {"NoSuchProperty", "5"}, text = {"TimeoutStopSec", "'x"};
+
+	if (!f)
+		skip();
+	pid_t pid = start_scope(f, NULL);
+	struct cgroup second = f->cg;
+	second.path = NULL;
+	assert_true(cg_attach(&f->arena, &second, &f->opt, NULL, pid) < 0);
+	assert_non_null(strstr(err_msg(), "already"));
+	struct cg_options opt = f->opt;
+	opt.id = "other";
+	opt.systemd_properties = &bad;
+	opt.nsystemd_properties = 1;
+	OK(cg_resolve(&f->arena, &opt, &second));
+	assert_true(cg_attach(&f->arena, &second, &opt, NULL, pid) < 0);
+	assert_non_null(strstr(err_msg(), "NoSuchProperty"));
+	opt.systemd_properties = &text;
+	assert_int_equal(cg_attach(&f->arena, &second, &opt, NULL, pid), -EINVAL);
+	assert_non_null(strstr(err_msg(), "org.systemd.property.TimeoutStopSec"));
+}
+
+#define V2(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+#define SCOPE(t) cmocka_unit_test_setup_teardown(t, setup_systemd, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		V2(test_memory),
+		V2(test_memory_effect),
+		V2(test_check_before_update),
+		V2(test_cpu),
+		V2(test_cpu_effect),
+		V2(test_cpuset),
+		V2(test_pids),
+		V2(test_io),
+		V2(test_io_weight),
+		V2(test_hugetlb),
+		V2(test_rdma),
+		V2(test_unified),
+		V2(test_internal_processes),
+		V2(test_stats),
+		SCOPE(test_scope),
+		SCOPE(test_scope_without_path),
+		SCOPE(test_scope_errors),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
