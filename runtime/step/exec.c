@@ -23,7 +23,10 @@
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define PASSWD_MAX (1024 * 1024)
 
-/* The root file system; an exec's context may come without a descriptor of it. */
+/*
+ * The root file system. An exec's context may come without a descriptor of it; WAIT_START closes
+ * it.
+ */
 static int root_of(struct step_ctx *c)
 {
 	if (c->root < 0)
@@ -249,7 +252,7 @@ static int program_error(const char *path, int r)
 	case ENOTDIR:
 		return err_set(ENOTDIR, "exec: \"%s\": stat %s: not a directory", path, path);
 	case EISDIR:
-		return err_set(EISDIR, "exec: \"%s\": is a directory", path);
+		return err_set(EISDIR, "exec: \"%s\": is a directory: permission denied", path);
 	case ENOEXEC: /* not EACCES: no other user's rights would change it */
 		return err_set(EPERM, "exec: \"%s\": permission denied", path);
 	case ELOOP:
@@ -287,15 +290,20 @@ static int search_path(struct step_ctx *c, const struct spec_process *p, const c
 		if (!*dir)
 			break;
 	}
-	return err_set(
-		denied ? EACCES : ENOENT, "exec: \"%s\": executable file not found in $PATH", name);
+	/* Engines know the one sentence or the other. */
+	return err_set(denied ? EACCES : ENOENT,
+		"exec: \"%s\": executable file not found in $PATH: %s", name,
+		denied ? "permission denied" : "no such file or directory");
 }
 
 /* -EACCES: something on the way could not be looked into with the rights of now. */
 static int find_program(struct step_ctx *c, const struct spec_process *p, const char **ret)
 {
 	const char *name = p->args.n ? p->args.v[0] : "";
+	int root = root_of(c);
 
+	if (root < 0)
+		return root;
 	if (!*name)
 		return err_set(EINVAL,
 			"process.args: expected a program's name as first element, "
@@ -303,7 +311,7 @@ static int find_program(struct step_ctx *c, const struct spec_process *p, const 
 			p->args.n ? "an empty string" : "nothing");
 	if (!strchr(name, '/'))
 		return search_path(c, p, ret);
-	int r = check_program(c->root, p->cwd, name);
+	int r = check_program(root, p->cwd, name);
 	if (r < 0)
 		return program_error(name, r);
 	*ret = name;
@@ -351,7 +359,7 @@ static int exec_error(struct step_ctx *c, const struct spec_process *p)
 
 	switch (code) {
 	case ENOENT:
-		if (check_program(c->root, p->cwd, c->exe) == 0)
+		if (check_program(root_of(c), p->cwd, c->exe) == 0)
 			return err_set(code,
 				"exec %s: no such file or directory: the file is there, but its "
 				"interpreter (the #! line, or the ELF loader) is not",
