@@ -307,10 +307,11 @@ static const struct spec_seccomp *big_profile(struct big *b)
 	*b = (struct big){.args = {{0, 0, 0, SCMP_CMP_EQ}, {0, 8, 0, SCMP_CMP_EQ},
 				  {0, 0x7e020000, 0, SCMP_CMP_MASKED_EQ}, {0, 40, 0, SCMP_CMP_NE}}};
 	for (int nr = 0; nr < 440; nr++) {
-		/* Leaked on purpose: the names live as long as the program. */
 		char *name = seccomp_syscall_resolve_num_arch(seccomp_arch_native(), nr);
 		if (name && !streq(name, "mount") && !streq(name, "reboot"))
 			b->names[n++] = name;
+		else
+			free(name);
 	}
 	static const char *const personality[] = {"personality"}, *const clone[] = {"clone"},
 				 *const socket[] = {"socket"}, *const bpf[] = {"bpf"};
@@ -327,6 +328,13 @@ static const struct spec_seccomp *big_profile(struct big *b)
 	}
 	return &b->s;
 }
+
+static void big_release(struct big *b)
+{
+	for (size_t i = 0; b->names[i]; i++)
+		free((void *)b->names[i]);
+}
+#define _cleanup_big_ __attribute__((cleanup(big_release)))
 
 static char dir_path[] = "/tmp/caisson-seccomp-XXXXXX";
 
@@ -386,7 +394,7 @@ static void write_at(const char *path, off_t at, const void *data, size_t len)
 
 static void test_cache(void **state)
 {
-	struct big big;
+	_cleanup_big_ struct big big;
 	const struct spec_seccomp *s = big_profile(&big);
 	struct program want;
 	char path[512];
@@ -447,7 +455,7 @@ static void test_cache(void **state)
  */
 static void test_cache_collision(void **state)
 {
-	struct big big;
+	_cleanup_big_ struct big big;
 	const struct spec_seccomp *s = big_profile(&big);
 	struct program want, other_want;
 	char path[512], other_path[512];
@@ -478,7 +486,7 @@ static double now(void)
 
 static void test_cache_is_fast(void **state)
 {
-	struct big big;
+	_cleanup_big_ struct big big;
 	const struct spec_seccomp *s = big_profile(&big);
 	_cleanup_fd_ int dir = cache_dir();
 	double best[2] = {1e9, 1e9};
