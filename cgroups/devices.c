@@ -20,20 +20,20 @@
 #define INSNS_HEAD 6
 #define INSNS_PER_RULE 7
 #define INSNS_TAIL 2
+#define LIST_CHECKED 1024 /* rules; the search is quadratic */
 #define ACCESS_ALL (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE | BPF_DEVCG_ACC_MKNOD)
 
 /* clang-format off */
 const struct cg_device_rule cg_default_devices[] = {
-	{true, 'c', -1, -1, "m"},
-	{true, 'b', -1, -1, "m"},
-	{true, 'c', 1, 3, "rwm"},    /* /dev/null */
-	{true, 'c', 1, 8, "rwm"},    /* /dev/random */
-	{true, 'c', 1, 7, "rwm"},    /* /dev/full */
-	{true, 'c', 5, 0, "rwm"},    /* /dev/tty */
+	{true, 'a', -1, -1, "m"},
+	{true, 'c', 1, 3, "rwm"},    /* /dev/null; numbers of one major together: one test */
 	{true, 'c', 1, 5, "rwm"},    /* /dev/zero */
+	{true, 'c', 1, 7, "rwm"},    /* /dev/full */
+	{true, 'c', 1, 8, "rwm"},    /* /dev/random */
 	{true, 'c', 1, 9, "rwm"},    /* /dev/urandom */
-	{true, 'c', 136, -1, "rwm"}, /* /dev/pts/N, and /dev/console, which is one of them */
+	{true, 'c', 5, 0, "rwm"},    /* /dev/tty */
 	{true, 'c', 5, 2, "rwm"},    /* /dev/ptmx */
+	{true, 'c', 136, -1, "rwm"}, /* /dev/pts/N, and /dev/console, which is one of them */
 	{true, 'c', 10, 200, "rwm"}, /* /dev/net/tun: runc allows it, and VPN images count on it */
 };
 /* clang-format on */
@@ -133,9 +133,52 @@ static bool denies_nothing(const struct cg_device_rule *rules, size_t n)
 	return n == 0;
 }
 
-static void emit_rule(struct program *p, const struct cg_device_rule *rule, int bits)
+/* Rules that differ in nothing but the minor number, with these as a set of bits. */
+#define MINORS_MAX 32
+
+static bool is_groupable(const struct cg_device_rule *rule)
 {
-	size_t jumps[3], njumps = 0;
+	return rule->major >= 0 && rule->minor >= 0 && rule->minor < MINORS_MAX;
+}
+
+/* How many rules that end with the last of n one test can serve; their minor numbers. */
+static size_t group_of(const struct cg_device_rule *rules, size_t n, uint32_t *ret_minors)
+{
+	const struct cg_device_rule *last = &rules[n - 1];
+	size_t count = 0;
+
+	*ret_minors = 0;
+	while (count < n && is_groupable(last)) {
+		const struct cg_device_rule *r = &rules[n - 1 - count];
+		if (!is_groupable(r) || r->allow != last->allow || r->type != last->type ||
+			r->major != last->major || access_bits(r, 0) != access_bits(last, 0))
+			break;
+		*ret_minors |= 1u << r->minor;
+		count++;
+	}
+	return count ? count : 1;
+}
+
+/* A later rule decides all that this one says: engines repeat our defaults in their lists. */
+static bool is_dead(const struct cg_device_rule *rules, size_t i, size_t n)
+{
+	const struct cg_device_rule *r = &rules[i];
+
+	for (size_t j = i + 1; j < n; j++) {
+		const struct cg_device_rule *later = &rules[j];
+		if ((later->type == 'a' || later->type == r->type) &&
+			(later->major < 0 || later->major == r->major) &&
+			(later->minor < 0 || later->minor == r->minor) &&
+			!(access_bits(r, i) & ~access_bits(later, j)))
+			return true;
+	}
+	return false;
+}
+
+static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint32_t minors)
+{
+	size_t jumps[4], njumps = 0;
+	int bits = access_bits(rule, 0);
 
 	/* 32-bit comparisons: device numbers use all 32 bits, and an immediate is signed. */
 	if (rule->type != 'a') {
@@ -147,7 +190,16 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, int 
 		jumps[njumps++] = p->n;
 		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_MAJOR, 0, (int32_t)(uint32_t)rule->major);
 	}
-	if (rule->minor >= 0) {
+	if (minors & (minors - 1)) {
+		jumps[njumps++] = p->n;
+		emit(p, BPF_JMP32 | BPF_JGE | BPF_K, R_MINOR, 0, MINORS_MAX);
+		emit(p, BPF_ALU | BPF_MOV | BPF_K, R_RESULT, 0, 1);
+		p->insns[p->n++] = (struct bpf_insn){
+			.code = BPF_ALU | BPF_LSH | BPF_X, .dst_reg = R_RESULT, .src_reg = R_MINOR};
+		emit(p, BPF_ALU | BPF_AND | BPF_K, R_RESULT, 0, (int32_t)minors);
+		jumps[njumps++] = p->n;
+		emit(p, BPF_JMP32 | BPF_JEQ | BPF_K, R_RESULT, 0, 0);
+	} else if (rule->minor >= 0) {
 		jumps[njumps++] = p->n;
 		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_MINOR, 0, (int32_t)(uint32_t)rule->minor);
 	}
@@ -167,10 +219,28 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, int 
 		p->insns[jumps[i]].off = (int16_t)(p->n - jumps[i] - 1);
 }
 
+static void emit_head(struct program *p)
+{
+	/* struct bpf_cgroup_dev_ctx: access_type is access << 16 | type, then major, minor. */
+	load(p, R_TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
+	p->insns[p->n++] = (struct bpf_insn){
+		.code = BPF_ALU | BPF_MOV | BPF_X, .dst_reg = R_PENDING, .src_reg = R_TYPE};
+	emit(p, BPF_ALU | BPF_RSH | BPF_K, R_PENDING, 0, 16);
+	emit(p, BPF_ALU | BPF_AND | BPF_K, R_TYPE, 0, 0xffff);
+	load(p, R_MAJOR, offsetof(struct bpf_cgroup_dev_ctx, major));
+	load(p, R_MINOR, offsetof(struct bpf_cgroup_dev_ctx, minor));
+}
+
+/*
+ * The kernel's verifier follows every branch, at some microseconds each, in every start of a container: so a rule that
+ * has no effect any more gets no code, and neighbours get one test together.
+ */
 int cg_device_program(
 	const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret, size_t *ret_n)
 {
 	struct program p = {0};
+	size_t nlive = 0;
+	uint32_t minors;
 
 	*ret = NULL;
 	*ret_n = 0;
@@ -181,23 +251,23 @@ int cg_device_program(
 	}
 	if (denies_nothing(rules, n))
 		return 0;
+	_cleanup_free_ struct cg_device_rule *live = calloc(n, sizeof(*live));
 	p.insns = calloc(INSNS_HEAD + n * INSNS_PER_RULE + INSNS_TAIL, sizeof(*p.insns));
-	if (!p.insns)
+	if (!live || !p.insns) {
+		free(p.insns);
 		return err_set(ENOMEM, "out of memory");
-	/* struct bpf_cgroup_dev_ctx: access_type is access << 16 | type, then major, minor. */
-	load(&p, R_TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
-	p.insns[p.n++] = (struct bpf_insn){
-		.code = BPF_ALU | BPF_MOV | BPF_X, .dst_reg = R_PENDING, .src_reg = R_TYPE};
-	emit(&p, BPF_ALU | BPF_RSH | BPF_K, R_PENDING, 0, 16);
-	emit(&p, BPF_ALU | BPF_AND | BPF_K, R_TYPE, 0, 0xffff);
-	load(&p, R_MAJOR, offsetof(struct bpf_cgroup_dev_ctx, major));
-	load(&p, R_MINOR, offsetof(struct bpf_cgroup_dev_ctx, minor));
+	}
+	for (size_t i = 0; i < n; i++)
+		if (n > LIST_CHECKED || !is_dead(rules, i, n))
+			live[nlive++] = rules[i];
+	emit_head(&p);
 	bool decided = false;
-	for (size_t i = n; i-- > 0 && !decided;) {
-		int bits = access_bits(&rules[i], i);
-		emit_rule(&p, &rules[i], bits);
+	while (nlive > 0 && !decided) {
+		const struct cg_device_rule *rule = &live[nlive - 1];
+		nlive -= group_of(live, nlive, &minors);
+		emit_rule(&p, rule, minors);
 		/* The verifier refuses what can't be reached: nothing may follow. */
-		decided = matches_all(&rules[i]) && bits == ACCESS_ALL;
+		decided = matches_all(rule) && access_bits(rule, 0) == ACCESS_ALL;
 	}
 	if (!decided)
 		emit_return(&p, false);
