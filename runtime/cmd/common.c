@@ -63,6 +63,8 @@ int cmd_parse(const struct command *self, const struct option_def *defs, int arg
 	if (n < args->min || (args->max >= 0 && n > args->max))
 		return err_set(EINVAL, "%s: %s arguments. Usage: caisson %s %s", self->name,
 			n < args->min ? "missing" : "too many", self->name, self->usage);
+	/* What stood behind them was moved: they end in NULL, as main's do. */
+	argv[n] = NULL;
 	args->n = n;
 	args->v = argv;
 	return 0;

@@ -107,9 +107,6 @@ static void on_signal(struct attend *a)
 			}
 			/* fallthrough */
 		default:
-			/* The terminal's own signals reach a process that shares our terminal by themselves. */
-			if (info.ssi_code == SI_KERNEL && a->console < 0)
-				break;
 			if (!a->exited)
 				pidfd_send_signal(a->child->pidfd, (int)info.ssi_signo, NULL, 0);
 		}

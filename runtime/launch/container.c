@@ -48,10 +48,11 @@ int container_check_id(const char *id)
 
 	if (!*id)
 		return err_set(EINVAL, "container ID is empty");
-	if (id[0] == '.' || id[strspn(id, allowed)] || strlen(id) > ID_MAX)
+	if (id[0] == '.' || id[0] == '-' || id[strspn(id, allowed)] || strlen(id) > ID_MAX)
 		return err_set(EINVAL,
-			"invalid container ID \"%.64s\": use letters, digits and _+.- only, at "
-			"most %d",
+			"invalid container ID \"%.64s\": use letters, digits and _+.- only, not "
+			"\".\" "
+			"or \"-\" first, at most %d",
 			id, ID_MAX);
 	return 0;
 }

@@ -53,7 +53,7 @@ struct container {
 /* Where the state directories are: --root, else /run/caisson, else $XDG_RUNTIME_DIR/caisson. In the arena. */
 int container_root(struct arena *a, const char *option, const char **ret) must_check;
 
-/* -EINVAL unless id is [A-Za-z0-9_+.-]+, at most 1024 long, and does not start with ".". */
+/* -EINVAL unless id is [A-Za-z0-9_+.-]+, at most 1024 long, and does not start with "." or "-". */
 int container_check_id(const char *id) must_check;
 
 /* Makes the directory, locked. -EEXIST where the id is taken. Nothing else is written yet. */

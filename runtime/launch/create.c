@@ -178,7 +178,7 @@ static int prepare(
 	if (r >= 0)
 		r = bundle_load(&c->arena, o, b);
 	if (r >= 0)
-		r = check_terminal(b->spec, o, attached);
+		r = check_terminal(b->spec, o, attached && !o->detach);
 	return r;
 }
 

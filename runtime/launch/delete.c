@@ -39,11 +39,14 @@ static void run_poststop(struct container *c, const struct spec *s)
 	int r = s ? 0 : container_spec(c, &s);
 	if (r >= 0)
 		r = container_state_json(c, "stopped", 0, &state);
-	/* The specification: a failing poststop hook is a warning, the rest is carried out. */
-	if (r >= 0)
-		r = hooks_run("poststop", &s->hooks.poststop, strbuf_str(&state), state.len);
 	if (r < 0)
 		log_warn("%s", err_msg());
+	/* The specification: a failing poststop hook is a warning, the remaining ones run all the same. */
+	for (size_t i = 0; r >= 0 && i < s->hooks.poststop.n; i++) {
+		struct spec_hooks one = {.v = &s->hooks.poststop.v[i], .n = 1};
+		if (hooks_run("poststop", &one, strbuf_str(&state), state.len) < 0)
+			log_warn("%s", err_msg());
+	}
 }
 
 static void forget_rdt(struct container *c, const struct spec *s)
@@ -82,11 +85,32 @@ int launch_end(struct container *c, const struct spec *s)
 	return launch_cleanup(c, s);
 }
 
+/*
+ * state.json is damaged: where the cgroup is follows from config.json as well, unless it was made by
+ * systemd, which removes an empty scope by itself.
+ */
+static void recover(struct container *c, const struct spec **ret)
+{
+	struct cg_options o = {.id = c->id, .rootless = geteuid() != 0};
+
+	if (container_spec(c, ret) < 0) {
+		log_warn("what is left of the container cannot be known: %s", err_msg());
+		return;
+	}
+	o.cgroups_path = (*ret)->cgroups_path;
+	c->has_poststop = (*ret)->hooks.poststop.n > 0;
+	c->bundle = "";
+	if (cg_resolve(&c->arena, &o, &c->cgroup) < 0)
+		log_warn("its cgroup cannot be known: %s", err_msg());
+}
+
 int launch_delete(struct container *c, bool force)
 {
 	enum container_status status;
 	const struct spec *s = NULL;
 
+	if (force && !c->bundle)
+		recover(c, &s);
 	int r = container_status(c, &status);
 	if (r < 0 && !force)
 		return r;
@@ -97,7 +121,7 @@ int launch_delete(struct container *c, bool force)
 			"--force)",
 			c->id, container_status_name(status));
 	/* The hooks are in config.json, which goes before they run. */
-	if ((c->has_poststop || c->has_rdt) && container_spec(c, &s) < 0)
+	if (!s && (c->has_poststop || c->has_rdt) && container_spec(c, &s) < 0)
 		log_warn("%s", err_msg());
 	return launch_cleanup(c, s);
 }

@@ -59,7 +59,13 @@ static int seccomp_listener(struct launch *l, int listener)
 {
 	const struct spec_seccomp *s = l->spec->seccomp;
 
-	return seccomp_notify_send(l->c, s, l->child.pid, listener);
+	struct seccomp_agent to = {
+		.seccomp = s,
+		.pid = l->child.pid > 0 ? l->child.pid : l->c->pid,
+		.status = l->container >= 0 ? "running" : "creating",
+	};
+
+	return seccomp_notify_send(l->c, &to, listener);
 }
 
 /* A descriptor from INIT: the terminal's master, or the seccomp listener. */
@@ -174,7 +180,6 @@ static int init_state_json(void *data, const char *status, struct strbuf *ret)
 {
 	struct launch *l = data;
 
-	/* INIT's own idea of its pid: what the specification asks for inside a pid namespace is the host's. */
 	return container_state_json(l->c, status, l->c->pid, ret);
 }
 
@@ -194,7 +199,12 @@ _Noreturn static void become_init(struct launch *l, int channel, size_t from)
 		.from = from,
 	};
 
+	/* The host's procfs says what INIT's pid is there, whatever getpid() says here: hooks get it. */
+	char pid[32] = "";
+	if (readlinkat(l->proc, "self", pid, sizeof(pid) - 1) > 0)
+		l->c->pid = (pid_t)atoi(pid);
 	/* A copy of the lock on the state directory, among others: INIT must not hold it. */
+	fd_close(&l->cgroup_dir);
 	fd_close(&l->c->dir);
 	fd_close(&l->c->root_dir);
 	ns_init(&a);
@@ -324,6 +334,7 @@ int launch_walk_to(struct launch *l, const char *barrier)
 		if (!functions[s->kind])
 			return err_set(ENOSYS, "the step %s cannot be done by the runtime",
 				plan_step_name(s->kind));
+		log_debug("%s %s", plan_step_name(s->kind), s->field ? s->field : "");
 		int r = functions[s->kind](l, s);
 		if (r < 0)
 			return s->field ? err_ctx(r, "%s", s->field) : r;

@@ -109,10 +109,17 @@ int launch_env(struct arena *a, const struct spec_process *p, const struct plan_
 /* LISTEN_FDS of our own environment, if meant for us; 0 otherwise. */
 int launch_listen_fds(void);
 
-/* seccomp_notify.c: connects to a stream socket (errors name field); hands INIT's listener to the agent at linux.seccomp.listenerPath */
+/* seccomp_notify.c: connects to a stream socket; errors name the field that the path came from */
 int launch_connect(const char *path, const char *field) must_check;
-int seccomp_notify_send(const struct container *c, const struct spec_seccomp *s, pid_t pid,
-	int listener) must_check;
+
+/* Hands INIT's listener to the agent at linux.seccomp.listenerPath. */
+struct seccomp_agent {
+	const struct spec_seccomp *seccomp;
+	pid_t pid;
+	const char *status; /* of the container, for the agent */
+};
+int seccomp_notify_send(const struct container *c, const struct seccomp_agent *to, int listener)
+	must_check;
 
 /* console.c */
 int console_send(const char *socket_path, int master) must_check; /* to --console-socket */

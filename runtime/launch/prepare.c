@@ -162,5 +162,9 @@ int launch_plan(struct arena *a, const struct launch_options *o, struct plan *re
 		r = cg_resolve(a, &cgo, &cg);
 	if (r >= 0)
 		r = bundle_env(a, &b, o, &cg, &env);
-	return r < 0 ? r : plan_build(a, b.spec, &env, ret);
+	if (r < 0)
+		return r;
+	/* Anyone may look at the plan of a bundle that only root could run. */
+	env.rootless &= b.spec->ns[SPEC_NS_USER].set;
+	return plan_build(a, b.spec, &env, ret);
 }

@@ -25,9 +25,9 @@ int launch_connect(const char *path, const char *field)
 }
 
 /* runtime-spec, config-linux.md "The Container Process State". */
-int seccomp_notify_send(
-	const struct container *c, const struct spec_seccomp *s, pid_t pid, int listener)
+int seccomp_notify_send(const struct container *c, const struct seccomp_agent *to, int listener)
 {
+	const struct spec_seccomp *s = to->seccomp;
 	_cleanup_json_out_ struct json_out o = {0};
 	_cleanup_strbuf_ struct strbuf state = {0};
 	struct json *node;
@@ -38,7 +38,7 @@ int seccomp_notify_send(
 		return err_set(EINVAL, "linux.seccomp.listenerPath: missing, but a rule's action "
 				       "is SCMP_ACT_NOTIFY");
 	struct arena a = {0};
-	int r = container_state_json(c, "creating", pid, &state);
+	int r = container_state_json(c, to->status, to->pid, &state);
 	if (r >= 0)
 		r = json_parse(&a, strbuf_str(&state), state.len, "state", &node);
 	if (r >= 0)
@@ -50,7 +50,7 @@ int seccomp_notify_send(
 	json_out_array(&o, "fds");
 	json_out_str(&o, NULL, "seccompFd");
 	json_out_end_array(&o);
-	json_out_i64(&o, "pid", pid);
+	json_out_i64(&o, "pid", to->pid);
 	json_out_str(&o, "metadata", s->listener_metadata ? s->listener_metadata : "");
 	json_out_node(&o, "state", node);
 	json_out_end_object(&o);

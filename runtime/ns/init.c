@@ -81,6 +81,8 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 		.root = -EBADF,
 		.proc = a->proc,
 		.console = -EBADF,
+		.null_cover.fd = -EBADF,
+		.dir_cover.fd = -EBADF,
 		.env = a->env,
 		.state_json = a->state_json,
 		.state_data = a->state_data,
@@ -89,6 +91,8 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 
 	/* Nothing of the runtime's, and nothing that leaked into it, gets into the container (CVE-2024-21626). */
 	int r = 0;
+	/* A session of its own: the container's signals are the runtime's to send, not our terminal's. */
+	setsid();
 	if (close_range(3 + (unsigned)a->preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");
 	if (r == 0 && !a->plan->spec) {

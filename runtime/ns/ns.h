@@ -37,7 +37,7 @@ int ns_open(enum spec_ns type, const char *path) must_check;
 
 struct ns_init_args {
 	const struct plan *plan;
-	const int *slots;
+	int *slots;
 	int channel;      /* to the runtime */
 	int start_socket; /* create: listening, where `start` will connect; run, exec: -EBADF */
 	int proc;         /* path_open_proc() */

@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 
+/* SECCOMP_RET_ACTION_FULL, SECCOMP_RET_USER_NOTIF (linux/seccomp.h): what libseccomp's SCMP_ACT_* are too. */
+#define PLAN_SECCOMP_ACTION 0xffff0000u
+#define PLAN_SECCOMP_NOTIFY 0x7fc00000u
+
 struct builder {
 	struct arena *arena;
 	const struct spec *spec;
@@ -107,10 +111,14 @@ static const char *in_bundle(struct builder *b, const char *path)
 	return s;
 }
 
+/*
+ * An ordinary user may copy mounts only in INIT's user namespace, so that INIT opens them itself. Else HOST
+ * does: it reaches sources that the root of the user namespace may not.
+ */
 static int add_open(
 	struct builder *b, enum step_kind kind, const char *field, const char *path, bool recursive)
 {
-	struct step *s = add(b, kind, PLACE_HOST, field);
+	struct step *s = add(b, kind, b->env->rootless ? PLACE_INIT : PLACE_HOST, field);
 
 	s->slot = b->nslots++;
 	s->open.path = path;
@@ -221,6 +229,17 @@ static void add_device_sources(struct builder *b)
 		if (s->devices[i].type != 'p')
 			add_open(b, STEP_OPEN_SOURCE, indexed(b, "linux.devices", i),
 				s->devices[i].path, false);
+}
+
+/* The root, then the sources: add_root() counts on these slots following each other. */
+static int add_opens(struct builder *b)
+{
+	const char *root = in_bundle(b, b->spec->root_path);
+	int slot = add_open(b, STEP_OPEN_ROOT, "root.path", root, true);
+
+	add_sources(b);
+	add_device_sources(b);
+	return slot;
 }
 
 static void add_device(struct builder *b, const char *field, const struct spec_device *d, int *slot)
@@ -469,6 +488,27 @@ static void add_exec(
 	add_process(b, STEP_EXEC, NULL, p);
 }
 
+static bool notifies(const struct spec_seccomp *s, const char *name)
+{
+	uint32_t action = s->default_action;
+
+	for (size_t i = 0; i < s->nrules; i++)
+		for (size_t k = 0; k < s->rules[i].names.n; k++)
+			if (streq(s->rules[i].names.v[k], name))
+				action = s->rules[i].action;
+	return s->notify && (action & PLAN_SECCOMP_ACTION) == PLAN_SECCOMP_NOTIFY;
+}
+
+static int check_seccomp(const struct spec *s)
+{
+	/* INIT sends the listener from under the filter: there would be nobody yet to answer for it. */
+	if (s->seccomp && notifies(s->seccomp, "sendmsg"))
+		return err_set(EINVAL, "linux.seccomp: SCMP_ACT_NOTIFY cannot be used for sendmsg: "
+				       "caisson itself needs "
+				       "it to hand the listener over");
+	return 0;
+}
+
 static int add_seccomp_compile(struct builder *b, const struct spec *s)
 {
 	if (!s->seccomp)
@@ -510,8 +550,9 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	int r = check_namespaces(&b);
 	if (r < 0)
 		return r;
-	if (!s->root_path)
-		return err_set(EINVAL, "root: missing: a container needs a root file system");
+	r = check_seccomp(s);
+	if (r < 0)
+		return r;
 	if (env->notify_socket)
 		b.spec = s = with_notify_socket(&b, s);
 	b.userns = has_ns(s, SPEC_NS_USER);
@@ -524,11 +565,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		add(&b, STEP_CGROUP_CREATE, PLACE_HOST, "linux.cgroupsPath");
 		add(&b, STEP_CGROUP_LIMIT, PLACE_HOST, "linux.resources");
 	}
-	/* The root, then the sources: add_root() counts on these slots following each other. */
-	int root_slot =
-		add_open(&b, STEP_OPEN_ROOT, "root.path", in_bundle(&b, s->root_path), true);
-	add_sources(&b);
-	add_device_sources(&b);
+	int root_slot = env->rootless ? -1 : add_opens(&b);
 	uint64_t joined = add_namespaces(&b);
 	int seccomp_slot = s->process ? add_seccomp_compile(&b, s) : -1;
 	add_clone(&b);
@@ -547,6 +584,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		add_text(&b, STEP_DOMAINNAME, "domainname", s->domainname);
 	if (!env->no_new_keyring)
 		add_text(&b, STEP_KEYRING, NULL, NULL);
+	if (env->rootless)
+		root_slot = add_opens(&b);
 	add_root(&b, root_slot);
 	if (s->process && s->process->terminal)
 		add_process(&b, STEP_CONSOLE, "process.terminal", s->process);
@@ -583,6 +622,9 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 	for (int t = 0; t < SPEC_NS_COUNT; t++)
 		if (has_ns(s, (enum spec_ns)t))
 			joined |= namespaces[t].flag;
+	int r = check_seccomp(s);
+	if (r < 0)
+		return r;
 	int seccomp_slot = add_seccomp_compile(&b, s);
 	if (p->exec_affinity_initial) {
 		struct step *i =

@@ -37,7 +37,7 @@ struct step_late_ro;
 struct step_ctx {
 	const struct plan *plan;
 	struct step_peer peer;
-	const int *slots; /* plan->nslots descriptors that HOST opened */
+	int *slots;       /* plan->nslots descriptors that HOST opened */
 	int root;         /* the root file system, O_PATH; -EBADF until ATTACH_ROOT */
 	int proc;         /* path_open_proc() */
 	int console;      /* the terminal's slave side, or -EBADF */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sched.h>
 
+#include "fd.h"
 #include "net.h"
 #include "step.h"
 
@@ -14,6 +15,11 @@ static int step_barrier(struct step_ctx *c, const struct step *s)
 
 static int step_wait_start(struct step_ctx *c, const struct step *s)
 {
+	/* However long it waits, it holds nothing of the host meanwhile. */
+	fd_close(&c->proc);
+	fd_close(&c->root);
+	fd_close(&c->null_cover.fd);
+	fd_close(&c->dir_cover.fd);
 	return c->peer.wait_start(c->peer.data);
 }
 
@@ -39,6 +45,8 @@ static int step_loopback(struct step_ctx *c, const struct step *s)
 /* Kinds without an entry are HOST's. */
 static const step_fn functions[STEP_COUNT] = {
 	[STEP_BARRIER] = step_barrier,
+	[STEP_OPEN_ROOT] = step_open,
+	[STEP_OPEN_SOURCE] = step_open,
 	[STEP_JOIN] = step_join,
 	[STEP_MAPPED_ROOT] = step_mapped_root,
 	[STEP_CGROUP_NS] = step_cgroup_ns,
