@@ -346,8 +346,9 @@ const char *mnt_host_cgroup2(void)
 }
 
 /* Something of the host's in place of a new file system, which is still there before PIVOT. */
-static int copy_of_host(const char *path, bool ro)
+static int copy_of_host(const struct new_fs *f, const char *path, bool ro)
 {
+	struct spec_mount own = {.attr_set = f->m->attr_set & FSMOUNT_ATTRS};
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
 					      MOUNT_ATTR_NOEXEC | (ro ? MOUNT_ATTR_RDONLY : 0)};
 	_cleanup_fd_ int tree =
@@ -356,7 +357,8 @@ static int copy_of_host(const char *path, bool ro)
 	if (tree < 0 || mnt_setattr(tree, true, &attr) < 0)
 		return err_set(
 			errno, "copy the mount of the host's %s: %s", path, mnt_strerror(errno));
-	return take_fd(&tree);
+	int r = mnt_apply_attrs(tree, &own);
+	return r < 0 ? r : take_fd(&tree);
 }
 
 /*
@@ -383,7 +385,7 @@ static int new_cgroup2(struct new_fs *f)
 			"type: the host has no cgroup2 file system at /sys/fs/cgroup or "
 			"/sys/fs/cgroup/unified: mount one there, or leave this entry out");
 	bool rw = !userns && (f->m->attr_clr & MOUNT_ATTR_RDONLY);
-	return copy_of_host(path, !rw);
+	return copy_of_host(f, path, !rw);
 }
 
 /* sysfs shows a network namespace: without one of its own, a user namespace may not mount it. */
@@ -394,7 +396,7 @@ static int new_sysfs(const struct new_fs *f)
 	if (tree != -EPERM || !f->s->mount.userns)
 		return tree;
 	err_clear();
-	return copy_of_host("/sys", true);
+	return copy_of_host(f, "/sys", true);
 }
 
 static bool has_option(const struct spec_mount *m, const char *name)
@@ -472,10 +474,8 @@ int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target
 	_cleanup_fd_ int tree = new_tree(&f, label ? s->mount.label : NULL);
 	if (tree < 0)
 		return tree;
-	/* Copies of the host's mounts, and attributes fsmount(2) has no word for. */
+	/* The others fsmount(2) has set. */
 	struct spec_mount rest = {.rec_attr_set = m->rec_attr_set, .rec_attr_clr = m->rec_attr_clr};
-	if (streq(f.type, "cgroup2"))
-		rest.attr_set = m->attr_set & FSMOUNT_ATTRS;
 	int r = mnt_apply_attrs(tree, &rest);
 	return r < 0 ? r : take_fd(&tree);
 }

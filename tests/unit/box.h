@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A box to try INIT's mount steps in: a "host" (a process in a mount namespace of its own, with a scratch tmpfs
- * at /tmp/box) that opens sources, and an "INIT" in further namespaces that walks steps. Whatever is done goes
- * away with the processes. Within either, EXPECT() ends the process with a message instead of cmocka's asserts,
+ * A box to try INIT's mount steps in: a "host" (a process in a mount namespace of its own, with scratch tmpfs at
+ * /tmp, /tmp/box and /dev) that opens sources, and an "INIT" in further namespaces that walks steps. Whatever is
+ * done goes away with the processes, and the machine's own root is read-only to them: code that escapes from the
+ * root file system, which is what is tested here, must fail the test and not the machine. Within either, EXPECT() ends the process with a message instead of cmocka's asserts,
  * which work in the test's own process only.
  */
 #pragma once
@@ -236,6 +237,23 @@ struct box_test {
 	uint32_t root_propagation;
 };
 
+static inline void box_scratch(void)
+{
+	static const char *const dirs[] = {ROOTFS, HOSTDIR, ROOTFS "/etc", ROOTFS "/tmp"};
+	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
+
+	EXPECT(unshare(CLONE_NEWNS) == 0);
+	EXPECT(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) == 0);
+	EXPECT(mount("tmp", "/tmp", "tmpfs", 0, "mode=755") == 0 && mkdir(BOX, 0755) == 0);
+	EXPECT(mount("box", BOX, "tmpfs", 0, "mode=755") == 0);
+	EXPECT(mount("dev", "/dev", "tmpfs", 0, "mode=755") == 0);
+	EXPECT(mknod("/dev/null", S_IFCHR | 0666, makedev(1, 3)) == 0);
+	EXPECT(chmod("/dev/null", 0666) == 0);
+	EXPECT(mount_setattr(AT_FDCWD, "/", 0, &ro, sizeof(ro)) == 0);
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
+		EXPECT(mkdir(dirs[i], 0755) == 0);
+}
+
 static inline void box_host(const struct box_test *t)
 {
 	struct box b = {.console = -EBADF};
@@ -243,13 +261,7 @@ static inline void box_host(const struct box_test *t)
 	int sync[2], status;
 	char byte;
 
-	static const char *const dirs[] = {BOX, ROOTFS, HOSTDIR, ROOTFS "/etc", ROOTFS "/tmp"};
-	EXPECT(unshare(CLONE_NEWNS) == 0);
-	EXPECT(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) == 0);
-	(void)mkdir(BOX, 0755);
-	EXPECT(mount("box", BOX, "tmpfs", 0, "mode=755") == 0);
-	for (size_t i = 1; i < ARRAY_SIZE(dirs); i++)
-		EXPECT(mkdir(dirs[i], 0755) == 0);
+	box_scratch();
 	b.plan = (struct plan){.spec = &b.spec, .process = &b.process};
 	b.plan.userns = t->flags & CLONE_NEWUSER;
 	b.spec.masked_paths.n = 1;

@@ -191,13 +191,22 @@ static void race_init(struct box *b)
 
 BOX_TEST(swap_race, .prepare = race_prepare, .init = race_init, .check = host_untouched)
 
+/* The directory is not left behind where the test fails. */
+static bool can_make(const char *dir)
+{
+	if (mkdir(dir, 0755) < 0)
+		return errno != EROFS;
+	rmdir(dir);
+	return true;
+}
+
 /* CVE-2023-25809: the host's cgroups must not be writable from a user namespace. */
 static void cgroup_init(struct box *b)
 {
 	box_attach(b);
 	EXPECT(box_new(b, "cgroup", "/sys/fs/cgroup",
 		       OPTS("nosuid", "noexec", "nodev", "relatime", "rw")) >= 0);
-	EXPECT(mkdir(ROOTFS "/sys/fs/cgroup/caisson-escape", 0755) < 0 && errno == EROFS);
+	EXPECT(!can_make(ROOTFS "/sys/fs/cgroup/caisson-escape"));
 	EXPECT(faccessat(AT_FDCWD, ROOTFS "/sys/fs/cgroup/cgroup.controllers", F_OK, 0) == 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/sys/fs/cgroup"), "ro,nosuid,nodev,noexec"));
 }
@@ -208,7 +217,7 @@ static void cgroup_host_init(struct box *b)
 {
 	box_attach(b);
 	EXPECT(box_new(b, "cgroup", "/sys/fs/cgroup", OPTS("nosuid", "noexec", "nodev")) >= 0);
-	EXPECT(mkdir(ROOTFS "/sys/fs/cgroup/caisson-escape", 0755) < 0 && errno == EROFS);
+	EXPECT(!can_make(ROOTFS "/sys/fs/cgroup/caisson-escape"));
 	/* Only in so many words. */
 	EXPECT(box_new(b, "cgroup", "/cg", OPTS("rw")) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/cg"), " rw,"));
