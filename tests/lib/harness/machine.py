@@ -4,7 +4,7 @@
 Theory of operation. enter() forks. The parent becomes a child subreaper: whatever a test orphans (a
 container's init, a runtime's helper) becomes its child, wherever it double-forked to, and it reaps the dead at
 once as an init does. So "what is left running" is exactly: the parent's descendants, other than pytest.
-The child (pytest) then takes mount and network namespaces of its own, with fresh tmpfs on /run,
+The child (pytest) then takes mount and network namespaces of its own, with fresh tmpfs on /run, /tmp,
 /dev/shm and the work directory. Mounts and interfaces that appear there are the tests', nothing of another
 program on the machine disturbs the comparison, and a test run that is killed takes them with it.
 
@@ -27,8 +27,9 @@ PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+ON_TEST_HOST = "CAISSON_TEST_HOST" in os.environ  # set by tests/host/run
 OUTER = 0  # pid of the reaping parent; 0 before enter()
-WORK = ""  # the session's own directory, on a tmpfs
+WORK = ""  # the session's own directory, on a tmpfs (on the test host: on its ext4 disk)
 
 
 def _check(r, what):
@@ -73,7 +74,19 @@ def _reap(child):
     os._exit(os.waitstatus_to_exitcode(status) if not os.WIFSIGNALED(status) else 128 + os.WTERMSIG(status))
 
 
-def enter(work="/var/tmp"):
+def _private_tmp(keep):
+    """A /tmp of our own, in which the directories that are needed from the old one stay where they were."""
+    keep = [k for k in keep if k.startswith("/tmp/") and os.path.exists(k)]
+    fds = [os.open(k, os.O_PATH) for k in keep]
+    mount("tmpfs", "/tmp", "tmpfs", data="mode=1777")
+    for k, fd in zip(keep, fds):
+        os.makedirs(k, exist_ok=True)
+        mount(f"/proc/self/fd/{fd}", k, flags=4096 | MS_REC)
+        os.close(fd)
+
+
+def enter(work="/var/tmp", keep=()):
+    """keep: directories beneath /tmp that the tests need (the source tree, the build)."""
     global OUTER, WORK
     if OUTER:
         return
@@ -83,6 +96,11 @@ def enter(work="/var/tmp"):
     if child:
         _reap(child)
     OUTER = outer
+    if ON_TEST_HOST:
+        # It is private already, and its suites need its /run: systemd and D-Bus are there.
+        WORK = os.path.join(os.environ["TMPDIR"], f"caisson-tests.{outer}")
+        os.makedirs(WORK)
+        return
     WORK = os.path.join(work, f"caisson-tests.{outer}")
     os.makedirs(WORK, exist_ok=True)
     unshare(CLONE_NEWNS | CLONE_NEWNET)
@@ -90,6 +108,7 @@ def enter(work="/var/tmp"):
     mount("tmpfs", "/run", "tmpfs", data="mode=755")
     if os.path.isdir("/dev/shm"):
         mount("tmpfs", "/dev/shm", "tmpfs")
+    _private_tmp(keep)
     mount("tmpfs", WORK, "tmpfs", data="mode=755")
     if os.environ.get("CAISSON_TEST_PURE_CGROUP2"):
         # For comparing with a runtime that refuses hybrid hosts (crun).
@@ -101,6 +120,8 @@ def enter(work="/var/tmp"):
 def leave():
     """Only the empty mount point under /var/tmp outlives the namespaces; take it away too."""
     os.chdir("/")
+    if ON_TEST_HOST:
+        return  # nothing of it outlives the machine
     umount(WORK)
     try:
         os.rmdir(WORK)
@@ -220,17 +241,13 @@ def interfaces():
     return {n for _, n in socket.if_nameindex()}
 
 
-_TMP_OURS = re.compile(r"caisson|runc|crun|^t[0-9]+-|ocitest")
-
-
 def files():
-    """Everything in /run and /dev/shm (they are this session's own), and names like ours in /tmp."""
-    out = set()
+    """Everything in the directories that are this session's own."""
+    out = {"/tmp/" + n for n in os.listdir("/tmp")}
     for top in ("/run", "/dev/shm"):
         for d, dirs, names in os.walk(top):
             out.update(os.path.join(d, x) for x in names)
             out.update(os.path.join(d, x) + "/" for x in dirs)
-    out.update("/tmp/" + n for n in os.listdir("/tmp") if _TMP_OURS.search(n))
     return out
 
 
