@@ -308,7 +308,10 @@ int hooks_run(const char *name, const struct spec_hooks *hooks, const char *stat
 
 	if (!hooks->n)
 		return 0;
-	/* An ignored SIGCHLD, which callers do hand down, makes the kernel throw exit statuses away. */
+	/*
+	 * An ignored SIGCHLD, which callers do hand down, makes the kernel throw exit statuses
+	 * away.
+	 */
 	if (sigaction(SIGCHLD, NULL, &old) < 0)
 		return err_sys("sigaction");
 	bool change = old.sa_handler == SIG_IGN || old.sa_flags & SA_NOCLDWAIT;
