@@ -300,6 +300,10 @@ static void console_init(struct box *b)
 	EXPECT(rename("/dev/pts", "/dev/old") == 0);
 	EXPECT_ERR(box_console(b), ENODEV, "needs a devpts");
 	EXPECT(mkdir("/dev/pts", 0755) == 0);
+	EXPECT(mount("t", "/dev/pts", "tmpfs", 0, NULL) == 0);
+	EXPECT(mknod("/dev/pts/ptmx", S_IFCHR | 0666, makedev(5, 2)) == 0);
+	EXPECT_ERR(box_console(b), ENODEV, "something else is there");
+	EXPECT(umount2("/dev/pts", 0) == 0);
 	EXPECT(mount("d", "/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666") == 0);
 	EXPECT(mount("/dev/old/ptmx", "/dev/pts/ptmx", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(box_console(b), EXDEV, "mounted over");
