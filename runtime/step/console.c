@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The terminal is made in the container's own devpts, after PIVOT, so that ttyname(3) works
- * in the container; its master goes to the runtime, who hands it to whoever asked for it. Everything in the
- * container may be forged, and when an exec asks for a terminal it is running: so the devpts is recognised by its
- * file system, "ptmx" is opened within it without crossing links or mounts, and the slave comes from
- * the master itself (TIOCGPTPEER), not from a path (CVE-2025-52565).
+ * Theory of operation. The terminal is made in the container's own devpts, after PIVOT, so that
+ * ttyname(3) works in the container; its master goes to the runtime, who hands it to whoever asked
+ * for it. Everything in the container may be forged, and when an exec asks for a terminal it is
+ * running: so the devpts is recognised by its file system, "ptmx" is opened within it without
+ * crossing links or mounts, and the slave comes from the master itself (TIOCGPTPEER), not from a
+ * path (CVE-2025-52565).
  */
 #include <linux/magic.h>
 #include <sys/ioctl.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tmpcopyup: a tmpfs starts with what it covers. The source is hostile and may change meanwhile: every entry is
- * opened without following links, and what is copied is what the descriptor turned out to be. The destination
- * is a file system that nobody else has seen yet. How much is copied is bounded by the tmpfs's size.
+ * tmpcopyup: a tmpfs starts with what it covers. The source is hostile and may change meanwhile:
+ * every entry is opened without following links, and what is copied is what the descriptor turned
+ * out to be. The destination is a file system that nobody else has seen yet. How much is copied is
+ * bounded by the tmpfs's size.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -10,7 +11,6 @@
 #include <sys/sendfile.h>
 #include <sys/xattr.h>
 
-#include "fd.h"
 #include "fd.h"
 #include "mnt.h"
 
@@ -52,8 +52,8 @@ static int copy_xattrs(int in, int out, const char *name)
 }
 
 /*
- * An owner whom the user namespace does not know (EINVAL) cannot be kept: the copy is INIT's then. path "": of fd
- * itself.
+ * An owner whom the user namespace does not know (EINVAL) cannot be kept: the copy is INIT's then.
+ * path "": of fd itself.
  */
 static int copy_owner(int fd, const char *path, const struct stat *st)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Device nodes and the links of /dev. The last component of a path is never followed: an image that has a link there,
- * or links /dev itself out of the root, gets an error or a node inside the root (CVE-2026-47766).
+ * Device nodes and the links of /dev. The last component of a path is never followed: an image that
+ * has a link there, or links /dev itself out of the root, gets an error or a node inside the root
+ * (CVE-2026-47766).
  */
 #include <stdio.h>
 #include <sys/sysmacros.h>
@@ -168,8 +169,8 @@ static bool is_link_to(int dir, const char *name, const char *target)
 }
 
 /*
- * What an image has at such a path already stays, as in every runtime, except at /dev/ptmx: that must be the
- * container's own devpts's (config-linux.md, default devices).
+ * What an image has at such a path already stays, as in every runtime, except at /dev/ptmx: that
+ * must be the container's own devpts's (config-linux.md, default devices).
  */
 int step_symlink(struct step_ctx *c, const struct step *s)
 {

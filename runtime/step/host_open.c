@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A bind mount's source is looked up by HOST, before there is a container: with the
- * runtime's rights (INIT may be an unprivileged user by then) and in the runtime's mount namespace. What INIT
- * gets is not a path but a detached copy of the mount, so that nothing is looked up twice.
+ * Theory of operation. A bind mount's source is looked up by HOST, before there is a container:
+ * with the runtime's rights (INIT may be an unprivileged user by then) and in the runtime's mount
+ * namespace. What INIT gets is not a path but a detached copy of the mount, so that nothing is
+ * looked up twice.
  *
- * A copy of a shared mount is a member of the same peer group: what the container mounts beneath it would
- * show up on the host. So every copy is made a slave unless config.json asks for something else.
+ * A copy of a shared mount is a member of the same peer group: what the container mounts beneath it
+ * would show up on the host. So every copy is made a slave unless config.json asks for something
+ * else.
  */
 #include "host_open.h"
 
@@ -57,8 +59,9 @@ static int set_propagation(int tree, const struct step *s)
 	const char *p = property(s);
 
 	/*
-	 * The root is never a peer of the host's mounts, for it must not be shared while it is pivoted to, and
-	 * every mount of the container would appear on the host. ROOT_PROPAGATION shares it anew afterwards.
+	 * The root is never a peer of the host's mounts, for it must not be shared while it is
+	 * pivoted to, and every mount of the container would appear on the host. ROOT_PROPAGATION
+	 * shares it anew afterwards.
 	 */
 	if (s->kind != STEP_OPEN_SOURCE && base == MS_SHARED)
 		base = MS_SLAVE;
@@ -125,8 +128,8 @@ static int map_ids(pid_t pid, const struct spec_id_maps *uid, const struct spec_
 }
 
 /*
- * A user namespace that exists for its maps only. Its process lives as long as this one holds the pipe, and
- * so not longer than this one.
+ * A user namespace that exists for its maps only. Its process lives as long as this one holds the
+ * pipe, and so not longer than this one.
  */
 static int open_userns(const struct spec_id_maps *uid, const struct spec_id_maps *gid)
 {

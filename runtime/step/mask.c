@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hiding paths and making them read-only. It is done after PIVOT, to what the container will see, and there are
- * more than a dozen such paths in an ordinary config.json: each costs as few system calls as it can.
+ * Hiding paths and making them read-only. It is done after PIVOT, to what the container will see,
+ * and there are more than a dozen such paths in an ordinary config.json: each costs as few system
+ * calls as it can.
  *
- * What hides is made once: for files the host's /dev/null (root.c), for directories an empty file system. The
- * first use attaches it; from then on it can be cloned (the kernel clones what is attached in this
- * namespace; detached mounts only from Linux 6.15 on).
+ * What hides is made once: for files the host's /dev/null (root.c), for directories an empty file
+ * system. The first use attaches it; from then on it can be cloned (the kernel clones what is
+ * attached in this namespace; detached mounts only from Linux 6.15 on).
  */
 #include "mnt.h"
 #include "path.h"

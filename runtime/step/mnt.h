@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the mount steps share. Mounts are made detached, get their attributes, and are attached last: nobody
- * ever sees one half done. Targets are O_PATH descriptors, so that what was checked is what is mounted on.
+ * What the mount steps share. Mounts are made detached, get their attributes, and are attached
+ * last: nobody ever sees one half done. Targets are O_PATH descriptors, so that what was checked is
+ * what is mounted on.
  *
  * The wrappers return -1 and errno, as the system calls do.
  */

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A mount's target is resolved once, beneath the root, to an O_PATH descriptor; what is
- * there is checked on that descriptor; and it is that descriptor that is mounted on. Swapping names in
- * between gains nothing. The mount itself arrives detached: a copy of the source made by HOST (bind), or a new file
- * system (mount_fs.c), with its attributes already set.
+ * Theory of operation. A mount's target is resolved once, beneath the root, to an O_PATH
+ * descriptor; what is there is checked on that descriptor; and it is that descriptor that is
+ * mounted on. Swapping names in between gains nothing. The mount itself arrives detached: a copy of
+ * the source made by HOST (bind), or a new file system (mount_fs.c), with its attributes already
+ * set.
  *
- * Programs trust what they find in /proc, and so does the kernel's LSM interface. So nothing but a procfs goes
- * onto /proc, nothing beneath it except the files that lxcfs replaces, and neither procfs nor sysfs is put
- * anywhere through a symbolic link: an image with /proc -> /evil would have its own files there.
+ * Programs trust what they find in /proc, and so does the kernel's LSM interface. So nothing but a
+ * procfs goes onto /proc, nothing beneath it except the files that lxcfs replaces, and neither
+ * procfs nor sysfs is put anywhere through a symbolic link: an image with /proc -> /evil would have
+ * its own files there.
  */
 #include <linux/magic.h>
 #include <sys/vfs.h>

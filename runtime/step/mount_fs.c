@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * New file systems, by fsopen(2), fsconfig(2), fsmount(2). Each option is handed over by itself, so that the
- * kernel can name the one it refuses.
+ * New file systems, by fsopen(2), fsconfig(2), fsmount(2). Each option is handed over by itself, so
+ * that the kernel can name the one it refuses.
  *
- * "ro" makes the mount read-only. Super blocks of pseudo file systems and of tmpfs are shared or still have to
- * be filled; those of others, which may be on a medium that cannot be written to, are opened read-only as
- * well, as mount(8) does.
+ * "ro" makes the mount read-only. Super blocks of pseudo file systems and of tmpfs are shared or
+ * still have to be filled; those of others, which may be on a medium that cannot be written to, are
+ * opened read-only as well, as mount(8) does.
  *
- * fsconfig(2) takes values of up to 255 bytes and has no escapes. Where that is not enough (overlay's lowerdir), mount(2)
- * is used, on a directory of a tmpfs that is attached for the moment, from where a detached copy is taken.
+ * fsconfig(2) takes values of up to 255 bytes and has no escapes. Where that is not enough
+ * (overlay's lowerdir), mount(2) is used, on a directory of a tmpfs that is attached for the
+ * moment, from where a detached copy is taken.
  */
 #include <linux/magic.h>
 #include <stdio.h>
@@ -140,8 +141,8 @@ static int fs_failed(const struct new_fs *f, int fs, const char *option)
 }
 
 /*
- * Calls fn for each option between commas; a comma within double quotes does not count. What is quoted is
- * handed on without its quotes.
+ * Calls fn for each option between commas; a comma within double quotes does not count. What is
+ * quoted is handed on without its quotes.
  */
 static int each_option(struct spec_strings data, int (*fn)(void *arg, char *option), void *arg)
 {
@@ -362,10 +363,11 @@ static int copy_of_host(const struct new_fs *f, const char *path, bool ro)
 }
 
 /*
- * In a cgroup namespace of its own the container gets a new mount, whose root is its cgroup. Else it would be the
- * host's whole tree, and to mount that anew would even change its options: so the host's mount is copied,
- * read-only unless "rw" is asked for in so many words (a container that manages the host's cgroups). In a user
- * namespace it is read-only always: its directories may well be the user's own (CVE-2023-25809).
+ * In a cgroup namespace of its own the container gets a new mount, whose root is its cgroup. Else
+ * it would be the host's whole tree, and to mount that anew would even change its options: so the
+ * host's mount is copied, read-only unless "rw" is asked for in so many words (a container that
+ * manages the host's cgroups). In a user namespace it is read-only always: its directories may well
+ * be the user's own (CVE-2023-25809).
  */
 static int new_cgroup2(struct new_fs *f)
 {

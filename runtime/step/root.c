@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. INIT starts in a copy of the host's mount namespace. ATTACH_ROOT puts the detached copy
- * of the root file system's mount onto the root file system's own directory in it, and from then on the root is
- * that copy's descriptor: nothing depends on a path any more. PIVOT makes it "/" and drops the rest.
+ * Theory of operation. INIT starts in a copy of the host's mount namespace. ATTACH_ROOT puts the
+ * detached copy of the root file system's mount onto the root file system's own directory in it,
+ * and from then on the root is that copy's descriptor: nothing depends on a path any more. PIVOT
+ * makes it "/" and drops the rest.
  *
- * Why onto its own directory: hooks run between the two (createContainer in this namespace, and others enter it
- * by pid), find the root by its host path, and mount things beneath it. Where INIT, being root of a user
- * namespace only, may not search its way to that directory, the copy is put over "/": the kernel does not look
- * at what covers the root when it resolves absolute paths, so that the old tree stays reachable all the same.
+ * Why onto its own directory: hooks run between the two (createContainer in this namespace, and
+ * others enter it by pid), find the root by its host path, and mount things beneath it. Where INIT,
+ * being root of a user namespace only, may not search its way to that directory, the copy is put
+ * over "/": the kernel does not look at what covers the root when it resolves absolute paths, so
+ * that the old tree stays reachable all the same.
  *
- * pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes it off again: no directory
- * for the old root is needed. The kernel wants neither the new root nor its parent to be shared. Making
- * everything a slave first ensures that, and that neither attaching nor unmounting reaches the host. Bind
- * mounts that are to share with the host are copied by HOST, and so keep their peer group whatever happens here.
+ * pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes it off again:
+ * no directory for the old root is needed. The kernel wants neither the new root nor its parent to
+ * be shared. Making everything a slave first ensures that, and that neither attaching nor
+ * unmounting reaches the host. Bind mounts that are to share with the host are copied by HOST, and
+ * so keep their peer group whatever happens here.
  */
 #include <stdlib.h>
 #include <sys/sysmacros.h>
@@ -85,8 +88,8 @@ static int make_late_ro(struct step_ctx *c)
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
 	/*
-	 * CONSOLE comes after PIVOT, since the terminal is the container's own, but what it mounts on has to be
-	 * made while /dev can be written to.
+	 * CONSOLE comes after PIVOT, since the terminal is the container's own, but what it mounts
+	 * on has to be made while /dev can be written to.
 	 */
 	if (c->late_ro && c->plan->terminal) {
 		_cleanup_fd_ int target = mnt_console_target(c->root);
@@ -141,9 +144,9 @@ static int hide_mount(char *line, const char *keep)
 }
 
 /*
- * Without pivot_root(2) the old tree stays in the namespace beneath the new root. The kernel lets a nested user
- * namespace mount a procfs or sysfs of its own as long as an unmasked one is there somewhere: so the
- * host's have to go, or the masks on the container's could be got around.
+ * Without pivot_root(2) the old tree stays in the namespace beneath the new root. The kernel lets a
+ * nested user namespace mount a procfs or sysfs of its own as long as an unmasked one is there
+ * somewhere: so the host's have to go, or the masks on the container's could be got around.
  */
 static int hide_host_proc(struct step_ctx *c)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A box to try INIT's mount steps in: a "host" (a process in a mount namespace of its own, with scratch tmpfs at
- * /tmp, /tmp/box and /dev) that opens sources, and an "INIT" in further namespaces that walks steps. Whatever is
- * done goes away with the processes, and the machine's own root is read-only to them: code that escapes from the
- * root file system, which is what is tested here, must fail the test and not the machine. Within either, EXPECT() ends the process with a message instead of cmocka's asserts,
- * which work in the test's own process only.
+ * A box to try INIT's mount steps in: a "host" (a process in a mount namespace of its own, with
+ * scratch tmpfs at /tmp, /tmp/box and /dev) that opens sources, and an "INIT" in further namespaces
+ * that walks steps. Whatever is done goes away with the processes, and the machine's own root is
+ * read-only to them: code that escapes from the root file system, which is what is tested here,
+ * must fail the test and not the machine. Within either, EXPECT() ends the process with a message
+ * instead of cmocka's asserts, which work in the test's own process only.
  */
 #pragma once
 #include <sched.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hostile root file systems against INIT's mount steps: the rows of runtime-cves.md that concern paths. Each test
- * names its CVE. HOSTDIR is outside of the root; it must stay as it was.
+ * Hostile root file systems against INIT's mount steps: the rows of runtime-cves.md that concern
+ * paths. Each test names its CVE. HOSTDIR is outside of the root; it must stay as it was.
  */
 #include <dirent.h>
 #include <linux/magic.h>
@@ -131,8 +131,8 @@ BOX_TEST(proc_covers, .prepare = proc_cover_prepare, .host = proc_cover_host,
 	.init = proc_cover_init, .check = host_untouched)
 
 /*
- * CVE-2021-30465, CVE-2024-45310: a directory of a shared volume is swapped for a link out of the root while the
- * mount point is made. 10,000 tries, or 3 seconds.
+ * CVE-2021-30465, CVE-2024-45310: a directory of a shared volume is swapped for a link out of the
+ * root while the mount point is made. 10,000 tries, or 3 seconds.
  */
 static void race_prepare(struct box *b)
 {
