@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 
 from harness import config, machine, rootfs, runtime  # noqa: E402
 
+BINARY = None  # found before /tmp becomes private
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -17,7 +18,9 @@ REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def pytest_cmdline_main(config):
     if config.option.collectonly or os.geteuid() != 0:
         return
-    machine.enter()
+    global BINARY
+    BINARY = find_binary()
+    machine.enter(keep=[REPO, os.path.dirname(BINARY)])
     config.option.basetemp = os.path.join(machine.WORK, "tmp")
 
 
@@ -54,7 +57,7 @@ def work():
 
 @pytest.fixture(scope="session")
 def binary(work):
-    return find_binary()
+    return BINARY
 
 
 @pytest.fixture(scope="session")

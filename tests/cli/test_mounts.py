@@ -393,6 +393,7 @@ def test_idmapped_with_the_containers_mapping(ctr, disk):
     open(os.path.join(disk, "f"), "w").close()
     os.chmod(disk, 0o755)
     c = ctr.sh("stat -c %u:%g /m/f; touch /m/new")
+    os.mkdir(c.path("/m"))  # the mapped root may not make it: the rootfs is not its
     config.namespaces(c.conf, "user")
     m = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = m
@@ -426,8 +427,7 @@ def test_mappings_only_for_one_of_uid_and_gid(ctr, disk):
 
 def test_idmap_where_the_file_system_cannot(ctr):
     c = add(ctr("true"), "/m", "bind", "/proc/sys", ["rbind", "idmap"], uidMappings=MAP, gidMappings=MAP)
-    r = c.run()
-    assert r.rc != 0 and "/m" in r.err, r
+    c.run().failed("mounts[7]", "idmap", "/proc/sys")
 
 
 def test_bind_from_a_directory_the_mapped_root_cannot_read(ctr, tmp):
@@ -438,6 +438,7 @@ def test_bind_from_a_directory_the_mapped_root_cannot_read(ctr, tmp):
         f.write("reached\n")
     os.chmod(secret, 0o700)
     c = ctr.sh("cat /m/f")
+    os.mkdir(c.path("/m"))
     config.namespaces(c.conf, "user")
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [
         {"containerID": 0, "hostID": 100000, "size": 65536}]

@@ -244,7 +244,7 @@ def test_net_device(ctr, dummy, name):
     c = ctr("ip", "addr")
     c.conf["linux"]["netDevices"] = {dummy: {"name": name} if name else {}}
     out = c.run().ok().out
-    assert f"{name or dummy}:" in out and "10.9.8.7/24" in out and "mtu 1400" in out
+    assert f" {name or dummy}@" in out and "10.9.8.7/24" in out and "mtu 1400" in out
 
 
 def test_net_device_missing(ctr):

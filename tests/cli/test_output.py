@@ -178,7 +178,8 @@ def test_features_tells_the_truth_about_seccomp(ctr, rt, tmp, what, field):
             s["flags"] = [v]
         c.conf["linux"]["seccomp"] = s
         r = c.run()
-        assert r.rc == 0, (v, r)
+        # Recognized is not the same as usable in one filter with x86-64: another byte order can't be.
+        assert r.rc == 0 or (field == "arch" and "X86" not in v and "cannot be in one filter" in r.err), (v, r)
 
 
 def test_features_tells_the_truth_about_mount_options(ctr, rt, tmp):
