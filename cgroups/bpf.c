@@ -2,9 +2,10 @@
 /*
  * bpf(2) for the device program.
  *
- * It is attached with BPF_F_ALLOW_MULTI: programs of cgroups above, and systemd's own on this one, stay in force
- * beside it, and all must agree. Ours is known by its name. An update replaces it in one step (BPF_F_REPLACE, Linux 5.6),
- * so that there is no moment without rules, and none with both.
+ * It is attached with BPF_F_ALLOW_MULTI: programs of cgroups above, and systemd's own on this one,
+ * stay in force beside it, and all must agree. Ours is known by its name. An update replaces it in
+ * one step (BPF_F_REPLACE, Linux 5.6), so that there is no moment without rules, and none with
+ * both.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -12,7 +12,10 @@
 
 /* detect.c: what is mounted and who holds a controller. */
 
-/* Where cgroup2 is mounted; the string is static or in the arena. -ENOENT with a message where it is not. */
+/*
+ * Where cgroup2 is mounted; the string is static or in the arena. -ENOENT with a message where it
+ * is not.
+ */
 int cg_find_mount(struct arena *a, const char **ret) must_check;
 /* The same out of a mountinfo text; *ret stays NULL when there is none. The tests' entry. */
 int cg_mount_from_text(struct arena *a, const char *mountinfo, const char **ret) must_check;
@@ -30,7 +33,10 @@ bool cg_in_user_namespace(void);
 /* dir.c: descriptors and control files. */
 
 int cg_open_mount(const struct cgroup *cg) must_check; /* O_PATH */
-/* A directory beneath the mount, "/" too. -ENOENT sets no words that an engine takes for a missing command. */
+/*
+ * A directory beneath the mount, "/" too. -ENOENT sets no words that an engine takes for a missing
+ * command.
+ */
 int cg_open_dir(int mount, const char *path, int flags) must_check;
 /* A small control file into buf, its last newline cut. -ENOENT and -ENODEV: no message. */
 int cg_read(int dir, const char *file, char *buf, size_t size) must_check;
@@ -39,18 +45,32 @@ int cg_read_u64(int dir, const char *file, uint64_t *ret) must_check; /* "max" i
 int cg_find_key(const char *text, const char *key, uint64_t *ret) must_check;
 /* One write(2) of the text. The caller adds the message, e.g. with cg_err_file(). */
 int cg_write(int dir, const char *file, const char *text) must_check;
-/* "FIELD: write "VALUE" to FILE of cgroup PATH: REASON"; r is -errno and comes back. field may be NULL. */
+/*
+ * "FIELD: write "VALUE" to FILE of cgroup PATH: REASON"; r is -errno and comes back. field may be
+ * NULL.
+ */
 int cg_err_file(int r, const char *field, const char *file, const char *value, const char *path);
-/* strerror(), but never "No such file or directory", which engines take for the container's program. */
+/*
+ * strerror(), but never "No such file or directory", which engines take for the container's
+ * program.
+ */
 const char *cg_strerror(int code);
-/* Waits until key of cgroup.events has the value; -ETIMEDOUT without a message. -ENOENT, -ENODEV: gone. */
+/*
+ * Waits until key of cgroup.events has the value; -ETIMEDOUT without a message. -ENOENT, -ENODEV:
+ * gone.
+ */
 int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms) must_check;
 
 /* create.c */
 
-/* Turns available controllers on in every cgroup above path; failures are left to cg_explain_missing(). */
+/*
+ * Turns available controllers on in every cgroup above path; failures are left to
+ * cg_explain_missing().
+ */
 void cg_enable_controllers(int mount, const char *path, const char *available);
-/* The error for a limit whose controller the cgroup lacks: says who holds it, or who keeps it back. */
+/*
+ * The error for a limit whose controller the cgroup lacks: says who holds it, or who keeps it back.
+ */
 int cg_explain_missing(const struct cgroup *cg, const char *controller, const char *field)
 	must_check;
 /* Removes the cgroup and all beneath it; kills what is in it. */
@@ -60,11 +80,17 @@ int cg_remove_tree(const struct cgroup *cg) must_check;
 
 uint64_t cg_weight_from_shares(uint64_t shares);
 uint64_t cg_io_weight_from_blkio(uint64_t weight);
-/* memory.swap.max out of the spec's memory+swap; *ret -1: unlimited; returns 0 when there is nothing to set. */
+/*
+ * memory.swap.max out of the spec's memory+swap; *ret -1: unlimited; returns 0 when there is
+ * nothing to set.
+ */
 int cg_swap_from_spec(struct opt_i64 limit, struct opt_i64 swap, int64_t *ret) must_check;
 /* "a-b.slice" to "/a.slice/a-b.slice"; "-.slice" to "/". */
 int cg_expand_slice(struct arena *a, const char *slice, const char **ret) must_check;
-/* Refuses "..", NUL-free control characters and over-long names; collapses slashes. Result starts with "/". */
+/*
+ * Refuses "..", NUL-free control characters and over-long names; collapses slashes. Result starts
+ * with "/".
+ */
 int cg_clean_path(struct arena *a, const char *path, const char **ret) must_check;
 /* slice:prefix:name (or NULL) to unit names; user: the default slice is user.slice. */
 int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, struct cgroup *ret)
@@ -83,8 +109,8 @@ struct cg_target {
 };
 
 /*
- * Returns 1 when the cgroup has the controller; 0 to leave the setting out: it is `lifting` a limit that can't
- * exist, or lenient mode (which warned); else the error.
+ * Returns 1 when the cgroup has the controller; 0 to leave the setting out: it is `lifting` a limit
+ * that can't exist, or lenient mode (which warned); else the error.
  */
 int cg_require(struct cg_target *t, const char *controller, const char *field, bool lifting)
 	must_check;
@@ -94,7 +120,9 @@ int cg_apply_io(struct cg_target *t, const struct cg_resources *res) must_check;
 
 /* devices.c, bpf.c */
 
-/* In malloc()ed memory; *ret_n 0 (and NULL) when the rules deny nothing. Rules as in resources.h. */
+/*
+ * In malloc()ed memory; *ret_n 0 (and NULL) when the rules deny nothing. Rules as in resources.h.
+ */
 int cg_device_program(const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret,
 	size_t *ret_n) must_check;
 /* Puts the program in place of the one that an earlier call attached; n 0 takes that one away. */

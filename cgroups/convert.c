@@ -44,10 +44,10 @@ static double power_of_10(double exponent)
 }
 
 /*
- * cpu.weight out of cpu.shares, as runc 1.3.2 and crun 1.23 (2025) do: the quadratic through (2, 1), (1024, 100)
- * and (262144, 10000) in logarithmic space. Their older 1 + (shares - 2) * 9999 / 262142 made the default of 1024
- * shares a weight of 39, so that a container with default shares lost against everything else on the host,
- * whose default is 100.
+ * cpu.weight out of cpu.shares, as runc 1.3.2 and crun 1.23 (2025) do: the quadratic through (2,
+ * 1), (1024, 100) and (262144, 10000) in logarithmic space. Their older 1 + (shares - 2) * 9999 /
+ * 262142 made the default of 1024 shares a weight of 39, so that a container with default shares
+ * lost against everything else on the host, whose default is 100.
  */
 uint64_t cg_weight_from_shares(uint64_t shares)
 {

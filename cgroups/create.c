@@ -2,14 +2,15 @@
 /*
  * Making, entering and removing cgroups.
  *
- * A controller works in a cgroup only if every cgroup above has it in cgroup.subtree_control. Like runc and crun, we
- * turn on all that the mount offers, since `stats` and a later `update` want them, and let failures be: a cgroup
- * that holds processes itself can't hand out memory or io ("no internal processes"), an ordinary user can't
- * write above what was delegated. Only a limit that needs such a controller makes an error of it, which
- * cg_explain_missing() words. We never move other processes out of the way: they are not ours.
+ * A controller works in a cgroup only if every cgroup above has it in cgroup.subtree_control. Like
+ * runc and crun, we turn on all that the mount offers, since `stats` and a later `update` want
+ * them, and let failures be: a cgroup that holds processes itself can't hand out memory or io ("no
+ * internal processes"), an ordinary user can't write above what was delegated. Only a limit that
+ * needs such a controller makes an error of it, which cg_explain_missing() words. We never move
+ * other processes out of the way: they are not ours.
  *
- * The usual case is kept short, as every container start pays for it: read the mount's controllers, one
- * mkdir, see in the new cgroup's own list that nothing is missing.
+ * The usual case is kept short, as every container start pays for it: read the mount's controllers,
+ * one mkdir, see in the new cgroup's own list that nothing is missing.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,8 +43,9 @@ static void missing_of(const char *available, const char *enabled, char *ret, si
 }
 
 /*
- * A cgroup that holds processes refuses the line with EBUSY. Its threaded controllers (cpu, pids, cpuset) it would take one
- * by one, and become a "threaded domain", beneath which no ordinary cgroup can be: so leave it as it is then.
+ * A cgroup that holds processes refuses the line with EBUSY. Its threaded controllers (cpu, pids,
+ * cpuset) it would take one by one, and become a "threaded domain", beneath which no ordinary
+ * cgroup can be: so leave it as it is then.
  */
 static void enable_in(int dir, const char *available)
 {
@@ -63,7 +65,10 @@ static void enable_in(int dir, const char *available)
 	}
 	if (r >= 0 || r == -EBUSY || r == -EACCES || r == -EPERM || r == -EROFS)
 		return;
-	/* The kernel takes all of a line or nothing of it; cpu, say, is refused where real-time tasks are. */
+	/*
+	 * The kernel takes all of a line or nothing of it; cpu, say, is refused where real-time
+	 * tasks are.
+	 */
 	char *save = NULL;
 	for (char *one = strtok_r(wanted, " ", &save); one; one = strtok_r(NULL, " ", &save)) {
 		r = cg_write(dir, file, one);
@@ -144,7 +149,10 @@ static int make_dirs(int mount, const char *path)
 	return kept == strlen(path) ? 0 : 1;
 }
 
-/* The specification lets us refuse a cgroup that is not fit: what lives there would share the limits. */
+/*
+ * The specification lets us refuse a cgroup that is not fit: what lives there would share the
+ * limits.
+ */
 static int check_reused(int leaf, const char *path)
 {
 	char events[256];
@@ -234,7 +242,10 @@ int cg_create(const struct cgroup *cg, const struct cg_resources *res)
 
 bool cg_clone_into(const struct cgroup *cg)
 {
-	/* The kernel lets an ordinary user's process not cross into the user's systemd: that is asked instead. */
+	/*
+	 * The kernel lets an ordinary user's process not cross into the user's systemd: that is
+	 * asked instead.
+	 */
 	return cg->path && !(cg->scope && cg->user_instance);
 }
 

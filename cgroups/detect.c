@@ -2,8 +2,9 @@
 /*
  * Where cgroup2 is mounted, which cgroup a process is in, and who holds a controller.
  *
- * statfs(2) of the two places where every distribution mounts it answers in a microsecond; mountinfo, which
- * the kernel writes out for hundreds of mounts, is read only when both fail or an error is to be explained.
+ * statfs(2) of the two places where every distribution mounts it answers in a microsecond;
+ * mountinfo, which the kernel writes out for hundreds of mounts, is read only when both fail or an
+ * error is to be explained.
  */
 #include <linux/magic.h>
 #include <stdio.h>
@@ -80,7 +81,10 @@ static size_t word(const char **p, const char **ret)
 	return n;
 }
 
-/* "36 35 98:0 /root /mnt rw,noatime shared:1 - ext4 /dev/sda rw": fields 5, and 1 and 3 after the dash. */
+/*
+ * "36 35 98:0 /root /mnt rw,noatime shared:1 - ext4 /dev/sda rw": fields 5, and 1 and 3 after the
+ * dash.
+ */
 static bool parse_line(const char *line, struct mount_line *m)
 {
 	const char *end = line + strcspn(line, "\n");

@@ -2,15 +2,15 @@
 /*
  * linux.resources.devices as an eBPF program (BPF_PROG_TYPE_CGROUP_DEVICE).
  *
- * Semantics: each of read, write and mknod is decided by the last rule that names the device and that access. A
- * device that no rule names is denied, as with runc: a list of rules is an allow list. One open(2) may ask for
- * two accesses at once, and needs both.
+ * Semantics: each of read, write and mknod is decided by the last rule that names the device and
+ * that access. A device that no rule names is denied, as with runc: a list of rules is an allow
+ * list. One open(2) may ask for two accesses at once, and needs both.
  *
- * The program walks the rules from the last to the first with the accesses still undecided in a register: an
- * allow rule takes its accesses out and says yes when none is left, a deny rule that meets one says no. This is also
- * what runc's cgroup v1 emulation gives for every list that it accepts; what it refuses or ignores (a deny rule
- * that makes a hole in a wildcard, wildcards after single devices, an 'a' rule with numbers) is carried out here
- * as it is written.
+ * The program walks the rules from the last to the first with the accesses still undecided in a
+ * register: an allow rule takes its accesses out and says yes when none is left, a deny rule that
+ * meets one says no. This is also what runc's cgroup v1 emulation gives for every list that it
+ * accepts; what it refuses or ignores (a deny rule that makes a hole in a wildcard, wildcards after
+ * single devices, an 'a' rule with numbers) is carried out here as it is written.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -210,7 +210,10 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_PENDING, 2, 0);
 		emit_return(p, true);
 	} else {
-		/* JSET jumps when one of the bits is set: to the refusal, over the jump out of the rule. */
+		/*
+		 * JSET jumps when one of the bits is set: to the refusal, over the jump out of the
+		 * rule.
+		 */
 		emit(p, BPF_JMP32 | BPF_JSET | BPF_K, R_PENDING, 1, bits);
 		emit(p, BPF_JMP | BPF_JA, 0, 2, 0);
 		emit_return(p, false);
@@ -232,8 +235,9 @@ static void emit_head(struct program *p)
 }
 
 /*
- * The kernel's verifier follows every branch, at some microseconds each, in every start of a container: so a rule that
- * has no effect any more gets no code, and neighbours get one test together.
+ * The kernel's verifier follows every branch, at some microseconds each, in every start of a
+ * container: so a rule that has no effect any more gets no code, and neighbours get one test
+ * together.
  */
 int cg_device_program(
 	const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret, size_t *ret_n)
@@ -302,8 +306,9 @@ int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
 		return r;
 	r = cg_bpf_install(t->dir, insns, ninsns, t->cg->path);
 	/*
-	 * bpf(2) is root's. In a user namespace the container can't make device nodes anyhow, and opens those of the
-	 * host that it is given with the user's own rights: like runc, go on without.
+	 * bpf(2) is root's. In a user namespace the container can't make device nodes anyhow, and
+	 * opens those of the host that it is given with the user's own rights: like runc, go on
+	 * without.
 	 */
 	if ((r == -EPERM || r == -EACCES) && (only_allows(res) || cg_in_user_namespace())) {
 		err_clear();

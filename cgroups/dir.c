@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Directories and control files. The mount is opened once; a cgroup beneath it with openat2(2), without
- * symbolic links, without leaving the file system; control files relative to that descriptor.
+ * Directories and control files. The mount is opened once; a cgroup beneath it with openat2(2),
+ * without symbolic links, without leaving the file system; control files relative to that
+ * descriptor.
  */
 #include <poll.h>
 #include <stdio.h>

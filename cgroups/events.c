@@ -88,8 +88,8 @@ int cg_events_read(const struct cgroup *cg, struct cg_events *ev)
 	if (r < 0)
 		return r;
 	/*
-	 * A container whose every process was killed is gone with its cgroup at times before we look: the counters
-	 * read as 0 then, and are not taken over.
+	 * A container whose every process was killed is gone with its cgroup at times before we
+	 * look: the counters read as 0 then, and are not taken over.
 	 */
 	if (now.oom_kill > ev->oom_kill)
 		bits |= CG_EVENT_OOM;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The error for a limit without its controller: who has it, or who keeps it back, and what to do. */
+/*
+ * The error for a limit without its controller: who has it, or who keeps it back, and what to do.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,7 +11,9 @@
 #define UNIFIED_HINT \
 	"boot with systemd.unified_cgroup_hierarchy=1, or (without systemd) with cgroup_no_v1=%s"
 
-/* /proc/cgroups: name, hierarchy, number of cgroups, enabled. 1, 0, or -1 where it is not listed. */
+/*
+ * /proc/cgroups: name, hierarchy, number of cgroups, enabled. 1, 0, or -1 where it is not listed.
+ */
 static int kernel_has(const char *controller)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GVariant text, the notation of org.systemd.property.* annotations: 'text', true, 5, uint64 5, 1.5, ['a', 'b'],
- * ('a', 1), <5>, @as []. A number without a type is an int32, or a double when it is written as one; all elements
- * of an array have the type of the first, unless they have one of their own, which must be the same.
- * https://docs.gtk.org/glib/gvariant-text-format.html
+ * GVariant text, the notation of org.systemd.property.* annotations: 'text', true, 5, uint64 5,
+ * 1.5, ['a', 'b'], ('a', 1), <5>, @as []. A number without a type is an int32, or a double when it
+ * is written as one; all elements of an array have the type of the first, unless they have one of
+ * their own, which must be the same. https://docs.gtk.org/glib/gvariant-text-format.html
  */
 #include <ctype.h>
 #include <stdio.h>

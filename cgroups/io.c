@@ -2,8 +2,9 @@
 /*
  * linux.resources.blockIO.
  *
- * Two kernel features weigh block I/O: the BFQ scheduler with io.bfq.weight, whose range holds the specification's
- * 10..1000 as it is, and iocost with io.weight, 1..10000. The first is used where it exists, as runc does.
+ * Two kernel features weigh block I/O: the BFQ scheduler with io.bfq.weight, whose range holds the
+ * specification's 10..1000 as it is, and iocost with io.weight, 1..10000. The first is used where
+ * it exists, as runc does.
  */
 #include <inttypes.h>
 

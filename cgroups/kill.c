@@ -2,8 +2,8 @@
 /*
  * The processes of a cgroup: listing, signalling, and removing all.
  *
- * SIGKILL is cgroup.kill's: one write that no fork escapes. Other signals go to each process; the cgroup is frozen
- * meanwhile, so that the list is complete and no number is reused under our hands.
+ * SIGKILL is cgroup.kill's: one write that no fork escapes. Other signals go to each process; the
+ * cgroup is frozen meanwhile, so that the list is complete and no number is reused under our hands.
  */
 #include <dirent.h>
 #include <signal.h>
@@ -143,7 +143,10 @@ int cg_kill(const struct cgroup *cg, int sig)
 	char was[16] = "";
 	bool frozen = cg_read(dir, "cgroup.freeze", was, sizeof(was)) == 0 && streq(was, "0") &&
 		      cg_write(dir, "cgroup.freeze", "1") == 0;
-	/* A process in the middle of a system call that can't be interrupted freezes late: go on without it. */
+	/*
+	 * A process in the middle of a system call that can't be interrupted freezes late: go on
+	 * without it.
+	 */
 	if (frozen && cg_wait_event(dir, "frozen", 1, FREEZE_TIMEOUT_MS) == -ETIMEDOUT)
 		log_debug("cgroup %s did not freeze before signal %d", cg->path, sig);
 	int r = signal_each(dir, sig);
@@ -155,7 +158,9 @@ int cg_kill(const struct cgroup *cg, int sig)
 	return r;
 }
 
-/* EBUSY lasts a moment longer than the last process: its exit drops the cgroup's references late. */
+/*
+ * EBUSY lasts a moment longer than the last process: its exit drops the cgroup's references late.
+ */
 static int rmdir_patiently(int parent, const char *name, const char *shown)
 {
 	long delay_us = 100;

@@ -2,10 +2,11 @@
 /*
  * Which cgroup a container gets, and how state.json remembers it.
  *
- * cgroupfs: an absolute linux.cgroupsPath is beneath the mount, as the specification says. A relative one, and
- * the default "caisson-ID", are beneath the mount's root for a privileged caller (as crun does) and beside the
- * caller's own cgroup otherwise, which is the only place that an ordinary user can have been given (as runc does).
- * The default has a prefix so that a container named "system.slice" does not end up in there.
+ * cgroupfs: an absolute linux.cgroupsPath is beneath the mount, as the specification says. A
+ * relative one, and the default "caisson-ID", are beneath the mount's root for a privileged caller
+ * (as crun does) and beside the caller's own cgroup otherwise, which is the only place that an
+ * ordinary user can have been given (as runc does). The default has a prefix so that a container
+ * named "system.slice" does not end up in there.
  */
 #include <stdio.h>
 
@@ -38,8 +39,9 @@ static int path_of(struct arena *a, const struct cg_options *opt, const char **r
 }
 
 /*
- * The longest existing part of path, and the part that it shares with the caller's own cgroup: an unprivileged
- * process needs write access to the first to make a cgroup, and to cgroup.procs of the second to move there.
+ * The longest existing part of path, and the part that it shares with the caller's own cgroup: an
+ * unprivileged process needs write access to the first to make a cgroup, and to cgroup.procs of the
+ * second to move there.
  */
 static int writable(struct arena *a, const char *mount, const char *path, const char **ret_refused)
 {

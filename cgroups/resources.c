@@ -2,10 +2,11 @@
 /*
  * linux.resources to control files.
  *
- * Only what is set is written, so that `update` is the same code. 0 means "not set" where runc reads it so
- * (engines send zeros for what they don't limit); resources.h lists those. A setting that only lifts a limit needs
- * no controller: where there is none, there is nothing to lift. Typed settings come first, `unified` last and in
- * its own order, so that it has the last word, as it has with runc.
+ * Only what is set is written, so that `update` is the same code. 0 means "not set" where runc
+ * reads it so (engines send zeros for what they don't limit); resources.h lists those. A setting
+ * that only lifts a limit needs no controller: where there is none, there is nothing to lift. Typed
+ * settings come first, `unified` last and in its own order, so that it has the last word, as it has
+ * with runc.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -83,7 +84,9 @@ static bool given(struct opt_i64 v)
 	return v.set && v.v != 0;
 }
 
-/* The kernel would kill processes to get below the new limit; the caller asked to be told instead. */
+/*
+ * The kernel would kill processes to get below the new limit; the caller asked to be told instead.
+ */
 static int check_usage(struct cg_target *t, const struct cg_resources *res)
 {
 	uint64_t usage, swap = 0;
@@ -175,7 +178,10 @@ static int put_quota(struct cg_target *t, const struct cg_resources *res)
 		      : cg_put(t, field, "cpu.max", "%s", quota);
 }
 
-/* The kernel wants burst <= quota at every moment: burst goes first, and again if only the new quota allows it. */
+/*
+ * The kernel wants burst <= quota at every moment: burst goes first, and again if only the new
+ * quota allows it.
+ */
 static int put_bandwidth(struct cg_target *t, const struct cg_resources *res)
 {
 	const char *field = F "cpu.burst", *file = "cpu.max.burst";
@@ -248,8 +254,9 @@ sets:
 }
 
 /*
- * pids.max 0 would refuse the container's own first process when it is cloned into the cgroup. 1 has the effect that
- * 0 asks for: that process, and no fork. runc does the same, and systemd knows no 0 either.
+ * pids.max 0 would refuse the container's own first process when it is cloned into the cgroup. 1
+ * has the effect that 0 asks for: that process, and no fork. runc does the same, and systemd knows
+ * no 0 either.
  */
 static int apply_pids(struct cg_target *t, const struct cg_resources *res)
 {
@@ -276,8 +283,9 @@ static int check_page_size(const char *size)
 }
 
 /*
- * Both counts are limited: reservations, which the specification wants since they fail at mmap(2) and not by SIGBUS, and
- * use, since a mapping with MAP_NORESERVE makes none. A kernel older than 5.7 counts no reservations.
+ * Both counts are limited: reservations, which the specification wants since they fail at mmap(2)
+ * and not by SIGBUS, and use, since a mapping with MAP_NORESERVE makes none. A kernel older than
+ * 5.7 counts no reservations.
  */
 static int apply_hugepages(struct cg_target *t, const struct cg_resources *res)
 {
@@ -388,8 +396,9 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 }
 
 /*
- * What cgroup v2 can't do. The specification wants an error where a v1 setting can't be converted, and crun gives
- * it; kernel memory limits, which v1 itself no longer has, are dropped with a warning, as runc does.
+ * What cgroup v2 can't do. The specification wants an error where a v1 setting can't be converted,
+ * and crun gives it; kernel memory limits, which v1 itself no longer has, are dropped with a
+ * warning, as runc does.
  */
 static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res)
 {

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.json's linux.resources (runtime-spec 1.3, config-linux.md "Control groups"), as plain data.
- * The spec layer fills it in; cg_apply() writes it to cgroup v2. Strings and arrays belong to the caller's
- * arena. Units are the spec's: bytes, microseconds, counts; -1 is "unlimited" where the spec says so.
+ * config.json's linux.resources (runtime-spec 1.3, config-linux.md "Control groups"), as plain
+ * data. The spec layer fills it in; cg_apply() writes it to cgroup v2. Strings and arrays belong to
+ * the caller's arena. Units are the spec's: bytes, microseconds, counts; -1 is "unlimited" where
+ * the spec says so.
  *
- * As with runc, 0 is the same as absent for memory.limit, reservation and swap, cpu.shares, quota and period, and
- * blockIO.weight: engines send zeros for what they do not limit. It is a value for pids.limit, cpu.burst and cpu.idle.
+ * As with runc, 0 is the same as absent for memory.limit, reservation and swap, cpu.shares, quota
+ * and period, and blockIO.weight: engines send zeros for what they do not limit. It is a value for
+ * pids.limit, cpu.burst and cpu.idle.
  */
 #pragma once
 #include <stddef.h>
@@ -14,17 +16,15 @@
 
 struct cg_device_rule {
 	bool allow;
-	char type;     /* 'a' all, 'c' character, 'b' block */
-	int64_t major; /* -1: any */
-	int64_t minor; /* -1: any */
-	const char *
-		access; /* of "rwm"; never NULL; "" means rwm, as runc and crun read an absent one */
+	char type;          /* 'a' all, 'c' character, 'b' block */
+	int64_t major;      /* -1: any */
+	int64_t minor;      /* -1: any */
+	const char *access; /* of "rwm"; never NULL; "" means rwm, as crun reads an absent one */
 };
 
 struct cg_device_value {
 	uint64_t major, minor;
-	uint64_t
-		value; /* bytes or operations a second (0: no limit); a weight 10..1000 (0: none given) */
+	uint64_t value; /* bytes or operations a second (0: no limit); a weight (0: none) */
 };
 
 struct cg_device_values {

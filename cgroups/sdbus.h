@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libsystemd's sd-bus, loaded when the systemd cgroup manager is used and at no other time: a container without it
- * does not pay for the library, and a host without systemd need not have it. Its header gives the types only.
+ * libsystemd's sd-bus, loaded when the systemd cgroup manager is used and at no other time: a
+ * container without it does not pay for the library, and a host without systemd need not have it.
+ * Its header gives the types only.
  */
 #pragma once
 #include <systemd/sd-bus.h>
@@ -38,7 +39,10 @@ struct sdbus {
 #undef SDBUS_FIELD
 };
 
-/* Loads the library and connects: to the user's bus, or to the system's. Release with sdbus_close(). */
+/*
+ * Loads the library and connects: to the user's bus, or to the system's. Release with
+ * sdbus_close().
+ */
 int sdbus_open(struct sdbus *s, bool user) must_check;
 void sdbus_close(struct sdbus *s);
 #define _cleanup_sdbus_ __attribute__((cleanup(sdbus_close)))
@@ -47,16 +51,16 @@ void sdbus_close(struct sdbus *s);
 int sdbus_method(struct sdbus *s, const char *method, sd_bus_message **ret) must_check;
 
 /*
- * Sends it. *ret_name, if asked for, says which D-Bus error came back (static buffer of the caller's, "" for none).
- * reply may be NULL.
+ * Sends it. *ret_name, if asked for, says which D-Bus error came back (static buffer of the
+ * caller's, "" for none). reply may be NULL.
  */
 #define SDBUS_NAME_MAX 128
 int sdbus_call(struct sdbus *s, sd_bus_message *m, sd_bus_message **reply,
 	char ret_name[static SDBUS_NAME_MAX]) must_check;
 
 /*
- * For calls that queue a job: watch before, send, then wait until the job is done. Errors when its result is another
- * than "done" (the result is in the message).
+ * For calls that queue a job: watch before, send, then wait until the job is done. Errors when its
+ * result is another than "done" (the result is in the message).
  */
 struct sdbus_job {
 	struct sdbus *bus;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What systemd is told about a scope. The kernel's files are written by us in any case (cg_apply()); systemd gets
- * the settings that it has properties for, because it writes its own idea of them again on a reload, and for
- * `systemctl show`. The same selection as runc's. Devices are left out: systemd's device program stands beside
- * ours on the cgroup, and without DeviceAllow= it has none.
+ * What systemd is told about a scope. The kernel's files are written by us in any case
+ * (cg_apply()); systemd gets the settings that it has properties for, because it writes its own
+ * idea of them again on a reload, and for `systemctl show`. The same selection as runc's. Devices
+ * are left out: systemd's device program stands beside ours on the cgroup, and without DeviceAllow=
+ * it has none.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -93,7 +94,10 @@ static int put_mask(struct sdbus *s, sd_bus_message *m, const char *name, const 
 	return r < 0 ? fail(r, name) : 0;
 }
 
-/* systemd keeps whole percents only: rounded up, so that its idea never takes away what the config grants. */
+/*
+ * systemd keeps whole percents only: rounded up, so that its idea never takes away what the config
+ * grants.
+ */
 static int put_quota(struct sdbus *s, sd_bus_message *m, const struct cg_resources *res)
 {
 	uint64_t period = res->cpu.period.v, per_second = UINT64_MAX;
@@ -151,7 +155,9 @@ static int put_unified(struct sdbus *s, sd_bus_message *m, const struct cg_resou
 			uint64_t v = UINT64_MAX;
 			if (!streq(u->file, known[k].file))
 				continue;
-			/* A text that is no number is the kernel's to refuse, with the file's name. */
+			/*
+			 * A text that is no number is the kernel's to refuse, with the file's name.
+			 */
 			if (!streq(u->value, "max") && str_to_u64(u->value, &v) < 0)
 				continue;
 			if (v == 0 && streq(u->file, "pids.max"))
@@ -173,7 +179,10 @@ int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resourc
 	int r = put_limit(s, m, "MemoryMax", res->memory.limit);
 	if (r == 0)
 		r = put_limit(s, m, "MemoryLow", res->memory.reservation);
-	/* Swap alone, in an update, needs the limit that holds: cg_apply() knows it, systemd is not told. */
+	/*
+	 * Swap alone, in an update, needs the limit that holds: cg_apply() knows it, systemd is not
+	 * told.
+	 */
 	if (r == 0 && (res->memory.limit.v || res->memory.swap.v < 0)) {
 		r = cg_swap_from_spec(res->memory.limit, res->memory.swap, &swap.v);
 		if (r > 0)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The "data" object of `events --stats`, in the shape of runc's types/events.go, which containerd, docker and
- * cAdvisor read: cgroup v1's layout, filled from v2 files as runc fills it. PSI is where runc has it, in cpu, memory and
- * blkio. What v2 has and v1 had not is beneath "cgroup2", by the kernel's own names.
+ * The "data" object of `events --stats`, in the shape of runc's types/events.go, which containerd,
+ * docker and cAdvisor read: cgroup v1's layout, filled from v2 files as runc fills it. PSI is where
+ * runc has it, in cpu, memory and blkio. What v2 has and v1 had not is beneath "cgroup2", by the
+ * kernel's own names.
  *
  * A file that does not exist (controller not enabled) leaves zeros, as it does with runc.
  */
@@ -277,7 +278,10 @@ static int put_blkio(int dir, struct json_out *o, struct text *t)
 	return r;
 }
 
-/* hugetlb.SIZE.current names the sizes that there are. Reservations where they are counted, as runc. */
+/*
+ * hugetlb.SIZE.current names the sizes that there are. Reservations where they are counted, as
+ * runc.
+ */
 static void put_hugetlb(int dir, struct json_out *o, struct text *t)
 {
 	int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

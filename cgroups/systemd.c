@@ -2,14 +2,15 @@
 /*
  * The systemd manager: a transient scope per container.
  *
- * Theory of operation. A scope is made around a process that exists: StartTransientUnit with its pid in PIDs=, then wait
- * for the job. Delegate= leaves the cgroup beneath to us, so limits, freezer and statistics go through the kernel's
- * files as with cgroupfs; where the cgroup is, the kernel tells (/proc/PID/cgroup), which holds for the system's
- * instance and the user's, also from within a user namespace: sd-bus authenticates by the socket's credentials and
- * sends no uid, so the owner's uid outside need not be known.
+ * Theory of operation. A scope is made around a process that exists: StartTransientUnit with its
+ * pid in PIDs=, then wait for the job. Delegate= leaves the cgroup beneath to us, so limits,
+ * freezer and statistics go through the kernel's files as with cgroupfs; where the cgroup is, the
+ * kernel tells (/proc/PID/cgroup), which holds for the system's instance and the user's, also from
+ * within a user namespace: sd-bus authenticates by the socket's credentials and sends no uid, so
+ * the owner's uid outside need not be known.
  *
- * systemd forgets a scope whose last process is gone. A failed one stays until reset, and its name can't be used: so
- * starting and stopping both reset it.
+ * systemd forgets a scope whose last process is gone. A failed one stays until reset, and its name
+ * can't be used: so starting and stopping both reset it.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -62,7 +63,10 @@ static int put_properties(struct sdbus *s, sd_bus_message *m, const struct cgrou
 	}
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(on); i++)
 		r = sd_put(s, m, on[i], "b", 1);
-	/* Else the scope would be stopped early at shutdown, before the engine stops its containers. */
+	/*
+	 * Else the scope would be stopped early at shutdown, before the engine stops its
+	 * containers.
+	 */
 	if (r == 0)
 		r = sd_put(s, m, "DefaultDependencies", "b", 0);
 	if (r == 0) {
@@ -113,7 +117,10 @@ static int start_unit(struct sdbus *s, const struct cgroup *cg, const struct cg_
 			s->sd_bus_message_unref(m);
 		if (r >= 0 || attempt || !streq(name, ERROR_EXISTS))
 			break;
-		/* What an earlier container of the name left, failed. A running one stays, and stays an error. */
+		/*
+		 * What an earlier container of the name left, failed. A running one stays, and
+		 * stays an error.
+		 */
 		reset_failed(s, cg->scope);
 		r = 0;
 	}
@@ -121,8 +128,8 @@ static int start_unit(struct sdbus *s, const struct cgroup *cg, const struct cg_
 }
 
 /*
- * The process is moved by systemd at the end of the job. Should it be gone by then, or be moved on, the path would
- * not be the scope's: so check its name.
+ * The process is moved by systemd at the end of the job. Should it be gone by then, or be moved on,
+ * the path would not be the scope's: so check its name.
  */
 static int find_path(struct arena *a, struct cgroup *cg, pid_t pid)
 {
@@ -181,7 +188,10 @@ int cg_systemd_update(const struct cgroup *cg, const struct cg_resources *res)
 	return r < 0 ? err_ctx(r, "set the limits of %s", cg->scope) : 0;
 }
 
-/* The kernel forbids an ordinary user to move a process between its session and its systemd: that may. */
+/*
+ * The kernel forbids an ordinary user to move a process between its session and its systemd: that
+ * may.
+ */
 int cg_systemd_attach(const struct cgroup *cg, pid_t pid)
 {
 	_cleanup_sdbus_ struct sdbus s = {0};
@@ -202,8 +212,9 @@ int cg_systemd_attach(const struct cgroup *cg, pid_t pid)
 }
 
 /*
- * Stopping sends SIGTERM and waits as long as the unit says; whoever destroys a container has waited already. So
- * the processes are killed first, through the cgroup where it is known and through systemd where it is not.
+ * Stopping sends SIGTERM and waits as long as the unit says; whoever destroys a container has
+ * waited already. So the processes are killed first, through the cgroup where it is known and
+ * through systemd where it is not.
  */
 static int kill_unit(struct sdbus *s, const struct cgroup *cg)
 {

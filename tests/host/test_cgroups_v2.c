@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cgroups/ where cgroup v2 holds the controllers: every linux.resources property by the kernel's file, and the effect
- * where one can be seen; systemd scopes where systemd is process 1. For the test host (tests/host/run, with --systemd
- * too); elsewhere a test skips and says what is missing.
+ * cgroups/ where cgroup v2 holds the controllers: every linux.resources property by the kernel's
+ * file, and the effect where one can be seen; systemd scopes where systemd is process 1. For the
+ * test host (tests/host/run, with --systemd too); elsewhere a test skips and says what is missing.
  */
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -239,7 +240,10 @@ static void test_cpu_effect(void **state)
 	const char *text = fixture_read(f, "cpu.stat");
 	OK(cg_find_key(text, "usage_usec", &usage));
 	OK(cg_find_key(text, "nr_throttled", &throttled));
-	/* A second at a tenth of a CPU: 0.1 s; three times that is not what an unlimited one would use. */
+	/*
+	 * A second at a tenth of a CPU: 0.1 s; three times that is not what an unlimited one would
+	 * use.
+	 */
 	assert_true(usage < 300000);
 	assert_true(throttled > 3);
 }
@@ -412,7 +416,10 @@ static void test_unified(void **state)
 	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
 }
 
-/* A cgroup with processes can't hand memory out: the limit's error says who is in the way; no limit, no error. */
+/*
+ * A cgroup with processes can't hand memory out: the limit's error says who is in the way; no
+ * limit, no error.
+ */
 static void test_internal_processes(void **state)
 {
 	struct fixture *f = need(state, "memory.max");
@@ -427,7 +434,10 @@ static void test_internal_processes(void **state)
 	snprintf(number, sizeof(number), "%d", pid);
 	assert_non_null(strstr(err_msg(), number));
 	assert_non_null(strstr(err_msg(), "linux.resources.memory.limit: cgroup /"));
-	/* Nor pids, which would make a threaded domain of it: it stays as it was, and the cgroup can be entered. */
+	/*
+	 * Nor pids, which would make a threaded domain of it: it stays as it was, and the cgroup
+	 * can be entered.
+	 */
 	res = (struct cg_resources){.pids_limit = some(5)};
 	assert_int_equal(cg_apply(&sub, &res), -EBUSY);
 	expect(f, "cgroup.type", "domain");
@@ -565,7 +575,10 @@ static void test_scope(void **state)
 	expect(f, "cpu.max", "25000 50000");
 	expect(f, "pids.max", "9");
 	expect(f, "hugetlb.2MB.max", "4194304");
-	/* A second process goes in by the kernel's file; then an update reaches both systemd and the kernel. */
+	/*
+	 * A second process goes in by the kernel's file; then an update reaches both systemd and
+	 * the kernel.
+	 */
 	fixture_spawn(f, sleep_for_ever, NULL);
 	f->cg.unit_current = false;
 	res = (struct cg_resources){.memory.limit = some(128 * MB), .pids_limit = some(-1)};
@@ -622,10 +635,116 @@ static void test_scope_errors(void **state)
 	assert_non_null(strstr(err_msg(), "org.systemd.property.TimeoutStopSec"));
 }
 
+#define USER 65534
+
+struct user_test {
+	struct fixture *f;
+	bool in_user_namespace;
+	char message[512]; /* shared memory: what went wrong */
+};
+
+static int user_fail(struct user_test *t, const char *what)
+{
+	snprintf(t->message, sizeof(t->message), "%s: %s", what, err_msg());
+	return 1;
+}
+
+static void write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		_exit(98);
+	close(fd);
+}
+
+/*
+ * As a user, with the user's systemd; the second time as podman does it, as root of a user
+ * namespace.
+ */
+static int as_user(struct user_test *t)
+{
+	struct fixture *f = t->f;
+	struct cg_resources res = {.pids_limit = some(9)};
+	struct cg_options opt = {.manager = CG_SYSTEMD,
+		.id = t->in_user_namespace ? "ns" : "user",
+		.rootless = true};
+	char dir[64];
+
+	snprintf(dir, sizeof(dir), "/run/user/%d", USER);
+	setenv("XDG_RUNTIME_DIR", dir, 1);
+	unsetenv("DBUS_SESSION_BUS_ADDRESS");
+	if (setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0)
+		return user_fail(t, "setresuid");
+	prctl(PR_SET_DUMPABLE, 1); /* else /proc/self belongs to root */
+	if (t->in_user_namespace) {
+		if (unshare(CLONE_NEWUSER) < 0)
+			return user_fail(t, "unshare");
+		write_text("/proc/self/setgroups", "deny");
+		snprintf(dir, sizeof(dir), "0 %d 1", USER);
+		write_text("/proc/self/uid_map", dir);
+		write_text("/proc/self/gid_map", dir);
+	}
+	pid_t first = fork();
+	if (first == 0)
+		_exit(sleep_for_ever(NULL));
+	pid_t second = fork();
+	if (second == 0)
+		_exit(sleep_for_ever(NULL));
+	if (cg_resolve(&f->arena, &opt, &f->cg) < 0 ||
+		cg_attach(&f->arena, &f->cg, &opt, &res, first) < 0)
+		return user_fail(t, "start");
+	if (!strstr(f->cg.path, "/user@65534.service/user.slice/caisson-"))
+		return user_fail(t, f->cg.path);
+	if (cg_apply(&f->cg, &res) < 0 || !streq(fixture_read(f, "pids.max"), "9"))
+		return user_fail(t, "limit");
+	/* From a cgroup of the system's: the kernel refuses, systemd may. */
+	if (cg_attach(&f->arena, &f->cg, &opt, NULL, second) < 0)
+		return user_fail(t, "second process");
+	const char *path;
+	if (cg_of_process(&f->arena, second, &path) < 0 || !streq(path, f->cg.path))
+		return user_fail(t, "second process elsewhere");
+	if (cg_destroy(&f->cg) < 0)
+		return user_fail(t, "destroy");
+	return cg_open(&f->cg) == -ENOENT ? 0 : user_fail(t, "still there");
+}
+
+static void test_scope_user(void **state)
+{
+	struct user_test *t =
+		mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char command[128];
+	int status;
+
+	if (!*state || !getenv("CAISSON_TEST_HOST")) {
+		fprintf(stderr,
+			"skipped: starts a systemd for uid %d, for which a throw-away host is "
+			"needed\n",
+			USER);
+		skip();
+	}
+	snprintf(command, sizeof(command), "systemctl start user@%d.service", USER);
+	assert_int_equal(system(command), 0);
+	t->f = *state;
+	t->message[0] = '\0';
+	for (int round = 0; round < 2; round++) {
+		t->in_user_namespace = round == 1;
+		pid_t pid = fork();
+		if (pid == 0)
+			_exit(as_user(t));
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (!WIFEXITED(status) || WEXITSTATUS(status))
+			fail_msg("round %d: %#x %s", round, (unsigned)status, t->message);
+	}
+	snprintf(command, sizeof(command), "systemctl stop user@%d.service", USER);
+	assert_int_equal(system(command), 0);
+}
+
 #define V2(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 #define SCOPE(t) cmocka_unit_test_setup_teardown(t, setup_systemd, teardown)
 
-int main(void)
+/* An argument names one test. */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		V2(test_memory),
@@ -645,7 +764,10 @@ int main(void)
 		SCOPE(test_scope),
 		SCOPE(test_scope_without_path),
 		SCOPE(test_scope_errors),
+		SCOPE(test_scope_user),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The parts of cgroups/ that need no kernel: conversions, names, parsers, and the device program, interpreted. */
+/*
+ * The parts of cgroups/ that need no kernel: conversions, names, parsers, and the device program,
+ * interpreted.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +16,10 @@
 #include "cg_internal.h"
 #include "sdbus.h"
 
-/* Reference values computed with another program: ceil(10 ** ((l*l + 125*l)/612 - 7/34)), l = log2(shares). */
+/*
+ * Reference values computed with another program: ceil(10 ** ((l*l + 125*l)/612 - 7/34)), l =
+ * log2(shares).
+ */
 static void test_cpu_weight(void **state)
 {
 	static const uint64_t expected[][2] = {{0, 0}, {1, 1}, {2, 1}, {3, 2}, {10, 4}, {100, 17},
@@ -27,7 +33,10 @@ static void test_cpu_weight(void **state)
 	for (uint64_t s = 2; s <= 262144; s++) {
 		double l = log2((double)s), exact = pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0);
 		uint64_t w = cg_weight_from_shares(s);
-		/* Equal to the formula, but for what the last bits of a double make of a whole number. */
+		/*
+		 * Equal to the formula, but for what the last bits of a double make of a whole
+		 * number.
+		 */
 		assert_true((double)w >= exact * (1 - 1e-9) && (double)w < exact * (1 + 1e-9) + 1);
 		assert_true(w >= last && w >= 1 && w <= 10000);
 		last = w;
@@ -277,7 +286,10 @@ static int bit_of(char c)
 	return c == 'r' ? BPF_DEVCG_ACC_READ : c == 'w' ? BPF_DEVCG_ACC_WRITE : BPF_DEVCG_ACC_MKNOD;
 }
 
-/* What resources.h promises, said as simply as possible: per access, the last rule that names it decides. */
+/*
+ * What resources.h promises, said as simply as possible: per access, the last rule that names it
+ * decides.
+ */
 static bool reference(const struct cg_device_rule *rules, size_t n, char type, uint32_t major,
 	uint32_t minor, int access)
 {
@@ -333,7 +345,9 @@ static void test_device_program(void **state)
 	struct cg_device_rule rules[12];
 	unsigned seed = 1;
 
-	/* Hundreds of random lists, the first ones short; every second begins as engines' lists do. */
+	/*
+	 * Hundreds of random lists, the first ones short; every second begins as engines' lists do.
+	 */
 	for (size_t round = 0; round < 600; round++) {
 		size_t n = 1 + round % ARRAY_SIZE(rules);
 		for (size_t i = 0; i < n; i++)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cgroups/ on this machine's kernel: all that a cgroup2 mount can do without controllers, so that it runs on hybrid hosts
- * too. Needs root and a cgroup2 mount, and is skipped without. tests/host/ has the controllers' part.
+ * cgroups/ on this machine's kernel: all that a cgroup2 mount can do without controllers, so that
+ * it runs on hybrid hosts too. Needs root and a cgroup2 mount, and is skipped without. tests/host/
+ * has the controllers' part.
  */
 #include <poll.h>
 #include <sys/mman.h>
@@ -401,7 +402,10 @@ static void test_stats(void **state)
 		assert_non_null(json_get(json_get(json_get(j, "cpu"), "psi"), "some"));
 }
 
-/* A limit without its controller: who holds it is said, or that the kernel has none; lenient goes on. */
+/*
+ * A limit without its controller: who holds it is said, or that the kernel has none; lenient goes
+ * on.
+ */
 static void test_missing_controller(void **state)
 {
 	struct fixture *f = need(state);
