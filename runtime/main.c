@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,8 @@ int main(int argc, char **argv)
 		{0},
 	};
 
+	/* Ignored by our caller, it would take exit statuses from us: of hooks, and of the container. */
+	signal(SIGCHLD, SIG_DFL);
 	/* Global options end at the command's name: behind it the same names may mean other things. */
 	char **words = argv + 1;
 	char **copy = calloc((size_t)argc + 1, sizeof(*copy));

@@ -148,7 +148,8 @@ static int load(struct container *c)
 	c->annotations = json_get(j, "annotations");
 	const struct json *poststart = json_get(j, "poststart"),
 			  *poststop = json_get(j, "poststop");
-	const struct json *rdt = json_get(j, "intelRdt");
+	const struct json *rdt = json_get(j, "intelRdt"), *keyring = json_get(j, "noNewKeyring");
+	c->no_new_keyring = keyring && keyring->boolean;
 	c->has_rdt = rdt && rdt->boolean;
 	c->has_poststart = poststart && poststart->boolean;
 	c->has_poststop = poststop && poststop->boolean;
@@ -225,6 +226,7 @@ static void put_state(const struct container *c, struct json_out *o)
 	json_out_bool(o, "poststart", c->has_poststart);
 	json_out_bool(o, "poststop", c->has_poststop);
 	json_out_bool(o, "intelRdt", c->has_rdt);
+	json_out_bool(o, "noNewKeyring", c->no_new_keyring);
 	if (c->annotations)
 		json_out_node(o, "annotations", c->annotations);
 	json_out_object(o, "cgroup");

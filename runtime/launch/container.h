@@ -47,6 +47,7 @@ struct container {
 	struct cgroup cgroup;
 	/* What most commands need to know of config.json, so that they need not read it. */
 	bool has_poststart, has_poststop, has_rdt;
+	bool no_new_keyring; /* create was told --no-new-keyring */
 	const struct json *annotations;
 };
 

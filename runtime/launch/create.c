@@ -36,6 +36,7 @@ static int record_intent(
 	c->annotations = json_get(b->spec->json, "annotations");
 	c->has_poststart = b->spec->hooks.poststart.n > 0;
 	c->has_poststop = b->spec->hooks.poststop.n > 0;
+	c->no_new_keyring = o->no_new_keyring;
 	c->has_rdt = b->spec->intel_rdt != NULL;
 	if (!c->created)
 		return -ENOMEM;
@@ -125,6 +126,9 @@ static int build(
 	if (r < 0)
 		return r;
 	env.attached = attached;
+	env.keyring = launch_keyring(c);
+	if (!env.keyring)
+		return -ENOMEM;
 	r = plan_build(&c->arena, b->spec, &env, &l->plan);
 	if (r >= 0)
 		r = launch_env(&c->arena, b->spec->process, &env, &l->env);
@@ -154,6 +158,7 @@ static int create(struct launch *l, const struct launch_options *o, bool attache
 		r = container_save(c);
 	if (r >= 0)
 		r = write_pid_file(c);
+	l->wrote_pid_file = r >= 0 && c->pid_file;
 	if (r >= 0 && o->pidfd_socket)
 		r = pidfd_send(o->pidfd_socket, l->child.pidfd);
 	return r;
@@ -165,6 +170,8 @@ static void undo(struct launch *l)
 
 	/* What goes wrong here is for the log: the first error is the one to report. */
 	launch_kill_init(l);
+	if (l->wrote_pid_file)
+		unlink(l->c->pid_file);
 	if (launch_cleanup(l->c, l->spec) < 0)
 		log_warn("cleaning up: %s", err_msg());
 	err_set(EIO, "%s", msg ? msg : "");

@@ -17,6 +17,12 @@ int launch_listen_fds(void)
 	return (int)n;
 }
 
+/* runc's name, so that tools that look for it find it. */
+const char *launch_keyring(struct container *c)
+{
+	return arena_printf(&c->arena, "_ses.%s", c->id);
+}
+
 static bool is_var(const char *entry, const char *name)
 {
 	size_t len = strlen(name);

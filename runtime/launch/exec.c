@@ -69,7 +69,13 @@ static int prepare(struct launch *l, const struct exec_options *o)
 	if (l->container < 0)
 		return l->container;
 	struct plan_exec_env env = {
-		.spec = l->spec, .process = o->process, .rootless = geteuid() != 0};
+		.spec = l->spec,
+		.process = o->process,
+		.no_new_keyring = c->no_new_keyring,
+		.keyring = launch_keyring(c),
+	};
+	if (!env.keyring)
+		return -ENOMEM;
 	r = plan_build_exec(&c->arena, &env, &l->plan);
 	if (r < 0)
 		return r;

@@ -292,17 +292,12 @@ static int host_affinity(struct launch *l, const struct step *s)
 
 static int host_oom_score(struct launch *l, const struct step *s)
 {
-	char path[64], text[32];
+	return process_set_oom_score(s->process, l->proc, l->child.pid);
+}
 
-	snprintf(path, sizeof(path), "%d/oom_score_adj", l->child.pid);
-	snprintf(text, sizeof(text), "%lld", (long long)s->process->oom_score_adj.v);
-	int r = path_write_proc(l->proc, path, text);
-	if (r == -EACCES)
-		return err_set(EACCES,
-			"%lld is lower than the runtime's own: lowering it takes "
-			"CAP_SYS_RESOURCE",
-			(long long)s->process->oom_score_adj.v);
-	return r;
+static int host_rlimits(struct launch *l, const struct step *s)
+{
+	return process_set_rlimits(s->process, l->child.pid);
 }
 
 typedef int (*host_fn)(struct launch *l, const struct step *s);
@@ -323,6 +318,7 @@ static const host_fn functions[STEP_COUNT] = {
 	[STEP_HOOKS] = host_hooks,
 	[STEP_AFFINITY] = host_affinity,
 	[STEP_OOM_SCORE] = host_oom_score,
+	[STEP_RLIMITS] = host_rlimits,
 };
 
 int launch_walk_to(struct launch *l, const char *barrier)

@@ -68,6 +68,7 @@ struct launch {
 	const char *pidfd_socket;
 	int preserve_fds;
 	bool hide;
+	bool wrote_pid_file;
 	char *const *env;
 	struct ns_child child; /* pid 0: none yet */
 	struct cg_options cg_options;
@@ -106,6 +107,8 @@ int launch_end(struct container *c, const struct spec *s) must_check;
 /* env.c: the program's environment, with NOTIFY_SOCKET and LISTEN_FDS where they apply. */
 int launch_env(struct arena *a, const struct spec_process *p, const struct plan_env *env,
 	char *const **ret) must_check;
+/* The name of a container's session keyring, in its arena; NULL: out of memory. */
+const char *launch_keyring(struct container *c) must_check;
 /* LISTEN_FDS of our own environment, if meant for us; 0 otherwise. */
 int launch_listen_fds(void);
 

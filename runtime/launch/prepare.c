@@ -116,7 +116,7 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		.no_pivot = o->no_pivot,
 		.no_new_keyring = o->no_new_keyring,
 		.cgroup = cg->manager != CG_DISABLED,
-		.cgroup_attach = cg->manager != CG_DISABLED && !cg_clone_into(cg),
+		.cgroup_attach = cg->manager == CG_SYSTEMD && !cg_clone_into(cg),
 		/* A relative name or an abstract socket is not a path that could be bound. */
 		.notify_socket = notify && notify[0] == '/' ? arena_strdup(a, notify) : NULL,
 	};

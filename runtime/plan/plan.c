@@ -11,10 +11,6 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 
-/* SECCOMP_RET_ACTION_FULL, SECCOMP_RET_USER_NOTIF (linux/seccomp.h): what libseccomp's SCMP_ACT_* are too. */
-#define PLAN_SECCOMP_ACTION 0xffff0000u
-#define PLAN_SECCOMP_NOTIFY 0x7fc00000u
-
 struct builder {
 	struct arena *arena;
 	const struct spec *spec;
@@ -347,6 +343,13 @@ static void add_oom_score(struct builder *b, const struct spec_process *p)
 		add(b, STEP_OOM_SCORE, PLACE_HOST, "process.oomScoreAdj")->process = p;
 }
 
+/* In a user namespace of its own INIT may not raise hard limits; HOST may, if it is root. */
+static void add_host_rlimits(struct builder *b, const struct spec_process *p)
+{
+	if (p && p->nrlimits && b->userns)
+		add(b, STEP_RLIMITS, PLACE_HOST, "process.rlimits")->process = p;
+}
+
 static bool needs_placing(const struct spec *s, const struct plan_env *env)
 {
 	return is_new(s, SPEC_NS_USER) || env->cgroup_attach || s->intel_rdt || s->nnet_devices;
@@ -455,7 +458,7 @@ static void add_attributes(struct builder *b, const struct spec_process *p, cons
 	if (s->personality.set)
 		add(b, STEP_PERSONALITY, PLACE_INIT, "linux.personality")->number =
 			s->personality.v;
-	if (p->nrlimits)
+	if (p->nrlimits && !b->userns)
 		add_process(b, STEP_RLIMITS, "process.rlimits", p);
 	if (p->scheduler)
 		add_process(b, STEP_SCHEDULER, "process.scheduler", p);
@@ -465,7 +468,6 @@ static void add_attributes(struct builder *b, const struct spec_process *p, cons
 		add_process(b, STEP_EXEC_LABEL,
 			p->apparmor_profile ? "process.apparmorProfile" : "process.selinuxLabel",
 			p);
-	add_process(b, STEP_FIND_PROGRAM, NULL, p);
 	add_process(b, STEP_USER, "process.user", p);
 	/* Without no_new_privs, loading a filter takes CAP_SYS_ADMIN: keep it for that long. */
 	struct step *c = add(b, STEP_CAPABILITIES, PLACE_INIT, "process.capabilities");
@@ -486,27 +488,6 @@ static void add_exec(
 		f->seccomp.drop_caps = !p->no_new_privileges;
 	}
 	add_process(b, STEP_EXEC, NULL, p);
-}
-
-static bool notifies(const struct spec_seccomp *s, const char *name)
-{
-	uint32_t action = s->default_action;
-
-	for (size_t i = 0; i < s->nrules; i++)
-		for (size_t k = 0; k < s->rules[i].names.n; k++)
-			if (streq(s->rules[i].names.v[k], name))
-				action = s->rules[i].action;
-	return s->notify && (action & PLAN_SECCOMP_ACTION) == PLAN_SECCOMP_NOTIFY;
-}
-
-static int check_seccomp(const struct spec *s)
-{
-	/* INIT sends the listener from under the filter: there would be nobody yet to answer for it. */
-	if (s->seccomp && notifies(s->seccomp, "sendmsg"))
-		return err_set(EINVAL, "linux.seccomp: SCMP_ACT_NOTIFY cannot be used for sendmsg: "
-				       "caisson itself needs "
-				       "it to hand the listener over");
-	return 0;
 }
 
 static int add_seccomp_compile(struct builder *b, const struct spec *s)
@@ -550,9 +531,6 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	int r = check_namespaces(&b);
 	if (r < 0)
 		return r;
-	r = check_seccomp(s);
-	if (r < 0)
-		return r;
 	if (env->notify_socket)
 		b.spec = s = with_notify_socket(&b, s);
 	b.userns = has_ns(s, SPEC_NS_USER);
@@ -583,16 +561,20 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	if (s->domainname)
 		add_text(&b, STEP_DOMAINNAME, "domainname", s->domainname);
 	if (!env->no_new_keyring)
-		add_text(&b, STEP_KEYRING, NULL, NULL);
+		add_text(&b, STEP_KEYRING, NULL, env->keyring);
 	if (env->rootless)
 		root_slot = add_opens(&b);
 	add_root(&b, root_slot);
 	if (s->process && s->process->terminal)
 		add_process(&b, STEP_CONSOLE, "process.terminal", s->process);
+	/* Before the root is made read-only: a missing working directory is made. */
+	if (s->process)
+		add_process(&b, STEP_FIND_PROGRAM, NULL, s->process);
 	add_restrictions(&b);
 	if (s->process)
 		add_attributes(&b, s->process, s);
 	add_barrier(&b, PLACE_INIT, "created");
+	add_host_rlimits(&b, s->process);
 	if (!env->attached)
 		add_barrier(&b, PLACE_HOST, "recorded");
 	add(&b, STEP_WAIT_START, PLACE_INIT, NULL);
@@ -616,15 +598,12 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 {
 	const struct spec *s = env->spec;
 	const struct spec_process *p = env->process;
-	struct builder b = {.arena = a, .spec = s};
+	struct builder b = {.arena = a, .spec = s, .userns = s->ns[SPEC_NS_USER].set};
 	uint64_t joined = 0;
 
 	for (int t = 0; t < SPEC_NS_COUNT; t++)
 		if (has_ns(s, (enum spec_ns)t))
 			joined |= namespaces[t].flag;
-	int r = check_seccomp(s);
-	if (r < 0)
-		return r;
 	int seccomp_slot = add_seccomp_compile(&b, s);
 	if (p->exec_affinity_initial) {
 		struct step *i =
@@ -635,9 +614,10 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 	c->clone.staged_flags = joined;
 	c->clone.spec = s;
 	add_oom_score(&b, p);
+	add_host_rlimits(&b, p);
 	if (env->cgroup_attach)
 		add(&b, STEP_CGROUP_ATTACH, PLACE_HOST, NULL);
-	if (env->cgroup_attach || p->oom_score_adj.set)
+	if (env->cgroup_attach || p->oom_score_adj.set || (p->nrlimits && b.userns))
 		add_barrier(&b, PLACE_HOST, "placed");
 	if (has_ns(s, SPEC_NS_USER))
 		add(&b, STEP_MAPPED_ROOT, PLACE_INIT, "linux.uidMappings");
@@ -646,6 +626,9 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 			&b, STEP_AFFINITY, "process.execCPUAffinity.final", p->exec_affinity_final);
 	if (p->terminal)
 		add_process(&b, STEP_CONSOLE, "process.terminal", p);
+	if (!env->no_new_keyring)
+		add_text(&b, STEP_KEYRING, NULL, env->keyring);
+	add_process(&b, STEP_FIND_PROGRAM, NULL, p);
 	add_attributes(&b, p, s);
 	add_exec(&b, p, s, seccomp_slot);
 	if (b.failed)
@@ -655,7 +638,7 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 		.nslots = b.nslots,
 		.process = p,
 		.joined = joined,
-		.userns = has_ns(s, SPEC_NS_USER),
+		.userns = b.userns,
 		.terminal = p->terminal};
 	return 0;
 }

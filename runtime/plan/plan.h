@@ -155,8 +155,9 @@ struct plan_env {
 	uint32_t uid, gid;  /* effective */
 	bool no_pivot;
 	bool no_new_keyring;
-	bool attached;      /* `run`: start follows without a second command */
-	bool cgroup;        /* there is a cgroup to make (not disabled) */
+	const char *keyring;       /* name of the session keyring that the container gets */
+	bool attached;             /* `run`: start follows without a second command */
+	bool cgroup;               /* there is a cgroup to make (not disabled) */
 	const char *notify_socket; /* the caller's NOTIFY_SOCKET, or NULL */
 	bool cgroup_attach; /* ... and the process is moved into it once it exists (systemd) */
 };
@@ -168,7 +169,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 struct plan_exec_env {
 	const struct spec *spec;            /* the container's */
 	const struct spec_process *process; /* to run */
-	bool cgroup, cgroup_attach, rootless;
+	bool cgroup_attach, no_new_keyring;
+	const char *keyring;
 };
 
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret) must_check;

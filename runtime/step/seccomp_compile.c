@@ -202,12 +202,15 @@ static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 	for (size_t i = 0; i < s->narchitectures; i++) {
 		int r = seccomp_arch_add(ctx, s->architectures[i]);
 		if (r == -EDOM || r == -EINVAL || r == -ENOTSUP)
-			return err_set(EINVAL,
-				"architectures[%zu]: %s (0x%x) cannot be in one filter with the "
-				"native one: its byte order is another, or libseccomp does not "
-				"know it: remove it",
+			/*
+			 * Of another byte order, or unknown to libseccomp: no process of this kernel
+			 * can ever have it, so that a filter without it is the same filter.
+			 */
+			log_debug("linux.seccomp.architectures[%zu]: %s (0x%x) is left out: not "
+				  "one of "
+				  "this machine's",
 				i, arch_name(s->architectures[i]), s->architectures[i]);
-		if (r < 0 && r != -EEXIST)
+		else if (r < 0 && r != -EEXIST)
 			return err_set(-r, "architectures[%zu]: libseccomp: %s", i, strerror(-r));
 	}
 	return 0;
