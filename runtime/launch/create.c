@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -135,11 +136,41 @@ static int build(
 	if (r < 0)
 		return r;
 	l->slots = arena_array(&c->arena, (size_t)l->plan.nslots + 1, sizeof(int));
-	if (!l->slots)
+	l->device_names =
+		arena_array(&c->arena, b->spec->nnet_devices + 1, sizeof(*l->device_names));
+	if (!l->slots || !l->device_names)
 		return -ENOMEM;
 	for (int i = 0; i < l->plan.nslots; i++)
 		l->slots[i] = -EBADF;
 	return 0;
+}
+
+/*
+ * runtime-spec, config-linux.md "Cgroup ownership": with a cgroup namespace of its own and a writable
+ * /sys/fs/cgroup, the cgroup belongs to the user whom the process runs as.
+ */
+static int give_cgroup(struct launch *l)
+{
+	const struct spec *s = l->spec;
+	const struct spec_namespace *ns = &s->ns[SPEC_NS_CGROUP];
+	bool writable = false;
+
+	if (!l->c->cgroup.path || !ns->set || ns->path || !s->process)
+		return 0;
+	for (size_t i = 0; i < s->nmounts; i++) {
+		const struct spec_mount *m = &s->mounts[i];
+		if (streq(m->destination, "/sys/fs/cgroup"))
+			writable = !((m->attr_set | m->rec_attr_set) & MOUNT_ATTR_RDONLY);
+	}
+	uint32_t uid = s->process->user.uid;
+	for (size_t i = 0; i < s->uid_mappings.n; i++) {
+		const struct spec_id_map *m = &s->uid_mappings.v[i];
+		if (uid >= m->container_id && uid - m->container_id < m->size) {
+			uid = m->host_id + (uid - m->container_id);
+			break;
+		}
+	}
+	return writable && uid != geteuid() ? cg_delegate(&l->c->cgroup, uid) : 0;
 }
 
 /* Everything up to INIT waiting for its start. */
@@ -152,6 +183,8 @@ static int create(struct launch *l, const struct launch_options *o, bool attache
 		r = open_start_socket(l);
 	if (r >= 0)
 		r = launch_walk_to(l, "created");
+	if (r >= 0)
+		r = give_cgroup(l);
 	if (r >= 0)
 		r = process_start_time(c->pid, &c->start_time);
 	if (r >= 0)
@@ -169,6 +202,7 @@ static void undo(struct launch *l)
 	_cleanup_free_ char *msg = strdup(err_msg());
 
 	/* What goes wrong here is for the log: the first error is the one to report. */
+	launch_return_devices(l);
 	launch_kill_init(l);
 	if (l->wrote_pid_file)
 		unlink(l->c->pid_file);

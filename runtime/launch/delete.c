@@ -93,15 +93,21 @@ static void recover(struct container *c, const struct spec **ret)
 {
 	struct cg_options o = {.id = c->id, .rootless = geteuid() != 0};
 
-	if (container_spec(c, ret) < 0) {
+	bool known = container_spec(c, ret) >= 0;
+	if (known) {
+		o.cgroups_path = (*ret)->cgroups_path;
+		c->has_poststop = (*ret)->hooks.poststop.n > 0;
+		c->bundle = "";
+	} else {
 		log_warn("what is left of the container cannot be known: %s", err_msg());
-		return;
 	}
-	o.cgroups_path = (*ret)->cgroups_path;
-	c->has_poststop = (*ret)->hooks.poststop.n > 0;
-	c->bundle = "";
 	if (cg_resolve(&c->arena, &o, &c->cgroup) < 0)
 		log_warn("its cgroup cannot be known: %s", err_msg());
+	/* A guess by the ID: another --root may have such a container, whose processes are none of ours. */
+	pid_t *pids;
+	size_t n = 0;
+	if (!known && (cg_pids(&c->arena, &c->cgroup, &pids, &n) < 0 || n))
+		c->cgroup.path = NULL;
 }
 
 int launch_delete(struct container *c, bool force)

@@ -46,12 +46,16 @@ static int enter_cgroup(struct launch *l, const struct exec_options *o)
 		int r = cg_child(&c->arena, &c->cgroup, o->cgroup, &cg);
 		if (r < 0)
 			return err_ctx(r, "--cgroup");
+	} else if (cg_at_process(&c->arena, &c->cgroup, c->pid, &cg) < 0) {
+		/* A systemd in there moves its processes into groups below, and the container's takes none. */
+		cg = c->cgroup;
+	}
+	if (!cg_clone_into(&cg)) {
+		l->exec_cgroup = cg;
+		return 0;
 	}
 	l->cgroup_dir = cg_open(&cg);
-	/* Without a cgroup of our own to enter (rootless, no delegation) the process stays where we are. */
-	if (l->cgroup_dir < 0 && geteuid() == 0)
-		return l->cgroup_dir;
-	return 0;
+	return l->cgroup_dir < 0 ? l->cgroup_dir : 0;
 }
 
 static int prepare(struct launch *l, const struct exec_options *o)
@@ -68,7 +72,11 @@ static int prepare(struct launch *l, const struct exec_options *o)
 	l->container = container_pidfd(c);
 	if (l->container < 0)
 		return l->container;
+	r = enter_cgroup(l, o);
+	if (r < 0)
+		return r;
 	struct plan_exec_env env = {
+		.cgroup_attach = l->exec_cgroup.path != NULL,
 		.spec = l->spec,
 		.process = o->process,
 		.no_new_keyring = c->no_new_keyring,
@@ -92,7 +100,7 @@ static int prepare(struct launch *l, const struct exec_options *o)
 		return -ENOMEM;
 	for (int i = 0; i < l->plan.nslots; i++)
 		l->slots[i] = -EBADF;
-	return enter_cgroup(l, o);
+	return 0;
 }
 
 static int write_pid(const char *path, pid_t pid)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -137,20 +138,28 @@ static int host_cgroup_create(struct launch *l, const struct step *s)
 	return l->cgroup_dir;
 }
 
+/* Nothing said of devices means none but the usual ones, as runc has it. */
 static int host_cgroup_limit(struct launch *l, const struct step *s)
 {
-	return l->c->cgroup.path ? cg_apply(&l->c->cgroup, &l->spec->resources) : 0;
+	static const struct cg_device_rule deny_all = {
+		.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"};
+	struct cg_resources res = l->spec->resources;
+
+	if (!res.ndevices) {
+		res.devices = &deny_all;
+		res.ndevices = 1;
+	}
+	return l->c->cgroup.path ? cg_apply(&l->c->cgroup, &res) : 0;
 }
 
 static int host_cgroup_attach(struct launch *l, const struct step *s)
 {
 	struct container *c = l->c;
 
+	if (l->container >= 0)
+		return cg_attach(&c->arena, &l->exec_cgroup, NULL, NULL, l->child.pid);
 	int r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &l->spec->resources, l->child.pid);
-	/* An exec joins what is there; create has limits to write. */
-	if (r >= 0 && l->container < 0)
-		r = host_cgroup_limit(l, s);
-	return r;
+	return r < 0 ? r : host_cgroup_limit(l, s);
 }
 
 static int host_open_copy(struct launch *l, const struct step *s)
@@ -254,22 +263,49 @@ static int host_intel_rdt(struct launch *l, const struct step *s)
 	return rdt_assign(s->rdt, l->c->id, l->child.pid);
 }
 
-static int host_net_device(struct launch *l, const struct step *s)
+/* INIT's network namespace. One joined by path is not INIT's yet while it waits to be placed. */
+static int open_netns(struct launch *l)
 {
 	char path[64];
-	_cleanup_fd_ int netns = -EBADF;
 
-	/* A namespace joined by path is not INIT's yet: INIT is still waiting to be placed. */
 	for (size_t i = 0; i < l->plan.n; i++) {
 		const struct step *o = &l->plan.steps[i];
 		if (o->kind == STEP_OPEN_NAMESPACE && o->ns.type == SPEC_NS_NETWORK)
-			return net_move_device(s->pair.key, s->pair.value, l->slots[o->slot]);
+			return fcntl(l->slots[o->slot], F_DUPFD_CLOEXEC, 3);
 	}
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", l->child.pid);
-	netns = open(path, O_RDONLY | O_CLOEXEC);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* "eth%d" is replaced by the name it got, so that it can be undone. */
+static int host_net_device(struct launch *l, const struct step *s)
+{
+	char name[IFNAMSIZ];
+	_cleanup_fd_ int netns = open_netns(l);
+
 	if (netns < 0)
-		return err_sys("open %s", path);
-	return net_move_device(s->pair.key, s->pair.value, netns);
+		return err_sys("open the container's network namespace");
+	int r = net_pick_name(s->pair.value ? s->pair.value : s->pair.key, netns, name);
+	if (r < 0)
+		return r;
+	const char *kept = arena_strdup(&l->c->arena, name);
+	if (!kept)
+		return -ENOMEM;
+	r = net_move_device(s->pair.key, kept, netns);
+	if (r >= 0)
+		l->device_names[l->devices_moved++] = kept;
+	return r;
+}
+
+/* Before INIT and its namespace are gone, which would destroy what is not hardware. */
+void launch_return_devices(struct launch *l)
+{
+	_cleanup_fd_ int netns = l->devices_moved ? open_netns(l) : -EBADF;
+	const struct spec *s = l->spec;
+
+	for (size_t i = 0; i < l->devices_moved && netns >= 0; i++)
+		if (net_return_device(l->device_names[i], s->net_devices[i].name, netns) < 0)
+			log_warn("%s", err_msg());
 }
 
 static int host_hooks(struct launch *l, const struct step *s)

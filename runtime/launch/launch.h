@@ -58,15 +58,18 @@ struct launch {
 	size_t at; /* the next step */
 	int *slots;
 	int proc;
-	int cgroup_dir;   /* to clone into, or -EBADF */
-	int container;    /* exec: pidfd of the container's INIT, else -EBADF */
-	int channel;      /* to INIT */
-	int start_socket; /* create: for INIT */
+	int cgroup_dir;            /* to clone into, or -EBADF */
+	struct cgroup exec_cgroup; /* exec: to be attached to; path NULL: cloned in, or none */
+	int container;             /* exec: pidfd of the container's INIT, else -EBADF */
+	int channel;               /* to INIT */
+	int start_socket;          /* create: for INIT */
 	int start_lock;
 	int console; /* the terminal's master, once INIT sent it */
 	const char *console_socket;
 	const char *pidfd_socket;
 	int preserve_fds;
+	const char **device_names; /* in the container, of the network devices moved so far */
+	size_t devices_moved;
 	bool hide;
 	bool wrote_pid_file;
 	char *const *env;
@@ -90,6 +93,9 @@ int launch_walk_to(struct launch *l, const char *barrier) must_check;
 
 /* Reads the channel to its end: 0 when INIT became the program, its failure otherwise. */
 int launch_await_exec(struct launch *l) must_check;
+
+/* Network devices go back to where they came from. */
+void launch_return_devices(struct launch *l);
 
 /* INIT is killed and reaped. */
 void launch_kill_init(struct launch *l);

@@ -181,11 +181,10 @@ int plan_print(const struct plan *p, struct strbuf *out)
 				place_name(s->place), s->text,
 				s->place == PLACE_HOST ? "init" : "host", place_name(s->place));
 		else if (r >= 0)
-			r = strbuf_addf(out, "%4zu  %-4s  %-18s %s%s%s%s\n", i + 1,
-				place_name(s->place), kinds[s->kind].name, strbuf_str(&text),
-				text.len && s->field ? "  ["
-				: s->field           ? "["
-						     : "",
+			r = strbuf_addf(out, "%4zu  %-4s  %-*s%s%s%s%s%s\n", i + 1,
+				place_name(s->place), text.len || s->field ? 19 : 0,
+				kinds[s->kind].name, strbuf_str(&text),
+				text.len && s->field ? "  " : "", s->field ? "[" : "",
 				s->field ? s->field : "", s->field ? "]" : "");
 	}
 	return r;

@@ -34,7 +34,7 @@ static int parse_namespaces(struct parser *p, const struct json *node, void *obj
 			return parse_error(p,
 				"expected each type once, found \"%s\" again in entry %zu",
 				spec_name_of(spec_namespace_names, (uint64_t)v[i].type), i);
-		*ns = (struct spec_namespace){.set = true, .path = v[i].path};
+		*ns = (struct spec_namespace){.set = true, .index = i, .path = v[i].path};
 	}
 	return 0;
 }

@@ -151,6 +151,11 @@ static int check_process(struct parser *p, const struct json *node, void *obj)
 	/* "Runtimes MUST ignore consoleSize if terminal is false or unset." */
 	if (!process->terminal)
 		process->console_height = process->console_width = 0;
+	for (size_t i = 0; i < process->env.n; i++)
+		if (!strchr(process->env.v[i], '=') || process->env.v[i][0] == '=')
+			return parse_error_at(p, "env",
+				"expected NAME=VALUE in entry %zu, found \"%s\"", i,
+				process->env.v[i]);
 	for (size_t i = 0; i < process->nrlimits; i++)
 		for (size_t j = 0; j < i; j++)
 			if (process->rlimits[i].resource == process->rlimits[j].resource)

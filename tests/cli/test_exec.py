@@ -150,8 +150,8 @@ def test_forwards_signals(c):
 
 
 def test_dies_with_the_container(c):
-    p = c.rt.popen("exec", c.id, "sleep", "100", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(c.rt("ps", "-f", "json", c.id).json()) >= 2, "exec's process")
+    p = c.rt.popen("exec", c.id, "sh", "-c", "echo ready; sleep 100", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert p.stdout.readline().strip() in (b"ready", "ready")
     c.kill("KILL")
     assert p.wait(10) == 128 + signal.SIGKILL
 

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Golden plans: tests/golden/NAME.json is a config.json, NAME.plan what `caisson plan` would print of it under the
+ * facts in the table below. After a change that is meant: UPDATE_GOLDEN=1 meson test plan, and read the diff.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "fd.h"
+#include "plan.h"
+
+#define FACTS .bundle = "/bundle", .keyring = "_ses.x"
+
+static const struct golden {
+	const char *config, *plan;
+	struct plan_env env;
+} goldens[] = {
+	{"default", "default", {FACTS, .cgroup = true}},
+	{"default", "default-run", {FACTS, .cgroup = true, .attached = true}},
+	{"default", "default-systemd",
+		{FACTS, .cgroup = true, .cgroup_attach = true, .notify_socket = "/run/n.sock"}},
+	{"default", "default-nested", {FACTS, .in_userns = true, .no_pivot = true}},
+	{"rootless", "rootless", {FACTS, .rootless = true, .uid = 1000, .gid = 1000}},
+	{"full", "full", {FACTS, .cgroup = true}},
+	{"joined", "joined", {FACTS, .cgroup = true, .no_new_keyring = true}},
+	{"empty", "empty", {FACTS}},
+};
+
+static const struct spec *load(struct arena *a, const char *name)
+{
+	const struct spec *s;
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s.json", GOLDEN_DIR, name);
+	if (spec_load(a, path, &s) < 0)
+		fail_msg("%s", err_msg());
+	return s;
+}
+
+static void compare(const char *name, const struct strbuf *got)
+{
+	_cleanup_strbuf_ struct strbuf want = {0};
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s.plan", GOLDEN_DIR, name);
+	if (getenv("UPDATE_GOLDEN"))
+		assert_int_equal(fd_replace_file(AT_FDCWD, path, got->s, got->len, 0644), 0);
+	if (fd_read_file(AT_FDCWD, path, &want, 1 << 20) < 0)
+		fail_msg("%s", err_msg());
+	assert_string_equal(strbuf_str(got), strbuf_str(&want));
+}
+
+static void test_goldens(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(goldens); i++) {
+		_cleanup_arena_ struct arena a = {0};
+		_cleanup_strbuf_ struct strbuf text = {0};
+		struct plan p;
+
+		if (plan_build(&a, load(&a, goldens[i].config), &goldens[i].env, &p) < 0)
+			fail_msg("%s: %s", goldens[i].plan, err_msg());
+		assert_int_equal(plan_print(&p, &text), 0);
+		compare(goldens[i].plan, &text);
+	}
+}
+
+static void test_exec(void **state)
+{
+	static const char *const configs[] = {"default", "full", "rootless"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(configs); i++) {
+		_cleanup_arena_ struct arena a = {0};
+		_cleanup_strbuf_ struct strbuf text = {0};
+		const struct spec *s = load(&a, configs[i]);
+		struct plan_exec_env env = {.spec = s, .process = s->process, .keyring = "_ses.x"};
+		char name[64];
+		struct plan p;
+
+		assert_int_equal(plan_build_exec(&a, &env, &p), 0);
+		assert_int_equal(plan_print(&p, &text), 0);
+		snprintf(name, sizeof(name), "%s-exec", configs[i]);
+		compare(name, &text);
+	}
+}
+
+/* Whatever the order, each side's barriers are met by the other, and slots are opened before they are used. */
+static void test_slots(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(goldens); i++) {
+		_cleanup_arena_ struct arena a = {0};
+		bool opened[256] = {false};
+		struct plan p;
+
+		assert_int_equal(
+			plan_build(&a, load(&a, goldens[i].config), &goldens[i].env, &p), 0);
+		assert_true(p.nslots < 256);
+		for (size_t k = 0; k < p.n; k++) {
+			const struct step *s = &p.steps[k];
+			bool opens = s->kind == STEP_OPEN_ROOT || s->kind == STEP_OPEN_SOURCE ||
+				     s->kind == STEP_OPEN_NAMESPACE ||
+				     s->kind == STEP_COMPILE_SECCOMP;
+			assert_true(s->slot < p.nslots);
+			if (s->slot < 0)
+				continue;
+			assert_true(opened[s->slot] == !opens);
+			opened[s->slot] = true;
+		}
+	}
+}
+
+static void refuse(const char *config, const struct plan_env *env, const char *field)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const struct spec *s;
+	struct plan p;
+
+	assert_int_equal(spec_parse(&a, config, strlen(config), "config.json", &s), 0);
+	assert_true(plan_build(&a, s, env, &p) < 0);
+	assert_non_null(strstr(err_msg(), field));
+}
+
+#define HEAD "{\"ociVersion\":\"1.0.0\",\"root\":{\"path\":\"r\"},\"linux\":{\"namespaces\":["
+
+static void test_refused(void **state)
+{
+	const struct plan_env root = {FACTS}, user = {FACTS, .rootless = true, .uid = 1000};
+
+	refuse(HEAD "{\"type\":\"pid\"}]}}", &root,
+		"linux.namespaces: there is no mount namespace");
+	refuse(HEAD "{\"type\":\"mount\"}]}}", &user, "linux.namespaces: an ordinary user");
+	refuse(HEAD "{\"type\":\"mount\"},{\"type\":\"user\"}]}}", &root, "linux.uidMappings");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_goldens),
+		cmocka_unit_test(test_exec),
+		cmocka_unit_test(test_slots),
+		cmocka_unit_test(test_refused),
+	};
+	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
+}
