@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian's systemd as process 1 of a container: reaches its default target, shuts down cleanly on SIGRTMIN+3."""
+import os
+import signal
+
+import pytest
+from harness import config, machine, rootfs
+from harness.runtime import wait_for
+
+
+@pytest.fixture(scope="module")
+def tree():
+    return rootfs.debian("systemd", "systemd-sysv", "dbus", "procps", "iproute2")
+
+
+@pytest.fixture
+def system(ctr, tree):
+    b = ctr.bundle(copy=False)
+    for d in ("rootfs", "up", "wk"):
+        os.mkdir(os.path.join(b, d))
+    machine.mount("overlay", b + "/rootfs", "overlay", data=f"lowerdir={tree},upperdir={b}/up,workdir={b}/wk")
+    c = ctr("/sbin/init", bundle=b, env=["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=oci"], noNewPrivileges=False)
+    config.all_caps(c.conf)
+    for s in c.conf["process"]["capabilities"].values():
+        # What a system container does not get either: the host's modules, clock and raw hardware.
+        for n in ("CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_TIME", "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ"):
+            if n in s:
+                s.remove(n)
+    for m in c.conf["mounts"]:
+        if m["type"] == "cgroup":
+            m["options"] = ["nosuid", "noexec", "nodev", "rw"]
+    c.conf["mounts"] += [{"destination": d, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=755"]}
+                         for d in ("/run", "/run/lock")]
+    c.conf["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]})
+    yield c
+    ctr.clean()
+    machine.umount(b + "/rootfs", 0)
+
+
+def test_boots_and_shuts_down(system):
+    c = system.write()
+    with open(c.log, "wb") as log:
+        p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=log, stderr=log)
+
+    def state():
+        if p.poll() is not None:
+            raise AssertionError(f"systemd ended with {p.returncode}: {c.output()[-3000:]}")
+        r = c.exec("systemctl", "is-system-running")
+        return r.out.strip()
+
+    try:
+        wait_for(lambda: state() in ("running", "degraded"), "the default target", timeout=60)
+    except AssertionError as e:
+        raise AssertionError(f"{e}\n{c.exec('systemctl', 'list-jobs').out}\n{c.output()[-3000:]}") from None
+    failed = c.exec("systemctl", "--failed", "--no-legend", "--plain").ok().out
+    assert state() == "running", failed
+    assert c.exec("cat", "/proc/1/comm").ok().out == "systemd\n"
+    assert c.exec("systemctl", "is-active", "graphical.target").out.strip() == "active"
+    # A service of its own cgroup, started and stopped inside.
+    c.exec("systemd-run", "--unit=probe", "sleep", "1000").ok()
+    assert "probe.service" in c.exec("systemctl", "show", "-p", "ControlGroup", "probe").ok().out
+    c.kill("SIGRTMIN+3")
+    # It halts with reboot(2), which in a pid namespace ends process 1 with SIGINT (reboot(2)): a clean end.
+    assert p.wait(30) in (0, 128 + signal.SIGINT), c.output()[-2000:]
+    assert not c.exists()
