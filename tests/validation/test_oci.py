@@ -5,8 +5,10 @@ The OCI project's own validation programs (runtime-tools: validation/*, runtimet
 Each prints TAP. What fails and is expected to is listed, one by one with its reason, in exceptions.tsv; a failure that
 is not listed and a listed one that does not happen both fail here.
 """
+import concurrent.futures
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -76,17 +78,62 @@ def test_list_is_complete(programs):
     assert {p for p, _, _ in exceptions()} <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_validation(name, programs, kit, binary, tmp):
-    wrapper = os.path.join(tmp, "runtime")
+def run_program(path, kit, binary, d):
+    """Runs one program with a runtime of its own state directory; the CompletedProcess."""
+    os.mkdir(d)
+    wrapper = os.path.join(d, "runtime")
     with open(wrapper, "w") as f:
-        f.write(f'#!/bin/sh\nexec {binary} --root {tmp}/state "$@"\n')
+        f.write(f'#!/bin/sh\nexec {binary} --root {d}/state "$@"\n')
     os.chmod(wrapper, 0o755)
-    r = subprocess.run([programs[name]], cwd=kit, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
-                       env={**os.environ, "RUNTIME": wrapper, "TMPDIR": tmp})
+    r = subprocess.run([path], cwd=kit, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+                       env={**os.environ, "RUNTIME": wrapper, "TMPDIR": d})
     # Some of the programs forget to delete what they made.
     for id_ in subprocess.run([wrapper, "list", "-q"], capture_output=True, text=True).stdout.split():
         subprocess.run([wrapper, "delete", "--force", id_], check=True)
+    return r
+
+
+# These use the same absolute cgroup path as the other linux_cgroups_ programs: one after the other.
+def group(name):
+    return "cgroups" if name.startswith(("linux_cgroups_", "delete_")) else name
+
+
+@pytest.fixture(scope="module")
+def results(programs, kit, binary, work):
+    """Runs all programs, several at once: most of their time they sleep. {name: CompletedProcess or exception}"""
+    top = os.path.join(work, "validation-runs")
+    os.mkdir(top)
+    groups, out = {}, {}
+    for n in NAMES:
+        groups.setdefault(group(n), []).append(n)
+
+    def go(names):
+        for n in names:
+            try:
+                out[n] = run_program(programs[n], kit, binary, os.path.join(top, n))
+            except Exception as e:  # seen by the test of that program
+                out[n] = e
+
+    before = machine.Snapshot()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(go, sorted(groups.values(), key=len, reverse=True)))
+    left = machine.leftovers(before)
+    if left:
+        machine.sweep(before)
+    out["left"] = left
+    shutil.rmtree(top)
+    return out
+
+
+def test_nothing_left(results):
+    assert not results["left"], "left on the machine:\n  " + "\n  ".join(results["left"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_validation(name, results):
+    r = results[name]
+    if isinstance(r, Exception):
+        raise r
     cases, plan, errors = read_tap(r.stdout)
     failed = [d for ok, d, todo, _ in cases if not ok and todo != "TODO"]
     if plan == 0 and not cases:
