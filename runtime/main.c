@@ -9,30 +9,69 @@
 #include "version.h"
 
 static const struct command commands[] = {
-	{"create", "[options] ID", "Create a container from a bundle; its process waits for start.",
-		NULL, cmd_create},
-	{"start", "ID", "Start the process of a created container.", NULL, cmd_start},
-	{"run", "[options] ID", "Create and start a container, stay until it ends, and delete it.",
-		"The exit code is the process's, or 128+N when signal N killed it.\n"
+	{"create", "[options] ID", "Make a container from a bundle; its program waits for start.",
+		"Namespaces, cgroup and mounts are made, the createRuntime and createContainer "
+		"hooks\n"
+		"run. Only the program itself is left to `caisson start ID`. With process.terminal "
+		"the\n"
+		"terminal goes to --console-socket. `caisson plan` shows the steps beforehand.",
+		cmd_create},
+	{"start", "ID", "Start the program of a created container.",
+		"The startContainer hooks run before it, the poststart hooks after it.", cmd_start},
+	{"run", "[options] ID", "Create and start a container, stay until it ends, delete it.",
+		"The exit code is the program's, or 128+N when signal N killed it.\n"
 		"Signals are handed on; with process.terminal so is the terminal.",
 		cmd_run},
-	{"exec", "[options] ID COMMAND [ARG...]", "Run one more process in a running container.",
-		"The exit code is the process's, or 128+N when signal N killed it.", cmd_exec},
-	{"state", "ID", "Print a container's state in JSON.", NULL, cmd_state},
-	{"list", "[options]", "List the containers.", NULL, cmd_list},
-	{"ps", "[options] ID [PS-OPTION...]", "List a container's processes.", NULL, cmd_ps},
-	{"kill", "[options] ID [SIGNAL]",
-		"Send a signal (default: SIGTERM) to a container's process.", NULL, cmd_kill},
-	{"pause", "ID", "Freeze all processes of a container.", NULL, cmd_pause},
+	{"exec", "[options] ID COMMAND [ARG...]", "Run one more command in a running container.",
+		"Options go before the ID. The command gets the user, environment, capabilities "
+		"and\n"
+		"working directory of config.json's process, changed by the options; --process "
+		"FILE\n"
+		"replaces all of it, and the COMMAND. The exit code is the command's, 128+N when "
+		"signal\n"
+		"N killed it, 255 when it could not be run.",
+		cmd_exec},
+	{"state", "ID", "Print a container's state in JSON.",
+		"status is creating, created, running, paused or stopped; pid is 0 once it is "
+		"stopped.",
+		cmd_state},
+	{"list", "[options]", "List the containers.",
+		"Those of one state directory: see the global option --root.", cmd_list},
+	{"ps", "[options] ID [PS-OPTION...]", "List a container's processes.",
+		"The pids are the host's. PS-OPTIONs go to the host's ps(1), in place of -ef.",
+		cmd_ps},
+	{"kill", "[options] ID [SIGNAL]", "Send a signal (default: TERM) to a container.",
+		"To its first process, unless --all. SIGNAL is a name (TERM, SIGTERM, RTMIN+3) or "
+		"a\n"
+		"number.",
+		cmd_kill},
+	{"pause", "ID", "Freeze all processes of a container.",
+		"Its cgroup is frozen; `caisson resume ID` thaws it.", cmd_pause},
 	{"resume", "ID", "Thaw a paused container.", NULL, cmd_resume},
-	{"update", "[options] ID", "Change a running container's limits.", NULL, cmd_update},
-	{"events", "[options] ID", "Print statistics and out-of-memory events in JSON lines.", NULL,
+	{"update", "[options] ID", "Change the limits of a container.",
+		"Only what is given changes. A limit whose cgroup v2 controller this host does "
+		"not\n"
+		"offer is an error that says who holds it.",
+		cmd_update},
+	{"events", "[options] ID", "Print statistics, and each OOM kill, in JSON lines.",
+		"Until the container ends. Each line is {\"type\": \"stats\" or \"oom\", \"id\", "
+		"\"data\"}.",
 		cmd_events},
-	{"delete", "[options] ID", "Remove a stopped container and all that was made for it.", NULL,
-		cmd_delete},
-	{"spec", "[options]", "Write a config.json to start from.", NULL, cmd_spec},
+	{"delete", "[options] ID", "Remove a stopped container and all that was made for it.",
+		"The bundle stays as it is. The poststop hooks run at the end.", cmd_delete},
+	{"spec", "[options]", "Write a config.json to start from.",
+		"It runs `sh` on a terminal, in namespaces of its own, as root without most "
+		"capabilities,\n"
+		"on a read-only root: the directory rootfs beside it. An existing config.json "
+		"stays.",
+		cmd_spec},
 	{"plan", "[options] [ID]", "Print the steps that create would take, and who takes them.",
-		NULL, cmd_plan},
+		"Nothing is done, and no privilege is needed. host: this program. init: the "
+		"container's\n"
+		"first process. They meet at the lines marked ---. The field of config.json that "
+		"asks\n"
+		"for a step is in brackets.",
+		cmd_plan},
 	{"features", "", "Print what this runtime supports, in JSON (OCI features.md).", NULL,
 		cmd_features},
 	{0},
@@ -51,8 +90,9 @@ static int print_usage(const struct option_def *defs)
 	printf("Usage: caisson [global options] COMMAND [options] [ID] ...\n\n"
 	       "An OCI runtime: runs a bundle (a directory with config.json and a root file "
 	       "system)\n"
-	       "as a container. A first try, as root:\n\n"
-	       "  mkdir -p b/rootfs/bin && cp /bin/busybox b/rootfs/bin/sh && cd b\n"
+	       "as a container. A first try, as root, with a static busybox:\n\n"
+	       "  mkdir -p b/rootfs/bin && cd b\n"
+	       "  cp /bin/busybox rootfs/bin/ && rootfs/bin/busybox --install rootfs/bin\n"
 	       "  caisson spec && caisson run hello\n\nCommands:\n");
 	for (const struct command *c = commands; c->name; c++)
 		printf("  %-10s %s\n", c->name, c->summary);
@@ -84,18 +124,20 @@ int main(int argc, char **argv)
 	bool help, version = false;
 	const struct option_def defs[] = {
 		{"root", 0, OPTION_STRING, &g.root, "DIR",
-			"where the state is (default: /run/caisson)"},
-		{"log", 0, OPTION_STRING, &g.log, "FILE", "append log lines to FILE too"},
+			"where containers' state is (default: /run/caisson)"},
+		{"log", 0, OPTION_STRING, &g.log, "FILE",
+			"append the log to FILE; errors go to standard error too"},
 		{"log-format", 0, OPTION_STRING, &g.log_format, "text|json",
-			"form of the log (default: text)"},
-		{"debug", 0, OPTION_FLAG, &g.debug, NULL, "log more"},
+			"form of the log; json is one object a line (default: text)"},
+		{"debug", 0, OPTION_FLAG, &g.debug, NULL, "log each step that the runtime takes"},
 		{"systemd-cgroup", 0, OPTION_FLAG, &g.systemd_cgroup, NULL,
-			"make cgroups through systemd"},
+			"the same as --cgroup-manager systemd"},
 		{"cgroup-manager", 0, OPTION_STRING, &g.cgroup_manager, "NAME",
-			"cgroupfs (default), systemd or disabled"},
+			"who makes cgroups: cgroupfs (default), systemd, disabled"},
 		{"rootless", 0, OPTION_STRING, &g.rootless, "BOOL",
-			"true: do without cgroups if they cannot be made"},
-		{"version", 'v', OPTION_FLAG, &version, NULL, "print the version"},
+			"true: do without a cgroup where none can be made"},
+		{"version", 'v', OPTION_FLAG, &version, NULL,
+			"print version, commit and OCI specification version"},
 		{0},
 	};
 

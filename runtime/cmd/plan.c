@@ -9,11 +9,11 @@ int cmd_plan(const struct command *self, const struct globals *g, int argc, char
 		{"bundle", 'b', OPTION_STRING, &o.bundle, "DIR",
 			"the bundle (default: this directory)"},
 		{"config", 'f', OPTION_STRING, &o.config, "FILE",
-			"its configuration (default: config.json in it)"},
+			"the configuration; relative to the bundle (default: config.json)"},
 		{"isolation", 0, OPTION_STRING, &o.isolation, "ns|vm",
-			"namespaces (default) or a microVM"},
-		{"no-pivot", 0, OPTION_FLAG, &o.no_pivot, NULL, "as create would be told"},
-		{"json", 0, OPTION_FLAG, &json, NULL, "an array of steps, for programs"},
+			"namespaces (default), or a microVM: not yet, refused"},
+		{"no-pivot", 0, OPTION_FLAG, &o.no_pivot, NULL, "as for create"},
+		{"json", 0, OPTION_FLAG, &json, NULL, "print an array of objects, for programs"},
 		{0},
 	};
 	struct arguments args = {.max = 1};

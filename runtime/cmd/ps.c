@@ -146,7 +146,7 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	const char *format = "table";
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &format, "table|json",
-			"table (by ps, default) or the pids in JSON"},
+			"a table by the host's ps (default), or [pid, ...]"},
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = -1, .stop_at_first = true};

@@ -13,7 +13,7 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 		{"bundle", 'b', OPTION_STRING, &bundle, "DIR",
 			"where to write it (default: this directory)"},
 		{"rootless", 0, OPTION_FLAG, &rootless, NULL,
-			"for an ordinary user: with a user namespace"},
+			"for an ordinary user: a user namespace, the host's network"},
 		{0},
 	};
 	struct arguments args = {.max = 0};
