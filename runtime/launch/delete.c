@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/pidfd.h>
+#include <time.h>
 
 #include "fd.h"
 #include "launch.h"
@@ -86,12 +87,30 @@ int launch_end(struct container *c, const struct spec *s)
 }
 
 /*
+ * For a cgroup that was guessed by the ID: another --root may have such a container, whose processes are none of
+ * ours. One that was just killed may need a moment to leave.
+ */
+static bool is_empty_soon(struct container *c)
+{
+	const struct timespec moment = {.tv_nsec = 20 * 1000 * 1000};
+	pid_t *pids;
+	size_t n = 0;
+
+	for (int i = 0; i < 50; i++) {
+		if (cg_pids(&c->arena, &c->cgroup, &pids, &n) < 0 || !n)
+			break;
+		nanosleep(&moment, NULL);
+	}
+	return !n;
+}
+
+/*
  * state.json is damaged: where the cgroup is follows from config.json as well, unless it was made by
  * systemd, which removes an empty scope by itself.
  */
 static void recover(struct container *c, const struct spec **ret)
 {
-	struct cg_options o = {.id = c->id, .rootless = geteuid() != 0};
+	struct cg_options o = {.id = c->id, .rootless = container_for_user()};
 
 	bool known = container_spec(c, ret) >= 0;
 	if (known) {
@@ -103,10 +122,7 @@ static void recover(struct container *c, const struct spec **ret)
 	}
 	if (cg_resolve(&c->arena, &o, &c->cgroup) < 0)
 		log_warn("its cgroup cannot be known: %s", err_msg());
-	/* A guess by the ID: another --root may have such a container, whose processes are none of ours. */
-	pid_t *pids;
-	size_t n = 0;
-	if (!known && (cg_pids(&c->arena, &c->cgroup, &pids, &n) < 0 || n))
+	if (!known && !is_empty_soon(c))
 		c->cgroup.path = NULL;
 }
 
