@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kvm.h"
+
+#include <inttypes.h>
+#include <sys/ioctl.h>
+
+#include "str.h"
+
+/* Three pages for real mode on Intel CPUs without unrestricted guests; in the hole, below the BIOS. */
+#define TSS_ADDRESS 0xfffbd000UL
+
+static const struct {
+	int cap;
+	const char *name;
+} required[] = {
+	{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+	{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
+	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
+	{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
+	{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+	{KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR"},
+	{KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
+	{KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
+};
+
+static int open_dev(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0)
+		return fd;
+	switch (errno) {
+	case ENOENT:
+	case ENXIO:
+	case ENODEV:
+		return err_set(ENOENT,
+			"%s is absent: this host has no KVM (load kvm_intel or kvm_amd, enable "
+			"virtualization in the firmware, or use --isolation ns)",
+			path);
+	case EACCES:
+	case EPERM:
+		return err_set(EACCES,
+			"%s may not be opened by user %u: add the user to the group that owns it "
+			"(mostly kvm), or run as root",
+			path, (unsigned)geteuid());
+	default:
+		return err_sys("open %s", path);
+	}
+}
+
+static int check_dev(int dev, const char *path)
+{
+	int version = ioctl(dev, KVM_GET_API_VERSION, 0);
+
+	if (version < 0)
+		return err_set(
+			ENOSYS, "%s is not KVM: it does not answer KVM_GET_API_VERSION", path);
+	if (version != KVM_API_VERSION)
+		return err_set(ENOSYS, "%s speaks KVM API version %d: expected %d", path, version,
+			KVM_API_VERSION);
+	for (size_t i = 0; i < ARRAY_SIZE(required); i++)
+		if (ioctl(dev, KVM_CHECK_EXTENSION, required[i].cap) <= 0)
+			return err_set(ENOSYS,
+				"%s lacks %s, which caisson needs: expected Linux 5.14 or later",
+				path, required[i].name);
+	return 0;
+}
+
+int vm_kvm_open(struct vm_kvm *ret, const char *path)
+{
+	_cleanup_fd_ int dev = open_dev(path);
+	int r = dev < 0 ? dev : check_dev(dev, path);
+
+	if (r < 0)
+		return r;
+	int run_len = ioctl(dev, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (run_len < (int)sizeof(struct kvm_run))
+		return err_set(EIO, "%s: KVM_GET_VCPU_MMAP_SIZE says %d", path, run_len);
+	int max = ioctl(dev, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+	_cleanup_fd_ int vm = -EBADF;
+	/* The kernel gives up this call when a signal comes in the middle of it. */
+	do
+		vm = ioctl(dev, KVM_CREATE_VM, 0UL);
+	while (vm < 0 && errno == EINTR);
+	if (vm < 0)
+		return err_sys("create a virtual machine on %s", path);
+	*ret = (struct vm_kvm){
+		.dev = take_fd(&dev),
+		.vm = take_fd(&vm),
+		.run_len = (size_t)run_len,
+		.max_vcpus = max > 0 ? (unsigned)max : 4, /* 4: what the API document says for 0 */
+	};
+	return 0;
+}
+
+void vm_kvm_release(struct vm_kvm *k)
+{
+	fd_close(&k->vm);
+	fd_close(&k->dev);
+}
+
+int vm_kvm_add_memory(struct vm_kvm *k, const struct vm_memory *m)
+{
+	for (unsigned i = 0; i < m->count; i++) {
+		const struct vm_memory_region *g = &m->regions[i];
+		struct kvm_userspace_memory_region slot = {
+			.slot = k->slots,
+			.guest_phys_addr = g->guest,
+			.memory_size = g->size,
+			.userspace_addr = (uintptr_t)g->host,
+		};
+
+		if (ioctl(k->vm, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
+			return err_sys("give KVM %" PRIu64 " MiB of memory at 0x%" PRIx64,
+				g->size >> 20, g->guest);
+		k->slots++;
+	}
+	return 0;
+}
+
+int vm_kvm_create_irqchip(struct vm_kvm *k)
+{
+	if (ioctl(k->vm, KVM_SET_TSS_ADDR, TSS_ADDRESS) < 0)
+		return err_sys("KVM_SET_TSS_ADDR");
+	if (ioctl(k->vm, KVM_CREATE_IRQCHIP, 0) < 0)
+		return err_sys("create the interrupt controllers (KVM_CREATE_IRQCHIP)");
+	return 0;
+}
+
+int vm_kvm_irqfd(const struct vm_kvm *k, int eventfd, unsigned gsi)
+{
+	struct kvm_irqfd arg = {.fd = (uint32_t)eventfd, .gsi = gsi};
+
+	if (ioctl(k->vm, KVM_IRQFD, &arg) < 0)
+		return err_sys("connect an eventfd to interrupt %u (KVM_IRQFD)", gsi);
+	return 0;
+}
+
+int vm_kvm_ioeventfd(const struct vm_kvm *k, int eventfd, uint64_t addr, uint32_t value)
+{
+	struct kvm_ioeventfd arg = {
+		.datamatch = value,
+		.addr = addr,
+		.len = 4,
+		.fd = eventfd,
+		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+	};
+
+	if (ioctl(k->vm, KVM_IOEVENTFD, &arg) < 0)
+		return err_sys("connect an eventfd to address 0x%" PRIx64 " (KVM_IOEVENTFD)", addr);
+	return 0;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest RAM, and the only way from a guest address to a pointer.
+ *
+ *	vm_memory_init(&m, &options)   maps it
+ *	vm_kvm_add_memory(&kvm, &m)    gives it to KVM (kvm.h)
+ *	p = vm_memory_at(&m, guest, len)
+ *	vm_memory_release(&m)          after the last vCPU and device thread has ended
+ *
+ * RAM is one memfd, mapped shared, so that a vhost-user back end or QEMU can map the same pages. Its
+ * size is sealed: a process that was handed the descriptor can't truncate it under our feet. The
+ * layout never changes after init, so any thread may translate without a lock.
+ */
+#pragma once
+#include <stdint.h>
+
+#include "err.h"
+#include "fd.h"
+
+/* x86-64: RAM ends here, goes on at 4 GiB; the hole between holds MMIO, the IOAPIC and the LAPICs. */
+#define VM_HOLE_START UINT64_C(0xc0000000)
+#define VM_HOLE_END UINT64_C(0x100000000)
+
+#define VM_MEMORY_MIN (UINT64_C(2) << 20)
+#define VM_MEMORY_MAX (UINT64_C(1) << 40)
+
+enum vm_pages {
+	VM_PAGES_SMALL,       /* the host's default, no advice given */
+	VM_PAGES_TRANSPARENT, /* 2 MiB where the host finds them (shmem_enabled=advise or within_size) */
+	VM_PAGES_HUGETLB, /* 2 MiB from the reserved pool, or an error */
+};
+
+struct vm_memory_options {
+	uint64_t size; /* bytes; a multiple of 2 MiB */
+	enum vm_pages pages;
+	/*
+	 * Let KSM merge equal pages. The kernel merges private pages only, so this RAM is anonymous, has
+	 * no descriptor and can't be shared with a vhost-user process. Merging leaks by timing which
+	 * pages another guest holds: for machines of one owner only.
+	 */
+	bool mergeable;
+};
+
+struct vm_memory_region {
+	uint64_t guest; /* first guest-physical address */
+	uint64_t size;
+	uint64_t offset; /* in the memfd */
+	uint8_t *host;
+};
+
+struct vm_memory {
+	int fd; /* the memfd; -EBADF where mergeable */
+	uint64_t size;
+	unsigned count; /* regions: 1, or 2 around the hole */
+	struct vm_memory_region regions[2];
+	void *map; /* the reservation: guard page, RAM, guard page */
+	size_t map_len;
+};
+
+int vm_memory_init(struct vm_memory *ret, const struct vm_memory_options *options) must_check;
+void vm_memory_release(struct vm_memory *m);
+
+/*
+ * The host address of guest bytes [guest, guest + len), or NULL: not RAM, wraps around, or leaves the
+ * region in which it starts. len 0 is NULL too, for there is nothing that the caller may touch. Sets
+ * no message: only the caller knows what the address was meant to be.
+ */
+void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len) must_check;
+
+/* As vm_memory_at(), which must succeed, and copies. -EFAULT with a message that names `what`. */
+int vm_memory_write(const struct vm_memory *m, uint64_t guest, const void *data, size_t len,
+	const char *what) must_check;

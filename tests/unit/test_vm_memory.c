@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest RAM and its one translation, at every edge; the bus and its widths. No KVM needed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "bus.h"
+#include "memory.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
+
+static void ram(struct vm_memory *m, uint64_t size)
+{
+	int r = vm_memory_init(m, &(struct vm_memory_options){.size = size});
+
+	if (r < 0)
+		fail_msg("%s", err_msg());
+}
+
+static void edges_of_one_region(void **state)
+{
+	struct vm_memory m;
+
+	ram(&m, 16 * MIB);
+	uint8_t *base = vm_memory_at(&m, 0, 1);
+	assert_non_null(base);
+	assert_ptr_equal(vm_memory_at(&m, 0, 16 * MIB), base);
+	assert_ptr_equal(vm_memory_at(&m, 16 * MIB - 1, 1), base + 16 * MIB - 1);
+	assert_null(vm_memory_at(&m, 16 * MIB - 1, 2));
+	assert_null(vm_memory_at(&m, 16 * MIB, 1));
+	assert_null(vm_memory_at(&m, 0, 16 * MIB + 1));
+	assert_null(vm_memory_at(&m, 0, 0));
+	/* The sums wrap around to something small: CVE-2019-18960. */
+	assert_null(vm_memory_at(&m, 4096, UINT64_MAX));
+	assert_null(vm_memory_at(&m, 4096, UINT64_MAX - 4095));
+	assert_null(vm_memory_at(&m, UINT64_MAX, 2));
+	assert_null(vm_memory_at(&m, UINT64_MAX - 4095, 8192));
+	base[16 * MIB - 1] = 1;
+	vm_memory_release(&m);
+	assert_null(vm_memory_at(&m, 0, 1));
+}
+
+static void the_hole(void **state)
+{
+	struct vm_memory m;
+
+	ram(&m, 4 * GIB);
+	assert_int_equal(m.count, 2);
+	uint8_t *low = vm_memory_at(&m, 0, 3 * GIB), *high = vm_memory_at(&m, 4 * GIB, GIB);
+	assert_non_null(low);
+	assert_non_null(high);
+	/* Neighbours in the host, and yet no range may run from one into the other. */
+	assert_ptr_equal(high, low + 3 * GIB);
+	assert_null(vm_memory_at(&m, 3 * GIB - 1, 2));
+	assert_null(vm_memory_at(&m, 3 * GIB, 1));
+	assert_null(vm_memory_at(&m, 4 * GIB - 1, 1));
+	assert_null(vm_memory_at(&m, 4 * GIB - 1, 2));
+	assert_null(vm_memory_at(&m, 0, 4 * GIB));
+	assert_null(vm_memory_at(&m, 5 * GIB, 1));
+	assert_non_null(vm_memory_at(&m, 5 * GIB - 1, 1));
+	assert_null(vm_memory_at(&m, 5 * GIB - 1, 2));
+	/* Exactly 3 GiB has no second, empty region. */
+	vm_memory_release(&m);
+	ram(&m, 3 * GIB);
+	assert_int_equal(m.count, 1);
+	vm_memory_release(&m);
+}
+
+static void shared_and_sealed(void **state)
+{
+	struct vm_memory m;
+
+	ram(&m, 4 * MIB);
+	uint8_t *other = mmap(NULL, 4096, PROT_READ, MAP_SHARED, m.fd, 4096);
+	assert_ptr_not_equal(other, MAP_FAILED);
+	assert_int_equal(vm_memory_write(&m, 4096, "seen", 4, "x"), 0);
+	assert_memory_equal(other, "seen", 4);
+	munmap(other, 4096);
+	assert_int_equal(ftruncate(m.fd, 4096), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(ftruncate(m.fd, (off_t)(8 * MIB)), -1);
+	vm_memory_release(&m);
+}
+
+static void mergeable_is_private(void **state)
+{
+	struct vm_memory m;
+	int r = vm_memory_init(&m, &(struct vm_memory_options){.size = 4 * MIB, .mergeable = true});
+
+	if (r == -EINVAL) /* a kernel without CONFIG_KSM says so instead of ignoring it */
+		assert_non_null(strstr(err_msg(), "KSM"));
+	else {
+		assert_int_equal(r, 0);
+		assert_int_equal(m.fd, -EBADF);
+		memset(vm_memory_at(&m, 0, 4 * MIB), 1, 4 * MIB);
+		vm_memory_release(&m);
+	}
+}
+
+static void refused(void **state)
+{
+	static const uint64_t sizes[] = {0, 1, MIB, 2 * MIB - 1, 3 * MIB, 4 * MIB + 4096,
+		(UINT64_C(1) << 40) + 2 * MIB, UINT64_MAX};
+	struct vm_memory m;
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		assert_int_equal(
+			vm_memory_init(&m, &(struct vm_memory_options){.size = sizes[i]}), -EINVAL);
+		assert_non_null(strstr(err_msg(), "multiple of 2 MiB"));
+	}
+	assert_int_equal(vm_memory_init(&m, &(struct vm_memory_options){.size = 4 * MIB,
+						    .pages = VM_PAGES_HUGETLB,
+						    .mergeable = true}),
+		-EINVAL);
+	/* More than any pool holds: an error now and not a SIGBUS when the guest touches it. */
+	assert_true(vm_memory_init(&m, &(struct vm_memory_options){.size = VM_MEMORY_MAX,
+					       .pages = VM_PAGES_HUGETLB}) < 0);
+	ram(&m, 2 * MIB);
+	assert_int_equal(vm_memory_write(&m, 2 * MIB - 1, "ab", 2, "initramfs"), -EFAULT);
+	assert_non_null(strstr(err_msg(), "initramfs: 2 bytes at guest address 0x1fffff"));
+	vm_memory_release(&m);
+}
+
+struct probe {
+	uint64_t offset, value;
+	unsigned len, calls;
+};
+
+static void probe_read(void *device, uint64_t offset, void *data, unsigned len)
+{
+	struct probe *p = device;
+
+	*p = (struct probe){offset, p->value, len, p->calls + 1};
+	memcpy(data, &p->value, len);
+}
+
+static void probe_write(void *device, uint64_t offset, const void *data, unsigned len)
+{
+	struct probe *p = device;
+
+	*p = (struct probe){offset, 0, len, p->calls + 1};
+	memcpy(&p->value, data, len);
+}
+
+static const struct vm_bus_ops words = {4, probe_read, probe_write};
+static const struct vm_bus_ops any = {1 | 2 | 4 | 8, probe_read, NULL};
+
+static int add(struct vm_bus *b, uint64_t base, uint64_t len, struct probe *p)
+{
+	return vm_bus_add(b, &(struct vm_bus_entry){base, len, "probe", &words, p});
+}
+
+static void bus_dispatch(void **state)
+{
+	struct probe p = {.value = 0x11223344}, q = {.value = 0x55}, w = {0};
+	struct vm_bus b = {0};
+	uint64_t data = 0;
+
+	assert_int_equal(add(&b, 0x2000, 0x100, &p), 0);
+	assert_int_equal(vm_bus_add(&b, &(struct vm_bus_entry){0x1000, 8, "q", &any, &q}), 0);
+	assert_int_equal(add(&b, 0x2100, 0x100, &w), 0);
+	vm_bus_read(&b, 0x20fc, &data, 4);
+	assert_int_equal(data, 0x11223344);
+	assert_int_equal(p.offset, 0xfc);
+	/* Wrong widths, a straddled end, a hole: all ones, and no device hears of it. */
+	unsigned calls = p.calls + w.calls;
+	static const struct {
+		uint64_t addr;
+		unsigned len;
+	} deaf[] = {{0x2000, 1}, {0x2000, 2}, {0x2000, 8}, {0x20fe, 4}, {0x20ff, 4}, {0x1ffe, 4},
+		{0x2200, 4}, {0, 4}, {UINT64_MAX, 4}, {UINT64_MAX - 3, 4}, {0x2000, 3}};
+	for (size_t i = 0; i < sizeof(deaf) / sizeof(deaf[0]); i++) {
+		data = 0;
+		vm_bus_read(&b, deaf[i].addr, &data, deaf[i].len);
+		assert_int_equal(data, UINT64_MAX >> (64 - 8 * deaf[i].len));
+		vm_bus_write(&b, deaf[i].addr, &data, deaf[i].len);
+	}
+	assert_int_equal(p.calls + w.calls, calls);
+	vm_bus_write(&b, 0x2100, "abcd", 4);
+	assert_int_equal(w.calls, 1);
+	assert_memory_equal(&w.value, "abcd", 4);
+	data = 0;
+	vm_bus_read(&b, 0x1007, &data, 1);
+	assert_int_equal(data, 0x55);
+	vm_bus_write(&b, 0x1000, "x", 1); /* a device without a write handler */
+}
+
+static void bus_refuses(void **state)
+{
+	struct vm_bus b = {0};
+	struct probe p = {0};
+
+	assert_int_equal(add(&b, 0x1000, 0x1000, &p), 0);
+	assert_int_equal(add(&b, 0x1000, 1, &p), -EEXIST);
+	assert_int_equal(add(&b, 0x1fff, 1, &p), -EEXIST);
+	assert_int_equal(add(&b, 0xfff, 2, &p), -EEXIST);
+	assert_int_equal(add(&b, 0, 0x3000, &p), -EEXIST);
+	assert_int_equal(add(&b, 0x2000, 0, &p), -EINVAL);
+	assert_int_equal(add(&b, UINT64_MAX, 2, &p), -EINVAL);
+	assert_int_equal(add(&b, 0xfff, 1, &p), 0);
+	assert_int_equal(add(&b, 0x2000, 1, &p), 0);
+	for (uint64_t at = 0x10000; b.count < VM_BUS_MAX; at += 16)
+		assert_int_equal(add(&b, at, 16, &p), 0);
+	assert_int_equal(add(&b, 0x100000, 1, &p), -ENOSPC);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(edges_of_one_region),
+		cmocka_unit_test(the_hole),
+		cmocka_unit_test(shared_and_sealed),
+		cmocka_unit_test(mergeable_is_private),
+		cmocka_unit_test(refused),
+		cmocka_unit_test(bus_dispatch),
+		cmocka_unit_test(bus_refuses),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
