@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -22,6 +23,32 @@ const char *container_status_name(enum container_status s)
 	return names[s];
 }
 
+/* A single map of everything is the initial user namespace. */
+bool container_in_userns(void)
+{
+	_cleanup_strbuf_ struct strbuf map = {0};
+	unsigned inside, outside, size;
+
+	if (fd_read_file(AT_FDCWD, "/proc/self/uid_map", &map, 65536) < 0)
+		return false;
+	return sscanf(strbuf_str(&map), "%u %u %u", &inside, &outside, &size) != 3 ||
+	       size != UINT32_MAX;
+}
+
+/*
+ * An ordinary user's engine (rootless podman) runs us as root of a user namespace, and only the environment tells that
+ * from root in a container with a user namespace, whose /run and systemd are its own. runc's rule.
+ */
+bool container_for_user(void)
+{
+	const char *runtime_dir = getenv("XDG_RUNTIME_DIR"), *user = getenv("USER");
+
+	if (geteuid() != 0)
+		return true;
+	return runtime_dir && *runtime_dir && (!user || !streq(user, "root")) &&
+	       container_in_userns();
+}
+
 int container_root(struct arena *a, const char *option, const char **ret)
 {
 	const char *runtime_dir = getenv("XDG_RUNTIME_DIR");
@@ -31,7 +58,7 @@ int container_root(struct arena *a, const char *option, const char **ret)
 		*ret = option;
 		return 0;
 	}
-	if (geteuid() == 0 || (runtime_dir && streq(runtime_dir, "/run")))
+	if (!container_for_user() || (runtime_dir && streq(runtime_dir, "/run")))
 		path = arena_strdup(a, "/run/caisson");
 	else if (runtime_dir && *runtime_dir)
 		path = arena_printf(a, "%s/caisson", runtime_dir);
@@ -331,6 +358,14 @@ int container_pidfd(const struct container *c)
 	return take_fd(&fd);
 }
 
+const char *container_owner(const struct container *c)
+{
+	/* No look-up for the usual case: hooks and `start` come through here. */
+	struct passwd *pw = c->owner ? getpwuid(c->owner) : NULL;
+
+	return !c->owner ? "root" : pw ? pw->pw_name : "";
+}
+
 int container_state_json(
 	const struct container *c, const char *status, pid_t pid, struct strbuf *ret)
 {
@@ -352,7 +387,7 @@ int container_state_json(
 		json_out_str(&o, "rootfs", c->rootfs);
 	if (c->created)
 		json_out_str(&o, "created", c->created);
-	json_out_i64(&o, "owner", c->owner);
+	json_out_str(&o, "owner", container_owner(c));
 	if (c->annotations && c->annotations->count)
 		json_out_node(&o, "annotations", c->annotations);
 	json_out_end_object(&o);

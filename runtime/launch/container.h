@@ -51,6 +51,10 @@ struct container {
 	const struct json *annotations;
 };
 
+/* Whether we act for an ordinary user: not as root, or as root of that user's own user namespace. */
+bool container_for_user(void);
+bool container_in_userns(void);
+
 /* Where the state directories are: --root, else /run/caisson, else $XDG_RUNTIME_DIR/caisson. In the arena. */
 int container_root(struct arena *a, const char *option, const char **ret) must_check;
 
@@ -81,6 +85,9 @@ int container_pidfd(const struct container *c) must_check;
 
 /* Field 22 of /proc/PID/stat; -ESRCH where there is no such process or it is a zombie. */
 int process_start_time(pid_t pid, uint64_t *ret) must_check;
+
+/* The user name of who made it, "" where it has none (runc's `owner`). Valid until the next call. */
+const char *container_owner(const struct container *c);
 
 /* The JSON of the specification's "State", as hooks get it on standard input and `state` prints it. */
 int container_state_json(

@@ -90,18 +90,6 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 	return ret->rootfs ? check_rootfs(ret) : -ENOMEM;
 }
 
-/* A single map of everything is the initial user namespace. */
-static bool in_user_namespace(void)
-{
-	_cleanup_strbuf_ struct strbuf map = {0};
-	unsigned inside, outside, size;
-
-	if (fd_read_file(AT_FDCWD, "/proc/self/uid_map", &map, 65536) < 0)
-		return false;
-	return sscanf(strbuf_str(&map), "%u %u %u", &inside, &outside, &size) != 3 ||
-	       size != UINT32_MAX;
-}
-
 int bundle_env(struct arena *a, const struct bundle *b, const struct launch_options *o,
 	const struct cgroup *cg, struct plan_env *ret)
 {
@@ -112,7 +100,7 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		.uid = geteuid(),
 		.gid = getegid(),
 		.rootless = geteuid() != 0,
-		.in_userns = in_user_namespace(),
+		.in_userns = container_in_userns(),
 		.no_pivot = o->no_pivot,
 		.no_new_keyring = o->no_new_keyring,
 		.cgroup = cg->manager != CG_DISABLED,
@@ -134,7 +122,7 @@ int bundle_cgroup_options(struct arena *a, const struct bundle *b, const struct 
 		.manager = o->cgroup_manager,
 		.id = o->id,
 		.cgroups_path = b->spec->cgroups_path,
-		.rootless = geteuid() != 0 || o->rootless_cgroup,
+		.rootless = container_for_user() || o->rootless_cgroup,
 		.lenient = lenient && streq(lenient, "true"),
 	};
 	struct cg_unified *props = arena_array(a, ann->n + 1, sizeof(*props));
