@@ -32,6 +32,9 @@ bool cg_in_user_namespace(void);
 
 /* dir.c: descriptors and control files. */
 
+/* Removes the parts of path longer than `from` bytes, as far as they are empty. */
+void cg_remove_made(int mount, const char *path, size_t from);
+
 int cg_open_mount(const struct cgroup *cg) must_check; /* O_PATH */
 /*
  * A directory beneath the mount, "/" too. -ENOENT sets no words that an engine takes for a missing

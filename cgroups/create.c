@@ -108,8 +108,7 @@ static int err_create(int code, const char *path)
 	return err_set(code, "create cgroup %s: %s%s", path, cg_strerror(code), hint);
 }
 
-/* Removes what make_dirs() made: the parts of path longer than `from`. */
-static void remove_made(int mount, const char *path, size_t from)
+void cg_remove_made(int mount, const char *path, size_t from)
 {
 	char prefix[PATH_MAX];
 
@@ -137,7 +136,7 @@ static int make_dirs(int mount, const char *path)
 				int code = errno;
 				if (at > 1) {
 					prefix[at - 1] = '\0';
-					remove_made(mount, prefix, kept);
+					cg_remove_made(mount, prefix, kept);
 				}
 				return err_create(code, path);
 			}
@@ -236,7 +235,7 @@ int cg_create(const struct cgroup *cg, const struct cg_resources *res)
 		return r;
 	r = prepare_leaf(mount, leaf, cg->path, available);
 	if (r < 0 && made)
-		remove_made(mount, cg->path, strrchr(cg->path, '/') - cg->path);
+		cg_remove_made(mount, cg->path, strrchr(cg->path, '/') - cg->path);
 	return r;
 }
 

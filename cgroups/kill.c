@@ -224,6 +224,21 @@ int cg_remove_tree(const struct cgroup *cg)
 	return r < 0 ? r : rmdir_patiently(mount, cg->path + 1, cg->path);
 }
 
+/* Those that were made for it. Another container's beneath one of them keeps it. */
+static void remove_parents(const struct cgroup *cg)
+{
+	char parent[PATH_MAX];
+	size_t len = (size_t)(strrchr(cg->path, '/') - cg->path);
+
+	if (cg->scope || len <= cg->kept)
+		return;
+	_cleanup_fd_ int mount = cg_open_mount(cg);
+	if (mount < 0)
+		return;
+	snprintf(parent, sizeof(parent), "%.*s", (int)len, cg->path);
+	cg_remove_made(mount, parent, cg->kept);
+}
+
 int cg_destroy(const struct cgroup *cg)
 {
 	int stopped = cg->scope ? cg_systemd_stop(cg) : 0;
@@ -233,6 +248,8 @@ int cg_destroy(const struct cgroup *cg)
 		if (stopped < 0)
 			log_debug("systemd scope %s: %s", cg->scope, err_msg());
 		int r = cg_remove_tree(cg);
+		if (r >= 0)
+			remove_parents(cg);
 		if (r < 0 || stopped == 0)
 			return r;
 	}

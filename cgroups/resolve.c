@@ -80,6 +80,27 @@ static int writable(struct arena *a, const char *mount, const char *path, const 
 	return 0;
 }
 
+/* Only a path of several parts has parents that may have to be made. */
+static int find_kept(struct cgroup *cg)
+{
+	char prefix[PATH_MAX];
+
+	cg->kept = (size_t)(strrchr(cg->path, '/') - cg->path);
+	if (!cg->kept)
+		return 0;
+	_cleanup_fd_ int mount = cg_open_mount(cg);
+	if (mount < 0)
+		return mount;
+	snprintf(prefix, sizeof(prefix), "%s", cg->path);
+	do {
+		prefix[cg->kept] = '\0';
+		if (faccessat(mount, prefix + 1, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			return 0;
+		cg->kept = (size_t)(strrchr(prefix, '/') - prefix);
+	} while (cg->kept);
+	return 0;
+}
+
 int cg_resolve(struct arena *a, const struct cg_options *opt, struct cgroup *ret)
 {
 	*ret = (struct cgroup){.manager = opt->manager, .lenient = opt->lenient};
@@ -98,6 +119,8 @@ int cg_resolve(struct arena *a, const struct cg_options *opt, struct cgroup *ret
 		return cg_scope_names(a, opt, ret->user_instance, ret);
 	}
 	r = path_of(a, opt, &ret->path);
+	if (r >= 0)
+		r = find_kept(ret);
 	if (r < 0 || !opt->rootless)
 		return r;
 	const char *refused;
@@ -164,6 +187,7 @@ void cg_to_state(const struct cgroup *cg, struct json_out *o)
 	put_string(o, "scope", cg->scope);
 	put_string(o, "slice", cg->slice);
 	put_string(o, "refused", cg->refused);
+	json_out_u64(o, "kept", cg->kept);
 	json_out_bool(o, "userInstance", cg->user_instance);
 	json_out_bool(o, "lenient", cg->lenient);
 }
@@ -212,5 +236,12 @@ int cg_from_state(struct arena *a, const struct json *state, struct cgroup *ret)
 		r = cg_clean_path(a, path, &ret->path);
 	if (r == 0 && ret->path && (!ret->mount || *ret->mount != '/' || streq(ret->path, "/")))
 		return err_set(EINVAL, "state: cgroup: path without mount, or the root cgroup");
+	/* A state without it, or with nonsense in it, keeps all parents. */
+	uint64_t kept;
+	if (r == 0 && ret->path) {
+		ret->kept = strlen(ret->path);
+		if (json_get_u64(state, "kept", &kept) == 0 && kept < ret->kept)
+			ret->kept = kept;
+	}
 	return r;
 }

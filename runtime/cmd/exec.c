@@ -107,7 +107,8 @@ static int from_options(struct container *c, const struct exec_args *x, int argc
 	/* argv ends in NULL, as main's does. */
 	p->args = (struct spec_strings){.v = (const char *const *)argv, .n = (size_t)argc};
 	p->terminal = x->tty;
-	p->console_height = p->console_width = 0;
+	/* In the foreground the new terminal is as large as ours. */
+	launch_window_size(&p->console_height, &p->console_width);
 	if (x->cwd)
 		p->cwd = x->cwd;
 	if (p->cwd[0] != '/')

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <pwd.h>
 #include <stdio.h>
 
 #include "cmd.h"
@@ -13,8 +12,8 @@ struct listing {
 
 static int add_line(struct listing *l, struct container *c, const char *status, pid_t pid)
 {
-	return strbuf_addf(l->table, "%-24s %-8d %-9s %-32s %-31s %u\n", c->id, pid, status,
-		c->bundle ? c->bundle : "-", c->created ? c->created : "-", c->owner);
+	return strbuf_addf(l->table, "%-24s %-8d %-9s %-32s %-31s %s\n", c->id, pid, status,
+		c->bundle ? c->bundle : "-", c->created ? c->created : "-", container_owner(c));
 }
 
 static void add_object(struct listing *l, struct container *c, const char *status, pid_t pid)
@@ -31,7 +30,7 @@ static void add_object(struct listing *l, struct container *c, const char *statu
 	json_out_str(o, "created", c->created ? c->created : "");
 	if (c->annotations)
 		json_out_node(o, "annotations", c->annotations);
-	json_out_i64(o, "owner", c->owner);
+	json_out_str(o, "owner", container_owner(c));
 	json_out_end_object(o);
 }
 

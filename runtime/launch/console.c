@@ -1,6 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include "fd.h"
 #include "launch.h"
+
+void launch_window_size(uint16_t *ret_height, uint16_t *ret_width)
+{
+	struct winsize size = {0};
+
+	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0)
+		size = (struct winsize){0};
+	*ret_height = size.ws_row;
+	*ret_width = size.ws_col;
+}
 
 /* The name that goes with the descriptor is what runc sends: engines show it, none parse it. */
 int console_send(const char *socket_path, int master)

@@ -132,7 +132,7 @@ int container_new(struct container *c, const char *root, const char *id)
 	}
 	c->dir = openat(c->root_dir, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (c->dir < 0) {
-		r = err_sys("open state directory %s/%s", root, id);
+		r = err_sys("open the new state directory of \"%s\"", id);
 		unlinkat(c->root_dir, id, AT_REMOVEDIR);
 		return r;
 	}

@@ -127,6 +127,8 @@ static int build(
 	if (r < 0)
 		return r;
 	env.attached = attached;
+	if (!o->console_socket)
+		launch_window_size(&env.console_height, &env.console_width);
 	env.keyring = launch_keyring(c);
 	if (!env.keyring)
 		return -ENOMEM;

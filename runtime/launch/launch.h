@@ -132,7 +132,9 @@ int seccomp_notify_send(const struct container *c, const struct seccomp_agent *t
 
 /* console.c */
 int console_send(const char *socket_path, int master) must_check; /* to --console-socket */
-int pidfd_send(const char *socket_path, int pidfd) must_check;    /* to --pidfd-socket */
+/* Of our own terminal; 0 and 0 without one. */
+void launch_window_size(uint16_t *ret_height, uint16_t *ret_width);
+int pidfd_send(const char *socket_path, int pidfd) must_check; /* to --pidfd-socket */
 
 /* attend.c: foreground. Forwards signals and the terminal until the process ends. */
 int launch_attend(struct ns_child *child, int console, int *ret_status) must_check;

@@ -524,6 +524,25 @@ static const struct spec *with_notify_socket(struct builder *b, const struct spe
 	return copy;
 }
 
+/* A process that says nothing of its terminal's size gets the size of ours. */
+static void add_console(struct builder *b, const struct spec_process *p)
+{
+	if (!p || !p->terminal)
+		return;
+	if (!p->console_height && !p->console_width && b->env) {
+		struct spec_process *sized = arena_alloc(b->arena, sizeof(*sized));
+		if (!sized) {
+			b->failed = -ENOMEM;
+			return;
+		}
+		*sized = *p;
+		sized->console_height = b->env->console_height;
+		sized->console_width = b->env->console_width;
+		p = sized;
+	}
+	add_process(b, STEP_CONSOLE, "process.terminal", p);
+}
+
 int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *ret)
 {
 	struct builder b = {.arena = a, .spec = s, .env = env};
@@ -565,8 +584,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	if (env->rootless)
 		root_slot = add_opens(&b);
 	add_root(&b, root_slot);
-	if (s->process && s->process->terminal)
-		add_process(&b, STEP_CONSOLE, "process.terminal", s->process);
+	add_console(&b, s->process);
 	/* Before the root is made read-only: a missing working directory is made. */
 	if (s->process)
 		add_process(&b, STEP_FIND_PROGRAM, NULL, s->process);

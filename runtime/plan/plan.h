@@ -155,7 +155,9 @@ struct plan_env {
 	uint32_t uid, gid;  /* effective */
 	bool no_pivot;
 	bool no_new_keyring;
-	const char *keyring;       /* name of the session keyring that the container gets */
+	const char *keyring; /* name of the session keyring that the container gets */
+	/* The caller's own terminal's, for a process in the foreground that names no size; 0: none. */
+	uint16_t console_height, console_width;
 	bool attached;             /* `run`: start follows without a second command */
 	bool cgroup;               /* there is a cgroup to make (not disabled) */
 	const char *notify_socket; /* the caller's NOTIFY_SOCKET, or NULL */
