@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the containerd and docker suites share: daemons, an image, terminals, and looking at cgroups.
+
+Everything is slow on the test host (a Go program takes a second to start), so the suites start few containers and
+ask each many questions. ENGINE_RUNTIME=/usr/bin/runc runs them with another runtime, to see whose failure one is.
+"""
+import fcntl
+import hashlib
+import io
+import json
+import os
+import pty
+import subprocess
+import tarfile
+import termios
+import time
+
+from . import pty_, rootfs
+
+TIMEOUT = 120  # seconds, for any one command: only what hangs takes that long
+IMAGE = "docker.io/library/box:latest"
+SYSTEMD = os.environ.get("CAISSON_TEST_HOST") == "systemd"
+
+
+def runtime(binary):
+    return os.environ.get("ENGINE_RUNTIME", binary)
+
+
+def run(*argv, check=None, env=None, stdin=None):
+    """check: the exit code that is expected. stdin: text."""
+    kw = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+    p = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=TIMEOUT, env=env, **kw)
+    assert check is None or p.returncode == check, f"{argv}: exit code {p.returncode}, not {check}:\n{p.stdout}{p.stderr}"
+    return p
+
+
+def read(*path):
+    with open(os.path.join(*path), encoding="utf-8") as f:
+        return f.read()
+
+
+def wait_for(what, condition, timeout=60):
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"{what}: not within {timeout} s"
+        time.sleep(0.1)
+
+
+class Daemon:
+    def __init__(self, argv, log, env=None):
+        self.log = log
+        with open(log, "w", encoding="utf-8") as f:
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=env)
+
+    def wait_until(self, ready, timeout=180):
+        end = time.monotonic() + timeout
+        while not ready():
+            dead = self.process.poll() is not None
+            assert not dead and time.monotonic() < end, f"{self.process.args[0]} did not come up:\n{self.tail()}"
+            time.sleep(0.2)
+
+    def tail(self, lines=30):
+        return "\n".join(read(self.log).splitlines()[-lines:])
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Terminal:
+    """A program on a pseudo-terminal of 30 rows and 100 columns, as from a user's shell."""
+
+    def __init__(self, *argv, env=None):
+        self.fd, other = pty.openpty()
+        fcntl.ioctl(other, termios.TIOCSWINSZ, b"\x1e\x00\x64\x00\x00\x00\x00\x00")
+
+        def control():
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen([str(a) for a in argv], stdin=other, stdout=other, stderr=other,
+                                        preexec_fn=control, env=env)
+        os.close(other)
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def expect(self, text, timeout=TIMEOUT):
+        return pty_.read_until(self.fd, text.encode(), timeout).decode(errors="replace")
+
+    def end(self):
+        """The exit code; what was still printed is read, or the program might block on it."""
+        pty_.read_all(self.fd, TIMEOUT)
+        return self.process.wait(TIMEOUT)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.fd)
+
+
+def _add(tar, name, data=None, mode=0o755, link=None, directory=False):
+    t = tarfile.TarInfo(name)
+    t.mode = mode
+    if link:
+        t.type, t.linkname = tarfile.SYMTYPE, link
+    elif directory:
+        t.type = tarfile.DIRTYPE
+    else:
+        t.size = len(data)
+    tar.addfile(t, io.BytesIO(data) if data else None)
+
+
+def _layer():
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for d in "bin dev etc proc root run sys var www".split():
+            _add(tar, d, directory=True)
+        _add(tar, "tmp", directory=True, mode=0o1777)
+        with open("/bin/busybox", "rb") as f:
+            _add(tar, "bin/busybox", f.read())
+        for a in rootfs.APPLETS:
+            _add(tar, f"bin/{a}", link="busybox")
+        _add(tar, "etc/passwd", rootfs.PASSWD.encode(), 0o644)
+        _add(tar, "etc/group", rootfs.GROUP.encode(), 0o644)
+        _add(tar, "www/index.html", b"served from the container\n", 0o644)
+    return out.getvalue()
+
+
+def write_image(path):
+    """A docker-archive of one busybox layer, which `ctr image import` and `docker load` take."""
+    layer = _layer()
+    config = json.dumps({
+        "architecture": "amd64", "os": "linux",
+        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
+    }).encode()
+    name = hashlib.sha256(config).hexdigest()
+    manifest = [{"Config": f"{name}.json", "RepoTags": ["box:latest"], "Layers": ["layer.tar"]}]
+    with tarfile.open(path, "w") as tar:
+        _add(tar, "layer.tar", layer, 0o644)
+        _add(tar, f"{name}.json", config, 0o644)
+        _add(tar, "manifest.json", json.dumps(manifest).encode(), 0o644)
+    return path
+
+
+def cgroup_of(pid):
+    """The directory of a process's cgroup, as this machine sees it."""
+    return "/sys/fs/cgroup" + read(f"/proc/{pid}/cgroup").strip().split("::")[1]
+
+
+def start_containerd(directory):
+    address = "/run/caisson-tests-containerd.sock"
+    with open(f"{directory}/config.toml", "w", encoding="utf-8") as f:
+        f.write(f"""version = 2
+root = "/var/lib/containerd/tests"
+state = "/run/containerd"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
+[grpc]
+  address = "{address}"
+""")
+    daemon = Daemon(["containerd", "--config", f"{directory}/config.toml"], f"{directory}/log")
+    daemon.address = address
+    daemon.env = {**os.environ, "CONTAINERD_ADDRESS": address}
+    daemon.wait_until(lambda: run("ctr", "version", env=daemon.env).returncode == 0)
+    return daemon
