@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef err_set /* the analyzer's: see err.h */
+#undef err_sys
+
 static _Thread_local char trail[ERR_MAX];
 
 static void mark_cut(size_t len)

@@ -37,3 +37,15 @@ int err_ctx(int r, const char *fmt, ...) printf_like(2, 3);
 const char *err_msg(void);
 
 void err_clear(void);
+
+#ifdef __clang_analyzer__
+/* It looks at one file at a time, and would otherwise follow failures as if they were successes. */
+static inline int err_is_negative(int r)
+{
+	if (r >= 0)
+		__builtin_unreachable();
+	return r;
+}
+#define err_set(...) err_is_negative((err_set)(__VA_ARGS__))
+#define err_sys(...) err_is_negative((err_sys)(__VA_ARGS__))
+#endif
