@@ -44,7 +44,7 @@ int link_get(struct nl *nl, const char *name, int index, struct link *ret)
 
 static int read_max_index(const struct nlmsghdr *h, void *arg)
 {
-	struct link link;
+	struct link link = {0};
 	int *max = arg;
 
 	int r = read_link(h, &link);

@@ -172,7 +172,7 @@ static int read_document(const char *path, bool dash, struct strbuf *ret, const 
 int spec_load(struct arena *a, const char *path, const struct spec **ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	const char *what;
+	const char *what = NULL;
 	int r = read_document(path, false, &text, &what);
 
 	if (r < 0)
@@ -184,7 +184,7 @@ static int load_part(struct arena *a, const char *path, const struct object_type
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct json *root;
-	const char *what;
+	const char *what = NULL;
 	int r = read_document(path, true, &text, &what);
 
 	if (r >= 0)
