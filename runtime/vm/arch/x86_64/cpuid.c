@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <linux/kvm.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "arch.h"
+#include "str.h"
+
+#define ENTRIES 256
+#define MAX_ENTRIES 320 /* room for what we add */
+
+struct cpuid {
+	struct kvm_cpuid2 head;
+	struct kvm_cpuid_entry2 entries[MAX_ENTRIES];
+};
+
+/* The number of bits of an APIC id that tell `count` cores apart. */
+static unsigned id_bits(unsigned count)
+{
+	unsigned bits = 0;
+
+	while ((1U << bits) < count)
+		bits++;
+	return bits;
+}
+
+static void remove_leaf(struct cpuid *c, uint32_t function)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < c->head.nent; i++)
+		if (c->entries[i].function != function)
+			c->entries[kept++] = c->entries[i];
+	c->head.nent = kept;
+}
+
+/*
+ * Leaf 0xb and 0x1f: one thread a core, `count` cores. KVM hands out the host's own topology, and
+ * the guest would place its vCPUs in it.
+ */
+static void add_topology(struct cpuid *c, uint32_t leaf, unsigned index, unsigned count)
+{
+	remove_leaf(c, leaf);
+	for (uint32_t level = 0; level < 3 && c->head.nent < MAX_ENTRIES; level++) {
+		struct kvm_cpuid_entry2 e = {
+			.function = leaf,
+			.index = level,
+			.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+			.ecx = level,
+			.edx = index,
+		};
+
+		if (level < 2) {
+			e.eax = level ? id_bits(count) : 0;
+			e.ebx = level ? count : 1;
+			e.ecx |= (level + 1) << 8; /* 1 thread, 2 core */
+		}
+		c->entries[c->head.nent++] = e;
+	}
+}
+
+static void filter(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count, bool deadline_timer)
+{
+	bool shared;
+
+	switch (e->function) {
+	case 1:
+		e->ebx = (e->ebx & 0xff00) | count << 16 | index << 24;
+		e->ecx |= 1U << 31; /* a hypervisor is present: look for kvm-clock */
+		e->ecx &= ~(1U << 24 | 1U << 3);
+		/* Emulated by the in-kernel LAPIC; without it Linux calibrates by a PIT we don't have. */
+		e->ecx |= deadline_timer ? 1U << 24 : 0;
+		if (count > 1)
+			e->edx |= 1U << 28;
+		break;
+	case 4: /* caches: L1 and L2 are a core's own, L3 belongs to the package */
+		shared = ((e->eax >> 5) & 7) >= 3;
+		e->eax = (e->eax & 0x3fff) | (count - 1) << 26 | (shared ? (count - 1) << 14 : 0);
+		break;
+	case 6: /* no sensors; the LAPIC timer never stops (ARAT) */
+		e->eax = 1U << 2;
+		e->ebx = e->ecx = e->edx = 0;
+		break;
+	case 0xa: /* no performance counters: they count what the host does too */
+		e->eax = e->ebx = e->ecx = e->edx = 0;
+		break;
+	case 0x80000001:
+		e->ecx &= ~(1U << 2 | 1U << 22); /* no nested SVM; no 0x8000001d/1e topology */
+		break;
+	case 0x80000008:
+		e->ecx = (count - 1) | id_bits(count) << 12;
+		break;
+	default:
+		break;
+	}
+}
+
+int arch_set_cpuid(const struct vm_kvm *k, int vcpu, unsigned index, unsigned count)
+{
+	_cleanup_free_ struct cpuid *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return err_set(ENOMEM, "out of memory for the CPUID of vCPU %u", index);
+	c->head.nent = ENTRIES;
+	if (ioctl(k->dev, KVM_GET_SUPPORTED_CPUID, c) < 0)
+		return err_sys("ask KVM which CPU features it supports");
+	bool deadline = ioctl(k->dev, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+	bool intel = false;
+	uint32_t highest = 0;
+	for (uint32_t i = 0; i < c->head.nent; i++) {
+		if (c->entries[i].function == 0) {
+			highest = c->entries[i].eax;
+			intel = c->entries[i].ebx == 0x756e6547; /* "Genu" */
+		}
+		filter(&c->entries[i], index, count, deadline);
+	}
+	remove_leaf(c, 0x8000001d);
+	remove_leaf(c, 0x8000001e);
+	if (highest >= 0xb)
+		add_topology(c, 0xb, index, count);
+	if (highest >= 0x1f && intel)
+		add_topology(c, 0x1f, index, count);
+	if (ioctl(vcpu, KVM_SET_CPUID2, c) < 0)
+		return err_sys("set the CPUID of vCPU %u", index);
+	return 0;
+}

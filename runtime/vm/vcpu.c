@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. A vCPU thread sits in KVM_RUN and nowhere else for long: devices that take
+ * time work in the event loop. To get all threads out, `want` is changed under the lock, and then
+ * each gets immediate_exit = 1 and a signal. The thread clears immediate_exit before it looks at
+ * `want`: a request that comes between the two is seen by the look, one that comes after it by
+ * KVM_RUN, which returns at once, and the signal ends a KVM_RUN that was already on.
+ *
+ * A PIO or MMIO exit is completed by the next KVM_RUN. Before a thread parks it therefore enters
+ * once more with immediate_exit set, so that registers read in a pause are those after the access.
+ */
+#include "vcpu.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "arch.h"
+
+#define KICK SIGRTMIN
+
+struct vcpu {
+	struct vcpus *all;
+	unsigned index;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+};
+
+static void on_kick(int sig)
+{
+}
+
+static int create(struct vcpu *v, struct vcpus *all, unsigned index)
+{
+	v->all = all;
+	v->index = index;
+	v->fd = ioctl(all->kvm->vm, KVM_CREATE_VCPU, (unsigned long)index);
+	if (v->fd < 0)
+		return err_sys("create vCPU %u", index);
+	void *run = mmap(NULL, all->kvm->run_len, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	if (run == MAP_FAILED)
+		return err_sys("map the run page of vCPU %u", index);
+	v->run = run;
+	return arch_set_cpuid(all->kvm, v->fd, index, all->count);
+}
+
+int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
+{
+	struct sigaction kick = {.sa_handler = on_kick}; /* without SA_RESTART: KVM_RUN ends */
+	unsigned max = o->kvm->max_vcpus < VCPUS_MAX ? o->kvm->max_vcpus : VCPUS_MAX;
+	int r = 0;
+
+	if (o->count == 0 || o->count > max)
+		return err_set(EINVAL, "%u vCPUs: expected 1 to %u on this host", o->count, max);
+	*ret = (struct vcpus){.kvm = o->kvm,
+		.memory = o->memory,
+		.pio = o->pio,
+		.mmio = o->mmio,
+		.count = o->count,
+		.ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+	pthread_mutex_init(&ret->lock, NULL);
+	pthread_cond_init(&ret->changed, NULL);
+	if (ret->ended < 0)
+		r = err_sys("create an eventfd");
+	else if (sigaction(KICK, &kick, NULL) < 0)
+		r = err_sys("set the handler of the vCPUs' signal");
+	else if (!(ret->cpu = calloc(o->count, sizeof(*ret->cpu))))
+		r = err_set(ENOMEM, "out of memory for %u vCPUs", o->count);
+	for (unsigned i = 0; ret->cpu && i < o->count; i++)
+		ret->cpu[i].fd = -EBADF;
+	for (unsigned i = 0; r >= 0 && i < o->count; i++)
+		r = create(&ret->cpu[i], ret, i);
+	if (r < 0)
+		vcpus_release(ret);
+	return r;
+}
+
+void vcpus_release(struct vcpus *c)
+{
+	for (unsigned i = 0; c->cpu && i < c->count; i++) {
+		if (c->cpu[i].run)
+			munmap(c->cpu[i].run, c->kvm->run_len);
+		fd_close(&c->cpu[i].fd);
+	}
+	free(take_ptr(c->cpu));
+	fd_close(&c->ended);
+	pthread_cond_destroy(&c->changed);
+	pthread_mutex_destroy(&c->lock);
+}
+
+int vcpus_fd(const struct vcpus *c, unsigned index)
+{
+	return c->cpu[index].fd;
+}
+
+void vcpus_end(struct vcpus *c, enum vm_end end, const char *fmt, ...)
+{
+	va_list ap;
+
+	pthread_mutex_lock(&c->lock);
+	if (c->end == VM_END_NONE) {
+		c->end = end;
+		va_start(ap, fmt);
+		vsnprintf(c->why, sizeof(c->why), fmt, ap);
+		va_end(ap);
+	}
+	/* The guest must not go on after its power is off, not even on its other vCPUs. */
+	c->want = VCPU_STOP;
+	for (unsigned i = 0; i < c->threads; i++) {
+		__atomic_store_n(&c->cpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		pthread_kill(c->cpu[i].thread, KICK);
+	}
+	pthread_cond_broadcast(&c->changed);
+	pthread_mutex_unlock(&c->lock);
+	eventfd_write(c->ended, 1);
+}
+
+static void end_with_registers(struct vcpu *v, const char *what)
+{
+	char regs[ARCH_REGS_TEXT];
+
+	arch_print_regs(v->fd, v->all->memory, regs, sizeof(regs));
+	vcpus_end(v->all, VM_END_FAULT, "vCPU %u: %s\n%s", v->index, what, regs);
+}
+
+static void do_pio(struct vcpu *v)
+{
+	const struct kvm_run *run = v->run;
+	uint8_t *data = (uint8_t *)v->run + run->io.data_offset;
+
+	/* String instructions come as one exit with `count` items, all for the same port. */
+	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
+		if (run->io.direction == KVM_EXIT_IO_OUT)
+			vm_bus_write(v->all->pio, run->io.port, data, run->io.size);
+		else
+			vm_bus_read(v->all->pio, run->io.port, data, run->io.size);
+	}
+}
+
+static void do_mmio(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	if (run->mmio.is_write)
+		vm_bus_write(v->all->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+	else
+		vm_bus_read(v->all->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+}
+
+static void do_internal_error(struct vcpu *v)
+{
+	const struct kvm_run *run = v->run;
+	char text[256];
+
+	snprintf(text, sizeof(text),
+		"KVM could not go on: internal error %u%s (data 0x%llx 0x%llx); the registers are",
+		run->internal.suberror,
+		run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION
+			? ", an instruction that it can't emulate"
+			: "",
+		run->internal.ndata > 0 ? run->internal.data[0] : 0,
+		run->internal.ndata > 1 ? run->internal.data[1] : 0);
+	end_with_registers(v, text);
+}
+
+/* The one exit switch. */
+static void handle_exit(struct vcpu *v)
+{
+	const struct kvm_run *run = v->run;
+	char text[128];
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		do_pio(v);
+		break;
+	case KVM_EXIT_MMIO:
+		do_mmio(v);
+		break;
+	case KVM_EXIT_INTR:
+		break;
+	case KVM_EXIT_HLT:
+		/* Only without interrupt controllers in the kernel: nothing could ever wake it. */
+		end_with_registers(v, "halted for good; the registers are");
+		break;
+	case KVM_EXIT_SHUTDOWN:
+		end_with_registers(v,
+			"triple fault: an exception that the guest's own handlers could not "
+			"take; the registers are");
+		break;
+	case KVM_EXIT_SYSTEM_EVENT:
+		vcpus_end(v->all,
+			run->system_event.type == KVM_SYSTEM_EVENT_SHUTDOWN ? VM_END_POWEROFF
+			: run->system_event.type == KVM_SYSTEM_EVENT_RESET  ? VM_END_RESET
+									    : VM_END_FAULT,
+			"system event %u", run->system_event.type);
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		snprintf(text, sizeof(text),
+			"the CPU refuses to enter the guest (reason 0x%llx); the registers are",
+			(unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+		end_with_registers(v, text);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		do_internal_error(v);
+		break;
+	default:
+		snprintf(text, sizeof(text),
+			"KVM exit %u, which caisson does not know; the registers are",
+			run->exit_reason);
+		end_with_registers(v, text);
+	}
+}
+
+/* Completes the last PIO or MMIO without running the guest. */
+static void settle(struct vcpu *v)
+{
+	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	(void)ioctl(v->fd, KVM_RUN, 0);
+}
+
+/* Waits out a pause. False: the thread is to end. */
+static bool may_run(struct vcpu *v)
+{
+	struct vcpus *c = v->all;
+
+	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	pthread_mutex_lock(&c->lock);
+	if (c->want == VCPU_PAUSE) {
+		pthread_mutex_unlock(&c->lock);
+		settle(v);
+		pthread_mutex_lock(&c->lock);
+		c->parked++;
+		pthread_cond_broadcast(&c->changed);
+		while (c->want == VCPU_PAUSE)
+			pthread_cond_wait(&c->changed, &c->lock);
+		c->parked--;
+		/* Under the lock: the next kick comes after this. */
+		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	}
+	bool run = c->want == VCPU_RUN;
+	pthread_mutex_unlock(&c->lock);
+	return run;
+}
+
+static void *vcpu_main(void *arg)
+{
+	struct vcpu *v = arg;
+	char name[16];
+
+	snprintf(name, sizeof(name), "vcpu %u", v->index);
+	pthread_setname_np(pthread_self(), name);
+	while (may_run(v)) {
+		if (ioctl(v->fd, KVM_RUN, 0) >= 0) {
+			handle_exit(v);
+		} else if (errno != EINTR && errno != EAGAIN) {
+			err_sys("KVM_RUN");
+			end_with_registers(v, err_msg());
+		}
+	}
+	return NULL;
+}
+
+int vcpus_start(struct vcpus *c)
+{
+	sigset_t all, old;
+	int r = 0;
+
+	/* The threads get no signal but the kick; the process's own are for the event loop. */
+	sigfillset(&all);
+	sigdelset(&all, KICK);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	for (; r == 0 && c->threads < c->count; c->threads += r == 0)
+		r = pthread_create(
+			&c->cpu[c->threads].thread, NULL, vcpu_main, &c->cpu[c->threads]);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r == 0)
+		return 0;
+	r = err_set(r, "start the thread of vCPU %u of %u", c->threads, c->count);
+	vcpus_stop(c);
+	return r;
+}
+
+static void set_want(struct vcpus *c, enum vcpu_want want)
+{
+	pthread_mutex_lock(&c->lock);
+	if (c->want != VCPU_STOP)
+		c->want = want;
+	for (unsigned i = 0; want != VCPU_RUN && i < c->threads; i++) {
+		__atomic_store_n(&c->cpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		pthread_kill(c->cpu[i].thread, KICK);
+	}
+	pthread_cond_broadcast(&c->changed);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void vcpus_resume(struct vcpus *c)
+{
+	set_want(c, VCPU_RUN);
+}
+
+void vcpus_pause(struct vcpus *c)
+{
+	set_want(c, VCPU_PAUSE);
+	pthread_mutex_lock(&c->lock);
+	while (c->want == VCPU_PAUSE && c->parked < c->threads)
+		pthread_cond_wait(&c->changed, &c->lock);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void vcpus_stop(struct vcpus *c)
+{
+	vcpus_end(c, VM_END_STOPPED, "stopped");
+	for (unsigned i = 0; i < c->threads; i++)
+		pthread_join(c->cpu[i].thread, NULL);
+	c->threads = 0;
+}
