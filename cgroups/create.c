@@ -228,12 +228,9 @@ int cg_create(const struct cgroup *cg, const struct cg_resources *res)
 	if (made < 0)
 		return made;
 	_cleanup_fd_ int leaf = cg_open_dir(mount, cg->path, O_PATH);
-	if (leaf < 0)
-		return leaf;
-	r = made ? 0 : check_reused(leaf, cg->path);
-	if (r < 0)
-		return r;
-	r = prepare_leaf(mount, leaf, cg->path, available);
+	r = leaf < 0 ? leaf : made ? 0 : check_reused(leaf, cg->path);
+	if (r >= 0)
+		r = prepare_leaf(mount, leaf, cg->path, available);
 	if (r < 0 && made)
 		cg_remove_made(mount, cg->path, strrchr(cg->path, '/') - cg->path);
 	return r;

@@ -5,8 +5,14 @@
  *
  * All signals are blocked from before the process exists, and read from a signalfd, so that none is lost. The
  * terminal goes through two small buffers; what one side does not take stays there, and we stop reading the
- * other side until it does.
+ * other side until it does. Nothing may block us in a write meanwhile: the master does not block, and to
+ * standard output, whose flags are our caller's to set, goes at a time what a pipe that polls as
+ * writable is sure to take.
+ *
+ * While the process lives we hold the terminal's slave side too: a program such as an init closes its terminal and
+ * opens it again later, and a master whose last slave was closed would have ended for us in between.
  */
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,7 +35,8 @@ struct pipe {
 struct attend {
 	struct ns_child *child;
 	int signals;
-	int console; /* master, or -EBADF */
+	int *console; /* master, or -EBADF; closed where our own terminal is gone */
+	int slave;    /* -EBADF: not held (any more) */
 	bool exited;
 	int status;
 	struct pipe in, out;
@@ -51,17 +58,22 @@ static void set_window_size(const struct attend *a)
 {
 	struct winsize size;
 
-	if (a->console >= 0 && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0)
-		ioctl(a->console, TIOCSWINSZ, &size);
+	if (*a->console >= 0 && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0)
+		ioctl(*a->console, TIOCSWINSZ, &size);
 }
 
 static int open_terminal(struct attend *a)
 {
 	struct termios raw;
 
-	a->in = (struct pipe){.from = STDIN_FILENO, .to = a->console};
-	a->out = (struct pipe){.from = a->console, .to = STDOUT_FILENO};
-	if (a->console < 0 || tcgetattr(STDIN_FILENO, &a->saved) < 0)
+	if (*a->console < 0)
+		return 0;
+	a->in = (struct pipe){.from = STDIN_FILENO, .to = *a->console};
+	a->out = (struct pipe){.from = *a->console, .to = STDOUT_FILENO};
+	if (fcntl(*a->console, F_SETFL, O_NONBLOCK) < 0)
+		return err_sys("set the terminal non-blocking");
+	a->slave = ioctl(*a->console, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (tcgetattr(STDIN_FILENO, &a->saved) < 0)
 		return 0;
 	set_window_size(a);
 	raw = a->saved;
@@ -76,6 +88,16 @@ static void close_terminal(struct attend *a)
 {
 	if (a->raw)
 		tcsetattr(STDIN_FILENO, TCSADRAIN, &a->saved);
+	fd_close(&a->slave);
+}
+
+/* Nobody reads standard output any more: the container's terminal hangs up, as a person's does. */
+static void hang_up(struct attend *a)
+{
+	fd_close(&a->slave);
+	fd_close(a->console);
+	a->in.ended = a->out.ended = true;
+	a->in.len = 0;
 }
 
 static void reap(struct attend *a)
@@ -101,7 +123,7 @@ static void on_signal(struct attend *a)
 			reap(a);
 			break;
 		case SIGWINCH:
-			if (a->console >= 0) {
+			if (*a->console >= 0) {
 				set_window_size(a);
 				break;
 			}
@@ -130,9 +152,10 @@ static void fill(struct pipe *p)
 	}
 }
 
-static void drain(struct pipe *p)
+/* False: the other end is gone. */
+static bool drain(struct pipe *p, size_t most)
 {
-	ssize_t n = write(p->to, p->buf + p->start, p->len);
+	ssize_t n = write(p->to, p->buf + p->start, p->len < most ? p->len : most);
 
 	if (n > 0) {
 		p->start += (size_t)n;
@@ -140,7 +163,9 @@ static void drain(struct pipe *p)
 	} else if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		p->ended = true;
 		p->len = 0;
+		return false;
 	}
+	return true;
 }
 
 static void end_of_input(struct attend *a)
@@ -148,8 +173,8 @@ static void end_of_input(struct attend *a)
 	/* What a person types to end input: the line discipline turns it into an end of file. */
 	static const char eot = 4;
 
-	if (a->in.ended && a->in.from >= 0) {
-		(void)!write(a->console, &eot, 1);
+	if (a->in.ended && a->in.from >= 0 && *a->console >= 0) {
+		(void)!write(*a->console, &eot, 1);
 		a->in.from = -1;
 	}
 }
@@ -166,36 +191,40 @@ static int turn(struct attend *a, int timeout)
 		[WATCH_MASTER_OUT] = {.fd = -1, .events = POLLOUT},
 	};
 
-	if (a->console >= 0) {
+	if (*a->console >= 0) {
 		if (wants_to_read(&a->in) && !a->exited)
 			p[WATCH_IN].fd = a->in.from;
 		if (a->in.len)
-			p[WATCH_MASTER_OUT].fd = a->console;
+			p[WATCH_MASTER_OUT].fd = *a->console;
 		if (wants_to_read(&a->out))
-			p[WATCH_MASTER].fd = a->console;
+			p[WATCH_MASTER].fd = *a->console;
 		if (a->out.len)
 			p[WATCH_OUT_TERM].fd = STDOUT_FILENO;
 	}
 	int n = poll(p, WATCH_COUNT, timeout);
-	if (n <= 0)
-		return n < 0 && errno != EINTR ? err_sys("poll") : n;
+	if (n < 0)
+		return errno == EINTR ? 1 : err_sys("poll");
+	if (n == 0)
+		return 0;
 	if (p[WATCH_SIGNALS].revents)
 		on_signal(a);
-	if (p[WATCH_OUT_TERM].revents)
-		drain(&a->out);
+	if (p[WATCH_OUT_TERM].revents && !drain(&a->out, PIPE_BUF)) {
+		hang_up(a);
+		return 1;
+	}
 	if (p[WATCH_MASTER].revents)
 		fill(&a->out);
-	if (p[WATCH_MASTER_OUT].revents)
-		drain(&a->in);
+	if (p[WATCH_MASTER_OUT].revents && a->in.len)
+		(void)drain(&a->in, a->in.len);
 	if (p[WATCH_IN].revents)
 		fill(&a->in);
 	end_of_input(a);
-	return n;
+	return 1;
 }
 
-int launch_attend(struct ns_child *child, int console, int *ret_status)
+int launch_attend(struct ns_child *child, int *console, int *ret_status)
 {
-	struct attend a = {.child = child, .console = console};
+	struct attend a = {.child = child, .console = console, .slave = -EBADF};
 	sigset_t all;
 
 	sigfillset(&all);
@@ -204,13 +233,12 @@ int launch_attend(struct ns_child *child, int console, int *ret_status)
 		return err_sys("make a signalfd");
 	a.signals = signals;
 	int r = open_terminal(&a);
-	if (r < 0)
-		return r;
 	reap(&a);
 	while (r >= 0 && !a.exited)
 		r = turn(&a, -1);
 	/* The process is gone; what it wrote last is still in the terminal. Others may keep the slave open. */
-	while (r >= 0 && console >= 0 && (!a.out.ended || a.out.len)) {
+	fd_close(&a.slave);
+	while (r >= 0 && *console >= 0 && (!a.out.ended || a.out.len)) {
 		r = turn(&a, a.out.len ? -1 : 50);
 		if (r == 0)
 			break;

@@ -105,12 +105,26 @@ static int open_root(const char *root, bool create)
 	return fd >= 0 ? fd : -errno;
 }
 
-static int lock_dir(int dir)
+static int does_not_exist(const char *id)
 {
-	while (flock(dir, LOCK_EX) < 0)
+	return err_set(ENOENT, "container \"%s\" does not exist", id);
+}
+
+/* A directory that was deleted while we held it open is no container any more. */
+static bool is_gone(int dir)
+{
+	struct stat st;
+
+	return fstat(dir, &st) < 0 || st.st_nlink == 0;
+}
+
+int container_lock(struct container *c)
+{
+	while (flock(c->dir, LOCK_EX) < 0)
 		if (errno != EINTR)
 			return err_sys("lock the container's state directory");
-	return 0;
+	c->locked = true;
+	return is_gone(c->dir) ? does_not_exist(c->id) : 0;
 }
 
 int container_new(struct container *c, const char *root, const char *id)
@@ -137,14 +151,13 @@ int container_new(struct container *c, const char *root, const char *id)
 		return r;
 	}
 	c->id = arena_strdup(&c->arena, id);
-	c->locked = true;
 	c->owner = geteuid();
-	return c->id ? lock_dir(c->dir) : -ENOMEM;
-}
-
-static int does_not_exist(const char *id)
-{
-	return err_set(ENOENT, "container \"%s\" does not exist", id);
+	r = c->id ? container_lock(c) : -ENOMEM;
+	/* Between mkdir and lock it looks like one that was left behind: a `delete` of this ID took it. */
+	if (r == -ENOENT)
+		return err_set(
+			EAGAIN, "container \"%s\" was deleted while it was being created", id);
+	return r;
 }
 
 static const char *copy_member(struct arena *a, const struct json *j, const char *key)
@@ -161,8 +174,9 @@ static int load(struct container *c)
 	int64_t pid, owner = 0;
 
 	int r = fd_read_file(c->dir, "state.json", &text, STATE_MAX);
-	if (r == -ENOENT)
-		return 0; /* killed before it was written: nothing was done yet either */
+	if (r ==
+		-ENOENT) /* else its maker was killed before writing it: nothing was done yet either */
+		return is_gone(c->dir) ? does_not_exist(c->id) : 0;
 	if (r >= 0)
 		r = json_parse(&c->arena, text.s ? text.s : "", text.len, "state.json", &j);
 	if (r < 0)
@@ -191,14 +205,6 @@ static int load(struct container *c)
 	return cg_from_state(&c->arena, json_get(j, "cgroup"), &c->cgroup);
 }
 
-/* A directory that was deleted while we waited for its lock is no container any more. */
-static bool is_gone(int dir)
-{
-	struct stat st;
-
-	return fstat(dir, &st) < 0 || st.st_nlink == 0;
-}
-
 int container_open(struct container *c, const char *root, const char *id, bool lock)
 {
 	int r = container_check_id(id);
@@ -219,15 +225,8 @@ int container_open(struct container *c, const char *root, const char *id, bool l
 	if (c->dir < 0)
 		return errno == ENOENT ? does_not_exist(id)
 				       : err_sys("open state directory %s/%s", root, id);
-	if (lock) {
-		r = lock_dir(c->dir);
-		if (r < 0)
-			return r;
-		c->locked = true;
-		if (is_gone(c->dir))
-			return does_not_exist(id);
-	}
-	return load(c);
+	r = lock ? container_lock(c) : 0;
+	return r < 0 ? r : load(c);
 }
 
 void container_close(struct container *c)

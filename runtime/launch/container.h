@@ -67,6 +67,9 @@ int container_new(struct container *c, const char *root, const char *id) must_ch
 /* Opens an existing one and reads state.json. lock: waits for other commands. -ENOENT: does not exist. */
 int container_open(struct container *c, const char *root, const char *id, bool lock) must_check;
 void container_close(struct container *c);
+
+/* Locks one that is open: waits for other commands. -ENOENT: deleted meanwhile, its ID may be another's now. */
+int container_lock(struct container *c) must_check;
 #define _cleanup_container_ __attribute__((cleanup(container_close)))
 #define CONTAINER_INIT \
 	{ \

@@ -102,9 +102,15 @@ static int check_terminal(const struct spec *s, const struct launch_options *o, 
 	return 0;
 }
 
-/* Whether someone in the container may already be there to look at INIT: a pid namespace that is not new. */
+/*
+ * Whether someone in the container may already be there to look at INIT: a pid namespace that is not new. In a
+ * user namespace that an ordinary user makes for it, nobody but that user can; and being hidden, INIT
+ * would be out of this user's own reach too, who has to write its id maps.
+ */
 static bool has_company(const struct spec *s)
 {
+	if (geteuid() != 0 && s->ns[SPEC_NS_USER].set && !s->ns[SPEC_NS_USER].path)
+		return false;
 	return !s->ns[SPEC_NS_PID].set || s->ns[SPEC_NS_PID].path;
 }
 
@@ -187,8 +193,8 @@ static int create(struct launch *l, const struct launch_options *o, bool attache
 		r = launch_walk_to(l, "created");
 	if (r >= 0)
 		r = give_cgroup(l);
-	if (r >= 0)
-		r = process_start_time(c->pid, &c->start_time);
+	if (r >= 0 && (r = process_start_time(c->pid, &c->start_time)) == -ESRCH)
+		r = err_set(ESRCH, "the container's first process was killed before its start");
 	if (r >= 0)
 		r = container_save(c);
 	if (r >= 0)
@@ -206,6 +212,9 @@ static void undo(struct launch *l)
 	/* What goes wrong here is for the log: the first error is the one to report. */
 	launch_return_devices(l);
 	launch_kill_init(l);
+	/* One that we did not make, or were refused, may be full of another container's processes. */
+	if (!l->cgroup_made)
+		l->c->cgroup = (struct cgroup){0};
 	if (l->wrote_pid_file)
 		unlink(l->c->pid_file);
 	if (launch_cleanup(l->c, l->spec) < 0)
@@ -299,7 +308,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 	/* Others may exec, pause, kill meanwhile. */
 	flock(c.dir, LOCK_UN);
 	c.locked = false;
-	r = launch_attend(&l.child, l.console, ret_status);
+	r = launch_attend(&l.child, &l.console, ret_status);
 	if (r < 0) {
 		undo(&l);
 		return r;

@@ -80,10 +80,12 @@ int launch_cleanup(struct container *c, const struct spec *s)
 
 int launch_end(struct container *c, const struct spec *s)
 {
-	if (flock(c->dir, LOCK_EX) < 0)
-		return err_sys("lock the container's state directory");
-	c->locked = true;
-	return launch_cleanup(c, s);
+	int r = container_lock(c);
+
+	/* Deleted by another command, hooks and all; what has its ID by now is another container. */
+	if (r == -ENOENT)
+		return 0;
+	return r < 0 ? r : launch_cleanup(c, s);
 }
 
 /*

@@ -138,5 +138,5 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 		launch_kill_init(&l);
 		return r;
 	}
-	return o->detach ? 0 : launch_attend(&l.child, l.console, ret_status);
+	return o->detach ? 0 : launch_attend(&l.child, &l.console, ret_status);
 }

@@ -132,6 +132,7 @@ static int host_cgroup_create(struct launch *l, const struct step *s)
 {
 	int r = cg_create(&l->c->cgroup, &l->spec->resources);
 
+	l->cgroup_made = r >= 0;
 	if (r < 0 || !l->c->cgroup.path || !cg_clone_into(&l->c->cgroup))
 		return r;
 	l->cgroup_dir = cg_open(&l->c->cgroup);
@@ -159,6 +160,7 @@ static int host_cgroup_attach(struct launch *l, const struct step *s)
 	if (l->container >= 0)
 		return cg_attach(&c->arena, &l->exec_cgroup, NULL, NULL, l->child.pid);
 	int r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &l->spec->resources, l->child.pid);
+	l->cgroup_made = r >= 0;
 	return r < 0 ? r : host_cgroup_limit(l, s);
 }
 

@@ -59,6 +59,7 @@ struct launch {
 	int *slots;
 	int proc;
 	int cgroup_dir;            /* to clone into, or -EBADF */
+	bool cgroup_made;          /* create: the cgroup is this container's own, to be undone */
 	struct cgroup exec_cgroup; /* exec: to be attached to; path NULL: cloned in, or none */
 	int container;             /* exec: pidfd of the container's INIT, else -EBADF */
 	int channel;               /* to INIT */
@@ -137,7 +138,7 @@ void launch_window_size(uint16_t *ret_height, uint16_t *ret_width);
 int pidfd_send(const char *socket_path, int pidfd) must_check; /* to --pidfd-socket */
 
 /* attend.c: foreground. Forwards signals and the terminal until the process ends. */
-int launch_attend(struct ns_child *child, int console, int *ret_status) must_check;
+int launch_attend(struct ns_child *child, int *console, int *ret_status) must_check;
 /* Blocks the signals that launch_attend() will forward, before there is a process. */
 int launch_block_signals(void) must_check;
 

@@ -2,13 +2,15 @@
 """Two commands at once on one container, ten containers at once, signals during every phase."""
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
 import time
 
 import pytest
-from harness.runtime import wait_for
+from harness import machine
+from harness.runtime import Runtime, wait_for
 
 
 def together(*jobs):
@@ -145,3 +147,42 @@ def test_caller_goes_away_during_create(ctr):
     os.close(r)
     assert p.wait(10) != 0
     c.delete("--force")
+
+
+def test_refused_create_leaves_the_other_container_alone(ctr, tmp, binary):
+    """Two state directories, one ID, one cgroup path: the second create fails, and must not clean up the first's."""
+    c = ctr.idle().up()
+    other = Runtime(binary, os.path.join(tmp, "other"))
+    r = other("run", "--detach", "--bundle", c.bundle, c.id)
+    if machine.cgroup2_mount():
+        r.failed("cgroup")
+    assert c.status() == "running"
+    other("delete", "--force", c.id).ok()
+    assert c.status() == "running"
+
+
+def test_run_whose_container_was_replaced(ctr):
+    """`run` learns late that its container was deleted: what has the ID by now is not its to clean up."""
+    c = ctr.idle().write()
+    p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL)
+    wait_for(lambda: c.exists() and c.status() == "running", "running")
+    p.send_signal(signal.SIGSTOP)
+    c.delete("--force")
+    c.up()
+    p.send_signal(signal.SIGCONT)
+    assert p.wait(10) == 128 + signal.SIGKILL
+    assert c.status() == "running"
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to delay the runtime at one call")
+@pytest.mark.parametrize("force", [True, False])
+def test_delete_between_the_directory_and_its_lock(ctr, force):
+    c = ctr("true").write()
+    p = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e",
+                          "inject=flock:delay_enter=1000000:when=1", *c.rt.argv("create", "--bundle", c.bundle, c.id)],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for(c.exists, "state directory")
+    c.delete(*["--force"] * force)
+    err = p.communicate(timeout=20)[1].decode()
+    assert p.returncode != 0 and "deleted while" in err, err
+    assert not c.exists()

@@ -217,3 +217,56 @@ def test_terminal_restored_when_the_container_is_killed(ctr):
 
 def test_run_detached_with_terminal_needs_a_socket(ctr):
     ctr("true", terminal=True).run("--detach").failed("console")
+
+
+@pytest.mark.parametrize("how", ["run", "exec"])
+def test_terminal_closed_and_opened_again(ctr, how):
+    """An init closes its terminal and opens it again later: nothing in between is the end of it."""
+    script = "echo first; exec 0<&- 1>&- 2>&-; sleep 0.3; echo second >/dev/console"
+    if how == "run":
+        c = ctr.sh(script, terminal=True).write()
+        args = ["run", "--bundle", c.bundle, c.id]
+    else:
+        c = ctr.idle().up()
+        args = ["exec", "-t", c.id, "sh", "-c", "t=$(tty); " + script.replace("/dev/console", "$t")]
+    with OnTerminal(c.rt, *args) as t:
+        read_until(t.fd, b"second")
+        assert t.p.wait(10) == 0
+
+
+def test_reader_of_standard_output_goes_away(ctr):
+    """As when a terminal is closed: writing to it fails, instead of waiting for ever."""
+    c = ctr.sh("trap '' HUP; while echo a line of some length; do :; done; exit 9", terminal=True).write()
+    p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=subprocess.PIPE)
+    p.stdout.read(100)
+    p.stdout.close()
+    try:
+        assert p.wait(10) == 9
+    finally:
+        p.kill()
+        p.wait()
+
+
+def test_input_that_nobody_reads(ctr):
+    """It fills the terminal up, and neither signals nor output may be stuck behind it."""
+    c = ctr.sh("stty raw; trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done", terminal=True).write()
+    r, w = os.pipe()
+    os.set_blocking(w, False)
+    p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdin=r, stdout=subprocess.PIPE)
+    try:
+        out = read_until(p.stdout.fileno(), b"ready")
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            try:
+                os.write(w, b"x" * 65536)
+            except BlockingIOError:
+                time.sleep(0.05)
+        p.send_signal(signal.SIGTERM)
+        assert p.wait(10) == 5
+        assert b"caught" in out + p.stdout.read()
+    finally:
+        p.kill()
+        p.wait()
+        p.stdout.close()
+        os.close(r)
+        os.close(w)
