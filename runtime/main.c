@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd.h"
 #include "log.h"
@@ -112,9 +114,18 @@ static const struct command *find(const char *name)
 	return NULL;
 }
 
-static int fail(const struct command *c)
+/* Where one of the three is closed, the next file that we open would become it, and the container's. */
+static int open_standard_descriptors(void)
 {
-	log_error(*err_msg() ? err_msg() : "failed");
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+			return err_sys("open /dev/null for the closed descriptor %d", fd);
+	return 0;
+}
+
+static int fail(const struct command *c, int r)
+{
+	log_error(*err_msg() ? err_msg() : strerror(-r));
 	return c && c->run == cmd_exec ? CMD_EXIT_EXEC_FAILED : CMD_EXIT_FAILURE;
 }
 
@@ -149,10 +160,11 @@ int main(int argc, char **argv)
 	if (!copy)
 		return CMD_EXIT_FAILURE;
 	memcpy(copy, words, (size_t)argc * sizeof(*copy));
-	int n = options_parse(defs, argc - 1, copy, true, &help);
-	int r = n < 0 ? n : log_open(g.log, g.log_format, g.debug);
+	int r = open_standard_descriptors();
+	int n = r < 0 ? r : options_parse(defs, argc - 1, copy, true, &help);
+	r = n < 0 ? n : log_open(g.log, g.log_format, g.debug);
 	if (r < 0)
-		return fail(NULL);
+		return fail(NULL, r);
 	if (version)
 		return print_version();
 	if (help || n == 0 || streq(copy[0], "help"))
@@ -160,9 +172,9 @@ int main(int argc, char **argv)
 	copy[n] = NULL;
 	const struct command *c = find(copy[0]);
 	if (!c) {
-		err_set(EINVAL, "unknown command \"%s\": `caisson --help` lists them", copy[0]);
-		return fail(NULL);
+		r = err_set(EINVAL, "unknown command \"%s\": `caisson --help` lists them", copy[0]);
+		return fail(NULL, r);
 	}
 	r = c->run(c, &g, n - 1, copy + 1);
-	return r < 0 ? fail(c) : r;
+	return r < 0 ? fail(c, r) : r;
 }

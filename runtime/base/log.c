@@ -8,6 +8,8 @@
 #include "fd.h"
 #include "json.h"
 
+#define LOG_FD_MIN 512
+
 static struct {
 	int fd; /* the log file, or -EBADF for standard error */
 	bool json;
@@ -22,12 +24,14 @@ int log_open(const char *path, const char *format, bool debug)
 	out.debug = debug;
 	if (!path || !*path)
 		return 0;
-	/* Kept clear of 0..2 and of the descriptors that --preserve-fds hands on. */
 	_cleanup_fd_ int fd =
 		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
 	if (fd < 0)
 		return err_sys("--log %s", path);
-	out.fd = take_fd(&fd);
+	/* Kept clear of the numbers that --preserve-fds hands on: it must not pass for one of them. */
+	out.fd = fcntl(fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
+	if (out.fd < 0)
+		out.fd = take_fd(&fd);
 	return 0;
 }
 

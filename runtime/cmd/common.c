@@ -5,6 +5,8 @@
 #include "cmd.h"
 #include "fd.h"
 
+#define PRESERVED_MAX (1 << 20)
+
 int cmd_print(const char *text, size_t len)
 {
 	int r = fd_write_all(STDOUT_FILENO, text, len);
@@ -102,6 +104,8 @@ int cmd_manager(const struct globals *g, enum cg_manager *ret)
 
 int cmd_check_preserved(int n)
 {
+	if (n < 0 || n > PRESERVED_MAX)
+		return err_set(EINVAL, "--preserve-fds: expected at most %d", PRESERVED_MAX);
 	for (int fd = 3; fd < 3 + n; fd++)
 		if (fcntl(fd, F_GETFD) < 0)
 			return err_set(EBADF,

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "cmd.h"
+#include "log.h"
 
 struct listing {
 	const char *root;
@@ -40,11 +41,19 @@ static int add(void *data, const char *id)
 	_cleanup_container_ struct container c = CONTAINER_INIT;
 	enum container_status status = CONTAINER_STOPPED;
 
+	int r = container_open(&c, l->root, id, false);
+	if (r >= 0)
+		r = container_status(&c, &status);
+	/* Deleted in between, or not a container. */
+	if (r == -ENOENT || c.dir < 0)
+		return 0;
 	if (l->quiet)
 		return strbuf_addf(l->table, "%s\n", id);
-	/* Deleted in between, or not a container: one of them must not hide the others. */
-	if (container_open(&c, l->root, id, false) < 0 || container_status(&c, &status) < 0)
+	/* A damaged one must not hide the others. */
+	if (r < 0) {
+		log_warn("%s", err_msg());
 		return 0;
+	}
 	pid_t pid = status == CONTAINER_STOPPED ? 0 : c.pid;
 	if (l->json) {
 		add_object(l, &c, container_status_name(status), pid);

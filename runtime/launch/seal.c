@@ -5,8 +5,9 @@
  * the container could write to it. So commands that put a process into a container first execute themselves
  * again from a private, read-only copy of the mount that the binary is on: opening it for writing is
  * EROFS, and as the copy belongs to no mount namespace, nobody can remount it. This costs an execve, not a copy of
- * the file. Where mounts cannot be copied (rootless), a sealed memfd serves, and only if the user could write to the
- * binary at all: else the kernel's own check protects it.
+ * the file. Where mounts cannot be copied (rootless), a sealed memfd serves, unless the binary is the real root's and
+ * the user may not write to it: then the kernel's own check protects it, in the container too, where root
+ * may change the mode of any file that belongs to an id of its user namespace.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,6 +64,14 @@ static int sealed_copy(int exe)
 	return take_fd(&copy);
 }
 
+static bool is_out_of_reach(int exe)
+{
+	struct stat st;
+
+	return geteuid() != 0 && fstat(exe, &st) == 0 && st.st_uid == 0 && st.st_gid == 0 &&
+	       access("/proc/self/exe", W_OK) < 0;
+}
+
 int seal_self(char *const argv[])
 {
 	_cleanup_fd_ int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -73,7 +82,7 @@ int seal_self(char *const argv[])
 	if (r != 0)
 		return r < 0 ? r : 0;
 	_cleanup_fd_ int copy = readonly_copy();
-	if (copy < 0 && access("/proc/self/exe", W_OK) < 0)
+	if (copy < 0 && is_out_of_reach(exe))
 		return 0;
 	if (copy < 0)
 		copy = sealed_copy(exe);

@@ -12,9 +12,11 @@
  * (as the runtime's pid namespace has it) and its pidfd, and exits.
  */
 #include <inttypes.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -64,6 +66,18 @@ static bool same_ns(int container, const char *name)
 	       ours.st_dev == theirs.st_dev;
 }
 
+/* A container that ended under an exec shows as ESRCH from setns(2), as ENOMEM from clone3(2) in its pid namespace. */
+static int container_error(const struct ns_clone_args *a, const char *what)
+{
+	struct pollfd ended = {.fd = a->container, .events = POLLIN};
+	int code = errno;
+
+	if (a->container >= 0 && poll(&ended, 1, 0) > 0)
+		return err_set(ESRCH, "container not running");
+	errno = code;
+	return err_sys("%s", what);
+}
+
 static int enter_container(const struct ns_clone_args *a)
 {
 	uint64_t flags = a->clone->clone.staged_flags;
@@ -71,7 +85,7 @@ static int enter_container(const struct ns_clone_args *a)
 	if ((flags & CLONE_NEWUSER) && same_ns(a->container, "user"))
 		flags &= ~(uint64_t)CLONE_NEWUSER;
 	if (flags && setns(a->container, (int)flags) < 0)
-		return err_sys("enter the namespaces of the container");
+		return container_error(a, "enter the namespaces of the container");
 	return 0;
 }
 
@@ -115,11 +129,14 @@ static int run_stage(const struct ns_clone_args *a, int sock)
 		pid_t pid = sys_clone3(&ca);
 		if (pid == 0)
 			return 0;
-		r = pid < 0 ? err_sys("clone the container's first process") : 0;
+		r = pid < 0 ? container_error(a, "clone the container's first process") : 0;
 		if (r == 0) {
 			char text[32];
 			snprintf(text, sizeof(text), "%d", pid);
 			r = channel_send(sock, CHANNEL_FD, 0, text, pidfd);
+			/* The runtime will never learn of it, and an exec's would go on to the program. */
+			if (r < 0)
+				pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
 			_exit(r < 0);
 		}
 	}

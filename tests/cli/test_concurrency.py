@@ -186,3 +186,18 @@ def test_delete_between_the_directory_and_its_lock(ctr, force):
     err = p.communicate(timeout=20)[1].decode()
     assert p.returncode != 0 and "deleted while" in err, err
     assert not c.exists()
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to delay the runtime at one call")
+@pytest.mark.parametrize("call, moment", [("setns", 0.7), ("clone3", 1.5)])
+def test_container_ends_under_an_exec(ctr, call, moment):
+    """Of a process's first call: clone3 is delayed once in the runtime, and then in its stage."""
+    c = ctr.idle().up()
+    p = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                          f"inject={call}:delay_enter=1000000:when=1", *c.rt.argv("exec", c.id, "true")],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    time.sleep(moment)
+    c.kill("KILL")
+    c.wait()
+    err = p.communicate(timeout=20)[1].decode()
+    assert p.returncode == 255 and "container not running" in err, err

@@ -340,3 +340,22 @@ def test_update_bad_flag_value(ctr):
     for a in (["--memory", "x"], ["--cpu-share", "-1"], ["--pids-limit", "1.5"], ["--cpuset-cpus", "a-b"]):
         r = c.rt("update", *a, c.id)
         assert r.rc != 0 and r.err.strip(), r
+
+
+def test_list_shows_containers_only(rt, ctr):
+    """Whatever else lies in the state directory; a damaged container is named, and hides no other."""
+    c = ctr.idle().up()
+    for n in ("a file", "file.json"):
+        with open(os.path.join(rt.root, n), "w") as f:
+            f.write("{}")
+    assert rt("list", "-q").ok().out.split() == [c.id]
+    assert [x["id"] for x in json.loads(rt("list", "--format", "json").ok().out)] == [c.id]
+    os.mkdir(os.path.join(rt.root, "broken"))
+    with open(os.path.join(rt.root, "broken", "state.json"), "w") as f:
+        f.write('{"half')
+    assert sorted(rt("list", "-q").ok().out.split()) == sorted([c.id, "broken"])
+    r = rt("list").ok()
+    assert c.id in r.out and "broken" in r.err
+    rt("delete", "--force", "broken").ok()
+    for n in ("a file", "file.json"):
+        os.unlink(os.path.join(rt.root, n))

@@ -2,6 +2,7 @@
 """config.json's `process`: what the program finds itself to be."""
 import os
 import socket
+import subprocess
 
 import pytest
 from harness import config
@@ -298,3 +299,26 @@ def test_program_of_a_user_without_exec_permission(ctr):
     r = c.run()
     assert r.rc != 0 and "permission denied" in r.err.lower(), r
     assert "no such file or directory" not in r.err.lower()
+
+
+def test_the_log_is_no_preserved_descriptor(ctr, tmp):
+    """--log is opened before descriptors are counted: its own must not pass for the missing third."""
+    c = ctr("true")
+    c.rt.options = ["--log", os.path.join(tmp, "log")]
+    c.run("--preserve-fds", "1").failed("descriptor 3 is not open")
+
+
+@pytest.mark.parametrize("how", ["run", "exec"])
+def test_closed_standard_descriptors(ctr, tmp, how):
+    """They become /dev/null: else files of the runtime's own would take their numbers."""
+    script = "for i in 0 1 2; do readlink /proc/self/fd/$i; done > /seen 2>&1"
+    if how == "run":
+        c = ctr.sh(script).write()
+        args = ["run", "--bundle", c.bundle, c.id]
+    else:
+        c = ctr.idle().up()
+        args = ["exec", c.id, "sh", "-c", script]
+    p = subprocess.Popen(["sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh", *c.rt.argv(*args)])
+    assert p.wait(20) == 0
+    with open(c.path("/seen")) as f:
+        assert f.read().split("\n")[0] == "/dev/null"

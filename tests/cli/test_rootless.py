@@ -172,3 +172,25 @@ def test_cgroup_tree_cannot_be_written(user, subids):
     r = c.run()
     if r.rc == 0:
         assert r.err.count("Read-only file system") + r.err.count("Permission denied") >= 2, r
+
+
+def test_namespaces_of_the_host(user, subids):
+    """Not hidden from the user who has to write the id maps, although other processes can see the new one."""
+    c = prepare(user("id", "-u"), subids)
+    c.conf["linux"]["namespaces"] = [n for n in c.conf["linux"]["namespaces"] if n["type"] != "pid"]
+    c.conf["mounts"] = [m for m in c.conf["mounts"] if m["type"] != "proc"]
+    c.conf["linux"]["maskedPaths"] = c.conf["linux"]["readonlyPaths"] = []
+    assert c.run().ok().out == "0\n"
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o755])
+def test_binary_of_the_users_own_is_protected(user, subids, mode):
+    """Root in the container is its owner, who could change a mode that forbids writing (CVE-2019-5736)."""
+    exe = user.rt.binary
+    os.chown(exe, UID, UID)
+    os.chmod(exe, mode)
+    c = prepare(user("true"), subids)
+    c.create()
+    st = os.stat(f"/proc/{c.pid()}/exe")
+    assert (st.st_dev, st.st_ino) != (os.stat(exe).st_dev, os.stat(exe).st_ino)
+    c.delete("--force")
