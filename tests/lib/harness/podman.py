@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+podman on the test host, as root and as the user "tester", with the shipped drop-in file.
+
+Starting a process is slow there, and podman starts several for each command: tests put what they ask of one
+container into one shell script, and run it once.
+"""
+import json
+import os
+import pty
+import pwd
+import re
+import select
+import shutil
+import subprocess
+import time
+from types import SimpleNamespace
+
+from . import machine, rootfs
+
+DROP_IN = "/etc/containers/containers.conf.d/caisson.conf"
+BINARY = "/usr/local/bin/caisson"  # where the drop-in of a default build looks
+USER = "tester"
+UNIT = "commands"
+# Scripts of idle containers: end by SIGTERM with 3; for those whose signal does not matter, at once.
+IDLE = "trap 'echo term; exit 3' TERM; echo started; while :; do sleep 0.2; done"
+
+# No network unless a test asks: podman's bridge costs 10 s a container here. Logs and events to files: there is no journal
+# that an ordinary user may read.
+TEST_CONF = """[containers]
+netns = "none"
+log_driver = "k8s-file"
+[engine]
+events_logger = "file"
+"""
+
+
+def install(binary, drop_in):
+    """Into the test host's throw-away root."""
+    os.makedirs(os.path.dirname(DROP_IN), exist_ok=True)
+    shutil.copy(drop_in, DROP_IN)
+    with open(os.path.dirname(DROP_IN) + "/zz-tests.conf", "w", encoding="utf-8") as f:
+        f.write(TEST_CONF)
+    if os.path.lexists(BINARY):
+        os.unlink(BINARY)
+    shutil.copy(binary, BINARY)
+    os.chmod(BINARY, 0o755)
+    for name in ("subuid", "subgid"):
+        # podman's name for the ranges that --userns=auto hands out
+        append(f"/etc/{name}", "containers:", "containers:300000:655360")
+
+
+def append(path, start, line):
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    if not re.search("^" + re.escape(start), text, re.M):
+        with open(path, "a", encoding="utf-8") as f:
+            f.write(line + "\n")
+
+
+def user_session():
+    """A systemd of the user's own, and in it a cgroup to start commands in."""
+    append("/etc/shadow", USER + ":", USER + ":*:19000::::::")  # PAM refuses users that have no line there
+    user = pwd.getpwnam(USER)
+    subprocess.run(["loginctl", "enable-linger", USER], check=True)
+    subprocess.run(["systemctl", "start", f"user@{user.pw_uid}.service"], check=True)
+    subprocess.run(["systemd-run", "--user", "-M", USER + "@", "-q", "--unit=" + UNIT, "-p", "Delegate=yes", "sleep",
+                    "infinity"], check=True)
+    conf = user.pw_dir + "/.config/containers"
+    os.makedirs(conf)
+    with open(conf + "/storage.conf", "w", encoding="utf-8") as f:
+        f.write('[storage]\ndriver = "overlay"\n')
+    for d in (user.pw_dir + "/.config", conf):
+        os.chown(d, user.pw_uid, user.pw_gid)
+    return f"/sys/fs/cgroup/user.slice/user-{user.pw_uid}.slice/user@{user.pw_uid}.service/app.slice/{UNIT}.service"
+
+
+class Podman:
+    """podman(...) runs it and fails unless it exits with 0; podman.try_(...) returns the exit code as well."""
+
+    def __init__(self, user=None, manager="systemd", cgroup=None, runtime="caisson"):
+        self.user, self.manager, self.cgroup = user, manager, cgroup
+        self.rootless = user is not None
+        self.argv = ["podman", "--runtime", runtime, "--cgroup-manager", manager]
+        self.env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8",
+                    "TERM": "xterm"}
+        if user:
+            pw = pwd.getpwnam(user)
+            run = f"/run/user/{pw.pw_uid}"
+            self.env.update(HOME=pw.pw_dir, USER=user, XDG_RUNTIME_DIR=run, DBUS_SESSION_BUS_ADDRESS=f"unix:path={run}/bus")
+            self.argv = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--inh-caps=-all", *self.argv]
+        self.cwd = self.env["HOME"]
+
+    def _enter(self):
+        if self.cgroup:
+            with open(self.cgroup + "/cgroup.procs", "w", encoding="ascii") as f:
+                f.write(str(os.getpid()))
+
+    def popen(self, *args, env=None, **kw):
+        return subprocess.Popen([*self.argv, *args], env={**self.env, **(env or {})}, cwd=self.cwd, preexec_fn=self._enter,
+                                **kw)
+
+    def try_(self, *args, stdin=None, timeout=120, env=None):
+        p = self.popen(*args, env=env, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            out, err = p.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            raise
+        return SimpleNamespace(rc=p.returncode, out=out, err=err)
+
+    def __call__(self, *args, **kw):
+        r = self.try_(*args, **kw)
+        assert r.rc == 0, f"podman {' '.join(args)}: exit code {r.rc}\n{r.err}{r.out}"
+        return r.out.rstrip("\n")
+
+    def sh(self, *args):
+        """run --rm IMAGE sh -c SCRIPT, with options before the script; its output as lines."""
+        *options, script = args
+        return self("run", "--rm", *options, "bb", "sh", "-c", script).splitlines()
+
+    def inspect(self, name):
+        return json.loads(self("inspect", name))[0]
+
+    def on_terminal(self, *args, type_="", until=b"", timeout=60):
+        """Runs it on a terminal of 30 rows, 90 columns; types type_ once `until` was read. (exit code, output)"""
+        main, sub = pty.openpty()
+        subprocess.run(["stty", "rows", "30", "cols", "90"], stdin=sub, check=True)
+        p = self.popen(*args, stdin=sub, stdout=sub, stderr=sub, start_new_session=True)
+        os.close(sub)
+        out, end, typed = b"", time.monotonic() + timeout, False
+        while True:
+            if not typed and until in out:
+                os.write(main, type_.encode())
+                typed = True
+            assert time.monotonic() < end, f"podman {' '.join(args)} still runs; output: {out!r}"
+            if not select.select([main], [], [], 0.2)[0]:
+                if p.poll() is not None:
+                    break
+                continue
+            try:
+                data = os.read(main, 4096)
+            except OSError:
+                break
+            if not data:
+                break
+            out += data
+        os.close(main)
+        return p.wait(30), out.decode()
+
+
+def make_image(directory):
+    """A tar of the busybox root file system with the probe."""
+    tree = rootfs.make_busybox(os.path.join(directory, "bb"), rootfs.build_probe(os.path.join(directory, "probe")))
+    tar = os.path.join(directory, "bb.tar")
+    subprocess.run(["tar", "-C", tree, "-cf", tar, "."], check=True)
+    os.chmod(tar, 0o644)
+    return tar
+
+
+def left():
+    """What containers that are gone left on the machine, as lines of text."""
+    out = []
+    for d, dirs, _ in os.walk("/sys/fs/cgroup"):
+        # conmon's own scopes too; a pod's slice stays until the pod is removed.
+        out += [f"cgroup {d}/{n}" for n in dirs if n.startswith(("libpod-", "machine-libpod_pod", "user-libpod_pod", "caisson-"))]
+    for root in ("/run/caisson", f"/run/user/{pwd.getpwnam(USER).pw_uid}/caisson"):
+        if os.path.isdir(root):
+            out += [f"state {root}/{n}" for n in os.listdir(root) if n != ".seccomp"]
+    out += [f"mount {m}" for m in machine.mounts().values() if re.search(r"/(merged|userdata/shm) |/run/netns/", m)]
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        st = machine.proc_stat(pid)
+        if st and st[0] in ("conmon", "caisson", "podman") and st[1] not in "ZX":
+            line = machine.cmdline(pid)
+            if "system service" not in line:
+                out.append(f"process {pid} {line[:100]}")
+    out += [f"interface {n}" for n in machine.interfaces() if n.startswith("veth")]
+    return out
+
+
+def nothing_left(timeout=20):
+    """podman cleans up in the background after a container's end."""
+    end = time.monotonic() + timeout
+    while True:
+        lines = left()
+        if not lines or time.monotonic() > end:
+            return lines
+        time.sleep(0.2)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engines, each set up once for the session. Only on the test host: they need systemd, and change /etc."""
+import os
+import shutil
+import tempfile
+
+import pytest
+from harness import engines, podman
+
+
+def pytest_configure(config):
+    if os.environ.get("CAISSON_TEST_HOST") != "systemd" and not config.option.collectonly:
+        pytest.exit("these suites run in the test host: tests/host/run --systemd -- python3 -m pytest tests/plugin", 4)
+
+
+@pytest.fixture(scope="session")
+def binary():
+    path = os.environ.get("CAISSON")
+    if not path or not os.access(path, os.X_OK):
+        pytest.exit("set CAISSON to the caisson to test (tests/run does)", 3)
+    return os.path.realpath(path)
+
+
+def directory():
+    d = tempfile.mkdtemp(prefix="engines.")
+    os.chmod(d, 0o755)
+    return d
+
+
+@pytest.fixture(scope="session")
+def work():
+    return directory()
+
+
+@pytest.fixture
+def tmp():
+    """A directory that the engines' containers and users can pass through."""
+    d = directory()
+    yield d
+    shutil.rmtree(d, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def podman_host(binary, work):
+    """caisson installed for podman, a busybox image "bb" for root; returns the image's tar."""
+    build = os.environ.get("CAISSON_BUILD") or os.path.dirname(os.path.dirname(binary))
+    podman.install(binary, os.path.join(build, "runtime", "engines", "podman-caisson.conf"))
+    tar = podman.make_image(work)
+    podman.Podman()("import", "-q", tar, "bb")
+    return tar
+
+
+@pytest.fixture(scope="session")
+def podman_user(podman_host):
+    """The user's systemd and image; returns the cgroup that the user's commands start in."""
+    cgroup = podman.user_session()
+    podman.Podman(podman.USER, cgroup=cgroup)("import", "-q", podman_host, "bb")
+    return cgroup
+
+
+@pytest.fixture(scope="session")
+def root_podman(podman_host):
+    return podman.Podman()
+
+
+@pytest.fixture(scope="session")
+def user_podman(podman_user):
+    return podman.Podman(podman.USER, cgroup=podman_user)
+
+
+@pytest.fixture(scope="session")
+def image_file(tmp_path_factory):
+    """A docker-archive of the image "box", for containerd and docker."""
+    return engines.write_image(str(tmp_path_factory.mktemp("image") / "box.tar"))
+
+
+@pytest.fixture(scope="session")
+def containerd(tmp_path_factory):
+    """A containerd whose state is this session's alone. docker uses it too: it saves starting another one."""
+    daemon = engines.start_containerd(str(tmp_path_factory.mktemp("containerd")))
+    yield daemon
+    daemon.stop()

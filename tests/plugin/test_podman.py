@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""podman's commands: a container's life, as root and rootless, with both cgroup managers. Options: test_podman_run.py."""
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+from harness import podman
+from harness.runtime import wait_for
+
+
+@pytest.fixture(autouse=True)
+def clean_machine():
+    """In place of the one for single containers: podman's own daemons and files stay between tests."""
+    yield
+    lines = podman.nothing_left()
+    assert not lines, "left on the machine:\n  " + "\n  ".join(lines)
+
+
+@pytest.fixture(params=["root-systemd", "root-cgroupfs", "user-systemd", "user-cgroupfs"])
+def engine(request):
+    who, manager = request.param.split("-")
+    if who == "root":
+        request.getfixturevalue("podman_host")
+        return podman.Podman(manager=manager)
+    return podman.Podman(podman.USER, manager, cgroup=request.getfixturevalue("podman_user"))
+
+
+def cgroup_of(pid):
+    with open(f"/proc/{pid}/cgroup", encoding="ascii") as f:
+        return "/sys/fs/cgroup" + re.search(r"^0::(.*)$", f.read(), re.M).group(1)
+
+
+def read(*path):
+    with open(os.path.join(*path), encoding="utf-8") as f:
+        return f.read().strip()
+
+
+def test_life(engine):
+    """run -d, exec, logs, stop, inspect, rm."""
+    cid = engine("run", "-d", "--name", "a", "bb", "sh", "-c", podman.IDLE)
+    try:
+        assert re.fullmatch("[0-9a-f]{64}", cid)
+        state = engine.inspect("a")["State"]
+        assert state["Status"] == "running"
+        cgroup = cgroup_of(state["Pid"])
+        if engine.manager == "systemd":
+            assert f"/libpod-{cid}.scope" in cgroup
+            assert ("/user@" in cgroup) == engine.rootless
+        elif not engine.rootless:
+            assert cgroup.startswith(f"/sys/fs/cgroup/libpod_parent/libpod-{cid}")
+        r = engine.try_("exec", "-i", "-u", "user", "-w", "/tmp", "-e", "A=b", "a", "sh", "-c",
+                        'id -u; pwd; echo $A; cat; cat /proc/self/cgroup; echo err >&2; exit 7', stdin="in\n")
+        assert (r.rc, r.out.split()[:4], r.err.strip()) == (7, ["1000", "/tmp", "b", "in"], "err")
+        assert r.out.split()[4] == "0::/", "exec is in the container's cgroup"
+        wait_for(lambda: "started" in engine("logs", "a"), "output in the logs")
+        began = time.monotonic()
+        engine("stop", "-t", "60", "a")
+        assert time.monotonic() - began < 50, "it took SIGKILL to stop it"
+        assert engine("logs", "a") == "started\nterm"
+        state = engine.inspect("a")["State"]
+        assert (state["Status"], state["ExitCode"], state["OOMKilled"], state["Pid"]) == ("exited", 3, False, 0)
+    finally:
+        engine("rm", "-f", "-t", "0", "a")
+    assert not os.path.exists(cgroup)
+
+
+def test_exit_codes(root_podman):
+    """podman-run(1): 125 podman's own error, 126 not invocable, 127 not found, else the command's."""
+    for argv, rc in ((["--no-such-option", "bb", "true"], 125),
+                     (["bb", "/etc"], 126),
+                     (["bb", "/etc/passwd"], 126),
+                     (["bb", "no-such-command"], 127),
+                     (["bb", "/no/such/command"], 127),
+                     (["-w", "/etc/passwd", "bb", "true"], (126, 127)),
+                     (["bb", "sh", "-c", "exit 42"], 42),
+                     (["--init", "bb", "sh", "-c", "kill -KILL $$"], 137)):
+        r = root_podman.try_("run", "--rm", *argv)
+        assert r.rc in (rc if isinstance(rc, tuple) else (rc,)), (argv, r)
+
+
+def test_exec_exit_codes(root_podman):
+    root_podman("run", "-d", "--name", "a", "bb", "sleep", "1000")
+    try:
+        for argv, rc in ((["--no-such-option", "a", "true"], 125), (["a", "/etc"], 126), (["a", "no-such-command"], 127),
+                         (["a", "sh", "-c", "kill -TERM $$"], 143)):
+            r = root_podman.try_("exec", *argv)
+            assert r.rc == rc, (argv, r)
+        # exec -d: its end is its own; the container goes on.
+        root_podman("exec", "-d", "a", "sh", "-c", "echo done >/tmp/d")
+        wait_for(lambda: root_podman.try_("exec", "a", "cat", "/tmp/d").out == "done\n", "detached exec", 30)
+    finally:
+        root_podman("rm", "-f", "-t", "0", "a")
+
+
+@pytest.mark.parametrize("who", ["root_podman", "user_podman"])
+def test_terminal(who, request):
+    """run -it and exec -it get a terminal with the caller's size, and what is typed."""
+    engine = request.getfixturevalue(who)
+    script = "tty; stty size; echo ready; read x; echo got-$x; exit 5"
+    rc, out = engine.on_terminal("run", "--rm", "-it", "bb", "sh", "-c", script, type_="abc\n", until=b"ready")
+    assert rc == 5 and "/dev/" in out and "got-abc" in out, out
+    engine("run", "-dt", "--name", "a", "bb", "sleep", "1000")
+    try:
+        rc, out = engine.on_terminal("exec", "-it", "a", "sh", "-c", "tty; sleep 1; " + script, type_="abc\n", until=b"ready")
+        assert rc == 5 and "/dev/pts/" in out and "30 90" in out and "got-abc" in out, out
+    finally:
+        engine("rm", "-f", "-t", "0", "a")
+
+
+@pytest.mark.parametrize("who", ["root_podman", "user_podman"])
+def test_watch_and_change(who, request):
+    """pause, unpause, stats, top, update, kill."""
+    engine = request.getfixturevalue(who)
+    engine("run", "-d", "--name", "a", "--memory", "100m", "bb", "sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.1; done")
+    try:
+        pid = engine.inspect("a")["State"]["Pid"]
+        cgroup = cgroup_of(pid)
+        while os.path.basename(cgroup) == "container":
+            cgroup = os.path.dirname(cgroup)
+        assert read(cgroup, "memory.max") == str(100 << 20)
+        engine("pause", "a")
+        assert read(cgroup, "cgroup.events").split()[-1] == "1"
+        assert engine.inspect("a")["State"]["Status"] == "paused"
+        engine("unpause", "a")
+        assert read(cgroup, "cgroup.events").split()[-1] == "0"
+        stats = json.loads(engine("stats", "--no-stream", "--format", "json", "a"))[0]
+        assert int(stats["pids"]) >= 1 and stats["mem_usage"].split(" / ")[1] == "104.9MB", stats
+        assert "sh -c trap" in engine("top", "a", "pid", "args")
+        engine("update", "--memory", "64m", "--cpus", "0.5", "--cpu-shares", "512", "a")
+        assert read(cgroup, "memory.max") == str(64 << 20)
+        assert read(cgroup, "cpu.max") == "50000 100000"
+        assert read(cgroup, "cpu.weight") == "20"
+        engine("kill", "-s", "USR1", "a")
+        assert engine("wait", "a") == "9"
+    finally:
+        engine("rm", "-f", "-t", "0", "a")
+
+
+@pytest.mark.parametrize("who", ["root_podman", "user_podman"])
+def test_files(who, request, tmp):
+    """cp both ways, diff, commit, mounts that stay."""
+    engine = request.getfixturevalue(who)
+    path = os.path.join(engine.cwd, "cp-test")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("data\n")
+    os.chmod(path, 0o644)
+    engine("run", "-d", "--name", "a", "bb", "sh", "-c", "echo new >/new; rm /etc/group; exec sleep 1000")
+    try:
+        engine("cp", path, "a:/tmp/f")
+        assert engine("exec", "a", "cat", "/tmp/f", "/new") == "data\nnew"
+        engine("cp", "a:/tmp/f", path + "2")
+        assert read(path + "2") == "data"
+        diff = set(engine("diff", "a").splitlines())
+        assert {"A /new", "A /tmp/f", "D /etc/group"} <= diff, diff
+        engine("commit", "-q", "a", "committed")
+        assert engine("run", "--rm", "committed", "sh", "-c", "cat /new; ls /etc") == "new\npasswd"
+    finally:
+        engine("rm", "-f", "-t", "0", "a")
+        engine.try_("rmi", "-f", "committed")
+
+
+def test_healthcheck(root_podman):
+    root_podman("run", "-d", "--name", "a", "--health-cmd", "test ! -e /sick || exit 1", "--health-interval", "disable",
+                "--health-retries", "1", "bb", "sh", "-c", podman.IDLE)
+    try:
+        root_podman("healthcheck", "run", "a")
+        assert root_podman("inspect", "-f", "{{.State.Health.Status}}", "a") == "healthy"
+        root_podman("exec", "a", "touch", "/sick")
+        assert root_podman.try_("healthcheck", "run", "a").rc == 1
+        assert root_podman("inspect", "-f", "{{.State.Health.Status}}", "a") == "unhealthy"
+    finally:
+        root_podman("rm", "-f", "-t", "0", "a")
+
+
+@pytest.mark.parametrize("who", ["root_podman", "user_podman"])
+def test_out_of_memory(who, request):
+    engine = request.getfixturevalue(who)
+    try:
+        r = engine.try_("run", "--name", "a", "--memory", "24m", "--memory-swap", "24m", "bb", "tail", "/dev/zero")
+        assert r.rc == 137, r
+        state = engine.inspect("a")["State"]
+        assert state["OOMKilled"] is True and state["ExitCode"] == 137, state
+    finally:
+        engine("rm", "-f", "-t", "0", "a")
+
+
+@pytest.mark.parametrize("who", ["root_podman", "user_podman"])
+def test_pod(who, request):
+    """Two containers beside the infra container share what a pod shares; the pod's end is theirs."""
+    engine = request.getfixturevalue(who)
+    engine("pod", "create", "--name", "p", "--share", "net,ipc,uts,pid", "--hostname", "podhost")
+    try:
+        engine("run", "-d", "--pod", "p", "--name", "p1", "bb", "sh", "-c", "echo x >/dev/shm/x; exec nc -l -p 77 -e echo hi")
+        pid1 = engine.inspect("p1")["State"]["Pid"]
+        out = engine("run", "--rm", "--pod", "p", "bb", "sh", "-c", "hostname; ps -o args; nc 127.0.0.1 77; cat /proc/self/cgroup")
+        assert out.startswith("podhost\n") and "nc -l -p 77" in out and "catatonit" in out and "\nhi\n" in out, out
+        assert os.readlink(f"/proc/{pid1}/ns/net") != os.readlink("/proc/self/ns/net")
+        engine("pod", "pause", "p")
+        engine("pod", "unpause", "p")
+        states = {c["Names"][0]: c["State"] for c in json.loads(engine("ps", "-a", "--pod", "--format", "json"))}
+        assert states["p1"] in ("running", "exited") and len(states) == 2, states
+        engine("pod", "stop", "-t", "1", "p")
+    finally:
+        engine("pod", "rm", "-f", "-t", "0", "p")
+
+
+def test_play_kube(root_podman, tmp):
+    """A pod of two containers from Kubernetes' YAML: they meet on localhost, and in a volume."""
+    path = os.path.join(tmp, "pod.yaml")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("""
+apiVersion: v1
+kind: Pod
+metadata: {name: kube}
+spec:
+  restartPolicy: Never
+  volumes: [{name: shared, emptyDir: {}}]
+  containers:
+  - name: server
+    image: localhost/bb:latest
+    imagePullPolicy: Never
+    command: [sh, -c, "mkdir /w; echo page >/w/index.html; echo vol >/shared/f; exec httpd -f -p 8080 -h /w"]
+    volumeMounts: [{name: shared, mountPath: /shared}]
+    resources: {limits: {memory: 64Mi, cpu: 500m}}
+  - name: client
+    image: localhost/bb:latest
+    imagePullPolicy: Never
+    command: [sh, -c, "until wget -qO /dev/null http://127.0.0.1:8080/; do sleep 0.3; done; wget -qO- http://127.0.0.1:8080/; cat /shared/f; id -u; exec sleep 1000"]
+    volumeMounts: [{name: shared, mountPath: /shared, readOnly: true}]
+    securityContext: {runAsUser: 1000, allowPrivilegeEscalation: false}
+""")
+    try:
+        root_podman("play", "kube", "--network", "none", path)
+        wait_for(lambda: root_podman("logs", "kube-client").split() == ["page", "vol", "1000"], "the client's answer", 60)
+        pid = root_podman.inspect("kube-server")["State"]["Pid"]
+        assert read(cgroup_of(pid), "memory.max") == str(64 << 20) or \
+            read(os.path.dirname(cgroup_of(pid)), "memory.max") == str(64 << 20)
+    finally:
+        root_podman("play", "kube", "--down", path)
+
+
+def test_signal_proxy(root_podman):
+    """SIGTERM to `podman run` in the foreground reaches the program, whose exit code it returns."""
+    p = root_podman.popen("run", "--rm", "bb", "sh", "-c", podman.IDLE, stdout=-1, text=True)
+    assert p.stdout.readline() == "started\n"
+    p.send_signal(signal.SIGTERM)
+    out, _ = p.communicate(timeout=60)
+    assert (p.returncode, out) == (3, "term\n")

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What podman's options ask of the runtime, seen from inside the container. Commands: test_podman.py."""
+import json
+import os
+import socket
+import subprocess
+import time
+
+import pytest
+from harness import podman, rootfs
+from harness.runtime import status_of, wait_for
+
+
+@pytest.fixture(autouse=True)
+def clean_machine():
+    """In place of the one for single containers: podman's own daemons and files stay between tests."""
+    yield
+    lines = podman.nothing_left()
+    assert not lines, "left on the machine:\n  " + "\n  ".join(lines)
+
+
+@pytest.fixture(params=["root", "user"])
+def engine(request):
+    return request.getfixturevalue(request.param + "_podman")
+
+
+@pytest.fixture(scope="session")
+def debian():
+    """Made by tests/run on the build machine; the test host has no way to the archive, and only looks it up."""
+    script = os.path.join(rootfs.TESTS, "lib", "debian-rootfs")
+    p = subprocess.run([script, "systemd", "dbus", "nginx-light"], stdout=subprocess.PIPE, text=True, check=True)
+    return p.stdout.split()[-1]
+
+
+def fields(lines):
+    """"key value" lines as a dict."""
+    return dict(line.split(" ", 1) for line in lines if " " in line)
+
+
+def test_mounts(engine, tmp):
+    """Volumes, bind mounts, tmpfs, a read-only root with its writable places."""
+    os.mkdir(tmp + "/src")
+    os.chmod(tmp + "/src", 0o777)
+    with open(tmp + "/src/f", "w", encoding="utf-8") as f:
+        f.write("bound\n")
+    script = r"""
+w() { if echo x 2>/dev/null >$1/new; then echo w$1 yes; else echo w$1 no; fi; }
+w /; w /vol; w /home; w /ro; w /rw; w /t; w /tmp; w /run; w /dev/shm; w /etc
+echo ro $(cat /ro/f); echo copied $(cat /home/seen)
+grep ' /t ' /proc/mounts
+dd if=/dev/zero of=/t/big bs=1k count=2000 2>/dev/null; echo size $(stat -c %s /t/big)
+"""
+    engine("volume", "create", "v")
+    try:
+        out = engine.sh("--read-only", "-v", "v:/vol", "-v", f"{tmp}/src:/ro:ro", "-v", f"{tmp}/src:/rw", "--tmpfs",
+                        "/t:size=1m,mode=1777,noexec", "--mount", "type=tmpfs,dst=/home,tmpcopyup", script)
+        got = fields(out)
+        assert {k[1:]: v for k, v in got.items() if k.startswith("w/")} == {
+            "/": "no", "/etc": "no", "/ro": "no", "/vol": "yes", "/home": "yes", "/rw": "yes", "/t": "yes", "/tmp": "yes",
+            "/run": "yes", "/dev/shm": "yes"}
+        assert got["ro"] == "bound" and 1000000 < int(got["size"]) <= 1 << 20
+        assert "noexec" in got["tmpfs"] and "nosuid" in got["tmpfs"], got["tmpfs"]
+        assert engine.sh("-v", "v:/vol", "cat /vol/new") == ["x"]
+    finally:
+        engine("volume", "rm", "-f", "v")
+
+
+def test_process(engine):
+    """User, groups, capabilities, limits, environment, host name, working directory, umask, oom score."""
+    out = engine("run", "--rm", "-u", "1000:1000", "--group-add", "audio", "--cap-drop", "all", "--cap-add", "net_raw",
+                 "--ulimit", "nofile=100:200", "--ulimit", "core=0", "-h", "named", "-w", "/home/user", "-e", "A=b c", "--umask",
+                 "0027", "--oom-score-adj", "500", "bb", "sh", "-c",
+                 "/bin/probe info; echo X-host: $(hostname); echo X-dir: $(pwd); echo X-env: $A; echo X-nofile: $(ulimit -Sn) "
+                 "$(ulimit -Hn); echo X-umask: $(umask); echo X-oom: $(cat /proc/self/oom_score_adj)")
+    got = status_of(out)
+    assert got["Uid"].split() == ["1000"] * 4 and got["Gid"].split() == ["1000"] * 4
+    assert "29" in got["Groups"].split()
+    assert int(got["CapBnd"], 16) == 1 << 13  # net_raw
+    assert (got["X-host"], got["X-dir"], got["X-env"], got["X-nofile"], got["X-umask"], got["X-oom"]) == \
+        ("named", "/home/user", "b c", "100 200", "0027", "500")
+
+
+def test_default_capabilities_and_seccomp(engine):
+    got = status_of(engine("run", "--rm", "bb", "/bin/probe", "info"))
+    assert got["Seccomp"] == "2" and got["CapEff"] == "00000000800405fb", got
+    got = status_of(engine("run", "--rm", "--privileged", "bb", "/bin/probe", "info"))
+    assert got["Seccomp"] == "0" and int(got["CapEff"], 16) >= (1 << 38) - 1
+
+
+def test_security_options(engine, tmp):
+    """A seccomp profile, no-new-privileges, masked and unmasked paths, AppArmor left alone."""
+    profile = tmp + "/seccomp.json"
+    with open(profile, "w", encoding="utf-8") as f:
+        json.dump({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}, f)
+    script = "mkdir /x 2>&1; grep -E 'Seccomp:|NoNewPrivs' /proc/self/status; cat /proc/version | wc -c; ls /tmp | wc -l"
+    out = engine.sh("--security-opt", f"seccomp={profile}", "--security-opt", "no-new-privileges", "--security-opt",
+                    "mask=/proc/version", script)
+    assert "Function not implemented" in out[0], out
+    assert out[1].split() == ["NoNewPrivs:", "1"] and out[2].split() == ["Seccomp:", "2"] and out[3] == "0", out
+    out = engine.sh("--security-opt", "seccomp=unconfined", "--security-opt", "unmask=ALL",
+                    "grep Seccomp: /proc/self/status; grep -cE ' /proc/(kcore|keys|bus|sys|timer_list)' /proc/mounts")
+    assert out == ["Seccomp:\t0", "0"], out
+    out = engine.sh("grep -cE ' /proc/(kcore|keys|bus|sys|timer_list)' /proc/mounts")
+    assert int(out[0]) >= 4, out
+
+
+def test_devices(root_podman):
+    """--device with its permissions; what is not listed can't be opened."""
+    out = root_podman.sh("--device", "/dev/fuse:/dev/xfuse:r", "--cap-add", "mknod",
+                         "mknod /dev/k c 10 232; for d in 'xfuse r' 'xfuse rw' 'k r' 'null rw' 'zero r'; do set -- $d; "
+                         "echo $1-$2 $(/bin/probe open /dev/$1 $2); done")
+    got = fields(out)
+    assert got["xfuse-r"].startswith("ok") and got["null-rw"].startswith("ok") and got["zero-r"].startswith("ok"), out
+    assert got["k-r"].startswith("1 "), out  # EPERM
+    assert got["xfuse-rw"].startswith("1 "), out
+
+
+def test_user_namespaces(root_podman, user_podman):
+    out = root_podman.sh("--userns=auto:size=2000", "-v", "/scratch:/s:ro", "id -u; cat /proc/self/uid_map; stat -c %u /bin /s")
+    assert out[0] == "0" and out[1].split()[0] == "0" and out[1].split()[1:] == ["300000", "2000"], out
+    assert out[2:] == ["0", "65534"], out
+    out = root_podman.sh("--uidmap", "0:100000:1000", "--gidmap", "0:200000:1000", "cat /proc/self/uid_map /proc/self/gid_map")
+    assert [line.split() for line in out] == [["0", "100000", "1000"], ["0", "200000", "1000"]]
+    out = user_podman.sh("--userns=keep-id", "id -u; id -un; touch /tmp/f; stat -c %u /tmp/f")
+    assert out == ["2000", "tester", "2000"]
+    out = user_podman.sh("--userns=nomap", "id -u; cat /proc/self/uid_map")
+    assert out[0] == "0" and out[1].split()[:2] != ["0", "0"], out
+
+
+def test_shared_namespaces(root_podman):
+    names = "pid ipc uts net cgroup"
+    host = {n: os.readlink(f"/proc/self/ns/{n}") for n in names.split()}
+    look = f"for n in {names}; do echo $n $(readlink /proc/self/ns/$n); done"
+    got = fields(root_podman.sh("--pid=host", "--ipc=host", "--uts=host", "--net=host", "--cgroupns=host", look))
+    assert got == host
+    root_podman("run", "-d", "--name", "a", "bb", "sleep", "1000")
+    try:
+        theirs = fields(root_podman("exec", "a", "sh", "-c", look).splitlines())
+        assert not set(theirs.values()) & set(host.values())
+        got = fields(root_podman.sh("--pid=container:a", "--net=container:a", "--ipc=container:a", look))
+        assert {n for n in got if got[n] == theirs[n]} == {"pid", "net", "ipc"}
+    finally:
+        root_podman("rm", "-f", "-t", "0", "a")
+
+
+LIMITS = {"memory.max": str(64 << 20), "memory.swap.max": str(32 << 20), "memory.low": str(32 << 20), "cpu.max": "150000 100000",
+          "cpu.weight": "20", "pids.max": "77"}
+
+
+def test_limits(engine):
+    files = dict(LIMITS)
+    options = ["--memory", "64m", "--memory-swap", "96m", "--memory-reservation", "32m", "--cpus", "1.5", "--cpu-shares", "512",
+               "--pids-limit", "77"]
+    if not engine.rootless:  # systemd delegates only cpu, memory and pids to users
+        options += ["--cpuset-cpus", "1", "--blkio-weight", "200"]
+        files.update({"cpuset.cpus": "1"})
+    out = engine.sh(*options, "cd /sys/fs/cgroup; for f in *.max *.low cpu.weight cpuset.cpus; do echo $f $(cat $f); done; "
+                    "w() { echo x >$1/x; }; touch x 2>/dev/null && echo writable yes; "
+                    "cat io.weight io.bfq.weight 2>/dev/null | sed 's/^/weight /'")
+    got = fields(out)
+    assert {k: got.get(k) for k in files} == files
+    assert "writable" not in got
+    if not engine.rootless:
+        assert any(line.startswith("weight ") and line.split()[-1] in ("200", "1818", "1910") for line in out), out
+
+
+def test_without_cgroups(root_podman):
+    """--cgroups=disabled, of which podman thinks that only listed runtimes can: the process stays where conmon is."""
+    out = root_podman.sh("--cgroups=disabled", "--cgroupns=host", "cat /proc/self/cgroup")
+    assert "libpod-" not in out[0], out
+
+
+def test_init(engine):
+    """--init: catatonit is process 1 and reaps."""
+    out = engine.sh("--init", "cat /proc/1/cmdline | tr '\\0' ' '; echo; (sleep 0.1 &) ; sleep 1; ps -o args | grep -c '^\\[sleep'; true")
+    assert "podman-init" in out[0] and out[1] == "0", out
+
+
+def test_sdnotify(root_podman, tmp):
+    """--sdnotify=container: READY=1 of the program comes to who started podman; nothing comes before."""
+    path = tmp + "/notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(path)
+        s.settimeout(60)
+        root_podman("run", "-d", "--name", "a", "--sdnotify=container", "bb", "sh", "-c",
+                    "/bin/probe notify READY=1; exec sleep 1000", env={"NOTIFY_SOCKET": path})
+        try:
+            got = []
+            while not any("READY=1" in g for g in got):
+                got.append(s.recv(4096).decode())
+            assert any(f"MAINPID={root_podman('inspect', '-f', '{{.State.ConmonPid}}', 'a')}" in g for g in got), got
+        finally:
+            root_podman("rm", "-f", "-t", "0", "a")
+
+
+def test_systemd(root_podman, debian):
+    """systemd as the container's process 1 comes up, runs a service and shuts down on podman stop."""
+    root_podman("run", "-d", "--name", "sd", "--systemd=always", "--rootfs", debian + ":O", "/lib/systemd/systemd")
+    try:
+        def running():
+            return root_podman.try_("exec", "sd", "systemctl", "is-system-running", "--wait").out.strip() in ("running", "degraded")
+        wait_for(running, "systemd in the container", 150)
+        out = root_podman("exec", "sd", "sh", "-c", "systemctl is-active multi-user.target dbus.socket; systemctl --failed "
+                          "--plain --no-legend; cat /proc/1/comm /proc/1/cgroup; stat -fc %T /run /tmp")
+        assert out.split("\n")[:2] == ["active", "active"] and "systemd\n0::/init.scope" in out, out
+        assert "failed" not in out, out
+        root_podman("stop", "-t", "90", "sd")
+        state = root_podman.inspect("sd")["State"]
+        assert state["ExitCode"] in (0, 130), state  # 137: it had to be killed
+    finally:
+        root_podman("rm", "-f", "-t", "0", "sd")
+
+
+def test_network(root_podman, debian):
+    """A bridge network, and a port of the host's that leads to nginx."""
+    root_podman("run", "-d", "--name", "web", "--network", "podman", "-p", "8080:80", "--rootfs", debian + ":O", "nginx", "-g",
+                "daemon off;", timeout=180)
+    try:
+        ip = root_podman("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web")
+        for host in (f"{ip}:80", "127.0.0.1:8080"):
+            def page():
+                return "Welcome to nginx" in subprocess.run(["curl", "-s", "-m", "5", f"http://{host}/"], stdout=subprocess.PIPE,
+                                                            text=True, check=False).stdout
+            wait_for(page, f"page from {host}", 60)
+    finally:
+        root_podman("rm", "-f", "-t", "0", "web")
+
+
+def measure(engine, n, at_once):
+    """Seconds for n containers, at most at_once of them at a time."""
+    began, running = time.monotonic(), []
+    for _ in range(n):
+        running.append(engine.popen("run", "--rm", "bb", "true", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        while len(running) >= at_once:
+            p = running.pop(0)
+            out, _ = p.communicate(timeout=300)
+            assert p.returncode == 0, out
+    for p in running:
+        out, _ = p.communicate(timeout=300)
+        assert p.returncode == 0, out
+    return time.monotonic() - began
+
+
+def test_many(root_podman, capsys):
+    """Ten at once and a hundred in a row; crun and runc do a tenth of the row, for the figures."""
+    lines = []
+    for runtime, row in (("caisson", 100), ("crun", 10), ("runc", 10)):
+        e = podman.Podman(runtime=runtime)
+        together = measure(e, 10, 10)
+        lines.append(f"podman with {runtime}: ten at once {together:.1f} s, one after the other "
+                     f"{measure(e, row, 1) / row:.2f} s each ({row})")
+    with capsys.disabled():
+        print("\n" + "\n".join(lines))
