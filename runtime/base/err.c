@@ -30,6 +30,11 @@ int err_set(int code, const char *fmt, ...)
 	return code > 0 ? -code : -EIO;
 }
 
+const char *err_text(int code)
+{
+	return code == ENOENT ? "does not exist" : strerror(code);
+}
+
 int err_sys(const char *fmt, ...)
 {
 	int code = errno > 0 ? errno : EIO;
@@ -39,7 +44,7 @@ int err_sys(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	return err_set(code, "%s: %s", text, strerror(code));
+	return err_set(code, "%s: %s", text, err_text(code));
 }
 
 int err_ctx(int r, const char *fmt, ...)

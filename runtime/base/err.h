@@ -27,7 +27,13 @@
 /* Sets the trail to the formatted text. Returns -code; code is a positive errno. */
 int err_set(int code, const char *fmt, ...) printf_like(2, 3);
 
-/* As err_set() with errno's code, and ": strerror(errno)" appended. Returns -errno (-EIO if 0). */
+/*
+ * strerror(), but "does not exist" for ENOENT: engines take the kernel's words, wherever they stand in a message, as
+ * said of the container's program. Only step/exec.c, which means just that, writes them.
+ */
+const char *err_text(int code);
+
+/* As err_set() with errno's code, and ": err_text(errno)" appended. Returns -errno (-EIO if 0). */
 int err_sys(const char *fmt, ...) printf_like(1, 2);
 
 /* Puts "text: " in front of the trail. Returns r unchanged, so that it can end a return statement. */

@@ -32,14 +32,14 @@ int path_open(int root, const char *path, int flags)
 {
 	int fd = open_quiet(root, path, flags, 0);
 
-	return fd < 0 ? err_set(-fd, "open %s: %s", path, strerror(-fd)) : fd;
+	return fd < 0 ? err_set(-fd, "open %s: %s", path, err_text(-fd)) : fd;
 }
 
 int path_open_nolinks(int root, const char *path, int flags)
 {
 	int fd = open_quiet(root, path, flags, RESOLVE_NO_SYMLINKS);
 
-	return fd < 0 ? err_set(-fd, "open %s: %s", path, strerror(-fd)) : fd;
+	return fd < 0 ? err_set(-fd, "open %s: %s", path, err_text(-fd)) : fd;
 }
 
 /*
@@ -104,7 +104,7 @@ static int mkdirs_walk(int root, const char *path, char **ret_path)
 			}
 		}
 		if (next < 0)
-			return err_set(-next, "create directory %s: %s", prefix, strerror(-next));
+			return err_set(-next, "create directory %s: %s", prefix, err_text(-next));
 		fd_close(&dir);
 		dir = next;
 		at = end;
@@ -120,7 +120,7 @@ int path_mkdirs(int root, const char *path)
 	if (fd >= 0)
 		return fd;
 	if (fd != -ENOENT)
-		return err_set(-fd, "open directory %s: %s", path, strerror(-fd));
+		return err_set(-fd, "open directory %s: %s", path, err_text(-fd));
 	for (int i = 0; i < MAX_LINKS; i++) {
 		char *next = NULL;
 		fd = mkdirs_walk(root, owned ? owned : path, &next);
@@ -156,7 +156,7 @@ static int mkfile_walk(int root, const char *path, char **ret_path)
 	if (fd >= 0)
 		return fd;
 	if (fd != -ENOENT)
-		return err_set(-fd, "open %s: %s", path, strerror(-fd));
+		return err_set(-fd, "open %s: %s", path, err_text(-fd));
 	_cleanup_fd_ int dir = path_parent(root, path, &name);
 	if (dir < 0)
 		return dir;

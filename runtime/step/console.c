@@ -42,7 +42,7 @@ static int open_master(int root)
 	if (fd < 0 && errno == EXDEV)
 		return err_set(EXDEV, "refused: something is mounted over /dev/pts/ptmx");
 	if (fd < 0)
-		return err_set(errno, "open /dev/pts/ptmx: %s", mnt_strerror(errno));
+		return err_set(errno, "open /dev/pts/ptmx: %s", err_text(errno));
 	_cleanup_fd_ int master = fd;
 	if (fstat(master, &st) < 0)
 		return err_sys("stat /dev/pts/ptmx");
@@ -83,7 +83,7 @@ int mnt_console_target(int root)
 			dir, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDONLY | O_CLOEXEC, 0600);
 		if (made < 0)
 			return err_set(errno, "create /dev/console to mount the terminal on: %s",
-				mnt_strerror(errno));
+				err_text(errno));
 		target = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	}
 	if (target < 0)

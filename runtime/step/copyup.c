@@ -27,7 +27,7 @@ static int entry_failed(const char *name)
 			"%s does not fit: what is copied is larger than the tmpfs (its options "
 			"\"size=\", \"nr_inodes=\")",
 			name);
-	return err_set(errno, "copy %s: %s", name, mnt_strerror(errno));
+	return err_set(errno, "copy %s: %s", name, err_text(errno));
 }
 
 /* As far as the tmpfs and the user namespace allow; what they don't is left behind. */

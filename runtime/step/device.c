@@ -125,7 +125,7 @@ static int bind_instead(int dir, const char *name, const struct spec_device *d)
 		return err_set(EPERM,
 			"%s: making device nodes is not permitted here, and the host has none at "
 			"this path to bind: %s",
-			d->path, mnt_strerror(errno));
+			d->path, err_text(errno));
 	return bind_device(tree, dir, name, d);
 }
 
@@ -156,7 +156,7 @@ int step_device(struct step_ctx *c, const struct step *s)
 		return adjust(c, dir, name, d);
 	if (errno == EPERM && d->type != 'p')
 		return bind_instead(dir, name, d);
-	return err_set(errno, "make %s: %s", path, mnt_strerror(errno));
+	return err_set(errno, "make %s: %s", path, err_text(errno));
 }
 
 /* Whether dir/name is a link to target already. */
@@ -186,7 +186,7 @@ int step_symlink(struct step_ctx *c, const struct step *s)
 	if (symlinkat(target, dir, name) == 0)
 		return 0;
 	if (errno != EEXIST)
-		return err_set(errno, "make the symbolic link %s: %s", path, mnt_strerror(errno));
+		return err_set(errno, "make the symbolic link %s: %s", path, err_text(errno));
 	if (!streq(path, "/dev/ptmx") || is_link_to(dir, name, target))
 		return 0;
 	if (unlinkat(dir, name, 0) < 0 || symlinkat(target, dir, name) < 0)

@@ -48,7 +48,7 @@ static int open_failed(const struct step *s)
 			"beneath it are locked, which then must be taken along: use \"rbind\"",
 			p, path);
 	default:
-		return err_set(code, "%scopy the mount of %s: %s", p, path, mnt_strerror(code));
+		return err_set(code, "%scopy the mount of %s: %s", p, path, err_text(code));
 	}
 }
 
@@ -174,7 +174,7 @@ static int idmap_failed(int tree, const struct step *s)
 			"to "
 			"another user namespace than the runtime's",
 			s->open.path);
-	return err_set(code, "idmap: map the ids of %s: %s", s->open.path, mnt_strerror(code));
+	return err_set(code, "idmap: map the ids of %s: %s", s->open.path, err_text(code));
 }
 
 static int map_mount(int tree, const struct step *s)

@@ -40,9 +40,6 @@ static inline int mnt_set_propagation(int fd, uint32_t propagation)
 	return mnt_setattr(fd, propagation & MS_REC, &attr);
 }
 
-/* strerror(), except that engines take the usual words for ENOENT to mean the container's program. */
-const char *mnt_strerror(int code);
-
 /* Rewords an error of base/path.h about a path in the container; r is what it returned. */
 int mnt_path_error(int r, const char *what, const char *path);
 

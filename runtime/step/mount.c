@@ -19,11 +19,6 @@
 
 #define PROC_ROOT_INODE 1
 
-const char *mnt_strerror(int code)
-{
-	return code == ENOENT ? "does not exist" : strerror(code);
-}
-
 int mnt_path_error(int r, const char *what, const char *path)
 {
 	switch (r) {

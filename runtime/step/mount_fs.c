@@ -120,7 +120,7 @@ static int fs_failed(const struct new_fs *f, int fs, const char *option)
 			f->type, id, id[0]);
 	if (option)
 		return err_set(code, "options: %s does not accept \"%s\": %s%s", f->type, option,
-			mnt_strerror(code), log);
+			err_text(code), log);
 	if (code == ENODEV)
 		return err_set(
 			code, "type: the kernel knows no file system \"%s\"%s", f->type, log);
@@ -137,7 +137,7 @@ static int fs_failed(const struct new_fs *f, int fs, const char *option)
 			"host's root mount this file system, or it belongs to a namespace that the "
 			"container does not own%s",
 			f->type, log);
-	return err_set(code, "mount %s (%s): %s%s", f->type, f->source, mnt_strerror(code), log);
+	return err_set(code, "mount %s (%s): %s%s", f->type, f->source, err_text(code), log);
 }
 
 /*
@@ -356,8 +356,7 @@ static int copy_of_host(const struct new_fs *f, const char *path, bool ro)
 		open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 
 	if (tree < 0 || mnt_setattr(tree, true, &attr) < 0)
-		return err_set(
-			errno, "copy the mount of the host's %s: %s", path, mnt_strerror(errno));
+		return err_set(errno, "copy the mount of the host's %s: %s", path, err_text(errno));
 	int r = mnt_apply_attrs(tree, &own);
 	return r < 0 ? r : take_fd(&tree);
 }

@@ -33,7 +33,7 @@ static int attach(struct step_ctx *c, const char *path)
 		dir = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	}
 	if (dir < 0)
-		return err_set(errno, "open %s: %s", path, mnt_strerror(errno));
+		return err_set(errno, "open %s: %s", path, err_text(errno));
 	if (mnt_attach(c->root, dir) < 0)
 		return err_sys("attach the root file system at %s", path);
 	return 0;
@@ -50,7 +50,7 @@ static int take_null(struct step_ctx *c)
 	_cleanup_fd_ int fd = open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (fd < 0)
 		return err_set(
-			errno, "copy the mount of the host's /dev/null: %s", mnt_strerror(errno));
+			errno, "copy the mount of the host's /dev/null: %s", err_text(errno));
 	if (fstat(fd, &st) < 0)
 		return err_sys("stat /dev/null");
 	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))

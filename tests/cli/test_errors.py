@@ -482,3 +482,22 @@ def test_limit_whose_controller_v2_does_not_hold(ctr):
     c = ctr("true")
     c.conf["linux"]["resources"] = {"memory": {"limit": 1 << 28}}
     c.run().failed("memory", "controller")
+
+
+def test_only_the_program_is_no_such_file(ctr, rt, tmp):
+    """podman makes "command not found" (127) of these words, whatever the sentence around them is about."""
+    missing = os.path.join(tmp, "no", "such", "dir")
+    c = ctr.idle()
+    rs = [c.run("--pid-file", missing + "/pid"), c.run("--console-socket", missing), c.run("--pidfd-socket", missing)]
+    c.up()
+    rs += [c.exec("true", opts=["--pid-file", missing + "/pid"]), c.exec(opts=["--process", missing]),
+           rt("update", "--resources", missing, c.id)]
+    for root in ("/proc/sys/x", "/proc/1/fd/9999/x"):
+        rt.root, was = root, rt.root
+        rs.append(rt("create", "--bundle", c.bundle, "x"))
+        rt.root = was
+    rt.options = ["--log", missing + "/log"]
+    rs.append(rt("create", "--bundle", c.bundle, "x"))
+    rt.options = []
+    for r in rs:
+        assert r.rc != 0 and "no such file" not in r.err.lower(), r
