@@ -80,6 +80,7 @@ static int prepare(struct launch *l, const struct exec_options *o)
 		.spec = l->spec,
 		.process = o->process,
 		.no_new_keyring = c->no_new_keyring,
+		.rootless = geteuid() != 0,
 		.keyring = launch_keyring(c),
 	};
 	if (!env.keyring)

@@ -233,7 +233,8 @@ static int host_clone(struct launch *l, const struct step *s)
 		.hide = l->hide,
 	};
 
-	l->proc = path_open_proc();
+	if (l->proc < 0)
+		l->proc = path_open_proc();
 	if (l->proc < 0)
 		return l->proc;
 	int r = channel_pair(socks);
@@ -328,8 +329,13 @@ static int host_affinity(struct launch *l, const struct step *s)
 	return r;
 }
 
+/* Before the clone: our own, for the process to inherit. */
 static int host_oom_score(struct launch *l, const struct step *s)
 {
+	if (l->proc < 0)
+		l->proc = path_open_proc();
+	if (l->proc < 0)
+		return l->proc;
 	return process_set_oom_score(s->process, l->proc, l->child.pid);
 }
 

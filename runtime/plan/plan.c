@@ -628,14 +628,19 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 			add(&b, STEP_AFFINITY, PLACE_HOST, "process.execCPUAffinity.initial");
 		i->text = p->exec_affinity_initial;
 	}
+	/* The process is hidden from the container, and so its files in /proc are from us: it inherits our score. */
+	bool inherit = env->rootless && p->oom_score_adj.set;
+	if (inherit)
+		add_oom_score(&b, p);
 	struct step *c = add(&b, STEP_CLONE, PLACE_HOST, NULL);
 	c->clone.staged_flags = joined;
 	c->clone.spec = s;
-	add_oom_score(&b, p);
+	if (!inherit)
+		add_oom_score(&b, p);
 	add_host_rlimits(&b, p);
 	if (env->cgroup_attach)
 		add(&b, STEP_CGROUP_ATTACH, PLACE_HOST, NULL);
-	if (env->cgroup_attach || p->oom_score_adj.set || (p->nrlimits && b.userns))
+	if (env->cgroup_attach || (p->oom_score_adj.set && !inherit) || (p->nrlimits && b.userns))
 		add_barrier(&b, PLACE_HOST, "placed");
 	if (has_ns(s, SPEC_NS_USER))
 		add(&b, STEP_MAPPED_ROOT, PLACE_INIT, "linux.uidMappings");

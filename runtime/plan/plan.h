@@ -172,6 +172,7 @@ struct plan_exec_env {
 	const struct spec *spec;            /* the container's */
 	const struct spec_process *process; /* to run */
 	bool cgroup_attach, no_new_keyring;
+	bool rootless; /* the effective user is not 0 */
 	const char *keyring;
 };
 

@@ -194,3 +194,18 @@ def test_binary_of_the_users_own_is_protected(user, subids, mode):
     st = os.stat(f"/proc/{c.pid()}/exe")
     assert (st.st_dev, st.st_ino) != (os.stat(exe).st_dev, os.stat(exe).st_ino)
     c.delete("--force")
+
+
+def test_exec_with_an_oom_score(user, subids):
+    """Higher than ours, which anybody may ask for; the process's files in /proc are nobody's while it enters."""
+    c = prepare(user.idle(), subids)
+    c.create()
+    c.start()
+    p = dict(c.conf["process"], args=["cat", "/proc/self/oom_score_adj"], oomScoreAdj=900,
+             rlimits=[{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 100}])
+    f = os.path.join(c.bundle, "process.json")
+    with open(f, "w") as out:
+        json.dump(p, out)
+    os.chmod(f, 0o644)
+    assert c.exec(opts=["--process", f]).ok().out == "900\n"
+    c.stop()
