@@ -105,6 +105,16 @@ static int apply(const struct update_args *u, struct cg_resources *res)
 	return r;
 }
 
+/* Before anything is changed: what is sure to be refused must not be half done. */
+static int check_rdt(const struct container *c, const struct update_args *u)
+{
+	if ((u->l3 || u->membw) && !c->has_rdt)
+		return err_set(EINVAL,
+			"--l3-cache-schema, --mem-bw-schema: the container was made without "
+			"linux.intelRdt");
+	return 0;
+}
+
 static int update_rdt(struct container *c, const struct update_args *u)
 {
 	struct spec_intel_rdt rdt;
@@ -115,10 +125,6 @@ static int update_rdt(struct container *c, const struct update_args *u)
 	int r = container_spec(c, &s);
 	if (r < 0)
 		return r;
-	if (!s->intel_rdt)
-		return err_set(EINVAL,
-			"--l3-cache-schema, --mem-bw-schema: the container was made without "
-			"linux.intelRdt");
 	rdt = *s->intel_rdt;
 	rdt.l3_cache_schema = u->l3;
 	rdt.mem_bw_schema = u->membw;
@@ -141,6 +147,8 @@ static int update(struct container *c, const struct update_args *u)
 		r = spec_load_resources(&c->arena, u->resources, &res);
 	if (r >= 0)
 		r = apply(u, &res);
+	if (r >= 0)
+		r = check_rdt(c, u);
 	if (r < 0)
 		return r;
 	if (!c->cgroup.path)

@@ -62,10 +62,28 @@ static void set_window_size(const struct attend *a)
 		ioctl(*a->console, TIOCSWINSZ, &size);
 }
 
+/*
+ * In the background of a shell with job control, touching the terminal must stop us until the shell brings us to the
+ * foreground: SIGTTOU does that, unless it is blocked.
+ */
+static int set_raw(const struct termios *saved)
+{
+	struct termios raw = *saved;
+	sigset_t ttou;
+
+	cfmakeraw(&raw);
+	sigemptyset(&ttou);
+	sigaddset(&ttou, SIGTTOU);
+	if (sigprocmask(SIG_UNBLOCK, &ttou, NULL) < 0)
+		return err_sys("unblock SIGTTOU");
+	int r = tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0
+			? err_sys("put the terminal into raw mode")
+			: 0;
+	return sigprocmask(SIG_BLOCK, &ttou, NULL) < 0 ? err_sys("block SIGTTOU") : r;
+}
+
 static int open_terminal(struct attend *a)
 {
-	struct termios raw;
-
 	if (*a->console < 0)
 		return 0;
 	a->in = (struct pipe){.from = STDIN_FILENO, .to = *a->console};
@@ -76,12 +94,10 @@ static int open_terminal(struct attend *a)
 	if (tcgetattr(STDIN_FILENO, &a->saved) < 0)
 		return 0;
 	set_window_size(a);
-	raw = a->saved;
-	cfmakeraw(&raw);
-	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0)
-		return err_sys("put the terminal into raw mode");
-	a->raw = true;
-	return 0;
+	int r = set_raw(&a->saved);
+	a->raw = r >= 0;
+	/* EIO: a background job whose shell is gone, and which nobody could bring back. */
+	return r == -EIO ? 0 : r;
 }
 
 static void close_terminal(struct attend *a)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "fd.h"
 #include "launch.h"
@@ -133,9 +134,12 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 		r = launch_await_exec(&l);
 	if (r >= 0)
 		r = write_pid(o->pid_file, l.child.pid);
+	l.wrote_pid_file = r >= 0 && o->pid_file;
 	if (r >= 0 && o->pidfd_socket)
 		r = pidfd_send(o->pidfd_socket, l.child.pidfd);
 	if (r < 0) {
+		if (l.wrote_pid_file)
+			unlink(o->pid_file);
 		launch_kill_init(&l);
 		return r;
 	}

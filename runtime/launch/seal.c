@@ -21,6 +21,9 @@
 #include "log.h"
 #include "sys.h"
 
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10U /* memfd_create(2), Linux 6.3 */
+#endif
 #ifndef ST_RDONLY
 #define ST_RDONLY 1 /* statfs(2) f_flags */
 #endif
@@ -50,10 +53,14 @@ static int readonly_copy(void)
 
 static int sealed_copy(int exe)
 {
+	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	struct stat st;
 	off_t at = 0;
 
-	_cleanup_fd_ int copy = memfd_create("caisson", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	/* Without it, vm.memfd_noexec=1 makes a file that cannot be executed; Linux before 6.3 does not know it. */
+	_cleanup_fd_ int copy = memfd_create("caisson", flags | MFD_EXEC);
+	if (copy < 0 && errno == EINVAL)
+		copy = memfd_create("caisson", flags);
 	if (copy < 0 || fstat(exe, &st) < 0)
 		return -errno;
 	while (at < st.st_size)

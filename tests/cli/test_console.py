@@ -270,3 +270,33 @@ def test_input_that_nobody_reads(ctr):
         p.stdout.close()
         os.close(r)
         os.close(w)
+
+
+def test_background_job_does_not_touch_the_terminal(ctr):
+    """It stops, as any program of a shell's background does, until it is brought to the foreground."""
+    c = ctr.sh("echo up; exit 3", terminal=True).write()
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    shell = os.fork()
+    if shell == 0:  # a shell with job control, reduced to what matters here
+        try:
+            os.setsid()
+            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            p = subprocess.Popen(c.rt.argv("run", "--bundle", c.bundle, c.id), stdin=slave, stdout=slave, stderr=slave,
+                                 preexec_fn=lambda: (os.setpgid(0, 0), signal.signal(signal.SIGTTOU, signal.SIG_DFL)))
+            _, status = os.waitpid(p.pid, os.WUNTRACED)
+            if not os.WIFSTOPPED(status) or termios.tcgetattr(slave) != before:
+                os._exit(100)
+            os.tcsetpgrp(slave, p.pid)
+            os.killpg(p.pid, signal.SIGCONT)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(p.pid, 0)[1]))
+        finally:
+            os._exit(101)
+    try:
+        read_until(master, b"up")
+        assert os.waitstatus_to_exitcode(os.waitpid(shell, 0)[1]) == 3
+        assert termios.tcgetattr(slave) == before
+    finally:
+        os.close(master)
+        os.close(slave)

@@ -230,3 +230,11 @@ def test_many_in_sequence_leave_no_process(c):
 def test_sub_cgroup_must_exist(c):
     r = c.rt("exec", "--cgroup", "no-such", c.id, "true")
     assert r.rc != 0, r
+
+
+def test_failed_exec_leaves_no_pid_file(ctr, tmp):
+    """The pid file is written, then nobody takes the pidfd."""
+    c = ctr.idle().up()
+    f = os.path.join(tmp, "pid")
+    c.exec("sleep", "100", opts=["--detach", "--pid-file", f, "--pidfd-socket", os.path.join(tmp, "nobody")]).failed("pidfd")
+    assert not os.path.exists(f)

@@ -359,3 +359,10 @@ def test_list_shows_containers_only(rt, ctr):
     rt("delete", "--force", "broken").ok()
     for n in ("a file", "file.json"):
         os.unlink(os.path.join(rt.root, n))
+
+
+def test_update_refused_before_anything_is_changed(rt, ctr):
+    """Not after the limits: what a machine has no controller for would be said first."""
+    c = ctr.idle().up()
+    r = rt("update", "--pids-limit", "77", "--l3-cache-schema", "L3:0=f", c.id).failed("intelRdt")
+    assert "pids" not in r.err
