@@ -2,6 +2,7 @@
 #include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -86,6 +87,11 @@ static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *
 	if (child < 0)
 		return err_sys("fork");
 	if (child == 0) {
+		/* What --preserve-fds keeps open is the container's, none of a set-uid program's business. */
+		sigset_t none;
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		close_range(3, ~0U, 0);
 		execvp(helper, argv);
 		_exit(127);
 	}

@@ -209,3 +209,24 @@ def test_exec_with_an_oom_score(user, subids):
     os.chmod(f, 0o644)
     assert c.exec(opts=["--process", f]).ok().out == "900\n"
     c.stop()
+
+
+def test_map_helpers_inherit_nothing(user, subids, tmp):
+    """newuidmap is set-uid root: neither our blocked signals nor the container's descriptors are for it."""
+    if not subids:
+        return  # no helper takes part: test_run
+    d = os.path.join(tmp, "bin")
+    os.mkdir(d, 0o755)
+    seen = os.path.join(tmp, "home", "seen")
+    helper = os.path.join(d, "newuidmap")
+    with open(helper, "w") as f:
+        f.write(f'#!/bin/sh\n(ls /proc/$$/fd; grep SigBlk /proc/$$/status) > {seen}\nexec {shutil.which("newuidmap")} "$@"\n')
+    os.chmod(helper, 0o755)
+    user.rt.prefix = user.rt.prefix + [f"PATH={d}:/usr/bin:/bin:/usr/sbin:/sbin"]
+    c = prepare(user("true"), subids)
+    user.rt.prefix = ["sh", "-c", 'exec "$@" 3</dev/null', "sh"] + user.rt.prefix
+    c.run("--preserve-fds", "1").ok()
+    with open(seen) as f:
+        *fds, blocked = f.read().splitlines()
+    assert set(fds) <= {"0", "1", "2", "10"}, "10 is what dash keeps its script in"
+    assert int(blocked.split()[1], 16) == 0
