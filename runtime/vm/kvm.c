@@ -2,6 +2,7 @@
 #include "kvm.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 
 #include "str.h"
@@ -126,18 +127,19 @@ int vm_kvm_add_memory(struct vm_kvm *k, const struct vm_memory *m)
  */
 static int route_interrupts(const struct vm_kvm *k)
 {
-	struct {
-		struct kvm_irq_routing head;
-		struct kvm_irq_routing_entry entries[IOAPIC_PINS];
-	} table = {.head.nr = IOAPIC_PINS};
+	_cleanup_free_ struct kvm_irq_routing *table =
+		calloc(1, sizeof(*table) + IOAPIC_PINS * sizeof(table->entries[0]));
 
+	if (!table)
+		return err_set(ENOMEM, "out of memory for the routes of interrupts");
+	table->nr = IOAPIC_PINS;
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
-		table.entries[i] = (struct kvm_irq_routing_entry){
+		table->entries[i] = (struct kvm_irq_routing_entry){
 			.gsi = i,
 			.type = KVM_IRQ_ROUTING_IRQCHIP,
 			.u.irqchip = {.irqchip = KVM_IRQCHIP_IOAPIC, .pin = i},
 		};
-	if (ioctl(k->vm, KVM_SET_GSI_ROUTING, &table) < 0)
+	if (ioctl(k->vm, KVM_SET_GSI_ROUTING, table) < 0)
 		return err_sys("route interrupts to the IOAPIC (KVM_SET_GSI_ROUTING)");
 	return 0;
 }

@@ -10,11 +10,6 @@
 #define ENTRIES 256
 #define MAX_ENTRIES 320 /* room for what we add */
 
-struct cpuid {
-	struct kvm_cpuid2 head;
-	struct kvm_cpuid_entry2 entries[MAX_ENTRIES];
-};
-
 /* The number of bits of an APIC id that tell `count` cores apart. */
 static unsigned id_bits(unsigned count)
 {
@@ -25,24 +20,24 @@ static unsigned id_bits(unsigned count)
 	return bits;
 }
 
-static void remove_leaf(struct cpuid *c, uint32_t function)
+static void remove_leaf(struct kvm_cpuid2 *c, uint32_t function)
 {
 	uint32_t kept = 0;
 
-	for (uint32_t i = 0; i < c->head.nent; i++)
+	for (uint32_t i = 0; i < c->nent; i++)
 		if (c->entries[i].function != function)
 			c->entries[kept++] = c->entries[i];
-	c->head.nent = kept;
+	c->nent = kept;
 }
 
 /*
  * Leaf 0xb and 0x1f: one thread a core, `count` cores. KVM hands out the host's own topology, and
  * the guest would place its vCPUs in it.
  */
-static void add_topology(struct cpuid *c, uint32_t leaf, unsigned index, unsigned count)
+static void add_topology(struct kvm_cpuid2 *c, uint32_t leaf, unsigned index, unsigned count)
 {
 	remove_leaf(c, leaf);
-	for (uint32_t level = 0; level < 3 && c->head.nent < MAX_ENTRIES; level++) {
+	for (uint32_t level = 0; level < 3 && c->nent < MAX_ENTRIES; level++) {
 		struct kvm_cpuid_entry2 e = {
 			.function = leaf,
 			.index = level,
@@ -56,7 +51,7 @@ static void add_topology(struct cpuid *c, uint32_t leaf, unsigned index, unsigne
 			e.ebx = level ? count : 1;
 			e.ecx |= (level + 1) << 8; /* 1 thread, 2 core */
 		}
-		c->entries[c->head.nent++] = e;
+		c->entries[c->nent++] = e;
 	}
 }
 
@@ -98,17 +93,18 @@ static void filter(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count, b
 
 int arch_set_cpuid(const struct vm_kvm *k, int vcpu, unsigned index, unsigned count)
 {
-	_cleanup_free_ struct cpuid *c = calloc(1, sizeof(*c));
+	_cleanup_free_ struct kvm_cpuid2 *c =
+		calloc(1, sizeof(*c) + MAX_ENTRIES * sizeof(c->entries[0]));
 
 	if (!c)
 		return err_set(ENOMEM, "out of memory for the CPUID of vCPU %u", index);
-	c->head.nent = ENTRIES;
+	c->nent = ENTRIES;
 	if (ioctl(k->dev, KVM_GET_SUPPORTED_CPUID, c) < 0)
 		return err_sys("ask KVM which CPU features it supports");
 	bool deadline = ioctl(k->dev, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	bool intel = false;
 	uint32_t highest = 0;
-	for (uint32_t i = 0; i < c->head.nent; i++) {
+	for (uint32_t i = 0; i < c->nent; i++) {
 		if (c->entries[i].function == 0) {
 			highest = c->entries[i].eax;
 			intel = c->entries[i].ebx == 0x756e6547; /* "Genu" */

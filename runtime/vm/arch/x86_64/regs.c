@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -94,14 +95,14 @@ static int set_sregs(int vcpu, const struct vm_memory *m, bool is_long)
 int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry *entry)
 {
 	struct kvm_regs regs = {.rip = entry->ip, .rflags = 2};
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msrs = {
-		.head.nmsrs = 1,
-		/* Write-back by default: firmware would have set this, and Linux warns without it. */
-		.entry = {.index = MSR_MTRR_DEF_TYPE, .data = 1 << 11 | 6},
-	};
+	_cleanup_free_ struct kvm_msrs *msrs = calloc(1, sizeof(*msrs) + sizeof(msrs->entries[0]));
+
+	if (!msrs)
+		return err_set(ENOMEM, "out of memory for the first vCPU's MSRs");
+	/* Write-back by default: firmware would have set this, and Linux warns without it. */
+	msrs->nmsrs = 1;
+	msrs->entries[0].index = MSR_MTRR_DEF_TYPE;
+	msrs->entries[0].data = 1 << 11 | 6;
 	int r = set_sregs(vcpu, m, entry->mode == ARCH_LONG);
 
 	if (r < 0)
@@ -112,7 +113,7 @@ int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry 
 		regs.rbx = entry->argument;
 	if (ioctl(vcpu, KVM_SET_REGS, &regs) < 0)
 		return err_sys("set the first vCPU's registers");
-	if (ioctl(vcpu, KVM_SET_MSRS, &msrs) < 0)
+	if (ioctl(vcpu, KVM_SET_MSRS, msrs) < 0)
 		return err_sys("set the first vCPU's MSRs");
 	return 0;
 }

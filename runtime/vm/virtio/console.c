@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. Output goes from guest memory to `out` by writev(2), nothing is buffered here:
+ * where `out` takes only a part, the request stays open, and the guest waits as long as the reader of
+ * `out` does. Input is read straight into the guest's buffers, and only when it has given some.
+ */
+#include <linux/virtio_ids.h>
+#include <string.h>
+
+#include "devices.h"
+
+enum { QUEUE_RX, QUEUE_TX };
+
+/* Writes what is left of c->tx. 1: all of it. 0: `out` is full. */
+static int send(struct virtio_console *c)
+{
+	struct iovec part[VIRTQ_CHAIN_MAX];
+
+	while (c->sent < c->tx.read_len) {
+		unsigned n = virtq_slice(&c->tx, false, c->sent, UINT32_MAX, part);
+		ssize_t done = c->out < 0 ? -1 : writev(c->out, part, (int)n);
+		if (done < 0 && c->out >= 0 && errno == EINTR)
+			continue;
+		if (done < 0 && c->out >= 0 && errno == EAGAIN) {
+			c->out_full = true;
+			return 0;
+		}
+		/* Nobody reads any more (or ever did): a guest must not stop for that. */
+		if (done <= 0)
+			break;
+		c->sent += (uint64_t)done;
+	}
+	c->sending = false;
+	c->out_full = false;
+	virtq_push(&c->dev.queues[QUEUE_TX], c->tx.head, 0);
+	return 1;
+}
+
+static int serve_tx(struct virtio_console *c, unsigned budget)
+{
+	struct virtq *q = &c->dev.queues[QUEUE_TX];
+
+	if (c->sending && send(c) == 0)
+		return 0;
+	for (; budget > 0; budget--) {
+		int r = virtq_pop(q, &c->tx);
+		if (r < 0)
+			return r;
+		if (r == 0) {
+			if (virtq_arm(q))
+				continue;
+			break;
+		}
+		if (c->tx.writable > 0)
+			return err_set(EPROTO, "console output with a buffer to write to");
+		c->sending = true;
+		c->sent = 0;
+		if (send(c) == 0)
+			break;
+	}
+	virtio_signal_queue(&c->dev, QUEUE_TX);
+	return budget == 0;
+}
+
+static int serve_rx(struct virtio_console *c, unsigned budget)
+{
+	struct virtq *q = &c->dev.queues[QUEUE_RX];
+
+	c->in_full = false;
+	while (budget > 0 && c->in >= 0 && !c->in_end) {
+		struct virtq before = *q;
+		int r = virtq_pop(q, &c->rx);
+		if (r < 0)
+			return r;
+		if (r == 0) {
+			if (virtq_arm(q))
+				continue;
+			c->in_full = true;
+			break;
+		}
+		budget--;
+		if (c->rx.readable > 0 || c->rx.write_len == 0)
+			return err_set(EPROTO, "a buffer for console input without room");
+		ssize_t n = readv(c->in, c->rx.iov, (int)c->rx.writable);
+		if (n > 0) {
+			virtq_push(q, c->rx.head, (uint32_t)n);
+			continue;
+		}
+		/* The request stays the guest's, as if not looked at: there is nothing to say yet. */
+		*q = before;
+		c->in_end = n == 0 || (errno != EAGAIN && errno != EINTR);
+		break;
+	}
+	virtio_signal_queue(&c->dev, QUEUE_RX);
+	return budget == 0;
+}
+
+static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+{
+	struct virtio_console *c = (struct virtio_console *)d;
+
+	return index == QUEUE_RX ? serve_rx(c, budget) : serve_tx(c, budget);
+}
+
+static void reset(struct virtio_device *d)
+{
+	struct virtio_console *c = (struct virtio_console *)d;
+
+	c->sending = c->out_full = c->in_full = false;
+	c->sent = 0;
+}
+
+static const struct virtio_ops ops = {serve, reset};
+
+void virtio_console_init(struct virtio_console *c, const struct vm_memory *m, int in, int out)
+{
+	*c = (struct virtio_console){.in = in, .out = out};
+	c->dev = (struct virtio_device){.ops = &ops,
+		.name = "console",
+		.id = VIRTIO_ID_CONSOLE,
+		.config = &c->config,
+		.config_len = sizeof(c->config),
+		.queue_count = 2};
+	virtio_init(&c->dev, m);
+}
+
+static bool wants(struct virtio_console *c, bool output)
+{
+	pthread_mutex_lock(&c->dev.lock);
+	bool yes =
+		virtio_is_live(&c->dev) &&
+		(output ? c->out_full
+			: c->in >= 0 && !c->in_end && !c->in_full && c->dev.queues[QUEUE_RX].ready);
+	pthread_mutex_unlock(&c->dev.lock);
+	return yes;
+}
+
+bool virtio_console_wants_input(struct virtio_console *c)
+{
+	return wants(c, false);
+}
+
+bool virtio_console_wants_output(struct virtio_console *c)
+{
+	return wants(c, true);
+}
+
+int virtio_console_input(struct virtio_console *c)
+{
+	return virtio_kick(&c->dev, QUEUE_RX);
+}
+
+int virtio_console_output(struct virtio_console *c)
+{
+	return virtio_kick(&c->dev, QUEUE_TX);
+}

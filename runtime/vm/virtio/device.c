@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "device.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define S_ACKNOWLEDGE VIRTIO_CONFIG_S_ACKNOWLEDGE
+#define S_DRIVER VIRTIO_CONFIG_S_DRIVER
+#define S_FEATURES_OK VIRTIO_CONFIG_S_FEATURES_OK
+#define S_DRIVER_OK VIRTIO_CONFIG_S_DRIVER_OK
+#define S_NEEDS_RESET VIRTIO_CONFIG_S_NEEDS_RESET
+#define S_FAILED VIRTIO_CONFIG_S_FAILED
+#define S_KNOWN (S_ACKNOWLEDGE | S_DRIVER | S_FEATURES_OK | S_DRIVER_OK | S_FAILED)
+
+static uint64_t offered(const struct virtio_device *d)
+{
+	return d->features | VIRTIO_COMMON_FEATURES;
+}
+
+static bool has(const struct virtio_device *d, unsigned feature)
+{
+	return d->driver_features >> feature & 1;
+}
+
+void virtio_init(struct virtio_device *d, const struct vm_memory *m)
+{
+	d->memory = m;
+	pthread_mutex_init(&d->lock, NULL);
+}
+
+void virtio_release(struct virtio_device *d)
+{
+	pthread_mutex_destroy(&d->lock);
+}
+
+static void reset(struct virtio_device *d)
+{
+	if (d->ops->reset)
+		d->ops->reset(d);
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		virtq_reset(&d->queues[i]);
+	d->status = 0;
+	d->driver_features = 0;
+}
+
+void virtio_set_status(struct virtio_device *d, uint32_t status)
+{
+	if (status == 0) {
+		reset(d);
+		return;
+	}
+	/* Bits are only ever added; NEEDS_RESET is ours. A write that breaks this changes nothing. */
+	uint32_t mine = d->status & S_NEEDS_RESET;
+	uint32_t old = d->status & ~S_NEEDS_RESET;
+	status &= ~S_NEEDS_RESET;
+	if ((status & old) != old || (status & ~S_KNOWN))
+		return;
+	if ((status & S_DRIVER) && !(status & S_ACKNOWLEDGE))
+		return;
+	/* 2.2.2: FEATURES_OK stays clear where the set makes no sense; the driver reads it back. */
+	if ((status & ~old & S_FEATURES_OK) &&
+		(!(status & S_DRIVER) || !has(d, VIRTIO_F_VERSION_1) ||
+			(d->driver_features & ~offered(d))))
+		status &= ~S_FEATURES_OK;
+	if (!(status & S_FEATURES_OK))
+		status &= ~S_DRIVER_OK;
+	d->status = status | mine;
+}
+
+void virtio_set_features(struct virtio_device *d, unsigned half, uint32_t bits)
+{
+	uint64_t mask = UINT64_C(0xffffffff) << (half ? 32 : 0);
+
+	if (!(d->status & S_DRIVER) || (d->status & S_FEATURES_OK))
+		return;
+	d->driver_features =
+		(d->driver_features & ~mask) | (half ? (uint64_t)bits << 32 : (uint64_t)bits);
+}
+
+uint32_t virtio_features(const struct virtio_device *d, unsigned half)
+{
+	return (uint32_t)(offered(d) >> (half ? 32 : 0));
+}
+
+struct virtq *virtio_open_queue(struct virtio_device *d, uint32_t index)
+{
+	const uint32_t frozen = S_DRIVER_OK | S_NEEDS_RESET | S_FAILED;
+
+	if (index >= d->queue_count || !(d->status & S_FEATURES_OK) || (d->status & frozen))
+		return NULL;
+	return &d->queues[index];
+}
+
+void virtio_set_ready(struct virtio_device *d, uint32_t index, bool ready)
+{
+	struct virtq *q = virtio_open_queue(d, index);
+
+	if (!q || q->ready == ready)
+		return;
+	if (!ready) {
+		q->ready = false;
+		return;
+	}
+	q->event_idx = has(d, VIRTIO_RING_F_EVENT_IDX);
+	q->indirect = has(d, VIRTIO_RING_F_INDIRECT_DESC);
+	if (err_ctx(virtq_enable(q, d->memory), "%s: queue %u", d->name, index) < 0)
+		virtio_needs_reset(d);
+}
+
+bool virtio_is_live(const struct virtio_device *d)
+{
+	return (d->status & (S_DRIVER_OK | S_NEEDS_RESET | S_FAILED)) == S_DRIVER_OK;
+}
+
+void virtio_needs_reset(struct virtio_device *d)
+{
+	if (d->status & S_NEEDS_RESET)
+		return;
+	snprintf(d->broken, sizeof(d->broken), "%s", err_msg());
+	d->resets_needed++;
+	d->status |= S_NEEDS_RESET;
+	/* 2.1.2: the driver is told of it as of a change of configuration, once it listens. */
+	if ((d->status & S_DRIVER_OK) && d->signal)
+		d->signal(d->transport, true);
+}
+
+void virtio_signal_queue(struct virtio_device *d, unsigned index)
+{
+	if (virtq_must_signal(&d->queues[index]) && d->signal)
+		d->signal(d->transport, false);
+}
+
+int virtio_kick(struct virtio_device *d, unsigned index)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&d->lock);
+	if (index < d->queue_count && virtio_is_live(d) && d->queues[index].ready) {
+		r = d->ops->serve(d, index, d->queues[index].size);
+		if (r < 0) {
+			err_ctx(r, "%s: queue %u", d->name, index);
+			virtio_needs_reset(d);
+			r = 0;
+		}
+	}
+	pthread_mutex_unlock(&d->lock);
+	return r;
+}

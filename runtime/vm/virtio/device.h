@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A virtio device as transports and devices both know it: queues, features and the status register
+ * (virtio 1.2, 2.1 and 3.1). Devices don't know their transport, transports don't know what a device
+ * does.
+ *
+ * Threads: vCPU threads write registers, the event loop serves queues and host descriptors; each
+ * holds `lock`. A device therefore never sees a reset in the middle of a request.
+ */
+#pragma once
+#include <linux/virtio_config.h>
+#include <pthread.h>
+
+#include "queue.h"
+
+#define VIRTIO_QUEUES_MAX 4
+
+struct virtio_device;
+
+struct virtio_ops {
+	/*
+	 * Serves queue `index`, of at most `budget` requests; the lock is held. 0: nothing is left. 1:
+	 * more may be there, call again soon. < 0: the driver broke the rules, the message says how.
+	 */
+	int (*serve)(struct virtio_device *d, unsigned index, unsigned budget);
+	void (*reset)(
+		struct virtio_device *d); /* drop what is under way; NULL if nothing ever is */
+};
+
+struct virtio_device {
+	/* Set by the device's init, constant. */
+	const struct virtio_ops *ops;
+	const char *name;
+	uint32_t id;        /* virtio 1.2, 5 */
+	uint64_t features;  /* offered, beside VIRTIO_COMMON_FEATURES */
+	const void *config; /* little-endian, as the driver reads it */
+	uint32_t config_len;
+	unsigned queue_count;
+	const struct vm_memory *memory;
+	/* Set by the transport: tells the driver of used buffers or of a change of configuration. */
+	void (*signal)(void *transport, bool config);
+	void *transport;
+
+	pthread_mutex_t lock; /* of what follows */
+	uint32_t status;
+	uint64_t driver_features;
+	struct virtq queues[VIRTIO_QUEUES_MAX];
+	char broken[256]; /* why DEVICE_NEEDS_RESET is set; kept until the next one */
+	unsigned long resets_needed;
+};
+
+#define VIRTIO_COMMON_FEATURES \
+	(1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_EVENT_IDX | \
+		1ULL << VIRTIO_RING_F_INDIRECT_DESC)
+
+/* Completes a device whose constant part is set. */
+void virtio_init(struct virtio_device *d, const struct vm_memory *m);
+void virtio_release(struct virtio_device *d);
+
+/* For transports; the lock is held. What a state does not allow is ignored, as 2.1 has it. */
+void virtio_set_status(struct virtio_device *d, uint32_t status);
+void virtio_set_features(struct virtio_device *d, unsigned half, uint32_t bits);
+uint32_t virtio_features(const struct virtio_device *d, unsigned half);
+/* The queue if its registers may be written now, or NULL. */
+struct virtq *virtio_open_queue(struct virtio_device *d, uint32_t index);
+void virtio_set_ready(struct virtio_device *d, uint32_t index, bool ready);
+
+/* Whether requests may be served: DRIVER_OK, and neither broken nor given up. */
+bool virtio_is_live(const struct virtio_device *d);
+
+/*
+ * The driver has kicked queue `index`: takes the lock and serves it. 1: call again soon (the share of
+ * one turn is used up), so that a guest that never stops can't keep the loop from other devices.
+ */
+int virtio_kick(struct virtio_device *d, unsigned index);
+
+/* For devices; the lock is held. */
+void virtio_signal_queue(struct virtio_device *d, unsigned index);
+void virtio_needs_reset(struct virtio_device *d);

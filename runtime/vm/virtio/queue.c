@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "queue.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+
+static uint16_t load16(const __virtio16 *p)
+{
+	return le16toh(__atomic_load_n((const uint16_t *)p, __ATOMIC_ACQUIRE));
+}
+
+static void store16(__virtio16 *p, uint16_t value)
+{
+	__atomic_store_n((uint16_t *)p, htole16(value), __ATOMIC_RELEASE);
+}
+
+/* With EVENT_IDX each ring ends in an index for the other side (2.7.10). */
+static __virtio16 *used_event(const struct virtq *q)
+{
+	return &q->avail->ring[q->size];
+}
+
+static __virtio16 *avail_event(const struct virtq *q)
+{
+	return (__virtio16 *)&q->used->ring[q->size];
+}
+
+static void *ring(const struct vm_memory *m, uint64_t at, uint64_t len, unsigned align)
+{
+	return at % align ? NULL : vm_memory_at(m, at, len);
+}
+
+int virtq_enable(struct virtq *q, const struct vm_memory *m)
+{
+	if (q->size == 0 || q->size > VIRTQ_SIZE_MAX || (q->size & (q->size - 1)))
+		return err_set(EINVAL, "queue size %u: expected a power of two up to %u", q->size,
+			VIRTQ_SIZE_MAX);
+	/* The trailing event index is checked whether negotiated or not: what is mapped can't change. */
+	struct vring_desc *desc = ring(m, q->desc_at, 16ULL * q->size, 16);
+	struct vring_avail *avail = ring(m, q->avail_at, 6 + 2ULL * q->size, 2);
+	struct vring_used *used = ring(m, q->used_at, 6 + 8ULL * q->size, 4);
+	if (!desc || !avail || !used)
+		return err_set(EINVAL,
+			"%s ring at 0x%" PRIx64 ": expected an aligned address in guest memory",
+			!desc    ? "descriptor"
+			: !avail ? "available"
+				 : "used",
+			!desc    ? q->desc_at
+			: !avail ? q->avail_at
+				 : q->used_at);
+	q->desc = desc;
+	q->avail = avail;
+	q->used = used;
+	q->memory = m;
+	q->next_avail = q->next_used = q->signalled = 0;
+	q->ready = true;
+	return 0;
+}
+
+void virtq_reset(struct virtq *q)
+{
+	*q = (struct virtq){0};
+}
+
+static int add_buffer(const struct virtq *q, struct virtq_chain *c, const struct vring_desc *d)
+{
+	bool writable = le16toh(d->flags) & VRING_DESC_F_WRITE;
+	uint64_t at = le64toh(d->addr);
+	uint32_t len = le32toh(d->len);
+
+	if (!writable && c->writable > 0)
+		return err_set(EPROTO, "a buffer to read after one to write in chain %u", c->head);
+	if (len == 0)
+		return 0;
+	if (c->readable + c->writable == VIRTQ_CHAIN_MAX)
+		return err_set(
+			EPROTO, "chain %u is longer than %u buffers", c->head, VIRTQ_CHAIN_MAX);
+	void *host = vm_memory_at(q->memory, at, len);
+	if (!host)
+		return err_set(EPROTO,
+			"%" PRIu32 " bytes at 0x%" PRIx64 " of chain %u are not in guest memory",
+			len, at, c->head);
+	c->iov[c->readable + c->writable] = (struct iovec){host, len};
+	*(writable ? &c->writable : &c->readable) += 1;
+	*(writable ? &c->write_len : &c->read_len) += len;
+	return 0;
+}
+
+/*
+ * Walks a table of `count` descriptors from `index`. Returns 0 at the chain's end, or 1 where *ret_last
+ * is a descriptor that refers to an indirect table. The table may be any guest memory, hence unaligned.
+ */
+static int walk(const struct virtq *q, struct virtq_chain *c, const struct vring_desc *table,
+	uint32_t count, uint32_t index, struct vring_desc *ret_last)
+{
+	/* No chain visits a descriptor twice, so that more steps than descriptors are a loop. */
+	for (uint32_t steps = 0; steps < count && steps < VIRTQ_CHAIN_MAX; steps++) {
+		struct vring_desc d;
+
+		if (index >= count)
+			return err_set(EPROTO,
+				"descriptor %" PRIu32 " of chain %u: there are %" PRIu32, index,
+				c->head, count);
+		memcpy(&d, (const uint8_t *)table + (size_t)index * sizeof(d), sizeof(d));
+		/* The compiler must not read a field from guest memory again. */
+		__asm__ volatile("" : : "r"(&d) : "memory");
+		*ret_last = d;
+		if (le16toh(d.flags) & VRING_DESC_F_INDIRECT)
+			return 1;
+		int r = add_buffer(q, c, &d);
+		if (r < 0)
+			return r;
+		if (!(le16toh(d.flags) & VRING_DESC_F_NEXT))
+			return 0;
+		index = le16toh(d.next);
+	}
+	return err_set(EPROTO, "chain %u loops or is longer than %u descriptors", c->head,
+		VIRTQ_CHAIN_MAX);
+}
+
+static int walk_indirect(const struct virtq *q, struct virtq_chain *c, const struct vring_desc *d)
+{
+	uint32_t len = le32toh(d->len);
+	struct vring_desc last;
+
+	if (!q->indirect)
+		return err_set(
+			EPROTO, "chain %u: an indirect table that was not negotiated", c->head);
+	if (le16toh(d->flags) & VRING_DESC_F_NEXT)
+		return err_set(EPROTO, "chain %u goes on after an indirect table", c->head);
+	if (len == 0 || len % sizeof(struct vring_desc))
+		return err_set(
+			EPROTO, "chain %u: an indirect table of %" PRIu32 " bytes", c->head, len);
+	const void *table = vm_memory_at(q->memory, le64toh(d->addr), len);
+	if (!table)
+		return err_set(
+			EPROTO, "chain %u: its indirect table is not in guest memory", c->head);
+	int r = walk(q, c, table, len / sizeof(struct vring_desc), 0, &last);
+	if (r > 0)
+		return err_set(EPROTO, "chain %u: an indirect table in an indirect table", c->head);
+	return r;
+}
+
+int virtq_pop(struct virtq *q, struct virtq_chain *ret)
+{
+	struct vring_desc last;
+
+	if (!q->ready)
+		return 0;
+	uint16_t pending = (uint16_t)(load16(&q->avail->idx) - q->next_avail);
+	if (pending == 0)
+		return 0;
+	if (pending > q->size)
+		return err_set(EPROTO, "the available index is %u ahead in a queue of %u", pending,
+			q->size);
+	ret->head = load16(&q->avail->ring[q->next_avail % q->size]);
+	ret->readable = ret->writable = 0;
+	ret->read_len = ret->write_len = 0;
+	if (ret->head >= q->size)
+		return err_set(EPROTO, "chain %u in a queue of %u", ret->head, q->size);
+	int r = walk(q, ret, q->desc, q->size, ret->head, &last);
+	if (r > 0)
+		r = walk_indirect(q, ret, &last);
+	if (r < 0)
+		return r;
+	q->next_avail++;
+	return 1;
+}
+
+void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
+{
+	struct vring_used_elem e = {.id = htole32(head), .len = htole32(written)};
+
+	q->used->ring[q->next_used % q->size] = e;
+	q->next_used++;
+	store16(&q->used->idx, q->next_used);
+}
+
+bool virtq_must_signal(struct virtq *q)
+{
+	if (!q->ready || q->next_used == q->signalled)
+		return false;
+	/* Our index must be seen before the driver's wish is read, or both sides sleep (2.7.7.2). */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	uint16_t old = q->signalled;
+	if (!q->event_idx) {
+		q->signalled = q->next_used;
+		return !(load16(&q->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
+	}
+	q->signalled = q->next_used;
+	return vring_need_event(load16(used_event(q)), q->next_used, old);
+}
+
+bool virtq_arm(struct virtq *q)
+{
+	if (!q->ready)
+		return false;
+	if (q->event_idx)
+		store16(avail_event(q), q->next_avail);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return load16(&q->avail->idx) != q->next_avail;
+}
+
+unsigned virtq_slice(const struct virtq_chain *c, bool writable, uint64_t offset, uint64_t len,
+	struct iovec *ret)
+{
+	const struct iovec *iov = writable ? c->iov + c->readable : c->iov;
+	unsigned count = writable ? c->writable : c->readable, n = 0;
+
+	for (unsigned i = 0; i < count && len > 0; i++) {
+		if (offset >= iov[i].iov_len) {
+			offset -= iov[i].iov_len;
+			continue;
+		}
+		size_t part = iov[i].iov_len - offset;
+		part = part < len ? part : (size_t)len;
+		ret[n++] = (struct iovec){(uint8_t *)iov[i].iov_base + offset, part};
+		len -= part;
+		offset = 0;
+	}
+	return n;
+}
+
+static size_t copy(
+	const struct virtq_chain *c, bool writable, uint64_t offset, void *data, size_t len)
+{
+	struct iovec part[VIRTQ_CHAIN_MAX];
+	unsigned n = virtq_slice(c, writable, offset, len, part);
+	size_t done = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (writable)
+			memcpy(part[i].iov_base, (uint8_t *)data + done, part[i].iov_len);
+		else
+			memcpy((uint8_t *)data + done, part[i].iov_base, part[i].iov_len);
+		done += part[i].iov_len;
+	}
+	return done;
+}
+
+size_t virtq_read(const struct virtq_chain *c, uint64_t offset, void *ret_data, size_t len)
+{
+	return copy(c, false, offset, ret_data, len);
+}
+
+size_t virtq_write(struct virtq_chain *c, uint64_t offset, const void *data, size_t len)
+{
+	return copy(c, true, offset, (void *)data, len); /* read only on this path */
+}

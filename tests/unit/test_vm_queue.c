@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Queues and the mmio transport against drivers that follow virtio 1.2 and drivers that don't, with
+ * the entropy device behind them. Plain memory, no KVM.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "vm_rig.h"
+
+struct box {
+	struct rig g;
+	struct virtio_rng rng;
+};
+
+static int setup(void **state)
+{
+	struct box *b = calloc(1, sizeof(*b));
+
+	rig_memory(&b->g);
+	virtio_rng_init(&b->rng, &b->g.memory);
+	rig_attach(&b->g, &b->rng.dev);
+	*state = b;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct box *b = *state;
+
+	rig_release(&b->g);
+	free(b);
+	return 0;
+}
+
+/* The device works, whatever was done to it before. */
+static void check_works(struct rig *g, uint64_t features)
+{
+	bring_up(g, features);
+	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 15);
+	memset(at(g, DATA, 64), 0, 64);
+	put_desc(desc(g, 0, 3), DATA, 64, WRITE, 0);
+	offer(g, 0, 3);
+	kick(g, 0);
+	assert_false(is_broken(g));
+	assert_int_equal(used(g, 0)->idx, 1);
+	assert_int_equal(used(g, 0)->ring[0].id, 3);
+	assert_int_equal(used(g, 0)->ring[0].len, 64);
+	static const char zeros[64];
+	assert_memory_not_equal(at(g, DATA, 64), zeros, 64);
+	assert_int_equal(get(g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
+	set(g, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING);
+	assert_int_equal(get(g, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+}
+
+static void works(void **state)
+{
+	struct rig *g = &((struct box *)*state)->g;
+
+	assert_int_equal(get(g, VIRTIO_MMIO_MAGIC_VALUE), 0x74726976);
+	assert_int_equal(get(g, VIRTIO_MMIO_VERSION), 2);
+	assert_int_equal(get(g, VIRTIO_MMIO_DEVICE_ID), 4);
+	assert_int_equal(get(g, VIRTIO_MMIO_QUEUE_NUM_MAX), 256);
+	check_works(g, 0);
+	check_works(g, EVENT | INDIRECT);
+	assert_int_equal(g->interrupts, 2);
+	set(g, VIRTIO_MMIO_QUEUE_SEL, 1);
+	assert_int_equal(get(g, VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
+}
+
+static void features(void **state)
+{
+	struct rig *g = &((struct box *)*state)->g;
+
+	set(g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
+	assert_int_equal(get(g, VIRTIO_MMIO_DEVICE_FEATURES), V1 >> 32);
+	set(g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 2);
+	assert_int_equal(get(g, VIRTIO_MMIO_DEVICE_FEATURES), 0);
+	assert_false(negotiate(g, 0)); /* a legacy driver */
+	assert_false(negotiate(g, V1 | 1));
+	assert_false(negotiate(g, V1 | 1ULL << VIRTIO_F_RING_PACKED));
+	assert_false(negotiate(g, ~0ULL));
+	/* No DRIVER_OK without FEATURES_OK, and none without DRIVER. */
+	set(g, VIRTIO_MMIO_STATUS, 7);
+	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 3);
+	assert_true(negotiate(g, V1));
+	/* Too late to ask for more. */
+	set(g, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
+	set(g, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)EVENT);
+	assert_int_equal(g->dev->driver_features, V1);
+	/* Bits can't be taken back one by one, nor can the driver set the device's own. */
+	set(g, VIRTIO_MMIO_STATUS, 3);
+	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 11);
+	set(g, VIRTIO_MMIO_STATUS, 11 | VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 11);
+	set(g, VIRTIO_MMIO_STATUS, 11 | 16);
+	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 11);
+	set(g, VIRTIO_MMIO_STATUS, 11 | VIRTIO_CONFIG_S_FAILED);
+	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 11 | VIRTIO_CONFIG_S_FAILED);
+	check_works(g, 0);
+}
+
+static void to_state(struct rig *g, unsigned which)
+{
+	static const uint32_t early[] = {0, 1, 3};
+
+	set(g, VIRTIO_MMIO_STATUS, 0);
+	if (which < 3) {
+		set(g, VIRTIO_MMIO_STATUS, early[which]);
+	} else if (which == 3) {
+		assert_true(negotiate(g, V1));
+	} else {
+		bring_up(g, 0);
+		if (which == 5)
+			set(g, VIRTIO_MMIO_STATUS, 15 | VIRTIO_CONFIG_S_FAILED);
+		if (which == 6) {
+			avail(g, 0)->idx = 1000;
+			kick(g, 0);
+			assert_true(is_broken(g));
+		}
+	}
+}
+
+/* Every register, width and alignment in every state, with telling values; then it still works. */
+static void every_register_in_every_state(void **state)
+{
+	static const uint64_t values[] = {0, 1, 2, 0xff, 0x8000, 0xffffffff, UINT64_MAX};
+	struct rig *g = &((struct box *)*state)->g;
+	uint64_t data;
+
+	for (unsigned s = 0; s < 7; s++) {
+		for (uint64_t offset = 0; offset < 0x140; offset++) {
+			for (unsigned width = 1; width <= 8; width *= 2) {
+				to_state(g, s);
+				vm_bus_read(&g->bus, offset, &data, width);
+				for (size_t v = 0; v < ARRAY_SIZE(values); v++)
+					vm_bus_write(&g->bus, offset, &values[v], width);
+				kick(g, 0);
+			}
+		}
+		check_works(g, EVENT);
+	}
+	for (uint64_t offset = 0x140; offset < 0x1010; offset++)
+		vm_bus_write(&g->bus, offset, &values[6], 4);
+	check_works(g, 0);
+}
+
+/* CVE-2026-5747: size and addresses changed after activation. */
+static void frozen_at_driver_ok(void **state)
+{
+	struct rig *g = &((struct box *)*state)->g;
+
+	bring_up(g, 0);
+	struct virtq before = g->dev->queues[0];
+	g->size = 256;
+	set_queue(g, 0, 0x200000, 0x210000, 0x220000);
+	set(g, VIRTIO_MMIO_QUEUE_READY, 0);
+	set_queue(g, 0, UINT64_MAX - 15, UINT64_MAX - 15, UINT64_MAX - 15);
+	assert_memory_equal(&before, &g->dev->queues[0], sizeof(before));
+	assert_int_equal(get(g, VIRTIO_MMIO_QUEUE_READY), 1);
+	/* And between READY and DRIVER_OK only after READY is taken back. */
+	assert_true(negotiate(g, V1));
+	g->size = RIG_SIZE;
+	set_queue(g, 0, DESC(0), AVAIL(0), USED(0));
+	set(g, VIRTIO_MMIO_QUEUE_NUM, 256);
+	assert_int_equal(g->dev->queues[0].size, RIG_SIZE);
+	set(g, VIRTIO_MMIO_QUEUE_READY, 0);
+	set(g, VIRTIO_MMIO_QUEUE_NUM, 256);
+	assert_int_equal(g->dev->queues[0].size, 256);
+	check_works(g, 0);
+}
+
+static void expect_refused(struct rig *g, uint64_t d, uint64_t a, uint64_t u, const char *what)
+{
+	assert_true(negotiate(g, V1));
+	set_queue(g, 0, d, a, u);
+	assert_true(is_broken(g));
+	assert_int_equal(get(g, VIRTIO_MMIO_QUEUE_READY), 0);
+	if (!strstr(g->dev->broken, what))
+		fail_msg("expected '%s' in '%s'", what, g->dev->broken);
+	set(g, VIRTIO_MMIO_STATUS, 15);
+	kick(g, 0);
+}
+
+static void rings_outside_ram(void **state)
+{
+	static const uint64_t bad[] = {RIG_RAM, RIG_RAM - 16, UINT64_MAX - 15, VM_HOLE_START,
+		VM_HOLE_END, UINT64_C(1) << 63, 0xfffffffffffffff0};
+	static const uint32_t sizes[] = {0, 3, 7, 255, 257, 512, 32768, 65536, 65544, UINT32_MAX};
+	struct rig *g = &((struct box *)*state)->g;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		expect_refused(g, bad[i], AVAIL(0), USED(0), "descriptor ring at");
+		expect_refused(g, DESC(0), bad[i], USED(0), "available ring at");
+		expect_refused(g, DESC(0), AVAIL(0), bad[i], "used ring at");
+	}
+	expect_refused(g, DESC(0) + 8, AVAIL(0), USED(0), "descriptor ring at");
+	expect_refused(g, DESC(0), AVAIL(0) + 1, USED(0), "available ring at");
+	expect_refused(g, DESC(0), AVAIL(0), USED(0) + 2, "used ring at");
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		assert_true(negotiate(g, V1));
+		set(g, VIRTIO_MMIO_QUEUE_NUM, sizes[i]);
+		set(g, VIRTIO_MMIO_QUEUE_DESC_LOW, DESC(0));
+		set(g, VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAIL(0));
+		set(g, VIRTIO_MMIO_QUEUE_USED_LOW, USED(0));
+		set(g, VIRTIO_MMIO_QUEUE_READY, 1);
+		assert_true(is_broken(g));
+		assert_non_null(strstr(g->dev->broken, "power of two up to 256"));
+	}
+	/* The last place where each ring just fits. */
+	assert_true(negotiate(g, V1));
+	set_queue(g, 0, RIG_RAM - 16 * RIG_SIZE, AVAIL(0), USED(0));
+	assert_false(is_broken(g));
+	assert_true(negotiate(g, V1));
+	set_queue(g, 0, DESC(0), AVAIL(0), RIG_RAM - 6 - 8 * RIG_SIZE - 2);
+	assert_false(is_broken(g));
+	check_works(g, 0);
+}
+
+/* Offers chain 0 as the test has laid it out and expects the device to call it broken for `what`. */
+static void expect_broken(struct rig *g, const char *what)
+{
+	offer(g, 0, 0);
+	kick(g, 0);
+	if (!is_broken(g) || !strstr(g->dev->broken, what))
+		fail_msg("expected '%s', found '%s'", what, g->dev->broken);
+	assert_int_equal(used(g, 0)->idx, 0);
+	assert_int_equal(get(g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
+	/* It stays deaf until it is reset. */
+	unsigned long times = g->dev->resets_needed;
+	kick(g, 0);
+	assert_int_equal(g->dev->resets_needed, times);
+	check_works(g, 0);
+}
+
+static void broken_chains(void **state)
+{
+	struct rig *g = &((struct box *)*state)->g;
+
+	bring_up(g, 0);
+	avail(g, 0)->idx = RIG_SIZE; /* the index is then RIG_SIZE + 1 ahead */
+	expect_broken(g, "available index is 9 ahead in a queue of 8");
+	bring_up(g, 0);
+	avail(g, 0)->ring[0] = RIG_SIZE;
+	avail(g, 0)->idx = 1;
+	kick(g, 0);
+	assert_non_null(strstr(g->dev->broken, "chain 8 in a queue of 8"));
+	bring_up(g, 0);
+	put_desc(desc(g, 0, 0), DATA, 8, WRITE | NEXT, RIG_SIZE);
+	expect_broken(g, "descriptor 8 of chain 0: there are 8");
+	bring_up(g, 0);
+	put_desc(desc(g, 0, 0), DATA, 8, WRITE | NEXT, 0);
+	expect_broken(g, "loops");
+	bring_up(g, 0);
+	for (unsigned i = 0; i < RIG_SIZE; i++) /* buffers without a length loop as well */
+		put_desc(desc(g, 0, i), 0, 0, NEXT, (i + 1) % RIG_SIZE);
+	expect_broken(g, "loops");
+	bring_up(g, 0);
+	put_desc(desc(g, 0, 0), DATA, 8, WRITE | NEXT, 1);
+	put_desc(desc(g, 0, 1), DATA, 8, 0, 0);
+	expect_broken(g, "a buffer to read after one to write");
+	static const struct {
+		uint64_t addr;
+		uint32_t len;
+	} outside[] = {{RIG_RAM, 1}, {RIG_RAM - 1, 2}, {0, (uint32_t)RIG_RAM + 1}, {UINT64_MAX, 2},
+		{UINT64_MAX - 4095, 4097}, {4096, UINT32_MAX}, {VM_HOLE_END, 1}};
+	for (size_t i = 0; i < ARRAY_SIZE(outside); i++) {
+		bring_up(g, 0);
+		put_desc(desc(g, 0, 0), outside[i].addr, outside[i].len, WRITE, 0);
+		expect_broken(g, "not in guest memory");
+	}
+	bring_up(g, 0);
+	put_desc(desc(g, 0, 0), RIG_RAM - 16, 16, WRITE, 0); /* the last bytes of memory are fine */
+	offer(g, 0, 0);
+	kick(g, 0);
+	assert_int_equal(used(g, 0)->ring[0].len, 16);
+}
+
+static void indirect(void **state)
+{
+	struct rig *g = &((struct box *)*state)->g;
+	struct vring_desc *t = at(g, 0x80000, 300 * sizeof(*t));
+
+	bring_up(g, 0);
+	put_desc(desc(g, 0, 0), 0x80000, 16, TABLE, 0);
+	expect_broken(g, "not negotiated");
+	static const uint32_t lens[] = {0, 1, 15, 17};
+	for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
+		bring_up(g, INDIRECT);
+		put_desc(desc(g, 0, 0), 0x80000, lens[i], TABLE, 0);
+		expect_broken(g, "an indirect table of");
+	}
+	bring_up(g, INDIRECT);
+	put_desc(desc(g, 0, 0), 0x80000, 16, TABLE | NEXT, 1);
+	expect_broken(g, "goes on after an indirect table");
+	bring_up(g, INDIRECT);
+	put_desc(desc(g, 0, 0), RIG_RAM - 16, 32, TABLE, 0);
+	expect_broken(g, "table is not in guest memory");
+	bring_up(g, INDIRECT);
+	put_desc(&t[0], 0x80000, 16, TABLE, 0);
+	put_desc(desc(g, 0, 0), 0x80000, 16, TABLE, 0);
+	expect_broken(g, "an indirect table in an indirect table");
+	bring_up(g, INDIRECT);
+	for (unsigned i = 0; i < 300; i++)
+		put_desc(&t[i], DATA + i, 1, WRITE | NEXT, i + 1);
+	put_desc(desc(g, 0, 0), 0x80000, 300 * 16, TABLE, 0);
+	expect_broken(g, "longer than 256");
+	/* The longest that is allowed, behind an unaligned table. */
+	bring_up(g, INDIRECT);
+	memmove((char *)t + 1, t, 299 * sizeof(*t));
+	put_desc(desc(g, 0, 0), 0x80001, 256 * 16, TABLE, 0);
+	struct vring_desc last = {DATA + 255, 1, WRITE, 0};
+	memcpy((char *)t + 1 + 255 * 16, &last, 16);
+	offer(g, 0, 0);
+	kick(g, 0);
+	assert_false(is_broken(g));
+	assert_int_equal(used(g, 0)->ring[0].len, 256);
+	check_works(g, 0);
+}
+
+static void interrupts_only_when_wanted(void **state)
+{
+	struct rig *g = &((struct box *)*state)->g;
+
+	bring_up(g, 0);
+	put_desc(desc(g, 0, 0), DATA, 8, WRITE, 0);
+	avail(g, 0)->flags = VRING_AVAIL_F_NO_INTERRUPT;
+	unsigned before = g->interrupts;
+	offer(g, 0, 0);
+	kick(g, 0);
+	assert_int_equal(used(g, 0)->idx, 1);
+	assert_int_equal(g->interrupts, before);
+	avail(g, 0)->flags = 0;
+	offer(g, 0, 0);
+	kick(g, 0);
+	assert_int_equal(g->interrupts, before + 1);
+	bring_up(g, EVENT);
+	before = g->interrupts;
+	put_desc(desc(g, 0, 0), DATA, 8, WRITE, 0);
+	avail(g, 0)->ring[RIG_SIZE] = 2; /* used_event: tell me when the third is done */
+	for (unsigned i = 0; i < 5; i++) {
+		offer(g, 0, 0);
+		kick(g, 0);
+		assert_int_equal(g->interrupts, before + (i >= 2));
+		/* avail_event: kick me at the next one. */
+		assert_memory_equal(&used(g, 0)->ring[RIG_SIZE], &(uint16_t){(uint16_t)(i + 1)}, 2);
+	}
+}
+
+/* A driver that has the whole ring pending gets a turn of bounded length; the indices wrap. */
+static void long_runs(void **state)
+{
+	struct rig *g = &((struct box *)*state)->g;
+
+	bring_up(g, 0);
+	for (unsigned i = 0; i < RIG_SIZE; i++)
+		put_desc(desc(g, 0, i), DATA, 8, WRITE, 0);
+	for (unsigned i = 0; i < RIG_SIZE; i++)
+		offer(g, 0, i);
+	assert_int_equal(virtio_kick(g->dev, 0), 1);
+	assert_int_equal(used(g, 0)->idx, RIG_SIZE);
+	assert_int_equal(virtio_kick(g->dev, 0), 0);
+	for (unsigned i = RIG_SIZE; i < 70000; i++) {
+		offer(g, 0, i % RIG_SIZE);
+		assert_int_equal(virtio_kick(g->dev, 0), 0);
+	}
+	assert_int_equal(used(g, 0)->idx, 70000 % 65536);
+	assert_false(is_broken(g));
+	assert_int_equal(virtio_kick(g->dev, 1), 0);
+	assert_int_equal(virtio_kick(g->dev, UINT32_MAX), 0);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(works),
+		T(features),
+		T(every_register_in_every_state),
+		T(frozen_at_driver_ok),
+		T(rings_outside_ram),
+		T(broken_chains),
+		T(indirect),
+		T(interrupts_only_when_wanted),
+		T(long_runs),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
