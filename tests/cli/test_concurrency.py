@@ -99,11 +99,13 @@ def test_state_and_list_during_create_and_delete(ctr):
             else:
                 r.json()
 
+    # Beforehand: a fork of the reader's would hold a copied program open for writing, and ETXTBSY be nobody's fault.
+    cs = [ctr("true").write() for _ in range(15)]
     t = threading.Thread(target=reader, args=(ctr.rt,))
     t.start()
     try:
-        for _ in range(15):
-            ctr("true").run().ok()
+        for c in cs:
+            c.run().ok()
     finally:
         stop.set()
         t.join()
