@@ -132,7 +132,7 @@ def test_watch_and_change(who, request):
         engine("update", "--memory", "64m", "--cpus", "0.5", "--cpu-shares", "512", "a")
         assert read(cgroup, "memory.max") == str(64 << 20)
         assert read(cgroup, "cpu.max") == "50000 100000"
-        assert read(cgroup, "cpu.weight") == "20"
+        assert read(cgroup, "cpu.weight") == "59"
         engine("kill", "-s", "USR1", "a")
         assert engine("wait", "a") == "9"
     finally:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What podman's options ask of the runtime, seen from inside the container. Commands: test_podman.py."""
+import http.client
 import json
 import os
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness import podman, rootfs
@@ -99,7 +101,7 @@ def test_security_options(engine, tmp):
     assert "Function not implemented" in out[0], out
     assert out[1].split() == ["NoNewPrivs:", "1"] and out[2].split() == ["Seccomp:", "2"] and out[3] == "0", out
     out = engine.sh("--security-opt", "seccomp=unconfined", "--security-opt", "unmask=ALL",
-                    "grep Seccomp: /proc/self/status; grep -cE ' /proc/(kcore|keys|bus|sys|timer_list)' /proc/mounts")
+                    "grep Seccomp: /proc/self/status; grep -cE ' /proc/(kcore|keys|bus|sys|timer_list)' /proc/mounts; true")
     assert out == ["Seccomp:\t0", "0"], out
     out = engine.sh("grep -cE ' /proc/(kcore|keys|bus|sys|timer_list)' /proc/mounts")
     assert int(out[0]) >= 4, out
@@ -108,12 +110,12 @@ def test_security_options(engine, tmp):
 def test_devices(root_podman):
     """--device with its permissions; what is not listed can't be opened."""
     out = root_podman.sh("--device", "/dev/fuse:/dev/xfuse:r", "--cap-add", "mknod",
-                         "mknod /dev/k c 10 232; for d in 'xfuse r' 'xfuse rw' 'k r' 'null rw' 'zero r'; do set -- $d; "
+                         "mknod /dev/k c 10 232; for d in 'xfuse r' 'xfuse w' 'k r' 'null w' 'zero r'; do set -- $d; "
                          "echo $1-$2 $(/bin/probe open /dev/$1 $2); done")
     got = fields(out)
-    assert got["xfuse-r"].startswith("ok") and got["null-rw"].startswith("ok") and got["zero-r"].startswith("ok"), out
+    assert got["xfuse-r"].startswith("ok") and got["null-w"].startswith("ok") and got["zero-r"].startswith("ok"), out
     assert got["k-r"].startswith("1 "), out  # EPERM
-    assert got["xfuse-rw"].startswith("1 "), out
+    assert got["xfuse-w"].startswith("1 "), out
 
 
 def test_user_namespaces(root_podman, user_podman):
@@ -145,7 +147,7 @@ def test_shared_namespaces(root_podman):
 
 
 LIMITS = {"memory.max": str(64 << 20), "memory.swap.max": str(32 << 20), "memory.low": str(32 << 20), "cpu.max": "150000 100000",
-          "cpu.weight": "20", "pids.max": "77"}
+          "cpu.weight": "59", "pids.max": "77"}  # 512 shares: 59 by the formula of runc and crun since 2025
 
 
 def test_limits(engine):
@@ -227,28 +229,53 @@ def test_network(root_podman, debian):
         root_podman("rm", "-f", "-t", "0", "web")
 
 
-def measure(engine, n, at_once):
-    """Seconds for n containers, at most at_once of them at a time."""
-    began, running = time.monotonic(), []
-    for _ in range(n):
-        running.append(engine.popen("run", "--rm", "bb", "true", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-        while len(running) >= at_once:
-            p = running.pop(0)
-            out, _ = p.communicate(timeout=300)
-            assert p.returncode == 0, out
-    for p in running:
-        out, _ = p.communicate(timeout=300)
-        assert p.returncode == 0, out
-    return time.monotonic() - began
+class Service:
+    """podman's REST service: one process for many containers, so that what is measured is not the start of podman."""
+
+    def __init__(self, engine, path):
+        self.path = path
+        self.process = engine.popen("system", "service", "--time", "0", "unix://" + path)
+        wait_for(lambda: os.path.exists(path), "podman's socket", 60)
+
+    def call(self, method, path, body=None):
+        c = http.client.HTTPConnection("podman", timeout=300)
+        c.sock = socket.socket(socket.AF_UNIX)
+        c.sock.connect(self.path)
+        c.request(method, "/v4.0.0/libpod/containers/" + path, json.dumps(body) if body else None,
+                  {"Content-Type": "application/json"})
+        r = c.getresponse()
+        text = r.read().decode()
+        c.close()
+        assert r.status < 300, f"{method} {path}: {r.status} {text}"
+        return json.loads(text) if text else None
+
+    def run(self, runtime):
+        """A container's whole life."""
+        cid = self.call("POST", "create", {"image": "bb", "command": ["sh", "-c", "exit 4"], "oci_runtime": runtime,
+                                           "netns": {"nsmode": "none"}})["Id"]
+        self.call("POST", f"{cid}/start")
+        code = self.call("POST", f"{cid}/wait")
+        self.call("DELETE", f"{cid}?force=true&timeout=0")
+        assert code == 4, f"exit code {code}"
 
 
-def test_many(root_podman, capsys):
+def test_many(root_podman, tmp, capsys):
     """Ten at once and a hundred in a row; crun and runc do a tenth of the row, for the figures."""
+    service = Service(root_podman, tmp + "/podman.sock")
     lines = []
-    for runtime, row in (("caisson", 100), ("crun", 10), ("runc", 10)):
-        e = podman.Podman(runtime=runtime)
-        together = measure(e, 10, 10)
-        lines.append(f"podman with {runtime}: ten at once {together:.1f} s, one after the other "
-                     f"{measure(e, row, 1) / row:.2f} s each ({row})")
+    try:
+        for runtime, row in (("caisson", 100), ("crun", 10), ("runc", 10)):
+            began = time.monotonic()
+            with ThreadPoolExecutor(10) as pool:
+                list(pool.map(service.run, [runtime] * 10))
+            together = time.monotonic() - began
+            began = time.monotonic()
+            for _ in range(row):
+                service.run(runtime)
+            each = (time.monotonic() - began) / row
+            lines.append(f"podman with {runtime}: ten at once {together:.1f} s, in a row {each:.2f} s each ({row})")
+    finally:
+        service.process.terminate()
+        service.process.wait(60)
     with capsys.disabled():
         print("\n" + "\n".join(lines))
