@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whose request it is. Only what creates something takes over the guest's ids. vmfs_jail() sets
+ * SECBIT_NO_SETUID_FIXUP, so that the capabilities stay: the guest's kernel has already decided
+ * whether the program may, with groups and capabilities that the request does not tell of.
+ */
+#include <linux/capability.h>
+#include <sys/fsuid.h>
+#include <sys/syscall.h>
+
+#include "fs.h"
+
+int fs_creds_drop_fsetid(bool drop)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2];
+
+	if (syscall(SYS_capget, &head, d) < 0)
+		return -errno;
+	if (drop)
+		d[0].effective &= ~(1U << CAP_FSETID);
+	else
+		d[0].effective |= d[0].permitted & (1U << CAP_FSETID);
+	return syscall(SYS_capset, &head, d) < 0 ? -errno : 0;
+}
+
+/* setfsuid(2) reports no failure, so what it did is asked for. */
+static int set_fsids(uid_t uid, gid_t gid)
+{
+	setfsgid(gid);
+	if ((gid_t)setfsgid((gid_t)-1) != gid)
+		return -EPERM;
+	setfsuid(uid);
+	return (uid_t)setfsuid((uid_t)-1) != uid ? -EPERM : 0;
+}
+
+int fs_creds_enter(struct fs_session *s, const struct fs_request *r, uint32_t mask)
+{
+	mask &= 0777;
+	if (mask != s->mask) {
+		umask(mask);
+		s->mask = mask;
+	}
+	if (r->head.uid == s->uid && r->head.gid == s->gid)
+		return 0;
+	int e = set_fsids(r->head.uid, r->head.gid);
+	if (e < 0)
+		fs_creds_leave(s, r);
+	return e;
+}
+
+void fs_creds_leave(const struct fs_session *s, const struct fs_request *r)
+{
+	if (r->head.uid == s->uid && r->head.gid == s->gid)
+		return;
+	setfsuid(s->uid);
+	setfsgid(s->gid);
+}

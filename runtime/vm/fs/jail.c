@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * Everything that may fail because of the host (namespaces, mounts, limits) comes first, what takes
+ * rights away after it, the system call filter last. The share is cloned as a detached mount tree
+ * with its flags, mounted over the root of a new mount namespace and pivoted into: nothing of the
+ * host's tree is left above or beside it. /proc/self/fd, which calls without a descriptor form
+ * need, is a detached mount of that directory alone, so that ".." from it leads nowhere.
+ *
+ * Capabilities: what POSIX ownership needs of a file server that acts for any user of the guest.
+ * Not among them is CAP_SYS_ADMIN (trusted.* attributes), nor any that reaches beyond files.
+ */
+#include <linux/capability.h>
+#include <linux/securebits.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "path.h"
+#include "sys.h"
+#include "vmfs.h"
+
+#define CAP(c) (UINT64_C(1) << (c))
+#define CAPS \
+	(CAP(CAP_CHOWN) | CAP(CAP_DAC_OVERRIDE) | CAP(CAP_DAC_READ_SEARCH) | CAP(CAP_FOWNER) | \
+		CAP(CAP_FSETID) | CAP(CAP_SETUID) | CAP(CAP_SETGID) | CAP(CAP_MKNOD) | \
+		CAP(CAP_SETFCAP))
+
+#define RESERVED_FILES 128 /* the socket, queues, memory, what a request opens for a moment */
+
+static int raise_files(struct vmfs_config *c)
+{
+	_cleanup_strbuf_ struct strbuf b = {0};
+	struct rlimit l;
+	uint64_t most = 0;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return err_sys("virtio-fs: read the limit of open files");
+	if (fd_read_file(AT_FDCWD, "/proc/sys/fs/nr_open", &b, 64) == 0)
+		most = strtoull(strbuf_str(&b), NULL, 10);
+	if (most > l.rlim_max) {
+		struct rlimit more = {most, most};
+
+		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+			l = more;
+	}
+	l.rlim_cur = l.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &l) < 0)
+		return err_sys("virtio-fs: raise the limit of open files to %llu",
+			(unsigned long long)l.rlim_max);
+	most = l.rlim_cur < (1U << 30) ? l.rlim_cur : 1U << 30;
+	if (most < 2 * RESERVED_FILES)
+		return err_set(EMFILE,
+			"virtio-fs: the limit of open files is %llu, expected at least %u",
+			(unsigned long long)most, 2 * RESERVED_FILES);
+	/* Lock owners may hold as many as open files do: together not more than there are. */
+	most -= RESERVED_FILES;
+	c->max_nodes = (uint32_t)(most / 4 * 3);
+	c->max_handles = (uint32_t)(most / 8);
+	return 0;
+}
+
+static int open_proc_fd(void)
+{
+	_cleanup_fd_ int proc = path_open_proc();
+	if (proc < 0)
+		return proc;
+	_cleanup_fd_ int dir = sys_openat2(proc, "self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
+		RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
+	if (dir < 0)
+		return err_sys("virtio-fs: open /proc/self/fd");
+	int fd = open_tree(dir, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+	return fd < 0 ? err_sys("virtio-fs: clone /proc/self/fd") : fd;
+}
+
+static int clone_share(const struct vmfs_config *c)
+{
+	struct mount_attr a = {
+		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
+			    MOUNT_ATTR_NOSYMFOLLOW | (c->read_only ? MOUNT_ATTR_RDONLY : 0),
+		.propagation = MS_PRIVATE,
+	};
+	_cleanup_fd_ int fd = open_tree(
+		c->root, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+
+	if (fd < 0)
+		return err_sys("virtio-fs: clone the shared tree");
+	if (mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &a, sizeof(a)) < 0)
+		return err_sys("virtio-fs: set the shared tree's mount flags");
+	return take_fd(&fd);
+}
+
+static int enter_share(struct vmfs_config *c)
+{
+	_cleanup_fd_ int tree = clone_share(c);
+	if (tree < 0)
+		return tree;
+	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
+		return err_sys("virtio-fs: new namespaces");
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return err_sys("virtio-fs: make the mounts private");
+	if (move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_sys("virtio-fs: mount the shared tree");
+	if (fchdir(tree) < 0 || sys_pivot_root(".", ".") < 0)
+		return err_sys("virtio-fs: make the shared tree the root");
+	/* The old root now lies over the new one. */
+	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return err_sys("virtio-fs: leave the host's tree");
+	int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys("virtio-fs: open the shared tree");
+	close(c->root);
+	c->root = fd;
+	return 0;
+}
+
+/* Closes all but standard input, output and error, which are the caller's choice, and our three. */
+static int close_others(const struct vmfs_config *c)
+{
+	unsigned int keep[] = {(unsigned int)c->sock, (unsigned int)c->root, (unsigned int)c->proc};
+	unsigned int from = 3;
+
+	for (;;) {
+		unsigned int next = ~0U;
+
+		for (size_t i = 0; i < ARRAY_SIZE(keep); i++)
+			if (keep[i] >= from && keep[i] < next)
+				next = keep[i];
+		if (next > from && close_range(from, next == ~0U ? next : next - 1, 0) < 0)
+			return err_sys("virtio-fs: close inherited descriptors");
+		if (next == ~0U)
+			return 0;
+		from = next + 1;
+	}
+}
+
+static int drop_caps(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2] = {
+		{.effective = (uint32_t)CAPS, .permitted = (uint32_t)CAPS}};
+	struct rlimit none = {0, 0};
+
+	_Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
+	if (setrlimit(RLIMIT_CORE, &none) < 0)
+		return err_sys("virtio-fs: no core dumps");
+	/* See creds.c. Locked, as all that could undo it. */
+	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
+					     SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |
+					     SECBIT_NO_CAP_AMBIENT_RAISE |
+					     SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED) < 0)
+		return err_sys("virtio-fs: lock the securebits");
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+		return err_sys("virtio-fs: clear the ambient capabilities");
+	for (unsigned long cap = 0; cap < 64; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap) < 0 && errno != EINVAL)
+			return err_sys("virtio-fs: drop capability %lu", cap);
+	if (syscall(SYS_capset, &head, d) < 0)
+		return err_sys("virtio-fs: drop capabilities");
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_sys("virtio-fs: no new privileges");
+	return 0;
+}
+
+/*
+ * What the server calls, with where. No socket, process, exec, ioctl, mount, ptrace or io_uring;
+ * memory is never executable.
+ */
+static const int allowed[] = {
+	/* serve.c, vhost_backend.c: the monitor's socket, kicks and interrupts */
+	SCMP_SYS(poll),
+	SCMP_SYS(ppoll),
+	SCMP_SYS(recvmsg),
+	SCMP_SYS(sendmsg),
+	SCMP_SYS(sendto),
+	SCMP_SYS(read),
+	SCMP_SYS(write),
+	SCMP_SYS(close),
+	SCMP_SYS(fcntl),
+	SCMP_SYS(munmap),
+	SCMP_SYS(restart_syscall),
+	/* node.c, attr.c, name.c */
+	SCMP_SYS(openat),
+	SCMP_SYS(openat2),
+	SCMP_SYS(open),
+	SCMP_SYS(statx),
+	SCMP_SYS(fstat),
+	SCMP_SYS(newfstatat),
+	SCMP_SYS(fstatfs),
+	SCMP_SYS(readlinkat),
+	SCMP_SYS(chmod),
+	SCMP_SYS(fchmodat),
+	SCMP_SYS(fchownat),
+	SCMP_SYS(truncate),
+	SCMP_SYS(ftruncate),
+	SCMP_SYS(utimensat),
+	SCMP_SYS(getxattr),
+	SCMP_SYS(setxattr),
+	SCMP_SYS(listxattr),
+	SCMP_SYS(removexattr),
+	SCMP_SYS(symlinkat),
+	SCMP_SYS(mknodat),
+	SCMP_SYS(mkdirat),
+	SCMP_SYS(unlinkat),
+	SCMP_SYS(renameat),
+	SCMP_SYS(renameat2),
+	SCMP_SYS(linkat),
+	SCMP_SYS(fchdir),
+	/* file.c, dir.c, lock.c */
+	SCMP_SYS(preadv),
+	SCMP_SYS(pwritev2),
+	SCMP_SYS(fsync),
+	SCMP_SYS(fdatasync),
+	SCMP_SYS(syncfs),
+	SCMP_SYS(fallocate),
+	SCMP_SYS(lseek),
+	SCMP_SYS(copy_file_range),
+	SCMP_SYS(getdents64),
+	SCMP_SYS(flock),
+	/* creds.c */
+	SCMP_SYS(umask),
+	SCMP_SYS(setfsuid),
+	SCMP_SYS(setfsgid),
+	SCMP_SYS(capget),
+	SCMP_SYS(capset),
+	SCMP_SYS(geteuid),
+	SCMP_SYS(getegid),
+	/* the C library: memory, abort(), the end */
+	SCMP_SYS(brk),
+	SCMP_SYS(mremap),
+	SCMP_SYS(madvise),
+	SCMP_SYS(futex),
+	SCMP_SYS(getrandom),
+	SCMP_SYS(rt_sigaction),
+	SCMP_SYS(rt_sigprocmask),
+	SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(gettid),
+	SCMP_SYS(getpid),
+	SCMP_SYS(tgkill),
+	SCMP_SYS(clock_gettime),
+	SCMP_SYS(exit),
+	SCMP_SYS(exit_group),
+};
+
+static int filter_calls(void)
+{
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int r = ctx ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(allowed); i++)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
+	if (r == 0)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+			SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	if (r == 0)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
+			SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	if (r == 0)
+		r = seccomp_load(ctx);
+	seccomp_release(ctx);
+	return r < 0 ? err_set(-r, "virtio-fs: load the system call filter: %s", strerror(-r)) : 0;
+}
+
+int vmfs_jail(struct vmfs_config *c)
+{
+	int r = raise_files(c);
+	if (r < 0)
+		return r;
+	c->proc = open_proc_fd();
+	if (c->proc < 0)
+		return c->proc;
+	r = enter_share(c);
+	if (r == 0)
+		r = close_others(c);
+	if (r == 0)
+		r = drop_caps();
+	return r < 0 ? r : filter_calls();
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What makes, moves and removes names. Every name is one component: fs_handle() has seen to that.
+ */
+#include <linux/fs.h>
+#include <stdio.h>
+#include <sys/sysmacros.h>
+
+#include "fs.h"
+
+/* The answer to what was just made. That the host's side removed it meanwhile is the guest's
+ * ENOENT. */
+static int reply_new(struct fs_session *s, struct fs_request *r, int made)
+{
+	if (made < 0)
+		return made;
+	return fs_node_lookup(s, r->node, r->name[0], (struct fuse_entry_out *)s->reply);
+}
+
+int fs_symlink(struct fs_session *s, struct fs_request *r)
+{
+	int e = fs_creds_enter(s, r, s->mask);
+	if (e < 0)
+		return e;
+	/* The target is a text for the guest: absolute or with "..", it is never followed here. */
+	e = symlinkat(r->name[1], r->node->fd, r->name[0]) < 0 ? -errno : 0;
+	fs_creds_leave(s, r);
+	return reply_new(s, r, e);
+}
+
+int fs_mknod(struct fs_session *s, struct fs_request *r)
+{
+	const struct fuse_mknod_in *in = r->args;
+	mode_t type = in->mode & S_IFMT;
+	/* The kernel's 32-bit form: include/linux/kdev_t.h, new_decode_dev. */
+	dev_t dev =
+		makedev((in->rdev & 0xfff00) >> 8, (in->rdev & 0xff) | (in->rdev >> 12 & 0xfff00));
+
+	switch (type) {
+	case 0:
+	case S_IFREG:
+	case S_IFIFO:
+	case S_IFSOCK:
+		dev = 0;
+		break;
+	case S_IFCHR:
+	case S_IFBLK:
+		/* A node is a key to the host's device for whoever on the host can reach the
+		 * directory. */
+		if (!s->config->devices && !(type == S_IFCHR && dev == 0))
+			return -EPERM;
+		break;
+	default:
+		return -EINVAL;
+	}
+	int e = fs_creds_enter(s, r, in->umask);
+	if (e < 0)
+		return e;
+	e = mknodat(r->node->fd, r->name[0], in->mode, dev) < 0 ? -errno : 0;
+	fs_creds_leave(s, r);
+	return reply_new(s, r, e);
+}
+
+int fs_mkdir(struct fs_session *s, struct fs_request *r)
+{
+	const struct fuse_mkdir_in *in = r->args;
+
+	int e = fs_creds_enter(s, r, in->umask);
+	if (e < 0)
+		return e;
+	e = mkdirat(r->node->fd, r->name[0], in->mode & 07777) < 0 ? -errno : 0;
+	fs_creds_leave(s, r);
+	return reply_new(s, r, e);
+}
+
+int fs_unlink(struct fs_session *s, struct fs_request *r)
+{
+	return unlinkat(r->node->fd, r->name[0], 0) < 0 ? -errno : 0;
+}
+
+int fs_rmdir(struct fs_session *s, struct fs_request *r)
+{
+	return unlinkat(r->node->fd, r->name[0], AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+static int do_rename(struct fs_session *s, struct fs_request *r, uint64_t newdir, uint32_t flags)
+{
+	const struct fs_node *to = fs_node_get(s, newdir);
+
+	if (!to)
+		return -ESTALE;
+	if (!S_ISDIR(to->type))
+		return -ENOTDIR;
+	if (flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
+		return -EINVAL;
+	return renameat2(r->node->fd, r->name[0], to->fd, r->name[1], flags) < 0 ? -errno : 0;
+}
+
+int fs_rename(struct fs_session *s, struct fs_request *r)
+{
+	const struct fuse_rename_in *in = r->args;
+
+	return do_rename(s, r, in->newdir, 0);
+}
+
+int fs_rename2(struct fs_session *s, struct fs_request *r)
+{
+	const struct fuse_rename2_in *in = r->args;
+
+	return do_rename(s, r, in->newdir, in->flags);
+}
+
+int fs_link(struct fs_session *s, struct fs_request *r)
+{
+	const struct fuse_link_in *in = r->args;
+	const struct fs_node *n = fs_node_get(s, in->oldnodeid);
+
+	if (!n)
+		return -ESTALE;
+	/* By the inode, not by a name: also what O_TMPFILE made. Needs CAP_DAC_READ_SEARCH. */
+	int e = linkat(n->fd, "", r->node->fd, r->name[0], AT_EMPTY_PATH) < 0 ? -errno : 0;
+	return reply_new(s, r, e);
+}

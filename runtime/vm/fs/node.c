@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inodes that the guest knows, by number and by (mount, device, inode). The mount is part of
+ * the key since one inode may be seen through two mounts, of which one is read-only.
+ */
+#include "fs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sys.h"
+
+#define STATX_WANT (STATX_BASIC_STATS | STATX_MNT_ID)
+
+int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id)
+{
+	uint32_t i = t->free;
+
+	if (i) {
+		t->free = t->slot[i].next_free;
+	} else {
+		i = t->used ? t->used : 1;
+		if (i > t->max)
+			return -ENFILE;
+		if (i >= t->capacity) {
+			uint32_t capacity = t->capacity ? t->capacity * 2 : 256;
+			struct fs_slot *slot = reallocarray(t->slot, capacity, sizeof(*slot));
+
+			if (!slot)
+				return -ENOMEM;
+			t->slot = slot;
+			t->capacity = capacity;
+		}
+		t->slot[i] = (struct fs_slot){0};
+		t->used = i + 1;
+	}
+	t->slot[i].object = object;
+	*ret_id = (uint64_t)t->slot[i].generation << 32 | i;
+	return 0;
+}
+
+void *fs_slots_get(const struct fs_slots *t, uint64_t id)
+{
+	uint32_t i = (uint32_t)id;
+
+	if (i == 0 || i >= t->used || t->slot[i].generation != id >> 32)
+		return NULL;
+	return t->slot[i].object;
+}
+
+void fs_slots_remove(struct fs_slots *t, uint64_t id)
+{
+	uint32_t i = (uint32_t)id;
+
+	if (!fs_slots_get(t, id))
+		return;
+	t->slot[i].object = NULL;
+	/* A slot whose generations are used up stays empty, so that no number comes back. */
+	if (++t->slot[i].generation == 0)
+		return;
+	t->slot[i].next_free = t->free;
+	t->free = i;
+}
+
+void fs_slots_release(struct fs_slots *t)
+{
+	free(t->slot);
+	t->slot = NULL;
+	t->used = t->capacity = t->free = 0;
+}
+
+static uint64_t stat_dev(const struct statx *st)
+{
+	return (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor;
+}
+
+static uint32_t hash(uint64_t dev, uint64_t ino, uint64_t mnt)
+{
+	uint64_t h = (ino ^ dev << 20 ^ mnt << 7) * UINT64_C(0x9e3779b97f4a7c15);
+
+	return (uint32_t)(h >> 32);
+}
+
+static struct fs_node *find(const struct fs_session *s, const struct statx *st)
+{
+	uint64_t dev = stat_dev(st);
+	uint32_t h = hash(dev, st->stx_ino, st->stx_mnt_id);
+
+	if (!s->nbuckets)
+		return NULL;
+	for (struct fs_node *n = s->bucket[h & (s->nbuckets - 1)]; n; n = n->next)
+		if (n->ino == st->stx_ino && n->dev == dev && n->mnt == st->stx_mnt_id)
+			return n;
+	return NULL;
+}
+
+static void link_node(struct fs_session *s, struct fs_node *n)
+{
+	struct fs_node **b = &s->bucket[hash(n->dev, n->ino, n->mnt) & (s->nbuckets - 1)];
+
+	n->next = *b;
+	*b = n;
+}
+
+static int grow_buckets(struct fs_session *s)
+{
+	uint32_t old = s->nbuckets, n = old ? old * 2 : 1024;
+	struct fs_node **b = s->bucket, **bigger;
+
+	if (s->nnodes < old)
+		return 0;
+	bigger = calloc(n, sizeof(*bigger));
+	if (!bigger)
+		return -ENOMEM;
+	s->bucket = bigger;
+	s->nbuckets = n;
+	for (uint32_t i = 0; i < old; i++) {
+		for (struct fs_node *e = b[i], *next; e; e = next) {
+			next = e->next;
+			link_node(s, e);
+		}
+	}
+	free(b);
+	return 0;
+}
+
+/* Takes over fd where it succeeds. */
+static int add(struct fs_session *s, const struct statx *st, int fd, struct fs_node **ret)
+{
+	int e = grow_buckets(s);
+	if (e < 0)
+		return e;
+	struct fs_node *n = calloc(1, sizeof(*n));
+	if (!n)
+		return -ENOMEM;
+	n->dev = stat_dev(st);
+	n->ino = st->stx_ino;
+	n->mnt = st->stx_mnt_id;
+	n->type = st->stx_mode & S_IFMT;
+	n->fd = fd;
+	e = fs_slots_add(&s->nodes, n, &n->id);
+	if (e < 0) {
+		free(n);
+		return e;
+	}
+	link_node(s, n);
+	s->nnodes++;
+	*ret = n;
+	return 0;
+}
+
+static void release(struct fs_session *s, struct fs_node *n)
+{
+	struct fs_node **at = &s->bucket[hash(n->dev, n->ino, n->mnt) & (s->nbuckets - 1)];
+
+	while (*at != n)
+		at = &(*at)->next;
+	*at = n->next;
+	s->nnodes--;
+	fs_lock_release_all(s, n);
+	fs_slots_remove(&s->nodes, n->id);
+	fd_close(&n->fd);
+	free(n);
+}
+
+static int stat_fd(int fd, struct statx *st)
+{
+	return statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_WANT, st) < 0 ? -errno : 0;
+}
+
+int fs_node_init(struct fs_session *s)
+{
+	_cleanup_fd_ int fd = fcntl(s->config->root, F_DUPFD_CLOEXEC, 3);
+	struct fs_node *n;
+	struct statx st;
+
+	if (fd < 0 || stat_fd(fd, &st) < 0)
+		return err_sys("virtio-fs: the shared directory");
+	if (!S_ISDIR(st.stx_mode))
+		return err_set(ENOTDIR, "virtio-fs: what is shared is not a directory");
+	/* Ids begin anew, so that the root is FUSE_ROOT_ID. */
+	fs_slots_release(&s->nodes);
+	if (add(s, &st, fd, &n) < 0)
+		return err_set(ENOMEM, "virtio-fs: out of memory");
+	take_fd(&fd);
+	n->lookups = 1;
+	return 0;
+}
+
+void fs_node_release_all(struct fs_session *s)
+{
+	for (uint32_t i = 0; i < s->nbuckets; i++)
+		while (s->bucket[i])
+			release(s, s->bucket[i]);
+}
+
+struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id)
+{
+	return fs_slots_get(&s->nodes, id);
+}
+
+void fs_node_put(struct fs_session *s, struct fs_node *n)
+{
+	if (n->lookups == 0 && n->files == 0)
+		release(s, n);
+}
+
+void fs_node_forget(struct fs_session *s, uint64_t id, uint64_t count)
+{
+	struct fs_node *n = fs_node_get(s, id);
+
+	if (!n || id == FUSE_ROOT_ID)
+		return;
+	n->lookups -= count < n->lookups ? count : n->lookups;
+	fs_node_put(s, n);
+}
+
+static void set_time(const struct statx_timestamp *t, uint64_t *sec, uint32_t *nsec)
+{
+	*sec = (uint64_t)t->tv_sec;
+	*nsec = t->tv_nsec;
+}
+
+static void set_attr(struct fuse_attr *a, const struct statx *st)
+{
+	*a = (struct fuse_attr){
+		.ino = st->stx_ino,
+		.size = st->stx_size,
+		.blocks = st->stx_blocks,
+		.mode = st->stx_mode,
+		.nlink = st->stx_nlink,
+		.uid = st->stx_uid,
+		.gid = st->stx_gid,
+		/* The kernel's 32-bit form, as makedev() has other bits: include/linux/kdev_t.h,
+		   new_encode_dev. */
+		.rdev = (st->stx_rdev_minor & 0xff) | st->stx_rdev_major << 8 |
+			(st->stx_rdev_minor & ~0xffU) << 12,
+		.blksize = st->stx_blksize,
+	};
+	set_time(&st->stx_atime, &a->atime, &a->atimensec);
+	set_time(&st->stx_mtime, &a->mtime, &a->mtimensec);
+	set_time(&st->stx_ctime, &a->ctime, &a->ctimensec);
+}
+
+static void set_valid(const struct fs_session *s, uint64_t *sec, uint32_t *nsec)
+{
+	*sec = s->config->cache_ms / 1000;
+	*nsec = s->config->cache_ms % 1000 * 1000000;
+}
+
+int fs_node_attr(const struct fs_session *s, int fd, struct fuse_attr_out *out)
+{
+	struct statx st;
+
+	int e = stat_fd(fd, &st);
+	if (e < 0)
+		return e;
+	*out = (struct fuse_attr_out){0};
+	set_valid(s, &out->attr_valid, &out->attr_valid_nsec);
+	set_attr(&out->attr, &st);
+	return sizeof(*out);
+}
+
+static int reply_entry(const struct fs_session *s, const struct fs_node *dir, struct fs_node *n,
+	const struct statx *st, struct fuse_entry_out *out)
+{
+	n->lookups++;
+	*out = (struct fuse_entry_out){.nodeid = n->id};
+	set_valid(s, &out->entry_valid, &out->entry_valid_nsec);
+	set_valid(s, &out->attr_valid, &out->attr_valid_nsec);
+	set_attr(&out->attr, st);
+	/* Inode numbers are unique within one mount only: the guest mounts the others apart. */
+	if (n->mnt != dir->mnt && S_ISDIR(n->type))
+		out->attr.flags |= FUSE_ATTR_SUBMOUNT;
+	return sizeof(*out);
+}
+
+int fs_node_adopt(
+	struct fs_session *s, const struct fs_node *dir, int fd, struct fuse_entry_out *out)
+{
+	_cleanup_fd_ int own = fd;
+	struct statx st;
+
+	int e = stat_fd(own, &st);
+	if (e < 0)
+		return e;
+	struct fs_node *n = find(s, &st);
+	if (!n) {
+		e = add(s, &st, own, &n);
+		if (e < 0)
+			return e;
+		take_fd(&own);
+	}
+	return reply_entry(s, dir, n, &st, out);
+}
+
+int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *name,
+	struct fuse_entry_out *out)
+{
+	struct statx st;
+
+	/* Mostly the guest asks again for what it knows: then one system call answers. */
+	if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_WANT, &st) < 0)
+		return -errno;
+	struct fs_node *n = find(s, &st);
+	if (n)
+		return reply_entry(s, dir, n, &st, out);
+	int fd = sys_openat2(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0,
+		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+	/* The server's own limit, said as the guest's programs know it. */
+	if (fd < 0)
+		return errno == EMFILE ? -ENFILE : -errno;
+	return fs_node_adopt(s, dir, fd, out);
+}
+
+struct fs_path fs_node_path(const struct fs_node *n)
+{
+	struct fs_path p;
+
+	snprintf(p.s, sizeof(p.s), "%d", n->fd);
+	return p;
+}
+
+int fs_node_open(const struct fs_node *n, int flags)
+{
+	/* Opening a device, FIFO or socket would act on the host; the guest's kernel opens its own.
+	 */
+	if (!S_ISREG(n->type) && !S_ISDIR(n->type))
+		return S_ISLNK(n->type) ? -ELOOP : -EINVAL;
+	int fd = open(fs_node_path(n).s, flags | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return errno == EMFILE ? -ENFILE : -errno;
+	return fd;
+}

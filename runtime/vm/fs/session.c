@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * A request is a chain of guest memory: a header, the operation's fixed part, names, data. What
+ * decides anything is copied once, here, and checked against the table below before an operation
+ * sees it: the length, the node, each name. WRITE's data and READ's reply are never copied: the
+ * kernel moves them between the file and guest memory, and what the guest does to them meanwhile is
+ * its own loss.
+ *
+ * The guest's kernel checks permissions (virtiofs always mounts with default_permissions), so the
+ * server acts with the capabilities of a file server and takes over the request's ids only where
+ * something is created. What the server must hold against a hostile guest is the share's edge: each
+ * name is one component, no link is ever followed, and files are opened through descriptors.
+ */
+#include <stdlib.h>
+
+#include "fs.h"
+
+enum {
+	FS_CHANGES = 1, /* EROFS on a read-only share */
+	FS_SILENT = 2,  /* FUSE has no reply to it */
+	FS_NO_NODE = 4, /* nodeid means nothing */
+	FS_LOCKS = 8,   /* only where locks are the server's */
+	FS_IS_DIR = 16, /* nodeid must be a directory */
+};
+
+struct fs_operation {
+	fs_op *serve;
+	uint16_t args; /* bytes of the fixed part */
+	const char
+		*names; /* n: a name in a directory, t: a text (link target, xattr); NULL: none */
+	unsigned int flags;
+};
+
+static fs_op fs_init, fs_destroy, fs_forget, fs_batch_forget, fs_interrupt, fs_refuse_ioctl;
+
+static const struct fs_operation operations[] = {
+	[FUSE_LOOKUP] = {fs_lookup, 0, "n", FS_IS_DIR},
+	[FUSE_FORGET] = {fs_forget, sizeof(struct fuse_forget_in), NULL, FS_SILENT | FS_NO_NODE},
+	[FUSE_GETATTR] = {fs_getattr, sizeof(struct fuse_getattr_in), NULL, 0},
+	[FUSE_SETATTR] = {fs_setattr, sizeof(struct fuse_setattr_in), NULL, FS_CHANGES},
+	[FUSE_READLINK] = {fs_readlink, 0, NULL, 0},
+	[FUSE_SYMLINK] = {fs_symlink, 0, "nt", FS_CHANGES | FS_IS_DIR},
+	[FUSE_MKNOD] = {fs_mknod, sizeof(struct fuse_mknod_in), "n", FS_CHANGES | FS_IS_DIR},
+	[FUSE_MKDIR] = {fs_mkdir, sizeof(struct fuse_mkdir_in), "n", FS_CHANGES | FS_IS_DIR},
+	[FUSE_UNLINK] = {fs_unlink, 0, "n", FS_CHANGES | FS_IS_DIR},
+	[FUSE_RMDIR] = {fs_rmdir, 0, "n", FS_CHANGES | FS_IS_DIR},
+	[FUSE_RENAME] = {fs_rename, sizeof(struct fuse_rename_in), "nn", FS_CHANGES | FS_IS_DIR},
+	[FUSE_LINK] = {fs_link, sizeof(struct fuse_link_in), "n", FS_CHANGES | FS_IS_DIR},
+	[FUSE_OPEN] = {fs_open, sizeof(struct fuse_open_in), NULL, 0},
+	[FUSE_READ] = {fs_read, sizeof(struct fuse_read_in), NULL, 0},
+	[FUSE_WRITE] = {fs_write, sizeof(struct fuse_write_in), NULL, FS_CHANGES},
+	[FUSE_STATFS] = {fs_statfs, 0, NULL, 0},
+	[FUSE_RELEASE] = {fs_release, sizeof(struct fuse_release_in), NULL, 0},
+	[FUSE_FSYNC] = {fs_fsync, sizeof(struct fuse_fsync_in), NULL, 0},
+	/* The extended form is 8 bytes longer; which it is was agreed in INIT. */
+	[FUSE_SETXATTR] = {fs_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE, "t", FS_CHANGES},
+	[FUSE_GETXATTR] = {fs_getxattr, sizeof(struct fuse_getxattr_in), "t", 0},
+	[FUSE_LISTXATTR] = {fs_listxattr, sizeof(struct fuse_getxattr_in), NULL, 0},
+	[FUSE_REMOVEXATTR] = {fs_removexattr, 0, "t", FS_CHANGES},
+	[FUSE_FLUSH] = {fs_flush, sizeof(struct fuse_flush_in), NULL, FS_LOCKS},
+	[FUSE_INIT] = {fs_init, 16, NULL, FS_NO_NODE},
+	[FUSE_OPENDIR] = {fs_opendir, sizeof(struct fuse_open_in), NULL, FS_IS_DIR},
+	[FUSE_READDIR] = {fs_readdir, sizeof(struct fuse_read_in), NULL, FS_IS_DIR},
+	[FUSE_RELEASEDIR] = {fs_releasedir, sizeof(struct fuse_release_in), NULL, FS_IS_DIR},
+	[FUSE_FSYNCDIR] = {fs_fsyncdir, sizeof(struct fuse_fsync_in), NULL, FS_IS_DIR},
+	[FUSE_GETLK] = {fs_getlk, sizeof(struct fuse_lk_in), NULL, FS_LOCKS},
+	[FUSE_SETLK] = {fs_setlk, sizeof(struct fuse_lk_in), NULL, FS_LOCKS},
+	[FUSE_SETLKW] = {fs_setlkw, sizeof(struct fuse_lk_in), NULL, FS_LOCKS},
+	[FUSE_CREATE] = {fs_create, sizeof(struct fuse_create_in), "n", FS_CHANGES | FS_IS_DIR},
+	[FUSE_INTERRUPT] = {fs_interrupt, 0, NULL, FS_SILENT | FS_NO_NODE},
+	[FUSE_DESTROY] = {fs_destroy, 0, NULL, FS_NO_NODE},
+	[FUSE_IOCTL] = {fs_refuse_ioctl, 0, NULL, FS_NO_NODE},
+	[FUSE_BATCH_FORGET] = {fs_batch_forget, sizeof(struct fuse_batch_forget_in), NULL,
+		FS_SILENT | FS_NO_NODE},
+	[FUSE_FALLOCATE] = {fs_fallocate, sizeof(struct fuse_fallocate_in), NULL, FS_CHANGES},
+	[FUSE_READDIRPLUS] = {fs_readdirplus, sizeof(struct fuse_read_in), NULL, FS_IS_DIR},
+	[FUSE_RENAME2] = {fs_rename2, sizeof(struct fuse_rename2_in), "nn", FS_CHANGES | FS_IS_DIR},
+	[FUSE_LSEEK] = {fs_lseek, sizeof(struct fuse_lseek_in), NULL, 0},
+	[FUSE_COPY_FILE_RANGE] = {fs_copy_file_range, sizeof(struct fuse_copy_file_range_in), NULL,
+		FS_CHANGES},
+	[FUSE_SYNCFS] = {fs_syncfs, sizeof(struct fuse_syncfs_in), NULL, FS_IS_DIR},
+	/* A name comes with it that means nothing: the file has none. */
+	[FUSE_TMPFILE] = {fs_tmpfile, sizeof(struct fuse_create_in), NULL, FS_CHANGES | FS_IS_DIR},
+	/*
+	 * Not served, ENOSYS: ACCESS (the guest's kernel decides, and never asks), POLL, BMAP,
+	 * NOTIFY_REPLY, SETUPMAPPING and REMOVEMAPPING (there is no DAX window).
+	 */
+};
+
+size_t fs_iov_slice(struct iovec *dst, const struct iovec *src, unsigned int n, size_t skip,
+	size_t len, unsigned int *ret_n)
+{
+	size_t total = 0;
+
+	*ret_n = 0;
+	for (unsigned int i = 0; i < n && total < len && *ret_n < FS_MAX_IOV; i++) {
+		size_t part = src[i].iov_len;
+
+		if (skip >= part) {
+			skip -= part;
+			continue;
+		}
+		part -= skip;
+		if (part > len - total)
+			part = len - total;
+		dst[(*ret_n)++] = (struct iovec){(uint8_t *)src[i].iov_base + skip, part};
+		skip = 0;
+		total += part;
+	}
+	return total;
+}
+
+static size_t iov_len(const struct iovec *v, unsigned int n)
+{
+	size_t len = 0;
+
+	for (unsigned int i = 0; i < n; i++)
+		len += v[i].iov_len;
+	return len;
+}
+
+static size_t copy_in(void *dst, const struct fs_request *r, size_t skip, size_t len)
+{
+	size_t done = 0;
+
+	for (unsigned int i = 0; i < r->nin && done < len; i++) {
+		size_t part = r->in[i].iov_len;
+
+		if (skip >= part) {
+			skip -= part;
+			continue;
+		}
+		part -= skip;
+		if (part > len - done)
+			part = len - done;
+		memcpy((uint8_t *)dst + done, (const uint8_t *)r->in[i].iov_base + skip, part);
+		skip = 0;
+		done += part;
+	}
+	return done;
+}
+
+static void copy_out(const struct fs_request *r, size_t skip, const void *src, size_t len)
+{
+	size_t done = 0;
+
+	for (unsigned int i = 0; i < r->nout && done < len; i++) {
+		size_t part = r->out[i].iov_len;
+
+		if (skip >= part) {
+			skip -= part;
+			continue;
+		}
+		part -= skip;
+		if (part > len - done)
+			part = len - done;
+		memcpy((uint8_t *)r->out[i].iov_base + skip, (const uint8_t *)src + done, part);
+		skip = 0;
+		done += part;
+	}
+}
+
+static int reset(struct fs_session *s)
+{
+	fs_file_release_all(s);
+	fs_node_release_all(s);
+	s->started = false;
+	s->setxattr_ext = false;
+	return fs_node_init(s);
+}
+
+static uint32_t agree(const struct fs_session *s, uint32_t offered)
+{
+	uint32_t want = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_DONT_MASK |
+			FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |
+			FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_POSIX_ACL | FUSE_MAX_PAGES |
+			FUSE_CACHE_SYMLINKS | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 |
+			FUSE_SETXATTR_EXT;
+
+	/* Without these two the guest keeps locks to itself, which is right and fast for one guest.
+	 */
+	if (s->config->locks)
+		want |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
+	return want & offered;
+}
+
+static int fs_init(struct fs_session *s, struct fs_request *r)
+{
+	struct fuse_init_in in = {0};
+	struct fuse_init_out *out = (struct fuse_init_out *)s->reply;
+	size_t len = 16 + r->tail_len;
+
+	memcpy(&in, r->args, len < sizeof(in) ? len : sizeof(in));
+	*out = (struct fuse_init_out){
+		.major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION};
+	if (in.major > FUSE_KERNEL_VERSION)
+		return sizeof(*out); /* the guest asks again with ours */
+	/* virtio-fs came with 7.31 (Linux 5.4). */
+	if (in.major < FUSE_KERNEL_VERSION || in.minor < 31)
+		return -EPROTO;
+	/* A guest that was reset knows nothing of what it knew before. */
+	if (reset(s) < 0)
+		return -EIO;
+	if (in.minor < out->minor)
+		out->minor = in.minor;
+	out->max_readahead = in.max_readahead;
+	out->flags = agree(s, in.flags);
+	out->max_background = 64;
+	out->congestion_threshold = 48;
+	out->max_write = FS_MAX_WRITE;
+	out->max_pages = FS_MAX_PAGES;
+	out->time_gran = 1;
+	s->setxattr_ext = out->flags & FUSE_SETXATTR_EXT;
+	s->started = true;
+	return sizeof(*out);
+}
+
+static int fs_destroy(struct fs_session *s, struct fs_request *r)
+{
+	return reset(s) < 0 ? -EIO : 0;
+}
+
+static int fs_forget(struct fs_session *s, struct fs_request *r)
+{
+	const struct fuse_forget_in *in = r->args;
+
+	fs_node_forget(s, r->head.nodeid, in->nlookup);
+	return 0;
+}
+
+static int fs_batch_forget(struct fs_session *s, struct fs_request *r)
+{
+	const struct fuse_batch_forget_in *in = r->args;
+	struct fuse_forget_one one;
+
+	for (size_t i = 0; i < in->count && (i + 1) * sizeof(one) <= r->tail_len; i++) {
+		memcpy(&one, r->tail + i * sizeof(one), sizeof(one));
+		fs_node_forget(s, one.nodeid, one.nlookup);
+	}
+	return 0;
+}
+
+/* Nothing that is under way can be interrupted, and what waits for a lock Linux can't name here. */
+static int fs_interrupt(struct fs_session *s, struct fs_request *r)
+{
+	return 0;
+}
+
+/* An ioctl would reach the host's file systems with the server's rights. */
+static int fs_refuse_ioctl(struct fs_session *s, struct fs_request *r)
+{
+	return -ENOTTY;
+}
+
+/* One name of a directory, and nothing that the kernel would take for more. */
+static int check_component(const char *name, size_t len)
+{
+	if (len == 0 || memchr(name, '/', len) || streq(name, ".") || streq(name, ".."))
+		return -EINVAL;
+	return len > NAME_MAX ? -ENAMETOOLONG : 0;
+}
+
+static int take_names(const struct fs_operation *op, struct fs_request *r)
+{
+	for (size_t i = 0; op->names && op->names[i]; i++) {
+		size_t len = strnlen((const char *)r->tail, r->tail_len);
+
+		if (len == r->tail_len)
+			return -EINVAL; /* no NUL */
+		r->name[i] = (const char *)r->tail;
+		r->tail += len + 1;
+		r->tail_len -= len + 1;
+		int e = op->names[i] == 'n' ? check_component(r->name[i], len)
+			: len == 0          ? -EINVAL
+			: len >= PATH_MAX   ? -ENAMETOOLONG
+					    : 0;
+		if (e < 0)
+			return e;
+	}
+	return 0;
+}
+
+static int check_request(struct fs_session *s, const struct fs_operation *op, struct fs_request *r)
+{
+	size_t args = op->args, len;
+
+	if (r->head.len < sizeof(r->head) || r->head.len > r->in_len)
+		return -EINVAL;
+	r->in_len = r->head.len;
+	if (!s->started && r->head.opcode != FUSE_INIT)
+		return -EIO;
+	if (r->head.opcode == FUSE_SETXATTR && s->setxattr_ext)
+		args = sizeof(struct fuse_setxattr_in);
+	len = r->in_len - sizeof(r->head);
+	if (len < args)
+		return -EINVAL;
+	if (r->head.opcode == FUSE_WRITE)
+		len = args; /* the data stays where it is */
+	else if (len > FS_ARGS_MAX)
+		return -E2BIG;
+	if (copy_in(s->args, r, sizeof(r->head), len) != len)
+		return -EIO;
+	r->args = s->args;
+	r->tail = s->args + args;
+	r->tail_len = len - args;
+	int e = take_names(op, r);
+	if (e < 0)
+		return e;
+	/* What follows the last name is data where the operation has some, and else a NUL in the
+	 * name. */
+	if (op->names && r->tail_len && r->head.opcode != FUSE_SETXATTR)
+		return -EINVAL;
+	if ((op->flags & FS_CHANGES) && s->config->read_only)
+		return -EROFS;
+	if ((op->flags & FS_LOCKS) && !s->config->locks)
+		return -ENOSYS;
+	if (op->flags & FS_NO_NODE)
+		return 0;
+	r->node = fs_node_get(s, r->head.nodeid);
+	if (!r->node)
+		return -ESTALE;
+	return (op->flags & FS_IS_DIR) && !S_ISDIR(r->node->type) ? -ENOTDIR : 0;
+}
+
+static int serve(struct fs_session *s, const struct fs_operation *op, struct fs_request *r)
+{
+	int n = check_request(s, op, r);
+
+	if (n < 0)
+		return n;
+	/* Also keeps what an operation may do, such as create, from happening without an answer. */
+	if (!(op->flags & FS_SILENT) && r->out_len < sizeof(struct fuse_out_header))
+		return -EINVAL;
+	n = op->serve(s, r);
+	if (n > 0 && (size_t)n > r->out_len - sizeof(struct fuse_out_header))
+		return -EIO;
+	return n;
+}
+
+int fs_handle(struct fs_session *s, struct fs_request *r)
+{
+	static const struct fs_operation unknown = {0};
+	const struct fs_operation *op = &unknown;
+	struct fuse_out_header out;
+
+	r->in_len = iov_len(r->in, r->nin);
+	r->out_len = iov_len(r->out, r->nout);
+	r->direct = false;
+	r->node = NULL;
+	if (copy_in(&r->head, r, 0, sizeof(r->head)) != sizeof(r->head))
+		return 0; /* nobody could be told: the reply's id is in the header */
+	if (r->head.opcode < ARRAY_SIZE(operations) && operations[r->head.opcode].serve)
+		op = &operations[r->head.opcode];
+	int n = op->serve ? serve(s, op, r) : -ENOSYS;
+	if (n == FS_LATER && !r->give_up)
+		return n;
+	if (n == FS_LATER)
+		n = -ENOLCK;
+	if ((op->flags & FS_SILENT) || r->out_len < sizeof(out))
+		return 0;
+	out = (struct fuse_out_header){
+		.len = (uint32_t)(sizeof(out) + (n > 0 ? (size_t)n : 0)),
+		.error = n < 0 ? n : 0,
+		.unique = r->head.unique,
+	};
+	copy_out(r, 0, &out, sizeof(out));
+	if (n > 0 && !r->direct)
+		copy_out(r, sizeof(out), s->reply, (size_t)n);
+	return (int)out.len;
+}
+
+int fs_session_init(struct fs_session *s, const struct vmfs_config *c)
+{
+	*s = (struct fs_session){.config = c, .uid = geteuid(), .gid = getegid(), .mask = umask(0)};
+	umask(s->mask);
+	s->nodes.max = c->max_nodes;
+	s->files.max = c->max_handles;
+	s->args = malloc(FS_ARGS_MAX);
+	s->reply = malloc(FS_REPLY_MAX);
+	s->iov = calloc(FS_MAX_IOV + 1, sizeof(*s->iov));
+	if (!s->args || !s->reply || !s->iov)
+		return err_set(ENOMEM, "virtio-fs: out of memory");
+	/* See fs_node_path(). */
+	if (fchdir(c->proc) < 0)
+		return err_sys("virtio-fs: enter /proc/self/fd");
+	return fs_node_init(s);
+}
+
+void fs_session_release(struct fs_session *s)
+{
+	fs_file_release_all(s);
+	fs_node_release_all(s);
+	fs_slots_release(&s->files);
+	fs_slots_release(&s->nodes);
+	free(s->bucket);
+	free(s->args);
+	free(s->reply);
+	free(s->iov);
+	*s = (struct fs_session){0};
+}

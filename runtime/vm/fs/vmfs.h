@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vmfs: a directory of the host as a virtio-fs device (virtio 1.2, 5.11), served to a virtual
+ * machine monitor over vhost-user. One process serves one share to one monitor, and ends when the
+ * monitor's socket closes.
+ *
+ *	vmfs_jail()   in the process that will serve, single-threaded, as root
+ *	vmfs_serve()  runs until the socket closes
+ *
+ * The caller owns the descriptors of the configuration and may close them after vmfs_serve().
+ */
+#pragma once
+#include "err.h"
+
+struct vmfs_config {
+	int sock;           /* connected SOCK_STREAM Unix socket to the monitor */
+	int root;           /* the shared directory, O_PATH; vmfs_jail() replaces it */
+	int proc;           /* /proc/self/fd of this process, O_PATH; vmfs_jail() opens it */
+	bool read_only;     /* every operation that changes something is EROFS */
+	bool devices;       /* mknod of device nodes other than overlayfs' whiteout, else EPERM */
+	bool locks;         /* locks are held on the host, so that shares of several guests agree */
+	uint32_t cache_ms;  /* how long the guest may believe names and attributes */
+	uint32_t max_nodes; /* descriptors for what the guest knows; vmfs_jail() sets both */
+	uint32_t max_handles; /* descriptors for open files, and as many for owners of locks */
+};
+
+/*
+ * Leaves the calling process alone with the tree: mount namespace whose root is the share
+ * (read-only, and without devices, set-id programs and followed links), no network, no descriptor
+ * but the three of the configuration, the capabilities that ownership needs, and the system calls
+ * that the server makes. Needs CAP_SYS_ADMIN. What it did is not undone where it fails: the process
+ * must end.
+ */
+int vmfs_jail(struct vmfs_config *c) must_check;
+
+/*
+ * Serves until the monitor closes the socket: 0. -EPROTO: the monitor broke the protocol; other
+ * errors are the host's. The working directory becomes c->proc and the umask changes: the process
+ * belongs to the server.
+ */
+int vmfs_serve(const struct vmfs_config *c) must_check;
