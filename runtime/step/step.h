@@ -49,11 +49,12 @@ struct step_ctx {
 	struct arena *arena;
 
 	/* Of the mount steps among themselves. ATTACH_ROOT sets them. */
-	const char *root_path;        /* where the root is attached in the old tree; NULL: over "/" */
-	struct stat root_stat;        /* to recognise the root when a path leads back to it */
+	const char *root_path; /* where the root is attached in the old tree; NULL: over "/" */
+	struct stat root_stat; /* to recognise the root when a path leads back to it */
 	struct step_cover null_cover; /* hides files: the host's /dev/null */
 	struct step_cover dir_cover;  /* hides directories: an empty file system */
-	struct step_late_ro *late_ro; /* made read-only by PIVOT, once everything in them is there */
+	struct step_late_ro
+		*late_ro; /* made read-only by PIVOT, once everything in them is there */
 };
 
 int step_walk(struct step_ctx *c, size_t from) must_check;
