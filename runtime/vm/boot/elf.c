@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <elf.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "arch.h"
+#include "boot.h"
+#include "str.h"
+
+#define SEGMENTS_MAX 64
+#define NOTES_MAX 65536
+#define XEN_ELFNOTE_PHYS32_ENTRY 18
+
+int boot_read(int fd, void *to, uint64_t at, uint64_t len, const char *what)
+{
+	for (uint64_t done = 0; done < len;) {
+		ssize_t n = pread(fd, (uint8_t *)to + done, len - done, (off_t)(at + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys("read the %s", what);
+		if (n == 0)
+			return err_set(ENOEXEC, "the %s became shorter while it was read", what);
+		done += (uint64_t)n;
+	}
+	return 0;
+}
+
+static int check_header(const Elf64_Ehdr *h)
+{
+	if (memcmp(h->e_ident, ELFMAG, SELFMAG) != 0)
+		return err_set(ENOEXEC,
+			"not a kernel: expected an ELF file (vmlinux, not compressed), found bytes "
+			"%02x "
+			"%02x %02x %02x at its start",
+			h->e_ident[0], h->e_ident[1], h->e_ident[2], h->e_ident[3]);
+	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB ||
+		h->e_machine != EM_X86_64)
+		return err_set(ENOEXEC,
+			"a kernel for another machine: expected ELF64, little-endian, x86-64; "
+			"found "
+			"class %u, data %u, machine %u",
+			h->e_ident[EI_CLASS], h->e_ident[EI_DATA], h->e_machine);
+	if (h->e_type != ET_EXEC && h->e_type != ET_DYN)
+		return err_set(ENOEXEC, "ELF type %u: expected an executable", h->e_type);
+	if (h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phnum == 0 || h->e_phnum > SEGMENTS_MAX)
+		return err_set(ENOEXEC, "%u program headers of %u bytes: expected 1 to %u of %zu",
+			h->e_phnum, h->e_phentsize, SEGMENTS_MAX, sizeof(Elf64_Phdr));
+	return 0;
+}
+
+static bool in_file(uint64_t offset, uint64_t len, uint64_t file)
+{
+	return offset <= file && len <= file - offset;
+}
+
+static int load_segment(
+	const struct vm_memory *m, int fd, const Elf64_Phdr *p, struct boot_kernel *k)
+{
+	if (p->p_memsz == 0 && p->p_filesz == 0)
+		return 0;
+	if (p->p_filesz > p->p_memsz)
+		return err_set(ENOEXEC,
+			"a segment of %" PRIu64 " bytes in memory and %" PRIu64 " in the file",
+			p->p_memsz, p->p_filesz);
+	/* Below 1 MiB are the page tables, the command line and the ACPI tables. */
+	if (p->p_paddr < ARCH_KERNEL)
+		return err_set(
+			ENOEXEC, "a segment at 0x%" PRIx64 ": expected it above 1 MiB", p->p_paddr);
+	void *to = vm_memory_at(m, p->p_paddr, p->p_memsz);
+	if (!to)
+		return err_set(ENOSPC,
+			"a segment of %" PRIu64 " bytes at 0x%" PRIx64
+			" does not fit into the machine's memory of %" PRIu64 " MiB; give it more",
+			p->p_memsz, p->p_paddr, m->size >> 20);
+	int r = boot_read(fd, to, p->p_offset, p->p_filesz, "kernel");
+	if (r < 0)
+		return r;
+	if (k->end == 0 || p->p_paddr < k->start)
+		k->start = p->p_paddr;
+	if (p->p_paddr + p->p_memsz > k->end)
+		k->end = p->p_paddr + p->p_memsz;
+	return 0;
+}
+
+/* Looks for the PVH entry among the notes. 1: found. */
+static int find_entry(const char *notes, uint64_t len, uint64_t *ret)
+{
+	for (uint64_t at = 0; len - at >= sizeof(Elf64_Nhdr);) {
+		Elf64_Nhdr n;
+
+		memcpy(&n, notes + at, sizeof(n));
+		at += sizeof(n);
+		uint64_t name = ((uint64_t)n.n_namesz + 3) & ~UINT64_C(3);
+		uint64_t desc = ((uint64_t)n.n_descsz + 3) & ~UINT64_C(3);
+		if (name > len - at || desc > len - at - name)
+			return 0;
+		if (n.n_type == XEN_ELFNOTE_PHYS32_ENTRY && n.n_namesz == 4 &&
+			memcmp(notes + at, "Xen", 4) == 0 && (n.n_descsz == 4 || n.n_descsz == 8)) {
+			*ret = 0;
+			memcpy(ret, notes + at + name, n.n_descsz);
+			return 1;
+		}
+		at += name + desc;
+	}
+	return 0;
+}
+
+static int read_notes(int fd, const Elf64_Phdr *p, struct boot_kernel *k)
+{
+	char notes[NOTES_MAX];
+
+	if (p->p_filesz > sizeof(notes))
+		return 0; /* not a kernel's; its PVH entry is then missed by name below */
+	int r = boot_read(fd, notes, p->p_offset, p->p_filesz, "kernel");
+	return r < 0 ? r : find_entry(notes, p->p_filesz, &k->entry);
+}
+
+static int load_segments(const struct vm_memory *m, int fd, const Elf64_Phdr *p, unsigned count,
+	uint64_t file, struct boot_kernel *k)
+{
+	int found = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		int r = 0;
+
+		if (p[i].p_type != PT_LOAD && p[i].p_type != PT_NOTE)
+			continue;
+		if (!in_file(p[i].p_offset, p[i].p_filesz, file))
+			return err_set(ENOEXEC,
+				"truncated: segment %u ends past the file's %" PRIu64 " bytes", i,
+				file);
+		if (p[i].p_type == PT_LOAD)
+			r = err_ctx(load_segment(m, fd, &p[i], k), "segment %u", i);
+		else if (!found)
+			found = r = read_notes(fd, &p[i], k);
+		if (r < 0)
+			return r;
+	}
+	if (!found)
+		return err_set(ENOEXEC, "no PVH entry: expected an ELF note "
+					"XEN_ELFNOTE_PHYS32_ENTRY (a Linux kernel "
+					"with CONFIG_PVH=y)");
+	if (k->entry < k->start || k->entry >= k->end)
+		return err_set(ENOEXEC, "the PVH entry 0x%" PRIx64 " is in no segment", k->entry);
+	return 0;
+}
+
+int boot_load_kernel(const struct vm_memory *m, int fd, struct boot_kernel *ret)
+{
+	Elf64_Phdr phdrs[SEGMENTS_MAX];
+	Elf64_Ehdr h = {0};
+	struct stat st;
+
+	*ret = (struct boot_kernel){0};
+	if (fstat(fd, &st) < 0)
+		return err_sys("kernel");
+	uint64_t file = st.st_size > 0 ? (uint64_t)st.st_size : 0;
+	if (!S_ISREG(st.st_mode) || file < sizeof(h))
+		return err_set(ENOEXEC, "kernel: expected a regular file of at least %zu bytes",
+			sizeof(h));
+	int r = boot_read(fd, &h, 0, sizeof(h), "kernel");
+	if (r >= 0)
+		r = check_header(&h);
+	if (r >= 0 && !in_file(h.e_phoff, (uint64_t)h.e_phnum * sizeof(Elf64_Phdr), file))
+		r = err_set(ENOEXEC, "truncated: the program headers end past the file's end");
+	if (r >= 0)
+		r = boot_read(fd, phdrs, h.e_phoff, h.e_phnum * sizeof(Elf64_Phdr), "kernel");
+	if (r >= 0)
+		r = load_segments(m, fd, phdrs, h.e_phnum, file, ret);
+	return r < 0 ? err_ctx(r, "kernel") : 0;
+}

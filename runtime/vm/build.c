@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#include "acpi.h"
+#include "arch.h"
+#include "machine.h"
+#include "power.h"
+
+static void raise_irq(void *irq)
+{
+	vm_irq_raise(irq);
+}
+
+static void pass_kick(void *ctx, unsigned queue)
+{
+	struct machine_slot *s = ctx;
+
+	eventfd_write(s->kicks[queue], 1);
+}
+
+/* Gives an initialised device its page, its interrupt and its kicks. */
+static int plug(struct machine *m, struct virtio_device *d)
+{
+	unsigned index = m->slot_count++;
+	struct machine_slot *s = &m->slots[index];
+
+	*s = (struct machine_slot){.device = d,
+		.irq.fd = -EBADF,
+		.base = ARCH_VIRTIO_BASE + (uint64_t)index * ARCH_VIRTIO_STEP};
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		s->kicks[i] = -EBADF;
+	virtio_mmio_init(&s->mmio, d, raise_irq, &s->irq);
+	s->mmio.kick = pass_kick;
+	s->mmio.kick_ctx = s;
+	int r = vm_irq_init(&s->irq, &m->kvm, index);
+	for (unsigned i = 0; r >= 0 && i < d->queue_count; i++) {
+		s->kicks[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		r = s->kicks[i] < 0 ? err_sys("create an eventfd for kicks")
+				    : vm_kvm_ioeventfd(&m->kvm, s->kicks[i],
+					      s->base + VIRTIO_MMIO_NOTIFY, i);
+	}
+	if (r < 0)
+		return err_ctx(r, "device %s", d->name);
+	return vm_bus_add(&m->mmio, &(struct vm_bus_entry){s->base, VIRTIO_MMIO_LEN, d->name,
+					    &virtio_mmio_bus, &s->mmio});
+}
+
+static int plug_devices(struct machine *m, const struct machine_options *o)
+{
+	virtio_console_init(&m->console, &m->memory, o->console_in, o->console_out);
+	int r = plug(m, &m->console.dev);
+	if (r < 0)
+		return r;
+	virtio_rng_init(&m->rng, &m->memory);
+	r = plug(m, &m->rng.dev);
+	for (size_t i = 0; r >= 0 && i < o->disk_count; i++) {
+		const struct machine_disk *d = &o->disks[i];
+
+		r = virtio_blk_init(&m->disks[i], &m->memory, d->fd, d->read_only, d->serial);
+		if (r >= 0)
+			r = plug(m, &m->disks[i].dev);
+		err_ctx(r, "disk %zu", i);
+	}
+	return r;
+}
+
+static int write_acpi(const struct machine *m, uint64_t *ret_rsdp)
+{
+	struct acpi_device devices[MACHINE_DEVICES_MAX];
+
+	for (unsigned i = 0; i < m->slot_count; i++)
+		devices[i] = (struct acpi_device){
+			m->slots[i].base, VIRTIO_MMIO_LEN, m->slots[i].irq.gsi};
+	return acpi_write(&m->memory, &(struct acpi_machine){m->cpus.count, devices, m->slot_count},
+		ret_rsdp);
+}
+
+static int load(struct machine *m, const struct machine_options *o)
+{
+	struct boot_info info = {.cmdline = o->cmdline};
+	struct boot_kernel kernel;
+	int r = boot_load_kernel(&m->memory, o->kernel, &kernel);
+
+	if (r >= 0 && o->initramfs >= 0)
+		r = boot_load_initramfs(&m->memory, &kernel, o->initramfs, &info.initramfs);
+	if (r >= 0)
+		r = write_acpi(m, &info.rsdp);
+	if (r >= 0)
+		r = boot_write_pvh(&m->memory, &info);
+	if (r < 0)
+		return r;
+	return arch_set_entry(vcpus_fd(&m->cpus, 0), &m->memory,
+		&(struct arch_entry){ARCH_PVH, kernel.entry, ARCH_START_INFO});
+}
+
+/* The list: each line needs what stands above it. */
+static int build(struct machine *m, const struct machine_options *o)
+{
+	int r = vm_memory_init(&m->memory, &o->memory);
+
+	if (r >= 0)
+		r = vm_kvm_open(&m->kvm, o->kvm);
+	if (r >= 0)
+		r = vm_kvm_add_memory(&m->kvm, &m->memory);
+	if (r >= 0)
+		r = vm_kvm_create_irqchip(&m->kvm);
+	if (r >= 0)
+		r = vcpus_init(&m->cpus,
+			&(struct vcpus_options){&m->kvm, &m->memory, &m->pio, &m->mmio, o->cpus});
+	m->has_cpus = r >= 0;
+	if (r >= 0)
+		r = vm_power_add(&m->pio, &m->cpus);
+	if (r >= 0)
+		r = plug_devices(m, o);
+	if (r >= 0)
+		r = load(m, o);
+	if (r >= 0)
+		r = vcpus_start(&m->cpus); /* paused: machine_run() lets them go */
+	return r;
+}
+
+int machine_build(struct machine *ret, const struct machine_options *options)
+{
+	if (options->disk_count > MACHINE_DISKS_MAX)
+		return err_set(EINVAL, "%zu disks: expected %d at most", options->disk_count,
+			MACHINE_DISKS_MAX);
+	*ret = (struct machine){.memory.fd = -EBADF, .kvm = {.dev = -EBADF, .vm = -EBADF}};
+	int r = build(ret, options);
+	if (r < 0)
+		machine_release(ret);
+	return r;
+}
+
+void machine_release(struct machine *m)
+{
+	if (m->has_cpus) {
+		vcpus_stop(&m->cpus);
+		vcpus_release(&m->cpus);
+	}
+	for (unsigned i = 0; i < m->slot_count; i++) {
+		for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
+			fd_close(&m->slots[i].kicks[q]);
+		vm_irq_release(&m->slots[i].irq);
+		virtio_release(m->slots[i].device);
+	}
+	m->slot_count = 0;
+	vm_kvm_release(&m->kvm);
+	vm_memory_release(&m->memory);
+}

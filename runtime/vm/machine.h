@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine: everything in this directory put together, in the one order that build.c shows.
+ *
+ *	machine_build(&m, &options)   nothing runs yet; on failure nothing is left
+ *	machine_run(&m)               serves devices in this thread until the guest ends
+ *	machine_release(&m)
+ *
+ * Descriptors of the options stay the caller's and must be open until machine_release().
+ */
+#pragma once
+#include "boot.h"
+#include "devices.h"
+#include "irq.h"
+#include "mmio.h"
+#include "vcpu.h"
+
+#define MACHINE_DISKS_MAX 8
+#define MACHINE_DEVICES_MAX (2 + MACHINE_DISKS_MAX)
+
+struct machine_disk {
+	int fd;
+	bool read_only;
+	const char *serial; /* up to 20 bytes; never NULL */
+};
+
+struct machine_options {
+	const char *kvm; /* "/dev/kvm" */
+	struct vm_memory_options memory;
+	unsigned cpus;
+	int kernel;
+	int initramfs; /* -EBADF: none */
+	const char *cmdline;
+	int console_in, console_out; /* non-blocking; -EBADF: none */
+	const struct machine_disk *disks;
+	size_t disk_count;
+};
+
+/* A device in its place: transport, interrupt, and an eventfd a queue for the guest's kicks. */
+struct machine_slot {
+	struct virtio_device *device;
+	struct virtio_mmio mmio;
+	struct vm_irq irq;
+	uint64_t base;
+	int kicks[VIRTIO_QUEUES_MAX];
+};
+
+struct machine {
+	struct vm_memory memory;
+	struct vm_kvm kvm;
+	struct vm_bus pio, mmio;
+	struct vcpus cpus;
+	bool has_cpus;
+	struct machine_slot slots[MACHINE_DEVICES_MAX];
+	unsigned slot_count;
+	struct virtio_console console;
+	struct virtio_rng rng;
+	struct virtio_blk disks[MACHINE_DISKS_MAX];
+};
+
+int machine_build(struct machine *ret, const struct machine_options *options) must_check;
+void machine_release(struct machine *m);
+
+/* How it ended; the text is m->cpus.why. < 0 where the event loop itself failed. */
+int machine_run(struct machine *m) must_check;

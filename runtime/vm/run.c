@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The event loop: kicks of all queues, both ends of the console, and the end of the machine. What to
+ * poll for changes at every turn (input is not read before the guest has room for it), hence poll(2).
+ */
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include "machine.h"
+
+#define FDS_MAX (1 + 2 + MACHINE_DEVICES_MAX * VIRTIO_QUEUES_MAX)
+
+static void serve_kick(const struct machine_slot *s, unsigned queue)
+{
+	eventfd_t kicks;
+
+	(void)eventfd_read(s->kicks[queue], &kicks);
+	/* Its share of this turn is used up: the others first, then it again. */
+	if (virtio_kick(s->device, queue) > 0)
+		eventfd_write(s->kicks[queue], 1);
+}
+
+static int turn(struct machine *m)
+{
+	struct pollfd p[FDS_MAX];
+	nfds_t n = 0;
+	bool input = virtio_console_wants_input(&m->console);
+	bool output = virtio_console_wants_output(&m->console);
+
+	p[n++] = (struct pollfd){m->cpus.ended, POLLIN, 0};
+	p[n++] = (struct pollfd){input ? m->console.in : -1, POLLIN, 0};
+	p[n++] = (struct pollfd){output ? m->console.out : -1, POLLOUT, 0};
+	for (unsigned i = 0; i < m->slot_count; i++)
+		for (unsigned q = 0; q < m->slots[i].device->queue_count; q++)
+			p[n++] = (struct pollfd){m->slots[i].kicks[q], POLLIN, 0};
+	if (poll(p, n, -1) < 0)
+		return errno == EINTR ? 0 : err_sys("wait for the machine's devices");
+	if (p[0].revents)
+		return 1;
+	if (p[1].revents)
+		(void)virtio_console_input(&m->console);
+	if (p[2].revents)
+		(void)virtio_console_output(&m->console);
+	const struct pollfd *kick = &p[3];
+	for (unsigned i = 0; i < m->slot_count; i++)
+		for (unsigned q = 0; q < m->slots[i].device->queue_count; q++, kick++)
+			if (kick->revents)
+				serve_kick(&m->slots[i], q);
+	return 0;
+}
+
+int machine_run(struct machine *m)
+{
+	int r = 0;
+
+	vcpus_resume(&m->cpus);
+	while (r == 0)
+		r = turn(m);
+	vcpus_stop(&m->cpus);
+	if (r < 0)
+		return r;
+	/* What the guest said last, before it switched itself off, is still in its queue. */
+	(void)virtio_console_output(&m->console);
+	return (int)m->cpus.end;
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kernels good and damaged, the initramfs' place, PVH's start info; and, where there is /dev/kvm, a
+ * whole machine that boots a guest of vm_guests.S as an ELF kernel.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <elf.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "arch.h"
+#include "machine.h"
+#include "str.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define LOAD_AT 0x100000
+
+extern const uint8_t guest_pvh[], guest_pvh_end[], guest_triple[], guest_triple_end[];
+
+struct kernel {
+	Elf64_Ehdr h;
+	Elf64_Phdr load, note;
+	struct {
+		Elf64_Nhdr head;
+		char name[4];
+		uint64_t entry;
+	} xen;
+	uint8_t code[512];
+};
+
+static struct kernel good(void)
+{
+	struct kernel k = {
+		.h = {.e_ident = ELFMAG,
+			.e_type = ET_EXEC,
+			.e_machine = EM_X86_64,
+			.e_phoff = offsetof(struct kernel, load),
+			.e_phentsize = sizeof(Elf64_Phdr),
+			.e_phnum = 2},
+		.load = {.p_type = PT_LOAD,
+			.p_offset = offsetof(struct kernel, code),
+			.p_paddr = LOAD_AT,
+			.p_filesz = sizeof(k.code),
+			.p_memsz = 8192},
+		.note = {.p_type = PT_NOTE,
+			.p_offset = offsetof(struct kernel, xen),
+			.p_filesz = sizeof(k.xen)},
+		.xen = {{4, 8, 18}, "Xen", LOAD_AT},
+	};
+
+	k.h.e_ident[EI_CLASS] = ELFCLASS64;
+	k.h.e_ident[EI_DATA] = ELFDATA2LSB;
+	memcpy(k.code, guest_pvh, (size_t)(guest_pvh_end - guest_pvh));
+	return k;
+}
+
+static int file_of(const void *data, size_t len)
+{
+	int fd = memfd_create("kernel", MFD_CLOEXEC);
+
+	assert_int_equal(write(fd, data, len), len);
+	return fd;
+}
+
+static int load(const void *data, size_t len, struct boot_kernel *ret)
+{
+	struct vm_memory m;
+	_cleanup_fd_ int fd = file_of(data, len);
+
+	assert_int_equal(vm_memory_init(&m, &(struct vm_memory_options){.size = 4 * MIB}), 0);
+	int r = boot_load_kernel(&m, fd, ret);
+	if (r == 0)
+		assert_memory_equal(
+			vm_memory_at(&m, LOAD_AT, 4), ((const struct kernel *)data)->code, 4);
+	vm_memory_release(&m);
+	return r;
+}
+
+static void loads(void **state)
+{
+	struct kernel k = good();
+	struct boot_kernel got;
+
+	assert_int_equal(load(&k, sizeof(k), &got), 0);
+	assert_int_equal(got.entry, LOAD_AT);
+	assert_int_equal(got.start, LOAD_AT);
+	assert_int_equal(got.end, LOAD_AT + 8192);
+}
+
+static void expect(const struct kernel *k, size_t len, int code, const char *text)
+{
+	struct boot_kernel got;
+	int r = load(k, len, &got);
+
+	if (r != code || !strstr(err_msg(), text) || !str_starts(err_msg(), "kernel: "))
+		fail_msg("expected %d with '%s', got %d: %s", code, text, r, err_msg());
+}
+
+#define DAMAGED(change, code, text) \
+	do { \
+		struct kernel k = good(); \
+		change; \
+		expect(&k, sizeof(k), code, text); \
+	} while (0)
+
+static void damaged(void **state)
+{
+	DAMAGED(k.h.e_ident[0] = 'M', -ENOEXEC, "not a kernel");
+	DAMAGED(k.h.e_ident[EI_CLASS] = ELFCLASS32, -ENOEXEC, "another machine");
+	DAMAGED(k.h.e_machine = EM_AARCH64, -ENOEXEC, "another machine");
+	DAMAGED(k.h.e_type = ET_REL, -ENOEXEC, "ELF type 1");
+	DAMAGED(k.h.e_phnum = 0, -ENOEXEC, "program headers");
+	DAMAGED(k.h.e_phnum = 65535, -ENOEXEC, "program headers");
+	DAMAGED(k.h.e_phentsize = 1, -ENOEXEC, "program headers");
+	DAMAGED(k.h.e_phoff = UINT64_MAX - 50, -ENOEXEC, "program headers end past");
+	DAMAGED(k.h.e_phoff = sizeof(k), -ENOEXEC, "program headers end past");
+	DAMAGED(k.load.p_offset = UINT64_MAX, -ENOEXEC, "truncated: segment 0");
+	DAMAGED(k.load.p_filesz = UINT64_MAX, -ENOEXEC, "truncated: segment 0");
+	DAMAGED(k.note.p_offset = sizeof(k) - 4, -ENOEXEC, "truncated: segment 1");
+	DAMAGED(k.load.p_memsz = 1, -ENOEXEC, "bytes in memory and");
+	DAMAGED(k.load.p_paddr = 0x9000, -ENOEXEC, "above 1 MiB");
+	DAMAGED(k.load.p_paddr = UINT64_MAX - 100, -ENOSPC, "does not fit");
+	DAMAGED(k.load.p_memsz = UINT64_MAX, -ENOSPC, "does not fit");
+	DAMAGED(k.load.p_paddr = 4 * MIB - 4096, -ENOSPC, "does not fit");
+	DAMAGED(k.load.p_paddr = VM_HOLE_START, -ENOSPC, "does not fit");
+	DAMAGED(k.xen.head.n_type = 17, -ENOEXEC, "no PVH entry");
+	DAMAGED(k.xen.head.n_namesz = UINT32_MAX, -ENOEXEC, "no PVH entry");
+	DAMAGED(k.xen.head.n_descsz = UINT32_MAX, -ENOEXEC, "no PVH entry");
+	DAMAGED(k.note.p_filesz = 11, -ENOEXEC, "no PVH entry");
+	DAMAGED(k.note.p_type = PT_NULL, -ENOEXEC, "no PVH entry");
+	DAMAGED(k.xen.entry = LOAD_AT + 8192, -ENOEXEC, "is in no segment");
+	DAMAGED(k.xen.entry = LOAD_AT - 1, -ENOEXEC, "is in no segment");
+}
+
+static void cut_anywhere(void **state)
+{
+	struct kernel k = good();
+	struct boot_kernel got;
+
+	for (size_t len = 0; len < sizeof(k); len++) {
+		assert_int_equal(load(&k, len, &got), -ENOEXEC);
+		assert_true(str_starts(err_msg(), "kernel: "));
+	}
+}
+
+static void initramfs_and_start_info(void **state)
+{
+	const struct boot_kernel kernel = {.start = LOAD_AT, .end = 2 * MIB};
+	struct boot_range at = {0};
+	struct vm_memory m;
+	char longest[2049];
+	_cleanup_fd_ int small = file_of("0707", 4);
+	_cleanup_fd_ int large = memfd_create("initramfs", MFD_CLOEXEC);
+
+	assert_int_equal(vm_memory_init(&m, &(struct vm_memory_options){.size = 4 * MIB}), 0);
+	assert_int_equal(boot_load_initramfs(&m, &kernel, small, &at), 0);
+	assert_int_equal(at.at, 4 * MIB - 4096);
+	assert_memory_equal(vm_memory_at(&m, at.at, 4), "0707", 4);
+	assert_int_equal(ftruncate(large, 2 * MIB), 0);
+	assert_int_equal(boot_load_initramfs(&m, &kernel, large, &at), 0);
+	assert_int_equal(at.at, 2 * MIB);
+	assert_int_equal(ftruncate(large, 2 * MIB + 1), 0);
+	assert_int_equal(boot_load_initramfs(&m, &kernel, large, &at), -ENOSPC);
+	assert_int_equal(ftruncate(large, 0), 0);
+	assert_int_equal(boot_load_initramfs(&m, &kernel, large, &at), -EINVAL);
+	memset(longest, 'x', sizeof(longest));
+	longest[2048] = '\0';
+	struct boot_info info = {.cmdline = longest, .initramfs = {0x300000, 4}, .rsdp = 0xe0000};
+	assert_int_equal(boot_write_pvh(&m, &info), -EINVAL);
+	assert_non_null(strstr(err_msg(), "2048 bytes: expected 2047 at most"));
+	longest[2047] = '\0';
+	assert_int_equal(boot_write_pvh(&m, &info), 0);
+	const uint32_t *w = vm_memory_at(&m, ARCH_START_INFO, 56);
+	assert_int_equal(w[0], 0x336ec578);
+	assert_int_equal(w[3], 1); /* modules */
+	assert_int_equal(w[8], 0xe0000);
+	assert_int_equal(w[12], 3); /* entries of the memory map */
+	const uint64_t *module = vm_memory_at(&m, w[4], 32);
+	assert_int_equal(module[0], 0x300000);
+	const uint64_t *map = vm_memory_at(&m, w[10], 72);
+	assert_int_equal(map[6], MIB);
+	assert_int_equal(map[7], 3 * MIB);
+	assert_string_equal(vm_memory_at(&m, w[6], 2048), longest);
+	vm_memory_release(&m);
+}
+
+static struct machine_options options(int kernel)
+{
+	return (struct machine_options){.kvm = "/dev/kvm",
+		.memory.size = 16 * MIB,
+		.cpus = 2,
+		.kernel = kernel,
+		.initramfs = -EBADF,
+		.cmdline = "quiet",
+		.console_in = -EBADF,
+		.console_out = -EBADF};
+}
+
+static void whole_machine(void **state)
+{
+	struct kernel k = good();
+	struct machine m;
+	_cleanup_fd_ int fd = file_of(&k, sizeof(k));
+	_cleanup_fd_ int disk_fd = memfd_create("disk", MFD_CLOEXEC);
+	struct machine_disk disk = {disk_fd, false, "disk"};
+	struct machine_options o = options(fd);
+
+	assert_int_equal(ftruncate(disk_fd, 4096), 0);
+	o.disks = &disk;
+	o.disk_count = 1;
+	if (machine_build(&m, &o) < 0)
+		fail_msg("%s", err_msg());
+	assert_int_equal(machine_run(&m), VM_END_POWEROFF);
+	machine_release(&m);
+	memcpy(k.code, guest_triple, (size_t)(guest_triple_end - guest_triple));
+	_cleanup_fd_ int bad = file_of(&k, sizeof(k));
+	o.kernel = bad;
+	assert_int_equal(machine_build(&m, &o), 0);
+	assert_int_equal(machine_run(&m), VM_END_FAULT);
+	assert_non_null(strstr(m.cpus.why, "rip="));
+	machine_release(&m);
+}
+
+static unsigned open_files(void)
+{
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+/* What fails at each step of the list leaves nothing behind. */
+static void build_fails_clean(void **state)
+{
+	struct kernel k = good();
+	struct machine m;
+	_cleanup_fd_ int fd = file_of(&k, sizeof(k));
+	_cleanup_fd_ int junk = file_of("junk", 4);
+	struct machine_disk disk = {junk, false, ""};
+	unsigned before = open_files();
+	struct machine_options o = options(fd);
+
+	o.kvm = "/nonexistent";
+	assert_int_equal(machine_build(&m, &o), -ENOENT);
+	o = options(fd);
+	o.memory.size = MIB;
+	assert_int_equal(machine_build(&m, &o), -EINVAL);
+	o = options(fd);
+	o.cpus = 1000;
+	assert_int_equal(machine_build(&m, &o), -EINVAL);
+	o = options(junk);
+	assert_int_equal(machine_build(&m, &o), -ENOEXEC);
+	o = options(fd);
+	o.disks = &disk;
+	o.disk_count = 1;
+	assert_int_equal(machine_build(&m, &o), -EINVAL);
+	assert_true(str_starts(err_msg(), "disk 0: "));
+	o.disk_count = MACHINE_DISKS_MAX + 1;
+	assert_int_equal(machine_build(&m, &o), -EINVAL);
+	assert_int_equal(open_files(), before);
+}
+
+int main(void)
+{
+	const struct CMUnitTest plain[] = {
+		cmocka_unit_test(loads),
+		cmocka_unit_test(damaged),
+		cmocka_unit_test(cut_anywhere),
+		cmocka_unit_test(initramfs_and_start_info),
+	};
+	const struct CMUnitTest with_kvm[] = {
+		cmocka_unit_test(whole_machine),
+		cmocka_unit_test(build_fails_clean),
+	};
+	int failed = cmocka_run_group_tests(plain, NULL, NULL);
+
+	if (access("/dev/kvm", R_OK | W_OK) < 0) {
+		fprintf(stderr, "skipped: the tests of a whole machine need /dev/kvm\n");
+		return failed ? failed : 77;
+	}
+	return failed + cmocka_run_group_tests(with_kvm, NULL, NULL);
+}
