@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who answers at which port or MMIO address. Devices are added before the first vCPU runs; after that
- * the bus is read-only and vCPU threads dispatch without a lock (devices lock themselves).
+ * Who answers at which port or MMIO address. Devices are added before the first vCPU runs; after
+ * that the bus is read-only and vCPU threads dispatch without a lock (devices lock themselves).
  *
  * An access that no device takes, that leaves its device, or that has a width its device does not
  * know reads as all ones and writes nowhere, as on a real bus.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Interrupt lines. A line is an eventfd that KVM turns into an edge on its GSI: any thread raises it
- * with one write, and the vCPU needs no exit. GSIs are given out in order, one a device, never shared.
+ * Interrupt lines. A line is an eventfd that KVM turns into an edge on its GSI: any thread raises
+ * it with one write, and the vCPU needs no exit. GSIs are given out in order, one a device, never
+ * shared.
  */
 #pragma once
 #include "kvm.h"

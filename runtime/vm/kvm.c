@@ -7,7 +7,10 @@
 
 #include "str.h"
 
-/* Three pages for real mode on Intel CPUs without unrestricted guests; in the hole, below the BIOS. */
+/*
+ * Three pages for real mode on Intel CPUs without unrestricted guests; in the hole, below the
+ * BIOS.
+ */
 #define TSS_ADDRESS 0xfffbd000UL
 #define IOAPIC_PINS 24
 
@@ -121,9 +124,9 @@ int vm_kvm_add_memory(struct vm_kvm *k, const struct vm_memory *m)
 }
 
 /*
- * Each GSI goes to the IOAPIC's pin of that number and nowhere else. KVM's own table sends the first
- * 16 to the 8259s too, which nothing in a hardware-reduced machine ever masks: each interrupt would
- * come a second time, as vector 0 to 15, through the LAPIC's LINT0.
+ * Each GSI goes to the IOAPIC's pin of that number and nowhere else. KVM's own table sends the
+ * first 16 to the 8259s too, which nothing in a hardware-reduced machine ever masks: each
+ * interrupt would come a second time, as vector 0 to 15, through the LAPIC's LINT0.
  */
 static int route_interrupts(const struct vm_kvm *k)
 {

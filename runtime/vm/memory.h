@@ -7,9 +7,9 @@
  *	p = vm_memory_at(&m, guest, len)
  *	vm_memory_release(&m)          after the last vCPU and device thread has ended
  *
- * RAM is one memfd, mapped shared, so that a vhost-user back end or QEMU can map the same pages. Its
- * size is sealed: a process that was handed the descriptor can't truncate it under our feet. The
- * layout never changes after init, so any thread may translate without a lock.
+ * RAM is one memfd, mapped shared, so that a vhost-user back end or QEMU can map the same pages.
+ * Its size is sealed: a process that was handed the descriptor can't truncate it under our feet.
+ * The layout never changes after init, so any thread may translate without a lock.
  */
 #pragma once
 #include <stdint.h>
@@ -17,7 +17,10 @@
 #include "err.h"
 #include "fd.h"
 
-/* x86-64: RAM ends here, goes on at 4 GiB; the hole between holds MMIO, the IOAPIC and the LAPICs. */
+/*
+ * x86-64: RAM ends here, goes on at 4 GiB; the hole between holds MMIO, the IOAPIC and the
+ * LAPICs.
+ */
 #define VM_HOLE_START UINT64_C(0xc0000000)
 #define VM_HOLE_END UINT64_C(0x100000000)
 
@@ -61,9 +64,9 @@ int vm_memory_init(struct vm_memory *ret, const struct vm_memory_options *option
 void vm_memory_release(struct vm_memory *m);
 
 /*
- * The host address of guest bytes [guest, guest + len), or NULL: not RAM, wraps around, or leaves the
- * region in which it starts. len 0 is NULL too, for there is nothing that the caller may touch. Sets
- * no message: only the caller knows what the address was meant to be.
+ * The host address of guest bytes [guest, guest + len), or NULL: not RAM, wraps around, or leaves
+ * the region in which it starts. len 0 is NULL too, for there is nothing that the caller may
+ * touch. Sets no message: only the caller knows what the address was meant to be.
  */
 void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len) must_check;
 

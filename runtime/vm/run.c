@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event loop: kicks of all queues, both ends of the console, and the end of the machine. What to
- * poll for changes at every turn (input is not read before the guest has room for it), hence poll(2).
+ * The event loop: kicks of all queues, both ends of the console, and the end of the machine. What
+ * to poll for changes at every turn (input is not read before the guest has room for it), hence
+ * poll(2).
  */
 #include <poll.h>
 #include <sys/eventfd.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest that is all bad: the input is a program of register writes, memory writes and kicks against
- * one of the three devices. Two invariants beside the sanitizers': serving ends (libFuzzer's timeout),
- * and after a reset the device comes up as new.
+ * A guest that is all bad: the input is a program of register writes, memory writes and kicks
+ * against one of the three devices. Two invariants beside the sanitizers': serving ends
+ * (libFuzzer's timeout), and after a reset the device comes up as new.
  *
  * Byte 0: device. Then operations, by the first byte modulo 5:
  *   0 register, value[4]      write a register (register * 4)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entropy, console and disk behind the mmio transport, asked well and badly. Plain memory, no KVM. */
+/*
+ * Entropy, console and disk behind the mmio transport, asked well and badly. Plain memory, no
+ * KVM.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -220,7 +223,9 @@ struct blk_request {
 	uint8_t data[0x8000];
 };
 
-/* One request; its status byte. The device must answer: a request without an answer is a failure. */
+/*
+ * One request; its status byte. The device must answer: a request without an answer is a failure.
+ */
 static int blk(struct disk *d, uint32_t type, uint64_t sector, const void *data, uint32_t len)
 {
 	struct blk_request r = {.type = type, .sector = sector};

@@ -222,7 +222,9 @@ static void rings_outside_ram(void **state)
 	check_works(g, 0);
 }
 
-/* Offers chain 0 as the test has laid it out and expects the device to call it broken for `what`. */
+/*
+ * Offers chain 0 as the test has laid it out and expects the device to call it broken for `what`.
+ */
 static void expect_broken(struct rig *g, const char *what)
 {
 	offer(g, 0, 0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The vCPU loop on this machine's /dev/kvm with the guests of vm_guests.S: exits, buses, interrupts,
- * SMP, pause, and every way to end. Without /dev/kvm only the error messages are tested.
+ * The vCPU loop on this machine's /dev/kvm with the guests of vm_guests.S: exits, buses,
+ * interrupts, SMP, pause, and every way to end. Without /dev/kvm only the error messages are
+ * tested.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -34,5 +34,8 @@ int boot_load_initramfs(const struct vm_memory *m, const struct boot_kernel *ker
 	struct boot_range *ret) must_check;
 int boot_write_pvh(const struct vm_memory *m, const struct boot_info *info) must_check;
 
-/* Reads all of [at, at + len) of the file into guest memory. The range was checked. For boot/ only. */
+/*
+ * Reads all of [at, at + len) of the file into guest memory. The range was checked. For boot/
+ * only.
+ */
 int boot_read(int fd, void *to, uint64_t at, uint64_t len, const char *what) must_check;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a PVH kernel is handed (xen/include/public/arch-x86/hvm/start_info.h) and where its initramfs is. */
+/*
+ * What a PVH kernel is handed (xen/include/public/arch-x86/hvm/start_info.h) and where its
+ * initramfs is.
+ */
 #include <inttypes.h>
 #include <stddef.h>
 #include <string.h>

@@ -16,7 +16,9 @@
 #define ZEROES_MAX 32768                   /* sectors in one request: 16 MiB */
 #define HEADER_LEN 16
 
-/* readv(2) and writev(2) stop early at signals and at 2 GiB; a request is done when all of it is. */
+/*
+ * readv(2) and writev(2) stop early at signals and at 2 GiB; a request is done when all of it is.
+ */
 static int transfer(struct virtio_blk *b, bool to_guest, uint64_t len, off_t at)
 {
 	const uint64_t start = to_guest ? 0 : HEADER_LEN;

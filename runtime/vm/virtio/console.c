@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Output goes from guest memory to `out` by writev(2), nothing is buffered here:
- * where `out` takes only a part, the request stays open, and the guest waits as long as the reader of
- * `out` does. Input is read straight into the guest's buffers, and only when it has given some.
+ * Theory of operation. Output goes from guest memory to `out` by writev(2), nothing is buffered
+ * here: where `out` takes only a part, the request stays open, and the guest waits as long as the
+ * reader of `out` does. Input is read straight into the guest's buffers, and only when it has
+ * given some.
  */
 #include <linux/virtio_ids.h>
 #include <string.h>

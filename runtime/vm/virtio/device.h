@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio device as transports and devices both know it: queues, features and the status register
- * (virtio 1.2, 2.1 and 3.1). Devices don't know their transport, transports don't know what a device
- * does.
+ * A virtio device as transports and devices both know it: queues, features and the status
+ * register (virtio 1.2, 2.1 and 3.1). Devices don't know their transport, transports don't know
+ * what a device does.
  *
  * Threads: vCPU threads write registers, the event loop serves queues and host descriptors; each
  * holds `lock`. A device therefore never sees a reset in the middle of a request.
@@ -69,8 +69,9 @@ void virtio_set_ready(struct virtio_device *d, uint32_t index, bool ready);
 bool virtio_is_live(const struct virtio_device *d);
 
 /*
- * The driver has kicked queue `index`: takes the lock and serves it. 1: call again soon (the share of
- * one turn is used up), so that a guest that never stops can't keep the loop from other devices.
+ * The driver has kicked queue `index`: takes the lock and serves it. 1: call again soon (the
+ * share of one turn is used up), so that a guest that never stops can't keep the loop from other
+ * devices.
  */
 int virtio_kick(struct virtio_device *d, unsigned index);
 

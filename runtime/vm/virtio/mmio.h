@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The virtio-mmio transport, version 2 (virtio 1.2, 4.2): registers of one page on the MMIO bus. All
- * registers are 32 bits wide and aligned; the configuration from 0x100 on takes any width.
+ * The virtio-mmio transport, version 2 (virtio 1.2, 4.2): registers of one page on the MMIO bus.
+ * All registers are 32 bits wide and aligned; the configuration from 0x100 on takes any width.
  */
 #pragma once
 #include "bus.h"

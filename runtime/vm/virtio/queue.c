@@ -89,8 +89,9 @@ static int add_buffer(const struct virtq *q, struct virtq_chain *c, const struct
 }
 
 /*
- * Walks a table of `count` descriptors from `index`. Returns 0 at the chain's end, or 1 where *ret_last
- * is a descriptor that refers to an indirect table. The table may be any guest memory, hence unaligned.
+ * Walks a table of `count` descriptors from `index`. Returns 0 at the chain's end, or 1 where
+ * *ret_last is a descriptor that refers to an indirect table. The table may be any guest memory,
+ * hence unaligned.
  */
 static int walk(const struct virtq *q, struct virtq_chain *c, const struct vring_desc *table,
 	uint32_t count, uint32_t index, struct vring_desc *ret_last)

@@ -43,7 +43,10 @@ struct virtq_chain {
 	struct iovec iov[VIRTQ_CHAIN_MAX];
 };
 
-/* Checks size, alignment and place of the rings. -EINVAL with a message; the queue is not ready then. */
+/*
+ * Checks size, alignment and place of the rings. -EINVAL with a message; the queue is not ready
+ * then.
+ */
 int virtq_enable(struct virtq *q, const struct vm_memory *m) must_check;
 void virtq_reset(struct virtq *q);
 
@@ -63,6 +66,9 @@ bool virtq_arm(struct virtq *q);
 size_t virtq_read(const struct virtq_chain *c, uint64_t offset, void *ret_data, size_t len);
 size_t virtq_write(struct virtq_chain *c, uint64_t offset, const void *data, size_t len);
 
-/* The bytes [offset, offset + len) of the readable or writable part; ret has VIRTQ_CHAIN_MAX entries. */
+/*
+ * The bytes [offset, offset + len) of the readable or writable part; ret has VIRTQ_CHAIN_MAX
+ * entries.
+ */
 unsigned virtq_slice(const struct virtq_chain *c, bool writable, uint64_t offset, uint64_t len,
 	struct iovec *ret);

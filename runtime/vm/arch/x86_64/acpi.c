@@ -68,7 +68,10 @@ static uint8_t checksum(const char *data, size_t len)
 	return (uint8_t)-sum;
 }
 
-/* Length and checksum, then into guest memory at *at, which moves on. Returns the table's address. */
+/*
+ * Length and checksum, then into guest memory at *at, which moves on. Returns the table's
+ * address.
+ */
 static int finish(struct table *t, const struct vm_memory *m, uint64_t *at, uint64_t *ret)
 {
 	if (t->bad < 0)

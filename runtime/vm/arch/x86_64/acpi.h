@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ACPI tables (6.4, hardware-reduced): RSDP, XSDT, FADT, MADT, and a DSDT with one LNRO0005 device
- * (virtio-mmio) each and \_S5. All that a distribution's kernel needs to find the machine.
+ * The ACPI tables (6.4, hardware-reduced): RSDP, XSDT, FADT, MADT, and a DSDT with one LNRO0005
+ * device (virtio-mmio) each and \_S5. All that a distribution's kernel needs to find the machine.
  */
 #pragma once
 #include "memory.h"

@@ -39,7 +39,10 @@ struct arch_entry {
 /* KVM's CPUID, filtered, with this vCPU's ids and a topology of `count` cores in one package. */
 int arch_set_cpuid(const struct vm_kvm *k, int vcpu, unsigned index, unsigned count) must_check;
 
-/* Writes GDT and page tables and sets the first vCPU's registers. The others wait for INIT and SIPI. */
+/*
+ * Writes GDT and page tables and sets the first vCPU's registers. The others wait for INIT and
+ * SIPI.
+ */
 int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry *entry) must_check;
 
 #define ARCH_REGS_TEXT 1536
