@@ -92,8 +92,8 @@ class Guest:
     def __init__(self, work, image):
         self.work, self.image = work, image
         self.rw, self.ro = os.path.join(work, "rw"), os.path.join(work, "ro")
-        self.lines, self.servers, self.jail = [], {}, {}
-        self.rc = None
+        self.lines, self.times, self.servers, self.jail = [], [], {}, {}
+        self.rc, self.stuck = None, []
 
     def start_server(self, name, *options):
         sock = os.path.join(self.work, name + ".sock")
@@ -114,13 +114,15 @@ class Guest:
                *self.start_server("rw", "locks"), *self.start_server("ro", "ro")]
         qemu = subprocess.Popen(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 text=True, errors="replace")
-        timer = threading.Timer(TIMEOUT, qemu.kill)
+        timer = threading.Timer(TIMEOUT, self.give_up, (qemu,))
         timer.start()
         # A guest waits for a server that died for good.
         for p in self.servers.values():
             threading.Thread(target=lambda s=p: (s.wait(), time.sleep(2), qemu.kill()), daemon=True).start()
+        began = time.monotonic()
         for line in qemu.stdout:
             self.lines.append(line.strip())
+            self.times.append(time.monotonic() - began)
             if line.startswith("# host: change"):
                 self.change()
             if line.startswith("ok create"):
@@ -129,6 +131,21 @@ class Guest:
         timer.cancel()
         # The monitor is gone: so are the servers, by themselves.
         self.ends = {n: self.end(p) for n, p in self.servers.items()}
+
+    def give_up(self, qemu):
+        """Too late: where the servers are says whose fault it is."""
+        for name, p in self.servers.items():
+            for what in ("stack", "syscall"):
+                try:
+                    with open(f"/proc/{p.pid}/{what}") as f:
+                        self.stuck.append(f"{name} {what}: " + f.read().replace("\n", " "))
+                except OSError as e:
+                    self.stuck.append(f"{name} {what}: {e}")
+        qemu.kill()
+
+    def log(self):
+        lines = [f"[{t:6.2f}] {line}" for t, line in zip(self.times, self.lines)]
+        return "\n".join([*lines[-60:], *self.stuck, f"QEMU: {self.rc}, servers: {self.ends}"])
 
     def change(self):
         time.sleep(0.5)
@@ -181,7 +198,8 @@ def guest():
 
 
 def test_guest_ran_to_its_end(guest):
-    assert "done" in guest.lines and guest.rc == 0, "\n".join(guest.lines[-40:] + [f"servers: {guest.ends}"])
+    assert "done" in guest.lines and guest.rc == 0, guest.log()
+    print(guest.log())
 
 
 @pytest.mark.parametrize("case", CASES)
