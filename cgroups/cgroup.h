@@ -40,7 +40,8 @@ struct cgroup {
 	const char *mount; /* where cgroup2 is mounted; NULL when disabled */
 	/* Beneath mount, starts with "/"; NULL when there is no cgroup (disabled, rootless). */
 	const char *path;
-	/* How many bytes of path were there before: parents beyond it go with the cgroup, once empty. */
+	/* How many bytes of path were there before: parents beyond it go with the cgroup, once
+	 * empty. */
 	size_t kept;
 	const char *scope;  /* systemd unit name or NULL */
 	const char *slice;  /* systemd slice or NULL */

@@ -345,7 +345,8 @@ void initramfs_release(struct initramfs *w)
 	arena_release(&w->arena);
 }
 
-/* The first bytes of what Linux 6.1 unpacks: newc, newc with checksums, and lib/decompress.c's table. */
+/* The first bytes of what Linux 6.1 unpacks: newc, newc with checksums, and lib/decompress.c's
+ * table. */
 static bool is_archive(const unsigned char *head, size_t len)
 {
 	static const struct {

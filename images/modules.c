@@ -160,8 +160,8 @@ static int by_name(const void *a, const void *b)
 }
 
 /*
- * One module a name. A file of the name of a built-in one replaces it as modprobe(8) has it: it finds
- * modules.dep first. The same name twice in one file leaves no right answer.
+ * One module a name. A file of the name of a built-in one replaces it as modprobe(8) has it: it
+ * finds modules.dep first. The same name twice in one file leaves no right answer.
  */
 static int drop_duplicates(struct modules *m)
 {
@@ -274,9 +274,9 @@ static const struct module *find_dependency(
 }
 
 /*
- * Lists mod after its dependencies. modules.dep has all of them, also the indirect ones, in each line, with the
- * deepest last; hence from the right to the left. Following each one's own line too makes the result right for
- * files that hold the direct ones only.
+ * Lists mod after its dependencies. modules.dep has all of them, also the indirect ones, in each
+ * line, with the deepest last; hence from the right to the left. Following each one's own line too
+ * makes the result right for files that hold the direct ones only.
  */
 static int list_module(struct resolver *s, const struct module *mod, int depth)
 {

@@ -7,14 +7,16 @@
  *	for (i = 0; i < list.n; i++)
  *		pack(list.v[i]->path)
  *
- * Reads what depmod(8) and the kernel's build leave in /lib/modules/VERSION: modules.dep (modules.dep(5), the text form)
- * and modules.builtin (Documentation/kbuild/kbuild.rst). A module is named without directory and suffix; '-' and
- * '_' are the same. Not read: modules.softdep and modules.alias, since a soft dependency is one that may be
- * missing. Callers name those that they want themselves (ext4 wants crc32c_generic or crc32c_intel, say).
+ * Reads what depmod(8) and the kernel's build leave in /lib/modules/VERSION: modules.dep
+ *(modules.dep(5), the text form) and modules.builtin (Documentation/kbuild/kbuild.rst). A module is
+ *named without directory and suffix; '-' and
+ * '_' are the same. Not read: modules.softdep and modules.alias, since a soft dependency is one
+ *that may be missing. Callers name those that they want themselves (ext4 wants crc32c_generic or
+ *crc32c_intel, say).
  *
- * The files come from an administrator, or out of a package, or an image: they are parsed as hostile ones. Sizes are
- * bounded, every path is relative and without "..", a cycle or a missing line is an error. Everything
- * returned lives in the arena. No state, any thread.
+ * The files come from an administrator, or out of a package, or an image: they are parsed as
+ *hostile ones. Sizes are bounded, every path is relative and without "..", a cycle or a missing
+ *line is an error. Everything returned lives in the arena. No state, any thread.
  */
 #pragma once
 #include "arena.h"
@@ -51,8 +53,8 @@ int modules_parse(struct arena *a, const struct strbuf *dep, const struct strbuf
 	const char *what, const struct modules **ret) must_check;
 
 /*
- * As modules_parse(), on the files of the directory dirfd. No modules.dep is -ENOENT with a message that
- * says what to run; no modules.builtin is an empty one.
+ * As modules_parse(), on the files of the directory dirfd. No modules.dep is -ENOENT with a message
+ * that says what to run; no modules.builtin is an empty one.
  */
 int modules_load(struct arena *a, int dirfd, const char *what, const struct modules **ret)
 	must_check;
@@ -61,9 +63,10 @@ int modules_load(struct arena *a, int dirfd, const char *what, const struct modu
 const struct module *modules_find(const struct modules *m, const char *name);
 
 /*
- * The files to load for the n wanted modules, each after all that it depends on, each once; in the order wanted
- * otherwise. Built-in ones are left out. -ENOENT: the kernel has no such module; -ELOOP: modules depend on each
- * other; -EINVAL: modules.dep names a dependency that it has no line for.
+ * The files to load for the n wanted modules, each after all that it depends on, each once; in the
+ * order wanted otherwise. Built-in ones are left out. -ENOENT: the kernel has no such module;
+ * -ELOOP: modules depend on each other; -EINVAL: modules.dep names a dependency that it has no line
+ * for.
  */
 int modules_resolve(struct arena *a, const struct modules *m, const char *const *wanted, size_t n,
 	struct module_list *ret) must_check;

@@ -80,8 +80,9 @@ static const char *address_text(
 }
 
 /*
- * An IPv4 label is the interface's name, or that with ":text" behind it, and has to stay so under the new name.
- * Without one the kernel takes the name. One that no longer fits is left to the kernel too.
+ * An IPv4 label is the interface's name, or that with ":text" behind it, and has to stay so under
+ * the new name. Without one the kernel takes the name. One that no longer fits is left to the
+ * kernel too.
  */
 static void put_label(
 	struct nl_req *q, const struct nlattr *a, const char *old_name, const char *new_name)

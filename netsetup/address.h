@@ -3,7 +3,8 @@
 #pragma once
 #include "link.h"
 
-/* Messages of type RTM_NEWADDR, one after the other, as the kernel gave them. Release the buffer. */
+/* Messages of type RTM_NEWADDR, one after the other, as the kernel gave them. Release the buffer.
+ */
 struct addresses {
 	struct strbuf messages;
 };
@@ -12,14 +13,15 @@ struct addresses {
 void addresses_release(struct addresses *a);
 
 /*
- * The interface's addresses that runtime-spec 1.3 wants kept: permanent ones (IFA_F_PERMANENT) of global scope
- * (RT_SCOPE_UNIVERSE), of every family. On failure nothing needs releasing.
+ * The interface's addresses that runtime-spec 1.3 wants kept: permanent ones (IFA_F_PERMANENT) of
+ * global scope (RT_SCOPE_UNIVERSE), of every family. On failure nothing needs releasing.
  */
 int addresses_read(struct nl *nl, int ifindex, struct addresses *ret) must_check;
 
 /*
- * Gives them to the interface `to`, which was called old_name when they were read. Peer, broadcast, metric, lifetime,
- * label and the settable flags are kept. An address it has already is passed over.
+ * Gives them to the interface `to`, which was called old_name when they were read. Peer, broadcast,
+ * metric, lifetime, label and the settable flags are kept. An address it has already is passed
+ * over.
  */
 int addresses_add(struct nl *nl, const struct addresses *a, const char *old_name,
 	const struct link *to) must_check;

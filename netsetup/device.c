@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Moving an interface between network namespaces (runtime-spec 1.3, config-linux.md "Network Devices").
+ * Moving an interface between network namespaces (runtime-spec 1.3, config-linux.md "Network
+ * Devices").
  *
- * Theory of operation. One RTM_NEWLINK carries the destination namespace, the new name and the new index, so that
- * the interface is at no time visible under its new name in the namespace it leaves. The kernel handles the message
- * in this order: it takes the interface down, moves it under its old name (under the new one if the old one is
- * taken at the destination), and renames it there. Three things follow:
+ * Theory of operation. One RTM_NEWLINK carries the destination namespace, the new name and the new
+ * index, so that the interface is at no time visible under its new name in the namespace it leaves.
+ * The kernel handles the message in this order: it takes the interface down, moves it under its old
+ * name (under the new one if the old one is taken at the destination), and renames it there. Three
+ * things follow:
  *
- * - If the rename fails, the kernel leaves the interface at the destination under its old name. We ask for the new
- *   name first, and if somebody was faster, move the interface back.
+ * - If the rename fails, the kernel leaves the interface at the destination under its old name. We
+ * ask for the new name first, and if somebody was faster, move the interface back.
  * - Being taken down costs it its addresses. They are read before and given back after.
- * - Its index at the destination is chosen by us (IFLA_NEW_IFINDEX, Linux 5.13), as that is the only way to know it
- *   when the new name is a template such as "eth%d".
+ * - Its index at the destination is chosen by us (IFLA_NEW_IFINDEX, Linux 5.13), as that is the
+ * only way to know it when the new name is a template such as "eth%d".
  *
- * MAC address, MTU and alternative names travel with the interface; routes through it do not, except those that
- * its addresses imply: routing is no part of the specification's section.
+ * MAC address, MTU and alternative names travel with the interface; routes through it do not,
+ * except those that its addresses imply: routing is no part of the specification's section.
  */
 #include <stdio.h>
 #include <sys/stat.h>
@@ -25,7 +27,8 @@
 /* How often another index is tried when the one chosen was taken in the meantime. */
 #define INDEX_TRIES 5
 
-/* A namespace that an interface leaves or comes to: a socket in it, and a descriptor to name it to the kernel. */
+/* A namespace that an interface leaves or comes to: a socket in it, and a descriptor to name it to
+ * the kernel. */
 struct place {
 	struct nl nl;
 	int netns_fd; /* borrowed */
@@ -69,7 +72,8 @@ static int failure_return(const struct failure *f)
 	return err_set(-f->r, "%s", f->text);
 }
 
-/* The message that moves. index 0: the kernel keeps the interface's index if it can, else gives it another. */
+/* The message that moves. index 0: the kernel keeps the interface's index if it can, else gives it
+ * another. */
 static int send_move(
 	struct place *from, struct place *to, int index_here, const char *name, int index)
 {
@@ -98,7 +102,8 @@ static void trip_release(struct trip *t)
 }
 #define _cleanup_trip_ __attribute__((cleanup(trip_release)))
 
-/* Moves it under a known index. A failure can leave it at the destination, under its old name: t->index tells. */
+/* Moves it under a known index. A failure can leave it at the destination, under its old name:
+ * t->index tells. */
 static int move(struct trip *t, const char *new_name)
 {
 	int index = t->was.index;
@@ -188,7 +193,8 @@ static int transfer(struct trip *t, const char *name, const char *new_name, bool
 	return r < 0 && t->index ? move_back(t, r) : r;
 }
 
-/* Opens the caller's namespace as `here` and netns_fd as `there`. The caller closes what is open. */
+/* Opens the caller's namespace as `here` and netns_fd as `there`. The caller closes what is open.
+ */
 static int open_places(int *ret_here_fd, struct place *here, struct place *there, int netns_fd)
 {
 	int r;

@@ -30,7 +30,8 @@ int link_get(struct nl *nl, const char *name, int index, struct link *ret)
 	int r;
 
 	nl_req_link(&q, RTM_GETLINK, 0, name ? 0 : index);
-	/* Finds names of both kinds (Linux 5.5), and alternative ones may be longer than IFLA_IFNAME. */
+	/* Finds names of both kinds (Linux 5.5), and alternative ones may be longer than
+	 * IFLA_IFNAME. */
 	if (name)
 		nl_put_str(&q, IFLA_ALT_IFNAME, name);
 	r = nl_call(nl, &q, read_link, &found);
@@ -58,7 +59,8 @@ int link_max_index(struct nl *nl)
 	int r = -EINTR;
 	int max = 0;
 
-	/* Interfaces that come and go make the kernel call a dump inconsistent: then it is asked again. */
+	/* Interfaces that come and go make the kernel call a dump inconsistent: then it is asked
+	 * again. */
 	for (int tries = 0; r == -EINTR && tries < 10; tries++) {
 		struct nl_req q;
 

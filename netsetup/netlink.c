@@ -9,9 +9,9 @@
 #define NL_RECV_MAX 32768
 
 /*
- * A socket is born in its thread's namespace, so the thread goes there and back. Going back needs the
- * privilege over this namespace that going away does not, hence the setns() to where we are as a first step:
- * what could fail on the way back fails before we have left.
+ * A socket is born in its thread's namespace, so the thread goes there and back. Going back needs
+ * the privilege over this namespace that going away does not, hence the setns() to where we are as
+ * a first step: what could fail on the way back fails before we have left.
  */
 static int socket_in(int netns_fd)
 {
@@ -52,7 +52,8 @@ int nl_open(struct nl *nl, int netns_fd)
 		if (fd < 0)
 			return err_sys("open an rtnetlink socket");
 	}
-	/* Errors in words, errors without a copy of the request, and dumps that honour their filters. */
+	/* Errors in words, errors without a copy of the request, and dumps that honour their
+	 * filters. */
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on)) < 0 ||
 		setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on)) < 0 ||
 		setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on)) < 0)
@@ -119,8 +120,9 @@ void nl_nest_end(struct nl_req *q, size_t start)
 }
 
 /*
- * The kernel's own words in an error message, or NULL. They follow the error number of a NLMSG_DONE, and the
- * nlmsgerr of a NLMSG_ERROR, right after it as the request is left out (NLM_F_CAPPED).
+ * The kernel's own words in an error message, or NULL. They follow the error number of a
+ * NLMSG_DONE, and the nlmsgerr of a NLMSG_ERROR, right after it as the request is left out
+ * (NLM_F_CAPPED).
  */
 static const char *error_words(const struct nlmsghdr *h)
 {

@@ -114,7 +114,8 @@ static const struct command *find(const char *name)
 	return NULL;
 }
 
-/* Where one of the three is closed, the next file that we open would become it, and the container's. */
+/* Where one of the three is closed, the next file that we open would become it, and the
+ * container's. */
 static int open_standard_descriptors(void)
 {
 	for (int fd = 0; fd <= STDERR_FILENO; fd++)
@@ -152,9 +153,11 @@ int main(int argc, char **argv)
 		{0},
 	};
 
-	/* Ignored by our caller, it would take exit statuses from us: of hooks, and of the container. */
+	/* Ignored by our caller, it would take exit statuses from us: of hooks, and of the
+	 * container. */
 	signal(SIGCHLD, SIG_DFL);
-	/* Global options end at the command's name: behind it the same names may mean other things. */
+	/* Global options end at the command's name: behind it the same names may mean other things.
+	 */
 	char **words = argv + 1;
 	char **copy = calloc((size_t)argc + 1, sizeof(*copy));
 	if (!copy)

@@ -3,8 +3,8 @@
  * Errors: one convention for the whole tree.
  *
  * A function that can fail returns int: >= 0 on success, -errno on failure. The function that
- * detects the failure writes the message, once, into a thread-local trail of fixed size; callers may
- * put context in front of it. main() prints the trail, once. Nothing else prints errors.
+ * detects the failure writes the message, once, into a thread-local trail of fixed size; callers
+ *may put context in front of it. main() prints the trail, once. Nothing else prints errors.
  *
  *	if (mkdirat(dir, name, 0700) < 0)
  *		return err_sys("create %s", name);
@@ -28,15 +28,17 @@
 int err_set(int code, const char *fmt, ...) printf_like(2, 3);
 
 /*
- * strerror(), but "does not exist" for ENOENT: engines take the kernel's words, wherever they stand in a message, as
- * said of the container's program. Only step/exec.c, which means just that, writes them.
+ * strerror(), but "does not exist" for ENOENT: engines take the kernel's words, wherever they stand
+ * in a message, as said of the container's program. Only step/exec.c, which means just that, writes
+ * them.
  */
 const char *err_text(int code);
 
 /* As err_set() with errno's code, and ": err_text(errno)" appended. Returns -errno (-EIO if 0). */
 int err_sys(const char *fmt, ...) printf_like(1, 2);
 
-/* Puts "text: " in front of the trail. Returns r unchanged, so that it can end a return statement. */
+/* Puts "text: " in front of the trail. Returns r unchanged, so that it can end a return statement.
+ */
 int err_ctx(int r, const char *fmt, ...) printf_like(2, 3);
 
 /* The trail: never NULL, "" where nothing failed. Valid until the next err_*() of this thread. */

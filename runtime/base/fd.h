@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* File descriptors: owned ones close themselves; whole reads and writes; descriptors over sockets. */
+/* File descriptors: owned ones close themselves; whole reads and writes; descriptors over sockets.
+ */
 #pragma once
 #include <fcntl.h>
 #include <sys/types.h>
@@ -40,7 +41,8 @@ int fd_set_cloexec(int fd, bool on) must_check;
 int fd_send(int sock, const void *data, size_t len, int fd) must_check;
 
 /*
- * Receives one message of at most len bytes into data. Returns its length, 0 at the end of the stream;
- * *ret_fd is the descriptor that came with it (close-on-exec) or -EBADF. ret_fd may be NULL.
+ * Receives one message of at most len bytes into data. Returns its length, 0 at the end of the
+ * stream; *ret_fd is the descriptor that came with it (close-on-exec) or -EBADF. ret_fd may be
+ * NULL.
  */
 ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd) must_check;

@@ -3,9 +3,9 @@
  * JSON in and out, on yajl.
  *
  * Reading gives a tree in an arena. Numbers keep their text, so that 64-bit values survive. What a
- * hostile or broken file can cost is bounded: JSON_MAX_DEPTH nested values, JSON_MAX_MEMBERS in an object, and
- * the size limit of whoever reads the file.
- * Writing goes through struct json_out, a thin layer over yajl_gen that remembers the first failure.
+ * hostile or broken file can cost is bounded: JSON_MAX_DEPTH nested values, JSON_MAX_MEMBERS in an
+ * object, and the size limit of whoever reads the file. Writing goes through struct json_out, a
+ * thin layer over yajl_gen that remembers the first failure.
  */
 #pragma once
 #include <stdint.h>

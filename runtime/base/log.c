@@ -28,7 +28,8 @@ int log_open(const char *path, const char *format, bool debug)
 		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
 	if (fd < 0)
 		return err_sys("--log %s", path);
-	/* Kept clear of the numbers that --preserve-fds hands on: it must not pass for one of them. */
+	/* Kept clear of the numbers that --preserve-fds hands on: it must not pass for one of them.
+	 */
 	out.fd = fcntl(fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
 	if (out.fd < 0)
 		out.fd = take_fd(&fd);

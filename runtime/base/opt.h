@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers that may be absent: {0} is absent. Absent and zero mean different things in config.json. */
+/* Numbers that may be absent: {0} is absent. Absent and zero mean different things in config.json.
+ */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

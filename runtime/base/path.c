@@ -43,8 +43,9 @@ int path_open_nolinks(int root, const char *path, int flags)
 }
 
 /*
- * path[at, at+len) names a symbolic link in dir, which is path[0, at). Returns the path with the link
- * replaced by its target, to be resolved from the root again; NULL with errno. EINVAL: not a link (any more).
+ * path[at, at+len) names a symbolic link in dir, which is path[0, at). Returns the path with the
+ * link replaced by its target, to be resolved from the root again; NULL with errno. EINVAL: not a
+ * link (any more).
  */
 static char *replace_link(int dir, const char *path, size_t at, size_t len)
 {
@@ -73,9 +74,10 @@ static char *replace_link(int dir, const char *path, size_t at, size_t len)
 }
 
 /*
- * Walks component by component, since mkdirat(2) has no RESOLVE_IN_ROOT: every existing prefix is resolved
- * anew from the root, and a new directory is made in the directory that was just opened and nowhere else.
- * Returns -ELOOP with *ret_path set where a link to nothing was met: walk that path instead.
+ * Walks component by component, since mkdirat(2) has no RESOLVE_IN_ROOT: every existing prefix is
+ * resolved anew from the root, and a new directory is made in the directory that was just opened
+ * and nowhere else. Returns -ELOOP with *ret_path set where a link to nothing was met: walk that
+ * path instead.
  */
 static int mkdirs_walk(int root, const char *path, char **ret_path)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Strings: growing buffers, comparisons, and number parsing that rejects what strtol() lets through. */
+/* Strings: growing buffers, comparisons, and number parsing that rejects what strtol() lets
+ * through. */
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -19,7 +20,8 @@ static inline bool str_starts(const char *s, const char *prefix)
 	return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
-/* A growing, always NUL-terminated string. Zero-initialise it ({0}); release with strbuf_release(). */
+/* A growing, always NUL-terminated string. Zero-initialise it ({0}); release with strbuf_release().
+ */
 struct strbuf {
 	char *s; /* NULL while empty: read it through strbuf_str() */
 	size_t len;
@@ -35,8 +37,8 @@ const char *strbuf_str(const struct strbuf *b);
 #define _cleanup_strbuf_ __attribute__((cleanup(strbuf_release)))
 
 /*
- * Whole-string decimal numbers: no blanks, no sign for unsigned, no overflow. 0, -EINVAL or -ERANGE;
- * they set no message, since only the caller knows which field the text came from.
+ * Whole-string decimal numbers: no blanks, no sign for unsigned, no overflow. 0, -EINVAL or
+ * -ERANGE; they set no message, since only the caller knows which field the text came from.
  */
 int str_to_u64(const char *s, uint64_t *ret) must_check;
 int str_to_i64(const char *s, int64_t *ret) must_check;
@@ -44,7 +46,8 @@ int str_to_i64(const char *s, int64_t *ret) must_check;
 /* "SIGTERM", "TERM", "RTMIN+3" or "15" to a signal number, 1..64; -EINVAL with a message. */
 int str_to_signal(const char *s) must_check;
 
-/* "cpu,list,1-4" (cpuset(7) list format) to a bit mask of nbits bits. -EINVAL/-ERANGE with a message. */
+/* "cpu,list,1-4" (cpuset(7) list format) to a bit mask of nbits bits. -EINVAL/-ERANGE with a
+ * message. */
 int str_to_bitlist(const char *s, unsigned long *ret_mask, size_t nbits) must_check;
 
 void freep_(void *p);

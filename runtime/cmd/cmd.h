@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Subcommands. Each is a file with a run function: it parses its options, calls one function of launch/ or
- * of a library, and returns an exit code, or -errno with the message set, which main() prints.
+ * Subcommands. Each is a file with a run function: it parses its options, calls one function of
+ * launch/ or of a library, and returns an exit code, or -errno with the message set, which main()
+ * prints.
  */
 #pragma once
 #include "launch.h"
@@ -43,8 +44,9 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 int cmd_plan(const struct command *self, const struct globals *g, int argc, char **argv);
 
 /*
- * Parses the command's options; prints --help itself. 1: help was printed, the command is done (exit 0).
- * min and max say how many arguments must be left; a wrong number is an error that shows the usage.
+ * Parses the command's options; prints --help itself. 1: help was printed, the command is done
+ * (exit 0). min and max say how many arguments must be left; a wrong number is an error that shows
+ * the usage.
  */
 struct arguments {
 	int n;
@@ -60,7 +62,8 @@ int cmd_open(const struct globals *g, const char *id, bool lock, struct containe
 
 int cmd_manager(const struct globals *g, enum cg_manager *ret) must_check;
 
-/* Closed or missing descriptors among 3 .. 3+n-1 are an error: one of ours would take the number. */
+/* Closed or missing descriptors among 3 .. 3+n-1 are an error: one of ours would take the number.
+ */
 int cmd_check_preserved(int n) must_check;
 
 /* Writes text to standard output, whole. */

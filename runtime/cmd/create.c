@@ -18,7 +18,8 @@ static int common(const struct globals *g, struct launch_options *o)
 	o->root = g->root;
 	if (r >= 0)
 		r = cmd_check_preserved(o->preserve_fds + launch_listen_fds());
-	/* What leaked into us from our caller must neither be touched nor get into the container. */
+	/* What leaked into us from our caller must neither be touched nor get into the container.
+	 */
 	if (r >= 0 && close_range(3 + (unsigned)(o->preserve_fds + launch_listen_fds()), ~0U,
 			      CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");

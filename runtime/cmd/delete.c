@@ -18,7 +18,8 @@ int cmd_delete(const struct command *self, const struct globals *g, int argc, ch
 	r = cmd_open(g, args.v[0], true, &c);
 	if (r == -ENOENT && force)
 		return 0;
-	/* A damaged state.json must not make a container immortal: what can be known is in it or nowhere. */
+	/* A damaged state.json must not make a container immortal: what can be known is in it or
+	 * nowhere. */
 	if (r < 0 && !(force && c.locked))
 		return r;
 	return launch_delete(&c, force);

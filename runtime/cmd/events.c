@@ -68,7 +68,8 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* A line of statistics each interval, a line at each OOM kill, until the container is empty or its process gone. */
+/* A line of statistics each interval, a line at each OOM kill, until the container is empty or its
+ * process gone. */
 static int follow(const struct container *c, int interval_ms)
 {
 	struct cg_events ev;

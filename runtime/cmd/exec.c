@@ -48,8 +48,8 @@ static int set_user(struct arena *a, struct spec_user *u, const struct exec_args
 }
 
 /*
- * A capability asked for is in bounding, effective and permitted; never in inheritable (CVE-2022-29162), and so
- * it cannot be ambient either.
+ * A capability asked for is in bounding, effective and permitted; never in inheritable
+ * (CVE-2022-29162), and so it cannot be ambient either.
  */
 static int set_caps(struct arena *a, struct spec_process *p, const struct exec_args *x)
 {

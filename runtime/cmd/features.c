@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* runtime-spec, features.md and features-linux.md. Must print nothing but JSON: CRI-O merges standard error in. */
+/* runtime-spec, features.md and features-linux.md. Must print nothing but JSON: CRI-O merges
+ * standard error in. */
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
 #include <unistd.h>

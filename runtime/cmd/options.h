@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Command-line options, as Go programs pass them: "--name value", "--name=value", and one dash as good as two
+ * Command-line options, as Go programs pass them: "--name value", "--name=value", and one dash as
+ * good as two
  * ("-no-subreaper"); booleans alone or "--flag=true|false"; one-letter forms "-b value".
  */
 #pragma once
@@ -29,9 +30,9 @@ struct option_def {
 };
 
 /*
- * Parses argv[0..argc-1] up to defs' end (name NULL). Arguments that are no options are moved to the front of argv,
- * in order, and their number returned; "--" ends the options. stop_at_first: so does the first argument.
- * *ret_help: --help or -h was among them.
+ * Parses argv[0..argc-1] up to defs' end (name NULL). Arguments that are no options are moved to
+ * the front of argv, in order, and their number returned; "--" ends the options. stop_at_first: so
+ * does the first argument. *ret_help: --help or -h was among them.
  */
 int options_parse(const struct option_def *defs, int argc, char **argv, bool stop_at_first,
 	bool *ret_help) must_check;

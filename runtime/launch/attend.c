@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The foreground: `run` and `exec` without --detach stay beside the process, hand on the signals they get,
- * carry the terminal, and end with its exit code.
+ * The foreground: `run` and `exec` without --detach stay beside the process, hand on the signals
+ * they get, carry the terminal, and end with its exit code.
  *
- * All signals are blocked from before the process exists, and read from a signalfd, so that none is lost. The
- * terminal goes through two small buffers; what one side does not take stays there, and we stop reading the
- * other side until it does. Nothing may block us in a write meanwhile: the master does not block, and to
- * standard output, whose flags are our caller's to set, goes at a time what a pipe that polls as
- * writable is sure to take.
+ * All signals are blocked from before the process exists, and read from a signalfd, so that none is
+ * lost. The terminal goes through two small buffers; what one side does not take stays there, and
+ * we stop reading the other side until it does. Nothing may block us in a write meanwhile: the
+ * master does not block, and to standard output, whose flags are our caller's to set, goes at a
+ * time what a pipe that polls as writable is sure to take.
  *
- * While the process lives we hold the terminal's slave side too: a program such as an init closes its terminal and
- * opens it again later, and a master whose last slave was closed would have ended for us in between.
+ * While the process lives we hold the terminal's slave side too: a program such as an init closes
+ * its terminal and opens it again later, and a master whose last slave was closed would have ended
+ * for us in between.
  */
 #include <limits.h>
 #include <poll.h>
@@ -63,8 +64,8 @@ static void set_window_size(const struct attend *a)
 }
 
 /*
- * In the background of a shell with job control, touching the terminal must stop us until the shell brings us to the
- * foreground: SIGTTOU does that, unless it is blocked.
+ * In the background of a shell with job control, touching the terminal must stop us until the shell
+ * brings us to the foreground: SIGTTOU does that, unless it is blocked.
  */
 static int set_raw(const struct termios *saved)
 {
@@ -252,7 +253,8 @@ int launch_attend(struct ns_child *child, int *console, int *ret_status)
 	reap(&a);
 	while (r >= 0 && !a.exited)
 		r = turn(&a, -1);
-	/* The process is gone; what it wrote last is still in the terminal. Others may keep the slave open. */
+	/* The process is gone; what it wrote last is still in the terminal. Others may keep the
+	 * slave open. */
 	fd_close(&a.slave);
 	while (r >= 0 && *console >= 0 && (!a.out.ended || a.out.len)) {
 		r = turn(&a, a.out.len ? -1 : 50);

@@ -36,8 +36,9 @@ bool container_in_userns(void)
 }
 
 /*
- * An ordinary user's engine (rootless podman) runs us as root of a user namespace, and only the environment tells that
- * from root in a container with a user namespace, whose /run and systemd are its own. runc's rule.
+ * An ordinary user's engine (rootless podman) runs us as root of a user namespace, and only the
+ * environment tells that from root in a container with a user namespace, whose /run and systemd are
+ * its own. runc's rule.
  */
 bool container_for_user(void)
 {
@@ -153,7 +154,8 @@ int container_new(struct container *c, const char *root, const char *id)
 	c->id = arena_strdup(&c->arena, id);
 	c->owner = geteuid();
 	r = c->id ? container_lock(c) : -ENOMEM;
-	/* Between mkdir and lock it looks like one that was left behind: a `delete` of this ID took it. */
+	/* Between mkdir and lock it looks like one that was left behind: a `delete` of this ID took
+	 * it. */
 	if (r == -ENOENT)
 		return err_set(
 			EAGAIN, "container \"%s\" was deleted while it was being created", id);
@@ -174,8 +176,8 @@ static int load(struct container *c)
 	int64_t pid, owner = 0;
 
 	int r = fd_read_file(c->dir, "state.json", &text, STATE_MAX);
-	if (r ==
-		-ENOENT) /* else its maker was killed before writing it: nothing was done yet either */
+	if (r == -ENOENT) /* else its maker was killed before writing it: nothing was done yet
+			     either */
 		return is_gone(c->dir) ? does_not_exist(c->id) : 0;
 	if (r >= 0)
 		r = json_parse(&c->arena, text.s ? text.s : "", text.len, "state.json", &j);
@@ -315,7 +317,8 @@ static bool is_alive(const struct container *c)
 	return c->pid > 0 && process_start_time(c->pid, &start) == 0 && start == c->start_time;
 }
 
-/* Whether somebody else holds the lock. Our own probe is a shared one, so that probes do not meet. */
+/* Whether somebody else holds the lock. Our own probe is a shared one, so that probes do not meet.
+ */
 static int is_locked(int dir, const char *name)
 {
 	_cleanup_fd_ int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);

@@ -2,8 +2,8 @@
 /*
  * A container's state directory, ROOT/ID/:
  *
- *	state.json   what has to be known to find and to undo everything (written before anything is done)
- *	config.json  the configuration as it was at create: exec, start and delete read this one
+ *	state.json   what has to be known to find and to undo everything (written before anything is
+ *done) config.json  the configuration as it was at create: exec, start and delete read this one
  *	start.sock   where INIT waits for `start`
  *	start.lock   held (flock) by INIT from its creation until execve(2) closes it: this tells
  *	             "created" from "running" without anything that could go stale
@@ -51,11 +51,13 @@ struct container {
 	const struct json *annotations;
 };
 
-/* Whether we act for an ordinary user: not as root, or as root of that user's own user namespace. */
+/* Whether we act for an ordinary user: not as root, or as root of that user's own user namespace.
+ */
 bool container_for_user(void);
 bool container_in_userns(void);
 
-/* Where the state directories are: --root, else /run/caisson, else $XDG_RUNTIME_DIR/caisson. In the arena. */
+/* Where the state directories are: --root, else /run/caisson, else $XDG_RUNTIME_DIR/caisson. In the
+ * arena. */
 int container_root(struct arena *a, const char *option, const char **ret) must_check;
 
 /* -EINVAL unless id is [A-Za-z0-9_+.-]+, at most 1024 long, and does not start with "." or "-". */
@@ -64,11 +66,13 @@ int container_check_id(const char *id) must_check;
 /* Makes the directory, locked. -EEXIST where the id is taken. Nothing else is written yet. */
 int container_new(struct container *c, const char *root, const char *id) must_check;
 
-/* Opens an existing one and reads state.json. lock: waits for other commands. -ENOENT: does not exist. */
+/* Opens an existing one and reads state.json. lock: waits for other commands. -ENOENT: does not
+ * exist. */
 int container_open(struct container *c, const char *root, const char *id, bool lock) must_check;
 void container_close(struct container *c);
 
-/* Locks one that is open: waits for other commands. -ENOENT: deleted meanwhile, its ID may be another's now. */
+/* Locks one that is open: waits for other commands. -ENOENT: deleted meanwhile, its ID may be
+ * another's now. */
 int container_lock(struct container *c) must_check;
 #define _cleanup_container_ __attribute__((cleanup(container_close)))
 #define CONTAINER_INIT \
@@ -83,16 +87,19 @@ int container_spec(struct container *c, const struct spec **ret) must_check;
 
 int container_status(struct container *c, enum container_status *ret) must_check;
 
-/* A pidfd of INIT, checked to be this process and not a later one with its number. -ESRCH when it is gone. */
+/* A pidfd of INIT, checked to be this process and not a later one with its number. -ESRCH when it
+ * is gone. */
 int container_pidfd(const struct container *c) must_check;
 
 /* Field 22 of /proc/PID/stat; -ESRCH where there is no such process or it is a zombie. */
 int process_start_time(pid_t pid, uint64_t *ret) must_check;
 
-/* The user name of who made it, "" where it has none (runc's `owner`). Valid until the next call. */
+/* The user name of who made it, "" where it has none (runc's `owner`). Valid until the next call.
+ */
 const char *container_owner(const struct container *c);
 
-/* The JSON of the specification's "State", as hooks get it on standard input and `state` prints it. */
+/* The JSON of the specification's "State", as hooks get it on standard input and `state` prints it.
+ */
 int container_state_json(
 	const struct container *c, const char *status, pid_t pid, struct strbuf *ret) must_check;
 

@@ -103,9 +103,9 @@ static int check_terminal(const struct spec *s, const struct launch_options *o, 
 }
 
 /*
- * Whether someone in the container may already be there to look at INIT: a pid namespace that is not new. In a
- * user namespace that an ordinary user makes for it, nobody but that user can; and being hidden, INIT
- * would be out of this user's own reach too, who has to write its id maps.
+ * Whether someone in the container may already be there to look at INIT: a pid namespace that is
+ * not new. In a user namespace that an ordinary user makes for it, nobody but that user can; and
+ * being hidden, INIT would be out of this user's own reach too, who has to write its id maps.
  */
 static bool has_company(const struct spec *s)
 {
@@ -154,8 +154,8 @@ static int build(
 }
 
 /*
- * runtime-spec, config-linux.md "Cgroup ownership": with a cgroup namespace of its own and a writable
- * /sys/fs/cgroup, the cgroup belongs to the user whom the process runs as.
+ * runtime-spec, config-linux.md "Cgroup ownership": with a cgroup namespace of its own and a
+ * writable /sys/fs/cgroup, the cgroup belongs to the user whom the process runs as.
  */
 static int give_cgroup(struct launch *l)
 {
@@ -212,7 +212,8 @@ static void undo(struct launch *l)
 	/* What goes wrong here is for the log: the first error is the one to report. */
 	launch_return_devices(l);
 	launch_kill_init(l);
-	/* One that we did not make, or were refused, may be full of another container's processes. */
+	/* One that we did not make, or were refused, may be full of another container's processes.
+	 */
 	if (!l->cgroup_made)
 		l->c->cgroup = (struct cgroup){0};
 	if (l->wrote_pid_file)

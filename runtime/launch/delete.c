@@ -42,7 +42,8 @@ static void run_poststop(struct container *c, const struct spec *s)
 		r = container_state_json(c, "stopped", 0, &state);
 	if (r < 0)
 		log_warn("%s", err_msg());
-	/* The specification: a failing poststop hook is a warning, the remaining ones run all the same. */
+	/* The specification: a failing poststop hook is a warning, the remaining ones run all the
+	 * same. */
 	for (size_t i = 0; r >= 0 && i < s->hooks.poststop.n; i++) {
 		struct spec_hooks one = {.v = &s->hooks.poststop.v[i], .n = 1};
 		if (hooks_run("poststop", &one, strbuf_str(&state), state.len) < 0)
@@ -82,15 +83,16 @@ int launch_end(struct container *c, const struct spec *s)
 {
 	int r = container_lock(c);
 
-	/* Deleted by another command, hooks and all; what has its ID by now is another container. */
+	/* Deleted by another command, hooks and all; what has its ID by now is another container.
+	 */
 	if (r == -ENOENT)
 		return 0;
 	return r < 0 ? r : launch_cleanup(c, s);
 }
 
 /*
- * For a cgroup that was guessed by the ID: another --root may have such a container, whose processes are none of
- * ours. One that was just killed may need a moment to leave.
+ * For a cgroup that was guessed by the ID: another --root may have such a container, whose
+ * processes are none of ours. One that was just killed may need a moment to leave.
  */
 static bool is_empty_soon(struct container *c)
 {
@@ -107,8 +109,8 @@ static bool is_empty_soon(struct container *c)
 }
 
 /*
- * state.json is damaged: where the cgroup is follows from config.json as well, unless it was made by
- * systemd, which removes an empty scope by itself.
+ * state.json is damaged: where the cgroup is follows from config.json as well, unless it was made
+ * by systemd, which removes an empty scope by itself.
  */
 static void recover(struct container *c, const struct spec **ret)
 {

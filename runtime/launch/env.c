@@ -4,7 +4,8 @@
 
 #include "launch.h"
 
-/* sd_listen_fds(3): LISTEN_PID says for whom LISTEN_FDS is; conmon rewrites it to the runtime's pid. */
+/* sd_listen_fds(3): LISTEN_PID says for whom LISTEN_FDS is; conmon rewrites it to the runtime's
+ * pid. */
 int launch_listen_fds(void)
 {
 	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");

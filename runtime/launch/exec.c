@@ -48,7 +48,8 @@ static int enter_cgroup(struct launch *l, const struct exec_options *o)
 		if (r < 0)
 			return err_ctx(r, "--cgroup");
 	} else if (cg_at_process(&c->arena, &c->cgroup, c->pid, &cg) < 0) {
-		/* A systemd in there moves its processes into groups below, and the container's takes none. */
+		/* A systemd in there moves its processes into groups below, and the container's
+		 * takes none. */
 		cg = c->cgroup;
 	}
 	if (!cg_clone_into(&cg)) {

@@ -210,7 +210,8 @@ _Noreturn static void become_init(struct launch *l, int channel, size_t from)
 		.from = from,
 	};
 
-	/* The host's procfs says what INIT's pid is there, whatever getpid() says here: hooks get it. */
+	/* The host's procfs says what INIT's pid is there, whatever getpid() says here: hooks get
+	 * it. */
 	char pid[32] = "";
 	if (readlinkat(l->proc, "self", pid, sizeof(pid) - 1) > 0)
 		l->c->pid = (pid_t)atoi(pid);

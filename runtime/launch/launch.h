@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Walking a plan: what `create`, `run`, `start`, `exec` and `delete` do once their options are parsed.
+ * Walking a plan: what `create`, `run`, `start`, `exec` and `delete` do once their options are
+ * parsed.
  *
- * Theory of operation. The state directory is made and locked, state.json written with everything that
- * could have to be undone, and then HOST's steps are done in order; STEP_CLONE starts INIT, which does its own
- * (ns/init.c). Whatever fails, launch_undo() kills INIT and takes back what state.json tells. A runtime that is
- * killed half-way leaves that same state.json to `delete --force`.
+ * Theory of operation. The state directory is made and locked, state.json written with everything
+ * that could have to be undone, and then HOST's steps are done in order; STEP_CLONE starts INIT,
+ * which does its own (ns/init.c). Whatever fails, launch_undo() kills INIT and takes back what
+ * state.json tells. A runtime that is killed half-way leaves that same state.json to `delete
+ * --force`.
  */
 #pragma once
 #include "container.h"
@@ -36,7 +38,8 @@ int launch_plan(struct arena *a, const struct launch_options *o, struct plan *re
 
 int launch_start(struct container *c) must_check;
 
-/* Undoes everything of a stopped container; force: kills it first, and removes what never came to life. */
+/* Undoes everything of a stopped container; force: kills it first, and removes what never came to
+ * life. */
 int launch_delete(struct container *c, bool force) must_check;
 
 struct exec_options {
@@ -89,7 +92,8 @@ struct launch {
 void launch_release(struct launch *l);
 #define _cleanup_launch_ __attribute__((cleanup(launch_release)))
 
-/* host.c: HOST's steps up to and with the named barrier, or (NULL) to the end. Does not return in INIT. */
+/* host.c: HOST's steps up to and with the named barrier, or (NULL) to the end. Does not return in
+ * INIT. */
 int launch_walk_to(struct launch *l, const char *barrier) must_check;
 
 /* Reads the channel to its end: 0 when INIT became the program, its failure otherwise. */
@@ -105,7 +109,8 @@ void launch_kill_init(struct launch *l);
 int launch_say_start(int channel) must_check;
 int launch_poststart(struct container *c, const struct spec *s) must_check;
 
-/* delete.c: kill all that runs; then also remove all there is, and run poststop (s: NULL where unknown) */
+/* delete.c: kill all that runs; then also remove all there is, and run poststop (s: NULL where
+ * unknown) */
 int launch_kill(struct container *c) must_check;
 int launch_cleanup(struct container *c, const struct spec *s) must_check;
 /* The same for a container whose lock was given up. */

@@ -22,7 +22,8 @@ static int check_rootfs(const struct bundle *b)
 {
 	struct stat st;
 
-	/* The words "no such file or directory" are kept for the container's program: engines parse them. */
+	/* The words "no such file or directory" are kept for the container's program: engines parse
+	 * them. */
 	if (stat(b->rootfs, &st) < 0)
 		return err_set(errno == ENOENT ? ENXIO : errno,
 			"root.path: the root file system %s %s%s", b->rootfs,

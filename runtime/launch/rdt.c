@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Intel RDT through resctrl (kernel: Documentation/arch/x86/resctrl.rst; runtime-spec config-linux.md "IntelRdt").
- * A class of service is a directory of the resctrl file system; monitoring is a directory in its mon_groups.
+ * Intel RDT through resctrl (kernel: Documentation/arch/x86/resctrl.rst; runtime-spec
+ * config-linux.md "IntelRdt"). A class of service is a directory of the resctrl file system;
+ * monitoring is a directory in its mon_groups.
  */
 #include <dirent.h>
 #include <linux/magic.h>

@@ -39,7 +39,8 @@ int launch_poststart(struct container *c, const struct spec *s)
 		     : hooks_run("poststart", &s->hooks.poststart, strbuf_str(&state), state.len);
 }
 
-/* After a failure nothing useful is left of the container but its name: it is stopped, as the spec asks. */
+/* After a failure nothing useful is left of the container but its name: it is stopped, as the spec
+ * asks. */
 static int stop_failed(struct container *c, int r)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());

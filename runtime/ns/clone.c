@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Mostly one clone3(2) makes INIT in all its new namespaces and in its cgroup. Where the
- * plan says so (staged_flags), a short-lived process goes first, because
+ * Theory of operation. Mostly one clone3(2) makes INIT in all its new namespaces and in its cgroup.
+ * Where the plan says so (staged_flags), a short-lived process goes first, because
  *
  *   - an existing user namespace must be entered before the namespaces that it shall own are made;
- *   - entering a pid namespace concerns children only, and the runtime must not give its own to its hooks;
+ *   - entering a pid namespace concerns children only, and the runtime's own go to no container;
  *   - a time namespace's offsets can be written only while nobody is in it;
  *   - an exec enters all namespaces of a running container through one pidfd.
  *
- * This stage makes INIT with CLONE_PARENT, so that INIT is the runtime's child all the same, sends its pid
- * (as the runtime's pid namespace has it) and its pidfd, and exits.
+ * This stage makes INIT with CLONE_PARENT, so that INIT is the runtime's child all the same, sends
+ * its pid (as the runtime's pid namespace has it) and its pidfd, and exits.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -66,7 +66,8 @@ static bool same_ns(int container, const char *name)
 	       ours.st_dev == theirs.st_dev;
 }
 
-/* A container that ended under an exec shows as ESRCH from setns(2), as ENOMEM from clone3(2) in its pid namespace. */
+/* A container that ended under an exec shows as ESRCH from setns(2), as ENOMEM from clone3(2) in
+ * its pid namespace. */
 static int container_error(const struct ns_clone_args *a, const char *what)
 {
 	struct pollfd ended = {.fd = a->container, .events = POLLIN};
@@ -134,7 +135,8 @@ static int run_stage(const struct ns_clone_args *a, int sock)
 			char text[32];
 			snprintf(text, sizeof(text), "%d", pid);
 			r = channel_send(sock, CHANNEL_FD, 0, text, pidfd);
-			/* The runtime will never learn of it, and an exec's would go on to the program. */
+			/* The runtime will never learn of it, and an exec's would go on to the
+			 * program. */
 			if (r < 0)
 				pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
 			_exit(r < 0);

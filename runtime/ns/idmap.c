@@ -87,7 +87,8 @@ static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *
 	if (child < 0)
 		return err_sys("fork");
 	if (child == 0) {
-		/* What --preserve-fds keeps open is the container's, none of a set-uid program's business. */
+		/* What --preserve-fds keeps open is the container's, none of a set-uid program's
+		 * business. */
 		sigset_t none;
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
@@ -141,7 +142,8 @@ int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_ma
 			return r;
 	}
 	if (root || is_own_id(gid, getegid())) {
-		/* The kernel lets an ordinary user map a group only once setgroups(2) is off (CVE-2014-8989). */
+		/* The kernel lets an ordinary user map a group only once setgroups(2) is off
+		 * (CVE-2014-8989). */
 		r = root ? 0 : deny_setgroups(pid);
 		if (r >= 0)
 			r = write_map(pid, "gid_map", gid);

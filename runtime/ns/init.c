@@ -45,8 +45,8 @@ static int send_fd(void *data, const char *what, int fd)
 }
 
 /*
- * The runtime of `create` is about to end; whoever connects next is `start`, and hears what comes of it. Only
- * the runtime's user can: the socket is in the state directory.
+ * The runtime of `create` is about to end; whoever connects next is `start`, and hears what comes
+ * of it. Only the runtime's user can: the socket is in the state directory.
  */
 static int wait_start(void *data)
 {
@@ -89,9 +89,11 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 		.arena = a->arena,
 	};
 
-	/* Nothing of the runtime's, and nothing that leaked into it, gets into the container (CVE-2024-21626). */
+	/* Nothing of the runtime's, and nothing that leaked into it, gets into the container
+	 * (CVE-2024-21626). */
 	int r = 0;
-	/* A session of its own: the container's signals are the runtime's to send, not our terminal's. */
+	/* A session of its own: the container's signals are the runtime's to send, not our
+	 * terminal's. */
 	setsid();
 	if (close_range(3 + (unsigned)a->preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");

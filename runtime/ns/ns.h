@@ -2,7 +2,8 @@
 /*
  * Back end 1: the plan's INIT is a process in new namespaces on this kernel.
  *
- * ns_clone() makes it, ns_id_map() gives it its ids, and INIT itself runs ns_init(), which walks its steps.
+ * ns_clone() makes it, ns_id_map() gives it its ids, and INIT itself runs ns_init(), which walks
+ * its steps.
  */
 #pragma once
 #include <sys/types.h>
@@ -15,7 +16,8 @@ struct ns_clone_args {
 	const struct plan *plan;
 	int cgroup;    /* directory to be cloned into, or -EBADF */
 	int container; /* exec: a pidfd of the running container's INIT to enter; else -EBADF */
-	bool hide; /* others in the container may see INIT: keep them from reading its memory and descriptors */
+	bool hide; /* others in the container may see INIT: keep them from reading its memory and
+		      descriptors */
 };
 
 struct ns_child {
@@ -24,12 +26,13 @@ struct ns_child {
 };
 
 /*
- * Returns twice, as fork(2) does: 1 in the runtime with *ret set, 0 in INIT. Negative: nothing was made.
- * INIT is the caller's child in every case.
+ * Returns twice, as fork(2) does: 1 in the runtime with *ret set, 0 in INIT. Negative: nothing was
+ * made. INIT is the caller's child in every case.
  */
 int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
 
-/* Writes /proc/PID/{uid_map,setgroups,gid_map}; an ordinary user's ranges go through newuidmap(1), newgidmap(1). */
+/* Writes /proc/PID/{uid_map,setgroups,gid_map}; an ordinary user's ranges go through newuidmap(1),
+ * newgidmap(1). */
 int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid) must_check;
 
 /* Opens a namespace file and checks that it is of this type (ioctl_ns(2) NS_GET_NSTYPE). */
@@ -49,5 +52,6 @@ struct ns_init_args {
 	size_t from; /* index of the step after STEP_CLONE */
 };
 
-/* INIT's life until the program's. Does not return: reports its failure to the runtime and exits with 1. */
+/* INIT's life until the program's. Does not return: reports its failure to the runtime and exits
+ * with 1. */
 _Noreturn void ns_init(const struct ns_init_args *args);

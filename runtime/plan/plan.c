@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the functions below append steps in the order in which they will be done; reading
- * plan_build() from top to bottom is reading what happens. Whatever needs a decision (is there a user
- * namespace, can device nodes be made, is there anything to run) is decided here, once, so that the code that
- * carries the steps out has none to take.
+ * Theory of operation: the functions below append steps in the order in which they will be done;
+ * reading plan_build() from top to bottom is reading what happens. Whatever needs a decision (is
+ * there a user namespace, can device nodes be made, is there anything to run) is decided here,
+ * once, so that the code that carries the steps out has none to take.
  */
 #include "plan.h"
 
@@ -108,8 +108,8 @@ static const char *in_bundle(struct builder *b, const char *path)
 }
 
 /*
- * An ordinary user may copy mounts only in INIT's user namespace, so that INIT opens them itself. Else HOST
- * does: it reaches sources that the root of the user namespace may not.
+ * An ordinary user may copy mounts only in INIT's user namespace, so that INIT opens them itself.
+ * Else HOST does: it reaches sources that the root of the user namespace may not.
  */
 static int add_open(
 	struct builder *b, enum step_kind kind, const char *field, const char *path, bool recursive)
@@ -119,7 +119,8 @@ static int add_open(
 	s->slot = b->nslots++;
 	s->open.path = path;
 	s->open.recursive = recursive;
-	/* A copy of a shared mount is its peer: what is mounted beneath it would appear on the host. */
+	/* A copy of a shared mount is its peer: what is mounted beneath it would appear on the
+	 * host. */
 	s->open.propagation =
 		b->spec->rootfs_propagation ? b->spec->rootfs_propagation : MS_SLAVE | MS_REC;
 	return s->slot;
@@ -135,7 +136,8 @@ static bool is_new(const struct spec *s, enum spec_ns type)
 	return s->ns[type].set && !s->ns[type].path;
 }
 
-/* Whether the path, written in any way ("//dev/", "/dev/."), is this one. Not for paths with "..". */
+/* Whether the path, written in any way ("//dev/", "/dev/."), is this one. Not for paths with "..".
+ */
 static bool same_path(const char *path, const char *want)
 {
 	while (*want) {
@@ -313,10 +315,10 @@ static void add_joins(struct builder *b)
 }
 
 /*
- * clone3(2) makes all new namespaces at once, except that a cgroup namespace must be made from inside the
- * cgroup, and that three cases need a process in between: entering an existing user namespace first,
- * entering an existing pid namespace from within it, and time offsets, which can only be written before
- * anybody is in the time namespace.
+ * clone3(2) makes all new namespaces at once, except that a cgroup namespace must be made from
+ * inside the cgroup, and that three cases need a process in between: entering an existing user
+ * namespace first, entering an existing pid namespace from within it, and time offsets, which can
+ * only be written before anybody is in the time namespace.
  */
 static void add_clone(struct builder *b)
 {
@@ -628,7 +630,8 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 			add(&b, STEP_AFFINITY, PLACE_HOST, "process.execCPUAffinity.initial");
 		i->text = p->exec_affinity_initial;
 	}
-	/* The process is hidden from the container, and so its files in /proc are from us: it inherits our score. */
+	/* The process is hidden from the container, and so its files in /proc are from us: it
+	 * inherits our score. */
 	bool inherit = env->rootless && p->oom_score_adj.set;
 	if (inherit)
 		add_oom_score(&b, p);

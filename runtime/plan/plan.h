@@ -3,13 +3,13 @@
  * The plan: what will be done to turn a bundle into a running container, as an array of steps.
  *
  * Two parties walk the same array in order. The HOST is the runtime. INIT is the container's first
- * process: a child made by STEP_CLONE, or the guest's init in a microVM. Each does its own steps and skips
- * the other's. They meet at STEP_BARRIERs: the party named by `place` reports that it got there, the other
- * waits for that report. There is no other handshake; a failure on either side reaches the other at its
- * next barrier.
+ * process: a child made by STEP_CLONE, or the guest's init in a microVM. Each does its own steps
+ * and skips the other's. They meet at STEP_BARRIERs: the party named by `place` reports that it got
+ * there, the other waits for that report. There is no other handshake; a failure on either side
+ * reaches the other at its next barrier.
  *
- * plan_build() is pure: it looks at the spec and at the facts in struct plan_env and calls nothing. The
- * plan points into the spec, and lives in the same arena.
+ * plan_build() is pure: it looks at the spec and at the facts in struct plan_env and calls nothing.
+ * The plan points into the spec, and lives in the same arena.
  */
 #pragma once
 #include "spec.h"
@@ -156,7 +156,8 @@ struct plan_env {
 	bool no_pivot;
 	bool no_new_keyring;
 	const char *keyring; /* name of the session keyring that the container gets */
-	/* The caller's own terminal's, for a process in the foreground that names no size; 0: none. */
+	/* The caller's own terminal's, for a process in the foreground that names no size; 0: none.
+	 */
 	uint16_t console_height, console_width;
 	bool attached;             /* `run`: start follows without a second command */
 	bool cgroup;               /* there is a cgroup to make (not disabled) */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The config.json of `caisson spec`: the one that runc's users know, for today's specification. It has no
- * ambient capabilities, which take effect only where they are inheritable too.
+ * The config.json of `caisson spec`: the one that runc's users know, for today's specification. It
+ * has no ambient capabilities, which take effect only where they are inheritable too.
  */
 #include "spec.h"
 

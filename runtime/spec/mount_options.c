@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mounts[].options: config.md "Linux mount options". One table: what an option changes in struct spec_mount.
+ * mounts[].options: config.md "Linux mount options". One table: what an option changes in struct
+ * spec_mount.
  *
- * A later option wins over an earlier one, as in mount(8). An option that only withdraws another ("suid", "rw")
- * clears the attribute as well, for a bind mount inherits its source's. Access times are one field of four
- * values rather than bits: mount_setattr(2) wants all of MOUNT_ATTR__ATIME cleared where any is set.
+ * A later option wins over an earlier one, as in mount(8). An option that only withdraws another
+ * ("suid", "rw") clears the attribute as well, for a bind mount inherits its source's. Access times
+ * are one field of four values rather than bits: mount_setattr(2) wants all of MOUNT_ATTR__ATIME
+ * cleared where any is set.
  */
 #include <sys/mount.h>
 

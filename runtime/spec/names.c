@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Each list is written once, as X(name, value), and unfolds to the table that config.json is read with and to
- * the plain array of names that `features` prints. Numbers that Debian 12's headers do not know yet are
- * the kernel's, spelled out.
+ * Each list is written once, as X(name, value), and unfolds to the table that config.json is read
+ * with and to the plain array of names that `features` prints. Numbers that Debian 12's headers do
+ * not know yet are the kernel's, spelled out.
  */
 #include "names.h"
 

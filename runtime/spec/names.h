@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The names that config.json's enumerations allow, and the kernel's or libseccomp's numbers for them. */
+/* The names that config.json's enumerations allow, and the kernel's or libseccomp's numbers for
+ * them. */
 #pragma once
 #include "parse.h"
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table engine: JSON objects to C structures. A struct object_type is a list of rows, one a property of
- * the specification: its name, what it must be, and where it goes. The rows are the checklist of what this
- * program knows of config.json; tests compare them with the specification's own schema.
+ * The table engine: JSON objects to C structures. A struct object_type is a list of rows, one a
+ * property of the specification: its name, what it must be, and where it goes. The rows are the
+ * checklist of what this program knows of config.json; tests compare them with the specification's
+ * own schema.
  *
- * What a table can't say (one property against another) is in the type's check(), which runs when all
- * properties of the object are in place. JSON null stands for an absent property, as Go writes it; so does
- * the empty string, unless the row says otherwise. Properties without a row are ignored.
+ * What a table can't say (one property against another) is in the type's check(), which runs when
+ * all properties of the object are in place. JSON null stands for an absent property, as Go writes
+ * it; so does the empty string, unless the row says otherwise. Properties without a row are
+ * ignored.
  *
  * Errors are "WHAT: JSON.PATH: expected ..., found ...".
  */
@@ -27,8 +29,8 @@ struct parser {
 };
 
 /*
- * What a property must be, and the C type it goes to. Arrays and maps go to two adjacent members, a pointer and
- * a size_t count: {v, n}.
+ * What a property must be, and the C type it goes to. Arrays and maps go to two adjacent members, a
+ * pointer and a size_t count: {v, n}.
  */
 enum field_kind {
 	FIELD_BOOL,       /* bool */
@@ -130,6 +132,7 @@ extern const struct object_type spec_linux_type, spec_mount_type, spec_hooks_typ
 	spec_seccomp_type, spec_id_map_type, spec_net_device_type, spec_intel_rdt_type,
 	spec_memory_policy_type;
 
-/* What holds between properties of id maps: no overlap, no overflow, no more than the kernel takes. */
+/* What holds between properties of id maps: no overlap, no overflow, no more than the kernel takes.
+ */
 int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps maps) must_check;
 int spec_check_sysctl(struct parser *p, const struct spec *s) must_check;

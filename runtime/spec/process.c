@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.md "Process": what runs, as whom, and with which limits. Also the file of exec --process. */
+/* config.md "Process": what runs, as whom, and with which limits. Also the file of exec --process.
+ */
 #include <linux/ioprio.h>
 #include <linux/sched.h>
 #include <sched.h>

@@ -92,7 +92,8 @@ static const struct field pids_fields[] = {
 static const struct object_type pids_type = {.fields = pids_fields};
 
 /*
- * Engines write 0 for a weight that was not given (Docker always does); the controller takes 10 to 1000.
+ * Engines write 0 for a weight that was not given (Docker always does); the controller takes 10 to
+ * 1000.
  */
 static int check_weight(struct parser *p, const char *name, struct opt_u64 *weight)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config-linux.md "Seccomp". Actions come out as libseccomp takes them, with the errno in their low bits. */
+/* config-linux.md "Seccomp". Actions come out as libseccomp takes them, with the errno in their low
+ * bits. */
 #include <seccomp.h>
 
 #include "names.h"

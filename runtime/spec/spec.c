@@ -150,8 +150,8 @@ int spec_parse(
 }
 
 /*
- * Engines take "no such file or directory" as said of the container's program, so a missing document is put
- * in other words.
+ * Engines take "no such file or directory" as said of the container's program, so a missing
+ * document is put in other words.
  */
 static int read_document(const char *path, bool dash, struct strbuf *ret, const char **ret_what)
 {

@@ -2,13 +2,15 @@
 /*
  * config.json as C data: runtime-spec 1.3, config.md, config-linux.md, config-vm.md.
  *
- * spec_load() reads and validates; what it returns needs no more checks of form (types, ranges, required
- * fields, absolute paths). Everything lives in the caller's arena and is read-only afterwards. A
- * property that the specification does not know is ignored. Errors carry the JSON path:
- * "config.json: process.rlimits[2].hard: expected a number from 0 to 18446744073709551615, found a string".
+ * spec_load() reads and validates; what it returns needs no more checks of form (types, ranges,
+ * required fields, absolute paths). Everything lives in the caller's arena and is read-only
+ * afterwards. A property that the specification does not know is ignored. Errors carry the JSON
+ * path: "config.json: process.rlimits[2].hard: expected a number from 0 to 18446744073709551615,
+ * found a string".
  *
- * Names follow the specification's, in snake case. A pointer to an optional object is NULL when absent; an
- * optional string is NULL when absent (an empty one too, where the specification gives "" no meaning).
+ * Names follow the specification's, in snake case. A pointer to an optional object is NULL when
+ * absent; an optional string is NULL when absent (an empty one too, where the specification gives
+ * "" no meaning).
  */
 #pragma once
 #include "arena.h"
@@ -41,18 +43,19 @@ struct spec_mount {
 	bool bind;          /* a bind mount: always has a source */
 	bool rbind;         /* ... with what is mounted beneath it; bind is set too */
 	/*
-	 * MOUNT_ATTR_*, of the mount itself, as mount_setattr(2) takes them. "ro" is only here: whether the
-	 * super block of a new file system becomes read-only too is the mounting step's decision.
+	 * MOUNT_ATTR_*, of the mount itself, as mount_setattr(2) takes them. "ro" is only here:
+	 * whether the super block of a new file system becomes read-only too is the mounting step's
+	 * decision.
 	 */
 	uint64_t attr_set, attr_clr;
 	uint64_t rec_attr_set, rec_attr_clr; /* MOUNT_ATTR_*, recursively: rro, rnosuid, ... */
 	uint32_t sb_flags; /* MS_SYNCHRONOUS, MS_DIRSYNC, MS_LAZYTIME, ... of the file system */
 	uint32_t sb_flags_clr;
-	uint32_t
-		propagation; /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or not; 0: none */
-	bool idmap, ridmap; /* map ids (also set by mappings alone); ridmap: of the whole tree */
-	bool remount;       /* change the flags of what is mounted there already */
-	bool tmpcopyup;     /* tmpfs: start with a copy of what it covers */
+	uint32_t propagation; /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or
+				 not; 0: none */
+	bool idmap, ridmap;   /* map ids (also set by mappings alone); ridmap: of the whole tree */
+	bool remount;         /* change the flags of what is mounted there already */
+	bool tmpcopyup;       /* tmpfs: start with a copy of what it covers */
 	struct spec_strings data; /* what is left, for the file system, unsplit: "mode=755" */
 	struct spec_id_maps uid_mappings,
 		gid_mappings; /* idmapped mounts; empty: the container's */
@@ -198,8 +201,9 @@ struct spec_vm_iomem {
 };
 
 /*
- * The Go bindings write objects without contents as "path": "": such a hypervisor or image is absent, and
- * such a kernel stands for caisson's own. hwConfig is also read under the bindings' spelling, hwconfig.
+ * The Go bindings write objects without contents as "path": "": such a hypervisor or image is
+ * absent, and such a kernel stands for caisson's own. hwConfig is also read under the bindings'
+ * spelling, hwconfig.
  */
 struct spec_vm {
 	const char *hypervisor_path, *kernel_path, *kernel_initrd, *device_tree;
@@ -230,8 +234,8 @@ struct spec {
 	/* linux */
 	struct spec_namespace ns[SPEC_NS_COUNT];
 	/*
-	 * Both or neither. Neither with a new user namespace is left to the plan: an ordinary user's are
-	 * filled in from /etc/subuid, for root it is an error.
+	 * Both or neither. Neither with a new user namespace is left to the plan: an ordinary
+	 * user's are filled in from /etc/subuid, for root it is an error.
 	 */
 	struct spec_id_maps uid_mappings, gid_mappings;
 	struct spec_time_offset time_monotonic, time_boottime;
@@ -252,8 +256,8 @@ struct spec {
 	struct opt_u64 personality; /* for personality(2) */
 	const struct spec_vm *vm;
 
-	const struct json *
-		json; /* the document as read: hooks see it through the bundle, `state` its annotations */
+	const struct json *json; /* the document as read: hooks see it through the bundle, `state`
+				    its annotations */
 };
 
 /* Reads `path` (config.json in the bundle unless --config says otherwise). */
@@ -271,15 +275,16 @@ int spec_load_process(struct arena *a, const char *path, const struct spec_proce
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret) must_check;
 
 /*
- * Single values, shared with the command line and with `features`. NULL/0-terminated tables of names; the
- * functions return -EINVAL with a message that says what was expected.
+ * Single values, shared with the command line and with `features`. NULL/0-terminated tables of
+ * names; the functions return -EINVAL with a message that says what was expected.
  */
 int spec_parse_capability(const char *name, unsigned *ret_number) must_check; /* "CAP_CHOWN" */
 int spec_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
 	must_check;
 /*
- * "net.ipv4.ip_forward" or "net/ipv4/conf/eth0.100/rp_filter" to the path beneath /proc/sys; as sysctl(8), the
- * first separator says which of the two is meant. NULL with a message: out of memory.
+ * "net.ipv4.ip_forward" or "net/ipv4/conf/eth0.100/rp_filter" to the path beneath /proc/sys; as
+ * sysctl(8), the first separator says which of the two is meant. NULL with a message: out of
+ * memory.
  */
 char *spec_sysctl_path(struct arena *a, const char *name) must_check;
 const char *spec_annotation(const struct spec *s, const char *key); /* NULL when absent */

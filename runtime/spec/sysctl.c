@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linux.sysctl: a kernel parameter may be set for a container only if a namespace of the container holds it;
- * any other would change the host. The list is the kernel's, as runc enforces it.
+ * linux.sysctl: a kernel parameter may be set for a container only if a namespace of the container
+ * holds it; any other would change the host. The list is the kernel's, as runc enforces it.
  */
 #include "parse.h"
 
@@ -30,7 +30,8 @@ char *spec_sysctl_path(struct arena *a, const char *name)
 
 	if (!path || name[strcspn(name, "./")] != '.')
 		return path;
-	/* The first separator is a dot, so dots separate; a slash then stands for a dot in a name. */
+	/* The first separator is a dot, so dots separate; a slash then stands for a dot in a name.
+	 */
 	for (char *s = path; *s; s++)
 		*s = *s == '.' ? '/' : *s == '/' ? '.' : *s;
 	return path;

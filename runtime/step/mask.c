@@ -16,7 +16,8 @@ static int make_empty(struct step_ctx *c)
 {
 	_cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
 
-	/* One inode is the root itself. The sizes are for what a container might do that can remount it. */
+	/* One inode is the root itself. The sizes are for what a container might do that can
+	 * remount it. */
 	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0 ||
 		fsconfig(fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0 ||
 		fsconfig(fs, FSCONFIG_SET_STRING, "mode", "755", 0) < 0 ||
@@ -80,7 +81,8 @@ int step_readonly_path(struct step_ctx *c, const struct step *s)
 	_cleanup_fd_ int target = open_path(c, s->text);
 	if (target < 0)
 		return target == -ENOENT ? 0 : target;
-	/* With what is mounted beneath; as other runtimes do, only the path's own mount becomes read-only. */
+	/* With what is mounted beneath; as other runtimes do, only the path's own mount becomes
+	 * read-only. */
 	_cleanup_fd_ int tree = mnt_clone(target, true);
 	if (tree < 0)
 		return err_sys("copy the mount of %s", s->text);

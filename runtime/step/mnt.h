@@ -60,13 +60,15 @@ int mnt_apply_attrs(int tree, const struct spec_mount *m) must_check;
 /* mount_fs.c: a detached mount of a new file system for a MOUNT step, with its attributes. */
 int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target *t) must_check;
 
-/* Reconfigures the file system mounted at fd: the part of "remount" that is not about mount attributes. */
+/* Reconfigures the file system mounted at fd: the part of "remount" that is not about mount
+ * attributes. */
 int mnt_reconfigure(int fd, const struct spec_mount *m) must_check;
 
 /* mount_fs.c: where the host has cgroup2 mounted. */
 const char *mnt_host_cgroup2(void);
 
-/* copyup.c: copies the content of directory `from` (any descriptor of it) into `to`, recursively. */
+/* copyup.c: copies the content of directory `from` (any descriptor of it) into `to`, recursively.
+ */
 int mnt_copy_up(int from, int to) must_check;
 int mnt_copy_owner(int to, const struct stat *st) must_check;
 

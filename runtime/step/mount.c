@@ -182,7 +182,8 @@ static int open_target(
 	return 0;
 }
 
-/* Why the kernel said EPERM: the mount came from another user namespace, and its flags are locked. */
+/* Why the kernel said EPERM: the mount came from another user namespace, and its flags are locked.
+ */
 static int attrs_failed(const struct mount_attr *a)
 {
 	if (errno == EPERM && a->attr_clr)
@@ -265,7 +266,8 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 	r = apply_propagation(tree, m);
 	if (r >= 0)
 		r = attach(tree, &t);
-	/* The /dev that is filled later, and what has mount points to come, are made read-only by PIVOT. */
+	/* The /dev that is filled later, and what has mount points to come, are made read-only by
+	 * PIVOT. */
 	bool late =
 		(m->attr_set & MOUNT_ATTR_RDONLY) && (is_type(m, "tmpfs") || streq(t.path, "/dev"));
 	if (r >= 0 && late)

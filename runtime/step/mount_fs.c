@@ -103,7 +103,8 @@ static const char *unmapped_id(const struct new_fs *f)
 	return NULL;
 }
 
-/* option: the one that was refused, or NULL where the file system was. fs: the context, or -EBADF. */
+/* option: the one that was refused, or NULL where the file system was. fs: the context, or -EBADF.
+ */
 static int fs_failed(const struct new_fs *f, int fs, const char *option)
 {
 	int code = errno;
@@ -296,7 +297,8 @@ static int mount2_options(const struct new_fs *f, struct strbuf *ret)
 	return r;
 }
 
-/* stage: an attached tmpfs. The file system is mounted on a directory in it, and copied from there. */
+/* stage: an attached tmpfs. The file system is mounted on a directory in it, and copied from there.
+ */
 static int mount2_on_stage(const struct new_fs *f, int stage)
 {
 	unsigned long flags = f->m->sb_flags | (f->ro ? MS_RDONLY : 0);
@@ -413,7 +415,8 @@ static bool has_option(const struct spec_mount *m, const char *name)
 
 static int new_tmpfs(struct new_fs *f)
 {
-	/* As what it covers, like every runtime; a new directory becomes the file system's default, 1777. */
+	/* As what it covers, like every runtime; a new directory becomes the file system's default,
+	 * 1777. */
 	if (f->t->existed && !has_option(f->m, "mode"))
 		snprintf(f->mode, sizeof(f->mode), "mode=%04o", f->t->st.st_mode & 07777);
 	_cleanup_fd_ int tree = needs_mount2(f) ? by_mount2(f) : by_fsopen(f);

@@ -39,7 +39,8 @@ static int attach(struct step_ctx *c, const char *path)
 	return 0;
 }
 
-/* The host's /dev/null, taken while it can be reached: the container's may be anything (CVE-2025-31133). */
+/* The host's /dev/null, taken while it can be reached: the container's may be anything
+ * (CVE-2025-31133). */
 static int take_null(struct step_ctx *c)
 {
 	/* Read-only, or chmod(2) of a masked file in the container would change the host's node. */

@@ -203,8 +203,8 @@ static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 		int r = seccomp_arch_add(ctx, s->architectures[i]);
 		if (r == -EDOM || r == -EINVAL || r == -ENOTSUP)
 			/*
-			 * Of another byte order, or unknown to libseccomp: no process of this kernel
-			 * can ever have it, so that a filter without it is the same filter.
+			 * Of another byte order, or unknown to libseccomp: no process of this
+			 * kernel can ever have it, so that a filter without it is the same filter.
 			 */
 			log_debug("linux.seccomp.architectures[%zu]: %s (0x%x) is left out: not "
 				  "one of "

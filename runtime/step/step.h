@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What each INIT step does. This library is linked into the container's child (ns/) and into the guest's init
- * (guest/): nothing in it knows which of the two it runs in.
+ * What each INIT step does. This library is linked into the container's child (ns/) and into the
+ * guest's init (guest/): nothing in it knows which of the two it runs in.
  *
- * step_walk() does INIT's steps from `from` on. It returns only on failure (the message is set), since
- * STEP_EXEC does not return. Nothing is allocated that would have to be freed: the process either becomes
- * the program or ends.
+ * step_walk() does INIT's steps from `from` on. It returns only on failure (the message is set),
+ * since STEP_EXEC does not return. Nothing is allocated that would have to be freed: the process
+ * either becomes the program or ends.
  *
- * Theory of operation: the root file system is hostile. It is held as `root`, an O_PATH descriptor, and every
- * path below it is resolved by base/path.h. Writes to /proc go through `proc`, the host's own
- * procfs, which the container cannot mount over.
+ * Theory of operation: the root file system is hostile. It is held as `root`, an O_PATH descriptor,
+ * and every path below it is resolved by base/path.h. Writes to /proc go through `proc`, the host's
+ * own procfs, which the container cannot mount over.
  */
 #pragma once
 #include <sys/stat.h>
 
 #include "plan.h"
 
-/* How INIT talks to whoever launches it; the back end provides it. All return >= 0 or -errno with a message. */
+/* How INIT talks to whoever launches it; the back end provides it. All return >= 0 or -errno with a
+ * message. */
 struct step_peer {
 	void *data;
 	int (*report)(void *data, const char *barrier); /* tell: this side got there */
@@ -43,7 +44,8 @@ struct step_ctx {
 	int console;      /* the terminal's slave side, or -EBADF */
 	char *const *env; /* the program's environment, completed by FIND_PROGRAM */
 	const char *exe;  /* the program's path, set by FIND_PROGRAM */
-	/* Hooks of the INIT side (createContainer, startContainer) get this on stdin, with the status put in. */
+	/* Hooks of the INIT side (createContainer, startContainer) get this on stdin, with the
+	 * status put in. */
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
 	struct arena *arena;
@@ -62,8 +64,8 @@ int step_walk(struct step_ctx *c, size_t from) must_check;
 /* The steps, one function a kind, grouped by file. All: 0 or -errno with a message. */
 
 /*
- * host_open.c: OPEN_ROOT and OPEN_SOURCE. step_open() is open_tree_copy() into the slot, for the INIT of an
- * ordinary user: only in its own user namespace may it copy mounts.
+ * host_open.c: OPEN_ROOT and OPEN_SOURCE. step_open() is open_tree_copy() into the slot, for the
+ * INIT of an ordinary user: only in its own user namespace may it copy mounts.
  */
 int step_open(struct step_ctx *c, const struct step *s) must_check;
 
@@ -104,9 +106,10 @@ int step_keyring(struct step_ctx *c, const struct step *s) must_check;
 int step_exec_label(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * The same for another process (pid > 0; 0 is this one), which HOST needs where INIT is in another user namespace: there
- * it may neither raise a hard limit nor lower the OOM score adjustment, nor, once its user changed, write to
- * its own files in /proc. The messages lack the field's name. proc: path_open_proc().
+ * The same for another process (pid > 0; 0 is this one), which HOST needs where INIT is in another
+ * user namespace: there it may neither raise a hard limit nor lower the OOM score adjustment, nor,
+ * once its user changed, write to its own files in /proc. The messages lack the field's name. proc:
+ * path_open_proc().
  */
 int process_set_rlimits(const struct spec_process *p, pid_t pid) must_check;
 int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid) must_check;
@@ -121,9 +124,10 @@ int step_no_new_privs(struct step_ctx *c, const struct step *s) must_check;
 int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * Returns a descriptor positioned at the first instruction of the compiled filter; reading on to its end gives the
- * whole (struct sock_filter[]). It is a file of the cache, with more in front, or a memfd. cache_dir: an
- * O_PATH or directory descriptor of a directory only the runtime's user can write, or -EBADF for no cache.
+ * Returns a descriptor positioned at the first instruction of the compiled filter; reading on to
+ * its end gives the whole (struct sock_filter[]). It is a file of the cache, with more in front, or
+ * a memfd. cache_dir: an O_PATH or directory descriptor of a directory only the runtime's user can
+ * write, or -EBADF for no cache.
  */
 int seccomp_compile(const struct spec_seccomp *s, int cache_dir) must_check;
 
@@ -135,9 +139,9 @@ int step_exec(struct step_ctx *c, const struct step *s) must_check;
 int step_hooks(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * Runs hooks in order with `state` on standard input. The first that fails (non-zero exit, signal, timeout, cannot
- * be executed) ends it with an error that names "hooks.NAME[i]". A hook that times out is killed, with what it
- * started in its process group.
+ * Runs hooks in order with `state` on standard input. The first that fails (non-zero exit, signal,
+ * timeout, cannot be executed) ends it with an error that names "hooks.NAME[i]". A hook that times
+ * out is killed, with what it started in its process group.
  */
 int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len)
 	must_check;

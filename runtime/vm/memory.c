@@ -121,7 +121,8 @@ void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len)
 
 		if (guest < g->guest || guest - g->guest >= g->size)
 			continue;
-		/* Both sides were shown to be in range, so nothing here can wrap (CVE-2019-18960). */
+		/* Both sides were shown to be in range, so nothing here can wrap (CVE-2019-18960).
+		 */
 		if (len > g->size - (guest - g->guest))
 			return NULL;
 		return g->host + (guest - g->guest);

@@ -29,17 +29,18 @@
 
 enum vm_pages {
 	VM_PAGES_SMALL,       /* the host's default, no advice given */
-	VM_PAGES_TRANSPARENT, /* 2 MiB where the host finds them (shmem_enabled=advise or within_size) */
-	VM_PAGES_HUGETLB, /* 2 MiB from the reserved pool, or an error */
+	VM_PAGES_TRANSPARENT, /* 2 MiB where the host finds them (shmem_enabled=advise or
+				 within_size) */
+	VM_PAGES_HUGETLB,     /* 2 MiB from the reserved pool, or an error */
 };
 
 struct vm_memory_options {
 	uint64_t size; /* bytes; a multiple of 2 MiB */
 	enum vm_pages pages;
 	/*
-	 * Let KSM merge equal pages. The kernel merges private pages only, so this RAM is anonymous, has
-	 * no descriptor and can't be shared with a vhost-user process. Merging leaks by timing which
-	 * pages another guest holds: for machines of one owner only.
+	 * Let KSM merge equal pages. The kernel merges private pages only, so this RAM is
+	 * anonymous, has no descriptor and can't be shared with a vhost-user process. Merging leaks
+	 * by timing which pages another guest holds: for machines of one owner only.
 	 */
 	bool mergeable;
 };

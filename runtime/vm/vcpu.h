@@ -3,11 +3,10 @@
  * The vCPUs: one thread each, started, paused, resumed and stopped together.
  *
  *	vcpus_init(&c, &options)      creates them in KVM, with CPUID set
- *	arch_set_entry(vcpus_fd(&c, 0), ...)   where the first one starts; the others wait for its SIPI
- *	vcpus_start(&c)               threads, all paused
- *	vcpus_resume(&c); vcpus_pause(&c); ...
- *	poll(c.ended) ; vcpus_stop(&c)        joins the threads; then c.end and c.why say how it went
- *	vcpus_release(&c)
+ *	arch_set_entry(vcpus_fd(&c, 0), ...)   where the first one starts; the others wait for its
+ *SIPI vcpus_start(&c)               threads, all paused vcpus_resume(&c); vcpus_pause(&c); ...
+ *	poll(c.ended) ; vcpus_stop(&c)        joins the threads; then c.end and c.why say how it
+ *went vcpus_release(&c)
  *
  * One thread, the machine's, makes these calls. vcpus_end() may be called from any.
  */

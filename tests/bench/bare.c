@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bare ROOTFS [CGROUP2_DIR]: the kernel work that a container of the default config.json cannot do without, and
- * nothing else: clone3 into new namespaces, the same mounts, devices, masked and read-only paths,
- * pivot_root, execve of /bin/true, wait. No JSON, no state, no checks for hostile trees: the floor that
- * `caisson run` is compared with. With CGROUP2_DIR also: mkdir of a cgroup, cloning into it, rmdir.
+ * bare ROOTFS [CGROUP2_DIR]: the kernel work that a container of the default config.json cannot do
+ * without, and nothing else: clone3 into new namespaces, the same mounts, devices, masked and
+ * read-only paths, pivot_root, execve of /bin/true, wait. No JSON, no state, no checks for hostile
+ * trees: the floor that `caisson run` is compared with. With CGROUP2_DIR also: mkdir of a cgroup,
+ * cloning into it, rmdir.
  */
 #define _GNU_SOURCE
 #include <errno.h>

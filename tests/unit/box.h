@@ -76,7 +76,8 @@ static inline bool box_has(const char *path, const char *text)
 	return fd_read_file(AT_FDCWD, path, &b, 1 << 22) >= 0 && strstr(strbuf_str(&b), text);
 }
 
-/* The line of this mount point in /proc/self/mountinfo of whoever calls; the last one, which is on top. */
+/* The line of this mount point in /proc/self/mountinfo of whoever calls; the last one, which is on
+ * top. */
 static inline const char *box_mountinfo(const char *point)
 {
 	static char line[4096];
@@ -231,7 +232,8 @@ static inline _Noreturn void box_init(struct box *b, box_fn init, uint64_t flags
 	_exit(0);
 }
 
-/* host: before INIT is made, after the root was opened; check: after INIT is gone. Both may be NULL. */
+/* host: before INIT is made, after the root was opened; check: after INIT is gone. Both may be
+ * NULL. */
 struct box_test {
 	box_fn prepare, host, init, check;
 	uint64_t flags; /* of INIT, beside CLONE_NEWNS */

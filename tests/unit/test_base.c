@@ -122,7 +122,8 @@ static void test_paths(void **state)
 	assert_int_equal(symlinkat("/../../etc", root, "out"), 0);
 	assert_int_equal(symlinkat("/proc/self/fd", root, "magic"), 0);
 	_cleanup_fd_ int made = path_mkdirs(root, "/out/x/../y/z");
-	/* The link leads to "etc", which is the one inside the tree: made there, and nothing in /etc. */
+	/* The link leads to "etc", which is the one inside the tree: made there, and nothing in
+	 * /etc. */
 	assert_true(made >= 0);
 	assert_int_equal(fstatat(root, "etc/y/z", &st, 0), 0);
 	assert_int_equal(access("/etc/y", F_OK), -1);

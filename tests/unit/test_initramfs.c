@@ -33,8 +33,8 @@ static uint32_t field(const char *header, int i)
 }
 
 /*
- * Reads as the kernel does (buffer-format.rst): archives one after the other, zeros in between, everything
- * aligned to 4. One line an entry: "mode uid:gid rmajor:rminor name [data]".
+ * Reads as the kernel does (buffer-format.rst): archives one after the other, zeros in between,
+ * everything aligned to 4. One line an entry: "mode uid:gid rmajor:rminor name [data]".
  */
 static void list(const struct strbuf *b, struct strbuf *ret)
 {
@@ -302,7 +302,8 @@ static void test_sources(void **state)
 {
 	_cleanup_initramfs_ struct initramfs w = {0}, full = {0};
 	_cleanup_fd_ int fd = archive(&w), pipe_end = -EBADF, other_end = -EBADF;
-	/* A regular file by its type that says 0 bytes and has more: as one that grows while it is read. */
+	/* A regular file by its type that says 0 bytes and has more: as one that grows while it is
+	 * read. */
 	_cleanup_fd_ int proc = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	_cleanup_fd_ int huge = memfd_create("huge", MFD_CLOEXEC), null = open("/dev/full", O_RDWR);
 	int ends[2];

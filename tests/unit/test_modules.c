@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The load order of kernel modules: made-up texts, broken ones, and Debian's own beside modprobe(8)'s answer. */
+/* The load order of kernel modules: made-up texts, broken ones, and Debian's own beside
+ * modprobe(8)'s answer. */
 #include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -187,7 +188,8 @@ static void test_hostile_texts(void **state)
 		0);
 }
 
-/* A chain of n modules, each needing the next, as depmod never writes it: direct dependencies only. */
+/* A chain of n modules, each needing the next, as depmod never writes it: direct dependencies only.
+ */
 static void chain(struct strbuf *ret, int n)
 {
 	strbuf_reset(ret);
@@ -261,7 +263,8 @@ static void ask_modprobe(const char *dir, const char *name, struct strbuf *ret)
 	const char *version = strrchr(dir, '/') + 1;
 	FILE *out;
 
-	/* -C: no configuration, so no soft dependencies of /etc; those of the kernel are hidden by the copy. */
+	/* -C: no configuration, so no soft dependencies of /etc; those of the kernel are hidden by
+	 * the copy. */
 	assert_non_null(mkdtemp(base));
 	snprintf(command, sizeof(command),
 		"set -e; d=%s/lib/modules/%s; mkdir -p \"$d\"; cp %s/modules.dep* "

@@ -67,7 +67,8 @@ static void link_init(struct box *b)
 BOX_TEST(dangling_links, .prepare = link_prepare, .host = link_host, .init = link_init,
 	.check = host_untouched)
 
-/* CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: /proc and /sys as symbolic links. */
+/* CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: /proc and /sys as symbolic links.
+ */
 static void proc_link_prepare(struct box *b)
 {
 	EXPECT(mkdir(ROOTFS "/evil", 0755) == 0);
@@ -237,7 +238,8 @@ static void cgroup_ns_init(struct box *b)
 BOX_TEST(cgroup_with_ns, .init = cgroup_ns_init, .flags = CLONE_NEWCGROUP)
 BOX_TEST(cgroup_with_ns_userns, .init = cgroup_ns_init, .flags = CLONE_NEWCGROUP | CLONE_NEWUSER)
 
-/* CVE-2025-31133, CVE-2025-62161: masking with the container's own /dev/null, which is something else. */
+/* CVE-2025-31133, CVE-2025-62161: masking with the container's own /dev/null, which is something
+ * else. */
 static void mask_prepare(struct box *b)
 {
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0 && mkdir(ROOTFS "/secret", 0755) == 0);
@@ -317,7 +319,8 @@ static void console_init(struct box *b)
 
 BOX_TEST(console_paths, .prepare = console_prepare, .init = console_init, .check = host_untouched)
 
-/* CVE-2026-47766, CVE-2026-41579, CVE-2026-88265: no /dev mount, and /dev or what is in it a link to the host. */
+/* CVE-2026-47766, CVE-2026-41579, CVE-2026-88265: no /dev mount, and /dev or what is in it a link
+ * to the host. */
 static void dev_link_prepare(struct box *b)
 {
 	box_write(BOX "/victim", "precious");

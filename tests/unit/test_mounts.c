@@ -86,7 +86,8 @@ static void ordinary_init(struct box *b)
 BOX_TEST(ordinary, .init = ordinary_init, .flags = ORDINARY)
 BOX_TEST(ordinary_userns, .init = ordinary_init, .flags = ORDINARY | CLONE_NEWUSER)
 
-/* A user namespace without its own network may not mount sysfs: the host's is there instead, read-only. */
+/* A user namespace without its own network may not mount sysfs: the host's is there instead,
+ * read-only. */
 static void sysfs_init(struct box *b)
 {
 	box_attach(b);
@@ -167,7 +168,8 @@ static void bind_init(struct box *b)
 
 BOX_TEST(binds, .prepare = bind_prepare, .host = bind_host, .init = bind_init)
 
-/* Flags that are locked because they come from outside: kept, and refused only where they are asked away. */
+/* Flags that are locked because they come from outside: kept, and refused only where they are asked
+ * away. */
 static void locked_init(struct box *b)
 {
 	static struct spec_mount keep, clear;
@@ -537,7 +539,8 @@ static void no_pivot_init(struct box *b)
 
 BOX_TEST(no_pivot, .init = no_pivot_init, .flags = CLONE_NEWPID)
 
-/* A user namespace's root may not search the way to its root file system: it gets there all the same. */
+/* A user namespace's root may not search the way to its root file system: it gets there all the
+ * same. */
 static void unreachable_host(struct box *b)
 {
 	EXPECT(chmod(BOX, 0700) == 0);

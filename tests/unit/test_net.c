@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * netsetup/ against the kernel, in two new network namespaces that stand for the host's and the container's. What the
- * library did is looked at through libc and ioctls, not through the library. Needs root; parsing does not.
+ * netsetup/ against the kernel, in two new network namespaces that stand for the host's and the
+ * container's. What the library did is looked at through libc and ioctls, not through the library.
+ * Needs root; parsing does not.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Golden plans: tests/golden/NAME.json is a config.json, NAME.plan what `caisson plan` would print of it under the
- * facts in the table below. After a change that is meant: UPDATE_GOLDEN=1 meson test plan, and read the diff.
+ * Golden plans: tests/golden/NAME.json is a config.json, NAME.plan what `caisson plan` would print
+ * of it under the facts in the table below. After a change that is meant: UPDATE_GOLDEN=1 meson
+ * test plan, and read the diff.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -89,7 +90,8 @@ static void test_exec(void **state)
 	}
 }
 
-/* Whatever the order, each side's barriers are met by the other, and slots are opened before they are used. */
+/* Whatever the order, each side's barriers are met by the other, and slots are opened before they
+ * are used. */
 static void test_slots(void **state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(goldens); i++) {

@@ -220,7 +220,8 @@ static void test_architectures(void **state)
 	const uint32_t big_endian[] = {SCMP_ARCH_X86_64, SCMP_ARCH_S390X};
 	s.architectures = big_endian;
 	s.narchitectures = 2;
-	/* What this kernel's processes can never have changes nothing: features lists it, profiles name it. */
+	/* What this kernel's processes can never have changes nothing: features lists it, profiles
+	 * name it. */
 	compile(&s, &p);
 	assert_int_equal(eval(&p, SCMP_ARCH_X86_64, 0, NULL), allow);
 	assert_int_equal(eval(&p, SCMP_ARCH_X86_64, 87, NULL), eperm);

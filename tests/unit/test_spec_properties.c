@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every property of the specification, one row each: spec_full.json has all of them with good values; this
- * test puts a wrong type, a value out of range, an empty string, null or nothing in the place of each one and
- * looks at what comes back. spec_properties.txt, made from the specification's schema, says what "every" is.
+ * Every property of the specification, one row each: spec_full.json has all of them with good
+ * values; this test puts a wrong type, a value out of range, an empty string, null or nothing in
+ * the place of each one and looks at what comes back. spec_properties.txt, made from the
+ * specification's schema, says what "every" is.
  */
 // clang-format off
 #include <stdarg.h>
@@ -23,7 +24,8 @@
 #define CROSS 2 /* other properties of spec_full.json need it: taking it away may be an error */
 #define EMPTY 4 /* required, but "" will do */
 
-/* Types: b boolean, i integer, s string, S strings, N numbers, A objects, O object, M object of strings, P of objects. */
+/* Types: b boolean, i integer, s string, S strings, N numbers, A objects, O object, M object of
+ * strings, P of objects. */
 struct property {
 	const char *path;
 	char type;

@@ -24,7 +24,8 @@
 #include "str.h"
 
 #define MIB (UINT64_C(1) << 20)
-#define LIMIT_MS 20000 /* guest kernel code may be interpreted, 1.6 million instructions a second */
+/* Guest kernel code may be interpreted, 1.6 million instructions a second. */
+#define LIMIT_MS 20000
 
 #define GUEST(name) extern const uint8_t guest_##name[], guest_##name##_end[]
 GUEST(hello);

@@ -68,7 +68,8 @@ static void run_messages(void)
 	front_set_vring(&f, 10, 1, f.avail);
 	front_set_fd(&f, 12, 1, f.kick);
 	CHECK(name_op(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
-	/* A new interrupt descriptor while the queue runs: nothing is lost that went to the old one. */
+	/* A new interrupt descriptor while the queue runs: nothing is lost that went to the old
+	 * one. */
 	uint64_t count = 0;
 	int old_call = f.call;
 	f.call = eventfd(0, EFD_CLOEXEC);

@@ -346,8 +346,8 @@ static int set_vring_fd(struct vhost_device *d, struct message *m)
 		fd_close(&q->call);
 		q->call = none ? -EBADF : take_fd(&m->fd[0]);
 		/*
-		 * The monitor may have looked for interrupts on the old descriptor before one came: one too
-		 * many is harmless, one lost a hang.
+		 * The monitor may have looked for interrupts on the old descriptor before one came:
+		 * one too many is harmless, one lost a hang.
 		 */
 		if (q->started && q->call >= 0)
 			(void)!write(q->call, &(uint64_t){1}, sizeof(uint64_t));

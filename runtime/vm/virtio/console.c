@@ -87,7 +87,8 @@ static int serve_rx(struct virtio_console *c, unsigned budget)
 			virtq_push(q, c->rx.head, (uint32_t)n);
 			continue;
 		}
-		/* The request stays the guest's, as if not looked at: there is nothing to say yet. */
+		/* The request stays the guest's, as if not looked at: there is nothing to say yet.
+		 */
 		*q = before;
 		c->in_end = n == 0 || (errno != EAGAIN && errno != EINTR);
 		break;

@@ -49,7 +49,8 @@ void virtio_set_status(struct virtio_device *d, uint32_t status)
 		reset(d);
 		return;
 	}
-	/* Bits are only ever added; NEEDS_RESET is ours. A write that breaks this changes nothing. */
+	/* Bits are only ever added; NEEDS_RESET is ours. A write that breaks this changes nothing.
+	 */
 	uint32_t mine = d->status & S_NEEDS_RESET;
 	uint32_t old = d->status & ~S_NEEDS_RESET;
 	status &= ~S_NEEDS_RESET;

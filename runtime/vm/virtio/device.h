@@ -19,8 +19,9 @@ struct virtio_device;
 
 struct virtio_ops {
 	/*
-	 * Serves queue `index`, of at most `budget` requests; the lock is held. 0: nothing is left. 1:
-	 * more may be there, call again soon. < 0: the driver broke the rules, the message says how.
+	 * Serves queue `index`, of at most `budget` requests; the lock is held. 0: nothing is left.
+	 * 1: more may be there, call again soon. < 0: the driver broke the rules, the message says
+	 * how.
 	 */
 	int (*serve)(struct virtio_device *d, unsigned index, unsigned budget);
 	void (*reset)(
@@ -37,7 +38,8 @@ struct virtio_device {
 	uint32_t config_len;
 	unsigned queue_count;
 	const struct vm_memory *memory;
-	/* Set by the transport: tells the driver of used buffers or of a change of configuration. */
+	/* Set by the transport: tells the driver of used buffers or of a change of configuration.
+	 */
 	void (*signal)(void *transport, bool config);
 	void *transport;
 

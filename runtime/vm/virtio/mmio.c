@@ -53,7 +53,8 @@ static uint32_t read_register(const struct virtio_mmio *t, uint64_t offset)
 	case VIRTIO_MMIO_SHM_BASE_LOW:
 	case VIRTIO_MMIO_SHM_BASE_HIGH:
 		return NO_SHARED_MEMORY;
-	default: /* write-only, reserved, and the generation of a configuration that never changes */
+	default: /* write-only, reserved, and the generation of a configuration that never changes
+		  */
 		return 0;
 	}
 }
@@ -75,7 +76,8 @@ static void write_queue(struct virtio_mmio *t, uint64_t offset, uint32_t value)
 		return;
 	switch (offset) {
 	case VIRTIO_MMIO_QUEUE_NUM:
-		/* 0 is what virtq_enable() refuses; a larger value must not be cut to a legal one. */
+		/* 0 is what virtq_enable() refuses; a larger value must not be cut to a legal one.
+		 */
 		q->size = value <= VIRTQ_SIZE_MAX ? (uint16_t)value : 0;
 		break;
 	case VIRTIO_MMIO_QUEUE_DESC_LOW:

@@ -15,8 +15,8 @@ struct virtio_mmio {
 	void (*raise)(void *irq); /* one edge on the device's interrupt line */
 	void *irq;
 	/*
-	 * Passes a kick that came through the register (not by ioeventfd) to the thread that serves the
-	 * queue. NULL: it is served at once, one turn long.
+	 * Passes a kick that came through the register (not by ioeventfd) to the thread that serves
+	 * the queue. NULL: it is served at once, one turn long.
 	 */
 	void (*kick)(void *ctx, unsigned queue);
 	void *kick_ctx;

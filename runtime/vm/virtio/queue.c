@@ -37,7 +37,8 @@ int virtq_enable(struct virtq *q, const struct vm_memory *m)
 	if (q->size == 0 || q->size > VIRTQ_SIZE_MAX || (q->size & (q->size - 1)))
 		return err_set(EINVAL, "queue size %u: expected a power of two up to %u", q->size,
 			VIRTQ_SIZE_MAX);
-	/* The trailing event index is checked whether negotiated or not: what is mapped can't change. */
+	/* The trailing event index is checked whether negotiated or not: what is mapped can't
+	 * change. */
 	struct vring_desc *desc = ring(m, q->desc_at, 16ULL * q->size, 16);
 	struct vring_avail *avail = ring(m, q->avail_at, 6 + 2ULL * q->size, 2);
 	struct vring_used *used = ring(m, q->used_at, 6 + 8ULL * q->size, 4);
@@ -183,7 +184,8 @@ bool virtq_must_signal(struct virtq *q)
 {
 	if (!q->ready || q->next_used == q->signalled)
 		return false;
-	/* Our index must be seen before the driver's wish is read, or both sides sleep (2.7.7.2). */
+	/* Our index must be seen before the driver's wish is read, or both sides sleep (2.7.7.2).
+	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	uint16_t old = q->signalled;
 	if (!q->event_idx) {

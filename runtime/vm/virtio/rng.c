@@ -22,7 +22,8 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 		}
 		if (rng->chain.readable > 0 || rng->chain.write_len == 0)
 			return err_set(EPROTO, "a request for entropy without room for it");
-		/* 5.4.6.2: fewer bytes than there is room for are an answer, so a flood costs us little. */
+		/* 5.4.6.2: fewer bytes than there is room for are an answer, so a flood costs us
+		 * little. */
 		uint64_t want = rng->chain.write_len;
 		ssize_t n =
 			getrandom(bytes, want < sizeof(bytes) ? (size_t)want : sizeof(bytes), 0);

@@ -64,7 +64,8 @@ static void filter(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count, b
 		e->ebx = (e->ebx & 0xff00) | count << 16 | index << 24;
 		e->ecx |= 1U << 31; /* a hypervisor is present: look for kvm-clock */
 		e->ecx &= ~(1U << 24 | 1U << 3);
-		/* Emulated by the in-kernel LAPIC; without it Linux calibrates by a PIT we don't have. */
+		/* Emulated by the in-kernel LAPIC; without it Linux calibrates by a PIT we don't
+		 * have. */
 		e->ecx |= deadline_timer ? 1U << 24 : 0;
 		if (count > 1)
 			e->edx |= 1U << 28;
