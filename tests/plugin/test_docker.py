@@ -15,7 +15,7 @@ import subprocess
 import time
 
 import pytest
-from harness.engines import SYSTEMD, Daemon, Terminal, cgroup_of, read, run, runtime, wait_for
+from harness.engines import SYSTEMD, TIMEOUT, Daemon, Terminal, cgroup_of, read, run, runtime, wait_for
 from harness import config
 
 MIB = 1 << 20
@@ -60,9 +60,9 @@ class Docker:
         return run("docker", *args, env=self.env, **kw)
 
     def request(self, method, path, body=None):
-        c = http.client.HTTPConnection("docker", timeout=120)
+        c = http.client.HTTPConnection("docker", timeout=TIMEOUT)
         c.sock = socket.socket(socket.AF_UNIX)
-        c.sock.settimeout(120)
+        c.sock.settimeout(TIMEOUT)
         c.sock.connect(self.socket)
         c.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
         r = c.getresponse()

@@ -17,7 +17,7 @@ import time
 
 from . import pty_, rootfs
 
-TIMEOUT = 120  # seconds, for any one command: only what hangs takes that long
+TIMEOUT = 400  # seconds, for any one command. Ten `docker run` at once took 95 s on a busy machine, and more than 120
 IMAGE = "docker.io/library/box:latest"
 SYSTEMD = os.environ.get("CAISSON_TEST_HOST") == "systemd"
 
@@ -39,7 +39,7 @@ def read(*path):
         return f.read()
 
 
-def wait_for(what, condition, timeout=60):
+def wait_for(what, condition, timeout=TIMEOUT):
     end = time.monotonic() + timeout
     while True:
         value = condition()
@@ -55,7 +55,7 @@ class Daemon:
         with open(log, "w", encoding="utf-8") as f:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=env)
 
-    def wait_until(self, ready, timeout=180):
+    def wait_until(self, ready, timeout=TIMEOUT):
         end = time.monotonic() + timeout
         while not ready():
             dead = self.process.poll() is not None
