@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a process finds itself to be, for the tests: static, so that it runs in any root file
- *system.
+ * What a process finds itself to be, for the tests: static, so that it runs in any
+ * root file system.
  *
  *	probe info              /proc/self/status, then what it does not tell, in the same form
  *	probe fds               number and target of every open descriptor
