@@ -156,7 +156,7 @@ def test_files(who, request, tmp):
         diff = set(engine("diff", "a").splitlines())
         assert {"A /new", "A /tmp/f", "D /etc/group"} <= diff, diff
         engine("commit", "-q", "a", "committed")
-        assert engine("run", "--rm", "committed", "sh", "-c", "cat /new; ls /etc") == "new\npasswd"
+        assert engine("run", "--rm", "committed", "sh", "-c", "cat /new; test ! -e /etc/group") == "new"
     finally:
         engine("rm", "-f", "-t", "0", "a")
         engine.try_("rmi", "-f", "committed")
