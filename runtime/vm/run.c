@@ -9,7 +9,7 @@
 
 #include "machine.h"
 
-#define FDS_MAX (1 + 2 + MACHINE_DEVICES_MAX * VIRTIO_QUEUES_MAX)
+#define FDS_MAX (1 + 2 + MACHINE_DEVICES_MAX * (VIRTIO_QUEUES_MAX + 1))
 
 static void serve_kick(const struct machine_slot *s, unsigned queue)
 {
@@ -31,9 +31,11 @@ static int turn(struct machine *m)
 	p[n++] = (struct pollfd){m->cpus.ended, POLLIN, 0};
 	p[n++] = (struct pollfd){input ? m->console.in : -1, POLLIN, 0};
 	p[n++] = (struct pollfd){output ? m->console.out : -1, POLLOUT, 0};
-	for (unsigned i = 0; i < m->slot_count; i++)
+	for (unsigned i = 0; i < m->slot_count; i++) {
+		p[n++] = (struct pollfd){m->slots[i].device->event_fd, POLLIN, 0};
 		for (unsigned q = 0; q < m->slots[i].device->queue_count; q++)
 			p[n++] = (struct pollfd){m->slots[i].kicks[q], POLLIN, 0};
+	}
 	if (poll(p, n, -1) < 0)
 		return errno == EINTR ? 0 : err_sys("wait for the machine's devices");
 	if (p[0].revents)
@@ -42,11 +44,16 @@ static int turn(struct machine *m)
 		(void)virtio_console_input(&m->console);
 	if (p[2].revents)
 		(void)virtio_console_output(&m->console);
-	const struct pollfd *kick = &p[3];
-	for (unsigned i = 0; i < m->slot_count; i++)
-		for (unsigned q = 0; q < m->slots[i].device->queue_count; q++, kick++)
-			if (kick->revents)
+	const struct pollfd *ready = &p[3];
+	for (unsigned i = 0; i < m->slot_count; i++) {
+		struct virtio_device *d = m->slots[i].device;
+
+		if ((ready++)->revents)
+			(void)d->ops->event(d);
+		for (unsigned q = 0; q < d->queue_count; q++, ready++)
+			if (ready->revents)
 				serve_kick(&m->slots[i], q);
+	}
 	return 0;
 }
 

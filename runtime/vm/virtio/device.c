@@ -25,6 +25,7 @@ static bool has(const struct virtio_device *d, unsigned feature)
 void virtio_init(struct virtio_device *d, const struct vm_memory *m)
 {
 	d->memory = m;
+	d->event_fd = -EBADF;
 	pthread_mutex_init(&d->lock, NULL);
 }
 

@@ -26,6 +26,13 @@ struct virtio_ops {
 	int (*serve)(struct virtio_device *d, unsigned index, unsigned budget);
 	void (*reset)(
 		struct virtio_device *d); /* drop what is under way; NULL if nothing ever is */
+	/*
+	 * event_fd is readable: something of the host's is ready for the device. Takes the lock
+	 * itself. 1: call again soon. NULL where event_fd is -EBADF.
+	 */
+	int (*event)(struct virtio_device *d);
+	/* The driver wrote to the configuration; the lock is held. NULL: it is read-only. */
+	void (*configure)(struct virtio_device *d, uint32_t offset, const void *data, unsigned len);
 };
 
 struct virtio_device {
@@ -38,6 +45,12 @@ struct virtio_device {
 	uint32_t config_len;
 	unsigned queue_count;
 	const struct vm_memory *memory;
+	/*
+	 * What the thread that serves the device polls for it besides kicks: an epoll or event
+	 * descriptor of the device's own, so that transports need not know what is in it. Set after
+	 * virtio_init(), which makes it -EBADF: nothing to wait for.
+	 */
+	int event_fd;
 	/* Set by the transport: tells the driver of used buffers or of a change of configuration.
 	 */
 	void (*signal)(void *transport, bool config);

@@ -167,13 +167,25 @@ static void mmio_read(void *device, uint64_t offset, void *ret_data, unsigned le
 	memcpy(ret_data, &value, 4);
 }
 
+static void write_config(struct virtio_device *d, uint64_t offset, const void *data, unsigned len)
+{
+	if (!d->ops->configure || offset >= d->config_len || len > d->config_len - offset)
+		return;
+	pthread_mutex_lock(&d->lock);
+	d->ops->configure(d, (uint32_t)offset, data, len);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static void mmio_write(void *device, uint64_t offset, const void *data, unsigned len)
 {
 	struct virtio_mmio *t = device;
 	uint32_t value;
 
-	/* No device here has a configuration that the driver may write. */
-	if (offset >= VIRTIO_MMIO_CONFIG || len != 4 || offset % 4)
+	if (offset >= VIRTIO_MMIO_CONFIG) {
+		write_config(t->device, offset - VIRTIO_MMIO_CONFIG, data, len);
+		return;
+	}
+	if (len != 4 || offset % 4)
 		return;
 	memcpy(&value, data, 4);
 	value = le32toh(value);
