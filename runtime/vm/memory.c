@@ -5,6 +5,7 @@
 #include <linux/memfd.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
@@ -40,27 +41,36 @@ static int open_ram(uint64_t size, bool hugetlb)
 }
 
 /*
- * Reserves a guard on each side and maps RAM between them: an access that slips past a check faults
- * instead of reaching the heap of the VMM.
+ * Reserves `len` bytes of address space at a multiple of `unit`, with at least one unit of guard on
+ * each side: an access that slips past a check faults instead of reaching the heap. NULL and errno.
  */
+static uint8_t *reserve(uint64_t len, uint64_t unit, void **ret_map, size_t *ret_map_len)
+{
+	size_t map_len = len + 3 * unit;
+	void *map =
+		mmap(NULL, map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (map == MAP_FAILED)
+		return NULL;
+	*ret_map = map;
+	*ret_map_len = map_len;
+	/* NOLINTNEXTLINE(performance-no-int-to-ptr) */
+	return (uint8_t *)(((uintptr_t)map + 2 * unit - 1) & ~(uintptr_t)(unit - 1));
+}
+
 static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 {
-	m->map_len = m->size + 3 * HUGE_PAGE;
-	void *map = mmap(
-		NULL, m->map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (map == MAP_FAILED)
+	uint8_t *ram = reserve(m->size, HUGE_PAGE, &m->map, &m->map_len);
+
+	if (!ram)
 		return err_sys(
 			"reserve %" PRIu64 " MiB of address space for the guest", m->size >> 20);
-	m->map = map;
-	/* Aligned for huge pages, with at least one huge page of guard before and after. */
-	uintptr_t ram = ((uintptr_t)map + 2 * HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
 	int flags = MAP_FIXED | MAP_NORESERVE |
 		    (o->mergeable ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
 	if (o->pages == VM_PAGES_HUGETLB)
 		flags &= ~MAP_NORESERVE; /* an empty pool is an error now, not a SIGBUS later */
-	/* NOLINTNEXTLINE(performance-no-int-to-ptr) */
-	uint8_t *host = mmap(
-		(void *)ram, m->size, PROT_READ | PROT_WRITE, flags, o->mergeable ? -1 : m->fd, 0);
+	uint8_t *host =
+		mmap(ram, m->size, PROT_READ | PROT_WRITE, flags, o->mergeable ? -1 : m->fd, 0);
 	if (host == MAP_FAILED)
 		return err_sys("map %" PRIu64 " MiB of guest memory%s", m->size >> 20,
 			o->pages == VM_PAGES_HUGETLB
@@ -105,11 +115,104 @@ int vm_memory_init(struct vm_memory *ret, const struct vm_memory_options *option
 
 void vm_memory_release(struct vm_memory *m)
 {
+	for (unsigned i = 0; i < m->count; i++)
+		if (m->regions[i].map)
+			munmap(m->regions[i].map, m->regions[i].map_len);
 	if (m->map)
 		munmap(m->map, m->map_len);
 	if (m->fd >= 0)
 		fd_close(&m->fd);
-	*m = (struct vm_memory){.fd = -EBADF};
+	*m = VM_MEMORY_NONE;
+}
+
+static bool overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
+{
+	return a < b + b_len && b < a + a_len; /* neither wraps */
+}
+
+static int check_region(const struct vm_memory *m, const struct vm_memory_region *r)
+{
+	if (m->count == VM_MEMORY_REGIONS_MAX)
+		return err_set(EPROTO, "more than %d memory regions", VM_MEMORY_REGIONS_MAX);
+	if (r->size == 0 || r->size > VM_MEMORY_MAX || r->guest > UINT64_MAX - r->size ||
+		r->user > UINT64_MAX - r->size || r->offset > INT64_MAX - r->size)
+		return err_set(EPROTO,
+			"a memory region of %" PRIu64 " bytes at guest address 0x%" PRIx64
+			", in the monitor 0x%" PRIx64 ", in its file 0x%" PRIx64
+			": expected 1 byte to %" PRIu64 " GiB that do not wrap around",
+			r->size, r->guest, r->user, r->offset, VM_MEMORY_MAX >> 30);
+	for (unsigned i = 0; i < m->count; i++)
+		if (overlap(r->guest, r->size, m->regions[i].guest, m->regions[i].size) ||
+			overlap(r->user, r->size, m->regions[i].user, m->regions[i].size))
+			return err_set(EPROTO,
+				"the memory region at guest address 0x%" PRIx64
+				" overlaps the one at 0x%" PRIx64,
+				r->guest, m->regions[i].guest);
+	return 0;
+}
+
+/* The page size of the file, huge or not: offsets and lengths of its mappings are multiples. */
+static int check_file(const struct vm_memory_region *r, int fd, uint64_t *ret_unit)
+{
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys("a memory region's file");
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < r->offset + r->size)
+		return err_set(EPROTO,
+			"a memory region reaches beyond its file: %" PRIu64 " of %" PRIu64 " bytes",
+			r->offset + r->size, S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0);
+	uint64_t block = st.st_blksize > 0 ? (uint64_t)st.st_blksize : page;
+	/* hugetlbfs has pages of up to 1 GiB; what else is no page size but a preference. */
+	*ret_unit =
+		block > page && block <= UINT64_C(1) << 30 && !(block & (block - 1)) ? block : page;
+	return 0;
+}
+
+int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region, int fd)
+{
+	struct vm_memory_region g = {.guest = region->guest,
+		.size = region->size,
+		.user = region->user,
+		.offset = region->offset};
+	uint64_t unit = 0;
+	int r = check_region(m, &g);
+
+	if (r == 0)
+		r = check_file(&g, fd, &unit);
+	if (r < 0)
+		return r;
+	uint64_t skip = g.offset & (unit - 1);
+	uint64_t len = (skip + g.size + unit - 1) & ~(unit - 1);
+	uint8_t *at = reserve(len, unit, &g.map, &g.map_len);
+	if (!at)
+		return err_sys("reserve %" PRIu64 " MiB of address space", len >> 20);
+	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_SHARED | MAP_NORESERVE, fd,
+		    (off_t)(g.offset - skip)) == MAP_FAILED) {
+		r = err_sys("map a memory region of %" PRIu64 " bytes", g.size);
+		munmap(g.map, g.map_len);
+		return r;
+	}
+	/* As in map_ram(); a file system that can't is no reason to refuse. */
+	(void)madvise(at, len, MADV_DONTDUMP);
+	g.host = at + skip;
+	m->regions[m->count++] = g;
+	m->size += g.size;
+	return 0;
+}
+
+int vm_memory_from_user(const struct vm_memory *m, uint64_t user, uint64_t *ret_guest)
+{
+	for (unsigned i = 0; i < m->count; i++) {
+		const struct vm_memory_region *g = &m->regions[i];
+
+		if (g->map && user >= g->user && user - g->user < g->size) {
+			*ret_guest = g->guest + (user - g->user);
+			return 0;
+		}
+	}
+	return -EPROTO;
 }
 
 void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len)

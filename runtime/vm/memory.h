@@ -10,6 +10,10 @@
  * RAM is one memfd, mapped shared, so that a vhost-user back end or QEMU can map the same pages.
  * Its size is sealed: a process that was handed the descriptor can't truncate it under our feet.
  * The layout never changes after init, so any thread may translate without a lock.
+ *
+ * In a back end of vhost-user the RAM is another monitor's: vm_memory_attach() maps each region it
+ * tells of, and vm_memory_at() is the same. That layout changes when the monitor says so; the
+ * transport (vhost_backend.c) first makes the device let go of it.
  */
 #pragma once
 #include <stdint.h>
@@ -45,24 +49,43 @@ struct vm_memory_options {
 	bool mergeable;
 };
 
+#define VM_MEMORY_REGIONS_MAX 8 /* what a vhost-user message holds; of our own: 1 or 2 */
+
 struct vm_memory_region {
 	uint64_t guest; /* first guest-physical address */
 	uint64_t size;
 	uint64_t offset; /* in the memfd */
+	uint64_t user;   /* attached: its address in the monitor */
 	uint8_t *host;
+	void *map; /* attached: the reservation around it, with guards */
+	size_t map_len;
 };
 
 struct vm_memory {
-	int fd; /* the memfd; -EBADF where mergeable */
+	int fd; /* the memfd; -EBADF where mergeable or attached */
 	uint64_t size;
 	unsigned count; /* regions: 1, or 2 around the hole */
-	struct vm_memory_region regions[2];
+	struct vm_memory_region regions[VM_MEMORY_REGIONS_MAX];
 	void *map; /* the reservation: guard page, RAM, guard page */
 	size_t map_len;
 };
 
 int vm_memory_init(struct vm_memory *ret, const struct vm_memory_options *options) must_check;
 void vm_memory_release(struct vm_memory *m);
+
+/* No memory at all: what vm_memory_attach() begins with. */
+#define VM_MEMORY_NONE ((struct vm_memory){.fd = -EBADF})
+
+/*
+ * Maps guest, size, user and offset of *region (the rest is ignored) from fd, which stays the
+ * caller's, with a guard on each side. -EPROTO with a message where the region is empty, wraps,
+ * overlaps another, or reaches beyond its file (a page there would be a SIGBUS; whoever may still
+ * shrink the file must be trusted not to: QEMU seals it).
+ */
+int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region, int fd) must_check;
+
+/* The guest address of the monitor's address `user`. -EPROTO, without a message: it has none. */
+int vm_memory_from_user(const struct vm_memory *m, uint64_t user, uint64_t *ret_guest) must_check;
 
 /*
  * The host address of guest bytes [guest, guest + len), or NULL: not RAM, wraps around, or leaves

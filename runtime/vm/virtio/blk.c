@@ -12,8 +12,8 @@
 #include "devices.h"
 #include "str.h"
 
-#define SEGMENTS_MAX (VIRTQ_CHAIN_MAX - 2) /* beside header and status */
-#define ZEROES_MAX 32768                   /* sectors in one request: 16 MiB */
+#define SEGMENTS_MAX 254 /* beside header and status, in a queue of 256 */
+#define ZEROES_MAX 32768 /* sectors in one request: 16 MiB */
 #define HEADER_LEN 16
 
 /*

@@ -15,11 +15,9 @@ enum { QUEUE_RX, QUEUE_TX };
 /* Writes what is left of c->tx. 1: all of it. 0: `out` is full. */
 static int send(struct virtio_console *c)
 {
-	struct iovec part[VIRTQ_CHAIN_MAX];
-
 	while (c->sent < c->tx.read_len) {
-		unsigned n = virtq_slice(&c->tx, false, c->sent, UINT32_MAX, part);
-		ssize_t done = c->out < 0 ? -1 : writev(c->out, part, (int)n);
+		unsigned n = virtq_slice(&c->tx, false, c->sent, UINT32_MAX, c->part);
+		ssize_t done = c->out < 0 ? -1 : writev(c->out, c->part, (int)n);
 		if (done < 0 && c->out >= 0 && errno == EINTR)
 			continue;
 		if (done < 0 && c->out >= 0 && errno == EAGAIN) {

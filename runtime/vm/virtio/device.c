@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "device.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,7 +15,7 @@
 
 static uint64_t offered(const struct virtio_device *d)
 {
-	return d->features | VIRTIO_COMMON_FEATURES;
+	return (d->features | VIRTIO_COMMON_FEATURES) & ~d->withheld;
 }
 
 static bool has(const struct virtio_device *d, unsigned feature)
@@ -44,6 +45,12 @@ static void reset(struct virtio_device *d)
 	d->driver_features = 0;
 }
 
+static void negotiated(const struct virtio_device *d, struct virtq *q)
+{
+	q->event_idx = has(d, VIRTIO_RING_F_EVENT_IDX);
+	q->indirect = has(d, VIRTIO_RING_F_INDIRECT_DESC);
+}
+
 void virtio_set_status(struct virtio_device *d, uint32_t status)
 {
 	if (status == 0) {
@@ -66,7 +73,13 @@ void virtio_set_status(struct virtio_device *d, uint32_t status)
 		status &= ~S_FEATURES_OK;
 	if (!(status & S_FEATURES_OK))
 		status &= ~S_DRIVER_OK;
+	bool starts = (status & ~old & S_DRIVER_OK) && !mine;
 	d->status = status | mine;
+	if (starts && d->ops->start && virtio_is_live(d)) {
+		int r = d->ops->start(d);
+		if (err_ctx(r, "%s", d->name) < 0)
+			virtio_needs_reset(d);
+	}
 }
 
 void virtio_set_features(struct virtio_device *d, unsigned half, uint32_t bits)
@@ -77,6 +90,18 @@ void virtio_set_features(struct virtio_device *d, unsigned half, uint32_t bits)
 		return;
 	d->driver_features =
 		(d->driver_features & ~mask) | (half ? (uint64_t)bits << 32 : (uint64_t)bits);
+}
+
+int virtio_accept(struct virtio_device *d, uint64_t features)
+{
+	if (features & ~offered(d))
+		return err_set(EPROTO, "%s: features 0x%" PRIx64 ", expected some of 0x%" PRIx64,
+			d->name, features, offered(d));
+	d->driver_features = features;
+	d->status |= S_ACKNOWLEDGE | S_DRIVER | S_FEATURES_OK | S_DRIVER_OK;
+	for (unsigned i = 0; i < d->queue_count; i++)
+		negotiated(d, &d->queues[i]);
+	return 0;
 }
 
 uint32_t virtio_features(const struct virtio_device *d, unsigned half)
@@ -103,8 +128,7 @@ void virtio_set_ready(struct virtio_device *d, uint32_t index, bool ready)
 		q->ready = false;
 		return;
 	}
-	q->event_idx = has(d, VIRTIO_RING_F_EVENT_IDX);
-	q->indirect = has(d, VIRTIO_RING_F_INDIRECT_DESC);
+	negotiated(d, q);
 	if (err_ctx(virtq_enable(q, d->memory), "%s: queue %u", d->name, index) < 0)
 		virtio_needs_reset(d);
 }
@@ -123,13 +147,13 @@ void virtio_needs_reset(struct virtio_device *d)
 	d->status |= S_NEEDS_RESET;
 	/* 2.1.2: the driver is told of it as of a change of configuration, once it listens. */
 	if ((d->status & S_DRIVER_OK) && d->signal)
-		d->signal(d->transport, true);
+		d->signal(d->transport, VIRTIO_SIGNAL_CONFIG);
 }
 
 void virtio_signal_queue(struct virtio_device *d, unsigned index)
 {
 	if (virtq_must_signal(&d->queues[index]) && d->signal)
-		d->signal(d->transport, false);
+		d->signal(d->transport, (int)index);
 }
 
 int virtio_kick(struct virtio_device *d, unsigned index)

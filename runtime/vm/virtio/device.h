@@ -13,7 +13,9 @@
 
 #include "queue.h"
 
-#define VIRTIO_QUEUES_MAX 4
+#define VIRTIO_QUEUES_MAX 17 /* virtio-fs: the high-priority queue and 16 of requests */
+
+#define VIRTIO_SIGNAL_CONFIG (-1)
 
 struct virtio_device;
 
@@ -33,6 +35,14 @@ struct virtio_ops {
 	int (*event)(struct virtio_device *d);
 	/* The driver wrote to the configuration; the lock is held. NULL: it is read-only. */
 	void (*configure)(struct virtio_device *d, uint32_t offset, const void *data, unsigned len);
+	/* DRIVER_OK was set; the lock is held. < 0: needs a reset. NULL: nothing is to be done. */
+	int (*start)(struct virtio_device *d);
+	/*
+	 * Queue `index` is about to stop, or guest memory to change (vhost-user; the lock is held):
+	 * push what was popped of it and keep no pointer into guest memory. What the device knows
+	 * otherwise stays, for the queue may go on. NULL: nothing is kept between calls.
+	 */
+	void (*quiesce)(struct virtio_device *d, unsigned index);
 };
 
 struct virtio_device {
@@ -41,9 +51,15 @@ struct virtio_device {
 	const char *name;
 	uint32_t id;        /* virtio 1.2, 5 */
 	uint64_t features;  /* offered, beside VIRTIO_COMMON_FEATURES */
+	uint64_t withheld;  /* of those, what this device does not offer */
 	const void *config; /* little-endian, as the driver reads it */
 	uint32_t config_len;
 	unsigned queue_count;
+	/*
+	 * Another process serves the queues (vhost_user.h): it gets the kicks, and interrupts the
+	 * driver for used buffers, past the transport.
+	 */
+	bool remote;
 	const struct vm_memory *memory;
 	/*
 	 * What the thread that serves the device polls for it besides kicks: an epoll or event
@@ -51,10 +67,15 @@ struct virtio_device {
 	 * virtio_init(), which makes it -EBADF: nothing to wait for.
 	 */
 	int event_fd;
-	/* Set by the transport: tells the driver of used buffers or of a change of configuration.
+	/*
+	 * Set by the transport: tells the driver of used buffers in `queue`, or (_SIGNAL_CONFIG) of
+	 * a change of configuration.
 	 */
-	void (*signal)(void *transport, bool config);
+	void (*signal)(void *transport, int queue);
 	void *transport;
+	/* Of a remote device, set by the transport: eventfds, one a queue, and the interrupt's. */
+	const int *kicks;
+	int call;
 
 	pthread_mutex_t lock; /* of what follows */
 	uint32_t status;
@@ -75,6 +96,11 @@ void virtio_release(struct virtio_device *d);
 /* For transports; the lock is held. What a state does not allow is ignored, as 2.1 has it. */
 void virtio_set_status(struct virtio_device *d, uint32_t status);
 void virtio_set_features(struct virtio_device *d, unsigned half, uint32_t bits);
+/*
+ * For transports without a status register: the driver accepts these features, and is ready.
+ * -EPROTO with a message: not offered, and nothing has changed.
+ */
+int virtio_accept(struct virtio_device *d, uint64_t features) must_check;
 uint32_t virtio_features(const struct virtio_device *d, unsigned half);
 /* The queue if its registers may be written now, or NULL. */
 struct virtq *virtio_open_queue(struct virtio_device *d, uint32_t index);

@@ -32,6 +32,7 @@ struct virtio_console {
 	bool sending;  /* tx holds a request of which `sent` bytes are written */
 	uint64_t sent;
 	struct virtq_chain tx, rx;
+	struct iovec part[VIRTQ_CHAIN_MAX];
 };
 
 void virtio_console_init(struct virtio_console *c, const struct vm_memory *m, int in, int out);

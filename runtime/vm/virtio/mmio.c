@@ -9,10 +9,11 @@
 #define VENDOR 0x53494143 /* "CAIS" */
 #define NO_SHARED_MEMORY 0xffffffff
 
-static void on_signal(void *transport, bool config)
+static void on_signal(void *transport, int queue)
 {
 	struct virtio_mmio *t = transport;
-	uint32_t bit = config ? VIRTIO_MMIO_INT_CONFIG : VIRTIO_MMIO_INT_VRING;
+	uint32_t bit =
+		queue == VIRTIO_SIGNAL_CONFIG ? VIRTIO_MMIO_INT_CONFIG : VIRTIO_MMIO_INT_VRING;
 
 	__atomic_fetch_or(&t->interrupts, bit, __ATOMIC_SEQ_CST);
 	t->raise(t->irq);
@@ -43,7 +44,7 @@ static uint32_t read_register(const struct virtio_mmio *t, uint64_t offset)
 	case VIRTIO_MMIO_DEVICE_FEATURES:
 		return t->features_select < 2 ? virtio_features(d, t->features_select) : 0;
 	case VIRTIO_MMIO_QUEUE_NUM_MAX:
-		return is_queue ? VIRTQ_SIZE_MAX : 0;
+		return is_queue ? VIRTIO_MMIO_QUEUE_MAX : 0;
 	case VIRTIO_MMIO_QUEUE_READY:
 		return is_queue && d->queues[t->queue_select].ready;
 	case VIRTIO_MMIO_STATUS:
@@ -78,7 +79,7 @@ static void write_queue(struct virtio_mmio *t, uint64_t offset, uint32_t value)
 	case VIRTIO_MMIO_QUEUE_NUM:
 		/* 0 is what virtq_enable() refuses; a larger value must not be cut to a legal one.
 		 */
-		q->size = value <= VIRTQ_SIZE_MAX ? (uint16_t)value : 0;
+		q->size = value <= VIRTIO_MMIO_QUEUE_MAX ? (uint16_t)value : 0;
 		break;
 	case VIRTIO_MMIO_QUEUE_DESC_LOW:
 	case VIRTIO_MMIO_QUEUE_DESC_HIGH:
@@ -158,6 +159,12 @@ static void mmio_read(void *device, uint64_t offset, void *ret_data, unsigned le
 	/* Read at each interrupt: it must not wait for the event loop's I/O. */
 	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) {
 		value = __atomic_load_n(&t->interrupts, __ATOMIC_SEQ_CST);
+		/*
+		 * Of used buffers a remote back end tells the driver, not us: any interrupt may be
+		 * of that kind. The line is edge-triggered, so that nothing repeats for it.
+		 */
+		if (t->device->remote && virtio_is_live(t->device))
+			value |= VIRTIO_MMIO_INT_VRING;
 	} else {
 		pthread_mutex_lock(&t->device->lock);
 		value = read_register(t, offset);

@@ -8,7 +8,8 @@
 #include "device.h"
 
 #define VIRTIO_MMIO_LEN 0x1000
-#define VIRTIO_MMIO_NOTIFY 0x50 /* where an ioeventfd goes: the value is the queue's index */
+#define VIRTIO_MMIO_QUEUE_MAX 256 /* Linux takes as long a ring as there is, in its own memory */
+#define VIRTIO_MMIO_NOTIFY 0x50   /* where an ioeventfd goes: the value is the queue's index */
 
 struct virtio_mmio {
 	struct virtio_device *device;

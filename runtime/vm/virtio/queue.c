@@ -32,7 +32,7 @@ static void *ring(const struct vm_memory *m, uint64_t at, uint64_t len, unsigned
 	return at % align ? NULL : vm_memory_at(m, at, len);
 }
 
-int virtq_enable(struct virtq *q, const struct vm_memory *m)
+static int find_rings(struct virtq *q, const struct vm_memory *m)
 {
 	if (q->size == 0 || q->size > VIRTQ_SIZE_MAX || (q->size & (q->size - 1)))
 		return err_set(EINVAL, "queue size %u: expected a power of two up to %u", q->size,
@@ -55,9 +55,35 @@ int virtq_enable(struct virtq *q, const struct vm_memory *m)
 	q->avail = avail;
 	q->used = used;
 	q->memory = m;
+	return 0;
+}
+
+int virtq_enable(struct virtq *q, const struct vm_memory *m)
+{
+	int r = find_rings(q, m);
+
+	if (r < 0)
+		return r;
 	q->next_avail = q->next_used = q->signalled = 0;
 	q->ready = true;
 	return 0;
+}
+
+int virtq_resume(struct virtq *q, const struct vm_memory *m, uint16_t next_avail)
+{
+	int r = find_rings(q, m);
+
+	if (r < 0)
+		return r;
+	q->next_avail = next_avail;
+	q->next_used = q->signalled = load16(&q->used->idx);
+	q->ready = true;
+	return 0;
+}
+
+int virtq_move(struct virtq *q, const struct vm_memory *m)
+{
+	return find_rings(q, m);
 }
 
 void virtq_reset(struct virtq *q)
@@ -202,8 +228,21 @@ bool virtq_arm(struct virtq *q)
 		return false;
 	if (q->event_idx)
 		store16(avail_event(q), q->next_avail);
+	else
+		store16(&q->used->flags, 0);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return load16(&q->avail->idx) != q->next_avail;
+}
+
+void virtq_disarm(struct virtq *q)
+{
+	if (!q->ready)
+		return;
+	/* An index that has passed asks for nothing. */
+	if (q->event_idx)
+		store16(avail_event(q), (uint16_t)(q->next_avail - 1));
+	else
+		store16(&q->used->flags, VRING_USED_F_NO_NOTIFY);
 }
 
 unsigned virtq_slice(const struct virtq_chain *c, bool writable, uint64_t offset, uint64_t len,
@@ -229,16 +268,22 @@ unsigned virtq_slice(const struct virtq_chain *c, bool writable, uint64_t offset
 static size_t copy(
 	const struct virtq_chain *c, bool writable, uint64_t offset, void *data, size_t len)
 {
-	struct iovec part[VIRTQ_CHAIN_MAX];
-	unsigned n = virtq_slice(c, writable, offset, len, part);
+	const struct iovec *iov = writable ? c->iov + c->readable : c->iov;
+	unsigned count = writable ? c->writable : c->readable;
 	size_t done = 0;
 
-	for (unsigned i = 0; i < n; i++) {
-		if (writable)
-			memcpy(part[i].iov_base, (uint8_t *)data + done, part[i].iov_len);
-		else
-			memcpy((uint8_t *)data + done, part[i].iov_base, part[i].iov_len);
-		done += part[i].iov_len;
+	for (unsigned i = 0; i < count && done < len; i++) {
+		if (offset >= iov[i].iov_len) {
+			offset -= iov[i].iov_len;
+			continue;
+		}
+		uint8_t *guest = (uint8_t *)iov[i].iov_base + offset,
+			*ours = (uint8_t *)data + done;
+		size_t part = iov[i].iov_len - offset;
+		part = part < len - done ? part : len - done;
+		memcpy(writable ? guest : ours, writable ? ours : guest, part);
+		done += part;
+		offset = 0;
 	}
 	return done;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The device's side of a split virtqueue (virtio 1.2, 2.7); the only code of the monitor that reads
- * rings. The guest may write all of it at any time, from another vCPU too, so:
+ * The device's side of a split virtqueue (virtio 1.2, 2.7); the only code that reads rings,
+ * whatever the transport. The guest may write all of it at any time, from another vCPU too, so:
  *
  *   - the three rings are checked once, whole, when the queue becomes ready, and then frozen
  *   - every index and descriptor is copied once and only the copy is looked at
@@ -17,8 +17,9 @@
 
 #include "memory.h"
 
-#define VIRTQ_SIZE_MAX 256
-#define VIRTQ_CHAIN_MAX 256 /* descriptors with a length, over ring and indirect table */
+#define VIRTQ_SIZE_MAX 1024 /* a transport may allow less */
+/* Descriptors of a chain, with its indirect table; the kernel's IOV_MAX. Too large for a stack. */
+#define VIRTQ_CHAIN_MAX 1024
 
 struct virtq {
 	/* Set by the transport before virtq_enable(), never after it. Guest addresses. */
@@ -50,10 +51,23 @@ struct virtq_chain {
 int virtq_enable(struct virtq *q, const struct vm_memory *m) must_check;
 void virtq_reset(struct virtq *q);
 
+/* As virtq_enable(), but goes on where another device side has stopped: after request next_avail.
+ */
+int virtq_resume(struct virtq *q, const struct vm_memory *m, uint16_t next_avail) must_check;
+
+/*
+ * Looks the rings of a ready queue up again, in memory that has changed. The addresses may have
+ * too, the state is kept. What was popped must have been pushed.
+ */
+int virtq_move(struct virtq *q, const struct vm_memory *m) must_check;
+
 /* 1: *ret is the next request. 0: there is none. -EPROTO: the driver broke the queue. */
 int virtq_pop(struct virtq *q, struct virtq_chain *ret) must_check;
 
-/* Gives a request back, `written` bytes of whose writable part now hold data. */
+/*
+ * Gives a request back, `written` bytes of whose writable part now hold data. In any order: a
+ * request may stay with the device while later ones are served.
+ */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
 
 /* Whether the driver wants an interrupt for what was pushed since this last said yes. */
@@ -61,6 +75,9 @@ bool virtq_must_signal(struct virtq *q);
 
 /* Asks for a kick at the next request. True: one has come meanwhile, so that no kick will. */
 bool virtq_arm(struct virtq *q);
+
+/* Asks for none: a hint, for while the queue is being served. */
+void virtq_disarm(struct virtq *q);
 
 /* Copy from the readable, or to the writable part, at offset. The number of bytes there were. */
 size_t virtq_read(const struct virtq_chain *c, uint64_t offset, void *ret_data, size_t len);
