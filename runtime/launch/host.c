@@ -121,8 +121,8 @@ int launch_await_exec(struct launch *l)
 
 static int host_barrier(struct launch *l, const struct step *s)
 {
-	if (s->place == PLACE_INIT)
-		return await(l, s->text);
+	if (s->place != PLACE_HOST)
+		return plan_awaits(&l->plan, PLACE_HOST, s) ? await(l, s->text) : 0;
 	int r = channel_send(l->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
 	/* It ended, and said why. */
 	return r == -EPIPE || r == -ECONNRESET ? await(l, "") : r;

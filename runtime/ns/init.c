@@ -69,6 +69,7 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 	struct init init = {.channel = a->channel, .start_socket = a->start_socket};
 	struct step_ctx c = {
 		.plan = a->plan,
+		.place = PLACE_INIT,
 		.peer =
 			{
 				.data = &init,

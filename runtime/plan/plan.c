@@ -611,7 +611,10 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		.joined = joined,
 		.userns = b.userns,
 		.terminal = s->process && s->process->terminal};
-	return 0;
+	if (env->isolation != PLAN_VM)
+		return 0;
+	const struct plan ns = *ret;
+	return plan_for_vm(a, s, env, &ns, ret);
 }
 
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret)
@@ -666,5 +669,8 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 		.joined = joined,
 		.userns = b.userns,
 		.terminal = p->terminal};
-	return 0;
+	if (env->isolation != PLAN_VM)
+		return 0;
+	const struct plan ns = *ret;
+	return plan_exec_for_vm(a, &ns, ret);
 }

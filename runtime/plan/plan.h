@@ -3,10 +3,16 @@
  * The plan: what will be done to turn a bundle into a running container, as an array of steps.
  *
  * Two parties walk the same array in order. The HOST is the runtime. INIT is the container's first
- * process: a child made by STEP_CLONE, or the guest's init in a microVM. Each does its own steps
- * and skips the other's. They meet at STEP_BARRIERs: the party named by `place` reports that it got
- * there, the other waits for that report. There is no other handshake; a failure on either side
- * reaches the other at its next barrier.
+ * process, made by STEP_CLONE. Each does its own steps and skips the other's. They meet at
+ * STEP_BARRIERs: the party named by `place` reports that it got there, the other waits for that
+ * report. There is no other handshake; a failure on either side reaches the other at its next
+ * barrier.
+ *
+ * In VM mode two more stand between them. The MONITOR is the process that HOST's STEP_CLONE makes:
+ * it boots the machine (STEP_MACHINE) and is the container to the rest of the host. The GUEST is
+ * caisson-init, the machine's first process, whose own STEP_CLONE makes INIT. Each waits for the
+ * barriers of its maker: the MONITOR for HOST's, INIT for the GUEST's; HOST waits for those of the
+ * MONITOR and of INIT.
  *
  * plan_build() is pure: it looks at the spec and at the facts in struct plan_env and calls nothing.
  * The plan points into the spec, and lives in the same arena.
@@ -17,7 +23,9 @@
 /* Where a container finds the NOTIFY_SOCKET of whoever started caisson. */
 #define PLAN_NOTIFY_SOCKET "/run/notify/notify.sock"
 
-enum step_place { PLACE_HOST, PLACE_INIT };
+enum step_place { PLACE_HOST, PLACE_INIT, PLACE_MONITOR, PLACE_GUEST };
+
+enum plan_isolation { PLAN_NS, PLAN_VM };
 
 /* X(kind, name printed, what it does). The order is the order of first use. */
 #define PLAN_STEP_KINDS(X) \
@@ -28,6 +36,7 @@ enum step_place { PLACE_HOST, PLACE_INIT };
 	X(OPEN_NAMESPACE, "open-namespace", "open a namespace to join, and check its type") \
 	X(COMPILE_SECCOMP, "compile-seccomp", "compile the system call filter, or find it cached") \
 	X(CLONE, "clone", "make the first process, in its new namespaces") \
+	X(MACHINE, "machine", "boot the virtual machine, with the shares and the network") \
 	X(ID_MAP, "id-map", "write the user namespace's id maps") \
 	X(CGROUP_ATTACH, "cgroup-attach", "move the process into its cgroup") \
 	X(INTEL_RDT, "intel-rdt", "assign the process to a resctrl group") \
@@ -145,10 +154,12 @@ struct plan {
 	uint64_t joined;                    /* CLONE_NEW* flags of namespaces entered by path */
 	bool userns;                        /* the process is in another user namespace */
 	bool terminal;
+	enum plan_isolation isolation;
 };
 
 /* Facts about the host and the command that a plan depends on. */
 struct plan_env {
+	enum plan_isolation isolation;
 	const char *bundle; /* absolute */
 	bool rootless;      /* the effective user is not 0 */
 	bool in_userns;     /* this process is in a user namespace of its own: no mknod */
@@ -170,6 +181,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 
 /* What joining a running container takes, besides a process: from its spec and its state. */
 struct plan_exec_env {
+	enum plan_isolation isolation;
 	const struct spec *spec;            /* the container's */
 	const struct spec_process *process; /* to run */
 	bool cgroup_attach, no_new_keyring;
@@ -178,6 +190,17 @@ struct plan_exec_env {
 };
 
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret) must_check;
+
+/*
+ * The same plan for a container in a microVM: who does what there. What a VM can't honour is an
+ * error that names the field. Called by the two above where `isolation` says so.
+ */
+int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *env,
+	const struct plan *ns, struct plan *ret) must_check;
+int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) must_check;
+
+/* Whether `who` waits for this barrier of another's. */
+bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier);
 
 const char *plan_step_name(enum step_kind k);
 uint64_t plan_ns_flag(enum spec_ns type);    /* CLONE_NEW* */

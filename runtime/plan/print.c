@@ -165,23 +165,41 @@ int plan_step_text(const struct step *s, struct strbuf *out)
 
 static const char *place_name(enum step_place p)
 {
-	return p == PLACE_HOST ? "host" : "init";
+	static const char *const names[] = {
+		[PLACE_HOST] = "host",
+		[PLACE_INIT] = "init",
+		[PLACE_MONITOR] = "monitor",
+		[PLACE_GUEST] = "guest",
+	};
+
+	return names[p];
+}
+
+static const char *waiting(const struct plan *p, const struct step *barrier)
+{
+	for (int w = PLACE_HOST; w <= PLACE_GUEST; w++)
+		if (plan_awaits(p, (enum step_place)w, barrier) &&
+			(w != PLACE_MONITOR || p->isolation == PLAN_VM) && w != PLACE_GUEST)
+			return place_name((enum step_place)w);
+	return "nobody";
 }
 
 int plan_print(const struct plan *p, struct strbuf *out)
 {
-	int r = strbuf_addf(out, "%4s  %-4s  %-18s %s\n", "#", "who", "step", "what");
+	/* Aligned for the names that occur. */
+	const int width = p->isolation == PLAN_VM ? 7 : 4;
+	int r = strbuf_addf(out, "%4s  %-*s  %-18s %s\n", "#", width, "who", "step", "what");
 
 	for (size_t i = 0; i < p->n && r >= 0; i++) {
 		const struct step *s = &p->steps[i];
 		_cleanup_strbuf_ struct strbuf text = {0};
 		r = plan_step_text(s, &text);
 		if (r >= 0 && s->kind == STEP_BARRIER)
-			r = strbuf_addf(out, "%4zu  %-4s  --- \"%s\": %s waits for %s ---\n", i + 1,
-				place_name(s->place), s->text,
-				s->place == PLACE_HOST ? "init" : "host", place_name(s->place));
+			r = strbuf_addf(out, "%4zu  %-*s  --- \"%s\": %s waits for %s ---\n", i + 1,
+				width, place_name(s->place), s->text, waiting(p, s),
+				place_name(s->place));
 		else if (r >= 0)
-			r = strbuf_addf(out, "%4zu  %-4s  %-*s%s%s%s%s%s\n", i + 1,
+			r = strbuf_addf(out, "%4zu  %-*s  %-*s%s%s%s%s%s\n", i + 1, width,
 				place_name(s->place), text.len || s->field ? 19 : 0,
 				kinds[s->kind].name, strbuf_str(&text),
 				text.len && s->field ? "  " : "", s->field ? "[" : "",

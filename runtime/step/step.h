@@ -37,6 +37,7 @@ struct step_late_ro;
 
 struct step_ctx {
 	const struct plan *plan;
+	enum step_place place; /* who walks: PLACE_INIT, or PLACE_MONITOR */
 	struct step_peer peer;
 	int *slots;       /* plan->nslots descriptors that HOST opened */
 	int root;         /* the root file system, O_PATH; -EBADF until ATTACH_ROOT */
@@ -60,6 +61,9 @@ struct step_ctx {
 };
 
 int step_walk(struct step_ctx *c, size_t from) must_check;
+
+/* One step, if it is this place's or a barrier to report or to wait for; else nothing. */
+int step_do(struct step_ctx *c, const struct step *s) must_check;
 
 /* The steps, one function a kind, grouped by file. All: 0 or -errno with a message. */
 

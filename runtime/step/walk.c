@@ -9,8 +9,9 @@ typedef int (*step_fn)(struct step_ctx *c, const struct step *s);
 
 static int step_barrier(struct step_ctx *c, const struct step *s)
 {
-	return s->place == PLACE_INIT ? c->peer.report(c->peer.data, s->text)
-				      : c->peer.await(c->peer.data, s->text);
+	if (s->place == c->place)
+		return c->peer.report(c->peer.data, s->text);
+	return plan_awaits(c->plan, c->place, s) ? c->peer.await(c->peer.data, s->text) : 0;
 }
 
 static int step_wait_start(struct step_ctx *c, const struct step *s)
@@ -42,7 +43,7 @@ static int step_loopback(struct step_ctx *c, const struct step *s)
 	return net_loopback_up();
 }
 
-/* Kinds without an entry are HOST's. */
+/* Kinds without an entry are HOST's, the GUEST's or the monitor's own. */
 static const step_fn functions[STEP_COUNT] = {
 	[STEP_BARRIER] = step_barrier,
 	[STEP_OPEN_ROOT] = step_open,
@@ -83,19 +84,23 @@ static const step_fn functions[STEP_COUNT] = {
 	[STEP_EXEC] = step_exec,
 };
 
+int step_do(struct step_ctx *c, const struct step *s)
+{
+	/* Barriers may concern those who wait. */
+	if (s->place != c->place && s->kind != STEP_BARRIER)
+		return 0;
+	if (!functions[s->kind])
+		return err_set(
+			ENOSYS, "the step %s cannot be done by init", plan_step_name(s->kind));
+	int r = functions[s->kind](c, s);
+	return r < 0 && s->field ? err_ctx(r, "%s", s->field) : r;
+}
+
 int step_walk(struct step_ctx *c, size_t from)
 {
-	for (size_t i = from; i < c->plan->n; i++) {
-		const struct step *s = &c->plan->steps[i];
-		/* Barriers concern both sides. */
-		if (s->place != PLACE_INIT && s->kind != STEP_BARRIER)
-			continue;
-		if (!functions[s->kind])
-			return err_set(ENOSYS, "the step %s cannot be done by init",
-				plan_step_name(s->kind));
-		int r = functions[s->kind](c, s);
-		if (r < 0)
-			return s->field ? err_ctx(r, "%s", s->field) : r;
-	}
-	return 0;
+	int r = 0;
+
+	for (size_t i = from; i < c->plan->n && r >= 0; i++)
+		r = step_do(c, &c->plan->steps[i]);
+	return r < 0 ? r : 0;
 }

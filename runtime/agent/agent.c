@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent.h"
+
+#include <endian.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "fd.h"
+
+#define READ_SIZE (64u << 10)
+#define PROCESS_MAX (1u << 28) /* AGENT_STREAM_PORT() of it is still a port */
+
+static int make_room(struct agent_reader *r, size_t want)
+{
+	if (r->size - r->len >= want)
+		return 0;
+	uint8_t *bytes = realloc(r->bytes, r->len + want);
+	if (!bytes)
+		return -ENOMEM;
+	r->bytes = bytes;
+	r->size = r->len + want;
+	return 0;
+}
+
+int agent_reader_fill(struct agent_reader *r, int fd)
+{
+	ssize_t n;
+
+	if (make_room(r, READ_SIZE) < 0)
+		return err_set(ENOMEM, "out of memory for a message of the agent's");
+	do
+		n = read(fd, r->bytes + r->len, r->size - r->len);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return -EAGAIN;
+	if (n < 0 && errno == ECONNRESET)
+		return 0;
+	if (n < 0)
+		return err_sys("read from the agent");
+	r->len += (size_t)n;
+	return n > 0;
+}
+
+static int check_header(const struct agent_header *h)
+{
+	if (h->json_len < 2 || h->json_len > AGENT_JSON_MAX || h->blob_len > AGENT_BLOB_MAX)
+		return err_set(EPROTO,
+			"a message of the agent's has lengths %u and %u: expected "
+			"2 to %u and 0 to %u",
+			h->json_len, h->blob_len, AGENT_JSON_MAX, AGENT_BLOB_MAX);
+	return 0;
+}
+
+static int take(struct agent_frame *f, const uint8_t *bytes, const struct agent_header *h)
+{
+	uint8_t *blob = arena_alloc(&f->arena, h->blob_len ? h->blob_len : 1);
+
+	if (!blob)
+		return -ENOMEM;
+	if (h->blob_len)
+		memcpy(blob, bytes + h->json_len, h->blob_len);
+	f->blob = blob;
+	f->blob_len = h->blob_len;
+	int r = json_parse(&f->arena, (const char *)bytes, h->json_len, "agent message", &f->json);
+	if (r < 0)
+		return r == -EINVAL ? err_ctx(-EPROTO, "the agent's message is not JSON") : r;
+	f->type = json_get_str(f->json, "type");
+	if (!f->type)
+		return err_set(EPROTO, "a message of the agent's has no type");
+	return 1;
+}
+
+int agent_reader_next(struct agent_reader *r, struct agent_frame *ret)
+{
+	struct agent_header h;
+
+	if (r->len < sizeof(h))
+		return 0;
+	memcpy(&h, r->bytes, sizeof(h));
+	h.json_len = le32toh(h.json_len);
+	h.blob_len = le32toh(h.blob_len);
+	int n = check_header(&h);
+	if (n < 0)
+		return n;
+	size_t whole = sizeof(h) + h.json_len + h.blob_len;
+	if (r->len < whole)
+		return 0;
+	*ret = (struct agent_frame){0};
+	n = take(ret, r->bytes + sizeof(h), &h);
+	if (n < 0)
+		agent_frame_release(ret);
+	r->len -= whole;
+	memmove(r->bytes, r->bytes + whole, r->len);
+	return n;
+}
+
+void agent_reader_release(struct agent_reader *r)
+{
+	free(r->bytes);
+	*r = (struct agent_reader){0};
+}
+
+void agent_frame_release(struct agent_frame *f)
+{
+	arena_release(&f->arena);
+	*f = (struct agent_frame){0};
+}
+
+int agent_begin(struct agent_writer *w, const char *type)
+{
+	int r = json_out_init(&w->json, false);
+
+	if (r < 0)
+		return r;
+	json_out_object(&w->json, NULL);
+	json_out_str(&w->json, "type", type);
+	return 0;
+}
+
+/* All of it, whether or not the descriptor blocks. */
+static int send_all(int fd, struct iovec *iov, int n)
+{
+	while (n > 0) {
+		ssize_t done = writev(fd, iov, n);
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0 && errno == EAGAIN) {
+			struct pollfd p = {.fd = fd, .events = POLLOUT};
+			(void)poll(&p, 1, -1);
+			continue;
+		}
+		if (done < 0)
+			return err_sys("write to the agent");
+		for (; n > 0 && (size_t)done >= iov->iov_len; iov++, n--)
+			done -= (ssize_t)iov->iov_len;
+		if (n > 0) {
+			iov->iov_base = (char *)iov->iov_base + done;
+			iov->iov_len -= (size_t)done;
+		}
+	}
+	return 0;
+}
+
+int agent_send(struct agent_writer *w, int fd, const void *blob, size_t blob_len)
+{
+	const char *text;
+	size_t len;
+
+	json_out_end_object(&w->json);
+	int r = json_out_text(&w->json, &text, &len);
+	if (r < 0)
+		return r;
+	if (len > AGENT_JSON_MAX || blob_len > AGENT_BLOB_MAX)
+		return err_set(E2BIG,
+			"a message to the agent of %zu and %zu bytes: at most %u and "
+			"%u can be sent",
+			len, blob_len, AGENT_JSON_MAX, AGENT_BLOB_MAX);
+	struct agent_header h = {htole32((uint32_t)len), htole32((uint32_t)blob_len)};
+	struct iovec iov[] = {{&h, sizeof(h)}, {(void *)text, len}, {(void *)blob, blob_len}};
+	return send_all(fd, iov, ARRAY_SIZE(iov));
+}
+
+void agent_release(struct agent_writer *w)
+{
+	json_out_release(&w->json);
+}
+
+int agent_process(const struct agent_frame *f, uint32_t *ret)
+{
+	uint64_t n;
+
+	if (json_get_u64(f->json, "process", &n) < 0 || n > PROCESS_MAX)
+		return err_set(EPROTO, "\"%s\" of the agent's: process: expected a number up to %u",
+			f->type, PROCESS_MAX);
+	*ret = (uint32_t)n;
+	return 0;
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent protocol: what the monitor (host) and caisson-init (guest) say to each other over one
+ * vsock stream. Both link this file; neither trusts the other's lengths.
+ *
+ * Theory of operation. The guest's init connects to AGENT_PORT of the host and says "hello". From
+ * then on both send frames: a header, a JSON object with a member "type", and for some a blob. The
+ * first thing the monitor sends is "create", with config.json and the facts that the plan depends
+ * on; the guest builds the same plan from them that the host has (plan/vm.c) and walks the GUEST's
+ * and INIT's steps of it. Standard input and output don't go this way: for each the guest makes a
+ * stream of its own, to AGENT_STREAM_PORT() of the process, which the monitor joins to the very
+ * descriptor that the runtime's caller gave.
+ *
+ * Processes have numbers that the monitor gives: 0 is the container's, each exec has its own, never
+ * used twice. A barrier's name, an error's text and an exit status are the same as on the channel
+ * in namespace mode (ns/channel.h), so that the monitor only hands them on.
+ *
+ * Host to guest ("id" in a request comes back in its "reply"):
+ *	create   {process: 0, text: LEN, facts: {...}, net: {...}, stdio: [..]}; the blob is
+ *		 config.json (LEN bytes), then the compiled system call filter, if there is one
+ *	start    {process: 0}
+ *	exec     {process: N, text: LEN, facts: {...}, stdio: [..]}; the blob is the process object
+ *		 in JSON (LEN bytes), then the filter
+ *	go       {process, barrier}       the host got there (only where the plan makes INIT wait)
+ *	signal   {process, signal, all: bool}; no reply: like kill(2), but to who may be gone
+ *	resize   {process, rows, columns}
+ *	freeze   {id, frozen: bool}
+ *	ps       {id}       -> reply {processes: [{pid, ppid, uid, stime, time, tty, command}]}
+ *	stats    {id}       -> reply {stats: {...}} as cg_stats_json() writes it
+ *	update   {id, resources: {...}} in config.json's form
+ *	stop     {}         sync, then power off: the guest's last act
+ * Guest to host:
+ *	hello    {version: AGENT_VERSION, kernel: "6.1.0"}
+ *	reached  {process, barrier}
+ *	failed   {process, errno, message}   the process could not be made; nothing follows of it
+ *	running  {process, pid}              it became the program
+ *	exited   {process, status}           as waitpid(2) gives it; after its output's end
+ *	reply    {id, errno, message, ...}   errno 0 where all is well
+ *	log      {message}
+ * "stdio" names the streams that the process gets: 0, 1, 2, or 3 alone (a terminal).
+ */
+#pragma once
+#include <stdint.h>
+
+#include "json.h"
+
+#define AGENT_VERSION 1
+#define AGENT_PORT 1024
+
+#define AGENT_STDIN 0
+#define AGENT_STDOUT 1
+#define AGENT_STDERR 2
+#define AGENT_TERMINAL 3
+#define AGENT_STREAM_PORT(process, stream) (0x10000u + (uint32_t)(process)*4u + (uint32_t)(stream))
+
+#define AGENT_JSON_MAX (1u << 20)  /* bytes */
+#define AGENT_BLOB_MAX (16u << 20) /* config.json has 8 MiB at most */
+
+/* On the wire, little-endian. */
+struct agent_header {
+	uint32_t json_len, blob_len;
+};
+
+/* A frame as received; owns `bytes`. */
+struct agent_frame {
+	struct arena arena;
+	struct json *json;
+	const char *type;
+	const uint8_t *blob; /* behind the JSON text in bytes */
+	size_t blob_len;
+};
+
+/*
+ * What has come of a stream so far. Zeroed is empty. agent_reader_fill() reads what is there
+ * (blocking or not, as the descriptor is), agent_reader_next() takes whole frames out.
+ */
+struct agent_reader {
+	uint8_t *bytes;
+	size_t len, size;
+};
+
+/* 1: something came; 0: the end; -EAGAIN: nothing now; else -errno with a message. */
+int agent_reader_fill(struct agent_reader *r, int fd) must_check;
+/*
+ * 1: *ret is a frame, to be released; 0: more has to come. -EPROTO: lengths past the limits, not
+ * JSON, no "type".
+ */
+int agent_reader_next(struct agent_reader *r, struct agent_frame *ret) must_check;
+void agent_reader_release(struct agent_reader *r);
+void agent_frame_release(struct agent_frame *f);
+#define _cleanup_agent_frame_ __attribute__((cleanup(agent_frame_release)))
+
+/*
+ * A frame under construction: agent_begin() opens the object and writes "type"; the caller adds
+ * members to w->json; agent_send() closes it and writes all of it (blocking, or polling for room
+ * where fd does not block). Always agent_release().
+ */
+struct agent_writer {
+	struct json_out json;
+};
+
+int agent_begin(struct agent_writer *w, const char *type) must_check;
+int agent_send(struct agent_writer *w, int fd, const void *blob, size_t blob_len) must_check;
+void agent_release(struct agent_writer *w);
+#define _cleanup_agent_writer_ __attribute__((cleanup(agent_release)))
+
+/*
+ * "facts": struct plan_env and struct plan_exec_env as far as the guest needs them: bundle,
+ * no_pivot, no_new_keyring, keyring, console_height, console_width, attached (bool), in that
+ * spelling.
+ */
+
+/* The member "process", checked: 0 .. 2^28; -EPROTO with a message. */
+int agent_process(const struct agent_frame *f, uint32_t *ret) must_check;

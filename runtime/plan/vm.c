@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation: the plan for a microVM is the plan for namespaces with its steps dealt out
+ * anew. What concerns the host stays HOST's (its cgroup, copies of mounts, hooks); what concerns
+ * the place where the process lives goes to the GUEST (namespaces, id maps, a cgroup to freeze and
+ * to count in); INIT's own steps stay as they are, they only happen in another kernel. Between the
+ * two the MONITOR enters the network namespace and boots the machine.
+ *
+ * This is a pure function of its arguments, as all of plan/ is, so that the guest need not be sent
+ * steps: it gets config.json and the facts, and comes to the same plan by the same code.
+ */
+#include <sched.h>
+#include <sys/mount.h>
+
+#include "plan.h"
+
+struct dealer {
+	const struct plan *ns; /* the plan for namespaces */
+	struct step *steps;
+	size_t n;
+};
+
+/* Every step is dealt once, or twice (the cgroup and the opened mounts, here and in the guest). */
+#define STEPS_PER_STEP 2
+#define STEPS_OF_OUR_OWN 8
+
+static struct step *add(struct dealer *d, enum step_place place, const struct step *s)
+{
+	struct step *new = &d->steps[d->n++];
+
+	*new = *s;
+	new->place = place;
+	return new;
+}
+
+static void add_new(struct dealer *d, enum step_place place, enum step_kind kind, const char *text)
+{
+	const struct step s = {.kind = kind, .slot = -1, .text = text};
+
+	add(d, place, &s);
+}
+
+/* All steps of this kind and place, in their order. The number there were. */
+static size_t deal(struct dealer *d, enum step_place from, enum step_kind kind, enum step_place to)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < d->ns->n; i++) {
+		const struct step *s = &d->ns->steps[i];
+		if (s->place != from || s->kind != kind)
+			continue;
+		add(d, to, s);
+		n++;
+	}
+	return n;
+}
+
+static int refuse_namespaces(const struct spec *s)
+{
+	/* A container without its own would see the host's: the guest has only its own to show. */
+	static const enum spec_ns needed[] = {
+		SPEC_NS_NETWORK, SPEC_NS_PID, SPEC_NS_IPC, SPEC_NS_UTS};
+
+	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
+		if (!s->ns[needed[i]].set)
+			return err_set(ENOTSUP,
+				"linux.namespaces: there is no %s namespace: a microVM can't share "
+				"the host's, add {\"type\": \"%s\"}",
+				plan_ns_name(needed[i]), plan_ns_name(needed[i]));
+	for (int t = 0; t < SPEC_NS_COUNT; t++)
+		if (s->ns[t].path && t != SPEC_NS_NETWORK)
+			return err_set(ENOTSUP,
+				"linux.namespaces[%zu]: a microVM can't join the %s namespace %s: "
+				"only a network namespace can be given by path",
+				s->ns[t].index, plan_ns_name((enum spec_ns)t), s->ns[t].path);
+	return 0;
+}
+
+/* Devices that any Linux guest has itself: memory devices, terminals, fuse, tun, loop-control. */
+static bool guest_has_device(const struct spec_device *d)
+{
+	if (d->type == 'p' ||
+		(d->type == 'c' && (d->major == 1 || d->major == 5 || d->major == 136)))
+		return true;
+	return d->type == 'c' && d->major == 10 &&
+	       (d->minor == 200 || d->minor == 229 || d->minor == 237 || d->minor == 183);
+}
+
+static int refuse_hardware(const struct spec *s)
+{
+	for (size_t i = 0; i < s->ndevices; i++)
+		if (!guest_has_device(&s->devices[i]))
+			return err_set(ENOTSUP,
+				"linux.devices[%zu]: %s (%c %u:%u): a device of the host can't be "
+				"passed into a microVM",
+				i, s->devices[i].path, s->devices[i].type, s->devices[i].major,
+				s->devices[i].minor);
+	if (!s->vm)
+		return 0;
+	if (s->vm->device_tree)
+		return err_set(
+			ENOTSUP, "vm.hwConfig.deviceTree: this machine is described by ACPI");
+	if (s->vm->dtdevs.n || s->vm->niomems || s->vm->nirqs)
+		return err_set(ENOTSUP, "vm.hwConfig.%s: passing hardware through is not supported",
+			s->vm->dtdevs.n  ? "dtdevs"
+			: s->vm->niomems ? "iomems"
+					 : "irqs");
+	return 0;
+}
+
+static int refuse(const struct spec *s, const struct plan_env *env)
+{
+	if (env->rootless)
+		return err_set(EPERM, "VM mode needs root: an ordinary user can run this bundle "
+				      "with --isolation ns");
+	int r = refuse_namespaces(s);
+	if (r >= 0)
+		r = refuse_hardware(s);
+	if (r < 0)
+		return r;
+	if (s->memory_policy)
+		return err_set(ENOTSUP, "linux.memoryPolicy: a microVM has one memory node");
+	if (s->seccomp && (s->seccomp->notify || s->seccomp->listener_path))
+		return err_set(ENOTSUP, "linux.seccomp: SCMP_ACT_NOTIFY and listenerPath need the "
+					"host's kernel, a microVM has its own");
+	for (size_t i = 0; i < s->nmounts; i++)
+		if (s->mounts[i].bind && (s->mounts[i].propagation & MS_SHARED))
+			return err_set(ENOTSUP,
+				"mounts[%zu].options: a microVM's mounts can't propagate to the "
+				"host: leave out shared and rshared",
+				i);
+	return 0;
+}
+
+static bool is_network(const struct step *s)
+{
+	return s->ns.type == SPEC_NS_NETWORK;
+}
+
+static void add_host(struct dealer *d, const struct spec *s)
+{
+	deal(d, PLACE_HOST, STEP_CGROUP_CREATE, PLACE_HOST);
+	deal(d, PLACE_HOST, STEP_CGROUP_LIMIT, PLACE_HOST);
+	for (size_t i = 0; i < d->ns->n; i++) {
+		const struct step *o = &d->ns->steps[i];
+		bool image = s->vm && s->vm->image_path;
+		/* The guest has device nodes of its own, and with vm.image a root. */
+		if ((o->kind == STEP_OPEN_ROOT && !image) ||
+			(o->kind == STEP_OPEN_SOURCE && o->open.mount) ||
+			(o->kind == STEP_OPEN_NAMESPACE && is_network(o)))
+			add(d, PLACE_HOST, o);
+	}
+	deal(d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
+	size_t clone = d->n;
+	deal(d, PLACE_HOST, STEP_CLONE, PLACE_HOST);
+	d->steps[clone].clone.flags &= CLONE_NEWNET;
+	d->steps[clone].clone.staged_flags = 0;
+	deal(d, PLACE_HOST, STEP_OOM_SCORE, PLACE_HOST);
+	deal(d, PLACE_HOST, STEP_CGROUP_ATTACH, PLACE_HOST);
+	deal(d, PLACE_HOST, STEP_INTEL_RDT, PLACE_HOST);
+	deal(d, PLACE_HOST, STEP_NET_DEVICE, PLACE_HOST);
+}
+
+static void add_monitor(struct dealer *d, const struct spec *s)
+{
+	for (size_t i = 0; i < d->ns->n; i++)
+		if (d->ns->steps[i].kind == STEP_JOIN && is_network(&d->ns->steps[i]))
+			add(d, PLACE_MONITOR, &d->ns->steps[i]);
+	deal(d, PLACE_INIT, STEP_LOOPBACK, PLACE_MONITOR);
+	/* These hooks are what sets the network up, so the machine comes after them. */
+	if (s->hooks.prestart.n || s->hooks.create_runtime.n) {
+		add_new(d, PLACE_MONITOR, STEP_BARRIER, "joined");
+		deal(d, PLACE_HOST, STEP_HOOKS, PLACE_HOST);
+	}
+	add_new(d, PLACE_HOST, STEP_BARRIER, "placed");
+	for (size_t i = 0; i < d->ns->n; i++)
+		if (d->ns->steps[i].kind == STEP_HOOKS &&
+			streq(d->ns->steps[i].hooks.name, "createContainer"))
+			add(d, PLACE_MONITOR, &d->ns->steps[i]);
+	add_new(d, PLACE_MONITOR, STEP_MACHINE, NULL);
+}
+
+static void add_guest(struct dealer *d)
+{
+	const struct step cgroup = {.kind = STEP_CGROUP_CREATE, .slot = -1};
+	const struct step limit = {
+		.kind = STEP_CGROUP_LIMIT, .slot = -1, .field = "linux.resources"};
+
+	add(d, PLACE_GUEST, &cgroup);
+	add(d, PLACE_GUEST, &limit);
+	deal(d, PLACE_HOST, STEP_OPEN_ROOT, PLACE_GUEST);
+	deal(d, PLACE_HOST, STEP_OPEN_SOURCE, PLACE_GUEST);
+	size_t clone = d->n;
+	deal(d, PLACE_HOST, STEP_CLONE, PLACE_GUEST);
+	/* The machine's network is the container's. */
+	d->steps[clone].clone.flags &= ~(uint64_t)CLONE_NEWNET;
+	size_t placing = deal(d, PLACE_HOST, STEP_OOM_SCORE, PLACE_GUEST);
+	placing += deal(d, PLACE_HOST, STEP_ID_MAP, PLACE_GUEST);
+	if (placing)
+		add_new(d, PLACE_GUEST, STEP_BARRIER, "placed");
+}
+
+/* INIT's steps in the guest, and what the others have to do between them. */
+static void add_init(struct dealer *d)
+{
+	for (size_t i = 0; i < d->ns->n; i++) {
+		const struct step *s = &d->ns->steps[i];
+		bool hooks = s->kind == STEP_HOOKS && streq(s->hooks.name, "createContainer");
+
+		if (s->place == PLACE_HOST && s->kind == STEP_RLIMITS)
+			add(d, PLACE_GUEST, s);
+		if (s->place == PLACE_HOST && s->kind == STEP_BARRIER && streq(s->text, "recorded"))
+			add(d, PLACE_HOST, s);
+		if (s->place != PLACE_INIT || s->kind == STEP_JOIN || s->kind == STEP_LOOPBACK ||
+			s->kind == STEP_EXEC_LABEL || hooks ||
+			(s->kind == STEP_BARRIER && streq(s->text, "mounted")))
+			continue;
+		struct step *new = add(d, PLACE_INIT, s);
+		/* The guest's kernel knows no labels. */
+		if (s->kind == STEP_MOUNT)
+			new->mount.label = NULL;
+	}
+}
+
+static int start(struct arena *a, struct dealer *d, const struct plan *ns)
+{
+	d->ns = ns;
+	d->steps = arena_array(a, ns->n * STEPS_PER_STEP + STEPS_OF_OUR_OWN, sizeof(*d->steps));
+	return d->steps ? 0 : -ENOMEM;
+}
+
+static void finish(const struct dealer *d, struct plan *ret)
+{
+	*ret = *d->ns;
+	ret->steps = d->steps;
+	ret->n = d->n;
+	ret->isolation = PLAN_VM;
+}
+
+int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *env,
+	const struct plan *ns, struct plan *ret)
+{
+	struct dealer d = {0};
+
+	int r = refuse(s, env);
+	if (r >= 0)
+		r = start(a, &d, ns);
+	if (r < 0)
+		return r;
+	add_host(&d, s);
+	add_monitor(&d, s);
+	add_guest(&d);
+	add_init(&d);
+	finish(&d, ret);
+	return 0;
+}
+
+int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
+{
+	const struct step clone = {.kind = STEP_CLONE, .slot = -1};
+	struct dealer d = {0};
+
+	int r = start(a, &d, ns);
+	if (r < 0)
+		return r;
+	deal(&d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
+	/* The process that stands for the guest's: it has its terminal, signals and exit code. */
+	add(&d, PLACE_HOST, &clone);
+	for (size_t i = 0; i < ns->n; i++) {
+		const struct step *s = &ns->steps[i];
+
+		if (s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_EXEC_LABEL)
+			continue;
+		add(&d, s->place == PLACE_HOST ? PLACE_GUEST : s->place, s);
+	}
+	finish(&d, ret);
+	return 0;
+}
+
+bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier)
+{
+	switch (who) {
+	case PLACE_HOST:
+		return barrier->place == PLACE_MONITOR || barrier->place == PLACE_INIT;
+	case PLACE_MONITOR:
+		return barrier->place == PLACE_HOST;
+	case PLACE_GUEST:
+		return barrier->place == PLACE_INIT;
+	case PLACE_INIT:
+		return barrier->place == (p->isolation == PLAN_VM ? PLACE_GUEST : PLACE_HOST);
+	}
+	return false;
+}
