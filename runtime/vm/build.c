@@ -31,9 +31,11 @@ static int plug(struct machine *m, struct virtio_device *d)
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		s->kicks[i] = -EBADF;
 	virtio_mmio_init(&s->mmio, d, raise_irq, &s->irq);
+	d->kicks = s->kicks;
 	s->mmio.kick = pass_kick;
 	s->mmio.kick_ctx = s;
 	int r = vm_irq_init(&s->irq, &m->kvm, index);
+	d->call = s->irq.fd;
 	for (unsigned i = 0; r >= 0 && i < d->queue_count; i++) {
 		s->kicks[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		r = s->kicks[i] < 0 ? err_sys("create an eventfd for kicks")
@@ -44,6 +46,32 @@ static int plug(struct machine *m, struct virtio_device *d)
 		return err_ctx(r, "device %s", d->name);
 	return vm_bus_add(&m->mmio, &(struct vm_bus_entry){s->base, VIRTIO_MMIO_LEN, d->name,
 					    &virtio_mmio_bus, &s->mmio});
+}
+
+/* A file system that has gone: what runs on it could only hang. */
+static void lose_share(void *ctx, const char *why)
+{
+	vcpus_end(ctx, VM_END_FAULT, "%s", why);
+}
+
+static int plug_shares(struct machine *m, const struct machine_options *o)
+{
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < o->share_count; i++) {
+		const struct machine_share *s = &o->shares[i];
+		struct vhost_user *v = &m->shares[i].vhost;
+
+		r = virtio_fs_init(&m->shares[i], &m->memory, s->tag, s->sock);
+		if (r >= 0)
+			r = plug(m, &v->dev);
+		if (!s->optional) {
+			v->lost = lose_share;
+			v->lost_ctx = &m->cpus;
+		}
+		err_ctx(r, "share %zu", i);
+	}
+	return r;
 }
 
 static int plug_devices(struct machine *m, const struct machine_options *o)
@@ -62,7 +90,7 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 			r = plug(m, &m->disks[i].dev);
 		err_ctx(r, "disk %zu", i);
 	}
-	return r;
+	return r < 0 ? r : plug_shares(m, o);
 }
 
 static int write_acpi(const struct machine *m, uint64_t *ret_rsdp)
@@ -125,6 +153,9 @@ int machine_build(struct machine *ret, const struct machine_options *options)
 	if (options->disk_count > MACHINE_DISKS_MAX)
 		return err_set(EINVAL, "%zu disks: expected %d at most", options->disk_count,
 			MACHINE_DISKS_MAX);
+	if (options->share_count > MACHINE_SHARES_MAX)
+		return err_set(EINVAL, "%zu shares: expected %d at most", options->share_count,
+			MACHINE_SHARES_MAX);
 	*ret = (struct machine){.memory.fd = -EBADF, .kvm = {.dev = -EBADF, .vm = -EBADF}};
 	int r = build(ret, options);
 	if (r < 0)

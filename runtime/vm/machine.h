@@ -11,17 +11,25 @@
 #pragma once
 #include "boot.h"
 #include "devices.h"
+#include "fs.h"
 #include "irq.h"
 #include "mmio.h"
 #include "vcpu.h"
 
 #define MACHINE_DISKS_MAX 8
-#define MACHINE_DEVICES_MAX (2 + MACHINE_DISKS_MAX)
+#define MACHINE_SHARES_MAX 8
+#define MACHINE_DEVICES_MAX (2 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX)
 
 struct machine_disk {
 	int fd;
 	bool read_only;
 	const char *serial; /* up to 20 bytes; never NULL */
+};
+
+struct machine_share {
+	const char *tag;
+	int sock;      /* connected to the server of the share */
+	bool optional; /* a server that is lost breaks the device only; else it ends the machine */
 };
 
 struct machine_options {
@@ -34,6 +42,8 @@ struct machine_options {
 	int console_in, console_out; /* non-blocking; -EBADF: none */
 	const struct machine_disk *disks;
 	size_t disk_count;
+	const struct machine_share *shares;
+	size_t share_count;
 };
 
 /* A device in its place: transport, interrupt, and an eventfd a queue for the guest's kicks. */
@@ -56,6 +66,7 @@ struct machine {
 	struct virtio_console console;
 	struct virtio_rng rng;
 	struct virtio_blk disks[MACHINE_DISKS_MAX];
+	struct virtio_fs shares[MACHINE_SHARES_MAX];
 };
 
 int machine_build(struct machine *ret, const struct machine_options *options) must_check;

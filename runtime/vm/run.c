@@ -32,9 +32,11 @@ static int turn(struct machine *m)
 	p[n++] = (struct pollfd){input ? m->console.in : -1, POLLIN, 0};
 	p[n++] = (struct pollfd){output ? m->console.out : -1, POLLOUT, 0};
 	for (unsigned i = 0; i < m->slot_count; i++) {
-		p[n++] = (struct pollfd){m->slots[i].device->event_fd, POLLIN, 0};
-		for (unsigned q = 0; q < m->slots[i].device->queue_count; q++)
-			p[n++] = (struct pollfd){m->slots[i].kicks[q], POLLIN, 0};
+		const struct virtio_device *d = m->slots[i].device;
+
+		p[n++] = (struct pollfd){d->event_fd, POLLIN, 0};
+		for (unsigned q = 0; q < d->queue_count; q++)
+			p[n++] = (struct pollfd){d->remote ? -1 : m->slots[i].kicks[q], POLLIN, 0};
 	}
 	if (poll(p, n, -1) < 0)
 		return errno == EINTR ? 0 : err_sys("wait for the machine's devices");

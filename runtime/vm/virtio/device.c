@@ -73,7 +73,7 @@ void virtio_set_status(struct virtio_device *d, uint32_t status)
 		status &= ~S_FEATURES_OK;
 	if (!(status & S_FEATURES_OK))
 		status &= ~S_DRIVER_OK;
-	bool starts = (status & ~old & S_DRIVER_OK) && !mine;
+	bool starts = status & ~old & S_DRIVER_OK;
 	d->status = status | mine;
 	if (starts && d->ops->start && virtio_is_live(d)) {
 		int r = d->ops->start(d);

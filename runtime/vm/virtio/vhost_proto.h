@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vhost-user on the wire (QEMU, docs/interop/vhost-user.rst): requests, feature bits and payloads,
+ * for the front end (vhost_user.c) and the back end. Native byte order: both ends are on this host.
+ */
+#pragma once
+#include <stdint.h>
+
+enum vhost_user_request {
+	VHOST_USER_GET_FEATURES = 1,
+	VHOST_USER_SET_FEATURES = 2,
+	VHOST_USER_SET_OWNER = 3,
+	VHOST_USER_RESET_OWNER = 4,
+	VHOST_USER_SET_MEM_TABLE = 5,
+	VHOST_USER_SET_VRING_NUM = 8,
+	VHOST_USER_SET_VRING_ADDR = 9,
+	VHOST_USER_SET_VRING_BASE = 10,
+	VHOST_USER_GET_VRING_BASE = 11,
+	VHOST_USER_SET_VRING_KICK = 12,
+	VHOST_USER_SET_VRING_CALL = 13,
+	VHOST_USER_SET_VRING_ERR = 14,
+	VHOST_USER_GET_PROTOCOL_FEATURES = 15,
+	VHOST_USER_SET_PROTOCOL_FEATURES = 16,
+	VHOST_USER_GET_QUEUE_NUM = 17,
+	VHOST_USER_SET_VRING_ENABLE = 18,
+	VHOST_USER_GET_CONFIG = 24,
+	VHOST_USER_SET_CONFIG = 25,
+};
+
+/* Among the virtio features: there are protocol features, and rings start disabled. */
+#define VHOST_USER_F_PROTOCOL_FEATURES 30
+
+/* Protocol features. */
+#define VHOST_USER_PROTOCOL_F_MQ 0
+#define VHOST_USER_PROTOCOL_F_REPLY_ACK 3
+#define VHOST_USER_PROTOCOL_F_CONFIG 9
+
+/* Flags of a message. */
+#define VHOST_USER_VERSION 1U
+#define VHOST_USER_VERSION_MASK 3U
+#define VHOST_USER_REPLY 4U
+#define VHOST_USER_NEED_REPLY 8U
+
+/* The u64 of SET_VRING_KICK, _CALL and _ERR: a queue, and whether no descriptor comes with it. */
+#define VHOST_USER_VRING_INDEX_MASK 0xffU
+#define VHOST_USER_VRING_NO_FD 0x100U
+
+#define VHOST_USER_REGIONS_MAX 8 /* without CONFIGURE_MEM_SLOTS */
+#define VHOST_USER_CONFIG_MAX 256
+
+struct vhost_user_header {
+	uint32_t request, flags, size; /* size: of the payload */
+};
+
+struct vhost_user_region {
+	uint64_t guest, size, user, offset;
+};
+
+struct vhost_user_memory {
+	uint32_t count, padding;
+	struct vhost_user_region regions[VHOST_USER_REGIONS_MAX];
+};
+
+struct vhost_user_vring_state {
+	uint32_t index, num;
+};
+
+struct vhost_user_vring_addr {
+	uint32_t index, flags;
+	uint64_t desc, used, avail, log;
+};
+
+#define VHOST_USER_CONFIG_HEAD 12 /* bytes before data */
+
+struct vhost_user_config {
+	uint32_t offset, size, flags;
+	uint8_t data[VHOST_USER_CONFIG_MAX];
+};
+
+union vhost_user_payload {
+	uint64_t u64;
+	struct vhost_user_memory memory;
+	struct vhost_user_vring_state state;
+	struct vhost_user_vring_addr addr;
+	struct vhost_user_config config;
+};

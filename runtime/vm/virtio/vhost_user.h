@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The front end of vhost-user (QEMU, docs/interop/vhost-user.rst): a virtio device whose queues
+ * another process serves. This side keeps registers and status, hands over guest memory, rings and
+ * eventfds, and is out of the way of the data: a kick goes from KVM to the back end, an interrupt
+ * from the back end to KVM.
+ *
+ *	vhost_user_init(&v, &memory, &options)   asks the back end what it can
+ *	the transport sets dev.kicks and dev.call
+ *	queues start at DRIVER_OK and stop at reset, in the thread of the vCPU that writes the
+ *status
+ *
+ * Every reply is awaited for timeout_ms at most, for all messages of one start or stop together. A
+ * back end that closes its socket, keeps silent or breaks the protocol is lost for good: the device
+ * needs a reset, `lost` is called once, and no later start succeeds.
+ */
+#pragma once
+#include "device.h"
+#include "vhost_proto.h"
+
+#define VHOST_USER_TIMEOUT_MS 10000
+
+struct vhost_user_options {
+	int sock; /* connected SOCK_STREAM Unix socket; the caller closes it after the release */
+	const char *peer; /* the back end, for messages; kept */
+	const char *name; /* the device */
+	uint32_t id;
+	unsigned queue_count;
+	uint64_t features;  /* of the device's type, passed on where the back end offers them */
+	const void *config; /* kept; NULL: config_len bytes are the back end's to tell */
+	uint32_t config_len;
+	unsigned timeout_ms; /* 0: VHOST_USER_TIMEOUT_MS */
+};
+
+struct vhost_user {
+	struct virtio_device dev;
+	int sock;
+	const char *peer;
+	uint64_t offered;  /* virtio features of the back end, and F_PROTOCOL_FEATURES */
+	uint64_t protocol; /* protocol features in use */
+	unsigned timeout_ms;
+	int64_t deadline; /* of what is under way, CLOCK_MONOTONIC in ms */
+	bool started[VIRTIO_QUEUES_MAX];
+	bool failed;
+	char why[256];                         /* once it has failed */
+	uint8_t config[VHOST_USER_CONFIG_MAX]; /* where the back end tells it */
+	/* Called once, by the thread that polls event_fd and without the lock. May be NULL. */
+	void (*lost)(void *ctx, const char *why);
+	void *lost_ctx;
+};
+
+/* -EPROTO: the back end does not keep to the protocol, or lacks what is needed; -ETIMEDOUT. */
+int vhost_user_init(struct vhost_user *v, const struct vm_memory *m,
+	const struct vhost_user_options *options) must_check;
