@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -40,6 +41,52 @@ int agent_reader_fill(struct agent_reader *r, int fd)
 		return 0;
 	if (n < 0)
 		return err_sys("read from the agent");
+	r->len += (size_t)n;
+	return n > 0;
+}
+
+static void keep_fds(struct agent_reader *r, const struct msghdr *m)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR((struct msghdr *)m, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+			if (r->nfds < AGENT_FDS_MAX)
+				r->fds[r->nfds++] = fd;
+			else
+				fd_close(&fd);
+		}
+	}
+}
+
+int agent_reader_receive(struct agent_reader *r, int sock)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(AGENT_FDS_MAX * sizeof(int))];
+	} control;
+	ssize_t n;
+
+	if (make_room(r, READ_SIZE) < 0)
+		return err_set(ENOMEM, "out of memory for a message");
+	struct iovec iov = {r->bytes + r->len, r->size - r->len};
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	do
+		n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return -EAGAIN;
+	if (n < 0 && errno == ECONNRESET)
+		return 0;
+	if (n < 0)
+		return err_sys("read a message");
+	keep_fds(r, &m);
 	r->len += (size_t)n;
 	return n > 0;
 }
@@ -90,6 +137,9 @@ int agent_reader_next(struct agent_reader *r, struct agent_frame *ret)
 		return 0;
 	*ret = (struct agent_frame){0};
 	n = take(ret, r->bytes + sizeof(h), &h);
+	ret->nfds = r->nfds;
+	memcpy(ret->fds, r->fds, sizeof(r->fds));
+	r->nfds = 0;
 	if (n < 0)
 		agent_frame_release(ret);
 	r->len -= whole;
@@ -100,12 +150,16 @@ int agent_reader_next(struct agent_reader *r, struct agent_frame *ret)
 void agent_reader_release(struct agent_reader *r)
 {
 	free(r->bytes);
+	for (unsigned i = 0; i < r->nfds; i++)
+		fd_close(&r->fds[i]);
 	*r = (struct agent_reader){0};
 }
 
 void agent_frame_release(struct agent_frame *f)
 {
 	arena_release(&f->arena);
+	for (unsigned i = 0; i < f->nfds; i++)
+		fd_close(&f->fds[i]);
 	*f = (struct agent_frame){0};
 }
 
@@ -144,10 +198,36 @@ static int send_all(int fd, struct iovec *iov, int n)
 	return 0;
 }
 
-int agent_send(struct agent_writer *w, int fd, const void *blob, size_t blob_len)
+static int send_with_fds(int sock, struct iovec *iov, const int *fds, unsigned n)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(AGENT_FDS_MAX * sizeof(int))];
+	} control = {0};
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 1};
+
+	if (n > AGENT_FDS_MAX)
+		return err_set(
+			EINVAL, "%u descriptors: at most %d go with a message", n, AGENT_FDS_MAX);
+	m.msg_control = &control;
+	m.msg_controllen = CMSG_SPACE(n * sizeof(int));
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(n * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, n * sizeof(int));
+	ssize_t done = sendmsg(sock, &m, MSG_NOSIGNAL);
+	if (done != (ssize_t)iov->iov_len)
+		return done < 0 ? err_sys("send a message")
+				: err_set(EIO, "send a message: cut off");
+	return 0;
+}
+
+int agent_send_fds(
+	struct agent_writer *w, int sock, const struct iovec *blob, const int *fds, unsigned n)
 {
 	const char *text;
-	size_t len;
+	size_t len, blob_len = blob[0].iov_len + blob[1].iov_len;
 
 	json_out_end_object(&w->json);
 	int r = json_out_text(&w->json, &text, &len);
@@ -159,8 +239,18 @@ int agent_send(struct agent_writer *w, int fd, const void *blob, size_t blob_len
 			"%u can be sent",
 			len, blob_len, AGENT_JSON_MAX, AGENT_BLOB_MAX);
 	struct agent_header h = {htole32((uint32_t)len), htole32((uint32_t)blob_len)};
-	struct iovec iov[] = {{&h, sizeof(h)}, {(void *)text, len}, {(void *)blob, blob_len}};
-	return send_all(fd, iov, ARRAY_SIZE(iov));
+	struct iovec iov[] = {{&h, sizeof(h)}, {(void *)text, len}, blob[0], blob[1]};
+	if (!n)
+		return send_all(sock, iov, ARRAY_SIZE(iov));
+	r = send_with_fds(sock, iov, fds, n);
+	return r < 0 ? r : send_all(sock, iov + 1, ARRAY_SIZE(iov) - 1);
+}
+
+int agent_send(struct agent_writer *w, int fd, const void *blob, size_t blob_len)
+{
+	const struct iovec parts[2] = {{(void *)blob, blob_len}, {0}};
+
+	return agent_send_fds(w, fd, parts, NULL, 0);
 }
 
 void agent_release(struct agent_writer *w)

@@ -37,10 +37,15 @@
  *	exited   {process, status}           as waitpid(2) gives it; after its output's end
  *	reply    {id, errno, message, ...}   errno 0 where all is well
  *	log      {message}
+ * The commands (exec, kill, pause, ...) talk to the monitor in the same frames, over a Unix socket
+ *in the container's state directory (monitor/control.h), where descriptors come along: an exec's
+ * standard streams, in the order of "stdio".
+ *
  * "stdio" names the streams that the process gets: 0, 1, 2, or 3 alone (a terminal).
  */
 #pragma once
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "json.h"
 
@@ -53,6 +58,7 @@
 #define AGENT_TERMINAL 3
 #define AGENT_STREAM_PORT(process, stream) (0x10000u + (uint32_t)(process)*4u + (uint32_t)(stream))
 
+#define AGENT_FDS_MAX 8            /* descriptors that come with a frame, over a Unix socket */
 #define AGENT_JSON_MAX (1u << 20)  /* bytes */
 #define AGENT_BLOB_MAX (16u << 20) /* config.json has 8 MiB at most */
 
@@ -61,13 +67,15 @@ struct agent_header {
 	uint32_t json_len, blob_len;
 };
 
-/* A frame as received; owns `bytes`. */
+/* A frame as received. */
 struct agent_frame {
 	struct arena arena;
 	struct json *json;
 	const char *type;
-	const uint8_t *blob; /* behind the JSON text in bytes */
+	const uint8_t *blob;
 	size_t blob_len;
+	int fds[AGENT_FDS_MAX]; /* owned; taken with take_fd() */
+	unsigned nfds;
 };
 
 /*
@@ -77,10 +85,14 @@ struct agent_frame {
 struct agent_reader {
 	uint8_t *bytes;
 	size_t len, size;
+	int fds[AGENT_FDS_MAX]; /* that came so far, for the next frame */
+	unsigned nfds;
 };
 
 /* 1: something came; 0: the end; -EAGAIN: nothing now; else -errno with a message. */
 int agent_reader_fill(struct agent_reader *r, int fd) must_check;
+/* The same from a Unix socket, with descriptors. */
+int agent_reader_receive(struct agent_reader *r, int sock) must_check;
 /*
  * 1: *ret is a frame, to be released; 0: more has to come. -EPROTO: lengths past the limits, not
  * JSON, no "type".
@@ -101,6 +113,10 @@ struct agent_writer {
 
 int agent_begin(struct agent_writer *w, const char *type) must_check;
 int agent_send(struct agent_writer *w, int fd, const void *blob, size_t blob_len) must_check;
+/* The same with a blob of two parts and, over a Unix socket, n descriptors; they stay the caller's.
+ */
+int agent_send_fds(struct agent_writer *w, int sock, const struct iovec *blob, const int *fds,
+	unsigned n) must_check;
 void agent_release(struct agent_writer *w);
 #define _cleanup_agent_writer_ __attribute__((cleanup(agent_release)))
 
