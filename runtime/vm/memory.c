@@ -135,11 +135,13 @@ static int check_region(const struct vm_memory *m, const struct vm_memory_region
 	if (m->count == VM_MEMORY_REGIONS_MAX)
 		return err_set(EPROTO, "more than %d memory regions", VM_MEMORY_REGIONS_MAX);
 	if (r->size == 0 || r->size > VM_MEMORY_MAX || r->guest > UINT64_MAX - r->size ||
-		r->user > UINT64_MAX - r->size || r->offset > INT64_MAX - r->size)
+		r->user > UINT64_MAX - r->size || r->offset > INT64_MAX - r->size ||
+		(r->guest | r->user | r->offset) % (uint64_t)sysconf(_SC_PAGESIZE))
 		return err_set(EPROTO,
 			"a memory region of %" PRIu64 " bytes at guest address 0x%" PRIx64
 			", in the monitor 0x%" PRIx64 ", in its file 0x%" PRIx64
-			": expected 1 byte to %" PRIu64 " GiB that do not wrap around",
+			": expected whole pages, 1 byte to %" PRIu64
+			" GiB, that do not wrap around",
 			r->size, r->guest, r->user, r->offset, VM_MEMORY_MAX >> 30);
 	for (unsigned i = 0; i < m->count; i++)
 		if (overlap(r->guest, r->size, m->regions[i].guest, m->regions[i].size) ||

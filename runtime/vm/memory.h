@@ -78,9 +78,10 @@ void vm_memory_release(struct vm_memory *m);
 
 /*
  * Maps guest, size, user and offset of *region (the rest is ignored) from fd, which stays the
- * caller's, with a guard on each side. -EPROTO with a message where the region is empty, wraps,
- * overlaps another, or reaches beyond its file (a page there would be a SIGBUS; whoever may still
- * shrink the file must be trusted not to: QEMU seals it).
+ * caller's, with a guard on each side. -EPROTO with a message where the region is empty, begins
+ * within a page (host addresses are as aligned as guest addresses then), wraps, overlaps another,
+ * or reaches beyond its file (a page there would be a SIGBUS; whoever may still shrink the file
+ * must be trusted not to: QEMU seals it).
  */
 int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region, int fd) must_check;
 

@@ -25,6 +25,7 @@ enum vhost_user_request {
 	VHOST_USER_SET_VRING_ENABLE = 18,
 	VHOST_USER_GET_CONFIG = 24,
 	VHOST_USER_SET_CONFIG = 25,
+	VHOST_USER_RESET_DEVICE = 34,
 };
 
 /* Among the virtio features: there are protocol features, and rings start disabled. */
@@ -34,6 +35,7 @@ enum vhost_user_request {
 #define VHOST_USER_PROTOCOL_F_MQ 0
 #define VHOST_USER_PROTOCOL_F_REPLY_ACK 3
 #define VHOST_USER_PROTOCOL_F_CONFIG 9
+#define VHOST_USER_PROTOCOL_F_RESET_DEVICE 13
 
 /* Flags of a message. */
 #define VHOST_USER_VERSION 1U

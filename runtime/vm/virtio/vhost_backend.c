@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * The monitor is trusted with the guest's memory but not with this process: lengths, counts,
+ * indices and addresses are checked, descriptors that come where none belong are closed, and what
+ * breaks the protocol ends the connection with an error. While a queue runs its size and addresses
+ * are frozen. Rings are told by their address in the monitor: it becomes a guest address here, and
+ * queue.c looks that up as any other, again when memory changes.
+ *
+ * Messages are acted upon with the device's lock held, so that the device never sees half a change.
+ * Before a queue stops, or memory goes, the device gives back all that it has of it: the front end
+ * only learns a next index, so a request that was taken and not answered would be lost.
+ */
+#include "vhost_backend.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vhost_requests.h"
+
+/* One message. 1: go on; 0: the front end is gone; -errno. */
+static int take_message(struct vhost_backend *b)
+{
+	struct vhost_message m;
+	bool ack = false, answered = false;
+
+	int r = vhost_receive(b->sock, b->stop_fd, &m);
+	if (r <= 0)
+		goto out;
+	pthread_mutex_lock(&b->device->lock);
+	r = vhost_check_negotiated(b, m.h.request);
+	if (r == 0) {
+		r = vhost_answer(b, &m);
+		answered = r == 0;
+	}
+	if (r == 1) {
+		ack = (m.h.flags & VHOST_USER_NEED_REPLY) &&
+		      (b->protocol & (1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK));
+		r = vhost_act(b, &m);
+	}
+	pthread_mutex_unlock(&b->device->lock);
+	if (ack) {
+		m.p.u64 = r < 0;
+		/* The request's own failure is the one to tell of. */
+		char why[ERR_MAX];
+		memcpy(why, err_msg(), strlen(err_msg()) + 1);
+		int sent = vhost_reply(b->sock, &m, sizeof(m.p.u64));
+		r = r < 0 ? err_set(-r, "%s", why) : sent;
+	} else if (answered) {
+		r = vhost_reply(b->sock, &m, m.h.size);
+	}
+	if (r == 0)
+		r = 1;
+out:
+	vhost_message_release(&m);
+	return r;
+}
+
+static int take_kick(const struct vhost_backend *b, unsigned i)
+{
+	uint64_t n;
+	ssize_t r = read(b->queues[i].kick, &n, sizeof(n));
+
+	if (r == (ssize_t)sizeof(n) || (r < 0 && (errno == EAGAIN || errno == EINTR)))
+		return 0;
+	return err_set(EPROTO, "vhost-user: queue %u: the kick descriptor is no eventfd", i);
+}
+
+/* Serves what was kicked, or has more. 1, or 0: nothing is left to be done without waiting. */
+static int serve_queues(struct vhost_backend *b)
+{
+	int busy = 0;
+
+	for (unsigned i = 0; i < b->device->queue_count; i++) {
+		struct vhost_queue *v = &b->queues[i];
+
+		if (v->more)
+			v->more = virtio_kick(b->device, i) > 0;
+		busy |= v->more;
+	}
+	return busy;
+}
+
+static int check_broken(struct virtio_device *d)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&d->lock);
+	if (d->status & VIRTIO_CONFIG_S_NEEDS_RESET)
+		r = err_set(EPROTO, "%s", d->broken);
+	pthread_mutex_unlock(&d->lock);
+	return r;
+}
+
+/* One turn. 1; 0 when the front end is gone or we shall stop; -errno. */
+static int turn(struct vhost_backend *b, int busy)
+{
+	struct virtio_device *d = b->device;
+	struct pollfd p[3 + VIRTIO_QUEUES_MAX] = {
+		{.fd = b->sock, .events = POLLIN},
+		{.fd = b->stop_fd, .events = POLLIN},
+		{.fd = d->event_fd, .events = POLLIN},
+	};
+
+	for (unsigned i = 0; i < d->queue_count; i++)
+		p[3 + i] = (struct pollfd){
+			.fd = d->queues[i].ready ? b->queues[i].kick : -EBADF, .events = POLLIN};
+	if (poll(p, 3 + d->queue_count, busy || b->event_more ? 0 : -1) < 0)
+		return errno == EINTR ? 1 : err_sys("vhost-user: poll");
+	if (p[1].revents)
+		return 0;
+	for (unsigned i = 0; i < d->queue_count; i++) {
+		int r = p[3 + i].revents ? take_kick(b, i) : 0;
+
+		if (r < 0)
+			return r;
+		b->queues[i].more |= p[3 + i].revents != 0;
+	}
+	if (p[2].revents || b->event_more)
+		b->event_more = d->ops->event(d) > 0;
+	return p[0].revents ? take_message(b) : 1;
+}
+
+static int serve(struct vhost_backend *b)
+{
+	int busy = 0;
+
+	for (;;) {
+		int r = turn(b, busy);
+		if (r <= 0)
+			return r == -ECANCELED ? 0 : r;
+		busy = serve_queues(b);
+		r = check_broken(b->device);
+		if (r < 0)
+			return r;
+	}
+}
+
+int vhost_serve(struct virtio_device *d, int sock, int stop_fd)
+{
+	struct vhost_backend *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return err_set(ENOMEM, "vhost-user: out of memory");
+	*b = (struct vhost_backend){
+		.device = d, .sock = sock, .stop_fd = stop_fd, .memory = VM_MEMORY_NONE};
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		b->queues[i].kick = b->queues[i].call = -EBADF;
+	pthread_mutex_lock(&d->lock);
+	d->memory = &b->memory;
+	d->signal = vhost_signal;
+	d->transport = b;
+	pthread_mutex_unlock(&d->lock);
+	int r = serve(b);
+	pthread_mutex_lock(&d->lock);
+	vhost_reset(b);
+	d->memory = NULL;
+	d->signal = NULL;
+	d->transport = NULL;
+	pthread_mutex_unlock(&d->lock);
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+		fd_close(&b->queues[i].kick);
+		fd_close(&b->queues[i].call);
+	}
+	vm_memory_release(&b->memory);
+	free(b);
+	return r;
+}

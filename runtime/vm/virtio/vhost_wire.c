@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vhost_wire.h"
+
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* What a request carries: its payload's length at least, and whether descriptors come with it. */
+struct shape {
+	bool known, fds;
+	uint32_t least;
+};
+
+static const struct shape shapes[] = {
+	[VHOST_USER_GET_FEATURES] = {true, false, 0},
+	[VHOST_USER_SET_FEATURES] = {true, false, sizeof(uint64_t)},
+	[VHOST_USER_SET_OWNER] = {true, false, 0},
+	[VHOST_USER_RESET_OWNER] = {true, false, 0},
+	[VHOST_USER_SET_MEM_TABLE] = {true, true, 8},
+	[VHOST_USER_SET_VRING_NUM] = {true, false, sizeof(struct vhost_user_vring_state)},
+	[VHOST_USER_SET_VRING_ADDR] = {true, false, sizeof(struct vhost_user_vring_addr)},
+	[VHOST_USER_SET_VRING_BASE] = {true, false, sizeof(struct vhost_user_vring_state)},
+	[VHOST_USER_GET_VRING_BASE] = {true, false, sizeof(struct vhost_user_vring_state)},
+	[VHOST_USER_SET_VRING_KICK] = {true, true, sizeof(uint64_t)},
+	[VHOST_USER_SET_VRING_CALL] = {true, true, sizeof(uint64_t)},
+	[VHOST_USER_SET_VRING_ERR] = {true, true, sizeof(uint64_t)},
+	[VHOST_USER_GET_PROTOCOL_FEATURES] = {true, false, 0},
+	[VHOST_USER_SET_PROTOCOL_FEATURES] = {true, false, sizeof(uint64_t)},
+	[VHOST_USER_GET_QUEUE_NUM] = {true, false, 0},
+	[VHOST_USER_SET_VRING_ENABLE] = {true, false, sizeof(struct vhost_user_vring_state)},
+	[VHOST_USER_GET_CONFIG] = {true, false, VHOST_USER_CONFIG_HEAD},
+	[VHOST_USER_SET_CONFIG] = {true, false, VHOST_USER_CONFIG_HEAD},
+	[VHOST_USER_RESET_DEVICE] = {true, false, 0},
+};
+
+static int take_fds(struct vhost_message *m, struct msghdr *h)
+{
+	bool excess = h->msg_flags & MSG_CTRUNC;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (m->fd_count < VHOST_USER_REGIONS_MAX) {
+				m->fds[m->fd_count++] = fd;
+			} else {
+				fd_close(&fd);
+				excess = true;
+			}
+		}
+	}
+	return excess ? err_set(EPROTO, "vhost-user: a message with more than %d descriptors",
+				VHOST_USER_REGIONS_MAX)
+		      : 0;
+}
+
+/* A front end that stops in the middle of a message must not keep us from stopping. */
+static int wait_for(int sock, int stop_fd)
+{
+	struct pollfd p[2] = {
+		{.fd = sock, .events = POLLIN},
+		{.fd = stop_fd, .events = POLLIN},
+	};
+
+	if (poll(p, 2, -1) < 0 && errno != EINTR)
+		return err_sys("vhost-user: poll");
+	return p[1].revents ? -ECANCELED : 0;
+}
+
+/* Reads len bytes and the descriptors that come with them. 1, or 0 at the end of the stream. */
+static int receive(int sock, int stop_fd, struct vhost_message *m, void *data, size_t len)
+{
+	for (size_t done = 0; done < len;) {
+		union {
+			struct cmsghdr align;
+			char space[CMSG_SPACE(VHOST_USER_REGIONS_MAX * sizeof(int))];
+		} control;
+		struct iovec v = {(char *)data + done, len - done};
+		struct msghdr h = {.msg_iov = &v,
+			.msg_iovlen = 1,
+			.msg_control = &control,
+			.msg_controllen = sizeof(control)};
+		ssize_t n = recvmsg(sock, &h, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+		int r = 0;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN) {
+			r = wait_for(sock, stop_fd);
+			if (r < 0)
+				return r;
+			continue;
+		}
+		/* A monitor that was killed resets the connection: no different from closing it. */
+		if (n < 0 && errno != ECONNRESET)
+			return err_sys("vhost-user: receive");
+		if (n <= 0)
+			return done ? err_set(EPROTO, "vhost-user: the connection ends in the "
+						      "middle of a message")
+				    : 0;
+		r = take_fds(m, &h);
+		if (r < 0)
+			return r;
+		done += (size_t)n;
+	}
+	return 1;
+}
+
+static int check_header(const struct vhost_user_header *h)
+{
+	if ((h->flags & VHOST_USER_VERSION_MASK) != VHOST_USER_VERSION ||
+		(h->flags & VHOST_USER_REPLY))
+		return err_set(EPROTO, "vhost-user: flags 0x%x, expected a request of version 1",
+			h->flags);
+	if (h->request >= sizeof(shapes) / sizeof(shapes[0]) || !shapes[h->request].known)
+		return err_set(EPROTO, "vhost-user: request %u, which this back end does not offer",
+			h->request);
+	uint32_t least = shapes[h->request].least;
+	if (h->size > sizeof(union vhost_user_payload) || h->size < least)
+		return err_set(EPROTO, "vhost-user: request %u with %u bytes, expected %u to %zu",
+			h->request, h->size, least, sizeof(union vhost_user_payload));
+	return 0;
+}
+
+int vhost_receive(int sock, int stop_fd, struct vhost_message *ret)
+{
+	*ret = (struct vhost_message){0};
+	int r = receive(sock, stop_fd, ret, &ret->h, sizeof(ret->h));
+	if (r <= 0)
+		return r;
+	r = check_header(&ret->h);
+	if (r < 0)
+		return r;
+	if (ret->h.size > 0) {
+		r = receive(sock, stop_fd, ret, &ret->p, ret->h.size);
+		if (r == 0)
+			r = err_set(EPROTO,
+				"vhost-user: the connection ends before the payload of "
+				"request %u",
+				ret->h.request);
+		if (r < 0)
+			return r;
+	}
+	if (ret->fd_count > 0 && !shapes[ret->h.request].fds)
+		return err_set(EPROTO, "vhost-user: request %u with %u descriptors, expected none",
+			ret->h.request, ret->fd_count);
+	return 1;
+}
+
+void vhost_message_release(struct vhost_message *m)
+{
+	for (unsigned i = 0; i < m->fd_count; i++)
+		fd_close(&m->fds[i]);
+	m->fd_count = 0;
+}
+
+int vhost_reply(int sock, const struct vhost_message *m, uint32_t len)
+{
+	struct vhost_user_header h = {m->h.request, VHOST_USER_VERSION | VHOST_USER_REPLY, len};
+	struct iovec v[2] = {{&h, sizeof(h)}, {(void *)&m->p, len}};
+	struct msghdr msg = {.msg_iov = v, .msg_iovlen = 2};
+
+	/* A front end that asks on and on and never reads must not stop us either. */
+	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n < 0 && errno == EAGAIN)
+		return err_set(EPROTO, "vhost-user: the front end does not read its replies");
+	if (n < 0)
+		return err_sys("vhost-user: reply to request %u", m->h.request);
+	return (size_t)n == sizeof(h) + len ? 0
+					    : err_set(EPROTO, "vhost-user: a reply was cut short");
+}
