@@ -32,9 +32,14 @@
 		BIT(VHOST_USER_PROTOCOL_F_CONFIG))
 
 struct message {
+	uint32_t unused; /* so that the payload is aligned and right behind the header */
 	struct vhost_user_header h;
 	union vhost_user_payload p;
 };
+
+_Static_assert(offsetof(struct message, p) ==
+		       offsetof(struct message, h) + sizeof(struct vhost_user_header),
+	"as on the wire");
 
 static const char *request_name(uint32_t request)
 {
@@ -101,7 +106,7 @@ static int send_all(
 	} control = {0};
 
 	for (size_t done = 0; done < len;) {
-		struct iovec iov = {(char *)m + done, len - done};
+		struct iovec iov = {(char *)&m->h + done, len - done};
 		struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
 
 		if (done == 0 && count > 0) { /* they go with the first byte */
