@@ -259,6 +259,28 @@ int nl_attrs(const struct nlmsghdr *h, size_t header_len, const struct nlattr **
 	return 0;
 }
 
+const struct nlattr *nl_attr_in(const struct nlattr *nest, uint16_t type)
+{
+	const struct nlattr *a = nest ? mnl_attr_get_payload(nest) : NULL;
+	int left = nest ? mnl_attr_get_payload_len(nest) : 0;
+
+	while (a && mnl_attr_ok(a, left)) {
+		if (mnl_attr_get_type(a) == type)
+			return a;
+		left -= (int)MNL_ALIGN(a->nla_len);
+		a = mnl_attr_next(a);
+	}
+	return NULL;
+}
+
+bool nl_attr_copy(const struct nlattr *a, void *ret, size_t len)
+{
+	if (!a || mnl_attr_get_payload_len(a) != len)
+		return false;
+	memcpy(ret, mnl_attr_get_payload(a), len);
+	return true;
+}
+
 uint32_t nl_attr_u32(const struct nlattr *a, uint32_t fallback)
 {
 	return a && mnl_attr_validate(a, MNL_TYPE_U32) >= 0 ? mnl_attr_get_u32(a) : fallback;

@@ -100,6 +100,29 @@ int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn,
 int nl_attrs(const struct nlmsghdr *h, size_t header_len, const struct nlattr **attrs, uint16_t max)
 	must_check;
 
+/* The family header of a message, and an attribute's value; the lengths are the caller's to check.
+ */
+static inline const void *nl_payload(const struct nlmsghdr *h)
+{
+	return (const char *)h + NLMSG_HDRLEN;
+}
+
+static inline const void *nl_attr_data(const struct nlattr *a)
+{
+	return (const char *)a + NLA_HDRLEN;
+}
+
+static inline size_t nl_attr_len(const struct nlattr *a)
+{
+	return a->nla_len - (size_t)NLA_HDRLEN;
+}
+
+/* The attribute of that type inside a nested one, or NULL; nest may be NULL. */
+const struct nlattr *nl_attr_in(const struct nlattr *nest, uint16_t type);
+
+/* Copies a value of exactly len bytes. False: the attribute is absent or of another length. */
+bool nl_attr_copy(const struct nlattr *a, void *ret, size_t len);
+
 /* An attribute's value, or the fallback if it is absent or not of that length. */
 uint32_t nl_attr_u32(const struct nlattr *a, uint32_t fallback);
 const char *nl_attr_str(const struct nlattr *a, const char *fallback); /* only if NUL-terminated */

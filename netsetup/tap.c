@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <linux/if_link.h>
+#include <linux/if_tun.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+
+#include "link.h"
+#include "net_tap.h"
+#include "tc.h"
+
+#ifndef TUN_F_USO4 /* Linux 6.2 */
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
+#define TAP_MTU_MAX (65535 - 14) /* drivers/net/tun.c: MAX_MTU less the Ethernet header */
+
+static int open_tun(void)
+{
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0)
+		return fd;
+	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+		return err_set(ENOENT,
+			"there is no /dev/net/tun, which a virtual machine's network needs: "
+			"modprobe tun, or make the device node (character device 10:200)");
+	return err_sys("open /dev/net/tun for a virtual machine's network");
+}
+
+/* What the machine may leave to the host: all that this kernel knows. */
+static int set_offloads(int fd, unsigned *ret)
+{
+	const unsigned base = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+	const unsigned tries[] = {base | TUN_F_USO4 | TUN_F_USO6, base, TUN_F_CSUM, 0};
+
+	for (size_t i = 0; i < ARRAY_SIZE(tries); i++) {
+		*ret = tries[i];
+		if (ioctl(fd, TUNSETOFFLOAD, (unsigned long)tries[i]) == 0)
+			return 0;
+	}
+	return err_sys("TUNSETOFFLOAD");
+}
+
+static int make_tap(struct net_tap *t)
+{
+	struct ifreq req = {.ifr_name = "tap%d", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int size = NET_TAP_HEADER, little_endian = 1;
+
+	t->fd = open_tun();
+	if (t->fd < 0)
+		return t->fd;
+	if (ioctl(t->fd, TUNSETIFF, &req) < 0)
+		return err_sys("make a tap device (CAP_NET_ADMIN in the network namespace?)");
+	memcpy(t->name, req.ifr_name, sizeof(t->name));
+	t->name[IFNAMSIZ - 1] = '\0';
+	if (ioctl(t->fd, TUNSETVNETHDRSZ, &size) < 0)
+		return err_sys("%s: TUNSETVNETHDRSZ", t->name);
+	if (ioctl(t->fd, TUNSETVNETLE, &little_endian) < 0)
+		return err_sys("%s: TUNSETVNETLE", t->name);
+	return set_offloads(t->fd, &t->offloads);
+}
+
+/*
+ * The host's IPv6 must not give the tap an address: its router solicitations and the rest would
+ * be frames to the machine. A kernel without IPv6 does not know the attribute, and need not.
+ */
+static void silence_ipv6(struct nl *nl, int index)
+{
+	const uint8_t none = IN6_ADDR_GEN_MODE_NONE;
+	struct nl_req q;
+
+	nl_req_link(&q, RTM_NEWLINK, 0, index);
+	size_t spec = nl_nest(&q, IFLA_AF_SPEC);
+	size_t six = nl_nest(&q, AF_INET6);
+	nl_put(&q, IFLA_INET6_ADDR_GEN_MODE, &none, sizeof(none));
+	nl_nest_end(&q, six);
+	nl_nest_end(&q, spec);
+	if (nl_call(nl, &q, NULL, NULL) < 0)
+		err_clear();
+}
+
+static int set_up(struct nl *nl, int index, uint32_t mtu)
+{
+	struct nl_req q;
+
+	silence_ipv6(nl, index);
+	nl_req_link(&q, RTM_NEWLINK, 0, index);
+	nl_put_u32(&q, IFLA_MTU, mtu < TAP_MTU_MAX ? mtu : TAP_MTU_MAX);
+	int r = nl_call(nl, &q, NULL, NULL);
+	return r < 0 ? r : link_set_flags(nl, index, IFF_UP, 0);
+}
+
+/* The machine joins multicast groups that the interface's own filter (macvlan) knows nothing of. */
+static int pass_multicast(struct nl *nl, const struct link *link, struct net_tap *t)
+{
+	if (link->flags & IFF_ALLMULTI)
+		return 0;
+	t->own_allmulti = true;
+	return link_set_flags(nl, link->index, IFF_ALLMULTI, 0);
+}
+
+static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_tap *t)
+{
+	struct link link, tap;
+	bool tap_qdisc; /* goes with the tap */
+
+	int r = link_get(nl, i->name, 0, &link);
+	if (r < 0)
+		return r;
+	memcpy(t->interface, link.name, sizeof(t->interface));
+	r = link_get(nl, t->name, 0, &tap);
+	if (r >= 0)
+		r = set_up(nl, tap.index, i->mtu);
+	if (r >= 0)
+		r = tc_redirect(nl, tap.index, link.index, &tap_qdisc);
+	if (r < 0)
+		return err_ctx(r, "%s", t->name);
+	r = tc_redirect(nl, link.index, tap.index, &t->own_qdisc);
+	if (r < 0)
+		return r;
+	t->index = link.index; /* from here on there is something to undo */
+	return pass_multicast(nl, &link, t);
+}
+
+int net_tap_open(const struct net_interface *i, struct net_tap *ret)
+{
+	_cleanup_nl_ struct nl nl = NL_INIT;
+	struct net_tap t = NET_TAP_INIT;
+	char text[1024];
+
+	int r = make_tap(&t);
+	if (r >= 0)
+		r = nl_open(&nl, -EBADF);
+	if (r >= 0)
+		r = connect_tap(&nl, i, &t);
+	if (r >= 0) {
+		*ret = t;
+		return 0;
+	}
+	err_ctx(r, "give the network interface %s to a virtual machine", i->name);
+	snprintf(text, sizeof(text), "%s", err_msg());
+	(void)net_tap_close(&t);
+	return err_set(-r, "%s", text);
+}
+
+int net_tap_close(struct net_tap *t)
+{
+	_cleanup_nl_ struct nl nl = NL_INIT;
+	int r = 0;
+
+	fd_close(&t->fd); /* the tap, and what is attached to it */
+	if (t->index)
+		r = nl_open(&nl, -EBADF);
+	if (r >= 0 && t->index)
+		r = tc_redirect_remove(&nl, t->index, t->own_qdisc);
+	if (r >= 0 && t->index && t->own_allmulti)
+		r = link_set_flags(&nl, t->index, 0, IFF_ALLMULTI);
+	t->index = 0;
+	if (r == -ENODEV) {
+		err_clear();
+		return 0;
+	}
+	return r < 0 ? err_ctx(r, "take the redirection off the network interface %s", t->interface)
+		     : 0;
+}

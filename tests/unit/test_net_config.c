@@ -1,0 +1,691 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Carrying a namespace's network into a guest: `box` is the container's namespace as an engine
+ * leaves it, `guest` stands for the guest's kernel, and `peer` is the world outside. What the
+ * library did is compared by ip(8) and tc(8), not by the library. Needs root; JSON does not.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <net/ethernet.h>
+#include <net/if_arp.h>
+#include <netinet/if_ether.h>
+#include <netinet/ip.h>
+#include <netinet/ip_icmp.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+
+#include "fd.h"
+#include "net_config.h"
+#include "net_tap.h"
+
+struct nets {
+	int before, box, guest, peer;
+};
+
+static int new_net(void)
+{
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void enter(int net)
+{
+	assert_int_equal(setns(net, CLONE_NEWNET), 0);
+}
+
+static int setup(void **state)
+{
+	struct nets *n;
+
+	if (geteuid() != 0)
+		return 0; /* each test then skips */
+	n = calloc(1, sizeof(*n));
+	if (!n)
+		return -1;
+	n->before = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	n->peer = new_net();
+	n->guest = new_net();
+	n->box = new_net();
+	*state = n;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct nets *n = *state;
+
+	if (!n)
+		return 0;
+	enter(n->before);
+	close(n->before);
+	close(n->peer);
+	close(n->guest);
+	close(n->box);
+	free(n);
+	return 0;
+}
+
+static struct nets *nets_of(void **state)
+{
+	if (!*state) {
+		print_message("skipped: network namespaces can be made by root only\n");
+		skip();
+	}
+	return *state;
+}
+
+static void sh(const char *command)
+{
+	if (system(command) != 0)
+		fail_msg("%s: failed", command);
+}
+
+/* Standard output of a command in the present namespace. */
+static const char *output(const char *command, char *buf, size_t size)
+{
+	FILE *f = popen(command, "r");
+
+	assert_non_null(f);
+	size_t n = fread(buf, 1, size - 1, f);
+	buf[n] = '\0';
+	assert_int_equal(pclose(f), 0);
+	return buf;
+}
+
+static void assert_ok(int r)
+{
+	if (r != 0)
+		fail_msg("%d: %s", r, err_msg());
+}
+
+static void assert_error(int r, int want, const char *words)
+{
+	if (r != want || !strstr(err_msg(), words))
+		fail_msg("got %d \"%s\", expected %d with \"%s\"", r, err_msg(), want, words);
+}
+
+/* The other ends of the box's interfaces are in `peer`: moved there by descriptor 99. */
+static void add_interface(const struct nets *n, const char *name, const char *far, const char *mac)
+{
+	char command[512];
+
+	snprintf(command, sizeof(command),
+		"ip link add %s address %s type veth peer name %s netns /proc/%d/fd/%d && ip "
+		"link set %s up && nsenter --net=/proc/%d/fd/%d ip link set %s up",
+		name, mac, far, getpid(), n->peer, name, getpid(), n->peer, far);
+	sh(command);
+}
+
+/* As podman, docker and CNI leave it, and a bit of everything else that can be carried. */
+static void fill_box(const struct nets *n)
+{
+	/* Without waiting for duplicates, so that the link-local routes are there when read. */
+	sh("ip link set lo up && echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
+	add_interface(n, "eth0", "p0", "02:00:00:00:00:0a");
+	add_interface(n, "eth1", "p1", "02:00:00:00:00:0b");
+	add_interface(n, "wan.5", "p2", "02:00:00:00:00:0c");
+	sh("ip addr add 10.88.0.7/16 brd 10.88.255.255 dev eth0 &&"
+	   "ip addr add 10.88.0.8/16 dev eth0 &&" /* secondary */
+	   "ip addr add fd00:88::7/64 dev eth0 nodad &&"
+	   "ip addr add 192.0.2.1 peer 192.0.2.2/32 dev eth1 &&"
+	   "ip addr add 169.254.9.9/16 scope link metric 77 dev eth1 noprefixroute &&"
+	   "ip addr add 198.51.100.1/24 valid_lft 1000 preferred_lft 1000 dev eth1 &&"
+	   "ip link set wan.5 mtu 9000 &&"
+	   "echo 1 > /proc/sys/net/ipv6/conf/wan.5/disable_ipv6 &&"
+	   "echo 0 > /proc/sys/net/ipv6/conf/eth1/accept_ra &&"
+	   "echo 0 > /proc/sys/net/ipv6/conf/eth1/autoconf &&"
+	   /* the gateway's own route comes after what needs it */
+	   "ip route add 203.0.113.1 dev wan.5 scope link &&"
+	   "ip route add default via 10.88.0.1 dev eth0 metric 100 &&"
+	   "ip route add 10.99.0.0/16 via 203.0.113.1 dev wan.5 mtu 1400 advmss 1300 &&"
+	   "ip route add 172.16.0.0/12 via 10.99.0.1 dev eth1 onlink proto static &&"
+	   "ip route add 172.31.0.0/16 dev eth0 scope link src 10.88.0.8 &&"
+	   "ip route add 192.168.9.0/24 via inet6 fe80::9 dev eth0 &&"
+	   "ip route add blackhole 10.66.0.0/16 &&"
+	   "ip route add local 10.77.0.0/16 dev lo table main &&"
+	   "ip -6 route add default via fd00:88::1 dev eth0 &&"
+	   "ip -6 route add fd00:99::/64 via fe80::1 dev eth1 metric 5 &&"
+	   "ip -6 route add unreachable fd00:66::/32 &&"
+	   "ip neigh add 10.88.0.1 lladdr 02:aa:00:00:00:01 nud permanent dev eth0 &&"
+	   "ip neigh add fd00:88::1 lladdr 02:aa:00:00:00:01 nud permanent dev eth0");
+}
+
+/* The guest's devices, in an order of the kernel's own: two names are those of others. */
+static void fill_guest(void)
+{
+	sh("ip link add eth1 address 02:00:00:00:00:0a type veth peer name x0 && ip link set x0 up "
+	   "&& ip link add eth0 address 02:00:00:00:00:0b type veth peer name x1 && ip link set "
+	   "x1 up && ip link add ens9 address 02:00:00:00:00:0c type veth peer name x2 && ip link "
+	   "set x2 up");
+}
+
+/* What ip(8) says of the interfaces that were carried; states of detection and timers are not. */
+static const char state_of_net[] =
+	"for d in eth0 eth1 wan.5; do ip -o link show dev $d |"
+	" sed -E 's/^[0-9]+: ([^@:]*).* mtu ([0-9]+) .*ether ([0-9a-f:]*) .*/\\1 \\2 \\3/';"
+	" ip -o addr show dev $d | sed -E 's/^[0-9]+: //; s/ "
+	"(tentative|nodad|dynamic|optimistic)//g;"
+	" s/ +/ /g; s/\\\\.*//'; done | sort;"
+	" for f in 4 6; do ip -$f route show table all | grep -v 'dev x' |"
+	" sed -E 's/ linkdown| dead//g; s/ +/ /g' | sort; done;"
+	" ip neigh show nud permanent | sort;"
+	" cd /proc/sys/net/ipv6/conf; for d in eth0 eth1 wan.5; do"
+	" cat $d/disable_ipv6 $d/accept_ra $d/autoconf; done";
+
+static void read_box(const struct nets *n, struct arena *a, struct net_config *ret)
+{
+	assert_ok(net_config_read(a, n->box, ret));
+}
+
+static char *to_text(const struct net_config *c)
+{
+	_cleanup_json_out_ struct json_out o;
+	const char *text;
+	size_t len;
+
+	assert_ok(json_out_init(&o, false));
+	json_out_object(&o, NULL);
+	net_config_json(&o, "network", c);
+	json_out_end_object(&o);
+	assert_ok(json_out_text(&o, &text, &len));
+	return strndup(text, len);
+}
+
+static int from_text(struct arena *a, const char *text, struct net_config *ret)
+{
+	struct json *json;
+
+	assert_ok(json_parse(a, text, strlen(text), "test", &json));
+	return net_config_parse(a, json_get(json, "network"), ret);
+}
+
+static void assert_same(const struct net_config *a, const struct net_config *b)
+{
+	assert_int_equal(a->interface_count, b->interface_count);
+	for (size_t i = 0; i < a->interface_count; i++) {
+		struct net_interface x = a->interfaces[i], y = b->interfaces[i];
+
+		assert_int_equal(x.address_count, y.address_count);
+		assert_memory_equal(
+			x.addresses, y.addresses, x.address_count * sizeof(struct net_address));
+		assert_string_equal(x.name, y.name);
+		assert_memory_equal(x.mac, y.mac, 6);
+		assert_int_equal(x.mtu, y.mtu);
+		assert_int_equal(x.up, y.up);
+		assert_memory_equal(&x.ipv6, &y.ipv6, sizeof(x.ipv6));
+	}
+	assert_int_equal(a->route_count, b->route_count);
+	assert_memory_equal(a->routes, b->routes, a->route_count * sizeof(struct net_route));
+	assert_int_equal(a->neighbour_count, b->neighbour_count);
+	assert_memory_equal(
+		a->neighbours, b->neighbours, a->neighbour_count * sizeof(struct net_neighbour));
+}
+
+static void test_read(void **state)
+{
+	struct nets *n = nets_of(state);
+	_cleanup_arena_ struct arena a = {0};
+	struct net_config c;
+
+	fill_box(n);
+	enter(n->before);
+	read_box(n, &a, &c);
+	assert_int_equal(c.interface_count, 3);
+	assert_string_equal(c.interfaces[0].name, "eth0");
+	assert_memory_equal(c.interfaces[1].mac, "\x02\0\0\0\0\x0b", 6);
+	assert_int_equal(c.interfaces[2].mtu, 9000);
+	assert_true(c.interfaces[2].ipv6.disabled);
+	assert_int_equal(c.interfaces[1].ipv6.accept_ra, 0);
+	assert_int_equal(c.interfaces[0].ipv6.accept_ra, 1);
+	int peers = 0;
+	for (size_t i = 0; i < c.interfaces[1].address_count; i++)
+		peers += c.interfaces[1].addresses[i].has_peer;
+	assert_int_equal(peers, 1);
+	assert_int_equal(c.route_count, 11);
+	assert_int_equal(c.neighbour_count, 2);
+	/* An empty namespace, and the caller's own. */
+	enter(n->guest);
+	assert_ok(net_config_read(&a, -EBADF, &c));
+	assert_int_equal(c.interface_count + c.route_count + c.neighbour_count, 0);
+}
+
+static void test_round_trip(void **state)
+{
+	struct nets *n = nets_of(state);
+	_cleanup_arena_ struct arena a = {0};
+	struct net_config c, back;
+
+	fill_box(n);
+	read_box(n, &a, &c);
+	_cleanup_free_ char *text = to_text(&c);
+	assert_ok(from_text(&a, text, &back));
+	assert_same(&c, &back);
+	_cleanup_free_ char *again = to_text(&back);
+	assert_string_equal(text, again);
+}
+
+/* cmocka cuts long strings. */
+static void assert_same_lines(const char *was, const char *is)
+{
+	while (*was || *is) {
+		size_t n = strcspn(was, "\n"), k = strcspn(is, "\n");
+
+		if (n != k || memcmp(was, is, n) != 0)
+			fail_msg("in the box: %.*s; in the guest: %.*s", (int)n, was, (int)k, is);
+		was += n + (was[n] != 0);
+		is += k + (is[k] != 0);
+	}
+}
+
+static void test_apply(void **state)
+{
+	static char was[32768], is[32768];
+	struct nets *n = nets_of(state);
+	_cleanup_arena_ struct arena a = {0};
+	struct net_config c, got;
+
+	fill_box(n);
+	read_box(n, &a, &c);
+	output(state_of_net, was, sizeof(was));
+	assert_non_null(strstr(was, "172.16.0.0/12 via 10.99.0.1 dev eth1 proto static onlink"));
+	enter(n->guest);
+	fill_guest();
+	assert_ok(net_config_apply(&c));
+	output(state_of_net, is, sizeof(is));
+	assert_same_lines(was, is);
+	assert_ok(net_config_read(&a, -EBADF, &got));
+	assert_int_equal(got.route_count, c.route_count);
+	assert_int_equal(got.neighbour_count, c.neighbour_count);
+}
+
+static void test_apply_failures(void **state)
+{
+	struct nets *n = nets_of(state);
+	_cleanup_arena_ struct arena a = {0};
+	struct net_config c;
+
+	fill_box(n);
+	read_box(n, &a, &c);
+	enter(n->guest);
+	assert_error(net_config_apply(&c), -ENODEV,
+		"no network device has the MAC address 02:00:00:00:00:0a of eth0");
+	fill_guest();
+	sh("ip link add twin address 02:00:00:00:00:0b type veth peer name x9");
+	assert_error(net_config_apply(&c), -ENOTUNIQ, "02:00:00:00:00:0b of eth1");
+	sh("ip link del twin");
+	struct net_route odd = c.routes[0];
+	odd.interface = 2;
+	odd.gateway_family = AF_INET;
+	inet_pton(AF_INET, "8.8.8.8", odd.gateway); /* reached by nothing */
+	inet_pton(AF_INET, "9.0.0.0", odd.dst);
+	odd.prefix = 8;
+	c.routes = &odd;
+	c.route_count = 1;
+	assert_error(net_config_apply(&c), -ENETUNREACH, "add the route to 9.0.0.0/8");
+}
+
+static void refuse(const struct nets *n, const char *add, const char *words, const char *del)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct net_config c;
+
+	sh(add);
+	assert_error(net_config_read(&a, n->box, &c), -EOPNOTSUPP, words);
+	sh(del);
+	assert_ok(net_config_read(&a, n->box, &c));
+	assert_int_equal(c.interface_count, 1);
+}
+
+static void test_refused(void **state)
+{
+	struct nets *n = nets_of(state);
+
+	add_interface(n, "eth0", "p0", "02:00:00:00:00:0a");
+	sh("ip addr add 10.88.0.7/16 dev eth0");
+	refuse(n, "ip tuntap add mode tun name tun7 && ip link set tun7 up",
+		"network interface tun7 can't be given to a virtual machine: its type is 65534",
+		"ip link set tun7 down"); /* down, it does not matter */
+	refuse(n,
+		"ip tuntap add mode tap name twin && ip link set twin address 02:00:00:00:00:0a up",
+		"both have the MAC address 02:00:00:00:00:0a", "ip link set twin down");
+	refuse(n, "ip route add 10.1.0.0/16 nexthop via 10.88.0.1 nexthop via 10.88.0.2",
+		"the route to 10.1.0.0/16 can't be given to a virtual machine: it has more than",
+		"ip route del 10.1.0.0/16");
+	refuse(n, "ip route add 10.2.0.0/16 via 10.88.0.1 congctl reno", "congestion control",
+		"ip route del 10.2.0.0/16");
+}
+
+/* --- JSON --- */
+
+#define INTERFACE \
+	"{\"name\":\"eth0\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1500,\"up\":true," \
+	"\"ipv6\":{\"disabled\":false},\"addresses\":[]}"
+#define NETWORK(interfaces, routes, neighbours) \
+	"{\"network\":{\"interfaces\":[" interfaces "],\"routes\":[" routes \
+	"],\"neighbours\":[" neighbours "]}}"
+#define WITH(addresses) \
+	NETWORK("{\"name\":\"eth0\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1500,\"up\":true," \
+		"\"ipv6\":{\"disabled\":false},\"addresses\":[" addresses "]}", \
+		"", "")
+#define ROUTE(members) NETWORK(INTERFACE, "{" members "}", "")
+#define ROUTE_END "\"type\":1,\"protocol\":3,\"metrics\":{}"
+
+static void test_bad_json(void **state)
+{
+	static const struct {
+		const char *text, *words;
+	} cases[] = {
+		{"{}", "found nothing, expected an object"},
+		{"{\"network\":[]}", "found an array, expected an object"},
+		{"{\"network\":{}}", "interfaces: found nothing, expected an array"},
+		{NETWORK("7", "", ""), "interfaces[0]: found a number, expected an object"},
+		{NETWORK("{\"name\":7}", "", ""), "interfaces[0]: name: found a number, expected"},
+		{NETWORK("{\"name\":\"a/b\"}", "", ""), "interfaces[0]: interface name \"a/b\""},
+		{NETWORK("{\"name\":\"e\",\"mac\":\"2:0:0:0:0:1\"}", "", ""), "mac: found \"2:0"},
+		{NETWORK("{\"name\":\"e\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":65536}", "", ""),
+			"mtu: found 65536, expected a number from 0 to 65535"},
+		{NETWORK("{\"name\":\"e\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":-1}", "", ""),
+			"mtu: found -1"},
+		{NETWORK(INTERFACE "," INTERFACE, "", ""), "interfaces[1]: found the name or MAC"},
+		{WITH("{\"local\":\"10.0.0\",\"prefix\":8}"),
+			"addresses[0]: local: found \"10.0.0\", expected an IP address"},
+		{WITH("{\"local\":\"10.0.0.1\",\"prefix\":33}"), "prefix: found 33, expected"},
+		{WITH("{\"local\":\"::1\",\"prefix\":128,\"peer\":\"10.0.0.1\"}"),
+			"peer: found \"10.0.0.1\", expected an IPv6 address"},
+		{WITH("{\"local\":\"::1\",\"prefix\":128,\"flags\":8}"), "flags: found 0x8"},
+		{WITH("{\"local\":\"::1\",\"prefix\":128,\"colour\":1}"), "1 members that are not"},
+		{ROUTE("\"dst\":\"10.0.0.0\",\"prefix\":8,\"device\":\"eth1\"," ROUTE_END),
+			"routes[0]: device: found \"eth1\", expected the name"},
+		{ROUTE("\"dst\":\"10.0.0.0\",\"prefix\":8,\"gateway\":\"x\"," ROUTE_END),
+			"gateway: found \"x\""},
+		{ROUTE("\"dst\":\"10.0.0.0\",\"prefix\":8,\"type\":99,\"protocol\":3,"
+		       "\"metrics\":{}"),
+			"type: found 99"},
+		{ROUTE("\"dst\":\"10.0.0.0\",\"prefix\":8,\"type\":1,\"protocol\":3,"
+		       "\"metrics\":{\"speed\":1}"),
+			"routes[0]: metrics: 1 members"},
+		{NETWORK(INTERFACE, "",
+			 "{\"device\":\"lo\",\"address\":\"10.0.0.1\",\"mac\":\"02:00:00:00:00:"
+			 "01\"}"),
+			"neighbours[0]: device: found \"lo\""},
+		{NETWORK("0,0,0,0,0,0,0,0,0", "", ""),
+			"interfaces: found 9 elements, expected 8 at most"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_arena_ struct arena a = {0};
+		struct net_config c;
+
+		assert_error(from_text(&a, cases[i].text, &c), -EINVAL, cases[i].words);
+	}
+	_cleanup_arena_ struct arena a = {0};
+	struct net_config c;
+	assert_ok(from_text(&a, ROUTE("\"dst\":\"10.0.0.0\",\"prefix\":8," ROUTE_END), &c));
+	assert_ok(from_text(&a, WITH("{\"local\":\"::1\",\"prefix\":128}"), &c));
+}
+
+/* --- taps --- */
+
+struct frame {
+	uint8_t header[NET_TAP_HEADER];
+	struct ether_header eth;
+	uint8_t body[1600];
+} __attribute__((packed));
+
+static const uint8_t machine_mac[6] = {2, 0, 0, 0, 0, 0x0a};
+
+static uint16_t checksum(const void *data, size_t len)
+{
+	uint32_t sum = 0;
+	uint16_t word;
+
+	for (size_t i = 0; i + 1 < len; i += 2) {
+		memcpy(&word, (const char *)data + i, 2);
+		sum += word;
+	}
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)~sum;
+}
+
+static void send_frame(int tap, struct frame *f, size_t len)
+{
+	memcpy(f->eth.ether_dhost, f->eth.ether_shost, 6);
+	memcpy(f->eth.ether_shost, machine_mac, 6);
+	memset(f->header, 0, sizeof(f->header));
+	assert_int_equal(write(tap, f, len), len);
+}
+
+/* What a guest would do with a frame: answers ARP, and pings with a time to live that is ours. */
+static void answer(int tap)
+{
+	struct frame f;
+	ssize_t n = read(tap, &f, sizeof(f));
+	struct ether_arp arp;
+	struct icmphdr icmp;
+	struct iphdr ip;
+
+	if (n < (ssize_t)(NET_TAP_HEADER + sizeof(struct ether_header) + sizeof(arp)))
+		return;
+	if (f.eth.ether_type == htons(ETHERTYPE_ARP)) {
+		memcpy(&arp, f.body, sizeof(arp));
+		if (memcmp(arp.arp_tpa, "\x0a\x58\x00\x07", 4) != 0)
+			return;
+		arp.arp_op = htons(ARPOP_REPLY);
+		memcpy(arp.arp_tpa, arp.arp_spa, 4);
+		memcpy(arp.arp_tha, arp.arp_sha, 6);
+		memcpy(arp.arp_spa, "\x0a\x58\x00\x07", 4);
+		memcpy(arp.arp_sha, machine_mac, 6);
+		memcpy(f.body, &arp, sizeof(arp));
+	} else if (f.eth.ether_type == htons(ETHERTYPE_IP)) {
+		memcpy(&ip, f.body, sizeof(ip));
+		memcpy(&icmp, f.body + sizeof(ip), sizeof(icmp));
+		if (ip.protocol != IPPROTO_ICMP || icmp.type != ICMP_ECHO || ip.ihl != 5)
+			return;
+		uint32_t source = ip.saddr;
+		ip.saddr = ip.daddr;
+		ip.daddr = source;
+		ip.ttl = 33;
+		ip.check = 0;
+		ip.check = checksum(&ip, sizeof(ip));
+		icmp.type = ICMP_ECHOREPLY;
+		icmp.checksum = 0;
+		memcpy(f.body, &ip, sizeof(ip));
+		memcpy(f.body + sizeof(ip), &icmp, sizeof(icmp));
+		icmp.checksum = checksum(f.body + sizeof(ip), ntohs(ip.tot_len) - sizeof(ip));
+		memcpy(f.body + sizeof(ip), &icmp, sizeof(icmp));
+	} else {
+		return;
+	}
+	send_frame(tap, &f, (size_t)n);
+}
+
+/* Pings 10.88.0.7 from `peer`. The time to live of the answer, or 0 if none has come. */
+static int ping(const struct nets *n, int tap)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET};
+	struct {
+		struct icmphdr h;
+		char text[32];
+	} echo = {.h = {.type = ICMP_ECHO, .un.echo = {.id = htons(7), .sequence = htons(1)}}};
+	struct {
+		struct iphdr ip;
+		struct icmphdr icmp;
+		char text[64];
+	} reply;
+
+	enter(n->peer);
+	_cleanup_fd_ int fd =
+		socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_ICMP);
+	assert_true(fd >= 0);
+	inet_pton(AF_INET, "10.88.0.7", &to.sin_addr);
+	echo.h.checksum = checksum(&echo, sizeof(echo));
+	assert_int_equal(sendto(fd, &echo, sizeof(echo), 0, (void *)&to, sizeof(to)), sizeof(echo));
+	enter(n->box);
+	for (int turns = 0; turns < 60; turns++) {
+		struct pollfd p[] = {{fd, POLLIN, 0}, {tap, POLLIN, 0}};
+
+		poll(p, 2, 50);
+		if (p[1].revents)
+			answer(tap);
+		if (read(fd, &reply, sizeof(reply)) > 0 && reply.icmp.type == ICMP_ECHOREPLY)
+			return reply.ip.ttl;
+	}
+	return 0;
+}
+
+static void assert_no_trace(void)
+{
+	char buf[4096];
+
+	assert_string_equal(
+		output("tc qdisc show | grep -E 'ingress|clsact' || true", buf, 4096), "");
+	assert_string_equal(
+		output("ip -o link show | grep -E 'tap|ALLMULTI' || true", buf, 4096), "");
+	assert_string_equal(output("tc filter show dev eth0 ingress 2>&1", buf, 4096), "");
+}
+
+static void make_pair(const struct nets *n, struct arena *a, struct net_config *ret)
+{
+	char command[128];
+
+	add_interface(n, "eth0", "p0", "02:00:00:00:00:0a");
+	sh("ip addr add 10.88.0.7/16 dev eth0 && ip link set eth0 mtu 1400");
+	snprintf(command, sizeof(command),
+		"nsenter --net=/proc/%d/fd/%d ip addr add 10.88.0.1/16 dev p0", getpid(), n->peer);
+	sh(command);
+	read_box(n, a, ret);
+}
+
+static void test_tap(void **state)
+{
+	struct nets *n = nets_of(state);
+	_cleanup_arena_ struct arena a = {0};
+	struct net_config c;
+	struct net_tap t;
+	char buf[4096];
+
+	make_pair(n, &a, &c);
+	assert_int_equal(ping(n, -1), 64); /* the namespace's kernel */
+	assert_ok(net_tap_open(&c.interfaces[0], &t));
+	assert_true(t.offloads & 1);
+	assert_true(fcntl(t.fd, F_GETFL) & O_NONBLOCK);
+	assert_true(fcntl(t.fd, F_GETFD) & FD_CLOEXEC);
+	assert_non_null(strstr(output("ip -o link show dev tap0", buf, sizeof(buf)), "mtu 1400"));
+	assert_int_equal(ping(n, t.fd), 33); /* the machine, and not the kernel too */
+	assert_non_null(strstr(output("ip -o link show dev eth0", buf, sizeof(buf)), "ALLMULTI"));
+	assert_string_equal(output("ip -o -6 addr show dev tap0", buf, sizeof(buf)), "");
+	/* A second machine can't have it; the first one keeps it. */
+	struct net_tap second;
+	assert_error(net_tap_open(&c.interfaces[0], &second), -EBUSY,
+		"give the network interface eth0 to a virtual machine: its traffic is redirected "
+		"already, to interface");
+	assert_int_equal(ping(n, t.fd), 33);
+	assert_ok(net_tap_close(&t));
+	assert_int_equal(t.fd, -EBADF);
+	assert_no_trace();
+	assert_int_equal(ping(n, -1), 64);
+	assert_ok(net_tap_close(&t)); /* twice is once */
+}
+
+/* A monitor that was killed has left its redirection, to a tap that is gone. */
+static void test_stale_redirection(void **state)
+{
+	struct nets *n = nets_of(state);
+	_cleanup_arena_ struct arena a = {0};
+	struct net_config c;
+	struct net_tap t;
+	char buf[4096];
+
+	make_pair(n, &a, &c);
+	assert_ok(net_tap_open(&c.interfaces[0], &t));
+	fd_close(&t.fd);
+	assert_int_equal(ping(n, -1), 0);
+	assert_ok(net_tap_open(&c.interfaces[0], &t));
+	assert_int_equal(ping(n, t.fd), 33);
+	assert_ok(net_tap_close(&t));
+	assert_string_equal(output("tc filter show dev eth0 ingress", buf, sizeof(buf)), "");
+	assert_int_equal(ping(n, -1), 64);
+}
+
+/* A qdisc that was there before stays, with what is in it. */
+static void test_foreign_qdisc(void **state)
+{
+	struct nets *n = nets_of(state);
+	_cleanup_arena_ struct arena a = {0};
+	struct net_config c;
+	struct net_tap t;
+	char buf[4096];
+
+	make_pair(n, &a, &c);
+	sh("tc qdisc add dev eth0 clsact && tc filter add dev eth0 ingress prio 9 protocol ip u32 "
+	   "match u32 0 0 action mirred egress redirect dev lo");
+	assert_ok(net_tap_open(&c.interfaces[0], &t));
+	assert_int_equal(ping(n, t.fd), 33);
+	assert_ok(net_tap_close(&t));
+	output("tc qdisc show dev eth0; tc filter show dev eth0 ingress", buf, sizeof(buf));
+	assert_non_null(strstr(buf, "clsact"));
+	assert_non_null(strstr(buf, "pref 9"));
+	assert_null(strstr(buf, "pref 1 "));
+	/* One of the same priority is not ours to touch. */
+	sh("tc filter add dev eth0 ingress prio 1 protocol ip u32 match u32 1 1 action mirred "
+	   "egress redirect dev lo");
+	assert_error(net_tap_open(&c.interfaces[0], &t), -EBUSY, "redirected already");
+	assert_string_equal(output("ip -o link show | grep tap || true", buf, sizeof(buf)), "");
+}
+
+static void test_tap_errors(void **state)
+{
+	struct nets *n = nets_of(state);
+	_cleanup_arena_ struct arena a = {0};
+	struct net_config c;
+	struct net_tap t;
+	char buf[256];
+
+	make_pair(n, &a, &c);
+	struct net_interface gone = c.interfaces[0];
+	memcpy(gone.name, "eth7", 5);
+	assert_error(net_tap_open(&gone, &t), -ENODEV, "interface eth7 to a virtual machine");
+	assert_no_trace();
+	assert_ok(net_tap_open(&c.interfaces[0], &t));
+	sh("ip link del eth0");
+	assert_ok(net_tap_close(&t));
+	assert_string_equal(output("ip -o link show | grep tap || true", buf, sizeof(buf)), "");
+	/* No /dev/net/tun: a mount namespace without one. */
+	assert_int_equal(unshare(CLONE_NEWNS | CLONE_FS), 0);
+	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	assert_int_equal(mount("none", "/dev/net", "tmpfs", 0, NULL), 0);
+	assert_error(net_tap_open(&c.interfaces[0], &t), -ENOENT, "there is no /dev/net/tun");
+	assert_int_equal(umount("/dev/net"), 0);
+}
+
+int main(void)
+{
+#define IN_NETS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		IN_NETS(test_read),
+		IN_NETS(test_round_trip),
+		IN_NETS(test_apply),
+		IN_NETS(test_apply_failures),
+		IN_NETS(test_refused),
+		cmocka_unit_test(test_bad_json),
+		IN_NETS(test_tap),
+		IN_NETS(test_stale_redirection),
+		IN_NETS(test_foreign_qdisc),
+		IN_NETS(test_tap_errors),
+	};
+
+	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);
+}
