@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. The archive is a function of the kernel's release, the guest's init, the
+ * modules and the user's initrd. These are written out as a text, the key: each file by device,
+ * inode, size and times of change, which cost one stat(2) and miss no package's update. The key's
+ * hash is the name of the cache entry.
+ *
+ *	hit:  open CACHE/initramfs-HASH, check its owner and mode
+ *	miss: flock CACHE/lock, look again (another one may have made it meanwhile), write
+ *	      CACHE/initramfs-HASH.tmp, fsync, rename
+ *
+ * A reader never takes the lock. Who holds it and dies leaves a .tmp that the next one overwrites.
+ * Whatever is wrong with the cache costs time and nothing else: the archive is then made in a
+ * memfd.
+ */
+#include "guest_initramfs.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "fd.h"
+#include "initramfs.h"
+#include "log.h"
+
+#define FORMAT 1 /* to be raised with every change of what is packed from the same files */
+#define PREFIX "initramfs-"
+#define NAME_SIZE 64
+#define KEPT 8             /* entries in the cache: of a few kernels, and inits while updating */
+#define LOCK_WAIT_MS 30000 /* for another one's packing; it takes a tenth of a second */
+#define LOCK_POLL_MS 10
+#define MODULE_MAX (64 << 20) /* bytes of an unpacked module */
+#define MODULES "modules"
+
+/* FNV-1a of 128 bits. Against accidents: whoever can choose these files is root in the guest. */
+static void hash_name(const struct strbuf *key, char name[NAME_SIZE])
+{
+	const unsigned __int128 prime = (unsigned __int128)1 << 88 | 0x13b;
+	unsigned __int128 h = (unsigned __int128)0x6c62272e07bb0142 << 64 | 0x62b821756295c58d;
+
+	for (size_t i = 0; i < key->len; i++)
+		h = (h ^ (unsigned char)key->s[i]) * prime;
+	snprintf(name, NAME_SIZE, PREFIX "%016" PRIx64 "%016" PRIx64, (uint64_t)(h >> 64),
+		(uint64_t)h);
+}
+
+static int key_stat(struct strbuf *key, const char *name, const struct stat *st)
+{
+	return strbuf_addf(key, "%s %ju:%ju %jd %jd.%09ld %jd.%09ld\n", name, (uintmax_t)st->st_dev,
+		(uintmax_t)st->st_ino, (intmax_t)st->st_size, (intmax_t)st->st_mtim.tv_sec,
+		st->st_mtim.tv_nsec, (intmax_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
+}
+
+static int key_file(struct strbuf *key, const char *field, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return err_sys("%s %s", field, path);
+	return key_stat(key, path, &st);
+}
+
+static int make_key(const struct guest_initramfs *g, struct strbuf *key)
+{
+	int r = strbuf_addf(key, "%d %s %d\n", FORMAT, g->release, g->unpack);
+
+	if (r == 0)
+		r = key_file(key, "the guest's init", g->init);
+	if (r == 0 && g->initrd)
+		r = key_file(key, "vm.kernel.initrd:", g->initrd);
+	for (size_t i = 0; r == 0 && i < g->modules.n; i++) {
+		const char *path = g->modules.v[i]->path;
+		struct stat st;
+
+		if (fstatat(g->modules_dir, path, &st, 0) < 0)
+			return err_sys("kernel module %s/%s (named by modules.dep)",
+				g->modules_path, path);
+		r = key_stat(key, path, &st);
+	}
+	return r;
+}
+
+/* ---- packing ---- */
+
+/* In the child: stdin is the module, stdout a memfd. */
+static void exec_unpacker(const char *program, int in, int out)
+{
+	const struct rlimit limit = {MODULE_MAX, MODULE_MAX};
+	char *const argv[] = {(char *)program, (char *)"-dc", NULL};
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (null < 0 || setrlimit(RLIMIT_FSIZE, &limit) < 0 || dup2(in, STDIN_FILENO) < 0 ||
+		dup2(out, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0)
+		_exit(126);
+	close_range(3, ~0U, 0);
+	execvp(program, argv);
+	_exit(127);
+}
+
+/* A memfd with the module as the kernel wants it. */
+static int unpack(const struct module *m, int in)
+{
+	static const char *const programs[] = {
+		[MODULE_GZIP] = "gzip", [MODULE_XZ] = "xz", [MODULE_ZSTD] = "zstd"};
+	const char *program = programs[m->packing];
+	_cleanup_fd_ int out = initramfs_memfd("kernel module");
+	int status;
+
+	if (out < 0)
+		return out;
+	pid_t pid = fork();
+	if (pid < 0)
+		return err_sys("fork");
+	if (pid == 0)
+		exec_unpacker(program, in, out);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return err_sys("wait for %s", program);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		return err_set(EOPNOTSUPP,
+			"kernel module %s is compressed, and this kernel can't unpack it "
+			"(CONFIG_MODULE_DECOMPRESS): install %s, or use another kernel",
+			m->path, program);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return err_set(
+			EIO, "kernel module %s: %s could not unpack it: damaged", m->path, program);
+	return take_fd(&out);
+}
+
+/* Its name in the archive: the guest's init tells by the suffix whether it is compressed. */
+static const char *name_of(struct arena *a, const struct guest_initramfs *g, const struct module *m)
+{
+	static const char *const suffixes[] = {[MODULE_PLAIN] = "",
+		[MODULE_GZIP] = ".gz",
+		[MODULE_XZ] = ".xz",
+		[MODULE_ZSTD] = ".zst"};
+
+	return arena_printf(a, MODULES "/%s.ko%s", m->name, g->unpack ? "" : suffixes[m->packing]);
+}
+
+static int put_module(struct initramfs *w, const struct guest_initramfs *g, const struct module *m,
+	const char *name)
+{
+	_cleanup_fd_ int fd =
+		openat(g->modules_dir, m->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0)
+		return err_sys("kernel module %s/%s", g->modules_path, m->path);
+	if (m->packing != MODULE_PLAIN && g->unpack) {
+		int unpacked = unpack(m, fd);
+		if (unpacked < 0)
+			return unpacked;
+		fd_close(&fd);
+		fd = unpacked;
+	}
+	return initramfs_file(w, name, &(struct initramfs_attr){.mode = 0644}, fd);
+}
+
+static int put_modules(struct arena *a, struct initramfs *w, const struct guest_initramfs *g)
+{
+	_cleanup_strbuf_ struct strbuf list = {0};
+	int r = 0;
+
+	if (g->modules.n == 0)
+		return 0;
+	r = initramfs_dir(w, MODULES, &(struct initramfs_attr){.mode = 0755});
+	for (size_t i = 0; r == 0 && i < g->modules.n; i++) {
+		const char *name = name_of(a, g, g->modules.v[i]);
+
+		if (!name)
+			return -ENOMEM;
+		r = put_module(w, g, g->modules.v[i], name);
+		if (r == 0)
+			r = strbuf_addf(&list, "/%s\n", name);
+	}
+	return r < 0 ? r
+		     : initramfs_data(
+			       w, "modules.list", &(struct initramfs_attr){.mode = 0644}, &list);
+}
+
+static int put_all(struct arena *a, struct initramfs *w, const struct guest_initramfs *g)
+{
+	static const char *const dirs[] = {"dev", "proc", "sys", "run", "tmp"};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(dirs); i++)
+		r = initramfs_dir(w, dirs[i], &(struct initramfs_attr){.mode = 0755});
+	/* The kernel opens it as the first process's standard descriptors. */
+	if (r == 0)
+		r = initramfs_node(
+			w, "dev/console", &(struct initramfs_attr){.mode = S_IFCHR | 0600}, 5, 1);
+	if (r == 0)
+		r = put_modules(a, w, g);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int init = open(g->init, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (init < 0)
+		return err_sys("the guest's init %s", g->init);
+	r = initramfs_file(w, "init", &(struct initramfs_attr){.mode = 0755}, init);
+	return r < 0 ? r : initramfs_end(w);
+}
+
+/* Writes the archive to fd, which is empty. */
+static int pack(struct arena *a, const struct guest_initramfs *g, int fd)
+{
+	_cleanup_initramfs_ struct initramfs w = {0};
+	int r = 0;
+
+	/* Theirs first: of a file that is in both, the kernel keeps what comes last. */
+	if (g->initrd) {
+		_cleanup_fd_ int initrd =
+			open(g->initrd, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+		if (initrd < 0)
+			return err_sys("vm.kernel.initrd: %s", g->initrd);
+		r = initramfs_append(fd, initrd, g->initrd);
+		if (r < 0)
+			return err_ctx(r, "vm.kernel.initrd");
+	}
+	r = initramfs_begin(&w, fd, "the guest's initramfs");
+	return r < 0 ? r : put_all(a, &w, g);
+}
+
+static int pack_to_memory(struct arena *a, const struct guest_initramfs *g)
+{
+	_cleanup_fd_ int fd = initramfs_memfd("initramfs");
+
+	if (fd < 0)
+		return fd;
+	int r = pack(a, g, fd);
+	if (r < 0)
+		return r;
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0 ||
+		lseek(fd, 0, SEEK_SET) < 0)
+		return err_sys("seal the initramfs");
+	return take_fd(&fd);
+}
+
+/* ---- the cache ---- */
+
+static bool is_ours(const struct stat *st)
+{
+	return st->st_uid == geteuid() && !(st->st_mode & (S_IWGRP | S_IWOTH));
+}
+
+/* The entry, or -errno without a message. */
+static int open_entry(int dir, const char *name)
+{
+	_cleanup_fd_ int fd =
+		openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return S_ISREG(st.st_mode) && is_ours(&st) && st.st_size > 0 ? take_fd(&fd) : -EPERM;
+}
+
+/* Makes what is missing of the path, all of it for us alone. */
+static int make_dirs(const char *path)
+{
+	_cleanup_free_ char *copy = strdup(path);
+
+	if (!copy)
+		return err_set(ENOMEM, "out of memory");
+	for (char *p = copy + 1; *p; p++) {
+		if (*p != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(copy, 0700) < 0 && errno != EEXIST)
+			return err_sys("make %s", copy);
+		*p = '/';
+	}
+	return mkdir(copy, 0700) < 0 && errno != EEXIST ? err_sys("make %s", copy) : 0;
+}
+
+static int open_cache(const char *path)
+{
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 && errno == ENOENT) {
+		int r = make_dirs(path);
+		if (r < 0)
+			return r;
+		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (fd < 0)
+		return err_sys("open %s", path);
+	if (fstat(fd, &st) == 0 && is_ours(&st))
+		return fd;
+	close(fd);
+	return err_set(EPERM,
+		"%s belongs to user %u with mode %04o: expected user %u, and nobody else may write",
+		path, (unsigned)st.st_uid, (unsigned)(st.st_mode & 07777), (unsigned)geteuid());
+}
+
+/* Not for ever: whoever holds the lock may be stopped. */
+static int lock_cache(int dir)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_POLL_MS * 1000000};
+	_cleanup_fd_ int fd =
+		openat(dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+
+	if (fd < 0)
+		return err_sys("open its lock");
+	for (int i = 0; i < LOCK_WAIT_MS / LOCK_POLL_MS; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return take_fd(&fd);
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_sys("lock it");
+		nanosleep(&pause, NULL);
+	}
+	return err_set(ETIMEDOUT, "another process holds its lock for %d s", LOCK_WAIT_MS / 1000);
+}
+
+static bool is_entry(const struct dirent *e)
+{
+	return str_starts(e->d_name, PREFIX);
+}
+
+/* Under the lock: the oldest go, until KEPT are left. Who has one open keeps it. */
+static void drop_old(int dir)
+{
+	for (;;) {
+		int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		DIR *d = copy < 0 ? NULL : fdopendir(copy);
+		struct timespec oldest = {0};
+		char name[NAME_SIZE] = "";
+		struct dirent *e;
+		struct stat st;
+		size_t n = 0;
+
+		if (!d)
+			return fd_close(&copy);
+		while ((e = readdir(d))) {
+			if (!is_entry(e) || strlen(e->d_name) >= sizeof(name) ||
+				fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+				continue;
+			if (n++ == 0 || st.st_mtim.tv_sec < oldest.tv_sec ||
+				(st.st_mtim.tv_sec == oldest.tv_sec &&
+					st.st_mtim.tv_nsec < oldest.tv_nsec)) {
+				oldest = st.st_mtim;
+				strcpy(name, e->d_name);
+			}
+		}
+		closedir(d);
+		if (n <= KEPT || unlinkat(dir, name, 0) < 0)
+			return;
+	}
+}
+
+/* Under the lock: packs into the cache. -ENOSPC, -EROFS and such: the caller does without. */
+static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir, const char *name)
+{
+	char tmp[NAME_SIZE + 8];
+
+	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
+	/* Left by one that was killed; a new inode, since it may have it open still. */
+	unlinkat(dir, tmp, 0);
+	_cleanup_fd_ int fd =
+		openat(dir, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return err_sys("create %s", tmp);
+	int r = pack(a, g, fd);
+	/* The name must not outlive a power cut without the data. */
+	if (r == 0 && fsync(fd) < 0)
+		r = err_sys("write %s", tmp);
+	if (r == 0 && renameat(dir, tmp, dir, name) < 0)
+		r = err_sys("rename %s", tmp);
+	if (r < 0) {
+		unlinkat(dir, tmp, 0);
+		return r;
+	}
+	drop_old(dir);
+	r = open_entry(dir, name);
+	return r < 0 ? err_set(-r, "open %s: %s", name, err_text(-r)) : r;
+}
+
+static int from_cache(struct arena *a, const struct guest_initramfs *g, const struct strbuf *key)
+{
+	_cleanup_fd_ int dir = open_cache(g->cache), lock = -EBADF;
+	char name[NAME_SIZE];
+	int fd;
+
+	if (dir < 0)
+		return dir;
+	hash_name(key, name);
+	fd = open_entry(dir, name);
+	if (fd >= 0)
+		return fd;
+	lock = lock_cache(dir);
+	if (lock < 0)
+		return lock;
+	fd = open_entry(dir, name);
+	return fd >= 0 ? fd : build_entry(a, g, dir, name);
+}
+
+int guest_initramfs_open(struct arena *a, const struct guest_initramfs *g)
+{
+	_cleanup_strbuf_ struct strbuf key = {0};
+	int r = make_key(g, &key);
+
+	if (r < 0)
+		return r;
+	if (g->cache) {
+		r = from_cache(a, g, &key);
+		if (r >= 0)
+			return r;
+		/* If the files are at fault, and not the cache, that comes again. */
+		log_debug("the initramfs is made in memory: cache %s: %s", g->cache, err_msg());
+		err_clear();
+	}
+	return pack_to_memory(a, g);
+}

@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "guest_kernel.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/utsname.h>
+
+#include "fd.h"
+#include "guest_initramfs.h"
+#include "kernel_image.h"
+#include "log.h"
+#include "modules.h"
+
+#define MAX_CONFIG (1024 * 1024) /* bytes; Debian's: 260 thousand */
+#define MAX_CANDIDATES 64        /* files in /boot that are looked at */
+
+/*
+ * What the guest cannot do without, as a module and as an option, and what for. The modules that
+ * these depend on come with them (virtio_ring, vsock, fuse, mbcache ...).
+ */
+static const struct {
+	const char *module;
+	const char *option; /* NULL: optional, taken where it is there */
+	const char *what;
+} needs[] = {
+	{"virtio_mmio", "CONFIG_VIRTIO_MMIO", "the bus of all its devices"},
+	{"virtiofs", "CONFIG_VIRTIO_FS", "virtio-fs, its root file system"},
+	{"vmw_vsock_virtio_transport", "CONFIG_VIRTIO_VSOCKETS", "vsock, the way to its init"},
+	{"virtio_console", "CONFIG_VIRTIO_CONSOLE", "its console"},
+	{"virtio_blk", "CONFIG_VIRTIO_BLK", "disk images"},
+	{"virtio_net", "CONFIG_VIRTIO_NET", "network interfaces"},
+	{"virtio_rng", "CONFIG_HW_RANDOM_VIRTIO", "entropy"},
+	{"virtio_balloon", "CONFIG_VIRTIO_BALLOON", "giving memory back"},
+	{"overlay", "CONFIG_OVERLAY_FS", "overlay file systems"},
+	{"ext4", "CONFIG_EXT4_FS", "disk images of that file system"},
+	/* ext4 asks the crypto layer for it by name; in a library of the kernel since 6.14. */
+	{"crc32c_generic", NULL, NULL},
+	{"crc32c_intel", NULL, NULL},
+	{"erofs", NULL, NULL},
+};
+
+/* A kernel that was looked at, and how its modules are to be packed. */
+struct found {
+	struct guest_kernel k;
+	enum kernel_format format;
+	int modules_dir; /* -EBADF: it needs none */
+	const char *modules_path;
+	struct module_list modules;
+	bool unpack;
+};
+
+#define FOUND_INIT \
+	{ \
+		.k = GUEST_KERNEL_INIT, .modules_dir = -EBADF \
+	}
+
+static void found_release(struct found *f)
+{
+	guest_kernel_release(&f->k);
+	fd_close(&f->modules_dir);
+}
+#define _cleanup_found_ __attribute__((cleanup(found_release)))
+
+void guest_kernel_release(struct guest_kernel *k)
+{
+	fd_close(&k->kernel);
+	fd_close(&k->initramfs);
+}
+
+/* PATH's directory, "." where it has none. */
+static char *directory_of(struct arena *a, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (!slash)
+		return arena_strdup(a, ".");
+	return arena_strndup(a, path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+/* Opens the kernel's configuration: 1 and its text, or 0 where none is found. */
+static int read_config(struct arena *a, const char *root, const struct found *f, struct strbuf *ret)
+{
+	const char *release = f->k.release;
+	const char *dir = directory_of(a, f->k.path);
+	const char *places[5];
+
+	if (!dir)
+		return -ENOMEM;
+	places[0] = arena_printf(a, "%s/config-%s", dir, release);
+	places[1] = arena_printf(a, "%s/config", dir);
+	places[2] = arena_printf(a, "%s/boot/config-%s", root, release);
+	places[3] = arena_printf(a, "%s/lib/modules/%s/config", root, release);
+	places[4] = arena_printf(a, "%s/usr/lib/modules/%s/config", root, release);
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		if (!places[i])
+			return -ENOMEM;
+		_cleanup_fd_ int fd = open(places[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0)
+			continue;
+		int r = fd_read_all(fd, ret, MAX_CONFIG, places[i]);
+		return r < 0 ? r : 1;
+	}
+	return 0;
+}
+
+static bool config_has(const struct strbuf *config, const char *option)
+{
+	size_t len = strlen(option);
+
+	for (const char *line = strbuf_str(config); *line;) {
+		if (strncmp(line, option, len) == 0 && strncmp(line + len, "=y", 2) == 0 &&
+			(line[len + 2] == '\n' || !line[len + 2]))
+			return true;
+		line += strcspn(line, "\n");
+		line += *line == '\n';
+	}
+	return false;
+}
+
+static int lacks(const struct found *f, size_t need, const char *found)
+{
+	return err_set(EOPNOTSUPP,
+		"%s (%s) can't be the guest's kernel: it has no %s (%s, %s; %s): install a kernel "
+		"that has it, or build caisson's with images/kernel/build",
+		f->k.path, f->k.release, needs[need].module, needs[need].option, needs[need].what,
+		found);
+}
+
+static int check_config(const struct found *f, const struct strbuf *config)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(needs); i++)
+		if (needs[i].option && !config_has(config, needs[i].option))
+			return lacks(f, i,
+				"its configuration does not have it built in, and there are no "
+				"modules of this release");
+	return 0;
+}
+
+/* The directory of the kernel's modules, or -EBADF in *ret_dir where there is none. */
+static int find_modules_dir(struct arena *a, const char *root, struct found *f)
+{
+	const char *release = f->k.release;
+	const char *dir = directory_of(a, f->k.path);
+	const char *places[3];
+
+	if (!dir)
+		return -ENOMEM;
+	places[0] = arena_printf(a, "%s/modules/%s", dir, release);
+	places[1] = arena_printf(a, "%s/lib/modules/%s", root, release);
+	places[2] = arena_printf(a, "%s/usr/lib/modules/%s", root, release);
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		if (!places[i])
+			return -ENOMEM;
+		f->modules_dir = open(places[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+		f->modules_path = places[i];
+		if (f->modules_dir >= 0)
+			return 0;
+	}
+	return 0;
+}
+
+/*
+ * Whether the modules must be unpacked for the kernel. Before 6.2 it knows but one format, that of
+ * CONFIG_MODULE_COMPRESS_*, which is then that of its own modules too.
+ */
+static int check_packing(struct arena *a, const char *root, struct found *f)
+{
+	_cleanup_strbuf_ struct strbuf config = {0};
+	bool packed = false;
+
+	for (size_t i = 0; i < f->modules.n; i++)
+		packed |= f->modules.v[i]->packing != MODULE_PLAIN;
+	if (!packed)
+		return 0;
+	int r = read_config(a, root, f, &config);
+	f->unpack = r == 0 || (r > 0 && !config_has(&config, "CONFIG_MODULE_DECOMPRESS"));
+	return r < 0 ? r : 0;
+}
+
+static int check_modules(struct arena *a, const char *root, struct found *f)
+{
+	const char *wanted[ARRAY_SIZE(needs)];
+	const struct modules *m;
+	size_t n = 0;
+	int r = modules_load(a, f->modules_dir, f->modules_path, &m);
+
+	if (r < 0)
+		return err_ctx(r, "modules of %s", f->k.path);
+	for (size_t i = 0; i < ARRAY_SIZE(needs); i++) {
+		if (modules_find(m, needs[i].module))
+			wanted[n++] = needs[i].module;
+		else if (needs[i].option)
+			return lacks(f, i,
+				arena_printf(a,
+					"neither in modules.dep nor in modules.builtin of %s",
+					f->modules_path));
+	}
+	r = modules_resolve(a, m, wanted, n, &f->modules);
+	return r < 0 ? err_ctx(r, "modules of %s", f->k.path) : check_packing(a, root, f);
+}
+
+/* Opens the file and says what it is; its modules are not looked at. */
+static int open_image(struct arena *a, const char *path, const char *said_by, struct found *ret)
+{
+	struct kernel_image image;
+
+	ret->k.path = path;
+	ret->k.kernel = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (ret->k.kernel < 0 && errno == EACCES)
+		return err_set(EACCES,
+			"%skernel %s may not be read by user %u: allow it (chmod a+r), or name "
+			"another kernel in vm.kernel.path",
+			said_by, path, (unsigned)geteuid());
+	if (ret->k.kernel < 0)
+		return err_sys("%skernel %s", said_by, path);
+	int r = kernel_image_read(a, ret->k.kernel, path, &image);
+	if (r < 0)
+		return *said_by ? err_ctx(r, "vm.kernel.path") : r;
+	ret->format = image.format;
+	ret->k.release = image.release;
+	size_t len = strlen(image.release), suffix = strlen(GUEST_KERNEL_SUFFIX);
+	ret->k.tuned = len > suffix && streq(image.release + len - suffix, GUEST_KERNEL_SUFFIX);
+	return 0;
+}
+
+/* Whether the guest can run on it. trusted: also where nothing tells. */
+static int check(struct arena *a, const char *root, struct found *f, bool trusted)
+{
+	_cleanup_strbuf_ struct strbuf config = {0};
+	int r = find_modules_dir(a, root, f);
+
+	if (r < 0)
+		return r;
+	if (f->modules_dir >= 0)
+		return check_modules(a, root, f);
+	r = read_config(a, root, f, &config);
+	if (r < 0)
+		return r;
+	if (r > 0)
+		return check_config(f, &config);
+	if (trusted) {
+		log_debug("%s: neither modules nor a configuration of %s: taken as it is",
+			f->k.path, f->k.release);
+		return 0;
+	}
+	return err_set(EOPNOTSUPP,
+		"%s can't be the guest's kernel: there are no modules for it in /lib/modules/%s "
+		"(install the package they are in)",
+		f->k.path, f->k.release);
+}
+
+/* Where images/kernel/build puts its kernel. 1: found; 0: none is installed. */
+static int find_installed(struct arena *a, const char *root, struct found *ret)
+{
+	static const char *const dirs[] = {CAISSON_PREFIX "/lib/caisson/kernel",
+		"/usr/local/lib/caisson/kernel", "/usr/lib/caisson/kernel"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		const char *path = arena_printf(a, "%s%s/vmlinux", root, dirs[i]);
+
+		if (!path)
+			return -ENOMEM;
+		if (access(path, F_OK) < 0)
+			continue;
+		int r = open_image(a, path, "", ret);
+		if (r == 0)
+			r = check(a, root, ret, false);
+		return r < 0 ? err_ctx(r, "the installed caisson kernel") : 1;
+	}
+	return 0;
+}
+
+struct candidates {
+	struct found v[MAX_CANDIDATES];
+	size_t n;
+	char running[sizeof(((struct utsname *)0)->release)];
+};
+
+static int by_preference(const void *x, const void *y, void *running)
+{
+	const struct found *a = x, *b = y;
+	bool ra = streq(a->k.release, running), rb = streq(b->k.release, running);
+
+	return ra != rb ? rb - ra : strverscmp(b->k.release, a->k.release);
+}
+
+/* All of /boot that is a kernel. What is none (a signature, say) is passed over, with its reason
+ * kept in *problem. */
+static int list_boot(struct arena *a, const char *root, struct candidates *c, const char **problem)
+{
+	const char *dir = arena_printf(a, "%s/boot", root);
+	struct dirent *e;
+	int r = 0;
+
+	if (!dir)
+		return -ENOMEM;
+	DIR *d = opendir(dir);
+	if (!d)
+		return errno == ENOENT || errno == EACCES ? 0 : err_sys("open %s", dir);
+	while (r == 0 && c->n < MAX_CANDIDATES && (e = readdir(d))) {
+		struct found *f = &c->v[c->n];
+
+		if (!str_starts(e->d_name, "vmlinuz-"))
+			continue;
+		*f = (struct found)FOUND_INIT;
+		const char *path = arena_printf(a, "%s/%s", dir, e->d_name);
+		if (!path) {
+			r = -ENOMEM;
+		} else if (open_image(a, path, "", f) == 0) {
+			c->n++;
+		} else {
+			*problem = arena_strdup(a, err_msg());
+			found_release(f);
+			r = *problem ? 0 : -ENOMEM;
+		}
+	}
+	closedir(d);
+	return r;
+}
+
+static int none_found(const char *problem)
+{
+	return err_set(ENOENT,
+		"no kernel for the guest: install one with \"apt-get install linux-image-amd64\" "
+		"(or linux-image-cloud-amd64), or build caisson's with images/kernel/build, or "
+		"name one in vm.kernel.path; found %s%s",
+		problem ? "only: "
+			: "neither " CAISSON_PREFIX "/lib/caisson/kernel/vmlinux nor "
+			  "/boot/vmlinuz-*",
+		problem ? problem : "");
+}
+
+/* The best of the host's own. The first problem is the preferred kernel's: it is the one to tell.
+ */
+static int find_in_boot(struct arena *a, const char *root, struct found *ret)
+{
+	struct candidates *c = arena_alloc(a, sizeof(*c));
+	const char *problem = NULL, *unfit = NULL;
+	struct utsname uts;
+	bool done = false;
+
+	if (!c)
+		return -ENOMEM;
+	if (uname(&uts) == 0)
+		memcpy(c->running, uts.release, sizeof(c->running));
+	int r = list_boot(a, root, c, &problem);
+	qsort_r(c->v, c->n, sizeof(c->v[0]), by_preference, c->running);
+	for (size_t i = 0; i < c->n; i++) {
+		if (r == 0 && !done) {
+			done = check(a, root, &c->v[i], false) == 0;
+			if (!done && !unfit)
+				unfit = arena_strdup(a, err_msg());
+			if (done) {
+				*ret = c->v[i];
+				c->v[i] = (struct found)FOUND_INIT;
+			}
+		}
+		found_release(&c->v[i]);
+	}
+	if (r < 0)
+		return r;
+	return done ? 0 : none_found(unfit ? unfit : problem);
+}
+
+static int find(struct arena *a, const struct guest_kernel_request *q, struct found *ret)
+{
+	const char *root = q->root ? q->root : "";
+	int r;
+
+	if (q->kernel) {
+		r = open_image(a, q->kernel, "vm.kernel.path: ", ret);
+		return r < 0 ? r : check(a, root, ret, true);
+	}
+	r = find_installed(a, root, ret);
+	if (r == 0)
+		r = find_in_boot(a, root, ret);
+	if (r >= 0)
+		err_clear(); /* of the kernels that were passed over */
+	return r < 0 ? r : 0;
+}
+
+static struct guest_kernel take_kernel(struct found *f)
+{
+	struct guest_kernel k = f->k;
+
+	f->k = (struct guest_kernel)GUEST_KERNEL_INIT;
+	return k;
+}
+
+int guest_kernel_find(
+	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret)
+{
+	_cleanup_found_ struct found f = FOUND_INIT;
+	int r = find(a, q, &f);
+
+	if (r < 0)
+		return r;
+	*ret = take_kernel(&f);
+	return 0;
+}
+
+int guest_kernel_open(
+	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret)
+{
+	_cleanup_found_ struct found f = FOUND_INIT;
+	int r = find(a, q, &f);
+
+	if (r < 0)
+		return r;
+	r = guest_initramfs_open(a, &(struct guest_initramfs){
+					    .release = f.k.release,
+					    .init = q->init,
+					    .initrd = q->initrd,
+					    .cache = q->cache,
+					    .modules_dir = f.modules_dir,
+					    .modules_path = f.modules_path,
+					    .modules = f.modules,
+					    .unpack = f.unpack,
+				    });
+	if (r < 0)
+		return r;
+	f.k.initramfs = r;
+	*ret = take_kernel(&f);
+	return 0;
+}
+
+int guest_kernel_cache_dir(struct arena *a, bool for_user, const char **ret)
+{
+	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	char *path = NULL;
+
+	*ret = NULL;
+	if (!for_user)
+		path = arena_strdup(a, "/var/cache/caisson");
+	else if (cache && *cache == '/')
+		path = arena_printf(a, "%s/caisson", cache);
+	else if (home && *home == '/')
+		path = arena_printf(a, "%s/.cache/caisson", home);
+	else
+		return 0;
+	*ret = path;
+	return path ? 0 : -ENOMEM;
+}
