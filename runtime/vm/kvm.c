@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kvm.h"
 
+#include <cpuid.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
@@ -69,6 +71,55 @@ static int check_dev(int dev, const char *path)
 				"%s lacks %s, which caisson needs: expected Linux 5.14 or later",
 				path, required[i].name);
 	return 0;
+}
+
+/*
+ * The processor's extension that KVM runs guests with, or NULL (Intel SDM volume 2A, CPUID leaf 1,
+ * ECX bit 5; AMD APM volume 3, CPUID 0x80000001, ECX bit 2).
+ */
+static const char *cpu_extension(void)
+{
+	unsigned eax, ebx, ecx, edx;
+
+	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & 1U << 5)
+		return "Intel VT-x";
+	if (__get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && ecx & 1U << 2)
+		return "AMD-V";
+	return NULL;
+}
+
+/*
+ * How it is decided. A /dev/kvm that opens, speaks the API and has the capabilities still may not
+ * run Linux: where a machine is a guest itself, of a host that offers no nested virtualization, its
+ * kernel can bring a paravirtual KVM (such as PVM). The interface is the same, but the processor
+ * has no mode for guests: guest user code runs as it is, guest kernel code is interpreted an
+ * instruction at a time by KVM's emulator, which knows what device accesses need and not what Linux
+ * does from its first system call on. No capability tells the two apart, and to try means to boot a
+ * kernel and see it hang. But kvm_intel and kvm_amd are the only ones that run any kernel, they
+ * load on no processor without VT-x or SVM, and a hypervisor that nests announces that in CPUID as
+ * hardware does. So: /dev/kvm without either bit is not for us.
+ *
+ * The reverse is not proved (a paravirtual KVM may be loaded on a processor that has the bits): a
+ * guest that does not start says then that there is another hypervisor to choose.
+ */
+int vm_kvm_runs_linux(const char *path, char *reason, size_t size)
+{
+	const char *extension = cpu_extension();
+	_cleanup_fd_ int dev = open_dev(path);
+	int r = dev < 0 ? dev : check_dev(dev, path);
+
+	if (r < 0)
+		snprintf(reason, size, "%s", err_msg());
+	else if (!extension)
+		snprintf(reason, size,
+			"%s is a paravirtual KVM: this processor shows neither VT-x nor AMD-V, "
+			"without which no unmodified kernel runs (enable nested virtualization "
+			"where this machine is hosted, or let QEMU run the guest in software)",
+			path);
+	else
+		snprintf(reason, size, "%s, with %s", path, extension);
+	err_clear();
+	return r == 0 && extension;
 }
 
 int vm_kvm_open(struct vm_kvm *ret, const char *path)

@@ -2,6 +2,7 @@
 /*
  * /dev/kvm and one virtual machine on it.
  *
+ *	vm_kvm_runs_linux()            whether to try at all: else QEMU is the hypervisor
  *	vm_kvm_open(&k)                opens /dev/kvm, checks what it can, creates the VM
  *	vm_kvm_add_memory(&k, &m)      guest RAM, once
  *	vm_kvm_create_irqchip(&k)      LAPICs, IOAPIC and PIC in the kernel; before the first vCPU
@@ -21,6 +22,12 @@ struct vm_kvm {
 	unsigned max_vcpus;
 	unsigned slots; /* memory slots in use */
 };
+
+/*
+ * Whether an unmodified kernel can run on the KVM of `path`, without trying it: 1 or 0. reason: for
+ * people, why (not) and what to do; cut to size. Takes microseconds; sets no message.
+ */
+int vm_kvm_runs_linux(const char *path, char *reason, size_t size) must_check;
 
 /* -ENOENT: no KVM here; -EACCES: not ours to use; -ENOSYS: too old. The message says what to do. */
 int vm_kvm_open(struct vm_kvm *ret, const char *path) must_check;

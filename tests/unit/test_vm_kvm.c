@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whether KVM runs Linux: the answer, its reason and its price, beside what the kernel says. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "kvm.h"
+#include "str.h"
+
+/* The word in /proc/cpuinfo's flags: not how kvm.c asks. */
+static bool cpuinfo_has(const char *flag)
+{
+	char line[16384], *save;
+	FILE *f = fopen("/proc/cpuinfo", "re");
+	bool found = false;
+
+	assert_non_null(f);
+	while (!found && fgets(line, sizeof(line), f))
+		if (str_starts(line, "flags"))
+			for (char *w = strtok_r(line, " \t\n", &save); w && !found;
+				w = strtok_r(NULL, " \t\n", &save))
+				found = streq(w, flag);
+	fclose(f);
+	return found;
+}
+
+static void test_device(void **state)
+{
+	static const struct {
+		const char *path, *text;
+	} cases[] = {
+		{"/dev/no-such-kvm", "is absent: this host has no KVM"},
+		{"/dev/null", "is not KVM"},
+		{"/dev", "/dev"},
+	};
+	char reason[512], cut[8];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(vm_kvm_runs_linux(cases[i].path, reason, sizeof(reason)), 0);
+		assert_non_null(strstr(reason, cases[i].text));
+		assert_non_null(strstr(reason, cases[i].path));
+		assert_string_equal(err_msg(), "");
+	}
+	assert_int_equal(vm_kvm_runs_linux("/dev/no-such-kvm", cut, sizeof(cut)), 0);
+	assert_string_equal(cut, "/dev/no");
+}
+
+static void test_this_machine(void **state)
+{
+	bool device = access("/dev/kvm", R_OK | W_OK) == 0;
+	bool vmx = cpuinfo_has("vmx"), svm = cpuinfo_has("svm");
+	struct timespec a, b;
+	char reason[512];
+	long best = -1;
+
+	for (int i = 0; i < 20; i++) {
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		int r = vm_kvm_runs_linux("/dev/kvm", reason, sizeof(reason));
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		long ns = (b.tv_sec - a.tv_sec) * 1000000000 + b.tv_nsec - a.tv_nsec;
+
+		assert_int_equal(r, device && (vmx || svm));
+		if (best < 0 || ns < best)
+			best = ns;
+	}
+	if (device)
+		assert_non_null(strstr(reason, vmx   ? "with Intel VT-x"
+					       : svm ? "with AMD-V"
+						     : "paravirtual KVM"));
+	print_message("%s; decided in %ld us\n", reason, best / 1000);
+	assert_true(best < 1000000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_device), cmocka_unit_test(test_this_machine)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
