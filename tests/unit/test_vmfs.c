@@ -52,7 +52,7 @@ static void run_messages(void)
 	front_begin(&f, false, 100);
 	uint64_t features = front_ask(&f, 1, 0);
 	CHECK(features == (UINT64_C(1) << 32 | 1U << 30 | 1U << 29 | 1U << 28));
-	CHECK(front_ask(&f, 15, 0) == (1 | 8));
+	CHECK(front_ask(&f, 15, 0) == (1 | 8 | 1 << 13));
 	front_set(&f, 16, 1 | 8);
 	CHECK(front_ask(&f, 17, 0) == 17);
 	/* With REPLY_ACK each message can be confirmed. */
@@ -125,10 +125,10 @@ static void break_message(unsigned int how)
 		front_set_memory(&f, GUEST, MEMORY, USER, 4096);
 		break;
 	case 7:
-		front_set_memory(&f, UINT64_MAX - 4096, MEMORY, USER, 0);
+		front_set_memory(&f, UINT64_MAX - 4095, MEMORY, USER, 0);
 		break;
 	case 8:
-		front_set_memory(&f, GUEST, UINT64_MAX, USER, 2);
+		front_set_memory(&f, GUEST, UINT64_MAX, USER, 4096);
 		break;
 	case 9:
 		front_set_memory(&f, GUEST, 0, USER, 0);
@@ -563,12 +563,15 @@ static void break_ring(unsigned int how)
 		break;
 	case 9: /* an indirect table of no whole number of descriptors, none, too many */
 	case 10:
+		front_desc(&f, 0, GUEST + TABLE, how == 9 ? 17 : 0, VRING_DESC_F_INDIRECT, 0);
+		break;
 	case 11:
-		front_desc(&f, 0, GUEST + TABLE,
-			how == 9    ? 17
-			: how == 10 ? 0
-				    : 16 * (QUEUE + 1),
-			VRING_DESC_F_INDIRECT, 0);
+		for (unsigned int i = 0; i < 1025; i++)
+			memcpy(f.ram + TABLE + 16UL * i,
+				&(struct vring_desc){
+					GUEST + DATA_IN, 1, VRING_DESC_F_NEXT, (uint16_t)(i + 1)},
+				16);
+		front_desc(&f, 0, GUEST + TABLE, 16 * 1026, VRING_DESC_F_INDIRECT, 0);
 		break;
 	case 12: /* outside of memory */
 		front_desc(&f, 0, GUEST + MEMORY, 32, VRING_DESC_F_INDIRECT, 0);

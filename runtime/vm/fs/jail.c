@@ -172,7 +172,10 @@ static int drop_caps(void)
  * memory is never executable.
  */
 static const int allowed[] = {
-	/* serve.c, vhost_backend.c: the monitor's socket, kicks and interrupts */
+	/* serve.c, virtio/: the monitor's socket, kicks and interrupts, the timer of waiting locks
+	 */
+	SCMP_SYS(timerfd_create),
+	SCMP_SYS(timerfd_settime),
 	SCMP_SYS(poll),
 	SCMP_SYS(ppoll),
 	SCMP_SYS(recvmsg),

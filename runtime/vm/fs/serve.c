@@ -2,157 +2,185 @@
 /*
  * Theory of operation
  *
- * One thread waits for the monitor's messages and the queues' kicks, and serves the requests one
- * after the other. A queue gets at most as many requests served at a time as it is long, so that no
- * queue keeps the others, or the monitor, waiting for good. A request for a lock that another holds
- * is kept, and tried again every RETRY_MS: nothing tells when a lock becomes free.
+ * The FUSE server as a virtio device (virtio 1.2, 5.11), which vhost_serve() joins to a monitor.
+ * One thread serves requests one after the other. A request for a lock that another holds is kept,
+ * and tried again every RETRY_MS and after whatever else the guest asks: nothing tells when a lock
+ * becomes free. What is kept is answered before its queue stops or guest memory goes.
  */
-#include <poll.h>
-#include <signal.h>
+#include <linux/virtio_ids.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
 
 #include "fs.h"
 #include "vhost_backend.h"
 
 #define RETRY_MS 10
 #define WAITING_MAX 256
+#define QUEUES 17 /* the high-priority queue and 16 of requests */
 
 struct waiting {
 	struct waiting *next;
-	struct vhost_queue *queue;
-	struct vring_chain chain;
+	unsigned queue;
+	struct virtq_chain chain;
 };
 
-struct server {
-	struct vhost_device dev;
-	struct fs_session fs;
-	struct vring_chain chain;
+struct virtio_fs_backend {
+	struct virtio_device dev; /* its event_fd: a timer, armed while something waits */
+	struct fs_session session;
+	struct virtq_chain chain;
 	struct waiting *waiting;
-	unsigned int nwaiting;
-	bool busy; /* a queue had more than its share */
+	unsigned waiting_count;
 };
 
 /* True: answered. */
-static int serve_chain(
-	struct server *s, struct vhost_queue *q, const struct vring_chain *c, bool give_up)
+static bool answer(
+	struct virtio_fs_backend *f, unsigned queue, const struct virtq_chain *c, bool give_up)
 {
 	struct fs_request r = {.in = c->iov,
-		.nin = c->nin,
-		.out = c->iov + c->nin,
-		.nout = c->nout,
+		.nin = c->readable,
+		.out = c->iov + c->readable,
+		.nout = c->writable,
 		.give_up = give_up};
 
-	int n = fs_handle(&s->fs, &r);
+	int n = fs_handle(&f->session, &r);
 	if (n == FS_LATER)
 		return false;
-	vring_done(&q->ring, c->head, (uint32_t)n);
+	virtq_push(&f->dev.queues[queue], c->head, (uint32_t)n);
+	virtio_signal_queue(&f->dev, queue);
 	return true;
 }
 
-static void keep(struct server *s, struct vhost_queue *q)
+static int set_timer(const struct virtio_fs_backend *f, bool on)
 {
-	struct waiting *w = s->nwaiting < WAITING_MAX ? malloc(sizeof(*w)) : NULL;
+	struct timespec t = {.tv_nsec = on ? RETRY_MS * 1000000 : 0};
 
-	if (!w) {
-		serve_chain(s, q, &s->chain, true);
-		return;
-	}
-	w->queue = q;
-	w->chain = s->chain;
-	w->next = s->waiting;
-	s->waiting = w;
-	s->nwaiting++;
+	return timerfd_settime(
+		f->dev.event_fd, 0, &(struct itimerspec){.it_value = t, .it_interval = t}, NULL);
 }
 
-static void retry(struct server *s, const struct vhost_queue *only, bool give_up)
+static void keep(struct virtio_fs_backend *f, unsigned queue)
 {
-	for (struct waiting **at = &s->waiting; *at;) {
+	struct waiting *w = NULL;
+
+	if (f->waiting_count < WAITING_MAX && set_timer(f, true) == 0)
+		w = malloc(sizeof(*w));
+	if (!w) {
+		answer(f, queue, &f->chain, true);
+		return;
+	}
+	w->queue = queue;
+	/* Chains are short as a rule: the rest of w stays untouched, hence unbacked. */
+	memcpy(&w->chain, &f->chain,
+		offsetof(struct virtq_chain, iov) +
+			(f->chain.readable + f->chain.writable) * sizeof(f->chain.iov[0]));
+	w->next = f->waiting;
+	f->waiting = w;
+	f->waiting_count++;
+}
+
+/* Of queue `only`, or (-1) of all. */
+static void retry(struct virtio_fs_backend *f, int only, bool give_up)
+{
+	if (!f->waiting)
+		return;
+	for (struct waiting **at = &f->waiting; *at;) {
 		struct waiting *w = *at;
 
-		if ((only && w->queue != only) || !serve_chain(s, w->queue, &w->chain, give_up)) {
+		if ((only >= 0 && (int)w->queue != only) ||
+			!answer(f, w->queue, &w->chain, give_up)) {
 			at = &w->next;
 			continue;
 		}
-		vhost_signal(w->queue);
 		*at = w->next;
-		s->nwaiting--;
+		f->waiting_count--;
 		free(w);
 	}
+	if (!f->waiting)
+		(void)set_timer(f, false);
 }
 
-static void quiesce(void *ctx, struct vhost_queue *q)
+static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
-	retry(ctx, q, true);
-}
+	struct virtio_fs_backend *f = (struct virtio_fs_backend *)d;
+	struct virtq *q = &d->queues[index];
 
-static int serve_queue(struct server *s, struct vhost_queue *q)
-{
-	vring_want_kicks(&q->ring, false);
-	for (uint32_t i = 0; i < q->ring.num; i++) {
-		int r = vring_next(&q->ring, &s->chain);
+	virtq_disarm(q);
+	for (; budget > 0; budget--) {
+		int r = virtq_pop(q, &f->chain);
 		if (r < 0)
 			return r;
-		if (r == 0 && !vring_want_kicks(&q->ring, true))
-			return 0;
-		if (r == 0)
-			continue;
-		if (!serve_chain(s, q, &s->chain, false))
-			keep(s, q);
-		vhost_signal(q);
+		if (r == 0) {
+			if (virtq_arm(q))
+				continue;
+			break;
+		}
+		if (!answer(f, index, &f->chain, false))
+			keep(f, index);
 	}
-	s->busy = true;
+	retry(f, -1, false); /* one of them may have been an unlock */
+	return budget == 0;
+}
+
+static int on_timer(struct virtio_device *d)
+{
+	struct virtio_fs_backend *f = (struct virtio_fs_backend *)d;
+	uint64_t times;
+
+	(void)!read(d->event_fd, &times, sizeof(times));
+	pthread_mutex_lock(&d->lock);
+	retry(f, -1, false);
+	pthread_mutex_unlock(&d->lock);
 	return 0;
 }
 
-/* One turn. 1, 0 when the monitor is gone, or -errno. */
-static int turn(struct server *s)
+static void quiesce(struct virtio_device *d, unsigned index)
 {
-	struct pollfd p[VHOST_MAX_QUEUES + 1] = {{.fd = s->dev.sock, .events = POLLIN}};
-	int timeout = s->busy ? 0 : s->waiting ? RETRY_MS : -1;
+	retry((struct virtio_fs_backend *)d, (int)index, true);
+}
 
-	for (size_t i = 0; i < VHOST_MAX_QUEUES; i++) {
-		const struct vhost_queue *q = &s->dev.queue[i];
-		p[i + 1] = (struct pollfd){.fd = vhost_ready(q) ? q->kick : -1, .events = POLLIN};
-	}
-	if (poll(p, ARRAY_SIZE(p), timeout) < 0)
-		return errno == EINTR ? 1 : err_sys("virtio-fs: poll");
-	bool all = s->busy;
-	s->busy = false;
-	for (size_t i = 0; i < VHOST_MAX_QUEUES; i++) {
-		struct vhost_queue *q = &s->dev.queue[i];
-		int r = p[i + 1].revents ? vhost_take_kick(q) : 0;
+/* What the guest knows of files ends with its next INIT. */
+static void reset(struct virtio_device *d)
+{
+	struct virtio_fs_backend *f = (struct virtio_fs_backend *)d;
 
-		if (r == 0 && (p[i + 1].revents || all) && vhost_ready(q))
-			r = serve_queue(s, q);
-		if (r < 0)
-			return r;
+	while (f->waiting) {
+		struct waiting *w = f->waiting;
+
+		f->waiting = w->next;
+		free(w);
 	}
-	retry(s, NULL, false);
-	if (!p[0].revents)
-		return 1;
-	/* A queue that now runs may have been filled before anybody listened to its kicks. */
-	s->busy = true;
-	return vhost_message(&s->dev);
+	f->waiting_count = 0;
+	(void)set_timer(f, false);
+}
+
+static const struct virtio_ops ops = {
+	.serve = serve, .reset = reset, .event = on_timer, .quiesce = quiesce};
+
+static int init(struct virtio_fs_backend *f, const struct vmfs_config *c)
+{
+	/* No configuration: tag and number of queues are the monitor's. */
+	f->dev = (struct virtio_device){
+		.ops = &ops, .name = "virtio-fs", .id = VIRTIO_ID_FS, .queue_count = QUEUES};
+	virtio_init(&f->dev, NULL);
+	f->dev.event_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (f->dev.event_fd < 0)
+		return err_sys("virtio-fs: create a timer");
+	return fs_session_init(&f->session, c);
 }
 
 int vmfs_serve(const struct vmfs_config *c)
 {
-	/* A monitor may pass a pipe as a queue's descriptor, and close its other end. */
-	struct sigaction ignore = {.sa_handler = SIG_IGN};
-	struct server *s = calloc(1, sizeof(*s));
-	int r;
+	struct virtio_fs_backend *f = calloc(1, sizeof(*f));
 
-	if (!s)
+	if (!f)
 		return err_set(ENOMEM, "virtio-fs: out of memory");
-	sigaction(SIGPIPE, &ignore, NULL);
-	vhost_init(&s->dev, c->sock);
-	s->dev.quiesce = quiesce;
-	s->dev.ctx = s;
-	r = fs_session_init(&s->fs, c);
-	while (r >= 0 && (r = turn(s)) > 0)
-		;
-	vhost_release(&s->dev);
-	fs_session_release(&s->fs);
-	free(s);
+	int r = init(f, c);
+	if (r == 0)
+		r = vhost_serve(&f->dev, c->sock, -EBADF);
+	fs_session_release(&f->session);
+	fd_close(&f->dev.event_fd);
+	virtio_release(&f->dev);
+	free(f);
 	return r;
 }
