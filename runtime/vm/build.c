@@ -115,11 +115,13 @@ static int load(struct machine *m, const struct machine_options *o)
 	if (r >= 0)
 		r = write_acpi(m, &info.rsdp);
 	if (r >= 0)
-		r = boot_write_pvh(&m->memory, &info);
+		r = boot_write_info(&m->memory, &kernel, &info);
 	if (r < 0)
 		return r;
+	bool pvh = kernel.protocol == BOOT_PVH;
 	return arch_set_entry(vcpus_fd(&m->cpus, 0), &m->memory,
-		&(struct arch_entry){ARCH_PVH, kernel.entry, ARCH_START_INFO});
+		&(struct arch_entry){pvh ? ARCH_PVH : ARCH_LONG, kernel.entry,
+			pvh ? ARCH_START_INFO : ARCH_ZERO_PAGE});
 }
 
 /* The list: each line needs what stands above it. */

@@ -152,7 +152,8 @@ static void cut_anywhere(void **state)
 
 static void initramfs_and_start_info(void **state)
 {
-	const struct boot_kernel kernel = {.start = LOAD_AT, .end = 2 * MIB};
+	const struct boot_kernel kernel = {
+		.start = LOAD_AT, .end = 2 * MIB, .cmdline_max = BOOT_CMDLINE_MAX};
 	struct boot_range at = {0};
 	struct vm_memory m;
 	char longest[2049];
@@ -173,10 +174,10 @@ static void initramfs_and_start_info(void **state)
 	memset(longest, 'x', sizeof(longest));
 	longest[2048] = '\0';
 	struct boot_info info = {.cmdline = longest, .initramfs = {0x300000, 4}, .rsdp = 0xe0000};
-	assert_int_equal(boot_write_pvh(&m, &info), -EINVAL);
+	assert_int_equal(boot_write_info(&m, &kernel, &info), -EINVAL);
 	assert_non_null(strstr(err_msg(), "2048 bytes: expected 2047 at most"));
 	longest[2047] = '\0';
-	assert_int_equal(boot_write_pvh(&m, &info), 0);
+	assert_int_equal(boot_write_info(&m, &kernel, &info), 0);
 	const uint32_t *w = vm_memory_at(&m, ARCH_START_INFO, 56);
 	assert_int_equal(w[0], 0x336ec578);
 	assert_int_equal(w[3], 1); /* modules */

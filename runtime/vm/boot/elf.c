@@ -2,7 +2,6 @@
 #include <elf.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "arch.h"
 #include "boot.h"
@@ -12,29 +11,8 @@
 #define NOTES_MAX 65536
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 
-int boot_read(int fd, void *to, uint64_t at, uint64_t len, const char *what)
-{
-	for (uint64_t done = 0; done < len;) {
-		ssize_t n = pread(fd, (uint8_t *)to + done, len - done, (off_t)(at + done));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys("read the %s", what);
-		if (n == 0)
-			return err_set(ENOEXEC, "the %s became shorter while it was read", what);
-		done += (uint64_t)n;
-	}
-	return 0;
-}
-
 static int check_header(const Elf64_Ehdr *h)
 {
-	if (memcmp(h->e_ident, ELFMAG, SELFMAG) != 0)
-		return err_set(ENOEXEC,
-			"not a kernel: expected an ELF file (vmlinux, not compressed), found bytes "
-			"%02x "
-			"%02x %02x %02x at its start",
-			h->e_ident[0], h->e_ident[1], h->e_ident[2], h->e_ident[3]);
 	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB ||
 		h->e_machine != EM_X86_64)
 		return err_set(ENOEXEC,
@@ -147,20 +125,12 @@ static int load_segments(const struct vm_memory *m, int fd, const Elf64_Phdr *p,
 	return 0;
 }
 
-int boot_load_kernel(const struct vm_memory *m, int fd, struct boot_kernel *ret)
+int boot_load_elf(const struct vm_memory *m, int fd, uint64_t file, struct boot_kernel *ret)
 {
 	Elf64_Phdr phdrs[SEGMENTS_MAX];
 	Elf64_Ehdr h = {0};
-	struct stat st;
-
-	*ret = (struct boot_kernel){0};
-	if (fstat(fd, &st) < 0)
-		return err_sys("kernel");
-	uint64_t file = st.st_size > 0 ? (uint64_t)st.st_size : 0;
-	if (!S_ISREG(st.st_mode) || file < sizeof(h))
-		return err_set(ENOEXEC, "kernel: expected a regular file of at least %zu bytes",
-			sizeof(h));
 	int r = boot_read(fd, &h, 0, sizeof(h), "kernel");
+
 	if (r >= 0)
 		r = check_header(&h);
 	if (r >= 0 && !in_file(h.e_phoff, (uint64_t)h.e_phnum * sizeof(Elf64_Phdr), file))
@@ -169,5 +139,5 @@ int boot_load_kernel(const struct vm_memory *m, int fd, struct boot_kernel *ret)
 		r = boot_read(fd, phdrs, h.e_phoff, h.e_phnum * sizeof(Elf64_Phdr), "kernel");
 	if (r >= 0)
 		r = load_segments(m, fd, phdrs, h.e_phnum, file, ret);
-	return r < 0 ? err_ctx(r, "kernel") : 0;
+	return r;
 }
