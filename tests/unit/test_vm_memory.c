@@ -128,6 +128,80 @@ static void refused(void **state)
 	vm_memory_release(&m);
 }
 
+/* Memory of another monitor: regions of a file, at places of their own. */
+static void attached(void **state)
+{
+	struct vm_memory m = VM_MEMORY_NONE;
+	int fd = memfd_create("guest", MFD_CLOEXEC);
+	uint64_t guest = 1;
+
+	assert_int_equal(ftruncate(fd, (off_t)(4 * MIB)), 0);
+	const struct vm_memory_region high = {
+		.guest = 4 * GIB, .size = MIB, .user = 0x7f0000000000, .offset = 3 * MIB + 4096};
+	const struct vm_memory_region low = {.guest = MIB, .size = MIB, .user = 0x10000};
+	assert_int_equal(vm_memory_attach(&m, &high, fd), -EPROTO);
+	assert_non_null(strstr(err_msg(), "reaches beyond its file: 4198400 of 4194304"));
+	struct vm_memory_region fits = high;
+	fits.size -= 4096;
+	assert_int_equal(vm_memory_attach(&m, &fits, fd), 0);
+	assert_int_equal(vm_memory_attach(&m, &low, fd), 0);
+	assert_int_equal(vm_memory_attach(&m, &low, fd), -EPROTO);
+	assert_int_equal(m.count, 2);
+	/* What is written here is in the file, at the region's offset. */
+	memcpy(vm_memory_at(&m, 4 * GIB + 8, 4), "high", 4);
+	memcpy(vm_memory_at(&m, 2 * MIB - 3, 3), "low", 3);
+	char seen[5] = "";
+	assert_int_equal(pread(fd, seen, 4, (off_t)(3 * MIB + 4096 + 8)), 4);
+	assert_string_equal(seen, "high");
+	assert_int_equal(pread(fd, seen, 4, (off_t)(MIB - 3)), 4);
+	assert_string_equal(seen, "low");
+	close(fd); /* the mappings stay */
+	static const uint64_t outside[] = {
+		0, MIB - 1, 2 * MIB, 4 * GIB - 1, 5 * GIB - 4096, 4 * GIB + MIB - 4096, UINT64_MAX};
+	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++)
+		assert_null(vm_memory_at(&m, outside[i], 1));
+	assert_null(vm_memory_at(&m, 2 * MIB - 3, 4));
+	assert_null(vm_memory_at(&m, MIB, UINT64_MAX));
+	/* The monitor's addresses. */
+	assert_int_equal(vm_memory_from_user(&m, 0x7f0000000000, &guest), 0);
+	assert_int_equal(guest, 4 * GIB);
+	assert_int_equal(vm_memory_from_user(&m, 0x10000 + MIB - 1, &guest), 0);
+	assert_int_equal(guest, 2 * MIB - 1);
+	assert_int_equal(vm_memory_from_user(&m, 0x10000 + MIB, &guest), -EPROTO);
+	assert_int_equal(vm_memory_from_user(&m, 0xffff, &guest), -EPROTO);
+	assert_int_equal(vm_memory_from_user(&m, UINT64_MAX, &guest), -EPROTO);
+	vm_memory_release(&m);
+	assert_int_equal(m.count, 0);
+	assert_int_equal(vm_memory_from_user(&m, 0x10000, &guest), -EPROTO);
+	/* Own memory has no addresses in another monitor. */
+	ram(&m, 2 * MIB);
+	assert_int_equal(vm_memory_from_user(&m, 0, &guest), -EPROTO);
+	vm_memory_release(&m);
+}
+
+static void attached_at_most(void **state)
+{
+	struct vm_memory m = VM_MEMORY_NONE;
+	int fd = memfd_create("guest", MFD_CLOEXEC);
+
+	assert_int_equal(ftruncate(fd, 8192), 0);
+	for (uint64_t i = 0; i <= VM_MEMORY_REGIONS_MAX; i++) {
+		const struct vm_memory_region r = {
+			.guest = i * 8192, .size = 4096, .user = i * 8192, .offset = i % 2 * 4096};
+		assert_int_equal(
+			vm_memory_attach(&m, &r, fd), i < VM_MEMORY_REGIONS_MAX ? 0 : -EPROTO);
+	}
+	assert_non_null(strstr(err_msg(), "more than 8 memory regions"));
+	/* Guards: a region's neighbours in the address space are no memory. */
+	for (unsigned i = 0; i < m.count; i++) {
+		assert_int_equal(madvise(m.regions[i].host, 4096, MADV_POPULATE_READ), 0);
+		assert_int_equal(madvise(m.regions[i].host + 4096, 4096, MADV_POPULATE_READ), -1);
+		assert_int_equal(madvise(m.regions[i].host - 4096, 4096, MADV_POPULATE_READ), -1);
+	}
+	vm_memory_release(&m);
+	close(fd);
+}
+
 struct probe {
 	uint64_t offset, value;
 	unsigned len, calls;
@@ -219,6 +293,8 @@ int main(void)
 		cmocka_unit_test(shared_and_sealed),
 		cmocka_unit_test(mergeable_is_private),
 		cmocka_unit_test(refused),
+		cmocka_unit_test(attached),
+		cmocka_unit_test(attached_at_most),
 		cmocka_unit_test(bus_dispatch),
 		cmocka_unit_test(bus_refuses),
 	};
