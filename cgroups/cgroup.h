@@ -166,3 +166,14 @@ int cg_events_open(const struct cgroup *cg, struct cg_events *ev) must_check;
 #define CG_EVENT_EMPTY 2 /* the last process is gone, or the cgroup is */
 int cg_events_read(const struct cgroup *cg, struct cg_events *ev) must_check;
 void cg_events_close(struct cg_events *ev);
+
+/*
+ * What this host offers, for people: touches nothing. -ENOENT with the message: no cgroup v2.
+ */
+struct cg_survey {
+	const char *mount;
+	const char *controllers; /* of the mount's root, as the kernel lists them; "" is none */
+	const char *missing;     /* "memory (on cgroup v1 at PATH), ..."; "" is none */
+	bool on_v1;              /* some are held by cgroup v1 */
+};
+int cg_survey(struct arena *a, struct cg_survey *ret) must_check;

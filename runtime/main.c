@@ -76,6 +76,11 @@ static const struct command commands[] = {
 		cmd_plan},
 	{"features", "", "Print what this runtime supports, in JSON (OCI features.md).", NULL,
 		cmd_features},
+	{"doctor", "[options]", "Say which isolation modes this host can run, and why not.",
+		"One line a check: ok, warning (it runs, but) or no, with what was found and what "
+		"to\n"
+		"do. Changes nothing. The exit code is 0 if containers in namespaces run, else 1.",
+		cmd_doctor},
 	{0},
 };
 

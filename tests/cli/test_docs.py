@@ -11,7 +11,7 @@ REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 MAN = os.path.join(REPO, "runtime/man/caisson.1.scd")
 COMPLETION = os.path.join(REPO, "runtime/man/caisson.bash-completion")
 README = os.path.join(REPO, "README.md")
-COMMANDS = "create start run exec state list ps kill pause resume update events delete spec plan features".split()
+COMMANDS = "create start run exec state list ps kill pause resume update events delete spec plan features doctor".split()
 ANY = {("--help", "-h", "")}  # not listed for each command; see GLOBAL OPTIONS
 
 
@@ -150,7 +150,6 @@ def test_environment_of_the_manual_is_the_programs():
     source = ""
     for at, _, files in os.walk(os.path.join(REPO, "runtime")):
         source += "".join(read(os.path.join(at, f)) for f in files if f.endswith(".c"))
-    # PATH is the container's own: it finds the program with it.
     assert named == set(re.findall(r'[^_\w]getenv\("(\w+)"\)', source))
 
 

@@ -9,7 +9,7 @@ import pytest
 from harness import config, machine
 from harness.runtime import wait_for
 
-COMMANDS = "create start state kill delete run exec ps list pause resume update events features spec plan".split()
+COMMANDS = "create start state kill delete run exec ps list pause resume update events features spec plan doctor".split()
 
 
 def test_version(rt):
@@ -41,7 +41,7 @@ def test_main_help_names_every_command(rt):
     (["kill"], "--all"), (["delete"], "--force"), (["ps"], "--format"), (["list"], "--format --quiet"),
     (["update"], "--resources --memory --memory-reservation --memory-swap --cpu-share --cpu-quota --cpu-period --cpu-burst --cpu-idle "
                  "--cpuset-cpus --cpuset-mems --pids-limit --blkio-weight"),
-    (["events"], "--stats --interval"), (["spec"], "--bundle --rootless"), (["plan"], "--bundle --json --isolation"),
+    (["events"], "--stats --interval"), (["doctor"], "--json"), (["spec"], "--bundle --rootless"), (["plan"], "--bundle --json --isolation"),
     ([], "--root --log --log-format --debug --systemd-cgroup --rootless --cgroup-manager --version"),
 ])
 def test_help_lists_the_options(rt, args, text):

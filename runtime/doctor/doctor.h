@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which isolation modes this host can run, and for each no: why, and what to do.
+ *
+ *	doctor_examine(&arena, &d);
+ *	for (i = 0; i < d.n; i++)
+ *		... d.v[i].mode, .name, .verdict, .text
+ *
+ * Looks and tries, and leaves nothing behind: what must be tried (namespaces) is tried in a child
+ * that ends. The only program it starts is `qemu-system-x86_64 -version`. Strings live in the
+ * arena.
+ */
+#pragma once
+#include "arena.h"
+
+enum doctor_mode {
+	DOCTOR_NS,   /* --isolation ns */
+	DOCTOR_KVM,  /* --isolation vm, on /dev/kvm */
+	DOCTOR_QEMU, /* --isolation vm, on QEMU in software */
+	DOCTOR_MODES,
+};
+
+enum doctor_verdict {
+	DOCTOR_OK,
+	DOCTOR_WARNING, /* the mode runs, but for what the text says */
+	DOCTOR_NO,      /* the mode does not run */
+};
+
+struct doctor_check {
+	enum doctor_mode mode;
+	enum doctor_verdict verdict;
+	const char *name; /* "kernel", "cgroup", ...: a word, once a mode */
+	const char *text; /* one line: what was found; with a warning or a no, what to do */
+};
+
+#define DOCTOR_MAX_CHECKS 48
+
+struct doctor {
+	struct doctor_check v[DOCTOR_MAX_CHECKS]; /* a mode's stand together */
+	size_t n;
+	bool runs[DOCTOR_MODES]; /* no check of the mode is a no */
+};
+
+/* An error only where it could not examine at all: out of memory. */
+int doctor_examine(struct arena *a, struct doctor *ret) must_check;
+
+const char *doctor_verdict_name(enum doctor_verdict v); /* "ok", "warning", "no" */
+
+/* --- shared by the files of doctor/ --- */
+
+struct doctor_ctx {
+	struct arena *arena;
+	struct doctor *d;
+	enum doctor_mode mode;
+};
+
+int doctor_say(struct doctor_ctx *c, enum doctor_verdict v, const char *name, const char *fmt, ...)
+	must_check printf_like(4, 5);
+
+/* A program's path by $PATH, in the arena, or NULL (*ret). */
+int doctor_find_program(struct arena *a, const char *name, const char **ret) must_check;
+
+int doctor_ns(struct doctor_ctx *c) must_check;
+int doctor_kvm(struct doctor_ctx *c) must_check;
+int doctor_qemu(struct doctor_ctx *c) must_check;

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What containers in namespaces need of the host. */
+#include <linux/seccomp.h>
+#include <pwd.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "doctor.h"
+#include "fd.h"
+
+#define NEED_MAJOR 5
+#define NEED_MINOR 14
+#define SMALL_FILE 65536
+#define SUBID_MAX (1024 * 1024)
+#define MODULES_DEP_MAX (8 * 1024 * 1024)
+
+static int check_kernel(struct doctor_ctx *c)
+{
+	struct utsname uts;
+	int major, minor;
+
+	if (uname(&uts) < 0 || sscanf(uts.release, "%d.%d", &major, &minor) != 2)
+		return doctor_say(c, DOCTOR_WARNING, "kernel", "of unknown version; needed: %d.%d",
+			NEED_MAJOR, NEED_MINOR);
+	if (major > NEED_MAJOR || (major == NEED_MAJOR && minor >= NEED_MINOR))
+		return doctor_say(c, DOCTOR_OK, "kernel", "Linux %s", uts.release);
+	return doctor_say(c, DOCTOR_NO, "kernel",
+		"Linux %s is too old: install %d.%d or later (clone3, the mount API, cgroup.kill)",
+		uts.release, NEED_MAJOR, NEED_MINOR);
+}
+
+/* Ends with 0 if unshare(2) of the flags works here, else with errno. */
+static int try_unshare(int flags)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return errno;
+	if (pid == 0)
+		_exit(unshare(flags) < 0 ? errno : 0);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return errno;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+}
+
+/* The switches that distributions put before a user namespace of an ordinary user. */
+static const char *who_forbids(void)
+{
+	static const struct {
+		const char *path, *closed, *advice;
+	} switches[] = {
+		{"/proc/sys/user/max_user_namespaces", "0\n",
+			"sysctl user.max_user_namespaces=15000"},
+		{"/proc/sys/kernel/unprivileged_userns_clone", "0\n",
+			"sysctl kernel.unprivileged_userns_clone=1"},
+		{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n",
+			"sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor "
+			"profile "
+			"for caisson"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(switches); i++) {
+		_cleanup_strbuf_ struct strbuf text = {0};
+
+		if (fd_read_file(AT_FDCWD, switches[i].path, &text, SMALL_FILE) == 0 &&
+			streq(strbuf_str(&text), switches[i].closed))
+			return switches[i].advice;
+	}
+	return NULL;
+}
+
+static int check_namespaces(struct doctor_ctx *c)
+{
+	const int all = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET |
+			CLONE_NEWCGROUP;
+	const char *advice = who_forbids();
+	int user = try_unshare(CLONE_NEWUSER), r;
+
+	if (user == 0 && !advice)
+		r = doctor_say(c, DOCTOR_OK, "user-namespaces", "they can be made");
+	else if (user == 0)
+		r = doctor_say(
+			c, DOCTOR_WARNING, "user-namespaces", "not for ordinary users: %s", advice);
+	else
+		r = doctor_say(c, geteuid() == 0 ? DOCTOR_WARNING : DOCTOR_NO, "user-namespaces",
+			"%s: %s%s", strerror(user),
+			advice ? advice : "a kernel with CONFIG_USER_NS, outside of a container",
+			geteuid() == 0 ? "; root can do without them" : ", or run as root");
+	if (r < 0)
+		return r;
+	int rest = try_unshare(geteuid() == 0 ? all : all | CLONE_NEWUSER);
+	if (rest == 0)
+		return doctor_say(c, DOCTOR_OK, "namespaces",
+			"mount, pid, network, ipc, uts and cgroup namespaces can be made");
+	return doctor_say(c, DOCTOR_NO, "namespaces",
+		"mount, pid, network, ipc, uts and cgroup namespaces can't be made here: %s; "
+		"inside "
+		"a container, start that with --privileged",
+		strerror(rest));
+}
+
+static int check_cgroup(struct doctor_ctx *c)
+{
+	struct cg_survey s;
+	struct cgroup cg;
+
+	if (cg_survey(c->arena, &s) < 0)
+		return doctor_say(c, DOCTOR_WARNING, "cgroup", "%s", err_msg());
+	int r = doctor_say(c, DOCTOR_OK, "cgroup", "version 2, at %s", s.mount);
+	if (r == 0 && !*s.missing)
+		r = doctor_say(c, DOCTOR_OK, "controllers", "%s", s.controllers);
+	else if (r == 0)
+		r = doctor_say(c, DOCTOR_WARNING, "controllers",
+			"%s; limits of these are refused: %s%s",
+			*s.controllers ? s.controllers : "none", s.missing,
+			s.on_v1 ? ": boot with systemd.unified_cgroup_hierarchy=1, or without "
+				  "systemd with cgroup_no_v1=all"
+				: "");
+	if (r < 0 || geteuid() == 0)
+		return r;
+	/* Decides a path and whether this user may make it; makes nothing. */
+	r = cg_resolve(c->arena, &(struct cg_options){.id = "doctor", .rootless = true}, &cg);
+	if (r < 0 || cg.refused)
+		return doctor_say(c, DOCTOR_WARNING, "delegation",
+			"no limits for this user's containers: %s; run it beneath a cgroup that is "
+			"delegated (systemd-run --user --scope -p Delegate=yes), or use "
+			"--systemd-cgroup",
+			r < 0 ? err_msg() : cg.refused);
+	return doctor_say(c, DOCTOR_OK, "delegation", "this user may make cgroups");
+}
+
+static int check_seccomp(struct doctor_ctx *c)
+{
+	uint32_t action = SECCOMP_RET_ERRNO, notify = SECCOMP_RET_USER_NOTIF;
+
+	if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) < 0)
+		return doctor_say(c, DOCTOR_WARNING, "seccomp",
+			"not in this kernel (%s): config.json's linux.seccomp is refused; "
+			"CONFIG_SECCOMP_FILTER is needed",
+			strerror(errno));
+	return doctor_say(c, DOCTOR_OK, "seccomp", "filters%s",
+		syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &notify) == 0
+			? ", with notification"
+			: "");
+}
+
+/* Loaded or built in; else whether it could be. */
+static int check_overlay(struct doctor_ctx *c)
+{
+	_cleanup_strbuf_ struct strbuf known = {0}, dep = {0};
+	struct utsname uts;
+	char path[256];
+
+	if (fd_read_file(AT_FDCWD, "/proc/filesystems", &known, SMALL_FILE) == 0 &&
+		strstr(strbuf_str(&known), "\toverlay\n"))
+		return doctor_say(c, DOCTOR_OK, "overlay", "in the kernel");
+	if (uname(&uts) == 0) {
+		snprintf(path, sizeof(path), "/lib/modules/%s/modules.dep", uts.release);
+		if (fd_read_file(AT_FDCWD, path, &dep, MODULES_DEP_MAX) == 0 &&
+			strstr(strbuf_str(&dep), "/overlay.ko"))
+			return doctor_say(
+				c, DOCTOR_OK, "overlay", "a module, loaded when it is mounted");
+	}
+	return doctor_say(c, DOCTOR_WARNING, "overlay",
+		"not in this kernel: engines that stack images with it fail; modprobe overlay, or "
+		"a "
+		"kernel with CONFIG_OVERLAY_FS");
+}
+
+/* Whether a line of /etc/subuid or /etc/subgid gives ids to the user (NULL: to anyone). */
+static bool has_ids(const char *path, const char *user)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char number[16];
+
+	if (fd_read_file(AT_FDCWD, path, &text, SUBID_MAX) < 0)
+		return false;
+	snprintf(number, sizeof(number), "%u", (unsigned)geteuid());
+	for (const char *line = strbuf_str(&text); *line;) {
+		size_t len = strcspn(line, ":\n");
+		bool whole = line[len] == ':';
+
+		if (whole && (!user || (strlen(user) == len && strncmp(line, user, len) == 0) ||
+				     (strlen(number) == len && strncmp(line, number, len) == 0)))
+			return true;
+		line += strcspn(line, "\n");
+		line += *line == '\n';
+	}
+	return false;
+}
+
+static int check_rootless(struct doctor_ctx *c)
+{
+	struct passwd *pw = geteuid() == 0 ? NULL : getpwuid(geteuid());
+	const char *user = pw ? pw->pw_name : NULL,
+		   *who = geteuid() == 0 ? "ordinary users" : "this user";
+	const char *uidmap, *gidmap;
+	int r = doctor_find_program(c->arena, "newuidmap", &uidmap);
+
+	if (r == 0)
+		r = doctor_find_program(c->arena, "newgidmap", &gidmap);
+	if (r < 0)
+		return r;
+	if (geteuid() != 0 && !user)
+		user = ""; /* by number only */
+	if (!uidmap || !gidmap)
+		return doctor_say(c, DOCTOR_WARNING, "rootless",
+			"%s can map one id only: newuidmap and newgidmap are not there; install "
+			"the "
+			"package uidmap (or shadow-utils)",
+			who);
+	if (!has_ids("/etc/subuid", user) || !has_ids("/etc/subgid", user))
+		return doctor_say(c, DOCTOR_WARNING, "rootless",
+			"%s can map one id only: no range in /etc/subuid and /etc/subgid; usermod "
+			"--add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+			who);
+	return doctor_say(c, DOCTOR_OK, "rootless",
+		"newuidmap and newgidmap, and ranges in /etc/subuid and /etc/subgid");
+}
+
+int doctor_ns(struct doctor_ctx *c)
+{
+	static int (*const checks[])(struct doctor_ctx *) = {check_kernel, check_namespaces,
+		check_cgroup, check_seccomp, check_overlay, check_rootless};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(checks); i++)
+		r = checks[i](c);
+	return r;
+}

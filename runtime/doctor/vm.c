@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What microVMs need of the host, on either hypervisor. */
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "doctor.h"
+#include "fd.h"
+#include "guest_kernel.h"
+#include "kvm.h"
+
+#define QEMU "qemu-system-x86_64"
+#define QEMU_MAJOR 7 /* Debian 12's, which the tests run */
+#define QEMU_MINOR 2
+#define QEMU_PACKAGE "apt-get install --no-install-recommends qemu-system-x86"
+#define VERSION_MS 5000
+#define SCAN_CHUNK (1 << 20)
+#define SCAN_MAX (512 << 20)
+
+static int check_guest_kernel(struct doctor_ctx *c)
+{
+	_cleanup_guest_kernel_ struct guest_kernel k = GUEST_KERNEL_INIT;
+	int r = guest_kernel_find(c->arena, &(struct guest_kernel_request){0}, &k);
+
+	if (r == -ENOMEM)
+		return r;
+	if (r < 0)
+		return doctor_say(c, DOCTOR_NO, "guest-kernel", "%s", err_msg());
+	return doctor_say(c, DOCTOR_OK, "guest-kernel", "%s (%s%s)", k.path, k.release,
+		k.tuned ? ", caisson's own" : "");
+}
+
+/* Interfaces of the container's network namespace reach the guest through a tap. */
+static int check_tun(struct doctor_ctx *c)
+{
+	_cleanup_fd_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0)
+		return doctor_say(c, DOCTOR_OK, "tun", "/dev/net/tun");
+	return doctor_say(c, DOCTOR_WARNING, "tun",
+		"/dev/net/tun: %s: no network interfaces in microVMs; %s", err_text(errno),
+		errno == EACCES ? "let this user open it" : "modprobe tun");
+}
+
+int doctor_kvm(struct doctor_ctx *c)
+{
+	char reason[ERR_MAX];
+	int runs = vm_kvm_runs_linux("/dev/kvm", reason, sizeof(reason));
+	int r = doctor_say(c, runs ? DOCTOR_OK : DOCTOR_NO, "kvm", "%s", reason);
+
+	if (r == 0)
+		r = check_guest_kernel(c);
+	return r < 0 ? r : check_tun(c);
+}
+
+/* In the child. */
+static void exec_version(const char *path, int out)
+{
+	char *const argv[] = {(char *)path, (char *)"-version", NULL};
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 ||
+		dup2(null, STDERR_FILENO) < 0)
+		_exit(126);
+	close_range(3, ~0U, 0);
+	execv(path, argv);
+	_exit(127);
+}
+
+static long now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* What it prints, at most size bytes and for at most VERSION_MS. */
+static void read_version(int fd, char *text, size_t size)
+{
+	long end = now_ms() + VERSION_MS;
+	size_t len = 0;
+
+	while (len + 1 < size) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		long left = end - now_ms();
+		ssize_t n = left > 0 && poll(&p, 1, (int)left) > 0
+				    ? read(fd, text + len, size - len - 1)
+				    : -1;
+
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+	}
+	text[len] = '\0';
+}
+
+/* Runs PATH -version. *ret_major is 0 where it says nothing that is understood. */
+static int qemu_version(const char *path, int *ret_major, int *ret_minor)
+{
+	char text[512];
+	int ends[2];
+
+	*ret_major = *ret_minor = 0;
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	_cleanup_fd_ int in = ends[0], out = ends[1];
+	pid_t pid = fork();
+	if (pid < 0)
+		return err_sys("fork");
+	if (pid == 0)
+		exec_version(path, out);
+	fd_close(&out);
+	read_version(in, text, sizeof(text));
+	kill(pid, SIGKILL); /* it has said what it has to say, or hangs */
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	if (sscanf(text, "QEMU emulator version %d.%d", ret_major, ret_minor) != 2)
+		*ret_major = 0;
+	return 0;
+}
+
+/*
+ * Whether the program has a machine or device of that type: QOM's type names are literals in it. To
+ * ask it (-machine help) would start it once more for each question.
+ */
+static int has_types(const char *path, const char *const *types, size_t n, bool *found)
+{
+	const size_t keep = 64; /* longer than a type's name */
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	_cleanup_free_ char *chunk = malloc(SCAN_CHUNK);
+	size_t have = 0;
+
+	if (!chunk)
+		return err_set(ENOMEM, "out of memory");
+	if (fd < 0)
+		return err_sys("open %s", path);
+	for (size_t total = 0; total < SCAN_MAX;) {
+		ssize_t got = read(fd, chunk + have, SCAN_CHUNK - have);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return err_sys("read %s", path);
+		if (got == 0)
+			break;
+		have += (size_t)got;
+		total += (size_t)got;
+		for (size_t i = 0; i < n; i++)
+			found[i] |= memmem(chunk, have, types[i], strlen(types[i]) + 1) != NULL;
+		if (have > keep) {
+			memmove(chunk, chunk + have - keep, keep);
+			have = keep;
+		}
+	}
+	return 0;
+}
+
+static int check_devices(struct doctor_ctx *c, const char *path)
+{
+	static const char *const types[] = {
+		"microvm-machine", "vhost-user-fs-device", "vhost-user-vsock-device"};
+	bool found[ARRAY_SIZE(types)] = {false};
+	int r = has_types(path, types, ARRAY_SIZE(types), found);
+
+	if (r == -ENOMEM)
+		return r;
+	if (r < 0) /* it may be executed but not read */
+		return doctor_say(c, DOCTOR_WARNING, "machine", "%s", err_msg());
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+		if (!found[i])
+			return doctor_say(c, DOCTOR_NO, "machine",
+				"%s has no %s: it was built without; install a complete QEMU", path,
+				types[i]);
+	return doctor_say(c, DOCTOR_OK, "machine", "microvm, with virtio-fs and vsock");
+}
+
+static int check_qemu(struct doctor_ctx *c)
+{
+	const char *path;
+	int major, minor, r = doctor_find_program(c->arena, QEMU, &path);
+
+	if (r < 0)
+		return r;
+	if (!path)
+		return doctor_say(
+			c, DOCTOR_NO, "qemu", "there is no " QEMU " in $PATH: " QEMU_PACKAGE);
+	r = qemu_version(path, &major, &minor);
+	if (r < 0)
+		return r;
+	if (major == 0)
+		return doctor_say(c, DOCTOR_NO, "qemu",
+			"%s -version does not say \"QEMU emulator version ...\": is it "
+			"QEMU? " QEMU_PACKAGE,
+			path);
+	if (major < QEMU_MAJOR || (major == QEMU_MAJOR && minor < QEMU_MINOR))
+		return doctor_say(c, DOCTOR_NO, "qemu",
+			"%s is version %d.%d: install %d.%d or later", path, major, minor,
+			QEMU_MAJOR, QEMU_MINOR);
+	r = doctor_say(c, DOCTOR_OK, "qemu", "%s, version %d.%d", path, major, minor);
+	return r < 0 ? r : check_devices(c, path);
+}
+
+int doctor_qemu(struct doctor_ctx *c)
+{
+	int r = check_qemu(c);
+
+	if (r == 0)
+		r = check_guest_kernel(c);
+	return r < 0 ? r : check_tun(c);
+}
