@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. Whatever happens (a kick, a descriptor that is ready, a dial), the same is
+ * done, in run(): take the guest's packets, then fill its receive buffers, with resets first and
+ * then in turn with what each connection has to say and to deliver.
+ *
+ * Nothing is read from a descriptor before there is a receive buffer and credit for it. Where the
+ * guest has no buffer, its next kick comes by virtq_arm(). Answers are kept as bits of their
+ * connection, so that they take no memory; those without a connection wait in `resets`, and when
+ * that is full no packet is taken any more until the guest has made room (5.10.6.1.1).
+ */
+#include "vsock.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+#define EVENTS_MAX 64
+#define F_STREAM 0 /* VIRTIO_VSOCK_F_STREAM, which Linux's header lacks */
+
+/* --- connections --- */
+
+static struct vsock_conn *find(const struct virtio_vsock *v, uint32_t guest_port, uint32_t port)
+{
+	for (unsigned i = 0; i < v->count; i++) {
+		struct vsock_conn *c = v->conns[i];
+
+		if (c->port == port && c->guest_port == guest_port && c->state != VSOCK_FORGOTTEN)
+			return c;
+	}
+	return NULL;
+}
+
+void vsock_settle(struct virtio_vsock *v, struct vsock_conn *c)
+{
+	if (c->stream.fd < 0 && !c->told_closed) {
+		c->told_closed = true;
+		if (v->options.closed)
+			v->options.closed(v->options.ctx, c->guest_port, c->port);
+	}
+	if (!vsock_conn_is_gone(c))
+		return;
+	for (unsigned i = 0; i < v->count; i++) {
+		if (v->conns[i] == c) {
+			v->conns[i] = v->conns[--v->count];
+			break;
+		}
+	}
+	v->large -= c->size == VSOCK_CREDIT;
+	vsock_conn_free(c);
+}
+
+static int add(struct virtio_vsock *v, int fd, unsigned use, struct vsock_conn **ret)
+{
+	int r = vsock_conn_new(ret, fd, use, v->dev.event_fd);
+
+	if (r < 0)
+		return r;
+	bool large = v->large < VSOCK_LARGE_MAX;
+	v->large += large;
+	(*ret)->size = large ? VSOCK_CREDIT : VSOCK_CREDIT_SMALL;
+	v->conns[v->count++] = *ret;
+	return 0;
+}
+
+/* --- from the guest --- */
+
+static void refuse(struct virtio_vsock *v, const struct vsock_packet *p)
+{
+	if (p->op == VIRTIO_VSOCK_OP_RST)
+		return;
+	v->resets[v->reset_count++] =
+		(struct vsock_reset){p->dst_cid, p->dst_port, p->src_port, p->type};
+}
+
+static int accept_conn(struct virtio_vsock *v, const struct vsock_packet *p)
+{
+	unsigned use = VSOCK_BOTH;
+	struct vsock_conn *c;
+
+	if (v->count == VSOCK_CONNS_MAX)
+		return -EBUSY;
+	int fd = v->options.connect(v->options.ctx, p->src_port, p->dst_port, &use);
+	if (fd < 0)
+		return fd;
+	int r = add(v, fd, use, &c);
+	if (r < 0) {
+		if (v->options.closed)
+			v->options.closed(v->options.ctx, p->src_port, p->dst_port);
+		return r;
+	}
+	c->guest_port = p->src_port;
+	c->port = p->dst_port;
+	c->peer_size = p->buf_alloc;
+	c->peer_done = p->fwd_cnt;
+	vsock_conn_start(c, VSOCK_CONNECTED);
+	return 0;
+}
+
+static void receive(struct virtio_vsock *v, const struct vsock_packet *p)
+{
+	/* Nobody but the guest is at the other end of these queues. */
+	if (p->src_cid != v->options.cid)
+		return;
+	if (p->dst_cid != VSOCK_HOST_CID || p->type != VIRTIO_VSOCK_TYPE_STREAM) {
+		refuse(v, p);
+		return;
+	}
+	struct vsock_conn *c = find(v, p->src_port, p->dst_port);
+	if (c) {
+		vsock_conn_receive(c, p, &v->chain, v->part);
+		vsock_settle(v, c);
+	} else if (p->op != VIRTIO_VSOCK_OP_REQUEST || accept_conn(v, p) < 0) {
+		refuse(v, p);
+	}
+}
+
+/* The packet in v->chain. Its length is checked here, against what there is (CVE-2019-18960). */
+static int take_packet(struct virtio_vsock *v)
+{
+	struct virtio_vsock_hdr h;
+
+	if (v->chain.writable > 0 || v->chain.read_len < VSOCK_HEADER)
+		return err_set(EPROTO,
+			"a packet of %" PRIu64 " bytes to read and %" PRIu64
+			" to write: expected %u or more, and none",
+			v->chain.read_len, v->chain.write_len, VSOCK_HEADER);
+	virtq_read(&v->chain, 0, &h, VSOCK_HEADER);
+	struct vsock_packet p = {.src_cid = le64toh(h.src_cid),
+		.dst_cid = le64toh(h.dst_cid),
+		.src_port = le32toh(h.src_port),
+		.dst_port = le32toh(h.dst_port),
+		.len = le32toh(h.len),
+		.type = le16toh(h.type),
+		.op = le16toh(h.op),
+		.flags = le32toh(h.flags),
+		.buf_alloc = le32toh(h.buf_alloc),
+		.fwd_cnt = le32toh(h.fwd_cnt)};
+	if (p.len > v->chain.read_len - VSOCK_HEADER)
+		return err_set(EPROTO,
+			"a packet that says it has %" PRIu32
+			" bytes of data in a buffer of %" PRIu64,
+			p.len, v->chain.read_len - VSOCK_HEADER);
+	receive(v, &p);
+	return 0;
+}
+
+/* 0: none is left, or they must wait for `resets`. 1: this turn's share is used up. */
+static int take_packets(struct virtio_vsock *v)
+{
+	struct virtq *q = &v->dev.queues[VSOCK_QUEUE_TX];
+	int budget = q->size;
+
+	for (; budget > 0 && v->reset_count < VSOCK_RESETS_MAX; budget--) {
+		int r = virtq_pop(q, &v->chain);
+		if (r == 0) {
+			if (virtq_arm(q))
+				continue;
+			break;
+		}
+		if (r > 0)
+			r = take_packet(v);
+		if (r < 0)
+			return r;
+		virtq_push(q, v->chain.head, 0);
+	}
+	virtio_signal_queue(&v->dev, VSOCK_QUEUE_TX);
+	return budget == 0 && q->size > 0;
+}
+
+/* --- the device --- */
+
+static void run(struct virtio_vsock *v)
+{
+	unsigned index = VSOCK_QUEUE_TX;
+	bool blocked = false;
+
+	if (!virtio_is_live(&v->dev))
+		return;
+	int tx = take_packets(v), rx = 0;
+	if (tx >= 0) {
+		blocked = v->reset_count == VSOCK_RESETS_MAX;
+		index = VSOCK_QUEUE_RX;
+		rx = vsock_fill(v);
+	}
+	if (tx < 0 || rx < 0) {
+		err_ctx(-EPROTO, "%s: queue %u", v->dev.name, index);
+		virtio_needs_reset(&v->dev);
+	} else if (tx > 0 || rx > 0 || (blocked && v->reset_count < VSOCK_RESETS_MAX)) {
+		eventfd_write(v->wake, 1);
+	}
+}
+
+static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+{
+	run((struct virtio_vsock *)d);
+	return 0; /* `wake` brings us back */
+}
+
+static int event(struct virtio_device *d)
+{
+	struct virtio_vsock *v = (struct virtio_vsock *)d;
+	struct epoll_event events[EVENTS_MAX];
+	eventfd_t count;
+
+	pthread_mutex_lock(&d->lock);
+	/* With the lock held: no connection is freed between the event and its use. */
+	int n = epoll_wait(d->event_fd, events, EVENTS_MAX, 0);
+	for (int i = 0; i < n; i++) {
+		struct vsock_conn *c = events[i].data.ptr;
+
+		if (c) {
+			vsock_conn_event(c, events[i].events);
+			vsock_settle(v, c);
+		} else {
+			(void)eventfd_read(v->wake, &count);
+		}
+	}
+	run(v);
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+static void reset(struct virtio_device *d)
+{
+	struct virtio_vsock *v = (struct virtio_vsock *)d;
+
+	for (unsigned i = v->count; i-- > 0;) {
+		struct vsock_conn *c = v->conns[i];
+
+		vsock_conn_forget(c);
+		vsock_settle(v, c);
+	}
+	v->reset_count = 0;
+}
+
+static const struct virtio_ops ops = {.serve = serve, .reset = reset, .event = event};
+
+static int open_events(struct virtio_vsock *v)
+{
+	struct epoll_event e = {.events = EPOLLIN};
+
+	v->dev.event_fd = epoll_create1(EPOLL_CLOEXEC);
+	v->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (v->dev.event_fd < 0 || v->wake < 0 ||
+		epoll_ctl(v->dev.event_fd, EPOLL_CTL_ADD, v->wake, &e) < 0)
+		return err_sys("vsock: create its event descriptors");
+	return 0;
+}
+
+int virtio_vsock_init(
+	struct virtio_vsock *v, const struct vm_memory *m, const struct virtio_vsock_options *o)
+{
+	if (o->cid <= VSOCK_HOST_CID || o->cid >= UINT32_MAX)
+		return err_set(EINVAL, "vsock CID %" PRIu64 ": expected 3 to %" PRIu32, o->cid,
+			UINT32_MAX - 1);
+	*v = (struct virtio_vsock){.options = *o,
+		.config.guest_cid = htole64(o->cid),
+		.next_port = VSOCK_DIAL_PORT_FIRST,
+		.wake = -EBADF};
+	v->dev = (struct virtio_device){.ops = &ops,
+		.name = "vsock",
+		.id = VIRTIO_ID_VSOCK,
+		.features = 1ULL << F_STREAM,
+		.config = &v->config,
+		.config_len = sizeof(v->config),
+		.queue_count = o->event_queue ? 3 : 2};
+	virtio_init(&v->dev, m);
+	int r = open_events(v);
+	if (r < 0) {
+		virtio_vsock_release(v);
+		virtio_release(&v->dev);
+	}
+	return r;
+}
+
+void virtio_vsock_release(struct virtio_vsock *v)
+{
+	while (v->count > 0) {
+		struct vsock_conn *c = v->conns[v->count - 1];
+
+		vsock_conn_forget(c);
+		vsock_stream_end(&c->stream, VSOCK_BOTH);
+		vsock_settle(v, c);
+	}
+	fd_close(&v->dev.event_fd);
+	fd_close(&v->wake);
+}
+
+static int dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use)
+{
+	_cleanup_fd_ int mine = fd;
+	struct vsock_conn *c;
+	uint32_t port;
+
+	if (!virtio_is_live(&v->dev))
+		return err_set(ENOTCONN,
+			"vsock port %" PRIu32 ": the guest has no driver for it (yet)", guest_port);
+	if (v->count == VSOCK_CONNS_MAX)
+		return err_set(EBUSY, "vsock port %" PRIu32 ": %u connections are open already",
+			guest_port, VSOCK_CONNS_MAX);
+	do {
+		port = v->next_port;
+		v->next_port = port == VSOCK_DIAL_PORT_LAST ? VSOCK_DIAL_PORT_FIRST : port + 1;
+	} while (find(v, guest_port, port));
+	int r = add(v, take_fd(&mine), use, &c);
+	if (r < 0)
+		return err_ctx(r, "vsock port %" PRIu32, guest_port);
+	c->guest_port = guest_port;
+	c->port = port;
+	vsock_conn_start(c, VSOCK_DIALED);
+	run(v);
+	return (int)port;
+}
+
+int virtio_vsock_dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use)
+{
+	pthread_mutex_lock(&v->dev.lock);
+	int r = dial(v, guest_port, fd, use);
+	pthread_mutex_unlock(&v->dev.lock);
+	return r;
+}
+
+static bool is_pending(struct virtio_vsock *v)
+{
+	bool pending = false;
+
+	pthread_mutex_lock(&v->dev.lock);
+	for (unsigned i = 0; i < v->count; i++)
+		pending = pending || vsock_conn_is_pending(v->conns[i]);
+	pthread_mutex_unlock(&v->dev.lock);
+	return pending;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int virtio_vsock_drain(struct virtio_vsock *v, int timeout_ms)
+{
+	int64_t end = now_ms() + timeout_ms;
+	struct pollfd p[2] = {{v->dev.event_fd, POLLIN, 0}};
+
+	for (;;) {
+		event(&v->dev);
+		/* `wake` alone: packets are left that one turn did not get to. */
+		p[1] = (struct pollfd){v->wake, POLLIN, 0};
+		if (!is_pending(v) && poll(&p[1], 1, 0) == 0)
+			return 0;
+		int64_t left = end - now_ms();
+		if (timeout_ms >= 0 && left <= 0)
+			return err_set(ETIMEDOUT,
+				"vsock: a reader has not taken the guest's data in %d ms",
+				timeout_ms);
+		if (poll(p, 1, timeout_ms < 0 ? -1 : (int)left) < 0 && errno != EINTR)
+			return err_sys("vsock: wait for readers of the guest's data");
+	}
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. Each direction is over when its sender has ended and all was delivered, or
+ * when its receiver wants no more:
+ *
+ *	to the guest     the descriptor's input has ended, or the guest sent SHUTDOWN(RCV)
+ *	from the guest   it sent SHUTDOWN(SEND) and all is written, or the descriptor takes no more
+ *
+ * We tell the guest by SHUTDOWN of what has ended on our side. When all is over, the side that got
+ * SHUTDOWN of both answers RST and both forget the ports (5.10.6.5); until it does, ours stays in
+ * the table, without its descriptor.
+ */
+#include "vsock_conn.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#define BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
+#define BIT(op) (1U << VIRTIO_VSOCK_OP_##op)
+
+int vsock_conn_new(struct vsock_conn **ret, int fd, unsigned use, int epoll)
+{
+	struct vsock_conn *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		fd_close(&fd);
+		return err_set(ENOMEM, "a vsock connection");
+	}
+	int r = vsock_stream_open(&c->stream, fd, use, epoll, c);
+	if (r < 0)
+		free(c);
+	else
+		*ret = c;
+	return r;
+}
+
+void vsock_conn_start(struct vsock_conn *c, enum vsock_state state)
+{
+	c->state = state;
+	c->batch = 1;
+	c->say = state == VSOCK_DIALED ? BIT(REQUEST) : BIT(RESPONSE);
+}
+
+void vsock_conn_free(struct vsock_conn *c)
+{
+	vsock_stream_end(&c->stream, VSOCK_BOTH);
+	free(c->buf);
+	free(c);
+}
+
+/* After every change: what follows from it. */
+static void settle(struct vsock_conn *c)
+{
+	if (c->guest_ended && c->len == 0)
+		vsock_stream_end(&c->stream, VSOCK_FROM_GUEST);
+	if (c->stream.fd < 0 && c->guest_shutdown == BOTH)
+		c->say |= BIT(RST);
+}
+
+static void written(struct vsock_conn *c, uint32_t n)
+{
+	c->done += n;
+	/* Half, so that the guest never waits for credit while we wait for data. */
+	if (c->done - c->told >= c->size / 2)
+		c->say |= BIT(CREDIT_UPDATE);
+}
+
+/* The guest's data is of no use any more: nobody reads it. */
+static void fail_output(struct vsock_conn *c)
+{
+	vsock_stream_end(&c->stream, VSOCK_FROM_GUEST);
+	written(c, c->len);
+	c->len = c->start = 0;
+}
+
+static void flush(struct vsock_conn *c)
+{
+	while (c->len > 0 && c->stream.writable) {
+		uint32_t first = c->size - c->start;
+		struct iovec part[2] = {
+			{c->buf + c->start, c->len < first ? c->len : first}, {c->buf, 0}};
+
+		part[1].iov_len = c->len - part[0].iov_len;
+		ssize_t n = vsock_stream_write(&c->stream, part, part[1].iov_len ? 2 : 1);
+		if (n == -EAGAIN)
+			break;
+		if (n <= 0) {
+			fail_output(c);
+			break;
+		}
+		c->start = (c->start + (uint32_t)n) % c->size;
+		c->len -= (uint32_t)n;
+		written(c, (uint32_t)n);
+	}
+	if (c->stream.fd >= 0)
+		vsock_stream_watch_output(&c->stream, c->len > 0);
+}
+
+/* The guest has broken the protocol, or we can't go on. What it sent rightly is still written. */
+static void abort_conn(struct vsock_conn *c)
+{
+	c->say |= BIT(RST);
+	c->guest_ended = true;
+	vsock_stream_end(&c->stream, VSOCK_TO_GUEST);
+}
+
+static void keep(
+	struct vsock_conn *c, const struct virtq_chain *chain, uint64_t offset, uint32_t len)
+{
+	if (!c->buf)
+		c->buf = malloc(c->size);
+	if (!c->buf) {
+		abort_conn(c);
+		return;
+	}
+	while (len > 0) {
+		uint32_t end = (c->start + c->len) % c->size;
+		uint32_t part = len < c->size - end ? len : c->size - end;
+
+		virtq_read(chain, offset, c->buf + end, part);
+		c->len += part;
+		offset += part;
+		len -= part;
+	}
+}
+
+static void receive_data(
+	struct vsock_conn *c, uint32_t len, const struct virtq_chain *chain, struct iovec *part)
+{
+	uint64_t offset = VSOCK_HEADER;
+	ssize_t n = 0;
+
+	if (len > c->size - c->len) {
+		abort_conn(c); /* more than its credit */
+		return;
+	}
+	if (c->guest_ended || !(c->stream.open & VSOCK_FROM_GUEST)) {
+		written(c, len); /* thrown away */
+		return;
+	}
+	while (len > 0 && c->len == 0 && c->stream.writable) {
+		unsigned count = virtq_slice(chain, false, offset, len, part);
+		n = vsock_stream_write(&c->stream, part, count);
+		if (n <= 0)
+			break;
+		written(c, (uint32_t)n);
+		offset += (uint64_t)n;
+		len -= (uint32_t)n;
+	}
+	if (len > 0 && n <= 0 && n != -EAGAIN && c->len == 0 && c->stream.writable) {
+		written(c, len);
+		fail_output(c);
+	} else if (len > 0) {
+		keep(c, chain, offset, len);
+		flush(c);
+	}
+}
+
+static void receive_shutdown(struct vsock_conn *c, uint32_t flags)
+{
+	c->guest_shutdown |= flags & BOTH;
+	if (flags & VIRTIO_VSOCK_SHUTDOWN_SEND)
+		c->guest_ended = true;
+	if (flags & VIRTIO_VSOCK_SHUTDOWN_RCV)
+		vsock_stream_end(&c->stream, VSOCK_TO_GUEST);
+}
+
+void vsock_conn_forget(struct vsock_conn *c)
+{
+	c->state = VSOCK_FORGOTTEN;
+	c->say = 0;
+	c->guest_ended = true;
+	vsock_stream_end(&c->stream, VSOCK_TO_GUEST);
+	settle(c);
+}
+
+void vsock_conn_receive(struct vsock_conn *c, const struct vsock_packet *p,
+	const struct virtq_chain *chain, struct iovec *part)
+{
+	c->peer_size = p->buf_alloc;
+	c->peer_done = p->fwd_cnt;
+	if (c->sent - c->peer_done < c->peer_size)
+		c->asked = false;
+	if (p->op == VIRTIO_VSOCK_OP_RST) {
+		vsock_conn_forget(c);
+		return;
+	}
+	if (c->say & BIT(RST))
+		return;
+	if (c->state == VSOCK_DIALED && p->op == VIRTIO_VSOCK_OP_RESPONSE &&
+		!(c->say & BIT(REQUEST)))
+		c->state = VSOCK_CONNECTED;
+	else if (c->state == VSOCK_DIALED)
+		abort_conn(c);
+	else if (p->op == VIRTIO_VSOCK_OP_RW)
+		receive_data(c, p->len, chain, part);
+	else if (p->op == VIRTIO_VSOCK_OP_SHUTDOWN)
+		receive_shutdown(c, p->flags);
+	else if (p->op == VIRTIO_VSOCK_OP_CREDIT_REQUEST)
+		c->say |= BIT(CREDIT_UPDATE);
+	else if (p->op != VIRTIO_VSOCK_OP_CREDIT_UPDATE)
+		abort_conn(c);
+	settle(c);
+}
+
+void vsock_conn_event(struct vsock_conn *c, uint32_t events)
+{
+	vsock_stream_event(&c->stream, events);
+	/* Of a pipe this means that its last reader has gone: tell the guest before it writes. */
+	if (c->stream.fifo && (events & EPOLLERR))
+		fail_output(c);
+	else
+		flush(c);
+	settle(c);
+}
+
+/* What to tell the guest of, by SHUTDOWN. */
+static uint32_t our_shutdown(const struct vsock_conn *c)
+{
+	uint32_t flags = 0;
+
+	if (!(c->stream.open & VSOCK_TO_GUEST))
+		flags |= VIRTIO_VSOCK_SHUTDOWN_SEND;
+	/* Where the guest itself has ended this direction it needs no word, but for the last. */
+	if (!(c->stream.open & VSOCK_FROM_GUEST) && (!c->guest_ended || c->stream.fd < 0))
+		flags |= VIRTIO_VSOCK_SHUTDOWN_RCV;
+	return c->guest_shutdown == BOTH ? 0 : flags;
+}
+
+uint16_t vsock_conn_op(const struct vsock_conn *c, uint32_t *ret_flags)
+{
+	static const uint16_t order[] = {VIRTIO_VSOCK_OP_RST, VIRTIO_VSOCK_OP_REQUEST,
+		VIRTIO_VSOCK_OP_RESPONSE, VIRTIO_VSOCK_OP_SHUTDOWN, VIRTIO_VSOCK_OP_CREDIT_UPDATE,
+		VIRTIO_VSOCK_OP_CREDIT_REQUEST};
+	unsigned say = c->say;
+
+	*ret_flags = 0;
+	if (c->state == VSOCK_FORGOTTEN)
+		return VIRTIO_VSOCK_OP_INVALID;
+	if (c->state == VSOCK_DIALED)
+		say &= BIT(RST) | BIT(REQUEST);
+	else if (our_shutdown(c) & ~c->said_shutdown)
+		say |= BIT(SHUTDOWN);
+	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+		if (!(say & 1U << order[i]))
+			continue;
+		if (order[i] == VIRTIO_VSOCK_OP_SHUTDOWN)
+			*ret_flags = c->said_shutdown | our_shutdown(c);
+		return order[i];
+	}
+	return VIRTIO_VSOCK_OP_INVALID;
+}
+
+void vsock_conn_said(struct vsock_conn *c, uint16_t op, uint32_t flags)
+{
+	/* Every packet tells our credit. */
+	c->told = c->done;
+	c->say &= ~(1U << op | BIT(CREDIT_UPDATE));
+	if (op == VIRTIO_VSOCK_OP_SHUTDOWN)
+		c->said_shutdown |= flags;
+	if (op == VIRTIO_VSOCK_OP_RST)
+		vsock_conn_forget(c);
+}
+
+uint32_t vsock_conn_credit(struct vsock_conn *c)
+{
+	uint32_t flying = c->sent - c->peer_done;
+
+	if (c->state != VSOCK_CONNECTED || (c->say & (BIT(RST) | BIT(RESPONSE))) ||
+		!(c->stream.open & VSOCK_TO_GUEST) || !c->stream.readable)
+		return 0;
+	if (flying < c->peer_size)
+		return c->peer_size - flying;
+	if (!c->asked)
+		c->say |= BIT(CREDIT_REQUEST);
+	c->asked = true;
+	return 0;
+}
+
+void vsock_conn_was_read(struct vsock_conn *c, ssize_t n, size_t room)
+{
+	if (n > 0) {
+		c->sent += (uint32_t)n;
+		c->batch = (size_t)n == room && c->batch < VSOCK_BATCH ? c->batch * 4
+			   : (size_t)n == room                         ? c->batch
+								       : 1;
+	} else if (n != -EAGAIN) {
+		vsock_stream_end(&c->stream, VSOCK_TO_GUEST); /* EIO: a terminal that hung up */
+		settle(c);
+	}
+}

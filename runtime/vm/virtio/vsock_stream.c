@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How not to wait on a descriptor whose O_NONBLOCK is not ours to set. A socket has a flag for each
+ * call. Of a pipe or a terminal we open a description of our own through /proc; where that is not
+ * to be had (no /proc in the jail, another user's terminal), a call is told by RWF_NOWAIT not to
+ * wait, and where the file does not know that either, poll(2) is asked first.
+ */
+#include "vsock_stream.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+/* Linux, major.h: /dev/tty, /dev/console, /dev/ptmx: another opening gives another terminal. */
+#define TTYAUX_MAJOR 5
+
+static unsigned directions(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0)
+		return 0;
+	switch (flags & O_ACCMODE) {
+	case O_RDONLY:
+		return VSOCK_TO_GUEST;
+	case O_WRONLY:
+		return VSOCK_FROM_GUEST;
+	default:
+		return VSOCK_BOTH;
+	}
+}
+
+/* A description of our own of the same pipe or terminal, or -1. */
+static int reopen(int fd, unsigned use)
+{
+	int access = use == VSOCK_BOTH ? O_RDWR : use == VSOCK_TO_GUEST ? O_RDONLY : O_WRONLY;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+static int choose_mode(struct vsock_stream *s)
+{
+	struct stat st;
+
+	if (fstat(s->fd, &st) < 0)
+		return err_sys("a stream's descriptor");
+	bool is_tty = S_ISCHR(st.st_mode) && isatty(s->fd);
+	s->fifo = S_ISFIFO(st.st_mode);
+	if (S_ISSOCK(st.st_mode)) {
+		s->mode = VSOCK_SOCKET;
+	} else if (s->fifo || (is_tty && major(st.st_rdev) != TTYAUX_MAJOR)) {
+		int own = reopen(s->fd, s->open);
+
+		s->mode = own < 0 ? VSOCK_NOWAIT : VSOCK_PLAIN;
+		if (own >= 0) {
+			fd_close(&s->fd);
+			s->fd = own;
+		}
+	} else {
+		s->mode = S_ISCHR(st.st_mode) ? VSOCK_NOWAIT : VSOCK_PLAIN;
+	}
+	/* A terminal polls as writable with room for one byte, a pipe with room for PIPE_BUF. */
+	s->chunk = is_tty ? 1 : PIPE_BUF;
+	return 0;
+}
+
+static int watch(struct vsock_stream *s, int op)
+{
+	struct epoll_event e = {.events = EPOLLET, .data.ptr = s->cookie};
+
+	if (s->open & VSOCK_TO_GUEST)
+		e.events |= EPOLLIN;
+	if (s->output_watched)
+		e.events |= EPOLLOUT;
+	return epoll_ctl(s->epoll, op, s->fd, &e);
+}
+
+int vsock_stream_open(struct vsock_stream *s, int fd, unsigned use, int epoll, void *cookie)
+{
+	*s = (struct vsock_stream){.fd = fd,
+		.epoll = epoll,
+		.cookie = cookie,
+		.open = use & directions(fd),
+		.readable = true,
+		.writable = true};
+	int r = choose_mode(s);
+	if (r >= 0 && s->open == 0)
+		r = err_set(EBADF, "a stream's descriptor is open for neither of its directions");
+	if (r >= 0) {
+		s->watched = watch(s, EPOLL_CTL_ADD) == 0;
+		if (!s->watched && errno == EPERM)
+			s->mode = VSOCK_PLAIN; /* a file that is always ready, such as /dev/null */
+		else if (!s->watched)
+			r = err_sys("watch a stream's descriptor");
+	}
+	if (r < 0)
+		fd_close(&s->fd);
+	return r;
+}
+
+void vsock_stream_event(struct vsock_stream *s, uint32_t events)
+{
+	const uint32_t ends = EPOLLHUP | EPOLLERR;
+
+	if (events & (EPOLLIN | ends))
+		s->readable = true;
+	if (events & (EPOLLOUT | ends))
+		s->writable = true;
+}
+
+static bool is_ready(const struct vsock_stream *s, short events)
+{
+	struct pollfd p = {s->fd, events, 0};
+
+	return poll(&p, 1, 0) > 0;
+}
+
+static ssize_t transfer(
+	struct vsock_stream *s, bool output, const struct iovec *iov, unsigned count)
+{
+	struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
+	struct iovec first = iov[0];
+	ssize_t r;
+
+	switch (s->mode) {
+	case VSOCK_SOCKET:
+		return output ? sendmsg(s->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL)
+			      : recvmsg(s->fd, &m, MSG_DONTWAIT);
+	case VSOCK_PLAIN:
+		return output ? writev(s->fd, iov, (int)count) : readv(s->fd, iov, (int)count);
+	case VSOCK_NOWAIT:
+		r = output ? pwritev2(s->fd, iov, (int)count, -1, RWF_NOWAIT)
+			   : preadv2(s->fd, iov, (int)count, -1, RWF_NOWAIT);
+		if (r >= 0 || errno != EOPNOTSUPP)
+			return r;
+		s->mode = VSOCK_POLL;
+		break;
+	case VSOCK_POLL:
+		break;
+	}
+	if (!is_ready(s, output ? POLLOUT : POLLIN)) {
+		errno = EAGAIN;
+		return -1;
+	}
+	if (!output)
+		return readv(s->fd, iov, (int)count);
+	return write(s->fd, first.iov_base, first.iov_len < s->chunk ? first.iov_len : s->chunk);
+}
+
+static ssize_t retry(struct vsock_stream *s, bool output, const struct iovec *iov, unsigned count)
+{
+	ssize_t r;
+
+	do
+		r = transfer(s, output, iov, count);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : r;
+}
+
+ssize_t vsock_stream_read(struct vsock_stream *s, const struct iovec *iov, unsigned count)
+{
+	ssize_t r = retry(s, false, iov, count);
+
+	if (r == -EAGAIN)
+		s->readable = false;
+	return r;
+}
+
+ssize_t vsock_stream_write(struct vsock_stream *s, const struct iovec *iov, unsigned count)
+{
+	ssize_t r = retry(s, true, iov, count);
+
+	if (r == -EAGAIN)
+		s->writable = false;
+	return r;
+}
+
+void vsock_stream_watch_output(struct vsock_stream *s, bool on)
+{
+	if (!s->watched || s->output_watched == on)
+		return;
+	s->output_watched = on;
+	/* It polls the file anew: what has become ready before this is told too. */
+	if (watch(s, EPOLL_CTL_MOD) < 0)
+		s->writable = true;
+}
+
+void vsock_stream_end(struct vsock_stream *s, unsigned use)
+{
+	use &= s->open;
+	s->open &= ~use;
+	if (s->fd < 0 || use == 0)
+		return;
+	if (s->open) {
+		if (s->mode == VSOCK_SOCKET)
+			shutdown(s->fd, use == VSOCK_TO_GUEST ? SHUT_RD : SHUT_WR);
+		if (s->watched)
+			(void)watch(s, EPOLL_CTL_MOD);
+		return;
+	}
+	/* Others may hold the description, and then closing ours would leave it in the epoll set.
+	 */
+	if (s->watched)
+		epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->fd, NULL);
+	fd_close(&s->fd);
+}
