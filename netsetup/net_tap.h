@@ -21,7 +21,7 @@ struct net_tap {
 	int fd; /* non-blocking, close-on-exec; a frame a read or write */
 	char name[IFNAMSIZ];
 	char interface[IFNAMSIZ];
-	unsigned offloads; /* TUN_F_*, as far as this kernel has them; all are switched on */
+	unsigned offloads; /* TUN_F_*, as far as this kernel has them; all are off */
 	int index;         /* of the interface */
 	bool own_qdisc, own_allmulti;
 };

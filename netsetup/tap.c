@@ -28,15 +28,20 @@ static int open_tun(void)
 	return err_sys("open /dev/net/tun for a virtual machine's network");
 }
 
-/* What the machine may leave to the host: all that this kernel knows. */
-static int set_offloads(int fd, unsigned *ret)
+/*
+ * What the machine may leave to the host: all that this kernel knows. None of it is switched on
+ * before the machine's driver has said what it understands.
+ */
+static int probe_offloads(int fd, unsigned *ret)
 {
 	const unsigned base = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 	const unsigned tries[] = {base | TUN_F_USO4 | TUN_F_USO6, base, TUN_F_CSUM, 0};
 
 	for (size_t i = 0; i < ARRAY_SIZE(tries); i++) {
 		*ret = tries[i];
-		if (ioctl(fd, TUNSETOFFLOAD, (unsigned long)tries[i]) == 0)
+		if (ioctl(fd, TUNSETOFFLOAD, (unsigned long)tries[i]) < 0)
+			continue;
+		if (ioctl(fd, TUNSETOFFLOAD, 0UL) == 0)
 			return 0;
 	}
 	return err_sys("TUNSETOFFLOAD");
@@ -58,7 +63,7 @@ static int make_tap(struct net_tap *t)
 		return err_sys("%s: TUNSETVNETHDRSZ", t->name);
 	if (ioctl(t->fd, TUNSETVNETLE, &little_endian) < 0)
 		return err_sys("%s: TUNSETVNETLE", t->name);
-	return set_offloads(t->fd, &t->offloads);
+	return probe_offloads(t->fd, &t->offloads);
 }
 
 /*

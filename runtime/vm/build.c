@@ -74,6 +74,22 @@ static int plug_shares(struct machine *m, const struct machine_options *o)
 	return r;
 }
 
+static int plug_nics(struct machine *m, const struct machine_options *o)
+{
+	for (size_t i = 0; i < o->nic_count; i++) {
+		struct virtio_net *n = &m->nics[i];
+		int r = virtio_net_init(n, &m->memory, &o->nics[i]);
+
+		if (r >= 0) {
+			m->nic_count++;
+			r = plug(m, &n->dev);
+		}
+		if (r < 0)
+			return err_ctx(r, "network device %zu", i);
+	}
+	return 0;
+}
+
 static int plug_devices(struct machine *m, const struct machine_options *o)
 {
 	virtio_console_init(&m->console, &m->memory, o->console_in, o->console_out);
@@ -90,7 +106,9 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 			r = plug(m, &m->disks[i].dev);
 		err_ctx(r, "disk %zu", i);
 	}
-	return r < 0 ? r : plug_shares(m, o);
+	if (r >= 0)
+		r = plug_shares(m, o);
+	return r < 0 ? r : plug_nics(m, o);
 }
 
 static int write_acpi(const struct machine *m, uint64_t *ret_rsdp)
@@ -158,6 +176,9 @@ int machine_build(struct machine *ret, const struct machine_options *options)
 	if (options->share_count > MACHINE_SHARES_MAX)
 		return err_set(EINVAL, "%zu shares: expected %d at most", options->share_count,
 			MACHINE_SHARES_MAX);
+	if (options->nic_count > MACHINE_NICS_MAX)
+		return err_set(EINVAL, "%zu network devices: expected %d at most",
+			options->nic_count, MACHINE_NICS_MAX);
 	*ret = (struct machine){.memory.fd = -EBADF, .kvm = {.dev = -EBADF, .vm = -EBADF}};
 	int r = build(ret, options);
 	if (r < 0)
@@ -178,6 +199,8 @@ void machine_release(struct machine *m)
 		virtio_release(m->slots[i].device);
 	}
 	m->slot_count = 0;
+	while (m->nic_count > 0)
+		virtio_net_release(&m->nics[--m->nic_count]);
 	vm_kvm_release(&m->kvm);
 	vm_memory_release(&m->memory);
 }

@@ -15,10 +15,12 @@
 #include "irq.h"
 #include "mmio.h"
 #include "vcpu.h"
+#include "virtio_net.h"
 
 #define MACHINE_DISKS_MAX 8
 #define MACHINE_SHARES_MAX 8
-#define MACHINE_DEVICES_MAX (2 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX)
+#define MACHINE_NICS_MAX 8
+#define MACHINE_DEVICES_MAX (2 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX)
 
 struct machine_disk {
 	int fd;
@@ -44,6 +46,8 @@ struct machine_options {
 	size_t disk_count;
 	const struct machine_share *shares;
 	size_t share_count;
+	const struct virtio_net_options *nics;
+	size_t nic_count;
 };
 
 /* A device in its place: transport, interrupt, and an eventfd a queue for the guest's kicks. */
@@ -67,6 +71,8 @@ struct machine {
 	struct virtio_rng rng;
 	struct virtio_blk disks[MACHINE_DISKS_MAX];
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
+	struct virtio_net nics[MACHINE_NICS_MAX];
+	size_t nic_count;
 };
 
 int machine_build(struct machine *ret, const struct machine_options *options) must_check;

@@ -197,13 +197,23 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret)
 	return 1;
 }
 
-void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
+void virtq_stage(struct virtq *q, uint16_t head, uint32_t written)
 {
 	struct vring_used_elem e = {.id = htole32(head), .len = htole32(written)};
 
 	q->used->ring[q->next_used % q->size] = e;
 	q->next_used++;
+}
+
+void virtq_publish(struct virtq *q)
+{
 	store16(&q->used->idx, q->next_used);
+}
+
+void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
+{
+	virtq_stage(q, head, written);
+	virtq_publish(q);
 }
 
 bool virtq_must_signal(struct virtq *q)

@@ -70,6 +70,10 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret) must_check;
  */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
 
+/* As virtq_push(), for requests that the driver must see all at once: with virtq_publish(). */
+void virtq_stage(struct virtq *q, uint16_t head, uint32_t written);
+void virtq_publish(struct virtq *q);
+
 /* Whether the driver wants an interrupt for what was pushed since this last said yes. */
 bool virtq_must_signal(struct virtq *q);
 

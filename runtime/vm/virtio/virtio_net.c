@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. To the guest: buffers are taken from the queue ahead of need, until a frame
+ * of any size has room, and read into; those that the frame did not fill stay for the next one. The
+ * last part of each read is a buffer of our own (`rest`): where the guest's run out in the middle
+ * of a frame, its end is kept there until the guest has given more. Nothing is read while there is
+ * no buffer at all: frames then wait in the tap, and the kernel drops what it can't hold.
+ *
+ * From the guest: one write a request. Where the tap is full the request goes back into the queue
+ * until the tap is writable.
+ *
+ * Each turn handles at most as many frames as the queue is long and signals once.
+ */
+#include "virtio_net.h"
+
+#include <endian.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+
+#ifndef TUN_F_USO4 /* Linux 6.2 */
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+#ifndef VIRTIO_NET_F_HOST_USO
+#define VIRTIO_NET_F_GUEST_USO4 54
+#define VIRTIO_NET_F_GUEST_USO6 55
+#define VIRTIO_NET_F_HOST_USO 56
+#endif
+
+enum { QUEUE_RX, QUEUE_TX };
+
+#define HEADER sizeof(struct virtio_net_hdr_v1)
+#define ETHERNET 18                           /* with a VLAN tag */
+#define FRAME_MAX (HEADER + ETHERNET + 65536) /* of segmentation offload */
+#define PARTS_MAX (VIRTQ_CHAIN_MAX - 1)       /* and `rest`: the kernel's IOV_MAX */
+#define BUFFERS_MAX 256
+#define STALE_MAX 2048 /* frames thrown away at a reset; a tap's queue is 1000 long */
+
+struct net_buffer {
+	uint16_t head, parts; /* its place in the queue; entries of net_rx.part */
+	uint32_t len;
+};
+
+struct net_rx {
+	bool mergeable;
+	uint64_t want; /* bytes of room that any frame fits into */
+	/* Popped and not pushed, in the queue's order. */
+	struct net_buffer buffer[BUFFERS_MAX];
+	struct iovec part[PARTS_MAX + 1];
+	unsigned buffers, parts;
+	uint64_t room;
+	bool full;          /* no more buffers can be held together */
+	uint64_t kept;      /* bytes of a frame that waits for more room; 0: none does */
+	uint64_t kept_rest; /* of those, the ones in `rest` */
+	struct virtq_chain chain;
+	uint8_t rest[FRAME_MAX];
+};
+
+static bool has(const struct virtio_net *n, unsigned feature)
+{
+	return n->dev.driver_features >> feature & 1;
+}
+
+/* An event descriptor with nothing in it never wakes: an error of the tap is no reason to spin. */
+static void watch(struct virtio_net *n, unsigned events)
+{
+	struct epoll_event e = {.events = events};
+	int op = !events ? EPOLL_CTL_DEL : n->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+
+	if (events != n->watched && epoll_ctl(n->dev.event_fd, op, n->options.tap, &e) == 0)
+		n->watched = events;
+}
+
+static void watch_what_is_needed(struct virtio_net *n)
+{
+	bool live = virtio_is_live(&n->dev) && !n->dead;
+
+	watch(n, live ? (n->rx_wait ? 0 : EPOLLIN) | (n->tx_full ? EPOLLOUT : 0) : 0);
+}
+
+/* The tap was deleted from outside: for the guest, the cable is pulled. */
+static void lose_tap(struct virtio_net *n)
+{
+	n->dead = true;
+	n->config.status = 0;
+	if (n->dev.signal)
+		n->dev.signal(n->dev.transport, VIRTIO_SIGNAL_CONFIG);
+}
+
+/* --- to the guest --- */
+
+static void copy_to_buffers(struct net_rx *rx, uint64_t offset, const void *data, size_t len)
+{
+	for (unsigned i = 0; i < rx->parts && len > 0; i++) {
+		if (offset >= rx->part[i].iov_len) {
+			offset -= rx->part[i].iov_len;
+			continue;
+		}
+		size_t n = rx->part[i].iov_len - (size_t)offset;
+
+		n = n < len ? n : len;
+		memcpy((uint8_t *)rx->part[i].iov_base + offset, data, n);
+		data = (const uint8_t *)data + n;
+		len -= n;
+		offset = 0;
+	}
+}
+
+/* Adds the chain just popped, as much of it as a frame can need. False: its parts don't fit. */
+static bool hold(struct net_rx *rx)
+{
+	const struct virtq_chain *c = &rx->chain;
+	struct net_buffer b = {.head = c->head};
+	unsigned parts = rx->parts;
+
+	for (unsigned i = 0; i < c->writable && b.len < FRAME_MAX; i++) {
+		size_t left = FRAME_MAX - b.len, len = c->iov[i].iov_len;
+
+		if (parts == PARTS_MAX && rx->parts > 0)
+			return false;
+		if (parts == PARTS_MAX) /* more parts than a read can have: some stay unused */
+			break;
+		len = len < left ? len : left;
+		rx->part[parts++] = (struct iovec){c->iov[i].iov_base, len};
+		b.len += (uint32_t)len;
+		b.parts++;
+	}
+	rx->parts = parts;
+	rx->room += b.len;
+	rx->buffer[rx->buffers++] = b;
+	return true;
+}
+
+static int refill(struct virtio_net *n)
+{
+	struct virtq *q = &n->dev.queues[QUEUE_RX];
+	struct net_rx *rx = n->rx;
+	unsigned max = rx->mergeable ? BUFFERS_MAX : 1;
+
+	max = max < q->size ? max : q->size;
+	rx->full = false;
+	while (rx->room < rx->want && !rx->full) {
+		struct virtq before = *q;
+
+		if (rx->buffers == max) {
+			rx->full = true;
+			break;
+		}
+		int r = virtq_pop(q, &rx->chain);
+		if (r <= 0)
+			return r;
+		/* 5.1.6.3.1: every buffer has room for a header, mergeable or not. */
+		if (rx->chain.readable > 0 || rx->chain.write_len < HEADER)
+			return err_set(EPROTO,
+				"a receive buffer of %llu bytes, expected %zu to write",
+				(unsigned long long)rx->chain.write_len, HEADER);
+		if (!hold(rx)) {
+			*q = before;
+			rx->full = true;
+		}
+	}
+	return 0;
+}
+
+/* Gives the guest a frame of len bytes, which are in its buffers. */
+static void deliver(struct virtio_net *n, uint64_t len)
+{
+	struct virtq *q = &n->dev.queues[QUEUE_RX];
+	struct net_rx *rx = n->rx;
+	unsigned used = 0, parts = 0;
+	uint16_t count;
+
+	for (uint64_t left = len; left > 0; used++) {
+		struct net_buffer *b = &rx->buffer[used];
+		uint32_t here = left < b->len ? (uint32_t)left : b->len;
+
+		virtq_stage(q, b->head, here);
+		left -= here;
+		rx->room -= b->len;
+		parts += b->parts;
+	}
+	/* The kernel leaves this field of the header as it was. */
+	count = htole16((uint16_t)used);
+	copy_to_buffers(rx, offsetof(struct virtio_net_hdr_v1, num_buffers), &count, sizeof(count));
+	virtq_publish(q);
+	rx->buffers -= used;
+	rx->parts -= parts;
+	memmove(rx->buffer, rx->buffer + used, rx->buffers * sizeof(*rx->buffer));
+	memmove(rx->part, rx->part + parts, rx->parts * sizeof(*rx->part));
+	n->rx_frames++;
+}
+
+/* A frame is waiting for room. False: it still is. */
+static bool deliver_kept(struct virtio_net *n)
+{
+	struct net_rx *rx = n->rx;
+
+	if (rx->kept > rx->room && !rx->full)
+		return false;
+	if (rx->kept > rx->room) {
+		n->rx_dropped++; /* it will never fit */
+	} else {
+		copy_to_buffers(rx, rx->kept - rx->kept_rest, rx->rest, (size_t)rx->kept_rest);
+		deliver(n, rx->kept);
+	}
+	rx->kept = 0;
+	return true;
+}
+
+/* Reads one frame. 1: go on. 0: there is none. */
+static int receive(struct virtio_net *n)
+{
+	struct net_rx *rx = n->rx;
+
+	rx->part[rx->parts] = (struct iovec){rx->rest, sizeof(rx->rest)};
+	ssize_t got = readv(n->options.tap, rx->part, (int)rx->parts + 1);
+	if (got < 0 && errno == EINTR)
+		return 1;
+	if (got < 0) {
+		if (errno != EAGAIN)
+			lose_tap(n);
+		return 0;
+	}
+	if ((size_t)got < HEADER) {
+		n->rx_dropped++;
+	} else if ((uint64_t)got <= rx->room) {
+		deliver(n, (uint64_t)got);
+	} else {
+		rx->kept = (uint64_t)got;
+		rx->kept_rest = rx->kept - rx->room;
+	}
+	return 1;
+}
+
+static int serve_rx(struct virtio_net *n, unsigned budget)
+{
+	struct virtq *q = &n->dev.queues[QUEUE_RX];
+	struct net_rx *rx = n->rx;
+	int r = 0;
+
+	n->rx_wait = false;
+	while (!n->dead) {
+		r = refill(n);
+		if (r < 0)
+			break;
+		if (rx->kept ? !deliver_kept(n) : rx->buffers == 0) {
+			if (virtq_arm(q))
+				continue;
+			n->rx_wait = true;
+			break;
+		}
+		/* Only here, as no event would tell of a frame that is kept. */
+		if (budget-- == 0) {
+			r = 1;
+			break;
+		}
+		if (rx->buffers > 0 && receive(n) == 0)
+			break;
+	}
+	virtio_signal_queue(&n->dev, QUEUE_RX);
+	return r;
+}
+
+/* --- from the guest --- */
+
+/* 1: it is sent, or can't be. 0: the tap is full. */
+static int transmit(struct virtio_net *n)
+{
+	const struct virtq_chain *c = n->tx;
+	ssize_t done = -1;
+
+	if (n->dead || c->read_len == HEADER || c->read_len > FRAME_MAX) {
+		n->tx_dropped++;
+		return 1;
+	}
+	do
+		done = writev(n->options.tap, c->iov, (int)c->readable);
+	while (done < 0 && errno == EINTR);
+	if (done < 0 && errno == EAGAIN)
+		return 0;
+	/* The frame alone is at fault (its header: EINVAL), or the tap is down (EIO) for a time. */
+	if (done < 0 && errno == EBADFD)
+		lose_tap(n);
+	*(done < 0 ? &n->tx_dropped : &n->tx_frames) += 1;
+	return 1;
+}
+
+static int serve_tx(struct virtio_net *n, unsigned budget)
+{
+	struct virtq *q = &n->dev.queues[QUEUE_TX];
+	int r = 0;
+
+	n->tx_full = false;
+	virtq_disarm(q);
+	for (; budget > 0; budget--) {
+		struct virtq before = *q;
+
+		r = virtq_pop(q, n->tx);
+		if (r < 0)
+			break;
+		if (r == 0) {
+			if (virtq_arm(q))
+				continue;
+			break;
+		}
+		if (n->tx->writable > 0 || n->tx->read_len < HEADER) {
+			r = err_set(EPROTO,
+				"a frame of %llu bytes to send, expected %zu of header at least "
+				"and "
+				"nothing to write",
+				(unsigned long long)n->tx->read_len, HEADER);
+			break;
+		}
+		if (transmit(n) == 0) {
+			*q = before;
+			n->tx_full = true;
+			break;
+		}
+		virtq_push(q, n->tx->head, 0);
+	}
+	virtio_signal_queue(&n->dev, QUEUE_TX);
+	return r < 0 ? r : budget == 0;
+}
+
+/* --- the device --- */
+
+static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+{
+	struct virtio_net *n = (struct virtio_net *)d;
+	int r = index == QUEUE_RX ? serve_rx(n, budget) : serve_tx(n, budget);
+
+	watch_what_is_needed(n);
+	return r;
+}
+
+static int event(struct virtio_device *d)
+{
+	struct virtio_net *n = (struct virtio_net *)d;
+	bool rx, tx;
+
+	pthread_mutex_lock(&d->lock);
+	watch_what_is_needed(n); /* it may have been broken meanwhile */
+	rx = n->watched & EPOLLIN;
+	tx = n->watched & EPOLLOUT;
+	pthread_mutex_unlock(&d->lock);
+	/* Frames that were left are still in the tap, which tells of them again. */
+	if (rx)
+		(void)virtio_kick(d, QUEUE_RX);
+	if (!tx || virtio_kick(d, QUEUE_TX) == 0)
+		return 0;
+	pthread_mutex_lock(&d->lock);
+	n->tx_full = virtio_is_live(d); /* requests are left: go on while the tap is writable */
+	watch_what_is_needed(n);
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+/* What the driver has accepted, and the tap will therefore hand to it (5.1.3.1). */
+static unsigned accepted_offloads(const struct virtio_net *n)
+{
+	unsigned offloads = 0;
+
+	if (!has(n, VIRTIO_NET_F_GUEST_CSUM))
+		return 0;
+	offloads |= has(n, VIRTIO_NET_F_GUEST_TSO4) ? TUN_F_TSO4 : 0;
+	offloads |= has(n, VIRTIO_NET_F_GUEST_TSO6) ? TUN_F_TSO6 : 0;
+	if (offloads && has(n, VIRTIO_NET_F_GUEST_ECN))
+		offloads |= TUN_F_TSO_ECN;
+	/* The kernel takes these two together only. */
+	if (has(n, VIRTIO_NET_F_GUEST_USO4) && has(n, VIRTIO_NET_F_GUEST_USO6))
+		offloads |= TUN_F_USO4 | TUN_F_USO6;
+	return offloads | TUN_F_CSUM;
+}
+
+static int set_offloads(struct virtio_net *n, unsigned offloads)
+{
+	if (n->options.offloads && ioctl(n->options.tap, TUNSETOFFLOAD, (long)offloads) < 0)
+		return err_sys("TUNSETOFFLOAD 0x%x", offloads);
+	return 0;
+}
+
+static int start(struct virtio_device *d)
+{
+	struct virtio_net *n = (struct virtio_net *)d;
+	unsigned offloads = accepted_offloads(n);
+
+	int r = set_offloads(n, offloads);
+	if (r < 0)
+		return r;
+	n->rx->mergeable = has(n, VIRTIO_NET_F_MRG_RXBUF);
+	n->rx->want = !n->rx->mergeable || (offloads & ~TUN_F_CSUM)
+			      ? FRAME_MAX
+			      : HEADER + ETHERNET + n->options.mtu;
+	n->started = true;
+	watch_what_is_needed(n);
+	return 0;
+}
+
+static void forget_buffers(struct virtio_net *n)
+{
+	n->rx->buffers = n->rx->parts = 0;
+	n->rx->room = n->rx->kept = 0;
+}
+
+static void reset(struct virtio_device *d)
+{
+	struct virtio_net *n = (struct virtio_net *)d;
+	uint8_t byte;
+
+	forget_buffers(n);
+	n->rx_wait = n->tx_full = false;
+	watch(n, 0);
+	if (!n->started)
+		return;
+	n->started = false;
+	/* What is in the tap was meant for a driver with these offloads. */
+	if (set_offloads(n, 0) < 0)
+		err_clear();
+	for (int i = 0; i < STALE_MAX && read(n->options.tap, &byte, 1) >= 0; i++)
+		;
+}
+
+/* The buffers held are the last ones taken, in order: they go back as if never looked at. */
+static void quiesce(struct virtio_device *d, unsigned index)
+{
+	struct virtio_net *n = (struct virtio_net *)d;
+
+	if (index != QUEUE_RX)
+		return;
+	d->queues[QUEUE_RX].next_avail -= (uint16_t)n->rx->buffers;
+	forget_buffers(n);
+}
+
+static const struct virtio_ops ops = {
+	.serve = serve, .reset = reset, .event = event, .start = start, .quiesce = quiesce};
+
+static uint64_t features(const struct virtio_net_options *o)
+{
+	static const struct {
+		unsigned offload, guest, host;
+	} both[] = {
+		{TUN_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_CSUM},
+		{TUN_F_TSO4, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_HOST_TSO4},
+		{TUN_F_TSO6, VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_HOST_TSO6},
+		{TUN_F_TSO_ECN, VIRTIO_NET_F_GUEST_ECN, VIRTIO_NET_F_HOST_ECN},
+		{TUN_F_USO4, VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_HOST_USO},
+		{TUN_F_USO6, VIRTIO_NET_F_GUEST_USO6, VIRTIO_NET_F_HOST_USO},
+	};
+	uint64_t f = 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_MTU |
+		     1ULL << VIRTIO_NET_F_STATUS | 1ULL << VIRTIO_NET_F_MRG_RXBUF;
+
+	for (size_t i = 0; i < sizeof(both) / sizeof(both[0]); i++)
+		if (o->offloads & both[i].offload)
+			f |= 1ULL << both[i].guest | 1ULL << both[i].host;
+	return f;
+}
+
+int virtio_net_init(
+	struct virtio_net *n, const struct vm_memory *m, const struct virtio_net_options *options)
+{
+	*n = (struct virtio_net){.options = *options};
+	if (options->mtu < VIRTIO_NET_MTU_MIN)
+		return err_set(EINVAL, "MTU %u of a network device: expected %d at least",
+			options->mtu, VIRTIO_NET_MTU_MIN);
+	n->config = (struct virtio_net_space){.status = htole16(VIRTIO_NET_S_LINK_UP),
+		.max_virtqueue_pairs = htole16(1),
+		.mtu = htole16(options->mtu)};
+	memcpy(n->config.mac, options->mac, sizeof(n->config.mac));
+	n->dev = (struct virtio_device){.ops = &ops,
+		.name = "net",
+		.id = VIRTIO_ID_NET,
+		.features = features(options),
+		.config = &n->config,
+		.config_len = sizeof(n->config),
+		.queue_count = 2};
+	int r = set_offloads(n, 0);
+	if (r < 0)
+		return r;
+	virtio_init(&n->dev, m);
+	n->rx = calloc(1, sizeof(*n->rx));
+	n->tx = calloc(1, sizeof(*n->tx));
+	n->dev.event_fd = epoll_create1(EPOLL_CLOEXEC);
+	r = n->dev.event_fd < 0 ? err_sys("create a network device's epoll descriptor") : 0;
+	if (!n->rx || !n->tx)
+		r = err_set(ENOMEM, "out of memory");
+	if (r < 0) {
+		virtio_net_release(n);
+		virtio_release(&n->dev);
+	}
+	return r;
+}
+
+void virtio_net_release(struct virtio_net *n)
+{
+	fd_close(&n->dev.event_fd);
+	free(n->rx);
+	free(n->tx);
+	n->rx = NULL;
+	n->tx = NULL;
+}
