@@ -98,6 +98,10 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		return r;
 	virtio_rng_init(&m->rng, &m->memory);
 	r = plug(m, &m->rng.dev);
+	if (r >= 0 && o->balloon) {
+		virtio_balloon_init(&m->balloon, &m->memory);
+		r = plug(m, &m->balloon.dev);
+	}
 	for (size_t i = 0; r >= 0 && i < o->disk_count; i++) {
 		const struct machine_disk *d = &o->disks[i];
 

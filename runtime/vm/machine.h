@@ -9,6 +9,7 @@
  * Descriptors of the options stay the caller's and must be open until machine_release().
  */
 #pragma once
+#include "balloon.h"
 #include "boot.h"
 #include "devices.h"
 #include "fs.h"
@@ -20,7 +21,7 @@
 #define MACHINE_DISKS_MAX 8
 #define MACHINE_SHARES_MAX 8
 #define MACHINE_NICS_MAX 8
-#define MACHINE_DEVICES_MAX (2 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX)
+#define MACHINE_DEVICES_MAX (3 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX)
 
 struct machine_disk {
 	int fd;
@@ -42,6 +43,7 @@ struct machine_options {
 	int initramfs; /* -EBADF: none */
 	const char *cmdline;
 	int console_in, console_out; /* non-blocking; -EBADF: none */
+	bool balloon;
 	const struct machine_disk *disks;
 	size_t disk_count;
 	const struct machine_share *shares;
@@ -69,6 +71,7 @@ struct machine {
 	unsigned slot_count;
 	struct virtio_console console;
 	struct virtio_rng rng;
+	struct virtio_balloon balloon; /* see virtio_balloon_set_target() */
 	struct virtio_blk disks[MACHINE_DISKS_MAX];
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
 	struct virtio_net nics[MACHINE_NICS_MAX];

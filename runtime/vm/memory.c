@@ -235,6 +235,14 @@ void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len)
 	return NULL;
 }
 
+void vm_memory_discard(const struct vm_memory *m, void *host, size_t len)
+{
+	bool shared = m->fd >= 0 || (m->count > 0 && m->regions[0].map);
+
+	/* Of shared memory the file holds the pages, not our mapping: a hole is punched into it. */
+	(void)madvise(host, len, shared ? MADV_REMOVE : MADV_DONTNEED);
+}
+
 int vm_memory_write(
 	const struct vm_memory *m, uint64_t guest, const void *data, size_t len, const char *what)
 {

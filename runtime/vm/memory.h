@@ -95,6 +95,13 @@ int vm_memory_from_user(const struct vm_memory *m, uint64_t user, uint64_t *ret_
  */
 void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len) must_check;
 
+/*
+ * Gives what is behind host bytes [host, host + len) back to the host; whole pages, inside one
+ * region, from vm_memory_at(). The next access finds zeroes, or in private memory what was there
+ * before anybody wrote. A hint: what the kernel does not free stays as it is.
+ */
+void vm_memory_discard(const struct vm_memory *m, void *host, size_t len);
+
 /* As vm_memory_at(), which must succeed, and copies. -EFAULT with a message that names `what`. */
 int vm_memory_write(const struct vm_memory *m, uint64_t guest, const void *data, size_t len,
 	const char *what) must_check;

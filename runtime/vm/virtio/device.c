@@ -156,6 +156,13 @@ void virtio_signal_queue(struct virtio_device *d, unsigned index)
 		d->signal(d->transport, (int)index);
 }
 
+void virtio_config_changed(struct virtio_device *d)
+{
+	d->generation++;
+	if (virtio_is_live(d) && d->signal)
+		d->signal(d->transport, VIRTIO_SIGNAL_CONFIG);
+}
+
 int virtio_kick(struct virtio_device *d, unsigned index)
 {
 	int r = 0;

@@ -79,6 +79,7 @@ struct virtio_device {
 
 	pthread_mutex_t lock; /* of what follows */
 	uint32_t status;
+	uint32_t generation; /* of the configuration */
 	uint64_t driver_features;
 	struct virtq queues[VIRTIO_QUEUES_MAX];
 	char broken[256]; /* why DEVICE_NEEDS_RESET is set; kept until the next one */
@@ -119,3 +120,5 @@ int virtio_kick(struct virtio_device *d, unsigned index);
 /* For devices; the lock is held. */
 void virtio_signal_queue(struct virtio_device *d, unsigned index);
 void virtio_needs_reset(struct virtio_device *d);
+/* The configuration is another one now: tells the driver, if it listens. */
+void virtio_config_changed(struct virtio_device *d);

@@ -54,8 +54,9 @@ static uint32_t read_register(const struct virtio_mmio *t, uint64_t offset)
 	case VIRTIO_MMIO_SHM_BASE_LOW:
 	case VIRTIO_MMIO_SHM_BASE_HIGH:
 		return NO_SHARED_MEMORY;
-	default: /* write-only, reserved, and the generation of a configuration that never changes
-		  */
+	case VIRTIO_MMIO_CONFIG_GENERATION:
+		return d->generation;
+	default: /* write-only or reserved */
 		return 0;
 	}
 }

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "balloon.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <linux/virtio_ids.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "str.h"
+
+enum { QUEUE_INFLATE, QUEUE_DEFLATE, QUEUE_REPORTING, QUEUES };
+
+#define BATCH 256 /* page numbers copied at a time */
+
+/* Pages that follow each other, in either direction, are given back by one call. */
+struct run {
+	uint64_t first, count;
+};
+
+static int flush(struct virtio_balloon *b, struct run *r)
+{
+	if (r->count == 0)
+		return 0;
+	uint64_t at = r->first * VIRTIO_BALLOON_PAGE, len = r->count * VIRTIO_BALLOON_PAGE;
+	void *host = vm_memory_at(b->dev.memory, at, len);
+	if (!host)
+		return err_set(EPROTO,
+			"%" PRIu64 " pages from page 0x%" PRIx64 " on are not in guest memory",
+			r->count, r->first);
+	vm_memory_discard(b->dev.memory, host, len);
+	b->discarded += r->count;
+	r->count = 0;
+	return 0;
+}
+
+static int add(struct virtio_balloon *b, struct run *r, uint64_t page)
+{
+	if (r->count > 0 && page == r->first + r->count) {
+		r->count++;
+	} else if (r->count > 0 && page + 1 == r->first) {
+		r->first--;
+		r->count++;
+	} else {
+		int failed = flush(b, r);
+		if (failed < 0)
+			return failed;
+		*r = (struct run){page, 1};
+	}
+	return 0;
+}
+
+/* Goes on with b->numbers. 1: all of it is done. 0: *pages is used up. */
+static int inflate(struct virtio_balloon *b, unsigned *pages)
+{
+	struct run run = {0};
+	__le32 numbers[BATCH];
+
+	while (b->done<b->numbers.read_len && * pages> 0) {
+		size_t n = *pages < BATCH ? *pages : BATCH;
+		n = virtq_read(&b->numbers, b->done, numbers, n * sizeof(numbers[0])) /
+		    sizeof(numbers[0]);
+		for (size_t i = 0; i < n; i++) {
+			int r = add(b, &run, le32toh(numbers[i]));
+			if (r < 0)
+				return r;
+		}
+		b->done += n * sizeof(numbers[0]);
+		*pages -= (unsigned)n;
+	}
+	int r = flush(b, &run);
+	return r < 0 ? r : b->done == b->numbers.read_len;
+}
+
+static int check_numbers(const struct virtq_chain *c)
+{
+	if (c->writable > 0 || c->read_len % sizeof(__le32))
+		return err_set(EPROTO,
+			"%" PRIu64 " bytes of page numbers with %" PRIu64
+			" to write to: expected numbers of %zu bytes and nothing to write to",
+			c->read_len, c->write_len, sizeof(__le32));
+	return 0;
+}
+
+/* One inflate request, or what is left of it. 1: served. 0: none is there, or *pages is used up. */
+static int serve_inflate(struct virtio_balloon *b, struct virtq *q, unsigned *pages)
+{
+	if (!b->inflating) {
+		int r = virtq_pop(q, &b->numbers);
+		if (r > 0 && check_numbers(&b->numbers) < 0)
+			return -EPROTO;
+		if (r <= 0)
+			return r;
+		b->inflating = true;
+		b->done = 0;
+	}
+	int r = inflate(b, pages);
+	if (r <= 0)
+		return r;
+	b->inflating = false;
+	virtq_push(q, b->numbers.head, 0);
+	return 1;
+}
+
+/* Free pages, as buffers: what is whole pages of them. */
+static int report(struct virtio_balloon *b, const struct virtq_chain *c)
+{
+	const uintptr_t mask = VIRTIO_BALLOON_PAGE - 1;
+
+	if (c->readable > 0)
+		return err_set(EPROTO, "a report of free pages with a buffer to read");
+	for (unsigned i = 0; i < c->writable; i++) {
+		uint8_t *at = c->iov[i].iov_base;
+		size_t len = c->iov[i].iov_len;
+		size_t skip = (VIRTIO_BALLOON_PAGE - ((uintptr_t)at & mask)) & mask;
+
+		if (len <= skip)
+			continue;
+		len = (len - skip) & ~(size_t)mask;
+		if (len == 0)
+			continue;
+		vm_memory_discard(b->dev.memory, at + skip, len);
+		b->discarded += len / VIRTIO_BALLOON_PAGE;
+	}
+	return 0;
+}
+
+/* 1: served. 0: none is there. */
+static int serve_other(struct virtio_balloon *b, struct virtq *q, bool reporting, unsigned *pages)
+{
+	int r = virtq_pop(q, &b->chain);
+
+	if (r <= 0)
+		return r;
+	/* What the guest takes back it need not wait for: a page that is touched is there. */
+	r = reporting ? report(b, &b->chain) : check_numbers(&b->chain);
+	if (r < 0)
+		return r;
+	/* By calls, not by pages: the kernel frees one large range faster than many small ones. */
+	unsigned calls = b->chain.writable;
+	*pages -= calls < *pages ? calls : *pages;
+	virtq_push(q, b->chain.head, 0);
+	return 1;
+}
+
+static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+{
+	struct virtio_balloon *b = (struct virtio_balloon *)d;
+	struct virtq *q = &d->queues[index];
+	unsigned pages = VIRTIO_BALLOON_TURN;
+	bool more = true;
+
+	while (more && budget > 0 && pages > 0) {
+		int r = index == QUEUE_INFLATE
+				? serve_inflate(b, q, &pages)
+				: serve_other(b, q, index == QUEUE_REPORTING, &pages);
+		if (r < 0)
+			return r;
+		budget -= (unsigned)r;
+		if (r == 0 && pages > 0)
+			more = virtq_arm(q);
+	}
+	virtio_signal_queue(d, index);
+	return more;
+}
+
+static void reset(struct virtio_device *d)
+{
+	struct virtio_balloon *b = (struct virtio_balloon *)d;
+
+	b->inflating = false;
+	b->config.actual = 0;
+}
+
+/* `actual` is the driver's to write, whole. */
+static void configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
+{
+	struct virtio_balloon *b = (struct virtio_balloon *)d;
+
+	if (offset == offsetof(struct virtio_balloon_config, actual) &&
+		len == sizeof(b->config.actual))
+		memcpy(&b->config.actual, data, len);
+}
+
+static const struct virtio_ops ops = {.serve = serve, .reset = reset, .configure = configure};
+
+void virtio_balloon_init(struct virtio_balloon *b, const struct vm_memory *m)
+{
+	*b = (struct virtio_balloon){.dev = {.ops = &ops,
+					     .name = "balloon",
+					     .id = VIRTIO_ID_BALLOON,
+					     .features = 1ULL << VIRTIO_BALLOON_F_DEFLATE_ON_OOM |
+							 1ULL << VIRTIO_BALLOON_F_REPORTING,
+					     .config = &b->config,
+					     .config_len = VIRTIO_BALLOON_CONFIG_LEN,
+					     .queue_count = QUEUES}};
+	virtio_init(&b->dev, m);
+}
+
+void virtio_balloon_set_target(struct virtio_balloon *b, uint32_t pages)
+{
+	struct virtio_device *d = &b->dev;
+
+	pthread_mutex_lock(&d->lock);
+	if (b->config.num_pages != htole32(pages)) {
+		b->config.num_pages = htole32(pages);
+		virtio_config_changed(d);
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+uint32_t virtio_balloon_actual(struct virtio_balloon *b)
+{
+	pthread_mutex_lock(&b->dev.lock);
+	uint32_t pages = le32toh(b->config.actual);
+	pthread_mutex_unlock(&b->dev.lock);
+	return pages;
+}

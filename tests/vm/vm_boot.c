@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The built-in machine by itself, for tests on a host whose KVM runs Linux:
+ *
+ *	vm_boot [-m MIB] [-c CPUS] [-d DISK]... [-s TAG=SOCKET]... KERNEL INITRAMFS CMDLINE
+ *
+ * The guest's console goes to standard output. Exit code 0 when the guest switched itself off, 3
+ * when it ended otherwise, 1 where the machine could not be built; the last line on standard error
+ * says how it ended and after how many milliseconds.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include "machine.h"
+#include "str.h"
+
+struct arguments {
+	struct machine_options o;
+	struct machine_disk disks[MACHINE_DISKS_MAX];
+	struct machine_share shares[MACHINE_SHARES_MAX];
+};
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return err_sys("socket");
+	if (strlen(path) >= sizeof(a.sun_path))
+		return err_set(ENAMETOOLONG, "%s", path);
+	strcpy(a.sun_path, path);
+	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+		return err_sys("connect to %s", path);
+	return take_fd(&fd);
+}
+
+static int add_share(struct arguments *a, char *text)
+{
+	char *at = strchr(text, '=');
+
+	if (!at || a->o.share_count == MACHINE_SHARES_MAX)
+		return err_set(EINVAL, "-s %s: expected TAG=SOCKET", text);
+	*at = '\0';
+	int sock = connect_to(at + 1);
+	if (sock < 0)
+		return sock;
+	a->shares[a->o.share_count++] = (struct machine_share){text, sock, false};
+	return 0;
+}
+
+static int add_disk(struct arguments *a, const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys("%s", path);
+	if (a->o.disk_count == MACHINE_DISKS_MAX)
+		return err_set(EINVAL, "-d %s: too many disks", path);
+	a->disks[a->o.disk_count++] = (struct machine_disk){.fd = fd, .serial = "vm_boot"};
+	return 0;
+}
+
+static int parse(int argc, char **argv, struct arguments *a)
+{
+	int r = 0, c;
+
+	while (r >= 0 && (c = getopt(argc, argv, "m:c:d:s:")) >= 0) {
+		if (c == 'm')
+			a->o.memory.size = strtoull(optarg, NULL, 10) << 20;
+		else if (c == 'c')
+			a->o.cpus = (unsigned)strtoul(optarg, NULL, 10);
+		else if (c == 'd')
+			r = add_disk(a, optarg);
+		else if (c == 's')
+			r = add_share(a, optarg);
+		else
+			r = err_set(EINVAL, "see the head of tests/vm/vm_boot.c");
+	}
+	if (r < 0)
+		return r;
+	if (argc - optind != 3)
+		return err_set(EINVAL, "expected KERNEL INITRAMFS CMDLINE");
+	a->o.kernel = open(argv[optind], O_RDONLY | O_CLOEXEC);
+	if (a->o.kernel < 0)
+		return err_sys("%s", argv[optind]);
+	a->o.initramfs = open(argv[optind + 1], O_RDONLY | O_CLOEXEC);
+	if (a->o.initramfs < 0)
+		return err_sys("%s", argv[optind + 1]);
+	a->o.cmdline = argv[optind + 2];
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const ends[] = {"running", "poweroff", "reset", "stopped", "fault"};
+	struct arguments a = {.o = {.kvm = "/dev/kvm",
+				      .memory.size = 512 << 20,
+				      .cpus = 1,
+				      .console_in = -EBADF,
+				      .console_out = STDOUT_FILENO}};
+	struct machine *m = calloc(1, sizeof(*m));
+	struct timespec from, to;
+
+	if (!m)
+		return 1;
+	a.o.disks = a.disks;
+	a.o.shares = a.shares;
+	signal(SIGPIPE, SIG_IGN);
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	int r = parse(argc, argv, &a);
+	if (r >= 0)
+		r = machine_build(m, &a.o);
+	if (r >= 0) {
+		r = machine_run(m);
+		clock_gettime(CLOCK_MONOTONIC, &to);
+		for (unsigned i = 0; i < m->slot_count; i++)
+			if (m->slots[i].device->broken[0])
+				fprintf(stderr, "broken: %s\n", m->slots[i].device->broken);
+		if (r >= 0)
+			fprintf(stderr, "end: %s (%s) after %ld ms\n", ends[r], m->cpus.why,
+				(to.tv_sec - from.tv_sec) * 1000 +
+					(to.tv_nsec - from.tv_nsec) / 1000000);
+		machine_release(m);
+	}
+	free(m);
+	if (r < 0) {
+		fprintf(stderr, "vm_boot: %s\n", err_msg());
+		return 1;
+	}
+	return r == VM_END_POWEROFF ? 0 : 3;
+}
