@@ -137,7 +137,10 @@ static int fail(const struct command *c, int r)
 
 int main(int argc, char **argv)
 {
-	struct globals g = {.log_format = "text", .argv = argv};
+	const char *slash = argc ? strrchr(argv[0], '/') : NULL;
+	struct globals g = {.log_format = "text",
+		.argv = argv,
+		.vm = argc && streq(slash ? slash + 1 : argv[0], "caisson-vm")};
 	bool help, version = false;
 	const struct option_def defs[] = {
 		{"root", 0, OPTION_STRING, &g.root, "DIR",

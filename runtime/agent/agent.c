@@ -11,6 +11,8 @@
 
 #include "fd.h"
 
+/* A guest that stops reading must not stop the monitor for good. */
+#define SEND_TIMEOUT_MS 10000
 #define READ_SIZE (64u << 10)
 #define PROCESS_MAX (1u << 28) /* AGENT_STREAM_PORT() of it is still a port */
 
@@ -183,7 +185,8 @@ static int send_all(int fd, struct iovec *iov, int n)
 			continue;
 		if (done < 0 && errno == EAGAIN) {
 			struct pollfd p = {.fd = fd, .events = POLLOUT};
-			(void)poll(&p, 1, -1);
+			if (poll(&p, 1, SEND_TIMEOUT_MS) == 0)
+				return err_set(ETIMEDOUT, "the other side takes no messages");
 			continue;
 		}
 		if (done < 0)

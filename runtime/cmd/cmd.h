@@ -14,6 +14,8 @@
 struct globals {
 	const char *root, *log, *log_format, *cgroup_manager, *rootless;
 	bool debug, systemd_cgroup;
+	bool vm; /* called by the name caisson-vm: --isolation vm, for engines that know only a path
+		  */
 	char **argv; /* the whole command line, for seal_self() */
 };
 
@@ -66,6 +68,9 @@ int cmd_manager(const struct globals *g, enum cg_manager *ret) must_check;
 /* Closed or missing descriptors among 3 .. 3+n-1 are an error: one of ours would take the number.
  */
 int cmd_check_preserved(int n) must_check;
+
+/* ps of a container in a microVM: a table as ps -ef's, or [pid, ...]. */
+int cmd_ps_of_vm(struct container *c, bool json) must_check;
 
 /* Writes text to standard output, whole. */
 int cmd_print(const char *text, size_t len) must_check;

@@ -23,6 +23,10 @@ static int common(const struct globals *g, struct launch_options *o)
 	if (r >= 0 && close_range(3 + (unsigned)(o->preserve_fds + launch_listen_fds()), ~0U,
 			      CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");
+	if (r >= 0)
+		r = launch_find_libexec();
+	if (!o->isolation && g->vm)
+		o->isolation = "vm";
 	return r < 0 ? r : seal_self(g->argv);
 }
 
@@ -48,7 +52,9 @@ static int parse(
 		{"no-new-keyring", 0, OPTION_FLAG, &o->no_new_keyring, NULL,
 			"keep the caller's session keyring"},
 		{"isolation", 0, OPTION_STRING, &o->isolation, "ns|vm",
-			"namespaces (default), or a microVM: not yet, refused"},
+			"namespaces, or a microVM (default: what config.json says, else ns)"},
+		{"hypervisor", 0, OPTION_STRING, &o->hypervisor, "kvm|qemu|auto",
+			"what runs the microVM (default: auto: KVM where it can, else QEMU)"},
 		{run ? "detach" : "", run ? 'd' : 0, OPTION_FLAG, &o->detach, NULL,
 			"return once it runs, and leave it running"},
 		{run ? "keep" : "", 0, OPTION_FLAG, &o->keep, NULL,

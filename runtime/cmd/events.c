@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "agent.h"
 #include "cmd.h"
 #include "fd.h"
 
@@ -41,7 +42,27 @@ bad:
 		EINVAL, "--interval %s: expected a duration such as 5s or 500ms, 1ms to 24h", text);
 }
 
-static int print_event(const struct container *c, const char *type, bool stats)
+/* In VM mode the guest's cgroup counts: what the host sees is the whole machine. */
+static int put_stats(struct container *c, struct json_out *o)
+{
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	if (!c->vm) {
+		json_out_object(o, "data");
+		int r = cg_stats(&c->cgroup, o);
+		json_out_end_object(o);
+		return r;
+	}
+	int r = vm_ask(c, "stats", &reply);
+	const struct json *stats = r < 0 ? NULL : json_get(reply.json, "stats");
+	if (r >= 0 && !stats)
+		return err_set(EPROTO, "malformed statistics from the guest");
+	if (stats)
+		json_out_node(o, "data", stats);
+	return r;
+}
+
+static int print_event(struct container *c, const char *type, bool stats)
 {
 	_cleanup_json_out_ struct json_out o = {0};
 
@@ -51,11 +72,8 @@ static int print_event(const struct container *c, const char *type, bool stats)
 	json_out_object(&o, NULL);
 	json_out_str(&o, "type", type);
 	json_out_str(&o, "id", c->id);
-	if (stats) {
-		json_out_object(&o, "data");
-		r = cg_stats(&c->cgroup, &o);
-		json_out_end_object(&o);
-	}
+	if (stats)
+		r = put_stats(c, &o);
 	json_out_end_object(&o);
 	return r < 0 ? r : cmd_print_json(&o);
 }
@@ -70,7 +88,7 @@ static int64_t now_ms(void)
 
 /* A line of statistics each interval, a line at each OOM kill, until the container is empty or its
  * process gone. */
-static int follow(const struct container *c, int interval_ms)
+static int follow(struct container *c, int interval_ms)
 {
 	struct cg_events ev;
 	int r = cg_events_open(&c->cgroup, &ev);
@@ -129,7 +147,7 @@ int cmd_events(const struct command *self, const struct globals *g, int argc, ch
 		return r;
 	if (status == CONTAINER_STOPPED)
 		return err_set(ESRCH, "container not running");
-	if (!c.cgroup.path)
+	if (!c.cgroup.path && !(c.vm && once))
 		return err_set(
 			ENOTSUP, "container \"%s\" has no cgroup to take statistics from", c.id);
 	return once ? print_event(&c, "stats", true) : follow(&c, ms);

@@ -37,6 +37,8 @@ int cmd_kill(const struct command *self, const struct globals *g, int argc, char
 	r = cmd_open(g, args.v[0], false, &c);
 	if (r < 0)
 		return r;
+	if (c.vm)
+		return vm_signal(&c, sig, all);
 	/* The first process may be gone while others, in a shared pid namespace, are not. */
 	if (all && c.cgroup.path)
 		return cg_kill(&c.cgroup, sig);

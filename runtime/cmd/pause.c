@@ -24,6 +24,8 @@ static int freeze(
 			status == CONTAINER_STOPPED ? "container not running"
 			: frozen                    ? "container not running: it is paused already"
 						    : "container not paused");
+	if (c.vm)
+		return vm_freeze(&c, frozen);
 	if (!c.cgroup.path)
 		return err_set(ENOTSUP, "cannot %s container \"%s\": it has no cgroup to freeze",
 			self->name, c.id);

@@ -11,7 +11,7 @@ int cmd_plan(const struct command *self, const struct globals *g, int argc, char
 		{"config", 'f', OPTION_STRING, &o.config, "FILE",
 			"the configuration; relative to the bundle (default: config.json)"},
 		{"isolation", 0, OPTION_STRING, &o.isolation, "ns|vm",
-			"namespaces (default), or a microVM: not yet, refused"},
+			"namespaces, or a microVM (default: what config.json says, else ns)"},
 		{"no-pivot", 0, OPTION_FLAG, &o.no_pivot, NULL, "as for create"},
 		{"json", 0, OPTION_FLAG, &json, NULL, "print an array of objects, for programs"},
 		{0},
@@ -27,6 +27,8 @@ int cmd_plan(const struct command *self, const struct globals *g, int argc, char
 		return r < 0 ? r : 0;
 	if (args.n)
 		o.id = args.v[0];
+	if (!o.isolation && g->vm)
+		o.isolation = "vm";
 	r = cmd_manager(g, &o.cgroup_manager);
 	if (r >= 0)
 		r = launch_plan(&a, &o, &p);

@@ -168,6 +168,12 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	r = cmd_open(g, args.v[0], false, &c);
 	if (r >= 0)
 		r = container_status(&c, &status);
+	if (r >= 0 && c.vm) {
+		if (left > 0)
+			return err_set(ENOTSUP, "ps options: the processes are in a microVM, where "
+						"the host's ps can't look");
+		return cmd_ps_of_vm(&c, streq(format, "json"));
+	}
 	if (r >= 0 && status == CONTAINER_STOPPED && !c.cgroup.path)
 		r = err_set(ESRCH, "container not running");
 	if (r >= 0)

@@ -151,8 +151,16 @@ static int update(struct container *c, const struct update_args *u)
 		r = check_rdt(c, u);
 	if (r < 0)
 		return r;
+	if (c->vm) {
+		r = vm_update(c, &res);
+		if (r < 0)
+			return r;
+		res = machine_host_update(&res);
+	}
 	if (!c->cgroup.path)
-		return err_set(ENOTSUP, "cannot update container \"%s\": it has no cgroup", c->id);
+		return c->vm ? 0
+			     : err_set(ENOTSUP, "cannot update container \"%s\": it has no cgroup",
+				       c->id);
 	r = cg_apply(&c->cgroup, &res);
 	return r < 0 ? r : update_rdt(c, u);
 }

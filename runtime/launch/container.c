@@ -13,6 +13,7 @@
 
 #include "fd.h"
 
+#define FROZEN "frozen"
 #define STATE_MAX ((size_t)4 * 1024 * 1024)
 #define ID_MAX 1024
 
@@ -193,6 +194,8 @@ static int load(struct container *c)
 			  *poststop = json_get(j, "poststop");
 	const struct json *rdt = json_get(j, "intelRdt"), *keyring = json_get(j, "noNewKeyring");
 	c->no_new_keyring = keyring && keyring->boolean;
+	const char *isolation = json_get_str(j, "isolation");
+	c->vm = isolation && streq(isolation, "vm");
 	c->has_rdt = rdt && rdt->boolean;
 	c->has_poststart = poststart && poststart->boolean;
 	c->has_poststop = poststop && poststop->boolean;
@@ -255,6 +258,7 @@ static void put_state(const struct container *c, struct json_out *o)
 	json_out_bool(o, "poststop", c->has_poststop);
 	json_out_bool(o, "intelRdt", c->has_rdt);
 	json_out_bool(o, "noNewKeyring", c->no_new_keyring);
+	json_out_str(o, "isolation", c->vm ? "vm" : "ns");
 	if (c->annotations)
 		json_out_node(o, "annotations", c->annotations);
 	json_out_object(o, "cgroup");
@@ -345,9 +349,20 @@ int container_status(struct container *c, enum container_status *ret)
 	int waiting = is_locked(c->dir, "start.lock");
 	if (waiting < 0)
 		return waiting;
-	int frozen = c->cgroup.path ? cg_is_frozen(&c->cgroup) : 0;
+	int frozen = c->vm            ? faccessat(c->dir, FROZEN, F_OK, 0) == 0
+		     : c->cgroup.path ? cg_is_frozen(&c->cgroup)
+				      : 0;
 	*ret = frozen > 0 ? CONTAINER_PAUSED : waiting ? CONTAINER_CREATED : CONTAINER_RUNNING;
 	return 0;
+}
+
+int container_mark_frozen(struct container *c, bool frozen)
+{
+	if (!frozen)
+		return unlinkat(c->dir, FROZEN, 0) < 0 && errno != ENOENT
+			       ? err_sys("remove " FROZEN " from the state directory")
+			       : 0;
+	return fd_replace_file(c->dir, FROZEN, "", 0, 0600);
 }
 
 int container_pidfd(const struct container *c)
@@ -400,7 +415,7 @@ int container_state_json(
 int container_remove(struct container *c)
 {
 	static const char *const files[] = {"state.json.tmp", "config.json.tmp", "config.json",
-		"start.sock", "start.lock", "state.json"};
+		"start.sock", "start.lock", "vm.sock", FROZEN, "state.json"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		if (unlinkat(c->dir, files[i], 0) < 0 && errno != ENOENT)

@@ -48,6 +48,7 @@ struct container {
 	/* What most commands need to know of config.json, so that they need not read it. */
 	bool has_poststart, has_poststop, has_rdt;
 	bool no_new_keyring; /* create was told --no-new-keyring */
+	bool vm;             /* in a microVM: pid is its monitor's (monitor/monitor.h) */
 	const struct json *annotations;
 };
 
@@ -86,6 +87,9 @@ int container_save(struct container *c) must_check;
 int container_spec(struct container *c, const struct spec **ret) must_check;
 
 int container_status(struct container *c, enum container_status *ret) must_check;
+
+/* VM mode: pause and resume leave this mark, since the guest's freezer is not ours to look at. */
+int container_mark_frozen(struct container *c, bool frozen) must_check;
 
 /* A pidfd of INIT, checked to be this process and not a later one with its number. -ESRCH when it
  * is gone. */

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <time.h>
 
+#include "control.h"
 #include "fd.h"
 #include "log.h"
 #include "prepare.h"
@@ -39,6 +40,7 @@ static int record_intent(
 	c->has_poststop = b->spec->hooks.poststop.n > 0;
 	c->no_new_keyring = o->no_new_keyring;
 	c->has_rdt = b->spec->intel_rdt != NULL;
+	c->vm = b->isolation == PLAN_VM;
 	if (!c->created)
 		return -ENOMEM;
 	if (o->pid_file) {
@@ -124,7 +126,7 @@ static int build(
 	l->console_socket = o->console_socket;
 	l->pidfd_socket = o->pidfd_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
-	l->hide = has_company(b->spec);
+	l->hide = b->isolation == PLAN_NS && has_company(b->spec);
 	int r = bundle_cgroup_options(&c->arena, b, o, &l->cg_options);
 	if (r >= 0)
 		r = cg_resolve(&c->arena, &l->cg_options, &c->cgroup);
@@ -139,6 +141,11 @@ static int build(
 	if (!env.keyring)
 		return -ENOMEM;
 	r = plan_build(&c->arena, b->spec, &env, &l->plan);
+	l->plan_env = env;
+	l->text = b->text;
+	l->text_len = b->len;
+	if (r >= 0 && b->isolation == PLAN_VM)
+		r = launch_prepare_vm(l, o);
 	if (r >= 0)
 		r = launch_env(&c->arena, b->spec->process, &env, &l->env);
 	if (r < 0)
@@ -163,7 +170,7 @@ static int give_cgroup(struct launch *l)
 	const struct spec_namespace *ns = &s->ns[SPEC_NS_CGROUP];
 	bool writable = false;
 
-	if (!l->c->cgroup.path || !ns->set || ns->path || !s->process)
+	if (l->c->vm || !l->c->cgroup.path || !ns->set || ns->path || !s->process)
 		return 0;
 	for (size_t i = 0; i < s->nmounts; i++) {
 		const struct spec_mount *m = &s->mounts[i];
@@ -189,6 +196,8 @@ static int create(struct launch *l, const struct launch_options *o, bool attache
 	int r = open_start_lock(l);
 	if (r >= 0 && !attached)
 		r = open_start_socket(l);
+	if (r >= 0 && c->vm)
+		r = l->control = control_listen(c->dir);
 	if (r >= 0)
 		r = launch_walk_to(l, "created");
 	if (r >= 0)

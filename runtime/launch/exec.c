@@ -71,13 +71,19 @@ static int prepare(struct launch *l, const struct exec_options *o)
 		r = container_spec(c, &l->spec);
 	if (r < 0)
 		return r;
-	l->container = container_pidfd(c);
-	if (l->container < 0)
-		return l->container;
-	r = enter_cgroup(l, o);
+	if (c->vm) {
+		/* The process that stands for the guest's is in the container's cgroup, no deeper.
+		 */
+		if (c->cgroup.path && cg_clone_into(&c->cgroup))
+			r = l->cgroup_dir = cg_open(&c->cgroup);
+	} else {
+		l->container = container_pidfd(c);
+		r = l->container < 0 ? l->container : enter_cgroup(l, o);
+	}
 	if (r < 0)
 		return r;
 	struct plan_exec_env env = {
+		.isolation = c->vm ? PLAN_VM : PLAN_NS,
 		.cgroup_attach = l->exec_cgroup.path != NULL,
 		.spec = l->spec,
 		.process = o->process,
@@ -93,7 +99,10 @@ static int prepare(struct launch *l, const struct exec_options *o)
 	l->console_socket = o->console_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
 	/* Every process in the container can see this one. */
-	l->hide = true;
+	l->hide = !c->vm;
+	l->exec_env = env;
+	if (c->vm && (r = launch_prepare_vm_exec(l, o)) < 0)
+		return r;
 	struct plan_env none = {0};
 	r = launch_env(&c->arena, o->process, &none, &l->env);
 	if (r < 0)

@@ -27,6 +27,7 @@ void launch_release(struct launch *l)
 	fd_close(&l->start_socket);
 	fd_close(&l->start_lock);
 	fd_close(&l->console);
+	fd_close(&l->control);
 	fd_close(&l->child.pidfd);
 }
 
@@ -128,9 +129,18 @@ static int host_barrier(struct launch *l, const struct step *s)
 	return r == -EPIPE || r == -ECONNRESET ? await(l, "") : r;
 }
 
+/* In VM mode the cgroup is around the machine. */
+static struct cg_resources limits(const struct launch *l)
+{
+	return l->plan.isolation == PLAN_VM
+		       ? machine_host_resources(&l->spec->resources, &l->machine)
+		       : l->spec->resources;
+}
+
 static int host_cgroup_create(struct launch *l, const struct step *s)
 {
-	int r = cg_create(&l->c->cgroup, &l->spec->resources);
+	const struct cg_resources res = limits(l);
+	int r = cg_create(&l->c->cgroup, &res);
 
 	l->cgroup_made = r >= 0;
 	if (r < 0 || !l->c->cgroup.path || !cg_clone_into(&l->c->cgroup))
@@ -144,7 +154,7 @@ static int host_cgroup_limit(struct launch *l, const struct step *s)
 {
 	static const struct cg_device_rule deny_all = {
 		.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"};
-	struct cg_resources res = l->spec->resources;
+	struct cg_resources res = limits(l);
 
 	if (!res.ndevices) {
 		res.devices = &deny_all;
@@ -159,7 +169,8 @@ static int host_cgroup_attach(struct launch *l, const struct step *s)
 
 	if (l->container >= 0)
 		return cg_attach(&c->arena, &l->exec_cgroup, NULL, NULL, l->child.pid);
-	int r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &l->spec->resources, l->child.pid);
+	const struct cg_resources res = limits(l);
+	int r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &res, l->child.pid);
 	l->cgroup_made = r >= 0;
 	return r < 0 ? r : host_cgroup_limit(l, s);
 }
@@ -219,6 +230,10 @@ _Noreturn static void become_init(struct launch *l, int channel, size_t from)
 	fd_close(&l->cgroup_dir);
 	fd_close(&l->c->dir);
 	fd_close(&l->c->root_dir);
+	if (l->plan.isolation == PLAN_VM && l->plan.spec)
+		launch_become_monitor(l, channel, from);
+	if (l->plan.isolation == PLAN_VM)
+		launch_become_proxy(l, channel);
 	ns_init(&a);
 }
 
@@ -253,6 +268,7 @@ static int host_clone(struct launch *l, const struct step *s)
 	/* From here on only INIT's own copies keep the listener and the lock alive. */
 	fd_close(&l->start_socket);
 	fd_close(&l->start_lock);
+	fd_close(&l->control);
 	l->c->pid = l->child.pid;
 	return 0;
 }

@@ -11,6 +11,7 @@
  */
 #pragma once
 #include "container.h"
+#include "machine_config.h"
 #include "ns.h"
 #include "plan.h"
 
@@ -20,7 +21,8 @@ struct launch_options {
 	const char *bundle; /* "." unless given */
 	const char *config; /* "config.json" in the bundle unless given */
 	const char *pid_file, *console_socket, *pidfd_socket;
-	const char *isolation; /* "ns" or NULL */
+	const char *isolation;  /* "ns", "vm" or NULL: what config.json says */
+	const char *hypervisor; /* VM mode: "kvm", "qemu", "auto" or NULL */
 	enum cg_manager cgroup_manager;
 	bool rootless_cgroup; /* be lenient about cgroups although root: --rootless=true */
 	int preserve_fds;
@@ -75,6 +77,13 @@ struct launch {
 	const char **device_names; /* in the container, of the network devices moved so far */
 	size_t devices_moved;
 	bool hide;
+	/* VM mode: see monitor/monitor.h. */
+	int control; /* create: listening; exec: connected */
+	struct machine_config machine;
+	struct plan_env plan_env;
+	struct plan_exec_env exec_env;
+	const char *text; /* config.json's; exec: the process object's */
+	size_t text_len;
 	bool wrote_pid_file;
 	char *const *env;
 	struct ns_child child; /* pid 0: none yet */
@@ -84,7 +93,8 @@ struct launch {
 #define LAUNCH_INIT \
 	{ \
 		.proc = -EBADF, .cgroup_dir = -EBADF, .container = -EBADF, .channel = -EBADF, \
-		.start_socket = -EBADF, .start_lock = -EBADF, .console = -EBADF, .child = { \
+		.start_socket = -EBADF, .start_lock = -EBADF, .console = -EBADF, \
+		.control = -EBADF, .child = { \
 			.pidfd = -EBADF \
 		} \
 	}
@@ -104,6 +114,24 @@ void launch_return_devices(struct launch *l);
 
 /* INIT is killed and reaped. */
 void launch_kill_init(struct launch *l);
+
+/* vm.c: in the child of STEP_CLONE, VM mode's INIT */
+_Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from);
+_Noreturn void launch_become_proxy(struct launch *l, int channel);
+/* What create needs before there is anything: the machine, and what a VM can't honour. */
+int launch_prepare_vm(struct launch *l, const struct launch_options *o) must_check;
+int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o) must_check;
+/* Where caisson-init is; for a program run from its build directory, beside it. Before seal_self().
+ */
+int launch_find_libexec(void) must_check;
+
+/* What commands ask the monitor of a running container. */
+int vm_signal(struct container *c, int sig, bool all) must_check;
+int vm_freeze(struct container *c, bool frozen) must_check;
+/* *ret is the reply, to be released. `what`: "ps", "stats". */
+struct agent_frame;
+int vm_ask(struct container *c, const char *what, struct agent_frame *ret) must_check;
+int vm_update(struct container *c, const struct cg_resources *res) must_check;
 
 /* start.c */
 int launch_say_start(int channel) must_check;

@@ -35,7 +35,7 @@ static int check_rootfs(const struct bundle *b)
 }
 
 /* Nobody may believe to be in a microVM and be in a container. */
-static int check_isolation(const struct spec *s, const char *option)
+static int decide_isolation(const struct spec *s, const char *option, enum plan_isolation *ret)
 {
 	const char *annotation = spec_annotation(s, "io.caisson.isolation");
 	const char *wanted = option ? option : annotation ? annotation : s->vm ? "vm" : "ns";
@@ -43,14 +43,10 @@ static int check_isolation(const struct spec *s, const char *option)
 			   : annotation ? "annotation io.caisson.isolation"
 					: "the vm section";
 
-	if (streq(wanted, "ns"))
-		return 0;
-	if (!streq(wanted, "vm"))
+	*ret = streq(wanted, "vm") ? PLAN_VM : PLAN_NS;
+	if (!streq(wanted, "ns") && !streq(wanted, "vm"))
 		return err_set(EINVAL, "%s: \"%s\": expected ns or vm", from, wanted);
-	return err_set(ENOTSUP,
-		"%s asks for a microVM, which this version of caisson cannot run yet: use "
-		"--isolation ns to run the bundle in namespaces",
-		from);
+	return 0;
 }
 
 int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *ret)
@@ -76,7 +72,7 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 	if (r >= 0)
 		r = spec_parse(a, strbuf_str(&text), text.len, config, &ret->spec);
 	if (r >= 0)
-		r = check_isolation(ret->spec, o->isolation);
+		r = decide_isolation(ret->spec, o->isolation, &ret->isolation);
 	if (r < 0)
 		return r;
 	ret->text = arena_strndup(a, strbuf_str(&text), text.len);
@@ -97,6 +93,7 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 	const char *notify = getenv("NOTIFY_SOCKET");
 
 	*ret = (struct plan_env){
+		.isolation = b->isolation,
 		.bundle = b->path,
 		.uid = geteuid(),
 		.gid = getegid(),
@@ -107,7 +104,9 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		.cgroup = cg->manager != CG_DISABLED,
 		.cgroup_attach = cg->manager == CG_SYSTEMD && !cg_clone_into(cg),
 		/* A relative name or an abstract socket is not a path that could be bound. */
-		.notify_socket = notify && notify[0] == '/' ? arena_strdup(a, notify) : NULL,
+		.notify_socket = notify && notify[0] == '/' && b->isolation == PLAN_NS
+					 ? arena_strdup(a, notify)
+					 : NULL,
 	};
 	return 0;
 }

@@ -8,6 +8,7 @@ struct bundle {
 	const char *text; /* config.json as read */
 	size_t len;
 	const struct spec *spec;
+	enum plan_isolation isolation;
 	const char *rootfs; /* absolute */
 };
 

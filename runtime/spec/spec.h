@@ -271,8 +271,22 @@ int spec_parse(struct arena *a, const char *text, size_t len, const char *what,
 int spec_load_process(struct arena *a, const char *path, const struct spec_process **ret)
 	must_check;
 
+/* The same from memory; `what` names it in errors. */
+int spec_parse_process(struct arena *a, const char *text, size_t len, const char *what,
+	const struct spec_process **ret) must_check;
+
+/*
+ * The process as JSON that can be read again, but for its labels. Strings that are not UTF-8
+ * change: JSON has no others.
+ */
+void spec_process_json(const struct spec_process *p, struct json_out *o);
+
 /* A resources object by itself: update --resources FILE ("-" is standard input). */
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret) must_check;
+
+/* The same from a parsed document; node NULL: -EINVAL. */
+int spec_parse_resources(struct arena *a, const struct json *node, const char *what,
+	struct cg_resources *ret) must_check;
 
 /*
  * Single values, shared with the command line and with `features`. NULL/0-terminated tables of

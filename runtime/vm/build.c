@@ -112,7 +112,13 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 	}
 	if (r >= 0)
 		r = plug_shares(m, o);
-	return r < 0 ? r : plug_nics(m, o);
+	if (r >= 0)
+		r = plug_nics(m, o);
+	if (r < 0 || !o->vsock)
+		return r;
+	r = virtio_vsock_init(&m->vsock, &m->memory, o->vsock);
+	m->has_vsock = r >= 0;
+	return r < 0 ? r : plug(m, &m->vsock.dev);
 }
 
 static int write_acpi(const struct machine *m, uint64_t *ret_rsdp)
@@ -205,6 +211,9 @@ void machine_release(struct machine *m)
 	m->slot_count = 0;
 	while (m->nic_count > 0)
 		virtio_net_release(&m->nics[--m->nic_count]);
+	if (m->has_vsock)
+		virtio_vsock_release(&m->vsock);
+	m->has_vsock = false;
 	vm_kvm_release(&m->kvm);
 	vm_memory_release(&m->memory);
 }

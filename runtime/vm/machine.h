@@ -15,13 +15,14 @@
 #include "fs.h"
 #include "irq.h"
 #include "mmio.h"
-#include "vcpu.h"
 #include "virtio_net.h"
+#include "vcpu.h"
+#include "vsock.h"
 
 #define MACHINE_DISKS_MAX 8
 #define MACHINE_SHARES_MAX 8
 #define MACHINE_NICS_MAX 8
-#define MACHINE_DEVICES_MAX (3 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX)
+#define MACHINE_DEVICES_MAX (4 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX)
 
 struct machine_disk {
 	int fd;
@@ -50,6 +51,7 @@ struct machine_options {
 	size_t share_count;
 	const struct virtio_net_options *nics;
 	size_t nic_count;
+	const struct virtio_vsock_options *vsock; /* NULL: none */
 };
 
 /* A device in its place: transport, interrupt, and an eventfd a queue for the guest's kicks. */
@@ -76,6 +78,8 @@ struct machine {
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
 	struct virtio_net nics[MACHINE_NICS_MAX];
 	size_t nic_count;
+	struct virtio_vsock vsock;
+	bool has_vsock;
 };
 
 int machine_build(struct machine *ret, const struct machine_options *options) must_check;

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* VM mode as the other files of launch/ see it: what is prepared for the monitor, asked of it. */
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+
+#include "agent.h"
+#include "control.h"
+#include "fd.h"
+#include "launch.h"
+#include "log.h"
+#include "monitor.h"
+#include "path.h"
+
+#ifndef CAISSON_LIBEXEC_DIR
+#error "CAISSON_LIBEXEC_DIR: where caisson-init is installed"
+#endif
+
+#define LIBEXEC_VARIABLE "CAISSON_LIBEXEC"
+#define CACHE_DIR "/var/cache/caisson"
+#define CALL_TIMEOUT_MS 10000
+#define KILL_TIMEOUT_MS 3000
+
+int launch_find_libexec(void)
+{
+	char exe[4096];
+	ssize_t n;
+
+	if (getenv(LIBEXEC_VARIABLE))
+		return 0;
+	n = readlink("/proc/self/exe", exe, sizeof(exe) - sizeof("/caisson-init"));
+	char *slash = n > 0 ? memrchr(exe, '/', (size_t)n) : NULL;
+	if (!slash)
+		return 0;
+	memcpy(slash, "/caisson-init", sizeof("/caisson-init"));
+	if (access(exe, R_OK) < 0)
+		return 0;
+	*slash = '\0';
+	/* For ourselves, once executed again from the sealed copy, which is nowhere. */
+	return setenv(LIBEXEC_VARIABLE, exe, 0) < 0 ? err_sys("setenv") : 0;
+}
+
+static void warn_of_labels(const struct spec_process *p)
+{
+	if (p && p->apparmor_profile)
+		log_warn("process.apparmorProfile is not applied: a microVM's kernel has no "
+			 "AppArmor");
+	if (p && p->selinux_label)
+		log_warn("process.selinuxLabel is not applied: a microVM's kernel has no SELinux");
+}
+
+int launch_prepare_vm(struct launch *l, const struct launch_options *o)
+{
+	const char *libexec = getenv(LIBEXEC_VARIABLE);
+	const struct machine_request q = {.hypervisor = o->hypervisor,
+		.libexec = libexec ? libexec : CAISSON_LIBEXEC_DIR,
+		.cache = CACHE_DIR};
+
+	if (l->preserve_fds)
+		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "
+					"be passed into a microVM");
+	int r = machine_config_build(&l->c->arena, l->spec, &q, &l->machine);
+	if (r < 0)
+		return r;
+	if (l->machine.why_not_kvm)
+		log_line(LOG_INFO, "the microVM runs in software, on QEMU: %s",
+			l->machine.why_not_kvm);
+	warn_of_labels(l->spec->process);
+	return 0;
+}
+
+int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o)
+{
+	_cleanup_json_out_ struct json_out out = {0};
+	const char *text;
+
+	if (l->preserve_fds)
+		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "
+					"be passed into a microVM");
+	if (o->cgroup)
+		return err_set(
+			ENOTSUP, "--cgroup: a microVM's processes are in the guest's cgroups");
+	warn_of_labels(o->process);
+	int r = json_out_init(&out, false);
+	if (r >= 0)
+		spec_process_json(o->process, &out);
+	if (r >= 0)
+		r = json_out_text(&out, &text, &l->text_len);
+	if (r < 0)
+		return r;
+	l->text = arena_strndup(&l->c->arena, text, l->text_len);
+	if (!l->text)
+		return -ENOMEM;
+	l->control = control_connect(l->c->dir);
+	return l->control < 0 ? l->control : 0;
+}
+
+static int state_json(void *data, const char *status, struct strbuf *ret)
+{
+	struct launch *l = data;
+
+	return container_state_json(l->c, status, l->c->pid, ret);
+}
+
+_Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
+{
+	const struct monitor_args a = {
+		.plan = &l->plan,
+		.env = &l->plan_env,
+		.machine = &l->machine,
+		.slots = l->slots,
+		.channel = channel,
+		.start_socket = l->start_socket,
+		.start_lock = l->start_lock,
+		.control = l->control,
+		.proc = l->proc,
+		.id = l->c->id,
+		.config = l->text,
+		.config_len = l->text_len,
+		.state_json = state_json,
+		.state_data = l,
+		.arena = &l->c->arena,
+		.from = from,
+	};
+
+	monitor_run(&a);
+}
+
+_Noreturn void launch_become_proxy(struct launch *l, int channel)
+{
+	struct proxy_args a = {
+		.plan = &l->plan,
+		.env = &l->exec_env,
+		.channel = channel,
+		.control = l->control,
+		.filter = -EBADF,
+		.id = l->c->id,
+		.process = l->text,
+		.process_len = l->text_len,
+	};
+
+	for (size_t i = 0; i < l->plan.n; i++)
+		if (l->plan.steps[i].kind == STEP_COMPILE_SECCOMP)
+			a.filter = l->slots[l->plan.steps[i].slot];
+	monitor_proxy(&a);
+}
+
+/* --- what commands ask --- */
+
+static int call(
+	struct container *c, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
+{
+	_cleanup_fd_ int sock = control_connect(c->dir);
+
+	return sock < 0 ? sock : control_call(sock, w, timeout_ms, ret);
+}
+
+static int kill_monitor(struct container *c)
+{
+	_cleanup_fd_ int pidfd = container_pidfd(c);
+
+	if (pidfd < 0)
+		return pidfd;
+	return pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH
+		       ? err_sys("kill the container's monitor")
+		       : 0;
+}
+
+/* By the guest's kernel, so that what was written is written; by force if that does not answer. */
+int vm_signal(struct container *c, int sig, bool all)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	int r = agent_begin(&w, "signal");
+	if (r < 0)
+		return r;
+	json_out_i64(&w.json, "signal", sig);
+	json_out_bool(&w.json, "all", all);
+	r = call(c, &w, sig == SIGKILL ? KILL_TIMEOUT_MS : CALL_TIMEOUT_MS, &reply);
+	return r < 0 && r != -ESRCH && sig == SIGKILL ? kill_monitor(c) : r;
+}
+
+int vm_freeze(struct container *c, bool frozen)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	int r = agent_begin(&w, "freeze");
+	if (r < 0)
+		return r;
+	json_out_bool(&w.json, "frozen", frozen);
+	r = call(c, &w, CALL_TIMEOUT_MS, &reply);
+	return r < 0 ? r : container_mark_frozen(c, frozen);
+}
+
+int vm_ask(struct container *c, const char *what, struct agent_frame *ret)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = agent_begin(&w, what);
+	return r < 0 ? r : call(c, &w, CALL_TIMEOUT_MS, ret);
+}
+
+/* What is counted in the guest: see machine_host_resources() for the rest. */
+int vm_update(struct container *c, const struct cg_resources *res)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	int r = agent_begin(&w, "update");
+	if (r < 0)
+		return r;
+	json_out_object(&w.json, "resources");
+	json_out_object(&w.json, "memory");
+	if (res->memory.limit.set)
+		json_out_i64(&w.json, "limit", res->memory.limit.v);
+	if (res->memory.reservation.set)
+		json_out_i64(&w.json, "reservation", res->memory.reservation.v);
+	if (res->memory.swap.set)
+		json_out_i64(&w.json, "swap", res->memory.swap.v);
+	json_out_end_object(&w.json);
+	if (res->pids_limit.set) {
+		json_out_object(&w.json, "pids");
+		json_out_i64(&w.json, "limit", res->pids_limit.v);
+		json_out_end_object(&w.json);
+	}
+	json_out_end_object(&w.json);
+	return call(c, &w, CALL_TIMEOUT_MS, &reply);
+}

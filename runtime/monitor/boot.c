@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a process in its place to a machine that runs. Each line needs what stands above it. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include "fd.h"
+#include "guest_kernel.h"
+#include "monitor_internal.h"
+
+/*
+ * No probing of devices that are not there, no self-tests; nothing on the console but errors;
+ * panic=-1: a panic ends the machine at once.
+ */
+#define CMDLINE \
+	"console=hvc0 quiet panic=-1 reboot=t i8042.noaux i8042.nomux " \
+	"i8042.dumbkbd 8250.nr_uarts=0 cryptomgr.notests random.trust_cpu=on"
+
+static int build_cmdline(struct monitor *m, const char **ret)
+{
+	const struct spec_strings *more = &m->a->machine->kernel_parameters;
+	_cleanup_strbuf_ struct strbuf b = {0};
+
+	int r = strbuf_addf(&b, "%s", CMDLINE);
+	for (size_t i = 0; i < more->n && r >= 0; i++)
+		r = strbuf_addf(&b, " %s", more->v[i]);
+	if (r < 0)
+		return r;
+	if (b.len > 2047)
+		return err_set(E2BIG,
+			"vm.kernel.parameters: the command line would be %zu bytes, "
+			"a kernel takes 2047",
+			b.len);
+	*ret = arena_strdup(m->a->arena, strbuf_str(&b));
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* A tap in front of every interface of the container's network namespace, which is ours. */
+static int open_taps(struct monitor *m, struct engine_description *d)
+{
+	int r = net_config_read(m->a->arena, -EBADF, &m->net);
+
+	if (r < 0)
+		return err_ctx(r, "the container's network");
+	if (m->net.interface_count > ENGINE_NICS_MAX)
+		return err_set(ENOSPC,
+			"the container's network namespace has %zu interfaces: a "
+			"microVM takes %d",
+			m->net.interface_count, ENGINE_NICS_MAX);
+	for (size_t i = 0; i < m->net.interface_count; i++) {
+		const struct net_interface *n = &m->net.interfaces[i];
+		struct engine_nic *nic = &d->nics[i];
+
+		r = net_tap_open(n, &m->taps[i]);
+		if (r < 0)
+			return r;
+		d->nnics++;
+		*nic = (struct engine_nic){
+			.tap = m->taps[i].fd, .mtu = n->mtu, .offloads = m->taps[i].offloads};
+		memcpy(nic->mac, n->mac, sizeof(nic->mac));
+	}
+	return 0;
+}
+
+static int open_image(const struct machine_config *c, int *ret)
+{
+	*ret = -EBADF;
+	if (!c->image)
+		return 0;
+	*ret = open(c->image, (c->image_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	return *ret < 0 ? err_sys("vm.image.path: %s", c->image) : 0;
+}
+
+/* The guest's console goes into a socket that our loop reads, so that its end can be told. */
+static int open_log(struct monitor *m, int *ret_theirs)
+{
+	int socks[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socks) < 0)
+		return err_sys("make a socket pair");
+	m->guest_log = socks[0];
+	*ret_theirs = socks[1];
+	return 0;
+}
+
+static int boot(struct monitor *m, struct engine_description *d)
+{
+	const struct machine_config *c = m->a->machine;
+	const struct guest_kernel_request q = {
+		.kernel = c->kernel, .initrd = c->initrd, .init = c->init, .cache = c->cache};
+	struct guest_kernel kernel = GUEST_KERNEL_INIT;
+
+	int r = guest_kernel_open(m->a->arena, &q, &kernel);
+	if (r < 0)
+		return r;
+	d->kernel = kernel.kernel;
+	d->initramfs = kernel.initramfs;
+	r = build_cmdline(m, &d->cmdline);
+	if (r >= 0)
+		r = open_taps(m, d);
+	if (r >= 0)
+		r = open_image(c, &d->image);
+	if (r >= 0)
+		r = share_start(&m->share, m->a->plan, m->a->slots);
+	d->share = m->share.sock;
+	if (r >= 0)
+		r = engine_start(&m->engine, d);
+	guest_kernel_release(&kernel);
+	return r;
+}
+
+int monitor_boot(struct monitor *m)
+{
+	_cleanup_fd_ int log = -EBADF;
+	struct engine_description d = {.config = m->a->machine,
+		.kernel = -EBADF,
+		.initramfs = -EBADF,
+		.share = -EBADF,
+		.image = -EBADF,
+		.streams = &m->streams};
+
+	int r = open_log(m, &log);
+	d.log = log;
+	if (r >= 0)
+		r = boot(m, &d);
+	fd_close(&d.image);
+	/* The servers have their own by now. */
+	for (int i = 0; i < m->a->plan->nslots; i++)
+		if (i != m->filter_slot)
+			fd_close(&m->a->slots[i]);
+	return r;
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "fd.h"
+#include "log.h"
+#include "monitor_internal.h"
+
+/* Through /proc/self/fd, since a socket's path is limited to 107 bytes and --root is not. */
+static int make_socket(int dir, struct sockaddr_un *ret_addr)
+{
+	*ret_addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+	snprintf(ret_addr->sun_path, sizeof(ret_addr->sun_path), "/proc/self/fd/%d/" CONTROL_SOCKET,
+		dir);
+	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return sock < 0 ? err_sys("make a socket") : sock;
+}
+
+int control_listen(int dir)
+{
+	struct sockaddr_un addr;
+	_cleanup_fd_ int sock = make_socket(dir, &addr);
+
+	if (sock < 0)
+		return sock;
+	if (bind(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(sock, 64) < 0)
+		return err_sys("listen on " CONTROL_SOCKET " in the state directory");
+	return take_fd(&sock);
+}
+
+int control_connect(int dir)
+{
+	struct sockaddr_un addr;
+	_cleanup_fd_ int sock = make_socket(dir, &addr);
+
+	if (sock < 0)
+		return sock;
+	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return errno == ECONNREFUSED || errno == ENOENT
+			       ? err_set(ESRCH, "container not running")
+			       : err_sys("reach the container's monitor");
+	return take_fd(&sock);
+}
+
+static int wait_reply(int sock, int timeout_ms, struct agent_frame *ret)
+{
+	struct agent_reader reader = {0};
+	int r = 0;
+
+	while (r == 0) {
+		struct pollfd p = {.fd = sock, .events = POLLIN};
+		int n = poll(&p, 1, timeout_ms);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n == 0)
+			r = err_set(ETIMEDOUT, "the microVM does not answer");
+		else if (n < 0)
+			r = err_sys("wait for the container's monitor");
+		else if ((r = agent_reader_receive(&reader, sock)) == 0)
+			r = err_set(ESRCH, "container not running");
+		else if (r > 0)
+			r = agent_reader_next(&reader, ret);
+	}
+	agent_reader_release(&reader);
+	return r < 0 ? r : 0;
+}
+
+int control_call(int sock, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
+{
+	int64_t code;
+
+	int r = agent_send(w, sock, NULL, 0);
+	if (r == -EPIPE || r == -ECONNRESET)
+		return err_set(ESRCH, "container not running");
+	if (r >= 0)
+		r = wait_reply(sock, timeout_ms, ret);
+	if (r < 0)
+		return r;
+	if (json_get_i64(ret->json, "errno", &code) < 0 || code < 0 || code > 4095)
+		r = err_set(EPROTO, "malformed reply of the container's monitor");
+	else if (code)
+		r = err_set((int)code, "%s", json_get_str(ret->json, "message") ?: "failed");
+	if (r < 0)
+		agent_frame_release(ret);
+	return r;
+}
+
+/* --- the monitor's side --- */
+
+void client_close(struct client *c)
+{
+	fd_close(&c->sock);
+	agent_reader_release(&c->reader);
+	*c = (struct client){.sock = -EBADF};
+}
+
+void client_forward(struct client *c, const struct agent_frame *f)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = agent_begin(&w, f->type);
+	for (const struct json *j = f->json->first; j && r >= 0; j = j->next)
+		if (!streq(j->key, "type"))
+			json_out_node(&w.json, j->key, j);
+	if (r >= 0)
+		r = agent_send(&w, c->sock, f->blob, f->blob_len);
+	/* It has gone: its hangup is what we act upon. */
+	if (r < 0)
+		log_debug("a command's connection: %s", err_msg());
+}
+
+static void reply_error(struct client *c, int code, const char *message)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (agent_begin(&w, c->process ? "failed" : "reply") < 0)
+		return;
+	json_out_i64(&w.json, "errno", code);
+	json_out_str(&w.json, "message", message);
+	if (agent_send(&w, c->sock, NULL, 0) < 0)
+		log_debug("a command's connection: %s", err_msg());
+}
+
+int monitor_accept(struct monitor *m)
+{
+	_cleanup_fd_ int sock = accept4(m->control, NULL, NULL, SOCK_CLOEXEC);
+
+	if (sock < 0)
+		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED
+			       ? 0
+			       : err_sys("accept a command");
+	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+		if (m->clients[i].sock >= 0)
+			continue;
+		m->clients[i].sock = take_fd(&sock);
+		return 0;
+	}
+	/* Closed: the command says that there are too many, see wait_reply(). */
+	return 0;
+}
+
+/* The request as it is, with a number by which its reply is found. */
+static int pass_on(struct monitor *m, struct client *c, const struct agent_frame *f)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (m->agent < 0)
+		return err_set(ENOTCONN, "the microVM has not booted yet");
+	int r = agent_begin(&w, f->type);
+	if (r < 0)
+		return r;
+	c->request = ++m->next_request;
+	json_out_u64(&w.json, "id", c->request);
+	for (const struct json *j = f->json->first; j; j = j->next)
+		if (!streq(j->key, "type") && !streq(j->key, "id"))
+			json_out_node(&w.json, j->key, j);
+	return agent_send(&w, m->agent, f->blob, f->blob_len);
+}
+
+/* Descriptor i belongs to the i-th number of "stdio". */
+static int offer_streams(struct monitor *m, uint32_t process, struct agent_frame *f)
+{
+	const struct json *stdio = json_get(f->json, "stdio");
+	unsigned i = 0;
+
+	if (!stdio || stdio->type != JSON_ARRAY || stdio->count != f->nfds)
+		return err_set(EPROTO, "exec: stdio and the descriptors differ");
+	for (const struct json *j = stdio->first; j; j = j->next, i++) {
+		uint64_t stream;
+		if (j->type != JSON_NUMBER || str_to_u64(j->text, &stream) < 0 ||
+			stream > AGENT_TERMINAL)
+			return err_set(EPROTO, "exec: stdio: expected numbers from 0 to 3");
+		int r = streams_offer(&m->streams, process, (unsigned)stream, f->fds[i]);
+		if (r < 0)
+			return r;
+		f->fds[i] = -EBADF;
+	}
+	return 0;
+}
+
+static int on_exec(struct monitor *m, struct client *c, struct agent_frame *f)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (c->process)
+		return err_set(EPROTO, "one connection, one exec");
+	c->process = ++m->next_process;
+	if (m->agent < 0 || !m->created || m->exited)
+		return err_set(ESRCH, "container not running");
+	int r = offer_streams(m, c->process, f);
+	if (r >= 0)
+		r = agent_begin(&w, "exec");
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, "process", c->process);
+	for (const struct json *j = f->json->first; j; j = j->next)
+		if (!streq(j->key, "type") && !streq(j->key, "process"))
+			json_out_node(&w.json, j->key, j);
+	return agent_send(&w, m->agent, f->blob, f->blob_len);
+}
+
+static int on_signal(struct monitor *m, struct client *c, const struct agent_frame *f)
+{
+	const struct json *all = json_get(f->json, "all");
+	uint64_t sig;
+
+	if (json_get_u64(f->json, "signal", &sig) < 0 || sig > 64)
+		return err_set(EPROTO, "signal: expected a number from 0 to 64");
+	if (m->exited && !c->process)
+		return err_set(ESRCH, "container not running");
+	int r = monitor_send_signal(
+		m, c->process, (int)sig, all && all->type == JSON_BOOL && all->boolean);
+	if (r >= 0 && !c->process)
+		reply_error(c, 0, "");
+	return r;
+}
+
+static int on_resize(struct monitor *m, struct client *c, const struct agent_frame *f)
+{
+	uint64_t rows, columns;
+
+	if (json_get_u64(f->json, "rows", &rows) < 0 ||
+		json_get_u64(f->json, "columns", &columns) < 0 || rows > 65535 || columns > 65535)
+		return err_set(EPROTO, "resize: expected rows and columns");
+	return monitor_send_resize(m, c->process, (unsigned)rows, (unsigned)columns);
+}
+
+static int dispatch(struct monitor *m, struct client *c, struct agent_frame *f)
+{
+	if (streq(f->type, "exec"))
+		return on_exec(m, c, f);
+	if (streq(f->type, "signal"))
+		return on_signal(m, c, f);
+	if (streq(f->type, "resize"))
+		return on_resize(m, c, f);
+	if (c->request)
+		return err_set(EPROTO, "a request at a time");
+	if (streq(f->type, "freeze") || streq(f->type, "ps") || streq(f->type, "stats") ||
+		streq(f->type, "update"))
+		return pass_on(m, c, f);
+	return err_set(EPROTO, "unknown request \"%s\"", f->type);
+}
+
+/* A proxy that is killed takes its process along, as the process's own death would be. */
+static void hang_up(struct monitor *m, struct client *c)
+{
+	if (c->process && !c->ended && m->agent >= 0 &&
+		monitor_send_signal(m, c->process, 9, false) < 0)
+		log_debug("%s", err_msg());
+	if (c->process)
+		streams_withdraw(&m->streams, c->process);
+	client_close(c);
+}
+
+void monitor_on_client(struct monitor *m, struct client *c)
+{
+	int r = agent_reader_receive(&c->reader, c->sock);
+
+	if (r <= 0 && r != -EAGAIN) {
+		hang_up(m, c);
+		return;
+	}
+	for (;;) {
+		_cleanup_agent_frame_ struct agent_frame f = {0};
+		r = agent_reader_next(&c->reader, &f);
+		if (r == 0)
+			return;
+		if (r > 0)
+			r = dispatch(m, c, &f);
+		if (r >= 0)
+			continue;
+		reply_error(c, -r, err_msg());
+		hang_up(m, c);
+		return;
+	}
+}

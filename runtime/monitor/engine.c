@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine.h"
+
+int engine_start(struct engine *ret, const struct engine_description *d)
+{
+	*ret = (struct engine){.ended = -EBADF};
+	ret->ops = d->config->hypervisor == HYPERVISOR_KVM ? &engine_kvm : &engine_qemu;
+	int r = ret->ops->start(ret, d);
+	if (r < 0)
+		engine_stop(ret);
+	return r;
+}
+
+int engine_end(struct engine *e)
+{
+	return e->ops->end(e);
+}
+
+void engine_stop(struct engine *e)
+{
+	if (e->ops)
+		e->ops->stop(e);
+	*e = (struct engine){.ended = -EBADF};
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine, on either hypervisor: the built-in loop on KVM (engine_kvm.c), or QEMU
+ * (engine_qemu.c). Same kernel, same initramfs, same devices as the guest sees them.
+ *
+ *	engine_start(&e, &description)
+ *	poll(e.ended)                  readable once the machine is no more
+ *	engine_end(&e)                 what became of it
+ *	engine_stop(&e)                ends it if need be, releases everything
+ *
+ * Descriptors of the description stay the caller's; those of the taps and the share must stay open
+ * until engine_stop().
+ */
+#pragma once
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "machine_config.h"
+#include "vsock.h"
+
+#define ENGINE_NICS_MAX 8
+#define GUEST_CID 3
+
+struct engine_nic {
+	int tap;
+	uint8_t mac[6];
+	uint32_t mtu;
+	unsigned offloads; /* TUN_F_* */
+};
+
+struct engine_description {
+	const struct machine_config *config;
+	int kernel, initramfs;
+	const char *cmdline;
+	int share; /* vhost-user socket of the file server */
+	int image; /* vm.image, or -EBADF */
+	int log;   /* the guest's console is written here */
+	struct engine_nic nics[ENGINE_NICS_MAX];
+	size_t nnics;
+	struct streams *streams; /* what vsock connections get */
+};
+
+struct engine;
+
+struct engine_ops {
+	int (*start)(struct engine *e, const struct engine_description *d);
+	void (*stop)(struct engine *e);
+	/* After `ended`: 0 where the guest switched itself off, else -errno with a message. */
+	int (*end)(struct engine *e);
+};
+
+extern const struct engine_ops engine_kvm, engine_qemu;
+
+struct engine {
+	const struct engine_ops *ops;
+	int ended;   /* pollable */
+	void *state; /* the engine's own */
+};
+
+int engine_start(struct engine *ret, const struct engine_description *d) must_check;
+int engine_end(struct engine *e) must_check;
+void engine_stop(struct engine *e);

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The built-in machine (runtime/vm), in threads of this process: one for the devices and one for
+ * each vCPU.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#include "engine.h"
+#include "fd.h"
+#include "log.h"
+#include "machine.h"
+#include "share.h"
+#include "streams.h"
+
+/* For what reads the container's output to take the last of it, once the guest is gone. */
+#define DRAIN_MS 10000
+
+struct kvm_engine {
+	struct machine machine;
+	bool built, has_thread;
+	pthread_t thread;
+	int result;        /* of machine_run() */
+	char why[ERR_MAX]; /* where it failed */
+};
+
+static void *run(void *arg)
+{
+	struct engine *e = arg;
+	struct kvm_engine *k = e->state;
+
+	k->result = machine_run(&k->machine);
+	/* The message is this thread's: keep it. */
+	if (k->result < 0)
+		snprintf(k->why, sizeof(k->why), "%s", err_msg());
+	/* What the guest said last may still wait for a slow reader. */
+	if (virtio_vsock_drain(&k->machine.vsock, DRAIN_MS) < 0)
+		log_warn("%s", err_msg());
+	eventfd_write(e->ended, 1);
+	return NULL;
+}
+
+static int build(struct kvm_engine *k, const struct engine_description *d)
+{
+	const struct machine_config *c = d->config;
+	const struct virtio_vsock_options vsock = {.cid = GUEST_CID,
+		.event_queue = true,
+		.connect = streams_on_connect,
+		.closed = streams_on_closed,
+		.ctx = d->streams};
+	const struct machine_share share = {.tag = SHARE_TAG, .sock = d->share};
+	const struct machine_disk disk = {
+		.fd = d->image, .read_only = c->image_read_only, .serial = "image"};
+	struct virtio_net_options nics[ENGINE_NICS_MAX];
+
+	for (size_t i = 0; i < d->nnics; i++) {
+		nics[i] = (struct virtio_net_options){.tap = d->nics[i].tap,
+			.mtu = (uint16_t)d->nics[i].mtu,
+			.offloads = d->nics[i].offloads};
+		memcpy(nics[i].mac, d->nics[i].mac, sizeof(nics[i].mac));
+	}
+	const struct machine_options o = {
+		.kvm = "/dev/kvm",
+		.memory = {.size = c->memory, .pages = VM_PAGES_TRANSPARENT},
+		.cpus = c->cpus,
+		.kernel = d->kernel,
+		.initramfs = d->initramfs,
+		.cmdline = d->cmdline,
+		.console_in = -EBADF,
+		.console_out = d->log,
+		.disks = &disk,
+		.disk_count = d->image >= 0,
+		.shares = &share,
+		.share_count = 1,
+		.nics = nics,
+		.nic_count = d->nnics,
+		.vsock = &vsock,
+		.balloon = true,
+	};
+
+	return machine_build(&k->machine, &o);
+}
+
+static int start(struct engine *e, const struct engine_description *d)
+{
+	struct kvm_engine *k = calloc(1, sizeof(*k));
+
+	e->state = k;
+	if (!k)
+		return -ENOMEM;
+	e->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->ended < 0)
+		return err_sys("create an eventfd");
+	int r = build(k, d);
+	k->built = r >= 0;
+	if (r < 0)
+		return r;
+	r = pthread_create(&k->thread, NULL, run, e);
+	k->has_thread = r == 0;
+	return r ? err_set(r, "start the machine's thread: %s", strerror(r)) : 0;
+}
+
+static int end(struct engine *e)
+{
+	struct kvm_engine *k = e->state;
+
+	pthread_join(k->thread, NULL);
+	k->has_thread = false;
+	if (k->result < 0)
+		return err_set(-k->result, "%s", k->why);
+	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
+		return 0;
+	return err_set(EIO, "%s", *k->machine.cpus.why ? k->machine.cpus.why : "it reset itself");
+}
+
+static void stop(struct engine *e)
+{
+	struct kvm_engine *k = e->state;
+
+	if (!k)
+		return;
+	if (k->has_thread) {
+		vcpus_end(&k->machine.cpus, VM_END_STOPPED, "stopped");
+		pthread_join(k->thread, NULL);
+	}
+	if (k->built)
+		machine_release(&k->machine);
+	fd_close(&e->ended);
+	free(k);
+	e->state = NULL;
+}
+
+const struct engine_ops engine_kvm = {start, stop, end};

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. QEMU is our child and gets everything as descriptors: kernel, initramfs,
+ * memory of its own making (a memfd, so that back ends can map it), taps, the file server's socket.
+ * It opens nothing by name but its own firmware, and has no monitor or other way in. The vsock
+ * device is ours: a thread here serves it over vhost-user, so that the guest's streams end in this
+ * process as they do with the built-in loop. QEMU dies with us, and its end is told by its pidfd.
+ *
+ * The microvm machine describes its devices by ACPI, as ours does, since distribution kernels take
+ * no virtio-mmio devices from the command line. It has no timer that a kernel could measure the
+ * TSC's frequency with, and without one the guest's clock would stand still: so we measure it.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <x86intrin.h>
+
+#include "engine.h"
+#include "fd.h"
+#include "log.h"
+#include "share.h"
+#include "streams.h"
+#include "sys.h"
+#include "vhost_backend.h"
+
+#define ARGS_MAX 128
+#define ARGS_FDS_MAX 32
+#define TSC_MEASURE_NS 10000000
+/* QEMU's translation cache is as large as a quarter of its guest otherwise, up to 1 GiB. */
+#define TCG "tcg,thread=multi,tb-size=64"
+
+struct qemu {
+	pid_t pid;
+	struct virtio_vsock vsock;
+	bool has_vsock, has_thread;
+	pthread_t thread;
+	int vsock_sock, stop;
+	int errors; /* a pipe: what QEMU says on standard error */
+};
+
+struct args {
+	struct arena arena;
+	char *v[ARGS_MAX];
+	size_t n;
+	int fds[ARGS_FDS_MAX]; /* that QEMU inherits */
+	size_t nfds;
+	bool failed;
+};
+
+static void add(struct args *a, const char *fmt, ...) printf_like(2, 3);
+
+static void add(struct args *a, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	int len = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	char *s = len < 0 || (size_t)len >= sizeof(text) ? NULL : arena_strdup(&a->arena, text);
+	if (!s || a->n + 1 >= ARGS_MAX)
+		a->failed = true;
+	else
+		a->v[a->n++] = s;
+}
+
+static int inherit(struct args *a, int fd)
+{
+	if (a->nfds == ARGS_FDS_MAX)
+		a->failed = true;
+	else
+		a->fds[a->nfds++] = fd;
+	return fd;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_RAW, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* To a few millionths: what interrupts us is seen as a late clock at one end, not as a wrong one.
+ */
+static uint64_t tsc_khz(void)
+{
+	uint64_t t0 = now_ns(), c0 = __rdtsc(), t1;
+
+	do
+		t1 = now_ns();
+	while (t1 - t0 < TSC_MEASURE_NS);
+	return (__rdtsc() - c0) * 1000000 / (t1 - t0);
+}
+
+static void add_machine(struct args *a, const struct engine_description *d)
+{
+	const struct machine_config *c = d->config;
+
+	add(a, "%s", c->qemu);
+	add(a, "-nodefaults");
+	add(a, "-no-user-config");
+	add(a, "-display");
+	add(a, "none");
+	add(a, "-no-reboot");
+	add(a, "-machine");
+	add(a, "microvm,acpi=on,pic=off,pit=off,rtc=off,isa-serial=off,memory-backend=ram");
+	add(a, "-global");
+	add(a, "virtio-mmio.force-legacy=false");
+	add(a, "-accel");
+	add(a, TCG);
+	add(a, "-cpu");
+	add(a, "max");
+	add(a, "-smp");
+	add(a, "%u", c->cpus);
+	add(a, "-m");
+	add(a, "%" PRIu64 "M", c->memory >> 20);
+	add(a, "-object");
+	add(a, "memory-backend-memfd,id=ram,size=%" PRIu64 "M,share=on", c->memory >> 20);
+	add(a, "-kernel");
+	add(a, "/proc/self/fd/%d", inherit(a, d->kernel));
+	add(a, "-initrd");
+	add(a, "/proc/self/fd/%d", inherit(a, d->initramfs));
+	add(a, "-append");
+	add(a, "%s tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
+}
+
+static void add_devices(struct args *a, const struct engine_description *d, int vsock, int console)
+{
+	add(a, "-chardev");
+	add(a, "socket,id=console,fd=%d", inherit(a, console));
+	add(a, "-device");
+	add(a, "virtio-serial-device");
+	add(a, "-device");
+	add(a, "virtconsole,chardev=console");
+	add(a, "-object");
+	add(a, "rng-builtin,id=rng");
+	add(a, "-device");
+	add(a, "virtio-rng-device,rng=rng");
+	add(a, "-chardev");
+	add(a, "socket,id=fs,fd=%d", inherit(a, d->share));
+	add(a, "-device");
+	add(a, "vhost-user-fs-device,chardev=fs,tag=" SHARE_TAG ",queue-size=1024");
+	add(a, "-chardev");
+	add(a, "socket,id=vsock,fd=%d", inherit(a, vsock));
+	add(a, "-device");
+	add(a, "vhost-user-vsock-device,chardev=vsock");
+	for (size_t i = 0; i < d->nnics; i++) {
+		const uint8_t *m = d->nics[i].mac;
+
+		add(a, "-netdev");
+		add(a, "tap,id=net%zu,fd=%d,vhost=off", i, inherit(a, d->nics[i].tap));
+		add(a, "-device");
+		add(a, "virtio-net-device,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x", i, m[0],
+			m[1], m[2], m[3], m[4], m[5]);
+	}
+	if (d->image < 0)
+		return;
+	add(a, "-drive");
+	add(a, "if=none,id=image,format=raw,file=/proc/self/fd/%d,file.locking=off%s",
+		inherit(a, d->image), d->config->image_read_only ? ",read-only=on" : "");
+	add(a, "-device");
+	add(a, "virtio-blk-device,drive=image");
+}
+
+/* Between fork and exec: only system calls. */
+_Noreturn static void become_qemu(const struct args *a, pid_t parent, int errors)
+{
+	sigset_t none;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	int null = open("/dev/null", O_RDWR);
+	if (null < 0 || dup2(null, 0) < 0 || dup2(errors, 1) < 0 || dup2(errors, 2) < 0)
+		_exit(126);
+	for (size_t i = 0; i < a->nfds; i++)
+		if (fcntl(a->fds[i], F_SETFD, 0) < 0)
+			_exit(126);
+	execv(a->v[0], a->v);
+	dprintf(2, "%s: %m", a->v[0]);
+	_exit(127);
+}
+
+static int spawn(struct engine *e, const struct args *a)
+{
+	struct qemu *q = e->state;
+	int pipe_fds[2];
+
+	if (a->failed)
+		return err_set(E2BIG, "QEMU's command line is too long");
+	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_sys("make a pipe");
+	_cleanup_fd_ int theirs = pipe_fds[1];
+	q->errors = pipe_fds[0];
+	int pidfd = -1;
+	struct clone_args ca = {.flags = CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+		.pidfd = (uintptr_t)&pidfd,
+		.exit_signal = SIGCHLD};
+	pid_t parent = getpid();
+	pid_t pid = sys_clone3(&ca);
+	if (pid < 0)
+		return err_sys("fork QEMU");
+	if (pid == 0)
+		become_qemu(a, parent, theirs);
+	q->pid = pid;
+	e->ended = pidfd;
+	return 0;
+}
+
+static void *serve_vsock(void *arg)
+{
+	struct qemu *q = arg;
+
+	/* It ends with QEMU, whose end is noticed by itself; without it no stream goes on. */
+	if (vhost_serve(&q->vsock.dev, q->vsock_sock, q->stop) < 0)
+		log_error(err_msg());
+	return NULL;
+}
+
+static int start_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
+{
+	const struct virtio_vsock_options o = {.cid = GUEST_CID,
+		.event_queue = true,
+		.connect = streams_on_connect,
+		.closed = streams_on_closed,
+		.ctx = streams};
+	int socks[2];
+
+	int r = virtio_vsock_init(&q->vsock, NULL, &o);
+	q->has_vsock = r >= 0;
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) < 0)
+		return err_sys("make a socket pair");
+	q->vsock_sock = socks[0];
+	*ret_theirs = socks[1];
+	q->stop = eventfd(0, EFD_CLOEXEC);
+	if (q->stop < 0)
+		return err_sys("create an eventfd");
+	r = pthread_create(&q->thread, NULL, serve_vsock, q);
+	q->has_thread = r == 0;
+	return r ? err_set(r, "start the vsock thread: %s", strerror(r)) : 0;
+}
+
+static int start(struct engine *e, const struct engine_description *d)
+{
+	_cleanup_fd_ int vsock = -EBADF;
+	struct qemu *q = calloc(1, sizeof(*q));
+	struct args *a = calloc(1, sizeof(*a));
+	int console = fcntl(d->log, F_DUPFD_CLOEXEC, 3);
+
+	e->state = q;
+	int r = q && a ? 0 : -ENOMEM;
+	if (r >= 0) {
+		q->vsock_sock = q->stop = q->errors = -EBADF;
+		r = console < 0 ? err_sys("dup") : start_vsock(q, d->streams, &vsock);
+	}
+	if (r >= 0) {
+		add_machine(a, d);
+		add_devices(a, d, vsock, console);
+		for (size_t i = 0; i < d->config->qemu_parameters.n; i++)
+			add(a, "%s", d->config->qemu_parameters.v[i]);
+		r = spawn(e, a);
+	}
+	fd_close(&console);
+	if (a)
+		arena_release(&a->arena);
+	free(a);
+	return r;
+}
+
+static int end(struct engine *e)
+{
+	struct qemu *q = e->state;
+	char text[2048];
+	int status;
+
+	if (waitpid(q->pid, &status, 0) != q->pid)
+		return err_sys("wait for QEMU");
+	q->pid = 0;
+	ssize_t n = read(q->errors, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	while (n > 0 && text[n - 1] == '\n')
+		text[--n] = '\0';
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	if (WIFSIGNALED(status))
+		return err_set(EIO, "QEMU was killed by signal %d%s%s", WTERMSIG(status),
+			*text ? ": " : "", text);
+	return err_set(EIO, "QEMU ended with exit code %d%s%s", WEXITSTATUS(status),
+		*text ? ": " : "", text);
+}
+
+static void stop(struct engine *e)
+{
+	struct qemu *q = e->state;
+
+	if (!q)
+		return;
+	if (q->pid > 0) {
+		kill(q->pid, SIGKILL);
+		while (waitpid(q->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	if (q->has_thread) {
+		eventfd_write(q->stop, 1);
+		pthread_join(q->thread, NULL);
+	}
+	if (q->has_vsock)
+		virtio_vsock_release(&q->vsock);
+	fd_close(&q->vsock_sock);
+	fd_close(&q->stop);
+	fd_close(&q->errors);
+	fd_close(&e->ended);
+	free(q);
+	e->state = NULL;
+}
+
+const struct engine_ops engine_qemu = {start, stop, end};

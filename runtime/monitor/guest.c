@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is said to the guest's agent, and what it says. */
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "channel.h"
+#include "fd.h"
+#include "log.h"
+#include "monitor_internal.h"
+#include "net_config.h"
+
+static void put_facts(struct monitor *m, struct json_out *o)
+{
+	const struct plan_env *e = m->a->env;
+
+	json_out_object(o, "facts");
+	json_out_str(o, "id", m->a->id);
+	json_out_str(o, "bundle", e->bundle);
+	json_out_str(o, "keyring", e->keyring);
+	json_out_bool(o, "no_pivot", e->no_pivot);
+	json_out_bool(o, "no_new_keyring", e->no_new_keyring);
+	json_out_bool(o, "attached", e->attached);
+	json_out_bool(o, "cgroup", e->cgroup);
+	json_out_bool(o, "cgroup_attach", e->cgroup_attach);
+	json_out_u64(o, "console_height", e->console_height);
+	json_out_u64(o, "console_width", e->console_width);
+	json_out_end_object(o);
+}
+
+static int read_filter(int fd, struct strbuf *ret)
+{
+	if (fd < 0)
+		return 0;
+	/* It stands at the first instruction: what is before that is the cache's. */
+	return fd_read_all(fd, ret, AGENT_BLOB_MAX, "the compiled system call filter");
+}
+
+static void put_stdio(struct json_out *o, bool terminal)
+{
+	json_out_array(o, "stdio");
+	if (terminal)
+		json_out_u64(o, NULL, AGENT_TERMINAL);
+	for (unsigned i = AGENT_STDIN; i <= AGENT_STDERR && !terminal; i++)
+		json_out_u64(o, NULL, i);
+	json_out_end_array(o);
+}
+
+int monitor_send_create(struct monitor *m)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_strbuf_ struct strbuf filter = {0};
+
+	int r = read_filter(m->filter_slot < 0 ? -EBADF : m->a->slots[m->filter_slot], &filter);
+	if (r >= 0)
+		r = agent_begin(&w, "create");
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, "process", 0);
+	json_out_u64(&w.json, "text", m->a->config_len);
+	put_facts(m, &w.json);
+	net_config_json(&w.json, "net", &m->net);
+	put_stdio(&w.json, m->a->plan->terminal);
+	const struct iovec blob[2] = {
+		{(void *)m->a->config, m->a->config_len}, {filter.s, filter.len}};
+	return agent_send_fds(&w, m->agent, blob, NULL, 0);
+}
+
+int monitor_send_start(struct monitor *m)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = agent_begin(&w, "start");
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, "process", 0);
+	return agent_send(&w, m->agent, NULL, 0);
+}
+
+int monitor_send_signal(struct monitor *m, uint32_t process, int sig, bool all)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = m->agent < 0 ? err_set(ENOTCONN, "the microVM has not booted yet")
+			     : agent_begin(&w, "signal");
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, "process", process);
+	json_out_u64(&w.json, "signal", (uint64_t)sig);
+	json_out_bool(&w.json, "all", all);
+	return agent_send(&w, m->agent, NULL, 0);
+}
+
+int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsigned columns)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = m->agent < 0 ? err_set(ENOTCONN, "the microVM has not booted yet")
+			     : agent_begin(&w, "resize");
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, "process", process);
+	json_out_u64(&w.json, "rows", rows);
+	json_out_u64(&w.json, "columns", columns);
+	return agent_send(&w, m->agent, NULL, 0);
+}
+
+static int on_hello(struct monitor *m, const struct agent_frame *f)
+{
+	uint64_t version;
+
+	if (json_get_u64(f->json, "version", &version) < 0 || version != AGENT_VERSION)
+		return err_set(EPROTO,
+			"the guest's init is of another version: expected %d, which "
+			"comes with this caisson",
+			AGENT_VERSION);
+	return monitor_send_create(m);
+}
+
+/* A barrier of INIT's: for the runtime, who waits for it. */
+static int on_reached(struct monitor *m, const struct agent_frame *f)
+{
+	const char *barrier = json_get_str(f->json, "barrier");
+
+	if (!barrier || m->channel < 0)
+		return err_set(EPROTO, "unexpected \"reached\" from the guest");
+	if (streq(barrier, "created")) {
+		m->created = true;
+		m->deadline = 0;
+	}
+	return channel_send(m->channel, CHANNEL_REACHED, 0, barrier, -EBADF);
+}
+
+/* The program could not be started, or not even made: who waits hears why, as of any INIT. */
+static int on_failed(struct monitor *m, const struct agent_frame *f)
+{
+	const char *message = json_get_str(f->json, "message");
+	int64_t code;
+
+	if (!message || json_get_i64(f->json, "errno", &code) < 0 || code <= 0 || code > 4095)
+		return err_set(EPROTO, "malformed \"failed\" from the guest");
+	return err_set((int)code, "%s", message);
+}
+
+static int on_running(struct monitor *m)
+{
+	if (!m->created || m->running)
+		return err_set(EPROTO, "unexpected \"running\" from the guest");
+	m->running = true;
+	/* The end of the channel is the success, and the end of the lock makes it "running". */
+	fd_close(&m->starter);
+	fd_close(&m->start_lock);
+	return 0;
+}
+
+static struct client *find_process(struct monitor *m, uint32_t process)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		if (m->clients[i].sock >= 0 && process && m->clients[i].process == process)
+			return &m->clients[i];
+	return NULL;
+}
+
+static int on_exited(struct monitor *m, uint32_t process, const struct agent_frame *f)
+{
+	int64_t status;
+
+	if (json_get_i64(f->json, "status", &status) < 0 || status < 0 || status > 0xffff)
+		return err_set(EPROTO, "malformed \"exited\" from the guest");
+	streams_withdraw(&m->streams, process);
+	struct client *c = find_process(m, process);
+	if (c) {
+		c->ended = true;
+		c->status = (int)status;
+	}
+	if (process == 0) {
+		m->exited = true;
+		m->status = (int)status;
+	}
+	return 0;
+}
+
+/* Of an exec whose proxy has gone nobody wants to hear. */
+static void on_exec_message(struct monitor *m, uint32_t process, const struct agent_frame *f)
+{
+	struct client *c = find_process(m, process);
+
+	if (!c)
+		return;
+	client_forward(c, f);
+	if (streq(f->type, "failed")) {
+		streams_withdraw(&m->streams, process);
+		client_close(c);
+	}
+}
+
+static void on_reply(struct monitor *m, const struct agent_frame *f)
+{
+	uint64_t id;
+
+	if (json_get_u64(f->json, "id", &id) < 0 || !id)
+		return;
+	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+		struct client *c = &m->clients[i];
+		if (c->sock < 0 || c->request != id)
+			continue;
+		c->request = 0;
+		client_forward(c, f);
+	}
+}
+
+int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
+{
+	uint32_t process = 0;
+
+	if (streq(f->type, "hello"))
+		return on_hello(m, f);
+	if (streq(f->type, "log")) {
+		log_warn("in the guest: %s", json_get_str(f->json, "message") ?: "");
+		return 0;
+	}
+	if (streq(f->type, "reply")) {
+		on_reply(m, f);
+		return 0;
+	}
+	int r = agent_process(f, &process);
+	if (r < 0)
+		return r;
+	if (streq(f->type, "exited"))
+		return on_exited(m, process, f);
+	if (process > 0) {
+		on_exec_message(m, process, f);
+		return 0;
+	}
+	if (streq(f->type, "reached"))
+		return on_reached(m, f);
+	if (streq(f->type, "failed"))
+		return on_failed(m, f);
+	if (streq(f->type, "running"))
+		return on_running(m);
+	return err_set(EPROTO, "unknown message \"%s\" from the guest", f->type);
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "machine_config.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kvm.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define PAGE (2 * MIB)
+#define CPUS_MAX 254 /* of the ACPI tables: 8-bit APIC ids */
+
+static int decide_memory(const struct spec *s, struct machine_config *m)
+{
+	const struct opt_i64 *limit = &s->resources.memory.limit;
+	uint64_t wanted = MACHINE_MEMORY_DEFAULT;
+	const char *field = "memory";
+
+	if (s->vm && s->vm->memory.set) {
+		field = "vm.hwConfig.memory";
+		wanted = s->vm->memory.v;
+	} else if (limit->set && limit->v > 0) {
+		field = "linux.resources.memory.limit";
+		wanted = (uint64_t)limit->v + MACHINE_MEMORY_GUEST;
+	}
+	if (wanted < MACHINE_MEMORY_MIN)
+		return err_set(EINVAL, "%s: %llu bytes: a microVM needs at least %llu", field,
+			(unsigned long long)wanted, (unsigned long long)MACHINE_MEMORY_MIN);
+	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	/* A limit larger than the host is common; memory that is not there can't be given. */
+	if (wanted > host && !(s->vm && s->vm->memory.set))
+		wanted = host;
+	if (wanted > host)
+		return err_set(EINVAL, "%s: %llu bytes: this host has %llu", field,
+			(unsigned long long)wanted, (unsigned long long)host);
+	m->memory = wanted / PAGE * PAGE;
+	return 0;
+}
+
+static int decide_cpus(const struct spec *s, struct machine_config *m)
+{
+	const struct cg_resources *res = &s->resources;
+	uint64_t online = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN), wanted = 1;
+	const char *field = "linux.resources.cpu.quota";
+
+	if (s->vm && s->vm->vcpus.set) {
+		field = "vm.hwConfig.vcpus";
+		wanted = s->vm->vcpus.v;
+	} else if (res->cpu.quota.set && res->cpu.quota.v > 0) {
+		uint64_t period =
+			res->cpu.period.set && res->cpu.period.v ? res->cpu.period.v : 100000;
+		wanted = ((uint64_t)res->cpu.quota.v + period - 1) / period;
+		wanted = wanted > online ? online : wanted;
+	}
+	if (!wanted || wanted > CPUS_MAX)
+		return err_set(EINVAL, "%s: %llu vCPUs: expected 1 to %d", field,
+			(unsigned long long)wanted, CPUS_MAX);
+	if (wanted > 4 * online)
+		return err_set(EINVAL,
+			"%s: %llu vCPUs: this host has %llu CPUs, at most four vCPUs "
+			"for each make sense",
+			field, (unsigned long long)wanted, (unsigned long long)online);
+	m->cpus = (unsigned)wanted;
+	return 0;
+}
+
+static const char *find_in_path(struct arena *a, const char *name)
+{
+	const char *path = getenv("PATH");
+	const char *at = path && *path ? path : "/usr/local/bin:/usr/bin:/bin";
+
+	while (*at) {
+		size_t len = strcspn(at, ":");
+		char *file = len ? arena_printf(a, "%.*s/%s", (int)len, at, name) : NULL;
+		if (file && access(file, X_OK) == 0)
+			return file;
+		at += len + (at[len] == ':');
+	}
+	return NULL;
+}
+
+static int use_qemu(struct arena *a, const struct spec *s, struct machine_config *m)
+{
+	m->hypervisor = HYPERVISOR_QEMU;
+	m->qemu = s->vm ? s->vm->hypervisor_path : NULL;
+	if (m->qemu && access(m->qemu, X_OK) < 0)
+		return err_sys("vm.hypervisor.path: %s", m->qemu);
+	if (!m->qemu)
+		m->qemu = find_in_path(a, "qemu-system-x86_64");
+	if (s->vm)
+		m->qemu_parameters = s->vm->hypervisor_parameters;
+	if (m->qemu)
+		return 0;
+	if (m->why_not_kvm)
+		return err_set(ENOTSUP,
+			"no hypervisor: KVM can't be used here (%s), and QEMU is not installed: "
+			"apt-get install qemu-system-x86, or use --isolation ns",
+			m->why_not_kvm);
+	return err_set(ENOTSUP,
+		"--hypervisor qemu: qemu-system-x86_64 is not installed: apt-get install "
+		"qemu-system-x86");
+}
+
+static int decide_hypervisor(
+	struct arena *a, const struct spec *s, const char *wanted, struct machine_config *m)
+{
+	char why[ERR_MAX] = "";
+
+	if (wanted && !streq(wanted, "auto") && !streq(wanted, "kvm") && !streq(wanted, "qemu"))
+		return err_set(EINVAL, "--hypervisor %s: expected kvm, qemu or auto", wanted);
+	bool named = s->vm && s->vm->hypervisor_path;
+	if (wanted && streq(wanted, "qemu"))
+		return use_qemu(a, s, m);
+	if (named && (!wanted || streq(wanted, "auto")))
+		return use_qemu(a, s, m);
+	if (vm_kvm_runs_linux("/dev/kvm", why, sizeof(why))) {
+		m->hypervisor = HYPERVISOR_KVM;
+		return 0;
+	}
+	if (wanted && streq(wanted, "kvm"))
+		return err_set(ENOTSUP,
+			"--hypervisor kvm: %s; --hypervisor qemu runs it in software", why);
+	m->why_not_kvm = arena_strdup(a, why);
+	return m->why_not_kvm ? use_qemu(a, s, m) : -ENOMEM;
+}
+
+static int check_image(const struct spec *s, struct machine_config *m)
+{
+	if (!s->vm || !s->vm->image_path)
+		return 0;
+	m->image = s->vm->image_path;
+	m->image_format = s->vm->image_format;
+	m->image_read_only = s->root_readonly;
+	if (!streq(m->image_format, "raw"))
+		return err_set(ENOTSUP,
+			"vm.image.format: \"%s\": only raw can be used yet: "
+			"qemu-img convert -O raw makes one of it",
+			m->image_format);
+	if (access(m->image, m->image_read_only ? R_OK : R_OK | W_OK) < 0)
+		return err_sys("vm.image.path: %s", m->image);
+	return 0;
+}
+
+int machine_config_build(struct arena *a, const struct spec *s, const struct machine_request *q,
+	struct machine_config *ret)
+{
+	*ret = (struct machine_config){.cache = q->cache};
+	int r = decide_memory(s, ret);
+	if (r >= 0)
+		r = decide_cpus(s, ret);
+	if (r >= 0)
+		r = check_image(s, ret);
+	if (r >= 0)
+		r = decide_hypervisor(a, s, q->hypervisor, ret);
+	if (r < 0)
+		return r;
+	if (s->vm) {
+		ret->kernel = s->vm->kernel_path;
+		ret->initrd = s->vm->kernel_initrd;
+		ret->kernel_parameters = s->vm->kernel_parameters;
+	}
+	ret->init = arena_printf(a, "%s/caisson-init", q->libexec);
+	if (!ret->init)
+		return -ENOMEM;
+	if (access(ret->init, R_OK) < 0)
+		return err_sys(
+			"the guest's init %s (set CAISSON_LIBEXEC to where it is)", ret->init);
+	return 0;
+}
+
+/* These count and limit what is in the guest, and are set there. */
+static void leave_to_guest(struct cg_resources *host)
+{
+	host->pids_limit = (struct opt_i64){0};
+	host->hugepages = NULL;
+	host->nhugepages = 0;
+	host->memory.swap = (struct opt_i64){0};
+	host->memory.reservation = (struct opt_i64){0};
+}
+
+struct cg_resources machine_host_resources(
+	const struct cg_resources *res, const struct machine_config *m)
+{
+	/* What the monitor, its file server and QEMU open; the guest's devices are the guest's. */
+	static const struct cg_device_rule rules[] = {
+		{.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"},
+		{.allow = true, .type = 'c', .major = 10, .minor = 232, .access = "rw"}, /* kvm */
+		{.allow = true, .type = 'c', .major = 10, .minor = 200, .access = "rw"}, /* tun */
+	};
+	struct cg_resources host = *res;
+
+	host.devices = rules;
+	host.ndevices = ARRAY_SIZE(rules);
+	leave_to_guest(&host);
+	if (host.memory.limit.set && host.memory.limit.v > 0)
+		host.memory.limit.v = (int64_t)(m->memory + MACHINE_OVERHEAD);
+	return host;
+}
+
+struct cg_resources machine_host_update(const struct cg_resources *res)
+{
+	struct cg_resources host = *res;
+
+	leave_to_guest(&host);
+	host.memory.limit = (struct opt_i64){0};
+	return host;
+}

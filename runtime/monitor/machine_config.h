@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What machine a container gets: from the vm section of config.json, linux.resources and the
+ * command's options to numbers and paths. Pure but for looking for the hypervisor; errors name the
+ * field.
+ */
+#pragma once
+#include "spec.h"
+
+enum hypervisor { HYPERVISOR_KVM, HYPERVISOR_QEMU };
+
+struct machine_request {
+	const char *hypervisor; /* --hypervisor: "kvm", "qemu", "auto" or NULL */
+	const char *libexec;    /* where caisson-init is */
+	const char *cache;      /* for packed initramfs */
+};
+
+struct machine_config {
+	enum hypervisor hypervisor;
+	const char *why_not_kvm; /* QEMU by `auto`: what KVM lacks; else NULL */
+	const char *qemu;        /* the program */
+	struct spec_strings qemu_parameters;
+	unsigned cpus;
+	uint64_t memory;             /* bytes, a multiple of 2 MiB */
+	const char *kernel, *initrd; /* NULL: look for one */
+	struct spec_strings kernel_parameters;
+	const char *image, *image_format; /* vm.image, or NULL */
+	bool image_read_only;
+	const char *init; /* caisson-init */
+	const char *cache;
+};
+
+/* A machine without a memory limit, and what its kernel and page tables get on top of one. */
+#define MACHINE_MEMORY_DEFAULT (UINT64_C(512) << 20)
+#define MACHINE_MEMORY_GUEST (UINT64_C(128) << 20)
+/* Less than this and Debian's kernel does not get as far as /init. */
+#define MACHINE_MEMORY_MIN (UINT64_C(64) << 20)
+/* What the processes around the guest may take beyond its memory, in the container's cgroup. */
+#define MACHINE_OVERHEAD (UINT64_C(256) << 20)
+
+int machine_config_build(struct arena *a, const struct spec *s, const struct machine_request *q,
+	struct machine_config *ret) must_check;
+
+/* The limits of the container's cgroup on the host, around the whole machine. */
+struct cg_resources machine_host_resources(
+	const struct cg_resources *res, const struct machine_config *m);
+/* What of an update is the host's: the machine's memory is what it was made with. */
+struct cg_resources machine_host_update(const struct cg_resources *res);

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * The runtime clones the monitor where it would clone the container's first process: in the
+ * container's cgroup and network namespace. It does the MONITOR's steps of the plan, boots the
+ * machine, and from then on waits in one loop: for signals (handed on to the guest's process), for
+ * the agent in the guest, for the runtime and later `start`, for commands at the control socket,
+ * and for the machine's end. Devices are served by other threads; what goes through them is not
+ * seen here, standard streams included.
+ *
+ * It ends when the guest's process has ended and all its output is where it belongs: the machine is
+ * switched off, and the monitor exits as that process did, by the same signal if it was one. When
+ * the machine fails instead, whoever waits on the channel hears why; later on it goes to the log,
+ * and the monitor dies by SIGKILL, as a container does whose kernel gave up on it.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <termios.h>
+#include <time.h>
+
+#include "channel.h"
+#include "fd.h"
+#include "log.h"
+#include "monitor_internal.h"
+#include "stand.h"
+#include "step.h"
+
+/* From the machine's start to "created". In software, on a loaded machine, with a distribution's
+ * kernel, half a minute was seen. */
+#define BOOT_MS 180000
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* --- as a party of the plan --- */
+
+static int report(void *data, const char *barrier)
+{
+	struct monitor *m = data;
+
+	return channel_send(m->channel, CHANNEL_REACHED, 0, barrier, -EBADF);
+}
+
+static int await(void *data, const char *barrier)
+{
+	struct monitor *m = data;
+	struct channel_msg msg;
+	_cleanup_fd_ int fd = -EBADF;
+
+	int r = channel_recv(m->channel, &msg, &fd);
+	if (r < 0)
+		return r;
+	if (r == 0)
+		_exit(1); /* the runtime failed or was killed: there is nobody to tell */
+	if (msg.type != CHANNEL_REACHED || !streq(msg.text, barrier))
+		return err_set(
+			EPROTO, "waiting for \"%s\", the runtime said \"%s\"", barrier, msg.text);
+	return 0;
+}
+
+/* Its own steps, to the machine's. */
+static int walk(struct monitor *m)
+{
+	const struct monitor_args *a = m->a;
+	struct step_ctx c = {
+		.plan = a->plan,
+		.place = PLACE_MONITOR,
+		.peer = {.data = m, .report = report, .await = await},
+		.slots = a->slots,
+		.root = -EBADF,
+		.proc = a->proc,
+		.console = -EBADF,
+		.null_cover.fd = -EBADF,
+		.dir_cover.fd = -EBADF,
+		.state_json = a->state_json,
+		.state_data = a->state_data,
+		.arena = a->arena,
+	};
+
+	for (size_t i = a->from; i < a->plan->n; i++) {
+		const struct step *s = &a->plan->steps[i];
+		if (s->kind == STEP_MACHINE)
+			return monitor_boot(m);
+		int r = step_do(&c, s);
+		if (r < 0)
+			return r;
+	}
+	return err_set(EINVAL, "the plan has no machine");
+}
+
+/* --- getting ready --- */
+
+static int block_signals(struct monitor *m)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
+		return err_sys("block signals");
+	m->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	return m->signals < 0 ? err_sys("signalfd") : 0;
+}
+
+static int find_filter(const struct plan *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->steps[i].kind == STEP_COMPILE_SECCOMP)
+			return p->steps[i].slot;
+	return -1;
+}
+
+/* The terminal: made here, the runtime gets the master, the guest's terminal is behind the slave.
+ */
+static int open_terminal(struct monitor *m)
+{
+	const struct plan_env *e = m->a->env;
+	const struct spec_process *p = m->a->plan->process;
+	_cleanup_fd_ int master = -EBADF, guest = -EBADF;
+
+	uint16_t rows = p->console_height ? p->console_height : e->console_height;
+	uint16_t columns = p->console_width ? p->console_width : e->console_width;
+	int r = stand_terminal(rows, columns, &master, &m->console);
+	if (r < 0)
+		return r;
+	/* Window changes come as SIGWINCH to who has it for a controlling terminal. */
+	if (ioctl(m->console, TIOCSCTTY, 0) < 0)
+		return err_sys("make the terminal ours");
+	guest = fcntl(m->console, F_DUPFD_CLOEXEC, 3);
+	if (guest < 0)
+		return err_sys("dup the terminal");
+	r = streams_offer(&m->streams, 0, AGENT_TERMINAL, guest);
+	if (r < 0)
+		return r;
+	take_fd(&guest);
+	return channel_send(m->channel, CHANNEL_FD, 0, "console", master);
+}
+
+/* Our standard streams become the guest's; what stays with us is /dev/null, or they never end. */
+static int offer_stdio(struct monitor *m)
+{
+	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0)
+		return err_sys("open /dev/null");
+	for (int i = 0; i <= 2; i++) {
+		if (!m->a->plan->terminal) {
+			int fd = fcntl(i, F_DUPFD_CLOEXEC, 3);
+			if (fd < 0 && errno == EBADF)
+				fd = fcntl(null, F_DUPFD_CLOEXEC, 3);
+			if (fd < 0)
+				return err_sys("dup a standard stream");
+			int r = streams_offer(&m->streams, 0, (unsigned)i, fd);
+			if (r < 0)
+				return r;
+		}
+		if (dup2(null, i) < 0)
+			return err_sys("dup2");
+	}
+	return 0;
+}
+
+static int prepare(struct monitor *m)
+{
+	int r = streams_init(&m->streams);
+
+	if (r >= 0)
+		r = block_signals(m);
+	if (r >= 0 && close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		r = err_sys("mark descriptors close-on-exec");
+	if (r >= 0)
+		r = walk(m);
+	if (r >= 0 && m->a->plan->terminal)
+		r = open_terminal(m);
+	if (r >= 0)
+		r = offer_stdio(m);
+	m->deadline = now_ms() + BOOT_MS;
+	return r;
+}
+
+/* --- the loop's events --- */
+
+static int on_signals(struct monitor *m)
+{
+	struct signalfd_siginfo s;
+
+	while (read(m->signals, &s, sizeof(s)) == sizeof(s)) {
+		struct winsize w;
+		int sig = (int)s.ssi_signo, r = 0;
+
+		if (sig == SIGCHLD || sig == SIGPIPE)
+			continue;
+		if (sig == SIGWINCH && m->console >= 0) {
+			if (ioctl(m->console, TIOCGWINSZ, &w) == 0)
+				r = monitor_send_resize(m, 0, w.ws_row, w.ws_col);
+		} else if (m->agent < 0 && (sig == SIGTERM || sig == SIGINT)) {
+			/* Nothing is there yet that could be asked to end. */
+			return err_set(
+				EINTR, "ended by signal %d before the microVM had booted", sig);
+		} else {
+			r = monitor_send_signal(m, 0, sig, false);
+		}
+		if (r < 0)
+			log_debug("signal %d: %s", sig, err_msg());
+	}
+	return 0;
+}
+
+/* What the guest's console says is kept, its end, for the case that this is its last word. */
+static void on_log(struct monitor *m)
+{
+	char text[1024];
+	ssize_t n = read(m->guest_log, text, sizeof(text));
+
+	if (n <= 0) {
+		if (n == 0)
+			fd_close(&m->guest_log);
+		return;
+	}
+	size_t keep = sizeof(m->log) - (size_t)n;
+	if (m->log_len > keep) {
+		memmove(m->log, m->log + m->log_len - keep, keep);
+		m->log_len = keep;
+	}
+	memcpy(m->log + m->log_len, text, (size_t)n);
+	m->log_len += (size_t)n;
+}
+
+static int on_agent(struct monitor *m)
+{
+	int r = agent_reader_fill(&m->reader, m->agent);
+
+	if (r == 0)
+		return err_set(EPIPE, "the guest's init has gone");
+	while (r > 0 || r == -EAGAIN) {
+		_cleanup_agent_frame_ struct agent_frame f = {0};
+		r = agent_reader_next(&m->reader, &f);
+		if (r <= 0)
+			return r;
+		r = monitor_on_frame(m, &f);
+		if (r >= 0)
+			r = 1;
+	}
+	return r;
+}
+
+static void on_streams(struct monitor *m)
+{
+	eventfd_t n;
+
+	(void)eventfd_read(m->streams.changed, &n);
+	if (m->agent < 0)
+		m->agent = streams_take_agent(&m->streams);
+}
+
+/* The runtime: INIT may wait for its start, or it starts at once, or it has failed. */
+static int on_channel(struct monitor *m)
+{
+	struct channel_msg msg;
+	_cleanup_fd_ int fd = -EBADF;
+
+	int r = channel_recv(m->channel, &msg, &fd);
+	if (r < 0)
+		return r;
+	if (r == 0 || msg.type != CHANNEL_REACHED)
+		return err_set(EPIPE, "the runtime has gone");
+	if (streq(msg.text, "recorded")) {
+		fd_close(&m->channel);
+		return 0;
+	}
+	if (!streq(msg.text, "start"))
+		return err_set(EPROTO, "unexpected \"%s\" from the runtime", msg.text);
+	m->starter = take_fd(&m->channel);
+	return monitor_send_start(m);
+}
+
+/* `start`: whoever connects next, as in ns/init.c. */
+static int on_start(struct monitor *m)
+{
+	m->starter = accept4(m->start_socket, NULL, NULL, SOCK_CLOEXEC);
+	if (m->starter < 0)
+		return errno == EINTR || errno == ECONNABORTED
+			       ? 0
+			       : err_sys("accept the start command");
+	fd_close(&m->start_socket);
+	return monitor_send_start(m);
+}
+
+static int on_engine_end(struct monitor *m)
+{
+	int r;
+
+	while (m->guest_log >= 0 && (r = (int)m->log_len, on_log(m), (int)m->log_len != r))
+		;
+	r = engine_end(&m->engine);
+	if (m->exited)
+		return 0;
+	const char *last = m->log_len ? m->log : "";
+	if (r < 0)
+		return err_ctx(r, "the microVM failed; the guest's last words: \"%.*s\"",
+			(int)m->log_len, last);
+	return err_set(EIO, "the microVM switched itself off; the guest's last words: \"%.*s\"",
+		(int)m->log_len, last);
+}
+
+/* Exits are told once their output is where it belongs. */
+static void tell_exits(struct monitor *m)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+		struct client *c = &m->clients[i];
+		_cleanup_agent_writer_ struct agent_writer w = {0};
+
+		if (c->sock < 0 || !c->ended || streams_has_output(&m->streams, c->process))
+			continue;
+		if (agent_begin(&w, "exited") < 0)
+			continue;
+		json_out_i64(&w.json, "status", c->status);
+		if (agent_send(&w, c->sock, NULL, 0) < 0)
+			log_debug("%s", err_msg());
+		client_close(c);
+	}
+}
+
+/* --- the loop --- */
+
+enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
+
+static int serve(struct monitor *m, struct pollfd *p)
+{
+	int r = 0;
+
+	if (p[P_LOG].revents)
+		on_log(m);
+	if (p[P_STREAMS].revents)
+		on_streams(m);
+	if (p[P_AGENT].revents)
+		r = on_agent(m);
+	if (r >= 0 && p[P_SIGNALS].revents)
+		r = on_signals(m);
+	if (r >= 0 && p[P_CHANNEL].revents)
+		r = on_channel(m);
+	else if (r >= 0 && p[P_START].revents)
+		r = on_start(m);
+	for (size_t i = 0; r >= 0 && i < CLIENTS_MAX; i++)
+		if (p[P_CLIENTS + i].revents && m->clients[i].sock == p[P_CLIENTS + i].fd)
+			monitor_on_client(m, &m->clients[i]);
+	if (r >= 0 && p[P_CONTROL].revents)
+		r = monitor_accept(m);
+	tell_exits(m);
+	/* Last: what it said before has been read above. */
+	if (p[P_ENGINE].revents && !(p[P_AGENT].revents && r >= 0))
+		r = on_engine_end(m);
+	return r;
+}
+
+static int turn(struct monitor *m)
+{
+	struct pollfd p[P_CLIENTS + CLIENTS_MAX];
+	int timeout = -1;
+
+	if (m->deadline) {
+		int64_t left = m->deadline - now_ms();
+		if (left <= 0)
+			return err_set(ETIMEDOUT,
+				"the microVM did not get ready in %d seconds; its last words: "
+				"\"%.*s\"",
+				BOOT_MS / 1000, (int)m->log_len, m->log);
+		timeout = (int)left;
+	}
+	p[P_SIGNALS].fd = m->signals;
+	p[P_STREAMS].fd = m->streams.changed;
+	p[P_ENGINE].fd = m->engine.ended;
+	p[P_LOG].fd = m->guest_log;
+	p[P_AGENT].fd = m->agent;
+	p[P_CHANNEL].fd = m->channel;
+	p[P_START].fd = m->created && m->channel < 0 && m->starter < 0 ? m->start_socket : -1;
+	p[P_CONTROL].fd = m->control;
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		p[P_CLIENTS + i].fd = m->clients[i].sock;
+	for (size_t i = 0; i < ARRAY_SIZE(p); i++) {
+		p[i].events = POLLIN;
+		p[i].revents = 0;
+	}
+	if (poll(p, ARRAY_SIZE(p), timeout) < 0)
+		return errno == EINTR ? 0 : err_sys("wait");
+	return serve(m, p);
+}
+
+static int loop(struct monitor *m)
+{
+	int r = 0;
+
+	while (r >= 0 && !(m->exited && !streams_has_output(&m->streams, 0)))
+		r = turn(m);
+	return r;
+}
+
+/* --- the end --- */
+
+static void clean_up(struct monitor *m)
+{
+	engine_stop(&m->engine);
+	share_stop(&m->share);
+	for (size_t i = 0; i < m->net.interface_count && i < ENGINE_NICS_MAX; i++)
+		if (m->taps[i].fd >= 0 && net_tap_close(&m->taps[i]) < 0)
+			log_debug("%s", err_msg());
+}
+
+_Noreturn static void fail(struct monitor *m, int code)
+{
+	_cleanup_free_ char *text = strdup(err_msg());
+	const char *message = text ? text : "out of memory";
+
+	if (m->starter >= 0 || m->channel >= 0) {
+		int sock = m->starter >= 0 ? m->starter : m->channel;
+		clean_up(m);
+		_exit(channel_send(sock, CHANNEL_FAILED, code, message, -EBADF) < 0 ? 2 : 1);
+	}
+	log_error(message);
+	clean_up(m);
+	stand_end(SIGKILL);
+}
+
+_Noreturn void monitor_run(const struct monitor_args *a)
+{
+	static struct monitor m; /* large, one a process */
+
+	m.a = a;
+	m.channel = a->channel;
+	m.start_socket = a->start_socket;
+	m.start_lock = a->start_lock;
+	m.control = a->control;
+	m.filter_slot = find_filter(a->plan);
+	m.agent = m.starter = m.signals = m.console = m.guest_log = -EBADF;
+	m.engine.ended = m.share.sock = -EBADF;
+	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)
+		m.taps[i] = (struct net_tap)NET_TAP_INIT;
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		m.clients[i].sock = -EBADF;
+	prctl(PR_SET_NAME, "caisson-vm");
+	setsid();
+	int r = prepare(&m);
+	if (r >= 0)
+		r = loop(&m);
+	if (r < 0)
+		fail(&m, r);
+	tell_exits(&m);
+	clean_up(&m);
+	fd_close(&m.console);
+	stand_end(m.status);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the monitor share. One thread, but for struct streams. */
+#pragma once
+#include "agent.h"
+#include "engine.h"
+#include "monitor.h"
+#include "net_tap.h"
+#include "share.h"
+#include "streams.h"
+
+#define GUEST_LOG_MAX 4096 /* of the guest's console, its end: for errors */
+#define CLIENTS_MAX 64
+
+/* A command that is connected to the control socket. */
+struct client {
+	int sock; /* -EBADF: free */
+	struct agent_reader reader;
+	uint32_t process; /* > 0: an exec's, whose life this connection is */
+	uint64_t request; /* > 0: its answer is awaited */
+	bool ended;       /* its process has exited, with `status`; output may still flow */
+	int status;
+};
+
+struct monitor {
+	const struct monitor_args *a;
+	struct engine engine;
+	struct share share;
+	struct streams streams;
+	struct agent_reader reader;
+	struct client clients[CLIENTS_MAX];
+	int agent;   /* stream to the guest's agent; -EBADF until it has connected */
+	int channel; /* to the runtime while it creates; -EBADF afterwards */
+	int starter; /* who is told whether the program could be started */
+	int start_socket, start_lock, control;
+	int signals;      /* signalfd */
+	int console;      /* our terminal's slave side, or -EBADF */
+	int guest_log;    /* our end of the guest's console */
+	int64_t deadline; /* of the boot: CLOCK_MONOTONIC, milliseconds; 0: none */
+	uint32_t next_process;
+	uint64_t next_request;
+	bool created; /* the guest's INIT waits for its start */
+	bool running; /* it has become the program */
+	bool exited;  /* with `status`, as waitpid(2) has it */
+	int status;
+	struct net_config net; /* of the container's network namespace */
+	struct net_tap taps[ENGINE_NICS_MAX];
+	int filter_slot; /* of the compiled system call filter; -1: none */
+	char log[GUEST_LOG_MAX];
+	size_t log_len;
+};
+
+/* boot.c: everything up to a running machine */
+int monitor_boot(struct monitor *m) must_check;
+
+/* guest.c: what the guest says; a message of its agent */
+int monitor_on_frame(struct monitor *m, const struct agent_frame *f) must_check;
+/* The agent has said hello: it is told what to make. */
+int monitor_send_create(struct monitor *m) must_check;
+int monitor_send_start(struct monitor *m) must_check;
+int monitor_send_signal(struct monitor *m, uint32_t process, int sig, bool all) must_check;
+int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsigned columns)
+	must_check;
+
+/* control.c: what commands say */
+int monitor_accept(struct monitor *m) must_check;
+void monitor_on_client(struct monitor *m, struct client *c);
+void client_close(struct client *c);
+/* Hands a frame on to a client as it is. */
+void client_forward(struct client *c, const struct agent_frame *f);

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. Engines know an exec by a pid: they wait for it, kill it, and take its exit
+ * code. So a process of the host's stands for the guest's. It hands its standard streams to the
+ * monitor, which joins them to the guest's, and is then only a pid: signals it gets go to the
+ * guest, the guest's exit is its own.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+
+#include "channel.h"
+#include "control.h"
+#include "fd.h"
+#include "log.h"
+#include "monitor.h"
+#include "stand.h"
+
+struct proxy {
+	const struct proxy_args *a;
+	struct agent_reader reader;
+	int channel; /* to the runtime, until the program runs */
+	int signals;
+	int console; /* the slave side, or -EBADF */
+	bool ended;
+	int status;
+};
+
+static void put_facts(struct proxy *p, struct json_out *o)
+{
+	json_out_object(o, "facts");
+	json_out_str(o, "id", p->a->id);
+	json_out_str(o, "keyring", p->a->env->keyring);
+	json_out_bool(o, "no_new_keyring", p->a->env->no_new_keyring);
+	json_out_end_object(o);
+}
+
+static int open_terminal(struct proxy *p)
+{
+	const struct spec_process *process = p->a->plan->process;
+	_cleanup_fd_ int master = -EBADF;
+
+	int r = stand_terminal(
+		process->console_height, process->console_width, &master, &p->console);
+	if (r < 0)
+		return r;
+	if (ioctl(p->console, TIOCSCTTY, 0) < 0)
+		return err_sys("make the terminal ours");
+	return channel_send(p->channel, CHANNEL_FD, 0, "console", master);
+}
+
+static int send_exec(struct proxy *p)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_strbuf_ struct strbuf filter = {0};
+	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int fds[3] = {0, 1, 2};
+	unsigned n = 3;
+
+	int r = null < 0 ? err_sys("open /dev/null") : 0;
+	if (r >= 0 && p->a->filter >= 0)
+		r = fd_read_all(p->a->filter, &filter, AGENT_BLOB_MAX, "the compiled filter");
+	if (r >= 0)
+		r = agent_begin(&w, "exec");
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, "text", p->a->process_len);
+	put_facts(p, &w.json);
+	json_out_array(&w.json, "stdio");
+	if (p->console >= 0) {
+		fds[0] = p->console;
+		n = 1;
+		json_out_u64(&w.json, NULL, AGENT_TERMINAL);
+	}
+	for (unsigned i = 0; i < n && p->console < 0; i++) {
+		json_out_u64(&w.json, NULL, i);
+		if (fcntl(fds[i], F_GETFD) < 0)
+			fds[i] = null;
+	}
+	json_out_end_array(&w.json);
+	const struct iovec blob[2] = {
+		{(void *)p->a->process, p->a->process_len}, {filter.s, filter.len}};
+	return agent_send_fds(&w, p->a->control, blob, fds, n);
+}
+
+static int send_number(
+	struct proxy *p, const char *type, const char *key, unsigned value, unsigned columns)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = agent_begin(&w, type);
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, key, value);
+	if (columns)
+		json_out_u64(&w.json, "columns", columns);
+	return agent_send(&w, p->a->control, NULL, 0);
+}
+
+static void on_signals(struct proxy *p)
+{
+	struct signalfd_siginfo s;
+
+	while (read(p->signals, &s, sizeof(s)) == sizeof(s)) {
+		struct winsize w;
+		int r = 0;
+
+		if (s.ssi_signo == SIGCHLD || s.ssi_signo == SIGPIPE)
+			continue;
+		if (s.ssi_signo == SIGWINCH && p->console >= 0) {
+			if (ioctl(p->console, TIOCGWINSZ, &w) == 0 && w.ws_col)
+				r = send_number(p, "resize", "rows", w.ws_row, w.ws_col);
+		} else {
+			r = send_number(p, "signal", "signal", s.ssi_signo, 0);
+		}
+		if (r < 0)
+			log_debug("%s", err_msg());
+	}
+}
+
+static int on_frame(struct proxy *p, const struct agent_frame *f)
+{
+	int64_t n;
+
+	if (streq(f->type, "failed")) {
+		if (json_get_i64(f->json, "errno", &n) < 0 || n <= 0 || n > 4095)
+			n = EPROTO;
+		return err_set((int)n, "%s", json_get_str(f->json, "message") ?: "");
+	}
+	if (streq(f->type, "running")) {
+		fd_close(&p->channel);
+		return 0;
+	}
+	if (!streq(f->type, "exited"))
+		return 0;
+	if (json_get_i64(f->json, "status", &n) < 0)
+		return err_set(EPROTO, "malformed \"exited\" from the monitor");
+	p->ended = true;
+	p->status = (int)n;
+	return 0;
+}
+
+static int on_monitor(struct proxy *p)
+{
+	int r = agent_reader_receive(&p->reader, p->a->control);
+
+	/* The container has ended, and this process with it: by SIGKILL, as pid namespaces do. */
+	if (r == 0 && p->channel < 0) {
+		p->ended = true;
+		p->status = SIGKILL;
+		return 0;
+	}
+	if (r == 0)
+		return err_set(ESRCH, "container not running");
+	while (r > 0) {
+		_cleanup_agent_frame_ struct agent_frame f = {0};
+		r = agent_reader_next(&p->reader, &f);
+		if (r <= 0)
+			return r;
+		r = on_frame(p, &f);
+		if (r >= 0)
+			r = 1;
+	}
+	return r == -EAGAIN ? 0 : r;
+}
+
+static int serve(struct proxy *p)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
+		return err_sys("block signals");
+	p->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (p->signals < 0)
+		return err_sys("signalfd");
+	setsid();
+	int r = p->a->plan->terminal ? open_terminal(p) : 0;
+	if (r >= 0)
+		r = send_exec(p);
+	while (r >= 0 && !p->ended) {
+		struct pollfd fds[] = {{p->signals, POLLIN, 0}, {p->a->control, POLLIN, 0}};
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
+			return err_sys("wait");
+		if (fds[0].revents)
+			on_signals(p);
+		if (fds[1].revents)
+			r = on_monitor(p);
+	}
+	return r;
+}
+
+_Noreturn void monitor_proxy(const struct proxy_args *a)
+{
+	struct proxy p = {.a = a, .channel = a->channel, .signals = -EBADF, .console = -EBADF};
+
+	prctl(PR_SET_NAME, "caisson-exec");
+	int r = serve(&p);
+	if (r >= 0)
+		stand_end(p.status);
+	if (p.channel < 0 || channel_send(p.channel, CHANNEL_FAILED, r, err_msg(), -EBADF) < 0)
+		_exit(2);
+	_exit(1);
+}

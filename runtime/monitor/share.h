@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The container's root and bind mounts as one virtio-fs share, served by a process of its own. The
+ * share's root is an empty directory with one entry for each slot of the plan, named by its number,
+ * on which the mount that HOST opened is mounted.
+ */
+#pragma once
+#include <sys/types.h>
+
+#include "plan.h"
+
+#define SHARE_TAG "caisson"
+
+struct share {
+	pid_t pid; /* of the server, our child; 0: none */
+	int sock;  /* vhost-user, for the hypervisor's front end */
+};
+
+/* Starts the server. The slots stay the caller's. */
+int share_start(struct share *ret, const struct plan *plan, const int *slots) must_check;
+void share_stop(struct share *s);

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stand.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <termios.h>
+
+#include "fd.h"
+
+int stand_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *ret_slave)
+{
+	const struct winsize size = {.ws_row = rows, .ws_col = columns};
+	struct termios raw;
+	int unlock = 0;
+
+	_cleanup_fd_ int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (master < 0)
+		return err_sys("open /dev/ptmx");
+	if (ioctl(master, TIOCSPTLCK, &unlock) < 0)
+		return err_sys("unlock the terminal");
+	_cleanup_fd_ int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (slave < 0)
+		return err_sys("open the terminal's slave side");
+	if (rows && ioctl(master, TIOCSWINSZ, &size) < 0)
+		return err_sys("set the terminal's size");
+	if (tcgetattr(slave, &raw) < 0)
+		return err_sys("read the terminal's attributes");
+	cfmakeraw(&raw);
+	if (tcsetattr(slave, TCSANOW, &raw) < 0)
+		return err_sys("make the terminal raw");
+	*ret_master = take_fd(&master);
+	*ret_slave = take_fd(&slave);
+	return 0;
+}
+
+_Noreturn void stand_end(int status)
+{
+	const struct rlimit none = {0, 0};
+	int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	sigset_t set;
+
+	if (!sig)
+		_exit(WEXITSTATUS(status));
+	/* The core, if any, was the guest's to dump. */
+	setrlimit(RLIMIT_CORE, &none);
+	prctl(PR_SET_DUMPABLE, 0);
+	signal(sig, SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, sig);
+	kill(getpid(), sig);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	_exit(128 + sig);
+}
