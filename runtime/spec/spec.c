@@ -206,6 +206,31 @@ int spec_load_process(struct arena *a, const char *path, const struct spec_proce
 	return r;
 }
 
+int spec_parse_process(struct arena *a, const char *text, size_t len, const char *what,
+	const struct spec_process **ret)
+{
+	struct spec_process *process = arena_alloc(a, sizeof(*process));
+	struct json *root;
+
+	if (!process)
+		return -ENOMEM;
+	int r = json_parse(a, text, len, what, &root);
+	if (r >= 0)
+		r = parse_document(a, root, what, &spec_process_type, process);
+	if (r >= 0)
+		*ret = process;
+	return r < 0 ? r : 0;
+}
+
+int spec_parse_resources(
+	struct arena *a, const struct json *node, const char *what, struct cg_resources *ret)
+{
+	*ret = (struct cg_resources){0};
+	if (!node)
+		return err_set(EINVAL, "%s: missing", what);
+	return parse_document(a, node, what, &spec_resources_type, ret);
+}
+
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret)
 {
 	*ret = (struct cg_resources){0};

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * In the place of systemd.c in caisson-init: in a guest there is no other init, and a static
+ * program can't load libsystemd. With CG_CGROUPFS none of these is called.
+ */
+#include "cg_internal.h"
+
+static int refuse(void)
+{
+	return err_set(EOPNOTSUPP, "there is no systemd in a microVM's guest");
+}
+
+int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
+	const struct cg_resources *res, pid_t pid)
+{
+	return refuse();
+}
+
+int cg_systemd_stop(const struct cgroup *cg)
+{
+	return refuse();
+}
+
+int cg_systemd_update(const struct cgroup *cg, const struct cg_resources *res)
+{
+	return refuse();
+}
+
+int cg_systemd_attach(const struct cgroup *cg, pid_t pid)
+{
+	return refuse();
+}

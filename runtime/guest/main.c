@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * caisson-init: the first process of a microVM's guest. Sets the guest up, connects to the monitor
+ * on the host by vsock(7), serves it, and powers the machine off. Its last line on the console says
+ * why where that was not asked for; the monitor shows it.
+ */
+#include <linux/vm_sockets.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "guest.h"
+#include "setup.h"
+
+#define CONNECT_WAIT_MS 10000 /* for the device to be there, and the monitor to listen */
+#define RETRY_MAX_MS 64
+#define SHARE_TAG "caisson"
+
+static int connect_once(uint32_t port, int flags)
+{
+	const struct sockaddr_vm host = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
+	_cleanup_fd_ int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)&host, sizeof(host)) < 0 && errno != EINPROGRESS)
+		return -errno;
+	return take_fd(&fd);
+}
+
+/* The device may still be on its way: its module was loaded just now. */
+static int connect_agent(uint32_t port)
+{
+	int fd = connect_once(port, 0);
+
+	for (int waited = 0, ms = 1; fd < 0 && waited < CONNECT_WAIT_MS; waited += ms) {
+		nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
+		ms = ms < RETRY_MAX_MS ? 2 * ms : ms;
+		fd = connect_once(port, 0);
+	}
+	if (fd == -EAFNOSUPPORT)
+		return err_set(EAFNOSUPPORT,
+			"the guest's kernel has no vsock: it needs the module vsock and its "
+			"transport vmw_vsock_virtio_transport");
+	if (fd == -ENODEV)
+		return err_set(ENODEV, "the guest found no vsock device");
+	if (fd < 0)
+		return err_set(
+			-fd, "connect to the monitor at vsock port %u: %s", port, strerror(-fd));
+	return fd;
+}
+
+static int connect_vsock(void *data, uint32_t port)
+{
+	if (port == AGENT_PORT)
+		return connect_agent(port);
+	int fd = connect_once(port, SOCK_NONBLOCK);
+	return fd < 0 ? err_set(-fd, "connect to vsock port %u: %s", port, strerror(-fd)) : fd;
+}
+
+static int mount_share(void *data, const char *share)
+{
+	if (mount(SHARE_TAG, share, "virtiofs", 0, NULL) == 0)
+		return 0;
+	if (errno == ENODEV)
+		return err_set(ENODEV, "the guest's kernel has no virtiofs");
+	if (errno == EINVAL)
+		return err_set(EINVAL, "the guest found no virtio-fs device \"%s\"", SHARE_TAG);
+	return err_sys("mount the virtio-fs share \"%s\"", SHARE_TAG);
+}
+
+static int live(void)
+{
+	static const struct guest_config config = {
+		.connect = connect_vsock,
+		.mount_share = mount_share,
+		.dir = "/run/caisson",
+		.cgroup = "/container",
+		.disk = "/dev/vda",
+	};
+
+	int r = setup_console();
+	if (r >= 0)
+		r = setup_modules();
+	if (r >= 0)
+		r = setup_root();
+	if (r < 0)
+		return r;
+	setup_limits();
+	return guest_serve(&config);
+}
+
+int main(void)
+{
+	if (getpid() != 1) {
+		dprintf(STDERR_FILENO,
+			"caisson-init: it is the first process of a microVM's guest, and is "
+			"started by caisson only\n");
+		return 1;
+	}
+	if (live() < 0)
+		dprintf(STDERR_FILENO, "caisson-init: %s\n", err_msg());
+	sync();
+	reboot(RB_POWER_OFF);
+	/* The kernel panics at the end of process 1, which ends the machine too. */
+	return 1;
+}

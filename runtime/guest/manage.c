@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the commands of a running container ask of the guest. */
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "guest.h"
+#include "parse.h"
+
+#define PS_COMMAND_MAX 1024       /* bytes of a process's arguments */
+#define PS_REPLY_MAX (900u << 10) /* bytes; AGENT_JSON_MAX is the frame's */
+#define TTY_MAX 32
+
+/* "reply" with the request's id. False: it can't be answered. */
+static bool begin_reply(struct guest *g, const struct agent_frame *f, struct agent_writer *w)
+{
+	uint64_t id;
+
+	if (json_get_u64(f->json, "id", &id) < 0) {
+		guest_log(g, "%s: expected an id", f->type);
+		return false;
+	}
+	if (agent_begin(w, "reply") < 0)
+		return false;
+	json_out_u64(&w->json, "id", id);
+	return true;
+}
+
+static void end_reply(struct guest *g, struct agent_writer *w, int r)
+{
+	json_out_i64(&w->json, "errno", r < 0 ? -r : 0);
+	json_out_str(&w->json, "message", r < 0 ? err_msg() : "");
+	guest_send(g, w);
+}
+
+static int check_cgroup(const struct guest *g)
+{
+	return g->cgroup.path ? 0 : err_set(ESRCH, "container not running");
+}
+
+static bool get_bool(const struct json *o, const char *name)
+{
+	const struct json *v = json_get(o, name);
+
+	return v && v->type == JSON_BOOL && v->boolean;
+}
+
+void guest_signal(struct guest *g, const struct agent_frame *f)
+{
+	uint32_t number;
+	uint64_t sig;
+
+	if (agent_process(f, &number) < 0 || json_get_u64(f->json, "signal", &sig) < 0 || sig > 64)
+		return guest_log(g, "signal: expected process, and signal up to 64");
+	struct process *p = process_find(g, number);
+	if (number == 0 && get_bool(f->json, "all") && g->cgroup.path) {
+		if (cg_kill(&g->cgroup, (int)sig) < 0)
+			guest_log(g, "signal all: %s", err_msg());
+		return;
+	}
+	if (p && p->child.pid > 0 && !p->exited)
+		pidfd_send_signal(p->child.pidfd, (int)sig, NULL, 0);
+}
+
+void guest_freeze(struct guest *g, const struct agent_frame *f)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (!begin_reply(g, f, &w))
+		return;
+	int r = check_cgroup(g);
+	if (r >= 0)
+		r = cg_freeze(&g->cgroup, get_bool(f->json, "frozen"));
+	end_reply(g, &w, r);
+}
+
+/* --- ps --- */
+
+struct stat_line {
+	char name[64];
+	int ppid, tty;
+	unsigned long long utime, stime, start;
+};
+
+/* proc(5): the name, in parentheses, may hold anything, parentheses too. */
+static int read_stat(pid_t pid, struct stat_line *ret)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	int r = fd_read_file(AT_FDCWD, path, &text, 8192);
+	if (r < 0)
+		return r;
+	const char *open = strchr(strbuf_str(&text), '('), *close = strrchr(strbuf_str(&text), ')');
+	if (!open || !close || close < open)
+		return -EINVAL;
+	snprintf(ret->name, sizeof(ret->name), "%.*s", (int)(close - open - 1), open + 1);
+	int n = sscanf(close + 1,
+		" %*c %d %*d %*d %d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %llu",
+		&ret->ppid, &ret->tty, &ret->utime, &ret->stime, &ret->start);
+	return n == 5 ? 0 : -EINVAL;
+}
+
+static int64_t read_uid(pid_t pid)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char path[64];
+	unsigned real, effective;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	if (fd_read_file(AT_FDCWD, path, &text, 65536) < 0)
+		return -1;
+	const char *at = strstr(strbuf_str(&text), "\nUid:");
+	return at && sscanf(at, "\nUid: %u %u", &real, &effective) == 2 ? (int64_t)effective : -1;
+}
+
+/* Its arguments with blanks between them, or its name where there are none to be had. */
+static void read_command(pid_t pid, const struct stat_line *st, char ret[static PS_COMMAND_MAX])
+{
+	char path[64];
+	ssize_t n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		n = read(fd, ret, PS_COMMAND_MAX - 1);
+	while (n > 0 && ret[n - 1] == '\0')
+		n--;
+	if (n <= 0) {
+		snprintf(ret, PS_COMMAND_MAX, "[%s]", st->name);
+		return;
+	}
+	for (ssize_t i = 0; i < n; i++)
+		if ((unsigned char)ret[i] < ' ')
+			ret[i] = ' ';
+	ret[n] = '\0';
+}
+
+/* Seconds since 1970 at which the guest's kernel started. */
+static uint64_t boot_time(void)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	unsigned long long t;
+
+	if (fd_read_file(AT_FDCWD, "/proc/stat", &text, 1 << 20) < 0)
+		return 0;
+	const char *at = strstr(strbuf_str(&text), "\nbtime ");
+	return at && sscanf(at, "\nbtime %llu", &t) == 1 ? t : 0;
+}
+
+static void put_process(struct json_out *o, pid_t pid, uint64_t boot)
+{
+	struct stat_line st;
+	char command[PS_COMMAND_MAX], tty[TTY_MAX] = "?";
+	uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
+	int64_t uid = read_uid(pid);
+
+	/* Gone meanwhile. */
+	if (uid < 0 || read_stat(pid, &st) < 0)
+		return;
+	read_command(pid, &st, command);
+	/* Unix98 terminals: 136 to 143 (Documentation/admin-guide/devices.txt). */
+	if (major((unsigned)st.tty) >= 136 && major((unsigned)st.tty) < 144)
+		snprintf(tty, sizeof(tty), "pts/%u", minor((unsigned)st.tty));
+	json_out_object(o, NULL);
+	json_out_i64(o, "pid", pid);
+	json_out_i64(o, "ppid", st.ppid);
+	json_out_i64(o, "uid", uid);
+	json_out_u64(o, "stime", boot + st.start / hz);
+	json_out_u64(o, "time", (st.utime + st.stime) / hz);
+	json_out_str(o, "tty", tty);
+	json_out_str(o, "command", command);
+	json_out_end_object(o);
+}
+
+static int put_processes(struct guest *g, struct json_out *o)
+{
+	_cleanup_arena_ struct arena a = {0};
+	uint64_t boot = boot_time();
+	const char *text;
+	pid_t *pids;
+	size_t n, len = 0;
+
+	int r = check_cgroup(g);
+	if (r >= 0)
+		r = cg_pids(&a, &g->cgroup, &pids, &n);
+	if (r < 0)
+		return r;
+	json_out_array(o, "processes");
+	for (size_t i = 0; i < n && len < PS_REPLY_MAX; i++) {
+		put_process(o, pids[i], boot);
+		if (json_out_text(o, &text, &len) < 0)
+			break;
+	}
+	json_out_end_array(o);
+	err_clear();
+	return 0;
+}
+
+void guest_ps(struct guest *g, const struct agent_frame *f)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (begin_reply(g, f, &w))
+		end_reply(g, &w, put_processes(g, &w.json));
+}
+
+void guest_stats(struct guest *g, const struct agent_frame *f)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (!begin_reply(g, f, &w))
+		return;
+	int r = check_cgroup(g);
+	if (r >= 0) {
+		json_out_object(&w.json, "stats");
+		r = cg_stats(&g->cgroup, &w.json);
+		/* Half of it is no JSON. */
+		if (r < 0) {
+			agent_release(&w);
+			w = (struct agent_writer){0};
+			if (!begin_reply(g, f, &w))
+				return;
+		} else {
+			json_out_end_object(&w.json);
+		}
+	}
+	end_reply(g, &w, r);
+}
+
+/* --- limits --- */
+
+int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
+{
+	static const struct cg_device_rule deny_all = {
+		.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"};
+	struct cg_resources ours = {
+		.devices = res->devices,
+		.ndevices = res->ndevices,
+		.memory.limit = res->memory.limit,
+		.memory.reservation = res->memory.reservation,
+		.memory.swap = res->memory.swap,
+		.memory.check_before_update = res->memory.check_before_update,
+		.pids_limit = res->pids_limit,
+		.hugepages = res->hugepages,
+		.nhugepages = res->nhugepages,
+	};
+
+	/* Nothing said of devices means none but the usual ones, as in namespace mode. */
+	if (first && !ours.ndevices) {
+		ours.devices = &deny_all;
+		ours.ndevices = 1;
+	}
+	return cg_apply(&g->cgroup, &ours);
+}
+
+void guest_update(struct guest *g, const struct agent_frame *f)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_arena_ struct arena a = {0};
+	struct cg_resources res;
+
+	if (!begin_reply(g, f, &w))
+		return;
+	int r = check_cgroup(g);
+	if (r >= 0)
+		r = spec_parse_resources(&a, json_get(f->json, "resources"), "resources", &res);
+	if (r >= 0)
+		r = guest_limit(g, &res, false);
+	end_reply(g, &w, r);
+}

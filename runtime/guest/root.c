@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the container's root and the sources of its bind mounts come from: the virtio-fs share, in
+ * which HOST's copy of a mount is under the number of its slot (ids mapped already), vm.image as a
+ * block device, and for device nodes the guest's own /dev.
+ */
+#include <limits.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "guest.h"
+#include "host_open.h"
+#include "path.h"
+
+#define DISK_WAIT_MS 10000
+
+static const char *share_path(const struct guest_config *c, char path[static PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%s/share", c->dir);
+	return path;
+}
+
+int guest_prepare_dirs(const struct guest_config *c)
+{
+	char path[PATH_MAX];
+	_cleanup_fd_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (root < 0)
+		return err_sys("open /");
+	_cleanup_fd_ int share = path_mkdirs(root, share_path(c, path));
+	snprintf(path, sizeof(path), "%s/root", c->dir);
+	_cleanup_fd_ int attach = share < 0 ? share : path_mkdirs(root, path);
+	return attach < 0 ? err_set(-attach, "make the directory %s: %s", c->dir, err_text(-attach))
+			  : 0;
+}
+
+static int open_share(struct process *p, const struct step *s)
+{
+	struct guest *g = p->guest;
+	char share[PATH_MAX];
+	struct step here = *s;
+
+	share_path(g->config, share);
+	if (!g->share_mounted) {
+		int r = g->config->mount_share(g->config->data, share);
+		if (r < 0)
+			return r;
+		g->share_mounted = true;
+	}
+	/* What is beneath the mount is there without asking: the server shows it on the way. */
+	here.open.path = arena_printf(&p->arena, "%s/%d", share, s->slot);
+	here.open.idmap_uid = here.open.idmap_gid = (struct spec_id_maps){0};
+	if (!here.open.path)
+		return -ENOMEM;
+	return open_tree_copy(&here);
+}
+
+/* A file system by its superblock (the kernel's struct of each, offset and bytes of the magic). */
+static const struct {
+	const char *name;
+	off_t offset;
+	const char *magic;
+	size_t len;
+} file_systems[] = {
+	{"ext4", 1080, "\x53\xef", 2},
+	{"erofs", 1024, "\xe2\xe1\xf5\xe0", 4},
+	{"squashfs", 0, "hsqs", 4},
+	{"xfs", 0, "XFSB", 4},
+	{"btrfs", 0x10040, "_BHRfS_M", 8},
+};
+
+static int open_disk(const char *path)
+{
+	for (int waited = 0;; waited += 10) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0)
+			return fd;
+		if ((errno != ENOENT && errno != ENXIO) || waited >= DISK_WAIT_MS)
+			return err_set(
+				errno, "vm.image: open %s in the guest: %s", path, err_text(errno));
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	}
+}
+
+static int find_file_system(const char *path, const char **ret)
+{
+	char found[8];
+	_cleanup_fd_ int disk = open_disk(path);
+
+	if (disk < 0)
+		return disk;
+	for (size_t i = 0; i < ARRAY_SIZE(file_systems); i++) {
+		ssize_t n = pread(disk, found, file_systems[i].len, file_systems[i].offset);
+		if (n < 0)
+			return err_sys("vm.image: read its superblock");
+		if ((size_t)n != file_systems[i].len ||
+			memcmp(found, file_systems[i].magic, file_systems[i].len) != 0)
+			continue;
+		*ret = file_systems[i].name;
+		return 0;
+	}
+	return err_set(EINVAL,
+		"vm.image: it holds no file system that the guest knows: expected ext4, erofs, "
+		"squashfs, xfs or btrfs on the whole of it, without partitions");
+}
+
+/* What the kernel says of a mount that it refuses, if it does. */
+static int mount_error(int fs, const char *type)
+{
+	char said[256];
+	int code = errno;
+	ssize_t n = read(fs, said, sizeof(said) - 1);
+
+	if (n > 2) {
+		said[n] = '\0';
+		said[strcspn(said, "\n")] = '\0';
+		return err_set(code, "vm.image: mount it as %s: %s", type, said + 2);
+	}
+	if (code == ENODEV)
+		return err_set(code, "vm.image: the guest's kernel has no %s", type);
+	return err_set(code, "vm.image: mount it as %s: %s", type, err_text(code));
+}
+
+static int open_image(struct process *p)
+{
+	const char *type = NULL, *disk = p->guest->config->disk;
+
+	int r = find_file_system(disk, &type);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int fs = fsopen(type, FSOPEN_CLOEXEC);
+	if (fs < 0)
+		return mount_error(-EBADF, type);
+	if (fsconfig(fs, FSCONFIG_SET_STRING, "source", disk, 0) < 0 ||
+		(p->spec->root_readonly && fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0) ||
+		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return mount_error(fs, type);
+	r = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	return r < 0 ? mount_error(fs, type) : r;
+}
+
+int guest_open(struct process *p, const struct step *s)
+{
+	int fd;
+
+	if (s->kind == STEP_OPEN_ROOT)
+		fd = p->spec->vm && p->spec->vm->image_path ? open_image(p) : open_share(p, s);
+	else
+		fd = s->open.mount ? open_share(p, s) : open_tree_copy(s);
+	p->slots[s->slot] = fd;
+	return fd;
+}
+
+void guest_unmount_share(struct guest *g)
+{
+	char share[PATH_MAX];
+
+	if (g->share_mounted && umount2(share_path(g->config, share), MNT_DETACH) == 0)
+		g->share_mounted = false;
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "fd.h"
+#include "guest.h"
+#include "log.h"
+
+int64_t guest_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void end(struct guest *g, int r)
+{
+	if (!g->failure)
+		g->failure = r;
+	g->stop = true;
+}
+
+void guest_send(struct guest *g, struct agent_writer *w)
+{
+	int r = agent_send(w, g->control, NULL, 0);
+
+	if (r < 0)
+		end(g, r);
+}
+
+void guest_say_failed(struct guest *g, uint32_t process, int code, const char *message)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = agent_begin(&w, "failed");
+	if (r < 0)
+		return end(g, r);
+	json_out_u64(&w.json, "process", process);
+	json_out_i64(&w.json, "errno", code);
+	json_out_str(&w.json, "message", message);
+	guest_send(g, &w);
+}
+
+void guest_log(struct guest *g, const char *fmt, ...)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	char text[ERR_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	int r = agent_begin(&w, "log");
+	if (r < 0)
+		return end(g, r);
+	json_out_str(&w.json, "message", text);
+	guest_send(g, &w);
+}
+
+static void on_start(struct guest *g, const struct agent_frame *f)
+{
+	process_go(g, f, "start");
+}
+
+static void on_go(struct guest *g, const struct agent_frame *f)
+{
+	process_go(g, f, json_get_str(f->json, "barrier"));
+}
+
+static void on_stop(struct guest *g, const struct agent_frame *f)
+{
+	g->stop = true;
+}
+
+static void handle(struct guest *g, const struct agent_frame *f)
+{
+	static const struct {
+		const char *type;
+		void (*handle)(struct guest *g, const struct agent_frame *f);
+	} handlers[] = {
+		{"create", process_create},
+		{"start", on_start},
+		{"exec", process_exec},
+		{"go", on_go},
+		{"signal", guest_signal},
+		{"resize", process_resize},
+		{"freeze", guest_freeze},
+		{"ps", guest_ps},
+		{"stats", guest_stats},
+		{"update", guest_update},
+		{"stop", on_stop},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++)
+		if (streq(f->type, handlers[i].type))
+			return handlers[i].handle(g, f);
+	guest_log(g, "the guest's agent knows no message \"%s\"", f->type);
+}
+
+static void on_control(struct watch *w, uint32_t events)
+{
+	struct guest *g = (struct guest *)((char *)w - offsetof(struct guest, control_watch));
+	int r = agent_reader_fill(&g->reader, g->control);
+
+	if (r == -EAGAIN)
+		return;
+	if (r == 0)
+		r = err_set(ECONNRESET, "the monitor closed the connection");
+	while (r > 0 && !g->stop) {
+		_cleanup_agent_frame_ struct agent_frame f = {0};
+		r = agent_reader_next(&g->reader, &f);
+		if (r > 0)
+			handle(g, &f);
+	}
+	if (r < 0)
+		end(g, r);
+}
+
+static void on_signal(struct watch *w, uint32_t events)
+{
+	struct guest *g = (struct guest *)((char *)w - offsetof(struct guest, signal_watch));
+	struct signalfd_siginfo info;
+	int status;
+	pid_t pid;
+
+	/* One signal may stand for any number of children, ours and those left to process 1. */
+	while (read(g->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		process_reaped(g, pid, status);
+}
+
+static int say_hello(struct guest *g)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	struct utsname u;
+
+	if (uname(&u) < 0)
+		return err_sys("uname");
+	int r = agent_begin(&w, "hello");
+	if (r < 0)
+		return r;
+	json_out_u64(&w.json, "version", AGENT_VERSION);
+	json_out_str(&w.json, "kernel", u.release);
+	return agent_send(&w, g->control, NULL, 0);
+}
+
+static int open_signals(struct guest *g)
+{
+	sigset_t all, child;
+
+	sigfillset(&all);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
+		return err_sys("block signals");
+	g->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (g->signals < 0)
+		return err_sys("make a signalfd");
+	g->signal_watch.ready = on_signal;
+	return loop_watch(&g->loop, &g->signal_watch, g->signals, EPOLLIN);
+}
+
+static int start(struct guest *g)
+{
+	int r = guest_prepare_dirs(g->config);
+
+	if (r >= 0)
+		r = loop_open(&g->loop);
+	if (r >= 0)
+		r = open_signals(g);
+	if (r >= 0)
+		r = g->control = g->config->connect(g->config->data, AGENT_PORT);
+	if (r >= 0)
+		r = say_hello(g);
+	g->control_watch.ready = on_control;
+	return r < 0 ? r : loop_watch(&g->loop, &g->control_watch, g->control, EPOLLIN);
+}
+
+int guest_serve(const struct guest_config *config)
+{
+	struct guest g = {
+		.config = config, .loop.epoll = -EBADF, .control = -EBADF, .signals = -EBADF};
+	int r = start(&g);
+
+	if (r < 0)
+		end(&g, r);
+	while (!g.stop) {
+		int timeout = processes_settle(&g);
+		r = g.stop ? 0 : loop_turn(&g.loop, timeout);
+		if (r < 0)
+			end(&g, r);
+	}
+	processes_release(&g);
+	sync();
+	guest_unmount_share(&g);
+	agent_reader_release(&g.reader);
+	fd_close(&g.control);
+	fd_close(&g.signals);
+	fd_close(&g.loop.epoll);
+	arena_release(&g.arena);
+	return g.failure;
+}

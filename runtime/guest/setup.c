@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. The kernel starts us on its first root file system, the unpacked initramfs.
+ * pivot_root(2) refuses that one, and every container pivots: so a tmpfs is mounted over it and
+ * made the root. Nothing is copied, since this program is static and nothing else is needed. The
+ * modules are removed as they load, as their memory would be lost to the container.
+ */
+#include "setup.h"
+
+#include <fcntl.h>
+#include <linux/module.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "log.h"
+
+#define LIST_MAX 65536 /* bytes of /modules.list */
+#define NEW_ROOT "/.root"
+
+static int make_mount(const char *type, const char *where, unsigned long flags, const char *data)
+{
+	if (mkdir(where, 0755) < 0 && errno != EEXIST)
+		return err_sys("create %s", where);
+	if (mount(type, where, type, flags, data) < 0)
+		return err_sys("mount %s on %s", type, where);
+	return 0;
+}
+
+int setup_console(void)
+{
+	int r = make_mount("devtmpfs", "/dev", MS_NOSUID, "mode=0755");
+
+	if (r < 0)
+		return r;
+	/* Whatever the kernel has opened for us, or has not: three descriptors. */
+	int fd = open("/dev/console", O_RDWR | O_NOCTTY);
+	if (fd < 0)
+		fd = open("/dev/null", O_RDWR);
+	if (fd < 0)
+		return err_sys("open /dev/null");
+	for (int i = 0; i < 3; i++)
+		if (dup2(fd, i) < 0)
+			return err_sys("make the console descriptor %d", i);
+	if (fd > 2)
+		close(fd);
+	return 0;
+}
+
+static int load_module(const char *path)
+{
+	const char *suffix = strrchr(path, '.');
+	int flags = suffix && !streq(suffix, ".ko") ? MODULE_INIT_COMPRESSED_FILE : 0;
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys("open the module %s", path);
+	if (syscall(SYS_finit_module, fd, "", flags) < 0 && errno != EEXIST)
+		return err_sys("load the module %s", path);
+	unlink(path);
+	return 0;
+}
+
+int setup_modules(void)
+{
+	_cleanup_strbuf_ struct strbuf list = {0};
+	char *save = NULL;
+
+	if (access("/modules.list", F_OK) < 0)
+		return 0; /* all is in the kernel */
+	int r = fd_read_file(AT_FDCWD, "/modules.list", &list, LIST_MAX);
+	if (r < 0)
+		return r;
+	for (char *path = list.s ? strtok_r(list.s, "\n", &save) : NULL; path;
+		path = strtok_r(NULL, "\n", &save))
+		if (load_module(path) < 0)
+			log_warn("%s", err_msg());
+	err_clear();
+	return 0;
+}
+
+static int enter_new_root(void)
+{
+	int r = make_mount("tmpfs", NEW_ROOT, 0, "mode=0755");
+
+	if (r < 0)
+		return r;
+	if (mkdir(NEW_ROOT "/dev", 0755) < 0)
+		return err_sys("create /dev");
+	if (mount("/dev", NEW_ROOT "/dev", NULL, MS_MOVE, NULL) < 0)
+		return err_sys("move /dev to the new root");
+	if (chdir(NEW_ROOT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||
+		chdir("/") < 0)
+		return err_sys("enter the new root");
+	return 0;
+}
+
+int setup_root(void)
+{
+	static const struct {
+		const char *type, *where;
+		unsigned long flags;
+		const char *data;
+	} mounts[] = {
+		{"proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
+		{"sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
+		{"devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=0620,gid=5,ptmxmode=0666"},
+		{"tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755"},
+		{"cgroup2", "/sys/fs/cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
+	};
+
+	int r = enter_new_root();
+	for (size_t i = 0; i < ARRAY_SIZE(mounts) && r >= 0; i++)
+		r = make_mount(mounts[i].type, mounts[i].where, mounts[i].flags, mounts[i].data);
+	return r;
+}
+
+/* The numbers that systemd sets; a limit of config.json above fs.nr_open would be refused. */
+void setup_limits(void)
+{
+	static const char *const sysctls[][2] = {
+		{"/proc/sys/fs/nr_open", "1073741816"},
+		{"/proc/sys/fs/file-max", "9223372036854775807"},
+		{"/proc/sys/kernel/pid_max", "4194304"},
+	};
+	const struct rlimit files = {.rlim_cur = 1024, .rlim_max = 524288},
+			    core = {.rlim_cur = 0, .rlim_max = RLIM_INFINITY};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sysctls); i++)
+		if (fd_write_file(AT_FDCWD, sysctls[i][0], sysctls[i][1]) < 0)
+			log_warn("%s", err_msg());
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || setrlimit(RLIMIT_CORE, &core) < 0)
+		log_warn("set resource limits: %s", strerror(errno));
+	err_clear();
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest before there is a container: from the kernel's initramfs to a system that a plan can be
+ * walked in. Once, as process 1, in this order; nothing here fails that can be done without.
+ */
+#pragma once
+#include "err.h"
+
+/* /dev, and the console as standard input, output and error. */
+int setup_console(void) must_check;
+/* The modules that /modules.list names, in its order. What does not load is logged. */
+int setup_modules(void) must_check;
+/* A root that can be pivoted from, with /proc /sys /dev /run and cgroup2. */
+int setup_root(void) must_check;
+/* What people expect of a system that something else than caisson-init set up. */
+void setup_limits(void);

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. Each direction is watched on one side only: on the side that gives, until
+ * the other side takes no more, then on that side. splice(2) says EAGAIN for both, so poll(2) tells
+ * which of them it was. Two more things are watched for: that nobody reads a process's input any
+ * more (EPOLLERR of the pipe), and that the monitor wants no output any more (EPOLLHUP of the
+ * socket: that it sends nothing, EPOLLRDHUP, is so from the start), which the process then learns by
+ * EPIPE.
+ *
+ * A terminal goes on for as long as it has both ends: the end of the monitor's input is typed as
+ * Ctrl-D, as runtime/launch/attend.c does; when the whole stream is closed the terminal hangs up.
+ */
+#include "stream.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "fd.h"
+
+#define FLOW_SIZE ((size_t)64 << 10)
+#define FLOW_TURNS 16 /* then others have their turn */
+
+int loop_open(struct loop *l)
+{
+	l->epoll = epoll_create1(EPOLL_CLOEXEC);
+	return l->epoll < 0 ? err_sys("make an epoll descriptor") : 0;
+}
+
+int loop_watch(struct loop *l, struct watch *w, int fd, uint32_t events)
+{
+	struct epoll_event e = {.events = events, .data.ptr = w};
+	bool on = events != WATCH_NOTHING && fd >= 0;
+
+	if (on == w->on && (!on || (events == w->events && fd == w->fd)))
+		return 0;
+	if (w->on && (!on || fd != w->fd)) {
+		if (epoll_ctl(l->epoll, EPOLL_CTL_DEL, w->fd, NULL) < 0)
+			return err_sys("stop watching a descriptor");
+		w->on = false;
+	}
+	if (!on)
+		return 0;
+	if (epoll_ctl(l->epoll, w->on ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e) < 0)
+		return err_sys("watch a descriptor");
+	w->on = true;
+	w->fd = fd;
+	w->events = events;
+	return 0;
+}
+
+/* One at a time: handling it may free what another one of the same wait would be for. */
+int loop_turn(struct loop *l, int timeout)
+{
+	struct epoll_event e;
+	int n = epoll_wait(l->epoll, &e, 1, timeout);
+
+	if (n < 0 && errno != EINTR)
+		return err_sys("wait for events");
+	if (n > 0) {
+		struct watch *w = e.data.ptr;
+		w->ready(w, e.events);
+	}
+	return 0;
+}
+
+enum flow_result { FLOW_WAITS, FLOW_MOVED, FLOW_ENDED, FLOW_BROKEN };
+
+static bool takes(int to)
+{
+	struct pollfd p = {.fd = to, .events = POLLOUT};
+
+	return poll(&p, 1, 0) > 0;
+}
+
+/* errno after a failure; the giver's end and the taker's differ in what it means. */
+static enum flow_result failed(struct flow *f, int to, bool writing)
+{
+	if (errno == EAGAIN || errno == EINTR) {
+		f->full = writing && !takes(to);
+		return FLOW_WAITS;
+	}
+	return writing ? FLOW_BROKEN : FLOW_ENDED;
+}
+
+static enum flow_result splice_some(struct flow *f, int from, int to, size_t *ret_n)
+{
+	ssize_t n = splice(from, NULL, to, NULL, FLOW_SIZE, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+
+	*ret_n = n > 0 ? (size_t)n : 0;
+	if (n > 0)
+		return FLOW_MOVED;
+	if (n == 0)
+		return FLOW_ENDED;
+	if (errno == EAGAIN || errno == EINTR)
+		return failed(f, to, true);
+	/* Whatever it is, read(2) or write(2) will say on which side. */
+	f->spliced = false;
+	return FLOW_MOVED;
+}
+
+static enum flow_result copy_some(struct flow *f, int from, int to, size_t *ret_n)
+{
+	ssize_t n;
+
+	*ret_n = 0;
+	if (!f->buf)
+		f->buf = malloc(FLOW_SIZE);
+	if (!f->buf)
+		return FLOW_BROKEN;
+	if (f->len == 0) {
+		n = read(from, f->buf, FLOW_SIZE);
+		if (n <= 0)
+			return n == 0 ? FLOW_ENDED : failed(f, to, false);
+		f->start = 0;
+		f->len = (size_t)n;
+	}
+	n = write(to, f->buf + f->start, f->len);
+	if (n < 0)
+		return failed(f, to, true);
+	f->start += (size_t)n;
+	f->len -= (size_t)n;
+	*ret_n = (size_t)n;
+	return FLOW_MOVED;
+}
+
+static enum flow_result flow_run(struct flow *f, int from, int to, size_t *owed)
+{
+	enum flow_result r = FLOW_MOVED;
+
+	f->full = false;
+	for (int i = 0; i < FLOW_TURNS && r == FLOW_MOVED; i++) {
+		size_t n;
+		r = f->spliced ? splice_some(f, from, to, &n) : copy_some(f, from, to, &n);
+		*owed -= n < *owed ? n : *owed;
+	}
+	return r;
+}
+
+/* What each descriptor is to be watched for now. */
+static int watch_both(struct stream *s)
+{
+	uint32_t sock = WATCH_NOTHING, local = WATCH_NOTHING;
+
+	if (!s->connected) {
+		sock = EPOLLOUT;
+	} else if (s->terminal) {
+		sock = (s->in.on && !s->in.full ? EPOLLIN : 0) | (s->out.full ? EPOLLOUT : 0);
+		local = (s->in.full ? EPOLLOUT : 0) | (s->out.full ? 0 : EPOLLIN);
+		/* A master without slaves hangs up for ever; what it has left waits for the socket.
+		 */
+		if (s->out.full && !s->in.full)
+			local = WATCH_NOTHING;
+	} else if (s->in.on) {
+		sock = s->in.full ? WATCH_NOTHING : EPOLLIN;
+		local = s->in.full ? EPOLLOUT : 0;
+	} else {
+		sock = s->out.full ? EPOLLOUT : 0;
+		local = s->out.full ? WATCH_NOTHING : EPOLLIN;
+	}
+	int r = loop_watch(s->loop, &s->sock_watch, s->sock, sock);
+	return r < 0 ? r : loop_watch(s->loop, &s->local_watch, s->local, local);
+}
+
+void stream_end(struct stream *s)
+{
+	if (!s->loop)
+		return;
+	/* Neither can fail for a descriptor that is open and watched. */
+	(void)!loop_watch(s->loop, &s->sock_watch, s->sock, WATCH_NOTHING);
+	(void)!loop_watch(s->loop, &s->local_watch, s->local, WATCH_NOTHING);
+	fd_close(&s->sock);
+	fd_close(&s->local);
+	free(s->in.buf);
+	free(s->out.buf);
+	s->in = s->out = (struct flow){0};
+	s->owed = 0;
+}
+
+/* The monitor will send no more. */
+static void end_of_input(struct stream *s)
+{
+	static const char eot = 4;
+
+	s->in.on = false;
+	if (s->terminal)
+		(void)!write(s->local, &eot, 1);
+	else
+		stream_end(s); /* closes the pipe: the process reads its end */
+}
+
+static void run(struct stream *s, bool hung_up)
+{
+	size_t none = 0;
+
+	if (s->in.on) {
+		enum flow_result r = flow_run(&s->in, s->sock, s->local, &none);
+		if (r == FLOW_BROKEN)
+			return stream_end(s);
+		if (r == FLOW_ENDED)
+			end_of_input(s);
+		if (s->sock < 0)
+			return;
+	}
+	if (hung_up)
+		return stream_end(s);
+	if (s->out.on) {
+		enum flow_result r = flow_run(&s->out, s->local, s->sock, &s->owed);
+		if (r == FLOW_BROKEN || r == FLOW_ENDED)
+			return stream_end(s);
+	}
+	if (s->sock >= 0 && watch_both(s) < 0)
+		stream_end(s);
+}
+
+static void on_local(struct watch *w, uint32_t events)
+{
+	struct stream *s = (struct stream *)((char *)w - offsetof(struct stream, local_watch));
+
+	/* Nobody reads the process's input any more. */
+	if (!s->terminal && s->in.on && (events & EPOLLERR))
+		return stream_end(s);
+	run(s, false);
+}
+
+static void on_sock(struct watch *w, uint32_t events)
+{
+	struct stream *s = (struct stream *)((char *)w - offsetof(struct stream, sock_watch));
+	bool hung_up = events & (EPOLLHUP | EPOLLERR);
+
+	if (!s->connected) {
+		int error = 0;
+		socklen_t len = sizeof(error);
+		if (getsockopt(s->sock, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error)
+			return stream_end(s);
+		s->connected = true;
+		hung_up = false;
+	}
+	if (s->local < 0) {
+		/* The terminal is not there yet. */
+		if (loop_watch(s->loop, w, s->sock, WATCH_NOTHING) < 0)
+			stream_end(s);
+		return;
+	}
+	/* Input that came before the end is the process's still. */
+	if (!s->terminal && s->in.on)
+		hung_up = false;
+	run(s, hung_up);
+}
+
+void stream_init(struct stream *s, struct loop *l, int sock)
+{
+	*s = (struct stream){.loop = l, .sock = sock, .local = -EBADF};
+	s->sock_watch.ready = on_sock;
+	s->local_watch.ready = on_local;
+}
+
+int stream_connect(struct stream *s)
+{
+	return loop_watch(s->loop, &s->sock_watch, s->sock, EPOLLOUT);
+}
+
+int stream_start(struct stream *s, int local, bool in, bool out, bool terminal)
+{
+	s->local = local;
+	s->terminal = terminal;
+	s->in = (struct flow){.on = in, .spliced = !terminal};
+	s->out = (struct flow){.on = out, .spliced = !terminal};
+	if (fcntl(local, F_SETFL, O_NONBLOCK) < 0)
+		return err_sys("set a stream non-blocking");
+	return watch_both(s);
+}
+
+bool stream_has_output(const struct stream *s)
+{
+	return s->out.on && s->sock >= 0;
+}
+
+void stream_count_owed(struct stream *s)
+{
+	int n = 0;
+
+	if (s->out.on && !s->terminal && ioctl(s->local, FIONREAD, &n) == 0 && n > 0)
+		s->owed = (size_t)n + s->out.len;
+}
+
+bool stream_paid(const struct stream *s)
+{
+	return !stream_has_output(s) || (s->owed == 0 && !(s->terminal && s->out.full));
+}

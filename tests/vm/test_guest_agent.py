@@ -1,0 +1,538 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The guest's agent (runtime/guest), run as the first process of a pid namespace on this kernel (guest_main.c); the test is
+the monitor. The same agent in a real guest is a matter of the tests that boot one.
+"""
+import hashlib
+import json
+import os
+import shutil
+import signal
+import struct
+import tempfile
+import time
+
+import pytest
+
+from agent_host import Host
+from harness import config, machine, rootfs
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = os.environ.get("CAISSON_BUILD", os.path.join(os.path.dirname(os.path.dirname(HERE)), "build"))
+PROGRAM = os.path.join(BUILD, "tests", "guest_main")
+
+
+@pytest.fixture
+def guest(template, clean_machine):
+    """Makes one agent with an empty share; ends it, and what is left of its container."""
+    made = []
+
+    def make():
+        assert os.access(PROGRAM, os.X_OK), f"{PROGRAM} is not built"
+        # The paths of Unix sockets are short.
+        work = tempfile.mkdtemp(prefix="ga.", dir="/tmp")
+        os.chmod(work, 0o755)
+        os.makedirs(os.path.join(work, "share-source"))
+        rootfs.copy(template, os.path.join(work, "share-source", "0"))
+        made.append(Host(work, PROGRAM, "/caisson-test-" + os.path.basename(work)))
+        return made[-1]
+
+    yield make
+    for host in made:
+        host.stop()
+        remove_cgroup(host.cgroup)
+        shutil.rmtree(host.work)
+
+
+def remove_cgroup(name):
+    path = machine.cgroup2_mount() + name
+    for _ in range(100):
+        if not os.path.isdir(path):
+            return
+        try:
+            with open(os.path.join(path, "cgroup.kill"), "w") as f:
+                f.write("1")
+            for d, subs, _files in os.walk(path, topdown=False):
+                os.rmdir(d)
+        except OSError:
+            time.sleep(0.05)
+
+
+def sh(script, **kw):
+    return config.default("/bin/sh", "-c", script, **kw)
+
+
+def status_exit(n):
+    return n << 8
+
+
+def process_of(c, *args, **kw):
+    return {**c["process"], "args": list(args), **kw}
+
+
+def test_hello(guest):
+    h = guest()
+    assert h.hello["version"] == 1 and h.hello["kernel"] == os.uname().release
+    assert h.stop() == (0, "")
+
+
+def test_run_output_and_exit_code(guest):
+    h = guest()
+    s = h.run(sh("echo out; echo err >&2; cat; exit 7"))
+    s[0].send(b"typed\n")
+    s[0].end()
+    assert s[1].read_all() == b"out\ntyped\n"
+    assert s[2].read_all() == b"err\n"
+    assert h.expect("exited", process=0)["status"] == status_exit(7)
+
+
+def test_waits_for_start(guest):
+    h = guest()
+    s = h.create(sh("echo started"), attached=False)
+    h.expect("reached", process=0, barrier="created")
+    with pytest.raises(AssertionError):
+        h.expect("running", process=0, timeout=0.3)
+    h.send("start", process=0)
+    h.expect("running", process=0)
+    assert s[1].read_all() == b"started\n"
+    assert h.expect("exited")["status"] == 0
+
+
+def test_killed_before_start(guest):
+    h = guest()
+    h.create(sh("echo no"))
+    h.expect("reached", process=0, barrier="created")
+    h.send("signal", process=0, signal=int(signal.SIGKILL))
+    assert h.expect("exited", process=0)["status"] == signal.SIGKILL
+    assert not [f for f in h.frames if f["type"] == "running"]
+
+
+def test_missing_program(guest):
+    h = guest()
+    h.create(config.default("/no/such"))
+    f = h.expect("failed", process=0)
+    assert "no such file or directory" in f["message"] and "/no/such" in f["message"] and f["errno"] == 2
+
+
+def test_missing_share_entry(guest):
+    h = guest()
+    c = sh("true")
+    c["mounts"].append({"destination": "/data", "type": "bind", "source": "/srv", "options": ["rbind"]})
+    h.create(c)
+    f = h.expect("failed", process=0)
+    assert f["message"].startswith("mounts[7]: "), f
+    assert "no such file or directory" not in f["message"].lower()
+
+
+def test_bad_config(guest):
+    h = guest()
+    h.create({"ociVersion": "1.3.0"})
+    assert "root" in h.expect("failed", process=0)["message"]
+
+
+def test_unknown_message_is_logged(guest):
+    h = guest()
+    h.send("nonsense")
+    assert "nonsense" in h.expect("log")["message"]
+
+
+def test_connection_lost_ends_it(guest):
+    h = guest()
+    h.run(sh("sleep 1000"), stdio=())
+    h.sock.close()
+    rc = h.process.wait(15)
+    assert rc == 1 and b"closed the connection" in h.process.stderr.read()
+
+
+def test_malformed_frame_ends_it(guest):
+    h = guest()
+    h.sock.sendall(struct.pack("<II", 0xffffffff, 0))
+    assert h.process.wait(15) == 1
+    assert b"lengths" in h.process.stderr.read()
+
+
+def test_binds_and_files(guest):
+    h = guest()
+    share = os.path.join(h.work, "share-source")
+    os.mkdir(os.path.join(share, "1"))
+    with open(os.path.join(share, "1", "inside"), "w") as f:
+        f.write("bound")
+    with open(os.path.join(share, "2"), "w") as f:
+        f.write("a file")
+    c = sh("cat /data/inside /file; echo new >/data/made")
+    c["mounts"] += [{"destination": "/data", "type": "bind", "source": "/host/data", "options": ["rbind"]},
+                    {"destination": "/file", "type": "bind", "source": "/host/file", "options": ["bind", "ro"]}]
+    s = h.run(c)
+    assert s[1].read_all() == b"bounda file"
+    assert h.expect("exited")["status"] == 0
+    with open(os.path.join(share, "1", "made")) as f:
+        assert f.read() == "new\n"
+
+
+def test_devices(guest):
+    h = guest()
+    s = h.run(sh("head -c 3 /dev/zero | od -An -tx1; echo x >/dev/full; echo $?; ls -l /dev/null | cut -c1; "
+                 "head -c1 /dev/kmsg; echo $?"))
+    out = s[1].read_all().decode().split()
+    assert out[:3] == ["00", "00", "00"] and out[3] == "1" and out[4] == "c" and out[5] == "1"
+
+
+def test_absent_streams_are_null(guest):
+    h = guest()
+    s = h.run(sh("cat; readlink /proc/self/fd/0 /proc/self/fd/2; echo lost >&2"), stdio=(1,))
+    assert s[1].read_all() == b"/dev/null\n/dev/null\n"
+    assert h.expect("exited")["status"] == 0
+
+
+def test_stdout_is_closed_by_the_monitor(guest):
+    """The process's writes fail then: by SIGPIPE."""
+    h = guest()
+    s = h.run(sh("trap '' HUP; while :; do echo y; done"), stdio=(1,))
+    assert s[1].read(2) == b"y\n"
+    s[1].close()
+    assert h.expect("exited")["status"] == signal.SIGPIPE
+
+
+def test_idle_stdout_is_closed_by_the_monitor(guest):
+    """Noticed without a write of the process's."""
+    h = guest()
+    s = h.run(sh("read x; echo a; echo b; sleep 0.1; echo c"), stdio=(0, 1))
+    s[1].accept()
+    s[1].close()
+    time.sleep(0.3)
+    s[0].send(b"go\n")
+    assert h.expect("exited")["status"] in (signal.SIGPIPE, status_exit(1))
+
+
+def test_process_closes_its_input(guest):
+    h = guest()
+    s = h.run(sh("exec <&-; echo closed; read x; sleep 1000"), stdio=(0, 1))
+    assert s[1].read_until(b"closed\n")
+    sock = s[0].accept()
+    assert sock.recv(1) == b"", "the monitor learns it by the stream's end"
+
+
+@pytest.mark.parametrize("size", [1 << 20, 20 << 20])
+def test_much_output(guest, size):
+    h = guest()
+    s = h.run(sh(f"head -c {size} /dev/zero | tr '\\0' a"), stdio=(1,))
+    out = s[1].read_all()
+    assert len(out) == size and out.count(b"a") == size
+    assert h.expect("exited")["status"] == 0
+
+
+def test_much_input_to_a_slow_reader(guest):
+    h = guest()
+    s = h.run(sh("sleep 0.5; md5sum"), stdio=(0, 1))
+    data = os.urandom(4096) * 2048
+    s[0].send(data)
+    s[0].end()
+    assert s[1].read_all().split()[0].decode() == hashlib.md5(data).hexdigest()
+
+
+def test_slow_monitor_gets_all_before_the_exit(guest):
+    """What does not fit anywhere waits; the exit is told after it."""
+    h = guest()
+    s = h.run(sh("head -c 400000 /dev/zero"), stdio=(1,))
+    with pytest.raises(AssertionError):
+        h.expect("exited", timeout=1)
+    assert len(s[1].read_all()) == 400000
+    assert h.expect("exited")["status"] == 0
+
+
+def test_reopens_standard_streams(guest):
+    h = guest()
+    c = sh("echo one >/dev/stdout; echo two >/dev/stderr; cat /dev/stdin >/proc/self/fd/1")
+    c["process"]["user"] = {"uid": 1000, "gid": 1000}
+    s = h.run(c)
+    s[0].send(b"three\n")
+    s[0].end()
+    assert s[1].read_all() == b"one\nthree\n" and s[2].read_all() == b"two\n"
+
+
+def test_user_namespace(guest):
+    h = guest()
+    # What the host's idmapped mount does: the guest sees the files as the namespace's users'.
+    src = os.path.join(h.work, "share-source", "0")
+    for d, subs, files in os.walk(src):
+        for n in [d] + [os.path.join(d, f) for f in files]:
+            os.lchown(n, 100000, 100000)
+    c = sh("id -u; cat /proc/self/uid_map; echo again >/dev/stdout")
+    config.namespaces(c, "user")
+    m = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    c["linux"].update(uidMappings=m, gidMappings=m)
+    s = h.run(c)
+    out = s[1].read_all().split()
+    assert out == b"0 0 100000 65536 again".split(), s[2].read_all()
+
+
+# --- terminal ---
+
+def terminal(script):
+    return sh(script, terminal=True, consoleSize={"height": 30, "width": 100})
+
+
+def test_terminal(guest):
+    h = guest()
+    s = h.run(terminal("stty size; tty; read x; echo got $x; exit 3"), stdio=(3,))
+    out = s[3].read_until(b"/dev/pts/0")
+    assert b"30 100" in out
+    s[3].send(b"word\n")
+    assert b"got word\r\n" in s[3].read_until(b"got word\r\n")
+    assert h.expect("exited")["status"] == status_exit(3)
+    assert s[3].read_all().strip() == b""
+
+
+def test_terminal_resize(guest):
+    h = guest()
+    s = h.run(terminal("trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done"), stdio=(3,))
+    s[3].read_until(b"ready")
+    h.send("resize", process=0, rows=50, columns=160)
+    s[3].read_until(b"50 160")
+    h.expect("exited")
+
+
+def test_terminal_hangs_up(guest):
+    h = guest()
+    s = h.run(terminal("echo ready; sleep 1000"), stdio=(3,))
+    s[3].read_until(b"ready")
+    s[3].close()
+    assert h.expect("exited")["status"] in (signal.SIGHUP, status_exit(128 + signal.SIGHUP))
+
+
+def test_terminal_end_of_input(guest):
+    h = guest()
+    s = h.run(terminal("cat; echo over"), stdio=(3,))
+    s[3].send(b"x\n")
+    s[3].end()
+    s[3].read_until(b"over")
+    h.expect("exited")
+
+
+def test_terminal_is_opened_again(guest):
+    """As an init does: between its last close and the next open the terminal must not end."""
+    h = guest()
+    s = h.run(terminal("exec </dev/null >/dev/null 2>&1; sleep 0.3; echo back >/dev/console; sleep 0.1"), stdio=(3,))
+    s[3].read_until(b"back")
+    assert h.expect("exited")["status"] == 0
+
+
+def test_terminal_without_its_stream(guest):
+    h = guest()
+    h.create(terminal("true"), stdio=(0, 1))
+    assert "3 alone" in h.expect("failed", process=0)["message"]
+
+
+# --- exec ---
+
+@pytest.fixture
+def running(guest):
+    h = guest()
+    c = sh("trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done")
+    s = h.run(c, stdio=(1,))
+    s[1].read_until(b"up\n")
+    return h, c
+
+
+def test_exec(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "cat; echo err >&2; ls /proc | grep -c '^1$'; exit 4"))
+    s[0].send(b"in\n")
+    s[0].end()
+    h.expect("running", process=1)
+    assert s[1].read_all() == b"in\n1\n" and s[2].read_all() == b"err\n"
+    assert h.expect("exited", process=1)["status"] == status_exit(4)
+
+
+def test_exec_fails(running):
+    h, c = running
+    h.exec(1, process_of(c, "/no/such"))
+    f = h.expect("failed", process=1)
+    assert "no such file or directory" in f["message"] and f["errno"] == 2
+    s = h.exec(2, process_of(c, "/bin/echo", "still"))
+    assert s[1].read_all() == b"still\n"
+    assert h.expect("exited", process=2)["status"] == 0
+    assert not [f for f in h.frames if f.get("process") == 1], "nothing follows of one that failed"
+
+
+def test_exec_terminal(running):
+    h, c = running
+    s = h.exec(5, process_of(c, "/bin/sh", "-c", "tty; stty size", terminal=True,
+                             consoleSize={"height": 10, "width": 20}), stdio=(3,))
+    out = s[3].read_until(b"10 20")
+    assert b"/dev/pts/0" in out
+    assert h.expect("exited", process=5)["status"] == 0
+
+
+def test_many_execs_at_once(running):
+    h, c = running
+    n = 24
+    streams = {i: h.exec(i, process_of(c, "/bin/sh", "-c", f"sleep 0.2; echo {i}; exit {i}"), stdio=(1,))
+               for i in range(1, n + 1)}
+    for i, s in streams.items():
+        assert s[1].read_all() == f"{i}\n".encode()
+        assert h.expect("exited", process=i)["status"] == status_exit(i)
+
+
+def test_exec_leaves_a_daemon(running):
+    """Its exit is told half a second later, and what the daemon writes still comes."""
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "(sleep 2; echo late) & echo now"), stdio=(1,))
+    began = time.monotonic()
+    assert s[1].read_until(b"now\n")
+    assert h.expect("exited", process=1)["status"] == 0
+    assert 0.3 < time.monotonic() - began < 1.8
+    assert s[1].read_all() == b"late\n"
+
+
+def test_exec_ends_with_the_container(running):
+    h, c = running
+    h.exec(1, process_of(c, "/bin/sleep", "1000"), stdio=())
+    h.expect("running", process=1)
+    h.send("signal", process=0, signal=int(signal.SIGTERM))
+    assert h.expect("exited", process=0)["status"] == status_exit(9)
+    assert h.expect("exited", process=1)["status"] == signal.SIGKILL
+    h.exec(2, process_of(c, "/bin/true"), stdio=())
+    assert h.expect("failed", process=2)["message"] == "container not running"
+
+
+def test_exec_user_and_environment(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "id -u; echo $A; pwd", user={"uid": 77, "gid": 78},
+                             env=["PATH=/bin", "A=b c"], cwd="/tmp"), stdio=(1,))
+    assert s[1].read_all() == b"77\nb c\n/tmp\n"
+
+
+def test_exec_affinity_is_its_own(running):
+    h, c = running
+    p = process_of(c, "/bin/sh", "-c", "grep Cpus_allowed_list /proc/self/status", execCPUAffinity={"initial": "0"})
+    s = h.exec(1, p, stdio=(1,))
+    assert s[1].read_all().split() == [b"Cpus_allowed_list:", b"0"]
+    s = h.exec(2, process_of(c, "/bin/grep", "Cpus_allowed_list", "/proc/self/status"), stdio=(1,))
+    with open("/proc/self/status") as f:
+        ours = [line.split()[1] for line in f if line.startswith("Cpus_allowed_list")]
+    assert s[1].read_all().split()[1].decode() == ours[0]
+
+
+def test_nothing_of_the_agents_is_inherited(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "ls /proc/self/fd; ls /proc/1/fd"), stdio=(0, 1, 2))
+    out = s[1].read_all().split()
+    # ls has the directory that it lists.
+    assert out[:4] == [b"0", b"1", b"2", b"3"] and b"4" not in out
+
+
+# --- what commands ask ---
+
+def test_signals(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "trap 'echo usr1' USR1; echo up; while :; do sleep 0.05; done"),
+               stdio=(1,))
+    s[1].read_until(b"up\n")
+    h.send("signal", process=1, signal=int(signal.SIGUSR1))
+    s[1].read_until(b"usr1\n")
+    h.send("signal", process=1, signal=int(signal.SIGKILL))
+    assert h.expect("exited", process=1)["status"] == signal.SIGKILL
+    h.send("signal", process=99, signal=9)
+    h.exec(2, process_of(c, "/bin/sleep", "1000"), stdio=())
+    h.expect("running", process=2)
+    h.send("signal", process=0, signal=int(signal.SIGKILL), all=True)
+    assert h.expect("exited", process=0)["status"] == signal.SIGKILL
+    assert h.expect("exited", process=2)["status"] == signal.SIGKILL
+
+
+def test_freeze(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "while :; do echo x; sleep 0.02; done"), stdio=(1,))
+    s[1].read_until(b"x\n")
+    assert h.ask("freeze", frozen=True)["errno"] == 0
+    time.sleep(0.2)
+    s[1].sock.setblocking(False)
+    try:
+        while s[1].sock.recv(65536):
+            pass
+    except BlockingIOError:
+        pass
+    time.sleep(0.3)
+    with pytest.raises(BlockingIOError):
+        s[1].sock.recv(1)
+    assert h.ask("freeze", frozen=False)["errno"] == 0
+    s[1].sock.settimeout(5)
+    assert s[1].sock.recv(1)
+
+
+def test_ps(running):
+    h, c = running
+    h.exec(1, process_of(c, "/bin/sleep", "1234", user={"uid": 55, "gid": 55}), stdio=())
+    h.expect("running", process=1)
+    reply = h.ask("ps")
+    assert reply["errno"] == 0
+    ours = [p for p in reply["processes"] if p["command"] == "/bin/sleep 1234"]
+    assert len(ours) == 1 and ours[0]["uid"] == 55 and ours[0]["tty"] == "?"
+    assert abs(ours[0]["stime"] - time.time()) < 60 and ours[0]["time"] == 0
+    assert any("while" in p["command"] for p in reply["processes"])
+
+
+def test_stats(running):
+    h, c = running
+    reply = h.ask("stats")
+    assert reply["errno"] == 0, reply
+    assert "cgroup2" in reply["stats"] and "pids" in reply["stats"]
+
+
+def test_update(running):
+    h, c = running
+    bad = h.ask("update", resources={"memory": {"limit": "much"}})
+    assert bad["errno"] == 22 and "memory.limit" in bad["message"]
+    assert h.ask("update")["errno"] == 22
+    # CPU time is the host's to limit: nothing to do here.
+    assert h.ask("update", resources={"cpu": {"shares": 512}})["errno"] == 0
+
+
+def test_requests_before_a_container(guest):
+    h = guest()
+    for what in ("ps", "stats", "freeze"):
+        r = h.ask(what)
+        assert r["errno"] == 3 and r["message"] == "container not running"
+
+
+def test_hook_in_the_guest(guest):
+    h = guest()
+    c = sh("cat /state")
+    c["annotations"] = {"k": "v"}
+    c["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "cat >/state"]}]}
+    s = h.run(c)
+    state = json.loads(s[1].read_all())
+    assert state["id"] == "c1" and state["bundle"] == "/the/bundle" and state["annotations"] == {"k": "v"}
+    assert state["status"] == "created" and state["pid"] > 1
+
+
+def test_seccomp(guest):
+    """The filter comes compiled: here, one that refuses mkdir(2) with EPERM (x86-64)."""
+    h = guest()
+    c = sh("mkdir /x; echo $?")
+    c["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+                             "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}
+    load, jeq, ret = 0x20, 0x15, 0x06
+    program = b"".join(struct.pack("<HBBI", *i) for i in (
+        (load, 0, 0, 0), (jeq, 0, 1, 83), (ret, 0, 0, 0x00050001), (ret, 0, 0, 0x7fff0000)))
+    s = h.create(c, seccomp=program)
+    h.expect("reached", process=0)
+    h.send("start", process=0)
+    h.expect("running", process=0)
+    assert s[1].read_all() == b"1\n"
+    assert b"not permitted" in s[2].read_all()
+
+
+def test_rlimits_and_oom_score(guest):
+    h = guest()
+    c = sh("ulimit -n; cat /proc/self/oom_score_adj")
+    c["process"].update(rlimits=[{"type": "RLIMIT_NOFILE", "soft": 512, "hard": 600}], oomScoreAdj=123)
+    s = h.run(c, stdio=(1,))
+    assert s[1].read_all() == b"512\n123\n"
+
+
+def test_second_container_is_refused(running):
+    h, c = running
+    h.send("create", b"{}", process=0, text=2, stdio=[], facts={})
+    assert "already" in h.expect("failed")["message"]
