@@ -17,6 +17,7 @@ struct guest {
 	int next_fd; /* what connect() gives next, or -errno */
 	unsigned next_use;
 	unsigned connects, closed;
+	unsigned given; /* descriptors that the device has had */
 	uint32_t closed_port;
 	uint16_t seen;             /* used receive buffers that were looked at */
 	struct virtio_vsock_hdr h; /* of the packet last received */
@@ -28,8 +29,10 @@ static inline int guest_connect(void *ctx, uint32_t guest_port, uint32_t port, u
 	struct guest *s = ctx;
 
 	s->connects++;
-	if (s->next_fd >= 0)
+	if (s->next_fd >= 0) {
 		*ret_use = s->next_use;
+		s->given++;
+	}
 	return s->next_fd >= 0 ? take_fd(&s->next_fd) : s->next_fd;
 }
 

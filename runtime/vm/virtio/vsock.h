@@ -86,7 +86,7 @@ struct virtio_vsock {
 
 int virtio_vsock_init(struct virtio_vsock *v, const struct vm_memory *m,
 	const struct virtio_vsock_options *o) must_check;
-/* Before virtio_release(). Closes all descriptors; what was not drained is lost. */
+/* Beside virtio_release(). Closes all descriptors; what was not drained is lost. */
 void virtio_vsock_release(struct virtio_vsock *v);
 
 /*

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest that is all bad, against the socket device: the input is a program of packets, receive
+ * buffers, memory writes, resets, and of what happens at the host's ends meanwhile. Beside the
+ * sanitizers' invariants: serving ends (libFuzzer's timeout), what is kept stays within the credit,
+ * every descriptor is closed once and told of, and after a reset the device comes up as new.
+ *
+ * Operations, by the first byte modulo 8:
+ *   0 op, port, flags, len[2], credit[2], done[2], lie   a packet; lie: its header is wrong
+ *   1 count, len[2]            receive buffers
+ *   2 where[2], len, bytes     write guest memory at where * 16
+ *   3 kind                     what the next connect() gives
+ *   4 end, len, action         write to, read from or close one of the host's ends
+ *   5 port, kind               dial
+ *   6 features                 bring the device up anew
+ *   7 head, addr[2], len[2], flags, next   a descriptor of queue 0 or 1, offered
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "../unit/vsock_rig.h"
+
+#define ENDS 16
+
+struct input {
+	const uint8_t *p;
+	size_t left;
+};
+
+struct host {
+	int ends[ENDS];
+	unsigned count;
+};
+
+static uint32_t take(struct input *in, unsigned bytes)
+{
+	uint32_t v = 0;
+
+	for (unsigned i = 0; i < bytes && in->left > 0; i++, in->left--)
+		v |= (uint32_t)*in->p++ << (8 * i);
+	return v;
+}
+
+/* One descriptor for the device; its other end is kept. */
+static int make_end(struct host *h, unsigned kind, unsigned *ret_use)
+{
+	int p[2] = {-EBADF, -EBADF};
+
+	*ret_use = 1 + kind / 8 % 3;
+	switch (kind % 8) {
+	case 0:
+		return -ECONNREFUSED;
+	case 1:
+		return open("/dev/null", O_RDWR | O_CLOEXEC);
+	case 2:
+		return open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	case 3:
+		return memfd_create("file", MFD_CLOEXEC);
+	case 4:
+	case 5:
+		if (pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0)
+			abort();
+		break;
+	default:
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, p) < 0)
+			abort();
+	}
+	unsigned mine = kind % 8 == 5;
+	fd_close(&h->ends[h->count % ENDS]);
+	h->ends[h->count++ % ENDS] = p[!mine];
+	return p[mine];
+}
+
+static void put_packet(struct guest *s, struct input *in)
+{
+	struct virtio_vsock_hdr h = guest_header(0, (uint16_t)take(in, 1), 0);
+
+	h.src_port = take(in, 1) % 4;
+	h.dst_port = h.src_port < 2 ? 1 : VSOCK_DIAL_PORT_FIRST + h.src_port;
+	h.flags = take(in, 1);
+	uint32_t len = take(in, 2);
+	h.len = len;
+	h.buf_alloc = take(in, 2) * 16;
+	h.fwd_cnt = take(in, 2);
+	uint32_t lie = take(in, 1);
+	if (lie & 1)
+		h.len += 1 + (lie >> 1);
+	if ((lie & 6) == 6)
+		h.type = (uint16_t)(lie >> 3);
+	if ((lie & 10) == 10)
+		h.dst_cid = lie;
+	if ((lie & 18) == 18)
+		h.src_cid = lie;
+	guest_send_raw(s, &h, NULL, len);
+}
+
+static void play_host(struct host *h, struct input *in)
+{
+	static char data[4096];
+	int *end = &h->ends[take(in, 1) % ENDS];
+	size_t len = take(in, 1) * 16;
+	uint32_t action = take(in, 1) % 4;
+
+	if (*end < 0)
+		return;
+	if (action == 0)
+		(void)!write(*end, data, len);
+	else if (action == 1)
+		(void)!read(*end, data, len);
+	else if (action == 2)
+		fd_close(end);
+	else
+		shutdown(*end, (int)len / 16 % 3);
+}
+
+static void put_chain(struct guest *s, struct input *in)
+{
+	unsigned head = take(in, 1);
+	uint64_t addr = (uint64_t)take(in, 2) * 64; /* up to 4 MiB: the end of memory */
+	uint32_t len = take(in, 2);
+	unsigned flags = take(in, 1) & 7, next = take(in, 1);
+
+	put_desc(desc(&s->g, head >> 7, head % s->g.size), addr, len, flags, next & 31);
+	if (!(next & 0x80))
+		offer(&s->g, head >> 7, head % s->g.size);
+	kick(&s->g, head >> 7);
+}
+
+static void put_memory(struct guest *s, struct input *in)
+{
+	uint64_t where = (uint64_t)take(in, 2) * 16;
+	size_t len = take(in, 1);
+
+	if (len > in->left)
+		len = in->left;
+	if (len > 0 && vm_memory_at(&s->g.memory, where, len))
+		memcpy(at(&s->g, where, len), in->p, len);
+	in->p += len;
+	in->left -= len;
+}
+
+static void step(struct guest *s, struct host *h, struct input *in)
+{
+	unsigned use;
+
+	switch (take(in, 1) % 8) {
+	case 0:
+		put_packet(s, in);
+		break;
+	case 1: {
+		unsigned count = take(in, 1) % 32, len = take(in, 2);
+
+		for (unsigned i = 0; i < count; i++)
+			guest_offer(s, i % s->g.size, len);
+		kick(&s->g, 0);
+		break;
+	}
+	case 2:
+		put_memory(s, in);
+		break;
+	case 3:
+		fd_close(&s->next_fd);
+		s->next_fd = make_end(h, take(in, 1), &s->next_use);
+		break;
+	case 4:
+		play_host(h, in);
+		break;
+	case 5: {
+		uint32_t port = take(in, 1) % 4;
+		int fd = make_end(h, take(in, 1), &use);
+
+		if (fd >= 0)
+			s->given += virtio_vsock_dial(&s->v, port, fd, use) >= 0;
+		break;
+	}
+	case 6: {
+		uint32_t f = take(in, 1);
+
+		bring_up(&s->g, (f & 1 ? EVENT : 0) | (f & 2 ? INDIRECT : 0));
+		break;
+	}
+	default:
+		put_chain(s, in);
+	}
+}
+
+static void check(const struct guest *s)
+{
+	unsigned large = 0, open = 0;
+
+	for (unsigned i = 0; i < s->v.count; i++) {
+		const struct vsock_conn *c = s->v.conns[i];
+
+		large += c->size == VSOCK_CREDIT;
+		open += c->stream.fd >= 0;
+		if (c->len > c->size || (c->len > 0 && c->stream.fd < 0) || vsock_conn_is_gone(c))
+			abort();
+	}
+	if (open != s->given - s->closed || large != s->v.large || large > VSOCK_LARGE_MAX ||
+		s->v.count > VSOCK_CONNS_MAX || s->v.reset_count > VSOCK_RESETS_MAX)
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct guest s;
+	struct input in = {data, size};
+	struct host h = {.count = 0};
+
+	signal(SIGPIPE, SIG_IGN);
+	for (unsigned i = 0; i < ENDS; i++)
+		h.ends[i] = -EBADF;
+	guest_start(&s, 32, 0);
+	while (in.left > 0) {
+		step(&s, &h, &in);
+		guest_event(&s);
+		check(&s);
+	}
+	/* With all readers gone nothing can be pending, so that a reset leaves nothing behind. */
+	for (unsigned i = 0; i < ENDS; i++)
+		fd_close(&h.ends[i]);
+	bring_up(&s.g, 0);
+	for (unsigned i = 0; i < 8; i++)
+		guest_event(&s);
+	check(&s);
+	if (get(&s.g, VIRTIO_MMIO_STATUS) != 15 || s.v.reset_count != 0)
+		abort();
+	guest_stop(&s);
+	if (s.v.count != 0 || s.given != s.closed)
+		abort();
+	return 0;
+}
