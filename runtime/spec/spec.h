@@ -281,10 +281,6 @@ int spec_parse_process(struct arena *a, const char *text, size_t len, const char
  */
 void spec_process_json(const struct spec_process *p, struct json_out *o);
 
-/* The same from memory; `what` names it in errors. */
-int spec_parse_process(struct arena *a, const char *text, size_t len, const char *what,
-	const struct spec_process **ret) must_check;
-
 /* A resources object by itself: update --resources FILE ("-" is standard input). */
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret) must_check;
 
