@@ -16,7 +16,8 @@
  * in namespace mode (ns/channel.h), so that the monitor only hands them on.
  *
  * Host to guest ("id" in a request comes back in its "reply"):
- *	create   {process: 0, text: LEN, facts: {...}, net: {...}, stdio: [..]}; the blob is
+ *	create   {process: 0, text: LEN, facts: {...}, net: {...}, stdio: [..], time: NS
+ *		 since 1970}; the blob is
  *		 config.json (LEN bytes), then the compiled system call filter, if there is one
  *	start    {process: 0}
  *	exec     {process: N, text: LEN, facts: {...}, stdio: [..]}; the blob is the process object

@@ -29,6 +29,8 @@ struct guest_config {
 	int (*connect)(void *data, uint32_t port);
 	/* The share of the root and the bind mounts, at `share`. */
 	int (*mount_share)(void *data, const char *share);
+	/* The host's CLOCK_REALTIME, now; NULL: this clock is somebody else's. */
+	void (*set_clock)(void *data, uint64_t nanoseconds);
 	const char *dir;    /* absolute: beneath it are the share and where the root is attached */
 	const char *cgroup; /* absolute, beneath the cgroup2 mount */
 	const char *disk;   /* vm.image as the guest has it */

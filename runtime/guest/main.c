@@ -74,11 +74,22 @@ static int mount_share(void *data, const char *share)
 	return err_sys("mount the virtio-fs share \"%s\"", SHARE_TAG);
 }
 
+static void set_clock(void *data, uint64_t nanoseconds)
+{
+	const struct timespec t = {.tv_sec = (time_t)(nanoseconds / 1000000000),
+		.tv_nsec = (long)(nanoseconds % 1000000000)};
+
+	/* A wrong clock is no reason to go without the container. */
+	if (clock_settime(CLOCK_REALTIME, &t) < 0)
+		dprintf(STDERR_FILENO, "caisson-init: set the clock: %m\n");
+}
+
 static int live(void)
 {
 	static const struct guest_config config = {
 		.connect = connect_vsock,
 		.mount_share = mount_share,
+		.set_clock = set_clock,
 		.dir = "/run/caisson",
 		.cgroup = "/container",
 		.disk = "/dev/vda",

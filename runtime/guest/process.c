@@ -398,6 +398,15 @@ static int set_up_network(struct process *p, const struct agent_frame *f)
 	return r < 0 ? r : net_config_apply(&c);
 }
 
+/* A machine in software has no clock that would know the time of day. */
+static void set_clock(struct guest *g, const struct agent_frame *f)
+{
+	uint64_t now;
+
+	if (g->config->set_clock && json_get_u64(f->json, "time", &now) >= 0)
+		g->config->set_clock(g->config->data, now);
+}
+
 void process_create(struct guest *g, const struct agent_frame *f)
 {
 	if (g->spec)
@@ -405,6 +414,7 @@ void process_create(struct guest *g, const struct agent_frame *f)
 	struct process *p = process_new(g, 0);
 	if (!p)
 		return guest_say_failed(g, 0, ENOMEM, "out of memory");
+	set_clock(g, f);
 	int r = build_container(p, f);
 	if (r >= 0)
 		r = set_up_network(p, f);

@@ -28,14 +28,14 @@ int launch_find_libexec(void)
 
 	if (getenv(LIBEXEC_VARIABLE))
 		return 0;
-	n = readlink("/proc/self/exe", exe, sizeof(exe) - sizeof("/caisson-init"));
+	n = readlink("/proc/self/exe", exe, sizeof(exe) - sizeof("/guest/caisson-init"));
 	char *slash = n > 0 ? memrchr(exe, '/', (size_t)n) : NULL;
 	if (!slash)
 		return 0;
-	memcpy(slash, "/caisson-init", sizeof("/caisson-init"));
+	strcpy(slash, "/guest/caisson-init");
 	if (access(exe, R_OK) < 0)
 		return 0;
-	*slash = '\0';
+	*strrchr(exe, '/') = '\0';
 	/* For ourselves, once executed again from the sealed copy, which is nowhere. */
 	return setenv(LIBEXEC_VARIABLE, exe, 0) < 0 ? err_sys("setenv") : 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is said to the guest's agent, and what it says. */
 #include <signal.h>
-#include <sys/stat.h>
+#include <time.h>
 
 #include "channel.h"
 #include "fd.h"
@@ -49,6 +49,7 @@ int monitor_send_create(struct monitor *m)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_strbuf_ struct strbuf filter = {0};
+	struct timespec now;
 
 	int r = read_filter(m->filter_slot < 0 ? -EBADF : m->a->slots[m->filter_slot], &filter);
 	if (r >= 0)
@@ -57,6 +58,8 @@ int monitor_send_create(struct monitor *m)
 		return r;
 	json_out_u64(&w.json, "process", 0);
 	json_out_u64(&w.json, "text", m->a->config_len);
+	clock_gettime(CLOCK_REALTIME, &now);
+	json_out_u64(&w.json, "time", (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
 	put_facts(m, &w.json);
 	net_config_json(&w.json, "net", &m->net);
 	put_stdio(&w.json, m->a->plan->terminal);
