@@ -612,7 +612,9 @@ static void test_stale_redirection(void **state)
 	make_pair(n, &a, &c);
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
 	fd_close(&t.fd);
-	assert_int_equal(ping(n, -1), 0);
+	/* Not shown by a ping: the peer's neighbour table would take its time to try again. */
+	output("tc filter show dev eth0 ingress", buf, sizeof(buf));
+	assert_non_null(strstr(buf, "Egress Redirect to device *"));
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
 	assert_int_equal(ping(n, t.fd), 33);
 	assert_ok(net_tap_close(&t));
@@ -671,7 +673,7 @@ static void test_tap_errors(void **state)
 	assert_int_equal(umount("/dev/net"), 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 #define IN_NETS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
@@ -687,5 +689,7 @@ int main(void)
 		IN_NETS(test_tap_errors),
 	};
 
+	if (argc > 1) /* a pattern such as "*tap*": the test host is slow */
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);
 }
