@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Whatever happens (a kick, a descriptor that is ready, a dial), the same is
+ * Theory of operation. Whatever happens (a kick, a descriptor that is ready), the same is
  * done, in run(): take the guest's packets, then fill its receive buffers, with resets first and
  * then in turn with what each connection has to say and to deliver.
  *
@@ -72,7 +72,7 @@ static int add(struct virtio_vsock *v, int fd, unsigned use, struct vsock_conn *
 
 static void refuse(struct virtio_vsock *v, const struct vsock_packet *p)
 {
-	if (p->op == VIRTIO_VSOCK_OP_RST)
+	if (p->op == VIRTIO_VSOCK_OP_RST || v->ending)
 		return;
 	v->resets[v->reset_count++] =
 		(struct vsock_reset){p->dst_cid, p->dst_port, p->src_port, p->type};
@@ -83,7 +83,7 @@ static int accept_conn(struct virtio_vsock *v, const struct vsock_packet *p)
 	unsigned use = VSOCK_BOTH;
 	struct vsock_conn *c;
 
-	if (v->count == VSOCK_CONNS_MAX)
+	if (v->count == VSOCK_CONNS_MAX || v->ending)
 		return -EBUSY;
 	int fd = v->options.connect(v->options.ctx, p->src_port, p->dst_port, &use);
 	if (fd < 0)
@@ -230,16 +230,31 @@ static void reset(struct virtio_device *d)
 {
 	struct virtio_vsock *v = (struct virtio_vsock *)d;
 
+	/* What a guest wrote before it ended may be in the queue still, its kick on the way. */
+	v->reset_count = 0;
+	v->ending = true;
+	if (virtio_is_live(d))
+		(void)take_packets(v);
+	v->ending = false;
 	for (unsigned i = v->count; i-- > 0;) {
 		struct vsock_conn *c = v->conns[i];
 
 		vsock_conn_forget(c);
 		vsock_settle(v, c);
 	}
-	v->reset_count = 0;
 }
 
-static const struct virtio_ops ops = {.serve = serve, .reset = reset, .event = event};
+static void quiesce(struct virtio_device *d, unsigned index)
+{
+	struct virtio_vsock *v = (struct virtio_vsock *)d;
+
+	/* As at a reset, but there may be a guest afterwards. Nothing is kept of the queues. */
+	if (index == VSOCK_QUEUE_TX && virtio_is_live(d) && take_packets(v) < 0)
+		virtio_needs_reset(d);
+}
+
+static const struct virtio_ops ops = {
+	.serve = serve, .reset = reset, .event = event, .quiesce = quiesce};
 
 static int open_events(struct virtio_vsock *v)
 {
@@ -314,7 +329,7 @@ static int dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned us
 	c->guest_port = guest_port;
 	c->port = port;
 	vsock_conn_start(c, VSOCK_DIALED);
-	run(v);
+	eventfd_write(v->wake, 1); /* callbacks belong to the thread that serves the device */
 	return (int)port;
 }
 

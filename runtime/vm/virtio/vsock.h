@@ -76,6 +76,7 @@ struct virtio_vsock {
 	struct vsock_conn *conns[VSOCK_CONNS_MAX];
 	unsigned count, large, turn;
 	bool starved; /* the guest has no receive buffer */
+	bool ending;  /* a reset is under way: no new connections, no answers */
 	/* To packets that belong to no connection. While there is no place, no packet is taken. */
 	struct vsock_reset resets[VSOCK_RESETS_MAX];
 	unsigned reset_count;

@@ -3,7 +3,8 @@
  * How not to wait on a descriptor whose O_NONBLOCK is not ours to set. A socket has a flag for each
  * call. Of a pipe or a terminal we open a description of our own through /proc; where that is not
  * to be had (no /proc in the jail, another user's terminal), a call is told by RWF_NOWAIT not to
- * wait, and where the file does not know that either, poll(2) is asked first.
+ * wait, and where the file does not know that either, poll(2) is asked first. (Only with the last
+ * can somebody else, who has the same terminal, come between the two calls and make us wait.)
  */
 #include "vsock_stream.h"
 
