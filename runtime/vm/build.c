@@ -209,6 +209,8 @@ void machine_release(struct machine *m)
 		virtio_release(m->slots[i].device);
 	}
 	m->slot_count = 0;
+	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
+		virtio_blk_release(&m->disks[i]);
 	while (m->nic_count > 0)
 		virtio_net_release(&m->nics[--m->nic_count]);
 	if (m->has_vsock)

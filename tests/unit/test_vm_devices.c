@@ -339,7 +339,7 @@ static void disk_discard_and_zeroes(void **state)
 		assert_int_equal(trim(&d, types[i], UINT64_MAX, 1, 0), VIRTIO_BLK_S_IOERR);
 		assert_int_equal(trim(&d, types[i], 0, UINT32_MAX, 0), VIRTIO_BLK_S_IOERR);
 		char two[32] = {0};
-		assert_int_equal(blk(&d, types[i], 0, two, 32), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(blk(&d, types[i], 0, two, 31), VIRTIO_BLK_S_IOERR);
 		assert_int_equal(blk(&d, types[i], 0, two, 15), VIRTIO_BLK_S_IOERR);
 	}
 	assert_int_equal(trim(&d, types[0], 0, 1, 1), VIRTIO_BLK_S_UNSUPP); /* 5.2.6.2 */

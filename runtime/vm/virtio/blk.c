@@ -4,6 +4,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/virtio_ids.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -14,7 +15,66 @@
 
 #define SEGMENTS_MAX 254 /* beside header and status, in a queue of 256 */
 #define ZEROES_MAX 32768 /* sectors in one request: 16 MiB */
+#define ZEROES_SEGMENTS_MAX 16
 #define HEADER_LEN 16
+#define BOUNCE_LEN (UINT64_C(256) << 10)
+#define ALIGN_MAX 65536
+
+enum direction { FROM_DISK, TO_DISK, ZEROES };
+
+/* All of it, or an error; a read that meets the end of the file is one. */
+static int whole(const struct virtio_blk *b, bool write, uint8_t *data, size_t len, off_t at)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t r = write ? pwrite(b->fd, data + done, len - done, at + (off_t)done)
+				  : pread(b->fd, data + done, len - done, at + (off_t)done);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return -EIO;
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+/* Through the buffer, block by block: what is only a part of a block is read before it is written.
+ */
+static int bounced(struct virtio_blk *b, enum direction how, uint64_t len, off_t at)
+{
+	const uint64_t mask = b->align - 1;
+
+	for (uint64_t done = 0; done < len;) {
+		uint64_t start = (uint64_t)at + done, skip = start & mask;
+		uint64_t part = len - done < BOUNCE_LEN - skip ? len - done : BOUNCE_LEN - skip;
+		size_t span = (size_t)((skip + part + mask) & ~mask);
+		off_t block = (off_t)(start - skip);
+		int r = 0;
+
+		if (how == FROM_DISK || part != span)
+			r = whole(b, false, b->bounce, span, block);
+		if (how == FROM_DISK && r == 0)
+			virtq_write(&b->chain, done, b->bounce + skip, part);
+		if (how == TO_DISK)
+			virtq_read(&b->chain, HEADER_LEN + done, b->bounce + skip, part);
+		if (how == ZEROES)
+			memset(b->bounce + skip, 0, part);
+		if (how != FROM_DISK && r == 0)
+			r = whole(b, true, b->bounce, span, block);
+		if (r < 0)
+			return VIRTIO_BLK_S_IOERR;
+		done += part;
+	}
+	return VIRTIO_BLK_S_OK;
+}
+
+static bool is_aligned(const struct virtio_blk *b, unsigned parts, off_t at)
+{
+	uint64_t bits = (uint64_t)at;
+
+	for (unsigned i = 0; i < parts; i++)
+		bits |= (uintptr_t)b->part[i].iov_base | b->part[i].iov_len;
+	return (bits & (b->align - 1)) == 0;
+}
 
 /*
  * readv(2) and writev(2) stop early at signals and at 2 GiB; a request is done when all of it is.
@@ -25,6 +85,9 @@ static int transfer(struct virtio_blk *b, bool to_guest, uint64_t len, off_t at)
 
 	for (uint64_t done = 0; done < len;) {
 		unsigned n = virtq_slice(&b->chain, to_guest, start + done, len - done, b->part);
+
+		if (done == 0 && !is_aligned(b, n, at))
+			return bounced(b, to_guest ? FROM_DISK : TO_DISK, len, at);
 		ssize_t r = to_guest ? preadv(b->fd, b->part, (int)n, at + (off_t)done)
 				     : pwritev(b->fd, b->part, (int)n, at + (off_t)done);
 		if (r < 0 && errno == EINTR)
@@ -34,6 +97,24 @@ static int transfer(struct virtio_blk *b, bool to_guest, uint64_t len, off_t at)
 		done += (uint64_t)r;
 	}
 	return VIRTIO_BLK_S_OK;
+}
+
+static int flush(const struct virtio_blk *b)
+{
+	return fdatasync(b->fd) < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+}
+
+/*
+ * 5.2.6.2: without a write cache a request is stable when it is answered. The driver may switch the
+ * cache off, and one that knows no FLUSH has none.
+ */
+static int stable(const struct virtio_blk *b, int status)
+{
+	const uint64_t cache = 1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_CONFIG_WCE;
+
+	if (status != VIRTIO_BLK_S_OK || ((b->dev.driver_features & cache) && b->config.wce))
+		return status;
+	return flush(b);
 }
 
 static bool in_range(const struct virtio_blk *b, uint64_t sector, uint64_t sectors)
@@ -49,13 +130,16 @@ static int read_write(struct virtio_blk *b, bool to_guest, uint64_t sector)
 		return VIRTIO_BLK_S_IOERR;
 	if (!to_guest && b->read_only)
 		return VIRTIO_BLK_S_IOERR;
-	return transfer(b, to_guest, len, (off_t)(sector * VIRTIO_BLK_SECTOR));
+	int status = transfer(b, to_guest, len, (off_t)(sector * VIRTIO_BLK_SECTOR));
+	return to_guest ? status : stable(b, status);
 }
 
-static int write_zeros(const struct virtio_blk *b, off_t at, uint64_t len)
+static int write_zeros(struct virtio_blk *b, off_t at, uint64_t len)
 {
 	static const char zeros[65536];
 
+	if (b->align > 1)
+		return bounced(b, ZEROES, len, at);
 	while (len > 0) {
 		ssize_t r =
 			pwrite(b->fd, zeros, len < sizeof(zeros) ? (size_t)len : sizeof(zeros), at);
@@ -69,30 +153,42 @@ static int write_zeros(const struct virtio_blk *b, off_t at, uint64_t len)
 	return VIRTIO_BLK_S_OK;
 }
 
-/* DISCARD and WRITE_ZEROES, of one segment: max_discard_seg and max_write_zeroes_seg say so. */
-static int discard(struct virtio_blk *b, bool zeroes)
+static int discard_segment(
+	struct virtio_blk *b, bool zeroes, const struct virtio_blk_discard_write_zeroes *s)
 {
-	struct virtio_blk_discard_write_zeroes s;
-
-	if (b->chain.read_len != HEADER_LEN + sizeof(s))
-		return VIRTIO_BLK_S_IOERR;
-	virtq_read(&b->chain, HEADER_LEN, &s, sizeof(s));
-	uint64_t sector = le64toh(s.sector);
-	uint32_t sectors = le32toh(s.num_sectors), flags = le32toh(s.flags);
-	if (flags & ~(zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0U))
-		return VIRTIO_BLK_S_UNSUPP; /* 5.2.6.2 */
-	if (b->read_only || sectors > ZEROES_MAX || !in_range(b, sector, sectors))
-		return VIRTIO_BLK_S_IOERR;
-	if (sectors == 0)
-		return VIRTIO_BLK_S_OK;
-	off_t at = (off_t)(sector * VIRTIO_BLK_SECTOR);
-	off_t len = (off_t)sectors * VIRTIO_BLK_SECTOR;
-	bool punch = !zeroes || (flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+	off_t at = (off_t)(le64toh(s->sector) * VIRTIO_BLK_SECTOR);
+	off_t len = (off_t)le32toh(s->num_sectors) * VIRTIO_BLK_SECTOR;
+	bool punch = !zeroes || (le32toh(s->flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
 	int mode = FALLOC_FL_KEEP_SIZE | (punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
-	if (fallocate(b->fd, mode, at, len) == 0)
+
+	if (len == 0 || fallocate(b->fd, mode, at, len) == 0)
 		return VIRTIO_BLK_S_OK;
 	/* Where the file system can't: a discard is but a hint, zeroes must be there. */
 	return zeroes ? write_zeros(b, at, (uint64_t)len) : VIRTIO_BLK_S_OK;
+}
+
+/* DISCARD and WRITE_ZEROES: all segments are checked before the first is touched. */
+static int discard(struct virtio_blk *b, bool zeroes)
+{
+	struct virtio_blk_discard_write_zeroes s[ZEROES_SEGMENTS_MAX];
+	uint64_t len = b->chain.read_len - HEADER_LEN;
+	int status = VIRTIO_BLK_S_OK;
+
+	if (len == 0 || len % sizeof(s[0]) || len > sizeof(s))
+		return VIRTIO_BLK_S_IOERR;
+	size_t count = virtq_read(&b->chain, HEADER_LEN, s, (size_t)len) / sizeof(s[0]);
+	for (size_t i = 0; i < count; i++) {
+		uint32_t allowed = zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+
+		if (le32toh(s[i].flags) & ~allowed)
+			return VIRTIO_BLK_S_UNSUPP; /* 5.2.6.2 */
+		if (b->read_only || le32toh(s[i].num_sectors) > ZEROES_MAX ||
+			!in_range(b, le64toh(s[i].sector), le32toh(s[i].num_sectors)))
+			return VIRTIO_BLK_S_IOERR;
+	}
+	for (size_t i = 0; i < count && status == VIRTIO_BLK_S_OK; i++)
+		status = discard_segment(b, zeroes, &s[i]);
+	return stable(b, status);
 }
 
 static int get_id(struct virtio_blk *b)
@@ -111,7 +207,7 @@ static int request(struct virtio_blk *b, uint32_t type, uint64_t sector)
 	case VIRTIO_BLK_T_OUT:
 		return read_write(b, false, sector);
 	case VIRTIO_BLK_T_FLUSH:
-		return fdatasync(b->fd) < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+		return flush(b);
 	case VIRTIO_BLK_T_GET_ID:
 		return get_id(b);
 	case VIRTIO_BLK_T_DISCARD:
@@ -164,17 +260,35 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 	return budget == 0;
 }
 
-static const struct virtio_ops ops = {serve, NULL};
-
-static int size_of(int fd, uint64_t *ret)
+static void reset(struct virtio_device *d)
 {
-	struct stat st;
+	((struct virtio_blk *)d)->config.wce = 1;
+}
 
-	if (fstat(fd, &st) < 0)
+/* The driver switches its write cache on or off, and nothing else. */
+static void configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
+{
+	struct virtio_blk *b = (struct virtio_blk *)d;
+	bool negotiated = d->driver_features & 1ULL << VIRTIO_BLK_F_CONFIG_WCE;
+	const uint8_t *on = data;
+
+	if (!negotiated || offset != offsetof(struct virtio_blk_config, wce) || len != 1 || *on > 1)
+		return;
+	/* 5.2.5.2: what is in the cache when it is switched off is stable after it. */
+	if (!*on)
+		(void)flush(b);
+	b->config.wce = *on;
+}
+
+static const struct virtio_ops ops = {.serve = serve, .reset = reset, .configure = configure};
+
+static int size_of(int fd, struct stat *st, uint64_t *ret)
+{
+	if (fstat(fd, st) < 0)
 		return err_sys("disk image");
-	if (S_ISREG(st.st_mode))
-		*ret = (uint64_t)st.st_size;
-	else if (!S_ISBLK(st.st_mode))
+	if (S_ISREG(st->st_mode))
+		*ret = (uint64_t)st->st_size;
+	else if (!S_ISBLK(st->st_mode))
 		return err_set(EINVAL, "disk image: expected a regular file or a block device");
 	else if (ioctl(fd, BLKGETSIZE64, ret) < 0)
 		return err_sys("disk image: size of the block device");
@@ -185,40 +299,117 @@ static int size_of(int fd, uint64_t *ret)
 	return 0;
 }
 
+/* What direct I/O on this file asks for (Linux 6.1 tells; before, a block is a safe guess). */
+static uint32_t direct_align(int fd, const struct stat *st)
+{
+	struct statx x = {0};
+	int sector = 0;
+
+#ifdef STATX_DIOALIGN
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &x) == 0 &&
+		(x.stx_mask & STATX_DIOALIGN) && x.stx_dio_offset_align > 0)
+		return x.stx_dio_mem_align > x.stx_dio_offset_align ? x.stx_dio_mem_align
+								    : x.stx_dio_offset_align;
+#endif
+	if (S_ISBLK(st->st_mode) && ioctl(fd, BLKSSZGET, &sector) == 0 && sector > 0)
+		return (uint32_t)sector;
+	return 4096;
+}
+
+static int init_direct(struct virtio_blk *b, const struct stat *st, uint64_t size)
+{
+	int flags = fcntl(b->fd, F_GETFL);
+
+	b->align = 1;
+	if (flags < 0)
+		return err_sys("disk image");
+	if (!(flags & O_DIRECT))
+		return 0;
+	b->align = direct_align(b->fd, st);
+	if (b->align > ALIGN_MAX || (b->align & (b->align - 1)))
+		return err_set(EINVAL,
+			"disk image: direct I/O in units of %" PRIu32
+			" bytes: expected a power of two up to %d",
+			b->align, ALIGN_MAX);
+	if (size % b->align)
+		return err_set(EINVAL,
+			"disk image of %" PRIu64
+			" bytes: direct I/O (O_DIRECT) needs a multiple of "
+			"%" PRIu32 "; extend it, or open it without O_DIRECT",
+			size, b->align);
+	b->bounce = aligned_alloc(b->align < 4096 ? 4096 : b->align, BOUNCE_LEN);
+	return b->bounce ? 0 : err_set(ENOMEM, "out of memory for a disk's buffer");
+}
+
+/* 5.2.4: the block that the driver should align to, and what lies below it. */
+static void set_topology(struct virtio_blk *b, const struct stat *st)
+{
+	uint32_t logical = b->align > VIRTIO_BLK_SECTOR ? b->align : VIRTIO_BLK_SECTOR;
+	unsigned physical = 0, optimal = 0;
+
+	if (!S_ISBLK(st->st_mode))
+		physical = (unsigned)st->st_blksize;
+	else if (ioctl(b->fd, BLKPBSZGET, &physical) < 0 || ioctl(b->fd, BLKIOOPT, &optimal) < 0)
+		physical = optimal = 0;
+	if (physical < logical || physical > ALIGN_MAX || (physical & (physical - 1)))
+		physical = logical;
+	b->config.blk_size = htole32(logical);
+	b->config.physical_block_exp = (uint8_t)__builtin_ctz(physical / logical);
+	b->config.min_io_size = htole16((uint16_t)(physical / logical));
+	b->config.opt_io_size = htole32(optimal / logical);
+	b->config.discard_sector_alignment = htole32(physical / VIRTIO_BLK_SECTOR);
+}
+
+static uint64_t features(bool read_only)
+{
+	uint64_t both = 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE |
+			1ULL << VIRTIO_BLK_F_TOPOLOGY | 1ULL << VIRTIO_BLK_F_FLUSH |
+			1ULL << VIRTIO_BLK_F_CONFIG_WCE;
+
+	return both |
+	       (read_only ? 1ULL << VIRTIO_BLK_F_RO
+			  : 1ULL << VIRTIO_BLK_F_DISCARD | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES);
+}
+
 int virtio_blk_init(
 	struct virtio_blk *b, const struct vm_memory *m, int fd, bool read_only, const char *serial)
 {
+	struct stat st;
 	uint64_t size = 0;
-	int r = size_of(fd, &size);
+	int r = size_of(fd, &st, &size);
 
 	if (r < 0)
 		return r;
 	*b = (struct virtio_blk){
 		.fd = fd, .sectors = size / VIRTIO_BLK_SECTOR, .read_only = read_only};
+	r = init_direct(b, &st, size);
+	if (r < 0)
+		return r;
 	/* Twenty bytes, without a NUL where all are used (5.2.6). */
 	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
 	b->config = (struct virtio_blk_config){
 		.capacity = htole64(b->sectors),
 		.seg_max = htole32(SEGMENTS_MAX),
-		.blk_size = htole32(VIRTIO_BLK_SECTOR),
+		.wce = 1,
 		.max_discard_sectors = htole32(ZEROES_MAX),
-		.max_discard_seg = htole32(1),
-		.discard_sector_alignment = htole32(1),
+		.max_discard_seg = htole32(ZEROES_SEGMENTS_MAX),
 		.max_write_zeroes_sectors = htole32(ZEROES_MAX),
-		.max_write_zeroes_seg = htole32(1),
+		.max_write_zeroes_seg = htole32(ZEROES_SEGMENTS_MAX),
 		.write_zeroes_may_unmap = 1,
 	};
-	uint64_t features = 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE |
-			    1ULL << VIRTIO_BLK_F_FLUSH;
-	features |= read_only ? 1ULL << VIRTIO_BLK_F_RO
-			      : 1ULL << VIRTIO_BLK_F_DISCARD | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES;
+	set_topology(b, &st);
 	b->dev = (struct virtio_device){.ops = &ops,
 		.name = "blk",
 		.id = VIRTIO_ID_BLOCK,
-		.features = features,
+		.features = features(read_only),
 		.config = &b->config,
 		.config_len = sizeof(b->config),
 		.queue_count = 1};
 	virtio_init(&b->dev, m);
 	return 0;
+}
+
+void virtio_blk_release(struct virtio_blk *b)
+{
+	free(take_ptr(b->bounce));
 }

@@ -50,6 +50,9 @@ int virtio_console_output(struct virtio_console *c);
 #define VIRTIO_BLK_SECTOR 512
 
 /*
+ * Direct I/O is the descriptor's O_DIRECT. What of a request is not aligned for it goes through a
+ * buffer of ours, whole blocks at a time.
+ *
  * Requests are served one after the other by preadv(2) and friends in the thread that calls
  * virtio_kick(): simple and right, but one slow disk holds up that thread's other devices.
  */
@@ -59,11 +62,17 @@ struct virtio_blk {
 	int fd;
 	uint64_t sectors;
 	bool read_only;
+	uint32_t align;  /* of direct I/O: addresses, offsets and lengths; else 1 */
+	uint8_t *bounce; /* where align > 1 */
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct virtq_chain chain;
 	struct iovec part[VIRTQ_CHAIN_MAX];
 };
 
-/* The capacity is the file's size now, in whole sectors; -EINVAL where it is none. */
+/*
+ * The capacity is the file's size now, in whole sectors; -EINVAL where it is none, or with O_DIRECT
+ * not whole blocks.
+ */
 int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, int fd, bool read_only,
 	const char *serial) must_check;
+void virtio_blk_release(struct virtio_blk *b);
