@@ -56,22 +56,21 @@ static void lose_share(void *ctx, const char *why)
 
 static int plug_shares(struct machine *m, const struct machine_options *o)
 {
-	int r = 0;
-
-	for (size_t i = 0; r >= 0 && i < o->share_count; i++) {
+	for (size_t i = 0; i < o->share_count; i++) {
 		const struct machine_share *s = &o->shares[i];
 		struct vhost_user *v = &m->shares[i].vhost;
 
-		r = virtio_fs_init(&m->shares[i], &m->memory, s->tag, s->sock);
+		int r = virtio_fs_init(&m->shares[i], &m->memory, s->tag, s->sock);
 		if (r >= 0)
 			r = plug(m, &v->dev);
 		if (!s->optional) {
 			v->lost = lose_share;
 			v->lost_ctx = &m->cpus;
 		}
-		err_ctx(r, "share %zu", i);
+		if (r < 0)
+			return err_ctx(r, "share %zu", i);
 	}
-	return r;
+	return 0;
 }
 
 static int plug_nics(struct machine *m, const struct machine_options *o)

@@ -3,7 +3,8 @@
 # image.sh CACHE_DIR [PACKAGE ...]: makes what the test host boots from, and prints the directory that holds it.
 # The packages are ones that the run needs on this machine, whose root it shares.
 #
-#	vmlinux       Debian's kernel, unpacked (the unpacking is slow in software)
+#	vmlinux       Debian's kernel, unpacked (the unpacking is slow in software); beside it in
+#	              kernel-VERSION, vmlinuz: as it came, for machines that the suites boot
 #	initramfs     busybox, guest/initramfs-init and the modules that reach the root file system
 #	modules/      the kernel's modules with modules.dep, seen in the guest as /lib/modules
 #	scratch.raw   an empty ext4 image, sparse; every run writes to a throw-away snapshot of it
@@ -54,6 +55,7 @@ fetch_kernel() {
 	mkdir "$work/done"
 	mv "$work/x/lib/modules" "$work/done/modules"
 	python3 "$here/unpack_kernel.py" "$work"/x/boot/vmlinuz-* "$work/done/vmlinux"
+	mv "$work"/x/boot/vmlinuz-* "$work/done/vmlinuz"
 	rm -rf "$cache/kernel-$version"
 	mv "$work/done" "$cache/kernel-$version"
 	rm -rf "$work"
@@ -102,7 +104,7 @@ make_initramfs() {
 
 need qemu-system-x86 busybox-static cpio kmod e2fsprogs "${@:2}" >&2
 
-kernel=$(find "$cache" -maxdepth 1 -name 'kernel-*' -exec test -e {}/vmlinux \; -print | sort -V | tail -n 1)
+kernel=$(find "$cache" -maxdepth 1 -name 'kernel-*' -exec test -e {}/vmlinuz \; -print | sort -V | tail -n 1)
 if [ -z "$kernel" ]; then
 	fetch_kernel
 	kernel=$(echo "$cache"/kernel-*)

@@ -2,11 +2,12 @@
 /*
  * The built-in machine by itself, for tests on a host whose KVM runs Linux:
  *
- *	vm_boot [-m MIB] [-c CPUS] [-d DISK]... [-s TAG=SOCKET]... KERNEL INITRAMFS CMDLINE
+ *	vm_boot [-m MIB] [-c CPUS] [-b PAGES] [-d DISK]... [-s TAG=SOCKET]... KERNEL INITRAMFS
+ *CMDLINE
  *
- * The guest's console goes to standard output. Exit code 0 when the guest switched itself off, 3
- * when it ended otherwise, 1 where the machine could not be built; the last line on standard error
- * says how it ended and after how many milliseconds.
+ * -b: a balloon that asks for so many pages. The guest's console goes to standard output. Exit code
+ *0 when the guest switched itself off, 3 when it ended otherwise, 1 where the machine could not be
+ *built; the last line on standard error says how it ended and after how many milliseconds.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@ struct arguments {
 	struct machine_options o;
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	struct machine_share shares[MACHINE_SHARES_MAX];
+	uint32_t balloon_pages;
 };
 
 static int connect_to(const char *path)
@@ -69,11 +71,13 @@ static int parse(int argc, char **argv, struct arguments *a)
 {
 	int r = 0, c;
 
-	while (r >= 0 && (c = getopt(argc, argv, "m:c:d:s:")) >= 0) {
+	while (r >= 0 && (c = getopt(argc, argv, "m:c:b:d:s:")) >= 0) {
 		if (c == 'm')
 			a->o.memory.size = strtoull(optarg, NULL, 10) << 20;
 		else if (c == 'c')
 			a->o.cpus = (unsigned)strtoul(optarg, NULL, 10);
+		else if (c == 'b')
+			a->balloon_pages = (uint32_t)strtoul(optarg, NULL, 10);
 		else if (c == 'd')
 			r = add_disk(a, optarg);
 		else if (c == 's')
@@ -92,6 +96,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 	if (a->o.initramfs < 0)
 		return err_sys("%s", argv[optind + 1]);
 	a->o.cmdline = argv[optind + 2];
+	a->o.balloon = a->balloon_pages > 0;
 	return 0;
 }
 
@@ -116,11 +121,17 @@ int main(int argc, char **argv)
 	if (r >= 0)
 		r = machine_build(m, &a.o);
 	if (r >= 0) {
+		if (a.o.balloon)
+			virtio_balloon_set_target(&m->balloon, a.balloon_pages);
 		r = machine_run(m);
 		clock_gettime(CLOCK_MONOTONIC, &to);
 		for (unsigned i = 0; i < m->slot_count; i++)
 			if (m->slots[i].device->broken[0])
 				fprintf(stderr, "broken: %s\n", m->slots[i].device->broken);
+		if (a.o.balloon)
+			fprintf(stderr, "balloon: %u pages given, %llu discarded\n",
+				virtio_balloon_actual(&m->balloon),
+				(unsigned long long)m->balloon.discarded);
 		if (r >= 0)
 			fprintf(stderr, "end: %s (%s) after %ld ms\n", ends[r], m->cpus.why,
 				(to.tv_sec - from.tv_sec) * 1000 +

@@ -52,7 +52,7 @@ int boot_load_kernel(const struct vm_memory *m, int fd, struct boot_kernel *ret)
 			"not a kernel: expected an ELF file (vmlinux) or a bzImage (vmlinuz), "
 			"found bytes %02x %02x %02x %02x at its start",
 			head[0], head[1], head[2], head[3]);
-	return err_ctx(r, "kernel");
+	return r < 0 ? err_ctx(r, "kernel") : 0;
 }
 
 int boot_load_initramfs(

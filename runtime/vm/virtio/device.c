@@ -77,8 +77,10 @@ void virtio_set_status(struct virtio_device *d, uint32_t status)
 	d->status = status | mine;
 	if (starts && d->ops->start && virtio_is_live(d)) {
 		int r = d->ops->start(d);
-		if (err_ctx(r, "%s", d->name) < 0)
+		if (r < 0) {
+			err_ctx(r, "%s", d->name);
 			virtio_needs_reset(d);
+		}
 	}
 }
 

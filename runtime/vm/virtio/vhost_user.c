@@ -304,7 +304,7 @@ static int start_queue(struct vhost_user *v, uint32_t index)
 		r = tell_u64(v, VHOST_USER_SET_VRING_KICK, index, v->dev.kicks[index]);
 	if (r >= 0 && (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)))
 		r = tell_state(v, VHOST_USER_SET_VRING_ENABLE, index, 1);
-	return err_ctx(r, "queue %" PRIu32, index);
+	return r < 0 ? err_ctx(r, "queue %" PRIu32, index) : 0;
 }
 
 static int start(struct virtio_device *d)

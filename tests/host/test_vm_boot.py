@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The built-in machine runs Debian's kernel, on the test host's KVM: as a bzImage and as the ELF file in it, with
+two processors, a disk and a share of the host by virtio-fs."""
+
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+CACHE = "/var/cache/caisson-tests"
+BUILD = os.environ.get("CAISSON_BUILD", os.path.join(os.path.dirname(__file__), "..", "..", "build"))
+MODULES = ("virtio_ring", "virtio", "virtio_mmio", "virtio_console", "virtio_blk", "virtiofs", "virtio_balloon")
+TIMEOUT = 300
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+for m in $(cat /mod/order); do insmod /mod/$m || echo "no $m" >/dev/kmsg; done
+exec >/dev/hvc0 2>&1
+echo "booted $(uname -m) with $(nproc) processors"
+mount -t virtiofs share /mnt && cat /mnt/from-host && echo "from the guest" >/mnt/from-guest && ls /mnt
+dmesg >/mnt/dmesg
+dd if=/dev/vda bs=512 count=1 skip=3 2>/dev/null && echo disk
+dd if=/dev/zero of=/dev/vda bs=512 count=1 seek=3 conv=fsync 2>/dev/null
+while [ "$(awk '/balloon_inflate/ { print $2 }' /proc/vmstat)" -lt 4096 ]; do sleep 0.2; done
+grep -q linger /proc/cmdline && sleep 600
+umount /mnt
+poweroff -f
+"""
+
+
+def kernel_dir():
+    found = glob.glob(f"{CACHE}/kernel-*/vmlinuz")
+    assert found, f"no vmlinuz in {CACHE}/kernel-*: tests/host/run --rebuild fetches Debian's kernel anew"
+    return os.path.dirname(found[-1])
+
+
+def module_files():
+    tree = glob.glob(f"{kernel_dir()}/modules/*")[0]
+    files = []
+    with open(f"{tree}/modules.dep", encoding="utf-8") as f:
+        needs = {os.path.basename(k).split(".")[0]: [k, *v.split()] for k, v in (line.split(":") for line in f)}
+    for name in MODULES:
+        for file in reversed(needs[name]):
+            if f"{tree}/{file}" not in files:
+                files.append(f"{tree}/{file}")
+    return files
+
+
+@pytest.fixture(scope="module", name="initramfs")
+def make_initramfs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("initramfs")
+    for d in ("bin", "dev", "proc", "mnt", "mod"):
+        (root / d).mkdir()
+    shutil.copy("/bin/busybox", root / "bin")
+    (root / "init").write_text(INIT)
+    (root / "init").chmod(0o755)
+    for file in module_files():
+        shutil.copy(file, root / "mod")
+    (root / "mod" / "order").write_text("\n".join(os.path.basename(f) for f in module_files()))
+    out = tmp_path_factory.mktemp("out") / "initramfs"
+    with open(out, "wb") as f:
+        subprocess.run("find . | cpio -o -H newc -R 0:0 --quiet", shell=True, cwd=root, stdout=f, check=True)
+    return out
+
+
+class Machine:
+    """vm_boot with a share and a disk; stdout and stderr as text after wait()."""
+
+    def __init__(self, tmp, kernel, initramfs, words=""):
+        self.share = tmp / "share"
+        self.share.mkdir()
+        (self.share / "from-host").write_text("from the host\n")
+        self.disk = tmp / "disk"
+        self.disk.write_bytes(b"".join(bytes([65 + i]) * 511 + b"\n" for i in range(64)))
+        sock = tmp / "fs.sock"
+        self.server = subprocess.Popen([f"{BUILD}/tests/vmfs_main", sock, self.share], stdout=subprocess.PIPE)
+        assert self.server.stdout.readline() == b"ready\n"
+        self.run = subprocess.Popen(
+            [f"{BUILD}/tests/vm_boot", "-m", "512", "-c", "2", "-b", "4096", "-d", self.disk, "-s", f"share={sock}", kernel, initramfs,
+             f"console=hvc0 quiet reboot=t panic=-1 pci=off cryptomgr.notests {words}"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def wait(self):
+        try:
+            out, err = self.run.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.run.kill()
+            out, err = self.run.communicate()
+            pytest.fail(f"the guest did not end within {TIMEOUT} s: {out}\n{err}")
+        finally:
+            self.end_server()
+        return self.run.returncode, out.replace("\r", ""), err + self.dmesg()
+
+    def dmesg(self):
+        path = self.share / "dmesg"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def end_server(self):
+        try:
+            self.server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.server.kill()
+            raise
+
+
+@pytest.mark.parametrize("kind", ["vmlinuz", "vmlinux"])
+def test_boots(tmp_path, initramfs, kind):
+    m = Machine(tmp_path, f"{kernel_dir()}/{kind}", initramfs)
+    code, out, err = m.wait()
+    print(out, err)
+    assert code == 0, out + err
+    assert "booted x86_64 with 2 processors" in out
+    assert "from the host\n" in out and "from-guest" in out
+    assert (m.share / "from-guest").read_text() == "from the guest\n"
+    assert "D" * 511 in out and "\ndisk\n" in out
+    assert m.disk.read_bytes()[3 * 512 : 4 * 512] == bytes(512)
+    assert m.disk.read_bytes()[4 * 512 : 4 * 512 + 511] == b"E" * 511
+    # A driver that is switched off has given nothing any more; what the host got it still has.
+    assert int(re.search(r"balloon: \d+ pages given, (\d+) discarded", err)[1]) >= 4096
+    assert "end: poweroff" in err
+    assert m.server.returncode == 0
+
+
+def test_a_server_that_dies_ends_the_machine(tmp_path, initramfs):
+    m = Machine(tmp_path, f"{kernel_dir()}/vmlinux", initramfs, "linger")
+    end = time.monotonic() + TIMEOUT
+    while not (m.share / "from-guest").exists() and time.monotonic() < end:
+        time.sleep(0.2)
+    m.server.send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    code, out, err = m.wait()
+    assert code == 3, out + err
+    assert "end: fault (the server of share 'share': it has hung up)" in err
+    assert time.monotonic() - began < 30
