@@ -143,8 +143,10 @@ static int refill(struct virtio_net *n)
 	unsigned max = rx->mergeable ? BUFFERS_MAX : 1;
 
 	max = max < q->size ? max : q->size;
+	/* A frame can be longer than any should be: the interface's peer may have another MTU. */
+	uint64_t want = rx->kept > rx->want ? rx->kept : rx->want;
 	rx->full = false;
-	while (rx->room < rx->want && !rx->full) {
+	while (rx->room < want && !rx->full) {
 		struct virtq before = *q;
 
 		if (rx->buffers == max) {
