@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 
+from . import mode
+
 
 class Receiver:
     """Listens at path and keeps the first descriptor, and the bytes that came with it."""
@@ -38,7 +40,7 @@ class Receiver:
         self.done.set()
 
     def wait(self, timeout=10):
-        assert self.done.wait(timeout), f"nothing came over {self.path}"
+        assert self.done.wait(timeout * mode.SCALE), f"nothing came over {self.path}"
         assert self.fd is not None, f"no descriptor with {self.data!r}"
         return self.fd
 
@@ -63,7 +65,7 @@ class Receiver:
 
 def read_until(fd, text, timeout=10):
     """Reads a terminal until text comes; returns all that was read."""
-    end, out = time.monotonic() + timeout, b""
+    end, out = time.monotonic() + timeout * mode.SCALE, b""
     while text not in out:
         left = end - time.monotonic()
         assert left > 0, f"no {text!r} in {out!r}"
@@ -79,7 +81,7 @@ def read_until(fd, text, timeout=10):
 
 def read_all(fd, timeout=10):
     """Reads a terminal until its other side closes."""
-    end, out = time.monotonic() + timeout, b""
+    end, out = time.monotonic() + timeout * mode.SCALE, b""
     while True:
         left = end - time.monotonic()
         assert left > 0, f"terminal still open: {out!r}"

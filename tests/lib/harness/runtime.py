@@ -2,14 +2,27 @@
 """The program under test: commands with time limits, and containers that clean up after themselves."""
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
 import time
 
-from . import config, machine, rootfs
+from . import config, machine, mode, rootfs
 
-TIMEOUT = float(os.environ.get("CAISSON_TEST_TIMEOUT", "30"))
+TIMEOUT = float(os.environ.get("CAISSON_TEST_TIMEOUT", "30")) * mode.SCALE
+# Said by every command that boots one where KVM can't; the tests count the lines of an error.
+IN_SOFTWARE = re.compile(r"^[^\n]*the microVM runs in software, on QEMU:[^\n]*\n", re.M)
+
+
+class Process(subprocess.Popen):
+    """Waits longer where all takes longer."""
+
+    def wait(self, timeout=None):
+        return super().wait(timeout and timeout * mode.SCALE)
+
+    def communicate(self, input=None, timeout=None):
+        return super().communicate(input, timeout and timeout * mode.SCALE)
 
 
 class Result:
@@ -51,7 +64,7 @@ class Runtime:
 
     def popen(self, *args, **kw):
         kw.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.Popen(self.argv(*args), **kw)
+        return Process(self.argv(*args), **kw)
 
     def __call__(self, *args, input=None, timeout=None, stdout=None, **kw):
         """
@@ -66,7 +79,7 @@ class Runtime:
                 kw["stdin"] = inp if input is not None else subprocess.DEVNULL
             p = subprocess.Popen(self.argv(*args), stdout=stdout or out, stderr=err, **kw)
             try:
-                rc = p.wait(timeout or TIMEOUT)
+                rc = p.wait(timeout and timeout * mode.SCALE or TIMEOUT)
             except subprocess.TimeoutExpired:
                 stuck = _where_stuck(p.pid)
                 p.kill()
@@ -76,7 +89,8 @@ class Runtime:
                                      f"stderr: {err.read().decode(errors='replace')}\n{stuck}") from None
             out.seek(0)
             err.seek(0)
-            return Result(p.args, rc, out.read(), err.read().decode(errors="replace"))
+            said = err.read().decode(errors="replace")
+            return Result(p.args, rc, out.read(), IN_SOFTWARE.sub("", said) if mode.VM else said)
 
 
 def _where_stuck(pid):
@@ -187,6 +201,9 @@ class Factory:
 
     def __call__(self, *args, conf=None, bundle=None, id=None, rt=None, **process):
         c = conf if conf is not None else config.default(*args, **process)
+        kernel = mode.VM and not mode.tuned_kernel() and mode.packaged_kernel(rootfs.CACHE)
+        if kernel:
+            c.setdefault("vm", {}).setdefault("kernel", {"path": kernel})
         b = bundle or self.bundle()
         ctr = Container(rt or self.rt, id or f"t{os.getpid()}-{Factory._n}", b, c)
         self.made.append(ctr)
@@ -206,6 +223,7 @@ class Factory:
 
 
 def wait_for(cond, what, timeout=15):
+    timeout *= mode.SCALE
     end = time.monotonic() + timeout
     while not cond():
         assert time.monotonic() < end, f"no {what} within {timeout} s"

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which isolation the containers of a run get: CAISSON_ISOLATION=vm makes microVMs of them, by the program's other name.
+
+What differs in a microVM is in a table (cli/vm_differences.tsv), each with its reason: a test in it is expected to
+fail, or not run at all. A test that is expected to fail and passes is a failure: the table would be wrong.
+"""
+import fnmatch
+import glob
+import os
+
+VM = os.environ.get("CAISSON_ISOLATION", "ns") == "vm"
+# A microVM boots in two to six seconds where QEMU runs it in software, and what it does takes as much longer.
+SCALE = 4.0 if VM else 1.0
+
+PREFIX = "/usr/local"  # where tests/run's build looks for the installed kernel (images/guest_kernel.h)
+
+
+def tuned_kernel():
+    for d in (PREFIX + "/lib/caisson/kernel", "/usr/lib/caisson/kernel"):
+        if os.path.exists(os.path.join(d, "bzImage")) or os.path.exists(os.path.join(d, "vmlinux")):
+            return d
+    return None
+
+
+def packaged_kernel(cache):
+    """Debian's, as the test host fetched and unpacked it (host/image.sh), with its modules beside it."""
+    found = sorted(glob.glob(os.path.join(cache, "kernel-*", "vmlinuz")))
+    return found[-1] if found else None
+
+
+class Difference:
+    HOW = ("fails", "skip")
+
+    def __init__(self, line, where):
+        fields = line.split("\t")
+        if len(fields) != 4 or fields[1] not in self.HOW or not all(f.strip() for f in fields):
+            raise ValueError(f"{where}: expected TEST, {' or '.join(self.HOW)}, WHAT DIFFERS and REASON with tabs between")
+        self.pattern, self.how, self.what, self.reason = fields
+        self.used = False
+
+    def fits(self, name):
+        # Square brackets are pytest's here, not a pattern's.
+        return name == self.pattern or fnmatch.fnmatchcase(name, self.pattern.replace("[", "[[]"))
+
+    def __str__(self):
+        return f"{self.what}: {self.reason}"
+
+
+def differences(path):
+    with open(path) as f:
+        return [Difference(l.rstrip("\n"), f"{path}:{i}") for i, l in enumerate(f, 1) if l.strip() and l[0] != "#"]
+
+
+def selection(path):
+    """The patterns of a list of tests, a line each."""
+    with open(path) as f:
+        return [l.strip() for l in f if l.strip() and l[0] != "#"]
+
+
+def selected(name, patterns):
+    return any(name == p or fnmatch.fnmatchcase(name, p.replace("[", "[[]")) for p in patterns)
