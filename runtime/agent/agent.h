@@ -16,9 +16,9 @@
  * in namespace mode (ns/channel.h), so that the monitor only hands them on.
  *
  * Host to guest ("id" in a request comes back in its "reply"):
- *	create   {process: 0, text: LEN, facts: {...}, net: {...}, stdio: [..], time: NS
- *		 since 1970}; the blob is
- *		 config.json (LEN bytes), then the compiled system call filter, if there is one
+ *	create   {process: 0, text: LEN, facts: {...}, net: {...}, stdio: [..], time: NS}; the
+ *		 blob is config.json (LEN bytes), then the compiled system call filter, if there is
+ *		 one. time: since 1970. net: net_config.h's; absent: only lo
  *	start    {process: 0}
  *	exec     {process: N, text: LEN, facts: {...}, stdio: [..]}; the blob is the process object
  *		 in JSON (LEN bytes), then the filter
@@ -27,22 +27,31 @@
  *	resize   {process, rows, columns}
  *	freeze   {id, frozen: bool}
  *	ps       {id}       -> reply {processes: [{pid, ppid, uid, stime, time, tty, command}]}
- *	stats    {id}       -> reply {stats: {...}} as cg_stats_json() writes it
+ *			    stime: its start, seconds since 1970; time: CPU seconds; tty: "pts/0" or
+ *			    "?"; command: its arguments, or [name]
+ *	stats    {id}       -> reply {stats: {...}} as cg_stats() writes it
  *	update   {id, resources: {...}} in config.json's form
  *	stop     {}         sync, then power off: the guest's last act
  * Guest to host:
  *	hello    {version: AGENT_VERSION, kernel: "6.1.0"}
  *	reached  {process, barrier}
  *	failed   {process, errno, message}   the process could not be made; nothing follows of it
- *	running  {process, pid}              it became the program
- *	exited   {process, status}           as waitpid(2) gives it; after its output's end
+ *	running  {process, pid}              it became the program; not where it died before "start"
+ *	exited   {process, status}           as waitpid(2) gives it; after its output's end. Where
+ *		 others still have its pipes (a daemon that an exec left), half a second after it
+ *		 ended and after all that it had written: what comes then still flows, until one
+ *		 side closes the stream
  *	reply    {id, errno, message, ...}   errno 0 where all is well
  *	log      {message}
  * The commands (exec, kill, pause, ...) talk to the monitor in the same frames, over a Unix socket
- *in the container's state directory (monitor/control.h), where descriptors come along: an exec's
+ * in the container's state directory (monitor/control.h), where descriptors come along: an exec's
  * standard streams, in the order of "stdio".
  *
- * "stdio" names the streams that the process gets: 0, 1, 2, or 3 alone (a terminal).
+ * "stdio" names the streams that the process gets: 0, 1, 2, or 3 alone (a terminal); instead of the
+ * others it has /dev/null. All are connected before anything is reached. The end of the monitor's
+ * side of 0 is the end of input; of 1 or 2, in either direction, it makes the process's writes fail
+ * (EPIPE). The guest closes 0 when nobody reads it any more, and 1 and 2 at their end. On 3 the end
+ * of input is typed as Ctrl-D, and closing it hangs the terminal up.
  */
 #pragma once
 #include <stdint.h>
@@ -124,7 +133,7 @@ void agent_release(struct agent_writer *w);
 /*
  * "facts": struct plan_env and struct plan_exec_env as far as the guest needs them: bundle,
  * no_pivot, no_new_keyring, keyring, console_height, console_width, attached (bool), in that
- * spelling.
+ * spelling; id, the container's; for an exec cgroup, where --cgroup was given.
  */
 
 /* The member "process", checked: 0 .. 2^28; -EPROTO with a message. */

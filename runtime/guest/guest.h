@@ -10,7 +10,9 @@
  * streams of others flow. The kernel's notice of a child's end comes by a signalfd.
  *
  * What the agent does at once, and not in the loop: cgroup files, mounts, and the stage process of
- * an exec, none of which waits for the container.
+ * an exec, none of which waits for the container. What may is done by children (job.c). An exec's
+ * INIT is moved to its cgroup once it exists: cloned into one that is frozen, which the container
+ * may have done itself, the stage would never tell of it.
  *
  * guest_serve() is given its surroundings, so that it runs in a microVM and, for tests, as the
  * first process of a pid namespace.
@@ -44,10 +46,11 @@ struct process {
 	struct plan plan;
 	size_t at; /* the next step */
 	int *slots;
-	int filter; /* memfd of the compiled system call filter, or -EBADF */
-	int proc;   /* path_open_proc(), until the clone */
-	int cgroup_dir;
-	int channel; /* to INIT; -EBADF: before the clone, and when INIT is through */
+	int filter;                /* memfd of the compiled system call filter, or -EBADF */
+	int proc;                  /* path_open_proc(), until the clone */
+	int cgroup_dir;            /* to be cloned into, or -EBADF */
+	struct cgroup exec_cgroup; /* an exec's, to be moved to */
+	int channel;               /* to INIT; -EBADF: before the clone, and when INIT is through */
 	struct watch watch;
 	const char *awaited; /* barrier of INIT's that the walk stopped at */
 	struct ns_child child;
@@ -71,6 +74,7 @@ struct guest {
 	struct agent_reader reader;
 	struct watch control_watch, signal_watch;
 	int signals;
+	struct job *jobs;
 	struct process *processes; /* number 0, the container's, is among them, or has exited */
 	const struct spec *spec;   /* NULL until "create" */
 	struct cgroup cgroup;
@@ -85,12 +89,16 @@ int guest_serve(const struct guest_config *config) must_check;
 /* serve.c: messages to the monitor; where one can't be sent the loop ends. */
 void guest_say_failed(struct guest *g, uint32_t process, int code, const char *message);
 void guest_send(struct guest *g, struct agent_writer *w);
+void guest_send_bytes(struct guest *g, const void *frame, size_t len);
 void guest_log(struct guest *g, const char *fmt, ...) printf_like(2, 3);
 int64_t guest_now(void); /* CLOCK_MONOTONIC, ms */
 
-/* process.c */
+/* make.c */
 void process_create(struct guest *g, const struct agent_frame *f);
 void process_exec(struct guest *g, const struct agent_frame *f);
+
+/* process.c. A new one is in the list; NULL: out of memory. */
+struct process *process_new(struct guest *g, uint32_t number);
 /* "start", or another barrier of HOST's that INIT waits for. */
 void process_go(struct guest *g, const struct agent_frame *f, const char *barrier);
 void process_resize(struct guest *g, const struct agent_frame *f);
@@ -111,6 +119,14 @@ int process_walk(struct process *p) must_check;
 int guest_open(struct process *p, const struct step *s) must_check;
 int guest_prepare_dirs(const struct guest_config *c) must_check;
 void guest_unmount_share(struct guest *g);
+
+/* job.c: a reply that is made aside, in ms at most; fn adds its members, in a process of its own.
+ */
+typedef int job_fn(struct guest *g, const struct agent_frame *f, struct json_out *reply);
+void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn);
+void jobs_reaped(struct guest *g, pid_t pid);
+int jobs_settle(struct guest *g); /* as processes_settle() */
+void jobs_release(struct guest *g);
 
 /* manage.c: what commands ask of the container; each answers. */
 void guest_signal(struct guest *g, const struct agent_frame *f);

@@ -15,6 +15,8 @@
 #define PS_COMMAND_MAX 1024       /* bytes of a process's arguments */
 #define PS_REPLY_MAX (900u << 10) /* bytes; AGENT_JSON_MAX is the frame's */
 #define TTY_MAX 32
+#define PS_MS 5000
+#define FREEZE_MS 15000 /* cg_freeze() gives up before */
 
 /* "reply" with the request's id. False: it can't be answered. */
 static bool begin_reply(struct guest *g, const struct agent_frame *f, struct agent_writer *w)
@@ -67,16 +69,16 @@ void guest_signal(struct guest *g, const struct agent_frame *f)
 		pidfd_send_signal(p->child.pidfd, (int)sig, NULL, 0);
 }
 
+static int freeze(struct guest *g, const struct agent_frame *f, struct json_out *reply)
+{
+	int r = check_cgroup(g);
+
+	return r < 0 ? r : cg_freeze(&g->cgroup, get_bool(f->json, "frozen"));
+}
+
 void guest_freeze(struct guest *g, const struct agent_frame *f)
 {
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-
-	if (!begin_reply(g, f, &w))
-		return;
-	int r = check_cgroup(g);
-	if (r >= 0)
-		r = cg_freeze(&g->cgroup, get_bool(f->json, "frozen"));
-	end_reply(g, &w, r);
+	guest_job(g, f, FREEZE_MS, freeze);
 }
 
 /* --- ps --- */
@@ -179,7 +181,7 @@ static void put_process(struct json_out *o, pid_t pid, uint64_t boot)
 	json_out_end_object(o);
 }
 
-static int put_processes(struct guest *g, struct json_out *o)
+static int put_processes(struct guest *g, const struct agent_frame *f, struct json_out *o)
 {
 	_cleanup_arena_ struct arena a = {0};
 	uint64_t boot = boot_time();
@@ -205,10 +207,7 @@ static int put_processes(struct guest *g, struct json_out *o)
 
 void guest_ps(struct guest *g, const struct agent_frame *f)
 {
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-
-	if (begin_reply(g, f, &w))
-		end_reply(g, &w, put_processes(g, &w.json));
+	guest_job(g, f, PS_MS, put_processes);
 }
 
 void guest_stats(struct guest *g, const struct agent_frame *f)

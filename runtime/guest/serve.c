@@ -34,6 +34,14 @@ void guest_send(struct guest *g, struct agent_writer *w)
 		end(g, r);
 }
 
+void guest_send_bytes(struct guest *g, const void *frame, size_t len)
+{
+	int r = fd_write_all(g->control, frame, len);
+
+	if (r < 0)
+		end(g, err_set(-r, "write to the monitor: %s", strerror(-r)));
+}
+
 void guest_say_failed(struct guest *g, uint32_t process, int code, const char *message)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
@@ -132,8 +140,10 @@ static void on_signal(struct watch *w, uint32_t events)
 	/* One signal may stand for any number of children, ours and those left to process 1. */
 	while (read(g->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 		;
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		process_reaped(g, pid, status);
+		jobs_reaped(g, pid);
+	}
 }
 
 static int say_hello(struct guest *g)
@@ -192,12 +202,15 @@ int guest_serve(const struct guest_config *config)
 	if (r < 0)
 		end(&g, r);
 	while (!g.stop) {
-		int timeout = processes_settle(&g);
+		int timeout = processes_settle(&g), jobs = jobs_settle(&g);
+		if (jobs >= 0 && (timeout < 0 || jobs < timeout))
+			timeout = jobs;
 		r = g.stop ? 0 : loop_turn(&g.loop, timeout);
 		if (r < 0)
 			end(&g, r);
 	}
 	processes_release(&g);
+	jobs_release(&g);
 	sync();
 	guest_unmount_share(&g);
 	agent_reader_release(&g.reader);

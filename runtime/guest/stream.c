@@ -4,8 +4,8 @@
  * the other side takes no more, then on that side. splice(2) says EAGAIN for both, so poll(2) tells
  * which of them it was. Two more things are watched for: that nobody reads a process's input any
  * more (EPOLLERR of the pipe), and that the monitor wants no output any more (EPOLLHUP of the
- * socket: that it sends nothing, EPOLLRDHUP, is so from the start), which the process then learns by
- * EPIPE.
+ * socket: that it sends nothing, EPOLLRDHUP, is so from the start), which the process then learns
+ * by EPIPE.
  *
  * A terminal goes on for as long as it has both ends: the end of the monitor's input is typed as
  * Ctrl-D, as runtime/launch/attend.c does; when the whole stream is closed the terminal hangs up.
@@ -290,5 +290,10 @@ void stream_count_owed(struct stream *s)
 
 bool stream_paid(const struct stream *s)
 {
-	return !stream_has_output(s) || (s->owed == 0 && !(s->terminal && s->out.full));
+	int n = 0;
+
+	if (!stream_has_output(s) || s->owed == 0)
+		return !s->terminal || !s->out.full;
+	/* Others who have the pipe may have read it. */
+	return s->out.len == 0 && ioctl(s->local, FIONREAD, &n) == 0 && n == 0;
 }

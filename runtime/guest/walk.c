@@ -23,6 +23,10 @@ static int do_cgroup_create(struct process *p, const struct step *s)
 		r = cg_create(&g->cgroup, &g->spec->resources);
 	if (r < 0)
 		return r;
+	uint32_t uid = plan_uid(p->spec, p->plan.process);
+	r = uid && plan_delegates_cgroup(p->spec) ? cg_delegate(&g->cgroup, uid) : 0;
+	if (r < 0)
+		return r;
 	p->cgroup_dir = cg_open(&g->cgroup);
 	return p->cgroup_dir;
 }
@@ -171,6 +175,11 @@ static int do_oom_score(struct process *p, const struct step *s)
 	return process_set_oom_score(s->process, p->proc, p->child.pid);
 }
 
+static int do_cgroup_attach(struct process *p, const struct step *s)
+{
+	return cg_attach(&p->arena, &p->exec_cgroup, NULL, NULL, p->child.pid);
+}
+
 static int do_rlimits(struct process *p, const struct step *s)
 {
 	return process_set_rlimits(s->process, p->child.pid);
@@ -212,6 +221,7 @@ static const guest_fn functions[STEP_COUNT] = {
 	[STEP_OPEN_SOURCE] = guest_open,
 	[STEP_CLONE] = do_clone,
 	[STEP_ID_MAP] = do_id_map,
+	[STEP_CGROUP_ATTACH] = do_cgroup_attach,
 	[STEP_OOM_SCORE] = do_oom_score,
 	[STEP_RLIMITS] = do_rlimits,
 	[STEP_AFFINITY] = do_affinity,

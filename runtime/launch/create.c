@@ -160,32 +160,13 @@ static int build(
 	return 0;
 }
 
-/*
- * runtime-spec, config-linux.md "Cgroup ownership": with a cgroup namespace of its own and a
- * writable /sys/fs/cgroup, the cgroup belongs to the user whom the process runs as.
- */
 static int give_cgroup(struct launch *l)
 {
-	const struct spec *s = l->spec;
-	const struct spec_namespace *ns = &s->ns[SPEC_NS_CGROUP];
-	bool writable = false;
-
-	if (l->c->vm || !l->c->cgroup.path || !ns->set || ns->path || !s->process)
+	/* In a microVM it is the guest's agent that does. */
+	if (l->c->vm || !l->c->cgroup.path || !plan_delegates_cgroup(l->spec))
 		return 0;
-	for (size_t i = 0; i < s->nmounts; i++) {
-		const struct spec_mount *m = &s->mounts[i];
-		if (streq(m->destination, "/sys/fs/cgroup"))
-			writable = !((m->attr_set | m->rec_attr_set) & MOUNT_ATTR_RDONLY);
-	}
-	uint32_t uid = s->process->user.uid;
-	for (size_t i = 0; i < s->uid_mappings.n; i++) {
-		const struct spec_id_map *m = &s->uid_mappings.v[i];
-		if (uid >= m->container_id && uid - m->container_id < m->size) {
-			uid = m->host_id + (uid - m->container_id);
-			break;
-		}
-	}
-	return writable && uid != geteuid() ? cg_delegate(&l->c->cgroup, uid) : 0;
+	uint32_t uid = plan_uid(l->spec, l->spec->process);
+	return uid != geteuid() ? cg_delegate(&l->c->cgroup, uid) : 0;
 }
 
 /* Everything up to INIT waiting for its start. */

@@ -674,3 +674,28 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 	const struct plan ns = *ret;
 	return plan_exec_for_vm(a, &ns, ret);
 }
+
+uint32_t plan_uid(const struct spec *s, const struct spec_process *p)
+{
+	uint32_t uid = p ? p->user.uid : 0;
+
+	for (size_t i = 0; i < s->uid_mappings.n; i++) {
+		const struct spec_id_map *m = &s->uid_mappings.v[i];
+		if (uid >= m->container_id && uid - m->container_id < m->size)
+			return m->host_id + (uid - m->container_id);
+	}
+	return uid;
+}
+
+bool plan_delegates_cgroup(const struct spec *s)
+{
+	const struct spec_namespace *ns = &s->ns[SPEC_NS_CGROUP];
+	bool writable = false;
+
+	for (size_t i = 0; i < s->nmounts; i++) {
+		const struct spec_mount *m = &s->mounts[i];
+		if (streq(m->destination, "/sys/fs/cgroup"))
+			writable = !((m->attr_set | m->rec_attr_set) & MOUNT_ATTR_RDONLY);
+	}
+	return writable && ns->set && !ns->path && s->process;
+}

@@ -202,6 +202,14 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) m
 /* Whether `who` waits for this barrier of another's. */
 bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier);
 
+/* The process's user as the kernel outside the container's user namespace numbers users. */
+uint32_t plan_uid(const struct spec *s, const struct spec_process *p);
+/*
+ * runtime-spec, config-linux.md "Cgroup ownership": with a cgroup namespace of its own and a
+ * writable /sys/fs/cgroup, the cgroup belongs to the user whom the process runs as.
+ */
+bool plan_delegates_cgroup(const struct spec *s);
+
 const char *plan_step_name(enum step_kind k);
 uint64_t plan_ns_flag(enum spec_ns type);    /* CLONE_NEW* */
 const char *plan_ns_name(enum spec_ns type); /* "network" */

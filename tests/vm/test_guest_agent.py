@@ -465,6 +465,26 @@ def test_freeze(running):
     assert s[1].sock.recv(1)
 
 
+def test_exec_while_frozen(running):
+    """It waits for the container to go on, and nobody else waits for it."""
+    h, c = running
+    assert h.ask("freeze", frozen=True)["errno"] == 0
+    s = h.exec(1, process_of(c, "/bin/echo", "thawed"), stdio=(1,))
+    assert h.ask("ps")["errno"] == 0
+    with pytest.raises(AssertionError):
+        h.expect("running", process=1, timeout=0.3)
+    assert h.ask("freeze", frozen=False)["errno"] == 0
+    h.expect("running", process=1)
+    assert s[1].read_all() == b"thawed\n"
+    assert h.expect("exited", process=1)["status"] == 0
+
+
+def test_exec_is_in_the_cgroup(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/cat", "/proc/self/cgroup"), stdio=(1,))
+    assert b"0::/\n" in s[1].read_all(), "the root of the container's own cgroup namespace"
+
+
 def test_ps(running):
     h, c = running
     h.exec(1, process_of(c, "/bin/sleep", "1234", user={"uid": 55, "gid": 55}), stdio=())

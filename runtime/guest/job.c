@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A request whose answer may have to be waited for is done by a child of the agent's, which is
+ * killed when it takes too long. What a process shows of itself in /proc it can delay for ever (its
+ * arguments may be on a FUSE file system of its own), and a freezer waits for who is in a system
+ * call: neither may stop the agent, who has to serve the request to kill it all.
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "guest.h"
+
+struct job {
+	struct job *next;
+	struct guest *guest;
+	struct watch watch;
+	pid_t pid; /* 0: reaped */
+	int out;   /* its reply, the frame's very bytes; -EBADF: answered */
+	uint64_t id;
+	int64_t deadline;
+	struct strbuf reply;
+};
+
+static void answer_error(struct guest *g, uint64_t id, int code, const char *message)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (agent_begin(&w, "reply") < 0)
+		return;
+	json_out_u64(&w.json, "id", id);
+	json_out_i64(&w.json, "errno", code);
+	json_out_str(&w.json, "message", message);
+	guest_send(g, &w);
+}
+
+static void finish(struct job *j)
+{
+	(void)!loop_watch(&j->guest->loop, &j->watch, j->out, WATCH_NOTHING);
+	fd_close(&j->out);
+	strbuf_release(&j->reply);
+}
+
+static void on_reply(struct watch *w, uint32_t events)
+{
+	struct job *j = (struct job *)((char *)w - offsetof(struct job, watch));
+	char chunk[16384];
+	ssize_t n = read(j->out, chunk, sizeof(chunk));
+
+	if (n > 0 && strbuf_add(&j->reply, chunk, (size_t)n) >= 0)
+		return;
+	if (n < 0 && errno == EINTR)
+		return;
+	/* It writes all of a frame or nothing, unless it is killed. */
+	if (n == 0 && j->reply.len > sizeof(struct agent_header))
+		guest_send_bytes(j->guest, j->reply.s, j->reply.len);
+	else
+		answer_error(j->guest, j->id, EIO, "the guest's agent could not answer");
+	finish(j);
+}
+
+_Noreturn static void run(
+	struct guest *g, const struct agent_frame *f, uint64_t id, job_fn *fn, int out)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	/* Above all the processes' pipes, whose ends others wait for. */
+	if (dup2(out, 3) < 0 || close_range(4, ~0U, 0) < 0)
+		_exit(1);
+	int r = agent_begin(&w, "reply");
+	if (r < 0)
+		_exit(1);
+	json_out_u64(&w.json, "id", id);
+	r = fn(g, f, &w.json);
+	json_out_i64(&w.json, "errno", r < 0 ? -r : 0);
+	json_out_str(&w.json, "message", r < 0 ? err_msg() : "");
+	_exit(agent_send(&w, 3, NULL, 0) < 0);
+}
+
+static int start(struct guest *g, const struct agent_frame *f, uint64_t id, int ms, job_fn *fn)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	_cleanup_fd_ int ours = ends[0], theirs = ends[1];
+	_cleanup_free_ struct job *j = calloc(1, sizeof(*j));
+	if (!j)
+		return err_set(ENOMEM, "out of memory");
+	*j = (struct job){.guest = g, .out = -EBADF, .id = id, .deadline = guest_now() + ms};
+	j->watch.ready = on_reply;
+	j->pid = fork();
+	if (j->pid < 0)
+		return err_sys("fork");
+	if (j->pid == 0)
+		run(g, f, id, fn, theirs);
+	j->out = take_fd(&ours);
+	j->next = g->jobs;
+	g->jobs = j;
+	int r = loop_watch(&g->loop, &j->watch, j->out, EPOLLIN);
+	if (r < 0)
+		finish(j);
+	(void)!take_ptr(j);
+	return r;
+}
+
+void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
+{
+	uint64_t id;
+
+	if (json_get_u64(f->json, "id", &id) < 0)
+		return guest_log(g, "%s: expected an id", f->type);
+	int r = start(g, f, id, ms, fn);
+	if (r < 0)
+		answer_error(g, id, -r, err_msg());
+}
+
+void jobs_reaped(struct guest *g, pid_t pid)
+{
+	for (struct job *j = g->jobs; j; j = j->next)
+		if (j->pid == pid)
+			j->pid = 0;
+}
+
+int jobs_settle(struct guest *g)
+{
+	int64_t now = guest_now();
+	int timeout = -1;
+
+	for (struct job **at = &g->jobs; *at;) {
+		struct job *j = *at;
+		if (j->out >= 0 && now >= j->deadline) {
+			answer_error(g, j->id, ETIMEDOUT,
+				"the container's processes did not let the guest's agent answer in "
+				"time");
+			finish(j);
+			if (j->pid > 0)
+				kill(j->pid, SIGKILL);
+		}
+		if (j->out < 0 && j->pid == 0) {
+			*at = j->next;
+			free(j);
+			continue;
+		}
+		if (j->out >= 0 && (timeout < 0 || j->deadline - now < timeout))
+			timeout = (int)(j->deadline - now);
+		at = &j->next;
+	}
+	return timeout;
+}
+
+void jobs_release(struct guest *g)
+{
+	for (struct job *j; (j = g->jobs);) {
+		g->jobs = j->next;
+		finish(j);
+		free(j);
+	}
+}
