@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a process in its place to a machine that runs. Each line needs what stands above it. */
+/* From a process in its place to a machine that could run. Each line needs what stands above it. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -13,7 +13,7 @@
  * panic=-1: a panic ends the machine at once.
  */
 #define CMDLINE \
-	"console=hvc0 quiet panic=-1 reboot=t i8042.noaux i8042.nomux " \
+	"console=hvc0 quiet panic=-1 reboot=t pci=off i8042.noaux i8042.nomux " \
 	"i8042.dumbkbd 8250.nr_uarts=0 cryptomgr.notests random.trust_cpu=on"
 
 static int build_cmdline(struct monitor *m, const char **ret)
