@@ -5,7 +5,7 @@ import os
 import time
 
 import pytest
-from harness import config
+from harness import config, mode
 from harness.machine import proc_stat
 from harness.runtime import wait_for
 
@@ -78,13 +78,12 @@ def test_state_on_stdin(ctr, out, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_namespaces(ctr, out, kind):
-    c = with_hooks(ctr("true"), out, {kind: [hook(f"readlink /proc/self/ns/mnt > {out}/ns; readlink /proc/self/ns/net >> {out}/ns; id -u >> {out}/ns")]})
+@pytest.mark.parametrize("ns", ["mnt", "net"])
+def test_namespaces(ctr, out, kind, ns):
+    c = with_hooks(ctr("true"), out, {kind: [hook(f"readlink /proc/self/ns/{ns} > {out}/ns; id -u >> {out}/ns")]})
     c.run().ok()
-    mnt, net, uid = lines(out, "ns")
-    outside = kind not in IN_CONTAINER
-    assert (mnt == os.readlink("/proc/self/ns/mnt")) == outside
-    assert (net == os.readlink("/proc/self/ns/net")) == outside
+    link, uid = lines(out, "ns")
+    assert (link == os.readlink(f"/proc/self/ns/{ns}")) == (kind not in IN_CONTAINER)
     assert uid == "0"
 
 
@@ -185,7 +184,7 @@ def test_hanging_hook_is_killed(ctr, out, kind):
     started = time.monotonic()
     r = c.run()
     assert r.rc != 0 and kind in r.err and "1" in r.err, r
-    assert 0.9 < time.monotonic() - started < 10
+    assert 0.9 < time.monotonic() - started < 10 * mode.SCALE
     assert not c.exists()
 
 
