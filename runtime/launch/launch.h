@@ -82,7 +82,8 @@ struct launch {
 	struct machine_config machine;
 	struct plan_env plan_env;
 	struct plan_exec_env exec_env;
-	const char *text; /* config.json's; exec: the process object's */
+	const char *exec_subgroup; /* --cgroup, or NULL */
+	const char *text;          /* config.json's; exec: the process object's */
 	size_t text_len;
 	bool wrote_pid_file;
 	char *const *env;

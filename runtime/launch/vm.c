@@ -77,9 +77,7 @@ int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o)
 	if (l->preserve_fds)
 		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "
 					"be passed into a microVM");
-	if (o->cgroup)
-		return err_set(
-			ENOTSUP, "--cgroup: a microVM's processes are in the guest's cgroups");
+	l->exec_subgroup = o->cgroup;
 	warn_of_labels(o->process);
 	int r = json_out_init(&out, false);
 	if (r >= 0)
@@ -135,6 +133,7 @@ _Noreturn void launch_become_proxy(struct launch *l, int channel)
 		.control = l->control,
 		.filter = -EBADF,
 		.id = l->c->id,
+		.cgroup = l->exec_subgroup,
 		.process = l->text,
 		.process_len = l->text_len,
 	};

@@ -14,7 +14,8 @@
  */
 #define CMDLINE \
 	"console=hvc0 quiet panic=-1 reboot=t pci=off i8042.noaux i8042.nomux " \
-	"i8042.dumbkbd 8250.nr_uarts=0 cryptomgr.notests random.trust_cpu=on"
+	"rcupdate.rcu_expedited=1 i8042.dumbkbd 8250.nr_uarts=0 cryptomgr.notests " \
+	"random.trust_cpu=on"
 
 static int build_cmdline(struct monitor *m, const char **ret)
 {

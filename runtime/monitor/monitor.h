@@ -41,6 +41,7 @@ struct proxy_args {
 	int control; /* connected to the container's monitor */
 	int filter;  /* the compiled system call filter, or -EBADF */
 	const char *id;
+	const char *cgroup;  /* beneath the container's in the guest, or NULL */
 	const char *process; /* the process object's text */
 	size_t process_len;
 };

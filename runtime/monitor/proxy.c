@@ -35,6 +35,8 @@ static void put_facts(struct proxy *p, struct json_out *o)
 	json_out_str(o, "id", p->a->id);
 	json_out_str(o, "keyring", p->a->env->keyring);
 	json_out_bool(o, "no_new_keyring", p->a->env->no_new_keyring);
+	if (p->a->cgroup)
+		json_out_str(o, "cgroup", p->a->cgroup);
 	json_out_end_object(o);
 }
 
