@@ -11,6 +11,12 @@ int engine_start(struct engine *ret, const struct engine_description *d)
 	return r;
 }
 
+int engine_run(struct engine *e, const struct jail *jail)
+{
+	e->jail = jail;
+	return e->ops->run(e);
+}
+
 int engine_end(struct engine *e)
 {
 	return e->ops->end(e);

@@ -3,7 +3,8 @@
  * The machine, on either hypervisor: the built-in loop on KVM (engine_kvm.c), or QEMU
  * (engine_qemu.c). Same kernel, same initramfs, same devices as the guest sees them.
  *
- *	engine_start(&e, &description)
+ *	engine_start(&e, &description)  builds it, and starts its process if it has one; no thread
+ *	engine_run(&e, &jail)           its threads, each in the jail: the guest runs
  *	poll(e.ended)                  readable once the machine is no more
  *	engine_end(&e)                 what became of it
  *	engine_stop(&e)                ends it if need be, releases everything
@@ -15,6 +16,7 @@
 #include <pthread.h>
 #include <sys/types.h>
 
+#include "jail.h"
 #include "machine_config.h"
 #include "vsock.h"
 
@@ -44,6 +46,7 @@ struct engine;
 
 struct engine_ops {
 	int (*start)(struct engine *e, const struct engine_description *d);
+	int (*run)(struct engine *e);
 	void (*stop)(struct engine *e);
 	/* After `ended`: 0 where the guest switched itself off, else -errno with a message. */
 	int (*end)(struct engine *e);
@@ -53,10 +56,14 @@ extern const struct engine_ops engine_kvm, engine_qemu;
 
 struct engine {
 	const struct engine_ops *ops;
-	int ended;   /* pollable */
-	void *state; /* the engine's own */
+	int ended;               /* pollable */
+	pid_t pid;               /* of its process, our child; 0: none */
+	const struct jail *jail; /* of its threads */
+	void *state;             /* the engine's own */
 };
 
 int engine_start(struct engine *ret, const struct engine_description *d) must_check;
+/* jail: stays the caller's, until engine_stop(). */
+int engine_run(struct engine *e, const struct jail *jail) must_check;
 int engine_end(struct engine *e) must_check;
 void engine_stop(struct engine *e);

@@ -25,12 +25,21 @@ struct kvm_engine {
 	char why[ERR_MAX]; /* where it failed */
 };
 
-static void *run(void *arg)
+static int enter_vcpu(void *ctx)
+{
+	const struct engine *e = ctx;
+
+	return jail_enter_thread(e->jail, JAIL_VCPU);
+}
+
+static void *serve(void *arg)
 {
 	struct engine *e = arg;
 	struct kvm_engine *k = e->state;
 
-	k->result = machine_run(&k->machine);
+	k->result = jail_enter_thread(e->jail, JAIL_DEVICES);
+	if (k->result >= 0)
+		k->result = machine_run(&k->machine);
 	/* The message is this thread's: keep it. */
 	if (k->result < 0)
 		snprintf(k->why, sizeof(k->why), "%s", err_msg());
@@ -41,8 +50,9 @@ static void *run(void *arg)
 	return NULL;
 }
 
-static int build(struct kvm_engine *k, const struct engine_description *d)
+static int build(struct engine *e, const struct engine_description *d)
 {
+	struct kvm_engine *k = e->state;
 	const struct machine_config *c = d->config;
 	const struct virtio_vsock_options vsock = {.cid = GUEST_CID,
 		.event_queue = true,
@@ -77,6 +87,8 @@ static int build(struct kvm_engine *k, const struct engine_description *d)
 		.nic_count = d->nnics,
 		.vsock = &vsock,
 		.balloon = true,
+		.enter_vcpu = enter_vcpu,
+		.enter_ctx = e,
 	};
 
 	return machine_build(&k->machine, &o);
@@ -92,11 +104,20 @@ static int start(struct engine *e, const struct engine_description *d)
 	e->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (e->ended < 0)
 		return err_sys("create an eventfd");
-	int r = build(k, d);
+	int r = build(e, d);
 	k->built = r >= 0;
+	return r;
+}
+
+static int run(struct engine *e)
+{
+	struct kvm_engine *k = e->state;
+
+	/* Not from the devices' thread: the vCPUs' would be in its jail too. */
+	int r = machine_start(&k->machine);
 	if (r < 0)
 		return r;
-	r = pthread_create(&k->thread, NULL, run, e);
+	r = pthread_create(&k->thread, NULL, serve, e);
 	k->has_thread = r == 0;
 	return r ? err_set(r, "start the machine's thread: %s", strerror(r)) : 0;
 }
@@ -131,4 +152,4 @@ static void stop(struct engine *e)
 	e->state = NULL;
 }
 
-const struct engine_ops engine_kvm = {start, stop, end};
+const struct engine_ops engine_kvm = {start, run, stop, end};

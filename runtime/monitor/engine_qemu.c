@@ -38,7 +38,6 @@
 #define TCG "tcg,thread=multi,tb-size=64"
 
 struct qemu {
-	pid_t pid;
 	struct virtio_vsock vsock;
 	bool has_vsock, has_thread;
 	pthread_t thread;
@@ -175,7 +174,11 @@ static void add_devices(struct args *a, const struct engine_description *d, int 
 _Noreturn static void become_qemu(const struct args *a, pid_t parent, int errors)
 {
 	sigset_t none;
+	uid_t id = jail_id(parent);
 
+	/* For the monitor, which will be another user, to be able to kill it. */
+	if (setresuid(id, (uid_t)-1, id) < 0 && errno != EINVAL)
+		_exit(126);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
@@ -213,22 +216,24 @@ static int spawn(struct engine *e, const struct args *a)
 		return err_sys("fork QEMU");
 	if (pid == 0)
 		become_qemu(a, parent, theirs);
-	q->pid = pid;
+	e->pid = pid;
 	e->ended = pidfd;
 	return 0;
 }
 
 static void *serve_vsock(void *arg)
 {
-	struct qemu *q = arg;
+	struct engine *e = arg;
+	struct qemu *q = e->state;
 
 	/* It ends with QEMU, whose end is noticed by itself; without it no stream goes on. */
-	if (vhost_serve(&q->vsock.dev, q->vsock_sock, q->stop) < 0)
+	if (jail_enter_thread(e->jail, JAIL_DEVICES) < 0 ||
+		vhost_serve(&q->vsock.dev, q->vsock_sock, q->stop) < 0)
 		log_error(err_msg());
 	return NULL;
 }
 
-static int start_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
+static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 {
 	const struct virtio_vsock_options o = {.cid = GUEST_CID,
 		.event_queue = true,
@@ -246,11 +251,7 @@ static int start_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 	q->vsock_sock = socks[0];
 	*ret_theirs = socks[1];
 	q->stop = eventfd(0, EFD_CLOEXEC);
-	if (q->stop < 0)
-		return err_sys("create an eventfd");
-	r = pthread_create(&q->thread, NULL, serve_vsock, q);
-	q->has_thread = r == 0;
-	return r ? err_set(r, "start the vsock thread: %s", strerror(r)) : 0;
+	return q->stop < 0 ? err_sys("create an eventfd") : 0;
 }
 
 static int start(struct engine *e, const struct engine_description *d)
@@ -264,7 +265,7 @@ static int start(struct engine *e, const struct engine_description *d)
 	int r = q && a ? 0 : -ENOMEM;
 	if (r >= 0) {
 		q->vsock_sock = q->stop = q->errors = -EBADF;
-		r = console < 0 ? err_sys("dup") : start_vsock(q, d->streams, &vsock);
+		r = console < 0 ? err_sys("dup") : make_vsock(q, d->streams, &vsock);
 	}
 	if (r >= 0) {
 		add_machine(a, d);
@@ -280,15 +281,24 @@ static int start(struct engine *e, const struct engine_description *d)
 	return r;
 }
 
+static int run(struct engine *e)
+{
+	struct qemu *q = e->state;
+
+	int r = pthread_create(&q->thread, NULL, serve_vsock, e);
+	q->has_thread = r == 0;
+	return r ? err_set(r, "start the vsock thread: %s", strerror(r)) : 0;
+}
+
 static int end(struct engine *e)
 {
 	struct qemu *q = e->state;
 	char text[2048];
 	int status;
 
-	if (waitpid(q->pid, &status, 0) != q->pid)
+	if (waitpid(e->pid, &status, 0) != e->pid)
 		return err_sys("wait for QEMU");
-	q->pid = 0;
+	e->pid = 0;
 	ssize_t n = read(q->errors, text, sizeof(text) - 1);
 	text[n > 0 ? n : 0] = '\0';
 	while (n > 0 && text[n - 1] == '\n')
@@ -308,10 +318,11 @@ static void stop(struct engine *e)
 
 	if (!q)
 		return;
-	if (q->pid > 0) {
-		kill(q->pid, SIGKILL);
-		while (waitpid(q->pid, NULL, 0) < 0 && errno == EINTR)
+	if (e->pid > 0) {
+		kill(e->pid, SIGKILL);
+		while (waitpid(e->pid, NULL, 0) < 0 && errno == EINTR)
 			;
+		e->pid = 0;
 	}
 	if (q->has_thread) {
 		eventfd_write(q->stop, 1);
@@ -327,4 +338,4 @@ static void stop(struct engine *e)
 	e->state = NULL;
 }
 
-const struct engine_ops engine_qemu = {start, stop, end};
+const struct engine_ops engine_qemu = {start, run, stop, end};

@@ -35,13 +35,13 @@ static int read_filter(int fd, struct strbuf *ret)
 	return fd_read_all(fd, ret, AGENT_BLOB_MAX, "the compiled system call filter");
 }
 
-static void put_stdio(struct json_out *o, bool terminal)
+/* What is not offered, as it is /dev/null here, is /dev/null there. */
+static void put_stdio(struct monitor *m, struct json_out *o)
 {
 	json_out_array(o, "stdio");
-	if (terminal)
-		json_out_u64(o, NULL, AGENT_TERMINAL);
-	for (unsigned i = AGENT_STDIN; i <= AGENT_STDERR && !terminal; i++)
-		json_out_u64(o, NULL, i);
+	for (unsigned i = AGENT_STDIN; i <= AGENT_TERMINAL; i++)
+		if (streams_offered(&m->streams, 0, i))
+			json_out_u64(o, NULL, i);
 	json_out_end_array(o);
 }
 
@@ -62,7 +62,7 @@ int monitor_send_create(struct monitor *m)
 	json_out_u64(&w.json, "time", (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
 	put_facts(m, &w.json);
 	net_config_json(&w.json, "net", &m->net);
-	put_stdio(&w.json, m->a->plan->terminal);
+	put_stdio(m, &w.json);
 	const struct iovec blob[2] = {
 		{(void *)m->a->config, m->a->config_len}, {filter.s, filter.len}};
 	return agent_send_fds(&w, m->agent, blob, NULL, 0);

@@ -7,7 +7,7 @@
  * machine, and from then on waits in one loop: for signals (handed on to the guest's process), for
  * the agent in the guest, for the runtime and later `start`, for commands at the control socket,
  * and for the machine's end. Devices are served by other threads; what goes through them is not
- * seen here, standard streams included.
+ * seen here, standard streams included. Before the guest runs, all of them go into jail.c's jail.
  *
  * It ends when the guest's process has ended and all its output is where it belongs: the machine is
  * switched off, and the monitor exits as that process did, by the same signal if it was one. When
@@ -157,10 +157,8 @@ static int offer_stdio(struct monitor *m)
 	if (null < 0)
 		return err_sys("open /dev/null");
 	for (int i = 0; i <= 2; i++) {
-		if (!m->a->plan->terminal) {
+		if (!m->a->plan->terminal && !stand_is_null(i)) {
 			int fd = fcntl(i, F_DUPFD_CLOEXEC, 3);
-			if (fd < 0 && errno == EBADF)
-				fd = fcntl(null, F_DUPFD_CLOEXEC, 3);
 			if (fd < 0)
 				return err_sys("dup a standard stream");
 			int r = streams_offer(&m->streams, 0, (unsigned)i, fd);
@@ -173,20 +171,56 @@ static int offer_stdio(struct monitor *m)
 	return 0;
 }
 
-static int prepare(struct monitor *m)
+/* What the runtime, and who called it, left open. Whatever is opened from here on is the monitor's.
+ */
+static int close_inherited(const struct monitor *m)
 {
-	int r = streams_init(&m->streams);
+	const struct monitor_args *a = m->a;
+	const int ours[] = {
+		a->channel, a->start_socket, a->start_lock, a->control, a->proc, log_fd()};
+	const size_t n = ARRAY_SIZE(ours), nslots = (size_t)a->plan->nslots;
+	int *keep = arena_array(a->arena, n + nslots, sizeof(*keep));
 
-	if (r >= 0)
-		r = block_signals(m);
+	if (!keep)
+		return -ENOMEM;
+	memcpy(keep, ours, sizeof(ours));
+	memcpy(keep + n, a->slots, nslots * sizeof(*keep));
+	int r = jail_close_others(keep, n + nslots);
 	if (r >= 0 && close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");
+	return r;
+}
+
+/* All is open that is needed. The devices serve, the guest runs, and we can do neither harm. */
+static int let_run(struct monitor *m)
+{
+	const pid_t children[] = {m->share.pid, m->engine.pid};
+	int proc = m->a->proc;
+
+	fd_close(&proc);
+	m->jailed = true;
+	int r = jail_enter(&m->jail, children, ARRAY_SIZE(children));
+	if (r >= 0)
+		r = engine_run(&m->engine, &m->jail);
+	return r < 0 ? r : jail_enter_thread(&m->jail, JAIL_LOOP);
+}
+
+static int prepare(struct monitor *m)
+{
+	int r = close_inherited(m);
+
+	if (r >= 0)
+		r = streams_init(&m->streams);
+	if (r >= 0)
+		r = block_signals(m);
 	if (r >= 0)
 		r = walk(m);
 	if (r >= 0 && m->a->plan->terminal)
 		r = open_terminal(m);
 	if (r >= 0)
 		r = offer_stdio(m);
+	if (r >= 0)
+		r = let_run(m);
 	m->deadline = now_ms() + BOOT_MS;
 	return r;
 }
@@ -414,9 +448,12 @@ static void clean_up(struct monitor *m)
 {
 	engine_stop(&m->engine);
 	share_stop(&m->share);
-	for (size_t i = 0; i < m->net.interface_count && i < ENGINE_NICS_MAX; i++)
-		if (m->taps[i].fd >= 0 && net_tap_close(&m->taps[i]) < 0)
+	for (size_t i = 0; i < m->net.interface_count && i < ENGINE_NICS_MAX; i++) {
+		if (m->jailed)
+			fd_close(&m->taps[i].fd);
+		else if (m->taps[i].fd >= 0 && net_tap_close(&m->taps[i]) < 0)
 			log_debug("%s", err_msg());
+	}
 }
 
 _Noreturn static void fail(struct monitor *m, int code)

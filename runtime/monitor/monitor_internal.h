@@ -24,6 +24,8 @@ struct client {
 struct monitor {
 	const struct monitor_args *a;
 	struct engine engine;
+	struct jail jail;
+	bool jailed; /* nothing can be opened or changed any more */
 	struct share share;
 	struct streams streams;
 	struct agent_reader reader;
@@ -49,7 +51,7 @@ struct monitor {
 	size_t log_len;
 };
 
-/* boot.c: everything up to a running machine */
+/* boot.c: everything up to a machine that only has to be let run */
 int monitor_boot(struct monitor *m) must_check;
 
 /* guest.c: what the guest says; a message of its agent */

@@ -58,12 +58,10 @@ static int send_exec(struct proxy *p)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_strbuf_ struct strbuf filter = {0};
-	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	int fds[3] = {0, 1, 2};
-	unsigned n = 3;
+	int fds[3], r = 0;
+	unsigned n = 0;
 
-	int r = null < 0 ? err_sys("open /dev/null") : 0;
-	if (r >= 0 && p->a->filter >= 0)
+	if (p->a->filter >= 0)
 		r = fd_read_all(p->a->filter, &filter, AGENT_BLOB_MAX, "the compiled filter");
 	if (r >= 0)
 		r = agent_begin(&w, "exec");
@@ -73,14 +71,15 @@ static int send_exec(struct proxy *p)
 	put_facts(p, &w.json);
 	json_out_array(&w.json, "stdio");
 	if (p->console >= 0) {
-		fds[0] = p->console;
-		n = 1;
+		fds[n++] = p->console;
 		json_out_u64(&w.json, NULL, AGENT_TERMINAL);
 	}
-	for (unsigned i = 0; i < n && p->console < 0; i++) {
-		json_out_u64(&w.json, NULL, i);
-		if (fcntl(fds[i], F_GETFD) < 0)
-			fds[i] = null;
+	for (int i = 0; i <= 2 && p->console < 0; i++) {
+		/* The guest has a /dev/null of its own. */
+		if (stand_is_null(i))
+			continue;
+		json_out_u64(&w.json, NULL, (uint64_t)i);
+		fds[n++] = i;
 	}
 	json_out_end_array(&w.json);
 	const struct iovec blob[2] = {

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "fd.h"
+#include "jail.h"
 #include "log.h"
 #include "sys.h"
 #include "vmfs.h"
@@ -114,6 +115,10 @@ int share_start(struct share *ret, const struct plan *plan, const int *slots)
 	if (pid < 0)
 		return err_sys("fork the file server");
 	if (pid == 0) {
+		/* Its effective user stays root, but we shall be another, and must end it. */
+		uid_t id = jail_id(monitor);
+		if (setresuid(id, (uid_t)-1, id) < 0 && errno != EINVAL)
+			_exit(1);
 		/* It ends with the socket, but a front end that was handed it may outlive us. */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, "caisson-fs");

@@ -6,6 +6,8 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <termios.h>
 
@@ -35,6 +37,15 @@ int stand_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *ret_sl
 	*ret_master = take_fd(&master);
 	*ret_slave = take_fd(&slave);
 	return 0;
+}
+
+bool stand_is_null(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return errno == EBADF;
+	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3); /* admin-guide/devices.txt */
 }
 
 _Noreturn void stand_end(int status)

@@ -11,5 +11,8 @@
  */
 int stand_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *ret_slave) must_check;
 
+/* Whether it is /dev/null, or closed. */
+bool stand_is_null(int fd);
+
 /* Ends this process as that one ended: status is waitpid(2)'s. */
 _Noreturn void stand_end(int status);

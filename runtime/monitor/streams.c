@@ -46,6 +46,14 @@ int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd)
 			   STREAMS_MAX);
 }
 
+bool streams_offered(struct streams *s, uint32_t process, unsigned stream)
+{
+	pthread_mutex_lock(&s->lock);
+	bool found = find(s, STREAM_WAITING, AGENT_STREAM_PORT(process, stream)) != NULL;
+	pthread_mutex_unlock(&s->lock);
+	return found;
+}
+
 bool streams_has_output(struct streams *s, uint32_t process)
 {
 	bool found = false;

@@ -36,6 +36,8 @@ void streams_release(struct streams *s);
 
 /* fd becomes the stream's. -ENOSPC: too many processes at once. */
 int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd) must_check;
+/* Whether there is one that the guest has not yet connected to. */
+bool streams_offered(struct streams *s, uint32_t process, unsigned stream);
 /* Whether the process has a stream that still carries output: anything but standard input. */
 bool streams_has_output(struct streams *s, uint32_t process);
 /* What was never connected to is closed; what is connected stays until the guest ends it. */

@@ -163,8 +163,8 @@ static int build(struct machine *m, const struct machine_options *o)
 	if (r >= 0)
 		r = vm_kvm_create_irqchip(&m->kvm);
 	if (r >= 0)
-		r = vcpus_init(&m->cpus,
-			&(struct vcpus_options){&m->kvm, &m->memory, &m->pio, &m->mmio, o->cpus});
+		r = vcpus_init(&m->cpus, &(struct vcpus_options){&m->kvm, &m->memory, &m->pio,
+						 &m->mmio, o->cpus, o->enter_vcpu, o->enter_ctx});
 	m->has_cpus = r >= 0;
 	if (r >= 0)
 		r = vm_power_add(&m->pio, &m->cpus);
@@ -172,8 +172,6 @@ static int build(struct machine *m, const struct machine_options *o)
 		r = plug_devices(m, o);
 	if (r >= 0)
 		r = load(m, o);
-	if (r >= 0)
-		r = vcpus_start(&m->cpus); /* paused: machine_run() lets them go */
 	return r;
 }
 

@@ -3,6 +3,7 @@
  * The machine: everything in this directory put together, in the one order that build.c shows.
  *
  *	machine_build(&m, &options)   nothing runs yet; on failure nothing is left
+ *	machine_start(&m)             the vCPUs' threads, paused; from here on nothing is opened
  *	machine_run(&m)               serves devices in this thread until the guest ends
  *	machine_release(&m)
  *
@@ -15,8 +16,8 @@
 #include "fs.h"
 #include "irq.h"
 #include "mmio.h"
-#include "virtio_net.h"
 #include "vcpu.h"
+#include "virtio_net.h"
 #include "vsock.h"
 
 #define MACHINE_DISKS_MAX 8
@@ -52,6 +53,8 @@ struct machine_options {
 	const struct virtio_net_options *nics;
 	size_t nic_count;
 	const struct virtio_vsock_options *vsock; /* NULL: none */
+	int (*enter_vcpu)(void *ctx);             /* called first in each vCPU's thread; or NULL */
+	void *enter_ctx;
 };
 
 /* A device in its place: transport, interrupt, and an eventfd a queue for the guest's kicks. */
@@ -84,6 +87,9 @@ struct machine {
 
 int machine_build(struct machine *ret, const struct machine_options *options) must_check;
 void machine_release(struct machine *m);
+
+/* Not needed by who is content with threads that are started by machine_run()'s. */
+int machine_start(struct machine *m) must_check;
 
 /* How it ended; the text is m->cpus.why. < 0 where the event loop itself failed. */
 int machine_run(struct machine *m) must_check;

@@ -59,9 +59,17 @@ static int turn(struct machine *m)
 	return 0;
 }
 
+int machine_start(struct machine *m)
+{
+	return m->cpus.threads > 0 ? 0 : vcpus_start(&m->cpus);
+}
+
 int machine_run(struct machine *m)
 {
-	int r = 0;
+	int r = machine_start(m);
+
+	if (r < 0)
+		return r;
 
 	vcpus_resume(&m->cpus);
 	while (r == 0)

@@ -63,6 +63,8 @@ int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
 		.pio = o->pio,
 		.mmio = o->mmio,
 		.count = o->count,
+		.enter = o->enter,
+		.enter_ctx = o->enter_ctx,
 		.ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
 	pthread_mutex_init(&ret->lock, NULL);
 	pthread_cond_init(&ret->changed, NULL);
@@ -255,6 +257,8 @@ static void *vcpu_main(void *arg)
 
 	snprintf(name, sizeof(name), "vcpu %u", v->index);
 	pthread_setname_np(pthread_self(), name);
+	if (v->all->enter && v->all->enter(v->all->enter_ctx) < 0)
+		vcpus_end(v->all, VM_END_FAULT, "vCPU %u: %s", v->index, err_msg());
 	while (may_run(v)) {
 		if (ioctl(v->fd, KVM_RUN, 0) >= 0) {
 			handle_exit(v);

@@ -34,6 +34,8 @@ struct vcpus {
 	const struct vm_bus *pio, *mmio;
 	unsigned count;
 	unsigned threads; /* started */
+	int (*enter)(void *ctx);
+	void *enter_ctx;
 	struct vcpu *cpu;
 	int ended; /* eventfd, readable from the first vcpus_end() on */
 
@@ -50,6 +52,9 @@ struct vcpus_options {
 	const struct vm_memory *memory;
 	const struct vm_bus *pio, *mmio;
 	unsigned count; /* 1 .. VCPUS_MAX and what KVM allows */
+	/* Called first in each thread, which ends the machine where it fails; NULL: nothing is. */
+	int (*enter)(void *ctx);
+	void *enter_ctx;
 };
 
 /* What 8-bit APIC ids address: more needs x2APIC ids, which the tables don't describe yet. */
