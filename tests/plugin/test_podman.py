@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 
 import pytest
@@ -177,10 +178,31 @@ def test_healthcheck(root_podman):
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
 def test_out_of_memory(who, request):
+    """The kernel's kill is counted in the cgroup that conmon watches, and podman reports it: OOMKilled, 137.
+
+    conmon 2.1.6 gives up its watch when memory.events first changes ("max", before any "oom"), and looks once more when
+    the container ended, by when systemd may have removed the scope: another process keeps it. It says so by a file
+    in its working directory, which podman 4.3 looks for in the bundle and does not set: podman is started there.
+    With any runtime it is the same (README.md).
+    """
     engine = request.getfixturevalue(who)
+    engine("create", "--name", "a", "--memory", "24m", "--memory-swap", "24m", "bb", "sh", "-c",
+           "tail /dev/zero; echo child $?; grep oom_kill /sys/fs/cgroup/memory.events; "
+           "until test -e /go; do sleep 0.2; done; exec tail /dev/zero")
     try:
-        r = engine.try_("run", "--name", "a", "--memory", "24m", "--memory-swap", "24m", "bb", "tail", "/dev/zero")
-        assert r.rc == 137, r
+        engine("start", "a", cwd=engine.inspect("a")["StaticDir"])
+        wait_for(lambda: "oom_kill " in engine("logs", "a"), "the kernel's first kill", 60)
+        assert engine("logs", "a").splitlines()[-2:] == ["child 137", "oom_kill 1"]
+        cgroup = cgroup_of(engine.inspect("a")["State"]["Pid"])
+        assert read(cgroup, "memory.max") == str(24 << 20)
+        with subprocess.Popen(["sleep", "1000"]) as lodger:
+            try:
+                with open(cgroup + "/cgroup.procs", "w", encoding="ascii") as f:
+                    f.write(str(lodger.pid))
+                engine("exec", "a", "touch", "/go")
+                assert engine("wait", "a") == "137"
+            finally:
+                lodger.kill()
         state = engine.inspect("a")["State"]
         assert state["OOMKilled"] is True and state["ExitCode"] == 137, state
     finally:
@@ -193,16 +215,23 @@ def test_pod(who, request):
     engine = request.getfixturevalue(who)
     engine("pod", "create", "--name", "p", "--share", "net,ipc,uts,pid", "--hostname", "podhost")
     try:
-        engine("run", "-d", "--pod", "p", "--name", "p1", "bb", "sh", "-c", "echo x >/dev/shm/x; exec nc -l -p 77 -e echo hi")
-        pid1 = engine.inspect("p1")["State"]["Pid"]
-        out = engine("run", "--rm", "--pod", "p", "bb", "sh", "-c", "hostname; ps -o args; nc 127.0.0.1 77; cat /proc/self/cgroup")
-        assert out.startswith("podhost\n") and "nc -l -p 77" in out and "catatonit" in out and "\nhi\n" in out, out
-        assert os.readlink(f"/proc/{pid1}/ns/net") != os.readlink("/proc/self/ns/net")
+        # nc -l serves one caller and ends.
+        engine("run", "-d", "--pod", "p", "--name", "p1", "bb", "sh", "-c",
+               "echo x >/dev/shm/x; while :; do nc -l -p 77 -e echo hi; done")
+        out = engine("run", "--rm", "--pod", "p", "bb", "sh", "-c",
+                     "hostname; ps -o args; cat /dev/shm/x; nc 127.0.0.1 77; readlink /proc/self/ns/net; cat /proc/self/cgroup")
+        assert out.startswith("podhost\n") and "nc -l -p 77" in out and "catatonit" in out and "\nx\nhi\n" in out, out
+        net = os.readlink(f"/proc/{engine.inspect('p1')['State']['Pid']}/ns/net")
+        assert net in out and net != os.readlink("/proc/self/ns/net"), (net, out)
+
+        def states():
+            return {c["Names"][0]: c["State"] for c in json.loads(engine("ps", "-a", "--pod", "--format", "json"))}
         engine("pod", "pause", "p")
+        assert sorted(states().values()) == ["paused", "paused"], states()
         engine("pod", "unpause", "p")
-        states = {c["Names"][0]: c["State"] for c in json.loads(engine("ps", "-a", "--pod", "--format", "json"))}
-        assert states["p1"] in ("running", "exited") and len(states) == 2, states
+        assert sorted(states().values()) == ["running", "running"], states()
         engine("pod", "stop", "-t", "1", "p")
+        assert sorted(states().values()) == ["exited", "exited"], states()
     finally:
         engine("pod", "rm", "-f", "-t", "0", "p")
 

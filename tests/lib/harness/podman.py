@@ -96,12 +96,12 @@ class Podman:
             with open(self.cgroup + "/cgroup.procs", "w", encoding="ascii") as f:
                 f.write(str(os.getpid()))
 
-    def popen(self, *args, env=None, **kw):
-        return subprocess.Popen([*self.argv, *args], env={**self.env, **(env or {})}, cwd=self.cwd, preexec_fn=self._enter,
-                                **kw)
+    def popen(self, *args, env=None, cwd=None, **kw):
+        return subprocess.Popen([*self.argv, *args], env={**self.env, **(env or {})}, cwd=cwd or self.cwd,
+                                preexec_fn=self._enter, **kw)
 
-    def try_(self, *args, stdin=None, timeout=120, env=None):
-        p = self.popen(*args, env=env, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+    def try_(self, *args, stdin=None, timeout=120, env=None, cwd=None):
+        p = self.popen(*args, env=env, cwd=cwd, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             out, err = p.communicate(stdin, timeout)
