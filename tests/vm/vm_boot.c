@@ -2,16 +2,22 @@
 /*
  * The built-in machine by itself, for tests on a host whose KVM runs Linux:
  *
- *	vm_boot [-m MIB] [-c CPUS] [-b PAGES] [-d DISK]... [-s TAG=SOCKET]... KERNEL INITRAMFS
- *CMDLINE
+ *	vm_boot [-m MIB] [-c CPUS] [-b PAGES] [-d DISK]... [-s TAG=SOCKET]... [-n TAP]... [-v
+ *SOCKET] KERNEL INITRAMFS CMDLINE
  *
- * -b: a balloon that asks for so many pages. The guest's console goes to standard output. Exit code
- *0 when the guest switched itself off, 3 when it ended otherwise, 1 where the machine could not be
- *built; the last line on standard error says how it ended and after how many milliseconds.
+ * -b: a balloon that asks for so many pages. -n: a network device on that tap, which is there. -v:
+ * each stream that the guest opens by vsock goes on as a connection to that Unix socket. The
+ * guest's console goes to standard output. Exit code 0 when the guest switched itself off, 3 when
+ * it ended otherwise, 1 where the machine could not be built; the last line on standard error says
+ * how it ended and after how many milliseconds.
  */
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -23,6 +29,8 @@ struct arguments {
 	struct machine_options o;
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	struct machine_share shares[MACHINE_SHARES_MAX];
+	struct virtio_net_options nics[MACHINE_NICS_MAX];
+	struct virtio_vsock_options vsock;
 	uint32_t balloon_pages;
 };
 
@@ -67,11 +75,57 @@ static int add_disk(struct arguments *a, const char *path)
 	return 0;
 }
 
+static int open_tap(const char *name)
+{
+	struct ifreq q = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int header = sizeof(struct virtio_net_hdr_v1), little_endian = 1;
+	_cleanup_fd_ int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys("/dev/net/tun");
+	snprintf(q.ifr_name, sizeof(q.ifr_name), "%s", name);
+	if (ioctl(fd, TUNSETIFF, &q) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0 ||
+		ioctl(fd, TUNSETVNETLE, &little_endian) < 0)
+		return err_sys("tap %s", name);
+	return take_fd(&fd);
+}
+
+static int add_nic(struct arguments *a, const char *name)
+{
+	if (a->o.nic_count == MACHINE_NICS_MAX)
+		return err_set(EINVAL, "-n %s: too many network devices", name);
+	int tap = open_tap(name);
+	if (tap < 0)
+		return tap;
+	a->nics[a->o.nic_count] = (struct virtio_net_options){.tap = tap,
+		.mac = {2, 0, 0, 0, 0, (uint8_t)a->o.nic_count},
+		.mtu = 1500,
+		.offloads = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6};
+	a->o.nic_count++;
+	return 0;
+}
+
+static int connect_stream(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use)
+{
+	int fd = connect_to(ctx);
+
+	if (fd >= 0 && fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		fd_close(&fd);
+	return fd < 0 ? -ECONNREFUSED : fd;
+}
+
+static void add_vsock(struct arguments *a, char *path)
+{
+	a->vsock = (struct virtio_vsock_options){
+		.cid = 3, .event_queue = true, .connect = connect_stream, .ctx = path};
+	a->o.vsock = &a->vsock;
+}
+
 static int parse(int argc, char **argv, struct arguments *a)
 {
 	int r = 0, c;
 
-	while (r >= 0 && (c = getopt(argc, argv, "m:c:b:d:s:")) >= 0) {
+	while (r >= 0 && (c = getopt(argc, argv, "m:c:b:d:s:n:v:")) >= 0) {
 		if (c == 'm')
 			a->o.memory.size = strtoull(optarg, NULL, 10) << 20;
 		else if (c == 'c')
@@ -82,6 +136,10 @@ static int parse(int argc, char **argv, struct arguments *a)
 			r = add_disk(a, optarg);
 		else if (c == 's')
 			r = add_share(a, optarg);
+		else if (c == 'n')
+			r = add_nic(a, optarg);
+		else if (c == 'v')
+			add_vsock(a, optarg);
 		else
 			r = err_set(EINVAL, "see the head of tests/vm/vm_boot.c");
 	}
@@ -115,6 +173,7 @@ int main(int argc, char **argv)
 		return 1;
 	a.o.disks = a.disks;
 	a.o.shares = a.shares;
+	a.o.nics = a.nics;
 	signal(SIGPIPE, SIG_IGN);
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	int r = parse(argc, argv, &a);

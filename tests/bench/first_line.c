@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * first_line COMMAND [ARG...]: prints the nanoseconds from just before the fork to the first line
+ * of COMMAND's standard output that starts with "first", to COMMAND's end, its exit code (128 +
+ * signal) and the rest of that line; 0 where there was no such line. All of COMMAND's output goes
+ * to standard error, after that.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static char text[1 << 16];
+
+static long long now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* Where the text has the line, complete, after its first word; else NULL. */
+static const char *find(void)
+{
+	const char *at = strncmp(text, "first", 5) == 0 ? text : strstr(text, "\nfirst");
+
+	if (!at || !strchr(at + 1, '\n'))
+		return NULL;
+	return strstr(at, "first") + 5;
+}
+
+int main(int argc, char **argv)
+{
+	long long first = 0;
+	size_t len = 0;
+	int ends[2], status;
+	ssize_t n;
+
+	if (argc < 2 || pipe2(ends, O_CLOEXEC) < 0)
+		return 1;
+	long long from = now_ns();
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(ends[1], 1);
+		execv(argv[1], argv + 1);
+		perror(argv[1]);
+		_exit(127);
+	}
+	close(ends[1]);
+	while ((n = read(ends[0], text + len, sizeof(text) - 1 - len)) > 0) {
+		len += (size_t)n;
+		text[len] = '\0';
+		if (!first && find())
+			first = now_ns() - from;
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return 1;
+	const char *rest = first ? find() : "";
+	printf("%lld %lld %d%.*s\n", first, now_ns() - from,
+		WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+		(int)strcspn(rest, "\r\n"), rest);
+	fputs(text, stderr);
+	return 0;
+}

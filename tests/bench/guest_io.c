@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The first process of the guests that vm.py measures; static. What the kernel's command line has
+ * after "--" are its arguments:
+ *
+ *	guest_io [MILLISECONDS] TEST...
+ *
+ * boot    nothing more than the line "first SECONDS", which it always says first: the age of the
+ *         kernel's clock
+ * idle    then sleeps for ever: for who looks at the monitor's memory
+ * blk     /dev/vda, all of it, past the guest's page cache: 1 MiB in sequence, 4 KiB at random
+ * fs      the share "bench" by virtio-fs: the same on a file of 32 MiB, then many small files
+ * net     eth0 becomes 10.99.0.2/24; TCP to 10.99.0.1:5001 (peer.c), both ways
+ * vsock   to port 5001 of the host, both ways
+ *
+ * Each measurement takes MILLISECONDS (default 1000) and is said in one line: "= NAME AMOUNT
+ *SECONDS", bytes or operations. Then the machine is switched off. The clock is the guest's.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <linux/vm_sockets.h>
+#include <net/if.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB (1 << 20)
+#define PAGE 4096
+#define DEPTH 16
+#define FILE_LEN (32 * MIB)
+#define STREAM_CHUNK 65536
+#define PORT 5001
+#define HOST_ADDRESS "10.99.0.1"
+#define GUEST_ADDRESS "10.99.0.2"
+
+static double limit = 1.0;
+static char *buffer; /* 1 MiB, aligned for direct I/O */
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+_Noreturn static void power_off(void)
+{
+	sync();
+	reboot(RB_AUTOBOOT); /* reboot=t: the machine's end on any monitor */
+	for (;;)
+		pause();
+}
+
+_Noreturn static void die(const char *what)
+{
+	printf("! %s: %s\n", what, strerror(errno));
+	power_off();
+}
+
+static void say(const char *name, double amount, double seconds)
+{
+	printf("= %s %.0f %.6f\n", name, amount, seconds);
+}
+
+static uint64_t next_random(void)
+{
+	static uint64_t s = 88172645463325252ULL; /* xorshift64: the same order in every run */
+
+	s ^= s << 13;
+	s ^= s >> 7;
+	s ^= s << 17;
+	return s;
+}
+
+/* In sequence, around the end, until the time is over. */
+static void sequence(const char *name, int fd, off_t len, int to_disk)
+{
+	double from = now(), done = 0;
+	off_t at = 0;
+
+	while (now() - from < limit) {
+		ssize_t n = to_disk ? pwrite(fd, buffer, MIB, at) : pread(fd, buffer, MIB, at);
+		if (n != MIB)
+			die(name);
+		at = at + 2 * MIB > len ? 0 : at + MIB;
+		done += MIB;
+	}
+	if (to_disk && fsync(fd) < 0)
+		die("fsync");
+	say(name, done, now() - from);
+}
+
+static void at_random(const char *name, int fd, off_t len, int to_disk)
+{
+	double from = now(), done = 0;
+
+	for (; now() - from < limit; done++) {
+		off_t at = (off_t)(next_random() % (uint64_t)(len / PAGE)) * PAGE;
+		ssize_t n = to_disk ? pwrite(fd, buffer, PAGE, at) : pread(fd, buffer, PAGE, at);
+		if (n != PAGE)
+			die(name);
+	}
+	if (to_disk && fsync(fd) < 0)
+		die("fsync");
+	say(name, done, now() - from);
+}
+
+/* DEPTH requests under way at a time (io_submit(2)). */
+static void at_depth(const char *name, int fd, off_t len, int to_disk)
+{
+	struct iocb cb[DEPTH] = {0};
+	struct io_event events[DEPTH];
+	aio_context_t ctx = 0;
+	long ready = DEPTH;
+	double done = 0;
+
+	if (syscall(SYS_io_setup, DEPTH, &ctx) < 0)
+		die("io_setup");
+	for (int i = 0; i < DEPTH; i++)
+		events[i].obj = (uint64_t)(uintptr_t)&cb[i];
+	double from = now();
+	while (now() - from < limit) {
+		struct iocb *list[DEPTH];
+		for (long i = 0; i < ready; i++) {
+			struct iocb *c = (struct iocb *)(uintptr_t)events[i].obj;
+			*c = (struct iocb){.aio_fildes = (uint32_t)fd,
+				.aio_lio_opcode = to_disk ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
+				.aio_buf = (uintptr_t)buffer + (uintptr_t)(c - cb) * PAGE,
+				.aio_nbytes = PAGE,
+				.aio_offset =
+					(int64_t)(next_random() % (uint64_t)(len / PAGE)) * PAGE};
+			list[i] = c;
+		}
+		if (syscall(SYS_io_submit, ctx, ready, list) != ready)
+			die("io_submit");
+		ready = syscall(SYS_io_getevents, ctx, 1L, (long)DEPTH, events, NULL);
+		if (ready < 1)
+			die("io_getevents");
+		for (long i = 0; i < ready; i++)
+			if (events[i].res != PAGE)
+				die(name);
+		done += (double)ready;
+	}
+	say(name, done, now() - from);
+	syscall(SYS_io_destroy, ctx);
+}
+
+static void test_blk(void)
+{
+	int fd = open("/dev/vda", O_RDWR | O_DIRECT);
+	off_t len = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+
+	if (len < 2 * MIB)
+		die("/dev/vda");
+	sequence("blk-write-1M", fd, len, 1);
+	sequence("blk-read-1M", fd, len, 0);
+	at_random("blk-write-4k", fd, len, 1);
+	at_random("blk-read-4k", fd, len, 0);
+	at_depth("blk-write-4k-q16", fd, len, 1);
+	at_depth("blk-read-4k-q16", fd, len, 0);
+	close(fd);
+}
+
+/* Made, written and closed; then looked up and read by name; then removed: each a pass of its own.
+ */
+static void small_files(void)
+{
+	double from = now();
+	int made = 0, seen = 0, gone = 0;
+	char name[64];
+	struct stat st;
+
+	mkdir("/mnt/many", 0755);
+	for (; now() - from < limit; made++) {
+		snprintf(name, sizeof(name), "/mnt/many/file-%d", made);
+		int fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0644);
+		if (fd < 0 || write(fd, name, sizeof(name)) != sizeof(name) || close(fd) < 0)
+			die(name);
+	}
+	say("fs-create", made, now() - from);
+	/* What the kernel knows of them goes, so that each stat asks the server. */
+	int caches = open("/proc/sys/vm/drop_caches", O_WRONLY);
+	if (caches < 0 || write(caches, "3", 1) != 1)
+		die("drop_caches");
+	for (from = now(); seen < made && now() - from < limit; seen++) {
+		snprintf(name, sizeof(name), "/mnt/many/file-%d", seen);
+		if (stat(name, &st) < 0)
+			die(name);
+	}
+	say("fs-stat", seen, now() - from);
+	for (from = now(); gone < made; gone++) {
+		snprintf(name, sizeof(name), "/mnt/many/file-%d", gone);
+		if (unlink(name) < 0)
+			die(name);
+	}
+	say("fs-unlink", gone, now() - from);
+}
+
+static void test_fs(void)
+{
+	mkdir("/proc", 0755);
+	mkdir("/mnt", 0755);
+	if (mount("proc", "/proc", "proc", 0, NULL) < 0)
+		die("mount /proc");
+	if (mount("bench", "/mnt", "virtiofs", 0, NULL) < 0)
+		die("mount the share");
+	int fd = open("/mnt/file", O_RDWR | O_CREAT | O_DIRECT, 0644);
+	if (fd < 0)
+		die("/mnt/file");
+	for (int at = 0; at < FILE_LEN; at += MIB)
+		if (pwrite(fd, buffer, MIB, at) != MIB)
+			die("fill the file");
+	sequence("fs-write-1M", fd, FILE_LEN, 1);
+	sequence("fs-read-1M", fd, FILE_LEN, 0);
+	at_random("fs-write-4k", fd, FILE_LEN, 1);
+	at_random("fs-read-4k", fd, FILE_LEN, 0);
+	close(fd);
+	small_files();
+	umount("/mnt");
+}
+
+static void configure_net(void)
+{
+	struct ifreq q = {.ifr_name = "eth0"};
+	struct sockaddr_in *a = (struct sockaddr_in *)&q.ifr_addr;
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	a->sin_family = AF_INET;
+	inet_pton(AF_INET, GUEST_ADDRESS, &a->sin_addr);
+	if (fd < 0 || ioctl(fd, SIOCSIFADDR, &q) < 0)
+		die("address of eth0");
+	inet_pton(AF_INET, "255.255.255.0", &a->sin_addr);
+	if (ioctl(fd, SIOCSIFNETMASK, &q) < 0)
+		die("netmask of eth0");
+	q.ifr_flags = IFF_UP | IFF_RUNNING;
+	if (ioctl(fd, SIOCSIFFLAGS, &q) < 0)
+		die("eth0 up");
+	close(fd);
+}
+
+static int dial(int family)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+	struct sockaddr_vm vm = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = PORT};
+	int fd = socket(family, SOCK_STREAM, 0), r;
+
+	inet_pton(AF_INET, HOST_ADDRESS, &in.sin_addr);
+	r = family == AF_INET ? connect(fd, (struct sockaddr *)&in, sizeof(in))
+			      : connect(fd, (struct sockaddr *)&vm, sizeof(vm));
+	if (fd < 0 || r < 0)
+		die("connect");
+	return fd;
+}
+
+/* Timed to where the peer has seen the last byte: it answers the end with one byte. */
+static void send_stream(const char *name, int family)
+{
+	int fd = dial(family);
+	double done = 0;
+	ssize_t n;
+
+	if (write(fd, "S", 1) != 1)
+		die(name);
+	double from = now();
+	while (now() - from < limit) {
+		n = write(fd, buffer, STREAM_CHUNK);
+		if (n < 0)
+			die(name);
+		done += (double)n;
+	}
+	if (shutdown(fd, SHUT_WR) < 0 || read(fd, buffer, 1) != 1)
+		die(name);
+	say(name, done, now() - from);
+	close(fd);
+}
+
+static void receive_stream(const char *name, int family)
+{
+	int fd = dial(family);
+	double done = 0;
+	ssize_t n;
+
+	if (write(fd, "R", 1) != 1)
+		die(name);
+	double from = now();
+	while (now() - from < limit) {
+		n = read(fd, buffer, STREAM_CHUNK);
+		if (n <= 0)
+			die(name);
+		done += (double)n;
+	}
+	say(name, done, now() - from);
+	close(fd);
+}
+
+/* A byte there and one back. */
+static void ping_pong(const char *name, int family)
+{
+	int fd = dial(family);
+	double done = 0;
+
+	if (write(fd, "P", 1) != 1)
+		die(name);
+	double from = now();
+	for (; now() - from < limit; done++)
+		if (write(fd, "x", 1) != 1 || read(fd, buffer, 1) != 1)
+			die(name);
+	say(name, done, now() - from);
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("first %.6f\n", now());
+	if (posix_memalign((void **)&buffer, PAGE, MIB))
+		die("memory");
+	memset(buffer, 'c', MIB);
+	for (int i = 1; i < argc; i++) {
+		if (atoi(argv[i]) > 0) {
+			limit = atoi(argv[i]) / 1000.0;
+		} else if (!strcmp(argv[i], "idle")) {
+			for (;;)
+				pause();
+		} else if (!strcmp(argv[i], "blk")) {
+			test_blk();
+		} else if (!strcmp(argv[i], "fs")) {
+			test_fs();
+		} else if (!strcmp(argv[i], "net")) {
+			configure_net();
+			send_stream("net-send", AF_INET);
+			receive_stream("net-receive", AF_INET);
+			ping_pong("net-ping", AF_INET);
+		} else if (!strcmp(argv[i], "vsock")) {
+			send_stream("vsock-send", AF_VSOCK);
+			receive_stream("vsock-receive", AF_VSOCK);
+			ping_pong("vsock-ping", AF_VSOCK);
+		}
+	}
+	puts("done");
+	power_off();
+}
