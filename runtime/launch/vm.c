@@ -62,6 +62,9 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 	int r = machine_config_build(&l->c->arena, l->spec, &q, &l->machine);
 	if (r < 0)
 		return r;
+	if (getenv("NOTIFY_SOCKET"))
+		log_warn("NOTIFY_SOCKET is not passed on: a microVM's programs can't reach a Unix "
+			 "socket of the host");
 	if (l->machine.why_not_kvm)
 		log_line(LOG_INFO, "the microVM runs in software, on QEMU: %s",
 			l->machine.why_not_kvm);
