@@ -223,3 +223,34 @@ int path_write_proc(int proc, const char *path, const char *text)
 		return err_sys("write \"%s\" to /proc/%s", text, path);
 	return 0;
 }
+
+/*
+ * Over the new root lies the old one, and over that what was mounted there before, such as the new
+ * root of an earlier step. A lookup that starts with "/" begins below all that; ".." from there is
+ * still "/", but as any step of a lookup it ends at the topmost mount.
+ */
+static int unmount_above(int root)
+{
+	struct statx ours, top;
+
+	if (statx(root, "", AT_EMPTY_PATH, STATX_MNT_ID, &ours) < 0)
+		return err_sys("look at the new root");
+	for (;;) {
+		if (statx(AT_FDCWD, "/..", 0, STATX_MNT_ID, &top) < 0)
+			return err_sys("look at the old root");
+		if (top.stx_mnt_id == ours.stx_mnt_id)
+			return 0;
+		if (umount2("/..", MNT_DETACH) < 0)
+			return err_sys("unmount the old root");
+	}
+}
+
+int path_pivot(int root)
+{
+	if (fchdir(root) < 0 || sys_pivot_root(".", ".") < 0)
+		return err_sys("change the root");
+	int r = unmount_above(root);
+	if (r < 0)
+		return r;
+	return chdir("/") < 0 ? err_sys("enter the new root") : 0;
+}

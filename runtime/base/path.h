@@ -38,6 +38,12 @@ int path_mkfile(int root, const char *path) must_check;
  */
 int path_parent(int root, const char *path, const char **ret_name) must_check;
 
+/*
+ * Makes `root`, the root of a mount that lies above our root, our root and current directory.
+ * Nothing of the tree before is left in this mount namespace, which must be our own, and private.
+ */
+int path_pivot(int root) must_check;
+
 /* A checked descriptor of /proc: really procfs, and its root directory. O_PATH. */
 int path_open_proc(void) must_check;
 

@@ -102,7 +102,7 @@ static int boot(struct monitor *m, struct engine_description *d)
 	if (r >= 0)
 		r = open_image(c, &d->image);
 	if (r >= 0)
-		r = share_start(&m->share, m->a->plan, m->a->slots);
+		r = share_start(&m->share, m->a->plan, m->a->slots, d->log);
 	d->share = m->share.sock;
 	if (r >= 0)
 		r = engine_start(&m->engine, d);

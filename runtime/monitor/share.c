@@ -13,7 +13,6 @@
 
 #include "fd.h"
 #include "jail.h"
-#include "log.h"
 #include "sys.h"
 #include "vmfs.h"
 
@@ -102,7 +101,17 @@ static int serve(const struct plan *plan, const int *slots, int sock)
 	return r < 0 ? r : vmfs_serve(&c);
 }
 
-int share_start(struct share *ret, const struct plan *plan, const int *slots)
+/* The container's are not for the server to keep open. */
+static int take_streams(int errors)
+{
+	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(errors, 2) < 0)
+		return err_sys("redirect its standard streams");
+	return 0;
+}
+
+int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors)
 {
 	int socks[2];
 
@@ -125,11 +134,12 @@ int share_start(struct share *ret, const struct plan *plan, const int *slots)
 		if (getppid() != monitor)
 			_exit(1);
 		fd_close(&ours);
-		if (serve(plan, slots, theirs) < 0) {
-			log_error(err_msg());
-			_exit(1);
-		}
-		_exit(0);
+		int r = take_streams(errors);
+		if (r >= 0)
+			r = serve(plan, slots, theirs);
+		if (r < 0)
+			dprintf(2, "the file server: %s\n", err_msg());
+		_exit(r < 0);
 	}
 	ret->pid = pid;
 	ret->sock = take_fd(&ours);

@@ -16,6 +16,7 @@ struct share {
 	int sock;  /* vhost-user, for the hypervisor's front end */
 };
 
-/* Starts the server. The slots stay the caller's. */
-int share_start(struct share *ret, const struct plan *plan, const int *slots) must_check;
+/* Starts the server, which says on `errors` why it ends. The slots stay the caller's. */
+int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors)
+	must_check;
 void share_stop(struct share *s);

@@ -106,11 +106,9 @@ static int enter_share(struct vmfs_config *c)
 		return err_sys("virtio-fs: make the mounts private");
 	if (move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys("virtio-fs: mount the shared tree");
-	if (fchdir(tree) < 0 || sys_pivot_root(".", ".") < 0)
-		return err_sys("virtio-fs: make the shared tree the root");
-	/* The old root now lies over the new one. */
-	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-		return err_sys("virtio-fs: leave the host's tree");
+	int r = path_pivot(tree);
+	if (r < 0)
+		return err_ctx(r, "virtio-fs");
 	int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return err_sys("virtio-fs: open the shared tree");
