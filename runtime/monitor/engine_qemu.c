@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. QEMU is our child and gets everything as descriptors: kernel, initramfs,
- * memory of its own making (a memfd, so that back ends can map it), taps, the file server's socket.
- * It opens nothing by name but its own firmware, and has no monitor or other way in. The vsock
- * device is ours: a thread here serves it over vhost-user, so that the guest's streams end in this
- * process as they do with the built-in loop. QEMU dies with us, and its end is told by its pidfd.
+ * Theory of operation. QEMU is our child, in a jail of its own (jail_qemu.c), and gets what it
+ * needs as descriptors: taps, the disk, the file server's socket; memory is of its own making (a
+ * memfd, so that back ends can map it). It opens nothing by name but the kernel, the initramfs and
+ * its own firmware, and has no monitor or other way in. The vsock device is ours: a thread here
+ * serves it over vhost-user, so that the guest's streams end in this process as they do with the
+ * built-in loop. QEMU dies with us, and its end is told by its pidfd.
  *
  * The microvm machine describes its devices by ACPI, as ours does, since distribution kernels take
  * no virtio-mmio devices from the command line. It has no timer that a kernel could measure the
@@ -17,7 +18,6 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/pidfd.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -25,6 +25,7 @@
 
 #include "engine.h"
 #include "fd.h"
+#include "jail_qemu.h"
 #include "log.h"
 #include "share.h"
 #include "streams.h"
@@ -33,6 +34,7 @@
 
 #define ARGS_MAX 128
 #define ARGS_FDS_MAX 32
+#define THREADS_MAX 256 /* beside the vCPUs': its pool for I/O has 64 */
 #define TSC_MEASURE_NS 10000000
 /* QEMU's translation cache is as large as a quarter of its guest otherwise, up to 1 GiB. */
 #define TCG "tcg,thread=multi,tb-size=64"
@@ -125,9 +127,9 @@ static void add_machine(struct args *a, const struct engine_description *d)
 	add(a, "-object");
 	add(a, "memory-backend-memfd,id=ram,size=%" PRIu64 "M,share=on", c->memory >> 20);
 	add(a, "-kernel");
-	add(a, "/proc/self/fd/%d", inherit(a, d->kernel));
+	add(a, JAIL_KERNEL);
 	add(a, "-initrd");
-	add(a, "/proc/self/fd/%d", inherit(a, d->initramfs));
+	add(a, JAIL_INITRAMFS);
 	add(a, "-append");
 	add(a, "%s tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
 }
@@ -163,61 +165,77 @@ static void add_devices(struct args *a, const struct engine_description *d, int 
 	}
 	if (d->image < 0)
 		return;
+	add(a, "-add-fd");
+	add(a, "fd=%d,set=1", inherit(a, d->image));
 	add(a, "-drive");
-	add(a, "if=none,id=image,format=raw,file=/proc/self/fd/%d,file.locking=off%s",
-		inherit(a, d->image), d->config->image_read_only ? ",read-only=on" : "");
+	add(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off%s",
+		d->config->image_read_only ? ",read-only=on" : "");
 	add(a, "-device");
 	add(a, "virtio-blk-device,drive=image");
 }
 
-/* Between fork and exec: only system calls. */
-_Noreturn static void become_qemu(const struct args *a, pid_t parent, int errors)
+/* In the child. */
+_Noreturn static void become_qemu(const struct jail_qemu *jail, int errors)
 {
-	sigset_t none;
-	uid_t id = jail_id(parent);
-
-	/* For the monitor, which will be another user, to be able to kill it. */
-	if (setresuid(id, (uid_t)-1, id) < 0 && errno != EINVAL)
-		_exit(126);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 	int null = open("/dev/null", O_RDWR);
+
 	if (null < 0 || dup2(null, 0) < 0 || dup2(errors, 1) < 0 || dup2(errors, 2) < 0)
 		_exit(126);
-	for (size_t i = 0; i < a->nfds; i++)
-		if (fcntl(a->fds[i], F_SETFD, 0) < 0)
-			_exit(126);
-	execv(a->v[0], a->v);
-	dprintf(2, "%s: %m", a->v[0]);
+	if (jail_qemu_exec(jail) < 0)
+		dprintf(2, "%s", err_msg());
 	_exit(127);
 }
 
-static int spawn(struct engine *e, const struct args *a)
+static int spawn(struct engine *e, const struct args *a, const struct engine_description *d)
 {
 	struct qemu *q = e->state;
-	int pipe_fds[2];
+	int pipe_fds[2], pidfd = -EBADF;
 
 	if (a->failed)
 		return err_set(E2BIG, "QEMU's command line is too long");
-	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
+	_cleanup_free_ char *program = realpath(d->config->qemu, NULL);
+	if (!program)
+		return err_sys("%s", d->config->qemu);
+	_cleanup_fd_ int self = pidfd_open(getpid(), 0);
+	if (self < 0 || pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_sys("make a pipe");
 	_cleanup_fd_ int theirs = pipe_fds[1];
 	q->errors = pipe_fds[0];
-	int pidfd = -1;
-	struct clone_args ca = {.flags = CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+	const struct jail_qemu jail = {.program = program,
+		.argv = a->v,
+		.fds = a->fds,
+		.nfds = a->nfds,
+		.kernel = d->kernel,
+		.initramfs = d->initramfs,
+		.threads = THREADS_MAX + d->config->cpus,
+		.monitor = getpid(),
+		.monitor_pidfd = self};
+	struct clone_args ca = {.flags = JAIL_QEMU_FLAGS | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
 		.pidfd = (uintptr_t)&pidfd,
 		.exit_signal = SIGCHLD};
-	pid_t parent = getpid();
 	pid_t pid = sys_clone3(&ca);
 	if (pid < 0)
 		return err_sys("fork QEMU");
 	if (pid == 0)
-		become_qemu(a, parent, theirs);
+		become_qemu(&jail, theirs);
 	e->pid = pid;
 	e->ended = pidfd;
+	return 0;
+}
+
+/* Of its own lists, what a machine has no need of once it runs. */
+static int add_sandbox(struct args *a, const struct machine_config *c)
+{
+	int r = jail_qemu_has_sandbox(c->qemu);
+
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		log_warn("%s was built without -sandbox: any system call is open to it", c->qemu);
+		return 0;
+	}
+	add(a, "-sandbox");
+	add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	return 0;
 }
 
@@ -269,10 +287,13 @@ static int start(struct engine *e, const struct engine_description *d)
 	}
 	if (r >= 0) {
 		add_machine(a, d);
+		r = add_sandbox(a, d->config);
+	}
+	if (r >= 0) {
 		add_devices(a, d, vsock, console);
 		for (size_t i = 0; i < d->config->qemu_parameters.n; i++)
 			add(a, "%s", d->config->qemu_parameters.v[i]);
-		r = spawn(e, a);
+		r = spawn(e, a, d);
 	}
 	fd_close(&console);
 	if (a)

@@ -30,7 +30,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "fd.h"
+#include "path.h"
 #include "sys.h"
 
 #define ID_BASE 0x70000000u /* to 0x7fffffff; pids are below 2^22 */
@@ -92,7 +92,7 @@ int jail_drop_rights(uid_t id)
 	return 0;
 }
 
-int jail_enter_root(int root)
+int jail_attach_root(int root)
 {
 	if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
 		return err_sys("new namespaces");
@@ -100,11 +100,6 @@ int jail_enter_root(int root)
 		return err_sys("make the mounts private");
 	if (move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys("mount the new root");
-	if (fchdir(root) < 0 || sys_pivot_root(".", ".") < 0)
-		return err_sys("change the root");
-	/* The old root now lies over the new one. */
-	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-		return err_sys("leave the host's tree");
 	return 0;
 }
 
@@ -121,14 +116,14 @@ static int make_empty_root(void)
 	return root < 0 ? err_sys("mount an empty root") : root;
 }
 
-static int set_limits(void)
+int jail_limit(unsigned files)
 {
-	const struct rlimit files = {FILES_MAX, FILES_MAX}, none = {0, 0};
+	const struct rlimit less = {files, files}, none = {0, 0};
 	struct rlimit now;
 
 	if (getrlimit(RLIMIT_NOFILE, &now) < 0)
 		return err_sys("read the limit of open files");
-	if (now.rlim_max > FILES_MAX && setrlimit(RLIMIT_NOFILE, &files) < 0)
+	if (now.rlim_max > files && setrlimit(RLIMIT_NOFILE, &less) < 0)
 		return err_sys("limit open files");
 	/* A core would hold the guest's memory, and have nowhere to go. */
 	if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_MEMLOCK, &none) < 0)
@@ -171,10 +166,12 @@ int jail_enter(struct jail *ret, const pid_t *children, size_t n)
 	mallopt(M_ARENA_MAX, 1);
 	int r = jail_compile(ret, children, n);
 	if (r >= 0)
-		r = set_limits();
+		r = jail_limit(FILES_MAX);
 	_cleanup_fd_ int root = r < 0 ? -EBADF : make_empty_root();
 	if (r >= 0)
-		r = root < 0 ? root : jail_enter_root(root);
+		r = root < 0 ? root : jail_attach_root(root);
+	if (r >= 0)
+		r = path_pivot(root);
 	if (r >= 0)
 		r = jail_drop_rights(jail_id(getpid()));
 	if (r >= 0)

@@ -43,8 +43,14 @@ uid_t jail_id(pid_t monitor);
  */
 int jail_drop_rights(uid_t id) must_check;
 
-/* A new mount namespace, whose root is `root`, a detached mount: the current directory too. */
-int jail_enter_root(int root) must_check;
+/* No core dumps, no locked memory, and so many descriptors at most. */
+int jail_limit(unsigned files) must_check;
+
+/*
+ * A new mount namespace with `root`, a detached mount, above its root: mounts can be put beneath it
+ * while the host's tree is still there. path_pivot() then leaves nothing else.
+ */
+int jail_attach_root(int root) must_check;
 
 /* children: processes that may be killed; with those that the calling process is. */
 int jail_enter(struct jail *ret, const pid_t *children, size_t n) must_check;
