@@ -133,7 +133,8 @@ void agent_release(struct agent_writer *w);
 /*
  * "facts": struct plan_env and struct plan_exec_env as far as the guest needs them: bundle,
  * no_pivot, no_new_keyring, keyring, console_height, console_width, attached (bool), in that
- * spelling; id, the container's; for an exec cgroup, where --cgroup was given.
+ * spelling; id, the container's; for an exec cgroup, where --cgroup was given; mount_flags: an
+ * array, MOUNT_ATTR_* of the host's mount in each slot, which the guest's gets too.
  */
 
 /* The member "process", checked: 0 .. 2^28; -EPROTO with a message. */

@@ -8,6 +8,8 @@
 #include "cmd.h"
 #include "fd.h"
 
+#define VM_END_MS 5000
+
 /* A Go duration: "5s", "500ms", "1m30s"; a bare number is seconds. */
 static int parse_interval(const char *text, int *ret_ms)
 {
@@ -86,6 +88,14 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* Asked in its last moments, a microVM may answer no more; soon after its process has gone. */
+static bool is_ending(const struct container *c, int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	return c->vm && poll(&p, 1, VM_END_MS) == 1;
+}
+
 /* A line of statistics each interval, a line at each OOM kill, until the container is empty or its
  * process gone. */
 static int follow(struct container *c, int interval_ms)
@@ -114,6 +124,11 @@ static int follow(struct container *c, int interval_ms)
 		if (now_ms() >= next) {
 			r = print_event(c, "stats", true);
 			next += interval_ms;
+			if (r < 0 && is_ending(c, pidfd)) {
+				err_clear();
+				r = 0;
+				break;
+			}
 		}
 	}
 	cg_events_close(&ev);

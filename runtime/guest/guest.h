@@ -78,6 +78,8 @@ struct guest {
 	struct process *processes; /* number 0, the container's, is among them, or has exited */
 	const struct spec *spec;   /* NULL until "create" */
 	struct cgroup cgroup;
+	uint32_t *mount_flags; /* of each slot's mount on the host: MOUNT_ATTR_* */
+	size_t mount_count;
 	bool share_mounted;
 	bool stop;
 	int failure; /* why the loop ends: -errno with a message, or 0 */

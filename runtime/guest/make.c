@@ -2,6 +2,7 @@
 /* "create" and "exec": from a message to a process with its plan, its pipes and its streams. */
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 
 #include "fd.h"
 #include "guest.h"
@@ -170,6 +171,30 @@ static int build_container(struct process *p, const struct agent_frame *f)
 	return r < 0 ? r : move_root(p);
 }
 
+/* Bits of mount_setattr(2) that a mount's source may bring along. */
+#define MOUNT_FLAGS (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+
+static int take_mount_flags(struct guest *g, const struct json *facts)
+{
+	const struct json *list = json_get(facts, "mount_flags");
+
+	if (!list)
+		return 0;
+	if (list->type != JSON_ARRAY)
+		return err_set(EPROTO, "mount_flags of the agent's: expected an array");
+	g->mount_flags = arena_array(&g->arena, list->count + 1, sizeof(*g->mount_flags));
+	if (!g->mount_flags)
+		return -ENOMEM;
+	for (const struct json *e = list->first; e; e = e->next) {
+		uint64_t v;
+		if (e->type != JSON_NUMBER || str_to_u64(e->text, &v) < 0 ||
+			v & ~(uint64_t)MOUNT_FLAGS)
+			return err_set(EPROTO, "mount_flags of the agent's: expected MOUNT_ATTR_*");
+		g->mount_flags[g->mount_count++] = (uint32_t)v;
+	}
+	return 0;
+}
+
 /* The machine's network is the container's: the host's namespace, carried over. */
 static int set_up_network(struct process *p, const struct agent_frame *f)
 {
@@ -200,6 +225,8 @@ void process_create(struct guest *g, const struct agent_frame *f)
 		return guest_say_failed(g, 0, ENOMEM, "out of memory");
 	set_clock(g, f);
 	int r = build_container(p, f);
+	if (r >= 0)
+		r = take_mount_flags(g, json_get(f->json, "facts"));
 	if (r >= 0)
 		r = set_up_network(p, f);
 	if (r >= 0)

@@ -14,6 +14,7 @@
 #include "fd.h"
 #include "guest.h"
 #include "host_open.h"
+#include "mnt.h"
 #include "path.h"
 
 #define DISK_WAIT_MS 10000
@@ -38,6 +39,20 @@ int guest_prepare_dirs(const struct guest_config *c)
 			  : 0;
 }
 
+/* As the host's mount is: the share is without any flags, and a copy of it too. */
+static int restrict_mount(const struct guest *g, const struct step *s, int tree)
+{
+	struct mount_attr attr = {0};
+
+	if ((size_t)s->slot < g->mount_count)
+		attr.attr_set = g->mount_flags[s->slot];
+	if (!attr.attr_set || mnt_setattr(tree, false, &attr) >= 0)
+		return tree;
+	int r = err_sys("%s: set the flags of the mount", s->field);
+	close(tree);
+	return r;
+}
+
 static int open_share(struct process *p, const struct step *s)
 {
 	struct guest *g = p->guest;
@@ -56,7 +71,8 @@ static int open_share(struct process *p, const struct step *s)
 	here.open.idmap_uid = here.open.idmap_gid = (struct spec_id_maps){0};
 	if (!here.open.path)
 		return -ENOMEM;
-	return open_tree_copy(&here);
+	int tree = open_tree_copy(&here);
+	return tree < 0 ? tree : restrict_mount(g, s, tree);
 }
 
 /* A file system by its superblock (the kernel's struct of each, offset and bytes of the magic). */

@@ -2,9 +2,12 @@
 /* VM mode as the other files of launch/ see it: what is prepared for the monitor, asked of it. */
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/pidfd.h>
+#include <sys/statvfs.h>
 
 #include "agent.h"
+#include "channel.h"
 #include "control.h"
 #include "fd.h"
 #include "launch.h"
@@ -103,13 +106,50 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 	return container_state_json(l->c, status, l->c->pid, ret);
 }
 
+/* A source that is nosuid here must not be less in the guest, whose kernel can't see that. */
+static int mount_flags(struct launch *l, uint32_t **ret)
+{
+	static const struct {
+		unsigned long stat; /* statvfs(3) */
+		uint32_t attr;
+	} flags[] = {
+		{ST_RDONLY, MOUNT_ATTR_RDONLY},
+		{ST_NOSUID, MOUNT_ATTR_NOSUID},
+		{ST_NODEV, MOUNT_ATTR_NODEV},
+		{ST_NOEXEC, MOUNT_ATTR_NOEXEC},
+	};
+	struct statvfs st;
+
+	*ret = arena_array(&l->c->arena, (size_t)l->plan.nslots + 1, sizeof(**ret));
+	if (!*ret)
+		return -ENOMEM;
+	for (size_t i = 0; i < l->plan.n; i++) {
+		const struct step *s = &l->plan.steps[i];
+		if (s->place != PLACE_HOST || s->slot < 0 || l->slots[s->slot] < 0 ||
+			(s->kind != STEP_OPEN_ROOT && s->kind != STEP_OPEN_SOURCE))
+			continue;
+		if (fstatvfs(l->slots[s->slot], &st) < 0)
+			return err_sys("%s: find out the flags of the mount", s->field);
+		for (size_t k = 0; k < ARRAY_SIZE(flags); k++)
+			if (st.f_flag & flags[k].stat)
+				(*ret)[s->slot] |= flags[k].attr;
+	}
+	return 0;
+}
+
 _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 {
+	uint32_t *flags = NULL;
+
+	int r = mount_flags(l, &flags);
+	if (r < 0)
+		_exit(channel_send(channel, CHANNEL_FAILED, r, err_msg(), -EBADF) < 0 ? 2 : 1);
 	const struct monitor_args a = {
 		.plan = &l->plan,
 		.env = &l->plan_env,
 		.machine = &l->machine,
 		.slots = l->slots,
+		.mount_flags = flags,
 		.channel = channel,
 		.start_socket = l->start_socket,
 		.start_lock = l->start_lock,

@@ -24,6 +24,10 @@ static void put_facts(struct monitor *m, struct json_out *o)
 	json_out_bool(o, "cgroup_attach", e->cgroup_attach);
 	json_out_u64(o, "console_height", e->console_height);
 	json_out_u64(o, "console_width", e->console_width);
+	json_out_array(o, "mount_flags");
+	for (int i = 0; i < m->a->plan->nslots; i++)
+		json_out_u64(o, NULL, m->a->mount_flags[i]);
+	json_out_end_array(o);
 	json_out_end_object(o);
 }
 

@@ -18,6 +18,8 @@ struct monitor_args {
 	const struct plan_env *env;
 	const struct machine_config *machine;
 	int *slots;
+	/* Of the mount in each slot: MOUNT_ATTR_*, which the guest's gets too. */
+	const uint32_t *mount_flags;
 	int channel;      /* to the runtime */
 	int start_socket; /* create: listening, where `start` will connect; run: -EBADF */
 	int start_lock;   /* held until the program runs */
