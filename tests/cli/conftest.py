@@ -52,5 +52,6 @@ def pytest_collection_modifyitems(config, items):
     # Only where the files were collected whole can a line be told to fit none of their tests.
     whole = all(os.path.abspath(a).rstrip("/") == HERE for a in config.args) and not config.option.keyword
     unused = [d.pattern for d in table if not d.used]
+    unused += [p for p in patterns if not any(mode.selected(name_of(i), [p]) for i in ours)]
     if whole and unused:
-        pytest.exit("vm_differences.tsv: no such test: " + ", ".join(unused), 3)
+        pytest.exit("vm_differences.tsv, vm_selection.txt: no such test: " + ", ".join(unused), 3)

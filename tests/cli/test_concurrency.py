@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from harness import machine
+from harness import machine, mode
 from harness.runtime import Runtime, wait_for
 
 
@@ -66,9 +66,9 @@ def test_delete_at_once(ctr):
 
 
 def test_delete_while_creating(ctr):
-    for i in range(8):
+    for i in range(mode.times(8)):
         c = ctr.idle(id=None)
-        a, b = together(lambda: c.create(check=False), lambda: (time.sleep(i * 0.0015), c.delete("--force", check=False))[1])
+        a, b = together(lambda: c.create(check=False), lambda: (time.sleep(i * 0.0015 * mode.SCALE), c.delete("--force", check=False))[1])
         assert b.rc == 0 or b.err, (a, b)
         c.delete("--force")
         assert not c.exists()
@@ -100,7 +100,7 @@ def test_state_and_list_during_create_and_delete(ctr):
                 r.json()
 
     # Beforehand: a fork of the reader's would hold a copied program open for writing, and ETXTBSY be nobody's fault.
-    cs = [ctr("true").write() for _ in range(15)]
+    cs = [ctr("true").write() for _ in range(mode.times(15))]
     t = threading.Thread(target=reader, args=(ctr.rt,))
     t.start()
     try:
@@ -127,7 +127,7 @@ def test_signals_during_every_phase(ctr, s):
     ctr("true").run().ok()
     whole = time.monotonic() - t0
     rng = random.Random(7)
-    for i in range(25):
+    for i in range(mode.times(25)):
         c = ctr("true").write()
         p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(rng.uniform(0, whole))

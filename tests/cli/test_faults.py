@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import pytest
-from harness import config, machine
+from harness import machine, mode
 from harness.runtime import wait_for
 
 CALLS = ["openat", "openat2", "mkdirat", "mkdir", "write", "pwrite64", "renameat", "renameat2", "rename", "unlinkat", "unlink", "rmdir",
@@ -21,7 +21,7 @@ CALLS = ["openat", "openat2", "mkdirat", "mkdir", "write", "pwrite64", "renameat
          "setns", "unshare", "bpf", "sendmsg", "recvmsg", "sendto", "read", "close", "dup3", "waitid", "wait4", "pidfd_send_signal",
          "kill", "fchmod", "fchown", "ftruncate", "flock", "fcntl", "ioctl", "socketpair", "connect", "memfd_create", "linkat",
          "symlinkat", "mknodat", "epoll_wait", "ppoll", "poll", "exit_group", "execve"]
-SAMPLES = int(os.environ.get("CAISSON_TEST_FAULTS", "500"))  # of the moments of one command; there are fewer
+SAMPLES = int(os.environ.get("CAISSON_TEST_FAULTS", "20" if mode.VM else "500"))  # of the moments of one command; there are fewer
 
 
 def counts(rt, argv, log):
@@ -58,7 +58,7 @@ def strike(c, argv, call, nth):
     inject = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={nth}"]
     p = subprocess.Popen([*inject, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        return p.wait(20)
+        return p.wait(20 * mode.SCALE)
     except subprocess.TimeoutExpired:
         p.kill()
         p.wait()
@@ -68,7 +68,7 @@ def strike(c, argv, call, nth):
 def check_gone(c, before, what):
     r = c.rt("delete", "--force", c.id)
     assert r.rc == 0, (what, r)
-    left = machine.leftovers(before, wait=5)
+    left = machine.leftovers(before, wait=5 * mode.SCALE)
     assert not left, f"{what}: " + "; ".join(left)
     assert not os.path.exists(os.path.join(c.rt.root, c.id)), what
     assert c.id not in c.rt("list", "-q").ok().out, what
@@ -91,7 +91,7 @@ def test_killed_while_making(ctr, out, tmp, command):
     ps = points(counts(c.rt, argv, os.path.join(tmp, "trace")))
     c.delete("--force")
     before = machine.Snapshot()
-    assert len(ps) >= 50, "too few moments: is strace tracing the runtime?"
+    assert len(ps) >= min(50, SAMPLES), "too few moments: is strace tracing the runtime?"
     hit = 0
     for call, nth in ps:
         # A fresh state directory each time: the calls are then those that were counted, first-time work included.
@@ -136,12 +136,12 @@ def test_killed_during_run_at_moments(ctr, out):
     c.run().ok()
     whole = time.monotonic() - t0
     before = machine.Snapshot()
-    for i in range(30):
+    for i in range(mode.times(30)):
         p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(whole * i / 30)
+        time.sleep(whole * i / mode.times(30))
         p.kill()
         p.wait()
-        check_gone(c, before, f"run, SIGKILL after {i}/30")
+        check_gone(c, before, f"run, SIGKILL after {i}/{mode.times(30)}")
 
 
 def test_call_failures_during_create(ctr, out, tmp):
@@ -154,13 +154,13 @@ def test_call_failures_during_create(ctr, out, tmp):
     tried = 0
     for call in ("mkdirat", "mkdir", "clone3", "openat2", "bpf", "renameat", "renameat2", "rename", "socketpair", "sendmsg", "recvmsg",
                  "memfd_create", "open_tree", "move_mount", "setns"):
-        for nth in range(1, min(n.get(call, 0), 6) + 1):
+        for nth in range(1, min(n.get(call, 0), 1 if mode.VM else 6) + 1):
             err = os.path.join(tmp, "err")
             with open(err, "wb") as e:
                 p = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
                                       f"inject={call}:error=ENOMEM:when={nth}", *argv], stdin=subprocess.DEVNULL,
                                      stdout=subprocess.DEVNULL, stderr=e)
-                rc = p.wait(20)
+                rc = p.wait(20 * mode.SCALE)
             tried += 1
             said = open(err, errors="replace").read().strip().splitlines()
             if rc == 0:

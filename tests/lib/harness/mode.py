@@ -16,6 +16,11 @@ SCALE = 4.0 if VM else 1.0
 PREFIX = "/usr/local"  # where tests/run's build looks for the installed kernel (images/guest_kernel.h)
 
 
+def times(n):
+    """How often what is tried n times with containers is tried with microVMs, each of which takes seconds to boot."""
+    return max(3, n // 5) if VM else n
+
+
 def tuned_kernel():
     for d in (PREFIX + "/lib/caisson/kernel", "/usr/lib/caisson/kernel"):
         if os.path.exists(os.path.join(d, "bzImage")) or os.path.exists(os.path.join(d, "vmlinux")):
