@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The processes around a microVM are confined: the monitor, the file server, and QEMU where that runs the machine; and
+all that a container does still works there. Which hypervisor: QEMU, or on the test host (host/test_vm_jail.py) KVM.
+"""
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from harness import config, mode, pty_, rootfs, runtime
+
+HYPERVISOR = os.environ.get("CAISSON_TEST_HYPERVISOR", "qemu")
+VM = ["--isolation", "vm", "--hypervisor", HYPERVISOR]
+BOOT = 120 if HYPERVISOR == "qemu" else 400  # seconds; with KVM it is in an emulated host
+FILE_SERVER_CAPS = 0x880000DF  # CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID SETGID SETUID MKNOD SETFCAP
+# Descriptors that name nothing in a file system of the host's.
+NAMELESS = re.compile(r"/dev/null$|anon_inode:|socket:|pipe:|/memfd:|/dev/net/tun$|/dev/kvm$")
+
+
+def read(path):
+    with open(path) as f:
+        return f.read()
+
+
+def kernel_image():
+    tuned = mode.tuned_kernel()
+    if not tuned:
+        return mode.packaged_kernel(rootfs.CACHE)
+    return next(p for p in (os.path.join(tuned, n) for n in ("bzImage", "vmlinux")) if os.path.exists(p))
+
+
+@pytest.fixture
+def vm(ctr):
+    """As ctr(), with a kernel."""
+    def make(*args, **process):
+        c = ctr(*args, **process)
+        c.conf["vm"] = {"kernel": {"path": kernel_image()}}
+        return c
+
+    return make
+
+
+class Proc:
+    """What /proc says of a process."""
+
+    def __init__(self, pid):
+        self.pid, self.dir = pid, f"/proc/{pid}"
+        self.name = read(f"{self.dir}/comm").strip()
+        self.threads = {}
+        for t in glob.glob(f"{self.dir}/task/*"):
+            self.threads[read(f"{t}/comm").strip() + " " + os.path.basename(t)] = runtime.status_of(read(f"{t}/status"))
+        self.status = runtime.status_of(read(f"{self.dir}/status"))
+        self.mounts = [line.split() for line in read(f"{self.dir}/mountinfo").splitlines()]
+        self.root = sorted(os.listdir(f"{self.dir}/root"))
+        self.fds = {}
+        for f in os.listdir(f"{self.dir}/fd"):
+            try:
+                self.fds[int(f)] = os.readlink(f"{self.dir}/fd/{f}")
+            except FileNotFoundError:
+                pass  # closed meanwhile
+
+    def ns(self, name):
+        return os.readlink(f"{self.dir}/ns/{name}")
+
+    def cgroup(self):
+        return read(f"{self.dir}/cgroup")
+
+    def ids(self):
+        """Real, effective, saved and file system user; then groups."""
+        return [int(n) for n in self.status["Uid"].split()], [int(n) for n in self.status["Gid"].split()]
+
+
+def children(pid):
+    return [p for t in glob.glob(f"/proc/{pid}/task/*/children") for p in map(int, read(t).split())]
+
+
+def family(c):
+    """The monitor, the file server, and QEMU or None."""
+    monitor = Proc(c.pid())
+    kids = {p.name: p for p in map(Proc, children(monitor.pid))}
+    fs = kids.pop("caisson-fs")
+    assert monitor.name == "caisson-vm"
+    assert len(kids) == (HYPERVISOR == "qemu"), kids
+    return monitor, fs, next(iter(kids.values()), None)
+
+
+def assert_powerless(p, caps=0):
+    for name, s in p.threads.items():
+        for k in ("CapPrm", "CapEff"):
+            assert int(s[k], 16) == caps, (name, k, s[k])
+        for k in ("CapInh", "CapBnd", "CapAmb"):
+            assert int(s[k], 16) == 0, (name, k, s[k])
+        assert s["NoNewPrivs"] == "1" and s["Seccomp"] == "2", (p.name, name, s)
+    limits = read(f"{p.dir}/limits")
+    assert re.search(r"Max core file size +0 +0 ", limits), limits
+
+
+def assert_nameless(p, *also):
+    """also: what it may have besides. A standard stream of the test's commands is a file without a name."""
+    named = {n: f for n, f in p.fds.items() if not NAMELESS.match(f) and not f.endswith(also + (" (deleted)",))}
+    assert not named, f"{p.name} has open: {named}"
+
+
+def assert_own_user(p, monitor):
+    uids, gids = p.ids()
+    assert len(set(uids + gids)) == 1 and uids[0] == 0x70000000 + monitor.pid, (p.name, uids, gids)
+    assert p.status.get("Groups", "") == ""
+
+
+def add_netns(name):
+    subprocess.run(f"ip netns add {name} && ip -n {name} link add eth0 type veth peer name eth0p && "
+                   f"ip -n {name} addr add 10.9.8.7/24 dev eth0 && ip -n {name} link set eth0 up", shell=True, check=True)
+
+
+def del_netns(name):
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    subprocess.run(["umount", "-l", "/run/netns"], stderr=subprocess.DEVNULL, check=False)
+
+
+@pytest.fixture
+def netns():
+    """The path of a network namespace that has an interface."""
+    add_netns("cai-jail")
+    yield "/run/netns/cai-jail"
+    del_netns("cai-jail")
+
+
+def test_every_process_is_confined(vm, netns, tmp):
+    c = vm("sh", "-c", "ip addr show eth0; sleep 1000")
+    config.namespaces(c.conf, paths={"network": netns})
+    # A descriptor that whoever called left open.
+    stray = os.open(os.path.join(tmp, "stray"), os.O_RDWR | os.O_CREAT)
+    c.create(*VM, timeout=BOOT, pass_fds=[stray])
+    os.close(stray)
+    # Jailed before the guest runs, so before `start` too.
+    # The container's output is the monitor's to write.
+    allowed = {"created": (c.log, "/start.lock"), "running": (c.log,)}
+    for when in allowed:
+        monitor, fs, qemu = family(c)
+        for p in filter(None, (monitor, qemu)):
+            assert_powerless(p)
+            assert_own_user(p, monitor)
+            assert_nameless(p, *allowed[when] if p is monitor else ())
+            assert p.ns("net").split("[")[1].rstrip("]") == str(os.stat(netns).st_ino)
+        assert_powerless(fs, FILE_SERVER_CAPS)
+        uids, _ = fs.ids()
+        assert uids[:3] == [monitor.ids()[0][0], 0, monitor.ids()[0][0]]
+        assert fs.ns("net") not in (monitor.ns("net"), os.readlink("/proc/self/ns/net"))
+        for p in filter(None, (monitor, fs, qemu)):
+            assert p.cgroup() == monitor.cgroup() != read("/proc/self/cgroup")
+            for ns in ("mnt", "ipc", "uts"):
+                assert p.ns(ns) != os.readlink(f"/proc/self/ns/{ns}"), (p.name, ns)
+        if when == "created":
+            c.start()
+            c.wait_output("10.9.8.7", timeout=BOOT)
+    c.kill("KILL")
+    c.wait(timeout=BOOT)
+    c.delete()
+
+
+def test_roots(vm):
+    c = vm("sleep", "1000")
+    c.up(*VM, timeout=BOOT)
+    monitor, fs, qemu = family(c)
+    assert monitor.root == []
+    assert [m[4] for m in monitor.mounts] == ["/"]
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(monitor.mounts[0][5].split(","))
+    # The share's empty root and what is shared: nothing of the host's tree.
+    assert all(re.fullmatch(r"/(\d+)?", m[4]) for m in fs.mounts), fs.mounts
+    assert [m[4] for m in fs.mounts].count("/") == 1
+    if qemu:
+        assert set(qemu.root) <= {"bin", "dev", "etc", "gnu", "initramfs", "kernel", "lib", "lib64", "nix", "usr"}
+        assert sorted(os.listdir(f"{qemu.dir}/root/dev")) == ["null", "urandom"]
+        assert set(os.listdir(f"{qemu.dir}/root/etc")) <= {"ld.so.cache", "alternatives"}
+        for m in qemu.mounts:
+            assert {"ro", "nosuid"} <= set(m[5].split(",")), m
+            assert "nodev" in m[5].split(",") or m[4].startswith("/dev/"), m
+        # It is the first process of a pid namespace, and sees no other.
+        assert qemu.status["NSpid"].split()[1:] == ["1"]
+    c.stop()
+
+
+def test_all_commands_work(vm):
+    c = vm("sh", "-c", "trap 'echo terminated; exit 23' TERM; echo up; while :; do sleep 0.1; done")
+    c.create(*VM, timeout=BOOT)
+    assert c.status() == "created"
+    c.start()
+    c.wait_output("up", timeout=BOOT)
+    assert c.exec("sh", "-c", "exit 5", timeout=60).rc == 5
+    assert c.exec("sh", "-c", "kill -USR1 $$", timeout=60).rc == 128 + signal.SIGUSR1
+    data = os.urandom(1 << 20)
+    assert c.exec("cat", input=data, timeout=60).ok().raw == data
+    c.rt("pause", c.id).ok()
+    assert c.status() == "paused"
+    c.rt("resume", c.id).ok()
+    assert "sleep" in c.rt("ps", c.id).ok().out
+    c.rt("events", "--stats", c.id).ok()
+    pid = c.pid()
+    c.kill("TERM")
+    c.wait(timeout=60)
+    assert "terminated" in c.output()
+    assert not os.path.exists(f"/proc/{pid}")
+    c.delete()
+
+
+def test_terminal(vm, tmp):
+    c = vm("sh", terminal=True)
+    with pty_.Receiver(os.path.join(tmp, "tty.sock")) as r:
+        c.create(*VM, "--console-socket", r.path, timeout=BOOT)
+        fd = r.wait(BOOT)
+        c.start()
+        os.write(fd, b"echo $((6 * 7)); stty size\n")
+        pty_.read_until(fd, b"42", BOOT)
+        monitor, _, _ = family(c)
+        assert_powerless(monitor)
+        assert [f for f in monitor.fds.values() if f.startswith("/dev/pts/")], monitor.fds
+        assert_nameless(monitor, *[f for f in monitor.fds.values() if f.startswith("/dev/pts/")])
+        os.write(fd, b"exit 3\n")
+        c.wait(timeout=60)
+    c.delete()
+
+
+def test_run_ends_with_the_programs_code(vm):
+    assert vm("sh", "-c", "exit 7").run(*VM, timeout=BOOT).rc == 7
+
+
+def test_run_ends_by_the_programs_signal(vm):
+    c = vm("sleep", "1000").write()
+    p = c.rt.popen("run", "--bundle", c.bundle, *VM, c.id)
+    runtime.wait_for(lambda: c.exists() and c.status() == "running", "start", BOOT)
+    c.kill("KILL")
+    assert p.wait(60) == 128 + signal.SIGKILL
+
+
+def test_monitor_killed_leaves_nothing(vm):
+    c = vm("sleep", "1000")
+    c.up(*VM, timeout=BOOT)
+    pids = [p.pid for p in family(c) if p]
+    os.kill(pids[0], signal.SIGKILL)
+    runtime.wait_for(lambda: not any(os.path.exists(f"/proc/{p}") for p in pids), "end of its children", 10)
+    assert c.status() == "stopped"
+    c.delete()
+
+
+def test_kernel_for_roots_eyes_only(vm, tmp):
+    """As Ubuntu's are."""
+    c = vm("uname", "-r")
+    found = kernel_image()
+    private = os.path.join(tmp, "private")
+    shutil.copytree(os.path.dirname(found), private)
+    image = os.path.join(private, os.path.basename(found))
+    os.chmod(image, 0o600)
+    os.chmod(private, 0o700)
+    c.conf["vm"] = {"kernel": {"path": image}}
+    assert c.run(*VM, timeout=BOOT).ok().out.startswith("6.")
+
+
+@pytest.mark.skipif(HYPERVISOR != "qemu", reason="the built-in loop is no program of its own")
+def test_qemu_elsewhere(vm, tmp):
+    """A program outside of /usr is in its jail too, with its directory, and the host's root is not."""
+    os.mkdir(os.path.join(tmp, "bin"))
+    path = os.path.join(tmp, "bin", "my-qemu")
+    with open(path, "w") as f:
+        f.write('#!/bin/sh\n[ -e /proc ] || [ -e /etc/passwd ] || echo "as expected" >&2\n'
+                'touch /kernel /usr/x 2>/dev/null && exit 9\nexec qemu-system-x86_64 "$@"\n')
+    os.chmod(path, 0o755)
+    c = vm("echo", "hello")
+    c.conf["vm"] = {"kernel": {"path": kernel_image()}, "hypervisor": {"path": path}}
+    assert c.run(*VM, timeout=BOOT).ok().out == "hello\n"
+    c.conf["vm"]["hypervisor"] = {"path": path, "parameters": ["-no-such-option"]}
+    r = c.run(*VM, timeout=BOOT)
+    assert r.rc != 0 and "as expected" in r.err and "no-such-option" in r.err
