@@ -78,6 +78,20 @@ const char *strbuf_str(const struct strbuf *b)
 	return b->s ? b->s : "";
 }
 
+void str_quote_end(char *dst, size_t size, const char *src, size_t len)
+{
+	size_t n = 0;
+
+	while (len && (src[len - 1] == '\n' || src[len - 1] == '\r'))
+		len--;
+	for (size_t i = len < size ? 0 : len - size + 1; i < len; i++) {
+		unsigned char c = (unsigned char)src[i];
+		if (c != '\r')
+			dst[n++] = (char)(c == '\n' ? '|' : c < ' ' || c == 0x7f ? '?' : c);
+	}
+	dst[n] = '\0';
+}
+
 int str_to_u64(const char *s, uint64_t *ret)
 {
 	uint64_t v = 0;

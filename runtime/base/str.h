@@ -37,6 +37,12 @@ const char *strbuf_str(const struct strbuf *b);
 #define _cleanup_strbuf_ __attribute__((cleanup(strbuf_release)))
 
 /*
+ * What another program wrote, which may be nobody's friend, as one line of text for a message: the
+ * end of it that fits into dst, line ends as '|', other control characters as '?'.
+ */
+void str_quote_end(char *dst, size_t size, const char *src, size_t len);
+
+/*
  * Whole-string decimal numbers: no blanks, no sign for unsigned, no overflow. 0, -EINVAL or
  * -ERANGE; they set no message, since only the caller knows which field the text came from.
  */

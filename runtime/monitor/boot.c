@@ -106,6 +106,9 @@ static int boot(struct monitor *m, struct engine_description *d)
 	d->share = m->share.sock;
 	if (r >= 0)
 		r = engine_start(&m->engine, d);
+	/* QEMU has its own: with ours open the server would not see it closed. */
+	if (c->hypervisor == HYPERVISOR_QEMU)
+		fd_close(&m->share.sock);
 	guest_kernel_release(&kernel);
 	return r;
 }

@@ -12,10 +12,12 @@
  * TSC's frequency with, and without one the guest's clock would stand still: so we measure it.
  */
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
@@ -32,6 +34,7 @@
 #include "sys.h"
 #include "vhost_backend.h"
 
+#define GRACE_MS 500
 #define ARGS_MAX 128
 #define ARGS_FDS_MAX 32
 #define THREADS_MAX 256 /* beside the vCPUs': its pool for I/O has 64 */
@@ -44,7 +47,10 @@ struct qemu {
 	bool has_vsock, has_thread;
 	pthread_t thread;
 	int vsock_sock, stop;
-	int errors; /* a pipe: what QEMU says on standard error */
+	int pidfd;
+	int lost;          /* eventfd: nobody serves the vsock device any more */
+	char why[ERR_MAX]; /* and that is why; the thread's until `lost` */
+	int errors;        /* a pipe: what QEMU says on standard error */
 };
 
 struct args {
@@ -186,10 +192,23 @@ _Noreturn static void become_qemu(const struct jail_qemu *jail, int errors)
 	_exit(127);
 }
 
+/* Its process ends, or our side of its vsock device: without that no stream goes on. */
+static int watch(struct engine *e)
+{
+	const struct qemu *q = e->state;
+	struct epoll_event in = {.events = EPOLLIN};
+
+	e->ended = epoll_create1(EPOLL_CLOEXEC);
+	if (e->ended < 0 || epoll_ctl(e->ended, EPOLL_CTL_ADD, q->pidfd, &in) < 0 ||
+		epoll_ctl(e->ended, EPOLL_CTL_ADD, q->lost, &in) < 0)
+		return err_sys("watch QEMU");
+	return 0;
+}
+
 static int spawn(struct engine *e, const struct args *a, const struct engine_description *d)
 {
 	struct qemu *q = e->state;
-	int pipe_fds[2], pidfd = -EBADF;
+	int pipe_fds[2];
 
 	if (a->failed)
 		return err_set(E2BIG, "QEMU's command line is too long");
@@ -211,7 +230,7 @@ static int spawn(struct engine *e, const struct args *a, const struct engine_des
 		.monitor = getpid(),
 		.monitor_pidfd = self};
 	struct clone_args ca = {.flags = JAIL_QEMU_FLAGS | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
-		.pidfd = (uintptr_t)&pidfd,
+		.pidfd = (uintptr_t)&q->pidfd,
 		.exit_signal = SIGCHLD};
 	pid_t pid = sys_clone3(&ca);
 	if (pid < 0)
@@ -219,8 +238,7 @@ static int spawn(struct engine *e, const struct args *a, const struct engine_des
 	if (pid == 0)
 		become_qemu(&jail, theirs);
 	e->pid = pid;
-	e->ended = pidfd;
-	return 0;
+	return watch(e);
 }
 
 /* Of its own lists, what a machine has no need of once it runs. */
@@ -244,10 +262,12 @@ static void *serve_vsock(void *arg)
 	struct engine *e = arg;
 	struct qemu *q = e->state;
 
-	/* It ends with QEMU, whose end is noticed by itself; without it no stream goes on. */
-	if (jail_enter_thread(e->jail, JAIL_DEVICES) < 0 ||
-		vhost_serve(&q->vsock.dev, q->vsock_sock, q->stop) < 0)
-		log_error(err_msg());
+	int r = jail_enter_thread(e->jail, JAIL_DEVICES);
+	if (r >= 0)
+		r = vhost_serve(&q->vsock.dev, q->vsock_sock, q->stop);
+	snprintf(q->why, sizeof(q->why), "%s",
+		r < 0 ? err_msg() : "QEMU closed its connection to the vsock device");
+	eventfd_write(q->lost, 1);
 	return NULL;
 }
 
@@ -269,7 +289,8 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 	q->vsock_sock = socks[0];
 	*ret_theirs = socks[1];
 	q->stop = eventfd(0, EFD_CLOEXEC);
-	return q->stop < 0 ? err_sys("create an eventfd") : 0;
+	q->lost = eventfd(0, EFD_CLOEXEC);
+	return q->stop < 0 || q->lost < 0 ? err_sys("create an eventfd") : 0;
 }
 
 static int start(struct engine *e, const struct engine_description *d)
@@ -282,7 +303,7 @@ static int start(struct engine *e, const struct engine_description *d)
 	e->state = q;
 	int r = q && a ? 0 : -ENOMEM;
 	if (r >= 0) {
-		q->vsock_sock = q->stop = q->errors = -EBADF;
+		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = -EBADF;
 		r = console < 0 ? err_sys("dup") : make_vsock(q, d->streams, &vsock);
 	}
 	if (r >= 0) {
@@ -314,16 +335,21 @@ static int run(struct engine *e)
 static int end(struct engine *e)
 {
 	struct qemu *q = e->state;
-	char text[2048];
+	struct pollfd p = {.fd = q->pidfd, .events = POLLIN};
+	char said[4096], text[2048];
 	int status;
 
+	/* Its end, which tells more, makes that of the connection. */
+	bool lives = poll(&p, 1, GRACE_MS) == 0;
+	if (lives)
+		kill(e->pid, SIGKILL);
 	if (waitpid(e->pid, &status, 0) != e->pid)
 		return err_sys("wait for QEMU");
 	e->pid = 0;
-	ssize_t n = read(q->errors, text, sizeof(text) - 1);
-	text[n > 0 ? n : 0] = '\0';
-	while (n > 0 && text[n - 1] == '\n')
-		text[--n] = '\0';
+	ssize_t n = read(q->errors, said, sizeof(said));
+	str_quote_end(text, sizeof(text), said, n > 0 ? (size_t)n : 0);
+	if (lives)
+		return err_set(EIO, "%s%s%s", q->why, *text ? "; QEMU said: " : "", text);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
 	if (WIFSIGNALED(status))
@@ -354,6 +380,8 @@ static void stop(struct engine *e)
 	fd_close(&q->vsock_sock);
 	fd_close(&q->stop);
 	fd_close(&q->errors);
+	fd_close(&q->pidfd);
+	fd_close(&q->lost);
 	fd_close(&e->ended);
 	free(q);
 	e->state = NULL;

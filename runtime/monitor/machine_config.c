@@ -2,12 +2,14 @@
 #include "machine_config.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kvm.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define PAGE (2 * MIB)
+#define BOOT_TIMEOUT "io.caisson.vm.boot-timeout"
 #define CPUS_MAX 254 /* of the ACPI tables: 8-bit APIC ids */
 
 static int decide_memory(const struct spec *s, struct machine_config *m)
@@ -81,10 +83,15 @@ static const char *find_in_path(struct arena *a, const char *name)
 
 static int use_qemu(struct arena *a, const struct spec *s, struct machine_config *m)
 {
+	struct stat st;
+
 	m->hypervisor = HYPERVISOR_QEMU;
 	m->qemu = s->vm ? s->vm->hypervisor_path : NULL;
-	if (m->qemu && access(m->qemu, X_OK) < 0)
+	if (m->qemu && (access(m->qemu, X_OK) < 0 || stat(m->qemu, &st) < 0))
 		return err_sys("vm.hypervisor.path: %s", m->qemu);
+	if (m->qemu && !S_ISREG(st.st_mode))
+		return err_set(EINVAL, "vm.hypervisor.path: %s: expected a program, found %s",
+			m->qemu, S_ISDIR(st.st_mode) ? "a directory" : "a special file");
 	if (!m->qemu)
 		m->qemu = find_in_path(a, "qemu-system-x86_64");
 	if (s->vm)
@@ -141,15 +148,54 @@ static int check_image(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
+static int decide_boot_timeout(const struct spec *s, struct machine_config *m)
+{
+	const char *text = spec_annotation(s, BOOT_TIMEOUT);
+	uint64_t seconds = MACHINE_BOOT_TIMEOUT;
+
+	if (text &&
+		(str_to_u64(text, &seconds) < 0 || !seconds || seconds > MACHINE_BOOT_TIMEOUT_MAX))
+		return err_set(EINVAL,
+			"annotation " BOOT_TIMEOUT ": \"%s\": expected 1 to %d seconds", text,
+			MACHINE_BOOT_TIMEOUT_MAX);
+	m->boot_timeout_ms = (unsigned)seconds * 1000;
+	return 0;
+}
+
+/* What is in the namespace goes into the guest: the host would be left without a network. */
+static int refuse_own_network(const struct spec *s)
+{
+	const struct spec_namespace *n = &s->ns[SPEC_NS_NETWORK];
+	struct stat own, theirs;
+
+	if (!n->path)
+		return 0;
+	if (stat("/proc/self/ns/net", &own) < 0)
+		return err_sys("find our own network namespace");
+	if (stat(n->path, &theirs) < 0)
+		return err_sys("linux.namespaces[%zu]: %s", n->index, n->path);
+	if (own.st_dev != theirs.st_dev || own.st_ino != theirs.st_ino)
+		return 0;
+	return err_set(ENOTSUP,
+		"linux.namespaces[%zu]: %s is the network namespace that caisson runs in: its "
+		"interfaces would be carried away into the microVM; name another one, or leave "
+		"the path out for a new one",
+		n->index, n->path);
+}
+
 int machine_config_build(struct arena *a, const struct spec *s, const struct machine_request *q,
 	struct machine_config *ret)
 {
 	*ret = (struct machine_config){.cache = q->cache};
-	int r = decide_memory(s, ret);
+	int r = refuse_own_network(s);
+	if (r >= 0)
+		r = decide_memory(s, ret);
 	if (r >= 0)
 		r = decide_cpus(s, ret);
 	if (r >= 0)
 		r = check_image(s, ret);
+	if (r >= 0)
+		r = decide_boot_timeout(s, ret);
 	if (r >= 0)
 		r = decide_hypervisor(a, s, q->hypervisor, ret);
 	if (r < 0)

@@ -26,7 +26,8 @@ struct machine_config {
 	struct spec_strings kernel_parameters;
 	const char *image, *image_format; /* vm.image, or NULL */
 	bool image_read_only;
-	const char *init; /* caisson-init */
+	unsigned boot_timeout_ms; /* from the machine's start to "created" */
+	const char *init;         /* caisson-init */
 	const char *cache;
 };
 
@@ -37,6 +38,10 @@ struct machine_config {
 #define MACHINE_MEMORY_MIN (UINT64_C(64) << 20)
 /* What the processes around the guest may take beyond its memory, in the container's cgroup. */
 #define MACHINE_OVERHEAD (UINT64_C(256) << 20)
+
+/* In software, on a loaded machine, with a distribution's kernel, half a minute was seen. */
+#define MACHINE_BOOT_TIMEOUT 180 /* seconds */
+#define MACHINE_BOOT_TIMEOUT_MAX 86400
 
 int machine_config_build(struct arena *a, const struct spec *s, const struct machine_request *q,
 	struct machine_config *ret) must_check;

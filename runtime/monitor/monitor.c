@@ -34,9 +34,13 @@
 #include "stand.h"
 #include "step.h"
 
-/* From the machine's start to "created". In software, on a loaded machine, with a distribution's
- * kernel, half a minute was seen. */
-#define BOOT_MS 180000
+/*
+ * When one process of the machine ends others end because of it. How long the hypervisor's end,
+ * which tells more, is waited for.
+ */
+#define GRACE_MS 500
+#define LAST_WORDS_MAX 1024 /* of the guest's log, in messages */
+#define LOG_READS_MAX 64    /* of a guest that does not stop talking */
 
 static int64_t now_ms(void)
 {
@@ -221,13 +225,13 @@ static int prepare(struct monitor *m)
 		r = offer_stdio(m);
 	if (r >= 0)
 		r = let_run(m);
-	m->deadline = now_ms() + BOOT_MS;
+	m->deadline = now_ms() + m->a->machine->boot_timeout_ms;
 	return r;
 }
 
 /* --- the loop's events --- */
 
-static int on_signals(struct monitor *m)
+static int on_signals(struct monitor *m, bool *ret_child)
 {
 	struct signalfd_siginfo s;
 
@@ -235,6 +239,8 @@ static int on_signals(struct monitor *m)
 		struct winsize w;
 		int sig = (int)s.ssi_signo, r = 0;
 
+		if (sig == SIGCHLD)
+			*ret_child = true;
 		if (sig == SIGCHLD || sig == SIGPIPE)
 			continue;
 		if (sig == SIGWINCH && m->console >= 0) {
@@ -254,7 +260,7 @@ static int on_signals(struct monitor *m)
 }
 
 /* What the guest's console says is kept, its end, for the case that this is its last word. */
-static void on_log(struct monitor *m)
+static bool on_log(struct monitor *m)
 {
 	char text[1024];
 	ssize_t n = read(m->guest_log, text, sizeof(text));
@@ -262,7 +268,7 @@ static void on_log(struct monitor *m)
 	if (n <= 0) {
 		if (n == 0)
 			fd_close(&m->guest_log);
-		return;
+		return false;
 	}
 	size_t keep = sizeof(m->log) - (size_t)n;
 	if (m->log_len > keep) {
@@ -271,14 +277,45 @@ static void on_log(struct monitor *m)
 	}
 	memcpy(m->log + m->log_len, text, (size_t)n);
 	m->log_len += (size_t)n;
+	return true;
+}
+
+/* Adds the end of the guest's log to the message. */
+static int last_words(struct monitor *m, int r)
+{
+	char why[ERR_MAX - LAST_WORDS_MAX - 64], words[LAST_WORDS_MAX];
+
+	for (size_t i = 0; i < LOG_READS_MAX && on_log(m); i++)
+		;
+	str_quote_end(words, sizeof(words), m->log, m->log_len);
+	snprintf(why, sizeof(why), "%s", err_msg());
+	return err_set(-r, "%s; the guest's last words: \"%s\"", why, words);
+}
+
+/* Without its file server the guest would wait for ever. */
+static int on_child(struct monitor *m)
+{
+	struct pollfd p = {.fd = m->engine.ended, .events = POLLIN};
+
+	int r = share_check(&m->share);
+	if (r >= 0 || m->exited || (r == -EPIPE && poll(&p, 1, GRACE_MS) > 0))
+		return 0;
+	return last_words(m, r);
 }
 
 static int on_agent(struct monitor *m)
 {
+	struct pollfd p = {.fd = m->engine.ended, .events = POLLIN};
+
 	int r = agent_reader_fill(&m->reader, m->agent);
 
-	if (r == 0)
-		return err_set(EPIPE, "the guest's init has gone");
+	/* With the machine, most likely, whose end takes a moment longer to be told. */
+	if (r == 0) {
+		fd_close(&m->agent);
+		if (m->exited || poll(&p, 1, GRACE_MS) > 0)
+			return 0;
+		return last_words(m, err_set(EPIPE, "the guest's init has gone"));
+	}
 	while (r > 0 || r == -EAGAIN) {
 		_cleanup_agent_frame_ struct agent_frame f = {0};
 		r = agent_reader_next(&m->reader, &f);
@@ -335,19 +372,13 @@ static int on_start(struct monitor *m)
 
 static int on_engine_end(struct monitor *m)
 {
-	int r;
+	int r = engine_end(&m->engine);
 
-	while (m->guest_log >= 0 && (r = (int)m->log_len, on_log(m), (int)m->log_len != r))
-		;
-	r = engine_end(&m->engine);
 	if (m->exited)
 		return 0;
-	const char *last = m->log_len ? m->log : "";
 	if (r < 0)
-		return err_ctx(r, "the microVM failed; the guest's last words: \"%.*s\"",
-			(int)m->log_len, last);
-	return err_set(EIO, "the microVM switched itself off; the guest's last words: \"%.*s\"",
-		(int)m->log_len, last);
+		return last_words(m, err_ctx(r, "the microVM failed"));
+	return last_words(m, err_set(EIO, "the microVM switched itself off"));
 }
 
 /* Exits are told once their output is where it belongs. */
@@ -374,6 +405,7 @@ enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_CHANNEL, P_START, P_CON
 
 static int serve(struct monitor *m, struct pollfd *p)
 {
+	bool child = false;
 	int r = 0;
 
 	if (p[P_LOG].revents)
@@ -383,7 +415,9 @@ static int serve(struct monitor *m, struct pollfd *p)
 	if (p[P_AGENT].revents)
 		r = on_agent(m);
 	if (r >= 0 && p[P_SIGNALS].revents)
-		r = on_signals(m);
+		r = on_signals(m, &child);
+	if (r >= 0 && child)
+		r = on_child(m);
 	if (r >= 0 && p[P_CHANNEL].revents)
 		r = on_channel(m);
 	else if (r >= 0 && p[P_START].revents)
@@ -408,10 +442,11 @@ static int turn(struct monitor *m)
 	if (m->deadline) {
 		int64_t left = m->deadline - now_ms();
 		if (left <= 0)
-			return err_set(ETIMEDOUT,
-				"the microVM did not get ready in %d seconds; its last words: "
-				"\"%.*s\"",
-				BOOT_MS / 1000, (int)m->log_len, m->log);
+			return last_words(m,
+				err_set(ETIMEDOUT,
+					"the microVM did not get ready in %u seconds (annotation "
+					"io.caisson.vm.boot-timeout)",
+					m->a->machine->boot_timeout_ms / 1000));
 		timeout = (int)left;
 	}
 	p[P_SIGNALS].fd = m->signals;

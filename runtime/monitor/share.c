@@ -146,6 +146,21 @@ int share_start(struct share *ret, const struct plan *plan, const int *slots, in
 	return 0;
 }
 
+int share_check(struct share *s)
+{
+	int status;
+
+	if (s->pid <= 0 || waitpid(s->pid, &status, WNOHANG) != s->pid)
+		return 0;
+	s->pid = 0;
+	if (WIFSIGNALED(status))
+		return err_set(
+			EIO, "the microVM's file server was killed by signal %d", WTERMSIG(status));
+	if (WEXITSTATUS(status) == 0)
+		return err_set(EPIPE, "the hypervisor closed its connection to the file server");
+	return err_set(EPIPE, "the microVM's file server failed");
+}
+
 void share_stop(struct share *s)
 {
 	fd_close(&s->sock);

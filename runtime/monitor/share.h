@@ -19,4 +19,9 @@ struct share {
 /* Starts the server, which says on `errors` why it ends. The slots stay the caller's. */
 int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors)
 	must_check;
+/*
+ * After a SIGCHLD. 0: the server still runs; -EIO: it was killed; -EPIPE: it ended, which may be
+ * because the hypervisor did. With a message.
+ */
+int share_check(struct share *s) must_check;
 void share_stop(struct share *s);

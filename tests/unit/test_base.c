@@ -53,6 +53,33 @@ static void test_bitlist(void **state)
 	assert_int_equal(str_to_bitlist("128", mask, 128), -ERANGE);
 }
 
+static void test_quote_end(void **state)
+{
+	static const struct {
+		const char *said, *quoted;
+	} cases[] = {
+		{"", ""},
+		{"\n\r\n", ""},
+		{"one", "one"},
+		{"one\r\ntwo\n\n", "one|two"},
+		{"\033[2J\a\x7f", "?[2J??"},
+		{"0123456789abcde", "0123456789abcde"},
+		{"0123456789abcdef", "123456789abcdef"},
+		{"x0123456789abcdef\n", "123456789abcdef"},
+		{"\xc3\xa9", "\xc3\xa9"},
+	};
+	char line[16];
+
+	for (size_t n = 0; n < ARRAY_SIZE(cases); n++) {
+		str_quote_end(line, sizeof(line), cases[n].said, strlen(cases[n].said));
+		assert_string_equal(line, cases[n].quoted);
+	}
+	str_quote_end(line, sizeof(line), "a\0b", 3);
+	assert_string_equal(line, "a?b");
+	str_quote_end(line, 1, "abc", 3);
+	assert_string_equal(line, "");
+}
+
 static void test_errors(void **state)
 {
 	char big[2 * ERR_MAX];
@@ -151,6 +178,7 @@ int main(void)
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_signals),
 		cmocka_unit_test(test_bitlist),
+		cmocka_unit_test(test_quote_end),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_json_out),

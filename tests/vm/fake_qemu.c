@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a QEMU may do that is none, too old, or taken over by its guest. The last arguments, which
+ * vm.hypervisor.parameters puts there, say what:
+ *
+ *	-fake says TEXT       on standard error, and ends with exit code 1
+ *	-fake hangs           says nothing to anybody
+ *	-fake closes ID       its end of the vhost-user socket ID, and hangs
+ *	-fake sends ID WHAT   something wrong to the socket, and hangs
+ *
+ * ID is that of the -chardev, "fs" or "vsock". Statically linked: it runs in QEMU's empty root.
+ */
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* QEMU, docs/interop/vhost-user.rst */
+struct message {
+	uint32_t request, flags, size;
+	union {
+		uint64_t u64;
+		struct {
+			uint32_t count, padding;
+			struct {
+				uint64_t guest, size, user, offset;
+			} region[8];
+		} memory;
+		unsigned char bytes[4096];
+	} p;
+};
+#define HEADER 12
+#define VERSION 1
+#define SET_FEATURES 2
+#define SET_OWNER 3
+#define SET_MEM_TABLE 5
+#define SET_VRING_KICK 12
+
+static int find_socket(char **argv, const char *id)
+{
+	char start[64];
+
+	snprintf(start, sizeof(start), "socket,id=%s,fd=", id);
+	for (; *argv; argv++)
+		if (strncmp(*argv, start, strlen(start)) == 0)
+			return atoi(*argv + strlen(start));
+	fprintf(stderr, "fake_qemu: no -chardev %sN\n", start);
+	exit(3);
+}
+
+static void send_all(int sock, const void *data, size_t len, const int *fds, size_t nfds)
+{
+	union {
+		char space[CMSG_SPACE(8 * sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct iovec v = {(void *)data, len};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+
+	if (nfds) {
+		m.msg_control = control.space;
+		m.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
+	}
+	if (sendmsg(sock, &m, MSG_NOSIGNAL) < 0)
+		perror("fake_qemu: sendmsg");
+}
+
+static void send_message(
+	int sock, uint32_t request, struct message *m, uint32_t size, const int *fds, size_t nfds)
+{
+	m->request = request;
+	m->flags = VERSION;
+	m->size = size;
+	send_all(sock, m, HEADER + size, fds, nfds);
+}
+
+static void send_what(int sock, const char *what)
+{
+	struct message m = {0};
+	int fds[8];
+
+	for (size_t i = 0; i < 8; i++)
+		fds[i] = open("/dev/null", O_RDWR);
+	if (strcmp(what, "noise") == 0) {
+		unsigned char *noise = malloc(1 << 16);
+		for (size_t i = 0; i < 1 << 16; i++)
+			noise[i] = (unsigned char)rand();
+		send_all(sock, noise, 1 << 16, NULL, 0);
+	} else if (strcmp(what, "half") == 0) {
+		m.request = SET_OWNER;
+		send_all(sock, &m, HEADER / 2, NULL, 0);
+	} else if (strcmp(what, "length") == 0) {
+		m = (struct message){.request = SET_OWNER, .flags = VERSION, .size = UINT32_MAX};
+		send_all(sock, &m, HEADER, NULL, 0);
+	} else if (strcmp(what, "request") == 0) {
+		send_message(sock, 4711, &m, 0, NULL, 0);
+	} else if (strcmp(what, "memory") == 0) {
+		/* Guest memory that is a device, at a place that wraps around. */
+		send_message(sock, SET_OWNER, &m, 0, NULL, 0);
+		m.p.memory.count = 8;
+		for (size_t i = 0; i < 8; i++) {
+			m.p.memory.region[i].guest = UINT64_MAX - 4096;
+			m.p.memory.region[i].size = 1ULL << 40;
+		}
+		send_message(sock, SET_MEM_TABLE, &m, sizeof(m.p.memory), fds, 8);
+	} else if (strcmp(what, "kick") == 0) {
+		/* A kick that is always readable and never an event. */
+		send_message(sock, SET_OWNER, &m, 0, NULL, 0);
+		m.p.u64 = 0;
+		send_message(sock, SET_VRING_KICK, &m, sizeof(m.p.u64), fds, 1);
+	} else if (strcmp(what, "descriptors") == 0) {
+		send_message(sock, SET_OWNER, &m, 0, fds, 8);
+		send_message(sock, SET_FEATURES, &m, 3, fds, 8);
+	} else {
+		fprintf(stderr, "fake_qemu: unknown %s\n", what);
+		exit(3);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	char **a = argv;
+
+	while (*a && strcmp(*a, "-fake") != 0)
+		a++;
+	if (argc < 3 || !*a || !a[1]) {
+		fprintf(stderr, "fake_qemu: no -fake\n");
+		return 3;
+	}
+	const char *what = a[1];
+	if (strcmp(what, "says") == 0) {
+		fprintf(stderr, "%s\n", a[2]);
+		return 1;
+	}
+	if (strcmp(what, "closes") == 0)
+		close(find_socket(argv, a[2]));
+	else if (strcmp(what, "sends") == 0)
+		send_what(find_socket(argv, a[2]), a[3]);
+	for (;;)
+		pause();
+}

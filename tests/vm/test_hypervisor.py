@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+VM mode when something is wrong: with the machine that is asked for, with QEMU, with one of the processes around the guest,
+or with the guest itself. On QEMU in software, so that it is the same everywhere. Each test ends with the look at what it
+left on the machine (conftest.py): processes, mounts, cgroups, interfaces, sockets.
+"""
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness import config, machine, mode, runtime
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+QEMU = ("--hypervisor", "qemu")
+BOOT = 150  # seconds that a machine may take here, with the tests of others beside it
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernel():
+    assert mode.tuned_kernel(), "no caisson kernel: images/kernel/build makes one"
+
+
+@pytest.fixture
+def rt(binary, root, tmp, clean_machine):
+    """As conftest's, with a log: who waits for nothing is told there."""
+    r = runtime.Runtime(binary, root, ["--log", os.path.join(tmp, "log")])
+    yield r
+    left = [n for n in (os.listdir(root) if os.path.isdir(root) else []) if n not in ("seccomp", "seccomp-cache")]
+    assert not left, f"left in the state directory: {left}"
+
+
+@pytest.fixture
+def vm(ctr):
+    """Makes containers that will be microVMs; vm= is the section of config.json."""
+    def make(*args, vm=None, annotations=None, timeout=None, **kw):
+        c = config.default(*(args or ["true"]), **kw)
+        c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(timeout or BOOT),
+                            **(annotations or {})}
+        if vm:
+            c["vm"] = {"kernel": {"path": tuned()}, **vm}
+        return ctr(conf=c)
+    return make
+
+
+def tuned():
+    return os.path.join(mode.tuned_kernel(), "vmlinux")
+
+
+@pytest.fixture(scope="session")
+def fake(work):
+    """fake_qemu.c, in a directory of its own: it is all that the program will see."""
+    os.makedirs(os.path.join(work, "fake"))
+    program = os.path.join(work, "fake", "qemu")
+    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", program,
+                    os.path.join(HERE, "fake_qemu.c")], check=True)
+    return program
+
+
+def log_of(c):
+    with open(os.path.join(c.rt.options[1])) as f:
+        return f.read()
+
+
+def run(c, *opts, **kw):
+    return c.run(*QEMU, *opts, timeout=BOOT + 30, **kw)
+
+
+def up(c):
+    c.create(*QEMU, timeout=BOOT + 30)
+    c.start()
+    return c
+
+
+def children(pid):
+    return {machine.proc_stat(p)[0]: p for p in machine._children(pid) if machine.proc_stat(p)}
+
+
+def part(c, name):
+    """The pid of one of the processes around the guest: qemu-system-x86, caisson-fs, caisson-vm (the monitor)."""
+    return c.pid() if name == "caisson-vm" else children(c.pid())[name]
+
+
+# ---- the hypervisor is not there, or not what it should be ----
+
+def test_no_qemu(vm):
+    c = vm()
+    c.run(*QEMU, env={"PATH": "/nowhere"}).failed("qemu-system-x86_64 is not installed", "apt-get install")
+
+
+def test_neither_kvm_nor_qemu(vm):
+    c = vm()
+    c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh"]
+    r = c.run(env={"PATH": os.environ["PATH"]})
+    if r.rc == 0:
+        pytest.fail(f"ran without /dev: {r}")
+    c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev && PATH=/nowhere exec "$@"', "sh"]
+    c.run(env={"PATH": os.environ["PATH"]}).failed("no hypervisor", "/dev/kvm", "apt-get install", "--isolation ns")
+
+
+def test_kvm_absent(vm):
+    c = vm()
+    c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh"]
+    c.run("--hypervisor", "kvm").failed("--hypervisor kvm", "/dev/kvm", "--hypervisor qemu")
+
+
+def test_kvm_is_no_kvm(vm, tmp):
+    c = vm()
+    c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/kvm && exec "$@"', "sh"]
+    c.run("--hypervisor", "kvm").failed("--hypervisor kvm", "/dev/kvm", "--hypervisor qemu")
+
+
+def test_unknown_hypervisor(vm):
+    vm().run("--hypervisor", "foo").failed("--hypervisor foo", "kvm, qemu or auto")
+
+
+@pytest.mark.parametrize("path,said", [
+    ("/no/such/qemu", "does not exist"),
+    ("/etc/passwd", "permission denied"),
+    ("/etc", "found a directory"),
+])
+def test_hypervisor_path(vm, path, said):
+    vm(vm={"hypervisor": {"path": path}}).run().failed("vm.hypervisor.path", path, said)
+
+
+def test_hypervisor_is_no_program(vm, tmp):
+    os.mkdir(os.path.join(tmp, "bin"))
+    path = os.path.join(tmp, "bin", "qemu")
+    with open(path, "w") as f:
+        f.write("not a program\n")
+    os.chmod(path, 0o755)
+    vm(vm={"hypervisor": {"path": path}}).run().failed(path, "exec format error")
+
+
+OLD = [
+    "qemu-system-x86_64: -machine microvm,acpi=on: unsupported machine type\nUse -machine help to list supported machines",
+    "qemu-system-x86_64: -device vhost-user-fs-device,chardev=fs: 'vhost-user-fs-device' is not a valid device model name",
+    "qemu-system-x86_64: -accel tcg,thread=multi: invalid accelerator tcg",
+]
+
+
+@pytest.mark.parametrize("text", OLD, ids=["machine", "device", "accelerator"])
+def test_too_old(vm, fake, text):
+    r = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "says", text]}}).run()
+    r.failed("QEMU ended with exit code 1", *text.split("\n"))
+
+
+def test_says_what_a_terminal_would_obey(vm, fake):
+    r = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "says", "\x1b[2Jhello" + "x" * 800]}}).run()
+    r.failed("QEMU ended with exit code 1", "xxx")
+    assert "\x1b" not in r.err
+
+
+def test_refuses_a_parameter(vm):
+    """Of the real one's."""
+    r = vm(vm={"hypervisor": {"path": "/usr/bin/qemu-system-x86_64", "parameters": ["-device", "no-such-device"]}}).run()
+    r.failed("QEMU ended with exit code 1", "no-such-device")
+
+
+def test_hangs(vm, fake):
+    c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "hangs"]}}, timeout=2)
+    t = time.monotonic()
+    c.run().failed("did not get ready in 2 seconds", "io.caisson.vm.boot-timeout")
+    assert time.monotonic() - t < 20
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "86401", "", "2s"])
+def test_boot_timeout_out_of_range(vm, text):
+    c = vm(annotations={"io.caisson.vm.boot-timeout": text})
+    c.run(*QEMU).failed("annotation io.caisson.vm.boot-timeout", f'"{text}"', "86400 seconds")
+
+
+# ---- a hypervisor that its guest has taken over ----
+
+@pytest.mark.parametrize("what", ["noise", "length", "request", "memory", "kick", "descriptors"])
+@pytest.mark.parametrize("id", ["fs", "vsock"])
+def test_garbage(vm, fake, id, what):
+    c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "sends", id, what]}}, timeout=20)
+    t = time.monotonic()
+    c.run().failed("vhost-user", *(["file server"] if id == "fs" else []))
+    assert time.monotonic() - t < 15, "noticed by the time limit only"
+
+
+@pytest.mark.parametrize("id", ["fs", "vsock"])
+def test_closes_its_socket(vm, fake, id):
+    c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "closes", id]}}, timeout=20)
+    c.run().failed("closed its connection to the", "file server" if id == "fs" else "vsock device")
+
+
+@pytest.mark.parametrize("id", ["fs", "vsock"])
+def test_half_a_message(vm, fake, id):
+    c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "sends", id, "half"]}}, timeout=2)
+    c.run().failed("did not get ready in 2 seconds")
+
+
+# ---- the machine ----
+
+def member(section, key, value):
+    return {section: {key: value}}
+
+
+@pytest.mark.parametrize("vm_,said", [
+    ({"hwConfig": {"memory": 1 << 20}}, ["vm.hwConfig.memory", "1048576", "at least"]),
+    ({"hwConfig": {"memory": 1 << 50}}, ["vm.hwConfig.memory", str(1 << 50), "this host has"]),
+    ({"hwConfig": {"vcpus": 0}}, ["vm.hwConfig.vcpus", "found 0"]),
+    ({"hwConfig": {"vcpus": 1000}}, ["vm.hwConfig.vcpus", "1000", "1 to 254"]),
+    ({"hwConfig": {"vcpus": 200}}, ["vm.hwConfig.vcpus", "200", "this host has"]),
+    ({"image": {"path": "/no/such", "format": "raw"}}, ["vm.image.path", "/no/such", "does not exist"]),
+    ({"image": {"path": "/etc", "format": "raw"}}, ["vm.image", "/etc", "directory"]),
+    ({"image": {"path": "/etc/passwd", "format": "floppy"}}, ["vm.image.format", "floppy"]),
+    ({"kernel": {"path": "/no/such"}}, ["vm.kernel.path", "/no/such", "does not exist"]),
+    ({"kernel": {"path": "/etc"}}, ["vm.kernel.path", "/etc", "directory"]),
+    ({"kernel": {"path": "/etc/passwd"}}, ["vm.kernel.path", "/etc/passwd"]),
+    ({"kernel": {"path": "/dev/null"}}, ["vm.kernel.path", "/dev/null"]),
+    ({"kernel": {"path": "/dev/zero"}}, ["vm.kernel.path", "/dev/zero"]),
+    ({"kernel": {"path": "KERNEL", "initrd": "/no/such"}}, ["vm.kernel.initrd", "/no/such", "does not exist"]),
+    ({"kernel": {"path": "KERNEL", "parameters": ["x" * 2048]}}, ["vm.kernel.parameters", "2047"]),
+], ids=lambda v: "" if isinstance(v, list) else "-".join(f"{k}" for s in v.values() for k in s))
+def test_bad_machine(vm, vm_, said):
+    if vm_.get("kernel", {}).get("path") == "KERNEL":
+        vm_ = {"kernel": {**vm_["kernel"], "path": tuned()}}
+    vm(vm=vm_).run(*QEMU).failed(*said)
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 512, 4096, 1 << 20])
+def test_truncated_kernel(vm, tmp, size):
+    path = os.path.join(tmp, "kernel")
+    with open(tuned(), "rb") as f, open(path, "wb") as g:
+        g.write(f.read(size))
+    vm(vm={"kernel": {"path": path}}).run(*QEMU).failed("vm.kernel.path", path)
+
+
+def test_no_init(vm, tmp):
+    vm().run(*QEMU, env={**os.environ, "CAISSON_LIBEXEC": tmp}).failed(tmp + "/caisson-init", "CAISSON_LIBEXEC")
+
+
+def test_own_network(vm):
+    """Its interfaces would go into the guest: for the host's own that is the end of its network."""
+    c = vm()
+    for path in ("/proc/self/ns/net", f"/proc/{os.getpid()}/ns/net"):
+        config.namespaces(c.conf, paths={"network": path})
+        n = [n["type"] for n in c.conf["linux"]["namespaces"]].index("network")
+        c.run(*QEMU).failed(f"linux.namespaces[{n}]", path, "interfaces")
+    config.namespaces(c.conf, paths={"network": "/no/such"})
+    c.run(*QEMU).failed(f"linux.namespaces[{n}]", "/no/such", "does not exist")
+
+
+# ---- one of the processes ends ----
+
+WHO = [("qemu-system-x86", "QEMU was killed by signal 9"), ("caisson-fs", "file server was killed by signal 9")]
+
+
+@pytest.mark.parametrize("who,said", WHO, ids=["qemu", "fs"])
+def test_killed_in_boot(vm, who, said):
+    c = vm().write()
+    with open(os.path.join(c.bundle, "err"), "wb") as err:
+        p = c.rt.popen("create", *QEMU, "--bundle", c.bundle, c.id, stdout=err, stderr=err)
+    pids = []
+
+    def there():
+        pids[:] = [q for q, st in machine.descendants(p.pid) if st[0] == who]
+        return pids or p.poll() is not None
+    runtime.wait_for(there, who)
+    # QEMU takes longer than this to get to the guest's init.
+    time.sleep(0.2)
+    os.kill(pids[0], signal.SIGKILL)
+    assert p.wait(20) != 0
+    with open(os.path.join(c.bundle, "err")) as f:
+        text = f.read()
+    assert said in text and len(text.splitlines()) == 1, text
+    c.rt("state", c.id).failed("does not exist")
+
+
+@pytest.mark.parametrize("who,said", WHO, ids=["qemu", "fs"])
+def test_killed_while_created(vm, who, said):
+    c = vm()
+    c.create(*QEMU, timeout=BOOT + 30)
+    os.kill(part(c, who), signal.SIGKILL)
+    c.wait("stopped")
+    assert said in log_of(c)
+    c.start(check=False).failed("stopped")
+    c.delete()
+
+
+@pytest.mark.parametrize("who,said", [*WHO, ("caisson-vm", None)], ids=["qemu", "fs", "monitor"])
+def test_killed_while_running(vm, who, said):
+    c = up(vm("sh", "-c", "while :; do sleep 0.05; done"))
+    e = c.rt.popen("exec", c.id, "sh", "-c", "echo here; exec sleep 1000", stdout=subprocess.PIPE)
+    assert e.stdout.readline() == b"here\n"
+    others = [*children(c.pid()).values()]
+    assert len(others) == 2
+    os.kill(part(c, who), signal.SIGKILL)
+    assert e.wait(15) == 128 + signal.SIGKILL
+    c.wait("stopped")
+    runtime.wait_for(lambda: not [p for p in others if machine.alive(p)], "end of the other processes")
+    if said:
+        assert said in log_of(c)
+    c.exec("true").failed("container not running")
+    c.kill(check=False)
+    c.delete()
+
+
+def test_qemu_killed_under_run(vm):
+    c = vm("sh", "-c", "echo here; exec sleep 1000").write()
+    with open(os.path.join(c.bundle, "err"), "wb") as err:
+        p = c.rt.popen("run", *QEMU, "--bundle", c.bundle, c.id, stdout=subprocess.PIPE, stderr=err)
+    assert p.stdout.readline() == b"here\n"
+    os.kill(part(c, "qemu-system-x86"), signal.SIGKILL)
+    assert p.wait(20) == 128 + signal.SIGKILL
+    assert "QEMU was killed by signal 9" in log_of(c)
+    c.rt("state", c.id).failed("does not exist")
+
+
+# ---- the guest ----
+
+def test_panic(vm):
+    """Without an init the kernel panics, and its last words are what tells why."""
+    c = vm(vm={"kernel": {"path": tuned(), "parameters": ["rdinit=/nonexistent"]}})
+    run(c).failed("switched itself off", "Kernel panic")
