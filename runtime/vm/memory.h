@@ -7,8 +7,10 @@
  *	p = vm_memory_at(&m, guest, len)
  *	vm_memory_release(&m)          after the last vCPU and device thread has ended
  *
- * RAM is one memfd, mapped shared, so that a vhost-user back end or QEMU can map the same pages.
- * Its size is sealed: a process that was handed the descriptor can't truncate it under our feet.
+ * RAM is one file of memory, mapped shared, so that a vhost-user back end or QEMU can map the same
+ * pages. A memfd's size is sealed: a process that was handed the descriptor can't truncate it under
+ * our feet. With transparent huge pages it is a file in a tmpfs instead, which knows no seals: a
+ * back end, which can do to the guest what it likes anyway, can then end this process too.
  * The layout never changes after init, so any thread may translate without a lock.
  *
  * In a back end of vhost-user the RAM is another monitor's: vm_memory_attach() maps each region it
@@ -33,8 +35,8 @@
 
 enum vm_pages {
 	VM_PAGES_SMALL,       /* the host's default, no advice given */
-	VM_PAGES_TRANSPARENT, /* 2 MiB where the host finds them (shmem_enabled=advise or
-				 within_size) */
+	VM_PAGES_TRANSPARENT, /* 2 MiB where the host finds them; who may not mount a tmpfs: only
+				 with shmem_enabled=advise or within_size */
 	VM_PAGES_HUGETLB,     /* 2 MiB from the reserved pool, or an error */
 };
 
@@ -54,7 +56,7 @@ struct vm_memory_options {
 struct vm_memory_region {
 	uint64_t guest; /* first guest-physical address */
 	uint64_t size;
-	uint64_t offset; /* in the memfd */
+	uint64_t offset; /* in the file */
 	uint64_t user;   /* attached: its address in the monitor */
 	uint8_t *host;
 	void *map; /* attached: the reservation around it, with guards */
@@ -62,7 +64,7 @@ struct vm_memory_region {
 };
 
 struct vm_memory {
-	int fd; /* the memfd; -EBADF where mergeable or attached */
+	int fd; /* the file; -EBADF where mergeable or attached */
 	uint64_t size;
 	unsigned count; /* regions: 1, or 2 around the hole */
 	struct vm_memory_region regions[VM_MEMORY_REGIONS_MAX];

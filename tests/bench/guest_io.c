@@ -59,7 +59,7 @@ static double now(void)
 _Noreturn static void power_off(void)
 {
 	sync();
-	reboot(RB_AUTOBOOT); /* reboot=t: the machine's end on any monitor */
+	reboot(RB_POWER_OFF);
 	for (;;)
 		pause();
 }

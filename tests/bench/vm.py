@@ -226,7 +226,7 @@ def private_kib(pid, exclude):
     return total, tables, parts
 
 
-GUEST_RAM = ("memfd:caisson-guest-ram", "memfd:memory-backend-memfd")
+GUEST_RAM = ("caisson-guest-ram", "memfd:memory-backend-memfd")
 
 
 def memory(b):

@@ -89,6 +89,30 @@ static void shared_and_sealed(void **state)
 	vm_memory_release(&m);
 }
 
+/* A file of another kind (memory.c), which must serve as the memfd does. */
+static void transparent_is_shared(void **state)
+{
+	const struct vm_memory_options o = {.size = 8 * MIB, .pages = VM_PAGES_TRANSPARENT};
+	struct vm_memory m, other = VM_MEMORY_NONE;
+
+	assert_int_equal(vm_memory_init(&m, &o), 0);
+	assert_int_equal((uintptr_t)vm_memory_at(&m, 0, 1) % (2 * MIB), 0);
+	const struct vm_memory_region all = {.size = 8 * MIB, .user = 0x7f0000000000};
+	assert_int_equal(vm_memory_attach(&other, &all, m.fd), 0);
+	for (uint64_t at = 0; at < 8 * MIB; at += MIB) {
+		assert_int_equal(vm_memory_write(&m, at, "seen", 4, "x"), 0);
+		assert_memory_equal(vm_memory_at(&other, at, 4), "seen", 4);
+	}
+	/* Of a huge page, too, a part goes back. */
+	vm_memory_discard(&m, vm_memory_at(&m, 3 * MIB, 4096), 4096);
+	assert_memory_equal(vm_memory_at(&other, 3 * MIB, 4), "\0\0\0", 4);
+	assert_memory_equal(vm_memory_at(&other, 2 * MIB, 4), "seen", 4);
+	vm_memory_discard(&m, vm_memory_at(&m, 4 * MIB, 4 * MIB), 4 * MIB);
+	assert_memory_equal(vm_memory_at(&other, 5 * MIB, 4), "\0\0\0", 4);
+	vm_memory_release(&other);
+	vm_memory_release(&m);
+}
+
 static void mergeable_is_private(void **state)
 {
 	struct vm_memory m;
@@ -291,6 +315,7 @@ int main(void)
 		cmocka_unit_test(edges_of_one_region),
 		cmocka_unit_test(the_hole),
 		cmocka_unit_test(shared_and_sealed),
+		cmocka_unit_test(transparent_is_shared),
 		cmocka_unit_test(mergeable_is_private),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(attached),

@@ -162,7 +162,7 @@ int main(int argc, char **argv)
 {
 	static const char *const ends[] = {"running", "poweroff", "reset", "stopped", "fault"};
 	struct arguments a = {.o = {.kvm = "/dev/kvm",
-				      .memory.size = 512 << 20,
+				      .memory = {.size = 512 << 20, .pages = VM_PAGES_TRANSPARENT},
 				      .cpus = 1,
 				      .console_in = -EBADF,
 				      .console_out = STDOUT_FILENO}};
