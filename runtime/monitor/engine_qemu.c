@@ -174,8 +174,9 @@ static void add_devices(struct args *a, const struct engine_description *d, int 
 	add(a, "-add-fd");
 	add(a, "fd=%d,set=1", inherit(a, d->image));
 	add(a, "-drive");
-	add(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off%s",
-		d->config->image_read_only ? ",read-only=on" : "");
+	/* At once as it will be needed: there is only the one descriptor. */
+	add(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off,%s",
+		d->config->image_read_only ? "read-only=on" : "auto-read-only=off");
 	add(a, "-device");
 	add(a, "virtio-blk-device,drive=image");
 }

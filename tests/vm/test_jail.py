@@ -275,3 +275,18 @@ def test_qemu_elsewhere(vm, tmp):
     c.conf["vm"]["hypervisor"] = {"path": path, "parameters": ["-no-such-option"]}
     r = c.run(*VM, timeout=BOOT)
     assert r.rc != 0 and "as expected" in r.err and "no-such-option" in r.err
+
+
+@pytest.mark.parametrize("readonly", [False, True], ids=["rw", "ro"])
+def test_image_for_roots_eyes_only(vm, tmp, readonly):
+    c = vm("sh", "-c", "echo from the guest >/written; sync; grep ' / ' /proc/mounts")
+    image = os.path.join(tmp, "image")
+    with open(image, "wb") as f:
+        f.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-d", c.rootfs, image], check=True)
+    os.chmod(image, 0o600)
+    c.conf["vm"]["image"] = {"path": image, "format": "raw"}
+    c.conf["root"]["readonly"] = readonly
+    assert f"ext4 {'ro' if readonly else 'rw'}" in c.run(*VM, timeout=BOOT).ok().out
+    found = subprocess.run(["debugfs", "-R", "cat /written", image], capture_output=True, check=True).stdout
+    assert found == (b"" if readonly else b"from the guest\n")
