@@ -6,8 +6,8 @@ What differs in a microVM is in a table (cli/vm_differences.tsv), each with its 
 fail, or not run at all. A test that is expected to fail and passes is a failure: the table would be wrong.
 """
 import fnmatch
-import glob
 import os
+import subprocess
 
 VM = os.environ.get("CAISSON_ISOLATION", "ns") == "vm"
 # A microVM boots in two to six seconds where QEMU runs it in software, and what it does takes as much longer.
@@ -29,9 +29,18 @@ def tuned_kernel():
 
 
 def packaged_kernel(cache):
-    """Debian's, as the test host fetched and unpacked it (host/image.sh), with its modules beside it."""
-    found = sorted(glob.glob(os.path.join(cache, "kernel-*", "vmlinuz")))
-    return found[-1] if found else None
+    """Debian's cloud kernel, fetched and unpacked once (lib/guest-kernel), with its modules beside it."""
+    path = os.path.join(cache, "guest-kernel", "vmlinuz")
+    if not os.path.exists(path):
+        script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "guest-kernel")
+        subprocess.run([script], check=True, stdout=subprocess.DEVNULL)
+    return path if os.path.exists(path) else None
+
+
+def guest_kernel(cache):
+    """What a vm section names where a test needs one: caisson's own kernel, else Debian's."""
+    tuned = tuned_kernel()
+    return os.path.join(tuned, "vmlinux") if tuned else packaged_kernel(cache)
 
 
 class Difference:
