@@ -219,6 +219,7 @@ static int open_image(struct arena *a, const char *path, const char *said_by, st
 		return *said_by ? err_ctx(r, "vm.kernel.path") : r;
 	ret->format = image.format;
 	ret->k.release = image.release;
+	ret->k.memory_end = image.memory_end;
 	size_t len = strlen(image.release), suffix = strlen(GUEST_KERNEL_SUFFIX);
 	ret->k.tuned = len > suffix && streq(image.release + len - suffix, GUEST_KERNEL_SUFFIX);
 	return 0;

@@ -32,6 +32,8 @@
  * loops bounded, but the kernel itself is run. One thread a call; any number of processes at once.
  */
 #pragma once
+#include <stdint.h>
+
 #include "arena.h"
 
 #define GUEST_KERNEL_SUFFIX "-caisson" /* CONFIG_LOCALVERSION of images/kernel/guest.config */
@@ -51,6 +53,7 @@ struct guest_kernel {
 	int initramfs; /* open for reading; -EBADF after guest_kernel_find() */
 	const char *path;
 	const char *release; /* as uname -r says it in the guest */
+	uint64_t memory_end; /* of what it takes when it starts, without the initramfs; 0: unknown */
 	bool tuned;          /* caisson's own: all that the guest needs is built in */
 };
 

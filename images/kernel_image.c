@@ -24,7 +24,9 @@
 #define BOOT_MAGIC 0x202
 #define BOOT_VERSION 0x206
 #define BOOT_KERNEL_VERSION 0x20e
-#define BOOT_HEADER_END 0x210
+#define BOOT_PREF_ADDRESS 0x258
+#define BOOT_INIT_SIZE 0x260
+#define BOOT_HEADER_END 0x264
 #define BOOT_SECTOR 512
 
 struct file {
@@ -137,7 +139,8 @@ static int find_rodata(struct arena *a, const struct file *f, const Elf64_Ehdr *
 	return 0;
 }
 
-static int check_segments(struct arena *a, const struct file *f, const Elf64_Ehdr *e)
+static int check_segments(
+	struct arena *a, const struct file *f, const Elf64_Ehdr *e, uint64_t *ret_end)
 {
 	Elf64_Phdr *p;
 
@@ -164,11 +167,18 @@ static int check_segments(struct arena *a, const struct file *f, const Elf64_Ehd
 				"%s: truncated: it has %" PRIu64 " bytes, and segment %u ends "
 				"behind them: install or build it again",
 				f->what, f->size, i);
+		if (p[i].p_type != PT_LOAD)
+			continue;
+		uint64_t end = p[i].p_paddr + p[i].p_memsz;
+		if (end < p[i].p_paddr)
+			end = UINT64_MAX;
+		if (end > *ret_end)
+			*ret_end = end;
 	}
 	return 0;
 }
 
-static int read_elf(struct arena *a, const struct file *f, const char **ret)
+static int read_elf(struct arena *a, const struct file *f, struct kernel_image *ret)
 {
 	Elf64_Ehdr e;
 	Elf64_Shdr rodata = {0};
@@ -185,18 +195,19 @@ static int read_elf(struct arena *a, const struct file *f, const char **ret)
 	if (e.e_type != ET_EXEC && e.e_type != ET_DYN)
 		return err_set(ENOEXEC, "%s: not a kernel: an ELF file of type %u, not executable",
 			f->what, e.e_type);
-	r = check_segments(a, f, &e);
+	r = check_segments(a, f, &e, &ret->memory_end);
 	if (r == 0)
 		r = find_rodata(a, f, &e, &rodata);
 	if (r < 0)
 		return r;
-	*ret = NULL;
+	ret->release = NULL;
 	if (rodata.sh_size > 0 && rodata.sh_offset <= f->size &&
 		rodata.sh_size <= f->size - rodata.sh_offset)
-		r = scan_for_release(a, f, rodata.sh_offset, rodata.sh_size, ret);
-	if (r == 0 && !*ret)
-		r = scan_for_release(a, f, 0, f->size < MAX_SCAN ? f->size : MAX_SCAN, ret);
-	if (r == 0 && !*ret)
+		r = scan_for_release(a, f, rodata.sh_offset, rodata.sh_size, &ret->release);
+	if (r == 0 && !ret->release)
+		r = scan_for_release(
+			a, f, 0, f->size < MAX_SCAN ? f->size : MAX_SCAN, &ret->release);
+	if (r == 0 && !ret->release)
 		return err_set(ENOEXEC,
 			"%s: not a Linux kernel: an ELF file without the text \"" BANNER "...\"",
 			f->what);
@@ -214,7 +225,7 @@ static uint32_t le32_at(const unsigned char *p)
 }
 
 static int read_bzimage(
-	struct arena *a, const struct file *f, const unsigned char *head, const char **ret)
+	struct arena *a, const struct file *f, const unsigned char *head, struct kernel_image *ret)
 {
 	unsigned sectors = head[BOOT_SETUP_SECTS] ? head[BOOT_SETUP_SECTS] : 4;
 	uint64_t setup = (uint64_t)(sectors + 1) * BOOT_SECTOR;
@@ -236,7 +247,11 @@ static int read_bzimage(
 	size_t len = release_length(text, sizeof(text));
 	if (len == 0)
 		return err_set(ENOEXEC, "%s: a bzImage that names no kernel version", f->what);
-	return set_release(a, text, len, ret);
+	if (le16_at(head + BOOT_VERSION) >= 0x20a)
+		ret->memory_end = (le32_at(head + BOOT_PREF_ADDRESS) |
+					  (uint64_t)le32_at(head + BOOT_PREF_ADDRESS + 4) << 32) +
+				  le32_at(head + BOOT_INIT_SIZE);
+	return set_release(a, text, len, &ret->release);
 }
 
 int kernel_image_read(struct arena *a, int fd, const char *what, struct kernel_image *ret)
@@ -245,6 +260,7 @@ int kernel_image_read(struct arena *a, int fd, const char *what, struct kernel_i
 	struct file f = {.fd = fd, .what = what};
 	struct stat st;
 
+	*ret = (struct kernel_image){0};
 	if (fstat(fd, &st) < 0)
 		return err_sys("%s: stat", what);
 	if (!S_ISREG(st.st_mode))
@@ -256,12 +272,12 @@ int kernel_image_read(struct arena *a, int fd, const char *what, struct kernel_i
 		return r;
 	if (memcmp(head, ELFMAG, SELFMAG) == 0) {
 		ret->format = KERNEL_ELF;
-		return read_elf(a, &f, &ret->release);
+		return read_elf(a, &f, ret);
 	}
 	if (le16_at(head + BOOT_FLAG) == 0xaa55 && memcmp(head + BOOT_MAGIC, "HdrS", 4) == 0 &&
 		le16_at(head + BOOT_VERSION) >= 0x200) {
 		ret->format = KERNEL_BZIMAGE;
-		return read_bzimage(a, &f, head, &ret->release);
+		return read_bzimage(a, &f, head, ret);
 	}
 	return err_set(ENOEXEC,
 		"%s: not a kernel: neither ELF (vmlinux) nor bzImage (vmlinuz); it has %" PRIu64

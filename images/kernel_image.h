@@ -6,6 +6,8 @@
  * boot protocol) is the monitor's to say. No state, any thread.
  */
 #pragma once
+#include <stdint.h>
+
 #include "arena.h"
 
 enum kernel_format {
@@ -16,6 +18,7 @@ enum kernel_format {
 struct kernel_image {
 	enum kernel_format format;
 	const char *release; /* as uname -r says it there: "6.1.0-56-amd64"; in the arena */
+	uint64_t memory_end; /* of what it takes when it starts, physical; 0: it does not say */
 };
 
 /*

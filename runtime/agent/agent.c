@@ -261,6 +261,21 @@ void agent_release(struct agent_writer *w)
 	json_out_release(&w->json);
 }
 
+int agent_failure(const struct agent_frame *f)
+{
+	const char *message = json_get_str(f->json, "message");
+	char line[ERR_MAX];
+	int64_t code;
+
+	if (json_get_i64(f->json, "errno", &code) < 0 || code < 0 || code > 4095)
+		return err_set(
+			EPROTO, "malformed \"%s\" of the agent's: expected an errno", f->type);
+	if (code == 0)
+		return 0;
+	str_quote_end(line, sizeof(line), message ?: "failed", strlen(message ?: "failed"));
+	return err_set((int)code, "%s", line);
+}
+
 int agent_process(const struct agent_frame *f, uint32_t *ret)
 {
 	uint64_t n;

@@ -137,5 +137,11 @@ void agent_release(struct agent_writer *w);
  * array, MOUNT_ATTR_* of the host's mount in each slot, which the guest's gets too.
  */
 
+/*
+ * A "failed" or a "reply" as an error of ours: -errno with its message, which is one line of text
+ * whatever the other side is; 0 where a reply's errno is. -EPROTO with a message.
+ */
+int agent_failure(const struct agent_frame *f) must_check;
+
 /* The member "process", checked: 0 .. 2^28; -EPROTO with a message. */
 int agent_process(const struct agent_frame *f, uint32_t *ret) must_check;

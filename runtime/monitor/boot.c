@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "fd.h"
 #include "guest_kernel.h"
@@ -84,6 +85,23 @@ static int open_log(struct monitor *m, int *ret_theirs)
 	return 0;
 }
 
+/* Else it overwrites itself and says nothing, or not even that. */
+static int check_memory(const struct guest_kernel *k, const struct machine_config *c)
+{
+	struct stat st;
+
+	if (fstat(k->initramfs, &st) < 0)
+		return err_sys("stat the initramfs");
+	if (k->memory_end < c->memory && (uint64_t)st.st_size < c->memory - k->memory_end)
+		return 0;
+	return err_set(EFBIG,
+		"%s%s: the kernel needs the memory up to %llu bytes, its initramfs %lld more, and "
+		"the "
+		"microVM has %llu: vm.hwConfig.memory",
+		c->kernel ? "vm.kernel.path: " : "", k->path, (unsigned long long)k->memory_end,
+		(long long)st.st_size, (unsigned long long)c->memory);
+}
+
 static int boot(struct monitor *m, struct engine_description *d)
 {
 	const struct machine_config *c = m->a->machine;
@@ -96,7 +114,9 @@ static int boot(struct monitor *m, struct engine_description *d)
 		return r;
 	d->kernel = kernel.kernel;
 	d->initramfs = kernel.initramfs;
-	r = build_cmdline(m, &d->cmdline);
+	r = check_memory(&kernel, c);
+	if (r >= 0)
+		r = build_cmdline(m, &d->cmdline);
 	if (r >= 0)
 		r = open_taps(m, d);
 	if (r >= 0)

@@ -71,8 +71,6 @@ static int wait_reply(int sock, int timeout_ms, struct agent_frame *ret)
 
 int control_call(int sock, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
 {
-	int64_t code;
-
 	int r = agent_send(w, sock, NULL, 0);
 	if (r == -EPIPE || r == -ECONNRESET)
 		return err_set(ESRCH, "container not running");
@@ -80,10 +78,7 @@ int control_call(int sock, struct agent_writer *w, int timeout_ms, struct agent_
 		r = wait_reply(sock, timeout_ms, ret);
 	if (r < 0)
 		return r;
-	if (json_get_i64(ret->json, "errno", &code) < 0 || code < 0 || code > 4095)
-		r = err_set(EPROTO, "malformed reply of the container's monitor");
-	else if (code)
-		r = err_set((int)code, "%s", json_get_str(ret->json, "message") ?: "failed");
+	r = agent_failure(ret);
 	if (r < 0)
 		agent_frame_release(ret);
 	return r;

@@ -140,12 +140,9 @@ static int on_reached(struct monitor *m, const struct agent_frame *f)
 /* The program could not be started, or not even made: who waits hears why, as of any INIT. */
 static int on_failed(struct monitor *m, const struct agent_frame *f)
 {
-	const char *message = json_get_str(f->json, "message");
-	int64_t code;
+	int r = agent_failure(f);
 
-	if (!message || json_get_i64(f->json, "errno", &code) < 0 || code <= 0 || code > 4095)
-		return err_set(EPROTO, "malformed \"failed\" from the guest");
-	return err_set((int)code, "%s", message);
+	return r < 0 ? r : err_set(EPROTO, "malformed \"failed\" from the guest");
 }
 
 static int on_running(struct monitor *m)
@@ -222,7 +219,10 @@ int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
 	if (streq(f->type, "hello"))
 		return on_hello(m, f);
 	if (streq(f->type, "log")) {
-		log_warn("in the guest: %s", json_get_str(f->json, "message") ?: "");
+		char line[1024];
+		const char *message = json_get_str(f->json, "message") ?: "";
+		str_quote_end(line, sizeof(line), message, strlen(message));
+		log_warn("in the guest: %s", line);
 		return 0;
 	}
 	if (streq(f->type, "reply")) {

@@ -289,7 +289,8 @@ static int last_words(struct monitor *m, int r)
 		;
 	str_quote_end(words, sizeof(words), m->log, m->log_len);
 	snprintf(why, sizeof(why), "%s", err_msg());
-	return err_set(-r, "%s; the guest's last words: \"%s\"", why, words);
+	return *words ? err_set(-r, "%s; the guest's last words: \"%s\"", why, words)
+		      : err_set(-r, "%s; the guest said nothing", why);
 }
 
 /* Without its file server the guest would wait for ever. */
@@ -378,7 +379,12 @@ static int on_engine_end(struct monitor *m)
 		return 0;
 	if (r < 0)
 		return last_words(m, err_ctx(r, "the microVM failed"));
-	return last_words(m, err_set(EIO, "the microVM switched itself off"));
+	r = err_set(EIO, "the microVM switched itself off");
+	if (!m->log_len && m->agent < 0)
+		r = err_set(EIO,
+			"the microVM switched itself off before its init could say why: its "
+			"kernel may lack virtio_mmio or virtio_console, or the modules");
+	return last_words(m, r);
 }
 
 /* Exits are told once their output is where it belongs. */

@@ -127,9 +127,8 @@ static int on_frame(struct proxy *p, const struct agent_frame *f)
 	int64_t n;
 
 	if (streq(f->type, "failed")) {
-		if (json_get_i64(f->json, "errno", &n) < 0 || n <= 0 || n > 4095)
-			n = EPROTO;
-		return err_set((int)n, "%s", json_get_str(f->json, "message") ?: "");
+		int r = agent_failure(f);
+		return r < 0 ? r : err_set(EPROTO, "malformed \"failed\" from the guest");
 	}
 	if (streq(f->type, "running")) {
 		fd_close(&p->channel);

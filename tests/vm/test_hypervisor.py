@@ -4,23 +4,42 @@ VM mode when something is wrong: with the machine that is asked for, with QEMU, 
 or with the guest itself. On QEMU in software, so that it is the same everywhere. Each test ends with the look at what it
 left on the machine (conftest.py): processes, mounts, cgroups, interfaces, sockets.
 """
+import hashlib
 import os
+import random
+import shutil
 import signal
+import struct
 import subprocess
 import time
 
 import pytest
 
-from harness import config, machine, mode, runtime
+from harness import config, machine, mode, rootfs, runtime
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 QEMU = ("--hypervisor", "qemu")
 BOOT = 150  # seconds that a machine may take here, with the tests of others beside it
 
 
-@pytest.fixture(scope="session", autouse=True)
-def kernel():
-    assert mode.tuned_kernel(), "no caisson kernel: images/kernel/build makes one"
+@pytest.fixture(scope="session")
+def packaged():
+    """Debian's kernel, with its modules beside it."""
+    return mode.packaged_kernel(rootfs.CACHE)
+
+
+@pytest.fixture(scope="session")
+def kernel(packaged):
+    """caisson's own, which boots faster, or else Debian's."""
+    return os.path.join(mode.tuned_kernel(), "vmlinux") if mode.tuned_kernel() else packaged
+
+
+@pytest.fixture(scope="session")
+def built_in(kernel):
+    """One that has console and vsock before any module is loaded, for guests that are not caisson's."""
+    if not mode.tuned_kernel():
+        pytest.skip("needs caisson's kernel, with its devices built in: images/kernel/build makes it")
+    return kernel
 
 
 @pytest.fixture
@@ -33,20 +52,15 @@ def rt(binary, root, tmp, clean_machine):
 
 
 @pytest.fixture
-def vm(ctr):
+def vm(ctr, kernel):
     """Makes containers that will be microVMs; vm= is the section of config.json."""
     def make(*args, vm=None, annotations=None, timeout=None, **kw):
         c = config.default(*(args or ["true"]), **kw)
         c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(timeout or BOOT),
                             **(annotations or {})}
-        if vm:
-            c["vm"] = {"kernel": {"path": tuned()}, **vm}
+        c["vm"] = {"kernel": {"path": kernel}, **(vm or {})}
         return ctr(conf=c)
     return make
-
-
-def tuned():
-    return os.path.join(mode.tuned_kernel(), "vmlinux")
 
 
 @pytest.fixture(scope="session")
@@ -218,16 +232,16 @@ def member(section, key, value):
     ({"kernel": {"path": "KERNEL", "initrd": "/no/such"}}, ["vm.kernel.initrd", "/no/such", "does not exist"]),
     ({"kernel": {"path": "KERNEL", "parameters": ["x" * 2048]}}, ["vm.kernel.parameters", "2047"]),
 ], ids=lambda v: "" if isinstance(v, list) else "-".join(f"{k}" for s in v.values() for k in s))
-def test_bad_machine(vm, vm_, said):
+def test_bad_machine(vm, kernel, vm_, said):
     if vm_.get("kernel", {}).get("path") == "KERNEL":
-        vm_ = {"kernel": {**vm_["kernel"], "path": tuned()}}
+        vm_ = {"kernel": {**vm_["kernel"], "path": kernel}}
     vm(vm=vm_).run(*QEMU).failed(*said)
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 512, 4096, 1 << 20])
-def test_truncated_kernel(vm, tmp, size):
+def test_truncated_kernel(vm, kernel, tmp, size):
     path = os.path.join(tmp, "kernel")
-    with open(tuned(), "rb") as f, open(path, "wb") as g:
+    with open(kernel, "rb") as f, open(path, "wb") as g:
         g.write(f.read(size))
     vm(vm={"kernel": {"path": path}}).run(*QEMU).failed("vm.kernel.path", path)
 
@@ -315,7 +329,177 @@ def test_qemu_killed_under_run(vm):
 
 # ---- the guest ----
 
-def test_panic(vm):
+def test_panic(vm, built_in):
     """Without an init the kernel panics, and its last words are what tells why."""
-    c = vm(vm={"kernel": {"path": tuned(), "parameters": ["rdinit=/nonexistent"]}})
+    c = vm(vm={"kernel": {"path": built_in, "parameters": ["rdinit=/nonexistent"]}})
     run(c).failed("switched itself off", "Kernel panic")
+
+
+@pytest.fixture(scope="session")
+def evil(work):
+    """evil_guest.c, and an initrd with it as /evil."""
+    program, initrd = os.path.join(work, "evil_guest"), os.path.join(work, "evil.cpio")
+    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", program,
+                    os.path.join(HERE, "evil_guest.c")], check=True)
+    with open(program, "rb") as f, open(initrd, "wb") as g:
+        g.write(cpio_entry("evil", 0o100755, f.read()) + cpio_entry("TRAILER!!!", 0, b""))
+    return program, initrd
+
+
+def cpio_entry(name, mode_, data):
+    """Documentation/driver-api/early-userspace/buffer-format.rst"""
+    fields = (0, mode_, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+    head = b"070701" + b"".join(b"%08X" % f for f in fields) + name.encode() + b"\0"
+    return head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4)
+
+
+EVIL = [
+    ("poweroff", "switched itself off"),
+    ("reboot", "switched itself off"),
+    ("console", "last words"),
+    ("agent-noise", "agent"),
+    ("agent-huge", "agent"),
+    ("agent-version", "another version"),
+    ("agent-failed", "cleared"),
+    ("agent-running", 'unexpected "running"'),
+    ("agent-barrier", "started"),
+    ("agent-close", "the guest's init has gone"),
+    ("agent-hello", "did not get ready in 12 seconds"),
+    ("agent-hellos", ""),
+    ("agent-silence", "did not get ready in 12 seconds"),
+]
+
+
+@pytest.mark.parametrize("what,said", EVIL, ids=[w for w, _ in EVIL])
+def test_evil_guest(vm, built_in, evil, what, said):
+    timeout = 12 if "12 seconds" in said else 30
+    c = vm(vm={"kernel": {"path": built_in, "initrd": evil[1], "parameters": ["rdinit=/evil", "evil=" + what]}},
+           timeout=timeout)
+    r = run(c).failed(said)
+    assert not [ch for ch in r.err if ord(ch) < 32 and ch != "\n"], r
+    # The monitor lived until it had understood: it did not die of a signal or of the jail's filter.
+    assert "killed by" not in r.err and "was killed" not in r.err, r
+
+
+def test_vsock_from_the_container(vm, evil):
+    """Nobody but the guest's init has business with the host, not even with the names of its streams."""
+    c = vm("/evil", "knock")
+    with open(evil[0], "rb") as f, open(c.path("evil"), "wb") as g:
+        g.write(f.read())
+    os.chmod(c.path("evil"), 0o755)
+    r = run(c)
+    assert "evil: knocked: 0 answered, 0 not refused" in r.out, r
+    r.ok()
+
+
+def test_reuse_of_nothing_cached(vm):
+    """A cache that can't be written is no reason to fail: the initramfs is packed anew."""
+    c = vm("echo", "here")
+    c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro none /var/cache && exec "$@"', "sh"]
+    assert run(c).ok().out == "here\n"
+
+
+# ---- guest kernels ----
+
+def bare_kernel(packaged, to):
+    os.makedirs(to)
+    path = os.path.join(to, "vmlinuz")
+    shutil.copy(packaged, path)
+    return path
+
+
+def modules_of(packaged):
+    top = os.path.join(os.path.dirname(packaged), "modules")
+    release, = os.listdir(top)
+    return release, os.path.join(top, release)
+
+
+@pytest.mark.parametrize("module,option", [("virtiofs", "CONFIG_VIRTIO_FS"),
+                                           ("vmw_vsock_virtio_transport", "CONFIG_VIRTIO_VSOCKETS")])
+def test_kernel_lacks_a_module(vm, packaged, tmp, module, option):
+    path = bare_kernel(packaged, os.path.join(tmp, "k"))
+    release, source = modules_of(packaged)
+    to = os.path.join(tmp, "k", "modules", release)
+    os.makedirs(to)
+    for name in os.listdir(source):
+        if name.startswith("modules."):
+            with open(os.path.join(source, name), "rb") as f, open(os.path.join(to, name), "wb") as g:
+                g.writelines(l for l in f if f"/{module}.ko".encode() not in l)
+    vm(vm={"kernel": {"path": path}}).run(*QEMU).failed("can't be the guest's kernel", module, option, release)
+
+
+def test_kernel_without_modules(vm, packaged, tmp):
+    """Nothing tells what it has: it is booted, and ends by itself."""
+    path = bare_kernel(packaged, os.path.join(tmp, "k"))
+    release = modules_of(packaged)[0].encode()
+    with open(path, "r+b") as f:
+        # The same under a name that no modules are installed for.
+        image = f.read(1 << 16)
+        assert image.count(release) == 1
+        f.seek(image.index(release) + len(release) - 5)
+        f.write(b"other")
+    c = vm(vm={"kernel": {"path": path}})
+    t = time.monotonic()
+    run(c).failed("switched itself off", "virtio")
+    assert time.monotonic() - t < 100
+
+
+def test_kernel_larger_than_memory(vm, kernel, tmp):
+    path = os.path.join(tmp, "kernel")
+    with open(kernel, "rb") as f:
+        image = bytearray(f.read())
+    if image[:4] == b"\x7fELF":
+        at, size, n = struct.unpack_from("<Q", image, 32)[0], *struct.unpack_from("<HH", image, 54)
+        loads = [at + i * size for i in range(n) if struct.unpack_from("<I", image, at + i * size)[0] == 1]
+        struct.pack_into("<Q", image, loads[-1] + 40, 1 << 30)  # p_memsz
+    else:
+        struct.pack_into("<I", image, 0x260, 1 << 30)  # init_size of the bzImage header
+    with open(path, "wb") as f:
+        f.write(image)
+    c = vm(vm={"kernel": {"path": path}, "hwConfig": {"memory": 128 << 20}}, timeout=20)
+    run(c).failed("vm.kernel.path", path, "memory")
+
+
+# ---- streams ----
+
+def test_streams(vm, tmp):
+    """What a guest's process and a command's caller may do to each other."""
+    c = up(vm("sh", "-c", "while :; do sleep 0.05; done"))
+    data = random.Random(4).randbytes(10 << 20)
+    with open(os.path.join(tmp, "in"), "wb") as f:
+        f.write(data)
+    with open(os.path.join(tmp, "in"), "rb") as f:
+        r = c.exec("cat", stdin=f, timeout=60).ok()
+    assert hashlib.sha256(r.raw).digest() == hashlib.sha256(data).digest(), "10 MB did not come back as they were"
+
+    # Input that nobody reads, or not to its end.
+    with open(os.path.join(tmp, "in"), "rb") as f:
+        assert c.exec("head", "-c", "5", stdin=f).ok().raw == data[:5]
+    with open(os.path.join(tmp, "in"), "rb") as f:
+        assert c.exec("sh", "-c", "exec <&-; exit 3", stdin=f).rc == 3
+
+    # Output that nobody reads any more: the process is told, as on a pipe.
+    p = c.rt.popen("exec", c.id, "sh", "-c", "yes; echo $? >/ended", stdout=subprocess.PIPE)
+    assert p.stdout.read(2) == b"y\n"
+    p.stdout.close()
+    p.wait(30)
+    with open(c.path("ended")) as f:
+        assert f.read() in ("141\n", "1\n")
+
+    # Output that nobody reads for a while: other commands go on, and nothing of it is lost.
+    p = c.rt.popen("exec", c.id, "sh", "-c", "dd if=/dev/zero bs=64k count=64 2>/dev/null; echo end >&2",
+                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for _ in range(3):
+        time.sleep(0.5)
+        assert c.exec("echo", "beside").ok().out == "beside\n"
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 0 and out == bytes(64 << 16) and err == b"end\n", (p.returncode, len(out), err)
+
+    # Many at once.
+    ps = [c.rt.popen("exec", c.id, "sh", "-c", f"cat; echo {i} >&2; exit {i}", stdin=subprocess.PIPE,
+                     stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(50)]
+    for i, p in enumerate(ps):
+        out, err = p.communicate(b"in %d" % i, timeout=120)
+        assert (p.returncode, out, err) == (i, b"in %d" % i, b"%d\n" % i)
+    assert c.exec("true").rc == 0
+    c.stop()

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest that is nobody's friend. As its first process (rdinit=/evil) it does what the variable
+ * "evil" says, which the kernel takes from its command line; as a program in a container what its
+ * argument says. Statically linked.
+ */
+#include <errno.h>
+#include <linux/vm_sockets.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define AGENT_PORT 1024
+#define STREAM_PORTS 0x10000u
+
+static int connect_to(uint32_t port)
+{
+	const struct sockaddr_vm host = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
+	int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&host, sizeof(host)) < 0) {
+		int code = errno;
+		if (fd >= 0)
+			close(fd);
+		errno = code;
+		return -1;
+	}
+	return fd;
+}
+
+/* The device may still be on its way. */
+static int connect_agent(void)
+{
+	for (int i = 0; i < 500; i++) {
+		int fd = connect_to(AGENT_PORT);
+		if (fd >= 0)
+			return fd;
+		usleep(10000);
+	}
+	printf("evil: no agent port: %s\n", strerror(errno));
+	return -1;
+}
+
+static void say(int fd, const char *json)
+{
+	const uint32_t head[2] = {(uint32_t)strlen(json), 0};
+
+	(void)!write(fd, head, sizeof(head));
+	(void)!write(fd, json, strlen(json));
+}
+
+/* Ports that nobody offers, with the agent's, which is taken by now. All must be refused. */
+static int knock(void)
+{
+	unsigned answered = 0, other = 0;
+
+	for (uint32_t i = 0; i < 3000; i++) {
+		uint32_t port = i < 2000 ? i : STREAM_PORTS + (i - 2000);
+		int fd = connect_to(port);
+		if (fd >= 0) {
+			answered++;
+			close(fd);
+		} else if (errno != ECONNRESET && errno != ECONNREFUSED) {
+			other++;
+		}
+	}
+	printf("evil: knocked: %u answered, %u not refused\n", answered, other);
+	return answered || other;
+}
+
+static void noise(int fd, size_t len)
+{
+	unsigned char text[4096];
+
+	for (size_t done = 0; done < len; done += sizeof(text)) {
+		for (size_t i = 0; i < sizeof(text); i++)
+			text[i] = (unsigned char)rand();
+		if (write(fd, text, sizeof(text)) < 0)
+			return;
+	}
+}
+
+static int be_agent(const char *what)
+{
+	static const char hello[] = "{\"type\":\"hello\",\"version\":1,\"kernel\":\"6.1\"}";
+	const uint32_t huge[2] = {UINT32_MAX, UINT32_MAX};
+	int fd = connect_agent();
+
+	if (fd < 0)
+		return 1;
+	if (strcmp(what, "noise") == 0)
+		noise(fd, 1 << 20);
+	else if (strcmp(what, "huge") == 0)
+		(void)!write(fd, huge, sizeof(huge));
+	else if (strcmp(what, "version") == 0)
+		say(fd, "{\"type\":\"hello\",\"version\":99}");
+	else if (strcmp(what, "failed") == 0)
+		say(fd, "{\"type\":\"failed\",\"process\":0,\"errno\":22,"
+			"\"message\":\"\\u001b[2Jcleared\"}");
+	else if (strcmp(what, "running") == 0)
+		say(fd, "{\"type\":\"running\",\"process\":0,\"pid\":1}");
+	else if (strcmp(what, "barrier") == 0)
+		say(fd, "{\"type\":\"reached\",\"process\":0,\"barrier\":\"started\"}");
+	else if (strcmp(what, "hello") == 0)
+		say(fd, hello);
+	else if (strcmp(what, "hellos") == 0)
+		for (int i = 0; i < 10000; i++)
+			say(fd, hello);
+	else if (strcmp(what, "close") == 0)
+		close(fd);
+	for (;;)
+		pause();
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : getenv("evil");
+
+	setvbuf(stdout, NULL, _IONBF, 0);
+	if (argc > 1)
+		return strcmp(what, "knock") == 0 ? knock() : 2;
+	if (!what)
+		return 2;
+	printf("evil: %s\n", what);
+	if (strncmp(what, "agent-", 6) == 0)
+		return be_agent(what + 6);
+	if (strcmp(what, "console") == 0) {
+		noise(1, 1 << 18);
+		printf("\033[2Jlast words\n");
+	}
+	reboot(strcmp(what, "reboot") == 0 ? RB_AUTOBOOT : RB_POWER_OFF);
+	return 1;
+}
