@@ -53,8 +53,9 @@ struct guest_kernel {
 	int initramfs; /* open for reading; -EBADF after guest_kernel_find() */
 	const char *path;
 	const char *release; /* as uname -r says it in the guest */
-	uint64_t memory_end; /* of what it takes when it starts, without the initramfs; 0: unknown */
-	bool tuned;          /* caisson's own: all that the guest needs is built in */
+	uint64_t
+		memory_end; /* of what it takes when it starts, without the initramfs; 0: unknown */
+	bool tuned;         /* caisson's own: all that the guest needs is built in */
 };
 
 #define GUEST_KERNEL_INIT \

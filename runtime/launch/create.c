@@ -179,6 +179,8 @@ static int create(struct launch *l, const struct launch_options *o, bool attache
 		r = open_start_socket(l);
 	if (r >= 0 && c->vm)
 		r = l->control = control_listen(c->dir);
+	if (r >= 0 && c->vm && attached && !o->detach)
+		r = launch_open_failure(l);
 	if (r >= 0)
 		r = launch_walk_to(l, "created");
 	if (r >= 0)
@@ -304,7 +306,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 		undo(&l);
 		return r;
 	}
-	if (o->keep)
-		return 0;
-	return launch_end(&c, l.spec);
+	if (!o->keep)
+		r = launch_end(&c, l.spec);
+	return r < 0 ? r : launch_read_failure(&l);
 }

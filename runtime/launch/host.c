@@ -28,6 +28,7 @@ void launch_release(struct launch *l)
 	fd_close(&l->start_lock);
 	fd_close(&l->console);
 	fd_close(&l->control);
+	fd_close(&l->failure);
 	fd_close(&l->child.pidfd);
 }
 

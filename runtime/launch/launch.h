@@ -79,6 +79,7 @@ struct launch {
 	bool hide;
 	/* VM mode: see monitor/monitor.h. */
 	int control; /* create: listening; exec: connected */
+	int failure; /* run, attached: a memfd for the monitor's last words, or -EBADF */
 	struct machine_config machine;
 	struct plan_env plan_env;
 	struct plan_exec_env exec_env;
@@ -95,7 +96,7 @@ struct launch {
 	{ \
 		.proc = -EBADF, .cgroup_dir = -EBADF, .container = -EBADF, .channel = -EBADF, \
 		.start_socket = -EBADF, .start_lock = -EBADF, .console = -EBADF, \
-		.control = -EBADF, .child = { \
+		.control = -EBADF, .failure = -EBADF, .child = { \
 			.pidfd = -EBADF \
 		} \
 	}
@@ -125,6 +126,13 @@ int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o) must_
 /* Where caisson-init is; for a program run from its build directory, beside it. Before seal_self().
  */
 int launch_find_libexec(void) must_check;
+
+/*
+ * run, attached: where the monitor says why its machine failed, since its standard error is the
+ * container's. To read once it has ended: -EIO with that message, or 0.
+ */
+int launch_open_failure(struct launch *l) must_check;
+int launch_read_failure(struct launch *l) must_check;
 
 /* What commands ask the monitor of a running container. */
 int vm_signal(struct container *c, int sig, bool all) must_check;

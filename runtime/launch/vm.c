@@ -2,6 +2,7 @@
 /* VM mode as the other files of launch/ see it: what is prepared for the monitor, asked of it. */
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
 #include <sys/statvfs.h>
@@ -154,6 +155,7 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 		.start_socket = l->start_socket,
 		.start_lock = l->start_lock,
 		.control = l->control,
+		.failure = l->failure,
 		.proc = l->proc,
 		.id = l->c->id,
 		.config = l->text,
@@ -185,6 +187,22 @@ _Noreturn void launch_become_proxy(struct launch *l, int channel)
 		if (l->plan.steps[i].kind == STEP_COMPILE_SECCOMP)
 			a.filter = l->slots[l->plan.steps[i].slot];
 	monitor_proxy(&a);
+}
+
+int launch_open_failure(struct launch *l)
+{
+	l->failure = memfd_create("failure", MFD_CLOEXEC);
+	return l->failure < 0 ? err_sys("memfd_create") : 0;
+}
+
+int launch_read_failure(struct launch *l)
+{
+	char text[ERR_MAX];
+
+	ssize_t n = l->failure < 0 ? 0 : pread(l->failure, text, sizeof(text) - 1, 0);
+	if (n < 0)
+		return err_sys("read the monitor's last words");
+	return n == 0 ? 0 : err_set(EIO, "%.*s", (int)n, text);
 }
 
 /* --- what commands ask --- */

@@ -180,8 +180,8 @@ static int offer_stdio(struct monitor *m)
 static int close_inherited(const struct monitor *m)
 {
 	const struct monitor_args *a = m->a;
-	const int ours[] = {
-		a->channel, a->start_socket, a->start_lock, a->control, a->proc, log_fd()};
+	const int ours[] = {a->channel, a->start_socket, a->start_lock, a->control, a->failure,
+		a->proc, log_fd()};
 	const size_t n = ARRAY_SIZE(ours), nslots = (size_t)a->plan->nslots;
 	int *keep = arena_array(a->arena, n + nslots, sizeof(*keep));
 
@@ -507,7 +507,9 @@ _Noreturn static void fail(struct monitor *m, int code)
 		clean_up(m);
 		_exit(channel_send(sock, CHANNEL_FAILED, code, message, -EBADF) < 0 ? 2 : 1);
 	}
-	log_error(message);
+	/* `run` prints it, and keeps it in the log too. */
+	if (m->a->failure < 0 || write(m->a->failure, message, strlen(message)) < 0)
+		log_error(message);
 	clean_up(m);
 	stand_end(SIGKILL);
 }

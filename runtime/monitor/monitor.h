@@ -24,7 +24,8 @@ struct monitor_args {
 	int start_socket; /* create: listening, where `start` will connect; run: -EBADF */
 	int start_lock;   /* held until the program runs */
 	int control;      /* listening: control.h */
-	int proc;         /* path_open_proc() */
+	int failure; /* for the error of a machine that fails while it runs; -EBADF: to the log */
+	int proc;    /* path_open_proc() */
 	const char *id;
 	const char *config; /* config.json's text */
 	size_t config_len;
