@@ -338,7 +338,7 @@ def bundle(b, caisson):
 
 def kernels(b):
     """{name: the words of config.json's vm.kernel}"""
-    found = {"tuned": {}}
+    found = {"tuned": {"path": b.kernel}}
     debian = sorted(glob.glob("/boot/vmlinuz-*"))
     if debian and not b.has_kvm:
         found["Debian's"] = {"path": debian[-1]}
@@ -390,9 +390,7 @@ def caisson(b):
         for name, kernel in kernels(b).items():
             with open(os.path.join(d, "config.json")) as f:
                 c = json.load(f)
-            c["vm"] = {"kernel": kernel} if kernel else {}
-            if not kernel:
-                c.pop("vm")
+            c["vm"] = {"kernel": kernel}
             with open(os.path.join(d, "config.json"), "w") as f:
                 json.dump(c, f)
             got = one_run(b, exe, d, hypervisor, name)
