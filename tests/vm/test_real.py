@@ -46,7 +46,7 @@ def test_postgres(postgres):
     postgres(f"initdb -D {DATA} -A trust -N >/dev/null; pg_ctl -D {DATA} -w -o '{OPTIONS}' start >/tmp/start; "
              f"pgbench -h /tmp -i -s 1 postgres 2>&1; pg_ctl -D {DATA} -w stop >/tmp/stop").run(timeout=120).ok()
     assert history(postgres) == 0
-    c = postgres(f"exec postgres -D {DATA} {OPTIONS}")
+    c = postgres(f"exec postgres -D {DATA} {OPTIONS} 2>&1")
     c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}, "hwConfig": {"memory": 1 << 29}}
     c.create("--isolation", "vm", "--hypervisor", "qemu", timeout=BOOT)
     c.start(timeout=BOOT)
