@@ -115,6 +115,7 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 {
 	uint64_t version;
 
+	log_debug("microvm: hello");
 	if (json_get_u64(f->json, "version", &version) < 0 || version != AGENT_VERSION)
 		return err_set(EPROTO,
 			"the guest's init is of another version: expected %d, which "
@@ -131,6 +132,7 @@ static int on_reached(struct monitor *m, const struct agent_frame *f)
 	if (!barrier || m->channel < 0)
 		return err_set(EPROTO, "unexpected \"reached\" from the guest");
 	if (streq(barrier, "created")) {
+		log_debug("microvm: created");
 		m->created = true;
 		m->deadline = 0;
 	}
@@ -149,6 +151,7 @@ static int on_running(struct monitor *m)
 {
 	if (!m->created || m->running)
 		return err_set(EPROTO, "unexpected \"running\" from the guest");
+	log_debug("microvm: running");
 	m->running = true;
 	/* The end of the channel is the success, and the end of the lock makes it "running". */
 	fd_close(&m->starter);
@@ -177,6 +180,7 @@ static int on_exited(struct monitor *m, uint32_t process, const struct agent_fra
 		c->status = (int)status;
 	}
 	if (process == 0) {
+		log_debug("microvm: exited");
 		m->exited = true;
 		m->status = (int)status;
 	}

@@ -206,6 +206,7 @@ static int let_run(struct monitor *m)
 	int r = jail_enter(&m->jail, children, ARRAY_SIZE(children));
 	if (r >= 0)
 		r = engine_run(&m->engine, &m->jail);
+	log_debug("microvm: runs");
 	return r < 0 ? r : jail_enter_thread(&m->jail, JAIL_LOOP);
 }
 

@@ -43,8 +43,9 @@ GUEST_TIMEOUT = 240
 # Of the monitor's log (debug level), in order: what has ended when the line is written.
 STAGES = (("microvm: kernel and initramfs", "caisson: plan, fork, cgroup, network; kernel found"),
           ("microvm: file server", "file server started"),
-          ("microvm: built", "hypervisor started, devices made"),
-          ("microvm: hello", "guest's kernel to its init's first message"),
+          ("microvm: built", "hypervisor started, or machine built"),
+          ("microvm: runs", "jail entered, threads started"),
+          ("microvm: hello", "guest's kernel, to its init's first message"),
           ("microvm: created", "share mounted, container's steps walked"),
           ("microvm: running", "container's program executed"),
           ("microvm: exited", "program's end heard of"))
