@@ -91,10 +91,12 @@ class Bench:
         cmdline = self.cmdline(words)
         if self.has_kvm:
             v += ["-accel", "kvm", "-cpu", "host"]
+            rtc = "off"
         else:
             v += ["-accel", "tcg,thread=multi,tb-size=64", "-cpu", "max"]
             cmdline = f"tsc_early_khz={tsc_khz()} " + cmdline
-        v += ["-machine", "microvm,acpi=on,pic=off,pit=off,rtc=off,isa-serial=off,memory-backend=ram"]
+            rtc = "on"
+        v += ["-machine", f"microvm,acpi=on,pic=off,pit=off,rtc={rtc},isa-serial=off,memory-backend=ram"]
         v += ["-append", cmdline, "-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-device",
               "-device", "virtconsole,chardev=console", "-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng"]
         if disk:
