@@ -28,8 +28,9 @@ def pytest_collection_modifyitems(config, items):
         return
     ours = [i for i in items if str(i.path).startswith(HERE + os.sep)]
     table = mode.differences(os.path.join(HERE, "vm_differences.tsv"))
-    some = os.environ.get("CAISSON_VM_TESTS") == "some"
-    patterns = mode.selection(os.path.join(HERE, "vm_selection.txt")) if some else ["*"]
+    lists = {"core": "vm_core.txt", "some": "vm_selection.txt"}
+    chosen = lists.get(os.environ.get("CAISSON_VM_TESTS"))
+    patterns = mode.selection(os.path.join(HERE, chosen)) if chosen else ["*"]
     keep, drop = [i for i in items if i not in ours], []
     lacking = why_no_kernel()
     for i in ours:
