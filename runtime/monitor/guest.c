@@ -115,6 +115,9 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 {
 	uint64_t version;
 
+	if (m->greeted)
+		return err_set(EPROTO, "unexpected \"hello\" from the guest");
+	m->greeted = true;
 	log_debug("microvm: hello");
 	if (json_get_u64(f->json, "version", &version) < 0 || version != AGENT_VERSION)
 		return err_set(EPROTO,

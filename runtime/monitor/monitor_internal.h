@@ -40,6 +40,7 @@ struct monitor {
 	int64_t deadline; /* of the boot: CLOCK_MONOTONIC, milliseconds; 0: none */
 	uint32_t next_process;
 	uint64_t next_request;
+	bool greeted; /* the agent has said hello */
 	bool created; /* the guest's INIT waits for its start */
 	bool running; /* it has become the program */
 	bool exited;  /* with `status`, as waitpid(2) has it */

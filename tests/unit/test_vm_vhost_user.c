@@ -19,6 +19,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -147,6 +148,36 @@ static pid_t serve_tree(const char *dir, int *ret_sock)
 	return pid;
 }
 
+/* QEMU's own, which was there before caisson: another's idea of the protocol. */
+#define VIRTIOFSD "/usr/lib/qemu/virtiofsd"
+
+static pid_t serve_by_virtiofsd(const char *dir, int *ret_sock)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	char socket_option[128], source[128];
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s.sock", dir);
+	snprintf(socket_option, sizeof(socket_option), "--socket-path=%s", addr.sun_path);
+	snprintf(source, sizeof(source), "source=%s", dir);
+	fflush(NULL);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		alarm(60);
+		execl(VIRTIOFSD, VIRTIOFSD, "-f", socket_option, "-o", source, "-o",
+			"sandbox=chroot", "-o", "log_level=err", NULL);
+		_exit(127);
+	}
+	*ret_sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	for (int i = 0; connect(*ret_sock, (struct sockaddr *)&addr, sizeof(addr)) < 0; i++) {
+		if (i == 1000)
+			fail_msg("no virtiofsd at %s", addr.sun_path);
+		usleep(10000);
+	}
+	unlink(addr.sun_path);
+	return pid;
+}
+
 static void use_share(struct wired *w)
 {
 	bring_up(&w->g, EVENT | INDIRECT);
@@ -162,7 +193,7 @@ static void use_share(struct wired *w)
 	assert_false(loop(w, 0));
 }
 
-static void share(void **state)
+static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 {
 	char dir[] = "/tmp/vhost-user-test.XXXXXX", path[64];
 	struct wired w;
@@ -173,7 +204,7 @@ static void share(void **state)
 	snprintf(path, sizeof(path), "%s/here", dir);
 	assert_int_equal(mkdir(path, 0755), 0);
 	unsigned before = open_files();
-	pid_t server = serve_tree(dir, &sock);
+	pid_t server = serve(dir, &sock);
 	rig_memory(&w.g);
 	w.lost = 0;
 	if (virtio_fs_init(&fs, &w.g.memory, "root", sock) < 0)
@@ -210,6 +241,21 @@ static void share(void **state)
 	assert_int_equal(open_files(), before);
 	assert_int_equal(rmdir(path), 0);
 	assert_int_equal(rmdir(dir), 0);
+}
+
+static void share(void **state)
+{
+	share_of(serve_tree);
+}
+
+static void share_by_virtiofsd(void **state)
+{
+	if (access(VIRTIOFSD, X_OK) < 0 || geteuid() != 0) {
+		print_message(
+			"# skipped: " VIRTIOFSD " (qemu-system-common) and root are needed\n");
+		skip();
+	}
+	share_of(serve_by_virtiofsd);
 }
 
 /* --- back ends that misbehave --- */
@@ -568,6 +614,7 @@ int main(void)
 {
 	const struct CMUnitTest plain[] = {
 		cmocka_unit_test(share),
+		cmocka_unit_test(share_by_virtiofsd),
 		cmocka_unit_test(hostile),
 		cmocka_unit_test(talks_on),
 		cmocka_unit_test(lacking),

@@ -368,7 +368,7 @@ EVIL = [
     ("agent-barrier", "started"),
     ("agent-close", "the guest's init has gone"),
     ("agent-hello", "did not get ready in 12 seconds"),
-    ("agent-hellos", ""),
+    ("agent-hellos", 'unexpected "hello"'),
     ("agent-silence", "did not get ready in 12 seconds"),
 ]
 
