@@ -95,6 +95,19 @@ void log_line(enum log_level level, const char *fmt, ...)
 	put(out.fd >= 0 ? out.fd : STDERR_FILENO, out.json, level, msg);
 }
 
+void log_notice(const char *fmt, ...)
+{
+	char msg[ERR_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof(msg), fmt, ap);
+	va_end(ap);
+	if (out.fd >= 0)
+		put(out.fd, out.json, LOG_INFO, msg);
+	put(STDERR_FILENO, out.json && out.fd < 0, LOG_INFO, msg);
+}
+
 void log_error(const char *msg)
 {
 	if (out.fd >= 0)

@@ -21,6 +21,9 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 #define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
+/* What the user must be told without being an error: to the log, and to standard error. */
+void log_notice(const char *fmt, ...) printf_like(1, 2);
+
 /*
  * The command's one error line. With a log file it goes there and, as people and conmon read
  * standard error, there too.

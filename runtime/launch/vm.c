@@ -70,8 +70,7 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 		log_warn("NOTIFY_SOCKET is not passed on: a microVM's programs can't reach a Unix "
 			 "socket of the host");
 	if (l->machine.why_not_kvm)
-		log_line(LOG_INFO, "the microVM runs in software, on QEMU: %s",
-			l->machine.why_not_kvm);
+		log_notice("the microVM runs in software, on QEMU: %s", l->machine.why_not_kvm);
 	warn_of_labels(l->spec->process);
 	return 0;
 }
