@@ -14,7 +14,7 @@
 /* A guest that stops reading must not stop the monitor for good. */
 #define SEND_TIMEOUT_MS 10000
 #define READ_SIZE (64u << 10)
-#define PROCESS_MAX (1u << 28) /* AGENT_STREAM_PORT() of it is still a port */
+#define PROCESS_MAX (1u << 28)
 
 static int make_room(struct agent_reader *r, size_t want)
 {

@@ -8,7 +8,7 @@
  * first thing the monitor sends is "create", with config.json and the facts that the plan depends
  * on; the guest builds the same plan from them that the host has (plan/vm.c) and walks the GUEST's
  * and INIT's steps of it. Standard input and output don't go this way: for each the guest makes a
- * stream of its own, to AGENT_STREAM_PORT() of the process, which the monitor joins to the very
+ * stream of its own, to a port that the monitor names, which the monitor joins to the very
  * descriptor that the runtime's caller gave.
  *
  * Processes have numbers that the monitor gives: 0 is the container's, each exec has its own, never
@@ -47,6 +47,8 @@
  * in the container's state directory (monitor/control.h), where descriptors come along: an exec's
  * standard streams, in the order of "stdio".
  *
+ * "stdio" to the guest is [{stream, port}, ..]. A port is a random number, for this stream alone: a
+ * program in the container that may open vsock connections must not get at what is another's.
  * "stdio" names the streams that the process gets: 0, 1, 2, or 3 alone (a terminal); instead of the
  * others it has /dev/null. All are connected before anything is reached. The end of the monitor's
  * side of 0 is the end of input; of 1 or 2, in either direction, it makes the process's writes fail
@@ -66,7 +68,6 @@
 #define AGENT_STDOUT 1
 #define AGENT_STDERR 2
 #define AGENT_TERMINAL 3
-#define AGENT_STREAM_PORT(process, stream) (0x10000u + (uint32_t)(process)*4u + (uint32_t)(stream))
 
 #define AGENT_FDS_MAX 8            /* descriptors that come with a frame, over a Unix socket */
 #define AGENT_JSON_MAX (1u << 20)  /* bytes */

@@ -60,12 +60,12 @@ static int make_pipe(struct process *p, int stream)
 	return r;
 }
 
-static int open_stream(struct process *p, int stream)
+static int open_stream(struct process *p, int stream, uint32_t port)
 {
 	const struct guest_config *c = p->guest->config;
 	struct stream *s = &p->streams[stream];
 
-	int sock = c->connect(c->data, AGENT_STREAM_PORT(p->number, stream));
+	int sock = c->connect(c->data, port);
 	if (sock < 0)
 		return sock;
 	stream_init(s, &p->guest->loop, sock);
@@ -75,24 +75,27 @@ static int open_stream(struct process *p, int stream)
 static int open_streams(struct process *p, const struct agent_frame *f)
 {
 	const struct json *list = json_get(f->json, "stdio");
+	uint32_t ports[AGENT_TERMINAL + 1] = {0};
 	unsigned have = 0;
 
 	if (!list || list->type != JSON_ARRAY)
 		return err_set(EPROTO, "stdio of the agent's: expected an array");
 	for (const struct json *e = list->first; e; e = e->next) {
-		uint64_t n;
-		if (e->type != JSON_NUMBER || str_to_u64(e->text, &n) < 0 || n > AGENT_TERMINAL ||
-			have & 1u << n)
-			return err_set(
-				EPROTO, "stdio of the agent's: expected 0, 1, 2 or 3, each once");
+		uint64_t n, port;
+		if (json_get_u64(e, "stream", &n) < 0 || n > AGENT_TERMINAL || have & 1u << n ||
+			json_get_u64(e, "port", &port) < 0 || port > UINT32_MAX)
+			return err_set(EPROTO,
+				"stdio of the agent's: expected streams 0, 1, 2 or 3, "
+				"each once, with their ports");
 		have |= 1u << n;
+		ports[n] = (uint32_t)port;
 	}
 	if (p->plan.terminal ? have != 1u << AGENT_TERMINAL : have >> AGENT_TERMINAL)
 		return err_set(EPROTO,
 			"stdio of the agent's: expected %s, as process.terminal is %s",
 			p->plan.terminal ? "3 alone" : "no 3", p->plan.terminal ? "true" : "false");
 	for (int i = 0; i <= AGENT_TERMINAL; i++) {
-		int r = have & 1u << i ? open_stream(p, i) : 0;
+		int r = have & 1u << i ? open_stream(p, i, ports[i]) : 0;
 		if (r < 0)
 			return r;
 	}

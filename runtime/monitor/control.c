@@ -192,8 +192,9 @@ static int on_exec(struct monitor *m, struct client *c, struct agent_frame *f)
 	if (r < 0)
 		return r;
 	json_out_u64(&w.json, "process", c->process);
+	streams_json(&m->streams, c->process, &w.json);
 	for (const struct json *j = f->json->first; j; j = j->next)
-		if (!streq(j->key, "type") && !streq(j->key, "process"))
+		if (!streq(j->key, "type") && !streq(j->key, "process") && !streq(j->key, "stdio"))
 			json_out_node(&w.json, j->key, j);
 	return agent_send(&w, m->agent, f->blob, f->blob_len);
 }

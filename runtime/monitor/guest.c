@@ -39,16 +39,6 @@ static int read_filter(int fd, struct strbuf *ret)
 	return fd_read_all(fd, ret, AGENT_BLOB_MAX, "the compiled system call filter");
 }
 
-/* What is not offered, as it is /dev/null here, is /dev/null there. */
-static void put_stdio(struct monitor *m, struct json_out *o)
-{
-	json_out_array(o, "stdio");
-	for (unsigned i = AGENT_STDIN; i <= AGENT_TERMINAL; i++)
-		if (streams_offered(&m->streams, 0, i))
-			json_out_u64(o, NULL, i);
-	json_out_end_array(o);
-}
-
 int monitor_send_create(struct monitor *m)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
@@ -66,7 +56,8 @@ int monitor_send_create(struct monitor *m)
 	json_out_u64(&w.json, "time", (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
 	put_facts(m, &w.json);
 	net_config_json(&w.json, "net", &m->net);
-	put_stdio(m, &w.json);
+	/* What is not offered, as it is /dev/null here, is /dev/null there. */
+	streams_json(&m->streams, 0, &w.json);
 	const struct iovec blob[2] = {
 		{(void *)m->a->config, m->a->config_len}, {filter.s, filter.len}};
 	return agent_send_fds(&w, m->agent, blob, NULL, 0);

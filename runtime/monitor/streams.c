@@ -2,11 +2,14 @@
 #include "streams.h"
 
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "agent.h"
 #include "fd.h"
 #include "vsock.h"
+
+#define PORT_FIRST 0x10000u
 
 int streams_init(struct streams *s)
 {
@@ -26,7 +29,7 @@ void streams_release(struct streams *s)
 	pthread_mutex_destroy(&s->lock);
 }
 
-static struct stream *find(struct streams *s, enum stream_state state, uint32_t port)
+static struct stream *find_port(struct streams *s, enum stream_state state, uint32_t port)
 {
 	for (size_t i = 0; i < STREAMS_MAX; i++)
 		if (s->stream[i].state == state && (!port || s->stream[i].port == port))
@@ -34,24 +37,51 @@ static struct stream *find(struct streams *s, enum stream_state state, uint32_t 
 	return NULL;
 }
 
+/* Not to be guessed by other programs of the guest, and no port of the agent's or of a dialed one.
+ */
+static uint32_t new_port(void)
+{
+	uint32_t n;
+
+	while (getrandom(&n, sizeof(n), 0) != sizeof(n))
+		;
+	return PORT_FIRST + n % (VSOCK_DIAL_PORT_FIRST - PORT_FIRST);
+}
+
 int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd)
 {
 	pthread_mutex_lock(&s->lock);
-	struct stream *e = find(s, STREAM_FREE, 0);
-	if (e)
-		*e = (struct stream){STREAM_WAITING, AGENT_STREAM_PORT(process, stream), fd};
+	struct stream *e = find_port(s, STREAM_FREE, 0);
+	if (e) {
+		*e = (struct stream){
+			.state = STREAM_WAITING, .process = process, .stream = stream, .fd = fd};
+		uint32_t port;
+		do
+			port = new_port();
+		while (find_port(s, STREAM_WAITING, port) || find_port(s, STREAM_JOINED, port));
+		e->port = port;
+	}
 	pthread_mutex_unlock(&s->lock);
 	return e ? 0
 		 : err_set(ENOSPC, "too many processes in the microVM: %d standard streams at once",
 			   STREAMS_MAX);
 }
 
-bool streams_offered(struct streams *s, uint32_t process, unsigned stream)
+void streams_json(struct streams *s, uint32_t process, struct json_out *o)
 {
+	json_out_array(o, "stdio");
 	pthread_mutex_lock(&s->lock);
-	bool found = find(s, STREAM_WAITING, AGENT_STREAM_PORT(process, stream)) != NULL;
+	for (size_t i = 0; i < STREAMS_MAX; i++) {
+		const struct stream *e = &s->stream[i];
+		if (e->state != STREAM_WAITING || e->process != process)
+			continue;
+		json_out_object(o, NULL);
+		json_out_u64(o, "stream", e->stream);
+		json_out_u64(o, "port", e->port);
+		json_out_end_object(o);
+	}
 	pthread_mutex_unlock(&s->lock);
-	return found;
+	json_out_end_array(o);
 }
 
 bool streams_has_output(struct streams *s, uint32_t process)
@@ -59,8 +89,9 @@ bool streams_has_output(struct streams *s, uint32_t process)
 	bool found = false;
 
 	pthread_mutex_lock(&s->lock);
-	for (unsigned i = AGENT_STDOUT; i <= AGENT_TERMINAL; i++)
-		found |= find(s, STREAM_JOINED, AGENT_STREAM_PORT(process, i)) != NULL;
+	for (size_t i = 0; i < STREAMS_MAX; i++)
+		found |= s->stream[i].state == STREAM_JOINED && s->stream[i].process == process &&
+			 s->stream[i].stream != AGENT_STDIN;
 	pthread_mutex_unlock(&s->lock);
 	return found;
 }
@@ -68,9 +99,9 @@ bool streams_has_output(struct streams *s, uint32_t process)
 void streams_withdraw(struct streams *s, uint32_t process)
 {
 	pthread_mutex_lock(&s->lock);
-	for (unsigned i = AGENT_STDIN; i <= AGENT_TERMINAL; i++) {
-		struct stream *e = find(s, STREAM_WAITING, AGENT_STREAM_PORT(process, i));
-		if (!e)
+	for (size_t i = 0; i < STREAMS_MAX; i++) {
+		struct stream *e = &s->stream[i];
+		if (e->state != STREAM_WAITING || e->process != process)
 			continue;
 		fd_close(&e->fd);
 		e->state = STREAM_FREE;
@@ -109,12 +140,12 @@ int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *
 	if (port == AGENT_PORT) {
 		fd = meet_agent(s);
 	} else {
-		struct stream *e = find(s, STREAM_WAITING, port);
+		struct stream *e = find_port(s, STREAM_WAITING, port);
 		if (e) {
 			/* Other than a terminal's own, a caller's terminal may stand for each. */
-			if (port % 4 != AGENT_TERMINAL)
-				*ret_use =
-					port % 4 == AGENT_STDIN ? VSOCK_TO_GUEST : VSOCK_FROM_GUEST;
+			if (e->stream != AGENT_TERMINAL)
+				*ret_use = e->stream == AGENT_STDIN ? VSOCK_TO_GUEST
+								    : VSOCK_FROM_GUEST;
 			fd = take_fd(&e->fd);
 			e->state = STREAM_JOINED;
 		}
@@ -129,7 +160,7 @@ void streams_on_closed(void *ctx, uint32_t guest_port, uint32_t port)
 	struct streams *s = ctx;
 
 	pthread_mutex_lock(&s->lock);
-	struct stream *e = find(s, STREAM_JOINED, port);
+	struct stream *e = find_port(s, STREAM_JOINED, port);
 	if (e)
 		e->state = STREAM_FREE;
 	pthread_mutex_unlock(&s->lock);

@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-#include "err.h"
+#include "json.h"
 
 #define STREAMS_MAX 1024
 
@@ -19,6 +19,8 @@ enum stream_state { STREAM_FREE, STREAM_WAITING, STREAM_JOINED };
 
 struct stream {
 	enum stream_state state;
+	uint32_t process;
+	unsigned stream; /* AGENT_STDIN, ... */
 	uint32_t port;
 	int fd; /* STREAM_WAITING: for who connects */
 };
@@ -36,8 +38,8 @@ void streams_release(struct streams *s);
 
 /* fd becomes the stream's. -ENOSPC: too many processes at once. */
 int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd) must_check;
-/* Whether there is one that the guest has not yet connected to. */
-bool streams_offered(struct streams *s, uint32_t process, unsigned stream);
+/* What the guest is told: [{stream, port}, ..] of what it has not yet connected to. */
+void streams_json(struct streams *s, uint32_t process, struct json_out *o);
 /* Whether the process has a stream that still carries output: anything but standard input. */
 bool streams_has_output(struct streams *s, uint32_t process);
 /* What was never connected to is closed; what is connected stays until the guest ends it. */

@@ -16,6 +16,11 @@ def stream_port(process, stream):
     return 0x10000 + process * 4 + stream
 
 
+def told(process, stdio):
+    """As a message has it; what is no list of numbers is a test's own."""
+    return [{"stream": n, "port": stream_port(process, n)} if isinstance(n, int) else n for n in stdio]
+
+
 class Stream:
     """A process's standard stream, as the monitor has it."""
 
@@ -127,7 +132,7 @@ class Host:
     def create(self, conf, stdio=(0, 1, 2), seccomp=b"", **facts):
         text = json.dumps(conf).encode()
         streams = self.streams(0, stdio)
-        self.send("create", text + seccomp, process=0, text=len(text), stdio=list(stdio),
+        self.send("create", text + seccomp, process=0, text=len(text), stdio=told(0, stdio),
                   facts={"id": "c1", "bundle": "/the/bundle", "keyring": "_ses.c1", "no_new_keyring": True,
                          "attached": True, **facts})
         return streams
@@ -142,7 +147,7 @@ class Host:
     def exec(self, number, process, stdio=(0, 1, 2), seccomp=b"", **facts):
         text = json.dumps(process).encode()
         streams = self.streams(number, stdio)
-        self.send("exec", text + seccomp, process=number, text=len(text), stdio=list(stdio),
+        self.send("exec", text + seccomp, process=number, text=len(text), stdio=told(number, stdio),
                   facts={"keyring": "_ses.c1", "no_new_keyring": True, **facts})
         return streams
 
