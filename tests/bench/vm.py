@@ -420,6 +420,7 @@ def main():
     p.add_argument("--build", default=os.path.join(os.path.dirname(TESTS), "build"), metavar="DIR")
     p.add_argument("--kernel", default=mode.tuned_kernel(), metavar="DIR")
     args = p.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # a part's figures are seen when it ends, whatever comes after
     if not args.kernel:
         p.error("no tuned kernel: images/kernel/build makes it")
     machine.unshare(machine.CLONE_NEWNS | machine.CLONE_NEWNET)
