@@ -398,7 +398,7 @@ def test_vsock_from_the_container(vm, evil):
 def test_reuse_of_nothing_cached(vm):
     """A cache that can't be written is no reason to fail: the initramfs is packed anew."""
     c = vm("echo", "here")
-    c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro none /var/cache && exec "$@"', "sh"]
+    c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mkdir -p /var/cache/caisson && mount -t tmpfs -o ro none /var/cache/caisson && exec "$@"', "sh"]
     assert run(c).ok().out == "here\n"
 
 
