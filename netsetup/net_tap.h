@@ -37,5 +37,12 @@ struct net_tap {
  */
 int net_tap_open(const struct net_interface *i, struct net_tap *ret) must_check;
 
+/*
+ * Takes off what machines have left at the interfaces of the network namespace netns_fd, after who
+ * held the descriptors could not call net_tap_close(). Interfaces of machines that run are not
+ * touched. IFF_ALLMULTI stays as it is.
+ */
+int net_tap_sweep(int netns_fd) must_check;
+
 /* Closes the descriptor whatever happens. 0 if the interface has gone in the meantime. */
 int net_tap_close(struct net_tap *t);

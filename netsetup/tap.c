@@ -169,3 +169,34 @@ int net_tap_close(struct net_tap *t)
 	return r < 0 ? err_ctx(r, "take the redirection off the network interface %s", t->interface)
 		     : 0;
 }
+
+struct interfaces {
+	size_t n;
+	int index[64]; /* more than an engine gives a container */
+};
+
+static int list_interface(const struct nlmsghdr *h, void *arg)
+{
+	const struct ifinfomsg *m = nl_payload(h);
+	struct interfaces *all = arg;
+
+	if (h->nlmsg_type == RTM_NEWLINK && all->n < ARRAY_SIZE(all->index))
+		all->index[all->n++] = m->ifi_index;
+	return 0;
+}
+
+int net_tap_sweep(int netns_fd)
+{
+	_cleanup_nl_ struct nl nl = NL_INIT;
+	struct interfaces all = {0};
+	struct nl_req q;
+
+	int r = nl_open(&nl, netns_fd);
+	if (r < 0)
+		return r;
+	nl_req_link(&q, RTM_GETLINK, NLM_F_DUMP, 0);
+	r = nl_call(&nl, &q, list_interface, &all);
+	for (size_t i = 0; r >= 0 && i < all.n; i++)
+		r = tc_redirect_sweep(&nl, all.index[i]);
+	return r < 0 ? err_ctx(r, "take a microVM's redirection off its network interfaces") : 0;
+}

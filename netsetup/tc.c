@@ -84,9 +84,10 @@ static int remove_filter(struct nl *nl, int from)
 
 /* What the filters of our priority do. */
 struct present {
-	bool stale;    /* mirred, to a device that is gone */
-	uint32_t to;   /* mirred, to this one */
-	bool stranger; /* something else */
+	unsigned others; /* filters of another priority */
+	bool stale;      /* mirred, to a device that is gone */
+	uint32_t to;     /* mirred, to this one */
+	bool stranger;   /* something else */
 };
 
 static int read_filter(const struct nlmsghdr *h, void *arg)
@@ -99,6 +100,8 @@ static int read_filter(const struct nlmsghdr *h, void *arg)
 	int r = nl_attrs(h, sizeof(*m), attrs, TCA_OPTIONS);
 	/* The kernel lists the table of a u32 filter as one of its own, with handle and without
 	 * action. */
+	if (r >= 0 && TC_H_MAJ(m->tcm_info) >> 16 != PRIORITY)
+		present->others++;
 	if (r < 0 || TC_H_MAJ(m->tcm_info) >> 16 != PRIORITY || !attrs[TCA_OPTIONS])
 		return r;
 	const char *kind = nl_attr_str(attrs[TCA_KIND], "");
@@ -165,6 +168,25 @@ int tc_redirect(struct nl *nl, int from, int to, bool *ret_own_qdisc)
 		return err_set(-r, "%s", text);
 	}
 	return r;
+}
+
+int tc_redirect_sweep(struct nl *nl, int from)
+{
+	struct present present = {0};
+	struct nl_req q;
+
+	start(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
+	int r = nl_call(nl, &q, read_filter, &present);
+	/* No such qdisc, no such kind of it, or no such interface: nothing of ours. */
+	if (r == -EINVAL || r == -ENOENT || r == -EOPNOTSUPP || r == -ENODEV) {
+		err_clear();
+		return 0;
+	}
+	if (r < 0 || !present.stale)
+		return r < 0 ? r : 0;
+	bool alone = !present.others && !present.stranger && !present.to;
+	r = tc_redirect_remove(nl, from, alone);
+	return r < 0 ? r : 1;
 }
 
 int tc_redirect_remove(struct nl *nl, int from, bool own_qdisc)

@@ -10,5 +10,11 @@
  */
 int tc_redirect(struct nl *nl, int from, int to, bool *ret_own_qdisc) must_check;
 
+/*
+ * Removes a redirection to a device that is gone, and the ingress qdisc if nothing else is in it.
+ * 1: there was one.
+ */
+int tc_redirect_sweep(struct nl *nl, int from) must_check;
+
 /* 0 if there is none or the interface is gone. */
 int tc_redirect_remove(struct nl *nl, int from, bool own_qdisc) must_check;

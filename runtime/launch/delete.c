@@ -8,6 +8,7 @@
 #include "fd.h"
 #include "launch.h"
 #include "log.h"
+#include "net_tap.h"
 #include "step.h"
 
 #define KILL_TIMEOUT_MS 10000
@@ -65,9 +66,30 @@ int launch_kill(struct container *c)
 	return r < 0 ? r : kill_init(c);
 }
 
+/*
+ * The monitor, in its jail, could not: a network namespace that outlives it would keep sending all
+ * that comes in to a tap that is gone.
+ */
+static void clear_network(struct container *c, const struct spec *s)
+{
+	int r = s ? 0 : container_spec(c, &s);
+	const char *path = r < 0 ? NULL : s->ns[SPEC_NS_NETWORK].path;
+
+	if (!path)
+		return;
+	_cleanup_fd_ int netns = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	/* Gone with all that was in it. */
+	if (netns < 0)
+		return;
+	if (net_tap_sweep(netns) < 0)
+		log_warn("%s", err_msg());
+}
+
 int launch_cleanup(struct container *c, const struct spec *s)
 {
 	int r = launch_kill(c);
+	if (r >= 0 && c->vm)
+		clear_network(c, s);
 	if (r >= 0)
 		r = cg_destroy(&c->cgroup);
 	if (r < 0)
