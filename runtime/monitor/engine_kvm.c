@@ -21,6 +21,7 @@ struct kvm_engine {
 	struct machine machine;
 	bool built, has_thread;
 	pthread_t thread;
+	int log, image;    /* our own: the devices use them to the end; -EBADF */
 	int result;        /* of machine_run() */
 	char why[ERR_MAX]; /* where it failed */
 };
@@ -61,7 +62,7 @@ static int build(struct engine *e, const struct engine_description *d)
 		.ctx = d->streams};
 	const struct machine_share share = {.tag = SHARE_TAG, .sock = d->share};
 	const struct machine_disk disk = {
-		.fd = d->image, .read_only = c->image_read_only, .serial = "image"};
+		.fd = k->image, .read_only = c->image_read_only, .serial = "image"};
 	struct virtio_net_options nics[ENGINE_NICS_MAX];
 
 	for (size_t i = 0; i < d->nnics; i++) {
@@ -78,9 +79,9 @@ static int build(struct engine *e, const struct engine_description *d)
 		.initramfs = d->initramfs,
 		.cmdline = d->cmdline,
 		.console_in = -EBADF,
-		.console_out = d->log,
+		.console_out = k->log,
 		.disks = &disk,
-		.disk_count = d->image >= 0,
+		.disk_count = k->image >= 0,
 		.shares = &share,
 		.share_count = 1,
 		.nics = nics,
@@ -101,9 +102,15 @@ static int start(struct engine *e, const struct engine_description *d)
 	e->state = k;
 	if (!k)
 		return -ENOMEM;
+	k->log = k->image = -EBADF;
 	e->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (e->ended < 0)
 		return err_sys("create an eventfd");
+	k->log = fcntl(d->log, F_DUPFD_CLOEXEC, 3);
+	if (k->log >= 0 && d->image >= 0)
+		k->image = fcntl(d->image, F_DUPFD_CLOEXEC, 3);
+	if (k->log < 0 || (d->image >= 0 && k->image < 0))
+		return err_sys("dup the machine's descriptors");
 	int r = build(e, d);
 	k->built = r >= 0;
 	return r;
@@ -147,6 +154,8 @@ static void stop(struct engine *e)
 	}
 	if (k->built)
 		machine_release(&k->machine);
+	fd_close(&k->log);
+	fd_close(&k->image);
 	fd_close(&e->ended);
 	free(k);
 	e->state = NULL;

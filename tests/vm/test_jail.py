@@ -19,7 +19,7 @@ VM = ["--isolation", "vm", "--hypervisor", HYPERVISOR]
 BOOT = 120 if HYPERVISOR == "qemu" else 400  # seconds; with KVM it is in an emulated host
 FILE_SERVER_CAPS = 0x880000DF  # CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID SETGID SETUID MKNOD SETFCAP
 # Descriptors that name nothing in a file system of the host's.
-NAMELESS = re.compile(r"/dev/null$|anon_inode:|socket:|pipe:|/memfd:|/dev/net/tun$|/dev/kvm$")
+NAMELESS = re.compile(r"/dev/null$|anon_inode:|socket:|pipe:|/memfd:|/dev/net/tun$|/dev/kvm$|/caisson-guest-ram")
 
 
 def read(path):
