@@ -107,14 +107,11 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 
 	virtq_disarm(q);
 	for (; budget > 0; budget--) {
-		int r = virtq_pop(q, &f->chain);
+		int r = virtq_next(q, &f->chain);
 		if (r < 0)
 			return r;
-		if (r == 0) {
-			if (virtq_arm(q))
-				continue;
+		if (r == 0)
 			break;
-		}
 		if (!answer(f, index, &f->chain, false))
 			keep(f, index);
 	}

@@ -237,14 +237,11 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 
 	for (; budget > 0; budget--) {
 		struct virtio_blk_outhdr header;
-		int r = virtq_pop(q, &b->chain);
+		int r = virtq_next(q, &b->chain);
 		if (r < 0)
 			return r;
-		if (r == 0) {
-			if (virtq_arm(q))
-				continue;
+		if (r == 0)
 			break;
-		}
 		if (b->chain.write_len == 0 || b->chain.read_len < HEADER_LEN)
 			return err_set(EPROTO,
 				"a request with %" PRIu64 " bytes of header and %" PRIu64

@@ -42,14 +42,11 @@ static int serve_tx(struct virtio_console *c, unsigned budget)
 	if (c->sending && send(c) == 0)
 		return 0;
 	for (; budget > 0; budget--) {
-		int r = virtq_pop(q, &c->tx);
+		int r = virtq_next(q, &c->tx);
 		if (r < 0)
 			return r;
-		if (r == 0) {
-			if (virtq_arm(q))
-				continue;
+		if (r == 0)
 			break;
-		}
 		if (c->tx.writable > 0)
 			return err_set(EPROTO, "console output with a buffer to write to");
 		c->sending = true;
@@ -68,12 +65,10 @@ static int serve_rx(struct virtio_console *c, unsigned budget)
 	c->in_full = false;
 	while (budget > 0 && c->in >= 0 && !c->in_end) {
 		struct virtq before = *q;
-		int r = virtq_pop(q, &c->rx);
+		int r = virtq_next(q, &c->rx);
 		if (r < 0)
 			return r;
 		if (r == 0) {
-			if (virtq_arm(q))
-				continue;
 			c->in_full = true;
 			break;
 		}

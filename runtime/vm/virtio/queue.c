@@ -244,6 +244,13 @@ bool virtq_arm(struct virtq *q)
 	return load16(&q->avail->idx) != q->next_avail;
 }
 
+int virtq_next(struct virtq *q, struct virtq_chain *ret)
+{
+	int r = virtq_pop(q, ret);
+
+	return r == 0 && virtq_arm(q) ? virtq_pop(q, ret) : r;
+}
+
 void virtq_disarm(struct virtq *q)
 {
 	if (!q->ready)

@@ -80,6 +80,12 @@ bool virtq_must_signal(struct virtq *q);
 /* Asks for a kick at the next request. True: one has come meanwhile, so that no kick will. */
 bool virtq_arm(struct virtq *q);
 
+/*
+ * As virtq_pop(); where there is none, asks for a kick and looks once more. 0: the kick will come.
+ * A driver that takes back what it offered can't keep us here.
+ */
+int virtq_next(struct virtq *q, struct virtq_chain *ret) must_check;
+
 /* Asks for none: a hint, for while the queue is being served. */
 void virtq_disarm(struct virtq *q);
 

@@ -12,14 +12,11 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 	uint8_t bytes[VIRTIO_RNG_MAX];
 
 	for (; budget > 0; budget--) {
-		int r = virtq_pop(q, &rng->chain);
+		int r = virtq_next(q, &rng->chain);
 		if (r < 0)
 			return r;
-		if (r == 0) {
-			if (virtq_arm(q))
-				continue;
+		if (r == 0)
 			break;
-		}
 		if (rng->chain.readable > 0 || rng->chain.write_len == 0)
 			return err_set(EPROTO, "a request for entropy without room for it");
 		/* 5.4.6.2: fewer bytes than there is room for are an answer, so a flood costs us

@@ -302,14 +302,9 @@ static int serve_tx(struct virtio_net *n, unsigned budget)
 	for (; budget > 0; budget--) {
 		struct virtq before = *q;
 
-		r = virtq_pop(q, n->tx);
-		if (r < 0)
+		r = virtq_next(q, n->tx);
+		if (r <= 0)
 			break;
-		if (r == 0) {
-			if (virtq_arm(q))
-				continue;
-			break;
-		}
 		if (n->tx->writable > 0 || n->tx->read_len < HEADER) {
 			r = err_set(EPROTO,
 				"a frame of %llu bytes to send, expected %zu of header at least "

@@ -157,12 +157,9 @@ static int take_packets(struct virtio_vsock *v)
 	int budget = q->size;
 
 	for (; budget > 0 && v->reset_count < VSOCK_RESETS_MAX; budget--) {
-		int r = virtq_pop(q, &v->chain);
-		if (r == 0) {
-			if (virtq_arm(q))
-				continue;
+		int r = virtq_next(q, &v->chain);
+		if (r == 0)
 			break;
-		}
 		if (r > 0)
 			r = take_packet(v);
 		if (r < 0)

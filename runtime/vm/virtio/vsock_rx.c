@@ -11,12 +11,8 @@
 /* The next receive buffer. 1: it is v->chain. 0: there is none, and the guest will kick. */
 static int next_room(struct virtio_vsock *v)
 {
-	struct virtq *q = &v->dev.queues[VSOCK_QUEUE_RX];
-	int r;
+	int r = virtq_next(&v->dev.queues[VSOCK_QUEUE_RX], &v->chain);
 
-	do
-		r = virtq_pop(q, &v->chain);
-	while (r == 0 && virtq_arm(q));
 	if (r > 0 && (v->chain.readable > 0 || v->chain.write_len <= VSOCK_HEADER))
 		return err_set(EPROTO,
 			"a receive buffer with %" PRIu64 " bytes to read and %" PRIu64
