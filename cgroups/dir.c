@@ -7,9 +7,9 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "cg_internal.h"
+#include "clock.h"
 #include "sys.h"
 
 #define EVENTS_MAX 256
@@ -111,18 +111,10 @@ int cg_err_file(int r, const char *field, const char *file, const char *value, c
 		r == -EROFS ? " (the cgroup file system is mounted read-only)" : "");
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms)
 {
 	_cleanup_fd_ int fd = openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	int64_t deadline = now_ms() + timeout_ms;
+	int64_t deadline = clock_ms() + timeout_ms;
 	char text[EVENTS_MAX];
 	uint64_t v;
 
@@ -139,7 +131,7 @@ int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms)
 		text[n] = '\0';
 		if (cg_find_key(text, key, &v) == 0 && v == value)
 			return 0;
-		int64_t left = deadline - now_ms();
+		int64_t left = deadline - clock_ms();
 		if (left <= 0)
 			return -ETIMEDOUT;
 		/* kernfs wakes POLLPRI waiters whenever the file's content changed. */

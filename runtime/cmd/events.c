@@ -2,9 +2,9 @@
 #include <math.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "agent.h"
+#include "clock.h"
 #include "cmd.h"
 #include "fd.h"
 
@@ -80,14 +80,6 @@ static int print_event(struct container *c, const char *type, bool stats)
 	return r < 0 ? r : cmd_print_json(&o);
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* Asked in its last moments, a microVM may answer no more; soon after its process has gone. */
 static bool is_ending(const struct container *c, int pidfd)
 {
@@ -106,11 +98,11 @@ static int follow(struct container *c, int interval_ms)
 	if (r < 0)
 		return r;
 	_cleanup_fd_ int pidfd = container_pidfd(c);
-	int64_t next = now_ms() + interval_ms;
+	int64_t next = clock_ms() + interval_ms;
 	while (r >= 0) {
 		struct pollfd p[] = {
 			{.fd = ev.fd, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
-		int64_t left = next - now_ms();
+		int64_t left = next - clock_ms();
 		int n = poll(p, ARRAY_SIZE(p), left > 0 ? (int)left : 0);
 		if (n < 0 && errno != EINTR)
 			r = err_sys("poll");
@@ -121,7 +113,7 @@ static int follow(struct container *c, int interval_ms)
 			r = print_event(c, "oom", false);
 		if (r < 0 || (events > 0 && events & CG_EVENT_EMPTY) || (n > 0 && p[1].revents))
 			break;
-		if (now_ms() >= next) {
+		if (clock_ms() >= next) {
 			r = print_event(c, "stats", true);
 			next += interval_ms;
 			if (r < 0 && is_ending(c, pidfd)) {

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "doctor.h"
 #include "fd.h"
 #include "guest_kernel.h"
@@ -73,23 +73,15 @@ static void exec_version(const char *path, int out)
 	_exit(127);
 }
 
-static long now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* What it prints, at most size bytes and for at most VERSION_MS. */
 static void read_version(int fd, char *text, size_t size)
 {
-	long end = now_ms() + VERSION_MS;
+	long end = clock_ms() + VERSION_MS;
 	size_t len = 0;
 
 	while (len + 1 < size) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		long left = end - now_ms();
+		long left = end - clock_ms();
 		ssize_t n = left > 0 && poll(&p, 1, (int)left) > 0
 				    ? read(fd, text + len, size - len - 1)
 				    : -1;

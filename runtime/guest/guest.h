@@ -93,7 +93,6 @@ void guest_say_failed(struct guest *g, uint32_t process, int code, const char *m
 void guest_send(struct guest *g, struct agent_writer *w);
 void guest_send_bytes(struct guest *g, const void *frame, size_t len);
 void guest_log(struct guest *g, const char *fmt, ...) printf_like(2, 3);
-int64_t guest_now(void); /* CLOCK_MONOTONIC, ms */
 
 /* make.c */
 void process_create(struct guest *g, const struct agent_frame *f);

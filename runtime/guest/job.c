@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "fd.h"
 #include "guest.h"
 
@@ -88,7 +89,7 @@ static int start(struct guest *g, const struct agent_frame *f, uint64_t id, int 
 	_cleanup_free_ struct job *j = calloc(1, sizeof(*j));
 	if (!j)
 		return err_set(ENOMEM, "out of memory");
-	*j = (struct job){.guest = g, .out = -EBADF, .id = id, .deadline = guest_now() + ms};
+	*j = (struct job){.guest = g, .out = -EBADF, .id = id, .deadline = clock_ms() + ms};
 	j->watch.ready = on_reply;
 	j->pid = fork();
 	if (j->pid < 0)
@@ -125,7 +126,7 @@ void jobs_reaped(struct guest *g, pid_t pid)
 
 int jobs_settle(struct guest *g)
 {
-	int64_t now = guest_now();
+	int64_t now = clock_ms();
 	int timeout = -1;
 
 	for (struct job **at = &g->jobs; *at;) {

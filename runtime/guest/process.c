@@ -21,6 +21,7 @@
 #include <termios.h>
 
 #include "channel.h"
+#include "clock.h"
 #include "fd.h"
 #include "guest.h"
 
@@ -247,7 +248,7 @@ void process_reaped(struct guest *g, pid_t pid, int status)
 			continue;
 		p->exited = true;
 		p->status = status;
-		p->deadline = guest_now() + OUTPUT_WAIT;
+		p->deadline = clock_ms() + OUTPUT_WAIT;
 		fd_close(&p->slave);
 		for (size_t i = 0; i < ARRAY_SIZE(p->streams); i++)
 			stream_count_owed(&p->streams[i]);
@@ -316,7 +317,7 @@ static bool is_done(const struct process *p)
 
 int processes_settle(struct guest *g)
 {
-	int64_t now = guest_now();
+	int64_t now = clock_ms();
 	int timeout = -1;
 
 	for (struct process **at = &g->processes; *at;) {

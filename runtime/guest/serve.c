@@ -11,14 +11,6 @@
 #include "guest.h"
 #include "log.h"
 
-int64_t guest_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void end(struct guest *g, int r)
 {
 	if (!g->failure)

@@ -25,9 +25,9 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <termios.h>
-#include <time.h>
 
 #include "channel.h"
+#include "clock.h"
 #include "fd.h"
 #include "log.h"
 #include "monitor_internal.h"
@@ -41,14 +41,6 @@
 #define GRACE_MS 500
 #define LAST_WORDS_MAX 1024 /* of the guest's log, in messages */
 #define LOG_READS_MAX 64    /* of a guest that does not stop talking */
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* --- as a party of the plan --- */
 
@@ -226,7 +218,7 @@ static int prepare(struct monitor *m)
 		r = offer_stdio(m);
 	if (r >= 0)
 		r = let_run(m);
-	m->deadline = now_ms() + m->a->machine->boot_timeout_ms;
+	m->deadline = clock_ms() + m->a->machine->boot_timeout_ms;
 	return r;
 }
 
@@ -447,7 +439,7 @@ static int turn(struct monitor *m)
 	int timeout = -1;
 
 	if (m->deadline) {
-		int64_t left = m->deadline - now_ms();
+		int64_t left = m->deadline - clock_ms();
 		if (left <= 0)
 			return last_words(m,
 				err_set(ETIMEDOUT,

@@ -21,8 +21,8 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 
+#include "clock.h"
 #include "fd.h"
 #include "log.h"
 #include "step.h"
@@ -179,14 +179,6 @@ static void write_state(struct run *run)
 	}
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* Until the hook ended: 0; or -ETIMEDOUT. deadline_ms < 0: none. */
 static int watch(struct run *run, int64_t deadline_ms)
 {
@@ -199,7 +191,7 @@ static int watch(struct run *run, int64_t deadline_ms)
 		int wait = -1;
 
 		if (deadline_ms >= 0) {
-			int64_t left = deadline_ms - now_ms();
+			int64_t left = deadline_ms - clock_ms();
 			if (left <= 0)
 				return -ETIMEDOUT;
 			wait = left > INT32_MAX ? INT32_MAX : (int)left;
@@ -276,7 +268,7 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len)
 	int64_t timeout = hook->timeout.set ? hook->timeout.v : 0;
 	if (timeout > INT64_MAX / 2000)
 		timeout = INT64_MAX / 2000;
-	int64_t deadline = timeout > 0 ? now_ms() + timeout * 1000 : -1;
+	int64_t deadline = timeout > 0 ? clock_ms() + timeout * 1000 : -1;
 	int r = start(&run, hook);
 	if (r < 0)
 		return r;

@@ -19,8 +19,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
+#include "clock.h"
 #include "str.h"
 
 #define BIT(n) (UINT64_C(1) << (n))
@@ -65,18 +65,10 @@ static const char *request_name(uint32_t request)
 	return request < ARRAY_SIZE(names) && names[request] ? names[request] : "a request";
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* What follows is to be done, all of it, within the time limit. */
 static void begin(struct vhost_user *v)
 {
-	v->deadline = now_ms() + v->timeout_ms;
+	v->deadline = clock_ms() + v->timeout_ms;
 }
 
 static int wait_for(const struct vhost_user *v, short events, uint32_t request)
@@ -84,7 +76,7 @@ static int wait_for(const struct vhost_user *v, short events, uint32_t request)
 	struct pollfd p = {v->sock, events, 0};
 
 	for (;;) {
-		int64_t left = v->deadline - now_ms();
+		int64_t left = v->deadline - clock_ms();
 		int n = left > 0 ? poll(&p, 1, (int)left) : 0;
 		if (n > 0)
 			return 0;

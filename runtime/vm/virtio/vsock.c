@@ -10,6 +10,7 @@
  * that is full no packet is taken any more until the guest has made room (5.10.6.1.1).
  */
 #include "vsock.h"
+#include "clock.h"
 
 #include <endian.h>
 #include <inttypes.h>
@@ -18,7 +19,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 #define EVENTS_MAX 64
 #define F_STREAM 0 /* VIRTIO_VSOCK_F_STREAM, which Linux's header lacks */
@@ -349,17 +349,9 @@ static bool is_pending(struct virtio_vsock *v)
 	return pending;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 int virtio_vsock_drain(struct virtio_vsock *v, int timeout_ms)
 {
-	int64_t end = now_ms() + timeout_ms;
+	int64_t end = clock_ms() + timeout_ms;
 	struct pollfd p[2] = {{v->dev.event_fd, POLLIN, 0}};
 
 	for (;;) {
@@ -368,7 +360,7 @@ int virtio_vsock_drain(struct virtio_vsock *v, int timeout_ms)
 		p[1] = (struct pollfd){v->wake, POLLIN, 0};
 		if (!is_pending(v) && poll(&p[1], 1, 0) == 0)
 			return 0;
-		int64_t left = end - now_ms();
+		int64_t left = end - clock_ms();
 		if (timeout_ms >= 0 && left <= 0)
 			return err_set(ETIMEDOUT,
 				"vsock: a reader has not taken the guest's data in %d ms",
