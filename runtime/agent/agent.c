@@ -28,25 +28,6 @@ static int make_room(struct agent_reader *r, size_t want)
 	return 0;
 }
 
-int agent_reader_fill(struct agent_reader *r, int fd)
-{
-	ssize_t n;
-
-	if (make_room(r, READ_SIZE) < 0)
-		return err_set(ENOMEM, "out of memory for a message of the agent's");
-	do
-		n = read(fd, r->bytes + r->len, r->size - r->len);
-	while (n < 0 && errno == EINTR);
-	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-		return -EAGAIN;
-	if (n < 0 && errno == ECONNRESET)
-		return 0;
-	if (n < 0)
-		return err_sys("read from the agent");
-	r->len += (size_t)n;
-	return n > 0;
-}
-
 static void keep_fds(struct agent_reader *r, const struct msghdr *m)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR((struct msghdr *)m, c)) {

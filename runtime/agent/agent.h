@@ -90,8 +90,8 @@ struct agent_frame {
 };
 
 /*
- * What has come of a stream so far. Zeroed is empty. agent_reader_fill() reads what is there
- * (blocking or not, as the descriptor is), agent_reader_next() takes whole frames out.
+ * What has come of a stream so far. Zeroed is empty. agent_reader_receive() reads what is
+ * there (blocking or not, as the socket is), agent_reader_next() takes whole frames out.
  */
 struct agent_reader {
 	uint8_t *bytes;
@@ -100,9 +100,8 @@ struct agent_reader {
 	unsigned nfds;
 };
 
-/* 1: something came; 0: the end; -EAGAIN: nothing now; else -errno with a message. */
-int agent_reader_fill(struct agent_reader *r, int fd) must_check;
-/* The same from a Unix socket, with descriptors. */
+/* With the descriptors that come along. 1: something came; 0: the end; -EAGAIN: nothing now; else
+ * -errno with a message. */
 int agent_reader_receive(struct agent_reader *r, int sock) must_check;
 /*
  * 1: *ret is a frame, to be released; 0: more has to come. -EPROTO: lengths past the limits, not

@@ -115,9 +115,9 @@ static int begin(struct process *p, const struct agent_frame *f)
 		return -ENOMEM;
 	for (int i = 0; i < p->plan.nslots; i++)
 		p->slots[i] = -EBADF;
-	for (size_t i = 0; i < p->plan.n; i++)
-		if (p->plan.steps[i].kind == STEP_COMPILE_SECCOMP && p->filter >= 0)
-			p->slots[p->plan.steps[i].slot] = take_fd(&p->filter);
+	int filter = plan_filter_slot(&p->plan);
+	if (filter >= 0)
+		p->slots[filter] = take_fd(&p->filter);
 	int r = open_streams(p, f);
 	return r < 0 ? r : process_walk(p);
 }

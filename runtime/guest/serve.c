@@ -106,7 +106,7 @@ static void handle(struct guest *g, const struct agent_frame *f)
 static void on_control(struct watch *w, uint32_t events)
 {
 	struct guest *g = (struct guest *)((char *)w - offsetof(struct guest, control_watch));
-	int r = agent_reader_fill(&g->reader, g->control);
+	int r = agent_reader_receive(&g->reader, g->control);
 
 	if (r == -EAGAIN)
 		return;

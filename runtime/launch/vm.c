@@ -170,21 +170,19 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 
 _Noreturn void launch_become_proxy(struct launch *l, int channel)
 {
-	struct proxy_args a = {
+	int filter = plan_filter_slot(&l->plan);
+	const struct proxy_args a = {
 		.plan = &l->plan,
 		.env = &l->exec_env,
 		.channel = channel,
 		.control = l->control,
-		.filter = -EBADF,
+		.filter = filter < 0 ? -EBADF : l->slots[filter],
 		.id = l->c->id,
 		.cgroup = l->exec_subgroup,
 		.process = l->text,
 		.process_len = l->text_len,
 	};
 
-	for (size_t i = 0; i < l->plan.n; i++)
-		if (l->plan.steps[i].kind == STEP_COMPILE_SECCOMP)
-			a.filter = l->slots[l->plan.steps[i].slot];
 	monitor_proxy(&a);
 }
 

@@ -54,18 +54,11 @@ static int report(void *data, const char *barrier)
 static int await(void *data, const char *barrier)
 {
 	struct monitor *m = data;
-	struct channel_msg msg;
-	_cleanup_fd_ int fd = -EBADF;
 
-	int r = channel_recv(m->channel, &msg, &fd);
-	if (r < 0)
-		return r;
+	int r = channel_await(m->channel, barrier);
 	if (r == 0)
 		_exit(1); /* the runtime failed or was killed: there is nobody to tell */
-	if (msg.type != CHANNEL_REACHED || !streq(msg.text, barrier))
-		return err_set(
-			EPROTO, "waiting for \"%s\", the runtime said \"%s\"", barrier, msg.text);
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 /* Its own steps, to the machine's. */
@@ -100,49 +93,25 @@ static int walk(struct monitor *m)
 
 /* --- getting ready --- */
 
-static int block_signals(struct monitor *m)
-{
-	sigset_t all;
-
-	sigfillset(&all);
-	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
-		return err_sys("block signals");
-	m->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
-	return m->signals < 0 ? err_sys("signalfd") : 0;
-}
-
-static int find_filter(const struct plan *p)
-{
-	for (size_t i = 0; i < p->n; i++)
-		if (p->steps[i].kind == STEP_COMPILE_SECCOMP)
-			return p->steps[i].slot;
-	return -1;
-}
-
 /* The terminal: made here, the runtime gets the master, the guest's terminal is behind the slave.
  */
 static int open_terminal(struct monitor *m)
 {
 	const struct plan_env *e = m->a->env;
 	const struct spec_process *p = m->a->plan->process;
-	_cleanup_fd_ int master = -EBADF, guest = -EBADF;
 
 	uint16_t rows = p->console_height ? p->console_height : e->console_height;
 	uint16_t columns = p->console_width ? p->console_width : e->console_width;
-	int r = stand_terminal(rows, columns, &master, &m->console);
+	int r = stand_terminal(rows, columns, m->channel, &m->console);
 	if (r < 0)
 		return r;
-	/* Window changes come as SIGWINCH to who has it for a controlling terminal. */
-	if (ioctl(m->console, TIOCSCTTY, 0) < 0)
-		return err_sys("make the terminal ours");
-	guest = fcntl(m->console, F_DUPFD_CLOEXEC, 3);
+	_cleanup_fd_ int guest = fcntl(m->console, F_DUPFD_CLOEXEC, 3);
 	if (guest < 0)
 		return err_sys("dup the terminal");
 	r = streams_offer(&m->streams, 0, AGENT_TERMINAL, guest);
-	if (r < 0)
-		return r;
-	take_fd(&guest);
-	return channel_send(m->channel, CHANNEL_FD, 0, "console", master);
+	if (r >= 0)
+		take_fd(&guest);
+	return r;
 }
 
 /* Our standard streams become the guest's; what stays with us is /dev/null, or they never end. */
@@ -209,7 +178,7 @@ static int prepare(struct monitor *m)
 	if (r >= 0)
 		r = streams_init(&m->streams);
 	if (r >= 0)
-		r = block_signals(m);
+		r = stand_signals(&m->signals);
 	if (r >= 0)
 		r = walk(m);
 	if (r >= 0 && m->a->plan->terminal)
@@ -301,7 +270,7 @@ static int on_agent(struct monitor *m)
 {
 	struct pollfd p = {.fd = m->engine.ended, .events = POLLIN};
 
-	int r = agent_reader_fill(&m->reader, m->agent);
+	int r = agent_reader_receive(&m->reader, m->agent);
 
 	/* With the machine, most likely, whose end takes a moment longer to be told. */
 	if (r == 0) {
@@ -516,7 +485,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.start_socket = a->start_socket;
 	m.start_lock = a->start_lock;
 	m.control = a->control;
-	m.filter_slot = find_filter(a->plan);
+	m.filter_slot = plan_filter_slot(a->plan);
 	m.agent = m.starter = m.signals = m.console = m.guest_log = -EBADF;
 	m.engine.ended = m.share.sock = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)

@@ -40,20 +40,6 @@ static void put_facts(struct proxy *p, struct json_out *o)
 	json_out_end_object(o);
 }
 
-static int open_terminal(struct proxy *p)
-{
-	const struct spec_process *process = p->a->plan->process;
-	_cleanup_fd_ int master = -EBADF;
-
-	int r = stand_terminal(
-		process->console_height, process->console_width, &master, &p->console);
-	if (r < 0)
-		return r;
-	if (ioctl(p->console, TIOCSCTTY, 0) < 0)
-		return err_sys("make the terminal ours");
-	return channel_send(p->channel, CHANNEL_FD, 0, "console", master);
-}
-
 static int send_exec(struct proxy *p)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
@@ -169,16 +155,15 @@ static int on_monitor(struct proxy *p)
 
 static int serve(struct proxy *p)
 {
-	sigset_t all;
+	const struct spec_process *process = p->a->plan->process;
 
-	sigfillset(&all);
-	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
-		return err_sys("block signals");
-	p->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (p->signals < 0)
-		return err_sys("signalfd");
+	int r = stand_signals(&p->signals);
+	if (r < 0)
+		return r;
 	setsid();
-	int r = p->a->plan->terminal ? open_terminal(p) : 0;
+	if (p->a->plan->terminal)
+		r = stand_terminal(
+			process->console_height, process->console_width, p->channel, &p->console);
 	if (r >= 0)
 		r = send_exec(p);
 	while (r >= 0 && !p->ended) {

@@ -6,14 +6,27 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <termios.h>
 
+#include "channel.h"
 #include "fd.h"
 
-int stand_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *ret_slave)
+int stand_signals(int *ret_fd)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
+		return err_sys("block signals");
+	*ret_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	return *ret_fd < 0 ? err_sys("signalfd") : 0;
+}
+
+int stand_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave)
 {
 	const struct winsize size = {.ws_row = rows, .ws_col = columns};
 	struct termios raw;
@@ -34,9 +47,10 @@ int stand_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *ret_sl
 	cfmakeraw(&raw);
 	if (tcsetattr(slave, TCSANOW, &raw) < 0)
 		return err_sys("make the terminal raw");
-	*ret_master = take_fd(&master);
+	if (ioctl(slave, TIOCSCTTY, 0) < 0)
+		return err_sys("make the terminal ours");
 	*ret_slave = take_fd(&slave);
-	return 0;
+	return channel_send(channel, CHANNEL_FD, 0, "console", master);
 }
 
 bool stand_is_null(int fd)

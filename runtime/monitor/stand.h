@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a process of the host's needs to stand for one in the guest: a terminal, and an end. */
+/* What a process of the host's needs to stand for one in the guest: signals, a terminal, an end. */
 #pragma once
 #include <stdint.h>
 
 #include "err.h"
 
+/* Blocks all signals, to be read from *ret_fd, which does not block: none is this process's own. */
+int stand_signals(int *ret_fd) must_check;
+
 /*
- * The slave side is raw: echo, line editing and signals are the guest's terminal's. 0 rows: no size
- * is set.
+ * Makes a terminal: its master goes to the runtime over `channel` (ns/channel.h), its slave side
+ * becomes the controlling terminal of this session's leader, so that window changes come as
+ * SIGWINCH. The slave side is raw: echo, line editing and signals are the guest's terminal's. 0
+ * rows: no size is set.
  */
-int stand_terminal(uint16_t rows, uint16_t columns, int *ret_master, int *ret_slave) must_check;
+int stand_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave) must_check;
 
 /* Whether it is /dev/null, or closed. */
 bool stand_is_null(int fd);

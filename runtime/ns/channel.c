@@ -41,3 +41,15 @@ int channel_recv(int sock, struct channel_msg *ret, int *ret_fd)
 	*ret_fd = take_fd(&fd);
 	return 1;
 }
+
+int channel_await(int sock, const char *barrier)
+{
+	struct channel_msg m;
+	_cleanup_fd_ int fd = -EBADF;
+
+	int r = channel_recv(sock, &m, &fd);
+	if (r > 0 && (m.type != CHANNEL_REACHED || !streq(m.text, barrier)))
+		return err_set(
+			EPROTO, "waiting for \"%s\", the runtime said \"%s\"", barrier, m.text);
+	return r;
+}

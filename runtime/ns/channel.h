@@ -26,3 +26,6 @@ int channel_send(int sock, enum channel_type type, int code, const char *text, i
  * What is not a message of ours is an error: the other side of the channel may be in a container.
  */
 int channel_recv(int sock, struct channel_msg *ret, int *ret_fd) must_check;
+
+/* Receives "I got there" of the runtime, at this barrier and no other: 1, or 0 at the end. */
+int channel_await(int sock, const char *barrier) must_check;

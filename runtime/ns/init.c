@@ -23,18 +23,11 @@ static int report(void *data, const char *barrier)
 static int await(void *data, const char *barrier)
 {
 	struct init *i = data;
-	struct channel_msg m;
-	_cleanup_fd_ int fd = -EBADF;
 
-	int r = channel_recv(i->channel, &m, &fd);
-	if (r < 0)
-		return r;
+	int r = channel_await(i->channel, barrier);
 	if (r == 0)
 		_exit(1); /* the runtime failed or was killed: there is nobody to tell */
-	if (m.type != CHANNEL_REACHED || !streq(m.text, barrier))
-		return err_set(
-			EPROTO, "waiting for \"%s\", the runtime said \"%s\"", barrier, m.text);
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 static int send_fd(void *data, const char *what, int fd)

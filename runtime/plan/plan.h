@@ -199,6 +199,9 @@ int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *en
 	const struct plan *ns, struct plan *ret) must_check;
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) must_check;
 
+/* The slot of the compiled system call filter, or -1. */
+int plan_filter_slot(const struct plan *p);
+
 /* Whether `who` waits for this barrier of another's. */
 bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier);
 

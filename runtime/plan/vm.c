@@ -291,3 +291,11 @@ bool plan_awaits(const struct plan *p, enum step_place who, const struct step *b
 	}
 	return false;
 }
+
+int plan_filter_slot(const struct plan *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->steps[i].kind == STEP_COMPILE_SECCOMP)
+			return p->steps[i].slot;
+	return -1;
+}
