@@ -42,11 +42,11 @@ def tmp():
 
 @pytest.fixture(scope="session")
 def podman_host(binary, work):
-    """caisson installed for podman, a busybox image "bb" for root; returns the image's tar."""
+    """caisson installed for podman, a busybox image "box" for root; returns the image's tar."""
     build = os.environ.get("CAISSON_BUILD") or os.path.dirname(os.path.dirname(binary))
     podman.install(binary, os.path.join(build, "runtime", "engines", "podman-caisson.conf"))
     tar = podman.make_image(work)
-    podman.Podman()("import", "-q", tar, "bb")
+    podman.Podman()("import", "-q", tar, "box")
     return tar
 
 
@@ -54,7 +54,7 @@ def podman_host(binary, work):
 def podman_user(podman_host):
     """The user's systemd and image; returns the cgroup that the user's commands start in."""
     cgroup = podman.user_session()
-    podman.Podman(podman.USER, cgroup=cgroup)("import", "-q", podman_host, "bb")
+    podman.Podman(podman.USER, cgroup=cgroup)("import", "-q", podman_host, "box")
     return cgroup
 
 

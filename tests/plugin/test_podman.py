@@ -41,10 +41,10 @@ def read(*path):
 
 def test_life(engine):
     """run -d, exec, logs, stop, inspect, rm."""
-    cid = engine("run", "-d", "--name", "a", "bb", "sh", "-c", podman.IDLE)
+    cid = engine("run", "-d", "--name", "ct", "box", "sh", "-c", podman.IDLE)
     try:
         assert re.fullmatch("[0-9a-f]{64}", cid)
-        state = engine.inspect("a")["State"]
+        state = engine.inspect("ct")["State"]
         assert state["Status"] == "running"
         cgroup = cgroup_of(state["Pid"])
         if engine.manager == "systemd":
@@ -52,48 +52,48 @@ def test_life(engine):
             assert ("/user@" in cgroup) == engine.rootless
         elif not engine.rootless:
             assert cgroup.startswith(f"/sys/fs/cgroup/libpod_parent/libpod-{cid}")
-        r = engine.try_("exec", "-i", "-u", "user", "-w", "/tmp", "-e", "A=b", "a", "sh", "-c",
+        r = engine.try_("exec", "-i", "-u", "user", "-w", "/tmp", "-e", "A=b", "ct", "sh", "-c",
                         'id -u; pwd; echo $A; cat; cat /proc/self/cgroup; echo err >&2; exit 7', stdin="in\n")
         assert (r.rc, r.out.split()[:4], r.err.strip()) == (7, ["1000", "/tmp", "b", "in"], "err")
         assert r.out.split()[4] == "0::/", "exec is in the container's cgroup"
-        wait_for(lambda: "started" in engine("logs", "a"), "output in the logs")
+        wait_for(lambda: "started" in engine("logs", "ct"), "output in the logs")
         began = time.monotonic()
-        engine("stop", "-t", "60", "a")
+        engine("stop", "-t", "60", "ct")
         assert time.monotonic() - began < 50, "it took SIGKILL to stop it"
-        assert engine("logs", "a") == "started\nterm"
-        state = engine.inspect("a")["State"]
+        assert engine("logs", "ct") == "started\nterm"
+        state = engine.inspect("ct")["State"]
         assert (state["Status"], state["ExitCode"], state["OOMKilled"], state["Pid"]) == ("exited", 3, False, 0)
     finally:
-        engine("rm", "-f", "-t", "0", "a")
+        engine("rm", "-f", "-t", "0", "ct")
     assert not os.path.exists(cgroup)
 
 
 def test_exit_codes(root_podman):
     """podman-run(1): 125 podman's own error, 126 not invocable, 127 not found, else the command's."""
-    for argv, rc in ((["--no-such-option", "bb", "true"], 125),
-                     (["bb", "/etc"], 126),
-                     (["bb", "/etc/passwd"], 126),
-                     (["bb", "no-such-command"], 127),
-                     (["bb", "/no/such/command"], 127),
-                     (["-w", "/etc/passwd", "bb", "true"], (126, 127)),
-                     (["bb", "sh", "-c", "exit 42"], 42),
-                     (["--init", "bb", "sh", "-c", "kill -KILL $$"], 137)):
+    for argv, rc in ((["--no-such-option", "box", "true"], 125),
+                     (["box", "/etc"], 126),
+                     (["box", "/etc/passwd"], 126),
+                     (["box", "no-such-command"], 127),
+                     (["box", "/no/such/command"], 127),
+                     (["-w", "/etc/passwd", "box", "true"], (126, 127)),
+                     (["box", "sh", "-c", "exit 42"], 42),
+                     (["--init", "box", "sh", "-c", "kill -KILL $$"], 137)):
         r = root_podman.try_("run", "--rm", *argv)
         assert r.rc in (rc if isinstance(rc, tuple) else (rc,)), (argv, r)
 
 
 def test_exec_exit_codes(root_podman):
-    root_podman("run", "-d", "--name", "a", "bb", "sleep", "1000")
+    root_podman("run", "-d", "--name", "ct", "box", "sleep", "1000")
     try:
-        for argv, rc in ((["--no-such-option", "a", "true"], 125), (["a", "/etc"], 126), (["a", "no-such-command"], 127),
-                         (["a", "sh", "-c", "kill -TERM $$"], 143)):
+        for argv, rc in ((["--no-such-option", "ct", "true"], 125), (["ct", "/etc"], 126), (["ct", "no-such-command"], 127),
+                         (["ct", "sh", "-c", "kill -TERM $$"], 143)):
             r = root_podman.try_("exec", *argv)
             assert r.rc == rc, (argv, r)
         # exec -d: its end is its own; the container goes on.
-        root_podman("exec", "-d", "a", "sh", "-c", "echo done >/tmp/d")
-        wait_for(lambda: root_podman.try_("exec", "a", "cat", "/tmp/d").out == "done\n", "detached exec", 30)
+        root_podman("exec", "-d", "ct", "sh", "-c", "echo done >/tmp/d")
+        wait_for(lambda: root_podman.try_("exec", "ct", "cat", "/tmp/d").out == "done\n", "detached exec", 30)
     finally:
-        root_podman("rm", "-f", "-t", "0", "a")
+        root_podman("rm", "-f", "-t", "0", "ct")
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
@@ -101,43 +101,43 @@ def test_terminal(who, request):
     """run -it and exec -it get a terminal with the caller's size, and what is typed."""
     engine = request.getfixturevalue(who)
     script = "tty; stty size; echo ready; read x; echo got-$x; exit 5"
-    rc, out = engine.on_terminal("run", "--rm", "-it", "bb", "sh", "-c", script, type_="abc\n", until=b"ready")
+    rc, out = engine.on_terminal("run", "--rm", "-it", "box", "sh", "-c", script, type_="abc\n", until=b"ready")
     assert rc == 5 and "/dev/" in out and "got-abc" in out, out
-    engine("run", "-dt", "--name", "a", "bb", "sleep", "1000")
+    engine("run", "-dt", "--name", "ct", "box", "sleep", "1000")
     try:
-        rc, out = engine.on_terminal("exec", "-it", "a", "sh", "-c", "tty; sleep 1; " + script, type_="abc\n", until=b"ready")
+        rc, out = engine.on_terminal("exec", "-it", "ct", "sh", "-c", "tty; sleep 1; " + script, type_="abc\n", until=b"ready")
         assert rc == 5 and "/dev/pts/" in out and "30 90" in out and "got-abc" in out, out
     finally:
-        engine("rm", "-f", "-t", "0", "a")
+        engine("rm", "-f", "-t", "0", "ct")
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
 def test_watch_and_change(who, request):
     """pause, unpause, stats, top, update, kill."""
     engine = request.getfixturevalue(who)
-    engine("run", "-d", "--name", "a", "--memory", "100m", "bb", "sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.1; done")
+    engine("run", "-d", "--name", "ct", "--memory", "100m", "box", "sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.1; done")
     try:
-        pid = engine.inspect("a")["State"]["Pid"]
+        pid = engine.inspect("ct")["State"]["Pid"]
         cgroup = cgroup_of(pid)
         while os.path.basename(cgroup) == "container":
             cgroup = os.path.dirname(cgroup)
         assert read(cgroup, "memory.max") == str(100 << 20)
-        engine("pause", "a")
+        engine("pause", "ct")
         assert read(cgroup, "cgroup.events").split()[-1] == "1"
-        assert engine.inspect("a")["State"]["Status"] == "paused"
-        engine("unpause", "a")
+        assert engine.inspect("ct")["State"]["Status"] == "paused"
+        engine("unpause", "ct")
         assert read(cgroup, "cgroup.events").split()[-1] == "0"
-        stats = json.loads(engine("stats", "--no-stream", "--format", "json", "a"))[0]
+        stats = json.loads(engine("stats", "--no-stream", "--format", "json", "ct"))[0]
         assert int(stats["pids"]) >= 1 and stats["mem_usage"].split(" / ")[1] == "104.9MB", stats
-        assert "sh -c trap" in engine("top", "a", "pid", "args")
-        engine("update", "--memory", "64m", "--cpus", "0.5", "--cpu-shares", "512", "a")
+        assert "sh -c trap" in engine("top", "ct", "pid", "args")
+        engine("update", "--memory", "64m", "--cpus", "0.5", "--cpu-shares", "512", "ct")
         assert read(cgroup, "memory.max") == str(64 << 20)
         assert read(cgroup, "cpu.max") == "50000 100000"
         assert read(cgroup, "cpu.weight") == "59"
-        engine("kill", "-s", "USR1", "a")
-        assert engine("wait", "a") == "9"
+        engine("kill", "-s", "USR1", "ct")
+        assert engine("wait", "ct") == "9"
     finally:
-        engine("rm", "-f", "-t", "0", "a")
+        engine("rm", "-f", "-t", "0", "ct")
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
@@ -148,32 +148,32 @@ def test_files(who, request, tmp):
     with open(path, "w", encoding="utf-8") as f:
         f.write("data\n")
     os.chmod(path, 0o644)
-    engine("run", "-d", "--name", "a", "bb", "sh", "-c", "echo new >/new; rm /etc/group; exec sleep 1000")
+    engine("run", "-d", "--name", "ct", "box", "sh", "-c", "echo new >/new; rm /etc/group; exec sleep 1000")
     try:
-        engine("cp", path, "a:/tmp/f")
-        assert engine("exec", "a", "cat", "/tmp/f", "/new") == "data\nnew"
-        engine("cp", "a:/tmp/f", path + "2")
+        engine("cp", path, "ct:/tmp/f")
+        assert engine("exec", "ct", "cat", "/tmp/f", "/new") == "data\nnew"
+        engine("cp", "ct:/tmp/f", path + "2")
         assert read(path + "2") == "data"
-        diff = set(engine("diff", "a").splitlines())
+        diff = set(engine("diff", "ct").splitlines())
         assert {"A /new", "A /tmp/f", "D /etc/group"} <= diff, diff
-        engine("commit", "-q", "a", "committed")
+        engine("commit", "-q", "ct", "committed")
         assert engine("run", "--rm", "committed", "sh", "-c", "cat /new; test ! -e /etc/group") == "new"
     finally:
-        engine("rm", "-f", "-t", "0", "a")
+        engine("rm", "-f", "-t", "0", "ct")
         engine.try_("rmi", "-f", "committed")
 
 
 def test_healthcheck(root_podman):
-    root_podman("run", "-d", "--name", "a", "--health-cmd", "test ! -e /sick || exit 1", "--health-interval", "disable",
-                "--health-retries", "1", "bb", "sh", "-c", podman.IDLE)
+    root_podman("run", "-d", "--name", "ct", "--health-cmd", "test ! -e /sick || exit 1", "--health-interval", "disable",
+                "--health-retries", "1", "box", "sh", "-c", podman.IDLE)
     try:
-        root_podman("healthcheck", "run", "a")
-        assert root_podman("inspect", "-f", "{{.State.Health.Status}}", "a") == "healthy"
-        root_podman("exec", "a", "touch", "/sick")
-        assert root_podman.try_("healthcheck", "run", "a").rc == 1
-        assert root_podman("inspect", "-f", "{{.State.Health.Status}}", "a") == "unhealthy"
+        root_podman("healthcheck", "run", "ct")
+        assert root_podman("inspect", "-f", "{{.State.Health.Status}}", "ct") == "healthy"
+        root_podman("exec", "ct", "touch", "/sick")
+        assert root_podman.try_("healthcheck", "run", "ct").rc == 1
+        assert root_podman("inspect", "-f", "{{.State.Health.Status}}", "ct") == "unhealthy"
     finally:
-        root_podman("rm", "-f", "-t", "0", "a")
+        root_podman("rm", "-f", "-t", "0", "ct")
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
@@ -186,27 +186,27 @@ def test_out_of_memory(who, request):
     With any runtime it is the same (README.md).
     """
     engine = request.getfixturevalue(who)
-    engine("create", "--name", "a", "--memory", "24m", "--memory-swap", "24m", "bb", "sh", "-c",
+    engine("create", "--name", "ct", "--memory", "24m", "--memory-swap", "24m", "box", "sh", "-c",
            "tail /dev/zero; echo child $?; grep oom_kill /sys/fs/cgroup/memory.events; "
            "until test -e /go; do sleep 0.2; done; exec tail /dev/zero")
     try:
-        engine("start", "a", cwd=engine.inspect("a")["StaticDir"])
-        wait_for(lambda: "oom_kill " in engine("logs", "a"), "the kernel's first kill", 60)
-        assert engine("logs", "a").splitlines()[-2:] == ["child 137", "oom_kill 1"]
-        cgroup = cgroup_of(engine.inspect("a")["State"]["Pid"])
+        engine("start", "ct", cwd=engine.inspect("ct")["StaticDir"])
+        wait_for(lambda: "oom_kill " in engine("logs", "ct"), "the kernel's first kill", 60)
+        assert engine("logs", "ct").splitlines()[-2:] == ["child 137", "oom_kill 1"]
+        cgroup = cgroup_of(engine.inspect("ct")["State"]["Pid"])
         assert read(cgroup, "memory.max") == str(24 << 20)
         with subprocess.Popen(["sleep", "1000"]) as lodger:
             try:
                 with open(cgroup + "/cgroup.procs", "w", encoding="ascii") as f:
                     f.write(str(lodger.pid))
-                engine("exec", "a", "touch", "/go")
-                assert engine("wait", "a") == "137"
+                engine("exec", "ct", "touch", "/go")
+                assert engine("wait", "ct") == "137"
             finally:
                 lodger.kill()
-        state = engine.inspect("a")["State"]
+        state = engine.inspect("ct")["State"]
         assert state["OOMKilled"] is True and state["ExitCode"] == 137, state
     finally:
-        engine("rm", "-f", "-t", "0", "a")
+        engine("rm", "-f", "-t", "0", "ct")
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
@@ -216,9 +216,9 @@ def test_pod(who, request):
     engine("pod", "create", "--name", "p", "--share", "net,ipc,uts,pid", "--hostname", "podhost")
     try:
         # nc -l serves one caller and ends.
-        engine("run", "-d", "--pod", "p", "--name", "p1", "bb", "sh", "-c",
+        engine("run", "-d", "--pod", "p", "--name", "p1", "box", "sh", "-c",
                "echo x >/dev/shm/x; while :; do nc -l -p 77 -e echo hi; done")
-        out = engine("run", "--rm", "--pod", "p", "bb", "sh", "-c",
+        out = engine("run", "--rm", "--pod", "p", "box", "sh", "-c",
                      "hostname; ps -o args; cat /dev/shm/x; nc 127.0.0.1 77; readlink /proc/self/ns/net; cat /proc/self/cgroup")
         assert out.startswith("podhost\n") and "nc -l -p 77" in out and "catatonit" in out and "\nx\nhi\n" in out, out
         net = os.readlink(f"/proc/{engine.inspect('p1')['State']['Pid']}/ns/net")
@@ -249,13 +249,13 @@ spec:
   volumes: [{name: shared, emptyDir: {}}]
   containers:
   - name: server
-    image: localhost/bb:latest
+    image: localhost/box:latest
     imagePullPolicy: Never
     command: [sh, -c, "mkdir /w; echo page >/w/index.html; echo vol >/shared/f; exec httpd -f -p 8080 -h /w"]
     volumeMounts: [{name: shared, mountPath: /shared}]
     resources: {limits: {memory: 64Mi, cpu: 500m}}
   - name: client
-    image: localhost/bb:latest
+    image: localhost/box:latest
     imagePullPolicy: Never
     command: [sh, -c, "until wget -qO /dev/null http://127.0.0.1:8080/; do sleep 0.3; done; wget -qO- http://127.0.0.1:8080/; cat /shared/f; id -u; exec sleep 1000"]
     volumeMounts: [{name: shared, mountPath: /shared, readOnly: true}]
@@ -273,7 +273,7 @@ spec:
 
 def test_signal_proxy(root_podman):
     """SIGTERM to `podman run` in the foreground reaches the program, whose exit code it returns."""
-    p = root_podman.popen("run", "--rm", "bb", "sh", "-c", podman.IDLE, stdout=-1, text=True)
+    p = root_podman.popen("run", "--rm", "box", "sh", "-c", podman.IDLE, stdout=-1, text=True)
     assert p.stdout.readline() == "started\n"
     p.send_signal(signal.SIGTERM)
     out, _ = p.communicate(timeout=60)

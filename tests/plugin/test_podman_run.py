@@ -71,7 +71,7 @@ def test_process(engine):
     """User, groups, capabilities, limits, environment, host name, working directory, umask, oom score."""
     out = engine("run", "--rm", "-u", "1000:1000", "--group-add", "audio", "--cap-drop", "all", "--cap-add", "net_raw",
                  "--ulimit", "nofile=100:200", "--ulimit", "core=0", "-h", "named", "-w", "/home/user", "-e", "A=b c", "--umask",
-                 "0027", "--oom-score-adj", "500", "bb", "sh", "-c",
+                 "0027", "--oom-score-adj", "500", "box", "sh", "-c",
                  "/bin/probe info; echo X-host: $(hostname); echo X-dir: $(pwd); echo X-env: $A; echo X-nofile: $(ulimit -Sn) "
                  "$(ulimit -Hn); echo X-umask: $(umask); echo X-oom: $(cat /proc/self/oom_score_adj)")
     got = status_of(out)
@@ -83,9 +83,9 @@ def test_process(engine):
 
 
 def test_default_capabilities_and_seccomp(engine):
-    got = status_of(engine("run", "--rm", "bb", "/bin/probe", "info"))
+    got = status_of(engine("run", "--rm", "box", "/bin/probe", "info"))
     assert got["Seccomp"] == "2" and got["CapEff"] == "00000000800405fb", got
-    got = status_of(engine("run", "--rm", "--privileged", "bb", "/bin/probe", "info"))
+    got = status_of(engine("run", "--rm", "--privileged", "box", "/bin/probe", "info"))
     assert got["Seccomp"] == "0" and int(got["CapEff"], 16) >= (1 << 38) - 1
 
 
@@ -136,14 +136,14 @@ def test_shared_namespaces(root_podman):
     look = f"for n in {names}; do echo $n $(readlink /proc/self/ns/$n); done"
     got = fields(root_podman.sh("--pid=host", "--ipc=host", "--uts=host", "--net=host", "--cgroupns=host", look))
     assert got == host
-    root_podman("run", "-d", "--name", "a", "bb", "sleep", "1000")
+    root_podman("run", "-d", "--name", "ct", "box", "sleep", "1000")
     try:
-        theirs = fields(root_podman("exec", "a", "sh", "-c", look).splitlines())
+        theirs = fields(root_podman("exec", "ct", "sh", "-c", look).splitlines())
         assert not set(theirs.values()) & set(host.values())
         got = fields(root_podman.sh("--pid=container:a", "--net=container:a", "--ipc=container:a", look))
         assert {n for n in got if got[n] == theirs[n]} == {"pid", "net", "ipc"}
     finally:
-        root_podman("rm", "-f", "-t", "0", "a")
+        root_podman("rm", "-f", "-t", "0", "ct")
 
 
 LIMITS = {"memory.max": str(64 << 20), "memory.swap.max": str(32 << 20), "memory.low": str(32 << 20), "cpu.max": "150000 100000",
@@ -185,7 +185,7 @@ def test_sdnotify(root_podman, tmp):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
         s.bind(path)
         s.settimeout(60)
-        root_podman("run", "-d", "--name", "a", "--sdnotify=container", "bb", "sh", "-c",
+        root_podman("run", "-d", "--name", "ct", "--sdnotify=container", "box", "sh", "-c",
                     "/bin/probe notify READY=1; exec sleep 1000", env={"NOTIFY_SOCKET": path})
         try:
             got = []
@@ -193,7 +193,7 @@ def test_sdnotify(root_podman, tmp):
                 got.append(s.recv(4096).decode())
             assert any(f"MAINPID={root_podman('inspect', '-f', '{{.State.ConmonPid}}', 'a')}" in g for g in got), got
         finally:
-            root_podman("rm", "-f", "-t", "0", "a")
+            root_podman("rm", "-f", "-t", "0", "ct")
 
 
 def test_systemd(root_podman, debian):
@@ -252,7 +252,7 @@ class Service:
     def run(self, number):
         """A container's whole life, with an exit code of its own."""
         code = 3 + number
-        cid = self.call("POST", "create", {"image": "bb", "command": ["sh", "-c", f"exit {code}"], "oci_runtime": "caisson",
+        cid = self.call("POST", "create", {"image": "box", "command": ["sh", "-c", f"exit {code}"], "oci_runtime": "caisson",
                                            "netns": {"nsmode": "none"}})["Id"]
         self.call("POST", f"{cid}/start")
         got = self.call("POST", f"{cid}/wait")

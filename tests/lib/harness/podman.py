@@ -118,7 +118,7 @@ class Podman:
     def sh(self, *args):
         """run --rm IMAGE sh -c SCRIPT, with options before the script; its output as lines."""
         *options, script = args
-        return self("run", "--rm", *options, "bb", "sh", "-c", script).splitlines()
+        return self("run", "--rm", *options, "box", "sh", "-c", script).splitlines()
 
     def inspect(self, name):
         return json.loads(self("inspect", name))[0]
