@@ -116,7 +116,7 @@ int process_take_console(struct process *p, int *master) must_check;
 /* walk.c: the GUEST's steps until one waits; does not return in INIT. */
 int process_walk(struct process *p) must_check;
 
-/* root.c: OPEN_ROOT and OPEN_SOURCE */
+/* root.c: OPEN_ROOT, OPEN_SOURCE and CONNECT */
 int guest_open(struct process *p, const struct step *s) must_check;
 int guest_prepare_dirs(const struct guest_config *c) must_check;
 void guest_unmount_share(struct guest *g);

@@ -2,7 +2,8 @@
 /*
  * Where the container's root and the sources of its bind mounts come from: the virtio-fs share, in
  * which HOST's copy of a mount is under the number of its slot (ids mapped already), vm.image as a
- * block device, and for device nodes the guest's own /dev.
+ * block device, what a vhost-user back end serves as a device of its own, and for device nodes the
+ * guest's own /dev.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -25,6 +26,13 @@ static const char *share_path(const struct guest_config *c, char path[static PAT
 	return path;
 }
 
+/* Where INIT attaches the root. */
+static const char *attach_path(const struct guest_config *c, char path[static PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%s/root", c->dir);
+	return path;
+}
+
 int guest_prepare_dirs(const struct guest_config *c)
 {
 	char path[PATH_MAX];
@@ -33,8 +41,7 @@ int guest_prepare_dirs(const struct guest_config *c)
 	if (root < 0)
 		return err_sys("open /");
 	_cleanup_fd_ int share = path_mkdirs(root, share_path(c, path));
-	snprintf(path, sizeof(path), "%s/root", c->dir);
-	_cleanup_fd_ int attach = share < 0 ? share : path_mkdirs(root, path);
+	_cleanup_fd_ int attach = share < 0 ? share : path_mkdirs(root, attach_path(c, path));
 	return attach < 0 ? err_set(-attach, "make the directory %s: %s", c->dir, err_text(-attach))
 			  : 0;
 }
@@ -89,15 +96,15 @@ static const struct {
 	{"btrfs", 0x10040, "_BHRfS_M", 8},
 };
 
-static int open_disk(const char *path)
+static int open_disk(const char *field, const char *path)
 {
 	for (int waited = 0;; waited += 10) {
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd >= 0)
 			return fd;
 		if ((errno != ENOENT && errno != ENXIO) || waited >= DISK_WAIT_MS)
-			return err_set(
-				errno, "vm.image: open %s in the guest: %s", path, err_text(errno));
+			return err_set(errno, "%s: open %s in the guest: %s", field, path,
+				err_text(errno));
 		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 	}
 }
@@ -105,7 +112,7 @@ static int open_disk(const char *path)
 static int find_file_system(const char *path, const char **ret)
 {
 	char found[8];
-	_cleanup_fd_ int disk = open_disk(path);
+	_cleanup_fd_ int disk = open_disk("vm.image", path);
 
 	if (disk < 0)
 		return disk;
@@ -159,11 +166,36 @@ static int open_image(struct process *p)
 	return r < 0 ? mount_error(fs, type) : r;
 }
 
+/* By us and not by INIT, whose cgroup may not let it open the disk, or its user namespace mount it.
+ */
+static int mount_backend(struct process *p, const struct step *s)
+{
+	struct spec_mount m = *s->connect.mount;
+	const struct step mount = {.kind = STEP_MOUNT, .slot = -1, .mount.mount = &m};
+	const struct plan plan = {0};
+	struct step_ctx c = {.plan = &plan, .arena = &p->arena};
+	struct mnt_target stage = {.fd = -EBADF};
+	char path[PATH_MAX];
+
+	m.source = s->connect.device;
+	if (m.source[0] == '/') {
+		_cleanup_fd_ int disk = open_disk("source", m.source);
+		if (disk < 0)
+			return disk;
+	}
+	_cleanup_fd_ int dir =
+		open(attach_path(p->guest->config, path), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	stage.fd = dir;
+	return mnt_new_fs(&c, &mount, &stage);
+}
+
 int guest_open(struct process *p, const struct step *s)
 {
 	int fd;
 
-	if (s->kind == STEP_OPEN_ROOT)
+	if (s->kind == STEP_CONNECT)
+		fd = mount_backend(p, s);
+	else if (s->kind == STEP_OPEN_ROOT)
 		fd = p->spec->vm && p->spec->vm->image_path ? open_image(p) : open_share(p, s);
 	else
 		fd = s->open.mount ? open_share(p, s) : open_tree_copy(s);

@@ -219,6 +219,7 @@ static const guest_fn functions[STEP_COUNT] = {
 	[STEP_CGROUP_LIMIT] = do_cgroup_limit,
 	[STEP_OPEN_ROOT] = guest_open,
 	[STEP_OPEN_SOURCE] = guest_open,
+	[STEP_CONNECT] = guest_open,
 	[STEP_CLONE] = do_clone,
 	[STEP_ID_MAP] = do_id_map,
 	[STEP_CGROUP_ATTACH] = do_cgroup_attach,

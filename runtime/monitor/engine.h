@@ -9,8 +9,8 @@
  *	engine_end(&e)                 what became of it
  *	engine_stop(&e)                ends it if need be, releases everything
  *
- * Descriptors of the description stay the caller's; those of the taps and the share must stay open
- * until engine_stop().
+ * Descriptors of the description stay the caller's; those of the taps, the share and the back ends
+ * must stay open until engine_stop().
  */
 #pragma once
 #include <pthread.h>
@@ -18,6 +18,7 @@
 
 #include "jail.h"
 #include "machine_config.h"
+#include "plan.h"
 #include "vsock.h"
 
 #define ENGINE_NICS_MAX 8
@@ -30,6 +31,13 @@ struct engine_nic {
 	unsigned offloads; /* TUN_F_* */
 };
 
+/* An external vhost-user back end: a share, or a disk. */
+struct engine_backend {
+	const char *field; /* of config.json */
+	const char *tag;   /* of the share; NULL: a disk, after vm.image and in this order */
+	int sock;
+};
+
 struct engine_description {
 	const struct machine_config *config;
 	int kernel, initramfs;
@@ -39,6 +47,8 @@ struct engine_description {
 	int log;   /* the guest's console is written here */
 	struct engine_nic nics[ENGINE_NICS_MAX];
 	size_t nnics;
+	struct engine_backend backends[PLAN_BACKENDS_MAX];
+	size_t nbackends;
 	struct streams *streams; /* what vsock connections get */
 };
 

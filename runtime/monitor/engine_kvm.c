@@ -60,11 +60,22 @@ static int build(struct engine *e, const struct engine_description *d)
 		.connect = streams_on_connect,
 		.closed = streams_on_closed,
 		.ctx = d->streams};
-	const struct machine_share share = {.tag = SHARE_TAG, .sock = d->share};
-	const struct machine_disk disk = {
-		.fd = k->image, .read_only = c->image_read_only, .serial = "image"};
+	struct machine_share shares[1 + PLAN_BACKENDS_MAX] = {{.tag = SHARE_TAG, .sock = d->share}};
+	struct machine_disk disks[1 + PLAN_BACKENDS_MAX];
+	size_t nshares = 1, ndisks = 0;
 	struct virtio_net_options nics[ENGINE_NICS_MAX];
 
+	if (k->image >= 0)
+		disks[ndisks++] = (struct machine_disk){
+			.fd = k->image, .read_only = c->image_read_only, .serial = "image"};
+	for (size_t i = 0; i < d->nbackends; i++) {
+		const struct engine_backend *b = &d->backends[i];
+		if (b->tag)
+			shares[nshares++] = (struct machine_share){.tag = b->tag, .sock = b->sock};
+		else
+			disks[ndisks++] = (struct machine_disk){
+				.fd = b->sock, .remote = true, .peer = b->field};
+	}
 	for (size_t i = 0; i < d->nnics; i++) {
 		nics[i] = (struct virtio_net_options){.tap = d->nics[i].tap,
 			.mtu = (uint16_t)d->nics[i].mtu,
@@ -80,10 +91,10 @@ static int build(struct engine *e, const struct engine_description *d)
 		.cmdline = d->cmdline,
 		.console_in = -EBADF,
 		.console_out = k->log,
-		.disks = &disk,
-		.disk_count = k->image >= 0,
-		.shares = &share,
-		.share_count = 1,
+		.disks = disks,
+		.disk_count = ndisks,
+		.shares = shares,
+		.share_count = nshares,
 		.nics = nics,
 		.nic_count = d->nnics,
 		.vsock = &vsock,

@@ -51,6 +51,8 @@ struct qemu {
 	int lost;          /* eventfd: nobody serves the vsock device any more */
 	char why[ERR_MAX]; /* and that is why; the thread's until `lost` */
 	int errors;        /* a pipe: what QEMU says on standard error */
+	struct engine_backend backends[PLAN_BACKENDS_MAX];
+	size_t nbackends;
 };
 
 struct args {
@@ -170,8 +172,10 @@ static void add_devices(struct args *a, const struct engine_description *d, int 
 		add(a, "virtio-net-device,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x", i, m[0],
 			m[1], m[2], m[3], m[4], m[5]);
 	}
-	if (d->image < 0)
-		return;
+}
+
+static void add_image(struct args *a, const struct engine_description *d)
+{
 	add(a, "-add-fd");
 	add(a, "fd=%d,set=1", inherit(a, d->image));
 	add(a, "-drive");
@@ -180,6 +184,24 @@ static void add_devices(struct args *a, const struct engine_description *d, int 
 		d->config->image_read_only ? "read-only=on" : "auto-read-only=off");
 	add(a, "-device");
 	add(a, "virtio-blk-device,drive=image");
+}
+
+/* The guest names disks in the order in which they stand here. */
+static void add_disks(struct args *a, const struct engine_description *d)
+{
+	if (d->image >= 0)
+		add_image(a, d);
+	for (size_t i = 0; i < d->nbackends; i++) {
+		const struct engine_backend *b = &d->backends[i];
+
+		add(a, "-chardev");
+		add(a, "socket,id=backend%zu,fd=%d", i, inherit(a, b->sock));
+		add(a, "-device");
+		if (b->tag)
+			add(a, "vhost-user-fs-device,chardev=backend%zu,tag=%s", i, b->tag);
+		else
+			add(a, "vhost-user-blk,chardev=backend%zu", i);
+	}
 }
 
 /* In the child. */
@@ -204,6 +226,12 @@ static int watch(struct engine *e)
 	if (e->ended < 0 || epoll_ctl(e->ended, EPOLL_CTL_ADD, q->pidfd, &in) < 0 ||
 		epoll_ctl(e->ended, EPOLL_CTL_ADD, q->lost, &in) < 0)
 		return err_sys("watch QEMU");
+	/* QEMU goes on without a back end, and what waits for it would hang. */
+	for (size_t i = 0; i < q->nbackends; i++) {
+		struct epoll_event gone = {.events = EPOLLRDHUP};
+		if (epoll_ctl(e->ended, EPOLL_CTL_ADD, q->backends[i].sock, &gone) < 0)
+			return err_sys("watch the back end of %s", q->backends[i].field);
+	}
 	return 0;
 }
 
@@ -306,6 +334,8 @@ static int start(struct engine *e, const struct engine_description *d)
 	int r = q && a ? 0 : -ENOMEM;
 	if (r >= 0) {
 		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = -EBADF;
+		memcpy(q->backends, d->backends, sizeof(q->backends));
+		q->nbackends = d->nbackends;
 		r = console < 0 ? err_sys("dup") : make_vsock(q, d->streams, &vsock);
 	}
 	if (r >= 0) {
@@ -314,6 +344,7 @@ static int start(struct engine *e, const struct engine_description *d)
 	}
 	if (r >= 0) {
 		add_devices(a, d, vsock, console);
+		add_disks(a, d);
 		for (size_t i = 0; i < d->config->qemu_parameters.n; i++)
 			add(a, "%s", d->config->qemu_parameters.v[i]);
 		r = spawn(e, a, d);
@@ -334,6 +365,16 @@ static int run(struct engine *e)
 	return r ? err_set(r, "start the vsock thread: %s", strerror(r)) : 0;
 }
 
+static const char *lost_backend(const struct qemu *q)
+{
+	for (size_t i = 0; i < q->nbackends; i++) {
+		struct pollfd p = {.fd = q->backends[i].sock, .events = POLLRDHUP};
+		if (poll(&p, 1, 0) > 0)
+			return q->backends[i].field;
+	}
+	return NULL;
+}
+
 static int end(struct engine *e)
 {
 	struct qemu *q = e->state;
@@ -350,6 +391,8 @@ static int end(struct engine *e)
 	e->pid = 0;
 	ssize_t n = read(q->errors, said, sizeof(said));
 	str_quote_end(text, sizeof(text), said, n > 0 ? (size_t)n : 0);
+	if (lives && lost_backend(q))
+		return err_set(EPIPE, "%s: the vhost-user back end has hung up", lost_backend(q));
 	if (lives)
 		return err_set(EIO, "%s%s%s", q->why, *text ? "; QEMU said: " : "", text);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)

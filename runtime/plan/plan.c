@@ -175,6 +175,19 @@ static int check_namespaces(struct builder *b)
 	return 0;
 }
 
+static int check_mounts(const struct builder *b)
+{
+	const struct spec *s = b->spec;
+
+	for (size_t i = 0; i < s->nmounts; i++)
+		if (s->mounts[i].backend && b->env->isolation != PLAN_VM)
+			return err_set(ENOTSUP,
+				"mounts[%zu].source: %s: a vhost-user back end serves microVMs: "
+				"use --isolation vm",
+				i, s->mounts[i].source);
+	return 0;
+}
+
 static void add_sources(struct builder *b)
 {
 	const struct spec *s = b->spec;
@@ -550,6 +563,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	struct builder b = {.arena = a, .spec = s, .env = env};
 
 	int r = check_namespaces(&b);
+	if (r >= 0)
+		r = check_mounts(&b);
 	if (r < 0)
 		return r;
 	if (env->notify_socket)

@@ -23,6 +23,8 @@
 /* Where a container finds the NOTIFY_SOCKET of whoever started caisson. */
 #define PLAN_NOTIFY_SOCKET "/run/notify/notify.sock"
 
+#define PLAN_BACKENDS_MAX 6 /* of vhost-user, in one microVM */
+
 enum step_place { PLACE_HOST, PLACE_INIT, PLACE_MONITOR, PLACE_GUEST };
 
 enum plan_isolation { PLAN_NS, PLAN_VM };
@@ -33,6 +35,7 @@ enum plan_isolation { PLAN_NS, PLAN_VM };
 	X(CGROUP_LIMIT, "cgroup-limit", "write the limits and the device program") \
 	X(OPEN_ROOT, "open-root", "take a private copy of the root file system's mount") \
 	X(OPEN_SOURCE, "open-source", "take a private copy of a bind mount's source") \
+	X(CONNECT, "connect", "connect to the vhost-user back end of a mount; mount its device") \
 	X(OPEN_NAMESPACE, "open-namespace", "open a namespace to join, and check its type") \
 	X(COMPILE_SECCOMP, "compile-seccomp", "compile the system call filter, or find it cached") \
 	X(CLONE, "clone", "make the first process, in its new namespaces") \
@@ -112,6 +115,10 @@ struct step {
 			const struct spec_mount *mount; /* OPEN_SOURCE: its id maps */
 			struct spec_id_maps idmap_uid, idmap_gid; /* n > 0: make it idmapped */
 		} open;
+		struct { /* CONNECT */
+			const struct spec_mount *mount;
+			const char *device; /* in the guest: /dev/vdX, or a virtio-fs tag */
+		} connect;
 		struct { /* MOUNT */
 			const struct spec_mount *mount;
 			const char *label; /* linux.mountLabel or NULL */

@@ -115,6 +115,8 @@ int plan_step_text(const struct step *s, struct strbuf *out)
 		return strbuf_addf(out, "%s%s%s", s->open.path,
 			s->open.recursive ? " (recursive)" : "",
 			s->open.idmap_uid.n ? " (id-mapped)" : "");
+	case STEP_CONNECT:
+		return strbuf_addf(out, "%s (%s)", s->connect.mount->backend, s->connect.device);
 	case STEP_ATTACH_ROOT:
 		return strbuf_addf(out, "%s", s->open.path);
 	case STEP_OPEN_NAMESPACE:

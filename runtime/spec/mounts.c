@@ -68,6 +68,24 @@ static int parse_options(struct parser *p, const struct json *node, void *obj)
 	return spec_mount_options(p->arena, options, obj);
 }
 
+/* Ours, for microVMs: a file system that another process on the host serves. */
+static int check_backend(struct parser *p, struct spec_mount *m)
+{
+	static const char prefix[] = "vhost-user:";
+
+	if (!m->source || !str_starts(m->source, prefix))
+		return 0;
+	m->backend = m->source + strlen(prefix);
+	if (m->backend[0] != '/')
+		return parse_error_at(p, "source",
+			"expected the absolute path of a socket after \"%s\", found \"%s\"", prefix,
+			m->backend);
+	if (!m->type || m->bind)
+		return parse_error_at(p, "type",
+			"expected \"virtiofs\", or the file system that is on the back end's disk");
+	return 0;
+}
+
 static int check_mount(struct parser *p, const struct json *node, void *obj)
 {
 	static const char *const none[] = {NULL};
@@ -92,6 +110,8 @@ static int check_mount(struct parser *p, const struct json *node, void *obj)
 	int r = spec_check_id_maps(p, "uidMappings", m->uid_mappings);
 	if (r >= 0)
 		r = spec_check_id_maps(p, "gidMappings", m->gid_mappings);
+	if (r >= 0)
+		r = check_backend(p, m);
 	if (m->uid_mappings.n && !m->ridmap)
 		m->idmap = true;
 	return r;

@@ -39,9 +39,10 @@ struct spec_id_maps {
 struct spec_mount {
 	const char *destination; /* absolute; a relative one was read as relative to "/" */
 	const char *type;        /* NULL when absent; "bind" needs no option bind */
-	const char *source; /* NULL when absent; a bind's relative one is relative to the bundle */
-	bool bind;          /* a bind mount: always has a source */
-	bool rbind;         /* ... with what is mounted beneath it; bind is set too */
+	const char *source;  /* NULL when absent; a bind's relative one is relative to the bundle */
+	const char *backend; /* of source "vhost-user:PATH": PATH, the socket of who serves it */
+	bool bind;           /* a bind mount: always has a source */
+	bool rbind;          /* ... with what is mounted beneath it; bind is set too */
 	/*
 	 * MOUNT_ATTR_*, of the mount itself, as mount_setattr(2) takes them. "ro" is only here:
 	 * whether the super block of a new file system becomes read-only too is the mounting step's

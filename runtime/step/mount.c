@@ -316,5 +316,6 @@ int step_mount(struct step_ctx *c, const struct step *s)
 
 	if (m->remount)
 		return remount(c, m);
-	return m->bind ? mount_bind(c, s) : mount_new(c, s);
+	/* In a microVM what a back end serves is mounted already, as the source of a bind is. */
+	return m->bind || m->backend ? mount_bind(c, s) : mount_new(c, s);
 }

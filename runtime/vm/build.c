@@ -6,6 +6,7 @@
 #include "arch.h"
 #include "machine.h"
 #include "power.h"
+#include "vhost_blk.h"
 
 static void raise_irq(void *irq)
 {
@@ -48,8 +49,8 @@ static int plug(struct machine *m, struct virtio_device *d)
 					    &virtio_mmio_bus, &s->mmio});
 }
 
-/* A file system that has gone: what runs on it could only hang. */
-static void lose_share(void *ctx, const char *why)
+/* A file system or a disk that has gone: what runs on it could only hang. */
+static void lose(void *ctx, const char *why)
 {
 	vcpus_end(ctx, VM_END_FAULT, "%s", why);
 }
@@ -64,7 +65,7 @@ static int plug_shares(struct machine *m, const struct machine_options *o)
 		if (r >= 0)
 			r = plug(m, &v->dev);
 		if (!s->optional) {
-			v->lost = lose_share;
+			v->lost = lose;
 			v->lost_ctx = &m->cpus;
 		}
 		if (r < 0)
@@ -89,6 +90,20 @@ static int plug_nics(struct machine *m, const struct machine_options *o)
 	return 0;
 }
 
+static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
+{
+	struct vhost_user *v = &m->remote_disks[i];
+
+	if (!d->remote) {
+		int r = virtio_blk_init(&m->disks[i], &m->memory, d->fd, d->read_only, d->serial);
+		return r < 0 ? r : plug(m, &m->disks[i].dev);
+	}
+	int r = virtio_blk_remote_init(v, &m->memory, d->fd, d->peer);
+	v->lost = lose;
+	v->lost_ctx = &m->cpus;
+	return r < 0 ? r : plug(m, &v->dev);
+}
+
 static int plug_devices(struct machine *m, const struct machine_options *o)
 {
 	virtio_console_init(&m->console, &m->memory, o->console_in, o->console_out);
@@ -102,12 +117,9 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		r = plug(m, &m->balloon.dev);
 	}
 	for (size_t i = 0; r >= 0 && i < o->disk_count; i++) {
-		const struct machine_disk *d = &o->disks[i];
-
-		r = virtio_blk_init(&m->disks[i], &m->memory, d->fd, d->read_only, d->serial);
-		if (r >= 0)
-			r = plug(m, &m->disks[i].dev);
-		err_ctx(r, "disk %zu", i);
+		r = plug_disk(m, i, &o->disks[i]);
+		if (r < 0)
+			err_ctx(r, "disk %zu", i);
 	}
 	if (r >= 0)
 		r = plug_shares(m, o);

@@ -26,7 +26,9 @@
 #define MACHINE_DEVICES_MAX (4 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX)
 
 struct machine_disk {
-	int fd;
+	int fd;           /* of the image, or connected to the back end that has it */
+	bool remote;      /* it has (vhost-user), and tells the rest itself */
+	const char *peer; /* the back end, for messages */
 	bool read_only;
 	const char *serial; /* up to 20 bytes; never NULL */
 };
@@ -78,6 +80,7 @@ struct machine {
 	struct virtio_rng rng;
 	struct virtio_balloon balloon; /* see virtio_balloon_set_target() */
 	struct virtio_blk disks[MACHINE_DISKS_MAX];
+	struct vhost_user remote_disks[MACHINE_DISKS_MAX];
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
 	struct virtio_net nics[MACHINE_NICS_MAX];
 	size_t nic_count;

@@ -110,7 +110,7 @@ static void test_slots(void **state)
 			const struct step *s = &p.steps[k];
 			bool opens = s->kind == STEP_OPEN_ROOT || s->kind == STEP_OPEN_SOURCE ||
 				     s->kind == STEP_OPEN_NAMESPACE ||
-				     s->kind == STEP_COMPILE_SECCOMP;
+				     s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_CONNECT;
 			assert_true(s->slot < p.nslots);
 			if (s->slot < 0)
 				continue;

@@ -210,7 +210,7 @@ static void whole_machine(void **state)
 	struct machine m;
 	_cleanup_fd_ int fd = file_of(&k, sizeof(k));
 	_cleanup_fd_ int disk_fd = memfd_create("disk", MFD_CLOEXEC);
-	struct machine_disk disk = {disk_fd, false, "disk"};
+	struct machine_disk disk = {.fd = disk_fd, .serial = "disk"};
 	struct machine_options o = options(fd);
 
 	assert_int_equal(ftruncate(disk_fd, 4096), 0);
@@ -245,7 +245,7 @@ static void build_fails_clean(void **state)
 	struct machine m;
 	_cleanup_fd_ int fd = file_of(&k, sizeof(k));
 	_cleanup_fd_ int junk = file_of("junk", 4);
-	struct machine_disk disk = {junk, false, ""};
+	struct machine_disk disk = {.fd = junk, .serial = ""};
 	unsigned before = open_files();
 	struct machine_options o = options(fd);
 

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vhost_blk.h"
+
+#include <linux/virtio_blk.h>
+#include <linux/virtio_ids.h>
+#include <stddef.h>
+
+/* Up to what VIRTIO_BLK_F_WRITE_ZEROES brought: a back end refuses more than it knows itself. */
+#define CONFIG_LEN (offsetof(struct virtio_blk_config, write_zeroes_may_unmap) + 4)
+
+#define BIT(n) (UINT64_C(1) << (n))
+#define FEATURES \
+	(BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_GEOMETRY) | \
+		BIT(VIRTIO_BLK_F_RO) | BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_FLUSH) | \
+		BIT(VIRTIO_BLK_F_TOPOLOGY) | BIT(VIRTIO_BLK_F_CONFIG_WCE) | \
+		BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES))
+
+int virtio_blk_remote_init(
+	struct vhost_user *v, const struct vm_memory *m, int sock, const char *peer)
+{
+	return vhost_user_init(v, m,
+		&(struct vhost_user_options){.sock = sock,
+			.peer = peer,
+			.name = "blk",
+			.id = VIRTIO_ID_BLOCK,
+			.queue_count = 1,
+			.features = FEATURES,
+			.config_len = CONFIG_LEN});
+}

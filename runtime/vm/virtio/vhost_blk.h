@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A block device whose requests another process serves: virtio 1.2, 5.2, by vhost-user. */
+#pragma once
+#include "vhost_user.h"
+
+/*
+ * sock: connected to the back end, the caller's; peer: its name for messages, kept. Size, block
+ * size and the rest are what the back end says. Errors as of vhost_user_init().
+ */
+int virtio_blk_remote_init(
+	struct vhost_user *v, const struct vm_memory *m, int sock, const char *peer) must_check;

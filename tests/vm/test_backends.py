@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Mounts that another process on the host serves by vhost-user: file systems of virtiofsd, disks of qemu-storage-daemon. On
+QEMU, and in the test host on the built-in machine.
+"""
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from harness import config, mode, rootfs
+from harness.runtime import wait_for
+
+HYPERVISOR = "kvm" if os.environ.get("CAISSON_TEST_HOST") else "qemu"
+BOOT = 150
+
+
+@pytest.fixture
+def serve(tmp):
+    """Starts servers; each has its socket when the call returns."""
+    servers = []
+
+    def start(name, argv):
+        path = os.path.join(tmp, name + ".sock")
+        p = subprocess.Popen([a.replace("SOCKET", path) for a in argv], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        servers.append(p)
+        wait_for(lambda: os.path.exists(path) or p.poll() is not None, f"socket of {name}")
+        assert p.poll() is None, f"{argv[0]} ended with {p.poll()}"
+        p.path = path
+        return p
+    yield start
+    for p in servers:
+        p.kill()
+        p.wait()
+
+
+@pytest.fixture
+def share(serve, tmp):
+    os.mkdir(os.path.join(tmp, "share"))
+    p = serve("share", ["/usr/lib/qemu/virtiofsd", "--socket-path=SOCKET", "-o", f"source={tmp}/share", "-o", "sandbox=chroot"])
+    p.directory = os.path.join(tmp, "share")
+    yield p
+    shutil.rmtree("/run/virtiofsd", ignore_errors=True)  # its lock file, which it leaves
+
+
+@pytest.fixture
+def disk(serve, tmp):
+    def make(name, content):
+        """content: of a file "name" in it."""
+        tree, image = os.path.join(tmp, name + ".d"), os.path.join(tmp, name + ".img")
+        os.mkdir(tree)
+        with open(os.path.join(tree, "name"), "w", encoding="ascii") as f:
+            f.write(content)
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, image, "16M"], check=True, stdout=subprocess.DEVNULL)
+        p = serve(name, ["qemu-storage-daemon", "--blockdev", f"driver=file,node-name=f,filename={image}", "--export",
+                         "type=vhost-user-blk,id=e,addr.type=unix,addr.path=SOCKET,node-name=f,writable=on"])
+        p.image = image
+        return p
+    return make
+
+
+def mount(type_, server, where, *options):
+    return {"destination": where, "type": type_, "source": f"vhost-user:{getattr(server, 'path', server)}",
+            "options": list(options)}
+
+
+@pytest.fixture
+def vm(ctr):
+    def make(script, *mounts, vm=None):
+        c = config.default("sh", "-c", script)
+        c["annotations"] = {"io.caisson.vm.boot-timeout": str(BOOT)}
+        c["mounts"] += mounts
+        c["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}, **(vm or {})}
+        return ctr(conf=c)
+    return make
+
+
+def run(c, **kw):
+    return c.run("--isolation", "vm", "--hypervisor", HYPERVISOR, timeout=BOOT, **kw)
+
+
+def test_share_and_disks(vm, share, disk):
+    """Both ways, each with its options; the disks in the order of mounts."""
+    with open(os.path.join(share.directory, "given"), "w", encoding="ascii") as f:
+        f.write("given\n")
+    one, two = disk("one", "first\n"), disk("two", "second\n")
+    c = vm("cat /share/given /one/name /two/name; echo back >/share/new; echo kept >/one/new; sync; "
+           "echo no 2>/dev/null >/two/new || echo refused; grep -E '^[^ ]+ /(one|share) ' /proc/mounts",
+           mount("ext4", one, "/one", "nosuid", "nodev"), mount("virtiofs", share, "/share", "noexec"),
+           mount("ext4", two, "/two", "ro"))
+    r = run(c).ok()
+    lines = r.out.splitlines()
+    assert lines[:4] == ["given", "first", "second", "refused"], r.out
+    mounts = {line.split()[1]: line.split()[2:4] for line in lines[4:]}
+    assert mounts["/one"][0] == "ext4" and {"nosuid", "nodev", "rw"} <= set(mounts["/one"][1].split(",")), mounts
+    assert mounts["/share"][0] == "virtiofs" and "noexec" in mounts["/share"][1].split(","), mounts
+    with open(os.path.join(share.directory, "new"), encoding="ascii") as f:
+        assert f.read() == "back\n"
+    out = subprocess.run(["debugfs", "-R", "cat new", one.image], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert out.stdout == "kept\n"
+
+
+def test_beside_an_image_and_in_a_user_namespace(vm, disk, tmp):
+    c = vm("cat /data/name; id -u; cat /proc/self/uid_map", mount("ext4", disk("data", "data\n"), "/data", "ro"))
+    os.mkdir(c.path("data"))  # root of the namespace could not make it there
+    image = os.path.join(tmp, "root.img")
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", c.rootfs, image, "64M"], check=True, stdout=subprocess.DEVNULL)
+    c.conf["vm"]["image"] = {"path": image, "format": "raw"}
+    config.namespaces(c.conf, "user")
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    r = run(c).ok()
+    assert [line.split() for line in r.out.splitlines()] == [["data"], ["0"], ["0", "100000", "65536"]], r.out
+
+
+@pytest.mark.parametrize("which", ["share", "disk"])
+def test_back_end_dies(vm, share, disk, which):
+    """What uses it could only hang: the machine ends, and says why."""
+    server = share if which == "share" else disk("one", "first\n")
+    c = vm("echo up; while :; do sleep 0.1; done",
+           mount("virtiofs" if which == "share" else "ext4", server, "/data"))
+    c.write()
+    p = c.rt.popen("run", "--bundle", c.bundle, "--isolation", "vm", "--hypervisor", HYPERVISOR, c.id,
+                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert p.stdout.readline() == b"up\n"
+    server.send_signal(signal.SIGKILL)
+    _, err = p.communicate(timeout=60)
+    index = len(c.conf["mounts"]) - 1
+    assert p.returncode == 1 and f"mounts[{index}]" in err.decode() and "hung up" in err.decode(), err
+
+
+def speak(path, data):
+    """A server that answers whatever it is told with the same bytes."""
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(path)
+    s.listen()
+
+    def serve():
+        try:
+            c, _ = s.accept()
+            with c:
+                while c.recv(4096):
+                    c.sendall(data)
+        except OSError:
+            pass
+    t = threading.Thread(target=serve, daemon=True)
+    t.start()
+    return s
+
+
+@pytest.mark.parametrize("data", [b"\0" * 64, b"\xff" * 64, b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["zeroes", "ones", "http"])
+@pytest.mark.parametrize("type_", ["virtiofs", "ext4"])
+def test_garbage(vm, tmp, type_, data):
+    with speak(os.path.join(tmp, "s"), data):
+        c = vm("true", mount(type_, os.path.join(tmp, "s"), "/data"))
+        r = run(c)
+    assert r.rc == 1 and "microVM" in r.err, r.err
+
+
+def test_bad_sources(vm, tmp):
+    with open(os.path.join(tmp, "file"), "w", encoding="ascii"):
+        pass
+    for path, type_, words in (("none", "ext4", "there is no such socket"), ("file", "virtiofs", "cannot connect")):
+        r = run(vm("true", mount(type_, os.path.join(tmp, path), "/data")))
+        assert r.rc == 1 and "source" in r.err and words in r.err, r.err
+    for change, words in (({"source": "vhost-user:relative"}, "absolute path"), ({"type": "bind"}, "virtiofs"),
+                          ({"options": ["bind"]}, "virtiofs")):
+        m = {**mount("ext4", "/s", "/data"), **change}
+        r = run(vm("true", m))
+        assert r.rc == 1 and words in r.err, (change, r.err)
+    r = run(vm("true", *[mount("ext4", "/s", f"/data{i}") for i in range(7)]))
+    assert r.rc == 1 and "takes 6 back ends" in r.err, r.err
+    r = vm("true", mount("ext4", "/s", "/data")).run("--isolation", "ns")
+    assert r.rc == 1 and "--isolation vm" in r.err, r.err
