@@ -140,7 +140,7 @@ def test_shared_namespaces(root_podman):
     try:
         theirs = fields(root_podman("exec", "ct", "sh", "-c", look).splitlines())
         assert not set(theirs.values()) & set(host.values())
-        got = fields(root_podman.sh("--pid=container:a", "--net=container:a", "--ipc=container:a", look))
+        got = fields(root_podman.sh("--pid=container:ct", "--net=container:ct", "--ipc=container:ct", look))
         assert {n for n in got if got[n] == theirs[n]} == {"pid", "net", "ipc"}
     finally:
         root_podman("rm", "-f", "-t", "0", "ct")
@@ -191,7 +191,7 @@ def test_sdnotify(root_podman, tmp):
             got = []
             while not any("READY=1" in g for g in got):
                 got.append(s.recv(4096).decode())
-            assert any(f"MAINPID={root_podman('inspect', '-f', '{{.State.ConmonPid}}', 'a')}" in g for g in got), got
+            assert any(f"MAINPID={root_podman('inspect', '-f', '{{.State.ConmonPid}}', 'ct')}" in g for g in got), got
         finally:
             root_podman("rm", "-f", "-t", "0", "ct")
 
