@@ -156,8 +156,9 @@ def test_files(who, request, tmp):
         assert read(path + "2") == "data"
         diff = set(engine("diff", "ct").splitlines())
         assert {"A /new", "A /tmp/f", "D /etc/group"} <= diff, diff
-        engine("commit", "-q", "ct", "committed")
-        assert engine("run", "--rm", "committed", "sh", "-c", "cat /new; test ! -e /etc/group") == "new"
+        if not engine.rootless:  # no business of the runtime's, and it takes a user twice as long as all of the above
+            engine("commit", "-q", "ct", "committed")
+            assert engine("run", "--rm", "committed", "sh", "-c", "cat /new; test ! -e /etc/group") == "new"
     finally:
         engine("rm", "-f", "-t", "0", "ct")
         engine.try_("rmi", "-f", "committed")
@@ -273,8 +274,12 @@ spec:
 
 def test_signal_proxy(root_podman):
     """SIGTERM to `podman run` in the foreground reaches the program, whose exit code it returns."""
-    p = root_podman.popen("run", "--rm", "box", "sh", "-c", podman.IDLE, stdout=-1, text=True)
-    assert p.stdout.readline() == "started\n"
-    p.send_signal(signal.SIGTERM)
-    out, _ = p.communicate(timeout=60)
-    assert (p.returncode, out) == (3, "term\n")
+    p = root_podman.popen("run", "--rm", "--name", "ct", "box", "sh", "-c", podman.IDLE, stdout=-1, text=True)
+    try:
+        assert p.stdout.readline() == "started\n"
+        time.sleep(3)  # podman 4.3 begins to pass signals on only after the start, unseen from outside
+        p.send_signal(signal.SIGTERM)
+        out, _ = p.communicate(timeout=60)
+        assert (p.returncode, out) == (3, "term\n")
+    finally:
+        root_podman.try_("rm", "-f", "-i", "-t", "0", "ct")
