@@ -22,7 +22,6 @@
  *	start    {process: 0}
  *	exec     {process: N, text: LEN, facts: {...}, stdio: [..]}; the blob is the process object
  *		 in JSON (LEN bytes), then the filter
- *	go       {process, barrier}       the host got there (only where the plan makes INIT wait)
  *	signal   {process, signal, all: bool}; no reply: like kill(2), but to who may be gone
  *	resize   {process, rows, columns}
  *	freeze   {id, frozen: bool}

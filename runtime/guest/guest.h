@@ -100,8 +100,7 @@ void process_exec(struct guest *g, const struct agent_frame *f);
 
 /* process.c. A new one is in the list; NULL: out of memory. */
 struct process *process_new(struct guest *g, uint32_t number);
-/* "start", or another barrier of HOST's that INIT waits for. */
-void process_go(struct guest *g, const struct agent_frame *f, const char *barrier);
+void process_start(struct guest *g, const struct agent_frame *f);
 void process_resize(struct guest *g, const struct agent_frame *f);
 struct process *process_find(struct guest *g, uint32_t number);
 void process_reaped(struct guest *g, pid_t pid, int status);

@@ -208,19 +208,18 @@ struct process *process_new(struct guest *g, uint32_t number)
 
 /* --- messages to one --- */
 
-void process_go(struct guest *g, const struct agent_frame *f, const char *barrier)
+void process_start(struct guest *g, const struct agent_frame *f)
 {
 	uint32_t number;
 
-	if (agent_process(f, &number) < 0 || !barrier)
-		return guest_log(g, "%s: expected process and barrier", f->type);
+	if (agent_process(f, &number) < 0)
+		return guest_log(g, "start: expected process");
 	struct process *p = process_find(g, number);
 	if (!p || p->channel < 0)
 		return; /* it has failed or died meanwhile, which is told */
-	if (streq(f->type, "start"))
-		p->wanted = true;
+	p->wanted = true;
 	/* One that died will show by the channel's end. */
-	if (channel_send(p->channel, CHANNEL_REACHED, 0, barrier, -EBADF) < 0)
+	if (channel_send(p->channel, CHANNEL_REACHED, 0, "start", -EBADF) < 0)
 		err_clear();
 }
 

@@ -63,16 +63,6 @@ void guest_log(struct guest *g, const char *fmt, ...)
 	guest_send(g, &w);
 }
 
-static void on_start(struct guest *g, const struct agent_frame *f)
-{
-	process_go(g, f, "start");
-}
-
-static void on_go(struct guest *g, const struct agent_frame *f)
-{
-	process_go(g, f, json_get_str(f->json, "barrier"));
-}
-
 static void on_stop(struct guest *g, const struct agent_frame *f)
 {
 	g->stop = true;
@@ -85,9 +75,8 @@ static void handle(struct guest *g, const struct agent_frame *f)
 		void (*handle)(struct guest *g, const struct agent_frame *f);
 	} handlers[] = {
 		{"create", process_create},
-		{"start", on_start},
+		{"start", process_start},
 		{"exec", process_exec},
-		{"go", on_go},
 		{"signal", guest_signal},
 		{"resize", process_resize},
 		{"freeze", guest_freeze},

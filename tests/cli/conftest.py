@@ -20,7 +20,7 @@ def why_no_kernel():
     from harness import rootfs
     if mode.tuned_kernel() or mode.packaged_kernel(rootfs.CACHE):
         return None
-    return "no guest kernel: build the tuned one (images/kernel/build) or fetch Debian's (tests/host/run does)"
+    return "no guest kernel: build the tuned one (images/kernel/build) or fetch Debian's (tests/lib/guest-kernel)"
 
 
 def pytest_collection_modifyitems(config, items):

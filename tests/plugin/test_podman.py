@@ -227,10 +227,11 @@ def test_pod(who, request):
 
         def states():
             return {c["Names"][0]: c["State"] for c in json.loads(engine("ps", "-a", "--pod", "--format", "json"))}
-        engine("pod", "pause", "p")
-        assert sorted(states().values()) == ["paused", "paused"], states()
-        engine("pod", "unpause", "p")
-        assert sorted(states().values()) == ["running", "running"], states()
+        if not engine.rootless:  # a single container's pause is tested for both
+            engine("pod", "pause", "p")
+            assert sorted(states().values()) == ["paused", "paused"], states()
+            engine("pod", "unpause", "p")
+            assert sorted(states().values()) == ["running", "running"], states()
         engine("pod", "stop", "-t", "1", "p")
         assert sorted(states().values()) == ["exited", "exited"], states()
     finally:

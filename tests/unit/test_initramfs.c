@@ -133,7 +133,7 @@ static void test_alignment(void **state)
 	_cleanup_strbuf_ struct strbuf expected = {0};
 	_cleanup_initramfs_ struct initramfs w = {0};
 	_cleanup_fd_ int fd = archive(&w);
-	char name[16];
+	char name[32];
 
 	for (int n = 1; n <= 5; n++) {
 		for (int size = 0; size <= 5; size++) {
@@ -327,7 +327,7 @@ static void test_too_many(void **state)
 {
 	_cleanup_initramfs_ struct initramfs w = {0};
 	_cleanup_fd_ int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	char name[16];
+	char name[32];
 
 	assert_int_equal(initramfs_begin(&w, null, "many"), 0);
 	for (int i = 0; i < INITRAMFS_MAX_ENTRIES; i++) {

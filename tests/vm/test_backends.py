@@ -4,6 +4,7 @@ Mounts that another process on the host serves by vhost-user: file systems of vi
 QEMU, and in the test host on the built-in machine.
 """
 import os
+import re
 import shutil
 import signal
 import socket
@@ -129,8 +130,8 @@ def test_back_end_dies(vm, share, disk, which):
     assert p.stdout.readline() == b"up\n"
     server.send_signal(signal.SIGKILL)
     _, err = p.communicate(timeout=60)
-    index = len(c.conf["mounts"]) - 1
-    assert p.returncode == 1 and f"mounts[{index}]" in err.decode() and "hung up" in err.decode(), err
+    named = rf"mounts\[?{len(c.conf['mounts']) - 1}\]?"  # the mount, or its share
+    assert p.returncode == 1 and re.search(named + ".*hung up", err.decode()), err
 
 
 def speak(path, data):
@@ -158,7 +159,7 @@ def test_garbage(vm, tmp, type_, data):
     with speak(os.path.join(tmp, "s"), data):
         c = vm("true", mount(type_, os.path.join(tmp, "s"), "/data"))
         r = run(c)
-    assert r.rc == 1 and "microVM" in r.err, r.err
+    assert r.rc == 1 and ("microVM" in r.err or "mounts" in r.err), r.err  # QEMU's own words, or ours
 
 
 def test_bad_sources(vm, tmp):

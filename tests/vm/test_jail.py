@@ -252,8 +252,12 @@ def test_kernel_for_roots_eyes_only(vm, tmp):
     c = vm("uname", "-r")
     found = kernel_image()
     private = os.path.join(tmp, "private")
-    shutil.copytree(os.path.dirname(found), private)
+    os.mkdir(private)
+    for name in os.listdir(os.path.dirname(found)):  # its modules, thousands of files
+        os.symlink(os.path.join(os.path.dirname(found), name), os.path.join(private, name))
     image = os.path.join(private, os.path.basename(found))
+    os.unlink(image)
+    shutil.copy(found, image)
     os.chmod(image, 0o600)
     os.chmod(private, 0o700)
     c.conf["vm"] = {"kernel": {"path": image}}
