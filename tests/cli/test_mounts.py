@@ -371,7 +371,7 @@ def test_rootfs_propagation(ctr, value, want):
 @pytest.fixture
 def disk(tmp):
     """A directory on a file system that every supported kernel can map ids on (tmpfs only since Linux 6.3)."""
-    d = f"/var/tmp/caisson-idmap.{os.getpid()}"
+    d = f"{'/scratch' if os.environ.get('CAISSON_TEST_HOST') else '/var/tmp'}/caisson-idmap.{os.getpid()}"
     os.makedirs(d)
     yield d
     shutil.rmtree(d)
