@@ -174,7 +174,6 @@ static int mount_backend(struct process *p, const struct step *s)
 	const struct step mount = {.kind = STEP_MOUNT, .slot = -1, .mount.mount = &m};
 	const struct plan plan = {0};
 	struct step_ctx c = {.plan = &plan, .arena = &p->arena};
-	struct mnt_target stage = {.fd = -EBADF};
 	char path[PATH_MAX];
 
 	m.source = s->connect.device;
@@ -183,10 +182,11 @@ static int mount_backend(struct process *p, const struct step *s)
 		if (disk < 0)
 			return disk;
 	}
-	_cleanup_fd_ int dir =
+	_cleanup_fd_ int stage =
 		open(attach_path(p->guest->config, path), O_PATH | O_DIRECTORY | O_CLOEXEC);
-	stage.fd = dir;
-	return mnt_new_fs(&c, &mount, &stage);
+	if (stage < 0)
+		return err_sys("open %s", path);
+	return mnt_new_fs(&c, &mount, &(struct mnt_target){.fd = stage});
 }
 
 int guest_open(struct process *p, const struct step *s)

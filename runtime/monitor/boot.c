@@ -108,23 +108,16 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 		(long long)st.st_size, (unsigned long long)c->memory);
 }
 
-static void find_backends(const struct monitor *m, struct engine_description *d)
+/* Out of their slots, which will be closed: the machine needs them to its end, which is ours. */
+static void take_backends(const struct monitor *m, struct engine_description *d)
 {
 	for (size_t i = 0; i < m->a->plan->n; i++) {
 		const struct step *s = &m->a->plan->steps[i];
 		if (s->place == PLACE_HOST && s->kind == STEP_CONNECT)
 			d->backends[d->nbackends++] = (struct engine_backend){.field = s->field,
 				.tag = s->connect.device[0] == '/' ? NULL : s->connect.device,
-				.sock = m->a->slots[s->slot]};
+				.sock = take_fd(&m->a->slots[s->slot])};
 	}
-}
-
-static bool is_backend(const struct engine_description *d, int fd)
-{
-	for (size_t i = 0; i < d->nbackends; i++)
-		if (d->backends[i].sock == fd)
-			return true;
-	return false;
 }
 
 static int boot(struct monitor *m, struct engine_description *d)
@@ -151,7 +144,7 @@ static int boot(struct monitor *m, struct engine_description *d)
 		r = share_start(&m->share, m->a->plan, m->a->slots, d->log);
 	log_debug("microvm: file server");
 	d->share = m->share.sock;
-	find_backends(m, d);
+	take_backends(m, d);
 	if (r >= 0)
 		r = engine_start(&m->engine, d);
 	log_debug("microvm: built");
@@ -179,7 +172,7 @@ int monitor_boot(struct monitor *m)
 	fd_close(&d.image);
 	/* The servers have their own by now. */
 	for (int i = 0; i < m->a->plan->nslots; i++)
-		if (i != m->filter_slot && !is_backend(&d, m->a->slots[i]))
+		if (i != m->filter_slot)
 			fd_close(&m->a->slots[i]);
 	return r;
 }

@@ -391,8 +391,9 @@ static int end(struct engine *e)
 	e->pid = 0;
 	ssize_t n = read(q->errors, said, sizeof(said));
 	str_quote_end(text, sizeof(text), said, n > 0 ? (size_t)n : 0);
-	if (lives && lost_backend(q))
-		return err_set(EPIPE, "%s: the vhost-user back end has hung up", lost_backend(q));
+	const char *lost = lives ? lost_backend(q) : NULL;
+	if (lost)
+		return err_set(EPIPE, "%s: the vhost-user back end has hung up", lost);
 	if (lives)
 		return err_set(EIO, "%s%s%s", q->why, *text ? "; QEMU said: " : "", text);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)

@@ -188,14 +188,49 @@ static int check_mounts(const struct builder *b)
 	return 0;
 }
 
+/* What is there before INIT mounts it: its slot is filled by an earlier step. */
+static bool has_source(const struct spec_mount *m)
+{
+	return m->backend || (m->bind && !m->remount);
+}
+
+/* Disks in the order of mounts, after vm.image; a share by the number of its mount. */
+static const char *backend_device(struct builder *b, size_t index)
+{
+	const struct spec *s = b->spec;
+	char letter = s->vm && s->vm->image_path ? 'b' : 'a';
+
+	for (size_t i = 0; i < index; i++)
+		letter += s->mounts[i].backend && !streq(s->mounts[i].type, "virtiofs");
+	char *device = streq(s->mounts[index].type, "virtiofs")
+			       ? arena_printf(b->arena, "mounts%zu", index)
+			       : arena_printf(b->arena, "/dev/vd%c", letter);
+	if (!device)
+		b->failed = -ENOMEM;
+	return device;
+}
+
+static void add_connect(struct builder *b, size_t index)
+{
+	struct step *c = add(b, STEP_CONNECT, PLACE_HOST, indexed(b, "mounts", index));
+
+	c->slot = b->nslots++;
+	c->connect.mount = &b->spec->mounts[index];
+	c->connect.device = backend_device(b, index);
+}
+
 static void add_sources(struct builder *b)
 {
 	const struct spec *s = b->spec;
 
 	for (size_t i = 0; i < s->nmounts; i++) {
 		const struct spec_mount *m = &s->mounts[i];
-		if (!m->bind || m->remount)
+		if (!has_source(m))
 			continue;
+		if (m->backend) {
+			add_connect(b, i);
+			continue;
+		}
 		add_open(b, STEP_OPEN_SOURCE, indexed(b, "mounts", i),
 			in_bundle(b, m->source ? m->source : ""), m->rbind);
 		if (b->failed)
@@ -431,7 +466,7 @@ static void add_root(struct builder *b, int root_slot)
 		m->mount.mount = &s->mounts[i];
 		m->mount.label = s->mount_label;
 		m->mount.userns = b->userns || b->env->in_userns;
-		if (s->mounts[i].bind && !s->mounts[i].remount)
+		if (has_source(&s->mounts[i]))
 			m->slot = slot++;
 	}
 	add_devices(b, slot);

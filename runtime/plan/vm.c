@@ -15,18 +15,13 @@
 #include "plan.h"
 
 struct dealer {
-	struct arena *arena;
 	const struct plan *ns; /* the plan for namespaces */
 	struct step *steps;
 	size_t n;
-	int nslots;
 };
 
-/*
- * Every step is dealt once, or twice (the cgroup and the opened mounts, here and in the guest), or
- * thrice: the mount of what a back end serves.
- */
-#define STEPS_PER_STEP 3
+/* Every step is dealt once, or twice (the cgroup and the opened mounts, here and in the guest). */
+#define STEPS_PER_STEP 2
 #define STEPS_OF_OUR_OWN 8
 
 static struct step *add(struct dealer *d, enum step_place place, const struct step *s)
@@ -155,43 +150,7 @@ static bool is_network(const struct step *s)
 	return s->ns.type == SPEC_NS_NETWORK;
 }
 
-/* Disks in the order of mounts, after vm.image; a share by the number of its mount. */
-static const char *backend_device(struct arena *a, const struct spec *s, const struct spec_mount *m)
-{
-	size_t index = (size_t)(m - s->mounts);
-	char letter = s->vm && s->vm->image_path ? 'b' : 'a';
-
-	if (streq(m->type, "virtiofs"))
-		return arena_printf(a, "mounts%zu", index);
-	for (size_t i = 0; i < index; i++)
-		letter += s->mounts[i].backend && !streq(s->mounts[i].type, "virtiofs");
-	return arena_printf(a, "/dev/vd%c", letter);
-}
-
-static bool is_backend(const struct step *s)
-{
-	return s->kind == STEP_MOUNT && s->mount.mount->backend;
-}
-
-/* A slot for each: here the connection is left in it, in the guest what is mounted. */
-static int add_connections(struct dealer *d, const struct spec *s)
-{
-	for (size_t i = 0; i < d->ns->n; i++) {
-		const struct step *o = &d->ns->steps[i];
-		if (!is_backend(o))
-			continue;
-		struct step *c = add(d, PLACE_HOST, o);
-		c->kind = STEP_CONNECT;
-		c->slot = d->nslots++;
-		c->connect.mount = o->mount.mount;
-		c->connect.device = backend_device(d->arena, s, o->mount.mount);
-		if (!c->connect.device)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static int add_host(struct dealer *d, const struct spec *s)
+static void add_host(struct dealer *d, const struct spec *s)
 {
 	deal(d, PLACE_HOST, STEP_CGROUP_CREATE, PLACE_HOST);
 	deal(d, PLACE_HOST, STEP_CGROUP_LIMIT, PLACE_HOST);
@@ -204,7 +163,7 @@ static int add_host(struct dealer *d, const struct spec *s)
 			(o->kind == STEP_OPEN_NAMESPACE && is_network(o)))
 			add(d, PLACE_HOST, o);
 	}
-	int r = add_connections(d, s);
+	deal(d, PLACE_HOST, STEP_CONNECT, PLACE_HOST);
 	deal(d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
 	size_t clone = d->n;
 	deal(d, PLACE_HOST, STEP_CLONE, PLACE_HOST);
@@ -214,7 +173,6 @@ static int add_host(struct dealer *d, const struct spec *s)
 	deal(d, PLACE_HOST, STEP_CGROUP_ATTACH, PLACE_HOST);
 	deal(d, PLACE_HOST, STEP_INTEL_RDT, PLACE_HOST);
 	deal(d, PLACE_HOST, STEP_NET_DEVICE, PLACE_HOST);
-	return r;
 }
 
 static void add_monitor(struct dealer *d, const struct spec *s)
@@ -246,9 +204,7 @@ static void add_guest(struct dealer *d)
 	add(d, PLACE_GUEST, &limit);
 	deal(d, PLACE_HOST, STEP_OPEN_ROOT, PLACE_GUEST);
 	deal(d, PLACE_HOST, STEP_OPEN_SOURCE, PLACE_GUEST);
-	for (size_t i = 0, n = d->n; i < n; i++)
-		if (d->steps[i].kind == STEP_CONNECT)
-			add(d, PLACE_GUEST, &d->steps[i]);
+	deal(d, PLACE_HOST, STEP_CONNECT, PLACE_GUEST);
 	size_t clone = d->n;
 	deal(d, PLACE_HOST, STEP_CLONE, PLACE_GUEST);
 	/* The machine's network is the container's. */
@@ -262,34 +218,28 @@ static void add_guest(struct dealer *d)
 /* INIT's steps in the guest, and what the others have to do between them. */
 static void add_init(struct dealer *d)
 {
-	int backend = d->ns->nslots;
-
 	for (size_t i = 0; i < d->ns->n; i++) {
-		const struct step *o = &d->ns->steps[i];
-		bool hooks = o->kind == STEP_HOOKS && streq(o->hooks.name, "createContainer");
+		const struct step *s = &d->ns->steps[i];
+		bool hooks = s->kind == STEP_HOOKS && streq(s->hooks.name, "createContainer");
 
-		if (o->place == PLACE_HOST && o->kind == STEP_RLIMITS)
-			add(d, PLACE_GUEST, o);
-		if (o->place == PLACE_HOST && o->kind == STEP_BARRIER && streq(o->text, "recorded"))
-			add(d, PLACE_HOST, o);
-		if (o->place != PLACE_INIT || o->kind == STEP_JOIN || o->kind == STEP_LOOPBACK ||
-			o->kind == STEP_EXEC_LABEL || hooks ||
-			(o->kind == STEP_BARRIER && streq(o->text, "mounted")))
+		if (s->place == PLACE_HOST && s->kind == STEP_RLIMITS)
+			add(d, PLACE_GUEST, s);
+		if (s->place == PLACE_HOST && s->kind == STEP_BARRIER && streq(s->text, "recorded"))
+			add(d, PLACE_HOST, s);
+		if (s->place != PLACE_INIT || s->kind == STEP_JOIN || s->kind == STEP_LOOPBACK ||
+			s->kind == STEP_EXEC_LABEL || hooks ||
+			(s->kind == STEP_BARRIER && streq(s->text, "mounted")))
 			continue;
-		struct step *new = add(d, PLACE_INIT, o);
+		struct step *new = add(d, PLACE_INIT, s);
 		/* The guest's kernel knows no labels. */
-		if (o->kind == STEP_MOUNT)
+		if (s->kind == STEP_MOUNT)
 			new->mount.label = NULL;
-		if (is_backend(new))
-			new->slot = backend++;
 	}
 }
 
 static int start(struct arena *a, struct dealer *d, const struct plan *ns)
 {
-	d->arena = a;
 	d->ns = ns;
-	d->nslots = ns->nslots;
 	d->steps = arena_array(a, ns->n * STEPS_PER_STEP + STEPS_OF_OUR_OWN, sizeof(*d->steps));
 	return d->steps ? 0 : -ENOMEM;
 }
@@ -299,7 +249,6 @@ static void finish(const struct dealer *d, struct plan *ret)
 	*ret = *d->ns;
 	ret->steps = d->steps;
 	ret->n = d->n;
-	ret->nslots = d->nslots;
 	ret->isolation = PLAN_VM;
 }
 
@@ -313,12 +262,12 @@ int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *en
 		r = start(a, &d, ns);
 	if (r < 0)
 		return r;
-	r = add_host(&d, s);
+	add_host(&d, s);
 	add_monitor(&d, s);
 	add_guest(&d);
 	add_init(&d);
 	finish(&d, ret);
-	return r;
+	return 0;
 }
 
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)

@@ -10,7 +10,6 @@
  * that is full no packet is taken any more until the guest has made room (5.10.6.1.1).
  */
 #include "vsock.h"
-#include "clock.h"
 
 #include <endian.h>
 #include <inttypes.h>
@@ -19,6 +18,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+
+#include "clock.h"
 
 #define EVENTS_MAX 64
 #define F_STREAM 0 /* VIRTIO_VSOCK_F_STREAM, which Linux's header lacks */
