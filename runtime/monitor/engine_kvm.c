@@ -84,7 +84,7 @@ static int build(struct engine *e, const struct engine_description *d)
 	}
 	const struct machine_options o = {
 		.kvm = "/dev/kvm",
-		.memory = {.size = c->memory, .pages = VM_PAGES_TRANSPARENT},
+		.memory = {.size = c->memory, .pages = c->pages},
 		.cpus = c->cpus,
 		.kernel = d->kernel,
 		.initramfs = d->initramfs,

@@ -134,7 +134,8 @@ static void add_machine(struct args *a, const struct engine_description *d)
 	add(a, "-m");
 	add(a, "%" PRIu64 "M", c->memory >> 20);
 	add(a, "-object");
-	add(a, "memory-backend-memfd,id=ram,size=%" PRIu64 "M,share=on", c->memory >> 20);
+	add(a, "memory-backend-memfd,id=ram,size=%" PRIu64 "M,share=on%s", c->memory >> 20,
+		c->pages == VM_PAGES_HUGETLB ? ",hugetlb=on,hugetlbsize=2M,prealloc=on" : "");
 	add(a, "-kernel");
 	add(a, JAIL_KERNEL);
 	add(a, "-initrd");

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "machine_config.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fd.h"
 #include "kvm.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define PAGE (2 * MIB)
 #define BOOT_TIMEOUT "io.caisson.vm.boot-timeout"
+#define PAGES "io.caisson.vm.pages"
+#define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define CPUS_MAX 254 /* of the ACPI tables: 8-bit APIC ids */
 
 static int decide_memory(const struct spec *s, struct machine_config *m)
@@ -162,6 +166,48 @@ static int decide_boot_timeout(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
+/* The kernel's own answer names no pool; and QEMU's no field. */
+static int check_pool(const struct machine_config *m)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	unsigned long long have, need = m->memory / PAGE;
+	int r = fd_read_file(AT_FDCWD, HUGE_PAGES_FREE, &text, 64);
+
+	if (r < 0)
+		return r;
+	have = strtoull(strbuf_str(&text), NULL, 10);
+	if (have >= need)
+		return 0;
+	return err_set(ENOMEM,
+		"annotation " PAGES ": \"hugetlb\": the guest's memory is %llu pages of 2 MiB, the "
+		"host's pool has %llu free: raise /proc/sys/vm/nr_hugepages",
+		need, have);
+}
+
+static int decide_pages(const struct spec *s, struct machine_config *m)
+{
+	static const char *const names[] = {[VM_PAGES_SMALL] = "small",
+		[VM_PAGES_TRANSPARENT] = "transparent",
+		[VM_PAGES_HUGETLB] = "hugetlb"};
+	const char *text = spec_annotation(s, PAGES);
+
+	m->pages = VM_PAGES_TRANSPARENT;
+	if (!text)
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (streq(text, names[i])) {
+			m->pages = (enum vm_pages)i;
+			return m->pages == VM_PAGES_HUGETLB ? check_pool(m) : 0;
+		}
+	if (streq(text, "mergeable"))
+		return err_set(ENOTSUP,
+			"annotation " PAGES ": \"mergeable\": the kernel merges (KSM) only memory "
+			"that one process has, and the file server shares the guest's: expected "
+			"transparent, small or hugetlb");
+	return err_set(EINVAL,
+		"annotation " PAGES ": \"%s\": expected transparent, small or hugetlb", text);
+}
+
 /* What is in the namespace goes into the guest: the host would be left without a network. */
 static int refuse_own_network(const struct spec *s)
 {
@@ -190,6 +236,8 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	int r = refuse_own_network(s);
 	if (r >= 0)
 		r = decide_memory(s, ret);
+	if (r >= 0)
+		r = decide_pages(s, ret);
 	if (r >= 0)
 		r = decide_cpus(s, ret);
 	if (r >= 0)

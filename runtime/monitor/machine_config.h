@@ -5,6 +5,7 @@
  * field.
  */
 #pragma once
+#include "memory.h"
 #include "spec.h"
 
 enum hypervisor { HYPERVISOR_KVM, HYPERVISOR_QEMU };
@@ -22,6 +23,7 @@ struct machine_config {
 	struct spec_strings qemu_parameters;
 	unsigned cpus;
 	uint64_t memory;             /* bytes, a multiple of 2 MiB */
+	enum vm_pages pages;         /* what the host backs it with */
 	const char *kernel, *initrd; /* NULL: look for one */
 	struct spec_strings kernel_parameters;
 	const char *image, *image_format; /* vm.image, or NULL */

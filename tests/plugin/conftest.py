@@ -5,12 +5,20 @@ import shutil
 import tempfile
 
 import pytest
-from harness import engines, podman
+from harness import engines, mode, podman
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def pytest_configure(config):
     if os.environ.get("CAISSON_TEST_HOST") != "systemd" and not config.option.collectonly:
         pytest.exit("these suites run in the test host: tests/host/run --systemd -- python3 -m pytest tests/plugin", 4)
+
+
+def pytest_collection_modifyitems(items):
+    """podman's suites in VM mode (CAISSON_ISOLATION=vm), but for the differences of vm_differences.tsv."""
+    if mode.VM:
+        mode.mark([i for i in items if os.path.dirname(i.path) == HERE], mode.differences(os.path.join(HERE, "vm_differences.tsv")))
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +52,7 @@ def tmp():
 def podman_host(binary, work):
     """caisson installed for podman, a busybox image "box" for root; returns the image's tar."""
     build = os.environ.get("CAISSON_BUILD") or os.path.dirname(os.path.dirname(binary))
-    podman.install(binary, os.path.join(build, "runtime", "engines", "podman-caisson.conf"))
+    podman.install(binary, build)
     tar = podman.make_image(work)
     podman.Podman()("import", "-q", tar, "box")
     return tar

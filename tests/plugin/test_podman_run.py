@@ -252,7 +252,7 @@ class Service:
     def run(self, number):
         """A container's whole life, with an exit code of its own."""
         code = 3 + number
-        cid = self.call("POST", "create", {"image": "box", "command": ["sh", "-c", f"exit {code}"], "oci_runtime": "caisson",
+        cid = self.call("POST", "create", {"image": "box", "command": ["sh", "-c", f"exit {code}"], "oci_runtime": podman.RUNTIME,
                                            "netns": {"nsmode": "none"}})["Id"]
         self.call("POST", f"{cid}/start")
         got = self.call("POST", f"{cid}/wait")

@@ -186,6 +186,12 @@ def test_boot_timeout_out_of_range(vm, text):
     c.run(*QEMU).failed("annotation io.caisson.vm.boot-timeout", f'"{text}"', "86400 seconds")
 
 
+@pytest.mark.parametrize("text, said", [("big", "expected transparent, small or hugetlb"), ("mergeable", "KSM")])
+def test_unknown_pages(vm, text, said):
+    c = vm(annotations={"io.caisson.vm.pages": text})
+    c.run(*QEMU).failed("annotation io.caisson.vm.pages", f'"{text}"', said)
+
+
 # ---- a hypervisor that its guest has taken over ----
 
 @pytest.mark.parametrize("what", ["noise", "length", "request", "memory", "kick", "descriptors"])

@@ -231,10 +231,43 @@ def test_run_ends_with_the_programs_code(vm):
 
 def test_run_ends_by_the_programs_signal(vm):
     c = vm("sleep", "1000").write()
-    p = c.rt.popen("run", "--bundle", c.bundle, *VM, c.id)
-    runtime.wait_for(lambda: c.exists() and c.status() == "running", "start", BOOT)
+    p = c.rt.popen("run", "--bundle", c.bundle, *VM, c.id, stderr=subprocess.PIPE)
+
+    def runs():
+        assert p.poll() is None, f"run ended with {p.returncode}: {p.stderr.read()}"
+        return c.exists() and c.status() == "running"
+    runtime.wait_for(runs, "start", BOOT)
     c.kill("KILL")
     assert p.wait(60) == 128 + signal.SIGKILL
+
+
+@pytest.fixture
+def huge_pages():
+    """Sets the host's pool of pages of 2 MiB; returns how many are free."""
+    def free():
+        return int(re.search(r"^HugePages_Free:\s+(\d+)", read("/proc/meminfo"), re.M)[1])
+
+    def pool(n):
+        with open("/proc/sys/vm/nr_hugepages", "w") as f:
+            f.write(str(n))
+        return free
+    yield pool
+    pool(0)
+
+
+def test_huge_pages(vm, huge_pages):
+    c = vm("sleep", "1000")
+    c.conf["vm"]["hwConfig"] = {"memory": 128 << 20}
+    c.conf["annotations"] = {"io.caisson.vm.pages": "hugetlb"}
+    free = huge_pages(10)
+    r = c.create(*VM, check=False, timeout=BOOT)
+    r.failed("annotation io.caisson.vm.pages", "nr_hugepages")
+    free = huge_pages(70)
+    before = free()
+    c.up(*VM, timeout=BOOT)
+    assert before >= 64 and free() <= before - 32, (before, free())
+    c.stop()
+    runtime.wait_for(lambda: free() == before, "the pages' return")
 
 
 def test_monitor_killed_leaves_nothing(vm):

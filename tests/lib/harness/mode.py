@@ -9,6 +9,8 @@ import fnmatch
 import os
 import subprocess
 
+import pytest
+
 VM = os.environ.get("CAISSON_ISOLATION", "ns") == "vm"
 # A microVM boots in two to six seconds where QEMU runs it in software, and what it does takes as much longer.
 SCALE = 4.0 if VM else 1.0
@@ -64,6 +66,21 @@ class Difference:
 def differences(path):
     with open(path) as f:
         return [Difference(l.rstrip("\n"), f"{path}:{i}") for i, l in enumerate(f, 1) if l.strip() and l[0] != "#"]
+
+
+def mark(items, table):
+    """Skips, or expects to fail, the tests of pytest's that the table has a line for; returns the lines without a test."""
+    for i in items:
+        d = next((d for d in table if d.fits(name_of(i))), None)
+        if d:
+            d.used = True
+            i.add_marker(pytest.mark.skip(reason=str(d)) if d.how == "skip" else pytest.mark.xfail(strict=True, reason=str(d)))
+    return [d.pattern for d in table if not d.used]
+
+
+def name_of(item):
+    """test_exec.py::test_user[1-1-0]"""
+    return os.path.basename(item.path) + "::" + item.name
 
 
 def selection(path):

@@ -16,10 +16,13 @@ import subprocess
 import time
 from types import SimpleNamespace
 
-from . import machine, rootfs
+from . import machine, mode, rootfs
 
 DROP_IN = "/etc/containers/containers.conf.d/caisson.conf"
-BINARY = "/usr/local/bin/caisson"  # where the drop-in of a default build looks
+# where the drop-in of a default build looks, and the binary for caisson-init
+BINARY = "/usr/local/bin/caisson"
+LIBEXEC = "/usr/local/libexec/caisson"
+RUNTIME = "caisson-vm" if mode.VM else "caisson"
 USER = "tester"
 UNIT = "commands"
 # Scripts of idle containers: end by SIGTERM with 3; for those whose signal does not matter, at once.
@@ -35,8 +38,9 @@ events_logger = "file"
 """
 
 
-def install(binary, drop_in):
+def install(binary, build):
     """Into the test host's throw-away root."""
+    drop_in = os.path.join(build, "runtime", "engines", "podman-caisson.conf")
     os.makedirs(os.path.dirname(DROP_IN), exist_ok=True)
     shutil.copy(drop_in, DROP_IN)
     with open(os.path.dirname(DROP_IN) + "/zz-tests.conf", "w", encoding="utf-8") as f:
@@ -45,6 +49,11 @@ def install(binary, drop_in):
         os.unlink(BINARY)
     shutil.copy(binary, BINARY)
     os.chmod(BINARY, 0o755)
+    if mode.VM:
+        os.symlink(os.path.basename(BINARY), os.path.join(os.path.dirname(BINARY), "caisson-vm"))
+        shutil.rmtree(LIBEXEC, ignore_errors=True)
+        os.makedirs(LIBEXEC)
+        shutil.copy(os.path.join(build, "runtime", "guest", "caisson-init"), LIBEXEC)
     for name in ("subuid", "subgid"):
         # podman's name for the ranges that --userns=auto hands out
         append(f"/etc/{name}", "containers:", "containers:300000:655360")
@@ -78,7 +87,7 @@ def user_session():
 class Podman:
     """podman(...) runs it and fails unless it exits with 0; podman.try_(...) returns the exit code as well."""
 
-    def __init__(self, user=None, manager="systemd", cgroup=None, runtime="caisson"):
+    def __init__(self, user=None, manager="systemd", cgroup=None, runtime=RUNTIME):
         self.user, self.manager, self.cgroup = user, manager, cgroup
         self.rootless = user is not None
         self.argv = ["podman", "--runtime", runtime, "--cgroup-manager", manager]
