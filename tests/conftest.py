@@ -33,6 +33,13 @@ def pytest_collection_modifyitems(items):
             i.add_marker(pytest.mark.skip(reason="needs root: it makes mounts and namespaces"))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    """On the test host what failed is told at once: that machine may not live to see the summary."""
+    if report.failed and "CAISSON_TEST_HOST" in os.environ:
+        print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext}", flush=True)
+
+
 def pytest_unconfigure(config):
     if machine.OUTER:
         machine.leave()

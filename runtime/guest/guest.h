@@ -19,6 +19,7 @@
  */
 #pragma once
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 
 #include "agent.h"
 #include "cgroup.h"
@@ -56,10 +57,11 @@ struct process {
 	struct ns_child child;
 	int stdio[3]; /* for INIT; closed once it has them */
 	struct stream streams[4];
-	int slave;         /* of the terminal, held while the process lives */
-	bool wanted;       /* it may become the program: told to start, or an exec */
-	bool failed;       /* the monitor has been told so; what is left is to reap it */
-	bool exited, told; /* told: of its exit */
+	int slave;           /* of the terminal, held while the process lives */
+	struct winsize size; /* that the monitor asked for; 0: what config.json says */
+	bool wanted;         /* it may become the program: told to start, or an exec */
+	bool failed;         /* the monitor has been told so; what is left is to reap it */
+	bool exited, told;   /* told: of its exit */
 	int status;
 	int64_t deadline; /* CLOCK_MONOTONIC, ms: when its exit is told whatever its output does */
 	const struct spec *spec; /* the container's */

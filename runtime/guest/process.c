@@ -131,6 +131,8 @@ int process_take_console(struct process *p, int *master)
 	p->slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (p->slave < 0)
 		return err_sys("open the terminal's slave side");
+	if (p->size.ws_col && ioctl(p->slave, TIOCSWINSZ, &p->size) < 0)
+		return err_sys("set the terminal's size");
 	if (s->sock < 0 || s->local >= 0)
 		return s->local >= 0 ? err_set(EPROTO, "a second terminal came from INIT") : 0;
 	return stream_start(s, take_fd(master), true, true, true);
@@ -233,9 +235,12 @@ void process_resize(struct guest *g, const struct agent_frame *f)
 		columns > UINT16_MAX)
 		return guest_log(g, "resize: expected process, rows and columns");
 	struct process *p = process_find(g, number);
-	struct winsize size = {.ws_row = (uint16_t)rows, .ws_col = (uint16_t)columns};
-	if (p && p->slave >= 0)
-		ioctl(p->slave, TIOCSWINSZ, &size);
+	if (!p)
+		return;
+	/* Kept: INIT may not have made the terminal yet. */
+	p->size = (struct winsize){.ws_row = (uint16_t)rows, .ws_col = (uint16_t)columns};
+	if (p->slave >= 0)
+		ioctl(p->slave, TIOCSWINSZ, &p->size);
 }
 
 /* --- the end --- */

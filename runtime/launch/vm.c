@@ -53,6 +53,24 @@ static void warn_of_labels(const struct spec_process *p)
 		log_warn("process.selinuxLabel is not applied: a microVM's kernel has no SELinux");
 }
 
+static void warn_of_devices(const struct spec *s)
+{
+	const char *first = NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->ndevices; i++) {
+		if (!plan_vm_drops_device(s, &s->devices[i]))
+			continue;
+		first = first ? first : s->devices[i].path;
+		n++;
+	}
+	if (n)
+		log_warn(
+			"linux.devices: %zu of the host's are left out (%s%s): a microVM's devices "
+			"are its own",
+			n, first, n > 1 ? ", ..." : "");
+}
+
 int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 {
 	const char *libexec = getenv(LIBEXEC_VARIABLE);
@@ -72,6 +90,7 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 	if (l->machine.why_not_kvm)
 		log_notice("the microVM runs in software, on QEMU: %s", l->machine.why_not_kvm);
 	warn_of_labels(l->spec->process);
+	warn_of_devices(l->spec);
 	return 0;
 }
 

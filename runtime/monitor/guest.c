@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is said to the guest's agent, and what it says. */
 #include <signal.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 #include <time.h>
 
 #include "channel.h"
@@ -102,6 +104,15 @@ int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsi
 	return agent_send(&w, m->agent, NULL, 0);
 }
 
+int monitor_send_size(struct monitor *m)
+{
+	struct winsize w;
+
+	if (m->console < 0 || ioctl(m->console, TIOCGWINSZ, &w) < 0 || !w.ws_col)
+		return 0;
+	return monitor_send_resize(m, 0, w.ws_row, w.ws_col);
+}
+
 static int on_hello(struct monitor *m, const struct agent_frame *f)
 {
 	uint64_t version;
@@ -115,7 +126,9 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 			"the guest's init is of another version: expected %d, which "
 			"comes with this caisson",
 			AGENT_VERSION);
-	return monitor_send_create(m);
+	int r = monitor_send_create(m);
+	/* An engine may have set it while the machine booted. */
+	return r < 0 ? r : monitor_send_size(m);
 }
 
 /* A barrier of INIT's: for the runtime, who waits for it. */

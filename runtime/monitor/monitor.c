@@ -198,7 +198,6 @@ static int on_signals(struct monitor *m, bool *ret_child)
 	struct signalfd_siginfo s;
 
 	while (read(m->signals, &s, sizeof(s)) == sizeof(s)) {
-		struct winsize w;
 		int sig = (int)s.ssi_signo, r = 0;
 
 		if (sig == SIGCHLD)
@@ -206,8 +205,7 @@ static int on_signals(struct monitor *m, bool *ret_child)
 		if (sig == SIGCHLD || sig == SIGPIPE)
 			continue;
 		if (sig == SIGWINCH && m->console >= 0) {
-			if (ioctl(m->console, TIOCGWINSZ, &w) == 0)
-				r = monitor_send_resize(m, 0, w.ws_row, w.ws_col);
+			r = monitor_send_size(m);
 		} else if (m->agent < 0 && (sig == SIGTERM || sig == SIGINT)) {
 			/* Nothing is there yet that could be asked to end. */
 			return err_set(

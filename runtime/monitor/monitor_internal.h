@@ -63,6 +63,8 @@ int monitor_send_start(struct monitor *m) must_check;
 int monitor_send_signal(struct monitor *m, uint32_t process, int sig, bool all) must_check;
 int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsigned columns)
 	must_check;
+/* The container's terminal, as large as it is here; nothing where it has none. */
+int monitor_send_size(struct monitor *m) must_check;
 
 /* control.c: what commands say */
 int monitor_accept(struct monitor *m) must_check;

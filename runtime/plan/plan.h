@@ -206,6 +206,12 @@ int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *en
 	const struct plan *ns, struct plan *ret) must_check;
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) must_check;
 
+/*
+ * Whether a microVM is made without this device of the host's: where linux.resources.devices allows
+ * all (engines' --privileged, which lists every device of the host besides). Else it is an error.
+ */
+bool plan_vm_drops_device(const struct spec *s, const struct spec_device *d);
+
 /* The slot of the compiled system call filter, or -1. */
 int plan_filter_slot(const struct plan *p);
 

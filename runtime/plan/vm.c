@@ -15,6 +15,7 @@
 #include "plan.h"
 
 struct dealer {
+	const struct spec *spec;
 	const struct plan *ns; /* the plan for namespaces */
 	struct step *steps;
 	size_t n;
@@ -86,10 +87,37 @@ static bool guest_has_device(const struct spec_device *d)
 	       (d->minor == 200 || d->minor == 229 || d->minor == 237 || d->minor == 183);
 }
 
+/* As engines' --privileged has it, which names each device of the host besides. */
+static bool may_use_all_devices(const struct spec *s)
+{
+	size_t n = s->resources.ndevices;
+	const struct cg_device_rule *last = n ? &s->resources.devices[n - 1] : NULL;
+
+	return last && last->allow && last->type == 'a' && last->major < 0 && last->minor < 0 &&
+	       (streq(last->access, "") || streq(last->access, "rwm"));
+}
+
+bool plan_vm_drops_device(const struct spec *s, const struct spec_device *d)
+{
+	return may_use_all_devices(s) && !guest_has_device(d);
+}
+
+static bool is_dropped(const struct dealer *d, const struct step *s)
+{
+	if (s->kind == STEP_DEVICE)
+		return plan_vm_drops_device(d->spec, s->device.device);
+	if (s->kind != STEP_OPEN_SOURCE || s->open.mount)
+		return false;
+	for (size_t i = 0; i < d->spec->ndevices; i++)
+		if (streq(d->spec->devices[i].path, s->open.path))
+			return plan_vm_drops_device(d->spec, &d->spec->devices[i]);
+	return false;
+}
+
 static int refuse_hardware(const struct spec *s)
 {
 	for (size_t i = 0; i < s->ndevices; i++)
-		if (!guest_has_device(&s->devices[i]))
+		if (!guest_has_device(&s->devices[i]) && !may_use_all_devices(s))
 			return err_set(ENOTSUP,
 				"linux.devices[%zu]: %s (%c %u:%u): a device of the host can't be "
 				"passed into a microVM",
@@ -203,7 +231,11 @@ static void add_guest(struct dealer *d)
 	add(d, PLACE_GUEST, &cgroup);
 	add(d, PLACE_GUEST, &limit);
 	deal(d, PLACE_HOST, STEP_OPEN_ROOT, PLACE_GUEST);
-	deal(d, PLACE_HOST, STEP_OPEN_SOURCE, PLACE_GUEST);
+	for (size_t i = 0; i < d->ns->n; i++) {
+		const struct step *s = &d->ns->steps[i];
+		if (s->kind == STEP_OPEN_SOURCE && !is_dropped(d, s))
+			add(d, PLACE_GUEST, s);
+	}
 	deal(d, PLACE_HOST, STEP_CONNECT, PLACE_GUEST);
 	size_t clone = d->n;
 	deal(d, PLACE_HOST, STEP_CLONE, PLACE_GUEST);
@@ -227,7 +259,7 @@ static void add_init(struct dealer *d)
 		if (s->place == PLACE_HOST && s->kind == STEP_BARRIER && streq(s->text, "recorded"))
 			add(d, PLACE_HOST, s);
 		if (s->place != PLACE_INIT || s->kind == STEP_JOIN || s->kind == STEP_LOOPBACK ||
-			s->kind == STEP_EXEC_LABEL || hooks ||
+			s->kind == STEP_EXEC_LABEL || hooks || is_dropped(d, s) ||
 			(s->kind == STEP_BARRIER && streq(s->text, "mounted")))
 			continue;
 		struct step *new = add(d, PLACE_INIT, s);
@@ -255,7 +287,7 @@ static void finish(const struct dealer *d, struct plan *ret)
 int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *env,
 	const struct plan *ns, struct plan *ret)
 {
-	struct dealer d = {0};
+	struct dealer d = {.spec = s};
 
 	int r = refuse(s, env);
 	if (r >= 0)

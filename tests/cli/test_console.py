@@ -136,6 +136,21 @@ def test_exec_console_socket(ctr, tmp):
         assert p.wait(10) == 0, out
 
 
+def test_size_set_at_once(ctr, tmp):
+    """As an engine does that knows it already when the master comes, long before the program runs."""
+    c = ctr.sh("stty size; exec sleep 1000", terminal=True)
+    with Receiver(os.path.join(tmp, "console")) as rcv:
+        c.create("--console-socket", rcv.path)
+        set_size(rcv.wait(), 31, 91)
+        c.start()
+        read_until(rcv.fd, b"31 91")
+    with Receiver(os.path.join(tmp, "console")) as rcv:
+        p = c.rt.popen("exec", "--tty", "--console-socket", rcv.path, "--detach", c.id, "sh", "-c", "sleep 0.5; stty size; read x")
+        set_size(rcv.wait(), 32, 92)
+        read_until(rcv.fd, b"32 92")
+        assert p.wait(10) == 0
+
+
 class OnTerminal:
     """A command whose stdin, stdout and stderr are a terminal of ours, in a session of its own."""
 

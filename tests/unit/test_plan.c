@@ -33,6 +33,7 @@ static const struct golden {
 	{"empty", "empty", {FACTS}},
 	{"default", "default-vm", {FACTS, .isolation = PLAN_VM, .cgroup = true}},
 	{"vm", "vm", {FACTS, .isolation = PLAN_VM, .cgroup = true, .cgroup_attach = true}},
+	{"vm-privileged", "vm-privileged", {FACTS, .isolation = PLAN_VM}},
 };
 
 static const struct spec *load(struct arena *a, const char *name)

@@ -192,6 +192,18 @@ def test_unknown_pages(vm, text, said):
     c.run(*QEMU).failed("annotation io.caisson.vm.pages", f'"{text}"', said)
 
 
+def test_privileged(vm):
+    """An engine's --privileged allows all devices and lists the host's: the guest's are what there is."""
+    c = vm("sh", "-c", "ls -d /dev/autofs /dev/xfuse; : </dev/xfuse; echo $?")
+    c.conf["linux"]["devices"] = [{"path": "/dev/autofs", "type": "c", "major": 10, "minor": 235},
+                                  {"path": "/dev/xfuse", "type": "c", "major": 10, "minor": 229}]
+    c.run(*QEMU).failed("linux.devices[0]: /dev/autofs (c 10:235)")
+    c.conf["linux"].setdefault("resources", {})["devices"] = [{"allow": True, "access": "rwm"}]
+    r = c.run(*QEMU, timeout=BOOT)
+    assert r.rc == 0 and r.out.split() == ["/dev/xfuse", "0"], r
+    assert "linux.devices: 1 of the host's are left out (/dev/autofs)" in log_of(c)
+
+
 # ---- a hypervisor that its guest has taken over ----
 
 @pytest.mark.parametrize("what", ["noise", "length", "request", "memory", "kick", "descriptors"])

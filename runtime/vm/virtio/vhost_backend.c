@@ -104,14 +104,18 @@ static int turn(struct vhost_backend *b, int busy)
 		{.fd = d->event_fd, .events = POLLIN},
 	};
 
-	for (unsigned i = 0; i < d->queue_count; i++)
-		p[3 + i] = (struct pollfd){
-			.fd = d->queues[i].ready ? b->queues[i].kick : -EBADF, .events = POLLIN};
-	if (poll(p, 3 + d->queue_count, busy || b->event_more ? 0 : -1) < 0)
+	unsigned used = 0; /* of 17 queues that a file system may have, Linux takes two or three */
+	for (unsigned i = 0; i < d->queue_count; i++) {
+		bool ready = d->queues[i].ready;
+		p[3 + i] =
+			(struct pollfd){.fd = ready ? b->queues[i].kick : -EBADF, .events = POLLIN};
+		used = ready ? i + 1 : used;
+	}
+	if (poll(p, 3 + used, busy || b->event_more ? 0 : -1) < 0)
 		return errno == EINTR ? 1 : err_sys("vhost-user: poll");
 	if (p[1].revents)
 		return 0;
-	for (unsigned i = 0; i < d->queue_count; i++) {
+	for (unsigned i = 0; i < used; i++) {
 		int r = p[3 + i].revents ? take_kick(b, i) : 0;
 
 		if (r < 0)
