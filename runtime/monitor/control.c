@@ -2,10 +2,12 @@
 #include "control.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "clock.h"
 #include "fd.h"
 #include "log.h"
 #include "monitor_internal.h"
@@ -208,6 +210,8 @@ static int on_signal(struct monitor *m, struct client *c, const struct agent_fra
 		return err_set(EPROTO, "signal: expected a number from 0 to 64");
 	if (m->exited && !c->process)
 		return err_set(ESRCH, "container not running");
+	if (sig == SIGKILL && !c->process && !m->kill_deadline)
+		m->kill_deadline = clock_ms() + KILL_GRACE_MS;
 	int r = monitor_send_signal(
 		m, c->process, (int)sig, all && all->type == JSON_BOOL && all->boolean);
 	if (r >= 0 && !c->process)

@@ -400,21 +400,38 @@ static int serve(struct monitor *m, struct pollfd *p)
 	return r;
 }
 
+/* Milliseconds until the next deadline, -1 where there is none. */
+static int check_deadlines(struct monitor *m, int *ret_timeout)
+{
+	int64_t now = clock_ms(), next = m->deadline;
+
+	*ret_timeout = -1;
+	if (m->deadline && now >= m->deadline)
+		return last_words(
+			m, err_set(ETIMEDOUT,
+				   "the microVM did not get ready in %u seconds (annotation "
+				   "io.caisson.vm.boot-timeout)",
+				   m->a->machine->boot_timeout_ms / 1000));
+	if (m->kill_deadline && now >= m->kill_deadline) {
+		log_debug("microvm: not ended by SIGKILL in time, switched off");
+		m->status = m->exited ? m->status : SIGKILL;
+		m->exited = m->cut = true;
+		return 0;
+	}
+	if (m->kill_deadline && (!next || m->kill_deadline < next))
+		next = m->kill_deadline;
+	if (next)
+		*ret_timeout = (int)(next - now);
+	return 0;
+}
+
 static int turn(struct monitor *m)
 {
 	struct pollfd p[P_CLIENTS + CLIENTS_MAX];
-	int timeout = -1;
 
-	if (m->deadline) {
-		int64_t left = m->deadline - clock_ms();
-		if (left <= 0)
-			return last_words(m,
-				err_set(ETIMEDOUT,
-					"the microVM did not get ready in %u seconds (annotation "
-					"io.caisson.vm.boot-timeout)",
-					m->a->machine->boot_timeout_ms / 1000));
-		timeout = (int)left;
-	}
+	int timeout, r = check_deadlines(m, &timeout);
+	if (r < 0 || m->cut)
+		return r;
 	p[P_SIGNALS].fd = m->signals;
 	p[P_STREAMS].fd = m->streams.changed;
 	p[P_ENGINE].fd = m->engine.ended;
@@ -438,7 +455,7 @@ static int loop(struct monitor *m)
 {
 	int r = 0;
 
-	while (r >= 0 && !(m->exited && !streams_has_output(&m->streams, 0)))
+	while (r >= 0 && !m->cut && !(m->exited && !streams_has_output(&m->streams, 0)))
 		r = turn(m);
 	return r;
 }

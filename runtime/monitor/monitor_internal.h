@@ -21,6 +21,9 @@ struct client {
 	int status;
 };
 
+/* What a guest has to end in by SIGKILL; podman waits for 5 seconds. */
+#define KILL_GRACE_MS 3000
+
 struct monitor {
 	const struct monitor_args *a;
 	struct engine engine;
@@ -34,16 +37,20 @@ struct monitor {
 	int channel; /* to the runtime while it creates; -EBADF afterwards */
 	int starter; /* who is told whether the program could be started */
 	int start_socket, start_lock, control;
-	int signals;      /* signalfd */
-	int console;      /* our terminal's slave side, or -EBADF */
-	int guest_log;    /* our end of the guest's console */
-	int64_t deadline; /* of the boot: CLOCK_MONOTONIC, milliseconds; 0: none */
+	int signals;   /* signalfd */
+	int console;   /* our terminal's slave side, or -EBADF */
+	int guest_log; /* our end of the guest's console */
+	/* CLOCK_MONOTONIC, milliseconds; 0: none. Of the boot, and of a guest that was told to
+	 * kill. */
+	int64_t deadline, kill_deadline;
 	uint32_t next_process;
 	uint64_t next_request;
 	bool greeted; /* the agent has said hello */
 	bool created; /* the guest's INIT waits for its start */
 	bool running; /* it has become the program */
 	bool exited;  /* with `status`, as waitpid(2) has it */
+	bool cut; /* switched off: a guest need not obey SIGKILL, nor who reads its output read on
+		   */
 	int status;
 	struct net_config net; /* of the container's network namespace */
 	struct net_tap taps[ENGINE_NICS_MAX];

@@ -334,6 +334,17 @@ def test_killed_while_running(vm, who, said):
     c.delete()
 
 
+def test_sigkill_needs_no_guest(vm):
+    """A guest that does not answer any more, as one does that has been taken over."""
+    c = up(vm("sleep", "1000"))
+    monitor = c.pid()
+    os.kill(part(c, "qemu-system-x86"), signal.SIGSTOP)
+    c.kill("KILL")
+    c.wait(timeout=10)
+    assert not os.path.exists(f"/proc/{monitor}") or machine.proc_stat(monitor)[1] in "ZX"
+    c.delete()
+
+
 def test_qemu_killed_under_run(vm):
     c = vm("sh", "-c", "echo here; exec sleep 1000").write()
     with open(os.path.join(c.bundle, "err"), "wb") as err:
