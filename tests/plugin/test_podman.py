@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from harness import podman
+from harness import mode, podman
 from harness.runtime import wait_for
 
 
@@ -121,17 +121,22 @@ def test_watch_and_change(who, request):
         cgroup = cgroup_of(pid)
         while os.path.basename(cgroup) == "container":
             cgroup = os.path.dirname(cgroup)
-        assert read(cgroup, "memory.max") == str(100 << 20)
+        # The host's cgroup of a microVM limits the whole machine, the guest's the container. podman's top looks at the host.
+        def memory_limit():
+            return engine("exec", "ct", "cat", "/sys/fs/cgroup/memory.max") if mode.VM else read(cgroup, "memory.max")
+        assert memory_limit() == str(100 << 20)
         engine("pause", "ct")
         assert read(cgroup, "cgroup.events").split()[-1] == "1"
         assert engine.inspect("ct")["State"]["Status"] == "paused"
         engine("unpause", "ct")
         assert read(cgroup, "cgroup.events").split()[-1] == "0"
         stats = json.loads(engine("stats", "--no-stream", "--format", "json", "ct"))[0]
-        assert int(stats["pids"]) >= 1 and stats["mem_usage"].split(" / ")[1] == "104.9MB", stats
-        assert "sh -c trap" in engine("top", "ct", "pid", "args")
+        assert int(stats["pids"]) >= 1, stats
+        if not mode.VM:
+            assert stats["mem_usage"].split(" / ")[1] == "104.9MB", stats
+            assert "sh -c trap" in engine("top", "ct", "pid", "args")
         engine("update", "--memory", "64m", "--cpus", "0.5", "--cpu-shares", "512", "ct")
-        assert read(cgroup, "memory.max") == str(64 << 20)
+        assert memory_limit() == str(64 << 20)
         assert read(cgroup, "cpu.max") == "50000 100000"
         assert read(cgroup, "cpu.weight") == "59"
         engine("kill", "-s", "USR1", "ct")
@@ -141,27 +146,38 @@ def test_watch_and_change(who, request):
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
-def test_files(who, request, tmp):
-    """cp both ways, diff, commit, mounts that stay."""
+def test_files(who, request):
+    """diff, commit, what a container writes is in its layer."""
     engine = request.getfixturevalue(who)
-    path = os.path.join(engine.cwd, "cp-test")
-    with open(path, "w", encoding="utf-8") as f:
-        f.write("data\n")
-    os.chmod(path, 0o644)
     engine("run", "-d", "--name", "ct", "box", "sh", "-c", "echo new >/new; rm /etc/group; exec sleep 1000")
     try:
-        engine("cp", path, "ct:/tmp/f")
-        assert engine("exec", "ct", "cat", "/tmp/f", "/new") == "data\nnew"
-        engine("cp", "ct:/tmp/f", path + "2")
-        assert read(path + "2") == "data"
+        wait_for(lambda: engine.try_("exec", "ct", "test", "-e", "/etc/group").rc == 1, "its changes", 30)
         diff = set(engine("diff", "ct").splitlines())
-        assert {"A /new", "A /tmp/f", "D /etc/group"} <= diff, diff
+        assert {"A /new", "D /etc/group"} <= diff, diff
         if not engine.rootless:  # no business of the runtime's, and it takes a user twice as long as all of the above
             engine("commit", "-q", "ct", "committed")
             assert engine("run", "--rm", "committed", "sh", "-c", "cat /new; test ! -e /etc/group") == "new"
     finally:
         engine("rm", "-f", "-t", "0", "ct")
         engine.try_("rmi", "-f", "committed")
+
+
+@pytest.mark.parametrize("who", ["root_podman", "user_podman"])
+def test_cp(who, request):
+    """Both ways, into and out of a running container."""
+    engine = request.getfixturevalue(who)
+    path = os.path.join(engine.cwd, "cp-test")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("data\n")
+    os.chmod(path, 0o644)
+    engine("run", "-d", "--name", "ct", "box", "sleep", "1000")
+    try:
+        engine("cp", path, "ct:/tmp/f")
+        assert engine("exec", "ct", "cat", "/tmp/f") == "data"
+        engine("cp", "ct:/tmp/f", path + "2")
+        assert read(path + "2") == "data"
+    finally:
+        engine("rm", "-f", "-t", "0", "ct")
 
 
 def test_healthcheck(root_podman):

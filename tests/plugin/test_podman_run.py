@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness import podman, rootfs
+from harness import mode, podman, rootfs
 from harness.runtime import status_of, wait_for
 
 
@@ -118,12 +118,15 @@ def test_devices(root_podman):
     assert got["xfuse-w"].startswith("1 "), out
 
 
-def test_user_namespaces(root_podman, user_podman):
+def test_user_namespaces(root_podman):
     out = root_podman.sh("--userns=auto:size=2000", "-v", "/scratch:/s:ro", "id -u; cat /proc/self/uid_map; stat -c %u /bin /s")
     assert out[0] == "0" and out[1].split()[0] == "0" and out[1].split()[1:] == ["300000", "2000"], out
     assert out[2:] == ["0", "65534"], out
     out = root_podman.sh("--uidmap", "0:100000:1000", "--gidmap", "0:200000:1000", "cat /proc/self/uid_map /proc/self/gid_map")
     assert [line.split() for line in out] == [["0", "100000", "1000"], ["0", "200000", "1000"]]
+
+
+def test_users_own_namespaces(user_podman):
     out = user_podman.sh("--userns=keep-id", "id -u; id -un; touch /tmp/f; stat -c %u /tmp/f")
     assert out == ["2000", "tester", "2000"]
     out = user_podman.sh("--userns=nomap", "id -u; cat /proc/self/uid_map")
@@ -160,10 +163,12 @@ def test_limits(engine):
     out = engine.sh(*options, "cd /sys/fs/cgroup; for f in *.max *.low cpu.weight cpuset.cpus; do echo $f $(cat $f); done; "
                     "w() { echo x >$1/x; }; touch x 2>/dev/null && echo writable yes; "
                     "cat io.weight io.bfq.weight 2>/dev/null | sed 's/^/weight /'")
+    if mode.VM:  # processors are the host's to give: those files are in the host's cgroup, of the whole machine
+        files = {k: v for k, v in files.items() if not k.startswith("cpu")}
     got = fields(out)
     assert {k: got.get(k) for k in files} == files
     assert "writable" not in got
-    if not engine.rootless:
+    if not engine.rootless and not mode.VM:
         assert any(line.startswith("weight ") and line.split()[-1] in ("200", "1818", "1910") for line in out), out
 
 
