@@ -75,7 +75,12 @@ static int open_image(const struct machine_config *c, int *ret)
 	*ret = -EBADF;
 	if (!c->image)
 		return 0;
-	*ret = open(c->image, (c->image_read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	*ret = open(c->image, (c->image_read_only ? O_RDONLY : O_RDWR) |
+				      (c->image_direct ? O_DIRECT : 0) | O_CLOEXEC);
+	if (*ret < 0 && c->image_direct && errno == EINVAL)
+		return err_sys("vm.image.path: %s: its file system has no direct I/O "
+			       "(annotation io.caisson.vm.image-cache)",
+			c->image);
 	return *ret < 0 ? err_sys("vm.image.path: %s", c->image) : 0;
 }
 

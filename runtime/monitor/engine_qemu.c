@@ -181,7 +181,8 @@ static void add_image(struct args *a, const struct engine_description *d)
 	add(a, "fd=%d,set=1", inherit(a, d->image));
 	add(a, "-drive");
 	/* At once as it will be needed: there is only the one descriptor. */
-	add(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off,%s",
+	add(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off,cache=%s,%s",
+		d->config->image_direct ? "none" : "writeback",
 		d->config->image_read_only ? "read-only=on" : "auto-read-only=off");
 	add(a, "-device");
 	add(a, "virtio-blk-device,drive=image");

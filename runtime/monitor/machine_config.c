@@ -13,6 +13,7 @@
 #define PAGE (2 * MIB)
 #define BOOT_TIMEOUT "io.caisson.vm.boot-timeout"
 #define PAGES "io.caisson.vm.pages"
+#define IMAGE_CACHE "io.caisson.vm.image-cache"
 #define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define CPUS_MAX 254 /* of the ACPI tables: 8-bit APIC ids */
 
@@ -137,6 +138,14 @@ static int decide_hypervisor(
 
 static int check_image(const struct spec *s, struct machine_config *m)
 {
+	const char *cache = spec_annotation(s, IMAGE_CACHE);
+
+	if (cache && !streq(cache, "writeback") && !streq(cache, "none"))
+		return err_set(EINVAL,
+			"annotation " IMAGE_CACHE ": \"%s\": expected writeback (the host's page "
+			"cache) or none (direct I/O)",
+			cache);
+	m->image_direct = cache && streq(cache, "none");
 	if (!s->vm || !s->vm->image_path)
 		return 0;
 	m->image = s->vm->image_path;

@@ -28,6 +28,7 @@ struct machine_config {
 	struct spec_strings kernel_parameters;
 	const char *image, *image_format; /* vm.image, or NULL */
 	bool image_read_only;
+	bool image_direct;        /* O_DIRECT: past the host's page cache */
 	unsigned boot_timeout_ms; /* from the machine's start to "created" */
 	const char *init;         /* caisson-init */
 	const char *cache;

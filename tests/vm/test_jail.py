@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 
 import pytest
 
@@ -316,14 +317,50 @@ def test_qemu_elsewhere(vm, tmp):
 
 @pytest.mark.parametrize("readonly", [False, True], ids=["rw", "ro"])
 def test_image_for_roots_eyes_only(vm, tmp, readonly):
-    c = vm("sh", "-c", "echo from the guest >/written; sync; grep ' / ' /proc/mounts")
-    image = os.path.join(tmp, "image")
+    c, image = on_image(vm, tmp, "echo from the guest >/written; sync; grep ' / ' /proc/mounts")
+    c.conf["root"]["readonly"] = readonly
+    assert f"ext4 {'ro' if readonly else 'rw'}" in c.run(*VM, timeout=BOOT).ok().out
+    assert written(image) == (b"" if readonly else b"from the guest\n")
+
+
+def on_image(vm, directory, script):
+    c = vm("sh", "-c", script)
+    image = os.path.join(directory, "image")
     with open(image, "wb") as f:
         f.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-d", c.rootfs, image], check=True)
     os.chmod(image, 0o600)
     c.conf["vm"]["image"] = {"path": image, "format": "raw"}
-    c.conf["root"]["readonly"] = readonly
-    assert f"ext4 {'ro' if readonly else 'rw'}" in c.run(*VM, timeout=BOOT).ok().out
-    found = subprocess.run(["debugfs", "-R", "cat /written", image], capture_output=True, check=True).stdout
-    assert found == (b"" if readonly else b"from the guest\n")
+    return c, image
+
+
+def written(image):
+    return subprocess.run(["debugfs", "-R", "cat /written", image], capture_output=True, check=True).stdout
+
+
+@pytest.fixture
+def on_disk():
+    """A directory on a disk: neither a tmpfs nor the test host's root has direct I/O."""
+    with tempfile.TemporaryDirectory(dir="/scratch" if os.path.isdir("/scratch") else rootfs.CACHE) as d:
+        os.chmod(d, 0o755)
+        yield d
+
+
+def test_image_past_the_hosts_cache(vm, on_disk):
+    c, image = on_image(vm, on_disk, "echo start; until test -e /end; do sleep 0.1; done; echo from the guest >/written")
+    c.conf["annotations"] = {"io.caisson.vm.image-cache": "none"}
+    c.up(*VM, timeout=BOOT)
+    c.wait_output("start", BOOT)
+    flags = [re.search(r"^flags:\s+(\d+)", read(f"{p.dir}/fdinfo/{n}"), re.M)[1]
+             for p in family(c) if p for n, path in p.fds.items() if path.endswith("/image")]
+    assert flags and all(int(f, 8) & os.O_DIRECT for f in flags), flags
+    c.exec("touch", "/end").ok()
+    c.wait(timeout=60)
+    c.delete()
+    assert written(image) == b"from the guest\n"
+
+
+def test_image_cache_unknown(vm, tmp):
+    c, _ = on_image(vm, tmp, "true")
+    c.conf["annotations"] = {"io.caisson.vm.image-cache": "unsafe"}
+    c.run(*VM).failed("annotation io.caisson.vm.image-cache", '"unsafe"', "none")

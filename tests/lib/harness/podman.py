@@ -113,7 +113,7 @@ class Podman:
         p = self.popen(*args, env=env, cwd=cwd, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
-            out, err = p.communicate(stdin, timeout)
+            out, err = p.communicate(stdin, timeout * mode.SCALE)
         except subprocess.TimeoutExpired:
             p.kill()
             raise
