@@ -415,7 +415,7 @@ int container_state_json(
 int container_remove(struct container *c)
 {
 	static const char *const files[] = {"state.json.tmp", "config.json.tmp", "config.json",
-		"start.sock", "start.lock", "vm.sock", FROZEN, "state.json"};
+		"start.sock", "start.lock", "vm.sock", FROZEN ".tmp", FROZEN, "state.json"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		if (unlinkat(c->dir, files[i], 0) < 0 && errno != ENOENT)
