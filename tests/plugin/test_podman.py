@@ -121,15 +121,16 @@ def test_watch_and_change(who, request):
         cgroup = cgroup_of(pid)
         while os.path.basename(cgroup) == "container":
             cgroup = os.path.dirname(cgroup)
-        # The host's cgroup of a microVM limits the whole machine, the guest's the container. podman's top looks at the host.
+        # The host's cgroup of a microVM limits the whole machine, the guest's the container, which is frozen there.
+        # podman's top looks at the host.
         def memory_limit():
             return engine("exec", "ct", "cat", "/sys/fs/cgroup/memory.max") if mode.VM else read(cgroup, "memory.max")
         assert memory_limit() == str(100 << 20)
         engine("pause", "ct")
-        assert read(cgroup, "cgroup.events").split()[-1] == "1"
+        assert mode.VM or read(cgroup, "cgroup.events").split()[-1] == "1"
         assert engine.inspect("ct")["State"]["Status"] == "paused"
         engine("unpause", "ct")
-        assert read(cgroup, "cgroup.events").split()[-1] == "0"
+        assert mode.VM or read(cgroup, "cgroup.events").split()[-1] == "0"
         stats = json.loads(engine("stats", "--no-stream", "--format", "json", "ct"))[0]
         assert int(stats["pids"]) >= 1, stats
         if not mode.VM:
