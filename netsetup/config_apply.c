@@ -69,11 +69,10 @@ static int rename_link(struct nl *nl, int index, const char *name)
 	return nl_call(nl, &q, NULL, NULL);
 }
 
-/* Finds all of them and gives them their names. */
-static int find_links(struct nl *nl, const struct net_config *c, struct net_indexes *at)
+static int find_links(
+	struct nl *nl, const struct net_config *c, struct net_indexes *at, char names[][IFNAMSIZ])
 {
 	_cleanup_strbuf_ struct strbuf none = {0};
-	char names[NET_INTERFACES_MAX][IFNAMSIZ] = {0};
 	struct finder f = {c, at, names};
 	struct nl_req q;
 
@@ -84,6 +83,36 @@ static int find_links(struct nl *nl, const struct net_config *c, struct net_inde
 			return err_set(ENODEV,
 				"no network device has the MAC address " NET_MAC_FORMAT " of %s",
 				NET_MAC_ARGS(c->interfaces[i].mac), c->interfaces[i].name);
+	return r;
+}
+
+int net_config_hand_over(const struct net_config *c, int netns_fd)
+{
+	_cleanup_nl_ struct nl nl = NL_INIT;
+	char names[NET_INTERFACES_MAX][IFNAMSIZ] = {0};
+	struct net_indexes at = {0};
+
+	int r = nl_open(&nl, -EBADF);
+	if (r >= 0)
+		r = find_links(&nl, c, &at, names);
+	for (size_t i = 0; r >= 0 && i < c->interface_count; i++) {
+		struct nl_req q;
+
+		nl_req_link(&q, RTM_NEWLINK, 0, at.of[i]);
+		nl_put_u32(&q, IFLA_NET_NS_FD, (uint32_t)netns_fd);
+		r = nl_call(&nl, &q, NULL, NULL);
+		if (r < 0)
+			return err_ctx(r, "move %s into the network namespace", names[i]);
+	}
+	return r;
+}
+
+/* Finds all of them and gives them their names. */
+static int name_links(struct nl *nl, const struct net_config *c, struct net_indexes *at)
+{
+	char names[NET_INTERFACES_MAX][IFNAMSIZ] = {0};
+
+	int r = find_links(nl, c, at, names);
 	/* A template: the kernel finds a free number. Twice, for a name may be another's goal. */
 	for (int round = 0; round < 2; round++)
 		for (size_t i = 0; r >= 0 && i < c->interface_count; i++) {
@@ -306,7 +335,7 @@ int net_config_apply(const struct net_config *c)
 	if (r >= 0)
 		r = nl_open(&nl, -EBADF);
 	if (r >= 0)
-		r = find_links(&nl, c, &at);
+		r = name_links(&nl, c, &at);
 	for (size_t i = 0; r >= 0 && i < c->interface_count; i++) {
 		r = apply_interface(&nl, at.of[i], &c->interfaces[i]);
 		if (r < 0)

@@ -97,6 +97,12 @@ int net_config_read(struct arena *a, int netns_fd, struct net_config *ret) must_
  */
 int net_config_apply(const struct net_config *c) must_check;
 
+/*
+ * Moves the interfaces, found as above, from the calling thread's network namespace into another
+ * one, where net_config_apply() will find them.
+ */
+int net_config_hand_over(const struct net_config *c, int netns_fd) must_check;
+
 void net_config_json(struct json_out *o, const char *key, const struct net_config *c);
 
 /* v NULL: -EINVAL as for any other value that is no object. */

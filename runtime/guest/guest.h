@@ -66,6 +66,8 @@ struct process {
 	int64_t deadline; /* CLOCK_MONOTONIC, ms: when its exit is told whatever its output does */
 	const struct spec *spec; /* the container's */
 	const char *id, *bundle; /* of the container, for hooks */
+	const struct net_config
+		*net; /* what the interfaces of the host's namespace were; or NULL */
 };
 
 struct guest {
@@ -95,6 +97,10 @@ void guest_say_failed(struct guest *g, uint32_t process, int code, const char *m
 void guest_send(struct guest *g, struct agent_writer *w);
 void guest_send_bytes(struct guest *g, const void *frame, size_t len);
 void guest_log(struct guest *g, const char *fmt, ...) printf_like(2, 3);
+
+/* network.c: as the monitor has found it on the host; into a namespace that INIT has been given */
+int network_create(struct process *p, const struct json *net) must_check;
+int network_hand_over(struct process *p) must_check;
 
 /* make.c */
 void process_create(struct guest *g, const struct agent_frame *f);

@@ -7,7 +7,6 @@
 #include "fd.h"
 #include "guest.h"
 #include "net.h"
-#include "net_config.h"
 
 static bool json_is(const struct json *facts, const char *name)
 {
@@ -198,18 +197,6 @@ static int take_mount_flags(struct guest *g, const struct json *facts)
 	return 0;
 }
 
-/* The machine's network is the container's: the host's namespace, carried over. */
-static int set_up_network(struct process *p, const struct agent_frame *f)
-{
-	const struct json *net = json_get(f->json, "net");
-	struct net_config c;
-
-	if (!net)
-		return net_loopback_up();
-	int r = net_config_parse(&p->arena, net, &c);
-	return r < 0 ? r : net_config_apply(&c);
-}
-
 /* A machine in software has no clock that would know the time of day. */
 static void set_clock(struct guest *g, const struct agent_frame *f)
 {
@@ -231,7 +218,7 @@ void process_create(struct guest *g, const struct agent_frame *f)
 	if (r >= 0)
 		r = take_mount_flags(g, json_get(f->json, "facts"));
 	if (r >= 0)
-		r = set_up_network(p, f);
+		r = network_create(p, json_get(f->json, "net"));
 	if (r >= 0)
 		r = begin(p, f);
 	if (r < 0)

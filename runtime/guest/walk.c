@@ -159,7 +159,9 @@ static int do_clone(struct process *p, const struct step *s)
 		fd_close(&p->stdio[i]);
 	for (int i = 0; i < p->plan.nslots; i++)
 		fd_close(&p->slots[i]);
-	return loop_watch(&g->loop, &p->watch, p->channel, EPOLLIN);
+	if (!p->number && (s->clone.flags & CLONE_NEWNET))
+		r = network_hand_over(p);
+	return r < 0 ? r : loop_watch(&g->loop, &p->watch, p->channel, EPOLLIN);
 }
 
 static int do_id_map(struct process *p, const struct step *s)

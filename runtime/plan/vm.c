@@ -239,8 +239,12 @@ static void add_guest(struct dealer *d)
 	deal(d, PLACE_HOST, STEP_CONNECT, PLACE_GUEST);
 	size_t clone = d->n;
 	deal(d, PLACE_HOST, STEP_CLONE, PLACE_GUEST);
-	/* The machine's network is the container's. */
-	d->steps[clone].clone.flags &= ~(uint64_t)CLONE_NEWNET;
+	/* The machine's network is the container's; its user namespace must own it, if it has one.
+	 */
+	if (d->steps[clone].clone.flags & CLONE_NEWUSER)
+		d->steps[clone].clone.flags |= CLONE_NEWNET;
+	else
+		d->steps[clone].clone.flags &= ~(uint64_t)CLONE_NEWNET;
 	size_t placing = deal(d, PLACE_HOST, STEP_OOM_SCORE, PLACE_GUEST);
 	placing += deal(d, PLACE_HOST, STEP_ID_MAP, PLACE_GUEST);
 	if (placing)

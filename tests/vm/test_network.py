@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from harness import config, mode, rootfs
+from harness import config, mode, rootfs, runtime
 
 NS, HOST_IP, IP = "cai-vmnet", "10.213.11.1", "10.213.11.2"
 BOOT = 150
@@ -26,6 +26,31 @@ def network():
 def answers():
     r = subprocess.run(["busybox", "ping", "-c", "1", "-W", "2", IP], stdout=subprocess.PIPE)
     return r.returncode == 0
+
+
+def test_owned_by_the_user_namespace(ctr, network):
+    """Root of a user namespace has the rights there that it has in a container: low ports, parameters, the interfaces."""
+    c = ctr("sh", "-c", "cat /proc/sys/net/ipv4/ping_group_range; ip addr show eth0; ip link set eth0 mtu 1300 && cat "
+            "/sys/class/net/eth0/mtu; ping -c 1 -W 5 " + HOST_IP + " >/dev/null && echo reached; nc -l -p 80 -e echo served")
+    c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}}
+    config.namespaces(c.conf, "user", paths={"network": network})
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    c.conf["linux"]["sysctl"] = {"net.ipv4.ping_group_range": "0 7"}
+    for s in ("bounding", "effective", "permitted"):
+        c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE"]
+    subprocess.run(["chown", "-R", "100000:100000", c.rootfs], check=True)
+    c.create("--isolation", "vm", "--hypervisor", "qemu", timeout=BOOT)
+    c.start()
+    c.wait_output("reached", timeout=60)
+    assert c.output().split()[:2] == ["0", "7"] and f"inet {IP}/24" in c.output() and "\n1300\n" in c.output(), c.output()
+
+    def served():
+        return subprocess.run(["busybox", "nc", "-w", "10", IP, "80"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              stdin=subprocess.DEVNULL).stdout == b"served\n"
+    runtime.wait_for(served, "answer from port 80", 30)
+    c.wait(timeout=30)
+    c.delete()
+    assert answers(), "the namespace's own kernel again"
 
 
 def test_carried_in_and_given_back(ctr, network):

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine's network is the container's: the host's namespace, carried over. A container with a
+ * user namespace has a network namespace that belongs to it, as anywhere, or its root could neither
+ * bind low ports nor set a parameter: the interfaces are moved there once INIT is.
+ */
+#include <sched.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "guest.h"
+#include "net.h"
+#include "net_config.h"
+
+static bool has_own_namespace(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++)
+		if (plan->steps[i].place == PLACE_GUEST && plan->steps[i].kind == STEP_CLONE)
+			return plan->steps[i].clone.flags & CLONE_NEWNET;
+	return false;
+}
+
+static int apply(const struct process *p)
+{
+	return p->net ? net_config_apply(p->net) : net_loopback_up();
+}
+
+int network_create(struct process *p, const struct json *net)
+{
+	if (net) {
+		struct net_config *c = arena_array(&p->arena, 1, sizeof(*c));
+		if (!c)
+			return -ENOMEM;
+		int r = net_config_parse(&p->arena, net, c);
+		if (r < 0)
+			return r;
+		p->net = c;
+	}
+	return has_own_namespace(&p->plan) ? 0 : apply(p);
+}
+
+int network_hand_over(struct process *p)
+{
+	char path[64];
+
+	_cleanup_fd_ int ours = openat(p->proc, "self/ns/net", O_RDONLY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "%d/ns/net", p->child.pid);
+	_cleanup_fd_ int theirs = ours < 0 ? ours : openat(p->proc, path, O_RDONLY | O_CLOEXEC);
+	if (theirs < 0)
+		return err_sys("open the network namespaces of the agent and its container");
+	int r = p->net ? net_config_hand_over(p->net, theirs) : 0;
+	if (r < 0)
+		return r;
+	if (setns(theirs, CLONE_NEWNET) < 0)
+		return err_sys("enter the container's network namespace");
+	r = apply(p);
+	if (setns(ours, CLONE_NEWNET) < 0 && r >= 0)
+		r = err_sys("return to the agent's network namespace");
+	return r;
+}
