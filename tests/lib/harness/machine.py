@@ -131,8 +131,8 @@ def leave():
 
 def outside(argv, **kw):
     """Runs a command in the namespaces from before enter(): for what needs the machine's network."""
-    return subprocess.run(["nsenter", f"--net=/proc/{OUTER}/ns/net", f"--mount=/proc/{OUTER}/ns/mnt", "--", *argv],
-                          **kw)
+    enter_outer = ["nsenter", f"--net=/proc/{OUTER}/ns/net", f"--mount=/proc/{OUTER}/ns/mnt", "--"] if OUTER else []
+    return subprocess.run([*enter_outer, *argv], **kw)
 
 
 # ---- looking ----
