@@ -45,7 +45,7 @@ struct sdbus {
  */
 int sdbus_open(struct sdbus *s, bool user) must_check;
 void sdbus_close(struct sdbus *s);
-#define _cleanup_sdbus_ __attribute__((cleanup(sdbus_close)))
+#define _cleanup_sdbus_ __attribute__((cleanup(sdbus_close), unused))
 
 /* A call of org.freedesktop.systemd1.Manager, to fill in. */
 int sdbus_method(struct sdbus *s, const char *method, sd_bus_message **ret) must_check;

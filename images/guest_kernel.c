@@ -60,7 +60,7 @@ static void found_release(struct found *f)
 	guest_kernel_release(&f->k);
 	fd_close(&f->modules_dir);
 }
-#define _cleanup_found_ __attribute__((cleanup(found_release)))
+#define _cleanup_found_ __attribute__((cleanup(found_release), unused))
 
 void guest_kernel_release(struct guest_kernel *k)
 {

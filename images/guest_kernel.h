@@ -76,7 +76,7 @@ int guest_kernel_open(
 	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret) must_check;
 
 void guest_kernel_release(struct guest_kernel *k);
-#define _cleanup_guest_kernel_ __attribute__((cleanup(guest_kernel_release)))
+#define _cleanup_guest_kernel_ __attribute__((cleanup(guest_kernel_release), unused))
 
 /*
  * The cache directory: /var/cache/caisson, or for_user $XDG_CACHE_HOME/caisson, else

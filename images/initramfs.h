@@ -80,7 +80,7 @@ int initramfs_end(struct initramfs *w) must_check;
 
 /* Frees the writer's memory; the descriptor stays open. */
 void initramfs_release(struct initramfs *w);
-#define _cleanup_initramfs_ __attribute__((cleanup(initramfs_release)))
+#define _cleanup_initramfs_ __attribute__((cleanup(initramfs_release), unused))
 
 /*
  * Appends the file archive (an initramfs, compressed or not) to fd, at 4-byte alignment: behind

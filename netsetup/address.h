@@ -9,7 +9,7 @@ struct addresses {
 	struct strbuf messages;
 };
 
-#define _cleanup_addresses_ __attribute__((cleanup(addresses_release)))
+#define _cleanup_addresses_ __attribute__((cleanup(addresses_release), unused))
 void addresses_release(struct addresses *a);
 
 /*

@@ -100,7 +100,7 @@ static void trip_release(struct trip *t)
 {
 	addresses_release(&t->addresses);
 }
-#define _cleanup_trip_ __attribute__((cleanup(trip_release)))
+#define _cleanup_trip_ __attribute__((cleanup(trip_release), unused))
 
 /* Moves it under a known index. A failure can leave it at the destination, under its old name:
  * t->index tells. */
@@ -215,7 +215,7 @@ static void place_close(struct place *p)
 {
 	nl_close(&p->nl);
 }
-#define _cleanup_place_ __attribute__((cleanup(place_close)))
+#define _cleanup_place_ __attribute__((cleanup(place_close), unused))
 
 int net_move_device(const char *name, const char *new_name, int netns_fd)
 {

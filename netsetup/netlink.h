@@ -39,7 +39,7 @@ struct nl {
  * 0. */
 int nl_open(struct nl *nl, int netns_fd) must_check;
 void nl_close(struct nl *nl);
-#define _cleanup_nl_ __attribute__((cleanup(nl_close)))
+#define _cleanup_nl_ __attribute__((cleanup(nl_close), unused))
 
 struct nl_req {
 	union {

@@ -109,7 +109,7 @@ int agent_reader_receive(struct agent_reader *r, int sock) must_check;
 int agent_reader_next(struct agent_reader *r, struct agent_frame *ret) must_check;
 void agent_reader_release(struct agent_reader *r);
 void agent_frame_release(struct agent_frame *f);
-#define _cleanup_agent_frame_ __attribute__((cleanup(agent_frame_release)))
+#define _cleanup_agent_frame_ __attribute__((cleanup(agent_frame_release), unused))
 
 /*
  * A frame under construction: agent_begin() opens the object and writes "type"; the caller adds
@@ -127,7 +127,7 @@ int agent_send(struct agent_writer *w, int fd, const void *blob, size_t blob_len
 int agent_send_fds(struct agent_writer *w, int sock, const struct iovec *blob, const int *fds,
 	unsigned n) must_check;
 void agent_release(struct agent_writer *w);
-#define _cleanup_agent_writer_ __attribute__((cleanup(agent_release)))
+#define _cleanup_agent_writer_ __attribute__((cleanup(agent_release), unused))
 
 /*
  * "facts": struct plan_env and struct plan_exec_env as far as the guest needs them: bundle,

@@ -13,7 +13,7 @@ struct arena {
 };
 
 void arena_release(struct arena *a);
-#define _cleanup_arena_ __attribute__((cleanup(arena_release)))
+#define _cleanup_arena_ __attribute__((cleanup(arena_release), unused))
 
 void *arena_alloc(struct arena *a, size_t size) must_check;
 void *arena_array(struct arena *a, size_t count, size_t size) must_check; /* overflow checked */

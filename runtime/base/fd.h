@@ -10,7 +10,7 @@
 
 /* Closes *fd if it is >= 0 and sets it to -EBADF; errno is kept. */
 void fd_close(int *fd);
-#define _cleanup_fd_ __attribute__((cleanup(fd_close)))
+#define _cleanup_fd_ __attribute__((cleanup(fd_close), unused))
 
 static inline int take_fd(int *fd)
 {

@@ -55,7 +55,7 @@ struct json_out {
 
 int json_out_init(struct json_out *o, bool pretty) must_check;
 void json_out_release(struct json_out *o);
-#define _cleanup_json_out_ __attribute__((cleanup(json_out_release)))
+#define _cleanup_json_out_ __attribute__((cleanup(json_out_release), unused))
 
 /* key is NULL inside arrays and at the top. */
 void json_out_object(struct json_out *o, const char *key);

@@ -34,7 +34,7 @@ int strbuf_add(struct strbuf *b, const void *data, size_t len) must_check;
 int strbuf_addf(struct strbuf *b, const char *fmt, ...) must_check printf_like(2, 3);
 const char *strbuf_str(const struct strbuf *b);
 
-#define _cleanup_strbuf_ __attribute__((cleanup(strbuf_release)))
+#define _cleanup_strbuf_ __attribute__((cleanup(strbuf_release), unused))
 
 /*
  * What another program wrote, which may be nobody's friend, as one line of text for a message: the
@@ -57,7 +57,7 @@ int str_to_signal(const char *s) must_check;
 int str_to_bitlist(const char *s, unsigned long *ret_mask, size_t nbits) must_check;
 
 void freep_(void *p);
-#define _cleanup_free_ __attribute__((cleanup(freep_)))
+#define _cleanup_free_ __attribute__((cleanup(freep_), unused))
 #define take_ptr(p) \
 	({ \
 		__typeof__(p) taken_ = (p); \

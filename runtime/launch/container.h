@@ -75,7 +75,7 @@ void container_close(struct container *c);
 /* Locks one that is open: waits for other commands. -ENOENT: deleted meanwhile, its ID may be
  * another's now. */
 int container_lock(struct container *c) must_check;
-#define _cleanup_container_ __attribute__((cleanup(container_close)))
+#define _cleanup_container_ __attribute__((cleanup(container_close), unused))
 #define CONTAINER_INIT \
 	{ \
 		.dir = -EBADF, .root_dir = -EBADF \

@@ -102,7 +102,7 @@ struct launch {
 	}
 
 void launch_release(struct launch *l);
-#define _cleanup_launch_ __attribute__((cleanup(launch_release)))
+#define _cleanup_launch_ __attribute__((cleanup(launch_release), unused))
 
 /* host.c: HOST's steps up to and with the named barrier, or (NULL) to the end. Does not return in
  * INIT. */

@@ -51,7 +51,7 @@ static void run_release(struct run *run)
 	fd_close(&run->out);
 	fd_close(&run->failure);
 }
-#define _cleanup_run_ __attribute__((cleanup(run_release)))
+#define _cleanup_run_ __attribute__((cleanup(run_release), unused))
 
 /* In the child. Never returns. */
 static void __attribute__((noreturn))

@@ -50,7 +50,7 @@ static void ctx_release(scmp_filter_ctx *ctx)
 	if (*ctx)
 		seccomp_release(*ctx);
 }
-#define _cleanup_ctx_ __attribute__((cleanup(ctx_release)))
+#define _cleanup_ctx_ __attribute__((cleanup(ctx_release), unused))
 
 /* FNV-1a. */
 static uint64_t hash(const void *data, size_t len)

@@ -140,9 +140,9 @@ static void test_alignment(void **state)
 			_cleanup_fd_ int source = memfd_create("source", MFD_CLOEXEC);
 
 			snprintf(name, sizeof(name), "%d%.*s", size, n, "xxxxx");
-			add_data(&w, name, "12345" + 5 - size);
+			add_data(&w, name, &"12345"[5 - size]);
 			assert_int_equal(strbuf_addf(&expected, "100644 0:0 0:0 %s [%s]\n", name,
-						 "12345" + 5 - size),
+						 &"12345"[5 - size]),
 				0);
 			snprintf(name, sizeof(name), "%d%.*s", size, n, "yyyyy");
 			assert_int_equal(write(source, "abcde", (size_t)size), size);

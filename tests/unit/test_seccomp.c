@@ -338,7 +338,7 @@ static void big_release(struct big *b)
 	for (size_t i = 0; b->names[i]; i++)
 		free((void *)b->names[i]);
 }
-#define _cleanup_big_ __attribute__((cleanup(big_release)))
+#define _cleanup_big_ __attribute__((cleanup(big_release), unused))
 
 static char dir_path[] = "/tmp/caisson-seccomp-XXXXXX";
 
