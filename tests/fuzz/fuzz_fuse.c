@@ -25,7 +25,8 @@ static void set_up(struct vmfs_config *c)
 	}
 	*c = (struct vmfs_config){.sock = -EBADF,
 		.locks = true,
-		.max_nodes = 64,
+		.max_nodes = 300,
+		.max_descriptors = 64,
 		.max_handles = 16,
 		.cache_ms = 1000};
 	c->root = open("/mnt", O_PATH | O_DIRECTORY | O_CLOEXEC);

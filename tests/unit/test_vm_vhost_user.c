@@ -133,7 +133,7 @@ static pid_t serve_tree(const char *dir, int *ret_sock)
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		struct vmfs_config c = {.sock = s[1], .max_nodes = 100, .max_handles = 16};
+		struct vmfs_config c = {.sock = s[1], .max_nodes = 100, .max_descriptors = 100, .max_handles = 16};
 
 		close(s[0]);
 		alarm(60);

@@ -19,23 +19,11 @@
 #define ENDED 0
 #define REFUSED 3
 
-static int name_op(struct front *f, uint32_t op, uint64_t dir, const char *name)
-{
-	return front_fuse(f, op, dir, NULL, 0, name, strlen(name) + 1);
-}
-
 static int make(struct front *f, const char *name, uint32_t mode, uint32_t rdev)
 {
 	struct fuse_mknod_in in = {.mode = mode, .rdev = rdev};
 
 	return front_fuse(f, FUSE_MKNOD, 1, &in, sizeof(in), name, strlen(name) + 1);
-}
-
-static uint64_t entry_node(const struct front *f)
-{
-	const struct fuse_entry_out *e = front_reply(f);
-
-	return e->nodeid;
 }
 
 static void ready(struct front *f)
@@ -67,7 +55,7 @@ static void run_messages(void)
 	CHECK(front_ask(&f, 11, 1) == ((uint64_t)f.avail << 32 | 1));
 	front_set_vring(&f, 10, 1, f.avail);
 	front_set_fd(&f, 12, 1, f.kick);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
 	/* A new interrupt descriptor while the queue runs: nothing is lost that went to the old
 	 * one. */
 	uint64_t count = 0;
@@ -76,16 +64,16 @@ static void run_messages(void)
 	front_set_fd(&f, 13, 1, f.call);
 	CHECK(read(f.call, &count, sizeof(count)) == sizeof(count) && count == 1);
 	close(old_call);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
 	/* The same memory again, as at hot-plug, while the queue runs. */
 	front_set_memory(&f, GUEST, MEMORY, USER, 0);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
 	/* A message in two pieces. */
 	struct front_message half = {.request = 18, .flags = 1, .size = 8, .p.u32 = {1, 1}};
 	front_send_raw(&f, &half, 7, NULL, 0);
 	usleep(20000);
 	front_send_raw(&f, (char *)&half + 7, 13, NULL, 0);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
 	CHECK(front_end(&f) == ENDED);
 }
 
@@ -229,9 +217,9 @@ static void run_names(void)
 		size_t len = strlen(bad[i]) + 1;
 		char two[64];
 
-		CHECK(name_op(&f, FUSE_LOOKUP, 1, bad[i]) == -EINVAL);
-		CHECK(name_op(&f, FUSE_UNLINK, 1, bad[i]) == -EINVAL);
-		CHECK(name_op(&f, FUSE_RMDIR, 1, bad[i]) == -EINVAL);
+		CHECK(front_name(&f, FUSE_LOOKUP, 1, bad[i]) == -EINVAL);
+		CHECK(front_name(&f, FUSE_UNLINK, 1, bad[i]) == -EINVAL);
+		CHECK(front_name(&f, FUSE_RMDIR, 1, bad[i]) == -EINVAL);
 		CHECK(make(&f, bad[i], S_IFREG | 0600, 0) == -EINVAL);
 		CHECK(front_fuse(&f, FUSE_MKDIR, 1, &mkdir_in, sizeof(mkdir_in), bad[i], len) ==
 			-EINVAL);
@@ -249,9 +237,9 @@ static void run_names(void)
 	CHECK(front_fuse(&f, FUSE_SYMLINK, 1, NULL, 0, "only", 5) == -EINVAL);
 	memset(longest, 'x', sizeof(longest));
 	longest[256] = 0;
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, longest) == -ENAMETOOLONG);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, longest) == -ENAMETOOLONG);
 	longest[255] = 0;
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, longest) == -ENOENT);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, longest) == -ENOENT);
 	CHECK(front_end(&f) == ENDED);
 }
 
@@ -266,12 +254,12 @@ static void run_links_out(void)
 
 	ready(&f);
 	CHECK(front_fuse(&f, FUSE_SYMLINK, 1, NULL, 0, "out\0/etc", 9) == 0);
-	uint64_t node = entry_node(&f);
+	uint64_t node = front_entry(&f);
 	CHECK(S_ISLNK(((const struct fuse_entry_out *)front_reply(&f))->attr.mode));
 	CHECK(front_fuse(&f, FUSE_GETATTR, node, &getattr_in, sizeof(getattr_in), NULL, 0) == 0);
 	CHECK(S_ISLNK(((const struct fuse_attr_out *)front_reply(&f))->attr.mode));
-	CHECK(name_op(&f, FUSE_LOOKUP, node, "passwd") == -ENOTDIR);
-	CHECK(name_op(&f, FUSE_UNLINK, node, "passwd") == -ENOTDIR);
+	CHECK(front_name(&f, FUSE_LOOKUP, node, "passwd") == -ENOTDIR);
+	CHECK(front_name(&f, FUSE_UNLINK, node, "passwd") == -ENOTDIR);
 	CHECK(front_fuse(&f, FUSE_OPENDIR, node, &open_in, sizeof(open_in), NULL, 0) == -ENOTDIR);
 	CHECK(front_fuse(&f, FUSE_OPEN, node, &open_in, sizeof(open_in), NULL, 0) == -ELOOP);
 	struct stat before, after;
@@ -303,11 +291,11 @@ static void run_devices(void)
 	CHECK(make(&f, "whiteout", S_IFCHR, 0) == 0);
 	/* A FIFO would stop the server, a device act on the host: they are not opened. */
 	CHECK(make(&f, "fifo", S_IFIFO | 0600, 0) == 0);
-	CHECK(front_fuse(&f, FUSE_OPEN, entry_node(&f), &in, sizeof(in), NULL, 0) == -EINVAL);
+	CHECK(front_fuse(&f, FUSE_OPEN, front_entry(&f), &in, sizeof(in), NULL, 0) == -EINVAL);
 	snprintf(path, sizeof(path), "%s/zero", f.dir);
 	CHECK(mknod(path, S_IFCHR | 0666, makedev(1, 5)) == 0);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "zero") == 0);
-	CHECK(front_fuse(&f, FUSE_OPEN, entry_node(&f), &in, sizeof(in), NULL, 0) == -EINVAL);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "zero") == 0);
+	CHECK(front_fuse(&f, FUSE_OPEN, front_entry(&f), &in, sizeof(in), NULL, 0) == -EINVAL);
 	CHECK(front_end(&f) == ENDED);
 }
 
@@ -316,7 +304,7 @@ static uint64_t open_new(struct front *f, const char *name, uint64_t *ret_node)
 	struct fuse_create_in in = {.flags = O_RDWR | O_CREAT, .mode = S_IFREG | 0600};
 
 	CHECK(front_fuse(f, FUSE_CREATE, 1, &in, sizeof(in), name, strlen(name) + 1) == 0);
-	*ret_node = entry_node(f);
+	*ret_node = front_entry(f);
 	return ((const struct fuse_open_out *)((const struct fuse_entry_out *)front_reply(f) + 1))
 		->fh;
 }
@@ -336,7 +324,7 @@ static void run_ids(void)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		CHECK(front_fuse(&f, FUSE_GETATTR, bad[i], &getattr_in, sizeof(getattr_in), NULL,
 			      0) == -ESTALE);
-		CHECK(name_op(&f, FUSE_LOOKUP, bad[i], "x") == -ESTALE);
+		CHECK(front_name(&f, FUSE_LOOKUP, bad[i], "x") == -ESTALE);
 		CHECK(front_fuse(&f, FUSE_FORGET, bad[i], &forget_in, sizeof(forget_in), NULL, 0) ==
 			INT_MIN);
 	}
@@ -363,7 +351,7 @@ static void run_ids(void)
 	CHECK(front_fuse(&f, FUSE_RELEASE, a, &release_in, sizeof(release_in), NULL, 0) == 0);
 	CHECK(front_fuse(&f, FUSE_RELEASE, a, &release_in, sizeof(release_in), NULL, 0) == -ESTALE);
 	CHECK(front_fuse(&f, FUSE_GETATTR, a, &getattr_in, sizeof(getattr_in), NULL, 0) == -ESTALE);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "a") == 0 && entry_node(&f) != a);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "a") == 0 && front_entry(&f) != a);
 	CHECK(((const struct fuse_entry_out *)front_reply(&f))->attr.size == 4);
 	CHECK(front_end(&f) == ENDED);
 }
@@ -433,11 +421,11 @@ static void run_before_init(void)
 
 	front_begin(&f, false, 100);
 	front_start_queue(&f);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "x") == -EIO);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "x") == -EIO);
 	CHECK(front_fuse(&f, FUSE_INIT, 0, &old, sizeof(old), NULL, 0) == -EPROTO);
 	CHECK(front_fuse(&f, FUSE_INIT, 0, &newer, sizeof(newer), NULL, 0) == 0);
 	CHECK(((const struct fuse_init_out *)front_reply(&f))->major == 7);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "x") == -EIO);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "x") == -EIO);
 	front_fuse_init(&f);
 	uint64_t node;
 	open_new(&f, "file", &node);
@@ -464,21 +452,21 @@ static void run_limits(void)
 		snprintf(name, sizeof(name), "f%d", i);
 		CHECK(make(&f, name, S_IFREG | 0600, 0) == 0);
 	}
-	node = entry_node(&f);
+	node = front_entry(&f);
 	CHECK(make(&f, "more", S_IFREG | 0600, 0) == -ENFILE);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "more") == -ENFILE);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "more") == -ENFILE);
 	/* What is known stays usable, and a listing still works. */
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "f1") == 0);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "f1") == 0);
 	for (int i = 0; i < 16 && e == 0; i++)
 		e = front_fuse(&f, FUSE_OPEN, node, &in, sizeof(in), NULL, 0);
 	CHECK(e == 0);
 	CHECK(front_fuse(&f, FUSE_OPEN, node, &in, sizeof(in), NULL, 0) == -ENFILE);
 	CHECK(front_fuse(&f, FUSE_OPENDIR, 1, &in, sizeof(in), NULL, 0) == -ENFILE);
 	struct fuse_forget_in forget_in = {.nlookup = 2};
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "f2") == 0);
-	CHECK(front_fuse(&f, FUSE_FORGET, entry_node(&f), &forget_in, sizeof(forget_in), NULL, 0) ==
-		INT_MIN);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "more") == 0);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "f2") == 0);
+	CHECK(front_fuse(&f, FUSE_FORGET, front_entry(&f), &forget_in, sizeof(forget_in), NULL,
+		      0) == INT_MIN);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "more") == 0);
 	CHECK(front_end(&f) == ENDED);
 }
 
@@ -497,14 +485,14 @@ static void run_read_only(void)
 	CHECK(fd >= 0 && write(fd, "content", 7) == 7 && close(fd) == 0);
 	front_start_queue(&f);
 	front_fuse_init(&f);
-	CHECK(name_op(&f, FUSE_LOOKUP, 1, "file") == 0);
-	uint64_t node = entry_node(&f);
+	CHECK(front_name(&f, FUSE_LOOKUP, 1, "file") == 0);
+	uint64_t node = front_entry(&f);
 	CHECK(front_fuse(&f, FUSE_MKDIR, 1, &mkdir_in, sizeof(mkdir_in), "d", 2) == -EROFS);
 	CHECK(front_fuse(&f, FUSE_CREATE, 1, &create_in, sizeof(create_in), "c", 2) == -EROFS);
 	CHECK(front_fuse(&f, FUSE_TMPFILE, 1, &create_in, sizeof(create_in), "/", 2) == -EROFS);
 	CHECK(front_fuse(&f, FUSE_SETATTR, node, &chmod_in, sizeof(chmod_in), NULL, 0) == -EROFS);
-	CHECK(name_op(&f, FUSE_UNLINK, 1, "file") == -EROFS);
-	CHECK(name_op(&f, FUSE_REMOVEXATTR, node, "user.x") == -EROFS);
+	CHECK(front_name(&f, FUSE_UNLINK, 1, "file") == -EROFS);
+	CHECK(front_name(&f, FUSE_REMOVEXATTR, node, "user.x") == -EROFS);
 	static const uint32_t writing[] = {
 		O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC, O_WRONLY | O_APPEND, 3};
 	for (size_t i = 0; i < ARRAY_SIZE(writing); i++) {

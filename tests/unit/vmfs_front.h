@@ -13,7 +13,8 @@
 #include "vhost_front.h"
 #include "vmfs.h"
 
-static inline void front_begin(struct front *f, bool read_only, uint32_t max_nodes)
+static inline void front_begin_with(
+	struct front *f, bool read_only, uint32_t max_nodes, uint32_t max_descriptors)
 {
 	int server = front_open(f);
 
@@ -26,6 +27,7 @@ static inline void front_begin(struct front *f, bool read_only, uint32_t max_nod
 			.read_only = read_only,
 			.locks = true,
 			.max_nodes = max_nodes,
+			.max_descriptors = max_descriptors,
 			.max_handles = 16};
 
 		c.root = open(f->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -38,6 +40,11 @@ static inline void front_begin(struct front *f, bool read_only, uint32_t max_nod
 		exit(r == 0 ? 0 : r == -EPROTO ? 3 : 4); /* exit: leaks are looked for */
 	}
 	close(server);
+}
+
+static inline void front_begin(struct front *f, bool read_only, uint32_t max_nodes)
+{
+	front_begin_with(f, read_only, max_nodes, 100);
 }
 
 /* Hangs up. The server's exit code: 0, or 3 where it refused what it was given; anything else is a
@@ -96,4 +103,18 @@ static inline void front_fuse_init(struct front *f)
 	struct fuse_init_in in = {.major = 7, .minor = 36, .flags = ~(uint32_t)FUSE_INIT_EXT};
 
 	CHECK(front_fuse(f, FUSE_INIT, 0, &in, sizeof(in), NULL, 0) == 0);
+}
+
+/* A request whose argument is one name. */
+static inline int front_name(struct front *f, uint32_t opcode, uint64_t dir, const char *name)
+{
+	return front_fuse(f, opcode, dir, NULL, 0, name, strlen(name) + 1);
+}
+
+/* The number of the inode that the last reply told of. */
+static inline uint64_t front_entry(const struct front *f)
+{
+	const struct fuse_entry_out *e = front_reply(f);
+
+	return e->nodeid;
 }

@@ -28,6 +28,7 @@ int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, ui
 	}
 	take_fd(&own);
 	n->files++;
+	fs_node_used(s, n);
 	*ret_fh = f->id;
 	return 0;
 }
@@ -51,8 +52,7 @@ void fs_file_release(struct fs_session *s, uint64_t fh)
 	fs_slots_remove(&s->files, fh);
 	fd_close(&f->fd);
 	free(f);
-	n->files--;
-	fs_node_put(s, n);
+	fs_node_unpin(s, n);
 }
 
 void fs_file_release_all(struct fs_session *s)
@@ -122,7 +122,7 @@ int fs_open(struct fs_session *s, struct fs_request *r)
 }
 
 /* Makes fd, just created, a node and an open file. */
-static int reply_created(struct fs_session *s, struct fs_request *r, int fd)
+static int reply_created(struct fs_session *s, struct fs_request *r, const char *name, int fd)
 {
 	_cleanup_fd_ int own = fd;
 	struct fuse_entry_out *entry = (struct fuse_entry_out *)s->reply;
@@ -134,7 +134,7 @@ static int reply_created(struct fs_session *s, struct fs_request *r, int fd)
 	int at = open(path, O_PATH | O_CLOEXEC);
 	if (at < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
-	int e = fs_node_adopt(s, r->node, at, entry);
+	int e = fs_node_adopt(s, r->node, name, at, entry);
 	if (e < 0)
 		return e;
 	struct fs_node *n = fs_node_get(s, entry->nodeid);
@@ -159,7 +159,8 @@ static int open_existing(struct fs_session *s, struct fs_request *r)
 		return e;
 	struct fs_node *n = fs_node_get(s, entry->nodeid);
 	*out = (struct fuse_open_out){0};
-	int fd = open_node(s, n, in->flags, in->open_flags);
+	e = fs_node_hold(s, n);
+	int fd = e < 0 ? e : open_node(s, n, in->flags, in->open_flags);
 	e = fd < 0 ? fd : fs_file_add(s, n, fd, false, &out->fh);
 	if (e < 0) {
 		fs_node_forget(s, n->id, 1);
@@ -181,7 +182,7 @@ int fs_create(struct fs_session *s, struct fs_request *r)
 	e = fd < 0 ? -errno : 0;
 	fs_creds_leave(s, r);
 	if (e == 0)
-		return reply_created(s, r, fd);
+		return reply_created(s, r, r->name[0], fd);
 	if (e == -EEXIST && !(in->flags & O_EXCL))
 		return open_existing(s, r);
 	return e == -EMFILE ? -ENFILE : e;
@@ -201,7 +202,7 @@ int fs_tmpfile(struct fs_session *s, struct fs_request *r)
 		open(fs_node_path(r->node).s, (int)flags | O_TMPFILE | O_CLOEXEC, in->mode & 07777);
 	e = fd < 0 ? -errno : 0;
 	fs_creds_leave(s, r);
-	return e < 0 ? e : reply_created(s, r, fd);
+	return e < 0 ? e : reply_created(s, r, NULL, fd);
 }
 
 int fs_read(struct fs_session *s, struct fs_request *r)

@@ -50,15 +50,23 @@ struct fs_lock_owner {
 	int fd;
 };
 
-/* An inode that the guest knows. Its O_PATH descriptor keeps the inode, so the key stays unique. */
+/*
+ * An inode that the guest knows. Its O_PATH descriptor keeps the inode, so the key stays unique; a
+ * parked one (park.c) has none, and its birth tells it from a later inode of the same number.
+ */
 struct fs_node {
 	struct fs_node *next; /* in its hash bucket */
 	uint64_t id;
 	uint64_t dev, ino, mnt;
-	uint64_t lookups; /* how often the guest was told of it, less what it forgot */
+	struct statx_timestamp birth; /* 0 where the file system has none */
+	uint64_t lookups;             /* how often the guest was told of it, less what it forgot */
 	mode_t type;
-	uint32_t files; /* open on it: it stays as long */
-	int fd;
+	uint32_t files;                /* open on it, and requests under way: it stays as long */
+	int fd;                        /* -EBADF: parked */
+	struct fs_node *newer, *older; /* among those that may be parked, by last use */
+	bool listed;                   /* there */
+	uint64_t parent;               /* with name: where it was last */
+	char *name;                    /* NULL: not known */
 	bool opened; /* size and mtime are what they were when it was last opened */
 	uint64_t size;
 	struct statx_timestamp mtime;
@@ -80,8 +88,10 @@ struct fs_session {
 	struct fs_slots nodes, files;
 	struct fs_node **bucket;
 	uint32_t nbuckets, nnodes;
-	uint32_t nowners; /* descriptors held by lock owners: at most as many as files */
-	uid_t uid;        /* the server's own, between requests */
+	struct fs_node *newest, *oldest;
+	uint32_t ndescriptors; /* of nodes */
+	uint32_t nowners;      /* descriptors held by lock owners: at most as many as files */
+	uid_t uid;             /* the server's own, between requests */
 	gid_t gid;
 	mode_t mask; /* the umask it has now */
 	uint8_t *args, *reply;
@@ -121,9 +131,14 @@ void fs_node_release_all(struct fs_session *s);
 struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id);
 int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *name,
 	struct fuse_entry_out *out) must_check;
-/* Takes over fd, O_PATH. */
-int fs_node_adopt(struct fs_session *s, const struct fs_node *dir, int fd,
+/* Takes over fd, O_PATH. name: NULL where it has none. */
+int fs_node_adopt(struct fs_session *s, const struct fs_node *dir, const char *name, int fd,
 	struct fuse_entry_out *out) must_check;
+/* What the guest knows under that name, or NULL. */
+struct fs_node *fs_node_find(
+	const struct fs_session *s, const struct fs_node *dir, const char *name);
+int fs_node_stat(int fd, struct statx *st) must_check;
+bool fs_node_is(const struct fs_node *n, const struct statx *st); /* the same inode */
 void fs_node_put(struct fs_session *s, struct fs_node *n); /* releases it where nothing holds it */
 void fs_node_forget(struct fs_session *s, uint64_t id, uint64_t count);
 int fs_node_attr(const struct fs_session *s, int fd, struct fuse_attr_out *out) must_check;
@@ -134,6 +149,17 @@ struct fs_path {
 	char s[12];
 };
 struct fs_path fs_node_path(const struct fs_node *n);
+
+/* park.c: which nodes have a descriptor */
+int fs_node_hold(struct fs_session *s, struct fs_node *n) must_check; /* 0: n->fd is open */
+int fs_node_pin(struct fs_session *s, struct fs_node *n) must_check;  /* and stays so until */
+void fs_node_unpin(struct fs_session *s, struct fs_node *n);
+void fs_node_used(struct fs_session *s, struct fs_node *n); /* now; or n->files has changed */
+int fs_node_set_fd(struct fs_session *s, struct fs_node *n, int fd) must_check;
+void fs_node_close(struct fs_session *s, struct fs_node *n);
+/* Where it can be found again; name NULL: nowhere. */
+void fs_node_set_name(
+	struct fs_session *s, struct fs_node *n, const struct fs_node *dir, const char *name);
 
 /* file.c: open files and directories */
 int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, uint64_t *ret_fh)

@@ -31,7 +31,14 @@
 		CAP(CAP_FSETID) | CAP(CAP_SETUID) | CAP(CAP_SETGID) | CAP(CAP_MKNOD) | \
 		CAP(CAP_SETFCAP))
 
-#define RESERVED_FILES 128 /* the socket, queues, memory, what a request opens for a moment */
+#define RESERVED_FILES 128   /* the socket, queues, memory, what a request opens for a moment */
+#define MAX_NODES (1U << 20) /* some 150 bytes and a name each */
+#define MAX_DESCRIPTORS (1U << 16) /* one guest must not use up the host's (fs.file-max) */
+
+static uint32_t at_most_descriptors(uint64_t n)
+{
+	return n < MAX_DESCRIPTORS ? (uint32_t)n : MAX_DESCRIPTORS;
+}
 
 static int raise_files(struct vmfs_config *c)
 {
@@ -60,8 +67,9 @@ static int raise_files(struct vmfs_config *c)
 			(unsigned long long)most, 2 * RESERVED_FILES);
 	/* Lock owners may hold as many as open files do: together not more than there are. */
 	most -= RESERVED_FILES;
-	c->max_nodes = (uint32_t)(most / 4 * 3);
-	c->max_handles = (uint32_t)(most / 8);
+	c->max_nodes = MAX_NODES;
+	c->max_descriptors = at_most_descriptors(most / 4 * 3);
+	c->max_handles = at_most_descriptors(most / 8);
 	return 0;
 }
 

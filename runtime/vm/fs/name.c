@@ -72,19 +72,39 @@ int fs_mkdir(struct fs_session *s, struct fs_request *r)
 	return reply_new(s, r, e);
 }
 
+/* What the guest may still use without the name: it keeps its descriptor. */
+static struct fs_node *before_removal(
+	struct fs_session *s, const struct fs_node *dir, const char *name)
+{
+	struct fs_node *n = fs_node_find(s, dir, name);
+
+	return n && fs_node_hold(s, n) == 0 ? n : NULL;
+}
+
+static int remove_name(struct fs_session *s, struct fs_request *r, int flags)
+{
+	struct fs_node *n = before_removal(s, r->node, r->name[0]);
+
+	if (unlinkat(r->node->fd, r->name[0], flags) < 0)
+		return -errno;
+	if (n)
+		fs_node_set_name(s, n, NULL, NULL);
+	return 0;
+}
+
 int fs_unlink(struct fs_session *s, struct fs_request *r)
 {
-	return unlinkat(r->node->fd, r->name[0], 0) < 0 ? -errno : 0;
+	return remove_name(s, r, 0);
 }
 
 int fs_rmdir(struct fs_session *s, struct fs_request *r)
 {
-	return unlinkat(r->node->fd, r->name[0], AT_REMOVEDIR) < 0 ? -errno : 0;
+	return remove_name(s, r, AT_REMOVEDIR);
 }
 
 static int do_rename(struct fs_session *s, struct fs_request *r, uint64_t newdir, uint32_t flags)
 {
-	const struct fs_node *to = fs_node_get(s, newdir);
+	struct fs_node *to = fs_node_get(s, newdir);
 
 	if (!to)
 		return -ESTALE;
@@ -92,7 +112,25 @@ static int do_rename(struct fs_session *s, struct fs_request *r, uint64_t newdir
 		return -ENOTDIR;
 	if (flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
 		return -EINVAL;
-	return renameat2(r->node->fd, r->name[0], to->fd, r->name[1], flags) < 0 ? -errno : 0;
+	int e = fs_node_pin(s, to);
+	if (e < 0)
+		return e;
+	struct fs_node *moved = fs_node_find(s, r->node, r->name[0]);
+	struct fs_node *replaced = before_removal(s, to, r->name[1]);
+	e = renameat2(r->node->fd, r->name[0], to->fd, r->name[1], flags) < 0 ? -errno : 0;
+	fs_node_unpin(s, to);
+	if (e < 0)
+		return e;
+	/* Two names of one file: nothing was done (rename(2)). */
+	if (moved == replaced)
+		return 0;
+	if (moved)
+		fs_node_set_name(s, moved, to, r->name[1]);
+	if (replaced && flags & RENAME_EXCHANGE)
+		fs_node_set_name(s, replaced, r->node, r->name[0]);
+	else if (replaced)
+		fs_node_set_name(s, replaced, NULL, NULL);
+	return 0;
 }
 
 int fs_rename(struct fs_session *s, struct fs_request *r)
@@ -112,11 +150,12 @@ int fs_rename2(struct fs_session *s, struct fs_request *r)
 int fs_link(struct fs_session *s, struct fs_request *r)
 {
 	const struct fuse_link_in *in = r->args;
-	const struct fs_node *n = fs_node_get(s, in->oldnodeid);
+	struct fs_node *n = fs_node_get(s, in->oldnodeid);
 
-	if (!n)
-		return -ESTALE;
+	int e = n ? fs_node_hold(s, n) : -ESTALE;
+	if (e < 0)
+		return e;
 	/* By the inode, not by a name: also what O_TMPFILE made. Needs CAP_DAC_READ_SEARCH. */
-	int e = linkat(n->fd, "", r->node->fd, r->name[0], AT_EMPTY_PATH) < 0 ? -errno : 0;
+	e = linkat(n->fd, "", r->node->fd, r->name[0], AT_EMPTY_PATH) < 0 ? -errno : 0;
 	return reply_new(s, r, e);
 }

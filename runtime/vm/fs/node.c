@@ -10,7 +10,7 @@
 
 #include "sys.h"
 
-#define STATX_WANT (STATX_BASIC_STATS | STATX_MNT_ID)
+#define STATX_WANT (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
 
 int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id)
 {
@@ -81,15 +81,21 @@ static uint32_t hash(uint64_t dev, uint64_t ino, uint64_t mnt)
 	return (uint32_t)(h >> 32);
 }
 
+bool fs_node_is(const struct fs_node *n, const struct statx *st)
+{
+	return n->ino == st->stx_ino && n->dev == stat_dev(st) && n->mnt == st->stx_mnt_id &&
+	       (n->fd >= 0 || (n->birth.tv_sec == st->stx_btime.tv_sec &&
+				      n->birth.tv_nsec == st->stx_btime.tv_nsec));
+}
+
 static struct fs_node *find(const struct fs_session *s, const struct statx *st)
 {
-	uint64_t dev = stat_dev(st);
-	uint32_t h = hash(dev, st->stx_ino, st->stx_mnt_id);
+	uint32_t h = hash(stat_dev(st), st->stx_ino, st->stx_mnt_id);
 
 	if (!s->nbuckets)
 		return NULL;
 	for (struct fs_node *n = s->bucket[h & (s->nbuckets - 1)]; n; n = n->next)
-		if (n->ino == st->stx_ino && n->dev == dev && n->mnt == st->stx_mnt_id)
+		if (fs_node_is(n, st))
 			return n;
 	return NULL;
 }
@@ -136,9 +142,15 @@ static int add(struct fs_session *s, const struct statx *st, int fd, struct fs_n
 	n->dev = stat_dev(st);
 	n->ino = st->stx_ino;
 	n->mnt = st->stx_mnt_id;
+	n->birth = st->stx_btime;
 	n->type = st->stx_mode & S_IFMT;
-	n->fd = fd;
+	n->fd = -EBADF;
 	e = fs_slots_add(&s->nodes, n, &n->id);
+	if (e == 0) {
+		e = fs_node_set_fd(s, n, fd);
+		if (e < 0)
+			fs_slots_remove(&s->nodes, n->id);
+	}
 	if (e < 0) {
 		free(n);
 		return e;
@@ -159,11 +171,12 @@ static void release(struct fs_session *s, struct fs_node *n)
 	s->nnodes--;
 	fs_lock_release_all(s, n);
 	fs_slots_remove(&s->nodes, n->id);
-	fd_close(&n->fd);
+	fs_node_close(s, n);
+	free(n->name);
 	free(n);
 }
 
-static int stat_fd(int fd, struct statx *st)
+int fs_node_stat(int fd, struct statx *st)
 {
 	return statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_WANT, st) < 0 ? -errno : 0;
 }
@@ -174,7 +187,7 @@ int fs_node_init(struct fs_session *s)
 	struct fs_node *n;
 	struct statx st;
 
-	if (fd < 0 || stat_fd(fd, &st) < 0)
+	if (fd < 0 || fs_node_stat(fd, &st) < 0)
 		return err_sys("virtio-fs: the shared directory");
 	if (!S_ISDIR(st.stx_mode))
 		return err_set(ENOTDIR, "virtio-fs: what is shared is not a directory");
@@ -203,6 +216,8 @@ void fs_node_put(struct fs_session *s, struct fs_node *n)
 {
 	if (n->lookups == 0 && n->files == 0)
 		release(s, n);
+	else
+		fs_node_used(s, n);
 }
 
 void fs_node_forget(struct fs_session *s, uint64_t id, uint64_t count)
@@ -252,7 +267,7 @@ int fs_node_attr(const struct fs_session *s, int fd, struct fuse_attr_out *out)
 {
 	struct statx st;
 
-	int e = stat_fd(fd, &st);
+	int e = fs_node_stat(fd, &st);
 	if (e < 0)
 		return e;
 	*out = (struct fuse_attr_out){0};
@@ -275,13 +290,13 @@ static int reply_entry(const struct fs_session *s, const struct fs_node *dir, st
 	return sizeof(*out);
 }
 
-int fs_node_adopt(
-	struct fs_session *s, const struct fs_node *dir, int fd, struct fuse_entry_out *out)
+int fs_node_adopt(struct fs_session *s, const struct fs_node *dir, const char *name, int fd,
+	struct fuse_entry_out *out)
 {
 	_cleanup_fd_ int own = fd;
 	struct statx st;
 
-	int e = stat_fd(own, &st);
+	int e = fs_node_stat(own, &st);
 	if (e < 0)
 		return e;
 	struct fs_node *n = find(s, &st);
@@ -291,6 +306,7 @@ int fs_node_adopt(
 			return e;
 		take_fd(&own);
 	}
+	fs_node_set_name(s, n, dir, name);
 	return reply_entry(s, dir, n, &st, out);
 }
 
@@ -303,14 +319,26 @@ int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *
 	if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_WANT, &st) < 0)
 		return -errno;
 	struct fs_node *n = find(s, &st);
-	if (n)
+	if (n) {
+		fs_node_set_name(s, n, dir, name);
 		return reply_entry(s, dir, n, &st, out);
+	}
 	int fd = sys_openat2(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0,
 		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 	/* The server's own limit, said as the guest's programs know it. */
 	if (fd < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
-	return fs_node_adopt(s, dir, fd, out);
+	return fs_node_adopt(s, dir, name, fd, out);
+}
+
+struct fs_node *fs_node_find(
+	const struct fs_session *s, const struct fs_node *dir, const char *name)
+{
+	struct statx st;
+
+	if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_WANT, &st) < 0)
+		return NULL;
+	return find(s, &st);
 }
 
 struct fs_path fs_node_path(const struct fs_node *n)

@@ -318,22 +318,23 @@ static int check_request(struct fs_session *s, const struct fs_operation *op, st
 		return -ENOSYS;
 	if (op->flags & FS_NO_NODE)
 		return 0;
-	r->node = fs_node_get(s, r->head.nodeid);
-	if (!r->node)
+	struct fs_node *n = fs_node_get(s, r->head.nodeid);
+	if (!n)
 		return -ESTALE;
-	return (op->flags & FS_IS_DIR) && !S_ISDIR(r->node->type) ? -ENOTDIR : 0;
+	if ((op->flags & FS_IS_DIR) && !S_ISDIR(n->type))
+		return -ENOTDIR;
+	e = fs_node_pin(s, n);
+	if (e == 0)
+		r->node = n;
+	return e;
 }
 
 static int serve(struct fs_session *s, const struct fs_operation *op, struct fs_request *r)
 {
-	int n = check_request(s, op, r);
-
-	if (n < 0)
-		return n;
 	/* Also keeps what an operation may do, such as create, from happening without an answer. */
 	if (!(op->flags & FS_SILENT) && r->out_len < sizeof(struct fuse_out_header))
 		return -EINVAL;
-	n = op->serve(s, r);
+	int n = op->serve(s, r);
 	if (n > 0 && (size_t)n > r->out_len - sizeof(struct fuse_out_header))
 		return -EIO;
 	return n;
@@ -353,7 +354,11 @@ int fs_handle(struct fs_session *s, struct fs_request *r)
 		return 0; /* nobody could be told: the reply's id is in the header */
 	if (r->head.opcode < ARRAY_SIZE(operations) && operations[r->head.opcode].serve)
 		op = &operations[r->head.opcode];
-	int n = op->serve ? serve(s, op, r) : -ENOSYS;
+	int n = op->serve ? check_request(s, op, r) : -ENOSYS;
+	if (n == 0)
+		n = serve(s, op, r);
+	if (r->node)
+		fs_node_unpin(s, r->node);
 	if (n == FS_LATER && !r->give_up)
 		return n;
 	if (n == FS_LATER)

@@ -20,8 +20,10 @@ struct vmfs_config {
 	bool devices;       /* mknod of device nodes other than overlayfs' whiteout, else EPERM */
 	bool locks;         /* locks are held on the host, so that shares of several guests agree */
 	uint32_t cache_ms;  /* how long the guest may believe names and attributes */
-	uint32_t max_nodes; /* descriptors for what the guest knows; vmfs_jail() sets both */
-	uint32_t max_handles; /* descriptors for open files, and as many for owners of locks */
+	uint32_t max_nodes; /* inodes that the guest may know; vmfs_jail() sets this and what
+			       follows */
+	uint32_t max_descriptors; /* for those inodes: a cache, at least 64 */
+	uint32_t max_handles;     /* descriptors for open files, and as many for owners of locks */
 };
 
 /*

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The virtio-fs server with far fewer descriptors than inodes that the guest knows (vm/fs/park.c).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <limits.h>
+
+#include "vmfs_front.h"
+
+#define DESCRIPTORS 64
+#define OTHERS 32 /* standard streams, the queue's, memory, what one request opens */
+#define MANY 500
+
+static struct front f;
+static uint64_t known[MANY]; /* nodes of the files "0".."499" in directory "d" */
+static uint64_t dir;
+
+static int host(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static int host(const char *format, ...)
+{
+	char command[512];
+	va_list args;
+	int n = snprintf(command, sizeof(command), "cd %s && ", f.dir);
+
+	va_start(args, format);
+	vsnprintf(command + n, sizeof(command) - (size_t)n, format, args);
+	va_end(args);
+	return system(command);
+}
+
+static int name_op(uint32_t opcode, uint64_t in, const char *name)
+{
+	return front_name(&f, opcode, in, name);
+}
+
+static uint64_t look_up(uint64_t in, const char *name)
+{
+	CHECK(name_op(FUSE_LOOKUP, in, name) == 0);
+	return front_entry(&f);
+}
+
+/* GETATTR: 0 or -errno. */
+static int getattr(uint64_t node, struct fuse_attr *ret)
+{
+	struct fuse_getattr_in in = {0};
+	int e = front_fuse(&f, FUSE_GETATTR, node, &in, sizeof(in), NULL, 0);
+
+	if (e == 0)
+		*ret = ((const struct fuse_attr_out *)front_reply(&f))->attr;
+	return e;
+}
+
+static int rename_to(
+	uint64_t from, const char *name, uint64_t to, const char *new_name, uint32_t flags)
+{
+	struct fuse_rename2_in in = {.newdir = to, .flags = flags};
+	char names[64];
+	int n = snprintf(names, sizeof(names), "%s%c%s", name, 0, new_name) + 1;
+
+	return front_fuse(&f, FUSE_RENAME2, from, &in, sizeof(in), names, (size_t)n);
+}
+
+static int count_descriptors(void)
+{
+	char path[64];
+	int n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", f.server);
+	DIR *d = opendir(path);
+	CHECK(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+/* File i is i bytes long. Afterwards all of them are known and most are parked. */
+static void begin(void)
+{
+	front_begin_with(&f, false, 2000, DESCRIPTORS);
+	CHECK(host("mkdir d && i=0; while [ $i -lt %d ]; do head -c $i /dev/zero >d/$i; "
+		   "i=$((i+1)); done",
+		      MANY) == 0);
+	front_start_queue(&f);
+	front_fuse_init(&f);
+	dir = look_up(1, "d");
+	for (int i = 0; i < MANY; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "%d", i);
+		known[i] = look_up(dir, name);
+	}
+	CHECK(count_descriptors() <= DESCRIPTORS + OTHERS);
+}
+
+static void end(void)
+{
+	CHECK(count_descriptors() <= DESCRIPTORS + OTHERS);
+	CHECK(front_end(&f) == 0);
+}
+
+static void all_are_themselves(void)
+{
+	struct fuse_attr a;
+
+	for (int i = 0; i < MANY; i++) {
+		CHECK(getattr(known[i], &a) == 0);
+		CHECK(a.size == (uint64_t)i);
+	}
+}
+
+static void run_all_stay_known(void)
+{
+	begin();
+	all_are_themselves();
+	/* The directory is parked too by now, and has the same number when it is asked for. */
+	CHECK(look_up(1, "d") == dir && look_up(dir, "7") == known[7]);
+	end();
+}
+
+static void run_renamed(void)
+{
+	struct fuse_attr a;
+
+	begin();
+	CHECK(rename_to(1, "d", 1, "e", 0) == 0);
+	all_are_themselves();
+	CHECK(rename_to(dir, "1", 1, "one", 0) == 0);
+	CHECK(rename_to(dir, "2", dir, "3", RENAME_EXCHANGE) == 0);
+	CHECK(rename_to(dir, "4", dir, "5", 0) == 0);
+	/* 5 has lost its name and keeps its descriptor. */
+	all_are_themselves();
+	CHECK(getattr(known[5], &a) == 0 && a.nlink == 0);
+	CHECK(look_up(1, "one") == known[1] && look_up(dir, "2") == known[3] &&
+		look_up(dir, "5") == known[4]);
+	end();
+}
+
+static void run_unlinked(void)
+{
+	struct fuse_open_in in = {.flags = O_RDONLY};
+	struct fuse_attr a;
+
+	begin();
+	CHECK(name_op(FUSE_UNLINK, dir, "10") == 0);
+	CHECK(host("ln d/11 d/eleven") == 0);
+	CHECK(look_up(dir, "eleven") == known[11]);
+	CHECK(name_op(FUSE_UNLINK, dir, "eleven") == 0);
+	CHECK(front_fuse(&f, FUSE_OPEN, known[12], &in, sizeof(in), NULL, 0) == 0);
+	CHECK(host("rm d/12") == 0);
+	all_are_themselves();
+	CHECK(getattr(known[10], &a) == 0 && a.nlink == 0);
+	CHECK(getattr(known[11], &a) == 0 && a.nlink == 1);
+	CHECK(getattr(known[12], &a) == 0 && a.nlink == 0);
+	end();
+}
+
+static void run_changed_on_the_host(void)
+{
+	struct fuse_attr a;
+
+	begin();
+	CHECK(host("rm d/20 && echo new >d/20 && mv d/21 d/x && ln -sf / d/22 && mkfifo y && mv y "
+		   "d/23") == 0);
+	for (int i = 20; i < 24; i++)
+		CHECK(getattr(known[i], &a) == -ESTALE);
+	uint64_t again = look_up(dir, "20");
+	CHECK(again != known[20] && getattr(again, &a) == 0 && a.size == 4);
+	CHECK(getattr(known[20], &a) == -ESTALE);
+	CHECK(look_up(dir, "x") == known[21] && getattr(known[21], &a) == 0 && a.size == 21);
+	/* A link in the place of the directory leads nowhere. */
+	CHECK(host("mv d real && ln -s real d") == 0);
+	CHECK(getattr(known[30], &a) == 0 || getattr(known[30], &a) == -ESTALE);
+	CHECK(getattr(known[31], &a) == 0 || getattr(known[31], &a) == -ESTALE);
+	end();
+}
+
+/* Directories deeper than there are descriptors, and a circle of parents that the host's renames
+ * make. */
+static void run_deep(void)
+{
+	uint64_t at = 1, deep[200];
+	struct fuse_attr a;
+
+	begin();
+	CHECK(host("i=0; while [ $i -lt 200 ]; do mkdir x && cd x || exit 1; i=$((i+1)); done") ==
+		0);
+	for (int i = 0; i < 200; i++)
+		at = deep[i] = look_up(at, "x");
+	all_are_themselves();
+	CHECK(getattr(deep[199], &a) == 0 && getattr(deep[0], &a) == 0);
+	CHECK(rename_to(deep[150], "x", 1, "moved", 0) == 0);
+	all_are_themselves();
+	CHECK(getattr(deep[199], &a) == 0);
+
+	CHECK(host("mkdir -p p/q") == 0);
+	uint64_t p = look_up(1, "p"), q = look_up(p, "q");
+	CHECK(host("mv p/q q && mv p q/p") == 0);
+	CHECK(look_up(q, "p") == p);
+	all_are_themselves();
+	CHECK(getattr(p, &a) == -ESTALE && getattr(q, &a) == -ESTALE);
+	CHECK(look_up(1, "q") == q && getattr(p, &a) == 0);
+	end();
+}
+
+/* A directory that the guest no longer knows: what is in it can't be found again. */
+static void run_forgotten_directory(void)
+{
+	struct fuse_forget_in in = {.nlookup = 1};
+	struct fuse_attr a;
+
+	begin();
+	CHECK(front_fuse(&f, FUSE_FORGET, dir, &in, sizeof(in), NULL, 0) == INT_MIN);
+	CHECK(getattr(known[1], &a) == -ESTALE);
+	dir = look_up(1, "d");
+	CHECK(look_up(dir, "1") == known[1] && getattr(known[1], &a) == 0 && a.size == 1);
+	end();
+}
+
+/* What is open keeps its descriptor: where these are all, the answer is ENFILE, and no more. */
+static void run_all_in_use(void)
+{
+	struct fuse_open_in in = {.flags = O_RDONLY};
+	struct fuse_release_in release = {0};
+	struct fuse_attr a;
+
+	begin();
+	CHECK(front_fuse(&f, FUSE_OPENDIR, dir, &in, sizeof(in), NULL, 0) == 0);
+	for (int i = 0; i < 15; i++) {
+		CHECK(front_fuse(&f, FUSE_OPEN, known[i], &in, sizeof(in), NULL, 0) == 0);
+		release.fh = ((const struct fuse_open_out *)front_reply(&f))->fh;
+	}
+	for (int i = 100; i < 100 + DESCRIPTORS; i++) {
+		char name[16];
+		int e;
+
+		snprintf(name, sizeof(name), "%d", i);
+		e = name_op(FUSE_UNLINK, dir, name);
+		CHECK(e == 0 || e == -ENFILE);
+	}
+	CHECK(getattr(known[300], &a) == -ENFILE);
+	CHECK(getattr(known[3], &a) == 0 && a.size == 3);
+	CHECK(front_fuse(&f, FUSE_RELEASE, known[14], &release, sizeof(release), NULL, 0) == 0);
+	CHECK(getattr(known[300], &a) == 0 && a.size == 300);
+	end();
+}
+
+#define TEST(name) \
+	static void test_##name(void **state) \
+	{ \
+		needs_root(); \
+		in_child(run_##name); \
+	}
+TEST(all_stay_known)
+TEST(renamed)
+TEST(unlinked)
+TEST(changed_on_the_host)
+TEST(deep)
+TEST(forgotten_directory)
+TEST(all_in_use)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_all_stay_known),
+		cmocka_unit_test(test_renamed),
+		cmocka_unit_test(test_unlinked),
+		cmocka_unit_test(test_changed_on_the_host),
+		cmocka_unit_test(test_deep),
+		cmocka_unit_test(test_forgotten_directory),
+		cmocka_unit_test(test_all_in_use),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
