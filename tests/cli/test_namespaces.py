@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from harness import config, machine, mode
+from harness import config, machine, mode, network
 from harness.runtime import status_of
 
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup", "time": "time",
@@ -117,15 +117,11 @@ def test_joined_mount_namespace(ctr):
 
 
 def test_netns_by_bind_mounted_path(ctr):
-    subprocess.run(["ip", "netns", "add", "cai-test"], check=True)
-    try:
-        subprocess.run(["ip", "-n", "cai-test", "link", "add", "dummy-in", "type", "veth", "peer", "name", "other"], check=True)
+    with network.namespace("cai-test") as path:
+        network.ip("-n", "cai-test", "link", "add", "dummy-in", "type", "veth", "peer", "name", "other")
         c = ctr("ls", "/sys/class/net")
-        config.namespaces(c.conf, paths={"network": "/run/netns/cai-test"})
+        config.namespaces(c.conf, paths={"network": path})
         assert "dummy-in" in c.run().ok().out
-    finally:
-        subprocess.run(["ip", "netns", "del", "cai-test"], check=True)
-        subprocess.run(["umount", "-l", "/run/netns"], stderr=subprocess.DEVNULL)
 
 
 def test_path_of_the_wrong_type(ctr):

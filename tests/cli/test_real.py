@@ -1,50 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real programs on a Debian root file system: nginx and redis, reached through a veth pair."""
-import os
 import socket
-import subprocess
 import urllib.request
 
 import pytest
-from harness import config, machine
+from harness import config, network, rootfs
 from harness.runtime import wait_for
 
-NS, HOST_IP, IP = "cai-real", "10.213.9.1", "10.213.9.2"
+HOST_IP, IP = "10.213.9.1", "10.213.9.2"
 
 
 @pytest.fixture
-def network():
-    for cmd in (f"ip netns add {NS}", f"ip link add caireal0 type veth peer name eth0 netns {NS}",
-                f"ip addr add {HOST_IP}/24 dev caireal0", "ip link set caireal0 up", f"ip -n {NS} addr add {IP}/24 dev eth0",
-                f"ip -n {NS} link set eth0 up", f"ip -n {NS} link set lo up"):
-        subprocess.run(cmd.split(), check=True)
-    yield f"/run/netns/{NS}"
-    subprocess.run(["ip", "link", "del", "caireal0"], check=True)
-    subprocess.run(["ip", "netns", "del", NS], check=True)
-    subprocess.run(["umount", "-l", "/run/netns"], stderr=subprocess.DEVNULL)
-
-
-@pytest.fixture
-def deb(ctr, debian, network):
-    """A container on an overlay over the cached Debian tree, in the network namespace."""
-    made = []
-
+def deb(ctr, debian):
+    """A container on an overlay over the cached Debian tree, in a network namespace of the test's."""
     def make(*args):
-        b = ctr.bundle(copy=False)
-        for d in ("rootfs", "up", "wk"):
-            os.mkdir(os.path.join(b, d))
-        machine.mount("overlay", b + "/rootfs", "overlay", data=f"lowerdir={debian},upperdir={b}/up,workdir={b}/wk")
-        made.append(b)
-        c = ctr(*args, bundle=b)
+        c = ctr(*args, bundle=over(debian))
         for s in ("bounding", "effective", "permitted"):
-            c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_SETUID", "CAP_SETGID", "CAP_CHOWN", "CAP_DAC_OVERRIDE"]
-        config.namespaces(c.conf, paths={"network": network})
+            c.conf["process"]["capabilities"][s] = config.CAPS + config.DAEMON_CAPS
+        config.namespaces(c.conf, paths={"network": path})
         return c
 
-    yield make
-    ctr.clean()
-    for b in made:
-        machine.umount(b + "/rootfs", 0)
+    with network.veth("cai-real", HOST_IP, IP) as path, rootfs.overlays(ctr) as over:
+        yield make
 
 
 def answers(f):

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian's systemd as process 1 of a container: reaches its default target, shuts down cleanly on SIGRTMIN+3."""
-import os
 import signal
 
 import pytest
-from harness import config, machine, rootfs
+from harness import config, rootfs
 from harness.runtime import wait_for
 
 
@@ -15,11 +14,12 @@ def tree():
 
 @pytest.fixture
 def system(ctr, tree):
-    b = ctr.bundle(copy=False)
-    for d in ("rootfs", "up", "wk"):
-        os.mkdir(os.path.join(b, d))
-    machine.mount("overlay", b + "/rootfs", "overlay", data=f"lowerdir={tree},upperdir={b}/up,workdir={b}/wk")
-    c = ctr("/sbin/init", bundle=b, env=["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=oci"], noNewPrivileges=False)
+    with rootfs.overlays(ctr) as over:
+        yield configure(ctr("/sbin/init", bundle=over(tree)))
+
+
+def configure(c):
+    c.conf["process"].update(env=["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=oci"], noNewPrivileges=False)
     config.all_caps(c.conf)
     for s in c.conf["process"]["capabilities"].values():
         # What a system container does not get either: the host's modules, clock and raw hardware.
@@ -32,9 +32,7 @@ def system(ctr, tree):
     c.conf["mounts"] += [{"destination": d, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=755"]}
                          for d in ("/run", "/run/lock")]
     c.conf["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]})
-    yield c
-    ctr.clean()
-    machine.umount(b + "/rootfs", 0)
+    return c
 
 
 def test_boots_and_shuts_down(system):

@@ -16,7 +16,6 @@ import pytest
 from harness import config, mode, rootfs
 from harness.runtime import wait_for
 
-HYPERVISOR = "kvm" if os.environ.get("CAISSON_TEST_HOST") else "qemu"
 BOOT = 150
 
 
@@ -82,7 +81,7 @@ def vm(ctr):
 
 
 def run(c, **kw):
-    return c.run("--isolation", "vm", "--hypervisor", HYPERVISOR, timeout=BOOT, **kw)
+    return c.run("--isolation", "vm", "--hypervisor", mode.HYPERVISOR, timeout=BOOT, **kw)
 
 
 def test_share_and_disks(vm, share, disk):
@@ -125,7 +124,7 @@ def test_back_end_dies(vm, share, disk, which):
     c = vm("echo up; while :; do sleep 0.1; done",
            mount("virtiofs" if which == "share" else "ext4", server, "/data"))
     c.write()
-    p = c.rt.popen("run", "--bundle", c.bundle, "--isolation", "vm", "--hypervisor", HYPERVISOR, c.id,
+    p = c.rt.popen("run", "--bundle", c.bundle, "--isolation", "vm", "--hypervisor", mode.HYPERVISOR, c.id,
                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert p.stdout.readline() == b"up\n"
     server.send_signal(signal.SIGKILL)

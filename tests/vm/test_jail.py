@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The processes around a microVM are confined: the monitor, the file server, and QEMU where that runs the machine; and
-all that a container does still works there. Which hypervisor: QEMU, or on the test host (host/test_vm_jail.py) KVM.
+all that a container does still works there. Which hypervisor: QEMU, or KVM on the test host.
 """
 import glob
 import os
@@ -13,11 +13,10 @@ import tempfile
 
 import pytest
 
-from harness import config, mode, pty_, rootfs, runtime
+from harness import config, mode, network, pty_, rootfs, runtime
 
-HYPERVISOR = os.environ.get("CAISSON_TEST_HYPERVISOR", "qemu")
-VM = ["--isolation", "vm", "--hypervisor", HYPERVISOR]
-BOOT = 120 if HYPERVISOR == "qemu" else 400  # seconds; with KVM it is in an emulated host
+VM = ["--isolation", "vm", "--hypervisor", mode.HYPERVISOR]
+BOOT = 120 if mode.HYPERVISOR == "qemu" else 400  # seconds; with KVM it is in an emulated host
 FILE_SERVER_CAPS = 0x880000DF  # CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID SETGID SETUID MKNOD SETFCAP
 # Descriptors that name nothing in a file system of the host's.
 NAMELESS = re.compile(r"/dev/null$|anon_inode:|socket:|pipe:|/memfd:|/dev/net/tun$|/dev/kvm$|/caisson-guest-ram")
@@ -86,7 +85,7 @@ def family(c):
     kids = {p.name: p for p in map(Proc, children(monitor.pid))}
     fs = kids.pop("caisson-fs")
     assert monitor.name == "caisson-vm"
-    assert len(kids) == (HYPERVISOR == "qemu"), kids
+    assert len(kids) == (mode.HYPERVISOR == "qemu"), kids
     return monitor, fs, next(iter(kids.values()), None)
 
 
@@ -113,22 +112,11 @@ def assert_own_user(p, monitor):
     assert p.status.get("Groups", "") == ""
 
 
-def add_netns(name):
-    subprocess.run(f"ip netns add {name} && ip -n {name} link add eth0 type veth peer name eth0p && "
-                   f"ip -n {name} addr add 10.9.8.7/24 dev eth0 && ip -n {name} link set eth0 up", shell=True, check=True)
-
-
-def del_netns(name):
-    subprocess.run(["ip", "netns", "del", name], check=True)
-    subprocess.run(["umount", "-l", "/run/netns"], stderr=subprocess.DEVNULL, check=False)
-
-
 @pytest.fixture
 def netns():
     """The path of a network namespace that has an interface."""
-    add_netns("cai-jail")
-    yield "/run/netns/cai-jail"
-    del_netns("cai-jail")
+    with network.veth("cai-jail", "10.9.8.1", "10.9.8.7") as path:
+        yield path
 
 
 def test_every_process_is_confined(vm, netns, tmp):
@@ -260,7 +248,7 @@ def test_huge_pages(vm, huge_pages):
     c = vm("sleep", "1000")
     c.conf["vm"]["hwConfig"] = {"memory": 128 << 20}
     c.conf["annotations"] = {"io.caisson.vm.pages": "hugetlb"}
-    free = huge_pages(10)
+    huge_pages(10)
     r = c.create(*VM, check=False, timeout=BOOT)
     r.failed("annotation io.caisson.vm.pages", "nr_hugepages")
     free = huge_pages(70)
@@ -298,7 +286,7 @@ def test_kernel_for_roots_eyes_only(vm, tmp):
     assert c.run(*VM, timeout=BOOT).ok().out.startswith("6.")
 
 
-@pytest.mark.skipif(HYPERVISOR != "qemu", reason="the built-in loop is no program of its own")
+@pytest.mark.skipif(mode.HYPERVISOR != "qemu", reason="the built-in loop is no program of its own")
 def test_qemu_elsewhere(vm, tmp):
     """A program outside of /usr is in its jail too, with its directory, and the host's root is not."""
     os.mkdir(os.path.join(tmp, "bin"))

@@ -4,23 +4,16 @@ import subprocess
 
 import pytest
 
-from harness import config, mode, rootfs, runtime
+from harness import config, mode, network, rootfs, runtime
 
-NS, HOST_IP, IP = "cai-vmnet", "10.213.11.1", "10.213.11.2"
+HOST_IP, IP = "10.213.11.1", "10.213.11.2"
 BOOT = 150
 
 
 @pytest.fixture
-def network():
-    for cmd in (f"ip netns add {NS}", f"ip link add caivm0 type veth peer name eth0 netns {NS}",
-                f"ip addr add {HOST_IP}/24 dev caivm0", "ip link set caivm0 up", f"ip -n {NS} addr add {IP}/24 dev eth0",
-                f"ip -n {NS} link set eth0 up mtu 1400", f"ip -n {NS} link set lo up",
-                f"ip -n {NS} route add default via {HOST_IP}"):
-        subprocess.run(cmd.split(), check=True)
-    yield f"/run/netns/{NS}"
-    subprocess.run(["ip", "link", "del", "caivm0"], check=True)
-    subprocess.run(["ip", "netns", "del", NS], check=True)
-    subprocess.run(["umount", "-l", "/run/netns"], stderr=subprocess.DEVNULL)
+def netns():
+    with network.veth("cai-vmnet", HOST_IP, IP, mtu=1400) as path:
+        yield path
 
 
 def answers():
@@ -28,12 +21,12 @@ def answers():
     return r.returncode == 0
 
 
-def test_owned_by_the_user_namespace(ctr, network):
+def test_owned_by_the_user_namespace(ctr, netns):
     """Root of a user namespace has the rights there that it has in a container: low ports, parameters, the interfaces."""
     c = ctr("sh", "-c", "cat /proc/sys/net/ipv4/ping_group_range; ip addr show eth0; ip link set eth0 mtu 1300 && cat "
             "/sys/class/net/eth0/mtu; ping -c 1 -W 5 " + HOST_IP + " >/dev/null && echo reached; nc -l -p 80 -e echo served")
     c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}}
-    config.namespaces(c.conf, "user", paths={"network": network})
+    config.namespaces(c.conf, "user", paths={"network": netns})
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     c.conf["linux"]["sysctl"] = {"net.ipv4.ping_group_range": "0 7"}
     for s in ("bounding", "effective", "permitted"):
@@ -53,14 +46,14 @@ def test_owned_by_the_user_namespace(ctr, network):
     assert answers(), "the namespace's own kernel again"
 
 
-def test_carried_in_and_given_back(ctr, network):
+def test_carried_in_and_given_back(ctr, netns):
     assert answers(), "the namespace's own kernel"
     c = ctr("sh", "-c", "ip addr show eth0; ip route; ping -c 1 -W 5 " + HOST_IP + " >/dev/null && echo reached; "
             "cat /sys/class/net/eth0/mtu; while :; do sleep 0.1; done")
     c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}}
     for s in ("bounding", "effective", "permitted"):
         c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_NET_RAW"]
-    config.namespaces(c.conf, paths={"network": network})
+    config.namespaces(c.conf, paths={"network": netns})
     c.create("--isolation", "vm", "--hypervisor", "qemu", timeout=BOOT)
     c.start()
     c.wait_output("\n1400\n", timeout=60)
@@ -71,5 +64,5 @@ def test_carried_in_and_given_back(ctr, network):
     c.wait(timeout=30)
     c.delete()
     assert answers(), "the namespace's own kernel again"
-    tc = subprocess.run(["tc", "-n", NS, "qdisc", "show"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    tc = subprocess.run(["tc", "-n", "cai-vmnet", "qdisc", "show"], stdout=subprocess.PIPE, text=True, check=True).stdout
     assert "ingress" not in tc, tc

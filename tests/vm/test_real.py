@@ -11,38 +11,27 @@ import subprocess
 
 import pytest
 
-from harness import config, machine, mode, rootfs
+from harness import config, machine, mode, network, rootfs
 
-TEST_HOST = bool(os.environ.get("CAISSON_TEST_HOST"))
-HYPERVISOR = "kvm" if TEST_HOST else "qemu"
 BOOT = 240
 DATA = "/var/lib/postgresql/t"
 OPTIONS = "-c listen_addresses= -c unix_socket_directories=/tmp"
-NS, HOST_IP, IP = "cai-vmreal", "10.213.12.1", "10.213.12.2"
+HOST_IP, IP = "10.213.12.1", "10.213.12.2"
 
 
-def in_microvm(c, memory=1 << 29):
-    c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}, "hwConfig": {"memory": memory, "vcpus": 2}}
-    return ["--isolation", "vm", "--hypervisor", HYPERVISOR]
+def in_microvm(c, image=None):
+    """The options for create and run; image: what the root is on, a copy of c.rootfs."""
+    c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}, "hwConfig": {"memory": 1 << 29, "vcpus": 2}}
+    if image:
+        c.conf["vm"]["image"] = {"path": image, "format": "raw"}
+    return ["--isolation", "vm", "--hypervisor", mode.HYPERVISOR]
 
 
 @pytest.fixture
 def debian(ctr):
     """A bundle whose root is a Debian with these packages, beneath an overlay."""
-    mounted = []
-
-    def make(*packages):
-        b = ctr.bundle(copy=False)
-        for d in ("rootfs", "up", "wk"):
-            os.mkdir(os.path.join(b, d))
-        machine.mount("overlay", b + "/rootfs", "overlay", data=f"lowerdir={rootfs.debian(*packages)},upperdir={b}/up,workdir={b}/wk")
-        mounted.append(b + "/rootfs")
-        return b
-
-    yield make
-    ctr.clean()
-    for path in mounted:
-        machine.umount(path, 0)
+    with rootfs.overlays(ctr) as over:
+        yield lambda *packages: over(rootfs.debian(*packages))
 
 
 @pytest.fixture
@@ -54,7 +43,7 @@ def postgres(ctr, debian):
         c.conf["process"]["env"] = ["PATH=/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
         c.conf["process"]["noNewPrivileges"] = False
         for s in ("bounding", "effective", "permitted"):
-            c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_SETUID", "CAP_SETGID", "CAP_CHOWN", "CAP_DAC_OVERRIDE"]
+            c.conf["process"]["capabilities"][s] = config.CAPS + config.DAEMON_CAPS
         return c
 
     return make
@@ -82,53 +71,38 @@ def serve(c, options):
     return r.out
 
 
-@pytest.mark.parametrize("storage", ["share", "image"] if TEST_HOST else ["share"])
+@pytest.mark.parametrize("storage", ["share", "image"] if machine.ON_TEST_HOST else ["share"])
 def test_postgres(postgres, storage, tmp, capsys):
     first = postgres(f"initdb -D {DATA} -A trust -N >/dev/null; pg_ctl -D {DATA} -w -o '{OPTIONS}' start >/tmp/start; "
                      f"pgbench -h /tmp -i -s 1 postgres 2>&1; pg_ctl -D {DATA} -w stop >/tmp/stop")
     first.run(timeout=BOOT).ok()
     assert history(postgres(HISTORY)) == 0
     server = postgres(f"exec postgres -D {DATA} {OPTIONS} 2>&1")
-    options = in_microvm(server)
-    image = os.path.join(tmp, "root.img")
-    if storage == "image":
+    image = os.path.join(tmp, "root.img") if storage == "image" else None
+    if image:
         subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", server.rootfs, image, "1G"], check=True)
-        server.conf["vm"]["image"] = {"path": image, "format": "raw"}
-    out = serve(server, options)
+    out = serve(server, in_microvm(server, image))
     with capsys.disabled():
         print(f"\npgbench in a microVM, {storage}: {re.search('tps = [0-9.]+', out)[0]}")
-    if storage == "share":
+    if not image:
         assert history(postgres(HISTORY)) == 50, "what the microVM wrote is on the host"
         return
     assert history(postgres(HISTORY)) == 0, "the image was a copy"
     subprocess.run(["e2fsck", "-fn", image], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     again = postgres(HISTORY)
-    options = in_microvm(again)
-    again.conf["vm"]["image"] = {"path": image, "format": "raw"}
-    assert history(again, *options) == 50, "what the microVM wrote is in the image"
+    assert history(again, *in_microvm(again, image)) == 50, "what the microVM wrote is in the image"
 
 
-@pytest.fixture
-def network():
-    for cmd in (f"ip netns add {NS}", f"ip link add caireal0 type veth peer name eth0 netns {NS}",
-                f"ip addr add {HOST_IP}/24 dev caireal0", "ip link set caireal0 up", f"ip -n {NS} addr add {IP}/24 dev eth0",
-                f"ip -n {NS} link set eth0 up", f"ip -n {NS} link set lo up"):
-        subprocess.run(cmd.split(), check=True)
-    yield f"/run/netns/{NS}"
-    subprocess.run(["ip", "link", "del", "caireal0"], check=True)
-    subprocess.run(["ip", "netns", "del", NS], check=True)
-    subprocess.run(["umount", "-l", "/run/netns"], stderr=subprocess.DEVNULL)
-
-
-def test_iperf3(ctr, debian, network, capsys):
+def test_iperf3(ctr, debian, capsys):
     b = debian("iperf3")
     rates = {}
-    with subprocess.Popen(["iperf3", "-s", "-B", HOST_IP], stdout=subprocess.DEVNULL) as server:
+    with network.veth("cai-vmreal", HOST_IP, IP) as path, \
+         subprocess.Popen(["iperf3", "-s", "-B", HOST_IP], stdout=subprocess.DEVNULL) as server:
         try:
             for way, reverse in (("sent", []), ("received", ["-R"])):
                 c = ctr("iperf3", "-c", HOST_IP, "-t", "3", "-J", *reverse, bundle=b)
                 options = in_microvm(c)
-                config.namespaces(c.conf, paths={"network": network})
+                config.namespaces(c.conf, paths={"network": path})
                 end = json.loads(c.run(*options, timeout=BOOT).ok().out)["end"]
                 rates[f"Mbit/s {way}"] = round(end["sum_received"]["bits_per_second"] / 1e6)
                 assert end["sum_received"]["bytes"] > 1 << 20, end

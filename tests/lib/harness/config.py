@@ -5,6 +5,8 @@ config.json as a dict, independent of what the program under test writes with `s
 import copy
 
 CAPS = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
+# What a server that changes to a user of its own needs besides.
+DAEMON_CAPS = ["CAP_SETUID", "CAP_SETGID", "CAP_CHOWN", "CAP_DAC_OVERRIDE"]
 
 DEFAULT = {
     "ociVersion": "1.3.0",

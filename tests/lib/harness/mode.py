@@ -11,9 +11,14 @@ import subprocess
 
 import pytest
 
+from . import machine
+
 VM = os.environ.get("CAISSON_ISOLATION", "ns") == "vm"
 # A microVM boots in two to six seconds where QEMU runs it in software, and what it does takes as much longer.
 SCALE = 4.0 if VM else 1.0
+
+# Of microVMs: KVM can run Linux in the test host only.
+HYPERVISOR = "kvm" if machine.ON_TEST_HOST else "qemu"
 
 PREFIX = "/usr/local"  # where tests/run's build looks for the installed kernel (images/guest_kernel.h)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Root file systems: a tiny one of busybox for every test, Debian for the real ones."""
+import contextlib
 import os
 import shutil
 import subprocess
@@ -45,6 +46,27 @@ def copy(template, dest):
     """A copy of its own for a test, which may do what it likes to it. Regular files are copied, not linked."""
     shutil.copytree(template, dest, symlinks=True)
     return dest
+
+
+@contextlib.contextmanager
+def overlays(ctr):
+    """A function: the bundle whose root is a new overlay over a tree. Afterwards the containers are gone, then the overlays."""
+    mounted = []
+
+    def bundle(lower):
+        b = ctr.bundle(copy=False)
+        for d in ("rootfs", "up", "wk"):
+            os.mkdir(os.path.join(b, d))
+        machine.mount("overlay", b + "/rootfs", "overlay", data=f"lowerdir={lower},upperdir={b}/up,workdir={b}/wk")
+        mounted.append(b + "/rootfs")
+        return b
+
+    try:
+        yield bundle
+    finally:
+        ctr.clean()
+        for path in mounted:
+            machine.umount(path, 0)
 
 
 def debian(*packages):
