@@ -254,7 +254,7 @@ def test_huge_pages(vm, huge_pages):
     free = huge_pages(70)
     before = free()
     c.up(*VM, timeout=BOOT)
-    assert before >= 64 and free() <= before - 32, (before, free())
+    assert before >= 64 and free() <= before - 8, (before, free())
     c.stop()
     runtime.wait_for(lambda: free() == before, "the pages' return")
 

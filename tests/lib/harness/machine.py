@@ -97,7 +97,9 @@ def enter(work="/var/tmp", keep=()):
         _reap(child)
     OUTER = outer
     if ON_TEST_HOST:
-        # It is private already, and its suites need its /run: systemd and D-Bus are there.
+        # It is private already, but for /tmp, where what others leave on the build machine would be seen. Its suites
+        # need its /run: systemd and D-Bus are there.
+        _private_tmp([*keep, os.environ["CAISSON_OUT"]])
         WORK = os.path.join(os.environ["TMPDIR"], f"caisson-tests.{outer}")
         os.makedirs(WORK)
         return
