@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "connector.h"
 #include "fd.h"
 #include "guest_kernel.h"
 #include "log.h"
@@ -114,15 +115,24 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 }
 
 /* Out of their slots, which will be closed: the machine needs them to its end, which is ours. */
-static void take_backends(const struct monitor *m, struct engine_description *d)
+static int take_backends(const struct monitor *m, struct engine_description *d)
 {
 	for (size_t i = 0; i < m->a->plan->n; i++) {
 		const struct step *s = &m->a->plan->steps[i];
-		if (s->place == PLACE_HOST && s->kind == STEP_CONNECT)
-			d->backends[d->nbackends++] = (struct engine_backend){.field = s->field,
-				.tag = s->connect.device[0] == '/' ? NULL : s->connect.device,
-				.sock = take_fd(&m->a->slots[s->slot])};
+		if (s->place != PLACE_HOST || s->kind != STEP_CONNECT)
+			continue;
+		struct engine_backend *b = &d->backends[d->nbackends++];
+		*b = (struct engine_backend){.field = s->field,
+			.tag = s->connect.device[0] == '/' ? NULL : s->connect.device,
+			.sock = take_fd(&m->a->slots[s->slot])};
+		/* A file server knows what the guest has open: a new one could not go on. */
+		if (b->tag || !m->a->machine->reconnect)
+			continue;
+		b->reconnect = connector_start(s->connect.mount->backend, m->a->machine->reconnect);
+		if (b->reconnect < 0)
+			return b->reconnect;
 	}
+	return 0;
 }
 
 static int boot(struct monitor *m, struct engine_description *d)
@@ -149,7 +159,8 @@ static int boot(struct monitor *m, struct engine_description *d)
 		r = share_start(&m->share, m->a->plan, m->a->slots, d->log);
 	log_debug("microvm: file server");
 	d->share = m->share.sock;
-	take_backends(m, d);
+	if (r >= 0)
+		r = take_backends(m, d);
 	if (r >= 0)
 		r = engine_start(&m->engine, d);
 	log_debug("microvm: built");

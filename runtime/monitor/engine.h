@@ -36,6 +36,7 @@ struct engine_backend {
 	const char *field; /* of config.json */
 	const char *tag;   /* of the share; NULL: a disk, after vm.image and in this order */
 	int sock;
+	int reconnect; /* of its connector, or 0 */
 };
 
 struct engine_description {

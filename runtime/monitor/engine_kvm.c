@@ -73,8 +73,10 @@ static int build(struct engine *e, const struct engine_description *d)
 		if (b->tag)
 			shares[nshares++] = (struct machine_share){.tag = b->tag, .sock = b->sock};
 		else
-			disks[ndisks++] = (struct machine_disk){
-				.fd = b->sock, .remote = true, .peer = b->field};
+			disks[ndisks++] = (struct machine_disk){.fd = b->sock,
+				.remote = true,
+				.peer = b->field,
+				.reconnect = b->reconnect};
 	}
 	for (size_t i = 0; i < d->nnics; i++) {
 		nics[i] = (struct virtio_net_options){.tap = d->nics[i].tap,

@@ -54,6 +54,16 @@ int jail_close_others(const int *keep, size_t n)
 	}
 }
 
+int jail_leave_streams(int errors)
+{
+	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
+		dup2(errors < 0 ? null : errors, 2) < 0)
+		return err_sys("redirect its standard streams");
+	return 0;
+}
+
 uid_t jail_id(pid_t monitor)
 {
 	return ID_BASE + (uid_t)monitor;

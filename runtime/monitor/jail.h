@@ -32,6 +32,12 @@ struct jail {
 int jail_close_others(const int *keep, size_t n) must_check;
 
 /*
+ * For a child process: standard streams of its own, since the container's are not for it to keep
+ * open. errors: what becomes standard error; -EBADF: nothing does.
+ */
+int jail_leave_streams(int errors) must_check;
+
+/*
  * The user, and group, that a monitor and its children run as: its own, told by its pid. They are
  * in a range that systemd's list (systemd.io/UIDS-GIDS) has as unused.
  */

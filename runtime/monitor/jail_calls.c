@@ -76,6 +76,8 @@ static const struct call calls[] = {
 	{SCMP_SYS(epoll_wait), D},
 	{SCMP_SYS(epoll_pwait), D},
 	{SCMP_SYS(epoll_ctl), L | D | V},
+	/* vhost_user.c: a new connection in the place of the old one */
+	{SCMP_SYS(dup3), D},
 	/* vsock_stream.c: what kind of descriptor it got. vhost_requests.c, memory.c: QEMU's */
 	{SCMP_SYS(fstat), D},
 	{SCMP_SYS(newfstatat), D},

@@ -14,6 +14,7 @@
 #define BOOT_TIMEOUT "io.caisson.vm.boot-timeout"
 #define PAGES "io.caisson.vm.pages"
 #define IMAGE_CACHE "io.caisson.vm.image-cache"
+#define RECONNECT "io.caisson.vm.reconnect"
 #define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define CPUS_MAX 254 /* of the ACPI tables: 8-bit APIC ids */
 
@@ -175,6 +176,25 @@ static int decide_boot_timeout(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
+static int decide_reconnect(const struct spec *s, struct machine_config *m)
+{
+	const char *text = spec_annotation(s, RECONNECT);
+	uint64_t seconds = 0;
+
+	if (!text)
+		return 0;
+	if (str_to_u64(text, &seconds) < 0 || !seconds || seconds > MACHINE_RECONNECT_MAX)
+		return err_set(EINVAL, "annotation " RECONNECT ": \"%s\": expected 1 to %d seconds",
+			text, MACHINE_RECONNECT_MAX);
+	if (m->hypervisor != HYPERVISOR_KVM)
+		return err_set(ENOTSUP,
+			"annotation " RECONNECT
+			": QEMU can't connect again from where it is confined: --hypervisor kvm "
+			"can, and without the annotation the microVM ends with its back end");
+	m->reconnect = (unsigned)seconds;
+	return 0;
+}
+
 /* The kernel's own answer names no pool; and QEMU's no field. */
 static int check_pool(const struct machine_config *m)
 {
@@ -255,6 +275,8 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 		r = decide_boot_timeout(s, ret);
 	if (r >= 0)
 		r = decide_hypervisor(a, s, q->hypervisor, ret);
+	if (r >= 0)
+		r = decide_reconnect(s, ret);
 	if (r < 0)
 		return r;
 	if (s->vm) {

@@ -30,6 +30,7 @@ struct machine_config {
 	bool image_read_only;
 	bool image_direct;        /* O_DIRECT: past the host's page cache */
 	unsigned boot_timeout_ms; /* from the machine's start to "created" */
+	unsigned reconnect;       /* seconds that a disk's back end may be away; 0: it may not */
 	const char *init;         /* caisson-init */
 	const char *cache;
 };
@@ -45,6 +46,7 @@ struct machine_config {
 /* In software, on a loaded machine, with a distribution's kernel, half a minute was seen. */
 #define MACHINE_BOOT_TIMEOUT 180 /* seconds */
 #define MACHINE_BOOT_TIMEOUT_MAX 86400
+#define MACHINE_RECONNECT_MAX 86400 /* seconds */
 
 int machine_config_build(struct arena *a, const struct spec *s, const struct machine_request *q,
 	struct machine_config *ret) must_check;

@@ -101,16 +101,6 @@ static int serve(const struct plan *plan, const int *slots, int sock)
 	return r < 0 ? r : vmfs_serve(&c);
 }
 
-/* The container's are not for the server to keep open. */
-static int take_streams(int errors)
-{
-	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(errors, 2) < 0)
-		return err_sys("redirect its standard streams");
-	return 0;
-}
-
 int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors)
 {
 	int socks[2];
@@ -134,7 +124,7 @@ int share_start(struct share *ret, const struct plan *plan, const int *slots, in
 		if (getppid() != monitor)
 			_exit(1);
 		fd_close(&ours);
-		int r = take_streams(errors);
+		int r = jail_leave_streams(errors);
 		if (r >= 0)
 			r = serve(plan, slots, theirs);
 		if (r < 0)

@@ -98,7 +98,7 @@ static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
 		int r = virtio_blk_init(&m->disks[i], &m->memory, d->fd, d->read_only, d->serial);
 		return r < 0 ? r : plug(m, &m->disks[i].dev);
 	}
-	int r = virtio_blk_remote_init(v, &m->memory, d->fd, d->peer);
+	int r = virtio_blk_remote_init(v, &m->memory, d->fd, d->peer, d->reconnect);
 	v->lost = lose;
 	v->lost_ctx = &m->cpus;
 	return r < 0 ? r : plug(m, &v->dev);
@@ -220,6 +220,9 @@ void machine_release(struct machine *m)
 	m->slot_count = 0;
 	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
 		virtio_blk_release(&m->disks[i]);
+	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
+		if (m->remote_disks[i].dev.ops)
+			vhost_user_release(&m->remote_disks[i]);
 	while (m->nic_count > 0)
 		virtio_net_release(&m->nics[--m->nic_count]);
 	if (m->has_vsock)

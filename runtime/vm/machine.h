@@ -29,6 +29,7 @@ struct machine_disk {
 	int fd;           /* of the image, or connected to the back end that has it */
 	bool remote;      /* it has (vhost-user), and tells the rest itself */
 	const char *peer; /* the back end, for messages */
+	int reconnect;    /* as in vhost_user_options; 0: none */
 	bool read_only;
 	const char *serial; /* up to 20 bytes; never NULL */
 };

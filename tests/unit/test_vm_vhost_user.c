@@ -26,69 +26,12 @@
 #include "fs.h"
 #include "machine.h"
 #include "vhost_back.h"
-#include "vm_rig.h"
+#include "vhost_rig.h"
 #include "vmfs.h"
 
 #define TIMEOUT_MS 150
 #define REQUESTS 1 /* queue */
 #define DATA_OUT (DATA + 0x10000)
-
-static unsigned open_files(void)
-{
-	unsigned n = 0;
-
-	for (int fd = 0; fd < 1024; fd++)
-		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
-}
-
-/* --- a driver --- */
-
-struct wired {
-	struct rig g;
-	int kicks[VIRTIO_QUEUES_MAX], call;
-	unsigned lost;
-	char why[256];
-};
-
-static void on_lost(void *ctx, const char *why)
-{
-	struct wired *w = ctx;
-
-	w->lost++;
-	snprintf(w->why, sizeof(w->why), "%s", why);
-}
-
-static void wire(struct wired *w, struct vhost_user *v)
-{
-	rig_attach(&w->g, &v->dev);
-	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
-		w->kicks[i] = i < v->dev.queue_count ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
-	w->call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	v->dev.kicks = w->kicks;
-	v->dev.call = w->call;
-	v->lost = on_lost;
-	v->lost_ctx = w;
-}
-
-static void unwire(struct wired *w)
-{
-	rig_release(&w->g);
-	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
-		fd_close(&w->kicks[i]);
-	fd_close(&w->call);
-}
-
-/* What the event loop does: serves event_fd if it is readable within `ms`. */
-static bool loop(struct wired *w, int ms)
-{
-	struct pollfd p = {w->g.dev->event_fd, POLLIN, 0};
-
-	if (p.fd < 0 || poll(&p, 1, ms) <= 0)
-		return false;
-	(void)w->g.dev->ops->event(w->g.dev);
-	return true;
-}
 
 /* One FUSE request; the error in its answer. INT_MIN: none came. */
 static int fuse(struct wired *w, uint32_t opcode, const void *args, uint32_t len)
@@ -133,7 +76,8 @@ static pid_t serve_tree(const char *dir, int *ret_sock)
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		struct vmfs_config c = {.sock = s[1], .max_nodes = 100, .max_descriptors = 100, .max_handles = 16};
+		struct vmfs_config c = {
+			.sock = s[1], .max_nodes = 100, .max_descriptors = 100, .max_handles = 16};
 
 		close(s[0]);
 		alarm(60);

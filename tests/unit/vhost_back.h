@@ -36,7 +36,8 @@ struct back {
 	uint64_t features, protocol, queues;
 	uint32_t at; /* the request it answers by `how` */
 	enum misdeed how;
-	unsigned seen[32], fds[32]; /* messages and descriptors, by request */
+	unsigned seen[64], fds[64]; /* messages and descriptors, by request */
+	uint32_t base[2];           /* of the queues, as told */
 	uint64_t set_features;
 	uint8_t config[16];
 	pthread_t thread;
@@ -48,6 +49,7 @@ struct back {
 #define BACK_MQ 1U
 #define BACK_ACK 8U
 #define BACK_CONFIG 0x200U
+#define BACK_INFLIGHT 0x1000U
 
 static inline void back_send(const struct back *b, const void *data, size_t len, bool with_fd)
 {
@@ -99,7 +101,7 @@ static inline bool back_receive(struct back *b, struct back_message *m)
 			memcpy(&fd, (char *)c + at, sizeof(fd));
 			close(fd);
 		}
-	if (m->h.size > sizeof(m->p) || m->h.request >= 32 || m->h.flags & ~9U)
+	if (m->h.size > sizeof(m->p) || m->h.request >= 64 || m->h.flags & ~9U)
 		abort(); /* ours is the one that broke the protocol */
 	if (m->h.size > 0 && recv(b->sock, &m->p, m->h.size, MSG_WAITALL) != (ssize_t)m->h.size)
 		return false;
@@ -126,7 +128,12 @@ static inline bool back_answer(struct back *b, struct back_message *m)
 		m->p.u64 = b->queues;
 		break;
 	case VHOST_USER_GET_VRING_BASE:
+	case VHOST_USER_GET_INFLIGHT_FD:
 		return true; /* index and size as they came */
+	case VHOST_USER_SET_VRING_BASE:
+		b->base[m->p.state.index & 1] = m->p.state.num;
+		m->p.u64 = 0;
+		break;
 	case VHOST_USER_GET_CONFIG:
 		if (m->p.config.size > sizeof(b->config))
 			abort();
@@ -224,7 +231,8 @@ static inline void *back_main(void *arg)
 		if (b->how != GOOD && request == b->at)
 			on = back_misbehave(b, &m);
 		else
-			back_send(b, &m.h, sizeof(m.h) + m.h.size, false);
+			back_send(b, &m.h, sizeof(m.h) + m.h.size,
+				request == VHOST_USER_GET_INFLIGHT_FD);
 	}
 	fd_close(&b->sock);
 	return NULL;

@@ -17,6 +17,10 @@ from harness import config, mode, rootfs
 from harness.runtime import wait_for
 
 BOOT = 150
+STORAGE_DAEMON = ["qemu-storage-daemon", "--blockdev", "driver=file,node-name=f,filename=IMAGE", "--export",
+                  "type=vhost-user-blk,id=e,addr.type=unix,addr.path=SOCKET,node-name=f,writable=on"]
+# It has what a new connection needs, INFLIGHT_SHMFD, as SPDK and others have.
+OURS = ["/usr/bin/python3", os.path.join(os.path.dirname(os.path.abspath(__file__)), "vhost_blk.py"), "SOCKET", "IMAGE"]
 
 
 @pytest.fixture
@@ -50,15 +54,14 @@ def share(serve, tmp):
 
 @pytest.fixture
 def disk(serve, tmp):
-    def make(name, content):
+    def make(name, content, program=STORAGE_DAEMON):
         """content: of a file "name" in it."""
         tree, image = os.path.join(tmp, name + ".d"), os.path.join(tmp, name + ".img")
         os.mkdir(tree)
         with open(os.path.join(tree, "name"), "w", encoding="ascii") as f:
             f.write(content)
         subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, image, "16M"], check=True, stdout=subprocess.DEVNULL)
-        p = serve(name, ["qemu-storage-daemon", "--blockdev", f"driver=file,node-name=f,filename={image}", "--export",
-                         "type=vhost-user-blk,id=e,addr.type=unix,addr.path=SOCKET,node-name=f,writable=on"])
+        p = serve(name, [a.replace("IMAGE", image) for a in program])
         p.image = image
         return p
     return make
@@ -82,6 +85,12 @@ def vm(ctr):
 
 def run(c, **kw):
     return c.run("--isolation", "vm", "--hypervisor", mode.HYPERVISOR, timeout=BOOT, **kw)
+
+
+def popen(c):
+    c.write()
+    return c.rt.popen("run", "--bundle", c.bundle, "--isolation", "vm", "--hypervisor", mode.HYPERVISOR, c.id,
+                      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_share_and_disks(vm, share, disk):
@@ -123,14 +132,58 @@ def test_back_end_dies(vm, share, disk, which):
     server = share if which == "share" else disk("one", "first\n")
     c = vm("echo up; while :; do sleep 0.1; done",
            mount("virtiofs" if which == "share" else "ext4", server, "/data"))
-    c.write()
-    p = c.rt.popen("run", "--bundle", c.bundle, "--isolation", "vm", "--hypervisor", mode.HYPERVISOR, c.id,
-                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p = popen(c)
     assert p.stdout.readline() == b"up\n"
     server.send_signal(signal.SIGKILL)
     _, err = p.communicate(timeout=60)
     named = rf"mounts\[?{len(c.conf['mounts']) - 1}\]?"  # the mount, or its share
     assert p.returncode == 1 and re.search(named + ".*hung up", err.decode()), err
+
+
+WRITERS = """for w in 1 2 3 4; do (for n in 1 2 3 4 5 6 7 8; do
+seq $n 20000 >/data/$w.$n && sync && echo $w.$n || echo failed; done) & done; wait; cd /data; for f in ?.?; do
+seq ${f#*.} 20000 | cmp - $f; done && echo whole"""
+
+
+def reconnecting(c, seconds):
+    c.conf["annotations"]["io.caisson.vm.reconnect"] = seconds
+    return c
+
+
+@pytest.mark.skipif(mode.HYPERVISOR != "kvm", reason="QEMU can't connect again from its jail: in the test host")
+def test_disk_comes_back(vm, disk, serve):
+    """Killed in the midst of writes, three times: the guest sees nothing of it, and nothing is lost."""
+    server = disk("one", "first\n", OURS)
+    again = [a.replace("IMAGE", server.image) for a in OURS]
+    p = popen(reconnecting(vm(WRITERS, mount("ext4", server, "/data")), "60"))
+    said = []
+    while len(said) < 32:
+        said.append(p.stdout.readline().decode().strip())
+        if len(said) in (4, 5, 12):
+            server.send_signal(signal.SIGKILL)
+            server.wait()
+            os.unlink(server.path)
+            server = serve("one", again)
+    out, err = p.communicate(timeout=BOOT)
+    assert (p.returncode, out) == (0, b"whole\n"), (said, out, err)
+
+
+@pytest.mark.skipif(mode.HYPERVISOR != "kvm", reason="QEMU can't connect again from its jail: in the test host")
+def test_disk_stays_away(vm, disk):
+    server = disk("one", "first\n", OURS)
+    p = popen(reconnecting(vm("echo up; while :; do sleep 0.1; done", mount("ext4", server, "/data")), "1"))
+    assert p.stdout.readline() == b"up\n"
+    server.send_signal(signal.SIGKILL)
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == 1 and b"did not come back in time" in err, err
+
+
+def test_reconnect_refused(vm, disk):
+    mounted = mount("ext4", disk("one", "first\n"), "/data")
+    for value, words in (("0", "expected 1 to"), ("soon", "expected 1 to"),
+                         ("5", "QEMU can't connect again" if mode.HYPERVISOR == "qemu" else "INFLIGHT_SHMFD")):
+        r = run(reconnecting(vm("true", mounted), value))
+        assert r.rc == 1 and words in r.err, r.err
 
 
 def speak(path, data):

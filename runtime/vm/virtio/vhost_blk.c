@@ -16,11 +16,12 @@
 		BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES))
 
 int virtio_blk_remote_init(
-	struct vhost_user *v, const struct vm_memory *m, int sock, const char *peer)
+	struct vhost_user *v, const struct vm_memory *m, int sock, const char *peer, int reconnect)
 {
 	return vhost_user_init(v, m,
 		&(struct vhost_user_options){.sock = sock,
 			.peer = peer,
+			.reconnect = reconnect,
 			.name = "blk",
 			.id = VIRTIO_ID_BLOCK,
 			.queue_count = 1,

@@ -25,6 +25,8 @@ enum vhost_user_request {
 	VHOST_USER_SET_VRING_ENABLE = 18,
 	VHOST_USER_GET_CONFIG = 24,
 	VHOST_USER_SET_CONFIG = 25,
+	VHOST_USER_GET_INFLIGHT_FD = 31,
+	VHOST_USER_SET_INFLIGHT_FD = 32,
 	VHOST_USER_RESET_DEVICE = 34,
 };
 
@@ -35,6 +37,7 @@ enum vhost_user_request {
 #define VHOST_USER_PROTOCOL_F_MQ 0
 #define VHOST_USER_PROTOCOL_F_REPLY_ACK 3
 #define VHOST_USER_PROTOCOL_F_CONFIG 9
+#define VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD 12
 #define VHOST_USER_PROTOCOL_F_RESET_DEVICE 13
 
 /* Flags of a message. */
@@ -79,10 +82,18 @@ struct vhost_user_config {
 	uint8_t data[VHOST_USER_CONFIG_MAX];
 };
 
+/* Memory in which the back end keeps which requests are under way. 24 bytes on the wire. */
+struct vhost_user_inflight {
+	uint64_t size, offset;
+	uint16_t queues, queue_size;
+	uint32_t padding;
+};
+
 union vhost_user_payload {
 	uint64_t u64;
 	struct vhost_user_memory memory;
 	struct vhost_user_vring_state state;
 	struct vhost_user_vring_addr addr;
 	struct vhost_user_config config;
+	struct vhost_user_inflight inflight;
 };

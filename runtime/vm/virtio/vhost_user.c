@@ -9,19 +9,22 @@
  * looks at. It alone changes event_fd and calls `lost`, for it runs in the thread that polls; who
  * finds a failure elsewhere shuts the socket down, which wakes that thread.
  *
+ * A back end that has hung up and may come back (gone) is in two steps: the thread that polls asks
+ * for a new connection, whose answer is the event that it waits for then (waiting); once it is
+ * there the queues start as at the beginning, but where they stopped.
+ *
  * Rings are told in "user addresses". Ours are guest addresses with an offset: where the monitor
  * has mapped guest memory is nobody's business.
  */
 #include "vhost_user.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "clock.h"
-#include "str.h"
+#include "fd.h"
+#include "vhost_talk.h"
 
 #define BIT(n) (UINT64_C(1) << (n))
 #define USER_BASE UINT64_C(0x100000000000)
@@ -31,223 +34,16 @@
 	(BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
 		BIT(VHOST_USER_PROTOCOL_F_CONFIG))
 
-struct message {
-	uint32_t unused; /* so that the payload is aligned and right behind the header */
-	struct vhost_user_header h;
-	union vhost_user_payload p;
-};
-
-_Static_assert(offsetof(struct message, p) ==
-		       offsetof(struct message, h) + sizeof(struct vhost_user_header),
-	"as on the wire");
-
-static const char *request_name(uint32_t request)
-{
-	static const char *const names[] = {
-		[VHOST_USER_GET_FEATURES] = "GET_FEATURES",
-		[VHOST_USER_SET_FEATURES] = "SET_FEATURES",
-		[VHOST_USER_SET_OWNER] = "SET_OWNER",
-		[VHOST_USER_SET_MEM_TABLE] = "SET_MEM_TABLE",
-		[VHOST_USER_SET_VRING_NUM] = "SET_VRING_NUM",
-		[VHOST_USER_SET_VRING_ADDR] = "SET_VRING_ADDR",
-		[VHOST_USER_SET_VRING_BASE] = "SET_VRING_BASE",
-		[VHOST_USER_GET_VRING_BASE] = "GET_VRING_BASE",
-		[VHOST_USER_SET_VRING_KICK] = "SET_VRING_KICK",
-		[VHOST_USER_SET_VRING_CALL] = "SET_VRING_CALL",
-		[VHOST_USER_GET_PROTOCOL_FEATURES] = "GET_PROTOCOL_FEATURES",
-		[VHOST_USER_SET_PROTOCOL_FEATURES] = "SET_PROTOCOL_FEATURES",
-		[VHOST_USER_GET_QUEUE_NUM] = "GET_QUEUE_NUM",
-		[VHOST_USER_SET_VRING_ENABLE] = "SET_VRING_ENABLE",
-		[VHOST_USER_GET_CONFIG] = "GET_CONFIG",
-		[VHOST_USER_SET_CONFIG] = "SET_CONFIG",
-	};
-
-	return request < ARRAY_SIZE(names) && names[request] ? names[request] : "a request";
-}
-
-/* What follows is to be done, all of it, within the time limit. */
-static void begin(struct vhost_user *v)
-{
-	v->deadline = clock_ms() + v->timeout_ms;
-}
-
-static int wait_for(const struct vhost_user *v, short events, uint32_t request)
-{
-	struct pollfd p = {v->sock, events, 0};
-
-	for (;;) {
-		int64_t left = v->deadline - clock_ms();
-		int n = left > 0 ? poll(&p, 1, (int)left) : 0;
-		if (n > 0)
-			return 0;
-		if (n == 0)
-			return err_set(ETIMEDOUT, "no answer to %s within %u ms",
-				request_name(request), v->timeout_ms);
-		if (errno != EINTR)
-			return err_sys("wait for the answer to %s", request_name(request));
-	}
-}
-
-static int send_all(
-	const struct vhost_user *v, const struct message *m, const int *fds, unsigned count)
-{
-	const size_t len = sizeof(m->h) + m->h.size;
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(VHOST_USER_REGIONS_MAX * sizeof(int))];
-	} control = {0};
-
-	for (size_t done = 0; done < len;) {
-		struct iovec iov = {(char *)&m->h + done, len - done};
-		struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
-
-		if (done == 0 && count > 0) { /* they go with the first byte */
-			h.msg_control = &control;
-			h.msg_controllen = CMSG_SPACE(count * sizeof(int));
-			struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-			c->cmsg_level = SOL_SOCKET;
-			c->cmsg_type = SCM_RIGHTS;
-			c->cmsg_len = CMSG_LEN(count * sizeof(int));
-			memcpy(CMSG_DATA(c), fds, count * sizeof(int));
-		}
-		ssize_t n = sendmsg(v->sock, &h, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n >= 0) {
-			done += (size_t)n;
-			continue;
-		}
-		int r = errno == EINTR    ? 0
-			: errno == EAGAIN ? wait_for(v, POLLOUT, m->h.request)
-					  : err_sys("send %s", request_name(m->h.request));
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-/* Descriptors have no place in any reply: they are closed. True: there were some. */
-static bool drop_fds(struct msghdr *h)
-{
-	bool any = h->msg_flags & MSG_CTRUNC;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
-			int fd;
-
-			memcpy(&fd, (char *)c + at, sizeof(fd));
-			fd_close(&fd);
-			any = true;
-		}
-	}
-	return any;
-}
-
-static int receive_all(const struct vhost_user *v, void *to, size_t len, uint32_t request)
-{
-	for (size_t done = 0; done < len;) {
-		union {
-			struct cmsghdr align;
-			char space[CMSG_SPACE(16 * sizeof(int))];
-		} control;
-		struct iovec iov = {(char *)to + done, len - done};
-		struct msghdr h = {.msg_iov = &iov,
-			.msg_iovlen = 1,
-			.msg_control = &control,
-			.msg_controllen = sizeof(control)};
-		int r = wait_for(v, POLLIN, request);
-
-		if (r < 0)
-			return r;
-		ssize_t n = recvmsg(v->sock, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n < 0 && errno != ECONNRESET)
-			return err_sys("receive the answer to %s", request_name(request));
-		if (n <= 0)
-			return err_set(
-				EPIPE, "it hung up instead of answering %s", request_name(request));
-		if (drop_fds(&h))
-			return err_set(
-				EPROTO, "descriptors in the answer to %s", request_name(request));
-		done += (size_t)n;
-	}
-	return 0;
-}
-
-/* Receives the answer to m->h.request, of `size` bytes exactly, into m. */
-static int receive(const struct vhost_user *v, struct message *m, uint32_t size)
-{
-	const uint32_t request = m->h.request;
-	int r = receive_all(v, &m->h, sizeof(m->h), request);
-
-	if (r < 0)
-		return r;
-	uint32_t flags = m->h.flags & (VHOST_USER_VERSION_MASK | VHOST_USER_REPLY);
-	if (m->h.request != request || flags != (VHOST_USER_VERSION | VHOST_USER_REPLY))
-		return err_set(EPROTO,
-			"the answer to %s is to request %" PRIu32 " with flags 0x%" PRIx32
-			": expected request %" PRIu32 " with flags 0x%x",
-			request_name(request), m->h.request, m->h.flags, request,
-			VHOST_USER_VERSION | VHOST_USER_REPLY);
-	if (m->h.size != size)
-		return err_set(EPROTO, "the answer to %s has %" PRIu32 " bytes: expected %" PRIu32,
-			request_name(request), m->h.size, size);
-	return receive_all(v, &m->p, size, request);
-}
-
-/* A request with an answer of its own, which takes its place in *m. */
-static int ask(const struct vhost_user *v, struct message *m, uint32_t answer)
-{
-	m->h.flags = VHOST_USER_VERSION;
-	int r = send_all(v, m, NULL, 0);
-	return r < 0 ? r : receive(v, m, answer);
-}
-
-/* A request without one, done when this returns 0 if the back end knows REPLY_ACK. */
-static int tell(const struct vhost_user *v, struct message *m, const int *fds, unsigned count)
-{
-	const uint32_t request = m->h.request;
-	bool ack = v->protocol & BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK);
-
-	m->h.flags = VHOST_USER_VERSION | (ack ? VHOST_USER_NEED_REPLY : 0);
-	int r = send_all(v, m, fds, count);
-	if (r < 0 || !ack)
-		return r;
-	r = receive(v, m, sizeof(m->p.u64));
-	if (r >= 0 && m->p.u64 != 0)
-		r = err_set(EPROTO, "it refuses %s", request_name(request));
-	return r;
-}
-
-static int ask_u64(const struct vhost_user *v, uint32_t request, uint64_t *ret)
-{
-	struct message m = {.h.request = request};
-	int r = ask(v, &m, sizeof(m.p.u64));
-
-	*ret = m.p.u64;
-	return r;
-}
-
-static int tell_u64(const struct vhost_user *v, uint32_t request, uint64_t value, int fd)
-{
-	struct message m = {.h = {request, 0, sizeof(m.p.u64)}, .p.u64 = value};
-
-	return tell(v, &m, &fd, fd >= 0);
-}
-
-static int tell_state(const struct vhost_user *v, uint32_t request, uint32_t index, uint32_t num)
-{
-	struct message m = {.h = {request, 0, sizeof(m.p.state)}, .p.state = {index, num}};
-
-	return tell(v, &m, NULL, 0);
-}
-
-/* The back end is lost. Keeps r and the message. */
+/* The back end is lost. Keeps r and the message; 0: it may come back, and is told then. */
 static int fail(struct vhost_user *v, int r)
 {
 	if (v->failed)
 		return r;
+	if (v->reconnect && (r == -EPIPE || r == -ECONNRESET)) {
+		v->gone = true;
+		(void)shutdown(v->sock, SHUT_RDWR);
+		return 0;
+	}
 	r = err_ctx(r, "%s", v->peer);
 	snprintf(v->why, sizeof(v->why), "%s", err_msg());
 	v->failed = true;
@@ -259,7 +55,7 @@ static int fail(struct vhost_user *v, int r)
 static int share_memory(const struct vhost_user *v)
 {
 	const struct vm_memory *memory = v->dev.memory;
-	struct message m = {.h = {VHOST_USER_SET_MEM_TABLE, 0, 0}};
+	struct talk_message m = {.h = {VHOST_USER_SET_MEM_TABLE, 0, 0}};
 	int fds[VHOST_USER_REGIONS_MAX];
 
 	for (unsigned i = 0; i < memory->count; i++) {
@@ -271,32 +67,77 @@ static int share_memory(const struct vhost_user *v)
 	}
 	m.p.memory.count = memory->count;
 	m.h.size = (uint32_t)(8 + memory->count * sizeof(m.p.memory.regions[0]));
-	return tell(v, &m, fds, memory->count);
+	return talk_tell(v, &m, fds, memory->count);
 }
 
-static int start_queue(struct vhost_user *v, uint32_t index)
+/* The requests under way: the back end's own notes, or those that it left behind. */
+static int share_inflight(struct vhost_user *v)
+{
+	struct talk_message m = {
+		.h = {VHOST_USER_GET_INFLIGHT_FD, VHOST_USER_VERSION, sizeof(m.p.inflight)},
+		.p.inflight.queues = (uint16_t)v->dev.queue_count};
+
+	for (uint32_t i = 0; i < v->dev.queue_count; i++)
+		if (v->dev.queues[i].size > m.p.inflight.queue_size)
+			m.p.inflight.queue_size = v->dev.queues[i].size;
+	if (v->inflight < 0) {
+		int r = talk_send(v, &m, NULL, 0);
+		if (r >= 0)
+			r = talk_receive(v, &m, sizeof(m.p.inflight), &v->inflight);
+		if (r >= 0 && v->inflight < 0)
+			r = err_set(EPROTO, "no descriptor in the answer to GET_INFLIGHT_FD");
+		if (r < 0)
+			return r;
+		v->inflight_at = m.p.inflight;
+	}
+	m.h = (struct vhost_user_header){VHOST_USER_SET_INFLIGHT_FD, 0, sizeof(m.p.inflight)};
+	m.p.inflight = v->inflight_at;
+	return talk_tell(v, &m, &v->inflight, 1);
+}
+
+/* done: how many requests the driver has had back. */
+static int start_queue(struct vhost_user *v, uint32_t index, uint16_t done)
 {
 	const struct virtq *q = &v->dev.queues[index];
-	struct message addr = {.h = {VHOST_USER_SET_VRING_ADDR, 0, sizeof(addr.p.addr)},
+	struct talk_message addr = {.h = {VHOST_USER_SET_VRING_ADDR, 0, sizeof(addr.p.addr)},
 		.p.addr = {.index = index,
 			.desc = USER_BASE + q->desc_at,
 			.used = USER_BASE + q->used_at,
 			.avail = USER_BASE + q->avail_at}};
-	int r = tell_state(v, VHOST_USER_SET_VRING_NUM, index, q->size);
+	int r = talk_tell_state(v, VHOST_USER_SET_VRING_NUM, index, q->size);
 
 	if (r >= 0)
-		r = tell_state(v, VHOST_USER_SET_VRING_BASE, index, 0);
+		r = talk_tell_state(v, VHOST_USER_SET_VRING_BASE, index, done);
 	if (r >= 0)
-		r = tell(v, &addr, NULL, 0);
+		r = talk_tell(v, &addr, NULL, 0);
 	if (r >= 0)
-		r = tell_u64(v, VHOST_USER_SET_VRING_CALL, index, v->dev.call);
+		r = talk_tell_u64(v, VHOST_USER_SET_VRING_CALL, index, v->dev.call);
 	/* From here on it may run: stop() must stop it, whatever comes. */
 	v->started[index] = r >= 0;
 	if (r >= 0)
-		r = tell_u64(v, VHOST_USER_SET_VRING_KICK, index, v->dev.kicks[index]);
+		r = talk_tell_u64(v, VHOST_USER_SET_VRING_KICK, index, v->dev.kicks[index]);
 	if (r >= 0 && (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)))
-		r = tell_state(v, VHOST_USER_SET_VRING_ENABLE, index, 1);
+		r = talk_tell_state(v, VHOST_USER_SET_VRING_ENABLE, index, 1);
 	return r < 0 ? err_ctx(r, "queue %" PRIu32, index) : 0;
+}
+
+static int start_queues(struct vhost_user *v)
+{
+	const struct virtio_device *d = &v->dev;
+	const bool again = v->inflight >= 0;
+	int r = talk_tell_u64(v, VHOST_USER_SET_FEATURES,
+		d->driver_features | (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)), -EBADF);
+
+	if (r >= 0)
+		r = share_memory(v);
+	if (r >= 0 && v->reconnect)
+		r = share_inflight(v);
+	for (uint32_t i = 0; r >= 0 && i < d->queue_count; i++)
+		if (d->queues[i].ready)
+			r = start_queue(v, i,
+				again ? __atomic_load_n(&d->queues[i].used->idx, __ATOMIC_ACQUIRE)
+				      : 0);
+	return r;
 }
 
 static int start(struct virtio_device *d)
@@ -305,14 +146,13 @@ static int start(struct virtio_device *d)
 
 	if (v->failed)
 		return err_set(EPIPE, "%s", v->why);
-	begin(v);
-	int r = tell_u64(v, VHOST_USER_SET_FEATURES,
-		d->driver_features | (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)), -EBADF);
-	if (r >= 0)
-		r = share_memory(v);
-	for (uint32_t i = 0; r >= 0 && i < d->queue_count; i++)
-		if (d->queues[i].ready)
-			r = start_queue(v, i);
+	v->running = true;
+	/* Nothing is under way in new rings. */
+	fd_close(&v->inflight);
+	if (v->gone)
+		return 0;
+	talk_begin(v);
+	int r = start_queues(v);
 	return r < 0 ? fail(v, r) : 0;
 }
 
@@ -322,17 +162,18 @@ static void stop(struct virtio_device *d)
 	struct vhost_user *v = (struct vhost_user *)d;
 	int r = 0;
 
-	begin(v);
+	v->running = false;
+	talk_begin(v);
 	for (uint32_t i = 0; i < d->queue_count; i++) {
-		struct message m = {
+		struct talk_message m = {
 			.h = {VHOST_USER_GET_VRING_BASE, 0, sizeof(m.p.state)}, .p.state.index = i};
 
 		if (!v->started[i])
 			continue;
 		v->started[i] = false;
-		if (v->failed)
+		if (v->failed || v->gone)
 			continue;
-		r = ask(v, &m, sizeof(m.p.state));
+		r = talk_ask(v, &m, sizeof(m.p.state));
 		if (r >= 0 && m.p.state.index != i)
 			r = err_set(EPROTO,
 				"GET_VRING_BASE of queue %" PRIu32 " answers for queue %" PRIu32, i,
@@ -345,14 +186,14 @@ static void stop(struct virtio_device *d)
 static void configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
-	struct message m = {.h = {VHOST_USER_SET_CONFIG, 0, VHOST_USER_CONFIG_HEAD + len},
+	struct talk_message m = {.h = {VHOST_USER_SET_CONFIG, 0, VHOST_USER_CONFIG_HEAD + len},
 		.p.config = {.offset = offset, .size = len}};
 
-	if (d->config != v->config || v->failed || len > sizeof(uint64_t))
+	if (d->config != v->config || v->failed || v->gone || len > sizeof(uint64_t))
 		return;
-	begin(v);
+	talk_begin(v);
 	memcpy(m.p.config.data, data, len);
-	int r = tell(v, &m, NULL, 0);
+	int r = talk_tell(v, &m, NULL, 0);
 	if (r < 0) {
 		(void)fail(v, r);
 		return;
@@ -360,20 +201,163 @@ static void configure(struct virtio_device *d, uint32_t offset, const void *data
 	memcpy(v->config + offset, data, len);
 }
 
+/* GET_CONFIG: all of what the driver will read. */
+static int fetch_config(struct vhost_user *v, uint32_t len)
+{
+	struct talk_message m = {.h = {VHOST_USER_GET_CONFIG, 0, VHOST_USER_CONFIG_HEAD + len},
+		.p.config.size = len};
+
+	if (!(v->protocol & BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
+		return err_set(EPROTO, "it does not offer the protocol feature CONFIG (bit %d)",
+			VHOST_USER_PROTOCOL_F_CONFIG);
+	int r = talk_ask(v, &m, VHOST_USER_CONFIG_HEAD + len);
+	if (r < 0)
+		return r;
+	if (m.p.config.offset != 0 || m.p.config.size != len)
+		return err_set(EPROTO,
+			"GET_CONFIG answers with %" PRIu32 " bytes at %" PRIu32
+			": expected %" PRIu32 " at 0",
+			m.p.config.size, m.p.config.offset, len);
+	memcpy(v->config, m.p.config.data, len);
+	return 0;
+}
+
+static int negotiate(struct vhost_user *v, const struct vhost_user_options *o)
+{
+	struct talk_message owner = {.h.request = VHOST_USER_SET_OWNER};
+	uint64_t queues = o->queue_count;
+
+	v->protocol = 0;
+	int r = talk_tell(v, &owner, NULL, 0);
+
+	if (r >= 0)
+		r = talk_ask_u64(v, VHOST_USER_GET_FEATURES, &v->offered);
+	if (r >= 0 && !(v->offered & BIT(VIRTIO_F_VERSION_1)))
+		r = err_set(EPROTO,
+			"it offers the features 0x%" PRIx64
+			": expected VIRTIO_F_VERSION_1 (bit %d) among them",
+			v->offered, VIRTIO_F_VERSION_1);
+	if (r >= 0 && (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES))) {
+		uint64_t protocol = 0;
+
+		r = talk_ask_u64(v, VHOST_USER_GET_PROTOCOL_FEATURES, &protocol);
+		protocol &= WANTED_PROTOCOL |
+			    (o->reconnect ? BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) : 0);
+		if (r >= 0)
+			r = talk_tell_u64(v, VHOST_USER_SET_PROTOCOL_FEATURES, protocol, -EBADF);
+		v->protocol = protocol; /* acknowledgements begin with the next message */
+	}
+	if (r >= 0 && (v->protocol & BIT(VHOST_USER_PROTOCOL_F_MQ)))
+		r = talk_ask_u64(v, VHOST_USER_GET_QUEUE_NUM, &queues);
+	if (r >= 0 && o->reconnect && !(v->protocol & BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)))
+		r = err_set(EPROTO,
+			"it does not offer the protocol feature INFLIGHT_SHMFD (bit %d), without "
+			"which a new connection would lose requests",
+			VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+	if (r >= 0 && queues < o->queue_count)
+		r = err_set(EPROTO, "it has %" PRIu64 " queues: the device needs %u", queues,
+			o->queue_count);
+	if (r >= 0 && !o->config && o->config_len > 0)
+		r = fetch_config(v, o->config_len);
+	return r;
+}
+
+/* Looks at a readable socket, on which nothing is expected. */
+static void look(struct vhost_user *v)
+{
+	char byte;
+	ssize_t n = recv(v->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return; /* an answer, which somebody has taken meanwhile */
+	(void)fail(v, n > 0 ? err_set(EPROTO, "it speaks without being asked")
+			    : err_set(EPIPE, "it has hung up"));
+}
+
+static int ask_for_connection(struct vhost_user *v)
+{
+	for (uint32_t i = 0; i < v->dev.queue_count; i++)
+		v->started[i] = false;
+	v->dev.event_fd = v->reconnect;
+	v->waiting = true;
+	if (send(v->reconnect, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
+		return err_sys("ask for a new connection");
+	return 0;
+}
+
+/* The new connection takes the place of the old one, also in the caller's hands. */
+static int take_connection(struct vhost_user *v)
+{
+	char byte;
+	struct iovec iov = {&byte, 1};
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr h = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	_cleanup_fd_ int fd = -EBADF;
+
+	if (recvmsg(v->reconnect, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0)
+		return err_sys("wait for a new connection");
+	if (talk_take_fds(&h, &fd) || fd < 0)
+		return err_set(EHOSTDOWN, "it has hung up, and did not come back in time");
+	return dup3(fd, v->sock, O_CLOEXEC) < 0 ? err_sys("take the new connection") : 0;
+}
+
+static int resume(struct vhost_user *v)
+{
+	const struct virtio_device *d = &v->dev;
+	const struct vhost_user_options o = {.queue_count = d->queue_count,
+		.config = d->config == v->config ? NULL : d->config,
+		.config_len = d->config_len,
+		.reconnect = v->reconnect};
+	uint8_t config[sizeof(v->config)];
+	int r = take_connection(v);
+
+	if (r < 0)
+		return r;
+	v->waiting = false;
+	memcpy(config, v->config, sizeof(config));
+	talk_begin(v);
+	r = negotiate(v, &o);
+	if (r >= 0 && (d->driver_features & ~v->offered))
+		r = err_set(EPROTO, "it came back without the features 0x%" PRIx64,
+			d->driver_features & ~v->offered);
+	if (r >= 0 && memcmp(config, v->config, sizeof(config)) != 0)
+		r = err_set(EPROTO, "it came back with another configuration: another disk?");
+	if (r >= 0 && v->running)
+		r = start_queues(v);
+	if (r >= 0) {
+		v->gone = false;
+		v->dev.event_fd = v->sock;
+	}
+	return r;
+}
+
 static int event(struct virtio_device *d)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
-	char byte, why[sizeof(v->why)];
+	char why[sizeof(v->why)];
 
 	pthread_mutex_lock(&d->lock);
+	if (!v->failed && !v->gone)
+		look(v);
+	else if (!v->failed && v->waiting) {
+		int r = resume(v);
+		if (r < 0)
+			(void)fail(v, r);
+	}
+	if (!v->failed && v->gone && !v->waiting) {
+		int r = ask_for_connection(v);
+		if (r < 0)
+			(void)fail(v, r);
+	}
 	if (!v->failed) {
-		ssize_t n = recv(v->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-			pthread_mutex_unlock(&d->lock);
-			return 0; /* an answer, which somebody has taken meanwhile */
-		}
-		(void)fail(v, n > 0 ? err_set(EPROTO, "it speaks without being asked")
-				    : err_set(EPIPE, "it has hung up"));
+		pthread_mutex_unlock(&d->lock);
+		return 0;
 	}
 	d->event_fd = -EBADF;
 	snprintf(why, sizeof(why), "%s", v->why);
@@ -393,59 +377,6 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 static const struct virtio_ops ops = {
 	.serve = serve, .reset = stop, .event = event, .configure = configure, .start = start};
 
-/* GET_CONFIG: all of what the driver will read. */
-static int fetch_config(struct vhost_user *v, uint32_t len)
-{
-	struct message m = {.h = {VHOST_USER_GET_CONFIG, 0, VHOST_USER_CONFIG_HEAD + len},
-		.p.config.size = len};
-
-	if (!(v->protocol & BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
-		return err_set(EPROTO, "it does not offer the protocol feature CONFIG (bit %d)",
-			VHOST_USER_PROTOCOL_F_CONFIG);
-	int r = ask(v, &m, VHOST_USER_CONFIG_HEAD + len);
-	if (r < 0)
-		return r;
-	if (m.p.config.offset != 0 || m.p.config.size != len)
-		return err_set(EPROTO,
-			"GET_CONFIG answers with %" PRIu32 " bytes at %" PRIu32
-			": expected %" PRIu32 " at 0",
-			m.p.config.size, m.p.config.offset, len);
-	memcpy(v->config, m.p.config.data, len);
-	return 0;
-}
-
-static int negotiate(struct vhost_user *v, const struct vhost_user_options *o)
-{
-	struct message owner = {.h.request = VHOST_USER_SET_OWNER};
-	uint64_t queues = o->queue_count;
-	int r = tell(v, &owner, NULL, 0);
-
-	if (r >= 0)
-		r = ask_u64(v, VHOST_USER_GET_FEATURES, &v->offered);
-	if (r >= 0 && !(v->offered & BIT(VIRTIO_F_VERSION_1)))
-		r = err_set(EPROTO,
-			"it offers the features 0x%" PRIx64
-			": expected VIRTIO_F_VERSION_1 (bit %d) among them",
-			v->offered, VIRTIO_F_VERSION_1);
-	if (r >= 0 && (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES))) {
-		uint64_t protocol = 0;
-
-		r = ask_u64(v, VHOST_USER_GET_PROTOCOL_FEATURES, &protocol);
-		protocol &= WANTED_PROTOCOL;
-		if (r >= 0)
-			r = tell_u64(v, VHOST_USER_SET_PROTOCOL_FEATURES, protocol, -EBADF);
-		v->protocol = protocol; /* acknowledgements begin with the next message */
-	}
-	if (r >= 0 && (v->protocol & BIT(VHOST_USER_PROTOCOL_F_MQ)))
-		r = ask_u64(v, VHOST_USER_GET_QUEUE_NUM, &queues);
-	if (r >= 0 && queues < o->queue_count)
-		r = err_set(EPROTO, "it has %" PRIu64 " queues: the device needs %u", queues,
-			o->queue_count);
-	if (r >= 0 && !o->config && o->config_len > 0)
-		r = fetch_config(v, o->config_len);
-	return r;
-}
-
 int vhost_user_init(
 	struct vhost_user *v, const struct vm_memory *m, const struct vhost_user_options *o)
 {
@@ -463,8 +394,10 @@ int vhost_user_init(
 			VHOST_USER_CONFIG_MAX, VHOST_USER_REGIONS_MAX);
 	*v = (struct vhost_user){.sock = o->sock,
 		.peer = o->peer,
+		.reconnect = o->reconnect,
+		.inflight = -EBADF,
 		.timeout_ms = o->timeout_ms ? o->timeout_ms : VHOST_USER_TIMEOUT_MS};
-	begin(v);
+	talk_begin(v);
 	int r = negotiate(v, o);
 	if (r < 0)
 		return err_ctx(r, "%s: %s", o->name, o->peer);
@@ -481,4 +414,9 @@ int vhost_user_init(
 	virtio_init(&v->dev, m);
 	v->dev.event_fd = v->sock;
 	return 0;
+}
+
+void vhost_user_release(struct vhost_user *v)
+{
+	fd_close(&v->inflight);
 }

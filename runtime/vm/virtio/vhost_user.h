@@ -11,8 +11,15 @@
  *status
  *
  * Every reply is awaited for timeout_ms at most, for all messages of one start or stop together. A
- * back end that closes its socket, keeps silent or breaks the protocol is lost for good: the device
- * needs a reset, `lost` is called once, and no later start succeeds.
+ * back end that keeps silent or breaks the protocol is lost for good, and so is one that hangs up
+ * unless it can be connected to again: the device needs a reset, `lost` is called once, and no
+ *later start succeeds.
+ *
+ * With `reconnect`, one that hangs up is awaited. It must keep the requests under way in memory
+ *that outlives it (INFLIGHT_SHMFD), must come back with the features and the configuration that it
+ *had, and goes on where it stopped; meanwhile the guest's requests wait in their ring. What is at
+ *the other end of that socket (monitor/connector.h) gets a byte for each new connection wanted, and
+ * answers by a byte and the connected socket, or by a byte alone: there will be none.
  */
 #pragma once
 #include "device.h"
@@ -30,6 +37,8 @@ struct vhost_user_options {
 	const void *config; /* kept; NULL: config_len bytes are the back end's to tell */
 	uint32_t config_len;
 	unsigned timeout_ms; /* 0: VHOST_USER_TIMEOUT_MS */
+	int reconnect; /* SOCK_SEQPACKET, the caller's as sock, which gets the new connection; 0:
+			  none */
 };
 
 struct vhost_user {
@@ -41,6 +50,11 @@ struct vhost_user {
 	unsigned timeout_ms;
 	int64_t deadline; /* of what is under way, CLOCK_MONOTONIC in ms */
 	bool started[VIRTIO_QUEUES_MAX];
+	bool running;       /* the driver wants its queues served */
+	int reconnect;      /* or 0 */
+	bool gone, waiting; /* it has hung up; the new connection is asked for */
+	int inflight;       /* the back end's, -EBADF until queues start */
+	struct vhost_user_inflight inflight_at;
 	bool failed;
 	char why[256];                         /* once it has failed */
 	uint8_t config[VHOST_USER_CONFIG_MAX]; /* where the back end tells it */
@@ -52,3 +66,4 @@ struct vhost_user {
 /* -EPROTO: the back end does not keep to the protocol, or lacks what is needed; -ETIMEDOUT. */
 int vhost_user_init(struct vhost_user *v, const struct vm_memory *m,
 	const struct vhost_user_options *options) must_check;
+void vhost_user_release(struct vhost_user *v);

@@ -68,13 +68,13 @@ def read_until(fd, text, timeout=10):
     end, out = time.monotonic() + timeout * mode.SCALE, b""
     while text not in out:
         left = end - time.monotonic()
-        assert left > 0, f"no {text!r} in {out!r}"
+        assert left > 0, f"no {text!r} at the end of {out[-500:]!r}"
         if select.select([fd], [], [], left)[0]:
             try:
                 d = os.read(fd, 4096)
             except OSError:
                 d = b""
-            assert d, f"end of terminal before {text!r}: {out!r}"
+            assert d, f"end of terminal before {text!r}: {out[-500:]!r}"
             out += d
     return out
 

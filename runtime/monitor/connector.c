@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "connector.h"
+
+#include <linux/capability.h>
+#include <linux/securebits.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "fd.h"
+#include "jail.h"
+
+#define PAUSE_MS 100 /* between two attempts */
+
+static int attempt(const struct sockaddr_un *to)
+{
+	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (sock < 0 || connect(sock, (const struct sockaddr *)to, sizeof(*to)) < 0)
+		return -1;
+	return take_fd(&sock);
+}
+
+static int try_for(const struct sockaddr_un *to, unsigned seconds)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
+	const int64_t end = clock_ms() + (int64_t)seconds * 1000;
+	int fd;
+
+	while ((fd = attempt(to)) < 0 && clock_ms() < end)
+		nanosleep(&pause, NULL);
+	return fd;
+}
+
+/* fd may be -1: the byte alone. */
+static bool answer(int channel, int fd)
+{
+	struct iovec iov = {"", 1};
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (fd >= 0) {
+		h.msg_control = &control;
+		h.msg_controllen = sizeof(control);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	}
+	return sendmsg(channel, &h, MSG_NOSIGNAL) == 1;
+}
+
+/* It remains root, as whom it connects, without root's capabilities but the one to reach a socket.
+ */
+static int drop_rights(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	const uint32_t dac = 1U << CAP_DAC_OVERRIDE;
+	struct __user_cap_data_struct caps[2] = {{.effective = dac, .permitted = dac}};
+
+	if (prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED) < 0 && errno != EPERM)
+		return -errno;
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	return syscall(SYS_capset, &head, caps) < 0 ? -errno : 0;
+}
+
+static int filter_calls(void)
+{
+	static const int allowed[] = {SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(connect),
+		SCMP_SYS(close), SCMP_SYS(nanosleep), SCMP_SYS(clock_nanosleep),
+		SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall), SCMP_SYS(exit_group)};
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int r = ctx ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < sizeof(allowed) / sizeof(*allowed); i++)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
+	if (r == 0)
+		r = seccomp_rule_add(
+			ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+	if (r == 0)
+		r = seccomp_load(ctx);
+	seccomp_release(ctx);
+	return r;
+}
+
+_Noreturn static void serve(int channel, const struct sockaddr_un *to, unsigned seconds)
+{
+	char byte;
+
+	if (jail_leave_streams(-EBADF) < 0 || jail_close_others(&channel, 1) < 0 ||
+		drop_rights() < 0 || filter_calls() < 0)
+		_exit(1);
+	while (recv(channel, &byte, 1, 0) == 1) {
+		int fd = try_for(to, seconds);
+		bool ok = answer(channel, fd);
+		fd_close(&fd);
+		if (!ok)
+			break;
+	}
+	_exit(0);
+}
+
+int connector_start(const char *path, unsigned seconds)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int socks[2];
+
+	/* It was connected to once: it fits. */
+	strncpy(to.sun_path, path, sizeof(to.sun_path) - 1);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0)
+		return err_sys("make a socket pair");
+	_cleanup_fd_ int ours = socks[0], theirs = socks[1];
+	pid_t monitor = getpid();
+	pid_t pid = fork();
+	if (pid < 0)
+		return err_sys("fork a process that connects again");
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_NAME, "caisson-connect");
+		if (getppid() != monitor)
+			_exit(1);
+		fd_close(&ours);
+		serve(theirs, &to, seconds);
+	}
+	return take_fd(&ours);
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A vhost-user back end that hangs up, and one that takes its place. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+
+#include "vhost_back.h"
+#include "vhost_rig.h"
+
+#define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
+#define PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG | BACK_INFLIGHT)
+
+/* A device with two queues; `channel` is where it asks for a new connection. */
+struct device {
+	struct wired w;
+	struct vhost_user v;
+	struct back first;
+	int sock, channel, theirs;
+	unsigned before;
+};
+
+static void start_back(struct back *b, int *sock)
+{
+	memcpy(b->config, "configuration", 13);
+	*sock = back_start(b);
+}
+
+static int set_up(struct device *d, struct back first)
+{
+	int s[2];
+
+	*d = (struct device){.first = first, .before = open_files()};
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s), 0);
+	d->theirs = s[0];
+	d->channel = s[1];
+	start_back(&d->first, &d->sock);
+	rig_memory(&d->w.g);
+	int r = vhost_user_init(&d->v, &d->w.g.memory,
+		&(struct vhost_user_options){.sock = d->sock,
+			.peer = "the back end",
+			.name = "dev",
+			.id = 2,
+			.queue_count = 2,
+			.config_len = 16,
+			.timeout_ms = 500,
+			.reconnect = d->theirs});
+	if (r >= 0)
+		wire(&d->w, &d->v);
+	return r;
+}
+
+static void running(struct device *d)
+{
+	if (set_up(d, (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2}) < 0)
+		fail_msg("%s", err_msg());
+	bring_up(&d->w.g, 0);
+	assert_false(is_broken(&d->w.g));
+}
+
+static bool asked(struct device *d)
+{
+	char byte;
+
+	return recv(d->channel, &byte, 1, MSG_DONTWAIT) == 1;
+}
+
+static void give(struct device *d, int fd)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec v = {"", 1};
+	struct msghdr h = {.msg_iov = &v, .msg_iovlen = 1};
+
+	if (fd >= 0) {
+		h.msg_control = &control;
+		h.msg_controllen = sizeof(control);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	}
+	assert_int_equal(sendmsg(d->channel, &h, 0), 1);
+	fd_close(&fd);
+}
+
+/* The back end hangs up, and the device asks for another. */
+static void hang_up(struct device *d, struct back *b)
+{
+	shutdown(b->sock, SHUT_RDWR);
+	pthread_join(b->thread, NULL);
+	assert_true(loop(&d->w, 1000));
+	assert_true(asked(d));
+	assert_false(loop(&d->w, 0));
+	assert_false(is_broken(&d->w.g));
+	assert_int_equal(d->w.lost, 0);
+}
+
+static void tear_down(struct device *d, struct back *last)
+{
+	/* The descriptor that the caller gave is the connection by now. */
+	fd_close(&d->sock);
+	if (last)
+		pthread_join(last->thread, NULL);
+	vhost_user_release(&d->v);
+	unwire(&d->w);
+	fd_close(&d->channel);
+	fd_close(&d->theirs);
+	assert_int_equal(open_files(), d->before);
+}
+
+static void comes_back(void **state)
+{
+	struct device d;
+	struct back next[3];
+	struct back *at = &d.first;
+	int sock;
+
+	running(&d);
+	assert_int_equal(at->seen[VHOST_USER_GET_INFLIGHT_FD], 1);
+	assert_int_equal(at->fds[VHOST_USER_SET_INFLIGHT_FD], 1);
+	for (unsigned i = 0; i < 3; i++) {
+		used(&d.w.g, 0)->idx = (uint16_t)(5 + i);
+		hang_up(&d, at);
+		at = &next[i];
+		*at = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
+		start_back(at, &sock);
+		give(&d, sock);
+		assert_true(loop(&d.w, 1000));
+		assert_int_equal(d.w.lost, 0);
+		assert_false(asked(&d));
+		/* As at the beginning, but for the requests that it has done and has under way. */
+		assert_int_equal(at->set_features, d.first.set_features);
+		assert_int_equal(at->fds[VHOST_USER_SET_MEM_TABLE], 1);
+		assert_int_equal(at->seen[VHOST_USER_GET_INFLIGHT_FD], 0);
+		assert_int_equal(at->fds[VHOST_USER_SET_INFLIGHT_FD], 1);
+		assert_int_equal(at->base[0], 5 + i);
+		assert_int_equal(at->base[1], 0);
+		assert_int_equal(at->fds[VHOST_USER_SET_VRING_KICK], 2);
+		assert_int_equal(at->fds[VHOST_USER_SET_VRING_CALL], 2);
+		assert_int_equal(at->seen[VHOST_USER_SET_VRING_ENABLE], 2);
+	}
+	set(&d.w.g, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(at->seen[VHOST_USER_GET_VRING_BASE], 2);
+	bring_up(&d.w.g, 0);
+	assert_int_equal(at->base[0], 0);
+	assert_int_equal(at->seen[VHOST_USER_GET_INFLIGHT_FD], 1);
+	tear_down(&d, at);
+}
+
+/* The driver's reset, and its new start, need nobody at the other end. */
+static void started_anew_meanwhile(void **state)
+{
+	struct back next = {.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
+	struct device d;
+	int sock;
+
+	running(&d);
+	used(&d.w.g, 0)->idx = 7;
+	hang_up(&d, &d.first);
+	set(&d.w.g, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(get(&d.w.g, VIRTIO_MMIO_STATUS), 0);
+	bring_up(&d.w.g, 0);
+	assert_int_equal(get(&d.w.g, VIRTIO_MMIO_STATUS), 15);
+	start_back(&next, &sock);
+	give(&d, sock);
+	assert_true(loop(&d.w, 1000));
+	assert_int_equal(next.base[0], 0);
+	assert_int_equal(next.seen[VHOST_USER_GET_INFLIGHT_FD], 1);
+	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 2);
+	/* And one that is reset stays so. */
+	hang_up(&d, &next);
+	set(&d.w.g, VIRTIO_MMIO_STATUS, 0);
+	next = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
+	start_back(&next, &sock);
+	give(&d, sock);
+	assert_true(loop(&d.w, 1000));
+	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 0);
+	tear_down(&d, &next);
+}
+
+/* It hangs up in the middle of a start, ours or the one after the connection. */
+static void in_the_middle(void **state)
+{
+	struct back next = {.features = FEATURES,
+		.protocol = PROTOCOL,
+		.queues = 2,
+		.at = VHOST_USER_SET_MEM_TABLE,
+		.how = HANGS_UP};
+	struct device d;
+	int sock;
+
+	assert_int_equal(set_up(&d, next), 0);
+	bring_up(&d.w.g, 0);
+	assert_false(is_broken(&d.w.g));
+	hang_up(&d, &d.first);
+	start_back(&next, &sock);
+	give(&d, sock);
+	hang_up(&d, &next);
+	next = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
+	start_back(&next, &sock);
+	give(&d, sock);
+	assert_true(loop(&d.w, 1000));
+	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 2);
+	tear_down(&d, &next);
+}
+
+static void is_lost(struct device *d, const char *text)
+{
+	assert_true(loop(&d->w, 1000));
+	assert_int_equal(d->w.lost, 1);
+	assert_true(is_broken(&d->w.g));
+	if (!strstr(d->w.why, text))
+		fail_msg("expected '%s', got: %s", text, d->w.why);
+	assert_false(asked(d));
+	assert_false(loop(&d->w, 0));
+}
+
+static void stays_away(void **state)
+{
+	struct device d;
+
+	running(&d);
+	hang_up(&d, &d.first);
+	give(&d, -1);
+	is_lost(&d, "the back end: it has hung up, and did not come back in time");
+	tear_down(&d, NULL);
+	/* Nor does the connector. */
+	running(&d);
+	hang_up(&d, &d.first);
+	fd_close(&d.channel);
+	assert_true(loop(&d.w, 1000));
+	assert_int_equal(d.w.lost, 1);
+	tear_down(&d, NULL);
+}
+
+static void comes_back_as(struct back next, const char *config, const char *text)
+{
+	struct device d;
+
+	running(&d);
+	hang_up(&d, &d.first);
+	memcpy(next.config, config, strlen(config));
+	int sock = back_start(&next);
+	give(&d, sock);
+	is_lost(&d, text);
+	tear_down(&d, &next);
+}
+
+static void comes_back_as_another(void **state)
+{
+	const struct back good = {.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
+	struct back b = good;
+
+	comes_back_as(good, "Configuration", "another configuration");
+	b.features &= ~BACK_V1;
+	comes_back_as(b, "configuration", "VIRTIO_F_VERSION_1");
+	b = good;
+	b.protocol &= ~BACK_INFLIGHT;
+	comes_back_as(b, "configuration", "INFLIGHT_SHMFD");
+	b = good;
+	b.queues = 1;
+	comes_back_as(b, "configuration", "it has 1 queues");
+	b = good;
+	b.at = VHOST_USER_GET_FEATURES;
+	b.how = WRONG_REQUEST;
+	comes_back_as(b, "configuration", "is to request");
+}
+
+/* What is not hanging up is no reason to try again. */
+static void speaks_unasked(void **state)
+{
+	struct device d;
+
+	running(&d);
+	assert_int_equal(write(d.first.sock, "x", 1), 1);
+	is_lost(&d, "it speaks without being asked");
+	pthread_join(d.first.thread, NULL);
+	tear_down(&d, NULL);
+}
+
+static void without_inflight(void **state)
+{
+	struct device d;
+
+	assert_true(set_up(&d, (struct back){.features = FEATURES,
+				       .protocol = PROTOCOL & ~BACK_INFLIGHT,
+				       .queues = 2}) < 0);
+	assert_non_null(strstr(err_msg(), "INFLIGHT_SHMFD (bit 12)"));
+	vm_memory_release(&d.w.g.memory);
+	back_end(&d.first, &d.sock);
+	fd_close(&d.channel);
+	fd_close(&d.theirs);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(comes_back),
+		cmocka_unit_test(started_anew_meanwhile),
+		cmocka_unit_test(in_the_middle),
+		cmocka_unit_test(stays_away),
+		cmocka_unit_test(comes_back_as_another),
+		cmocka_unit_test(speaks_unasked),
+		cmocka_unit_test(without_inflight),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
