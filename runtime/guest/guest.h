@@ -64,10 +64,9 @@ struct process {
 	bool exited, told;   /* told: of its exit */
 	int status;
 	int64_t deadline; /* CLOCK_MONOTONIC, ms: when its exit is told whatever its output does */
-	const struct spec *spec; /* the container's */
-	const char *id, *bundle; /* of the container, for hooks */
-	const struct net_config
-		*net; /* what the interfaces of the host's namespace were; or NULL */
+	const struct spec *spec;      /* the container's */
+	const char *id, *bundle;      /* of the container, for hooks */
+	const struct net_config *net; /* of the host's namespace; or NULL */
 };
 
 struct guest {

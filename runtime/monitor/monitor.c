@@ -403,9 +403,12 @@ static int serve(struct monitor *m, struct pollfd *p)
 /* Milliseconds until the next deadline, -1 where there is none. */
 static int check_deadlines(struct monitor *m, int *ret_timeout)
 {
-	int64_t now = clock_ms(), next = m->deadline;
+	int64_t next = m->deadline;
 
 	*ret_timeout = -1;
+	if (!m->deadline && !m->kill_deadline)
+		return 0;
+	int64_t now = clock_ms();
 	if (m->deadline && now >= m->deadline)
 		return last_words(
 			m, err_set(ETIMEDOUT,
@@ -420,8 +423,7 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 	}
 	if (m->kill_deadline && (!next || m->kill_deadline < next))
 		next = m->kill_deadline;
-	if (next)
-		*ret_timeout = (int)(next - now);
+	*ret_timeout = (int)(next - now);
 	return 0;
 }
 

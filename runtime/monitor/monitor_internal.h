@@ -37,20 +37,18 @@ struct monitor {
 	int channel; /* to the runtime while it creates; -EBADF afterwards */
 	int starter; /* who is told whether the program could be started */
 	int start_socket, start_lock, control;
-	int signals;   /* signalfd */
-	int console;   /* our terminal's slave side, or -EBADF */
-	int guest_log; /* our end of the guest's console */
-	/* CLOCK_MONOTONIC, milliseconds; 0: none. Of the boot, and of a guest that was told to
-	 * kill. */
-	int64_t deadline, kill_deadline;
+	int signals;           /* signalfd */
+	int console;           /* our terminal's slave side, or -EBADF */
+	int guest_log;         /* our end of the guest's console */
+	int64_t deadline;      /* of the boot: CLOCK_MONOTONIC, milliseconds; 0: none */
+	int64_t kill_deadline; /* of a guest that was told to kill */
 	uint32_t next_process;
 	uint64_t next_request;
 	bool greeted; /* the agent has said hello */
 	bool created; /* the guest's INIT waits for its start */
 	bool running; /* it has become the program */
 	bool exited;  /* with `status`, as waitpid(2) has it */
-	bool cut; /* switched off: a guest need not obey SIGKILL, nor who reads its output read on
-		   */
+	bool cut;     /* switched off, its output unread: it did not obey SIGKILL */
 	int status;
 	struct net_config net; /* of the container's network namespace */
 	struct net_tap taps[ENGINE_NICS_MAX];

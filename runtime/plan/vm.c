@@ -41,14 +41,17 @@ static void add_new(struct dealer *d, enum step_place place, enum step_kind kind
 	add(d, place, &s);
 }
 
-/* All steps of this kind and place, in their order. The number there were. */
+/* A host's device that the guest is not given. */
+static bool is_dropped(const struct dealer *d, const struct step *s);
+
+/* All steps of this kind and place, in their order, but what is dropped. The number there were. */
 static size_t deal(struct dealer *d, enum step_place from, enum step_kind kind, enum step_place to)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < d->ns->n; i++) {
 		const struct step *s = &d->ns->steps[i];
-		if (s->place != from || s->kind != kind)
+		if (s->place != from || s->kind != kind || is_dropped(d, s))
 			continue;
 		add(d, to, s);
 		n++;
@@ -231,11 +234,7 @@ static void add_guest(struct dealer *d)
 	add(d, PLACE_GUEST, &cgroup);
 	add(d, PLACE_GUEST, &limit);
 	deal(d, PLACE_HOST, STEP_OPEN_ROOT, PLACE_GUEST);
-	for (size_t i = 0; i < d->ns->n; i++) {
-		const struct step *s = &d->ns->steps[i];
-		if (s->kind == STEP_OPEN_SOURCE && !is_dropped(d, s))
-			add(d, PLACE_GUEST, s);
-	}
+	deal(d, PLACE_HOST, STEP_OPEN_SOURCE, PLACE_GUEST);
 	deal(d, PLACE_HOST, STEP_CONNECT, PLACE_GUEST);
 	size_t clone = d->n;
 	deal(d, PLACE_HOST, STEP_CLONE, PLACE_GUEST);
