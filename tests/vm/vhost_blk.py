@@ -29,6 +29,7 @@ class Disk:
         self.sock, self.image = sock, image
         self.regions, self.pending = [], []
         self.kick = self.call = self.inflight = None
+        self.running = False
 
     def memory(self, address, length, column):
         """(mapping, offset in it); column 0: a guest address, 2: the front end's."""
@@ -50,6 +51,7 @@ class Disk:
         self.taken = (done + len(self.pending)) & 0xffff
         if self.pending:
             print("under way:", self.pending, flush=True)
+        self.running = True
         self.serve()
 
     def chain(self, head):
@@ -95,7 +97,7 @@ class Disk:
                 self.taken = (self.taken + 1) & 0xffff
             if not self.pending:
                 return
-            time.sleep(0.002)  # so that there is something under way
+            time.sleep(0.01)  # so that there is something under way
             head = self.pending.pop()
             self.complete(head, self.perform(head))
 
@@ -107,7 +109,7 @@ class Disk:
             config = struct.pack("<Q", os.fstat(self.image).st_size // SECTOR).ljust(len(payload) - 12, b"\0")
             return payload[:12] + config, []
         if request == GET_VRING_BASE:
-            self.kick = None
+            self.running = False
             return struct.pack("<II", 0, self.taken), []
         if request == GET_INFLIGHT_FD:
             queues, size = struct.unpack_from("<HH", payload, 16)
@@ -147,7 +149,7 @@ class Disk:
 
     def run(self):
         while True:
-            ready, _, _ = select.select([self.sock, *([self.kick] if self.kick else [])], [], [])
+            ready, _, _ = select.select([self.sock, *([self.kick] if self.running else [])], [], [])
             if self.sock in ready:
                 self.message()
             elif os.eventfd_read(self.kick):
