@@ -216,6 +216,11 @@ void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
 	virtq_publish(q);
 }
 
+uint16_t virtq_done(const struct virtq *q)
+{
+	return load16(&q->used->idx);
+}
+
 bool virtq_must_signal(struct virtq *q)
 {
 	if (!q->ready || q->next_used == q->signalled)

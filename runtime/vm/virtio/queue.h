@@ -61,6 +61,9 @@ int virtq_resume(struct virtq *q, const struct vm_memory *m, uint16_t next_avail
  */
 int virtq_move(struct virtq *q, const struct vm_memory *m) must_check;
 
+/* How many requests the driver has had back, whoever serves the queue; modulo 2^16. */
+uint16_t virtq_done(const struct virtq *q);
+
 /* 1: *ret is the next request. 0: there is none. -EPROTO: the driver broke the queue. */
 int virtq_pop(struct virtq *q, struct virtq_chain *ret) must_check;
 

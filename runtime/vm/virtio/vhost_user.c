@@ -134,9 +134,7 @@ static int start_queues(struct vhost_user *v)
 		r = share_inflight(v);
 	for (uint32_t i = 0; r >= 0 && i < d->queue_count; i++)
 		if (d->queues[i].ready)
-			r = start_queue(v, i,
-				again ? __atomic_load_n(&d->queues[i].used->idx, __ATOMIC_ACQUIRE)
-				      : 0);
+			r = start_queue(v, i, again ? virtq_done(&d->queues[i]) : 0);
 	return r;
 }
 
