@@ -158,8 +158,8 @@ def test_limits(engine):
     options = ["--memory", "64m", "--memory-swap", "96m", "--memory-reservation", "32m", "--cpus", "1.5", "--cpu-shares", "512",
                "--pids-limit", "77"]
     if not engine.rootless:  # systemd delegates only cpu, memory and pids to users
-        options += ["--cpuset-cpus", "1", "--blkio-weight", "200"]
-        files.update({"cpuset.cpus": "1"})
+        options += ["--cpuset-cpus", "0", "--blkio-weight", "200"]
+        files.update({"cpuset.cpus": "0"})
     out = engine.sh(*options, "cd /sys/fs/cgroup; for f in *.max *.low cpu.weight cpuset.cpus; do echo $f $(cat $f); done; "
                     "w() { echo x >$1/x; }; touch x 2>/dev/null && echo writable yes; "
                     "cat io.weight io.bfq.weight 2>/dev/null | sed 's/^/weight /'")

@@ -12,6 +12,7 @@
 #include "vhost_back.h"
 #include "vhost_rig.h"
 
+#define PATIENCE_MS 20000 /* the machine may be busy */
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG | BACK_INFLIGHT)
 
@@ -47,7 +48,7 @@ static int set_up(struct device *d, struct back first)
 			.id = 2,
 			.queue_count = 2,
 			.config_len = 16,
-			.timeout_ms = 500,
+			.timeout_ms = PATIENCE_MS,
 			.reconnect = d->theirs});
 	if (r >= 0)
 		wire(&d->w, &d->v);
@@ -96,7 +97,7 @@ static void hang_up(struct device *d, struct back *b)
 {
 	shutdown(b->sock, SHUT_RDWR);
 	pthread_join(b->thread, NULL);
-	assert_true(loop(&d->w, 1000));
+	assert_true(loop(&d->w, PATIENCE_MS));
 	assert_true(asked(d));
 	assert_false(loop(&d->w, 0));
 	assert_false(is_broken(&d->w.g));
@@ -133,7 +134,7 @@ static void comes_back(void **state)
 		*at = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
 		start_back(at, &sock);
 		give(&d, sock);
-		assert_true(loop(&d.w, 1000));
+		assert_true(loop(&d.w, PATIENCE_MS));
 		assert_int_equal(d.w.lost, 0);
 		assert_false(asked(&d));
 		/* As at the beginning, but for the requests that it has done and has under way. */
@@ -171,7 +172,7 @@ static void started_anew_meanwhile(void **state)
 	assert_int_equal(get(&d.w.g, VIRTIO_MMIO_STATUS), 15);
 	start_back(&next, &sock);
 	give(&d, sock);
-	assert_true(loop(&d.w, 1000));
+	assert_true(loop(&d.w, PATIENCE_MS));
 	assert_int_equal(next.base[0], 0);
 	assert_int_equal(next.seen[VHOST_USER_GET_INFLIGHT_FD], 1);
 	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 2);
@@ -181,7 +182,7 @@ static void started_anew_meanwhile(void **state)
 	next = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
 	start_back(&next, &sock);
 	give(&d, sock);
-	assert_true(loop(&d.w, 1000));
+	assert_true(loop(&d.w, PATIENCE_MS));
 	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 0);
 	tear_down(&d, &next);
 }
@@ -207,14 +208,14 @@ static void in_the_middle(void **state)
 	next = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
 	start_back(&next, &sock);
 	give(&d, sock);
-	assert_true(loop(&d.w, 1000));
+	assert_true(loop(&d.w, PATIENCE_MS));
 	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 2);
 	tear_down(&d, &next);
 }
 
 static void is_lost(struct device *d, const char *text)
 {
-	assert_true(loop(&d->w, 1000));
+	assert_true(loop(&d->w, PATIENCE_MS));
 	assert_int_equal(d->w.lost, 1);
 	assert_true(is_broken(&d->w.g));
 	if (!strstr(d->w.why, text))
@@ -236,7 +237,7 @@ static void stays_away(void **state)
 	running(&d);
 	hang_up(&d, &d.first);
 	fd_close(&d.channel);
-	assert_true(loop(&d.w, 1000));
+	assert_true(loop(&d.w, PATIENCE_MS));
 	assert_int_equal(d.w.lost, 1);
 	tear_down(&d, NULL);
 }
