@@ -170,6 +170,8 @@ def test_disk_comes_back(vm, disk, serve):
     server = disk("one", "first\n", OURS)
     again = [a.replace("IMAGE", server.image) for a in OURS]
     p = popen(reconnecting(vm(WRITERS, mount("ext4", server, "/data")), "60"))
+    limit = threading.Timer(BOOT, p.kill)
+    limit.start()
     said = [p.stdout.readline().decode().strip()]
     (status, files), = connectors()
     assert int(status["CapEff"], 16) == 1 << 1 and status["Seccomp"] == "2" and status["NoNewPrivs"] == "1", status
@@ -182,6 +184,7 @@ def test_disk_comes_back(vm, disk, serve):
             os.unlink(server.path)
             server = serve("one", again)
     out, err = p.communicate(timeout=BOOT)
+    limit.cancel()
     assert not connectors()
     assert (p.returncode, out) == (0, b"whole\n"), (said, out, err)
 

@@ -329,8 +329,12 @@ static int resume(struct vhost_user *v)
 	if (r >= 0 && v->running)
 		r = start_queues(v);
 	if (r >= 0) {
+		const uint64_t one = 1;
+
 		v->gone = false;
 		v->dev.event_fd = v->sock;
+		/* The last one may have ended between a request's completion and its interrupt. */
+		(void)!write(d->call, &one, sizeof(one));
 	}
 	return r;
 }
