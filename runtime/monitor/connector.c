@@ -40,28 +40,6 @@ static int try_for(const struct sockaddr_un *to, unsigned seconds)
 	return fd;
 }
 
-/* fd may be -1: the byte alone. */
-static bool answer(int channel, int fd)
-{
-	struct iovec iov = {"", 1};
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = {0};
-	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	if (fd >= 0) {
-		h.msg_control = &control;
-		h.msg_controllen = sizeof(control);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	}
-	return sendmsg(channel, &h, MSG_NOSIGNAL) == 1;
-}
-
 /* It remains root, as whom it connects, without root's capabilities but the one to reach a socket.
  */
 static int drop_rights(void)
@@ -85,7 +63,7 @@ static int filter_calls(void)
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r = ctx ? 0 : -ENOMEM;
 
-	for (size_t i = 0; r == 0 && i < sizeof(allowed) / sizeof(*allowed); i++)
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(allowed); i++)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
 	if (r == 0)
 		r = seccomp_rule_add(
@@ -105,9 +83,10 @@ _Noreturn static void serve(int channel, const struct sockaddr_un *to, unsigned 
 		_exit(1);
 	while (recv(channel, &byte, 1, 0) == 1) {
 		int fd = try_for(to, seconds);
-		bool ok = answer(channel, fd);
+		/* Without one: the byte alone. */
+		int r = fd_send(channel, "", 1, fd);
 		fd_close(&fd);
-		if (!ok)
+		if (r < 0)
 			break;
 	}
 	_exit(0);

@@ -162,36 +162,41 @@ static int check_image(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
+/* Leaves *ret as it is where there is no such annotation. */
+static int read_seconds(const struct spec *s, const char *annotation, unsigned max, unsigned *ret)
+{
+	const char *text = spec_annotation(s, annotation);
+	uint64_t seconds;
+
+	if (!text)
+		return 0;
+	if (str_to_u64(text, &seconds) < 0 || !seconds || seconds > max)
+		return err_set(EINVAL, "annotation %s: \"%s\": expected 1 to %u seconds",
+			annotation, text, max);
+	*ret = (unsigned)seconds;
+	return 0;
+}
+
 static int decide_boot_timeout(const struct spec *s, struct machine_config *m)
 {
-	const char *text = spec_annotation(s, BOOT_TIMEOUT);
-	uint64_t seconds = MACHINE_BOOT_TIMEOUT;
+	unsigned seconds = MACHINE_BOOT_TIMEOUT;
+	int r = read_seconds(s, BOOT_TIMEOUT, MACHINE_BOOT_TIMEOUT_MAX, &seconds);
 
-	if (text &&
-		(str_to_u64(text, &seconds) < 0 || !seconds || seconds > MACHINE_BOOT_TIMEOUT_MAX))
-		return err_set(EINVAL,
-			"annotation " BOOT_TIMEOUT ": \"%s\": expected 1 to %d seconds", text,
-			MACHINE_BOOT_TIMEOUT_MAX);
-	m->boot_timeout_ms = (unsigned)seconds * 1000;
-	return 0;
+	m->boot_timeout_ms = seconds * 1000;
+	return r;
 }
 
 static int decide_reconnect(const struct spec *s, struct machine_config *m)
 {
-	const char *text = spec_annotation(s, RECONNECT);
-	uint64_t seconds = 0;
+	int r = read_seconds(s, RECONNECT, MACHINE_RECONNECT_MAX, &m->reconnect);
 
-	if (!text)
-		return 0;
-	if (str_to_u64(text, &seconds) < 0 || !seconds || seconds > MACHINE_RECONNECT_MAX)
-		return err_set(EINVAL, "annotation " RECONNECT ": \"%s\": expected 1 to %d seconds",
-			text, MACHINE_RECONNECT_MAX);
+	if (r < 0 || !m->reconnect)
+		return r;
 	if (m->hypervisor != HYPERVISOR_KVM)
 		return err_set(ENOTSUP,
 			"annotation " RECONNECT
 			": QEMU can't connect again from where it is confined: --hypervisor kvm "
 			"can, and without the annotation the microVM ends with its back end");
-	m->reconnect = (unsigned)seconds;
 	return 0;
 }
 

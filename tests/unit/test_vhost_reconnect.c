@@ -72,23 +72,7 @@ static bool asked(struct device *d)
 
 static void give(struct device *d, int fd)
 {
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = {0};
-	struct iovec v = {"", 1};
-	struct msghdr h = {.msg_iov = &v, .msg_iovlen = 1};
-
-	if (fd >= 0) {
-		h.msg_control = &control;
-		h.msg_controllen = sizeof(control);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	}
-	assert_int_equal(sendmsg(d->channel, &h, 0), 1);
+	assert_int_equal(fd_send(d->channel, "", 1, fd), 0);
 	fd_close(&fd);
 }
 

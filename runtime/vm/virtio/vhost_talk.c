@@ -95,7 +95,11 @@ int talk_send(
 	return 0;
 }
 
-bool talk_take_fds(struct msghdr *h, int *ret)
+/*
+ * Descriptors have no place in a reply, but for one where `ret` is given: the others are closed.
+ * True: there were some of those.
+ */
+static bool take_fds(struct msghdr *h, int *ret)
 {
 	bool any = h->msg_flags & MSG_CTRUNC;
 
@@ -142,7 +146,7 @@ static int receive_all(
 		if (n <= 0)
 			return err_set(
 				EPIPE, "it hung up instead of answering %s", request_name(request));
-		if (talk_take_fds(&h, ret_fd))
+		if (take_fds(&h, ret_fd))
 			return err_set(
 				EPROTO, "descriptors in the answer to %s", request_name(request));
 		done += (size_t)n;

@@ -5,7 +5,6 @@
  */
 #pragma once
 #include <stddef.h>
-#include <sys/socket.h>
 
 #include "vhost_user.h"
 
@@ -41,9 +40,3 @@ int talk_tell(const struct vhost_user *v, struct talk_message *m, const int *fds
 int talk_tell_u64(const struct vhost_user *v, uint32_t request, uint64_t value, int fd) must_check;
 int talk_tell_state(const struct vhost_user *v, uint32_t request, uint32_t index, uint32_t num)
 	must_check;
-
-/*
- * The descriptors that came with a message: one goes to *ret, where that is given and negative, the
- * others are closed. True: there were some of those.
- */
-bool talk_take_fds(struct msghdr *h, int *ret);

@@ -144,7 +144,6 @@ static int start(struct virtio_device *d)
 
 	if (v->failed)
 		return err_set(EPIPE, "%s", v->why);
-	v->running = true;
 	/* Nothing is under way in new rings. */
 	fd_close(&v->inflight);
 	if (v->gone)
@@ -160,7 +159,6 @@ static void stop(struct virtio_device *d)
 	struct vhost_user *v = (struct vhost_user *)d;
 	int r = 0;
 
-	v->running = false;
 	talk_begin(v);
 	for (uint32_t i = 0; i < d->queue_count; i++) {
 		struct talk_message m = {
@@ -286,21 +284,12 @@ static int ask_for_connection(struct vhost_user *v)
 /* The new connection takes the place of the old one, also in the caller's hands. */
 static int take_connection(struct vhost_user *v)
 {
-	char byte;
-	struct iovec iov = {&byte, 1};
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr h = {.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control)};
 	_cleanup_fd_ int fd = -EBADF;
+	char byte;
 
-	if (recvmsg(v->reconnect, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0)
-		return err_sys("wait for a new connection");
-	if (talk_take_fds(&h, &fd) || fd < 0)
+	if (fd_recv(v->reconnect, &byte, 1, &fd) < 0)
+		return err_ctx(-EIO, "wait for a new connection");
+	if (fd < 0)
 		return err_set(EHOSTDOWN, "it has hung up, and did not come back in time");
 	return dup3(fd, v->sock, O_CLOEXEC) < 0 ? err_sys("take the new connection") : 0;
 }
@@ -326,7 +315,7 @@ static int resume(struct vhost_user *v)
 			d->driver_features & ~v->offered);
 	if (r >= 0 && memcmp(config, v->config, sizeof(config)) != 0)
 		r = err_set(EPROTO, "it came back with another configuration: another disk?");
-	if (r >= 0 && v->running)
+	if (r >= 0 && virtio_is_live(d))
 		r = start_queues(v);
 	if (r >= 0) {
 		const uint64_t one = 1;

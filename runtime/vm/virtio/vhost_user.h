@@ -50,7 +50,6 @@ struct vhost_user {
 	unsigned timeout_ms;
 	int64_t deadline; /* of what is under way, CLOCK_MONOTONIC in ms */
 	bool started[VIRTIO_QUEUES_MAX];
-	bool running;       /* the driver wants its queues served */
 	int reconnect;      /* or 0 */
 	bool gone, waiting; /* it has hung up; the new connection is asked for */
 	int inflight;       /* the back end's, -EBADF until queues start */
