@@ -52,7 +52,9 @@ class Disk:
         if self.pending:
             print("under way:", self.pending, flush=True)
         self.running = True
-        self.serve()
+
+    def has_new(self):
+        return self.taken != self.u16(self.avail, 1)
 
     def chain(self, head):
         while True:
@@ -88,15 +90,14 @@ class Disk:
         struct.pack_into("<H", self.inflight, 0, done)
         os.eventfd_write(self.call, 1)
 
-    def serve(self):
-        while True:
-            while self.taken != self.u16(self.avail, 1):
-                head = self.u16(self.avail, 2 + self.taken % self.size)
-                self.inflight[4 + head] = 1
-                self.pending.append(head)
-                self.taken = (self.taken + 1) & 0xffff
-            if not self.pending:
-                return
+    def step(self):
+        """Takes what is new and completes one request."""
+        while self.has_new():
+            head = self.u16(self.avail, 2 + self.taken % self.size)
+            self.inflight[4 + head] = 1
+            self.pending.append(head)
+            self.taken = (self.taken + 1) & 0xffff
+        if self.pending:
             time.sleep(0.01)  # so that there is something under way
             head = self.pending.pop()
             self.complete(head, self.perform(head))
@@ -149,11 +150,14 @@ class Disk:
 
     def run(self):
         while True:
-            ready, _, _ = select.select([self.sock, *([self.kick] if self.running else [])], [], [])
+            busy = self.running and (self.pending or self.has_new())
+            ready, _, _ = select.select([self.sock, *([self.kick] if self.running else [])], [], [], 0 if busy else None)
             if self.sock in ready:
                 self.message()
-            elif os.eventfd_read(self.kick):
-                self.serve()
+                continue
+            if ready:
+                os.eventfd_read(self.kick)
+            self.step()
 
 
 def main():
