@@ -128,7 +128,11 @@ static void add_machine(struct args *a, const struct engine_description *d)
 	add(a, "-accel");
 	add(a, TCG);
 	add(a, "-cpu");
-	add(a, "max");
+	/*
+	 * In software a string instruction goes byte by byte: without ERMS and FSRM Linux and
+	 * libraries copy in words. Without LA57 a page is found in four steps and not in five.
+	 */
+	add(a, "max,-erms,-fsrm,-la57");
 	add(a, "-smp");
 	add(a, "%u", c->cpus);
 	add(a, "-m");

@@ -130,7 +130,7 @@ class Podman:
         return self("run", "--rm", *options, "box", "sh", "-c", script).splitlines()
 
     def inspect(self, name):
-        return json.loads(self("inspect", name))[0]
+        return json.loads(self("container", "inspect", name))[0]
 
     def on_terminal(self, *args, type_="", until=b"", timeout=60):
         """Runs it on a terminal of 30 rows, 90 columns; types type_ once `until` was read. (exit code, output)"""
