@@ -184,10 +184,10 @@ def test_healthcheck(root_podman):
                 "--health-retries", "1", "box", "sh", "-c", podman.IDLE)
     try:
         root_podman("healthcheck", "run", "ct")
-        assert root_podman("container", "inspect", "-f", "{{.State.Health.Status}}", "ct") == "healthy"
+        assert root_podman.inspect("ct")["State"]["Health"]["Status"] == "healthy"
         root_podman("exec", "ct", "touch", "/sick")
         assert root_podman.try_("healthcheck", "run", "ct").rc == 1
-        assert root_podman("container", "inspect", "-f", "{{.State.Health.Status}}", "ct") == "unhealthy"
+        assert root_podman.inspect("ct")["State"]["Health"]["Status"] == "unhealthy"
     finally:
         root_podman("rm", "-f", "-t", "0", "ct")
 

@@ -196,7 +196,7 @@ def test_sdnotify(root_podman, tmp):
             got = []
             while not any("READY=1" in g for g in got):
                 got.append(s.recv(4096).decode())
-            assert any(f"MAINPID={root_podman('inspect', '-f', '{{.State.ConmonPid}}', 'ct')}" in g for g in got), got
+            assert any(f"MAINPID={root_podman.inspect('ct')['State']['ConmonPid']}" in g for g in got), got
         finally:
             root_podman("rm", "-f", "-t", "0", "ct")
 
@@ -224,7 +224,7 @@ def test_network(root_podman, debian):
     root_podman("run", "-d", "--name", "web", "--network", "podman", "-p", "8080:80", "--rootfs", debian + ":O", "nginx", "-g",
                 "daemon off;", timeout=180)
     try:
-        ip = root_podman("container", "inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web")
+        ip = root_podman.inspect("web")["NetworkSettings"]["IPAddress"]
         for host in (f"{ip}:80", "127.0.0.1:8080"):
             def page():
                 return "Welcome to nginx" in subprocess.run(["curl", "-s", "-m", "5", f"http://{host}/"], stdout=subprocess.PIPE,

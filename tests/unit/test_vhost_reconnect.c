@@ -12,7 +12,6 @@
 #include "vhost_back.h"
 #include "vhost_rig.h"
 
-#define PATIENCE_MS 20000 /* the machine may be busy */
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG | BACK_INFLIGHT)
 

@@ -29,9 +29,8 @@
 #include "vhost_rig.h"
 #include "vmfs.h"
 
-#define TIMEOUT_MS 300    /* for a back end that will not answer */
-#define PATIENCE_MS 20000 /* for one that will: the machine may be busy */
-#define REQUESTS 1        /* queue */
+#define TIMEOUT_MS 300 /* for a back end that will not answer */
+#define REQUESTS 1     /* queue */
 #define DATA_OUT (DATA + 0x10000)
 
 /* One FUSE request; the error in its answer. INT_MIN: none came. */

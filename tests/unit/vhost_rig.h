@@ -8,6 +8,8 @@
 #include "vhost_user.h"
 #include "vm_rig.h"
 
+#define PATIENCE_MS 20000 /* for one that answers: the machine may be busy */
+
 static inline unsigned open_files(void)
 {
 	unsigned n = 0;

@@ -91,11 +91,13 @@ def test_list_is_complete(programs):
 
 def wrapper_of(runtime, name):
     """The runtime that a program is given: a script that does what CALM has for it first."""
-    command, lines = CALM.get(name, ("", ""))
-    find = 'for a; do test "$last" != --bundle || bundle=$a; last=$a; done' if command == "create" else \
-        f"""pid=$({runtime} state "$2" | sed -n 's/.*"pid": *\\([0-9]*\\).*/\\1/p')"""
-    first = f'if test "$1" = {command}; then\n{find}\n{lines}\nfi\n' if lines else ""
-    return f'#!/bin/sh\n{first}exec {runtime} "$@"\n'
+    plain = f'exec {runtime} "$@"\n'
+    if name not in CALM:
+        return "#!/bin/sh\n" + plain
+    command, lines = CALM[name]
+    find = {"create": 'for a; do test "$last" != --bundle || bundle=$a; last=$a; done',
+            "kill": f"""pid=$({runtime} state "$2" | sed -n 's/.*"pid": *\\([0-9]*\\).*/\\1/p')"""}
+    return f'#!/bin/sh\nif test "$1" = {command}; then\n{find[command]}\n{lines}\nfi\n{plain}'
 
 
 def run_program(path, kit, binary, d):

@@ -171,8 +171,10 @@ def test_disk_comes_back(vm, disk, serve):
     """Killed in the midst of writes, three times: the guest sees nothing of it, and nothing is lost."""
     server = disk("one", "first\n", OURS)
     again = [a.replace("IMAGE", server.image) for a in OURS]
-    p = popen(reconnecting(vm(WRITERS, mount("ext4", server, "/data")), "60"))
-    limit = threading.Timer(BOOT, p.kill)
+    c = reconnecting(vm(WRITERS, mount("ext4", server, "/data")), "60")
+    p = popen(c)
+    limit = threading.Timer(BOOT, c.rt, ("delete", "--force", c.id))  # the monitor too: it has the pipe's other end
+    limit.daemon = True
     limit.start()
     said = [p.stdout.readline().decode().strip()]
     (status, files), = connectors()

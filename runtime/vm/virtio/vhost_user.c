@@ -21,6 +21,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include "fd.h"
@@ -318,12 +319,10 @@ static int resume(struct vhost_user *v)
 	if (r >= 0 && virtio_is_live(d))
 		r = start_queues(v);
 	if (r >= 0) {
-		const uint64_t one = 1;
-
 		v->gone = false;
 		v->dev.event_fd = v->sock;
 		/* The last one may have ended between a request's completion and its interrupt. */
-		(void)!write(d->call, &one, sizeof(one));
+		eventfd_write(d->call, 1);
 	}
 	return r;
 }
