@@ -216,7 +216,7 @@ def test_large_output_is_whole(ctr):
     """The last bytes before the end must not be lost in the relay."""
     c = ctr.sh("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; echo the end", terminal=True).write()
     with OnTerminal(c.rt, "run", "--bundle", c.bundle, c.id) as t:
-        out = read_until(t.fd, b"the end", timeout=30)
+        out = read_until(t.fd, b"the end", timeout=120)
         assert out.count(b"line ") == 20000
         assert t.p.wait(10) == 0
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from harness import mode, podman
-from harness.runtime import wait_for
+from harness.podman import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -71,10 +71,8 @@ def test_life(engine):
 def test_exit_codes(root_podman):
     """podman-run(1): 125 podman's own error, 126 not invocable, 127 not found, else the command's."""
     for argv, rc in ((["--no-such-option", "box", "true"], 125),
-                     (["box", "/etc"], 126),
                      (["box", "/etc/passwd"], 126),
                      (["box", "no-such-command"], 127),
-                     (["box", "/no/such/command"], 127),
                      (["-w", "/etc/passwd", "box", "true"], (126, 127)),
                      (["box", "sh", "-c", "exit 42"], 42),
                      (["--init", "box", "sh", "-c", "kill -KILL $$"], 137)):
@@ -85,7 +83,7 @@ def test_exit_codes(root_podman):
 def test_exec_exit_codes(root_podman):
     root_podman("run", "-d", "--name", "ct", "box", "sleep", "1000")
     try:
-        for argv, rc in ((["--no-such-option", "ct", "true"], 125), (["ct", "/etc"], 126), (["ct", "no-such-command"], 127),
+        for argv, rc in ((["--no-such-option", "ct", "true"], 125), (["ct", "/etc"], 126), (["ct", "/no/such/command"], 127),
                          (["ct", "sh", "-c", "kill -TERM $$"], 143)):
             r = root_podman.try_("exec", *argv)
             assert r.rc == rc, (argv, r)

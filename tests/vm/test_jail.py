@@ -152,7 +152,8 @@ def test_every_process_is_confined(vm, netns, tmp):
     c.delete()
 
 
-def test_roots(vm):
+def test_roots_and_a_killed_monitor(vm):
+    """What each process sees of the host's files. A monitor that is killed leaves nothing."""
     c = vm("sleep", "1000")
     c.up(*VM, timeout=BOOT)
     monitor, fs, qemu = family(c)
@@ -171,7 +172,11 @@ def test_roots(vm):
             assert "nodev" in m[5].split(",") or m[4].startswith("/dev/"), m
         # It is the first process of a pid namespace, and sees no other.
         assert qemu.status["NSpid"].split()[1:] == ["1"]
-    c.stop()
+    os.kill(monitor.pid, signal.SIGKILL)
+    pids = [p.pid for p in (monitor, fs, qemu) if p]
+    runtime.wait_for(lambda: not any(os.path.exists(f"/proc/{p}") for p in pids), "end of its children", 10)
+    assert c.status() == "stopped"
+    c.delete()
 
 
 def test_all_commands_work(vm):
@@ -212,10 +217,6 @@ def test_terminal(vm, tmp):
         os.write(fd, b"exit 3\n")
         c.wait(timeout=60)
     c.delete()
-
-
-def test_run_ends_with_the_programs_code(vm):
-    assert vm("sh", "-c", "exit 7").run(*VM, timeout=BOOT).rc == 7
 
 
 def test_run_ends_by_the_programs_signal(vm):
@@ -260,19 +261,9 @@ def test_huge_pages(vm, huge_pages):
     runtime.wait_for(lambda: free() == before, "the pages' return")
 
 
-def test_monitor_killed_leaves_nothing(vm):
-    c = vm("sleep", "1000")
-    c.up(*VM, timeout=BOOT)
-    pids = [p.pid for p in family(c) if p]
-    os.kill(pids[0], signal.SIGKILL)
-    runtime.wait_for(lambda: not any(os.path.exists(f"/proc/{p}") for p in pids), "end of its children", 10)
-    assert c.status() == "stopped"
-    c.delete()
-
-
 def test_kernel_for_roots_eyes_only(vm, tmp):
-    """As Ubuntu's are."""
-    c = vm("uname", "-r")
+    """As Ubuntu's are. `run` ends with the program's exit code."""
+    c = vm("sh", "-c", "uname -r; exit 7")
     found = kernel_image()
     private = os.path.join(tmp, "private")
     os.mkdir(private)
@@ -284,7 +275,8 @@ def test_kernel_for_roots_eyes_only(vm, tmp):
     os.chmod(image, 0o600)
     os.chmod(private, 0o700)
     c.conf["vm"] = {"kernel": {"path": image}}
-    assert c.run(*VM, timeout=BOOT).ok().out.startswith("6.")
+    r = c.run(*VM, timeout=BOOT)
+    assert r.rc == 7 and r.out.startswith("6."), r.err
 
 
 @pytest.mark.skipif(mode.HYPERVISOR != "qemu", reason="the built-in loop is no program of its own")

@@ -174,5 +174,5 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
     daemon = Daemon(["containerd", "--config", f"{directory}/config.toml"], f"{directory}/log")
     daemon.address = address
     daemon.env = {**os.environ, "CONTAINERD_ADDRESS": address}
-    daemon.wait_until(lambda: run("ctr", "version", env=daemon.env).returncode == 0)
+    daemon.wait_until(lambda: os.path.exists(address) and run("ctr", "version", env=daemon.env).returncode == 0)
     return daemon

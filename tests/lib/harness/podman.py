@@ -16,7 +16,7 @@ import subprocess
 import time
 from types import SimpleNamespace
 
-from . import machine, mode, rootfs
+from . import machine, mode, rootfs, runtime
 
 DROP_IN = "/etc/containers/containers.conf.d/caisson.conf"
 # where the drop-in of a default build looks, and the binary for caisson-init
@@ -191,6 +191,11 @@ def left():
 told = set()  # what an earlier test has left: one failure, not one for every test after it
 
 
+def wait_for(cond, what, timeout):
+    """With pauses that are the container's: a look is a podman of its own, which takes a second of the only processor."""
+    runtime.wait_for(cond, what, timeout, every=1)
+
+
 def nothing_left(timeout=20):
     """podman cleans up in the background after a container's end."""
     end = time.monotonic() + timeout
@@ -199,4 +204,4 @@ def nothing_left(timeout=20):
         if not lines or time.monotonic() > end:
             told.update(lines)
             return lines
-        time.sleep(0.2)
+        time.sleep(0.5)

@@ -65,8 +65,9 @@ class Receiver:
 
 def read_until(fd, text, timeout=10):
     """Reads a terminal until text comes; returns all that was read."""
-    end, out = time.monotonic() + timeout * mode.SCALE, b""
-    while text not in out:
+    end, out, searched = time.monotonic() + timeout * mode.SCALE, bytearray(), 0
+    while out.find(text, searched) < 0:
+        searched = max(0, len(out) - len(text))
         left = end - time.monotonic()
         assert left > 0, f"no {text!r} at the end of {out[-500:]!r}"
         if select.select([fd], [], [], left)[0]:
@@ -76,7 +77,7 @@ def read_until(fd, text, timeout=10):
                 d = b""
             assert d, f"end of terminal before {text!r}: {out[-500:]!r}"
             out += d
-    return out
+    return bytes(out)
 
 
 def read_all(fd, timeout=10):

@@ -222,12 +222,13 @@ class Factory:
                 c.rt("delete", "--force", c.id)
 
 
-def wait_for(cond, what, timeout=15):
+def wait_for(cond, what, timeout=15, every=0.01):
+    """every: seconds between looks."""
     timeout *= mode.SCALE
     end = time.monotonic() + timeout
     while not cond():
         assert time.monotonic() < end, f"no {what} within {timeout} s"
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 def status_of(text):
