@@ -191,7 +191,7 @@ def left():
 told = set()  # what an earlier test has left: one failure, not one for every test after it
 
 
-def wait_for(cond, what, timeout):
+def wait_for(cond, what, timeout=30):
     """With pauses that are the container's: a look is a podman of its own, which takes a second of the only processor."""
     runtime.wait_for(cond, what, timeout, every=1)
 
