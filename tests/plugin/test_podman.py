@@ -9,7 +9,7 @@ import time
 
 import pytest
 from harness import mode, podman
-from harness.podman import wait_for
+from harness.runtime import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_life(engine):
                         'id -u; pwd; echo $A; cat; cat /proc/self/cgroup; echo err >&2; exit 7', stdin="in\n")
         assert (r.rc, r.out.split()[:4], r.err.strip()) == (7, ["1000", "/tmp", "b", "in"], "err")
         assert r.out.split()[4] == "0::/", "exec is in the container's cgroup"
-        wait_for(lambda: "started" in engine("logs", "ct"), "output in the logs")
+        wait_for(lambda: "started" in engine("logs", "ct"), "output in the logs", 30)
         began = time.monotonic()
         engine("stop", "-t", "60", "ct")
         assert time.monotonic() - began < 50, "it took SIGKILL to stop it"

@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness import mode, podman, rootfs
-from harness.podman import wait_for
-from harness.runtime import status_of
+from harness.runtime import status_of, wait_for
 
 
 @pytest.fixture(autouse=True)

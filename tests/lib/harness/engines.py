@@ -46,7 +46,7 @@ def wait_for(what, condition, timeout=TIMEOUT):
         if value:
             return value
         assert time.monotonic() < end, f"{what}: not within {timeout} s"
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 class Daemon:

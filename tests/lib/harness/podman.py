@@ -16,7 +16,7 @@ import subprocess
 import time
 from types import SimpleNamespace
 
-from . import machine, mode, rootfs, runtime
+from . import machine, mode, rootfs
 
 DROP_IN = "/etc/containers/containers.conf.d/caisson.conf"
 # where the drop-in of a default build looks, and the binary for caisson-init
@@ -189,11 +189,6 @@ def left():
 
 
 told = set()  # what an earlier test has left: one failure, not one for every test after it
-
-
-def wait_for(cond, what, timeout=30):
-    """With pauses that are the container's: a look is a podman of its own, which takes a second of the only processor."""
-    runtime.wait_for(cond, what, timeout, every=1)
 
 
 def nothing_left(timeout=20):

@@ -222,13 +222,17 @@ class Factory:
                 c.rt("delete", "--force", c.id)
 
 
-def wait_for(cond, what, timeout=15, every=0.01):
-    """every: seconds between looks."""
+def wait_for(cond, what, timeout=15):
     timeout *= mode.SCALE
     end = time.monotonic() + timeout
-    while not cond():
-        assert time.monotonic() < end, f"no {what} within {timeout} s"
-        time.sleep(every)
+    while True:
+        began = time.monotonic()
+        if cond():
+            return
+        now = time.monotonic()
+        assert now < end, f"no {what} within {timeout} s"
+        # As long as a look took: what it looks at may have no other processor.
+        time.sleep(max(0.01, now - began))
 
 
 def status_of(text):
