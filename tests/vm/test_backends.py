@@ -165,8 +165,6 @@ def connectors():
 
 
 @pytest.mark.skipif(mode.HYPERVISOR != "kvm", reason="QEMU can't connect again from its jail: in the test host")
-@pytest.mark.skipif("CAISSON_TEST_RECONNECT" not in os.environ,
-                    reason="an open flaw: on a slow machine the guest was seen to wait for ever; CAISSON_TEST_RECONNECT=1 runs it")
 def test_disk_comes_back(vm, disk, serve):
     """Killed in the midst of writes, three times: the guest sees nothing of it, and nothing is lost."""
     server = disk("one", "first\n", OURS)
