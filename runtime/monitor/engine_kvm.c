@@ -145,6 +145,7 @@ static int run(struct engine *e)
 static int end(struct engine *e)
 {
 	struct kvm_engine *k = e->state;
+	char why[sizeof(k->machine.cpus.why)];
 
 	pthread_join(k->thread, NULL);
 	k->has_thread = false;
@@ -152,7 +153,9 @@ static int end(struct engine *e)
 		return err_set(-k->result, "%s", k->why);
 	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
 		return 0;
-	return err_set(EIO, "%s", *k->machine.cpus.why ? k->machine.cpus.why : "it reset itself");
+	/* The registers are lines of their own: a message is one. */
+	str_quote_end(why, sizeof(why), k->machine.cpus.why, strlen(k->machine.cpus.why));
+	return err_set(k->result == VM_END_LOST ? EPIPE : EIO, "%s", *why ? why : "it reset itself");
 }
 
 static void stop(struct engine *e)

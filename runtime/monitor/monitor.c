@@ -29,6 +29,7 @@
 #include "channel.h"
 #include "clock.h"
 #include "fd.h"
+#include "kvm.h"
 #include "log.h"
 #include "monitor_internal.h"
 #include "stand.h"
@@ -253,6 +254,17 @@ static int last_words(struct monitor *m, int r)
 		      : err_set(-r, "%s; the guest said nothing", why);
 }
 
+/*
+ * KVM that is there and can't run Linux (see vm_kvm_runs_linux()) looks like a guest that does not
+ * get as far as to say hello.
+ */
+static int name_other(const struct monitor *m, int r)
+{
+	if (m->greeted || r == -EPIPE || m->a->machine->hypervisor != HYPERVISOR_KVM)
+		return r;
+	return err_set(-r, "%s; " VM_KVM_INSTEAD, err_msg());
+}
+
 /* Without its file server the guest would wait for ever. */
 static int on_child(struct monitor *m)
 {
@@ -338,7 +350,7 @@ static int on_engine_end(struct monitor *m)
 	if (m->exited)
 		return 0;
 	if (r < 0)
-		return last_words(m, err_ctx(r, "the microVM failed"));
+		return name_other(m, last_words(m, err_ctx(r, "the microVM failed")));
 	r = err_set(EIO, "the microVM switched itself off");
 	if (!m->log_len && m->agent < 0)
 		r = err_set(EIO,
@@ -409,12 +421,13 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 	if (!m->deadline && !m->kill_deadline)
 		return 0;
 	int64_t now = clock_ms();
-	if (m->deadline && now >= m->deadline)
-		return last_words(
-			m, err_set(ETIMEDOUT,
-				   "the microVM did not get ready in %u seconds (annotation "
-				   "io.caisson.vm.boot-timeout)",
-				   m->a->machine->boot_timeout_ms / 1000));
+	if (m->deadline && now >= m->deadline) {
+		int r = err_set(ETIMEDOUT,
+			"the microVM did not get ready in %u seconds (annotation "
+			"io.caisson.vm.boot-timeout)",
+			m->a->machine->boot_timeout_ms / 1000);
+		return name_other(m, last_words(m, r));
+	}
 	if (m->kill_deadline && now >= m->kill_deadline) {
 		log_debug("microvm: not ended by SIGKILL in time, switched off");
 		m->status = m->exited ? m->status : SIGKILL;

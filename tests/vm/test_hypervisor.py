@@ -126,6 +126,17 @@ def test_kvm_is_no_kvm(vm, tmp):
     c.run("--hypervisor", "kvm").failed("--hypervisor kvm", "/dev/kvm", "--hypervisor qemu")
 
 
+def test_hypervisor_named_beside_kvm(vm):
+    """What would be ignored is refused; and parameters of QEMU's, without a path, are for QEMU by `auto`."""
+    path, parameters = {"path": "/usr/bin/qemu-system-x86_64"}, {"path": "", "parameters": ["-no-such-option"]}
+    for named, field in (({**path, "parameters": ["-s"]}, "vm.hypervisor.path"), (parameters, "vm.hypervisor.parameters")):
+        vm(vm={"hypervisor": named}).run("--hypervisor", "kvm").failed(field + ": --hypervisor kvm", "--hypervisor qemu")
+    c = vm(vm={"hypervisor": parameters})
+    for opts in ([], ["--hypervisor", "auto"], QEMU):
+        c.run(*opts).failed("QEMU ended with exit code 1", "no-such-option")
+    c.run(env={"PATH": "/nowhere"}).failed("vm.hypervisor.parameters: qemu-system-x86_64 is not installed")
+
+
 def test_unknown_hypervisor(vm):
     vm().run("--hypervisor", "foo").failed("--hypervisor foo", "kvm, qemu or auto")
 

@@ -160,7 +160,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 
 int main(int argc, char **argv)
 {
-	static const char *const ends[] = {"running", "poweroff", "reset", "stopped", "fault"};
+	static const char *const ends[] = {
+		"running", "poweroff", "reset", "stopped", "fault", "lost"};
 	struct arguments a = {.o = {.kvm = "/dev/kvm",
 				      .memory = {.size = 512 << 20, .pages = VM_PAGES_TRANSPARENT},
 				      .cpus = 1,
