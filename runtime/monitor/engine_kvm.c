@@ -71,7 +71,8 @@ static int build(struct engine *e, const struct engine_description *d)
 	for (size_t i = 0; i < d->nbackends; i++) {
 		const struct engine_backend *b = &d->backends[i];
 		if (b->tag)
-			shares[nshares++] = (struct machine_share){.tag = b->tag, .sock = b->sock};
+			shares[nshares++] = (struct machine_share){
+				.tag = b->tag, .sock = b->sock, .peer = b->field};
 		else
 			disks[ndisks++] = (struct machine_disk){.fd = b->sock,
 				.remote = true,
@@ -155,7 +156,8 @@ static int end(struct engine *e)
 		return 0;
 	/* The registers are lines of their own: a message is one. */
 	str_quote_end(why, sizeof(why), k->machine.cpus.why, strlen(k->machine.cpus.why));
-	return err_set(k->result == VM_END_LOST ? EPIPE : EIO, "%s", *why ? why : "it reset itself");
+	return err_set(
+		k->result == VM_END_LOST ? EPIPE : EIO, "%s", *why ? why : "it reset itself");
 }
 
 static void stop(struct engine *e)

@@ -29,16 +29,19 @@
 #include "fd.h"
 #include "jail_qemu.h"
 #include "log.h"
+#include "qemu.h"
 #include "share.h"
 #include "streams.h"
 #include "sys.h"
 #include "vhost_backend.h"
+#include "vhost_user.h"
 
 #define GRACE_MS 500
 #define ARGS_MAX 128
 #define ARGS_FDS_MAX 32
 #define THREADS_MAX 256 /* beside the vCPUs': its pool for I/O has 64 */
 #define TSC_MEASURE_NS 10000000
+#define BACKEND "backend" /* and a number: the ids of external back ends' sockets */
 /* QEMU's translation cache is as large as a quarter of its guest otherwise, up to 1 GiB. */
 #define TCG "tcg,thread=multi,tb-size=64"
 
@@ -51,6 +54,7 @@ struct qemu {
 	int lost;          /* eventfd: nobody serves the vsock device any more */
 	char why[ERR_MAX]; /* and that is why; the thread's until `lost` */
 	int errors;        /* a pipe: what QEMU says on standard error */
+	bool parameters;   /* vm.hypervisor.parameters are on its command line */
 	struct engine_backend backends[PLAN_BACKENDS_MAX];
 	size_t nbackends;
 };
@@ -201,12 +205,12 @@ static void add_disks(struct args *a, const struct engine_description *d)
 		const struct engine_backend *b = &d->backends[i];
 
 		add(a, "-chardev");
-		add(a, "socket,id=backend%zu,fd=%d", i, inherit(a, b->sock));
+		add(a, "socket,id=" BACKEND "%zu,fd=%d", i, inherit(a, b->sock));
 		add(a, "-device");
 		if (b->tag)
-			add(a, "vhost-user-fs-device,chardev=backend%zu,tag=%s", i, b->tag);
+			add(a, "vhost-user-fs-device,chardev=" BACKEND "%zu,tag=%s", i, b->tag);
 		else
-			add(a, "vhost-user-blk,chardev=backend%zu", i);
+			add(a, "vhost-user-blk,chardev=" BACKEND "%zu", i);
 	}
 }
 
@@ -329,6 +333,19 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 	return q->stop < 0 || q->lost < 0 ? err_sys("create an eventfd") : 0;
 }
 
+/* QEMU would wait for an answer for ever, and of what is none say things that name no mount. */
+static int ask_backends(const struct engine_description *d)
+{
+	unsigned ms = d->config->boot_timeout_ms;
+	int r = 0;
+
+	if (ms > VHOST_USER_TIMEOUT_MS)
+		ms = VHOST_USER_TIMEOUT_MS;
+	for (size_t i = 0; i < d->nbackends && r >= 0; i++)
+		r = vhost_user_probe(d->backends[i].sock, d->backends[i].field, ms);
+	return r;
+}
+
 static int start(struct engine *e, const struct engine_description *d)
 {
 	_cleanup_fd_ int vsock = -EBADF;
@@ -342,6 +359,10 @@ static int start(struct engine *e, const struct engine_description *d)
 		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = -EBADF;
 		memcpy(q->backends, d->backends, sizeof(q->backends));
 		q->nbackends = d->nbackends;
+		q->parameters = d->config->qemu_parameters.n > 0;
+		r = ask_backends(d);
+	}
+	if (r >= 0) {
 		r = console < 0 ? err_sys("dup") : make_vsock(q, d->streams, &vsock);
 	}
 	if (r >= 0) {
@@ -381,11 +402,55 @@ static const char *lost_backend(const struct qemu *q)
 	return NULL;
 }
 
+/* The last that it said, as a part of a message; to be read once it is dead. */
+static void read_words(const struct qemu *q, char *ret, size_t size)
+{
+	char said[4096];
+	size_t len = 0;
+	ssize_t n;
+
+	while ((n = read(q->errors, said + len, sizeof(said) - len)) > 0) {
+		len += (size_t)n;
+		if (len < sizeof(said))
+			continue;
+		len = sizeof(said) / 2;
+		memcpy(said, said + len, len);
+	}
+	str_quote_end(ret, size, said, len);
+}
+
+/* The back end whose chardev QEMU names, as it does for all that goes wrong with one. */
+static const char *blamed_backend(const struct qemu *q, const char *text)
+{
+	const char *at = strstr(text, "chardev=" BACKEND);
+	size_t i;
+
+	return at && sscanf(at, "chardev=" BACKEND "%zu", &i) == 1 && i < q->nbackends
+		       ? q->backends[i].field
+		       : NULL;
+}
+
+static int failed(const struct qemu *q, int code, const char *text)
+{
+	const char *field = blamed_backend(q, text);
+
+	if (field)
+		return err_set(EPROTO, "%s: the vhost-user back end: QEMU ended: %s", field, text);
+	/* What it says of its command line when it is too old or lacks a device is all sorts. */
+	if (code == 1)
+		return err_set(ENOTSUP,
+			"QEMU ended with exit code 1%s%s (needed: QEMU %d.%d or later with "
+			"microvm, vhost-user-fs and vhost-user-vsock, see caisson doctor%s)",
+			*text ? ": " : "", text, QEMU_MAJOR, QEMU_MINOR,
+			q->parameters ? "; and look at vm.hypervisor.parameters" : "");
+	return err_set(EIO, "QEMU ended with exit code %d%s%s", code, *text ? ": " : "", text);
+}
+
 static int end(struct engine *e)
 {
 	struct qemu *q = e->state;
 	struct pollfd p = {.fd = q->pidfd, .events = POLLIN};
-	char said[4096], text[2048];
+	char text[2048];
 	int status;
 
 	/* Its end, which tells more, makes that of the connection. */
@@ -395,8 +460,7 @@ static int end(struct engine *e)
 	if (waitpid(e->pid, &status, 0) != e->pid)
 		return err_sys("wait for QEMU");
 	e->pid = 0;
-	ssize_t n = read(q->errors, said, sizeof(said));
-	str_quote_end(text, sizeof(text), said, n > 0 ? (size_t)n : 0);
+	read_words(q, text, sizeof(text));
 	const char *lost = lives ? lost_backend(q) : NULL;
 	if (lost)
 		return err_set(EPIPE, "%s: the vhost-user back end has hung up", lost);
@@ -407,8 +471,7 @@ static int end(struct engine *e)
 	if (WIFSIGNALED(status))
 		return err_set(EIO, "QEMU was killed by signal %d%s%s", WTERMSIG(status),
 			*text ? ": " : "", text);
-	return err_set(EIO, "QEMU ended with exit code %d%s%s", WEXITSTATUS(status),
-		*text ? ": " : "", text);
+	return failed(q, WEXITSTATUS(status), text);
 }
 
 static void stop(struct engine *e)

@@ -8,6 +8,7 @@
 
 #include "fd.h"
 #include "kvm.h"
+#include "qemu.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define PAGE (2 * MIB)
@@ -101,7 +102,7 @@ static int use_qemu(
 		return err_set(EINVAL, "vm.hypervisor.path: %s: expected a program, found %s",
 			m->qemu, S_ISDIR(st.st_mode) ? "a directory" : "a special file");
 	if (!m->qemu)
-		m->qemu = find_in_path(a, "qemu-system-x86_64");
+		m->qemu = find_in_path(a, QEMU_PROGRAM);
 	if (s->vm)
 		m->qemu_parameters = s->vm->hypervisor_parameters;
 	if (m->qemu)
@@ -109,11 +110,10 @@ static int use_qemu(
 	if (!chosen_by)
 		return err_set(ENOTSUP,
 			"no hypervisor: KVM can't be used here (%s), and QEMU is not installed: "
-			"apt-get install qemu-system-x86, or use --isolation ns",
+			"apt-get install " QEMU_PACKAGE ", or use --isolation ns",
 			m->why_not_kvm);
 	return err_set(ENOTSUP,
-		"%s: qemu-system-x86_64 is not installed: apt-get install qemu-system-x86",
-		chosen_by);
+		"%s: " QEMU_PROGRAM " is not installed: apt-get install " QEMU_PACKAGE, chosen_by);
 }
 
 static int decide_hypervisor(

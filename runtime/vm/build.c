@@ -69,7 +69,9 @@ static int plug_shares(struct machine *m, const struct machine_options *o)
 			v->lost_ctx = &m->cpus;
 		}
 		if (r < 0)
-			return err_ctx(r, "share %zu", i);
+			return s->peer ? err_ctx(r, "%s", s->peer) : err_ctx(r, "share %zu", i);
+		if (s->peer)
+			v->peer = s->peer;
 	}
 	return 0;
 }

@@ -59,7 +59,7 @@ static int add_share(struct arguments *a, char *text)
 	int sock = connect_to(at + 1);
 	if (sock < 0)
 		return sock;
-	a->shares[a->o.share_count++] = (struct machine_share){text, sock, false};
+	a->shares[a->o.share_count++] = (struct machine_share){.tag = text, .sock = sock};
 	return 0;
 }
 
