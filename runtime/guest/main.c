@@ -68,7 +68,9 @@ static int mount_share(void *data, const char *share)
 	if (mount(SHARE_TAG, share, "virtiofs", 0, NULL) == 0)
 		return 0;
 	if (errno == ENODEV)
-		return err_set(ENODEV, "the guest's kernel has no virtiofs");
+		return err_set(ENODEV,
+			"the guest's kernel has no virtio-fs: it needs the module virtiofs, or "
+			"CONFIG_VIRTIO_FS built in; choose another by vm.kernel.path");
 	if (errno == EINVAL)
 		return err_set(EINVAL, "the guest found no virtio-fs device \"%s\"", SHARE_TAG);
 	return err_sys("mount the virtio-fs share \"%s\"", SHARE_TAG);

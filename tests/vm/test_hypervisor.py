@@ -566,6 +566,12 @@ def test_kernel_without_modules(vm, packaged, tmp):
     assert time.monotonic() - t < 100
 
 
+def test_kernel_without_virtiofs(vm, packaged):
+    """It has the module, which does not load: the kernel boots, and its init says what is missing."""
+    c = vm(vm={"kernel": {"path": packaged, "parameters": ["initcall_blacklist=virtio_fs_init"]}})
+    run(c).failed("the guest's kernel has no virtio-fs", "virtiofs", "CONFIG_VIRTIO_FS", "vm.kernel.path")
+
+
 def test_kernel_larger_than_memory(vm, kernel, tmp):
     path = os.path.join(tmp, "kernel")
     with open(kernel, "rb") as f:
