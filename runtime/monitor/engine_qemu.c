@@ -41,7 +41,6 @@
 #define ARGS_FDS_MAX 32
 #define THREADS_MAX 256 /* beside the vCPUs': its pool for I/O has 64 */
 #define TSC_MEASURE_NS 10000000
-#define BACKEND "backend" /* and a number: the ids of external back ends' sockets */
 /* QEMU's translation cache is as large as a quarter of its guest otherwise, up to 1 GiB. */
 #define TCG "tcg,thread=multi,tb-size=64"
 
@@ -205,12 +204,13 @@ static void add_disks(struct args *a, const struct engine_description *d)
 		const struct engine_backend *b = &d->backends[i];
 
 		add(a, "-chardev");
-		add(a, "socket,id=" BACKEND "%zu,fd=%d", i, inherit(a, b->sock));
+		add(a, "socket,id=" QEMU_BACKEND "%zu,fd=%d", i, inherit(a, b->sock));
 		add(a, "-device");
 		if (b->tag)
-			add(a, "vhost-user-fs-device,chardev=" BACKEND "%zu,tag=%s", i, b->tag);
+			add(a, "vhost-user-fs-device,chardev=" QEMU_BACKEND "%zu,tag=%s", i,
+				b->tag);
 		else
-			add(a, "vhost-user-blk,chardev=" BACKEND "%zu", i);
+			add(a, "vhost-user-blk,chardev=" QEMU_BACKEND "%zu", i);
 	}
 }
 
@@ -402,50 +402,6 @@ static const char *lost_backend(const struct qemu *q)
 	return NULL;
 }
 
-/* The last that it said, as a part of a message; to be read once it is dead. */
-static void read_words(const struct qemu *q, char *ret, size_t size)
-{
-	char said[4096];
-	size_t len = 0;
-	ssize_t n;
-
-	while ((n = read(q->errors, said + len, sizeof(said) - len)) > 0) {
-		len += (size_t)n;
-		if (len < sizeof(said))
-			continue;
-		len = sizeof(said) / 2;
-		memcpy(said, said + len, len);
-	}
-	str_quote_end(ret, size, said, len);
-}
-
-/* The back end whose chardev QEMU names, as it does for all that goes wrong with one. */
-static const char *blamed_backend(const struct qemu *q, const char *text)
-{
-	const char *at = strstr(text, "chardev=" BACKEND);
-	size_t i;
-
-	return at && sscanf(at, "chardev=" BACKEND "%zu", &i) == 1 && i < q->nbackends
-		       ? q->backends[i].field
-		       : NULL;
-}
-
-static int failed(const struct qemu *q, int code, const char *text)
-{
-	const char *field = blamed_backend(q, text);
-
-	if (field)
-		return err_set(EPROTO, "%s: the vhost-user back end: QEMU ended: %s", field, text);
-	/* What it says of its command line when it is too old or lacks a device is all sorts. */
-	if (code == 1)
-		return err_set(ENOTSUP,
-			"QEMU ended with exit code 1%s%s (needed: QEMU %d.%d or later with "
-			"microvm, vhost-user-fs and vhost-user-vsock, see caisson doctor%s)",
-			*text ? ": " : "", text, QEMU_MAJOR, QEMU_MINOR,
-			q->parameters ? "; and look at vm.hypervisor.parameters" : "");
-	return err_set(EIO, "QEMU ended with exit code %d%s%s", code, *text ? ": " : "", text);
-}
-
 static int end(struct engine *e)
 {
 	struct qemu *q = e->state;
@@ -460,7 +416,7 @@ static int end(struct engine *e)
 	if (waitpid(e->pid, &status, 0) != e->pid)
 		return err_sys("wait for QEMU");
 	e->pid = 0;
-	read_words(q, text, sizeof(text));
+	qemu_read_words(q->errors, text, sizeof(text));
 	const char *lost = lives ? lost_backend(q) : NULL;
 	if (lost)
 		return err_set(EPIPE, "%s: the vhost-user back end has hung up", lost);
@@ -471,7 +427,11 @@ static int end(struct engine *e)
 	if (WIFSIGNALED(status))
 		return err_set(EIO, "QEMU was killed by signal %d%s%s", WTERMSIG(status),
 			*text ? ": " : "", text);
-	return failed(q, WEXITSTATUS(status), text);
+	int i = qemu_blamed_backend(text);
+	if (i >= 0 && (size_t)i < q->nbackends)
+		return err_set(EPROTO, "%s: the vhost-user back end: QEMU ended: %s",
+			q->backends[i].field, text);
+	return qemu_ended(WEXITSTATUS(status), text, q->parameters);
 }
 
 static void stop(struct engine *e)

@@ -99,8 +99,8 @@ static const char *cpu_extension(void)
  * load on no processor without VT-x or SVM, and a hypervisor that nests announces that in CPUID as
  * hardware does. So: /dev/kvm without either bit is not for us.
  *
- * The reverse is not proved (a paravirtual KVM may be loaded on a processor that has the bits): of a
- * guest that does not start the error names the other hypervisor (VM_KVM_INSTEAD).
+ * The reverse is not proved (a paravirtual KVM may be loaded on a processor that has the bits): the
+ * error of a guest that does not start names the other hypervisor (VM_KVM_INSTEAD).
  */
 int vm_kvm_runs_linux(const char *path, char *reason, size_t size)
 {
