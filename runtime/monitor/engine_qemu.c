@@ -362,9 +362,8 @@ static int start(struct engine *e, const struct engine_description *d)
 		q->parameters = d->config->qemu_parameters.n > 0;
 		r = ask_backends(d);
 	}
-	if (r >= 0) {
+	if (r >= 0)
 		r = console < 0 ? err_sys("dup") : make_vsock(q, d->streams, &vsock);
-	}
 	if (r >= 0) {
 		add_machine(a, d);
 		r = add_sandbox(a, d->config);
