@@ -117,16 +117,16 @@ static void load_modules(FILE *list)
 	}
 }
 
-/* A distribution's kernel has the devices as modules, and so no console for us yet. */
+/* A distribution's kernel has the devices as modules; and a console may come a moment after us. */
 static void find_devices(void)
 {
 	FILE *list = fopen("/modules.list", "re");
 	int fd = -1;
 
-	if (!list)
-		return;
-	load_modules(list);
-	fclose(list);
+	if (list) {
+		load_modules(list);
+		fclose(list);
+	}
 	mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
 	for (int i = 0; i < 500 && (fd = open("/dev/console", O_RDWR)) < 0; i++)
 		usleep(10000);

@@ -545,10 +545,15 @@ def test_kernel_without_modules(vm, packaged, tmp):
     assert time.monotonic() - t < 100
 
 
-def test_kernel_without_virtiofs(vm, packaged):
+@pytest.mark.parametrize("blacklist,said", [
+    ("virtio_fs_init", ["the guest's kernel has no virtio-fs", "virtiofs", "CONFIG_VIRTIO_FS", "vm.kernel.path"]),
+    # Without the way to the monitor it is said on the console, which is a module too.
+    ("vsock_init", ["switched itself off", "caisson-init: the guest's kernel has no vsock", "vmw_vsock_virtio_transport"]),
+], ids=["virtiofs", "vsock"])
+def test_kernel_without(vm, packaged, blacklist, said):
     """It has the module, which does not load: the kernel boots, and its init says what is missing."""
-    c = vm(vm={"kernel": {"path": packaged, "parameters": ["initcall_blacklist=virtio_fs_init"]}})
-    run(c).failed("the guest's kernel has no virtio-fs", "virtiofs", "CONFIG_VIRTIO_FS", "vm.kernel.path")
+    c = vm(vm={"kernel": {"path": packaged, "parameters": ["initcall_blacklist=" + blacklist]}})
+    run(c).failed(*said)
 
 
 def test_kernel_larger_than_memory(vm, kernel, tmp):
