@@ -14,11 +14,9 @@
 #include "fd.h"
 #include "guest_kernel.h"
 #include "kvm.h"
+#include "qemu.h"
 
-#define QEMU "qemu-system-x86_64"
-#define QEMU_MAJOR 7 /* Debian 12's, which the tests run */
-#define QEMU_MINOR 2
-#define QEMU_PACKAGE "apt-get install --no-install-recommends qemu-system-x86"
+#define QEMU_INSTALL "apt-get install --no-install-recommends " QEMU_PACKAGE
 #define VERSION_MS 5000
 #define SCAN_CHUNK (1 << 20)
 #define SCAN_MAX (512 << 20)
@@ -176,20 +174,20 @@ static int check_devices(struct doctor_ctx *c, const char *path)
 static int check_qemu(struct doctor_ctx *c)
 {
 	const char *path;
-	int major, minor, r = doctor_find_program(c->arena, QEMU, &path);
+	int major, minor, r = doctor_find_program(c->arena, QEMU_PROGRAM, &path);
 
 	if (r < 0)
 		return r;
 	if (!path)
-		return doctor_say(
-			c, DOCTOR_NO, "qemu", "there is no " QEMU " in $PATH: " QEMU_PACKAGE);
+		return doctor_say(c, DOCTOR_NO, "qemu",
+			"there is no " QEMU_PROGRAM " in $PATH: " QEMU_INSTALL);
 	r = qemu_version(path, &major, &minor);
 	if (r < 0)
 		return r;
 	if (major == 0)
 		return doctor_say(c, DOCTOR_NO, "qemu",
 			"%s -version does not say \"QEMU emulator version ...\": is it "
-			"QEMU? " QEMU_PACKAGE,
+			"QEMU? " QEMU_INSTALL,
 			path);
 	if (major < QEMU_MAJOR || (major == QEMU_MAJOR && minor < QEMU_MINOR))
 		return doctor_say(c, DOCTOR_NO, "qemu",

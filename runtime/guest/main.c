@@ -33,12 +33,16 @@ static int connect_once(uint32_t port, int flags)
 	return take_fd(&fd);
 }
 
-/* The device may still be on its way: its module was loaded just now. */
+/*
+ * The device may still be on its way: its module was loaded just now. What never comes is a family
+ * of sockets that the kernel lacks.
+ */
 static int connect_agent(uint32_t port)
 {
 	int fd = connect_once(port, 0);
 
-	for (int waited = 0, ms = 1; fd < 0 && waited < CONNECT_WAIT_MS; waited += ms) {
+	for (int waited = 0, ms = 1; fd < 0 && fd != -EAFNOSUPPORT && waited < CONNECT_WAIT_MS;
+		waited += ms) {
 		nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
 		ms = ms < RETRY_MAX_MS ? 2 * ms : ms;
 		fd = connect_once(port, 0);
@@ -68,7 +72,9 @@ static int mount_share(void *data, const char *share)
 	if (mount(SHARE_TAG, share, "virtiofs", 0, NULL) == 0)
 		return 0;
 	if (errno == ENODEV)
-		return err_set(ENODEV, "the guest's kernel has no virtiofs");
+		return err_set(ENODEV,
+			"the guest's kernel has no virtio-fs: it needs the module virtiofs, or "
+			"CONFIG_VIRTIO_FS built in; choose another by vm.kernel.path");
 	if (errno == EINVAL)
 		return err_set(EINVAL, "the guest found no virtio-fs device \"%s\"", SHARE_TAG);
 	return err_sys("mount the virtio-fs share \"%s\"", SHARE_TAG);
@@ -114,8 +120,10 @@ int main(void)
 			"started by caisson only\n");
 		return 1;
 	}
-	if (live() < 0)
+	if (live() < 0) {
+		setup_late_console();
 		dprintf(STDERR_FILENO, "caisson-init: %s\n", err_msg());
+	}
 	sync();
 	reboot(RB_POWER_OFF);
 	/* The kernel panics at the end of process 1, which ends the machine too. */

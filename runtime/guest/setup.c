@@ -15,11 +15,13 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fd.h"
 #include "log.h"
 
+#define CONSOLE_WAIT_MS 1000
 #define LIST_MAX 65536 /* bytes of /modules.list */
 #define NEW_ROOT "/.root"
 
@@ -32,14 +34,9 @@ static int make_mount(const char *type, const char *where, unsigned long flags, 
 	return 0;
 }
 
-int setup_console(void)
+/* Whatever the kernel has opened for us, or has not: three descriptors. */
+static int set_streams(int fd)
 {
-	int r = make_mount("devtmpfs", "/dev", MS_NOSUID, "mode=0755");
-
-	if (r < 0)
-		return r;
-	/* Whatever the kernel has opened for us, or has not: three descriptors. */
-	int fd = open("/dev/console", O_RDWR | O_NOCTTY);
 	if (fd < 0)
 		fd = open("/dev/null", O_RDWR);
 	if (fd < 0)
@@ -50,6 +47,26 @@ int setup_console(void)
 	if (fd > 2)
 		close(fd);
 	return 0;
+}
+
+int setup_console(void)
+{
+	int r = make_mount("devtmpfs", "/dev", MS_NOSUID, "mode=0755");
+
+	return r < 0 ? r : set_streams(open("/dev/console", O_RDWR | O_NOCTTY));
+}
+
+void setup_late_console(void)
+{
+	int fd = -1;
+
+	for (int ms = 0; ms < CONSOLE_WAIT_MS && fd < 0; ms += 10) {
+		fd = open("/dev/console", O_RDWR | O_NOCTTY);
+		if (fd < 0)
+			nanosleep(&(struct timespec){.tv_nsec = 10 * 1000000}, NULL);
+	}
+	if (fd >= 0)
+		(void)set_streams(fd);
 }
 
 static int load_module(const char *path)

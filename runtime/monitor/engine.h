@@ -59,7 +59,10 @@ struct engine_ops {
 	int (*start)(struct engine *e, const struct engine_description *d);
 	int (*run)(struct engine *e);
 	void (*stop)(struct engine *e);
-	/* After `ended`: 0 where the guest switched itself off, else -errno with a message. */
+	/*
+	 * After `ended`: 0 where the guest switched itself off, else -errno with a message; -EPIPE
+	 * where a server of its devices has gone.
+	 */
 	int (*end)(struct engine *e);
 };
 

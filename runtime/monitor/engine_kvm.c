@@ -71,7 +71,8 @@ static int build(struct engine *e, const struct engine_description *d)
 	for (size_t i = 0; i < d->nbackends; i++) {
 		const struct engine_backend *b = &d->backends[i];
 		if (b->tag)
-			shares[nshares++] = (struct machine_share){.tag = b->tag, .sock = b->sock};
+			shares[nshares++] = (struct machine_share){
+				.tag = b->tag, .sock = b->sock, .peer = b->field};
 		else
 			disks[ndisks++] = (struct machine_disk){.fd = b->sock,
 				.remote = true,
@@ -145,6 +146,7 @@ static int run(struct engine *e)
 static int end(struct engine *e)
 {
 	struct kvm_engine *k = e->state;
+	char why[sizeof(k->machine.cpus.why)];
 
 	pthread_join(k->thread, NULL);
 	k->has_thread = false;
@@ -152,7 +154,10 @@ static int end(struct engine *e)
 		return err_set(-k->result, "%s", k->why);
 	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
 		return 0;
-	return err_set(EIO, "%s", *k->machine.cpus.why ? k->machine.cpus.why : "it reset itself");
+	/* The registers are lines of their own: a message is one. */
+	str_quote_end(why, sizeof(why), k->machine.cpus.why, strlen(k->machine.cpus.why));
+	return err_set(
+		k->result == VM_END_LOST ? EPIPE : EIO, "%s", *why ? why : "it reset itself");
 }
 
 static void stop(struct engine *e)

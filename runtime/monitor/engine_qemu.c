@@ -29,10 +29,12 @@
 #include "fd.h"
 #include "jail_qemu.h"
 #include "log.h"
+#include "qemu.h"
 #include "share.h"
 #include "streams.h"
 #include "sys.h"
 #include "vhost_backend.h"
+#include "vhost_user.h"
 
 #define GRACE_MS 500
 #define ARGS_MAX 128
@@ -51,6 +53,7 @@ struct qemu {
 	int lost;          /* eventfd: nobody serves the vsock device any more */
 	char why[ERR_MAX]; /* and that is why; the thread's until `lost` */
 	int errors;        /* a pipe: what QEMU says on standard error */
+	bool parameters;   /* vm.hypervisor.parameters are on its command line */
 	struct engine_backend backends[PLAN_BACKENDS_MAX];
 	size_t nbackends;
 };
@@ -201,12 +204,13 @@ static void add_disks(struct args *a, const struct engine_description *d)
 		const struct engine_backend *b = &d->backends[i];
 
 		add(a, "-chardev");
-		add(a, "socket,id=backend%zu,fd=%d", i, inherit(a, b->sock));
+		add(a, "socket,id=" QEMU_BACKEND "%zu,fd=%d", i, inherit(a, b->sock));
 		add(a, "-device");
 		if (b->tag)
-			add(a, "vhost-user-fs-device,chardev=backend%zu,tag=%s", i, b->tag);
+			add(a, "vhost-user-fs-device,chardev=" QEMU_BACKEND "%zu,tag=%s", i,
+				b->tag);
 		else
-			add(a, "vhost-user-blk,chardev=backend%zu", i);
+			add(a, "vhost-user-blk,chardev=" QEMU_BACKEND "%zu", i);
 	}
 }
 
@@ -329,6 +333,19 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 	return q->stop < 0 || q->lost < 0 ? err_sys("create an eventfd") : 0;
 }
 
+/* QEMU would wait for an answer for ever, and of what is none say things that name no mount. */
+static int ask_backends(const struct engine_description *d)
+{
+	unsigned ms = d->config->boot_timeout_ms;
+	int r = 0;
+
+	if (ms > VHOST_USER_TIMEOUT_MS)
+		ms = VHOST_USER_TIMEOUT_MS;
+	for (size_t i = 0; i < d->nbackends && r >= 0; i++)
+		r = vhost_user_probe(d->backends[i].sock, d->backends[i].field, ms);
+	return r;
+}
+
 static int start(struct engine *e, const struct engine_description *d)
 {
 	_cleanup_fd_ int vsock = -EBADF;
@@ -342,8 +359,11 @@ static int start(struct engine *e, const struct engine_description *d)
 		q->vsock_sock = q->stop = q->errors = q->pidfd = q->lost = -EBADF;
 		memcpy(q->backends, d->backends, sizeof(q->backends));
 		q->nbackends = d->nbackends;
-		r = console < 0 ? err_sys("dup") : make_vsock(q, d->streams, &vsock);
+		q->parameters = d->config->qemu_parameters.n > 0;
+		r = ask_backends(d);
 	}
+	if (r >= 0)
+		r = console < 0 ? err_sys("dup") : make_vsock(q, d->streams, &vsock);
 	if (r >= 0) {
 		add_machine(a, d);
 		r = add_sandbox(a, d->config);
@@ -385,7 +405,7 @@ static int end(struct engine *e)
 {
 	struct qemu *q = e->state;
 	struct pollfd p = {.fd = q->pidfd, .events = POLLIN};
-	char said[4096], text[2048];
+	char text[2048];
 	int status;
 
 	/* Its end, which tells more, makes that of the connection. */
@@ -395,8 +415,7 @@ static int end(struct engine *e)
 	if (waitpid(e->pid, &status, 0) != e->pid)
 		return err_sys("wait for QEMU");
 	e->pid = 0;
-	ssize_t n = read(q->errors, said, sizeof(said));
-	str_quote_end(text, sizeof(text), said, n > 0 ? (size_t)n : 0);
+	qemu_read_words(q->errors, text, sizeof(text));
 	const char *lost = lives ? lost_backend(q) : NULL;
 	if (lost)
 		return err_set(EPIPE, "%s: the vhost-user back end has hung up", lost);
@@ -407,8 +426,11 @@ static int end(struct engine *e)
 	if (WIFSIGNALED(status))
 		return err_set(EIO, "QEMU was killed by signal %d%s%s", WTERMSIG(status),
 			*text ? ": " : "", text);
-	return err_set(EIO, "QEMU ended with exit code %d%s%s", WEXITSTATUS(status),
-		*text ? ": " : "", text);
+	int i = qemu_blamed_backend(text);
+	if (i >= 0 && (size_t)i < q->nbackends)
+		return err_set(EPROTO, "%s: the vhost-user back end: QEMU ended: %s",
+			q->backends[i].field, text);
+	return qemu_ended(WEXITSTATUS(status), text, q->parameters);
 }
 
 static void stop(struct engine *e)

@@ -149,15 +149,15 @@ struct landlock_rules {
 #define LANDLOCK_SCOPE_ABSTRACT_UNIX 1 /* not signals: our children are outside */
 
 /* A ruleset without a rule: of all that it handles nothing is allowed. */
-static int enter_landlock(void)
+int jail_landlock(bool files)
 {
 	static const unsigned char fs_bits[] = {0, 13, 14, 15, 15, 16};
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 
-	if (abi < 1)
+	if (abi < 1 || (files && abi < 4))
 		return 0; /* a kernel without it, or switched off at boot */
 	unsigned bits = fs_bits[(size_t)abi < sizeof(fs_bits) ? (size_t)abi : sizeof(fs_bits) - 1];
-	const struct landlock_rules r = {.fs = (UINT64_C(1) << bits) - 1,
+	const struct landlock_rules r = {.fs = files ? 0 : (UINT64_C(1) << bits) - 1,
 		.net = abi >= 4 ? LANDLOCK_NET_ALL : 0,
 		.scoped = abi >= 6 ? LANDLOCK_SCOPE_ABSTRACT_UNIX : 0};
 	_cleanup_fd_ int fd = (int)syscall(SYS_landlock_create_ruleset, &r, sizeof(r), 0);
@@ -185,7 +185,7 @@ int jail_enter(struct jail *ret, const pid_t *children, size_t n)
 	if (r >= 0)
 		r = jail_drop_rights(jail_id(getpid()));
 	if (r >= 0)
-		r = enter_landlock();
+		r = jail_landlock(false);
 	return r < 0 ? err_ctx(r, "the monitor's jail") : 0;
 }
 

@@ -49,6 +49,12 @@ uid_t jail_id(pid_t monitor);
  */
 int jail_drop_rights(uid_t id) must_check;
 
+/*
+ * Landlock, where the kernel has it, once there are no new privileges to be had: no TCP, no
+ * abstract Unix socket of somebody else's, and nothing by name in the file system unless `files`.
+ */
+int jail_landlock(bool files) must_check;
+
 /* No core dumps, no locked memory, and so many descriptors at most. */
 int jail_limit(unsigned files) must_check;
 

@@ -13,7 +13,8 @@
  * it has are descriptors.
  *
  * It is the first process of a pid namespace: it can signal nobody, not even the monitor, whose
- * user it has so that the monitor can kill it.
+ * user it has so that the monitor can kill it. In the container's network namespace it is for its
+ * taps' sake: Landlock keeps it from connecting there.
  */
 #include "jail_qemu.h"
 
@@ -213,6 +214,9 @@ int jail_qemu_exec(const struct jail_qemu *q)
 		r = jail_limit(FILES_MAX);
 	if (r >= 0)
 		r = jail_drop_rights(jail_id(q->monitor));
+	/* Its files are in its root, its peers descriptors that it has. */
+	if (r >= 0)
+		r = jail_landlock(true);
 	if (r >= 0 && setrlimit(RLIMIT_NPROC, &threads) < 0)
 		r = err_sys("limit QEMU's threads");
 	if (r >= 0)

@@ -8,6 +8,7 @@
 
 #include "fd.h"
 #include "kvm.h"
+#include "qemu.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define PAGE (2 * MIB)
@@ -87,7 +88,9 @@ static const char *find_in_path(struct arena *a, const char *name)
 	return NULL;
 }
 
-static int use_qemu(struct arena *a, const struct spec *s, struct machine_config *m)
+/* chosen_by: the option or field that names QEMU; NULL: `auto`. */
+static int use_qemu(
+	struct arena *a, const struct spec *s, const char *chosen_by, struct machine_config *m)
 {
 	struct stat st;
 
@@ -99,19 +102,18 @@ static int use_qemu(struct arena *a, const struct spec *s, struct machine_config
 		return err_set(EINVAL, "vm.hypervisor.path: %s: expected a program, found %s",
 			m->qemu, S_ISDIR(st.st_mode) ? "a directory" : "a special file");
 	if (!m->qemu)
-		m->qemu = find_in_path(a, "qemu-system-x86_64");
+		m->qemu = find_in_path(a, QEMU_PROGRAM);
 	if (s->vm)
 		m->qemu_parameters = s->vm->hypervisor_parameters;
 	if (m->qemu)
 		return 0;
-	if (m->why_not_kvm)
+	if (!chosen_by)
 		return err_set(ENOTSUP,
 			"no hypervisor: KVM can't be used here (%s), and QEMU is not installed: "
-			"apt-get install qemu-system-x86, or use --isolation ns",
+			"apt-get install " QEMU_PACKAGE ", or use --isolation ns",
 			m->why_not_kvm);
 	return err_set(ENOTSUP,
-		"--hypervisor qemu: qemu-system-x86_64 is not installed: apt-get install "
-		"qemu-system-x86");
+		"%s: " QEMU_PROGRAM " is not installed: apt-get install " QEMU_PACKAGE, chosen_by);
 }
 
 static int decide_hypervisor(
@@ -121,20 +123,29 @@ static int decide_hypervisor(
 
 	if (wanted && !streq(wanted, "auto") && !streq(wanted, "kvm") && !streq(wanted, "qemu"))
 		return err_set(EINVAL, "--hypervisor %s: expected kvm, qemu or auto", wanted);
-	bool named = s->vm && s->vm->hypervisor_path;
+	/* Who names a program, or parameters of one, expects it: only QEMU is one. */
+	const char *named = !s->vm                           ? NULL
+			    : s->vm->hypervisor_path         ? "vm.hypervisor.path"
+			    : s->vm->hypervisor_parameters.n ? "vm.hypervisor.parameters"
+							     : NULL;
+	bool kvm = wanted && streq(wanted, "kvm");
+	if (kvm && named)
+		return err_set(EINVAL,
+			"%s: --hypervisor kvm is built in, no program with parameters: choose "
+			"--hypervisor qemu, or leave vm.hypervisor out",
+			named);
 	if (wanted && streq(wanted, "qemu"))
-		return use_qemu(a, s, m);
-	if (named && (!wanted || streq(wanted, "auto")))
-		return use_qemu(a, s, m);
+		return use_qemu(a, s, "--hypervisor qemu", m);
+	if (named)
+		return use_qemu(a, s, named, m);
 	if (vm_kvm_runs_linux("/dev/kvm", why, sizeof(why))) {
 		m->hypervisor = HYPERVISOR_KVM;
 		return 0;
 	}
-	if (wanted && streq(wanted, "kvm"))
-		return err_set(ENOTSUP,
-			"--hypervisor kvm: %s; --hypervisor qemu runs it in software", why);
+	if (kvm)
+		return err_set(ENOTSUP, "--hypervisor kvm: %s; " VM_KVM_INSTEAD, why);
 	m->why_not_kvm = arena_strdup(a, why);
-	return m->why_not_kvm ? use_qemu(a, s, m) : -ENOMEM;
+	return m->why_not_kvm ? use_qemu(a, s, NULL, m) : -ENOMEM;
 }
 
 static int check_image(const struct spec *s, struct machine_config *m)

@@ -39,8 +39,6 @@
  * which tells more, is waited for.
  */
 #define GRACE_MS 500
-#define LAST_WORDS_MAX 1024 /* of the guest's log, in messages */
-#define LOG_READS_MAX 64    /* of a guest that does not stop talking */
 
 /* --- as a party of the plan --- */
 
@@ -219,40 +217,6 @@ static int on_signals(struct monitor *m, bool *ret_child)
 	return 0;
 }
 
-/* What the guest's console says is kept, its end, for the case that this is its last word. */
-static bool on_log(struct monitor *m)
-{
-	char text[1024];
-	ssize_t n = read(m->guest_log, text, sizeof(text));
-
-	if (n <= 0) {
-		if (n == 0)
-			fd_close(&m->guest_log);
-		return false;
-	}
-	size_t keep = sizeof(m->log) - (size_t)n;
-	if (m->log_len > keep) {
-		memmove(m->log, m->log + m->log_len - keep, keep);
-		m->log_len = keep;
-	}
-	memcpy(m->log + m->log_len, text, (size_t)n);
-	m->log_len += (size_t)n;
-	return true;
-}
-
-/* Adds the end of the guest's log to the message. */
-static int last_words(struct monitor *m, int r)
-{
-	char why[ERR_MAX - LAST_WORDS_MAX - 64], words[LAST_WORDS_MAX];
-
-	for (size_t i = 0; i < LOG_READS_MAX && on_log(m); i++)
-		;
-	str_quote_end(words, sizeof(words), m->log, m->log_len);
-	snprintf(why, sizeof(why), "%s", err_msg());
-	return *words ? err_set(-r, "%s; the guest's last words: \"%s\"", why, words)
-		      : err_set(-r, "%s; the guest said nothing", why);
-}
-
 /* Without its file server the guest would wait for ever. */
 static int on_child(struct monitor *m)
 {
@@ -261,7 +225,7 @@ static int on_child(struct monitor *m)
 	int r = share_check(&m->share);
 	if (r >= 0 || m->exited || (r == -EPIPE && poll(&p, 1, GRACE_MS) > 0))
 		return 0;
-	return last_words(m, r);
+	return monitor_last_words(m, r);
 }
 
 static int on_agent(struct monitor *m)
@@ -275,7 +239,7 @@ static int on_agent(struct monitor *m)
 		fd_close(&m->agent);
 		if (m->exited || poll(&p, 1, GRACE_MS) > 0)
 			return 0;
-		return last_words(m, err_set(EPIPE, "the guest's init has gone"));
+		return monitor_last_words(m, err_set(EPIPE, "the guest's init has gone"));
 	}
 	while (r > 0 || r == -EAGAIN) {
 		_cleanup_agent_frame_ struct agent_frame f = {0};
@@ -338,13 +302,14 @@ static int on_engine_end(struct monitor *m)
 	if (m->exited)
 		return 0;
 	if (r < 0)
-		return last_words(m, err_ctx(r, "the microVM failed"));
+		return monitor_name_other(
+			m, monitor_last_words(m, err_ctx(r, "the microVM failed")));
 	r = err_set(EIO, "the microVM switched itself off");
 	if (!m->log_len && m->agent < 0)
 		r = err_set(EIO,
 			"the microVM switched itself off before its init could say why: its "
 			"kernel may lack virtio_mmio or virtio_console, or the modules");
-	return last_words(m, r);
+	return monitor_last_words(m, r);
 }
 
 /* Exits are told once their output is where it belongs. */
@@ -375,7 +340,7 @@ static int serve(struct monitor *m, struct pollfd *p)
 	int r = 0;
 
 	if (p[P_LOG].revents)
-		on_log(m);
+		monitor_on_log(m);
 	if (p[P_STREAMS].revents)
 		on_streams(m);
 	if (p[P_AGENT].revents)
@@ -409,12 +374,13 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 	if (!m->deadline && !m->kill_deadline)
 		return 0;
 	int64_t now = clock_ms();
-	if (m->deadline && now >= m->deadline)
-		return last_words(
-			m, err_set(ETIMEDOUT,
-				   "the microVM did not get ready in %u seconds (annotation "
-				   "io.caisson.vm.boot-timeout)",
-				   m->a->machine->boot_timeout_ms / 1000));
+	if (m->deadline && now >= m->deadline) {
+		int r = err_set(ETIMEDOUT,
+			"the microVM did not get ready in %u seconds (annotation "
+			"io.caisson.vm.boot-timeout)",
+			m->a->machine->boot_timeout_ms / 1000);
+		return monitor_name_other(m, monitor_last_words(m, r));
+	}
 	if (m->kill_deadline && now >= m->kill_deadline) {
 		log_debug("microvm: not ended by SIGKILL in time, switched off");
 		m->status = m->exited ? m->status : SIGKILL;

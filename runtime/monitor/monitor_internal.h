@@ -71,6 +71,17 @@ int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsi
 /* The container's terminal, as large as it is here; nothing where it has none. */
 int monitor_send_size(struct monitor *m) must_check;
 
+/* words.c: what is told of a machine that failed */
+/* What the guest's console says is kept, its end, for the case that this is its last word. */
+bool monitor_on_log(struct monitor *m);
+/* Adds the end of the guest's log to the message. */
+int monitor_last_words(struct monitor *m, int r) must_check;
+/*
+ * Adds the other hypervisor, where the machine never got as far as to say hello: as where KVM is
+ * there and can't run Linux (see vm_kvm_runs_linux()). Not where a server has gone (-EPIPE).
+ */
+int monitor_name_other(const struct monitor *m, int r) must_check;
+
 /* control.c: what commands say */
 int monitor_accept(struct monitor *m) must_check;
 void monitor_on_client(struct monitor *m, struct client *c);

@@ -52,7 +52,7 @@ static int plug(struct machine *m, struct virtio_device *d)
 /* A file system or a disk that has gone: what runs on it could only hang. */
 static void lose(void *ctx, const char *why)
 {
-	vcpus_end(ctx, VM_END_FAULT, "%s", why);
+	vcpus_end(ctx, VM_END_LOST, "%s", why);
 }
 
 static int plug_shares(struct machine *m, const struct machine_options *o)
@@ -69,7 +69,9 @@ static int plug_shares(struct machine *m, const struct machine_options *o)
 			v->lost_ctx = &m->cpus;
 		}
 		if (r < 0)
-			return err_ctx(r, "share %zu", i);
+			return s->peer ? err_ctx(r, "%s", s->peer) : err_ctx(r, "share %zu", i);
+		if (s->peer)
+			v->peer = s->peer;
 	}
 	return 0;
 }
@@ -163,13 +165,11 @@ static int load(struct machine *m, const struct machine_options *o)
 			pvh ? ARCH_START_INFO : ARCH_ZERO_PAGE});
 }
 
-/* The list: each line needs what stands above it. */
-static int build(struct machine *m, const struct machine_options *o)
+/* What KVM is asked for. Where it says no, another hypervisor may not. */
+static int build_cpus(struct machine *m, const struct machine_options *o)
 {
-	int r = vm_memory_init(&m->memory, &o->memory);
+	int r = vm_kvm_open(&m->kvm, o->kvm);
 
-	if (r >= 0)
-		r = vm_kvm_open(&m->kvm, o->kvm);
 	if (r >= 0)
 		r = vm_kvm_add_memory(&m->kvm, &m->memory);
 	if (r >= 0)
@@ -178,6 +178,16 @@ static int build(struct machine *m, const struct machine_options *o)
 		r = vcpus_init(&m->cpus, &(struct vcpus_options){&m->kvm, &m->memory, &m->pio,
 						 &m->mmio, o->cpus, o->enter_vcpu, o->enter_ctx});
 	m->has_cpus = r >= 0;
+	return r < 0 ? err_set(-r, "%s; " VM_KVM_INSTEAD, err_msg()) : 0;
+}
+
+/* The list: each line needs what stands above it. */
+static int build(struct machine *m, const struct machine_options *o)
+{
+	int r = vm_memory_init(&m->memory, &o->memory);
+
+	if (r >= 0)
+		r = build_cpus(m, o);
 	if (r >= 0)
 		r = vm_power_add(&m->pio, &m->cpus);
 	if (r >= 0)

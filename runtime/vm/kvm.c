@@ -99,8 +99,8 @@ static const char *cpu_extension(void)
  * load on no processor without VT-x or SVM, and a hypervisor that nests announces that in CPUID as
  * hardware does. So: /dev/kvm without either bit is not for us.
  *
- * The reverse is not proved (a paravirtual KVM may be loaded on a processor that has the bits): a
- * guest that does not start says then that there is another hypervisor to choose.
+ * The reverse is not proved (a paravirtual KVM may be loaded on a processor that has the bits): the
+ * error of a guest that does not start names the other hypervisor (VM_KVM_INSTEAD).
  */
 int vm_kvm_runs_linux(const char *path, char *reason, size_t size)
 {
@@ -138,6 +138,11 @@ int vm_kvm_open(struct vm_kvm *ret, const char *path)
 	do
 		vm = ioctl(dev, KVM_CREATE_VM, 0UL);
 	while (vm < 0 && errno == EINTR);
+	if (vm < 0 && errno == EBUSY)
+		return err_set(EBUSY,
+			"create a virtual machine on %s: another hypervisor (VirtualBox, VMware) "
+			"has the processor: end its machines",
+			path);
 	if (vm < 0)
 		return err_sys("create a virtual machine on %s", path);
 	*ret = (struct vm_kvm){

@@ -15,6 +15,9 @@
 
 #include "memory.h"
 
+/* What there is to choose where KVM fails: the end of a message. */
+#define VM_KVM_INSTEAD "--hypervisor qemu runs it in software"
+
 struct vm_kvm {
 	int dev;        /* /dev/kvm */
 	int vm;         /* the machine */

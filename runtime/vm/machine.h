@@ -38,6 +38,7 @@ struct machine_share {
 	const char *tag;
 	int sock;      /* connected to the server of the share */
 	bool optional; /* a server that is lost breaks the device only; else it ends the machine */
+	const char *peer; /* the server, for messages; NULL: told by the tag */
 };
 
 struct machine_options {

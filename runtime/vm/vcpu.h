@@ -22,6 +22,7 @@ enum vm_end {
 	VM_END_RESET,
 	VM_END_STOPPED, /* by vcpus_stop() */
 	VM_END_FAULT,   /* why says what, with the registers */
+	VM_END_LOST,    /* the server of one of its devices has gone */
 };
 
 enum vcpu_want { VCPU_PAUSE, VCPU_RUN, VCPU_STOP };

@@ -3,10 +3,12 @@
 two processors, a disk and a share of the host by virtio-fs."""
 
 import glob
+import json
 import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -136,5 +138,43 @@ def test_a_server_that_dies_ends_the_machine(tmp_path, initramfs):
     began = time.monotonic()
     code, out, err = m.wait()
     assert code == 3, out + err
-    assert "end: fault (the server of share 'share': it has hung up)" in err
+    assert "end: lost (the server of share 'share': it has hung up)" in err
     assert time.monotonic() - began < 30
+
+
+def spoil(kernel, code):
+    """Overwrites the ELF kernel's first instructions: at the address of its PVH note (Xen, 18), where it is entered."""
+    table, size, n = struct.unpack_from("<Q", kernel, 32)[0], *struct.unpack_from("<HH", kernel, 54)
+    segments = [struct.unpack_from("<IIQQQQ", kernel, table + i * size) for i in range(n)]
+    at, end = next((s[2], s[2] + s[5]) for s in segments if s[0] == 4)  # PT_NOTE
+    while at < end:
+        name, length, kind = struct.unpack_from("<III", kernel, at)
+        value = at + 12 + (name + 3 & ~3)
+        if kind == 18 and kernel[at + 12 : at + 15] == b"Xen":
+            entry = int.from_bytes(kernel[value : value + length], "little")
+        at = value + (length + 3 & ~3)
+    place = next(s[2] + entry - s[4] for s in segments if s[0] == 1 and s[4] <= entry < s[4] + s[5])
+    kernel[place : place + len(code)] = code
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_kvm_that_fails_names_the_other_choice(ctr, tmp, log_format):
+    """A guest that dies at its first instruction, or never gets to its second: what KVM does that can't run Linux."""
+    path, log = os.path.join(tmp, "vmlinux"), os.path.join(tmp, "log")
+    code, said = {"text": (b"\x0f\x0b", ["the microVM failed: vCPU 0: triple fault", "rip="]),
+                  "json": (b"\xfa\xf4\xeb\xfd", ["did not get ready in 2 seconds"])}[log_format]
+    with open(f"{kernel_dir()}/vmlinux", "rb") as f:
+        kernel = bytearray(f.read())
+    spoil(kernel, code)
+    with open(path, "wb") as f:
+        f.write(kernel)
+    c = ctr("true")
+    c.conf["vm"] = {"kernel": {"path": path}}
+    c.conf["annotations"] = {"io.caisson.vm.boot-timeout": "2"}
+    c.rt.options += ["--log", log, "--log-format", log_format]
+    r = c.run("--isolation", "vm", "--hypervisor", "kvm", timeout=TIMEOUT)
+    r.failed(*said, "the guest said nothing; --hypervisor qemu runs it in software")
+    with open(log, encoding="utf-8") as f:
+        line, = f.readlines()
+    message = json.loads(line)["msg"] if log_format == "json" else re.search('msg="(.*)"$', line)[1]
+    assert r.err == f"caisson: {message}\n"

@@ -11,9 +11,14 @@
 #include <cmocka.h>
 
 #include <elf.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "arch.h"
 #include "machine.h"
@@ -251,6 +256,7 @@ static void build_fails_clean(void **state)
 
 	o.kvm = "/nonexistent";
 	assert_int_equal(machine_build(&m, &o), -ENOENT);
+	assert_non_null(strstr(err_msg(), VM_KVM_INSTEAD));
 	o = options(fd);
 	o.memory.size = MIB;
 	assert_int_equal(machine_build(&m, &o), -EINVAL);
@@ -259,6 +265,7 @@ static void build_fails_clean(void **state)
 	assert_int_equal(machine_build(&m, &o), -EINVAL);
 	o = options(junk);
 	assert_int_equal(machine_build(&m, &o), -ENOEXEC);
+	assert_null(strstr(err_msg(), VM_KVM_INSTEAD));
 	o = options(fd);
 	o.disks = &disk;
 	o.disk_count = 1;
@@ -267,6 +274,46 @@ static void build_fails_clean(void **state)
 	o.disk_count = MACHINE_DISKS_MAX + 1;
 	assert_int_equal(machine_build(&m, &o), -EINVAL);
 	assert_int_equal(open_files(), before);
+}
+
+/* From here on this process is told that the processor is another hypervisor's. */
+static int take_processor(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, KVM_CREATE_VM, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EBUSY),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog filter = {ARRAY_SIZE(code), code};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 ? -errno : 0;
+}
+
+/* A KVM that is there and does not work: the error names the other choice. */
+static void busy(void **state)
+{
+	struct kernel k = good();
+	struct machine m;
+	_cleanup_fd_ int fd = file_of(&k, sizeof(k));
+	const struct machine_options o = options(fd);
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int r = take_processor();
+		if (r >= 0)
+			r = machine_build(&m, &o);
+		fprintf(stderr, "%s\n", err_msg());
+		_exit(!(r == -EBUSY && strstr(err_msg(), "another hypervisor") &&
+			strstr(err_msg(), VM_KVM_INSTEAD)));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
 }
 
 int main(void)
@@ -280,6 +327,7 @@ int main(void)
 	const struct CMUnitTest with_kvm[] = {
 		cmocka_unit_test(whole_machine),
 		cmocka_unit_test(build_fails_clean),
+		cmocka_unit_test(busy),
 	};
 	int failed = cmocka_run_group_tests(plain, NULL, NULL);
 

@@ -545,7 +545,7 @@ static void machine_loses_its_share(void **state)
 	/* The one that may go first: it is the other that ends the machine. */
 	shutdown(b[0].sock, SHUT_RDWR);
 	shutdown(b[1].sock, SHUT_RDWR);
-	assert_int_equal(machine_run(m), VM_END_FAULT);
+	assert_int_equal(machine_run(m), VM_END_LOST);
 	assert_string_equal(m->cpus.why, "the server of share 'root': it has hung up");
 	assert_non_null(strstr(m->shares[0].vhost.dev.broken, "the server of share 'spare'"));
 	machine_release(m);

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest that is nobody's friend. As its first process (rdinit=/evil) it does what the variable
- * "evil" says, which the kernel takes from its command line; as a program in a container what its
- * argument says. Statically linked.
+ * "evil" says, which the kernel takes from its command line, on the initramfs and with the modules
+ * of caisson's; as a program in a container what its argument says. Statically linked.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/vm_sockets.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define AGENT_PORT 1024
@@ -88,33 +91,47 @@ static void noise(int fd, size_t len)
 static int be_agent(const char *what)
 {
 	static const char hello[] = "{\"type\":\"hello\",\"version\":1,\"kernel\":\"6.1\"}";
-	const uint32_t huge[2] = {UINT32_MAX, UINT32_MAX};
 	int fd = connect_agent();
 
 	if (fd < 0)
 		return 1;
 	if (strcmp(what, "noise") == 0)
 		noise(fd, 1 << 20);
-	else if (strcmp(what, "huge") == 0)
-		(void)!write(fd, huge, sizeof(huge));
-	else if (strcmp(what, "version") == 0)
-		say(fd, "{\"type\":\"hello\",\"version\":99}");
-	else if (strcmp(what, "failed") == 0)
-		say(fd, "{\"type\":\"failed\",\"process\":0,\"errno\":22,"
-			"\"message\":\"\\u001b[2Jcleared\"}");
-	else if (strcmp(what, "running") == 0)
-		say(fd, "{\"type\":\"running\",\"process\":0,\"pid\":1}");
-	else if (strcmp(what, "barrier") == 0)
-		say(fd, "{\"type\":\"reached\",\"process\":0,\"barrier\":\"started\"}");
 	else if (strcmp(what, "hello") == 0)
 		say(fd, hello);
-	else if (strcmp(what, "hellos") == 0)
-		for (int i = 0; i < 10000; i++)
-			say(fd, hello);
 	else if (strcmp(what, "close") == 0)
 		close(fd);
 	for (;;)
 		pause();
+}
+
+static void load_modules(FILE *list)
+{
+	char line[256];
+
+	while (fgets(line, sizeof(line), list)) {
+		line[strcspn(line, "\n")] = '\0';
+		int fd = open(line, O_RDONLY | O_CLOEXEC);
+		(void)syscall(SYS_finit_module, fd, "", 0);
+		close(fd);
+	}
+}
+
+/* A distribution's kernel has the devices as modules; and a console may come a moment after us. */
+static void find_devices(void)
+{
+	FILE *list = fopen("/modules.list", "re");
+	int fd = -1;
+
+	if (list) {
+		load_modules(list);
+		fclose(list);
+	}
+	mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+	for (int i = 0; i < 500 && (fd = open("/dev/console", O_RDWR)) < 0; i++)
+		usleep(10000);
+	for (int i = 0; fd >= 0 && i < 3; i++)
+		dup2(fd, i);
 }
 
 int main(int argc, char **argv)
@@ -126,9 +143,12 @@ int main(int argc, char **argv)
 		return strcmp(what, "knock") == 0 ? knock() : 2;
 	if (!what)
 		return 2;
+	find_devices();
 	printf("evil: %s\n", what);
 	if (strncmp(what, "agent-", 6) == 0)
 		return be_agent(what + 6);
+	if (strcmp(what, "panic") == 0)
+		return 1; /* the end of process 1 is the kernel's */
 	if (strcmp(what, "console") == 0) {
 		noise(1, 1 << 18);
 		printf("\033[2Jlast words\n");

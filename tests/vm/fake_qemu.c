@@ -7,15 +7,22 @@
  *	-fake hangs           says nothing to anybody
  *	-fake closes ID       its end of the vhost-user socket ID, and hangs
  *	-fake sends ID WHAT   something wrong to the socket, and hangs
+ *	-fake floods          more on standard error than anybody reads, and ends with exit code 1
+ *	-fake reaches NAME    says whom it can reach by network, of an abstract socket NAME too
  *
- * ID is that of the -chardev, "fs" or "vsock". Statically linked: it runs in QEMU's empty root.
+ * ID is that of the -chardev: "fs", "vsock" or "console". Statically linked: it runs in QEMU's
+ *empty root.
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* QEMU, docs/interop/vhost-user.rst */
@@ -125,6 +132,36 @@ static void send_what(int sock, const char *what)
 	}
 }
 
+static void flood(void)
+{
+	char text[4096];
+
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (char)(i % 64 ? rand() : '\n');
+	/* It is a pipe that does not block. */
+	for (int i = 0; i < 10000; i++)
+		(void)!write(2, text, sizeof(text));
+}
+
+static void say(const char *what, int r)
+{
+	fprintf(stderr, "%s: %s, ", what, r < 0 ? strerror(errno) : "done");
+}
+
+static void reach(const char *name)
+{
+	const struct sockaddr_in in = {
+		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	const struct sockaddr *a = (const struct sockaddr *)&in;
+	socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name));
+
+	memcpy(un.sun_path + 1, name, strlen(name));
+	say("bind", bind(socket(AF_INET, SOCK_STREAM, 0), a, sizeof(in)));
+	say("connect", connect(socket(AF_INET, SOCK_STREAM, 0), a, sizeof(in)));
+	say("unix", connect(socket(AF_UNIX, SOCK_STREAM, 0), (const struct sockaddr *)&un, len));
+}
+
 int main(int argc, char **argv)
 {
 	char **a = argv;
@@ -138,6 +175,14 @@ int main(int argc, char **argv)
 	const char *what = a[1];
 	if (strcmp(what, "says") == 0) {
 		fprintf(stderr, "%s\n", a[2]);
+		return 1;
+	}
+	if (strcmp(what, "floods") == 0) {
+		flood();
+		return 1;
+	}
+	if (strcmp(what, "reaches") == 0) {
+		reach(a[2]);
 		return 1;
 	}
 	if (strcmp(what, "closes") == 0)

@@ -4,9 +4,12 @@ VM mode when something is wrong: with the machine that is asked for, with QEMU, 
 or with the guest itself. On QEMU in software, so that it is the same everywhere. Each test ends with the look at what it
 left on the machine (conftest.py): processes, mounts, cgroups, interfaces, sockets.
 """
+import ctypes
 import hashlib
+import json
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -32,14 +35,6 @@ def packaged():
 def kernel(packaged):
     """caisson's own, which boots faster, or else Debian's."""
     return os.path.join(mode.tuned_kernel(), "vmlinux") if mode.tuned_kernel() else packaged
-
-
-@pytest.fixture(scope="session")
-def built_in(kernel):
-    """One that has console and vsock before any module is loaded, for guests that are not caisson's."""
-    if not mode.tuned_kernel():
-        pytest.skip("needs caisson's kernel, with its devices built in: images/kernel/build makes it")
-    return kernel
 
 
 @pytest.fixture
@@ -126,6 +121,17 @@ def test_kvm_is_no_kvm(vm, tmp):
     c.run("--hypervisor", "kvm").failed("--hypervisor kvm", "/dev/kvm", "--hypervisor qemu")
 
 
+def test_hypervisor_named_beside_kvm(vm):
+    """What would be ignored is refused; and parameters of QEMU's, without a path, are for QEMU by `auto`."""
+    path, parameters = {"path": "/usr/bin/qemu-system-x86_64"}, {"path": "", "parameters": ["-no-such-option"]}
+    for named, field in (({**path, "parameters": ["-s"]}, "vm.hypervisor.path"), (parameters, "vm.hypervisor.parameters")):
+        vm(vm={"hypervisor": named}).run("--hypervisor", "kvm").failed(field + ": --hypervisor kvm", "--hypervisor qemu")
+    c = vm(vm={"hypervisor": parameters})
+    for opts in ([], ["--hypervisor", "auto"], QEMU):
+        c.run(*opts).failed("QEMU ended with exit code 1", "no-such-option")
+    c.run(env={"PATH": "/nowhere"}).failed("vm.hypervisor.parameters: qemu-system-x86_64 is not installed")
+
+
 def test_unknown_hypervisor(vm):
     vm().run("--hypervisor", "foo").failed("--hypervisor foo", "kvm, qemu or auto")
 
@@ -158,7 +164,8 @@ OLD = [
 @pytest.mark.parametrize("text", OLD, ids=["machine", "device", "accelerator"])
 def test_too_old(vm, fake, text):
     r = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "says", text]}}).run()
-    r.failed("QEMU ended with exit code 1", *text.split("\n"))
+    r.failed("QEMU ended with exit code 1", *text.split("\n"), "QEMU 7.2 or later", "microvm", "vhost-user-fs",
+             "vhost-user-vsock", "caisson doctor", "vm.hypervisor.parameters")
 
 
 def test_says_what_a_terminal_would_obey(vm, fake):
@@ -170,7 +177,7 @@ def test_says_what_a_terminal_would_obey(vm, fake):
 def test_refuses_a_parameter(vm):
     """Of the real one's."""
     r = vm(vm={"hypervisor": {"path": "/usr/bin/qemu-system-x86_64", "parameters": ["-device", "no-such-device"]}}).run()
-    r.failed("QEMU ended with exit code 1", "no-such-device")
+    r.failed("QEMU ended with exit code 1", "no-such-device", "vm.hypervisor.parameters")
 
 
 def test_hangs(vm, fake):
@@ -201,6 +208,7 @@ def test_privileged(vm):
     c.conf["linux"].setdefault("resources", {})["devices"] = [{"allow": True, "access": "rwm"}]
     r = c.run(*QEMU, timeout=BOOT)
     assert r.rc == 0 and r.out.split() == ["/dev/xfuse", "0"], r
+    assert "in software" not in r.err + log_of(c), "it was asked for"
     assert "linux.devices: 1 of the host's are left out (/dev/autofs)" in log_of(c)
 
 
@@ -225,6 +233,63 @@ def test_closes_its_socket(vm, fake, id):
 def test_half_a_message(vm, fake, id):
     c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "sends", id, "half"]}}, timeout=2)
     c.run().failed("did not get ready in 2 seconds")
+
+
+def test_has_no_way_in(vm, fake):
+    """No monitor, no debugger, nothing to listen at; and of sockets those that its devices are behind."""
+    c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "hangs"]}}, timeout=30).write()
+    p = c.rt.popen("create", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found = []
+
+    def there():
+        found[:] = [q for q, st in machine.descendants(p.pid) if st[0] == "qemu"]
+        return found
+    runtime.wait_for(there, "QEMU")
+    with open(f"/proc/{found[0]}/cmdline", encoding="ascii") as f:
+        words = f.read().split("\0")[1:]
+    fds = {int(n): os.readlink(f"/proc/{found[0]}/fd/{n}") for n in os.listdir(f"/proc/{found[0]}/fd")}
+    os.kill(found[0], signal.SIGKILL)
+    assert p.wait(20) != 0
+    options = {w for w in words if w.startswith("-")}
+    assert options == {"-nodefaults", "-no-user-config", "-display", "-no-reboot", "-machine", "-global", "-accel", "-cpu",
+                       "-smp", "-m", "-object", "-kernel", "-initrd", "-append", "-sandbox", "-chardev", "-device",
+                       "-fake"}, words
+    chardevs = [re.fullmatch(r"socket,id=(\w+),fd=(\d+)", v) for o, v in zip(words, words[1:]) if o == "-chardev"]
+    assert [m[1] for m in chardevs] == ["console", "fs", "vsock"], words
+    assert {n for n, to in fds.items() if n > 2 and to.startswith("socket:")} == {int(m[2]) for m in chardevs}, fds
+    assert {to for n, to in fds.items() if not to.startswith("socket:")} - {fds[1]} == {"/dev/null"}, fds
+
+
+def test_noise_on_the_console(vm, fake):
+    c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "sends", "console", "noise"]}}, timeout=2)
+    r = c.run().failed("did not get ready in 2 seconds", "the guest's last words")
+    assert not [ch for ch in r.err[:-1] if ord(ch) < 32] and len(r.err) < 4096, r
+
+
+def test_floods_standard_error(vm, fake):
+    t = time.monotonic()
+    r = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "floods"]}}, timeout=60).run()
+    r.failed("QEMU ended with exit code 1")
+    assert not [ch for ch in r.err[:-1] if ord(ch) < 32] and len(r.err) < 4096, r
+    assert time.monotonic() - t < 20, "noticed by the time limit only"
+
+
+LISTENER = r"""import socket, sys
+s = socket.socket(socket.AF_UNIX); s.bind("\0caisson-jail"); s.listen(); print("ready", flush=True); sys.stdin.read()"""
+
+
+def test_reaches_nobody(vm, fake):
+    """In the container's network namespace, where others may listen: Landlock, with what it has by version."""
+    version = ctypes.CDLL(None).syscall(444, None, 0, 1)  # landlock_create_ruleset(2), LANDLOCK_CREATE_RULESET_VERSION
+    if version < 6:
+        pytest.skip(f"needs Linux 6.12: Landlock version {version}")
+    with subprocess.Popen(["unshare", "--net", "/usr/bin/python3", "-c", LISTENER], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as p:
+        assert p.stdout.readline() == b"ready\n"
+        c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "reaches", "caisson-jail"]}})
+        config.namespaces(c.conf, paths={"network": f"/proc/{p.pid}/ns/net"})
+        c.run().failed("bind: Permission denied", "connect: Permission denied", "unix: Operation not permitted")
+        p.stdin.close()
 
 
 # ---- the machine ----
@@ -361,12 +426,6 @@ def test_qemu_killed_under_run(vm):
 
 # ---- the guest ----
 
-def test_panic(vm, built_in):
-    """Without an init the kernel panics, and its last words are what tells why."""
-    c = vm(vm={"kernel": {"path": built_in, "parameters": ["rdinit=/nonexistent"]}})
-    run(c).failed("switched itself off", "Kernel panic")
-
-
 @pytest.fixture(scope="session")
 def evil(work):
     """evil_guest.c, and an initrd with it as /evil."""
@@ -385,29 +444,22 @@ def cpio_entry(name, mode_, data):
     return head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4)
 
 
+# What else an agent may say is in unit/test_monitor_guest.c. A panic's last words are the kernel's.
 EVIL = [
-    ("poweroff", "switched itself off"),
-    ("reboot", "switched itself off"),
-    ("console", "last words"),
-    ("agent-noise", "agent"),
-    ("agent-huge", "agent"),
-    ("agent-version", "another version"),
-    ("agent-failed", "cleared"),
-    ("agent-running", 'unexpected "running"'),
-    ("agent-barrier", "started"),
-    ("agent-close", "the guest's init has gone"),
-    ("agent-hello", "did not get ready in 12 seconds"),
-    ("agent-hellos", 'unexpected "hello"'),
-    ("agent-silence", "did not get ready in 12 seconds"),
+    ("console", ["switched itself off", "last words"]),
+    ("reboot", ["switched itself off", "evil: reboot"]),
+    ("panic", ["switched itself off", "Kernel panic"]),
+    ("agent-noise", ["a message of the agent's has lengths"]),
+    ("agent-close", ["the guest's init has gone"]),
+    ("agent-hello", ["did not get ready in 12 seconds"]),
 ]
 
 
 @pytest.mark.parametrize("what,said", EVIL, ids=[w for w, _ in EVIL])
-def test_evil_guest(vm, built_in, evil, what, said):
-    timeout = 12 if "12 seconds" in said else 30
-    c = vm(vm={"kernel": {"path": built_in, "initrd": evil[1], "parameters": ["rdinit=/evil", "evil=" + what]}},
-           timeout=timeout)
-    r = run(c).failed(said)
+def test_evil_guest(vm, kernel, evil, what, said):
+    c = vm(vm={"kernel": {"path": kernel, "initrd": evil[1], "parameters": ["rdinit=/evil", "evil=" + what]}},
+           timeout=12 if what == "agent-hello" else BOOT)
+    r = run(c).failed(*said)
     assert not [ch for ch in r.err if ord(ch) < 32 and ch != "\n"], r
     # The monitor lived until it had understood: it did not die of a signal or of the jail's filter.
     assert "killed by" not in r.err and "was killed" not in r.err, r
@@ -424,11 +476,28 @@ def test_vsock_from_the_container(vm, evil):
     r.ok()
 
 
-def test_reuse_of_nothing_cached(vm):
-    """A cache that can't be written is no reason to fail: the initramfs is packed anew."""
+def test_without_kvm_and_cache(vm):
+    """
+    Where KVM can't run Linux `auto` says so, once on standard error and once in the log. A cache that can't be written is
+    no reason to fail: the initramfs is packed anew.
+    """
     c = vm("echo", "here")
-    c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mkdir -p /var/cache/caisson && mount -t tmpfs -o ro none /var/cache/caisson && exec "$@"', "sh"]
-    assert run(c).ok().out == "here\n"
+    c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/kvm; mkdir -p /var/cache/caisson && '
+                   'mount -t tmpfs -o ro none /var/cache/caisson && exec "$@"', "sh"]
+    notice = "the microVM runs in software, on QEMU: /dev/kvm "
+    r = c.run("--hypervisor", "auto", timeout=BOOT).ok()
+    assert r.out == "here\n"
+    line, = r.err.splitlines()
+    assert line.startswith("caisson: " + notice), r
+    logged, = log_of(c).splitlines()
+    assert "level=info" in logged and notice in logged
+    # It is said before the machine is made, in the other form too.
+    os.unlink(c.rt.options[1])
+    c.rt.options += ["--log-format", "json"]
+    c.conf["vm"]["kernel"]["path"] = "/no/such"
+    c.run().failed(notice, "vm.kernel.path", lines=2)
+    logged = [json.loads(l) for l in log_of(c).splitlines()]
+    assert [(l["level"], notice in l["msg"]) for l in logged] == [("info", True), ("error", False)], logged
 
 
 # ---- guest kernels ----
@@ -474,6 +543,17 @@ def test_kernel_without_modules(vm, packaged, tmp):
     t = time.monotonic()
     run(c).failed("switched itself off", "virtio")
     assert time.monotonic() - t < 100
+
+
+@pytest.mark.parametrize("blacklist,said", [
+    ("virtio_fs_init", ["the guest's kernel has no virtio-fs", "virtiofs", "CONFIG_VIRTIO_FS", "vm.kernel.path"]),
+    # Without the way to the monitor it is said on the console, which is a module too.
+    ("vsock_init", ["switched itself off", "caisson-init: the guest's kernel has no vsock", "vmw_vsock_virtio_transport"]),
+], ids=["virtiofs", "vsock"])
+def test_kernel_without(vm, packaged, blacklist, said):
+    """It has the module, which does not load: the kernel boots, and its init says what is missing."""
+    c = vm(vm={"kernel": {"path": packaged, "parameters": ["initcall_blacklist=" + blacklist]}})
+    run(c).failed(*said)
 
 
 def test_kernel_larger_than_memory(vm, kernel, tmp):

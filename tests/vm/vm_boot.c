@@ -59,7 +59,7 @@ static int add_share(struct arguments *a, char *text)
 	int sock = connect_to(at + 1);
 	if (sock < 0)
 		return sock;
-	a->shares[a->o.share_count++] = (struct machine_share){text, sock, false};
+	a->shares[a->o.share_count++] = (struct machine_share){.tag = text, .sock = sock};
 	return 0;
 }
 
@@ -160,7 +160,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 
 int main(int argc, char **argv)
 {
-	static const char *const ends[] = {"running", "poweroff", "reset", "stopped", "fault"};
+	static const char *const ends[] = {
+		"running", "poweroff", "reset", "stopped", "fault", "lost"};
 	struct arguments a = {.o = {.kvm = "/dev/kvm",
 				      .memory = {.size = 512 << 20, .pages = VM_PAGES_TRANSPARENT},
 				      .cpus = 1,

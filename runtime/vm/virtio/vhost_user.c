@@ -219,6 +219,27 @@ static int fetch_config(struct vhost_user *v, uint32_t len)
 	return 0;
 }
 
+static int ask_features(struct vhost_user *v)
+{
+	int r = talk_ask_u64(v, VHOST_USER_GET_FEATURES, &v->offered);
+
+	if (r >= 0 && !(v->offered & BIT(VIRTIO_F_VERSION_1)))
+		r = err_set(EPROTO,
+			"it offers the features 0x%" PRIx64
+			": expected VIRTIO_F_VERSION_1 (bit %d) among them",
+			v->offered, VIRTIO_F_VERSION_1);
+	return r;
+}
+
+int vhost_user_probe(int sock, const char *peer, unsigned timeout_ms)
+{
+	struct vhost_user v = {.sock = sock, .timeout_ms = timeout_ms};
+
+	talk_begin(&v);
+	int r = ask_features(&v);
+	return r < 0 ? err_ctx(r, "%s: the vhost-user back end", peer) : 0;
+}
+
 static int negotiate(struct vhost_user *v, const struct vhost_user_options *o)
 {
 	struct talk_message owner = {.h.request = VHOST_USER_SET_OWNER};
@@ -228,12 +249,7 @@ static int negotiate(struct vhost_user *v, const struct vhost_user_options *o)
 	int r = talk_tell(v, &owner, NULL, 0);
 
 	if (r >= 0)
-		r = talk_ask_u64(v, VHOST_USER_GET_FEATURES, &v->offered);
-	if (r >= 0 && !(v->offered & BIT(VIRTIO_F_VERSION_1)))
-		r = err_set(EPROTO,
-			"it offers the features 0x%" PRIx64
-			": expected VIRTIO_F_VERSION_1 (bit %d) among them",
-			v->offered, VIRTIO_F_VERSION_1);
+		r = ask_features(v);
 	if (r >= 0 && (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES))) {
 		uint64_t protocol = 0;
 

@@ -66,3 +66,9 @@ struct vhost_user {
 int vhost_user_init(struct vhost_user *v, const struct vm_memory *m,
 	const struct vhost_user_options *options) must_check;
 void vhost_user_release(struct vhost_user *v);
+
+/*
+ * Whether a back end speaks vhost-user and virtio 1, for a socket that another front end will have:
+ * it is asked for its features, which leaves it as it was. peer: as above; errors too.
+ */
+int vhost_user_probe(int sock, const char *peer, unsigned timeout_ms) must_check;

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qemu.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "str.h"
+
+void qemu_read_words(int errors, char *ret, size_t size)
+{
+	char said[4096];
+	size_t len = 0;
+	ssize_t n;
+
+	while ((n = read(errors, said + len, sizeof(said) - len)) > 0) {
+		len += (size_t)n;
+		if (len < sizeof(said))
+			continue;
+		len = sizeof(said) / 2;
+		memcpy(said, said + len, len);
+	}
+	str_quote_end(ret, size, said, len);
+}
+
+int qemu_blamed_backend(const char *words)
+{
+	const char *at = strstr(words, "chardev=" QEMU_BACKEND);
+	int i;
+
+	return at && sscanf(at, "chardev=" QEMU_BACKEND "%d", &i) == 1 && i >= 0 ? i : -1;
+}
+
+/* How QEMU says that it does not know a word of its command line. */
+static bool lacks_something(const char *words)
+{
+	static const char *const lacks[] = {"unsupported", "not a valid", "nvalid ", "not found",
+		"nknown ", "does not support"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(lacks); i++)
+		if (strstr(words, lacks[i]))
+			return true;
+	return false;
+}
+
+int qemu_ended(int code, const char *words, bool parameters)
+{
+	if (code == 1 && lacks_something(words))
+		return err_set(ENOTSUP,
+			"QEMU ended with exit code 1: %s (needed: QEMU %d.%d or later with "
+			"microvm, vhost-user-fs and vhost-user-vsock, see caisson doctor%s)",
+			words, QEMU_MAJOR, QEMU_MINOR,
+			parameters ? "; and look at vm.hypervisor.parameters" : "");
+	return err_set(EIO, "QEMU ended with exit code %d%s%s", code, *words ? ": " : "", words);
+}

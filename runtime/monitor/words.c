@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is told of a machine that failed: what its console said last, and what else to try. */
+#include <stdio.h>
+
+#include "fd.h"
+#include "kvm.h"
+#include "monitor_internal.h"
+
+#define WORDS_MAX 1024 /* of the guest's log, in messages */
+#define READS_MAX 64   /* of a guest that does not stop talking */
+#define PANIC "Kernel panic - not syncing"
+
+bool monitor_on_log(struct monitor *m)
+{
+	char text[1024];
+	ssize_t n = read(m->guest_log, text, sizeof(text));
+
+	if (n <= 0) {
+		if (n == 0)
+			fd_close(&m->guest_log);
+		return false;
+	}
+	size_t keep = sizeof(m->log) - (size_t)n;
+	if (m->log_len > keep) {
+		memmove(m->log, m->log + m->log_len - keep, keep);
+		m->log_len = keep;
+	}
+	memcpy(m->log + m->log_len, text, (size_t)n);
+	m->log_len += (size_t)n;
+	return true;
+}
+
+/* Behind a panic's reason there is only where in the kernel it was, page after page. */
+static size_t end_of_words(const struct monitor *m)
+{
+	const char *panic = memmem(m->log, m->log_len, PANIC, strlen(PANIC));
+	const char *end = panic ? memchr(panic, '\n', m->log_len - (size_t)(panic - m->log)) : NULL;
+
+	return end ? (size_t)(end - m->log) : m->log_len;
+}
+
+int monitor_last_words(struct monitor *m, int r)
+{
+	char why[ERR_MAX - WORDS_MAX - 64], words[WORDS_MAX];
+
+	for (size_t i = 0; i < READS_MAX && monitor_on_log(m); i++)
+		;
+	str_quote_end(words, sizeof(words), m->log, end_of_words(m));
+	snprintf(why, sizeof(why), "%s", err_msg());
+	return *words ? err_set(-r, "%s; the guest's last words: \"%s\"", why, words)
+		      : err_set(-r, "%s; the guest said nothing", why);
+}
+
+int monitor_name_other(const struct monitor *m, int r)
+{
+	if (m->greeted || r == -EPIPE || m->a->machine->hypervisor != HYPERVISOR_KVM)
+		return r;
+	return err_set(-r, "%s; " VM_KVM_INSTEAD, err_msg());
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a guest that has been taken over may say as its agent: the test is the guest, at the other
+ * end of the agent's stream, and the runtime, at that of the channel. And what is told of a machine
+ * that failed. The same from a real guest, and what is no message at all: tests/vm.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <endian.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "channel.h"
+#include "fd.h"
+#include "monitor_internal.h"
+
+#define HELLO "{\"type\":\"hello\",\"version\":1,\"kernel\":\"6.1\"}"
+#define CREATED "{\"type\":\"reached\",\"process\":0,\"barrier\":\"created\"}"
+#define RUNNING "{\"type\":\"running\",\"process\":0,\"pid\":1}"
+
+struct rig {
+	struct monitor *m;
+	struct plan plan;
+	struct plan_env env;
+	struct arena arena;
+	struct monitor_args args;
+	int guest, runtime;
+};
+
+static void set_up(struct rig *g)
+{
+	int agent[2], channel[2];
+
+	*g = (struct rig){.plan.nslots = 0};
+	g->m = calloc(1, sizeof(*g->m));
+	assert_non_null(g->m);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, agent), 0);
+	assert_int_equal(channel_pair(channel), 0);
+	g->args = (struct monitor_args){.plan = &g->plan,
+		.env = &g->env,
+		.id = "c1",
+		.config = "{}",
+		.config_len = 2,
+		.arena = &g->arena};
+	g->env = (struct plan_env){.bundle = "/b", .keyring = "_ses.c1"};
+	g->m->a = &g->args;
+	g->m->agent = agent[0];
+	g->guest = agent[1];
+	g->m->channel = channel[0];
+	g->runtime = channel[1];
+	g->m->starter = g->m->start_lock = g->m->console = -EBADF;
+	g->m->filter_slot = -1;
+	for (size_t i = 0; i < CLIENTS_MAX; i++)
+		g->m->clients[i].sock = -EBADF;
+	assert_int_equal(streams_init(&g->m->streams), 0);
+}
+
+static void tear_down(struct rig *g)
+{
+	streams_release(&g->m->streams);
+	agent_reader_release(&g->m->reader);
+	fd_close(&g->m->agent);
+	fd_close(&g->m->channel);
+	fd_close(&g->guest);
+	fd_close(&g->runtime);
+	arena_release(&g->arena);
+	free(g->m);
+}
+
+/* What the monitor's loop makes of these bytes: 0, or the error that ends the machine. */
+static int feed(struct rig *g, const void *bytes, size_t len)
+{
+	assert_int_equal(write(g->guest, bytes, len), len);
+	int r = agent_reader_receive(&g->m->reader, g->m->agent);
+	while (r > 0) {
+		_cleanup_agent_frame_ struct agent_frame f = {0};
+		r = agent_reader_next(&g->m->reader, &f);
+		if (r > 0) {
+			r = monitor_on_frame(g->m, &f);
+			r = r < 0 ? r : 1;
+		}
+	}
+	return r;
+}
+
+static int say(struct rig *g, const char *json)
+{
+	const struct agent_header h = {htole32((uint32_t)strlen(json)), 0};
+	char bytes[1024];
+
+	assert_true(sizeof(h) + strlen(json) <= sizeof(bytes));
+	memcpy(bytes, &h, sizeof(h));
+	memcpy(bytes + sizeof(h), json, strlen(json));
+	return feed(g, bytes, sizeof(h) + strlen(json));
+}
+
+/* In turn; the last one must end the machine, with this in the error. */
+static void ends(const char *const *json, const char *said)
+{
+	struct rig g;
+
+	set_up(&g);
+	for (; json[1]; json++)
+		if (say(&g, *json) < 0)
+			fail_msg("%s: %s", *json, err_msg());
+	assert_true(say(&g, *json) < 0);
+	if (!strstr(err_msg(), said))
+		fail_msg("%s: \"%s\", expected \"%s\"", *json, err_msg(), said);
+	for (const char *c = err_msg(); *c; c++)
+		assert_true((unsigned char)*c >= ' ');
+	tear_down(&g);
+}
+
+#define ENDS(said, ...) ends((const char *const[]){__VA_ARGS__, NULL}, said)
+
+static void out_of_turn(void **state)
+{
+	ENDS("of another version: expected 1", "{\"type\":\"hello\",\"version\":99}");
+	ENDS("of another version", "{\"type\":\"hello\"}");
+	ENDS("unexpected \"hello\"", HELLO, HELLO);
+	ENDS("unexpected \"running\"", RUNNING);
+	ENDS("unexpected \"running\"", HELLO, CREATED, RUNNING, RUNNING);
+	ENDS("unexpected \"reached\"", HELLO, "{\"type\":\"reached\",\"process\":0}");
+}
+
+static void malformed(void **state)
+{
+	ENDS("unknown message \"nonsense\"", "{\"type\":\"nonsense\",\"process\":0}");
+	ENDS("has no type", "{\"type\":1}");
+	ENDS("not JSON", "{\"type\":");
+	ENDS("process: expected a number", "{\"type\":\"running\",\"process\":-1}");
+	ENDS("process: expected a number", "{\"type\":\"running\",\"process\":4294967295}");
+	ENDS("malformed \"exited\"", "{\"type\":\"exited\",\"process\":0,\"status\":65536}");
+	ENDS("malformed \"exited\"", "{\"type\":\"exited\",\"process\":0}");
+	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":0}");
+	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":-5}");
+	/* What a terminal would obey. */
+	ENDS("?[2Jcleared", "{\"type\":\"failed\",\"process\":0,\"errno\":22,"
+			    "\"message\":\"\\u001b[2Jcleared\"}");
+}
+
+static void lengths(void **state)
+{
+	static const struct agent_header bad[] = {{UINT32_MAX, UINT32_MAX}, {0, 0}, {1, 0},
+		{AGENT_JSON_MAX + 1, 0}, {2, AGENT_BLOB_MAX + 1}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		const struct agent_header h = {htole32(bad[i].json_len), htole32(bad[i].blob_len)};
+		struct rig g;
+
+		set_up(&g);
+		assert_int_equal(feed(&g, &h, sizeof(h)), -EPROTO);
+		assert_non_null(strstr(err_msg(), "of the agent's has lengths"));
+		tear_down(&g);
+	}
+}
+
+/* A barrier is the runtime's to judge, who awaits another one. */
+static void barrier(void **state)
+{
+	struct rig g;
+
+	set_up(&g);
+	assert_int_equal(
+		say(&g, "{\"type\":\"reached\",\"process\":0,\"barrier\":\"started\"}"), 0);
+	assert_false(g.m->created);
+	assert_int_equal(channel_await(g.runtime, "created"), -EPROTO);
+	assert_non_null(strstr(err_msg(), "\"started\""));
+	tear_down(&g);
+}
+
+/* Of processes and requests that nobody has made there is nothing to do. */
+static void nobodys(void **state)
+{
+	struct rig g;
+
+	set_up(&g);
+	assert_int_equal(say(&g, HELLO), 0);
+	assert_int_equal(say(&g, "{\"type\":\"reply\",\"id\":7,\"errno\":0}"), 0);
+	assert_int_equal(say(&g, "{\"type\":\"reply\"}"), 0);
+	assert_int_equal(say(&g, "{\"type\":\"exited\",\"process\":5,\"status\":0}"), 0);
+	assert_int_equal(say(&g, "{\"type\":\"failed\",\"process\":5,\"errno\":1}"), 0);
+	assert_int_equal(say(&g, "{\"type\":\"running\",\"process\":5,\"pid\":1}"), 0);
+	assert_false(g.m->exited || g.m->running || g.m->created);
+	tear_down(&g);
+}
+
+/* What is said of a machine that failed. */
+static void last_words(void **state)
+{
+	static const char said[] = "[ 1.0] started\n[ 2.0] Kernel panic - not syncing: why\n"
+				   "[ 2.0] CPU: 0 PID: 1\n[ 2.0] Call Trace:\n";
+	struct machine_config machine = {.hypervisor = HYPERVISOR_KVM};
+	struct rig g;
+
+	set_up(&g);
+	g.m->guest_log = -EBADF;
+	g.args.machine = &machine;
+	assert_int_equal(monitor_last_words(g.m, err_set(EIO, "it failed")), -EIO);
+	assert_string_equal(err_msg(), "it failed; the guest said nothing");
+	/* With the reason of a panic behind it, not where in the kernel it was. */
+	g.m->log_len = strlen(said);
+	memcpy(g.m->log, said, g.m->log_len);
+	assert_int_equal(monitor_last_words(g.m, err_set(EIO, "it failed")), -EIO);
+	assert_string_equal(err_msg(), "it failed; the guest's last words: \"[ 1.0] started|"
+				       "[ 2.0] Kernel panic - not syncing: why\"");
+	assert_int_equal(monitor_name_other(g.m, err_set(ETIMEDOUT, "not ready")), -ETIMEDOUT);
+	assert_string_equal(err_msg(), "not ready; --hypervisor qemu runs it in software");
+	assert_int_equal(monitor_name_other(g.m, err_set(EPIPE, "a server has gone")), -EPIPE);
+	assert_string_equal(err_msg(), "a server has gone");
+	machine.hypervisor = HYPERVISOR_QEMU;
+	assert_int_equal(monitor_name_other(g.m, err_set(EIO, "on QEMU")), -EIO);
+	assert_string_equal(err_msg(), "on QEMU");
+	machine.hypervisor = HYPERVISOR_KVM;
+	assert_int_equal(say(&g, HELLO), 0);
+	assert_int_equal(monitor_name_other(g.m, err_set(EIO, "it runs Linux")), -EIO);
+	assert_string_equal(err_msg(), "it runs Linux");
+	tear_down(&g);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(out_of_turn),
+		cmocka_unit_test(malformed),
+		cmocka_unit_test(lengths),
+		cmocka_unit_test(barrier),
+		cmocka_unit_test(nobodys),
+		cmocka_unit_test(last_words),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
