@@ -140,7 +140,8 @@ int vm_freeze(struct container *c, bool frozen) must_check;
 /* *ret is the reply, to be released. `what`: "ps", "stats". */
 struct agent_frame;
 int vm_ask(struct container *c, const char *what, struct agent_frame *ret) must_check;
-int vm_update(struct container *c, const struct cg_resources *res) must_check;
+/* With the guest's part of the limits. */
+int vm_update(struct container *c, const struct cg_resources *guest) must_check;
 
 /* start.c */
 int launch_say_start(int channel) must_check;

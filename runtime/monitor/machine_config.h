@@ -52,7 +52,5 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	struct machine_config *ret) must_check;
 
 /* The limits of the container's cgroup on the host, around the whole machine. */
-struct cg_resources machine_host_resources(
-	const struct cg_resources *res, const struct machine_config *m);
-/* What of an update is the host's: the machine's memory is what it was made with. */
-struct cg_resources machine_host_update(const struct cg_resources *res);
+int machine_host_resources(struct arena *a, const struct cg_resources *res,
+	const struct machine_config *m, struct cg_resources *ret) must_check;

@@ -4,6 +4,7 @@ The processes around a microVM are confined: the monitor, the file server, and Q
 all that a container does still works there. Which hypervisor: QEMU, or KVM on the test host.
 """
 import glob
+import json
 import os
 import re
 import shutil
@@ -180,7 +181,9 @@ def test_roots_and_a_killed_monitor(vm):
 
 
 def test_all_commands_work(vm):
-    c = vm("sh", "-c", "trap 'echo terminated; exit 23' TERM; echo up; while :; do sleep 0.1; done")
+    c = vm("sh", "-c", "trap 'echo terminated; exit 23' TERM; mknod /dev/x c 10 229; echo up; while :; do sleep 0.1; done")
+    config.all_caps(c.conf)
+    c.conf["linux"]["resources"] = {"unified": {"memory.high": "300M"}}
     c.create(*VM, timeout=BOOT)
     assert c.status() == "created"
     c.start()
@@ -194,12 +197,28 @@ def test_all_commands_work(vm):
     c.rt("resume", c.id).ok()
     assert "sleep" in c.rt("ps", c.id).ok().out
     c.rt("events", "--stats", c.id).ok()
+    update_limits(c)
     pid = c.pid()
     c.kill("TERM")
     c.wait(timeout=60)
     assert "terminated" in c.output()
     assert not os.path.exists(f"/proc/{pid}")
     c.delete()
+
+
+def update_limits(c):
+    """What limits the container is the guest's to enforce, from the beginning and after `update`."""
+    def in_guest(*files):
+        return c.exec("cat", *["/sys/fs/cgroup/" + f for f in files], timeout=60).ok().out.split()
+
+    assert in_guest("memory.high") == [str(300 << 20)]
+    assert "not permitted" in c.exec("sh", "-c", ": </dev/x", timeout=60).err
+    c.rt("update", "--resources", "-", c.id, input=json.dumps(
+        {"devices": [{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"}], "pids": {"limit": 99},
+         "unified": {"memory.high": "200M", "memory.low": "1M"}}).encode()).ok()
+    assert in_guest("memory.high", "memory.low", "pids.max") == [str(200 << 20), str(1 << 20), "99"]
+    c.exec("sh", "-c", ": </dev/x", timeout=60).ok()
+    c.rt("update", "--memory", "500g", c.id).failed("linux.resources.memory.limit", "vm.hwConfig.memory")
 
 
 def test_terminal(vm, tmp):
