@@ -148,6 +148,9 @@ def test_every_process_is_confined(vm, netns, tmp):
         if when == "created":
             c.start()
             c.wait_output("10.9.8.7", timeout=BOOT)
+            # Root in the guest has all capabilities, this container has not: its share makes no keys to the host's devices.
+            said = c.exec("mknod", "/disk", "b", "8", "0", opts=("--cap", "CAP_MKNOD"), timeout=60).err
+            assert "not permitted" in said and not os.path.exists(c.path("/disk")), said
     c.kill("KILL")
     c.wait(timeout=BOOT)
     c.delete()
@@ -198,6 +201,9 @@ def test_all_commands_work(vm):
     assert "sleep" in c.rt("ps", c.id).ok().out
     c.rt("events", "--stats", c.id).ok()
     update_limits(c)
+    # All capabilities, on a share too.
+    c.exec("mknod", "/disk", "b", "8", "0", timeout=60).ok()
+    assert os.stat(c.path("/disk")).st_rdev == os.makedev(8, 0)
     pid = c.pid()
     c.kill("TERM")
     c.wait(timeout=60)
