@@ -233,6 +233,32 @@ void guest_stats(struct guest *g, const struct agent_frame *f)
 	end_reply(g, &w, r);
 }
 
+/* --- the kernel's kills --- */
+
+void guest_check_oom(struct guest *g)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = g->events.fd < 0 ? 0 : cg_events_read(&g->cgroup, &g->events);
+	if (r < 0)
+		return guest_log(g, "%s", err_msg());
+	if (r & CG_EVENT_OOM && agent_begin(&w, "oom") >= 0)
+		guest_send(g, &w);
+}
+
+static void on_events(struct watch *w, uint32_t events)
+{
+	guest_check_oom((struct guest *)((char *)w - offsetof(struct guest, events_watch)));
+}
+
+int guest_watch_oom(struct guest *g)
+{
+	int r = cg_events_open(&g->cgroup, &g->events);
+
+	g->events_watch.ready = on_events;
+	return r < 0 ? r : loop_watch(&g->loop, &g->events_watch, g->events.fd, EPOLLIN);
+}
+
 /* --- limits --- */
 
 int guest_limit(struct guest *g, const struct cg_resources *res, bool first)

@@ -245,15 +245,29 @@ def test_terminal(vm, tmp):
 
 
 def test_run_ends_by_the_programs_signal(vm):
-    c = vm("sleep", "1000").write()
+    """By the OOM killer's, of the guest's kernel: the guest's agent tells `events` of it, of the container's end too."""
+    much = ["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"]
+    c = vm("sh", "-c", "until test -e /go; do sleep 0.1; done; exec " + " ".join(much)).write()
     p = c.rt.popen("run", "--bundle", c.bundle, *VM, c.id, stderr=subprocess.PIPE)
 
     def runs():
         assert p.poll() is None, f"run ended with {p.returncode}: {p.stderr.read()}"
         return c.exists() and c.status() == "running"
     runtime.wait_for(runs, "start", BOOT)
-    c.kill("KILL")
+    c.rt("update", "--memory", "32m", c.id).ok()
+    out = os.path.join(c.bundle, "events")
+    with open(out, "w") as f:
+        events = c.rt.popen("events", "--interval", "200ms", c.id, stdout=f)
+
+    def told():
+        return [json.loads(line)["type"] for line in read(out).splitlines(True) if line.endswith("\n")]
+    runtime.wait_for(lambda: "stats" in told(), "statistics", BOOT)
+    assert c.exec(*much, timeout=BOOT).rc == 128 + signal.SIGKILL
+    runtime.wait_for(lambda: "oom" in told(), "the first kill", 10)
+    c.exec("touch", "/go", timeout=BOOT).ok()
     assert p.wait(60) == 128 + signal.SIGKILL
+    assert events.wait(60) == 0
+    assert told().count("oom") == 2, told()
 
 
 @pytest.fixture
