@@ -298,6 +298,14 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	return 0;
 }
 
+unsigned machine_room_for_nics(const struct machine_config *c, size_t backends)
+{
+	unsigned room = MACHINE_LINES - MACHINE_DEVICES_OWN - !!c->image - (unsigned)backends;
+
+	_Static_assert(MACHINE_LINES > MACHINE_DEVICES_OWN + 1 + PLAN_BACKENDS_MAX, "room for one");
+	return room < MACHINE_INTERFACES_MAX ? room : MACHINE_INTERFACES_MAX;
+}
+
 int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	const struct machine_config *m, struct cg_resources *ret)
 {

@@ -172,6 +172,17 @@ static void around_the_machine(void **state)
 	assert_false(host.memory.limit.set);
 }
 
+/* Interrupt lines are fewer than the most of everything. */
+static void room_for_interfaces(void **state)
+{
+	const struct machine_config plain = {0}, disk = {.image = "/image"};
+
+	assert_int_equal(machine_room_for_nics(&plain, 0), 8);
+	assert_int_equal(machine_room_for_nics(&plain, PLAN_BACKENDS_MAX), 8);
+	assert_int_equal(machine_room_for_nics(&disk, PLAN_BACKENDS_MAX - 1), 8);
+	assert_int_equal(machine_room_for_nics(&disk, PLAN_BACKENDS_MAX), 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -179,6 +190,7 @@ int main(void)
 		cmocka_unit_test_teardown(to_the_guest, tear_down),
 		cmocka_unit_test_teardown(memory_limit, tear_down),
 		cmocka_unit_test_teardown(around_the_machine, tear_down),
+		cmocka_unit_test(room_for_interfaces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -195,6 +195,8 @@ def test_all_commands_work(vm):
     assert c.exec("sh", "-c", "kill -USR1 $$", timeout=60).rc == 128 + signal.SIGUSR1
     data = os.urandom(1 << 20)
     assert c.exec("cat", input=data, timeout=60).ok().raw == data
+    c.exec("dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1", timeout=60).ok()
+    most = guest_memory(c)
     c.rt("pause", c.id).ok()
     assert c.status() == "paused"
     c.rt("resume", c.id).ok()
@@ -204,12 +206,20 @@ def test_all_commands_work(vm):
     # All capabilities, on a share too.
     c.exec("mknod", "/disk", "b", "8", "0", timeout=60).ok()
     assert os.stat(c.path("/disk")).st_rdev == os.makedev(8, 0)
+    # What a program had and gave back is the host's again.
+    runtime.wait_for(lambda: guest_memory(c) < most - (80 << 10), f"return of memory, {most} KiB", 20)
     pid = c.pid()
     c.kill("TERM")
     c.wait(timeout=60)
     assert "terminated" in c.output()
     assert not os.path.exists(f"/proc/{pid}")
     c.delete()
+
+
+def guest_memory(c):
+    """KiB of the host's that the guest has."""
+    monitor, _, qemu = family(c)
+    return int((qemu or monitor).status["RssShmem"].split()[0])
 
 
 def update_limits(c):
