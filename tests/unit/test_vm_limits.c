@@ -25,7 +25,7 @@ static int tear_down(void **state)
 
 static struct cg_resources parse(const char *text)
 {
-	struct cg_resources res;
+	struct cg_resources res = {0};
 	struct json *node;
 
 	if (json_parse(&a, text, strlen(text), "test", &node) < 0 ||
