@@ -100,7 +100,6 @@ int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, str
 	must_check;
 /* A `unified` key: "CONTROLLER.PARAMETER", no slash; *ret_len: the length of CONTROLLER. */
 int cg_check_unified(const char *file, size_t *ret_len) must_check;
-bool cg_wants_limits(const struct cg_resources *res); /* needs any controller; devices are none */
 
 /* resources.c, io.c */
 

@@ -95,6 +95,9 @@ int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
  */
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
+/* Whether any of it needs a controller; devices need none. */
+bool cg_wants_limits(const struct cg_resources *res);
+
 /*
  * Gives the cgroup, and the files of it that the kernel lists as delegatable, to the user (host's
  * uid) that the container's process runs as. The specification's conditions (a new cgroup

@@ -41,10 +41,11 @@
  *		 ended and after all that it had written: what comes then still flows, until one
  *		 side closes the stream
  *	reply    {id, errno, message, ...}   errno 0 where all is well
- *	log      {message}
- * The commands (exec, kill, pause, ...) talk to the monitor in the same frames, over a Unix socket
- * in the container's state directory (monitor/control.h), where descriptors come along: an exec's
- * standard streams, in the order of "stdio".
+ *	oom      {}     the kernel has killed a process of the container's for want of memory;
+ *before the "exited" of that process log      {message} The commands (exec, kill, pause, ...) talk
+ *to the monitor in the same frames, over a Unix socket in the container's state directory
+ *(monitor/control.h), where descriptors come along: an exec's standard streams, in the order of
+ *"stdio".
  *
  * "stdio" to the guest is [{stream, port}, ..]. A port is a random number, for this stream alone: a
  * program in the container that may open vsock connections must not get at what is another's.

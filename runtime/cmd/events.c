@@ -88,12 +88,50 @@ static bool is_ending(const struct container *c, int pidfd)
 	return c->vm && poll(&p, 1, VM_END_MS) == 1;
 }
 
+/* Who tells: the cgroup's files, or the guest, whose kernel does the killing in VM mode. */
+struct source {
+	struct container *c;
+	int fd;
+	struct cg_events ev;
+	struct agent_reader reader;
+};
+
+static int source_open(struct source *s, struct container *c)
+{
+	*s = (struct source){.c = c, .ev.fd = -EBADF};
+	int r = c->vm ? vm_watch(c) : cg_events_open(&c->cgroup, &s->ev);
+	s->fd = c->vm ? r : s->ev.fd;
+	return r;
+}
+
+/* CG_EVENT_* bits. */
+static int source_read(struct source *s, int pidfd)
+{
+	if (!s->c->vm)
+		return cg_events_read(&s->c->cgroup, &s->ev);
+	int r = vm_watch_read(s->fd, &s->reader);
+	if (r != -ESRCH)
+		return r > 0 ? CG_EVENT_OOM : r;
+	if (!is_ending(s->c, pidfd))
+		return err_set(EBUSY, "the container's monitor serves too many commands at once");
+	err_clear();
+	return CG_EVENT_EMPTY;
+}
+
+static void source_close(struct source *s)
+{
+	if (s->c->vm)
+		fd_close(&s->fd);
+	agent_reader_release(&s->reader);
+	cg_events_close(&s->ev);
+}
+
 /* A line of statistics each interval, a line at each OOM kill, until the container is empty or its
  * process gone. */
 static int follow(struct container *c, int interval_ms)
 {
-	struct cg_events ev;
-	int r = cg_events_open(&c->cgroup, &ev);
+	struct source s;
+	int r = source_open(&s, c);
 
 	if (r < 0)
 		return r;
@@ -101,12 +139,12 @@ static int follow(struct container *c, int interval_ms)
 	int64_t next = clock_ms() + interval_ms;
 	while (r >= 0) {
 		struct pollfd p[] = {
-			{.fd = ev.fd, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
+			{.fd = s.fd, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
 		int64_t left = next - clock_ms();
 		int n = poll(p, ARRAY_SIZE(p), left > 0 ? (int)left : 0);
 		if (n < 0 && errno != EINTR)
 			r = err_sys("poll");
-		int events = n > 0 && p[0].revents ? cg_events_read(&c->cgroup, &ev) : 0;
+		int events = n > 0 && p[0].revents ? source_read(&s, pidfd) : 0;
 		if (events < 0)
 			r = events;
 		else if (events & CG_EVENT_OOM)
@@ -123,7 +161,7 @@ static int follow(struct container *c, int interval_ms)
 			}
 		}
 	}
-	cg_events_close(&ev);
+	source_close(&s);
 	return r;
 }
 
@@ -154,7 +192,7 @@ int cmd_events(const struct command *self, const struct globals *g, int argc, ch
 		return r;
 	if (status == CONTAINER_STOPPED)
 		return err_set(ESRCH, "container not running");
-	if (!c.cgroup.path && !(c.vm && once))
+	if (!c.cgroup.path && !c.vm)
 		return err_set(
 			ENOTSUP, "container \"%s\" has no cgroup to take statistics from", c.id);
 	return once ? print_event(&c, "stats", true) : follow(&c, ms);

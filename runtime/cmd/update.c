@@ -132,6 +132,18 @@ static int update_rdt(struct container *c, const struct update_args *u)
 	return rdt_assign(&rdt, c->id, c->pid);
 }
 
+/* The guest's part there; *res is the host's afterwards. */
+static int update_guest(struct container *c, struct cg_resources *res)
+{
+	struct plan_vm_limits limits;
+
+	int r = plan_vm_split_limits(&c->arena, res, &limits);
+	if (r >= 0)
+		r = vm_update(c, &limits.guest);
+	*res = limits.host;
+	return r;
+}
+
 static int update(struct container *c, const struct update_args *u)
 {
 	struct cg_resources res = {0};
@@ -152,15 +164,15 @@ static int update(struct container *c, const struct update_args *u)
 	if (r < 0)
 		return r;
 	if (c->vm) {
-		r = vm_update(c, &res);
+		r = update_guest(c, &res);
 		if (r < 0)
 			return r;
-		res = machine_host_update(&res);
 	}
 	if (!c->cgroup.path)
-		return c->vm ? 0
-			     : err_set(ENOTSUP, "cannot update container \"%s\": it has no cgroup",
-				       c->id);
+		return c->vm && !cg_wants_limits(&res)
+			       ? 0
+			       : err_set(ENOTSUP,
+					 "cannot update container \"%s\": it has no cgroup", c->id);
 	r = cg_apply(&c->cgroup, &res);
 	return r < 0 ? r : update_rdt(c, u);
 }

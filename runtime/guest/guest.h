@@ -81,6 +81,8 @@ struct guest {
 	struct process *processes; /* number 0, the container's, is among them, or has exited */
 	const struct spec *spec;   /* NULL until "create" */
 	struct cgroup cgroup;
+	struct cg_events events; /* of the cgroup; fd -EBADF: there is none yet */
+	struct watch events_watch;
 	uint32_t *mount_flags; /* of each slot's mount on the host: MOUNT_ATTR_* */
 	size_t mount_count;
 	bool share_mounted;
@@ -141,5 +143,9 @@ void guest_freeze(struct guest *g, const struct agent_frame *f);
 void guest_ps(struct guest *g, const struct agent_frame *f);
 void guest_stats(struct guest *g, const struct agent_frame *f);
 void guest_update(struct guest *g, const struct agent_frame *f);
+/* Tells the monitor each time that the kernel kills for want of memory. */
+int guest_watch_oom(struct guest *g) must_check;
+/* The same at once, if it has: the kernel's notice may come later than the process's end. */
+void guest_check_oom(struct guest *g);
 /* Of linux.resources what the guest's kernel enforces; the rest is the host's. */
 int guest_limit(struct guest *g, const struct cg_resources *res, bool first) must_check;

@@ -233,30 +233,69 @@ void guest_stats(struct guest *g, const struct agent_frame *f)
 	end_reply(g, &w, r);
 }
 
+/* --- the kernel's kills --- */
+
+void guest_check_oom(struct guest *g)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = g->events.fd < 0 ? 0 : cg_events_read(&g->cgroup, &g->events);
+	if (r < 0)
+		return guest_log(g, "%s", err_msg());
+	if (r & CG_EVENT_OOM && agent_begin(&w, "oom") >= 0)
+		guest_send(g, &w);
+}
+
+static void on_events(struct watch *w, uint32_t events)
+{
+	guest_check_oom((struct guest *)((char *)w - offsetof(struct guest, events_watch)));
+}
+
+int guest_watch_oom(struct guest *g)
+{
+	int r = cg_events_open(&g->cgroup, &g->events);
+
+	g->events_watch.ready = on_events;
+	return r < 0 ? r : loop_watch(&g->loop, &g->events_watch, g->events.fd, EPOLLIN);
+}
+
 /* --- limits --- */
 
 int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 {
 	static const struct cg_device_rule deny_all = {
 		.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"};
-	struct cg_resources ours = {
-		.devices = res->devices,
-		.ndevices = res->ndevices,
-		.memory.limit = res->memory.limit,
-		.memory.reservation = res->memory.reservation,
-		.memory.swap = res->memory.swap,
-		.memory.check_before_update = res->memory.check_before_update,
-		.pids_limit = res->pids_limit,
-		.hugepages = res->hugepages,
-		.nhugepages = res->nhugepages,
-	};
+	_cleanup_arena_ struct arena a = {0};
+	struct plan_vm_limits limits;
 
+	int r = plan_vm_split_limits(&a, res, &limits);
+	if (r < 0)
+		return r;
 	/* Nothing said of devices means none but the usual ones, as in namespace mode. */
-	if (first && !ours.ndevices) {
-		ours.devices = &deny_all;
-		ours.ndevices = 1;
+	if (first && !limits.guest.ndevices) {
+		limits.guest.devices = &deny_all;
+		limits.guest.ndevices = 1;
 	}
-	return cg_apply(&g->cgroup, &ours);
+	return cg_apply(&g->cgroup, &limits.guest);
+}
+
+/*
+ * More than there is would be accepted by the kernel, and never be had. The limit that config.json
+ * has stays allowed: the machine may have got less, where the host has no more, and engines send it
+ * again with every update.
+ */
+static int check_memory(const struct guest *g, const struct cg_resources *res)
+{
+	const char *field, *of_config;
+	uint64_t limit = plan_vm_memory_limit(res, &field);
+	uint64_t have = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+
+	if (limit <= have || limit == plan_vm_memory_limit(&g->spec->resources, &of_config))
+		return 0;
+	return err_set(EINVAL,
+		"%s: %llu bytes: the microVM has %llu, and can get no more: it is made with "
+		"vm.hwConfig.memory, or with linux.resources.memory.limit of config.json",
+		field, (unsigned long long)limit, (unsigned long long)have);
 }
 
 void guest_update(struct guest *g, const struct agent_frame *f)
@@ -270,6 +309,8 @@ void guest_update(struct guest *g, const struct agent_frame *f)
 	int r = check_cgroup(g);
 	if (r >= 0)
 		r = spec_parse_resources(&a, json_get(f->json, "resources"), "resources", &res);
+	if (r >= 0)
+		r = check_memory(g, &res);
 	if (r >= 0)
 		r = guest_limit(g, &res, false);
 	end_reply(g, &w, r);

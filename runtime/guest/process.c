@@ -284,6 +284,7 @@ static void say_exited(struct process *p)
 	/* The container's namespaces are gone with it: nothing more will be written. */
 	if (p->number == 0)
 		sync();
+	guest_check_oom(p->guest);
 	if (agent_begin(&w, "exited") < 0)
 		return;
 	json_out_u64(&w.json, "process", p->number);

@@ -176,8 +176,11 @@ static int start(struct guest *g)
 
 int guest_serve(const struct guest_config *config)
 {
-	struct guest g = {
-		.config = config, .loop.epoll = -EBADF, .control = -EBADF, .signals = -EBADF};
+	struct guest g = {.config = config,
+		.loop.epoll = -EBADF,
+		.control = -EBADF,
+		.signals = -EBADF,
+		.events.fd = -EBADF};
 	int r = start(&g);
 
 	if (r < 0)
@@ -197,6 +200,7 @@ int guest_serve(const struct guest_config *config)
 	agent_reader_release(&g.reader);
 	fd_close(&g.control);
 	fd_close(&g.signals);
+	cg_events_close(&g.events);
 	fd_close(&g.loop.epoll);
 	arena_release(&g.arena);
 	return g.failure;

@@ -25,6 +25,8 @@ static int do_cgroup_create(struct process *p, const struct step *s)
 		return r;
 	uint32_t uid = plan_uid(p->spec, p->plan.process);
 	r = uid && plan_delegates_cgroup(p->spec) ? cg_delegate(&g->cgroup, uid) : 0;
+	if (r >= 0)
+		r = guest_watch_oom(g);
 	if (r < 0)
 		return r;
 	p->cgroup_dir = cg_open(&g->cgroup);

@@ -131,18 +131,21 @@ static int host_barrier(struct launch *l, const struct step *s)
 }
 
 /* In VM mode the cgroup is around the machine. */
-static struct cg_resources limits(const struct launch *l)
+static int limits(const struct launch *l, struct cg_resources *ret)
 {
+	*ret = l->spec->resources;
 	return l->plan.isolation == PLAN_VM
-		       ? machine_host_resources(&l->spec->resources, &l->machine)
-		       : l->spec->resources;
+		       ? machine_host_resources(&l->c->arena, &l->spec->resources, &l->machine, ret)
+		       : 0;
 }
 
 static int host_cgroup_create(struct launch *l, const struct step *s)
 {
-	const struct cg_resources res = limits(l);
-	int r = cg_create(&l->c->cgroup, &res);
+	struct cg_resources res;
+	int r = limits(l, &res);
 
+	if (r >= 0)
+		r = cg_create(&l->c->cgroup, &res);
 	l->cgroup_made = r >= 0;
 	if (r < 0 || !l->c->cgroup.path || !cg_clone_into(&l->c->cgroup))
 		return r;
@@ -155,8 +158,11 @@ static int host_cgroup_limit(struct launch *l, const struct step *s)
 {
 	static const struct cg_device_rule deny_all = {
 		.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"};
-	struct cg_resources res = limits(l);
+	struct cg_resources res;
+	int r = limits(l, &res);
 
+	if (r < 0)
+		return r;
 	if (!res.ndevices) {
 		res.devices = &deny_all;
 		res.ndevices = 1;
@@ -170,8 +176,10 @@ static int host_cgroup_attach(struct launch *l, const struct step *s)
 
 	if (l->container >= 0)
 		return cg_attach(&c->arena, &l->exec_cgroup, NULL, NULL, l->child.pid);
-	const struct cg_resources res = limits(l);
-	int r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &res, l->child.pid);
+	struct cg_resources res;
+	int r = limits(l, &res);
+	if (r >= 0)
+		r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &res, l->child.pid);
 	l->cgroup_made = r >= 0;
 	return r < 0 ? r : host_cgroup_limit(l, s);
 }

@@ -278,8 +278,33 @@ int vm_ask(struct container *c, const char *what, struct agent_frame *ret)
 	return r < 0 ? r : call(c, &w, CALL_TIMEOUT_MS, ret);
 }
 
-/* What is counted in the guest: see machine_host_resources() for the rest. */
-int vm_update(struct container *c, const struct cg_resources *res)
+int vm_watch(struct container *c)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_fd_ int sock = control_connect(c->dir);
+
+	int r = sock < 0 ? sock : agent_begin(&w, "watch");
+	if (r >= 0)
+		r = agent_send(&w, sock, NULL, 0);
+	return r < 0 ? r : take_fd(&sock);
+}
+
+int vm_watch_read(int sock, struct agent_reader *reader)
+{
+	int r = agent_reader_receive(reader, sock), events = 0;
+
+	if (r == 0 || r == -ECONNRESET)
+		return err_set(ESRCH, "container not running");
+	while (r > 0) {
+		_cleanup_agent_frame_ struct agent_frame f = {0};
+		r = agent_reader_next(reader, &f);
+		if (r > 0 && streq(f.type, "oom"))
+			events = 1;
+	}
+	return r < 0 && r != -EAGAIN ? r : events;
+}
+
+int vm_update(struct container *c, const struct cg_resources *guest)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
@@ -287,20 +312,6 @@ int vm_update(struct container *c, const struct cg_resources *res)
 	int r = agent_begin(&w, "update");
 	if (r < 0)
 		return r;
-	json_out_object(&w.json, "resources");
-	json_out_object(&w.json, "memory");
-	if (res->memory.limit.set)
-		json_out_i64(&w.json, "limit", res->memory.limit.v);
-	if (res->memory.reservation.set)
-		json_out_i64(&w.json, "reservation", res->memory.reservation.v);
-	if (res->memory.swap.set)
-		json_out_i64(&w.json, "swap", res->memory.swap.v);
-	json_out_end_object(&w.json);
-	if (res->pids_limit.set) {
-		json_out_object(&w.json, "pids");
-		json_out_i64(&w.json, "limit", res->pids_limit.v);
-		json_out_end_object(&w.json);
-	}
-	json_out_end_object(&w.json);
+	spec_guest_resources_json(guest, "resources", &w.json);
 	return call(c, &w, CALL_TIMEOUT_MS, &reply);
 }

@@ -44,6 +44,27 @@ static int build_cmdline(struct monitor *m, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
+static int check_interfaces(const struct monitor *m)
+{
+	const struct machine_config *c = m->a->machine;
+	size_t n = m->net.interface_count, backends = 0;
+
+	for (size_t i = 0; i < m->a->plan->n; i++)
+		backends += m->a->plan->steps[i].kind == STEP_CONNECT &&
+			    m->a->plan->steps[i].place == PLACE_HOST;
+	unsigned room = machine_room_for_nics(c, backends);
+	if (n <= room)
+		return 0;
+	if (room == ENGINE_NICS_MAX)
+		return err_set(ENOSPC,
+			"the container's network namespace has %zu interfaces: a microVM takes %u",
+			n, room);
+	return err_set(ENOSPC,
+		"the container's network namespace has %zu interfaces: a microVM takes %d devices "
+		"in all, so beside %s%zu vhost-user sources of mounts %u interfaces",
+		n, MACHINE_LINES, c->image ? "vm.image and " : "", backends, room);
+}
+
 /* A tap in front of every interface of the container's network namespace, which is ours. */
 static int open_taps(struct monitor *m, struct engine_description *d)
 {
@@ -51,11 +72,9 @@ static int open_taps(struct monitor *m, struct engine_description *d)
 
 	if (r < 0)
 		return err_ctx(r, "the container's network");
-	if (m->net.interface_count > ENGINE_NICS_MAX)
-		return err_set(ENOSPC,
-			"the container's network namespace has %zu interfaces: a "
-			"microVM takes %d",
-			m->net.interface_count, ENGINE_NICS_MAX);
+	r = check_interfaces(m);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < m->net.interface_count; i++) {
 		const struct net_interface *n = &m->net.interfaces[i];
 		struct engine_nic *nic = &d->nics[i];

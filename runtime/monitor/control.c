@@ -237,6 +237,10 @@ static int dispatch(struct monitor *m, struct client *c, struct agent_frame *f)
 		return on_signal(m, c, f);
 	if (streq(f->type, "resize"))
 		return on_resize(m, c, f);
+	if (streq(f->type, "watch")) {
+		c->watches = true;
+		return 0;
+	}
 	if (c->request)
 		return err_set(EPROTO, "a request at a time");
 	if (streq(f->type, "freeze") || streq(f->type, "ps") || streq(f->type, "stats") ||

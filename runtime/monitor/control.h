@@ -9,6 +9,7 @@
  *	signal   {signal, all}          -> reply
  *	freeze   {frozen}               -> reply
  *	ps, stats, update {resources}   -> reply
+ *	watch    {}     -> from now on, oom {} at each time that the guest says so
  */
 #pragma once
 #include "agent.h"

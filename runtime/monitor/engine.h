@@ -21,7 +21,7 @@
 #include "plan.h"
 #include "vsock.h"
 
-#define ENGINE_NICS_MAX 8
+#define ENGINE_NICS_MAX MACHINE_INTERFACES_MAX
 #define GUEST_CID 3
 
 struct engine_nic {

@@ -163,6 +163,8 @@ static void add_devices(struct args *a, const struct engine_description *d, int 
 	add(a, "rng-builtin,id=rng");
 	add(a, "-device");
 	add(a, "virtio-rng-device,rng=rng");
+	add(a, "-device");
+	add(a, "virtio-balloon-device,free-page-reporting=on");
 	add(a, "-chardev");
 	add(a, "socket,id=fs,fd=%d", inherit(a, d->share));
 	add(a, "-device");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is said to the guest's agent, and what it says. */
+#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <termios.h>
@@ -223,6 +224,17 @@ static void on_reply(struct monitor *m, const struct agent_frame *f)
 	}
 }
 
+/* A watcher that does not read must not stop us, however often a guest says it: it has heard. */
+static void on_oom(struct monitor *m, const struct agent_frame *f)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+		struct client *c = &m->clients[i];
+		struct pollfd p = {.fd = c->sock, .events = POLLOUT};
+		if (c->sock >= 0 && c->watches && poll(&p, 1, 0) > 0 && p.revents == POLLOUT)
+			client_forward(c, f);
+	}
+}
+
 int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
 {
 	uint32_t process = 0;
@@ -238,6 +250,10 @@ int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
 	}
 	if (streq(f->type, "reply")) {
 		on_reply(m, f);
+		return 0;
+	}
+	if (streq(f->type, "oom")) {
+		on_oom(m, f);
 		return 0;
 	}
 	int r = agent_process(f, &process);

@@ -8,6 +8,7 @@
 
 #include "fd.h"
 #include "kvm.h"
+#include "plan.h"
 #include "qemu.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -21,16 +22,15 @@
 
 static int decide_memory(const struct spec *s, struct machine_config *m)
 {
-	const struct opt_i64 *limit = &s->resources.memory.limit;
+	const char *field;
+	uint64_t limit = plan_vm_memory_limit(&s->resources, &field);
 	uint64_t wanted = MACHINE_MEMORY_DEFAULT;
-	const char *field = "memory";
 
 	if (s->vm && s->vm->memory.set) {
 		field = "vm.hwConfig.memory";
 		wanted = s->vm->memory.v;
-	} else if (limit->set && limit->v > 0) {
-		field = "linux.resources.memory.limit";
-		wanted = (uint64_t)limit->v + MACHINE_MEMORY_GUEST;
+	} else if (limit > 0 && __builtin_add_overflow(limit, MACHINE_MEMORY_GUEST, &wanted)) {
+		wanted = UINT64_MAX;
 	}
 	if (wanted < MACHINE_MEMORY_MIN)
 		return err_set(EINVAL, "%s: %llu bytes: a microVM needs at least %llu", field,
@@ -309,18 +309,16 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	return 0;
 }
 
-/* These count and limit what is in the guest, and are set there. */
-static void leave_to_guest(struct cg_resources *host)
+unsigned machine_room_for_nics(const struct machine_config *c, size_t backends)
 {
-	host->pids_limit = (struct opt_i64){0};
-	host->hugepages = NULL;
-	host->nhugepages = 0;
-	host->memory.swap = (struct opt_i64){0};
-	host->memory.reservation = (struct opt_i64){0};
+	unsigned room = MACHINE_LINES - MACHINE_DEVICES_OWN - !!c->image - (unsigned)backends;
+
+	_Static_assert(MACHINE_LINES > MACHINE_DEVICES_OWN + 1 + PLAN_BACKENDS_MAX, "room for one");
+	return room < MACHINE_INTERFACES_MAX ? room : MACHINE_INTERFACES_MAX;
 }
 
-struct cg_resources machine_host_resources(
-	const struct cg_resources *res, const struct machine_config *m)
+int machine_host_resources(struct arena *a, const struct cg_resources *res,
+	const struct machine_config *m, struct cg_resources *ret)
 {
 	/* What the monitor, its file server and QEMU open; the guest's devices are the guest's. */
 	static const struct cg_device_rule rules[] = {
@@ -328,21 +326,18 @@ struct cg_resources machine_host_resources(
 		{.allow = true, .type = 'c', .major = 10, .minor = 232, .access = "rw"}, /* kvm */
 		{.allow = true, .type = 'c', .major = 10, .minor = 200, .access = "rw"}, /* tun */
 	};
-	struct cg_resources host = *res;
+	struct plan_vm_limits limits;
+	const char *field;
 
-	host.devices = rules;
-	host.ndevices = ARRAY_SIZE(rules);
-	leave_to_guest(&host);
-	if (host.memory.limit.set && host.memory.limit.v > 0)
-		host.memory.limit.v = (int64_t)(m->memory + MACHINE_OVERHEAD);
-	return host;
-}
-
-struct cg_resources machine_host_update(const struct cg_resources *res)
-{
-	struct cg_resources host = *res;
-
-	leave_to_guest(&host);
-	host.memory.limit = (struct opt_i64){0};
-	return host;
+	int r = plan_vm_split_limits(a, res, &limits);
+	if (r < 0)
+		return r;
+	*ret = limits.host;
+	ret->devices = rules;
+	ret->ndevices = ARRAY_SIZE(rules);
+	/* The processes around the guest must be able to have what the guest can't take. */
+	if (plan_vm_memory_limit(res, &field) > 0)
+		ret->memory.limit =
+			(struct opt_i64){.set = true, .v = (int64_t)(m->memory + MACHINE_OVERHEAD)};
+	return 0;
 }

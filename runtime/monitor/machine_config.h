@@ -5,6 +5,7 @@
  * field.
  */
 #pragma once
+#include "irq.h"
 #include "memory.h"
 #include "spec.h"
 
@@ -35,6 +36,8 @@ struct machine_config {
 	const char *cache;
 };
 
+#define MACHINE_INTERFACES_MAX 8 /* of the container's network namespace */
+
 /* A machine without a memory limit, and what its kernel and page tables get on top of one. */
 #define MACHINE_MEMORY_DEFAULT (UINT64_C(512) << 20)
 #define MACHINE_MEMORY_GUEST (UINT64_C(128) << 20)
@@ -51,8 +54,14 @@ struct machine_config {
 int machine_config_build(struct arena *a, const struct spec *s, const struct machine_request *q,
 	struct machine_config *ret) must_check;
 
+/*
+ * How many network interfaces there is room for beside vm.image and so many back ends: each device
+ * has an interrupt line of its own (MACHINE_LINES), the machine's own among them.
+ */
+#define MACHINE_DEVICES_OWN 5 /* console, entropy, balloon, vsock, the share */
+#define MACHINE_LINES VM_GSI_COUNT
+unsigned machine_room_for_nics(const struct machine_config *c, size_t backends);
+
 /* The limits of the container's cgroup on the host, around the whole machine. */
-struct cg_resources machine_host_resources(
-	const struct cg_resources *res, const struct machine_config *m);
-/* What of an update is the host's: the machine's memory is what it was made with. */
-struct cg_resources machine_host_update(const struct cg_resources *res);
+int machine_host_resources(struct arena *a, const struct cg_resources *res,
+	const struct machine_config *m, struct cg_resources *ret) must_check;

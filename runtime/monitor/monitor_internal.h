@@ -17,6 +17,7 @@ struct client {
 	struct agent_reader reader;
 	uint32_t process; /* > 0: an exec's, whose life this connection is */
 	uint64_t request; /* > 0: its answer is awaited */
+	bool watches;     /* it is told when the guest's kernel kills for want of memory */
 	bool ended;       /* its process has exited, with `status`; output may still flow */
 	int status;
 };

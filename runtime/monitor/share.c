@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "share.h"
 
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 
 #include "fd.h"
@@ -82,12 +84,38 @@ static int build_tree(const struct plan *plan, const int *slots)
 	return take_fd(&base);
 }
 
+/* What the container itself could make on this tree in namespaces, where the kernel would ask. */
+static bool may_make_devices(const struct plan *plan)
+{
+	const struct spec_process *p = plan->process;
+
+	return p && p->capabilities && p->capabilities->bounding >> CAP_MKNOD & 1 && !plan->userns;
+}
+
+/* And what the runtime would: the devices of the bundle, where its /dev is in the share. */
+static bool is_of_plan(const void *data, mode_t type, dev_t dev)
+{
+	const struct plan *plan = data;
+
+	for (size_t i = 0; i < plan->n; i++) {
+		const struct step *s = &plan->steps[i];
+		const struct spec_device *d = s->device.device;
+		if (s->kind == STEP_DEVICE && !s->device.bind &&
+			(d->type == 'b' ? S_IFBLK : S_IFCHR) == type &&
+			makedev(d->major, d->minor) == dev)
+			return true;
+	}
+	return false;
+}
+
 static int serve(const struct plan *plan, const int *slots, int sock)
 {
 	struct vmfs_config c = {
 		.sock = sock,
 		.proc = -EBADF,
-		.devices = true,
+		.devices = may_make_devices(plan),
+		.may_make = is_of_plan,
+		.data = plan,
 		.locks = true,
 		.cache_ms = CACHE_MS,
 	};

@@ -212,6 +212,18 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) m
  */
 bool plan_vm_drops_device(const struct spec *s, const struct spec_device *d);
 
+/* Whose each limit of linux.resources is: vm_limits.c has the rule. */
+struct plan_vm_limits {
+	struct cg_resources guest, host;
+};
+int plan_vm_split_limits(
+	struct arena *a, const struct cg_resources *all, struct plan_vm_limits *ret) must_check;
+/*
+ * What memory the container may have, by memory.limit or by unified's memory.max, which has the
+ * last word; 0: no limit. *ret_field names it in messages.
+ */
+uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_field);
+
 /* The slot of the compiled system call filter, or -1. */
 int plan_filter_slot(const struct plan *p);
 

@@ -282,6 +282,12 @@ int spec_parse_process(struct arena *a, const char *text, size_t len, const char
  */
 void spec_process_json(const struct spec_process *p, struct json_out *o);
 
+/*
+ * Limits that a guest enforces (plan_vm_split_limits()), as a member that spec_parse_resources()
+ * reads.
+ */
+void spec_guest_resources_json(const struct cg_resources *res, const char *key, struct json_out *o);
+
 /* A resources object by itself: update --resources FILE ("-" is standard input). */
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret) must_check;
 

@@ -12,6 +12,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 
 #include "vm_rig.h"
@@ -253,7 +254,19 @@ static void write_cache(void **state)
 	int fd = d.b.fd;
 	d.b.fd = p[1];
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_IOERR);
+	/* The flush at the switch is the serving thread's, which is woken, and told of once. */
+	int kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	eventfd_t kicks = 0;
+	bring_up(&d.g, WCE | FLUSH);
+	d.b.dev.kicks = &kick;
+	set_wce(0);
+	assert_false(d.b.flush_failed);
+	assert_int_equal(eventfd_read(kick, &kicks), 0);
+	assert_int_equal(virtio_kick(&d.b.dev, 0), 0);
 	d.b.fd = fd;
+	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_OK);
+	fd_close(&kick);
 	fd_close(&p[0]);
 	fd_close(&p[1]);
 	end();

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether KVM runs Linux: the answer, its reason and its price, beside what the kernel says. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -52,6 +54,27 @@ static void test_device(void **state)
 	assert_string_equal(cut, "/dev/no");
 }
 
+/* A device that is there, and another user's. */
+static void test_not_permitted(void **state)
+{
+	char path[] = "/tmp/kvm-test.XXXXXX", reason[512];
+	int fd = mkostemp(path, O_CLOEXEC); /* 0600 */
+
+	if (geteuid() != 0) {
+		print_message("skipped: needs root\n");
+		skip();
+	}
+	assert_true(fd >= 0);
+	assert_int_equal(seteuid(65534), 0);
+	int r = vm_kvm_runs_linux(path, reason, sizeof(reason));
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(unlink(path), 0);
+	close(fd);
+	assert_int_equal(r, 0);
+	assert_non_null(strstr(reason, path));
+	assert_non_null(strstr(reason, "may not be opened by user 65534: add the user to"));
+}
+
 static void test_this_machine(void **state)
 {
 	bool device = access("/dev/kvm", R_OK | W_OK) == 0;
@@ -80,8 +103,8 @@ static void test_this_machine(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_device), cmocka_unit_test(test_this_machine)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_device),
+		cmocka_unit_test(test_not_permitted), cmocka_unit_test(test_this_machine)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

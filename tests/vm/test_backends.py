@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from harness import config, mode, rootfs
+from harness import config, mode, network, rootfs
 from harness.runtime import status_of, wait_for
 
 BOOT = 150
@@ -118,6 +118,21 @@ def test_share_and_disks(vm, share, disk):
         assert f.read() == "back\n"
     out = subprocess.run(["debugfs", "-R", "cat new", one.image], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert out.stdout == "kept\n"
+
+
+def test_more_devices_than_interrupt_lines(vm, tmp):
+    """The most of everything is more than there is room for: said before the machine is made."""
+    path = os.path.join(tmp, "any.sock")
+    with socket.socket(socket.AF_UNIX) as s, network.namespace("cai-many") as netns:
+        s.bind(path)
+        s.listen(8)
+        for i in range(4):
+            network.ip("-n", "cai-many", "link", "add", f"a{i}", "type", "veth", "peer", "name", f"b{i}")
+        c = vm("true", *[mount("ext4", path, f"/d{i}") for i in range(6)], vm={"image": {"path": path + ".img", "format": "raw"}})
+        config.namespaces(c.conf, paths={"network": netns})
+        with open(path + ".img", "wb") as f:
+            f.truncate(1 << 20)
+        run(c).failed("has 8 interfaces", "19 devices", "vm.image and 6 vhost-user sources of mounts 7 interfaces")
 
 
 def test_beside_an_image_and_in_a_user_namespace(vm, disk, tmp):

@@ -513,6 +513,28 @@ def test_update(running):
     assert h.ask("update", resources={"cpu": {"shares": 512}})["errno"] == 0
 
 
+def test_update_of_devices(guest):
+    """Other rules in the place of those that it was made with; and a limit that the machine can't keep."""
+    h = guest()
+    c = config.all_caps(sh("mknod /dev/x c 10 229; read x"))
+    s = h.run(c)
+    opens = {}
+    for n, rules in enumerate([None, [{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"}],
+                               [{"allow": False, "access": "rwm"}]]):
+        if rules:
+            assert h.ask("update", resources={"devices": rules})["errno"] == 0
+        # Whether there is such a device here is another question.
+        e = h.exec(n + 1, process_of(c, "/bin/sh", "-c", "until test -e /dev/x; do :; done; : </dev/x"), stdio=(2,))
+        opens[n] = b"not permitted" not in e[2].read_all()
+    assert opens == {0: False, 1: True, 2: False}
+    much = h.ask("update", resources={"unified": {"memory.max": "64P"}})
+    assert much["errno"] == 22 and 'linux.resources.unified["memory.max"]' in much["message"], much
+    assert "vm.hwConfig.memory" in much["message"]
+    much = h.ask("update", resources={"memory": {"limit": 1 << 56}})
+    assert much["errno"] == 22 and "linux.resources.memory.limit" in much["message"], much
+    s[0].end()
+
+
 def test_requests_before_a_container(guest):
     h = guest()
     for what in ("ps", "stats", "freeze"):

@@ -4,6 +4,7 @@ The processes around a microVM are confined: the monitor, the file server, and Q
 all that a container does still works there. Which hypervisor: QEMU, or KVM on the test host.
 """
 import glob
+import json
 import os
 import re
 import shutil
@@ -147,6 +148,9 @@ def test_every_process_is_confined(vm, netns, tmp):
         if when == "created":
             c.start()
             c.wait_output("10.9.8.7", timeout=BOOT)
+            # Root in the guest has all capabilities, this container has not: its share makes no keys to the host's devices.
+            said = c.exec("mknod", "/disk", "b", "8", "0", opts=("--cap", "CAP_MKNOD"), timeout=60).err
+            assert "not permitted" in said and not os.path.exists(c.path("/disk")), said
     c.kill("KILL")
     c.wait(timeout=BOOT)
     c.delete()
@@ -180,7 +184,10 @@ def test_roots_and_a_killed_monitor(vm):
 
 
 def test_all_commands_work(vm):
-    c = vm("sh", "-c", "trap 'echo terminated; exit 23' TERM; echo up; while :; do sleep 0.1; done")
+    c = vm("sh", "-c", "trap 'echo terminated; exit 23' TERM; mknod /dev/x c 10 229; mknod /disk b 8 0; "
+           "dd if=/dev/zero of=/dev/null bs=100M count=1; echo up; while :; do sleep 0.1; done")
+    config.all_caps(c.conf)
+    c.conf["linux"]["resources"] = {"unified": {"memory.high": "300M"}}
     c.create(*VM, timeout=BOOT)
     assert c.status() == "created"
     c.start()
@@ -194,12 +201,36 @@ def test_all_commands_work(vm):
     c.rt("resume", c.id).ok()
     assert "sleep" in c.rt("ps", c.id).ok().out
     c.rt("events", "--stats", c.id).ok()
+    update_limits(c)
+    # With all capabilities, on a share.
+    assert os.stat(c.path("/disk")).st_rdev == os.makedev(8, 0)
+    # What a program had and gave back is the host's again.
+    runtime.wait_for(lambda: returned_memory(c) > 80 << 10, "the return of memory", 20)
     pid = c.pid()
     c.kill("TERM")
     c.wait(timeout=60)
     assert "terminated" in c.output()
     assert not os.path.exists(f"/proc/{pid}")
     c.delete()
+
+
+def returned_memory(c):
+    """KiB of the host's that the machine has had, and has no more."""
+    monitor, _, qemu = family(c)
+    most, now = (int((qemu or monitor).status[k].split()[0]) for k in ("VmHWM", "VmRSS"))
+    return most - now
+
+
+def update_limits(c):
+    """What limits the container is the guest's to enforce, from the beginning and after `update`."""
+    look = "cd /sys/fs/cgroup; cat memory.high memory.low pids.max; : </dev/x"
+    r = c.exec("sh", "-c", look, timeout=60)
+    assert r.out.split() == [str(300 << 20), "0", "max"] and "not permitted" in r.err, r
+    c.rt("update", "--resources", "-", c.id, input=json.dumps(
+        {"devices": [{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"}], "pids": {"limit": 99},
+         "unified": {"memory.high": "200M", "memory.low": "1M"}}).encode()).ok()
+    assert c.exec("sh", "-c", look, timeout=60).ok().out.split() == [str(200 << 20), str(1 << 20), "99"]
+    c.rt("update", "--memory", "500g", c.id).failed("linux.resources.memory.limit", "vm.hwConfig.memory")
 
 
 def test_terminal(vm, tmp):
@@ -220,15 +251,29 @@ def test_terminal(vm, tmp):
 
 
 def test_run_ends_by_the_programs_signal(vm):
-    c = vm("sleep", "1000").write()
+    """By the OOM killer's, of the guest's kernel: the guest's agent tells `events` of it, of the container's end too."""
+    much = ["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"]
+    c = vm("sh", "-c", "until test -e /go; do sleep 0.1; done; exec " + " ".join(much)).write()
     p = c.rt.popen("run", "--bundle", c.bundle, *VM, c.id, stderr=subprocess.PIPE)
 
     def runs():
         assert p.poll() is None, f"run ended with {p.returncode}: {p.stderr.read()}"
         return c.exists() and c.status() == "running"
     runtime.wait_for(runs, "start", BOOT)
-    c.kill("KILL")
+    c.rt("update", "--memory", "32m", c.id).ok()
+    out = os.path.join(c.bundle, "events")
+    with open(out, "w") as f:
+        events = c.rt.popen("events", "--interval", "200ms", c.id, stdout=f)
+
+    def told():
+        return [json.loads(line)["type"] for line in read(out).splitlines(True) if line.endswith("\n")]
+    runtime.wait_for(lambda: "stats" in told(), "statistics", BOOT)
+    assert c.exec(*much, timeout=BOOT).rc == 128 + signal.SIGKILL
+    runtime.wait_for(lambda: "oom" in told(), "the first kill", 10)
+    c.exec("touch", "/go", timeout=BOOT).ok()
     assert p.wait(60) == 128 + signal.SIGKILL
+    assert events.wait(60) == 0
+    assert told().count("oom") == 2, told()
 
 
 @pytest.fixture
@@ -298,9 +343,13 @@ def test_qemu_elsewhere(vm, tmp):
 
 @pytest.mark.parametrize("readonly", [False, True], ids=["rw", "ro"])
 def test_image_for_roots_eyes_only(vm, tmp, readonly):
-    c, image = on_image(vm, tmp, "echo from the guest >/written; sync; grep ' / ' /proc/mounts")
+    # Its cache is the guest's to switch off: a register, which a vCPU writes.
+    c, image = on_image(vm, tmp, "echo write through >/sys/block/vda/cache_type; echo from the guest >/written; sync; "
+                        "cat /sys/block/vda/cache_type; grep ' / ' /proc/mounts")
+    next(m for m in c.conf["mounts"] if m["destination"] == "/sys")["options"].remove("ro")
     c.conf["root"]["readonly"] = readonly
-    assert f"ext4 {'ro' if readonly else 'rw'}" in c.run(*VM, timeout=BOOT).ok().out
+    out = c.run(*VM, timeout=BOOT).ok().out
+    assert "write through\n" in out and f"ext4 {'ro' if readonly else 'rw'}" in out, out
     assert written(image) == (b"" if readonly else b"from the guest\n")
 
 

@@ -27,6 +27,13 @@ int fs_symlink(struct fs_session *s, struct fs_request *r)
 	return reply_new(s, r, e);
 }
 
+/* A node is a key to the host's device for whoever on the host can reach the directory. */
+static bool may_make(const struct vmfs_config *c, mode_t type, dev_t dev)
+{
+	return c->devices || (type == S_IFCHR && dev == 0) ||
+	       (c->may_make && c->may_make(c->data, type, dev));
+}
+
 int fs_mknod(struct fs_session *s, struct fs_request *r)
 {
 	const struct fuse_mknod_in *in = r->args;
@@ -44,9 +51,7 @@ int fs_mknod(struct fs_session *s, struct fs_request *r)
 		break;
 	case S_IFCHR:
 	case S_IFBLK:
-		/* A node is a key to the host's device for whoever on the host can reach the
-		 * directory. */
-		if (!s->config->devices && !(type == S_IFCHR && dev == 0))
+		if (!may_make(s->config, type, dev))
 			return -EPERM;
 		break;
 	default:

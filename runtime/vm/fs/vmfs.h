@@ -10,14 +10,22 @@
  * The caller owns the descriptors of the configuration and may close them after vmfs_serve().
  */
 #pragma once
+#include <sys/types.h>
+
 #include "err.h"
 
 struct vmfs_config {
-	int sock;           /* connected SOCK_STREAM Unix socket to the monitor */
-	int root;           /* the shared directory, O_PATH; vmfs_jail() replaces it */
-	int proc;           /* /proc/self/fd of this process, O_PATH; vmfs_jail() opens it */
-	bool read_only;     /* every operation that changes something is EROFS */
-	bool devices;       /* mknod of device nodes other than overlayfs' whiteout, else EPERM */
+	int sock;       /* connected SOCK_STREAM Unix socket to the monitor */
+	int root;       /* the shared directory, O_PATH; vmfs_jail() replaces it */
+	int proc;       /* /proc/self/fd of this process, O_PATH; vmfs_jail() opens it */
+	bool read_only; /* every operation that changes something is EROFS */
+	/*
+	 * mknod of device nodes other than overlayfs' whiteout: of any; else of those for which
+	 * may_make says so (NULL: none); else EPERM. type: S_IFCHR or S_IFBLK.
+	 */
+	bool devices;
+	bool (*may_make)(const void *data, mode_t type, dev_t dev);
+	const void *data;
 	bool locks;         /* locks are held on the host, so that shares of several guests agree */
 	uint32_t cache_ms;  /* how long the guest may believe names and attributes */
 	uint32_t max_nodes; /* inodes that the guest may know; vmfs_jail() sets this and what

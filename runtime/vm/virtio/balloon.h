@@ -28,7 +28,12 @@ struct virtio_balloon {
 
 void virtio_balloon_init(struct virtio_balloon *b, const struct vm_memory *m);
 
-/* Asks the guest for so many pages of VIRTIO_BALLOON_PAGE bytes; 0 gives all back. Any thread. */
+/*
+ * Asks the guest for so many pages of VIRTIO_BALLOON_PAGE bytes; 0 gives all back. Any thread.
+ *
+ * For tests: the monitor asks for nothing, since what the container does not use comes back by
+ * reports. But a guest may fill these queues at any time, and Linux's driver does so only if asked.
+ */
 void virtio_balloon_set_target(struct virtio_balloon *b, uint32_t pages);
 
 /* How many the guest says that it has given. */

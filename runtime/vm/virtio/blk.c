@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -99,16 +100,20 @@ static int transfer(struct virtio_blk *b, bool to_guest, uint64_t len, off_t at)
 	return VIRTIO_BLK_S_OK;
 }
 
-static int flush(const struct virtio_blk *b)
+/* The kernel tells of a write that failed once: whoever asks next must hear of ours, too. */
+static int flush(struct virtio_blk *b)
 {
-	return fdatasync(b->fd) < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+	bool failed = fdatasync(b->fd) < 0 || b->flush_failed;
+
+	b->flush_failed = false;
+	return failed ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 
 /*
  * 5.2.6.2: without a write cache a request is stable when it is answered. The driver may switch the
  * cache off, and one that knows no FLUSH has none.
  */
-static int stable(const struct virtio_blk *b, int status)
+static int stable(struct virtio_blk *b, int status)
 {
 	const uint64_t cache = 1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_CONFIG_WCE;
 
@@ -235,6 +240,9 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 	struct virtio_blk *b = (struct virtio_blk *)d;
 	struct virtq *q = &d->queues[index];
 
+	if (b->flush_owed)
+		b->flush_failed = flush(b) != VIRTIO_BLK_S_OK;
+	b->flush_owed = false;
 	for (; budget > 0; budget--) {
 		struct virtio_blk_outhdr header;
 		int r = virtq_next(q, &b->chain);
@@ -262,7 +270,11 @@ static void reset(struct virtio_device *d)
 	((struct virtio_blk *)d)->config.wce = 1;
 }
 
-/* The driver switches its write cache on or off, and nothing else. */
+/*
+ * The driver switches its write cache on or off, and nothing else. What is in the cache when it is
+ * switched off need not be stable at once (5.2.6.2), and a vCPU is not to wait for a disk: it is
+ * left to the thread that serves the queue, which a kick wakes.
+ */
 static void configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
 {
 	struct virtio_blk *b = (struct virtio_blk *)d;
@@ -271,10 +283,12 @@ static void configure(struct virtio_device *d, uint32_t offset, const void *data
 
 	if (!negotiated || offset != offsetof(struct virtio_blk_config, wce) || len != 1 || *on > 1)
 		return;
-	/* 5.2.5.2: what is in the cache when it is switched off is stable after it. */
-	if (!*on)
-		(void)flush(b);
 	b->config.wce = *on;
+	if (*on)
+		return;
+	b->flush_owed = true;
+	if (d->kicks)
+		eventfd_write(d->kicks[0], 1);
 }
 
 static const struct virtio_ops ops = {.serve = serve, .reset = reset, .configure = configure};

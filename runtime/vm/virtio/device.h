@@ -33,7 +33,11 @@ struct virtio_ops {
 	 * itself. 1: call again soon. NULL where event_fd is -EBADF.
 	 */
 	int (*event)(struct virtio_device *d);
-	/* The driver wrote to the configuration; the lock is held. NULL: it is read-only. */
+	/*
+	 * The driver wrote to the configuration; the lock is held. NULL: it is read-only. As start
+	 * and reset it runs in the vCPU's thread, which has few system calls (jail_calls.c) and
+	 * should not wait.
+	 */
 	void (*configure)(struct virtio_device *d, uint32_t offset, const void *data, unsigned len);
 	/* DRIVER_OK was set; the lock is held. < 0: needs a reset. NULL: nothing is to be done. */
 	int (*start)(struct virtio_device *d);
@@ -73,7 +77,10 @@ struct virtio_device {
 	 */
 	void (*signal)(void *transport, int queue);
 	void *transport;
-	/* Of a remote device, set by the transport: eventfds, one a queue, and the interrupt's. */
+	/*
+	 * Set by the transport: eventfds, one a queue (NULL: kicks are served at once), and the
+	 * interrupt's, for a remote device.
+	 */
 	const int *kicks;
 	int call;
 

@@ -62,8 +62,10 @@ struct virtio_blk {
 	int fd;
 	uint64_t sectors;
 	bool read_only;
-	uint32_t align;  /* of direct I/O: addresses, offsets and lengths; else 1 */
-	uint8_t *bounce; /* where align > 1 */
+	bool flush_owed;   /* the cache was switched off: what is in it is for serve() to flush */
+	bool flush_failed; /* which failed: for the next request that wants to be stable to say */
+	uint32_t align;    /* of direct I/O: addresses, offsets and lengths; else 1 */
+	uint8_t *bounce;   /* where align > 1 */
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct virtq_chain chain;
 	struct iovec part[VIRTQ_CHAIN_MAX];

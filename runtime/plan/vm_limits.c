@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whose a limit of linux.resources is in VM mode. The rule:
+ *
+ *	the guest's	what counts the container's own processes and what they use: devices,
+ *memory, pids, hugepageLimits. The guest's kernel holds the container to it.
+ *	the host's	what the machine takes of the host: cpu, blockIO, rdma; what cgroup v2 lacks
+ *			is refused there too. The machine's memory is what it was made with, and its
+ *			cgroup on the host is as large (monitor/machine_config.c).
+ *
+ * A key of `unified` is its controller's: cpu, cpuset, io, rdma and misc are the host's, whose CPUs
+ * and device numbers they name; all others are the guest's. What is the one's is not the other's: a
+ * memory.high of the container's around the whole machine would slow the monitor down.
+ */
+#include <stdlib.h>
+
+#include "plan.h"
+
+#define MEMORY_MAX "memory.max"
+
+static bool is_hosts(const char *file)
+{
+	static const char *const controllers[] = {"cpu.", "cpuset.", "io.", "rdma.", "misc."};
+
+	for (size_t i = 0; i < ARRAY_SIZE(controllers); i++)
+		if (str_starts(file, controllers[i]))
+			return true;
+	return false;
+}
+
+static int split_unified(
+	struct arena *a, const struct cg_resources *all, struct plan_vm_limits *ret)
+{
+	struct cg_unified *guest = arena_array(a, all->nunified + 1, sizeof(*guest));
+	struct cg_unified *host = arena_array(a, all->nunified + 1, sizeof(*host));
+	size_t nguest = 0, nhost = 0;
+
+	if (!guest || !host)
+		return -ENOMEM;
+	for (size_t i = 0; i < all->nunified; i++)
+		if (is_hosts(all->unified[i].file))
+			host[nhost++] = all->unified[i];
+		else
+			guest[nguest++] = all->unified[i];
+	ret->guest.unified = guest;
+	ret->guest.nunified = nguest;
+	ret->host.unified = host;
+	ret->host.nunified = nhost;
+	return 0;
+}
+
+int plan_vm_split_limits(
+	struct arena *a, const struct cg_resources *all, struct plan_vm_limits *ret)
+{
+	ret->guest = (struct cg_resources){
+		.devices = all->devices,
+		.ndevices = all->ndevices,
+		.memory.limit = all->memory.limit,
+		.memory.reservation = all->memory.reservation,
+		.memory.swap = all->memory.swap,
+		.memory.check_before_update = all->memory.check_before_update,
+		.pids_limit = all->pids_limit,
+		.hugepages = all->hugepages,
+		.nhugepages = all->nhugepages,
+	};
+	ret->host = *all;
+	ret->host.devices = NULL;
+	ret->host.ndevices = 0;
+	ret->host.memory.limit = (struct opt_i64){0};
+	ret->host.memory.reservation = (struct opt_i64){0};
+	ret->host.memory.swap = (struct opt_i64){0};
+	ret->host.memory.check_before_update = (struct opt_bool){0};
+	ret->host.pids_limit = (struct opt_i64){0};
+	ret->host.hugepages = NULL;
+	ret->host.nhugepages = 0;
+	return split_unified(a, all, ret);
+}
+
+/* As the kernel reads it: a number, and K, M, G, T or P. 0 where it is "max", or no number. */
+static uint64_t parse_size(const char *text)
+{
+	static const char units[] = "kmgtp";
+	char *end;
+	uint64_t n = strtoull(text, &end, 0);
+	const char *unit = *end ? strchr(units, *end | 0x20) : NULL;
+
+	if (unit && __builtin_mul_overflow(n, UINT64_C(1) << (10 * (unit - units + 1)), &n))
+		return UINT64_MAX;
+	return n;
+}
+
+uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_field)
+{
+	*ret_field = "linux.resources.memory.limit";
+	for (size_t i = 0; i < res->nunified; i++) {
+		if (!streq(res->unified[i].file, MEMORY_MAX))
+			continue;
+		*ret_field = "linux.resources.unified[\"" MEMORY_MAX "\"]";
+		return parse_size(res->unified[i].value);
+	}
+	return res->memory.limit.set && res->memory.limit.v > 0 ? (uint64_t)res->memory.limit.v : 0;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a guest can make a device do by its registers alone runs in the vCPU's thread: with the
+ * system calls of that thread, on each device of the machine. A call too many ends the monitor.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#include "balloon.h"
+#include "child.h"
+#include "jail.h"
+#include "virtio_net.h"
+#include "vsock_rig.h"
+
+static struct rig g;
+
+/* Every byte of the configuration, well and badly; then the queues' end, and their beginning. */
+static void drive(struct virtio_device *d)
+{
+	struct jail j;
+	int kicks[VIRTIO_QUEUES_MAX];
+
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		kicks[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	d->kicks = kicks;
+	CHECK(jail_compile(&j, NULL, 0) >= 0);
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(jail_enter_thread(&j, JAIL_VCPU) >= 0);
+	for (unsigned turn = 0; turn < 2; turn++) {
+		for (uint64_t offset = 0; offset < 0x100; offset++)
+			for (unsigned width = 1; width <= 8; width *= 2) {
+				vm_bus_write(&g.bus, VIRTIO_MMIO_CONFIG + offset, "\1\0\0\0\0\0\0",
+					width);
+				vm_bus_write(&g.bus, VIRTIO_MMIO_CONFIG + offset, "\0\0\0\0\0\0\0",
+					width);
+			}
+		bring_up(&g, d->features);
+	}
+	set(&g, VIRTIO_MMIO_STATUS, 0);
+}
+
+static void blk(void)
+{
+	static struct virtio_blk b;
+	int fd = memfd_create("disk", MFD_CLOEXEC);
+
+	rig_memory(&g);
+	CHECK(ftruncate(fd, 1 << 20) == 0);
+	CHECK(virtio_blk_init(&b, &g.memory, fd, false, "s") >= 0);
+	rig_attach(&g, &b.dev);
+	bring_up(&g, b.dev.features);
+	drive(&b.dev);
+}
+
+static void console(void)
+{
+	static struct virtio_console c;
+
+	rig_memory(&g);
+	virtio_console_init(&c, &g.memory, -EBADF, -EBADF);
+	rig_attach(&g, &c.dev);
+	bring_up(&g, 0);
+	drive(&c.dev);
+}
+
+static void rng(void)
+{
+	static struct virtio_rng r;
+
+	rig_memory(&g);
+	virtio_rng_init(&r, &g.memory);
+	rig_attach(&g, &r.dev);
+	bring_up(&g, 0);
+	drive(&r.dev);
+}
+
+static void balloon(void)
+{
+	static struct virtio_balloon b;
+
+	rig_memory(&g);
+	virtio_balloon_init(&b, &g.memory);
+	rig_attach(&g, &b.dev);
+	bring_up(&g, b.dev.features);
+	drive(&b.dev);
+}
+
+static void net(void)
+{
+	static struct virtio_net n;
+	struct virtio_net_options o = {.mtu = 1500};
+	int pair[2];
+
+	rig_memory(&g);
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
+	CHECK(write(pair[1], "stale", 5) == 5);
+	o.tap = pair[0];
+	CHECK(virtio_net_init(&n, &g.memory, &o) >= 0);
+	rig_attach(&g, &n.dev);
+	bring_up(&g, n.dev.features);
+	CHECK(write(pair[1], "stale", 5) == 5);
+	drive(&n.dev);
+}
+
+/* A connection is open, and the guest has said more, whose kick is still on its way. */
+static void vsock(void)
+{
+	static struct guest s;
+	int pair[2];
+
+	guest_start(&s, 8, 0);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+	s.next_fd = pair[0];
+	struct virtio_vsock_hdr h = guest_header(HOST_PORT, VIRTIO_VSOCK_OP_REQUEST, 0);
+	guest_send_raw(&s, &h, NULL, 0);
+	CHECK(s.given == 1);
+	h = guest_header(HOST_PORT, VIRTIO_VSOCK_OP_RW, 5);
+	memcpy(at(&s.g, DATA, VSOCK_HEADER), &h, VSOCK_HEADER);
+	memcpy(at(&s.g, DATA + VSOCK_HEADER, 5), "hello", 5);
+	put_desc(desc(&s.g, 1, 1), DATA, VSOCK_HEADER + 5, 0, 0);
+	offer(&s.g, 1, 1);
+	g = s.g;
+	drive(&s.v.dev);
+	char text[5];
+	CHECK(read(pair[1], text, 5) == 5 && memcmp(text, "hello", 5) == 0);
+}
+
+static void all(void **state)
+{
+	static const struct {
+		const char *name;
+		void (*run)(void);
+	} devices[] = {{"blk", blk}, {"console", console}, {"rng", rng}, {"balloon", balloon},
+		{"net", net}, {"vsock", vsock}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
+		int status = child_status(devices[i].run);
+		if (status != 0)
+			fail_msg("%s: wait status 0x%x%s", devices[i].name, (unsigned)status,
+				WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS
+					? ": a system call that a vCPU's thread must not make"
+					: "");
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(all)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
