@@ -152,11 +152,34 @@ def test_every_process_is_confined(vm, netns, tmp):
     c.delete()
 
 
-def test_roots_and_a_killed_monitor(vm):
-    """What each process sees of the host's files. A monitor that is killed leaves nothing."""
-    c = vm("sleep", "1000")
+# Nothing but the host keeps this guest from writing.
+DEFY = """mount -o remount,rw / && mount -o remount,rw /data; grep -c ' / virtiofs rw\\| /data virtiofs rw' /proc/mounts
+for d in / /data; do for c in "touch $d/new" "mkdir $d/newer" "chmod 700 $d" "mknod $d/newest p"; do
+$c 2>&1 | grep -q 'Read-only file system' && echo refused || echo "$c"; done; done
+echo x >/made/for/it/ok && echo x >/made/file && echo end; exec sleep 1000"""
+
+
+def test_roots_and_a_killed_monitor(vm, tmp):
+    """
+    What each process sees of the host's files. What is read-only is so by the host's word, whatever the guest does
+    (boxlite's read-only shares), and its mount points are there. A monitor that is killed leaves nothing.
+    """
+    c = vm("sh", "-c", DEFY)
+    config.all_caps(c.conf)
+    data, file = os.path.join(tmp, "data"), os.path.join(tmp, "file")
+    os.mkdir(data)
+    with open(file, "w"):
+        pass
+    c.conf["root"]["readonly"] = True
+    c.conf["mounts"] += [{"destination": "/data", "type": "bind", "source": data, "options": ["bind", "ro"]},
+                         {"destination": "/made/for/it", "type": "tmpfs", "source": "tmpfs"},
+                         {"destination": "/made/file", "type": "bind", "source": file, "options": ["bind"]}]
     c.up(*VM, timeout=BOOT)
+    c.wait_output("end\n", BOOT)
+    assert c.output().split() == ["2"] + ["refused"] * 8 + ["end"]
+    assert os.listdir(data) == [] and read(file) == "x\n" and not {"new", "newer", "newest"} & set(os.listdir(c.rootfs))
     monitor, fs, qemu = family(c)
+    assert not children(fs.pid), "who seals the root has nothing more to do"
     assert monitor.root == []
     assert [m[4] for m in monitor.mounts] == ["/"]
     assert {"ro", "nosuid", "nodev", "noexec"} <= set(monitor.mounts[0][5].split(","))
