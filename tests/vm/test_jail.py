@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 
@@ -319,11 +320,33 @@ def test_qemu_elsewhere(vm, tmp):
     assert r.rc != 0 and "as expected" in r.err and "no-such-option" in r.err
 
 
+def qcow2_header(backing):
+    """docs/interop/qcow2.txt: of a disk of 64 MiB without a cluster of its own, so that all of it is the backing file's."""
+    name = backing.encode()
+    return struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 72, len(name), 16, 64 << 20, 0, 1, 1 << 16, 2 << 16, 1, 0, 0) + name
+
+
 @pytest.mark.parametrize("readonly", [False, True], ids=["rw", "ro"])
 def test_image_for_roots_eyes_only(vm, tmp, readonly):
-    c, image = on_image(vm, tmp, "echo from the guest >/written; sync; grep ' / ' /proc/mounts")
+    """
+    It is raw, as config.json says, even where a guest has made its first sector that of another format with a file of the
+    host's behind it (CVE-2026-27211). A read-only one a guest can't write past its file system (CVE-2026-24834).
+    """
+    c, image = on_image(vm, tmp, "echo from the guest >/written; sync; grep ' / ' /proc/mounts; "
+                        "mknod /dev/disk b $(tr : ' ' </sys/block/vda/dev); head -c 3 /dev/disk; "
+                        "blockdev --setrw /dev/disk; dd if=/etc/group of=/dev/disk bs=1 count=9 conv=fsync 2>&1 || echo refused")
     c.conf["root"]["readonly"] = readonly
-    assert f"ext4 {'ro' if readonly else 'rw'}" in c.run(*VM, timeout=BOOT).ok().out
+    config.all_caps(c.conf)
+    c.conf["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
+    with open(os.path.join(tmp, "secret"), "wb") as f:
+        f.truncate(64 << 20)
+    with open(image, "r+b") as f:
+        f.write(qcow2_header(os.path.join(tmp, "secret")))
+    out = c.run(*VM, timeout=BOOT).ok().out
+    assert f"ext4 {'ro' if readonly else 'rw'}" in out and "\nQFI" in out
+    assert ("refused" in out) == readonly
+    with open(image, "rb") as f, open(c.path("etc/group"), "rb") as group:
+        assert f.read(9) == (qcow2_header("")[:9] if readonly else group.read(9))
     assert written(image) == (b"" if readonly else b"from the guest\n")
 
 
