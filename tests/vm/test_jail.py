@@ -334,7 +334,7 @@ def test_image_for_roots_eyes_only(vm, tmp, readonly):
     """
     c, image = on_image(vm, tmp, "echo from the guest >/written; sync; grep ' / ' /proc/mounts; "
                         "mknod /dev/disk b $(tr : ' ' </sys/block/vda/dev); head -c 3 /dev/disk; "
-                        "blockdev --setrw /dev/disk; dd if=/etc/group of=/dev/disk bs=1 count=9 conv=fsync 2>&1 || echo refused")
+                        "busybox blockdev --setrw /dev/disk; dd if=/etc/group of=/dev/disk bs=1 count=9 conv=fsync 2>&1 || echo refused")
     c.conf["root"]["readonly"] = readonly
     config.all_caps(c.conf)
     c.conf["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
