@@ -19,6 +19,20 @@
 /* How long names and attributes may be believed: the host changes them too (podman cp, volumes). */
 #define CACHE_MS 1000
 
+static bool is_shared(const struct step *s)
+{
+	return s->place == PLACE_HOST && s->slot >= 0 &&
+	       (s->kind == STEP_OPEN_ROOT || s->kind == STEP_OPEN_SOURCE);
+}
+
+bool share_needed(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++)
+		if (is_shared(&plan->steps[i]))
+			return true;
+	return false;
+}
+
 /* The root becomes it later: INIT has mount points to make there. */
 static bool is_read_only(const struct step *s)
 {
@@ -70,8 +84,7 @@ static int build_tree(const struct plan *plan, const int *slots)
 		return err_sys("attach the share's root");
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct step *s = &plan->steps[i];
-		if (s->place != PLACE_HOST || s->slot < 0 || slots[s->slot] < 0 ||
-			(s->kind != STEP_OPEN_ROOT && s->kind != STEP_OPEN_SOURCE))
+		if (!is_shared(s) || slots[s->slot] < 0)
 			continue;
 		int r = attach(base, s, slots[s->slot]);
 		if (r < 0)

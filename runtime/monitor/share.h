@@ -21,6 +21,8 @@ struct share {
 	bool sealing;
 };
 
+/* Whether anything is shared: with vm.image for a root, and no bind mounts, nothing is. */
+bool share_needed(const struct plan *plan);
 /* Starts the server, which says on `errors` why it ends. The slots stay the caller's. */
 int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors)
 	must_check;

@@ -81,10 +81,10 @@ def children(pid):
 
 
 def family(c):
-    """The monitor, the file server, and QEMU or None."""
+    """The monitor, the file server or None, and QEMU or None."""
     monitor = Proc(c.pid())
     kids = {p.name: p for p in map(Proc, children(monitor.pid))}
-    fs = kids.pop("caisson-fs")
+    fs = kids.pop("caisson-fs", None)
     assert monitor.name == "caisson-vm"
     assert len(kids) == (mode.HYPERVISOR == "qemu"), kids
     return monitor, fs, next(iter(kids.values()), None)
@@ -350,6 +350,12 @@ def test_image_for_roots_eyes_only(vm, tmp, readonly):
     assert written(image) == (b"" if readonly else b"from the guest\n")
 
 
+def mergeable(pid):
+    """How much of its memory KSM may merge, in KiB."""
+    regions = re.findall(r"^Size: +(\d+) kB$.*?^VmFlags: (.*)$", read(f"/proc/{pid}/smaps"), re.M | re.S)
+    return sum(int(size) for size, flags in regions if "mg" in flags.split())
+
+
 def on_image(vm, directory, script):
     c = vm("sh", "-c", script)
     image = os.path.join(directory, "image")
@@ -374,10 +380,15 @@ def on_disk():
 
 
 def test_image_past_the_hosts_cache(vm, on_disk):
+    """And without a file server, since nothing is shared: then the built-in machine's memory is its alone, and KSM's to merge."""
     c, image = on_image(vm, on_disk, "echo start; until test -e /end; do sleep 0.1; done; echo from the guest >/written")
     c.conf["annotations"] = {"io.caisson.vm.image-cache": "none"}
+    if mode.HYPERVISOR == "kvm":
+        c.conf["annotations"]["io.caisson.vm.pages"] = "mergeable"
     c.up(*VM, timeout=BOOT)
     c.wait_output("start", BOOT)
+    assert family(c)[1] is None
+    assert mode.HYPERVISOR != "kvm" or mergeable(c.pid()) >= 512 << 10
     flags = [re.search(r"^flags:\s+(\d+)", read(f"{p.dir}/fdinfo/{n}"), re.M)[1]
              for p in family(c) if p for n, path in p.fds.items() if path.endswith("/image")]
     assert flags and all(int(f, 8) & os.O_DIRECT for f in flags), flags
