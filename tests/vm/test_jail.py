@@ -352,7 +352,7 @@ def test_image_for_roots_eyes_only(vm, tmp, readonly):
 
 def mergeable(pid):
     """How much of its memory KSM may merge, in KiB."""
-    regions = re.findall(r"^Size: +(\d+) kB$.*?^VmFlags: (.*)$", read(f"/proc/{pid}/smaps"), re.M | re.S)
+    regions = re.findall(r"^Size: +(\d+) kB$.*?^VmFlags: ([^\n]*)$", read(f"/proc/{pid}/smaps"), re.M | re.S)
     return sum(int(size) for size, flags in regions if "mg" in flags.split())
 
 
