@@ -174,7 +174,7 @@ static int boot(struct monitor *m, struct engine_description *d)
 		r = open_taps(m, d);
 	if (r >= 0)
 		r = open_image(c, &d->image);
-	if (r >= 0)
+	if (r >= 0 && share_needed(m->a->plan))
 		r = share_start(&m->share, m->a->plan, m->a->slots, d->log);
 	log_debug("microvm: file server");
 	d->share = m->share.sock;

@@ -43,7 +43,7 @@ struct engine_description {
 	const struct machine_config *config;
 	int kernel, initramfs;
 	const char *cmdline;
-	int share; /* vhost-user socket of the file server */
+	int share; /* vhost-user socket of the file server, or -EBADF */
 	int image; /* vm.image, or -EBADF */
 	int log;   /* the guest's console is written here */
 	struct engine_nic nics[ENGINE_NICS_MAX];

@@ -60,11 +60,13 @@ static int build(struct engine *e, const struct engine_description *d)
 		.connect = streams_on_connect,
 		.closed = streams_on_closed,
 		.ctx = d->streams};
-	struct machine_share shares[1 + PLAN_BACKENDS_MAX] = {{.tag = SHARE_TAG, .sock = d->share}};
+	struct machine_share shares[1 + PLAN_BACKENDS_MAX];
 	struct machine_disk disks[1 + PLAN_BACKENDS_MAX];
-	size_t nshares = 1, ndisks = 0;
+	size_t nshares = 0, ndisks = 0;
 	struct virtio_net_options nics[ENGINE_NICS_MAX];
 
+	if (d->share >= 0)
+		shares[nshares++] = (struct machine_share){.tag = SHARE_TAG, .sock = d->share};
 	if (k->image >= 0)
 		disks[ndisks++] = (struct machine_disk){
 			.fd = k->image, .read_only = c->image_read_only, .serial = "image"};
@@ -87,7 +89,7 @@ static int build(struct engine *e, const struct engine_description *d)
 	}
 	const struct machine_options o = {
 		.kvm = "/dev/kvm",
-		.memory = {.size = c->memory, .pages = c->pages},
+		.memory = {.size = c->memory, .pages = c->pages, .mergeable = c->mergeable},
 		.cpus = c->cpus,
 		.kernel = d->kernel,
 		.initramfs = d->initramfs,

@@ -165,10 +165,12 @@ static void add_devices(struct args *a, const struct engine_description *d, int 
 	add(a, "virtio-rng-device,rng=rng");
 	add(a, "-device");
 	add(a, "virtio-balloon-device,free-page-reporting=on");
-	add(a, "-chardev");
-	add(a, "socket,id=fs,fd=%d", inherit(a, d->share));
-	add(a, "-device");
-	add(a, "vhost-user-fs-device,chardev=fs,tag=" SHARE_TAG ",queue-size=1024");
+	if (d->share >= 0) {
+		add(a, "-chardev");
+		add(a, "socket,id=fs,fd=%d", inherit(a, d->share));
+		add(a, "-device");
+		add(a, "vhost-user-fs-device,chardev=fs,tag=" SHARE_TAG ",queue-size=1024");
+	}
 	add(a, "-chardev");
 	add(a, "socket,id=vsock,fd=%d", inherit(a, vsock));
 	add(a, "-device");

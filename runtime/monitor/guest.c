@@ -132,6 +132,21 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 	return r < 0 ? r : monitor_send_size(m);
 }
 
+static int on_created(struct monitor *m)
+{
+	log_debug("microvm: created");
+	m->created = true;
+	m->deadline = 0;
+	return channel_send(m->channel, CHANNEL_REACHED, 0, "created", -EBADF);
+}
+
+int monitor_on_sealed(struct monitor *m)
+{
+	int r = share_sealed(&m->share);
+
+	return r < 0 ? r : on_created(m);
+}
+
 /* A barrier of INIT's: for the runtime, who waits for it. */
 static int on_reached(struct monitor *m, const struct agent_frame *f)
 {
@@ -139,11 +154,8 @@ static int on_reached(struct monitor *m, const struct agent_frame *f)
 
 	if (!barrier || m->channel < 0)
 		return err_set(EPROTO, "unexpected \"reached\" from the guest");
-	if (streq(barrier, "created")) {
-		log_debug("microvm: created");
-		m->created = true;
-		m->deadline = 0;
-	}
+	if (streq(barrier, "created"))
+		return m->share.seal >= 0 ? share_seal(&m->share) : on_created(m);
 	return channel_send(m->channel, CHANNEL_REACHED, 0, barrier, -EBADF);
 }
 

@@ -17,6 +17,7 @@
 #define PAGES "io.caisson.vm.pages"
 #define IMAGE_CACHE "io.caisson.vm.image-cache"
 #define RECONNECT "io.caisson.vm.reconnect"
+#define KSM "/sys/kernel/mm/ksm"
 #define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define CPUS_MAX 254 /* of the ACPI tables: 8-bit APIC ids */
 
@@ -244,13 +245,46 @@ static int decide_pages(const struct spec *s, struct machine_config *m)
 			m->pages = (enum vm_pages)i;
 			return m->pages == VM_PAGES_HUGETLB ? check_pool(m) : 0;
 		}
-	if (streq(text, "mergeable"))
-		return err_set(ENOTSUP,
-			"annotation " PAGES ": \"mergeable\": the kernel merges (KSM) only memory "
-			"that one process has, and the file server shares the guest's: expected "
-			"transparent, small or hugetlb");
+	if (streq(text, "mergeable")) {
+		m->pages = VM_PAGES_SMALL;
+		m->mergeable = true;
+		return 0;
+	}
 	return err_set(EINVAL,
-		"annotation " PAGES ": \"%s\": expected transparent, small or hugetlb", text);
+		"annotation " PAGES ": \"%s\": expected transparent, small, hugetlb or mergeable",
+		text);
+}
+
+static int refuse_mergeable(const char *why)
+{
+	return err_set(ENOTSUP,
+		"annotation " PAGES ": \"mergeable\": the kernel merges (KSM) only memory that one "
+		"process has, and %s",
+		why);
+}
+
+/* Whatever is served by vhost-user is another process's, which has the guest's memory too. */
+static int check_mergeable(struct arena *a, const struct spec *s, const struct machine_config *m)
+{
+	if (!m->mergeable)
+		return 0;
+	if (!m->image)
+		return refuse_mergeable("the server of root.path has the guest's too: use a "
+					"vm.image, or transparent, small or hugetlb");
+	for (size_t i = 0; i < s->nmounts; i++) {
+		const struct spec_mount *mount = &s->mounts[i];
+		if (!mount->backend && (!mount->bind || mount->remount))
+			continue;
+		const char *why = arena_printf(
+			a, "the server of mounts[%zu] has the guest's too: leave it out", i);
+		return why ? refuse_mergeable(why) : -ENOMEM;
+	}
+	if (m->hypervisor != HYPERVISOR_KVM)
+		return refuse_mergeable("QEMU shares the guest's with the vsock device, which is "
+					"caisson's: --hypervisor kvm has both in one");
+	if (access(KSM, F_OK) < 0)
+		return err_sys("annotation " PAGES ": \"mergeable\": this kernel has no KSM: " KSM);
+	return 0;
 }
 
 /* What is in the namespace goes into the guest: the host would be left without a network. */
@@ -293,6 +327,8 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 		r = decide_hypervisor(a, s, q->hypervisor, ret);
 	if (r >= 0)
 		r = decide_reconnect(s, ret);
+	if (r >= 0)
+		r = check_mergeable(a, s, ret);
 	if (r < 0)
 		return r;
 	if (s->vm) {

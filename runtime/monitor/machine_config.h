@@ -25,6 +25,7 @@ struct machine_config {
 	unsigned cpus;
 	uint64_t memory;             /* bytes, a multiple of 2 MiB */
 	enum vm_pages pages;         /* what the host backs it with */
+	bool mergeable;              /* small ones that KSM may merge */
 	const char *kernel, *initrd; /* NULL: look for one */
 	struct spec_strings kernel_parameters;
 	const char *image, *image_format; /* vm.image, or NULL */

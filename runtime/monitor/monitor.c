@@ -332,7 +332,8 @@ static void tell_exits(struct monitor *m)
 
 /* --- the loop --- */
 
-enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_CHANNEL, P_START, P_CONTROL, P_CLIENTS };
+enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL };
+enum { P_CHANNEL = P_SEAL + 1, P_START, P_CONTROL, P_CLIENTS };
 
 static int serve(struct monitor *m, struct pollfd *p)
 {
@@ -349,6 +350,8 @@ static int serve(struct monitor *m, struct pollfd *p)
 		r = on_signals(m, &child);
 	if (r >= 0 && child)
 		r = on_child(m);
+	if (r >= 0 && p[P_SEAL].revents)
+		r = monitor_on_sealed(m);
 	if (r >= 0 && p[P_CHANNEL].revents)
 		r = on_channel(m);
 	else if (r >= 0 && p[P_START].revents)
@@ -405,6 +408,7 @@ static int turn(struct monitor *m)
 	p[P_ENGINE].fd = m->engine.ended;
 	p[P_LOG].fd = m->guest_log;
 	p[P_AGENT].fd = m->agent;
+	p[P_SEAL].fd = m->share.sealing ? m->share.seal : -1;
 	p[P_CHANNEL].fd = m->channel;
 	p[P_START].fd = m->created && m->channel < 0 && m->starter < 0 ? m->start_socket : -1;
 	p[P_CONTROL].fd = m->control;
@@ -470,7 +474,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.control = a->control;
 	m.filter_slot = plan_filter_slot(a->plan);
 	m.agent = m.starter = m.signals = m.console = m.guest_log = -EBADF;
-	m.engine.ended = m.share.sock = -EBADF;
+	m.engine.ended = m.share.sock = m.share.seal = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)
 		m.taps[i] = (struct net_tap)NET_TAP_INIT;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)

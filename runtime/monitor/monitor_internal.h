@@ -63,6 +63,8 @@ int monitor_boot(struct monitor *m) must_check;
 
 /* guest.c: what the guest says; a message of its agent */
 int monitor_on_frame(struct monitor *m, const struct agent_frame *f) must_check;
+/* An answer of the process that makes the root read-only. */
+int monitor_on_sealed(struct monitor *m) must_check;
 /* The agent has said hello: it is told what to make. */
 int monitor_send_create(struct monitor *m) must_check;
 int monitor_send_start(struct monitor *m) must_check;

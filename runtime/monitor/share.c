@@ -21,6 +21,21 @@
 /* How long names and attributes may be believed: the host changes them too (podman cp, volumes). */
 #define CACHE_MS 1000
 
+static bool is_shared(const struct step *s)
+{
+	return s->place == PLACE_HOST && s->slot >= 0 &&
+	       (s->kind == STEP_OPEN_ROOT || s->kind == STEP_OPEN_SOURCE);
+}
+
+bool share_needed(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++)
+		if (is_shared(&plan->steps[i]))
+			return true;
+	return false;
+}
+
+/* The root becomes it later: INIT has mount points to make there. */
 static bool is_read_only(const struct step *s)
 {
 	const struct spec_mount *m = s->open.mount;
@@ -71,8 +86,7 @@ static int build_tree(const struct plan *plan, const int *slots)
 		return err_sys("attach the share's root");
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct step *s = &plan->steps[i];
-		if (s->place != PLACE_HOST || s->slot < 0 || slots[s->slot] < 0 ||
-			(s->kind != STEP_OPEN_ROOT && s->kind != STEP_OPEN_SOURCE))
+		if (!is_shared(s) || slots[s->slot] < 0)
 			continue;
 		int r = attach(base, s, slots[s->slot]);
 		if (r < 0)
@@ -108,10 +122,30 @@ static bool is_of_plan(const void *data, mode_t type, dev_t dev)
 	return false;
 }
 
-static int serve(const struct plan *plan, const int *slots, int sock)
+/* The slot of a root that is to be read-only; -1: it is not, or not on the share. */
+static int sealed_slot(const struct plan *plan)
 {
+	bool read_only = false;
+	int slot = -1;
+
+	for (size_t i = 0; i < plan->n; i++) {
+		const struct step *s = &plan->steps[i];
+
+		read_only |= s->kind == STEP_READONLY_ROOT;
+		if (s->kind == STEP_OPEN_ROOT && s->place == PLACE_HOST)
+			slot = s->slot;
+	}
+	return read_only ? slot : -1;
+}
+
+/* seal: -EBADF where nothing is to be sealed. */
+static int serve(const struct plan *plan, const int *slots, int sock, int seal)
+{
+	char root[16];
 	struct vmfs_config c = {
 		.sock = sock,
+		.seal = seal,
+		.sealed = seal >= 0 ? root : NULL,
 		.proc = -EBADF,
 		.devices = may_make_devices(plan),
 		.may_make = is_of_plan,
@@ -120,6 +154,7 @@ static int serve(const struct plan *plan, const int *slots, int sock)
 		.cache_ms = CACHE_MS,
 	};
 
+	snprintf(root, sizeof(root), "%d", sealed_slot(plan));
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_sys("make a mount namespace for the share");
 	c.root = build_tree(plan, slots);
@@ -131,12 +166,15 @@ static int serve(const struct plan *plan, const int *slots, int sock)
 
 int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors)
 {
-	int socks[2];
+	int socks[2], seal[2] = {-EBADF, -EBADF};
 
-	*ret = (struct share){.sock = -EBADF};
+	*ret = (struct share){.sock = -EBADF, .seal = -EBADF};
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) < 0)
 		return err_sys("make a socket pair");
 	_cleanup_fd_ int ours = socks[0], theirs = socks[1];
+	if (sealed_slot(plan) >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, seal) < 0)
+		return err_sys("make a socket pair");
+	_cleanup_fd_ int our_seal = seal[0], their_seal = seal[1];
 	pid_t monitor = getpid();
 	pid_t pid = fork();
 	if (pid < 0)
@@ -152,16 +190,43 @@ int share_start(struct share *ret, const struct plan *plan, const int *slots, in
 		if (getppid() != monitor)
 			_exit(1);
 		fd_close(&ours);
+		fd_close(&our_seal);
 		int r = jail_leave_streams(errors);
 		if (r >= 0)
-			r = serve(plan, slots, theirs);
+			r = serve(plan, slots, theirs, their_seal);
 		if (r < 0)
 			dprintf(2, "the file server: %s\n", err_msg());
 		_exit(r < 0);
 	}
 	ret->pid = pid;
 	ret->sock = take_fd(&ours);
+	ret->seal = take_fd(&our_seal);
 	return 0;
+}
+
+int share_seal(struct share *s)
+{
+	if (s->sealing)
+		return err_set(EPROTO, "the guest's container was made twice");
+	s->sealing = true;
+	return write(s->seal, "", 1) < 0 ? err_sys("root.readonly: tell the file server") : 0;
+}
+
+int share_sealed(struct share *s)
+{
+	int answer = EPIPE;
+
+	if (read(s->seal, &answer, sizeof(answer)) != sizeof(answer))
+		return err_set(EPIPE, "root.readonly: the microVM's file server has gone");
+	fd_close(&s->seal);
+	s->sealing = false;
+	if (answer == EBUSY)
+		return err_set(EBUSY, "root.readonly: the guest keeps a file of the root file "
+				      "system open for writing");
+	return answer ? err_set(answer,
+				"root.readonly: make the shared root file system read-only: %s",
+				strerror(answer))
+		      : 0;
 }
 
 int share_check(struct share *s)
@@ -182,6 +247,8 @@ int share_check(struct share *s)
 void share_stop(struct share *s)
 {
 	fd_close(&s->sock);
+	fd_close(&s->seal);
+	s->sealing = false;
 	if (s->pid <= 0)
 		return;
 	kill(s->pid, SIGKILL);

@@ -3,6 +3,9 @@
  * The container's root and bind mounts as one virtio-fs share, served by a process of its own. The
  * share's root is an empty directory with one entry for each slot of the plan, named by its number,
  * on which the mount that HOST opened is mounted.
+ *
+ * Where the plan makes the root read-only, share_seal() does that on the host, once INIT has made
+ * its mount points: then the answer comes at `seal`, and share_sealed() takes it.
  */
 #pragma once
 #include <sys/types.h>
@@ -14,8 +17,12 @@
 struct share {
 	pid_t pid; /* of the server, our child; 0: none */
 	int sock;  /* vhost-user, for the hypervisor's front end */
+	int seal;  /* -EBADF: the root is not, or already, sealed */
+	bool sealing;
 };
 
+/* Whether anything is shared: with vm.image for a root, and no bind mounts, nothing is. */
+bool share_needed(const struct plan *plan);
 /* Starts the server, which says on `errors` why it ends. The slots stay the caller's. */
 int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors)
 	must_check;
@@ -24,4 +31,6 @@ int share_start(struct share *ret, const struct plan *plan, const int *slots, in
  * because the hypervisor did. With a message.
  */
 int share_check(struct share *s) must_check;
+int share_seal(struct share *s) must_check;
+int share_sealed(struct share *s) must_check;
 void share_stop(struct share *s);

@@ -193,9 +193,17 @@ def test_boot_timeout_out_of_range(vm, text):
     c.run(*QEMU).failed("annotation io.caisson.vm.boot-timeout", f'"{text}"', "86400 seconds")
 
 
-@pytest.mark.parametrize("text, said", [("big", "expected transparent, small or hugetlb"), ("mergeable", "KSM")])
-def test_unknown_pages(vm, text, said):
+@pytest.mark.parametrize("text, said", [("big", "expected transparent, small, hugetlb or mergeable"),
+                                        ("mergeable", "server of root.path"), ("mergeable", "server of mounts[7]"),
+                                        ("mergeable", "--hypervisor kvm")],
+                         ids=["unknown", "root", "mount", "qemu"])
+def test_pages_refused(vm, text, said, tmp):
     c = vm(annotations={"io.caisson.vm.pages": text})
+    if "root" not in said:
+        c.conf["vm"]["image"] = {"path": os.path.join(tmp, "image"), "format": "raw"}
+        open(os.path.join(tmp, "image"), "w", encoding="ascii").close()
+    if "mounts" in said:
+        c.conf["mounts"].append({"destination": "/data", "type": "bind", "source": tmp, "options": ["bind"]})
     c.run(*QEMU).failed("annotation io.caisson.vm.pages", f'"{text}"', said)
 
 

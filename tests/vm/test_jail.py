@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 
@@ -81,10 +82,10 @@ def children(pid):
 
 
 def family(c):
-    """The monitor, the file server, and QEMU or None."""
+    """The monitor, the file server or None, and QEMU or None."""
     monitor = Proc(c.pid())
     kids = {p.name: p for p in map(Proc, children(monitor.pid))}
-    fs = kids.pop("caisson-fs")
+    fs = kids.pop("caisson-fs", None)
     assert monitor.name == "caisson-vm"
     assert len(kids) == (mode.HYPERVISOR == "qemu"), kids
     return monitor, fs, next(iter(kids.values()), None)
@@ -156,11 +157,34 @@ def test_every_process_is_confined(vm, netns, tmp):
     c.delete()
 
 
-def test_roots_and_a_killed_monitor(vm):
-    """What each process sees of the host's files. A monitor that is killed leaves nothing."""
-    c = vm("sleep", "1000")
+# Nothing but the host keeps this guest from writing.
+DEFY = """mount -o remount,rw / && mount -o remount,rw /data; grep -c ' / virtiofs rw\\| /data virtiofs rw' /proc/mounts
+for d in / /data; do for c in "touch $d/new" "mkdir $d/newer" "chmod 700 $d" "mknod $d/newest p"; do
+$c 2>&1 | grep -q 'Read-only file system' && echo refused || echo "$c"; done; done
+echo x >/made/for/it/ok && echo x >/made/file && echo end; exec sleep 1000"""
+
+
+def test_roots_and_a_killed_monitor(vm, tmp):
+    """
+    What each process sees of the host's files. What is read-only is so by the host's word, whatever the guest does
+    (boxlite's read-only shares), and its mount points are there. A monitor that is killed leaves nothing.
+    """
+    c = vm("sh", "-c", DEFY)
+    config.all_caps(c.conf)
+    data, file = os.path.join(tmp, "data"), os.path.join(tmp, "file")
+    os.mkdir(data)
+    with open(file, "w"):
+        pass
+    c.conf["root"]["readonly"] = True
+    c.conf["mounts"] += [{"destination": "/data", "type": "bind", "source": data, "options": ["bind", "ro"]},
+                         {"destination": "/made/for/it", "type": "tmpfs", "source": "tmpfs"},
+                         {"destination": "/made/file", "type": "bind", "source": file, "options": ["bind"]}]
     c.up(*VM, timeout=BOOT)
+    c.wait_output("end\n", BOOT)
+    assert c.output().split() == ["2"] + ["refused"] * 8 + ["end"]
+    assert os.listdir(data) == [] and read(file) == "x\n" and not {"new", "newer", "newest"} & set(os.listdir(c.rootfs))
     monitor, fs, qemu = family(c)
+    assert not children(fs.pid), "who seals the root has nothing more to do"
     assert monitor.root == []
     assert [m[4] for m in monitor.mounts] == ["/"]
     assert {"ro", "nosuid", "nodev", "noexec"} <= set(monitor.mounts[0][5].split(","))
@@ -341,16 +365,43 @@ def test_qemu_elsewhere(vm, tmp):
     assert r.rc != 0 and "as expected" in r.err and "no-such-option" in r.err
 
 
+def qcow2_header(backing):
+    """docs/interop/qcow2.txt: of a disk of 64 MiB without a cluster of its own, so that all of it is the backing file's."""
+    name = backing.encode()
+    return struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 72, len(name), 16, 64 << 20, 0, 1, 1 << 16, 2 << 16, 1, 0, 0) + name
+
+
 @pytest.mark.parametrize("readonly", [False, True], ids=["rw", "ro"])
 def test_image_for_roots_eyes_only(vm, tmp, readonly):
-    # Its cache is the guest's to switch off: a register, which a vCPU writes.
+    """
+    It is raw, as config.json says, even where a guest has made its first sector that of another format with a file of the
+    host's behind it (CVE-2026-27211). A read-only one a guest can't write past its file system (CVE-2026-24834). Its cache
+    is the guest's to switch off: a register, which a vCPU writes.
+    """
     c, image = on_image(vm, tmp, "echo write through >/sys/block/vda/cache_type; echo from the guest >/written; sync; "
-                        "cat /sys/block/vda/cache_type; grep ' / ' /proc/mounts")
+                        "cat /sys/block/vda/cache_type; grep ' / ' /proc/mounts; "
+                        "mknod /dev/disk b $(tr : ' ' </sys/block/vda/dev); head -c 3 /dev/disk; "
+                        "busybox blockdev --setrw /dev/disk; dd if=/etc/group of=/dev/disk bs=1 count=9 conv=fsync 2>&1 || echo refused")
     next(m for m in c.conf["mounts"] if m["destination"] == "/sys")["options"].remove("ro")
     c.conf["root"]["readonly"] = readonly
+    config.all_caps(c.conf)
+    c.conf["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
+    with open(os.path.join(tmp, "secret"), "wb") as f:
+        f.truncate(64 << 20)
+    with open(image, "r+b") as f:
+        f.write(qcow2_header(os.path.join(tmp, "secret")))
     out = c.run(*VM, timeout=BOOT).ok().out
-    assert "write through\n" in out and f"ext4 {'ro' if readonly else 'rw'}" in out, out
+    assert "write through\n" in out and f"ext4 {'ro' if readonly else 'rw'}" in out and "\nQFI" in out, out
+    assert ("refused" in out) == readonly
+    with open(image, "rb") as f, open(c.path("etc/group"), "rb") as group:
+        assert f.read(9) == (qcow2_header("")[:9] if readonly else group.read(9))
     assert written(image) == (b"" if readonly else b"from the guest\n")
+
+
+def mergeable(pid):
+    """How much of its memory KSM may merge, in KiB."""
+    regions = re.findall(r"^Size: +(\d+) kB$.*?^VmFlags: ([^\n]*)$", read(f"/proc/{pid}/smaps"), re.M | re.S)
+    return sum(int(size) for size, flags in regions if "mg" in flags.split())
 
 
 def on_image(vm, directory, script):
@@ -377,10 +428,15 @@ def on_disk():
 
 
 def test_image_past_the_hosts_cache(vm, on_disk):
+    """And without a file server, since nothing is shared: then the built-in machine's memory is its alone, and KSM's to merge."""
     c, image = on_image(vm, on_disk, "echo start; until test -e /end; do sleep 0.1; done; echo from the guest >/written")
     c.conf["annotations"] = {"io.caisson.vm.image-cache": "none"}
+    if mode.HYPERVISOR == "kvm":
+        c.conf["annotations"]["io.caisson.vm.pages"] = "mergeable"
     c.up(*VM, timeout=BOOT)
     c.wait_output("start", BOOT)
+    assert family(c)[1] is None
+    assert mode.HYPERVISOR != "kvm" or mergeable(c.pid()) >= 512 << 10
     flags = [re.search(r"^flags:\s+(\d+)", read(f"{p.dir}/fdinfo/{n}"), re.M)[1]
              for p in family(c) if p for n, path in p.fds.items() if path.endswith("/image")]
     assert flags and all(int(f, 8) & os.O_DIRECT for f in flags), flags

@@ -177,6 +177,14 @@ int fs_creds_drop_fsetid(bool drop) must_check;
 size_t fs_iov_slice(struct iovec *dst, const struct iovec *src, unsigned int n, size_t skip,
 	size_t len, unsigned int *ret_n);
 
+/* jail.c: what a process loses; *keep: descriptors. memory: mappings too, but none executable */
+int fs_close_others(const int *keep, size_t n) must_check;
+int fs_drop_caps(uint64_t caps) must_check;
+int fs_filter_calls(const int *calls, size_t n, bool memory) must_check;
+
+/* seal.c: the process that makes c->sealed read-only, in the mount namespace of the caller */
+int fs_seal_start(const struct vmfs_config *c) must_check;
+
 typedef int fs_op(struct fs_session *s, struct fs_request *r);
 fs_op fs_lookup, fs_getattr, fs_setattr, fs_readlink, fs_statfs;
 fs_op fs_symlink, fs_mknod, fs_mkdir, fs_unlink, fs_rmdir, fs_rename, fs_rename2, fs_link;

@@ -21,15 +21,16 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "fs.h"
 #include "path.h"
 #include "sys.h"
-#include "vmfs.h"
 
 #define CAP(c) (UINT64_C(1) << (c))
 #define CAPS \
 	(CAP(CAP_CHOWN) | CAP(CAP_DAC_OVERRIDE) | CAP(CAP_DAC_READ_SEARCH) | CAP(CAP_FOWNER) | \
 		CAP(CAP_FSETID) | CAP(CAP_SETUID) | CAP(CAP_SETGID) | CAP(CAP_MKNOD) | \
 		CAP(CAP_SETFCAP))
+_Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
 
 #define RESERVED_FILES 128   /* the socket, queues, memory, what a request opens for a moment */
 #define MAX_NODES (1U << 20) /* some 150 bytes and a name each */
@@ -125,18 +126,16 @@ static int enter_share(struct vmfs_config *c)
 	return 0;
 }
 
-/* Closes all but standard input, output and error, which are the caller's choice, and our three. */
-static int close_others(const struct vmfs_config *c)
+int fs_close_others(const int *keep, size_t n)
 {
-	unsigned int keep[] = {(unsigned int)c->sock, (unsigned int)c->root, (unsigned int)c->proc};
 	unsigned int from = 3;
 
 	for (;;) {
 		unsigned int next = ~0U;
 
-		for (size_t i = 0; i < ARRAY_SIZE(keep); i++)
-			if (keep[i] >= from && keep[i] < next)
-				next = keep[i];
+		for (size_t i = 0; i < n; i++)
+			if ((unsigned int)keep[i] >= from && (unsigned int)keep[i] < next)
+				next = (unsigned int)keep[i];
 		if (next > from && close_range(from, next == ~0U ? next : next - 1, 0) < 0)
 			return err_sys("virtio-fs: close inherited descriptors");
 		if (next == ~0U)
@@ -145,14 +144,13 @@ static int close_others(const struct vmfs_config *c)
 	}
 }
 
-static int drop_caps(void)
+int fs_drop_caps(uint64_t caps)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct d[2] = {
-		{.effective = (uint32_t)CAPS, .permitted = (uint32_t)CAPS}};
+		{.effective = (uint32_t)caps, .permitted = (uint32_t)caps}};
 	struct rlimit none = {0, 0};
 
-	_Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return err_sys("virtio-fs: no core dumps");
 	/* See creds.c. Locked, as all that could undo it. */
@@ -256,17 +254,17 @@ static const int allowed[] = {
 	SCMP_SYS(exit_group),
 };
 
-static int filter_calls(void)
+int fs_filter_calls(const int *calls, size_t n, bool memory)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r = ctx ? 0 : -ENOMEM;
 
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(allowed); i++)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
-	if (r == 0)
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, calls[i], 0);
+	if (r == 0 && memory)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
 			SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	if (r == 0)
+	if (r == 0 && memory)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
 			SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	if (r == 0)
@@ -285,8 +283,11 @@ int vmfs_jail(struct vmfs_config *c)
 		return c->proc;
 	r = enter_share(c);
 	if (r == 0)
-		r = close_others(c);
+		r = fs_seal_start(c);
+	const int keep[] = {c->sock, c->root, c->proc};
 	if (r == 0)
-		r = drop_caps();
-	return r < 0 ? r : filter_calls();
+		r = fs_close_others(keep, ARRAY_SIZE(keep));
+	if (r == 0)
+		r = fs_drop_caps(CAPS);
+	return r < 0 ? r : fs_filter_calls(allowed, ARRAY_SIZE(allowed), true);
 }

@@ -32,6 +32,8 @@ struct vmfs_config {
 			       follows */
 	uint32_t max_descriptors; /* for those inodes: a cache, at least 64 */
 	uint32_t max_handles;     /* descriptors for open files, and as many for owners of locks */
+	const char *sealed;       /* NULL: nothing; see vmfs_jail() */
+	int seal;
 };
 
 /*
@@ -40,6 +42,10 @@ struct vmfs_config {
  * but the three of the configuration, the capabilities that ownership needs, and the system calls
  * that the server makes. Needs CAP_SYS_ADMIN. What it did is not undone where it fails: the process
  * must end.
+ *
+ * Where `sealed` is a name in the root, what is mounted there becomes read-only, by the host's
+ * kernel, once a byte comes from the socket `seal`; the answer there is an int, 0 or an errno
+ * (EBUSY: the guest has something open for writing). A process of its own does that.
  */
 int vmfs_jail(struct vmfs_config *c) must_check;
 
