@@ -53,7 +53,7 @@ static void set_up(struct rig *g)
 	g->guest = agent[1];
 	g->m->channel = channel[0];
 	g->runtime = channel[1];
-	g->m->starter = g->m->start_lock = g->m->console = -EBADF;
+	g->m->starter = g->m->start_lock = g->m->console = g->m->share.seal = -EBADF;
 	g->m->filter_slot = -1;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		g->m->clients[i].sock = -EBADF;
