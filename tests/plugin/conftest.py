@@ -74,12 +74,16 @@ def podman_user(podman_host):
 
 @pytest.fixture(scope="session")
 def root_podman(podman_host):
-    return podman.Podman()
+    p = podman.Podman()
+    yield p
+    p.service.stop()
 
 
 @pytest.fixture(scope="session")
 def user_podman(podman_user):
-    return podman.Podman(podman.USER, cgroup=podman_user)
+    p = podman.Podman(podman.USER, cgroup=podman_user)
+    yield p
+    p.service.stop()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ ten containers that the tests look at are all started at once (which is a test o
 them, mostly over docker's HTTP interface, which costs no program. README.md lists what docker 20.10 can't do.
 """
 import concurrent.futures
-import http.client
 import json
 import os
 import re
@@ -15,7 +14,7 @@ import subprocess
 import time
 
 import pytest
-from harness.engines import SYSTEMD, TIMEOUT, Daemon, Terminal, cgroup_of, read, run, runtime, wait_for
+from harness.engines import SYSTEMD, TIMEOUT, Daemon, Terminal, cgroup_of, demultiplex, read, request, run, runtime, wait_for
 from harness import config
 
 MIB = 1 << 20
@@ -60,15 +59,7 @@ class Docker:
         return run("docker", *args, env=self.env, **kw)
 
     def request(self, method, path, body=None):
-        c = http.client.HTTPConnection("docker", timeout=TIMEOUT)
-        c.sock = socket.socket(socket.AF_UNIX)
-        c.sock.settimeout(TIMEOUT)
-        c.sock.connect(self.socket)
-        c.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
-        r = c.getresponse()
-        data = r.read()
-        c.close()
-        return r.status, data
+        return request(self.socket, method, path, body)
 
     def api(self, method, path, body=None):
         status, data = self.request(method, path, body)
@@ -106,15 +97,6 @@ class Docker:
 
 def ended(e):
     return None if e["Running"] or e["ExitCode"] is None else str(e["ExitCode"])
-
-
-def demultiplex(data):
-    """docker's stream of a container without a terminal: frames of 8 bytes' header and the text."""
-    out = b""
-    while len(data) >= 8:
-        n = int.from_bytes(data[4:8], "big")
-        out, data = out + data[8:8 + n], data[8 + n:]
-    return out.decode(errors="replace")
 
 
 SECCOMP = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [

@@ -23,10 +23,8 @@ def clean_machine():
 @pytest.fixture(params=["root-systemd", "root-cgroupfs", "user-systemd", "user-cgroupfs"])
 def engine(request):
     who, manager = request.param.split("-")
-    if who == "root":
-        request.getfixturevalue("podman_host")
-        return podman.Podman(manager=manager)
-    return podman.Podman(podman.USER, manager, cgroup=request.getfixturevalue("podman_user"))
+    same = request.getfixturevalue(who + "_podman")
+    return podman.Podman(same.user, manager, cgroup=same.cgroup, service=same.service)
 
 
 def cgroup_of(pid):
@@ -56,7 +54,7 @@ def test_life(engine):
                         'id -u; pwd; echo $A; cat; cat /proc/self/cgroup; echo err >&2; exit 7', stdin="in\n")
         assert (r.rc, r.out.split()[:4], r.err.strip()) == (7, ["1000", "/tmp", "b", "in"], "err")
         assert r.out.split()[4] == "0::/", "exec is in the container's cgroup"
-        wait_for(lambda: "started" in engine("logs", "ct"), "output in the logs", 30)
+        wait_for(lambda: "started" in engine.logs("ct"), "output in the logs", 30)
         began = time.monotonic()
         engine("stop", "-t", "60", "ct")
         assert time.monotonic() - began < 50, "it took SIGKILL to stop it"
@@ -91,7 +89,7 @@ def test_exec_exit_codes(root_podman):
         root_podman("exec", "-d", "ct", "sh", "-c", "echo done >/tmp/d")
         wait_for(lambda: root_podman.try_("exec", "ct", "cat", "/tmp/d").out == "done\n", "detached exec", 30)
     finally:
-        root_podman("rm", "-f", "-t", "0", "ct")
+        root_podman.remove("ct")
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
@@ -106,7 +104,7 @@ def test_terminal(who, request):
         rc, out = engine.on_terminal("exec", "-it", "ct", "sh", "-c", "tty; sleep 1; " + script, type_="abc\n", until=b"ready")
         assert rc == 5 and "/dev/pts/" in out and "30 90" in out and "got-abc" in out, out
     finally:
-        engine("rm", "-f", "-t", "0", "ct")
+        engine.remove("ct")
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
@@ -139,9 +137,9 @@ def test_watch_and_change(who, request):
         assert read(cgroup, "cpu.max") == "50000 100000"
         assert read(cgroup, "cpu.weight") == "59"
         engine("kill", "-s", "USR1", "ct")
-        assert engine("wait", "ct") == "9"
+        assert engine.wait("ct") == 9
     finally:
-        engine("rm", "-f", "-t", "0", "ct")
+        engine.remove("ct")
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
@@ -157,8 +155,8 @@ def test_files(who, request):
             engine("commit", "-q", "ct", "committed")
             assert engine("run", "--rm", "committed", "sh", "-c", "cat /new; test ! -e /etc/group") == "new"
     finally:
-        engine("rm", "-f", "-t", "0", "ct")
-        engine.try_("rmi", "-f", "committed")
+        engine.remove("ct")
+        engine.service.request("DELETE", "images/committed?force=true")
 
 
 def test_cp(root_podman, tmp):
@@ -174,7 +172,7 @@ def test_cp(root_podman, tmp):
         root_podman("cp", "ct:/tmp/f", path + "2")
         assert read(path + "2") == "data"
     finally:
-        root_podman("rm", "-f", "-t", "0", "ct")
+        root_podman.remove("ct")
 
 
 def test_healthcheck(root_podman):
@@ -187,7 +185,7 @@ def test_healthcheck(root_podman):
         assert root_podman.try_("healthcheck", "run", "ct").rc == 1
         assert root_podman.inspect("ct")["State"]["Health"]["Status"] == "unhealthy"
     finally:
-        root_podman("rm", "-f", "-t", "0", "ct")
+        root_podman.remove("ct")
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
@@ -205,8 +203,8 @@ def test_out_of_memory(who, request):
            "until test -e /go; do sleep 0.2; done; exec tail /dev/zero")
     try:
         engine("start", "ct", cwd=engine.inspect("ct")["StaticDir"])
-        wait_for(lambda: "oom_kill " in engine("logs", "ct"), "the kernel's first kill", 60)
-        assert engine("logs", "ct").splitlines()[-2:] == ["child 137", "oom_kill 1"]
+        wait_for(lambda: "oom_kill " in engine.logs("ct"), "the kernel's first kill", 60)
+        assert engine.logs("ct").splitlines()[-2:] == ["child 137", "oom_kill 1"]
         cgroup = cgroup_of(engine.inspect("ct")["State"]["Pid"])
         assert read(cgroup, "memory.max") == str(24 << 20)
         with subprocess.Popen(["sleep", "1000"]) as lodger:
@@ -214,13 +212,13 @@ def test_out_of_memory(who, request):
                 with open(cgroup + "/cgroup.procs", "w", encoding="ascii") as f:
                     f.write(str(lodger.pid))
                 engine("exec", "ct", "touch", "/go")
-                assert engine("wait", "ct") == "137"
+                assert engine.wait("ct") == 137
             finally:
                 lodger.kill()
         state = engine.inspect("ct")["State"]
         assert state["OOMKilled"] is True and state["ExitCode"] == 137, state
     finally:
-        engine("rm", "-f", "-t", "0", "ct")
+        engine.remove("ct")
 
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
@@ -278,7 +276,7 @@ spec:
 """)
     try:
         root_podman("play", "kube", "--network", "none", path)
-        wait_for(lambda: root_podman("logs", "kube-client").split() == ["page", "vol", "1000"], "the client's answer", 60)
+        wait_for(lambda: root_podman.logs("kube-client").split() == ["page", "vol", "1000"], "the client's answer", 60)
         pid = root_podman.inspect("kube-server")["State"]["Pid"]
         assert read(cgroup_of(pid), "memory.max") == str(64 << 20) or \
             read(os.path.dirname(cgroup_of(pid)), "memory.max") == str(64 << 20)
@@ -296,4 +294,4 @@ def test_signal_proxy(root_podman):
         out, _ = p.communicate(timeout=60)
         assert (p.returncode, out) == (3, "term\n")
     finally:
-        root_podman.try_("rm", "-f", "-i", "-t", "0", "ct")
+        root_podman.remove("ct")

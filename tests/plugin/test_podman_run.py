@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """What podman's options ask of the runtime, seen from inside the container. Commands: test_podman.py."""
-import http.client
 import json
 import os
 import socket
@@ -61,10 +60,10 @@ dd if=/dev/zero of=/t/big bs=1k count=2000 2>/dev/null; echo size $(stat -c %s /
             "/run": "yes", "/dev/shm": "yes"}
         assert got["ro"] == "bound" and 1000000 < int(got["size"]) <= 1 << 20
         assert "noexec" in got["tmpfs"] and "nosuid" in got["tmpfs"], got["tmpfs"]
-        with open(engine("volume", "inspect", "-f", "{{.Mountpoint}}", "v") + "/new", encoding="ascii") as f:
+        with open(engine.service.call("GET", "volumes/v/json")["Mountpoint"] + "/new", encoding="ascii") as f:
             assert f.read() == "x\n"
     finally:
-        engine("volume", "rm", "-f", "v")
+        engine.service.request("DELETE", "volumes/v?force=true")
 
 
 def test_process(engine):
@@ -151,7 +150,7 @@ def test_shared_namespaces(root_podman):
         got = fields(root_podman.sh("--pid=container:ct", "--net=container:ct", "--ipc=container:ct", look))
         assert {n for n in got if got[n] == theirs[n]} == {"pid", "net", "ipc"}
     finally:
-        root_podman("rm", "-f", "-t", "0", "ct")
+        root_podman.remove("ct")
 
 
 LIMITS = {"memory.max": str(64 << 20), "memory.swap.max": str(32 << 20), "memory.low": str(32 << 20), "cpu.max": "150000 100000",
@@ -197,7 +196,7 @@ def test_sdnotify(root_podman, tmp):
                 got.append(s.recv(4096).decode())
             assert any(f"MAINPID={root_podman.inspect('ct')['State']['ConmonPid']}" in g for g in got), got
         finally:
-            root_podman("rm", "-f", "-t", "0", "ct")
+            root_podman.remove("ct")
 
 
 def test_systemd(root_podman, debian):
@@ -215,13 +214,13 @@ def test_systemd(root_podman, debian):
         state = root_podman.inspect("sd")["State"]
         assert state["ExitCode"] in (0, 130), state  # 137: it had to be killed
     finally:
-        root_podman("rm", "-f", "-t", "0", "sd")
+        root_podman.remove("sd")
 
 
 def test_network(root_podman, debian):
     """A bridge network, and a port of the host's that leads to nginx."""
     root_podman("run", "-d", "--name", "web", "--network", "podman", "-p", "8080:80", "--rootfs", debian + ":O", "nginx", "-g",
-                "daemon off;", timeout=180)
+                "daemon off;", timeout=400)
     try:
         ip = root_podman.inspect("web")["NetworkSettings"]["IPAddress"]
         for host in (f"{ip}:80", "127.0.0.1:8080"):
@@ -230,53 +229,28 @@ def test_network(root_podman, debian):
                                                             text=True, check=False).stdout
             wait_for(page, f"page from {host}", 60)
     finally:
-        root_podman("rm", "-f", "-t", "0", "web")
+        root_podman.remove("web")
 
 
-class Service:
-    """podman's REST service: one process for many containers, so that what is measured is not the start of podman."""
-
-    def __init__(self, engine, path):
-        self.path = path
-        self.process = engine.popen("system", "service", "--time", "0", "unix://" + path)
-        wait_for(lambda: os.path.exists(path), "podman's socket", 60)
-
-    def call(self, method, path, body=None):
-        c = http.client.HTTPConnection("podman", timeout=300)
-        c.sock = socket.socket(socket.AF_UNIX)
-        c.sock.connect(self.path)
-        c.request(method, "/v4.0.0/libpod/containers/" + path, json.dumps(body) if body else None,
-                  {"Content-Type": "application/json"})
-        r = c.getresponse()
-        text = r.read().decode()
-        c.close()
-        assert r.status < 300, f"{method} {path}: {r.status} {text}"
-        return json.loads(text) if text else None
-
-    def run(self, number):
-        """A container's whole life, with an exit code of its own."""
-        code = 3 + number
-        cid = self.call("POST", "create", {"image": "box", "command": ["sh", "-c", f"exit {code}"], "oci_runtime": podman.RUNTIME,
-                                           "netns": {"nsmode": "none"}})["Id"]
-        self.call("POST", f"{cid}/start")
-        got = self.call("POST", f"{cid}/wait")
-        self.call("DELETE", f"{cid}?force=true&timeout=0")
-        assert got == code, f"exit code {got}, not {code}"
+def whole_life(engine, number):
+    """A container from beginning to end through podman's service, with an exit code of its own."""
+    code = 3 + number
+    cid = engine.service.call("POST", "containers/create", {
+        "image": "box", "command": ["sh", "-c", f"exit {code}"], "oci_runtime": podman.RUNTIME, "netns": {"nsmode": "none"}})["Id"]
+    engine.service.call("POST", f"containers/{cid}/start")
+    got = engine.wait(cid)
+    engine.remove(cid)
+    assert got == code, f"exit code {got}, not {code}"
 
 
 MANY = 4  # docker's suite has ten at once: each costs podman ten seconds here
 
 
-def test_many(root_podman, tmp, capsys):
+def test_many(root_podman, capsys):
     """Many at once. Figures beside other runtimes: tests/bench/density.py, without an engine."""
-    service = Service(root_podman, tmp + "/podman.sock")
-    try:
-        began = time.monotonic()
-        with ThreadPoolExecutor(MANY) as pool:
-            list(pool.map(service.run, range(MANY)))
-        together = time.monotonic() - began
-    finally:
-        service.process.terminate()
-        service.process.wait(60)
+    began = time.monotonic()
+    with ThreadPoolExecutor(MANY) as pool:
+        list(pool.map(lambda n: whole_life(root_podman, n), range(MANY)))
+    together = time.monotonic() - began
     with capsys.disabled():
         print(f"\npodman's service: {MANY} at once {together:.1f} s")

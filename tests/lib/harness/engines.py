@@ -6,10 +6,12 @@ ask each many questions. ENGINE_RUNTIME=/usr/bin/runc runs them with another run
 """
 import fcntl
 import hashlib
+import http.client
 import io
 import json
 import os
 import pty
+import socket
 import subprocess
 import tarfile
 import termios
@@ -47,6 +49,28 @@ def wait_for(what, condition, timeout=TIMEOUT):
             return value
         assert time.monotonic() < end, f"{what}: not within {timeout} s"
         time.sleep(0.2)
+
+
+def request(path, method, url, body=None):
+    """(status, body) from an engine's HTTP interface on a Unix socket."""
+    c = http.client.HTTPConnection("engine", timeout=TIMEOUT)
+    c.sock = socket.socket(socket.AF_UNIX)
+    c.sock.settimeout(TIMEOUT)
+    c.sock.connect(path)
+    c.request(method, url, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+    r = c.getresponse()
+    data = r.read()
+    c.close()
+    return r.status, data
+
+
+def demultiplex(data):
+    """The engines' stream of a container without a terminal: frames of 8 bytes' header and the text."""
+    out = b""
+    while len(data) >= 8:
+        n = int.from_bytes(data[4:8], "big")
+        out, data = out + data[8:8 + n], data[8 + n:]
+    return out.decode(errors="replace")
 
 
 class Daemon:

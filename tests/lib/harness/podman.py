@@ -3,7 +3,8 @@
 podman on the test host, as root and as the user "tester", with the shipped drop-in file.
 
 Starting a process is slow there, and podman starts several for each command: tests put what they ask of one
-container into one shell script, and run it once.
+container into one shell script, and run it once. What only looks at a container, or clears it away, goes to podman's REST
+service, which is started once for each of the two.
 """
 import json
 import os
@@ -13,10 +14,11 @@ import re
 import select
 import shutil
 import subprocess
+import tempfile
 import time
 from types import SimpleNamespace
 
-from . import machine, mode, rootfs
+from . import engines, machine, mode, rootfs
 
 DROP_IN = "/etc/containers/containers.conf.d/caisson.conf"
 # where the drop-in of a default build looks, and the binary for caisson-init
@@ -84,10 +86,47 @@ def user_session():
     return f"/sys/fs/cgroup/user.slice/user-{user.pw_uid}.slice/user@{user.pw_uid}.service/app.slice/{UNIT}.service"
 
 
+class Service:
+    """podman's REST service, started when it is first asked."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.process = None
+
+    def start(self):
+        directory = tempfile.mkdtemp(prefix="podman.")
+        self.path = directory + "/sock"
+        if self.engine.user:
+            shutil.chown(directory, self.engine.user)
+        self.process = self.engine.popen("system", "service", "--time", "0", "unix://" + self.path, stdin=subprocess.DEVNULL)
+        end = time.monotonic() + 60 * mode.SCALE
+        while not os.path.exists(self.path):
+            assert self.process.poll() is None and time.monotonic() < end, "podman's service did not come up"
+            time.sleep(0.1)
+
+    def stop(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait(60)
+            shutil.rmtree(os.path.dirname(self.path))
+            self.process = None
+
+    def request(self, method, path, body=None):
+        """(status, body)"""
+        if not self.process:
+            self.start()
+        return engines.request(self.path, method, "/v4.0.0/libpod/" + path, body)
+
+    def call(self, method, path, body=None):
+        status, data = self.request(method, path, body)
+        assert status < 300, f"{method} {path}: {status} {data.decode(errors='replace')}"
+        return json.loads(data) if data else None
+
+
 class Podman:
     """podman(...) runs it and fails unless it exits with 0; podman.try_(...) returns the exit code as well."""
 
-    def __init__(self, user=None, manager="systemd", cgroup=None, runtime=RUNTIME):
+    def __init__(self, user=None, manager="systemd", cgroup=None, runtime=RUNTIME, service=None):
         self.user, self.manager, self.cgroup = user, manager, cgroup
         self.rootless = user is not None
         self.argv = ["podman", "--runtime", runtime, "--cgroup-manager", manager]
@@ -99,6 +138,7 @@ class Podman:
             self.env.update(HOME=pw.pw_dir, USER=user, XDG_RUNTIME_DIR=run, DBUS_SESSION_BUS_ADDRESS=f"unix:path={run}/bus")
             self.argv = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--inh-caps=-all", *self.argv]
         self.cwd = self.env["HOME"]
+        self.service = service or Service(self)
 
     def _enter(self):
         if self.cgroup:
@@ -130,7 +170,21 @@ class Podman:
         return self("run", "--rm", *options, "box", "sh", "-c", script).splitlines()
 
     def inspect(self, name):
-        return json.loads(self("container", "inspect", name))[0]
+        return self.service.call("GET", f"containers/{name}/json")
+
+    def logs(self, name):
+        status, data = self.service.request("GET", f"containers/{name}/logs?stdout=true&stderr=true")
+        assert status == 200, data
+        return engines.demultiplex(data).rstrip("\n")
+
+    def wait(self, name):
+        """Its exit code."""
+        return self.service.call("POST", f"containers/{name}/wait")
+
+    def remove(self, name):
+        """As `rm -f -t 0`; nothing happens if it isn't there."""
+        status, data = self.service.request("DELETE", f"containers/{name}?force=true&timeout=0")
+        assert status < 300 or status == 404, data
 
     def on_terminal(self, *args, type_="", until=b"", timeout=60):
         """Runs it on a terminal of 30 rows, 90 columns; types type_ once `until` was read. (exit code, output)"""
