@@ -90,7 +90,7 @@ def template(work, probe):
 @pytest.fixture(scope="session")
 def debian():
     """A Debian tree with nginx and redis: read-only, for overlays."""
-    return rootfs.debian("nginx-light", "redis-server", "redis-tools", "iproute2", "procps", "curl")
+    return rootfs.debian(*rootfs.DEBIAN)
 
 
 @pytest.fixture

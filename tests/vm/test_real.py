@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 One bundle, two depths of isolation: a PostgreSQL cluster that a container in namespaces makes is served by a microVM, and
-what was written there is there afterwards; iperf3 through a network that was carried in. On QEMU in software, where the
-load is small, and in the test host on the built-in machine.
+what was written there is there afterwards; nginx and iperf3 through a network that was carried in; a tree of files unpacked on
+the share. On QEMU in software, where the load is small, and in the test host on the built-in machine.
+CAISSON_TEST_TREE names another tree, a directory or an archive such as linux-source-6.1's.
 """
 import json
 import os
 import re
 import subprocess
+import urllib.request
 
 import pytest
 
 from harness import config, machine, mode, network, rootfs
+from harness.runtime import wait_for
 
 BOOT = 240
 DATA = "/var/lib/postgresql/t"
 OPTIONS = "-c listen_addresses= -c unix_socket_directories=/tmp"
 HOST_IP, IP = "10.213.12.1", "10.213.12.2"
+TREE = os.environ.get("CAISSON_TEST_TREE", "/usr/include/linux")
 
 
 def in_microvm(c, image=None):
@@ -110,3 +114,49 @@ def test_iperf3(ctr, debian, capsys):
             server.kill()
     with capsys.disabled():
         print(f"\niperf3 in a microVM: {rates}")
+
+
+def test_nginx(ctr, debian):
+    c = ctr("nginx", "-g", "daemon off; error_log stderr;", bundle=debian(*rootfs.DEBIAN))
+    for s in ("bounding", "effective", "permitted"):
+        c.conf["process"]["capabilities"][s] = config.CAPS + config.DAEMON_CAPS
+    options = in_microvm(c)
+    with network.veth("cai-vmreal", HOST_IP, IP) as path:
+        config.namespaces(c.conf, paths={"network": path})
+        c.create(*options, timeout=BOOT).ok()
+        c.start(timeout=BOOT).ok()
+
+        def page():
+            try:
+                with urllib.request.urlopen(f"http://{IP}/", timeout=5) as r:
+                    return b"Welcome to nginx" in r.read()
+            except OSError:
+                return False
+        wait_for(page, "page of nginx", 60)
+        c.kill("QUIT")
+        c.wait(timeout=60)
+        c.delete()
+
+
+def test_tree(ctr, tmp):
+    """Unpacked in a microVM it is on the host, file by file; what the host writes is seen there; removed, it is gone."""
+    c = ctr.sh("mkdir /t; busybox tar -C /t -xf /tree.tar && echo unpacked; until [ -e /go ]; do sleep 0.2; done; rm -rf /t && echo removed")
+    c.conf["root"]["readonly"] = False
+    archive, copy = c.path("/tree.tar"), os.path.join(tmp, "copy")
+    if os.path.isdir(TREE):
+        subprocess.run(["tar", "-C", TREE, "-cf", archive, "."], check=True)
+    else:
+        with open(archive, "wb") as f:
+            subprocess.run(["xz", "-dc", TREE], stdout=f, check=True)
+    os.mkdir(copy)
+    subprocess.run(["tar", "-C", copy, "-xf", archive], check=True)
+    c.create(*in_microvm(c), timeout=BOOT).ok()
+    c.start(timeout=BOOT).ok()
+    c.wait_output("unpacked", timeout=3 * BOOT)
+    subprocess.run(["diff", "-r", "--no-dereference", copy, c.path("/t")], check=True)
+    with open(c.path("/go"), "w", encoding="ascii"):
+        pass
+    c.wait_output("removed", timeout=BOOT)
+    assert not os.path.exists(c.path("/t"))
+    c.wait()
+    c.delete()

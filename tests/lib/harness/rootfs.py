@@ -19,6 +19,8 @@ APPLETS = """sh ash cat echo ls id true false sleep mkdir rmdir touch rm ln mv c
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
 GROUP = "root:x:0:\nuser:x:1000:\naudio:x:29:user\nnogroup:x:65534:\n"
 
+DEBIAN = ("nginx-light", "redis-server", "redis-tools", "iproute2", "procps", "curl")  # what most suites ask for
+
 
 def build_probe(dest):
     subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", dest, os.path.join(HERE, "probe.c")],
