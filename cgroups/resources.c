@@ -139,8 +139,8 @@ static int apply_memory(struct cg_target *t, const struct cg_resources *res)
 
 	if (!limit && !low && !swap)
 		return 0;
-	bool lifting = res->memory.limit.v <= 0 && res->memory.reservation.v <= 0 &&
-		       res->memory.swap.v <= 0;
+	bool lifting = (res->memory.limit.v <= 0 || res->memory.upper_bound) &&
+		       res->memory.reservation.v <= 0 && res->memory.swap.v <= 0;
 	int r = cg_require(t, "memory",
 		limit ? F "memory.limit"
 		: low ? F "memory.reservation"

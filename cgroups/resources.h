@@ -58,6 +58,8 @@ struct cg_resources {
 		struct opt_bool disable_oom_killer; /* cgroup v1 only */
 		struct opt_bool use_hierarchy;      /* cgroup v1 only: always so on v2 */
 		struct opt_bool check_before_update;
+		bool upper_bound; /* what is in the cgroup can't have more: no controller, no error
+				   */
 	} memory;
 
 	struct {

@@ -371,9 +371,15 @@ int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	*ret = limits.host;
 	ret->devices = rules;
 	ret->ndevices = ARRAY_SIZE(rules);
-	/* The processes around the guest must be able to have what the guest can't take. */
-	if (plan_vm_memory_limit(res, &field) > 0)
+	/*
+	 * The processes around the guest must be able to have what the guest can't take. Where the
+	 * host can't set it, the container still has its limit in the guest, and the machine its
+	 * size.
+	 */
+	if (plan_vm_memory_limit(res, &field) > 0) {
 		ret->memory.limit =
 			(struct opt_i64){.set = true, .v = (int64_t)(m->memory + MACHINE_OVERHEAD)};
+		ret->memory.upper_bound = true;
+	}
 	return 0;
 }

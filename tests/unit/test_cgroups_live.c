@@ -433,6 +433,10 @@ static void test_missing_controller(void **state)
 	res.pids_limit = (struct opt_i64){true, -1};
 	OK(cg_apply(&f->cg, &res));
 	res.memory.limit.v = 1 << 20;
+	/* Nor does one that holds by itself. */
+	res.memory.upper_bound = true;
+	OK(cg_apply(&f->cg, &res));
+	res.memory.upper_bound = false;
 	f->cg.lenient = true;
 	OK(cg_apply(&f->cg, &res));
 }

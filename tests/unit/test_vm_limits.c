@@ -164,6 +164,7 @@ static void around_the_machine(void **state)
 		const struct cg_resources res = parse(texts[i]);
 		assert_int_equal(machine_host_resources(&a, &res, &m, &host), 0);
 		assert_int_equal(host.memory.limit.v, 512 * MIB + (int64_t)MACHINE_OVERHEAD);
+		assert_true(host.memory.upper_bound);
 		for (size_t k = 0; k < host.nunified; k++)
 			assert_null(strstr(host.unified[k].file, "memory"));
 		assert_int_equal(host.ndevices, 3);
