@@ -291,7 +291,7 @@ static void chains(void **state)
 
 static void resets_under_way(void **state)
 {
-	expect_ok("S", 1000);
+	expect_ok("S", 600);
 }
 
 static void two_cpus(void **state)

@@ -9,7 +9,7 @@
 void *memset(void *to, int c, size_t n);
 void *memcpy(void *to, const void *from, size_t n);
 
-#define ROUNDS 40
+#define ROUNDS 24
 #define AP_AT 0x8000
 #define APIC 0xfee00000UL
 #define PATTERN 0xa5
