@@ -128,14 +128,15 @@ void race(struct device *d)
 		start_ap();
 	started = true;
 	progress(d, "another vCPU writes too");
-	__atomic_store_n(&quiet, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&target, d, __ATOMIC_SEQ_CST);
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		(void)bring_up(d);
 		begin_work(d);
 		spin(random32() % 64 * (i % 4));
 	}
+	/* In this order: "quiet" from now on is of a look at `target` that found nothing. */
 	__atomic_store_n(&target, NULL, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&quiet, 0, __ATOMIC_SEQ_CST);
 	while (!__atomic_load_n(&quiet, __ATOMIC_SEQ_CST))
 		pause();
 }
