@@ -15,6 +15,7 @@
 #define SEND_TIMEOUT_MS 10000
 #define READ_SIZE (64u << 10)
 #define PROCESS_MAX (1u << 28)
+#define TYPE_MAX 16
 
 static int make_room(struct agent_reader *r, size_t want)
 {
@@ -84,6 +85,14 @@ static int check_header(const struct agent_header *h)
 	return 0;
 }
 
+/* A word, which messages can repeat as it is. */
+static bool is_type(const char *s)
+{
+	size_t len = strspn(s, "abcdefghijklmnopqrstuvwxyz");
+
+	return len > 0 && len <= TYPE_MAX && !s[len];
+}
+
 static int take(struct agent_frame *f, const uint8_t *bytes, const struct agent_header *h)
 {
 	uint8_t *blob = arena_alloc(&f->arena, h->blob_len ? h->blob_len : 1);
@@ -98,8 +107,10 @@ static int take(struct agent_frame *f, const uint8_t *bytes, const struct agent_
 	if (r < 0)
 		return r == -EINVAL ? err_ctx(-EPROTO, "the agent's message is not JSON") : r;
 	f->type = json_get_str(f->json, "type");
-	if (!f->type)
-		return err_set(EPROTO, "a message of the agent's has no type");
+	if (!f->type || !is_type(f->type))
+		return err_set(EPROTO,
+			"a message of the agent's has no type: expected 1 to %d small letters",
+			TYPE_MAX);
 	return 1;
 }
 
@@ -253,7 +264,9 @@ int agent_failure(const struct agent_frame *f)
 			EPROTO, "malformed \"%s\" of the agent's: expected an errno", f->type);
 	if (code == 0)
 		return 0;
-	str_quote_end(line, sizeof(line), message ?: "failed", strlen(message ?: "failed"));
+	if (!message || !*message)
+		message = "failed";
+	str_quote_end(line, sizeof(line), message, strlen(message));
 	return err_set((int)code, "%s", line);
 }
 

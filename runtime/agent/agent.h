@@ -105,7 +105,7 @@ struct agent_reader {
 int agent_reader_receive(struct agent_reader *r, int sock) must_check;
 /*
  * 1: *ret is a frame, to be released; 0: more has to come. -EPROTO: lengths past the limits, not
- * JSON, no "type".
+ * JSON, no "type" of small letters.
  */
 int agent_reader_next(struct agent_reader *r, struct agent_frame *ret) must_check;
 void agent_reader_release(struct agent_reader *r);

@@ -151,10 +151,15 @@ ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd)
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return err_sys("receive a message");
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-			c->cmsg_len == CMSG_LEN(sizeof(int)))
-			memcpy(&got, CMSG_DATA(c), sizeof(int));
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		/* The padding that a control message ends in has room for a second one. */
+		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
+			fd_close(&got);
+			memcpy(&got, (char *)c + at, sizeof(int));
+		}
+	}
 	if (ret_fd)
 		*ret_fd = got;
 	else

@@ -247,6 +247,20 @@ static void on_oom(struct monitor *m, const struct agent_frame *f)
 	}
 }
 
+/* A guest that does not stop talking must not fill the host's disk. */
+static void on_log(struct monitor *m, const struct agent_frame *f)
+{
+	const char *message = json_get_str(f->json, "message") ?: "";
+	char line[1024];
+
+	if (m->lines == GUEST_LINES_MAX)
+		return;
+	str_quote_end(line, sizeof(line), message, strlen(message));
+	log_warn("in the guest: %s", line);
+	if (++m->lines == GUEST_LINES_MAX)
+		log_warn("in the guest: %d lines by now, no more are written", GUEST_LINES_MAX);
+}
+
 int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
 {
 	uint32_t process = 0;
@@ -254,10 +268,7 @@ int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
 	if (streq(f->type, "hello"))
 		return on_hello(m, f);
 	if (streq(f->type, "log")) {
-		char line[1024];
-		const char *message = json_get_str(f->json, "message") ?: "";
-		str_quote_end(line, sizeof(line), message, strlen(message));
-		log_warn("in the guest: %s", line);
+		on_log(m, f);
 		return 0;
 	}
 	if (streq(f->type, "reply")) {

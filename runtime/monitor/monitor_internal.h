@@ -8,7 +8,8 @@
 #include "share.h"
 #include "streams.h"
 
-#define GUEST_LOG_MAX 4096 /* of the guest's console, its end: for errors */
+#define GUEST_LOG_MAX 4096   /* of the guest's console, its end: for errors */
+#define GUEST_LINES_MAX 1000 /* of its agent's, in the host's log */
 #define CLIENTS_MAX 64
 
 /* A command that is connected to the control socket. */
@@ -53,6 +54,7 @@ struct monitor {
 	int status;
 	struct net_config net; /* of the container's network namespace */
 	struct net_tap taps[ENGINE_NICS_MAX];
+	unsigned lines;  /* that the agent has had logged */
 	int filter_slot; /* of the compiled system call filter; -1: none */
 	char log[GUEST_LOG_MAX];
 	size_t log_len;

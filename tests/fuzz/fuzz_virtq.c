@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest that is all bad: the input is a program of register writes, memory writes and kicks
- * against one of the four devices. Two invariants beside the sanitizers': serving ends
+ * against one of the devices. Two invariants beside the sanitizers': serving ends
  * (libFuzzer's timeout), and after a reset the device comes up as new.
  *
- * Byte 0: device. Then operations, by the first byte modulo 6:
+ * Byte 0: device, of enum kind. Then operations, by the first byte modulo 6:
  *   0 register, value[4]      write a register (register * 4)
  *   1 where[2], len, bytes    write guest memory at where * 16
  *   2 queue                   kick
@@ -12,13 +12,23 @@
  *   4 head, addr[2], len[2], flags, next   a descriptor of queue 0 or 1, and offer it
  *   5 len[2]                  a frame of that length arrives at the network device
  */
+#include <linux/if_tun.h>
 #include <linux/virtio_net.h>
+#include <stdarg.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "../unit/vm_rig.h"
+#include "balloon.h"
 #include "virtio_net.h"
+
+#define DISK_LEN (64 * 512)
+#define USO 0x60 /* TUN_F_USO4 and TUN_F_USO6, Linux 6.2 */
+#define OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN | USO)
+
+enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, KINDS };
 
 struct input {
 	const uint8_t *p;
@@ -90,9 +100,10 @@ static void play(struct rig *g, struct input *in)
 			break;
 		case 3: {
 			uint32_t f = take(in, 1);
-			uint64_t merge = g->dev->features & 1ULL << VIRTIO_NET_F_MRG_RXBUF;
-			bring_up(g,
-				(f & 1 ? EVENT : 0) | (f & 2 ? INDIRECT : 0) | (f & 4 ? merge : 0));
+			uint64_t merge = 1ULL << VIRTIO_NET_F_MRG_RXBUF;
+			uint64_t own = (f & 8 ? g->dev->features : 0) & ~merge;
+			bring_up(g, (f & 1 ? EVENT : 0) | (f & 2 ? INDIRECT : 0) | own |
+					    (f & 4 ? merge & g->dev->features : 0));
 			break;
 		}
 		case 5:
@@ -104,50 +115,97 @@ static void play(struct rig *g, struct input *in)
 	}
 }
 
+/* The tap is a socket, which takes frames as a tap does but knows no offloads. */
+int __real_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
+
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+
+	va_start(ap, request);
+	void *arg = va_arg(ap, void *);
+	va_end(ap);
+	return request == TUNSETOFFLOAD ? 0 : __real_ioctl(fd, request, arg);
+}
+
+static int open_disk(bool direct)
+{
+	int fd = direct ? open("/var/tmp", O_RDWR | O_TMPFILE | O_DIRECT | O_CLOEXEC, 0600)
+			: memfd_create("disk", MFD_CLOEXEC);
+
+	/* Where that file system knows no direct I/O it is the other disk once more. */
+	if (fd < 0)
+		fd = memfd_create("disk", MFD_CLOEXEC);
+	if (ftruncate(fd, DISK_LEN) < 0)
+		abort();
+	return fd;
+}
+
+union any {
+	struct virtio_rng rng;
+	struct virtio_console console;
+	struct virtio_blk blk;
+	struct virtio_net net;
+	struct virtio_balloon balloon;
+};
+
+static struct virtio_device *make(
+	union any *a, enum kind kind, const struct vm_memory *m, int tap, int disk)
+{
+	const struct virtio_net_options o = {
+		.tap = tap, .mtu = 1500, .offloads = kind == NET_OFFLOADS ? OFFLOADS : 0};
+
+	switch (kind) {
+	case RNG:
+		virtio_rng_init(&a->rng, m);
+		return &a->rng.dev;
+	case CONSOLE:
+		virtio_console_init(&a->console, m, -EBADF, -EBADF);
+		return &a->console.dev;
+	case BALLOON:
+		virtio_balloon_init(&a->balloon, m);
+		return &a->balloon.dev;
+	case NET:
+	case NET_OFFLOADS:
+		return virtio_net_init(&a->net, m, &o) < 0 ? NULL : &a->net.dev;
+	default:
+		return virtio_blk_init(&a->blk, m, disk, false, "fuzz") < 0 ? NULL : &a->blk.dev;
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct virtio_rng rng;
-	static struct virtio_console console;
-	static struct virtio_blk blk;
-	static struct virtio_net net;
+	static union any any;
 	struct input in = {data, size, -EBADF};
 	int pair[2];
 	struct rig g;
-	unsigned which = take(&in, 1) % 4;
+	enum kind kind = take(&in, 1) % KINDS;
 
 	if (size == 0)
 		return 0;
 	rig_memory(&g);
-	_cleanup_fd_ int disk = memfd_create("disk", MFD_CLOEXEC);
-	if (ftruncate(disk, 64 * 512) < 0)
-		abort();
+	_cleanup_fd_ int disk = open_disk(kind == DIRECT_DISK);
 	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
 		abort();
 	_cleanup_fd_ int tap = pair[0], wire = pair[1];
 	in.wire = wire;
-	if (which == 0)
-		virtio_rng_init(&rng, &g.memory);
-	else if (which == 1)
-		virtio_console_init(&console, &g.memory, -EBADF, -EBADF);
-	else if (which == 3 && virtio_net_init(&net, &g.memory,
-				       &(struct virtio_net_options){.tap = tap, .mtu = 1500}) < 0)
+	struct virtio_device *d = make(&any, kind, &g.memory, tap, disk);
+	if (!d)
 		abort();
-	else if (which == 2 && virtio_blk_init(&blk, &g.memory, disk, false, "fuzz") < 0)
-		abort();
-	rig_attach(&g, which == 0   ? &rng.dev
-		       : which == 1 ? &console.dev
-		       : which == 2 ? &blk.dev
-				    : &net.dev);
+	rig_attach(&g, d);
 	play(&g, &in);
-	if (lseek(disk, 0, SEEK_END) != 64 * 512)
+	if (lseek(disk, 0, SEEK_END) != DISK_LEN)
 		abort();
 	bring_up(&g, 0);
 	if (get(&g, VIRTIO_MMIO_STATUS) != 15 || get(&g, VIRTIO_MMIO_INTERRUPT_STATUS) != 0)
 		abort();
-	if (which == 3)
-		virtio_net_release(&net);
+	if (kind == NET || kind == NET_OFFLOADS)
+		virtio_net_release(&any.net);
+	if (kind == DISK || kind == DIRECT_DISK)
+		virtio_blk_release(&any.blk);
 	rig_release(&g);
 	return 0;
 }

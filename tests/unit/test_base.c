@@ -9,6 +9,9 @@
 
 #include <cmocka.h>
 
+#include <sys/socket.h>
+
+#include "fd.h"
 #include "json.h"
 #include "path.h"
 #include "str.h"
@@ -172,6 +175,36 @@ static void test_paths(void **state)
 	assert_int_equal(system(cmd), 0);
 }
 
+/* Two descriptors where one is expected, which the kernel's padding has room for: one is closed. */
+static void test_descriptors_by_socket(void **state)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(2 * sizeof(int))];
+	} control = {.head = {CMSG_LEN(2 * sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+	struct iovec iov = {"x", 1};
+	const struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	int s[2], fd = -EBADF, p[2];
+	char byte;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s), 0);
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	memcpy(CMSG_DATA(&control.head), (int[]){p[1], p[1]}, 2 * sizeof(int));
+	assert_int_equal(sendmsg(s[0], &m, 0), 1);
+	assert_int_equal(fd_recv(s[1], &byte, 1, &fd), 1);
+	assert_true(fd >= 0);
+	fd_close(&fd);
+	fd_close(&p[1]);
+	/* Nobody has the pipe's end any more. */
+	assert_int_equal(read(p[0], &byte, 1), 0);
+	fd_close(&p[0]);
+	fd_close(&s[0]);
+	fd_close(&s[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +216,7 @@ int main(void)
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_json_out),
 		cmocka_unit_test(test_paths),
+		cmocka_unit_test(test_descriptors_by_socket),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

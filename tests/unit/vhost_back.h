@@ -39,7 +39,7 @@ struct back {
 	unsigned seen[64], fds[64]; /* messages and descriptors, by request */
 	uint32_t base[2];           /* of the queues, as told */
 	uint64_t set_features;
-	uint8_t config[16];
+	uint8_t config[VHOST_USER_CONFIG_MAX];
 	pthread_t thread;
 };
 

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kernels by whoever made them: an ELF or a bzImage (by the input's own magic) into 4 MiB of guest
+ * memory, with what it is handed. What is refused has a message that names the kernel; what is
+ * taken starts in what it occupies, which is above 1 MiB and in memory.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "arch.h"
+#include "boot.h"
+#include "str.h"
+
+#define RAM (UINT64_C(4) << 20)
+#define FILE_MAX 65536
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const struct boot_info info = {.cmdline = "console=hvc0", .rsdp = ARCH_ACPI};
+	struct boot_kernel k;
+	struct vm_memory m;
+
+	if (size > FILE_MAX)
+		return 0;
+	_cleanup_fd_ int fd = memfd_create("kernel", MFD_CLOEXEC);
+	if (fd < 0 || write(fd, data, size) != (ssize_t)size ||
+		vm_memory_init(&m, &(struct vm_memory_options){.size = RAM}) < 0)
+		abort();
+	int r = boot_load_kernel(&m, fd, &k);
+	if (r < 0) {
+		if (!str_starts(err_msg(), "kernel: ") || r == -EFAULT)
+			abort();
+	} else {
+		if (k.start < ARCH_KERNEL || k.end > RAM || k.entry < k.start || k.entry >= k.end)
+			abort();
+		/* -EINVAL: a kernel that takes no command line as long as this. */
+		r = boot_write_info(&m, &k, &info);
+		if (r < 0 && (r != -EINVAL || k.cmdline_max >= strlen(info.cmdline)))
+			abort();
+	}
+	err_clear();
+	vm_memory_release(&m);
+	return 0;
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A vhost-user back end that is all bad, behind a device whose driver is not: a thread answers each
+ * request as the input says. Beside the sanitizers' invariants: nothing waits longer than it
+ * should, a device that has failed says so once and stays failed, and every descriptor is closed.
+ *
+ * Byte 0: bit 0: a disk (else a file system), bit 1: it may come back, bits 2-4: protocol features
+ * that it offers. Byte 1: how many bytes of operations follow; the rest is the back end's.
+ * Operations, modulo 7:
+ *   0 bring the device up      1 reset it             2 offset, value: write the configuration
+ *   3 a turn of the loop       4 a new connection, for a device that asked for one
+ *   5 register, value: write a register
+ *   6 odd: the back end speaks without being asked; even: it hangs up
+ * The back end, for each request that has an answer, modulo 8:
+ *   0-2 the right one          3 len, bytes: over the header and what follows it
+ *   4 len, bytes: over the payload, and the length as it was       5 it hangs up
+ *   6 the right one with a descriptor                              7 half of it, and then the rest
+ */
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../unit/vhost_back.h"
+#include "../unit/vhost_rig.h"
+#include "fs.h"
+#include "vhost_blk.h"
+
+#define TIMEOUT_MS 20
+
+struct input {
+	const uint8_t *p;
+	size_t left;
+};
+
+struct foe {
+	struct back b;
+	struct input in;
+	bool running;
+};
+
+static uint8_t take(struct input *in)
+{
+	return in->left > 0 ? in->left--, *in->p++ : 0;
+}
+
+static void take_over(struct input *in, uint8_t *to, size_t len)
+{
+	for (size_t n = take(in); n > 0 && len > 0 && in->left > 0; n--, len--)
+		*to++ = take(in);
+}
+
+/* False: it has hung up. */
+static bool answer(struct foe *f, struct back_message *m)
+{
+	size_t len = sizeof(m->h) + m->h.size;
+
+	switch (take(&f->in) % 8) {
+	case 3:
+		take_over(&f->in, (uint8_t *)&m->h, sizeof(m->h) + sizeof(m->p));
+		len = sizeof(m->h) + m->h.size;
+		len = len < sizeof(m->h) + sizeof(m->p) ? len : sizeof(m->h) + sizeof(m->p);
+		break;
+	case 4:
+		take_over(&f->in, (uint8_t *)&m->p, m->h.size);
+		break;
+	case 5:
+		return false;
+	case 6:
+		back_send(&f->b, &m->h, len, true);
+		return true;
+	case 7:
+		back_send(&f->b, &m->h, 5, false);
+		back_send(&f->b, (uint8_t *)&m->h + 5, len - 5, false);
+		return true;
+	default:
+		if (m->h.request == VHOST_USER_GET_INFLIGHT_FD) {
+			back_send(&f->b, &m->h, len, true);
+			return true;
+		}
+	}
+	back_send(&f->b, &m->h, len, false);
+	return true;
+}
+
+static void *serve(void *arg)
+{
+	struct foe *f = arg;
+	struct back_message m;
+	bool on = true;
+
+	while (on && back_receive(&f->b, &m)) {
+		if (!back_answer(&f->b, &m))
+			continue;
+		m.h.flags = 5;
+		on = answer(f, &m);
+		/* Whatever it has said that it can, it may be asked for. */
+		f->b.protocol |= BACK_ACK;
+	}
+	shutdown(f->b.sock, SHUT_RDWR);
+	return NULL;
+}
+
+/* The device's end. */
+static int start(struct foe *f, unsigned protocol, struct input in)
+{
+	int s[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0)
+		abort();
+	f->in = in;
+	f->b = (struct back){.sock = s[1],
+		.features = BACK_V1 | BACK_PROTOCOL_BIT | BACK_RINGS,
+		.protocol = BACK_MQ | (protocol & 1 ? BACK_ACK : 0) |
+			    (protocol & 2 ? 0 : BACK_CONFIG) | (protocol & 4 ? 0 : BACK_INFLIGHT),
+		.queues = 2};
+	f->running = true;
+	if (pthread_create(&f->b.thread, NULL, serve, f) != 0)
+		abort();
+	return s[0];
+}
+
+static void stop(struct foe *f)
+{
+	if (!f->running)
+		return;
+	shutdown(f->b.sock, SHUT_RDWR);
+	pthread_join(f->b.thread, NULL);
+	fd_close(&f->b.sock);
+	f->running = false;
+}
+
+/* As monitor/connector.c answers, where it was asked. */
+static void come_back(struct foe *f, int channel, unsigned protocol)
+{
+	char byte;
+
+	if (channel < 0 || recv(channel, &byte, 1, MSG_DONTWAIT) != 1)
+		return;
+	stop(f);
+	struct input rest = f->in;
+	_cleanup_fd_ int fd = take(&rest) % 8 ? start(f, protocol, rest) : -EBADF;
+	if (fd_send(channel, "", 1, fd) < 0)
+		abort();
+}
+
+static void play(struct wired *w, struct foe *f, struct input in, int channel, unsigned protocol)
+{
+	struct rig *g = &w->g;
+
+	while (in.left > 0) {
+		switch (take(&in) % 7) {
+		case 0:
+			(void)negotiate(g, V1 | g->dev->features);
+			for (unsigned i = 0; i < g->dev->queue_count && i < 2; i++)
+				set_queue(g, i, DESC(i), AVAIL(i), USED(i));
+			set(g, VIRTIO_MMIO_STATUS, 15);
+			break;
+		case 1:
+			set(g, VIRTIO_MMIO_STATUS, 0);
+			break;
+		case 2: {
+			uint64_t offset = VIRTIO_MMIO_CONFIG + take(&in);
+			set(g, offset, take(&in) * 0x01010101U);
+			break;
+		}
+		case 3:
+			(void)loop(w, 1);
+			break;
+		case 4:
+			come_back(f, channel, protocol);
+			break;
+		case 6:
+			if (take(&in) & 1)
+				back_send(&f->b, "unasked", 7, false);
+			else
+				shutdown(f->b.sock, SHUT_RDWR);
+			break;
+		default: {
+			uint64_t offset = take(&in) * 4UL;
+			set(g, offset, take(&in));
+		}
+		}
+	}
+}
+
+/* It has failed, whatever comes: who is told of that is told once, and it does not start again. */
+static void check(struct wired *w, struct vhost_user *v)
+{
+	if (w->lost > 1 || (w->lost && !v->failed))
+		abort();
+	if (!v->failed || v->why[0] == '\0')
+		return;
+	(void)loop(w, 0);
+	if (w->lost != 1 || strcmp(w->why, v->why) != 0 || v->dev.event_fd >= 0)
+		abort();
+	(void)negotiate(&w->g, V1);
+	set(&w->g, VIRTIO_MMIO_STATUS, 15);
+	if (v->dev.status & VIRTIO_CONFIG_S_DRIVER_OK && virtio_is_live(&v->dev))
+		abort();
+}
+
+static void run(struct input in)
+{
+	static struct virtio_fs fs;
+	static struct vhost_user disk;
+	static struct wired w;
+	static struct foe f;
+	unsigned kind = take(&in), protocol = kind >> 2;
+	size_t ops = take(&in);
+	int ends[2] = {-EBADF, -EBADF};
+
+	ops = ops < in.left ? ops : in.left;
+	struct vhost_user *v = kind & 1 ? &disk : &fs.vhost;
+	bool back = (kind & 3) == 3;
+	if (back && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		abort();
+	w = (struct wired){.lost = 0};
+	rig_memory(&w.g);
+	int sock = start(&f, protocol, (struct input){in.p + ops, in.left - ops});
+	int r = kind & 1 ? virtio_blk_remote_init(v, &w.g.memory, sock, "a foe", back ? ends[0] : 0)
+			 : virtio_fs_init(&fs, &w.g.memory, "share", sock);
+	if (r >= 0) {
+		v->timeout_ms = TIMEOUT_MS;
+		wire(&w, v);
+		play(&w, &f, (struct input){in.p, ops}, ends[1], protocol);
+		check(&w, v);
+		set(&w.g, VIRTIO_MMIO_STATUS, 0);
+	}
+	stop(&f);
+	if (r >= 0) {
+		vhost_user_release(v);
+		unwire(&w);
+	} else {
+		vm_memory_release(&w.g.memory);
+	}
+	fd_close(&sock);
+	fd_close(&ends[0]);
+	fd_close(&ends[1]);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	unsigned before = open_files();
+
+	signal(SIGPIPE, SIG_IGN);
+	run((struct input){data, size});
+	err_clear();
+	if (open_files() != before)
+		abort();
+	return 0;
+}
