@@ -306,7 +306,7 @@ static void broken_share(void **state)
 
 	expect_ok("F", 10);
 	drive(&h, "F", false, &end);
-	assert_int_equal(end, VM_END_FAULT);
+	assert_int_equal(end, VM_END_LOST);
 	if (!strstr(h.m.cpus.why, "the server of share 'share'"))
 		fail_msg("ended by: %s", h.m.cpus.why);
 }
