@@ -125,7 +125,7 @@ static void bad(void **state)
 		{A "gateway=10.0.3.2", "is in the network of no address that is given"},
 		{A "gateway=fd00::1", "is in the network of no address that is given"},
 		{A "gateway=fec0::1", "is in the network of no address that is given"},
-		{V "address=10.0.2.15/30,gateway=10.0.2.17", "is in the network of no address"},
+		{V "address=10.0.2.15/30,gateway=10.0.2.11", "is in the network of no address"},
 		{A "gateway=10.0.2.15", "is the address of the interface itself"},
 		{A "gateway=10.0.2.2/24", "gateway: expected an address"},
 		{A "gateway=10.0.2.2,gateway=10.0.2.3", "10.0.2.3: there is 10.0.2.2 already"},
