@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from harness import config, mode, rootfs
+from harness import config, mode, network, rootfs
 from harness.runtime import status_of, wait_for
 
 BOOT = 150
@@ -252,8 +252,9 @@ def test_bad_sources(vm, tmp):
         assert r.rc == 1 and words in r.err, (change, r.err)
     r = run(vm("true", *[mount("ext4", "/s", f"/data{i}") for i in range(7)]))
     assert r.rc == 1 and "takes 6 back ends" in r.err, r.err
-    r = vm("true", mount("ext4", "/s", "/data")).run("--isolation", "ns")
-    assert r.rc == 1 and "--isolation vm" in r.err, r.err
+    for c in (vm("true", mount("ext4", "/s", "/data")), with_net(vm("true"), "/s")):
+        r = c.run("--isolation", "ns")
+        assert r.rc == 1 and "--isolation vm" in r.err, r.err
 
 
 # --- networks ---
@@ -284,6 +285,27 @@ def test_network(vm, gateway):
                                                            ["1 packets transmitted", "1 packets received"]], r.out
 
 
+def passt_with_vhost_user():
+    passt = shutil.which("passt")
+    return passt and "--vhost-user" in subprocess.run([passt, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                                      check=False, text=True).stdout
+
+
+@pytest.mark.skipif(not passt_with_vhost_user(), reason="no passt that knows --vhost-user (since 2025; Debian 12's is of 2023)")
+def test_passt(vm, serve):
+    """The host's loopback by the gateway's address, and ARP and TCP by another's idea of the protocol."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def answer():
+            with listener.accept()[0] as s:
+                s.sendall(b"served\n")
+        threading.Thread(target=answer, daemon=True).start()
+        passt = serve("passt", ["passt", "--foreground", "--quiet", "--vhost-user", "--socket", "SOCKET", "--runas", "0", "--ipv4-only",
+                                "--interface", "lo", "--address", ADDRESS, "--netmask", "24", "--gateway", GATEWAY])
+        c = with_net(vm(f"nc -w 10 {GATEWAY} {listener.getsockname()[1]} </dev/null"), passt, f"address={ADDRESS}/24",
+                     f"gateway={GATEWAY}")
+        assert run(c).ok().out == "served\n"
+
+
 def test_network_dies(vm, gateway):
     c = with_net(vm("echo up; while :; do sleep 0.1; done"), gateway)
     p = popen(c)
@@ -291,6 +313,19 @@ def test_network_dies(vm, gateway):
     gateway.send_signal(signal.SIGKILL)
     _, err = p.communicate(timeout=60)
     assert p.returncode == 1 and b"annotation io.caisson.vm.net: " in err and b"hung up" in err, err
+
+
+def test_bad_networks(vm, gateway, tmp):
+    """Each is told of by the annotation's name, before there is a machine."""
+    for server, option, words in ((os.path.join(tmp, "none"), "mtu=1500", "there is no such socket"),
+                                  (gateway, "ip=10.0.0.1/8", 'found "ip"'), (gateway, "mac=1", "mac: expected six bytes")):
+        r = run(with_net(vm("true"), server, option))
+        assert r.rc == 1 and "annotation io.caisson.vm.net: " in r.err and words in r.err, r.err
+    with network.veth("cai-net", "10.213.8.1", "10.213.8.2") as path:
+        c = with_net(vm("true"), gateway)
+        config.namespaces(c.conf, paths={"network": path})
+        r = run(c)
+    assert r.rc == 1 and "annotation io.caisson.vm.net: " in r.err and "another name=" in r.err, r.err
 
 
 @pytest.mark.parametrize("data", [b"\0" * 64, b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["zeroes", "http"])
