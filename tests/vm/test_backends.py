@@ -291,7 +291,7 @@ def passt_with_vhost_user():
                                                       check=False, text=True).stdout
 
 
-@pytest.mark.skipif(not passt_with_vhost_user(), reason="no passt that knows --vhost-user (since 2025; Debian 12's is of 2023)")
+@pytest.mark.skipif(not passt_with_vhost_user(), reason="no passt that knows --vhost-user (of the end of 2024; Debian 12's is of 2023)")
 def test_passt(vm, serve):
     """The host's loopback by the gateway's address, and ARP and TCP by another's idea of the protocol."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
