@@ -196,6 +196,12 @@ static int host_connect(struct launch *l, const struct step *s)
 	return l->slots[s->slot];
 }
 
+static int host_connect_net(struct launch *l, const struct step *s)
+{
+	l->slots[s->slot] = launch_connect(s->net->socket, "vhost-user");
+	return l->slots[s->slot];
+}
+
 static int host_open_namespace(struct launch *l, const struct step *s)
 {
 	l->slots[s->slot] = ns_open(s->ns.type, s->ns.path);
@@ -384,6 +390,7 @@ static const host_fn functions[STEP_COUNT] = {
 	[STEP_OPEN_ROOT] = host_open_copy,
 	[STEP_OPEN_SOURCE] = host_open_copy,
 	[STEP_CONNECT] = host_connect,
+	[STEP_CONNECT_NET] = host_connect_net,
 	[STEP_OPEN_NAMESPACE] = host_open_namespace,
 	[STEP_COMPILE_SECCOMP] = host_compile_seccomp,
 	[STEP_CLONE] = host_clone,

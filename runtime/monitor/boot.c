@@ -15,6 +15,7 @@
 #include "guest_kernel.h"
 #include "log.h"
 #include "monitor_internal.h"
+#include "net_backend.h"
 
 /*
  * No probing of devices that are not there, no self-tests; nothing on the console but errors;
@@ -84,9 +85,26 @@ static int open_taps(struct monitor *m, struct engine_description *d)
 			return r;
 		d->nnics++;
 		*nic = (struct engine_nic){
-			.tap = m->taps[i].fd, .mtu = n->mtu, .offloads = m->taps[i].offloads};
+			.fd = m->taps[i].fd, .mtu = n->mtu, .offloads = m->taps[i].offloads};
 		memcpy(nic->mac, n->mac, sizeof(nic->mac));
 	}
+	return 0;
+}
+
+/* After those of the namespace, which it may not be in conflict with. */
+static int add_net_backend(struct monitor *m, struct engine_description *d, const struct step *s)
+{
+	struct engine_nic *nic = &d->nics[d->nnics];
+	uint8_t mac[6];
+
+	net_backend_mac(s->net, m->a->id, mac);
+	int r = net_backend_add(m->a->arena, s->net, mac, &m->net);
+	if (r < 0)
+		return err_ctx(r, "%s", s->field);
+	*nic = (struct engine_nic){
+		.backend = s->field, .fd = take_fd(&m->a->slots[s->slot]), .mtu = s->net->mtu};
+	memcpy(nic->mac, mac, sizeof(mac));
+	d->nnics++;
 	return 0;
 }
 
@@ -134,10 +152,15 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 }
 
 /* Out of their slots, which will be closed: the machine needs them to its end, which is ours. */
-static int take_backends(const struct monitor *m, struct engine_description *d)
+static int take_backends(struct monitor *m, struct engine_description *d)
 {
 	for (size_t i = 0; i < m->a->plan->n; i++) {
 		const struct step *s = &m->a->plan->steps[i];
+		if (s->place == PLACE_HOST && s->kind == STEP_CONNECT_NET) {
+			int r = add_net_backend(m, d, s);
+			if (r < 0)
+				return r;
+		}
 		if (s->place != PLACE_HOST || s->kind != STEP_CONNECT)
 			continue;
 		struct engine_backend *b = &d->backends[d->nbackends++];

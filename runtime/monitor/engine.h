@@ -25,9 +25,10 @@
 #define GUEST_CID 3
 
 struct engine_nic {
-	int tap;
+	const char *backend; /* a vhost-user back end has it: its field of config.json; else NULL */
+	int fd;              /* the tap, or the connection to that */
 	uint8_t mac[6];
-	uint32_t mtu;
+	uint32_t mtu;      /* 0, of a back end's: the guest's choice */
 	unsigned offloads; /* TUN_F_* */
 };
 

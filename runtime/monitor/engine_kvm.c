@@ -51,6 +51,27 @@ static void *serve(void *arg)
 	return NULL;
 }
 
+/* The number of those that have a tap. The other one's peer remains NULL if there is none. */
+static size_t sort_nics(const struct engine_description *d, struct virtio_net_options *taps,
+	struct virtio_net_remote_options *remote)
+{
+	size_t ntaps = 0;
+
+	for (size_t i = 0; i < d->nnics; i++) {
+		const struct engine_nic *n = &d->nics[i];
+		if (n->backend) {
+			*remote = (struct virtio_net_remote_options){
+				.sock = n->fd, .peer = n->backend, .mtu = (uint16_t)n->mtu};
+			memcpy(remote->mac, n->mac, sizeof(n->mac));
+			continue;
+		}
+		taps[ntaps] = (struct virtio_net_options){
+			.tap = n->fd, .mtu = (uint16_t)n->mtu, .offloads = n->offloads};
+		memcpy(taps[ntaps++].mac, n->mac, sizeof(n->mac));
+	}
+	return ntaps;
+}
+
 static int build(struct engine *e, const struct engine_description *d)
 {
 	struct kvm_engine *k = e->state;
@@ -64,6 +85,7 @@ static int build(struct engine *e, const struct engine_description *d)
 	struct machine_disk disks[1 + PLAN_BACKENDS_MAX];
 	size_t nshares = 0, ndisks = 0;
 	struct virtio_net_options nics[ENGINE_NICS_MAX];
+	struct virtio_net_remote_options remote = {0};
 
 	if (d->share >= 0)
 		shares[nshares++] = (struct machine_share){.tag = SHARE_TAG, .sock = d->share};
@@ -81,12 +103,7 @@ static int build(struct engine *e, const struct engine_description *d)
 				.peer = b->field,
 				.reconnect = b->reconnect};
 	}
-	for (size_t i = 0; i < d->nnics; i++) {
-		nics[i] = (struct virtio_net_options){.tap = d->nics[i].tap,
-			.mtu = (uint16_t)d->nics[i].mtu,
-			.offloads = d->nics[i].offloads};
-		memcpy(nics[i].mac, d->nics[i].mac, sizeof(nics[i].mac));
-	}
+	const size_t nnics = sort_nics(d, nics, &remote);
 	const struct machine_options o = {
 		.kvm = "/dev/kvm",
 		.memory = {.size = c->memory, .pages = c->pages, .mergeable = c->mergeable},
@@ -101,7 +118,8 @@ static int build(struct engine *e, const struct engine_description *d)
 		.shares = shares,
 		.share_count = nshares,
 		.nics = nics,
-		.nic_count = d->nnics,
+		.nic_count = nnics,
+		.remote_nic = remote.peer ? &remote : NULL,
 		.vsock = &vsock,
 		.balloon = true,
 		.enter_vcpu = enter_vcpu,

@@ -3,9 +3,10 @@
  * Theory of operation. QEMU is our child, in a jail of its own (jail_qemu.c), and gets what it
  * needs as descriptors: taps, the disk, the file server's socket; memory is of its own making (a
  * memfd, so that back ends can map it). It opens nothing by name but the kernel, the initramfs and
- * its own firmware, and has no monitor or other way in. The vsock device is ours: a thread here
- * serves it over vhost-user, so that the guest's streams end in this process as they do with the
- * built-in loop. QEMU dies with us, and its end is told by its pidfd.
+ * its own firmware, connects to nothing but a socket of ours (relay.h), and has no monitor or other
+ * way in. The vsock device is ours: a thread here serves it over vhost-user, so that the guest's
+ * streams end in this process as they do with the built-in loop. QEMU dies with us, and its end is
+ * told by its pidfd.
  *
  * The microvm machine describes its devices by ACPI, as ours does, since distribution kernels take
  * no virtio-mmio devices from the command line. It has no timer that a kernel could measure the
@@ -30,6 +31,7 @@
 #include "jail_qemu.h"
 #include "log.h"
 #include "qemu.h"
+#include "relay.h"
 #include "share.h"
 #include "streams.h"
 #include "sys.h"
@@ -56,6 +58,8 @@ struct qemu {
 	bool parameters;   /* vm.hypervisor.parameters are on its command line */
 	struct engine_backend backends[PLAN_BACKENDS_MAX];
 	size_t nbackends;
+	const char *net;    /* the vhost-user back end of a network device: its field; NULL: none */
+	struct relay relay; /* to that */
 };
 
 struct args {
@@ -151,6 +155,27 @@ static void add_machine(struct args *a, const struct engine_description *d)
 	add(a, "%s tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
 }
 
+static void add_nic(struct args *a, const struct engine_nic *n, size_t i)
+{
+	const uint8_t *m = n->mac;
+	char mtu[32] = "";
+
+	if (n->backend) {
+		add(a, "-chardev");
+		add(a, "socket,id=net%zu,path=" JAIL_SOCKET, i);
+		if (n->mtu)
+			snprintf(mtu, sizeof(mtu), ",host_mtu=%u", n->mtu);
+	}
+	add(a, "-netdev");
+	if (n->backend)
+		add(a, "vhost-user,id=net%zu,chardev=net%zu", i, i);
+	else
+		add(a, "tap,id=net%zu,fd=%d,vhost=off", i, inherit(a, n->fd));
+	add(a, "-device");
+	add(a, "virtio-net-device,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x%s", i, m[0], m[1],
+		m[2], m[3], m[4], m[5], mtu);
+}
+
 static void add_devices(struct args *a, const struct engine_description *d, int vsock, int console)
 {
 	add(a, "-chardev");
@@ -175,15 +200,8 @@ static void add_devices(struct args *a, const struct engine_description *d, int 
 	add(a, "socket,id=vsock,fd=%d", inherit(a, vsock));
 	add(a, "-device");
 	add(a, "vhost-user-vsock-device,chardev=vsock");
-	for (size_t i = 0; i < d->nnics; i++) {
-		const uint8_t *m = d->nics[i].mac;
-
-		add(a, "-netdev");
-		add(a, "tap,id=net%zu,fd=%d,vhost=off", i, inherit(a, d->nics[i].tap));
-		add(a, "-device");
-		add(a, "virtio-net-device,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x", i, m[0],
-			m[1], m[2], m[3], m[4], m[5]);
-	}
+	for (size_t i = 0; i < d->nnics; i++)
+		add_nic(a, &d->nics[i], i);
 }
 
 static void add_image(struct args *a, const struct engine_description *d)
@@ -264,12 +282,17 @@ static int spawn(struct engine *e, const struct args *a, const struct engine_des
 		return err_sys("make a pipe");
 	_cleanup_fd_ int theirs = pipe_fds[1];
 	q->errors = pipe_fds[0];
+	/* Closed by its execve at the latest. */
+	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	_cleanup_fd_ int ready = pipe_fds[0], not_ready = pipe_fds[1];
 	const struct jail_qemu jail = {.program = program,
 		.argv = a->v,
 		.fds = a->fds,
 		.nfds = a->nfds,
 		.kernel = d->kernel,
 		.initramfs = d->initramfs,
+		.listener = q->relay.listener,
 		.threads = THREADS_MAX + d->config->cpus,
 		.monitor = getpid(),
 		.monitor_pidfd = self};
@@ -282,7 +305,9 @@ static int spawn(struct engine *e, const struct args *a, const struct engine_des
 	if (pid == 0)
 		become_qemu(&jail, theirs);
 	e->pid = pid;
-	return watch(e);
+	fd_close(&not_ready);
+	int r = q->net ? relay_meet(&q->relay, ready, q->pidfd, d->config->boot_timeout_ms) : 0;
+	return r < 0 ? err_ctx(r, "%s", q->net) : watch(e);
 }
 
 /* Of its own lists, what a machine has no need of once it runs. */
@@ -350,6 +375,17 @@ static int ask_backends(const struct engine_description *d)
 	return r;
 }
 
+static int make_relay(struct qemu *q, const struct engine_description *d)
+{
+	for (size_t i = 0; i < d->nnics; i++) {
+		if (!d->nics[i].backend)
+			continue;
+		q->net = d->nics[i].backend;
+		return relay_init(&q->relay, d->nics[i].fd);
+	}
+	return 0;
+}
+
 static int start(struct engine *e, const struct engine_description *d)
 {
 	_cleanup_fd_ int vsock = -EBADF;
@@ -364,10 +400,13 @@ static int start(struct engine *e, const struct engine_description *d)
 		memcpy(q->backends, d->backends, sizeof(q->backends));
 		q->nbackends = d->nbackends;
 		q->parameters = d->config->qemu_parameters.n > 0;
+		q->relay = (struct relay)RELAY_INIT;
 		r = ask_backends(d);
 	}
 	if (r >= 0)
 		r = console < 0 ? err_sys("dup") : make_vsock(q, d->streams, &vsock);
+	if (r >= 0)
+		r = make_relay(q, d);
 	if (r >= 0) {
 		add_machine(a, d);
 		r = add_sandbox(a, d->config);
@@ -392,7 +431,9 @@ static int run(struct engine *e)
 
 	int r = pthread_create(&q->thread, NULL, serve_vsock, e);
 	q->has_thread = r == 0;
-	return r ? err_set(r, "start the vsock thread: %s", strerror(r)) : 0;
+	if (r)
+		return err_set(r, "start the vsock thread: %s", strerror(r));
+	return q->relay.qemu < 0 ? 0 : relay_start(&q->relay, e->jail, q->lost);
 }
 
 static const char *lost_backend(const struct qemu *q)
@@ -419,6 +460,9 @@ static int end(struct engine *e)
 	if (waitpid(e->pid, &status, 0) != e->pid)
 		return err_sys("wait for QEMU");
 	e->pid = 0;
+	const char *why = relay_end(&q->relay);
+	if (why)
+		return err_set(EPIPE, "%s: %s", q->net, why);
 	qemu_read_words(q->errors, text, sizeof(text));
 	const char *lost = lives ? lost_backend(q) : NULL;
 	if (lost)
@@ -453,6 +497,8 @@ static void stop(struct engine *e)
 		eventfd_write(q->stop, 1);
 		pthread_join(q->thread, NULL);
 	}
+	(void)relay_end(&q->relay);
+	relay_release(&q->relay);
 	if (q->has_vsock)
 		virtio_vsock_release(&q->vsock);
 	fd_close(&q->vsock_sock);

@@ -10,7 +10,7 @@
  *
  * Kernel and initramfs are read by name, before the guest runs, by a user who owns nothing; on the
  * host they may be for root's eyes only. So they are copied into that tmpfs. The other files that
- * it has are descriptors.
+ * it has are descriptors, but for the one socket that it must connect itself (relay.h).
  *
  * It is the first process of a pid namespace: it can signal nobody, not even the monitor, whose
  * user it has so that the monitor can kill it. In the container's network namespace it is for its
@@ -27,7 +27,9 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include "jail.h"
 #include "path.h"
@@ -98,7 +100,7 @@ static int copy_link(int root, const char *path)
 }
 
 /* path of the host's tree, at the same place in root; not an error if there is none. */
-static int bind(int root, const char *path)
+static int bind_tree(int root, const char *path)
 {
 	struct mount_attr a = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
 	struct stat st;
@@ -142,7 +144,7 @@ static int bind_program(int root, const char *program)
 			"vm.hypervisor.path: %s: expected in a directory of its own, not in /, of "
 			"which it may see nothing",
 			program);
-	return bind(root, dir);
+	return bind_tree(root, dir);
 }
 
 static int copy(int root, const char *name, int from)
@@ -163,6 +165,17 @@ static int copy(int root, const char *name, int from)
 	return 0;
 }
 
+/* For QEMU, whose user is not the root's. Who opened the socket accepts. */
+static int bind_listener(int root, int listener)
+{
+	const struct sockaddr_un at = {.sun_family = AF_UNIX, .sun_path = "." JAIL_SOCKET};
+
+	if (fchdir(root) < 0 || bind(listener, (const struct sockaddr *)&at, sizeof(at)) < 0 ||
+		chmod(at.sun_path, 0666) < 0 || listen(listener, 1) < 0)
+		return err_sys("make the socket that QEMU connects to");
+	return 0;
+}
+
 static int enter_root(const struct jail_qemu *q)
 {
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
@@ -172,13 +185,15 @@ static int enter_root(const struct jail_qemu *q)
 	umask(022);
 	int r = jail_attach_root(root);
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(trees); i++)
-		r = bind(root, trees[i]);
+		r = bind_tree(root, trees[i]);
 	if (r >= 0)
 		r = bind_program(root, q->program);
 	if (r >= 0)
 		r = copy(root, JAIL_KERNEL, q->kernel);
 	if (r >= 0)
 		r = copy(root, JAIL_INITRAMFS, q->initramfs);
+	if (r >= 0 && q->listener >= 0)
+		r = bind_listener(root, q->listener);
 	if (r < 0)
 		return r;
 	if (mount_setattr(root, "", AT_EMPTY_PATH, &ro, sizeof(ro)) < 0)

@@ -8,6 +8,7 @@
 /* Names of these files in QEMU's root. */
 #define JAIL_KERNEL "/kernel"
 #define JAIL_INITRAMFS "/initramfs"
+#define JAIL_SOCKET "/socket"
 
 #define JAIL_QEMU_FLAGS CLONE_NEWPID /* for its clone3(2) */
 
@@ -17,6 +18,7 @@ struct jail_qemu {
 	const int *fds; /* what it inherits, besides standard streams */
 	size_t nfds;
 	int kernel, initramfs;
+	int listener;     /* a Unix socket without a name: listens as JAIL_SOCKET; -EBADF: none */
 	unsigned threads; /* it may have */
 	pid_t monitor;
 	int monitor_pidfd;

@@ -188,6 +188,16 @@ static int check_mounts(const struct builder *b)
 	return 0;
 }
 
+static int check_net(const struct builder *b)
+{
+	if (!b->spec->vm_net || b->env->isolation == PLAN_VM)
+		return 0;
+	return err_set(ENOTSUP,
+		"annotation " SPEC_VM_NET ": %s: a vhost-user back end serves microVMs: use "
+		"--isolation vm",
+		b->spec->vm_net->socket);
+}
+
 /* What is there before INIT mounts it: its slot is filled by an earlier step. */
 static bool has_source(const struct spec_mount *m)
 {
@@ -217,6 +227,14 @@ static void add_connect(struct builder *b, size_t index)
 	c->slot = b->nslots++;
 	c->connect.mount = &b->spec->mounts[index];
 	c->connect.device = backend_device(b, index);
+}
+
+static void add_connect_net(struct builder *b)
+{
+	struct step *c = add(b, STEP_CONNECT_NET, PLACE_HOST, "annotation " SPEC_VM_NET);
+
+	c->slot = b->nslots++;
+	c->net = b->spec->vm_net;
 }
 
 static void add_sources(struct builder *b)
@@ -600,6 +618,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	int r = check_namespaces(&b);
 	if (r >= 0)
 		r = check_mounts(&b);
+	if (r >= 0)
+		r = check_net(&b);
 	if (r < 0)
 		return r;
 	if (env->notify_socket)
@@ -616,6 +636,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	}
 	int root_slot = env->rootless ? -1 : add_opens(&b);
 	uint64_t joined = add_namespaces(&b);
+	if (s->vm_net)
+		add_connect_net(&b);
 	int seccomp_slot = s->process ? add_seccomp_compile(&b, s) : -1;
 	add_clone(&b);
 	add_oom_score(&b, s->process);

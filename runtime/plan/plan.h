@@ -36,6 +36,7 @@ enum plan_isolation { PLAN_NS, PLAN_VM };
 	X(OPEN_ROOT, "open-root", "take a private copy of the root file system's mount") \
 	X(OPEN_SOURCE, "open-source", "take a private copy of a bind mount's source") \
 	X(CONNECT, "connect", "connect to the vhost-user back end of a mount; mount its device") \
+	X(CONNECT_NET, "connect-net", "connect to the vhost-user back end of a network device") \
 	X(OPEN_NAMESPACE, "open-namespace", "open a namespace to join, and check its type") \
 	X(COMPILE_SECCOMP, "compile-seccomp", "compile the system call filter, or find it cached") \
 	X(CLONE, "clone", "make the first process, in its new namespaces") \
@@ -119,7 +120,8 @@ struct step {
 			const struct spec_mount *mount;
 			const char *device; /* in the guest: /dev/vdX, or a virtio-fs tag */
 		} connect;
-		struct { /* MOUNT */
+		const struct spec_vm_net *net; /* CONNECT_NET */
+		struct {                       /* MOUNT */
 			const struct spec_mount *mount;
 			const char *label; /* linux.mountLabel or NULL */
 			bool userns;       /* inside a user namespace */

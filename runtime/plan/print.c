@@ -107,6 +107,23 @@ static int device_text(const struct step *s, struct strbuf *out)
 		s->device.bind ? " bound from the host" : "");
 }
 
+/* What the guest gets of it, and from whom. */
+static int net_text(const struct spec_vm_net *n, struct strbuf *out)
+{
+	int r = strbuf_addf(out, "%s: %s", n->name, n->socket);
+
+	if (r >= 0 && n->has_mac)
+		r = strbuf_addf(out, ", mac %02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1],
+			n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
+	if (r >= 0 && n->mtu)
+		r = strbuf_addf(out, ", mtu %u", n->mtu);
+	for (size_t i = 0; i < n->addresses.n && r >= 0; i++)
+		r = strbuf_addf(out, ", %s", n->addresses.v[i].text);
+	for (size_t i = 0; i < n->gateways.n && r >= 0; i++)
+		r = strbuf_addf(out, ", via %s", n->gateways.v[i].text);
+	return r;
+}
+
 int plan_step_text(const struct step *s, struct strbuf *out)
 {
 	switch (s->kind) {
@@ -117,6 +134,8 @@ int plan_step_text(const struct step *s, struct strbuf *out)
 			s->open.idmap_uid.n ? " (id-mapped)" : "");
 	case STEP_CONNECT:
 		return strbuf_addf(out, "%s (%s)", s->connect.mount->backend, s->connect.device);
+	case STEP_CONNECT_NET:
+		return net_text(s->net, out);
 	case STEP_ATTACH_ROOT:
 		return strbuf_addf(out, "%s", s->open.path);
 	case STEP_OPEN_NAMESPACE:

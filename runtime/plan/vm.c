@@ -195,6 +195,7 @@ static void add_host(struct dealer *d, const struct spec *s)
 			add(d, PLACE_HOST, o);
 	}
 	deal(d, PLACE_HOST, STEP_CONNECT, PLACE_HOST);
+	deal(d, PLACE_HOST, STEP_CONNECT_NET, PLACE_HOST);
 	deal(d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
 	size_t clone = d->n;
 	deal(d, PLACE_HOST, STEP_CLONE, PLACE_HOST);

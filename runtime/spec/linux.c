@@ -70,8 +70,7 @@ static const struct field device_fields[] = {
 static const struct object_type device_type = {
 	.size = sizeof(struct spec_device), .fields = device_fields, .check = check_device};
 
-/* As the kernel's dev_valid_name(). */
-static bool is_interface_name(const char *s)
+bool spec_is_interface_name(const char *s)
 {
 	return *s && strlen(s) < IFNAMSIZ && !streq(s, ".") && !streq(s, "..") &&
 	       !s[strcspn(s, "/: \t\n\v\f\r")];
@@ -83,9 +82,9 @@ static int check_net_device(struct parser *p, const struct json *node, void *obj
 	const char *expected = "expected an interface name: 1 to 15 bytes without blanks, '/' or "
 			       "':', found \"%.80s\"";
 
-	if (!is_interface_name(d->name))
+	if (!spec_is_interface_name(d->name))
 		return parse_error(p, expected, d->name);
-	if (d->new_name && !is_interface_name(d->new_name))
+	if (d->new_name && !spec_is_interface_name(d->new_name))
 		return parse_error_at(p, "name", expected, d->new_name);
 	return 0;
 }

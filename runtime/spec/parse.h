@@ -136,3 +136,10 @@ extern const struct object_type spec_linux_type, spec_mount_type, spec_hooks_typ
  */
 int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps maps) must_check;
 int spec_check_sysctl(struct parser *p, const struct spec *s) must_check;
+
+/* As the kernel's dev_valid_name(). */
+bool spec_is_interface_name(const char *s);
+
+/* vm_net.c: the annotation's value; errors name it. */
+int spec_parse_vm_net(struct arena *a, const char *value, const struct spec_vm_net **ret)
+	must_check;

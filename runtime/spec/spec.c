@@ -99,13 +99,16 @@ static int check_uts_name(
 
 static int check_config(struct parser *p, const struct json *node, void *obj)
 {
-	const struct spec *s = obj;
+	struct spec *s = obj;
+	const char *net = spec_annotation(s, SPEC_VM_NET);
 	int r = check_version(p, s->oci_version);
 
 	if (r >= 0)
 		r = check_uts_name(p, s, "hostname", s->hostname);
 	if (r >= 0)
 		r = check_uts_name(p, s, "domainname", s->domainname);
+	if (r >= 0 && net)
+		r = spec_parse_vm_net(p->arena, net, &s->vm_net);
 	return r;
 }
 

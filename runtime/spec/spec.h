@@ -218,6 +218,31 @@ struct spec_vm {
 	size_t nirqs;
 };
 
+/* An IP address, in network order; IPv4 in the first four bytes. */
+struct spec_ip {
+	uint8_t family; /* AF_INET, AF_INET6 */
+	uint8_t prefix; /* of an interface's: the bits that it shares with its neighbours' */
+	uint8_t bytes[16];
+	const char *text; /* as given */
+};
+
+struct spec_ips {
+	const struct spec_ip *v;
+	size_t n;
+};
+
+/* The annotation SPEC_VM_NET: a network device of a microVM that a vhost-user back end serves. */
+#define SPEC_VM_NET "io.caisson.vm.net"
+struct spec_vm_net {
+	const char *socket; /* of the back end */
+	const char *name;   /* of the interface; "eth0" when absent */
+	uint8_t mac[6];     /* has_mac: else it is caisson's to choose */
+	bool has_mac;
+	uint16_t mtu; /* 0: not given */
+	/* Each gateway is in the network of one of the addresses, or link-local: one a family. */
+	struct spec_ips addresses, gateways;
+};
+
 struct spec {
 	const char *oci_version;
 	const char *root_path; /* absolute or relative to the bundle; never NULL */
@@ -256,6 +281,7 @@ struct spec {
 	const char *mount_label;
 	struct opt_u64 personality; /* for personality(2) */
 	const struct spec_vm *vm;
+	const struct spec_vm_net *vm_net; /* of the annotation, or NULL */
 
 	const struct json *json; /* the document as read: hooks see it through the bundle, `state`
 				    its annotations */

@@ -49,7 +49,7 @@ static int plug(struct machine *m, struct virtio_device *d)
 					    &virtio_mmio_bus, &s->mmio});
 }
 
-/* A file system or a disk that has gone: what runs on it could only hang. */
+/* A file system, a disk or a network that has gone: what uses it could only hang. */
 static void lose(void *ctx, const char *why)
 {
 	vcpus_end(ctx, VM_END_LOST, "%s", why);
@@ -92,6 +92,16 @@ static int plug_nics(struct machine *m, const struct machine_options *o)
 	return 0;
 }
 
+static int plug_remote_nic(struct machine *m, const struct virtio_net_remote_options *o)
+{
+	struct vhost_user *v = &m->remote_nic.vhost;
+
+	int r = virtio_net_remote_init(&m->remote_nic, &m->memory, o);
+	v->lost = lose;
+	v->lost_ctx = &m->cpus;
+	return r < 0 ? r : plug(m, &v->dev);
+}
+
 static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
 {
 	struct vhost_user *v = &m->remote_disks[i];
@@ -127,6 +137,8 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		r = plug_shares(m, o);
 	if (r >= 0)
 		r = plug_nics(m, o);
+	if (r >= 0 && o->remote_nic)
+		r = plug_remote_nic(m, o->remote_nic);
 	if (r < 0 || !o->vsock)
 		return r;
 	r = virtio_vsock_init(&m->vsock, &m->memory, o->vsock);
@@ -205,9 +217,10 @@ int machine_build(struct machine *ret, const struct machine_options *options)
 	if (options->share_count > MACHINE_SHARES_MAX)
 		return err_set(EINVAL, "%zu shares: expected %d at most", options->share_count,
 			MACHINE_SHARES_MAX);
-	if (options->nic_count > MACHINE_NICS_MAX)
-		return err_set(EINVAL, "%zu network devices: expected %d at most",
-			options->nic_count, MACHINE_NICS_MAX);
+	const size_t nics = options->nic_count + (options->remote_nic != NULL);
+	if (nics > MACHINE_NICS_MAX)
+		return err_set(
+			EINVAL, "%zu network devices: expected %d at most", nics, MACHINE_NICS_MAX);
 	*ret = (struct machine){.memory.fd = -EBADF, .kvm = {.dev = -EBADF, .vm = -EBADF}};
 	int r = build(ret, options);
 	if (r < 0)
@@ -233,6 +246,8 @@ void machine_release(struct machine *m)
 	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
 		if (m->remote_disks[i].dev.ops)
 			vhost_user_release(&m->remote_disks[i]);
+	if (m->remote_nic.vhost.dev.ops)
+		vhost_user_release(&m->remote_nic.vhost);
 	while (m->nic_count > 0)
 		virtio_net_release(&m->nics[--m->nic_count]);
 	if (m->has_vsock)

@@ -17,7 +17,7 @@
 #include "irq.h"
 #include "mmio.h"
 #include "vcpu.h"
-#include "virtio_net.h"
+#include "vhost_net.h"
 #include "vsock.h"
 
 #define MACHINE_DISKS_MAX 8
@@ -56,8 +56,9 @@ struct machine_options {
 	size_t share_count;
 	const struct virtio_net_options *nics;
 	size_t nic_count;
-	const struct virtio_vsock_options *vsock; /* NULL: none */
-	int (*enter_vcpu)(void *ctx);             /* called first in each vCPU's thread; or NULL */
+	const struct virtio_net_remote_options *remote_nic; /* beside these; NULL: none */
+	const struct virtio_vsock_options *vsock;           /* NULL: none */
+	int (*enter_vcpu)(void *ctx); /* called first in each vCPU's thread; or NULL */
 	void *enter_ctx;
 };
 
@@ -86,6 +87,7 @@ struct machine {
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
 	struct virtio_net nics[MACHINE_NICS_MAX];
 	size_t nic_count;
+	struct virtio_net_remote remote_nic;
 	struct virtio_vsock vsock;
 	bool has_vsock;
 };

@@ -140,7 +140,7 @@ def test_annotations_of_the_manual_are_the_programs():
     source = ""
     for d in ("runtime", "cgroups"):
         for at, _, files in os.walk(os.path.join(REPO, d)):
-            source += "".join(read(os.path.join(at, f)) for f in files if f.endswith(".c") and f != "features.c")
+            source += "".join(read(os.path.join(at, f)) for f in files if f.endswith((".c", ".h")) and f != "features.c")
     assert named == {a.rstrip(".") for a in re.findall(r'"((?:io\.caisson|org\.systemd)\.[a-z.]+)"', source)}
 
 

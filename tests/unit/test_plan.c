@@ -34,6 +34,7 @@ static const struct golden {
 	{"default", "default-vm", {FACTS, .isolation = PLAN_VM, .cgroup = true}},
 	{"vm", "vm", {FACTS, .isolation = PLAN_VM, .cgroup = true, .cgroup_attach = true}},
 	{"vm-privileged", "vm-privileged", {FACTS, .isolation = PLAN_VM}},
+	{"vm-net", "vm-net", {FACTS, .isolation = PLAN_VM}},
 };
 
 static const struct spec *load(struct arena *a, const char *name)
@@ -111,7 +112,8 @@ static void test_slots(void **state)
 			const struct step *s = &p.steps[k];
 			bool opens = s->kind == STEP_OPEN_ROOT || s->kind == STEP_OPEN_SOURCE ||
 				     s->kind == STEP_OPEN_NAMESPACE ||
-				     s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_CONNECT;
+				     s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_CONNECT ||
+				     s->kind == STEP_CONNECT_NET;
 			assert_true(s->slot < p.nslots);
 			if (s->slot < 0)
 				continue;
@@ -144,6 +146,9 @@ static void test_refused(void **state)
 		"linux.namespaces: there is no mount namespace");
 	refuse(HEAD "{\"type\":\"mount\"}]}}", &user, "linux.namespaces: an ordinary user");
 	refuse(HEAD "{\"type\":\"mount\"},{\"type\":\"user\"}]}}", &root, "linux.uidMappings");
+	refuse(HEAD
+		"{\"type\":\"mount\"}]},\"annotations\":{\"io.caisson.vm.net\":\"vhost-user:/s\"}}",
+		&root, "annotation io.caisson.vm.net: /s: a vhost-user back end serves microVMs");
 }
 
 #define VM_NAMESPACES \

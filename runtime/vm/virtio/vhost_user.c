@@ -53,6 +53,12 @@ static int fail(struct vhost_user *v, int r)
 	return r;
 }
 
+/* What of the driver's features concerns the back end. */
+static uint64_t accepted(const struct vhost_user *v)
+{
+	return v->dev.driver_features & ~(v->own & ~v->offered);
+}
+
 static int share_memory(const struct vhost_user *v)
 {
 	const struct vm_memory *memory = v->dev.memory;
@@ -127,7 +133,7 @@ static int start_queues(struct vhost_user *v)
 	const struct virtio_device *d = &v->dev;
 	const bool again = v->inflight >= 0;
 	int r = talk_tell_u64(v, VHOST_USER_SET_FEATURES,
-		d->driver_features | (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)), -EBADF);
+		accepted(v) | (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)), -EBADF);
 
 	if (r >= 0)
 		r = share_memory(v);
@@ -243,7 +249,8 @@ int vhost_user_probe(int sock, const char *peer, unsigned timeout_ms)
 static int negotiate(struct vhost_user *v, const struct vhost_user_options *o)
 {
 	struct talk_message owner = {.h.request = VHOST_USER_SET_OWNER};
-	uint64_t queues = o->queue_count;
+	const unsigned needed = v->pairs ? o->queue_count / 2 : o->queue_count;
+	uint64_t queues = needed;
 
 	v->protocol = 0;
 	int r = talk_tell(v, &owner, NULL, 0);
@@ -267,9 +274,9 @@ static int negotiate(struct vhost_user *v, const struct vhost_user_options *o)
 			"it does not offer the protocol feature INFLIGHT_SHMFD (bit %d), without "
 			"which a new connection would lose requests",
 			VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
-	if (r >= 0 && queues < o->queue_count)
-		r = err_set(EPROTO, "it has %" PRIu64 " queues: the device needs %u", queues,
-			o->queue_count);
+	if (r >= 0 && queues < needed)
+		r = err_set(EPROTO, "it has %" PRIu64 " %s: the device needs %u", queues,
+			v->pairs ? "pairs of queues" : "queues", needed);
 	if (r >= 0 && !o->config && o->config_len > 0)
 		r = fetch_config(v, o->config_len);
 	return r;
@@ -327,9 +334,9 @@ static int resume(struct vhost_user *v)
 	memcpy(config, v->config, sizeof(config));
 	talk_begin(v);
 	r = negotiate(v, &o);
-	if (r >= 0 && (d->driver_features & ~v->offered))
+	if (r >= 0 && (accepted(v) & ~v->offered))
 		r = err_set(EPROTO, "it came back without the features 0x%" PRIx64,
-			d->driver_features & ~v->offered);
+			accepted(v) & ~v->offered);
 	if (r >= 0 && memcmp(config, v->config, sizeof(config)) != 0)
 		r = err_set(EPROTO, "it came back with another configuration: another disk?");
 	if (r >= 0 && virtio_is_live(d))
@@ -401,6 +408,8 @@ int vhost_user_init(
 	*v = (struct vhost_user){.sock = o->sock,
 		.peer = o->peer,
 		.reconnect = o->reconnect,
+		.own = o->own,
+		.pairs = o->pairs,
 		.inflight = -EBADF,
 		.timeout_ms = o->timeout_ms ? o->timeout_ms : VHOST_USER_TIMEOUT_MS};
 	talk_begin(v);
@@ -410,7 +419,7 @@ int vhost_user_init(
 	v->dev = (struct virtio_device){.ops = &ops,
 		.name = o->name,
 		.id = o->id,
-		.features = o->features & v->offered,
+		.features = (o->features & v->offered) | o->own,
 		.withheld = CARRIED & ~v->offered,
 		.config = o->config ? o->config : v->config,
 		.config_len = o->config_len,

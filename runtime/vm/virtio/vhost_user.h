@@ -33,7 +33,9 @@ struct vhost_user_options {
 	const char *name; /* the device */
 	uint32_t id;
 	unsigned queue_count;
-	uint64_t features;  /* of the device's type, passed on where the back end offers them */
+	bool pairs;        /* the back end counts queues in pairs, as those of network devices do */
+	uint64_t features; /* of the device's type, passed on where the back end offers them */
+	uint64_t own;      /* offered in any case, and told to the back end only if it has them */
 	const void *config; /* kept; NULL: config_len bytes are the back end's to tell */
 	uint32_t config_len;
 	unsigned timeout_ms; /* 0: VHOST_USER_TIMEOUT_MS */
@@ -47,6 +49,8 @@ struct vhost_user {
 	const char *peer;
 	uint64_t offered;  /* virtio features of the back end, and F_PROTOCOL_FEATURES */
 	uint64_t protocol; /* protocol features in use */
+	uint64_t own;      /* virtio features that the back end need not know */
+	bool pairs;
 	unsigned timeout_ms;
 	int64_t deadline; /* of what is under way, CLOCK_MONOTONIC in ms */
 	bool started[VIRTIO_QUEUES_MAX];

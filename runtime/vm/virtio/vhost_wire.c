@@ -111,6 +111,14 @@ static int receive(int sock, int stop_fd, struct vhost_message *m, void *data, s
 	return 1;
 }
 
+static int check_size(const struct vhost_user_header *h)
+{
+	if (h->size <= sizeof(union vhost_user_payload))
+		return 0;
+	return err_set(EPROTO, "vhost-user: request %u with %u bytes, expected %zu at most",
+		h->request, h->size, sizeof(union vhost_user_payload));
+}
+
 static int check_header(const struct vhost_user_header *h)
 {
 	if ((h->flags & VHOST_USER_VERSION_MASK) != VHOST_USER_VERSION ||
@@ -127,13 +135,14 @@ static int check_header(const struct vhost_user_header *h)
 	return 0;
 }
 
-int vhost_receive(int sock, int stop_fd, struct vhost_message *ret)
+static int receive_message(int sock, int stop_fd, int (*check)(const struct vhost_user_header *h),
+	struct vhost_message *ret)
 {
 	*ret = (struct vhost_message){0};
 	int r = receive(sock, stop_fd, ret, &ret->h, sizeof(ret->h));
 	if (r <= 0)
 		return r;
-	r = check_header(&ret->h);
+	r = check(&ret->h);
 	if (r < 0)
 		return r;
 	if (ret->h.size > 0) {
@@ -146,10 +155,51 @@ int vhost_receive(int sock, int stop_fd, struct vhost_message *ret)
 		if (r < 0)
 			return r;
 	}
-	if (ret->fd_count > 0 && !shapes[ret->h.request].fds)
+	return 1;
+}
+
+int vhost_receive_any(int sock, int stop_fd, struct vhost_message *ret)
+{
+	return receive_message(sock, stop_fd, check_size, ret);
+}
+
+int vhost_receive(int sock, int stop_fd, struct vhost_message *ret)
+{
+	int r = receive_message(sock, stop_fd, check_header, ret);
+
+	if (r > 0 && ret->fd_count > 0 && !shapes[ret->h.request].fds)
 		return err_set(EPROTO, "vhost-user: request %u with %u descriptors, expected none",
 			ret->h.request, ret->fd_count);
-	return 1;
+	return r;
+}
+
+int vhost_forward(int sock, const struct vhost_message *m)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(VHOST_USER_REGIONS_MAX * sizeof(int))];
+	} control = {0};
+	struct iovec v[2] = {{(void *)&m->h, sizeof(m->h)}, {(void *)&m->p, m->h.size}};
+	struct msghdr msg = {.msg_iov = v, .msg_iovlen = 2};
+
+	if (m->fd_count > 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(m->fd_count * sizeof(int));
+		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(m->fd_count * sizeof(int));
+		memcpy(CMSG_DATA(c), m->fds, m->fd_count * sizeof(int));
+	}
+	/* Messages are few and small: one that does not fit has nobody who reads it. */
+	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n < 0 && errno == EAGAIN)
+		return err_set(EPROTO, "vhost-user: it does not read what it is sent");
+	if (n < 0)
+		return err_sys("vhost-user: send request %u", m->h.request);
+	return (size_t)n == sizeof(m->h) + m->h.size
+		       ? 0
+		       : err_set(EPROTO, "vhost-user: a message was cut short");
 }
 
 void vhost_message_release(struct vhost_message *m)
