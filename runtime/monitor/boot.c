@@ -45,24 +45,28 @@ static int build_cmdline(struct monitor *m, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
+/* Those of the network namespace, and one that a vhost-user server may bring. */
 static int check_interfaces(const struct monitor *m)
 {
 	const struct machine_config *c = m->a->machine;
 	size_t n = m->net.interface_count, backends = 0;
 
-	for (size_t i = 0; i < m->a->plan->n; i++)
-		backends += m->a->plan->steps[i].kind == STEP_CONNECT &&
-			    m->a->plan->steps[i].place == PLACE_HOST;
+	for (size_t i = 0; i < m->a->plan->n; i++) {
+		const struct step *s = &m->a->plan->steps[i];
+		if (s->place != PLACE_HOST)
+			continue;
+		backends += s->kind == STEP_CONNECT;
+		n += s->kind == STEP_CONNECT_NET;
+	}
 	unsigned room = machine_room_for_nics(c, backends);
 	if (n <= room)
 		return 0;
 	if (room == ENGINE_NICS_MAX)
 		return err_set(ENOSPC,
-			"the container's network namespace has %zu interfaces: a microVM takes %u",
-			n, room);
+			"the container has %zu network interfaces: a microVM takes %u", n, room);
 	return err_set(ENOSPC,
-		"the container's network namespace has %zu interfaces: a microVM takes %d devices "
-		"in all, so beside %s%zu vhost-user sources of mounts %u interfaces",
+		"the container has %zu network interfaces: a microVM takes %d devices in all, so "
+		"beside %s%zu vhost-user sources of mounts %u interfaces",
 		n, MACHINE_LINES, c->image ? "vm.image and " : "", backends, room);
 }
 
