@@ -27,6 +27,5 @@ def clean_machine():
 @pytest.mark.parametrize("name", names())
 def test_cgroups(name):
     p = subprocess.run([PROGRAM, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
-    if "SKIPPED ]" in p.stdout:
-        pytest.skip(next((line for line in p.stdout.splitlines() if line.startswith("skipped: ")), "no reason given"))
+    # This machine has all that they look for: one that skips itself has not passed.
     assert p.returncode == 0 and "[  PASSED  ] 1 test(s)." in p.stdout, p.stdout
