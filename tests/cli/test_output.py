@@ -319,9 +319,10 @@ def test_update_devices_live(ctr, tmp, how):
         c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_MKNOD"]
     c.conf["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "access": "m"}]}
     c.up()
-    probe = ["sh", "-c", "[ -e /tmp/k ] || mknod /tmp/k c 1 11; probe open /tmp/k"]
+    # /dev/kmsg, which anyone may write to whom the rules allow it
+    probe = ["sh", "-c", "[ -e /tmp/k ] || mknod /tmp/k c 1 11; probe open /tmp/k w"]
     assert c.exec(*probe).ok().out.startswith("1 ")
-    new = json.dumps({"devices": [{"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}]})
+    new = json.dumps({"devices": [{"allow": True, "type": "c", "major": 1, "minor": 11, "access": "w"}]})
     if how == "file":
         path = os.path.join(tmp, "res.json")
         with open(path, "w") as f:
@@ -330,6 +331,7 @@ def test_update_devices_live(ctr, tmp, how):
     else:
         r = c.rt("update", "--resources", "-", c.id, input=new)
     assert r.rc == 0, r
+    assert c.exec(*probe).ok().out.startswith("ok")
 
 
 @pytest.mark.parametrize("text,field", [("", ""), ("{", ""), ("[]", ""), ('{"memory": {"limit": "x"}}', "limit"),

@@ -81,14 +81,15 @@ static void test_throttle(void **state)
 			(int)freely);
 }
 
-/* With the others of its kind, for a second from when all are there. */
-static int compete(void *arg)
+/* Against the others of its kind, until a second after all are there. */
+static int compete(int go)
 {
-	char c;
+	int64_t end;
 
-	if (read(*(int *)arg, &c, 1) != 0)
+	if (read(go, &end, sizeof(end)) != sizeof(end))
 		return 1;
-	burn_ms(1000);
+	while (now_ms() < end)
+		;
 	return 0;
 }
 
@@ -111,7 +112,7 @@ static void test_shares_and_idle(void **state)
 	uint64_t used[3];
 	int go[2];
 
-	assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+	assert_int_equal(pipe(go), 0);
 	for (size_t i = 0; i < 3; i++) {
 		groups[i] = top;
 		groups[i].path = arena_printf(&f->arena, "%s/%zu", top.path, i);
@@ -119,14 +120,13 @@ static void test_shares_and_idle(void **state)
 		OK(cg_apply(&groups[i], &limits[i]));
 		f->cg = groups[i];
 		pid_t pid = fork();
-		if (pid == 0) {
-			close(go[1]);
-			_exit(compete(&go[0]));
-		}
+		if (pid == 0)
+			_exit(compete(go[0]));
 		f->children[f->nchildren++] = pid;
 		OK(cg_attach(&f->arena, &f->cg, &f->opt, NULL, pid));
 	}
-	close(go[1]); /* all at once */
+	int64_t end[] = {now_ms() + 1000, now_ms() + 1000, now_ms() + 1000};
+	assert_int_equal(write(go[1], end, sizeof(end)), sizeof(end));
 	while (f->nchildren)
 		assert_int_equal(fixture_wait(f, f->children[0]), 0);
 	for (size_t i = 0; i < 3; i++) {
@@ -241,14 +241,15 @@ static void test_rdma_device(void **state)
 	struct cg_resources res = {.rdma = &d, .nrdma = 1};
 	char node[] = "/dev/infiniband/uverbs0";
 
-	run_command("modprobe -a ib_uverbs rdma_rxe && rdma link add rxe0 type rxe netdev lo");
+	/* It stays: Linux 6.1 is lost when one goes that a removed cgroup had limits for. */
+	run_command("modprobe -a ib_uverbs rdma_rxe; test -e /sys/class/infiniband/rxe0 || "
+		    "rdma link add rxe0 type rxe netdev lo");
 	apply(f, &res);
 	expect(f, "rdma.max", "rxe0 hca_handle=3 hca_object=5 "); /* the blank is the kernel's */
 	assert_int_equal(fixture_run(f, rdma_context, node), 0);
 	d.hca_handles = some_u(0);
 	apply(f, &res);
 	assert_int_equal(fixture_run(f, rdma_context, node), EAGAIN);
-	run_command("rdma link delete rxe0");
 }
 
 #define HOST(t) cmocka_unit_test_setup_teardown(t, setup_host, teardown)

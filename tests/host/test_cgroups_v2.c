@@ -525,6 +525,7 @@ static void test_scope_update(void **state)
 {
 	struct fixture *f = *state;
 	struct cg_unified u[] = {{"memory.high", "33554432"}, {"memory.oom.group", "1"}};
+	static const struct cg_unified policy = {"OOMPolicy", "'kill'"};
 	struct cg_device_value device = {0, 0, 300};
 	unsigned major, minor;
 
@@ -555,9 +556,12 @@ static void test_scope_update(void **state)
 	} after[] = {{"memory.max", "67108864"}, {"memory.low", "4194304"},
 		{"memory.high", "33554432"}, {"memory.swap.max", "16777216"},
 		{"cpu.max", "20000 40000"}, {"cpu.weight", "100"}, {"cpu.idle", "0"},
-		{"cpuset.cpus", "0"}, {"cpuset.mems", "0"}, {"pids.max", "1"},
+		{"memory.oom.group", "1"}, {"cpuset.cpus", "0"}, {"cpuset.mems", "0"},
+		{"pids.max", "1"},
 		{"io.bfq.weight", arena_printf(&f->arena, "default 500\n%u:%u 300", major, minor)}};
 
+	f->opt.systemd_properties = &policy; /* its word for memory.oom.group */
+	f->opt.nsystemd_properties = 1;
 	start_scope(f, &first);
 	apply(f, &first);
 	f->cg.unit_current = false;
@@ -576,7 +580,6 @@ static void test_scope_update(void **state)
 		apply(f, &partial[i]);
 	expect_unit(f, "CPUQuotaPerSecUSec=500ms\n"
 		       "TasksMax=1");
-	expect(f, "memory.oom.group", "1"); /* for this systemd has no property */
 	for (size_t i = 0; i < ARRAY_SIZE(after); i++)
 		expect(f, after[i].file, after[i].text);
 	assert_int_equal(system("systemctl daemon-reload"), 0);
