@@ -104,7 +104,7 @@ static uint64_t usage_of(struct fixture *f)
 /* On one CPU. Idle gets what others leave; shares of 512 and 2048 are weights of 59 and 174. */
 static void test_shares_and_idle(void **state)
 {
-	static const struct cg_resources limits[] = {{.cpu.idle = {true, 1}},
+	static const struct cg_resources limits[] = {{.cpu.idle = {true, 1}, .cpu.cpus = "0"},
 		{.cpu.shares = {true, 512}, .cpu.cpus = "0"},
 		{.cpu.shares = {true, 2048}, .cpu.cpus = "0"}};
 	struct fixture *f = need(state, "cpu.idle");
