@@ -146,6 +146,11 @@ static int build(
 	l->text_len = b->len;
 	if (r >= 0 && b->isolation == PLAN_VM)
 		r = launch_prepare_vm(l, o);
+	if (r >= 0 && !env.cgroup) {
+		/* No step makes one: what is lost by that is said here. */
+		const struct cg_resources res = launch_limits(l);
+		r = cg_create(&c->cgroup, &res);
+	}
 	if (r >= 0)
 		r = launch_env(&c->arena, b->spec->process, &env, &l->env);
 	if (r < 0)

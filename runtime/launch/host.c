@@ -130,8 +130,7 @@ static int host_barrier(struct launch *l, const struct step *s)
 	return r == -EPIPE || r == -ECONNRESET ? await(l, "") : r;
 }
 
-/* In VM mode the cgroup is around the machine. */
-static struct cg_resources limits(const struct launch *l)
+struct cg_resources launch_limits(const struct launch *l)
 {
 	return l->plan.isolation == PLAN_VM
 		       ? machine_host_resources(&l->spec->resources, &l->machine)
@@ -140,7 +139,7 @@ static struct cg_resources limits(const struct launch *l)
 
 static int host_cgroup_create(struct launch *l, const struct step *s)
 {
-	const struct cg_resources res = limits(l);
+	const struct cg_resources res = launch_limits(l);
 	int r = cg_create(&l->c->cgroup, &res);
 
 	l->cgroup_made = r >= 0;
@@ -155,7 +154,7 @@ static int host_cgroup_limit(struct launch *l, const struct step *s)
 {
 	static const struct cg_device_rule deny_all = {
 		.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"};
-	struct cg_resources res = limits(l);
+	struct cg_resources res = launch_limits(l);
 
 	if (!res.ndevices) {
 		res.devices = &deny_all;
@@ -170,7 +169,7 @@ static int host_cgroup_attach(struct launch *l, const struct step *s)
 
 	if (l->container >= 0)
 		return cg_attach(&c->arena, &l->exec_cgroup, NULL, NULL, l->child.pid);
-	const struct cg_resources res = limits(l);
+	const struct cg_resources res = launch_limits(l);
 	int r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &res, l->child.pid);
 	l->cgroup_made = r >= 0;
 	return r < 0 ? r : host_cgroup_limit(l, s);

@@ -311,6 +311,16 @@ def test_update_without_a_controller(ctr):
     assert c.status() == "running"
 
 
+def test_limits_without_a_cgroup(ctr):
+    """--cgroup-manager disabled: what is not applied is said, once, and nothing where nothing was asked for."""
+    c = ctr("true")
+    c.rt.options = ["--cgroup-manager", "disabled"]
+    assert c.run().ok().err == ""
+    c.conf["linux"]["resources"] = {"cpu": {"quota": 50000}}
+    err = c.run().ok().err
+    assert err.count("\n") == 1 and "linux.resources: the limits are not applied: the cgroup manager is disabled" in err, err
+
+
 @pytest.mark.parametrize("how", ["file", "stdin"])
 def test_update_devices_live(ctr, tmp, how):
     """linux.resources from a file or standard input; devices need no controller, so this works on every host."""
