@@ -485,15 +485,9 @@ static void test_scope(void **state)
 	start_scope(f, &res);
 	assert_non_null(strstr(f->cg.path, "/caisson.slice/caisson-test.slice/box-"));
 	OK(cg_apply(&f->cg, &res));
-	expect_unit(f, "MemoryMax=67108864\n"
-		       "CPUWeight=174\n"
-		       "CPUQuotaPerSecUSec=500ms\n"
-		       "TasksMax=9\n"
-		       "AllowedCPUs=0\n"
-		       "Delegate=yes\n"
-		       "TimeoutStopUSec=7s\n"
-		       "CollectMode=inactive-or-failed\n"
-		       "Slice=caisson-test.slice");
+	expect_unit(f, "MemoryMax=67108864\nCPUWeight=174\nCPUQuotaPerSecUSec=500ms\nTasksMax=9\n"
+		       "AllowedCPUs=0\nDelegate=yes\nTimeoutStopUSec=7s\n"
+		       "CollectMode=inactive-or-failed\nSlice=caisson-test.slice");
 	expect(f, "memory.max", "67108864");
 	expect(f, "memory.swap.max", "0");
 	expect(f, "cpu.max", "25000 50000");
@@ -515,6 +509,16 @@ static void test_scope(void **state)
 	expect_unit(f, "LoadState=not-found");
 	assert_int_equal(cg_open(&f->cg), -ENOENT);
 	OK(cg_destroy(&f->cg));
+}
+
+struct file_text {
+	const char *file, *text;
+};
+
+static void expect_all(struct fixture *f, const struct file_text *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		expect(f, v[i].file, v[i].text);
 }
 
 /* What an update leaves out stays, in the files and in systemd's idea, also when that is written.
@@ -549,9 +553,7 @@ static void test_scope_update(void **state)
 	const struct cg_resources partial[] = {{.memory.swap = some(80 * MB)},
 		{.cpu.quota = some(20000)}, {.cpu.period = some_u(40000)}, {.pids_limit = some(0)},
 		{.memory.reservation = some(4 * MB)}};
-	const struct {
-		const char *file, *text;
-	} after[] = {{"memory.max", "67108864"}, {"memory.low", "4194304"},
+	const struct file_text after[] = {{"memory.max", "67108864"}, {"memory.low", "4194304"},
 		{"memory.high", "33554432"}, {"memory.swap.max", "16777216"},
 		{"cpu.max", "20000 40000"}, {"cpu.weight", "100"}, {"cpu.idle", "0"},
 		{"memory.oom.group", "1"}, {"cpuset.cpus", "0"}, {"cpuset.mems", "0"},
@@ -578,11 +580,9 @@ static void test_scope_update(void **state)
 		apply(f, &partial[i]);
 	expect_unit(f, "CPUQuotaPerSecUSec=500ms\n"
 		       "TasksMax=1");
-	for (size_t i = 0; i < ARRAY_SIZE(after); i++)
-		expect(f, after[i].file, after[i].text);
+	expect_all(f, after, ARRAY_SIZE(after));
 	assert_int_equal(system("systemctl daemon-reload"), 0);
-	for (size_t i = 0; i < ARRAY_SIZE(after); i++)
-		expect(f, after[i].file, after[i].text);
+	expect_all(f, after, ARRAY_SIZE(after));
 }
 
 /* `delete --force` of a container whose state was written before its path was known. */
