@@ -150,5 +150,6 @@ int gv_parse(struct arena *a, const char *text, struct gv **ret) must_check;
 int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid) must_check;
 int cg_systemd_stop(const struct cgroup *cg) must_check;
-int cg_systemd_update(const struct cgroup *cg, const struct cg_resources *res) must_check;
+/* Makes systemd's idea of the limits that of the files of dir, the scope's cgroup. */
+int cg_systemd_update(const struct cgroup *cg, int dir) must_check;
 int cg_systemd_attach(const struct cgroup *cg, pid_t pid) must_check;

@@ -55,8 +55,6 @@ static int apply_weights(struct cg_target *t, const struct cg_resources *res)
 			f.bfq ? weight : cg_io_weight_from_blkio(weight));
 	for (size_t i = 0; r == 0 && i < devices->n; i++) {
 		const struct cg_device_value *d = &devices->v[i];
-		if (!d->value) /* an entry with a leafWeight only */
-			continue;
 		r = check_weight(F "weightDevice", d->value);
 		if (r == 0)
 			r = cg_put(t, F "weightDevice", f.name, "%" PRIu64 ":%" PRIu64 " %" PRIu64,

@@ -21,7 +21,7 @@ int cg_systemd_stop(const struct cgroup *cg)
 	return refuse();
 }
 
-int cg_systemd_update(const struct cgroup *cg, const struct cg_resources *res)
+int cg_systemd_update(const struct cgroup *cg, int dir)
 {
 	return refuse();
 }

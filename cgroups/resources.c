@@ -413,6 +413,8 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 		{given(res->cpu.realtime_runtime), "cpu.realtimeRuntime", "cpu.quota"},
 		{res->cpu.realtime_period.v != 0, "cpu.realtimePeriod", "cpu.period"},
 		{res->block_io.leaf_weight.v != 0, "blockIO.leafWeight", "blockIO.weight"},
+		{res->block_io.leaf_weight_device.n != 0, "blockIO.weightDevice[].leafWeight",
+			"blockIO.weightDevice[].weight"},
 		{res->net_class_id.v != 0, "network.classID", "a classifier by cgroup path"},
 		{res->nnet_priorities != 0, "network.priorities", "a classifier by cgroup path"},
 	};
@@ -436,6 +438,14 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 	return 0;
 }
 
+/* A scope just started was told all but what depends on the cgroup's files. */
+static bool tell_systemd(const struct cgroup *cg, const struct cg_resources *res)
+{
+	return cg->manager == CG_SYSTEMD &&
+	       (!cg->unit_current || res->nunified || res->block_io.weight.v ||
+		       res->block_io.weight_device.n);
+}
+
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
 {
 	static int (*const groups[])(struct cg_target *, const struct cg_resources *) = {apply_pids,
@@ -446,8 +456,6 @@ int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
 	if (!cg->path) /* cg_create() has said what there is to say */
 		return 0;
 	int r = check_v1_only(cg, res);
-	if (r == 0 && cg->manager == CG_SYSTEMD && !cg->unit_current)
-		r = cg_systemd_update(cg, res);
 	if (r < 0)
 		return r;
 	_cleanup_fd_ int dir = cg_open(cg);
@@ -459,5 +467,5 @@ int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return tell_systemd(cg, res) ? cg_systemd_update(cg, dir) : 0;
 }

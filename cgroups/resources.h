@@ -24,7 +24,7 @@ struct cg_device_rule {
 
 struct cg_device_value {
 	uint64_t major, minor;
-	uint64_t value; /* bytes or operations a second (0: no limit); a weight (0: none) */
+	uint64_t value; /* bytes or operations a second (0: no limit); a weight */
 };
 
 struct cg_device_values {

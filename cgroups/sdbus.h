@@ -79,7 +79,19 @@ struct cg_options;
 int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resources *res) must_check;
 int sd_put_annotations(struct sdbus *s, sd_bus_message *m, const struct cg_options *opt) must_check;
 int sd_put(struct sdbus *s, sd_bus_message *m, const char *name, const char *sig, ...) must_check;
+int sd_put_mask(struct sdbus *s, sd_bus_message *m, const char *name, const char *list) must_check;
+int sd_put_idle(struct sdbus *s, sd_bus_message *m) must_check;
+int sd_put_quota(struct sdbus *s, sd_bus_message *m, int64_t quota, uint64_t period) must_check;
 /* org.systemd.property.NAME: "TimeoutStopSec" is TimeoutStopUSec on the bus; *ret_seconds then. */
 struct arena;
 int sd_property_name(struct arena *a, const char *name, const char **ret, bool *ret_seconds)
 	must_check;
+
+/*
+ * sdheld.c: the properties by what the kernel's files in the cgroup say; and, once systemd has
+ * written its own, those files as they were. *ret lives in the arena.
+ */
+struct sd_held;
+int sd_put_held(struct sdbus *s, sd_bus_message *m, struct arena *a, int dir,
+	const struct sd_held **ret) must_check;
+int sd_put_back(struct arena *a, int dir, const struct sd_held *held, const char *path) must_check;

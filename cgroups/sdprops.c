@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What systemd is told about a scope. The kernel's files are written by us in any case
- * (cg_apply()); systemd gets the settings that it has properties for, because it writes its own
- * idea of them again on a reload, and for `systemctl show`. The same selection as runc's. Devices
- * are left out: systemd's device program stands beside ours on the cgroup, and without DeviceAllow=
- * it has none.
+ * What systemd is told about a scope that it is to start. The kernel's files are written by us in
+ * any case (cg_apply()); systemd gets the settings that it has properties for, because it writes
+ * its own idea of them again on a reload, and for `systemctl show`. What it can be told only once
+ * the cgroup is there, and each update: sdheld.c. Devices are left out: systemd's device program
+ * stands beside ours on the cgroup, and without DeviceAllow= it has none.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -64,7 +64,7 @@ static int put_limit(struct sdbus *s, sd_bus_message *m, const char *name, struc
 	return put_u64(s, m, name, v.v < 0 ? UINT64_MAX : (uint64_t)v.v);
 }
 
-static int put_mask(struct sdbus *s, sd_bus_message *m, const char *name, const char *list)
+int sd_put_mask(struct sdbus *s, sd_bus_message *m, const char *name, const char *list)
 {
 	unsigned long mask[MASK_BITS / WORD_BITS] = {0};
 	uint8_t bytes[MASK_BITS / 8];
@@ -98,76 +98,50 @@ static int put_mask(struct sdbus *s, sd_bus_message *m, const char *name, const 
  * systemd keeps whole percents only: rounded up, so that its idea never takes away what the config
  * grants.
  */
-static int put_quota(struct sdbus *s, sd_bus_message *m, const struct cg_resources *res)
+int sd_put_quota(struct sdbus *s, sd_bus_message *m, int64_t quota, uint64_t period)
 {
-	uint64_t period = res->cpu.period.v, per_second = UINT64_MAX;
-	int r = period ? put_u64(s, m, "CPUQuotaPeriodUSec", period) : 0;
+	uint64_t per_second = UINT64_MAX;
 
-	if (r < 0 || !res->cpu.quota.set || res->cpu.quota.v == 0)
-		return r;
-	if (res->cpu.quota.v > 0) {
-		__uint128_t v = (__uint128_t)(uint64_t)res->cpu.quota.v * 1000000 /
-				(period ? period : PERIOD_DEFAULT);
+	if (quota > 0 && period > 0) {
+		__uint128_t v = (__uint128_t)(uint64_t)quota * 1000000 / period;
 		v = (v + 9999) / 10000 * 10000;
 		per_second = v < UINT64_MAX ? (uint64_t)v : UINT64_MAX;
 	}
 	return put_u64(s, m, "CPUQuotaPerSecUSec", per_second);
 }
 
+static int put_quota(struct sdbus *s, sd_bus_message *m, const struct cg_resources *res)
+{
+	uint64_t period = res->cpu.period.v;
+	int r = period ? put_u64(s, m, "CPUQuotaPeriodUSec", period) : 0;
+
+	if (r < 0 || !res->cpu.quota.set || res->cpu.quota.v == 0)
+		return r;
+	return sd_put_quota(s, m, res->cpu.quota.v, period ? period : PERIOD_DEFAULT);
+}
+
+/* CPUWeight=0 is how systemd 252 and later say cpu.idle=1; older ones refuse it. */
+int sd_put_idle(struct sdbus *s, sd_bus_message *m)
+{
+	char *version = NULL;
+	unsigned number = 0;
+	int r = s->sd_bus_get_property_string(s->bus, "org.freedesktop.systemd1",
+		"/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "Version", NULL,
+		&version);
+
+	if (r >= 0)
+		number = (unsigned)strtoul(version + (*version == 'v'), NULL, 10);
+	free(version);
+	return number >= 252 ? put_u64(s, m, "CPUWeight", 0) : 0;
+}
+
 static int put_weight(struct sdbus *s, sd_bus_message *m, const struct cg_resources *res)
 {
-	/* CPUWeight=0 is how systemd 252 and later say cpu.idle=1; older ones refuse it. */
-	if (res->cpu.idle.v == 1) {
-		char *version = NULL;
-		unsigned number = 0;
-		int r = s->sd_bus_get_property_string(s->bus, "org.freedesktop.systemd1",
-			"/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "Version",
-			NULL, &version);
-		if (r >= 0)
-			number = (unsigned)strtoul(version + (*version == 'v'), NULL, 10);
-		free(version);
-		return number >= 252 ? put_u64(s, m, "CPUWeight", 0) : 0;
-	}
+	if (res->cpu.idle.v == 1)
+		return sd_put_idle(s, m);
 	if (!res->cpu.shares.v)
 		return 0;
 	return put_u64(s, m, "CPUWeight", cg_weight_from_shares(res->cpu.shares.v));
-}
-
-/* The few `unified` files that systemd has properties for, by the same value. */
-static int put_unified(struct sdbus *s, sd_bus_message *m, const struct cg_resources *res)
-{
-	static const struct {
-		const char *file, *property;
-	} known[] = {{"memory.high", "MemoryHigh"}, {"memory.low", "MemoryLow"},
-		{"memory.min", "MemoryMin"}, {"memory.max", "MemoryMax"},
-		{"memory.swap.max", "MemorySwapMax"}, {"pids.max", "TasksMax"},
-		{"cpu.weight", "CPUWeight"}};
-
-	for (size_t i = 0; i < res->nunified; i++) {
-		const struct cg_unified *u = &res->unified[i];
-		size_t dot;
-		int r = cg_check_unified(u->file, &dot);
-		if (r == 0 && streq(u->file, "cpuset.cpus"))
-			r = put_mask(s, m, "AllowedCPUs", u->value);
-		if (r == 0 && streq(u->file, "cpuset.mems"))
-			r = put_mask(s, m, "AllowedMemoryNodes", u->value);
-		for (size_t k = 0; r == 0 && k < ARRAY_SIZE(known); k++) {
-			uint64_t v = UINT64_MAX;
-			if (!streq(u->file, known[k].file))
-				continue;
-			/*
-			 * A text that is no number is the kernel's to refuse, with the file's name.
-			 */
-			if (!streq(u->value, "max") && str_to_u64(u->value, &v) < 0)
-				continue;
-			if (v == 0 && streq(u->file, "pids.max"))
-				v = 1;
-			r = put_u64(s, m, known[k].property, v);
-		}
-		if (r < 0)
-			return r;
-	}
-	return 0;
 }
 
 int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resources *res)
@@ -179,11 +153,7 @@ int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resourc
 	int r = put_limit(s, m, "MemoryMax", res->memory.limit);
 	if (r == 0)
 		r = put_limit(s, m, "MemoryLow", res->memory.reservation);
-	/*
-	 * Swap alone, in an update, needs the limit that holds: cg_apply() knows it, systemd is not
-	 * told.
-	 */
-	if (r == 0 && (res->memory.limit.v || res->memory.swap.v < 0)) {
+	if (r == 0) {
 		r = cg_swap_from_spec(res->memory.limit, res->memory.swap, &swap.v);
 		if (r > 0)
 			r = put_u64(
@@ -196,10 +166,10 @@ int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resourc
 	if (r == 0)
 		r = put_limit(s, m, "TasksMax", tasks);
 	if (r == 0)
-		r = put_mask(s, m, "AllowedCPUs", res->cpu.cpus);
+		r = sd_put_mask(s, m, "AllowedCPUs", res->cpu.cpus);
 	if (r == 0)
-		r = put_mask(s, m, "AllowedMemoryNodes", res->cpu.mems);
-	return r < 0 ? r : put_unified(s, m, res);
+		r = sd_put_mask(s, m, "AllowedMemoryNodes", res->cpu.mems);
+	return r;
 }
 
 int sd_property_name(struct arena *a, const char *name, const char **ret, bool *ret_seconds)

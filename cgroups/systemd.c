@@ -164,28 +164,54 @@ int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options
 	return r;
 }
 
-int cg_systemd_update(const struct cgroup *cg, const struct cg_resources *res)
+static int set_held(struct sdbus *s, struct arena *a, const struct cgroup *cg, int dir,
+	const struct sd_held **held)
 {
-	_cleanup_sdbus_ struct sdbus s = {0};
 	char name[SDBUS_NAME_MAX];
 	sd_bus_message *m = NULL;
+	int r = sdbus_method(s, "SetUnitProperties", &m);
+
+	if (r < 0)
+		return r;
+	r = s->sd_bus_message_append(m, "sb", cg->scope, 1); /* runtime: not kept over a reboot */
+	if (r >= 0)
+		r = s->sd_bus_message_open_container(m, 'a', "(sv)");
+	r = r < 0 ? err_set(-r, "systemd: SetUnitProperties: %s", strerror(-r))
+		  : sd_put_held(s, m, a, dir, held);
+	if (r == 0 && s->sd_bus_message_close_container(m) < 0)
+		r = err_set(EIO, "systemd: SetUnitProperties: close the list");
+	if (r == 0)
+		r = sdbus_call(s, m, NULL, name);
+	s->sd_bus_message_unref(m);
+	return r;
+}
+
+/*
+ * systemd answers before it writes the files, and writes them before it takes the next call: a
+ * second one, whatever it asks, ends after that.
+ */
+static void wait_for_writes(struct sdbus *s, const char *unit)
+{
+	char name[SDBUS_NAME_MAX];
+
+	if (simple_call(s, "GetUnit", unit, name) < 0)
+		err_clear();
+}
+
+int cg_systemd_update(const struct cgroup *cg, int dir)
+{
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_sdbus_ struct sdbus s = {0};
+	const struct sd_held *held;
 	int r = sdbus_open(&s, cg->user_instance);
 
 	if (r == 0)
-		r = sdbus_method(&s, "SetUnitProperties", &m);
-	if (r < 0)
-		return r;
-	r = s.sd_bus_message_append(m, "sb", cg->scope, 1); /* runtime: not kept over a reboot */
-	if (r >= 0)
-		r = s.sd_bus_message_open_container(m, 'a', "(sv)");
-	r = r < 0 ? err_set(-r, "systemd: SetUnitProperties: %s", strerror(-r))
-		  : sd_put_resources(&s, m, res);
-	if (r == 0 && s.sd_bus_message_close_container(m) < 0)
-		r = err_set(EIO, "systemd: SetUnitProperties: close the list");
-	if (r == 0)
-		r = sdbus_call(&s, m, NULL, name);
-	s.sd_bus_message_unref(m);
-	return r < 0 ? err_ctx(r, "set the limits of %s", cg->scope) : 0;
+		r = set_held(&s, &a, cg, dir, &held);
+	if (r == 0) {
+		wait_for_writes(&s, cg->scope);
+		r = sd_put_back(&a, dir, held, cg->path);
+	}
+	return r < 0 ? err_ctx(r, "tell systemd the limits of %s", cg->scope) : 0;
 }
 
 /*

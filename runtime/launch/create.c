@@ -146,6 +146,13 @@ static int build(
 	l->text_len = b->len;
 	if (r >= 0 && b->isolation == PLAN_VM)
 		r = launch_prepare_vm(l, o);
+	if (r >= 0 && !env.cgroup) {
+		/* No step makes one: what is lost by that is said here. */
+		struct cg_resources res;
+		r = launch_limits(l, &res);
+		if (r >= 0)
+			r = cg_create(&c->cgroup, &res);
+	}
 	if (r >= 0)
 		r = launch_env(&c->arena, b->spec->process, &env, &l->env);
 	if (r < 0)

@@ -130,8 +130,7 @@ static int host_barrier(struct launch *l, const struct step *s)
 	return r == -EPIPE || r == -ECONNRESET ? await(l, "") : r;
 }
 
-/* In VM mode the cgroup is around the machine. */
-static int limits(const struct launch *l, struct cg_resources *ret)
+int launch_limits(const struct launch *l, struct cg_resources *ret)
 {
 	*ret = l->spec->resources;
 	return l->plan.isolation == PLAN_VM
@@ -142,7 +141,7 @@ static int limits(const struct launch *l, struct cg_resources *ret)
 static int host_cgroup_create(struct launch *l, const struct step *s)
 {
 	struct cg_resources res;
-	int r = limits(l, &res);
+	int r = launch_limits(l, &res);
 
 	if (r >= 0)
 		r = cg_create(&l->c->cgroup, &res);
@@ -159,7 +158,7 @@ static int host_cgroup_limit(struct launch *l, const struct step *s)
 	static const struct cg_device_rule deny_all = {
 		.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"};
 	struct cg_resources res;
-	int r = limits(l, &res);
+	int r = launch_limits(l, &res);
 
 	if (r < 0)
 		return r;
@@ -177,7 +176,7 @@ static int host_cgroup_attach(struct launch *l, const struct step *s)
 	if (l->container >= 0)
 		return cg_attach(&c->arena, &l->exec_cgroup, NULL, NULL, l->child.pid);
 	struct cg_resources res;
-	int r = limits(l, &res);
+	int r = launch_limits(l, &res);
 	if (r >= 0)
 		r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &res, l->child.pid);
 	l->cgroup_made = r >= 0;

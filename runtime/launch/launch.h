@@ -121,6 +121,8 @@ void launch_kill_init(struct launch *l);
 _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from);
 _Noreturn void launch_become_proxy(struct launch *l, int channel);
 /* What create needs before there is anything: the machine, and what a VM can't honour. */
+/* The limits of the host's cgroup, which in VM mode is around the machine. */
+int launch_limits(const struct launch *l, struct cg_resources *ret) must_check;
 int launch_prepare_vm(struct launch *l, const struct launch_options *o) must_check;
 int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o) must_check;
 /* Where caisson-init is; for a program run from its build directory, beside it. Before seal_self().

@@ -311,6 +311,16 @@ def test_update_without_a_controller(ctr):
     assert c.status() == "running"
 
 
+def test_limits_without_a_cgroup(ctr):
+    """--cgroup-manager disabled: what is not applied is said, once, and nothing where nothing was asked for."""
+    c = ctr("true")
+    c.rt.options = ["--cgroup-manager", "disabled"]
+    assert c.run().ok().err == ""
+    c.conf["linux"]["resources"] = {"cpu": {"quota": 50000}}
+    err = c.run().ok().err
+    assert err.count("\n") == 1 and "linux.resources: the limits are not applied: the cgroup manager is disabled" in err, err
+
+
 @pytest.mark.parametrize("how", ["file", "stdin"])
 def test_update_devices_live(ctr, tmp, how):
     """linux.resources from a file or standard input; devices need no controller, so this works on every host."""
@@ -319,9 +329,10 @@ def test_update_devices_live(ctr, tmp, how):
         c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_MKNOD"]
     c.conf["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "access": "m"}]}
     c.up()
-    probe = ["sh", "-c", "[ -e /tmp/k ] || mknod /tmp/k c 1 11; probe open /tmp/k"]
+    # /dev/kmsg, which anyone may write to whom the rules allow it
+    probe = ["sh", "-c", "[ -e /tmp/k ] || mknod /tmp/k c 1 11; probe open /tmp/k w"]
     assert c.exec(*probe).ok().out.startswith("1 ")
-    new = json.dumps({"devices": [{"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}]})
+    new = json.dumps({"devices": [{"allow": True, "type": "c", "major": 1, "minor": 11, "access": "w"}]})
     if how == "file":
         path = os.path.join(tmp, "res.json")
         with open(path, "w") as f:
@@ -330,6 +341,7 @@ def test_update_devices_live(ctr, tmp, how):
     else:
         r = c.rt("update", "--resources", "-", c.id, input=new)
     assert r.rc == 0, r
+    assert c.exec(*probe).ok().out.startswith("ok")
 
 
 @pytest.mark.parametrize("text,field", [("", ""), ("{", ""), ("[]", ""), ('{"memory": {"limit": "x"}}', "limit"),

@@ -70,10 +70,15 @@ def test_bad_device(ctr, dev, field):
     c.run().failed("linux.devices[0]", field)
 
 
+# /dev/kmsg to write: needs no privilege beside the rule's, whatever kernel.dmesg_restrict and the like say.
+KMSG = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "w"}
+OTHERS = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "access": "m"}]
+
+
 def test_device_rules(ctr):
     """Refused unless a rule allows it; checked by opening. The last rule that fits wins."""
     c = with_caps(ctr.sh("mknod /tmp/kmsg c 1 11; mknod /tmp/full c 1 7; mknod /tmp/zero c 1 5; "
-                         "probe open /tmp/kmsg; probe open /tmp/full r; probe open /tmp/full w; probe open /dev/zero w"), "CAP_MKNOD")
+                         "probe open /tmp/kmsg w; probe open /tmp/full r; probe open /tmp/full w; probe open /dev/zero w"), "CAP_MKNOD")
     c.conf["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"},
                                                 {"allow": True, "type": "c", "major": 1, "minor": 7, "access": "rm"},
                                                 {"allow": True, "type": "c", "access": "m"}]}
@@ -83,13 +88,21 @@ def test_device_rules(ctr):
     assert out[2].startswith("ok") and out[3].startswith("ok"), out
 
 
-def test_device_rules_hold_for_exec(ctr):
+def test_device_rule_allows(ctr):
+    """The other side of the test above: the same open succeeds once a rule allows it, and no more than that."""
+    c = with_caps(ctr.sh("mknod /tmp/kmsg c 1 11; probe open /tmp/kmsg w; probe open /tmp/kmsg r"), "CAP_MKNOD")
+    c.conf["linux"]["resources"] = {"devices": [*OTHERS, KMSG]}
+    out = c.run().ok().out.splitlines()
+    assert out[0].startswith("ok") and out[1].startswith(f"{errno.EPERM} "), out
+
+
+@pytest.mark.parametrize("rules,want", [(OTHERS, f"{errno.EPERM} "), ([*OTHERS, KMSG], "ok")])
+def test_device_rules_hold_for_exec(ctr, rules, want):
     c = with_caps(ctr.idle(), "CAP_MKNOD")
-    c.conf["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"},
-                                                {"allow": True, "type": "c", "access": "m"}]}
+    c.conf["linux"]["resources"] = {"devices": rules}
     c.up()
-    r = c.exec("sh", "-c", "mknod /tmp/kmsg c 1 11; probe open /tmp/kmsg").ok()
-    assert r.out.startswith(f"{errno.EPERM} ")
+    r = c.exec("sh", "-c", "mknod /tmp/kmsg c 1 11; probe open /tmp/kmsg w").ok()
+    assert r.out.startswith(want), r
 
 
 # ---- paths ----

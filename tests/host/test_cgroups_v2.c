@@ -11,84 +11,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "cgroup_fixture.h"
-
-#define MB (1024 * 1024)
-
-static int open_fixture(void **state, enum cg_manager manager)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-	static int number;
-
-	*state = NULL;
-	if (!f)
-		return -1;
-	f->opt = (struct cg_options){
-		.manager = manager, .id = arena_printf(&f->arena, "v2-%d-%d", getpid(), number++)};
-	if (geteuid() != 0 || cg_resolve(&f->arena, &f->opt, &f->cg) < 0 ||
-		cg_create(&f->cg, NULL) < 0) {
-		fprintf(stderr, "no cgroup to test with: %s\n", geteuid() ? "not root" : err_msg());
-		free(f);
-		return 0;
-	}
-	*state = f;
-	return 0;
-}
-
-static int setup(void **state)
-{
-	return open_fixture(state, CG_CGROUPFS);
-}
-
-static int teardown(void **state)
-{
-	return *state ? fixture_release(*state) : 0;
-}
-
-static struct fixture *need(void **state, const char *file)
-{
-	struct fixture *f = *state;
-
-	if (!f)
-		skip();
-	if (!fixture_has(f, file)) {
-		fprintf(stderr, "skipped: cgroup v2 has no %s here\n", file);
-		skip();
-	}
-	return f;
-}
-
-static void expect(struct fixture *f, const char *file, const char *text)
-{
-	assert_string_equal(fixture_read(f, file), text);
-}
-
-static void apply(struct fixture *f, const struct cg_resources *res)
-{
-	OK(cg_apply(&f->cg, res));
-}
-
-static struct opt_i64 some(int64_t v)
-{
-	return (struct opt_i64){true, v};
-}
-
-static struct opt_u64 some_u(uint64_t v)
-{
-	return (struct opt_u64){true, v};
-}
-
-static int eat(void *arg)
-{
-	size_t size = *(size_t *)arg;
-	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (p == MAP_FAILED)
-		return 2;
-	for (size_t i = 0; i < size; i += 4096)
-		p[i] = 1;
-	return 0;
-}
+#include "v2_fixture.h"
 
 static void test_memory(void **state)
 {
@@ -300,24 +223,6 @@ static void test_pids(void **state)
 	assert_int_equal(fixture_run(f, try_fork, NULL), 0);
 }
 
-/* A disk of this machine to limit: the first of /sys/block. */
-static bool find_disk(unsigned *major, unsigned *minor)
-{
-	static const char *const names[] = {"vda", "vdb", "sda", "loop0", "ram0"};
-	char path[64];
-
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		snprintf(path, sizeof(path), "/sys/block/%s/dev", names[i]);
-		FILE *file = fopen(path, "re");
-		int n = file ? fscanf(file, "%u:%u", major, minor) : 0;
-		if (file)
-			fclose(file);
-		if (n == 2)
-			return true;
-	}
-	return false;
-}
-
 static void test_io(void **state)
 {
 	struct fixture *f = need(state, "io.max");
@@ -354,7 +259,11 @@ static void test_io_weight(void **state)
 	struct fixture *f = need(state, "io.max");
 	bool bfq = fixture_has(f, "io.bfq.weight");
 	struct cg_resources res = {.block_io.weight = some_u(500)};
+	struct cg_device_value v = {.value = 300};
+	unsigned major, minor;
+	char want[64];
 
+	assert_true(bfq || !getenv("CAISSON_TEST_HOST")); /* it has the scheduler */
 	if (!bfq && !fixture_has(f, "io.weight")) {
 		assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
 		assert_non_null(strstr(err_msg(), "io.bfq.weight"));
@@ -365,6 +274,14 @@ static void test_io_weight(void **state)
 	res.block_io.weight = some_u(5);
 	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
 	assert_non_null(strstr(err_msg(), "from 10 to 1000"));
+	if (!bfq || !find_disk(&major, &minor))
+		return;
+	v.major = major;
+	v.minor = minor;
+	res = (struct cg_resources){.block_io.weight_device = {&v, 1}};
+	apply(f, &res);
+	snprintf(want, sizeof(want), "default 500\n%u:%u 300", major, minor);
+	expect(f, "io.bfq.weight", want);
 }
 
 static void test_hugetlb(void **state)
@@ -498,25 +415,32 @@ static int setup_systemd(void **state)
 	return open_fixture(state, CG_SYSTEMD);
 }
 
-static void systemctl(char *out, size_t size, const char *what, const char *unit)
+/* "PROPERTY=VALUE" lines, each of which systemd says of the scope: one systemctl for all. */
+static void expect_unit(struct fixture *f, const char *lines)
 {
-	char command[400];
+	static char text[65536];
+	char command[400], line[128];
 
-	snprintf(command, sizeof(command), "systemctl show -P %s %s", what, unit);
+	snprintf(command, sizeof(command), "systemctl show %s", f->cg.scope);
 	FILE *p = popen(command, "re");
 	assert_non_null(p);
-	size_t n = fread(out, 1, size - 1, p);
-	out[n] = '\0';
-	out[strcspn(out, "\n")] = '\0';
+	text[0] = '\n';
+	size_t n = 1 + fread(text + 1, 1, sizeof(text) - 2, p);
+	text[n] = '\0';
 	pclose(p);
-}
-
-static void expect_unit(struct fixture *f, const char *property, const char *value)
-{
-	char text[256];
-
-	systemctl(text, sizeof(text), property, f->cg.scope);
-	assert_string_equal(text, value);
+	for (; *lines; lines += strcspn(lines, "\n"), lines += *lines == '\n') {
+		int len =
+			snprintf(line, sizeof(line), "\n%.*s\n", (int)strcspn(lines, "\n"), lines);
+		const char *found = strstr(text, line);
+		if (!found) { /* what it says of it instead */
+			line[strcspn(line, "=") + 1] = '\0';
+			found = strstr(text, line);
+			fail_msg("%.*s: systemd says %.*s", (int)strcspn(lines, "\n"), lines,
+				found ? (int)strcspn(found + 1, "\n") : 7,
+				found ? found + 1 : "nothing");
+		}
+		assert_true(len < (int)sizeof(line));
+	}
 }
 
 static pid_t start_scope(struct fixture *f, const struct cg_resources *res)
@@ -561,15 +485,9 @@ static void test_scope(void **state)
 	start_scope(f, &res);
 	assert_non_null(strstr(f->cg.path, "/caisson.slice/caisson-test.slice/box-"));
 	OK(cg_apply(&f->cg, &res));
-	expect_unit(f, "MemoryMax", "67108864");
-	expect_unit(f, "CPUWeight", "174");
-	expect_unit(f, "CPUQuotaPerSecUSec", "500ms");
-	expect_unit(f, "TasksMax", "9");
-	expect_unit(f, "AllowedCPUs", "0");
-	expect_unit(f, "Delegate", "yes");
-	expect_unit(f, "TimeoutStopUSec", "7s");
-	expect_unit(f, "CollectMode", "inactive-or-failed");
-	expect_unit(f, "Slice", "caisson-test.slice");
+	expect_unit(f, "MemoryMax=67108864\nCPUWeight=174\nCPUQuotaPerSecUSec=500ms\nTasksMax=9\n"
+		       "AllowedCPUs=0\nDelegate=yes\nTimeoutStopUSec=7s\n"
+		       "CollectMode=inactive-or-failed\nSlice=caisson-test.slice");
 	expect(f, "memory.max", "67108864");
 	expect(f, "memory.swap.max", "0");
 	expect(f, "cpu.max", "25000 50000");
@@ -583,16 +501,88 @@ static void test_scope(void **state)
 	f->cg.unit_current = false;
 	res = (struct cg_resources){.memory.limit = some(128 * MB), .pids_limit = some(-1)};
 	OK(cg_apply(&f->cg, &res));
-	expect_unit(f, "MemoryMax", "134217728");
+	expect_unit(f, "MemoryMax=134217728");
 	expect(f, "memory.max", "134217728");
 	expect(f, "pids.max", "max");
-	assert_int_equal(system("systemctl daemon-reload"), 0);
-	expect(f, "memory.max", "134217728");
 	OK(cg_freeze(&f->cg, true));
 	OK(cg_destroy(&f->cg));
-	expect_unit(f, "LoadState", "not-found");
+	expect_unit(f, "LoadState=not-found");
 	assert_int_equal(cg_open(&f->cg), -ENOENT);
 	OK(cg_destroy(&f->cg));
+}
+
+struct file_text {
+	const char *file, *text;
+};
+
+static void expect_all(struct fixture *f, const struct file_text *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		expect(f, v[i].file, v[i].text);
+}
+
+/* What an update leaves out stays, in the files and in systemd's idea, also when that is written.
+ */
+static void test_scope_update(void **state)
+{
+	struct fixture *f = *state;
+	struct cg_unified u[] = {{"memory.high", "33554432"}, {"memory.oom.group", "1"}};
+	static const struct cg_unified policy = {"OOMPolicy", "'kill'"};
+	struct cg_device_value device = {0, 0, 300};
+	unsigned major, minor;
+
+	if (!f)
+		skip();
+	assert_true(find_disk(&major, &minor));
+	device.major = major;
+	device.minor = minor;
+	const struct cg_resources first = {.memory.limit = some(64 * MB),
+		.memory.reservation = some(8 * MB),
+		.memory.swap = some(96 * MB),
+		.cpu.shares = some_u(2048),
+		.cpu.quota = some(10000),
+		.cpu.period = some_u(50000),
+		.cpu.cpus = "0",
+		.cpu.mems = "0",
+		.pids_limit = some(9),
+		.block_io = {.weight = some_u(500), .weight_device = {&device, 1}},
+		.unified = u,
+		.nunified = ARRAY_SIZE(u)};
+	const struct cg_resources idle = {.cpu.idle = some(1)}, busy = {.cpu.idle = some(0)};
+	const struct cg_resources odd = {.cpu.quota = some(12345)};
+	const struct cg_resources partial[] = {{.memory.swap = some(80 * MB)},
+		{.cpu.quota = some(20000)}, {.cpu.period = some_u(40000)}, {.pids_limit = some(0)},
+		{.memory.reservation = some(4 * MB)}};
+	const struct file_text after[] = {{"memory.max", "67108864"}, {"memory.low", "4194304"},
+		{"memory.high", "33554432"}, {"memory.swap.max", "16777216"},
+		{"cpu.max", "20000 40000"}, {"cpu.weight", "100"}, {"cpu.idle", "0"},
+		{"memory.oom.group", "1"}, {"cpuset.cpus", "0"}, {"cpuset.mems", "0"},
+		{"pids.max", "1"},
+		{"io.bfq.weight", arena_printf(&f->arena, "default 500\n%u:%u 300", major, minor)}};
+
+	f->opt.systemd_properties = &policy; /* its word for memory.oom.group */
+	f->opt.nsystemd_properties = 1;
+	start_scope(f, &first);
+	apply(f, &first);
+	f->cg.unit_current = false;
+	expect_unit(f, "MemoryLow=8388608\n"
+		       "MemoryHigh=33554432\n"
+		       "AllowedMemoryNodes=0\n"
+		       "IOWeight=4500\n"
+		       "CPUWeight=174");
+	apply(f, &idle);
+	expect(f, "cpu.idle", "1");
+	expect_unit(f, "CPUWeight=idle");
+	apply(f, &busy);
+	apply(f, &odd);
+	expect(f, "cpu.max", "12345 50000"); /* systemd has whole percents only */
+	for (size_t i = 0; i < ARRAY_SIZE(partial); i++)
+		apply(f, &partial[i]);
+	expect_unit(f, "CPUQuotaPerSecUSec=500ms\n"
+		       "TasksMax=1");
+	expect_all(f, after, ARRAY_SIZE(after));
+	assert_int_equal(system("systemctl daemon-reload"), 0);
+	expect_all(f, after, ARRAY_SIZE(after));
 }
 
 /* `delete --force` of a container whose state was written before its path was known. */
@@ -608,7 +598,7 @@ static void test_scope_without_path(void **state)
 	lost.path = NULL;
 	OK(cg_destroy(&lost));
 	assert_int_equal(WTERMSIG(fixture_wait(f, pid)), SIGKILL);
-	expect_unit(f, "LoadState", "not-found");
+	expect_unit(f, "LoadState=not-found");
 }
 
 static void test_scope_errors(void **state)
@@ -762,6 +752,7 @@ int main(int argc, char **argv)
 		V2(test_internal_processes),
 		V2(test_stats),
 		SCOPE(test_scope),
+		SCOPE(test_scope_update),
 		SCOPE(test_scope_without_path),
 		SCOPE(test_scope_errors),
 		SCOPE(test_scope_user),

@@ -73,6 +73,14 @@ def box(ctr):
         ctr.remove("box")
 
 
+def test_the_shipped_configuration():
+    """What caisson installs for the CRI is what containerd understands of it."""
+    build = os.environ["CAISSON_BUILD"]
+    text = run("containerd", "-c", f"{build}/runtime/engines/containerd-config.toml", "config", "dump", check=0).stdout
+    section = re.search(r'^ *\[plugins\."io\.containerd\.grpc\.v1\.cri"\.containerd\.runtimes\.caisson.options\]\n((?: *\w.*\n)*)', text, re.M)
+    assert section and re.search(r'BinaryName = "/.*/caisson"', section[1]) and "SystemdCgroup = true" in section[1], text
+
+
 def test_run_in_the_foreground(ctr):
     p = ctr.run("fg", "sh", "-c", "echo out; echo err >&2; echo $FROM_IMAGE; id -u; exit 3")
     assert (p.returncode, p.stdout.split()) == (3, ["out", "yes", "0"]), p.stderr

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import stat
 import subprocess
 import time
 
@@ -25,14 +26,27 @@ def clean_machine():
     """In place of the session's: docker itself changes /run. test_nothing_is_left looks at the end."""
 
 
+def shipped(binary):
+    """daemon.json as caisson installs it, and the binary where it says."""
+    build = os.environ.get("CAISSON_BUILD") or os.path.dirname(os.path.dirname(binary))
+    conf = json.loads(read(build, "runtime", "engines", "docker-daemon.json"))
+    path = conf["runtimes"]["caisson"]["path"]
+    if os.path.lexists(path):
+        os.unlink(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.symlink(runtime(binary), path)  # in the test host's throw-away root
+    return conf
+
+
 class Docker:
-    def __init__(self, directory, containerd, binary, driver, *options):
+    def __init__(self, directory, containerd, conf, driver, *options):
         d = directory
+        self.runtime = conf["runtimes"]["caisson"]["path"]
         self.driver, self.socket, self.state = driver, f"{d}/docker.sock", f"/run/caisson-docker-{driver}"
         self.env = {**os.environ, "DOCKER_HOST": "unix://" + self.socket, "DOCKER_CONFIG": f"{d}/client"}
         with open(f"{d}/daemon.json", "w", encoding="utf-8") as f:
             json.dump({
-                "runtimes": {"caisson": {"path": binary}},
+                **conf,
                 "default-runtime": "caisson",
                 "exec-opts": [f"native.cgroupdriver={driver}"],
                 "containerd": containerd.address,
@@ -107,7 +121,7 @@ HARDENED = """
 exec 2>&1; id; cat /proc/self/status; echo nofile $(ulimit -Sn) $(ulimit -Hn); hostname
 touch /x; touch /tmpfs/x && echo wrote-tmpfs; dd if=/dev/zero of=/tmpfs/big bs=1M count=3
 echo from-inside >/vol/new && cat /volro/given; touch /volro/y; mkdir /tmpfs/d
-dd if=/dev/xzero bs=4 count=1 | wc -c; dd if=/dev/sdz; ls /sys/class/net
+: </dev/xfuse && echo read-device; (: >/dev/xfuse) || echo no-write; ls /sys/class/net
 """
 
 
@@ -122,14 +136,14 @@ def options(d):
                    "sh", "-c", "mkdir /dev/shm/shared; exec sleep 1000"],
         "hardened": ["run", "-d", "--name=hardened", "--network=none", "--read-only", "--tmpfs=/tmpfs:size=2m",
                      "--user=1000:29", "--security-opt=no-new-privileges", f"--security-opt=seccomp={d}/seccomp.json",
-                     "--cap-drop=ALL", "--ulimit=nofile=100:200", "--device=/dev/zero:/dev/xzero:r",
+                     "--cap-drop=ALL", "--ulimit=nofile=100:200", f"--device={d}/fuse:/dev/xfuse:r",
                      f"--volume={d}/vol:/vol", f"--volume={d}/volro:/volro:ro", "--hostname=inside",
                      "--group-add=1234", "box", "sh", "-c", HARDENED],
         "caps": ["run", "-d", "--name=caps", "--network=host", "--cap-add=NET_ADMIN", "--cap-drop=CHOWN",
                  "--sysctl=kernel.shmmni=1000", "box", "sh", "-c",
-                 "grep CapEff /proc/self/status; cat /proc/sys/kernel/shmmni /proc/self/attr/current"],
+                 "exec 2>&1; grep CapEff /proc/self/status; mknod /fuse c 10 229 && (: </fuse); cat /proc/sys/kernel/shmmni /proc/self/attr/current"],
         "privileged": ["run", "-d", "--name=privileged", "--network=host", "--privileged", "box", "sh", "-c",
-                       "grep CapEff /proc/self/status; ls /dev; mkdir /tmp/m && mount -t tmpfs x /tmp/m && echo mounted"],
+                       "grep CapEff /proc/self/status; ls /dev; mknod /fuse c 10 229 && : </fuse && echo opened; mkdir /tmp/m && mount -t tmpfs x /tmp/m && echo mounted"],
         "oom": ["run", "-d", "--name=oom", "--network=host", "--memory=16m", "--memory-swap=16m", "box",
                 "sh", "-c", "trap : USR1; echo ready; sleep 1000 & wait; dd if=/dev/zero of=/dev/null bs=64M; code=$?; "
                 "sleep 5; exit $code"],
@@ -151,13 +165,15 @@ def directory(tmp_path_factory):
         (d / name).mkdir()
     (d / "vol").chmod(0o777)
     (d / "volro" / "given").write_text("given\n")
+    os.mknod(d / "fuse", 0o666 | stat.S_IFCHR, os.makedev(10, 229))
+    (d / "fuse").chmod(0o666)
     (d / "seccomp.json").write_text(json.dumps(SECCOMP))
     return str(d)
 
 
 @pytest.fixture(scope="module")
 def docker(directory, containerd, image_file, binary):
-    d = Docker(directory, containerd, runtime(binary), "systemd" if SYSTEMD else "cgroupfs")
+    d = Docker(directory, containerd, shipped(binary), "systemd" if SYSTEMD else "cgroupfs")
     d("load", "-i", image_file, check=0)
     yield d
     for c in d.api("GET", "/containers/json?all=1"):
@@ -172,7 +188,7 @@ def ten(docker, directory):
 
 def test_info_shows_the_runtime(docker):
     info = docker.api("GET", "/info")
-    assert info["Runtimes"]["caisson"]["path"] == docker.api("GET", "/info")["Runtimes"]["caisson"]["path"]
+    assert info["Runtimes"]["caisson"]["path"] == docker.runtime
     assert (info["DefaultRuntime"], info["CgroupDriver"], info["CgroupVersion"]) == ("caisson", docker.driver, "2")
     assert "caisson" in docker("info", "--format", "{{json .Runtimes}}", check=0).stdout
 
@@ -265,8 +281,16 @@ def test_ulimit_hostname_and_no_network(hardened):
 
 
 def test_device(hardened):
-    assert "\n4\n" in hardened
-    assert "/dev/sdz" in hardened  # not there: dd says so
+    """Its permissions hold, though the node's mode lets everybody write."""
+    assert "\nread-device\n" in hardened
+    assert "can't create /dev/xfuse: Operation not permitted\nno-write\n" in hardened
+
+
+def test_a_device_that_was_not_given(ten, docker):
+    """Of a node that the container makes itself; where all devices are allowed the same device is opened."""
+    docker.wait("caps"), docker.wait("privileged")
+    assert "can't open /fuse: Operation not permitted" in docker.logs("caps")
+    assert "\nopened\n" in docker.logs("privileged")
 
 
 def test_capabilities_added_and_dropped(ten, docker):
@@ -396,7 +420,7 @@ def test_the_other_cgroup_driver(docker, containerd, image_file, binary, tmp_pat
     """cgroupfs, on a host whose process 1 is systemd."""
     if docker.driver == "cgroupfs":
         pytest.skip("the whole suite ran with cgroupfs; the systemd driver needs tests/host/run --systemd")
-    d = Docker(str(tmp_path), containerd, runtime(binary), "cgroupfs", "--bridge=none")
+    d = Docker(str(tmp_path), containerd, shipped(binary), "cgroupfs", "--bridge=none")
     try:
         d("load", "-i", image_file, check=0)
         d("run", "-d", "--name=fs", "--network=host", "--memory=64m", "--cpus=0.5", "box", "sleep", "1000", check=0)

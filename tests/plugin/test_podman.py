@@ -71,11 +71,11 @@ def test_exit_codes(root_podman):
     for argv, rc in ((["--no-such-option", "box", "true"], 125),
                      (["box", "/etc/passwd"], 126),
                      (["box", "no-such-command"], 127),
-                     (["-w", "/etc/passwd", "box", "true"], (126, 127)),
+                     (["-w", "/etc/passwd", "box", "true"], 126),  # podman looks itself: with any runtime
                      (["box", "sh", "-c", "exit 42"], 42),
                      (["--init", "box", "sh", "-c", "kill -KILL $$"], 137)):
         r = root_podman.try_("run", "--rm", *argv)
-        assert r.rc in (rc if isinstance(rc, tuple) else (rc,)), (argv, r)
+        assert r.rc == rc, (argv, r)
 
 
 def test_exec_exit_codes(root_podman):

@@ -454,6 +454,10 @@ static void test_v1_only(void **state)
 	OK(cg_apply(&f->cg, &res));
 	res = (struct cg_resources){.nnet_priorities = 1};
 	assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
+	const struct cg_device_value leaf = {8, 0, 300};
+	res = (struct cg_resources){.block_io.leaf_weight_device = {&leaf, 1}};
+	assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
+	assert_non_null(strstr(err_msg(), "linux.resources.blockIO.weightDevice[].leafWeight: "));
 }
 
 static void test_delegate(void **state)

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What systemd is told of a scope whose limits have changed: what the kernel's files say now.
+ *
+ * Theory of operation. systemd writes all files that it has properties for, by its own idea, with
+ * each change of a property and on daemon-reload. So once cg_apply() has written the files, that
+ * idea is made the files' own: then also the part that an update leaves as it was is right (the
+ * period of a quota alone, the limit of a swap alone), and what `unified` wrote. What systemd
+ * rounds (cpu.max, to whole percents) and what it writes without a property for it
+ * (memory.oom.group) is put back after it has written.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cg_internal.h"
+#include "log.h"
+#include "sdbus.h"
+
+#define TEXT_MAX 4096
+#define BFQ_DEFAULT 100
+
+typedef int put_fn(struct sdbus *s, sd_bus_message *m, const char *property, const char *text);
+
+static int put_number(struct sdbus *s, sd_bus_message *m, const char *property, const char *text)
+{
+	uint64_t v = UINT64_MAX;
+	int r = streq(text, "max") ? 0 : str_to_u64(text, &v);
+
+	if (r < 0)
+		return err_set(EIO, "systemd property %s: expected a number, found \"%.80s\"",
+			property, text);
+	/* No process at all is nothing that systemd knows. */
+	return sd_put(s, m, property, "t", v == 0 && streq(property, "TasksMax") ? 1 : v);
+}
+
+/* An idle cgroup's weight reads as 0, which is also how systemd says it. */
+static int put_weight(struct sdbus *s, sd_bus_message *m, const char *property, const char *text)
+{
+	return streq(text, "0") ? sd_put_idle(s, m) : put_number(s, m, property, text);
+}
+
+static int put_quota(struct sdbus *s, sd_bus_message *m, const char *property, const char *text)
+{
+	uint64_t period;
+	int64_t quota = -1;
+
+	if (sscanf(text, "max %" SCNu64, &period) != 1 &&
+		sscanf(text, "%" SCNd64 " %" SCNu64, &quota, &period) != 2)
+		return err_set(EIO, "systemd property %s: expected a quota, found \"%.80s\"",
+			property, text);
+	int r = sd_put(s, m, "CPUQuotaPeriodUSec", "t", period);
+	return r < 0 ? r : sd_put_quota(s, m, quota, period);
+}
+
+/* An empty list is what systemd has as long as it was told of none. */
+static int put_list(struct sdbus *s, sd_bus_message *m, const char *property, const char *text)
+{
+	return sd_put_mask(s, m, property, text);
+}
+
+/* What systemd writes in a scope; without a property: what can only be put back. */
+static const struct held_file {
+	const char *file, *property;
+	put_fn *put;
+} files[] = {{"memory.min", "MemoryMin", put_number}, {"memory.low", "MemoryLow", put_number},
+	{"memory.high", "MemoryHigh", put_number}, {"memory.max", "MemoryMax", put_number},
+	{"memory.swap.max", "MemorySwapMax", put_number}, {"memory.zswap.max", NULL, NULL},
+	{"memory.oom.group", NULL, NULL}, {"cpu.weight", "CPUWeight", put_weight},
+	{"cpu.max", "CPUQuotaPerSecUSec", put_quota}, {"pids.max", "TasksMax", put_number},
+	{"cpuset.cpus", "AllowedCPUs", put_list}, {"cpuset.mems", "AllowedMemoryNodes", put_list},
+	{"io.weight", NULL, NULL}, {"io.bfq.weight", NULL, NULL}};
+
+struct sd_held {
+	const char *text[ARRAY_SIZE(files)]; /* NULL: there is no such file */
+};
+
+static int read_all(struct arena *a, int dir, struct sd_held *ret)
+{
+	char text[TEXT_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		int r = cg_read(dir, files[i].file, text, sizeof(text));
+		ret->text[i] = NULL;
+		if (r == -ENOENT || r == -ENODEV || r == -EOPNOTSUPP)
+			continue;
+		if (r < 0)
+			return err_ctx(r, "read %s", files[i].file);
+		ret->text[i] = arena_strdup(a, text);
+		if (!ret->text[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static const char *text_of(const struct sd_held *held, const char *file)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		if (streq(files[i].file, file))
+			return held->text[i];
+	return NULL;
+}
+
+/*
+ * systemd has one weight for both schedulers, from 1 to 10000. io.bfq.weight, from 1 to 1000 with
+ * the same default of 100, it makes of that by two straight lines, which this is the inverse of.
+ */
+static uint64_t from_bfq(uint64_t weight)
+{
+	return weight <= BFQ_DEFAULT ? weight : BFQ_DEFAULT + (weight - BFQ_DEFAULT) * 11;
+}
+
+/* The "MAJOR:MINOR WEIGHT" lines. Without udev there is no /dev/block/: systemd reads the name. */
+static int put_device_weights(struct sdbus *s, sd_bus_message *m, const char *text, bool bfq)
+{
+	unsigned major, minor;
+	uint64_t weight;
+	char path[64];
+	int r = s->sd_bus_message_open_container(m, 'r', "sv");
+
+	if (r >= 0)
+		r = s->sd_bus_message_append_basic(m, 's', "IODeviceWeight");
+	if (r >= 0)
+		r = s->sd_bus_message_open_container(m, 'v', "a(st)");
+	if (r >= 0)
+		r = s->sd_bus_message_open_container(m, 'a', "(st)");
+	for (const char *p = text; r >= 0 && *p; p += strcspn(p, "\n"), p += *p == '\n') {
+		if (sscanf(p, "%u:%u %" SCNu64, &major, &minor, &weight) != 3)
+			continue;
+		snprintf(path, sizeof(path), "/dev/block/%u:%u", major, minor);
+		r = s->sd_bus_message_append(m, "(st)", path, bfq ? from_bfq(weight) : weight);
+	}
+	for (int i = 0; i < 3 && r >= 0; i++)
+		r = s->sd_bus_message_close_container(m);
+	return r < 0 ? err_set(-r, "systemd property IODeviceWeight: %s", strerror(-r)) : 0;
+}
+
+static int put_io(struct sdbus *s, sd_bus_message *m, const struct sd_held *held)
+{
+	const char *text = text_of(held, "io.bfq.weight"), *other = text_of(held, "io.weight");
+	bool bfq = text && (!other || !streq(text, "default 100"));
+	uint64_t weight;
+
+	if (!bfq)
+		text = other;
+	if (!text || cg_find_key(text, "default", &weight) < 0)
+		return 0;
+	int r = sd_put(s, m, "IOWeight", "t", bfq ? from_bfq(weight) : weight);
+	return r < 0 || !strchr(text, '\n') ? r : put_device_weights(s, m, text, bfq);
+}
+
+static int put_lines(int dir, const char *file, const char *text)
+{
+	char line[TEXT_MAX];
+	int r = 0;
+
+	do {
+		size_t len = strcspn(text, "\n");
+		snprintf(line, sizeof(line), "%.*s", (int)len, text);
+		r = cg_write(dir, file, line);
+		text += len;
+	} while (r >= 0 && *text++);
+	return r;
+}
+
+int sd_put_held(
+	struct sdbus *s, sd_bus_message *m, struct arena *a, int dir, const struct sd_held **ret)
+{
+	struct sd_held *held = arena_alloc(a, sizeof(*held));
+	int r = held ? read_all(a, dir, held) : -ENOMEM;
+
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(files); i++)
+		if (held->text[i] && files[i].put)
+			r = files[i].put(s, m, files[i].property, held->text[i]);
+	*ret = held;
+	return r < 0 ? r : put_io(s, m, held);
+}
+
+int sd_put_back(struct arena *a, int dir, const struct sd_held *held, const char *path)
+{
+	struct sd_held now;
+	int r = read_all(a, dir, &now);
+
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(files); i++) {
+		const char *was = held->text[i];
+		if (!was || !now.text[i] || streq(was, now.text[i]))
+			continue;
+		log_debug("systemd made \"%s\" of %s \"%s\"", now.text[i], files[i].file, was);
+		r = put_lines(dir, files[i].file, was);
+		if (r < 0)
+			return cg_err_file(r, NULL, files[i].file, was, path);
+	}
+	return r;
+}

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many containers at once, one after the other, and idle side by side, with nothing left: tests/bench/density.py, in small."""
+import os
+import subprocess
+import sys
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def test_many_and_nothing_left():
+    """It compares mounts, cgroups, interfaces, processes and --root with what was there before."""
+    p = subprocess.run([sys.executable, os.path.join(TESTS, "bench", "density.py"), "--only", "caisson", "--together", "10",
+                        "--sequence", "3", "--idle", "12"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+    assert p.returncode == 0 and "12 idle: " in p.stdout and p.stdout.rstrip().endswith("left: nothing"), p.stdout
+    print(p.stdout)
