@@ -162,7 +162,9 @@ int launch_delete(struct container *c, bool force)
 	int r = container_status(c, &status);
 	if (r < 0 && !force)
 		return r;
-	if (!force && status != CONTAINER_STOPPED)
+	/* One that was never started has nothing to lose: as runc and crun, and engines count on
+	 * it. */
+	if (!force && status != CONTAINER_STOPPED && status != CONTAINER_CREATED)
 		return err_set(EBUSY,
 			"cannot delete container \"%s\" that is not stopped: it is %s (kill it "
 			"first, or use "
