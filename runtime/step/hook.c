@@ -57,10 +57,10 @@ static void run_release(struct run *run)
 static void __attribute__((noreturn))
 become_hook(const struct spec_hook *hook, const int stdio[3], int failure, pid_t parent)
 {
-	static char *const no_env[] = {NULL};
 	char *const only_path[] = {(char *)hook->path, NULL};
 	char *const *args = hook->args.n ? (char *const *)hook->args.v : only_path;
-	char *const *env = hook->env.n ? (char *const *)hook->env.v : no_env;
+	/* As runc and crun: a hook of one line relies on PATH. */
+	char *const *env = hook->has_env ? (char *const *)hook->env.v : environ;
 	sigset_t none;
 	int code;
 
@@ -321,11 +321,12 @@ int hooks_run(const char *name, const struct spec_hooks *hooks, const char *stat
 
 /*
  * runc gives startContainer hooks without an environment the container's own, a fact engines came
- * to rely on. All others get what the configuration gives them: nothing.
+ * to rely on. All others get the runtime's.
  */
 static int with_process_env(
 	struct step_ctx *c, const struct spec_hooks *hooks, struct spec_hooks *ret)
 {
+	static const char *const none[] = {NULL};
 	struct spec_hook *v = arena_array(c->arena, hooks->n, sizeof(*v));
 	size_t n = 0;
 
@@ -335,8 +336,10 @@ static int with_process_env(
 		n++;
 	for (size_t i = 0; i < hooks->n; i++) {
 		v[i] = hooks->v[i];
-		if (!v[i].env.n)
-			v[i].env = (struct spec_strings){(const char *const *)c->env, n};
+		if (v[i].has_env)
+			continue;
+		v[i].env = (struct spec_strings){c->env ? (const char *const *)c->env : none, n};
+		v[i].has_env = true;
 	}
 	*ret = (struct spec_hooks){v, hooks->n};
 	return 0;

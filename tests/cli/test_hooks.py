@@ -68,7 +68,9 @@ def test_state_on_stdin(ctr, out, kind):
     c.conf["annotations"] = {"a": "b"}
     c.run().ok()
     with open(os.path.join(out, "state")) as f:
-        s = json.load(f)
+        text = f.read()
+    assert "\n" not in text, "a shell's `read` takes one line"
+    s = json.loads(text)
     assert s["id"] == c.id and s["bundle"] == c.bundle and s["annotations"] == {"a": "b"} and s["ociVersion"]
     want = {"prestart": "creating", "createRuntime": "creating", "createContainer": "creating", "startContainer": "created",
             "poststart": "running", "poststop": "stopped"}
@@ -116,15 +118,24 @@ def test_args_and_env(ctr, out):
     assert not any(l.startswith("SECRET") for l in got)
 
 
-def test_no_args_and_no_env(ctr, out):
-    """Without env: an empty environment. Without args: args[0] is the path."""
+@pytest.mark.parametrize("env", [None, []])
+def test_no_args_and_no_env(ctr, out, env):
+    """Without env: the runtime's, as with runc and crun; [] is none. Without args: args[0] is the path."""
     path = os.path.join(out, "hook")
     with open(path, "w") as f:
         f.write(f"#!/bin/bash\ntr '\\0' '\\n' < /proc/$$/environ > {out}/env\necho done > {out}/log\n")
     os.chmod(path, 0o755)
-    c = with_hooks(ctr("true"), out, {"createRuntime": [{"path": path}]})
-    c.run(env={**os.environ, "SECRET": "no"}).ok()
-    assert lines(out) == ["done"] and lines(out, "env") == []
+    c = with_hooks(ctr("true"), out, {"createRuntime": [{"path": path, **({} if env is None else {"env": env})}]})
+    c.run(env={**os.environ, "OURS": "yes"}).ok()
+    assert lines(out) == ["done"]
+    assert "OURS=yes" in lines(out, "env") if env is None else lines(out, "env") == []
+
+
+def test_startcontainer_hook_without_env_has_the_programs(ctr, out):
+    c = with_hooks(ctr("true", env=["PATH=/bin", "MINE=1"]), out,
+                   {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", f"env > {out}/env"]}]})
+    c.run(env={**os.environ, "OURS": "yes"}).ok()
+    assert "MINE=1" in lines(out, "env") and "OURS=yes" not in lines(out, "env")
 
 
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
