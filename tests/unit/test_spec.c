@@ -636,6 +636,53 @@ static void test_parts(void **state)
 	unlink(path);
 }
 
+/* exec --process: what the file leaves out is the container's, but what it runs. */
+static void test_process_inherits(void **state)
+{
+	static const char whole[] =
+		"{\"args\":[\"a\"],\"cwd\":\"/\",\"env\":[\"A=1\"],\"terminal\":true,"
+		"\"user\":{\"uid\":7,\"gid\":8,\"additionalGids\":[9],\"umask\":63},"
+		"\"capabilities\":{\"bounding\":[\"CAP_KILL\"]},\"noNewPrivileges\":true,"
+		"\"rlimits\":[{\"type\":\"RLIMIT_CORE\",\"soft\":1,\"hard\":2}],"
+		"\"apparmorProfile\":\"p\",\"selinuxLabel\":\"l\",\"oomScoreAdj\":5,"
+		"\"scheduler\":{\"policy\":\"SCHED_BATCH\"},"
+		"\"ioPriority\":{\"class\":\"IOPRIO_CLASS_BE\",\"priority\":3},"
+		"\"execCPUAffinity\":{\"initial\":\"0\",\"final\":\"0-1\"}}";
+	static const char none[] = "{\"args\":[\"b\"],\"cwd\":\"/tmp\",\"apparmorProfile\":\"\"}";
+	static const char other[] =
+		"{\"args\":[\"b\"],\"cwd\":\"/tmp\",\"user\":{},\"capabilities\":{},"
+		"\"rlimits\":[{\"type\":\"RLIMIT_CPU\",\"soft\":3,\"hard\":4}],"
+		"\"apparmorProfile\":\"q\",\"selinuxLabel\":\"m\",\"oomScoreAdj\":0,"
+		"\"scheduler\":{\"policy\":\"SCHED_IDLE\"},"
+		"\"ioPriority\":{\"class\":\"IOPRIO_CLASS_IDLE\",\"priority\":0},"
+		"\"execCPUAffinity\":{\"initial\":\"1\"}}";
+	_cleanup_arena_ struct arena a = {0};
+	const struct spec_process *from, *read;
+
+	assert_int_equal(spec_parse_process(&a, whole, strlen(whole), "p", &from), 0);
+	assert_int_equal(spec_parse_process(&a, none, strlen(none), "p", &read), 0);
+	struct spec_process p = *read;
+	spec_process_inherit(&p, from);
+	assert_int_equal(memcmp(&p.user, &from->user, sizeof(p.user)), 0);
+	assert_true(p.capabilities && p.capabilities->bounding == 1 << CAP_KILL);
+	assert_true(p.nrlimits == 1 && p.rlimits[0].soft == 1);
+	assert_string_equal(p.apparmor_profile, "p");
+	assert_string_equal(p.selinux_label, "l");
+	assert_true(p.oom_score_adj.set && p.oom_score_adj.v == 5);
+	assert_true(p.scheduler && p.scheduler->policy == SCHED_BATCH);
+	assert_true(p.io_priority.set && p.io_priority.v == (2 << 13 | 3));
+	assert_string_equal(p.exec_affinity_initial, "0");
+	assert_string_equal(p.exec_affinity_final, "0-1");
+	assert_true(!p.no_new_privileges && !p.terminal && p.env.n == 0);
+	assert_strings(p.args, "b");
+	assert_string_equal(p.cwd, "/tmp");
+	assert_int_equal(spec_parse_process(&a, other, strlen(other), "p", &read), 0);
+	p = *read;
+	spec_process_inherit(&p, from);
+	assert_int_equal(memcmp(&p, read, sizeof(p)), 0);
+	assert_true(p.user.uid == 0 && p.user.gid == 0);
+}
+
 static void test_load_errors(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -675,6 +722,7 @@ int main(void)
 		cmocka_unit_test(test_default),
 		cmocka_unit_test(test_default_rootless),
 		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_process_inherits),
 		cmocka_unit_test(test_load_errors),
 	};
 
