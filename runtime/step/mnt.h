@@ -70,7 +70,6 @@ const char *mnt_host_cgroup2(void);
 /* copyup.c: copies the content of directory `from` (any descriptor of it) into `to`, recursively.
  */
 int mnt_copy_up(int from, int to) must_check;
-int mnt_copy_owner(int to, const struct stat *st) must_check;
 
 /* A mount that PIVOT makes read-only: until then there is something to be put into it. */
 struct step_late_ro {

@@ -128,6 +128,9 @@ static const struct {
 		NULL},
 
 	/* sysctl */
+	{LINUX(NS("user") ",\"sysctl\":{\"user.max_user_namespaces\":\"0\"}"), NULL},
+	{LINUX(NS("network") ",\"sysctl\":{\"user.max_user_namespaces\":\"0\"}"),
+		"\"user.max_user_namespaces\" is not allowed without a user namespace"},
 	{LINUX("\"sysctl\":{\"net.core.somaxconn\":\"1\"}"),
 		"linux.sysctl: \"net.core.somaxconn\" is not allowed without a network namespace"},
 	{LINUX(NS("network") ",\"sysctl\":{\"net/ipv4/conf/eth0.100/rp_filter\":\"1\"}"), NULL},
