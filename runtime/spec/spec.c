@@ -107,13 +107,15 @@ static int check_uts_name(
 
 static int check_config(struct parser *p, const struct json *node, void *obj)
 {
-	const struct spec *s = obj;
+	struct spec *s = obj;
 	int r = check_version(p, s->oci_version);
 
 	if (r >= 0)
 		r = check_uts_name(p, s, "hostname", s->hostname);
 	if (r >= 0)
 		r = check_uts_name(p, s, "domainname", s->domainname);
+	if (r >= 0)
+		r = spec_parse_idmaps(p, s);
 	return r;
 }
 

@@ -55,8 +55,12 @@ struct spec_mount {
 	uint32_t propagation; /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or
 				 not; 0: none */
 	bool idmap, ridmap;   /* map ids (also set by mappings alone); ridmap: of the whole tree */
-	bool remount;         /* change the flags of what is mounted there already */
-	bool tmpcopyup;       /* tmpfs: start with a copy of what it covers */
+	const char *idmap_text;   /* of "idmap=TEXT": read into the mappings below; or NULL */
+	bool copy_symlink;        /* bind: of a source that is a symbolic link make the same one */
+	bool src_nofollow;        /* bind: a source that is a symbolic link is mounted itself */
+	bool dest_nofollow;       /* bind: ... and a destination that is one is mounted on itself */
+	bool remount;             /* change the flags of what is mounted there already */
+	bool tmpcopyup;           /* tmpfs: start with a copy of what it covers */
 	struct spec_strings data; /* what is left, for the file system, unsplit: "mode=755" */
 	struct spec_id_maps uid_mappings,
 		gid_mappings; /* idmapped mounts; empty: the container's */

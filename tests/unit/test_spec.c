@@ -498,8 +498,8 @@ static void test_known_mount_options(void **state)
 		"rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate",
 		"rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid",
 		"rsymfollow", "runbindable", "rw", "shared", "silent", "slave", "strictatime",
-		"suid", "symfollow", "sync", "tmpcopyup", "unbindable", "idmap", "ridmap",
-		"rnodev"};
+		"suid", "symfollow", "sync", "tmpcopyup", "unbindable", "idmap", "ridmap", "rnodev",
+		"copy-symlink", "src-nofollow", "dest-nofollow"};
 	const char *const *known = spec_known_mount_options();
 	size_t n = 0;
 
@@ -636,6 +636,34 @@ static void test_parts(void **state)
 	unlink(path);
 }
 
+/* crun's form of id maps: absolute, and relative to the container's user namespace. */
+static void test_idmap_option(void **state)
+{
+	static const char text[] =
+		"{\"ociVersion\":\"1.0.0\",\"root\":{\"path\":\"r\"},\"mounts\":["
+		"{\"destination\":\"/a\",\"source\":\"/b\",\"options\":[\"rbind\","
+		"\"ridmap=gids=7-8-9;uids=0-1000-10#@10-2001-4\"]},"
+		"{\"destination\":\"/c\",\"source\":\"/d\",\"options\":[\"bind\",\"idmap=\"]}],"
+		"\"linux\":{\"namespaces\":[{\"type\":\"user\"}],"
+		"\"uidMappings\":[{\"containerID\":0,\"hostID\":5,\"size\":1},"
+		"{\"containerID\":2000,\"hostID\":70000,\"size\":9}],"
+		"\"gidMappings\":[{\"containerID\":0,\"hostID\":5,\"size\":1}]}}";
+	_cleanup_arena_ struct arena a = {0};
+	const struct spec *s;
+
+	assert_int_equal(spec_parse(&a, text, strlen(text), "config.json", &s), 0);
+	const struct spec_mount *m = s->mounts;
+	assert_true(m->ridmap && !m->idmap && m->uid_mappings.n == 2 && m->gid_mappings.n == 1);
+	assert_int_equal(m->uid_mappings.v[0].container_id, 0);
+	assert_int_equal(m->uid_mappings.v[0].host_id, 1000);
+	assert_int_equal(m->uid_mappings.v[0].size, 10);
+	assert_int_equal(m->uid_mappings.v[1].container_id, 10);
+	assert_int_equal(m->uid_mappings.v[1].host_id, 70001);
+	assert_int_equal(m->gid_mappings.v[0].host_id, 8);
+	assert_true(m->data.n == 0);
+	assert_true(m[1].idmap && m[1].uid_mappings.n == 0);
+}
+
 /* exec --process: what the file leaves out is the container's, but what it runs. */
 static void test_process_inherits(void **state)
 {
@@ -722,6 +750,7 @@ int main(void)
 		cmocka_unit_test(test_default),
 		cmocka_unit_test(test_default_rootless),
 		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_idmap_option),
 		cmocka_unit_test(test_process_inherits),
 		cmocka_unit_test(test_load_errors),
 	};

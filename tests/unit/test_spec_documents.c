@@ -19,6 +19,8 @@
 #define VM(body) DOC(",\"vm\":{" body "}")
 #define SECCOMP(body) LINUX("\"seccomp\":{" body "}")
 
+#define BOUND ",\"source\":\"/s\",\"options\":[\"bind\","
+
 static const struct {
 	const char *text;
 	const char *error;
@@ -90,6 +92,30 @@ static const struct {
 	{MOUNT(",\"options\":[\"remount\",\"bind\",\"ro\"]"), NULL},
 	{MOUNT(",\"uidMappings\":[" MAP(0, 1, 1) "]"), "mounts[0].gidMappings: expected an id map"},
 	{MOUNT(",\"gidMappings\":[" MAP(0, 1, 1) "]"), "mounts[0].uidMappings: expected an id map"},
+
+	{MOUNT(BOUND "\"idmap=uids=0-1-1;gids=0-1-1\"]"), NULL},
+	{MOUNT(BOUND "\"idmap=uids=0-1-1\"]"), "mounts[0].options: expected uids and gids"},
+	{MOUNT(BOUND "\"idmap=x\"]"),
+		"mounts[0].options: expected \"idmap=uids=...;gids=...\", found"},
+	{MOUNT(BOUND "\"idmap=uids=0-1;gids=0-1-1\"]"),
+		"mounts[0].options: expected ids in an idmap as"},
+	{MOUNT(BOUND "\"idmap=uids=0-1-0;gids=0-1-1\"]"),
+		"mounts[0].options: expected ids in an idmap as"},
+	{MOUNT(BOUND "\"idmap=uids=0-4294967295-2;gids=0-1-1\"]"),
+		"mounts[0].options: expected ids in an idmap as"},
+	{MOUNT(BOUND "\"idmap=uids=0-1-1#;gids=0-1-1\"]"),
+		"mounts[0].options: expected ids in an idmap as"},
+	{MOUNT(BOUND "\"idmap=uids=0-1-2#1-5-2;gids=0-1-1\"]"),
+		"mounts[0].options: expected ranges that do not overlap"},
+	{MOUNT(BOUND "\"idmap=uids=@0-1-1;gids=0-1-1\"]"),
+		"mounts[0].options: expected an id of linux.uidMappings"},
+	{MOUNT(BOUND "\"src-nofollow\",\"copy-symlink\"]"),
+		"mounts[0].options: expected copy-symlink, or"},
+	{MOUNT(BOUND "\"idmap=uids=0-1-1\"],\"uidMappings\":[" MAP(
+		 0, 1, 1) "],\"gidMappings\":[" MAP(0, 1, 1) "]"),
+		"mounts[0].options: expected \"idmap\" beside"},
+	{MOUNT(",\"type\":\"tmpfs\",\"options\":[\"dest-nofollow\"]"),
+		"mounts[0].options: copy-symlink, src-nofollow"},
 
 	/* namespaces and what needs them */
 	{LINUX("\"namespaces\":[{\"type\":\"ipc\"},{\"type\":\"ipc\"}]"),
