@@ -185,6 +185,7 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 		.control = l->control,
 		.failure = l->failure,
 		.proc = l->proc,
+		.hook_out = l->hook_out.fd,
 		.id = l->c->id,
 		.config = l->text,
 		.config_len = l->text_len,

@@ -75,6 +75,7 @@ static int walk(struct monitor *m)
 		.console = -EBADF,
 		.null_cover.fd = -EBADF,
 		.dir_cover.fd = -EBADF,
+		.hook_out = a->hook_out,
 		.state_json = a->state_json,
 		.state_data = a->state_data,
 		.arena = a->arena,
@@ -82,8 +83,11 @@ static int walk(struct monitor *m)
 
 	for (size_t i = a->from; i < a->plan->n; i++) {
 		const struct step *s = &a->plan->steps[i];
-		if (s->kind == STEP_MACHINE)
+		if (s->kind == STEP_MACHINE) {
+			fd_close(&a->hook_out[0]);
+			fd_close(&a->hook_out[1]);
 			return monitor_boot(m);
+		}
 		int r = step_do(&c, s);
 		if (r < 0)
 			return r;

@@ -212,6 +212,28 @@ def test_hanging_hooks_children_are_killed_too(ctr, out):
     assert r.rc != 0 and "createRuntime" in r.err, r
 
 
+def test_output_to_files(ctr, out, tmp):
+    """crun's annotations."""
+    o, e = os.path.join(tmp, "stdout"), os.path.join(tmp, "stderr")
+    c = with_hooks(ctr("true"), out, {k: [hook(f"echo {k}; echo error of {k} >&2")] for k in KINDS})
+    c.conf["annotations"] = {"run.oci.hooks.stdout": o, "run.oci.hooks.stderr": e}
+    open(o, "w").write("before\n")
+    c.run().ok()
+    kinds = [k for k in KINDS if not (mode.VM and k == "startContainer")]
+    assert open(o).read() == "".join(f"{l}\n" for l in ["before", *kinds])
+    assert open(e).read() == "".join(f"error of {k}\n" for k in kinds)
+
+
+def test_output_to_one_file(ctr, out, tmp):
+    """The other stream is in the error's message, as without annotations."""
+    c = with_hooks(ctr("true"), out, {"createRuntime": [hook("echo gone; echo seen >&2; exit 1")]})
+    c.conf["annotations"] = {"run.oci.hooks.stdout": os.path.join(tmp, "stdout")}
+    r = c.create(check=False).failed("createRuntime", "seen")
+    assert "gone" not in r.err
+    c.conf["annotations"] = {"run.oci.hooks.stdout": "relative"}
+    c.create(check=False).failed("annotation run.oci.hooks.stdout", "relative")
+
+
 def test_hook_within_its_timeout(ctr, out):
     with_hooks(ctr("true"), out, {"createRuntime": [hook("sleep 0.2", timeout=5)]}).run().ok()
 

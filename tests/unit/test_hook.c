@@ -39,7 +39,7 @@ static int run(const struct spec_hook *hooks, size_t n, const char *state, size_
 	const struct spec_hooks all = {hooks, n};
 
 	err_clear();
-	return hooks_run("createRuntime", &all, state, len);
+	return hooks_run("createRuntime", &all, state, len, NULL);
 }
 
 static int run_script(const char *text)
