@@ -198,7 +198,8 @@ static bool take_idmap(struct spec_mount *m, const char *option)
 		return false;
 	m->ridmap |= recursive;
 	m->idmap |= !recursive;
-	m->idmap_text = option + recursive + strlen("idmap=");
+	option += recursive + strlen("idmap=");
+	m->idmap_text = *option ? option : NULL;
 	return true;
 }
 
