@@ -123,6 +123,61 @@ int str_to_i64(const char *s, int64_t *ret)
 	return 0;
 }
 
+#define DIGITS "0123456789"
+
+/* "", "b", "m", "mb", "mib"; the factor, or 0. */
+static uint64_t scale_of(const char *unit)
+{
+	static const char letters[] = "bkmgtp";
+	char lower[4] = "";
+	size_t len = strlen(unit);
+
+	if (len == 0)
+		return 1;
+	if (len >= sizeof(lower))
+		return 0;
+	for (size_t i = 0; i < len; i++)
+		lower[i] = (char)tolower((unsigned char)unit[i]);
+	const char *at = strchr(letters, lower[0]);
+	const char *rest = lower + 1;
+	if (!at || (*rest && (lower[0] == 'b' || (!streq(rest, "b") && !streq(rest, "ib")))))
+		return 0;
+	return 1ULL << (10 * (at - letters));
+}
+
+/* Digits, perhaps with a fraction, times scale. */
+static int scale_number(const char *text, size_t len, uint64_t scale, uint64_t *ret)
+{
+	const char *dot = memchr(text, '.', len);
+	size_t whole = dot ? (size_t)(dot - text) : len;
+	char digits[32];
+	double fraction = 0, place = 0.1;
+
+	if (whole >= sizeof(digits) || (!whole && len < 2))
+		return -EINVAL;
+	memcpy(digits, whole ? text : "0", whole ? whole : 1);
+	digits[whole ? whole : 1] = '\0';
+	int r = str_to_u64(digits, ret);
+	for (size_t i = whole + 1; i < len && r >= 0; i++, place /= 10) {
+		if (!strchr(DIGITS, text[i]))
+			return -EINVAL;
+		fraction += (text[i] - '0') * place;
+	}
+	if (r >= 0 &&
+		(__builtin_mul_overflow(*ret, scale, ret) ||
+			__builtin_add_overflow(*ret, (uint64_t)(fraction * (double)scale), ret)))
+		r = -ERANGE;
+	return r;
+}
+
+int str_to_size(const char *s, uint64_t *ret)
+{
+	size_t len = strspn(s, DIGITS "."), blank = s[len] == ' ';
+	uint64_t scale = scale_of(s + len + blank);
+
+	return scale ? scale_number(s, len, scale, ret) : -EINVAL;
+}
+
 static int realtime_signal(const char *s)
 {
 	uint64_t n = 0;

@@ -49,6 +49,13 @@ void str_quote_end(char *dst, size_t size, const char *src, size_t len);
 int str_to_u64(const char *s, uint64_t *ret) must_check;
 int str_to_i64(const char *s, int64_t *ret) must_check;
 
+/*
+ * A size as people write it, and runc reads it: a number, with a fraction or not, a blank or not,
+ * and b, k, m, g, t or p, with b or ib behind it or not, upper or lower case. Units are powers of
+ * 1024. Errors as above.
+ */
+int str_to_size(const char *s, uint64_t *ret) must_check;
+
 /* "SIGTERM", "TERM", "RTMIN+3" or "15" to a signal number, 1..64; -EINVAL with a message. */
 int str_to_signal(const char *s) must_check;
 

@@ -7,7 +7,8 @@
 struct exec_args {
 	const char *process_file, *cwd, *user, *apparmor, *label;
 	struct option_list env, caps, gids;
-	bool tty, no_new_privs;
+	struct opt_bool no_new_privs;
+	bool tty;
 };
 
 static int parse_id(const char *text, const char *what, uint32_t *ret)
@@ -117,8 +118,8 @@ static int from_options(struct container *c, const struct exec_args *x, int argc
 		p->apparmor_profile = x->apparmor;
 	if (x->label)
 		p->selinux_label = x->label;
-	if (x->no_new_privs)
-		p->no_new_privileges = true;
+	if (x->no_new_privs.set)
+		p->no_new_privileges = x->no_new_privs.v;
 	r = set_user(&c->arena, &p->user, x);
 	if (r >= 0)
 		r = set_caps(&c->arena, p, x);
@@ -128,16 +129,25 @@ static int from_options(struct container *c, const struct exec_args *x, int argc
 	return r;
 }
 
+/*
+ * What the file leaves out is the container's, so that a short one does not run unconfined; runc
+ * and crun have each a part of this. noNewPrivileges is what the file says, as with both.
+ */
 static int from_file(
 	struct container *c, const struct exec_args *x, const struct spec_process **ret)
 {
 	const struct spec_process *read;
 	struct spec_process *p = arena_alloc(&c->arena, sizeof(*p));
+	const struct spec *s;
 
 	int r = spec_load_process(&c->arena, x->process_file, &read);
+	if (r >= 0)
+		r = container_spec(c, &s);
 	if (r < 0 || !p)
 		return r < 0 ? r : -ENOMEM;
 	*p = *read;
+	if (s->process)
+		spec_process_inherit(p, s->process);
 	if (x->tty)
 		p->terminal = true;
 	*ret = p;
@@ -189,7 +199,7 @@ int cmd_exec(const struct command *self, const struct globals *g, int argc, char
 		{"additional-gids", 'g', OPTION_LIST, &x.gids, "GID",
 			"one more group (repeatable)"},
 		{"cap", 'c', OPTION_LIST, &x.caps, "CAP_NAME", "one more capability (repeatable)"},
-		{"no-new-privs", 0, OPTION_FLAG, &x.no_new_privs, NULL,
+		{"no-new-privs", 0, OPTION_OPT_FLAG, &x.no_new_privs, NULL,
 			"forbid gaining privileges by execve"},
 		{"apparmor", 0, OPTION_STRING, &x.apparmor, "PROFILE", "AppArmor profile"},
 		{"process-label", 0, OPTION_STRING, &x.label, "LABEL", "SELinux label"},

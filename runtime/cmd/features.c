@@ -95,7 +95,8 @@ int cmd_features(const struct command *self, const struct globals *g, int argc, 
 {
 	static const char *const hooks[] = {"prestart", "createRuntime", "createContainer",
 		"startContainer", "poststart", "poststop", NULL};
-	static const char *const unsafe[] = {"org.systemd.property.", "io.caisson.", NULL};
+	static const char *const unsafe[] = {
+		"org.systemd.property.", "io.caisson.", "run.oci.", NULL};
 	const struct option_def defs[] = {{0}};
 	struct arguments args = {.max = 0};
 	_cleanup_json_out_ struct json_out o = {0};

@@ -17,6 +17,14 @@ static int send(struct container *c, int sig)
 	return 0;
 }
 
+/* 0 sends nothing: it asks whether there is a process to send to (kill(2)). */
+static int parse_signal(const char *text)
+{
+	uint64_t n;
+
+	return str_to_u64(text, &n) == 0 && n == 0 ? 0 : str_to_signal(text);
+}
+
 int cmd_kill(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	bool all = false;
@@ -31,7 +39,7 @@ int cmd_kill(const struct command *self, const struct globals *g, int argc, char
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	int sig = args.n > 1 ? str_to_signal(args.v[1]) : SIGTERM;
+	int sig = args.n > 1 ? parse_signal(args.v[1]) : SIGTERM;
 	if (sig < 0)
 		return sig;
 	r = cmd_open(g, args.v[0], false, &c);

@@ -20,7 +20,10 @@ static int set_flag(const struct option_def *d, const char *value)
 
 	if (value && !on && !streq(value, "false") && !streq(value, "0"))
 		return err_set(EINVAL, "--%s=%s: expected true or false", d->name, value);
-	*(bool *)d->value = on;
+	if (d->type == OPTION_OPT_FLAG)
+		*(struct opt_bool *)d->value = (struct opt_bool){.set = true, .v = on};
+	else
+		*(bool *)d->value = on;
 	return 0;
 }
 
@@ -49,6 +52,11 @@ static int set_value(const struct option_def *d, const char *value)
 	default:
 		return 0;
 	}
+}
+
+static bool is_flag(const struct option_def *d)
+{
+	return d->type == OPTION_FLAG || d->type == OPTION_OPT_FLAG;
 }
 
 static bool is_option(const char *arg)
@@ -88,13 +96,13 @@ int options_parse(
 		}
 		if (!d)
 			return err_set(EINVAL, "unknown option %s", argv[i]);
-		if (d->type != OPTION_FLAG && !value) {
+		if (!is_flag(d) && !value) {
 			/* podman looks for these words to see whether an option is known. */
 			if (i + 1 == argc)
 				return err_set(EINVAL, "option --%s requires an argument", d->name);
 			value = argv[++i];
 		}
-		int r = d->type == OPTION_FLAG ? set_flag(d, value) : set_value(d, value);
+		int r = is_flag(d) ? set_flag(d, value) : set_value(d, value);
 		if (r < 0)
 			return r;
 	}

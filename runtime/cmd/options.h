@@ -5,14 +5,16 @@
  * ("-no-subreaper"); booleans alone or "--flag=true|false"; one-letter forms "-b value".
  */
 #pragma once
+#include "opt.h"
 #include "str.h"
 
 enum option_type {
-	OPTION_FLAG,    /* bool * */
-	OPTION_STRING,  /* const char ** */
-	OPTION_COUNT,   /* int *, a number >= 0 */
-	OPTION_LIST,    /* struct option_list *, may be given several times */
-	OPTION_IGNORED, /* accepted with its value, for compatibility; no effect on cgroup v2 */
+	OPTION_FLAG,     /* bool * */
+	OPTION_OPT_FLAG, /* struct opt_bool *: set once it is given */
+	OPTION_STRING,   /* const char ** */
+	OPTION_COUNT,    /* int *, a number >= 0 */
+	OPTION_LIST,     /* struct option_list *, may be given several times */
+	OPTION_IGNORED,  /* accepted with its value, for compatibility; no effect on cgroup v2 */
 };
 
 struct option_list {

@@ -6,7 +6,7 @@ int cmd_state(const struct command *self, const struct globals *g, int argc, cha
 	const struct option_def defs[] = {{0}};
 	struct arguments args = {.min = 1, .max = 1};
 	_cleanup_container_ struct container c = CONTAINER_INIT;
-	_cleanup_strbuf_ struct strbuf out = {0};
+	_cleanup_json_out_ struct json_out out = {0};
 	enum container_status status;
 
 	int r = cmd_parse(self, defs, argc, argv, &args);
@@ -16,7 +16,10 @@ int cmd_state(const struct command *self, const struct globals *g, int argc, cha
 	if (r >= 0)
 		r = container_status(&c, &status);
 	if (r >= 0)
-		r = container_state_json(&c, container_status_name(status),
-			status == CONTAINER_STOPPED ? 0 : c.pid, &out);
-	return r < 0 ? r : cmd_print(strbuf_str(&out), out.len);
+		r = json_out_init(&out, true);
+	if (r < 0)
+		return r;
+	container_put_state(
+		&c, container_status_name(status), status == CONTAINER_STOPPED ? 0 : c.pid, &out);
+	return cmd_print_json(&out);
 }

@@ -9,34 +9,18 @@ struct update_args {
 	const char *rt_period, *rt_runtime, *kernel, *kernel_tcp, *l3, *membw;
 };
 
-/* "512m", as people write sizes; -1 is unlimited. */
+/* As runc reads sizes; -1 is unlimited. */
 static int parse_size(const char *text, const char *option, int64_t *ret)
 {
-	static const char units[] = "bkmgt";
-	char digits[32];
-	size_t len = strlen(text);
-	uint64_t n, scale = 1;
+	uint64_t n;
 
 	if (streq(text, "-1")) {
 		*ret = -1;
 		return 0;
 	}
-	if (len > 1 && (text[len - 1] == 'b' || text[len - 1] == 'B') &&
-		!strchr("0123456789", text[len - 2]))
-		len--;
-	const char *unit = len ? strchr(units, text[len - 1] | 0x20) : NULL;
-	if (unit && *unit) {
-		scale = 1ULL << (10 * (unit - units));
-		len--;
-	}
-	if (len >= sizeof(digits))
-		return err_set(
-			EINVAL, "--%s %s: expected a size such as 512m, or -1", option, text);
-	memcpy(digits, text, len);
-	digits[len] = '\0';
-	if (str_to_u64(digits, &n) < 0 || __builtin_mul_overflow(n, scale, &n) || n > INT64_MAX)
-		return err_set(
-			EINVAL, "--%s %s: expected a size such as 512m, or -1", option, text);
+	if (str_to_size(text, &n) < 0 || n > INT64_MAX)
+		return err_set(EINVAL, "--%s %s: expected a size such as 512m or 1.5GiB, or -1",
+			option, text);
 	*ret = (int64_t)n;
 	return 0;
 }

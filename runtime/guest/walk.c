@@ -47,7 +47,7 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 	const char *text;
 	size_t len;
 
-	int r = json_out_init(&o, true);
+	int r = json_out_init(&o, false);
 	if (r < 0)
 		return r;
 	json_out_object(&o, NULL);

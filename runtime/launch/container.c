@@ -383,6 +383,26 @@ const char *container_owner(const struct container *c)
 	return !c->owner ? "root" : pw ? pw->pw_name : "";
 }
 
+void container_put_state(
+	const struct container *c, const char *status, pid_t pid, struct json_out *o)
+{
+	json_out_object(o, NULL);
+	json_out_str(o, "ociVersion", c->oci_version ? c->oci_version : SPEC_VERSION);
+	json_out_str(o, "id", c->id);
+	json_out_str(o, "status", status);
+	/* The specification: pid is given in created and running, and may be in others. */
+	json_out_i64(o, "pid", pid);
+	json_out_str(o, "bundle", c->bundle ? c->bundle : "");
+	if (c->rootfs)
+		json_out_str(o, "rootfs", c->rootfs);
+	if (c->created)
+		json_out_str(o, "created", c->created);
+	json_out_str(o, "owner", container_owner(c));
+	if (c->annotations && c->annotations->count)
+		json_out_node(o, "annotations", c->annotations);
+	json_out_end_object(o);
+}
+
 int container_state_json(
 	const struct container *c, const char *status, pid_t pid, struct strbuf *ret)
 {
@@ -390,24 +410,10 @@ int container_state_json(
 	const char *text;
 	size_t len;
 
-	int r = json_out_init(&o, true);
+	int r = json_out_init(&o, false);
 	if (r < 0)
 		return r;
-	json_out_object(&o, NULL);
-	json_out_str(&o, "ociVersion", c->oci_version ? c->oci_version : SPEC_VERSION);
-	json_out_str(&o, "id", c->id);
-	json_out_str(&o, "status", status);
-	/* The specification: pid is given in created and running, and may be in others. */
-	json_out_i64(&o, "pid", pid);
-	json_out_str(&o, "bundle", c->bundle ? c->bundle : "");
-	if (c->rootfs)
-		json_out_str(&o, "rootfs", c->rootfs);
-	if (c->created)
-		json_out_str(&o, "created", c->created);
-	json_out_str(&o, "owner", container_owner(c));
-	if (c->annotations && c->annotations->count)
-		json_out_node(&o, "annotations", c->annotations);
-	json_out_end_object(&o);
+	container_put_state(c, status, pid, &o);
 	r = json_out_text(&o, &text, &len);
 	return r < 0 ? r : strbuf_add(ret, text, len);
 }

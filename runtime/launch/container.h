@@ -102,8 +102,11 @@ int process_start_time(pid_t pid, uint64_t *ret) must_check;
  */
 const char *container_owner(const struct container *c);
 
-/* The JSON of the specification's "State", as hooks get it on standard input and `state` prints it.
- */
+/* The JSON of the specification's "State", as `state` prints it. */
+void container_put_state(
+	const struct container *c, const char *status, pid_t pid, struct json_out *o);
+
+/* The same in one line, as hooks get it on standard input. */
 int container_state_json(
 	const struct container *c, const char *status, pid_t pid, struct strbuf *ret) must_check;
 

@@ -132,6 +132,8 @@ static int build(
 		r = cg_resolve(&c->arena, &l->cg_options, &c->cgroup);
 	if (r >= 0)
 		r = bundle_env(&c->arena, b, o, &c->cgroup, &env);
+	if (r >= 0)
+		r = hook_output_open(&l->hook_out, b->spec);
 	if (r < 0)
 		return r;
 	env.attached = attached;

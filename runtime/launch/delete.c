@@ -34,6 +34,7 @@ static int kill_init(struct container *c)
 
 static void run_poststop(struct container *c, const struct spec *s)
 {
+	_cleanup_hook_output_ struct hook_output out = HOOK_OUTPUT_INIT;
 	_cleanup_strbuf_ struct strbuf state = {0};
 
 	if (!c->has_poststop)
@@ -41,13 +42,13 @@ static void run_poststop(struct container *c, const struct spec *s)
 	int r = s ? 0 : container_spec(c, &s);
 	if (r >= 0)
 		r = container_state_json(c, "stopped", 0, &state);
-	if (r < 0)
+	if (r < 0 || hook_output_open(&out, s) < 0)
 		log_warn("%s", err_msg());
 	/* The specification: a failing poststop hook is a warning, the remaining ones run all the
 	 * same. */
 	for (size_t i = 0; r >= 0 && i < s->hooks.poststop.n; i++) {
 		struct spec_hooks one = {.v = &s->hooks.poststop.v[i], .n = 1};
-		if (hooks_run("poststop", &one, strbuf_str(&state), state.len) < 0)
+		if (hooks_run("poststop", &one, strbuf_str(&state), state.len, out.fd) < 0)
 			log_warn("%s", err_msg());
 	}
 }
@@ -162,7 +163,9 @@ int launch_delete(struct container *c, bool force)
 	int r = container_status(c, &status);
 	if (r < 0 && !force)
 		return r;
-	if (!force && status != CONTAINER_STOPPED)
+	/* One that was never started has nothing to lose: as runc and crun, and engines count on
+	 * it. */
+	if (!force && status != CONTAINER_STOPPED && status != CONTAINER_CREATED)
 		return err_set(EBUSY,
 			"cannot delete container \"%s\" that is not stopped: it is %s (kill it "
 			"first, or use "

@@ -30,6 +30,7 @@ void launch_release(struct launch *l)
 	fd_close(&l->control);
 	fd_close(&l->failure);
 	fd_close(&l->child.pidfd);
+	hook_output_close(&l->hook_out);
 }
 
 void launch_kill_init(struct launch *l)
@@ -235,6 +236,7 @@ _Noreturn static void become_init(struct launch *l, int channel, size_t from)
 		.proc = l->proc,
 		.preserve_fds = l->preserve_fds,
 		.env = l->env,
+		.hook_out = l->hook_out.fd,
 		.state_json = init_state_json,
 		.state_data = l,
 		.arena = &l->c->arena,
@@ -353,7 +355,9 @@ static int host_hooks(struct launch *l, const struct step *s)
 	_cleanup_strbuf_ struct strbuf state = {0};
 
 	int r = container_state_json(l->c, s->hooks.status, l->child.pid, &state);
-	return r < 0 ? r : hooks_run(s->hooks.name, &s->hooks.hooks, strbuf_str(&state), state.len);
+	return r < 0 ? r
+		     : hooks_run(s->hooks.name, &s->hooks.hooks, strbuf_str(&state), state.len,
+			       l->hook_out.fd);
 }
 
 static int host_affinity(struct launch *l, const struct step *s)

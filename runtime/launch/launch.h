@@ -56,6 +56,18 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 
 /* --- shared by the files of launch/ --- */
 
+/* hook_output.c: standard output and error of the host's hooks, where an annotation says so. */
+struct hook_output {
+	int fd[2]; /* -EBADF: kept for the error's message */
+};
+#define HOOK_OUTPUT_INIT \
+	{ \
+		.fd = { -EBADF, -EBADF } \
+	}
+int hook_output_open(struct hook_output *o, const struct spec *s) must_check;
+void hook_output_close(struct hook_output *o);
+#define _cleanup_hook_output_ __attribute__((cleanup(hook_output_close), unused))
+
 struct launch {
 	struct container *c;
 	const struct spec *spec;
@@ -74,6 +86,7 @@ struct launch {
 	const char *console_socket;
 	const char *pidfd_socket;
 	int preserve_fds;
+	struct hook_output hook_out;
 	const char **device_names; /* in the container, of the network devices moved so far */
 	size_t devices_moved;
 	bool hide;
@@ -96,7 +109,7 @@ struct launch {
 	{ \
 		.proc = -EBADF, .cgroup_dir = -EBADF, .container = -EBADF, .channel = -EBADF, \
 		.start_socket = -EBADF, .start_lock = -EBADF, .console = -EBADF, \
-		.control = -EBADF, .failure = -EBADF, .child = { \
+		.control = -EBADF, .failure = -EBADF, .hook_out = HOOK_OUTPUT_INIT, .child = { \
 			.pidfd = -EBADF \
 		} \
 	}
@@ -120,9 +133,9 @@ void launch_kill_init(struct launch *l);
 /* vm.c: in the child of STEP_CLONE, VM mode's INIT */
 _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from);
 _Noreturn void launch_become_proxy(struct launch *l, int channel);
-/* What create needs before there is anything: the machine, and what a VM can't honour. */
 /* The limits of the host's cgroup, which in VM mode is around the machine. */
 int launch_limits(const struct launch *l, struct cg_resources *ret) must_check;
+/* What create needs before there is anything: the machine, and what a VM can't honour. */
 int launch_prepare_vm(struct launch *l, const struct launch_options *o) must_check;
 int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o) must_check;
 /* Where caisson-init is; for a program run from its build directory, beside it. Before seal_self().

@@ -30,13 +30,17 @@ static int connect_init(struct container *c)
 
 int launch_poststart(struct container *c, const struct spec *s)
 {
+	_cleanup_hook_output_ struct hook_output out = HOOK_OUTPUT_INIT;
 	_cleanup_strbuf_ struct strbuf state = {0};
 
 	if (!s->hooks.poststart.n)
 		return 0;
 	int r = container_state_json(c, "running", c->pid, &state);
+	if (r >= 0)
+		r = hook_output_open(&out, s);
 	return r < 0 ? r
-		     : hooks_run("poststart", &s->hooks.poststart, strbuf_str(&state), state.len);
+		     : hooks_run("poststart", &s->hooks.poststart, strbuf_str(&state), state.len,
+			       out.fd);
 }
 
 /* After a failure nothing useful is left of the container but its name: it is stopped, as the spec

@@ -53,6 +53,15 @@ static void warn_of_labels(const struct spec_process *p)
 		log_warn("process.selinuxLabel is not applied: a microVM's kernel has no SELinux");
 }
 
+static void warn_of_groups(const struct spec *s)
+{
+	const char *keep = spec_annotation(s, PLAN_KEEP_GROUPS);
+
+	if (keep && !streq(keep, "0"))
+		log_warn("annotation " PLAN_KEEP_GROUPS " is not applied: the caller's groups are "
+			 "the host's");
+}
+
 static void warn_of_devices(const struct spec *s)
 {
 	const char *first = NULL;
@@ -90,6 +99,7 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 	if (l->machine.why_not_kvm)
 		log_notice("the microVM runs in software, on QEMU: %s", l->machine.why_not_kvm);
 	warn_of_labels(l->spec->process);
+	warn_of_groups(l->spec);
 	warn_of_devices(l->spec);
 	return 0;
 }
@@ -175,6 +185,7 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 		.control = l->control,
 		.failure = l->failure,
 		.proc = l->proc,
+		.hook_out = l->hook_out.fd,
 		.id = l->c->id,
 		.config = l->text,
 		.config_len = l->text_len,

@@ -73,6 +73,7 @@ static int walk(struct monitor *m)
 		.console = -EBADF,
 		.null_cover.fd = -EBADF,
 		.dir_cover.fd = -EBADF,
+		.hook_out = a->hook_out,
 		.state_json = a->state_json,
 		.state_data = a->state_data,
 		.arena = a->arena,
@@ -80,8 +81,11 @@ static int walk(struct monitor *m)
 
 	for (size_t i = a->from; i < a->plan->n; i++) {
 		const struct step *s = &a->plan->steps[i];
-		if (s->kind == STEP_MACHINE)
+		if (s->kind == STEP_MACHINE) {
+			fd_close(&a->hook_out[0]);
+			fd_close(&a->hook_out[1]);
 			return monitor_boot(m);
+		}
 		int r = step_do(&c, s);
 		if (r < 0)
 			return r;
@@ -140,7 +144,7 @@ static int close_inherited(const struct monitor *m)
 {
 	const struct monitor_args *a = m->a;
 	const int ours[] = {a->channel, a->start_socket, a->start_lock, a->control, a->failure,
-		a->proc, log_fd()};
+		a->proc, a->hook_out[0], a->hook_out[1], log_fd()};
 	const size_t n = ARRAY_SIZE(ours), nslots = (size_t)a->plan->nslots;
 	int *keep = arena_array(a->arena, n + nslots, sizeof(*keep));
 

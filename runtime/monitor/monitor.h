@@ -24,8 +24,9 @@ struct monitor_args {
 	int start_socket; /* create: listening, where `start` will connect; run: -EBADF */
 	int start_lock;   /* held until the program runs */
 	int control;      /* listening: control.h */
-	int failure; /* for the error of a machine that fails while it runs; -EBADF: to the log */
-	int proc;    /* path_open_proc() */
+	int failure;   /* for the error of a machine that fails while it runs; -EBADF: to the log */
+	int proc;      /* path_open_proc() */
+	int *hook_out; /* two: step/step.h, hooks_run(); closed when the machine boots */
 	const char *id;
 	const char *config; /* config.json's text */
 	size_t config_len;

@@ -78,6 +78,7 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 		.null_cover.fd = -EBADF,
 		.dir_cover.fd = -EBADF,
 		.env = a->env,
+		.hook_out = a->hook_out,
 		.state_json = a->state_json,
 		.state_data = a->state_data,
 		.arena = a->arena,

@@ -41,11 +41,12 @@ int ns_open(enum spec_ns type, const char *path) must_check;
 struct ns_init_args {
 	const struct plan *plan;
 	int *slots;
-	int channel;      /* to the runtime */
-	int start_socket; /* create: listening, where `start` will connect; run, exec: -EBADF */
-	int proc;         /* path_open_proc() */
-	int preserve_fds; /* descriptors 3 .. 3+n-1 stay open */
-	char *const *env; /* the program's, or NULL for process.env */
+	int channel;         /* to the runtime */
+	int start_socket;    /* create: listening, where `start` will connect; run, exec: -EBADF */
+	int proc;            /* path_open_proc() */
+	int preserve_fds;    /* descriptors 3 .. 3+n-1 stay open */
+	char *const *env;    /* the program's, or NULL for process.env */
+	const int *hook_out; /* step/step.h, hooks_run() */
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
 	struct arena *arena;

@@ -517,6 +517,24 @@ static void add_restrictions(struct builder *b)
 			s->rootfs_propagation;
 }
 
+/*
+ * crun's, which podman's --group-add keep-groups sets: access by the groups of an ordinary user,
+ * which its user namespace can't name.
+ */
+static bool keeps_groups(const struct spec *s)
+{
+	const char *v = spec_annotation(s, PLAN_KEEP_GROUPS);
+
+	return v && !streq(v, "0");
+}
+
+static void add_mapped_root(struct builder *b)
+{
+	if (b->userns)
+		add(b, STEP_MAPPED_ROOT, PLACE_INIT, "linux.uidMappings")->user.keep_groups =
+			keeps_groups(b->spec);
+}
+
 /* What the process is, before it may start. Shared by create and exec. */
 static void add_attributes(struct builder *b, const struct spec_process *p, const struct spec *s)
 {
@@ -536,7 +554,9 @@ static void add_attributes(struct builder *b, const struct spec_process *p, cons
 		add_process(b, STEP_EXEC_LABEL,
 			p->apparmor_profile ? "process.apparmorProfile" : "process.selinuxLabel",
 			p);
-	add_process(b, STEP_USER, "process.user", p);
+	struct step *u = add(b, STEP_USER, PLACE_INIT, "process.user");
+	u->user.process = p;
+	u->user.keep_groups = keeps_groups(s);
 	/* Without no_new_privs, loading a filter takes CAP_SYS_ADMIN: keep it for that long. */
 	struct step *c = add(b, STEP_CAPABILITIES, PLACE_INIT, "process.capabilities");
 	c->caps.caps = p->capabilities;
@@ -643,8 +663,9 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	add_oom_score(&b, s->process);
 	add_placing(&b);
 	add_joins(&b);
-	if (b.userns)
-		add(&b, STEP_MAPPED_ROOT, PLACE_INIT, "linux.uidMappings");
+	/* The caller's is its own business; the cgroup's cpuset stays in force. */
+	add_text(&b, STEP_AFFINITY, NULL, NULL);
+	add_mapped_root(&b);
 	if (is_new(s, SPEC_NS_CGROUP))
 		add(&b, STEP_CGROUP_NS, PLACE_INIT, "linux.namespaces");
 	if (is_new(s, SPEC_NS_NETWORK))
@@ -720,11 +741,12 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 		add(&b, STEP_CGROUP_ATTACH, PLACE_HOST, NULL);
 	if (env->cgroup_attach || (p->oom_score_adj.set && !inherit) || (p->nrlimits && b.userns))
 		add_barrier(&b, PLACE_HOST, "placed");
-	if (has_ns(s, SPEC_NS_USER))
-		add(&b, STEP_MAPPED_ROOT, PLACE_INIT, "linux.uidMappings");
+	add_mapped_root(&b);
 	if (p->exec_affinity_final)
 		add_text(
 			&b, STEP_AFFINITY, "process.execCPUAffinity.final", p->exec_affinity_final);
+	else if (!p->exec_affinity_initial)
+		add_text(&b, STEP_AFFINITY, NULL, NULL);
 	if (p->terminal)
 		add_process(&b, STEP_CONSOLE, "process.terminal", p);
 	if (!env->no_new_keyring)

@@ -23,6 +23,9 @@
 /* Where a container finds the NOTIFY_SOCKET of whoever started caisson. */
 #define PLAN_NOTIFY_SOCKET "/run/notify/notify.sock"
 
+/* The annotation by which the caller's supplementary groups stay. */
+#define PLAN_KEEP_GROUPS "run.oci.keep_original_groups"
+
 #define PLAN_BACKENDS_MAX 6 /* of vhost-user, in one microVM */
 
 enum step_place { PLACE_HOST, PLACE_INIT, PLACE_MONITOR, PLACE_GUEST };
@@ -94,7 +97,8 @@ struct step {
 	int slot;          /* >= 0: where HOST leaves a descriptor that INIT inherits; else -1 */
 	const char *field; /* of config.json, for errors and for people: "mounts[3]"; may be NULL */
 	union {
-		const char *text;              /* barrier name, host name, path to mask, ... */
+		/* Barrier name, host name, path to mask, ...; AFFINITY: NULL is all CPUs. */
+		const char *text;
 		uint64_t number;               /* clone flags, propagation, personality, priority */
 		struct {                       /* CLONE */
 			uint64_t flags;        /* CLONE_NEW* made by clone3 itself */
@@ -139,6 +143,10 @@ struct step {
 			const char *status; /* the state they are told: "creating", ... */
 			struct spec_hooks hooks;
 		} hooks;
+		struct { /* USER; MAPPED_ROOT, without process */
+			const struct spec_process *process;
+			bool keep_groups; /* the caller's supplementary groups stay */
+		} user;
 		struct { /* CAPABILITIES */
 			const struct spec_capabilities *caps;
 			bool keep_sys_admin; /* a later SECCOMP step needs it */

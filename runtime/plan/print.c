@@ -124,6 +124,16 @@ static int net_text(const struct spec_vm_net *n, struct strbuf *out)
 	return r;
 }
 
+static int user_text(const struct step *s, struct strbuf *out)
+{
+	const struct spec_user *u = &s->user.process->user;
+	int r = strbuf_addf(out, "uid %u, gid %u, ", u->uid, u->gid);
+
+	if (r >= 0 && s->user.keep_groups)
+		return strbuf_addf(out, "the caller's other groups");
+	return r < 0 ? r : strbuf_addf(out, "%zu more groups", u->nadditional_gids);
+}
+
 int plan_step_text(const struct step *s, struct strbuf *out)
 {
 	switch (s->kind) {
@@ -163,8 +173,7 @@ int plan_step_text(const struct step *s, struct strbuf *out)
 	case STEP_CAPABILITIES:
 		return caps_text(s->caps.caps, out);
 	case STEP_USER:
-		return strbuf_addf(out, "uid %u, gid %u, %zu more groups", s->process->user.uid,
-			s->process->user.gid, s->process->user.nadditional_gids);
+		return user_text(s, out);
 	case STEP_FIND_PROGRAM:
 		return strbuf_addf(out, "%s in %s",
 			s->process->args.n ? s->process->args.v[0] : "?", s->process->cwd);
@@ -177,8 +186,9 @@ int plan_step_text(const struct step *s, struct strbuf *out)
 	case STEP_DOMAINNAME:
 	case STEP_READONLY_PATH:
 	case STEP_MASK_PATH:
-	case STEP_AFFINITY:
 		return strbuf_addf(out, "%s", s->text ? s->text : "");
+	case STEP_AFFINITY:
+		return strbuf_addf(out, "%s", s->text ? s->text : "all CPUs");
 	default:
 		return 0;
 	}

@@ -223,6 +223,8 @@ static void add_monitor(struct dealer *d, const struct spec *s)
 		if (d->ns->steps[i].kind == STEP_HOOKS &&
 			streq(d->ns->steps[i].hooks.name, "createContainer"))
 			add(d, PLACE_MONITOR, &d->ns->steps[i]);
+	/* The vCPUs' and the hypervisor's, as INIT's is its program's. */
+	add_new(d, PLACE_MONITOR, STEP_AFFINITY, NULL);
 	add_new(d, PLACE_MONITOR, STEP_MACHINE, NULL);
 }
 
@@ -251,6 +253,13 @@ static void add_guest(struct dealer *d)
 		add_new(d, PLACE_GUEST, STEP_BARRIER, "placed");
 }
 
+/* The caller's are the host's: a process of another kernel has none of them. */
+static void set_own_groups(struct step *s)
+{
+	if (s->kind == STEP_USER || s->kind == STEP_MAPPED_ROOT)
+		s->user.keep_groups = false;
+}
+
 /* INIT's steps in the guest, and what the others have to do between them. */
 static void add_init(struct dealer *d)
 {
@@ -270,6 +279,7 @@ static void add_init(struct dealer *d)
 		/* The guest's kernel knows no labels. */
 		if (s->kind == STEP_MOUNT)
 			new->mount.label = NULL;
+		set_own_groups(new);
 	}
 }
 
@@ -322,7 +332,7 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 
 		if (s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_EXEC_LABEL)
 			continue;
-		add(&d, s->place == PLACE_HOST ? PLACE_GUEST : s->place, s);
+		set_own_groups(add(&d, s->place == PLACE_HOST ? PLACE_GUEST : s->place, s));
 	}
 	finish(&d, ret);
 	return 0;

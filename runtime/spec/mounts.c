@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.md "Mounts", and the id maps that mounts and user namespaces share. */
+#include <stdlib.h>
+
 #include "parse.h"
 
 #define MAX_ID_MAPS 340 /* user_namespaces(7), since Linux 4.15 */
@@ -58,6 +60,120 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
 	return 0;
 }
 
+/* Id in the file system, on the host, how many: "0-1000-10". NULL: something else. */
+static const char *parse_id_map(const char *s, struct spec_id_map *ret)
+{
+	unsigned long v[3];
+
+	for (int i = 0; i < 3; i++) {
+		char *end;
+		if ((i && *s++ != '-') || *s < '0' || *s > '9')
+			return NULL;
+		v[i] = strtoul(s, &end, 10);
+		if (v[i] > UINT32_MAX)
+			return NULL;
+		s = end;
+	}
+	const unsigned long end = UINT32_MAX + 1UL;
+	if (!v[2] || v[0] + v[2] > end || v[1] + v[2] > end)
+		return NULL;
+	*ret = (struct spec_id_map){(uint32_t)v[0], (uint32_t)v[1], (uint32_t)v[2]};
+	return s;
+}
+
+/* The host's id that is this one in the user namespace. */
+static bool map_id(struct spec_id_maps maps, uint32_t *id)
+{
+	for (size_t i = 0; i < maps.n; i++) {
+		const struct spec_id_map *m = &maps.v[i];
+		if (*id >= m->container_id && *id - m->container_id < m->size) {
+			*id = m->host_id + (*id - m->container_id);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* "0-1000-10#@10-5-1", up to a ";" or the end. */
+static int parse_id_maps(struct parser *p, const char **at, struct spec_id_maps of_container,
+	struct spec_id_maps *ret)
+{
+	const char *s = *at;
+	size_t len = strcspn(s, ";"), n = 1;
+
+	for (size_t i = 0; i < len; i++)
+		n += s[i] == '#';
+	struct spec_id_map *v = arena_array(p->arena, n, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	for (n = 0;; n++, s++) {
+		bool relative = *s == '@';
+		s = parse_id_map(s + relative, &v[n]);
+		if (!s || (*s && *s != '#' && *s != ';'))
+			return parse_error_at(p, "options",
+				"expected ids in an idmap as FILESYSTEM-HOST-COUNT, more of them "
+				"after \"#\", found \"%.*s\"",
+				(int)len, *at);
+		if (relative && !map_id(of_container, &v[n].host_id))
+			return parse_error_at(p, "options",
+				"expected an id of linux.uidMappings or gidMappings after \"@\" in "
+				"an idmap, found %u",
+				v[n].host_id);
+		if (*s != '#')
+			break;
+	}
+	*ret = (struct spec_id_maps){.v = v, .n = n + 1};
+	*at = s;
+	return spec_check_id_maps(p, "options", *ret);
+}
+
+static int parse_idmap(struct parser *p, const struct spec *s, struct spec_mount *m)
+{
+	const char *text = m->idmap_text;
+
+	if (m->uid_mappings.n)
+		return parse_error_at(p, "options",
+			"expected \"idmap\" beside uidMappings and gidMappings, found "
+			"\"idmap=%s\"",
+			text);
+	for (int r = 0; *text; text += *text == ';') {
+		const char *ids = text + strlen("uids=");
+		if (str_starts(text, "uids="))
+			r = parse_id_maps(p, &ids, s->uid_mappings, &m->uid_mappings);
+		else if (str_starts(text, "gids="))
+			r = parse_id_maps(p, &ids, s->gid_mappings, &m->gid_mappings);
+		else
+			return parse_error_at(p, "options",
+				"expected \"idmap=uids=...;gids=...\", found \"idmap=%s\"",
+				m->idmap_text);
+		if (r < 0)
+			return r;
+		text = ids;
+	}
+	if (!m->uid_mappings.n != !m->gid_mappings.n)
+		return parse_error_at(p, "options",
+			"expected uids and gids, found only one of them in \"idmap=%s\"",
+			m->idmap_text);
+	return 0;
+}
+
+int spec_parse_idmaps(struct parser *p, struct spec *s)
+{
+	/* Of our own making, a moment ago. */
+	struct spec_mount *mounts = (struct spec_mount *)s->mounts;
+
+	parse_enter(p, "mounts");
+	for (size_t i = 0; i < s->nmounts; i++) {
+		parse_enter_index(p, i);
+		int r = mounts[i].idmap_text ? parse_idmap(p, s, &mounts[i]) : 0;
+		if (r < 0)
+			return r;
+		parse_leave(p);
+	}
+	parse_leave(p);
+	return 0;
+}
+
 static int parse_options(struct parser *p, const struct json *node, void *obj)
 {
 	struct spec_strings options;
@@ -103,6 +219,12 @@ static int check_mount(struct parser *p, const struct json *node, void *obj)
 	if (m->bind && !m->source && !m->remount)
 		return parse_error_at(
 			p, "source", "expected the path to bind-mount, found nothing");
+	if (!m->bind && (m->copy_symlink || m->src_nofollow || m->dest_nofollow))
+		return parse_error_at(p, "options",
+			"copy-symlink, src-nofollow and dest-nofollow are for bind mounts");
+	if (m->copy_symlink && (m->src_nofollow || m->dest_nofollow))
+		return parse_error_at(p, "options",
+			"expected copy-symlink, or src-nofollow and dest-nofollow, found both");
 	if (!m->uid_mappings.n != !m->gid_mappings.n)
 		return parse_error_at(p, m->uid_mappings.n ? "gidMappings" : "uidMappings",
 			"expected an id map, for %s are given: a mount has both or neither",

@@ -135,6 +135,8 @@ extern const struct object_type spec_linux_type, spec_mount_type, spec_hooks_typ
 /* What holds between properties of id maps: no overlap, no overflow, no more than the kernel takes.
  */
 int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps maps) must_check;
+/* "idmap=uids=...;gids=..." of the mounts; relative ids are linux.uidMappings' and gidMappings'. */
+int spec_parse_idmaps(struct parser *p, struct spec *s) must_check;
 int spec_check_sysctl(struct parser *p, const struct spec *s) must_check;
 
 /* As the kernel's dev_valid_name(). */

@@ -26,9 +26,8 @@ static int check_user(struct parser *p, const struct json *node, void *obj)
 	return 0;
 }
 
-static const struct field user_fields[] = {
-	FIELD(INT, "uid", spec_user, uid, REQUIRED, RANGE(0, UINT32_MAX)),
-	FIELD(INT, "gid", spec_user, gid, REQUIRED, RANGE(0, UINT32_MAX)),
+static const struct field user_fields[] = {FIELD(INT, "uid", spec_user, uid, RANGE(0, UINT32_MAX)),
+	FIELD(INT, "gid", spec_user, gid, RANGE(0, UINT32_MAX)),
 	FIELD(OPT_INT, "umask", spec_user, umask, RANGE(0, 0777)),
 	FIELD(INTS, "additionalGids", spec_user, additional_gids, RANGE(0, UINT32_MAX)), {0}};
 
@@ -149,6 +148,7 @@ static int check_process(struct parser *p, const struct json *node, void *obj)
 {
 	struct spec_process *process = obj;
 
+	process->has_user = parse_has(node, "user");
 	/* "Runtimes MUST ignore consoleSize if terminal is false or unset." */
 	if (!process->terminal)
 		process->console_height = process->console_width = 0;
@@ -186,3 +186,29 @@ static const struct field process_fields[] = {FIELD(BOOL, "terminal", spec_proce
 
 const struct object_type spec_process_type = {
 	.size = sizeof(struct spec_process), .fields = process_fields, .check = check_process};
+
+void spec_process_inherit(struct spec_process *p, const struct spec_process *from)
+{
+	if (!p->has_user)
+		p->user = from->user;
+	if (!p->capabilities)
+		p->capabilities = from->capabilities;
+	if (!p->nrlimits) {
+		p->rlimits = from->rlimits;
+		p->nrlimits = from->nrlimits;
+	}
+	if (!p->apparmor_profile)
+		p->apparmor_profile = from->apparmor_profile;
+	if (!p->selinux_label)
+		p->selinux_label = from->selinux_label;
+	if (!p->oom_score_adj.set)
+		p->oom_score_adj = from->oom_score_adj;
+	if (!p->scheduler)
+		p->scheduler = from->scheduler;
+	if (!p->io_priority.set)
+		p->io_priority = from->io_priority;
+	if (!p->exec_affinity_initial && !p->exec_affinity_final) {
+		p->exec_affinity_initial = from->exec_affinity_initial;
+		p->exec_affinity_final = from->exec_affinity_final;
+	}
+}

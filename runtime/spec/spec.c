@@ -12,13 +12,21 @@ static const struct field root_fields[] = {FIELD(STRING, "path", spec, root_path
 
 static const struct object_type root_type = {.fields = root_fields};
 
+static int check_hook(struct parser *p, const struct json *node, void *obj)
+{
+	struct spec_hook *h = obj;
+
+	h->has_env = parse_has(node, "env");
+	return 0;
+}
+
 static const struct field hook_fields[] = {
 	FIELD(STRING, "path", spec_hook, path, .flags = FIELD_REQUIRED | FIELD_ABSOLUTE),
 	FIELD(STRINGS, "args", spec_hook, args), FIELD(STRINGS, "env", spec_hook, env),
 	FIELD(OPT_INT, "timeout", spec_hook, timeout, RANGE(1, INT32_MAX)), {0}};
 
 static const struct object_type hook_type = {
-	.size = sizeof(struct spec_hook), .fields = hook_fields};
+	.size = sizeof(struct spec_hook), .fields = hook_fields, .check = check_hook};
 
 static const struct field hooks_fields[] = {
 	FIELD(ARRAY, "prestart", spec, hooks.prestart, .type = &hook_type),
@@ -109,6 +117,8 @@ static int check_config(struct parser *p, const struct json *node, void *obj)
 		r = check_uts_name(p, s, "domainname", s->domainname);
 	if (r >= 0 && net)
 		r = spec_parse_vm_net(p->arena, net, &s->vm_net);
+	if (r >= 0)
+		r = spec_parse_idmaps(p, s);
 	return r;
 }
 

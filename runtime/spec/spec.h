@@ -55,8 +55,12 @@ struct spec_mount {
 	uint32_t propagation; /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or
 				 not; 0: none */
 	bool idmap, ridmap;   /* map ids (also set by mappings alone); ridmap: of the whole tree */
-	bool remount;         /* change the flags of what is mounted there already */
-	bool tmpcopyup;       /* tmpfs: start with a copy of what it covers */
+	const char *idmap_text;   /* of "idmap=TEXT": read into the mappings below; or NULL */
+	bool copy_symlink;        /* bind: of a source that is a symbolic link make the same one */
+	bool src_nofollow;        /* bind: a source that is a symbolic link is mounted itself */
+	bool dest_nofollow;       /* bind: ... and a destination that is one is mounted on itself */
+	bool remount;             /* change the flags of what is mounted there already */
+	bool tmpcopyup;           /* tmpfs: start with a copy of what it covers */
 	struct spec_strings data; /* what is left, for the file system, unsplit: "mode=755" */
 	struct spec_id_maps uid_mappings,
 		gid_mappings; /* idmapped mounts; empty: the container's */
@@ -89,6 +93,7 @@ struct spec_capabilities {
 
 struct spec_process {
 	bool terminal;
+	bool has_user;                          /* user was given */
 	uint16_t console_height, console_width; /* 0: not given */
 	struct spec_user user;
 	struct spec_strings args, env;
@@ -107,8 +112,9 @@ struct spec_process {
 struct spec_hook {
 	const char *path;
 	struct spec_strings args; /* args[0] included; empty: path */
-	struct spec_strings env;  /* empty: the hook gets an empty environment */
-	struct opt_i64 timeout;   /* seconds, > 0 */
+	struct spec_strings env;
+	bool has_env;           /* env was given, if only []; else the hook gets its caller's */
+	struct opt_i64 timeout; /* seconds, > 0 */
 };
 
 struct spec_hooks {
@@ -301,6 +307,10 @@ int spec_load_process(struct arena *a, const char *path, const struct spec_proce
 /* The same from memory; `what` names it in errors. */
 int spec_parse_process(struct arena *a, const char *text, size_t len, const char *what,
 	const struct spec_process **ret) must_check;
+
+/* What p does not say is as in from: what it may do, as whom and with which priority, not what it
+ * runs. */
+void spec_process_inherit(struct spec_process *p, const struct spec_process *from);
 
 /*
  * The process as JSON that can be read again, but for its labels. Strings that are not UTF-8

@@ -22,6 +22,7 @@ static const struct {
 	{"fs.mqueue.", SPEC_NS_IPC, "an ipc"},
 	{"net.", SPEC_NS_NETWORK, "a network"},
 	{"kernel.domainname", SPEC_NS_UTS, "a uts"},
+	{"user.", SPEC_NS_USER, "a user"},
 };
 
 char *spec_sysctl_path(struct arena *a, const char *name)

@@ -182,8 +182,3 @@ int mnt_copy_up(int from, int to)
 {
 	return copy_dir(from, to, 0);
 }
-
-int mnt_copy_owner(int to, const struct stat *st)
-{
-	return copy_owner(to, "", st) < 0 ? err_sys("set the owner of the tmpfs") : 0;
-}

@@ -193,3 +193,18 @@ int step_symlink(struct step_ctx *c, const struct step *s)
 		return err_sys("replace %s by a symbolic link to %s", path, target);
 	return 0;
 }
+
+int mnt_symlink(const struct step_ctx *c, const char *path, const char *target)
+{
+	const char *name;
+
+	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
+	if (dir < 0)
+		return mnt_path_error(dir, "", path);
+	if (symlinkat(target, dir, name) == 0 || (errno == EEXIST && is_link_to(dir, name, target)))
+		return 0;
+	if (errno == EEXIST)
+		return err_set(errno, "%s is there already, and is not a symbolic link to %s", path,
+			target);
+	return err_set(errno, "make the symbolic link %s: %s", path, err_text(errno));
+}

@@ -318,6 +318,22 @@ static int find_program(struct step_ctx *c, const struct spec_process *p, const 
 	return 0;
 }
 
+static void end(int sig)
+{
+	_exit(128 + sig);
+}
+
+/*
+ * The first process of a pid namespace gets no signal that it leaves to the default action
+ * (pid_namespaces(7)): while it waits for its start it handles those that people stop a container
+ * with. execve(2) takes the handlers away.
+ */
+static bool needs_handler(int sig)
+{
+	return getpid() == 1 &&
+	       (sig == SIGHUP || sig == SIGINT || sig == SIGQUIT || sig == SIGTERM);
+}
+
 /*
  * The program starts with nothing ignored and nothing blocked, whatever caisson's caller ignores
  * (conmon and Go programs SIGPIPE, a shell's background job SIGINT). Here and not at EXEC, since
@@ -328,7 +344,8 @@ static int reset_signals(void)
 	sigset_t none;
 
 	for (int sig = 1; sig < NSIG; sig++)
-		(void)signal(sig, SIG_DFL); /* fails for SIGKILL, SIGSTOP and glibc's own two */
+		/* Fails for SIGKILL, SIGSTOP and glibc's own two. */
+		(void)signal(sig, needs_handler(sig) ? end : SIG_DFL);
 	sigemptyset(&none);
 	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return err_sys("unblock signals");

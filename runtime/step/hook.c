@@ -57,10 +57,10 @@ static void run_release(struct run *run)
 static void __attribute__((noreturn))
 become_hook(const struct spec_hook *hook, const int stdio[3], int failure, pid_t parent)
 {
-	static char *const no_env[] = {NULL};
 	char *const only_path[] = {(char *)hook->path, NULL};
 	char *const *args = hook->args.n ? (char *const *)hook->args.v : only_path;
-	char *const *env = hook->env.n ? (char *const *)hook->env.v : no_env;
+	/* As runc and crun: a hook of one line relies on PATH. */
+	char *const *env = hook->has_env ? (char *const *)hook->env.v : environ;
 	sigset_t none;
 	int code;
 
@@ -109,7 +109,7 @@ static int set_nonblocking(int fd)
 	return fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? err_sys("set a pipe non-blocking") : 0;
 }
 
-static int start(struct run *run, const struct spec_hook *hook)
+static int start(struct run *run, const struct spec_hook *hook, const int *out)
 {
 	_cleanup_fd_ int out_write = -EBADF;
 	_cleanup_fd_ int failure_write = -EBADF;
@@ -135,7 +135,8 @@ static int start(struct run *run, const struct spec_hook *hook)
 	if (run->pid < 0)
 		return err_sys("clone3");
 	if (run->pid == 0) {
-		const int stdio[3] = {run->in_read, out_write, out_write};
+		const int stdio[3] = {run->in_read, out && out[0] >= 0 ? out[0] : out_write,
+			out && out[1] >= 0 ? out[1] : out_write};
 		become_hook(hook, stdio, failure_write, parent);
 	}
 	return 0;
@@ -252,7 +253,7 @@ static int outcome(struct run *run, const siginfo_t *si)
 		sigabbrev_np(si->si_status) ? sigabbrev_np(si->si_status) : "?", colon, text);
 }
 
-static int run_hook(const struct spec_hook *hook, const char *state, size_t len)
+static int run_hook(const struct spec_hook *hook, const char *state, size_t len, const int *out)
 {
 	_cleanup_run_ struct run run = {
 		.pidfd = -EBADF,
@@ -269,7 +270,7 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len)
 	if (timeout > INT64_MAX / 2000)
 		timeout = INT64_MAX / 2000;
 	int64_t deadline = timeout > 0 ? clock_ms() + timeout * 1000 : -1;
-	int r = start(&run, hook);
+	int r = start(&run, hook, out);
 	if (r < 0)
 		return r;
 	r = watch(&run, deadline);
@@ -292,7 +293,8 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len)
 	return outcome(&run, &si);
 }
 
-int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len)
+int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len,
+	const int *out)
 {
 	const struct sigaction reset = {.sa_handler = SIG_DFL};
 	struct sigaction old;
@@ -310,7 +312,7 @@ int hooks_run(const char *name, const struct spec_hooks *hooks, const char *stat
 	if (change && sigaction(SIGCHLD, &reset, NULL) < 0)
 		return err_sys("sigaction");
 	for (size_t i = 0; r >= 0 && i < hooks->n; i++) {
-		r = run_hook(&hooks->v[i], state, len);
+		r = run_hook(&hooks->v[i], state, len, out);
 		if (r < 0)
 			err_ctx(r, "hooks.%s[%zu] (%s)", name, i, hooks->v[i].path);
 	}
@@ -321,11 +323,12 @@ int hooks_run(const char *name, const struct spec_hooks *hooks, const char *stat
 
 /*
  * runc gives startContainer hooks without an environment the container's own, a fact engines came
- * to rely on. All others get what the configuration gives them: nothing.
+ * to rely on. All others get the runtime's.
  */
 static int with_process_env(
 	struct step_ctx *c, const struct spec_hooks *hooks, struct spec_hooks *ret)
 {
+	static const char *const none[] = {NULL};
 	struct spec_hook *v = arena_array(c->arena, hooks->n, sizeof(*v));
 	size_t n = 0;
 
@@ -335,8 +338,10 @@ static int with_process_env(
 		n++;
 	for (size_t i = 0; i < hooks->n; i++) {
 		v[i] = hooks->v[i];
-		if (!v[i].env.n)
-			v[i].env = (struct spec_strings){(const char *const *)c->env, n};
+		if (v[i].has_env)
+			continue;
+		v[i].env = (struct spec_strings){c->env ? (const char *const *)c->env : none, n};
+		v[i].has_env = true;
 	}
 	*ret = (struct spec_hooks){v, hooks->n};
 	return 0;
@@ -352,5 +357,5 @@ int step_hooks(struct step_ctx *c, const struct step *s)
 		r = with_process_env(c, &hooks, &hooks);
 	if (r < 0)
 		return r;
-	return hooks_run(s->hooks.name, &hooks, strbuf_str(&state), state.len);
+	return hooks_run(s->hooks.name, &hooks, strbuf_str(&state), state.len, c->hook_out);
 }

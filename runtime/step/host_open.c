@@ -193,8 +193,10 @@ static int map_mount(int tree, const struct step *s)
 
 int open_tree_copy(const struct step *s)
 {
-	unsigned flags =
-		OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (s->open.recursive ? AT_RECURSIVE : 0);
+	const struct spec_mount *m = s->open.mount;
+	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+			 (s->open.recursive ? AT_RECURSIVE : 0) |
+			 (m && (m->src_nofollow || m->copy_symlink) ? AT_SYMLINK_NOFOLLOW : 0);
 	struct stat st;
 
 	_cleanup_fd_ int tree = open_tree(AT_FDCWD, s->open.path, flags);

@@ -44,7 +44,7 @@ static int drop_groups(int proc)
 
 int step_mapped_root(struct step_ctx *c, const struct step *s)
 {
-	int r = drop_groups(c->proc);
+	int r = s->user.keep_groups ? 0 : drop_groups(c->proc);
 
 	if (r < 0)
 		return r;
@@ -106,11 +106,11 @@ static int id_error(const char *field, const char *mappings, uint32_t id)
  */
 int step_user(struct step_ctx *c, const struct step *s)
 {
-	const struct spec_user *u = &s->process->user;
+	const struct spec_user *u = &s->user.process->user;
 
 	umask(u->umask.set ? (mode_t)u->umask.v : 0022);
 	own_stdio(u->uid, c->console >= 0);
-	int r = set_groups(u, c->proc);
+	int r = s->user.keep_groups ? 0 : set_groups(u, c->proc);
 	if (r < 0)
 		return r;
 	if (setresgid(u->gid, u->gid, u->gid) < 0)

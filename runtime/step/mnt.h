@@ -67,10 +67,13 @@ int mnt_reconfigure(int fd, const struct spec_mount *m) must_check;
 /* mount_fs.c: where the host has cgroup2 mounted. */
 const char *mnt_host_cgroup2(void);
 
+/* device.c: a symbolic link in the root, made unless it is there; anything else there is an error.
+ */
+int mnt_symlink(const struct step_ctx *c, const char *path, const char *target) must_check;
+
 /* copyup.c: copies the content of directory `from` (any descriptor of it) into `to`, recursively.
  */
 int mnt_copy_up(int from, int to) must_check;
-int mnt_copy_owner(int to, const struct stat *st) must_check;
 
 /* A mount that PIVOT makes read-only: until then there is something to be put into it. */
 struct step_late_ro {

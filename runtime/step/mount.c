@@ -148,7 +148,7 @@ static int open_existing(const struct step_ctx *c, const struct spec_mount *m, c
 {
 	if (is_type(m, "proc") || is_type(m, "sysfs"))
 		return path_open_nolinks(c->root, path, O_PATH | O_DIRECTORY);
-	return path_open(c->root, path, O_PATH);
+	return path_open(c->root, path, O_PATH | (m->dest_nofollow ? O_NOFOLLOW : 0));
 }
 
 /* dir: what a missing mount point is made as. */
@@ -226,6 +226,21 @@ static int attach(int tree, const struct mnt_target *t)
 	return mnt_attach(tree, t->fd) < 0 ? err_sys("mount on %s", t->path) : 0;
 }
 
+/* The source is a symbolic link, and its target the container's business. */
+static int copy_link(struct step_ctx *c, const struct spec_mount *m, int link)
+{
+	char target[PATH_MAX], path[PATH_MAX];
+	ssize_t n = readlinkat(link, "", target, sizeof(target) - 1);
+
+	if (n < 0)
+		return err_sys("source: read the symbolic link %s", m->source);
+	target[n] = '\0';
+	int r = mnt_clean_path(m->destination, path);
+	if (r >= 0)
+		r = mnt_symlink(c, path, target);
+	return r < 0 ? err_ctx(r, "destination") : 0;
+}
+
 static int mount_bind(struct step_ctx *c, const struct step *s)
 {
 	const struct spec_mount *m = s->mount.mount;
@@ -237,6 +252,8 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 		return err_set(EBADF, "source: the copy of %s is missing", m->source);
 	if (fstat(tree, &st) < 0)
 		return err_sys("source: stat %s", m->source);
+	if (m->copy_symlink && S_ISLNK(st.st_mode))
+		return copy_link(c, m, tree);
 	int r = open_target(c, m, S_ISDIR(st.st_mode), &t);
 	_cleanup_fd_ int target = t.fd;
 	if (r >= 0)

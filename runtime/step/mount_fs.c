@@ -422,11 +422,8 @@ static int new_tmpfs(struct new_fs *f)
 	_cleanup_fd_ int tree = needs_mount2(f) ? by_mount2(f) : by_fsopen(f);
 	if (tree < 0 || !f->m->tmpcopyup)
 		return take_fd(&tree);
-	int r = 0;
-	if (!has_option(f->m, "uid") && !has_option(f->m, "gid"))
-		r = mnt_copy_owner(tree, &f->t->st);
-	if (r >= 0)
-		r = mnt_copy_up(f->t->fd, tree);
+	/* What is in it, not the directory itself: that stays root's, as runc and crun leave it. */
+	int r = mnt_copy_up(f->t->fd, tree);
 	return r < 0 ? err_ctx(r, "options: tmpcopyup: %s", f->t->path) : take_fd(&tree);
 }
 

@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
+#include "log.h"
 #include "path.h"
 #include "step.h"
 
@@ -192,10 +193,27 @@ int step_io_priority(struct step_ctx *c, const struct step *s)
 	return err_sys("class %d, priority %d", prio >> 13, prio & 0x1fff);
 }
 
+/*
+ * The kernel leaves out what the cgroup's cpuset does not have. Where it is not allowed at all the
+ * caller's mask stays: it was nobody's wish.
+ */
+static void set_all_cpus(void)
+{
+	unsigned long mask[MAX_CPUS / WORD_BITS];
+
+	memset(mask, 0xff, sizeof(mask));
+	if (syscall(SYS_sched_setaffinity, 0, sizeof(mask), mask) < 0)
+		log_debug("the CPU affinity stays the caller's: %s", strerror(errno));
+}
+
 int step_affinity(struct step_ctx *c, const struct step *s)
 {
 	unsigned long mask[MAX_CPUS / WORD_BITS];
 
+	if (!s->text) {
+		set_all_cpus();
+		return 0;
+	}
 	int r = str_to_bitlist(s->text, mask, MAX_CPUS);
 	if (r < 0)
 		return r;

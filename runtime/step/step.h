@@ -39,12 +39,13 @@ struct step_ctx {
 	const struct plan *plan;
 	enum step_place place; /* who walks: PLACE_INIT, or PLACE_MONITOR */
 	struct step_peer peer;
-	int *slots;       /* plan->nslots descriptors that HOST opened */
-	int root;         /* the root file system, O_PATH; -EBADF until ATTACH_ROOT */
-	int proc;         /* path_open_proc() */
-	int console;      /* the terminal's slave side, or -EBADF */
-	char *const *env; /* the program's environment, completed by FIND_PROGRAM */
-	const char *exe;  /* the program's path, set by FIND_PROGRAM */
+	int *slots;          /* plan->nslots descriptors that HOST opened */
+	int root;            /* the root file system, O_PATH; -EBADF until ATTACH_ROOT */
+	int proc;            /* path_open_proc() */
+	int console;         /* the terminal's slave side, or -EBADF */
+	char *const *env;    /* the program's environment, completed by FIND_PROGRAM */
+	const char *exe;     /* the program's path, set by FIND_PROGRAM */
+	const int *hook_out; /* see hooks_run(); NULL: none */
 	/* Hooks of the INIT side (createContainer, startContainer) get this on stdin, with the
 	 * status put in. */
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
@@ -145,7 +146,8 @@ int step_hooks(struct step_ctx *c, const struct step *s) must_check;
 /*
  * Runs hooks in order with `state` on standard input. The first that fails (non-zero exit, signal,
  * timeout, cannot be executed) ends it with an error that names "hooks.NAME[i]". A hook that times
- * out is killed, with what it started in its process group.
+ * out is killed, with what it started in its process group. out: two descriptors, not below 3, for
+ * its standard output and error; -EBADF, or NULL for both: kept for the error's message.
  */
-int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len)
-	must_check;
+int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len,
+	const int *out) must_check;

@@ -101,6 +101,10 @@ def test_no_new_privs(ctr):
     assert status_of(c.exec("probe", "info", opts=["--no-new-privs"]).ok().out)["NoNewPrivs"] == "1"
 
 
+def test_no_new_privs_false(c):
+    assert status_of(c.exec("probe", "info", opts=["--no-new-privs=false"]).ok().out)["NoNewPrivs"] == "0"
+
+
 def test_process_file(c, tmp):
     p = {"args": ["probe", "info"], "cwd": "/tmp", "env": ["PATH=/bin", "X=y"],
          "user": {"uid": 1000, "gid": 1000, "additionalGids": [29], "umask": 0o27},
@@ -115,6 +119,17 @@ def test_process_file(c, tmp):
     assert s["Umask"] == "0027" and s["RLIMIT_NOFILE"] == "50 60" and s["NoNewPrivs"] == "1"
     assert int(s["CapEff"], 16) == config.cap_mask(["CAP_KILL"])
     assert s["OomScoreAdj"] == "300" and "29" in s["Groups"].split()
+
+
+def test_process_file_leaves_the_rest_to_the_container(ctr):
+    c = ctr.idle(user={"uid": 1000, "gid": 100}, oomScoreAdj=100,
+                 rlimits=[{"type": "RLIMIT_NOFILE", "soft": 50, "hard": 60}]).up()
+    p = {"args": ["probe", "info"], "cwd": "/", "env": ["PATH=/bin"]}
+    s = status_of(c.rt("exec", "--process", "-", c.id, input=json.dumps(p)).ok().out)
+    assert int(s["CapBnd"], 16) == config.cap_mask(config.CAPS) and s["Uid"].split()[0] == "1000"
+    assert s["OomScoreAdj"] == "100" and s["RLIMIT_NOFILE"] == "50 60" and s["NoNewPrivs"] == "0"
+    s = status_of(c.rt("exec", "--process", "-", c.id, input=json.dumps({**p, "user": {}})).ok().out)
+    assert s["Uid"].split()[0] == "0"
 
 
 @pytest.mark.parametrize("text,field", [("", ""), ("{", ""), ("[]", ""), ('{"args": "x", "cwd": "/"}', "args"),

@@ -68,7 +68,9 @@ def test_state_on_stdin(ctr, out, kind):
     c.conf["annotations"] = {"a": "b"}
     c.run().ok()
     with open(os.path.join(out, "state")) as f:
-        s = json.load(f)
+        text = f.read()
+    assert "\n" not in text, "a shell's `read` takes one line"
+    s = json.loads(text)
     assert s["id"] == c.id and s["bundle"] == c.bundle and s["annotations"] == {"a": "b"} and s["ociVersion"]
     want = {"prestart": "creating", "createRuntime": "creating", "createContainer": "creating", "startContainer": "created",
             "poststart": "running", "poststop": "stopped"}
@@ -116,15 +118,24 @@ def test_args_and_env(ctr, out):
     assert not any(l.startswith("SECRET") for l in got)
 
 
-def test_no_args_and_no_env(ctr, out):
-    """Without env: an empty environment. Without args: args[0] is the path."""
+@pytest.mark.parametrize("env", [None, []])
+def test_no_args_and_no_env(ctr, out, env):
+    """Without env: the runtime's, as with runc and crun; [] is none. Without args: args[0] is the path."""
     path = os.path.join(out, "hook")
     with open(path, "w") as f:
         f.write(f"#!/bin/bash\ntr '\\0' '\\n' < /proc/$$/environ > {out}/env\necho done > {out}/log\n")
     os.chmod(path, 0o755)
-    c = with_hooks(ctr("true"), out, {"createRuntime": [{"path": path}]})
-    c.run(env={**os.environ, "SECRET": "no"}).ok()
-    assert lines(out) == ["done"] and lines(out, "env") == []
+    c = with_hooks(ctr("true"), out, {"createRuntime": [{"path": path, **({} if env is None else {"env": env})}]})
+    c.run(env={**os.environ, "OURS": "yes"}).ok()
+    assert lines(out) == ["done"]
+    assert "OURS=yes" in lines(out, "env") if env is None else lines(out, "env") == []
+
+
+def test_startcontainer_hook_without_env_has_the_programs(ctr, out):
+    c = with_hooks(ctr("true", env=["PATH=/bin", "MINE=1"]), out,
+                   {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", f"env > {out}/env"]}]})
+    c.run(env={**os.environ, "OURS": "yes"}).ok()
+    assert "MINE=1" in lines(out, "env") and "OURS=yes" not in lines(out, "env")
 
 
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
@@ -199,6 +210,28 @@ def test_hanging_hooks_children_are_killed_too(ctr, out):
     c = with_hooks(ctr("true"), out, {"createRuntime": [hook("sleep 1000; true", timeout=1)]})
     r = c.run()
     assert r.rc != 0 and "createRuntime" in r.err, r
+
+
+def test_output_to_files(ctr, out, tmp):
+    """crun's annotations."""
+    o, e = os.path.join(tmp, "stdout"), os.path.join(tmp, "stderr")
+    c = with_hooks(ctr("true"), out, {k: [hook(f"echo {k}; echo error of {k} >&2")] for k in KINDS})
+    c.conf["annotations"] = {"run.oci.hooks.stdout": o, "run.oci.hooks.stderr": e}
+    open(o, "w").write("before\n")
+    c.run().ok()
+    kinds = [k for k in KINDS if not (mode.VM and k == "startContainer")]
+    assert open(o).read() == "".join(f"{l}\n" for l in ["before", *kinds])
+    assert open(e).read() == "".join(f"error of {k}\n" for k in kinds)
+
+
+def test_output_to_one_file(ctr, out, tmp):
+    """The other stream is in the error's message, as without annotations."""
+    c = with_hooks(ctr("true"), out, {"createRuntime": [hook("echo gone; echo seen >&2; exit 1")]})
+    c.conf["annotations"] = {"run.oci.hooks.stdout": os.path.join(tmp, "stdout")}
+    r = c.create(check=False).failed("createRuntime", "seen")
+    assert "gone" not in r.err
+    c.conf["annotations"] = {"run.oci.hooks.stdout": "relative"}
+    c.create(check=False).failed("annotation run.oci.hooks.stdout", "relative")
 
 
 def test_hook_within_its_timeout(ctr, out):

@@ -222,6 +222,35 @@ def test_cgroup_mount_shows_the_containers_own(ctr):
     assert "0::/\n" in r.out and "cgroup.procs" in r.out, r
 
 
+def test_symlinks_of_binds(ctr, vol):
+    """crun's options; podman's no-dereference is copy-symlink. Without them the links' targets are used."""
+    os.symlink("elsewhere", os.path.join(vol, "link"))
+    os.symlink("file", os.path.join(vol, "found"))
+    c = ctr.sh("for l in /copied /mounted /at; do readlink $l; done; cat /followed /plain /target")
+    os.symlink("/target", c.path("/at"))
+    with open(c.path("/target"), "w") as f:
+        f.write("the target\n")
+    add(c, "/copied", "bind", vol + "/link", ["bind", "copy-symlink"])
+    add(c, "/plain", "bind", vol + "/file", ["bind", "copy-symlink"])
+    add(c, "/mounted", "bind", vol + "/link", ["bind", "src-nofollow"])
+    add(c, "/followed", "bind", vol + "/found", ["bind"])
+    add(c, "/at", "bind", vol + "/link", ["bind", "src-nofollow", "dest-nofollow"])
+    out = c.run().ok().out
+    assert out == "elsewhere\n" * 3 + "from the host\n" * 2 + "the target\n"
+    assert os.readlink(c.path("/copied")) == "elsewhere", "in the root file system"
+    assert os.readlink(c.path("/at")) == "/target"
+
+
+def test_copied_symlink_is_there_already(ctr, vol):
+    os.symlink("elsewhere", os.path.join(vol, "link"))
+    c = add(ctr("true"), "/copied", "bind", vol + "/link", ["bind", "copy-symlink"])
+    os.symlink("elsewhere", c.path("/copied"))
+    c.run().ok()
+    os.unlink(c.path("/copied"))
+    os.symlink("other", c.path("/copied"))
+    c.run().failed("mounts[7]", "/copied", "elsewhere")
+
+
 def test_destination_symlink_stays_inside(ctr, vol, tmp):
     """An absolute symlink in the rootfs is the rootfs's business: /opt of the container, not of the host."""
     c = ctr.sh("cat /opt/inside/file")
@@ -401,6 +430,17 @@ def test_idmapped_with_the_containers_mapping(ctr, disk):
     add(c, "/m", "bind", disk, ["rbind", "idmap"], uidMappings=m, gidMappings=m)
     assert c.run().ok().out == "0:0\n"
     assert os.stat(os.path.join(disk, "new")).st_uid == 0
+
+
+def test_idmap_option_with_ids(ctr, disk):
+    """crun's: what is 3:4 on disk shows as 5003:5004; the second range is relative to the container's own."""
+    for n, uid in ("f", 3), ("g", 20):
+        open(os.path.join(disk, n), "w").close()
+        os.chown(os.path.join(disk, n), uid, 4)
+    os.chmod(disk, 0o755)
+    c = ctr.sh("stat -c %u:%g /m/f /m/g")
+    add(c, "/m", "bind", disk, ["rbind", "idmap=uids=0-5000-10#20-7000-1;gids=0-5000-10"])
+    assert c.run().ok().out == "5003:5004\n7000:5004\n"
 
 
 @pytest.mark.parametrize("opt,inner", [("idmap", "1:1"), ("ridmap", "5001:5001")])

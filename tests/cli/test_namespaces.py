@@ -283,3 +283,17 @@ def test_net_device_bad_name(ctr, dummy, name):
         return
     c.run().failed("netDevices")
     assert dummy in machine.interfaces()
+
+
+def test_user_sysctls_are_the_user_namespaces(ctr):
+    path = "/proc/sys/user/max_ipc_namespaces"
+    with open(path) as f:
+        before = f.read()
+    c = ctr("cat", path)
+    config.namespaces(c.conf, "user")
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [
+        {"containerID": 0, "hostID": 100000, "size": 65536}]
+    c.conf["linux"]["sysctl"] = {"user.max_ipc_namespaces": "7"}
+    assert c.run().ok().out == "7\n"
+    with open(path) as f:
+        assert f.read() == before

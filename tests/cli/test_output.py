@@ -353,7 +353,7 @@ def test_update_bad_resources(ctr, text, field):
 
 def test_update_bad_flag_value(ctr):
     c = ctr.idle().up()
-    for a in (["--memory", "x"], ["--cpu-share", "-1"], ["--pids-limit", "1.5"], ["--cpuset-cpus", "a-b"]):
+    for a in (["--memory", "x"], ["--memory", "1.5XiB"], ["--cpu-share", "-1"], ["--pids-limit", "1.5"], ["--cpuset-cpus", "a-b"]):
         r = c.rt("update", *a, c.id)
         assert r.rc != 0 and r.err.strip(), r
 

@@ -71,6 +71,22 @@ def test_user_and_groups(ctr):
     assert set(s["Groups"].split()) - {"100"} == {"5", "29", "4000000"}
 
 
+def test_user_is_root_where_not_given(ctr):
+    s = info(ctr, user={})
+    assert s["Uid"].split() == ["0"] * 4 and s["Gid"].split() == ["0"] * 4
+
+
+def test_groups_of_the_caller_are_kept(ctr, rt):
+    """What podman's --group-add keep-groups asks for."""
+    c = ctr.idle()
+    c.conf["annotations"] = {"run.oci.keep_original_groups": "1"}
+    rt.prefix = ["setpriv", "--groups", "7,8,9"]
+    c.up()
+    s = status_of(c.exec("probe", "info").ok().out)
+    assert set(s["Groups"].split()) == {"7", "8", "9"}
+    assert "Groups:\t7 8 9" in c.exec("cat", "/proc/1/status").ok().out
+
+
 def test_no_groups_of_the_caller(ctr, rt):
     c = ctr("probe", "info").write()
     rt.prefix = ["setpriv", "--groups", "7,8,9"]
@@ -221,6 +237,15 @@ def test_hostname_without_uts_namespace(ctr):
 def test_exec_cpu_affinity(ctr):
     c = ctr.idle(execCPUAffinity={"initial": "0", "final": "0"}).up()
     assert status_of(c.exec("probe", "info").ok().out)["Cpus_allowed_list"] == "0"
+
+
+def test_cpus_of_the_caller_are_not_inherited(ctr, rt):
+    script = "grep Cpus_allowed_list /proc/self/status"
+    want = ctr.sh(script).run().ok().out
+    rt.prefix = ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))]
+    assert ctr.sh(script).run().ok().out == want
+    c = ctr.idle().up()
+    assert c.exec("sh", "-c", script).ok().out == want
 
 
 def test_no_descriptor_leaks_in(ctr, rt):

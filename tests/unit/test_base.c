@@ -16,6 +16,27 @@
 #include "path.h"
 #include "str.h"
 
+static void test_sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t size;
+	} good[] = {{"0", 0}, {"18446744073709551615", UINT64_MAX}, {"512", 512}, {"10b", 10},
+		{"3k", 3072}, {"3 kB", 3072}, {"10MiB", 10 << 20}, {"1.5g", 3ULL << 29},
+		{".5m", 1 << 19}, {"2.", 2}, {"1.9", 1}, {"2T", 2ULL << 40}, {"1p", 1ULL << 50}};
+	static const char *const bad[] = {"", "b", ".", "1.2.3", "-1", "1e3", "1  k", "10bb",
+		"10bib", "10kibb", "10x", "10ki", "k10", "18446744073709551616", "16777216t"};
+	uint64_t n;
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(str_to_size(good[i].text, &n), 0);
+		assert_int_equal(n, good[i].size);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (str_to_size(bad[i], &n) >= 0)
+			fail_msg("\"%s\" was taken for %llu", bad[i], (unsigned long long)n);
+}
+
 static void test_numbers(void **state)
 {
 	uint64_t u;
@@ -208,6 +229,7 @@ static void test_descriptors_by_socket(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_signals),
 		cmocka_unit_test(test_bitlist),

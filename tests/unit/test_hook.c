@@ -29,7 +29,8 @@ static const struct spec_hook *script(struct script *s, const char *text)
 		.args = {"sh", "-c", text, "sh", dir},
 		.env = {"PATH=/usr/bin:/bin", "GREETING=hello world"},
 	};
-	s->hook = (struct spec_hook){.path = "/bin/sh", .args = {s->args, 5}, .env = {s->env, 2}};
+	s->hook = (struct spec_hook){
+		.path = "/bin/sh", .args = {s->args, 5}, .env = {s->env, 2}, .has_env = true};
 	return &s->hook;
 }
 
@@ -38,7 +39,7 @@ static int run(const struct spec_hook *hooks, size_t n, const char *state, size_
 	const struct spec_hooks all = {hooks, n};
 
 	err_clear();
-	return hooks_run("createRuntime", &all, state, len);
+	return hooks_run("createRuntime", &all, state, len, NULL);
 }
 
 static int run_script(const char *text)
@@ -83,16 +84,22 @@ static void test_state_and_env(void **state)
 static void test_empty_env_and_args(void **state)
 {
 	static const char *const args[] = {"env", NULL};
-	struct spec_hook hook = {.path = "/usr/bin/env", .args = {args, 1}};
+	static const char *const none[] = {NULL};
+	struct spec_hook hook = {
+		.path = "/usr/bin/env", .args = {args, 1}, .env = {none, 0}, .has_env = true};
 
 	assert_int_equal(setenv("CAISSON_SECRET", "1", 1), 0);
 	/* env(1) prints nothing and succeeds; with a wrong environment it would print. */
 	assert_int_equal(run(&hook, 1, "{}", 2), 0);
 	struct script s;
 	script(&s, "exec /usr/bin/env >$1/none");
-	s.hook.env = (struct spec_strings){NULL, 0};
+	s.hook.env = (struct spec_strings){none, 0};
 	assert_int_equal(run(&s.hook, 1, "{}", 2), 0);
 	assert_null(strstr(content("none"), "CAISSON_SECRET"));
+	/* No env at all: the caller's. */
+	s.hook.has_env = false;
+	assert_int_equal(run(&s.hook, 1, "{}", 2), 0);
+	assert_non_null(strstr(content("none"), "CAISSON_SECRET=1\n"));
 	/* No args: the path is argv[0]. */
 	hook = (struct spec_hook){.path = "/bin/true"};
 	assert_int_equal(run(&hook, 1, "{}", 2), 0);
@@ -313,6 +320,7 @@ static void test_step(void **state)
 		.state_json = state_json, .state_data = &data, .env = env, .arena = &arena};
 	struct spec_hook hook = *script(&s, "cat >$1/step; env >$1/step-env");
 
+	hook.has_env = false;
 	hook.env = (struct spec_strings){NULL, 0};
 	struct step step = {
 		.hooks = {.name = "startContainer", .status = "created", .hooks = {&hook, 1}}};

@@ -498,8 +498,8 @@ static void test_known_mount_options(void **state)
 		"rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate",
 		"rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid",
 		"rsymfollow", "runbindable", "rw", "shared", "silent", "slave", "strictatime",
-		"suid", "symfollow", "sync", "tmpcopyup", "unbindable", "idmap", "ridmap",
-		"rnodev"};
+		"suid", "symfollow", "sync", "tmpcopyup", "unbindable", "idmap", "ridmap", "rnodev",
+		"copy-symlink", "src-nofollow", "dest-nofollow"};
 	const char *const *known = spec_known_mount_options();
 	size_t n = 0;
 
@@ -636,6 +636,81 @@ static void test_parts(void **state)
 	unlink(path);
 }
 
+/* crun's form of id maps: absolute, and relative to the container's user namespace. */
+static void test_idmap_option(void **state)
+{
+	static const char text[] =
+		"{\"ociVersion\":\"1.0.0\",\"root\":{\"path\":\"r\"},\"mounts\":["
+		"{\"destination\":\"/a\",\"source\":\"/b\",\"options\":[\"rbind\","
+		"\"ridmap=gids=7-8-9;uids=0-1000-10#@10-2001-4\"]},"
+		"{\"destination\":\"/c\",\"source\":\"/d\",\"options\":[\"bind\",\"idmap=\"]}],"
+		"\"linux\":{\"namespaces\":[{\"type\":\"user\"}],"
+		"\"uidMappings\":[{\"containerID\":0,\"hostID\":5,\"size\":1},"
+		"{\"containerID\":2000,\"hostID\":70000,\"size\":9}],"
+		"\"gidMappings\":[{\"containerID\":0,\"hostID\":5,\"size\":1}]}}";
+	_cleanup_arena_ struct arena a = {0};
+	const struct spec *s;
+
+	assert_int_equal(spec_parse(&a, text, strlen(text), "config.json", &s), 0);
+	const struct spec_mount *m = s->mounts;
+	assert_true(m->ridmap && !m->idmap && m->uid_mappings.n == 2 && m->gid_mappings.n == 1);
+	assert_int_equal(m->uid_mappings.v[0].container_id, 0);
+	assert_int_equal(m->uid_mappings.v[0].host_id, 1000);
+	assert_int_equal(m->uid_mappings.v[0].size, 10);
+	assert_int_equal(m->uid_mappings.v[1].container_id, 10);
+	assert_int_equal(m->uid_mappings.v[1].host_id, 70001);
+	assert_int_equal(m->gid_mappings.v[0].host_id, 8);
+	assert_true(m->data.n == 0);
+	assert_true(m[1].idmap && m[1].uid_mappings.n == 0);
+}
+
+/* exec --process: what the file leaves out is the container's, but what it runs. */
+static void test_process_inherits(void **state)
+{
+	static const char whole[] =
+		"{\"args\":[\"a\"],\"cwd\":\"/\",\"env\":[\"A=1\"],\"terminal\":true,"
+		"\"user\":{\"uid\":7,\"gid\":8,\"additionalGids\":[9],\"umask\":63},"
+		"\"capabilities\":{\"bounding\":[\"CAP_KILL\"]},\"noNewPrivileges\":true,"
+		"\"rlimits\":[{\"type\":\"RLIMIT_CORE\",\"soft\":1,\"hard\":2}],"
+		"\"apparmorProfile\":\"p\",\"selinuxLabel\":\"l\",\"oomScoreAdj\":5,"
+		"\"scheduler\":{\"policy\":\"SCHED_BATCH\"},"
+		"\"ioPriority\":{\"class\":\"IOPRIO_CLASS_BE\",\"priority\":3},"
+		"\"execCPUAffinity\":{\"initial\":\"0\",\"final\":\"0-1\"}}";
+	static const char none[] = "{\"args\":[\"b\"],\"cwd\":\"/tmp\",\"apparmorProfile\":\"\"}";
+	static const char other[] =
+		"{\"args\":[\"b\"],\"cwd\":\"/tmp\",\"user\":{},\"capabilities\":{},"
+		"\"rlimits\":[{\"type\":\"RLIMIT_CPU\",\"soft\":3,\"hard\":4}],"
+		"\"apparmorProfile\":\"q\",\"selinuxLabel\":\"m\",\"oomScoreAdj\":0,"
+		"\"scheduler\":{\"policy\":\"SCHED_IDLE\"},"
+		"\"ioPriority\":{\"class\":\"IOPRIO_CLASS_IDLE\",\"priority\":0},"
+		"\"execCPUAffinity\":{\"initial\":\"1\"}}";
+	_cleanup_arena_ struct arena a = {0};
+	const struct spec_process *from, *read;
+
+	assert_int_equal(spec_parse_process(&a, whole, strlen(whole), "p", &from), 0);
+	assert_int_equal(spec_parse_process(&a, none, strlen(none), "p", &read), 0);
+	struct spec_process p = *read;
+	spec_process_inherit(&p, from);
+	assert_int_equal(memcmp(&p.user, &from->user, sizeof(p.user)), 0);
+	assert_true(p.capabilities && p.capabilities->bounding == 1 << CAP_KILL);
+	assert_true(p.nrlimits == 1 && p.rlimits[0].soft == 1);
+	assert_string_equal(p.apparmor_profile, "p");
+	assert_string_equal(p.selinux_label, "l");
+	assert_true(p.oom_score_adj.set && p.oom_score_adj.v == 5);
+	assert_true(p.scheduler && p.scheduler->policy == SCHED_BATCH);
+	assert_true(p.io_priority.set && p.io_priority.v == (2 << 13 | 3));
+	assert_string_equal(p.exec_affinity_initial, "0");
+	assert_string_equal(p.exec_affinity_final, "0-1");
+	assert_true(!p.no_new_privileges && !p.terminal && p.env.n == 0);
+	assert_strings(p.args, "b");
+	assert_string_equal(p.cwd, "/tmp");
+	assert_int_equal(spec_parse_process(&a, other, strlen(other), "p", &read), 0);
+	p = *read;
+	spec_process_inherit(&p, from);
+	assert_int_equal(memcmp(&p, read, sizeof(p)), 0);
+	assert_true(p.user.uid == 0 && p.user.gid == 0);
+}
+
 static void test_load_errors(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -675,6 +750,8 @@ int main(void)
 		cmocka_unit_test(test_default),
 		cmocka_unit_test(test_default_rootless),
 		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_idmap_option),
+		cmocka_unit_test(test_process_inherits),
 		cmocka_unit_test(test_load_errors),
 	};
 

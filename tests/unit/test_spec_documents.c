@@ -19,6 +19,8 @@
 #define VM(body) DOC(",\"vm\":{" body "}")
 #define SECCOMP(body) LINUX("\"seccomp\":{" body "}")
 
+#define BOUND ",\"source\":\"/s\",\"options\":[\"bind\","
+
 static const struct {
 	const char *text;
 	const char *error;
@@ -91,6 +93,30 @@ static const struct {
 	{MOUNT(",\"uidMappings\":[" MAP(0, 1, 1) "]"), "mounts[0].gidMappings: expected an id map"},
 	{MOUNT(",\"gidMappings\":[" MAP(0, 1, 1) "]"), "mounts[0].uidMappings: expected an id map"},
 
+	{MOUNT(BOUND "\"idmap=uids=0-1-1;gids=0-1-1\"]"), NULL},
+	{MOUNT(BOUND "\"idmap=uids=0-1-1\"]"), "mounts[0].options: expected uids and gids"},
+	{MOUNT(BOUND "\"idmap=x\"]"),
+		"mounts[0].options: expected \"idmap=uids=...;gids=...\", found"},
+	{MOUNT(BOUND "\"idmap=uids=0-1;gids=0-1-1\"]"),
+		"mounts[0].options: expected ids in an idmap as"},
+	{MOUNT(BOUND "\"idmap=uids=0-1-0;gids=0-1-1\"]"),
+		"mounts[0].options: expected ids in an idmap as"},
+	{MOUNT(BOUND "\"idmap=uids=0-4294967295-2;gids=0-1-1\"]"),
+		"mounts[0].options: expected ids in an idmap as"},
+	{MOUNT(BOUND "\"idmap=uids=0-1-1#;gids=0-1-1\"]"),
+		"mounts[0].options: expected ids in an idmap as"},
+	{MOUNT(BOUND "\"idmap=uids=0-1-2#1-5-2;gids=0-1-1\"]"),
+		"mounts[0].options: expected ranges that do not overlap"},
+	{MOUNT(BOUND "\"idmap=uids=@0-1-1;gids=0-1-1\"]"),
+		"mounts[0].options: expected an id of linux.uidMappings"},
+	{MOUNT(BOUND "\"src-nofollow\",\"copy-symlink\"]"),
+		"mounts[0].options: expected copy-symlink, or"},
+	{MOUNT(BOUND "\"idmap=uids=0-1-1\"],\"uidMappings\":[" MAP(
+		 0, 1, 1) "],\"gidMappings\":[" MAP(0, 1, 1) "]"),
+		"mounts[0].options: expected \"idmap\" beside"},
+	{MOUNT(",\"type\":\"tmpfs\",\"options\":[\"dest-nofollow\"]"),
+		"mounts[0].options: copy-symlink, src-nofollow"},
+
 	/* namespaces and what needs them */
 	{LINUX("\"namespaces\":[{\"type\":\"ipc\"},{\"type\":\"ipc\"}]"),
 		"linux.namespaces: expected each type once, found \"ipc\" again in entry 1"},
@@ -128,6 +154,9 @@ static const struct {
 		NULL},
 
 	/* sysctl */
+	{LINUX(NS("user") ",\"sysctl\":{\"user.max_user_namespaces\":\"0\"}"), NULL},
+	{LINUX(NS("network") ",\"sysctl\":{\"user.max_user_namespaces\":\"0\"}"),
+		"\"user.max_user_namespaces\" is not allowed without a user namespace"},
 	{LINUX("\"sysctl\":{\"net.core.somaxconn\":\"1\"}"),
 		"linux.sysctl: \"net.core.somaxconn\" is not allowed without a network namespace"},
 	{LINUX(NS("network") ",\"sysctl\":{\"net/ipv4/conf/eth0.100/rp_filter\":\"1\"}"), NULL},

@@ -90,6 +90,24 @@ static void user_defaults(void)
 	CHECK(umask(0) == 022);
 }
 
+static void groups_are_kept(void)
+{
+	const uint32_t gids[] = {5};
+	struct spec_process p = {
+		.user = {.uid = 1000, .gid = 1001, .additional_gids = gids, .nadditional_gids = 1},
+	};
+	struct step s = {.user = {.process = &p, .keep_groups = true}};
+	struct step_ctx c = context();
+	const gid_t before[] = {4, 70000};
+	gid_t groups[8];
+
+	CHECK(setgroups(2, before) == 0);
+	CHECK(step_mapped_root(&c, &s) == 0);
+	CHECK(step_user(&c, &s) == 0);
+	CHECK(getgid() == 1001 && getgroups(8, groups) == 2);
+	CHECK(groups[0] == 4 && groups[1] == 70000);
+}
+
 /* The process must be able to open /dev/stderr again: as a pipe's owner. /dev/null stays root's. */
 static void stdio_is_owned(void)
 {
@@ -338,6 +356,7 @@ static void unmapped_ids(void)
 
 CHILD_TEST(user)
 CHILD_TEST(user_defaults)
+CHILD_TEST(groups_are_kept)
 CHILD_TEST(stdio_is_owned)
 CHILD_TEST(capabilities_of_a_user)
 CHILD_TEST(capabilities_of_root)
@@ -356,6 +375,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_user),
 		cmocka_unit_test(test_user_defaults),
+		cmocka_unit_test(test_groups_are_kept),
 		cmocka_unit_test(test_stdio_is_owned),
 		cmocka_unit_test(test_capabilities_of_a_user),
 		cmocka_unit_test(test_capabilities_of_root),

@@ -162,6 +162,10 @@ static void affinity(void)
 	CHECK(step_affinity(&c, &s) == 0);
 	CHECK(sched_getaffinity(0, sizeof(set), &set) == 0);
 	CHECK(CPU_COUNT(&set) == 1 && CPU_ISSET(0, &set));
+	s.text = NULL;
+	CHECK(step_affinity(&c, &s) == 0);
+	CHECK(sched_getaffinity(0, sizeof(set), &set) == 0);
+	CHECK(CPU_COUNT(&set) == sysconf(_SC_NPROCESSORS_ONLN));
 	s.text = "8000-8100";
 	CHECK(step_affinity(&c, &s) == -EINVAL);
 	CHECK_MSG("none of these CPUs is online");

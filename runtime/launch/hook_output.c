@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* crun's annotations: files that the output of hooks is appended to. */
+#include "fd.h"
+#include "launch.h"
+
+static const char *const annotations[] = {"run.oci.hooks.stdout", "run.oci.hooks.stderr"};
+
+void hook_output_close(struct hook_output *o)
+{
+	fd_close(&o->fd[0]);
+	fd_close(&o->fd[1]);
+}
+
+int hook_output_open(struct hook_output *o, const struct spec *s)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(annotations); i++) {
+		const char *path = spec_annotation(s, annotations[i]);
+
+		if (!path)
+			continue;
+		if (path[0] != '/')
+			return err_set(EINVAL,
+				"annotation %s: expected an absolute path, found \"%s\"",
+				annotations[i], path);
+		_cleanup_fd_ int fd =
+			open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+		/* Not below 3, whatever of our own streams is closed. */
+		o->fd[i] = fd < 0 ? -errno : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (o->fd[i] < 0)
+			return err_sys("annotation %s: open %s", annotations[i], path);
+	}
+	return 0;
+}
