@@ -24,6 +24,9 @@ enum effect {
 	IDMAP,
 	RIDMAP,
 	TMPCOPYUP,
+	COPY_SYMLINK,
+	SRC_NOFOLLOW,
+	DEST_NOFOLLOW,
 };
 
 #define ATIME MOUNT_ATTR__ATIME
@@ -33,7 +36,9 @@ enum effect {
 	X("async", SUPER, 0, MS_SYNCHRONOUS) \
 	X("atime", ATTR, 0, ATIME) \
 	X("bind", BIND, 0, 0) \
+	X("copy-symlink", COPY_SYMLINK, 0, 0) \
 	X("defaults", NOTHING, 0, 0) \
+	X("dest-nofollow", DEST_NOFOLLOW, 0, 0) \
 	X("dev", ATTR, 0, MOUNT_ATTR_NODEV) \
 	X("diratime", ATTR, 0, MOUNT_ATTR_NODIRATIME) \
 	X("dirsync", SUPER, MS_DIRSYNC, 0) \
@@ -86,6 +91,7 @@ enum effect {
 	X("shared", PROPAGATION, MS_SHARED, 0) \
 	X("silent", SUPER, MS_SILENT, 0) \
 	X("slave", PROPAGATION, MS_SLAVE, 0) \
+	X("src-nofollow", SRC_NOFOLLOW, 0, 0) \
 	X("strictatime", ATTR, MOUNT_ATTR_STRICTATIME, ATIME) \
 	X("suid", ATTR, 0, MOUNT_ATTR_NOSUID) \
 	X("symfollow", ATTR, 0, MOUNT_ATTR_NOSYMFOLLOW) \
@@ -161,6 +167,15 @@ static void apply(struct spec_mount *m, const struct option *o)
 		break;
 	case TMPCOPYUP:
 		m->tmpcopyup = true;
+		break;
+	case COPY_SYMLINK:
+		m->copy_symlink = true;
+		break;
+	case SRC_NOFOLLOW:
+		m->src_nofollow = true;
+		break;
+	case DEST_NOFOLLOW:
+		m->dest_nofollow = true;
 		break;
 	}
 }

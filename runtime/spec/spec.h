@@ -57,6 +57,9 @@ struct spec_mount {
 	bool idmap, ridmap;   /* map ids (also set by mappings alone); ridmap: of the whole tree */
 	bool remount;         /* change the flags of what is mounted there already */
 	bool tmpcopyup;       /* tmpfs: start with a copy of what it covers */
+	/* crun's, of bind mounts: a source that is a symbolic link is made anew in the container,
+	 * or bound itself; a destination that is one is mounted on itself. */
+	bool copy_symlink, src_nofollow, dest_nofollow;
 	struct spec_strings data; /* what is left, for the file system, unsplit: "mode=755" */
 	struct spec_id_maps uid_mappings,
 		gid_mappings; /* idmapped mounts; empty: the container's */

@@ -148,7 +148,7 @@ static int open_existing(const struct step_ctx *c, const struct spec_mount *m, c
 {
 	if (is_type(m, "proc") || is_type(m, "sysfs"))
 		return path_open_nolinks(c->root, path, O_PATH | O_DIRECTORY);
-	return path_open(c->root, path, O_PATH);
+	return path_open(c->root, path, O_PATH | (m->dest_nofollow ? O_NOFOLLOW : 0));
 }
 
 /* dir: what a missing mount point is made as. */
@@ -168,6 +168,11 @@ static int open_target(
 			t->fd = open_existing(c, m, t->path);
 		}
 	}
+	if (t->fd == -ENOENT && str_starts(t->path, "/proc/"))
+		return err_set(ENOENT,
+			"destination: %s does not exist, and nothing can be made in a procfs: "
+			"leave the mount out, or put it elsewhere",
+			t->path);
 	if (t->fd < 0)
 		return mnt_path_error(t->fd, "destination: ", t->path);
 	if (fstat(t->fd, &t->st) < 0)
@@ -226,6 +231,35 @@ static int attach(int tree, const struct mnt_target *t)
 	return mnt_attach(tree, t->fd) < 0 ? err_sys("mount on %s", t->path) : 0;
 }
 
+/* copy-symlink: what is there already must be the same link. */
+static int copy_link(struct step_ctx *c, const struct spec_mount *m, int link)
+{
+	char target[PATH_MAX], old[PATH_MAX], path[PATH_MAX];
+	const char *name;
+
+	ssize_t len = readlinkat(link, "", target, sizeof(target) - 1);
+	if (len < 0)
+		return err_sys("source: read the symbolic link %s", m->source);
+	target[len] = '\0';
+	int r = mnt_clean_path(m->destination, path);
+	if (r < 0)
+		return err_ctx(r, "destination");
+	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
+	if (dir < 0)
+		return mnt_path_error(dir, "destination: ", path);
+	if (symlinkat(target, dir, name) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return err_sys("destination: make the symbolic link %s", path);
+	ssize_t n = readlinkat(dir, name, old, sizeof(old));
+	if (n == len && memcmp(old, target, (size_t)n) == 0)
+		return 0;
+	return err_set(EEXIST,
+		"destination: %s exists already: expected nothing, or a symbolic link to %s as "
+		"\"copy-symlink\" asks for",
+		path, target);
+}
+
 static int mount_bind(struct step_ctx *c, const struct step *s)
 {
 	const struct spec_mount *m = s->mount.mount;
@@ -237,6 +271,8 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 		return err_set(EBADF, "source: the copy of %s is missing", m->source);
 	if (fstat(tree, &st) < 0)
 		return err_sys("source: stat %s", m->source);
+	if (m->copy_symlink && S_ISLNK(st.st_mode))
+		return copy_link(c, m, tree);
 	int r = open_target(c, m, S_ISDIR(st.st_mode), &t);
 	_cleanup_fd_ int target = t.fd;
 	if (r >= 0)

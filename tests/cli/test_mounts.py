@@ -100,6 +100,49 @@ def test_bind_source_is_a_symlink_on_the_host(ctr, vol, tmp):
     assert c.run().ok().out == "from the host\n"
 
 
+def test_copy_symlink(ctr, vol, tmp):
+    """crun's, which podman's no-dereference comes as: the link itself, not what it leads to; anything else is mounted."""
+    os.symlink("/a/b", os.path.join(tmp, "link"))
+    opts = ["rbind", "copy-symlink"]
+    script = "readlink /new/dir/link; readlink /link; cat /data/file; grep -c link /proc/mounts"
+    c = add(add(ctr.sh(script), "/new/dir/link", "bind", os.path.join(tmp, "link"), opts), "/data", "bind", vol, opts)
+    os.symlink("/a/b", c.path("/link"))
+    add(c, "/link", "bind", os.path.join(tmp, "link"), opts)
+    assert c.run().out == "/a/b\n/a/b\nfrom the host\n0\n"
+    # What is in the way stays; and a directory of the path that leads out of the root leads nowhere.
+    for other in ("/etc", "file"):
+        c = add(ctr("true"), "/link", "bind", os.path.join(tmp, "link"), opts)
+        if other == "file":
+            open(c.path("/link"), "w").close()
+        else:
+            os.symlink(other, c.path("/link"))
+        c.run().failed("mounts[", "destination: /link exists already", "copy-symlink")
+    c = add(ctr("true"), "/out/link", "bind", os.path.join(tmp, "link"), opts)
+    os.symlink(tmp, c.path("/out"))
+    os.unlink(os.path.join(tmp, "link"))
+    c.run().failed("mounts[", "source:", "does not exist on the host")
+    os.symlink("/a/b", os.path.join(tmp, "link"))
+    c.run().ok()
+    assert os.readlink(c.path(tmp + "/link")) == "/a/b"
+
+
+def test_nofollow(ctr, vol, tmp):
+    """crun's: a link as source is bound itself; a link as destination is mounted on, not what it leads to."""
+    os.symlink("/proc/self/cmdline", os.path.join(tmp, "link"))
+    link, file = os.path.join(tmp, "link"), os.path.join(vol, "file")
+    c = add(ctr.sh("readlink /l; cat /d; cat /t"), "/l", "bind", link, ["bind", "src-nofollow"])
+    add(c, "/d", "bind", file, ["bind", "dest-nofollow"])
+    os.symlink("/t", c.path("/d"))
+    with open(c.path("/t"), "w") as f:
+        f.write("the target\n")
+    assert c.run().ok().out == "/proc/self/cmdline\nfrom the host\nthe target\n"
+
+
+def test_destination_missing_in_proc(ctr, vol):
+    c = add(ctr("true"), "/proc/no/such", "bind", os.path.join(vol, "file"), ["bind"])
+    c.run().failed("mounts[", "destination: /proc/no/such does not exist", "nothing can be made in a procfs")
+
+
 def test_bind_source_missing(ctr):
     c = add(ctr("true"), "/data", "bind", "/no/such/source", ["bind"])
     r = c.run()

@@ -498,8 +498,9 @@ static void test_known_mount_options(void **state)
 		"rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate",
 		"rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid",
 		"rsymfollow", "runbindable", "rw", "shared", "silent", "slave", "strictatime",
-		"suid", "symfollow", "sync", "tmpcopyup", "unbindable", "idmap", "ridmap",
-		"rnodev"};
+		"suid", "symfollow", "sync", "tmpcopyup", "unbindable", "idmap", "ridmap", "rnodev",
+		/* crun's */
+		"copy-symlink", "src-nofollow", "dest-nofollow"};
 	const char *const *known = spec_known_mount_options();
 	size_t n = 0;
 
