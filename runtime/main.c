@@ -129,16 +129,60 @@ static int open_standard_descriptors(void)
 	return 0;
 }
 
+/* --debug is for the most that there is, whatever --log-level says. */
+static int open_log(const struct globals *g)
+{
+	static const struct {
+		const char *name;
+		enum log_level level;
+	} levels[] = {{"error", LOG_ERROR}, {"warning", LOG_WARN}, {"debug", LOG_DEBUG}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(levels); i++)
+		if (streq(g->log_level, levels[i].name))
+			return log_open(
+				g->log, g->log_format, g->debug ? LOG_DEBUG : levels[i].level);
+	return err_set(
+		EINVAL, "--log-level \"%s\": expected error, warning or debug", g->log_level);
+}
+
+/* `help` alone is --help; `help COMMAND` is that command's. */
+static int print_help(const struct option_def *defs, const struct globals *g, const char *name)
+{
+	char *help[] = {"--help", NULL};
+	const struct command *c = name ? find(name) : NULL;
+
+	if (name && !c)
+		return err_set(
+			EINVAL, "help: unknown command \"%s\": `caisson --help` lists them", name);
+	return c ? c->run(c, g, 1, help) : print_usage(defs);
+}
+
 static int fail(const struct command *c, int r)
 {
 	log_error(*err_msg() ? err_msg() : strerror(-r));
 	return c && c->run == cmd_exec ? CMD_EXIT_EXEC_FAILED : CMD_EXIT_FAILURE;
 }
 
+static int run_command(const struct option_def *defs, const struct globals *g, int n, char **words)
+{
+	const struct command *c = find(words[0]);
+	int r;
+
+	if (c)
+		r = c->run(c, g, n - 1, words + 1);
+	else if (streq(words[0], "help") || streq(words[0], "h"))
+		r = print_help(defs, g, words[1]);
+	else
+		r = err_set(
+			EINVAL, "unknown command \"%s\": `caisson --help` lists them", words[0]);
+	return r < 0 ? fail(c, r) : r;
+}
+
 int main(int argc, char **argv)
 {
 	const char *slash = argc ? strrchr(argv[0], '/') : NULL;
 	struct globals g = {.log_format = "text",
+		.log_level = "warning",
 		.argv = argv,
 		.vm = argc && streq(slash ? slash + 1 : argv[0], "caisson-vm")};
 	bool help, version = false;
@@ -149,7 +193,10 @@ int main(int argc, char **argv)
 			"append the log to FILE; errors go to standard error too"},
 		{"log-format", 0, OPTION_STRING, &g.log_format, "text|json",
 			"form of the log; json is one object a line (default: text)"},
-		{"debug", 0, OPTION_FLAG, &g.debug, NULL, "log each step that the runtime takes"},
+		{"log-level", 0, OPTION_STRING, &g.log_level, "error|warning|debug",
+			"how much to log (default: warning)"},
+		{"debug", 0, OPTION_FLAG, &g.debug, NULL,
+			"log each step that the runtime takes: --log-level debug"},
 		{"systemd-cgroup", 0, OPTION_FLAG, &g.systemd_cgroup, NULL,
 			"the same as --cgroup-manager systemd"},
 		{"cgroup-manager", 0, OPTION_STRING, &g.cgroup_manager, "MANAGER",
@@ -158,6 +205,8 @@ int main(int argc, char **argv)
 			"true: do without a cgroup where none can be made"},
 		{"version", 'v', OPTION_FLAG, &version, NULL,
 			"print version, commit and OCI specification version"},
+		{"V", 0, OPTION_FLAG, &version, NULL, NULL},
+		{"criu", 0, OPTION_IGNORED, NULL, "PATH", NULL},
 		{0},
 	};
 
@@ -173,19 +222,13 @@ int main(int argc, char **argv)
 	memcpy(copy, words, (size_t)argc * sizeof(*copy));
 	int r = open_standard_descriptors();
 	int n = r < 0 ? r : options_parse(defs, argc - 1, copy, true, &help);
-	r = n < 0 ? n : log_open(g.log, g.log_format, g.debug);
+	r = n < 0 ? n : open_log(&g);
 	if (r < 0)
 		return fail(NULL, r);
 	if (version)
 		return print_version();
-	if (help || n == 0 || streq(copy[0], "help"))
+	if (help || n == 0)
 		return print_usage(defs);
 	copy[n] = NULL;
-	const struct command *c = find(copy[0]);
-	if (!c) {
-		r = err_set(EINVAL, "unknown command \"%s\": `caisson --help` lists them", copy[0]);
-		return fail(NULL, r);
-	}
-	r = c->run(c, &g, n - 1, copy + 1);
-	return r < 0 ? fail(c, r) : r;
+	return run_command(defs, &g, n, copy);
 }

@@ -13,15 +13,15 @@
 static struct {
 	int fd; /* the log file, or -EBADF for standard error */
 	bool json;
-	bool debug;
-} out = {.fd = -EBADF};
+	enum log_level level;
+} out = {.fd = -EBADF, .level = LOG_WARN};
 
-int log_open(const char *path, const char *format, bool debug)
+int log_open(const char *path, const char *format, enum log_level level)
 {
 	if (!streq(format, "text") && !streq(format, "json"))
 		return err_set(EINVAL, "--log-format \"%s\": expected text or json", format);
 	out.json = streq(format, "json");
-	out.debug = debug;
+	out.level = level;
 	if (!path || !*path)
 		return 0;
 	_cleanup_fd_ int fd =
@@ -87,7 +87,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 	char msg[ERR_MAX];
 	va_list ap;
 
-	if (level > LOG_WARN && !out.debug)
+	if (level > out.level)
 		return;
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof(msg), fmt, ap);

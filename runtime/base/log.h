@@ -10,10 +10,11 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /*
- * path NULL: standard error. format: "text" or "json". debug: keep LOG_INFO and LOG_DEBUG too. Call
- * once, before any log_line(); without it errors and warnings go to standard error as text.
+ * path NULL: standard error. format: "text" or "json". level: what comes behind it in the enum is
+ * left out. Call once, before any log_line(); without it errors and warnings go to standard error
+ * as text.
  */
-int log_open(const char *path, const char *format, bool debug) must_check;
+int log_open(const char *path, const char *format, enum log_level level) must_check;
 
 void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 

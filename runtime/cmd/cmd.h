@@ -12,7 +12,7 @@
 #define CMD_EXIT_EXEC_FAILED 255 /* exec could not run the program: runc's code */
 
 struct globals {
-	const char *root, *log, *log_format, *cgroup_manager, *rootless;
+	const char *root, *log, *log_format, *log_level, *cgroup_manager, *rootless;
 	bool debug, systemd_cgroup;
 	bool vm; /* called by the name caisson-vm: --isolation vm, for engines that know only a path
 		  */
@@ -62,6 +62,13 @@ int cmd_parse(const struct command *self, const struct option_def *defs, int arg
 
 /* Opens the container, with the root that the globals say. */
 int cmd_open(const struct globals *g, const char *id, bool lock, struct container *ret) must_check;
+
+/*
+ * For --regex: calls f with each container whose ID the extended regular expression matches, opened
+ * as cmd_open() does. As in crun, what f fails at is a warning, and the others go on.
+ */
+int cmd_each(const struct globals *g, const char *regex, bool lock,
+	int (*f)(void *data, struct container *c), void *data) must_check;
 
 int cmd_manager(const struct globals *g, enum cg_manager *ret) must_check;
 

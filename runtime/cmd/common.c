@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
+#include <regex.h>
 #include <stdio.h>
 
 #include "cmd.h"
 #include "fd.h"
+#include "log.h"
 
 #define PRESERVED_MAX (1 << 20)
 
@@ -81,6 +83,52 @@ int cmd_open(const struct globals *g, const char *id, bool lock, struct containe
 	if (r >= 0)
 		r = container_open(ret, root, id, lock);
 	arena_release(&a);
+	return r;
+}
+
+struct matching {
+	const char *root;
+	regex_t regex;
+	bool lock;
+	int (*f)(void *data, struct container *c);
+	void *data;
+};
+
+static int if_it_matches(void *data, const char *id)
+{
+	struct matching *m = data;
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+
+	if (regexec(&m->regex, id, 0, NULL, 0) != 0)
+		return 0;
+	int r = container_open(&c, m->root, id, m->lock);
+	/* Deleted in between, or a directory that is no container's: see list. */
+	if (r == -ENOENT || c.dir < 0 || (r >= 0 && !c.bundle))
+		return 0;
+	if (r >= 0)
+		r = m->f(m->data, &c);
+	if (r < 0)
+		log_warn("%s", err_msg());
+	return 0;
+}
+
+int cmd_each(const struct globals *g, const char *regex, bool lock,
+	int (*f)(void *data, struct container *c), void *data)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct matching m = {.lock = lock, .f = f, .data = data};
+	char why[128];
+
+	int r = container_root(&a, g->root, &m.root);
+	if (r < 0)
+		return r;
+	int bad = regcomp(&m.regex, regex, REG_EXTENDED | REG_NOSUB);
+	if (bad) {
+		regerror(bad, &m.regex, why, sizeof(why));
+		return err_set(EINVAL, "--regex \"%s\": %s", regex, why);
+	}
+	r = container_each(m.root, if_it_matches, &m);
+	regfree(&m.regex);
 	return r;
 }
 

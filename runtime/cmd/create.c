@@ -38,7 +38,8 @@ static int parse(
 		{"bundle", 'b', OPTION_STRING, &o->bundle, "DIR",
 			"the bundle (default: this directory)"},
 		{"config", 'f', OPTION_STRING, &o->config, "FILE",
-			"the configuration; relative to the bundle (default: config.json)"},
+			"the configuration: in this directory, or in the bundle (default: "
+			"config.json)"},
 		{"console-socket", 0, OPTION_STRING, &o->console_socket, "SOCKET",
 			"Unix socket that gets the terminal's master"},
 		{"pidfd-socket", 0, OPTION_STRING, &o->pidfd_socket, "SOCKET",
@@ -51,6 +52,7 @@ static int parse(
 			"move the root instead of pivot_root: for an initramfs"},
 		{"no-new-keyring", 0, OPTION_FLAG, &o->no_new_keyring, NULL,
 			"keep the caller's session keyring"},
+		{"no-subreaper", 0, OPTION_FLAG, &ignored, NULL, "accepted, without effect"},
 		{"isolation", 0, OPTION_STRING, &o->isolation, "ns|vm",
 			"namespaces, or a microVM (default: what config.json says, else ns)"},
 		{"hypervisor", 0, OPTION_STRING, &o->hypervisor, "kvm|qemu|auto",
@@ -59,11 +61,9 @@ static int parse(
 			"return once it runs, and leave it running"},
 		{run ? "keep" : "", 0, OPTION_FLAG, &o->keep, NULL,
 			"do not delete the container when it ends"},
-		{run ? "no-subreaper" : "", 0, OPTION_FLAG, &ignored, NULL,
-			"accepted, without effect"},
 		{0},
 	};
-	/* create has none of the last three. */
+	/* create has none of the last two. */
 	struct option_def used[ARRAY_SIZE(defs)] = {0};
 	size_t n = 0;
 	for (size_t i = 0; defs[i].name; i++)

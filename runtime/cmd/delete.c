@@ -1,12 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd.h"
 
+static int delete_one(void *data, struct container *c)
+{
+	const bool *force = data;
+
+	return launch_delete(c, *force);
+}
+
 int cmd_delete(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	bool force = false;
+	bool force = false, regex = false;
 	const struct option_def defs[] = {
 		{"force", 'f', OPTION_FLAG, &force, NULL,
 			"kill it first; no error if there is no such container"},
+		{"regex", 'r', OPTION_FLAG, &regex, NULL,
+			"ID is an extended regular expression: all that it matches"},
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 1};
@@ -15,6 +24,8 @@ int cmd_delete(const struct command *self, const struct globals *g, int argc, ch
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
+	if (regex)
+		return cmd_each(g, args.v[0], true, delete_one, &force);
 	r = cmd_open(g, args.v[0], true, &c);
 	if (r == -ENOENT && force)
 		return 0;

@@ -25,7 +25,7 @@ static int parse_interval(const char *text, int *ret_ms)
 		char *end;
 		size_t i;
 		double n = strtod(p, &end);
-		if (end == p || n < 0 || !isfinite(n))
+		if (end == p || !isfinite(n))
 			goto bad;
 		p = end;
 		for (i = 0; i < ARRAY_SIZE(units) && !str_starts(p, units[i].unit); i++)
@@ -35,6 +35,11 @@ static int parse_interval(const char *text, int *ret_ms)
 		total += n * (*p ? units[i].ms : 1000);
 		p += *p ? strlen(units[i].unit) : 0;
 	}
+	if (*text && total <= 0)
+		return err_set(EINVAL,
+			"duration interval must be greater than 0: --interval %s: expected 1ms to "
+			"24h",
+			text);
 	if (total < 1 || total > 86400000.0)
 		goto bad;
 	*ret_ms = (int)total;
@@ -191,7 +196,7 @@ int cmd_events(const struct command *self, const struct globals *g, int argc, ch
 	if (r < 0)
 		return r;
 	if (status == CONTAINER_STOPPED)
-		return err_set(ESRCH, "container not running");
+		return err_set(ESRCH, "container with id %s is not running", c.id);
 	if (!c.cgroup.path && !c.vm)
 		return err_set(
 			ENOTSUP, "container \"%s\" has no cgroup to take statistics from", c.id);

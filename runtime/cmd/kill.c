@@ -25,12 +25,49 @@ static int parse_signal(const char *text)
 	return str_to_u64(text, &n) == 0 && n == 0 ? 0 : str_to_signal(text);
 }
 
+/*
+ * Without a pid namespace of its own the others do not die with the first process: as runc does,
+ * all of the cgroup are killed, even after the first has gone.
+ */
+static bool kills_all(struct container *c, int sig)
+{
+	const struct spec *s;
+
+	if (sig != SIGKILL || !c->cgroup.path)
+		return false;
+	if (container_spec(c, &s) < 0) {
+		err_clear();
+		return false;
+	}
+	return !s->ns[SPEC_NS_PID].set || s->ns[SPEC_NS_PID].path;
+}
+
+struct kill {
+	int sig;
+	bool all;
+};
+
+static int kill_one(void *data, struct container *c)
+{
+	const struct kill *k = data;
+
+	if (c->vm)
+		return vm_signal(c, k->sig, k->all);
+	/* The first process may be gone while others, in a shared pid namespace, are not. */
+	if (c->cgroup.path && (k->all || kills_all(c, k->sig)))
+		return cg_kill(&c->cgroup, k->sig);
+	return send(c, k->sig);
+}
+
 int cmd_kill(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	bool all = false;
+	struct kill k = {.sig = SIGTERM};
+	bool regex = false;
 	const struct option_def defs[] = {
-		{"all", 'a', OPTION_FLAG, &all, NULL,
+		{"all", 'a', OPTION_FLAG, &k.all, NULL,
 			"signal every process of the container, not only the first"},
+		{"regex", 'r', OPTION_FLAG, &regex, NULL,
+			"ID is an extended regular expression: all that it matches"},
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 2};
@@ -39,16 +76,12 @@ int cmd_kill(const struct command *self, const struct globals *g, int argc, char
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	int sig = args.n > 1 ? parse_signal(args.v[1]) : SIGTERM;
-	if (sig < 0)
-		return sig;
+	if (args.n > 1)
+		k.sig = parse_signal(args.v[1]);
+	if (k.sig < 0)
+		return k.sig;
+	if (regex)
+		return cmd_each(g, args.v[0], false, kill_one, &k);
 	r = cmd_open(g, args.v[0], false, &c);
-	if (r < 0)
-		return r;
-	if (c.vm)
-		return vm_signal(&c, sig, all);
-	/* The first process may be gone while others, in a shared pid namespace, are not. */
-	if (all && c.cgroup.path)
-		return cg_kill(&c.cgroup, sig);
-	return send(&c, sig);
+	return r < 0 ? r : kill_one(&k, &c);
 }

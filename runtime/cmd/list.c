@@ -47,6 +47,11 @@ static int add(void *data, const char *id)
 	/* Deleted in between, or not a container. */
 	if (r == -ENOENT || c.dir < 0)
 		return 0;
+	/* Any directory, or what a `create` left that was killed before it had made anything. */
+	if (r >= 0 && !c.bundle && status != CONTAINER_CREATING) {
+		log_warn("%s/%s is not a container's directory: it has no state.json", l->root, id);
+		return 0;
+	}
 	if (l->quiet)
 		return strbuf_addf(l->table, "%s\n", id);
 	/* A damaged one must not hide the others. */
@@ -83,7 +88,8 @@ int cmd_list(const struct command *self, const struct globals *g, int argc, char
 		return r < 0 ? r : 0;
 	l.quiet = quiet;
 	if (!streq(format, "table") && !streq(format, "json"))
-		return err_set(EINVAL, "--format %s: expected table or json", format);
+		return err_set(EINVAL, "invalid format option: --format %s: expected table or json",
+			format);
 	if (streq(format, "json") && !quiet) {
 		r = json_out_init(&json, false);
 		l.json = &json;

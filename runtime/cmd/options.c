@@ -33,7 +33,8 @@ static int set_value(const struct option_def *d, const char *value)
 
 	switch (d->type) {
 	case OPTION_STRING:
-		*(const char **)d->value = value;
+		if (*value)
+			*(const char **)d->value = value;
 		return 0;
 	case OPTION_COUNT:
 		if (str_to_u64(value, &n) < 0 || n > INT_MAX)
@@ -69,13 +70,77 @@ static bool is_help(const char *name, size_t len)
 	return (len == 4 && strncmp(name, "help", 4) == 0) || (len == 1 && *name == 'h');
 }
 
+/* What is left to parse: argv[0] is the word in question. */
+struct words {
+	const struct option_def *defs;
+	int argc;
+	char **argv;
+	bool *help;
+};
+
+static int unknown(const struct words *w)
+{
+	return err_set(EINVAL, "unknown option %s", w->argv[0]);
+}
+
+/* value NULL: the next word. Returns the number of words that were taken. */
+static int take(const struct words *w, const struct option_def *d, const char *value)
+{
+	int n = 1;
+
+	if (!is_flag(d) && !value) {
+		/* podman looks for these words to see whether an option is known. */
+		if (w->argc == 1)
+			return err_set(EINVAL, "option --%s requires an argument", d->name);
+		value = w->argv[n++];
+	}
+	int r = is_flag(d) ? set_flag(d, value) : set_value(d, value);
+	return r < 0 ? r : n;
+}
+
+/* "-dt", "-u1000", "-eA=b": the first letter that takes a value takes the rest of the word. */
+static int parse_letters(const struct words *w)
+{
+	int r = 0;
+
+	for (const char *p = w->argv[0] + 1; *p && r >= 0; p++) {
+		const struct option_def *d = find(w->defs, p, 1);
+		if (!d && !is_help(p, 1))
+			return unknown(w);
+		if (!d)
+			*w->help = true;
+		else if (!is_flag(d))
+			return take(w, d, p[1] ? p + 1 : NULL);
+		else if (p[1] == '=')
+			return take(w, d, p + 2);
+		else
+			r = set_flag(d, NULL);
+	}
+	return r < 0 ? r : 1;
+}
+
+static int parse_option(const struct words *w)
+{
+	const char *word = w->argv[0], *name = word + 1 + (word[1] == '-');
+	size_t len = strcspn(name, "=");
+	const struct option_def *d = find(w->defs, name, len);
+
+	if (d)
+		return take(w, d, name[len] ? name + len + 1 : NULL);
+	if (is_help(name, len)) {
+		*w->help = true;
+		return 1;
+	}
+	return word[1] == '-' ? unknown(w) : parse_letters(w);
+}
+
 int options_parse(
 	const struct option_def *defs, int argc, char **argv, bool stop_at_first, bool *ret_help)
 {
-	int kept = 0, i;
+	int kept = 0, i = 0;
 
 	*ret_help = false;
-	for (i = 0; i < argc; i++) {
+	while (i < argc) {
 		if (streq(argv[i], "--")) {
 			i++;
 			break;
@@ -83,28 +148,14 @@ int options_parse(
 		if (!is_option(argv[i])) {
 			if (stop_at_first)
 				break;
-			argv[kept++] = argv[i];
+			argv[kept++] = argv[i++];
 			continue;
 		}
-		const char *name = argv[i] + 1 + (argv[i][1] == '-');
-		size_t len = strcspn(name, "=");
-		const char *value = name[len] ? name + len + 1 : NULL;
-		const struct option_def *d = find(defs, name, len);
-		if (!d && is_help(name, len)) {
-			*ret_help = true;
-			continue;
-		}
-		if (!d)
-			return err_set(EINVAL, "unknown option %s", argv[i]);
-		if (!is_flag(d) && !value) {
-			/* podman looks for these words to see whether an option is known. */
-			if (i + 1 == argc)
-				return err_set(EINVAL, "option --%s requires an argument", d->name);
-			value = argv[++i];
-		}
-		int r = is_flag(d) ? set_flag(d, value) : set_value(d, value);
-		if (r < 0)
-			return r;
+		const struct words rest = {defs, argc - i, argv + i, ret_help};
+		int n = parse_option(&rest);
+		if (n < 0)
+			return n;
+		i += n;
 	}
 	while (i < argc)
 		argv[kept++] = argv[i++];
@@ -117,7 +168,7 @@ int options_help(const struct option_def *defs, struct strbuf *out)
 
 	for (const struct option_def *d = defs; d->name && r >= 0; d++) {
 		_cleanup_strbuf_ struct strbuf left = {0};
-		if (d->type == OPTION_IGNORED)
+		if (d->type == OPTION_IGNORED || !d->help)
 			continue;
 		r = strbuf_addf(
 			&left, "  --%s%s%s", d->name, d->arg ? " " : "", d->arg ? d->arg : "");

@@ -2,7 +2,9 @@
 /*
  * Command-line options, as Go programs pass them: "--name value", "--name=value", and one dash as
  * good as two
- * ("-no-subreaper"); booleans alone or "--flag=true|false"; one-letter forms "-b value".
+ * ("-no-subreaper"); booleans alone or "--flag=true|false"; one-letter forms "-b value". And as
+ * argp(3) takes them, where a word with one dash is no option's name: letters in one word ("-dt"),
+ * a value behind its letter ("-u1000").
  */
 #pragma once
 #include "opt.h"
@@ -11,10 +13,10 @@
 enum option_type {
 	OPTION_FLAG,     /* bool * */
 	OPTION_OPT_FLAG, /* struct opt_bool *: set once it is given */
-	OPTION_STRING,   /* const char ** */
+	OPTION_STRING,   /* const char **; left alone by an empty value: scripts pass "$VARIABLE" */
 	OPTION_COUNT,    /* int *, a number >= 0 */
 	OPTION_LIST,     /* struct option_list *, may be given several times */
-	OPTION_IGNORED,  /* accepted with its value, for compatibility; no effect on cgroup v2 */
+	OPTION_IGNORED,  /* accepted with its value, for compatibility; without effect */
 };
 
 struct option_list {
@@ -27,8 +29,8 @@ struct option_def {
 	char letter; /* 0: none */
 	enum option_type type;
 	void *value;
-	const char *arg; /* "FILE", for --help */
-	const char *help;
+	const char *arg;  /* "FILE", for --help */
+	const char *help; /* NULL: not shown */
 };
 
 /*

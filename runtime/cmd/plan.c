@@ -9,7 +9,8 @@ int cmd_plan(const struct command *self, const struct globals *g, int argc, char
 		{"bundle", 'b', OPTION_STRING, &o.bundle, "DIR",
 			"the bundle (default: this directory)"},
 		{"config", 'f', OPTION_STRING, &o.config, "FILE",
-			"the configuration; relative to the bundle (default: config.json)"},
+			"the configuration: in this directory, or in the bundle (default: "
+			"config.json)"},
 		{"isolation", 0, OPTION_STRING, &o.isolation, "ns|vm",
 			"namespaces, or a microVM (default: what config.json says, else ns)"},
 		{"no-pivot", 0, OPTION_FLAG, &o.no_pivot, NULL, "as for create"},

@@ -164,7 +164,8 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	if (left < 0)
 		left = args.n - 1;
 	if (!streq(format, "table") && !streq(format, "json"))
-		return err_set(EINVAL, "--format %s: expected table or json", format);
+		return err_set(EINVAL, "invalid format option: --format %s: expected table or json",
+			format);
 	r = cmd_open(g, args.v[0], false, &c);
 	if (r >= 0)
 		r = container_status(&c, &status);

@@ -5,13 +5,30 @@
 #include "cmd.h"
 #include "fd.h"
 
+/* As both peers have it: config.json is never replaced, a file that was named is. */
+static int create(int dir, const char *bundle, const char *file)
+{
+	const char *name = file ? file : "config.json";
+	int fd =
+		openat(dir, name, O_WRONLY | O_CREAT | (file ? O_TRUNC : O_EXCL) | O_CLOEXEC, 0644);
+
+	if (fd >= 0)
+		return fd;
+	if (errno == EEXIST)
+		return err_set(
+			EEXIST, "File %s exists. Remove it first (in the bundle %s)", name, bundle);
+	return err_sys("create %s in %s", name, bundle);
+}
+
 int cmd_spec(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	const char *bundle = ".";
+	const char *bundle = ".", *file = NULL;
 	bool rootless = false;
 	const struct option_def defs[] = {
 		{"bundle", 'b', OPTION_STRING, &bundle, "DIR",
 			"where to write it (default: this directory)"},
+		{"file", 'f', OPTION_STRING, &file, "FILE",
+			"another name in it, of a file that is replaced (default: config.json)"},
 		{"rootless", 0, OPTION_FLAG, &rootless, NULL,
 			"for an ordinary user: a user namespace, the host's network"},
 		{0},
@@ -34,17 +51,15 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 	_cleanup_fd_ int dir = open(bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return err_sys("--bundle %s", bundle);
-	_cleanup_fd_ int fd =
-		openat(dir, "config.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	if (fd < 0 && errno == EEXIST)
-		return err_set(EEXIST, "%s/config.json exists: remove it first", bundle);
+	_cleanup_fd_ int fd = create(dir, bundle, file);
 	if (fd < 0)
-		return err_sys("create %s/config.json", bundle);
+		return fd;
 	r = fd_write_all(fd, text, len);
 	if (r < 0) {
 		errno = -r;
-		r = err_sys("write %s/config.json", bundle);
-		unlinkat(dir, "config.json", 0);
+		r = err_sys("write %s in %s", file ? file : "config.json", bundle);
+		if (!file)
+			unlinkat(dir, "config.json", 0);
 	}
 	return r;
 }

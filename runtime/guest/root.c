@@ -46,11 +46,21 @@ int guest_prepare_dirs(const struct guest_config *c)
 			  : 0;
 }
 
+static bool is_link(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
 /* As the host's mount is: the share is without any flags, and a copy of it too. */
 static int restrict_mount(const struct guest *g, const struct step *s, int tree)
 {
 	struct mount_attr attr = {0};
 
+	/* Not a mount but a link, to be made anew. */
+	if (s->open.mount && s->open.mount->copy_symlink && is_link(tree))
+		return tree;
 	if ((size_t)s->slot < g->mount_count)
 		attr.attr_set = g->mount_flags[s->slot];
 	if (!attr.attr_set || mnt_setattr(tree, false, &attr) >= 0)

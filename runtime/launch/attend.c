@@ -25,6 +25,9 @@
 
 #include "fd.h"
 #include "launch.h"
+#include "notify.h"
+
+#define LAST_REPORTS 64 /* of a program that has ended, to its NOTIFY_SOCKET */
 
 struct pipe {
 	int from, to;
@@ -38,6 +41,7 @@ struct attend {
 	int signals;
 	int *console; /* master, or -EBADF; closed where our own terminal is gone */
 	int slave;    /* -EBADF: not held (any more) */
+	struct notify *notify;
 	bool exited;
 	int status;
 	struct pipe in, out;
@@ -196,7 +200,15 @@ static void end_of_input(struct attend *a)
 	}
 }
 
-enum { WATCH_SIGNALS, WATCH_IN, WATCH_OUT_TERM, WATCH_MASTER, WATCH_MASTER_OUT, WATCH_COUNT };
+enum {
+	WATCH_SIGNALS,
+	WATCH_IN,
+	WATCH_OUT_TERM,
+	WATCH_MASTER,
+	WATCH_MASTER_OUT,
+	WATCH_NOTIFY,
+	WATCH_COUNT
+};
 
 static int turn(struct attend *a, int timeout)
 {
@@ -206,6 +218,7 @@ static int turn(struct attend *a, int timeout)
 		[WATCH_OUT_TERM] = {.fd = -1, .events = POLLOUT},
 		[WATCH_MASTER] = {.fd = -1, .events = POLLIN},
 		[WATCH_MASTER_OUT] = {.fd = -1, .events = POLLOUT},
+		[WATCH_NOTIFY] = {.fd = a->notify ? a->notify->sock : -1, .events = POLLIN},
 	};
 
 	if (*a->console >= 0) {
@@ -225,6 +238,8 @@ static int turn(struct attend *a, int timeout)
 		return 0;
 	if (p[WATCH_SIGNALS].revents)
 		on_signal(a);
+	if (p[WATCH_NOTIFY].revents)
+		notify_relay(a->notify);
 	if (p[WATCH_OUT_TERM].revents && !drain(&a->out, PIPE_BUF)) {
 		hang_up(a);
 		return 1;
@@ -239,9 +254,9 @@ static int turn(struct attend *a, int timeout)
 	return 1;
 }
 
-int launch_attend(struct ns_child *child, int *console, int *ret_status)
+int launch_attend(struct ns_child *child, int *console, struct notify *n, int *ret_status)
 {
-	struct attend a = {.child = child, .console = console, .slave = -EBADF};
+	struct attend a = {.child = child, .console = console, .slave = -EBADF, .notify = n};
 	sigset_t all;
 
 	sigfillset(&all);
@@ -253,6 +268,9 @@ int launch_attend(struct ns_child *child, int *console, int *ret_status)
 	reap(&a);
 	while (r >= 0 && !a.exited)
 		r = turn(&a, -1);
+	/* Not for ever: others of the container may go on. */
+	for (int i = 0; r >= 0 && n && i < LAST_REPORTS && notify_relay(n); i++)
+		;
 	/* The process is gone; what it wrote last is still in the terminal. Others may keep the
 	 * slave open. */
 	fd_close(&a.slave);

@@ -76,12 +76,11 @@ int container_check_id(const char *id)
 		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-";
 
 	if (!*id)
-		return err_set(EINVAL, "container ID is empty");
+		return err_set(EINVAL, "container id cannot be empty");
 	if (id[0] == '.' || id[0] == '-' || id[strspn(id, allowed)] || strlen(id) > ID_MAX)
 		return err_set(EINVAL,
-			"invalid container ID \"%.64s\": use letters, digits and _+.- only, not "
-			"\".\" "
-			"or \"-\" first, at most %d",
+			"invalid container ID format: \"%.64s\": use letters, digits and _+.- "
+			"only, not \".\" or \"-\" first, at most %d",
 			id, ID_MAX);
 	return 0;
 }
@@ -109,7 +108,7 @@ static int open_root(const char *root, bool create)
 
 static int does_not_exist(const char *id)
 {
-	return err_set(ENOENT, "container \"%s\" does not exist", id);
+	return err_set(ENOENT, "container does not exist: \"%s\"", id);
 }
 
 /* A directory that was deleted while we held it open is no container any more. */
@@ -423,6 +422,9 @@ int container_remove(struct container *c)
 	static const char *const files[] = {"state.json.tmp", "config.json.tmp", "config.json",
 		"start.sock", "start.lock", "vm.sock", FROZEN ".tmp", FROZEN, "state.json"};
 
+	if ((unlinkat(c->dir, "notify/notify.sock", 0) < 0 && errno != ENOENT) ||
+		(unlinkat(c->dir, "notify", AT_REMOVEDIR) < 0 && errno != ENOENT))
+		return err_sys("remove notify of container \"%s\"", c->id);
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		if (unlinkat(c->dir, files[i], 0) < 0 && errno != ENOENT)
 			return err_sys("remove %s of container \"%s\"", files[i], c->id);

@@ -7,6 +7,7 @@
  *	start.sock   where INIT waits for `start`
  *	start.lock   held (flock) by INIT from its creation until execve(2) closes it: this tells
  *	             "created" from "running" without anything that could go stale
+ *	notify/      what the container has as /run/notify: see notify.h
  *
  * The directory itself is locked (flock) by every command that changes the container. Open one with
  * container_new() or container_open(), release it with container_close(). `state`, `list`, `kill`,

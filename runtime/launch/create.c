@@ -10,6 +10,7 @@
 #include "control.h"
 #include "fd.h"
 #include "log.h"
+#include "notify.h"
 #include "prepare.h"
 #include "step.h"
 
@@ -95,12 +96,13 @@ static int check_terminal(const struct spec *s, const struct launch_options *o, 
 	bool terminal = s->process && s->process->terminal;
 
 	if (terminal && !attached && !o->console_socket)
-		return err_set(EINVAL, "process.terminal is true: give --console-socket to receive "
-				       "the terminal, or use "
-				       "`run` without --detach");
+		return err_set(EINVAL, LAUNCH_NO_CONSOLE
+			": process.terminal is true: give --console-socket to receive the "
+			"terminal, or use `run` without --detach");
 	if (!terminal && o->console_socket)
-		return err_set(EINVAL, "--console-socket: process.terminal is not true, there is "
-				       "no terminal to send");
+		return err_set(EINVAL, LAUNCH_NO_TERMINAL
+			": --console-socket: process.terminal is not true, there is no terminal "
+			"to send");
 	return 0;
 }
 
@@ -186,6 +188,8 @@ static int create(struct launch *l, const struct launch_options *o, bool attache
 	int r = open_start_lock(l);
 	if (r >= 0 && !attached)
 		r = open_start_socket(l);
+	if (r >= 0 && l->plan_env.notify_dir)
+		r = notify_make(c);
 	if (r >= 0 && c->vm)
 		r = l->control = control_listen(c->dir);
 	if (r >= 0 && c->vm && attached && !o->detach)
@@ -276,11 +280,13 @@ int launch_create(const struct launch_options *o)
 	return r;
 }
 
-static int start_attached(struct launch *l)
+static int start_attached(struct launch *l, struct notify *n)
 {
 	if (!l->spec->process)
 		return err_set(EINVAL, "process: missing: there is nothing to start");
 	int r = launch_walk_to(l, NULL);
+	if (r >= 0)
+		r = notify_open(n, l->c);
 	if (r >= 0)
 		r = launch_say_start(l->channel);
 	if (r >= 0)
@@ -292,6 +298,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 {
 	_cleanup_container_ struct container c = CONTAINER_INIT;
 	_cleanup_launch_ struct launch l = LAUNCH_INIT;
+	_cleanup_notify_ struct notify n = NOTIFY_INIT;
 
 	*ret_status = 0;
 	l.c = &c;
@@ -300,17 +307,18 @@ int launch_run(const struct launch_options *o, int *ret_status)
 		r = make(&l, o, true);
 	if (r < 0)
 		return r;
-	r = start_attached(&l);
+	r = start_attached(&l, &n);
 	if (r < 0) {
 		undo(&l);
 		return r;
 	}
-	if (o->detach)
-		return 0;
 	/* Others may exec, pause, kill meanwhile. */
 	flock(c.dir, LOCK_UN);
 	c.locked = false;
-	r = launch_attend(&l.child, &l.console, ret_status);
+	n.main_pid = o->detach ? c.pid : getpid();
+	if (o->detach)
+		return notify_wait(&n, l.child.pidfd);
+	r = launch_attend(&l.child, &l.console, &n, ret_status);
 	if (r < 0) {
 		undo(&l);
 		return r;

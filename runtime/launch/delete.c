@@ -167,8 +167,7 @@ int launch_delete(struct container *c, bool force)
 	 * it. */
 	if (!force && status != CONTAINER_STOPPED && status != CONTAINER_CREATED)
 		return err_set(EBUSY,
-			"cannot delete container \"%s\" that is not stopped: it is %s (kill it "
-			"first, or use "
+			"cannot delete container %s that is not stopped: %s (kill it first, or use "
 			"--force)",
 			c->id, container_status_name(status));
 	/* The hooks are in config.json, which goes before they run. */

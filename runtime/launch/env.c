@@ -41,7 +41,7 @@ int launch_env(struct arena *a, const struct spec_process *p, const struct plan_
 	size_t n = 0;
 
 	*ret = NULL;
-	if (!p || (!listen_fds && !env->notify_socket))
+	if (!p || (!listen_fds && !env->notify_dir))
 		return 0;
 	char **out = arena_array(a, p->env.n + ARRAY_SIZE(replaced) + 1, sizeof(*out));
 	if (!out)
@@ -50,11 +50,11 @@ int launch_env(struct arena *a, const struct spec_process *p, const struct plan_
 		bool drop = false;
 		for (size_t k = 0; k < ARRAY_SIZE(replaced); k++)
 			drop |= is_var(p->env.v[i], replaced[k]) &&
-				(k == 0 ? env->notify_socket != NULL : listen_fds > 0);
+				(k == 0 ? env->notify_dir != NULL : listen_fds > 0);
 		if (!drop)
 			out[n++] = (char *)p->env.v[i];
 	}
-	if (env->notify_socket)
+	if (env->notify_dir)
 		out[n++] = arena_strdup(a, "NOTIFY_SOCKET=" PLAN_NOTIFY_SOCKET);
 	if (listen_fds) {
 		out[n++] = arena_printf(a, "LISTEN_FDS=%d", listen_fds);

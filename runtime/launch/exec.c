@@ -16,23 +16,25 @@ static int check_state(struct container *c, const struct exec_options *o)
 		return r;
 	if (status == CONTAINER_PAUSED && !o->ignore_paused)
 		return err_set(EBUSY,
-			"cannot exec in container \"%s\": it is paused (resume it, or use "
-			"--ignore-paused)",
+			"cannot exec in a paused container (use --ignore-paused to override): "
+			"\"%s\"",
 			c->id);
+	/* Engines look for the last words. */
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
-		return err_set(
-			ESRCH, "cannot exec in container \"%s\": container not running", c->id);
+		return err_set(ESRCH,
+			"cannot exec in a %s container: \"%s\": container not running",
+			container_status_name(status), c->id);
 	return 0;
 }
 
 static int check_terminal(const struct exec_options *o)
 {
 	if (o->process->terminal && o->detach && !o->console_socket)
-		return err_set(EINVAL,
-			"--tty with --detach needs --console-socket to receive the terminal");
+		return err_set(EINVAL, LAUNCH_NO_CONSOLE
+			": --tty with --detach needs --console-socket to receive the terminal");
 	if (!o->process->terminal && o->console_socket)
-		return err_set(
-			EINVAL, "--console-socket: there is no terminal to send without --tty");
+		return err_set(EINVAL, LAUNCH_NO_TERMINAL
+			": --console-socket: there is no terminal to send without --tty");
 	return 0;
 }
 
@@ -153,5 +155,5 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 		launch_kill_init(&l);
 		return r;
 	}
-	return o->detach ? 0 : launch_attend(&l.child, &l.console, ret_status);
+	return o->detach ? 0 : launch_attend(&l.child, &l.console, NULL, ret_status);
 }

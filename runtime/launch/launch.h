@@ -19,7 +19,7 @@ struct launch_options {
 	const char *root; /* --root, or NULL */
 	const char *id;
 	const char *bundle; /* "." unless given */
-	const char *config; /* "config.json" in the bundle unless given */
+	const char *config; /* "config.json" in the bundle unless given; relative to us, or to it */
 	const char *pid_file, *console_socket, *pidfd_socket;
 	const char *isolation;  /* "ns", "vm" or NULL: what config.json says */
 	const char *hypervisor; /* VM mode: "kvm", "qemu", "auto" or NULL */
@@ -196,14 +196,19 @@ struct seccomp_agent {
 int seccomp_notify_send(const struct container *c, const struct seccomp_agent *to, int listener)
 	must_check;
 
-/* console.c */
+/* console.c; the texts are runc's, name and all, for they are looked for. */
+#define LAUNCH_NO_CONSOLE "cannot allocate tty if runc will detach without setting console socket"
+#define LAUNCH_NO_TERMINAL "cannot use console socket if runc will not detach or allocate tty"
 int console_send(const char *socket_path, int master) must_check; /* to --console-socket */
 /* Of our own terminal; 0 and 0 without one. */
 void launch_window_size(uint16_t *ret_height, uint16_t *ret_width);
 int pidfd_send(const char *socket_path, int pidfd) must_check; /* to --pidfd-socket */
 
-/* attend.c: foreground. Forwards signals and the terminal until the process ends. */
-int launch_attend(struct ns_child *child, int *console, int *ret_status) must_check;
+/* attend.c: foreground. Forwards signals, the terminal and (n not NULL) what it reports until the
+ * process ends. */
+struct notify;
+int launch_attend(struct ns_child *child, int *console, struct notify *n, int *ret_status)
+	must_check;
 /* Blocks the signals that launch_attend() will forward, before there is a process. */
 int launch_block_signals(void) must_check;
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "fd.h"
+#include "notify.h"
 
 static int absolute(struct arena *a, const char *path, const char **ret)
 {
@@ -49,6 +50,25 @@ static int decide_isolation(const struct spec *s, const char *option, enum plan_
 	return 0;
 }
 
+/* A relative --config is the caller's file, as crun has it, or the bundle's. */
+static int open_config(int dir, const char *bundle, const char *option)
+{
+	const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	const char *config = option ? option : "config.json";
+	int fd = option ? open(option, flags) : -EBADF;
+
+	if (fd < 0 && (!option || errno == ENOENT))
+		fd = openat(dir, config, flags);
+	if (fd >= 0)
+		return fd;
+	if (errno != ENOENT)
+		return err_sys("open %s in the bundle %s", config, bundle);
+	return err_set(ENXIO,
+		"JSON specification file %s not found: the bundle %s has none: `caisson spec` "
+		"writes one",
+		config, bundle);
+}
+
 int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -62,12 +82,9 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 	_cleanup_fd_ int dir = open(ret->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return err_sys("--bundle %s", ret->path);
-	_cleanup_fd_ int fd = openat(dir, config, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (fd < 0 && errno == ENOENT)
-		return err_set(ENXIO, "the bundle %s has no %s: `caisson spec` writes one",
-			ret->path, config);
+	_cleanup_fd_ int fd = open_config(dir, ret->path, o->config);
 	if (fd < 0)
-		return err_sys("open %s in the bundle %s", config, ret->path);
+		return fd;
 	r = fd_read_all(fd, &text, SPEC_MAX_SIZE, config);
 	if (r >= 0)
 		r = spec_parse(a, strbuf_str(&text), text.len, config, &ret->spec);
@@ -79,18 +96,41 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 	ret->len = text.len;
 	if (!ret->text)
 		return -ENOMEM;
-	if (!ret->spec->root_path)
-		return err_set(
-			EINVAL, "%s: root: missing: a container needs a root file system", config);
 	const char *root = ret->spec->root_path;
 	ret->rootfs = root[0] == '/' ? root : arena_printf(a, "%s/%s", ret->path, root);
 	return ret->rootfs ? check_rootfs(ret) : -ENOMEM;
 }
 
+/*
+ * The directory of the container's NOTIFY_SOCKET, in its state directory. One that is configured is
+ * somebody else's relay: podman's.
+ */
+static int notify_dir(
+	struct arena *a, const struct bundle *b, const struct launch_options *o, const char **ret)
+{
+	const char *root;
+
+	*ret = NULL;
+	if (!notify_is_wanted() || b->isolation != PLAN_NS)
+		return 0;
+	for (size_t i = 0; i < b->spec->nmounts; i++) {
+		const char *at = b->spec->mounts[i].destination;
+		if (str_starts(at, PLAN_NOTIFY_DIR) && strchr("/", at[strlen(PLAN_NOTIFY_DIR)]))
+			return 0;
+	}
+	int r = container_root(a, o->root, &root);
+	if (r < 0)
+		return r;
+	_cleanup_free_ char *cwd = root[0] == '/' ? NULL : getcwd(NULL, 0);
+	*ret = arena_printf(a, "%s%s%s/%s/notify", cwd ? cwd : "", cwd ? "/" : "", root, o->id);
+	return *ret ? 0 : -ENOMEM;
+}
+
 int bundle_env(struct arena *a, const struct bundle *b, const struct launch_options *o,
 	const struct cgroup *cg, struct plan_env *ret)
 {
-	const char *notify = getenv("NOTIFY_SOCKET");
+	const char *notify;
+	int r = notify_dir(a, b, o, &notify);
 
 	*ret = (struct plan_env){
 		.isolation = b->isolation,
@@ -103,12 +143,9 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		.no_new_keyring = o->no_new_keyring,
 		.cgroup = cg->manager != CG_DISABLED,
 		.cgroup_attach = cg->manager == CG_SYSTEMD && !cg_clone_into(cg),
-		/* A relative name or an abstract socket is not a path that could be bound. */
-		.notify_socket = notify && notify[0] == '/' && b->isolation == PLAN_NS
-					 ? arena_strdup(a, notify)
-					 : NULL,
+		.notify_dir = notify,
 	};
-	return 0;
+	return r;
 }
 
 int bundle_cgroup_options(struct arena *a, const struct bundle *b, const struct launch_options *o,

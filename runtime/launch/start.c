@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -8,6 +9,7 @@
 #include "fd.h"
 #include "launch.h"
 #include "log.h"
+#include "notify.h"
 #include "step.h"
 
 int launch_say_start(int channel)
@@ -54,21 +56,37 @@ static int stop_failed(struct container *c, int r)
 	return err_set(-r, "%s", msg ? msg : "");
 }
 
+/* runc's words first: people and their scripts look for them. */
+static int check_created(const struct container *c, enum container_status status)
+{
+	switch (status) {
+	case CONTAINER_CREATED:
+		return 0;
+	case CONTAINER_RUNNING:
+		return err_set(EINVAL, "cannot start an already running container: \"%s\"", c->id);
+	case CONTAINER_STOPPED:
+		return err_set(EINVAL,
+			"cannot start a container that has stopped: \"%s\": delete it, and create "
+			"it anew",
+			c->id);
+	default:
+		return err_set(EINVAL, "cannot start a container in the %s state: \"%s\"",
+			container_status_name(status), c->id);
+	}
+}
+
 int launch_start(struct container *c)
 {
 	_cleanup_launch_ struct launch l = LAUNCH_INIT;
+	_cleanup_notify_ struct notify n = NOTIFY_INIT;
 	enum container_status status;
 	const struct spec *s = NULL;
 
 	int r = container_status(c, &status);
-	if (r < 0)
-		return r;
-	if (status != CONTAINER_CREATED)
-		return err_set(EINVAL,
-			"cannot start container \"%s\": it is %s, only a created one can be "
-			"started",
-			c->id, container_status_name(status));
-	r = container_spec(c, &s);
+	if (r >= 0)
+		r = check_created(c, status);
+	if (r >= 0)
+		r = container_spec(c, &s);
 	if (r < 0)
 		return r;
 	if (!s->process)
@@ -76,11 +94,22 @@ int launch_start(struct container *c)
 			"cannot start container \"%s\": its config.json has no process", c->id);
 	l.c = c;
 	l.spec = s;
+	/* Before it runs: it may soon have ended. */
+	l.child.pidfd = container_pidfd(c);
+	r = l.child.pidfd < 0 ? l.child.pidfd : notify_open(&n, c);
+	if (r < 0)
+		return r;
 	l.channel = connect_init(c);
 	if (l.channel < 0)
 		return l.channel;
 	r = launch_await_exec(&l);
 	if (r >= 0)
 		r = launch_poststart(c, s);
-	return r < 0 ? stop_failed(c, r) : 0;
+	if (r < 0)
+		return stop_failed(c, r);
+	n.main_pid = c->pid;
+	/* Others may exec, pause, kill meanwhile. */
+	flock(c->dir, LOCK_UN);
+	c->locked = false;
+	return notify_wait(&n, l.child.pidfd);
 }

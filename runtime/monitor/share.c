@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "share.h"
 
+#include <limits.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
@@ -43,6 +44,20 @@ static bool is_read_only(const struct step *s)
 	return m && ((m->attr_set | m->rec_attr_set) & MOUNT_ATTR_RDONLY);
 }
 
+/* For copy-symlink and src-nofollow: the guest needs no more than to read it. */
+static int attach_link(int base, const char *name, const struct step *s, int link)
+{
+	char target[PATH_MAX];
+
+	ssize_t n = readlinkat(link, "", target, sizeof(target) - 1);
+	if (n < 0)
+		return err_sys("%s: read the symbolic link", s->field);
+	target[n] = '\0';
+	return symlinkat(target, base, name) < 0
+		       ? err_sys("make the symbolic link of %s in the share", s->field)
+		       : 0;
+}
+
 /* A mount point of the mount's own type in the directory `base`, and the mount on it. */
 static int attach(int base, const struct step *s, int tree)
 {
@@ -53,6 +68,8 @@ static int attach(int base, const struct step *s, int tree)
 	if (fstat(tree, &st) < 0)
 		return err_sys("%s: stat the mount's source", s->field);
 	snprintf(name, sizeof(name), "%d", s->slot);
+	if (S_ISLNK(st.st_mode))
+		return attach_link(base, name, s, tree);
 	int r = S_ISDIR(st.st_mode) ? mkdirat(base, name, 0755)
 				    : mknodat(base, name, S_IFREG | 0644, 0);
 	if (r < 0)

@@ -170,8 +170,10 @@ static int check_namespaces(struct builder *b)
 			"config.json)");
 	if (is_new(s, SPEC_NS_USER) && !b->env->rootless &&
 		(!s->uid_mappings.n || !s->gid_mappings.n))
-		return err_set(EINVAL, "linux.uidMappings, linux.gidMappings: a new user namespace "
-				       "needs both");
+		return err_set(EINVAL,
+			"User namespaces enabled, but no %s mappings found: linux.uidMappings, "
+			"linux.gidMappings: a new user namespace needs both",
+			s->uid_mappings.n ? "gid" : "uid");
 	return 0;
 }
 
@@ -588,8 +590,8 @@ static int add_seccomp_compile(struct builder *b, const struct spec *s)
 	return c->slot;
 }
 
-/* A bind mount of the caller's NOTIFY_SOCKET, put behind the configured mounts. */
-static const struct spec *with_notify_socket(struct builder *b, const struct spec *s)
+/* Behind the configured mounts. The directory: the socket in it is made when the program starts. */
+static const struct spec *with_notify_dir(struct builder *b, const struct spec *s)
 {
 	struct spec *copy = arena_alloc(b->arena, sizeof(*copy));
 	struct spec_mount *mounts = arena_array(b->arena, s->nmounts + 1, sizeof(*mounts));
@@ -602,10 +604,12 @@ static const struct spec *with_notify_socket(struct builder *b, const struct spe
 	if (s->nmounts)
 		memcpy(mounts, s->mounts, s->nmounts * sizeof(*mounts));
 	mounts[s->nmounts] = (struct spec_mount){
-		.destination = PLAN_NOTIFY_SOCKET,
+		.destination = PLAN_NOTIFY_DIR,
 		.type = "bind",
-		.source = b->env->notify_socket,
+		.source = b->env->notify_dir,
 		.bind = true,
+		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+			    MOUNT_ATTR_NOEXEC,
 	};
 	copy->mounts = mounts;
 	copy->nmounts = s->nmounts + 1;
@@ -642,8 +646,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		r = check_net(&b);
 	if (r < 0)
 		return r;
-	if (env->notify_socket)
-		b.spec = s = with_notify_socket(&b, s);
+	if (env->notify_dir)
+		b.spec = s = with_notify_dir(&b, s);
 	b.userns = has_ns(s, SPEC_NS_USER);
 	b.no_mknod = b.userns || env->in_userns || env->rootless;
 	for (size_t i = 0; i < s->nmounts; i++)

@@ -20,8 +20,9 @@
 #pragma once
 #include "spec.h"
 
-/* Where a container finds the NOTIFY_SOCKET of whoever started caisson. */
-#define PLAN_NOTIFY_SOCKET "/run/notify/notify.sock"
+/* Where a container finds a NOTIFY_SOCKET, if whoever started caisson has one. */
+#define PLAN_NOTIFY_DIR "/run/notify"
+#define PLAN_NOTIFY_SOCKET PLAN_NOTIFY_DIR "/notify.sock"
 
 /* The annotation by which the caller's supplementary groups stay. */
 #define PLAN_KEEP_GROUPS "run.oci.keep_original_groups"
@@ -187,10 +188,10 @@ struct plan_env {
 	/* The caller's own terminal's, for a process in the foreground that names no size; 0: none.
 	 */
 	uint16_t console_height, console_width;
-	bool attached;             /* `run`: start follows without a second command */
-	bool cgroup;               /* there is a cgroup to make (not disabled) */
-	const char *notify_socket; /* the caller's NOTIFY_SOCKET, or NULL */
-	bool cgroup_attach; /* ... and the process is moved into it once it exists (systemd) */
+	bool attached;          /* `run`: start follows without a second command */
+	bool cgroup;            /* there is a cgroup to make (not disabled) */
+	const char *notify_dir; /* the host's directory for that; NULL: none */
+	bool cgroup_attach;     /* ... and the process is moved into it once it exists (systemd) */
 };
 
 int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *ret)

@@ -57,8 +57,9 @@ static int maps_text(const char *what, struct spec_id_maps maps, struct strbuf *
 static int mount_text(const struct spec_mount *m, struct strbuf *out)
 {
 	if (m->bind)
-		return strbuf_addf(out, "%s (%s of %s)", m->destination,
-			m->rbind ? "recursive bind" : "bind", m->source ? m->source : "?");
+		return strbuf_addf(out, "%s (%s%s of %s)", m->destination,
+			m->copy_symlink ? "link or " : "", m->rbind ? "recursive bind" : "bind",
+			m->source ? m->source : "?");
 	return strbuf_addf(out, "%s (%s)", m->destination, m->type ? m->type : "no type");
 }
 

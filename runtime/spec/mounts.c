@@ -202,6 +202,21 @@ static int check_backend(struct parser *p, struct spec_mount *m)
 	return 0;
 }
 
+static int check_links(struct parser *p, const struct spec_mount *m)
+{
+	if (!m->copy_symlink && !m->src_nofollow && !m->dest_nofollow)
+		return 0;
+	if (!m->bind)
+		return parse_error_at(p, "options",
+			"copy-symlink, src-nofollow and dest-nofollow are for bind mounts: add "
+			"\"bind\"");
+	if (m->copy_symlink && (m->src_nofollow || m->dest_nofollow))
+		return parse_error_at(p, "options",
+			"expected copy-symlink without src-nofollow and dest-nofollow: the link is "
+			"made anew, or mounted");
+	return 0;
+}
+
 static int check_mount(struct parser *p, const struct json *node, void *obj)
 {
 	static const char *const none[] = {NULL};
@@ -219,12 +234,6 @@ static int check_mount(struct parser *p, const struct json *node, void *obj)
 	if (m->bind && !m->source && !m->remount)
 		return parse_error_at(
 			p, "source", "expected the path to bind-mount, found nothing");
-	if (!m->bind && (m->copy_symlink || m->src_nofollow || m->dest_nofollow))
-		return parse_error_at(p, "options",
-			"copy-symlink, src-nofollow and dest-nofollow are for bind mounts");
-	if (m->copy_symlink && (m->src_nofollow || m->dest_nofollow))
-		return parse_error_at(p, "options",
-			"expected copy-symlink, or src-nofollow and dest-nofollow, found both");
 	if (!m->uid_mappings.n != !m->gid_mappings.n)
 		return parse_error_at(p, m->uid_mappings.n ? "gidMappings" : "uidMappings",
 			"expected an id map, for %s are given: a mount has both or neither",
@@ -234,6 +243,8 @@ static int check_mount(struct parser *p, const struct json *node, void *obj)
 		r = spec_check_id_maps(p, "gidMappings", m->gid_mappings);
 	if (r >= 0)
 		r = check_backend(p, m);
+	if (r >= 0)
+		r = check_links(p, m);
 	if (m->uid_mappings.n && !m->ridmap)
 		m->idmap = true;
 	return r;

@@ -99,9 +99,9 @@ static int check_uts_name(
 			MAX_HOSTNAME, strlen(name));
 	if (!s->ns[SPEC_NS_UTS].set)
 		return parse_error_at(p, property,
-			"expected nothing without a uts namespace in linux.namespaces: it would "
-			"change the host's, found \"%s\"",
-			name);
+			"unable to set %s without a private UTS namespace: expected nothing, or "
+			"a uts namespace in linux.namespaces, found \"%s\"",
+			property, name);
 	return 0;
 }
 
@@ -111,6 +111,9 @@ static int check_config(struct parser *p, const struct json *node, void *obj)
 	const char *net = spec_annotation(s, SPEC_VM_NET);
 	int r = check_version(p, s->oci_version);
 
+	if (r >= 0 && !s->root_path)
+		r = parse_error_at(
+			p, "root", "root must be specified: expected an object, found nothing");
 	if (r >= 0)
 		r = check_uts_name(p, s, "hostname", s->hostname);
 	if (r >= 0)
@@ -123,9 +126,8 @@ static int check_config(struct parser *p, const struct json *node, void *obj)
 }
 
 static const struct field config_fields[] = {
-	FIELD(STRING, "ociVersion", spec, oci_version, REQUIRED),
-	FIELD_GROUP("root", &root_type, REQUIRED), FIELD(STRING, "hostname", spec, hostname),
-	FIELD(STRING, "domainname", spec, domainname),
+	FIELD(STRING, "ociVersion", spec, oci_version, REQUIRED), FIELD_GROUP("root", &root_type),
+	FIELD(STRING, "hostname", spec, hostname), FIELD(STRING, "domainname", spec, domainname),
 	FIELD(ARRAY, "mounts", spec, mounts, .type = &spec_mount_type),
 	FIELD(OBJECT_PTR, "process", spec, process, .type = &spec_process_type),
 	FIELD_GROUP("hooks", &spec_hooks_type), FIELD(PAIRS, "annotations", spec, annotations),

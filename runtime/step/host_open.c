@@ -191,14 +191,30 @@ static int map_mount(int tree, const struct step *s)
 	return mnt_setattr(tree, m && m->ridmap, &attr) < 0 ? idmap_failed(tree, s) : 0;
 }
 
-int open_tree_copy(const struct step *s)
+/* copy-symlink: the link itself, to be read; -EBADF where the source is none, to be mounted. */
+static int open_link(const struct step *s)
 {
-	const struct spec_mount *m = s->open.mount;
-	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
-			 (s->open.recursive ? AT_RECURSIVE : 0) |
-			 (m && (m->src_nofollow || m->copy_symlink) ? AT_SYMLINK_NOFOLLOW : 0);
 	struct stat st;
 
+	if (!s->open.mount || !s->open.mount->copy_symlink)
+		return -EBADF;
+	_cleanup_fd_ int fd = open(s->open.path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return open_failed(s);
+	return S_ISLNK(st.st_mode) ? take_fd(&fd) : -EBADF;
+}
+
+int open_tree_copy(const struct step *s)
+{
+	bool nofollow = s->open.mount && s->open.mount->src_nofollow;
+	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+			 (s->open.recursive ? AT_RECURSIVE : 0) |
+			 (nofollow ? AT_SYMLINK_NOFOLLOW : 0);
+	struct stat st;
+
+	int link = open_link(s);
+	if (link != -EBADF)
+		return link;
 	_cleanup_fd_ int tree = open_tree(AT_FDCWD, s->open.path, flags);
 	if (tree < 0)
 		return open_failed(s);

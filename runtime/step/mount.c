@@ -168,6 +168,11 @@ static int open_target(
 			t->fd = open_existing(c, m, t->path);
 		}
 	}
+	if (t->fd == -ENOENT && str_starts(t->path, "/proc/"))
+		return err_set(ENOENT,
+			"destination: %s does not exist, and nothing can be made in a procfs: "
+			"leave the mount out, or put it elsewhere",
+			t->path);
 	if (t->fd < 0)
 		return mnt_path_error(t->fd, "destination: ", t->path);
 	if (fstat(t->fd, &t->st) < 0)

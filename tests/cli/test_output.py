@@ -38,11 +38,11 @@ def test_main_help_names_every_command(rt):
               "--detach --keep"),
     (["exec"], "--process --detach --pid-file --console-socket --tty --cwd --env --user --additional-gids --cap --no-new-privs "
                "--preserve-fds --ignore-paused --apparmor --process-label --cgroup"),
-    (["kill"], "--all"), (["delete"], "--force"), (["ps"], "--format"), (["list"], "--format --quiet"),
+    (["kill"], "--all --regex"), (["delete"], "--force --regex"), (["ps"], "--format"), (["list"], "--format --quiet"),
     (["update"], "--resources --memory --memory-reservation --memory-swap --cpu-share --cpu-quota --cpu-period --cpu-burst --cpu-idle "
                  "--cpuset-cpus --cpuset-mems --pids-limit --blkio-weight"),
-    (["events"], "--stats --interval"), (["doctor"], "--json"), (["spec"], "--bundle --rootless"), (["plan"], "--bundle --json --isolation"),
-    ([], "--root --log --log-format --debug --systemd-cgroup --rootless --cgroup-manager --version"),
+    (["events"], "--stats --interval"), (["doctor"], "--json"), (["spec"], "--bundle --file --rootless"), (["plan"], "--bundle --json --isolation"),
+    ([], "--root --log --log-format --log-level --debug --systemd-cgroup --rootless --cgroup-manager --version"),
 ])
 def test_help_lists_the_options(rt, args, text):
     out = rt(*args, "--help").ok().out

@@ -2,7 +2,9 @@
 """config.json's `process`: what the program finds itself to be."""
 import os
 import socket
+import struct
 import subprocess
+import threading
 
 import pytest
 from harness import config, mode
@@ -301,20 +303,104 @@ def test_listen_fds(ctr):
     assert [l.split()[0] for l in fds] == ["0", "1", "2", "3"] and "socket:" in fds[3], fds
 
 
+class Manager:
+    """A service manager's end of NOTIFY_SOCKET: [(sender's pid, text)], barriers answered."""
+
+    def __init__(self, path):
+        self.env, self.got = {**os.environ, "NOTIFY_SOCKET": path}, []
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.sock.bind("\0" + path[1:] if path[0] == "@" else path)
+        self.thread = threading.Thread(target=self.serve)
+
+    def serve(self):
+        while True:
+            text, control, _, _ = self.sock.recvmsg(4096, 4096)
+            pid = 0
+            for level, kind, data in control:
+                if kind == socket.SCM_CREDENTIALS:
+                    pid = struct.unpack("3i", data)[0]
+                else:
+                    os.close(struct.unpack("i", data)[0])
+            if text == b"END":
+                return
+            self.got.append((pid, text.decode()))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def end(self):
+        """All that was sent until now."""
+        if self.sock:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+                s.sendto(b"END", self.sock.getsockname())
+            self.thread.join()
+            self.sock.close()
+            self.sock = None
+        return self.got
+
+
+SAYS = "probe notify 'STATUS=soon\nMAINPID=1\nFDSTORE=1'; probe notify READY=1; probe notify STATUS=later"
+
+
 def test_notify_socket(ctr, tmp):
+    """In the foreground all that the program reports is relayed by `run`, whose pid the service's is."""
     path = os.path.join(tmp, "notify.sock")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-        s.bind(path)
-        s.settimeout(10)
-        c = ctr("probe", "notify", "READY=1")
-        # start waits for the container's READY=1 in runc's contract: the state becomes running meanwhile.
+    with Manager(path) as m:
+        c = ctr.sh(SAYS.replace("\\n", "\n"))
         with open(c.log, "wb") as log:
-            r = c.run(env={**os.environ, "NOTIFY_SOCKET": path}, stdout=log)
-        assert r.rc == 0, (r, c.output())
-        got = s.recv(4096)
-        while b"READY=1" not in got:
-            got = s.recv(4096)
-    assert "sent to /run/notify" in c.output() or "sent to" in c.output()
+            p = c.write().rt.popen("run", "--bundle", c.bundle, c.id, env=m.env, stdout=log)
+            assert p.wait(20) == 0, c.output()
+        assert m.end() == [(p.pid, "STATUS=soon"), (p.pid, f"READY=1\nMAINPID={p.pid}"), (p.pid, "STATUS=later")]
+    assert c.output().splitlines() == ["sent to /run/notify/notify.sock"] * 3
+
+
+def test_notify_socket_in_the_background(ctr, tmp):
+    """`run --detach` and `start` return at READY=1, and say that the service is the container's first process. A user of
+    the container may report; nobody in it can put anything into the socket's directory."""
+    path = os.path.join(tmp, "notify.sock")
+    script = f"sleep 0.3; {SAYS}; touch /run/notify/x 2>&1; echo done; exec sleep 1000".replace("\\n", "\n")
+    for how in ("run", "start"):
+        with Manager(path) as m:
+            c = ctr.sh(script, user={"uid": 1000, "gid": 1000})
+            if how == "run":
+                with open(c.log, "wb") as log:
+                    c.run("--detach", env=m.env, stdout=log).ok()
+            else:
+                c.create(env=m.env).ok()
+                c.start(env=m.env)
+            got = [text for _, text in m.end()]
+            assert got[:2] == ["STATUS=soon", f"READY=1\nMAINPID={c.pid()}"] and got[-1] == "BARRIER=1", got
+        os.unlink(path)
+        c.wait_output("done")
+        assert "Read-only file system" in c.output() or "Permission denied" in c.output(), c.output()
+        c.exec("true").ok()
+        c.delete("--force")
+
+
+def test_notify_socket_that_nobody_reports_to(ctr, tmp):
+    """A program that ends without READY=1 ends the waiting; a caller's socket that is gone is a warning. An abstract one
+    is as good as a path; what is mounted on /run/notify already, as podman does it, is left alone."""
+    path = f"@caisson-test-{os.getpid()}"
+    with Manager(path) as m:
+        c = ctr("sleep", "0.2")
+        c.run("--detach", env=m.env).ok()
+        c.wait("stopped")
+        c.delete()
+        with open(c.log, "wb") as log:
+            c = ctr("probe", "notify", "READY=1")
+            c.run(env=m.env, stdout=log).ok()
+        assert [text.split("\n")[0] for _, text in m.end()] == ["READY=1"]
+    r = ctr("true").run(env={**os.environ, "NOTIFY_SOCKET": os.path.join(tmp, "gone")})
+    assert r.rc == 0 and "warning" in r.err and "NOTIFY_SOCKET" in r.err, r
+    c = ctr("sh", "-c", "echo $NOTIFY_SOCKET; ls /run/notify", env=["PATH=/bin", "NOTIFY_SOCKET=/mine"])
+    c.conf["mounts"].append({"destination": "/run/notify", "type": "tmpfs", "source": "tmpfs"})
+    r = c.run(env={**os.environ, "NOTIFY_SOCKET": os.path.join(tmp, "gone")})
+    assert r.rc == 0 and r.out == "/mine\n" and r.err == "", r
 
 
 def test_program_of_a_user_without_exec_permission(ctr):

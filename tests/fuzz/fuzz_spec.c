@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* Warnings of unknown capabilities would drown the fuzzer's own lines. */
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	return log_open("/dev/null", "text", false);
+	return log_open("/dev/null", "text", LOG_WARN);
 }
 
 /* Every list ends where it says; every byte of its strings is there to read. */

@@ -25,7 +25,7 @@ static const struct golden {
 	{"default", "default", {FACTS, .cgroup = true}},
 	{"default", "default-run", {FACTS, .cgroup = true, .attached = true}},
 	{"default", "default-systemd",
-		{FACTS, .cgroup = true, .cgroup_attach = true, .notify_socket = "/run/n.sock"}},
+		{FACTS, .cgroup = true, .cgroup_attach = true, .notify_dir = "/run/n"}},
 	{"default", "default-nested", {FACTS, .in_userns = true, .no_pivot = true}},
 	{"rootless", "rootless", {FACTS, .rootless = true, .uid = 1000, .gid = 1000}},
 	{"full", "full", {FACTS, .cgroup = true}},
@@ -145,7 +145,8 @@ static void test_refused(void **state)
 	refuse(HEAD "{\"type\":\"pid\"}]}}", &root,
 		"linux.namespaces: there is no mount namespace");
 	refuse(HEAD "{\"type\":\"mount\"}]}}", &user, "linux.namespaces: an ordinary user");
-	refuse(HEAD "{\"type\":\"mount\"},{\"type\":\"user\"}]}}", &root, "linux.uidMappings");
+	refuse(HEAD "{\"type\":\"mount\"},{\"type\":\"user\"}]}}", &root,
+		"User namespaces enabled, but no uid mappings found: linux.uidMappings");
 	refuse(HEAD
 		"{\"type\":\"mount\"}]},\"annotations\":{\"io.caisson.vm.net\":\"vhost-user:/s\"}}",
 		&root, "annotation io.caisson.vm.net: /s: a vhost-user back end serves microVMs");

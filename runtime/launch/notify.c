@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "notify.h"
+
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "fd.h"
+#include "log.h"
+
+#define DIRECTORY "notify"
+#define SOCKET DIRECTORY "/notify.sock"
+#define MESSAGE_MAX 4096
+#define BARRIER_MS 30000 /* runc's; a receiver that knows no barrier lets us wait that long */
+
+void notify_close(struct notify *n)
+{
+	fd_close(&n->sock);
+	fd_close(&n->host);
+}
+
+bool notify_is_wanted(void)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+
+	return path && (path[0] == '/' || path[0] == '@') && path[1];
+}
+
+/* Modes by chmod(2), for the caller's umask is not ours to obey: any user of the container may
+ * speak. */
+int notify_make(struct container *c)
+{
+	if (mkdirat(c->dir, DIRECTORY, 0755) < 0 || fchmodat(c->dir, DIRECTORY, 0755, 0) < 0)
+		return err_sys("make " DIRECTORY " in the state directory");
+	return 0;
+}
+
+static int listen_here(struct container *c)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (sock < 0)
+		return err_sys("make a socket");
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/" SOCKET, c->dir);
+	if (bind(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+		fchmodat(c->dir, SOCKET, 0777, 0) < 0)
+		return err_sys("bind " SOCKET " in the state directory");
+	return take_fd(&sock);
+}
+
+/* "@name" is an abstract socket. */
+static int connect_host(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	size_t len = strlen(path);
+
+	if (len >= sizeof(addr.sun_path))
+		return err_set(ENAMETOOLONG,
+			"NOTIFY_SOCKET: %s is longer than the %zu bytes that a socket's path may "
+			"have",
+			path, sizeof(addr.sun_path) - 1);
+	memcpy(addr.sun_path, path, len);
+	if (path[0] == '@')
+		addr.sun_path[0] = '\0';
+	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return err_sys("make a socket");
+	if (connect(sock, (struct sockaddr *)&addr,
+		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+		return err_sys("NOTIFY_SOCKET: connect to %s", path);
+	return take_fd(&sock);
+}
+
+int notify_open(struct notify *n, struct container *c)
+{
+	struct stat st;
+
+	if (!notify_is_wanted())
+		return 0;
+	if (fstatat(c->dir, DIRECTORY, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : err_sys("stat " DIRECTORY " in the state directory");
+	n->host = connect_host(getenv("NOTIFY_SOCKET"));
+	if (n->host < 0) {
+		log_warn("%s: what the container reports is not relayed", err_msg());
+		err_clear();
+		return 0;
+	}
+	n->sock = listen_here(c);
+	return n->sock < 0 ? n->sock : 0;
+}
+
+/* Not MAINPID and FDSTORE, which are for the service manager to hear of us only; not BARRIER, which
+ * is answered by our closing the descriptor that came with it. */
+static bool is_relayed(const char *line)
+{
+	static const char *const names[] = {
+		"READY=", "STATUS=", "ERRNO=", "BUSERROR=", "WATCHDOG=", "WATCHDOG_USEC=",
+		"EXTEND_TIMEOUT_USEC=", "RELOADING=", "STOPPING=", "MONOTONIC_USEC="};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (str_starts(line, names[i]))
+			return true;
+	return false;
+}
+
+/* ready: the message that is waited for, which may wait too. */
+static void send_host(const struct notify *n, const char *text, size_t len, bool ready)
+{
+	if (send(n->host, text, len, MSG_NOSIGNAL | (ready ? 0 : MSG_DONTWAIT)) < 0)
+		log_warn("NOTIFY_SOCKET: send to %s: %s", getenv("NOTIFY_SOCKET"), strerror(errno));
+}
+
+int notify_relay(struct notify *n)
+{
+	_cleanup_strbuf_ struct strbuf out = {0};
+	char message[MESSAGE_MAX + 1], *save = NULL;
+	bool ready = false;
+
+	ssize_t len = n->sock < 0 ? -1 : recv(n->sock, message, MESSAGE_MAX, MSG_DONTWAIT);
+	if (len < 0)
+		return 0;
+	message[len] = '\0';
+	for (char *l = strtok_r(message, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		if (!is_relayed(l))
+			continue;
+		ready |= streq(l, "READY=1");
+		if (strbuf_addf(&out, "%s%s", out.len ? "\n" : "", l) < 0)
+			return 1;
+	}
+	if (ready && strbuf_addf(&out, "\nMAINPID=%d", n->main_pid) < 0)
+		return 1;
+	if (out.len)
+		send_host(n, strbuf_str(&out), out.len, ready);
+	n->ready |= ready;
+	return 1;
+}
+
+/*
+ * sd_notify_barrier(3): the service manager has read all that was sent once it closes the
+ * descriptor. It looks up the sender's service by our pid, so that we must not be gone before.
+ */
+static void barrier(const struct notify *n)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct iovec text = {.iov_base = (char[]){"BARRIER=1"}, .iov_len = strlen("BARRIER=1")};
+	struct msghdr msg = {.msg_iov = &text,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf)};
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return;
+	_cleanup_fd_ int ours = ends[0], theirs = ends[1];
+	struct cmsghdr *h = CMSG_FIRSTHDR(&msg);
+	*h = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+		.cmsg_type = SCM_RIGHTS,
+		.cmsg_len = CMSG_LEN(sizeof(int))};
+	memcpy(CMSG_DATA(h), &theirs, sizeof(theirs));
+	if (sendmsg(n->host, &msg, MSG_NOSIGNAL) < 0)
+		return;
+	fd_close(&theirs);
+	struct pollfd p = {.fd = ours};
+	while (poll(&p, 1, BARRIER_MS) < 0 && errno == EINTR)
+		;
+}
+
+int notify_wait(struct notify *n, int pidfd)
+{
+	bool ended = false;
+
+	while (n->sock >= 0 && !n->ready) {
+		struct pollfd p[] = {
+			{.fd = n->sock, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
+		if (notify_relay(n))
+			continue;
+		/* Only now: what it said last was read. */
+		if (ended)
+			break;
+		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
+			return err_sys("poll");
+		ended = p[1].revents;
+	}
+	if (n->ready)
+		barrier(n);
+	return 0;
+}
