@@ -201,10 +201,12 @@ int mnt_symlink(const struct step_ctx *c, const char *path, const char *target)
 	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
 	if (dir < 0)
 		return mnt_path_error(dir, "", path);
-	if (symlinkat(target, dir, name) == 0 || (errno == EEXIST && is_link_to(dir, name, target)))
+	if (symlinkat(target, dir, name) == 0)
 		return 0;
-	if (errno == EEXIST)
-		return err_set(errno, "%s is there already, and is not a symbolic link to %s", path,
-			target);
-	return err_set(errno, "make the symbolic link %s: %s", path, err_text(errno));
+	if (errno != EEXIST)
+		return err_set(errno, "make the symbolic link %s: %s", path, err_text(errno));
+	return is_link_to(dir, name, target)
+		       ? 0
+		       : err_set(EEXIST, "%s is there already, and is not a symbolic link to %s",
+				 path, target);
 }
