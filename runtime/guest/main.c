@@ -17,6 +17,7 @@
 #include "setup.h"
 
 #define CONNECT_WAIT_MS 10000 /* for the device to be there, and the monitor to listen */
+#define ANSWER_WAIT_S 600 /* by then the monitor is not only slow: two are the kernel's default */
 #define RETRY_MAX_MS 64
 #define SHARE_TAG "caisson"
 
@@ -24,9 +25,12 @@ static int connect_once(uint32_t port, int flags)
 {
 	const struct sockaddr_vm host = {
 		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
+	const struct timeval wait = {.tv_sec = ANSWER_WAIT_S};
 	_cleanup_fd_ int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 
 	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &wait, sizeof(wait)) < 0)
 		return -errno;
 	if (connect(fd, (const struct sockaddr *)&host, sizeof(host)) < 0 && errno != EINPROGRESS)
 		return -errno;

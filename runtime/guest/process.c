@@ -285,6 +285,10 @@ static void say_exited(struct process *p)
 	if (p->number == 0)
 		sync();
 	guest_check_oom(p->guest);
+	for (size_t i = 0; i < ARRAY_SIZE(p->streams); i++)
+		if (p->streams[i].refused)
+			guest_log(p->guest, "standard stream %zu was not connected: %s", i,
+				strerror(p->streams[i].refused));
 	if (agent_begin(&w, "exited") < 0)
 		return;
 	json_out_u64(&w.json, "process", p->number);

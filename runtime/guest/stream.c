@@ -235,8 +235,10 @@ static void on_sock(struct watch *w, uint32_t events)
 	if (!s->connected) {
 		int error = 0;
 		socklen_t len = sizeof(error);
-		if (getsockopt(s->sock, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error)
+		if (getsockopt(s->sock, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error) {
+			s->refused = error ?: errno;
 			return stream_end(s);
+		}
 		s->connected = true;
 		hung_up = false;
 	}

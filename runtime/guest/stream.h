@@ -45,6 +45,7 @@ struct stream {
 	int sock;  /* to the monitor; -EBADF: never asked for, or ended */
 	int local; /* our end of the pipe, or the terminal's master; -EBADF: not there (yet) */
 	bool terminal, connected;
+	int refused;         /* errno: the monitor did not take the connection */
 	struct flow in, out; /* to the process, from it */
 	size_t owed;         /* bytes that were in the pipe when the process exited */
 	struct watch sock_watch, local_watch;

@@ -410,7 +410,9 @@ def test_killed_while_running(vm, who, said):
 def test_sigkill_needs_no_guest(vm):
     """A guest that does not answer any more, as one does that has been taken over."""
     c = up(vm("sleep", "1000"))
-    monitor = c.pid()
+    # Not c.pid(), which is 0 before the container is there.
+    with open(f"/proc/{p.pid}/task/{p.pid}/children", encoding="ascii") as f:
+        monitor = int(f.read().split()[0])
     os.kill(part(c, "qemu-system-x86"), signal.SIGSTOP)
     c.kill("KILL")
     c.wait(timeout=10)
@@ -581,6 +583,25 @@ def test_kernel_larger_than_memory(vm, kernel, tmp):
 
 
 # ---- streams ----
+
+def test_a_monitor_that_is_slow(vm, tmp):
+    """
+    While the guest connects its streams the monitor gets no processor for longer than Linux waits for an answer by
+    itself (two seconds): what the program writes is not lost.
+    """
+    c = vm("sh", "-c", "echo to the output; echo to the error >&2; exit 7").write()
+    log = os.path.join(tmp, "log")
+    p = c.rt.popen("--debug", "run", *QEMU, "--bundle", c.bundle, c.id, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    runtime.wait_for(lambda: os.path.exists(log) and "microvm: hello" in open(log, encoding="utf-8").read(), "the guest's hello", BOOT)
+    # Not c.pid(), which is 0 before the container is there.
+    with open(f"/proc/{p.pid}/task/{p.pid}/children", encoding="ascii") as f:
+        monitor = int(f.read().split()[0])
+    os.kill(monitor, signal.SIGSTOP)
+    time.sleep(4)
+    os.kill(monitor, signal.SIGCONT)
+    out, err = p.communicate(timeout=60)
+    assert (p.returncode, out) == (7, "to the output\n") and "to the error\n" in err, (p.returncode, out, err)
+
 
 def test_streams(vm, tmp):
     """What a guest's process and a command's caller may do to each other."""
