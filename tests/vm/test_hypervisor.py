@@ -410,9 +410,7 @@ def test_killed_while_running(vm, who, said):
 def test_sigkill_needs_no_guest(vm):
     """A guest that does not answer any more, as one does that has been taken over."""
     c = up(vm("sleep", "1000"))
-    # Not c.pid(), which is 0 before the container is there.
-    with open(f"/proc/{p.pid}/task/{p.pid}/children", encoding="ascii") as f:
-        monitor = int(f.read().split()[0])
+    monitor = c.pid()
     os.kill(part(c, "qemu-system-x86"), signal.SIGSTOP)
     c.kill("KILL")
     c.wait(timeout=10)
