@@ -276,7 +276,7 @@ spec:
 """)
     try:
         root_podman("play", "kube", "--network", "none", path)
-        wait_for(lambda: root_podman.logs("kube-client").split() == ["page", "vol", "1000"], "the client's answer", 240)
+        wait_for(lambda: root_podman.logs("kube-client").split() == ["page", "vol", "1000"], "the client's answer", 60)
         pid = root_podman.inspect("kube-server")["State"]["Pid"]
         assert read(cgroup_of(pid), "memory.max") == str(64 << 20) or \
             read(os.path.dirname(cgroup_of(pid)), "memory.max") == str(64 << 20)

@@ -173,7 +173,8 @@ class Podman:
         return self.service.call("GET", f"containers/{name}/json")
 
     def logs(self, name):
-        status, data = self.service.request("GET", f"containers/{name}/logs?stdout=true&stderr=true")
+        """Its standard output."""
+        status, data = self.service.request("GET", f"containers/{name}/logs?stdout=true")
         assert status == 200, data
         return engines.demultiplex(data).rstrip("\n")
 
