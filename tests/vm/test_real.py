@@ -109,7 +109,7 @@ def test_iperf3(ctr, debian, capsys):
                 config.namespaces(c.conf, paths={"network": path})
                 end = json.loads(c.run(*options, timeout=BOOT).ok().out)["end"]
                 rates[f"Mbit/s {way}"] = round(end["sum_received"]["bits_per_second"] / 1e6)
-                assert end["sum_received"]["bytes"] > 1 << 20, end
+                assert end["sum_received"]["bytes"] > 1 << 17, end
         finally:
             server.kill()
     with capsys.disabled():
