@@ -168,6 +168,16 @@ static bool is_link_to(int dir, const char *name, const char *target)
 	return n == (ssize_t)strlen(target) && memcmp(found, target, (size_t)n) == 0;
 }
 
+/* 1: made; 0: something has that name. path: for messages. */
+static int try_symlink(int dir, const char *name, const char *path, const char *target)
+{
+	if (symlinkat(target, dir, name) == 0)
+		return 1;
+	return errno == EEXIST
+		       ? 0
+		       : err_set(errno, "make the symbolic link %s: %s", path, err_text(errno));
+}
+
 /*
  * What an image has at such a path already stays, as in every runtime, except at /dev/ptmx: that
  * must be the container's own devpts's (config-linux.md, default devices).
@@ -183,10 +193,9 @@ int step_symlink(struct step_ctx *c, const struct step *s)
 	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
 	if (dir < 0)
 		return mnt_path_error(dir, "", path);
-	if (symlinkat(target, dir, name) == 0)
-		return 0;
-	if (errno != EEXIST)
-		return err_set(errno, "make the symbolic link %s: %s", path, err_text(errno));
+	int r = try_symlink(dir, name, path, target);
+	if (r != 0)
+		return r < 0 ? r : 0;
 	if (!streq(path, "/dev/ptmx") || is_link_to(dir, name, target))
 		return 0;
 	if (unlinkat(dir, name, 0) < 0 || symlinkat(target, dir, name) < 0)
@@ -201,10 +210,9 @@ int mnt_symlink(const struct step_ctx *c, const char *path, const char *target)
 	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
 	if (dir < 0)
 		return mnt_path_error(dir, "", path);
-	if (symlinkat(target, dir, name) == 0)
-		return 0;
-	if (errno != EEXIST)
-		return err_set(errno, "make the symbolic link %s: %s", path, err_text(errno));
+	int r = try_symlink(dir, name, path, target);
+	if (r != 0)
+		return r < 0 ? r : 0;
 	return is_link_to(dir, name, target)
 		       ? 0
 		       : err_set(EEXIST, "%s is there already, and is not a symbolic link to %s",
