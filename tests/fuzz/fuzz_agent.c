@@ -24,16 +24,12 @@
 
 #include "channel.h"
 #include "fd.h"
+#include "input.h"
 #include "log.h"
 #include "monitor_internal.h"
 
 #define CLIENTS 4
 #define FRAMES_MAX (GUEST_LINES_MAX + 50) /* of one input: more would only take time */
-
-struct input {
-	const uint8_t *p;
-	size_t left;
-};
 
 struct world {
 	struct monitor m;
@@ -46,25 +42,6 @@ struct world {
 };
 
 static int log_file = -EBADF;
-
-static uint32_t take(struct input *in, unsigned bytes)
-{
-	uint32_t v = 0;
-
-	for (unsigned i = 0; i < bytes && in->left > 0; i++, in->left--)
-		v |= (uint32_t)*in->p++ << (8 * i);
-	return v;
-}
-
-static size_t take_bytes(struct input *in, void *to, size_t len)
-{
-	if (len > in->left)
-		len = in->left;
-	memcpy(to, in->p, len);
-	in->p += len;
-	in->left -= len;
-	return len;
-}
 
 /* --- who listens --- */
 

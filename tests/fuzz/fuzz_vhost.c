@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 #include "devices.h"
+#include "input.h"
 #include "vhost_backend.h"
 #include "vhost_proto.h"
 
@@ -27,34 +28,10 @@
 #define PAGES 64
 #define USER 0x7f0000000000ULL
 
-struct input {
-	const uint8_t *p;
-	size_t left;
-};
-
 struct front {
 	int sock, memory, event;
 	uint8_t *ram;
 };
-
-static uint32_t take(struct input *in, unsigned bytes)
-{
-	uint32_t v = 0;
-
-	for (unsigned i = 0; i < bytes && in->left > 0; i++, in->p++, in->left--)
-		v |= (uint32_t)*in->p << (8 * i);
-	return v;
-}
-
-static size_t take_bytes(struct input *in, void *to, size_t len)
-{
-	if (len > in->left)
-		len = in->left;
-	memcpy(to, in->p, len);
-	in->p += len;
-	in->left -= len;
-	return len;
-}
 
 static void put(struct front *f, uint32_t request, const void *data, size_t len, int fd, size_t fds)
 {
