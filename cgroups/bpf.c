@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 
-#include "cg_internal.h"
-#include "log.h"
+#include "base/log.h"
+#include "cgroups/cg_internal.h"
 
 #define PROGRAM_NAME "caisson_dev" /* at most BPF_OBJ_NAME_LEN - 1 = 15 bytes */
 #define ATTACHED_MAX 64            /* BPF_CGROUP_MAX_PROGS */

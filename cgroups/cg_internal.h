@@ -5,8 +5,8 @@
 #include <linux/bpf.h>
 #include <sys/types.h>
 
-#include "cgroup.h"
-#include "fd.h"
+#include "base/fd.h"
+#include "cgroups/cgroup.h"
 
 #define CG_LIST_MAX 512 /* bytes of cgroup.controllers; the kernel of 2026 fills about 60 */
 

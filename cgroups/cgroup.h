@@ -17,9 +17,9 @@
 #pragma once
 #include <sys/types.h>
 
-#include "arena.h"
-#include "json.h"
-#include "resources.h"
+#include "base/arena.h"
+#include "base/json.h"
+#include "cgroups/resources.h"
 
 enum cg_manager { CG_CGROUPFS, CG_SYSTEMD, CG_DISABLED };
 

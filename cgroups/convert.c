@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 #define SHARES_MAX 262144
 #define SHARES_MIN 2

@@ -17,8 +17,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "cg_internal.h"
-#include "log.h"
+#include "base/log.h"
+#include "cgroups/cg_internal.h"
 
 #define ATTACH_TRIES 5
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/vfs.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 #define MOUNTINFO_MAX (16 * 1024 * 1024)
 #define PROC_TEXT_MAX 65536

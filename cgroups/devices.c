@@ -15,7 +15,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 #define INSNS_HEAD 6
 #define INSNS_PER_RULE 7

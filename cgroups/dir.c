@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cg_internal.h"
-#include "clock.h"
-#include "sys.h"
+#include "base/clock.h"
+#include "base/sys.h"
+#include "cgroups/cg_internal.h"
 
 #define EVENTS_MAX 256
 

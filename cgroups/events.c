@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <sys/inotify.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 struct counts {
 	uint64_t oom, oom_kill;

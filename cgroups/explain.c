@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 #define MOUNTINFO_MAX (16 * 1024 * 1024)
 #define UNIFIED_HINT \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The freezer: cgroup.freeze asks, cgroup.events tells when it is so. */
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 #define FREEZE_TIMEOUT_MS 10000
 

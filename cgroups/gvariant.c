@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 #define DEPTH_MAX 16
 #define SIGNATURE_MAX 255 /* D-Bus specification */

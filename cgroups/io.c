@@ -8,7 +8,7 @@
  */
 #include <inttypes.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 #define F "linux.resources.blockIO."
 

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "cg_internal.h"
-#include "log.h"
+#include "base/log.h"
+#include "cgroups/cg_internal.h"
 
 #define EMPTY_TIMEOUT_MS 10000
 #define FREEZE_TIMEOUT_MS 2000

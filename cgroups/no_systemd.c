@@ -3,7 +3,7 @@
  * In the place of systemd.c in caisson-init: in a guest there is no other init, and a static
  * program can't load libsystemd. With CG_CGROUPFS none of these is called.
  */
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 static int refuse(void)
 {

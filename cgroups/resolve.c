@@ -10,7 +10,7 @@
  */
 #include <stdio.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 static int path_of(struct arena *a, const struct cg_options *opt, const char **ret)
 {

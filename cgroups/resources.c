@@ -13,8 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cg_internal.h"
-#include "log.h"
+#include "base/log.h"
+#include "cgroups/cg_internal.h"
 
 #define F "linux.resources."
 #define VALUE_MAX 4096

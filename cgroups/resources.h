@@ -12,7 +12,7 @@
 #pragma once
 #include <stddef.h>
 
-#include "opt.h"
+#include "base/opt.h"
 
 struct cg_device_rule {
 	bool allow;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "sdbus.h"
+#include "cgroups/sdbus.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "base/log.h"
 
 #define LIBRARY "libsystemd.so.0"
 #define JOB_TIMEOUT_US (30 * 1000000ull)

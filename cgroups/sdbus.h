@@ -7,7 +7,7 @@
 #pragma once
 #include <systemd/sd-bus.h>
 
-#include "err.h"
+#include "base/err.h"
 
 #define SDBUS_FUNCTIONS(X) \
 	X(sd_bus_open_system) \

@@ -13,9 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cg_internal.h"
-#include "log.h"
-#include "sdbus.h"
+#include "base/log.h"
+#include "cgroups/cg_internal.h"
+#include "cgroups/sdbus.h"
 
 #define TEXT_MAX 4096
 #define BFQ_DEFAULT 100

@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cg_internal.h"
-#include "sdbus.h"
+#include "cgroups/cg_internal.h"
+#include "cgroups/sdbus.h"
 
 #define PERIOD_DEFAULT 100000 /* microseconds; the kernel's */
 #define MASK_BITS 8192

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 #define FILE_MAX 65536
 

@@ -2,7 +2,7 @@
 /* What `caisson doctor` says of cgroups. */
 #include <stdio.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 #define MOUNTINFO_MAX (16 * 1024 * 1024)
 

@@ -17,9 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cg_internal.h"
-#include "log.h"
-#include "sdbus.h"
+#include "base/log.h"
+#include "cgroups/cg_internal.h"
+#include "cgroups/sdbus.h"
 
 #define ERROR_NO_UNIT "org.freedesktop.systemd1.NoSuchUnit"
 #define ERROR_EXISTS "org.freedesktop.systemd1.UnitExists"

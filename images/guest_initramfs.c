@@ -13,7 +13,7 @@
  * Whatever is wrong with the cache costs time and nothing else: the archive is then made in a
  * memfd.
  */
-#include "guest_initramfs.h"
+#include "images/guest_initramfs.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -28,9 +28,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "fd.h"
-#include "initramfs.h"
-#include "log.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "images/initramfs.h"
 
 #define FORMAT 1 /* to be raised with every change of what is packed from the same files */
 #define PREFIX "initramfs-"

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "guest_kernel.h"
+#include "images/guest_kernel.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/utsname.h>
 
-#include "fd.h"
-#include "guest_initramfs.h"
-#include "kernel_image.h"
-#include "log.h"
-#include "modules.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "images/guest_initramfs.h"
+#include "images/kernel_image.h"
+#include "images/modules.h"
 
 #define MAX_CONFIG (1024 * 1024) /* bytes; Debian's: 260 thousand */
 #define MAX_CANDIDATES 64        /* files in /boot that are looked at */

@@ -34,7 +34,7 @@
 #pragma once
 #include <stdint.h>
 
-#include "arena.h"
+#include "base/arena.h"
 
 #define GUEST_KERNEL_SUFFIX "-caisson" /* CONFIG_LOCALVERSION of images/kernel/guest.config */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "initramfs.h"
+#include "images/initramfs.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
 
-#include "fd.h"
+#include "base/fd.h"
 
 #define HEADER_LEN 110 /* "070701" and 13 fields of eight digits */
 #define TRAILER "TRAILER!!!"

@@ -26,8 +26,8 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-#include "arena.h"
-#include "str.h"
+#include "base/arena.h"
+#include "base/str.h"
 
 #define INITRAMFS_MAX_NAME 4095          /* bytes of a name or of a link's target: PATH_MAX - 1 */
 #define INITRAMFS_MAX_FILE 0xffffffffULL /* bytes of one file: eight hexadecimal digits */

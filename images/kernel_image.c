@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kernel_image.h"
+#include "images/kernel_image.h"
 
 #include <elf.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "fd.h"
-#include "str.h"
+#include "base/fd.h"
+#include "base/str.h"
 
 #define MAX_SEGMENTS 128
 #define MAX_SECTIONS 1024

@@ -8,7 +8,7 @@
 #pragma once
 #include <stdint.h>
 
-#include "arena.h"
+#include "base/arena.h"
 
 enum kernel_format {
 	KERNEL_ELF,     /* vmlinux: System V ABI, ELF-64 */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "modules.h"
+#include "images/modules.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 
-#include "fd.h"
+#include "base/fd.h"
 
 struct modules {
 	const char *what;

@@ -19,8 +19,8 @@
  *line is an error. Everything returned lives in the arena. No state, any thread.
  */
 #pragma once
-#include "arena.h"
-#include "str.h"
+#include "base/arena.h"
+#include "base/str.h"
 
 #define MODULES_MAX_FILE (8 * 1024 * 1024) /* bytes of modules.dep; Debian's: 0.6 million */
 #define MODULES_MAX 65536    /* lines of modules.dep and of modules.builtin together */

@@ -17,10 +17,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "config.h"
-#include "link.h"
-#include "net.h"
-#include "path.h"
+#include "base/path.h"
+#include "netsetup/config.h"
+#include "netsetup/link.h"
+#include "netsetup/net.h"
 
 struct finder {
 	const struct net_config *c;

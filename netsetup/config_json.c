@@ -13,7 +13,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
-#include "config.h"
+#include "netsetup/config.h"
 
 const char *net_metric_name(unsigned rtax)
 {

@@ -4,8 +4,8 @@
 #include <net/if_arp.h>
 #include <stdio.h>
 
-#include "config.h"
-#include "log.h"
+#include "base/log.h"
+#include "netsetup/config.h"
 
 /* The prefixes of addresses that lo has by itself. */
 static const uint8_t loopback4 = 127;

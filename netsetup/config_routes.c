@@ -5,8 +5,8 @@
 #include <linux/neighbour.h>
 #include <stdio.h>
 
-#include "config.h"
-#include "log.h"
+#include "base/log.h"
+#include "netsetup/config.h"
 
 struct route_reader {
 	const struct net_indexes *at;

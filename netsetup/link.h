@@ -2,7 +2,7 @@
 /* One interface: finding it and changing it. Internal to netsetup/. Errors name what failed, not
  * the interface. */
 #pragma once
-#include "netlink.h"
+#include "netsetup/netlink.h"
 
 struct link {
 	int index;

@@ -3,8 +3,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "fd.h"
-#include "net.h"
+#include "base/fd.h"
+#include "netsetup/net.h"
 
 /*
  * On the path of every container start, so by the cheapest means: an ioctl on a Unix socket.

@@ -7,7 +7,7 @@
 #pragma once
 #include <net/if.h>
 
-#include "err.h"
+#include "base/err.h"
 
 /* Brings the loopback interface of the calling thread's network namespace up. */
 int net_loopback_up(void) must_check;

@@ -15,7 +15,7 @@
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 
-#include "json.h"
+#include "base/json.h"
 
 #define NET_INTERFACES_MAX 8
 #define NET_ADDRESSES_MAX 256 /* of one interface */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "netlink.h"
+#include "netsetup/netlink.h"
 
 #include <libmnl/libmnl.h>
 #include <sched.h>

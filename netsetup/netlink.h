@@ -20,7 +20,7 @@
 #include <net/if.h>
 #include <stdint.h>
 
-#include "fd.h"
+#include "base/fd.h"
 
 #define NL_REQ_MAX \
 	1024 /* bytes of a request; the largest, a bridge with all its options, needs half */

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-#include "link.h"
-#include "net_tap.h"
-#include "tc.h"
+#include "netsetup/link.h"
+#include "netsetup/net_tap.h"
+#include "netsetup/tc.h"
 
 #ifndef TUN_F_USO4 /* Linux 6.2 */
 #define TUN_F_USO4 0x20

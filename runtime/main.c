@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cmd.h"
-#include "log.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
 #include "version.h"
 
 static const struct command commands[] = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent.h"
+#include "agent/agent.h"
 
 #include <endian.h>
 #include <poll.h>
@@ -9,7 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "fd.h"
+#include "base/fd.h"
 
 /* A guest that stops reading must not stop the monitor for good. */
 #define SEND_TIMEOUT_MS 10000

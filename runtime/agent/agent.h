@@ -59,7 +59,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "json.h"
+#include "base/json.h"
 
 #define AGENT_VERSION 1
 #define AGENT_PORT 1024

@@ -4,7 +4,7 @@
  * live in one. Memory is zeroed. Running out of memory is an error (NULL with a message set).
  */
 #pragma once
-#include "err.h"
+#include "base/err.h"
 
 struct arena_block;
 

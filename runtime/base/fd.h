@@ -6,7 +6,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "str.h"
+#include "base/str.h"
 
 /* Closes *fd if it is >= 0 and sets it to -EBADF; errno is kept. */
 void fd_close(int *fd);

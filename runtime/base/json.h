@@ -10,8 +10,8 @@
 #pragma once
 #include <stdint.h>
 
-#include "arena.h"
-#include "str.h"
+#include "base/arena.h"
+#include "base/str.h"
 
 #define JSON_MAX_DEPTH 64
 #define JSON_MAX_MEMBERS 4096 /* of one object */

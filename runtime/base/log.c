@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "log.h"
+#include "base/log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
 
-#include "fd.h"
-#include "json.h"
+#include "base/fd.h"
+#include "base/json.h"
 
 #define LOG_FD_MIN 512
 

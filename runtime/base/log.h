@@ -5,7 +5,7 @@
  * prints.
  */
 #pragma once
-#include "err.h"
+#include "base/err.h"
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "path.h"
+#include "base/path.h"
 
 #include <limits.h>
 #include <linux/magic.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <sys/vfs.h>
 
-#include "sys.h"
+#include "base/sys.h"
 
 #define PROC_ROOT_INODE 1 /* PROC_ROOT_INO in the kernel's include/linux/proc_fs.h */
 #define OPEN_RETRIES 64

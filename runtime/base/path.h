@@ -8,7 +8,7 @@
 #pragma once
 #include <sys/stat.h>
 
-#include "fd.h"
+#include "base/fd.h"
 
 /* Opens path beneath root with open(2) flags (O_CLOEXEC is added). The caller names it in errors.
  */

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/types.h>
 
-#include "err.h"
+#include "base/err.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 

@@ -5,8 +5,8 @@
  * prints.
  */
 #pragma once
-#include "launch.h"
-#include "options.h"
+#include "cmd/options.h"
+#include "launch/launch.h"
 
 #define CMD_EXIT_FAILURE 1
 #define CMD_EXIT_EXEC_FAILED 255 /* exec could not run the program: runc's code */

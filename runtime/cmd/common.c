@@ -3,9 +3,9 @@
 #include <regex.h>
 #include <stdio.h>
 
-#include "cmd.h"
-#include "fd.h"
-#include "log.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
 
 #define PRESERVED_MAX (1 << 20)
 

@@ -3,7 +3,7 @@
 #include <linux/close_range.h>
 #include <unistd.h>
 
-#include "cmd.h"
+#include "cmd/cmd.h"
 
 static int common(const struct globals *g, struct launch_options *o)
 {

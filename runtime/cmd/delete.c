@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cmd.h"
+#include "cmd/cmd.h"
 
 static int delete_one(void *data, struct container *c)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "doctor.h"
+#include "doctor/doctor.h"
 
-#include "cmd.h"
+#include "cmd/cmd.h"
 
 static const struct {
 	const char *title, *key;

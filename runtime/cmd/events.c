@@ -3,10 +3,10 @@
 #include <poll.h>
 #include <stdlib.h>
 
-#include "agent.h"
-#include "clock.h"
-#include "cmd.h"
-#include "fd.h"
+#include "agent/agent.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "cmd/cmd.h"
 
 #define VM_END_MS 5000
 

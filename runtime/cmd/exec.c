@@ -2,7 +2,7 @@
 #include <linux/close_range.h>
 #include <unistd.h>
 
-#include "cmd.h"
+#include "cmd/cmd.h"
 
 struct exec_args {
 	const char *process_file, *cwd, *user, *apparmor, *label;

@@ -2,8 +2,8 @@
 #include <signal.h>
 #include <sys/pidfd.h>
 
-#include "cmd.h"
-#include "fd.h"
+#include "base/fd.h"
+#include "cmd/cmd.h"
 
 static int send(struct container *c, int sig)
 {

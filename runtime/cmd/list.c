@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
-#include "cmd.h"
-#include "log.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
 
 struct listing {
 	const char *root;

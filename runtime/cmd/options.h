@@ -7,8 +7,8 @@
  * a value behind its letter ("-u1000").
  */
 #pragma once
-#include "opt.h"
-#include "str.h"
+#include "base/opt.h"
+#include "base/str.h"
 
 enum option_type {
 	OPTION_FLAG,     /* bool * */

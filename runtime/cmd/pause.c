@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cmd.h"
+#include "cmd/cmd.h"
 
 static int freeze(
 	const struct command *self, const struct globals *g, int argc, char **argv, bool frozen)

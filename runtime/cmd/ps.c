@@ -6,8 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cmd.h"
-#include "fd.h"
+#include "base/fd.h"
+#include "cmd/cmd.h"
 
 /* Without a cgroup: everybody in the first process's pid namespace. */
 static int pids_of_namespace(struct container *c, pid_t **ret, size_t *ret_n)

@@ -2,8 +2,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "cmd.h"
-#include "fd.h"
+#include "base/fd.h"
+#include "cmd/cmd.h"
 
 /* As both peers have it: config.json is never replaced, a file that was named is. */
 static int create(int dir, const char *bundle, const char *file)

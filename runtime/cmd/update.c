@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cmd.h"
+#include "cmd/cmd.h"
 
 /* Numeric options and where they go; the strings stay NULL when not given. */
 struct update_args {

@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <time.h>
 
-#include "agent.h"
-#include "cmd.h"
+#include "agent/agent.h"
+#include "cmd/cmd.h"
 
 static int print_json(const struct json *processes)
 {

@@ -11,7 +11,7 @@
  * arena.
  */
 #pragma once
-#include "arena.h"
+#include "base/arena.h"
 
 enum doctor_mode {
 	DOCTOR_NS,   /* --isolation ns */

@@ -11,9 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cgroup.h"
-#include "doctor.h"
-#include "fd.h"
+#include "base/fd.h"
+#include "cgroups/cgroup.h"
+#include "doctor/doctor.h"
 
 #define NEED_MAJOR 5
 #define NEED_MINOR 14

@@ -9,12 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "doctor.h"
-#include "fd.h"
-#include "guest_kernel.h"
-#include "kvm.h"
-#include "qemu.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "doctor/doctor.h"
+#include "images/guest_kernel.h"
+#include "monitor/qemu.h"
+#include "vm/kvm.h"
 
 #define QEMU_INSTALL "apt-get install --no-install-recommends " QEMU_PACKAGE
 #define VERSION_MS 5000

@@ -21,10 +21,10 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
-#include "agent.h"
-#include "cgroup.h"
-#include "ns.h"
-#include "stream.h"
+#include "agent/agent.h"
+#include "cgroups/cgroup.h"
+#include "guest/stream.h"
+#include "ns/ns.h"
 
 struct guest_config {
 	void *data;

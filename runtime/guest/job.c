@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "fd.h"
-#include "guest.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "guest/guest.h"
 
 struct job {
 	struct job *next;

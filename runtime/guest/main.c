@@ -12,9 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fd.h"
-#include "guest.h"
-#include "setup.h"
+#include "base/fd.h"
+#include "guest/guest.h"
+#include "guest/setup.h"
 
 #define CONNECT_WAIT_MS 10000 /* for the device to be there, and the monitor to listen */
 #define ANSWER_WAIT_S 600 /* by then the monitor is not only slow: two are the kernel's default */

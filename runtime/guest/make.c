@@ -4,9 +4,9 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 
-#include "fd.h"
-#include "guest.h"
-#include "net.h"
+#include "base/fd.h"
+#include "guest/guest.h"
+#include "netsetup/net.h"
 
 static bool json_is(const struct json *facts, const char *name)
 {

@@ -8,9 +8,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "fd.h"
-#include "guest.h"
-#include "parse.h"
+#include "base/fd.h"
+#include "guest/guest.h"
+#include "spec/parse.h"
 
 #define PS_COMMAND_MAX 1024       /* bytes of a process's arguments */
 #define PS_REPLY_MAX (900u << 10) /* bytes; AGENT_JSON_MAX is the frame's */

@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "fd.h"
-#include "guest.h"
-#include "net.h"
-#include "net_config.h"
+#include "base/fd.h"
+#include "guest/guest.h"
+#include "netsetup/net.h"
+#include "netsetup/net_config.h"
 
 static bool has_own_namespace(const struct plan *plan)
 {

@@ -20,10 +20,10 @@
 #include <sys/wait.h>
 #include <termios.h>
 
-#include "channel.h"
-#include "clock.h"
-#include "fd.h"
-#include "guest.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "guest/guest.h"
+#include "ns/channel.h"
 
 #define OUTPUT_WAIT 500 /* ms */
 

@@ -12,11 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fd.h"
-#include "guest.h"
-#include "host_open.h"
-#include "mnt.h"
-#include "path.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "guest/guest.h"
+#include "step/host_open.h"
+#include "step/mnt.h"
 
 #define DISK_WAIT_MS 10000
 

@@ -7,9 +7,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "fd.h"
-#include "guest.h"
-#include "log.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "guest/guest.h"
 
 static void end(struct guest *g, int r)
 {

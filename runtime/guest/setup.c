@@ -5,7 +5,7 @@
  * made the root. Nothing is copied, since this program is static and nothing else is needed. The
  * modules are removed as they load, as their memory would be lost to the container.
  */
-#include "setup.h"
+#include "guest/setup.h"
 
 #include <fcntl.h>
 #include <linux/module.h>
@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fd.h"
-#include "log.h"
+#include "base/fd.h"
+#include "base/log.h"
 
 #define CONSOLE_WAIT_MS 1000
 #define LIST_MAX 65536 /* bytes of /modules.list */

@@ -4,7 +4,7 @@
  * walked in. Once, as process 1, in this order; nothing here fails that can be done without.
  */
 #pragma once
-#include "err.h"
+#include "base/err.h"
 
 /* /dev, and the console as standard input, output and error. */
 int setup_console(void) must_check;

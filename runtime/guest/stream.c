@@ -10,7 +10,7 @@
  * A terminal goes on for as long as it has both ends: the end of the monitor's input is typed as
  * Ctrl-D, as runtime/launch/attend.c does; when the whole stream is closed the terminal hangs up.
  */
-#include "stream.h"
+#include "guest/stream.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -20,7 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "fd.h"
+#include "base/fd.h"
 
 #define FLOW_SIZE ((size_t)64 << 10)
 #define FLOW_TURNS 16 /* then others have their turn */

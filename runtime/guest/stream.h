@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "err.h"
+#include "base/err.h"
 
 /* A descriptor in the loop. ready() may remove any watch, its own too. */
 struct watch {

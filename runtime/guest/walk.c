@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "channel.h"
-#include "fd.h"
-#include "guest.h"
-#include "path.h"
-#include "step.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "guest/guest.h"
+#include "ns/channel.h"
+#include "step/step.h"
 
 static int do_cgroup_create(struct process *p, const struct step *s)
 {

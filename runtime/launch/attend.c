@@ -23,9 +23,9 @@
 #include <sys/wait.h>
 #include <termios.h>
 
-#include "fd.h"
-#include "launch.h"
-#include "notify.h"
+#include "base/fd.h"
+#include "launch/launch.h"
+#include "launch/notify.h"
 
 #define LAST_REPORTS 64 /* of a program that has ended, to its NOTIFY_SOCKET */
 

@@ -2,8 +2,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "fd.h"
-#include "launch.h"
+#include "base/fd.h"
+#include "launch/launch.h"
 
 void launch_window_size(uint16_t *ret_height, uint16_t *ret_width)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "container.h"
+#include "launch/container.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "fd.h"
+#include "base/fd.h"
 
 #define FROZEN "frozen"
 #define STATE_MAX ((size_t)4 * 1024 * 1024)

@@ -16,8 +16,8 @@
 #pragma once
 #include <sys/types.h>
 
-#include "cgroup.h"
-#include "spec.h"
+#include "cgroups/cgroup.h"
+#include "spec/spec.h"
 
 enum container_status {
 	CONTAINER_CREATING,

@@ -7,12 +7,12 @@
 #include <sys/un.h>
 #include <time.h>
 
-#include "control.h"
-#include "fd.h"
-#include "log.h"
-#include "notify.h"
-#include "prepare.h"
-#include "step.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "launch/notify.h"
+#include "launch/prepare.h"
+#include "monitor/control.h"
+#include "step/step.h"
 
 #define START_BACKLOG 8
 

@@ -5,11 +5,11 @@
 #include <sys/pidfd.h>
 #include <time.h>
 
-#include "fd.h"
-#include "launch.h"
-#include "log.h"
-#include "net_tap.h"
-#include "step.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "launch/launch.h"
+#include "netsetup/net_tap.h"
+#include "step/step.h"
 
 #define KILL_TIMEOUT_MS 10000
 

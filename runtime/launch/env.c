@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "launch.h"
+#include "launch/launch.h"
 
 /* sd_listen_fds(3): LISTEN_PID says for whom LISTEN_FDS is; conmon rewrites it to the runtime's
  * pid. */

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "fd.h"
-#include "launch.h"
-#include "log.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "launch/launch.h"
 
 static int check_state(struct container *c, const struct exec_options *o)
 {

@@ -8,13 +8,13 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "channel.h"
-#include "host_open.h"
-#include "launch.h"
-#include "log.h"
-#include "net.h"
-#include "path.h"
-#include "step.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "launch/launch.h"
+#include "netsetup/net.h"
+#include "ns/channel.h"
+#include "step/host_open.h"
+#include "step/step.h"
 
 void launch_release(struct launch *l)
 {

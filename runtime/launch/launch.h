@@ -10,10 +10,10 @@
  * --force`.
  */
 #pragma once
-#include "container.h"
-#include "machine_config.h"
-#include "ns.h"
-#include "plan.h"
+#include "launch/container.h"
+#include "monitor/machine_config.h"
+#include "ns/ns.h"
+#include "plan/plan.h"
 
 struct launch_options {
 	const char *root; /* --root, or NULL */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "notify.h"
+#include "launch/notify.h"
 
 #include <poll.h>
 #include <stddef.h>
@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "fd.h"
-#include "log.h"
+#include "base/fd.h"
+#include "base/log.h"
 
 #define DIRECTORY "notify"
 #define SOCKET DIRECTORY "/notify.sock"

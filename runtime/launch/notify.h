@@ -10,7 +10,7 @@
  * end; in the foreground they relay until the program ends, and the service's pid is theirs.
  */
 #pragma once
-#include "container.h"
+#include "launch/container.h"
 
 struct notify {
 	int sock;       /* what the container says; -EBADF: there is nothing to relay */

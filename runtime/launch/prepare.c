@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "prepare.h"
+#include "launch/prepare.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "fd.h"
-#include "notify.h"
+#include "base/fd.h"
+#include "launch/notify.h"
 
 static int absolute(struct arena *a, const char *path, const char **ret)
 {

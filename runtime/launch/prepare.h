@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What create, run and plan share: from options to a plan. */
 #pragma once
-#include "launch.h"
+#include "launch/launch.h"
 
 struct bundle {
 	const char *path; /* absolute */

@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#include "fd.h"
-#include "launch.h"
+#include "base/fd.h"
+#include "launch/launch.h"
 
 #define RESCTRL "/sys/fs/resctrl"
 

@@ -17,10 +17,10 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#include "fd.h"
-#include "launch.h"
-#include "log.h"
-#include "sys.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "launch/launch.h"
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10U /* memfd_create(2), Linux 6.3 */

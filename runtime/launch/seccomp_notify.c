@@ -2,8 +2,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "fd.h"
-#include "launch.h"
+#include "base/fd.h"
+#include "launch/launch.h"
 
 /* Connects to a Unix stream socket; `field` names where the path came from. */
 int launch_connect(const char *path, const char *field)

@@ -5,12 +5,12 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "channel.h"
-#include "fd.h"
-#include "launch.h"
-#include "log.h"
-#include "notify.h"
-#include "step.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "launch/launch.h"
+#include "launch/notify.h"
+#include "ns/channel.h"
+#include "step/step.h"
 
 int launch_say_start(int channel)
 {

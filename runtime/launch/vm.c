@@ -7,14 +7,14 @@
 #include <sys/pidfd.h>
 #include <sys/statvfs.h>
 
-#include "agent.h"
-#include "channel.h"
-#include "control.h"
-#include "fd.h"
-#include "launch.h"
-#include "log.h"
-#include "monitor.h"
-#include "path.h"
+#include "agent/agent.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "launch/launch.h"
+#include "monitor/control.h"
+#include "monitor/monitor.h"
+#include "ns/channel.h"
 
 #ifndef CAISSON_LIBEXEC_DIR
 #error "CAISSON_LIBEXEC_DIR: where caisson-init is installed"

@@ -10,12 +10,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "connector.h"
-#include "fd.h"
-#include "guest_kernel.h"
-#include "log.h"
-#include "monitor_internal.h"
-#include "net_backend.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "images/guest_kernel.h"
+#include "monitor/connector.h"
+#include "monitor/monitor_internal.h"
+#include "monitor/net_backend.h"
 
 /*
  * No probing of devices that are not there, no self-tests; nothing on the console but errors;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "connector.h"
+#include "monitor/connector.h"
 
 #include <linux/capability.h>
 #include <linux/securebits.h>
@@ -13,9 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "fd.h"
-#include "jail.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "monitor/jail.h"
 
 #define PAUSE_MS 100 /* between two attempts */
 

@@ -5,7 +5,7 @@
  * nothing of the guest's. It ends with the monitor.
  */
 #pragma once
-#include "err.h"
+#include "base/err.h"
 
 /*
  * Forks it; to be called before the jail, with one thread. Returns the socket to ask it by

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control.h"
+#include "monitor/control.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -7,10 +7,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "clock.h"
-#include "fd.h"
-#include "log.h"
-#include "monitor_internal.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "monitor/monitor_internal.h"
 
 /* Through /proc/self/fd, since a socket's path is limited to 107 bytes and --root is not. */
 static int make_socket(int dir, struct sockaddr_un *ret_addr)

@@ -12,7 +12,7 @@
  *	watch    {}     -> from now on, oom {} at each time that the guest says so
  */
 #pragma once
-#include "agent.h"
+#include "agent/agent.h"
 
 #define CONTROL_SOCKET "vm.sock"
 

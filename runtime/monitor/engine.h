@@ -16,10 +16,10 @@
 #include <pthread.h>
 #include <sys/types.h>
 
-#include "jail.h"
-#include "machine_config.h"
-#include "plan.h"
-#include "vsock.h"
+#include "monitor/jail.h"
+#include "monitor/machine_config.h"
+#include "plan/plan.h"
+#include "vm/virtio/vsock.h"
 
 #define ENGINE_NICS_MAX MACHINE_INTERFACES_MAX
 #define GUEST_CID 3

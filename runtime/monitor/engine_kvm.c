@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
-#include "engine.h"
-#include "fd.h"
-#include "log.h"
-#include "machine.h"
-#include "share.h"
-#include "streams.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "monitor/engine.h"
+#include "monitor/share.h"
+#include "monitor/streams.h"
+#include "vm/machine.h"
 
 /* For what reads the container's output to take the last of it, once the guest is gone. */
 #define DRAIN_MS 10000

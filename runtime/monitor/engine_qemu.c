@@ -26,17 +26,17 @@
 #include <time.h>
 #include <x86intrin.h>
 
-#include "engine.h"
-#include "fd.h"
-#include "jail_qemu.h"
-#include "log.h"
-#include "qemu.h"
-#include "relay.h"
-#include "share.h"
-#include "streams.h"
-#include "sys.h"
-#include "vhost_backend.h"
-#include "vhost_user.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "monitor/engine.h"
+#include "monitor/jail_qemu.h"
+#include "monitor/qemu.h"
+#include "monitor/relay.h"
+#include "monitor/share.h"
+#include "monitor/streams.h"
+#include "vm/virtio/vhost_backend.h"
+#include "vm/virtio/vhost_user.h"
 
 #define GRACE_MS 500
 #define ARGS_MAX 128

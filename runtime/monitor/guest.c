@@ -6,11 +6,11 @@
 #include <termios.h>
 #include <time.h>
 
-#include "channel.h"
-#include "fd.h"
-#include "log.h"
-#include "monitor_internal.h"
-#include "net_config.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "monitor/monitor_internal.h"
+#include "netsetup/net_config.h"
+#include "ns/channel.h"
 
 static void put_facts(struct monitor *m, struct json_out *o)
 {

@@ -16,7 +16,7 @@
  * Children are killed at the end, which without CAP_KILL takes a user in common: so the file
  * server, whose effective user is root, has ours as its real one.
  */
-#include "jail.h"
+#include "monitor/jail.h"
 
 #include <grp.h>
 #include <linux/capability.h>
@@ -30,8 +30,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "path.h"
-#include "sys.h"
+#include "base/path.h"
+#include "base/sys.h"
 
 #define ID_BASE 0x70000000u /* to 0x7fffffff; pids are below 2^22 */
 #define FILES_MAX 4096      /* 1024 streams, 64 commands with their descriptors, the devices' */

@@ -15,7 +15,7 @@
 #include <linux/filter.h>
 #include <sys/types.h>
 
-#include "err.h"
+#include "base/err.h"
 
 enum jail_thread {
 	JAIL_LOOP,    /* monitor.c's */

@@ -18,8 +18,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "fd.h"
-#include "jail.h"
+#include "base/fd.h"
+#include "monitor/jail.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1

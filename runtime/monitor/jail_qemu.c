@@ -16,7 +16,7 @@
  * user it has so that the monitor can kill it. In the container's network namespace it is for its
  * taps' sake: Landlock keeps it from connecting there.
  */
-#include "jail_qemu.h"
+#include "monitor/jail_qemu.h"
 
 #include <poll.h>
 #include <sched.h>
@@ -31,9 +31,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "jail.h"
-#include "path.h"
-#include "sys.h"
+#include "base/path.h"
+#include "base/sys.h"
+#include "monitor/jail.h"
 
 #define FILES_MAX 1024 /* memory, eventfds of queues, what it inherits */
 

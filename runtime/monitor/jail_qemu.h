@@ -3,7 +3,7 @@
 #pragma once
 #include <sys/types.h>
 
-#include "err.h"
+#include "base/err.h"
 
 /* Names of these files in QEMU's root. */
 #define JAIL_KERNEL "/kernel"

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "machine_config.h"
+#include "monitor/machine_config.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fd.h"
-#include "kvm.h"
-#include "plan.h"
-#include "qemu.h"
+#include "base/fd.h"
+#include "monitor/qemu.h"
+#include "plan/plan.h"
+#include "vm/kvm.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define PAGE (2 * MIB)

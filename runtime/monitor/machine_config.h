@@ -5,9 +5,9 @@
  * field.
  */
 #pragma once
-#include "irq.h"
-#include "memory.h"
-#include "spec.h"
+#include "spec/spec.h"
+#include "vm/irq.h"
+#include "vm/memory.h"
 
 enum hypervisor { HYPERVISOR_KVM, HYPERVISOR_QEMU };
 

@@ -26,13 +26,13 @@
 #include <sys/socket.h>
 #include <termios.h>
 
-#include "channel.h"
-#include "clock.h"
-#include "fd.h"
-#include "log.h"
-#include "monitor_internal.h"
-#include "stand.h"
-#include "step.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "monitor/monitor_internal.h"
+#include "monitor/stand.h"
+#include "ns/channel.h"
+#include "step/step.h"
 
 /*
  * When one process of the machine ends others end because of it. How long the hypervisor's end,

@@ -10,8 +10,8 @@
  * one of the guest's.
  */
 #pragma once
-#include "machine_config.h"
-#include "plan.h"
+#include "monitor/machine_config.h"
+#include "plan/plan.h"
 
 struct monitor_args {
 	const struct plan *plan;

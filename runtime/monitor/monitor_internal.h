@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of the monitor share. One thread, but for struct streams. */
 #pragma once
-#include "agent.h"
-#include "engine.h"
-#include "monitor.h"
-#include "net_tap.h"
-#include "share.h"
-#include "streams.h"
+#include "agent/agent.h"
+#include "monitor/engine.h"
+#include "monitor/monitor.h"
+#include "monitor/share.h"
+#include "monitor/streams.h"
+#include "netsetup/net_tap.h"
 
 #define GUEST_LOG_MAX 4096   /* of the guest's console, its end: for errors */
 #define GUEST_LINES_MAX 1000 /* of its agent's, in the host's log */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "net_backend.h"
+#include "monitor/net_backend.h"
 
 #include <sys/socket.h>
 
-#include "str.h"
+#include "base/str.h"
 
 #define MTU_DEFAULT 1500
 

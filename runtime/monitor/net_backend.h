@@ -4,8 +4,8 @@
  * its name, addresses and routes by the same message and the same code.
  */
 #pragma once
-#include "net_config.h"
-#include "spec.h"
+#include "netsetup/net_config.h"
+#include "spec/spec.h"
 
 /*
  * The device's MAC address: what the annotation says, else one of the container's own, which stays

@@ -12,12 +12,12 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 
-#include "channel.h"
-#include "control.h"
-#include "fd.h"
-#include "log.h"
-#include "monitor.h"
-#include "stand.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "monitor/control.h"
+#include "monitor/monitor.h"
+#include "monitor/stand.h"
+#include "ns/channel.h"
 
 struct proxy {
 	const struct proxy_args *a;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "qemu.h"
+#include "monitor/qemu.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
-#include "str.h"
+#include "base/str.h"
 
 void qemu_read_words(int errors, char *ret, size_t size)
 {

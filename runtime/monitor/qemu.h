@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The QEMU that VM mode needs, and what one says that it can't work with. */
 #pragma once
-#include "err.h"
+#include "base/err.h"
 
 #define QEMU_PROGRAM "qemu-system-x86_64"
 #define QEMU_PACKAGE "qemu-system-x86"

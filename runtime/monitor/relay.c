@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "relay.h"
+#include "monitor/relay.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -7,8 +7,8 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include "clock.h"
-#include "vhost_wire.h"
+#include "base/clock.h"
+#include "vm/virtio/vhost_wire.h"
 
 /* It is awaited before QEMU goes on. */
 static bool needs_answer(const struct vhost_user_header *h)

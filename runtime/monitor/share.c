@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "share.h"
+#include "monitor/share.h"
 
 #include <limits.h>
 #include <linux/capability.h>
@@ -14,10 +14,10 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
-#include "fd.h"
-#include "jail.h"
-#include "sys.h"
-#include "vmfs.h"
+#include "base/fd.h"
+#include "base/sys.h"
+#include "monitor/jail.h"
+#include "vm/fs/vmfs.h"
 
 /* How long names and attributes may be believed: the host changes them too (podman cp, volumes). */
 #define CACHE_MS 1000

@@ -10,7 +10,7 @@
 #pragma once
 #include <sys/types.h>
 
-#include "plan.h"
+#include "plan/plan.h"
 
 #define SHARE_TAG "caisson"
 

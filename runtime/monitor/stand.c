@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "stand.h"
+#include "monitor/stand.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 #include <termios.h>
 
-#include "channel.h"
-#include "fd.h"
+#include "base/fd.h"
+#include "ns/channel.h"
 
 int stand_signals(int *ret_fd)
 {

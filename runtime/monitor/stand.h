@@ -3,7 +3,7 @@
 #pragma once
 #include <stdint.h>
 
-#include "err.h"
+#include "base/err.h"
 
 /* Blocks all signals, to be read from *ret_fd, which does not block: none is this process's own. */
 int stand_signals(int *ret_fd) must_check;

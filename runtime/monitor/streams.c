@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "streams.h"
+#include "monitor/streams.h"
 
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
-#include "agent.h"
-#include "fd.h"
-#include "vsock.h"
+#include "agent/agent.h"
+#include "base/fd.h"
+#include "vm/virtio/vsock.h"
 
 #define PORT_FIRST 0x10000u
 

@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-#include "json.h"
+#include "base/json.h"
 
 #define STREAMS_MAX 1024
 

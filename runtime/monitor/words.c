@@ -2,9 +2,9 @@
 /* What is told of a machine that failed: what its console said last, and what else to try. */
 #include <stdio.h>
 
-#include "fd.h"
-#include "kvm.h"
-#include "monitor_internal.h"
+#include "base/fd.h"
+#include "monitor/monitor_internal.h"
+#include "vm/kvm.h"
 
 #define WORDS_MAX 1024 /* of the guest's log, in messages */
 #define READS_MAX 64   /* of a guest that does not stop talking */

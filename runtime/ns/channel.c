@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "channel.h"
+#include "ns/channel.h"
 
 #include <sys/socket.h>
 
-#include "fd.h"
+#include "base/fd.h"
 
 int channel_pair(int ret_fds[2])
 {

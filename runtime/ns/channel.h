@@ -8,7 +8,7 @@
 #pragma once
 #include <stdint.h>
 
-#include "err.h"
+#include "base/err.h"
 
 enum channel_type { CHANNEL_REACHED = 1, CHANNEL_FD, CHANNEL_FAILED };
 

@@ -21,11 +21,11 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "channel.h"
-#include "fd.h"
-#include "ns.h"
-#include "path.h"
-#include "sys.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/sys.h"
+#include "ns/channel.h"
+#include "ns/ns.h"
 
 static int write_time_offsets(const struct spec *s)
 {

@@ -9,8 +9,8 @@
 #include <sys/vfs.h>
 #include <sys/wait.h>
 
-#include "fd.h"
-#include "ns.h"
+#include "base/fd.h"
+#include "ns/ns.h"
 
 int ns_open(enum spec_ns type, const char *path)
 {

@@ -2,11 +2,11 @@
 #include <signal.h>
 #include <sys/socket.h>
 
-#include "channel.h"
-#include "fd.h"
-#include "ns.h"
-#include "step.h"
-#include "sys.h"
+#include "base/fd.h"
+#include "base/sys.h"
+#include "ns/channel.h"
+#include "ns/ns.h"
+#include "step/step.h"
 
 struct init {
 	int channel; /* to the runtime; from WAIT_START on to the `start` command */

@@ -8,7 +8,7 @@
 #pragma once
 #include <sys/types.h>
 
-#include "plan.h"
+#include "plan/plan.h"
 
 struct ns_clone_args {
 	const struct step *clone; /* STEP_CLONE */

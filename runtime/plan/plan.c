@@ -5,7 +5,7 @@
  * there a user namespace, can device nodes be made, is there anything to run) is decided here,
  * once, so that the code that carries the steps out has none to take.
  */
-#include "plan.h"
+#include "plan/plan.h"
 
 #include <sched.h>
 #include <stdlib.h>

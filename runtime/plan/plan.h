@@ -18,7 +18,7 @@
  * The plan points into the spec, and lives in the same arena.
  */
 #pragma once
-#include "spec.h"
+#include "spec/spec.h"
 
 /* Where a container finds a NOTIFY_SOCKET, if whoever started caisson has one. */
 #define PLAN_NOTIFY_DIR "/run/notify"

@@ -12,7 +12,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 
-#include "plan.h"
+#include "plan/plan.h"
 
 struct dealer {
 	const struct spec *spec;

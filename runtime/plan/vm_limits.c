@@ -14,7 +14,7 @@
  */
 #include <stdlib.h>
 
-#include "plan.h"
+#include "plan/plan.h"
 
 #define MEMORY_MAX "memory.max"
 

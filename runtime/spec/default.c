@@ -3,7 +3,7 @@
  * The config.json of `caisson spec`: the one that runc's users know, for today's specification. It
  * has no ambient capabilities, which take effect only where they are inheritable too.
  */
-#include "spec.h"
+#include "spec/spec.h"
 
 #define MAX_STRINGS 8
 

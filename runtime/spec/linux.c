@@ -3,7 +3,7 @@
 #include <linux/mempolicy.h>
 #include <net/if.h>
 
-#include "names.h"
+#include "spec/names.h"
 
 struct namespace
 {

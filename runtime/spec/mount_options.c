@@ -10,7 +10,7 @@
  */
 #include <sys/mount.h>
 
-#include "parse.h"
+#include "spec/parse.h"
 
 enum effect {
 	NOTHING,

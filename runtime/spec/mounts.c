@@ -2,7 +2,7 @@
 /* config.md "Mounts", and the id maps that mounts and user namespaces share. */
 #include <stdlib.h>
 
-#include "parse.h"
+#include "spec/parse.h"
 
 #define MAX_ID_MAPS 340 /* user_namespaces(7), since Linux 4.15 */
 

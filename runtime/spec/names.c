@@ -4,7 +4,7 @@
  * with and to the plain array of names that `features` prints. Numbers that Debian 12's headers do
  * not know yet are the kernel's, spelled out.
  */
-#include "names.h"
+#include "spec/names.h"
 
 #include <linux/capability.h>
 #include <linux/ioprio.h>

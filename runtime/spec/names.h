@@ -2,7 +2,7 @@
 /* The names that config.json's enumerations allow, and the kernel's or libseccomp's numbers for
  * them. */
 #pragma once
-#include "parse.h"
+#include "spec/parse.h"
 
 extern const struct spec_name spec_namespace_names[];
 extern const struct spec_name spec_capability_names[]; /* value: 1 << CAP_* */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "parse.h"
+#include "spec/parse.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "log.h"
-#include "parse_value.h"
+#include "base/log.h"
+#include "spec/parse_value.h"
 
 _Static_assert(sizeof(struct spec_pair) == sizeof(struct cg_unified), "FIELD_PAIRS serves both");
 _Static_assert(offsetof(struct spec_strings, n) == sizeof(void *), "{v, n} are adjacent");

@@ -13,7 +13,7 @@
  * Errors are "WHAT: JSON.PATH: expected ..., found ...".
  */
 #pragma once
-#include "spec.h"
+#include "spec/spec.h"
 
 #define PARSE_MAX_DEPTH 16 /* of the specification's own nesting, not of the document's */
 

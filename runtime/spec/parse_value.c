@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "parse_value.h"
+#include "spec/parse_value.h"
 
 #include <assert.h>
 #include <ctype.h>

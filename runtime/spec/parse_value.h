@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table engine's inner half: single values, and the words of its errors. */
 #pragma once
-#include "parse.h"
+#include "spec/parse.h"
 
 int parse_int(struct parser *p, const struct json *node, const struct field *f, uint64_t *ret)
 	must_check; /* two's complement */

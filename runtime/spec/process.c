@@ -5,7 +5,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 
-#include "names.h"
+#include "spec/names.h"
 
 #define MAX_GROUPS 65536 /* NGROUPS_MAX of linux/limits.h */
 

@@ -3,7 +3,7 @@
  */
 #include <linux/ioprio.h>
 
-#include "names.h"
+#include "spec/names.h"
 
 static void put_strings(struct json_out *o, const char *key, const struct spec_strings *s)
 {

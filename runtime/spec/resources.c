@@ -2,7 +2,7 @@
 /* config-linux.md "Control groups": linux.resources, and the file of update --resources. */
 #include <ctype.h>
 
-#include "parse.h"
+#include "spec/parse.h"
 
 static const struct spec_name rule_types[] = {{"a", 'a'}, {"b", 'b'}, {"c", 'c'}, {NULL, 0}};
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The way back, as in process_json.c: the limits that a microVM's guest is told to update. */
-#include "spec.h"
+#include "spec/spec.h"
 
 static void put_devices(struct json_out *o, const struct cg_resources *res)
 {

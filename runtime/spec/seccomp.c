@@ -3,7 +3,7 @@
  * bits. */
 #include <seccomp.h>
 
-#include "names.h"
+#include "spec/names.h"
 
 static const struct field arg_fields[] = {
 	FIELD(INT, "index", spec_seccomp_arg, index, REQUIRED, RANGE(0, 5)),

@@ -2,8 +2,8 @@
 /* The documents: config.json as a whole, and the two parts of it that have files of their own. */
 #include <ctype.h>
 
-#include "fd.h"
-#include "parse.h"
+#include "base/fd.h"
+#include "spec/parse.h"
 
 #define MAX_HOSTNAME 64 /* __NEW_UTS_LEN of linux/utsname.h */
 

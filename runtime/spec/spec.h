@@ -13,10 +13,10 @@
  * "" no meaning).
  */
 #pragma once
-#include "arena.h"
-#include "json.h"
-#include "opt.h"
-#include "resources.h"
+#include "base/arena.h"
+#include "base/json.h"
+#include "base/opt.h"
+#include "cgroups/resources.h"
 
 #define SPEC_VERSION "1.3.0"            /* the newest this program knows; 1.x.y is accepted */
 #define SPEC_MAX_SIZE (8 * 1024 * 1024) /* bytes of config.json read */

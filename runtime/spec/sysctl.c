@@ -3,7 +3,7 @@
  * linux.sysctl: a kernel parameter may be set for a container only if a namespace of the container
  * holds it; any other would change the host. The list is the kernel's, as runc enforces it.
  */
-#include "parse.h"
+#include "spec/parse.h"
 
 /* Which namespace holds it: an exact name, or with a last dot everything below. */
 static const struct {

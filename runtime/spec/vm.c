@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config-vm.md. Paths are the runtime's own and absolute. */
-#include "parse.h"
+#include "spec/parse.h"
 
 static const struct spec_name image_formats[] = {
 	{"raw", 0}, {"qcow2", 0}, {"vdi", 0}, {"vmdk", 0}, {"vhd", 0}, {NULL, 0}};

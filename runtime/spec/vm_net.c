@@ -11,7 +11,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 
-#include "parse.h"
+#include "spec/parse.h"
 
 #define HEAD "annotation " SPEC_VM_NET ": "
 #define MTU_MIN 68

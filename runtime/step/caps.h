@@ -3,7 +3,7 @@
  * The process's capability sets as bit sets, for the two steps that write them. Private to step/.
  */
 #pragma once
-#include "spec.h"
+#include "spec/spec.h"
 
 struct cap_sets {
 	uint64_t effective, permitted, inheritable;

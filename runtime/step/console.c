@@ -13,8 +13,8 @@
 #include <sys/vfs.h>
 #include <termios.h>
 
-#include "mnt.h"
-#include "path.h"
+#include "base/path.h"
+#include "step/mnt.h"
 
 #define NO_DEVPTS \
 	"a terminal needs a devpts file system at /dev/pts, %s: add to mounts {\"destination\": " \

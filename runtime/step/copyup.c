@@ -11,8 +11,8 @@
 #include <sys/sendfile.h>
 #include <sys/xattr.h>
 
-#include "fd.h"
-#include "mnt.h"
+#include "base/fd.h"
+#include "step/mnt.h"
 
 #define DEPTH_MAX 128   /* directories in each other; two descriptors each */
 #define CHUNK (1 << 20) /* bytes of a sendfile(2) */

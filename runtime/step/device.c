@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <sys/sysmacros.h>
 
-#include "mnt.h"
-#include "path.h"
+#include "base/path.h"
+#include "step/mnt.h"
 
 #ifndef SYS_fchmodat2
 #define SYS_fchmodat2 452

@@ -16,9 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "log.h"
-#include "path.h"
-#include "step.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "step/step.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define PASSWD_MAX (1024 * 1024)

@@ -22,11 +22,11 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "clock.h"
-#include "fd.h"
-#include "log.h"
-#include "step.h"
-#include "sys.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "step/step.h"
 
 #define OUTPUT_KEPT 1024
 #define EXIT_NOT_EXECUTED 127

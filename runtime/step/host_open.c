@@ -9,15 +9,15 @@
  * would show up on the host. So every copy is made a slave unless config.json asks for something
  * else.
  */
-#include "host_open.h"
+#include "step/host_open.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 
-#include "mnt.h"
-#include "path.h"
+#include "base/path.h"
+#include "step/mnt.h"
 
 /* Which property of config.json the path came from, within the step's field. */
 static const char *property(const struct step *s)

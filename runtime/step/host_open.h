@@ -2,7 +2,7 @@
 /* HOST's side of bind mounts: copies of mounts, made where the caller has the rights and the view
  * to. */
 #pragma once
-#include "plan.h"
+#include "plan/plan.h"
 
 /*
  * A detached copy of the mount (OPEN_ROOT, OPEN_SOURCE; ATTACH_ROOT's data are the same) with its

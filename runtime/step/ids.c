@@ -11,10 +11,10 @@
 #include <sys/capability.h>
 #include <sys/prctl.h>
 
-#include "caps.h"
-#include "log.h"
-#include "path.h"
-#include "step.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "step/caps.h"
+#include "step/step.h"
 
 #define CAP_BIT(cap) (UINT64_C(1) << (cap))
 

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <sys/utsname.h>
 
-#include "path.h"
-#include "step.h"
+#include "base/path.h"
+#include "step/step.h"
 
 #define UTS_MAX (sizeof(((struct utsname *)0)->nodename) - 1) /* 64, for both names */
 

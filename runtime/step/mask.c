@@ -8,8 +8,8 @@
  * system. The first use attaches it; from then on it can be cloned (the kernel clones what is
  * attached in this namespace; detached mounts only from Linux 6.15 on).
  */
-#include "mnt.h"
-#include "path.h"
+#include "base/path.h"
+#include "step/mnt.h"
 
 /* An empty directory, of which nothing can be changed. */
 static int make_empty(struct step_ctx *c)

@@ -9,8 +9,8 @@
 #pragma once
 #include <limits.h>
 
-#include "step.h"
-#include "sys.h"
+#include "base/sys.h"
+#include "step/step.h"
 
 /* A detached copy of what is mounted at fd, or of the part of it that fd is. */
 static inline int mnt_clone(int fd, bool recursive)

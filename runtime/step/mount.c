@@ -14,8 +14,8 @@
 #include <linux/magic.h>
 #include <sys/vfs.h>
 
-#include "mnt.h"
-#include "path.h"
+#include "base/path.h"
+#include "step/mnt.h"
 
 #define PROC_ROOT_INODE 1
 

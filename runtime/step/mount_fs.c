@@ -16,8 +16,8 @@
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 
-#include "mnt.h"
-#include "path.h"
+#include "base/path.h"
+#include "step/mnt.h"
 
 #define FSCONFIG_MAX 255      /* bytes of a value; the kernel's limit is 256 with the NUL */
 #define OPTIONS_MAX 4096      /* mount(2) takes one page */

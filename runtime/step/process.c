@@ -15,9 +15,9 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-#include "log.h"
-#include "path.h"
-#include "step.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "step/step.h"
 
 #define MAX_CPUS 8192       /* the largest NR_CPUS that x86 and arm64 kernels are built with */
 #define MAX_NUMA_NODES 1024 /* MAX_NUMNODES at most */

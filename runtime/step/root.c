@@ -20,8 +20,8 @@
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 
-#include "mnt.h"
-#include "path.h"
+#include "base/path.h"
+#include "step/mnt.h"
 
 static int attach(struct step_ctx *c, const char *path)
 {

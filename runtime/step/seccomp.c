@@ -10,9 +10,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "caps.h"
-#include "fd.h"
-#include "step.h"
+#include "base/fd.h"
+#include "step/caps.h"
+#include "step/step.h"
 
 static const struct {
 	uint64_t flag;

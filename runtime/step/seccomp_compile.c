@@ -26,10 +26,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "fd.h"
-#include "log.h"
-#include "seccomp_stub.h"
-#include "step.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "step/seccomp_stub.h"
+#include "step/step.h"
 
 #define CACHE_FORMAT \
 	1 /* to be raised with every change of what is compiled from the same profile */

@@ -14,7 +14,7 @@
  * skip its section; a section loads the call's number, returns ENOSYS if that is too large, and
  * else jumps to the end, where libseccomp's program begins with loads of its own.
  */
-#include "seccomp_stub.h"
+#include "step/seccomp_stub.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>

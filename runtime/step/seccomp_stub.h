@@ -4,7 +4,7 @@
  * step/.
  */
 #pragma once
-#include "spec.h"
+#include "spec/spec.h"
 
 /*
  * Appends the stub (struct sock_filter[]) to program; nothing where the profile's default action

@@ -14,7 +14,7 @@
 #pragma once
 #include <sys/stat.h>
 
-#include "plan.h"
+#include "plan/plan.h"
 
 /* How INIT talks to whoever launches it; the back end provides it. All return >= 0 or -errno with a
  * message. */

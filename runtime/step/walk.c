@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sched.h>
 
-#include "fd.h"
-#include "net.h"
-#include "step.h"
+#include "base/fd.h"
+#include "netsetup/net.h"
+#include "step/step.h"
 
 typedef int (*step_fn)(struct step_ctx *c, const struct step *s);
 

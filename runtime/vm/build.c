@@ -2,11 +2,11 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
-#include "acpi.h"
-#include "arch.h"
-#include "machine.h"
-#include "power.h"
-#include "vhost_blk.h"
+#include "vm/arch/x86_64/acpi.h"
+#include "vm/arch/x86_64/arch.h"
+#include "vm/machine.h"
+#include "vm/power.h"
+#include "vm/virtio/vhost_blk.h"
 
 static void raise_irq(void *irq)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bus.h"
+#include "vm/bus.h"
 
 #include <inttypes.h>
 #include <string.h>

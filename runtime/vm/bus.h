@@ -9,7 +9,7 @@
 #pragma once
 #include <stdint.h>
 
-#include "err.h"
+#include "base/err.h"
 
 #define VM_BUS_MAX 64
 

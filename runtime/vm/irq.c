@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "irq.h"
+#include "vm/irq.h"
 
 #include <sys/eventfd.h>
 

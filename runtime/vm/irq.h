@@ -5,7 +5,7 @@
  * shared.
  */
 #pragma once
-#include "kvm.h"
+#include "vm/kvm.h"
 
 /* The IOAPIC has 24 pins; below 5 are the places of PC devices that guests may expect there. */
 #define VM_GSI_FIRST 5

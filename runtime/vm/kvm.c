@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kvm.h"
+#include "vm/kvm.h"
 
 #include <cpuid.h>
 #include <inttypes.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-#include "str.h"
+#include "base/str.h"
 
 /*
  * Three pages for real mode on Intel CPUs without unrestricted guests; in the hole, below the

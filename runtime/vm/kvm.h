@@ -13,7 +13,7 @@
 #include <linux/kvm.h>
 #include <stdint.h>
 
-#include "memory.h"
+#include "vm/memory.h"
 
 /* What there is to choose where KVM fails: the end of a message. */
 #define VM_KVM_INSTEAD "--hypervisor qemu runs it in software"

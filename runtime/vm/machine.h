@@ -10,15 +10,15 @@
  * Descriptors of the options stay the caller's and must be open until machine_release().
  */
 #pragma once
-#include "balloon.h"
-#include "boot.h"
-#include "devices.h"
-#include "fs.h"
-#include "irq.h"
-#include "mmio.h"
-#include "vcpu.h"
-#include "vhost_net.h"
-#include "vsock.h"
+#include "vm/boot/boot.h"
+#include "vm/irq.h"
+#include "vm/vcpu.h"
+#include "vm/virtio/balloon.h"
+#include "vm/virtio/devices.h"
+#include "vm/virtio/fs.h"
+#include "vm/virtio/mmio.h"
+#include "vm/virtio/vhost_net.h"
+#include "vm/virtio/vsock.h"
 
 #define MACHINE_DISKS_MAX 8
 #define MACHINE_SHARES_MAX 8

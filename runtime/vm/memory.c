@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "memory.h"
+#include "vm/memory.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

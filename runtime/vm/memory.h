@@ -20,8 +20,8 @@
 #pragma once
 #include <stdint.h>
 
-#include "err.h"
-#include "fd.h"
+#include "base/err.h"
+#include "base/fd.h"
 
 /*
  * x86-64: RAM ends here, goes on at 4 GiB; the hole between holds MMIO, the IOAPIC and the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "power.h"
+#include "vm/power.h"
 
-#include "arch.h"
+#include "vm/arch/x86_64/arch.h"
 
 #define SLP_EN 0x20
 

@@ -4,7 +4,7 @@
  * +0 sleep control: SLP_EN with SLP_TYP 5 is power-off; +1 sleep status; +2 reset: 1 resets.
  */
 #pragma once
-#include "vcpu.h"
+#include "vm/vcpu.h"
 
 #define VM_POWER_SLP_TYP 5
 #define VM_POWER_RESET_VALUE 1

@@ -7,7 +7,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 
-#include "machine.h"
+#include "vm/machine.h"
 
 #define FDS_MAX (1 + 2 + MACHINE_DEVICES_MAX * (VIRTIO_QUEUES_MAX + 1))
 

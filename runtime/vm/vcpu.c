@@ -9,7 +9,7 @@
  * A PIO or MMIO exit is completed by the next KVM_RUN. Before a thread parks it therefore enters
  * once more with immediate_exit set, so that registers read in a pause are those after the access.
  */
-#include "vcpu.h"
+#include "vm/vcpu.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -20,7 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-#include "arch.h"
+#include "vm/arch/x86_64/arch.h"
 
 #define KICK SIGRTMIN
 

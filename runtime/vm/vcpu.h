@@ -13,8 +13,8 @@
 #pragma once
 #include <pthread.h>
 
-#include "bus.h"
-#include "kvm.h"
+#include "vm/bus.h"
+#include "vm/kvm.h"
 
 enum vm_end {
 	VM_END_NONE, /* it runs */

@@ -22,11 +22,11 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "channel.h"
-#include "fd.h"
-#include "input.h"
-#include "log.h"
-#include "monitor_internal.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "fuzz/input.h"
+#include "monitor/monitor_internal.h"
+#include "ns/channel.h"
 
 #define CLIENTS 4
 #define FRAMES_MAX (GUEST_LINES_MAX + 50) /* of one input: more would only take time */

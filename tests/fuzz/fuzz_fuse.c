@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 
-#include "fs.h"
+#include "vm/fs/fs.h"
 
 #define MAX_REQUESTS 32
 

@@ -9,9 +9,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "arch.h"
-#include "boot.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/arch/x86_64/arch.h"
+#include "vm/boot/boot.h"
 
 #define RAM (UINT64_C(4) << 20)
 #define FILE_MAX 65536

@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include "modules.h"
+#include "images/modules.h"
 
 #define MAX_RESOLVED 64
 

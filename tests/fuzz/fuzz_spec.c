@@ -2,8 +2,8 @@
 /* libFuzzer: any bytes as config.json, process and resources. */
 #include <stdlib.h>
 
-#include "log.h"
-#include "parse.h"
+#include "base/log.h"
+#include "spec/parse.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

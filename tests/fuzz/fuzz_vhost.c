@@ -19,10 +19,10 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "devices.h"
-#include "input.h"
-#include "vhost_backend.h"
-#include "vhost_proto.h"
+#include "fuzz/input.h"
+#include "vm/virtio/devices.h"
+#include "vm/virtio/vhost_backend.h"
+#include "vm/virtio/vhost_proto.h"
 
 #define PAGE 4096ULL
 #define PAGES 64

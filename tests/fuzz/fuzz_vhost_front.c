@@ -22,10 +22,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../unit/vhost_back.h"
-#include "../unit/vhost_rig.h"
-#include "fs.h"
-#include "vhost_blk.h"
+#include "unit/vhost_back.h"
+#include "unit/vhost_rig.h"
+#include "vm/virtio/fs.h"
+#include "vm/virtio/vhost_blk.h"
 
 #define TIMEOUT_MS 20
 

@@ -20,9 +20,9 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "../unit/vm_rig.h"
-#include "balloon.h"
-#include "virtio_net.h"
+#include "unit/vm_rig.h"
+#include "vm/virtio/balloon.h"
+#include "vm/virtio/virtio_net.h"
 
 #define DISK_LEN (64 * 512)
 #define USO 0x60 /* TUN_F_USO4 and TUN_F_USO6, Linux 6.2 */

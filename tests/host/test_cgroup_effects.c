@@ -8,7 +8,7 @@
 #include <sys/swap.h>
 #include <sys/sysmacros.h>
 
-#include "v2_fixture.h"
+#include "host/v2_fixture.h"
 
 #define CHUNK (64 * 1024)
 

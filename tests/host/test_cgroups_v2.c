@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "v2_fixture.h"
+#include "host/v2_fixture.h"
 
 static void test_memory(void **state)
 {

@@ -3,7 +3,7 @@
 #pragma once
 #include <sys/mman.h>
 
-#include "cgroup_fixture.h"
+#include "unit/cgroup_fixture.h"
 
 #define MB (1024 * 1024)
 

@@ -21,9 +21,9 @@
 
 #include <cmocka.h>
 
-#include "host_open.h"
-#include "mnt.h"
-#include "path.h"
+#include "base/path.h"
+#include "step/host_open.h"
+#include "step/mnt.h"
 
 #define BOX "/tmp/box"
 #define ROOTFS BOX "/rootfs"

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "cg_internal.h"
+#include "cgroups/cg_internal.h"
 
 #define OK(r) \
 	do { \

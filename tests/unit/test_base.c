@@ -11,10 +11,10 @@
 
 #include <sys/socket.h>
 
-#include "fd.h"
-#include "json.h"
-#include "path.h"
-#include "str.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/path.h"
+#include "base/str.h"
 
 static void test_sizes(void **state)
 {

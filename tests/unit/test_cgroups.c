@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
-#include "cg_internal.h"
-#include "sdbus.h"
+#include "cgroups/cg_internal.h"
+#include "cgroups/sdbus.h"
 
 /*
  * Reference values computed with another program: ceil(10 ** ((l*l + 125*l)/612 - 7/34)), l =

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
-#include "cgroup_fixture.h"
+#include "unit/cgroup_fixture.h"
 
 static int setup(void **state)
 {

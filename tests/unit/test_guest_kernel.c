@@ -21,9 +21,9 @@
 
 #include <cmocka.h>
 
-#include "fd.h"
-#include "guest_kernel.h"
-#include "kernel_image.h"
+#include "base/fd.h"
+#include "images/guest_kernel.h"
+#include "images/kernel_image.h"
 
 #define CACHED "cache/initramfs-*"
 /* Every need of guest_kernel.c, and what they depend on. */

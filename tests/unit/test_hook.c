@@ -10,10 +10,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "arena.h"
-#include "child.h"
-#include "fd.h"
-#include "step.h"
+#include "base/arena.h"
+#include "base/fd.h"
+#include "step/step.h"
+#include "unit/child.h"
 
 static char dir[] = "/tmp/caisson-hook-XXXXXX";
 

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "fd.h"
-#include "initramfs.h"
+#include "base/fd.h"
+#include "images/initramfs.h"
 
 #define ATTR(...) (&(struct initramfs_attr){__VA_ARGS__})
 

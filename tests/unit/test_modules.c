@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-#include "fd.h"
-#include "modules.h"
+#include "base/fd.h"
+#include "images/modules.h"
 
 static struct strbuf text(const char *s)
 {

@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#include "channel.h"
-#include "fd.h"
-#include "monitor_internal.h"
+#include "base/fd.h"
+#include "monitor/monitor_internal.h"
+#include "ns/channel.h"
 
 #define HELLO "{\"type\":\"hello\",\"version\":1,\"kernel\":\"6.1\"}"
 #define CREATED "{\"type\":\"reached\",\"process\":0,\"barrier\":\"created\"}"

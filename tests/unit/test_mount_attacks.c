@@ -10,7 +10,7 @@
 #include <sys/vfs.h>
 #include <time.h>
 
-#include "box.h"
+#include "unit/box.h"
 
 static size_t entries(const char *path)
 {

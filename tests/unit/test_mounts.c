@@ -5,7 +5,7 @@
 #include <sys/xattr.h>
 #include <termios.h>
 
-#include "box.h"
+#include "unit/box.h"
 
 static void test_clean_path(void **state)
 {

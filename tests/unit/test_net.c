@@ -20,8 +20,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "net.h"
-#include "netlink.h"
+#include "netsetup/net.h"
+#include "netsetup/netlink.h"
 
 struct nets {
 	int before;

@@ -17,9 +17,9 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include "net_backend.h"
-#include "relay.h"
-#include "vhost_wire.h"
+#include "monitor/net_backend.h"
+#include "monitor/relay.h"
+#include "vm/virtio/vhost_wire.h"
 
 #define TIMEOUT_MS 300
 

@@ -24,9 +24,9 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 
-#include "fd.h"
-#include "net_config.h"
-#include "net_tap.h"
+#include "base/fd.h"
+#include "netsetup/net_config.h"
+#include "netsetup/net_tap.h"
 
 struct nets {
 	int before, box, guest, peer;

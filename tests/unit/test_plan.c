@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
-#include "fd.h"
-#include "plan.h"
+#include "base/fd.h"
+#include "plan/plan.h"
 
 #define FACTS .bundle = "/bundle", .keyring = "_ses.x"
 

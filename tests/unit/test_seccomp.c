@@ -24,11 +24,11 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "caps.h"
-#include "child.h"
-#include "fd.h"
-#include "seccomp_stub.h"
-#include "step.h"
+#include "base/fd.h"
+#include "step/caps.h"
+#include "step/seccomp_stub.h"
+#include "step/step.h"
+#include "unit/child.h"
 
 #define EPERM_DEFAULT SCMP_ACT_ERRNO(EPERM)
 #define NAMES(...) \

@@ -19,8 +19,8 @@
 #include <sys/personality.h>
 #include <sys/resource.h>
 
-#include "fd.h"
-#include "spec.h"
+#include "base/fd.h"
+#include "spec/spec.h"
 
 #define CAP(name) (UINT64_C(1) << CAP_##name)
 

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 // clang-format on
-#include "spec.h"
+#include "spec/spec.h"
 
 /* One document a row: what must be said of it, or NULL where it is good. */
 #define DOC(body) "{\"ociVersion\":\"1.0.2\",\"root\":{\"path\":\"r\"}" body "}"

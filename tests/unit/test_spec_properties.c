@@ -15,8 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "fd.h"
-#include "parse.h"
+#include "base/fd.h"
+#include "spec/parse.h"
 
 #define MAX_BAD 10
 

@@ -10,7 +10,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
-#include "spec.h"
+#include "spec/spec.h"
 
 static int parse(struct arena *a, const char *value, const struct spec **ret)
 {

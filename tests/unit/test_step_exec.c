@@ -13,9 +13,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "child.h"
-#include "path.h"
-#include "step.h"
+#include "base/path.h"
+#include "step/step.h"
+#include "unit/child.h"
 
 #define STRINGS(...) \
 	{ \

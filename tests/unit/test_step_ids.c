@@ -15,10 +15,10 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-#include "caps.h"
-#include "child.h"
-#include "path.h"
-#include "step.h"
+#include "base/path.h"
+#include "step/caps.h"
+#include "step/step.h"
+#include "unit/child.h"
 
 #define BIT(cap) (UINT64_C(1) << (cap))
 

@@ -17,10 +17,10 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 
-#include "caps.h"
-#include "child.h"
-#include "path.h"
-#include "step.h"
+#include "base/path.h"
+#include "step/caps.h"
+#include "step/step.h"
+#include "unit/child.h"
 
 static struct step_ctx context(void)
 {

@@ -14,9 +14,9 @@
 #include <limits.h>
 #include <string.h>
 
-#include "str.h"
-#include "vhost_backend.h"
-#include "vhost_front.h"
+#include "base/str.h"
+#include "unit/vhost_front.h"
+#include "vm/virtio/vhost_backend.h"
 
 #define PROTOCOL_REPLY_ACK 8
 #define PROTOCOL_CONFIG (1 << 9)

@@ -9,8 +9,8 @@
 
 #include <stdio.h>
 
-#include "vhost_back.h"
-#include "vhost_rig.h"
+#include "unit/vhost_back.h"
+#include "unit/vhost_rig.h"
 
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG | BACK_INFLIGHT)

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "balloon.h"
-#include "vm_rig.h"
+#include "unit/vm_rig.h"
+#include "vm/virtio/balloon.h"
 
 #define PAGE VIRTIO_BALLOON_PAGE
 #define INFLATE 0

@@ -20,9 +20,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "arch.h"
-#include "machine.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/arch/x86_64/arch.h"
+#include "vm/machine.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define LOAD_AT 0x100000

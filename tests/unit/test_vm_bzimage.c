@@ -17,9 +17,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "arch.h"
-#include "machine.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/arch/x86_64/arch.h"
+#include "vm/machine.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define SETUP_LEN (2 * 512)

@@ -14,7 +14,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-#include "vm_rig.h"
+#include "unit/vm_rig.h"
 
 #define SECTORS 64
 

@@ -22,10 +22,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "clock.h"
-#include "machine.h"
-#include "str.h"
-#include "vmfs.h"
+#include "base/clock.h"
+#include "base/str.h"
+#include "vm/fs/vmfs.h"
+#include "vm/machine.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define MEMORY (VM_HOLE_START + 16 * MIB) /* a region on each side of the hole */

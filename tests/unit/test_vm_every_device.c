@@ -16,12 +16,12 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-#include "balloon.h"
-#include "fs.h"
-#include "vhost_back.h"
-#include "vhost_rig.h"
-#include "virtio_net.h"
-#include "vsock.h"
+#include "unit/vhost_back.h"
+#include "unit/vhost_rig.h"
+#include "vm/virtio/balloon.h"
+#include "vm/virtio/fs.h"
+#include "vm/virtio/virtio_net.h"
+#include "vm/virtio/vsock.h"
 
 #define STATES 7
 

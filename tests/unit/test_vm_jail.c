@@ -16,11 +16,11 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-#include "balloon.h"
-#include "child.h"
-#include "jail.h"
-#include "virtio_net.h"
-#include "vsock_rig.h"
+#include "monitor/jail.h"
+#include "unit/child.h"
+#include "unit/vsock_rig.h"
+#include "vm/virtio/balloon.h"
+#include "vm/virtio/virtio_net.h"
 
 static struct rig g;
 

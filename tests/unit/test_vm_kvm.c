@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
-#include "kvm.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/kvm.h"
 
 /* The word in /proc/cpuinfo's flags: not how kvm.c asks. */
 static bool cpuinfo_has(const char *flag)

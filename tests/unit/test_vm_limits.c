@@ -9,9 +9,9 @@
 
 #include <string.h>
 
-#include "cgroup.h"
-#include "machine_config.h"
-#include "plan.h"
+#include "cgroups/cgroup.h"
+#include "monitor/machine_config.h"
+#include "plan/plan.h"
 
 #define MIB (INT64_C(1) << 20)
 

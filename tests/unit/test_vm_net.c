@@ -22,9 +22,9 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-#include "net_tap.h"
-#include "virtio_net.h"
-#include "vm_rig.h"
+#include "netsetup/net_tap.h"
+#include "unit/vm_rig.h"
+#include "vm/virtio/virtio_net.h"
 
 #define RX 0
 #define TX 1

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "vm_rig.h"
+#include "unit/vm_rig.h"
 
 struct box {
 	struct rig g;

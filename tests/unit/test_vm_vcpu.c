@@ -17,11 +17,11 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
-#include "acpi.h"
-#include "arch.h"
-#include "irq.h"
-#include "power.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/arch/x86_64/acpi.h"
+#include "vm/arch/x86_64/arch.h"
+#include "vm/irq.h"
+#include "vm/power.h"
 
 #define MIB (UINT64_C(1) << 20)
 /* Guest kernel code may be interpreted, 1.6 million instructions a second. */

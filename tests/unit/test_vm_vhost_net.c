@@ -13,9 +13,9 @@
 #include <linux/virtio_net.h>
 #include <stdio.h>
 
-#include "vhost_back.h"
-#include "vhost_net.h"
-#include "vhost_rig.h"
+#include "unit/vhost_back.h"
+#include "unit/vhost_rig.h"
+#include "vm/virtio/vhost_net.h"
 
 #define BIT(n) (UINT64_C(1) << (n))
 #define MAC BIT(VIRTIO_NET_F_MAC)

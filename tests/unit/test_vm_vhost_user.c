@@ -23,11 +23,11 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "fs.h"
-#include "machine.h"
-#include "vhost_back.h"
-#include "vhost_rig.h"
-#include "vmfs.h"
+#include "unit/vhost_back.h"
+#include "unit/vhost_rig.h"
+#include "vm/fs/vmfs.h"
+#include "vm/machine.h"
+#include "vm/virtio/fs.h"
 
 #define TIMEOUT_MS 300 /* for a back end that will not answer */
 #define REQUESTS 1     /* queue */

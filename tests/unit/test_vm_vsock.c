@@ -3,7 +3,7 @@
  * The vsock device behind the mmio transport: every kind of descriptor, both directions, and how
  * streams end. Plain memory, no KVM.
  */
-#include "vsock_peer.h"
+#include "unit/vsock_peer.h"
 
 #include <pty.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The vsock device: credit, room, and guests that lie. Plain memory, no KVM. */
-#include "vsock_peer.h"
+#include "unit/vsock_peer.h"
 
 #include <sys/ioctl.h>
 

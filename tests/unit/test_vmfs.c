@@ -14,7 +14,7 @@
 #include <limits.h>
 #include <sys/sysmacros.h>
 
-#include "vmfs_front.h"
+#include "unit/vmfs_front.h"
 
 #define ENDED 0
 #define REFUSED 3

@@ -11,7 +11,7 @@
 #include <dirent.h>
 #include <limits.h>
 
-#include "vmfs_front.h"
+#include "unit/vmfs_front.h"
 
 #define DESCRIPTORS 64
 #define OTHERS 32 /* standard streams, the queue's, memory, what one request opens */

@@ -14,8 +14,8 @@
 #include <sched.h>
 #include <sys/mount.h>
 
-#include "fs.h"
-#include "vmfs_front.h"
+#include "unit/vmfs_front.h"
+#include "vm/fs/fs.h"
 
 struct sealed {
 	struct front f;

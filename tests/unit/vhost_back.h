@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "fd.h"
-#include "vhost_proto.h"
+#include "base/fd.h"
+#include "vm/virtio/vhost_proto.h"
 
 enum misdeed {
 	GOOD,

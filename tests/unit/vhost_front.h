@@ -12,8 +12,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "child.h"
-#include "fd.h"
+#include "base/fd.h"
+#include "unit/child.h"
 
 #define GUEST UINT64_C(0x40000000)
 #define USER UINT64_C(0x7f0000000000)

@@ -5,8 +5,8 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 
-#include "vhost_user.h"
-#include "vm_rig.h"
+#include "unit/vm_rig.h"
+#include "vm/virtio/vhost_user.h"
 
 #define PATIENCE_MS 20000 /* for one that answers: the machine may be busy */
 

@@ -4,9 +4,9 @@
 #include <linux/virtio_mmio.h>
 #include <string.h>
 
-#include "devices.h"
-#include "mmio.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/virtio/devices.h"
+#include "vm/virtio/mmio.h"
 
 #define RIG_RAM (UINT64_C(4) << 20)
 #define RIG_SIZE 8

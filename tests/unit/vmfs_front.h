@@ -4,14 +4,15 @@
  * sanitizers see it; front_end() checks how it ended.
  */
 #pragma once
+#include <limits.h>
 #include <linux/fuse.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "path.h"
-#include "sys.h"
-#include "vhost_front.h"
-#include "vmfs.h"
+#include "base/path.h"
+#include "base/sys.h"
+#include "unit/vhost_front.h"
+#include "vm/fs/vmfs.h"
 
 static inline void front_begin_with(
 	struct front *f, bool read_only, uint32_t max_nodes, uint32_t max_descriptors)

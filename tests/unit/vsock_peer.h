@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "vsock_rig.h"
+#include "unit/vsock_rig.h"
 
 #define OP(name) VIRTIO_VSOCK_OP_##name
 #define SHUT(name) VIRTIO_VSOCK_SHUTDOWN_##name

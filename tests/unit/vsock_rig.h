@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The guest's side of a vsock device, on the rig: packets by hand, no kernel. */
 #pragma once
-#include "vm_rig.h"
-#include "vsock.h"
+#include "unit/vm_rig.h"
+#include "vm/virtio/vsock.h"
 
 #define GUEST_CID 42
 #define GUEST_PORT 1000

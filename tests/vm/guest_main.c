@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fd.h"
-#include "guest.h"
+#include "base/fd.h"
+#include "guest/guest.h"
 
 static int connect_port(void *data, uint32_t port)
 {

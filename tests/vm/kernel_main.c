@@ -5,8 +5,8 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 
-#include "fd.h"
-#include "guest_kernel.h"
+#include "base/fd.h"
+#include "images/guest_kernel.h"
 
 static int run(struct arena *a, char **argv)
 {

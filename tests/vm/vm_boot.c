@@ -22,8 +22,8 @@
 #include <sys/un.h>
 #include <time.h>
 
-#include "machine.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/machine.h"
 
 struct arguments {
 	struct machine_options o;

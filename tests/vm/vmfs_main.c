@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "fd.h"
-#include "vmfs.h"
+#include "base/fd.h"
+#include "vm/fs/vmfs.h"
 
 static int listen_once(const char *path)
 {

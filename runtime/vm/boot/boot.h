@@ -12,7 +12,7 @@
  * trusted: each offset and length is checked against the file and against guest memory.
  */
 #pragma once
-#include "memory.h"
+#include "vm/memory.h"
 
 enum boot_protocol {
 	BOOT_PVH,     /* ARCH_PVH, argument ARCH_START_INFO */

@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "arch.h"
-#include "boot.h"
+#include "vm/arch/x86_64/arch.h"
+#include "vm/boot/boot.h"
 
 #define HEADER_AT 0x1f1
 #define BOOT_FLAG 0xaa55

@@ -3,9 +3,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "arch.h"
-#include "boot.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/arch/x86_64/arch.h"
+#include "vm/boot/boot.h"
 
 #define SEGMENTS_MAX 64
 #define NOTES_MAX 65536

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "arch.h"
-#include "boot.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/arch/x86_64/arch.h"
+#include "vm/boot/boot.h"
 
 #define BZIMAGE_MAGIC_AT 0x202
 #define BZIMAGE_MAGIC "HdrS"

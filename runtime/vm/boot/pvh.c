@@ -2,8 +2,8 @@
 /* What a PVH kernel is handed (xen/include/public/arch-x86/hvm/start_info.h). */
 #include <stddef.h>
 
-#include "arch.h"
-#include "boot.h"
+#include "vm/arch/x86_64/arch.h"
+#include "vm/boot/boot.h"
 
 #define START_MAGIC 0x336ec578
 

@@ -3,7 +3,7 @@
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 
-#include "fs.h"
+#include "vm/fs/fs.h"
 
 int fs_lookup(struct fs_session *s, struct fs_request *r)
 {

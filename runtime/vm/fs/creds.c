@@ -8,7 +8,7 @@
 #include <sys/fsuid.h>
 #include <sys/syscall.h>
 
-#include "fs.h"
+#include "vm/fs/fs.h"
 
 int fs_creds_drop_fsetid(bool drop)
 {

@@ -3,7 +3,7 @@
 #include <dirent.h>
 #include <sys/syscall.h>
 
-#include "fs.h"
+#include "vm/fs/fs.h"
 
 #define LIST_BUFFER 16384
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Open files. */
-#include "fs.h"
+#include "vm/fs/fs.h"
 
 #include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "sys.h"
+#include "base/sys.h"
 
 /* Of open(2)'s flags those that mean something on the host. O_APPEND comes with each write. */
 #define OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME)

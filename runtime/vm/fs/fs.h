@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-#include "fd.h"
-#include "vmfs.h"
+#include "base/fd.h"
+#include "vm/fs/vmfs.h"
 
 #define FS_MAX_WRITE (1U << 20)
 #define FS_MAX_PAGES (FS_MAX_WRITE / 4096)

@@ -21,9 +21,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "fs.h"
-#include "path.h"
-#include "sys.h"
+#include "base/path.h"
+#include "base/sys.h"
+#include "vm/fs/fs.h"
 
 #define CAP(c) (UINT64_C(1) << (c))
 #define CAPS \

@@ -7,7 +7,7 @@
  *
  * A request that has to wait is not answered yet (FS_LATER): the queue serves it again.
  */
-#include "fs.h"
+#include "vm/fs/fs.h"
 
 #include <stdlib.h>
 #include <sys/file.h>

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <sys/sysmacros.h>
 
-#include "fs.h"
+#include "vm/fs/fs.h"
 
 /* The answer to what was just made. That the host's side removed it meanwhile is the guest's
  * ENOENT. */

@@ -3,12 +3,12 @@
  * The inodes that the guest knows, by number and by (mount, device, inode). The mount is part of
  * the key since one inode may be seen through two mounts, of which one is read-only.
  */
-#include "fs.h"
+#include "vm/fs/fs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "sys.h"
+#include "base/sys.h"
 
 #define STATX_WANT (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
 

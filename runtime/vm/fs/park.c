@@ -13,12 +13,12 @@
  * since it was unlinked or never had one. Names follow the guest's own renames, and each lookup.
  * A rename on the host's side is not seen: then ESTALE is the answer until the next lookup.
  */
-#include "fs.h"
+#include "vm/fs/fs.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "sys.h"
+#include "base/sys.h"
 
 /* How many directories above a node may be parked: a host's renames can make parents a circle. */
 #define DEPTH_MAX 4096

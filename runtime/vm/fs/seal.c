@@ -20,8 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fs.h"
-#include "sys.h"
+#include "base/sys.h"
+#include "vm/fs/fs.h"
 
 #define TRIES 50
 #define WAIT_MS 100 /* at most, between two */

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <sys/timerfd.h>
 
-#include "fs.h"
-#include "vhost_backend.h"
+#include "vm/fs/fs.h"
+#include "vm/virtio/vhost_backend.h"
 
 #define RETRY_MS 10
 #define WAITING_MAX 256

@@ -15,7 +15,7 @@
  */
 #include <stdlib.h>
 
-#include "fs.h"
+#include "vm/fs/fs.h"
 
 enum {
 	FS_CHANGES = 1, /* EROFS on a read-only share */

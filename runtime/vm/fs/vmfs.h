@@ -12,7 +12,7 @@
 #pragma once
 #include <sys/types.h>
 
-#include "err.h"
+#include "base/err.h"
 
 struct vmfs_config {
 	int sock;       /* connected SOCK_STREAM Unix socket to the monitor */

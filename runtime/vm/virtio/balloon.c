@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "balloon.h"
+#include "vm/virtio/balloon.h"
 
 #include <endian.h>
 #include <inttypes.h>
@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "str.h"
+#include "base/str.h"
 
 enum { QUEUE_INFLATE, QUEUE_DEFLATE, QUEUE_REPORTING, QUEUES };
 

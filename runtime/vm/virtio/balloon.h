@@ -10,7 +10,7 @@
 #pragma once
 #include <linux/virtio_balloon.h>
 
-#include "device.h"
+#include "vm/virtio/device.h"
 
 #define VIRTIO_BALLOON_PAGE 4096    /* the unit of page numbers, whatever the guest's pages are */
 #define VIRTIO_BALLOON_CONFIG_LEN 8 /* num_pages and actual: what follows belongs to features */

@@ -11,8 +11,8 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
-#include "devices.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/virtio/devices.h"
 
 #define SEGMENTS_MAX 254 /* beside header and status, in a queue of 256 */
 #define ZEROES_MAX 32768 /* sectors in one request: 16 MiB */

@@ -8,7 +8,7 @@
 #include <linux/virtio_ids.h>
 #include <string.h>
 
-#include "devices.h"
+#include "vm/virtio/devices.h"
 
 enum { QUEUE_RX, QUEUE_TX };
 

@@ -11,7 +11,7 @@
 #include <linux/virtio_config.h>
 #include <pthread.h>
 
-#include "queue.h"
+#include "vm/virtio/queue.h"
 
 #define VIRTIO_QUEUES_MAX 17 /* virtio-fs: the high-priority queue and 16 of requests */
 

@@ -7,7 +7,7 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_console.h>
 
-#include "device.h"
+#include "vm/virtio/device.h"
 
 /* --- entropy (virtio 1.2, 5.4): getrandom(2), at most VIRTIO_RNG_MAX bytes a request --- */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fs.h"
+#include "vm/virtio/fs.h"
 
 #include <endian.h>
 #include <linux/virtio_ids.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "mmio.h"
+#include "vm/virtio/mmio.h"
 
 #include <endian.h>
 #include <linux/virtio_mmio.h>

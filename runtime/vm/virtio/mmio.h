@@ -4,8 +4,8 @@
  * All registers are 32 bits wide and aligned; the configuration from 0x100 on takes any width.
  */
 #pragma once
-#include "bus.h"
-#include "device.h"
+#include "vm/bus.h"
+#include "vm/virtio/device.h"
 
 #define VIRTIO_MMIO_LEN 0x1000
 #define VIRTIO_MMIO_QUEUE_MAX 256 /* Linux takes as long a ring as there is, in its own memory */

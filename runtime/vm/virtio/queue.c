@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "queue.h"
+#include "vm/virtio/queue.h"
 
 #include <endian.h>
 #include <inttypes.h>

@@ -15,7 +15,7 @@
 #include <linux/virtio_ring.h>
 #include <sys/uio.h>
 
-#include "memory.h"
+#include "vm/memory.h"
 
 #define VIRTQ_SIZE_MAX 1024 /* a transport may allow less */
 /* Descriptors of a chain, with its indirect table; the kernel's IOV_MAX. Too large for a stack. */

@@ -2,8 +2,8 @@
 #include <linux/virtio_ids.h>
 #include <sys/random.h>
 
-#include "devices.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/virtio/devices.h"
 
 static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 {

@@ -20,7 +20,7 @@
  * What a hostile guest or front end breaks ends the connection: there is no device left to reset.
  */
 #pragma once
-#include "device.h"
+#include "vm/virtio/device.h"
 
 /*
  * Serves until the front end closes the socket or stop_fd (-EBADF: none) is readable: 0. -EPROTO:

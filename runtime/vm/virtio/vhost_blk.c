@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vhost_blk.h"
+#include "vm/virtio/vhost_blk.h"
 
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>

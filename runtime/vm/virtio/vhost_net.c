@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vhost_net.h"
+#include "vm/virtio/vhost_net.h"
 
 #include <endian.h>
 #include <linux/virtio_ids.h>

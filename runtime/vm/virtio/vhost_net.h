@@ -4,8 +4,8 @@
  * configuration is this side's (MAC address, MTU, a link that is up), for back ends tell none.
  */
 #pragma once
-#include "vhost_user.h"
-#include "virtio_net.h"
+#include "vm/virtio/vhost_user.h"
+#include "vm/virtio/virtio_net.h"
 
 struct virtio_net_remote_options {
 	int sock;         /* connected to the back end, the caller's */

@@ -4,8 +4,8 @@
  * waits and serves, and vhost_requests.c. Everything here is called with the device's lock held.
  */
 #pragma once
-#include "device.h"
-#include "vhost_wire.h"
+#include "vm/virtio/device.h"
+#include "vm/virtio/vhost_wire.h"
 
 struct vhost_queue {
 	uint64_t desc, avail, used; /* the monitor's addresses */

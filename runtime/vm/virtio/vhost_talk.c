@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vhost_talk.h"
+#include "vm/virtio/vhost_talk.h"
 
 #include <inttypes.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "clock.h"
-#include "fd.h"
+#include "base/clock.h"
+#include "base/fd.h"
 
 #define BIT(n) (UINT64_C(1) << (n))
 

@@ -6,7 +6,7 @@
 #pragma once
 #include <stddef.h>
 
-#include "vhost_user.h"
+#include "vm/virtio/vhost_user.h"
 
 struct talk_message {
 	uint32_t unused; /* so that the payload is aligned and right behind the header */

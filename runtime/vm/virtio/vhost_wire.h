@@ -4,8 +4,8 @@
  * checked here, meanings in vhost_backend.c.
  */
 #pragma once
-#include "fd.h"
-#include "vhost_proto.h"
+#include "base/fd.h"
+#include "vm/virtio/vhost_proto.h"
 
 struct vhost_message {
 	struct vhost_user_header h;

@@ -11,7 +11,7 @@
  *
  * Each turn handles at most as many frames as the queue is long and signals once.
  */
-#include "virtio_net.h"
+#include "vm/virtio/virtio_net.h"
 
 #include <endian.h>
 #include <linux/if_tun.h>

@@ -14,7 +14,7 @@
  * there is no driver.
  */
 #pragma once
-#include "device.h"
+#include "vm/virtio/device.h"
 
 #define VIRTIO_NET_MTU_MIN 68
 

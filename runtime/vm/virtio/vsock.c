@@ -9,7 +9,7 @@
  * connection, so that they take no memory; those without a connection wait in `resets`, and when
  * that is full no packet is taken any more until the guest has made room (5.10.6.1.1).
  */
-#include "vsock.h"
+#include "vm/virtio/vsock.h"
 
 #include <endian.h>
 #include <inttypes.h>
@@ -19,7 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
-#include "clock.h"
+#include "base/clock.h"
 
 #define EVENTS_MAX 64
 #define F_STREAM 0 /* VIRTIO_VSOCK_F_STREAM, which Linux's header lacks */

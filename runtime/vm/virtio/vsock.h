@@ -21,8 +21,8 @@
 #pragma once
 #include <linux/virtio_vsock.h>
 
-#include "device.h"
-#include "vsock_conn.h"
+#include "vm/virtio/device.h"
+#include "vm/virtio/vsock_conn.h"
 
 #define VSOCK_HOST_CID 2
 #define VSOCK_CONNS_MAX 256 /* a request for more is refused */

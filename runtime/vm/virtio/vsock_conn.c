@@ -10,7 +10,7 @@
  * SHUTDOWN of both answers RST and both forget the ports (5.10.6.5); until it does, ours stays in
  * the table, without its descriptor.
  */
-#include "vsock_conn.h"
+#include "vm/virtio/vsock_conn.h"
 
 #include <stdlib.h>
 #include <string.h>

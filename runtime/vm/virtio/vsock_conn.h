@@ -11,8 +11,8 @@
 #pragma once
 #include <linux/virtio_vsock.h>
 
-#include "queue.h"
-#include "vsock_stream.h"
+#include "vm/virtio/queue.h"
+#include "vm/virtio/vsock_stream.h"
 
 #define VSOCK_HEADER ((uint32_t)sizeof(struct virtio_vsock_hdr))
 #define VSOCK_BATCH 16 /* receive buffers filled by one read */

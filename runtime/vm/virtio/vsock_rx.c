@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "vsock.h"
+#include "vm/virtio/vsock.h"
 
 #define READ_MAX (64U << 10)
 

@@ -6,7 +6,7 @@
  * wait, and where the file does not know that either, poll(2) is asked first. (Only with the last
  * can somebody else, who has the same terminal, come between the two calls and make us wait.)
  */
-#include "vsock_stream.h"
+#include "vm/virtio/vsock_stream.h"
 
 #include <limits.h>
 #include <poll.h>

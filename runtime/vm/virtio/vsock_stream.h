@@ -11,8 +11,8 @@
 #pragma once
 #include <sys/uio.h>
 
-#include "err.h"
-#include "fd.h"
+#include "base/err.h"
+#include "base/fd.h"
 
 /* The directions that a descriptor is for; a terminal may be opened for more than is wanted. */
 enum vsock_use { VSOCK_TO_GUEST = 1, VSOCK_FROM_GUEST = 2, VSOCK_BOTH = 3 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Registers, configuration, rings and chains as no driver would have them. */
-#include "drive.h"
+#include "unit/drive/drive.h"
 
 int memcmp(const void *a, const void *b, size_t n);
 void *memcpy(void *to, const void *from, size_t n);

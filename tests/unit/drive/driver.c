@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A virtio-mmio driver that polls (virtio 1.2, 4.2 and 2.7). And what the compiler calls. */
-#include "drive.h"
+#include "unit/drive/drive.h"
 
 void *memset(void *to, int c, size_t n);
 void *memcpy(void *to, const void *from, size_t n);

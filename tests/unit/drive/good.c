@@ -4,7 +4,7 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_vsock.h>
 
-#include "drive.h"
+#include "unit/drive/drive.h"
 
 int memcmp(const void *a, const void *b, size_t n);
 void *memset(void *to, int c, size_t n);

@@ -3,7 +3,7 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_fs.h>
 
-#include "drive.h"
+#include "unit/drive/drive.h"
 
 #define BASE 0xd0000000UL
 #define STEP 0x1000UL

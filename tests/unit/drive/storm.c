@@ -4,7 +4,7 @@
  * event loop (or another process) serves its queues: a reset must come between requests, and after
  * it nothing of the guest's memory may change (CVE-2026-45782).
  */
-#include "drive.h"
+#include "unit/drive/drive.h"
 
 void *memset(void *to, int c, size_t n);
 void *memcpy(void *to, const void *from, size_t n);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "acpi.h"
+#include "vm/arch/x86_64/acpi.h"
 
 #include <endian.h>
 #include <string.h>
 
-#include "arch.h"
-#include "power.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/arch/x86_64/arch.h"
+#include "vm/power.h"
 
 #define LAPIC_ADDRESS 0xfee00000
 #define IOAPIC_ADDRESS 0xfec00000

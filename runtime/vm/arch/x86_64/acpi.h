@@ -4,7 +4,7 @@
  * device (virtio-mmio) each and \_S5. All that a distribution's kernel needs to find the machine.
  */
 #pragma once
-#include "memory.h"
+#include "vm/memory.h"
 
 struct acpi_device {
 	uint64_t base; /* below 4 GiB */

@@ -4,7 +4,7 @@
  * the monitor puts what a kernel is handed. The kernel itself goes to 1 MiB and above.
  */
 #pragma once
-#include "kvm.h"
+#include "vm/kvm.h"
 
 #define ARCH_GDT 0x500          /* 4 entries */
 #define ARCH_START_INFO 0x6000  /* PVH: hvm_start_info, module list, memory map; 4 KiB */

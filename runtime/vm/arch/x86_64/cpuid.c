@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "arch.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/arch/x86_64/arch.h"
 
 #define ENTRIES 256
 #define MAX_ENTRIES 320 /* room for what we add */

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "arch.h"
-#include "str.h"
+#include "base/str.h"
+#include "vm/arch/x86_64/arch.h"
 
 #define CR0_PE 0x1U
 #define CR0_ET 0x10U
