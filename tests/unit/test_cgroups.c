@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "cgroups/cg_internal.h"
-#include "cgroups/sdbus.h"
+#include "cgroups/systemd/sdbus.h"
 
 /*
  * Reference values computed with another program: ceil(10 ** ((l*l + 125*l)/612 - 7/34)), l =

@@ -15,7 +15,7 @@
 
 #include "base/log.h"
 #include "cgroups/cg_internal.h"
-#include "cgroups/sdbus.h"
+#include "cgroups/systemd/sdbus.h"
 
 #define TEXT_MAX 4096
 #define BFQ_DEFAULT 100

@@ -19,7 +19,7 @@
 
 #include "base/log.h"
 #include "cgroups/cg_internal.h"
-#include "cgroups/sdbus.h"
+#include "cgroups/systemd/sdbus.h"
 
 #define ERROR_NO_UNIT "org.freedesktop.systemd1.NoSuchUnit"
 #define ERROR_EXISTS "org.freedesktop.systemd1.UnitExists"

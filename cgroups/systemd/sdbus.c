@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cgroups/sdbus.h"
+#include "cgroups/systemd/sdbus.h"
 
 #include <dlfcn.h>
 #include <stdio.h>

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #include "cgroups/cg_internal.h"
-#include "cgroups/sdbus.h"
+#include "cgroups/systemd/sdbus.h"
 
 #define PERIOD_DEFAULT 100000 /* microseconds; the kernel's */
 #define MASK_BITS 8192
