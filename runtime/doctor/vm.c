@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "doctor/doctor.h"
-#include "images/guest_kernel.h"
+#include "images/guest/guest_kernel.h"
 #include "monitor/qemu.h"
 #include "vm/kvm.h"
 

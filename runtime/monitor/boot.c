@@ -12,7 +12,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "images/guest_kernel.h"
+#include "images/guest/guest_kernel.h"
 #include "monitor/connector.h"
 #include "monitor/monitor_internal.h"
 #include "monitor/net_backend.h"

@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include "images/modules.h"
+#include "images/guest/modules.h"
 
 #define MAX_RESOLVED 64
 

@@ -22,8 +22,8 @@
 #include <cmocka.h>
 
 #include "base/fd.h"
-#include "images/guest_kernel.h"
-#include "images/kernel_image.h"
+#include "images/guest/guest_kernel.h"
+#include "images/guest/kernel_image.h"
 
 #define CACHED "cache/initramfs-*"
 /* Every need of guest_kernel.c, and what they depend on. */

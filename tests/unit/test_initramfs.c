@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "base/fd.h"
-#include "images/initramfs.h"
+#include "images/guest/initramfs.h"
 
 #define ATTR(...) (&(struct initramfs_attr){__VA_ARGS__})
 

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "base/fd.h"
-#include "images/modules.h"
+#include "images/guest/modules.h"
 
 static struct strbuf text(const char *s)
 {

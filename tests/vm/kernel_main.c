@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/fd.h"
-#include "images/guest_kernel.h"
+#include "images/guest/guest_kernel.h"
 
 static int run(struct arena *a, char **argv)
 {

@@ -20,7 +20,7 @@ SCALE = 4.0 if VM else 1.0
 # Of microVMs: KVM can run Linux in the test host only.
 HYPERVISOR = "kvm" if machine.ON_TEST_HOST else "qemu"
 
-PREFIX = "/usr/local"  # where tests/run's build looks for the installed kernel (images/guest_kernel.h)
+PREFIX = "/usr/local"  # where tests/run's build looks for the installed kernel (images/guest/guest_kernel.h)
 
 
 def times(n):

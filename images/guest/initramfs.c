@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "images/initramfs.h"
+#include "images/guest/initramfs.h"
 
 #include <fcntl.h>
 #include <limits.h>

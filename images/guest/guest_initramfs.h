@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The initramfs of one kernel: packed, or from the cache. For guest_kernel.c, which see. */
 #pragma once
-#include "images/modules.h"
+#include "images/guest/modules.h"
 
 struct guest_initramfs {
 	const char *release; /* the kernel's */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "images/guest_kernel.h"
+#include "images/guest/guest_kernel.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -8,9 +8,9 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "images/guest_initramfs.h"
-#include "images/kernel_image.h"
-#include "images/modules.h"
+#include "images/guest/guest_initramfs.h"
+#include "images/guest/kernel_image.h"
+#include "images/guest/modules.h"
 
 #define MAX_CONFIG (1024 * 1024) /* bytes; Debian's: 260 thousand */
 #define MAX_CANDIDATES 64        /* files in /boot that are looked at */

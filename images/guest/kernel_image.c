@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "images/kernel_image.h"
+#include "images/guest/kernel_image.h"
 
 #include <elf.h>
 #include <inttypes.h>

@@ -13,7 +13,7 @@
  * Whatever is wrong with the cache costs time and nothing else: the archive is then made in a
  * memfd.
  */
-#include "images/guest_initramfs.h"
+#include "images/guest/guest_initramfs.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "images/initramfs.h"
+#include "images/guest/initramfs.h"
 
 #define FORMAT 1 /* to be raised with every change of what is packed from the same files */
 #define PREFIX "initramfs-"

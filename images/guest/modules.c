@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "images/modules.h"
+#include "images/guest/modules.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
