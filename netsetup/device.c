@@ -21,7 +21,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "netsetup/address.h"
+#include "netsetup/rtnl/address.h"
 #include "netsetup/net.h"
 
 /* How often another index is tried when the one chosen was taken in the meantime. */

@@ -13,7 +13,7 @@
  * the next net_tap_open().
  */
 #pragma once
-#include "netsetup/net_config.h"
+#include "netsetup/carry/net_config.h"
 
 #define NET_TAP_HEADER 12 /* bytes of struct virtio_net_hdr_v1 before each frame, little-endian */
 

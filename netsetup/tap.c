@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-#include "netsetup/link.h"
+#include "netsetup/rtnl/link.h"
 #include "netsetup/net_tap.h"
-#include "netsetup/tc.h"
+#include "netsetup/rtnl/tc.h"
 
 #ifndef TUN_F_USO4 /* Linux 6.2 */
 #define TUN_F_USO4 0x20

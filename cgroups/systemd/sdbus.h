@@ -88,7 +88,7 @@ int sd_property_name(struct arena *a, const char *name, const char **ret, bool *
 	must_check;
 
 /*
- * sdheld.c: the properties by what the kernel's files in the cgroup say; and, once systemd has
+ * systemd/keep.c: the properties by what the kernel's files in the cgroup say; and, once systemd has
  * written its own, those files as they were. *ret lives in the arena.
  */
 struct sd_held;

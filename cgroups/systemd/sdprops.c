@@ -3,7 +3,7 @@
  * What systemd is told about a scope that it is to start. The kernel's files are written by us in
  * any case (cg_apply()); systemd gets the settings that it has properties for, because it writes
  * its own idea of them again on a reload, and for `systemctl show`. What it can be told only once
- * the cgroup is there, and each update: sdheld.c. Devices are left out: systemd's device program
+ * the cgroup is there, and each update: systemd/keep.c. Devices are left out: systemd's device program
  * stands beside ours on the cgroup, and without DeviceAllow= it has none.
  */
 #include <inttypes.h>

@@ -11,7 +11,7 @@
 #include "base/fd.h"
 #include "guest/guest.h"
 #include "netsetup/net.h"
-#include "netsetup/net_config.h"
+#include "netsetup/carry/net_config.h"
 
 static bool has_own_namespace(const struct plan *plan)
 {

@@ -9,7 +9,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "monitor/monitor_internal.h"
-#include "netsetup/net_config.h"
+#include "netsetup/carry/net_config.h"
 #include "ns/channel.h"
 
 static void put_facts(struct monitor *m, struct json_out *o)

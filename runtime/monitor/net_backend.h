@@ -4,7 +4,7 @@
  * its name, addresses and routes by the same message and the same code.
  */
 #pragma once
-#include "netsetup/net_config.h"
+#include "netsetup/carry/net_config.h"
 #include "spec/spec.h"
 
 /*

@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 
 #include "netsetup/net.h"
-#include "netsetup/netlink.h"
+#include "netsetup/rtnl/netlink.h"
 
 struct nets {
 	int before;

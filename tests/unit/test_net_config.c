@@ -25,7 +25,7 @@
 #include <sys/socket.h>
 
 #include "base/fd.h"
-#include "netsetup/net_config.h"
+#include "netsetup/carry/net_config.h"
 #include "netsetup/net_tap.h"
 
 struct nets {

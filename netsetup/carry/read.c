@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
-#include "netsetup/config.h"
+#include "netsetup/carry/carry_internal.h"
 
 /* The prefixes of addresses that lo has by itself. */
 static const uint8_t loopback4 = 127;

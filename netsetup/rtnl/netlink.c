@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "netsetup/netlink.h"
+#include "netsetup/rtnl/netlink.h"
 
 #include <libmnl/libmnl.h>
 #include <sched.h>

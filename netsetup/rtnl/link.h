@@ -2,7 +2,7 @@
 /* One interface: finding it and changing it. Internal to netsetup/. Errors name what failed, not
  * the interface. */
 #pragma once
-#include "netsetup/netlink.h"
+#include "netsetup/rtnl/netlink.h"
 
 struct link {
 	int index;

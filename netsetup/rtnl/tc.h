@@ -2,7 +2,7 @@
 /* Traffic control: all that comes in at one interface goes out at another. Internal to netsetup/.
  */
 #pragma once
-#include "netsetup/netlink.h"
+#include "netsetup/rtnl/netlink.h"
 
 /*
  * *ret_own_qdisc: the interface had no ingress qdisc, so that it goes with the redirection. A

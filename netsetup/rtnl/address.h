@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Addresses that travel with their interface. Internal to netsetup/. */
 #pragma once
-#include "netsetup/link.h"
+#include "netsetup/rtnl/link.h"
 
 /* Messages of type RTM_NEWADDR, one after the other, as the kernel gave them. Release the buffer.
  */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
-#include "netsetup/config.h"
+#include "netsetup/carry/carry_internal.h"
 
 struct route_reader {
 	const struct net_indexes *at;

@@ -4,8 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "netsetup/config.h"
-#include "netsetup/link.h"
+#include "netsetup/carry/carry_internal.h"
+#include "netsetup/rtnl/link.h"
 
 /* An object, which of its members are known, and the first failure: later reads do nothing. */
 struct object {

@@ -4,7 +4,7 @@
  * (or the clsact that is there already). Filters that match everything are matchall's; u32 with an
  * empty mask is one too, for kernels without that module.
  */
-#include "netsetup/tc.h"
+#include "netsetup/rtnl/tc.h"
 
 #include <arpa/inet.h>
 #include <linux/if_ether.h>

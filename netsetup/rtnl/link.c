@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "netsetup/link.h"
+#include "netsetup/rtnl/link.h"
 
 #include <ctype.h>
 #include <libmnl/libmnl.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files behind net_config.h share. Internal to netsetup/. */
 #pragma once
-#include "netsetup/net_config.h"
-#include "netsetup/netlink.h"
+#include "netsetup/carry/net_config.h"
+#include "netsetup/rtnl/netlink.h"
 
 /* The flags of addresses that can be set; the others report a state. */
 #define NET_ADDRESS_FLAGS \

@@ -18,8 +18,8 @@
 #include <stdlib.h>
 
 #include "base/path.h"
-#include "netsetup/config.h"
-#include "netsetup/link.h"
+#include "netsetup/carry/carry_internal.h"
+#include "netsetup/rtnl/link.h"
 #include "netsetup/net.h"
 
 struct finder {

@@ -13,7 +13,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
-#include "netsetup/config.h"
+#include "netsetup/carry/carry_internal.h"
 
 const char *net_metric_name(unsigned rtax)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "netsetup/address.h"
+#include "netsetup/rtnl/address.h"
 
 #include <arpa/inet.h>
 #include <libmnl/libmnl.h>
