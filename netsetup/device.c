@@ -21,8 +21,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "netsetup/rtnl/address.h"
 #include "netsetup/net.h"
+#include "netsetup/rtnl/address.h"
 
 /* How often another index is tried when the one chosen was taken in the meantime. */
 #define INDEX_TRIES 5

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-#include "netsetup/rtnl/link.h"
 #include "netsetup/net_tap.h"
+#include "netsetup/rtnl/link.h"
 #include "netsetup/rtnl/tc.h"
 
 #ifndef TUN_F_USO4 /* Linux 6.2 */

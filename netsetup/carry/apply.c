@@ -19,8 +19,8 @@
 
 #include "base/path.h"
 #include "netsetup/carry/carry_internal.h"
-#include "netsetup/rtnl/link.h"
 #include "netsetup/net.h"
+#include "netsetup/rtnl/link.h"
 
 struct finder {
 	const struct net_config *c;

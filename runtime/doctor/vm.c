@@ -13,7 +13,7 @@
 #include "base/fd.h"
 #include "doctor/doctor.h"
 #include "images/guest/guest_kernel.h"
-#include "monitor/qemu.h"
+#include "machine/qemu.h"
 #include "vm/kvm.h"
 
 #define QEMU_INSTALL "apt-get install --no-install-recommends " QEMU_PACKAGE

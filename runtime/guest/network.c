@@ -10,8 +10,8 @@
 
 #include "base/fd.h"
 #include "guest/guest.h"
-#include "netsetup/net.h"
 #include "netsetup/carry/net_config.h"
+#include "netsetup/net.h"
 
 static bool has_own_namespace(const struct plan *plan)
 {

@@ -11,7 +11,7 @@
  */
 #pragma once
 #include "launch/container.h"
-#include "monitor/machine_config.h"
+#include "machine/machine_config.h"
 #include "ns/ns.h"
 #include "plan/plan.h"
 

@@ -12,10 +12,10 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "engine/connector.h"
 #include "images/guest/guest_kernel.h"
-#include "monitor/connector.h"
+#include "machine/net_backend.h"
 #include "monitor/monitor_internal.h"
-#include "monitor/net_backend.h"
 
 /*
  * No probing of devices that are not there, no self-tests; nothing on the console but errors;

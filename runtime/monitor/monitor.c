@@ -29,8 +29,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "monitor/impersonate.h"
 #include "monitor/monitor_internal.h"
-#include "monitor/stand.h"
 #include "ns/channel.h"
 #include "step/step.h"
 
@@ -104,7 +104,7 @@ static int open_terminal(struct monitor *m)
 
 	uint16_t rows = p->console_height ? p->console_height : e->console_height;
 	uint16_t columns = p->console_width ? p->console_width : e->console_width;
-	int r = stand_terminal(rows, columns, m->channel, &m->console);
+	int r = impersonate_terminal(rows, columns, m->channel, &m->console);
 	if (r < 0)
 		return r;
 	_cleanup_fd_ int guest = fcntl(m->console, F_DUPFD_CLOEXEC, 3);
@@ -124,7 +124,7 @@ static int offer_stdio(struct monitor *m)
 	if (null < 0)
 		return err_sys("open /dev/null");
 	for (int i = 0; i <= 2; i++) {
-		if (!m->a->plan->terminal && !stand_is_null(i)) {
+		if (!m->a->plan->terminal && !fd_is_null(i)) {
 			int fd = fcntl(i, F_DUPFD_CLOEXEC, 3);
 			if (fd < 0)
 				return err_sys("dup a standard stream");
@@ -180,7 +180,7 @@ static int prepare(struct monitor *m)
 	if (r >= 0)
 		r = streams_init(&m->streams);
 	if (r >= 0)
-		r = stand_signals(&m->signals);
+		r = impersonate_signals(&m->signals);
 	if (r >= 0)
 		r = walk(m);
 	if (r >= 0 && m->a->plan->terminal)
@@ -464,7 +464,7 @@ _Noreturn static void fail(struct monitor *m, int code)
 	if (m->a->failure < 0 || write(m->a->failure, message, strlen(message)) < 0)
 		log_error(message);
 	clean_up(m);
-	stand_end(SIGKILL);
+	impersonate_end(SIGKILL);
 }
 
 _Noreturn void monitor_run(const struct monitor_args *a)
@@ -493,5 +493,5 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	tell_exits(&m);
 	clean_up(&m);
 	fd_close(&m.console);
-	stand_end(m.status);
+	impersonate_end(m.status);
 }

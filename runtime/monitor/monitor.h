@@ -10,7 +10,7 @@
  * one of the guest's.
  */
 #pragma once
-#include "monitor/machine_config.h"
+#include "machine/machine_config.h"
 #include "plan/plan.h"
 
 struct monitor_args {

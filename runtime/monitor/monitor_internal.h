@@ -2,10 +2,10 @@
 /* What the files of the monitor share. One thread, but for struct streams. */
 #pragma once
 #include "agent/agent.h"
-#include "monitor/engine.h"
+#include "engine/engine.h"
+#include "engine/share.h"
+#include "engine/streams.h"
 #include "monitor/monitor.h"
-#include "monitor/share.h"
-#include "monitor/streams.h"
 #include "netsetup/net_tap.h"
 
 #define GUEST_LOG_MAX 4096   /* of the guest's console, its end: for errors */

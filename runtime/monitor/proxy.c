@@ -15,8 +15,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "monitor/control.h"
+#include "monitor/impersonate.h"
 #include "monitor/monitor.h"
-#include "monitor/stand.h"
 #include "ns/channel.h"
 
 struct proxy {
@@ -62,7 +62,7 @@ static int send_exec(struct proxy *p)
 	}
 	for (int i = 0; i <= 2 && p->console < 0; i++) {
 		/* The guest has a /dev/null of its own. */
-		if (stand_is_null(i))
+		if (fd_is_null(i))
 			continue;
 		json_out_u64(&w.json, NULL, (uint64_t)i);
 		fds[n++] = i;
@@ -157,12 +157,12 @@ static int serve(struct proxy *p)
 {
 	const struct spec_process *process = p->a->plan->process;
 
-	int r = stand_signals(&p->signals);
+	int r = impersonate_signals(&p->signals);
 	if (r < 0)
 		return r;
 	setsid();
 	if (p->a->plan->terminal)
-		r = stand_terminal(
+		r = impersonate_terminal(
 			process->console_height, process->console_width, p->channel, &p->console);
 	if (r >= 0)
 		r = send_exec(p);
@@ -185,7 +185,7 @@ _Noreturn void monitor_proxy(const struct proxy_args *a)
 	prctl(PR_SET_NAME, "caisson-exec");
 	int r = serve(&p);
 	if (r >= 0)
-		stand_end(p.status);
+		impersonate_end(p.status);
 	if (p.channel < 0 || channel_send(p.channel, CHANNEL_FAILED, r, err_msg(), -EBADF) < 0)
 		_exit(2);
 	_exit(1);

@@ -6,7 +6,7 @@
  *   pids, hugepageLimits. The guest's kernel holds the container to it.
  * - The host's is what the machine takes of the host: cpu, blockIO, rdma; what cgroup v2 lacks is
  *   refused there too. The machine's memory is what it was made with, and its cgroup on the host
- *   is as large (monitor/machine_config.c).
+ *   is as large (machine/machine_config.c).
  *
  * A key of `unified` is its controller's: cpu, cpuset, io, rdma and misc are the host's, whose CPUs
  * and device numbers they name; all others are the guest's. What is the one's is not the other's: a

@@ -84,7 +84,7 @@ class Bench:
         return [*v, self.kernel, self.initramfs, self.cmdline(words)]
 
     def qemu(self, words, disk=None, share=None, tap=None, vsock=None, vhost="off"):
-        """As runtime/monitor/engine_qemu.c makes it, with KVM if there is one."""
+        """As runtime/engine/qemu.c makes it, with KVM if there is one."""
         v = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-global",
              "virtio-mmio.force-legacy=false", "-smp", "1", "-m", f"{MEMORY}M", "-object",
              f"memory-backend-memfd,id=ram,size={MEMORY}M,share=on", "-kernel", self.kernel, "-initrd", self.initramfs]

@@ -131,7 +131,7 @@ static void stop(struct foe *f)
 	f->running = false;
 }
 
-/* As monitor/connector.c answers, where it was asked. */
+/* As engine/connector.c answers, where it was asked. */
 static void come_back(struct foe *f, int channel, unsigned protocol)
 {
 	char byte;

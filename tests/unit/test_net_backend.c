@@ -17,8 +17,8 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include "monitor/net_backend.h"
-#include "monitor/relay.h"
+#include "engine/relay.h"
+#include "machine/net_backend.h"
 #include "vm/virtio/vhost_wire.h"
 
 #define TIMEOUT_MS 300

@@ -16,7 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-#include "monitor/jail.h"
+#include "jail/jail.h"
 #include "unit/child.h"
 #include "unit/vsock_rig.h"
 #include "vm/virtio/balloon.h"

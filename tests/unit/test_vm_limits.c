@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "cgroups/cgroup.h"
-#include "monitor/machine_config.h"
+#include "machine/machine_config.h"
 #include "plan/plan.h"
 
 #define MIB (INT64_C(1) << 20)

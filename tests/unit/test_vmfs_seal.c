@@ -23,7 +23,7 @@ struct sealed {
 	uint64_t root, file; /* nodes: the mount that is sealed, and a file in it */
 };
 
-/* In the child: two mounts, of which "0" is to be sealed, as runtime/monitor/share.c has them. */
+/* In the child: two mounts, of which "0" is to be sealed, as runtime/engine/share.c has them. */
 _Noreturn static void serve(const struct front *f, int sock, int seal)
 {
 	struct vmfs_config c = {.sock = sock,

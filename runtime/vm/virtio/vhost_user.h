@@ -18,7 +18,7 @@
  * With `reconnect`, one that hangs up is awaited. It must keep the requests under way in memory
  *that outlives it (INFLIGHT_SHMFD), must come back with the features and the configuration that it
  *had, and goes on where it stopped; meanwhile the guest's requests wait in their ring. What is at
- *the other end of that socket (monitor/connector.h) gets a byte for each new connection wanted, and
+ *the other end of that socket (engine/connector.h) gets a byte for each new connection wanted, and
  * answers by a byte and the connected socket, or by a byte alone: there will be none.
  */
 #pragma once

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "monitor/machine_config.h"
+#include "machine/machine_config.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "monitor/qemu.h"
+#include "machine/qemu.h"
 #include "plan/plan.h"
 #include "vm/kvm.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "monitor/relay.h"
+#include "engine/relay.h"
 
 #include <poll.h>
 #include <stdio.h>

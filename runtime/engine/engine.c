@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "monitor/engine.h"
+#include "engine/engine.h"
 
 int engine_start(struct engine *ret, const struct engine_description *d)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "monitor/connector.h"
+#include "engine/connector.h"
 
 #include <linux/capability.h>
 #include <linux/securebits.h>
@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "monitor/jail.h"
+#include "jail/jail.h"
 
 #define PAUSE_MS 100 /* between two attempts */
 

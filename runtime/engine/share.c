@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "monitor/share.h"
+#include "engine/share.h"
 
 #include <limits.h>
 #include <linux/capability.h>
@@ -16,7 +16,7 @@
 
 #include "base/fd.h"
 #include "base/sys.h"
-#include "monitor/jail.h"
+#include "jail/jail.h"
 #include "vm/fs/vmfs.h"
 
 /* How long names and attributes may be believed: the host changes them too (podman cp, volumes). */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "monitor/net_backend.h"
+#include "machine/net_backend.h"
 
 #include <sys/socket.h>
 

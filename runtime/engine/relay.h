@@ -16,7 +16,7 @@
 #pragma once
 #include <pthread.h>
 
-#include "monitor/jail.h"
+#include "jail/jail.h"
 
 #define RELAY_TIMEOUT_MS 10000 /* of an answer, as VHOST_USER_TIMEOUT_MS */
 

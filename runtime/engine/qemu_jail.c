@@ -16,7 +16,7 @@
  * user it has so that the monitor can kill it. In the container's network namespace it is for its
  * taps' sake: Landlock keeps it from connecting there.
  */
-#include "monitor/jail_qemu.h"
+#include "engine/qemu_jail.h"
 
 #include <poll.h>
 #include <sched.h>
@@ -33,7 +33,7 @@
 
 #include "base/path.h"
 #include "base/sys.h"
-#include "monitor/jail.h"
+#include "jail/jail.h"
 
 #define FILES_MAX 1024 /* memory, eventfds of queues, what it inherits */
 

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 
 #include "base/fd.h"
-#include "monitor/jail.h"
+#include "jail/jail.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1

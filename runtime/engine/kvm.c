@@ -9,9 +9,9 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "monitor/engine.h"
-#include "monitor/share.h"
-#include "monitor/streams.h"
+#include "engine/engine.h"
+#include "engine/share.h"
+#include "engine/streams.h"
 #include "vm/machine.h"
 
 /* For what reads the container's output to take the last of it, once the guest is gone. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "monitor/qemu.h"
+#include "machine/qemu.h"
 
 #include <stdio.h>
 #include <unistd.h>

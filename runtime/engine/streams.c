@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "monitor/streams.h"
+#include "engine/streams.h"
 
 #include <sys/eventfd.h>
 #include <sys/random.h>

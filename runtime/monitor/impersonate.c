@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "monitor/stand.h"
+#include "monitor/impersonate.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 #include "base/fd.h"
 #include "ns/channel.h"
 
-int stand_signals(int *ret_fd)
+int impersonate_signals(int *ret_fd)
 {
 	sigset_t all;
 
@@ -26,7 +26,7 @@ int stand_signals(int *ret_fd)
 	return *ret_fd < 0 ? err_sys("signalfd") : 0;
 }
 
-int stand_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave)
+int impersonate_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave)
 {
 	const struct winsize size = {.ws_row = rows, .ws_col = columns};
 	struct termios raw;
@@ -53,7 +53,7 @@ int stand_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave)
 	return channel_send(channel, CHANNEL_FD, 0, "console", master);
 }
 
-bool stand_is_null(int fd)
+bool fd_is_null(int fd)
 {
 	struct stat st;
 
@@ -62,7 +62,7 @@ bool stand_is_null(int fd)
 	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3); /* admin-guide/devices.txt */
 }
 
-_Noreturn void stand_end(int status)
+_Noreturn void impersonate_end(int status)
 {
 	const struct rlimit none = {0, 0};
 	int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;

@@ -6,7 +6,7 @@
 #include "base/err.h"
 
 /* Blocks all signals, to be read from *ret_fd, which does not block: none is this process's own. */
-int stand_signals(int *ret_fd) must_check;
+int impersonate_signals(int *ret_fd) must_check;
 
 /*
  * Makes a terminal: its master goes to the runtime over `channel` (ns/channel.h), its slave side
@@ -14,10 +14,10 @@ int stand_signals(int *ret_fd) must_check;
  * SIGWINCH. The slave side is raw: echo, line editing and signals are the guest's terminal's. 0
  * rows: no size is set.
  */
-int stand_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave) must_check;
+int impersonate_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave) must_check;
 
 /* Whether it is /dev/null, or closed. */
-bool stand_is_null(int fd);
+bool fd_is_null(int fd);
 
 /* Ends this process as that one ended: status is waitpid(2)'s. */
-_Noreturn void stand_end(int status);
+_Noreturn void impersonate_end(int status);

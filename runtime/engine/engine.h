@@ -16,8 +16,8 @@
 #include <pthread.h>
 #include <sys/types.h>
 
-#include "monitor/jail.h"
-#include "monitor/machine_config.h"
+#include "jail/jail.h"
+#include "machine/machine_config.h"
 #include "plan/plan.h"
 #include "vm/virtio/vsock.h"
 

@@ -16,7 +16,7 @@
  * Children are killed at the end, which without CAP_KILL takes a user in common: so the file
  * server, whose effective user is root, has ours as its real one.
  */
-#include "monitor/jail.h"
+#include "jail/jail.h"
 
 #include <grp.h>
 #include <linux/capability.h>
