@@ -35,8 +35,8 @@
 #include "engine/share.h"
 #include "engine/streams.h"
 #include "machine/qemu.h"
-#include "vm/virtio/vhost_backend.h"
-#include "vm/virtio/vhost_user.h"
+#include "vm/vhost/back.h"
+#include "vm/vhost/front.h"
 
 #define GRACE_MS 500
 #define ARGS_MAX 128

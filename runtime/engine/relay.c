@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
-#include "vm/virtio/vhost_wire.h"
+#include "vm/vhost/back_messages.h"
 
 /* It is awaited before QEMU goes on. */
 static bool needs_answer(const struct vhost_user_header *h)

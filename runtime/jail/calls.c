@@ -45,7 +45,7 @@ struct call {
 
 static const struct call calls[] = {
 	/* monitor.c: turn(); agent.c: a side that is slow to take a message. vm/run.c,
-	 * vhost_backend.c, vsock_stream.c; vhost_user.c waits for the server's answers, in the vCPU
+	 * vhost/back.c, vsock_stream.c; vhost/front.c waits for the server's answers, in the vCPU
 	 * that wrote the device's status */
 	{SCMP_SYS(poll), L | D | V},
 	{SCMP_SYS(ppoll), L | D | V},
@@ -56,7 +56,7 @@ static const struct call calls[] = {
 	{SCMP_SYS(write), L | D | V},
 	/* control.c, monitor.c: `start` and other commands */
 	{SCMP_SYS(accept4), L},
-	/* agent.c, channel.c: messages, with descriptors from commands. vhost_user.c, vhost_wire.c:
+	/* agent.c, channel.c: messages, with descriptors from commands. vhost/front.c, vhost/back_messages.c:
 	 * the same to the file server, or from QEMU. vsock_stream.c: sockets as standard streams,
 	 * also in the vCPU that resets the device, since what the guest wrote is written first */
 	{SCMP_SYS(recvmsg), L | D | V},
@@ -76,9 +76,9 @@ static const struct call calls[] = {
 	{SCMP_SYS(epoll_wait), D},
 	{SCMP_SYS(epoll_pwait), D},
 	{SCMP_SYS(epoll_ctl), L | D | V},
-	/* vhost_user.c: a new connection in the place of the old one */
+	/* vhost/front.c: a new connection in the place of the old one */
 	{SCMP_SYS(dup3), D},
-	/* vsock_stream.c: what kind of descriptor it got. vhost_requests.c, memory.c: QEMU's */
+	/* vsock_stream.c: what kind of descriptor it got. vhost/back_requests.c, memory.c: QEMU's */
 	{SCMP_SYS(fstat), D},
 	{SCMP_SYS(newfstatat), D},
 	/* blk.c: reads, writes, flushes, discards */
@@ -139,7 +139,7 @@ static const struct narrow narrow_calls[] = {
 	{SCMP_SYS(ioctl), D, SCMP_A1(SCMP_CMP_EQ, TCGETS)},
 	/* monitor.c: the size of our terminal */
 	{SCMP_SYS(ioctl), L, SCMP_A1(SCMP_CMP_EQ, TIOCGWINSZ)},
-	/* vsock_stream.c: what a descriptor is open for; vhost_requests.c: a kick must not block */
+	/* vsock_stream.c: what a descriptor is open for; vhost/back_requests.c: a kick must not block */
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_GETFL)},
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_SETFL)},
 	/* stand.c, at the end: what the jail has done already */

@@ -15,7 +15,7 @@
  *
  * In a back end of vhost-user the RAM is another monitor's: vm_memory_attach() maps each region it
  * tells of, and vm_memory_at() is the same. That layout changes when the monitor says so; the
- * transport (vhost_backend.c) first makes the device let go of it.
+ * transport (vhost/back.c) first makes the device let go of it.
  */
 #pragma once
 #include <stdint.h>

@@ -20,9 +20,9 @@
 #include <sys/socket.h>
 
 #include "fuzz/input.h"
+#include "vm/vhost/back.h"
+#include "vm/vhost/proto.h"
 #include "vm/virtio/devices.h"
-#include "vm/virtio/vhost_backend.h"
-#include "vm/virtio/vhost_proto.h"
 
 #define PAGE 4096ULL
 #define PAGES 64

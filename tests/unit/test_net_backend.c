@@ -19,7 +19,7 @@
 
 #include "engine/relay.h"
 #include "machine/net_backend.h"
-#include "vm/virtio/vhost_wire.h"
+#include "vm/vhost/back_messages.h"
 
 #define TIMEOUT_MS 300
 

@@ -16,7 +16,7 @@
 
 #include "base/str.h"
 #include "unit/vhost_front.h"
-#include "vm/virtio/vhost_backend.h"
+#include "vm/vhost/back.h"
 
 #define PROTOCOL_REPLY_ACK 8
 #define PROTOCOL_CONFIG (1 << 9)

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 
 #include "base/fd.h"
-#include "vm/virtio/vhost_proto.h"
+#include "vm/vhost/proto.h"
 
 enum misdeed {
 	GOOD,

@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 
 #include "unit/vm_rig.h"
-#include "vm/virtio/vhost_user.h"
+#include "vm/vhost/front.h"
 
 #define PATIENCE_MS 20000 /* for one that answers: the machine may be busy */
 

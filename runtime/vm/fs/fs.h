@@ -52,7 +52,7 @@ struct fs_lock_owner {
 
 /*
  * An inode that the guest knows. Its O_PATH descriptor keeps the inode, so the key stays unique; a
- * parked one (park.c) has none, and its birth tells it from a later inode of the same number.
+ * parked one (descriptor_cache.c) has none, and its birth tells it from a later inode of the same number.
  */
 struct fs_node {
 	struct fs_node *next; /* in its hash bucket */
@@ -150,7 +150,7 @@ struct fs_path {
 };
 struct fs_path fs_node_path(const struct fs_node *n);
 
-/* park.c: which nodes have a descriptor */
+/* descriptor_cache.c: which nodes have a descriptor */
 int fs_node_hold(struct fs_session *s, struct fs_node *n) must_check; /* 0: n->fd is open */
 int fs_node_pin(struct fs_session *s, struct fs_node *n) must_check;  /* and stays so until */
 void fs_node_unpin(struct fs_session *s, struct fs_node *n);

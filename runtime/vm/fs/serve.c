@@ -13,7 +13,7 @@
 #include <sys/timerfd.h>
 
 #include "vm/fs/fs.h"
-#include "vm/virtio/vhost_backend.h"
+#include "vm/vhost/back.h"
 
 #define RETRY_MS 10
 #define WAITING_MAX 256

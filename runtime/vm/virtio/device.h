@@ -60,7 +60,7 @@ struct virtio_device {
 	uint32_t config_len;
 	unsigned queue_count;
 	/*
-	 * Another process serves the queues (vhost_user.h): it gets the kicks, and interrupts the
+	 * Another process serves the queues (vhost/front.h): it gets the kicks, and interrupts the
 	 * driver for used buffers, past the transport.
 	 */
 	bool remote;

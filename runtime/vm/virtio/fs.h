@@ -7,7 +7,7 @@
 #pragma once
 #include <linux/virtio_fs.h>
 
-#include "vm/virtio/vhost_user.h"
+#include "vm/vhost/front.h"
 
 #define VIRTIO_FS_TAG_MAX 36 /* bytes, without a NUL where all are used (5.11.4) */
 

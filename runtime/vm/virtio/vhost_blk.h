@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A block device whose requests another process serves: virtio 1.2, 5.2, by vhost-user. */
 #pragma once
-#include "vm/virtio/vhost_user.h"
+#include "vm/vhost/front.h"
 
 /*
  * sock: connected to the back end, the caller's; peer: its name for messages, kept; reconnect: as

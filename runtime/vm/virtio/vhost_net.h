@@ -4,7 +4,7 @@
  * configuration is this side's (MAC address, MTU, a link that is up), for back ends tell none.
  */
 #pragma once
-#include "vm/virtio/vhost_user.h"
+#include "vm/vhost/front.h"
 #include "vm/virtio/virtio_net.h"
 
 struct virtio_net_remote_options {

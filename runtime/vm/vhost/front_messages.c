@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vm/virtio/vhost_talk.h"
+#include "vm/vhost/front_messages.h"
 
 #include <inttypes.h>
 #include <poll.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vm/virtio/vhost_wire.h"
+#include "vm/vhost/back_messages.h"
 
 #include <poll.h>
 #include <string.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The messages of vhost_user.c: sent whole, answered within the time that talk_begin() has set, or
+ * The messages of front.c: sent whole, answered within the time that talk_begin() has set, or
  * an error with a message: -EPIPE and -ECONNRESET where the back end has hung up.
  */
 #pragma once
 #include <stddef.h>
 
-#include "vm/virtio/vhost_user.h"
+#include "vm/vhost/front.h"
 
 struct talk_message {
 	uint32_t unused; /* so that the payload is aligned and right behind the header */

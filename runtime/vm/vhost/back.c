@@ -12,13 +12,13 @@
  * Before a queue stops, or memory goes, the device gives back all that it has of it: the front end
  * only learns a next index, so a request that was taken and not answered would be lost.
  */
-#include "vm/virtio/vhost_backend.h"
+#include "vm/vhost/back.h"
 
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "vm/virtio/vhost_requests.h"
+#include "vm/vhost/back_requests.h"
 
 /* One message. 1: go on; 0: the front end is gone; -errno. */
 static int take_message(struct vhost_backend *b)

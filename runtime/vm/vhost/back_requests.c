@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vm/virtio/vhost_requests.h"
+#include "vm/vhost/back_requests.h"
 
 #include <inttypes.h>
 #include <string.h>

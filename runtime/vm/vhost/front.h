@@ -22,8 +22,8 @@
  * answers by a byte and the connected socket, or by a byte alone: there will be none.
  */
 #pragma once
+#include "vm/vhost/proto.h"
 #include "vm/virtio/device.h"
-#include "vm/virtio/vhost_proto.h"
 
 #define VHOST_USER_TIMEOUT_MS 10000
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Messages of vhost-user as the back end receives and answers them: lengths and descriptors are
- * checked here, meanings in vhost_backend.c.
+ * checked here, meanings in back.c.
  */
 #pragma once
 #include "base/fd.h"
-#include "vm/virtio/vhost_proto.h"
+#include "vm/vhost/proto.h"
 
 struct vhost_message {
 	struct vhost_user_header h;

@@ -16,7 +16,7 @@
  * Rings are told in "user addresses". Ours are guest addresses with an offset: where the monitor
  * has mapped guest memory is nobody's business.
  */
-#include "vm/virtio/vhost_user.h"
+#include "vm/vhost/front.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@
 #include <sys/socket.h>
 
 #include "base/fd.h"
-#include "vm/virtio/vhost_talk.h"
+#include "vm/vhost/front_messages.h"
 
 #define BIT(n) (UINT64_C(1) << (n))
 #define USER_BASE UINT64_C(0x100000000000)

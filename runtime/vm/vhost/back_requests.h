@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A vhost-user back end's state, and what each request does to it: between vhost_backend.c, which
- * waits and serves, and vhost_requests.c. Everything here is called with the device's lock held.
+ * A vhost-user back end's state, and what each request does to it: between back.c, which
+ * waits and serves, and back_requests.c. Everything here is called with the device's lock held.
  */
 #pragma once
+#include "vm/vhost/back_messages.h"
 #include "vm/virtio/device.h"
-#include "vm/virtio/vhost_wire.h"
 
 struct vhost_queue {
 	uint64_t desc, avail, used; /* the monitor's addresses */

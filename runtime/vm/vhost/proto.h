@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * vhost-user on the wire (QEMU, docs/interop/vhost-user.rst): requests, feature bits and payloads,
- * for the front end (vhost_user.c) and the back end. Native byte order: both ends are on this host.
+ * for the front end (front.c) and the back end. Native byte order: both ends are on this host.
  */
 #pragma once
 #include <stdint.h>
