@@ -337,26 +337,3 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 	finish(&d, ret);
 	return 0;
 }
-
-bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier)
-{
-	switch (who) {
-	case PLACE_HOST:
-		return barrier->place == PLACE_MONITOR || barrier->place == PLACE_INIT;
-	case PLACE_MONITOR:
-		return barrier->place == PLACE_HOST;
-	case PLACE_GUEST:
-		return barrier->place == PLACE_INIT;
-	case PLACE_INIT:
-		return barrier->place == (p->isolation == PLAN_VM ? PLACE_GUEST : PLACE_HOST);
-	}
-	return false;
-}
-
-int plan_filter_slot(const struct plan *p)
-{
-	for (size_t i = 0; i < p->n; i++)
-		if (p->steps[i].kind == STEP_COMPILE_SECCOMP)
-			return p->steps[i].slot;
-	return -1;
-}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sys/mount.h>
+
+#include "plan/builder.h"
+
+/* A path of config.json that may be relative to the bundle. */
+static const char *in_bundle(struct builder *b, const char *path)
+{
+	if (path[0] == '/')
+		return path;
+	char *s = arena_printf(b->arena, "%s/%s", b->env->bundle, path);
+	if (!s)
+		b->failed = -ENOMEM;
+	return s;
+}
+
+/*
+ * An ordinary user may copy mounts only in INIT's user namespace, so that INIT opens them itself.
+ * Else HOST does: it reaches sources that the root of the user namespace may not.
+ */
+static int add_open(
+	struct builder *b, enum step_kind kind, const char *field, const char *path, bool recursive)
+{
+	struct step *s =
+		builder_add_step(b, kind, b->env->rootless ? PLACE_INIT : PLACE_HOST, field);
+
+	s->slot = b->nslots++;
+	s->open.path = path;
+	s->open.recursive = recursive;
+	/* A copy of a shared mount is its peer: what is mounted beneath it would appear on the
+	 * host. */
+	s->open.propagation =
+		b->spec->rootfs_propagation ? b->spec->rootfs_propagation : MS_SLAVE | MS_REC;
+	return s->slot;
+}
+
+/* Whether the path, written in any way ("//dev/", "/dev/."), is this one. Not for paths with "..".
+ */
+static bool same_path(const char *path, const char *want)
+{
+	while (*want) {
+		while (*path == '/' || (path[0] == '.' && (path[1] == '/' || !path[1])))
+			path++;
+		want++;
+		size_t len = strcspn(want, "/");
+		if (strncmp(path, want, len) != 0 || (path[len] && path[len] != '/'))
+			return false;
+		path += len;
+		want += len;
+	}
+	while (*path == '/' || *path == '.')
+		path++;
+	return !*path;
+}
+
+int builder_check_mounts(const struct builder *b)
+{
+	const struct spec *s = b->spec;
+
+	for (size_t i = 0; i < s->nmounts; i++)
+		if (s->mounts[i].backend && b->env->isolation != PLAN_VM)
+			return err_set(ENOTSUP,
+				"mounts[%zu].source: %s: a vhost-user back end serves microVMs: "
+				"use --isolation vm",
+				i, s->mounts[i].source);
+	return 0;
+}
+
+/* What is there before INIT mounts it: its slot is filled by an earlier step. */
+static bool has_source(const struct spec_mount *m)
+{
+	return m->backend || (m->bind && !m->remount);
+}
+
+/* Disks in the order of mounts, after vm.image; a share by the number of its mount. */
+static const char *backend_device(struct builder *b, size_t index)
+{
+	const struct spec *s = b->spec;
+	char letter = s->vm && s->vm->image_path ? 'b' : 'a';
+
+	for (size_t i = 0; i < index; i++)
+		letter += s->mounts[i].backend && !streq(s->mounts[i].type, "virtiofs");
+	char *device = streq(s->mounts[index].type, "virtiofs")
+			       ? arena_printf(b->arena, "mounts%zu", index)
+			       : arena_printf(b->arena, "/dev/vd%c", letter);
+	if (!device)
+		b->failed = -ENOMEM;
+	return device;
+}
+
+static void add_connect(struct builder *b, size_t index)
+{
+	struct step *c =
+		builder_add_step(b, STEP_CONNECT, PLACE_HOST, builder_field(b, "mounts", index));
+
+	c->slot = b->nslots++;
+	c->connect.mount = &b->spec->mounts[index];
+	c->connect.device = backend_device(b, index);
+}
+
+static void add_sources(struct builder *b)
+{
+	const struct spec *s = b->spec;
+
+	for (size_t i = 0; i < s->nmounts; i++) {
+		const struct spec_mount *m = &s->mounts[i];
+		if (!has_source(m))
+			continue;
+		if (m->backend) {
+			add_connect(b, i);
+			continue;
+		}
+		add_open(b, STEP_OPEN_SOURCE, builder_field(b, "mounts", i),
+			in_bundle(b, m->source ? m->source : ""), m->rbind);
+		if (b->failed)
+			return;
+		struct step *open = &b->steps[b->n - 1];
+		open->open.mount = m;
+		if (!m->idmap && !m->ridmap && !m->uid_mappings.n)
+			continue;
+		open->open.idmap_uid = m->uid_mappings.n ? m->uid_mappings : s->uid_mappings;
+		open->open.idmap_gid = m->gid_mappings.n ? m->gid_mappings : s->gid_mappings;
+	}
+}
+
+static const struct spec_device default_devices[] = {
+	{.path = "/dev/null", .type = 'c', .major = 1, .minor = 3, .file_mode = {true, 0666}},
+	{.path = "/dev/zero", .type = 'c', .major = 1, .minor = 5, .file_mode = {true, 0666}},
+	{.path = "/dev/full", .type = 'c', .major = 1, .minor = 7, .file_mode = {true, 0666}},
+	{.path = "/dev/random", .type = 'c', .major = 1, .minor = 8, .file_mode = {true, 0666}},
+	{.path = "/dev/urandom", .type = 'c', .major = 1, .minor = 9, .file_mode = {true, 0666}},
+	{.path = "/dev/tty", .type = 'c', .major = 5, .minor = 0, .file_mode = {true, 0666}},
+};
+
+static bool is_configured(const struct spec *s, const char *path)
+{
+	for (size_t i = 0; i < s->ndevices; i++)
+		if (same_path(s->devices[i].path, path))
+			return true;
+	return false;
+}
+
+void builder_decide_devices(struct builder *b)
+{
+	const struct spec *s = b->spec;
+
+	b->no_mknod = b->userns || b->env->in_userns || b->env->rootless;
+	for (size_t i = 0; i < s->nmounts; i++)
+		if (s->mounts[i].bind && same_path(s->mounts[i].destination, "/dev"))
+			b->dev_is_bound = true;
+}
+
+/* Slots of the bound devices, in the order in which add_devices() will use them. */
+static void add_device_sources(struct builder *b)
+{
+	const struct spec *s = b->spec;
+
+	if (!b->no_mknod || b->dev_is_bound)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(default_devices); i++)
+		if (!is_configured(s, default_devices[i].path))
+			add_open(b, STEP_OPEN_SOURCE, NULL, default_devices[i].path, false);
+	for (size_t i = 0; i < s->ndevices; i++)
+		if (s->devices[i].type != 'p')
+			add_open(b, STEP_OPEN_SOURCE, builder_field(b, "linux.devices", i),
+				s->devices[i].path, false);
+}
+
+/* The root, then the sources: add_root() counts on these slots following each other. */
+int builder_add_opens(struct builder *b)
+{
+	const char *root = in_bundle(b, b->spec->root_path);
+	int slot = add_open(b, STEP_OPEN_ROOT, "root.path", root, true);
+
+	add_sources(b);
+	add_device_sources(b);
+	return slot;
+}
+
+static void add_device(struct builder *b, const char *field, const struct spec_device *d, int *slot)
+{
+	struct step *s = builder_add_step(b, STEP_DEVICE, PLACE_INIT, field);
+
+	s->device.device = d;
+	s->device.bind = b->no_mknod && d->type != 'p';
+	if (s->device.bind)
+		s->slot = (*slot)++;
+}
+
+static void add_devices(struct builder *b, int slot)
+{
+	static const struct {
+		const char *target, *path;
+	} links[] = {
+		{"/proc/self/fd", "/dev/fd"},
+		{"/proc/self/fd/0", "/dev/stdin"},
+		{"/proc/self/fd/1", "/dev/stdout"},
+		{"/proc/self/fd/2", "/dev/stderr"},
+		{"/proc/kcore", "/dev/core"},
+		{"pts/ptmx", "/dev/ptmx"},
+	};
+	const struct spec *s = b->spec;
+
+	if (b->dev_is_bound)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(default_devices); i++)
+		if (!is_configured(s, default_devices[i].path))
+			add_device(b, NULL, &default_devices[i], &slot);
+	for (size_t i = 0; i < s->ndevices; i++)
+		add_device(b, builder_field(b, "linux.devices", i), &s->devices[i], &slot);
+	for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
+		struct step *l = builder_add_step(b, STEP_SYMLINK, PLACE_INIT, NULL);
+		l->link.target = links[i].target;
+		l->link.path = links[i].path;
+	}
+}
+
+void builder_add_mounts(struct builder *b, int root_slot)
+{
+	const struct spec *s = b->spec;
+	struct step *attach = builder_add_step(b, STEP_ATTACH_ROOT, PLACE_INIT, "root.path");
+
+	attach->slot = root_slot;
+	for (size_t i = 0; i < b->n; i++)
+		if (b->steps[i].kind == STEP_OPEN_ROOT)
+			attach->open = b->steps[i].open;
+	int slot = root_slot + 1;
+	for (size_t i = 0; i < s->nmounts; i++) {
+		struct step *m =
+			builder_add_step(b, STEP_MOUNT, PLACE_INIT, builder_field(b, "mounts", i));
+		m->mount.mount = &s->mounts[i];
+		m->mount.label = s->mount_label;
+		m->mount.userns = b->userns || b->env->in_userns;
+		if (has_source(&s->mounts[i]))
+			m->slot = slot++;
+	}
+	add_devices(b, slot);
+}
+
+/* Behind the configured mounts. The directory: the socket in it is made when the program starts. */
+void builder_add_notify_dir(struct builder *b)
+{
+	const struct spec *s = b->spec;
+	struct spec *copy = arena_alloc(b->arena, sizeof(*copy));
+	struct spec_mount *mounts = arena_array(b->arena, s->nmounts + 1, sizeof(*mounts));
+
+	if (!copy || !mounts) {
+		b->failed = -ENOMEM;
+		return;
+	}
+	*copy = *s;
+	if (s->nmounts)
+		memcpy(mounts, s->mounts, s->nmounts * sizeof(*mounts));
+	mounts[s->nmounts] = (struct spec_mount){
+		.destination = PLAN_NOTIFY_DIR,
+		.type = "bind",
+		.source = b->env->notify_dir,
+		.bind = true,
+		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+			    MOUNT_ATTR_NOEXEC,
+	};
+	copy->mounts = mounts;
+	copy->nmounts = s->nmounts + 1;
+	b->spec = copy;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan/builder.h"
+
+/*
+ * crun's, which podman's --group-add keep-groups sets: access by the groups of an ordinary user,
+ * which its user namespace can't name.
+ */
+static bool keeps_groups(const struct spec *s)
+{
+	const char *v = spec_annotation(s, PLAN_KEEP_GROUPS);
+
+	return v && !streq(v, "0");
+}
+
+void builder_add_mapped_root(struct builder *b)
+{
+	if (b->userns)
+		builder_add_step(b, STEP_MAPPED_ROOT, PLACE_INIT, "linux.uidMappings")
+			->user.keep_groups = keeps_groups(b->spec);
+}
+
+/* By HOST: it may have the right to lower the score where the user namespace's root has not. */
+void builder_add_oom_score(struct builder *b, const struct spec_process *p)
+{
+	if (p && p->oom_score_adj.set)
+		builder_add_step(b, STEP_OOM_SCORE, PLACE_HOST, "process.oomScoreAdj")->process = p;
+}
+
+/* In a user namespace of its own INIT may not raise hard limits; HOST may, if it is root. */
+void builder_add_host_rlimits(struct builder *b, const struct spec_process *p)
+{
+	if (p && p->nrlimits && b->userns)
+		builder_add_step(b, STEP_RLIMITS, PLACE_HOST, "process.rlimits")->process = p;
+}
+
+/* What the process is, before it may start. Shared by create and exec. */
+void builder_add_attributes(struct builder *b, const struct spec_process *p)
+{
+	const struct spec *s = b->spec;
+
+	if (s->memory_policy)
+		builder_add_step(b, STEP_MEMORY_POLICY, PLACE_INIT, "linux.memoryPolicy")
+			->mempolicy = s->memory_policy;
+	if (s->personality.set)
+		builder_add_step(b, STEP_PERSONALITY, PLACE_INIT, "linux.personality")->number =
+			s->personality.v;
+	if (p->nrlimits && !b->userns)
+		builder_add_process(b, STEP_RLIMITS, "process.rlimits", p);
+	if (p->scheduler)
+		builder_add_process(b, STEP_SCHEDULER, "process.scheduler", p);
+	if (p->io_priority.set)
+		builder_add_process(b, STEP_IO_PRIORITY, "process.ioPriority", p);
+	if (p->apparmor_profile || p->selinux_label)
+		builder_add_process(b, STEP_EXEC_LABEL,
+			p->apparmor_profile ? "process.apparmorProfile" : "process.selinuxLabel",
+			p);
+	struct step *u = builder_add_step(b, STEP_USER, PLACE_INIT, "process.user");
+	u->user.process = p;
+	u->user.keep_groups = keeps_groups(s);
+	/* Without no_new_privs, loading a filter takes CAP_SYS_ADMIN: keep it for that long. */
+	struct step *c = builder_add_step(b, STEP_CAPABILITIES, PLACE_INIT, "process.capabilities");
+	c->caps.caps = p->capabilities;
+	c->caps.keep_sys_admin = s->seccomp && !p->no_new_privileges;
+	if (p->no_new_privileges)
+		builder_add_process(b, STEP_NO_NEW_PRIVS, "process.noNewPrivileges", p);
+}
+
+int builder_add_seccomp_compile(struct builder *b)
+{
+	if (!b->spec->seccomp)
+		return -1;
+	struct step *c = builder_add_step(b, STEP_COMPILE_SECCOMP, PLACE_HOST, "linux.seccomp");
+	c->slot = b->nslots++;
+	c->seccomp.seccomp = b->spec->seccomp;
+	return c->slot;
+}
+
+void builder_add_exec(struct builder *b, const struct spec_process *p, int seccomp_slot)
+{
+	const struct spec *s = b->spec;
+
+	if (s->seccomp) {
+		struct step *f = builder_add_step(b, STEP_SECCOMP, PLACE_INIT, "linux.seccomp");
+		f->slot = seccomp_slot;
+		f->seccomp.seccomp = s->seccomp;
+		f->seccomp.final_caps = p->no_new_privileges ? NULL : p->capabilities;
+		f->seccomp.drop_caps = !p->no_new_privileges;
+	}
+	builder_add_process(b, STEP_EXEC, NULL, p);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sys/mount.h>
+
+#include "plan/plan.h"
+
+bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier)
+{
+	switch (who) {
+	case PLACE_HOST:
+		return barrier->place == PLACE_MONITOR || barrier->place == PLACE_INIT;
+	case PLACE_MONITOR:
+		return barrier->place == PLACE_HOST;
+	case PLACE_GUEST:
+		return barrier->place == PLACE_INIT;
+	case PLACE_INIT:
+		return barrier->place == (p->isolation == PLAN_VM ? PLACE_GUEST : PLACE_HOST);
+	}
+	return false;
+}
+
+int plan_filter_slot(const struct plan *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->steps[i].kind == STEP_COMPILE_SECCOMP)
+			return p->steps[i].slot;
+	return -1;
+}
+
+uint32_t plan_uid(const struct spec *s, const struct spec_process *p)
+{
+	uint32_t uid = p ? p->user.uid : 0;
+
+	for (size_t i = 0; i < s->uid_mappings.n; i++) {
+		const struct spec_id_map *m = &s->uid_mappings.v[i];
+		if (uid >= m->container_id && uid - m->container_id < m->size)
+			return m->host_id + (uid - m->container_id);
+	}
+	return uid;
+}
+
+bool plan_delegates_cgroup(const struct spec *s)
+{
+	const struct spec_namespace *ns = &s->ns[SPEC_NS_CGROUP];
+	bool writable = false;
+
+	for (size_t i = 0; i < s->nmounts; i++) {
+		const struct spec_mount *m = &s->mounts[i];
+		if (streq(m->destination, "/sys/fs/cgroup"))
+			writable = !((m->attr_set | m->rec_attr_set) & MOUNT_ATTR_RDONLY);
+	}
+	return writable && ns->set && !ns->path && s->process;
+}
