@@ -111,7 +111,7 @@ static int print_usage(const struct option_def *defs)
 	return 0;
 }
 
-static const struct command *find(const char *name)
+static const struct command *find_command(const char *name)
 {
 	for (const struct command *c = commands; c->name; c++)
 		if (streq(c->name, name))
@@ -149,7 +149,7 @@ static int open_log(const struct globals *g)
 static int print_help(const struct option_def *defs, const struct globals *g, const char *name)
 {
 	char *help[] = {"--help", NULL};
-	const struct command *c = name ? find(name) : NULL;
+	const struct command *c = name ? find_command(name) : NULL;
 
 	if (name && !c)
 		return err_set(
@@ -157,7 +157,7 @@ static int print_help(const struct option_def *defs, const struct globals *g, co
 	return c ? c->run(c, g, 1, help) : print_usage(defs);
 }
 
-static int fail(const struct command *c, int r)
+static int report_failure(const struct command *c, int r)
 {
 	log_error(*err_msg() ? err_msg() : strerror(-r));
 	return c && c->run == cmd_exec ? CMD_EXIT_EXEC_FAILED : CMD_EXIT_FAILURE;
@@ -165,7 +165,7 @@ static int fail(const struct command *c, int r)
 
 static int run_command(const struct option_def *defs, const struct globals *g, int n, char **words)
 {
-	const struct command *c = find(words[0]);
+	const struct command *c = find_command(words[0]);
 	int r;
 
 	if (c)
@@ -175,7 +175,7 @@ static int run_command(const struct option_def *defs, const struct globals *g, i
 	else
 		r = err_set(
 			EINVAL, "unknown command \"%s\": `caisson --help` lists them", words[0]);
-	return r < 0 ? fail(c, r) : r;
+	return r < 0 ? report_failure(c, r) : r;
 }
 
 int main(int argc, char **argv)
@@ -224,7 +224,7 @@ int main(int argc, char **argv)
 	int n = r < 0 ? r : options_parse(defs, argc - 1, copy, true, &help);
 	r = n < 0 ? n : open_log(&g);
 	if (r < 0)
-		return fail(NULL, r);
+		return report_failure(NULL, r);
 	if (version)
 		return print_version();
 	if (help || n == 0)

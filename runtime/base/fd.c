@@ -93,15 +93,6 @@ int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, m
 	return r;
 }
 
-int fd_set_cloexec(int fd, bool on)
-{
-	int flags = fcntl(fd, F_GETFD);
-
-	if (flags < 0 || fcntl(fd, F_SETFD, on ? flags | FD_CLOEXEC : flags & ~FD_CLOEXEC) < 0)
-		return err_sys("set close-on-exec of descriptor %d", fd);
-	return 0;
-}
-
 int fd_send(int sock, const void *data, size_t len, int fd)
 {
 	union {

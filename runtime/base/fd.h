@@ -35,8 +35,6 @@ int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;
 
-int fd_set_cloexec(int fd, bool on) must_check;
-
 /* One message and at most one descriptor over a Unix socket. fd < 0 sends none. */
 int fd_send(int sock, const void *data, size_t len, int fd) must_check;
 

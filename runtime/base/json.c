@@ -43,7 +43,7 @@ static struct json *add_node(struct reader *r, enum json_type type)
 	return n;
 }
 
-static int push(struct reader *r, enum json_type type)
+static int push_node(struct reader *r, enum json_type type)
 {
 	if (r->depth == JSON_MAX_DEPTH) {
 		r->failed = err_set(
@@ -129,12 +129,12 @@ static int on_key(void *ctx, const unsigned char *s, size_t len)
 
 static int on_object(void *ctx)
 {
-	return push(ctx, JSON_OBJECT);
+	return push_node(ctx, JSON_OBJECT);
 }
 
 static int on_array(void *ctx)
 {
-	return push(ctx, JSON_ARRAY);
+	return push_node(ctx, JSON_ARRAY);
 }
 
 static int on_end(void *ctx)
@@ -253,7 +253,7 @@ void json_out_release(struct json_out *o)
 	o->gen = NULL;
 }
 
-static void check(struct json_out *o, yajl_gen_status s)
+static void note_failure(struct json_out *o, yajl_gen_status s)
 {
 	if (s != yajl_gen_status_ok && s != yajl_gen_generation_complete && !o->failed)
 		o->failed = -EINVAL;
@@ -283,7 +283,7 @@ static size_t utf8_len(const unsigned char *s)
 	return 0;
 }
 
-static void put_str(struct json_out *o, const char *value)
+static void write_string(struct json_out *o, const char *value)
 {
 	_cleanup_strbuf_ struct strbuf clean = {0};
 	const unsigned char *p = (const unsigned char *)value;
@@ -296,47 +296,48 @@ static void put_str(struct json_out *o, const char *value)
 	}
 	if (r < 0)
 		o->failed = r;
-	check(o, yajl_gen_string(o->gen, (const unsigned char *)strbuf_str(&clean), clean.len));
+	note_failure(
+		o, yajl_gen_string(o->gen, (const unsigned char *)strbuf_str(&clean), clean.len));
 }
 
-static void put_key(struct json_out *o, const char *key)
+static void write_key(struct json_out *o, const char *key)
 {
 	if (key)
-		put_str(o, key);
+		write_string(o, key);
 }
 
 void json_out_object(struct json_out *o, const char *key)
 {
-	put_key(o, key);
-	check(o, yajl_gen_map_open(o->gen));
+	write_key(o, key);
+	note_failure(o, yajl_gen_map_open(o->gen));
 }
 
 void json_out_end_object(struct json_out *o)
 {
-	check(o, yajl_gen_map_close(o->gen));
+	note_failure(o, yajl_gen_map_close(o->gen));
 }
 
 void json_out_array(struct json_out *o, const char *key)
 {
-	put_key(o, key);
-	check(o, yajl_gen_array_open(o->gen));
+	write_key(o, key);
+	note_failure(o, yajl_gen_array_open(o->gen));
 }
 
 void json_out_end_array(struct json_out *o)
 {
-	check(o, yajl_gen_array_close(o->gen));
+	note_failure(o, yajl_gen_array_close(o->gen));
 }
 
 void json_out_str(struct json_out *o, const char *key, const char *value)
 {
-	put_key(o, key);
-	put_str(o, value);
+	write_key(o, key);
+	write_string(o, value);
 }
 
-static void put_number(struct json_out *o, const char *key, const char *text)
+static void write_number(struct json_out *o, const char *key, const char *text)
 {
-	put_key(o, key);
-	check(o, yajl_gen_number(o->gen, text, strlen(text)));
+	write_key(o, key);
+	note_failure(o, yajl_gen_number(o->gen, text, strlen(text)));
 }
 
 void json_out_i64(struct json_out *o, const char *key, int64_t value)
@@ -344,7 +345,7 @@ void json_out_i64(struct json_out *o, const char *key, int64_t value)
 	char text[32];
 
 	snprintf(text, sizeof(text), "%" PRId64, value);
-	put_number(o, key, text);
+	write_number(o, key, text);
 }
 
 void json_out_u64(struct json_out *o, const char *key, uint64_t value)
@@ -352,25 +353,25 @@ void json_out_u64(struct json_out *o, const char *key, uint64_t value)
 	char text[32];
 
 	snprintf(text, sizeof(text), "%" PRIu64, value);
-	put_number(o, key, text);
+	write_number(o, key, text);
 }
 
 void json_out_double(struct json_out *o, const char *key, double value)
 {
-	put_key(o, key);
-	check(o, yajl_gen_double(o->gen, value));
+	write_key(o, key);
+	note_failure(o, yajl_gen_double(o->gen, value));
 }
 
 void json_out_bool(struct json_out *o, const char *key, bool value)
 {
-	put_key(o, key);
-	check(o, yajl_gen_bool(o->gen, value));
+	write_key(o, key);
+	note_failure(o, yajl_gen_bool(o->gen, value));
 }
 
 void json_out_null(struct json_out *o, const char *key)
 {
-	put_key(o, key);
-	check(o, yajl_gen_null(o->gen));
+	write_key(o, key);
+	note_failure(o, yajl_gen_null(o->gen));
 }
 
 void json_out_node(struct json_out *o, const char *key, const struct json *node)
@@ -383,7 +384,7 @@ void json_out_node(struct json_out *o, const char *key, const struct json *node)
 		json_out_bool(o, key, node->boolean);
 		return;
 	case JSON_NUMBER:
-		put_number(o, key, node->text);
+		write_number(o, key, node->text);
 		return;
 	case JSON_STRING:
 		json_out_str(o, key, node->text);

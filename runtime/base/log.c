@@ -41,7 +41,7 @@ int log_fd(void)
 	return out.fd;
 }
 
-static void put(int fd, bool json, enum log_level level, const char *msg)
+static void write_line(int fd, bool json, enum log_level level, const char *msg)
 {
 	static const char *const names[] = {"error", "warning", "info", "debug"};
 	struct timespec now;
@@ -92,7 +92,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
-	put(out.fd >= 0 ? out.fd : STDERR_FILENO, out.json, level, msg);
+	write_line(out.fd >= 0 ? out.fd : STDERR_FILENO, out.json, level, msg);
 }
 
 void log_notice(const char *fmt, ...)
@@ -104,13 +104,13 @@ void log_notice(const char *fmt, ...)
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
 	if (out.fd >= 0)
-		put(out.fd, out.json, LOG_INFO, msg);
-	put(STDERR_FILENO, out.json && out.fd < 0, LOG_INFO, msg);
+		write_line(out.fd, out.json, LOG_INFO, msg);
+	write_line(STDERR_FILENO, out.json && out.fd < 0, LOG_INFO, msg);
 }
 
 void log_error(const char *msg)
 {
 	if (out.fd >= 0)
-		put(out.fd, out.json, LOG_ERROR, msg);
-	put(STDERR_FILENO, out.json && out.fd < 0, LOG_ERROR, msg);
+		write_line(out.fd, out.json, LOG_ERROR, msg);
+	write_line(STDERR_FILENO, out.json && out.fd < 0, LOG_ERROR, msg);
 }

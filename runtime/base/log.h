@@ -19,7 +19,6 @@ int log_open(const char *path, const char *format, enum log_level level) must_ch
 void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 
 #define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)
-#define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
 /* What the user must be told without being an error: to the log, and to standard error. */

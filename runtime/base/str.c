@@ -26,7 +26,7 @@ void strbuf_reset(struct strbuf *b)
 		b->s[0] = '\0';
 }
 
-static int reserve(struct strbuf *b, size_t extra)
+static int strbuf_reserve(struct strbuf *b, size_t extra)
 {
 	if (extra > SIZE_MAX / 2 - b->len)
 		return err_set(ENOMEM, "string of %zu bytes is too long", b->len);
@@ -46,7 +46,7 @@ static int reserve(struct strbuf *b, size_t extra)
 
 int strbuf_add(struct strbuf *b, const void *data, size_t len)
 {
-	int r = reserve(b, len);
+	int r = strbuf_reserve(b, len);
 	if (r < 0)
 		return r;
 	if (len)
@@ -64,7 +64,8 @@ int strbuf_addf(struct strbuf *b, const char *fmt, ...)
 	va_copy(again, ap);
 	int len = vsnprintf(NULL, 0, fmt, ap);
 	va_end(ap);
-	int r = len < 0 ? err_set(EINVAL, "cannot format \"%s\"", fmt) : reserve(b, (size_t)len);
+	int r = len < 0 ? err_set(EINVAL, "cannot format \"%s\"", fmt)
+			: strbuf_reserve(b, (size_t)len);
 	if (r >= 0) {
 		vsnprintf(b->s + b->len, (size_t)len + 1, fmt, again);
 		b->len += (size_t)len;
@@ -126,7 +127,7 @@ int str_to_i64(const char *s, int64_t *ret)
 #define DIGITS "0123456789"
 
 /* "", "b", "m", "mb", "mib"; the factor, or 0. */
-static uint64_t scale_of(const char *unit)
+static uint64_t unit_factor(const char *unit)
 {
 	static const char letters[] = "bkmgtp";
 	char lower[4] = "";
@@ -173,7 +174,7 @@ static int scale_number(const char *text, size_t len, uint64_t scale, uint64_t *
 int str_to_size(const char *s, uint64_t *ret)
 {
 	size_t len = strspn(s, DIGITS "."), blank = s[len] == ' ';
-	uint64_t scale = scale_of(s + len + blank);
+	uint64_t scale = unit_factor(s + len + blank);
 
 	return scale ? scale_number(s, len, scale, ret) : -EINVAL;
 }

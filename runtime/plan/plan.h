@@ -256,6 +256,3 @@ const char *plan_ns_name(enum spec_ns type); /* "network" */
 /* One line a step for people; an array of objects for programs. */
 int plan_print(const struct plan *p, struct strbuf *out) must_check;
 int plan_print_json(const struct plan *p, struct json_out *out) must_check;
-
-/* One step's arguments in one line, without its kind: "/dev/shm (tmpfs)". */
-int plan_step_text(const struct step *s, struct strbuf *out) must_check;

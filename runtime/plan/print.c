@@ -72,7 +72,7 @@ static int hooks_text(const struct step *s, struct strbuf *out)
 	return r;
 }
 
-static int set_text(const char *name, uint64_t caps, struct strbuf *out)
+static int capability_set_text(const char *name, uint64_t caps, struct strbuf *out)
 {
 	return strbuf_addf(out, "%s%s %016" PRIx64, out->len ? ", " : "", name, caps);
 }
@@ -81,14 +81,14 @@ static int caps_text(const struct spec_capabilities *c, struct strbuf *out)
 {
 	if (!c)
 		return strbuf_addf(out, "none");
-	int r = set_text("bounding", c->bounding, out);
+	int r = capability_set_text("bounding", c->bounding, out);
 	if (r >= 0)
-		r = set_text("effective", c->effective, out);
+		r = capability_set_text("effective", c->effective, out);
 	if (r >= 0)
-		r = set_text("permitted", c->permitted, out);
+		r = capability_set_text("permitted", c->permitted, out);
 	if (r >= 0)
-		r = set_text("inheritable", c->inheritable, out);
-	return r < 0 ? r : set_text("ambient", c->ambient, out);
+		r = capability_set_text("inheritable", c->inheritable, out);
+	return r < 0 ? r : capability_set_text("ambient", c->ambient, out);
 }
 
 static int exec_text(const struct spec_process *p, struct strbuf *out)
@@ -135,7 +135,7 @@ static int user_text(const struct step *s, struct strbuf *out)
 	return r < 0 ? r : strbuf_addf(out, "%zu more groups", u->nadditional_gids);
 }
 
-int plan_step_text(const struct step *s, struct strbuf *out)
+static int step_text(const struct step *s, struct strbuf *out)
 {
 	switch (s->kind) {
 	case STEP_OPEN_ROOT:
@@ -207,7 +207,7 @@ static const char *place_name(enum step_place p)
 	return names[p];
 }
 
-static const char *waiting(const struct plan *p, const struct step *barrier)
+static const char *waiting_place(const struct plan *p, const struct step *barrier)
 {
 	for (int w = PLACE_HOST; w <= PLACE_GUEST; w++)
 		if (plan_awaits(p, (enum step_place)w, barrier) &&
@@ -225,10 +225,10 @@ int plan_print(const struct plan *p, struct strbuf *out)
 	for (size_t i = 0; i < p->n && r >= 0; i++) {
 		const struct step *s = &p->steps[i];
 		_cleanup_strbuf_ struct strbuf text = {0};
-		r = plan_step_text(s, &text);
+		r = step_text(s, &text);
 		if (r >= 0 && s->kind == STEP_BARRIER)
 			r = strbuf_addf(out, "%4zu  %-*s  --- \"%s\": %s waits for %s ---\n", i + 1,
-				width, place_name(s->place), s->text, waiting(p, s),
+				width, place_name(s->place), s->text, waiting_place(p, s),
 				place_name(s->place));
 		else if (r >= 0)
 			r = strbuf_addf(out, "%4zu  %-*s  %-*s%s%s%s%s%s\n", i + 1, width,
@@ -246,7 +246,7 @@ int plan_print_json(const struct plan *p, struct json_out *out)
 	for (size_t i = 0; i < p->n; i++) {
 		const struct step *s = &p->steps[i];
 		_cleanup_strbuf_ struct strbuf text = {0};
-		int r = plan_step_text(s, &text);
+		int r = step_text(s, &text);
 		if (r < 0)
 			return r;
 		json_out_object(out, NULL);

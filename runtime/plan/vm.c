@@ -25,7 +25,7 @@ struct dealer {
 #define STEPS_PER_STEP 2
 #define STEPS_OF_OUR_OWN 8
 
-static struct step *add(struct dealer *d, enum step_place place, const struct step *s)
+static struct step *deal_step(struct dealer *d, enum step_place place, const struct step *s)
 {
 	struct step *new = &d->steps[d->n++];
 
@@ -34,26 +34,28 @@ static struct step *add(struct dealer *d, enum step_place place, const struct st
 	return new;
 }
 
-static void add_new(struct dealer *d, enum step_place place, enum step_kind kind, const char *text)
+static void deal_new_step(
+	struct dealer *d, enum step_place place, enum step_kind kind, const char *text)
 {
 	const struct step s = {.kind = kind, .slot = -1, .text = text};
 
-	add(d, place, &s);
+	deal_step(d, place, &s);
 }
 
 /* A host's device that the guest is not given. */
-static bool is_dropped(const struct dealer *d, const struct step *s);
+static bool is_dropped_step(const struct dealer *d, const struct step *s);
 
 /* All steps of this kind and place, in their order, but what is dropped. The number there were. */
-static size_t deal(struct dealer *d, enum step_place from, enum step_kind kind, enum step_place to)
+static size_t deal_kind(
+	struct dealer *d, enum step_place from, enum step_kind kind, enum step_place to)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < d->ns->n; i++) {
 		const struct step *s = &d->ns->steps[i];
-		if (s->place != from || s->kind != kind || is_dropped(d, s))
+		if (s->place != from || s->kind != kind || is_dropped_step(d, s))
 			continue;
-		add(d, to, s);
+		deal_step(d, to, s);
 		n++;
 	}
 	return n;
@@ -105,7 +107,7 @@ bool plan_vm_drops_device(const struct spec *s, const struct spec_device *d)
 	return may_use_all_devices(s) && !guest_has_device(d);
 }
 
-static bool is_dropped(const struct dealer *d, const struct step *s)
+static bool is_dropped_step(const struct dealer *d, const struct step *s)
 {
 	if (s->kind == STEP_DEVICE)
 		return plan_vm_drops_device(d->spec, s->device.device);
@@ -158,7 +160,7 @@ static int refuse_mounts(const struct spec *s)
 	return 0;
 }
 
-static int refuse(const struct spec *s, const struct plan_env *env)
+static int refuse_unsupported(const struct spec *s, const struct plan_env *env)
 {
 	if (env->rootless)
 		return err_set(EPERM, "VM mode needs root: an ordinary user can run this bundle "
@@ -181,10 +183,10 @@ static bool is_network(const struct step *s)
 	return s->ns.type == SPEC_NS_NETWORK;
 }
 
-static void add_host(struct dealer *d, const struct spec *s)
+static void deal_host(struct dealer *d, const struct spec *s)
 {
-	deal(d, PLACE_HOST, STEP_CGROUP_CREATE, PLACE_HOST);
-	deal(d, PLACE_HOST, STEP_CGROUP_LIMIT, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_CGROUP_CREATE, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_CGROUP_LIMIT, PLACE_HOST);
 	for (size_t i = 0; i < d->ns->n; i++) {
 		const struct step *o = &d->ns->steps[i];
 		bool image = s->vm && s->vm->image_path;
@@ -192,65 +194,65 @@ static void add_host(struct dealer *d, const struct spec *s)
 		if ((o->kind == STEP_OPEN_ROOT && !image) ||
 			(o->kind == STEP_OPEN_SOURCE && o->open.mount) ||
 			(o->kind == STEP_OPEN_NAMESPACE && is_network(o)))
-			add(d, PLACE_HOST, o);
+			deal_step(d, PLACE_HOST, o);
 	}
-	deal(d, PLACE_HOST, STEP_CONNECT, PLACE_HOST);
-	deal(d, PLACE_HOST, STEP_CONNECT_NET, PLACE_HOST);
-	deal(d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_CONNECT, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_CONNECT_NET, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
 	size_t clone = d->n;
-	deal(d, PLACE_HOST, STEP_CLONE, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_CLONE, PLACE_HOST);
 	d->steps[clone].clone.flags &= CLONE_NEWNET;
 	d->steps[clone].clone.staged_flags = 0;
-	deal(d, PLACE_HOST, STEP_OOM_SCORE, PLACE_HOST);
-	deal(d, PLACE_HOST, STEP_CGROUP_ATTACH, PLACE_HOST);
-	deal(d, PLACE_HOST, STEP_INTEL_RDT, PLACE_HOST);
-	deal(d, PLACE_HOST, STEP_NET_DEVICE, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_OOM_SCORE, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_CGROUP_ATTACH, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_INTEL_RDT, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_NET_DEVICE, PLACE_HOST);
 }
 
-static void add_monitor(struct dealer *d, const struct spec *s)
+static void deal_monitor(struct dealer *d, const struct spec *s)
 {
 	for (size_t i = 0; i < d->ns->n; i++)
 		if (d->ns->steps[i].kind == STEP_JOIN && is_network(&d->ns->steps[i]))
-			add(d, PLACE_MONITOR, &d->ns->steps[i]);
-	deal(d, PLACE_INIT, STEP_LOOPBACK, PLACE_MONITOR);
+			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
+	deal_kind(d, PLACE_INIT, STEP_LOOPBACK, PLACE_MONITOR);
 	/* These hooks are what sets the network up, so the machine comes after them. */
 	if (s->hooks.prestart.n || s->hooks.create_runtime.n) {
-		add_new(d, PLACE_MONITOR, STEP_BARRIER, "joined");
-		deal(d, PLACE_HOST, STEP_HOOKS, PLACE_HOST);
+		deal_new_step(d, PLACE_MONITOR, STEP_BARRIER, "joined");
+		deal_kind(d, PLACE_HOST, STEP_HOOKS, PLACE_HOST);
 	}
-	add_new(d, PLACE_HOST, STEP_BARRIER, "placed");
+	deal_new_step(d, PLACE_HOST, STEP_BARRIER, "placed");
 	for (size_t i = 0; i < d->ns->n; i++)
 		if (d->ns->steps[i].kind == STEP_HOOKS &&
 			streq(d->ns->steps[i].hooks.name, "createContainer"))
-			add(d, PLACE_MONITOR, &d->ns->steps[i]);
+			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
 	/* The vCPUs' and the hypervisor's, as INIT's is its program's. */
-	add_new(d, PLACE_MONITOR, STEP_AFFINITY, NULL);
-	add_new(d, PLACE_MONITOR, STEP_MACHINE, NULL);
+	deal_new_step(d, PLACE_MONITOR, STEP_AFFINITY, NULL);
+	deal_new_step(d, PLACE_MONITOR, STEP_MACHINE, NULL);
 }
 
-static void add_guest(struct dealer *d)
+static void deal_guest(struct dealer *d)
 {
 	const struct step cgroup = {.kind = STEP_CGROUP_CREATE, .slot = -1};
 	const struct step limit = {
 		.kind = STEP_CGROUP_LIMIT, .slot = -1, .field = "linux.resources"};
 
-	add(d, PLACE_GUEST, &cgroup);
-	add(d, PLACE_GUEST, &limit);
-	deal(d, PLACE_HOST, STEP_OPEN_ROOT, PLACE_GUEST);
-	deal(d, PLACE_HOST, STEP_OPEN_SOURCE, PLACE_GUEST);
-	deal(d, PLACE_HOST, STEP_CONNECT, PLACE_GUEST);
+	deal_step(d, PLACE_GUEST, &cgroup);
+	deal_step(d, PLACE_GUEST, &limit);
+	deal_kind(d, PLACE_HOST, STEP_OPEN_ROOT, PLACE_GUEST);
+	deal_kind(d, PLACE_HOST, STEP_OPEN_SOURCE, PLACE_GUEST);
+	deal_kind(d, PLACE_HOST, STEP_CONNECT, PLACE_GUEST);
 	size_t clone = d->n;
-	deal(d, PLACE_HOST, STEP_CLONE, PLACE_GUEST);
+	deal_kind(d, PLACE_HOST, STEP_CLONE, PLACE_GUEST);
 	/* The machine's network is the container's; its user namespace must own it, if it has one.
 	 */
 	if (d->steps[clone].clone.flags & CLONE_NEWUSER)
 		d->steps[clone].clone.flags |= CLONE_NEWNET;
 	else
 		d->steps[clone].clone.flags &= ~(uint64_t)CLONE_NEWNET;
-	size_t placing = deal(d, PLACE_HOST, STEP_OOM_SCORE, PLACE_GUEST);
-	placing += deal(d, PLACE_HOST, STEP_ID_MAP, PLACE_GUEST);
+	size_t placing = deal_kind(d, PLACE_HOST, STEP_OOM_SCORE, PLACE_GUEST);
+	placing += deal_kind(d, PLACE_HOST, STEP_ID_MAP, PLACE_GUEST);
 	if (placing)
-		add_new(d, PLACE_GUEST, STEP_BARRIER, "placed");
+		deal_new_step(d, PLACE_GUEST, STEP_BARRIER, "placed");
 }
 
 /* The caller's are the host's: a process of another kernel has none of them. */
@@ -261,21 +263,21 @@ static void set_own_groups(struct step *s)
 }
 
 /* INIT's steps in the guest, and what the others have to do between them. */
-static void add_init(struct dealer *d)
+static void deal_init(struct dealer *d)
 {
 	for (size_t i = 0; i < d->ns->n; i++) {
 		const struct step *s = &d->ns->steps[i];
 		bool hooks = s->kind == STEP_HOOKS && streq(s->hooks.name, "createContainer");
 
 		if (s->place == PLACE_HOST && s->kind == STEP_RLIMITS)
-			add(d, PLACE_GUEST, s);
+			deal_step(d, PLACE_GUEST, s);
 		if (s->place == PLACE_HOST && s->kind == STEP_BARRIER && streq(s->text, "recorded"))
-			add(d, PLACE_HOST, s);
+			deal_step(d, PLACE_HOST, s);
 		if (s->place != PLACE_INIT || s->kind == STEP_JOIN || s->kind == STEP_LOOPBACK ||
-			s->kind == STEP_EXEC_LABEL || hooks || is_dropped(d, s) ||
+			s->kind == STEP_EXEC_LABEL || hooks || is_dropped_step(d, s) ||
 			(s->kind == STEP_BARRIER && streq(s->text, "mounted")))
 			continue;
-		struct step *new = add(d, PLACE_INIT, s);
+		struct step *new = deal_step(d, PLACE_INIT, s);
 		/* The guest's kernel knows no labels. */
 		if (s->kind == STEP_MOUNT)
 			new->mount.label = NULL;
@@ -283,14 +285,14 @@ static void add_init(struct dealer *d)
 	}
 }
 
-static int start(struct arena *a, struct dealer *d, const struct plan *ns)
+static int dealer_start(struct arena *a, struct dealer *d, const struct plan *ns)
 {
 	d->ns = ns;
 	d->steps = arena_array(a, ns->n * STEPS_PER_STEP + STEPS_OF_OUR_OWN, sizeof(*d->steps));
 	return d->steps ? 0 : -ENOMEM;
 }
 
-static void finish(const struct dealer *d, struct plan *ret)
+static void dealer_finish(const struct dealer *d, struct plan *ret)
 {
 	*ret = *d->ns;
 	ret->steps = d->steps;
@@ -303,16 +305,16 @@ int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *en
 {
 	struct dealer d = {.spec = s};
 
-	int r = refuse(s, env);
+	int r = refuse_unsupported(s, env);
 	if (r >= 0)
-		r = start(a, &d, ns);
+		r = dealer_start(a, &d, ns);
 	if (r < 0)
 		return r;
-	add_host(&d, s);
-	add_monitor(&d, s);
-	add_guest(&d);
-	add_init(&d);
-	finish(&d, ret);
+	deal_host(&d, s);
+	deal_monitor(&d, s);
+	deal_guest(&d);
+	deal_init(&d);
+	dealer_finish(&d, ret);
 	return 0;
 }
 
@@ -321,19 +323,19 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 	const struct step clone = {.kind = STEP_CLONE, .slot = -1};
 	struct dealer d = {0};
 
-	int r = start(a, &d, ns);
+	int r = dealer_start(a, &d, ns);
 	if (r < 0)
 		return r;
-	deal(&d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
+	deal_kind(&d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
 	/* The process that stands for the guest's: it has its terminal, signals and exit code. */
-	add(&d, PLACE_HOST, &clone);
+	deal_step(&d, PLACE_HOST, &clone);
 	for (size_t i = 0; i < ns->n; i++) {
 		const struct step *s = &ns->steps[i];
 
 		if (s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_EXEC_LABEL)
 			continue;
-		set_own_groups(add(&d, s->place == PLACE_HOST ? PLACE_GUEST : s->place, s));
+		set_own_groups(deal_step(&d, s->place == PLACE_HOST ? PLACE_GUEST : s->place, s));
 	}
-	finish(&d, ret);
+	dealer_finish(&d, ret);
 	return 0;
 }

@@ -18,7 +18,7 @@
 
 #define MEMORY_MAX "memory.max"
 
-static bool is_hosts(const char *file)
+static bool is_hosts_file(const char *file)
 {
 	static const char *const controllers[] = {"cpu.", "cpuset.", "io.", "rdma.", "misc."};
 
@@ -38,7 +38,7 @@ static int split_unified(
 	if (!guest || !host)
 		return -ENOMEM;
 	for (size_t i = 0; i < all->nunified; i++)
-		if (is_hosts(all->unified[i].file))
+		if (is_hosts_file(all->unified[i].file))
 			host[nhost++] = all->unified[i];
 		else
 			guest[nguest++] = all->unified[i];

@@ -92,7 +92,7 @@ static int check_net_device(struct parser *p, const struct json *node, void *obj
 static const struct field net_device_fields[] = {
 	FIELD(STRING, "name", spec_net_device, new_name), {0}};
 
-const struct object_type spec_net_device_type = {.size = sizeof(struct spec_net_device),
+static const struct object_type net_device_type = {.size = sizeof(struct spec_net_device),
 	.fields = net_device_fields,
 	.check = check_net_device};
 
@@ -177,7 +177,7 @@ static const struct field intel_rdt_fields[] = {
 	FIELD(STRING, "memBwSchema", spec_intel_rdt, mem_bw_schema, .flags = FIELD_ONE_LINE),
 	FIELD(BOOL, "enableMonitoring", spec_intel_rdt, enable_monitoring), {0}};
 
-const struct object_type spec_intel_rdt_type = {.size = sizeof(struct spec_intel_rdt),
+static const struct object_type intel_rdt_type = {.size = sizeof(struct spec_intel_rdt),
 	.fields = intel_rdt_fields,
 	.check = check_intel_rdt};
 
@@ -212,7 +212,7 @@ static const struct field memory_policy_fields[] = {
 	FIELD(LIST, "nodes", memory_policy, policy.nodes),
 	FIELD(FLAGS, "flags", memory_policy, flags, .names = spec_mempolicy_flag_names), {0}};
 
-const struct object_type spec_memory_policy_type = {
+static const struct object_type memory_policy_type = {
 	.size = sizeof(struct memory_policy), .fields = memory_policy_fields};
 
 /* Mode and flags are one argument of set_mempolicy(2), and one member. */
@@ -222,7 +222,7 @@ static int parse_memory_policy(struct parser *p, const struct json *node, void *
 
 	if (!m)
 		return -ENOMEM;
-	int r = parse_object(p, node, &spec_memory_policy_type, m);
+	int r = parse_object(p, node, &memory_policy_type, m);
 	if (r >= 0)
 		r = check_memory_policy(p, m);
 	m->policy.mode |= (int)m->flags;
@@ -291,11 +291,11 @@ static const struct field linux_fields[] = {
 	FIELD(ARRAY, "gidMappings", spec, gid_mappings, .type = &spec_id_map_type),
 	FIELD_GROUP("timeOffsets", &time_offsets_type),
 	FIELD(ARRAY, "devices", spec, devices, .type = &device_type),
-	FIELD(MAP, "netDevices", spec, net_devices, .type = &spec_net_device_type),
+	FIELD(MAP, "netDevices", spec, net_devices, .type = &net_device_type),
 	FIELD(STRING, "cgroupsPath", spec, cgroups_path),
 	FIELD(OBJECT, "resources", spec, resources, .type = &spec_resources_type),
-	FIELD(OBJECT_PTR, "intelRdt", spec, intel_rdt, .type = &spec_intel_rdt_type),
-	FIELD(CUSTOM, "memoryPolicy", spec, memory_policy, .type = &spec_memory_policy_type,
+	FIELD(OBJECT_PTR, "intelRdt", spec, intel_rdt, .type = &intel_rdt_type),
+	FIELD(CUSTOM, "memoryPolicy", spec, memory_policy, .type = &memory_policy_type,
 		.custom = parse_memory_policy),
 	FIELD(ENUM, "rootfsPropagation", spec, rootfs_propagation, .names = spec_propagation_names),
 	FIELD(OBJECT_PTR, "seccomp", spec, seccomp, .type = &spec_seccomp_type),

@@ -132,7 +132,7 @@ static void change_super(struct spec_mount *m, const struct option *o)
 	m->sb_flags_clr = (m->sb_flags_clr & ~o->set) | o->clr;
 }
 
-static void apply(struct spec_mount *m, const struct option *o)
+static void apply_option(struct spec_mount *m, const struct option *o)
 {
 	switch (o->effect) {
 	case NOTHING:
@@ -190,7 +190,7 @@ static const struct option *find_option(const char *name)
 
 /* crun's: "idmap=uids=0-1000-10;gids=0-1000-10". What the ids mean takes the whole of config.json.
  */
-static bool take_idmap(struct spec_mount *m, const char *option)
+static bool take_idmap_option(struct spec_mount *m, const char *option)
 {
 	bool recursive = option[0] == 'r';
 
@@ -203,7 +203,7 @@ static bool take_idmap(struct spec_mount *m, const char *option)
 	return true;
 }
 
-int spec_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
+int spec_parse_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
 {
 	const char **data = arena_array(a, options.n + 1, sizeof(*data));
 	size_t ndata = 0;
@@ -213,8 +213,8 @@ int spec_mount_options(struct arena *a, struct spec_strings options, struct spec
 	for (size_t i = 0; i < options.n; i++) {
 		const struct option *o = find_option(options.v[i]);
 		if (o)
-			apply(m, o);
-		else if (options.v[i][0] && !take_idmap(m, options.v[i]))
+			apply_option(m, o);
+		else if (options.v[i][0] && !take_idmap_option(m, options.v[i]))
 			data[ndata++] = options.v[i];
 	}
 	m->data = (struct spec_strings){.v = data, .n = ndata};

@@ -34,7 +34,7 @@ static const struct field id_map_fields[] = {
 const struct object_type spec_id_map_type = {
 	.size = sizeof(struct spec_id_map), .fields = id_map_fields, .check = check_id_map};
 
-static bool overlap(uint32_t a, uint32_t asize, uint32_t b, uint32_t bsize)
+static bool ranges_overlap(uint32_t a, uint32_t asize, uint32_t b, uint32_t bsize)
 {
 	return a < b + (uint64_t)bsize && b < a + (uint64_t)asize;
 }
@@ -48,8 +48,9 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
 	for (size_t i = 0; i < maps.n; i++) {
 		for (size_t j = 0; j < i; j++) {
 			const struct spec_id_map *a = &maps.v[j], *b = &maps.v[i];
-			bool host = overlap(a->host_id, a->size, b->host_id, b->size);
-			if (!host && !overlap(a->container_id, a->size, b->container_id, b->size))
+			bool host = ranges_overlap(a->host_id, a->size, b->host_id, b->size);
+			if (!host &&
+				!ranges_overlap(a->container_id, a->size, b->container_id, b->size))
 				continue;
 			return parse_error_at(p, name,
 				"expected ranges that do not overlap: the %s ids of entries %zu "
@@ -181,7 +182,7 @@ static int parse_options(struct parser *p, const struct json *node, void *obj)
 
 	if (r < 0)
 		return r;
-	return spec_mount_options(p->arena, options, obj);
+	return spec_parse_mount_options(p->arena, options, obj);
 }
 
 /* Ours, for microVMs: a file system that another process on the host serves. */

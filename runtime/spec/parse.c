@@ -182,7 +182,7 @@ static int parse_flags(
 }
 
 /* The width is the C member's; the range was checked. */
-static void store(void *member, size_t size, uint64_t value)
+static void store_number(void *member, size_t size, uint64_t value)
 {
 	switch (size) {
 	case 1:
@@ -217,7 +217,7 @@ static int parse_number_field(
 	if (f->kind == FIELD_OPT_INT)
 		memcpy(member, &(struct opt_u64){.set = true, .v = value}, sizeof(struct opt_u64));
 	else
-		store(member, f->size, value);
+		store_number(member, f->size, value);
 	return 0;
 }
 

@@ -128,9 +128,8 @@ uint64_t parse_number_or(const struct json *node, const char *name, uint64_t oth
 extern const struct object_type spec_config_type, spec_process_type, spec_resources_type;
 
 /* Those that config.json's own table joins together, a file each. */
-extern const struct object_type spec_linux_type, spec_mount_type, spec_hooks_type, spec_vm_type,
-	spec_seccomp_type, spec_id_map_type, spec_net_device_type, spec_intel_rdt_type,
-	spec_memory_policy_type;
+extern const struct object_type spec_linux_type, spec_mount_type, spec_vm_type, spec_seccomp_type,
+	spec_id_map_type;
 
 /* What holds between properties of id maps: no overlap, no overflow, no more than the kernel takes.
  */

@@ -9,7 +9,7 @@
 
 #define SHOWN 80 /* bytes of a value that errors repeat */
 
-static void enter(struct parser *p, struct parse_step step)
+static void enter_step(struct parser *p, struct parse_step step)
 {
 	assert(p->depth < PARSE_MAX_DEPTH);
 	p->path[p->depth++] = step;
@@ -17,17 +17,17 @@ static void enter(struct parser *p, struct parse_step step)
 
 void parse_enter(struct parser *p, const char *name)
 {
-	enter(p, (struct parse_step){.kind = PARSE_NAME, .name = name});
+	enter_step(p, (struct parse_step){.kind = PARSE_NAME, .name = name});
 }
 
 void parse_enter_key(struct parser *p, const char *key)
 {
-	enter(p, (struct parse_step){.kind = PARSE_KEY, .name = key});
+	enter_step(p, (struct parse_step){.kind = PARSE_KEY, .name = key});
 }
 
 void parse_enter_index(struct parser *p, size_t index)
 {
-	enter(p, (struct parse_step){.kind = PARSE_INDEX, .index = index});
+	enter_step(p, (struct parse_step){.kind = PARSE_INDEX, .index = index});
 }
 
 void parse_leave(struct parser *p)
@@ -42,8 +42,8 @@ struct text {
 	char s[ERR_MAX];
 };
 
-static void add(struct text *t, const char *fmt, ...) printf_like(2, 3);
-static void vadd(struct text *t, const char *fmt, va_list ap)
+static void text_add(struct text *t, const char *fmt, ...) printf_like(2, 3);
+static void text_vadd(struct text *t, const char *fmt, va_list ap)
 {
 	int n = vsnprintf(t->s + t->len, sizeof(t->s) - t->len, fmt, ap);
 
@@ -53,17 +53,17 @@ static void vadd(struct text *t, const char *fmt, va_list ap)
 		t->len = sizeof(t->s) - 1;
 }
 
-static void add(struct text *t, const char *fmt, ...)
+static void text_add(struct text *t, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	vadd(t, fmt, ap);
+	text_vadd(t, fmt, ap);
 	va_end(ap);
 }
 
 /* In quotes, shortened, with control characters masked: it may end up on a terminal. */
-static void add_quoted(struct text *t, const char *s)
+static void text_add_quoted(struct text *t, const char *s)
 {
 	char shown[SHOWN + 1];
 	size_t n = strnlen(s, SHOWN);
@@ -74,42 +74,42 @@ static void add_quoted(struct text *t, const char *s)
 	for (size_t i = 0; i < n; i++)
 		shown[i] = iscntrl((unsigned char)s[i]) ? '?' : s[i];
 	shown[n] = '\0';
-	add(t, "\"%s%s\"", shown, s[n] ? "..." : "");
+	text_add(t, "\"%s%s\"", shown, s[n] ? "..." : "");
 }
 
-static void add_path(struct text *t, const struct parser *p)
+static void text_add_path(struct text *t, const struct parser *p)
 {
-	add(t, "%s: ", p->what);
+	text_add(t, "%s: ", p->what);
 	for (unsigned i = 0; i < p->depth; i++) {
 		const struct parse_step *step = &p->path[i];
 		if (step->kind == PARSE_INDEX) {
-			add(t, "[%zu]", step->index);
+			text_add(t, "[%zu]", step->index);
 		} else if (step->kind == PARSE_KEY) {
-			add(t, "[");
-			add_quoted(t, step->name);
-			add(t, "]");
+			text_add(t, "[");
+			text_add_quoted(t, step->name);
+			text_add(t, "]");
 		} else {
-			add(t, "%s%s", i ? "." : "", step->name);
+			text_add(t, "%s%s", i ? "." : "", step->name);
 		}
 	}
 	if (p->depth)
-		add(t, ": ");
+		text_add(t, ": ");
 }
 
-static void add_found(struct text *t, const struct json *node)
+static void text_add_found(struct text *t, const struct json *node)
 {
 	if (!node || node->type == JSON_NULL)
-		add(t, "nothing");
+		text_add(t, "nothing");
 	else if (node->type == JSON_NUMBER)
-		add(t, "%.*s", SHOWN, node->text);
+		text_add(t, "%.*s", SHOWN, node->text);
 	else if (node->type == JSON_STRING)
-		add_quoted(t, node->text);
+		text_add_quoted(t, node->text);
 	else if (node->type == JSON_BOOL)
-		add(t, "%s", node->boolean ? "true" : "false");
+		text_add(t, "%s", node->boolean ? "true" : "false");
 	else if (node->count == 0)
-		add(t, "an empty %s", node->type == JSON_ARRAY ? "array" : "object");
+		text_add(t, "an empty %s", node->type == JSON_ARRAY ? "array" : "object");
 	else
-		add(t, "%s", json_type_name(node->type));
+		text_add(t, "%s", json_type_name(node->type));
 }
 
 int parse_error(struct parser *p, const char *fmt, ...)
@@ -117,9 +117,9 @@ int parse_error(struct parser *p, const char *fmt, ...)
 	struct text t = {0};
 	va_list ap;
 
-	add_path(&t, p);
+	text_add_path(&t, p);
 	va_start(ap, fmt);
-	vadd(&t, fmt, ap);
+	text_vadd(&t, fmt, ap);
 	va_end(ap);
 	return err_set(EINVAL, "%s", t.s);
 }
@@ -130,10 +130,10 @@ int parse_error_at(struct parser *p, const char *name, const char *fmt, ...)
 	va_list ap;
 
 	parse_enter(p, name);
-	add_path(&t, p);
+	text_add_path(&t, p);
 	parse_leave(p);
 	va_start(ap, fmt);
-	vadd(&t, fmt, ap);
+	text_vadd(&t, fmt, ap);
 	va_end(ap);
 	return err_set(EINVAL, "%s", t.s);
 }
@@ -143,13 +143,13 @@ int parse_unexpected(struct parser *p, const struct json *node, const char *fmt,
 	struct text t = {0};
 	va_list ap;
 
-	add_path(&t, p);
-	add(&t, "expected ");
+	text_add_path(&t, p);
+	text_add(&t, "expected ");
 	va_start(ap, fmt);
-	vadd(&t, fmt, ap);
+	text_vadd(&t, fmt, ap);
 	va_end(ap);
-	add(&t, ", found ");
-	add_found(&t, node);
+	text_add(&t, ", found ");
+	text_add_found(&t, node);
 	return err_set(EINVAL, "%s", t.s);
 }
 
@@ -196,7 +196,7 @@ int parse_enum(struct parser *p, const struct json *node, const struct field *f,
 	if (node->type == JSON_STRING && (f->flags & FIELD_WARN))
 		return parse_error(p, "\"%.*s\" is not known here and ignored", SHOWN, node->text);
 	for (const struct spec_name *n = f->names; n->name; n++)
-		add(&known, "%s%s", n == f->names ? "" : ", ", n->name);
+		text_add(&known, "%s%s", n == f->names ? "" : ", ", n->name);
 	if (!f->names->name)
 		return parse_unexpected(p, node, "an empty array: no name is defined here");
 	return parse_unexpected(p, node, "one of %s", known.s);

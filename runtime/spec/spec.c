@@ -36,7 +36,7 @@ static const struct field hooks_fields[] = {
 	FIELD(ARRAY, "poststart", spec, hooks.poststart, .type = &hook_type),
 	FIELD(ARRAY, "poststop", spec, hooks.poststop, .type = &hook_type), {0}};
 
-const struct object_type spec_hooks_type = {.fields = hooks_fields};
+static const struct object_type hooks_type = {.fields = hooks_fields};
 
 /* Skips a SemVer number: digits without a leading zero. NULL if there is none. */
 static const char *skip_number(const char *s)
@@ -130,7 +130,7 @@ static const struct field config_fields[] = {
 	FIELD(STRING, "hostname", spec, hostname), FIELD(STRING, "domainname", spec, domainname),
 	FIELD(ARRAY, "mounts", spec, mounts, .type = &spec_mount_type),
 	FIELD(OBJECT_PTR, "process", spec, process, .type = &spec_process_type),
-	FIELD_GROUP("hooks", &spec_hooks_type), FIELD(PAIRS, "annotations", spec, annotations),
+	FIELD_GROUP("hooks", &hooks_type), FIELD(PAIRS, "annotations", spec, annotations),
 	FIELD_GROUP("linux", &spec_linux_type),
 	FIELD(OBJECT_PTR, "vm", spec, vm, .type = &spec_vm_type), {0}};
 
@@ -168,9 +168,9 @@ int spec_parse(
  * Engines take "no such file or directory" as said of the container's program, so a missing
  * document is put in other words.
  */
-static int read_document(const char *path, bool dash, struct strbuf *ret, const char **ret_what)
+static int read_document(const char *path, struct strbuf *ret, const char **ret_what)
 {
-	if (dash && streq(path, "-")) {
+	if (streq(path, "-")) {
 		*ret_what = "standard input";
 		return fd_read_all(STDIN_FILENO, ret, SPEC_MAX_SIZE, *ret_what);
 	}
@@ -184,23 +184,12 @@ static int read_document(const char *path, bool dash, struct strbuf *ret, const 
 	return fd_read_all(fd, ret, SPEC_MAX_SIZE, path);
 }
 
-int spec_load(struct arena *a, const char *path, const struct spec **ret)
-{
-	_cleanup_strbuf_ struct strbuf text = {0};
-	const char *what = NULL;
-	int r = read_document(path, false, &text, &what);
-
-	if (r < 0)
-		return r;
-	return spec_parse(a, strbuf_str(&text), text.len, what, ret);
-}
-
-static int load_part(struct arena *a, const char *path, const struct object_type *t, void *ret)
+static int load_document(struct arena *a, const char *path, const struct object_type *t, void *ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct json *root;
 	const char *what = NULL;
-	int r = read_document(path, true, &text, &what);
+	int r = read_document(path, &text, &what);
 
 	if (r >= 0)
 		r = json_parse(a, strbuf_str(&text), text.len, what, &root);
@@ -215,7 +204,7 @@ int spec_load_process(struct arena *a, const char *path, const struct spec_proce
 
 	if (!process)
 		return -ENOMEM;
-	int r = load_part(a, path, &spec_process_type, process);
+	int r = load_document(a, path, &spec_process_type, process);
 	if (r >= 0)
 		*ret = process;
 	return r;
@@ -249,7 +238,7 @@ int spec_parse_resources(
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret)
 {
 	*ret = (struct cg_resources){0};
-	return load_part(a, path, &spec_resources_type, ret);
+	return load_document(a, path, &spec_resources_type, ret);
 }
 
 const char *spec_annotation(const struct spec *s, const char *key)

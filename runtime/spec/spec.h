@@ -35,7 +35,7 @@ struct spec_id_maps {
 	size_t n;
 };
 
-/* mounts[].options, taken apart by spec_mount_options(). */
+/* mounts[].options, taken apart by spec_parse_mount_options(). */
 struct spec_mount {
 	const char *destination; /* absolute; a relative one was read as relative to "/" */
 	const char *type;        /* NULL when absent; "bind" needs no option bind */
@@ -282,7 +282,7 @@ struct spec {
 	const struct spec_memory_policy *memory_policy;
 	uint32_t rootfs_propagation; /* MS_*, with MS_REC or not; 0: not given */
 	const struct spec_seccomp *seccomp;
-	struct spec_pairs sysctl; /* names as given; spec_sysctl_path() */
+	struct spec_pairs sysctl; /* names as given, with dots or slashes */
 	struct spec_strings masked_paths, readonly_paths;
 	const char *mount_label;
 	struct opt_u64 personality; /* for personality(2) */
@@ -293,10 +293,7 @@ struct spec {
 				    its annotations */
 };
 
-/* Reads `path` (config.json in the bundle unless --config says otherwise). */
-int spec_load(struct arena *a, const char *path, const struct spec **ret) must_check;
-
-/* The same from memory; `what` names it in errors. The fuzzers' entry. */
+/* Reads the text of a config.json; `what` names it in errors. */
 int spec_parse(struct arena *a, const char *text, size_t len, const char *what,
 	const struct spec **ret) must_check;
 
@@ -336,14 +333,8 @@ int spec_parse_resources(struct arena *a, const struct json *node, const char *w
  * names; the functions return -EINVAL with a message that says what was expected.
  */
 int spec_parse_capability(const char *name, unsigned *ret_number) must_check; /* "CAP_CHOWN" */
-int spec_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
+int spec_parse_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
 	must_check;
-/*
- * "net.ipv4.ip_forward" or "net/ipv4/conf/eth0.100/rp_filter" to the path beneath /proc/sys; as
- * sysctl(8), the first separator says which of the two is meant. NULL with a message: out of
- * memory.
- */
-char *spec_sysctl_path(struct arena *a, const char *name) must_check;
 const char *spec_annotation(const struct spec *s, const char *key); /* NULL when absent */
 
 /* For `features`: every name accepted, in order, NULL at the end. Static storage. */

@@ -25,7 +25,7 @@ static const struct {
 	{"user.", SPEC_NS_USER, "a user"},
 };
 
-char *spec_sysctl_path(struct arena *a, const char *name)
+static char *sysctl_path(struct arena *a, const char *name)
 {
 	char *path = arena_strdup(a, name);
 
@@ -63,9 +63,9 @@ static bool is_or_below(const char *path, const char *name)
 	return !*path || path[-1] == '/';
 }
 
-static int check_name(struct parser *p, const struct spec *s, const char *name)
+static int check_sysctl_name(struct parser *p, const struct spec *s, const char *name)
 {
-	char *path = spec_sysctl_path(p->arena, name);
+	char *path = sysctl_path(p->arena, name);
 
 	if (!path)
 		return -ENOMEM;
@@ -94,7 +94,7 @@ static int check_name(struct parser *p, const struct spec *s, const char *name)
 int spec_check_sysctl(struct parser *p, const struct spec *s)
 {
 	for (size_t i = 0; i < s->sysctl.n; i++) {
-		int r = check_name(p, s, s->sysctl.v[i].key);
+		int r = check_sysctl_name(p, s, s->sysctl.v[i].key);
 		if (r < 0)
 			return r;
 	}

@@ -24,7 +24,7 @@ struct reader {
 	struct spec_ip *addresses, *gateways;
 };
 
-static unsigned bits(const struct spec_ip *ip)
+static unsigned address_bits(const struct spec_ip *ip)
 {
 	return ip->family == AF_INET ? 32 : 128;
 }
@@ -110,7 +110,7 @@ static int take_address(struct reader *r, const char *value)
 	if (slash)
 		*slash = '\0';
 	if (!slash || !parse_ip(host, ip) || str_to_u64(slash + 1, &prefix) < 0 || !prefix ||
-		prefix > bits(ip))
+		prefix > address_bits(ip))
 		return err_set(EINVAL,
 			HEAD "address: expected an address of one host with the length of its "
 			     "prefix, such as 10.0.2.15/24 or fd00::15/64, found \"%.80s\"",
@@ -196,7 +196,7 @@ static int check_gateway(const struct spec_vm_net *n, const struct spec_ip *g)
 				 g->text);
 }
 
-static int check(const struct spec_vm_net *n)
+static int check_network(const struct spec_vm_net *n)
 {
 	for (size_t i = 0; i < n->addresses.n; i++)
 		if (n->addresses.v[i].family == AF_INET6 && n->mtu && n->mtu < MTU_MIN_IPV6)
@@ -236,7 +236,7 @@ int spec_parse_vm_net(struct arena *a, const char *value, const struct spec_vm_n
 	if (!n->name)
 		n->name = "eth0";
 	if (result >= 0)
-		result = check(n);
+		result = check_network(n);
 	if (result >= 0)
 		*ret = n;
 	return result;

@@ -31,10 +31,12 @@ struct fixture {
 
 static int load_full(void **state)
 {
+	_cleanup_strbuf_ struct strbuf text = {0};
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
-	if (spec_load(&f->arena, UNIT_DIR "/spec_full.json", &f->spec) < 0)
+	if (fd_read_file(AT_FDCWD, UNIT_DIR "/spec_full.json", &text, SPEC_MAX_SIZE) < 0 ||
+		spec_parse(&f->arena, strbuf_str(&text), text.len, "config.json", &f->spec) < 0)
 		fail_msg("%s", err_msg());
 	*state = f;
 	return 0;
@@ -475,7 +477,7 @@ static void test_mount_options(void **state)
 		while (options.v[options.n])
 			options.n++;
 		print_message("options %s,%s\n", options.v[0], options.v[1] ? options.v[1] : "");
-		assert_int_equal(spec_mount_options(&a, options, &m), 0);
+		assert_int_equal(spec_parse_mount_options(&a, options, &m), 0);
 		assert_int_equal(m.attr_set, option_cases[i].set);
 		assert_int_equal(m.attr_clr, option_cases[i].clr);
 		assert_int_equal(m.rec_attr_set, option_cases[i].rec_set);
@@ -507,7 +509,7 @@ static void test_known_mount_options(void **state)
 		_cleanup_arena_ struct arena a = {0};
 		struct spec_mount m = {0};
 		struct spec_strings one = {.v = &known[n], .n = 1};
-		assert_int_equal(spec_mount_options(&a, one, &m), 0);
+		assert_int_equal(spec_parse_mount_options(&a, one, &m), 0);
 		assert_int_equal(m.data.n, 0);
 	}
 	assert_int_equal(n, ARRAY_SIZE(required));
@@ -540,17 +542,6 @@ static void test_known(void **state)
 	assert_int_equal(count(spec_known_seccomp_flags()), 4);
 	assert_int_equal(count(spec_known_mempolicy_modes()), 7);
 	assert_int_equal(count(spec_known_mempolicy_flags()), 3);
-}
-
-static void test_sysctl_path(void **state)
-{
-	_cleanup_arena_ struct arena a = {0};
-
-	assert_string_equal(spec_sysctl_path(&a, "net.ipv4.ip_forward"), "net/ipv4/ip_forward");
-	assert_string_equal(spec_sysctl_path(&a, "net/ipv4/conf/eth0.100/rp_filter"),
-		"net/ipv4/conf/eth0.100/rp_filter");
-	assert_string_equal(spec_sysctl_path(&a, "net.ipv4.conf.eth0/100.rp_filter"),
-		"net/ipv4/conf/eth0.100/rp_filter");
 }
 
 static const struct spec *write_default(struct arena *a, bool rootless)
@@ -714,14 +705,17 @@ static void test_process_inherits(void **state)
 static void test_load_errors(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
-	const struct spec *s;
+	const struct spec_process *p;
+	struct cg_resources res;
 
-	assert_int_equal(spec_load(&a, "/nonexistent/config.json", &s), -ENOENT);
-	assert_string_equal(err_msg(), "/nonexistent/config.json not found");
-	assert_int_equal(spec_load(&a, "/tmp", &s), -EISDIR);
-	assert_int_equal(spec_load(&a, "/dev/zero", &s), -EFBIG);
-	assert_int_equal(spec_load(&a, "/dev/null", &s), -EINVAL);
+	assert_int_equal(spec_load_process(&a, "/nonexistent/process.json", &p), -ENOENT);
+	assert_string_equal(err_msg(), "/nonexistent/process.json not found");
+	assert_int_equal(spec_load_process(&a, "/tmp", &p), -EISDIR);
+	assert_int_equal(spec_load_process(&a, "/dev/zero", &p), -EFBIG);
+	assert_int_equal(spec_load_process(&a, "/dev/null", &p), -EINVAL);
 	assert_string_equal(err_msg(), "null is empty");
+	assert_int_equal(spec_load_resources(&a, "/nonexistent/limits.json", &res), -ENOENT);
+	assert_string_equal(err_msg(), "/nonexistent/limits.json not found");
 }
 
 #define FULL(f) cmocka_unit_test_setup_teardown(f, load_full, release)
@@ -746,7 +740,6 @@ int main(void)
 		cmocka_unit_test(test_mount_options),
 		cmocka_unit_test(test_known_mount_options),
 		cmocka_unit_test(test_known),
-		cmocka_unit_test(test_sysctl_path),
 		cmocka_unit_test(test_default),
 		cmocka_unit_test(test_default_rootless),
 		cmocka_unit_test(test_parts),
