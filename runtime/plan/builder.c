@@ -4,7 +4,10 @@
 struct step *builder_add_step(
 	struct builder *b, enum step_kind kind, enum step_place place, const char *field)
 {
-	/* Where memory ran out: a place to write to, and plan_build() fails at the end. */
+	/*
+	 * If memory runs out, the caller writes to this step, which is not part of the plan, and
+	 * plan_build() fails at the end.
+	 */
 	static _Thread_local struct step nowhere;
 
 	if (b->n == b->cap) {

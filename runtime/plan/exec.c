@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The plan of an exec: a further process in the namespaces of a running container. */
 #include "plan/builder.h"
 
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret)
@@ -17,8 +18,11 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 			&b, STEP_AFFINITY, PLACE_HOST, "process.execCPUAffinity.initial");
 		i->text = p->exec_affinity_initial;
 	}
-	/* The process is hidden from the container, and so its files in /proc are from us: it
-	 * inherits our score. */
+	/*
+	 * An ordinary user cannot write the score from outside: the process is not dumpable, so
+	 * that the container cannot look into it, and its files in /proc belong to root. Therefore
+	 * HOST sets its own score before the clone, and the process inherits it.
+	 */
 	bool inherit = env->rootless && p->oom_score_adj.set;
 	if (inherit)
 		builder_add_oom_score(&b, p);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The root file system, the mounts in it and their sources, and the device nodes of /dev. */
 #include <sys/mount.h>
 
 #include "plan/builder.h"
 
-/* A path of config.json that may be relative to the bundle. */
+/* Makes a path of config.json that may be relative to the bundle absolute. */
 static const char *in_bundle(struct builder *b, const char *path)
 {
 	if (path[0] == '/')
@@ -15,8 +16,9 @@ static const char *in_bundle(struct builder *b, const char *path)
 }
 
 /*
- * An ordinary user may copy mounts only in INIT's user namespace, so that INIT opens them itself.
- * Else HOST does: it reaches sources that the root of the user namespace may not.
+ * An ordinary user may copy mounts only in INIT's user namespace, so INIT opens them itself. For
+ * root HOST opens them, because it reaches sources that the root of the user namespace may not
+ * reach.
  */
 static int add_open(
 	struct builder *b, enum step_kind kind, const char *field, const char *path, bool recursive)
@@ -27,14 +29,19 @@ static int add_open(
 	s->slot = b->nslots++;
 	s->open.path = path;
 	s->open.recursive = recursive;
-	/* A copy of a shared mount is its peer: what is mounted beneath it would appear on the
-	 * host. */
+	/*
+	 * A copy of a shared mount is its peer: what the container mounts beneath the copy would
+	 * appear on the host. Therefore the copy becomes a slave unless rootfsPropagation says
+	 * otherwise.
+	 */
 	s->open.propagation =
 		b->spec->rootfs_propagation ? b->spec->rootfs_propagation : MS_SLAVE | MS_REC;
 	return s->slot;
 }
 
-/* Whether the path, written in any way ("//dev/", "/dev/."), is this one. Not for paths with "..".
+/*
+ * Whether path is the directory want, even if it is written "//dev/" or "/dev/.". Paths with ".."
+ * are not understood.
  */
 static bool same_path(const char *path, const char *want)
 {
@@ -60,19 +67,22 @@ int builder_check_mounts(const struct builder *b)
 	for (size_t i = 0; i < s->nmounts; i++)
 		if (s->mounts[i].backend && b->env->isolation != PLAN_VM)
 			return err_set(ENOTSUP,
-				"mounts[%zu].source: %s: a vhost-user back end serves microVMs: "
-				"use --isolation vm",
+				"mounts[%zu].source: %s: a vhost-user back end serves microVMs "
+				"only: use --isolation vm",
 				i, s->mounts[i].source);
 	return 0;
 }
 
-/* What is there before INIT mounts it: its slot is filled by an earlier step. */
+/* Whether an earlier step opens the source of the mount and leaves it in a slot. */
 static bool has_source(const struct spec_mount *m)
 {
 	return m->backend || (m->bind && !m->remount);
 }
 
-/* Disks in the order of mounts, after vm.image; a share by the number of its mount. */
+/*
+ * The name of the mount's device in the guest. Disks are named in the order of their mounts, behind
+ * the disk of vm.image; a virtio-fs share is named by the number of its mount.
+ */
 static const char *backend_device(struct builder *b, size_t index)
 {
 	const struct spec *s = b->spec;
@@ -150,7 +160,7 @@ void builder_decide_devices(struct builder *b)
 			b->dev_is_bound = true;
 }
 
-/* Slots of the bound devices, in the order in which add_devices() will use them. */
+/* Opens the device nodes to bind, in the order in which add_devices() counts their slots. */
 static void add_device_sources(struct builder *b)
 {
 	const struct spec *s = b->spec;
@@ -166,7 +176,10 @@ static void add_device_sources(struct builder *b)
 				s->devices[i].path, false);
 }
 
-/* The root, then the sources: add_root() counts on these slots following each other. */
+/*
+ * builder_add_mounts() and add_devices() rely on the order here, because they count the slots up
+ * from the root's.
+ */
 int builder_add_opens(struct builder *b)
 {
 	const char *root = in_bundle(b, b->spec->root_path);
@@ -237,7 +250,10 @@ void builder_add_mounts(struct builder *b, int root_slot)
 	add_devices(b, slot);
 }
 
-/* Behind the configured mounts. The directory: the socket in it is made when the program starts. */
+/*
+ * Adds the mount of the notify directory behind the configured mounts. It is the directory that is
+ * mounted, because the socket in it is made only when the program starts.
+ */
 void builder_add_notify_dir(struct builder *b)
 {
 	const struct spec *s = b->spec;

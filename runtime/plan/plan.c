@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the functions below append steps in the order in which they will be done;
- * reading plan_build() from top to bottom is reading what happens. Whatever needs a decision (is
- * there a user namespace, can device nodes be made, is there anything to run) is decided here,
- * once, so that the code that carries the steps out has none to take.
+ * Theory of operation: the functions below append steps in the order in which the steps will be
+ * done, so reading plan_build() from top to bottom is reading what happens. Every decision (whether
+ * there is a user namespace, whether device nodes can be made, whether there is a program to run)
+ * is taken here, once, so that the code that carries the steps out has none to take.
  */
 #include "plan/plan.h"
 
@@ -28,7 +28,8 @@ static int check_namespaces(struct builder *b)
 	if (!has_ns(s, SPEC_NS_MOUNT))
 		return err_set(EINVAL,
 			"linux.namespaces: there is no mount namespace: add {\"type\": "
-			"\"mount\"}, without one the host's own mounts would be changed");
+			"\"mount\"}, because the container would change the host's own mounts "
+			"without one");
 	if (b->env->rootless && !has_ns(s, SPEC_NS_USER))
 		return err_set(EPERM,
 			"linux.namespaces: an ordinary user needs a user namespace: add "
@@ -48,7 +49,7 @@ static int check_net(const struct builder *b)
 	if (!b->spec->vm_net || b->env->isolation == PLAN_VM)
 		return 0;
 	return err_set(ENOTSUP,
-		"annotation " SPEC_VM_NET ": %s: a vhost-user back end serves microVMs: use "
+		"annotation " SPEC_VM_NET ": %s: a vhost-user back end serves microVMs only: use "
 		"--isolation vm",
 		b->spec->vm_net->socket);
 }
@@ -63,8 +64,9 @@ static void add_connect_net(struct builder *b)
 }
 
 /*
- * Namespaces to join are opened by HOST, with its rights and in its mount namespace. User and pid
- * namespaces are entered on the way to the first process (ns/clone.c), the others by INIT itself.
+ * HOST opens the namespaces to join, because it has the rights to, and sees their paths in its
+ * mount namespace. The stage process enters user and pid namespaces on the way to the first process
+ * (ns/clone.c); INIT enters the others itself.
  */
 static uint64_t add_namespaces(struct builder *b)
 {
@@ -87,7 +89,7 @@ static uint64_t add_namespaces(struct builder *b)
 static void add_joins(struct builder *b)
 {
 	for (size_t i = 0, n = b->n; i < n; i++) {
-		/* By value: builder_add_step() may move the array. */
+		/* Copied, because builder_add_step() may move the array. */
 		const struct step open = b->steps[i];
 		if (open.kind != STEP_OPEN_NAMESPACE || open.ns.type == SPEC_NS_USER ||
 			open.ns.type == SPEC_NS_PID)
@@ -99,10 +101,11 @@ static void add_joins(struct builder *b)
 }
 
 /*
- * clone3(2) makes all new namespaces at once, except that a cgroup namespace must be made from
- * inside the cgroup, and that three cases need a process in between: entering an existing user
- * namespace first, entering an existing pid namespace from within it, and time offsets, which can
- * only be written before anybody is in the time namespace.
+ * clone3(2) makes all new namespaces at once, except the cgroup namespace, which must be made from
+ * inside the cgroup. Three cases need a stage process in between: entering an existing user
+ * namespace, which comes before everything else; entering an existing pid namespace, whose members
+ * can only be made from within it; and time offsets, which can only be written as long as no
+ * process is in the time namespace.
  */
 static void add_clone(struct builder *b)
 {
@@ -137,7 +140,10 @@ static void add_placing(struct builder *b)
 		m->map.uid = s->uid_mappings;
 		m->map.gid = s->gid_mappings;
 		if (!m->map.uid.n || !m->map.gid.n) {
-			/* An ordinary user without mappings: root inside is that user outside. */
+			/*
+			 * Without configured mappings an ordinary user is root in the namespace,
+			 * because that is the only map that the kernel lets that user write.
+			 */
 			struct spec_id_map *self = arena_array(b->arena, 2, sizeof(*self));
 			if (!self) {
 				b->failed = -ENOMEM;
@@ -207,7 +213,7 @@ static void add_restrictions(struct builder *b)
 			->number = s->rootfs_propagation;
 }
 
-/* A process that says nothing of its terminal's size gets the size of ours. */
+/* A process whose consoleSize is not given gets the size of the caller's terminal. */
 static void add_console(struct builder *b, const struct spec_process *p)
 {
 	if (!p || !p->terminal)
@@ -226,6 +232,10 @@ static void add_console(struct builder *b, const struct spec_process *p)
 	builder_add_process(b, STEP_CONSOLE, "process.terminal", p);
 }
 
+/*
+ * This function is longer than the 60 lines that a function may have, because it is the table of
+ * contents of what happens: split up, it could not be read from top to bottom any more.
+ */
 int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *ret)
 {
 	struct builder b = {.arena = a, .spec = s, .env = env};
@@ -256,7 +266,10 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	builder_add_oom_score(&b, s->process);
 	add_placing(&b);
 	add_joins(&b);
-	/* The caller's is its own business; the cgroup's cpuset stays in force. */
+	/*
+	 * INIT may use all CPUs again, because the caller's affinity is not the container's; the
+	 * cgroup's cpuset stays in force.
+	 */
 	builder_add_text(&b, STEP_AFFINITY, NULL, NULL);
 	builder_add_mapped_root(&b);
 	if (is_new(s, SPEC_NS_CGROUP))
@@ -275,7 +288,10 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	add_hooks_before_pivot(&b);
 	builder_add_step(&b, STEP_PIVOT, PLACE_INIT, NULL)->number = env->no_pivot;
 	add_console(&b, s->process);
-	/* Before the root is made read-only: a missing working directory is made. */
+	/*
+	 * This step comes before the root is made read-only, because it makes a missing working
+	 * directory.
+	 */
 	if (s->process)
 		builder_add_process(&b, STEP_FIND_PROGRAM, NULL, s->process);
 	add_restrictions(&b);

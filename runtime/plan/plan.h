@@ -8,11 +8,11 @@
  * report. There is no other handshake; a failure on either side reaches the other at its next
  * barrier.
  *
- * In VM mode two more stand between them. The MONITOR is the process that HOST's STEP_CLONE makes:
- * it boots the machine (STEP_MACHINE) and is the container to the rest of the host. The GUEST is
- * caisson-init, the machine's first process, whose own STEP_CLONE makes INIT. Each waits for the
- * barriers of its maker: the MONITOR for HOST's, INIT for the GUEST's; HOST waits for those of the
- * MONITOR and of INIT.
+ * In VM mode two more parties stand between them. The MONITOR is the process that HOST's STEP_CLONE
+ * makes: it boots the machine (STEP_MACHINE), and the rest of the host sees it as the container.
+ * The GUEST is caisson-init, the machine's first process, whose own STEP_CLONE makes INIT. A party
+ * waits for the barriers of the party that made it: the MONITOR for HOST's, INIT for the GUEST's.
+ * HOST waits for those of the MONITOR and of INIT, the GUEST for those of INIT.
  *
  * plan_build() is pure: it looks at the spec and at the facts in struct plan_env and calls nothing.
  * The plan points into the spec, and lives in the same arena.
@@ -20,14 +20,15 @@
 #pragma once
 #include "spec/spec.h"
 
-/* Where a container finds a NOTIFY_SOCKET, if whoever started caisson has one. */
+/* The directory in which a container finds its NOTIFY_SOCKET, if caisson's caller has one. */
 #define PLAN_NOTIFY_DIR "/run/notify"
 #define PLAN_NOTIFY_SOCKET PLAN_NOTIFY_DIR "/notify.sock"
 
-/* The annotation by which the caller's supplementary groups stay. */
+/* The annotation that keeps the caller's supplementary groups. */
 #define PLAN_KEEP_GROUPS "run.oci.keep_original_groups"
 
-#define PLAN_BACKENDS_MAX 6 /* of vhost-user, in one microVM */
+/* vhost-user back ends of one microVM */
+#define PLAN_BACKENDS_MAX 6
 
 enum step_place { PLACE_HOST, PLACE_INIT, PLACE_MONITOR, PLACE_GUEST };
 
@@ -95,10 +96,14 @@ enum step_kind {
 struct step {
 	enum step_kind kind;
 	enum step_place place;
-	int slot;          /* >= 0: where HOST leaves a descriptor that INIT inherits; else -1 */
+	/* >= 0: where HOST leaves a descriptor for INIT to inherit; -1: none */
+	int slot;
 	const char *field; /* of config.json, for errors and for people: "mounts[3]"; may be NULL */
 	union {
-		/* Barrier name, host name, path to mask, ...; AFFINITY: NULL is all CPUs. */
+		/*
+		 * the barrier's name, the host name, the path to mask, ...; AFFINITY: NULL is all
+		 * CPUs
+		 */
 		const char *text;
 		uint64_t number;               /* clone flags, propagation, personality, priority */
 		struct {                       /* CLONE */
@@ -185,19 +190,22 @@ struct plan_env {
 	bool no_pivot;
 	bool no_new_keyring;
 	const char *keyring; /* name of the session keyring that the container gets */
-	/* The caller's own terminal's, for a process in the foreground that names no size; 0: none.
+	/*
+	 * size of the caller's terminal, for a process that gives no consoleSize; 0: there is none
 	 */
 	uint16_t console_height, console_width;
-	bool attached;          /* `run`: start follows without a second command */
-	bool cgroup;            /* there is a cgroup to make (not disabled) */
-	const char *notify_dir; /* the host's directory for that; NULL: none */
-	bool cgroup_attach;     /* ... and the process is moved into it once it exists (systemd) */
+	bool attached; /* `run`: start follows without a second command */
+	bool cgroup;   /* there is a cgroup to make (not disabled) */
+	/* the host's directory to mount on PLAN_NOTIFY_DIR; NULL: none */
+	const char *notify_dir;
+	/* the process is moved into its cgroup once it exists (systemd) */
+	bool cgroup_attach;
 };
 
 int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *ret)
 	must_check;
 
-/* What joining a running container takes, besides a process: from its spec and its state. */
+/* Facts that the plan of an exec depends on: the container's spec and its state. */
 struct plan_exec_env {
 	enum plan_isolation isolation;
 	const struct spec *spec;            /* the container's */
@@ -210,42 +218,43 @@ struct plan_exec_env {
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret) must_check;
 
 /*
- * The same plan for a container in a microVM: who does what there. What a VM can't honour is an
- * error that names the field. Called by the two above where `isolation` says so.
+ * Makes the plan for a microVM from the plan `ns` for namespaces. What a VM cannot honour is an
+ * error that names the field. plan_build() and plan_build_exec() call these if `isolation` says so.
  */
 int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *env,
 	const struct plan *ns, struct plan *ret) must_check;
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) must_check;
 
 /*
- * Whether a microVM is made without this device of the host's: where linux.resources.devices allows
- * all (engines' --privileged, which lists every device of the host besides). Else it is an error.
+ * Whether a microVM is made without this device of the host. That is so if linux.resources.devices
+ * allows all devices, as with engines' --privileged, which also lists every device of the host.
+ * Without that rule such a device is an error.
  */
 bool plan_vm_drops_device(const struct spec *s, const struct spec_device *d);
 
-/* Whose each limit of linux.resources is: vm_limits.c has the rule. */
+/* The limits of linux.resources, split by the kernel that holds them; vm_limits.c has the rule. */
 struct plan_vm_limits {
 	struct cg_resources guest, host;
 };
 int plan_vm_split_limits(
 	struct arena *a, const struct cg_resources *all, struct plan_vm_limits *ret) must_check;
 /*
- * What memory the container may have, by memory.limit or by unified's memory.max, which has the
- * last word; 0: no limit. *ret_field names it in messages.
+ * Returns how many bytes of memory the container may have by memory.limit, or by memory.max of
+ * unified, which overrides it. 0: no limit. *ret_field names the property in messages.
  */
 uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_field);
 
-/* The slot of the compiled system call filter, or -1. */
+/* The slot of the compiled system call filter, or -1 if there is none. */
 int plan_filter_slot(const struct plan *p);
 
-/* Whether `who` waits for this barrier of another's. */
+/* Whether `who` waits for this barrier, which another party reports. */
 bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier);
 
-/* The process's user as the kernel outside the container's user namespace numbers users. */
+/* Returns the process's user id as it is outside the container's user namespace. */
 uint32_t plan_uid(const struct spec *s, const struct spec_process *p);
 /*
- * runtime-spec, config-linux.md "Cgroup ownership": with a cgroup namespace of its own and a
- * writable /sys/fs/cgroup, the cgroup belongs to the user whom the process runs as.
+ * Whether the cgroup is given to the process's user: it is if the container has a cgroup namespace
+ * of its own and a writable /sys/fs/cgroup (config-linux.md "Cgroup ownership").
  */
 bool plan_delegates_cgroup(const struct spec *s);
 
@@ -253,6 +262,6 @@ const char *plan_step_name(enum step_kind k);
 uint64_t plan_ns_flag(enum spec_ns type);    /* CLONE_NEW* */
 const char *plan_ns_name(enum spec_ns type); /* "network" */
 
-/* One line a step for people; an array of objects for programs. */
+/* plan_print() writes a line for each step, for people; plan_print_json() an array of objects. */
 int plan_print(const struct plan *p, struct strbuf *out) must_check;
 int plan_print_json(const struct plan *p, struct json_out *out) must_check;

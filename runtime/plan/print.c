@@ -108,7 +108,7 @@ static int device_text(const struct step *s, struct strbuf *out)
 		s->device.bind ? " bound from the host" : "");
 }
 
-/* What the guest gets of it, and from whom. */
+/* The guest's interface, and the socket of the back end that serves it. */
 static int net_text(const struct spec_vm_net *n, struct strbuf *out)
 {
 	int r = strbuf_addf(out, "%s: %s", n->name, n->socket);
@@ -218,7 +218,7 @@ static const char *waiting_place(const struct plan *p, const struct step *barrie
 
 int plan_print(const struct plan *p, struct strbuf *out)
 {
-	/* Aligned for the names that occur. */
+	/* The column is as wide as the longest name that occurs. */
 	const int width = p->isolation == PLAN_VM ? 7 : 4;
 	int r = strbuf_addf(out, "%4s  %-*s  %-18s %s\n", "#", width, "who", "step", "what");
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The steps that turn INIT into the process of config.json, for create and for exec. */
 #include "plan/builder.h"
 
 /*
- * crun's, which podman's --group-add keep-groups sets: access by the groups of an ordinary user,
- * which its user namespace can't name.
+ * podman's --group-add keep-groups sets this annotation of crun's. It gives an ordinary user's
+ * container access by the user's supplementary groups, which the user namespace has no names for.
  */
 static bool keeps_groups(const struct spec *s)
 {
@@ -19,21 +20,24 @@ void builder_add_mapped_root(struct builder *b)
 			->user.keep_groups = keeps_groups(b->spec);
 }
 
-/* By HOST: it may have the right to lower the score where the user namespace's root has not. */
+/*
+ * HOST sets the score, because it may have the right to lower it, which the user namespace's root
+ * has not.
+ */
 void builder_add_oom_score(struct builder *b, const struct spec_process *p)
 {
 	if (p && p->oom_score_adj.set)
 		builder_add_step(b, STEP_OOM_SCORE, PLACE_HOST, "process.oomScoreAdj")->process = p;
 }
 
-/* In a user namespace of its own INIT may not raise hard limits; HOST may, if it is root. */
+/* INIT may not raise hard limits in a user namespace of its own; HOST may, if it is root. */
 void builder_add_host_rlimits(struct builder *b, const struct spec_process *p)
 {
 	if (p && p->nrlimits && b->userns)
 		builder_add_step(b, STEP_RLIMITS, PLACE_HOST, "process.rlimits")->process = p;
 }
 
-/* What the process is, before it may start. Shared by create and exec. */
+/* Sets what the process may do and as whom it runs. Create and exec share it. */
 void builder_add_attributes(struct builder *b, const struct spec_process *p)
 {
 	const struct spec *s = b->spec;
@@ -57,7 +61,10 @@ void builder_add_attributes(struct builder *b, const struct spec_process *p)
 	struct step *u = builder_add_step(b, STEP_USER, PLACE_INIT, "process.user");
 	u->user.process = p;
 	u->user.keep_groups = keeps_groups(s);
-	/* Without no_new_privs, loading a filter takes CAP_SYS_ADMIN: keep it for that long. */
+	/*
+	 * Loading a filter without no_new_privs takes CAP_SYS_ADMIN, so INIT keeps that until the
+	 * filter is loaded.
+	 */
 	struct step *c = builder_add_step(b, STEP_CAPABILITIES, PLACE_INIT, "process.capabilities");
 	c->caps.caps = p->capabilities;
 	c->caps.keep_sys_admin = s->seccomp && !p->no_new_privileges;

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Questions about a plan, and about the spec that it was made from, for the parties that walk it.
+ */
 #include <sys/mount.h>
 
 #include "plan/plan.h"

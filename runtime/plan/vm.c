@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the plan for a microVM is the plan for namespaces with its steps dealt out
- * anew. What concerns the host stays HOST's (its cgroup, copies of mounts, hooks); what concerns
- * the place where the process lives goes to the GUEST (namespaces, id maps, a cgroup to freeze and
- * to count in); INIT's own steps stay as they are, they only happen in another kernel. Between the
- * two the MONITOR enters the network namespace and boots the machine.
+ * Theory of operation: the plan for a microVM is made from the plan for namespaces by dealing its
+ * steps to four parties. Steps that concern the host stay HOST's: its cgroup, copies of mounts,
+ * hooks. Steps that concern the place where the process lives go to the GUEST: namespaces, id maps,
+ * a cgroup to freeze and to count in. INIT's own steps stay INIT's, but happen in another kernel.
+ * In between, the MONITOR enters the network namespace and boots the machine.
  *
- * This is a pure function of its arguments, as all of plan/ is, so that the guest need not be sent
+ * Like all of plan/ this is a pure function of its arguments. Therefore the guest need not be sent
  * steps: it gets config.json and the facts, and comes to the same plan by the same code.
  */
 #include <sched.h>
@@ -21,7 +21,10 @@ struct dealer {
 	size_t n;
 };
 
-/* Every step is dealt once, or twice (the cgroup and the opened mounts, here and in the guest). */
+/*
+ * A step is dealt at most twice: the cgroup and the opened mounts are needed both on the host and
+ * in the guest.
+ */
 #define STEPS_PER_STEP 2
 #define STEPS_OF_OUR_OWN 8
 
@@ -42,10 +45,13 @@ static void deal_new_step(
 	deal_step(d, place, &s);
 }
 
-/* A host's device that the guest is not given. */
+/* Whether the step is for a device of the host that the guest is not given. */
 static bool is_dropped_step(const struct dealer *d, const struct step *s);
 
-/* All steps of this kind and place, in their order, but what is dropped. The number there were. */
+/*
+ * Deals all steps of this kind and place, except dropped ones, in their order. Returns their
+ * number.
+ */
 static size_t deal_kind(
 	struct dealer *d, enum step_place from, enum step_kind kind, enum step_place to)
 {
@@ -63,7 +69,10 @@ static size_t deal_kind(
 
 static int refuse_namespaces(const struct spec *s)
 {
-	/* A container without its own would see the host's: the guest has only its own to show. */
+	/*
+	 * A container that has no namespace of its own of these types would have to see the host's,
+	 * but the guest's kernel can show only its own.
+	 */
 	static const enum spec_ns needed[] = {
 		SPEC_NS_NETWORK, SPEC_NS_PID, SPEC_NS_IPC, SPEC_NS_UTS};
 
@@ -82,7 +91,10 @@ static int refuse_namespaces(const struct spec *s)
 	return 0;
 }
 
-/* Devices that any Linux guest has itself: memory devices, terminals, fuse, tun, loop-control. */
+/*
+ * Whether any Linux guest has the device itself: memory devices, terminals, fuse, tun,
+ * loop-control.
+ */
 static bool guest_has_device(const struct spec_device *d)
 {
 	if (d->type == 'p' ||
@@ -92,7 +104,10 @@ static bool guest_has_device(const struct spec_device *d)
 	       (d->minor == 200 || d->minor == 229 || d->minor == 237 || d->minor == 183);
 }
 
-/* As engines' --privileged has it, which names each device of the host besides. */
+/*
+ * Whether the device rules allow everything, as they do with engines' --privileged, which also
+ * lists each device of the host.
+ */
 static bool may_use_all_devices(const struct spec *s)
 {
 	size_t n = s->resources.ndevices;
@@ -125,16 +140,17 @@ static int refuse_hardware(const struct spec *s)
 		if (!guest_has_device(&s->devices[i]) && !may_use_all_devices(s))
 			return err_set(ENOTSUP,
 				"linux.devices[%zu]: %s (%c %u:%u): a device of the host can't be "
-				"passed into a microVM",
+				"passed into a microVM: leave it out",
 				i, s->devices[i].path, s->devices[i].type, s->devices[i].major,
 				s->devices[i].minor);
 	if (!s->vm)
 		return 0;
 	if (s->vm->device_tree)
-		return err_set(
-			ENOTSUP, "vm.hwConfig.deviceTree: this machine is described by ACPI");
+		return err_set(ENOTSUP, "vm.hwConfig.deviceTree: expected nothing, because caisson "
+					"describes the machine by ACPI: leave it out");
 	if (s->vm->dtdevs.n || s->vm->niomems || s->vm->nirqs)
-		return err_set(ENOTSUP, "vm.hwConfig.%s: passing hardware through is not supported",
+		return err_set(ENOTSUP,
+			"vm.hwConfig.%s: passing hardware through is not supported: leave it out",
 			s->vm->dtdevs.n  ? "dtdevs"
 			: s->vm->niomems ? "iomems"
 					 : "irqs");
@@ -154,8 +170,9 @@ static int refuse_mounts(const struct spec *s)
 				i);
 		if (m->backend && ++backends > PLAN_BACKENDS_MAX)
 			return err_set(ENOSPC,
-				"mounts[%zu].source: %s: a microVM takes %d back ends", i,
-				m->source, PLAN_BACKENDS_MAX);
+				"mounts[%zu].source: %s: a microVM can have at most %d vhost-user "
+				"back ends",
+				i, m->source, PLAN_BACKENDS_MAX);
 	}
 	return 0;
 }
@@ -171,10 +188,12 @@ static int refuse_unsupported(const struct spec *s, const struct plan_env *env)
 	if (r < 0)
 		return r;
 	if (s->memory_policy)
-		return err_set(ENOTSUP, "linux.memoryPolicy: a microVM has one memory node");
+		return err_set(ENOTSUP,
+			"linux.memoryPolicy: a microVM has only one memory node: leave it out");
 	if (s->seccomp && (s->seccomp->notify || s->seccomp->listener_path))
-		return err_set(ENOTSUP, "linux.seccomp: SCMP_ACT_NOTIFY and listenerPath need the "
-					"host's kernel, a microVM has its own");
+		return err_set(ENOTSUP,
+			"linux.seccomp: SCMP_ACT_NOTIFY and listenerPath need the "
+			"host's kernel, but a microVM has a kernel of its own: use --isolation ns");
 	return refuse_mounts(s);
 }
 
@@ -190,7 +209,10 @@ static void deal_host(struct dealer *d, const struct spec *s)
 	for (size_t i = 0; i < d->ns->n; i++) {
 		const struct step *o = &d->ns->steps[i];
 		bool image = s->vm && s->vm->image_path;
-		/* The guest has device nodes of its own, and with vm.image a root. */
+		/*
+		 * HOST opens no device nodes, because the guest has its own, and no root if
+		 * vm.image is one.
+		 */
 		if ((o->kind == STEP_OPEN_ROOT && !image) ||
 			(o->kind == STEP_OPEN_SOURCE && o->open.mount) ||
 			(o->kind == STEP_OPEN_NAMESPACE && is_network(o)))
@@ -215,7 +237,7 @@ static void deal_monitor(struct dealer *d, const struct spec *s)
 		if (d->ns->steps[i].kind == STEP_JOIN && is_network(&d->ns->steps[i]))
 			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
 	deal_kind(d, PLACE_INIT, STEP_LOOPBACK, PLACE_MONITOR);
-	/* These hooks are what sets the network up, so the machine comes after them. */
+	/* These hooks set the network up, so the machine is booted after them. */
 	if (s->hooks.prestart.n || s->hooks.create_runtime.n) {
 		deal_new_step(d, PLACE_MONITOR, STEP_BARRIER, "joined");
 		deal_kind(d, PLACE_HOST, STEP_HOOKS, PLACE_HOST);
@@ -225,7 +247,10 @@ static void deal_monitor(struct dealer *d, const struct spec *s)
 		if (d->ns->steps[i].kind == STEP_HOOKS &&
 			streq(d->ns->steps[i].hooks.name, "createContainer"))
 			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
-	/* The vCPUs' and the hypervisor's, as INIT's is its program's. */
+	/*
+	 * The monitor, and with it its vCPU threads and QEMU, may use all CPUs, as INIT's program
+	 * may.
+	 */
 	deal_new_step(d, PLACE_MONITOR, STEP_AFFINITY, NULL);
 	deal_new_step(d, PLACE_MONITOR, STEP_MACHINE, NULL);
 }
@@ -243,7 +268,9 @@ static void deal_guest(struct dealer *d)
 	deal_kind(d, PLACE_HOST, STEP_CONNECT, PLACE_GUEST);
 	size_t clone = d->n;
 	deal_kind(d, PLACE_HOST, STEP_CLONE, PLACE_GUEST);
-	/* The machine's network is the container's; its user namespace must own it, if it has one.
+	/*
+	 * The container uses the network of the machine. If it has a user namespace, that must own
+	 * the network namespace, so a new one is made and the machine's network moves into it.
 	 */
 	if (d->steps[clone].clone.flags & CLONE_NEWUSER)
 		d->steps[clone].clone.flags |= CLONE_NEWNET;
@@ -255,14 +282,17 @@ static void deal_guest(struct dealer *d)
 		deal_new_step(d, PLACE_GUEST, STEP_BARRIER, "placed");
 }
 
-/* The caller's are the host's: a process of another kernel has none of them. */
+/*
+ * The caller's supplementary groups are the host's, so a process of another kernel can have none of
+ * them.
+ */
 static void set_own_groups(struct step *s)
 {
 	if (s->kind == STEP_USER || s->kind == STEP_MAPPED_ROOT)
 		s->user.keep_groups = false;
 }
 
-/* INIT's steps in the guest, and what the others have to do between them. */
+/* Deals INIT's steps, and those steps of the other parties that come between them. */
 static void deal_init(struct dealer *d)
 {
 	for (size_t i = 0; i < d->ns->n; i++) {
@@ -278,7 +308,7 @@ static void deal_init(struct dealer *d)
 			(s->kind == STEP_BARRIER && streq(s->text, "mounted")))
 			continue;
 		struct step *new = deal_step(d, PLACE_INIT, s);
-		/* The guest's kernel knows no labels. */
+		/* The guest's kernel knows no SELinux labels. */
 		if (s->kind == STEP_MOUNT)
 			new->mount.label = NULL;
 		set_own_groups(new);
@@ -327,7 +357,10 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 	if (r < 0)
 		return r;
 	deal_kind(&d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
-	/* The process that stands for the guest's: it has its terminal, signals and exit code. */
+	/*
+	 * This process of the host stands for the guest's: it has its terminal, signals and exit
+	 * code.
+	 */
 	deal_step(&d, PLACE_HOST, &clone);
 	for (size_t i = 0; i < ns->n; i++) {
 		const struct step *s = &ns->steps[i];

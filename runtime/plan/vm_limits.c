@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whose a limit of linux.resources is in VM mode. The rule:
+ * In VM mode each limit of linux.resources is held either by the guest's kernel or by the host's.
+ * The rule:
  *
- * - The guest's is what counts the container's own processes and what they use: devices, memory,
- *   pids, hugepageLimits. The guest's kernel holds the container to it.
- * - The host's is what the machine takes of the host: cpu, blockIO, rdma; what cgroup v2 lacks is
- *   refused there too. The machine's memory is what it was made with, and its cgroup on the host
- *   is as large (machine/machine_config.c).
+ * - The guest holds limits that count the container's own processes and what they use: devices,
+ *   memory, pids, hugepageLimits.
+ * - The host holds limits on what the machine takes of the host: cpu, blockIO, rdma. It also
+ *   refuses what cgroup v2 lacks. The machine's memory is what the machine was made with, and its
+ *   cgroup on the host is as large (machine/machine_config.c).
  *
- * A key of `unified` is its controller's: cpu, cpuset, io, rdma and misc are the host's, whose CPUs
- * and device numbers they name; all others are the guest's. What is the one's is not the other's: a
- * memory.high of the container's around the whole machine would slow the monitor down.
+ * A key of `unified` belongs to its controller: the host holds cpu, cpuset, io, rdma and misc,
+ * because they name the host's CPUs and device numbers; the guest holds all others. No limit is
+ * held by both, because a limit such as the container's memory.high, if it were set around the
+ * whole machine, would slow the monitor down.
  */
 #include <stdlib.h>
 
@@ -76,7 +78,10 @@ int plan_vm_split_limits(
 	return split_unified(a, all, ret);
 }
 
-/* As the kernel reads it: a number, and K, M, G, T or P. 0 where it is "max", or no number. */
+/*
+ * Reads a size as the kernel does: a number with the unit K, M, G, T or P, or none. Returns 0 for
+ * "max" and for what is no number.
+ */
 static uint64_t parse_size(const char *text)
 {
 	static const char units[] = "kmgtp";
