@@ -119,8 +119,10 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
-/* Where one of the three is closed, the next file that we open would become it, and the
- * container's. */
+/*
+ * If one of the three standard descriptors is closed, the next file that this program opens would
+ * take its number, and the container would inherit the file.
+ */
 static int open_standard_descriptors(void)
 {
 	for (int fd = 0; fd <= STDERR_FILENO; fd++)
@@ -129,7 +131,7 @@ static int open_standard_descriptors(void)
 	return 0;
 }
 
-/* --debug is for the most that there is, whatever --log-level says. */
+/* --debug means the highest level, whatever --log-level says. */
 static int open_log(const struct globals *g)
 {
 	static const struct {
@@ -145,7 +147,7 @@ static int open_log(const struct globals *g)
 		EINVAL, "--log-level \"%s\": expected error, warning or debug", g->log_level);
 }
 
-/* `help` alone is --help; `help COMMAND` is that command's. */
+/* `help` prints what --help prints; `help COMMAND` prints the help of that command. */
 static int print_help(const struct option_def *defs, const struct globals *g, const char *name)
 {
 	char *help[] = {"--help", NULL};
@@ -188,7 +190,7 @@ int main(int argc, char **argv)
 	bool help, version = false;
 	const struct option_def defs[] = {
 		{"root", 0, OPTION_STRING, &g.root, "DIR",
-			"where containers' state is (default: /run/caisson)"},
+			"directory of the containers' state (default: /run/caisson)"},
 		{"log", 0, OPTION_STRING, &g.log, "FILE",
 			"append the log to FILE; errors go to standard error too"},
 		{"log-format", 0, OPTION_STRING, &g.log_format, "text|json",
@@ -202,7 +204,7 @@ int main(int argc, char **argv)
 		{"cgroup-manager", 0, OPTION_STRING, &g.cgroup_manager, "MANAGER",
 			"who makes cgroups: cgroupfs (default), systemd, disabled"},
 		{"rootless", 0, OPTION_STRING, &g.rootless, "true|false|auto",
-			"true: do without a cgroup where none can be made"},
+			"true: do without a cgroup if none can be made"},
 		{"version", 'v', OPTION_FLAG, &version, NULL,
 			"print version, commit and OCI specification version"},
 		{"V", 0, OPTION_FLAG, &version, NULL, NULL},
@@ -210,10 +212,14 @@ int main(int argc, char **argv)
 		{0},
 	};
 
-	/* Ignored by our caller, it would take exit statuses from us: of hooks, and of the
-	 * container. */
+	/*
+	 * If the caller ignores SIGCHLD, this program would inherit that, and the kernel would
+	 * discard the exit statuses of its children: of hooks, and of the container.
+	 */
 	signal(SIGCHLD, SIG_DFL);
-	/* Global options end at the command's name: behind it the same names may mean other things.
+	/*
+	 * Global options end at the command's name, because the same names may mean other things
+	 * behind it.
 	 */
 	char **words = argv + 1;
 	char **copy = calloc((size_t)argc + 1, sizeof(*copy));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An arena: many small allocations with one lifetime, released together. The spec and the plan each
- * live in one. Memory is zeroed. Running out of memory is an error (NULL with a message set).
+ * An arena: many small allocations that are released together. The spec and the plan each live in
+ * one. Memory is zeroed. A function that runs out of memory sets a message and returns NULL.
  */
 #pragma once
 #include "base/err.h"
@@ -16,7 +16,8 @@ void arena_release(struct arena *a);
 #define _cleanup_arena_ __attribute__((cleanup(arena_release), unused))
 
 void *arena_alloc(struct arena *a, size_t size) must_check;
-void *arena_array(struct arena *a, size_t count, size_t size) must_check; /* overflow checked */
+/* NULL if count * size overflows */
+void *arena_array(struct arena *a, size_t count, size_t size) must_check;
 char *arena_strdup(struct arena *a, const char *s) must_check;
 char *arena_strndup(struct arena *a, const char *s, size_t len) must_check;
 char *arena_printf(struct arena *a, const char *fmt, ...) must_check printf_like(2, 3);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Time that only goes forward, for time limits. */
+/* A clock for time limits: it only goes forward. */
 #pragma once
 #include <stdint.h>
 #include <time.h>
 
-/* CLOCK_MONOTONIC in milliseconds. */
+/* Returns CLOCK_MONOTONIC in milliseconds. */
 static inline int64_t clock_ms(void)
 {
 	struct timespec t;

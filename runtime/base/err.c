@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#undef err_set /* the analyzer's: see err.h */
+#undef err_set /* err.h defines these for the analyzer */
 #undef err_sys
 
 static _Thread_local char trail[ERR_MAX];
@@ -18,7 +18,9 @@ static void mark_cut(size_t len)
 
 int err_set(int code, const char *fmt, ...)
 {
-	/* The arguments may point into the trail itself, hence the copy. */
+	/*
+	 * The text is formatted into a copy, because the arguments may point into the trail itself.
+	 */
 	char text[ERR_MAX];
 	va_list ap;
 

@@ -145,7 +145,10 @@ ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd)
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
-		/* The padding that a control message ends in has room for a second one. */
+		/*
+		 * The padding at the end of a control message has room for a second descriptor, so
+		 * a sender can add one; all but the last are closed.
+		 */
 		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
 			fd_close(&got);
 			memcpy(&got, (char *)c + at, sizeof(int));

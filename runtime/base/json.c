@@ -9,17 +9,17 @@
 
 struct frame {
 	struct json *node;
-	struct json **tail; /* where the next element goes */
+	struct json **tail; /* the pointer to set to the next element */
 };
 
 struct reader {
 	struct arena *arena;
 	const char *what;
-	const char *key; /* of the member whose value comes next */
+	const char *key; /* key of the member whose value comes next */
 	struct json *root;
 	struct frame stack[JSON_MAX_DEPTH];
 	unsigned depth;
-	int failed; /* -errno of our own callbacks */
+	int failed; /* -errno of the callbacks below */
 };
 
 static struct json *add_node(struct reader *r, enum json_type type)
@@ -155,7 +155,10 @@ static const yajl_callbacks callbacks = {
 	.yajl_end_array = on_end,
 };
 
-/* yajl's own text spans lines and draws an arrow: give the line and its one sentence. */
+/*
+ * yajl's message has several lines and draws an arrow, so only its first sentence is used, with the
+ * number of the line in the document.
+ */
 static int syntax_error(yajl_handle h, const char *text, size_t len, const char *what)
 {
 	size_t at = yajl_get_bytes_consumed(h), line = 1;
@@ -259,7 +262,10 @@ static void note_failure(struct json_out *o, yajl_gen_status s)
 		o->failed = -EINVAL;
 }
 
-/* Length of the UTF-8 sequence at s, 0 if it is none (overlong forms and surrogates included). */
+/*
+ * Returns the length of the UTF-8 sequence at s, or 0 if there is none: overlong forms and
+ * surrogates are none.
+ */
 static size_t utf8_len(const unsigned char *s)
 {
 	static const struct {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * JSON in and out, on yajl.
+ * Reads and writes JSON, with yajl.
  *
  * Reading gives a tree in an arena. Numbers keep their text, so that 64-bit values survive. What a
- * hostile or broken file can cost is bounded: JSON_MAX_DEPTH nested values, JSON_MAX_MEMBERS in an
- * object, and the size limit of whoever reads the file. Writing goes through struct json_out, a
- * thin layer over yajl_gen that remembers the first failure.
+ * hostile or broken file can cost is bounded by JSON_MAX_DEPTH nested values, by JSON_MAX_MEMBERS
+ * in an object, and by the size limit of the caller who reads the file. Writing goes through struct
+ * json_out, a thin layer over yajl_gen that remembers the first failure.
  */
 #pragma once
 #include <stdint.h>
@@ -14,15 +14,15 @@
 #include "base/str.h"
 
 #define JSON_MAX_DEPTH 64
-#define JSON_MAX_MEMBERS 4096 /* of one object */
+#define JSON_MAX_MEMBERS 4096 /* members of one object */
 
 enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
 struct json {
 	enum json_type type;
-	uint32_t count;    /* elements of an array or object */
+	uint32_t count;    /* number of elements of an array or object */
 	const char *key;   /* member name, in an object; else NULL */
-	struct json *next; /* the next element of the array or object this one is in */
+	struct json *next; /* the next element of the same array or object */
 	union {
 		bool boolean;
 		const char *text;   /* JSON_STRING (UTF-8, NUL-free) and JSON_NUMBER (as written) */
@@ -31,18 +31,22 @@ struct json {
 };
 
 /*
- * Parses one document. `what` names it in errors ("config.json"). Errors: not JSON, not UTF-8, more
- * than one value, a NUL character in a string, a member given twice, nesting too deep: -EINVAL.
+ * Parses one document. `what` names it in errors ("config.json"). -EINVAL: the text is not JSON or
+ * not UTF-8, has more than one value, a NUL character in a string, a member given twice, or is
+ * nested too deeply.
  */
 int json_parse(struct arena *a, const char *text, size_t len, const char *what, struct json **ret)
 	must_check;
 
-/* The member of that name, or NULL; obj may be NULL or of another type. */
+/* Returns the member of that name, or NULL. obj may be NULL or of another type. */
 const struct json *json_get(const struct json *obj, const char *key);
 
-/* Convenience for our own files: the string member, or NULL. */
+/* Returns the string member of that name, or NULL. For files that caisson itself wrote. */
 const char *json_get_str(const struct json *obj, const char *key);
-/* Number members of our own files: 0, -ENOENT (absent), -EINVAL or -ERANGE. */
+/*
+ * The number member of that name, for files that caisson itself wrote: 0, -ENOENT (absent), -EINVAL
+ * or -ERANGE, without a message.
+ */
 int json_get_i64(const struct json *obj, const char *key, int64_t *ret) must_check;
 int json_get_u64(const struct json *obj, const char *key, uint64_t *ret) must_check;
 
@@ -57,20 +61,23 @@ int json_out_init(struct json_out *o, bool pretty) must_check;
 void json_out_release(struct json_out *o);
 #define _cleanup_json_out_ __attribute__((cleanup(json_out_release), unused))
 
-/* key is NULL inside arrays and at the top. */
+/* key is NULL inside arrays and for the outermost value. */
 void json_out_object(struct json_out *o, const char *key);
 void json_out_end_object(struct json_out *o);
 void json_out_array(struct json_out *o, const char *key);
 void json_out_end_array(struct json_out *o);
-void json_out_str(
-	struct json_out *o, const char *key, const char *value); /* not UTF-8: replaced by U+FFFD */
+/* Bytes that are not UTF-8 are replaced by U+FFFD. */
+void json_out_str(struct json_out *o, const char *key, const char *value);
 void json_out_i64(struct json_out *o, const char *key, int64_t value);
 void json_out_u64(struct json_out *o, const char *key, uint64_t value);
 void json_out_double(struct json_out *o, const char *key, double value);
 void json_out_bool(struct json_out *o, const char *key, bool value);
 void json_out_null(struct json_out *o, const char *key);
-void json_out_node(
-	struct json_out *o, const char *key, const struct json *node); /* a parsed tree, as read */
+/* Writes a parsed tree as it was read. */
+void json_out_node(struct json_out *o, const char *key, const struct json *node);
 
-/* The text so far, or an error if any call failed; valid until json_out_release(). */
+/*
+ * Returns the text so far, or an error if any call failed. The text is valid until
+ * json_out_release().
+ */
 int json_out_text(struct json_out *o, const char **ret, size_t *ret_len) must_check;

@@ -11,7 +11,7 @@
 #define LOG_FD_MIN 512
 
 static struct {
-	int fd; /* the log file, or -EBADF for standard error */
+	int fd; /* the log file; -EBADF: standard error */
 	bool json;
 	enum log_level level;
 } out = {.fd = -EBADF, .level = LOG_WARN};
@@ -28,7 +28,9 @@ int log_open(const char *path, const char *format, enum log_level level)
 		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
 	if (fd < 0)
 		return err_sys("--log %s", path);
-	/* Kept clear of the numbers that --preserve-fds hands on: it must not pass for one of them.
+	/*
+	 * The descriptor is moved above the numbers that --preserve-fds hands on, because the
+	 * container must not get the log file.
 	 */
 	out.fd = fcntl(fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
 	if (out.fd < 0)
@@ -55,7 +57,10 @@ static void write_line(int fd, bool json, enum log_level level, const char *msg)
 	size_t n = strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(when + n, sizeof(when) - n, ".%09ldZ", now.tv_nsec);
 	if (!json) {
-		/* A file gets the time; a person at a terminal gets the sentence. */
+		/*
+		 * Lines in a file have the time and the level. On standard error a person gets only
+		 * the sentence.
+		 */
 		if (fd == STDERR_FILENO)
 			len = (size_t)snprintf(line, sizeof(line), "caisson: %s%s\n",
 				level == LOG_WARN ? "warning: " : "", msg);

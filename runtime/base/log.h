@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The log: lines for people (text) or programs (JSON, the {"level","msg","time"} that containerd
- * and podman parse). Where it goes is decided once, by main(). Library code may warn; it never
+ * The log: lines for people (text) or for programs (JSON objects of level, msg and time, which
+ * containerd and podman parse). main() decides once where they go. Library code may warn, but never
  * prints.
  */
 #pragma once
@@ -10,9 +10,9 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /*
- * path NULL: standard error. format: "text" or "json". level: what comes behind it in the enum is
- * left out. Call once, before any log_line(); without it errors and warnings go to standard error
- * as text.
+ * Opens the log file at path (NULL: the log goes to standard error). format is "text" or "json".
+ * Lines of a level that comes behind `level` in the enum are left out. Call it once, before any
+ * log_line(). Without it errors and warnings go to standard error as text.
  */
 int log_open(const char *path, const char *format, enum log_level level) must_check;
 
@@ -21,15 +21,20 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 #define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
-/* What the user must be told without being an error: to the log, and to standard error. */
+/*
+ * Tells the user something that is no error but must be seen, both in the log and on standard
+ * error.
+ */
 void log_notice(const char *fmt, ...) printf_like(1, 2);
 
 /*
- * The command's one error line. With a log file it goes there and, as people and conmon read
- * standard error, there too.
+ * Prints the command's one error line. It goes to the log file, if there is one, and always to
+ * standard error, because people and conmon read that.
  */
 void log_error(const char *msg);
 
-/* The log file's descriptor, or -EBADF: a child must not inherit it by accident, but may need to
- * keep it. */
+/*
+ * Returns the log file's descriptor, or -EBADF. A process that closes all other descriptors keeps
+ * this one if it goes on logging.
+ */
 int log_fd(void);

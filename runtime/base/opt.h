@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers that may be absent: {0} is absent. Absent and zero mean different things in config.json.
+/*
+ * Values that may be absent: {0} is absent. config.json gives absent and zero different meanings.
  */
 #pragma once
 #include <stdbool.h>

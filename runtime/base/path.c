@@ -11,13 +11,16 @@
 
 #define PROC_ROOT_INODE 1 /* PROC_ROOT_INO in the kernel's include/linux/proc_fs.h */
 #define OPEN_RETRIES 64
-#define MAX_LINKS 40 /* as the kernel: MAXSYMLINKS */
+#define MAX_LINKS 40 /* the kernel's MAXSYMLINKS */
 
-/* Opens without a message: -errno. */
+/* Like path_open(), but sets no message. */
 static int open_quiet(int root, const char *path, int flags, uint64_t resolve)
 {
 	resolve |= RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-	/* The kernel answers EAGAIN when a rename raced with "..": try again, but not for ever. */
+	/*
+	 * The kernel answers EAGAIN if a rename raced with a ".." in the path. The lookup is
+	 * repeated, but not without end, because the renames may be an attack.
+	 */
 	for (int i = 0; i < OPEN_RETRIES; i++) {
 		int fd = sys_openat2(root, path, (uint64_t)flags | O_CLOEXEC, 0, resolve);
 		if (fd >= 0)
@@ -43,9 +46,9 @@ int path_open_nolinks(int root, const char *path, int flags)
 }
 
 /*
- * path[at, at+len) names a symbolic link in dir, which is path[0, at). Returns the path with the
- * link replaced by its target, to be resolved from the root again; NULL with errno. EINVAL: not a
- * link (any more).
+ * path[at, at+len) names a symbolic link in the directory dir, which is path[0, at). Returns the
+ * path with the link replaced by its target, to be resolved from the root again. Returns NULL and
+ * sets errno on failure; EINVAL means that the name is not, or no longer, a link.
  */
 static char *replace_link(int dir, const char *path, size_t at, size_t len)
 {
@@ -74,10 +77,10 @@ static char *replace_link(int dir, const char *path, size_t at, size_t len)
 }
 
 /*
- * Walks component by component, since mkdirat(2) has no RESOLVE_IN_ROOT: every existing prefix is
- * resolved anew from the root, and a new directory is made in the directory that was just opened
- * and nowhere else. Returns -ELOOP with *ret_path set where a link to nothing was met: walk that
- * path instead.
+ * Walks component by component, because mkdirat(2) has no RESOLVE_IN_ROOT: every existing prefix is
+ * resolved anew from the root, and a new directory is made only in the directory that was just
+ * opened. If a component is a link to nothing, returns -ELOOP and sets *ret_path, the path to walk
+ * instead.
  */
 static int mkdirs_walk(int root, const char *path, char **ret_path)
 {
@@ -149,7 +152,10 @@ int path_parent(int root, const char *path, const char **ret_name)
 	return path_mkdirs(root, parent);
 }
 
-/* One attempt; as mkdirs_walk() with links to nothing. */
+/*
+ * Makes one attempt. If path is a link to nothing, returns -ELOOP and sets *ret_path, the path to
+ * try instead.
+ */
 static int mkfile_walk(int root, const char *path, char **ret_path)
 {
 	const char *name;
@@ -225,9 +231,10 @@ int path_write_proc(int proc, const char *path, const char *text)
 }
 
 /*
- * Over the new root lies the old one, and over that what was mounted there before, such as the new
- * root of an earlier step. A lookup that starts with "/" begins below all that; ".." from there is
- * still "/", but as any step of a lookup it ends at the topmost mount.
+ * The old root lies mounted over the new one, and over the old root lies what was mounted there
+ * before, such as the new root of an earlier step. A lookup that starts with "/" begins below all
+ * of these; a ".." from there stays at "/", but, like every step of a lookup, ends at the topmost
+ * mount. So "/.." is the mount to take away next.
  */
 static int unmount_above(int root)
 {

@@ -126,7 +126,10 @@ int str_to_i64(const char *s, int64_t *ret)
 
 #define DIGITS "0123456789"
 
-/* "", "b", "m", "mb", "mib"; the factor, or 0. */
+/*
+ * Returns the factor that a unit such as "", "b", "m", "mb" or "mib" stands for, or 0 if it is
+ * none.
+ */
 static uint64_t unit_factor(const char *unit)
 {
 	static const char letters[] = "bkmgtp";
@@ -146,7 +149,7 @@ static uint64_t unit_factor(const char *unit)
 	return 1ULL << (10 * (at - letters));
 }
 
-/* Digits, perhaps with a fraction, times scale. */
+/* Multiplies the decimal number in text, which may have a fraction, by scale. */
 static int scale_number(const char *text, size_t len, uint64_t scale, uint64_t *ret)
 {
 	const char *dot = memchr(text, '.', len);
@@ -216,7 +219,7 @@ int str_to_signal(const char *s)
 		if (known && streq(known, bare))
 			return i;
 	}
-	/* Names that glibc does not list beside their twin. */
+	/* glibc lists only one name of these signals. */
 	if (streq(bare, "CLD"))
 		return SIGCHLD;
 	if (streq(bare, "IOT"))

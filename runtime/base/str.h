@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Strings: growing buffers, comparisons, and number parsing that rejects what strtol() lets
- * through. */
+/*
+ * Strings: growing buffers, comparisons, and numbers, which are parsed without what strtol() lets
+ * through.
+ */
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -20,10 +22,12 @@ static inline bool str_starts(const char *s, const char *prefix)
 	return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
-/* A growing, always NUL-terminated string. Zero-initialise it ({0}); release with strbuf_release().
+/*
+ * A growing string that is always NUL-terminated. Initialise it with {0}; release it with
+ * strbuf_release().
  */
 struct strbuf {
-	char *s; /* NULL while empty: read it through strbuf_str() */
+	char *s; /* NULL if nothing was ever added: read it through strbuf_str() */
 	size_t len;
 	size_t cap;
 };
@@ -37,30 +41,37 @@ const char *strbuf_str(const struct strbuf *b);
 #define _cleanup_strbuf_ __attribute__((cleanup(strbuf_release), unused))
 
 /*
- * What another program wrote, which may be nobody's friend, as one line of text for a message: the
- * end of it that fits into dst, line ends as '|', other control characters as '?'.
+ * Turns what another program wrote, which may be hostile, into one line of text for a message. dst
+ * gets as much of the end of src as fits. Line ends become '|', other control characters '?'.
  */
 void str_quote_end(char *dst, size_t size, const char *src, size_t len);
 
 /*
- * Whole-string decimal numbers: no blanks, no sign for unsigned, no overflow. 0, -EINVAL or
- * -ERANGE; they set no message, since only the caller knows which field the text came from.
+ * Parse a string that is a decimal number and nothing else: no blanks, no sign if unsigned, no
+ * overflow. Return 0, -EINVAL or -ERANGE. They set no message, because only the caller knows which
+ * field the text came from.
  */
 int str_to_u64(const char *s, uint64_t *ret) must_check;
 int str_to_i64(const char *s, int64_t *ret) must_check;
 
 /*
- * A size as people write it, and runc reads it: a number, with a fraction or not, a blank or not,
- * and b, k, m, g, t or p, with b or ib behind it or not, upper or lower case. Units are powers of
- * 1024. Errors as above.
+ * Parses a size as people write it and runc reads it: a number, perhaps with a fraction, then
+ * perhaps a blank, then perhaps a unit. The unit is b, or one of k, m, g, t and p, which b or ib
+ * may follow, in upper or lower case. Units are powers of 1024. Returns 0, -EINVAL or -ERANGE, and
+ * sets no message.
  */
 int str_to_size(const char *s, uint64_t *ret) must_check;
 
-/* "SIGTERM", "TERM", "RTMIN+3" or "15" to a signal number, 1..64; -EINVAL with a message. */
+/*
+ * Returns the number, 1..64, of the signal that "SIGTERM", "TERM", "RTMIN+3" or "15" means, or
+ * -EINVAL with a message.
+ */
 int str_to_signal(const char *s) must_check;
 
-/* "cpu,list,1-4" (cpuset(7) list format) to a bit mask of nbits bits. -EINVAL/-ERANGE with a
- * message. */
+/*
+ * Turns a list such as "0,2,4-7" (cpuset(7), "List format") into a bit mask of nbits bits. Returns
+ * 0, or -EINVAL or -ERANGE with a message.
+ */
 int str_to_bitlist(const char *s, unsigned long *ret_mask, size_t nbits) must_check;
 
 void freep_(void *p);

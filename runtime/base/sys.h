@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* System calls that glibc 2.36 does not wrap. Same results as the kernel's: -1 and errno. */
+/*
+ * System calls that glibc 2.36 does not wrap. Their results are those of glibc's wrappers: -1 and
+ * errno on failure.
+ */
 #pragma once
 #include <fcntl.h>
 #include <linux/openat2.h>

@@ -27,8 +27,7 @@
 /* The annotation that keeps the caller's supplementary groups. */
 #define PLAN_KEEP_GROUPS "run.oci.keep_original_groups"
 
-/* vhost-user back ends of one microVM */
-#define PLAN_BACKENDS_MAX 6
+#define PLAN_BACKENDS_MAX 6 /* vhost-user back ends of one microVM */
 
 enum step_place { PLACE_HOST, PLACE_INIT, PLACE_MONITOR, PLACE_GUEST };
 
@@ -96,14 +95,10 @@ enum step_kind {
 struct step {
 	enum step_kind kind;
 	enum step_place place;
-	/* >= 0: where HOST leaves a descriptor for INIT to inherit; -1: none */
-	int slot;
+	int slot;          /* >= 0: where HOST leaves a descriptor for INIT to inherit; -1: none */
 	const char *field; /* of config.json, for errors and for people: "mounts[3]"; may be NULL */
 	union {
-		/*
-		 * the barrier's name, the host name, the path to mask, ...; AFFINITY: NULL is all
-		 * CPUs
-		 */
+		/* the barrier's name, the host name, the path to mask, ...; AFFINITY: NULL: all */
 		const char *text;
 		uint64_t number;               /* clone flags, propagation, personality, priority */
 		struct {                       /* CLONE */
@@ -194,12 +189,10 @@ struct plan_env {
 	 * size of the caller's terminal, for a process that gives no consoleSize; 0: there is none
 	 */
 	uint16_t console_height, console_width;
-	bool attached; /* `run`: start follows without a second command */
-	bool cgroup;   /* there is a cgroup to make (not disabled) */
-	/* the host's directory to mount on PLAN_NOTIFY_DIR; NULL: none */
-	const char *notify_dir;
-	/* the process is moved into its cgroup once it exists (systemd) */
-	bool cgroup_attach;
+	bool attached;          /* `run`: start follows without a second command */
+	bool cgroup;            /* there is a cgroup to make (not disabled) */
+	const char *notify_dir; /* the host's directory to mount on PLAN_NOTIFY_DIR; NULL: none */
+	bool cgroup_attach;     /* the process is moved into its cgroup once it exists (systemd) */
 };
 
 int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *ret)
