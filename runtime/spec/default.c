@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The config.json of `caisson spec`: the one that runc's users know, for today's specification. It
- * has no ambient capabilities, which take effect only where they are inheritable too.
+ * has no ambient capabilities, because they take effect only if they are inheritable too.
  */
 #include "spec/spec.h"
 
@@ -23,7 +23,10 @@ static const struct default_mount mounts[] = {
 	{"/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", "ro"}},
 };
 
-/* A new sysfs needs a network namespace of one's own; group 5 is not mapped. */
+/*
+ * Without a network namespace of its own a container cannot mount a new sysfs, so the host's is
+ * bound.
+ */
 static const struct default_mount rootless_sys = {
 	"/sys", "none", "/sys", {"rbind", "nosuid", "noexec", "nodev", "ro"}};
 

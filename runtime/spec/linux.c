@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config-linux.md, but for what has a file of its own: resources, seccomp, sysctl. */
+/* config-linux.md, except what has a file of its own: resources, seccomp, sysctl. */
 #include <linux/mempolicy.h>
 #include <net/if.h>
 
@@ -18,7 +18,7 @@ static const struct field namespace_fields[] = {
 static const struct object_type namespace_type = {
 	.size = sizeof(struct namespace), .fields = namespace_fields};
 
-/* A list in the document, one slot a type for everybody else. */
+/* The document has a list of namespaces; struct spec has one slot for each type. */
 static int parse_namespaces(struct parser *p, const struct json *node, void *obj)
 {
 	struct spec *s = obj;
@@ -50,14 +50,17 @@ static int check_device(struct parser *p, const struct json *node, void *obj)
 	for (size_t i = 0; i < ARRAY_SIZE(numbers) && d->type != 'p'; i++)
 		if (!parse_has(node, numbers[i]))
 			return parse_error_at(p, numbers[i],
-				"expected a number, for only a device of type p has none, found "
-				"nothing");
-	/* Go's callers put stat(2)'s whole st_mode here; the file type is `type`'s. */
+				"expected a number, because only a device of type p has none, "
+				"found nothing");
+	/*
+	 * Callers written in Go put the whole st_mode of stat(2) here, but only `type` says the
+	 * type of the file.
+	 */
 	d->file_mode.v &= 07777;
 	return 0;
 }
 
-/* Larger numbers than the kernel's 12 and 20 bits would be cut by mknod(2) in silence. */
+/* mknod(2) would silently cut numbers that are larger than the kernel's 12 and 20 bits. */
 static const struct field device_fields[] = {
 	FIELD(STRING, "path", spec_device, path, .flags = FIELD_REQUIRED | FIELD_ABSOLUTE),
 	FIELD(ENUM, "type", spec_device, type, REQUIRED, .names = device_types),
@@ -110,7 +113,10 @@ static const struct object_type time_offset_type = {.size = sizeof(struct spec_t
 	.fields = time_offset_fields,
 	.check = check_time_offset};
 
-/* The keys are clocks: values rather than properties, so an unknown one is an error. */
+/*
+ * An unknown key is an error, unlike an unknown property, because the keys are values: names of
+ * clocks.
+ */
 static int check_time_offsets(struct parser *p, const struct json *node, void *obj)
 {
 	for (const struct json *n = node->first; n; n = n->next)
@@ -132,7 +138,7 @@ struct personality {
 	uint32_t domain, flags;
 };
 
-/* "Currently no flag values are supported." */
+/* config-linux.md: "Currently no flag values are supported." */
 static const struct spec_name no_flags[] = {{NULL, 0}};
 
 static const struct field personality_fields[] = {
@@ -152,7 +158,10 @@ static int parse_personality(struct parser *p, const struct json *node, void *ob
 	return r;
 }
 
-/* closID becomes a directory of the resctrl file system; "/" is its root. */
+/*
+ * closID becomes the name of a directory in the resctrl file system. "/" is that file system's
+ * root.
+ */
 static int check_intel_rdt(struct parser *p, const struct json *node, void *obj)
 {
 	const struct spec_intel_rdt *rdt = obj;
@@ -195,7 +204,7 @@ static int check_memory_policy(struct parser *p, const struct memory_policy *m)
 	if (no_nodes && m->policy.nodes)
 		return parse_error_at(p, "nodes", "expected nothing with %s, found \"%.80s\"", name,
 			m->policy.nodes);
-	/* MPOL_PREFERRED without nodes is MPOL_LOCAL, says set_mempolicy(2). */
+	/* set_mempolicy(2): MPOL_PREFERRED without nodes is MPOL_LOCAL. */
 	if (!no_nodes && mode != MPOL_PREFERRED && !m->policy.nodes)
 		return parse_error_at(
 			p, "nodes", "expected a list of nodes with %s, found nothing", name);
@@ -215,7 +224,7 @@ static const struct field memory_policy_fields[] = {
 static const struct object_type memory_policy_type = {
 	.size = sizeof(struct memory_policy), .fields = memory_policy_fields};
 
-/* Mode and flags are one argument of set_mempolicy(2), and one member. */
+/* Mode and flags are one argument of set_mempolicy(2), so they are stored in one member. */
 static int parse_memory_policy(struct parser *p, const struct json *node, void *obj)
 {
 	struct memory_policy *m = arena_alloc(p->arena, sizeof(*m));
@@ -236,7 +245,7 @@ static int check_user_namespace(struct parser *p, const struct spec *s)
 
 	if (!s->uid_mappings.n != !s->gid_mappings.n)
 		return parse_error_at(p, s->uid_mappings.n ? gids : uids,
-			"expected an id map, for %s are given, found nothing",
+			"expected an id map, because %s are given, found nothing",
 			s->uid_mappings.n ? uids : gids);
 	if (s->uid_mappings.n && !s->ns[SPEC_NS_USER].set)
 		return parse_error_at(

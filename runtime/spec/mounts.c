@@ -13,14 +13,14 @@ static int check_id_map(struct parser *p, const struct json *node, void *obj)
 
 	if (m->container_id + size > UINT64_C(1) << 32)
 		return parse_error_at(p, "size",
-			"expected at most %llu, for ids end at 4294967295; containerID is %u and "
-			"size %u",
+			"expected at most %llu, because ids end at 4294967295; containerID is %u "
+			"and size %u",
 			(unsigned long long)((UINT64_C(1) << 32) - m->container_id),
 			m->container_id, m->size);
 	if (m->host_id + size > UINT64_C(1) << 32)
 		return parse_error_at(p, "size",
-			"expected at most %llu, for ids end at 4294967295; hostID is %u and size "
-			"%u",
+			"expected at most %llu, because ids end at 4294967295; hostID is %u and "
+			"size %u",
 			(unsigned long long)((UINT64_C(1) << 32) - m->host_id), m->host_id,
 			m->size);
 	return 0;
@@ -43,7 +43,7 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
 {
 	if (maps.n > MAX_ID_MAPS)
 		return parse_error_at(p, name,
-			"expected at most %d entries, as the kernel takes, found %zu", MAX_ID_MAPS,
+			"expected at most %d entries, the kernel's limit, found %zu", MAX_ID_MAPS,
 			maps.n);
 	for (size_t i = 0; i < maps.n; i++) {
 		for (size_t j = 0; j < i; j++) {
@@ -61,7 +61,10 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
 	return 0;
 }
 
-/* Id in the file system, on the host, how many: "0-1000-10". NULL: something else. */
+/*
+ * Parses "0-1000-10": the first id in the file system, the first id on the host, their number.
+ * Returns the text behind it, or NULL if it is something else.
+ */
 static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 {
 	unsigned long v[3];
@@ -82,7 +85,7 @@ static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 	return s;
 }
 
-/* The host's id that is this one in the user namespace. */
+/* Turns an id of the user namespace into the host's id. */
 static bool map_id(struct spec_id_maps maps, uint32_t *id)
 {
 	for (size_t i = 0; i < maps.n; i++) {
@@ -95,7 +98,10 @@ static bool map_id(struct spec_id_maps maps, uint32_t *id)
 	return false;
 }
 
-/* "0-1000-10#@10-5-1", up to a ";" or the end. */
+/*
+ * Parses ranges such as "0-1000-10#@10-5-1", up to a ";" or the end. "@" marks a host id that is
+ * relative to the container's user namespace.
+ */
 static int parse_id_maps(struct parser *p, const char **at, struct spec_id_maps of_container,
 	struct spec_id_maps *ret)
 {
@@ -134,8 +140,8 @@ static int parse_idmap(struct parser *p, const struct spec *s, struct spec_mount
 
 	if (m->uid_mappings.n)
 		return parse_error_at(p, "options",
-			"expected \"idmap\" beside uidMappings and gidMappings, found "
-			"\"idmap=%s\"",
+			"expected \"idmap\" without ids, because uidMappings and gidMappings are "
+			"given, found \"idmap=%s\"",
 			text);
 	for (int r = 0; *text; text += *text == ';') {
 		const char *ids = text + strlen("uids=");
@@ -160,7 +166,7 @@ static int parse_idmap(struct parser *p, const struct spec *s, struct spec_mount
 
 int spec_parse_idmaps(struct parser *p, struct spec *s)
 {
-	/* Of our own making, a moment ago. */
+	/* The cast is safe, because the parser has just allocated the array. */
 	struct spec_mount *mounts = (struct spec_mount *)s->mounts;
 
 	parse_enter(p, "mounts");
@@ -185,7 +191,10 @@ static int parse_options(struct parser *p, const struct json *node, void *obj)
 	return spec_parse_mount_options(p->arena, options, obj);
 }
 
-/* Ours, for microVMs: a file system that another process on the host serves. */
+/*
+ * A source "vhost-user:PATH" is an extension of caisson's for microVMs: another process on the host
+ * serves the file system.
+ */
 static int check_backend(struct parser *p, struct spec_mount *m)
 {
 	static const char prefix[] = "vhost-user:";
@@ -199,7 +208,9 @@ static int check_backend(struct parser *p, struct spec_mount *m)
 			m->backend);
 	if (!m->type || m->bind)
 		return parse_error_at(p, "type",
-			"expected \"virtiofs\", or the file system that is on the back end's disk");
+			"expected \"virtiofs\", or the file system on the back end's disk, found "
+			"%s",
+			m->bind ? "a bind mount" : "nothing");
 	return 0;
 }
 
@@ -213,8 +224,8 @@ static int check_links(struct parser *p, const struct spec_mount *m)
 			"\"bind\"");
 	if (m->copy_symlink && (m->src_nofollow || m->dest_nofollow))
 		return parse_error_at(p, "options",
-			"expected copy-symlink without src-nofollow and dest-nofollow: the link is "
-			"made anew, or mounted");
+			"expected copy-symlink without src-nofollow and dest-nofollow, because a "
+			"link is either copied or mounted");
 	return 0;
 }
 
@@ -237,7 +248,7 @@ static int check_mount(struct parser *p, const struct json *node, void *obj)
 			p, "source", "expected the path to bind-mount, found nothing");
 	if (!m->uid_mappings.n != !m->gid_mappings.n)
 		return parse_error_at(p, m->uid_mappings.n ? "gidMappings" : "uidMappings",
-			"expected an id map, for %s are given: a mount has both or neither",
+			"expected an id map, because %s are given and a mount has both or neither",
 			m->uid_mappings.n ? "uidMappings" : "gidMappings");
 	int r = spec_check_id_maps(p, "uidMappings", m->uid_mappings);
 	if (r >= 0)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Each list is written once, as X(name, value), and unfolds to the table that config.json is read
- * with and to the plain array of names that `features` prints. Numbers that Debian 12's headers do
- * not know yet are the kernel's, spelled out.
+ * The names that config.json's enumerations allow. Each list is written once, as X(name, value),
+ * and expands to the table that config.json is parsed with and to the array of names that
+ * `features` prints. Numbers that Debian 12's headers do not know yet are defined here; they are
+ * the kernel's.
  */
 #include "spec/names.h"
 
@@ -20,7 +21,7 @@
 #ifndef MPOL_WEIGHTED_INTERLEAVE
 #define MPOL_WEIGHTED_INTERLEAVE 6 /* Linux 6.9 */
 #endif
-/* Architectures since libseccomp 2.6: AUDIT_ARCH_* of linux/audit.h. */
+/* Architectures that libseccomp knows since 2.6. The numbers are AUDIT_ARCH_* of linux/audit.h. */
 #ifndef SCMP_ARCH_LOONGARCH64
 #define SCMP_ARCH_LOONGARCH64 0xc0000102
 #endif
@@ -33,7 +34,7 @@
 #ifndef SCMP_ARCH_SHEB
 #define SCMP_ARCH_SHEB 0x2a
 #endif
-#define SCHED_ISO_RESERVED 4 /* linux/sched.h: reserved, not implemented; the kernel refuses it */
+#define SCHED_ISO_RESERVED 4 /* linux/sched.h: reserved, and refused by the kernel */
 
 #define NAME_VALUE(name, value) {name, value},
 #define NAME_ONLY(name, value) name,

@@ -58,7 +58,7 @@ int parse_strings(
 		if (r < 0)
 			return r;
 		if (!v[n])
-			v[n] = ""; /* an element can be empty; only a property can be absent */
+			v[n] = ""; /* an element may be empty */
 		parse_leave(p);
 	}
 	*ret = (struct spec_strings){.v = v, .n = n};
@@ -119,7 +119,7 @@ static int parse_pairs(struct parser *p, const struct json *node, void *member)
 	for (const struct json *e = node->first; e; e = e->next) {
 		parse_enter_key(p, e->key);
 		if (!*e->key)
-			return parse_error(p, "a name must not be empty");
+			return parse_error(p, "expected a name that is not empty, found \"\"");
 		if (e->type != JSON_STRING)
 			return parse_unexpected(p, e, "a string");
 		v[pairs.n++] = (struct spec_pair){.key = e->key, .value = e->text};
@@ -130,7 +130,7 @@ static int parse_pairs(struct parser *p, const struct json *node, void *member)
 	return 0;
 }
 
-/* An array of numbers or of names, to uint32_t. */
+/* Parses an array of numbers or of names to an array of uint32_t. */
 static int parse_u32s(
 	struct parser *p, const struct json *node, const struct field *f, void *member)
 {
@@ -181,7 +181,7 @@ static int parse_flags(
 	return 0;
 }
 
-/* The width is the C member's; the range was checked. */
+/* Stores a number, whose range was checked, to a member of size bytes. */
 static void store_number(void *member, size_t size, uint64_t value)
 {
 	switch (size) {
@@ -280,7 +280,10 @@ static const struct field *find_field(const struct object_type *t, const char *n
 	return NULL;
 }
 
-/* Lists can be walked to their NULL whether they were given or not. */
+/*
+ * Makes every list of strings empty, so that it can be walked to its NULL even if the property is
+ * absent.
+ */
 static void set_empty_lists(const struct object_type *t, char *obj)
 {
 	static const char *const none[] = {NULL};

@@ -7,7 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define SHOWN 80 /* bytes of a value that errors repeat */
+#define SHOWN 80 /* bytes of a value that errors show */
 
 static void enter_step(struct parser *p, struct parse_step step)
 {
@@ -36,7 +36,7 @@ void parse_leave(struct parser *p)
 	p->depth--;
 }
 
-/* A fixed buffer that text is added to; what does not fit is cut. */
+/* A buffer of fixed size that text is added to. Text that does not fit is cut. */
 struct text {
 	size_t len;
 	char s[ERR_MAX];
@@ -62,13 +62,16 @@ static void text_add(struct text *t, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* In quotes, shortened, with control characters masked: it may end up on a terminal. */
+/*
+ * Adds the string in quotes, shortened, and with '?' for control characters, because the message
+ * may end up on a terminal.
+ */
 static void text_add_quoted(struct text *t, const char *s)
 {
 	char shown[SHOWN + 1];
 	size_t n = strnlen(s, SHOWN);
 
-	/* Not in the middle of a UTF-8 sequence. */
+	/* The text is not cut in the middle of a UTF-8 sequence. */
 	while (s[n] && n > 0 && ((unsigned char)s[n] & 0xc0) == 0x80)
 		n--;
 	for (size_t i = 0; i < n; i++)
@@ -153,7 +156,10 @@ int parse_unexpected(struct parser *p, const struct json *node, const char *fmt,
 	return err_set(EINVAL, "%s", t.s);
 }
 
-/* The text is digits, or - and digits: JSON's other forms are floating-point. */
+/*
+ * Whether a JSON number is an integer: it has only digits and a sign, because JSON's other forms
+ * are floating-point.
+ */
 static bool is_integer(const char *text)
 {
 	return text[strspn(text, "-0123456789")] == '\0';
@@ -194,15 +200,19 @@ int parse_enum(struct parser *p, const struct json *node, const struct field *f,
 		}
 	}
 	if (node->type == JSON_STRING && (f->flags & FIELD_WARN))
-		return parse_error(p, "\"%.*s\" is not known here and ignored", SHOWN, node->text);
+		return parse_error(p, "\"%.*s\" is not known and is ignored", SHOWN, node->text);
 	for (const struct spec_name *n = f->names; n->name; n++)
 		text_add(&known, "%s%s", n == f->names ? "" : ", ", n->name);
 	if (!f->names->name)
-		return parse_unexpected(p, node, "an empty array: no name is defined here");
+		return parse_unexpected(
+			p, node, "an empty array, because no name is defined for this property");
 	return parse_unexpected(p, node, "one of %s", known.s);
 }
 
-/* cpuset(7) list format. Numbers stay below the kernel's largest CPU and node masks by far. */
+/*
+ * Whether the string is a list in the format of cpuset(7). Numbers have at most five digits, which
+ * is more than the kernel's largest CPU and node masks need.
+ */
 static bool is_list(const char *s)
 {
 	for (;;) {

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table engine's inner half: single values, and the words of its errors. */
+/* The inner half of the table engine: single values, and the texts of its errors. */
 #pragma once
 #include "spec/parse.h"
 
+/* *ret is the number in two's complement, because it may be negative. */
 int parse_int(struct parser *p, const struct json *node, const struct field *f, uint64_t *ret)
-	must_check; /* two's complement */
+	must_check;
 int parse_enum(struct parser *p, const struct json *node, const struct field *f, uint64_t *ret)
 	must_check;
 int parse_list(struct parser *p, const struct json *node, const char **ret) must_check;
 
-/* The error for a required property that is not there. */
+/* Sets the error for a required property that is absent. Returns -EINVAL. */
 int parse_missing(struct parser *p, const struct field *f);
-void parse_enter_key(struct parser *p, const char *key); /* a map's */
+/* Like parse_enter(), for a key of a FIELD_MAP. */
+void parse_enter_key(struct parser *p, const char *key);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.md "Process": what runs, as whom, and with which limits. Also the file of exec --process.
+/*
+ * config.md "Process": which program runs, as whom, and with which limits. The file of exec
+ * --process is such an object, too.
  */
 #include <linux/ioprio.h>
 #include <linux/sched.h>
@@ -21,7 +23,7 @@ static int check_user(struct parser *p, const struct json *node, void *obj)
 
 	if (u->nadditional_gids > MAX_GROUPS)
 		return parse_error_at(p, "additionalGids",
-			"expected at most %d groups, as the kernel takes, found %zu", MAX_GROUPS,
+			"expected at most %d groups, the kernel's limit, found %zu", MAX_GROUPS,
 			u->nadditional_gids);
 	return 0;
 }
@@ -91,7 +93,7 @@ static int check_scheduler(struct parser *p, const struct json *node, void *obj)
 	if (s->policy != SCHED_DEADLINE && deadline_only)
 		return parse_error_at(
 			p, deadline_only, "expected nothing or 0: only SCHED_DEADLINE has it");
-	/* sched(7): runtime <= deadline <= period, where a period of 0 stands for the deadline. */
+	/* sched(7): runtime <= deadline <= period; a period of 0 stands for the deadline. */
 	if (s->policy == SCHED_DEADLINE &&
 		(!s->runtime || s->runtime > s->deadline || (s->period && s->deadline > s->period)))
 		return parse_error(p,
@@ -149,7 +151,7 @@ static int check_process(struct parser *p, const struct json *node, void *obj)
 	struct spec_process *process = obj;
 
 	process->has_user = parse_has(node, "user");
-	/* "Runtimes MUST ignore consoleSize if terminal is false or unset." */
+	/* config.md: "Runtimes MUST ignore consoleSize if terminal is false or unset." */
 	if (!process->terminal)
 		process->console_height = process->console_width = 0;
 	for (size_t i = 0; i < process->env.n; i++)
@@ -166,7 +168,7 @@ static int check_process(struct parser *p, const struct json *node, void *obj)
 	return 0;
 }
 
-/* commandLine and user.username are Windows's. */
+/* commandLine and user.username have no row, because they are for Windows. */
 static const struct field process_fields[] = {FIELD(BOOL, "terminal", spec_process, terminal),
 	FIELD_GROUP("consoleSize", &console_size_type),
 	FIELD(OBJECT, "user", spec_process, user, .type = &user_type),

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way back: a process as the JSON that spec_parse_process() reads, for the guest of a microVM.
- */
+/* Writes a process as the JSON that spec_parse_process() reads, for the guest of a microVM. */
 #include <linux/ioprio.h>
 
 #include "spec/names.h"

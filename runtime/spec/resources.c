@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config-linux.md "Control groups": linux.resources, and the file of update --resources. */
+/*
+ * config-linux.md "Control groups": linux.resources. The file of update --resources is such an
+ * object, too.
+ */
 #include <ctype.h>
 
 #include "spec/parse.h"
@@ -33,7 +36,7 @@ static const struct field rule_fields[] = {FIELD(BOOL, "allow", cg_device_rule, 
 static const struct object_type rule_type = {
 	.size = sizeof(struct cg_device_rule), .fields = rule_fields, .check = check_rule};
 
-/* -1 is "unlimited". */
+/* -1 means unlimited. */
 #define MEMORY_LIMIT(name, member) \
 	FIELD(OPT_INT, name, cg_resources, memory.member, RANGE(-1, INT64_MAX))
 
@@ -42,7 +45,7 @@ static int check_memory(struct parser *p, const struct json *node, void *obj)
 	struct cg_resources *res = obj;
 	struct opt_u64 *swappiness = &res->memory.swappiness;
 
-	/* Docker's -1 for "not given", turned unsigned on its way here. */
+	/* Docker writes -1 for "not given", which arrives here as an unsigned number. */
 	if (swappiness->v == UINT64_MAX)
 		*swappiness = (struct opt_u64){0};
 	if (swappiness->v > 100)
@@ -92,7 +95,7 @@ static const struct field pids_fields[] = {
 static const struct object_type pids_type = {.fields = pids_fields};
 
 /*
- * Engines write 0 for a weight that was not given (Docker always does); the controller takes 10 to
+ * Engines write 0 for a weight that was not given (Docker always does). The controller takes 10 to
  * 1000.
  */
 static int check_weight(struct parser *p, const char *name, struct opt_u64 *weight)
@@ -133,7 +136,9 @@ static const struct object_type weight_device_type = {.size = sizeof(struct weig
 	.fields = weight_device_fields,
 	.check = check_weight_device};
 
-/* One entry may hold both weights; the controller's files have one each. */
+/*
+ * One entry may have both weights, but the controller has a file for each, so there are two lists.
+ */
 static int parse_weight_devices(struct parser *p, const struct json *node, void *obj)
 {
 	struct cg_resources *res = obj;
@@ -195,7 +200,7 @@ static const struct field block_io_fields[] = {
 static const struct object_type block_io_type = {
 	.fields = block_io_fields, .check = check_block_io};
 
-/* <size><unit-prefix>B */
+/* config-linux.md: pageSize is <size><unit-prefix>B. */
 static int check_hugepage(struct parser *p, const struct json *node, void *obj)
 {
 	const struct cg_hugepage_limit *h = obj;
@@ -228,7 +233,10 @@ static const struct field net_priority_fields[] = {
 static const struct object_type net_priority_type = {
 	.size = sizeof(struct net_priority), .fields = net_priority_fields};
 
-/* cgroup v1 only, which we don't drive: how many there are is enough to refuse them by name. */
+/*
+ * Only cgroup v1 has network priorities, and caisson does not use v1. Their number is enough for
+ * the message that refuses them.
+ */
 static int parse_net_priorities(struct parser *p, const struct json *node, void *obj)
 {
 	struct cg_resources *res = obj;
@@ -261,7 +269,9 @@ static const struct field rdma_fields[] = {
 static const struct object_type rdma_type = {
 	.size = sizeof(struct cg_rdma_limit), .fields = rdma_fields, .check = check_rdma};
 
-/* Keys become file names in the container's cgroup: none may lead elsewhere. */
+/*
+ * The keys become names of files in the container's cgroup, so none may lead out of that directory.
+ */
 static int check_resources(struct parser *p, const struct json *node, void *obj)
 {
 	const struct cg_resources *res = obj;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way back, as in process_json.c: the limits that a microVM's guest is told to update. */
+/*
+ * Writes the limits that a microVM's guest is told to update as the JSON that
+ * spec_parse_resources() reads.
+ */
 #include "spec/spec.h"
 
 static void put_devices(struct json_out *o, const struct cg_resources *res)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config-linux.md "Seccomp". Actions come out as libseccomp takes them, with the errno in their low
- * bits. */
+/*
+ * config-linux.md "Seccomp". Actions are stored as libseccomp takes them, with the errno in their
+ * low bits.
+ */
 #include <seccomp.h>
 
 #include "spec/names.h"
@@ -15,7 +17,7 @@ static const struct field arg_fields[] = {
 static const struct object_type arg_type = {
 	.size = sizeof(struct spec_seccomp_arg), .fields = arg_fields};
 
-/* Puts the errno (EPERM unless given) into an action that has one. */
+/* Adds the errno, or EPERM if none is given, to an action that has one. */
 static int merge_errno(
 	struct parser *p, const struct json *node, const char *name, uint32_t *action)
 {
@@ -30,7 +32,10 @@ static int merge_errno(
 			spec_name_of(spec_seccomp_action_names, *action));
 	}
 	uint64_t code = parse_number_or(node, name, EPERM);
-	/* libseccomp's own bound for SCMP_ACT_ERRNO; SCMP_ACT_TRACE's is the field's width. */
+	/*
+	 * libseccomp takes at most 4094 for SCMP_ACT_ERRNO; for SCMP_ACT_TRACE the field has 16
+	 * bits.
+	 */
 	uint64_t max = is_errno ? 4094 : 65535;
 	if (code > max)
 		return parse_error_at(p, name, "expected a number from 0 to %llu, found %llu",
@@ -72,14 +77,14 @@ static int check_seccomp(struct parser *p, const struct json *node, void *obj)
 	s->notify = s->default_action == SCMP_ACT_NOTIFY;
 	for (size_t i = 0; i < s->nrules; i++)
 		s->notify |= s->rules[i].action == SCMP_ACT_NOTIFY;
-	/* The other way round, a path that no rule uses, is to be ignored. */
+	/* config-linux.md: a listenerPath that no rule uses is ignored, so it is no error. */
 	if (s->notify && !s->listener_path)
 		return parse_error_at(p, "listenerPath",
-			"expected the path of the agent's socket, for SCMP_ACT_NOTIFY is used, "
+			"expected the path of the agent's socket, because SCMP_ACT_NOTIFY is used, "
 			"found nothing");
 	if (s->listener_metadata && !s->listener_path)
-		return parse_error_at(
-			p, "listenerMetadata", "expected nothing, for there is no listenerPath");
+		return parse_error_at(p, "listenerMetadata",
+			"expected nothing, because there is no listenerPath");
 	return 0;
 }
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The documents: config.json as a whole, and the two parts of it that have files of their own. */
+/*
+ * The documents: config.json as a whole, and the process and resources objects, which exec and
+ * update read from files of their own.
+ */
 #include <ctype.h>
 
 #include "base/fd.h"
@@ -38,7 +41,7 @@ static const struct field hooks_fields[] = {
 
 static const struct object_type hooks_type = {.fields = hooks_fields};
 
-/* Skips a SemVer number: digits without a leading zero. NULL if there is none. */
+/* Skips a SemVer number: digits without a leading zero. Returns NULL if there is none. */
 static const char *skip_number(const char *s)
 {
 	size_t n = strspn(s, "0123456789");
@@ -46,7 +49,7 @@ static const char *skip_number(const char *s)
 	return n == 0 || (n > 1 && s[0] == '0') ? NULL : s + n;
 }
 
-/* Skips dot-separated identifiers of [0-9A-Za-z-]. NULL if one is empty. */
+/* Skips dot-separated identifiers of [0-9A-Za-z-]. Returns NULL if one is empty. */
 static const char *skip_identifiers(const char *s)
 {
 	for (;; s++) {
@@ -165,8 +168,9 @@ int spec_parse(
 }
 
 /*
- * Engines take "no such file or directory" as said of the container's program, so a missing
- * document is put in other words.
+ * Reads a file, or standard input if path is "-". A missing file gets a message without the
+ * kernel's "No such file or directory", because engines conclude from these words that the
+ * container's program is missing.
  */
 static int read_document(const char *path, struct strbuf *ret, const char **ret_what)
 {
@@ -231,7 +235,7 @@ int spec_parse_resources(
 {
 	*ret = (struct cg_resources){0};
 	if (!node)
-		return err_set(EINVAL, "%s: missing", what);
+		return err_set(EINVAL, "%s: expected an object, found nothing", what);
 	return parse_document(a, node, what, &spec_resources_type, ret);
 }
 

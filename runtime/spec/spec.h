@@ -2,15 +2,15 @@
 /*
  * config.json as C data: runtime-spec 1.3, config.md, config-linux.md, config-vm.md.
  *
- * spec_load() reads and validates; what it returns needs no more checks of form (types, ranges,
+ * spec_parse() reads and validates. Its result needs no more checks of form (types, ranges,
  * required fields, absolute paths). Everything lives in the caller's arena and is read-only
  * afterwards. A property that the specification does not know is ignored. Errors carry the JSON
  * path: "config.json: process.rlimits[2].hard: expected a number from 0 to 18446744073709551615,
  * found a string".
  *
- * Names follow the specification's, in snake case. A pointer to an optional object is NULL when
- * absent; an optional string is NULL when absent (an empty one too, where the specification gives
- * "" no meaning).
+ * Names follow the specification's, in snake case. A pointer to an optional object is NULL if the
+ * object is absent. An optional string is NULL if it is absent; so is an empty one, if the
+ * specification gives "" no meaning.
  */
 #pragma once
 #include "base/arena.h"
@@ -18,8 +18,8 @@
 #include "base/opt.h"
 #include "cgroups/resources.h"
 
-#define SPEC_VERSION "1.3.0"            /* the newest this program knows; 1.x.y is accepted */
-#define SPEC_MAX_SIZE (8 * 1024 * 1024) /* bytes of config.json read */
+#define SPEC_VERSION "1.3.0"            /* the newest known; any 1.x.y is accepted */
+#define SPEC_MAX_SIZE (8 * 1024 * 1024) /* largest config.json, in bytes */
 
 struct spec_strings {
 	const char *const *v; /* NULL-terminated, n strings */
@@ -35,35 +35,35 @@ struct spec_id_maps {
 	size_t n;
 };
 
-/* mounts[].options, taken apart by spec_parse_mount_options(). */
+/* A mount; spec_parse_mount_options() makes the members from `bind` on of mounts[].options. */
 struct spec_mount {
-	const char *destination; /* absolute; a relative one was read as relative to "/" */
+	const char *destination; /* absolute; a relative one is taken as relative to "/" */
 	const char *type;        /* NULL when absent; "bind" needs no option bind */
-	const char *source;  /* NULL when absent; a bind's relative one is relative to the bundle */
-	const char *backend; /* of source "vhost-user:PATH": PATH, the socket of who serves it */
-	bool bind;           /* a bind mount: always has a source */
-	bool rbind;          /* ... with what is mounted beneath it; bind is set too */
+	const char *source;      /* NULL when absent; may be relative to the bundle */
+	const char *backend;     /* PATH of a source "vhost-user:PATH": the back end's socket */
+	bool bind;               /* a bind mount: always has a source */
+	bool rbind;              /* with all mounts beneath the source; bind is set too */
 	/*
-	 * MOUNT_ATTR_*, of the mount itself, as mount_setattr(2) takes them. "ro" is only here:
-	 * whether the super block of a new file system becomes read-only too is the mounting step's
-	 * decision.
+	 * MOUNT_ATTR_* of the mount itself, as mount_setattr(2) takes them. "ro" is only here: the
+	 * step that mounts a new file system decides whether its super block becomes read-only too.
 	 */
 	uint64_t attr_set, attr_clr;
 	uint64_t rec_attr_set, rec_attr_clr; /* MOUNT_ATTR_*, recursively: rro, rnosuid, ... */
-	uint32_t sb_flags; /* MS_SYNCHRONOUS, MS_DIRSYNC, MS_LAZYTIME, ... of the file system */
+	uint32_t sb_flags;                   /* MS_SYNCHRONOUS and the like, of the file system */
 	uint32_t sb_flags_clr;
-	uint32_t propagation; /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or
-				 not; 0: none */
-	bool idmap, ridmap;   /* map ids (also set by mappings alone); ridmap: of the whole tree */
-	const char *idmap_text;   /* of "idmap=TEXT": read into the mappings below; or NULL */
-	bool copy_symlink;        /* bind: of a source that is a symbolic link make the same one */
-	bool src_nofollow;        /* bind: a source that is a symbolic link is mounted itself */
-	bool dest_nofollow;       /* bind: ... and a destination that is one is mounted on itself */
-	bool remount;             /* change the flags of what is mounted there already */
-	bool tmpcopyup;           /* tmpfs: start with a copy of what it covers */
-	struct spec_strings data; /* what is left, for the file system, unsplit: "mode=755" */
-	struct spec_id_maps uid_mappings,
-		gid_mappings; /* idmapped mounts; empty: the container's */
+	/* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with or without MS_REC; 0: not given */
+	uint32_t propagation;
+	/* map ids (set by mappings alone, too); ridmap: of all mounts beneath it as well */
+	bool idmap, ridmap;
+	const char *idmap_text; /* TEXT of "idmap=TEXT", parsed into the mappings below; or NULL */
+	bool copy_symlink;      /* bind: if the source is a symbolic link, make the same link */
+	bool src_nofollow;      /* bind: if the source is a symbolic link, mount the link itself */
+	bool dest_nofollow;     /* bind: if the destination is a symbolic link, mount on the link */
+	bool remount;           /* change the flags of the mount that is already there */
+	bool tmpcopyup;         /* tmpfs: start with a copy of what it covers */
+	struct spec_strings data; /* all other options, for the file system: "mode=755" */
+	/* of an idmapped mount; empty: the container's */
+	struct spec_id_maps uid_mappings, gid_mappings;
 };
 
 struct spec_rlimit {
@@ -86,14 +86,17 @@ struct spec_user {
 	size_t nadditional_gids;
 };
 
-/* Bit sets over CAP_* numbers. Unknown names are warned of and left out, as config.md asks. */
+/*
+ * Sets of capabilities: bit N is the capability with number N. Unknown names cause a warning and
+ * are left out, as config.md asks.
+ */
 struct spec_capabilities {
 	uint64_t bounding, effective, inheritable, permitted, ambient;
 };
 
 struct spec_process {
 	bool terminal;
-	bool has_user;                          /* user was given */
+	bool has_user;                          /* the property user is present */
 	uint16_t console_height, console_width; /* 0: not given */
 	struct spec_user user;
 	struct spec_strings args, env;
@@ -111,9 +114,9 @@ struct spec_process {
 
 struct spec_hook {
 	const char *path;
-	struct spec_strings args; /* args[0] included; empty: path */
+	struct spec_strings args; /* with args[0]; empty: only path */
 	struct spec_strings env;
-	bool has_env;           /* env was given, if only []; else the hook gets its caller's */
+	bool has_env;           /* env is present, perhaps as []; else the hook gets its caller's */
 	struct opt_i64 timeout; /* seconds, > 0 */
 };
 
@@ -135,7 +138,7 @@ enum spec_ns {
 };
 
 struct spec_namespace {
-	size_t index;     /* its place in linux.namespaces, for messages */
+	size_t index;     /* its index in linux.namespaces, for messages */
 	bool set;         /* listed in linux.namespaces */
 	const char *path; /* NULL: a new one */
 };
@@ -188,7 +191,7 @@ struct spec_seccomp {
 	const char *listener_path, *listener_metadata;
 	const struct spec_seccomp_rule *rules;
 	size_t nrules;
-	bool notify; /* some rule or the default is SCMP_ACT_NOTIFY */
+	bool notify; /* the action of a rule, or the default one, is SCMP_ACT_NOTIFY */
 };
 
 struct spec_intel_rdt {
@@ -203,33 +206,33 @@ struct spec_memory_policy {
 };
 
 struct spec_vm_iomem {
-	struct opt_u64 first_gfn; /* absent: first_mfn */
+	struct opt_u64 first_gfn; /* absent: the same as first_mfn */
 	uint64_t first_mfn, nr_mfns;
 };
 
 /*
- * The Go bindings write objects without contents as "path": "": such a hypervisor or image is
- * absent, and such a kernel stands for caisson's own. hwConfig is also read under the bindings'
- * spelling, hwconfig.
+ * The property vm. The Go bindings write an object without contents as "path": "". Such a
+ * hypervisor or image counts as absent, and such a kernel means caisson's own. hwConfig is also
+ * read under the bindings' spelling, hwconfig.
  */
 struct spec_vm {
 	const char *hypervisor_path, *kernel_path, *kernel_initrd, *device_tree;
 	const char *image_path, *image_format; /* the format is "raw" when absent */
 	struct spec_strings hypervisor_parameters, kernel_parameters;
 	struct opt_u64 vcpus, memory; /* memory in bytes */
-	struct spec_strings dtdevs;   /* these three: device passthrough */
+	struct spec_strings dtdevs;   /* dtdevs, iomems and irqs are for device passthrough */
 	const struct spec_vm_iomem *iomems;
 	size_t niomems;
 	const uint32_t *irqs;
 	size_t nirqs;
 };
 
-/* An IP address, in network order; IPv4 in the first four bytes. */
+/* An IP address, in network order. An IPv4 address is in the first four bytes. */
 struct spec_ip {
 	uint8_t family; /* AF_INET, AF_INET6 */
-	uint8_t prefix; /* of an interface's: the bits that it shares with its neighbours' */
+	uint8_t prefix; /* of an interface's address: length of its network's prefix in bits */
 	uint8_t bytes[16];
-	const char *text; /* as given */
+	const char *text; /* the text that was parsed */
 };
 
 struct spec_ips {
@@ -237,26 +240,29 @@ struct spec_ips {
 	size_t n;
 };
 
-/* The annotation SPEC_VM_NET: a network device of a microVM that a vhost-user back end serves. */
+/* The annotation SPEC_VM_NET: a network device of a microVM, served by a vhost-user back end. */
 #define SPEC_VM_NET "io.caisson.vm.net"
 struct spec_vm_net {
-	const char *socket; /* of the back end */
-	const char *name;   /* of the interface; "eth0" when absent */
-	uint8_t mac[6];     /* has_mac: else it is caisson's to choose */
+	const char *socket; /* the back end's */
+	const char *name;   /* the interface's; "eth0" when absent */
+	uint8_t mac[6];     /* valid if has_mac; else caisson chooses one */
 	bool has_mac;
 	uint16_t mtu; /* 0: not given */
-	/* Each gateway is in the network of one of the addresses, or link-local: one a family. */
+	/*
+	 * At most one gateway for each family. It is in the network of one of the addresses, or
+	 * link-local.
+	 */
 	struct spec_ips addresses, gateways;
 };
 
 struct spec {
 	const char *oci_version;
-	const char *root_path; /* absolute or relative to the bundle; never NULL */
+	const char *root_path; /* absolute, or relative to the bundle; never NULL */
 	bool root_readonly;
 	const char *hostname, *domainname;
 	const struct spec_mount *mounts;
 	size_t nmounts;
-	const struct spec_process *process; /* NULL when absent: create works, start does not */
+	const struct spec_process *process; /* NULL when absent: then start fails */
 	struct {
 		struct spec_hooks prestart, create_runtime, create_container, start_container,
 			poststart, poststop;
@@ -266,8 +272,8 @@ struct spec {
 	/* linux */
 	struct spec_namespace ns[SPEC_NS_COUNT];
 	/*
-	 * Both or neither. Neither with a new user namespace is left to the plan: an ordinary
-	 * user's are filled in from /etc/subuid, for root it is an error.
+	 * Either both are given or neither. If neither is given with a new user namespace, the plan
+	 * maps an ordinary user to root and nobody else; for root that is an error.
 	 */
 	struct spec_id_maps uid_mappings, gid_mappings;
 	struct spec_time_offset time_monotonic, time_boottime;
@@ -280,64 +286,65 @@ struct spec {
 	bool has_resources;
 	const struct spec_intel_rdt *intel_rdt;
 	const struct spec_memory_policy *memory_policy;
-	uint32_t rootfs_propagation; /* MS_*, with MS_REC or not; 0: not given */
+	uint32_t rootfs_propagation; /* MS_*, with or without MS_REC; 0: not given */
 	const struct spec_seccomp *seccomp;
-	struct spec_pairs sysctl; /* names as given, with dots or slashes */
+	struct spec_pairs sysctl; /* names as given: with dots or with slashes */
 	struct spec_strings masked_paths, readonly_paths;
 	const char *mount_label;
 	struct opt_u64 personality; /* for personality(2) */
 	const struct spec_vm *vm;
-	const struct spec_vm_net *vm_net; /* of the annotation, or NULL */
+	const struct spec_vm_net *vm_net; /* from the annotation SPEC_VM_NET, or NULL */
 
-	const struct json *json; /* the document as read: hooks see it through the bundle, `state`
-				    its annotations */
+	const struct json *json; /* the parsed document, of which `state` prints the annotations */
 };
 
-/* Reads the text of a config.json; `what` names it in errors. */
+/* Parses the text of a config.json. `what` names it in errors. */
 int spec_parse(struct arena *a, const char *text, size_t len, const char *what,
 	const struct spec **ret) must_check;
 
-/* A process object by itself: exec --process FILE ("-" is standard input). */
+/* Reads the process object of exec --process FILE. "-" is standard input. */
 int spec_load_process(struct arena *a, const char *path, const struct spec_process **ret)
 	must_check;
 
-/* The same from memory; `what` names it in errors. */
+/* Parses the text of a process object. `what` names it in errors. */
 int spec_parse_process(struct arena *a, const char *text, size_t len, const char *what,
 	const struct spec_process **ret) must_check;
 
-/* What p does not say is as in from: what it may do, as whom and with which priority, not what it
- * runs. */
+/*
+ * Completes p from `from`: properties that say as whom, with which rights and with which priority a
+ * process runs, and that p leaves out. What it runs is p's.
+ */
 void spec_process_inherit(struct spec_process *p, const struct spec_process *from);
 
 /*
- * The process as JSON that can be read again, but for its labels. Strings that are not UTF-8
- * change: JSON has no others.
+ * Writes the process, except its labels, as JSON that spec_parse_process() reads. Strings that are
+ * not UTF-8 change, because JSON has no others.
  */
 void spec_process_json(const struct spec_process *p, struct json_out *o);
 
 /*
- * Limits that a guest enforces (plan_vm_split_limits()), as a member that spec_parse_resources()
- * reads.
+ * Writes the limits that a guest enforces (plan_vm_split_limits()) as the member `key`, which
+ * spec_parse_resources() reads.
  */
 void spec_guest_resources_json(const struct cg_resources *res, const char *key, struct json_out *o);
 
-/* A resources object by itself: update --resources FILE ("-" is standard input). */
+/* Reads the resources object of update --resources FILE. "-" is standard input. */
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret) must_check;
 
-/* The same from a parsed document; node NULL: -EINVAL. */
+/* Parses a resources object of a parsed document. If node is NULL, returns -EINVAL. */
 int spec_parse_resources(struct arena *a, const struct json *node, const char *what,
 	struct cg_resources *ret) must_check;
 
 /*
- * Single values, shared with the command line and with `features`. NULL/0-terminated tables of
- * names; the functions return -EINVAL with a message that says what was expected.
+ * Parsers of single values, which the command line uses too. They return -EINVAL with a message
+ * that says what was expected.
  */
 int spec_parse_capability(const char *name, unsigned *ret_number) must_check; /* "CAP_CHOWN" */
 int spec_parse_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
 	must_check;
 const char *spec_annotation(const struct spec *s, const char *key); /* NULL when absent */
 
-/* For `features`: every name accepted, in order, NULL at the end. Static storage. */
+/* For `features`: every name that is accepted, in order, with NULL at the end. Static storage. */
 const char *const *spec_known_mount_options(void);
 const char *const *spec_known_namespaces(void);
 const char *const *spec_known_capabilities(void);
@@ -348,5 +355,5 @@ const char *const *spec_known_seccomp_flags(void);
 const char *const *spec_known_mempolicy_modes(void);
 const char *const *spec_known_mempolicy_flags(void);
 
-/* The config.json that `caisson spec` writes (rootless: for an ordinary user of these ids). */
+/* Writes the config.json of `caisson spec`. rootless: for an ordinary user with these ids. */
 int spec_write_default(struct json_out *o, bool rootless, uint32_t uid, uint32_t gid) must_check;

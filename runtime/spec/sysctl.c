@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * linux.sysctl: a kernel parameter may be set for a container only if a namespace of the container
- * holds it; any other would change the host. The list is the kernel's, as runc enforces it.
+ * holds it, because any other change would change the host. The list is the kernel's, as runc
+ * enforces it.
  */
 #include "spec/parse.h"
 
-/* Which namespace holds it: an exact name, or with a last dot everything below. */
+/*
+ * The namespace that holds a parameter. A name that ends in a dot stands for all parameters below
+ * it.
+ */
 static const struct {
 	const char *name;
 	enum spec_ns ns;
@@ -31,14 +35,18 @@ static char *sysctl_path(struct arena *a, const char *name)
 
 	if (!path || name[strcspn(name, "./")] != '.')
 		return path;
-	/* The first separator is a dot, so dots separate; a slash then stands for a dot in a name.
+	/*
+	 * The first separator is a dot, so dots separate components, and a slash stands for a dot
+	 * within one.
 	 */
 	for (char *s = path; *s; s++)
 		*s = *s == '.' ? '/' : *s == '/' ? '.' : *s;
 	return path;
 }
 
-/* Components of ordinary characters, none empty, "." or "..". */
+/*
+ * Whether the path has only components of ordinary characters, of which none is empty, "." or "..".
+ */
 static bool is_path(const char *path)
 {
 	for (const char *s = path;; s++) {
@@ -54,7 +62,7 @@ static bool is_path(const char *path)
 	}
 }
 
-/* Whether path, with slashes, is name or lies below it, with dots. */
+/* Whether path (with slashes) is name (with dots), or lies below it if name ends in a dot. */
 static bool is_or_below(const char *path, const char *name)
 {
 	for (; *name; name++, path++)

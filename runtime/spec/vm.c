@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config-vm.md. Paths are the runtime's own and absolute. */
+/* config-vm.md. Paths are absolute, and are paths of the host. */
 #include "spec/parse.h"
 
 static const struct spec_name image_formats[] = {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The annotation io.caisson.vm.net, for engines and their users have no other place to say it in:
+ * The annotation io.caisson.vm.net. It is an annotation, because engines and their users have no
+ * other place to ask for a network of vhost-user:
  *
  *	vhost-user:PATH[,KEY=VALUE]...
  *
- * The path is absolute and has no comma in it. What can be told to be wrong without a kernel is an
- * error here, since the next to notice would be the guest.
+ * PATH is absolute and has no comma in it. Every mistake that can be found without a kernel is an
+ * error here, because otherwise only the guest would notice it.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -54,7 +55,7 @@ static int take_mac(struct reader *r, const char *value)
 		good = i % 3 == 2 ? value[i] == ':' : isxdigit((unsigned char)value[i]) != 0;
 	for (size_t i = 0; good && i < 6; i++)
 		m[i] = (uint8_t)strtoul(value + 3 * i, NULL, 16);
-	/* An odd first byte is a group's. */
+	/* The first byte of a group address is odd. */
 	if (!good || (m[0] & 1) || memcmp(m, none, sizeof(none)) == 0)
 		return err_set(EINVAL,
 			HEAD "mac: expected six bytes such as 02:00:00:00:00:01, the first one "
@@ -77,7 +78,7 @@ static int take_mtu(struct reader *r, const char *value)
 	return 0;
 }
 
-/* One that an interface, or a gateway, can have. */
+/* Whether an interface or a gateway can have the address. */
 static bool is_usable(const struct spec_ip *ip)
 {
 	static const uint8_t none[16], loopback[16] = {[15] = 1};
@@ -105,7 +106,8 @@ static int take_address(struct reader *r, const char *value)
 	if (!host)
 		return -ENOMEM;
 	if (list->n == ADDRESSES_MAX)
-		return err_set(E2BIG, HEAD "address: more than %d", ADDRESSES_MAX);
+		return err_set(
+			E2BIG, HEAD "address: expected at most %d, found more", ADDRESSES_MAX);
 	char *slash = strchr(host, '/');
 	if (slash)
 		*slash = '\0';
@@ -131,8 +133,10 @@ static int take_gateway(struct reader *r, const char *value)
 
 	for (size_t i = 0; i < list->n; i++)
 		if (list->v[i].family == (strchr(value, ':') ? AF_INET6 : AF_INET))
-			return err_set(EINVAL, HEAD "gateway: %.80s: there is %s already", value,
-				list->v[i].text);
+			return err_set(EINVAL,
+				HEAD "gateway: expected one gateway for each of IPv4 and IPv6, "
+				     "found %s and %.80s",
+				list->v[i].text, value);
 	ip = &r->gateways[list->n];
 	if (!parse_ip(value, ip))
 		return err_set(EINVAL,
@@ -177,7 +181,10 @@ static bool share_network(const struct spec_ip *a, const struct spec_ip *b)
 	       (!rest || (a->bytes[whole] ^ b->bytes[whole]) >> (8 - rest) == 0);
 }
 
-/* The guest's kernel would say "Network is unreachable", and of what it would not. */
+/*
+ * The gateway is checked here, because the guest's kernel would only say "Network is unreachable",
+ * without naming the gateway.
+ */
 static int check_gateway(const struct spec_vm_net *n, const struct spec_ip *g)
 {
 	bool reached = g->family == AF_INET6 && g->bytes[0] == 0xfe && (g->bytes[1] & 0xc0) == 0x80;
@@ -191,8 +198,8 @@ static int check_gateway(const struct spec_vm_net *n, const struct spec_ip *g)
 	}
 	return reached ? 0
 		       : err_set(EINVAL,
-				 HEAD "gateway: %s is in the network of no address that is given: "
-				      "add address=",
+				 HEAD
+				 "gateway: %s is in the network of no given address: add address=",
 				 g->text);
 }
 

@@ -119,7 +119,7 @@ static const struct {
 		"mounts[0].options: expected an id of linux.uidMappings"},
 	{MOUNT(BOUND "\"idmap=uids=0-1-1\"],\"uidMappings\":[" MAP(
 		 0, 1, 1) "],\"gidMappings\":[" MAP(0, 1, 1) "]"),
-		"mounts[0].options: expected \"idmap\" beside"},
+		"mounts[0].options: expected \"idmap\" without ids"},
 
 	/* namespaces and what needs them */
 	{LINUX("\"namespaces\":[{\"type\":\"ipc\"},{\"type\":\"ipc\"}]"),
