@@ -12,74 +12,68 @@
 
 static const struct command commands[] = {
 	{"create", "[options] ID", "Make a container from a bundle; its program waits for start.",
-		"Namespaces, cgroup and mounts are made, the createRuntime and createContainer "
-		"hooks\n"
-		"run. Only the program itself is left to `caisson start ID`. With process.terminal "
-		"the\n"
-		"terminal goes to --console-socket. `caisson plan` shows the steps beforehand.",
+		"Makes the namespaces, the cgroup and the mounts, and runs the createRuntime\n"
+		"and createContainer hooks. Only the program itself is left to `caisson start\n"
+		"ID`. With process.terminal, --console-socket gets the terminal. `caisson\n"
+		"plan` shows the steps beforehand.",
 		cmd_create},
 	{"start", "ID", "Start the program of a created container.",
-		"The startContainer hooks run before it, the poststart hooks after it.", cmd_start},
+		"The startContainer hooks run before the program, the poststart hooks after it.",
+		cmd_start},
 	{"run", "[options] ID", "Create and start a container, stay until it ends, delete it.",
-		"The exit code is the program's, or 128+N when signal N killed it.\n"
-		"Signals are handed on; with process.terminal so is the terminal.",
+		"The exit code is the program's, or 128+N if signal N killed it. Signals are\n"
+		"passed on to the program, and with process.terminal so is the terminal.",
 		cmd_run},
 	{"exec", "[options] ID COMMAND [ARG...]", "Run one more command in a running container.",
-		"Options go before the ID. The command gets the user, environment, capabilities "
-		"and\n"
-		"working directory of config.json's process, changed by the options; --process "
-		"FILE\n"
-		"replaces all of it, and the COMMAND. The exit code is the command's, 128+N when "
-		"signal\n"
-		"N killed it, 255 when it could not be run.",
+		"Options go before the ID. The command gets the user, environment,\n"
+		"capabilities and working directory of the process in config.json, as changed\n"
+		"by the options. --process FILE replaces all of these and the COMMAND. The\n"
+		"exit code is the command's, 128+N if signal N killed it, or 255 if it could\n"
+		"not be run.",
 		cmd_exec},
 	{"state", "ID", "Print a container's state in JSON.",
-		"status is creating, created, running, paused or stopped; pid is 0 once it is "
-		"stopped.",
+		"status is creating, created, running, paused or stopped. pid is 0 once the\n"
+		"container is stopped.",
 		cmd_state},
 	{"list", "[options]", "List the containers.",
-		"Those of one state directory: see the global option --root.", cmd_list},
+		"Lists the containers of one state directory: see the global option --root.",
+		cmd_list},
 	{"ps", "[options] ID [PS-OPTION...]", "List a container's processes.",
 		"The pids are the host's. PS-OPTIONs go to the host's ps(1), in place of -ef.",
 		cmd_ps},
 	{"kill", "[options] ID [SIGNAL]", "Send a signal (default: TERM) to a container.",
-		"To its first process, unless --all. SIGNAL is a name (TERM, SIGTERM, RTMIN+3) or "
-		"a\n"
-		"number.",
+		"The signal goes to the container's first process, or to all with --all.\n"
+		"SIGNAL is a name (TERM, SIGTERM, RTMIN+3) or a number.",
 		cmd_kill},
 	{"pause", "ID", "Freeze all processes of a container.",
 		"Its cgroup is frozen; `caisson resume ID` thaws it.", cmd_pause},
 	{"resume", "ID", "Thaw a paused container.", NULL, cmd_resume},
 	{"update", "[options] ID", "Change the limits of a container.",
-		"Only what is given changes. A limit whose cgroup v2 controller this host does "
-		"not\n"
-		"offer is an error that says who holds it.",
+		"Only limits that are given change. If this host does not offer the cgroup v2\n"
+		"controller of a limit, the error says who holds the controller.",
 		cmd_update},
 	{"events", "[options] ID", "Print statistics, and each OOM kill, in JSON lines.",
-		"Until the container ends. Each line is {\"type\": \"stats\" or \"oom\", \"id\", "
-		"\"data\"}.",
+		"Runs until the container ends. Each line is an object with \"type\" (\"stats\"\n"
+		"or \"oom\"), \"id\" and \"data\".",
 		cmd_events},
 	{"delete", "[options] ID", "Remove a stopped container and all that was made for it.",
 		"The bundle stays as it is. The poststop hooks run at the end.", cmd_delete},
 	{"spec", "[options]", "Write a config.json to start from.",
-		"It runs `sh` on a terminal, in namespaces of its own, as root without most "
-		"capabilities,\n"
-		"on a read-only root: the directory rootfs beside it. An existing config.json "
-		"stays.",
+		"It runs `sh` on a terminal, in namespaces of its own, as root without most\n"
+		"capabilities. Its root is the directory rootfs beside it, read-only. An\n"
+		"existing config.json is not overwritten.",
 		cmd_spec},
 	{"plan", "[options] [ID]", "Print the steps that create would take, and who takes them.",
-		"Nothing is done, and no privilege is needed. host: this program. init: the "
-		"container's\n"
-		"first process. They meet at the lines marked ---. The field of config.json that "
-		"asks\n"
-		"for a step is in brackets.",
+		"Does nothing, and needs no privilege. host: this program. init: the\n"
+		"container's first process. They meet at the lines marked ---. The field of\n"
+		"config.json that asks for a step is in brackets.",
 		cmd_plan},
 	{"features", "", "Print what this runtime supports, in JSON (OCI features.md).", NULL,
 		cmd_features},
 	{"doctor", "[options]", "Say which isolation modes this host can run, and why not.",
-		"One line a check: ok, warning (it runs, but) or no, with what was found and what "
-		"to\n"
-		"do. Changes nothing. The exit code is 0 if containers in namespaces run, else 1.",
+		"Prints a line for each check: ok, no, or warning (it runs, with a limit),\n"
+		"with what was found and what to do. Changes nothing. The exit code is 0 if\n"
+		"containers in namespaces run, else 1.",
 		cmd_doctor},
 	{0},
 };
