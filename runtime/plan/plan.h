@@ -96,15 +96,14 @@ struct step {
 	enum step_kind kind;
 	enum step_place place;
 	int slot;          /* >= 0: where HOST leaves a descriptor for INIT to inherit; -1: none */
-	const char *field; /* of config.json, for errors and for people: "mounts[3]"; may be NULL */
+	const char *field; /* property of config.json, for messages: "mounts[3]"; may be NULL */
 	union {
 		/* the barrier's name, the host name, the path to mask, ...; AFFINITY: NULL: all */
 		const char *text;
 		uint64_t number;               /* clone flags, propagation, personality, priority */
 		struct {                       /* CLONE */
 			uint64_t flags;        /* CLONE_NEW* made by clone3 itself */
-			uint64_t staged_flags; /* of these, made by a short-lived stage process
-						* in between (see ns/clone.c) */
+			uint64_t staged_flags; /* CLONE_NEW* for the stage process: ns/clone.c */
 			const struct spec *spec; /* time offsets */
 		} clone;
 		struct { /* OPEN_NAMESPACE, JOIN */
@@ -117,8 +116,8 @@ struct step {
 		struct {                  /* OPEN_ROOT, OPEN_SOURCE */
 			const char *path; /* absolute */
 			bool recursive;
-			uint32_t propagation;           /* MS_*: what the copy is set to */
-			const struct spec_mount *mount; /* OPEN_SOURCE: its id maps */
+			uint32_t propagation;                     /* the copy's, MS_* */
+			const struct spec_mount *mount;           /* OPEN_SOURCE */
 			struct spec_id_maps idmap_uid, idmap_gid; /* n > 0: make it idmapped */
 		} open;
 		struct { /* CONNECT */
@@ -185,9 +184,7 @@ struct plan_env {
 	bool no_pivot;
 	bool no_new_keyring;
 	const char *keyring; /* name of the session keyring that the container gets */
-	/*
-	 * size of the caller's terminal, for a process that gives no consoleSize; 0: there is none
-	 */
+	/* size of the caller's terminal, for a process without consoleSize; 0: there is none */
 	uint16_t console_height, console_width;
 	bool attached;          /* `run`: start follows without a second command */
 	bool cgroup;            /* there is a cgroup to make (not disabled) */

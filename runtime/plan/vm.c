@@ -25,8 +25,8 @@ struct dealer {
  * A step is dealt at most twice: the cgroup and the opened mounts are needed both on the host and
  * in the guest.
  */
-#define STEPS_PER_STEP 2
-#define STEPS_OF_OUR_OWN 8
+#define MAX_DEALS_PER_STEP 2
+#define MAX_NEW_STEPS 8 /* steps that only the plan for a microVM has */
 
 static struct step *deal_step(struct dealer *d, enum step_place place, const struct step *s)
 {
@@ -318,7 +318,7 @@ static void deal_init(struct dealer *d)
 static int dealer_start(struct arena *a, struct dealer *d, const struct plan *ns)
 {
 	d->ns = ns;
-	d->steps = arena_array(a, ns->n * STEPS_PER_STEP + STEPS_OF_OUR_OWN, sizeof(*d->steps));
+	d->steps = arena_array(a, ns->n * MAX_DEALS_PER_STEP + MAX_NEW_STEPS, sizeof(*d->steps));
 	return d->steps ? 0 : -ENOMEM;
 }
 

@@ -136,7 +136,8 @@ static inline struct spec_mount box_entry(
 
 	while (options && options[n])
 		n++;
-	EXPECT(spec_parse_mount_options(&b->arena, (struct spec_strings){.v = options, .n = n}, &m) >= 0);
+	EXPECT(spec_parse_mount_options(
+		       &b->arena, (struct spec_strings){.v = options, .n = n}, &m) >= 0);
 	return m;
 }
 
