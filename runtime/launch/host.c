@@ -252,7 +252,7 @@ _Noreturn static void become_init(struct launch *l, int channel, size_t from)
 	fd_close(&l->cgroup_dir);
 	fd_close(&l->c->dir);
 	fd_close(&l->c->root_dir);
-	if (l->plan.isolation == PLAN_VM && l->plan.spec)
+	if (l->plan.isolation == PLAN_VM && !l->plan.exec)
 		launch_become_monitor(l, channel, from);
 	if (l->plan.isolation == PLAN_VM)
 		launch_become_proxy(l, channel);

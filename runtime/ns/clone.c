@@ -27,17 +27,19 @@
 #include "ns/channel.h"
 #include "ns/ns.h"
 
-static int write_time_offsets(const struct spec *s)
+static int write_time_offsets(const struct step *clone)
 {
+	const struct spec_time_offset *monotonic = &clone->clone.monotonic;
+	const struct spec_time_offset *boottime = &clone->clone.boottime;
 	char text[128];
 	int len = 0;
 
-	if (s->time_monotonic.set)
+	if (monotonic->set)
 		len += snprintf(text, sizeof(text), "monotonic %" PRId64 " %u\n",
-			s->time_monotonic.secs, s->time_monotonic.nanosecs);
-	if (s->time_boottime.set)
+			monotonic->secs, monotonic->nanosecs);
+	if (boottime->set)
 		len += snprintf(text + len, sizeof(text) - (size_t)len, "boottime %" PRId64 " %u\n",
-			s->time_boottime.secs, s->time_boottime.nanosecs);
+			boottime->secs, boottime->nanosecs);
 	if (!len)
 		return 0;
 	_cleanup_fd_ int proc = path_open_proc();
@@ -108,7 +110,7 @@ static int enter_stage(const struct ns_clone_args *a)
 	if (staged & CLONE_NEWTIME) {
 		if (unshare(CLONE_NEWTIME) < 0)
 			return err_sys("linux.namespaces: make a time namespace");
-		return write_time_offsets(a->clone->clone.spec);
+		return write_time_offsets(a->clone);
 	}
 	return 0;
 }

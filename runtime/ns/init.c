@@ -92,7 +92,7 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 	setsid();
 	if (close_range(3 + (unsigned)a->preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");
-	if (r == 0 && !a->plan->spec) {
+	if (r == 0 && a->plan->exec) {
 		/* exec: the container's root is ours already */
 		c.root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (c.root < 0)

@@ -28,7 +28,6 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 		builder_add_oom_score(&b, p);
 	struct step *c = builder_add_step(&b, STEP_CLONE, PLACE_HOST, NULL);
 	c->clone.staged_flags = joined;
-	c->clone.spec = s;
 	if (!inherit)
 		builder_add_oom_score(&b, p);
 	builder_add_host_rlimits(&b, p);
@@ -54,6 +53,7 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 	*ret = (struct plan){.steps = b.steps,
 		.n = b.n,
 		.nslots = b.nslots,
+		.exec = true,
 		.process = p,
 		.joined = joined,
 		.userns = b.userns,

@@ -244,6 +244,9 @@ void builder_add_mounts(struct builder *b, int root_slot)
 		m->mount.mount = &s->mounts[i];
 		m->mount.label = s->mount_label;
 		m->mount.userns = b->userns || b->env->in_userns;
+		m->mount.cgroup_ns = b->spec->ns[SPEC_NS_CGROUP].set;
+		m->mount.uid = b->spec->uid_mappings;
+		m->mount.gid = b->spec->gid_mappings;
 		if (has_source(&s->mounts[i]))
 			m->slot = slot++;
 	}

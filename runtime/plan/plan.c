@@ -115,7 +115,8 @@ static void add_clone(struct builder *b)
 	for (int t = 0; t < SPEC_NS_COUNT; t++)
 		if (is_new(s, (enum spec_ns)t) && t != SPEC_NS_CGROUP)
 			c->clone.flags |= plan_ns_flag((enum spec_ns)t);
-	c->clone.spec = s;
+	c->clone.monotonic = s->time_monotonic;
+	c->clone.boottime = s->time_boottime;
 	bool into_user = s->ns[SPEC_NS_USER].path != NULL;
 	bool into_pid = s->ns[SPEC_NS_PID].path != NULL;
 	if (is_new(s, SPEC_NS_TIME) || into_user || into_pid) {
@@ -310,7 +311,6 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	*ret = (struct plan){.steps = b.steps,
 		.n = b.n,
 		.nslots = b.nslots,
-		.spec = s,
 		.process = s->process,
 		.joined = joined,
 		.userns = b.userns,

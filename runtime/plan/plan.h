@@ -104,7 +104,8 @@ struct step {
 		struct {                       /* CLONE */
 			uint64_t flags;        /* CLONE_NEW* made by clone3 itself */
 			uint64_t staged_flags; /* CLONE_NEW* for the stage process: ns/clone.c */
-			const struct spec *spec; /* time offsets */
+			/* Of the time namespace that it makes. */
+			struct spec_time_offset monotonic, boottime;
 		} clone;
 		struct { /* OPEN_NAMESPACE, JOIN */
 			enum spec_ns type;
@@ -129,6 +130,9 @@ struct step {
 			const struct spec_mount *mount;
 			const char *label; /* linux.mountLabel or NULL */
 			bool userns;       /* inside a user namespace */
+			bool cgroup_ns;    /* the container has a cgroup namespace */
+			/* The container's user namespace maps these ids; empty: it has none. */
+			struct spec_id_maps uid, gid;
 		} mount;
 		struct { /* DEVICE */
 			const struct spec_device *device;
@@ -166,7 +170,7 @@ struct plan {
 	const struct step *steps;
 	size_t n;
 	int nslots;
-	const struct spec *spec;            /* NULL in the plan of an exec */
+	bool exec;                          /* the process joins a running container */
 	const struct spec_process *process; /* NULL: nothing to run */
 	uint64_t joined;                    /* CLONE_NEW* flags of namespaces entered by path */
 	bool userns;                        /* the process is in another user namespace */

@@ -134,7 +134,7 @@ int step_console(struct step_ctx *c, const struct step *s)
 	if (slave < 0)
 		return slave;
 	/* An exec joins a container whose console is taken. */
-	if (c->plan->spec) {
+	if (!c->plan->exec) {
 		int r = mount_on_console(c, slave);
 		if (r < 0)
 			return r;

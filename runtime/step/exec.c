@@ -64,7 +64,7 @@ static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 	if (root < 0)
 		return root;
 	_cleanup_fd_ int fd = path_open(root, p->cwd, O_PATH | O_DIRECTORY);
-	if (fd == -ENOENT && c->plan && c->plan->spec)
+	if (fd == -ENOENT && c->plan && !c->plan->exec)
 		fd = path_mkdirs(root, p->cwd);
 	if (fd < 0)
 		return cwd_error(p->cwd, fd);

@@ -86,17 +86,16 @@ static bool is_mapped(const struct spec_id_maps *maps, uint64_t id)
 /* "gid=5" in a user namespace that does not know group 5 is the usual reason for EINVAL. */
 static const char *unmapped_id(const struct new_fs *f)
 {
-	const struct spec *spec = f->c->plan->spec;
 	uint64_t id;
 
-	if (!f->s->mount.userns || !spec)
+	if (!f->s->mount.userns)
 		return NULL;
 	for (size_t i = 0; i < f->m->data.n; i++) {
 		const char *o = f->m->data.v[i];
 		bool gid = str_starts(o, "gid=");
 		if (!gid && !str_starts(o, "uid="))
 			continue;
-		const struct spec_id_maps *maps = gid ? &spec->gid_mappings : &spec->uid_mappings;
+		const struct spec_id_maps *maps = gid ? &f->s->mount.gid : &f->s->mount.uid;
 		if (str_to_u64(o + 4, &id) >= 0 && maps->n && !is_mapped(maps, id))
 			return o;
 	}
@@ -372,11 +371,10 @@ static int copy_of_host(const struct new_fs *f, const char *path, bool ro)
  */
 static int new_cgroup2(struct new_fs *f)
 {
-	const struct spec *spec = f->c->plan->spec;
 	bool userns = f->s->mount.userns;
 
 	f->type = "cgroup2";
-	if (spec && spec->ns[SPEC_NS_CGROUP].set) {
+	if (f->s->mount.cgroup_ns) {
 		int tree = by_fsopen(f);
 		if (tree >= 0 || !userns || (tree != -EPERM && tree != -EBUSY))
 			return tree;

@@ -62,6 +62,14 @@ static int take_null(struct step_ctx *c)
 	return 0;
 }
 
+static bool masks_paths(const struct plan *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->steps[i].kind == STEP_MASK_PATH)
+			return true;
+	return false;
+}
+
 int step_attach_root(struct step_ctx *c, const struct step *s)
 {
 	c->null_cover = (struct step_cover){.fd = -EBADF};
@@ -74,7 +82,7 @@ int step_attach_root(struct step_ctx *c, const struct step *s)
 	umask(0);
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return err_sys("make the mounts of the new namespace slaves of the host's");
-	if (c->plan->spec && c->plan->spec->masked_paths.n) {
+	if (masks_paths(c->plan)) {
 		int r = take_null(c);
 		if (r < 0)
 			return err_ctx(r, "linux.maskedPaths");

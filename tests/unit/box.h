@@ -52,7 +52,8 @@
 struct box {
 	struct step_ctx c;
 	struct plan plan;
-	struct spec spec;
+	struct spec_id_maps gid_maps; /* of the container, for messages */
+	bool cgroup_ns;
 	struct spec_process process;
 	struct arena arena;
 	int slots[32];
@@ -124,6 +125,8 @@ static inline int box_mount(struct box *b, const struct spec_mount *m, int slot)
 
 	s.mount.mount = m;
 	s.mount.userns = b->plan.userns;
+	s.mount.cgroup_ns = b->cgroup_ns;
+	s.mount.gid = b->gid_maps;
 	return step_mount(&b->c, &s);
 }
 
@@ -262,13 +265,15 @@ static inline void box_host(const struct box_test *t)
 {
 	struct box b = {.console = -EBADF};
 	struct step root = {.kind = STEP_OPEN_ROOT, .field = "root.path"};
+	const struct step mask = {.kind = STEP_MASK_PATH}; /* so that paths can be masked */
 	int sync[2], status;
 	char byte;
 
 	box_scratch();
-	b.plan = (struct plan){.spec = &b.spec, .process = &b.process};
+	b.plan = (struct plan){.process = &b.process};
 	b.plan.userns = t->flags & CLONE_NEWUSER;
-	b.spec.masked_paths.n = 1;
+	b.plan.steps = &mask;
+	b.plan.n = 1;
 	b.c = (struct step_ctx){
 		.plan = &b.plan, .slots = b.slots, .root = -EBADF, .console = -EBADF};
 	b.c.arena = &b.arena;

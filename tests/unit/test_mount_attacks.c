@@ -228,7 +228,7 @@ BOX_TEST(cgroup_without_ns, .init = cgroup_host_init)
 
 static void cgroup_ns_init(struct box *b)
 {
-	b->spec.ns[SPEC_NS_CGROUP].set = true;
+	b->cgroup_ns = true;
 	box_attach(b);
 	EXPECT(box_new(b, "cgroup", "/sys/fs/cgroup", OPTS("nsdelegate", "ro", "nosuid")) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/sys/fs/cgroup"), " ro,nosuid"));

@@ -98,7 +98,7 @@ static void sysfs_init(struct box *b)
 	EXPECT_ERR(box_new(b, "ext4", "/mnt", NULL), EPERM, "user namespace");
 	EXPECT_ERR(box_new(b, "devpts", "/dev/pts", OPTS("gid=70000")), EINVAL, "does not accept");
 	static const struct spec_id_map one = {.host_id = 100000, .size = 1};
-	b->spec.gid_mappings = (struct spec_id_maps){.v = &one, .n = 1};
+	b->gid_maps = (struct spec_id_maps){.v = &one, .n = 1};
 	EXPECT_ERR(box_new(b, "devpts", "/dev/pts", OPTS("mode=0620,gid=70000")), EINVAL,
 		"does not accept");
 	EXPECT_ERR(box_new(b, "devpts", "/dev/pts", OPTS("gid=70000")), EINVAL, "gidMappings");
@@ -511,7 +511,7 @@ static void console_init(struct box *b)
 	EXPECT(write(1, "hello", 5) == 5 && read(b->console, text, 15) == 5 &&
 		streq(text, "hello"));
 	/* An exec gets another one, and leaves /dev/console alone. */
-	b->plan.spec = NULL;
+	b->plan.exec = true;
 	pid_t pid = fork();
 	if (pid == 0) {
 		EXPECT(box_console(b) >= 0 && streq(ttyname(0), "/dev/pts/1"));

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The types of plan.h and of the parts of spec.h that steps point to. Whoever adds a pointer, a
+ * boolean or an enumeration to one of them adds it here too; tests/unit/test_plan_image.c compares
+ * plans that were written and read.
+ */
+#include "plan/image.h"
+
+static const struct pack_field strings_fields[] = {PACK_STRINGS(struct spec_strings, v, n)};
+const struct pack_type plan_strings_type = {.name = "struct spec_strings",
+	.size = sizeof(struct spec_strings),
+	.fields = strings_fields,
+	.nfields = ARRAY_SIZE(strings_fields)};
+
+/* --- what steps point to --- */
+
+PACK_TYPE(id_maps_type, struct spec_id_maps, PACK_NUMBERS(struct spec_id_maps, v, n));
+PACK_TYPE(opt_i64_type, struct opt_i64, PACK_BOOL(struct opt_i64, set));
+PACK_TYPE(opt_u64_type, struct opt_u64, PACK_BOOL(struct opt_u64, set));
+PACK_TYPE(time_offset_type, struct spec_time_offset, PACK_BOOL(struct spec_time_offset, set));
+
+PACK_TYPE(mount_type, struct spec_mount, PACK_STRING_NEEDED(struct spec_mount, destination),
+	PACK_STRING(struct spec_mount, type), PACK_STRING(struct spec_mount, source),
+	PACK_STRING(struct spec_mount, backend), PACK_BOOL(struct spec_mount, bind),
+	PACK_BOOL(struct spec_mount, rbind), PACK_BOOL(struct spec_mount, idmap),
+	PACK_BOOL(struct spec_mount, ridmap), PACK_STRING(struct spec_mount, idmap_text),
+	PACK_BOOL(struct spec_mount, copy_symlink), PACK_BOOL(struct spec_mount, src_nofollow),
+	PACK_BOOL(struct spec_mount, dest_nofollow), PACK_BOOL(struct spec_mount, remount),
+	PACK_BOOL(struct spec_mount, tmpcopyup),
+	PACK_EMBED(struct spec_mount, data, &plan_strings_type),
+	PACK_EMBED(struct spec_mount, uid_mappings, &id_maps_type),
+	PACK_EMBED(struct spec_mount, gid_mappings, &id_maps_type));
+
+PACK_TYPE(user_type, struct spec_user, PACK_EMBED(struct spec_user, umask, &opt_i64_type),
+	PACK_NUMBERS(struct spec_user, additional_gids, nadditional_gids));
+PACK_TYPE(rlimit_type, struct spec_rlimit, PACK_STRING_NEEDED(struct spec_rlimit, name));
+static const struct pack_type capabilities_type = {
+	.name = "struct spec_capabilities", .size = sizeof(struct spec_capabilities)};
+static const struct pack_type scheduler_type = {
+	.name = "struct spec_scheduler", .size = sizeof(struct spec_scheduler)};
+
+PACK_TYPE(process_type, struct spec_process, PACK_BOOL(struct spec_process, terminal),
+	PACK_BOOL(struct spec_process, has_user), PACK_EMBED(struct spec_process, user, &user_type),
+	PACK_EMBED(struct spec_process, args, &plan_strings_type),
+	PACK_EMBED(struct spec_process, env, &plan_strings_type),
+	PACK_STRING_NEEDED(struct spec_process, cwd),
+	PACK_POINTER(struct spec_process, capabilities, &capabilities_type),
+	PACK_ARRAY(struct spec_process, rlimits, nrlimits, &rlimit_type),
+	PACK_BOOL(struct spec_process, no_new_privileges),
+	PACK_STRING(struct spec_process, apparmor_profile),
+	PACK_STRING(struct spec_process, selinux_label),
+	PACK_EMBED(struct spec_process, oom_score_adj, &opt_i64_type),
+	PACK_POINTER(struct spec_process, scheduler, &scheduler_type),
+	PACK_EMBED(struct spec_process, io_priority, &opt_i64_type),
+	PACK_STRING(struct spec_process, exec_affinity_initial),
+	PACK_STRING(struct spec_process, exec_affinity_final));
+
+PACK_TYPE(hook_type, struct spec_hook, PACK_STRING_NEEDED(struct spec_hook, path),
+	PACK_EMBED(struct spec_hook, args, &plan_strings_type),
+	PACK_EMBED(struct spec_hook, env, &plan_strings_type), PACK_BOOL(struct spec_hook, has_env),
+	PACK_EMBED(struct spec_hook, timeout, &opt_i64_type));
+PACK_TYPE(hooks_type, struct spec_hooks, PACK_ARRAY(struct spec_hooks, v, n, &hook_type));
+
+PACK_TYPE(device_type, struct spec_device, PACK_STRING_NEEDED(struct spec_device, path),
+	PACK_EMBED(struct spec_device, file_mode, &opt_u64_type),
+	PACK_EMBED(struct spec_device, uid, &opt_u64_type),
+	PACK_EMBED(struct spec_device, gid, &opt_u64_type));
+
+PACK_TYPE(seccomp_type, struct spec_seccomp, PACK_DROP(struct spec_seccomp, architectures),
+	PACK_DROP(struct spec_seccomp, narchitectures), PACK_DROP(struct spec_seccomp, rules),
+	PACK_DROP(struct spec_seccomp, nrules), PACK_STRING(struct spec_seccomp, listener_path),
+	PACK_STRING(struct spec_seccomp, listener_metadata),
+	PACK_BOOL(struct spec_seccomp, notify));
+
+PACK_TYPE(memory_policy_type, struct spec_memory_policy,
+	PACK_STRING(struct spec_memory_policy, nodes));
+
+/* --- a step, by its kind --- */
+
+/* What the union of a step holds: each is a struct step of which other members matter. */
+static const struct pack_type nothing_type = {.name = "struct step", .size = sizeof(struct step)};
+PACK_TYPE(text_step, struct step, PACK_STRING(struct step, text));
+PACK_TYPE(name_step, struct step, PACK_STRING_NEEDED(struct step, text));
+PACK_TYPE(clone_step, struct step, PACK_EMBED(struct step, clone.monotonic, &time_offset_type),
+	PACK_EMBED(struct step, clone.boottime, &time_offset_type));
+PACK_TYPE(ns_step, struct step, PACK_ENUM(struct step, ns.type, SPEC_NS_COUNT),
+	PACK_STRING(struct step, ns.path));
+PACK_TYPE(map_step, struct step, PACK_EMBED(struct step, map.uid, &id_maps_type),
+	PACK_EMBED(struct step, map.gid, &id_maps_type));
+PACK_TYPE(open_step, struct step, PACK_STRING_NEEDED(struct step, open.path),
+	PACK_BOOL(struct step, open.recursive), PACK_POINTER(struct step, open.mount, &mount_type),
+	PACK_EMBED(struct step, open.idmap_uid, &id_maps_type),
+	PACK_EMBED(struct step, open.idmap_gid, &id_maps_type));
+PACK_TYPE(connect_step, struct step, PACK_POINTER_NEEDED(struct step, connect.mount, &mount_type),
+	PACK_STRING_NEEDED(struct step, connect.device));
+PACK_TYPE(mount_step, struct step, PACK_POINTER_NEEDED(struct step, mount.mount, &mount_type),
+	PACK_STRING(struct step, mount.label), PACK_BOOL(struct step, mount.userns),
+	PACK_BOOL(struct step, mount.cgroup_ns), PACK_EMBED(struct step, mount.uid, &id_maps_type),
+	PACK_EMBED(struct step, mount.gid, &id_maps_type));
+PACK_TYPE(device_step, struct step, PACK_POINTER_NEEDED(struct step, device.device, &device_type),
+	PACK_BOOL(struct step, device.bind));
+PACK_TYPE(link_step, struct step, PACK_STRING_NEEDED(struct step, link.target),
+	PACK_STRING_NEEDED(struct step, link.path));
+PACK_TYPE(pair_step, struct step, PACK_STRING_NEEDED(struct step, pair.key),
+	PACK_STRING(struct step, pair.value));
+PACK_TYPE(hooks_step, struct step, PACK_STRING_NEEDED(struct step, hooks.name),
+	PACK_STRING_NEEDED(struct step, hooks.status),
+	PACK_EMBED(struct step, hooks.hooks, &hooks_type));
+PACK_TYPE(user_step, struct step, PACK_POINTER(struct step, user.process, &process_type),
+	PACK_BOOL(struct step, user.keep_groups));
+PACK_TYPE(caps_step, struct step, PACK_POINTER(struct step, caps.caps, &capabilities_type),
+	PACK_BOOL(struct step, caps.keep_sys_admin));
+PACK_TYPE(seccomp_step, struct step,
+	PACK_POINTER_NEEDED(struct step, seccomp.seccomp, &seccomp_type),
+	PACK_POINTER(struct step, seccomp.final_caps, &capabilities_type),
+	PACK_BOOL(struct step, seccomp.drop_caps));
+PACK_TYPE(memory_policy_step, struct step,
+	PACK_POINTER_NEEDED(struct step, mempolicy, &memory_policy_type));
+PACK_TYPE(process_step, struct step, PACK_POINTER_NEEDED(struct step, process, &process_type));
+
+/* A kind without an entry is never sent: its image is refused on both sides. */
+static const struct pack_type *const by_kind[STEP_COUNT] = {
+	[STEP_CGROUP_CREATE] = &nothing_type,
+	[STEP_CGROUP_LIMIT] = &nothing_type,
+	[STEP_OPEN_ROOT] = &open_step,
+	[STEP_OPEN_SOURCE] = &open_step,
+	[STEP_CONNECT] = &connect_step,
+	[STEP_OPEN_NAMESPACE] = &ns_step,
+	[STEP_COMPILE_SECCOMP] = &seccomp_step,
+	[STEP_CLONE] = &clone_step,
+	[STEP_ID_MAP] = &map_step,
+	[STEP_CGROUP_ATTACH] = &nothing_type,
+	[STEP_BARRIER] = &name_step,
+	[STEP_JOIN] = &ns_step,
+	[STEP_MAPPED_ROOT] = &user_step,
+	[STEP_CGROUP_NS] = &nothing_type,
+	[STEP_LOOPBACK] = &nothing_type,
+	[STEP_HOSTNAME] = &name_step,
+	[STEP_DOMAINNAME] = &name_step,
+	[STEP_ATTACH_ROOT] = &open_step,
+	[STEP_MOUNT] = &mount_step,
+	[STEP_DEVICE] = &device_step,
+	[STEP_SYMLINK] = &link_step,
+	[STEP_HOOKS] = &hooks_step,
+	[STEP_PIVOT] = &nothing_type,
+	[STEP_CONSOLE] = &process_step,
+	[STEP_SYSCTL] = &pair_step,
+	[STEP_READONLY_PATH] = &name_step,
+	[STEP_MASK_PATH] = &name_step,
+	[STEP_READONLY_ROOT] = &nothing_type,
+	[STEP_ROOT_PROPAGATION] = &nothing_type,
+	[STEP_MEMORY_POLICY] = &memory_policy_step,
+	[STEP_PERSONALITY] = &nothing_type,
+	[STEP_RLIMITS] = &process_step,
+	[STEP_OOM_SCORE] = &process_step,
+	[STEP_SCHEDULER] = &process_step,
+	[STEP_IO_PRIORITY] = &process_step,
+	[STEP_AFFINITY] = &text_step,
+	[STEP_KEYRING] = &text_step,
+	[STEP_EXEC_LABEL] = &process_step,
+	[STEP_FIND_PROGRAM] = &process_step,
+	[STEP_USER] = &user_step,
+	[STEP_CAPABILITIES] = &caps_step,
+	[STEP_NO_NEW_PRIVS] = &process_step,
+	[STEP_WAIT_START] = &nothing_type,
+	[STEP_SECCOMP] = &seccomp_step,
+	[STEP_EXEC] = &process_step,
+};
+
+/* No step is of this type: its one member is never less than its limit. */
+PACK_TYPE(never_sent, struct step, PACK_ENUM(struct step, kind, 0));
+
+static const struct pack_type *type_of_step(const void *object)
+{
+	const struct step *s = object;
+	const struct pack_type *t = by_kind[s->kind];
+
+	return t ? t : &never_sent;
+}
+
+static const struct pack_field step_fields[] = {
+	PACK_ENUM(struct step, kind, STEP_COUNT),
+	PACK_ENUM(struct step, place, PLACE_GUEST + 1),
+	PACK_STRING(struct step, field),
+};
+
+static const struct pack_type *const variants[] = {&nothing_type, &text_step, &name_step,
+	&clone_step, &ns_step, &map_step, &open_step, &connect_step, &mount_step, &device_step,
+	&link_step, &pair_step, &hooks_step, &user_step, &caps_step, &seccomp_step,
+	&memory_policy_step, &process_step};
+
+static const struct pack_type step_type = {
+	.name = "struct step",
+	.size = sizeof(struct step),
+	.fields = step_fields,
+	.nfields = ARRAY_SIZE(step_fields),
+	.variant = type_of_step,
+	.variants = variants,
+	.nvariants = ARRAY_SIZE(variants),
+};
+
+static const struct pack_field plan_fields[] = {
+	PACK_ARRAY(struct plan, steps, n, &step_type),
+	PACK_BOOL(struct plan, exec),
+	PACK_POINTER(struct plan, process, &process_type),
+	PACK_BOOL(struct plan, userns),
+	PACK_BOOL(struct plan, terminal),
+	PACK_ENUM(struct plan, isolation, PLAN_VM + 1),
+};
+
+const struct pack_type plan_type = {.name = "struct plan",
+	.size = sizeof(struct plan),
+	.fields = plan_fields,
+	.nfields = ARRAY_SIZE(plan_fields)};
+
+int plan_select(
+	struct arena *a, const struct plan *p, unsigned places, size_t from, struct plan *ret)
+{
+	struct step *steps = arena_array(a, p->n + 1, sizeof(*steps));
+	size_t n = 0;
+
+	if (!steps)
+		return -ENOMEM;
+	for (size_t i = from; i < p->n; i++)
+		if (p->steps[i].kind == STEP_BARRIER || places & 1u << p->steps[i].place)
+			steps[n++] = p->steps[i];
+	*ret = *p;
+	ret->steps = steps;
+	ret->n = n;
+	return 0;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The image of a plan, as INIT and the guest read it. The input says which configuration's image is
+ * taken, and which of its bytes are changed. An image that is accepted must print, and must write an
+ * image that is accepted too.
+ *
+ * The input: a byte, modulo the number of configurations; then changes of three bytes each, two for
+ * the place in the image and one for the new value.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/fd.h"
+#include "plan/image.h"
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define HEADER 24 /* bytes: magic, hash, length */
+
+static const struct {
+	const char *config;
+	enum plan_isolation isolation;
+} plans[] = {
+	{"default", PLAN_NS},
+	{"full", PLAN_NS},
+	{"joined", PLAN_NS},
+	{"empty", PLAN_NS},
+	{"vm", PLAN_VM},
+	{"vm-privileged", PLAN_VM},
+};
+
+static struct strbuf images[ARRAY_SIZE(plans)];
+
+static void make_image(size_t i)
+{
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_strbuf_ struct strbuf text = {0};
+	const struct plan_env env = {.isolation = plans[i].isolation,
+		.bundle = "/bundle",
+		.keyring = "_ses.x",
+		.cgroup = true};
+	const unsigned places =
+		1U << PLACE_INIT | (env.isolation == PLAN_VM ? 1U << PLACE_GUEST : 0);
+	const struct spec *s;
+	struct plan all, chosen;
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s.json", GOLDEN_DIR, plans[i].config);
+	if (fd_read_file(AT_FDCWD, path, &text, SPEC_MAX_SIZE) < 0 ||
+		spec_parse(&a, strbuf_str(&text), text.len, path, &s) < 0 ||
+		plan_build(&a, s, &env, &all) < 0 ||
+		plan_select(&a, &all, places, 0, &chosen) < 0 ||
+		pack_write(&plan_type, &chosen, &images[i]) < 0)
+		abort();
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(plans); i++)
+		make_image(i);
+	return 0;
+}
+
+static char *copy_of(const struct strbuf *b)
+{
+	char *bytes = aligned_alloc(8, (b->len + 7) & ~(size_t)7);
+
+	if (!bytes)
+		abort();
+	memcpy(bytes, b->s, b->len);
+	return bytes;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	_cleanup_strbuf_ struct strbuf text = {0}, again = {0};
+	void *read;
+
+	if (!size)
+		return 0;
+	const struct strbuf *image = &images[data[0] % ARRAY_SIZE(plans)];
+	_cleanup_free_ char *bytes = copy_of(image);
+	for (size_t i = 1; i + 2 < size; i += 3) {
+		size_t at = HEADER + (data[i] | (size_t)data[i + 1] << 8) % (image->len - HEADER);
+		bytes[at] = (char)data[i + 2];
+	}
+	if (pack_read(&plan_type, bytes, image->len, &read) < 0)
+		return 0;
+	if (plan_print(read, &text) < 0 || pack_write(&plan_type, read, &again) < 0)
+		abort();
+	_cleanup_free_ char *second = copy_of(&again);
+	if (pack_read(&plan_type, second, again.len, &read) < 0)
+		abort();
+	return 0;
+}
