@@ -6,7 +6,7 @@
  */
 #pragma once
 #include "cmd/options.h"
-#include "launch/launch.h"
+#include "launch/container.h"
 
 #define CMD_EXIT_FAILURE 1
 #define CMD_EXIT_EXEC_FAILED 255 /* exec could not run the program: runc's code */

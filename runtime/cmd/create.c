@@ -4,6 +4,10 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "launch/env.h"
+#include "launch/launch.h"
+#include "launch/seal.h"
+#include "launch/vm.h"
 
 static int common(const struct globals *g, struct launch_options *o)
 {

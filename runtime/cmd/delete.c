@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
+#include "launch/launch.h"
 
 static int delete_one(void *data, struct container *c)
 {

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "cmd/cmd.h"
+#include "launch/vm_client.h"
 
 #define VM_END_MS 5000
 

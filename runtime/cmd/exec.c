@@ -3,6 +3,10 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "launch/attend.h"
+#include "launch/env.h"
+#include "launch/launch.h"
+#include "launch/seal.h"
 
 struct exec_args {
 	const char *process_file, *cwd, *user, *apparmor, *label;

@@ -4,6 +4,7 @@
 
 #include "base/fd.h"
 #include "cmd/cmd.h"
+#include "launch/vm_client.h"
 
 static int send(struct container *c, int sig)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
+#include "launch/rdt.h"
+#include "launch/vm_client.h"
+#include "plan/plan.h"
 
 /* Numeric options and where they go; the strings stay NULL when not given. */
 struct update_args {

@@ -5,6 +5,7 @@
 
 #include "agent/agent.h"
 #include "cmd/cmd.h"
+#include "launch/vm_client.h"
 
 static int print_json(const struct json *processes)
 {

@@ -13,6 +13,8 @@
  * its terminal and opens it again later, and a master whose last slave was closed would have ended
  * for us in between.
  */
+#include "launch/attend.h"
+
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -24,7 +26,6 @@
 #include <termios.h>
 
 #include "base/fd.h"
-#include "launch/launch.h"
 #include "launch/notify.h"
 
 #define LAST_REPORTS 64 /* of a program that has ended, to its NOTIFY_SOCKET */
@@ -57,6 +58,16 @@ int launch_block_signals(void)
 	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
 		return err_sys("block signals");
 	return 0;
+}
+
+void launch_window_size(uint16_t *ret_height, uint16_t *ret_width)
+{
+	struct winsize size = {0};
+
+	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0)
+		size = (struct winsize){0};
+	*ret_height = size.ws_row;
+	*ret_width = size.ws_col;
 }
 
 static void set_window_size(const struct attend *a)

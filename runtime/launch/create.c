@@ -2,17 +2,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "launch/attend.h"
+#include "launch/delete.h"
+#include "launch/env.h"
+#include "launch/handover.h"
+#include "launch/host.h"
 #include "launch/notify.h"
 #include "launch/prepare.h"
+#include "launch/start.h"
+#include "launch/vm.h"
 #include "monitor/control.h"
-#include "step/step.h"
 
 #define START_BACKLOG 8
 
@@ -58,9 +63,9 @@ static int record_intent(
 /* Held by INIT until it becomes the program: what tells created from running (see container.h). */
 static int open_start_lock(struct launch *l)
 {
-	l->start_lock =
+	l->create.start_lock =
 		openat(l->c->dir, "start.lock", O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (l->start_lock < 0 || flock(l->start_lock, LOCK_EX | LOCK_NB) < 0)
+	if (l->create.start_lock < 0 || flock(l->create.start_lock, LOCK_EX | LOCK_NB) < 0)
 		return err_sys("make start.lock in the state directory");
 	return 0;
 }
@@ -70,25 +75,14 @@ static int open_start_socket(struct launch *l)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
-	l->start_socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (l->start_socket < 0)
+	l->create.start_socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (l->create.start_socket < 0)
 		return err_sys("make a socket");
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/start.sock", l->c->dir);
-	if (bind(l->start_socket, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-		listen(l->start_socket, START_BACKLOG) < 0)
+	if (bind(l->create.start_socket, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+		listen(l->create.start_socket, START_BACKLOG) < 0)
 		return err_sys("listen on start.sock in the state directory");
 	return 0;
-}
-
-static int write_pid_file(const struct container *c)
-{
-	char text[32];
-
-	if (!c->pid_file)
-		return 0;
-	int len = snprintf(text, sizeof(text), "%d", c->pid);
-	int r = fd_replace_file(AT_FDCWD, c->pid_file, text, (size_t)len, 0644);
-	return r < 0 ? err_ctx(r, "--pid-file") : 0;
 }
 
 static int check_terminal(const struct spec *s, const struct launch_options *o, bool attached)
@@ -96,11 +90,11 @@ static int check_terminal(const struct spec *s, const struct launch_options *o, 
 	bool terminal = s->process && s->process->terminal;
 
 	if (terminal && !attached && !o->console_socket)
-		return err_set(EINVAL, LAUNCH_NO_CONSOLE
+		return err_set(EINVAL, HANDOVER_NO_CONSOLE
 			": process.terminal is true: give --console-socket to receive the "
 			"terminal, or use `run` without --detach");
 	if (!terminal && o->console_socket)
-		return err_set(EINVAL, LAUNCH_NO_TERMINAL
+		return err_set(EINVAL, HANDOVER_NO_TERMINAL
 			": --console-socket: process.terminal is not true, there is no terminal "
 			"to send");
 	return 0;
@@ -126,16 +120,15 @@ static int build(
 
 	l->spec = b->spec;
 	l->console_socket = o->console_socket;
-	l->pidfd_socket = o->pidfd_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
-	l->hide = b->isolation == PLAN_NS && has_company(b->spec);
-	int r = bundle_cgroup_options(&c->arena, b, o, &l->cg_options);
+	l->hide_init = b->isolation == PLAN_NS && has_company(b->spec);
+	int r = bundle_cgroup_options(&c->arena, b, o, &l->create.cg_options);
 	if (r >= 0)
-		r = cg_resolve(&c->arena, &l->cg_options, &c->cgroup);
+		r = cg_resolve(&c->arena, &l->create.cg_options, &c->cgroup);
 	if (r >= 0)
 		r = bundle_env(&c->arena, b, o, &c->cgroup, &env);
 	if (r >= 0)
-		r = hook_output_open(&l->hook_out, b->spec);
+		r = hook_output_open(&l->create.hook_out, b->spec);
 	if (r < 0)
 		return r;
 	env.attached = attached;
@@ -145,9 +138,9 @@ static int build(
 	if (!env.keyring)
 		return -ENOMEM;
 	r = plan_build(&c->arena, b->spec, &env, &l->plan);
-	l->plan_env = env;
-	l->text = b->text;
-	l->text_len = b->len;
+	l->create.env = env;
+	l->vm.text = b->text;
+	l->vm.text_len = b->len;
 	if (r >= 0 && b->isolation == PLAN_VM)
 		r = launch_prepare_vm(l, o);
 	if (r >= 0 && !env.cgroup) {
@@ -161,14 +154,9 @@ static int build(
 		r = launch_env(&c->arena, b->spec->process, &env, &l->env);
 	if (r < 0)
 		return r;
-	l->slots = arena_array(&c->arena, (size_t)l->plan.nslots + 1, sizeof(int));
-	l->device_names =
-		arena_array(&c->arena, b->spec->nnet_devices + 1, sizeof(*l->device_names));
-	if (!l->slots || !l->device_names)
-		return -ENOMEM;
-	for (int i = 0; i < l->plan.nslots; i++)
-		l->slots[i] = -EBADF;
-	return 0;
+	l->create.device_names =
+		arena_array(&c->arena, b->spec->nnet_devices + 1, sizeof(*l->create.device_names));
+	return l->create.device_names ? launch_make_slots(l) : -ENOMEM;
 }
 
 static int give_cgroup(struct launch *l)
@@ -188,10 +176,10 @@ static int create(struct launch *l, const struct launch_options *o, bool attache
 	int r = open_start_lock(l);
 	if (r >= 0 && !attached)
 		r = open_start_socket(l);
-	if (r >= 0 && l->plan_env.notify_dir)
+	if (r >= 0 && l->create.env.notify_dir)
 		r = notify_make(c);
 	if (r >= 0 && c->vm)
-		r = l->control = control_listen(c->dir);
+		r = l->vm.control = control_listen(c->dir);
 	if (r >= 0 && c->vm && attached && !o->detach)
 		r = launch_open_failure(l);
 	if (r >= 0)
@@ -203,10 +191,10 @@ static int create(struct launch *l, const struct launch_options *o, bool attache
 	if (r >= 0)
 		r = container_save(c);
 	if (r >= 0)
-		r = write_pid_file(c);
-	l->wrote_pid_file = r >= 0 && c->pid_file;
+		r = handover_pid(c->pid_file, c->pid);
+	l->create.wrote_pid_file = r >= 0 && c->pid_file;
 	if (r >= 0 && o->pidfd_socket)
-		r = pidfd_send(o->pidfd_socket, l->child.pidfd);
+		r = handover_pidfd(o->pidfd_socket, l->child.pidfd);
 	return r;
 }
 
@@ -219,9 +207,9 @@ static void undo(struct launch *l)
 	launch_kill_init(l);
 	/* One that we did not make, or were refused, may be full of another container's processes.
 	 */
-	if (!l->cgroup_made)
+	if (!l->create.cgroup_made)
 		l->c->cgroup = (struct cgroup){0};
-	if (l->wrote_pid_file)
+	if (l->create.wrote_pid_file)
 		unlink(l->c->pid_file);
 	if (launch_cleanup(l->c, l->spec) < 0)
 		log_warn("cleaning up: %s", err_msg());

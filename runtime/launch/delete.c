@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/delete.h"
+
 #include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -7,7 +9,9 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "launch/hook_output.h"
 #include "launch/launch.h"
+#include "launch/rdt.h"
 #include "netsetup/net_tap.h"
 #include "step/step.h"
 

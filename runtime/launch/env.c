@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/env.h"
+
 #include <stdlib.h>
 #include <unistd.h>
-
-#include "launch/launch.h"
 
 /* sd_listen_fds(3): LISTEN_PID says for whom LISTEN_FDS is; conmon rewrites it to the runtime's
  * pid. */

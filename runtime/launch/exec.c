@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "base/log.h"
+#include "launch/attend.h"
+#include "launch/env.h"
+#include "launch/handover.h"
+#include "launch/host.h"
 #include "launch/launch.h"
+#include "launch/vm.h"
 
 static int check_state(struct container *c, const struct exec_options *o)
 {
@@ -30,10 +32,10 @@ static int check_state(struct container *c, const struct exec_options *o)
 static int check_terminal(const struct exec_options *o)
 {
 	if (o->process->terminal && o->detach && !o->console_socket)
-		return err_set(EINVAL, LAUNCH_NO_CONSOLE
+		return err_set(EINVAL, HANDOVER_NO_CONSOLE
 			": --tty with --detach needs --console-socket to receive the terminal");
 	if (!o->process->terminal && o->console_socket)
-		return err_set(EINVAL, LAUNCH_NO_TERMINAL
+		return err_set(EINVAL, HANDOVER_NO_TERMINAL
 			": --console-socket: there is no terminal to send without --tty");
 	return 0;
 }
@@ -55,7 +57,7 @@ static int enter_cgroup(struct launch *l, const struct exec_options *o)
 		cg = c->cgroup;
 	}
 	if (!cg_clone_into(&cg)) {
-		l->exec_cgroup = cg;
+		l->exec.cgroup = cg;
 		return 0;
 	}
 	l->cgroup_dir = cg_open(&cg);
@@ -79,14 +81,14 @@ static int prepare(struct launch *l, const struct exec_options *o)
 		if (c->cgroup.path && cg_clone_into(&c->cgroup))
 			r = l->cgroup_dir = cg_open(&c->cgroup);
 	} else {
-		l->container = container_pidfd(c);
-		r = l->container < 0 ? l->container : enter_cgroup(l, o);
+		l->exec.container = container_pidfd(c);
+		r = l->exec.container < 0 ? l->exec.container : enter_cgroup(l, o);
 	}
 	if (r < 0)
 		return r;
 	struct plan_exec_env env = {
 		.isolation = c->vm ? PLAN_VM : PLAN_NS,
-		.cgroup_attach = l->exec_cgroup.path != NULL,
+		.cgroup_attach = l->exec.cgroup.path != NULL,
 		.spec = l->spec,
 		.process = o->process,
 		.no_new_keyring = c->no_new_keyring,
@@ -101,31 +103,15 @@ static int prepare(struct launch *l, const struct exec_options *o)
 	l->console_socket = o->console_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
 	/* Every process in the container can see this one. */
-	l->hide = !c->vm;
-	l->exec_env = env;
+	l->hide_init = !c->vm;
+	l->exec.env = env;
 	if (c->vm && (r = launch_prepare_vm_exec(l, o)) < 0)
 		return r;
 	struct plan_env none = {0};
 	r = launch_env(&c->arena, o->process, &none, &l->env);
 	if (r < 0)
 		return r;
-	l->slots = arena_array(&c->arena, (size_t)l->plan.nslots + 1, sizeof(int));
-	if (!l->slots)
-		return -ENOMEM;
-	for (int i = 0; i < l->plan.nslots; i++)
-		l->slots[i] = -EBADF;
-	return 0;
-}
-
-static int write_pid(const char *path, pid_t pid)
-{
-	char text[32];
-
-	if (!path)
-		return 0;
-	int len = snprintf(text, sizeof(text), "%d", pid);
-	int r = fd_replace_file(AT_FDCWD, path, text, (size_t)len, 0644);
-	return r < 0 ? err_ctx(r, "--pid-file") : 0;
+	return launch_make_slots(l);
 }
 
 int launch_exec(struct container *c, const struct exec_options *o, int *ret_status)
@@ -145,12 +131,12 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 	if (r >= 0)
 		r = launch_await_exec(&l);
 	if (r >= 0)
-		r = write_pid(o->pid_file, l.child.pid);
-	l.wrote_pid_file = r >= 0 && o->pid_file;
+		r = handover_pid(o->pid_file, l.child.pid);
+	bool wrote_pid_file = r >= 0 && o->pid_file;
 	if (r >= 0 && o->pidfd_socket)
-		r = pidfd_send(o->pidfd_socket, l.child.pidfd);
+		r = handover_pidfd(o->pidfd_socket, l.child.pidfd);
 	if (r < 0) {
-		if (l.wrote_pid_file)
+		if (wrote_pid_file)
 			unlink(o->pid_file);
 		launch_kill_init(&l);
 		return r;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* crun's annotations: files that the output of hooks is appended to. */
+#include "launch/hook_output.h"
+
 #include "base/fd.h"
-#include "launch/launch.h"
 
 static const char *const annotations[] = {"run.oci.hooks.stdout", "run.oci.hooks.stderr"};
 

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/host.h"
+
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
@@ -10,7 +12,11 @@
 
 #include "base/log.h"
 #include "base/path.h"
-#include "launch/launch.h"
+#include "launch/handover.h"
+#include "launch/rdt.h"
+#include "launch/seccomp_notify.h"
+#include "launch/vm.h"
+#include "machine/machine_config.h"
 #include "netsetup/net.h"
 #include "ns/channel.h"
 #include "step/host_open.h"
@@ -22,15 +28,25 @@ void launch_release(struct launch *l)
 		fd_close(&l->slots[i]);
 	fd_close(&l->proc);
 	fd_close(&l->cgroup_dir);
-	fd_close(&l->container);
+	fd_close(&l->exec.container);
 	fd_close(&l->channel);
-	fd_close(&l->start_socket);
-	fd_close(&l->start_lock);
+	fd_close(&l->create.start_socket);
+	fd_close(&l->create.start_lock);
 	fd_close(&l->console);
-	fd_close(&l->control);
-	fd_close(&l->failure);
+	fd_close(&l->vm.control);
+	fd_close(&l->vm.failure);
 	fd_close(&l->child.pidfd);
-	hook_output_close(&l->hook_out);
+	hook_output_close(&l->create.hook_out);
+}
+
+int launch_make_slots(struct launch *l)
+{
+	l->slots = arena_array(&l->c->arena, (size_t)l->plan.nslots + 1, sizeof(int));
+	if (!l->slots)
+		return -ENOMEM;
+	for (int i = 0; i < l->plan.nslots; i++)
+		l->slots[i] = -EBADF;
+	return 0;
 }
 
 void launch_kill_init(struct launch *l)
@@ -66,7 +82,7 @@ static int seccomp_listener(struct launch *l, int listener)
 	struct seccomp_agent to = {
 		.seccomp = s,
 		.pid = l->child.pid > 0 ? l->child.pid : l->c->pid,
-		.status = l->container >= 0 ? "running" : "creating",
+		.status = l->exec.container >= 0 ? "running" : "creating",
 	};
 
 	return seccomp_notify_send(l->c, &to, listener);
@@ -83,7 +99,7 @@ static int take_descriptor(struct launch *l, const struct channel_msg *m, int *f
 	if (!streq(m->text, "console"))
 		return err_set(EPROTO, "unknown descriptor \"%s\" from the first process", m->text);
 	if (l->console_socket)
-		return console_send(l->console_socket, *fd);
+		return handover_console(l->console_socket, *fd);
 	fd_close(&l->console);
 	l->console = take_fd(fd);
 	return 0;
@@ -133,9 +149,11 @@ static int host_barrier(struct launch *l, const struct step *s)
 
 int launch_limits(const struct launch *l, struct cg_resources *ret)
 {
-	*ret = l->spec->resources;
+	const struct cg_resources *all = &l->spec->resources;
+
+	*ret = *all;
 	return l->plan.isolation == PLAN_VM
-		       ? machine_host_resources(&l->c->arena, &l->spec->resources, &l->machine, ret)
+		       ? machine_host_resources(&l->c->arena, all, l->vm.machine, ret)
 		       : 0;
 }
 
@@ -146,7 +164,7 @@ static int host_cgroup_create(struct launch *l, const struct step *s)
 
 	if (r >= 0)
 		r = cg_create(&l->c->cgroup, &res);
-	l->cgroup_made = r >= 0;
+	l->create.cgroup_made = r >= 0;
 	if (r < 0 || !l->c->cgroup.path || !cg_clone_into(&l->c->cgroup))
 		return r;
 	l->cgroup_dir = cg_open(&l->c->cgroup);
@@ -174,13 +192,13 @@ static int host_cgroup_attach(struct launch *l, const struct step *s)
 {
 	struct container *c = l->c;
 
-	if (l->container >= 0)
-		return cg_attach(&c->arena, &l->exec_cgroup, NULL, NULL, l->child.pid);
+	if (l->exec.container >= 0)
+		return cg_attach(&c->arena, &l->exec.cgroup, NULL, NULL, l->child.pid);
 	struct cg_resources res;
 	int r = launch_limits(l, &res);
 	if (r >= 0)
-		r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &res, l->child.pid);
-	l->cgroup_made = r >= 0;
+		r = cg_attach(&c->arena, &c->cgroup, &l->create.cg_options, &res, l->child.pid);
+	l->create.cgroup_made = r >= 0;
 	return r < 0 ? r : host_cgroup_limit(l, s);
 }
 
@@ -192,13 +210,13 @@ static int host_open_copy(struct launch *l, const struct step *s)
 
 static int host_connect(struct launch *l, const struct step *s)
 {
-	l->slots[s->slot] = launch_connect(s->connect.mount->backend, "source");
+	l->slots[s->slot] = handover_connect(s->connect.mount->backend, "source");
 	return l->slots[s->slot];
 }
 
 static int host_connect_net(struct launch *l, const struct step *s)
 {
-	l->slots[s->slot] = launch_connect(s->net->socket, "vhost-user");
+	l->slots[s->slot] = handover_connect(s->net->socket, "vhost-user");
 	return l->slots[s->slot];
 }
 
@@ -232,11 +250,11 @@ _Noreturn static void become_init(struct launch *l, int channel, size_t from)
 		.plan = &l->plan,
 		.slots = l->slots,
 		.channel = channel,
-		.start_socket = l->start_socket,
+		.start_socket = l->create.start_socket,
 		.proc = l->proc,
 		.preserve_fds = l->preserve_fds,
 		.env = l->env,
-		.hook_out = l->hook_out.fd,
+		.hook_out = l->create.hook_out.fd,
 		.state_json = init_state_json,
 		.state_data = l,
 		.arena = &l->c->arena,
@@ -267,8 +285,8 @@ static int host_clone(struct launch *l, const struct step *s)
 		.slots = l->slots,
 		.plan = &l->plan,
 		.cgroup = l->cgroup_dir,
-		.container = l->container,
-		.hide = l->hide,
+		.container = l->exec.container,
+		.hide = l->hide_init,
 	};
 
 	if (l->proc < 0)
@@ -288,9 +306,9 @@ static int host_clone(struct launch *l, const struct step *s)
 		become_init(l, theirs, (size_t)(s - l->plan.steps) + 1);
 	}
 	/* From here on only INIT's own copies keep the listener and the lock alive. */
-	fd_close(&l->start_socket);
-	fd_close(&l->start_lock);
-	fd_close(&l->control);
+	fd_close(&l->create.start_socket);
+	fd_close(&l->create.start_lock);
+	fd_close(&l->vm.control);
 	l->c->pid = l->child.pid;
 	return 0;
 }
@@ -335,18 +353,18 @@ static int host_net_device(struct launch *l, const struct step *s)
 		return -ENOMEM;
 	r = net_move_device(s->pair.key, kept, netns);
 	if (r >= 0)
-		l->device_names[l->devices_moved++] = kept;
+		l->create.device_names[l->create.devices_moved++] = kept;
 	return r;
 }
 
 /* Before INIT and its namespace are gone, which would destroy what is not hardware. */
 void launch_return_devices(struct launch *l)
 {
-	_cleanup_fd_ int netns = l->devices_moved ? open_netns(l) : -EBADF;
+	_cleanup_fd_ int netns = l->create.devices_moved ? open_netns(l) : -EBADF;
 	const struct spec *s = l->spec;
 
-	for (size_t i = 0; i < l->devices_moved && netns >= 0; i++)
-		if (net_return_device(l->device_names[i], s->net_devices[i].name, netns) < 0)
+	for (size_t i = 0; i < l->create.devices_moved && netns >= 0; i++)
+		if (net_return_device(l->create.device_names[i], s->net_devices[i].name, netns) < 0)
 			log_warn("%s", err_msg());
 }
 
@@ -357,7 +375,7 @@ static int host_hooks(struct launch *l, const struct step *s)
 	int r = container_state_json(l->c, s->hooks.status, l->child.pid, &state);
 	return r < 0 ? r
 		     : hooks_run(s->hooks.name, &s->hooks.hooks, strbuf_str(&state), state.len,
-			       l->hook_out.fd);
+			       l->create.hook_out.fd);
 }
 
 static int host_affinity(struct launch *l, const struct step *s)
@@ -410,8 +428,8 @@ static const host_fn functions[STEP_COUNT] = {
 
 int launch_walk_to(struct launch *l, const char *barrier)
 {
-	for (; l->at < l->plan.n; l->at++) {
-		const struct step *s = &l->plan.steps[l->at];
+	for (; l->next_step < l->plan.n; l->next_step++) {
+		const struct step *s = &l->plan.steps[l->next_step];
 		if (s->place != PLACE_HOST && s->kind != STEP_BARRIER)
 			continue;
 		if (!functions[s->kind])
@@ -422,7 +440,7 @@ int launch_walk_to(struct launch *l, const char *barrier)
 		if (r < 0)
 			return s->field ? err_ctx(r, "%s", s->field) : r;
 		if (barrier && s->kind == STEP_BARRIER && streq(s->text, barrier)) {
-			l->at++;
+			l->next_step++;
 			return 0;
 		}
 	}

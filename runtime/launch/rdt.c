@@ -4,6 +4,8 @@
  * config-linux.md "IntelRdt"). A class of service is a directory of the resctrl file system;
  * monitoring is a directory in its mon_groups.
  */
+#include "launch/rdt.h"
+
 #include <dirent.h>
 #include <linux/magic.h>
 #include <stdio.h>
@@ -11,7 +13,6 @@
 #include <sys/vfs.h>
 
 #include "base/fd.h"
-#include "launch/launch.h"
 
 #define RESCTRL "/sys/fs/resctrl"
 

@@ -10,6 +10,8 @@
  * not write to it: then the kernel's own check protects it, in the container too, where root may
  * change the mode of any file that belongs to an id of its user namespace.
  */
+#include "launch/seal.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -20,7 +22,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "launch/launch.h"
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10U /* memfd_create(2), Linux 6.3 */

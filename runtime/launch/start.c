@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/start.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -7,6 +9,8 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "launch/delete.h"
+#include "launch/host.h"
 #include "launch/launch.h"
 #include "launch/notify.h"
 #include "ns/channel.h"
