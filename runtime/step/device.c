@@ -159,25 +159,6 @@ int step_device(struct step_ctx *c, const struct step *s)
 	return err_set(errno, "make %s: %s", path, err_text(errno));
 }
 
-/* Whether dir/name is a link to target already. */
-static bool is_link_to(int dir, const char *name, const char *target)
-{
-	char found[PATH_MAX];
-	ssize_t n = readlinkat(dir, name, found, sizeof(found));
-
-	return n == (ssize_t)strlen(target) && memcmp(found, target, (size_t)n) == 0;
-}
-
-/* 1: made; 0: something has that name. path: for messages. */
-static int try_symlink(int dir, const char *name, const char *path, const char *target)
-{
-	if (symlinkat(target, dir, name) == 0)
-		return 1;
-	return errno == EEXIST
-		       ? 0
-		       : err_set(errno, "make the symbolic link %s: %s", path, err_text(errno));
-}
-
 /*
  * What an image has at such a path already stays, as in every runtime, except at /dev/ptmx: that
  * must be the container's own devpts's (config-linux.md, default devices).
@@ -193,28 +174,12 @@ int step_symlink(struct step_ctx *c, const struct step *s)
 	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
 	if (dir < 0)
 		return mnt_path_error(dir, "", path);
-	int r = try_symlink(dir, name, path, target);
+	int r = mnt_try_symlink(dir, name, path, target);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	if (!streq(path, "/dev/ptmx") || is_link_to(dir, name, target))
+	if (!streq(path, "/dev/ptmx") || mnt_is_link_to(dir, name, target))
 		return 0;
 	if (unlinkat(dir, name, 0) < 0 || symlinkat(target, dir, name) < 0)
 		return err_sys("replace %s by a symbolic link to %s", path, target);
 	return 0;
-}
-
-int mnt_symlink(const struct step_ctx *c, const char *path, const char *target)
-{
-	const char *name;
-
-	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
-	if (dir < 0)
-		return mnt_path_error(dir, "", path);
-	int r = try_symlink(dir, name, path, target);
-	if (r != 0)
-		return r < 0 ? r : 0;
-	return is_link_to(dir, name, target)
-		       ? 0
-		       : err_set(EEXIST, "%s is there already, and is not a symbolic link to %s",
-				 path, target);
 }

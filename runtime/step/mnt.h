@@ -40,9 +40,6 @@ static inline int mnt_set_propagation(int fd, uint32_t propagation)
 	return mnt_setattr(fd, propagation & MS_REC, &attr);
 }
 
-/* Rewords an error of base/path.h about a path in the container; r is what it returned. */
-int mnt_path_error(int r, const char *what, const char *path);
-
 /* Where a mount goes. */
 struct mnt_target {
 	int fd;              /* O_PATH */
@@ -51,37 +48,45 @@ struct mnt_target {
 	char path[PATH_MAX]; /* the destination without "//", "." and ".." */
 };
 
-/* "/a//b/../c/" to "/a/c". */
+/* mnt.c: what several files of this folder need. */
+
+/* Writes the path to ret without "//", "." and "..": "/a//b/../c/" becomes "/a/c". */
 int mnt_clean_path(const char *path, char ret[static PATH_MAX]) must_check;
 
-/* Sets attr_set, attr_clr, their recursive sisters, on a detached or attached mount. */
+/* Rewords an error of base/path.h about a path in the container; r is what it returned. */
+int mnt_path_error(int r, const char *what, const char *path);
+
+/* Sets attr_set, attr_clr and their recursive sisters on a detached or attached mount. */
 int mnt_apply_attrs(int tree, const struct spec_mount *m) must_check;
+
+/* Makes dir/name a symbolic link to target. 1: made; 0: something has that name. path is for errors.
+ */
+int mnt_try_symlink(int dir, const char *name, const char *path, const char *target) must_check;
+bool mnt_is_link_to(int dir, const char *name, const char *target);
+
+/* Makes a symbolic link in the root. The same link may be there already; anything else is an error.
+ */
+int mnt_symlink(const struct step_ctx *c, const char *path, const char *target) must_check;
 
 /* mount_fs.c: a detached mount of a new file system for a MOUNT step, with its attributes. */
 int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target *t) must_check;
 
-/* Reconfigures the file system mounted at fd: the part of "remount" that is not about mount
- * attributes. */
+/*
+ * mount_fs.c: changes the options of the file system mounted at fd. This is the part of "remount"
+ * that is not about the attributes of the mount.
+ */
 int mnt_reconfigure(int fd, const struct spec_mount *m) must_check;
 
-/* mount_fs.c: where the host has cgroup2 mounted. */
-const char *mnt_host_cgroup2(void);
-
-/* device.c: a symbolic link in the root, made unless it is there; anything else there is an error.
- */
-int mnt_symlink(const struct step_ctx *c, const char *path, const char *target) must_check;
-
-/* copyup.c: copies the content of directory `from` (any descriptor of it) into `to`, recursively.
- */
+/* copyup.c: copies the content of the directory `from` into `to`, recursively. `from` may be any
+ * descriptor of the directory. */
 int mnt_copy_up(int from, int to) must_check;
 
-/* A mount that PIVOT makes read-only: until then there is something to be put into it. */
+/* console.c: opens /dev/console (O_PATH) to mount something on it, and makes it if it is missing. */
+int mnt_console_target(int root) must_check;
+
+/* A mount that PIVOT makes read-only, because something is still put into it until then. */
 struct step_late_ro {
 	struct step_late_ro *next;
 	int fd;
 	const char *field;
 };
-int mnt_late_ro(struct step_ctx *c, const struct step *s, int tree) must_check;
-
-/* console.c: /dev/console as something to mount on; O_PATH. */
-int mnt_console_target(int root) must_check;

@@ -19,58 +19,6 @@
 
 #define PROC_ROOT_INODE 1
 
-int mnt_path_error(int r, const char *what, const char *path)
-{
-	switch (r) {
-	case -ENOENT:
-		return err_set(ENOENT,
-			"%s%s: its name was changed in the root file system while it was looked up",
-			what, path);
-	case -ELOOP:
-		return err_set(ELOOP,
-			"%s%s: refused: there is a symbolic link in the path that must not be "
-			"followed, or there are too many",
-			what, path);
-	case -ENOTDIR:
-		return err_set(
-			ENOTDIR, "%s%s: not a directory in the root file system", what, path);
-	case -EROFS:
-		return err_set(EROFS,
-			"%s%s: it is missing in a read-only file system, and cannot be made", what,
-			path);
-	default:
-		return err_ctx(r, "%s%s", what, path);
-	}
-}
-
-int mnt_clean_path(const char *path, char ret[static PATH_MAX])
-{
-	size_t len = 0;
-
-	while (*path) {
-		size_t n = strcspn(path, "/");
-		if (n == 2 && path[0] == '.' && path[1] == '.') {
-			while (len && ret[len - 1] != '/')
-				len--;
-			len -= len ? 1 : 0;
-		} else if (n && !(n == 1 && path[0] == '.')) {
-			if (len + n + 2 > PATH_MAX)
-				return err_set(ENAMETOOLONG,
-					"the path is too long: expected at most %d bytes",
-					PATH_MAX);
-			ret[len++] = '/';
-			memcpy(ret + len, path, n);
-			len += n;
-		}
-		path += n;
-		path += *path == '/';
-	}
-	if (!len)
-		ret[len++] = '/';
-	ret[len] = '\0';
-	return 0;
-}
-
 static bool is_type(const struct spec_mount *m, const char *type)
 {
 	return !m->bind && m->type && streq(m->type, type);
@@ -187,38 +135,6 @@ static int open_target(
 	return 0;
 }
 
-/* Why the kernel said EPERM: the mount came from another user namespace, and its flags are locked.
- */
-static int attrs_failed(const struct mount_attr *a)
-{
-	if (errno == EPERM && a->attr_clr)
-		return err_set(EPERM,
-			"options: the mount has flags from outside the user namespace that cannot "
-			"be "
-			"changed in it: leave out \"rw\", \"suid\", \"dev\", \"exec\" and what "
-			"changes access times");
-	return err_sys("options: set the mount's flags");
-}
-
-static int set_attrs(int tree, bool recursive, uint64_t set, uint64_t clr)
-{
-	struct mount_attr a = {.attr_set = set, .attr_clr = clr};
-
-	if (!set && !clr)
-		return 0;
-	/* Access times are one field: setting one value takes clearing the whole. */
-	if ((set | clr) & MOUNT_ATTR__ATIME)
-		a.attr_clr |= MOUNT_ATTR__ATIME;
-	return mnt_setattr(tree, recursive, &a) < 0 ? attrs_failed(&a) : 0;
-}
-
-int mnt_apply_attrs(int tree, const struct spec_mount *m)
-{
-	int r = set_attrs(tree, true, m->rec_attr_set, m->rec_attr_clr);
-
-	return r < 0 ? r : set_attrs(tree, false, m->attr_set, m->attr_clr);
-}
-
 static int apply_propagation(int tree, const struct spec_mount *m)
 {
 	if (m->propagation && mnt_set_propagation(tree, m->propagation) < 0)
@@ -269,6 +185,17 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 	return r < 0 ? r : attach(tree, &t);
 }
 
+static int remember_late_ro(struct step_ctx *c, const struct step *s, int tree)
+{
+	struct step_late_ro *l = arena_alloc(c->arena, sizeof(*l));
+
+	if (!l)
+		return -ENOMEM;
+	*l = (struct step_late_ro){.next = c->late_ro, .fd = tree, .field = s->field};
+	c->late_ro = l;
+	return 0;
+}
+
 static int mount_new(struct step_ctx *c, const struct step *s)
 {
 	const struct spec_mount *m = s->mount.mount;
@@ -293,19 +220,8 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 	bool late =
 		(m->attr_set & MOUNT_ATTR_RDONLY) && (is_type(m, "tmpfs") || streq(t.path, "/dev"));
 	if (r >= 0 && late)
-		r = mnt_late_ro(c, s, take_fd(&tree));
+		r = remember_late_ro(c, s, take_fd(&tree));
 	return r;
-}
-
-int mnt_late_ro(struct step_ctx *c, const struct step *s, int tree)
-{
-	struct step_late_ro *l = arena_alloc(c->arena, sizeof(*l));
-
-	if (!l)
-		return -ENOMEM;
-	*l = (struct step_late_ro){.next = c->late_ro, .fd = tree, .field = s->field};
-	c->late_ro = l;
-	return 0;
 }
 
 /* Changes what is mounted there already. */

@@ -337,7 +337,7 @@ static int by_mount2(const struct new_fs *f)
 	return take_fd(&tree);
 }
 
-const char *mnt_host_cgroup2(void)
+static const char *host_cgroup2(void)
 {
 	struct statfs fs;
 
@@ -382,7 +382,7 @@ static int new_cgroup2(struct new_fs *f)
 			return tree;
 		err_clear();
 	}
-	const char *path = mnt_host_cgroup2();
+	const char *path = host_cgroup2();
 	if (!path)
 		return err_set(ENODEV,
 			"type: the host has no cgroup2 file system at /sys/fs/cgroup or "
