@@ -94,7 +94,7 @@ struct matching {
 	void *data;
 };
 
-static int if_it_matches(void *data, const char *id)
+static int call_if_matching(void *data, const char *id)
 {
 	struct matching *m = data;
 	_cleanup_container_ struct container c = CONTAINER_INIT;
@@ -127,7 +127,7 @@ int cmd_each(const struct globals *g, const char *regex, bool lock,
 		regerror(bad, &m.regex, why, sizeof(why));
 		return err_set(EINVAL, "--regex \"%s\": %s", regex, why);
 	}
-	r = container_each(m.root, if_it_matches, &m);
+	r = container_each(m.root, call_if_matching, &m);
 	regfree(&m.regex);
 	return r;
 }

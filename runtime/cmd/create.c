@@ -9,7 +9,7 @@
 #include "launch/seal.h"
 #include "launch/vm.h"
 
-static int common(const struct globals *g, struct launch_options *o)
+static int prepare_launch(const struct globals *g, struct launch_options *o)
 {
 	int r = cmd_manager(g, &o->cgroup_manager);
 
@@ -34,7 +34,7 @@ static int common(const struct globals *g, struct launch_options *o)
 	return r < 0 ? r : seal_self(g->argv);
 }
 
-static int parse(
+static int parse_launch_options(
 	const struct command *self, int argc, char **argv, bool run, struct launch_options *o)
 {
 	bool ignored;
@@ -85,10 +85,10 @@ int cmd_create(const struct command *self, const struct globals *g, int argc, ch
 {
 	struct launch_options o = {0};
 
-	int r = parse(self, argc, argv, false, &o);
+	int r = parse_launch_options(self, argc, argv, false, &o);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = common(g, &o);
+	r = prepare_launch(g, &o);
 	return r < 0 ? r : launch_create(&o);
 }
 
@@ -97,10 +97,10 @@ int cmd_run(const struct command *self, const struct globals *g, int argc, char 
 	struct launch_options o = {0};
 	int status;
 
-	int r = parse(self, argc, argv, true, &o);
+	int r = parse_launch_options(self, argc, argv, true, &o);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = common(g, &o);
+	r = prepare_launch(g, &o);
 	if (r >= 0)
 		r = launch_run(&o, &status);
 	return r < 0 ? r : status;

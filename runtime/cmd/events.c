@@ -51,7 +51,7 @@ bad:
 }
 
 /* In VM mode the guest's cgroup counts: what the host sees is the whole machine. */
-static int put_stats(struct container *c, struct json_out *o)
+static int put_statistics(struct container *c, struct json_out *o)
 {
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
 
@@ -81,7 +81,7 @@ static int print_event(struct container *c, const char *type, bool stats)
 	json_out_str(&o, "type", type);
 	json_out_str(&o, "id", c->id);
 	if (stats)
-		r = put_stats(c, &o);
+		r = put_statistics(c, &o);
 	json_out_end_object(&o);
 	return r < 0 ? r : cmd_print_json(&o);
 }
@@ -134,7 +134,7 @@ static void source_close(struct source *s)
 
 /* A line of statistics each interval, a line at each OOM kill, until the container is empty or its
  * process gone. */
-static int follow(struct container *c, int interval_ms)
+static int follow_events(struct container *c, int interval_ms)
 {
 	struct source s;
 	int r = source_open(&s, c);
@@ -201,5 +201,5 @@ int cmd_events(const struct command *self, const struct globals *g, int argc, ch
 	if (!c.cgroup.path && !c.vm)
 		return err_set(
 			ENOTSUP, "container \"%s\" has no cgroup to take statistics from", c.id);
-	return once ? print_event(&c, "stats", true) : follow(&c, ms);
+	return once ? print_event(&c, "stats", true) : follow_events(&c, ms);
 }

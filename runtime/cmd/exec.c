@@ -96,8 +96,8 @@ static int set_env(struct arena *a, struct spec_process *p, const struct exec_ar
 }
 
 /* The container's own process with other arguments, and what the options change of it. */
-static int from_options(struct container *c, const struct exec_args *x, int argc, char **argv,
-	const struct spec_process **ret)
+static int process_from_options(struct container *c, const struct exec_args *x, int argc,
+	char **argv, const struct spec_process **ret)
 {
 	struct spec_process *p = arena_alloc(&c->arena, sizeof(*p));
 	const struct spec *s;
@@ -137,7 +137,7 @@ static int from_options(struct container *c, const struct exec_args *x, int argc
  * What the file leaves out is the container's, so that a short one does not run unconfined; runc
  * and crun have each a part of this. noNewPrivileges is what the file says, as with both.
  */
-static int from_file(
+static int process_from_file(
 	struct container *c, const struct exec_args *x, const struct spec_process **ret)
 {
 	const struct spec_process *read;
@@ -158,7 +158,7 @@ static int from_file(
 	return 0;
 }
 
-static int prepare(const struct globals *g, const struct exec_args *x, struct container *c,
+static int prepare_exec(const struct globals *g, const struct exec_args *x, struct container *c,
 	struct arguments *args, struct exec_options *o)
 {
 	if (!x->process_file && args->n < 2)
@@ -174,8 +174,8 @@ static int prepare(const struct globals *g, const struct exec_args *x, struct co
 		r = cmd_open(g, args->v[0], false, c);
 	if (r < 0)
 		return r;
-	return x->process_file ? from_file(c, x, &o->process)
-			       : from_options(c, x, args->n - 1, args->v + 1, &o->process);
+	return x->process_file ? process_from_file(c, x, &o->process)
+			       : process_from_options(c, x, args->n - 1, args->v + 1, &o->process);
 }
 
 int cmd_exec(const struct command *self, const struct globals *g, int argc, char **argv)
@@ -223,7 +223,7 @@ int cmd_exec(const struct command *self, const struct globals *g, int argc, char
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = prepare(g, &x, &c, &args, &o);
+	r = prepare_exec(g, &x, &c, &args, &o);
 	if (r >= 0)
 		r = launch_exec(&c, &o, &status);
 	return r < 0 ? r : status;

@@ -6,7 +6,7 @@
 #include "cmd/cmd.h"
 #include "launch/vm_client.h"
 
-static int send(struct container *c, int sig)
+static int signal_first_process(struct container *c, int sig)
 {
 	_cleanup_fd_ int pidfd = container_pidfd(c);
 
@@ -57,7 +57,7 @@ static int kill_one(void *data, struct container *c)
 	/* The first process may be gone while others, in a shared pid namespace, are not. */
 	if (c->cgroup.path && (k->all || kills_all(c, k->sig)))
 		return cg_kill(&c->cgroup, k->sig);
-	return send(c, k->sig);
+	return signal_first_process(c, k->sig);
 }
 
 int cmd_kill(const struct command *self, const struct globals *g, int argc, char **argv)

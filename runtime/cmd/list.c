@@ -35,7 +35,7 @@ static void add_object(struct listing *l, struct container *c, const char *statu
 	json_out_end_object(o);
 }
 
-static int add(void *data, const char *id)
+static int list_add(void *data, const char *id)
 {
 	struct listing *l = data;
 	_cleanup_container_ struct container c = CONTAINER_INIT;
@@ -101,7 +101,7 @@ int cmd_list(const struct command *self, const struct globals *g, int argc, char
 	if (r >= 0)
 		r = container_root(&a, g->root, &l.root);
 	if (r >= 0)
-		r = container_each(l.root, add, &l);
+		r = container_each(l.root, list_add, &l);
 	if (r < 0)
 		return r;
 	if (!l.json)

@@ -70,7 +70,7 @@ static bool is_among(const pid_t *pids, size_t n, long pid)
 	return false;
 }
 
-static long column(const char *line, size_t want)
+static long read_column(const char *line, size_t want)
 {
 	for (size_t i = 0;; i++) {
 		line += strspn(line, " \t");
@@ -82,7 +82,7 @@ static long column(const char *line, size_t want)
 	}
 }
 
-static int filter(FILE *in, const pid_t *pids, size_t n)
+static int print_lines_of_pids(FILE *in, const pid_t *pids, size_t n)
 {
 	_cleanup_free_ char *line = NULL;
 	size_t cap = 0, pid_column = 0;
@@ -102,7 +102,7 @@ static int filter(FILE *in, const pid_t *pids, size_t n)
 		return err_set(EINVAL, "the ps options give no column PID");
 	int r = cmd_print(line, strlen(line));
 	while (r >= 0 && getline(&line, &cap, in) >= 0)
-		if (is_among(pids, n, column(line, pid_column)))
+		if (is_among(pids, n, read_column(line, pid_column)))
 			r = cmd_print(line, strlen(line));
 	return r;
 }
@@ -130,7 +130,7 @@ static int print_table(const pid_t *pids, size_t n, int argc, char **argv)
 	}
 	close(fds[1]);
 	FILE *in = fdopen(fds[0], "r");
-	int r = in ? filter(in, pids, n) : err_sys("read from ps");
+	int r = in ? print_lines_of_pids(in, pids, n) : err_sys("read from ps");
 	if (in)
 		fclose(in);
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)

@@ -6,7 +6,7 @@
 #include "cmd/cmd.h"
 
 /* As both peers have it: config.json is never replaced, a file that was named is. */
-static int create(int dir, const char *bundle, const char *file)
+static int create_config(int dir, const char *bundle, const char *file)
 {
 	const char *name = file ? file : "config.json";
 	int fd =
@@ -51,7 +51,7 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 	_cleanup_fd_ int dir = open(bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return err_sys("--bundle %s", bundle);
-	_cleanup_fd_ int fd = create(dir, bundle, file);
+	_cleanup_fd_ int fd = create_config(dir, bundle, file);
 	if (fd < 0)
 		return fd;
 	r = fd_write_all(fd, text, len);

@@ -124,7 +124,7 @@ static void close_terminal(struct attend *a)
 }
 
 /* Nobody reads standard output any more: the container's terminal hangs up, as a person's does. */
-static void hang_up(struct attend *a)
+static void hang_up_terminal(struct attend *a)
 {
 	fd_close(&a->slave);
 	fd_close(a->console);
@@ -132,7 +132,7 @@ static void hang_up(struct attend *a)
 	a->in.len = 0;
 }
 
-static void reap(struct attend *a)
+static void reap_child(struct attend *a)
 {
 	siginfo_t info = {0};
 
@@ -145,14 +145,14 @@ static void reap(struct attend *a)
 	a->child->pid = 0;
 }
 
-static void on_signal(struct attend *a)
+static void handle_signals(struct attend *a)
 {
 	struct signalfd_siginfo info;
 
 	while (read(a->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		switch ((int)info.ssi_signo) {
 		case SIGCHLD:
-			reap(a);
+			reap_child(a);
 			break;
 		case SIGWINCH:
 			if (*a->console >= 0) {
@@ -167,12 +167,12 @@ static void on_signal(struct attend *a)
 	}
 }
 
-static bool wants_to_read(const struct pipe *p)
+static bool pipe_wants_input(const struct pipe *p)
 {
 	return !p->ended && p->len == 0;
 }
 
-static void fill(struct pipe *p)
+static void pipe_fill(struct pipe *p)
 {
 	ssize_t n = read(p->from, p->buf, sizeof(p->buf));
 
@@ -185,7 +185,7 @@ static void fill(struct pipe *p)
 }
 
 /* False: the other end is gone. */
-static bool drain(struct pipe *p, size_t most)
+static bool pipe_drain(struct pipe *p, size_t most)
 {
 	ssize_t n = write(p->to, p->buf + p->start, p->len < most ? p->len : most);
 
@@ -200,7 +200,7 @@ static bool drain(struct pipe *p, size_t most)
 	return true;
 }
 
-static void end_of_input(struct attend *a)
+static void send_end_of_input(struct attend *a)
 {
 	/* What a person types to end input: the line discipline turns it into an end of file. */
 	static const char eot = 4;
@@ -221,7 +221,7 @@ enum {
 	WATCH_COUNT
 };
 
-static int turn(struct attend *a, int timeout)
+static int relay_once(struct attend *a, int timeout)
 {
 	struct pollfd p[WATCH_COUNT] = {
 		[WATCH_SIGNALS] = {.fd = a->signals, .events = POLLIN},
@@ -233,11 +233,11 @@ static int turn(struct attend *a, int timeout)
 	};
 
 	if (*a->console >= 0) {
-		if (wants_to_read(&a->in) && !a->exited)
+		if (pipe_wants_input(&a->in) && !a->exited)
 			p[WATCH_IN].fd = a->in.from;
 		if (a->in.len)
 			p[WATCH_MASTER_OUT].fd = *a->console;
-		if (wants_to_read(&a->out))
+		if (pipe_wants_input(&a->out))
 			p[WATCH_MASTER].fd = *a->console;
 		if (a->out.len)
 			p[WATCH_OUT_TERM].fd = STDOUT_FILENO;
@@ -248,20 +248,20 @@ static int turn(struct attend *a, int timeout)
 	if (n == 0)
 		return 0;
 	if (p[WATCH_SIGNALS].revents)
-		on_signal(a);
+		handle_signals(a);
 	if (p[WATCH_NOTIFY].revents)
 		notify_relay(a->notify);
-	if (p[WATCH_OUT_TERM].revents && !drain(&a->out, PIPE_BUF)) {
-		hang_up(a);
+	if (p[WATCH_OUT_TERM].revents && !pipe_drain(&a->out, PIPE_BUF)) {
+		hang_up_terminal(a);
 		return 1;
 	}
 	if (p[WATCH_MASTER].revents)
-		fill(&a->out);
+		pipe_fill(&a->out);
 	if (p[WATCH_MASTER_OUT].revents && a->in.len)
-		(void)drain(&a->in, a->in.len);
+		(void)pipe_drain(&a->in, a->in.len);
 	if (p[WATCH_IN].revents)
-		fill(&a->in);
-	end_of_input(a);
+		pipe_fill(&a->in);
+	send_end_of_input(a);
 	return 1;
 }
 
@@ -276,9 +276,9 @@ int launch_attend(struct ns_child *child, int *console, struct notify *n, int *r
 		return err_sys("make a signalfd");
 	a.signals = signals;
 	int r = open_terminal(&a);
-	reap(&a);
+	reap_child(&a);
 	while (r >= 0 && !a.exited)
-		r = turn(&a, -1);
+		r = relay_once(&a, -1);
 	/* Not for ever: others of the container may go on. */
 	for (int i = 0; r >= 0 && n && i < LAST_REPORTS && notify_relay(n); i++)
 		;
@@ -286,7 +286,7 @@ int launch_attend(struct ns_child *child, int *console, struct notify *n, int *r
 	 * slave open. */
 	fd_close(&a.slave);
 	while (r >= 0 && *console >= 0 && (!a.out.ended || a.out.len)) {
-		r = turn(&a, a.out.len ? -1 : 50);
+		r = relay_once(&a, a.out.len ? -1 : 50);
 		if (r == 0)
 			break;
 	}

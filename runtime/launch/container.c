@@ -106,13 +106,13 @@ static int open_root(const char *root, bool create)
 	return fd >= 0 ? fd : -errno;
 }
 
-static int does_not_exist(const char *id)
+static int no_such_container(const char *id)
 {
 	return err_set(ENOENT, "container does not exist: \"%s\"", id);
 }
 
 /* A directory that was deleted while we held it open is no container any more. */
-static bool is_gone(int dir)
+static bool is_deleted(int dir)
 {
 	struct stat st;
 
@@ -125,7 +125,7 @@ int container_lock(struct container *c)
 		if (errno != EINTR)
 			return err_sys("lock the container's state directory");
 	c->locked = true;
-	return is_gone(c->dir) ? does_not_exist(c->id) : 0;
+	return is_deleted(c->dir) ? no_such_container(c->id) : 0;
 }
 
 int container_new(struct container *c, const char *root, const char *id)
@@ -169,7 +169,7 @@ static const char *copy_member(struct arena *a, const struct json *j, const char
 	return s ? arena_strdup(a, s) : NULL;
 }
 
-static int load(struct container *c)
+static int read_state_file(struct container *c)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct json *j;
@@ -178,7 +178,7 @@ static int load(struct container *c)
 	int r = fd_read_file(c->dir, "state.json", &text, STATE_MAX);
 	if (r == -ENOENT) /* else its maker was killed before writing it: nothing was done yet
 			     either */
-		return is_gone(c->dir) ? does_not_exist(c->id) : 0;
+		return is_deleted(c->dir) ? no_such_container(c->id) : 0;
 	if (r >= 0)
 		r = json_parse(&c->arena, text.s ? text.s : "", text.len, "state.json", &j);
 	if (r < 0)
@@ -217,7 +217,7 @@ int container_open(struct container *c, const char *root, const char *id, bool l
 		return r;
 	c->root_dir = open_root(root, false);
 	if (c->root_dir == -ENOENT)
-		return does_not_exist(id);
+		return no_such_container(id);
 	if (c->root_dir < 0) {
 		errno = -c->root_dir;
 		return err_sys("--root %s", root);
@@ -227,10 +227,10 @@ int container_open(struct container *c, const char *root, const char *id, bool l
 		return -ENOMEM;
 	c->dir = openat(c->root_dir, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (c->dir < 0)
-		return errno == ENOENT ? does_not_exist(id)
+		return errno == ENOENT ? no_such_container(id)
 				       : err_sys("open state directory %s/%s", root, id);
 	r = lock ? container_lock(c) : 0;
-	return r < 0 ? r : load(c);
+	return r < 0 ? r : read_state_file(c);
 }
 
 void container_close(struct container *c)
@@ -240,7 +240,7 @@ void container_close(struct container *c)
 	arena_release(&c->arena);
 }
 
-static void put_state(const struct container *c, struct json_out *o)
+static void put_state_file(const struct container *c, struct json_out *o)
 {
 	json_out_object(o, NULL);
 	json_out_str(o, "ociVersion", c->oci_version);
@@ -275,7 +275,7 @@ int container_save(struct container *c)
 	int r = json_out_init(&o, false);
 	if (r < 0)
 		return r;
-	put_state(c, &o);
+	put_state_file(c, &o);
 	r = json_out_text(&o, &text, &len);
 	return r < 0 ? r : fd_replace_file(c->dir, "state.json", text, len, 0600);
 }

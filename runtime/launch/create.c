@@ -85,7 +85,8 @@ static int open_start_socket(struct launch *l)
 	return 0;
 }
 
-static int check_terminal(const struct spec *s, const struct launch_options *o, bool attached)
+static int check_console_options(
+	const struct spec *s, const struct launch_options *o, bool attached)
 {
 	bool terminal = s->process && s->process->terminal;
 
@@ -105,14 +106,14 @@ static int check_terminal(const struct spec *s, const struct launch_options *o, 
  * not new. In a user namespace that an ordinary user makes for it, nobody but that user can; and
  * being hidden, INIT would be out of this user's own reach too, who has to write its id maps.
  */
-static bool has_company(const struct spec *s)
+static bool is_init_visible(const struct spec *s)
 {
 	if (geteuid() != 0 && s->ns[SPEC_NS_USER].set && !s->ns[SPEC_NS_USER].path)
 		return false;
 	return !s->ns[SPEC_NS_PID].set || s->ns[SPEC_NS_PID].path;
 }
 
-static int build(
+static int build_plan(
 	struct launch *l, const struct bundle *b, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
@@ -121,7 +122,7 @@ static int build(
 	l->spec = b->spec;
 	l->console_socket = o->console_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
-	l->hide_init = b->isolation == PLAN_NS && has_company(b->spec);
+	l->hide_init = b->isolation == PLAN_NS && is_init_visible(b->spec);
 	int r = bundle_cgroup_options(&c->arena, b, o, &l->create.cg_options);
 	if (r >= 0)
 		r = cg_resolve(&c->arena, &l->create.cg_options, &c->cgroup);
@@ -159,7 +160,7 @@ static int build(
 	return l->create.device_names ? launch_make_slots(l) : -ENOMEM;
 }
 
-static int give_cgroup(struct launch *l)
+static int delegate_cgroup(struct launch *l)
 {
 	/* In a microVM it is the guest's agent that does. */
 	if (l->c->vm || !l->c->cgroup.path || !plan_delegates_cgroup(l->spec))
@@ -169,7 +170,7 @@ static int give_cgroup(struct launch *l)
 }
 
 /* Everything up to INIT waiting for its start. */
-static int create(struct launch *l, const struct launch_options *o, bool attached)
+static int walk_to_created(struct launch *l, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
 
@@ -185,7 +186,7 @@ static int create(struct launch *l, const struct launch_options *o, bool attache
 	if (r >= 0)
 		r = launch_walk_to(l, "created");
 	if (r >= 0)
-		r = give_cgroup(l);
+		r = delegate_cgroup(l);
 	if (r >= 0 && (r = process_start_time(c->pid, &c->start_time)) == -ESRCH)
 		r = err_set(ESRCH, "the container's first process was killed before its start");
 	if (r >= 0)
@@ -198,7 +199,7 @@ static int create(struct launch *l, const struct launch_options *o, bool attache
 	return r;
 }
 
-static void undo(struct launch *l)
+static void undo_create(struct launch *l)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());
 
@@ -216,7 +217,7 @@ static void undo(struct launch *l)
 	err_set(EIO, "%s", msg ? msg : "");
 }
 
-static int prepare(
+static int load_bundle(
 	struct container *c, const struct launch_options *o, bool attached, struct bundle *b)
 {
 	/* The bundle is read into the container's arena before there is a directory to clean up. */
@@ -224,31 +225,31 @@ static int prepare(
 	if (r >= 0)
 		r = bundle_load(&c->arena, o, b);
 	if (r >= 0)
-		r = check_terminal(b->spec, o, attached && !o->detach);
+		r = check_console_options(b->spec, o, attached && !o->detach);
 	return r;
 }
 
 /* On success the container exists, locked, and l is walked to its "created". */
-static int make(struct launch *l, const struct launch_options *o, bool attached)
+static int make_container(struct launch *l, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
 	struct bundle b = {0};
 	const char *root;
 
-	int r = prepare(c, o, attached, &b);
+	int r = load_bundle(c, o, attached, &b);
 	if (r >= 0)
 		r = container_root(&c->arena, o->root, &root);
 	if (r >= 0)
 		r = container_new(c, root, o->id);
 	if (r < 0)
 		return r;
-	r = build(l, &b, o, attached);
+	r = build_plan(l, &b, o, attached);
 	if (r >= 0)
 		r = record_intent(c, &b, o);
 	if (r >= 0)
-		r = create(l, o, attached);
+		r = walk_to_created(l, o, attached);
 	if (r < 0)
-		undo(l);
+		undo_create(l);
 	return r;
 }
 
@@ -258,17 +259,17 @@ int launch_create(const struct launch_options *o)
 	_cleanup_launch_ struct launch l = LAUNCH_INIT;
 
 	l.c = &c;
-	int r = make(&l, o, false);
+	int r = make_container(&l, o, false);
 	if (r < 0)
 		return r;
 	/* "recorded": INIT waits for start by itself from here on. */
 	r = launch_walk_to(&l, NULL);
 	if (r < 0)
-		undo(&l);
+		undo_create(&l);
 	return r;
 }
 
-static int start_attached(struct launch *l, struct notify *n)
+static int start_program(struct launch *l, struct notify *n)
 {
 	if (!l->spec->process)
 		return err_set(EINVAL, "process: missing: there is nothing to start");
@@ -292,12 +293,12 @@ int launch_run(const struct launch_options *o, int *ret_status)
 	l.c = &c;
 	int r = o->detach ? 0 : launch_block_signals();
 	if (r >= 0)
-		r = make(&l, o, true);
+		r = make_container(&l, o, true);
 	if (r < 0)
 		return r;
-	r = start_attached(&l, &n);
+	r = start_program(&l, &n);
 	if (r < 0) {
-		undo(&l);
+		undo_create(&l);
 		return r;
 	}
 	/* Others may exec, pause, kill meanwhile. */
@@ -308,7 +309,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 		return notify_wait(&n, l.child.pidfd);
 	r = launch_attend(&l.child, &l.console, &n, ret_status);
 	if (r < 0) {
-		undo(&l);
+		undo_create(&l);
 		return r;
 	}
 	if (!o->keep)

@@ -75,7 +75,7 @@ int launch_kill(struct container *c)
  * The monitor, in its jail, could not: a network namespace that outlives it would keep sending all
  * that comes in to a tap that is gone.
  */
-static void clear_network(struct container *c, const struct spec *s)
+static void remove_taps(struct container *c, const struct spec *s)
 {
 	int r = s ? 0 : container_spec(c, &s);
 	const char *path = r < 0 ? NULL : s->ns[SPEC_NS_NETWORK].path;
@@ -94,7 +94,7 @@ int launch_cleanup(struct container *c, const struct spec *s)
 {
 	int r = launch_kill(c);
 	if (r >= 0 && c->vm)
-		clear_network(c, s);
+		remove_taps(c, s);
 	if (r >= 0)
 		r = cg_destroy(&c->cgroup);
 	if (r < 0)
@@ -121,7 +121,7 @@ int launch_end(struct container *c, const struct spec *s)
  * For a cgroup that was guessed by the ID: another --root may have such a container, whose
  * processes are none of ours. One that was just killed may need a moment to leave.
  */
-static bool is_empty_soon(struct container *c)
+static bool is_cgroup_empty_soon(struct container *c)
 {
 	const struct timespec moment = {.tv_nsec = 20 * 1000 * 1000};
 	pid_t *pids;
@@ -139,7 +139,7 @@ static bool is_empty_soon(struct container *c)
  * state.json is damaged: where the cgroup is follows from config.json as well, unless it was made
  * by systemd, which removes an empty scope by itself.
  */
-static void recover(struct container *c, const struct spec **ret)
+static void recover_state(struct container *c, const struct spec **ret)
 {
 	struct cg_options o = {.id = c->id, .rootless = container_for_user()};
 
@@ -153,7 +153,7 @@ static void recover(struct container *c, const struct spec **ret)
 	}
 	if (cg_resolve(&c->arena, &o, &c->cgroup) < 0)
 		log_warn("its cgroup cannot be known: %s", err_msg());
-	if (!known && !is_empty_soon(c))
+	if (!known && !is_cgroup_empty_soon(c))
 		c->cgroup.path = NULL;
 }
 
@@ -163,7 +163,7 @@ int launch_delete(struct container *c, bool force)
 	const struct spec *s = NULL;
 
 	if (force && !c->bundle)
-		recover(c, &s);
+		recover_state(c, &s);
 	int r = container_status(c, &status);
 	if (r < 0 && !force)
 		return r;

@@ -9,7 +9,7 @@
 #include "launch/launch.h"
 #include "launch/vm.h"
 
-static int check_state(struct container *c, const struct exec_options *o)
+static int check_container_state(struct container *c, const struct exec_options *o)
 {
 	enum container_status status;
 
@@ -29,7 +29,7 @@ static int check_state(struct container *c, const struct exec_options *o)
 	return 0;
 }
 
-static int check_terminal(const struct exec_options *o)
+static int check_console_options(const struct exec_options *o)
 {
 	if (o->process->terminal && o->detach && !o->console_socket)
 		return err_set(EINVAL, HANDOVER_NO_CONSOLE
@@ -40,7 +40,7 @@ static int check_terminal(const struct exec_options *o)
 	return 0;
 }
 
-static int enter_cgroup(struct launch *l, const struct exec_options *o)
+static int choose_cgroup(struct launch *l, const struct exec_options *o)
 {
 	struct container *c = l->c;
 	struct cgroup cg = c->cgroup;
@@ -64,13 +64,13 @@ static int enter_cgroup(struct launch *l, const struct exec_options *o)
 	return l->cgroup_dir < 0 ? l->cgroup_dir : 0;
 }
 
-static int prepare(struct launch *l, const struct exec_options *o)
+static int prepare_exec(struct launch *l, const struct exec_options *o)
 {
 	struct container *c = l->c;
 
-	int r = check_terminal(o);
+	int r = check_console_options(o);
 	if (r >= 0)
-		r = check_state(c, o);
+		r = check_container_state(c, o);
 	if (r >= 0)
 		r = container_spec(c, &l->spec);
 	if (r < 0)
@@ -82,7 +82,7 @@ static int prepare(struct launch *l, const struct exec_options *o)
 			r = l->cgroup_dir = cg_open(&c->cgroup);
 	} else {
 		l->exec.container = container_pidfd(c);
-		r = l->exec.container < 0 ? l->exec.container : enter_cgroup(l, o);
+		r = l->exec.container < 0 ? l->exec.container : choose_cgroup(l, o);
 	}
 	if (r < 0)
 		return r;
@@ -122,7 +122,7 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 	l.c = c;
 	int r = o->detach ? 0 : launch_block_signals();
 	if (r >= 0)
-		r = prepare(&l, o);
+		r = prepare_exec(&l, o);
 	/* container.pid stays INIT's: the walk writes the new process's into it. */
 	pid_t init = c->pid;
 	if (r >= 0)

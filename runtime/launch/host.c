@@ -60,7 +60,7 @@ void launch_kill_init(struct launch *l)
 }
 
 /* INIT went away without a word: say how, that is all there is to go by. */
-static int died(struct launch *l, const char *when)
+static int init_ended_error(struct launch *l, const char *when)
 {
 	int status;
 
@@ -75,7 +75,7 @@ static int died(struct launch *l, const char *when)
 		WEXITSTATUS(status), when);
 }
 
-static int seccomp_listener(struct launch *l, int listener)
+static int send_seccomp_listener(struct launch *l, int listener)
 {
 	const struct spec_seccomp *s = l->spec->seccomp;
 
@@ -95,7 +95,7 @@ static int take_descriptor(struct launch *l, const struct channel_msg *m, int *f
 		return err_set(EPROTO,
 			"the container's first process sent no descriptor for \"%s\"", m->text);
 	if (streq(m->text, "seccomp"))
-		return seccomp_listener(l, *fd);
+		return send_seccomp_listener(l, *fd);
 	if (!streq(m->text, "console"))
 		return err_set(EPROTO, "unknown descriptor \"%s\" from the first process", m->text);
 	if (l->console_socket)
@@ -106,7 +106,7 @@ static int take_descriptor(struct launch *l, const struct channel_msg *m, int *f
 }
 
 /* Reads messages until the barrier is reached, or (NULL) until the channel ends. */
-static int await(struct launch *l, const char *barrier)
+static int await_init(struct launch *l, const char *barrier)
 {
 	for (;;) {
 		struct channel_msg m;
@@ -115,7 +115,7 @@ static int await(struct launch *l, const char *barrier)
 		if (r < 0)
 			return r;
 		if (r == 0)
-			return barrier ? died(l, "while it was being set up") : 0;
+			return barrier ? init_ended_error(l, "while it was being set up") : 0;
 		switch (m.type) {
 		case CHANNEL_FAILED:
 			return err_set(-m.code, "%s", m.text);
@@ -135,16 +135,16 @@ static int await(struct launch *l, const char *barrier)
 
 int launch_await_exec(struct launch *l)
 {
-	return await(l, NULL);
+	return await_init(l, NULL);
 }
 
 static int host_barrier(struct launch *l, const struct step *s)
 {
 	if (s->place != PLACE_HOST)
-		return plan_awaits(&l->plan, PLACE_HOST, s) ? await(l, s->text) : 0;
+		return plan_awaits(&l->plan, PLACE_HOST, s) ? await_init(l, s->text) : 0;
 	int r = channel_send(l->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
 	/* It ended, and said why. */
-	return r == -EPIPE || r == -ECONNRESET ? await(l, "") : r;
+	return r == -EPIPE || r == -ECONNRESET ? await_init(l, "") : r;
 }
 
 int launch_limits(const struct launch *l, struct cg_resources *ret)
@@ -324,7 +324,7 @@ static int host_intel_rdt(struct launch *l, const struct step *s)
 }
 
 /* INIT's network namespace. One joined by path is not INIT's yet while it waits to be placed. */
-static int open_netns(struct launch *l)
+static int open_init_netns(struct launch *l)
 {
 	char path[64];
 
@@ -341,7 +341,7 @@ static int open_netns(struct launch *l)
 static int host_net_device(struct launch *l, const struct step *s)
 {
 	char name[IFNAMSIZ];
-	_cleanup_fd_ int netns = open_netns(l);
+	_cleanup_fd_ int netns = open_init_netns(l);
 
 	if (netns < 0)
 		return err_sys("open the container's network namespace");
@@ -360,7 +360,7 @@ static int host_net_device(struct launch *l, const struct step *s)
 /* Before INIT and its namespace are gone, which would destroy what is not hardware. */
 void launch_return_devices(struct launch *l)
 {
-	_cleanup_fd_ int netns = l->create.devices_moved ? open_netns(l) : -EBADF;
+	_cleanup_fd_ int netns = l->create.devices_moved ? open_init_netns(l) : -EBADF;
 	const struct spec *s = l->spec;
 
 	for (size_t i = 0; i < l->create.devices_moved && netns >= 0; i++)
@@ -405,7 +405,7 @@ static int host_rlimits(struct launch *l, const struct step *s)
 
 typedef int (*host_fn)(struct launch *l, const struct step *s);
 
-static const host_fn functions[STEP_COUNT] = {
+static const host_fn host_functions[STEP_COUNT] = {
 	[STEP_CGROUP_CREATE] = host_cgroup_create,
 	[STEP_CGROUP_LIMIT] = host_cgroup_limit,
 	[STEP_OPEN_ROOT] = host_open_copy,
@@ -432,11 +432,11 @@ int launch_walk_to(struct launch *l, const char *barrier)
 		const struct step *s = &l->plan.steps[l->next_step];
 		if (s->place != PLACE_HOST && s->kind != STEP_BARRIER)
 			continue;
-		if (!functions[s->kind])
+		if (!host_functions[s->kind])
 			return err_set(ENOSYS, "the step %s cannot be done by the runtime",
 				plan_step_name(s->kind));
 		log_debug("%s %s", plan_step_name(s->kind), s->field ? s->field : "");
-		int r = functions[s->kind](l, s);
+		int r = host_functions[s->kind](l, s);
 		if (r < 0)
 			return s->field ? err_ctx(r, "%s", s->field) : r;
 		if (barrier && s->kind == STEP_BARRIER && streq(s->text, barrier)) {

@@ -39,7 +39,7 @@ int notify_make(struct container *c)
 	return 0;
 }
 
-static int listen_here(struct container *c)
+static int bind_notify_socket(struct container *c)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
@@ -54,7 +54,7 @@ static int listen_here(struct container *c)
 }
 
 /* "@name" is an abstract socket. */
-static int connect_host(const char *path)
+static int connect_to_host(const char *path)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	size_t len = strlen(path);
@@ -84,13 +84,13 @@ int notify_open(struct notify *n, struct container *c)
 		return 0;
 	if (fstatat(c->dir, DIRECTORY, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : err_sys("stat " DIRECTORY " in the state directory");
-	n->host = connect_host(getenv("NOTIFY_SOCKET"));
+	n->host = connect_to_host(getenv("NOTIFY_SOCKET"));
 	if (n->host < 0) {
 		log_warn("%s: what the container reports is not relayed", err_msg());
 		err_clear();
 		return 0;
 	}
-	n->sock = listen_here(c);
+	n->sock = bind_notify_socket(c);
 	return n->sock < 0 ? n->sock : 0;
 }
 
@@ -109,7 +109,7 @@ static bool is_relayed(const char *line)
 }
 
 /* ready: the message that is waited for, which may wait too. */
-static void send_host(const struct notify *n, const char *text, size_t len, bool ready)
+static void send_to_host(const struct notify *n, const char *text, size_t len, bool ready)
 {
 	if (send(n->host, text, len, MSG_NOSIGNAL | (ready ? 0 : MSG_DONTWAIT)) < 0)
 		log_warn("NOTIFY_SOCKET: send to %s: %s", getenv("NOTIFY_SOCKET"), strerror(errno));
@@ -135,7 +135,7 @@ int notify_relay(struct notify *n)
 	if (ready && strbuf_addf(&out, "\nMAINPID=%d", n->main_pid) < 0)
 		return 1;
 	if (out.len)
-		send_host(n, strbuf_str(&out), out.len, ready);
+		send_to_host(n, strbuf_str(&out), out.len, ready);
 	n->ready |= ready;
 	return 1;
 }
@@ -144,7 +144,7 @@ int notify_relay(struct notify *n)
  * sd_notify_barrier(3): the service manager has read all that was sent once it closes the
  * descriptor. It looks up the sender's service by our pid, so that we must not be gone before.
  */
-static void barrier(const struct notify *n)
+static void await_service_manager(const struct notify *n)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(int))];
@@ -190,6 +190,6 @@ int notify_wait(struct notify *n, int pidfd)
 		ended = p[1].revents;
 	}
 	if (n->ready)
-		barrier(n);
+		await_service_manager(n);
 	return 0;
 }

@@ -9,7 +9,7 @@
 #include "base/fd.h"
 #include "launch/notify.h"
 
-static int absolute(struct arena *a, const char *path, const char **ret)
+static int absolute_path(struct arena *a, const char *path, const char **ret)
 {
 	_cleanup_free_ char *real = realpath(path, NULL);
 
@@ -74,7 +74,7 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 	_cleanup_strbuf_ struct strbuf text = {0};
 	const char *config = o->config ? o->config : "config.json";
 
-	int r = absolute(a, o->bundle ? o->bundle : ".", &ret->path);
+	int r = absolute_path(a, o->bundle ? o->bundle : ".", &ret->path);
 	if (r < 0)
 		return err_set(r == -ENOENT ? ENXIO : -r, "--bundle %s: %s",
 			o->bundle ? o->bundle : ".",
@@ -105,7 +105,7 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
  * The directory of the container's NOTIFY_SOCKET, in its state directory. One that is configured is
  * somebody else's relay: podman's.
  */
-static int notify_dir(
+static int choose_notify_dir(
 	struct arena *a, const struct bundle *b, const struct launch_options *o, const char **ret)
 {
 	const char *root;
@@ -130,7 +130,7 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 	const struct cgroup *cg, struct plan_env *ret)
 {
 	const char *notify;
-	int r = notify_dir(a, b, o, &notify);
+	int r = choose_notify_dir(a, b, o, &notify);
 
 	*ret = (struct plan_env){
 		.isolation = b->isolation,

@@ -51,7 +51,7 @@ int launch_poststart(struct container *c, const struct spec *s)
 
 /* After a failure nothing useful is left of the container but its name: it is stopped, as the spec
  * asks. */
-static int stop_failed(struct container *c, int r)
+static int stop_after_failure(struct container *c, int r)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());
 
@@ -110,7 +110,7 @@ int launch_start(struct container *c)
 	if (r >= 0)
 		r = launch_poststart(c, s);
 	if (r < 0)
-		return stop_failed(c, r);
+		return stop_after_failure(c, r);
 	n.main_pid = c->pid;
 	/* Others may exec, pause, kill meanwhile. */
 	flock(c->dir, LOCK_UN);

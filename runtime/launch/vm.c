@@ -137,7 +137,7 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 }
 
 /* A source that is nosuid here must not be less in the guest, whose kernel can't see that. */
-static int mount_flags(struct launch *l, uint32_t **ret)
+static int read_mount_flags(struct launch *l, uint32_t **ret)
 {
 	static const struct {
 		unsigned long stat; /* statvfs(3) */
@@ -171,7 +171,7 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 {
 	uint32_t *flags = NULL;
 
-	int r = mount_flags(l, &flags);
+	int r = read_mount_flags(l, &flags);
 	if (r < 0)
 		_exit(channel_send(channel, CHANNEL_FAILED, r, err_msg(), -EBADF) < 0 ? 2 : 1);
 	const struct monitor_args a = {

@@ -11,7 +11,7 @@
 #define CALL_TIMEOUT_MS 10000
 #define KILL_TIMEOUT_MS 3000
 
-static int call(
+static int call_monitor(
 	struct container *c, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
 {
 	_cleanup_fd_ int sock = control_connect(c->dir);
@@ -41,7 +41,7 @@ int vm_signal(struct container *c, int sig, bool all)
 		return r;
 	json_out_i64(&w.json, "signal", sig);
 	json_out_bool(&w.json, "all", all);
-	r = call(c, &w, sig == SIGKILL ? KILL_TIMEOUT_MS : CALL_TIMEOUT_MS, &reply);
+	r = call_monitor(c, &w, sig == SIGKILL ? KILL_TIMEOUT_MS : CALL_TIMEOUT_MS, &reply);
 	return r < 0 && r != -ESRCH && sig == SIGKILL ? kill_monitor(c) : r;
 }
 
@@ -54,7 +54,7 @@ int vm_freeze(struct container *c, bool frozen)
 	if (r < 0)
 		return r;
 	json_out_bool(&w.json, "frozen", frozen);
-	r = call(c, &w, CALL_TIMEOUT_MS, &reply);
+	r = call_monitor(c, &w, CALL_TIMEOUT_MS, &reply);
 	return r < 0 ? r : container_mark_frozen(c, frozen);
 }
 
@@ -63,7 +63,7 @@ int vm_ask(struct container *c, const char *what, struct agent_frame *ret)
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	int r = agent_begin(&w, what);
-	return r < 0 ? r : call(c, &w, CALL_TIMEOUT_MS, ret);
+	return r < 0 ? r : call_monitor(c, &w, CALL_TIMEOUT_MS, ret);
 }
 
 int vm_watch(struct container *c)
@@ -101,5 +101,5 @@ int vm_update(struct container *c, const struct cg_resources *guest)
 	if (r < 0)
 		return r;
 	spec_guest_resources_json(guest, "resources", &w.json);
-	return call(c, &w, CALL_TIMEOUT_MS, &reply);
+	return call_monitor(c, &w, CALL_TIMEOUT_MS, &reply);
 }

@@ -46,7 +46,7 @@ static int write_time_offsets(const struct spec *s)
 }
 
 /* Whether pid is in another user namespace than we are: entering one's own is EINVAL. */
-static bool same_ns(int container, const char *name)
+static bool is_same_namespace(int container, const char *name)
 {
 	char path[64], line[64];
 	struct stat ours, theirs;
@@ -79,23 +79,23 @@ static int container_error(const struct ns_clone_args *a, const char *what)
 	return err_sys("%s", what);
 }
 
-static int enter_container(const struct ns_clone_args *a)
+static int enter_container_namespaces(const struct ns_clone_args *a)
 {
 	uint64_t flags = a->clone->clone.staged_flags;
 
-	if ((flags & CLONE_NEWUSER) && same_ns(a->container, "user"))
+	if ((flags & CLONE_NEWUSER) && is_same_namespace(a->container, "user"))
 		flags &= ~(uint64_t)CLONE_NEWUSER;
 	if (flags && setns(a->container, (int)flags) < 0)
 		return container_error(a, "enter the namespaces of the container");
 	return 0;
 }
 
-static int enter_stage(const struct ns_clone_args *a)
+static int enter_staged_namespaces(const struct ns_clone_args *a)
 {
 	uint64_t staged = a->clone->clone.staged_flags;
 
 	if (a->container >= 0)
-		return enter_container(a);
+		return enter_container_namespaces(a);
 	for (size_t i = 0; i < a->plan->n; i++) {
 		const struct step *s = &a->plan->steps[i];
 		if (s->kind != STEP_OPEN_NAMESPACE ||
@@ -121,7 +121,7 @@ static int run_stage(const struct ns_clone_args *a, int sock)
 	int pidfd = -EBADF;
 
 	/* A new user namespace was made together with the stage: INIT only has to stay in it. */
-	int r = enter_stage(a);
+	int r = enter_staged_namespaces(a);
 	if (r >= 0) {
 		struct clone_args ca = {
 			.flags = flags | CLONE_PARENT | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,

@@ -111,7 +111,7 @@ static int mount_on_console(struct step_ctx *c, int slave)
 }
 
 /* The session's controlling terminal, and standard input, output and error. */
-static int take_over(int slave)
+static int take_over_terminal(int slave)
 {
 	/* EPERM: this process leads a session already. */
 	if (setsid() < 0 && getsid(0) != getpid())
@@ -142,7 +142,7 @@ int step_console(struct step_ctx *c, const struct step *s)
 	int r = c->peer.send_fd(c->peer.data, "console", master);
 	if (r < 0)
 		return r;
-	r = take_over(slave);
+	r = take_over_terminal(slave);
 	if (r < 0)
 		return r;
 	c->console = take_fd(&slave);

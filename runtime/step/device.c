@@ -71,7 +71,7 @@ static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 }
 
 /* What is at dir/name is the device: give it its owner and mode where they differ. */
-static int adjust(struct step_ctx *c, int dir, const char *name, const struct spec_device *d)
+static int adjust_node(struct step_ctx *c, int dir, const char *name, const struct spec_device *d)
 {
 	mode_t mode = d->file_mode.set ? (mode_t)d->file_mode.v & 07777 : 0666;
 	uid_t uid = d->uid.set ? (uid_t)d->uid.v : 0;
@@ -153,7 +153,7 @@ int step_device(struct step_ctx *c, const struct step *s)
 		return bind_device(tree, dir, name, d);
 	}
 	if (mknodat(dir, name, wanted_type(d) | mode, dev) == 0 || errno == EEXIST)
-		return adjust(c, dir, name, d);
+		return adjust_node(c, dir, name, d);
 	if (errno == EPERM && d->type != 'p')
 		return bind_instead(dir, name, d);
 	return err_set(errno, "make %s: %s", path, err_text(errno));

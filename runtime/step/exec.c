@@ -27,7 +27,7 @@
  * The root file system. An exec's context may come without a descriptor of it; WAIT_START closes
  * it.
  */
-static int root_of(struct step_ctx *c)
+static int open_root(struct step_ctx *c)
 {
 	if (c->root < 0)
 		c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -59,7 +59,7 @@ static int cwd_error(const char *cwd, int r)
 static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 {
 	char path[PATH_MAX];
-	int root = root_of(c);
+	int root = open_root(c);
 
 	if (root < 0)
 		return root;
@@ -126,7 +126,7 @@ static const char *home_of(struct step_ctx *c, uint32_t uid)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct stat st;
-	int root = root_of(c);
+	int root = open_root(c);
 
 	if (root < 0)
 		return "/";
@@ -300,7 +300,7 @@ static int search_path(struct step_ctx *c, const struct spec_process *p, const c
 static int find_program(struct step_ctx *c, const struct spec_process *p, const char **ret)
 {
 	const char *name = p->args.n ? p->args.v[0] : "";
-	int root = root_of(c);
+	int root = open_root(c);
 
 	if (root < 0)
 		return root;
@@ -318,7 +318,7 @@ static int find_program(struct step_ctx *c, const struct spec_process *p, const 
 	return 0;
 }
 
-static void end(int sig)
+static void exit_as_killed(int sig)
 {
 	_exit(128 + sig);
 }
@@ -345,7 +345,7 @@ static int reset_signals(void)
 
 	for (int sig = 1; sig < NSIG; sig++)
 		/* Fails for SIGKILL, SIGSTOP and glibc's own two. */
-		(void)signal(sig, needs_handler(sig) ? end : SIG_DFL);
+		(void)signal(sig, needs_handler(sig) ? exit_as_killed : SIG_DFL);
 	sigemptyset(&none);
 	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return err_sys("unblock signals");
@@ -376,7 +376,7 @@ static int exec_error(struct step_ctx *c, const struct spec_process *p)
 
 	switch (code) {
 	case ENOENT:
-		if (check_program(root_of(c), p->cwd, c->exe) == 0)
+		if (check_program(open_root(c), p->cwd, c->exe) == 0)
 			return err_set(code,
 				"exec %s: no such file or directory: the file is there, but its "
 				"interpreter (the #! line, or the ELF loader) is not",

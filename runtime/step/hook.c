@@ -31,7 +31,7 @@
 #define OUTPUT_KEPT 1024
 #define EXIT_NOT_EXECUTED 127
 
-struct run {
+struct hook_run {
 	pid_t pid;
 	int pidfd;
 	int in_read, in_write; /* the hook's standard input; closed once the state is written */
@@ -43,7 +43,7 @@ struct run {
 	size_t nkept;
 };
 
-static void run_release(struct run *run)
+static void hook_run_release(struct hook_run *run)
 {
 	fd_close(&run->pidfd);
 	fd_close(&run->in_read);
@@ -51,7 +51,7 @@ static void run_release(struct run *run)
 	fd_close(&run->out);
 	fd_close(&run->failure);
 }
-#define _cleanup_run_ __attribute__((cleanup(run_release), unused))
+#define _cleanup_hook_run_ __attribute__((cleanup(hook_run_release), unused))
 
 /* In the child. Never returns. */
 static void __attribute__((noreturn))
@@ -109,7 +109,7 @@ static int set_nonblocking(int fd)
 	return fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? err_sys("set a pipe non-blocking") : 0;
 }
 
-static int start(struct run *run, const struct spec_hook *hook, const int *out)
+static int start_hook(struct hook_run *run, const struct spec_hook *hook, const int *out)
 {
 	_cleanup_fd_ int out_write = -EBADF;
 	_cleanup_fd_ int failure_write = -EBADF;
@@ -143,7 +143,7 @@ static int start(struct run *run, const struct spec_hook *hook, const int *out)
 }
 
 /* All that is there now; keeps the end of it. -EPIPE at its end. */
-static int read_output(struct run *run)
+static int read_output(struct hook_run *run)
 {
 	char chunk[4096];
 	ssize_t n;
@@ -166,7 +166,7 @@ static int read_output(struct run *run)
 	return n == 0 ? -EPIPE : 0;
 }
 
-static void write_state(struct run *run)
+static void write_state(struct hook_run *run)
 {
 	ssize_t n = run->len ? write(run->in_write, run->state, run->len) : 0;
 
@@ -181,7 +181,7 @@ static void write_state(struct run *run)
 }
 
 /* Until the hook ended: 0; or -ETIMEDOUT. deadline_ms < 0: none. */
-static int watch(struct run *run, int64_t deadline_ms)
+static int watch_hook(struct hook_run *run, int64_t deadline_ms)
 {
 	for (;;) {
 		struct pollfd fds[] = {
@@ -208,7 +208,7 @@ static int watch(struct run *run, int64_t deadline_ms)
 	}
 }
 
-static int reap(const struct run *run, siginfo_t *ret)
+static int reap_hook(const struct hook_run *run, siginfo_t *ret)
 {
 	int r;
 
@@ -220,7 +220,7 @@ static int reap(const struct run *run, siginfo_t *ret)
 }
 
 /* The output as part of one line: ": TEXT", or "". */
-static const char *output_text(struct run *run)
+static const char *output_text(struct hook_run *run)
 {
 	while (run->nkept && (unsigned char)run->kept[run->nkept - 1] <= ' ')
 		run->nkept--;
@@ -231,7 +231,7 @@ static const char *output_text(struct run *run)
 	return run->kept;
 }
 
-static int outcome(struct run *run, const siginfo_t *si)
+static int hook_outcome(struct hook_run *run, const siginfo_t *si)
 {
 	int code;
 
@@ -255,7 +255,7 @@ static int outcome(struct run *run, const siginfo_t *si)
 
 static int run_hook(const struct spec_hook *hook, const char *state, size_t len, const int *out)
 {
-	_cleanup_run_ struct run run = {
+	_cleanup_hook_run_ struct hook_run run = {
 		.pidfd = -EBADF,
 		.in_read = -EBADF,
 		.in_write = -EBADF,
@@ -270,16 +270,16 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len,
 	if (timeout > INT64_MAX / 2000)
 		timeout = INT64_MAX / 2000;
 	int64_t deadline = timeout > 0 ? clock_ms() + timeout * 1000 : -1;
-	int r = start(&run, hook, out);
+	int r = start_hook(&run, hook, out);
 	if (r < 0)
 		return r;
-	r = watch(&run, deadline);
+	r = watch_hook(&run, deadline);
 	if (r < 0) {
 		/* The group may not be there yet: setsid() is the child's first act. */
 		kill(-run.pid, SIGKILL);
 		(void)!syscall(SYS_pidfd_send_signal, run.pidfd, SIGKILL, NULL, 0);
 	}
-	int reaped = reap(&run, &si);
+	int reaped = reap_hook(&run, &si);
 	if (run.out >= 0)
 		(void)!read_output(&run);
 	if (r == -ETIMEDOUT) {
@@ -290,7 +290,7 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len,
 	}
 	if (r < 0 || reaped < 0)
 		return r < 0 ? r : reaped;
-	return outcome(&run, &si);
+	return hook_outcome(&run, &si);
 }
 
 int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len,

@@ -20,7 +20,7 @@
 #include "step/mnt.h"
 
 /* Which property of config.json the path came from, within the step's field. */
-static const char *property(const struct step *s)
+static const char *source_property(const struct step *s)
 {
 	if (s->kind != STEP_OPEN_SOURCE)
 		return "";
@@ -29,7 +29,7 @@ static const char *property(const struct step *s)
 
 static int open_failed(const struct step *s)
 {
-	const char *p = property(s), *path = s->open.path;
+	const char *p = source_property(s), *path = s->open.path;
 	int code = errno;
 
 	switch (code) {
@@ -56,7 +56,7 @@ static int set_propagation(int tree, const struct step *s)
 {
 	const struct spec_mount *m = s->open.mount;
 	uint32_t base = s->open.propagation & ~(uint32_t)MS_REC, own = m ? m->propagation : 0;
-	const char *p = property(s);
+	const char *p = source_property(s);
 
 	/*
 	 * The root is never a peer of the host's mounts, for it must not be shared while it is
@@ -102,7 +102,8 @@ static int write_map(int proc, pid_t pid, const char *file, const struct spec_id
 	return path_write_proc(proc, path, strbuf_str(&text));
 }
 
-static int map_ids(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid)
+static int map_process_ids(
+	pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid)
 {
 	char path[64];
 
@@ -146,8 +147,8 @@ static int open_userns(const struct spec_id_maps *uid, const struct spec_id_maps
 			;
 		_exit(0);
 	}
-	int fd =
-		pid < 0 ? err_sys("make a user namespace for the id maps") : map_ids(pid, uid, gid);
+	int fd = pid < 0 ? err_sys("make a user namespace for the id maps")
+			 : map_process_ids(pid, uid, gid);
 	close(ends[0]);
 	close(ends[1]);
 	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)

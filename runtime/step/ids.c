@@ -188,7 +188,7 @@ struct cap_sets cap_sets_grantable(const struct spec_capabilities *caps, const s
  * Leaves only `want` in the bounding set; *ret_have is what of it was there. Ends at the first
  * number the kernel does not know.
  */
-static int cut_bounding(uint64_t want, uint64_t *ret_have)
+static int cut_bounding_set(uint64_t want, uint64_t *ret_have)
 {
 	*ret_have = 0;
 	for (int cap = 0; cap < 64; cap++) {
@@ -245,7 +245,8 @@ static int add_cap_name(struct strbuf *b, int cap)
  * One line with all that was asked for and not granted: the specification wants a warning, and no
  * failure.
  */
-static int warn_missing(const struct spec_capabilities *want, const struct spec_capabilities *have)
+static int warn_missing_caps(
+	const struct spec_capabilities *want, const struct spec_capabilities *have)
 {
 	const struct {
 		const char *name;
@@ -305,7 +306,7 @@ int step_capabilities(struct step_ctx *c, const struct step *s)
 	struct cap_sets all = {now.permitted, now.permitted, final.inheritable};
 	if (memcmp(&all, &now, sizeof(all)) != 0 && (r = cap_sets_write(&all)) < 0)
 		return r;
-	r = cut_bounding(want->bounding, &have.bounding);
+	r = cut_bounding_set(want->bounding, &have.bounding);
 	if (r < 0)
 		return r;
 	have.effective = final.effective;
@@ -323,7 +324,7 @@ int step_capabilities(struct step_ctx *c, const struct step *s)
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return err_sys("clear the ambient capabilities");
 	have.ambient = raise_ambient(want->ambient & have.permitted & have.inheritable);
-	return warn_missing(want, &have);
+	return warn_missing_caps(want, &have);
 }
 
 int step_no_new_privs(struct step_ctx *c, const struct step *s)

@@ -12,7 +12,7 @@
 #include "step/mnt.h"
 
 /* An empty directory, of which nothing can be changed. */
-static int make_empty(struct step_ctx *c)
+static int make_empty_fs(struct step_ctx *c)
 {
 	_cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
 
@@ -28,7 +28,7 @@ static int make_empty(struct step_ctx *c)
 	return c->dir_cover.fd < 0 ? err_sys("mount an empty file system") : 0;
 }
 
-static int cover(struct step_cover *with, int target, const char *path)
+static int cover_path(struct step_cover *with, int target, const char *path)
 {
 	_cleanup_fd_ int clone = -EBADF;
 	int tree = with->fd;
@@ -65,13 +65,13 @@ int step_mask_path(struct step_ctx *c, const struct step *s)
 	if (fstat(target, &st) < 0)
 		return err_sys("stat %s", s->text);
 	if (!S_ISDIR(st.st_mode))
-		return cover(&c->null_cover, target, s->text);
+		return cover_path(&c->null_cover, target, s->text);
 	if (c->dir_cover.fd < 0) {
-		int r = make_empty(c);
+		int r = make_empty_fs(c);
 		if (r < 0)
 			return r;
 	}
-	return cover(&c->dir_cover, target, s->text);
+	return cover_path(&c->dir_cover, target, s->text);
 }
 
 int step_readonly_path(struct step_ctx *c, const struct step *s)

@@ -142,7 +142,7 @@ static int apply_propagation(int tree, const struct spec_mount *m)
 	return 0;
 }
 
-static int attach(int tree, const struct mnt_target *t)
+static int attach_mount(int tree, const struct mnt_target *t)
 {
 	return mnt_attach(tree, t->fd) < 0 ? err_sys("mount on %s", t->path) : 0;
 }
@@ -182,7 +182,7 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 	if (r >= 0)
 		r = mnt_apply_attrs(tree, m);
 	/* Its propagation was set by HOST, as long as the source's peer group could be left. */
-	return r < 0 ? r : attach(tree, &t);
+	return r < 0 ? r : attach_mount(tree, &t);
 }
 
 static int remember_late_ro(struct step_ctx *c, const struct step *s, int tree)
@@ -214,7 +214,7 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 		return tree;
 	r = apply_propagation(tree, m);
 	if (r >= 0)
-		r = attach(tree, &t);
+		r = attach_mount(tree, &t);
 	/* The /dev that is filled later, and what has mount points to come, are made read-only by
 	 * PIVOT. */
 	bool late =
@@ -225,7 +225,7 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 }
 
 /* Changes what is mounted there already. */
-static int remount(struct step_ctx *c, const struct spec_mount *m)
+static int change_mount(struct step_ctx *c, const struct spec_mount *m)
 {
 	struct mnt_target t = {.fd = -EBADF};
 	struct statx sx;
@@ -253,7 +253,7 @@ int step_mount(struct step_ctx *c, const struct step *s)
 	const struct spec_mount *m = s->mount.mount;
 
 	if (m->remount)
-		return remount(c, m);
+		return change_mount(c, m);
 	/* In a microVM what a back end serves is mounted already, as the source of a bind is. */
 	return m->bind || m->backend ? mount_bind(c, s) : mount_new(c, s);
 }

@@ -59,7 +59,7 @@ static bool selinux_enabled(void)
 }
 
 /* The messages that the kernel left in the context: "e tmpfs: Bad value for 'size'". */
-static void read_log(int fs, char *ret, size_t size)
+static void read_fs_log(int fs, char *ret, size_t size)
 {
 	ssize_t n;
 	size_t len = 0;
@@ -112,7 +112,7 @@ static int fs_failed(const struct new_fs *f, int fs, const char *option)
 	const char *id;
 
 	if (fs >= 0)
-		read_log(fs, log, sizeof(log));
+		read_fs_log(fs, log, sizeof(log));
 	if (code == EINVAL && (id = unmapped_id(f)))
 		return err_set(code,
 			"options: %s does not accept \"%s\": this id is not mapped in the "
@@ -173,7 +173,7 @@ static int each_option(struct spec_strings data, int (*fn)(void *arg, char *opti
 	return 0;
 }
 
-struct config {
+struct fs_config {
 	const struct new_fs *f;
 	int fs;
 };
@@ -188,7 +188,7 @@ static bool is_cgroup_root_option(const char *o)
 
 static int set_option(void *arg, char *option)
 {
-	const struct config *cf = arg;
+	const struct fs_config *cf = arg;
 	char *value = strchr(option, '=');
 	int r;
 
@@ -204,7 +204,7 @@ static int set_option(void *arg, char *option)
 	return r < 0 ? fs_failed(cf->f, cf->fs, option) : 0;
 }
 
-static int set_flags(const struct config *cf, const struct spec_mount *m, bool clear)
+static int set_flags(const struct fs_config *cf, const struct spec_mount *m, bool clear)
 {
 	static const struct {
 		uint32_t flag;
@@ -226,7 +226,7 @@ static int set_flags(const struct config *cf, const struct spec_mount *m, bool c
 	return 0;
 }
 
-static int configure(const struct config *cf)
+static int configure_fs(const struct fs_config *cf)
 {
 	const struct new_fs *f = cf->f;
 	char mode[sizeof(f->mode)];
@@ -254,14 +254,14 @@ static uint64_t first_attrs(const struct new_fs *f)
 	return attrs;
 }
 
-static int by_fsopen(const struct new_fs *f)
+static int make_by_fsopen(const struct new_fs *f)
 {
 	_cleanup_fd_ int fs = fsopen(f->type, FSOPEN_CLOEXEC);
-	struct config cf = {.f = f, .fs = fs};
+	struct fs_config cf = {.f = f, .fs = fs};
 
 	if (fs < 0)
 		return fs_failed(f, -EBADF, NULL);
-	int r = configure(&cf);
+	int r = configure_fs(&cf);
 	if (r < 0)
 		return r;
 	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
@@ -320,7 +320,7 @@ static int mount2_on_stage(const struct new_fs *f, int stage)
 	return take_fd(&tree);
 }
 
-static int by_mount2(const struct new_fs *f)
+static int make_by_mount2(const struct new_fs *f)
 {
 	_cleanup_fd_ int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
@@ -349,7 +349,7 @@ static const char *host_cgroup2(void)
 }
 
 /* Something of the host's in place of a new file system, which is still there before PIVOT. */
-static int copy_of_host(const struct new_fs *f, const char *path, bool ro)
+static int copy_host_mount(const struct new_fs *f, const char *path, bool ro)
 {
 	struct spec_mount own = {.attr_set = f->m->attr_set & FSMOUNT_ATTRS};
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
@@ -377,7 +377,7 @@ static int new_cgroup2(struct new_fs *f)
 
 	f->type = "cgroup2";
 	if (spec && spec->ns[SPEC_NS_CGROUP].set) {
-		int tree = by_fsopen(f);
+		int tree = make_by_fsopen(f);
 		if (tree >= 0 || !userns || (tree != -EPERM && tree != -EBUSY))
 			return tree;
 		err_clear();
@@ -388,18 +388,18 @@ static int new_cgroup2(struct new_fs *f)
 			"type: the host has no cgroup2 file system at /sys/fs/cgroup or "
 			"/sys/fs/cgroup/unified: mount one there, or leave this entry out");
 	bool rw = !userns && (f->m->attr_clr & MOUNT_ATTR_RDONLY);
-	return copy_of_host(f, path, !rw);
+	return copy_host_mount(f, path, !rw);
 }
 
 /* sysfs shows a network namespace: without one of its own, a user namespace may not mount it. */
 static int new_sysfs(const struct new_fs *f)
 {
-	int tree = by_fsopen(f);
+	int tree = make_by_fsopen(f);
 
 	if (tree != -EPERM || !f->s->mount.userns)
 		return tree;
 	err_clear();
-	return copy_of_host(f, "/sys", true);
+	return copy_host_mount(f, "/sys", true);
 }
 
 static bool has_option(const struct spec_mount *m, const char *name)
@@ -419,7 +419,7 @@ static int new_tmpfs(struct new_fs *f)
 	 * 1777. */
 	if (f->t->existed && !has_option(f->m, "mode"))
 		snprintf(f->mode, sizeof(f->mode), "mode=%04o", f->t->st.st_mode & 07777);
-	_cleanup_fd_ int tree = needs_mount2(f) ? by_mount2(f) : by_fsopen(f);
+	_cleanup_fd_ int tree = needs_mount2(f) ? make_by_mount2(f) : make_by_fsopen(f);
 	if (tree < 0 || !f->m->tmpcopyup)
 		return take_fd(&tree);
 	/* What is in it, not the directory itself: that stays root's, as runc and crun leave it. */
@@ -430,7 +430,7 @@ static int new_tmpfs(struct new_fs *f)
 /* Message queues have no context= option: their directory is labelled. */
 static int new_mqueue(const struct new_fs *f, const char *label)
 {
-	_cleanup_fd_ int tree = by_fsopen(f);
+	_cleanup_fd_ int tree = make_by_fsopen(f);
 
 	if (tree < 0 || !label)
 		return take_fd(&tree);
@@ -445,7 +445,7 @@ static int new_tree(struct new_fs *f, const char *label)
 	if (streq(f->type, "cgroup") || streq(f->type, "cgroup2"))
 		return new_cgroup2(f);
 	if (streq(f->type, "proc"))
-		return by_fsopen(f);
+		return make_by_fsopen(f);
 	if (streq(f->type, "sysfs"))
 		return new_sysfs(f);
 	if (streq(f->type, "mqueue"))
@@ -453,7 +453,7 @@ static int new_tree(struct new_fs *f, const char *label)
 	f->label = label;
 	if (streq(f->type, "tmpfs"))
 		return new_tmpfs(f);
-	return needs_mount2(f) ? by_mount2(f) : by_fsopen(f);
+	return needs_mount2(f) ? make_by_mount2(f) : make_by_fsopen(f);
 }
 
 int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target *t)
@@ -493,7 +493,7 @@ int mnt_reconfigure(int fd, const struct spec_mount *m)
 	_cleanup_fd_ int fs = fspick(fd, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
 	if (fs < 0)
 		return err_sys("options: remount");
-	struct config cf = {.f = &f, .fs = fs};
+	struct fs_config cf = {.f = &f, .fs = fs};
 	int r = set_flags(&cf, m, true);
 	if (r >= 0)
 		r = each_option(m->data, set_option, &cf);

@@ -78,7 +78,7 @@ int step_rlimits(struct step_ctx *c, const struct step *s)
 }
 
 /* Whether the file holds this number already; the trail is left as it was written first. */
-static bool holds_number(int proc, const char *path, int64_t number)
+static bool file_holds_number(int proc, const char *path, int64_t number)
 {
 	char text[32];
 	int fd = path_open_in_proc(proc, path, O_RDONLY);
@@ -109,7 +109,7 @@ int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid)
 	int r = path_write_proc(proc, path, text);
 	if (r != -EACCES && r != -EPERM)
 		return r;
-	if (holds_number(proc, path, p->oom_score_adj.v))
+	if (file_holds_number(proc, path, p->oom_score_adj.v))
 		return 0;
 	return err_set(-r,
 		"%s: lowering the OOM score adjustment needs CAP_SYS_RESOURCE in the host's user "
@@ -273,7 +273,7 @@ static bool selinux_enabled(int proc)
  * the same user without a user namespace, of others with one (its ids differ from the ring's). As
  * runc does.
  */
-static int open_keyring(long ring, bool userns)
+static int allow_keyring_search(long ring, bool userns)
 {
 	const unsigned long search = userns ? KEY_OTH_SEARCH : KEY_USR_SEARCH;
 	char text[512];
@@ -318,7 +318,7 @@ int step_keyring(struct step_ctx *c, const struct step *s)
 	if (ring < 0)
 		return err_sys("make a session keyring (--no-new-keyring does without)");
 	/* A ring without a name cannot be joined, hence needs no permission for it. */
-	return s->text ? open_keyring(ring, c->plan && c->plan->userns) : 0;
+	return s->text ? allow_keyring_search(ring, c->plan && c->plan->userns) : 0;
 }
 
 static int set_apparmor_profile(int proc, const char *profile)

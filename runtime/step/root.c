@@ -23,7 +23,7 @@
 #include "base/path.h"
 #include "step/mnt.h"
 
-static int attach(struct step_ctx *c, const char *path)
+static int attach_root(struct step_ctx *c, const char *path)
 {
 	_cleanup_fd_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
@@ -41,7 +41,7 @@ static int attach(struct step_ctx *c, const char *path)
 
 /* The host's /dev/null, taken while it can be reached: the container's may be anything
  * (CVE-2025-31133). */
-static int take_null(struct step_ctx *c)
+static int take_host_null(struct step_ctx *c)
 {
 	/* Read-only, or chmod(2) of a masked file in the container would change the host's node. */
 	struct mount_attr attr = {
@@ -75,13 +75,13 @@ int step_attach_root(struct step_ctx *c, const struct step *s)
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return err_sys("make the mounts of the new namespace slaves of the host's");
 	if (c->plan->spec && c->plan->spec->masked_paths.n) {
-		int r = take_null(c);
+		int r = take_host_null(c);
 		if (r < 0)
 			return err_ctx(r, "linux.maskedPaths");
 	}
 	if (fstat(c->root, &c->root_stat) < 0)
 		return err_sys("stat the root file system");
-	return attach(c, s->open.path);
+	return attach_root(c, s->open.path);
 }
 
 static int make_late_ro(struct step_ctx *c)

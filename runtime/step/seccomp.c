@@ -25,7 +25,7 @@ static const struct {
 	{SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"},
 };
 
-static int load(uint64_t flags, const struct sock_fprog *program)
+static int load_filter(uint64_t flags, const struct sock_fprog *program)
 {
 	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, program);
 }
@@ -39,13 +39,13 @@ static const char *unknown_flag(uint64_t flags)
 	uint64_t base = flags & SECCOMP_FILTER_FLAG_NEW_LISTENER;
 
 	for (size_t i = 0; i < ARRAY_SIZE(flag_names); i++)
-		if (flags & flag_names[i].flag && load(base | flag_names[i].flag, NULL) < 0 &&
-			errno == EINVAL)
+		if (flags & flag_names[i].flag &&
+			load_filter(base | flag_names[i].flag, NULL) < 0 && errno == EINVAL)
 			return flag_names[i].name;
 	return NULL;
 }
 
-static int load_error(uint64_t flags, size_t n)
+static int load_filter_error(uint64_t flags, size_t n)
 {
 	int code = errno;
 	const char *flag = code == EINVAL ? unknown_flag(flags) : NULL;
@@ -72,7 +72,7 @@ static int load_error(uint64_t flags, size_t n)
  * from the bounding, the inheritable and the ambient set, in none of which anything was kept
  * (capabilities(7)).
  */
-static void drop_kept(const struct cap_sets *final)
+static void drop_kept_caps(const struct cap_sets *final)
 {
 	if (cap_sets_write(final) < 0)
 		err_clear();
@@ -110,9 +110,9 @@ int step_seccomp(struct step_ctx *c, const struct step *s)
 	uint64_t flags = s->seccomp.seccomp->flags & ~(uint64_t)SECCOMP_FILTER_FLAG_TSYNC;
 	if (s->seccomp.seccomp->notify)
 		flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
-	r = load(flags, &program);
+	r = load_filter(flags, &program);
 	if (r < 0)
-		return load_error(flags, n);
+		return load_filter_error(flags, n);
 	if (s->seccomp.seccomp->notify) {
 		/* Close-on-exec, as the kernel makes it. */
 		r = c->peer.send_fd(c->peer.data, "seccomp", r);
@@ -121,6 +121,6 @@ int step_seccomp(struct step_ctx *c, const struct step *s)
 					  "sendmsg)");
 	}
 	if (s->seccomp.drop_caps)
-		drop_kept(&final);
+		drop_kept_caps(&final);
 	return 0;
 }

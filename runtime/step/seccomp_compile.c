@@ -53,7 +53,7 @@ static void ctx_release(scmp_filter_ctx *ctx)
 #define _cleanup_ctx_ __attribute__((cleanup(ctx_release), unused))
 
 /* FNV-1a. */
-static uint64_t hash(const void *data, size_t len)
+static uint64_t hash_bytes(const void *data, size_t len)
 {
 	const unsigned char *p = data;
 	uint64_t h = 0xcbf29ce484222325;
@@ -63,24 +63,24 @@ static uint64_t hash(const void *data, size_t len)
 	return h;
 }
 
-static int put_u32(struct strbuf *b, uint32_t v)
+static int key_add_u32(struct strbuf *b, uint32_t v)
 {
 	return strbuf_add(b, &v, sizeof(v));
 }
 
-static int put_rule(struct strbuf *b, const struct spec_seccomp_rule *rule)
+static int key_add_rule(struct strbuf *b, const struct spec_seccomp_rule *rule)
 {
 	int r = 0;
 
-	r |= put_u32(b, rule->action);
-	r |= put_u32(b, (uint32_t)rule->names.n);
+	r |= key_add_u32(b, rule->action);
+	r |= key_add_u32(b, (uint32_t)rule->names.n);
 	for (size_t i = 0; i < rule->names.n; i++)
 		r |= strbuf_add(b, rule->names.v[i], strlen(rule->names.v[i]) + 1);
-	r |= put_u32(b, (uint32_t)rule->nargs);
+	r |= key_add_u32(b, (uint32_t)rule->nargs);
 	for (size_t i = 0; i < rule->nargs; i++) {
 		const struct spec_seccomp_arg *a = &rule->args[i];
-		r |= put_u32(b, a->index);
-		r |= put_u32(b, a->op);
+		r |= key_add_u32(b, a->index);
+		r |= key_add_u32(b, a->op);
 		r |= strbuf_add(b, &a->value, sizeof(a->value));
 		r |= strbuf_add(b, &a->value_two, sizeof(a->value_two));
 	}
@@ -99,10 +99,10 @@ static int make_key(const struct spec_seccomp *s, struct strbuf *b)
 	int r = strbuf_add(b, head, sizeof(head));
 
 	for (size_t i = 0; i < s->narchitectures; i++)
-		r |= put_u32(b, s->architectures[i]);
-	r |= put_u32(b, (uint32_t)s->nrules);
+		r |= key_add_u32(b, s->architectures[i]);
+	r |= key_add_u32(b, (uint32_t)s->nrules);
 	for (size_t i = 0; i < s->nrules; i++)
-		r |= put_rule(b, &s->rules[i]);
+		r |= key_add_rule(b, &s->rules[i]);
 	return r < 0 ? err_set(ENOMEM, "out of memory") : 0;
 }
 
@@ -128,7 +128,7 @@ static int cache_open(int dir, const char *name, const struct strbuf *key)
 		size != sizeof(head) + (uint64_t)head.key_len + head.program_len ||
 		head.program_len == 0 || head.program_len % sizeof(struct sock_filter) != 0 ||
 		memcmp(data + sizeof(head), key->s, key->len) != 0 ||
-		hash(program, head.program_len) != head.program_hash)
+		hash_bytes(program, head.program_len) != head.program_hash)
 		return -ENOENT;
 	if (lseek(fd, program - data, SEEK_SET) < 0)
 		return -ENOENT;
@@ -144,7 +144,7 @@ static void cache_write(
 {
 	struct cache_head head = {
 		.magic = CACHE_MAGIC,
-		.program_hash = hash(program->s, program->len),
+		.program_hash = hash_bytes(program->s, program->len),
 		.key_len = (uint32_t)key->len,
 		.program_len = (uint32_t)program->len,
 	};
@@ -297,7 +297,7 @@ static size_t count_names(const struct spec_seccomp *s)
  * What no kernel could load, or would block this very process for ever: said before anything is
  * made.
  */
-static int check(const struct spec_seccomp *s)
+static int check_profile(const struct spec_seccomp *s)
 {
 	if (s->flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV && !s->notify)
 		return err_set(EINVAL, "flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is of use "
@@ -322,7 +322,7 @@ static int check(const struct spec_seccomp *s)
 }
 
 /* Into `ret`: the stub of seccomp_stub.h, then what libseccomp makes of the rules. */
-static int compile(const struct spec_seccomp *s, struct strbuf *ret)
+static int compile_profile(const struct spec_seccomp *s, struct strbuf *ret)
 {
 	_cleanup_ctx_ scmp_filter_ctx ctx = seccomp_init(s->default_action);
 
@@ -363,7 +363,7 @@ static int compile(const struct spec_seccomp *s, struct strbuf *ret)
 	return 0;
 }
 
-static int to_memfd(const struct strbuf *program)
+static int copy_to_memfd(const struct strbuf *program)
 {
 	_cleanup_fd_ int fd = memfd_create("seccomp", MFD_CLOEXEC);
 
@@ -384,18 +384,18 @@ int seccomp_compile(const struct spec_seccomp *s, int cache_dir)
 	_cleanup_strbuf_ struct strbuf key = {0}, program = {0};
 	char name[NAME_SIZE];
 
-	int r = check(s);
+	int r = check_profile(s);
 	if (r >= 0)
 		r = make_key(s, &key);
 	if (r < 0)
 		return r;
-	snprintf(name, sizeof(name), "%016llx", (unsigned long long)hash(key.s, key.len));
+	snprintf(name, sizeof(name), "%016llx", (unsigned long long)hash_bytes(key.s, key.len));
 	if (cache_dir >= 0 && (r = cache_open(cache_dir, name, &key)) >= 0)
 		return r;
-	r = compile(s, &program);
+	r = compile_profile(s, &program);
 	if (r < 0)
 		return r;
 	if (cache_dir >= 0)
 		cache_write(cache_dir, name, &key, &program);
-	return to_memfd(&program);
+	return copy_to_memfd(&program);
 }

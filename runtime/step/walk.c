@@ -44,7 +44,7 @@ static int step_loopback(struct step_ctx *c, const struct step *s)
 }
 
 /* Kinds without an entry are HOST's, the GUEST's or the monitor's own. */
-static const step_fn functions[STEP_COUNT] = {
+static const step_fn step_functions[STEP_COUNT] = {
 	[STEP_BARRIER] = step_barrier,
 	[STEP_OPEN_ROOT] = step_open,
 	[STEP_OPEN_SOURCE] = step_open,
@@ -89,10 +89,10 @@ int step_do(struct step_ctx *c, const struct step *s)
 	/* Barriers may concern those who wait. */
 	if (s->place != c->place && s->kind != STEP_BARRIER)
 		return 0;
-	if (!functions[s->kind])
+	if (!step_functions[s->kind])
 		return err_set(
 			ENOSYS, "the step %s cannot be done by init", plan_step_name(s->kind));
-	int r = functions[s->kind](c, s);
+	int r = step_functions[s->kind](c, s);
 	return r < 0 && s->field ? err_ctx(r, "%s", s->field) : r;
 }
 
