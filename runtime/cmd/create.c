@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* create and run: the same options, but for those that only a foreground command can have. */
+/* `create` and `run`, which have the same options, except for those of the foreground. */
 #include <linux/close_range.h>
 #include <unistd.h>
 
@@ -22,7 +22,9 @@ static int prepare_launch(const struct globals *g, struct launch_options *o)
 	o->root = g->root;
 	if (r >= 0)
 		r = cmd_check_preserved(o->preserve_fds + launch_listen_fds());
-	/* What leaked into us from our caller must neither be touched nor get into the container.
+	/*
+	 * Descriptors that leaked into caisson from its caller must not get into the container, and
+	 * caisson must not touch them either.
 	 */
 	if (r >= 0 && close_range(3 + (unsigned)(o->preserve_fds + launch_listen_fds()), ~0U,
 			      CLOSE_RANGE_CLOEXEC) < 0)
@@ -60,14 +62,15 @@ static int parse_launch_options(
 		{"isolation", 0, OPTION_STRING, &o->isolation, "ns|vm",
 			"namespaces, or a microVM (default: what config.json says, else ns)"},
 		{"hypervisor", 0, OPTION_STRING, &o->hypervisor, "kvm|qemu|auto",
-			"what runs the microVM (default: auto: KVM where it can, else QEMU)"},
+			"what runs the microVM (default: auto: KVM if this host can run it, else "
+			"QEMU)"},
 		{run ? "detach" : "", run ? 'd' : 0, OPTION_FLAG, &o->detach, NULL,
 			"return once it runs, and leave it running"},
 		{run ? "keep" : "", 0, OPTION_FLAG, &o->keep, NULL,
 			"do not delete the container when it ends"},
 		{0},
 	};
-	/* create has none of the last two. */
+	/* `create` has no --detach and no --keep, whose names are empty above. */
 	struct option_def used[ARRAY_SIZE(defs)] = {0};
 	size_t n = 0;
 	for (size_t i = 0; defs[i].name; i++)

@@ -11,7 +11,7 @@
 
 #define VM_END_MS 5000
 
-/* A Go duration: "5s", "500ms", "1m30s"; a bare number is seconds. */
+/* Parses a duration of Go: "5s", "500ms", "1m30s"; a bare number is seconds. */
 static int parse_interval(const char *text, int *ret_ms)
 {
 	static const struct {
@@ -50,7 +50,10 @@ bad:
 		EINVAL, "--interval %s: expected a duration such as 5s or 500ms, 1ms to 24h", text);
 }
 
-/* In VM mode the guest's cgroup counts: what the host sees is the whole machine. */
+/*
+ * In VM mode the statistics are those of the guest's cgroup, because the host's cgroup counts the
+ * whole machine.
+ */
 static int put_statistics(struct container *c, struct json_out *o)
 {
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
@@ -86,7 +89,10 @@ static int print_event(struct container *c, const char *type, bool stats)
 	return r < 0 ? r : cmd_print_json(&o);
 }
 
-/* Asked in its last moments, a microVM may answer no more; soon after its process has gone. */
+/*
+ * Says whether the container is a microVM whose process ends within VM_END_MS. A microVM that is
+ * about to end may not answer any more.
+ */
 static bool is_ending(const struct container *c, int pidfd)
 {
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
@@ -94,7 +100,10 @@ static bool is_ending(const struct container *c, int pidfd)
 	return c->vm && poll(&p, 1, VM_END_MS) == 1;
 }
 
-/* Who tells: the cgroup's files, or the guest, whose kernel does the killing in VM mode. */
+/*
+ * Where events come from: the files of the cgroup; in VM mode the guest, because it is the guest's
+ * kernel that kills.
+ */
 struct source {
 	struct container *c;
 	int fd;
@@ -110,7 +119,7 @@ static int source_open(struct source *s, struct container *c)
 	return r;
 }
 
-/* CG_EVENT_* bits. */
+/* Returns CG_EVENT_* bits. */
 static int source_read(struct source *s, int pidfd)
 {
 	if (!s->c->vm)
@@ -132,8 +141,10 @@ static void source_close(struct source *s)
 	cg_events_close(&s->ev);
 }
 
-/* A line of statistics each interval, a line at each OOM kill, until the container is empty or its
- * process gone. */
+/*
+ * Prints a line of statistics at each interval and a line at each OOM kill, until the container has
+ * no process left or its first process has ended.
+ */
 static int follow_events(struct container *c, int interval_ms)
 {
 	struct source s;

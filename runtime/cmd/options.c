@@ -71,7 +71,7 @@ static bool is_help(const char *name, size_t len)
 	return (len == 4 && strncmp(name, "help", 4) == 0) || (len == 1 && *name == 'h');
 }
 
-/* What is left to parse: argv[0] is the word in question. */
+/* The words that are still to be parsed; argv[0] is the one in question. */
 struct words {
 	const struct option_def *defs;
 	int argc;
@@ -84,13 +84,19 @@ static int unknown_option(const struct words *w)
 	return err_set(EINVAL, "unknown option %s", w->argv[0]);
 }
 
-/* value NULL: the next word. Returns the number of words that were taken. */
+/*
+ * Sets an option to its value. If value is NULL, the value is the next word. Returns how many words
+ * were taken.
+ */
 static int take_option(const struct words *w, const struct option_def *d, const char *value)
 {
 	int n = 1;
 
 	if (!is_flag(d) && !value) {
-		/* podman looks for these words to see whether an option is known. */
+		/*
+		 * podman looks for "requires an argument" to find out whether the runtime knows an
+		 * option.
+		 */
 		if (w->argc == 1)
 			return err_set(EINVAL, "option --%s requires an argument", d->name);
 		value = w->argv[n++];
@@ -99,7 +105,10 @@ static int take_option(const struct words *w, const struct option_def *d, const 
 	return r < 0 ? r : n;
 }
 
-/* "-dt", "-u1000", "-eA=b": the first letter that takes a value takes the rest of the word. */
+/*
+ * Parses letters in one word, "-dt", "-u1000", "-eA=b": the first letter that takes a value takes
+ * the rest of the word.
+ */
 static int parse_letters(const struct words *w)
 {
 	int r = 0;

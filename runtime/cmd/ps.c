@@ -9,7 +9,10 @@
 #include "base/fd.h"
 #include "cmd/cmd.h"
 
-/* Without a cgroup: everybody in the first process's pid namespace. */
+/*
+ * Finds the processes of a container without a cgroup: all in the pid namespace of its first
+ * process.
+ */
 static int pids_of_namespace(struct container *c, pid_t **ret, size_t *ret_n)
 {
 	char path[300];
@@ -107,7 +110,7 @@ static int print_lines_of_pids(FILE *in, const pid_t *pids, size_t n)
 	return r;
 }
 
-/* The host's ps knows how to print a process; ours to say is which. */
+/* The host's ps prints all of its processes, and only the lines of the container's are printed. */
 static int print_table(const pid_t *pids, size_t n, int argc, char **argv)
 {
 	int fds[2], status;
@@ -137,7 +140,7 @@ static int print_table(const pid_t *pids, size_t n, int argc, char **argv)
 		;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		return err_set(ENOENT,
-			"ps: the host has no ps (package procps); --format json works without");
+			"ps: the host has no ps (package procps); --format json works without it");
 	return r;
 }
 
@@ -158,7 +161,7 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	/* Engines put the options behind the ID as well. */
+	/* Engines put options behind the ID as well. */
 	bool help;
 	int left = options_parse(defs, args.n - 1, args.v + 1, true, &help);
 	if (left < 0)
@@ -171,8 +174,8 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 		r = container_status(&c, &status);
 	if (r >= 0 && c.vm) {
 		if (left > 0)
-			return err_set(ENOTSUP, "ps options: the processes are in a microVM, where "
-						"the host's ps can't look");
+			return err_set(ENOTSUP,
+				"ps options: the host's ps cannot see the processes of a microVM");
 		return cmd_ps_of_vm(&c, streq(format, "json"));
 	}
 	if (r >= 0 && status == CONTAINER_STOPPED && !c.cgroup.path)

@@ -112,7 +112,10 @@ static int set_limits(const struct update_args *u, struct cg_resources *res)
 	return r;
 }
 
-/* Before anything is changed: what is sure to be refused must not be half done. */
+/*
+ * This is checked before anything is changed, so that an update that is sure to be refused is not
+ * half done.
+ */
 static int check_rdt(const struct container *c, const struct update_args *u)
 {
 	if ((u->l3 || u->membw) && !c->has_rdt)
@@ -139,7 +142,9 @@ static int update_rdt(struct container *c, const struct update_args *u)
 	return rdt_assign(&rdt, c->id, c->pid);
 }
 
-/* The guest's part there; *res is the host's afterwards. */
+/*
+ * Sends the guest its part of the limits. Afterwards *res holds what is left for the host's cgroup.
+ */
 static int update_guest(struct container *c, struct cg_resources *res)
 {
 	struct plan_vm_limits limits;

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The foreground: `run` and `exec` without --detach stay beside the process, hand on the signals
- * they get, carry the terminal, and end with its exit code.
+ * The foreground: `run` and `exec` without --detach stay beside the process. They hand on the
+ * signals that they get, carry the terminal, and end with the process's exit code.
  *
- * All signals are blocked from before the process exists, and read from a signalfd, so that none is
- * lost. The terminal goes through two small buffers; what one side does not take stays there, and
- * we stop reading the other side until it does. Nothing may block us in a write meanwhile: the
- * master does not block, and to standard output, whose flags are our caller's to set, goes at a
- * time what a pipe that polls as writable is sure to take.
+ * The caller blocks all signals before the process exists, and this file reads them from a
+ * signalfd, so that none is lost. The terminal goes through two small buffers. If one side does not
+ * take what is in its buffer, this file stops reading the other side until it does.
  *
- * While the process lives we hold the terminal's slave side too: a program such as an init closes
- * its terminal and opens it again later, and a master whose last slave was closed would have ended
- * for us in between.
+ * No write may block, because that would stop the signals too. So the terminal's master is
+ * non-blocking. The flags of standard output belong to the caller and stay as they are; a write to
+ * it is at most PIPE_BUF bytes long, which a pipe that polls as writable is sure to take.
+ *
+ * While the process lives, this file holds the terminal's slave side open too. A program such as an
+ * init closes its terminal and opens it again later, and the master would report its end in
+ * between, if that had been the last open slave.
  */
 #include "launch/attend.h"
 
@@ -40,8 +42,8 @@ struct pipe {
 struct attend {
 	struct ns_child *child;
 	int signals;
-	int *console; /* master, or -EBADF; closed where our own terminal is gone */
-	int slave;    /* -EBADF: not held (any more) */
+	int *console; /* master, or -EBADF; closed when caisson's own terminal goes away */
+	int slave;    /* the terminal's slave side; -EBADF: not held */
 	struct notify *notify;
 	bool exited;
 	int status;
@@ -79,8 +81,9 @@ static void set_window_size(const struct attend *a)
 }
 
 /*
- * In the background of a shell with job control, touching the terminal must stop us until the shell
- * brings us to the foreground: SIGTTOU does that, unless it is blocked.
+ * If caisson runs in the background of a shell with job control, changing the terminal must stop it
+ * until the shell brings it to the foreground. The kernel does that by SIGTTOU, unless that signal
+ * is blocked.
  */
 static int set_raw(const struct termios *saved)
 {
@@ -112,7 +115,10 @@ static int open_terminal(struct attend *a)
 	set_window_size(a);
 	int r = set_raw(&a->saved);
 	a->raw = r >= 0;
-	/* EIO: a background job whose shell is gone, and which nobody could bring back. */
+	/*
+	 * The kernel says EIO to a background job whose shell is gone. No one can bring such a job
+	 * to the foreground any more, so that it goes on without raw mode.
+	 */
 	return r == -EIO ? 0 : r;
 }
 
@@ -123,7 +129,10 @@ static void close_terminal(struct attend *a)
 	fd_close(&a->slave);
 }
 
-/* Nobody reads standard output any more: the container's terminal hangs up, as a person's does. */
+/*
+ * Closes the container's terminal, because no one reads standard output any more. The programs in
+ * the container get SIGHUP, as they do when a person's terminal goes away.
+ */
 static void hang_up_terminal(struct attend *a)
 {
 	fd_close(&a->slave);
@@ -136,7 +145,10 @@ static void reap_child(struct attend *a)
 {
 	siginfo_t info = {0};
 
-	/* Only ours: a subreaper's adopted children are nobody's business here. */
+	/*
+	 * Reaps only this child: caisson may be a subreaper, and its caller waits for the adopted
+	 * children.
+	 */
 	if (waitid(P_PIDFD, (id_t)a->child->pidfd, &info, WEXITED | WNOHANG) < 0 ||
 		info.si_pid == 0)
 		return;
@@ -180,11 +192,11 @@ static void pipe_fill(struct pipe *p)
 		p->start = 0;
 		p->len = (size_t)n;
 	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-		p->ended = true; /* EIO on a master: the last slave was closed */
+		p->ended = true; /* the master reads as EIO after the last slave was closed */
 	}
 }
 
-/* False: the other end is gone. */
+/* Returns false if the other end is gone. */
 static bool pipe_drain(struct pipe *p, size_t most)
 {
 	ssize_t n = write(p->to, p->buf + p->start, p->len < most ? p->len : most);
@@ -202,7 +214,10 @@ static bool pipe_drain(struct pipe *p, size_t most)
 
 static void send_end_of_input(struct attend *a)
 {
-	/* What a person types to end input: the line discipline turns it into an end of file. */
+	/*
+	 * The character that a person types to end the input (Ctrl-D); the kernel's line discipline
+	 * turns it into an end of file.
+	 */
 	static const char eot = 4;
 
 	if (a->in.ended && a->in.from >= 0 && *a->console >= 0) {
@@ -279,11 +294,17 @@ int launch_attend(struct ns_child *child, int *console, struct notify *n, int *r
 	reap_child(&a);
 	while (r >= 0 && !a.exited)
 		r = relay_once(&a, -1);
-	/* Not for ever: others of the container may go on. */
+	/*
+	 * The number of reports is limited, because other processes of the container may go on
+	 * sending them.
+	 */
 	for (int i = 0; r >= 0 && n && i < LAST_REPORTS && notify_relay(n); i++)
 		;
-	/* The process is gone; what it wrote last is still in the terminal. Others may keep the
-	 * slave open. */
+	/*
+	 * The process has ended, but what it wrote last is still in the terminal. Other processes
+	 * may keep the slave side open, so the loop below also ends when nothing has come for 50
+	 * ms.
+	 */
 	fd_close(&a.slave);
 	while (r >= 0 && *console >= 0 && (!a.out.ended || a.out.len)) {
 		r = relay_once(&a, a.out.len ? -1 : 50);

@@ -33,7 +33,7 @@ static char *now_rfc3339(struct arena *a)
 	return arena_printf(a, "%s.%09ldZ", text, now.tv_nsec);
 }
 
-/* state.json and config.json: from now on `delete --force` can undo whatever gets done. */
+/* Writes state.json and config.json. From then on `delete --force` can undo whatever is done. */
 static int record_intent(
 	struct container *c, const struct bundle *b, const struct launch_options *o)
 {
@@ -60,7 +60,10 @@ static int record_intent(
 	return r < 0 ? r : container_save(c);
 }
 
-/* Held by INIT until it becomes the program: what tells created from running (see container.h). */
+/*
+ * Makes and locks the file that tells "created" from "running": INIT holds the lock until it
+ * becomes the program (see container.h).
+ */
 static int open_start_lock(struct launch *l)
 {
 	l->create.start_lock =
@@ -70,7 +73,10 @@ static int open_start_lock(struct launch *l)
 	return 0;
 }
 
-/* Through /proc/self/fd, since a socket's path is limited to 107 bytes and --root is not. */
+/*
+ * Binds the socket through /proc/self/fd, because the path of a socket is limited to 107 bytes and
+ * --root is not.
+ */
 static int open_start_socket(struct launch *l)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -95,16 +101,17 @@ static int check_console_options(
 			": process.terminal is true: give --console-socket to receive the "
 			"terminal, or use `run` without --detach");
 	if (!terminal && o->console_socket)
-		return err_set(EINVAL, HANDOVER_NO_TERMINAL
-			": --console-socket: process.terminal is not true, there is no terminal "
-			"to send");
+		return err_set(
+			EINVAL, HANDOVER_NO_TERMINAL ": --console-socket: process.terminal is not "
+						     "true, so that there is no terminal to send");
 	return 0;
 }
 
 /*
- * Whether someone in the container may already be there to look at INIT: a pid namespace that is
- * not new. In a user namespace that an ordinary user makes for it, nobody but that user can; and
- * being hidden, INIT would be out of this user's own reach too, who has to write its id maps.
+ * Says whether a process in the container may already be there and look at INIT, which is so if the
+ * pid namespace is not new. If an ordinary user makes a new user namespace, only that user can look
+ * into it, and INIT is not hidden, because a hidden INIT would also be out of reach for this user,
+ * who has to write its id maps.
  */
 static bool is_init_visible(const struct spec *s)
 {
@@ -145,7 +152,10 @@ static int build_plan(
 	if (r >= 0 && b->isolation == PLAN_VM)
 		r = launch_prepare_vm(l, o);
 	if (r >= 0 && !env.cgroup) {
-		/* No step makes one: what is lost by that is said here. */
+		/*
+		 * No step of the plan makes a cgroup, so that cg_create() only reports here which
+		 * limits are lost by that.
+		 */
 		struct cg_resources res;
 		r = launch_limits(l, &res);
 		if (r >= 0)
@@ -162,14 +172,14 @@ static int build_plan(
 
 static int delegate_cgroup(struct launch *l)
 {
-	/* In a microVM it is the guest's agent that does. */
+	/* In a microVM the guest's agent gives the cgroup to the user. */
 	if (l->c->vm || !l->c->cgroup.path || !plan_delegates_cgroup(l->spec))
 		return 0;
 	uint32_t uid = plan_uid(l->spec, l->spec->process);
 	return uid != geteuid() ? cg_delegate(&l->c->cgroup, uid) : 0;
 }
 
-/* Everything up to INIT waiting for its start. */
+/* Does everything up to the moment that INIT waits for its start. */
 static int walk_to_created(struct launch *l, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
@@ -203,10 +213,12 @@ static void undo_create(struct launch *l)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());
 
-	/* What goes wrong here is for the log: the first error is the one to report. */
+	/* Errors of undoing only go to the log, because the first error is the one to report. */
 	launch_return_devices(l);
 	launch_kill_init(l);
-	/* One that we did not make, or were refused, may be full of another container's processes.
+	/*
+	 * A cgroup that this command did not make, or was refused, may be full of another
+	 * container's processes.
 	 */
 	if (!l->create.cgroup_made)
 		l->c->cgroup = (struct cgroup){0};
@@ -220,7 +232,10 @@ static void undo_create(struct launch *l)
 static int load_bundle(
 	struct container *c, const struct launch_options *o, bool attached, struct bundle *b)
 {
-	/* The bundle is read into the container's arena before there is a directory to clean up. */
+	/*
+	 * The bundle is read into the container's arena before there is a state directory to clean
+	 * up.
+	 */
 	int r = container_check_id(o->id);
 	if (r >= 0)
 		r = bundle_load(&c->arena, o, b);
@@ -229,7 +244,7 @@ static int load_bundle(
 	return r;
 }
 
-/* On success the container exists, locked, and l is walked to its "created". */
+/* On success the container exists and is locked, and l has been walked to the barrier "created". */
 static int make_container(struct launch *l, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
@@ -262,7 +277,10 @@ int launch_create(const struct launch_options *o)
 	int r = make_container(&l, o, false);
 	if (r < 0)
 		return r;
-	/* "recorded": INIT waits for start by itself from here on. */
+	/*
+	 * The rest of the plan is the barrier "recorded": INIT passes it and waits for `start` by
+	 * itself.
+	 */
 	r = launch_walk_to(&l, NULL);
 	if (r < 0)
 		undo_create(&l);
@@ -301,7 +319,10 @@ int launch_run(const struct launch_options *o, int *ret_status)
 		undo_create(&l);
 		return r;
 	}
-	/* Others may exec, pause, kill meanwhile. */
+	/*
+	 * The lock is given up, because other commands may exec in, pause or kill the container
+	 * from now on.
+	 */
 	flock(c.dir, LOCK_UN);
 	c.locked = false;
 	n.main_pid = o->detach ? c.pid : getpid();

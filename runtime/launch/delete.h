@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a container ends. The container is locked in all of these unless said otherwise. */
+/*
+ * How a container ends. All functions expect the container to be locked, unless they say otherwise.
+ */
 #pragma once
 #include "launch/container.h"
 
@@ -12,5 +14,8 @@ int launch_kill(struct container *c) must_check;
  */
 int launch_cleanup(struct container *c, const struct spec *s) must_check;
 
-/* The same for a container whose lock was given up: another command may have deleted it already. */
+/*
+ * Does the same for a container whose lock was given up. Another command may have deleted it
+ * already.
+ */
 int launch_end(struct container *c, const struct spec *s) must_check;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the container's process gets by names: its environment, its session keyring. */
+/* What of the runtime's environment reaches the container, and the name of its session keyring. */
 #pragma once
 #include "launch/container.h"
 #include "plan/plan.h"

@@ -21,7 +21,7 @@ static int check_container_state(struct container *c, const struct exec_options 
 			"cannot exec in a paused container (use --ignore-paused to override): "
 			"\"%s\"",
 			c->id);
-	/* Engines look for the last words. */
+	/* Engines look for the last three words of this message. */
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
 		return err_set(ESRCH,
 			"cannot exec in a %s container: \"%s\": container not running",
@@ -52,8 +52,11 @@ static int choose_cgroup(struct launch *l, const struct exec_options *o)
 		if (r < 0)
 			return err_ctx(r, "--cgroup");
 	} else if (cg_at_process(&c->arena, &c->cgroup, c->pid, &cg) < 0) {
-		/* A systemd in there moves its processes into groups below, and the container's
-		 * takes none. */
+		/*
+		 * The process goes into INIT's cgroup, because a systemd in the container moves its
+		 * processes into groups below the container's, which then takes none. If INIT's
+		 * cgroup is not known, the container's is tried.
+		 */
 		cg = c->cgroup;
 	}
 	if (!cg_clone_into(&cg)) {
@@ -76,7 +79,9 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 	if (r < 0)
 		return r;
 	if (c->vm) {
-		/* The process that stands for the guest's is in the container's cgroup, no deeper.
+		/*
+		 * In VM mode the process that stands for the guest's goes into the container's
+		 * cgroup itself.
 		 */
 		if (c->cgroup.path && cg_clone_into(&c->cgroup))
 			r = l->cgroup_dir = cg_open(&c->cgroup);
@@ -102,7 +107,7 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 		return r;
 	l->console_socket = o->console_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
-	/* Every process in the container can see this one. */
+	/* Every process of the container can see the new process. */
 	l->hide_init = !c->vm;
 	l->exec.env = env;
 	if (c->vm && (r = launch_prepare_vm_exec(l, o)) < 0)
@@ -123,7 +128,10 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 	int r = o->detach ? 0 : launch_block_signals();
 	if (r >= 0)
 		r = prepare_exec(&l, o);
-	/* container.pid stays INIT's: the walk writes the new process's into it. */
+	/*
+	 * launch_walk_to() writes the pid of the new process into c->pid, which is put back
+	 * afterwards, because it is INIT's.
+	 */
 	pid_t init = c->pid;
 	if (r >= 0)
 		r = launch_walk_to(&l, NULL);

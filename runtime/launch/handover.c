@@ -13,8 +13,8 @@ int handover_connect(const char *path, const char *field)
 
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return err_set(ENAMETOOLONG,
-			"%s: %s is longer than the %zu bytes a socket's path may have", field, path,
-			sizeof(addr.sun_path) - 1);
+			"%s: %s is longer than the %zu bytes that a socket's path may have", field,
+			path, sizeof(addr.sun_path) - 1);
 	memcpy(addr.sun_path, path, strlen(path));
 	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (sock < 0)
@@ -25,7 +25,9 @@ int handover_connect(const char *path, const char *field)
 	return take_fd(&sock);
 }
 
-/* The text that goes with the descriptor is what runc sends; engines show it, but do not parse it. */
+/*
+ * The text that goes with the descriptor is what runc sends. Engines show it, but do not parse it.
+ */
 int handover_console(const char *socket_path, int master)
 {
 	_cleanup_fd_ int sock = handover_connect(socket_path, "--console-socket");

@@ -59,7 +59,7 @@ void launch_kill_init(struct launch *l)
 	l->child.pid = 0;
 }
 
-/* INIT went away without a word: say how, that is all there is to go by. */
+/* INIT ended without sending a message. How it ended is all that can be reported. */
 static int init_ended_error(struct launch *l, const char *when)
 {
 	int status;
@@ -88,7 +88,7 @@ static int send_seccomp_listener(struct launch *l, int listener)
 	return seccomp_notify_send(l->c, &to, listener);
 }
 
-/* A descriptor from INIT: the terminal's master, or the seccomp listener. */
+/* Takes a descriptor that INIT sent: the terminal's master, or the seccomp listener. */
 static int take_descriptor(struct launch *l, const struct channel_msg *m, int *fd)
 {
 	if (*fd < 0)
@@ -97,7 +97,8 @@ static int take_descriptor(struct launch *l, const struct channel_msg *m, int *f
 	if (streq(m->text, "seccomp"))
 		return send_seccomp_listener(l, *fd);
 	if (!streq(m->text, "console"))
-		return err_set(EPROTO, "unknown descriptor \"%s\" from the first process", m->text);
+		return err_set(EPROTO,
+			"unknown descriptor \"%s\" from the container's first process", m->text);
 	if (l->console_socket)
 		return handover_console(l->console_socket, *fd);
 	fd_close(&l->console);
@@ -105,7 +106,7 @@ static int take_descriptor(struct launch *l, const struct channel_msg *m, int *f
 	return 0;
 }
 
-/* Reads messages until the barrier is reached, or (NULL) until the channel ends. */
+/* Reads messages until INIT is at the barrier; with NULL, until the channel ends. */
 static int await_init(struct launch *l, const char *barrier)
 {
 	for (;;) {
@@ -126,8 +127,10 @@ static int await_init(struct launch *l, const char *barrier)
 			break;
 		default:
 			if (!barrier || !streq(m.text, barrier))
-				return err_set(
-					EPROTO, "unexpected \"%s\" from the first process", m.text);
+				return err_set(EPROTO,
+					"unexpected message \"%s\" from the container's first "
+					"process",
+					m.text);
 			return 0;
 		}
 	}
@@ -143,7 +146,7 @@ static int host_barrier(struct launch *l, const struct step *s)
 	if (s->place != PLACE_HOST)
 		return plan_awaits(&l->plan, PLACE_HOST, s) ? await_init(l, s->text) : 0;
 	int r = channel_send(l->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
-	/* It ended, and said why. */
+	/* INIT has ended, and the channel still holds the message that says why. */
 	return r == -EPIPE || r == -ECONNRESET ? await_init(l, "") : r;
 }
 
@@ -171,7 +174,7 @@ static int host_cgroup_create(struct launch *l, const struct step *s)
 	return l->cgroup_dir;
 }
 
-/* Nothing said of devices means none but the usual ones, as runc has it. */
+/* If config.json has no device rules, only the usual devices are allowed, as in runc. */
 static int host_cgroup_limit(struct launch *l, const struct step *s)
 {
 	static const struct cg_device_rule deny_all = {
@@ -226,7 +229,7 @@ static int host_open_namespace(struct launch *l, const struct step *s)
 	return l->slots[s->slot];
 }
 
-/* Compiled filters are kept in ROOT/.seccomp, which only the runtime's user can enter. */
+/* The cache of compiled filters is ROOT/.seccomp, which only the runtime's user can enter. */
 static int host_compile_seccomp(struct launch *l, const struct step *s)
 {
 	if (mkdirat(l->c->root_dir, ".seccomp", 0700) < 0 && errno != EEXIST)
@@ -261,12 +264,17 @@ _Noreturn static void become_init(struct launch *l, int channel, size_t from)
 		.from = from,
 	};
 
-	/* The host's procfs says what INIT's pid is there, whatever getpid() says here: hooks get
-	 * it. */
+	/*
+	 * Hooks get the pid that INIT has on the host. getpid() may tell another one here, in
+	 * INIT's pid namespace, so the pid is read from the host's procfs.
+	 */
 	char pid[32] = "";
 	if (readlinkat(l->proc, "self", pid, sizeof(pid) - 1) > 0)
 		l->c->pid = (pid_t)atoi(pid);
-	/* A copy of the lock on the state directory, among others: INIT must not hold it. */
+	/*
+	 * INIT must not hold these descriptors: one of them carries the lock on the state
+	 * directory.
+	 */
 	fd_close(&l->cgroup_dir);
 	fd_close(&l->c->dir);
 	fd_close(&l->c->root_dir);
@@ -305,7 +313,10 @@ static int host_clone(struct launch *l, const struct step *s)
 		fd_close(&l->channel);
 		become_init(l, theirs, (size_t)(s - l->plan.steps) + 1);
 	}
-	/* From here on only INIT's own copies keep the listener and the lock alive. */
+	/*
+	 * The runtime closes its own copies of the listening sockets and of start.lock, so that
+	 * only INIT keeps them open.
+	 */
 	fd_close(&l->create.start_socket);
 	fd_close(&l->create.start_lock);
 	fd_close(&l->vm.control);
@@ -323,7 +334,10 @@ static int host_intel_rdt(struct launch *l, const struct step *s)
 	return rdt_assign(s->rdt, l->c->id, l->child.pid);
 }
 
-/* INIT's network namespace. One joined by path is not INIT's yet while it waits to be placed. */
+/*
+ * Opens INIT's network namespace. If config.json joins one by path, INIT may not have joined it yet
+ * when this is called, so the descriptor that the plan opened is taken.
+ */
 static int open_init_netns(struct launch *l)
 {
 	char path[64];
@@ -337,7 +351,10 @@ static int open_init_netns(struct launch *l)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* "eth%d" is replaced by the name it got, so that it can be undone. */
+/*
+ * A name such as "eth%d" is replaced by the name that the kernel would give, and that name is
+ * remembered, because undoing needs it.
+ */
 static int host_net_device(struct launch *l, const struct step *s)
 {
 	char name[IFNAMSIZ];
@@ -357,7 +374,10 @@ static int host_net_device(struct launch *l, const struct step *s)
 	return r;
 }
 
-/* Before INIT and its namespace are gone, which would destroy what is not hardware. */
+/*
+ * This must happen before INIT ends, because the end of the network namespace destroys every device
+ * in it that is not hardware.
+ */
 void launch_return_devices(struct launch *l)
 {
 	_cleanup_fd_ int netns = l->create.devices_moved ? open_init_netns(l) : -EBADF;
@@ -388,7 +408,10 @@ static int host_affinity(struct launch *l, const struct step *s)
 	return r;
 }
 
-/* Before the clone: our own, for the process to inherit. */
+/*
+ * Before STEP_CLONE the pid is 0: then the runtime changes its own value, and the process inherits
+ * it.
+ */
 static int host_oom_score(struct launch *l, const struct step *s)
 {
 	if (l->proc < 0)

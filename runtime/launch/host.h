@@ -16,31 +16,33 @@ struct machine_config;
 
 /* What only create and run need. */
 struct create_part {
-	int start_socket; /* for INIT, which waits there for `start` */
+	int start_socket; /* INIT listens on it for `start` */
 	int start_lock;   /* held by INIT until its execve(2): see container.h */
 	struct plan_env env;
 	struct cg_options cg_options;
 	bool cgroup_made; /* the cgroup is this container's own, so that undoing may remove it */
 	bool wrote_pid_file;
-	const char **device_names; /* in the container, of the network devices moved so far */
+	/* names in the container of the network devices that were moved so far */
+	const char **device_names;
 	size_t devices_moved;
 	struct hook_output hook_out;
 };
 
 /* What only exec needs. */
 struct exec_part {
-	int container;        /* pidfd of the INIT to join; -EBADF in create, and in VM mode */
-	struct cgroup cgroup; /* to attach the process to; path NULL: cloned into, or none */
+	int container; /* pidfd of the INIT to join; -EBADF in create, and in VM mode */
+	/* where the process is attached; path NULL: it is cloned into its cgroup, or has none */
+	struct cgroup cgroup;
 	struct plan_exec_env env;
 	const char *subgroup; /* VM mode: --cgroup, or NULL */
 };
 
-/* What VM mode needs, of create as of exec: see monitor/monitor.h. */
+/* What VM mode needs, for create and for exec: see monitor/monitor.h. */
 struct vm_part {
 	int control; /* create: listening; exec: connected; else -EBADF */
 	int failure; /* run, attached: a memfd for the monitor's last words, or -EBADF */
 	const struct machine_config *machine; /* create; NULL for exec */
-	const char *text;                     /* config.json's; exec: the process object's */
+	const char *text;                     /* of config.json; exec: of the process object */
 	size_t text_len;
 };
 
@@ -53,12 +55,12 @@ struct launch {
 	int proc;         /* path_open_proc(), from STEP_CLONE on */
 	int cgroup_dir;   /* to clone into, or -EBADF */
 	int channel;      /* to INIT */
-	int console;      /* the terminal's master, once INIT sent it */
+	int console;      /* the terminal's master, -EBADF until INIT has sent it */
 	const char *console_socket;
 	int preserve_fds;
-	bool hide_init;        /* see struct ns_clone_args */
-	char *const *env;      /* the program's, or NULL: process.env */
-	struct ns_child child; /* pid 0: none yet */
+	bool hide_init;        /* see `hide` of struct ns_clone_args */
+	char *const *env;      /* of the program; NULL: process.env as it is */
+	struct ns_child child; /* INIT; pid 0: not cloned yet */
 	struct create_part create;
 	struct exec_part exec;
 	struct vm_part vm;
@@ -83,12 +85,14 @@ void launch_release(struct launch *l);
 int launch_make_slots(struct launch *l) must_check;
 
 /*
- * Does HOST's steps up to and including the named barrier; with NULL up to the end of the plan.
- * STEP_CLONE does not return in INIT.
+ * Does HOST's steps up to and including the named barrier; if barrier is NULL, to the end of the
+ * plan. At STEP_CLONE the new process runs on as INIT and never returns from this function.
  */
 int launch_walk_to(struct launch *l, const char *barrier) must_check;
 
-/* Reads the channel to its end: 0 when INIT became the program, its failure otherwise. */
+/*
+ * Reads the channel to its end. Returns 0 if INIT became the program, and INIT's failure otherwise.
+ */
 int launch_await_exec(struct launch *l) must_check;
 
 /* The limits of the host's cgroup, which in VM mode is around the machine. */

@@ -33,7 +33,7 @@ struct launch_options {
 
 int launch_create(const struct launch_options *o) must_check;
 
-/* *ret_status: the exit code for the shell, 128+signal for death by signal; 0 when detached. */
+/* *ret_status is the exit code for the shell: the program's own, or 128+signal; 0 if detached. */
 int launch_run(const struct launch_options *o, int *ret_status) must_check;
 
 /* Builds the plan that create would walk, and does none of its steps. */
@@ -48,7 +48,7 @@ int launch_start(struct container *c) must_check;
 int launch_delete(struct container *c, bool force) must_check;
 
 struct exec_options {
-	const struct spec_process *process; /* to run; complete */
+	const struct spec_process *process; /* the process to run, complete */
 	const char *pid_file, *console_socket, *pidfd_socket;
 	const char *cgroup; /* --cgroup: beneath the container's, or NULL */
 	int preserve_fds;

@@ -8,5 +8,8 @@
 /* Makes the class and the group if needed, writes the schemata, and moves the process there. */
 int rdt_assign(const struct spec_intel_rdt *rdt, const char *id, pid_t pid) must_check;
 
-/* Removes the group, and the class unless config.json named it: a named class is shared. */
+/*
+ * Removes the group. Removes the class too, unless config.json named it, because a named class is
+ * shared.
+ */
 int rdt_remove(const char *id, const struct spec_intel_rdt *rdt) must_check;

@@ -30,7 +30,7 @@ static int process_state(const struct container *c, const struct seccomp_agent *
 	return 0;
 }
 
-/* runtime-spec, config-linux.md "The Container Process State". */
+/* The message is "The Container Process State" of the runtime-spec (config-linux.md). */
 int seccomp_notify_send(const struct container *c, const struct seccomp_agent *to, int listener)
 {
 	_cleanup_arena_ struct arena a = {0};

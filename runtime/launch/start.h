@@ -3,7 +3,7 @@
 #pragma once
 #include "launch/container.h"
 
-/* Tells INIT, which waits at the end of its channel, to start the program. */
+/* Sends "start" to INIT, which waits for it at its end of the channel. */
 int launch_say_start(int channel) must_check;
 
 /* Runs the poststart hooks. */

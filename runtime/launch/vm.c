@@ -37,7 +37,10 @@ int launch_find_libexec(void)
 	if (access(exe, R_OK) < 0)
 		return 0;
 	*strrchr(exe, '/') = '\0';
-	/* For ourselves, once executed again from the sealed copy, which is nowhere. */
+	/*
+	 * The variable is for caisson itself, which will run from a sealed copy that is in no
+	 * directory.
+	 */
 	return setenv(LIBEXEC_VARIABLE, exe, 0) < 0 ? err_sys("setenv") : 0;
 }
 
@@ -55,8 +58,8 @@ static void warn_of_groups(const struct spec *s)
 	const char *keep = spec_annotation(s, PLAN_KEEP_GROUPS);
 
 	if (keep && !streq(keep, "0"))
-		log_warn("annotation " PLAN_KEEP_GROUPS " is not applied: the caller's groups are "
-			 "the host's");
+		log_warn("annotation " PLAN_KEEP_GROUPS
+			 " is not applied: the caller's groups are groups of the host");
 }
 
 static void warn_of_devices(const struct spec *s)
@@ -71,9 +74,8 @@ static void warn_of_devices(const struct spec *s)
 		n++;
 	}
 	if (n)
-		log_warn(
-			"linux.devices: %zu of the host's are left out (%s%s): a microVM's devices "
-			"are its own",
+		log_warn("linux.devices: %zu devices of the host are left out (%s%s): a microVM "
+			 "has devices of its own",
 			n, first, n > 1 ? ", ..." : "");
 }
 
@@ -136,7 +138,10 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 	return container_state_json(l->c, status, l->c->pid, ret);
 }
 
-/* A source that is nosuid here must not be less in the guest, whose kernel can't see that. */
+/*
+ * Reads the flags of the mounts that the guest gets as shares. A source that is nosuid on the host
+ * must be nosuid in the guest too, and the guest's kernel cannot see the host's flag.
+ */
 static int read_mount_flags(struct launch *l, uint32_t **ret)
 {
 	static const struct {
@@ -229,6 +234,6 @@ int launch_read_failure(struct launch *l)
 
 	ssize_t n = l->vm.failure < 0 ? 0 : pread(l->vm.failure, text, sizeof(text) - 1, 0);
 	if (n < 0)
-		return err_sys("read the monitor's last words");
+		return err_sys("read the monitor's error message");
 	return n == 0 ? 0 : err_set(EIO, "%.*s", (int)n, text);
 }

@@ -10,8 +10,9 @@ struct launch;
 struct launch_options;
 
 /*
- * Finds caisson-init beside the program if that runs from its build directory, and remembers it in
- * the environment. Call it before seal_self(), because a sealed copy has no directory.
+ * Looks for caisson-init beside the program, for a program that runs from its build directory, and
+ * writes what it finds into the environment. Call it before seal_self(), because a sealed copy is
+ * in no directory.
  */
 int launch_find_libexec(void) must_check;
 
@@ -19,14 +20,17 @@ int launch_find_libexec(void) must_check;
 int launch_prepare_vm(struct launch *l, const struct launch_options *o) must_check;
 int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o) must_check;
 
-/* In the child of STEP_CLONE, in place of ns_init(): create's, and exec's. */
+/*
+ * The child of STEP_CLONE calls one of these in place of ns_init(): create's child becomes the
+ * monitor, exec's becomes the proxy.
+ */
 _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from);
 _Noreturn void launch_become_proxy(struct launch *l, int channel);
 
 /*
- * run, attached: the memfd in which the monitor says why its machine failed, because the monitor's
- * standard error is the container's. launch_read_failure() is called once the monitor has ended:
- * -EIO with that message, or 0.
+ * In the foreground of run, the monitor writes into a memfd why its machine failed, because its
+ * standard error is the container's. launch_open_failure() makes the memfd. launch_read_failure()
+ * is called once the monitor has ended, and returns -EIO with that message, or 0.
  */
 int launch_open_failure(struct launch *l) must_check;
 int launch_read_failure(struct launch *l) must_check;

@@ -30,7 +30,10 @@ static int kill_monitor(struct container *c)
 		       : 0;
 }
 
-/* By the guest's kernel, so that what was written is written; by force if that does not answer. */
+/*
+ * The guest's kernel delivers the signal, so that a killed guest has written its data. If the guest
+ * does not answer to SIGKILL, the monitor is killed by force.
+ */
 int vm_signal(struct container *c, int sig, bool all)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};

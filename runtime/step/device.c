@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Device nodes and the links of /dev. The last component of a path is never followed: an image that
- * has a link there, or links /dev itself out of the root, gets an error or a node inside the root
- * (CVE-2026-47766).
+ * Device nodes and the links of /dev. The last component of a path is never followed. If an image
+ * has a link there, the result is an error; if it links /dev itself out of the root, the node is
+ * made inside the root (CVE-2026-47766).
  */
 #include <stdio.h>
 #include <sys/sysmacros.h>
@@ -56,7 +56,10 @@ static int not_the_device(const struct spec_device *d, const struct stat *st, co
 		dev ? minor(st->st_rdev) : 0, type_name(wanted_type(d)), d->major, d->minor);
 }
 
-/* By descriptor, since there is no fchmod(2) of a link-safe name before Linux 6.6. fd is O_PATH. */
+/*
+ * Changes the mode by descriptor (fd is O_PATH), because before Linux 6.6 no chmod(2) by name can
+ * refuse to follow a link.
+ */
 static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 {
 	char path[32];
@@ -65,12 +68,18 @@ static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 		return 0;
 	if (errno != ENOSYS)
 		return -1;
-	/* The host's own procfs: this magic link leads to fd's file and nowhere else. */
+	/*
+	 * The path leads to fd's file and nowhere else, because proc is the host's own procfs, and
+	 * this is a magic link in it.
+	 */
 	snprintf(path, sizeof(path), "self/fd/%d", fd);
 	return fchmodat(c->proc, path, mode, 0);
 }
 
-/* What is at dir/name is the device: give it its owner and mode where they differ. */
+/*
+ * Gives dir/name its owner and mode if they differ. Anything but the wanted device there is an
+ * error.
+ */
 static int adjust_node(struct step_ctx *c, int dir, const char *name, const struct spec_device *d)
 {
 	mode_t mode = d->file_mode.set ? (mode_t)d->file_mode.v & 07777 : 0666;
@@ -95,7 +104,10 @@ static int adjust_node(struct step_ctx *c, int dir, const char *name, const stru
 	return 0;
 }
 
-/* tree: a detached copy of the host's node. Its mode and owner are the host's, and stay so. */
+/*
+ * Mounts tree, a detached copy of the mount of the host's node. The node keeps the host's mode and
+ * owner.
+ */
 static int bind_device(int tree, int dir, const char *name, const struct spec_device *d)
 {
 	struct stat st;
@@ -116,7 +128,10 @@ static int bind_device(int tree, int dir, const char *name, const struct spec_de
 	return mnt_attach(tree, target) < 0 ? err_sys("bind the host's %s", d->path) : 0;
 }
 
-/* Nodes cannot be made here, though nobody foresaw it: a user namespace further out. */
+/*
+ * Binds the host's node, because mknod(2) was refused although the plan expected it to work. This
+ * happens in a user namespace that caisson was started in and does not know of.
+ */
 static int bind_instead(int dir, const char *name, const struct spec_device *d)
 {
 	_cleanup_fd_ int tree = open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
@@ -140,7 +155,7 @@ int step_device(struct step_ctx *c, const struct step *s)
 	int r = mnt_clean_path(d->path, path);
 	if (r < 0)
 		return err_ctx(r, "path");
-	/* Always the container's own pts/ptmx: SYMLINK sees to it. */
+	/* /dev/ptmx is always a link to the container's own pts/ptmx, which SYMLINK makes. */
 	if (streq(path, "/dev/ptmx"))
 		return 0;
 	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
@@ -149,7 +164,7 @@ int step_device(struct step_ctx *c, const struct step *s)
 	if (s->device.bind) {
 		int tree = s->slot < 0 ? -EBADF : c->slots[s->slot];
 		if (tree < 0)
-			return err_set(EBADF, "%s: the copy of the host's is missing", path);
+			return err_set(EBADF, "%s: the copy of the host's node is missing", path);
 		return bind_device(tree, dir, name, d);
 	}
 	if (mknodat(dir, name, wanted_type(d) | mode, dev) == 0 || errno == EEXIST)
@@ -160,15 +175,16 @@ int step_device(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * What an image has at such a path already stays, as in every runtime, except at /dev/ptmx: that
- * must be the container's own devpts's (config-linux.md, default devices).
+ * Makes a link of /dev. If the image has something at the path, that stays, as in every runtime.
+ * Only /dev/ptmx is replaced, because it must lead to the container's own devpts (config-linux.md,
+ * default devices).
  */
 int step_symlink(struct step_ctx *c, const struct step *s)
 {
 	const char *target = s->link.target, *path = s->link.path, *name;
 	struct stat st;
 
-	/* /dev/core is there for the kernels that have it. */
+	/* /dev/core is only made if the kernel has /proc/kcore. */
 	if (streq(target, "/proc/kcore") && fstatat(c->proc, "kcore", &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return 0;
 	_cleanup_fd_ int dir = path_parent(c->root, path, &name);

@@ -8,12 +8,13 @@ int mnt_path_error(int r, const char *what, const char *path)
 	switch (r) {
 	case -ENOENT:
 		return err_set(ENOENT,
-			"%s%s: its name was changed in the root file system while it was looked up",
+			"%s%s: it was renamed or removed in the root file system while it was "
+			"looked up",
 			what, path);
 	case -ELOOP:
 		return err_set(ELOOP,
 			"%s%s: refused: there is a symbolic link in the path that must not be "
-			"followed, or there are too many",
+			"followed, or there are too many of them",
 			what, path);
 	case -ENOTDIR:
 		return err_set(
@@ -55,7 +56,10 @@ int mnt_clean_path(const char *path, char ret[static PATH_MAX])
 	return 0;
 }
 
-/* The kernel says EPERM if the mount came from another user namespace, which locks its flags. */
+/*
+ * The kernel says EPERM if the mount came from another user namespace, because its flags are locked
+ * then.
+ */
 static int attrs_failed(const struct mount_attr *a)
 {
 	if (errno == EPERM && a->attr_clr)
@@ -73,7 +77,10 @@ static int set_attrs(int tree, bool recursive, uint64_t set, uint64_t clr)
 
 	if (!set && !clr)
 		return 0;
-	/* Access times are one field: setting one value takes clearing the whole. */
+	/*
+	 * The kernel has one field for access times: one value of it can only be set if the whole
+	 * field is cleared.
+	 */
 	if ((set | clr) & MOUNT_ATTR__ATIME)
 		a.attr_clr |= MOUNT_ATTR__ATIME;
 	return mnt_setattr(tree, recursive, &a) < 0 ? attrs_failed(&a) : 0;

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A mount's target is resolved once, beneath the root, to an O_PATH
- * descriptor; what is there is checked on that descriptor; and it is that descriptor that is
- * mounted on. Swapping names in between gains nothing. The mount itself arrives detached: a copy of
- * the source made by HOST (bind), or a new file system (mount_fs.c), with its attributes already
- * set.
+ * Theory of operation. The target of a mount is looked up once, beneath the root, as an O_PATH
+ * descriptor. The checks are made on that descriptor, and the mount is put on it, so that swapping
+ * names in between gains nothing. The mount itself arrives detached and with its attributes set: a
+ * copy of the source that HOST made (bind), or a new file system (mount_fs.c).
  *
- * Programs trust what they find in /proc, and so does the kernel's LSM interface. So nothing but a
- * procfs goes onto /proc, nothing beneath it except the files that lxcfs replaces, and neither
- * procfs nor sysfs is put anywhere through a symbolic link: an image with /proc -> /evil would have
- * its own files there.
+ * Programs trust what they find in /proc, and so does the kernel's LSM interface; an image with a
+ * link /proc -> /evil would have its own files there. So only a procfs may be mounted on /proc, and
+ * beneath it only the files that lxcfs replaces. Neither procfs nor sysfs is mounted through a
+ * symbolic link.
  */
 #include <linux/magic.h>
 #include <sys/vfs.h>
@@ -24,7 +23,7 @@ static bool is_type(const struct spec_mount *m, const char *type)
 	return !m->bind && m->type && streq(m->type, type);
 }
 
-/* Files of procfs that lxcfs and the like stand in for. */
+/* Files of procfs that lxcfs and similar programs replace by mounts. */
 static bool may_be_replaced(const char *path)
 {
 	static const char *const files[] = {
@@ -57,7 +56,7 @@ static int fs_type(int fd, const char *path, long *ret)
 	return 0;
 }
 
-/* source: the descriptor of a bind mount's source, or -EBADF. */
+/* source is the descriptor of a bind mount's source, or -EBADF. */
 static int check_proc(const struct mnt_target *t, const struct spec_mount *m, int source)
 {
 	bool is_proc = is_type(m, "proc"), at_proc = streq(t->path, "/proc");
@@ -68,7 +67,10 @@ static int check_proc(const struct mnt_target *t, const struct spec_mount *m, in
 		return r;
 	if (may_be_replaced(t->path))
 		return 0;
-	/* Onto what is a procfs, by whatever way it was reached: only another whole procfs. */
+	/*
+	 * If the target is a procfs, whatever path led to it, only another whole procfs may cover
+	 * it.
+	 */
 	bool whole = type == PROC_SUPER_MAGIC && t->st.st_ino == PROC_ROOT_INODE;
 	bool inside = (type == PROC_SUPER_MAGIC && !whole) || str_starts(t->path, "/proc/");
 	if (!inside && !at_proc && !whole)
@@ -83,8 +85,8 @@ static int check_proc(const struct mnt_target *t, const struct spec_mount *m, in
 		return 0;
 	if (inside)
 		return err_set(EPERM,
-			"destination: %s is inside /proc: refused, since what is read there "
-			"would be forged: mount it elsewhere",
+			"destination: %s is inside /proc: refused, because programs would read "
+			"forged data there: mount it elsewhere",
 			t->path);
 	return err_set(EPERM,
 		"destination: %s is the container's procfs: only the type \"proc\", or a bind "
@@ -99,7 +101,7 @@ static int open_existing(const struct step_ctx *c, const struct spec_mount *m, c
 	return path_open(c->root, path, O_PATH | (m->dest_nofollow ? O_NOFOLLOW : 0));
 }
 
-/* dir: what a missing mount point is made as. */
+/* dir: whether a missing mount point is made as a directory. */
 static int open_target(
 	const struct step_ctx *c, const struct spec_mount *m, bool dir, struct mnt_target *t)
 {
@@ -112,7 +114,7 @@ static int open_target(
 	if (t->fd == -ENOENT && !m->remount) {
 		t->fd = dir ? path_mkdirs(c->root, t->path) : path_mkfile(c->root, t->path);
 		if (t->fd >= 0 && (is_type(m, "proc") || is_type(m, "sysfs"))) {
-			fd_close(&t->fd); /* it was found by following links */
+			fd_close(&t->fd); /* the path that made it may have followed links */
 			t->fd = open_existing(c, m, t->path);
 		}
 	}
@@ -147,7 +149,10 @@ static int attach_mount(int tree, const struct mnt_target *t)
 	return mnt_attach(tree, t->fd) < 0 ? err_sys("mount on %s", t->path) : 0;
 }
 
-/* The source is a symbolic link, and its target the container's business. */
+/*
+ * Makes the link anew in the container. This is for a source that is a symbolic link: where it
+ * leads is decided in the container.
+ */
 static int copy_link(struct step_ctx *c, const struct spec_mount *m, int link)
 {
 	char target[PATH_MAX], path[PATH_MAX];
@@ -181,7 +186,10 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 		r = check_proc(&t, m, tree);
 	if (r >= 0)
 		r = mnt_apply_attrs(tree, m);
-	/* Its propagation was set by HOST, as long as the source's peer group could be left. */
+	/*
+	 * HOST has set the propagation, because after that the copy could no longer leave the
+	 * source's peer group.
+	 */
 	return r < 0 ? r : attach_mount(tree, &t);
 }
 
@@ -215,8 +223,10 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 	r = apply_propagation(tree, m);
 	if (r >= 0)
 		r = attach_mount(tree, &t);
-	/* The /dev that is filled later, and what has mount points to come, are made read-only by
-	 * PIVOT. */
+	/*
+	 * PIVOT makes these mounts read-only: a /dev is filled later, and a tmpfs may get mount
+	 * points.
+	 */
 	bool late =
 		(m->attr_set & MOUNT_ATTR_RDONLY) && (is_type(m, "tmpfs") || streq(t.path, "/dev"));
 	if (r >= 0 && late)
@@ -224,7 +234,7 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 	return r;
 }
 
-/* Changes what is mounted there already. */
+/* Changes a mount that is there already. */
 static int change_mount(struct step_ctx *c, const struct spec_mount *m)
 {
 	struct mnt_target t = {.fd = -EBADF};
@@ -254,6 +264,9 @@ int step_mount(struct step_ctx *c, const struct step *s)
 
 	if (m->remount)
 		return change_mount(c, m);
-	/* In a microVM what a back end serves is mounted already, as the source of a bind is. */
+	/*
+	 * In a microVM, what a back end serves is mounted by the guest before, like the source of a
+	 * bind mount.
+	 */
 	return m->bind || m->backend ? mount_bind(c, s) : mount_new(c, s);
 }
