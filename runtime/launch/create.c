@@ -101,9 +101,9 @@ static int check_console_options(
 			": process.terminal is true: give --console-socket to receive the "
 			"terminal, or use `run` without --detach");
 	if (!terminal && o->console_socket)
-		return err_set(
-			EINVAL, HANDOVER_NO_TERMINAL ": --console-socket: process.terminal is not "
-						     "true, so that there is no terminal to send");
+		return err_set(EINVAL, HANDOVER_NO_TERMINAL
+			": --console-socket: process.terminal is not true, so there is no "
+			"terminal to send");
 	return 0;
 }
 

@@ -23,7 +23,8 @@ struct new_fs {
 };
 
 /*
- * Makes the mount by fsopen(2) and returns its descriptor. The caller sets the recursive attributes.
+ * Makes the mount by fsopen(2) and returns its descriptor. The caller sets the recursive
+ * attributes.
  */
 int new_fs_by_fsopen(const struct new_fs *f) must_check;
 
