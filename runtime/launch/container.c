@@ -346,7 +346,10 @@ static int is_locked(int dir, const char *name)
 int container_status(struct container *c, enum container_status *ret)
 {
 	if (c->pid == 0) {
-		/* Another command is creating the container now, or was killed while it did. */
+		/*
+		 * The container has no process yet. Another command is creating it now, or was
+		 * killed while creating it.
+		 */
 		int locked = c->locked ? 0 : is_locked(c->dir, ".");
 		*ret = locked > 0 ? CONTAINER_CREATING : CONTAINER_STOPPED;
 		return locked < 0 ? locked : 0;
@@ -379,8 +382,8 @@ int container_pidfd(const struct container *c)
 	_cleanup_fd_ int fd = c->pid > 0 ? pidfd_open(c->pid, 0) : -ESRCH;
 
 	/*
-	 * The pidfd is opened first and checked second, because once it is open, the pid can no
-	 * longer become another process's without the check finding out.
+	 * The pidfd is opened before the check, because a pid that was checked first could become
+	 * another process's before pidfd_open().
 	 */
 	if (fd < 0 || !is_alive(c))
 		return err_set(ESRCH, "container not running");

@@ -41,7 +41,7 @@ struct exec_part {
 struct vm_part {
 	int control; /* create: listening; exec: connected; else -EBADF */
 	int failure; /* run, attached: a memfd for the monitor's last words, or -EBADF */
-	const struct machine_config *machine; /* create; NULL for exec */
+	const struct machine_config *machine; /* of create; NULL for exec */
 	const char *text;                     /* of config.json; exec: of the process object */
 	size_t text_len;
 };

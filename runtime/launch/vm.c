@@ -74,8 +74,8 @@ static void warn_of_devices(const struct spec *s)
 		n++;
 	}
 	if (n)
-		log_warn("linux.devices: %zu devices of the host are left out (%s%s): a microVM "
-			 "has devices of its own",
+		log_warn("linux.devices: left out %zu of the host's devices (%s%s): a microVM has "
+			 "devices of its own",
 			n, first, n > 1 ? ", ..." : "");
 }
 

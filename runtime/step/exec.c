@@ -339,8 +339,8 @@ static bool needs_handler(int sig)
 
 /*
  * The program starts with no signal ignored and none blocked, although callers of caisson ignore
- * some: conmon and Go programs SIGPIPE, a shell's background job SIGINT. This is done here and not
- * at EXEC, because EXEC is under the seccomp filter.
+ * some: conmon and Go programs ignore SIGPIPE, a shell's background job ignores SIGINT. This is
+ * done here and not at EXEC, because EXEC is under the seccomp filter.
  */
 static int reset_signals(void)
 {

@@ -187,8 +187,8 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 	if (r >= 0)
 		r = mnt_apply_attrs(tree, m);
 	/*
-	 * HOST has set the propagation, because after that the copy could no longer leave the
-	 * source's peer group.
+	 * The propagation is not set here. HOST has set it on the copy, while the copy could still
+	 * leave the source's peer group.
 	 */
 	return r < 0 ? r : attach_mount(tree, &t);
 }
