@@ -1,29 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Subcommands. Each is a file with a run function: it parses its options, calls one function of
- * launch/ or of a library, and returns an exit code, or -errno with the message set, which main()
+ * Subcommands. Each is a file with a run function, which parses its options and calls one function
+ * of launch/ or of a library. It returns an exit code, or -errno with the message set, which main()
  * prints.
  */
 #pragma once
 #include "cmd/options.h"
-#include "launch/launch.h"
+#include "launch/container.h"
 
 #define CMD_EXIT_FAILURE 1
-#define CMD_EXIT_EXEC_FAILED 255 /* exec could not run the program: runc's code */
+#define CMD_EXIT_EXEC_FAILED 255 /* exec could not run the program; the code is runc's */
 
 struct globals {
 	const char *root, *log, *log_format, *log_level, *cgroup_manager, *rootless;
 	bool debug, systemd_cgroup;
-	bool vm; /* called by the name caisson-vm: --isolation vm, for engines that know only a path
-		  */
+	/* run by the name caisson-vm: engines that know only a path get --isolation vm by it */
+	bool vm;
 	char **argv; /* the whole command line, for seal_self() */
 };
 
 struct command {
 	const char *name;
-	const char *usage;   /* behind "caisson NAME " */
+	const char *usage;   /* what follows "caisson NAME " in the usage line */
 	const char *summary; /* one line */
-	const char *text;    /* what --help says more, or NULL */
+	const char *text;    /* what --help adds, or NULL */
 	int (*run)(const struct command *self, const struct globals *g, int argc, char **argv);
 	bool hidden;
 };
@@ -46,39 +46,43 @@ int cmd_doctor(const struct command *self, const struct globals *g, int argc, ch
 int cmd_spec(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_plan(const struct command *self, const struct globals *g, int argc, char **argv);
 
-/*
- * Parses the command's options; prints --help itself. 1: help was printed, the command is done
- * (exit 0). min and max say how many arguments must be left; a wrong number is an error that shows
- * the usage.
- */
+/* The arguments of a command, without its options. */
 struct arguments {
-	int n;
+	int n; /* cmd_parse() sets n and v */
 	char **v;
-	int min, max;       /* max -1: any number */
+	int min, max;       /* how many the command expects; a max of -1: any number */
 	bool stop_at_first; /* exec: options end at the first argument */
 };
+
+/*
+ * Parses the command's options. For --help it prints the help and returns 1, and then the command
+ * is done. A wrong number of arguments is an error that shows the usage.
+ */
 int cmd_parse(const struct command *self, const struct option_def *defs, int argc, char **argv,
 	struct arguments *args) must_check;
 
-/* Opens the container, with the root that the globals say. */
+/* Opens the container. Its state directory is beneath the root that the globals name. */
 int cmd_open(const struct globals *g, const char *id, bool lock, struct container *ret) must_check;
 
 /*
- * For --regex: calls f with each container whose ID the extended regular expression matches, opened
- * as cmd_open() does. As in crun, what f fails at is a warning, and the others go on.
+ * For --regex: opens each container whose ID the extended regular expression matches, as cmd_open()
+ * does, and calls f with it. If f fails, this is a warning, and the next container follows, as in
+ * crun.
  */
 int cmd_each(const struct globals *g, const char *regex, bool lock,
 	int (*f)(void *data, struct container *c), void *data) must_check;
 
 int cmd_manager(const struct globals *g, enum cg_manager *ret) must_check;
 
-/* Closed or missing descriptors among 3 .. 3+n-1 are an error: one of ours would take the number.
+/*
+ * Fails if one of the descriptors 3 .. 3+n-1 is not open, because then a descriptor of caisson's
+ * own would get that number and reach the container.
  */
 int cmd_check_preserved(int n) must_check;
 
-/* ps of a container in a microVM: a table as ps -ef's, or [pid, ...]. */
+/* The `ps` of a container in a microVM: prints a table such as that of ps -ef, or [pid, ...]. */
 int cmd_ps_of_vm(struct container *c, bool json) must_check;
 
-/* Writes text to standard output, whole. */
+/* Writes all of text to standard output. */
 int cmd_print(const char *text, size_t len) must_check;
 int cmd_print_json(struct json_out *o) must_check;

@@ -67,7 +67,10 @@ int cmd_parse(const struct command *self, const struct option_def *defs, int arg
 	if (n < args->min || (args->max >= 0 && n > args->max))
 		return err_set(EINVAL, "%s: %s arguments. Usage: caisson %s %s", self->name,
 			n < args->min ? "missing" : "too many", self->name, self->usage);
-	/* What stood behind them was moved: they end in NULL, as main's do. */
+	/*
+	 * options_parse() moved the options away from behind the arguments. The arguments end in
+	 * NULL here, as those of main() do, because exec hands them on.
+	 */
 	argv[n] = NULL;
 	args->n = n;
 	args->v = argv;
@@ -94,7 +97,7 @@ struct matching {
 	void *data;
 };
 
-static int if_it_matches(void *data, const char *id)
+static int call_if_matching(void *data, const char *id)
 {
 	struct matching *m = data;
 	_cleanup_container_ struct container c = CONTAINER_INIT;
@@ -102,7 +105,9 @@ static int if_it_matches(void *data, const char *id)
 	if (regexec(&m->regex, id, 0, NULL, 0) != 0)
 		return 0;
 	int r = container_open(&c, m->root, id, m->lock);
-	/* Deleted in between, or a directory that is no container's: see list. */
+	/*
+	 * The container was deleted in between, or the directory is no container's: see cmd/list.c.
+	 */
 	if (r == -ENOENT || c.dir < 0 || (r >= 0 && !c.bundle))
 		return 0;
 	if (r >= 0)
@@ -127,7 +132,7 @@ int cmd_each(const struct globals *g, const char *regex, bool lock,
 		regerror(bad, &m.regex, why, sizeof(why));
 		return err_set(EINVAL, "--regex \"%s\": %s", regex, why);
 	}
-	r = container_each(m.root, if_it_matches, &m);
+	r = container_each(m.root, call_if_matching, &m);
 	regfree(&m.regex);
 	return r;
 }

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* create and run: the same options, but for those that only a foreground command can have. */
+/* `create` and `run`, which have the same options, except for those of the foreground. */
 #include <linux/close_range.h>
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "launch/env.h"
+#include "launch/launch.h"
+#include "launch/seal.h"
+#include "launch/vm.h"
 
-static int common(const struct globals *g, struct launch_options *o)
+static int prepare_launch(const struct globals *g, struct launch_options *o)
 {
 	int r = cmd_manager(g, &o->cgroup_manager);
 
@@ -18,7 +22,9 @@ static int common(const struct globals *g, struct launch_options *o)
 	o->root = g->root;
 	if (r >= 0)
 		r = cmd_check_preserved(o->preserve_fds + launch_listen_fds());
-	/* What leaked into us from our caller must neither be touched nor get into the container.
+	/*
+	 * Descriptors that leaked into caisson from its caller must not get into the container, and
+	 * caisson must not touch them either.
 	 */
 	if (r >= 0 && close_range(3 + (unsigned)(o->preserve_fds + launch_listen_fds()), ~0U,
 			      CLOSE_RANGE_CLOEXEC) < 0)
@@ -30,7 +36,7 @@ static int common(const struct globals *g, struct launch_options *o)
 	return r < 0 ? r : seal_self(g->argv);
 }
 
-static int parse(
+static int parse_launch_options(
 	const struct command *self, int argc, char **argv, bool run, struct launch_options *o)
 {
 	bool ignored;
@@ -56,14 +62,15 @@ static int parse(
 		{"isolation", 0, OPTION_STRING, &o->isolation, "ns|vm",
 			"namespaces, or a microVM (default: what config.json says, else ns)"},
 		{"hypervisor", 0, OPTION_STRING, &o->hypervisor, "kvm|qemu|auto",
-			"what runs the microVM (default: auto: KVM where it can, else QEMU)"},
+			"what runs the microVM (default: auto: KVM if this host can run it, else "
+			"QEMU)"},
 		{run ? "detach" : "", run ? 'd' : 0, OPTION_FLAG, &o->detach, NULL,
 			"return once it runs, and leave it running"},
 		{run ? "keep" : "", 0, OPTION_FLAG, &o->keep, NULL,
 			"do not delete the container when it ends"},
 		{0},
 	};
-	/* create has none of the last two. */
+	/* `create` has no --detach and no --keep, whose names are empty above. */
 	struct option_def used[ARRAY_SIZE(defs)] = {0};
 	size_t n = 0;
 	for (size_t i = 0; defs[i].name; i++)
@@ -81,10 +88,10 @@ int cmd_create(const struct command *self, const struct globals *g, int argc, ch
 {
 	struct launch_options o = {0};
 
-	int r = parse(self, argc, argv, false, &o);
+	int r = parse_launch_options(self, argc, argv, false, &o);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = common(g, &o);
+	r = prepare_launch(g, &o);
 	return r < 0 ? r : launch_create(&o);
 }
 
@@ -93,10 +100,10 @@ int cmd_run(const struct command *self, const struct globals *g, int argc, char 
 	struct launch_options o = {0};
 	int status;
 
-	int r = parse(self, argc, argv, true, &o);
+	int r = parse_launch_options(self, argc, argv, true, &o);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = common(g, &o);
+	r = prepare_launch(g, &o);
 	if (r >= 0)
 		r = launch_run(&o, &status);
 	return r < 0 ? r : status;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
+#include "launch/launch.h"
 
 static int delete_one(void *data, struct container *c)
 {
@@ -15,7 +16,8 @@ int cmd_delete(const struct command *self, const struct globals *g, int argc, ch
 		{"force", 'f', OPTION_FLAG, &force, NULL,
 			"kill it first; no error if there is no such container"},
 		{"regex", 'r', OPTION_FLAG, &regex, NULL,
-			"ID is an extended regular expression: all that it matches"},
+			"ID is an extended regular expression: delete every container that it "
+			"matches"},
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 1};
@@ -29,8 +31,10 @@ int cmd_delete(const struct command *self, const struct globals *g, int argc, ch
 	r = cmd_open(g, args.v[0], true, &c);
 	if (r == -ENOENT && force)
 		return 0;
-	/* A damaged state.json must not make a container immortal: what can be known is in it or
-	 * nowhere. */
+	/*
+	 * With --force, a damaged state.json is no reason to stop: launch_delete() finds out what
+	 * it can without the file.
+	 */
 	if (r < 0 && !(force && c.locked))
 		return r;
 	return launch_delete(&c, force);

@@ -7,10 +7,11 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "cmd/cmd.h"
+#include "launch/vm_client.h"
 
 #define VM_END_MS 5000
 
-/* A Go duration: "5s", "500ms", "1m30s"; a bare number is seconds. */
+/* Parses a duration of Go: "5s", "500ms", "1m30s"; a bare number is seconds. */
 static int parse_interval(const char *text, int *ret_ms)
 {
 	static const struct {
@@ -49,8 +50,11 @@ bad:
 		EINVAL, "--interval %s: expected a duration such as 5s or 500ms, 1ms to 24h", text);
 }
 
-/* In VM mode the guest's cgroup counts: what the host sees is the whole machine. */
-static int put_stats(struct container *c, struct json_out *o)
+/*
+ * In VM mode the statistics are those of the guest's cgroup, because the host's cgroup counts the
+ * whole machine.
+ */
+static int put_statistics(struct container *c, struct json_out *o)
 {
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
 
@@ -80,12 +84,15 @@ static int print_event(struct container *c, const char *type, bool stats)
 	json_out_str(&o, "type", type);
 	json_out_str(&o, "id", c->id);
 	if (stats)
-		r = put_stats(c, &o);
+		r = put_statistics(c, &o);
 	json_out_end_object(&o);
 	return r < 0 ? r : cmd_print_json(&o);
 }
 
-/* Asked in its last moments, a microVM may answer no more; soon after its process has gone. */
+/*
+ * Says whether the container is a microVM whose process ends within VM_END_MS. A microVM that is
+ * about to end may not answer any more.
+ */
 static bool is_ending(const struct container *c, int pidfd)
 {
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
@@ -93,7 +100,10 @@ static bool is_ending(const struct container *c, int pidfd)
 	return c->vm && poll(&p, 1, VM_END_MS) == 1;
 }
 
-/* Who tells: the cgroup's files, or the guest, whose kernel does the killing in VM mode. */
+/*
+ * Where events come from: the files of the cgroup; in VM mode the guest, because it is the guest's
+ * kernel that kills.
+ */
 struct source {
 	struct container *c;
 	int fd;
@@ -109,7 +119,7 @@ static int source_open(struct source *s, struct container *c)
 	return r;
 }
 
-/* CG_EVENT_* bits. */
+/* Returns CG_EVENT_* bits. */
 static int source_read(struct source *s, int pidfd)
 {
 	if (!s->c->vm)
@@ -131,9 +141,11 @@ static void source_close(struct source *s)
 	cg_events_close(&s->ev);
 }
 
-/* A line of statistics each interval, a line at each OOM kill, until the container is empty or its
- * process gone. */
-static int follow(struct container *c, int interval_ms)
+/*
+ * Prints a line of statistics at each interval and a line at each OOM kill, until the container has
+ * no process left or its first process has ended.
+ */
+static int follow_events(struct container *c, int interval_ms)
 {
 	struct source s;
 	int r = source_open(&s, c);
@@ -200,5 +212,5 @@ int cmd_events(const struct command *self, const struct globals *g, int argc, ch
 	if (!c.cgroup.path && !c.vm)
 		return err_set(
 			ENOTSUP, "container \"%s\" has no cgroup to take statistics from", c.id);
-	return once ? print_event(&c, "stats", true) : follow(&c, ms);
+	return once ? print_event(&c, "stats", true) : follow_events(&c, ms);
 }

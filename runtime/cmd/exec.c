@@ -3,6 +3,10 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "launch/attend.h"
+#include "launch/env.h"
+#include "launch/launch.h"
+#include "launch/seal.h"
 
 struct exec_args {
 	const char *process_file, *cwd, *user, *apparmor, *label;
@@ -49,8 +53,8 @@ static int set_user(struct arena *a, struct spec_user *u, const struct exec_args
 }
 
 /*
- * A capability asked for is in bounding, effective and permitted; never in inheritable
- * (CVE-2022-29162), and so it cannot be ambient either.
+ * A capability that is asked for goes into the bounding, effective and permitted sets. It never
+ * goes into the inheritable set (CVE-2022-29162), and so it cannot be ambient either.
  */
 static int set_caps(struct arena *a, struct spec_process *p, const struct exec_args *x)
 {
@@ -91,9 +95,12 @@ static int set_env(struct arena *a, struct spec_process *p, const struct exec_ar
 	return 0;
 }
 
-/* The container's own process with other arguments, and what the options change of it. */
-static int from_options(struct container *c, const struct exec_args *x, int argc, char **argv,
-	const struct spec_process **ret)
+/*
+ * Makes the process to run from the container's own: with other arguments, and with what the
+ * options change.
+ */
+static int process_from_options(struct container *c, const struct exec_args *x, int argc,
+	char **argv, const struct spec_process **ret)
 {
 	struct spec_process *p = arena_alloc(&c->arena, sizeof(*p));
 	const struct spec *s;
@@ -105,10 +112,10 @@ static int from_options(struct container *c, const struct exec_args *x, int argc
 		*p = *s->process;
 	else
 		p->cwd = "/";
-	/* argv ends in NULL, as main's does. */
+	/* argv ends in NULL, as main()'s does. */
 	p->args = (struct spec_strings){.v = (const char *const *)argv, .n = (size_t)argc};
 	p->terminal = x->tty;
-	/* In the foreground the new terminal is as large as ours. */
+	/* In the foreground the new terminal gets the size of caisson's own. */
 	launch_window_size(&p->console_height, &p->console_width);
 	if (x->cwd)
 		p->cwd = x->cwd;
@@ -130,10 +137,11 @@ static int from_options(struct container *c, const struct exec_args *x, int argc
 }
 
 /*
- * What the file leaves out is the container's, so that a short one does not run unconfined; runc
- * and crun have each a part of this. noNewPrivileges is what the file says, as with both.
+ * Makes the process to run from the file of --process. What the file leaves out is the container's,
+ * so that a short file does not run a process unconfined; runc and crun each do a part of this.
+ * noNewPrivileges is always the file's, as in both.
  */
-static int from_file(
+static int process_from_file(
 	struct container *c, const struct exec_args *x, const struct spec_process **ret)
 {
 	const struct spec_process *read;
@@ -154,7 +162,7 @@ static int from_file(
 	return 0;
 }
 
-static int prepare(const struct globals *g, const struct exec_args *x, struct container *c,
+static int prepare_exec(const struct globals *g, const struct exec_args *x, struct container *c,
 	struct arguments *args, struct exec_options *o)
 {
 	if (!x->process_file && args->n < 2)
@@ -170,8 +178,8 @@ static int prepare(const struct globals *g, const struct exec_args *x, struct co
 		r = cmd_open(g, args->v[0], false, c);
 	if (r < 0)
 		return r;
-	return x->process_file ? from_file(c, x, &o->process)
-			       : from_options(c, x, args->n - 1, args->v + 1, &o->process);
+	return x->process_file ? process_from_file(c, x, &o->process)
+			       : process_from_options(c, x, args->n - 1, args->v + 1, &o->process);
 }
 
 int cmd_exec(const struct command *self, const struct globals *g, int argc, char **argv)
@@ -208,7 +216,7 @@ int cmd_exec(const struct command *self, const struct globals *g, int argc, char
 		{"cgroup", 0, OPTION_STRING, &o.cgroup, "PATH",
 			"run in this cgroup beneath the container's"},
 		{"ignore-paused", 0, OPTION_FLAG, &o.ignore_paused, NULL,
-			"in a paused container too: it waits for resume"},
+			"also in a paused container: the command then waits for resume"},
 		{"no-subreaper", 0, OPTION_FLAG, &ignored, NULL, "accepted, without effect"},
 		{0},
 	};
@@ -219,7 +227,7 @@ int cmd_exec(const struct command *self, const struct globals *g, int argc, char
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = prepare(g, &x, &c, &args, &o);
+	r = prepare_exec(g, &x, &c, &args, &o);
 	if (r >= 0)
 		r = launch_exec(&c, &o, &status);
 	return r < 0 ? r : status;

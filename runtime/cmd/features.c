@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* runtime-spec, features.md and features-linux.md. Must print nothing but JSON: CRI-O merges
- * standard error in. */
+/*
+ * `features` prints what features.md and features-linux.md of the runtime-spec define. It must
+ * print nothing but JSON, on standard error neither, because CRI-O reads both as one.
+ */
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,7 +24,10 @@ static void put_enabled(struct json_out *o, const char *key)
 	json_out_end_object(o);
 }
 
-/* With no filter a known flag gets as far as EFAULT, an unknown one is EINVAL. */
+/*
+ * The call passes no filter: for a flag that the kernel knows it fails with EFAULT, and for an
+ * unknown flag with EINVAL.
+ */
 static bool kernel_has_flag(const char *name)
 {
 	static const struct {

@@ -4,8 +4,9 @@
 
 #include "base/fd.h"
 #include "cmd/cmd.h"
+#include "launch/vm_client.h"
 
-static int send(struct container *c, int sig)
+static int signal_first_process(struct container *c, int sig)
 {
 	_cleanup_fd_ int pidfd = container_pidfd(c);
 
@@ -17,7 +18,9 @@ static int send(struct container *c, int sig)
 	return 0;
 }
 
-/* 0 sends nothing: it asks whether there is a process to send to (kill(2)). */
+/*
+ * Signal 0 sends nothing. It asks whether there is a process that could be sent a signal (kill(2)).
+ */
 static int parse_signal(const char *text)
 {
 	uint64_t n;
@@ -26,8 +29,9 @@ static int parse_signal(const char *text)
 }
 
 /*
- * Without a pid namespace of its own the others do not die with the first process: as runc does,
- * all of the cgroup are killed, even after the first has gone.
+ * Says whether the signal goes to all processes of the cgroup. If the container has no pid
+ * namespace of its own, the other processes do not end with the first one. Then SIGKILL kills them
+ * all, even after the first one has ended, as in runc.
  */
 static bool kills_all(struct container *c, int sig)
 {
@@ -53,10 +57,13 @@ static int kill_one(void *data, struct container *c)
 
 	if (c->vm)
 		return vm_signal(c, k->sig, k->all);
-	/* The first process may be gone while others, in a shared pid namespace, are not. */
+	/*
+	 * cg_kill() is called even if the first process has ended, because in a shared pid
+	 * namespace others may go on.
+	 */
 	if (c->cgroup.path && (k->all || kills_all(c, k->sig)))
 		return cg_kill(&c->cgroup, k->sig);
-	return send(c, k->sig);
+	return signal_first_process(c, k->sig);
 }
 
 int cmd_kill(const struct command *self, const struct globals *g, int argc, char **argv)
@@ -67,7 +74,8 @@ int cmd_kill(const struct command *self, const struct globals *g, int argc, char
 		{"all", 'a', OPTION_FLAG, &k.all, NULL,
 			"signal every process of the container, not only the first"},
 		{"regex", 'r', OPTION_FLAG, &regex, NULL,
-			"ID is an extended regular expression: all that it matches"},
+			"ID is an extended regular expression: signal every container that it "
+			"matches"},
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 2};

@@ -7,7 +7,7 @@
 struct listing {
 	const char *root;
 	bool quiet;
-	struct strbuf *table; /* NULL: JSON */
+	struct strbuf *table; /* the table, or the IDs */
 	struct json_out *json;
 };
 
@@ -35,7 +35,7 @@ static void add_object(struct listing *l, struct container *c, const char *statu
 	json_out_end_object(o);
 }
 
-static int add(void *data, const char *id)
+static int list_add(void *data, const char *id)
 {
 	struct listing *l = data;
 	_cleanup_container_ struct container c = CONTAINER_INIT;
@@ -44,17 +44,20 @@ static int add(void *data, const char *id)
 	int r = container_open(&c, l->root, id, false);
 	if (r >= 0)
 		r = container_status(&c, &status);
-	/* Deleted in between, or not a container. */
+	/* The container was deleted in between, or the directory is no container's. */
 	if (r == -ENOENT || c.dir < 0)
 		return 0;
-	/* Any directory, or what a `create` left that was killed before it had made anything. */
+	/*
+	 * A directory without state.json is not a container's, or was left by a `create` that was
+	 * killed before it had made anything.
+	 */
 	if (r >= 0 && !c.bundle && status != CONTAINER_CREATING) {
 		log_warn("%s/%s is not a container's directory: it has no state.json", l->root, id);
 		return 0;
 	}
 	if (l->quiet)
 		return strbuf_addf(l->table, "%s\n", id);
-	/* A damaged one must not hide the others. */
+	/* A damaged container is a warning, so that it does not hide the others. */
 	if (r < 0) {
 		log_warn("%s", err_msg());
 		return 0;
@@ -101,7 +104,7 @@ int cmd_list(const struct command *self, const struct globals *g, int argc, char
 	if (r >= 0)
 		r = container_root(&a, g->root, &l.root);
 	if (r >= 0)
-		r = container_each(l.root, add, &l);
+		r = container_each(l.root, list_add, &l);
 	if (r < 0)
 		return r;
 	if (!l.json)

@@ -3,7 +3,8 @@
 
 #include <limits.h>
 
-static const struct option_def *find(const struct option_def *defs, const char *name, size_t len)
+static const struct option_def *find_option(
+	const struct option_def *defs, const char *name, size_t len)
 {
 	for (const struct option_def *d = defs; d->name; d++) {
 		if (strlen(d->name) == len && strncmp(d->name, name, len) == 0)
@@ -70,7 +71,7 @@ static bool is_help(const char *name, size_t len)
 	return (len == 4 && strncmp(name, "help", 4) == 0) || (len == 1 && *name == 'h');
 }
 
-/* What is left to parse: argv[0] is the word in question. */
+/* The words that are still to be parsed; argv[0] is the one in question. */
 struct words {
 	const struct option_def *defs;
 	int argc;
@@ -78,18 +79,24 @@ struct words {
 	bool *help;
 };
 
-static int unknown(const struct words *w)
+static int unknown_option(const struct words *w)
 {
 	return err_set(EINVAL, "unknown option %s", w->argv[0]);
 }
 
-/* value NULL: the next word. Returns the number of words that were taken. */
-static int take(const struct words *w, const struct option_def *d, const char *value)
+/*
+ * Sets an option to its value. If value is NULL, the value is the next word. Returns how many words
+ * were taken.
+ */
+static int take_option(const struct words *w, const struct option_def *d, const char *value)
 {
 	int n = 1;
 
 	if (!is_flag(d) && !value) {
-		/* podman looks for these words to see whether an option is known. */
+		/*
+		 * podman looks for "requires an argument" to find out whether the runtime knows an
+		 * option.
+		 */
 		if (w->argc == 1)
 			return err_set(EINVAL, "option --%s requires an argument", d->name);
 		value = w->argv[n++];
@@ -98,21 +105,24 @@ static int take(const struct words *w, const struct option_def *d, const char *v
 	return r < 0 ? r : n;
 }
 
-/* "-dt", "-u1000", "-eA=b": the first letter that takes a value takes the rest of the word. */
+/*
+ * Parses letters in one word, "-dt", "-u1000", "-eA=b": the first letter that takes a value takes
+ * the rest of the word.
+ */
 static int parse_letters(const struct words *w)
 {
 	int r = 0;
 
 	for (const char *p = w->argv[0] + 1; *p && r >= 0; p++) {
-		const struct option_def *d = find(w->defs, p, 1);
+		const struct option_def *d = find_option(w->defs, p, 1);
 		if (!d && !is_help(p, 1))
-			return unknown(w);
+			return unknown_option(w);
 		if (!d)
 			*w->help = true;
 		else if (!is_flag(d))
-			return take(w, d, p[1] ? p + 1 : NULL);
+			return take_option(w, d, p[1] ? p + 1 : NULL);
 		else if (p[1] == '=')
-			return take(w, d, p + 2);
+			return take_option(w, d, p + 2);
 		else
 			r = set_flag(d, NULL);
 	}
@@ -123,15 +133,15 @@ static int parse_option(const struct words *w)
 {
 	const char *word = w->argv[0], *name = word + 1 + (word[1] == '-');
 	size_t len = strcspn(name, "=");
-	const struct option_def *d = find(w->defs, name, len);
+	const struct option_def *d = find_option(w->defs, name, len);
 
 	if (d)
-		return take(w, d, name[len] ? name + len + 1 : NULL);
+		return take_option(w, d, name[len] ? name + len + 1 : NULL);
 	if (is_help(name, len)) {
 		*w->help = true;
 		return 1;
 	}
-	return word[1] == '-' ? unknown(w) : parse_letters(w);
+	return word[1] == '-' ? unknown_option(w) : parse_letters(w);
 }
 
 int options_parse(

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
+#include "launch/vm_client.h"
 
-static int freeze(
+static int set_frozen(
 	const struct command *self, const struct globals *g, int argc, char **argv, bool frozen)
 {
 	const struct option_def defs[] = {{0}};
@@ -34,10 +35,10 @@ static int freeze(
 
 int cmd_pause(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	return freeze(self, g, argc, argv, true);
+	return set_frozen(self, g, argc, argv, true);
 }
 
 int cmd_resume(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	return freeze(self, g, argc, argv, false);
+	return set_frozen(self, g, argc, argv, false);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
+#include "launch/launch.h"
 
 int cmd_plan(const struct command *self, const struct globals *g, int argc, char **argv)
 {

@@ -9,7 +9,10 @@
 #include "base/fd.h"
 #include "cmd/cmd.h"
 
-/* Without a cgroup: everybody in the first process's pid namespace. */
+/*
+ * Finds the processes of a container without a cgroup: all in the pid namespace of its first
+ * process.
+ */
 static int pids_of_namespace(struct container *c, pid_t **ret, size_t *ret_n)
 {
 	char path[300];
@@ -70,7 +73,7 @@ static bool is_among(const pid_t *pids, size_t n, long pid)
 	return false;
 }
 
-static long column(const char *line, size_t want)
+static long read_column(const char *line, size_t want)
 {
 	for (size_t i = 0;; i++) {
 		line += strspn(line, " \t");
@@ -82,7 +85,7 @@ static long column(const char *line, size_t want)
 	}
 }
 
-static int filter(FILE *in, const pid_t *pids, size_t n)
+static int print_lines_of_pids(FILE *in, const pid_t *pids, size_t n)
 {
 	_cleanup_free_ char *line = NULL;
 	size_t cap = 0, pid_column = 0;
@@ -102,12 +105,12 @@ static int filter(FILE *in, const pid_t *pids, size_t n)
 		return err_set(EINVAL, "the ps options give no column PID");
 	int r = cmd_print(line, strlen(line));
 	while (r >= 0 && getline(&line, &cap, in) >= 0)
-		if (is_among(pids, n, column(line, pid_column)))
+		if (is_among(pids, n, read_column(line, pid_column)))
 			r = cmd_print(line, strlen(line));
 	return r;
 }
 
-/* The host's ps knows how to print a process; ours to say is which. */
+/* The host's ps prints all of its processes, and only the lines of the container's are printed. */
 static int print_table(const pid_t *pids, size_t n, int argc, char **argv)
 {
 	int fds[2], status;
@@ -130,14 +133,14 @@ static int print_table(const pid_t *pids, size_t n, int argc, char **argv)
 	}
 	close(fds[1]);
 	FILE *in = fdopen(fds[0], "r");
-	int r = in ? filter(in, pids, n) : err_sys("read from ps");
+	int r = in ? print_lines_of_pids(in, pids, n) : err_sys("read from ps");
 	if (in)
 		fclose(in);
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		return err_set(ENOENT,
-			"ps: the host has no ps (package procps); --format json works without");
+			"ps: the host has no ps (package procps); --format json works without it");
 	return r;
 }
 
@@ -158,7 +161,7 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	/* Engines put the options behind the ID as well. */
+	/* Engines put options behind the ID as well. */
 	bool help;
 	int left = options_parse(defs, args.n - 1, args.v + 1, true, &help);
 	if (left < 0)
@@ -171,8 +174,8 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 		r = container_status(&c, &status);
 	if (r >= 0 && c.vm) {
 		if (left > 0)
-			return err_set(ENOTSUP, "ps options: the processes are in a microVM, where "
-						"the host's ps can't look");
+			return err_set(ENOTSUP,
+				"ps options: the host's ps cannot see the processes of a microVM");
 		return cmd_ps_of_vm(&c, streq(format, "json"));
 	}
 	if (r >= 0 && status == CONTAINER_STOPPED && !c.cgroup.path)

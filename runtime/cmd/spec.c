@@ -5,8 +5,8 @@
 #include "base/fd.h"
 #include "cmd/cmd.h"
 
-/* As both peers have it: config.json is never replaced, a file that was named is. */
-static int create(int dir, const char *bundle, const char *file)
+/* config.json is never replaced. A file that --file names is replaced, as in runc and crun. */
+static int create_config(int dir, const char *bundle, const char *file)
 {
 	const char *name = file ? file : "config.json";
 	int fd =
@@ -28,7 +28,8 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 		{"bundle", 'b', OPTION_STRING, &bundle, "DIR",
 			"where to write it (default: this directory)"},
 		{"file", 'f', OPTION_STRING, &file, "FILE",
-			"another name in it, of a file that is replaced (default: config.json)"},
+			"the file to write there, replaced if it exists (default: config.json, "
+			"never replaced)"},
 		{"rootless", 0, OPTION_FLAG, &rootless, NULL,
 			"for an ordinary user: a user namespace, the host's network"},
 		{0},
@@ -51,7 +52,7 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 	_cleanup_fd_ int dir = open(bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return err_sys("--bundle %s", bundle);
-	_cleanup_fd_ int fd = create(dir, bundle, file);
+	_cleanup_fd_ int fd = create_config(dir, bundle, file);
 	if (fd < 0)
 		return fd;
 	r = fd_write_all(fd, text, len);

@@ -1,16 +1,63 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cmd.h"
+#include "launch/rdt.h"
+#include "launch/vm_client.h"
+#include "plan/plan.h"
 
-/* Numeric options and where they go; the strings stay NULL when not given. */
-struct update_args {
-	const char *resources, *cpus, *mems;
-	const char *blkio_weight, *cpu_period, *cpu_quota, *cpu_burst, *cpu_shares, *cpu_idle;
-	const char *memory, *reservation, *swap, *pids;
-	const char *rt_period, *rt_runtime, *kernel, *kernel_tcp, *l3, *membw;
+enum limit_kind {
+	LIMIT_COUNT,  /* struct opt_u64: 0 or more */
+	LIMIT_NUMBER, /* struct opt_i64: -1 is unlimited */
+	LIMIT_SIZE,   /* struct opt_i64: bytes as runc reads sizes, "512m"; -1 is unlimited */
+	LIMIT_LIST,   /* const char *: "0-3,7" */
 };
 
-/* As runc reads sizes; -1 is unlimited. */
-static int parse_size(const char *text, const char *option, int64_t *ret)
+/* An option that changes one member of struct cg_resources. */
+struct limit_option {
+	const char *name;
+	char letter;
+	const char *arg, *help;
+	enum limit_kind kind;
+	size_t offset;
+};
+
+#define MEMBER(m) offsetof(struct cg_resources, m)
+
+/* If both --cpu-share and --cpu-shares are given, the second one of the table counts. */
+static const struct limit_option limit_options[] = {
+	{"blkio-weight", 0, "N", "share of I/O, 10 to 1000", LIMIT_COUNT, MEMBER(block_io.weight)},
+	{"cpu-period", 0, "USEC", "CPU period in microseconds", LIMIT_COUNT, MEMBER(cpu.period)},
+	{"cpu-quota", 0, "USEC", "CPU time in a period; -1: unlimited", LIMIT_NUMBER,
+		MEMBER(cpu.quota)},
+	{"cpu-burst", 0, "USEC", "unused quota that may be used later", LIMIT_COUNT,
+		MEMBER(cpu.burst)},
+	{"cpu-share", 0, "N", "share of CPU time, 2 to 262144", LIMIT_COUNT, MEMBER(cpu.shares)},
+	{"cpu-shares", 0, "N", "the same as --cpu-share", LIMIT_COUNT, MEMBER(cpu.shares)},
+	{"cpu-rt-period", 0, "USEC", "cgroup v1 only: an error", LIMIT_COUNT,
+		MEMBER(cpu.realtime_period)},
+	{"cpu-rt-runtime", 0, "USEC", "cgroup v1 only: an error", LIMIT_NUMBER,
+		MEMBER(cpu.realtime_runtime)},
+	{"cpuset-cpus", 0, "LIST", "CPUs to use, such as 0-3,7", LIMIT_LIST, MEMBER(cpu.cpus)},
+	{"cpuset-mems", 0, "LIST", "memory nodes to use", LIMIT_LIST, MEMBER(cpu.mems)},
+	{"cpu-idle", 0, "0|1", "run only when the CPU is idle", LIMIT_NUMBER, MEMBER(cpu.idle)},
+	{"memory", 'm', "SIZE", "memory limit, such as 512m; -1: unlimited", LIMIT_SIZE,
+		MEMBER(memory.limit)},
+	{"memory-reservation", 0, "SIZE", "memory that reclaim spares while it can", LIMIT_SIZE,
+		MEMBER(memory.reservation)},
+	{"memory-swap", 0, "SIZE", "memory and swap together; -1: unlimited", LIMIT_SIZE,
+		MEMBER(memory.swap)},
+	{"kernel-memory", 0, "SIZE", "cgroup v1 only: ignored", LIMIT_SIZE, MEMBER(memory.kernel)},
+	{"kernel-memory-tcp", 0, "SIZE", "cgroup v1 only: ignored", LIMIT_SIZE,
+		MEMBER(memory.kernel_tcp)},
+	{"pids-limit", 0, "N", "processes and threads; -1: unlimited", LIMIT_NUMBER,
+		MEMBER(pids_limit)},
+};
+
+struct update_args {
+	const char *resources, *l3, *membw;
+	const char *limits[ARRAY_SIZE(limit_options)]; /* as given; NULL: not given */
+};
+
+static int parse_size(const char *text, int64_t *ret)
 {
 	uint64_t n;
 
@@ -19,77 +66,56 @@ static int parse_size(const char *text, const char *option, int64_t *ret)
 		return 0;
 	}
 	if (str_to_size(text, &n) < 0 || n > INT64_MAX)
-		return err_set(EINVAL, "--%s %s: expected a size such as 512m or 1.5GiB, or -1",
-			option, text);
+		return -EINVAL;
 	*ret = (int64_t)n;
 	return 0;
 }
 
-static int set_i64(const char *text, const char *option, struct opt_i64 *o)
+static int set_limit(const struct limit_option *o, const char *text, struct cg_resources *res)
 {
-	if (!text)
-		return 0;
-	o->set = true;
-	if (str_to_i64(text, &o->v) < 0)
-		return err_set(EINVAL, "--%s %s: expected a number", option, text);
-	return 0;
+	static const char *const expected[] = {[LIMIT_COUNT] = "a number, 0 or more",
+		[LIMIT_NUMBER] = "a number",
+		[LIMIT_SIZE] = "a size such as 512m or 1.5GiB, or -1"};
+	void *member = (char *)res + o->offset;
+	struct opt_u64 *count = member;
+	struct opt_i64 *number = member;
+	int r = 0;
+
+	switch (o->kind) {
+	case LIMIT_COUNT:
+		count->set = true;
+		r = str_to_u64(text, &count->v);
+		break;
+	case LIMIT_NUMBER:
+		number->set = true;
+		r = str_to_i64(text, &number->v);
+		break;
+	case LIMIT_SIZE:
+		number->set = true;
+		r = parse_size(text, &number->v);
+		break;
+	case LIMIT_LIST:
+		*(const char **)member = text;
+		break;
+	}
+	return r < 0 ? err_set(EINVAL, "--%s %s: expected %s", o->name, text, expected[o->kind])
+		     : 0;
 }
 
-static int set_u64(const char *text, const char *option, struct opt_u64 *o)
+static int set_limits(const struct update_args *u, struct cg_resources *res)
 {
-	if (!text)
-		return 0;
-	o->set = true;
-	if (str_to_u64(text, &o->v) < 0)
-		return err_set(EINVAL, "--%s %s: expected a number, 0 or more", option, text);
-	return 0;
-}
+	int r = 0;
 
-static int set_size(const char *text, const char *option, struct opt_i64 *o)
-{
-	if (!text)
-		return 0;
-	o->set = true;
-	return parse_size(text, option, &o->v);
-}
-
-static int apply(const struct update_args *u, struct cg_resources *res)
-{
-	int r = set_u64(u->blkio_weight, "blkio-weight", &res->block_io.weight);
-	if (r >= 0)
-		r = set_u64(u->cpu_period, "cpu-period", &res->cpu.period);
-	if (r >= 0)
-		r = set_i64(u->cpu_quota, "cpu-quota", &res->cpu.quota);
-	if (r >= 0)
-		r = set_u64(u->cpu_burst, "cpu-burst", &res->cpu.burst);
-	if (r >= 0)
-		r = set_u64(u->cpu_shares, "cpu-share", &res->cpu.shares);
-	if (r >= 0)
-		r = set_i64(u->cpu_idle, "cpu-idle", &res->cpu.idle);
-	if (r >= 0)
-		r = set_u64(u->rt_period, "cpu-rt-period", &res->cpu.realtime_period);
-	if (r >= 0)
-		r = set_i64(u->rt_runtime, "cpu-rt-runtime", &res->cpu.realtime_runtime);
-	if (r >= 0)
-		r = set_size(u->memory, "memory", &res->memory.limit);
-	if (r >= 0)
-		r = set_size(u->reservation, "memory-reservation", &res->memory.reservation);
-	if (r >= 0)
-		r = set_size(u->swap, "memory-swap", &res->memory.swap);
-	if (r >= 0)
-		r = set_size(u->kernel, "kernel-memory", &res->memory.kernel);
-	if (r >= 0)
-		r = set_size(u->kernel_tcp, "kernel-memory-tcp", &res->memory.kernel_tcp);
-	if (r >= 0)
-		r = set_i64(u->pids, "pids-limit", &res->pids_limit);
-	if (u->cpus)
-		res->cpu.cpus = u->cpus;
-	if (u->mems)
-		res->cpu.mems = u->mems;
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(limit_options); i++)
+		if (u->limits[i])
+			r = set_limit(&limit_options[i], u->limits[i], res);
 	return r;
 }
 
-/* Before anything is changed: what is sure to be refused must not be half done. */
+/*
+ * This is checked before anything is changed, so that an update that is sure to be refused is not
+ * half done.
+ */
 static int check_rdt(const struct container *c, const struct update_args *u)
 {
 	if ((u->l3 || u->membw) && !c->has_rdt)
@@ -116,7 +142,9 @@ static int update_rdt(struct container *c, const struct update_args *u)
 	return rdt_assign(&rdt, c->id, c->pid);
 }
 
-/* The guest's part there; *res is the host's afterwards. */
+/*
+ * Sends the guest its part of the limits. Afterwards *res holds what is left for the host's cgroup.
+ */
 static int update_guest(struct container *c, struct cg_resources *res)
 {
 	struct plan_vm_limits limits;
@@ -128,7 +156,7 @@ static int update_guest(struct container *c, struct cg_resources *res)
 	return r;
 }
 
-static int update(struct container *c, const struct update_args *u)
+static int update_container(struct container *c, const struct update_args *u)
 {
 	struct cg_resources res = {0};
 	enum container_status status;
@@ -142,7 +170,7 @@ static int update(struct container *c, const struct update_args *u)
 	if (u->resources)
 		r = spec_load_resources(&c->arena, u->resources, &res);
 	if (r >= 0)
-		r = apply(u, &res);
+		r = set_limits(u, &res);
 	if (r >= 0)
 		r = check_rdt(c, u);
 	if (r < 0)
@@ -164,43 +192,19 @@ static int update(struct container *c, const struct update_args *u)
 int cmd_update(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	struct update_args u = {0};
-	const struct option_def defs[] = {
-		{"resources", 'r', OPTION_STRING, &u.resources, "FILE",
-			"a resources object in JSON (- for standard input)"},
-		{"blkio-weight", 0, OPTION_STRING, &u.blkio_weight, "N",
-			"share of I/O, 10 to 1000"},
-		{"cpu-period", 0, OPTION_STRING, &u.cpu_period, "USEC",
-			"CPU period in microseconds"},
-		{"cpu-quota", 0, OPTION_STRING, &u.cpu_quota, "USEC",
-			"CPU time in a period; -1: unlimited"},
-		{"cpu-burst", 0, OPTION_STRING, &u.cpu_burst, "USEC",
-			"unused quota that may be used later"},
-		{"cpu-share", 0, OPTION_STRING, &u.cpu_shares, "N",
-			"share of CPU time, 2 to 262144"},
-		{"cpu-shares", 0, OPTION_STRING, &u.cpu_shares, "N", "the same as --cpu-share"},
-		{"cpu-rt-period", 0, OPTION_STRING, &u.rt_period, "USEC",
-			"cgroup v1 only: an error"},
-		{"cpu-rt-runtime", 0, OPTION_STRING, &u.rt_runtime, "USEC",
-			"cgroup v1 only: an error"},
-		{"cpuset-cpus", 0, OPTION_STRING, &u.cpus, "LIST", "CPUs to use, such as 0-3,7"},
-		{"cpuset-mems", 0, OPTION_STRING, &u.mems, "LIST", "memory nodes to use"},
-		{"cpu-idle", 0, OPTION_STRING, &u.cpu_idle, "0|1", "run only when the CPU is idle"},
-		{"memory", 'm', OPTION_STRING, &u.memory, "SIZE",
-			"memory limit, such as 512m; -1: unlimited"},
-		{"memory-reservation", 0, OPTION_STRING, &u.reservation, "SIZE",
-			"memory that reclaim spares while it can"},
-		{"memory-swap", 0, OPTION_STRING, &u.swap, "SIZE",
-			"memory and swap together; -1: unlimited"},
-		{"kernel-memory", 0, OPTION_STRING, &u.kernel, "SIZE", "cgroup v1 only: ignored"},
-		{"kernel-memory-tcp", 0, OPTION_STRING, &u.kernel_tcp, "SIZE",
-			"cgroup v1 only: ignored"},
-		{"pids-limit", 0, OPTION_STRING, &u.pids, "N",
-			"processes and threads; -1: unlimited"},
-		{"l3-cache-schema", 0, OPTION_STRING, &u.l3, "SCHEMA", "Intel RDT L3 cache schema"},
-		{"mem-bw-schema", 0, OPTION_STRING, &u.membw, "SCHEMA",
-			"Intel RDT memory bandwidth schema"},
-		{0},
-	};
+	const struct option_def resources = {"resources", 'r', OPTION_STRING, &u.resources, "FILE",
+		"a resources object in JSON (- for standard input)"};
+	const struct option_def l3 = {
+		"l3-cache-schema", 0, OPTION_STRING, &u.l3, "SCHEMA", "Intel RDT L3 cache schema"};
+	const struct option_def membw = {"mem-bw-schema", 0, OPTION_STRING, &u.membw, "SCHEMA",
+		"Intel RDT memory bandwidth schema"};
+	struct option_def defs[ARRAY_SIZE(limit_options) + 4] = {resources};
+	size_t n = 1;
+	for (size_t i = 0; i < ARRAY_SIZE(limit_options); i++)
+		defs[n++] = (struct option_def){limit_options[i].name, limit_options[i].letter,
+			OPTION_STRING, &u.limits[i], limit_options[i].arg, limit_options[i].help};
+	defs[n++] = l3;
+	defs[n++] = membw;
 	struct arguments args = {.min = 1, .max = 1};
 	_cleanup_container_ struct container c = CONTAINER_INIT;
 
@@ -208,5 +212,5 @@ int cmd_update(const struct command *self, const struct globals *g, int argc, ch
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = cmd_open(g, args.v[0], true, &c);
-	return r < 0 ? r : update(&c, &u);
+	return r < 0 ? r : update_container(&c, &u);
 }

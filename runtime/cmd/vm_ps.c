@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ps of a microVM: the processes are the guest's, of which the host's ps(1) knows nothing. */
+/* `ps` of a microVM. Its processes are the guest's, which the host's ps(1) cannot see. */
 #include <inttypes.h>
 #include <time.h>
 
 #include "agent/agent.h"
 #include "cmd/cmd.h"
+#include "launch/vm_client.h"
 
 static int print_json(const struct json *processes)
 {
@@ -22,7 +23,10 @@ static int print_json(const struct json *processes)
 	return cmd_print_json(&o);
 }
 
-/* What ps -ef prints: the time of day of today's, the date of older ones. */
+/*
+ * Formats the start time as ps -ef does: the time of day if the process started today, else the
+ * date.
+ */
 static void start_text(uint64_t seconds, char *ret, size_t size)
 {
 	time_t now = time(NULL), t = (time_t)seconds;

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The foreground: `run` and `exec` without --detach stay beside the process, hand on the signals
- * they get, carry the terminal, and end with its exit code.
+ * The foreground: `run` and `exec` without --detach stay beside the process. They hand on the
+ * signals that they get, carry the terminal, and end with the process's exit code.
  *
- * All signals are blocked from before the process exists, and read from a signalfd, so that none is
- * lost. The terminal goes through two small buffers; what one side does not take stays there, and
- * we stop reading the other side until it does. Nothing may block us in a write meanwhile: the
- * master does not block, and to standard output, whose flags are our caller's to set, goes at a
- * time what a pipe that polls as writable is sure to take.
+ * The caller blocks all signals before the process exists, and this file reads them from a
+ * signalfd, so that none is lost. The terminal goes through two small buffers. If one side does not
+ * take what is in its buffer, this file stops reading the other side until it does.
  *
- * While the process lives we hold the terminal's slave side too: a program such as an init closes
- * its terminal and opens it again later, and a master whose last slave was closed would have ended
- * for us in between.
+ * No write may block, because that would stop the signals too. So the terminal's master is
+ * non-blocking. The flags of standard output belong to the caller and stay as they are; a write to
+ * it is at most PIPE_BUF bytes long, which a pipe that polls as writable is sure to take.
+ *
+ * While the process lives, this file holds the terminal's slave side open too. A program such as an
+ * init closes its terminal and opens it again later, and the master would report its end in
+ * between, if that had been the last open slave.
  */
+#include "launch/attend.h"
+
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -24,7 +28,6 @@
 #include <termios.h>
 
 #include "base/fd.h"
-#include "launch/launch.h"
 #include "launch/notify.h"
 
 #define LAST_REPORTS 64 /* of a program that has ended, to its NOTIFY_SOCKET */
@@ -39,8 +42,8 @@ struct pipe {
 struct attend {
 	struct ns_child *child;
 	int signals;
-	int *console; /* master, or -EBADF; closed where our own terminal is gone */
-	int slave;    /* -EBADF: not held (any more) */
+	int *console; /* master, or -EBADF; closed when caisson's own terminal goes away */
+	int slave;    /* the terminal's slave side; -EBADF: not held */
 	struct notify *notify;
 	bool exited;
 	int status;
@@ -59,6 +62,16 @@ int launch_block_signals(void)
 	return 0;
 }
 
+void launch_window_size(uint16_t *ret_height, uint16_t *ret_width)
+{
+	struct winsize size = {0};
+
+	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0)
+		size = (struct winsize){0};
+	*ret_height = size.ws_row;
+	*ret_width = size.ws_col;
+}
+
 static void set_window_size(const struct attend *a)
 {
 	struct winsize size;
@@ -68,8 +81,9 @@ static void set_window_size(const struct attend *a)
 }
 
 /*
- * In the background of a shell with job control, touching the terminal must stop us until the shell
- * brings us to the foreground: SIGTTOU does that, unless it is blocked.
+ * If caisson runs in the background of a shell with job control, changing the terminal must stop it
+ * until the shell brings it to the foreground. The kernel does that by SIGTTOU, unless that signal
+ * is blocked.
  */
 static int set_raw(const struct termios *saved)
 {
@@ -101,7 +115,10 @@ static int open_terminal(struct attend *a)
 	set_window_size(a);
 	int r = set_raw(&a->saved);
 	a->raw = r >= 0;
-	/* EIO: a background job whose shell is gone, and which nobody could bring back. */
+	/*
+	 * The kernel says EIO to a background job whose shell is gone. No one can bring such a job
+	 * to the foreground any more, so that it goes on without raw mode.
+	 */
 	return r == -EIO ? 0 : r;
 }
 
@@ -112,8 +129,11 @@ static void close_terminal(struct attend *a)
 	fd_close(&a->slave);
 }
 
-/* Nobody reads standard output any more: the container's terminal hangs up, as a person's does. */
-static void hang_up(struct attend *a)
+/*
+ * Closes the container's terminal, because no one reads standard output any more. The programs in
+ * the container get SIGHUP, as they do when a person's terminal goes away.
+ */
+static void hang_up_terminal(struct attend *a)
 {
 	fd_close(&a->slave);
 	fd_close(a->console);
@@ -121,11 +141,14 @@ static void hang_up(struct attend *a)
 	a->in.len = 0;
 }
 
-static void reap(struct attend *a)
+static void reap_child(struct attend *a)
 {
 	siginfo_t info = {0};
 
-	/* Only ours: a subreaper's adopted children are nobody's business here. */
+	/*
+	 * Reaps only this child: caisson may be a subreaper, and its caller waits for the adopted
+	 * children.
+	 */
 	if (waitid(P_PIDFD, (id_t)a->child->pidfd, &info, WEXITED | WNOHANG) < 0 ||
 		info.si_pid == 0)
 		return;
@@ -134,14 +157,14 @@ static void reap(struct attend *a)
 	a->child->pid = 0;
 }
 
-static void on_signal(struct attend *a)
+static void handle_signals(struct attend *a)
 {
 	struct signalfd_siginfo info;
 
 	while (read(a->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		switch ((int)info.ssi_signo) {
 		case SIGCHLD:
-			reap(a);
+			reap_child(a);
 			break;
 		case SIGWINCH:
 			if (*a->console >= 0) {
@@ -156,12 +179,12 @@ static void on_signal(struct attend *a)
 	}
 }
 
-static bool wants_to_read(const struct pipe *p)
+static bool pipe_wants_input(const struct pipe *p)
 {
 	return !p->ended && p->len == 0;
 }
 
-static void fill(struct pipe *p)
+static void pipe_fill(struct pipe *p)
 {
 	ssize_t n = read(p->from, p->buf, sizeof(p->buf));
 
@@ -169,12 +192,12 @@ static void fill(struct pipe *p)
 		p->start = 0;
 		p->len = (size_t)n;
 	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-		p->ended = true; /* EIO on a master: the last slave was closed */
+		p->ended = true; /* the master reads as EIO after the last slave was closed */
 	}
 }
 
-/* False: the other end is gone. */
-static bool drain(struct pipe *p, size_t most)
+/* Returns false if the other end is gone. */
+static bool pipe_drain(struct pipe *p, size_t most)
 {
 	ssize_t n = write(p->to, p->buf + p->start, p->len < most ? p->len : most);
 
@@ -189,9 +212,12 @@ static bool drain(struct pipe *p, size_t most)
 	return true;
 }
 
-static void end_of_input(struct attend *a)
+static void send_end_of_input(struct attend *a)
 {
-	/* What a person types to end input: the line discipline turns it into an end of file. */
+	/*
+	 * The character that a person types to end the input (Ctrl-D); the kernel's line discipline
+	 * turns it into an end of file.
+	 */
 	static const char eot = 4;
 
 	if (a->in.ended && a->in.from >= 0 && *a->console >= 0) {
@@ -210,7 +236,7 @@ enum {
 	WATCH_COUNT
 };
 
-static int turn(struct attend *a, int timeout)
+static int relay_once(struct attend *a, int timeout)
 {
 	struct pollfd p[WATCH_COUNT] = {
 		[WATCH_SIGNALS] = {.fd = a->signals, .events = POLLIN},
@@ -222,11 +248,11 @@ static int turn(struct attend *a, int timeout)
 	};
 
 	if (*a->console >= 0) {
-		if (wants_to_read(&a->in) && !a->exited)
+		if (pipe_wants_input(&a->in) && !a->exited)
 			p[WATCH_IN].fd = a->in.from;
 		if (a->in.len)
 			p[WATCH_MASTER_OUT].fd = *a->console;
-		if (wants_to_read(&a->out))
+		if (pipe_wants_input(&a->out))
 			p[WATCH_MASTER].fd = *a->console;
 		if (a->out.len)
 			p[WATCH_OUT_TERM].fd = STDOUT_FILENO;
@@ -237,20 +263,20 @@ static int turn(struct attend *a, int timeout)
 	if (n == 0)
 		return 0;
 	if (p[WATCH_SIGNALS].revents)
-		on_signal(a);
+		handle_signals(a);
 	if (p[WATCH_NOTIFY].revents)
 		notify_relay(a->notify);
-	if (p[WATCH_OUT_TERM].revents && !drain(&a->out, PIPE_BUF)) {
-		hang_up(a);
+	if (p[WATCH_OUT_TERM].revents && !pipe_drain(&a->out, PIPE_BUF)) {
+		hang_up_terminal(a);
 		return 1;
 	}
 	if (p[WATCH_MASTER].revents)
-		fill(&a->out);
+		pipe_fill(&a->out);
 	if (p[WATCH_MASTER_OUT].revents && a->in.len)
-		(void)drain(&a->in, a->in.len);
+		(void)pipe_drain(&a->in, a->in.len);
 	if (p[WATCH_IN].revents)
-		fill(&a->in);
-	end_of_input(a);
+		pipe_fill(&a->in);
+	send_end_of_input(a);
 	return 1;
 }
 
@@ -265,17 +291,23 @@ int launch_attend(struct ns_child *child, int *console, struct notify *n, int *r
 		return err_sys("make a signalfd");
 	a.signals = signals;
 	int r = open_terminal(&a);
-	reap(&a);
+	reap_child(&a);
 	while (r >= 0 && !a.exited)
-		r = turn(&a, -1);
-	/* Not for ever: others of the container may go on. */
+		r = relay_once(&a, -1);
+	/*
+	 * The number of reports is limited, because other processes of the container may go on
+	 * sending them.
+	 */
 	for (int i = 0; r >= 0 && n && i < LAST_REPORTS && notify_relay(n); i++)
 		;
-	/* The process is gone; what it wrote last is still in the terminal. Others may keep the
-	 * slave open. */
+	/*
+	 * The process has ended, but what it wrote last is still in the terminal. Other processes
+	 * may keep the slave side open, so the loop below also ends when nothing has come for 50
+	 * ms.
+	 */
 	fd_close(&a.slave);
 	while (r >= 0 && *console >= 0 && (!a.out.ended || a.out.len)) {
-		r = turn(&a, a.out.len ? -1 : 50);
+		r = relay_once(&a, a.out.len ? -1 : 50);
 		if (r == 0)
 			break;
 	}

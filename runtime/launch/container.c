@@ -24,7 +24,7 @@ const char *container_status_name(enum container_status s)
 	return names[s];
 }
 
-/* A single map of everything is the initial user namespace. */
+/* The initial user namespace is recognised by its id map, which is one range of all ids. */
 bool container_in_userns(void)
 {
 	_cleanup_strbuf_ struct strbuf map = {0};
@@ -37,9 +37,9 @@ bool container_in_userns(void)
 }
 
 /*
- * An ordinary user's engine (rootless podman) runs us as root of a user namespace, and only the
- * environment tells that from root in a container with a user namespace, whose /run and systemd are
- * its own. runc's rule.
+ * The engine of an ordinary user (rootless podman) runs caisson as root of a user namespace. Root
+ * in a container with a user namespace looks the same, but has a /run and a systemd of its own.
+ * Only the environment tells the two apart; this is runc's rule for it.
  */
 bool container_for_user(void)
 {
@@ -106,13 +106,13 @@ static int open_root(const char *root, bool create)
 	return fd >= 0 ? fd : -errno;
 }
 
-static int does_not_exist(const char *id)
+static int no_such_container(const char *id)
 {
 	return err_set(ENOENT, "container does not exist: \"%s\"", id);
 }
 
-/* A directory that was deleted while we held it open is no container any more. */
-static bool is_gone(int dir)
+/* A directory that was deleted while caisson held it open belongs to no container any more. */
+static bool is_deleted(int dir)
 {
 	struct stat st;
 
@@ -125,7 +125,7 @@ int container_lock(struct container *c)
 		if (errno != EINTR)
 			return err_sys("lock the container's state directory");
 	c->locked = true;
-	return is_gone(c->dir) ? does_not_exist(c->id) : 0;
+	return is_deleted(c->dir) ? no_such_container(c->id) : 0;
 }
 
 int container_new(struct container *c, const char *root, const char *id)
@@ -154,8 +154,10 @@ int container_new(struct container *c, const char *root, const char *id)
 	c->id = arena_strdup(&c->arena, id);
 	c->owner = geteuid();
 	r = c->id ? container_lock(c) : -ENOMEM;
-	/* Between mkdir and lock it looks like one that was left behind: a `delete` of this ID took
-	 * it. */
+	/*
+	 * Between mkdir and the lock, the directory looks like one that a killed `create` left
+	 * behind. So a `delete` of this ID may have removed it in that moment.
+	 */
 	if (r == -ENOENT)
 		return err_set(
 			EAGAIN, "container \"%s\" was deleted while it was being created", id);
@@ -169,16 +171,19 @@ static const char *copy_member(struct arena *a, const struct json *j, const char
 	return s ? arena_strdup(a, s) : NULL;
 }
 
-static int load(struct container *c)
+static int read_state_file(struct container *c)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct json *j;
 	int64_t pid, owner = 0;
 
 	int r = fd_read_file(c->dir, "state.json", &text, STATE_MAX);
-	if (r == -ENOENT) /* else its maker was killed before writing it: nothing was done yet
-			     either */
-		return is_gone(c->dir) ? does_not_exist(c->id) : 0;
+	/*
+	 * Without state.json, either the container was deleted, or a `create` was killed before it
+	 * had done anything that needs undoing.
+	 */
+	if (r == -ENOENT)
+		return is_deleted(c->dir) ? no_such_container(c->id) : 0;
 	if (r >= 0)
 		r = json_parse(&c->arena, text.s ? text.s : "", text.len, "state.json", &j);
 	if (r < 0)
@@ -217,7 +222,7 @@ int container_open(struct container *c, const char *root, const char *id, bool l
 		return r;
 	c->root_dir = open_root(root, false);
 	if (c->root_dir == -ENOENT)
-		return does_not_exist(id);
+		return no_such_container(id);
 	if (c->root_dir < 0) {
 		errno = -c->root_dir;
 		return err_sys("--root %s", root);
@@ -227,10 +232,10 @@ int container_open(struct container *c, const char *root, const char *id, bool l
 		return -ENOMEM;
 	c->dir = openat(c->root_dir, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (c->dir < 0)
-		return errno == ENOENT ? does_not_exist(id)
+		return errno == ENOENT ? no_such_container(id)
 				       : err_sys("open state directory %s/%s", root, id);
 	r = lock ? container_lock(c) : 0;
-	return r < 0 ? r : load(c);
+	return r < 0 ? r : read_state_file(c);
 }
 
 void container_close(struct container *c)
@@ -240,7 +245,7 @@ void container_close(struct container *c)
 	arena_release(&c->arena);
 }
 
-static void put_state(const struct container *c, struct json_out *o)
+static void put_state_file(const struct container *c, struct json_out *o)
 {
 	json_out_object(o, NULL);
 	json_out_str(o, "ociVersion", c->oci_version);
@@ -275,7 +280,7 @@ int container_save(struct container *c)
 	int r = json_out_init(&o, false);
 	if (r < 0)
 		return r;
-	put_state(c, &o);
+	put_state_file(c, &o);
 	r = json_out_text(&o, &text, &len);
 	return r < 0 ? r : fd_replace_file(c->dir, "state.json", text, len, 0600);
 }
@@ -302,7 +307,10 @@ int process_start_time(pid_t pid, uint64_t *ret)
 	if (n <= 0)
 		return n < 0 && errno != ESRCH ? err_sys("read %s", path) : -ESRCH;
 	buf[n] = '\0';
-	/* The name may hold anything, ")" too: fields are counted from the last one. */
+	/*
+	 * The process's name may hold any character, ")" too, so the fields are counted from the
+	 * last ")".
+	 */
 	char *p = strrchr(buf, ')');
 	char state;
 	if (!p || sscanf(p + 1,
@@ -320,7 +328,9 @@ static bool is_alive(const struct container *c)
 	return c->pid > 0 && process_start_time(c->pid, &start) == 0 && start == c->start_time;
 }
 
-/* Whether somebody else holds the lock. Our own probe is a shared one, so that probes do not meet.
+/*
+ * Says whether another process holds the lock. The probe takes a shared lock, so that two probes at
+ * once do not take each other for the holder.
  */
 static int is_locked(int dir, const char *name)
 {
@@ -336,7 +346,10 @@ static int is_locked(int dir, const char *name)
 int container_status(struct container *c, enum container_status *ret)
 {
 	if (c->pid == 0) {
-		/* Being created by another command, or left behind by one that was killed. */
+		/*
+		 * The container has no process yet. Another command is creating it now, or was
+		 * killed while creating it.
+		 */
 		int locked = c->locked ? 0 : is_locked(c->dir, ".");
 		*ret = locked > 0 ? CONTAINER_CREATING : CONTAINER_STOPPED;
 		return locked < 0 ? locked : 0;
@@ -368,7 +381,10 @@ int container_pidfd(const struct container *c)
 {
 	_cleanup_fd_ int fd = c->pid > 0 ? pidfd_open(c->pid, 0) : -ESRCH;
 
-	/* First the descriptor, then the check: now the number cannot change hands any more. */
+	/*
+	 * The pidfd is opened before the check, because a pid that was checked first could become
+	 * another process's before pidfd_open().
+	 */
 	if (fd < 0 || !is_alive(c))
 		return err_set(ESRCH, "container not running");
 	return take_fd(&fd);
@@ -376,7 +392,10 @@ int container_pidfd(const struct container *c)
 
 const char *container_owner(const struct container *c)
 {
-	/* No look-up for the usual case: hooks and `start` come through here. */
+	/*
+	 * Root, the usual owner, is not looked up in the user database, because hooks and `start`
+	 * come through here and must be fast.
+	 */
 	struct passwd *pw = c->owner ? getpwuid(c->owner) : NULL;
 
 	return !c->owner ? "root" : pw ? pw->pw_name : "";
@@ -389,7 +408,10 @@ void container_put_state(
 	json_out_str(o, "ociVersion", c->oci_version ? c->oci_version : SPEC_VERSION);
 	json_out_str(o, "id", c->id);
 	json_out_str(o, "status", status);
-	/* The specification: pid is given in created and running, and may be in others. */
+	/*
+	 * The specification requires pid for the states created and running, and allows it for
+	 * others.
+	 */
 	json_out_i64(o, "pid", pid);
 	json_out_str(o, "bundle", c->bundle ? c->bundle : "");
 	if (c->rootfs)
@@ -441,7 +463,10 @@ int container_each(const char *root, int (*f)(void *data, const char *id), void 
 	if (n < 0)
 		return errno == ENOENT ? 0 : err_sys("--root %s", root);
 	for (int i = 0; i < n; i++) {
-		/* Names that no container can have (".cache") are the runtime's own. */
+		/*
+		 * The runtime's own files (".seccomp") begin with a dot, which no container's ID
+		 * does.
+		 */
 		if (r >= 0 && names[i]->d_name[0] != '.')
 			r = f(data, names[i]->d_name);
 		free(names[i]);

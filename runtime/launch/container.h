@@ -2,16 +2,18 @@
 /*
  * A container's state directory, ROOT/ID/:
  *
- *	state.json   what has to be known to find and to undo everything (written before anything is
- *done) config.json  the configuration as it was at create: exec, start and delete read this one
+ *	state.json   what has to be known to find and to undo everything; written before
+ *	             anything is done
+ *	config.json  the configuration as it was at create; exec, start and delete read this one
  *	start.sock   where INIT waits for `start`
- *	start.lock   held (flock) by INIT from its creation until execve(2) closes it: this tells
- *	             "created" from "running" without anything that could go stale
+ *	start.lock   locked (flock) by INIT from its creation until execve(2) closes it: this
+ *	             tells "created" from "running", and cannot go stale
  *	notify/      what the container has as /run/notify: see notify.h
+ *	vm.sock      VM mode: where the monitor listens: see monitor/control.h
  *
- * The directory itself is locked (flock) by every command that changes the container. Open one with
- * container_new() or container_open(), release it with container_close(). `state`, `list`, `kill`,
- * `ps`, `events` do not lock.
+ * Every command that changes the container locks the directory itself (flock). container_new() and
+ * container_open() open one, container_close() releases it. `state`, `list`, `kill`, `ps` and
+ * `events` do not lock.
  */
 #pragma once
 #include <sys/types.h>
@@ -32,49 +34,65 @@ const char *container_status_name(enum container_status s); /* as the specificat
 struct container {
 	struct arena arena;
 	const char *id;
-	int dir; /* its state directory, locked or not */
+	int dir; /* the state directory, locked or not */
 	bool locked;
-	int root_dir; /* ROOT, to remove the directory from */
+	int root_dir; /* ROOT; the state directory is removed from it */
 
-	/* What state.json holds. */
+	/* These members are what state.json holds. */
 	const char *bundle;  /* absolute */
 	const char *rootfs;  /* absolute */
 	const char *created; /* RFC 3339 */
 	const char *oci_version;
 	const char *pid_file; /* absolute, or NULL */
-	pid_t pid;            /* of INIT on the host; 0 until there is one */
+	pid_t pid;            /* of INIT in the host's pid namespace; 0 until INIT exists */
 	uint64_t start_time;  /* of that pid: field 22 of /proc/PID/stat */
-	uint32_t owner;       /* user who made it */
+	uint32_t owner;       /* the user who made the container */
 	struct cgroup cgroup;
-	/* What most commands need to know of config.json, so that they need not read it. */
+	/*
+	 * These tell what most commands need to know of config.json, so that they need not read it.
+	 */
 	bool has_poststart, has_poststop, has_rdt;
 	bool no_new_keyring; /* create was told --no-new-keyring */
-	bool vm;             /* in a microVM: pid is its monitor's (monitor/monitor.h) */
+	bool vm;             /* a microVM: pid is the pid of its monitor (monitor/monitor.h) */
 	const struct json *annotations;
 };
 
-/* Whether we act for an ordinary user: not as root, or as root of that user's own user namespace.
+/*
+ * Says whether caisson acts for an ordinary user: either not as root, or as root of that user's own
+ * user namespace.
  */
 bool container_for_user(void);
 bool container_in_userns(void);
 
-/* Where the state directories are: --root, else /run/caisson, else $XDG_RUNTIME_DIR/caisson. In the
- * arena. */
+/*
+ * Finds the directory of all state directories: --root if given, else /run/caisson for root and
+ * $XDG_RUNTIME_DIR/caisson for an ordinary user. *ret is in the arena.
+ */
 int container_root(struct arena *a, const char *option, const char **ret) must_check;
 
-/* -EINVAL unless id is [A-Za-z0-9_+.-]+, at most 1024 long, and does not start with "." or "-". */
+/*
+ * Returns -EINVAL unless id consists of A-Z, a-z, 0-9 and _+.-, is at most 1024 long, and does not
+ * start with "." or "-".
+ */
 int container_check_id(const char *id) must_check;
 
-/* Makes the directory, locked. -EEXIST where the id is taken. Nothing else is written yet. */
+/*
+ * Makes the state directory and locks it; it is still empty then. Returns -EEXIST if the ID is
+ * taken.
+ */
 int container_new(struct container *c, const char *root, const char *id) must_check;
 
-/* Opens an existing one and reads state.json. lock: waits for other commands. -ENOENT: does not
- * exist. */
+/*
+ * Opens an existing container and reads state.json. With lock, waits until no other command holds
+ * the lock. Returns -ENOENT if there is no such container.
+ */
 int container_open(struct container *c, const char *root, const char *id, bool lock) must_check;
 void container_close(struct container *c);
 
-/* Locks one that is open: waits for other commands. -ENOENT: deleted meanwhile, its ID may be
- * another's now. */
+/*
+ * Locks a container that is open already; waits until no other command holds the lock. Returns
+ * -ENOENT if the container was deleted meanwhile, and then its ID may belong to another container.
+ */
 int container_lock(struct container *c) must_check;
 #define _cleanup_container_ __attribute__((cleanup(container_close), unused))
 #define CONTAINER_INIT \
@@ -84,35 +102,44 @@ int container_lock(struct container *c) must_check;
 
 int container_save(struct container *c) must_check;
 
-/* The configuration that the container was created from; in the container's arena. */
+/* Parses the configuration that the container was created from, into the container's arena. */
 int container_spec(struct container *c, const struct spec **ret) must_check;
 
 int container_status(struct container *c, enum container_status *ret) must_check;
 
-/* VM mode: pause and resume leave this mark, since the guest's freezer is not ours to look at. */
+/*
+ * VM mode: pause and resume leave this mark in the state directory, because the runtime cannot see
+ * the freezer of the guest.
+ */
 int container_mark_frozen(struct container *c, bool frozen) must_check;
 
-/* A pidfd of INIT, checked to be this process and not a later one with its number. -ESRCH when it
- * is gone. */
+/*
+ * Returns a pidfd of INIT, checked to be of this process and not of a later one with the same pid.
+ * Returns -ESRCH if INIT is gone.
+ */
 int container_pidfd(const struct container *c) must_check;
 
-/* Field 22 of /proc/PID/stat; -ESRCH where there is no such process or it is a zombie. */
+/*
+ * Reads field 22 of /proc/PID/stat. Returns -ESRCH if there is no such process or it is a zombie.
+ */
 int process_start_time(pid_t pid, uint64_t *ret) must_check;
 
-/* The user name of who made it, "" where it has none (runc's `owner`). Valid until the next call.
+/*
+ * The name of the user who made the container (runc's `owner`), or "" if the user has none. Valid
+ * until the next call.
  */
 const char *container_owner(const struct container *c);
 
-/* The JSON of the specification's "State", as `state` prints it. */
+/* Writes the JSON of the specification's "State", as `state` prints it. */
 void container_put_state(
 	const struct container *c, const char *status, pid_t pid, struct json_out *o);
 
-/* The same in one line, as hooks get it on standard input. */
+/* Writes the same JSON in one line, as hooks get it on standard input. */
 int container_state_json(
 	const struct container *c, const char *status, pid_t pid, struct strbuf *ret) must_check;
 
-/* Removes the directory with all in it. The last act of delete. */
+/* Removes the directory with all in it. This is the last act of delete. */
 int container_remove(struct container *c) must_check;
 
-/* Calls f for every id under root, in order of name; stops at the first negative result. */
+/* Calls f for every ID under root, in order of name; stops at the first negative result. */
 int container_each(const char *root, int (*f)(void *data, const char *id), void *data) must_check;

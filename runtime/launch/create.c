@@ -2,17 +2,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "launch/attend.h"
+#include "launch/delete.h"
+#include "launch/env.h"
+#include "launch/handover.h"
+#include "launch/host.h"
 #include "launch/notify.h"
 #include "launch/prepare.h"
+#include "launch/start.h"
+#include "launch/vm.h"
 #include "monitor/control.h"
-#include "step/step.h"
 
 #define START_BACKLOG 8
 
@@ -28,7 +33,7 @@ static char *now_rfc3339(struct arena *a)
 	return arena_printf(a, "%s.%09ldZ", text, now.tv_nsec);
 }
 
-/* state.json and config.json: from now on `delete --force` can undo whatever gets done. */
+/* Writes state.json and config.json. From then on `delete --force` can undo whatever is done. */
 static int record_intent(
 	struct container *c, const struct bundle *b, const struct launch_options *o)
 {
@@ -55,70 +60,67 @@ static int record_intent(
 	return r < 0 ? r : container_save(c);
 }
 
-/* Held by INIT until it becomes the program: what tells created from running (see container.h). */
+/*
+ * Makes and locks the file that tells "created" from "running": INIT holds the lock until it
+ * becomes the program (see container.h).
+ */
 static int open_start_lock(struct launch *l)
 {
-	l->start_lock =
+	l->create.start_lock =
 		openat(l->c->dir, "start.lock", O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (l->start_lock < 0 || flock(l->start_lock, LOCK_EX | LOCK_NB) < 0)
+	if (l->create.start_lock < 0 || flock(l->create.start_lock, LOCK_EX | LOCK_NB) < 0)
 		return err_sys("make start.lock in the state directory");
 	return 0;
 }
 
-/* Through /proc/self/fd, since a socket's path is limited to 107 bytes and --root is not. */
+/*
+ * Binds the socket through /proc/self/fd, because the path of a socket is limited to 107 bytes and
+ * --root is not.
+ */
 static int open_start_socket(struct launch *l)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
-	l->start_socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (l->start_socket < 0)
+	l->create.start_socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (l->create.start_socket < 0)
 		return err_sys("make a socket");
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/start.sock", l->c->dir);
-	if (bind(l->start_socket, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-		listen(l->start_socket, START_BACKLOG) < 0)
+	if (bind(l->create.start_socket, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+		listen(l->create.start_socket, START_BACKLOG) < 0)
 		return err_sys("listen on start.sock in the state directory");
 	return 0;
 }
 
-static int write_pid_file(const struct container *c)
-{
-	char text[32];
-
-	if (!c->pid_file)
-		return 0;
-	int len = snprintf(text, sizeof(text), "%d", c->pid);
-	int r = fd_replace_file(AT_FDCWD, c->pid_file, text, (size_t)len, 0644);
-	return r < 0 ? err_ctx(r, "--pid-file") : 0;
-}
-
-static int check_terminal(const struct spec *s, const struct launch_options *o, bool attached)
+static int check_console_options(
+	const struct spec *s, const struct launch_options *o, bool attached)
 {
 	bool terminal = s->process && s->process->terminal;
 
 	if (terminal && !attached && !o->console_socket)
-		return err_set(EINVAL, LAUNCH_NO_CONSOLE
+		return err_set(EINVAL, HANDOVER_NO_CONSOLE
 			": process.terminal is true: give --console-socket to receive the "
 			"terminal, or use `run` without --detach");
 	if (!terminal && o->console_socket)
-		return err_set(EINVAL, LAUNCH_NO_TERMINAL
-			": --console-socket: process.terminal is not true, there is no terminal "
-			"to send");
+		return err_set(EINVAL, HANDOVER_NO_TERMINAL
+			": --console-socket: process.terminal is not true, so there is no "
+			"terminal to send");
 	return 0;
 }
 
 /*
- * Whether someone in the container may already be there to look at INIT: a pid namespace that is
- * not new. In a user namespace that an ordinary user makes for it, nobody but that user can; and
- * being hidden, INIT would be out of this user's own reach too, who has to write its id maps.
+ * Says whether a process in the container may already be there and look at INIT, which is so if the
+ * pid namespace is not new. If an ordinary user makes a new user namespace, only that user can look
+ * into it, and INIT is not hidden, because a hidden INIT would also be out of reach for this user,
+ * who has to write its id maps.
  */
-static bool has_company(const struct spec *s)
+static bool is_init_visible(const struct spec *s)
 {
 	if (geteuid() != 0 && s->ns[SPEC_NS_USER].set && !s->ns[SPEC_NS_USER].path)
 		return false;
 	return !s->ns[SPEC_NS_PID].set || s->ns[SPEC_NS_PID].path;
 }
 
-static int build(
+static int build_plan(
 	struct launch *l, const struct bundle *b, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
@@ -126,16 +128,15 @@ static int build(
 
 	l->spec = b->spec;
 	l->console_socket = o->console_socket;
-	l->pidfd_socket = o->pidfd_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
-	l->hide = b->isolation == PLAN_NS && has_company(b->spec);
-	int r = bundle_cgroup_options(&c->arena, b, o, &l->cg_options);
+	l->hide_init = b->isolation == PLAN_NS && is_init_visible(b->spec);
+	int r = bundle_cgroup_options(&c->arena, b, o, &l->create.cg_options);
 	if (r >= 0)
-		r = cg_resolve(&c->arena, &l->cg_options, &c->cgroup);
+		r = cg_resolve(&c->arena, &l->create.cg_options, &c->cgroup);
 	if (r >= 0)
 		r = bundle_env(&c->arena, b, o, &c->cgroup, &env);
 	if (r >= 0)
-		r = hook_output_open(&l->hook_out, b->spec);
+		r = hook_output_open(&l->create.hook_out, b->spec);
 	if (r < 0)
 		return r;
 	env.attached = attached;
@@ -145,13 +146,16 @@ static int build(
 	if (!env.keyring)
 		return -ENOMEM;
 	r = plan_build(&c->arena, b->spec, &env, &l->plan);
-	l->plan_env = env;
-	l->text = b->text;
-	l->text_len = b->len;
+	l->create.env = env;
+	l->vm.text = b->text;
+	l->vm.text_len = b->len;
 	if (r >= 0 && b->isolation == PLAN_VM)
 		r = launch_prepare_vm(l, o);
 	if (r >= 0 && !env.cgroup) {
-		/* No step makes one: what is lost by that is said here. */
+		/*
+		 * No step of the plan makes a cgroup, so that cg_create() only reports here which
+		 * limits are lost by that.
+		 */
 		struct cg_resources res;
 		r = launch_limits(l, &res);
 		if (r >= 0)
@@ -161,106 +165,106 @@ static int build(
 		r = launch_env(&c->arena, b->spec->process, &env, &l->env);
 	if (r < 0)
 		return r;
-	l->slots = arena_array(&c->arena, (size_t)l->plan.nslots + 1, sizeof(int));
-	l->device_names =
-		arena_array(&c->arena, b->spec->nnet_devices + 1, sizeof(*l->device_names));
-	if (!l->slots || !l->device_names)
-		return -ENOMEM;
-	for (int i = 0; i < l->plan.nslots; i++)
-		l->slots[i] = -EBADF;
-	return 0;
+	l->create.device_names =
+		arena_array(&c->arena, b->spec->nnet_devices + 1, sizeof(*l->create.device_names));
+	return l->create.device_names ? launch_make_slots(l) : -ENOMEM;
 }
 
-static int give_cgroup(struct launch *l)
+static int delegate_cgroup(struct launch *l)
 {
-	/* In a microVM it is the guest's agent that does. */
+	/* In a microVM the guest's agent gives the cgroup to the user. */
 	if (l->c->vm || !l->c->cgroup.path || !plan_delegates_cgroup(l->spec))
 		return 0;
 	uint32_t uid = plan_uid(l->spec, l->spec->process);
 	return uid != geteuid() ? cg_delegate(&l->c->cgroup, uid) : 0;
 }
 
-/* Everything up to INIT waiting for its start. */
-static int create(struct launch *l, const struct launch_options *o, bool attached)
+/* Does everything up to the moment that INIT waits for its start. */
+static int walk_to_created(struct launch *l, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
 
 	int r = open_start_lock(l);
 	if (r >= 0 && !attached)
 		r = open_start_socket(l);
-	if (r >= 0 && l->plan_env.notify_dir)
+	if (r >= 0 && l->create.env.notify_dir)
 		r = notify_make(c);
 	if (r >= 0 && c->vm)
-		r = l->control = control_listen(c->dir);
+		r = l->vm.control = control_listen(c->dir);
 	if (r >= 0 && c->vm && attached && !o->detach)
 		r = launch_open_failure(l);
 	if (r >= 0)
 		r = launch_walk_to(l, "created");
 	if (r >= 0)
-		r = give_cgroup(l);
+		r = delegate_cgroup(l);
 	if (r >= 0 && (r = process_start_time(c->pid, &c->start_time)) == -ESRCH)
 		r = err_set(ESRCH, "the container's first process was killed before its start");
 	if (r >= 0)
 		r = container_save(c);
 	if (r >= 0)
-		r = write_pid_file(c);
-	l->wrote_pid_file = r >= 0 && c->pid_file;
+		r = handover_pid(c->pid_file, c->pid);
+	l->create.wrote_pid_file = r >= 0 && c->pid_file;
 	if (r >= 0 && o->pidfd_socket)
-		r = pidfd_send(o->pidfd_socket, l->child.pidfd);
+		r = handover_pidfd(o->pidfd_socket, l->child.pidfd);
 	return r;
 }
 
-static void undo(struct launch *l)
+static void undo_create(struct launch *l)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());
 
-	/* What goes wrong here is for the log: the first error is the one to report. */
+	/* Errors of undoing only go to the log, because the first error is the one to report. */
 	launch_return_devices(l);
 	launch_kill_init(l);
-	/* One that we did not make, or were refused, may be full of another container's processes.
+	/*
+	 * A cgroup that this command did not make, or was refused, may be full of another
+	 * container's processes.
 	 */
-	if (!l->cgroup_made)
+	if (!l->create.cgroup_made)
 		l->c->cgroup = (struct cgroup){0};
-	if (l->wrote_pid_file)
+	if (l->create.wrote_pid_file)
 		unlink(l->c->pid_file);
 	if (launch_cleanup(l->c, l->spec) < 0)
 		log_warn("cleaning up: %s", err_msg());
 	err_set(EIO, "%s", msg ? msg : "");
 }
 
-static int prepare(
+static int load_bundle(
 	struct container *c, const struct launch_options *o, bool attached, struct bundle *b)
 {
-	/* The bundle is read into the container's arena before there is a directory to clean up. */
+	/*
+	 * The bundle is read into the container's arena before there is a state directory to clean
+	 * up.
+	 */
 	int r = container_check_id(o->id);
 	if (r >= 0)
 		r = bundle_load(&c->arena, o, b);
 	if (r >= 0)
-		r = check_terminal(b->spec, o, attached && !o->detach);
+		r = check_console_options(b->spec, o, attached && !o->detach);
 	return r;
 }
 
-/* On success the container exists, locked, and l is walked to its "created". */
-static int make(struct launch *l, const struct launch_options *o, bool attached)
+/* On success the container exists and is locked, and l has been walked to the barrier "created". */
+static int make_container(struct launch *l, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
 	struct bundle b = {0};
 	const char *root;
 
-	int r = prepare(c, o, attached, &b);
+	int r = load_bundle(c, o, attached, &b);
 	if (r >= 0)
 		r = container_root(&c->arena, o->root, &root);
 	if (r >= 0)
 		r = container_new(c, root, o->id);
 	if (r < 0)
 		return r;
-	r = build(l, &b, o, attached);
+	r = build_plan(l, &b, o, attached);
 	if (r >= 0)
 		r = record_intent(c, &b, o);
 	if (r >= 0)
-		r = create(l, o, attached);
+		r = walk_to_created(l, o, attached);
 	if (r < 0)
-		undo(l);
+		undo_create(l);
 	return r;
 }
 
@@ -270,17 +274,20 @@ int launch_create(const struct launch_options *o)
 	_cleanup_launch_ struct launch l = LAUNCH_INIT;
 
 	l.c = &c;
-	int r = make(&l, o, false);
+	int r = make_container(&l, o, false);
 	if (r < 0)
 		return r;
-	/* "recorded": INIT waits for start by itself from here on. */
+	/*
+	 * The rest of the plan is the barrier "recorded": INIT passes it and waits for `start` by
+	 * itself.
+	 */
 	r = launch_walk_to(&l, NULL);
 	if (r < 0)
-		undo(&l);
+		undo_create(&l);
 	return r;
 }
 
-static int start_attached(struct launch *l, struct notify *n)
+static int start_program(struct launch *l, struct notify *n)
 {
 	if (!l->spec->process)
 		return err_set(EINVAL, "process: missing: there is nothing to start");
@@ -304,15 +311,18 @@ int launch_run(const struct launch_options *o, int *ret_status)
 	l.c = &c;
 	int r = o->detach ? 0 : launch_block_signals();
 	if (r >= 0)
-		r = make(&l, o, true);
+		r = make_container(&l, o, true);
 	if (r < 0)
 		return r;
-	r = start_attached(&l, &n);
+	r = start_program(&l, &n);
 	if (r < 0) {
-		undo(&l);
+		undo_create(&l);
 		return r;
 	}
-	/* Others may exec, pause, kill meanwhile. */
+	/*
+	 * The lock is given up, because other commands may exec in, pause or kill the container
+	 * from now on.
+	 */
 	flock(c.dir, LOCK_UN);
 	c.locked = false;
 	n.main_pid = o->detach ? c.pid : getpid();
@@ -320,7 +330,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 		return notify_wait(&n, l.child.pidfd);
 	r = launch_attend(&l.child, &l.console, &n, ret_status);
 	if (r < 0) {
-		undo(&l);
+		undo_create(&l);
 		return r;
 	}
 	if (!o->keep)

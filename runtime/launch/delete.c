@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/delete.h"
+
 #include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -7,13 +9,18 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "launch/hook_output.h"
 #include "launch/launch.h"
+#include "launch/rdt.h"
 #include "netsetup/net_tap.h"
 #include "step/step.h"
 
 #define KILL_TIMEOUT_MS 10000
 
-/* Only INIT: where there is no cgroup its pid namespace dies with it. */
+/*
+ * Kills INIT only. In a container without a cgroup the other processes end with their pid
+ * namespace, whose first process INIT is.
+ */
 static int kill_init(struct container *c)
 {
 	_cleanup_fd_ int pidfd = container_pidfd(c);
@@ -28,7 +35,7 @@ static int kill_init(struct container *c)
 	int n = poll(&p, 1, KILL_TIMEOUT_MS);
 	if (n == 0)
 		return err_set(
-			ETIMEDOUT, "process %d of container \"%s\" does not die", c->pid, c->id);
+			ETIMEDOUT, "process %d of container \"%s\" does not end", c->pid, c->id);
 	return 0;
 }
 
@@ -44,8 +51,10 @@ static void run_poststop(struct container *c, const struct spec *s)
 		r = container_state_json(c, "stopped", 0, &state);
 	if (r < 0 || hook_output_open(&out, s) < 0)
 		log_warn("%s", err_msg());
-	/* The specification: a failing poststop hook is a warning, the remaining ones run all the
-	 * same. */
+	/*
+	 * The specification says that a failing poststop hook is a warning, and that the remaining
+	 * ones run all the same.
+	 */
 	for (size_t i = 0; r >= 0 && i < s->hooks.poststop.n; i++) {
 		struct spec_hooks one = {.v = &s->hooks.poststop.v[i], .n = 1};
 		if (hooks_run("poststop", &one, strbuf_str(&state), state.len, out.fd) < 0)
@@ -61,17 +70,18 @@ static void forget_rdt(struct container *c, const struct spec *s)
 
 int launch_kill(struct container *c)
 {
-	/* cgroup.kill reaches frozen processes too. */
+	/* The kernel's cgroup.kill reaches frozen processes too. */
 	int r = c->cgroup.path ? cg_kill(&c->cgroup, SIGKILL) : 0;
 
 	return r < 0 ? r : kill_init(c);
 }
 
 /*
- * The monitor, in its jail, could not: a network namespace that outlives it would keep sending all
- * that comes in to a tap that is gone.
+ * Removes the taps that the monitor made in a network namespace that outlives it, because the
+ * namespace would go on sending everything that arrives to a tap that no one reads. The monitor
+ * cannot do this itself, because its jail does not let it.
  */
-static void clear_network(struct container *c, const struct spec *s)
+static void remove_taps(struct container *c, const struct spec *s)
 {
 	int r = s ? 0 : container_spec(c, &s);
 	const char *path = r < 0 ? NULL : s->ns[SPEC_NS_NETWORK].path;
@@ -79,7 +89,7 @@ static void clear_network(struct container *c, const struct spec *s)
 	if (!path)
 		return;
 	_cleanup_fd_ int netns = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	/* Gone with all that was in it. */
+	/* The namespace is gone, and the taps with it. */
 	if (netns < 0)
 		return;
 	if (net_tap_sweep(netns) < 0)
@@ -90,7 +100,7 @@ int launch_cleanup(struct container *c, const struct spec *s)
 {
 	int r = launch_kill(c);
 	if (r >= 0 && c->vm)
-		clear_network(c, s);
+		remove_taps(c, s);
 	if (r >= 0)
 		r = cg_destroy(&c->cgroup);
 	if (r < 0)
@@ -106,7 +116,9 @@ int launch_end(struct container *c, const struct spec *s)
 {
 	int r = container_lock(c);
 
-	/* Deleted by another command, hooks and all; what has its ID by now is another container.
+	/*
+	 * Another command has deleted the container already and has run its hooks. If the ID exists
+	 * now, it belongs to another container.
 	 */
 	if (r == -ENOENT)
 		return 0;
@@ -114,10 +126,12 @@ int launch_end(struct container *c, const struct spec *s)
 }
 
 /*
- * For a cgroup that was guessed by the ID: another --root may have such a container, whose
- * processes are none of ours. One that was just killed may need a moment to leave.
+ * Says whether the cgroup has no processes, or loses the last one within a second. This is asked of
+ * a cgroup whose path was guessed from the ID: if it has processes, it may be the cgroup of a
+ * container with the same ID under another --root. A process that was just killed may need a moment
+ * to leave.
  */
-static bool is_empty_soon(struct container *c)
+static bool is_cgroup_empty_soon(struct container *c)
 {
 	const struct timespec moment = {.tv_nsec = 20 * 1000 * 1000};
 	pid_t *pids;
@@ -132,10 +146,10 @@ static bool is_empty_soon(struct container *c)
 }
 
 /*
- * state.json is damaged: where the cgroup is follows from config.json as well, unless it was made
- * by systemd, which removes an empty scope by itself.
+ * Finds the cgroup of a container whose state.json is damaged: config.json says where it is. This
+ * fails for a cgroup that systemd made, but systemd removes an empty scope by itself.
  */
-static void recover(struct container *c, const struct spec **ret)
+static void recover_state(struct container *c, const struct spec **ret)
 {
 	struct cg_options o = {.id = c->id, .rootless = container_for_user()};
 
@@ -145,11 +159,11 @@ static void recover(struct container *c, const struct spec **ret)
 		c->has_poststop = (*ret)->hooks.poststop.n > 0;
 		c->bundle = "";
 	} else {
-		log_warn("what is left of the container cannot be known: %s", err_msg());
+		log_warn("cannot find out what is left of the container: %s", err_msg());
 	}
 	if (cg_resolve(&c->arena, &o, &c->cgroup) < 0)
-		log_warn("its cgroup cannot be known: %s", err_msg());
-	if (!known && !is_empty_soon(c))
+		log_warn("cannot find out the container's cgroup: %s", err_msg());
+	if (!known && !is_cgroup_empty_soon(c))
 		c->cgroup.path = NULL;
 }
 
@@ -159,18 +173,20 @@ int launch_delete(struct container *c, bool force)
 	const struct spec *s = NULL;
 
 	if (force && !c->bundle)
-		recover(c, &s);
+		recover_state(c, &s);
 	int r = container_status(c, &status);
 	if (r < 0 && !force)
 		return r;
-	/* One that was never started has nothing to lose: as runc and crun, and engines count on
-	 * it. */
+	/*
+	 * A container that was never started has nothing to lose, so that it is deleted without
+	 * --force, as runc and crun do it; engines rely on that.
+	 */
 	if (!force && status != CONTAINER_STOPPED && status != CONTAINER_CREATED)
 		return err_set(EBUSY,
 			"cannot delete container %s that is not stopped: %s (kill it first, or use "
 			"--force)",
 			c->id, container_status_name(status));
-	/* The hooks are in config.json, which goes before they run. */
+	/* The hooks are read now, because config.json is removed before they run. */
 	if (!s && (c->has_poststop || c->has_rdt) && container_spec(c, &s) < 0)
 		log_warn("%s", err_msg());
 	return launch_cleanup(c, s);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/env.h"
+
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "launch/launch.h"
-
-/* sd_listen_fds(3): LISTEN_PID says for whom LISTEN_FDS is; conmon rewrites it to the runtime's
- * pid. */
+/*
+ * LISTEN_PID says for which process LISTEN_FDS is meant (sd_listen_fds(3)). conmon rewrites it to
+ * the runtime's pid; 1 stands for the container's first process.
+ */
 int launch_listen_fds(void)
 {
 	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
@@ -18,7 +20,7 @@ int launch_listen_fds(void)
 	return (int)n;
 }
 
-/* runc's name, so that tools that look for it find it. */
+/* The name is runc's, so that tools which look for it find it. */
 const char *launch_keyring(struct container *c)
 {
 	return arena_printf(&c->arena, "_ses.%s", c->id);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "base/log.h"
+#include "launch/attend.h"
+#include "launch/env.h"
+#include "launch/handover.h"
+#include "launch/host.h"
 #include "launch/launch.h"
+#include "launch/vm.h"
 
-static int check_state(struct container *c, const struct exec_options *o)
+static int check_container_state(struct container *c, const struct exec_options *o)
 {
 	enum container_status status;
 
@@ -19,7 +21,7 @@ static int check_state(struct container *c, const struct exec_options *o)
 			"cannot exec in a paused container (use --ignore-paused to override): "
 			"\"%s\"",
 			c->id);
-	/* Engines look for the last words. */
+	/* Engines look for the last three words of this message. */
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
 		return err_set(ESRCH,
 			"cannot exec in a %s container: \"%s\": container not running",
@@ -27,18 +29,18 @@ static int check_state(struct container *c, const struct exec_options *o)
 	return 0;
 }
 
-static int check_terminal(const struct exec_options *o)
+static int check_console_options(const struct exec_options *o)
 {
 	if (o->process->terminal && o->detach && !o->console_socket)
-		return err_set(EINVAL, LAUNCH_NO_CONSOLE
+		return err_set(EINVAL, HANDOVER_NO_CONSOLE
 			": --tty with --detach needs --console-socket to receive the terminal");
 	if (!o->process->terminal && o->console_socket)
-		return err_set(EINVAL, LAUNCH_NO_TERMINAL
+		return err_set(EINVAL, HANDOVER_NO_TERMINAL
 			": --console-socket: there is no terminal to send without --tty");
 	return 0;
 }
 
-static int enter_cgroup(struct launch *l, const struct exec_options *o)
+static int choose_cgroup(struct launch *l, const struct exec_options *o)
 {
 	struct container *c = l->c;
 	struct cgroup cg = c->cgroup;
@@ -50,43 +52,48 @@ static int enter_cgroup(struct launch *l, const struct exec_options *o)
 		if (r < 0)
 			return err_ctx(r, "--cgroup");
 	} else if (cg_at_process(&c->arena, &c->cgroup, c->pid, &cg) < 0) {
-		/* A systemd in there moves its processes into groups below, and the container's
-		 * takes none. */
+		/*
+		 * The process goes into INIT's cgroup, because a systemd in the container moves its
+		 * processes into groups below the container's, which then takes none. If INIT's
+		 * cgroup is not known, the container's is tried.
+		 */
 		cg = c->cgroup;
 	}
 	if (!cg_clone_into(&cg)) {
-		l->exec_cgroup = cg;
+		l->exec.cgroup = cg;
 		return 0;
 	}
 	l->cgroup_dir = cg_open(&cg);
 	return l->cgroup_dir < 0 ? l->cgroup_dir : 0;
 }
 
-static int prepare(struct launch *l, const struct exec_options *o)
+static int prepare_exec(struct launch *l, const struct exec_options *o)
 {
 	struct container *c = l->c;
 
-	int r = check_terminal(o);
+	int r = check_console_options(o);
 	if (r >= 0)
-		r = check_state(c, o);
+		r = check_container_state(c, o);
 	if (r >= 0)
 		r = container_spec(c, &l->spec);
 	if (r < 0)
 		return r;
 	if (c->vm) {
-		/* The process that stands for the guest's is in the container's cgroup, no deeper.
+		/*
+		 * In VM mode the process that stands for the guest's goes into the container's
+		 * cgroup itself.
 		 */
 		if (c->cgroup.path && cg_clone_into(&c->cgroup))
 			r = l->cgroup_dir = cg_open(&c->cgroup);
 	} else {
-		l->container = container_pidfd(c);
-		r = l->container < 0 ? l->container : enter_cgroup(l, o);
+		l->exec.container = container_pidfd(c);
+		r = l->exec.container < 0 ? l->exec.container : choose_cgroup(l, o);
 	}
 	if (r < 0)
 		return r;
 	struct plan_exec_env env = {
 		.isolation = c->vm ? PLAN_VM : PLAN_NS,
-		.cgroup_attach = l->exec_cgroup.path != NULL,
+		.cgroup_attach = l->exec.cgroup.path != NULL,
 		.spec = l->spec,
 		.process = o->process,
 		.no_new_keyring = c->no_new_keyring,
@@ -100,32 +107,16 @@ static int prepare(struct launch *l, const struct exec_options *o)
 		return r;
 	l->console_socket = o->console_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
-	/* Every process in the container can see this one. */
-	l->hide = !c->vm;
-	l->exec_env = env;
+	/* Every process of the container can see the new process. */
+	l->hide_init = !c->vm;
+	l->exec.env = env;
 	if (c->vm && (r = launch_prepare_vm_exec(l, o)) < 0)
 		return r;
 	struct plan_env none = {0};
 	r = launch_env(&c->arena, o->process, &none, &l->env);
 	if (r < 0)
 		return r;
-	l->slots = arena_array(&c->arena, (size_t)l->plan.nslots + 1, sizeof(int));
-	if (!l->slots)
-		return -ENOMEM;
-	for (int i = 0; i < l->plan.nslots; i++)
-		l->slots[i] = -EBADF;
-	return 0;
-}
-
-static int write_pid(const char *path, pid_t pid)
-{
-	char text[32];
-
-	if (!path)
-		return 0;
-	int len = snprintf(text, sizeof(text), "%d", pid);
-	int r = fd_replace_file(AT_FDCWD, path, text, (size_t)len, 0644);
-	return r < 0 ? err_ctx(r, "--pid-file") : 0;
+	return launch_make_slots(l);
 }
 
 int launch_exec(struct container *c, const struct exec_options *o, int *ret_status)
@@ -136,8 +127,11 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 	l.c = c;
 	int r = o->detach ? 0 : launch_block_signals();
 	if (r >= 0)
-		r = prepare(&l, o);
-	/* container.pid stays INIT's: the walk writes the new process's into it. */
+		r = prepare_exec(&l, o);
+	/*
+	 * launch_walk_to() writes the pid of the new process into c->pid, which is put back
+	 * afterwards, because it is INIT's.
+	 */
 	pid_t init = c->pid;
 	if (r >= 0)
 		r = launch_walk_to(&l, NULL);
@@ -145,12 +139,12 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 	if (r >= 0)
 		r = launch_await_exec(&l);
 	if (r >= 0)
-		r = write_pid(o->pid_file, l.child.pid);
-	l.wrote_pid_file = r >= 0 && o->pid_file;
+		r = handover_pid(o->pid_file, l.child.pid);
+	bool wrote_pid_file = r >= 0 && o->pid_file;
 	if (r >= 0 && o->pidfd_socket)
-		r = pidfd_send(o->pidfd_socket, l.child.pidfd);
+		r = handover_pidfd(o->pidfd_socket, l.child.pidfd);
 	if (r < 0) {
-		if (l.wrote_pid_file)
+		if (wrote_pid_file)
 			unlink(o->pid_file);
 		launch_kill_init(&l);
 		return r;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* crun's annotations: files that the output of hooks is appended to. */
+/* The files are opened for appending, as crun opens them. */
+#include "launch/hook_output.h"
+
 #include "base/fd.h"
-#include "launch/launch.h"
 
 static const char *const annotations[] = {"run.oci.hooks.stdout", "run.oci.hooks.stderr"};
 
@@ -24,7 +25,10 @@ int hook_output_open(struct hook_output *o, const struct spec *s)
 				annotations[i], path);
 		_cleanup_fd_ int fd =
 			open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
-		/* Not below 3, whatever of our own streams is closed. */
+		/*
+		 * The descriptor must not be below 3, which happens if one of the standard streams
+		 * is closed: the hook's own streams get those numbers.
+		 */
 		o->fd[i] = fd < 0 ? -errno : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		if (o->fd[i] < 0)
 			return err_sys("annotation %s: open %s", annotations[i], path);

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/host.h"
+
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
@@ -10,7 +12,11 @@
 
 #include "base/log.h"
 #include "base/path.h"
-#include "launch/launch.h"
+#include "launch/handover.h"
+#include "launch/rdt.h"
+#include "launch/seccomp_notify.h"
+#include "launch/vm.h"
+#include "machine/machine_config.h"
 #include "netsetup/net.h"
 #include "ns/channel.h"
 #include "step/host_open.h"
@@ -22,15 +28,25 @@ void launch_release(struct launch *l)
 		fd_close(&l->slots[i]);
 	fd_close(&l->proc);
 	fd_close(&l->cgroup_dir);
-	fd_close(&l->container);
+	fd_close(&l->exec.container);
 	fd_close(&l->channel);
-	fd_close(&l->start_socket);
-	fd_close(&l->start_lock);
+	fd_close(&l->create.start_socket);
+	fd_close(&l->create.start_lock);
 	fd_close(&l->console);
-	fd_close(&l->control);
-	fd_close(&l->failure);
+	fd_close(&l->vm.control);
+	fd_close(&l->vm.failure);
 	fd_close(&l->child.pidfd);
-	hook_output_close(&l->hook_out);
+	hook_output_close(&l->create.hook_out);
+}
+
+int launch_make_slots(struct launch *l)
+{
+	l->slots = arena_array(&l->c->arena, (size_t)l->plan.nslots + 1, sizeof(int));
+	if (!l->slots)
+		return -ENOMEM;
+	for (int i = 0; i < l->plan.nslots; i++)
+		l->slots[i] = -EBADF;
+	return 0;
 }
 
 void launch_kill_init(struct launch *l)
@@ -43,8 +59,8 @@ void launch_kill_init(struct launch *l)
 	l->child.pid = 0;
 }
 
-/* INIT went away without a word: say how, that is all there is to go by. */
-static int died(struct launch *l, const char *when)
+/* INIT ended without sending a message. How it ended is all that can be reported. */
+static int init_ended_error(struct launch *l, const char *when)
 {
 	int status;
 
@@ -59,38 +75,39 @@ static int died(struct launch *l, const char *when)
 		WEXITSTATUS(status), when);
 }
 
-static int seccomp_listener(struct launch *l, int listener)
+static int send_seccomp_listener(struct launch *l, int listener)
 {
 	const struct spec_seccomp *s = l->spec->seccomp;
 
 	struct seccomp_agent to = {
 		.seccomp = s,
 		.pid = l->child.pid > 0 ? l->child.pid : l->c->pid,
-		.status = l->container >= 0 ? "running" : "creating",
+		.status = l->exec.container >= 0 ? "running" : "creating",
 	};
 
 	return seccomp_notify_send(l->c, &to, listener);
 }
 
-/* A descriptor from INIT: the terminal's master, or the seccomp listener. */
+/* Takes a descriptor that INIT sent: the terminal's master, or the seccomp listener. */
 static int take_descriptor(struct launch *l, const struct channel_msg *m, int *fd)
 {
 	if (*fd < 0)
 		return err_set(EPROTO,
 			"the container's first process sent no descriptor for \"%s\"", m->text);
 	if (streq(m->text, "seccomp"))
-		return seccomp_listener(l, *fd);
+		return send_seccomp_listener(l, *fd);
 	if (!streq(m->text, "console"))
-		return err_set(EPROTO, "unknown descriptor \"%s\" from the first process", m->text);
+		return err_set(EPROTO,
+			"unknown descriptor \"%s\" from the container's first process", m->text);
 	if (l->console_socket)
-		return console_send(l->console_socket, *fd);
+		return handover_console(l->console_socket, *fd);
 	fd_close(&l->console);
 	l->console = take_fd(fd);
 	return 0;
 }
 
-/* Reads messages until the barrier is reached, or (NULL) until the channel ends. */
-static int await(struct launch *l, const char *barrier)
+/* Reads messages until INIT is at the barrier; with NULL, until the channel ends. */
+static int await_init(struct launch *l, const char *barrier)
 {
 	for (;;) {
 		struct channel_msg m;
@@ -99,7 +116,7 @@ static int await(struct launch *l, const char *barrier)
 		if (r < 0)
 			return r;
 		if (r == 0)
-			return barrier ? died(l, "while it was being set up") : 0;
+			return barrier ? init_ended_error(l, "while it was being set up") : 0;
 		switch (m.type) {
 		case CHANNEL_FAILED:
 			return err_set(-m.code, "%s", m.text);
@@ -110,8 +127,10 @@ static int await(struct launch *l, const char *barrier)
 			break;
 		default:
 			if (!barrier || !streq(m.text, barrier))
-				return err_set(
-					EPROTO, "unexpected \"%s\" from the first process", m.text);
+				return err_set(EPROTO,
+					"unexpected message \"%s\" from the container's first "
+					"process",
+					m.text);
 			return 0;
 		}
 	}
@@ -119,23 +138,25 @@ static int await(struct launch *l, const char *barrier)
 
 int launch_await_exec(struct launch *l)
 {
-	return await(l, NULL);
+	return await_init(l, NULL);
 }
 
 static int host_barrier(struct launch *l, const struct step *s)
 {
 	if (s->place != PLACE_HOST)
-		return plan_awaits(&l->plan, PLACE_HOST, s) ? await(l, s->text) : 0;
+		return plan_awaits(&l->plan, PLACE_HOST, s) ? await_init(l, s->text) : 0;
 	int r = channel_send(l->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
-	/* It ended, and said why. */
-	return r == -EPIPE || r == -ECONNRESET ? await(l, "") : r;
+	/* INIT has ended, and the channel still holds the message that says why. */
+	return r == -EPIPE || r == -ECONNRESET ? await_init(l, "") : r;
 }
 
 int launch_limits(const struct launch *l, struct cg_resources *ret)
 {
-	*ret = l->spec->resources;
+	const struct cg_resources *all = &l->spec->resources;
+
+	*ret = *all;
 	return l->plan.isolation == PLAN_VM
-		       ? machine_host_resources(&l->c->arena, &l->spec->resources, &l->machine, ret)
+		       ? machine_host_resources(&l->c->arena, all, l->vm.machine, ret)
 		       : 0;
 }
 
@@ -146,14 +167,14 @@ static int host_cgroup_create(struct launch *l, const struct step *s)
 
 	if (r >= 0)
 		r = cg_create(&l->c->cgroup, &res);
-	l->cgroup_made = r >= 0;
+	l->create.cgroup_made = r >= 0;
 	if (r < 0 || !l->c->cgroup.path || !cg_clone_into(&l->c->cgroup))
 		return r;
 	l->cgroup_dir = cg_open(&l->c->cgroup);
 	return l->cgroup_dir;
 }
 
-/* Nothing said of devices means none but the usual ones, as runc has it. */
+/* If config.json has no device rules, only the usual devices are allowed, as in runc. */
 static int host_cgroup_limit(struct launch *l, const struct step *s)
 {
 	static const struct cg_device_rule deny_all = {
@@ -174,13 +195,13 @@ static int host_cgroup_attach(struct launch *l, const struct step *s)
 {
 	struct container *c = l->c;
 
-	if (l->container >= 0)
-		return cg_attach(&c->arena, &l->exec_cgroup, NULL, NULL, l->child.pid);
+	if (l->exec.container >= 0)
+		return cg_attach(&c->arena, &l->exec.cgroup, NULL, NULL, l->child.pid);
 	struct cg_resources res;
 	int r = launch_limits(l, &res);
 	if (r >= 0)
-		r = cg_attach(&c->arena, &c->cgroup, &l->cg_options, &res, l->child.pid);
-	l->cgroup_made = r >= 0;
+		r = cg_attach(&c->arena, &c->cgroup, &l->create.cg_options, &res, l->child.pid);
+	l->create.cgroup_made = r >= 0;
 	return r < 0 ? r : host_cgroup_limit(l, s);
 }
 
@@ -192,13 +213,13 @@ static int host_open_copy(struct launch *l, const struct step *s)
 
 static int host_connect(struct launch *l, const struct step *s)
 {
-	l->slots[s->slot] = launch_connect(s->connect.mount->backend, "source");
+	l->slots[s->slot] = handover_connect(s->connect.mount->backend, "source");
 	return l->slots[s->slot];
 }
 
 static int host_connect_net(struct launch *l, const struct step *s)
 {
-	l->slots[s->slot] = launch_connect(s->net->socket, "vhost-user");
+	l->slots[s->slot] = handover_connect(s->net->socket, "vhost-user");
 	return l->slots[s->slot];
 }
 
@@ -208,7 +229,7 @@ static int host_open_namespace(struct launch *l, const struct step *s)
 	return l->slots[s->slot];
 }
 
-/* Compiled filters are kept in ROOT/.seccomp, which only the runtime's user can enter. */
+/* The cache of compiled filters is ROOT/.seccomp, which only the runtime's user can enter. */
 static int host_compile_seccomp(struct launch *l, const struct step *s)
 {
 	if (mkdirat(l->c->root_dir, ".seccomp", 0700) < 0 && errno != EEXIST)
@@ -232,23 +253,28 @@ _Noreturn static void become_init(struct launch *l, int channel, size_t from)
 		.plan = &l->plan,
 		.slots = l->slots,
 		.channel = channel,
-		.start_socket = l->start_socket,
+		.start_socket = l->create.start_socket,
 		.proc = l->proc,
 		.preserve_fds = l->preserve_fds,
 		.env = l->env,
-		.hook_out = l->hook_out.fd,
+		.hook_out = l->create.hook_out.fd,
 		.state_json = init_state_json,
 		.state_data = l,
 		.arena = &l->c->arena,
 		.from = from,
 	};
 
-	/* The host's procfs says what INIT's pid is there, whatever getpid() says here: hooks get
-	 * it. */
+	/*
+	 * Hooks get the pid that INIT has on the host. getpid() may tell another one here, in
+	 * INIT's pid namespace, so the pid is read from the host's procfs.
+	 */
 	char pid[32] = "";
 	if (readlinkat(l->proc, "self", pid, sizeof(pid) - 1) > 0)
 		l->c->pid = (pid_t)atoi(pid);
-	/* A copy of the lock on the state directory, among others: INIT must not hold it. */
+	/*
+	 * INIT must not hold these descriptors: one of them carries the lock on the state
+	 * directory.
+	 */
 	fd_close(&l->cgroup_dir);
 	fd_close(&l->c->dir);
 	fd_close(&l->c->root_dir);
@@ -267,8 +293,8 @@ static int host_clone(struct launch *l, const struct step *s)
 		.slots = l->slots,
 		.plan = &l->plan,
 		.cgroup = l->cgroup_dir,
-		.container = l->container,
-		.hide = l->hide,
+		.container = l->exec.container,
+		.hide = l->hide_init,
 	};
 
 	if (l->proc < 0)
@@ -287,10 +313,13 @@ static int host_clone(struct launch *l, const struct step *s)
 		fd_close(&l->channel);
 		become_init(l, theirs, (size_t)(s - l->plan.steps) + 1);
 	}
-	/* From here on only INIT's own copies keep the listener and the lock alive. */
-	fd_close(&l->start_socket);
-	fd_close(&l->start_lock);
-	fd_close(&l->control);
+	/*
+	 * The runtime closes its own copies of the listening sockets and of start.lock, so that
+	 * only INIT keeps them open.
+	 */
+	fd_close(&l->create.start_socket);
+	fd_close(&l->create.start_lock);
+	fd_close(&l->vm.control);
 	l->c->pid = l->child.pid;
 	return 0;
 }
@@ -305,8 +334,11 @@ static int host_intel_rdt(struct launch *l, const struct step *s)
 	return rdt_assign(s->rdt, l->c->id, l->child.pid);
 }
 
-/* INIT's network namespace. One joined by path is not INIT's yet while it waits to be placed. */
-static int open_netns(struct launch *l)
+/*
+ * Opens INIT's network namespace. If config.json joins one by path, INIT may not have joined it yet
+ * when this is called, so the descriptor that the plan opened is taken.
+ */
+static int open_init_netns(struct launch *l)
 {
 	char path[64];
 
@@ -319,11 +351,14 @@ static int open_netns(struct launch *l)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* "eth%d" is replaced by the name it got, so that it can be undone. */
+/*
+ * A name such as "eth%d" is replaced by the name that the kernel would give, and that name is
+ * remembered, because undoing needs it.
+ */
 static int host_net_device(struct launch *l, const struct step *s)
 {
 	char name[IFNAMSIZ];
-	_cleanup_fd_ int netns = open_netns(l);
+	_cleanup_fd_ int netns = open_init_netns(l);
 
 	if (netns < 0)
 		return err_sys("open the container's network namespace");
@@ -335,18 +370,21 @@ static int host_net_device(struct launch *l, const struct step *s)
 		return -ENOMEM;
 	r = net_move_device(s->pair.key, kept, netns);
 	if (r >= 0)
-		l->device_names[l->devices_moved++] = kept;
+		l->create.device_names[l->create.devices_moved++] = kept;
 	return r;
 }
 
-/* Before INIT and its namespace are gone, which would destroy what is not hardware. */
+/*
+ * This must happen before INIT ends, because the end of the network namespace destroys every device
+ * in it that is not hardware.
+ */
 void launch_return_devices(struct launch *l)
 {
-	_cleanup_fd_ int netns = l->devices_moved ? open_netns(l) : -EBADF;
+	_cleanup_fd_ int netns = l->create.devices_moved ? open_init_netns(l) : -EBADF;
 	const struct spec *s = l->spec;
 
-	for (size_t i = 0; i < l->devices_moved && netns >= 0; i++)
-		if (net_return_device(l->device_names[i], s->net_devices[i].name, netns) < 0)
+	for (size_t i = 0; i < l->create.devices_moved && netns >= 0; i++)
+		if (net_return_device(l->create.device_names[i], s->net_devices[i].name, netns) < 0)
 			log_warn("%s", err_msg());
 }
 
@@ -357,7 +395,7 @@ static int host_hooks(struct launch *l, const struct step *s)
 	int r = container_state_json(l->c, s->hooks.status, l->child.pid, &state);
 	return r < 0 ? r
 		     : hooks_run(s->hooks.name, &s->hooks.hooks, strbuf_str(&state), state.len,
-			       l->hook_out.fd);
+			       l->create.hook_out.fd);
 }
 
 static int host_affinity(struct launch *l, const struct step *s)
@@ -370,7 +408,10 @@ static int host_affinity(struct launch *l, const struct step *s)
 	return r;
 }
 
-/* Before the clone: our own, for the process to inherit. */
+/*
+ * Before STEP_CLONE the pid is 0: then the runtime changes its own value, and the process inherits
+ * it.
+ */
 static int host_oom_score(struct launch *l, const struct step *s)
 {
 	if (l->proc < 0)
@@ -387,7 +428,7 @@ static int host_rlimits(struct launch *l, const struct step *s)
 
 typedef int (*host_fn)(struct launch *l, const struct step *s);
 
-static const host_fn functions[STEP_COUNT] = {
+static const host_fn host_functions[STEP_COUNT] = {
 	[STEP_CGROUP_CREATE] = host_cgroup_create,
 	[STEP_CGROUP_LIMIT] = host_cgroup_limit,
 	[STEP_OPEN_ROOT] = host_open_copy,
@@ -410,19 +451,19 @@ static const host_fn functions[STEP_COUNT] = {
 
 int launch_walk_to(struct launch *l, const char *barrier)
 {
-	for (; l->at < l->plan.n; l->at++) {
-		const struct step *s = &l->plan.steps[l->at];
+	for (; l->next_step < l->plan.n; l->next_step++) {
+		const struct step *s = &l->plan.steps[l->next_step];
 		if (s->place != PLACE_HOST && s->kind != STEP_BARRIER)
 			continue;
-		if (!functions[s->kind])
+		if (!host_functions[s->kind])
 			return err_set(ENOSYS, "the step %s cannot be done by the runtime",
 				plan_step_name(s->kind));
 		log_debug("%s %s", plan_step_name(s->kind), s->field ? s->field : "");
-		int r = functions[s->kind](l, s);
+		int r = host_functions[s->kind](l, s);
 		if (r < 0)
 			return s->field ? err_ctx(r, "%s", s->field) : r;
 		if (barrier && s->kind == STEP_BARRIER && streq(s->text, barrier)) {
-			l->at++;
+			l->next_step++;
 			return 0;
 		}
 	}

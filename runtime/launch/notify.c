@@ -15,7 +15,7 @@
 #define DIRECTORY "notify"
 #define SOCKET DIRECTORY "/notify.sock"
 #define MESSAGE_MAX 4096
-#define BARRIER_MS 30000 /* runc's; a receiver that knows no barrier lets us wait that long */
+#define BARRIER_MS 30000 /* as long as runc waits for a receiver that does not know barriers */
 
 void notify_close(struct notify *n)
 {
@@ -30,8 +30,10 @@ bool notify_is_wanted(void)
 	return path && (path[0] == '/' || path[0] == '@') && path[1];
 }
 
-/* Modes by chmod(2), for the caller's umask is not ours to obey: any user of the container may
- * speak. */
+/*
+ * The modes are set by chmod(2), because the caller's umask must not narrow them: any user of the
+ * container may send reports.
+ */
 int notify_make(struct container *c)
 {
 	if (mkdirat(c->dir, DIRECTORY, 0755) < 0 || fchmodat(c->dir, DIRECTORY, 0755, 0) < 0)
@@ -39,7 +41,7 @@ int notify_make(struct container *c)
 	return 0;
 }
 
-static int listen_here(struct container *c)
+static int bind_notify_socket(struct container *c)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
@@ -54,7 +56,7 @@ static int listen_here(struct container *c)
 }
 
 /* "@name" is an abstract socket. */
-static int connect_host(const char *path)
+static int connect_to_host(const char *path)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	size_t len = strlen(path);
@@ -84,18 +86,21 @@ int notify_open(struct notify *n, struct container *c)
 		return 0;
 	if (fstatat(c->dir, DIRECTORY, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : err_sys("stat " DIRECTORY " in the state directory");
-	n->host = connect_host(getenv("NOTIFY_SOCKET"));
+	n->host = connect_to_host(getenv("NOTIFY_SOCKET"));
 	if (n->host < 0) {
 		log_warn("%s: what the container reports is not relayed", err_msg());
 		err_clear();
 		return 0;
 	}
-	n->sock = listen_here(c);
+	n->sock = bind_notify_socket(c);
 	return n->sock < 0 ? n->sock : 0;
 }
 
-/* Not MAINPID and FDSTORE, which are for the service manager to hear of us only; not BARRIER, which
- * is answered by our closing the descriptor that came with it. */
+/*
+ * MAINPID and FDSTORE are not relayed, because the service manager may hear of them only from the
+ * runtime itself. BARRIER is not relayed, because it is answered by closing the descriptor that
+ * came with it.
+ */
 static bool is_relayed(const char *line)
 {
 	static const char *const names[] = {
@@ -108,8 +113,11 @@ static bool is_relayed(const char *line)
 	return false;
 }
 
-/* ready: the message that is waited for, which may wait too. */
-static void send_host(const struct notify *n, const char *text, size_t len, bool ready)
+/*
+ * Only the message READY=1 may wait until the service manager takes it, because the runtime waits
+ * for that message itself.
+ */
+static void send_to_host(const struct notify *n, const char *text, size_t len, bool ready)
 {
 	if (send(n->host, text, len, MSG_NOSIGNAL | (ready ? 0 : MSG_DONTWAIT)) < 0)
 		log_warn("NOTIFY_SOCKET: send to %s: %s", getenv("NOTIFY_SOCKET"), strerror(errno));
@@ -135,16 +143,17 @@ int notify_relay(struct notify *n)
 	if (ready && strbuf_addf(&out, "\nMAINPID=%d", n->main_pid) < 0)
 		return 1;
 	if (out.len)
-		send_host(n, strbuf_str(&out), out.len, ready);
+		send_to_host(n, strbuf_str(&out), out.len, ready);
 	n->ready |= ready;
 	return 1;
 }
 
 /*
- * sd_notify_barrier(3): the service manager has read all that was sent once it closes the
- * descriptor. It looks up the sender's service by our pid, so that we must not be gone before.
+ * Waits until the service manager has read everything that was sent, because it finds the sender's
+ * service by the sender's pid, and the runtime must still be there then. A service manager closes
+ * the descriptor that comes with BARRIER=1 when it gets there (sd_notify_barrier(3)).
  */
-static void barrier(const struct notify *n)
+static void await_service_manager(const struct notify *n)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(int))];
@@ -182,7 +191,7 @@ int notify_wait(struct notify *n, int pidfd)
 			{.fd = n->sock, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
 		if (notify_relay(n))
 			continue;
-		/* Only now: what it said last was read. */
+		/* The end of the process is looked at only after all of its messages were read. */
 		if (ended)
 			break;
 		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
@@ -190,6 +199,6 @@ int notify_wait(struct notify *n, int pidfd)
 		ended = p[1].revents;
 	}
 	if (n->ready)
-		barrier(n);
+		await_service_manager(n);
 	return 0;
 }

@@ -9,7 +9,7 @@
 #include "base/fd.h"
 #include "launch/notify.h"
 
-static int absolute(struct arena *a, const char *path, const char **ret)
+static int absolute_path(struct arena *a, const char *path, const char **ret)
 {
 	_cleanup_free_ char *real = realpath(path, NULL);
 
@@ -23,8 +23,10 @@ static int check_rootfs(const struct bundle *b)
 {
 	struct stat st;
 
-	/* The words "no such file or directory" are kept for the container's program: engines parse
-	 * them. */
+	/*
+	 * No message here says "no such file or directory", because engines take these words to
+	 * mean that the container's program is missing.
+	 */
 	if (stat(b->rootfs, &st) < 0)
 		return err_set(errno == ENOENT ? ENXIO : errno,
 			"root.path: the root file system %s %s%s", b->rootfs,
@@ -35,7 +37,10 @@ static int check_rootfs(const struct bundle *b)
 	return 0;
 }
 
-/* Nobody may believe to be in a microVM and be in a container. */
+/*
+ * An isolation that is not known is an error, because otherwise someone could believe to be in a
+ * microVM and be in a container.
+ */
 static int decide_isolation(const struct spec *s, const char *option, enum plan_isolation *ret)
 {
 	const char *annotation = spec_annotation(s, "io.caisson.isolation");
@@ -50,7 +55,10 @@ static int decide_isolation(const struct spec *s, const char *option, enum plan_
 	return 0;
 }
 
-/* A relative --config is the caller's file, as crun has it, or the bundle's. */
+/*
+ * A relative --config is looked for in the working directory first, as crun does, then in the
+ * bundle.
+ */
 static int open_config(int dir, const char *bundle, const char *option)
 {
 	const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
@@ -74,7 +82,7 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 	_cleanup_strbuf_ struct strbuf text = {0};
 	const char *config = o->config ? o->config : "config.json";
 
-	int r = absolute(a, o->bundle ? o->bundle : ".", &ret->path);
+	int r = absolute_path(a, o->bundle ? o->bundle : ".", &ret->path);
 	if (r < 0)
 		return err_set(r == -ENOENT ? ENXIO : -r, "--bundle %s: %s",
 			o->bundle ? o->bundle : ".",
@@ -102,10 +110,10 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 }
 
 /*
- * The directory of the container's NOTIFY_SOCKET, in its state directory. One that is configured is
- * somebody else's relay: podman's.
+ * Chooses the directory for the container's NOTIFY_SOCKET, in the state directory. If config.json
+ * mounts something there already, *ret is NULL, because someone else relays, such as podman.
  */
-static int notify_dir(
+static int choose_notify_dir(
 	struct arena *a, const struct bundle *b, const struct launch_options *o, const char **ret)
 {
 	const char *root;
@@ -130,7 +138,7 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 	const struct cgroup *cg, struct plan_env *ret)
 {
 	const char *notify;
-	int r = notify_dir(a, b, o, &notify);
+	int r = choose_notify_dir(a, b, o, &notify);
 
 	*ret = (struct plan_env){
 		.isolation = b->isolation,
@@ -189,7 +197,7 @@ int launch_plan(struct arena *a, const struct launch_options *o, struct plan *re
 		r = bundle_env(a, &b, o, &cg, &env);
 	if (r < 0)
 		return r;
-	/* Anyone may look at the plan of a bundle that only root could run. */
+	/* Any user may look at the plan of a bundle that only root can run. */
 	env.rootless &= b.spec->ns[SPEC_NS_USER].set;
 	return plan_build(a, b.spec, &env, ret);
 }

@@ -4,6 +4,8 @@
  * config-linux.md "IntelRdt"). A class of service is a directory of the resctrl file system;
  * monitoring is a directory in its mon_groups.
  */
+#include "launch/rdt.h"
+
 #include <dirent.h>
 #include <linux/magic.h>
 #include <stdio.h>
@@ -11,7 +13,6 @@
 #include <sys/vfs.h>
 
 #include "base/fd.h"
-#include "launch/launch.h"
 
 #define RESCTRL "/sys/fs/resctrl"
 
@@ -22,12 +23,15 @@ static int open_resctrl(void)
 	_cleanup_fd_ int fd = open(RESCTRL, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fstatfs(fd, &fs) < 0 || fs.f_type != 0x7655821)
 		return err_set(ENODEV, "the resctrl file system is not mounted on " RESCTRL
-				       ": the CPU or the kernel lacks RDT, or run `mount -t "
-				       "resctrl resctrl " RESCTRL "`");
+				       ": the CPU or the kernel lacks RDT, or it has to be "
+				       "mounted: `mount -t resctrl resctrl " RESCTRL "`");
 	return take_fd(&fd);
 }
 
-/* "/" is the root group; else the container's own name is the default. */
+/*
+ * "/" is the root class; if config.json names no class, the class has the container's ID as its
+ * name.
+ */
 static const char *class_of(const struct spec_intel_rdt *rdt, const char *id)
 {
 	return rdt->clos_id ? rdt->clos_id : id;
@@ -50,7 +54,9 @@ static int open_class(int resctrl, const struct spec_intel_rdt *rdt, const char 
 					 "closID \"%s\": the hardware has no free class of service",
 					 name)
 			       : err_sys("closID \"%s\": make the class", name);
-	/* The specification: a class that is named without any schema must exist already. */
+	/*
+	 * If config.json names a class but no schema, the class must exist already (runtime-spec).
+	 */
 	int fd = openat(resctrl, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? err_sys("open resctrl class \"%s\"", name) : fd;
 }
@@ -110,7 +116,10 @@ int rdt_assign(const struct spec_intel_rdt *rdt, const char *id, pid_t pid)
 	return mon < 0 ? err_sys("enableMonitoring: open the group") : add_task(mon, pid);
 }
 
-/* A class that the configuration named is shared: only what bears the container's own name goes. */
+/*
+ * A class that config.json names is shared with other containers and stays. Only what has the
+ * container's own ID as its name is removed.
+ */
 int rdt_remove(const char *id, const struct spec_intel_rdt *rdt)
 {
 	_cleanup_fd_ int resctrl = open_resctrl();

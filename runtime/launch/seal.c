@@ -2,14 +2,20 @@
 /*
  * Theory of operation. A container can make the kernel open the file that INIT was executed from:
  * an entrypoint "#!/proc/self/exe" is enough (CVE-2019-5736). If that file were the host's
- * /usr/bin/caisson, root in the container could write to it. So commands that put a process into a
- * container first execute themselves again from a private, read-only copy of the mount that the
- * binary is on: opening it for writing is EROFS, and as the copy belongs to no mount namespace,
- * nobody can remount it. This costs an execve, not a copy of the file. Where mounts cannot be
- * copied (rootless), a sealed memfd serves, unless the binary is the real root's and the user may
- * not write to it: then the kernel's own check protects it, in the container too, where root may
- * change the mode of any file that belongs to an id of its user namespace.
+ * /usr/bin/caisson, root in the container could write to it.
+ *
+ * So a command that puts a process into a container first executes itself again from a private,
+ * read-only copy of the mount that the binary is on. Opening that copy for writing fails with
+ * EROFS, and no one can remount it, because it belongs to no mount namespace. This costs an execve,
+ * but no copy of the file.
+ *
+ * If mounts cannot be copied (rootless), caisson executes a sealed memfd instead. It does not need
+ * one if the binary belongs to the real root and the user may not write to it: then the kernel
+ * refuses writing in the container too, where root may change the mode only of files that belong to
+ * an id of its user namespace.
  */
+#include "launch/seal.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -20,7 +26,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "launch/launch.h"
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10U /* memfd_create(2), Linux 6.3 */
@@ -58,8 +63,10 @@ static int sealed_copy(int exe)
 	struct stat st;
 	off_t at = 0;
 
-	/* Without it, vm.memfd_noexec=1 makes a file that cannot be executed; Linux before 6.3 does
-	 * not know it. */
+	/*
+	 * With the sysctl vm.memfd_noexec=1 a memfd can be executed only if it was made with this
+	 * flag. Linux before 6.3 does not know the flag.
+	 */
 	_cleanup_fd_ int copy = memfd_create("caisson", flags | MFD_EXEC);
 	if (copy < 0 && errno == EINVAL)
 		copy = memfd_create("caisson", flags);

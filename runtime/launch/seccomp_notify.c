@@ -1,28 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <sys/socket.h>
-#include <sys/un.h>
+#include "launch/seccomp_notify.h"
 
 #include "base/fd.h"
-#include "launch/launch.h"
-
-/* Connects to a Unix stream socket; `field` names where the path came from. */
-int launch_connect(const char *path, const char *field)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return err_set(ENAMETOOLONG,
-			"%s: %s is longer than the %zu bytes a socket's path may have", field, path,
-			sizeof(addr.sun_path) - 1);
-	memcpy(addr.sun_path, path, strlen(path));
-	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (sock < 0)
-		return err_sys("make a socket");
-	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return err_set(errno == ENOENT ? ENXIO : errno, "%s: cannot connect to %s: %s",
-			field, path, errno == ENOENT ? "there is no such socket" : strerror(errno));
-	return take_fd(&sock);
-}
+#include "launch/handover.h"
 
 static int process_state(const struct container *c, const struct seccomp_agent *to, struct arena *a,
 	struct json_out *o)
@@ -50,7 +30,7 @@ static int process_state(const struct container *c, const struct seccomp_agent *
 	return 0;
 }
 
-/* runtime-spec, config-linux.md "The Container Process State". */
+/* The message is "The Container Process State" of the runtime-spec (config-linux.md). */
 int seccomp_notify_send(const struct container *c, const struct seccomp_agent *to, int listener)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -67,6 +47,6 @@ int seccomp_notify_send(const struct container *c, const struct seccomp_agent *t
 	if (r < 0)
 		return r;
 	_cleanup_fd_ int sock =
-		launch_connect(to->seccomp->listener_path, "linux.seccomp.listenerPath");
+		handover_connect(to->seccomp->listener_path, "linux.seccomp.listenerPath");
 	return sock < 0 ? sock : fd_send(sock, text, len, listener);
 }

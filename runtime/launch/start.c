@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/start.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -7,6 +9,8 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "launch/delete.h"
+#include "launch/host.h"
 #include "launch/launch.h"
 #include "launch/notify.h"
 #include "ns/channel.h"
@@ -45,9 +49,8 @@ int launch_poststart(struct container *c, const struct spec *s)
 			       out.fd);
 }
 
-/* After a failure nothing useful is left of the container but its name: it is stopped, as the spec
- * asks. */
-static int stop_failed(struct container *c, int r)
+/* The specification wants a container stopped whose start failed. */
+static int stop_after_failure(struct container *c, int r)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());
 
@@ -56,7 +59,7 @@ static int stop_failed(struct container *c, int r)
 	return err_set(-r, "%s", msg ? msg : "");
 }
 
-/* runc's words first: people and their scripts look for them. */
+/* The messages begin with runc's words, because people and their scripts look for them. */
 static int check_created(const struct container *c, enum container_status status)
 {
 	switch (status) {
@@ -94,7 +97,7 @@ int launch_start(struct container *c)
 			"cannot start container \"%s\": its config.json has no process", c->id);
 	l.c = c;
 	l.spec = s;
-	/* Before it runs: it may soon have ended. */
+	/* The pidfd is opened before the program runs, because the program may end at once. */
 	l.child.pidfd = container_pidfd(c);
 	r = l.child.pidfd < 0 ? l.child.pidfd : notify_open(&n, c);
 	if (r < 0)
@@ -106,9 +109,12 @@ int launch_start(struct container *c)
 	if (r >= 0)
 		r = launch_poststart(c, s);
 	if (r < 0)
-		return stop_failed(c, r);
+		return stop_after_failure(c, r);
 	n.main_pid = c->pid;
-	/* Others may exec, pause, kill meanwhile. */
+	/*
+	 * The lock is given up, because other commands may exec in, pause or kill the container
+	 * from now on.
+	 */
 	flock(c->dir, LOCK_UN);
 	c->locked = false;
 	return notify_wait(&n, l.child.pidfd);

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* VM mode as the other files of launch/ see it: what is prepared for the monitor, asked of it. */
-#include <signal.h>
+#include "launch/vm.h"
+
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/pidfd.h>
 #include <sys/statvfs.h>
 
-#include "agent/agent.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/path.h"
+#include "launch/host.h"
 #include "launch/launch.h"
+#include "machine/machine_config.h"
 #include "monitor/control.h"
 #include "monitor/monitor.h"
 #include "ns/channel.h"
@@ -22,8 +21,6 @@
 
 #define LIBEXEC_VARIABLE "CAISSON_LIBEXEC"
 #define CACHE_DIR "/var/cache/caisson"
-#define CALL_TIMEOUT_MS 10000
-#define KILL_TIMEOUT_MS 3000
 
 int launch_find_libexec(void)
 {
@@ -40,7 +37,10 @@ int launch_find_libexec(void)
 	if (access(exe, R_OK) < 0)
 		return 0;
 	*strrchr(exe, '/') = '\0';
-	/* For ourselves, once executed again from the sealed copy, which is nowhere. */
+	/*
+	 * The variable is for caisson itself, which will run from a sealed copy that is in no
+	 * directory.
+	 */
 	return setenv(LIBEXEC_VARIABLE, exe, 0) < 0 ? err_sys("setenv") : 0;
 }
 
@@ -58,8 +58,8 @@ static void warn_of_groups(const struct spec *s)
 	const char *keep = spec_annotation(s, PLAN_KEEP_GROUPS);
 
 	if (keep && !streq(keep, "0"))
-		log_warn("annotation " PLAN_KEEP_GROUPS " is not applied: the caller's groups are "
-			 "the host's");
+		log_warn("annotation " PLAN_KEEP_GROUPS
+			 " is not applied: the caller's groups are groups of the host");
 }
 
 static void warn_of_devices(const struct spec *s)
@@ -74,9 +74,8 @@ static void warn_of_devices(const struct spec *s)
 		n++;
 	}
 	if (n)
-		log_warn(
-			"linux.devices: %zu of the host's are left out (%s%s): a microVM's devices "
-			"are its own",
+		log_warn("linux.devices: left out %zu of the host's devices (%s%s): a microVM has "
+			 "devices of its own",
 			n, first, n > 1 ? ", ..." : "");
 }
 
@@ -90,14 +89,18 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 	if (l->preserve_fds)
 		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "
 					"be passed into a microVM");
-	int r = machine_config_build(&l->c->arena, l->spec, &q, &l->machine);
+	struct machine_config *machine = arena_alloc(&l->c->arena, sizeof(*machine));
+	if (!machine)
+		return -ENOMEM;
+	int r = machine_config_build(&l->c->arena, l->spec, &q, machine);
 	if (r < 0)
 		return r;
+	l->vm.machine = machine;
 	if (getenv("NOTIFY_SOCKET"))
 		log_warn("NOTIFY_SOCKET is not passed on: a microVM's programs can't reach a Unix "
 			 "socket of the host");
-	if (l->machine.why_not_kvm)
-		log_notice("the microVM runs in software, on QEMU: %s", l->machine.why_not_kvm);
+	if (machine->why_not_kvm)
+		log_notice("the microVM runs in software, on QEMU: %s", machine->why_not_kvm);
 	warn_of_labels(l->spec->process);
 	warn_of_groups(l->spec);
 	warn_of_devices(l->spec);
@@ -112,20 +115,20 @@ int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o)
 	if (l->preserve_fds)
 		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "
 					"be passed into a microVM");
-	l->exec_subgroup = o->cgroup;
+	l->exec.subgroup = o->cgroup;
 	warn_of_labels(o->process);
 	int r = json_out_init(&out, false);
 	if (r >= 0)
 		spec_process_json(o->process, &out);
 	if (r >= 0)
-		r = json_out_text(&out, &text, &l->text_len);
+		r = json_out_text(&out, &text, &l->vm.text_len);
 	if (r < 0)
 		return r;
-	l->text = arena_strndup(&l->c->arena, text, l->text_len);
-	if (!l->text)
+	l->vm.text = arena_strndup(&l->c->arena, text, l->vm.text_len);
+	if (!l->vm.text)
 		return -ENOMEM;
-	l->control = control_connect(l->c->dir);
-	return l->control < 0 ? l->control : 0;
+	l->vm.control = control_connect(l->c->dir);
+	return l->vm.control < 0 ? l->vm.control : 0;
 }
 
 static int state_json(void *data, const char *status, struct strbuf *ret)
@@ -135,8 +138,11 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 	return container_state_json(l->c, status, l->c->pid, ret);
 }
 
-/* A source that is nosuid here must not be less in the guest, whose kernel can't see that. */
-static int mount_flags(struct launch *l, uint32_t **ret)
+/*
+ * Reads the flags of the mounts that the guest gets as shares. A source that is nosuid on the host
+ * must be nosuid in the guest too, and the guest's kernel cannot see the host's flag.
+ */
+static int read_mount_flags(struct launch *l, uint32_t **ret)
 {
 	static const struct {
 		unsigned long stat; /* statvfs(3) */
@@ -170,25 +176,25 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 {
 	uint32_t *flags = NULL;
 
-	int r = mount_flags(l, &flags);
+	int r = read_mount_flags(l, &flags);
 	if (r < 0)
 		_exit(channel_send(channel, CHANNEL_FAILED, r, err_msg(), -EBADF) < 0 ? 2 : 1);
 	const struct monitor_args a = {
 		.plan = &l->plan,
-		.env = &l->plan_env,
-		.machine = &l->machine,
+		.env = &l->create.env,
+		.machine = l->vm.machine,
 		.slots = l->slots,
 		.mount_flags = flags,
 		.channel = channel,
-		.start_socket = l->start_socket,
-		.start_lock = l->start_lock,
-		.control = l->control,
-		.failure = l->failure,
+		.start_socket = l->create.start_socket,
+		.start_lock = l->create.start_lock,
+		.control = l->vm.control,
+		.failure = l->vm.failure,
 		.proc = l->proc,
-		.hook_out = l->hook_out.fd,
+		.hook_out = l->create.hook_out.fd,
 		.id = l->c->id,
-		.config = l->text,
-		.config_len = l->text_len,
+		.config = l->vm.text,
+		.config_len = l->vm.text_len,
 		.state_json = state_json,
 		.state_data = l,
 		.arena = &l->c->arena,
@@ -203,14 +209,14 @@ _Noreturn void launch_become_proxy(struct launch *l, int channel)
 	int filter = plan_filter_slot(&l->plan);
 	const struct proxy_args a = {
 		.plan = &l->plan,
-		.env = &l->exec_env,
+		.env = &l->exec.env,
 		.channel = channel,
-		.control = l->control,
+		.control = l->vm.control,
 		.filter = filter < 0 ? -EBADF : l->slots[filter],
 		.id = l->c->id,
-		.cgroup = l->exec_subgroup,
-		.process = l->text,
-		.process_len = l->text_len,
+		.cgroup = l->exec.subgroup,
+		.process = l->vm.text,
+		.process_len = l->vm.text_len,
 	};
 
 	monitor_proxy(&a);
@@ -218,111 +224,16 @@ _Noreturn void launch_become_proxy(struct launch *l, int channel)
 
 int launch_open_failure(struct launch *l)
 {
-	l->failure = memfd_create("failure", MFD_CLOEXEC);
-	return l->failure < 0 ? err_sys("memfd_create") : 0;
+	l->vm.failure = memfd_create("failure", MFD_CLOEXEC);
+	return l->vm.failure < 0 ? err_sys("memfd_create") : 0;
 }
 
 int launch_read_failure(struct launch *l)
 {
 	char text[ERR_MAX];
 
-	ssize_t n = l->failure < 0 ? 0 : pread(l->failure, text, sizeof(text) - 1, 0);
+	ssize_t n = l->vm.failure < 0 ? 0 : pread(l->vm.failure, text, sizeof(text) - 1, 0);
 	if (n < 0)
-		return err_sys("read the monitor's last words");
+		return err_sys("read the monitor's error message");
 	return n == 0 ? 0 : err_set(EIO, "%.*s", (int)n, text);
-}
-
-/* --- what commands ask --- */
-
-static int call(
-	struct container *c, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
-{
-	_cleanup_fd_ int sock = control_connect(c->dir);
-
-	return sock < 0 ? sock : control_call(sock, w, timeout_ms, ret);
-}
-
-static int kill_monitor(struct container *c)
-{
-	_cleanup_fd_ int pidfd = container_pidfd(c);
-
-	if (pidfd < 0)
-		return pidfd;
-	return pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH
-		       ? err_sys("kill the container's monitor")
-		       : 0;
-}
-
-/* By the guest's kernel, so that what was written is written; by force if that does not answer. */
-int vm_signal(struct container *c, int sig, bool all)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-	_cleanup_agent_frame_ struct agent_frame reply = {0};
-
-	int r = agent_begin(&w, "signal");
-	if (r < 0)
-		return r;
-	json_out_i64(&w.json, "signal", sig);
-	json_out_bool(&w.json, "all", all);
-	r = call(c, &w, sig == SIGKILL ? KILL_TIMEOUT_MS : CALL_TIMEOUT_MS, &reply);
-	return r < 0 && r != -ESRCH && sig == SIGKILL ? kill_monitor(c) : r;
-}
-
-int vm_freeze(struct container *c, bool frozen)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-	_cleanup_agent_frame_ struct agent_frame reply = {0};
-
-	int r = agent_begin(&w, "freeze");
-	if (r < 0)
-		return r;
-	json_out_bool(&w.json, "frozen", frozen);
-	r = call(c, &w, CALL_TIMEOUT_MS, &reply);
-	return r < 0 ? r : container_mark_frozen(c, frozen);
-}
-
-int vm_ask(struct container *c, const char *what, struct agent_frame *ret)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-
-	int r = agent_begin(&w, what);
-	return r < 0 ? r : call(c, &w, CALL_TIMEOUT_MS, ret);
-}
-
-int vm_watch(struct container *c)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-	_cleanup_fd_ int sock = control_connect(c->dir);
-
-	int r = sock < 0 ? sock : agent_begin(&w, "watch");
-	if (r >= 0)
-		r = agent_send(&w, sock, NULL, 0);
-	return r < 0 ? r : take_fd(&sock);
-}
-
-int vm_watch_read(int sock, struct agent_reader *reader)
-{
-	int r = agent_reader_receive(reader, sock), events = 0;
-
-	if (r == 0 || r == -ECONNRESET)
-		return err_set(ESRCH, "container not running");
-	while (r > 0) {
-		_cleanup_agent_frame_ struct agent_frame f = {0};
-		r = agent_reader_next(reader, &f);
-		if (r > 0 && streq(f.type, "oom"))
-			events = 1;
-	}
-	return r < 0 && r != -EAGAIN ? r : events;
-}
-
-int vm_update(struct container *c, const struct cg_resources *guest)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-	_cleanup_agent_frame_ struct agent_frame reply = {0};
-
-	int r = agent_begin(&w, "update");
-	if (r < 0)
-		return r;
-	spec_guest_resources_json(guest, "resources", &w.json);
-	return call(c, &w, CALL_TIMEOUT_MS, &reply);
 }

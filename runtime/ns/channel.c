@@ -50,6 +50,6 @@ int channel_await(int sock, const char *barrier)
 	int r = channel_recv(sock, &m, &fd);
 	if (r > 0 && (m.type != CHANNEL_REACHED || !streq(m.text, barrier)))
 		return err_set(
-			EPROTO, "waiting for \"%s\", the runtime said \"%s\"", barrier, m.text);
+			EPROTO, "expected \"%s\" from the runtime, found \"%s\"", barrier, m.text);
 	return r;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The channel between the runtime and INIT: a SOCK_SEQPACKET pair, one message at a time. What may
- * be on it: "I got there" (a barrier's name), a descriptor (the terminal, a seccomp listener), or
- * INIT's failure with its message. The end of the channel without a failure is INIT's success:
- * execve(2) closed it.
+ * The channel between the runtime and INIT is a SOCK_SEQPACKET pair that carries one message at a
+ * time. A message says that the sender has reached a barrier, or brings a descriptor (the terminal,
+ * a seccomp listener), or reports INIT's failure with its text. If the channel ends without a
+ * failure, INIT has become the program, because execve(2) closes INIT's side.
  */
 #pragma once
 #include <stdint.h>
@@ -22,10 +22,14 @@ int channel_pair(int ret_fds[2]) must_check;
 int channel_send(int sock, enum channel_type type, int code, const char *text, int fd) must_check;
 
 /*
- * Receives one message: 1, or 0 at the end. *ret_fd: the descriptor that came with it, or -EBADF.
- * What is not a message of ours is an error: the other side of the channel may be in a container.
+ * Receives one message. Returns 1, or 0 at the end of the channel. *ret_fd is the descriptor that
+ * came with the message, or -EBADF. A malformed message is an error, because the other side may be
+ * in a container.
  */
 int channel_recv(int sock, struct channel_msg *ret, int *ret_fd) must_check;
 
-/* Receives "I got there" of the runtime, at this barrier and no other: 1, or 0 at the end. */
+/*
+ * Receives the message that the runtime has reached this barrier; any other message is an error.
+ * Returns 1, or 0 at the end of the channel.
+ */
 int channel_await(int sock, const char *barrier) must_check;

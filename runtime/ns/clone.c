@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Mostly one clone3(2) makes INIT in all its new namespaces and in its cgroup.
- * Where the plan says so (staged_flags), a short-lived process goes first, because
+ * Theory of operation. Usually one clone3(2) makes INIT in all its new namespaces and in its
+ * cgroup. If the plan says so (staged_flags), a short-lived process, the stage, is cloned first,
+ * because
  *
- *   - an existing user namespace must be entered before the namespaces that it shall own are made;
- *   - entering a pid namespace concerns children only, and the runtime's own go to no container;
- *   - a time namespace's offsets can be written only while nobody is in it;
- *   - an exec enters all namespaces of a running container through one pidfd.
+ * - an existing user namespace must be entered before the namespaces that it is to own are made;
+ * - setns(2) to a pid namespace only concerns the caller's children, and the runtime's later
+ *   children must not get into the container;
+ * - the offsets of a time namespace can be written only while no process is in it;
+ * - an exec enters all namespaces of a running container through one pidfd.
  *
- * This stage makes INIT with CLONE_PARENT, so that INIT is the runtime's child all the same, sends
- * its pid (as the runtime's pid namespace has it) and its pidfd, and exits.
+ * The stage makes INIT with CLONE_PARENT, so that INIT is still the runtime's child. It sends
+ * INIT's pid, as the runtime's pid namespace knows it, and INIT's pidfd, and exits.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -47,8 +49,11 @@ static int write_time_offsets(const struct step *clone)
 	return r < 0 ? err_ctx(r, "linux.timeOffsets") : 0;
 }
 
-/* Whether pid is in another user namespace than we are: entering one's own is EINVAL. */
-static bool same_ns(int container, const char *name)
+/*
+ * Says whether the container's namespace of this kind is caisson's own. setns(2) to one's own user
+ * namespace fails with EINVAL.
+ */
+static bool is_same_namespace(int container, const char *name)
 {
 	char path[64], line[64];
 	struct stat ours, theirs;
@@ -68,8 +73,10 @@ static bool same_ns(int container, const char *name)
 	       ours.st_dev == theirs.st_dev;
 }
 
-/* A container that ended under an exec shows as ESRCH from setns(2), as ENOMEM from clone3(2) in
- * its pid namespace. */
+/*
+ * If the container ended during an exec, setns(2) fails with ESRCH, and clone3(2) in its pid
+ * namespace with ENOMEM. Both mean the same to the user.
+ */
 static int container_error(const struct ns_clone_args *a, const char *what)
 {
 	struct pollfd ended = {.fd = a->container, .events = POLLIN};
@@ -81,23 +88,23 @@ static int container_error(const struct ns_clone_args *a, const char *what)
 	return err_sys("%s", what);
 }
 
-static int enter_container(const struct ns_clone_args *a)
+static int enter_container_namespaces(const struct ns_clone_args *a)
 {
 	uint64_t flags = a->clone->clone.staged_flags;
 
-	if ((flags & CLONE_NEWUSER) && same_ns(a->container, "user"))
+	if ((flags & CLONE_NEWUSER) && is_same_namespace(a->container, "user"))
 		flags &= ~(uint64_t)CLONE_NEWUSER;
 	if (flags && setns(a->container, (int)flags) < 0)
 		return container_error(a, "enter the namespaces of the container");
 	return 0;
 }
 
-static int enter_stage(const struct ns_clone_args *a)
+static int enter_staged_namespaces(const struct ns_clone_args *a)
 {
 	uint64_t staged = a->clone->clone.staged_flags;
 
 	if (a->container >= 0)
-		return enter_container(a);
+		return enter_container_namespaces(a);
 	for (size_t i = 0; i < a->plan->n; i++) {
 		const struct step *s = &a->plan->steps[i];
 		if (s->kind != STEP_OPEN_NAMESPACE ||
@@ -115,15 +122,18 @@ static int enter_stage(const struct ns_clone_args *a)
 	return 0;
 }
 
-/* Returns 0 in INIT; the stage itself ends here. */
+/* The stage itself never returns from this function; INIT returns 0. */
 static int run_stage(const struct ns_clone_args *a, int sock)
 {
 	uint64_t flags =
 		a->clone->clone.flags & ~(a->clone->clone.staged_flags & ~(uint64_t)CLONE_NEWPID);
 	int pidfd = -EBADF;
 
-	/* A new user namespace was made together with the stage: INIT only has to stay in it. */
-	int r = enter_stage(a);
+	/*
+	 * If there is a new user namespace, the stage was cloned into it, and INIT only has to stay
+	 * there.
+	 */
+	int r = enter_staged_namespaces(a);
 	if (r >= 0) {
 		struct clone_args ca = {
 			.flags = flags | CLONE_PARENT | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
@@ -137,8 +147,10 @@ static int run_stage(const struct ns_clone_args *a, int sock)
 			char text[32];
 			snprintf(text, sizeof(text), "%d", pid);
 			r = channel_send(sock, CHANNEL_FD, 0, text, pidfd);
-			/* The runtime will never learn of it, and an exec's would go on to the
-			 * program. */
+			/*
+			 * The runtime will never learn of this process, which must not go on: for
+			 * an exec it would run the program.
+			 */
 			if (r < 0)
 				pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
 			_exit(r < 0);

@@ -63,7 +63,10 @@ static int deny_setgroups(pid_t pid)
 	return fd_write_file(AT_FDCWD, path, "deny");
 }
 
-/* newuidmap PID INSIDE OUTSIDE COUNT ...: set-uid root, checks the ranges against /etc/subuid. */
+/*
+ * Runs `newuidmap PID INSIDE OUTSIDE COUNT ...`. This program is set-uid root and checks the ranges
+ * against /etc/subuid.
+ */
 static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *m)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -87,8 +90,10 @@ static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *
 	if (child < 0)
 		return err_sys("fork");
 	if (child == 0) {
-		/* What --preserve-fds keeps open is the container's, none of a set-uid program's
-		 * business. */
+		/*
+		 * A set-uid program gets none of the descriptors that --preserve-fds keeps open for
+		 * the container.
+		 */
 		sigset_t none;
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
@@ -101,9 +106,8 @@ static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *
 			return err_sys("wait for %s", helper);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		return err_set(EPERM,
-			"an ordinary user's id maps of more than the own id need %s: install the "
-			"package "
-			"uidmap",
+			"an ordinary user who maps more than the own id needs %s: install the "
+			"package uidmap",
 			helper);
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		return err_set(EPERM,
@@ -142,8 +146,10 @@ int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_ma
 			return r;
 	}
 	if (root || is_own_id(gid, getegid())) {
-		/* The kernel lets an ordinary user map a group only once setgroups(2) is off
-		 * (CVE-2014-8989). */
+		/*
+		 * The kernel lets an ordinary user map a group only if setgroups(2) was given up
+		 * (CVE-2014-8989).
+		 */
 		r = root ? 0 : deny_setgroups(pid);
 		if (r >= 0)
 			r = write_map(pid, "gid_map", gid);

@@ -9,7 +9,7 @@
 #include "step/step.h"
 
 struct init {
-	int channel; /* to the runtime; from WAIT_START on to the `start` command */
+	int channel; /* to the runtime; from WAIT_START on, to the `start` command */
 	int start_socket;
 };
 
@@ -26,7 +26,7 @@ static int await(void *data, const char *barrier)
 
 	int r = channel_await(i->channel, barrier);
 	if (r == 0)
-		_exit(1); /* the runtime failed or was killed: there is nobody to tell */
+		_exit(1); /* the runtime failed or was killed, and no one is left to tell */
 	return r < 0 ? r : 0;
 }
 
@@ -38,8 +38,9 @@ static int send_fd(void *data, const char *what, int fd)
 }
 
 /*
- * The runtime of `create` is about to end; whoever connects next is `start`, and hears what comes
- * of it. Only the runtime's user can: the socket is in the state directory.
+ * The runtime of `create` is about to end, so INIT gives up its channel. The next one to connect is
+ * `start`, which hears of INIT's success or failure. Only the runtime's user can connect, because
+ * the socket is in the state directory.
  */
 static int wait_start(void *data)
 {
@@ -84,16 +85,23 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 		.arena = a->arena,
 	};
 
-	/* Nothing of the runtime's, and nothing that leaked into it, gets into the container
-	 * (CVE-2024-21626). */
+	/*
+	 * Closing everything else keeps the runtime's descriptors, and those that leaked into the
+	 * runtime, out of the container (CVE-2024-21626).
+	 */
 	int r = 0;
-	/* A session of its own: the container's signals are the runtime's to send, not our
-	 * terminal's. */
+	/*
+	 * INIT leads a session of its own, so that it gets signals from the runtime and not from
+	 * the terminal that caisson was started on.
+	 */
 	setsid();
 	if (close_range(3 + (unsigned)a->preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");
 	if (r == 0 && a->plan->exec) {
-		/* exec: the container's root is ours already */
+		/*
+		 * An exec has no ATTACH_ROOT step, because its process is in the container's root
+		 * already.
+		 */
 		c.root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (c.root < 0)
 			r = err_sys("open the container's root");

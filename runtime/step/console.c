@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The terminal is made in the container's own devpts, after PIVOT, so that
- * ttyname(3) works in the container; its master goes to the runtime, who hands it to whoever asked
- * for it. Everything in the container may be forged, and when an exec asks for a terminal it is
- * running: so the devpts is recognised by its file system, "ptmx" is opened within it without
- * crossing links or mounts, and the slave comes from the master itself (TIOCGPTPEER), not from a
- * path (CVE-2025-52565).
+ * ttyname(3) works in the container. Its master goes to the runtime, which hands it to its caller.
+ *
+ * Everything in the container may be forged, and the container is already running when an exec asks
+ * for a terminal. So the devpts is recognised by its file system type, "ptmx" is opened within it
+ * without crossing links or mounts, and the slave side comes from the master itself (TIOCGPTPEER),
+ * not from a path (CVE-2025-52565).
  */
 #include <linux/magic.h>
 #include <sys/ioctl.h>
@@ -34,7 +35,7 @@ static int open_master(int root)
 		return pts;
 	if (fstatfs(pts, &fs) < 0)
 		return err_sys("stat /dev/pts");
-	/* It has but one directory: this is its root. */
+	/* A devpts has only one directory, so that this must be its root. */
 	if (fs.f_type != DEVPTS_SUPER_MAGIC)
 		return err_set(ENODEV, NO_DEVPTS, "but something else is there");
 	int fd = sys_openat2(pts, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0,
@@ -63,7 +64,10 @@ static int open_slave(int master, const struct spec_process *p)
 		return err_sys("open the terminal's slave side");
 	if ((size.ws_row || size.ws_col) && ioctl(slave, TIOCSWINSZ, &size) < 0)
 		return err_sys("process.consoleSize: set the terminal's size");
-	/* The group stays what devpts gave it: tty's, if its gid= option says so. */
+	/*
+	 * Only the user changes. The group is what devpts gave: the group tty, if the gid= option
+	 * says so.
+	 */
 	if (p->user.uid && fchown(slave, p->user.uid, (gid_t)-1) < 0)
 		return err_sys("process.user.uid: give the terminal to user %u", p->user.uid);
 	return take_fd(&slave);
@@ -110,10 +114,12 @@ static int mount_on_console(struct step_ctx *c, int slave)
 	return mnt_attach(tree, target) < 0 ? err_sys("mount the terminal on /dev/console") : 0;
 }
 
-/* The session's controlling terminal, and standard input, output and error. */
-static int take_over(int slave)
+/*
+ * Makes the terminal the controlling terminal of the session, and standard input, output and error.
+ */
+static int take_over_terminal(int slave)
 {
-	/* EPERM: this process leads a session already. */
+	/* setsid() fails with EPERM if this process leads a session already. */
 	if (setsid() < 0 && getsid(0) != getpid())
 		return err_sys("start a session");
 	if (ioctl(slave, TIOCSCTTY, 0) < 0)
@@ -133,7 +139,10 @@ int step_console(struct step_ctx *c, const struct step *s)
 	_cleanup_fd_ int slave = open_slave(master, s->process);
 	if (slave < 0)
 		return slave;
-	/* An exec joins a container whose console is taken. */
+	/*
+	 * An exec does not mount on /dev/console, because the container's own terminal may be
+	 * there.
+	 */
 	if (!c->plan->exec) {
 		int r = mount_on_console(c, slave);
 		if (r < 0)
@@ -142,7 +151,7 @@ int step_console(struct step_ctx *c, const struct step *s)
 	int r = c->peer.send_fd(c->peer.data, "console", master);
 	if (r < 0)
 		return r;
-	r = take_over(slave);
+	r = take_over_terminal(slave);
 	if (r < 0)
 		return r;
 	c->console = take_fd(&slave);

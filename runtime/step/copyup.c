@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tmpcopyup: a tmpfs starts with what it covers. The source is hostile and may change meanwhile:
- * every entry is opened without following links, and what is copied is what the descriptor turned
- * out to be. The destination is a file system that nobody else has seen yet. How much is copied is
- * bounded by the tmpfs's size.
+ * tmpcopyup: a tmpfs starts with a copy of the directory that it covers. The source is hostile and
+ * may change during the copying. So every entry is opened without following links, and only the
+ * descriptor tells what is copied. The destination is a file system that no other process has seen
+ * yet. The size of the tmpfs limits how much is copied.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -14,9 +14,9 @@
 #include "base/fd.h"
 #include "step/mnt.h"
 
-#define DEPTH_MAX 128   /* directories in each other; two descriptors each */
-#define CHUNK (1 << 20) /* bytes of a sendfile(2) */
-#define XATTR_MAX 65536 /* of names, and of a value: the kernel's limit */
+#define DEPTH_MAX 128   /* levels of directories; each needs two descriptors */
+#define CHUNK (1 << 20) /* bytes that one sendfile(2) copies */
+#define XATTR_MAX 65536 /* bytes of all names, and of one value: the kernel's limit */
 
 static int copy_dir(int from, int to, int depth);
 
@@ -30,7 +30,10 @@ static int entry_failed(const char *name)
 	return err_set(errno, "copy %s: %s", name, err_text(errno));
 }
 
-/* As far as the tmpfs and the user namespace allow; what they don't is left behind. */
+/*
+ * Copies the extended attributes that the tmpfs and the user namespace allow, and leaves out the
+ * others.
+ */
 static int copy_xattrs(int in, int out, const char *name)
 {
 	_cleanup_free_ char *names = malloc(XATTR_MAX), *value = malloc(XATTR_MAX);
@@ -52,8 +55,8 @@ static int copy_xattrs(int in, int out, const char *name)
 }
 
 /*
- * An owner whom the user namespace does not know (EINVAL) cannot be kept: the copy is INIT's then.
- * path "": of fd itself.
+ * Gives the copy its owner. With an empty path, the file is fd itself. If the user namespace does
+ * not map the owner (EINVAL), the copy stays INIT's.
  */
 static int copy_owner(int fd, const char *path, const struct stat *st)
 {
@@ -62,7 +65,10 @@ static int copy_owner(int fd, const char *path, const struct stat *st)
 	return r < 0 && errno != EINVAL ? -1 : 0;
 }
 
-/* Owner first: chown(2) takes set-id bits and file capabilities away. Times last. */
+/*
+ * The owner is set first, because chown(2) takes set-id bits and file capabilities away. The times
+ * are set last, because the other changes would change them.
+ */
 static int copy_attrs(int in, int out, const struct stat *st, const char *name)
 {
 	struct timespec times[2] = {st->st_atim, st->st_mtim};
@@ -80,7 +86,7 @@ static int copy_file(int dir, int to, const char *name)
 	struct stat st;
 	ssize_t n;
 
-	/* O_NONBLOCK: it may have become a fifo. */
+	/* O_NONBLOCK, because the file may have become a fifo, whose open would wait. */
 	_cleanup_fd_ int in =
 		openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (in < 0 || fstat(in, &st) < 0)
@@ -126,7 +132,7 @@ static int copy_entry(int dir, int to, const char *name, int depth)
 	struct stat st;
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0 : entry_failed(name); /* gone meanwhile */
+		return errno == ENOENT ? 0 : entry_failed(name); /* deleted meanwhile */
 	switch (st.st_mode & S_IFMT) {
 	case S_IFREG:
 		return copy_file(dir, to, name);
@@ -153,7 +159,7 @@ static int copy_dir(int from, int to, int depth)
 	int r = 0;
 
 	if (depth > DEPTH_MAX)
-		return err_set(ELOOP, "more than %d directories in each other", DEPTH_MAX);
+		return err_set(ELOOP, "more than %d levels of directories", DEPTH_MAX);
 	int fd = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	if (!dir) {

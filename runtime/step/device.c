@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Device nodes and the links of /dev. The last component of a path is never followed: an image that
- * has a link there, or links /dev itself out of the root, gets an error or a node inside the root
- * (CVE-2026-47766).
+ * Device nodes and the links of /dev. The last component of a path is never followed. If an image
+ * has a link there, the result is an error; if it links /dev itself out of the root, the node is
+ * made inside the root (CVE-2026-47766).
  */
 #include <stdio.h>
 #include <sys/sysmacros.h>
@@ -56,7 +56,10 @@ static int not_the_device(const struct spec_device *d, const struct stat *st, co
 		dev ? minor(st->st_rdev) : 0, type_name(wanted_type(d)), d->major, d->minor);
 }
 
-/* By descriptor, since there is no fchmod(2) of a link-safe name before Linux 6.6. fd is O_PATH. */
+/*
+ * Changes the mode by descriptor (fd is O_PATH), because before Linux 6.6 no chmod(2) by name can
+ * refuse to follow a link.
+ */
 static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 {
 	char path[32];
@@ -65,13 +68,19 @@ static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 		return 0;
 	if (errno != ENOSYS)
 		return -1;
-	/* The host's own procfs: this magic link leads to fd's file and nowhere else. */
+	/*
+	 * The path leads to fd's file and nowhere else, because proc is the host's own procfs, and
+	 * this is a magic link in it.
+	 */
 	snprintf(path, sizeof(path), "self/fd/%d", fd);
 	return fchmodat(c->proc, path, mode, 0);
 }
 
-/* What is at dir/name is the device: give it its owner and mode where they differ. */
-static int adjust(struct step_ctx *c, int dir, const char *name, const struct spec_device *d)
+/*
+ * Gives dir/name its owner and mode if they differ. Anything but the wanted device there is an
+ * error.
+ */
+static int adjust_node(struct step_ctx *c, int dir, const char *name, const struct spec_device *d)
 {
 	mode_t mode = d->file_mode.set ? (mode_t)d->file_mode.v & 07777 : 0666;
 	uid_t uid = d->uid.set ? (uid_t)d->uid.v : 0;
@@ -95,7 +104,10 @@ static int adjust(struct step_ctx *c, int dir, const char *name, const struct sp
 	return 0;
 }
 
-/* tree: a detached copy of the host's node. Its mode and owner are the host's, and stay so. */
+/*
+ * Mounts tree, a detached copy of the mount of the host's node. The node keeps the host's mode and
+ * owner.
+ */
 static int bind_device(int tree, int dir, const char *name, const struct spec_device *d)
 {
 	struct stat st;
@@ -116,7 +128,10 @@ static int bind_device(int tree, int dir, const char *name, const struct spec_de
 	return mnt_attach(tree, target) < 0 ? err_sys("bind the host's %s", d->path) : 0;
 }
 
-/* Nodes cannot be made here, though nobody foresaw it: a user namespace further out. */
+/*
+ * Binds the host's node, because mknod(2) was refused although the plan expected it to work. This
+ * happens in a user namespace that caisson was started in and does not know of.
+ */
 static int bind_instead(int dir, const char *name, const struct spec_device *d)
 {
 	_cleanup_fd_ int tree = open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
@@ -140,7 +155,7 @@ int step_device(struct step_ctx *c, const struct step *s)
 	int r = mnt_clean_path(d->path, path);
 	if (r < 0)
 		return err_ctx(r, "path");
-	/* Always the container's own pts/ptmx: SYMLINK sees to it. */
+	/* /dev/ptmx is always a link to the container's own pts/ptmx, which SYMLINK makes. */
 	if (streq(path, "/dev/ptmx"))
 		return 0;
 	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
@@ -149,72 +164,38 @@ int step_device(struct step_ctx *c, const struct step *s)
 	if (s->device.bind) {
 		int tree = s->slot < 0 ? -EBADF : c->slots[s->slot];
 		if (tree < 0)
-			return err_set(EBADF, "%s: the copy of the host's is missing", path);
+			return err_set(EBADF, "%s: the copy of the host's node is missing", path);
 		return bind_device(tree, dir, name, d);
 	}
 	if (mknodat(dir, name, wanted_type(d) | mode, dev) == 0 || errno == EEXIST)
-		return adjust(c, dir, name, d);
+		return adjust_node(c, dir, name, d);
 	if (errno == EPERM && d->type != 'p')
 		return bind_instead(dir, name, d);
 	return err_set(errno, "make %s: %s", path, err_text(errno));
 }
 
-/* Whether dir/name is a link to target already. */
-static bool is_link_to(int dir, const char *name, const char *target)
-{
-	char found[PATH_MAX];
-	ssize_t n = readlinkat(dir, name, found, sizeof(found));
-
-	return n == (ssize_t)strlen(target) && memcmp(found, target, (size_t)n) == 0;
-}
-
-/* 1: made; 0: something has that name. path: for messages. */
-static int try_symlink(int dir, const char *name, const char *path, const char *target)
-{
-	if (symlinkat(target, dir, name) == 0)
-		return 1;
-	return errno == EEXIST
-		       ? 0
-		       : err_set(errno, "make the symbolic link %s: %s", path, err_text(errno));
-}
-
 /*
- * What an image has at such a path already stays, as in every runtime, except at /dev/ptmx: that
- * must be the container's own devpts's (config-linux.md, default devices).
+ * Makes a link of /dev. If the image has something at the path, that stays, as in every runtime.
+ * Only /dev/ptmx is replaced, because it must lead to the container's own devpts (config-linux.md,
+ * default devices).
  */
 int step_symlink(struct step_ctx *c, const struct step *s)
 {
 	const char *target = s->link.target, *path = s->link.path, *name;
 	struct stat st;
 
-	/* /dev/core is there for the kernels that have it. */
+	/* /dev/core is only made if the kernel has /proc/kcore. */
 	if (streq(target, "/proc/kcore") && fstatat(c->proc, "kcore", &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return 0;
 	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
 	if (dir < 0)
 		return mnt_path_error(dir, "", path);
-	int r = try_symlink(dir, name, path, target);
+	int r = mnt_try_symlink(dir, name, path, target);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	if (!streq(path, "/dev/ptmx") || is_link_to(dir, name, target))
+	if (!streq(path, "/dev/ptmx") || mnt_is_link_to(dir, name, target))
 		return 0;
 	if (unlinkat(dir, name, 0) < 0 || symlinkat(target, dir, name) < 0)
 		return err_sys("replace %s by a symbolic link to %s", path, target);
 	return 0;
-}
-
-int mnt_symlink(const struct step_ctx *c, const char *path, const char *target)
-{
-	const char *name;
-
-	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
-	if (dir < 0)
-		return mnt_path_error(dir, "", path);
-	int r = try_symlink(dir, name, path, target);
-	if (r != 0)
-		return r < 0 ? r : 0;
-	return is_link_to(dir, name, target)
-		       ? 0
-		       : err_set(EEXIST, "%s is there already, and is not a symbolic link to %s",
-				 path, target);
 }

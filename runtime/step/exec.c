@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: FIND_PROGRAM runs as root of the container, in the new root file system, so
- * that create can report what is wrong with process.cwd and process.args. Where root may not look
- * (a directory on NFS, or of an id that the user namespace does not map) but the user might,
- * FIND_PROGRAM leaves c->exe NULL, and EXEC looks again with the user's rights.
+ * Theory of operation. FIND_PROGRAM runs as root of the container, in the new root file system, so
+ * that create can report what is wrong with process.cwd and process.args. Root may be denied what
+ * the user is allowed: a directory on NFS, or one whose owner the user namespace does not map. Then
+ * FIND_PROGRAM leaves c->exe NULL, and EXEC searches again with the user's rights.
  *
- * Both the directory and the program are looked up by path_open(), which follows no magic links:
+ * The directory and the program are looked up by path_open(), which follows no magic links, so that
  * neither can be reached through /proc/self/fd/N or /proc/self/exe (CVE-2024-21626, CVE-2019-5736).
- * Descriptors of the runtime are all close-on-exec.
+ * All descriptors of the runtime are close-on-exec.
  *
- * Engines parse the messages; their words are runc's, lower case included.
+ * Engines parse the messages, so the words are runc's, lower case included.
  */
 #include <limits.h>
 #include <signal.h>
@@ -24,10 +24,10 @@
 #define PASSWD_MAX (1024 * 1024)
 
 /*
- * The root file system. An exec's context may come without a descriptor of it; WAIT_START closes
- * it.
+ * Opens the root file system if that is not open: an exec may come without it, and WAIT_START
+ * closes it.
  */
-static int root_of(struct step_ctx *c)
+static int open_root(struct step_ctx *c)
 {
 	if (c->root < 0)
 		c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -53,13 +53,13 @@ static int cwd_error(const char *cwd, int r)
 }
 
 /*
- * A missing directory is made, as root's, for a container, but not for an exec into one: both as
- * runc.
+ * A missing directory is made for a container, and belongs to root; for an exec it is an error.
+ * runc does both.
  */
 static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 {
 	char path[PATH_MAX];
-	int root = root_of(c);
+	int root = open_root(c);
 
 	if (root < 0)
 		return root;
@@ -70,7 +70,10 @@ static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 		return cwd_error(p->cwd, fd);
 	if (fchdir(fd) < 0)
 		return cwd_error(p->cwd, -errno);
-	/* getcwd(3) fails with ENOENT where the kernel says "(unreachable)". */
+	/*
+	 * The kernel says "(unreachable)" for a directory outside of the root; getcwd(3) then fails
+	 * with ENOENT.
+	 */
 	if (!getcwd(path, sizeof(path)) || path[0] != '/')
 		return err_set(EPERM,
 			"process.cwd \"%s\": the working directory is outside of the container's "
@@ -79,7 +82,7 @@ static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 	return 0;
 }
 
-/* The value of the variable, or NULL. */
+/* Returns the value of the variable, or NULL. */
 static const char *env_get(char *const *env, const char *name)
 {
 	size_t len = strlen(name);
@@ -91,8 +94,8 @@ static const char *env_get(char *const *env, const char *name)
 }
 
 /*
- * The sixth field of the user's line of /etc/passwd, or NULL. The file is the container's: anything
- * may be in it.
+ * Returns the sixth field of the user's line of /etc/passwd, or NULL. The file is the container's
+ * and may hold anything.
  */
 static const char *passwd_home(struct arena *a, const char *text, uint32_t uid)
 {
@@ -126,11 +129,11 @@ static const char *home_of(struct step_ctx *c, uint32_t uid)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct stat st;
-	int root = root_of(c);
+	int root = open_root(c);
 
 	if (root < 0)
 		return "/";
-	/* Not blocking: it could be a FIFO. */
+	/* O_NONBLOCK, because the file could be a fifo, whose open would wait. */
 	_cleanup_fd_ int fd = path_open(root, "/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return "/";
@@ -152,9 +155,9 @@ static size_t name_hash(const char *entry, size_t len)
 }
 
 /*
- * Copies env without the entries that a later one of the same name overrides (getenv(3) would find
- * the first, shells the last) and without an empty HOME. By hash table: Kubernetes hands down
- * thousands of variables.
+ * Copies env without an empty HOME and without the entries that a later one of the same name
+ * overrides, because getenv(3) would find the first one and shells the last. A hash table makes
+ * this fast, because Kubernetes hands down thousands of variables.
  */
 static int copy_env(struct arena *a, char *const *env, size_t n, char **out, size_t *ret_n)
 {
@@ -188,9 +191,9 @@ static int copy_env(struct arena *a, char *const *env, size_t n, char **out, siz
 }
 
 /*
- * process.env (or what launch made of it: LISTEN_FDS, NOTIFY_SOCKET) with HOME added from the
- * container's /etc/passwd where it is missing, as runc does. TERM is not added: neither runc nor
- * crun do.
+ * Makes the program's environment from process.env, or from what the runtime made of it
+ * (LISTEN_FDS, NOTIFY_SOCKET). If HOME is missing, it comes from the container's /etc/passwd, as in
+ * runc. TERM is not added, because neither runc nor crun do that.
  */
 static int make_env(struct step_ctx *c, const struct spec_process *p)
 {
@@ -215,8 +218,8 @@ static int make_env(struct step_ctx *c, const struct spec_process *p)
 }
 
 /*
- * 0: can be executed. -ENOEXEC: a file without that permission. -EACCES: it cannot even be looked
- * up.
+ * Returns 0 if the program can be executed, -ENOEXEC if the file may not be executed, and -EACCES
+ * if the file cannot be looked up with these rights.
  */
 static int check_program(int root, const char *cwd, const char *path)
 {
@@ -253,7 +256,7 @@ static int program_error(const char *path, int r)
 		return err_set(ENOTDIR, "exec: \"%s\": stat %s: not a directory", path, path);
 	case EISDIR:
 		return err_set(EISDIR, "exec: \"%s\": is a directory: permission denied", path);
-	case ENOEXEC: /* not EACCES: no other user's rights would change it */
+	case ENOEXEC: /* not EACCES, because other rights would not help */
 		return err_set(EPERM, "exec: \"%s\": permission denied", path);
 	case ELOOP:
 		return err_set(ELOOP,
@@ -266,8 +269,8 @@ static int program_error(const char *path, int r)
 }
 
 /*
- * As execvp(3) searches: an empty element is the working directory, what cannot be executed is
- * passed over.
+ * Searches PATH as execvp(3) does: an empty element is the working directory, and a file that
+ * cannot be executed is passed over.
  */
 static int search_path(struct step_ctx *c, const struct spec_process *p, const char **ret)
 {
@@ -290,17 +293,17 @@ static int search_path(struct step_ctx *c, const struct spec_process *p, const c
 		if (!*dir)
 			break;
 	}
-	/* Engines know the one sentence or the other. */
+	/* Engines know only these two texts. */
 	return err_set(denied ? EACCES : ENOENT,
 		"exec: \"%s\": executable file not found in $PATH: %s", name,
 		denied ? "permission denied" : "no such file or directory");
 }
 
-/* -EACCES: something on the way could not be looked into with the rights of now. */
+/* Returns -EACCES if something on the way cannot be looked up with the present rights. */
 static int find_program(struct step_ctx *c, const struct spec_process *p, const char **ret)
 {
 	const char *name = p->args.n ? p->args.v[0] : "";
-	int root = root_of(c);
+	int root = open_root(c);
 
 	if (root < 0)
 		return root;
@@ -318,15 +321,15 @@ static int find_program(struct step_ctx *c, const struct spec_process *p, const 
 	return 0;
 }
 
-static void end(int sig)
+static void exit_as_killed(int sig)
 {
 	_exit(128 + sig);
 }
 
 /*
- * The first process of a pid namespace gets no signal that it leaves to the default action
- * (pid_namespaces(7)): while it waits for its start it handles those that people stop a container
- * with. execve(2) takes the handlers away.
+ * Says whether INIT must handle this signal itself. The kernel drops a signal to the first process
+ * of a pid namespace if its action is the default one (pid_namespaces(7)). INIT waits for its start
+ * as such a process, and people stop it with these signals. execve(2) removes the handlers.
  */
 static bool needs_handler(int sig)
 {
@@ -335,17 +338,17 @@ static bool needs_handler(int sig)
 }
 
 /*
- * The program starts with nothing ignored and nothing blocked, whatever caisson's caller ignores
- * (conmon and Go programs SIGPIPE, a shell's background job SIGINT). Here and not at EXEC, since
- * that is under the seccomp filter.
+ * The program starts with no signal ignored and none blocked, although callers of caisson ignore
+ * some: conmon and Go programs ignore SIGPIPE, a shell's background job ignores SIGINT. This is
+ * done here and not at EXEC, because EXEC is under the seccomp filter.
  */
 static int reset_signals(void)
 {
 	sigset_t none;
 
 	for (int sig = 1; sig < NSIG; sig++)
-		/* Fails for SIGKILL, SIGSTOP and glibc's own two. */
-		(void)signal(sig, needs_handler(sig) ? end : SIG_DFL);
+		/* signal() fails for SIGKILL, SIGSTOP and two signals of glibc's own. */
+		(void)signal(sig, needs_handler(sig) ? exit_as_killed : SIG_DFL);
 	sigemptyset(&none);
 	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return err_sys("unblock signals");
@@ -376,7 +379,7 @@ static int exec_error(struct step_ctx *c, const struct spec_process *p)
 
 	switch (code) {
 	case ENOENT:
-		if (check_program(root_of(c), p->cwd, c->exe) == 0)
+		if (check_program(open_root(c), p->cwd, c->exe) == 0)
 			return err_set(code,
 				"exec %s: no such file or directory: the file is there, but its "
 				"interpreter (the #! line, or the ELF loader) is not",
@@ -386,8 +389,8 @@ static int exec_error(struct step_ctx *c, const struct spec_process *p)
 		return err_set(code, "exec: \"%s\": permission denied", p->args.v[0]);
 	case ENOEXEC:
 		return err_set(code,
-			"exec %s: exec format error: no program of this machine's architecture, "
-			"nor a script with a #! line",
+			"exec %s: exec format error: the file is neither a program of this "
+			"machine's architecture nor a script with a #! line",
 			c->exe);
 	case E2BIG:
 		return err_set(code,
@@ -419,7 +422,10 @@ int step_exec(struct step_ctx *c, const struct step *s)
 	execve(c->exe, args, c->env);
 	if (errno != EACCES)
 		return exec_error(c, p);
-	/* Root found this one; the user may be allowed another one further along PATH. */
+	/*
+	 * Root found this program, but the user may not execute it. The user may be allowed another
+	 * one of that name, further along PATH.
+	 */
 	const char *other = NULL;
 	if (find_program(c, p, &other) >= 0 && !streq(other, c->exe)) {
 		c->exe = other;

@@ -2,17 +2,18 @@
 /*
  * Hooks: programs that get the container's state on standard input.
  *
- * Theory of operation: the parent polls three descriptors: the hook's pidfd, the pipe with what it
- * prints, and, until the state is written, the pipe to it. Only the pidfd ends the loop: a hook
- * need not read, may close its output early, and may leave a daemon behind that holds the output
- * open for ever. The parent keeps the reading end of the input pipe too while it writes, so that a
+ * Theory of operation. The parent polls the hook's pidfd, the pipe with the hook's output, and the
+ * pipe to the hook until the state is written. Only the pidfd ends the loop, because a hook need
+ * not read, may close its output early, and may leave a daemon behind that holds the output open
+ * for ever. While it writes, the parent keeps the reading end of the input pipe open too, so that a
  * hook which does not read cannot cause a SIGPIPE.
  *
- * The hook leads a session of its own: it has no terminal to be stopped by, and with its process
- * group everything dies that it started and that did not leave the group on purpose. It dies with
- * the runtime.
+ * The hook leads a session of its own, so that it has no terminal that could stop it. When it is
+ * killed, its process group is killed with it, that is everything that it started and that did not
+ * leave the group on purpose. The kernel kills the hook if the runtime ends.
  *
- * Output is kept to its last OUTPUT_KEPT bytes: it is for the error message.
+ * Only the last OUTPUT_KEPT bytes of the output are kept, because they are only for the error
+ * message.
  */
 #include <linux/close_range.h>
 #include <poll.h>
@@ -31,7 +32,7 @@
 #define OUTPUT_KEPT 1024
 #define EXIT_NOT_EXECUTED 127
 
-struct run {
+struct hook_run {
 	pid_t pid;
 	int pidfd;
 	int in_read, in_write; /* the hook's standard input; closed once the state is written */
@@ -43,7 +44,7 @@ struct run {
 	size_t nkept;
 };
 
-static void run_release(struct run *run)
+static void hook_run_release(struct hook_run *run)
 {
 	fd_close(&run->pidfd);
 	fd_close(&run->in_read);
@@ -51,27 +52,31 @@ static void run_release(struct run *run)
 	fd_close(&run->out);
 	fd_close(&run->failure);
 }
-#define _cleanup_run_ __attribute__((cleanup(run_release), unused))
+#define _cleanup_hook_run_ __attribute__((cleanup(hook_run_release), unused))
 
-/* In the child. Never returns. */
+/* Becomes the hook, in the child. Never returns. */
 static void __attribute__((noreturn))
 become_hook(const struct spec_hook *hook, const int stdio[3], int failure, pid_t parent)
 {
 	char *const only_path[] = {(char *)hook->path, NULL};
 	char *const *args = hook->args.n ? (char *const *)hook->args.v : only_path;
-	/* As runc and crun: a hook of one line relies on PATH. */
+	/*
+	 * A hook without `env` gets the runtime's, as in runc and crun, because short hooks rely on
+	 * PATH.
+	 */
 	char *const *env = hook->has_env ? (char *const *)hook->env.v : environ;
 	sigset_t none;
 	int code;
 
-	/* clone3() reset what is handled; what is ignored would stay so. */
+	/* clone3() has reset the signals that were handled, but not those that were ignored. */
 	for (int sig = 1; sig < NSIG; sig++)
 		(void)signal(sig, SIG_DFL);
 	sigemptyset(&none);
 	errno = 0;
 	/*
-	 * dup2() clears close-on-exec, but not of a descriptor onto itself: none of them is below
-	 * 3, see make_pipe(). The parent may have died before prctl() asked to be told.
+	 * dup2() clears close-on-exec, unless both descriptors are the same. They never are,
+	 * because make_pipe() makes none below 3. getppid() is asked, because the parent may have
+	 * ended before prctl().
 	 */
 	if (setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent ||
 		dup2(stdio[0], 0) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0 ||
@@ -86,7 +91,10 @@ become_hook(const struct spec_hook *hook, const int stdio[3], int failure, pid_t
 	_exit(EXIT_NOT_EXECUTED);
 }
 
-/* Both ends close-on-exec and not below 3, whatever of the standard descriptors is closed. */
+/*
+ * Makes a pipe. Both ends are close-on-exec and not below 3, even if standard descriptors are
+ * closed.
+ */
 static int make_pipe(int *ret_read, int *ret_write)
 {
 	_cleanup_fd_ int r = -EBADF;
@@ -109,7 +117,7 @@ static int set_nonblocking(int fd)
 	return fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? err_sys("set a pipe non-blocking") : 0;
 }
 
-static int start(struct run *run, const struct spec_hook *hook, const int *out)
+static int start_hook(struct hook_run *run, const struct spec_hook *hook, const int *out)
 {
 	_cleanup_fd_ int out_write = -EBADF;
 	_cleanup_fd_ int failure_write = -EBADF;
@@ -142,8 +150,11 @@ static int start(struct run *run, const struct spec_hook *hook, const int *out)
 	return 0;
 }
 
-/* All that is there now; keeps the end of it. -EPIPE at its end. */
-static int read_output(struct run *run)
+/*
+ * Reads all that is there now and keeps the last bytes of it. Returns -EPIPE at the end of the
+ * output.
+ */
+static int read_output(struct hook_run *run)
 {
 	char chunk[4096];
 	ssize_t n;
@@ -166,7 +177,7 @@ static int read_output(struct run *run)
 	return n == 0 ? -EPIPE : 0;
 }
 
-static void write_state(struct run *run)
+static void write_state(struct hook_run *run)
 {
 	ssize_t n = run->len ? write(run->in_write, run->state, run->len) : 0;
 
@@ -180,8 +191,11 @@ static void write_state(struct run *run)
 	}
 }
 
-/* Until the hook ended: 0; or -ETIMEDOUT. deadline_ms < 0: none. */
-static int watch(struct run *run, int64_t deadline_ms)
+/*
+ * Waits until the hook has ended: 0, or -ETIMEDOUT. A negative deadline_ms means that there is
+ * none.
+ */
+static int watch_hook(struct hook_run *run, int64_t deadline_ms)
 {
 	for (;;) {
 		struct pollfd fds[] = {
@@ -208,7 +222,7 @@ static int watch(struct run *run, int64_t deadline_ms)
 	}
 }
 
-static int reap(const struct run *run, siginfo_t *ret)
+static int reap_hook(const struct hook_run *run, siginfo_t *ret)
 {
 	int r;
 
@@ -219,8 +233,8 @@ static int reap(const struct run *run, siginfo_t *ret)
 	return r < 0 ? err_sys("wait for it") : 0;
 }
 
-/* The output as part of one line: ": TEXT", or "". */
-static const char *output_text(struct run *run)
+/* Returns the output as one line without the blanks at its end; "" if there is none. */
+static const char *output_text(struct hook_run *run)
 {
 	while (run->nkept && (unsigned char)run->kept[run->nkept - 1] <= ' ')
 		run->nkept--;
@@ -231,12 +245,15 @@ static const char *output_text(struct run *run)
 	return run->kept;
 }
 
-static int outcome(struct run *run, const siginfo_t *si)
+static int hook_outcome(struct hook_run *run, const siginfo_t *si)
 {
 	int code;
 
 	if (read(run->failure, &code, sizeof(code)) == sizeof(code))
-		/* ENOENT in other words: engines read the kernel's as "the container's program". */
+		/*
+		 * ENOENT is told in words of caisson's own, because engines read the kernel's words
+		 * as "the container's program was not found".
+		 */
 		return err_set(code, "cannot be executed: %s",
 			code == ENOENT ? "the file, or its interpreter, was not found"
 				       : strerror(code));
@@ -255,7 +272,7 @@ static int outcome(struct run *run, const siginfo_t *si)
 
 static int run_hook(const struct spec_hook *hook, const char *state, size_t len, const int *out)
 {
-	_cleanup_run_ struct run run = {
+	_cleanup_hook_run_ struct hook_run run = {
 		.pidfd = -EBADF,
 		.in_read = -EBADF,
 		.in_write = -EBADF,
@@ -270,16 +287,19 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len,
 	if (timeout > INT64_MAX / 2000)
 		timeout = INT64_MAX / 2000;
 	int64_t deadline = timeout > 0 ? clock_ms() + timeout * 1000 : -1;
-	int r = start(&run, hook, out);
+	int r = start_hook(&run, hook, out);
 	if (r < 0)
 		return r;
-	r = watch(&run, deadline);
+	r = watch_hook(&run, deadline);
 	if (r < 0) {
-		/* The group may not be there yet: setsid() is the child's first act. */
+		/*
+		 * The hook is also killed by its pidfd, because it may not have come to setsid()
+		 * yet, which makes its process group.
+		 */
 		kill(-run.pid, SIGKILL);
 		(void)!syscall(SYS_pidfd_send_signal, run.pidfd, SIGKILL, NULL, 0);
 	}
-	int reaped = reap(&run, &si);
+	int reaped = reap_hook(&run, &si);
 	if (run.out >= 0)
 		(void)!read_output(&run);
 	if (r == -ETIMEDOUT) {
@@ -290,7 +310,7 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len,
 	}
 	if (r < 0 || reaped < 0)
 		return r < 0 ? r : reaped;
-	return outcome(&run, &si);
+	return hook_outcome(&run, &si);
 }
 
 int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len,
@@ -303,7 +323,7 @@ int hooks_run(const char *name, const struct spec_hooks *hooks, const char *stat
 	if (!hooks->n)
 		return 0;
 	/*
-	 * An ignored SIGCHLD, which callers do hand down, makes the kernel throw exit statuses
+	 * If SIGCHLD is ignored, as some callers hand it down, the kernel throws exit statuses
 	 * away.
 	 */
 	if (sigaction(SIGCHLD, NULL, &old) < 0)
@@ -322,8 +342,8 @@ int hooks_run(const char *name, const struct spec_hooks *hooks, const char *stat
 }
 
 /*
- * runc gives startContainer hooks without an environment the container's own, a fact engines came
- * to rely on. All others get the runtime's.
+ * Gives hooks without an environment the container's. runc does this for startContainer hooks, and
+ * engines rely on it; all other hooks get the runtime's environment.
  */
 static int with_process_env(
 	struct step_ctx *c, const struct spec_hooks *hooks, struct spec_hooks *ret)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A bind mount's source is looked up by HOST, before there is a container:
- * with the runtime's rights (INIT may be an unprivileged user by then) and in the runtime's mount
- * namespace. What INIT gets is not a path but a detached copy of the mount, so that nothing is
- * looked up twice.
+ * Theory of operation. HOST opens the source of a bind mount before there is a container: with the
+ * runtime's rights, because INIT may be an unprivileged user by then, and in the runtime's mount
+ * namespace. INIT gets a detached copy of the mount and no path, so that nothing is looked up
+ * twice.
  *
- * A copy of a shared mount is a member of the same peer group: what the container mounts beneath it
- * would show up on the host. So every copy is made a slave unless config.json asks for something
+ * A copy of a shared mount belongs to the same peer group, and what the container mounts beneath it
+ * would appear on the host. So every copy is made a slave, unless config.json asks for something
  * else.
  */
 #include "step/host_open.h"
@@ -19,8 +19,8 @@
 #include "base/path.h"
 #include "step/mnt.h"
 
-/* Which property of config.json the path came from, within the step's field. */
-static const char *property(const struct step *s)
+/* Names the property of config.json, within the step's field, that the path came from. */
+static const char *source_property(const struct step *s)
 {
 	if (s->kind != STEP_OPEN_SOURCE)
 		return "";
@@ -29,7 +29,7 @@ static const char *property(const struct step *s)
 
 static int open_failed(const struct step *s)
 {
-	const char *p = property(s), *path = s->open.path;
+	const char *p = source_property(s), *path = s->open.path;
 	int code = errno;
 
 	switch (code) {
@@ -43,9 +43,9 @@ static int open_failed(const struct step *s)
 			p, path);
 	case EINVAL:
 		return err_set(code,
-			"%scopy the mount of %s: refused by the kernel: it is unbindable, or "
-			"mounts "
-			"beneath it are locked, which then must be taken along: use \"rbind\"",
+			"%scopy the mount of %s: refused by the kernel: the mount is unbindable, "
+			"or mounts beneath it are locked and can only be copied together with it: "
+			"use \"rbind\"",
 			p, path);
 	default:
 		return err_set(code, "%scopy the mount of %s: %s", p, path, err_text(code));
@@ -56,21 +56,24 @@ static int set_propagation(int tree, const struct step *s)
 {
 	const struct spec_mount *m = s->open.mount;
 	uint32_t base = s->open.propagation & ~(uint32_t)MS_REC, own = m ? m->propagation : 0;
-	const char *p = property(s);
+	const char *p = source_property(s);
 
 	/*
-	 * The root is never a peer of the host's mounts, for it must not be shared while it is
-	 * pivoted to, and every mount of the container would appear on the host. ROOT_PROPAGATION
-	 * shares it anew afterwards.
+	 * The copy of the root never stays a peer of the host's mount, because every mount of the
+	 * container would then appear on the host, and pivot_root(2) refuses a shared root.
+	 * ROOT_PROPAGATION makes it shared again later, in a peer group of its own.
 	 */
 	if (s->kind != STEP_OPEN_SOURCE && base == MS_SHARED)
 		base = MS_SLAVE;
-	/* Unbindable copies could be neither masked nor made read-only in part. */
+	/* An unbindable copy could not be masked, and no part of it could be made read-only. */
 	if (base == MS_UNBINDABLE)
 		base = MS_PRIVATE;
 	if (!base)
 		base = MS_SLAVE;
-	/* "shared" keeps the copy in the source's peer group, which being a slave would end. */
+	/*
+	 * "shared" asks for the copy to stay in the source's peer group, which it would leave as a
+	 * slave.
+	 */
 	bool keep = (own & MS_SHARED) && !(own & MS_REC);
 	if (!(own & MS_REC) && !keep && mnt_set_propagation(tree, base | MS_REC) < 0)
 		return err_sys("%sset the propagation of the copy of %s", p, s->open.path);
@@ -102,7 +105,8 @@ static int write_map(int proc, pid_t pid, const char *file, const struct spec_id
 	return path_write_proc(proc, path, strbuf_str(&text));
 }
 
-static int map_ids(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid)
+static int map_process_ids(
+	pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid)
 {
 	char path[64];
 
@@ -114,7 +118,10 @@ static int map_ids(pid_t pid, const struct spec_id_maps *uid, const struct spec_
 		return err_ctx(r, "uidMappings");
 	r = write_map(proc, pid, "gid_map", gid);
 	if (r == -EPERM) {
-		/* Without CAP_SETGID the kernel wants setgroups(2) given up first. */
+		/*
+		 * A process without CAP_SETGID may map groups only after it has given up
+		 * setgroups(2).
+		 */
 		snprintf(path, sizeof(path), "%d/setgroups", pid);
 		r = path_write_proc(proc, path, "deny");
 		if (r >= 0)
@@ -128,8 +135,8 @@ static int map_ids(pid_t pid, const struct spec_id_maps *uid, const struct spec_
 }
 
 /*
- * A user namespace that exists for its maps only. Its process lives as long as this one holds the
- * pipe, and so not longer than this one.
+ * Makes a user namespace that is only there for its maps. Its process ends when this one closes the
+ * pipe, and so cannot outlive this one.
  */
 static int open_userns(const struct spec_id_maps *uid, const struct spec_id_maps *gid)
 {
@@ -146,8 +153,8 @@ static int open_userns(const struct spec_id_maps *uid, const struct spec_id_maps
 			;
 		_exit(0);
 	}
-	int fd =
-		pid < 0 ? err_sys("make a user namespace for the id maps") : map_ids(pid, uid, gid);
+	int fd = pid < 0 ? err_sys("make a user namespace for the id maps")
+			 : map_process_ids(pid, uid, gid);
 	close(ends[0]);
 	close(ends[1]);
 	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
@@ -170,9 +177,8 @@ static int idmap_failed(int tree, const struct step *s)
 	}
 	if (code == EPERM)
 		return err_set(code,
-			"idmap: %s cannot be idmapped: it is already, or its file system belongs "
-			"to "
-			"another user namespace than the runtime's",
+			"idmap: %s cannot be idmapped: it is idmapped already, or its file system "
+			"belongs to another user namespace than the runtime's",
 			s->open.path);
 	return err_set(code, "idmap: map the ids of %s: %s", s->open.path, err_text(code));
 }
@@ -182,7 +188,8 @@ static int map_mount(int tree, const struct step *s)
 	const struct spec_mount *m = s->open.mount;
 
 	if (!s->open.idmap_uid.n || !s->open.idmap_gid.n)
-		return err_set(EINVAL, "%s: an idmapped mount needs uidMappings and gidMappings",
+		return err_set(EINVAL,
+			"%s: missing: an idmapped mount needs uidMappings and gidMappings",
 			s->open.idmap_uid.n ? "gidMappings" : "uidMappings");
 	_cleanup_fd_ int userns = open_userns(&s->open.idmap_uid, &s->open.idmap_gid);
 	if (userns < 0)
@@ -191,7 +198,10 @@ static int map_mount(int tree, const struct step *s)
 	return mnt_setattr(tree, m && m->ridmap, &attr) < 0 ? idmap_failed(tree, s) : 0;
 }
 
-/* copy-symlink: the link itself, to be read; -EBADF where the source is none, to be mounted. */
+/*
+ * copy-symlink: opens the source without following it, if it is a symbolic link, so that the link
+ * can be read. Returns -EBADF if the source is no link and is to be mounted.
+ */
 static int open_link(const struct step *s)
 {
 	struct stat st;
@@ -242,7 +252,7 @@ int step_open(struct step_ctx *c, const struct step *s)
 
 	if (fd < 0)
 		return fd;
-	/* INIT's own copy of the array: HOST left this slot empty. */
+	/* The array is INIT's own copy, in which HOST has left this slot empty. */
 	((int *)c->slots)[s->slot] = fd;
 	return 0;
 }

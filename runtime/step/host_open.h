@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HOST's side of bind mounts: copies of mounts, made where the caller has the rights and the view
- * to. */
+/*
+ * HOST's side of bind mounts: it copies mounts while it has the rights for it and sees the host's
+ * files.
+ */
 #pragma once
 #include "plan/plan.h"
 
 /*
- * A detached copy of the mount (OPEN_ROOT, OPEN_SOURCE; ATTACH_ROOT's data are the same) with its
- * propagation set and its ids mapped. Returns a descriptor, close-on-exec.
+ * Makes a detached copy of the mount that an OPEN_ROOT or OPEN_SOURCE step names, with its
+ * propagation set and its ids mapped. ATTACH_ROOT's step has the same data. Returns a close-on-exec
+ * descriptor.
  */
 int open_tree_copy(const struct step *s) must_check;

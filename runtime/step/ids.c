@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the order is MAPPED_ROOT, ..., USER, CAPABILITIES. A change of the user id
- * from 0 to another clears the effective set, and without PR_SET_KEEPCAPS the permitted one too; so
- * USER keeps the permitted set, and CAPABILITIES raises it again to be allowed to cut the bounding
- * set. Either change makes the process "not dumpable": from then on its files in /proc belong to
- * root, which is why nothing of it is written after USER.
+ * Theory of operation. The order is MAPPED_ROOT, ..., USER, CAPABILITIES. If the user id changes
+ * from 0 to another one, the kernel clears the effective set, and without PR_SET_KEEPCAPS the
+ * permitted set too. So USER keeps the permitted set, and CAPABILITIES makes it effective again,
+ * because cutting the bounding set needs a capability. Either change makes the process "not
+ * dumpable": its files in /proc belong to root from then on, so that nothing may write to them
+ * after USER.
  */
 #include <ctype.h>
 #include <grp.h>
@@ -18,7 +19,10 @@
 
 #define CAP_BIT(cap) (UINT64_C(1) << (cap))
 
-/* Whether this user namespace forbids setgroups(2): user_namespaces(7), /proc/PID/setgroups. */
+/*
+ * Says whether this user namespace forbids setgroups(2), as /proc/PID/setgroups tells
+ * (user_namespaces(7)).
+ */
 static bool setgroups_denied(int proc)
 {
 	char text[8] = "";
@@ -28,8 +32,8 @@ static bool setgroups_denied(int proc)
 }
 
 /*
- * Where setgroups(2) is denied the caller's groups stay, all of them seen as the overflow group:
- * nothing can be done about it, and nobody asked for something else.
+ * If setgroups(2) is denied, the caller's groups stay, all of them seen as the overflow group. This
+ * is no error, because it cannot be changed and config.json asks for no groups.
  */
 static int drop_groups(int proc)
 {
@@ -58,10 +62,10 @@ int step_mapped_root(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * The program must be able to open /dev/stdout and its like, which it can only as their owner. A
- * device that was passed through (the caller's own terminal, /dev/null) is left alone; one that
- * caisson made is the process's. Best effort: a pipe of an owner without a mapping cannot be given
- * away and works all the same.
+ * Makes the user the owner of the standard streams, because only their owner can open /dev/stdout
+ * and the like. A device that the caller passed on (its terminal, /dev/null) stays as it is; a
+ * terminal that caisson made becomes the user's. A failure is ignored: a pipe whose owner has no
+ * mapping cannot be given away, and works all the same.
  */
 static void own_stdio(uid_t uid, bool own_terminal)
 {
@@ -84,9 +88,9 @@ static int set_groups(const struct spec_user *u, int proc)
 		return 0;
 	int code = errno;
 	if (code == EPERM && setgroups_denied(proc))
-		return err_set(code,
-			"additionalGids: this user namespace does not allow setgroups(2): leave it "
-			"out, or give the user who starts caisson a range in /etc/subgid");
+		return err_set(code, "additionalGids: this user namespace does not allow "
+				     "setgroups(2): leave the property out, or give the user who "
+				     "starts caisson a range in /etc/subgid");
 	errno = code;
 	if (code == EINVAL)
 		return err_sys("additionalGids: a gid is not mapped by linux.gidMappings");
@@ -101,8 +105,9 @@ static int id_error(const char *field, const char *mappings, uint32_t id)
 }
 
 /*
- * The umask: the specification leaves it to the caller's when absent, but caisson's own (0 while it
- * makes files of exact modes) is nobody's choice: 0022, as runc and crun set it.
+ * If config.json has no umask, it is 0022, as in runc and crun. The specification wants the
+ * caller's, but the one in force here is caisson's own, 0, under which it makes files with exact
+ * modes.
  */
 int step_user(struct step_ctx *c, const struct step *s)
 {
@@ -119,7 +124,7 @@ int step_user(struct step_ctx *c, const struct step *s)
 		return err_sys("keep the capabilities over the change of user");
 	if (setresuid(u->uid, u->uid, u->uid) < 0)
 		return id_error("uid", "uidMappings", u->uid);
-	/* Its work is done; exec would clear it too. */
+	/* The flag has served its purpose. execve(2) would clear it too. */
 	if (u->uid && prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
 		return err_sys("PR_SET_KEEPCAPS 0");
 	return 0;
@@ -158,8 +163,8 @@ int cap_sets_write(const struct cap_sets *sets)
 }
 
 /*
- * The kernel takes an inheritable capability only from the bounding set (or the old inheritable
- * one).
+ * Says which inheritable capabilities can be set: the kernel takes a new one only if it is in the
+ * bounding set.
  */
 static uint64_t inheritable_grantable(uint64_t want, const struct cap_sets *now)
 {
@@ -185,10 +190,10 @@ struct cap_sets cap_sets_grantable(const struct spec_capabilities *caps, const s
 }
 
 /*
- * Leaves only `want` in the bounding set; *ret_have is what of it was there. Ends at the first
- * number the kernel does not know.
+ * Removes all but `want` from the bounding set. *ret_have is what of `want` was in it. Stops at the
+ * first number that the kernel does not know.
  */
-static int cut_bounding(uint64_t want, uint64_t *ret_have)
+static int cut_bounding_set(uint64_t want, uint64_t *ret_have)
 {
 	*ret_have = 0;
 	for (int cap = 0; cap < 64; cap++) {
@@ -203,7 +208,10 @@ static int cut_bounding(uint64_t want, uint64_t *ret_have)
 			continue;
 		if (errno == EINVAL)
 			return 0;
-		/* Without CAP_SETPCAP it is right if there is nothing to drop. */
+		/*
+		 * This also fails without CAP_SETPCAP, which is no error if the capability is not
+		 * in the set.
+		 */
 		int code = errno;
 		int have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
 		errno = code;
@@ -242,10 +250,11 @@ static int add_cap_name(struct strbuf *b, int cap)
 }
 
 /*
- * One line with all that was asked for and not granted: the specification wants a warning, and no
- * failure.
+ * Warns, in one line, of all capabilities that were asked for and not granted. The specification
+ * wants a warning and no failure.
  */
-static int warn_missing(const struct spec_capabilities *want, const struct spec_capabilities *have)
+static int warn_missing_caps(
+	const struct spec_capabilities *want, const struct spec_capabilities *have)
 {
 	const struct {
 		const char *name;
@@ -277,14 +286,14 @@ static int warn_missing(const struct spec_capabilities *want, const struct spec_
 			return r;
 	}
 	if (any)
-		log_warn("process.capabilities: cannot be granted here, left out: %s",
+		log_warn("process.capabilities: left out, because they cannot be granted here: %s",
 			strbuf_str(&text));
 	return 0;
 }
 
 /*
- * process.capabilities absent means none at all, as for crun (a default of everything would be the
- * wrong one for a forgotten property); the plan passes NULL then.
+ * Without process.capabilities the process gets none, as in crun, because whoever forgets the
+ * property should not get all. The plan passes NULL then.
  */
 int step_capabilities(struct step_ctx *c, const struct step *s)
 {
@@ -298,14 +307,14 @@ int step_capabilities(struct step_ctx *c, const struct step *s)
 		return r;
 	struct cap_sets final = cap_sets_grantable(want, &now);
 	/*
-	 * First everything that is permitted becomes effective, CAP_SETPCAP included. The
-	 * inheritable set is written now, while the bounding set still allows it: inheritable is
-	 * not limited by what `bounding` will be.
+	 * First, everything that is permitted becomes effective, and so CAP_SETPCAP too. The
+	 * inheritable set is written at the same time, because the bounding set still allows it
+	 * now; `bounding` does not limit it later.
 	 */
 	struct cap_sets all = {now.permitted, now.permitted, final.inheritable};
 	if (memcmp(&all, &now, sizeof(all)) != 0 && (r = cap_sets_write(&all)) < 0)
 		return r;
-	r = cut_bounding(want->bounding, &have.bounding);
+	r = cut_bounding_set(want->bounding, &have.bounding);
 	if (r < 0)
 		return r;
 	have.effective = final.effective;
@@ -319,11 +328,11 @@ int step_capabilities(struct step_ctx *c, const struct step *s)
 	r = cap_sets_write(&final);
 	if (r < 0)
 		return r;
-	/* The caller's ambient set must not reach the program. */
+	/* The program must not get the caller's ambient set. */
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return err_sys("clear the ambient capabilities");
 	have.ambient = raise_ambient(want->ambient & have.permitted & have.inheritable);
-	return warn_missing(want, &have);
+	return warn_missing_caps(want, &have);
 }
 
 int step_no_new_privs(struct step_ctx *c, const struct step *s)

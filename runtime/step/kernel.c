@@ -6,7 +6,7 @@
 #include "base/path.h"
 #include "step/step.h"
 
-#define UTS_MAX (sizeof(((struct utsname *)0)->nodename) - 1) /* 64, for both names */
+#define UTS_MAX (sizeof(((struct utsname *)0)->nodename) - 1) /* 64 bytes, for both names */
 
 static int uts_error(const char *name)
 {
@@ -31,8 +31,8 @@ int step_domainname(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * The rule of sysctl(8): the first separator decides. "net.ipv4.conf.eth0/1.forwarding" and
- * "net/ipv4/conf/eth0.1/forwarding" are the same file, of the interface eth0.1.
+ * Follows the rule of sysctl(8) that the first separator decides. "net.ipv4.conf.eth0/1.forwarding"
+ * and "net/ipv4/conf/eth0.1/forwarding" are the same file, of the interface eth0.1.
  */
 static int sysctl_path(const char *key, char *ret, size_t size)
 {
@@ -44,7 +44,7 @@ static int sysctl_path(const char *key, char *ret, size_t size)
 	char *name = ret + strlen("sys/");
 	for (char *p = name; dots && *p; p++)
 		*p = *p == '.' ? '/' : *p == '/' ? '.' : *p;
-	/* Every component a name: nothing that would lead out of /proc/sys. */
+	/* Every component must be a name, because "", "." and ".." could lead out of /proc/sys. */
 	for (const char *p = name;; p++) {
 		size_t len = strcspn(p, "/");
 		if (len == 0 || strncmp(p, ".", len) == 0 || strncmp(p, "..", len) == 0)
@@ -72,8 +72,8 @@ int step_sysctl(struct step_ctx *c, const struct step *s)
 	switch (-r) {
 	case ENOENT:
 		return err_set(ENOENT,
-			"\"%s\": the kernel has no such parameter in the container's namespaces "
-			"(is the module that brings it loaded, is the name right?)",
+			"\"%s\": the kernel has no such parameter in the container's namespaces: "
+			"check the name, and whether the module that has the parameter is loaded",
 			key);
 	case EINVAL:
 	case ERANGE:
@@ -82,7 +82,8 @@ int step_sysctl(struct step_ctx *c, const struct step *s)
 	case EPERM:
 		return err_set(-r,
 			"\"%s\": this parameter cannot be written from the container's namespaces: "
-			"give it the namespace that the parameter belongs to (ipc, network, uts)",
+			"add the namespace that the parameter belongs to (ipc, network, uts) to "
+			"linux.namespaces",
 			key);
 	default:
 		return err_ctx(r, "\"%s\"", key);

@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hiding paths and making them read-only. It is done after PIVOT, to what the container will see,
- * and there are more than a dozen such paths in an ordinary config.json: each costs as few system
- * calls as it can.
+ * Hides paths and makes paths read-only. This is done after PIVOT, to what the container will see.
+ * An ordinary config.json has more than a dozen such paths, so that each costs as few system calls
+ * as possible.
  *
- * What hides is made once: for files the host's /dev/null (root.c), for directories an empty file
- * system. The first use attaches it; from then on it can be cloned (the kernel clones what is
- * attached in this namespace; detached mounts only from Linux 6.15 on).
+ * What covers the paths is made once: the host's /dev/null for files (root.c), an empty file system
+ * for directories. The first use attaches it, and the later ones attach clones, because the kernel
+ * clones only what is attached in this namespace; it clones detached mounts only from Linux 6.15
+ * on.
  */
 #include "base/path.h"
 #include "step/mnt.h"
 
-/* An empty directory, of which nothing can be changed. */
-static int make_empty(struct step_ctx *c)
+/* Makes an empty directory in which nothing can be changed. */
+static int make_empty_fs(struct step_ctx *c)
 {
 	_cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
 
-	/* One inode is the root itself. The sizes are for what a container might do that can
-	 * remount it. */
+	/*
+	 * The only inode is the root directory. The limits are for a container that can remount it.
+	 */
 	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0 ||
 		fsconfig(fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0 ||
 		fsconfig(fs, FSCONFIG_SET_STRING, "mode", "755", 0) < 0 ||
@@ -28,7 +30,7 @@ static int make_empty(struct step_ctx *c)
 	return c->dir_cover.fd < 0 ? err_sys("mount an empty file system") : 0;
 }
 
-static int cover(struct step_cover *with, int target, const char *path)
+static int cover_path(struct step_cover *with, int target, const char *path)
 {
 	_cleanup_fd_ int clone = -EBADF;
 	int tree = with->fd;
@@ -44,7 +46,7 @@ static int cover(struct step_cover *with, int target, const char *path)
 	return 0;
 }
 
-/* -ENOENT: there is nothing at this path, and so nothing to do. */
+/* Returns -ENOENT if there is nothing at this path, and so nothing to do. */
 static int open_path(struct step_ctx *c, const char *path)
 {
 	int fd = path_open(c->root, path, O_PATH);
@@ -65,13 +67,13 @@ int step_mask_path(struct step_ctx *c, const struct step *s)
 	if (fstat(target, &st) < 0)
 		return err_sys("stat %s", s->text);
 	if (!S_ISDIR(st.st_mode))
-		return cover(&c->null_cover, target, s->text);
+		return cover_path(&c->null_cover, target, s->text);
 	if (c->dir_cover.fd < 0) {
-		int r = make_empty(c);
+		int r = make_empty_fs(c);
 		if (r < 0)
 			return r;
 	}
-	return cover(&c->dir_cover, target, s->text);
+	return cover_path(&c->dir_cover, target, s->text);
 }
 
 int step_readonly_path(struct step_ctx *c, const struct step *s)
@@ -81,8 +83,10 @@ int step_readonly_path(struct step_ctx *c, const struct step *s)
 	_cleanup_fd_ int target = open_path(c, s->text);
 	if (target < 0)
 		return target == -ENOENT ? 0 : target;
-	/* With what is mounted beneath; as other runtimes do, only the path's own mount becomes
-	 * read-only. */
+	/*
+	 * The copy has the mounts beneath the path too, but only the path's own mount becomes
+	 * read-only, as in other runtimes.
+	 */
 	_cleanup_fd_ int tree = mnt_clone(target, true);
 	if (tree < 0)
 		return err_sys("copy the mount of %s", s->text);

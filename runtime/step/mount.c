@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A mount's target is resolved once, beneath the root, to an O_PATH
- * descriptor; what is there is checked on that descriptor; and it is that descriptor that is
- * mounted on. Swapping names in between gains nothing. The mount itself arrives detached: a copy of
- * the source made by HOST (bind), or a new file system (mount_fs.c), with its attributes already
- * set.
+ * Theory of operation. The target of a mount is looked up once, beneath the root, as an O_PATH
+ * descriptor. The checks are made on that descriptor, and the mount is put on it, so that swapping
+ * names in between gains nothing. The mount itself arrives detached and with its attributes set: a
+ * copy of the source that HOST made (bind), or a new file system (mount_fs.c).
  *
- * Programs trust what they find in /proc, and so does the kernel's LSM interface. So nothing but a
- * procfs goes onto /proc, nothing beneath it except the files that lxcfs replaces, and neither
- * procfs nor sysfs is put anywhere through a symbolic link: an image with /proc -> /evil would have
- * its own files there.
+ * Programs trust what they find in /proc, and so does the kernel's LSM interface; an image with a
+ * link /proc -> /evil would have its own files there. So only a procfs may be mounted on /proc, and
+ * beneath it only the files that lxcfs replaces. Neither procfs nor sysfs is mounted through a
+ * symbolic link.
  */
 #include <linux/magic.h>
 #include <sys/vfs.h>
@@ -19,64 +18,12 @@
 
 #define PROC_ROOT_INODE 1
 
-int mnt_path_error(int r, const char *what, const char *path)
-{
-	switch (r) {
-	case -ENOENT:
-		return err_set(ENOENT,
-			"%s%s: its name was changed in the root file system while it was looked up",
-			what, path);
-	case -ELOOP:
-		return err_set(ELOOP,
-			"%s%s: refused: there is a symbolic link in the path that must not be "
-			"followed, or there are too many",
-			what, path);
-	case -ENOTDIR:
-		return err_set(
-			ENOTDIR, "%s%s: not a directory in the root file system", what, path);
-	case -EROFS:
-		return err_set(EROFS,
-			"%s%s: it is missing in a read-only file system, and cannot be made", what,
-			path);
-	default:
-		return err_ctx(r, "%s%s", what, path);
-	}
-}
-
-int mnt_clean_path(const char *path, char ret[static PATH_MAX])
-{
-	size_t len = 0;
-
-	while (*path) {
-		size_t n = strcspn(path, "/");
-		if (n == 2 && path[0] == '.' && path[1] == '.') {
-			while (len && ret[len - 1] != '/')
-				len--;
-			len -= len ? 1 : 0;
-		} else if (n && !(n == 1 && path[0] == '.')) {
-			if (len + n + 2 > PATH_MAX)
-				return err_set(ENAMETOOLONG,
-					"the path is too long: expected at most %d bytes",
-					PATH_MAX);
-			ret[len++] = '/';
-			memcpy(ret + len, path, n);
-			len += n;
-		}
-		path += n;
-		path += *path == '/';
-	}
-	if (!len)
-		ret[len++] = '/';
-	ret[len] = '\0';
-	return 0;
-}
-
 static bool is_type(const struct spec_mount *m, const char *type)
 {
 	return !m->bind && m->type && streq(m->type, type);
 }
 
-/* Files of procfs that lxcfs and the like stand in for. */
+/* Files of procfs that lxcfs and similar programs replace by mounts. */
 static bool may_be_replaced(const char *path)
 {
 	static const char *const files[] = {
@@ -109,7 +56,7 @@ static int fs_type(int fd, const char *path, long *ret)
 	return 0;
 }
 
-/* source: the descriptor of a bind mount's source, or -EBADF. */
+/* source is the descriptor of a bind mount's source, or -EBADF. */
 static int check_proc(const struct mnt_target *t, const struct spec_mount *m, int source)
 {
 	bool is_proc = is_type(m, "proc"), at_proc = streq(t->path, "/proc");
@@ -120,7 +67,10 @@ static int check_proc(const struct mnt_target *t, const struct spec_mount *m, in
 		return r;
 	if (may_be_replaced(t->path))
 		return 0;
-	/* Onto what is a procfs, by whatever way it was reached: only another whole procfs. */
+	/*
+	 * If the target is a procfs, whatever path led to it, only another whole procfs may cover
+	 * it.
+	 */
 	bool whole = type == PROC_SUPER_MAGIC && t->st.st_ino == PROC_ROOT_INODE;
 	bool inside = (type == PROC_SUPER_MAGIC && !whole) || str_starts(t->path, "/proc/");
 	if (!inside && !at_proc && !whole)
@@ -135,8 +85,8 @@ static int check_proc(const struct mnt_target *t, const struct spec_mount *m, in
 		return 0;
 	if (inside)
 		return err_set(EPERM,
-			"destination: %s is inside /proc: refused, since what is read there "
-			"would be forged: mount it elsewhere",
+			"destination: %s is inside /proc: refused, because programs would read "
+			"forged data there: mount it elsewhere",
 			t->path);
 	return err_set(EPERM,
 		"destination: %s is the container's procfs: only the type \"proc\", or a bind "
@@ -151,7 +101,7 @@ static int open_existing(const struct step_ctx *c, const struct spec_mount *m, c
 	return path_open(c->root, path, O_PATH | (m->dest_nofollow ? O_NOFOLLOW : 0));
 }
 
-/* dir: what a missing mount point is made as. */
+/* dir: whether a missing mount point is made as a directory. */
 static int open_target(
 	const struct step_ctx *c, const struct spec_mount *m, bool dir, struct mnt_target *t)
 {
@@ -164,7 +114,7 @@ static int open_target(
 	if (t->fd == -ENOENT && !m->remount) {
 		t->fd = dir ? path_mkdirs(c->root, t->path) : path_mkfile(c->root, t->path);
 		if (t->fd >= 0 && (is_type(m, "proc") || is_type(m, "sysfs"))) {
-			fd_close(&t->fd); /* it was found by following links */
+			fd_close(&t->fd); /* the path that made it may have followed links */
 			t->fd = open_existing(c, m, t->path);
 		}
 	}
@@ -187,38 +137,6 @@ static int open_target(
 	return 0;
 }
 
-/* Why the kernel said EPERM: the mount came from another user namespace, and its flags are locked.
- */
-static int attrs_failed(const struct mount_attr *a)
-{
-	if (errno == EPERM && a->attr_clr)
-		return err_set(EPERM,
-			"options: the mount has flags from outside the user namespace that cannot "
-			"be "
-			"changed in it: leave out \"rw\", \"suid\", \"dev\", \"exec\" and what "
-			"changes access times");
-	return err_sys("options: set the mount's flags");
-}
-
-static int set_attrs(int tree, bool recursive, uint64_t set, uint64_t clr)
-{
-	struct mount_attr a = {.attr_set = set, .attr_clr = clr};
-
-	if (!set && !clr)
-		return 0;
-	/* Access times are one field: setting one value takes clearing the whole. */
-	if ((set | clr) & MOUNT_ATTR__ATIME)
-		a.attr_clr |= MOUNT_ATTR__ATIME;
-	return mnt_setattr(tree, recursive, &a) < 0 ? attrs_failed(&a) : 0;
-}
-
-int mnt_apply_attrs(int tree, const struct spec_mount *m)
-{
-	int r = set_attrs(tree, true, m->rec_attr_set, m->rec_attr_clr);
-
-	return r < 0 ? r : set_attrs(tree, false, m->attr_set, m->attr_clr);
-}
-
 static int apply_propagation(int tree, const struct spec_mount *m)
 {
 	if (m->propagation && mnt_set_propagation(tree, m->propagation) < 0)
@@ -226,12 +144,15 @@ static int apply_propagation(int tree, const struct spec_mount *m)
 	return 0;
 }
 
-static int attach(int tree, const struct mnt_target *t)
+static int attach_mount(int tree, const struct mnt_target *t)
 {
 	return mnt_attach(tree, t->fd) < 0 ? err_sys("mount on %s", t->path) : 0;
 }
 
-/* The source is a symbolic link, and its target the container's business. */
+/*
+ * Makes the link anew in the container. This is for a source that is a symbolic link: where it
+ * leads is decided in the container.
+ */
 static int copy_link(struct step_ctx *c, const struct spec_mount *m, int link)
 {
 	char target[PATH_MAX], path[PATH_MAX];
@@ -265,8 +186,22 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 		r = check_proc(&t, m, tree);
 	if (r >= 0)
 		r = mnt_apply_attrs(tree, m);
-	/* Its propagation was set by HOST, as long as the source's peer group could be left. */
-	return r < 0 ? r : attach(tree, &t);
+	/*
+	 * The propagation is not set here. HOST has set it on the copy, while the copy could still
+	 * leave the source's peer group.
+	 */
+	return r < 0 ? r : attach_mount(tree, &t);
+}
+
+static int remember_late_ro(struct step_ctx *c, const struct step *s, int tree)
+{
+	struct step_late_ro *l = arena_alloc(c->arena, sizeof(*l));
+
+	if (!l)
+		return -ENOMEM;
+	*l = (struct step_late_ro){.next = c->late_ro, .fd = tree, .field = s->field};
+	c->late_ro = l;
+	return 0;
 }
 
 static int mount_new(struct step_ctx *c, const struct step *s)
@@ -287,29 +222,20 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 		return tree;
 	r = apply_propagation(tree, m);
 	if (r >= 0)
-		r = attach(tree, &t);
-	/* The /dev that is filled later, and what has mount points to come, are made read-only by
-	 * PIVOT. */
+		r = attach_mount(tree, &t);
+	/*
+	 * PIVOT makes these mounts read-only: a /dev is filled later, and a tmpfs may get mount
+	 * points.
+	 */
 	bool late =
 		(m->attr_set & MOUNT_ATTR_RDONLY) && (is_type(m, "tmpfs") || streq(t.path, "/dev"));
 	if (r >= 0 && late)
-		r = mnt_late_ro(c, s, take_fd(&tree));
+		r = remember_late_ro(c, s, take_fd(&tree));
 	return r;
 }
 
-int mnt_late_ro(struct step_ctx *c, const struct step *s, int tree)
-{
-	struct step_late_ro *l = arena_alloc(c->arena, sizeof(*l));
-
-	if (!l)
-		return -ENOMEM;
-	*l = (struct step_late_ro){.next = c->late_ro, .fd = tree, .field = s->field};
-	c->late_ro = l;
-	return 0;
-}
-
-/* Changes what is mounted there already. */
-static int remount(struct step_ctx *c, const struct spec_mount *m)
+/* Changes a mount that is there already. */
+static int change_mount(struct step_ctx *c, const struct spec_mount *m)
 {
 	struct mnt_target t = {.fd = -EBADF};
 	struct statx sx;
@@ -337,7 +263,10 @@ int step_mount(struct step_ctx *c, const struct step *s)
 	const struct spec_mount *m = s->mount.mount;
 
 	if (m->remount)
-		return remount(c, m);
-	/* In a microVM what a back end serves is mounted already, as the source of a bind is. */
+		return change_mount(c, m);
+	/*
+	 * In a microVM, what a back end serves is mounted by the guest before, like the source of a
+	 * bind mount.
+	 */
 	return m->bind || m->backend ? mount_bind(c, s) : mount_new(c, s);
 }

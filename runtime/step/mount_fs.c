@@ -1,43 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * New file systems, by fsopen(2), fsconfig(2), fsmount(2). Each option is handed over by itself, so
- * that the kernel can name the one it refuses.
+ * What each type of file system needs when it is mounted anew; new_fs.c makes the mount.
  *
- * "ro" makes the mount read-only. Super blocks of pseudo file systems and of tmpfs are shared or
- * still have to be filled; those of others, which may be on a medium that cannot be written to, are
- * opened read-only as well, as mount(8) does.
- *
- * fsconfig(2) takes values of up to 255 bytes and has no escapes. Where that is not enough
- * (overlay's lowerdir), mount(2) is used, on a directory of a tmpfs that is attached for the
- * moment, from where a detached copy is taken.
+ * "ro" makes the mount read-only. It makes the super block read-only too, as mount(8) does, because
+ * the medium may not be writable. The exceptions are pseudo file systems and tmpfs, whose super
+ * blocks are shared or still have to be filled.
  */
 #include <linux/magic.h>
 #include <stdio.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 
-#include "base/path.h"
-#include "step/mnt.h"
+#include "base/fd.h"
+#include "step/new_fs.h"
 
-#define FSCONFIG_MAX 255      /* bytes of a value; the kernel's limit is 256 with the NUL */
-#define OPTIONS_MAX 4096      /* mount(2) takes one page */
-#define SELINUX_FS 0xf97cff8c /* SELINUX_MAGIC */
-
-/* What fsmount(2) accepts. */
-#define FSMOUNT_ATTRS \
-	(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | \
-		MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME | MOUNT_ATTR_NOSYMFOLLOW)
-
-struct new_fs {
-	struct step_ctx *c;
-	const struct step *s;
-	const struct spec_mount *m;
-	const struct mnt_target *t;
-	const char *type, *source;
-	const char *label; /* for context=, or NULL */
-	bool ro;           /* of the super block */
-	char mode[16];     /* "mode=0755" of a tmpfs that covers a directory, or "" */
-};
+#define SELINUX_FS 0xf97cff8c /* SELINUX_MAGIC of <linux/magic.h> */
 
 static bool is_pseudo(const char *type)
 {
@@ -58,285 +35,7 @@ static bool selinux_enabled(void)
 	return statfs("/sys/fs/selinux", &fs) == 0 && (unsigned long)fs.f_type == SELINUX_FS;
 }
 
-/* The messages that the kernel left in the context: "e tmpfs: Bad value for 'size'". */
-static void read_log(int fs, char *ret, size_t size)
-{
-	ssize_t n;
-	size_t len = 0;
-	char line[256];
-
-	ret[0] = '\0';
-	while ((n = read(fs, line, sizeof(line) - 1)) > 0 && len + 3 < size) {
-		line[n] = '\0';
-		line[strcspn(line, "\n")] = '\0';
-		const char *text = n > 2 && line[1] == ' ' ? line + 2 : line;
-		int r = snprintf(ret + len, size - len, "%s%s", len ? "; " : ": ", text);
-		len += r > 0 ? (size_t)r : 0;
-	}
-}
-
-static bool is_mapped(const struct spec_id_maps *maps, uint64_t id)
-{
-	for (size_t i = 0; i < maps->n; i++)
-		if (id >= maps->v[i].container_id && id - maps->v[i].container_id < maps->v[i].size)
-			return true;
-	return false;
-}
-
-/* "gid=5" in a user namespace that does not know group 5 is the usual reason for EINVAL. */
-static const char *unmapped_id(const struct new_fs *f)
-{
-	uint64_t id;
-
-	if (!f->s->mount.userns)
-		return NULL;
-	for (size_t i = 0; i < f->m->data.n; i++) {
-		const char *o = f->m->data.v[i];
-		bool gid = str_starts(o, "gid=");
-		if (!gid && !str_starts(o, "uid="))
-			continue;
-		const struct spec_id_maps *maps = gid ? &f->s->mount.gid : &f->s->mount.uid;
-		if (str_to_u64(o + 4, &id) >= 0 && maps->n && !is_mapped(maps, id))
-			return o;
-	}
-	return NULL;
-}
-
-/* option: the one that was refused, or NULL where the file system was. fs: the context, or -EBADF.
- */
-static int fs_failed(const struct new_fs *f, int fs, const char *option)
-{
-	int code = errno;
-	char log[512] = "";
-	const char *id;
-
-	if (fs >= 0)
-		read_log(fs, log, sizeof(log));
-	if (code == EINVAL && (id = unmapped_id(f)))
-		return err_set(code,
-			"options: %s does not accept \"%s\": this id is not mapped in the "
-			"container's "
-			"user namespace: leave the option out, or map the id (linux.%cidMappings)",
-			f->type, id, id[0]);
-	if (option)
-		return err_set(code, "options: %s does not accept \"%s\": %s%s", f->type, option,
-			err_text(code), log);
-	if (code == ENODEV)
-		return err_set(
-			code, "type: the kernel knows no file system \"%s\"%s", f->type, log);
-	if (code == EPERM && streq(f->type, "proc"))
-		return err_set(code,
-			"a new proc file system is not permitted here: it takes a pid namespace of "
-			"the container's own (linux.namespaces), and a /proc outside of which "
-			"nothing "
-			"is masked; else bind-mount /proc%s",
-			log);
-	if (code == EPERM && f->s->mount.userns)
-		return err_set(code,
-			"mount %s: not permitted in a user namespace: the kernel lets only the "
-			"host's root mount this file system, or it belongs to a namespace that the "
-			"container does not own%s",
-			f->type, log);
-	return err_set(code, "mount %s (%s): %s%s", f->type, f->source, err_text(code), log);
-}
-
-/*
- * Calls fn for each option between commas; a comma within double quotes does not count. What is
- * quoted is handed on without its quotes.
- */
-static int each_option(struct spec_strings data, int (*fn)(void *arg, char *option), void *arg)
-{
-	char option[OPTIONS_MAX];
-
-	for (size_t i = 0; i < data.n; i++) {
-		const char *p = data.v[i];
-		bool quoted = false;
-		size_t len = 0;
-		for (;; p++) {
-			if (*p && (*p != ',' || quoted)) {
-				if (*p == '"')
-					quoted = !quoted;
-				else if (len + 1 < sizeof(option))
-					option[len++] = *p;
-				continue;
-			}
-			option[len] = '\0';
-			int r = len ? fn(arg, option) : 0;
-			if (r < 0)
-				return r;
-			if (!*p)
-				break;
-			len = 0;
-		}
-	}
-	return 0;
-}
-
-struct config {
-	const struct new_fs *f;
-	int fs;
-};
-
-/* Of the whole host's hierarchy: not this mount's business. */
-static bool is_cgroup_root_option(const char *o)
-{
-	return streq(o, "nsdelegate") || streq(o, "favordynmods") ||
-	       streq(o, "memory_localevents") || streq(o, "memory_recursiveprot") ||
-	       streq(o, "memory_hugetlb_accounting") || streq(o, "pids_localevents");
-}
-
-static int set_option(void *arg, char *option)
-{
-	const struct config *cf = arg;
-	char *value = strchr(option, '=');
-	int r;
-
-	if (streq(cf->f->type, "cgroup2") && is_cgroup_root_option(option))
-		return 0;
-	if (value) {
-		*value = '\0';
-		r = fsconfig(cf->fs, FSCONFIG_SET_STRING, option, value + 1, 0);
-		*value = '=';
-	} else {
-		r = fsconfig(cf->fs, FSCONFIG_SET_FLAG, option, NULL, 0);
-	}
-	return r < 0 ? fs_failed(cf->f, cf->fs, option) : 0;
-}
-
-static int set_flags(const struct config *cf, const struct spec_mount *m, bool clear)
-{
-	static const struct {
-		uint32_t flag;
-		const char *set, *clr;
-	} flags[] = {
-		{MS_SYNCHRONOUS, "sync", "async"},
-		{MS_DIRSYNC, "dirsync", NULL},
-		{MS_LAZYTIME, "lazytime", "nolazytime"},
-		{MS_MANDLOCK, "mand", "nomand"},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
-		bool set = m->sb_flags & flags[i].flag;
-		bool clr = clear && (m->sb_flags_clr & flags[i].flag);
-		const char *name = set ? flags[i].set : clr ? flags[i].clr : NULL;
-		if (name && fsconfig(cf->fs, FSCONFIG_SET_FLAG, name, NULL, 0) < 0)
-			return fs_failed(cf->f, cf->fs, name);
-	}
-	return 0;
-}
-
-static int configure(const struct config *cf)
-{
-	const struct new_fs *f = cf->f;
-	char mode[sizeof(f->mode)];
-
-	if (f->source && fsconfig(cf->fs, FSCONFIG_SET_STRING, "source", f->source, 0) < 0)
-		return fs_failed(f, cf->fs, NULL);
-	int r = set_flags(cf, f->m, false);
-	if (r >= 0 && f->ro && fsconfig(cf->fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0)
-		r = fs_failed(f, cf->fs, "ro");
-	if (r >= 0 && f->label && fsconfig(cf->fs, FSCONFIG_SET_STRING, "context", f->label, 0) < 0)
-		r = fs_failed(f, cf->fs, "context");
-	if (r >= 0 && f->mode[0])
-		r = set_option((void *)cf, strcpy(mode, f->mode));
-	return r < 0 ? r : each_option(f->m->data, set_option, (void *)cf);
-}
-
-/* The attributes that the mount gets at once; the rest follows in mnt_new_fs(). */
-static uint64_t first_attrs(const struct new_fs *f)
-{
-	uint64_t attrs = f->m->attr_set & FSMOUNT_ATTRS;
-
-	/* mount.c has them made read-only later; the content of a tmpfs is put in before. */
-	if (streq(f->type, "tmpfs") || streq(f->t->path, "/dev"))
-		attrs &= ~(uint64_t)MOUNT_ATTR_RDONLY;
-	return attrs;
-}
-
-static int by_fsopen(const struct new_fs *f)
-{
-	_cleanup_fd_ int fs = fsopen(f->type, FSOPEN_CLOEXEC);
-	struct config cf = {.f = f, .fs = fs};
-
-	if (fs < 0)
-		return fs_failed(f, -EBADF, NULL);
-	int r = configure(&cf);
-	if (r < 0)
-		return r;
-	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return fs_failed(f, fs, NULL);
-	int tree = fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)first_attrs(f));
-	return tree < 0 ? fs_failed(f, fs, NULL) : tree;
-}
-
-/* mount(2) it is: for what fsconfig(2) cannot carry. */
-static bool needs_mount2(const struct new_fs *f)
-{
-	if ((f->source && strlen(f->source) > FSCONFIG_MAX) || (f->m->sb_flags & MS_I_VERSION))
-		return true;
-	for (size_t i = 0; i < f->m->data.n; i++)
-		if (strlen(f->m->data.v[i]) > FSCONFIG_MAX || strchr(f->m->data.v[i], '\\'))
-			return true;
-	return false;
-}
-
-static int mount2_options(const struct new_fs *f, struct strbuf *ret)
-{
-	int r = 0;
-
-	if (f->label)
-		r = strbuf_addf(ret, "context=\"%s\"", f->label);
-	if (r >= 0 && f->mode[0])
-		r = strbuf_addf(ret, "%s%s", ret->len ? "," : "", f->mode);
-	for (size_t i = 0; i < f->m->data.n && r >= 0; i++)
-		r = strbuf_addf(ret, "%s%s", ret->len ? "," : "", f->m->data.v[i]);
-	if (r >= 0 && ret->len >= OPTIONS_MAX)
-		return err_set(E2BIG, "options: %zu bytes of them: the kernel takes less than %d",
-			ret->len, OPTIONS_MAX);
-	return r;
-}
-
-/* stage: an attached tmpfs. The file system is mounted on a directory in it, and copied from there.
- */
-static int mount2_on_stage(const struct new_fs *f, int stage)
-{
-	unsigned long flags = f->m->sb_flags | (f->ro ? MS_RDONLY : 0);
-	_cleanup_strbuf_ struct strbuf options = {0};
-	struct mount_attr attr = {.attr_set = first_attrs(f), .attr_clr = MOUNT_ATTR__ATIME};
-
-	int r = mount2_options(f, &options);
-	if (r < 0)
-		return r;
-	if (mkdirat(stage, "m", 0700) < 0 || fchdir(stage) < 0)
-		return err_sys("make a directory to mount on");
-	if (mount(f->source ? f->source : "none", "m", f->type, flags, strbuf_str(&options)) < 0)
-		return fs_failed(f, -EBADF, NULL);
-	_cleanup_fd_ int tree = open_tree(stage, "m", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (tree < 0)
-		return err_sys("copy the mount of %s", f->type);
-	if (mnt_setattr(tree, false, &attr) < 0)
-		return err_sys("options: set the mount's flags");
-	return take_fd(&tree);
-}
-
-static int by_mount2(const struct new_fs *f)
-{
-	_cleanup_fd_ int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
-
-	if (cwd < 0 || fs < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return err_sys("make a tmpfs to mount %s on", f->type);
-	_cleanup_fd_ int stage = fsmount(fs, FSMOUNT_CLOEXEC, 0);
-	if (stage < 0 || mnt_attach(stage, f->t->fd) < 0)
-		return err_sys("make a tmpfs to mount %s on", f->type);
-	_cleanup_fd_ int tree = mount2_on_stage(f, stage);
-	/* Whatever came of it: off with the stage. Its directory "m" goes along. */
-	if (fchdir(stage) < 0 || umount2(".", MNT_DETACH) < 0 || fchdir(cwd) < 0)
-		return err_sys("unmount the tmpfs that %s was mounted on", f->type);
-	return take_fd(&tree);
-}
-
-const char *mnt_host_cgroup2(void)
+static const char *host_cgroup2(void)
 {
 	struct statfs fs;
 
@@ -347,8 +46,11 @@ const char *mnt_host_cgroup2(void)
 	return NULL;
 }
 
-/* Something of the host's in place of a new file system, which is still there before PIVOT. */
-static int copy_of_host(const struct new_fs *f, const char *path, bool ro)
+/*
+ * Copies a mount of the host in place of a new file system. The host's mounts are there until
+ * PIVOT.
+ */
+static int copy_host_mount(const struct new_fs *f, const char *path, bool ro)
 {
 	struct spec_mount own = {.attr_set = f->m->attr_set & FSMOUNT_ATTRS};
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
@@ -363,11 +65,12 @@ static int copy_of_host(const struct new_fs *f, const char *path, bool ro)
 }
 
 /*
- * In a cgroup namespace of its own the container gets a new mount, whose root is its cgroup. Else
- * it would be the host's whole tree, and to mount that anew would even change its options: so the
- * host's mount is copied, read-only unless "rw" is asked for in so many words (a container that
- * manages the host's cgroups). In a user namespace it is read-only always: its directories may well
- * be the user's own (CVE-2023-25809).
+ * A container with a cgroup namespace of its own gets a new mount, whose root is its cgroup.
+ *
+ * In any other container a new mount would show the host's whole tree, and would even change the
+ * options of the host's mount. So the host's mount is copied. The copy is read-only unless the
+ * options say "rw", for a container that manages the host's cgroups. In a user namespace it is
+ * always read-only, because the directories may be the user's own (CVE-2023-25809).
  */
 static int new_cgroup2(struct new_fs *f)
 {
@@ -375,29 +78,32 @@ static int new_cgroup2(struct new_fs *f)
 
 	f->type = "cgroup2";
 	if (f->s->mount.cgroup_ns) {
-		int tree = by_fsopen(f);
+		int tree = new_fs_by_fsopen(f);
 		if (tree >= 0 || !userns || (tree != -EPERM && tree != -EBUSY))
 			return tree;
 		err_clear();
 	}
-	const char *path = mnt_host_cgroup2();
+	const char *path = host_cgroup2();
 	if (!path)
 		return err_set(ENODEV,
 			"type: the host has no cgroup2 file system at /sys/fs/cgroup or "
 			"/sys/fs/cgroup/unified: mount one there, or leave this entry out");
 	bool rw = !userns && (f->m->attr_clr & MOUNT_ATTR_RDONLY);
-	return copy_of_host(f, path, !rw);
+	return copy_host_mount(f, path, !rw);
 }
 
-/* sysfs shows a network namespace: without one of its own, a user namespace may not mount it. */
+/*
+ * sysfs shows a network namespace. In a user namespace without a network namespace of its own, the
+ * kernel does not allow a new sysfs, and the host's is copied.
+ */
 static int new_sysfs(const struct new_fs *f)
 {
-	int tree = by_fsopen(f);
+	int tree = new_fs_by_fsopen(f);
 
 	if (tree != -EPERM || !f->s->mount.userns)
 		return tree;
 	err_clear();
-	return copy_of_host(f, "/sys", true);
+	return copy_host_mount(f, "/sys", true);
 }
 
 static bool has_option(const struct spec_mount *m, const char *name)
@@ -413,22 +119,27 @@ static bool has_option(const struct spec_mount *m, const char *name)
 
 static int new_tmpfs(struct new_fs *f)
 {
-	/* As what it covers, like every runtime; a new directory becomes the file system's default,
-	 * 1777. */
+	/*
+	 * The tmpfs gets the mode of the directory that it covers, as in every runtime. If the
+	 * directory was just made, the mode is the default of tmpfs, 1777.
+	 */
 	if (f->t->existed && !has_option(f->m, "mode"))
 		snprintf(f->mode, sizeof(f->mode), "mode=%04o", f->t->st.st_mode & 07777);
-	_cleanup_fd_ int tree = needs_mount2(f) ? by_mount2(f) : by_fsopen(f);
+	_cleanup_fd_ int tree = new_fs_make(f);
 	if (tree < 0 || !f->m->tmpcopyup)
 		return take_fd(&tree);
-	/* What is in it, not the directory itself: that stays root's, as runc and crun leave it. */
+	/*
+	 * Only the content of the directory is copied. The directory itself stays root's, as in
+	 * runc and crun.
+	 */
 	int r = mnt_copy_up(f->t->fd, tree);
 	return r < 0 ? err_ctx(r, "options: tmpcopyup: %s", f->t->path) : take_fd(&tree);
 }
 
-/* Message queues have no context= option: their directory is labelled. */
+/* A file system of message queues has no context= option, so that its directory gets the label. */
 static int new_mqueue(const struct new_fs *f, const char *label)
 {
-	_cleanup_fd_ int tree = by_fsopen(f);
+	_cleanup_fd_ int tree = new_fs_by_fsopen(f);
 
 	if (tree < 0 || !label)
 		return take_fd(&tree);
@@ -443,7 +154,7 @@ static int new_tree(struct new_fs *f, const char *label)
 	if (streq(f->type, "cgroup") || streq(f->type, "cgroup2"))
 		return new_cgroup2(f);
 	if (streq(f->type, "proc"))
-		return by_fsopen(f);
+		return new_fs_by_fsopen(f);
 	if (streq(f->type, "sysfs"))
 		return new_sysfs(f);
 	if (streq(f->type, "mqueue"))
@@ -451,7 +162,7 @@ static int new_tree(struct new_fs *f, const char *label)
 	f->label = label;
 	if (streq(f->type, "tmpfs"))
 		return new_tmpfs(f);
-	return needs_mount2(f) ? by_mount2(f) : by_fsopen(f);
+	return new_fs_make(f);
 }
 
 int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target *t)
@@ -473,29 +184,8 @@ int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target
 	_cleanup_fd_ int tree = new_tree(&f, label ? s->mount.label : NULL);
 	if (tree < 0)
 		return tree;
-	/* The others fsmount(2) has set. */
+	/* fsmount(2) has set the attributes that are not recursive. */
 	struct spec_mount rest = {.rec_attr_set = m->rec_attr_set, .rec_attr_clr = m->rec_attr_clr};
 	int r = mnt_apply_attrs(tree, &rest);
 	return r < 0 ? r : take_fd(&tree);
-}
-
-int mnt_reconfigure(int fd, const struct spec_mount *m)
-{
-	struct step s = {.mount = {.mount = m}};
-	struct plan plan = {0};
-	struct step_ctx c = {.plan = &plan};
-	struct new_fs f = {.c = &c, .s = &s, .m = m, .type = m->type ? m->type : "remount"};
-
-	if (!m->data.n && !m->sb_flags && !m->sb_flags_clr)
-		return 0;
-	_cleanup_fd_ int fs = fspick(fd, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
-	if (fs < 0)
-		return err_sys("options: remount");
-	struct config cf = {.f = &f, .fs = fs};
-	int r = set_flags(&cf, m, true);
-	if (r >= 0)
-		r = each_option(m->data, set_option, &cf);
-	if (r >= 0 && fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
-		r = fs_failed(&f, fs, NULL);
-	return r;
 }

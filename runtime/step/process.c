@@ -2,9 +2,9 @@
 /*
  * Attributes of the process that execve(2) keeps.
  *
- * Messages do not begin with the config field: step_walk() puts it in front. None of them repeats
- * an ENOENT in the kernel's words, since engines read "no such file or directory" as "the program
- * was not found".
+ * No message begins with the field of config.json, because step_walk() puts it in front. No message
+ * has the kernel's words for ENOENT, because engines read "no such file or directory" as "the
+ * program was not found".
  */
 #include <linux/keyctl.h>
 #include <linux/mempolicy.h>
@@ -20,13 +20,13 @@
 #include "step/step.h"
 
 #define MAX_CPUS 8192       /* the largest NR_CPUS that x86 and arm64 kernels are built with */
-#define MAX_NUMA_NODES 1024 /* MAX_NUMNODES at most */
-/* keyctl_setperm(3); no header of the kernel's has them. */
+#define MAX_NUMA_NODES 1024 /* the largest MAX_NUMNODES */
+/* See keyctl_setperm(3); no header of the kernel has these. */
 #define KEY_USR_SEARCH 0x00080000UL
 #define KEY_OTH_SEARCH 0x00000008UL
 #define WORD_BITS (8 * sizeof(unsigned long))
 
-/* The limit as people write it. */
+/* Writes the limit as people do. */
 static const char *limit_text(uint64_t v, char *buf, size_t size)
 {
 	if (v == RLIM_INFINITY)
@@ -46,7 +46,7 @@ static int rlimit_error(const struct spec_rlimit *l, size_t i, pid_t pid)
 		return err_set(code,
 			"entry %zu, %s: raising the hard limit from %s to %s needs "
 			"CAP_SYS_RESOURCE in the host's user namespace: ask for at most %s, or "
-			"raise the limit of whoever starts caisson",
+			"raise the limit of the process that starts caisson",
 			i, l->name, limit_text(now.rlim_max, a, sizeof(a)),
 			limit_text(l->hard, b, sizeof(b)), a);
 	if (code == EPERM && l->resource == RLIMIT_NOFILE)
@@ -77,8 +77,8 @@ int step_rlimits(struct step_ctx *c, const struct step *s)
 	return process_set_rlimits(s->process, 0);
 }
 
-/* Whether the file holds this number already; the trail is left as it was written first. */
-static bool holds_number(int proc, const char *path, int64_t number)
+/* Says whether the file holds this number already. Does not touch the error message that is set. */
+static bool file_holds_number(int proc, const char *path, int64_t number)
 {
 	char text[32];
 	int fd = path_open_in_proc(proc, path, O_RDONLY);
@@ -94,10 +94,11 @@ static bool holds_number(int proc, const char *path, int64_t number)
 }
 
 /*
- * Lowering the value needs CAP_SYS_RESOURCE in the first user namespace, whatever rights the caller
- * has in its own, and a process whose user changed owns none of its files in /proc. runc writes it
- * before it enters a user namespace; here HOST can (pid > 0). A value that is in force already is
- * no failure: rootless engines hand down the one they run with.
+ * Only CAP_SYS_RESOURCE in the first user namespace allows lowering the value, whatever rights the
+ * caller has in its own, and a process whose user has changed may not write to its files in /proc.
+ * runc writes the value before it enters a user namespace; here HOST does that, with pid > 0. It is
+ * no failure if the value is in force already, because rootless engines hand down the one that they
+ * run with.
  */
 int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid)
 {
@@ -109,11 +110,11 @@ int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid)
 	int r = path_write_proc(proc, path, text);
 	if (r != -EACCES && r != -EPERM)
 		return r;
-	if (holds_number(proc, path, p->oom_score_adj.v))
+	if (file_holds_number(proc, path, p->oom_score_adj.v))
 		return 0;
 	return err_set(-r,
 		"%s: lowering the OOM score adjustment needs CAP_SYS_RESOURCE in the host's user "
-		"namespace: ask for the value caisson was started with, or a higher one",
+		"namespace: ask for the value that caisson was started with, or a higher one",
 		text);
 }
 
@@ -122,7 +123,10 @@ int step_oom_score(struct step_ctx *c, const struct step *s)
 	return process_set_oom_score(s->process, c->proc, 0);
 }
 
-/* As sched_setattr(2) takes it; <linux/sched/types.h> and <sched.h> cannot be included together. */
+/*
+ * What sched_setattr(2) takes. <linux/sched/types.h> has it too, but cannot be included with
+ * <sched.h>.
+ */
 struct sched_attributes {
 	uint32_t size, policy;
 	uint64_t flags;
@@ -133,8 +137,8 @@ struct sched_attributes {
 };
 
 /*
- * The specification names the two UTIL_CLAMP flags but no value for them: they mean 0 here, as for
- * every property of the object that is not set.
+ * The specification names the two UTIL_CLAMP flags, but has no property for their values, so that
+ * these are 0, like every number of the object that is not set.
  */
 int step_scheduler(struct step_ctx *c, const struct step *s)
 {
@@ -154,8 +158,9 @@ int step_scheduler(struct step_ctx *c, const struct step *s)
 		return 0;
 	switch (errno) {
 	case EPERM:
-		return err_sys("policy %d, nice %d, priority %d: needs CAP_SYS_NICE, and "
-			       "SCHED_DEADLINE a process that may run on all CPUs of its cpuset",
+		return err_sys(
+			"policy %d, nice %d, priority %d: needs CAP_SYS_NICE; SCHED_DEADLINE also "
+			"needs a process that may run on all CPUs of its cpuset",
 			sched->policy, sched->nice, sched->priority);
 	case EINVAL:
 		return err_sys(
@@ -167,7 +172,8 @@ int step_scheduler(struct step_ctx *c, const struct step *s)
 			(unsigned long long)sched->flags, (unsigned long long)sched->runtime,
 			(unsigned long long)sched->deadline, (unsigned long long)sched->period);
 	case EBUSY:
-		return err_sys("the CPUs have no %llu of %llu ns left for SCHED_DEADLINE",
+		return err_sys("the CPUs cannot reserve another %llu ns of each %llu ns for "
+			       "SCHED_DEADLINE",
 			(unsigned long long)sched->runtime, (unsigned long long)sched->period);
 	default:
 		return err_sys("set the scheduling policy");
@@ -175,9 +181,9 @@ int step_scheduler(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * The specification wants the container's process group. The process is that group as long as it is
- * alone in it, and all that it starts inherits the priority; IOPRIO_WHO_PGRP could also reach a
- * shell's job that caisson itself is part of.
+ * The specification wants the priority for the container's process group. Setting it for the
+ * process is the same, because the process is alone in its group and all that it starts inherits
+ * the priority. IOPRIO_WHO_PGRP could also reach a shell's job that caisson belongs to.
  */
 int step_io_priority(struct step_ctx *c, const struct step *s)
 {
@@ -194,8 +200,8 @@ int step_io_priority(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * The kernel leaves out what the cgroup's cpuset does not have. Where it is not allowed at all the
- * caller's mask stays: it was nobody's wish.
+ * Asks for all CPUs; the kernel leaves out those that are not in the cgroup's cpuset. If the kernel
+ * refuses, the caller's mask stays, which is no error, because config.json asks for nothing.
  */
 static void set_all_cpus(void)
 {
@@ -236,14 +242,15 @@ int step_memory_policy(struct step_ctx *c, const struct step *s)
 		if (r < 0)
 			return err_ctx(r, "nodes");
 	}
-	/* The kernel takes maxnode as one more than the number of bits it reads. */
+	/* The kernel expects maxnode to be one more than the number of bits. */
 	if (syscall(SYS_set_mempolicy, m->mode, nodes ? mask : NULL,
 		    nodes ? MAX_NUMA_NODES + 1 : 0) == 0)
 		return 0;
 	if (errno == EINVAL)
-		return err_sys("mode %d, flags 0x%x, nodes \"%s\": at least one of the nodes has "
-			       "to exist, be in the cgroup's cpuset and have memory, "
-			       "MPOL_DEFAULT and MPOL_LOCAL take none, and the flags have to fit",
+		return err_sys(
+			"mode %d, flags 0x%x, nodes \"%s\": the kernel expects at least one node "
+			"that exists, is in the cgroup's cpuset and has memory, but no nodes for "
+			"MPOL_DEFAULT and MPOL_LOCAL, and only flags that the mode allows",
 			m->mode & ~MPOL_MODE_FLAGS, (unsigned)m->mode & MPOL_MODE_FLAGS,
 			nodes ? m->nodes : "");
 	return err_sys("set the memory policy (%s)",
@@ -257,7 +264,7 @@ int step_personality(struct step_ctx *c, const struct step *s)
 	return 0;
 }
 
-/* As libselinux tells: an SELinux that is off does not register its file system. */
+/* Finds out as libselinux does: an SELinux that is off does not register its file system. */
 static bool selinux_enabled(int proc)
 {
 	_cleanup_fd_ int fd = path_open_in_proc(proc, "filesystems", O_RDONLY);
@@ -269,11 +276,11 @@ static bool selinux_enabled(int proc)
 }
 
 /*
- * Adds the permission that lets a later process of the container find the keyring: of those with
- * the same user without a user namespace, of others with one (its ids differ from the ring's). As
- * runc does.
+ * Adds the permission that lets a later process of the container find the keyring, as runc does.
+ * Without a user namespace that process has the same user; with one it counts as another user,
+ * because its ids differ from the ring's.
  */
-static int open_keyring(long ring, bool userns)
+static int allow_keyring_search(long ring, bool userns)
 {
 	const unsigned long search = userns ? KEY_OTH_SEARCH : KEY_USR_SEARCH;
 	char text[512];
@@ -283,7 +290,7 @@ static int open_keyring(long ring, bool userns)
 	if (n < 0)
 		return err_sys("describe the session keyring");
 	text[n < (long)sizeof(text) ? (size_t)n : sizeof(text) - 1] = '\0';
-	/* type;uid;gid;perm;description */
+	/* The format is type;uid;gid;perm;description. */
 	if (sscanf(text, "%*[^;];%*d;%*d;%x;", &perm) != 1)
 		return err_set(EINVAL,
 			"the kernel describes the session keyring as \"%s\": expected "
@@ -295,9 +302,9 @@ static int open_keyring(long ring, bool userns)
 }
 
 /*
- * Without this the container's process would hold the keys of whoever started caisson. A kernel
- * without keyrings has no keys to leak, so that ENOSYS is fine; everything else is an error, as
- * with runc.
+ * Gives the container a session keyring of its own, because it would otherwise have the keys of
+ * whoever started caisson. ENOSYS is no error, because a kernel without keyrings has no keys to
+ * leak. Everything else is an error, as in runc.
  */
 int step_keyring(struct step_ctx *c, const struct step *s)
 {
@@ -316,9 +323,9 @@ int step_keyring(struct step_ctx *c, const struct step *s)
 			"make a session keyring: this user's quota of keys is used up: raise "
 			"the sysctl kernel.keys.maxkeys, or give --no-new-keyring");
 	if (ring < 0)
-		return err_sys("make a session keyring (--no-new-keyring does without)");
-	/* A ring without a name cannot be joined, hence needs no permission for it. */
-	return s->text ? open_keyring(ring, c->plan && c->plan->userns) : 0;
+		return err_sys("make a session keyring (--no-new-keyring keeps the caller's)");
+	/* No process can join a ring without a name, so that it needs no permission for that. */
+	return s->text ? allow_keyring_search(ring, c->plan && c->plan->userns) : 0;
 }
 
 static int set_apparmor_profile(int proc, const char *profile)
@@ -329,9 +336,9 @@ static int set_apparmor_profile(int proc, const char *profile)
 		return err_set(ENAMETOOLONG, "\"%.64s...\" is longer than a profile's name can be",
 			profile);
 	/*
-	 * attr/apparmor is AppArmor's own since Linux 5.8, whoever owns the old attr/exec. The
-	 * directory is there where AppArmor is built in; where it is not active, writing gives
-	 * EINVAL.
+	 * Since Linux 5.8 attr/apparmor is AppArmor's own; attr/exec may belong to another module.
+	 * The directory exists if AppArmor is built in; if AppArmor is not active, writing fails
+	 * with EINVAL.
 	 */
 	int r = path_write_proc(proc, "self/attr/apparmor/exec", text);
 	if (r >= 0)
@@ -357,8 +364,8 @@ static int set_apparmor_profile(int proc, const char *profile)
 }
 
 /*
- * A label that cannot be set is an error, as for runc: the config asked for confinement, and a
- * process that runs without it looks just the same.
+ * A label that cannot be set is an error, as in runc, because config.json asks for confinement, and
+ * a process without it looks just the same.
  */
 int step_exec_label(struct step_ctx *c, const struct step *s)
 {

@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. INIT starts in a copy of the host's mount namespace. ATTACH_ROOT puts the
- * detached copy of the root file system's mount onto the root file system's own directory in it,
- * and from then on the root is that copy's descriptor: nothing depends on a path any more. PIVOT
- * makes it "/" and drops the rest.
+ * Theory of operation. INIT starts in a copy of the host's mount namespace. ATTACH_ROOT takes the
+ * detached copy of the root file system's mount and attaches it to the root file system's own
+ * directory there. From then on the root is the descriptor of that copy, and nothing depends on a
+ * path any more. PIVOT makes it "/" and drops the rest.
  *
- * Why onto its own directory: hooks run between the two (createContainer in this namespace, and
- * others enter it by pid), find the root by its host path, and mount things beneath it. Where INIT,
- * being root of a user namespace only, may not search its way to that directory, the copy is put
- * over "/": the kernel does not look at what covers the root when it resolves absolute paths, so
- * that the old tree stays reachable all the same.
+ * The copy is attached to its own directory, because hooks run between the two steps:
+ * createContainer hooks in this namespace, others enter it by pid. They find the root by its path
+ * on the host and mount things beneath it. If INIT is only root of a user namespace, it may not be
+ * allowed to reach that directory. Then the copy is put over "/". The old tree can still be
+ * reached, because the kernel does not look at what covers the root when it resolves absolute
+ * paths.
  *
- * pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes it off again:
- * no directory for the old root is needed. The kernel wants neither the new root nor its parent to
- * be shared. Making everything a slave first ensures that, and that neither attaching nor
- * unmounting reaches the host. Bind mounts that are to share with the host are copied by HOST, and
- * so keep their peer group whatever happens here.
+ * pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes it off again,
+ * so that no directory for the old root is needed. The kernel requires that neither the new root
+ * nor its parent is shared. So everything is made a slave first, which also keeps attaching and
+ * unmounting from reaching the host. Bind mounts that are to share with the host keep their peer
+ * group, because HOST copied them before.
  */
 #include <stdlib.h>
 #include <sys/sysmacros.h>
@@ -23,7 +24,7 @@
 #include "base/path.h"
 #include "step/mnt.h"
 
-static int attach(struct step_ctx *c, const char *path)
+static int attach_root(struct step_ctx *c, const char *path)
 {
 	_cleanup_fd_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
@@ -39,11 +40,16 @@ static int attach(struct step_ctx *c, const char *path)
 	return 0;
 }
 
-/* The host's /dev/null, taken while it can be reached: the container's may be anything
- * (CVE-2025-31133). */
-static int take_null(struct step_ctx *c)
+/*
+ * Takes the host's /dev/null while it can be reached, because the container's may be anything
+ * (CVE-2025-31133).
+ */
+static int take_host_null(struct step_ctx *c)
 {
-	/* Read-only, or chmod(2) of a masked file in the container would change the host's node. */
+	/*
+	 * The copy is read-only, because otherwise chmod(2) of a masked file in the container would
+	 * change the host's node.
+	 */
 	struct mount_attr attr = {
 		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC};
 	struct stat st;
@@ -78,18 +84,18 @@ int step_attach_root(struct step_ctx *c, const struct step *s)
 	if (s->slot < 0 || c->slots[s->slot] < 0)
 		return err_set(EBADF, "the copy of the root file system's mount is missing");
 	c->root = c->slots[s->slot];
-	/* Mount points and device nodes get exactly the modes that are asked for. */
+	/* A umask of 0 gives mount points and device nodes exactly the modes that are asked for. */
 	umask(0);
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return err_sys("make the mounts of the new namespace slaves of the host's");
 	if (masks_paths(c->plan)) {
-		int r = take_null(c);
+		int r = take_host_null(c);
 		if (r < 0)
 			return err_ctx(r, "linux.maskedPaths");
 	}
 	if (fstat(c->root, &c->root_stat) < 0)
 		return err_sys("stat the root file system");
-	return attach(c, s->open.path);
+	return attach_root(c, s->open.path);
 }
 
 static int make_late_ro(struct step_ctx *c)
@@ -97,8 +103,8 @@ static int make_late_ro(struct step_ctx *c)
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
 	/*
-	 * CONSOLE comes after PIVOT, since the terminal is the container's own, but what it mounts
-	 * on has to be made while /dev can be written to.
+	 * CONSOLE comes after PIVOT, because the terminal is the container's own. But the file that
+	 * it mounts on is made here, while /dev can still be written to.
 	 */
 	if (c->late_ro && c->plan->terminal) {
 		_cleanup_fd_ int target = mnt_console_target(c->root);
@@ -146,16 +152,16 @@ static int hide_mount(char *line, const char *keep)
 		return 0;
 	if (umount2(field[4], MNT_DETACH) == 0 || errno == ENOENT)
 		return 0;
-	/* Locked, as in a user namespace: cover it instead. */
+	/* In a user namespace the mount may be locked. Then it is covered instead. */
 	if (mount("tmpfs", field[4], "tmpfs", MS_RDONLY, NULL) < 0 && errno != ENOENT)
 		return err_sys("--no-pivot: hide the host's %s", field[4]);
 	return 0;
 }
 
 /*
- * Without pivot_root(2) the old tree stays in the namespace beneath the new root. The kernel lets a
- * nested user namespace mount a procfs or sysfs of its own as long as an unmasked one is there
- * somewhere: so the host's have to go, or the masks on the container's could be got around.
+ * Without pivot_root(2) the old tree stays in the namespace, beneath the new root. The kernel lets
+ * a nested user namespace mount a procfs or sysfs of its own if there is an unmasked one anywhere.
+ * So the host's have to go, because the container could otherwise get around the masks on its own.
  */
 static int hide_host_proc(struct step_ctx *c)
 {
@@ -181,7 +187,7 @@ static int move_root(struct step_ctx *c)
 	if (!c->root_path)
 		return err_set(EACCES,
 			"--no-pivot: the user namespace's root may not search the directories that "
-			"lead to the root file system: let everybody search them (chmod o+x)");
+			"lead to the root file system: let every user search them (chmod o+x)");
 	int r = hide_host_proc(c);
 	if (r < 0)
 		return r;
@@ -223,7 +229,7 @@ int step_readonly_root(struct step_ctx *c, const struct step *s)
 {
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
-	/* Only this one attribute changes: locked ones are left as they are. */
+	/* Only this one attribute changes, so that locked attributes are no problem. */
 	if (mnt_setattr(c->root, false, &attr) < 0)
 		return err_sys("make the root file system read-only");
 	return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loading the filter that HOST compiled. Every system call behind the load is subject to it, so
- * that there are as few as can be: with a listener the sendmsg(2) that hands it over, capset(2)
- * where capabilities are to be dropped, execve(2).
+ * Loads the filter that HOST compiled. Every later system call is subject to the filter, so that
+ * there are as few as possible: sendmsg(2), which hands over a listener; capset(2), if capabilities
+ * are to be dropped; execve(2).
  */
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -25,27 +25,27 @@ static const struct {
 	{SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"},
 };
 
-static int load(uint64_t flags, const struct sock_fprog *program)
+static int load_filter(uint64_t flags, const struct sock_fprog *program)
 {
 	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, program);
 }
 
 /*
- * The first of the flags that the kernel does not know: a flag it knows gets as far as the bad
- * address.
+ * Finds the first flag that the kernel does not know. The call passes a bad address: for a flag
+ * that the kernel knows it fails with EFAULT, and for an unknown flag with EINVAL.
  */
 static const char *unknown_flag(uint64_t flags)
 {
 	uint64_t base = flags & SECCOMP_FILTER_FLAG_NEW_LISTENER;
 
 	for (size_t i = 0; i < ARRAY_SIZE(flag_names); i++)
-		if (flags & flag_names[i].flag && load(base | flag_names[i].flag, NULL) < 0 &&
-			errno == EINVAL)
+		if (flags & flag_names[i].flag &&
+			load_filter(base | flag_names[i].flag, NULL) < 0 && errno == EINVAL)
 			return flag_names[i].name;
 	return NULL;
 }
 
-static int load_error(uint64_t flags, size_t n)
+static int load_filter_error(uint64_t flags, size_t n)
 {
 	int code = errno;
 	const char *flag = code == EINVAL ? unknown_flag(flags) : NULL;
@@ -58,7 +58,7 @@ static int load_error(uint64_t flags, size_t n)
 			       "namespace, or process.noNewPrivileges");
 	if (code == EBUSY)
 		return err_sys("load the filter: SCMP_ACT_NOTIFY: this process is under a filter "
-			       "with a listener already, and the kernel allows one");
+			       "with a listener already, and the kernel allows only one");
 	if (code == EINVAL)
 		return err_sys("load the filter of %zu instructions: the kernel was built "
 			       "without CONFIG_SECCOMP_FILTER, or the program is broken",
@@ -67,12 +67,12 @@ static int load_error(uint64_t flags, size_t n)
 }
 
 /*
- * What the CAPABILITIES step kept for loading goes. A filter may deny capset(2), and that is no
- * reason to fail: execve(2), which comes next, computes the permitted and the effective set anew
- * from the bounding, the inheritable and the ambient set, in none of which anything was kept
- * (capabilities(7)).
+ * Drops the capability that the CAPABILITIES step kept for loading the filter. It is no failure if
+ * the filter denies capset(2), because execve(2) comes next. It computes the permitted and the
+ * effective set anew from the bounding, the inheritable and the ambient set, and nothing was kept
+ * in any of these (capabilities(7)).
  */
-static void drop_kept(const struct cap_sets *final)
+static void drop_kept_caps(const struct cap_sets *final)
 {
 	if (cap_sets_write(final) < 0)
 		err_clear();
@@ -106,21 +106,24 @@ int step_seccomp(struct step_ctx *c, const struct step *s)
 		.len = (unsigned short)n,
 		.filter = (struct sock_filter *)text.s,
 	};
-	/* One thread: there is nobody to synchronise, and TSYNC excludes a listener. */
+	/*
+	 * There is only one thread, so that TSYNC has nothing to synchronise, and it excludes a
+	 * listener.
+	 */
 	uint64_t flags = s->seccomp.seccomp->flags & ~(uint64_t)SECCOMP_FILTER_FLAG_TSYNC;
 	if (s->seccomp.seccomp->notify)
 		flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
-	r = load(flags, &program);
+	r = load_filter(flags, &program);
 	if (r < 0)
-		return load_error(flags, n);
+		return load_filter_error(flags, n);
 	if (s->seccomp.seccomp->notify) {
-		/* Close-on-exec, as the kernel makes it. */
+		/* The kernel has made the listener close-on-exec. */
 		r = c->peer.send_fd(c->peer.data, "seccomp", r);
 		if (r < 0)
 			return err_ctx(r, "hand over the listener (the filter has to allow "
 					  "sendmsg)");
 	}
 	if (s->seccomp.drop_caps)
-		drop_kept(&final);
+		drop_kept_caps(&final);
 	return 0;
 }

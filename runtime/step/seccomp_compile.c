@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linux.seccomp to a BPF program, through libseccomp or from the cache.
+ * Turns linux.seccomp into a BPF program, by libseccomp or from the cache.
  *
- * Theory of operation: compiling an engine's usual profile takes longer than making the container.
- * The program depends on nothing but the profile, libseccomp's version and this file, so these are
- * the cache's key, written out as bytes. The name of a cache file is a hash of the key, but the
- * file holds the whole key and is believed only if that is equal byte by byte: a collision costs a
- * compilation and nothing else. A file that is cut, damaged, somebody else's or writable by others
- * is ignored and replaced.
+ * Theory of operation. Compiling an engine's usual profile takes longer than making the container.
+ * The program depends only on the profile, on libseccomp's version and on this file, so the cache's
+ * key is made of these, written out as bytes. A hash of the key is the name of the cache file. The
+ * file holds the whole key and is used only if that is equal byte by byte, so that a collision of
+ * hashes costs a compilation and nothing else. A file that is cut off, damaged, another user's or
+ * writable by others is ignored and replaced.
  *
  *	cache file = struct cache_head, key, program (struct sock_filter[])
  *
- * Whoever asks gets a descriptor positioned at the program's first instruction, of the cache file
- * or of a memfd; reading to its end gives the program.
+ * The caller gets a descriptor, of the cache file or of a memfd, that is positioned at the
+ * program's first instruction; reading to its end gives the program.
  *
- * Flags (SECCOMP_FILTER_FLAG_*) and no_new_privs are matters of loading: seccomp.c.
+ * Flags (SECCOMP_FILTER_FLAG_*) and no_new_privs are matters of loading: see seccomp.c.
  */
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -31,17 +31,17 @@
 #include "step/seccomp_stub.h"
 #include "step/step.h"
 
-#define CACHE_FORMAT \
-	1 /* to be raised with every change of what is compiled from the same profile */
+#define CACHE_FORMAT 1 /* raise this with every change of what is compiled from the same profile */
 #define CACHE_MAGIC "caisbpf1"
 #define CACHE_MAX (4 * 1024 * 1024)
 #define NAME_SIZE 48
-#define MAX_ARGS 6 /* of a system call */
+#define MAX_ARGS 6 /* number of arguments of a system call */
 
 struct cache_head {
 	char magic[8];
 	uint64_t
-		program_hash; /* finds damage, not malice: only the runtime's user can write here */
+		/* against damage, not malice: only the runtime's user can write here */
+		program_hash;
 	uint32_t key_len, program_len;
 };
 
@@ -52,8 +52,8 @@ static void ctx_release(scmp_filter_ctx *ctx)
 }
 #define _cleanup_ctx_ __attribute__((cleanup(ctx_release), unused))
 
-/* FNV-1a. */
-static uint64_t hash(const void *data, size_t len)
+/* The hash is FNV-1a. */
+static uint64_t hash_bytes(const void *data, size_t len)
 {
 	const unsigned char *p = data;
 	uint64_t h = 0xcbf29ce484222325;
@@ -63,24 +63,24 @@ static uint64_t hash(const void *data, size_t len)
 	return h;
 }
 
-static int put_u32(struct strbuf *b, uint32_t v)
+static int key_add_u32(struct strbuf *b, uint32_t v)
 {
 	return strbuf_add(b, &v, sizeof(v));
 }
 
-static int put_rule(struct strbuf *b, const struct spec_seccomp_rule *rule)
+static int key_add_rule(struct strbuf *b, const struct spec_seccomp_rule *rule)
 {
 	int r = 0;
 
-	r |= put_u32(b, rule->action);
-	r |= put_u32(b, (uint32_t)rule->names.n);
+	r |= key_add_u32(b, rule->action);
+	r |= key_add_u32(b, (uint32_t)rule->names.n);
 	for (size_t i = 0; i < rule->names.n; i++)
 		r |= strbuf_add(b, rule->names.v[i], strlen(rule->names.v[i]) + 1);
-	r |= put_u32(b, (uint32_t)rule->nargs);
+	r |= key_add_u32(b, (uint32_t)rule->nargs);
 	for (size_t i = 0; i < rule->nargs; i++) {
 		const struct spec_seccomp_arg *a = &rule->args[i];
-		r |= put_u32(b, a->index);
-		r |= put_u32(b, a->op);
+		r |= key_add_u32(b, a->index);
+		r |= key_add_u32(b, a->op);
 		r |= strbuf_add(b, &a->value, sizeof(a->value));
 		r |= strbuf_add(b, &a->value_two, sizeof(a->value_two));
 	}
@@ -88,8 +88,8 @@ static int put_rule(struct strbuf *b, const struct spec_seccomp_rule *rule)
 }
 
 /*
- * Every list has its length in front and every name its NUL behind: different profiles, different
- * bytes.
+ * Every list has its length in front and every name its NUL behind, so that different profiles have
+ * different bytes.
  */
 static int make_key(const struct spec_seccomp *s, struct strbuf *b)
 {
@@ -99,14 +99,14 @@ static int make_key(const struct spec_seccomp *s, struct strbuf *b)
 	int r = strbuf_add(b, head, sizeof(head));
 
 	for (size_t i = 0; i < s->narchitectures; i++)
-		r |= put_u32(b, s->architectures[i]);
-	r |= put_u32(b, (uint32_t)s->nrules);
+		r |= key_add_u32(b, s->architectures[i]);
+	r |= key_add_u32(b, (uint32_t)s->nrules);
 	for (size_t i = 0; i < s->nrules; i++)
-		r |= put_rule(b, &s->rules[i]);
+		r |= key_add_rule(b, &s->rules[i]);
 	return r < 0 ? err_set(ENOMEM, "out of memory") : 0;
 }
 
-/* -ENOENT for anything but a sound file of this key; no message matters then. */
+/* Returns -ENOENT for anything but a sound file of this key. No message is needed then. */
 static int cache_open(int dir, const char *name, const struct strbuf *key)
 {
 	_cleanup_fd_ int fd =
@@ -128,7 +128,7 @@ static int cache_open(int dir, const char *name, const struct strbuf *key)
 		size != sizeof(head) + (uint64_t)head.key_len + head.program_len ||
 		head.program_len == 0 || head.program_len % sizeof(struct sock_filter) != 0 ||
 		memcmp(data + sizeof(head), key->s, key->len) != 0 ||
-		hash(program, head.program_len) != head.program_hash)
+		hash_bytes(program, head.program_len) != head.program_hash)
 		return -ENOENT;
 	if (lseek(fd, program - data, SEEK_SET) < 0)
 		return -ENOENT;
@@ -136,22 +136,23 @@ static int cache_open(int dir, const char *name, const struct strbuf *key)
 }
 
 /*
- * Under a name of this process's own, then renamed: two runtimes that compile the same profile at
- * once both succeed. No cache is no failure: the next container compiles again.
+ * Writes a file under a name of this process's own and renames it, so that two runtimes can compile
+ * the same profile at once. It is no failure if this fails, because the next container compiles
+ * again.
  */
 static void cache_write(
 	int dir, const char *name, const struct strbuf *key, const struct strbuf *program)
 {
 	struct cache_head head = {
 		.magic = CACHE_MAGIC,
-		.program_hash = hash(program->s, program->len),
+		.program_hash = hash_bytes(program->s, program->len),
 		.key_len = (uint32_t)key->len,
 		.program_len = (uint32_t)program->len,
 	};
 	char tmp[NAME_SIZE + 16];
 
 	snprintf(tmp, sizeof(tmp), "%s.%d.tmp", name, (int)getpid());
-	/* Left by a process of the same number that was killed here. */
+	/* A process with the same pid may have been killed here and have left the file. */
 	unlinkat(dir, tmp, 0);
 	_cleanup_fd_ int fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0) {
@@ -196,19 +197,19 @@ static const char *arch_name(uint32_t arch)
 static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 {
 	/*
-	 * The native one is in every new filter; a container that could not make its own calls is
-	 * of no use.
+	 * Every new filter has the native architecture; it stays, because a container needs to make
+	 * calls.
 	 */
 	for (size_t i = 0; i < s->narchitectures; i++) {
 		int r = seccomp_arch_add(ctx, s->architectures[i]);
 		if (r == -EDOM || r == -EINVAL || r == -ENOTSUP)
 			/*
-			 * Of another byte order, or unknown to libseccomp: no process of this
-			 * kernel can ever have it, so that a filter without it is the same filter.
+			 * The architecture has another byte order, or libseccomp does not know it.
+			 * No process of this kernel can have it, so that the filter is the same
+			 * without it.
 			 */
-			log_debug("linux.seccomp.architectures[%zu]: %s (0x%x) is left out: not "
-				  "one of "
-				  "this machine's",
+			log_debug("linux.seccomp.architectures[%zu]: %s (0x%x) is left out: this "
+				  "machine does not have this architecture",
 				i, arch_name(s->architectures[i]), s->architectures[i]);
 		else if (r < 0 && r != -EEXIST)
 			return err_set(-r, "architectures[%zu]: libseccomp: %s", i, strerror(-r));
@@ -217,9 +218,9 @@ static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 }
 
 /*
- * libseccomp takes one comparison an argument in a rule, all of which must hold. For a rule with
- * two comparisons of one argument runc makes each comparison a rule of its own, so that any may
- * hold; engines' profiles are written for that.
+ * Says whether a rule compares one argument twice. libseccomp takes one comparison for each
+ * argument, and all of them must hold. runc makes a rule of its own of each comparison of such a
+ * rule, so that any of them may hold, and engines' profiles are written for that.
  */
 static bool compares_twice(const struct spec_seccomp_rule *rule)
 {
@@ -257,7 +258,7 @@ static int add_rule(scmp_filter_ctx ctx, const struct spec_seccomp *s, size_t in
 	const struct spec_seccomp_rule *rule = &s->rules[index];
 	struct scmp_arg_cmp cmp[32] = {0};
 
-	/* libseccomp refuses these; they change nothing. */
+	/* libseccomp refuses such a rule, which changes nothing. */
 	if (rule->action == s->default_action)
 		return 0;
 	if (rule->nargs > ARRAY_SIZE(cmp))
@@ -269,7 +270,7 @@ static int add_rule(scmp_filter_ctx ctx, const struct spec_seccomp *s, size_t in
 			return err_set(EINVAL,
 				"syscalls[%zu].args[%zu].index: expected 0 to %d, found %u", index,
 				i, MAX_ARGS - 1, a->index);
-		/* SCMP_CMP_MASKED_EQ: value is the mask, valueTwo what has to remain. */
+		/* For SCMP_CMP_MASKED_EQ, value is the mask and valueTwo is what has to remain. */
 		cmp[i] = (struct scmp_arg_cmp){
 			a->index, (enum scmp_compare)a->op, a->value, a->value_two};
 	}
@@ -294,15 +295,15 @@ static size_t count_names(const struct spec_seccomp *s)
 }
 
 /*
- * What no kernel could load, or would block this very process for ever: said before anything is
- * made.
+ * Refuses, before anything is made, what no kernel could load and what would block this process for
+ * ever.
  */
-static int check(const struct spec_seccomp *s)
+static int check_profile(const struct spec_seccomp *s)
 {
 	if (s->flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV && !s->notify)
-		return err_set(EINVAL, "flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is of use "
-				       "only with a rule of "
-				       "the action SCMP_ACT_NOTIFY: add one or remove the flag");
+		return err_set(EINVAL,
+			"flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV has no use without a rule "
+			"whose action is SCMP_ACT_NOTIFY: add such a rule, or remove the flag");
 	if (s->default_action == SCMP_ACT_NOTIFY)
 		return err_set(EINVAL,
 			"defaultAction: SCMP_ACT_NOTIFY cannot work: the process would wait for "
@@ -313,16 +314,18 @@ static int check(const struct spec_seccomp *s)
 			if (streq(rule->names.v[n], "sendmsg"))
 				return err_set(EINVAL,
 					"syscalls[%zu]: SCMP_ACT_NOTIFY for sendmsg cannot work: "
-					"the "
-					"process hands its listener over by sendmsg and would wait "
-					"for the agent that does not have it yet",
+					"the process hands its listener over by sendmsg and would "
+					"then wait for an agent that does not have it yet",
 					i);
 	}
 	return 0;
 }
 
-/* Into `ret`: the stub of seccomp_stub.h, then what libseccomp makes of the rules. */
-static int compile(const struct spec_seccomp *s, struct strbuf *ret)
+/*
+ * Writes the program into ret: first the stub of seccomp_stub.h, then what libseccomp makes of the
+ * rules.
+ */
+static int compile_profile(const struct spec_seccomp *s, struct strbuf *ret)
 {
 	_cleanup_ctx_ scmp_filter_ctx ctx = seccomp_init(s->default_action);
 
@@ -331,8 +334,9 @@ static int compile(const struct spec_seccomp *s, struct strbuf *ret)
 			EINVAL, "defaultAction: libseccomp does not take 0x%x", s->default_action);
 	int r = add_archs(ctx, s);
 	/*
-	 * A binary tree of the numbers in place of a list: a few comparisons a call, not hundreds.
-	 * libseccomp before 2.5.5 gets small filters wrong that way.
+	 * libseccomp then makes a binary tree of the call numbers and no list, which costs a few
+	 * comparisons for a call and not hundreds. Before 2.5.5 it gets small filters wrong that
+	 * way.
 	 */
 	if (r >= 0 && count_names(s) > 32)
 		seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
@@ -363,7 +367,7 @@ static int compile(const struct spec_seccomp *s, struct strbuf *ret)
 	return 0;
 }
 
-static int to_memfd(const struct strbuf *program)
+static int copy_to_memfd(const struct strbuf *program)
 {
 	_cleanup_fd_ int fd = memfd_create("seccomp", MFD_CLOEXEC);
 
@@ -384,18 +388,18 @@ int seccomp_compile(const struct spec_seccomp *s, int cache_dir)
 	_cleanup_strbuf_ struct strbuf key = {0}, program = {0};
 	char name[NAME_SIZE];
 
-	int r = check(s);
+	int r = check_profile(s);
 	if (r >= 0)
 		r = make_key(s, &key);
 	if (r < 0)
 		return r;
-	snprintf(name, sizeof(name), "%016llx", (unsigned long long)hash(key.s, key.len));
+	snprintf(name, sizeof(name), "%016llx", (unsigned long long)hash_bytes(key.s, key.len));
 	if (cache_dir >= 0 && (r = cache_open(cache_dir, name, &key)) >= 0)
 		return r;
-	r = compile(s, &program);
+	r = compile_profile(s, &program);
 	if (r < 0)
 		return r;
 	if (cache_dir >= 0)
 		cache_write(cache_dir, name, &key, &program);
-	return to_memfd(&program);
+	return copy_to_memfd(&program);
 }

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Why: glibc tries a new system call and falls back to an old one when it gets ENOSYS. A profile
- * written before the new call existed answers it with its default action, mostly EPERM, and
- * programs break on a newer kernel or distribution. runc therefore answers ENOSYS for every number
- * larger than the largest the profile names (on that architecture), on the ground that whoever
- * wrote the profile knew of the calls up to there.
+ * glibc tries a new system call first and falls back to an old one if it gets ENOSYS. A profile
+ * that is older than the new call answers it with the profile's default action, mostly EPERM, and
+ * programs fail on a newer kernel or distribution. So runc answers ENOSYS for every number above
+ * the largest one that the profile names (on that architecture), because the author of the profile
+ * can only have known the calls up to there.
  *
- * Here the same is done where the default action is "return an error": which error is then a
- * detail. A default of killing, tracing or notifying is a policy, and stays what the configuration
- * says (runc's stub covers killing too). A default of ENOSYS needs no stub.
+ * caisson does the same if the default action is to return an error. A default of killing, tracing
+ * or notifying is a policy and stays as the configuration says, although runc's stub covers killing
+ * too. A default of ENOSYS needs no stub.
  *
- * The program: load the architecture; for each architecture of the filter, unless it is this one,
- * skip its section; a section loads the call's number, returns ENOSYS if that is too large, and
- * else jumps to the end, where libseccomp's program begins with loads of its own.
+ * The program loads the architecture. It has a section for each architecture of the filter, and
+ * skips those of other architectures. A section loads the number of the call, returns ENOSYS if the
+ * number is too large, and else jumps to the end, where libseccomp's program begins with loads of
+ * its own.
  */
 #include "step/seccomp_stub.h"
 
@@ -21,13 +22,13 @@
 #include <seccomp.h>
 #include <stddef.h>
 
-#define X32_BIT 0x40000000 /* __X32_SYSCALL_BIT: how x32's calls are told from x86-64's */
-#define MAX_SECTIONS 24    /* more than libseccomp knows architectures */
+#define X32_BIT 0x40000000 /* __X32_SYSCALL_BIT: the calls of x32 have it, those of x86-64 do not */
+#define MAX_SECTIONS 24    /* more than the architectures that libseccomp knows */
 #define SECTION_SIZE 12    /* instructions, at most */
 
 struct section {
 	uint32_t arch; /* AUDIT_ARCH_* */
-	int last;      /* the largest number that the profile names; -1: names none */
+	int last;      /* the largest number that the profile names; -1: it names none */
 	int last_x32;  /* x86-64 only */
 };
 
@@ -48,7 +49,8 @@ static int last_call(const struct spec_seccomp *s, uint32_t arch)
 	for (size_t i = 0; i < s->nrules; i++) {
 		for (size_t n = 0; n < s->rules[i].names.n; n++) {
 			/*
-			 * Negative: libseccomp's own numbers for calls that the architecture lacks.
+			 * A negative number is libseccomp's own, for a call that the architecture
+			 * lacks.
 			 */
 			int nr = seccomp_syscall_resolve_name_arch(arch, s->rules[i].names.v[n]);
 			if (nr > last)
@@ -61,7 +63,10 @@ static int last_call(const struct spec_seccomp *s, uint32_t arch)
 static void add_section(
 	struct section *sections, size_t *n, const struct spec_seccomp *s, uint32_t arch)
 {
-	/* SCMP_ARCH_* are AUDIT_ARCH_*, but for x32, which the kernel reports as x86-64. */
+	/*
+	 * The values of SCMP_ARCH_* are those of AUDIT_ARCH_*, except for x32, which the kernel
+	 * reports as x86-64.
+	 */
 	uint32_t audit = arch == SCMP_ARCH_X32 ? SCMP_ARCH_X86_64 : arch;
 	size_t i = 0;
 
@@ -82,7 +87,7 @@ static void emit_limit(struct prog *p, int last)
 	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS));
 }
 
-/* Jumps to the end have a placeholder for their distance, which seccomp_stub() fills in. */
+/* The distance of a jump to the end is a placeholder at first, which seccomp_stub() fills in. */
 static void emit_section(struct prog *p, const struct section *s)
 {
 	const struct sock_filter to_end = BPF_STMT(BPF_JMP | BPF_JA, UINT32_MAX);
@@ -92,7 +97,10 @@ static void emit_section(struct prog *p, const struct section *s)
 	emit(p, (struct sock_filter)BPF_STMT(
 			BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
 	if (s->arch == SCMP_ARCH_X86_64) {
-		/* A mode that is not in the profile goes to libseccomp's program, which kills. */
+		/*
+		 * If the profile has only one of the two modes, the other goes on to libseccomp's
+		 * program, which kills.
+		 */
 		uint8_t native = s->last >= 0 ? 3 : 1;
 		emit(p, (struct sock_filter)BPF_JUMP(
 				BPF_JMP | BPF_JSET | BPF_K, X32_BIT, native, 0));
@@ -102,8 +110,8 @@ static void emit_section(struct prog *p, const struct section *s)
 	} else {
 		if (s->arch == SCMP_ARCH_S390 || s->arch == SCMP_ARCH_S390X) {
 			/*
-			 * A number too large for the instruction that makes the call, and unknown,
-			 * arrives as 0.
+			 * If the number does not fit into the instruction that makes the call, the
+			 * kernel sees call 0.
 			 */
 			emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1));
 			emit(p, (struct sock_filter)BPF_STMT(

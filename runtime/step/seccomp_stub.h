@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The part of a filter that answers ENOSYS for system calls newer than the profile. Private to
- * step/.
+ * The part of a filter that answers ENOSYS for system calls that are newer than the profile.
+ * Private to step/.
  */
 #pragma once
 #include "spec/spec.h"
 
 /*
- * Appends the stub (struct sock_filter[]) to program; nothing where the profile's default action
- * needs none. Execution goes on with the instruction behind it.
+ * Appends the stub (struct sock_filter[]) to program, or nothing if the profile's default action
+ * needs no stub. Execution goes on with the instruction after the stub.
  */
 int seccomp_stub(const struct spec_seccomp *s, struct strbuf *program) must_check;

@@ -1,33 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What each INIT step does. This library is linked into the container's child (ns/) and into the
- * guest's init (guest/): nothing in it knows which of the two it runs in.
+ * guest's init (guest/), and nothing in it depends on which of the two it runs in.
  *
- * step_walk() does INIT's steps from `from` on. It returns only on failure (the message is set),
- * since STEP_EXEC does not return. Nothing is allocated that would have to be freed: the process
- * either becomes the program or ends.
+ * step_walk() does INIT's steps from `from` on. It returns only after a failure, with the message
+ * set, because STEP_EXEC does not return. The steps free nothing, because the process either
+ * becomes the program or ends.
  *
- * Theory of operation: the root file system is hostile. It is held as `root`, an O_PATH descriptor,
- * and every path below it is resolved by base/path.h. Writes to /proc go through `proc`, the host's
- * own procfs, which the container cannot mount over.
+ * Theory of operation. The root file system is hostile. It is held as `root`, an O_PATH descriptor,
+ * and base/path.h resolves every path below it. Writes to /proc go through `proc`, a procfs of the
+ * host that the container cannot mount over.
  */
 #pragma once
 #include <sys/stat.h>
 
 #include "plan/plan.h"
 
-/* How INIT talks to whoever launches it; the back end provides it. All return >= 0 or -errno with a
- * message. */
+/*
+ * How INIT talks to the process that launches it. The back end provides these functions. All of
+ * them return >= 0, or -errno with a message.
+ */
 struct step_peer {
 	void *data;
-	int (*report)(void *data, const char *barrier); /* tell: this side got there */
-	int (*await)(void *data, const char *barrier);  /* wait until the other side got there */
-	int (*send_fd)(void *data, const char *what, int fd); /* "console", "seccomp" */
+	/* tells the other side that this one is at the barrier */
+	int (*report)(void *data, const char *barrier);
+	/* waits until the other side is at the barrier */
+	int (*await)(void *data, const char *barrier);
+	int (*send_fd)(void *data, const char *what, int fd); /* what: "console" or "seccomp" */
 	int (*wait_start)(
-		void *data); /* blocks until start; afterwards errors go to whoever started */
+		void *data); /* waits for `start`; errors go to the `start` command from then on */
 };
 
-/* A mount of ours that is cloned for each use once it is attached somewhere; see mask.c. */
+/*
+ * A mount that covers paths. Once it is attached somewhere, it is cloned for each further use; see
+ * mask.c.
+ */
 struct step_cover {
 	int fd; /* -EBADF: not made yet */
 	bool attached;
@@ -37,40 +44,47 @@ struct step_late_ro;
 
 struct step_ctx {
 	const struct plan *plan;
-	enum step_place place; /* who walks: PLACE_INIT, or PLACE_MONITOR */
+	enum step_place place; /* who walks: PLACE_INIT or PLACE_MONITOR */
 	struct step_peer peer;
-	int *slots;          /* plan->nslots descriptors that HOST opened */
+	int *slots;          /* plan->nslots descriptors, which HOST opened */
 	int root;            /* the root file system, O_PATH; -EBADF until ATTACH_ROOT */
 	int proc;            /* path_open_proc() */
 	int console;         /* the terminal's slave side, or -EBADF */
-	char *const *env;    /* the program's environment, completed by FIND_PROGRAM */
-	const char *exe;     /* the program's path, set by FIND_PROGRAM */
-	const int *hook_out; /* see hooks_run(); NULL: none */
-	/* Hooks of the INIT side (createContainer, startContainer) get this on stdin, with the
-	 * status put in. */
+	char *const *env;    /* of the program; FIND_PROGRAM completes it */
+	const char *exe;     /* path of the program; FIND_PROGRAM sets it */
+	const int *hook_out; /* where hooks write: see hooks_run(); NULL: nowhere */
+	/*
+	 * Writes the container's state with this status. Hooks that INIT runs (createContainer,
+	 * startContainer) get it on standard input.
+	 */
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
 	struct arena *arena;
 
-	/* Of the mount steps among themselves. ATTACH_ROOT sets them. */
+	/* The mount steps share these members; ATTACH_ROOT sets them. */
 	const char *root_path; /* where the root is attached in the old tree; NULL: over "/" */
-	struct stat root_stat; /* to recognise the root when a path leads back to it */
+	struct stat root_stat; /* recognises the root if a path leads back to it */
 	struct step_cover null_cover; /* hides files: the host's /dev/null */
 	struct step_cover dir_cover;  /* hides directories: an empty file system */
 	struct step_late_ro
-		*late_ro; /* made read-only by PIVOT, once everything in them is there */
+		*late_ro; /* mounts that PIVOT makes read-only once everything in them is there */
 };
 
 int step_walk(struct step_ctx *c, size_t from) must_check;
 
-/* One step, if it is this place's or a barrier to report or to wait for; else nothing. */
+/*
+ * Does one step if it is of this place, or if it is a barrier that this place reports or waits for.
+ */
 int step_do(struct step_ctx *c, const struct step *s) must_check;
 
-/* The steps, one function a kind, grouped by file. All: 0 or -errno with a message. */
+/*
+ * The steps, one function for each kind, grouped by file. All return 0, or -errno with a message.
+ */
 
 /*
- * host_open.c: OPEN_ROOT and OPEN_SOURCE. step_open() is open_tree_copy() into the slot, for the
- * INIT of an ordinary user: only in its own user namespace may it copy mounts.
+ * host_open.c: step_open() does OPEN_ROOT and OPEN_SOURCE for the INIT of an ordinary user, which
+ * may copy mounts only in its own user namespace. It puts what open_tree_copy() returns into the
+ * slot.
  */
 int step_open(struct step_ctx *c, const struct step *s) must_check;
 
@@ -111,10 +125,10 @@ int step_keyring(struct step_ctx *c, const struct step *s) must_check;
 int step_exec_label(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * The same for another process (pid > 0; 0 is this one), which HOST needs where INIT is in another
- * user namespace: there it may neither raise a hard limit nor lower the OOM score adjustment, nor,
- * once its user changed, write to its own files in /proc. The messages lack the field's name. proc:
- * path_open_proc().
+ * Set the same for another process (pid > 0), or for this one (pid 0). HOST needs this if INIT is
+ * in another user namespace: there INIT may neither raise a hard limit nor lower the OOM score
+ * adjustment, and once its user has changed it may not write to its own files in /proc. The
+ * messages do not name the field. proc: path_open_proc().
  */
 int process_set_rlimits(const struct spec_process *p, pid_t pid) must_check;
 int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid) must_check;
@@ -125,18 +139,18 @@ int step_user(struct step_ctx *c, const struct step *s) must_check;
 int step_capabilities(struct step_ctx *c, const struct step *s) must_check;
 int step_no_new_privs(struct step_ctx *c, const struct step *s) must_check;
 
-/* seccomp.c: loading; seccomp_compile.c: compiling and the cache (HOST) */
+/* seccomp.c loads the filter; seccomp_compile.c compiles it for HOST and keeps the cache */
 int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * Returns a descriptor positioned at the first instruction of the compiled filter; reading on to
- * its end gives the whole (struct sock_filter[]). It is a file of the cache, with more in front, or
- * a memfd. cache_dir: an O_PATH or directory descriptor of a directory only the runtime's user can
- * write, or -EBADF for no cache.
+ * Returns a descriptor that is positioned at the first instruction of the compiled filter; reading
+ * to its end gives all of them (struct sock_filter[]). The descriptor is of a file of the cache,
+ * which has more in front, or of a memfd. cache_dir is a descriptor of a directory that only the
+ * runtime's user can write to, or -EBADF for no cache.
  */
 int seccomp_compile(const struct spec_seccomp *s, int cache_dir) must_check;
 
-/* exec.c: finding the program, becoming it */
+/* exec.c: finds the program and becomes it */
 int step_find_program(struct step_ctx *c, const struct step *s) must_check;
 int step_exec(struct step_ctx *c, const struct step *s) must_check;
 
@@ -144,10 +158,11 @@ int step_exec(struct step_ctx *c, const struct step *s) must_check;
 int step_hooks(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * Runs hooks in order with `state` on standard input. The first that fails (non-zero exit, signal,
- * timeout, cannot be executed) ends it with an error that names "hooks.NAME[i]". A hook that times
- * out is killed, with what it started in its process group. out: two descriptors, not below 3, for
- * its standard output and error; -EBADF, or NULL for both: kept for the error's message.
+ * Runs hooks in order with `state` on standard input. Stops at the first one that fails (non-zero
+ * exit, signal, timeout, cannot be executed), with an error that names "hooks.NAME[i]". A hook that
+ * times out is killed, together with its process group. out is two descriptors, not below 3, for
+ * the hooks' standard output and error. If one is -EBADF, or out is NULL, that output is kept for
+ * the error's message.
  */
 int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len,
 	const int *out) must_check;

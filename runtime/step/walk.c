@@ -16,7 +16,10 @@ static int step_barrier(struct step_ctx *c, const struct step *s)
 
 static int step_wait_start(struct step_ctx *c, const struct step *s)
 {
-	/* However long it waits, it holds nothing of the host meanwhile. */
+	/*
+	 * INIT may wait here for a long time, and must not hold anything of the host open
+	 * meanwhile.
+	 */
 	fd_close(&c->proc);
 	fd_close(&c->root);
 	fd_close(&c->null_cover.fd);
@@ -43,8 +46,8 @@ static int step_loopback(struct step_ctx *c, const struct step *s)
 	return net_loopback_up();
 }
 
-/* Kinds without an entry are HOST's, the GUEST's or the monitor's own. */
-static const step_fn functions[STEP_COUNT] = {
+/* Kinds without an entry are done by HOST, by the GUEST or by the monitor. */
+static const step_fn step_functions[STEP_COUNT] = {
 	[STEP_BARRIER] = step_barrier,
 	[STEP_OPEN_ROOT] = step_open,
 	[STEP_OPEN_SOURCE] = step_open,
@@ -86,13 +89,13 @@ static const step_fn functions[STEP_COUNT] = {
 
 int step_do(struct step_ctx *c, const struct step *s)
 {
-	/* Barriers may concern those who wait. */
+	/* A barrier of another place may be one that this place has to wait for. */
 	if (s->place != c->place && s->kind != STEP_BARRIER)
 		return 0;
-	if (!functions[s->kind])
+	if (!step_functions[s->kind])
 		return err_set(
 			ENOSYS, "the step %s cannot be done by init", plan_step_name(s->kind));
-	int r = functions[s->kind](c, s);
+	int r = step_functions[s->kind](c, s);
 	return r < 0 && s->field ? err_ctx(r, "%s", s->field) : r;
 }
 

@@ -241,7 +241,7 @@ static void missing_capabilities(void)
 	CHECK(r == 0);
 	check_sets(BIT(CAP_KILL), BIT(CAP_KILL), 0, BIT(CAP_KILL), 0);
 	CHECK(read(pipes[0], text, sizeof(text) - 1) > 0);
-	CHECK(strstr(text, "left out: CAP_CHOWN (effective), CAP_KILL (ambient), "
+	CHECK(strstr(text, "granted here: CAP_CHOWN (effective), CAP_KILL (ambient), "
 			   "CAP_SYS_TIME (bounding effective permitted)\n"));
 	CHECK(strchr(text, '\n') == text + strlen(text) - 1);
 }

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The runtime's walk over a plan: it does HOST's steps and meets INIT at the barriers.
+ *
+ * Fill in a struct launch that was set to LAUNCH_INIT, call launch_walk_to() once or several times,
+ * and release it with launch_release(). The struct owns its descriptors; everything else in it is
+ * in the container's arena or belongs to the caller.
+ */
+#pragma once
+#include "launch/container.h"
+#include "launch/hook_output.h"
+#include "ns/ns.h"
+#include "plan/plan.h"
+
+struct machine_config;
+
+/* What only create and run need. */
+struct create_part {
+	int start_socket; /* INIT listens on it for `start` */
+	int start_lock;   /* held by INIT until its execve(2): see container.h */
+	struct plan_env env;
+	struct cg_options cg_options;
+	bool cgroup_made; /* the cgroup is this container's own, so that undoing may remove it */
+	bool wrote_pid_file;
+	/* names in the container of the network devices that were moved so far */
+	const char **device_names;
+	size_t devices_moved;
+	struct hook_output hook_out;
+};
+
+/* What only exec needs. */
+struct exec_part {
+	int container; /* pidfd of the INIT to join; -EBADF in create, and in VM mode */
+	/* where the process is attached; path NULL: it is cloned into its cgroup, or has none */
+	struct cgroup cgroup;
+	struct plan_exec_env env;
+	const char *subgroup; /* VM mode: --cgroup, or NULL */
+};
+
+/* What VM mode needs, for create and for exec: see monitor/monitor.h. */
+struct vm_part {
+	int control; /* create: listening; exec: connected; else -EBADF */
+	int failure; /* run, attached: a memfd for the monitor's last words, or -EBADF */
+	const struct machine_config *machine; /* of create; NULL for exec */
+	const char *text;                     /* of config.json; exec: of the process object */
+	size_t text_len;
+};
+
+struct launch {
+	struct container *c;
+	const struct spec *spec;
+	struct plan plan;
+	size_t next_step; /* index in plan.steps */
+	int *slots;       /* plan.nslots descriptors: see launch_make_slots() */
+	int proc;         /* path_open_proc(), from STEP_CLONE on */
+	int cgroup_dir;   /* to clone into, or -EBADF */
+	int channel;      /* to INIT */
+	int console;      /* the terminal's master, -EBADF until INIT has sent it */
+	const char *console_socket;
+	int preserve_fds;
+	bool hide_init;        /* see `hide` of struct ns_clone_args */
+	char *const *env;      /* of the program; NULL: process.env as it is */
+	struct ns_child child; /* INIT; pid 0: not cloned yet */
+	struct create_part create;
+	struct exec_part exec;
+	struct vm_part vm;
+};
+
+#define LAUNCH_INIT \
+	{ \
+		.proc = -EBADF, .cgroup_dir = -EBADF, .channel = -EBADF, .console = -EBADF, \
+		.child = {.pidfd = -EBADF}, \
+		.create = {.start_socket = -EBADF, \
+			.start_lock = -EBADF, \
+			.hook_out = HOOK_OUTPUT_INIT}, \
+		.exec = {.container = -EBADF}, \
+		.vm = {.control = -EBADF, \
+			.failure = -EBADF } \
+	}
+
+void launch_release(struct launch *l);
+#define _cleanup_launch_ __attribute__((cleanup(launch_release), unused))
+
+/* Allocates l->slots in the container's arena for the finished plan; all are -EBADF. */
+int launch_make_slots(struct launch *l) must_check;
+
+/*
+ * Does HOST's steps up to and including the named barrier; if barrier is NULL, to the end of the
+ * plan. At STEP_CLONE the new process runs on as INIT and never returns from this function.
+ */
+int launch_walk_to(struct launch *l, const char *barrier) must_check;
+
+/*
+ * Reads the channel to its end. Returns 0 if INIT became the program, and INIT's failure otherwise.
+ */
+int launch_await_exec(struct launch *l) must_check;
+
+/* The limits of the host's cgroup, which in VM mode is around the machine. */
+int launch_limits(const struct launch *l, struct cg_resources *ret) must_check;
+
+/* Moves the network devices back to where they came from. */
+void launch_return_devices(struct launch *l);
+
+/* Kills INIT and reaps it. */
+void launch_kill_init(struct launch *l);

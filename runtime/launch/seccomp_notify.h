@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Hands the seccomp listener of the container's process to the program that answers it. */
+#pragma once
+#include "launch/container.h"
+
+/* The program that decides about system calls whose action is SCMP_ACT_NOTIFY. */
+struct seccomp_agent {
+	const struct spec_seccomp *seccomp;
+	pid_t pid;
+	const char *status; /* of the container, for the agent */
+};
+
+/* Sends INIT's seccomp listener to the agent at linux.seccomp.listenerPath. */
+int seccomp_notify_send(const struct container *c, const struct seccomp_agent *to, int listener)
+	must_check;

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/vm_client.h"
+
+#include <signal.h>
+#include <sys/pidfd.h>
+
+#include "agent/agent.h"
+#include "base/fd.h"
+#include "monitor/control.h"
+
+#define CALL_TIMEOUT_MS 10000
+#define KILL_TIMEOUT_MS 3000
+
+static int call_monitor(
+	struct container *c, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
+{
+	_cleanup_fd_ int sock = control_connect(c->dir);
+
+	return sock < 0 ? sock : control_call(sock, w, timeout_ms, ret);
+}
+
+static int kill_monitor(struct container *c)
+{
+	_cleanup_fd_ int pidfd = container_pidfd(c);
+
+	if (pidfd < 0)
+		return pidfd;
+	return pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH
+		       ? err_sys("kill the container's monitor")
+		       : 0;
+}
+
+/*
+ * The guest's kernel delivers the signal, so that a killed guest has written its data. If the guest
+ * does not answer to SIGKILL, the monitor is killed by force.
+ */
+int vm_signal(struct container *c, int sig, bool all)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	int r = agent_begin(&w, "signal");
+	if (r < 0)
+		return r;
+	json_out_i64(&w.json, "signal", sig);
+	json_out_bool(&w.json, "all", all);
+	r = call_monitor(c, &w, sig == SIGKILL ? KILL_TIMEOUT_MS : CALL_TIMEOUT_MS, &reply);
+	return r < 0 && r != -ESRCH && sig == SIGKILL ? kill_monitor(c) : r;
+}
+
+int vm_freeze(struct container *c, bool frozen)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	int r = agent_begin(&w, "freeze");
+	if (r < 0)
+		return r;
+	json_out_bool(&w.json, "frozen", frozen);
+	r = call_monitor(c, &w, CALL_TIMEOUT_MS, &reply);
+	return r < 0 ? r : container_mark_frozen(c, frozen);
+}
+
+int vm_ask(struct container *c, const char *what, struct agent_frame *ret)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	int r = agent_begin(&w, what);
+	return r < 0 ? r : call_monitor(c, &w, CALL_TIMEOUT_MS, ret);
+}
+
+int vm_watch(struct container *c)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_fd_ int sock = control_connect(c->dir);
+
+	int r = sock < 0 ? sock : agent_begin(&w, "watch");
+	if (r >= 0)
+		r = agent_send(&w, sock, NULL, 0);
+	return r < 0 ? r : take_fd(&sock);
+}
+
+int vm_watch_read(int sock, struct agent_reader *reader)
+{
+	int r = agent_reader_receive(reader, sock), events = 0;
+
+	if (r == 0 || r == -ECONNRESET)
+		return err_set(ESRCH, "container not running");
+	while (r > 0) {
+		_cleanup_agent_frame_ struct agent_frame f = {0};
+		r = agent_reader_next(reader, &f);
+		if (r > 0 && streq(f.type, "oom"))
+			events = 1;
+	}
+	return r < 0 && r != -EAGAIN ? r : events;
+}
+
+int vm_update(struct container *c, const struct cg_resources *guest)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+	_cleanup_agent_frame_ struct agent_frame reply = {0};
+
+	int r = agent_begin(&w, "update");
+	if (r < 0)
+		return r;
+	spec_guest_resources_json(guest, "resources", &w.json);
+	return call_monitor(c, &w, CALL_TIMEOUT_MS, &reply);
+}
