@@ -37,8 +37,8 @@ static int write_time_offsets(const struct step *clone)
 	int len = 0;
 
 	if (monotonic->set)
-		len += snprintf(text, sizeof(text), "monotonic %" PRId64 " %u\n",
-			monotonic->secs, monotonic->nanosecs);
+		len += snprintf(text, sizeof(text), "monotonic %" PRId64 " %u\n", monotonic->secs,
+			monotonic->nanosecs);
 	if (boottime->set)
 		len += snprintf(text + len, sizeof(text) - (size_t)len, "boottime %" PRId64 " %u\n",
 			boottime->secs, boottime->nanosecs);
