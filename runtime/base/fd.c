@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 void fd_close(int *fd)
 {
@@ -91,6 +92,33 @@ int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, m
 	if (r < 0)
 		unlinkat(dirfd, tmp, 0);
 	return r;
+}
+
+int fd_close_all_but(const int *keep, size_t n)
+{
+	unsigned from = 3;
+
+	for (;;) {
+		unsigned next = ~0U;
+
+		for (size_t i = 0; i < n; i++)
+			if (keep[i] >= 0 && (unsigned)keep[i] >= from && (unsigned)keep[i] < next)
+				next = (unsigned)keep[i];
+		if (next > from && close_range(from, next == ~0U ? next : next - 1, 0) < 0)
+			return err_sys("close inherited descriptors");
+		if (next == ~0U)
+			return 0;
+		from = next + 1;
+	}
+}
+
+bool fd_is_null(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return errno == EBADF;
+	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3); /* admin-guide/devices.txt */
 }
 
 int fd_send(int sock, const void *data, size_t len, int fd)

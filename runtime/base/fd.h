@@ -52,6 +52,15 @@ int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;
 
+/*
+ * Closes every descriptor of this process but the standard streams and the n descriptors in keep.
+ * Negative numbers in keep stand for descriptors that the caller does not have, and are skipped.
+ */
+int fd_close_all_but(const int *keep, size_t n) must_check;
+
+/* Whether fd is /dev/null. A closed descriptor counts as /dev/null too. */
+bool fd_is_null(int fd);
+
 /* Sends one message, with a descriptor unless fd < 0, over a Unix socket. */
 int fd_send(int sock, const void *data, size_t len, int fd) must_check;
 

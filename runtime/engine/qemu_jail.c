@@ -206,7 +206,7 @@ static int set_descriptors(const struct jail_qemu *q)
 	for (size_t i = 0; i < q->nfds; i++)
 		if (fcntl(q->fds[i], F_SETFD, 0) < 0)
 			return err_sys("hand a descriptor to QEMU");
-	return jail_close_others(q->fds, q->nfds);
+	return fd_close_all_but(q->fds, q->nfds);
 }
 
 /* Not before the user has changed, which takes this away. In its namespace it has no parent. */

@@ -36,24 +36,6 @@
 #define ID_BASE 0x70000000u /* to 0x7fffffff; pids are below 2^22 */
 #define FILES_MAX 4096      /* 1024 streams, 64 commands with their descriptors, the devices' */
 
-int jail_close_others(const int *keep, size_t n)
-{
-	unsigned from = 3;
-
-	for (;;) {
-		unsigned next = ~0U;
-
-		for (size_t i = 0; i < n; i++)
-			if (keep[i] >= 0 && (unsigned)keep[i] >= from && (unsigned)keep[i] < next)
-				next = (unsigned)keep[i];
-		if (next > from && close_range(from, next == ~0U ? next : next - 1, 0) < 0)
-			return err_sys("close inherited descriptors");
-		if (next == ~0U)
-			return 0;
-		from = next + 1;
-	}
-}
-
 int jail_leave_streams(int errors)
 {
 	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);

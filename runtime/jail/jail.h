@@ -28,9 +28,6 @@ struct jail {
 	struct sock_fprog filters[JAIL_THREADS]; /* of system calls; empty: none */
 };
 
-/* Closes what is not in keep (negative numbers count as nothing) but standard streams. */
-int jail_close_others(const int *keep, size_t n) must_check;
-
 /*
  * For a child process: standard streams of its own, since the container's are not for it to keep
  * open. errors: what becomes standard error; -EBADF: nothing does.

@@ -137,7 +137,7 @@ static int on_created(struct monitor *m)
 	log_debug("microvm: created");
 	m->created = true;
 	m->deadline = 0;
-	return channel_send(m->channel, CHANNEL_REACHED, 0, "created", -EBADF);
+	return channel_report(m->channel, "created");
 }
 
 int monitor_on_sealed(struct monitor *m)
@@ -156,7 +156,7 @@ static int on_reached(struct monitor *m, const struct agent_frame *f)
 		return err_set(EPROTO, "unexpected \"reached\" from the guest");
 	if (streq(barrier, "created"))
 		return m->share.seal >= 0 ? share_seal(&m->share) : on_created(m);
-	return channel_send(m->channel, CHANNEL_REACHED, 0, barrier, -EBADF);
+	return channel_report(m->channel, barrier);
 }
 
 /* The program could not be started, or not even made: who waits hears why, as of any INIT. */

@@ -7,8 +7,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <termios.h>
 
@@ -51,15 +49,6 @@ int impersonate_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_
 		return err_sys("make the terminal ours");
 	*ret_slave = take_fd(&slave);
 	return channel_send(channel, CHANNEL_FD, 0, "console", master);
-}
-
-bool fd_is_null(int fd)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return errno == EBADF;
-	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3); /* admin-guide/devices.txt */
 }
 
 _Noreturn void impersonate_end(int status)

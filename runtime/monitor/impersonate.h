@@ -16,8 +16,5 @@ int impersonate_signals(int *ret_fd) must_check;
  */
 int impersonate_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave) must_check;
 
-/* Whether it is /dev/null, or closed. */
-bool fd_is_null(int fd);
-
 /* Ends this process as that one ended: status is waitpid(2)'s. */
 _Noreturn void impersonate_end(int status);

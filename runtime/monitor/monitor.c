@@ -46,17 +46,14 @@ static int report(void *data, const char *barrier)
 {
 	struct monitor *m = data;
 
-	return channel_send(m->channel, CHANNEL_REACHED, 0, barrier, -EBADF);
+	return channel_report(m->channel, barrier);
 }
 
 static int await(void *data, const char *barrier)
 {
 	struct monitor *m = data;
 
-	int r = channel_await(m->channel, barrier);
-	if (r == 0)
-		_exit(1); /* the runtime failed or was killed: there is nobody to tell */
-	return r < 0 ? r : 0;
+	return channel_await_or_exit(m->channel, barrier);
 }
 
 /* Its own steps, to the machine's. */
@@ -152,7 +149,7 @@ static int close_inherited(const struct monitor *m)
 		return -ENOMEM;
 	memcpy(keep, ours, sizeof(ours));
 	memcpy(keep + n, a->slots, nslots * sizeof(*keep));
-	int r = jail_close_others(keep, n + nslots);
+	int r = fd_close_all_but(keep, n + nslots);
 	if (r >= 0 && close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");
 	return r;

@@ -42,6 +42,11 @@ int channel_recv(int sock, struct channel_msg *ret, int *ret_fd)
 	return 1;
 }
 
+int channel_report(int sock, const char *barrier)
+{
+	return channel_send(sock, CHANNEL_REACHED, 0, barrier, -EBADF);
+}
+
 int channel_await(int sock, const char *barrier)
 {
 	struct channel_msg m;
@@ -52,4 +57,13 @@ int channel_await(int sock, const char *barrier)
 		return err_set(
 			EPROTO, "expected \"%s\" from the runtime, found \"%s\"", barrier, m.text);
 	return r;
+}
+
+int channel_await_or_exit(int sock, const char *barrier)
+{
+	int r = channel_await(sock, barrier);
+
+	if (r == 0)
+		_exit(1);
+	return r < 0 ? r : 0;
 }

@@ -28,8 +28,17 @@ int channel_send(int sock, enum channel_type type, int code, const char *text, i
  */
 int channel_recv(int sock, struct channel_msg *ret, int *ret_fd) must_check;
 
+/* Sends the message that this side has reached the barrier. */
+int channel_report(int sock, const char *barrier) must_check;
+
 /*
  * Receives the message that the runtime has reached this barrier; any other message is an error.
  * Returns 1, or 0 at the end of the channel.
  */
 int channel_await(int sock, const char *barrier) must_check;
+
+/*
+ * The same for a process that the runtime waits for. The process exits with 1 if the channel has
+ * ended, because the runtime has failed or was killed, and no one is left to be told.
+ */
+int channel_await_or_exit(int sock, const char *barrier) must_check;

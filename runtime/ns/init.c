@@ -17,17 +17,14 @@ static int report(void *data, const char *barrier)
 {
 	struct init *i = data;
 
-	return channel_send(i->channel, CHANNEL_REACHED, 0, barrier, -EBADF);
+	return channel_report(i->channel, barrier);
 }
 
 static int await(void *data, const char *barrier)
 {
 	struct init *i = data;
 
-	int r = channel_await(i->channel, barrier);
-	if (r == 0)
-		_exit(1); /* the runtime failed or was killed, and no one is left to tell */
-	return r < 0 ? r : 0;
+	return channel_await_or_exit(i->channel, barrier);
 }
 
 static int send_fd(void *data, const char *what, int fd)

@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "unit/child.h"
 
 static void test_sizes(void **state)
 {
@@ -226,6 +227,40 @@ static void test_descriptors_by_socket(void **state)
 	fd_close(&s[1]);
 }
 
+/* Descriptors between, before and after those that are kept are closed; negative numbers are skipped. */
+static void close_all_but(void)
+{
+	int fds[6];
+
+	for (int i = 0; i < 6; i++)
+		CHECK((fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0);
+	const int keep[] = {fds[4], -EBADF, fds[1]};
+	CHECK(fd_close_all_but(keep, ARRAY_SIZE(keep)) >= 0);
+	for (int i = 0; i < 6; i++)
+		CHECK((fcntl(fds[i], F_GETFD) >= 0) == (i == 1 || i == 4));
+	CHECK(fcntl(STDERR_FILENO, F_GETFD) >= 0);
+	CHECK(fd_close_all_but(NULL, 0) >= 0);
+	CHECK(fcntl(fds[1], F_GETFD) < 0 && fcntl(fds[4], F_GETFD) < 0);
+}
+
+static void test_close_all_but(void **state)
+{
+	assert_int_equal(child_status(close_all_but), 0);
+}
+
+static void test_null_descriptors(void **state)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC),
+	    zero = open("/dev/zero", O_RDWR | O_CLOEXEC);
+
+	assert_true(null >= 0 && zero >= 0);
+	assert_true(fd_is_null(null));
+	assert_false(fd_is_null(zero));
+	close(null);
+	assert_true(fd_is_null(null));
+	fd_close(&zero);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -239,6 +274,8 @@ int main(void)
 		cmocka_unit_test(test_json_out),
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_descriptors_by_socket),
+		cmocka_unit_test(test_close_all_but),
+		cmocka_unit_test(test_null_descriptors),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -178,7 +178,6 @@ size_t fs_iov_slice(struct iovec *dst, const struct iovec *src, unsigned int n, 
 	size_t len, unsigned int *ret_n);
 
 /* jail.c: what a process loses; *keep: descriptors. memory: mappings too, but none executable */
-int fs_close_others(const int *keep, size_t n) must_check;
 int fs_drop_caps(uint64_t caps) must_check;
 int fs_filter_calls(const int *calls, size_t n, bool memory) must_check;
 

@@ -126,24 +126,6 @@ static int enter_share(struct vmfs_config *c)
 	return 0;
 }
 
-int fs_close_others(const int *keep, size_t n)
-{
-	unsigned int from = 3;
-
-	for (;;) {
-		unsigned int next = ~0U;
-
-		for (size_t i = 0; i < n; i++)
-			if ((unsigned int)keep[i] >= from && (unsigned int)keep[i] < next)
-				next = (unsigned int)keep[i];
-		if (next > from && close_range(from, next == ~0U ? next : next - 1, 0) < 0)
-			return err_sys("virtio-fs: close inherited descriptors");
-		if (next == ~0U)
-			return 0;
-		from = next + 1;
-	}
-}
-
 int fs_drop_caps(uint64_t caps)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -286,7 +268,7 @@ int vmfs_jail(struct vmfs_config *c)
 		r = fs_seal_start(c);
 	const int keep[] = {c->sock, c->root, c->proc};
 	if (r == 0)
-		r = fs_close_others(keep, ARRAY_SIZE(keep));
+		r = fd_close_all_but(keep, ARRAY_SIZE(keep));
 	if (r == 0)
 		r = fs_drop_caps(CAPS);
 	return r < 0 ? r : fs_filter_calls(allowed, ARRAY_SIZE(allowed), true);

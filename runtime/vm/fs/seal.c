@@ -52,7 +52,7 @@ static int wait_and_seal(int sock, int mount)
 	char word;
 
 	prctl(PR_SET_NAME, "caisson-seal");
-	int r = fs_close_others(keep, ARRAY_SIZE(keep));
+	int r = fd_close_all_but(keep, ARRAY_SIZE(keep));
 	if (r >= 0)
 		r = fs_drop_caps(UINT64_C(1) << CAP_SYS_ADMIN);
 	if (r >= 0)
