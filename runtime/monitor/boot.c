@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a process in its place to a machine that could run. Each line needs what stands above it.
+ * Makes the machine: kernel, network interfaces, disk, file server, external servers, then the
+ * engine. build_machine() is the list; each of its lines needs what the lines above it have made.
  *
- * The log lines "microvm: ..." of these files, at debug level, say when a stage of the start has
- * ended: tests/bench/vm.py makes a table of them.
+ * The log lines "microvm: ..." of the monitor, at debug level, say when a stage of the start has
+ * ended. tests/bench/vm.py makes a table of them.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,8 +19,8 @@
 #include "monitor/monitor_internal.h"
 
 /*
- * No probing of devices that are not there, no self-tests; nothing on the console but errors;
- * panic=-1: a panic ends the machine at once.
+ * The kernel does not look for devices that the machine lacks and does not test itself, because both
+ * take time. It prints only errors on the console. panic=-1 ends the machine at once on a panic.
  */
 #define CMDLINE \
 	"console=hvc0 quiet panic=-1 reboot=t pci=off i8042.noaux i8042.nomux " \
@@ -45,11 +46,14 @@ static int build_cmdline(struct monitor *m, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Those of the network namespace, and one that a vhost-user server may bring. */
+/*
+ * Whether the machine has room for the interfaces of the network namespace and for the one that a
+ * vhost-user server may bring.
+ */
 static int check_interfaces(const struct monitor *m)
 {
 	const struct machine_config *c = m->a->machine;
-	size_t n = m->net.interface_count, backends = 0;
+	size_t n = m->boot.net.interface_count, backends = 0;
 
 	for (size_t i = 0; i < m->a->plan->n; i++) {
 		const struct step *s = &m->a->plan->steps[i];
@@ -65,44 +69,45 @@ static int check_interfaces(const struct monitor *m)
 		return err_set(ENOSPC,
 			"the container has %zu network interfaces: a microVM takes %u", n, room);
 	return err_set(ENOSPC,
-		"the container has %zu network interfaces: a microVM takes %d devices in all, so "
-		"beside %s%zu vhost-user sources of mounts %u interfaces",
+		"the container has %zu network interfaces: a microVM takes %d devices in all, and "
+		"beside %s%zu vhost-user sources of mounts %u interfaces at most",
 		n, MACHINE_LINES, c->image ? "vm.image and " : "", backends, room);
 }
 
-/* A tap in front of every interface of the container's network namespace, which is ours. */
+/* Opens a tap for every interface of the container's network namespace, in which the monitor is. */
 static int open_taps(struct monitor *m, struct engine_description *d)
 {
-	int r = net_config_read(m->a->arena, -EBADF, &m->net);
+	int r = net_config_read(m->a->arena, -EBADF, &m->boot.net);
 
 	if (r < 0)
 		return err_ctx(r, "the container's network");
 	r = check_interfaces(m);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < m->net.interface_count; i++) {
-		const struct net_interface *n = &m->net.interfaces[i];
+	for (size_t i = 0; i < m->boot.net.interface_count; i++) {
+		const struct net_interface *n = &m->boot.net.interfaces[i];
 		struct engine_nic *nic = &d->nics[i];
 
-		r = net_tap_open(n, &m->taps[i]);
+		r = net_tap_open(n, &m->boot.taps[i]);
 		if (r < 0)
 			return r;
 		d->nnics++;
-		*nic = (struct engine_nic){
-			.fd = m->taps[i].fd, .mtu = n->mtu, .offloads = m->taps[i].offloads};
+		*nic = (struct engine_nic){.fd = m->boot.taps[i].fd,
+			.mtu = n->mtu,
+			.offloads = m->boot.taps[i].offloads};
 		memcpy(nic->mac, n->mac, sizeof(nic->mac));
 	}
 	return 0;
 }
 
-/* After those of the namespace, which it may not be in conflict with. */
+/* Adds the interface of a vhost-user server, behind those of the namespace. */
 static int add_net_backend(struct monitor *m, struct engine_description *d, const struct step *s)
 {
 	struct engine_nic *nic = &d->nics[d->nnics];
 	uint8_t mac[6];
 
 	net_backend_mac(s->net, m->a->id, mac);
-	int r = net_backend_add(m->a->arena, s->net, mac, &m->net);
+	int r = net_backend_add(m->a->arena, s->net, mac, &m->boot.net);
 	if (r < 0)
 		return err_ctx(r, "%s", s->field);
 	*nic = (struct engine_nic){
@@ -126,19 +131,19 @@ static int open_image(const struct machine_config *c, int *ret)
 	return *ret < 0 ? err_sys("vm.image.path: %s", c->image) : 0;
 }
 
-/* The guest's console goes into a socket that our loop reads, so that its end can be told. */
-static int open_log(struct monitor *m, int *ret_theirs)
+/* The guest's console writes to a socket that the monitor's loop reads, for error messages. */
+static int open_log(struct monitor *m, int *ret_guest_end)
 {
 	int socks[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socks) < 0)
 		return err_sys("make a socket pair");
 	m->guest_log = socks[0];
-	*ret_theirs = socks[1];
+	*ret_guest_end = socks[1];
 	return 0;
 }
 
-/* Else it overwrites itself and says nothing, or not even that. */
+/* With too little memory the kernel would overwrite itself and never print a word. */
 static int check_memory(const struct guest_kernel *k, const struct machine_config *c)
 {
 	struct stat st;
@@ -148,14 +153,16 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 	if (k->memory_end < c->memory && (uint64_t)st.st_size < c->memory - k->memory_end)
 		return 0;
 	return err_set(EFBIG,
-		"%s%s: the kernel needs the memory up to %llu bytes, its initramfs %lld more, and "
-		"the "
-		"microVM has %llu: vm.hwConfig.memory",
+		"%s%s: the kernel needs %llu bytes of memory and its initramfs %lld more, but the "
+		"microVM has %llu: raise vm.hwConfig.memory",
 		c->kernel ? "vm.kernel.path: " : "", k->path, (unsigned long long)k->memory_end,
 		(long long)st.st_size, (unsigned long long)c->memory);
 }
 
-/* Out of their slots, which will be closed: the machine needs them to its end, which is ours. */
+/*
+ * Takes the connections to vhost-user servers out of the plan's slots, because the slots are closed
+ * below and the machine needs the connections as long as it runs.
+ */
 static int take_backends(struct monitor *m, struct engine_description *d)
 {
 	for (size_t i = 0; i < m->a->plan->n; i++) {
@@ -171,7 +178,10 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 		*b = (struct engine_backend){.field = s->field,
 			.tag = s->connect.device[0] == '/' ? NULL : s->connect.device,
 			.sock = take_fd(&m->a->slots[s->slot])};
-		/* A file server knows what the guest has open: a new one could not go on. */
+		/*
+		 * Only a disk's server may come back: a new file server would not know which files
+		 * the guest has open.
+		 */
 		if (b->tag || !m->a->machine->reconnect)
 			continue;
 		b->reconnect = connector_start(s->connect.mount->backend, m->a->machine->reconnect);
@@ -181,7 +191,7 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 	return 0;
 }
 
-static int boot(struct monitor *m, struct engine_description *d)
+static int build_machine(struct monitor *m, struct engine_description *d)
 {
 	const struct machine_config *c = m->a->machine;
 	const struct guest_kernel_request q = {
@@ -210,7 +220,10 @@ static int boot(struct monitor *m, struct engine_description *d)
 	if (r >= 0)
 		r = engine_start(&m->engine, d);
 	log_debug("microvm: built");
-	/* QEMU has its own: with ours open the server would not see it closed. */
+	/*
+	 * QEMU has a descriptor of its own. With ours open the file server would not notice that
+	 * QEMU has ended.
+	 */
 	if (c->hypervisor == HYPERVISOR_QEMU)
 		fd_close(&m->share.sock);
 	guest_kernel_release(&kernel);
@@ -230,11 +243,14 @@ int monitor_boot(struct monitor *m)
 	int r = open_log(m, &log);
 	d.log = log;
 	if (r >= 0)
-		r = boot(m, &d);
+		r = build_machine(m, &d);
 	fd_close(&d.image);
-	/* The servers have their own by now. */
+	/*
+	 * The file server has descriptors of its own by now. send_create() still reads the system
+	 * call filter.
+	 */
 	for (int i = 0; i < m->a->plan->nslots; i++)
-		if (i != m->filter_slot)
+		if (i != m->boot.filter_slot)
 			fd_close(&m->a->slots[i]);
 	return r;
 }

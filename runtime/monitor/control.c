@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The control socket: a command's side of it, then the monitor's. See control.h. */
 #include "monitor/control.h"
 
 #include <poll.h>
@@ -12,7 +13,10 @@
 #include "base/log.h"
 #include "monitor/monitor_internal.h"
 
-/* Through /proc/self/fd, since a socket's path is limited to 107 bytes and --root is not. */
+/*
+ * The address goes through /proc/self/fd, because a socket's path may have at most 107 bytes, and
+ * the state directory's path may be longer.
+ */
 static int make_socket(int dir, struct sockaddr_un *ret_addr)
 {
 	*ret_addr = (struct sockaddr_un){.sun_family = AF_UNIX};
@@ -86,41 +90,7 @@ int control_call(int sock, struct agent_writer *w, int timeout_ms, struct agent_
 	return r;
 }
 
-/* --- the monitor's side --- */
-
-void client_close(struct client *c)
-{
-	fd_close(&c->sock);
-	agent_reader_release(&c->reader);
-	*c = (struct client){.sock = -EBADF};
-}
-
-void client_forward(struct client *c, const struct agent_frame *f)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-
-	int r = agent_begin(&w, f->type);
-	for (const struct json *j = f->json->first; j && r >= 0; j = j->next)
-		if (!streq(j->key, "type"))
-			json_out_node(&w.json, j->key, j);
-	if (r >= 0)
-		r = agent_send(&w, c->sock, f->blob, f->blob_len);
-	/* It has gone: its hangup is what we act upon. */
-	if (r < 0)
-		log_debug("a command's connection: %s", err_msg());
-}
-
-static void reply_error(struct client *c, int code, const char *message)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-
-	if (agent_begin(&w, c->process ? "failed" : "reply") < 0)
-		return;
-	json_out_i64(&w.json, "errno", code);
-	json_out_str(&w.json, "message", message);
-	if (agent_send(&w, c->sock, NULL, 0) < 0)
-		log_debug("a command's connection: %s", err_msg());
-}
+/* --- the monitor's side: a request comes in as a frame, and handle_request() says who does it --- */
 
 int monitor_accept(struct monitor *m)
 {
@@ -136,12 +106,15 @@ int monitor_accept(struct monitor *m)
 		m->clients[i].sock = take_fd(&sock);
 		return 0;
 	}
-	/* Closed: the command says that there are too many, see wait_reply(). */
+	/*
+	 * All entries are taken, so the connection is closed here. The command takes that for a
+	 * container that is not running, see wait_reply().
+	 */
 	return 0;
 }
 
-/* The request as it is, with a number by which its reply is found. */
-static int pass_on(struct monitor *m, struct client *c, const struct agent_frame *f)
+/* Sends the request to the guest as it is, with an id by which on_reply() finds the client. */
+static int forward_request(struct monitor *m, struct client *c, const struct agent_frame *f)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
@@ -158,14 +131,15 @@ static int pass_on(struct monitor *m, struct client *c, const struct agent_frame
 	return agent_send(&w, m->agent, f->blob, f->blob_len);
 }
 
-/* Descriptor i belongs to the i-th number of "stdio". */
+/* Descriptor i of the frame is the standard stream that the i-th number of "stdio" names. */
 static int offer_streams(struct monitor *m, uint32_t process, struct agent_frame *f)
 {
 	const struct json *stdio = json_get(f->json, "stdio");
 	unsigned i = 0;
 
 	if (!stdio || stdio->type != JSON_ARRAY || stdio->count != f->nfds)
-		return err_set(EPROTO, "exec: stdio and the descriptors differ");
+		return err_set(EPROTO, "exec: %u descriptors came: expected one for each of stdio",
+			f->nfds);
 	for (const struct json *j = stdio->first; j; j = j->next, i++) {
 		uint64_t stream;
 		if (j->type != JSON_NUMBER || str_to_u64(j->text, &stream) < 0 ||
@@ -184,9 +158,10 @@ static int on_exec(struct monitor *m, struct client *c, struct agent_frame *f)
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	if (c->process)
-		return err_set(EPROTO, "one connection, one exec");
+		return err_set(
+			EPROTO, "exec: this connection has a process already: expected one exec");
 	c->process = ++m->next_process;
-	if (m->agent < 0 || !m->created || m->exited)
+	if (m->agent < 0 || m->phase < PHASE_CREATED || m->phase >= PHASE_EXITED)
 		return err_set(ESRCH, "container not running");
 	int r = offer_streams(m, c->process, f);
 	if (r >= 0)
@@ -208,14 +183,14 @@ static int on_signal(struct monitor *m, struct client *c, const struct agent_fra
 
 	if (json_get_u64(f->json, "signal", &sig) < 0 || sig > 64)
 		return err_set(EPROTO, "signal: expected a number from 0 to 64");
-	if (m->exited && !c->process)
+	if (m->phase >= PHASE_EXITED && !c->process)
 		return err_set(ESRCH, "container not running");
 	if (sig == SIGKILL && !c->process && !m->kill_deadline)
 		m->kill_deadline = clock_ms() + KILL_GRACE_MS;
 	int r = monitor_send_signal(
 		m, c->process, (int)sig, all && all->type == JSON_BOOL && all->boolean);
 	if (r >= 0 && !c->process)
-		reply_error(c, 0, "");
+		client_reply(c, 0, "");
 	return r;
 }
 
@@ -229,7 +204,7 @@ static int on_resize(struct monitor *m, struct client *c, const struct agent_fra
 	return monitor_send_resize(m, c->process, (unsigned)rows, (unsigned)columns);
 }
 
-static int dispatch(struct monitor *m, struct client *c, struct agent_frame *f)
+static int handle_request(struct monitor *m, struct client *c, struct agent_frame *f)
 {
 	if (streq(f->type, "exec"))
 		return on_exec(m, c, f);
@@ -242,18 +217,24 @@ static int dispatch(struct monitor *m, struct client *c, struct agent_frame *f)
 		return 0;
 	}
 	if (c->request)
-		return err_set(EPROTO, "a request at a time");
+		return err_set(EPROTO,
+			"%s: this connection waits for a reply already: expected one request at a "
+			"time",
+			f->type);
 	if (streq(f->type, "freeze") || streq(f->type, "ps") || streq(f->type, "stats") ||
 		streq(f->type, "update"))
-		return pass_on(m, c, f);
+		return forward_request(m, c, f);
 	return err_set(EPROTO, "unknown request \"%s\"", f->type);
 }
 
-/* A proxy that is killed takes its process along, as the process's own death would be. */
+/*
+ * A command hangs up. If it is the proxy of an exec, the guest kills the process, because for the
+ * engine that killed the proxy the proxy was the process.
+ */
 static void hang_up(struct monitor *m, struct client *c)
 {
 	if (c->process && !c->ended && m->agent >= 0 &&
-		monitor_send_signal(m, c->process, 9, false) < 0)
+		monitor_send_signal(m, c->process, SIGKILL, false) < 0)
 		log_debug("%s", err_msg());
 	if (c->process)
 		streams_withdraw(&m->streams, c->process);
@@ -274,10 +255,10 @@ void monitor_on_client(struct monitor *m, struct client *c)
 		if (r == 0)
 			return;
 		if (r > 0)
-			r = dispatch(m, c, &f);
+			r = handle_request(m, c, &f);
 		if (r >= 0)
 			continue;
-		reply_error(c, -r, err_msg());
+		client_reply(c, -r, err_msg());
 		hang_up(m, c);
 		return;
 	}

@@ -1,28 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How commands reach a container's monitor: frames of the agent protocol (agent.h) over the Unix
- * socket CONTROL_SOCKET in the container's state directory, which only root can enter.
+ * How commands reach a container's monitor: with frames of the agent protocol (agent/agent.h) over
+ * the Unix socket CONTROL_SOCKET in the container's state directory, which only root can enter.
  *
- *	exec     {text: LEN, facts: {...}, stdio: [..]} + descriptors of stdio + blob
- *		 -> failed | running, then exited; meanwhile it may send
- *		 signal {signal}, resize {rows, columns}; closing it kills the process
- *	signal   {signal, all}          -> reply
- *	freeze   {frozen}               -> reply
- *	ps, stats, update {resources}   -> reply
- *	watch    {}     -> from now on, oom {} at each time that the guest says so
+ *	request                                          answer
+ *	exec {text: LEN, facts: {...}, stdio: [..]},     failed; or running, and later exited
+ *	  descriptors of stdio, blob
+ *	signal {signal, all}                             reply
+ *	freeze {frozen}                                  reply
+ *	ps, stats, update {resources}                    reply
+ *	watch {}                                         oom {}, each time that the guest sends one
+ *
+ * After exec, the same connection takes signal {signal} and resize {rows, columns} for its process,
+ * and the process is killed when the connection ends.
+ *
+ * To add a request: handle_request() in control.c decides who answers it, the monitor itself or the
+ * guest, to which forward_request() sends it as it is (then see agent/agent.h).
  */
 #pragma once
 #include "agent/agent.h"
 
 #define CONTROL_SOCKET "vm.sock"
 
-/* dir: the state directory. A listening socket, or one connected to it. */
+/* dir: the state directory. Returns a listening socket, or a socket that is connected to it. */
 int control_listen(int dir) must_check;
 int control_connect(int dir) must_check;
 
 /*
- * Sends a request and waits for its reply, timeout_ms at most; -ETIMEDOUT. A reply that says errno
- * becomes -errno with its message. *ret is to be released.
+ * Sends a request and waits for its reply, for at most timeout_ms, else -ETIMEDOUT. A reply with an
+ * errno is returned as -errno with the reply's message. The caller releases *ret.
  */
 int control_call(int sock, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
 	must_check;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is said to the guest's agent, and what it says. */
+/*
+ * Messages to the guest's agent (monitor_send_...) and from it (on_..., listed in
+ * monitor_on_frame()). agent/agent.h describes each message; the guest's side is guest/serve.c.
+ */
 #include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -12,7 +15,7 @@
 #include "netsetup/carry/net_config.h"
 #include "ns/channel.h"
 
-static void put_facts(struct monitor *m, struct json_out *o)
+static void write_facts(struct monitor *m, struct json_out *o)
 {
 	const struct plan_env *e = m->a->env;
 
@@ -38,17 +41,21 @@ static int read_filter(int fd, struct strbuf *ret)
 {
 	if (fd < 0)
 		return 0;
-	/* It stands at the first instruction: what is before that is the cache's. */
+	/*
+	 * The file's offset is at the first instruction, behind the header of the runtime's cache
+	 * of filters.
+	 */
 	return fd_read_all(fd, ret, AGENT_BLOB_MAX, "the compiled system call filter");
 }
 
-int monitor_send_create(struct monitor *m)
+static int send_create(struct monitor *m)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_strbuf_ struct strbuf filter = {0};
 	struct timespec now;
 
-	int r = read_filter(m->filter_slot < 0 ? -EBADF : m->a->slots[m->filter_slot], &filter);
+	int r = read_filter(
+		m->boot.filter_slot < 0 ? -EBADF : m->a->slots[m->boot.filter_slot], &filter);
 	if (r >= 0)
 		r = agent_begin(&w, "create");
 	if (r < 0)
@@ -57,9 +64,9 @@ int monitor_send_create(struct monitor *m)
 	json_out_u64(&w.json, "text", m->a->config_len);
 	clock_gettime(CLOCK_REALTIME, &now);
 	json_out_u64(&w.json, "time", (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
-	put_facts(m, &w.json);
-	net_config_json(&w.json, "net", &m->net);
-	/* What is not offered, as it is /dev/null here, is /dev/null there. */
+	write_facts(m, &w.json);
+	net_config_json(&w.json, "net", &m->boot.net);
+	/* The guest opens /dev/null for each standard stream that is not named here. */
 	streams_json(&m->streams, 0, &w.json);
 	const struct iovec blob[2] = {
 		{(void *)m->a->config, m->a->config_len}, {filter.s, filter.len}};
@@ -118,25 +125,25 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 {
 	uint64_t version;
 
-	if (m->greeted)
+	if (m->phase >= PHASE_GREETED)
 		return err_set(EPROTO, "unexpected \"hello\" from the guest");
-	m->greeted = true;
+	monitor_advance(m, PHASE_GREETED);
 	log_debug("microvm: hello");
 	if (json_get_u64(f->json, "version", &version) < 0 || version != AGENT_VERSION)
 		return err_set(EPROTO,
 			"the guest's init is of another version: expected %d, which "
 			"comes with this caisson",
 			AGENT_VERSION);
-	int r = monitor_send_create(m);
-	/* An engine may have set it while the machine booted. */
+	int r = send_create(m);
+	/* An engine may have changed the terminal's size while the machine booted. */
 	return r < 0 ? r : monitor_send_size(m);
 }
 
 static int on_created(struct monitor *m)
 {
 	log_debug("microvm: created");
-	m->created = true;
-	m->deadline = 0;
+	monitor_advance(m, PHASE_CREATED);
+	m->boot.deadline = 0;
 	return channel_report(m->channel, "created");
 }
 
@@ -147,7 +154,7 @@ int monitor_on_sealed(struct monitor *m)
 	return r < 0 ? r : on_created(m);
 }
 
-/* A barrier of INIT's: for the runtime, who waits for it. */
+/* INIT has got to a barrier at which the runtime waits. */
 static int on_reached(struct monitor *m, const struct agent_frame *f)
 {
 	const char *barrier = json_get_str(f->json, "barrier");
@@ -159,7 +166,10 @@ static int on_reached(struct monitor *m, const struct agent_frame *f)
 	return channel_report(m->channel, barrier);
 }
 
-/* The program could not be started, or not even made: who waits hears why, as of any INIT. */
+/*
+ * The guest could not make or start the program. The error ends the monitor, which tells it to the
+ * runtime or to `start`, as an INIT in namespace mode does.
+ */
 static int on_failed(struct monitor *m, const struct agent_frame *f)
 {
 	int r = agent_failure(f);
@@ -169,17 +179,20 @@ static int on_failed(struct monitor *m, const struct agent_frame *f)
 
 static int on_running(struct monitor *m)
 {
-	if (!m->created || m->running)
+	if (m->phase < PHASE_CREATED || m->phase == PHASE_RUNNING)
 		return err_set(EPROTO, "unexpected \"running\" from the guest");
 	log_debug("microvm: running");
-	m->running = true;
-	/* The end of the channel is the success, and the end of the lock makes it "running". */
+	monitor_advance(m, PHASE_RUNNING);
+	/*
+	 * `start` takes the end of this connection for success, and other commands call the
+	 * container "running" once nobody holds the lock.
+	 */
 	fd_close(&m->starter);
 	fd_close(&m->start_lock);
 	return 0;
 }
 
-static struct client *find_process(struct monitor *m, uint32_t process)
+static struct client *find_client(struct monitor *m, uint32_t process)
 {
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		if (m->clients[i].sock >= 0 && process && m->clients[i].process == process)
@@ -194,23 +207,26 @@ static int on_exited(struct monitor *m, uint32_t process, const struct agent_fra
 	if (json_get_i64(f->json, "status", &status) < 0 || status < 0 || status > 0xffff)
 		return err_set(EPROTO, "malformed \"exited\" from the guest");
 	streams_withdraw(&m->streams, process);
-	struct client *c = find_process(m, process);
+	struct client *c = find_client(m, process);
 	if (c) {
 		c->ended = true;
 		c->status = (int)status;
 	}
 	if (process == 0) {
 		log_debug("microvm: exited");
-		m->exited = true;
+		monitor_advance(m, PHASE_EXITED);
 		m->status = (int)status;
 	}
 	return 0;
 }
 
-/* Of an exec whose proxy has gone nobody wants to hear. */
-static void on_exec_message(struct monitor *m, uint32_t process, const struct agent_frame *f)
+/*
+ * Hands a message about an exec on to its proxy. If the proxy has ended, the message is dropped,
+ * because no one is left to read it.
+ */
+static void on_exec_frame(struct monitor *m, uint32_t process, const struct agent_frame *f)
 {
-	struct client *c = find_process(m, process);
+	struct client *c = find_client(m, process);
 
 	if (!c)
 		return;
@@ -236,7 +252,10 @@ static void on_reply(struct monitor *m, const struct agent_frame *f)
 	}
 }
 
-/* A watcher that does not read must not stop us, however often a guest says it: it has heard. */
+/*
+ * A command that watches but does not read must not block the monitor, so it gets the message only
+ * if its socket has room. Such a command has unread messages of this kind already.
+ */
 static void on_oom(struct monitor *m, const struct agent_frame *f)
 {
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
@@ -247,7 +266,7 @@ static void on_oom(struct monitor *m, const struct agent_frame *f)
 	}
 }
 
-/* A guest that does not stop talking must not fill the host's disk. */
+/* The number of lines is limited, because a hostile guest could fill the host's disk with them. */
 static void on_log(struct monitor *m, const struct agent_frame *f)
 {
 	const char *message = json_get_str(f->json, "message") ?: "";
@@ -258,7 +277,8 @@ static void on_log(struct monitor *m, const struct agent_frame *f)
 	str_quote_end(line, sizeof(line), message, strlen(message));
 	log_warn("in the guest: %s", line);
 	if (++m->lines == GUEST_LINES_MAX)
-		log_warn("in the guest: %d lines by now, no more are written", GUEST_LINES_MAX);
+		log_warn("in the guest: %d lines were written, further ones are dropped",
+			GUEST_LINES_MAX);
 }
 
 int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
@@ -285,7 +305,7 @@ int monitor_on_frame(struct monitor *m, const struct agent_frame *f)
 	if (streq(f->type, "exited"))
 		return on_exited(m, process, f);
 	if (process > 0) {
-		on_exec_message(m, process, f);
+		on_exec_frame(m, process, f);
 		return 0;
 	}
 	if (streq(f->type, "reached"))

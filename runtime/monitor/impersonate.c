@@ -46,12 +46,12 @@ int impersonate_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_
 	if (tcsetattr(slave, TCSANOW, &raw) < 0)
 		return err_sys("make the terminal raw");
 	if (ioctl(slave, TIOCSCTTY, 0) < 0)
-		return err_sys("make the terminal ours");
+		return err_sys("make the terminal the controlling one");
 	*ret_slave = take_fd(&slave);
 	return channel_send(channel, CHANNEL_FD, 0, "console", master);
 }
 
-_Noreturn void impersonate_end(int status)
+_Noreturn void impersonate_exit(int status)
 {
 	const struct rlimit none = {0, 0};
 	int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
@@ -59,7 +59,7 @@ _Noreturn void impersonate_end(int status)
 
 	if (!sig)
 		_exit(WEXITSTATUS(status));
-	/* The core, if any, was the guest's to dump. */
+	/* No core of this process is dumped, because the program that crashed is in the guest. */
 	setrlimit(RLIMIT_CORE, &none);
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(sig, SIG_DFL);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is told of a machine that failed: what its console said last, and what else to try. */
+/*
+ * Explains why a machine failed: what its console said last, and whether the other hypervisor may
+ * do.
+ */
 #include <stdio.h>
 
 #include "base/fd.h"
 #include "monitor/monitor_internal.h"
 #include "vm/kvm.h"
 
-#define WORDS_MAX 1024 /* of the guest's log, in messages */
-#define READS_MAX 64   /* of a guest that does not stop talking */
+#define WORDS_MAX 1024 /* bytes of the console's output in an error message */
+#define READS_MAX 64   /* a guest that does not stop talking is read so often at most */
 #define PANIC "Kernel panic - not syncing"
 
 bool monitor_on_log(struct monitor *m)
@@ -30,8 +33,11 @@ bool monitor_on_log(struct monitor *m)
 	return true;
 }
 
-/* Behind a panic's reason there is only where in the kernel it was, page after page. */
-static size_t end_of_words(const struct monitor *m)
+/*
+ * How much of the log is worth quoting. After a panic's first line the kernel prints only registers
+ * and addresses, so that line is the last.
+ */
+static size_t words_len(const struct monitor *m)
 {
 	const char *panic = memmem(m->log, m->log_len, PANIC, strlen(PANIC));
 	const char *end = panic ? memchr(panic, '\n', m->log_len - (size_t)(panic - m->log)) : NULL;
@@ -45,7 +51,7 @@ int monitor_last_words(struct monitor *m, int r)
 
 	for (size_t i = 0; i < READS_MAX && monitor_on_log(m); i++)
 		;
-	str_quote_end(words, sizeof(words), m->log, end_of_words(m));
+	str_quote_end(words, sizeof(words), m->log, words_len(m));
 	snprintf(why, sizeof(why), "%s", err_msg());
 	return *words ? err_set(-r, "%s; the guest's last words: \"%s\"", why, words)
 		      : err_set(-r, "%s; the guest said nothing", why);
@@ -53,7 +59,7 @@ int monitor_last_words(struct monitor *m, int r)
 
 int monitor_name_other(const struct monitor *m, int r)
 {
-	if (m->greeted || r == -EPIPE || m->a->machine->hypervisor != HYPERVISOR_KVM)
+	if (m->phase >= PHASE_GREETED || r == -EPIPE || m->a->machine->hypervisor != HYPERVISOR_KVM)
 		return r;
 	return err_set(-r, "%s; " VM_KVM_INSTEAD, err_msg());
 }

@@ -3,16 +3,18 @@
  * Theory of operation
  *
  * The runtime clones the monitor where it would clone the container's first process: in the
- * container's cgroup and network namespace. It does the MONITOR's steps of the plan, boots the
- * machine, and from then on waits in one loop: for signals (handed on to the guest's process), for
- * the agent in the guest, for the runtime and later `start`, for commands at the control socket,
- * and for the machine's end. Devices are served by other threads; what goes through them is not
- * seen here, standard streams included. Before the guest runs, all of them go into jail.c's jail.
+ * container's cgroup and network namespace. The monitor does the MONITOR's steps of the plan, boots
+ * the machine, and from then on waits in one loop for these events: signals, which it hands on to
+ * the guest's process; messages of the agent in the guest; messages of the runtime, and later of
+ * `start`; commands at the control socket; the machine's end. Other threads serve the devices, so
+ * that the data of devices and standard streams never pass through this loop. All threads are in
+ * the jail (jail/jail.h) before the guest runs.
  *
- * It ends when the guest's process has ended and all its output is where it belongs: the machine is
- * switched off, and the monitor exits as that process did, by the same signal if it was one. When
- * the machine fails instead, whoever waits on the channel hears why; later on it goes to the log,
- * and the monitor dies by SIGKILL, as a container does whose kernel gave up on it.
+ * When the guest's process has ended and all its output has been written, the monitor switches the
+ * machine off and exits as that process did, by the same signal if a signal ended it. When the
+ * machine fails instead, the monitor tells the reason to the runtime or to `start` if one of them
+ * waits, else it writes the reason to the log; then it kills itself with SIGKILL, because that is
+ * how a container ends whose kernel kills it.
  */
 #include <poll.h>
 #include <signal.h>
@@ -35,12 +37,12 @@
 #include "step/step.h"
 
 /*
- * When one process of the machine ends others end because of it. How long the hypervisor's end,
- * which tells more, is waited for.
+ * When one process of the machine ends, others end because of it. The monitor waits so long for the
+ * hypervisor's end before it reports another one, because the hypervisor knows more of the reason.
  */
 #define GRACE_MS 500
 
-/* --- as a party of the plan --- */
+/* --- the MONITOR's steps of the plan --- */
 
 static int report(void *data, const char *barrier)
 {
@@ -56,8 +58,8 @@ static int await(void *data, const char *barrier)
 	return channel_await_or_exit(m->channel, barrier);
 }
 
-/* Its own steps, to the machine's. */
-static int walk(struct monitor *m)
+/* Does the steps up to STEP_MACHINE, which is the last one. */
+static int do_steps(struct monitor *m)
 {
 	const struct monitor_args *a = m->a;
 	struct step_ctx c = {
@@ -92,8 +94,7 @@ static int walk(struct monitor *m)
 
 /* --- getting ready --- */
 
-/* The terminal: made here, the runtime gets the master, the guest's terminal is behind the slave.
- */
+/* Makes a terminal. The runtime gets its master side, the guest's terminal is joined to its slave. */
 static int open_terminal(struct monitor *m)
 {
 	const struct plan_env *e = m->a->env;
@@ -113,7 +114,10 @@ static int open_terminal(struct monitor *m)
 	return r;
 }
 
-/* Our standard streams become the guest's; what stays with us is /dev/null, or they never end. */
+/*
+ * Our standard streams become the guest's. The monitor keeps only /dev/null in their place, because
+ * who reads the guest's output would never see its end if the monitor had it open too.
+ */
 static int offer_stdio(struct monitor *m)
 {
 	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -135,7 +139,9 @@ static int offer_stdio(struct monitor *m)
 	return 0;
 }
 
-/* What the runtime, and who called it, left open. Whatever is opened from here on is the monitor's.
+/*
+ * Closes what the runtime and its caller left open. Every descriptor of a higher number is the
+ * monitor's own from here on.
  */
 static int close_inherited(const struct monitor *m)
 {
@@ -155,14 +161,18 @@ static int close_inherited(const struct monitor *m)
 	return r;
 }
 
-/* All is open that is needed. The devices serve, the guest runs, and we can do neither harm. */
-static int let_run(struct monitor *m)
+/*
+ * The monitor has opened every file that it will use, so it can enter its jail. The threads that
+ * serve the devices and run the guest start inside it.
+ */
+static int enter_jail_and_run(struct monitor *m)
 {
 	const pid_t children[] = {m->share.pid, m->engine.pid};
 	int proc = m->a->proc;
 
 	fd_close(&proc);
-	m->jailed = true;
+	/* Even a jail that was only half entered keeps the monitor from undoing what it opened. */
+	monitor_advance(m, PHASE_BOOTING);
 	int r = jail_enter(&m->jail, children, ARRAY_SIZE(children));
 	if (r >= 0)
 		r = engine_run(&m->engine, &m->jail);
@@ -170,7 +180,7 @@ static int let_run(struct monitor *m)
 	return r < 0 ? r : jail_enter_thread(&m->jail, JAIL_LOOP);
 }
 
-static int prepare(struct monitor *m)
+static int start_machine(struct monitor *m)
 {
 	int r = close_inherited(m);
 
@@ -179,14 +189,14 @@ static int prepare(struct monitor *m)
 	if (r >= 0)
 		r = impersonate_signals(&m->signals);
 	if (r >= 0)
-		r = walk(m);
+		r = do_steps(m);
 	if (r >= 0 && m->a->plan->terminal)
 		r = open_terminal(m);
 	if (r >= 0)
 		r = offer_stdio(m);
 	if (r >= 0)
-		r = let_run(m);
-	m->deadline = clock_ms() + m->a->machine->boot_timeout_ms;
+		r = enter_jail_and_run(m);
+	m->boot.deadline = clock_ms() + m->a->machine->boot_timeout_ms;
 	return r;
 }
 
@@ -206,7 +216,7 @@ static int on_signals(struct monitor *m, bool *ret_child)
 		if (sig == SIGWINCH && m->console >= 0) {
 			r = monitor_send_size(m);
 		} else if (m->agent < 0 && (sig == SIGTERM || sig == SIGINT)) {
-			/* Nothing is there yet that could be asked to end. */
+			/* The guest has no process yet that the signal could be sent to. */
 			return err_set(
 				EINTR, "ended by signal %d before the microVM had booted", sig);
 		} else {
@@ -218,13 +228,13 @@ static int on_signals(struct monitor *m, bool *ret_child)
 	return 0;
 }
 
-/* Without its file server the guest would wait for ever. */
+/* A child has ended. Without its file server the guest would wait for ever. */
 static int on_child(struct monitor *m)
 {
 	struct pollfd p = {.fd = m->engine.ended, .events = POLLIN};
 
 	int r = share_check(&m->share);
-	if (r >= 0 || m->exited || (r == -EPIPE && poll(&p, 1, GRACE_MS) > 0))
+	if (r >= 0 || m->phase >= PHASE_EXITED || (r == -EPIPE && poll(&p, 1, GRACE_MS) > 0))
 		return 0;
 	return monitor_last_words(m, r);
 }
@@ -235,10 +245,10 @@ static int on_agent(struct monitor *m)
 
 	int r = agent_reader_receive(&m->reader, m->agent);
 
-	/* With the machine, most likely, whose end takes a moment longer to be told. */
+	/* Most likely the machine has ended, which the engine tells a moment later. */
 	if (r == 0) {
 		fd_close(&m->agent);
-		if (m->exited || poll(&p, 1, GRACE_MS) > 0)
+		if (m->phase >= PHASE_EXITED || poll(&p, 1, GRACE_MS) > 0)
 			return 0;
 		return monitor_last_words(m, err_set(EPIPE, "the guest's init has gone"));
 	}
@@ -263,7 +273,10 @@ static void on_streams(struct monitor *m)
 		m->agent = streams_take_agent(&m->streams);
 }
 
-/* The runtime: INIT may wait for its start, or it starts at once, or it has failed. */
+/*
+ * The runtime has recorded the container, which then waits for `start`; or it wants the program to
+ * start at once (`run`); or it has ended too early.
+ */
 static int on_channel(struct monitor *m)
 {
 	struct channel_msg msg;
@@ -284,7 +297,7 @@ static int on_channel(struct monitor *m)
 	return monitor_send_start(m);
 }
 
-/* `start`: whoever connects next, as in ns/init.c. */
+/* Whoever connects to the start socket is `start`, because only root can reach the socket. */
 static int on_start(struct monitor *m)
 {
 	m->starter = accept4(m->start_socket, NULL, NULL, SOCK_CLOEXEC);
@@ -300,7 +313,7 @@ static int on_engine_end(struct monitor *m)
 {
 	int r = engine_end(&m->engine);
 
-	if (m->exited)
+	if (m->phase >= PHASE_EXITED)
 		return 0;
 	if (r < 0)
 		return monitor_name_other(
@@ -313,20 +326,15 @@ static int on_engine_end(struct monitor *m)
 	return monitor_last_words(m, r);
 }
 
-/* Exits are told once their output is where it belongs. */
-static void tell_exits(struct monitor *m)
+/* A proxy is told of its process's exit once all of the process's output has been written. */
+static void send_exits(struct monitor *m)
 {
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
 		struct client *c = &m->clients[i];
-		_cleanup_agent_writer_ struct agent_writer w = {0};
 
 		if (c->sock < 0 || !c->ended || streams_has_output(&m->streams, c->process))
 			continue;
-		if (agent_begin(&w, "exited") < 0)
-			continue;
-		json_out_i64(&w.json, "status", c->status);
-		if (agent_send(&w, c->sock, NULL, 0) < 0)
-			log_debug("%s", err_msg());
+		client_send_exited(c);
 		client_close(c);
 	}
 }
@@ -336,7 +344,7 @@ static void tell_exits(struct monitor *m)
 enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL };
 enum { P_CHANNEL = P_SEAL + 1, P_START, P_CONTROL, P_CLIENTS };
 
-static int serve(struct monitor *m, struct pollfd *p)
+static int serve_events(struct monitor *m, struct pollfd *p)
 {
 	bool child = false;
 	int r = 0;
@@ -362,23 +370,23 @@ static int serve(struct monitor *m, struct pollfd *p)
 			monitor_on_client(m, &m->clients[i]);
 	if (r >= 0 && p[P_CONTROL].revents)
 		r = monitor_accept(m);
-	tell_exits(m);
-	/* Last: what it said before has been read above. */
+	send_exits(m);
+	/* The machine's end comes last, so that all that the agent said before it has been read. */
 	if (p[P_ENGINE].revents && !(p[P_AGENT].revents && r >= 0))
 		r = on_engine_end(m);
 	return r;
 }
 
-/* Milliseconds until the next deadline, -1 where there is none. */
+/* *ret_timeout: milliseconds until the next deadline, or -1 if there is none. */
 static int check_deadlines(struct monitor *m, int *ret_timeout)
 {
-	int64_t next = m->deadline;
+	int64_t next = m->boot.deadline;
 
 	*ret_timeout = -1;
-	if (!m->deadline && !m->kill_deadline)
+	if (!m->boot.deadline && !m->kill_deadline)
 		return 0;
 	int64_t now = clock_ms();
-	if (m->deadline && now >= m->deadline) {
+	if (m->boot.deadline && now >= m->boot.deadline) {
 		int r = err_set(ETIMEDOUT,
 			"the microVM did not get ready in %u seconds (annotation "
 			"io.caisson.vm.boot-timeout)",
@@ -387,8 +395,8 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 	}
 	if (m->kill_deadline && now >= m->kill_deadline) {
 		log_debug("microvm: not ended by SIGKILL in time, switched off");
-		m->status = m->exited ? m->status : SIGKILL;
-		m->exited = m->cut = true;
+		m->status = m->phase >= PHASE_EXITED ? m->status : SIGKILL;
+		monitor_advance(m, PHASE_CUT);
 		return 0;
 	}
 	if (m->kill_deadline && (!next || m->kill_deadline < next))
@@ -397,12 +405,12 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 	return 0;
 }
 
-static int turn(struct monitor *m)
+static int wait_and_serve(struct monitor *m)
 {
 	struct pollfd p[P_CLIENTS + CLIENTS_MAX];
 
 	int timeout, r = check_deadlines(m, &timeout);
-	if (r < 0 || m->cut)
+	if (r < 0 || m->phase == PHASE_CUT)
 		return r;
 	p[P_SIGNALS].fd = m->signals;
 	p[P_STREAMS].fd = m->streams.changed;
@@ -411,7 +419,9 @@ static int turn(struct monitor *m)
 	p[P_AGENT].fd = m->agent;
 	p[P_SEAL].fd = m->share.sealing ? m->share.seal : -1;
 	p[P_CHANNEL].fd = m->channel;
-	p[P_START].fd = m->created && m->channel < 0 && m->starter < 0 ? m->start_socket : -1;
+	p[P_START].fd = m->phase >= PHASE_CREATED && m->channel < 0 && m->starter < 0
+				? m->start_socket
+				: -1;
 	p[P_CONTROL].fd = m->control;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		p[P_CLIENTS + i].fd = m->clients[i].sock;
@@ -420,16 +430,17 @@ static int turn(struct monitor *m)
 		p[i].revents = 0;
 	}
 	if (poll(p, ARRAY_SIZE(p), timeout) < 0)
-		return errno == EINTR ? 0 : err_sys("wait");
-	return serve(m, p);
+		return errno == EINTR ? 0 : err_sys("wait for events");
+	return serve_events(m, p);
 }
 
-static int loop(struct monitor *m)
+static int serve_until_end(struct monitor *m)
 {
 	int r = 0;
 
-	while (r >= 0 && !m->cut && !(m->exited && !streams_has_output(&m->streams, 0)))
-		r = turn(m);
+	while (r >= 0 && m->phase != PHASE_CUT &&
+		!(m->phase == PHASE_EXITED && !streams_has_output(&m->streams, 0)))
+		r = wait_and_serve(m);
 	return r;
 }
 
@@ -439,15 +450,16 @@ static void clean_up(struct monitor *m)
 {
 	engine_stop(&m->engine);
 	share_stop(&m->share);
-	for (size_t i = 0; i < m->net.interface_count && i < ENGINE_NICS_MAX; i++) {
-		if (m->jailed)
-			fd_close(&m->taps[i].fd);
-		else if (m->taps[i].fd >= 0 && net_tap_close(&m->taps[i]) < 0)
+	streams_release(&m->streams);
+	for (size_t i = 0; i < m->boot.net.interface_count && i < ENGINE_NICS_MAX; i++) {
+		if (m->phase >= PHASE_BOOTING)
+			fd_close(&m->boot.taps[i].fd);
+		else if (m->boot.taps[i].fd >= 0 && net_tap_close(&m->boot.taps[i]) < 0)
 			log_debug("%s", err_msg());
 	}
 }
 
-_Noreturn static void fail(struct monitor *m, int code)
+_Noreturn static void exit_failed(struct monitor *m, int code)
 {
 	_cleanup_free_ char *text = strdup(err_msg());
 	const char *message = text ? text : "out of memory";
@@ -457,38 +469,39 @@ _Noreturn static void fail(struct monitor *m, int code)
 		clean_up(m);
 		_exit(channel_send(sock, CHANNEL_FAILED, code, message, -EBADF) < 0 ? 2 : 1);
 	}
-	/* `run` prints it, and keeps it in the log too. */
+	/* `run` reads the message from this pipe, prints it and logs it. */
 	if (m->a->failure < 0 || write(m->a->failure, message, strlen(message)) < 0)
 		log_error(message);
 	clean_up(m);
-	impersonate_end(SIGKILL);
+	impersonate_exit(SIGKILL);
 }
 
 _Noreturn void monitor_run(const struct monitor_args *a)
 {
-	static struct monitor m; /* large, one a process */
+	static struct monitor m; /* too large for a stack; a process has one monitor */
 
 	m.a = a;
 	m.channel = a->channel;
 	m.start_socket = a->start_socket;
 	m.start_lock = a->start_lock;
 	m.control = a->control;
-	m.filter_slot = plan_filter_slot(a->plan);
+	m.boot.filter_slot = plan_filter_slot(a->plan);
 	m.agent = m.starter = m.signals = m.console = m.guest_log = -EBADF;
 	m.engine.ended = m.share.sock = m.share.seal = -EBADF;
+	m.streams.agent = m.streams.changed = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)
-		m.taps[i] = (struct net_tap)NET_TAP_INIT;
+		m.boot.taps[i] = (struct net_tap)NET_TAP_INIT;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		m.clients[i].sock = -EBADF;
 	prctl(PR_SET_NAME, "caisson-vm");
 	setsid();
-	int r = prepare(&m);
+	int r = start_machine(&m);
 	if (r >= 0)
-		r = loop(&m);
+		r = serve_until_end(&m);
 	if (r < 0)
-		fail(&m, r);
-	tell_exits(&m);
+		exit_failed(&m, r);
+	send_exits(&m);
 	clean_up(&m);
 	fd_close(&m.console);
-	impersonate_end(m.status);
+	impersonate_exit(m.status);
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The monitor: the process that is the container to the rest of the host in VM mode. Its pid is the
- * container's; it ends with the exit code of the guest's process, or by the same signal; what it is
- * sent it hands on; its standard streams are the guest process's.
+ * The monitor is the process that stands for the container on the host in VM mode. Its pid is the
+ * container's pid; it exits with the exit code of the guest's process, or by the same signal; it
+ * hands the signals that it gets on to the guest's process; its standard streams become that
+ * process's.
  *
- * monitor_run() is to VM mode what ns_init() is to namespace mode, and speaks the same language on
- * the same channel (ns/channel.h): barriers, the terminal's descriptor, a failure. The launch code
- * does not see the difference. monitor_proxy() is the same for an exec: a process that stands for
- * one of the guest's.
+ * monitor_run() is to VM mode what ns_init() is to namespace mode, and sends the same messages on
+ * the same channel (ns/channel.h): barriers, the terminal's descriptor, a failure. So the launch
+ * code does not see the difference. monitor_proxy() does the same for an exec: it is the process
+ * that stands for one more process of the guest.
  */
 #pragma once
 #include "machine/machine_config.h"
@@ -18,15 +19,15 @@ struct monitor_args {
 	const struct plan_env *env;
 	const struct machine_config *machine;
 	int *slots;
-	/* Of the mount in each slot: MOUNT_ATTR_*, which the guest's gets too. */
+	/* MOUNT_ATTR_* of the mount in each slot; the guest sets the same on its mount. */
 	const uint32_t *mount_flags;
 	int channel;      /* to the runtime */
-	int start_socket; /* create: listening, where `start` will connect; run: -EBADF */
+	int start_socket; /* create: a listening socket to which `start` connects; run: -EBADF */
 	int start_lock;   /* held until the program runs */
-	int control;      /* listening: control.h */
-	int failure;   /* for the error of a machine that fails while it runs; -EBADF: to the log */
-	int proc;      /* path_open_proc() */
-	int *hook_out; /* two: step/step.h, hooks_run(); closed when the machine boots */
+	int control;      /* the listening socket of monitor/control.h */
+	int failure; /* gets the error of a machine that fails while it runs; -EBADF: the log does */
+	int proc;    /* path_open_proc() */
+	int *hook_out; /* two descriptors of hooks_run() (step/step.h); closed for the machine */
 	const char *id;
 	const char *config; /* config.json's text */
 	size_t config_len;
@@ -45,8 +46,8 @@ struct proxy_args {
 	int control; /* connected to the container's monitor */
 	int filter;  /* the compiled system call filter, or -EBADF */
 	const char *id;
-	const char *cgroup;  /* beneath the container's in the guest, or NULL */
-	const char *process; /* the process object's text */
+	const char *cgroup;  /* a path beneath the container's cgroup in the guest, or NULL */
+	const char *process; /* the text of config.json's process object */
 	size_t process_len;
 };
 

@@ -1,5 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the monitor share. One thread, but for struct streams. */
+/*
+ * What the files of the monitor share. All of it belongs to the monitor's one thread, except struct
+ * streams, which the devices' thread uses too.
+ *
+ * The files call each other in one direction:
+ *
+ *	monitor.c    the life of the process and its event loop
+ *	boot.c       makes the machine                        called by monitor.c
+ *	control.c    what commands ask                        called by monitor.c
+ *	guest.c      messages to and from the guest's agent   called by monitor.c and control.c
+ *	last_words.c explains why a machine failed            called by monitor.c
+ *	client.c     one command's connection                 called by all of these
+ */
 #pragma once
 #include "agent/agent.h"
 #include "engine/engine.h"
@@ -8,88 +20,112 @@
 #include "monitor/monitor.h"
 #include "netsetup/net_tap.h"
 
-#define GUEST_LOG_MAX 4096   /* of the guest's console, its end: for errors */
-#define GUEST_LINES_MAX 1000 /* of its agent's, in the host's log */
+#define GUEST_LOG_MAX 4096   /* bytes of the guest's console output that are kept for errors */
+#define GUEST_LINES_MAX 1000 /* messages of the guest's agent that are written to the host's log */
 #define CLIENTS_MAX 64
+
+/* How long the guest may take to end after SIGKILL. Podman waits for 5 seconds. */
+#define KILL_GRACE_MS 3000
 
 /* A command that is connected to the control socket. */
 struct client {
-	int sock; /* -EBADF: free */
+	int sock; /* -EBADF: this entry is free */
 	struct agent_reader reader;
-	uint32_t process; /* > 0: an exec's, whose life this connection is */
-	uint64_t request; /* > 0: its answer is awaited */
-	bool watches;     /* it is told when the guest's kernel kills for want of memory */
-	bool ended;       /* its process has exited, with `status`; output may still flow */
+	uint32_t process; /* > 0: the number of the exec that lives as long as this connection */
+	uint64_t request; /* > 0: the id of the request whose reply the command waits for */
+	bool watches;     /* the command is told when the guest's kernel kills for want of memory */
+	bool ended;       /* the exec's process has exited with `status`; output may still flow */
 	int status;
 };
 
-/* What a guest has to end in by SIGKILL; podman waits for 5 seconds. */
-#define KILL_GRACE_MS 3000
+/* The monitor's life. It only ever goes to a later phase, and may skip phases. */
+enum monitor_phase {
+	PHASE_PREPARING, /* the monitor opens files and builds the machine */
+	PHASE_BOOTING, /* the monitor is in its jail, so it can open and change nothing any more */
+	PHASE_GREETED, /* the guest's agent has said hello */
+	PHASE_CREATED, /* the guest's INIT waits for its start */
+	PHASE_RUNNING, /* INIT has become the program */
+	PHASE_EXITED,  /* the program has exited with `status`; output may still flow */
+	PHASE_CUT, /* the guest ignored SIGKILL: it is switched off, its output is not awaited */
+};
+
+/* What boot.c decides and opens. The guest's container is made from it, and the end undoes it. */
+struct boot {
+	int64_t deadline; /* CLOCK_MONOTONIC, ms, for the container's creation; 0: it is created */
+	int filter_slot;  /* the slot of the compiled system call filter; -1: there is none */
+	struct net_config net; /* of the container's network namespace */
+	struct net_tap taps[ENGINE_NICS_MAX];
+};
 
 struct monitor {
 	const struct monitor_args *a;
+	enum monitor_phase phase;
+	int status; /* from PHASE_EXITED on: as waitpid(2) has it */
+	struct boot boot;
 	struct engine engine;
 	struct jail jail;
-	bool jailed; /* nothing can be opened or changed any more */
 	struct share share;
 	struct streams streams;
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];
-	int agent;   /* stream to the guest's agent; -EBADF until it has connected */
-	int channel; /* to the runtime while it creates; -EBADF afterwards */
-	int starter; /* who is told whether the program could be started */
-	int start_socket, start_lock, control;
-	int signals;           /* signalfd */
-	int console;           /* our terminal's slave side, or -EBADF */
-	int guest_log;         /* our end of the guest's console */
-	int64_t deadline;      /* of the boot: CLOCK_MONOTONIC, milliseconds; 0: none */
-	int64_t kill_deadline; /* of a guest that was told to kill */
+	int agent;   /* the stream to the guest's agent; -EBADF: the agent is not connected */
+	int channel; /* to the runtime while the runtime creates; -EBADF afterwards */
+	int starter; /* to the command that is told whether the program could be started */
+	int start_socket, start_lock, control; /* as in struct monitor_args */
+	int signals;                           /* a signalfd */
+	int console;                           /* our terminal's slave side, or -EBADF */
+	int guest_log;                         /* our end of the guest's console */
+	int64_t kill_deadline; /* CLOCK_MONOTONIC, ms: when a guest that got SIGKILL is cut; 0: none */
 	uint32_t next_process;
 	uint64_t next_request;
-	bool greeted; /* the agent has said hello */
-	bool created; /* the guest's INIT waits for its start */
-	bool running; /* it has become the program */
-	bool exited;  /* with `status`, as waitpid(2) has it */
-	bool cut;     /* switched off, its output unread: it did not obey SIGKILL */
-	int status;
-	struct net_config net; /* of the container's network namespace */
-	struct net_tap taps[ENGINE_NICS_MAX];
-	unsigned lines;  /* that the agent has had logged */
-	int filter_slot; /* of the compiled system call filter; -1: none */
+	unsigned lines; /* messages of the agent's that were written to the log so far */
 	char log[GUEST_LOG_MAX];
 	size_t log_len;
 };
 
-/* boot.c: everything up to a machine that only has to be let run */
+static inline void monitor_advance(struct monitor *m, enum monitor_phase to)
+{
+	if (m->phase < to)
+		m->phase = to;
+}
+
+/* boot.c: makes a machine that engine_run() can let run. */
 int monitor_boot(struct monitor *m) must_check;
 
-/* guest.c: what the guest says; a message of its agent */
+/* guest.c: handles a message of the guest's agent. */
 int monitor_on_frame(struct monitor *m, const struct agent_frame *f) must_check;
-/* An answer of the process that makes the root read-only. */
+/* Takes the answer of the process that makes the shared root read-only (engine/share.h). */
 int monitor_on_sealed(struct monitor *m) must_check;
-/* The agent has said hello: it is told what to make. */
-int monitor_send_create(struct monitor *m) must_check;
 int monitor_send_start(struct monitor *m) must_check;
 int monitor_send_signal(struct monitor *m, uint32_t process, int sig, bool all) must_check;
 int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsigned columns)
 	must_check;
-/* The container's terminal, as large as it is here; nothing where it has none. */
+/* Gives the container's terminal the size of ours. Does nothing if the container has none. */
 int monitor_send_size(struct monitor *m) must_check;
 
-/* words.c: what is told of a machine that failed */
-/* What the guest's console says is kept, its end, for the case that this is its last word. */
+/*
+ * last_words.c: reads what the guest's console says, and keeps the end of it, because it may be the
+ * only explanation of a failure. Returns whether there was anything to read.
+ */
 bool monitor_on_log(struct monitor *m);
-/* Adds the end of the guest's log to the message. */
+/* Adds the end of the guest's console output to the current error. Returns r. */
 int monitor_last_words(struct monitor *m, int r) must_check;
 /*
- * Adds the other hypervisor, where the machine never got as far as to say hello: as where KVM is
- * there and can't run Linux (see vm_kvm_runs_linux()). Not where a server has gone (-EPIPE).
+ * Adds to the current error that the other hypervisor may do, if the guest never said hello: that is
+ * how a KVM looks that can't run Linux (vm_kvm_runs_linux()). An error of a server that has gone
+ * (-EPIPE) stays as it is. Returns r.
  */
 int monitor_name_other(const struct monitor *m, int r) must_check;
 
-/* control.c: what commands say */
+/* control.c: a command connects, and a command has sent something or hung up. */
 int monitor_accept(struct monitor *m) must_check;
 void monitor_on_client(struct monitor *m, struct client *c);
+
+/* client.c */
 void client_close(struct client *c);
-/* Hands a frame on to a client as it is. */
+/* Sends a frame of the guest's to the command as it is. */
 void client_forward(struct client *c, const struct agent_frame *f);
+/* Tells the command that its request failed; code 0 tells that it succeeded. */
+void client_reply(struct client *c, int code, const char *message);
+/* Tells the proxy of an exec how the exec's process exited. */
+void client_send_exited(struct client *c);

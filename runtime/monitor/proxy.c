@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Engines know an exec by a pid: they wait for it, kill it, and take its exit
- * code. So a process of the host's stands for the guest's. It hands its standard streams to the
- * monitor, which joins them to the guest's, and is then only a pid: signals it gets go to the
- * guest, the guest's exit is its own.
+ * Theory of operation. Engines know an exec by its pid: they wait for that process, kill it, and
+ * take its exit code. So a process of the host, the proxy, stands for the process in the guest. The
+ * proxy hands its standard streams to the monitor, which joins them to those of the guest's process.
+ * From then on the proxy only sends the signals that it gets to the guest, and exits as the guest's
+ * process does.
  */
 #include <poll.h>
 #include <signal.h>
@@ -22,14 +23,14 @@
 struct proxy {
 	const struct proxy_args *a;
 	struct agent_reader reader;
-	int channel; /* to the runtime, until the program runs */
+	int channel; /* to the runtime; -EBADF once the program runs */
 	int signals;
-	int console; /* the slave side, or -EBADF */
-	bool ended;
+	int console; /* the terminal's slave side, or -EBADF */
+	bool ended;  /* with `status`, as waitpid(2) has it */
 	int status;
 };
 
-static void put_facts(struct proxy *p, struct json_out *o)
+static void write_facts(struct proxy *p, struct json_out *o)
 {
 	json_out_object(o, "facts");
 	json_out_str(o, "id", p->a->id);
@@ -54,7 +55,7 @@ static int send_exec(struct proxy *p)
 	if (r < 0)
 		return r;
 	json_out_u64(&w.json, "text", p->a->process_len);
-	put_facts(p, &w.json);
+	write_facts(p, &w.json);
 	json_out_array(&w.json, "stdio");
 	if (p->console >= 0) {
 		fds[n++] = p->console;
@@ -133,7 +134,10 @@ static int on_monitor(struct proxy *p)
 {
 	int r = agent_reader_receive(&p->reader, p->a->control);
 
-	/* The container has ended, and this process with it: by SIGKILL, as pid namespaces do. */
+	/*
+	 * The container has ended, so its processes have too. They end by SIGKILL, because that is
+	 * what the kernel does to the processes of a pid namespace.
+	 */
 	if (r == 0 && p->channel < 0) {
 		p->ended = true;
 		p->status = SIGKILL;
@@ -153,7 +157,7 @@ static int on_monitor(struct proxy *p)
 	return r == -EAGAIN ? 0 : r;
 }
 
-static int serve(struct proxy *p)
+static int serve_until_end(struct proxy *p)
 {
 	const struct spec_process *process = p->a->plan->process;
 
@@ -169,7 +173,7 @@ static int serve(struct proxy *p)
 	while (r >= 0 && !p->ended) {
 		struct pollfd fds[] = {{p->signals, POLLIN, 0}, {p->a->control, POLLIN, 0}};
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
-			return err_sys("wait");
+			return err_sys("wait for events");
 		if (fds[0].revents)
 			on_signals(p);
 		if (fds[1].revents)
@@ -183,9 +187,9 @@ _Noreturn void monitor_proxy(const struct proxy_args *a)
 	struct proxy p = {.a = a, .channel = a->channel, .signals = -EBADF, .console = -EBADF};
 
 	prctl(PR_SET_NAME, "caisson-exec");
-	int r = serve(&p);
+	int r = serve_until_end(&p);
 	if (r >= 0)
-		impersonate_end(p.status);
+		impersonate_exit(p.status);
 	if (p.channel < 0 || channel_send(p.channel, CHANNEL_FAILED, r, err_msg(), -EBADF) < 0)
 		_exit(2);
 	_exit(1);

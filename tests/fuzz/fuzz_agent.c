@@ -39,6 +39,7 @@ struct world {
 	size_t frame_len;
 	unsigned sent;
 	bool failed;
+	enum monitor_phase phase; /* before the last frame */
 };
 
 static int log_file = -EBADF;
@@ -94,7 +95,7 @@ static void check(const struct world *w, int r)
 			if ((unsigned char)*p < ' ')
 				abort();
 	}
-	if (m->status < 0 || m->status > 0xffff || (m->running && !m->created) ||
+	if (m->status < 0 || m->status > 0xffff || m->phase < w->phase ||
 		m->reader.len > sizeof(struct agent_header) + AGENT_JSON_MAX + AGENT_BLOB_MAX)
 		abort();
 }
@@ -108,6 +109,7 @@ static void deliver(struct world *w)
 	while (!w->failed && (r > 0 || r == -EAGAIN)) {
 		_cleanup_agent_frame_ struct agent_frame f = {0};
 
+		w->phase = w->m.phase;
 		r = agent_reader_next(&w->m.reader, &f);
 		if (r == 0)
 			break;
@@ -241,7 +243,7 @@ static void begin(struct world *w)
 		.plan = &plan, .env = &env, .id = "id", .config = "{}", .config_len = 2};
 	int s[2], c[2];
 
-	*w = (struct world){.m = {.a = &args, .filter_slot = -1, .deadline = 1}};
+	*w = (struct world){.m = {.a = &args, .boot = {.filter_slot = -1, .deadline = 1}}};
 	w->m.starter = w->m.start_lock = w->m.console = -EBADF;
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)
 		w->m.clients[i].sock = -EBADF;

@@ -54,7 +54,7 @@ static void set_up(struct rig *g)
 	g->m->channel = channel[0];
 	g->runtime = channel[1];
 	g->m->starter = g->m->start_lock = g->m->console = g->m->share.seal = -EBADF;
-	g->m->filter_slot = -1;
+	g->m->boot.filter_slot = -1;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		g->m->clients[i].sock = -EBADF;
 	assert_int_equal(streams_init(&g->m->streams), 0);
@@ -168,7 +168,7 @@ static void barrier(void **state)
 	set_up(&g);
 	assert_int_equal(
 		say(&g, "{\"type\":\"reached\",\"process\":0,\"barrier\":\"started\"}"), 0);
-	assert_false(g.m->created);
+	assert_int_equal(g.m->phase, PHASE_PREPARING);
 	assert_int_equal(channel_await(g.runtime, "created"), -EPROTO);
 	assert_non_null(strstr(err_msg(), "\"started\""));
 	tear_down(&g);
@@ -186,7 +186,7 @@ static void nobodys(void **state)
 	assert_int_equal(say(&g, "{\"type\":\"exited\",\"process\":5,\"status\":0}"), 0);
 	assert_int_equal(say(&g, "{\"type\":\"failed\",\"process\":5,\"errno\":1}"), 0);
 	assert_int_equal(say(&g, "{\"type\":\"running\",\"process\":5,\"pid\":1}"), 0);
-	assert_false(g.m->exited || g.m->running || g.m->created);
+	assert_int_equal(g.m->phase, PHASE_GREETED);
 	tear_down(&g);
 }
 

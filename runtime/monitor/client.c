@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A command's connection. Errors of sending are only logged, because a command that has gone is
+ * noticed by the end of its connection.
+ */
+#include "base/fd.h"
+#include "base/log.h"
+#include "monitor/monitor_internal.h"
+
+void client_close(struct client *c)
+{
+	fd_close(&c->sock);
+	agent_reader_release(&c->reader);
+	*c = (struct client){.sock = -EBADF};
+}
+
+static void send_frame(struct client *c, struct agent_writer *w, const void *blob, size_t len)
+{
+	if (agent_send(w, c->sock, blob, len) < 0)
+		log_debug("a command's connection: %s", err_msg());
+}
+
+void client_forward(struct client *c, const struct agent_frame *f)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (agent_begin(&w, f->type) < 0)
+		return;
+	for (const struct json *j = f->json->first; j; j = j->next)
+		if (!streq(j->key, "type"))
+			json_out_node(&w.json, j->key, j);
+	send_frame(c, &w, f->blob, f->blob_len);
+}
+
+void client_reply(struct client *c, int code, const char *message)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (agent_begin(&w, c->process ? "failed" : "reply") < 0)
+		return;
+	json_out_i64(&w.json, "errno", code);
+	json_out_str(&w.json, "message", message);
+	send_frame(c, &w, NULL, 0);
+}
+
+void client_send_exited(struct client *c)
+{
+	_cleanup_agent_writer_ struct agent_writer w = {0};
+
+	if (agent_begin(&w, "exited") < 0)
+		return;
+	json_out_i64(&w.json, "status", c->status);
+	send_frame(c, &w, NULL, 0);
+}
