@@ -11,7 +11,10 @@
 
 #include "base/fd.h"
 
-/* A guest that stops reading must not stop the monitor for good. */
+/*
+ * How long the sender waits, because a guest that stops reading must not block the monitor for
+ * ever.
+ */
 #define SEND_TIMEOUT_MS 10000
 #define READ_SIZE (64u << 10)
 #define PROCESS_MAX (1u << 28)
@@ -85,7 +88,7 @@ static int check_header(const struct agent_header *h)
 	return 0;
 }
 
-/* A word, which messages can repeat as it is. */
+/* Whether it is a short word of small letters, which error messages can quote safely. */
 static bool is_type(const char *s)
 {
 	size_t len = strspn(s, "abcdefghijklmnopqrstuvwxyz");
@@ -93,7 +96,7 @@ static bool is_type(const char *s)
 	return len > 0 && len <= TYPE_MAX && !s[len];
 }
 
-static int take(struct agent_frame *f, const uint8_t *bytes, const struct agent_header *h)
+static int parse_frame(struct agent_frame *f, const uint8_t *bytes, const struct agent_header *h)
 {
 	uint8_t *blob = arena_alloc(&f->arena, h->blob_len ? h->blob_len : 1);
 
@@ -130,7 +133,7 @@ int agent_reader_next(struct agent_reader *r, struct agent_frame *ret)
 	if (r->len < whole)
 		return 0;
 	*ret = (struct agent_frame){0};
-	n = take(ret, r->bytes + sizeof(h), &h);
+	n = parse_frame(ret, r->bytes + sizeof(h), &h);
 	ret->nfds = r->nfds;
 	memcpy(ret->fds, r->fds, sizeof(r->fds));
 	r->nfds = 0;
@@ -168,7 +171,7 @@ int agent_begin(struct agent_writer *w, const char *type)
 	return 0;
 }
 
-/* All of it, whether or not the descriptor blocks. */
+/* Sends all of it. If the descriptor does not block, poll(2) waits for room. */
 static int send_all(int fd, struct iovec *iov, int n)
 {
 	while (n > 0) {
@@ -178,11 +181,13 @@ static int send_all(int fd, struct iovec *iov, int n)
 		if (done < 0 && errno == EAGAIN) {
 			struct pollfd p = {.fd = fd, .events = POLLOUT};
 			if (poll(&p, 1, SEND_TIMEOUT_MS) == 0)
-				return err_set(ETIMEDOUT, "the other side takes no messages");
+				return err_set(ETIMEDOUT,
+					"the other side has read no messages for %d seconds",
+					SEND_TIMEOUT_MS / 1000);
 			continue;
 		}
 		if (done < 0)
-			return err_sys("write to the agent");
+			return err_sys("write a message");
 		for (; n > 0 && (size_t)done >= iov->iov_len; iov++, n--)
 			done -= (ssize_t)iov->iov_len;
 		if (n > 0) {
@@ -214,7 +219,7 @@ static int send_with_fds(int sock, struct iovec *iov, const int *fds, unsigned n
 	ssize_t done = sendmsg(sock, &m, MSG_NOSIGNAL);
 	if (done != (ssize_t)iov->iov_len)
 		return done < 0 ? err_sys("send a message")
-				: err_set(EIO, "send a message: cut off");
+				: err_set(EIO, "send a message: only a part was sent");
 	return 0;
 }
 

@@ -17,9 +17,9 @@
 #include "base/fd.h"
 #include "jail/jail.h"
 
-#define PAUSE_MS 100 /* between two attempts */
+#define PAUSE_MS 100 /* between two attempts to connect */
 
-static int attempt(const struct sockaddr_un *to)
+static int connect_once(const struct sockaddr_un *to)
 {
 	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -28,18 +28,20 @@ static int attempt(const struct sockaddr_un *to)
 	return take_fd(&sock);
 }
 
-static int try_for(const struct sockaddr_un *to, unsigned seconds)
+static int connect_within(const struct sockaddr_un *to, unsigned seconds)
 {
 	const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
 	const int64_t end = clock_ms() + (int64_t)seconds * 1000;
 	int fd;
 
-	while ((fd = attempt(to)) < 0 && clock_ms() < end)
+	while ((fd = connect_once(to)) < 0 && clock_ms() < end)
 		nanosleep(&pause, NULL);
 	return fd;
 }
 
-/* It remains root, as whom it connects, without root's capabilities but the one to reach a socket.
+/*
+ * The process stays root, because the server may check who connects, but it keeps only the one
+ * capability that it needs to reach the socket.
  */
 static int drop_rights(void)
 {
@@ -73,7 +75,7 @@ static int filter_calls(void)
 	return r;
 }
 
-_Noreturn static void serve(int channel, const struct sockaddr_un *to, unsigned seconds)
+_Noreturn static void answer_requests(int channel, const struct sockaddr_un *to, unsigned seconds)
 {
 	char byte;
 
@@ -81,8 +83,8 @@ _Noreturn static void serve(int channel, const struct sockaddr_un *to, unsigned 
 		drop_rights() < 0 || filter_calls() < 0)
 		_exit(1);
 	while (recv(channel, &byte, 1, 0) == 1) {
-		int fd = try_for(to, seconds);
-		/* Without one: the byte alone. */
+		int fd = connect_within(to, seconds);
+		/* fd_send() sends the byte alone if there is no connection. */
 		int r = fd_send(channel, "", 1, fd);
 		fd_close(&fd);
 		if (r < 0)
@@ -96,7 +98,7 @@ int connector_start(const char *path, unsigned seconds)
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
 	int socks[2];
 
-	/* It was connected to once: it fits. */
+	/* The path fits, because the runtime has connected to it once. */
 	strncpy(to.sun_path, path, sizeof(to.sun_path) - 1);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0)
 		return err_sys("make a socket pair");
@@ -111,7 +113,7 @@ int connector_start(const char *path, unsigned seconds)
 		if (getppid() != monitor)
 			_exit(1);
 		fd_close(&ours);
-		serve(theirs, &to, seconds);
+		answer_requests(theirs, &to, seconds);
 	}
 	return take_fd(&ours);
 }

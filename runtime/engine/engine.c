@@ -17,9 +17,9 @@ int engine_run(struct engine *e, const struct jail *jail)
 	return e->ops->run(e);
 }
 
-int engine_end(struct engine *e)
+int engine_result(struct engine *e)
 {
-	return e->ops->end(e);
+	return e->ops->result(e);
 }
 
 void engine_stop(struct engine *e)

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine, on either hypervisor: the built-in loop on KVM (engine_kvm.c), or QEMU
- * (engine_qemu.c). Same kernel, same initramfs, same devices as the guest sees them.
+ * The engine runs the machine: the built-in machine on KVM (kvm.c) or QEMU (qemu.c; its arguments
+ * are in qemu_args.c). The guest gets the same kernel, initramfs and devices from both.
  *
- *	engine_start(&e, &description)  builds it, and starts its process if it has one; no thread
- *	engine_run(&e, &jail)           its threads, each in the jail: the guest runs
- *	poll(e.ended)                  readable once the machine is no more
- *	engine_end(&e)                 what became of it
- *	engine_stop(&e)                ends it if need be, releases everything
+ *	engine_start(&e, &description)  builds the machine; starts QEMU's process, but no thread
+ *	engine_run(&e, &jail)           starts threads, each in the jail; the guest runs
+ *	poll(e.ended)                   readable once the machine has ended
+ *	engine_result(&e)               tells how it ended
+ *	engine_stop(&e)                 ends the machine if it still runs, and releases everything
  *
- * Descriptors of the description stay the caller's; those of the taps, the share and the back ends
- * must stay open until engine_stop().
+ * Descriptors of the description stay the caller's. Those of the taps, the share and the vhost-user
+ * servers must stay open until engine_stop().
  */
 #pragma once
 #include <pthread.h>
@@ -25,19 +25,19 @@
 #define GUEST_CID 3
 
 struct engine_nic {
-	const char *backend; /* a vhost-user back end has it: its field of config.json; else NULL */
-	int fd;              /* the tap, or the connection to that */
+	const char *backend; /* of a vhost-user server: its field in config.json; of a tap: NULL */
+	int fd;              /* the tap, or the connection to the server */
 	uint8_t mac[6];
-	uint32_t mtu;      /* 0, of a back end's: the guest's choice */
+	uint32_t mtu;      /* 0, with a vhost-user server only: the guest chooses */
 	unsigned offloads; /* TUN_F_* */
 };
 
-/* An external vhost-user back end: a share, or a disk. */
+/* A vhost-user server that is not caisson's: a share, or a disk. */
 struct engine_backend {
-	const char *field; /* of config.json */
-	const char *tag;   /* of the share; NULL: a disk, after vm.image and in this order */
+	const char *field; /* in config.json */
+	const char *tag;   /* of the share; NULL: a disk. Disks follow vm.image, in this order */
 	int sock;
-	int reconnect; /* of its connector, or 0 */
+	int reconnect; /* the socket of its connector (connector.h), or 0 */
 };
 
 struct engine_description {
@@ -46,12 +46,12 @@ struct engine_description {
 	const char *cmdline;
 	int share; /* vhost-user socket of the file server, or -EBADF */
 	int image; /* vm.image, or -EBADF */
-	int log;   /* the guest's console is written here */
+	int log;   /* a socket that the guest's console is written to */
 	struct engine_nic nics[ENGINE_NICS_MAX];
 	size_t nnics;
 	struct engine_backend backends[PLAN_BACKENDS_MAX];
 	size_t nbackends;
-	struct streams *streams; /* what vsock connections get */
+	struct streams *streams; /* what the guest's vsock connections are joined to */
 };
 
 struct engine;
@@ -61,24 +61,24 @@ struct engine_ops {
 	int (*run)(struct engine *e);
 	void (*stop)(struct engine *e);
 	/*
-	 * After `ended`: 0 where the guest switched itself off, else -errno with a message; -EPIPE
-	 * where a server of its devices has gone.
+	 * To be called once `ended` is readable. Returns 0 if the guest switched itself off; -EPIPE
+	 * with a message if a server of its devices has ended; else -errno with a message.
 	 */
-	int (*end)(struct engine *e);
+	int (*result)(struct engine *e);
 };
 
 extern const struct engine_ops engine_kvm, engine_qemu;
 
 struct engine {
 	const struct engine_ops *ops;
-	int ended;               /* pollable */
-	pid_t pid;               /* of its process, our child; 0: none */
-	const struct jail *jail; /* of its threads */
-	void *state;             /* the engine's own */
+	int ended;               /* a descriptor to poll */
+	pid_t pid;               /* QEMU's process, our child; 0: there is none */
+	const struct jail *jail; /* for the engine's threads */
+	void *state;             /* private to kvm.c or qemu.c */
 };
 
 int engine_start(struct engine *ret, const struct engine_description *d) must_check;
-/* jail: stays the caller's, until engine_stop(). */
+/* The jail stays the caller's, and must stay until engine_stop(). */
 int engine_run(struct engine *e, const struct jail *jail) must_check;
-int engine_end(struct engine *e) must_check;
+int engine_result(struct engine *e) must_check;
 void engine_stop(struct engine *e);

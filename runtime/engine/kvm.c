@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The built-in machine (runtime/vm), in threads of this process: one for the devices and one for
- * each vCPU.
+ * Runs the built-in machine (runtime/vm) in threads of this process: one for the devices, and one
+ * for each vCPU.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,16 +14,16 @@
 #include "engine/streams.h"
 #include "vm/machine.h"
 
-/* For what reads the container's output to take the last of it, once the guest is gone. */
+/* How long the guest's last output waits for a slow reader, after the guest has ended. */
 #define DRAIN_MS 10000
 
 struct kvm_engine {
 	struct machine machine;
 	bool built, has_thread;
 	pthread_t thread;
-	int log, image;    /* our own: the devices use them to the end; -EBADF */
+	int log, image;    /* duplicates, because the devices use them to the end; or -EBADF */
 	int result;        /* of machine_run() */
-	char why[ERR_MAX]; /* where it failed */
+	char why[ERR_MAX]; /* the message, if machine_run() failed */
 };
 
 static int enter_vcpu(void *ctx)
@@ -33,7 +33,7 @@ static int enter_vcpu(void *ctx)
 	return jail_enter_thread(e->jail, JAIL_VCPU);
 }
 
-static void *serve(void *arg)
+static void *devices_thread(void *arg)
 {
 	struct engine *e = arg;
 	struct kvm_engine *k = e->state;
@@ -41,17 +41,20 @@ static void *serve(void *arg)
 	k->result = jail_enter_thread(e->jail, JAIL_DEVICES);
 	if (k->result >= 0)
 		k->result = machine_run(&k->machine);
-	/* The message is this thread's: keep it. */
+	/* Messages belong to a thread (base/err.h), so this one is copied for the monitor's. */
 	if (k->result < 0)
 		snprintf(k->why, sizeof(k->why), "%s", err_msg());
-	/* What the guest said last may still wait for a slow reader. */
+	/* The guest's last output may still wait for a slow reader. */
 	if (virtio_vsock_drain(&k->machine.vsock, DRAIN_MS) < 0)
 		log_warn("%s", err_msg());
 	eventfd_write(e->ended, 1);
 	return NULL;
 }
 
-/* The number of those that have a tap. The other one's peer remains NULL if there is none. */
+/*
+ * Sorts the interfaces into those with a tap, whose number is returned, and the one with a
+ * vhost-user server. remote->peer stays NULL if there is no such server.
+ */
 static size_t sort_nics(const struct engine_description *d, struct virtio_net_options *taps,
 	struct virtio_net_remote_options *remote)
 {
@@ -72,7 +75,7 @@ static size_t sort_nics(const struct engine_description *d, struct virtio_net_op
 	return ntaps;
 }
 
-static int build(struct engine *e, const struct engine_description *d)
+static int build_machine(struct engine *e, const struct engine_description *d)
 {
 	struct kvm_engine *k = e->state;
 	const struct machine_config *c = d->config;
@@ -129,7 +132,7 @@ static int build(struct engine *e, const struct engine_description *d)
 	return machine_build(&k->machine, &o);
 }
 
-static int start(struct engine *e, const struct engine_description *d)
+static int kvm_start(struct engine *e, const struct engine_description *d)
 {
 	struct kvm_engine *k = calloc(1, sizeof(*k));
 
@@ -145,25 +148,28 @@ static int start(struct engine *e, const struct engine_description *d)
 		k->image = fcntl(d->image, F_DUPFD_CLOEXEC, 3);
 	if (k->log < 0 || (d->image >= 0 && k->image < 0))
 		return err_sys("dup the machine's descriptors");
-	int r = build(e, d);
+	int r = build_machine(e, d);
 	k->built = r >= 0;
 	return r;
 }
 
-static int run(struct engine *e)
+static int kvm_run(struct engine *e)
 {
 	struct kvm_engine *k = e->state;
 
-	/* Not from the devices' thread: the vCPUs' would be in its jail too. */
+	/*
+	 * The vCPUs' threads are started here and not by the devices' thread, because they would
+	 * inherit the jail of the devices' thread.
+	 */
 	int r = machine_start(&k->machine);
 	if (r < 0)
 		return r;
-	r = pthread_create(&k->thread, NULL, serve, e);
+	r = pthread_create(&k->thread, NULL, devices_thread, e);
 	k->has_thread = r == 0;
 	return r ? err_set(r, "start the machine's thread: %s", strerror(r)) : 0;
 }
 
-static int end(struct engine *e)
+static int kvm_result(struct engine *e)
 {
 	struct kvm_engine *k = e->state;
 	char why[sizeof(k->machine.cpus.why)];
@@ -174,13 +180,13 @@ static int end(struct engine *e)
 		return err_set(-k->result, "%s", k->why);
 	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
 		return 0;
-	/* The registers are lines of their own: a message is one. */
+	/* The reason may have several lines (registers), but a message is one line. */
 	str_quote_end(why, sizeof(why), k->machine.cpus.why, strlen(k->machine.cpus.why));
 	return err_set(
 		k->result == VM_END_LOST ? EPIPE : EIO, "%s", *why ? why : "it reset itself");
 }
 
-static void stop(struct engine *e)
+static void kvm_stop(struct engine *e)
 {
 	struct kvm_engine *k = e->state;
 
@@ -199,4 +205,4 @@ static void stop(struct engine *e)
 	e->state = NULL;
 }
 
-const struct engine_ops engine_kvm = {start, run, stop, end};
+const struct engine_ops engine_kvm = {kvm_start, kvm_run, kvm_stop, kvm_result};

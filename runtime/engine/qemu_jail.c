@@ -2,19 +2,19 @@
 /*
  * Theory of operation
  *
- * QEMU is confined from outside, before it is executed: it never has a capability or the host's
- * tree, and the only thing left to itself is its list of system calls (-sandbox). Its root is a
- * tmpfs that holds what a dynamically linked program needs, the host's /usr and the like, bound
- * read-only; where QEMU is installed elsewhere, that directory too. There is no /proc, no /run, no
- * /etc but the linker's, and no device but null and urandom.
+ * QEMU is confined before it is executed, so it never has a capability or sees the host's tree.
+ * Only its list of system calls is left to QEMU itself (-sandbox). Its root is a tmpfs, in which
+ * the directories that a dynamically linked program needs, /usr and the like, are bound read-only;
+ * if QEMU is installed elsewhere, its directory is bound too. The root has no /proc and no /run, of
+ * /etc only the linker's files, and of devices only null and urandom.
  *
- * Kernel and initramfs are read by name, before the guest runs, by a user who owns nothing; on the
- * host they may be for root's eyes only. So they are copied into that tmpfs. The other files that
- * it has are descriptors, but for the one socket that it must connect itself (relay.h).
+ * QEMU opens the kernel and the initramfs by name, as a user who owns nothing. On the host only
+ * root may be allowed to read them, so they are copied into that tmpfs. QEMU gets its other files
+ * as descriptors, except for one socket that it must connect itself (relay.h).
  *
- * It is the first process of a pid namespace: it can signal nobody, not even the monitor, whose
- * user it has so that the monitor can kill it. In the container's network namespace it is for its
- * taps' sake: Landlock keeps it from connecting there.
+ * QEMU is the first process of a pid namespace, so it can signal no process of the host. It has the
+ * monitor's user, because the monitor must be able to kill it. It is in the container's network
+ * namespace because its taps are there; Landlock keeps it from connecting to anything there.
  */
 #include "engine/qemu_jail.h"
 
@@ -35,10 +35,10 @@
 #include "base/sys.h"
 #include "jail/jail.h"
 
-#define FILES_MAX 1024 /* memory, eventfds of queues, what it inherits */
+#define FILES_MAX 1024 /* memory, eventfds of queues, inherited descriptors */
 
-/* Those that are there. Symbolic links, as on merged systems, are made anew. */
-static const char *const trees[] = {
+/* Bound if they exist. A symbolic link (/bin on merged systems) is copied as a link. */
+static const char *const bound_paths[] = {
 	"/usr",
 	"/bin",
 	"/lib",
@@ -51,10 +51,10 @@ static const char *const trees[] = {
 	"/dev/urandom",
 };
 
-/* What only a QEMU that was built without it says, when it is asked. */
+/* Only a QEMU that was built without -sandbox contains this text. */
 #define NO_SANDBOX "sandbox support is not enabled"
 
-int jail_qemu_has_sandbox(const char *program)
+int qemu_has_sandbox(const char *program)
 {
 	_cleanup_fd_ int fd = open(program, O_RDONLY | O_CLOEXEC);
 	struct stat st;
@@ -63,7 +63,7 @@ int jail_qemu_has_sandbox(const char *program)
 		return err_sys("open %s", program);
 	if (st.st_size <= 0)
 		return 1;
-	/* Quicker than to start it, as its -version takes a tenth of a second. */
+	/* The file is searched, because to start QEMU would take a tenth of a second. */
 	void *text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (text == MAP_FAILED)
 		return err_sys("read %s", program);
@@ -99,8 +99,8 @@ static int copy_link(int root, const char *path)
 	return symlinkat(target, dir, name) < 0 ? err_sys("make the link %s", path) : 0;
 }
 
-/* path of the host's tree, at the same place in root; not an error if there is none. */
-static int bind_tree(int root, const char *path)
+/* Binds a path of the host at the same place in root. A path that does not exist is no error. */
+static int bind_path(int root, const char *path)
 {
 	struct mount_attr a = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
 	struct stat st;
@@ -124,14 +124,14 @@ static int bind_tree(int root, const char *path)
 		       : 0;
 }
 
-/* Where the program is installed: what is beside it, or above if that is called bin. */
+/* Binds the directory that the program is in; of a directory "bin" the one that "bin" is in. */
 static int bind_program(int root, const char *program)
 {
 	_cleanup_free_ char *dir = strdup(program);
 	char *slash = dir ? strrchr(dir, '/') : NULL;
 
-	for (size_t i = 0; i < ARRAY_SIZE(trees); i++)
-		if (str_starts(program, trees[i]) && program[strlen(trees[i])] == '/')
+	for (size_t i = 0; i < ARRAY_SIZE(bound_paths); i++)
+		if (str_starts(program, bound_paths[i]) && program[strlen(bound_paths[i])] == '/')
 			return 0;
 	if (!slash)
 		return err_set(ENOMEM, "out of memory");
@@ -141,13 +141,14 @@ static int bind_program(int root, const char *program)
 		*slash = '\0';
 	if (!*dir)
 		return err_set(EINVAL,
-			"vm.hypervisor.path: %s: expected in a directory of its own, not in /, of "
-			"which it may see nothing",
+			"vm.hypervisor.path: %s: the program is in /, which QEMU may not see: "
+			"expected it "
+			"in a directory of its own",
 			program);
-	return bind_tree(root, dir);
+	return bind_path(root, dir);
 }
 
-static int copy(int root, const char *name, int from)
+static int copy_file(int root, const char *name, int from)
 {
 	_cleanup_fd_ int to = openat(root, name + 1, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
 	struct stat st;
@@ -165,10 +166,13 @@ static int copy(int root, const char *name, int from)
 	return 0;
 }
 
-/* For QEMU, whose user is not the root's. Who opened the socket accepts. */
+/*
+ * Makes the monitor's socket listen in QEMU's root. Its mode lets QEMU's user, who does not own the
+ * root, connect.
+ */
 static int bind_listener(int root, int listener)
 {
-	const struct sockaddr_un at = {.sun_family = AF_UNIX, .sun_path = "." JAIL_SOCKET};
+	const struct sockaddr_un at = {.sun_family = AF_UNIX, .sun_path = "." QEMU_JAIL_SOCKET};
 
 	if (fchdir(root) < 0 || bind(listener, (const struct sockaddr *)&at, sizeof(at)) < 0 ||
 		chmod(at.sun_path, 0666) < 0 || listen(listener, 1) < 0)
@@ -176,7 +180,7 @@ static int bind_listener(int root, int listener)
 	return 0;
 }
 
-static int enter_root(const struct jail_qemu *q)
+static int enter_root(const struct qemu_jail *q)
 {
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
 	_cleanup_fd_ int root = make_root();
@@ -184,14 +188,14 @@ static int enter_root(const struct jail_qemu *q)
 		return root;
 	umask(022);
 	int r = jail_attach_root(root);
-	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(trees); i++)
-		r = bind_tree(root, trees[i]);
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(bound_paths); i++)
+		r = bind_path(root, bound_paths[i]);
 	if (r >= 0)
 		r = bind_program(root, q->program);
 	if (r >= 0)
-		r = copy(root, JAIL_KERNEL, q->kernel);
+		r = copy_file(root, QEMU_JAIL_KERNEL, q->kernel);
 	if (r >= 0)
-		r = copy(root, JAIL_INITRAMFS, q->initramfs);
+		r = copy_file(root, QEMU_JAIL_INITRAMFS, q->initramfs);
 	if (r >= 0 && q->listener >= 0)
 		r = bind_listener(root, q->listener);
 	if (r < 0)
@@ -201,7 +205,7 @@ static int enter_root(const struct jail_qemu *q)
 	return path_pivot(root);
 }
 
-static int set_descriptors(const struct jail_qemu *q)
+static int set_descriptors(const struct qemu_jail *q)
 {
 	for (size_t i = 0; i < q->nfds; i++)
 		if (fcntl(q->fds[i], F_SETFD, 0) < 0)
@@ -209,8 +213,12 @@ static int set_descriptors(const struct jail_qemu *q)
 	return fd_close_all_but(q->fds, q->nfds);
 }
 
-/* Not before the user has changed, which takes this away. In its namespace it has no parent. */
-static int die_with_monitor(const struct jail_qemu *q)
+/*
+ * The kernel kills QEMU when the monitor ends. This is set after the user has changed, because that
+ * resets it. getppid() can't tell whether the monitor has ended already, because a parent outside
+ * of the pid namespace is always 0, so the monitor's pidfd is asked.
+ */
+static int die_with_monitor(const struct qemu_jail *q)
 {
 	struct pollfd p = {.fd = q->monitor_pidfd, .events = POLLIN};
 
@@ -219,7 +227,7 @@ static int die_with_monitor(const struct jail_qemu *q)
 	return poll(&p, 1, 0) == 0 ? 0 : err_set(ESRCH, "the monitor has gone");
 }
 
-int jail_qemu_exec(const struct jail_qemu *q)
+int qemu_jail_exec(const struct qemu_jail *q)
 {
 	const struct rlimit threads = {q->threads, q->threads};
 	sigset_t none;
@@ -229,7 +237,9 @@ int jail_qemu_exec(const struct jail_qemu *q)
 		r = jail_limit(FILES_MAX);
 	if (r >= 0)
 		r = jail_drop_rights(jail_id(q->monitor));
-	/* Its files are in its root, its peers descriptors that it has. */
+	/*
+	 * QEMU may open files, because its root holds only its own, but it may connect to nothing.
+	 */
 	if (r >= 0)
 		r = jail_landlock(true);
 	if (r >= 0 && setrlimit(RLIMIT_NPROC, &threads) < 0)

@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "vm/vhost/back_messages.h"
 
-/* It is awaited before QEMU goes on. */
-static bool needs_answer(const struct vhost_user_header *h)
+/* Whether QEMU waits for an answer to this message. */
+static bool wants_answer(const struct vhost_user_header *h)
 {
 	switch (h->request) {
 	case VHOST_USER_GET_FEATURES:
@@ -24,14 +24,16 @@ static bool needs_answer(const struct vhost_user_header *h)
 	}
 }
 
-/* 1: go on; 0: QEMU has gone. It is trusted to have nothing to say against itself. */
-static int from_qemu(int qemu, int backend, int stop_fd, bool *ret_waits)
+/*
+ * Returns 1 to go on, or 0 if QEMU has hung up; an error in QEMU's own message counts as that too.
+ */
+static int forward_from_qemu(int qemu, int backend, int stop_fd, bool *ret_waits)
 {
 	struct vhost_message m;
 	int r = vhost_receive_any(qemu, stop_fd, &m);
 
 	if (r > 0) {
-		*ret_waits |= needs_answer(&m.h);
+		*ret_waits |= wants_answer(&m.h);
 		r = vhost_forward(backend, &m);
 		r = r < 0 ? err_ctx(r, "the back end") : 1;
 	} else {
@@ -41,16 +43,17 @@ static int from_qemu(int qemu, int backend, int stop_fd, bool *ret_waits)
 	return r;
 }
 
-static int hand_to_qemu(int qemu, const struct vhost_message *m)
+static int forward_answer(int qemu, const struct vhost_message *m)
 {
 	int r = vhost_forward(qemu, m);
 
-	if (r == -EPROTO) /* QEMU reads all that it has asked for */
+	/* QEMU reads every answer, so a full socket is full of messages that it did not ask for. */
+	if (r == -EPROTO)
 		return err_set(EPROTO, "the vhost-user back end speaks without being asked");
 	return r >= 0;
 }
 
-static int from_backend(int qemu, int backend, int stop_fd)
+static int forward_from_backend(int qemu, int backend, int stop_fd)
 {
 	const uint32_t expected = VHOST_USER_VERSION | VHOST_USER_REPLY;
 	struct vhost_message m;
@@ -64,8 +67,8 @@ static int from_backend(int qemu, int backend, int stop_fd)
 			"answer, with flags 0x%x",
 			m.h.request, m.h.flags, expected);
 	else if (r > 0)
-		r = hand_to_qemu(qemu, &m);
-	else if (r == -ECANCELED)
+		r = forward_answer(qemu, &m);
+	else if (r == -ECANCELED) /* stop_fd */
 		r = 0;
 	vhost_message_release(&m);
 	return r;
@@ -97,9 +100,9 @@ int relay_run(int qemu, int backend, int stop_fd, unsigned timeout_ms)
 			return 0;
 		if (p[0].revents) {
 			waits = false;
-			r = from_backend(qemu, backend, stop_fd);
+			r = forward_from_backend(qemu, backend, stop_fd);
 		} else if (p[1].revents) {
-			r = from_qemu(qemu, backend, stop_fd, &waits);
+			r = forward_from_qemu(qemu, backend, stop_fd, &waits);
 			deadline = clock_ms() + timeout_ms;
 		}
 	}
@@ -131,7 +134,9 @@ int relay_meet(struct relay *r, int ready, int pidfd, unsigned timeout_ms)
 		return err_sys("wait for QEMU");
 	if (n == 0)
 		return err_set(ETIMEDOUT, "QEMU does not connect within %u ms", timeout_ms);
-	/* A socket that does not listen, as QEMU's process has failed to get there, only hangs up.
+	/*
+	 * A socket that does not listen only hangs up: QEMU's process has failed before it was
+	 * executed.
 	 */
 	if (p[1].revents || !(p[0].revents & POLLIN))
 		return 0;
@@ -140,7 +145,7 @@ int relay_meet(struct relay *r, int ready, int pidfd, unsigned timeout_ms)
 	return r->qemu < 0 ? err_sys("accept QEMU's connection") : 0;
 }
 
-static void *serve(void *arg)
+static void *relay_thread(void *arg)
 {
 	struct relay *r = arg;
 
@@ -158,12 +163,12 @@ int relay_start(struct relay *r, const struct jail *jail, int lost)
 {
 	r->jail = jail;
 	r->lost = lost;
-	int e = pthread_create(&r->thread, NULL, serve, r);
+	int e = pthread_create(&r->thread, NULL, relay_thread, r);
 	r->runs = e == 0;
 	return e ? err_set(e, "start the relay's thread: %s", strerror(e)) : 0;
 }
 
-const char *relay_end(struct relay *r)
+const char *relay_stop(struct relay *r)
 {
 	if (r->runs) {
 		eventfd_write(r->stop, 1);

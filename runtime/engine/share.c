@@ -19,7 +19,10 @@
 #include "jail/jail.h"
 #include "vm/fs/vmfs.h"
 
-/* How long names and attributes may be believed: the host changes them too (podman cp, volumes). */
+/*
+ * How long the guest may keep names and attributes. It is short, because the host changes files too
+ * (podman cp, volumes).
+ */
 #define CACHE_MS 1000
 
 static bool is_shared(const struct step *s)
@@ -36,7 +39,9 @@ bool share_needed(const struct plan *plan)
 	return false;
 }
 
-/* The root becomes it later: INIT has mount points to make there. */
+/*
+ * Of the root it is false, because the root becomes read-only later: INIT makes mount points there.
+ */
 static bool is_read_only(const struct step *s)
 {
 	const struct spec_mount *m = s->open.mount;
@@ -44,7 +49,7 @@ static bool is_read_only(const struct step *s)
 	return m && ((m->attr_set | m->rec_attr_set) & MOUNT_ATTR_RDONLY);
 }
 
-/* For copy-symlink and src-nofollow: the guest needs no more than to read it. */
+/* With copy-symlink and src-nofollow the source is a link, and the guest only reads its target. */
 static int attach_link(int base, const char *name, const struct step *s, int link)
 {
 	char target[PATH_MAX];
@@ -58,8 +63,8 @@ static int attach_link(int base, const char *name, const struct step *s, int lin
 		       : 0;
 }
 
-/* A mount point of the mount's own type in the directory `base`, and the mount on it. */
-static int attach(int base, const struct step *s, int tree)
+/* Makes a mount point, a directory or a file as the mount is, in `base`, and attaches the mount. */
+static int attach_mount(int base, const struct step *s, int tree)
 {
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
 	char name[16];
@@ -73,18 +78,20 @@ static int attach(int base, const struct step *s, int tree)
 	int r = S_ISDIR(st.st_mode) ? mkdirat(base, name, 0755)
 				    : mknodat(base, name, S_IFREG | 0644, 0);
 	if (r < 0)
-		return err_sys("make a place for %s in the share", s->field);
-	/* Whatever the guest does with its own mount flags, the host says no. */
+		return err_sys("make a mount point for %s in the share", s->field);
+	/*
+	 * The host enforces this, because a hostile guest can ignore the flags of its own mounts.
+	 */
 	if (is_read_only(s) &&
 		mount_setattr(tree, "", AT_EMPTY_PATH | (s->open.recursive ? AT_RECURSIVE : 0), &ro,
 			sizeof(ro)) < 0)
 		return err_sys("%s: make the shared mount read-only", s->field);
 	if (move_mount(tree, "", base, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
-		return err_sys("put %s into the share", s->field);
+		return err_sys("attach %s in the share", s->field);
 	return 0;
 }
 
-/* In the server's process, which has a mount namespace of its own. The share's root, O_PATH. */
+/* Runs in the server's process, in its own mount namespace. Returns the share's root. */
 static int build_tree(const struct plan *plan, const int *slots)
 {
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
@@ -98,24 +105,30 @@ static int build_tree(const struct plan *plan, const int *slots)
 	_cleanup_fd_ int base = fsmount(fs, FSMOUNT_CLOEXEC, 0);
 	if (base < 0)
 		return err_sys("mount the share's root");
-	/* A detached mount takes no others beneath it before Linux 6.15: over our own /. */
+	/*
+	 * The mount is attached over this namespace's own /, because before Linux 6.15 nothing can
+	 * be mounted in a detached mount.
+	 */
 	if (move_mount(base, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys("attach the share's root");
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct step *s = &plan->steps[i];
 		if (!is_shared(s) || slots[s->slot] < 0)
 			continue;
-		int r = attach(base, s, slots[s->slot]);
+		int r = attach_mount(base, s, slots[s->slot]);
 		if (r < 0)
 			return r;
 	}
-	/* The guest has no business in the root itself, which is our memory. */
+	/* The root is a tmpfs, so what the guest wrote there would be memory of the host's. */
 	if (mount_setattr(base, "", AT_EMPTY_PATH, &ro, sizeof(ro)) < 0)
 		return err_sys("make the share's root read-only");
 	return take_fd(&base);
 }
 
-/* What the container itself could make on this tree in namespaces, where the kernel would ask. */
+/*
+ * Whether the guest may make device nodes in the share: only if a container in namespaces with the
+ * same config.json could make them.
+ */
 static bool may_make_devices(const struct plan *plan)
 {
 	const struct spec_process *p = plan->process;
@@ -123,8 +136,8 @@ static bool may_make_devices(const struct plan *plan)
 	return p && p->capabilities && p->capabilities->bounding >> CAP_MKNOD & 1 && !plan->userns;
 }
 
-/* And what the runtime would: the devices of the bundle, where its /dev is in the share. */
-static bool is_of_plan(const void *data, mode_t type, dev_t dev)
+/* Whether the runtime itself would make this device node: one that config.json lists. */
+static bool is_device_of_plan(const void *data, mode_t type, dev_t dev)
 {
 	const struct plan *plan = data;
 
@@ -139,7 +152,7 @@ static bool is_of_plan(const void *data, mode_t type, dev_t dev)
 	return false;
 }
 
-/* The slot of a root that is to be read-only; -1: it is not, or not on the share. */
+/* The slot of the root if the root is in the share and is to become read-only, else -1. */
 static int sealed_slot(const struct plan *plan)
 {
 	bool read_only = false;
@@ -155,8 +168,8 @@ static int sealed_slot(const struct plan *plan)
 	return read_only ? slot : -1;
 }
 
-/* seal: -EBADF where nothing is to be sealed. */
-static int serve(const struct plan *plan, const int *slots, int sock, int seal)
+/* seal: -EBADF if nothing is to become read-only. */
+static int serve_share(const struct plan *plan, const int *slots, int sock, int seal)
 {
 	char root[16];
 	struct vmfs_config c = {
@@ -165,7 +178,7 @@ static int serve(const struct plan *plan, const int *slots, int sock, int seal)
 		.sealed = seal >= 0 ? root : NULL,
 		.proc = -EBADF,
 		.devices = may_make_devices(plan),
-		.may_make = is_of_plan,
+		.may_make = is_device_of_plan,
 		.data = plan,
 		.locks = true,
 		.cache_ms = CACHE_MS,
@@ -197,11 +210,18 @@ int share_start(struct share *ret, const struct plan *plan, const int *slots, in
 	if (pid < 0)
 		return err_sys("fork the file server");
 	if (pid == 0) {
-		/* Its effective user stays root, but we shall be another, and must end it. */
+		/*
+		 * The effective user stays root, to serve files of any user. The real and the saved
+		 * one become the monitor's later user, because the monitor can then kill this
+		 * process.
+		 */
 		uid_t id = jail_id(monitor);
 		if (setresuid(id, (uid_t)-1, id) < 0 && errno != EINVAL)
 			_exit(1);
-		/* It ends with the socket, but a front end that was handed it may outlive us. */
+		/*
+		 * The end of the socket ends this process too, but QEMU has the socket and could
+		 * outlive the monitor.
+		 */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, "caisson-fs");
 		if (getppid() != monitor)
@@ -210,7 +230,7 @@ int share_start(struct share *ret, const struct plan *plan, const int *slots, in
 		fd_close(&our_seal);
 		int r = jail_leave_streams(errors);
 		if (r >= 0)
-			r = serve(plan, slots, theirs, their_seal);
+			r = serve_share(plan, slots, theirs, their_seal);
 		if (r < 0)
 			dprintf(2, "the file server: %s\n", err_msg());
 		_exit(r < 0);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The container's root and bind mounts as one virtio-fs share, served by a process of its own. The
- * share's root is an empty directory with one entry for each slot of the plan, named by its number,
- * on which the mount that HOST opened is mounted.
+ * The container's root and bind mounts as one virtio-fs share, which a process of its own serves.
+ * The share's root is a directory with one entry for each slot of the plan, named by the slot's
+ * number, on which the mount that HOST opened is mounted.
  *
- * Where the plan makes the root read-only, share_seal() does that on the host, once INIT has made
- * its mount points: then the answer comes at `seal`, and share_sealed() takes it.
+ * If the plan makes the root read-only, share_seal() asks for that on the host once INIT has made
+ * its mount points there. The answer comes at `seal`, and share_sealed() reads it.
  */
 #pragma once
 #include <sys/types.h>
@@ -15,20 +15,20 @@
 #define SHARE_TAG "caisson"
 
 struct share {
-	pid_t pid; /* of the server, our child; 0: none */
-	int sock;  /* vhost-user, for the hypervisor's front end */
-	int seal;  /* -EBADF: the root is not, or already, sealed */
-	bool sealing;
+	pid_t pid;    /* of the server, our child; 0: there is none */
+	int sock;     /* speaks vhost-user; for the machine's virtio-fs device */
+	int seal;     /* -EBADF: the root stays writable, or is read-only already */
+	bool sealing; /* share_seal() waits for its answer */
 };
 
-/* Whether anything is shared: with vm.image for a root, and no bind mounts, nothing is. */
+/* Whether anything is shared. Nothing is if vm.image is the root and there are no bind mounts. */
 bool share_needed(const struct plan *plan);
-/* Starts the server, which says on `errors` why it ends. The slots stay the caller's. */
+/* Starts the server, which writes to `errors` why it fails. The slots stay the caller's. */
 int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors)
 	must_check;
 /*
- * After a SIGCHLD. 0: the server still runs; -EIO: it was killed; -EPIPE: it ended, which may be
- * because the hypervisor did. With a message.
+ * To be called after a SIGCHLD. Returns 0 if the server still runs; -EIO with a message if it was
+ * killed; -EPIPE with a message if it exited, which it also does when the hypervisor has ended.
  */
 int share_check(struct share *s) must_check;
 int share_seal(struct share *s) must_check;

@@ -37,7 +37,9 @@ static struct stream *find_port(struct streams *s, enum stream_state state, uint
 	return NULL;
 }
 
-/* Not to be guessed by other programs of the guest, and no port of the agent's or of a dialed one.
+/*
+ * The port is random, because other programs of the guest must not guess it. It is neither the
+ * agent's port nor one of those that the host dials.
  */
 static uint32_t new_port(void)
 {
@@ -117,11 +119,11 @@ int streams_take_agent(struct streams *s)
 	return fd;
 }
 
-static int meet_agent(struct streams *s)
+static int connect_agent(struct streams *s)
 {
 	int ends[2];
 
-	/* Whoever comes second is not caisson-init: a program in the guest that can reach vsock. */
+	/* caisson-init connects first, so who connects later is another program of the guest. */
 	if (s->agent_met)
 		return -ECONNREFUSED;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
@@ -138,11 +140,14 @@ int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *
 
 	pthread_mutex_lock(&s->lock);
 	if (port == AGENT_PORT) {
-		fd = meet_agent(s);
+		fd = connect_agent(s);
 	} else {
 		struct stream *e = find_port(s, STREAM_WAITING, port);
 		if (e) {
-			/* Other than a terminal's own, a caller's terminal may stand for each. */
+			/*
+			 * A standard stream may be the caller's terminal, which is open for both
+			 * directions, but the stream has only one.
+			 */
 			if (e->stream != AGENT_TERMINAL)
 				*ret_use = e->stream == AGENT_STDIN ? VSOCK_TO_GUEST
 								    : VSOCK_FROM_GUEST;

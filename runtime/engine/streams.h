@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which descriptor a guest's connection gets: the meeting point of the monitor's loop, which says
- * what a port is for, and the device's thread, which asks when the guest connects.
+ * A table of what each vsock port is for. The monitor's loop offers a descriptor at a port, and the
+ * thread of the vsock device takes the descriptor when the guest connects to that port.
  *
- * The agent's own stream is a socket pair, whose other end the loop takes from here. A process's
- * standard stream is the caller's descriptor itself: it becomes the device's, so that nothing is
- * copied on the way, and `changed` tells when the device has let go of it.
+ * The agent's stream is a socket pair: the device gets one end, and the loop takes the other one
+ * from here. A process's standard stream is the very descriptor that the caller of the runtime
+ * gave. It becomes the device's, so that nothing is copied on the way.
  */
 #pragma once
 #include <pthread.h>
@@ -20,33 +20,33 @@ enum stream_state { STREAM_FREE, STREAM_WAITING, STREAM_JOINED };
 struct stream {
 	enum stream_state state;
 	uint32_t process;
-	unsigned stream; /* AGENT_STDIN, ... */
+	unsigned stream; /* AGENT_STDIN, AGENT_STDOUT, AGENT_STDERR, AGENT_TERMINAL */
 	uint32_t port;
-	int fd; /* STREAM_WAITING: for who connects */
+	int fd; /* while STREAM_WAITING: what the guest's connection gets */
 };
 
 struct streams {
 	pthread_mutex_t lock;
-	int changed;    /* eventfd: something below did */
-	int agent;      /* our end of the agent's stream, until the loop takes it; else -EBADF */
-	bool agent_met; /* the guest connected: it may do so once */
+	int changed;    /* eventfd: the guest has connected, or the device has closed a stream */
+	int agent;      /* our end of the agent's stream until the loop takes it, else -EBADF */
+	bool agent_met; /* the agent has connected, which it may do once */
 	struct stream stream[STREAMS_MAX];
 };
 
 int streams_init(struct streams *s) must_check;
 void streams_release(struct streams *s);
 
-/* fd becomes the stream's. -ENOSPC: too many processes at once. */
+/* On success fd belongs to the stream. -ENOSPC: there are too many streams at once. */
 int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd) must_check;
-/* What the guest is told: [{stream, port}, ..] of what it has not yet connected to. */
+/* Writes the member "stdio" of agent/protocol.h: the process's streams that still wait. */
 void streams_json(struct streams *s, uint32_t process, struct json_out *o);
 /* Whether the process has a stream that still carries output: anything but standard input. */
 bool streams_has_output(struct streams *s, uint32_t process);
-/* What was never connected to is closed; what is connected stays until the guest ends it. */
+/* Closes the process's streams that still wait. Connected ones stay until the guest ends them. */
 void streams_withdraw(struct streams *s, uint32_t process);
-/* The agent's stream if it has come, once; else -EBADF. */
+/* Returns the agent's stream, once, if the agent has connected, else -EBADF. */
 int streams_take_agent(struct streams *s);
 
-/* For struct virtio_vsock_options; ctx is the struct streams. In the device's thread. */
+/* Callbacks of struct virtio_vsock_options, in the device's thread. ctx is the struct streams. */
 int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use);
 void streams_on_closed(void *ctx, uint32_t guest_port, uint32_t port);

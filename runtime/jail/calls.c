@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The system calls of each kind of thread, with what makes them. A call that is not listed ends the
- * process, and the kernel's log tells which it was ("audit: type=1326 ... syscall=NUMBER").
+ * The system calls that each kind of thread may make, with the code that makes them. The kernel
+ * kills the process at a call that is not listed, and its log tells which call it was ("audit:
+ * type=1326 ... syscall=NUMBER").
  *
- * The filters are compiled before there are threads: these have small stacks and no heap of their
- * own, and only load them. A build with sanitizers has none, since what their runtimes call differs
- * with each compiler.
+ * The filters are compiled while there is one thread, because the other threads have small stacks
+ * and no heap of their own; they only load the filters. A build with sanitizers has no filters,
+ * because the calls of the sanitizers' runtimes differ with each compiler.
  */
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
@@ -44,21 +45,23 @@ struct call {
 #define V (1u << JAIL_VCPU)
 
 static const struct call calls[] = {
-	/* monitor.c: turn(); agent.c: a side that is slow to take a message. vm/run.c,
+	/* monitor.c: the event loop; agent.c: a peer that is slow to read. vm/run.c,
 	 * vhost/back.c, vsock_stream.c; vhost/front.c waits for the server's answers, in the vCPU
 	 * that wrote the device's status */
 	{SCMP_SYS(poll), L | D | V},
 	{SCMP_SYS(ppoll), L | D | V},
-	/* monitor.c: signals, the guest's console; the agent's messages; the compiled filter of the
-	 * container, for the guest. Kicks (eventfds); virtio_net.c drops stale frames at a reset */
+	/* monitor.c: signals, the guest's console, the agent's messages; guest.c: the container's
+	 * compiled filter, for the guest. Kicks (eventfds); virtio_net.c drops stale frames at a
+	 * reset */
 	{SCMP_SYS(read), L | D | V},
 	/* eventfds: interrupts, kicks, streams.changed, the machine's end; the log */
 	{SCMP_SYS(write), L | D | V},
 	/* control.c, monitor.c: `start` and other commands */
 	{SCMP_SYS(accept4), L},
-	/* agent.c, channel.c: messages, with descriptors from commands. vhost/front.c, vhost/back_messages.c:
-	 * the same to the file server, or from QEMU. vsock_stream.c: sockets as standard streams,
-	 * also in the vCPU that resets the device, since what the guest wrote is written first */
+	/* agent.c, channel.c: messages, with descriptors from commands. vhost/front.c and
+	 * vhost/back_messages.c: the same to the file server, or from QEMU. vsock_stream.c: sockets
+	 * as standard streams, also in the vCPU that resets the device, because what the guest has
+	 * written is sent first */
 	{SCMP_SYS(recvmsg), L | D | V},
 	{SCMP_SYS(sendmsg), L | D | V},
 	{SCMP_SYS(recvfrom), D | V},
@@ -78,7 +81,10 @@ static const struct call calls[] = {
 	{SCMP_SYS(epoll_ctl), L | D | V},
 	/* vhost/front.c: a new connection in the place of the old one */
 	{SCMP_SYS(dup3), D},
-	/* vsock_stream.c: what kind of descriptor it got. vhost/back_requests.c, memory.c: QEMU's */
+	/*
+	 * vsock_stream.c: the kind of a stream's descriptor. vhost/back_requests.c, memory.c:
+	 * QEMU's
+	 */
 	{SCMP_SYS(fstat), D},
 	{SCMP_SYS(newfstatat), D},
 	/* blk.c: reads, writes, flushes, discards */
@@ -90,7 +96,7 @@ static const struct call calls[] = {
 	{SCMP_SYS(fallocate), D},
 	/* rng.c; the heap of newer C libraries */
 	{SCMP_SYS(getrandom), L | D | V},
-	/* Whatever has a descriptor: streams that end, a server that is lost, the end */
+	/* All code that has descriptors: streams that end, a server that is lost, the end */
 	{SCMP_SYS(close), L | D | V},
 	/* The heap and stacks, memory.c: QEMU's guest memory, the balloon's pages. mmap(2) and
 	 * mprotect(2) are below */
@@ -102,13 +108,15 @@ static const struct call calls[] = {
 	{SCMP_SYS(futex), L | D | V},
 	{SCMP_SYS(clock_gettime), L | D | V},
 	{SCMP_SYS(restart_syscall), L | D | V},
-	/* vcpu.c: the kick's handler; stand.c: the signal that the container ended by; abort() */
+	/*
+	 * vcpu.c: the kick's handler; impersonate.c: the signal that the program ended by; abort()
+	 */
 	{SCMP_SYS(rt_sigreturn), L | D | V},
 	{SCMP_SYS(rt_sigprocmask), L | D | V},
 	{SCMP_SYS(rt_sigaction), L},
 	{SCMP_SYS(getpid), L | D | V},
 	{SCMP_SYS(gettid), L | D | V},
-	/* engine_qemu.c, share.c: children that have ended; kill(2) is below */
+	/* engine/qemu.c, share.c: children that have ended; kill(2) is below */
 	{SCMP_SYS(wait4), L},
 	/* The end, of a thread and of the process */
 	{SCMP_SYS(rseq), D | V},
@@ -117,32 +125,32 @@ static const struct call calls[] = {
 	{SCMP_SYS(exit_group), L | D | V},
 };
 
-/* With a condition on one argument; the same call may stand here more than once. */
-struct narrow {
+/* A call with a condition on one argument. If a call is listed twice, either condition will do. */
+struct narrow_call {
 	int number;
 	unsigned threads;
 	struct scmp_arg_cmp arg;
 };
 
-static const struct narrow narrow_calls[] = {
+static const struct narrow_call narrow_calls[] = {
 	/* Memory is never executable. */
 	{SCMP_SYS(mmap), L | D | V, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
 	{SCMP_SYS(mprotect), L | D | V, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
-	/* vcpu.c, and regs.c where a vCPU can't go on */
+	/* vcpu.c; regs.c: the registers of a vCPU that can't go on */
 	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_RUN)},
 	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_GET_REGS)},
 	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_GET_SREGS)},
 	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_TRANSLATE)},
-	/* virtio_net.c: what the driver has agreed to, or no more */
+	/* virtio_net.c: the offloads that the driver has accepted, or none after a reset */
 	{SCMP_SYS(ioctl), L | D | V, SCMP_A1(SCMP_CMP_EQ, TUNSETOFFLOAD)},
 	/* vsock_stream.c: isatty() */
 	{SCMP_SYS(ioctl), D, SCMP_A1(SCMP_CMP_EQ, TCGETS)},
 	/* monitor.c: the size of our terminal */
 	{SCMP_SYS(ioctl), L, SCMP_A1(SCMP_CMP_EQ, TIOCGWINSZ)},
-	/* vsock_stream.c: what a descriptor is open for; vhost/back_requests.c: a kick must not block */
+	/* vsock_stream.c: a stream's access mode; vhost/back_requests.c: a kick must not block */
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_GETFL)},
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_SETFL)},
-	/* stand.c, at the end: what the jail has done already */
+	/* impersonate.c, at the end: no core dump */
 	{SCMP_SYS(prctl), L, SCMP_A0(SCMP_CMP_EQ, PR_SET_DUMPABLE)},
 };
 
@@ -160,7 +168,7 @@ static int add_calls(scmp_filter_ctx ctx, enum jail_thread kind)
 	return r;
 }
 
-/* Calls whose arguments are known only now, or that may fail. */
+/* Calls whose arguments are known only at run time, or that fail instead of killing the process. */
 static int add_own_calls(
 	scmp_filter_ctx ctx, enum jail_thread kind, const pid_t *killable, size_t n)
 {
@@ -168,12 +176,12 @@ static int add_own_calls(
 	int r = seccomp_rule_add(
 		ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid()));
 
-	/* vsock_stream.c would rather have a description of its own, and can do without. */
+	/* vsock_stream.c tries to open a stream once more for itself, and can do without. */
 	if (r == 0 && kind == JAIL_DEVICES)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(openat), 0);
 	if (kind != JAIL_LOOP)
 		return r;
-	/* stand.c: ourselves. engine_qemu.c, share.c: our children. */
+	/* impersonate.c: this process itself. engine/qemu.c, share.c: its children. */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1,
 			SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid()));
@@ -181,15 +189,15 @@ static int add_own_calls(
 		if (killable[i] > 0)
 			r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1,
 				SCMP_A0(SCMP_CMP_EQ, (uint64_t)killable[i]));
-	/* stand.c: the core, if any, was the guest's to dump. Of ourselves only. */
+	/* impersonate.c: no core dump; for this process only. */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2,
 			SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, RLIMIT_CORE));
 	return r;
 }
 
-/* libseccomp writes programs into files only, before 2.6. */
-static int export(scmp_filter_ctx ctx, struct sock_fprog *ret)
+/* The filter goes through a file, because libseccomp before 2.6 has no other way. */
+static int export_filter(scmp_filter_ctx ctx, struct sock_fprog *ret)
 {
 	_cleanup_fd_ int fd = memfd_create("filter", MFD_CLOEXEC);
 	struct stat st;
@@ -211,7 +219,7 @@ static int export(scmp_filter_ctx ctx, struct sock_fprog *ret)
 	return pread(fd, ret->filter, (size_t)st.st_size, 0) == st.st_size ? 0 : -EIO;
 }
 
-static int compile(struct jail *j, enum jail_thread kind, const pid_t *killable, size_t n)
+static int compile_filter(struct jail *j, enum jail_thread kind, const pid_t *killable, size_t n)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r = ctx ? 0 : -ENOMEM;
@@ -221,7 +229,7 @@ static int compile(struct jail *j, enum jail_thread kind, const pid_t *killable,
 	if (r == 0)
 		r = add_own_calls(ctx, kind, killable, n);
 	if (r == 0)
-		r = export(ctx, &j->filters[kind]);
+		r = export_filter(ctx, &j->filters[kind]);
 	seccomp_release(ctx);
 	return r;
 }
@@ -230,7 +238,7 @@ int jail_compile(struct jail *j, const pid_t *killable, size_t n)
 {
 	*j = (struct jail){0};
 	for (int kind = 0; !SANITIZED && kind < JAIL_THREADS; kind++) {
-		int r = compile(j, (enum jail_thread)kind, killable, n);
+		int r = compile_filter(j, (enum jail_thread)kind, killable, n);
 		if (r < 0) {
 			jail_release(j);
 			return err_set(-r, "compile a system call filter: %s", strerror(-r));

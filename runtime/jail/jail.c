@@ -2,19 +2,21 @@
 /*
  * Theory of operation
  *
- * The guest attacks whoever reads its rings: the threads of this process, or QEMU. So before the
- * first of its instructions runs, this process loses what it needed to build the machine. It has a
- * root directory that is empty and can't be written to, no capability and no way to get one, a user
- * of its own that owns nothing, the container's network namespace and cgroup, and each of its
- * threads a list of system calls (jail_calls.c). Landlock says the same of files once more, where
- * the kernel has it, and keeps it from connecting to anybody.
+ * A hostile guest attacks who reads its virtio rings: the threads of the monitor, or QEMU. So the
+ * monitor gives up, before the guest's first instruction, what it needed to build the machine. In
+ * its jail it has an empty read-only root directory, no capability and no way to get one, a user of
+ * its own that owns nothing, and the container's network namespace and cgroup; each thread may only
+ * make the system calls of its list (calls.c). Landlock forbids files once more, if the kernel has
+ * it, and keeps the monitor from connecting to anything.
  *
- * It opens nothing by name any more. What that costs: the redirection of the network interfaces to
- * their taps can't be taken back at the end. The taps go with their descriptors, the redirection
- * with the network namespace or with the next microVM in it, see net_tap.h.
+ * The monitor opens nothing by name any more. Therefore it can't undo the redirection of the
+ * network interfaces to their taps at the end. The taps end with their descriptors; the redirection
+ * ends with the network namespace, or the next microVM in that namespace replaces it
+ * (netsetup/net_tap.h).
  *
- * Children are killed at the end, which without CAP_KILL takes a user in common: so the file
- * server, whose effective user is root, has ours as its real one.
+ * At the end the monitor kills its children. Without CAP_KILL it may do so only if they have the
+ * same user. Therefore the file server, whose effective user is root, has the monitor's user as its
+ * real one.
  */
 #include "jail/jail.h"
 
@@ -34,7 +36,7 @@
 #include "base/sys.h"
 
 #define ID_BASE 0x70000000u /* to 0x7fffffff; pids are below 2^22 */
-#define FILES_MAX 4096      /* 1024 streams, 64 commands with their descriptors, the devices' */
+#define FILES_MAX 4096      /* 1024 streams, 64 commands with their descriptors, the devices */
 
 int jail_leave_streams(int errors)
 {
@@ -71,14 +73,14 @@ int jail_drop_rights(uid_t id)
 	for (unsigned long cap = 0; cap < 64; cap++)
 		if (prctl(PR_CAPBSET_DROP, cap) < 0 && errno != EINVAL)
 			return err_sys("drop capability %lu", cap);
-	/* EPERM: a user namespace that forbids it; EINVAL: one without the number. */
+	/* EPERM: the user namespace forbids setgroups; EINVAL below: it does not map the id. */
 	if (setgroups(0, NULL) < 0 && errno != EPERM)
 		return err_sys("drop the supplementary groups");
 	if ((setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0) && errno != EINVAL)
 		return err_sys("become user %u", (unsigned)id);
 	if (syscall(SYS_capset, &head, none) < 0)
 		return err_sys("drop capabilities");
-	/* Nobody but root may look into this process. */
+	/* Only root may trace this process or read its memory. */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_sys("no new privileges");
 	return 0;
@@ -117,27 +119,27 @@ int jail_limit(unsigned files)
 		return err_sys("read the limit of open files");
 	if (now.rlim_max > files && setrlimit(RLIMIT_NOFILE, &less) < 0)
 		return err_sys("limit open files");
-	/* A core would hold the guest's memory, and have nowhere to go. */
+	/* A core dump would contain the guest's memory. */
 	if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_MEMLOCK, &none) < 0)
 		return err_sys("no core dumps, no locked memory");
 	return 0;
 }
 
-/* As the kernel has it from its ABI 6 on; Debian 12's header is older. */
+/* struct landlock_ruleset_attr as of ABI 6, because Debian 12's header has an older one. */
 struct landlock_rules {
 	uint64_t fs, net, scoped;
 };
 #define LANDLOCK_NET_ALL 3             /* bind and connect by TCP */
-#define LANDLOCK_SCOPE_ABSTRACT_UNIX 1 /* not signals: our children are outside */
+#define LANDLOCK_SCOPE_ABSTRACT_UNIX 1 /* signals stay allowed: our children are outside */
 
-/* A ruleset without a rule: of all that it handles nothing is allowed. */
+/* The ruleset has no rules, so everything that it handles is forbidden. */
 int jail_landlock(bool files)
 {
 	static const unsigned char fs_bits[] = {0, 13, 14, 15, 15, 16};
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 
 	if (abi < 1 || (files && abi < 4))
-		return 0; /* a kernel without it, or switched off at boot */
+		return 0; /* the kernel lacks Landlock, or it was switched off at boot */
 	unsigned bits = fs_bits[(size_t)abi < sizeof(fs_bits) ? (size_t)abi : sizeof(fs_bits) - 1];
 	const struct landlock_rules r = {.fs = files ? 0 : (UINT64_C(1) << bits) - 1,
 		.net = abi >= 4 ? LANDLOCK_NET_ALL : 0,
@@ -151,8 +153,8 @@ int jail_landlock(bool files)
 int jail_enter(struct jail *ret, const pid_t *children, size_t n)
 {
 	/*
-	 * What the C library would later look for in files: the time zone; the number of
-	 * processors, for as many heaps, of which one will do.
+	 * The C library would later read files for the time zone and for the number of processors,
+	 * from which it computes the number of heaps. So the zone is read now, and one heap is set.
 	 */
 	tzset();
 	mallopt(M_ARENA_MAX, 1);

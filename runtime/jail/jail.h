@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the monitor can still do once its machine is made: use the descriptors that it has.
+ * The jail of the monitor. In it, the monitor can only use the descriptors that it has already.
  *
- *	jail_close_others(keep, n)      first of all: nothing is inherited
- *	... opens, forks, builds; one thread ...
- *	jail_enter(&j, children, n)     the process
+ *	fd_close_all_but(keep, n)       first, so that nothing inherited stays open
+ *	... opens files, forks, builds the machine, with one thread ...
+ *	jail_enter(&j, children, n)     for the whole process
  *	... starts threads ...
- *	jail_enter_thread(&j, kind)     each of them, itself, last of all itself
+ *	jail_enter_thread(&j, kind)     in each thread, and at last in the first one
  *
- * What follows applies to threads in the kernel, and is inherited by those that are started later:
- * hence the order.
+ * The order matters, because a thread has its rights and its filter to itself, and threads that it
+ * starts later inherit them.
  */
 #pragma once
 #include <linux/filter.h>
@@ -18,53 +18,55 @@
 #include "base/err.h"
 
 enum jail_thread {
-	JAIL_LOOP,    /* monitor.c's */
-	JAIL_DEVICES, /* who serves the devices, or only vsock where QEMU has the others */
-	JAIL_VCPU,
+	JAIL_LOOP,    /* the monitor's event loop */
+	JAIL_DEVICES, /* serves the devices; beside QEMU only vsock and the relay */
+	JAIL_VCPU,    /* runs a vCPU */
 	JAIL_THREADS
 };
 
 struct jail {
-	struct sock_fprog filters[JAIL_THREADS]; /* of system calls; empty: none */
+	struct sock_fprog filters[JAIL_THREADS]; /* system call filters; zeroed: there is none */
 };
 
 /*
- * For a child process: standard streams of its own, since the container's are not for it to keep
- * open. errors: what becomes standard error; -EBADF: nothing does.
+ * Gives a child process standard streams of its own, because it must not keep the container's open.
+ * errors becomes its standard error; -EBADF: /dev/null does.
  */
 int jail_leave_streams(int errors) must_check;
 
 /*
- * The user, and group, that a monitor and its children run as: its own, told by its pid. They are
- * in a range that systemd's list (systemd.io/UIDS-GIDS) has as unused.
+ * The number of the user and the group that this monitor and its children run as. No other monitor
+ * has it, because it contains the monitor's pid. The range is unused in systemd's list of ids
+ * (systemd.io/UIDS-GIDS).
  */
 uid_t jail_id(pid_t monitor);
 
 /*
- * Gives up capabilities, for good, and becomes that user and group. A user namespace that lacks
- * the number keeps the user as it is.
+ * Gives up all capabilities for good, and becomes user and group `id`. In a user namespace that
+ * does not map the id, the user stays as it is.
  */
 int jail_drop_rights(uid_t id) must_check;
 
 /*
- * Landlock, where the kernel has it, once there are no new privileges to be had: no TCP, no
- * abstract Unix socket of somebody else's, and nothing by name in the file system unless `files`.
+ * Forbids, by Landlock, TCP and connecting to abstract Unix sockets of other processes, and unless
+ * `files` every access to a file by name. To be called after jail_drop_rights(). Does nothing if
+ * the kernel lacks Landlock.
  */
 int jail_landlock(bool files) must_check;
 
-/* No core dumps, no locked memory, and so many descriptors at most. */
+/* Forbids core dumps and locked memory, and allows `files` descriptors at most. */
 int jail_limit(unsigned files) must_check;
 
 /*
- * A new mount namespace with `root`, a detached mount, above its root: mounts can be put beneath it
- * while the host's tree is still there. path_pivot() then leaves nothing else.
+ * Makes a new mount namespace and attaches `root`, a detached mount, over its root. The caller can
+ * then mount parts of the host's tree in `root`, until path_pivot() leaves only `root`.
  */
 int jail_attach_root(int root) must_check;
 
-/* children: processes that may be killed; with those that the calling process is. */
+/* children: the processes that the monitor may still kill, besides itself. */
 int jail_enter(struct jail *ret, const pid_t *children, size_t n) must_check;
 int jail_enter_thread(const struct jail *j, enum jail_thread kind) must_check;
 void jail_release(struct jail *j);
 
-/* jail_calls.c: the filters. */
+/* calls.c: compiles the filters. killable: the processes that may be killed. */
 int jail_compile(struct jail *j, const pid_t *killable, size_t n) must_check;

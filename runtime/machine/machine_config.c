@@ -37,7 +37,7 @@ static int decide_memory(const struct spec *s, struct machine_config *m)
 		return err_set(EINVAL, "%s: %llu bytes: a microVM needs at least %llu", field,
 			(unsigned long long)wanted, (unsigned long long)MACHINE_MEMORY_MIN);
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	/* A limit larger than the host is common; memory that is not there can't be given. */
+	/* A memory limit above the host's memory is common, so it is not an error. */
 	if (wanted > host && !(s->vm && s->vm->memory.set))
 		wanted = host;
 	if (wanted > host)
@@ -89,7 +89,7 @@ static const char *find_in_path(struct arena *a, const char *name)
 	return NULL;
 }
 
-/* chosen_by: the option or field that names QEMU; NULL: `auto`. */
+/* chosen_by: the option or field that asks for QEMU; NULL if `auto` has chosen it. */
 static int use_qemu(
 	struct arena *a, const struct spec *s, const char *chosen_by, struct machine_config *m)
 {
@@ -124,7 +124,7 @@ static int decide_hypervisor(
 
 	if (wanted && !streq(wanted, "auto") && !streq(wanted, "kvm") && !streq(wanted, "qemu"))
 		return err_set(EINVAL, "--hypervisor %s: expected kvm, qemu or auto", wanted);
-	/* Who names a program, or parameters of one, expects it: only QEMU is one. */
+	/* A program or its parameters in config.json mean QEMU, because KVM is built in. */
 	const char *named = !s->vm                           ? NULL
 			    : s->vm->hypervisor_path         ? "vm.hypervisor.path"
 			    : s->vm->hypervisor_parameters.n ? "vm.hypervisor.parameters"
@@ -174,7 +174,7 @@ static int check_image(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
-/* Leaves *ret as it is where there is no such annotation. */
+/* Leaves *ret as it is if there is no such annotation. */
 static int read_seconds(const struct spec *s, const char *annotation, unsigned max, unsigned *ret)
 {
 	const char *text = spec_annotation(s, annotation);
@@ -212,8 +212,8 @@ static int decide_reconnect(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
-/* The kernel's own answer names no pool; and QEMU's no field. */
-static int check_pool(const struct machine_config *m)
+/* Checked here, because the kernel's own error does not name the pool and QEMU's not the field. */
+static int check_huge_page_pool(const struct machine_config *m)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	unsigned long long have, need = m->memory / PAGE;
@@ -243,7 +243,7 @@ static int decide_pages(const struct spec *s, struct machine_config *m)
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (streq(text, names[i])) {
 			m->pages = (enum vm_pages)i;
-			return m->pages == VM_PAGES_HUGETLB ? check_pool(m) : 0;
+			return m->pages == VM_PAGES_HUGETLB ? check_huge_page_pool(m) : 0;
 		}
 	if (streq(text, "mergeable")) {
 		m->pages = VM_PAGES_SMALL;
@@ -258,12 +258,15 @@ static int decide_pages(const struct spec *s, struct machine_config *m)
 static int refuse_mergeable(const char *why)
 {
 	return err_set(ENOTSUP,
-		"annotation " PAGES ": \"mergeable\": the kernel merges (KSM) only memory that one "
+		"annotation " PAGES ": \"mergeable\": the kernel (KSM) merges only memory that one "
 		"process has, and %s",
 		why);
 }
 
-/* Whatever is served by vhost-user is another process's, which has the guest's memory too. */
+/*
+ * Every vhost-user server has the guest's memory mapped too, and KSM merges no memory that several
+ * processes share.
+ */
 static int check_mergeable(struct arena *a, const struct spec *s, const struct machine_config *m)
 {
 	if (!m->mergeable)
@@ -287,7 +290,10 @@ static int check_mergeable(struct arena *a, const struct spec *s, const struct m
 	return 0;
 }
 
-/* What is in the namespace goes into the guest: the host would be left without a network. */
+/*
+ * The interfaces of the network namespace are carried into the guest. If that were the host's
+ * namespace, the host would lose its network.
+ */
 static int refuse_own_network(const struct spec *s)
 {
 	const struct spec_namespace *n = &s->ns[SPEC_NS_NETWORK];
@@ -356,7 +362,9 @@ unsigned machine_room_for_nics(const struct machine_config *c, size_t backends)
 int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	const struct machine_config *m, struct cg_resources *ret)
 {
-	/* What the monitor, its file server and QEMU open; the guest's devices are the guest's. */
+	/*
+	 * The devices that the monitor, the file server and QEMU open. The guest enforces its own.
+	 */
 	static const struct cg_device_rule rules[] = {
 		{.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"},
 		{.allow = true, .type = 'c', .major = 10, .minor = 232, .access = "rw"}, /* kvm */
@@ -372,9 +380,9 @@ int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	ret->devices = rules;
 	ret->ndevices = ARRAY_SIZE(rules);
 	/*
-	 * The processes around the guest must be able to have what the guest can't take. Where the
-	 * host can't set it, the container still has its limit in the guest, and the machine its
-	 * size.
+	 * The limit leaves room for the host's processes of the machine beside the guest's memory.
+	 * upper_bound because a host that can't set it is no error: the guest's kernel enforces the
+	 * container's limit anyway.
 	 */
 	if (plan_vm_memory_limit(res, &field) > 0) {
 		ret->memory.limit =

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What machine a container gets: from the vm section of config.json, linux.resources and the
- * command's options to numbers and paths. Pure but for looking for the hypervisor; errors name the
- * field.
+ * Decides what machine a container gets, from the vm section of config.json, linux.resources and
+ * the command's options. It looks at the host (KVM, QEMU, files, memory) but changes nothing. An
+ * error names the field.
  */
 #pragma once
 #include "spec/spec.h"
@@ -13,41 +13,46 @@ enum hypervisor { HYPERVISOR_KVM, HYPERVISOR_QEMU };
 
 struct machine_request {
 	const char *hypervisor; /* --hypervisor: "kvm", "qemu", "auto" or NULL */
-	const char *libexec;    /* where caisson-init is */
-	const char *cache;      /* for packed initramfs */
+	const char *libexec;    /* the directory of caisson-init */
+	const char *cache;      /* the directory of packed initramfs files */
 };
 
 struct machine_config {
 	enum hypervisor hypervisor;
-	const char *why_not_kvm; /* QEMU by `auto`: what KVM lacks; else NULL */
-	const char *qemu;        /* the program */
+	const char *why_not_kvm; /* if `auto` has chosen QEMU: what KVM lacks; else NULL */
+	const char *qemu;        /* the program's path */
 	struct spec_strings qemu_parameters;
 	unsigned cpus;
 	uint64_t memory;             /* bytes, a multiple of 2 MiB */
-	enum vm_pages pages;         /* what the host backs it with */
-	bool mergeable;              /* small ones that KSM may merge */
-	const char *kernel, *initrd; /* NULL: look for one */
+	enum vm_pages pages;         /* the host's pages that back the guest's memory */
+	bool mergeable;              /* KSM may merge the pages */
+	const char *kernel, *initrd; /* paths; NULL: the installed one is found */
 	struct spec_strings kernel_parameters;
-	const char *image, *image_format; /* vm.image, or NULL */
+	const char *image, *image_format; /* of vm.image, or NULL */
 	bool image_read_only;
-	bool image_direct;        /* O_DIRECT: past the host's page cache */
+	bool image_direct;        /* O_DIRECT, without the host's page cache */
 	unsigned boot_timeout_ms; /* from the machine's start to "created" */
 	unsigned reconnect;       /* seconds that a disk's back end may be away; 0: it may not */
-	const char *init;         /* caisson-init */
-	const char *cache;
+	const char *init;         /* the path of caisson-init */
+	const char *cache;        /* as in struct machine_request */
 };
 
 #define MACHINE_INTERFACES_MAX 8 /* of the container's network namespace */
 
-/* A machine without a memory limit, and what its kernel and page tables get on top of one. */
+/*
+ * Bytes of memory: of a machine without a memory limit; and what a machine gets above its limit,
+ * for its kernel and page tables.
+ */
 #define MACHINE_MEMORY_DEFAULT (UINT64_C(512) << 20)
 #define MACHINE_MEMORY_GUEST (UINT64_C(128) << 20)
-/* Less than this and Debian's kernel does not get as far as /init. */
+/* With less memory Debian's kernel does not get as far as /init. */
 #define MACHINE_MEMORY_MIN (UINT64_C(64) << 20)
-/* What the processes around the guest may take beyond its memory, in the container's cgroup. */
+/*
+ * Bytes that the host's processes of a machine may take beyond the guest's memory, in its cgroup.
+ */
 #define MACHINE_OVERHEAD (UINT64_C(256) << 20)
 
-/* In software, on a loaded machine, with a distribution's kernel, half a minute was seen. */
+/* Half a minute was seen with a distribution's kernel, in software, on a loaded host. */
 #define MACHINE_BOOT_TIMEOUT 180 /* seconds */
 #define MACHINE_BOOT_TIMEOUT_MAX 86400
 #define MACHINE_RECONNECT_MAX 86400 /* seconds */
@@ -56,13 +61,13 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	struct machine_config *ret) must_check;
 
 /*
- * How many network interfaces there is room for beside vm.image and so many back ends: each device
- * has an interrupt line of its own (MACHINE_LINES), the machine's own among them.
+ * How many network interfaces fit beside vm.image and this number of vhost-user servers. Each
+ * device needs an interrupt line of its own, and a machine has MACHINE_LINES of them.
  */
-#define MACHINE_DEVICES_OWN 5 /* console, entropy, balloon, vsock, the share */
+#define MACHINE_DEVICES_OWN 5 /* console, entropy, balloon, vsock, the share: always there */
 #define MACHINE_LINES VM_GSI_COUNT
 unsigned machine_room_for_nics(const struct machine_config *c, size_t backends);
 
-/* The limits of the container's cgroup on the host, around the whole machine. */
+/* The limits of the container's cgroup on the host, in which the whole machine runs. */
 int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	const struct machine_config *m, struct cg_resources *ret) must_check;

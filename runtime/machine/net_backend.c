@@ -18,10 +18,11 @@ void net_backend_mac(const struct spec_vm_net *n, const char *id, uint8_t ret[6]
 		hash = (hash ^ (uint8_t)*id) * UINT64_C(0x100000001b3);
 	for (int i = 1; i < 6; i++)
 		ret[i] = (uint8_t)(hash >> (8 * i));
-	ret[0] = 2; /* of one host, assigned locally */
+	ret[0] = 2; /* unicast, locally administered */
 }
 
-static int check(const struct spec_vm_net *n, const uint8_t mac[6], const struct net_config *c)
+static int check_conflicts(
+	const struct spec_vm_net *n, const uint8_t mac[6], const struct net_config *c)
 {
 	if (c->interface_count >= NET_INTERFACES_MAX)
 		return err_set(ENOSPC,
@@ -61,7 +62,10 @@ static int add_addresses(struct arena *a, const struct spec_ips *from, struct ne
 		const struct spec_ip *ip = &from->v[i];
 		list[i] = (struct net_address){.family = ip->family, .prefix = ip->prefix};
 		memcpy(list[i].local, ip->bytes, sizeof(ip->bytes));
-		/* Who says what its addresses are wants no others, but for the link-local one. */
+		/*
+		 * An interface with configured IPv6 addresses takes no others from router
+		 * advertisements.
+		 */
 		if (ip->family == AF_INET6)
 			to->ipv6.accept_ra = to->ipv6.autoconf = 0;
 	}
@@ -84,7 +88,8 @@ static int add_interface(
 		.mtu = n->mtu ? n->mtu : MTU_DEFAULT,
 		.ipv6 = {.accept_ra = 1, .autoconf = 1}};
 	memcpy(new->mac, mac, sizeof(new->mac));
-	memcpy(new->name, n->name, strlen(n->name) + 1); /* checked: it fits */
+	memcpy(new->name, n->name,
+		strlen(n->name) + 1); /* its length was checked when it was parsed */
 	c->interfaces = list;
 	c->interface_count++;
 	return add_addresses(a, &n->addresses, new);
@@ -117,7 +122,7 @@ static int add_routes(struct arena *a, const struct spec_ips *gateways, struct n
 int net_backend_add(
 	struct arena *a, const struct spec_vm_net *n, const uint8_t mac[6], struct net_config *c)
 {
-	int r = check(n, mac, c);
+	int r = check_conflicts(n, mac, c);
 
 	if (r >= 0)
 		r = add_interface(a, n, mac, c);

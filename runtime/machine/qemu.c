@@ -30,7 +30,7 @@ int qemu_blamed_backend(const char *words)
 	return at && sscanf(at, "chardev=" QEMU_BACKEND "%d", &i) == 1 && i >= 0 ? i : -1;
 }
 
-/* How QEMU says that it does not know a word of its command line. */
+/* Whether QEMU says that it does not know something on its command line. */
 static bool lacks_something(const char *words)
 {
 	static const char *const lacks[] = {"unsupported", "not a valid", "nvalid ", "not found",
@@ -42,7 +42,7 @@ static bool lacks_something(const char *words)
 	return false;
 }
 
-int qemu_ended(int code, const char *words, bool parameters)
+int qemu_exit_error(int code, const char *words, bool parameters)
 {
 	if (code == 1 && lacks_something(words))
 		return err_set(ENOTSUP,

@@ -19,8 +19,9 @@
 #include "monitor/monitor_internal.h"
 
 /*
- * The kernel does not look for devices that the machine lacks and does not test itself, because both
- * take time. It prints only errors on the console. panic=-1 ends the machine at once on a panic.
+ * The kernel does not look for devices that the machine lacks and does not test itself, because
+ * both take time. It prints only errors on the console. panic=-1 ends the machine at once on a
+ * panic.
  */
 #define CMDLINE \
 	"console=hvc0 quiet panic=-1 reboot=t pci=off i8042.noaux i8042.nomux " \

@@ -43,7 +43,7 @@ void client_reply(struct client *c, int code, const char *message)
 	send_frame(c, &w, NULL, 0);
 }
 
-void client_send_exited(struct client *c)
+static void send_exited(struct client *c)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
@@ -51,4 +51,16 @@ void client_send_exited(struct client *c)
 		return;
 	json_out_i64(&w.json, "status", c->status);
 	send_frame(c, &w, NULL, 0);
+}
+
+void monitor_send_exits(struct monitor *m)
+{
+	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+		struct client *c = &m->clients[i];
+
+		if (c->sock < 0 || !c->ended || streams_has_output(&m->streams, c->process))
+			continue;
+		send_exited(c);
+		client_close(c);
+	}
 }

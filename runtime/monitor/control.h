@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How commands reach a container's monitor: with frames of the agent protocol (agent/agent.h) over
- * the Unix socket CONTROL_SOCKET in the container's state directory, which only root can enter.
+ * How commands reach a container's monitor: with frames of the agent protocol (agent/protocol.h)
+ * over the Unix socket CONTROL_SOCKET in the container's state directory, which only root can
+ * enter.
  *
  *	request                                          answer
  *	exec {text: LEN, facts: {...}, stdio: [..]},     failed; or running, and later exited
@@ -15,7 +16,7 @@
  * and the process is killed when the connection ends.
  *
  * To add a request: handle_request() in control.c decides who answers it, the monitor itself or the
- * guest, to which forward_request() sends it as it is (then see agent/agent.h).
+ * guest, to which forward_request() sends it as it is (then see agent/protocol.h).
  */
 #pragma once
 #include "agent/agent.h"

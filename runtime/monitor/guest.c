@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Messages to the guest's agent (monitor_send_...) and from it (on_..., listed in
- * monitor_on_frame()). agent/agent.h describes each message; the guest's side is guest/serve.c.
+ * monitor_on_frame()). agent/protocol.h describes each message; the guest's side is guest/serve.c.
  */
 #include <poll.h>
 #include <signal.h>

@@ -12,9 +12,9 @@
 int impersonate_signals(int *ret_fd) must_check;
 
 /*
- * Makes a terminal. Its master side goes to the runtime over `channel` (ns/channel.h). Its slave side
- * becomes the controlling terminal of this session's leader, so that SIGWINCH tells when the size
- * changes; and the slave side is raw, because the guest's terminal does echo, line editing and
+ * Makes a terminal. Its master side goes to the runtime over `channel` (ns/channel.h). Its slave
+ * side becomes the controlling terminal of this session's leader, so that SIGWINCH tells when the
+ * size changes; and the slave side is raw, because the guest's terminal does echo, line editing and
  * signals. rows 0: the size is not set.
  */
 int impersonate_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave) must_check;

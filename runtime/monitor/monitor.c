@@ -94,7 +94,9 @@ static int do_steps(struct monitor *m)
 
 /* --- getting ready --- */
 
-/* Makes a terminal. The runtime gets its master side, the guest's terminal is joined to its slave. */
+/*
+ * Makes a terminal. The runtime gets its master side, the guest's terminal is joined to its slave.
+ */
 static int open_terminal(struct monitor *m)
 {
 	const struct plan_env *e = m->a->env;
@@ -311,7 +313,7 @@ static int on_start(struct monitor *m)
 
 static int on_engine_end(struct monitor *m)
 {
-	int r = engine_end(&m->engine);
+	int r = engine_result(&m->engine);
 
 	if (m->phase >= PHASE_EXITED)
 		return 0;
@@ -324,19 +326,6 @@ static int on_engine_end(struct monitor *m)
 			"the microVM switched itself off before its init could say why: its "
 			"kernel may lack virtio_mmio or virtio_console, or the modules");
 	return monitor_last_words(m, r);
-}
-
-/* A proxy is told of its process's exit once all of the process's output has been written. */
-static void send_exits(struct monitor *m)
-{
-	for (size_t i = 0; i < CLIENTS_MAX; i++) {
-		struct client *c = &m->clients[i];
-
-		if (c->sock < 0 || !c->ended || streams_has_output(&m->streams, c->process))
-			continue;
-		client_send_exited(c);
-		client_close(c);
-	}
 }
 
 /* --- the loop --- */
@@ -370,7 +359,7 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 			monitor_on_client(m, &m->clients[i]);
 	if (r >= 0 && p[P_CONTROL].revents)
 		r = monitor_accept(m);
-	send_exits(m);
+	monitor_send_exits(m);
 	/* The machine's end comes last, so that all that the agent said before it has been read. */
 	if (p[P_ENGINE].revents && !(p[P_AGENT].revents && r >= 0))
 		r = on_engine_end(m);
@@ -500,7 +489,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 		r = serve_until_end(&m);
 	if (r < 0)
 		exit_failed(&m, r);
-	send_exits(&m);
+	monitor_send_exits(&m);
 	clean_up(&m);
 	fd_close(&m.console);
 	impersonate_exit(m.status);

@@ -25,9 +25,9 @@ struct monitor_args {
 	int start_socket; /* create: a listening socket to which `start` connects; run: -EBADF */
 	int start_lock;   /* held until the program runs */
 	int control;      /* the listening socket of monitor/control.h */
-	int failure; /* gets the error of a machine that fails while it runs; -EBADF: the log does */
-	int proc;    /* path_open_proc() */
-	int *hook_out; /* two descriptors of hooks_run() (step/step.h); closed for the machine */
+	int failure;      /* gets the error of a machine that fails later; -EBADF: the log does */
+	int proc;         /* path_open_proc() */
+	int *hook_out;    /* two descriptors of hooks_run() (step/step.h); closed for the machine */
 	const char *id;
 	const char *config; /* config.json's text */
 	size_t config_len;

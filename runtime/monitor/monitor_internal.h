@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of the monitor share. All of it belongs to the monitor's one thread, except struct
- * streams, which the devices' thread uses too.
+ * streams, which the devices' thread uses too. A file calls only files that stand below it:
  *
- * The files call each other in one direction:
- *
- *	monitor.c    the life of the process and its event loop
- *	boot.c       makes the machine                        called by monitor.c
- *	control.c    what commands ask                        called by monitor.c
- *	guest.c      messages to and from the guest's agent   called by monitor.c and control.c
- *	last_words.c explains why a machine failed            called by monitor.c
- *	client.c     one command's connection                 called by all of these
+ *	monitor.c     the life of the process, and its event loop
+ *	boot.c        makes the machine
+ *	last_words.c  explains why a machine failed
+ *	control.c     requests of commands
+ *	guest.c       messages to and from the guest's agent
+ *	client.c      a command's connection
  */
 #pragma once
 #include "agent/agent.h"
@@ -75,7 +73,7 @@ struct monitor {
 	int signals;                           /* a signalfd */
 	int console;                           /* our terminal's slave side, or -EBADF */
 	int guest_log;                         /* our end of the guest's console */
-	int64_t kill_deadline; /* CLOCK_MONOTONIC, ms: when a guest that got SIGKILL is cut; 0: none */
+	int64_t kill_deadline; /* CLOCK_MONOTONIC, ms, for a guest that got SIGKILL; 0: none */
 	uint32_t next_process;
 	uint64_t next_request;
 	unsigned lines; /* messages of the agent's that were written to the log so far */
@@ -100,19 +98,16 @@ int monitor_send_start(struct monitor *m) must_check;
 int monitor_send_signal(struct monitor *m, uint32_t process, int sig, bool all) must_check;
 int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsigned columns)
 	must_check;
-/* Gives the container's terminal the size of ours. Does nothing if the container has none. */
+/* Gives the container's terminal, if it has one, the size of ours. */
 int monitor_send_size(struct monitor *m) must_check;
 
-/*
- * last_words.c: reads what the guest's console says, and keeps the end of it, because it may be the
- * only explanation of a failure. Returns whether there was anything to read.
- */
+/* last_words.c: reads the guest's console and keeps the end; returns whether there was anything. */
 bool monitor_on_log(struct monitor *m);
 /* Adds the end of the guest's console output to the current error. Returns r. */
 int monitor_last_words(struct monitor *m, int r) must_check;
 /*
- * Adds to the current error that the other hypervisor may do, if the guest never said hello: that is
- * how a KVM looks that can't run Linux (vm_kvm_runs_linux()). An error of a server that has gone
+ * Adds to the current error that the other hypervisor may do, if the guest never said hello: that
+ * is how a KVM looks that can't run Linux (vm_kvm_runs_linux()). An error of a server that has gone
  * (-EPIPE) stays as it is. Returns r.
  */
 int monitor_name_other(const struct monitor *m, int r) must_check;
@@ -127,5 +122,5 @@ void client_close(struct client *c);
 void client_forward(struct client *c, const struct agent_frame *f);
 /* Tells the command that its request failed; code 0 tells that it succeeded. */
 void client_reply(struct client *c, int code, const char *message);
-/* Tells the proxy of an exec how the exec's process exited. */
-void client_send_exited(struct client *c);
+/* Tells each proxy whose process has exited, once all of the process's output has been written. */
+void monitor_send_exits(struct monitor *m);

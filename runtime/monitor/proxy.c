@@ -2,9 +2,9 @@
 /*
  * Theory of operation. Engines know an exec by its pid: they wait for that process, kill it, and
  * take its exit code. So a process of the host, the proxy, stands for the process in the guest. The
- * proxy hands its standard streams to the monitor, which joins them to those of the guest's process.
- * From then on the proxy only sends the signals that it gets to the guest, and exits as the guest's
- * process does.
+ * proxy hands its standard streams to the monitor, which joins them to those of the guest's
+ * process. From then on the proxy only sends the signals that it gets to the guest, and exits as
+ * the guest's process does.
  */
 #include <poll.h>
 #include <signal.h>

@@ -357,7 +357,7 @@ static void meets_qemu(void **state)
 	assert_true(r.listener < 0); /* nobody else can */
 	p = (struct pollfd){.fd = sock, .events = POLLIN};
 	assert_int_equal(poll(&p, 1, 0), 0);
-	assert_null(relay_end(&r));
+	assert_null(relay_stop(&r));
 	relay_release(&r);
 	fd_close(&ready[0]);
 }

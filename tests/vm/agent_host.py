@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The monitor's side of the agent protocol (runtime/agent/agent.h), for tests of the guest's agent."""
+"""The monitor's side of the agent protocol (runtime/agent/protocol.h), for tests of the guest's agent."""
 import json
 import os
 import select

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent protocol: what the monitor (host) and caisson-init (guest) say to each other over one
+ * vsock stream. Both link agent.c, and neither trusts the lengths that the other one sends.
+ *
+ * The guest's init connects to AGENT_PORT of the host and says "hello". From then on both send
+ * frames: a header, a JSON object with a member "type", and for some types a blob of bytes. The
+ * monitor first sends "create" with config.json and the facts that the plan depends on. From these
+ * the guest builds the same plan as the host (plan/vm.c), and does its GUEST and INIT steps.
+ *
+ * The monitor numbers the processes: 0 is the container's, and each exec has a number of its own,
+ * which is never used twice. Barriers, errors and exit statuses are the same as on the channel in
+ * namespace mode (ns/channel.h), so the monitor only hands them on.
+ *
+ * To add a message, list it here, then:
+ *	host to guest   send it in monitor/guest.c (monitor_send_...), or hand a command's request
+ *			on in monitor/control.c; handle it in guest/serve.c (the table "handlers")
+ *	guest to host   send it with guest_send() in guest/; handle it in monitor/guest.c
+ *			(monitor_on_frame())
+ *
+ * Host to guest. The "id" of a request comes back in its "reply".
+ *	create   {process: 0, text: LEN, facts, net, stdio, time}; blob: config.json (LEN bytes),
+ *		 then the compiled system call filter if there is one. time: nanoseconds since 1970.
+ *		 net: see net_config.h; if it is absent, there is only lo
+ *	start    {process: 0}
+ *	exec     {process: N, text: LEN, facts, stdio}; blob: the process object in JSON (LEN
+ *		 bytes), then the filter
+ *	signal   {process, signal, all: bool}; has no reply; no error if the process has ended
+ *	resize   {process, rows, columns}
+ *	freeze   {id, frozen: bool}
+ *	ps       {id}; the reply has processes: [{pid, ppid, uid, stime, time, tty, command}].
+ *		 stime: its start, seconds since 1970; time: CPU seconds; tty: "pts/0" or "?";
+ *		 command: the arguments, or [name]
+ *	stats    {id}; the reply has stats: {...}, as cg_stats() writes it
+ *	update   {id, resources: {...}}, in the form of config.json
+ *	stop     {}; the guest writes its disks (sync) and powers off
+ *
+ * Guest to host:
+ *	hello    {version: AGENT_VERSION, kernel: "6.1.0"}
+ *	reached  {process, barrier}
+ *	failed   {process, errno, message}   the process could not be made; its last message
+ *	running  {process, pid}   it has become the program; not sent if it died before "start"
+ *	exited   {process, status}   status as of waitpid(2). Sent after the end of the process's
+ *		 output. If others still hold its pipes (a daemon that an exec left behind), it is
+ *		 sent half a second after the exit and after all output so far; later output flows
+ *		 until one side closes the stream
+ *	reply    {id, errno, message, ...}   errno 0: success
+ *	oom      {}   the kernel has killed a process of the container for want of memory; sent
+ *		 before the "exited" of that process
+ *	log      {message}   for the log of the runtime
+ *
+ * Commands (exec, kill, pause) send the same frames to the monitor, over a Unix socket in the
+ * container's state directory (monitor/control.h). There descriptors come along with an exec: its
+ * standard streams, in the order of "stdio".
+ *
+ * "facts" has the members of struct plan_env and struct plan_exec_env that the guest needs: bundle,
+ * no_pivot, no_new_keyring, keyring, console_height, console_width, attached, cgroup,
+ * cgroup_attach; and id, the container's id; for an exec cgroup is the argument of --cgroup;
+ * mount_flags: an array of MOUNT_ATTR_* of the host's mount in each slot, which the guest's mount
+ * gets too.
+ *
+ * "stdio" is [{stream, port}, ...]. For each entry the guest makes a vsock connection to that port,
+ * and the monitor joins it to the very descriptor that the runtime's caller gave. A port is random
+ * and for one stream only, because a program in the container that can use vsock must not guess the
+ * port of another process. Streams are 0, 1 and 2, or 3 alone (a terminal); a standard stream that
+ * is not listed is /dev/null. All are connected before the first "reached". The end of stream 0
+ * from the host is the end of input; the end of 1 or 2, in either direction, makes the process's
+ * writes fail (EPIPE). The guest closes 0 when nobody reads it any more, and 1 and 2 at their end.
+ * On 3 the end of input is typed as Ctrl-D, and closing it hangs the terminal up.
+ */
+#pragma once
+#include <stdint.h>
+
+#define AGENT_VERSION 1
+#define AGENT_PORT 1024
+
+#define AGENT_STDIN 0
+#define AGENT_STDOUT 1
+#define AGENT_STDERR 2
+#define AGENT_TERMINAL 3
+
+#define AGENT_FDS_MAX 8            /* descriptors that may come with a frame, over a Unix socket */
+#define AGENT_JSON_MAX (1u << 20)  /* bytes */
+#define AGENT_BLOB_MAX (16u << 20) /* config.json has 8 MiB at most */
+
+/* A frame begins with this; little-endian. */
+struct agent_header {
+	uint32_t json_len, blob_len;
+};

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * QEMU's command line, and the descriptors that its arguments name by number. To add an argument of
+ * the machine itself see add_machine(), for a device add_devices(), for a disk add_disks().
+ */
+#include "engine/qemu_args.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include <x86intrin.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "engine/qemu_jail.h"
+#include "engine/share.h"
+#include "machine/qemu.h"
+
+#define TSC_MEASURE_NS 10000000
+/* Without tb-size QEMU's translation cache takes a quarter of the guest's memory, up to 1 GiB. */
+#define TCG "tcg,thread=multi,tb-size=64"
+
+static void add_arg(struct qemu_args *a, const char *fmt, ...) printf_like(2, 3);
+
+static void add_arg(struct qemu_args *a, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	int len = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	char *s = len < 0 || (size_t)len >= sizeof(text) ? NULL : arena_strdup(&a->arena, text);
+	if (!s || a->n + 1 >= QEMU_ARGS_MAX)
+		a->failed = true;
+	else
+		a->v[a->n++] = s;
+}
+
+/* QEMU inherits fd under the same number, which is returned for the argument's text. */
+static int add_fd(struct qemu_args *a, int fd)
+{
+	if (a->nfds == QEMU_ARGS_FDS_MAX)
+		a->failed = true;
+	else
+		a->fds[a->nfds++] = fd;
+	return fd;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_RAW, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/*
+ * The error is a few millionths, because an interruption only makes both readings late, and both
+ * clocks run on during it.
+ */
+static uint64_t tsc_khz(void)
+{
+	uint64_t t0 = now_ns(), c0 = __rdtsc(), t1;
+
+	do
+		t1 = now_ns();
+	while (t1 - t0 < TSC_MEASURE_NS);
+	return (__rdtsc() - c0) * 1000000 / (t1 - t0);
+}
+
+static void add_machine(struct qemu_args *a, const struct engine_description *d)
+{
+	const struct machine_config *c = d->config;
+
+	add_arg(a, "%s", c->qemu);
+	add_arg(a, "-nodefaults");
+	add_arg(a, "-no-user-config");
+	add_arg(a, "-display");
+	add_arg(a, "none");
+	add_arg(a, "-no-reboot");
+	add_arg(a, "-machine");
+	/*
+	 * rtc=on because Linux waits a second for a CMOS clock if there is neither one nor KVM's
+	 * clock.
+	 */
+	add_arg(a, "microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=off,memory-backend=ram");
+	add_arg(a, "-global");
+	add_arg(a, "virtio-mmio.force-legacy=false");
+	add_arg(a, "-accel");
+	add_arg(a, TCG);
+	add_arg(a, "-cpu");
+	/*
+	 * QEMU executes a string instruction byte by byte in software. If the processor has neither
+	 * ERMS nor FSRM, Linux and libraries copy in words instead. Without LA57 the walk of the
+	 * page tables has four levels and not five.
+	 */
+	add_arg(a, "max,-erms,-fsrm,-la57");
+	add_arg(a, "-smp");
+	add_arg(a, "%u", c->cpus);
+	add_arg(a, "-m");
+	add_arg(a, "%" PRIu64 "M", c->memory >> 20);
+	add_arg(a, "-object");
+	add_arg(a, "memory-backend-memfd,id=ram,size=%" PRIu64 "M,share=on%s", c->memory >> 20,
+		c->pages == VM_PAGES_HUGETLB ? ",hugetlb=on,hugetlbsize=2M,prealloc=on" : "");
+	add_arg(a, "-kernel");
+	add_arg(a, QEMU_JAIL_KERNEL);
+	add_arg(a, "-initrd");
+	add_arg(a, QEMU_JAIL_INITRAMFS);
+	add_arg(a, "-append");
+	add_arg(a, "%s tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
+}
+
+static void add_nic(struct qemu_args *a, const struct engine_nic *n, size_t i)
+{
+	const uint8_t *m = n->mac;
+	char mtu[32] = "";
+
+	if (n->backend) {
+		add_arg(a, "-chardev");
+		add_arg(a, "socket,id=net%zu,path=" QEMU_JAIL_SOCKET, i);
+		if (n->mtu)
+			snprintf(mtu, sizeof(mtu), ",host_mtu=%u", n->mtu);
+	}
+	add_arg(a, "-netdev");
+	if (n->backend)
+		add_arg(a, "vhost-user,id=net%zu,chardev=net%zu", i, i);
+	else
+		add_arg(a, "tap,id=net%zu,fd=%d,vhost=off", i, add_fd(a, n->fd));
+	add_arg(a, "-device");
+	add_arg(a, "virtio-net-device,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x%s", i, m[0],
+		m[1], m[2], m[3], m[4], m[5], mtu);
+}
+
+static void add_devices(
+	struct qemu_args *a, const struct engine_description *d, int vsock, int console)
+{
+	add_arg(a, "-chardev");
+	add_arg(a, "socket,id=console,fd=%d", add_fd(a, console));
+	add_arg(a, "-device");
+	add_arg(a, "virtio-serial-device");
+	add_arg(a, "-device");
+	add_arg(a, "virtconsole,chardev=console");
+	add_arg(a, "-object");
+	add_arg(a, "rng-builtin,id=rng");
+	add_arg(a, "-device");
+	add_arg(a, "virtio-rng-device,rng=rng");
+	add_arg(a, "-device");
+	add_arg(a, "virtio-balloon-device,free-page-reporting=on");
+	if (d->share >= 0) {
+		add_arg(a, "-chardev");
+		add_arg(a, "socket,id=fs,fd=%d", add_fd(a, d->share));
+		add_arg(a, "-device");
+		add_arg(a, "vhost-user-fs-device,chardev=fs,tag=" SHARE_TAG ",queue-size=1024");
+	}
+	add_arg(a, "-chardev");
+	add_arg(a, "socket,id=vsock,fd=%d", add_fd(a, vsock));
+	add_arg(a, "-device");
+	add_arg(a, "vhost-user-vsock-device,chardev=vsock");
+	for (size_t i = 0; i < d->nnics; i++)
+		add_nic(a, &d->nics[i], i);
+}
+
+static void add_image(struct qemu_args *a, const struct engine_description *d)
+{
+	add_arg(a, "-add-fd");
+	add_arg(a, "fd=%d,set=1", add_fd(a, d->image));
+	add_arg(a, "-drive");
+	/*
+	 * auto-read-only=off because QEMU would open the file again to write, and there is only
+	 * this one descriptor.
+	 */
+	add_arg(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off,cache=%s,%s",
+		d->config->image_direct ? "none" : "writeback",
+		d->config->image_read_only ? "read-only=on" : "auto-read-only=off");
+	add_arg(a, "-device");
+	add_arg(a, "virtio-blk-device,drive=image");
+}
+
+/* The guest numbers its disks (vda, vdb) in the order of these arguments. */
+static void add_disks(struct qemu_args *a, const struct engine_description *d)
+{
+	if (d->image >= 0)
+		add_image(a, d);
+	for (size_t i = 0; i < d->nbackends; i++) {
+		const struct engine_backend *b = &d->backends[i];
+
+		add_arg(a, "-chardev");
+		add_arg(a, "socket,id=" QEMU_BACKEND "%zu,fd=%d", i, add_fd(a, b->sock));
+		add_arg(a, "-device");
+		if (b->tag)
+			add_arg(a, "vhost-user-fs-device,chardev=" QEMU_BACKEND "%zu,tag=%s", i,
+				b->tag);
+		else
+			add_arg(a, "vhost-user-blk,chardev=" QEMU_BACKEND "%zu", i);
+	}
+}
+
+/*
+ * Of the lists of system calls that QEMU knows, those that a running machine never uses are denied.
+ */
+static int add_sandbox(struct qemu_args *a, const struct machine_config *c)
+{
+	int r = qemu_has_sandbox(c->qemu);
+
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		log_warn("%s was built without -sandbox: no system call is denied to it", c->qemu);
+		return 0;
+	}
+	add_arg(a, "-sandbox");
+	add_arg(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	return 0;
+}
+
+int qemu_args_build(struct qemu_args *a, const struct engine_description *d, int vsock, int console)
+{
+	add_machine(a, d);
+	int r = add_sandbox(a, d->config);
+	if (r < 0)
+		return r;
+	add_devices(a, d, vsock, console);
+	add_disks(a, d);
+	for (size_t i = 0; i < d->config->qemu_parameters.n; i++)
+		add_arg(a, "%s", d->config->qemu_parameters.v[i]);
+	return a->failed ? err_set(E2BIG, "QEMU's command line is too long") : 0;
+}
