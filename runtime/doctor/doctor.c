@@ -17,7 +17,8 @@ const char *doctor_verdict_name(enum doctor_verdict v)
 	return names[v];
 }
 
-int doctor_say(struct doctor_ctx *c, enum doctor_verdict v, const char *name, const char *fmt, ...)
+int doctor_report(
+	struct doctor_ctx *c, enum doctor_verdict v, const char *name, const char *fmt, ...)
 {
 	char text[ERR_MAX];
 	va_list ap;
@@ -43,7 +44,7 @@ int doctor_find_program(struct arena *a, const char *name, const char **ret)
 	struct stat st;
 
 	*ret = NULL;
-	/* As execvp(3) does where it is not set. */
+	/* The same directories that execvp(3) takes if PATH is not set. */
 	for (const char *p = path ? path : "/bin:/usr/bin"; *p;) {
 		size_t len = strcspn(p, ":");
 		const char *file = arena_printf(a, "%.*s%s%s", (int)len, p, len ? "/" : "", name);

@@ -6,9 +6,11 @@
  *	for (i = 0; i < d.n; i++)
  *		... d.v[i].mode, .name, .verdict, .text
  *
- * Looks and tries, and leaves nothing behind: what must be tried (namespaces) is tried in a child
- * that ends. The only program it starts is `qemu-system-x86_64 -version`. Strings live in the
- * arena.
+ * The examination leaves nothing behind: namespaces are tried in a child process that ends. The
+ * only program that it starts is `qemu-system-x86_64 -version`. Strings live in the arena.
+ *
+ * To add a check: a function in ns.c or vm.c that calls doctor_report(), and its call in
+ * doctor_ns(), doctor_kvm() or doctor_qemu().
  */
 #pragma once
 #include "base/arena.h"
@@ -22,26 +24,27 @@ enum doctor_mode {
 
 enum doctor_verdict {
 	DOCTOR_OK,
-	DOCTOR_WARNING, /* the mode runs, but for what the text says */
+	DOCTOR_WARNING, /* the mode runs, except for what the text says */
 	DOCTOR_NO,      /* the mode does not run */
 };
 
 struct doctor_check {
 	enum doctor_mode mode;
 	enum doctor_verdict verdict;
-	const char *name; /* "kernel", "cgroup", ...: a word, once a mode */
-	const char *text; /* one line: what was found; with a warning or a no, what to do */
+	const char
+		*name; /* "kernel", "cgroup", ...: one word, different for each check of a mode */
+	const char *text; /* one line: what was found, and after a warning or a no what to do */
 };
 
 #define DOCTOR_MAX_CHECKS 48
 
 struct doctor {
-	struct doctor_check v[DOCTOR_MAX_CHECKS]; /* a mode's stand together */
+	struct doctor_check v[DOCTOR_MAX_CHECKS]; /* in the order of modes */
 	size_t n;
-	bool runs[DOCTOR_MODES]; /* no check of the mode is a no */
+	bool runs[DOCTOR_MODES]; /* the mode has no check that is a no */
 };
 
-/* An error only where it could not examine at all: out of memory. */
+/* Fails only if memory runs out. */
 int doctor_examine(struct arena *a, struct doctor *ret) must_check;
 
 const char *doctor_verdict_name(enum doctor_verdict v); /* "ok", "warning", "no" */
@@ -54,10 +57,11 @@ struct doctor_ctx {
 	enum doctor_mode mode;
 };
 
-int doctor_say(struct doctor_ctx *c, enum doctor_verdict v, const char *name, const char *fmt, ...)
-	must_check printf_like(4, 5);
+/* Adds a check's result. name must be a constant. */
+int doctor_report(struct doctor_ctx *c, enum doctor_verdict v, const char *name, const char *fmt,
+	...) must_check printf_like(4, 5);
 
-/* A program's path by $PATH, in the arena, or NULL (*ret). */
+/* Looks for a program in $PATH. *ret: its path, in the arena, or NULL. */
 int doctor_find_program(struct arena *a, const char *name, const char **ret) must_check;
 
 int doctor_ns(struct doctor_ctx *c) must_check;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What containers in namespaces need of the host. */
+/* Checks what containers in namespaces need of the host. */
 #include <linux/seccomp.h>
 #include <pwd.h>
 #include <sched.h>
@@ -27,16 +27,16 @@ static int check_kernel(struct doctor_ctx *c)
 	int major, minor;
 
 	if (uname(&uts) < 0 || sscanf(uts.release, "%d.%d", &major, &minor) != 2)
-		return doctor_say(c, DOCTOR_WARNING, "kernel", "of unknown version; needed: %d.%d",
-			NEED_MAJOR, NEED_MINOR);
+		return doctor_report(c, DOCTOR_WARNING, "kernel",
+			"of unknown version: %d.%d or later is needed", NEED_MAJOR, NEED_MINOR);
 	if (major > NEED_MAJOR || (major == NEED_MAJOR && minor >= NEED_MINOR))
-		return doctor_say(c, DOCTOR_OK, "kernel", "Linux %s", uts.release);
-	return doctor_say(c, DOCTOR_NO, "kernel",
+		return doctor_report(c, DOCTOR_OK, "kernel", "Linux %s", uts.release);
+	return doctor_report(c, DOCTOR_NO, "kernel",
 		"Linux %s is too old: install %d.%d or later (clone3, the mount API, cgroup.kill)",
 		uts.release, NEED_MAJOR, NEED_MINOR);
 }
 
-/* Ends with 0 if unshare(2) of the flags works here, else with errno. */
+/* Returns 0 if unshare(2) with these flags works here, else its errno. A child process tries it. */
 static int try_unshare(int flags)
 {
 	int status;
@@ -52,7 +52,10 @@ static int try_unshare(int flags)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
 }
 
-/* The switches that distributions put before a user namespace of an ordinary user. */
+/*
+ * Distributions have switches that forbid user namespaces to ordinary users. Returns how to change
+ * the one that is set, or NULL.
+ */
 static const char *who_forbids(void)
 {
 	static const struct {
@@ -64,8 +67,7 @@ static const char *who_forbids(void)
 			"sysctl kernel.unprivileged_userns_clone=1"},
 		{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n",
 			"sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor "
-			"profile "
-			"for caisson"},
+			"profile for caisson"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(switches); i++) {
@@ -86,12 +88,12 @@ static int check_namespaces(struct doctor_ctx *c)
 	int user = try_unshare(CLONE_NEWUSER), r;
 
 	if (user == 0 && !advice)
-		r = doctor_say(c, DOCTOR_OK, "user-namespaces", "they can be made");
+		r = doctor_report(c, DOCTOR_OK, "user-namespaces", "they can be made");
 	else if (user == 0)
-		r = doctor_say(
+		r = doctor_report(
 			c, DOCTOR_WARNING, "user-namespaces", "not for ordinary users: %s", advice);
 	else
-		r = doctor_say(c, geteuid() == 0 ? DOCTOR_WARNING : DOCTOR_NO, "user-namespaces",
+		r = doctor_report(c, geteuid() == 0 ? DOCTOR_WARNING : DOCTOR_NO, "user-namespaces",
 			"%s: %s%s", strerror(user),
 			advice ? advice : "a kernel with CONFIG_USER_NS, outside of a container",
 			geteuid() == 0 ? "; root can do without them" : ", or run as root");
@@ -99,12 +101,11 @@ static int check_namespaces(struct doctor_ctx *c)
 		return r;
 	int rest = try_unshare(geteuid() == 0 ? all : all | CLONE_NEWUSER);
 	if (rest == 0)
-		return doctor_say(c, DOCTOR_OK, "namespaces",
+		return doctor_report(c, DOCTOR_OK, "namespaces",
 			"mount, pid, network, ipc, uts and cgroup namespaces can be made");
-	return doctor_say(c, DOCTOR_NO, "namespaces",
+	return doctor_report(c, DOCTOR_NO, "namespaces",
 		"mount, pid, network, ipc, uts and cgroup namespaces can't be made here: %s; "
-		"inside "
-		"a container, start that with --privileged",
+		"inside a container, start that with --privileged",
 		strerror(rest));
 }
 
@@ -114,12 +115,12 @@ static int check_cgroup(struct doctor_ctx *c)
 	struct cgroup cg;
 
 	if (cg_survey(c->arena, &s) < 0)
-		return doctor_say(c, DOCTOR_WARNING, "cgroup", "%s", err_msg());
-	int r = doctor_say(c, DOCTOR_OK, "cgroup", "version 2, at %s", s.mount);
+		return doctor_report(c, DOCTOR_WARNING, "cgroup", "%s", err_msg());
+	int r = doctor_report(c, DOCTOR_OK, "cgroup", "version 2, at %s", s.mount);
 	if (r == 0 && !*s.missing)
-		r = doctor_say(c, DOCTOR_OK, "controllers", "%s", s.controllers);
+		r = doctor_report(c, DOCTOR_OK, "controllers", "%s", s.controllers);
 	else if (r == 0)
-		r = doctor_say(c, DOCTOR_WARNING, "controllers",
+		r = doctor_report(c, DOCTOR_WARNING, "controllers",
 			"%s; limits of these are refused: %s%s",
 			*s.controllers ? s.controllers : "none", s.missing,
 			s.on_v1 ? ": boot with systemd.unified_cgroup_hierarchy=1, or without "
@@ -127,15 +128,15 @@ static int check_cgroup(struct doctor_ctx *c)
 				: "");
 	if (r < 0 || geteuid() == 0)
 		return r;
-	/* Decides a path and whether this user may make it; makes nothing. */
+	/* cg_resolve() makes no cgroup; it only tells whether this user may make one. */
 	r = cg_resolve(c->arena, &(struct cg_options){.id = "doctor", .rootless = true}, &cg);
 	if (r < 0 || cg.refused)
-		return doctor_say(c, DOCTOR_WARNING, "delegation",
+		return doctor_report(c, DOCTOR_WARNING, "delegation",
 			"no limits for this user's containers: %s; run it beneath a cgroup that is "
 			"delegated (systemd-run --user --scope -p Delegate=yes), or use "
 			"--systemd-cgroup",
 			r < 0 ? err_msg() : cg.refused);
-	return doctor_say(c, DOCTOR_OK, "delegation", "this user may make cgroups");
+	return doctor_report(c, DOCTOR_OK, "delegation", "this user may make cgroups");
 }
 
 static int check_seccomp(struct doctor_ctx *c)
@@ -143,17 +144,17 @@ static int check_seccomp(struct doctor_ctx *c)
 	uint32_t action = SECCOMP_RET_ERRNO, notify = SECCOMP_RET_USER_NOTIF;
 
 	if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) < 0)
-		return doctor_say(c, DOCTOR_WARNING, "seccomp",
+		return doctor_report(c, DOCTOR_WARNING, "seccomp",
 			"not in this kernel (%s): config.json's linux.seccomp is refused; "
 			"CONFIG_SECCOMP_FILTER is needed",
 			strerror(errno));
-	return doctor_say(c, DOCTOR_OK, "seccomp", "filters%s",
+	return doctor_report(c, DOCTOR_OK, "seccomp", "filters%s",
 		syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &notify) == 0
 			? ", with notification"
 			: "");
 }
 
-/* Loaded or built in; else whether it could be. */
+/* Whether the kernel has overlay already, or could load it as a module. */
 static int check_overlay(struct doctor_ctx *c)
 {
 	_cleanup_strbuf_ struct strbuf known = {0}, dep = {0};
@@ -162,21 +163,20 @@ static int check_overlay(struct doctor_ctx *c)
 
 	if (fd_read_file(AT_FDCWD, "/proc/filesystems", &known, SMALL_FILE) == 0 &&
 		strstr(strbuf_str(&known), "\toverlay\n"))
-		return doctor_say(c, DOCTOR_OK, "overlay", "in the kernel");
+		return doctor_report(c, DOCTOR_OK, "overlay", "in the kernel");
 	if (uname(&uts) == 0) {
 		snprintf(path, sizeof(path), "/lib/modules/%s/modules.dep", uts.release);
 		if (fd_read_file(AT_FDCWD, path, &dep, MODULES_DEP_MAX) == 0 &&
 			strstr(strbuf_str(&dep), "/overlay.ko"))
-			return doctor_say(
+			return doctor_report(
 				c, DOCTOR_OK, "overlay", "a module, loaded when it is mounted");
 	}
-	return doctor_say(c, DOCTOR_WARNING, "overlay",
+	return doctor_report(c, DOCTOR_WARNING, "overlay",
 		"not in this kernel: engines that stack images with it fail; modprobe overlay, or "
-		"a "
-		"kernel with CONFIG_OVERLAY_FS");
+		"a kernel with CONFIG_OVERLAY_FS");
 }
 
-/* Whether a line of /etc/subuid or /etc/subgid gives ids to the user (NULL: to anyone). */
+/* Whether a line of /etc/subuid or /etc/subgid gives ids to the user; NULL: to any user. */
 static bool has_ids(const char *path, const char *user)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -211,19 +211,18 @@ static int check_rootless(struct doctor_ctx *c)
 	if (r < 0)
 		return r;
 	if (geteuid() != 0 && !user)
-		user = ""; /* by number only */
+		user = ""; /* a user without a name: only lines with its number count */
 	if (!uidmap || !gidmap)
-		return doctor_say(c, DOCTOR_WARNING, "rootless",
+		return doctor_report(c, DOCTOR_WARNING, "rootless",
 			"%s can map one id only: newuidmap and newgidmap are not there; install "
-			"the "
-			"package uidmap (or shadow-utils)",
+			"the package uidmap (or shadow-utils)",
 			who);
 	if (!has_ids("/etc/subuid", user) || !has_ids("/etc/subgid", user))
-		return doctor_say(c, DOCTOR_WARNING, "rootless",
+		return doctor_report(c, DOCTOR_WARNING, "rootless",
 			"%s can map one id only: no range in /etc/subuid and /etc/subgid; usermod "
 			"--add-subuids 100000-165535 --add-subgids 100000-165535 USER",
 			who);
-	return doctor_say(c, DOCTOR_OK, "rootless",
+	return doctor_report(c, DOCTOR_OK, "rootless",
 		"newuidmap and newgidmap, and ranges in /etc/subuid and /etc/subgid");
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What microVMs need of the host, on either hypervisor. */
+/* Checks what microVMs need of the host, on KVM and on QEMU. */
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -29,19 +29,19 @@ static int check_guest_kernel(struct doctor_ctx *c)
 	if (r == -ENOMEM)
 		return r;
 	if (r < 0)
-		return doctor_say(c, DOCTOR_NO, "guest-kernel", "%s", err_msg());
-	return doctor_say(c, DOCTOR_OK, "guest-kernel", "%s (%s%s)", k.path, k.release,
+		return doctor_report(c, DOCTOR_NO, "guest-kernel", "%s", err_msg());
+	return doctor_report(c, DOCTOR_OK, "guest-kernel", "%s (%s%s)", k.path, k.release,
 		k.tuned ? ", caisson's own" : "");
 }
 
-/* Interfaces of the container's network namespace reach the guest through a tap. */
+/* The interfaces of the container's network namespace reach the guest through a tap. */
 static int check_tun(struct doctor_ctx *c)
 {
 	_cleanup_fd_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd >= 0)
-		return doctor_say(c, DOCTOR_OK, "tun", "/dev/net/tun");
-	return doctor_say(c, DOCTOR_WARNING, "tun",
+		return doctor_report(c, DOCTOR_OK, "tun", "/dev/net/tun");
+	return doctor_report(c, DOCTOR_WARNING, "tun",
 		"/dev/net/tun: %s: no network interfaces in microVMs; %s", err_text(errno),
 		errno == EACCES ? "let this user open it" : "modprobe tun");
 }
@@ -50,14 +50,14 @@ int doctor_kvm(struct doctor_ctx *c)
 {
 	char reason[ERR_MAX];
 	int runs = vm_kvm_runs_linux("/dev/kvm", reason, sizeof(reason));
-	int r = doctor_say(c, runs ? DOCTOR_OK : DOCTOR_NO, "kvm", "%s", reason);
+	int r = doctor_report(c, runs ? DOCTOR_OK : DOCTOR_NO, "kvm", "%s", reason);
 
 	if (r == 0)
 		r = check_guest_kernel(c);
 	return r < 0 ? r : check_tun(c);
 }
 
-/* In the child. */
+/* Runs in the child. */
 static void exec_version(const char *path, int out)
 {
 	char *const argv[] = {(char *)path, (char *)"-version", NULL};
@@ -71,7 +71,7 @@ static void exec_version(const char *path, int out)
 	_exit(127);
 }
 
-/* What it prints, at most size bytes and for at most VERSION_MS. */
+/* Reads what QEMU prints, at most size - 1 bytes and for at most VERSION_MS. */
 static void read_version(int fd, char *text, size_t size)
 {
 	long end = clock_ms() + VERSION_MS;
@@ -91,7 +91,7 @@ static void read_version(int fd, char *text, size_t size)
 	text[len] = '\0';
 }
 
-/* Runs PATH -version. *ret_major is 0 where it says nothing that is understood. */
+/* Runs PATH -version. *ret_major is 0 if the output is not understood. */
 static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 {
 	char text[512];
@@ -108,7 +108,7 @@ static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 		exec_version(path, out);
 	fd_close(&out);
 	read_version(in, text, sizeof(text));
-	kill(pid, SIGKILL); /* it has said what it has to say, or hangs */
+	kill(pid, SIGKILL); /* the version was read, or QEMU hangs */
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	if (sscanf(text, "QEMU emulator version %d.%d", ret_major, ret_minor) != 2)
@@ -117,8 +117,9 @@ static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 }
 
 /*
- * Whether the program has a machine or device of that type: QOM's type names are literals in it. To
- * ask it (-machine help) would start it once more for each question.
+ * Whether QEMU has a machine or device of each type. The type names are searched in the file, where
+ * they are string constants, because to ask QEMU (-machine help) would start it once for each
+ * question.
  */
 static int has_types(const char *path, const char *const *types, size_t n, bool *found)
 {
@@ -161,14 +162,14 @@ static int check_devices(struct doctor_ctx *c, const char *path)
 
 	if (r == -ENOMEM)
 		return r;
-	if (r < 0) /* it may be executed but not read */
-		return doctor_say(c, DOCTOR_WARNING, "machine", "%s", err_msg());
+	if (r < 0) /* a file that may be executed but not read */
+		return doctor_report(c, DOCTOR_WARNING, "machine", "%s", err_msg());
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
 		if (!found[i])
-			return doctor_say(c, DOCTOR_NO, "machine",
+			return doctor_report(c, DOCTOR_NO, "machine",
 				"%s has no %s: it was built without; install a complete QEMU", path,
 				types[i]);
-	return doctor_say(c, DOCTOR_OK, "machine", "microvm, with virtio-fs and vsock");
+	return doctor_report(c, DOCTOR_OK, "machine", "microvm, with virtio-fs and vsock");
 }
 
 static int check_qemu(struct doctor_ctx *c)
@@ -179,21 +180,21 @@ static int check_qemu(struct doctor_ctx *c)
 	if (r < 0)
 		return r;
 	if (!path)
-		return doctor_say(c, DOCTOR_NO, "qemu",
+		return doctor_report(c, DOCTOR_NO, "qemu",
 			"there is no " QEMU_PROGRAM " in $PATH: " QEMU_INSTALL);
 	r = qemu_version(path, &major, &minor);
 	if (r < 0)
 		return r;
 	if (major == 0)
-		return doctor_say(c, DOCTOR_NO, "qemu",
+		return doctor_report(c, DOCTOR_NO, "qemu",
 			"%s -version does not say \"QEMU emulator version ...\": is it "
 			"QEMU? " QEMU_INSTALL,
 			path);
 	if (major < QEMU_MAJOR || (major == QEMU_MAJOR && minor < QEMU_MINOR))
-		return doctor_say(c, DOCTOR_NO, "qemu",
+		return doctor_report(c, DOCTOR_NO, "qemu",
 			"%s is version %d.%d: install %d.%d or later", path, major, minor,
 			QEMU_MAJOR, QEMU_MINOR);
-	r = doctor_say(c, DOCTOR_OK, "qemu", "%s, version %d.%d", path, major, minor);
+	r = doctor_report(c, DOCTOR_OK, "qemu", "%s, version %d.%d", path, major, minor);
 	return r < 0 ? r : check_devices(c, path);
 }
 
