@@ -147,7 +147,7 @@ static int kvm_start(struct engine *e, const struct engine_description *d)
 	if (k->log >= 0 && d->image >= 0)
 		k->image = fcntl(d->image, F_DUPFD_CLOEXEC, 3);
 	if (k->log < 0 || (d->image >= 0 && k->image < 0))
-		return err_sys("dup the machine's descriptors");
+		return err_sys("duplicate the machine's descriptors");
 	int r = build_machine(e, d);
 	k->built = r >= 0;
 	return r;

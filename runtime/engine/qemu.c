@@ -213,7 +213,8 @@ static int qemu_start(struct engine *e, const struct engine_description *d)
 		r = probe_backends(d);
 	}
 	if (r >= 0)
-		r = console < 0 ? err_sys("dup") : make_vsock(q, d->streams, &vsock);
+		r = console < 0 ? err_sys("duplicate the guest's console")
+				: make_vsock(q, d->streams, &vsock);
 	if (r >= 0)
 		r = make_relay(q, d);
 	if (r >= 0)

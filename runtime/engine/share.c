@@ -71,7 +71,7 @@ static int attach_mount(int base, const struct step *s, int tree)
 	struct stat st;
 
 	if (fstat(tree, &st) < 0)
-		return err_sys("%s: stat the mount's source", s->field);
+		return err_sys("%s: read the type of the mount's source", s->field);
 	snprintf(name, sizeof(name), "%d", s->slot);
 	if (S_ISLNK(st.st_mode))
 		return attach_link(base, name, s, tree);

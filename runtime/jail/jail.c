@@ -44,7 +44,7 @@ int jail_leave_streams(int errors)
 
 	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
 		dup2(errors < 0 ? null : errors, 2) < 0)
-		return err_sys("redirect its standard streams");
+		return err_sys("replace the standard streams of a child process");
 	return 0;
 }
 
@@ -82,14 +82,14 @@ int jail_drop_rights(uid_t id)
 		return err_sys("drop capabilities");
 	/* Only root may trace this process or read its memory. */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_sys("no new privileges");
+		return err_sys("forbid new privileges");
 	return 0;
 }
 
 int jail_attach_root(int root)
 {
 	if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
-		return err_sys("new namespaces");
+		return err_sys("make new namespaces");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_sys("make the mounts private");
 	if (move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
@@ -121,7 +121,7 @@ int jail_limit(unsigned files)
 		return err_sys("limit open files");
 	/* A core dump would contain the guest's memory. */
 	if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_MEMLOCK, &none) < 0)
-		return err_sys("no core dumps, no locked memory");
+		return err_sys("forbid core dumps and locked memory");
 	return 0;
 }
 

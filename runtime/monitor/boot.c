@@ -150,7 +150,7 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 	struct stat st;
 
 	if (fstat(k->initramfs, &st) < 0)
-		return err_sys("stat the initramfs");
+		return err_sys("read the size of the initramfs");
 	if (k->memory_end < c->memory && (uint64_t)st.st_size < c->memory - k->memory_end)
 		return 0;
 	return err_set(EFBIG,

@@ -90,9 +90,7 @@ int control_call(int sock, struct agent_writer *w, int timeout_ms, struct agent_
 	return r;
 }
 
-/*
- * --- the monitor's side: a request comes in as a frame, and handle_request() says who does it ---
- */
+/* --- the monitor's side; handle_request() tells who answers which request --- */
 
 int monitor_accept(struct monitor *m)
 {

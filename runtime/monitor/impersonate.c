@@ -21,7 +21,7 @@ int impersonate_signals(int *ret_fd)
 	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
 		return err_sys("block signals");
 	*ret_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
-	return *ret_fd < 0 ? err_sys("signalfd") : 0;
+	return *ret_fd < 0 ? err_sys("make a signalfd") : 0;
 }
 
 int impersonate_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave)

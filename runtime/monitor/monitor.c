@@ -109,7 +109,7 @@ static int open_terminal(struct monitor *m)
 		return r;
 	_cleanup_fd_ int guest = fcntl(m->console, F_DUPFD_CLOEXEC, 3);
 	if (guest < 0)
-		return err_sys("dup the terminal");
+		return err_sys("duplicate the terminal");
 	r = streams_offer(&m->streams, 0, AGENT_TERMINAL, guest);
 	if (r >= 0)
 		take_fd(&guest);
@@ -130,20 +130,20 @@ static int offer_stdio(struct monitor *m)
 		if (!m->a->plan->terminal && !fd_is_null(i)) {
 			int fd = fcntl(i, F_DUPFD_CLOEXEC, 3);
 			if (fd < 0)
-				return err_sys("dup a standard stream");
+				return err_sys("duplicate a standard stream");
 			int r = streams_offer(&m->streams, 0, (unsigned)i, fd);
 			if (r < 0)
 				return r;
 		}
 		if (dup2(null, i) < 0)
-			return err_sys("dup2");
+			return err_sys("replace a standard stream by /dev/null");
 	}
 	return 0;
 }
 
 /*
- * Closes what the runtime and its caller left open. Every descriptor of a higher number is the
- * monitor's own from here on.
+ * Closes what the runtime and its caller left open. All descriptors that are opened later are the
+ * monitor's own.
  */
 static int close_inherited(const struct monitor *m)
 {

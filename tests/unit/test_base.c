@@ -227,7 +227,10 @@ static void test_descriptors_by_socket(void **state)
 	fd_close(&s[1]);
 }
 
-/* Descriptors between, before and after those that are kept are closed; negative numbers are skipped. */
+/*
+ * Descriptors between, before and after those that are kept are closed; negative numbers are
+ * skipped.
+ */
 static void close_all_but(void)
 {
 	int fds[6];
