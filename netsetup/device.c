@@ -104,7 +104,7 @@ static void trip_release(struct trip *t)
 
 /* Moves it under a known index. A failure can leave it at the destination, under its old name:
  * t->index tells. */
-static int move(struct trip *t, const char *new_name)
+static int move_interface(struct trip *t, const char *new_name)
 {
 	int index = t->was.index;
 	struct failure failure;
@@ -131,7 +131,7 @@ static int move(struct trip *t, const char *new_name)
 }
 
 /* What remains to be done where it has arrived. */
-static int settle(const struct trip *t, struct place *at, int index, bool up)
+static int settle_interface(const struct trip *t, struct place *at, int index, bool up)
 {
 	struct link link;
 
@@ -146,7 +146,7 @@ static int settle(const struct trip *t, struct place *at, int index, bool up)
 }
 
 /* Reverts a move after the failure r and returns r. */
-static int move_back(struct trip *t, int r)
+static int move_interface_back(struct trip *t, int r)
 {
 	struct failure failure = failure_keep(r);
 	struct link back;
@@ -157,7 +157,7 @@ static int move_back(struct trip *t, int r)
 	if (r >= 0)
 		r = link_get(&t->from->nl, t->was.name, 0, &back);
 	if (r >= 0)
-		r = settle(t, t->from, back.index, t->was.flags & IFF_UP);
+		r = settle_interface(t, t->from, back.index, t->was.flags & IFF_UP);
 	if (r < 0)
 		return err_set(-failure.r, "%s; bringing it back failed too: %.900s", failure.text,
 			err_msg());
@@ -165,7 +165,7 @@ static int move_back(struct trip *t, int r)
 }
 
 /* new_name NULL: the name it has. up: set it up at the destination even if it is down. */
-static int transfer(struct trip *t, const char *name, const char *new_name, bool up)
+static int transfer_interface(struct trip *t, const char *name, const char *new_name, bool up)
 {
 	struct link taken;
 
@@ -187,10 +187,10 @@ static int transfer(struct trip *t, const char *name, const char *new_name, bool
 	r = addresses_read(&t->from->nl, t->was.index, &t->addresses);
 	if (r < 0)
 		return r;
-	r = move(t, new_name);
+	r = move_interface(t, new_name);
 	if (r >= 0)
-		r = settle(t, t->to, t->index, up || (t->was.flags & IFF_UP));
-	return r < 0 && t->index ? move_back(t, r) : r;
+		r = settle_interface(t, t->to, t->index, up || (t->was.flags & IFF_UP));
+	return r < 0 && t->index ? move_interface_back(t, r) : r;
 }
 
 /* Opens the caller's namespace as `here` and netns_fd as `there`. The caller closes what is open.
@@ -227,7 +227,7 @@ int net_move_device(const char *name, const char *new_name, int netns_fd)
 	if (r >= 0)
 		r = open_places(&here_fd, &here, &there, netns_fd);
 	if (r >= 0)
-		r = transfer(&t, name, new_name, true);
+		r = transfer_interface(&t, name, new_name, true);
 	return r < 0 ? err_ctx(r, "move network device %s into the container", name) : 0;
 }
 
@@ -241,7 +241,7 @@ int net_return_device(const char *new_name, const char *name, int netns_fd)
 	if (r >= 0)
 		r = open_places(&here_fd, &here, &there, netns_fd);
 	if (r >= 0)
-		r = transfer(&t, new_name, name, false);
+		r = transfer_interface(&t, new_name, name, false);
 	if (r == -ENODEV) {
 		err_clear();
 		return 0;

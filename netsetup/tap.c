@@ -85,7 +85,7 @@ static void silence_ipv6(struct nl *nl, int index)
 		err_clear();
 }
 
-static int set_up(struct nl *nl, int index, uint32_t mtu)
+static int set_tap_up(struct nl *nl, int index, uint32_t mtu)
 {
 	struct nl_req q;
 
@@ -116,7 +116,7 @@ static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_
 	memcpy(t->interface, link.name, sizeof(t->interface));
 	r = link_get(nl, t->name, 0, &tap);
 	if (r >= 0)
-		r = set_up(nl, tap.index, i->mtu);
+		r = set_tap_up(nl, tap.index, i->mtu);
 	if (r >= 0)
 		r = tc_redirect(nl, tap.index, link.index, &tap_qdisc);
 	if (r < 0)

@@ -280,7 +280,7 @@ static int apply_route(struct nl *nl, const struct net_indexes *at, const struct
 }
 
 /* Those without a gateway first, then the narrower scope: a gateway is reached by such a one. */
-static int by_need(const void *a, const void *b)
+static int by_route_need(const void *a, const void *b)
 {
 	const struct net_route *x = *(const struct net_route *const *)a;
 	const struct net_route *y = *(const struct net_route *const *)b;
@@ -300,7 +300,7 @@ static int apply_routes(struct nl *nl, const struct net_config *c, const struct 
 		return err_set(ENOMEM, "out of memory");
 	for (size_t i = 0; i < c->route_count; i++)
 		order[i] = &c->routes[i];
-	qsort(order, c->route_count, sizeof(*order), by_need);
+	qsort(order, c->route_count, sizeof(*order), by_route_need);
 	for (size_t i = 0; r >= 0 && i < c->route_count; i++)
 		r = apply_route(nl, at, order[i]);
 	return r;

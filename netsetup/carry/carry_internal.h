@@ -22,9 +22,6 @@ static inline size_t net_family_len(unsigned family)
 #define NET_ROUTE_TEXT 64
 const char *net_route_text(const struct net_route *r, char buf[NET_ROUTE_TEXT]);
 
-/* "02:00:..." */
-int net_mac_parse(const char *text, uint8_t ret[6]) must_check;
-
 /* RTAX_* by the names that ip-route(8) gives them; NULL for numbers without one. */
 const char *net_metric_name(unsigned rtax);
 

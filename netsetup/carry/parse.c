@@ -25,7 +25,8 @@ static struct object object_of(const struct json *v)
 }
 
 /* NULL if it is absent; must: that is a failure. */
-static const struct json *take(struct object *o, const char *key, enum json_type type, bool must)
+static const struct json *take_member(
+	struct object *o, const char *key, enum json_type type, bool must)
 {
 	const struct json *v = o->r < 0 ? NULL : json_get(o->json, key);
 
@@ -43,7 +44,7 @@ static const struct json *take(struct object *o, const char *key, enum json_type
 
 static uint64_t take_number(struct object *o, const char *key, uint64_t max, bool must)
 {
-	const struct json *v = take(o, key, JSON_NUMBER, must);
+	const struct json *v = take_member(o, key, JSON_NUMBER, must);
 	uint64_t n = 0;
 
 	if (v && (str_to_u64(v->text, &n) < 0 || n > max))
@@ -54,7 +55,7 @@ static uint64_t take_number(struct object *o, const char *key, uint64_t max, boo
 
 static bool take_bool(struct object *o, const char *key, bool must)
 {
-	const struct json *v = take(o, key, JSON_BOOL, must);
+	const struct json *v = take_member(o, key, JSON_BOOL, must);
 
 	return v && v->boolean;
 }
@@ -63,7 +64,7 @@ static bool take_bool(struct object *o, const char *key, bool must)
 static uint8_t take_address(
 	struct object *o, const char *key, unsigned family, bool must, uint8_t ret[16])
 {
-	const struct json *v = take(o, key, JSON_STRING, must);
+	const struct json *v = take_member(o, key, JSON_STRING, must);
 
 	if (!v)
 		return 0;
@@ -78,7 +79,7 @@ static uint8_t take_address(
 	return (uint8_t)found;
 }
 
-int net_mac_parse(const char *text, uint8_t ret[6])
+static int parse_mac(const char *text, uint8_t ret[6])
 {
 	unsigned m[6];
 	char back[18];
@@ -94,9 +95,9 @@ int net_mac_parse(const char *text, uint8_t ret[6])
 
 static void take_mac(struct object *o, uint8_t ret[6])
 {
-	const struct json *v = take(o, "mac", JSON_STRING, true);
+	const struct json *v = take_member(o, "mac", JSON_STRING, true);
 
-	if (v && net_mac_parse(v->text, ret) < 0)
+	if (v && parse_mac(v->text, ret) < 0)
 		o->r = err_set(EINVAL,
 			"mac: found \"%.40s\", expected six bytes as 02:00:00:00:00:01", v->text);
 }
@@ -104,7 +105,7 @@ static void take_mac(struct object *o, uint8_t ret[6])
 /* The interface that "device" names: NET_NONE if it is absent. */
 static int take_device(struct object *o, const struct net_config *c, bool must)
 {
-	const struct json *v = take(o, "device", JSON_STRING, must);
+	const struct json *v = take_member(o, "device", JSON_STRING, must);
 
 	if (!v)
 		return NET_NONE;
@@ -131,7 +132,7 @@ static int object_end(const struct object *o)
 static int take_array(struct object *o, struct arena *a, const char *key, size_t max, size_t size,
 	const struct json **ret_first, void **ret_list)
 {
-	const struct json *v = take(o, key, JSON_ARRAY, true);
+	const struct json *v = take_member(o, key, JSON_ARRAY, true);
 
 	*ret_first = NULL;
 	*ret_list = NULL;
@@ -183,7 +184,7 @@ static int parse_interface(struct arena *a, const struct json *v, struct net_int
 	void *memory;
 	int r;
 
-	const struct json *name = take(&o, "name", JSON_STRING, true);
+	const struct json *name = take_member(&o, "name", JSON_STRING, true);
 	if (name) {
 		o.r = link_check_name(name->text, false);
 		if (o.r == 0)
@@ -192,7 +193,7 @@ static int parse_interface(struct arena *a, const struct json *v, struct net_int
 	take_mac(&o, ret->mac);
 	ret->mtu = (uint32_t)take_number(&o, "mtu", 65535, true);
 	ret->up = take_bool(&o, "up", true);
-	const struct json *ipv6 = take(&o, "ipv6", JSON_OBJECT, true);
+	const struct json *ipv6 = take_member(&o, "ipv6", JSON_OBJECT, true);
 	if (ipv6) {
 		o.r = parse_ipv6(ipv6, &ret->ipv6);
 		if (o.r < 0)
@@ -234,7 +235,7 @@ static int parse_route(const struct net_config *c, const struct json *v, struct 
 	ret->type = (uint8_t)take_number(&o, "type", RTN_MAX, true);
 	ret->protocol = (uint8_t)take_number(&o, "protocol", UINT8_MAX, true);
 	ret->onlink = take_bool(&o, "onlink", false);
-	const struct json *metrics = take(&o, "metrics", JSON_OBJECT, true);
+	const struct json *metrics = take_member(&o, "metrics", JSON_OBJECT, true);
 	if (metrics) {
 		o.r = parse_metrics(metrics, ret->metrics);
 		if (o.r < 0)

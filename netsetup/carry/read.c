@@ -11,35 +11,6 @@
 static const uint8_t loopback4 = 127;
 static const uint8_t loopback6[16] = {[15] = 1};
 
-int net_dump(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg, struct strbuf *found)
-{
-	struct nl_req again = *q; /* nl_call() writes to it */
-	int r = -EINTR;
-
-	for (int tries = 0; r == -EINTR && tries < 10; tries++) {
-		*q = again;
-		strbuf_reset(found);
-		r = nl_call(nl, q, fn, arg);
-	}
-	return r;
-}
-
-int net_keep(struct arena *a, const struct strbuf *found, size_t size, const void **ret,
-	size_t *ret_count)
-{
-	void *kept = NULL;
-
-	if (found->len > 0) {
-		kept = arena_alloc(a, found->len);
-		if (!kept)
-			return -ENOMEM;
-		memcpy(kept, found->s, found->len);
-	}
-	*ret = kept;
-	*ret_count = found->len / size;
-	return 0;
-}
-
 /* --- interfaces --- */
 
 /* What the dump says of one, and which it is. */
@@ -114,7 +85,7 @@ static const struct seen *same_mac(const struct seen *all, size_t count, size_t 
 }
 
 /* Sorts out what is carried: *ret has room for NET_INTERFACES_MAX. */
-static int choose(const struct seen *all, size_t count, struct net_interface *ret,
+static int choose_interfaces(const struct seen *all, size_t count, struct net_interface *ret,
 	size_t *ret_count, struct net_indexes *at)
 {
 	size_t n = 0;
@@ -247,7 +218,7 @@ static int read_interfaces(
 	if (r < 0)
 		return err_ctx(r, "list the network interfaces");
 	if (found.len > 0)
-		r = choose((const void *)found.s, found.len / sizeof(struct seen), list,
+		r = choose_interfaces((const void *)found.s, found.len / sizeof(struct seen), list,
 			&ret->interface_count, at);
 	if (r >= 0 && at->lo)
 		r = read_addresses(nl, a, at->lo, NULL);

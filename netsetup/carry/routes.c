@@ -47,7 +47,7 @@ static bool is_implied(const struct rtmsg *m)
 	       m->rtm_protocol == RTPROT_REDIRECT || (m->rtm_flags & RTM_F_CLONED);
 }
 
-static int refuse(const struct net_route *route, const char *why)
+static int err_refuse_route(const struct net_route *route, const char *why)
 {
 	char text[NET_ROUTE_TEXT];
 
@@ -65,13 +65,14 @@ static int read_gateway(const struct nlattr *const *attrs, struct net_route *ret
 		return 0;
 	}
 	if (!via)
-		return attrs[RTA_GATEWAY] ? refuse(ret, "its gateway has a wrong length") : 0;
+		return attrs[RTA_GATEWAY] ? err_refuse_route(ret, "its gateway has a wrong length")
+					  : 0;
 	if (nl_attr_len(via) < sizeof(head))
-		return refuse(ret, "its gateway has a wrong length");
+		return err_refuse_route(ret, "its gateway has a wrong length");
 	memcpy(&head, nl_attr_data(via), sizeof(head));
 	size_t len = net_family_len(head.rtvia_family);
 	if (!len || nl_attr_len(via) != sizeof(head) + len)
-		return refuse(ret, "its gateway is neither IPv4 nor IPv6");
+		return err_refuse_route(ret, "its gateway is neither IPv4 nor IPv6");
 	memcpy(ret->gateway, (const char *)nl_attr_data(via) + sizeof(head), len);
 	ret->gateway_family = (uint8_t)head.rtvia_family;
 	return 0;
@@ -80,7 +81,7 @@ static int read_gateway(const struct nlattr *const *attrs, struct net_route *ret
 static int read_metrics(const struct nlattr *nest, struct net_route *ret)
 {
 	if (nl_attr_in(nest, RTAX_CC_ALGO))
-		return refuse(ret, "it has a congestion control algorithm of its own");
+		return err_refuse_route(ret, "it has a congestion control algorithm of its own");
 	for (uint16_t i = 0; i < ARRAY_SIZE(ret->metrics); i++)
 		if (net_metric_name(i))
 			ret->metrics[i] = nl_attr_u32(nl_attr_in(nest, i), 0);
@@ -97,11 +98,11 @@ static int fill_route(const struct route_reader *reader, const struct rtmsg *m,
 		(attrs[RTA_DST] && !nl_attr_copy(attrs[RTA_DST], ret->dst, len)))
 		return err_set(EBADMSG, "rtnetlink: a route whose destination is malformed");
 	if (attrs[RTA_MULTIPATH])
-		return refuse(ret, "it has more than one next hop, expected one");
+		return err_refuse_route(ret, "it has more than one next hop, expected one");
 	if (attrs[RTA_ENCAP])
-		return refuse(ret, "it is encapsulated, expected a plain one");
+		return err_refuse_route(ret, "it is encapsulated, expected a plain one");
 	if (m->rtm_src_len)
-		return refuse(ret, "it depends on the source address");
+		return err_refuse_route(ret, "it depends on the source address");
 	ret->has_source = nl_attr_copy(attrs[RTA_PREFSRC], ret->source, len);
 	r = read_gateway(attrs, ret);
 	if (r >= 0)
@@ -109,11 +110,13 @@ static int fill_route(const struct route_reader *reader, const struct rtmsg *m,
 	if (r < 0 || is_reject(ret->type)) /* IPv6 says lo of these */
 		return r;
 	if (ret->type != RTN_UNICAST && ret->type != RTN_LOCAL && ret->type != RTN_BROADCAST)
-		return refuse(ret, "its type is none of unicast, local, broadcast, blackhole, "
-				   "unreachable, prohibit and throw");
+		return err_refuse_route(ret,
+			"its type is none of unicast, local, broadcast, blackhole, "
+			"unreachable, prohibit and throw");
 	ret->interface = interface_of(reader, (int)nl_attr_u32(attrs[RTA_OIF], 0));
 	return ret->interface == NET_NONE
-		       ? refuse(ret, "it leads through an interface that is not given to it")
+		       ? err_refuse_route(
+				 ret, "it leads through an interface that is not given to it")
 		       : 0;
 }
 

@@ -17,7 +17,8 @@
 #define PARENT TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
 #define PRIORITY 1u /* before any other filter */
 
-static void start(struct nl_req *q, uint16_t type, uint16_t flags, int index, uint32_t parent)
+static void start_request(
+	struct nl_req *q, uint16_t type, uint16_t flags, int index, uint32_t parent)
 {
 	bool filter = type != RTM_NEWQDISC && type != RTM_DELQDISC;
 	struct tcmsg m = {.tcm_ifindex = index, .tcm_parent = parent};
@@ -33,7 +34,7 @@ static int add_qdisc(struct nl *nl, int index)
 {
 	struct nl_req q;
 
-	start(&q, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, index, TC_H_INGRESS);
+	start_request(&q, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, index, TC_H_INGRESS);
 	nl_put_str(&q, TCA_KIND, "ingress");
 	int r = nl_call(nl, &q, NULL, NULL);
 	if (r == -ENOENT || r == -EOPNOTSUPP)
@@ -64,7 +65,7 @@ static int add_filter(struct nl *nl, int from, int to, bool matchall)
 	} any = {.sel = {.flags = TC_U32_TERMINAL, .nkeys = 1}};
 	struct nl_req q;
 
-	start(&q, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, from, PARENT);
+	start_request(&q, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, from, PARENT);
 	nl_put_str(&q, TCA_KIND, matchall ? "matchall" : "u32");
 	size_t options = nl_nest(&q, TCA_OPTIONS);
 	if (!matchall)
@@ -78,7 +79,7 @@ static int remove_filter(struct nl *nl, int from)
 {
 	struct nl_req q;
 
-	start(&q, RTM_DELTFILTER, 0, from, PARENT);
+	start_request(&q, RTM_DELTFILTER, 0, from, PARENT);
 	return nl_call(nl, &q, NULL, NULL);
 }
 
@@ -120,12 +121,12 @@ static int read_filter(const struct nlmsghdr *h, void *arg)
 }
 
 /* The qdisc was there already: look what it holds in our place. */
-static int make_room(struct nl *nl, int from)
+static int make_room_for_filter(struct nl *nl, int from)
 {
 	struct present present = {0};
 	struct nl_req q;
 
-	start(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
+	start_request(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
 	int r = nl_call(nl, &q, read_filter, &present);
 	if (r < 0)
 		return err_ctx(r, "list its traffic filters");
@@ -146,7 +147,7 @@ int tc_redirect(struct nl *nl, int from, int to, bool *ret_own_qdisc)
 	int r = add_qdisc(nl, from);
 
 	if (r == -EEXIST)
-		r = make_room(nl, from);
+		r = make_room_for_filter(nl, from);
 	else
 		own = r >= 0;
 	if (r < 0)
@@ -163,7 +164,7 @@ int tc_redirect(struct nl *nl, int from, int to, bool *ret_own_qdisc)
 		char text[512];
 
 		snprintf(text, sizeof(text), "%s", err_msg());
-		start(&q, RTM_DELQDISC, 0, from, TC_H_INGRESS);
+		start_request(&q, RTM_DELQDISC, 0, from, TC_H_INGRESS);
 		(void)!nl_call(nl, &q, NULL, NULL);
 		return err_set(-r, "%s", text);
 	}
@@ -175,7 +176,7 @@ int tc_redirect_sweep(struct nl *nl, int from)
 	struct present present = {0};
 	struct nl_req q;
 
-	start(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
+	start_request(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
 	int r = nl_call(nl, &q, read_filter, &present);
 	/* No such qdisc, no such kind of it, or no such interface: nothing of ours. */
 	if (r == -EINVAL || r == -ENOENT || r == -EOPNOTSUPP || r == -ENODEV) {
@@ -194,7 +195,7 @@ int tc_redirect_remove(struct nl *nl, int from, bool own_qdisc)
 	struct nl_req q;
 	int r;
 
-	start(&q, RTM_DELQDISC, 0, from, TC_H_INGRESS);
+	start_request(&q, RTM_DELQDISC, 0, from, TC_H_INGRESS);
 	r = own_qdisc ? nl_call(nl, &q, NULL, NULL) : remove_filter(nl, from);
 	if (r != -ENODEV && r != -ENOENT && r != -EINVAL)
 		return r;
