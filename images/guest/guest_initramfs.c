@@ -110,7 +110,7 @@ static void exec_unpacker(const char *program, int in, int out)
 }
 
 /* A memfd with the module as the kernel wants it. */
-static int unpack(const struct module *m, int in)
+static int unpack_module(const struct module *m, int in)
 {
 	static const char *const programs[] = {
 		[MODULE_GZIP] = "gzip", [MODULE_XZ] = "xz", [MODULE_ZSTD] = "zstd"};
@@ -140,7 +140,8 @@ static int unpack(const struct module *m, int in)
 }
 
 /* Its name in the archive: the guest's init tells by the suffix whether it is compressed. */
-static const char *name_of(struct arena *a, const struct guest_initramfs *g, const struct module *m)
+static const char *name_in_archive(
+	struct arena *a, const struct guest_initramfs *g, const struct module *m)
 {
 	static const char *const suffixes[] = {[MODULE_PLAIN] = "",
 		[MODULE_GZIP] = ".gz",
@@ -159,7 +160,7 @@ static int put_module(struct initramfs *w, const struct guest_initramfs *g, cons
 	if (fd < 0)
 		return err_sys("kernel module %s/%s", g->modules_path, m->path);
 	if (m->packing != MODULE_PLAIN && g->unpack) {
-		int unpacked = unpack(m, fd);
+		int unpacked = unpack_module(m, fd);
 		if (unpacked < 0)
 			return unpacked;
 		fd_close(&fd);
@@ -177,7 +178,7 @@ static int put_modules(struct arena *a, struct initramfs *w, const struct guest_
 		return 0;
 	r = initramfs_dir(w, MODULES, &(struct initramfs_attr){.mode = 0755});
 	for (size_t i = 0; r == 0 && i < g->modules.n; i++) {
-		const char *name = name_of(a, g, g->modules.v[i]);
+		const char *name = name_in_archive(a, g, g->modules.v[i]);
 
 		if (!name)
 			return -ENOMEM;
@@ -190,7 +191,7 @@ static int put_modules(struct arena *a, struct initramfs *w, const struct guest_
 			       w, "modules.list", &(struct initramfs_attr){.mode = 0644}, &list);
 }
 
-static int put_all(struct arena *a, struct initramfs *w, const struct guest_initramfs *g)
+static int put_entries(struct arena *a, struct initramfs *w, const struct guest_initramfs *g)
 {
 	static const char *const dirs[] = {"dev", "proc", "sys", "run", "tmp"};
 	int r = 0;
@@ -213,7 +214,7 @@ static int put_all(struct arena *a, struct initramfs *w, const struct guest_init
 }
 
 /* Writes the archive to fd, which is empty. */
-static int pack(struct arena *a, const struct guest_initramfs *g, int fd)
+static int pack_archive(struct arena *a, const struct guest_initramfs *g, int fd)
 {
 	_cleanup_initramfs_ struct initramfs w = {0};
 	int r = 0;
@@ -229,7 +230,7 @@ static int pack(struct arena *a, const struct guest_initramfs *g, int fd)
 			return err_ctx(r, "vm.kernel.initrd");
 	}
 	r = initramfs_begin(&w, fd, "the guest's initramfs");
-	return r < 0 ? r : put_all(a, &w, g);
+	return r < 0 ? r : put_entries(a, &w, g);
 }
 
 static int pack_to_memory(struct arena *a, const struct guest_initramfs *g)
@@ -238,7 +239,7 @@ static int pack_to_memory(struct arena *a, const struct guest_initramfs *g)
 
 	if (fd < 0)
 		return fd;
-	int r = pack(a, g, fd);
+	int r = pack_archive(a, g, fd);
 	if (r < 0)
 		return r;
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0 ||
@@ -332,7 +333,7 @@ static bool is_entry(const struct dirent *e)
 }
 
 /* Under the lock: the oldest go, until KEPT are left. Who has one open keeps it. */
-static void drop_old(int dir)
+static void drop_old_entries(int dir)
 {
 	for (;;) {
 		int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -374,7 +375,7 @@ static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir
 		openat(dir, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_sys("create %s", tmp);
-	int r = pack(a, g, fd);
+	int r = pack_archive(a, g, fd);
 	/* The name must not outlive a power cut without the data. */
 	if (r == 0 && fsync(fd) < 0)
 		r = err_sys("write %s", tmp);
@@ -384,12 +385,13 @@ static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir
 		unlinkat(dir, tmp, 0);
 		return r;
 	}
-	drop_old(dir);
+	drop_old_entries(dir);
 	r = open_entry(dir, name);
 	return r < 0 ? err_set(-r, "open %s: %s", name, err_text(-r)) : r;
 }
 
-static int from_cache(struct arena *a, const struct guest_initramfs *g, const struct strbuf *key)
+static int open_or_build_entry(
+	struct arena *a, const struct guest_initramfs *g, const struct strbuf *key)
 {
 	_cleanup_fd_ int dir = open_cache(g->cache), lock = -EBADF;
 	char name[NAME_SIZE];
@@ -416,7 +418,7 @@ int guest_initramfs_open(struct arena *a, const struct guest_initramfs *g)
 	if (r < 0)
 		return r;
 	if (g->cache) {
-		r = from_cache(a, g, &key);
+		r = open_or_build_entry(a, g, &key);
 		if (r >= 0)
 			return r;
 		/* If the files are at fault, and not the cache, that comes again. */

@@ -118,7 +118,7 @@ static bool config_has(const struct strbuf *config, const char *option)
 	return false;
 }
 
-static int lacks(const struct found *f, size_t need, const char *found)
+static int err_lacks(const struct found *f, size_t need, const char *found)
 {
 	return err_set(EOPNOTSUPP,
 		"%s (%s) can't be the guest's kernel: it has no %s (%s, %s; %s): install a kernel "
@@ -131,7 +131,7 @@ static int check_config(const struct found *f, const struct strbuf *config)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(needs); i++)
 		if (needs[i].option && !config_has(config, needs[i].option))
-			return lacks(f, i,
+			return err_lacks(f, i,
 				"its configuration does not have it built in, and there are no "
 				"modules of this release");
 	return 0;
@@ -191,7 +191,7 @@ static int check_modules(struct arena *a, const char *root, struct found *f)
 		if (modules_find(m, needs[i].module))
 			wanted[n++] = needs[i].module;
 		else if (needs[i].option)
-			return lacks(f, i,
+			return err_lacks(f, i,
 				arena_printf(a,
 					"neither in modules.dep nor in modules.builtin of %s",
 					f->modules_path));
@@ -226,7 +226,7 @@ static int open_image(struct arena *a, const char *path, const char *said_by, st
 }
 
 /* Whether the guest can run on it. trusted: also where nothing tells. */
-static int check(struct arena *a, const char *root, struct found *f, bool trusted)
+static int check_kernel(struct arena *a, const char *root, struct found *f, bool trusted)
 {
 	_cleanup_strbuf_ struct strbuf config = {0};
 	int r = find_modules_dir(a, root, f);
@@ -266,7 +266,7 @@ static int find_installed(struct arena *a, const char *root, struct found *ret)
 			continue;
 		int r = open_image(a, path, "", ret);
 		if (r == 0)
-			r = check(a, root, ret, false);
+			r = check_kernel(a, root, ret, false);
 		return r < 0 ? err_ctx(r, "the installed caisson kernel") : 1;
 	}
 	return 0;
@@ -320,7 +320,7 @@ static int list_boot(struct arena *a, const char *root, struct candidates *c, co
 	return r;
 }
 
-static int none_found(const char *problem)
+static int err_none_found(const char *problem)
 {
 	return err_set(ENOENT,
 		"no kernel for the guest: install one with \"apt-get install linux-image-amd64\" "
@@ -349,7 +349,7 @@ static int find_in_boot(struct arena *a, const char *root, struct found *ret)
 	qsort_r(c->v, c->n, sizeof(c->v[0]), by_preference, c->running);
 	for (size_t i = 0; i < c->n; i++) {
 		if (r == 0 && !done) {
-			done = check(a, root, &c->v[i], false) == 0;
+			done = check_kernel(a, root, &c->v[i], false) == 0;
 			if (!done && !unfit)
 				unfit = arena_strdup(a, err_msg());
 			if (done) {
@@ -361,17 +361,17 @@ static int find_in_boot(struct arena *a, const char *root, struct found *ret)
 	}
 	if (r < 0)
 		return r;
-	return done ? 0 : none_found(unfit ? unfit : problem);
+	return done ? 0 : err_none_found(unfit ? unfit : problem);
 }
 
-static int find(struct arena *a, const struct guest_kernel_request *q, struct found *ret)
+static int find_kernel(struct arena *a, const struct guest_kernel_request *q, struct found *ret)
 {
 	const char *root = q->root ? q->root : "";
 	int r;
 
 	if (q->kernel) {
 		r = open_image(a, q->kernel, "vm.kernel.path: ", ret);
-		return r < 0 ? r : check(a, root, ret, true);
+		return r < 0 ? r : check_kernel(a, root, ret, true);
 	}
 	r = find_installed(a, root, ret);
 	if (r == 0)
@@ -393,7 +393,7 @@ int guest_kernel_find(
 	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret)
 {
 	_cleanup_found_ struct found f = FOUND_INIT;
-	int r = find(a, q, &f);
+	int r = find_kernel(a, q, &f);
 
 	if (r < 0)
 		return r;
@@ -405,7 +405,7 @@ int guest_kernel_open(
 	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret)
 {
 	_cleanup_found_ struct found f = FOUND_INIT;
-	int r = find(a, q, &f);
+	int r = find_kernel(a, q, &f);
 
 	if (r < 0)
 		return r;
@@ -424,22 +424,4 @@ int guest_kernel_open(
 	f.k.initramfs = r;
 	*ret = take_kernel(&f);
 	return 0;
-}
-
-int guest_kernel_cache_dir(struct arena *a, bool for_user, const char **ret)
-{
-	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	char *path = NULL;
-
-	*ret = NULL;
-	if (!for_user)
-		path = arena_strdup(a, "/var/cache/caisson");
-	else if (cache && *cache == '/')
-		path = arena_printf(a, "%s/caisson", cache);
-	else if (home && *home == '/')
-		path = arena_printf(a, "%s/.cache/caisson", home);
-	else
-		return 0;
-	*ret = path;
-	return path ? 0 : -ENOMEM;
 }

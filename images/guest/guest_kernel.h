@@ -77,9 +77,3 @@ int guest_kernel_open(
 
 void guest_kernel_release(struct guest_kernel *k);
 #define _cleanup_guest_kernel_ __attribute__((cleanup(guest_kernel_release), unused))
-
-/*
- * The cache directory: /var/cache/caisson, or for_user $XDG_CACHE_HOME/caisson, else
- * ~/.cache/caisson; in the arena. *ret is NULL where neither variable is set.
- */
-int guest_kernel_cache_dir(struct arena *a, bool for_user, const char **ret) must_check;

@@ -41,7 +41,7 @@ static int by_name(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
-static int put(struct initramfs *w, const char *name, const void *data, size_t len)
+static int write_bytes(struct initramfs *w, const char *name, const void *data, size_t len)
 {
 	int r = fd_write_all(w->fd, data, len);
 
@@ -52,11 +52,11 @@ static int put(struct initramfs *w, const char *name, const void *data, size_t l
 }
 
 /* Zeros up to the next multiple of 4, where headers and file data must start. */
-static int pad(struct initramfs *w, const char *name)
+static int write_padding(struct initramfs *w, const char *name)
 {
 	static const char zeros[3];
 
-	return put(w, name, zeros, -w->offset & 3);
+	return write_bytes(w, name, zeros, -w->offset & 3);
 }
 
 static int put_header(struct initramfs *w, const char *name, uint32_t ino, const struct header *h)
@@ -69,10 +69,10 @@ static int put_header(struct initramfs *w, const char *name, uint32_t ino, const
 	snprintf(text, sizeof(text), "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
 		ino, h->mode, h->uid, h->gid, h->nlink, 0, h->size, 0, 0, h->major, h->minor,
 		(uint32_t)len, 0);
-	r = put(w, name, text, HEADER_LEN);
+	r = write_bytes(w, name, text, HEADER_LEN);
 	if (r == 0)
-		r = put(w, name, name, len);
-	return r < 0 ? r : pad(w, name);
+		r = write_bytes(w, name, name, len);
+	return r < 0 ? r : write_padding(w, name);
 }
 
 static int check_name(const struct initramfs *w, const char *name)
@@ -200,7 +200,7 @@ int initramfs_dir(struct initramfs *w, const char *name, const struct initramfs_
 }
 
 /* Copies the whole of fd, which has size bytes. */
-static int copy(struct initramfs *w, const char *name, int fd, uint64_t size)
+static int copy_file(struct initramfs *w, const char *name, int fd, uint64_t size)
 {
 	_cleanup_free_ char *buffer = malloc(COPY_CHUNK);
 	uint64_t done = 0;
@@ -221,7 +221,7 @@ static int copy(struct initramfs *w, const char *name, int fd, uint64_t size)
 				name, (unsigned long long)size);
 		if (n == 0)
 			return 0;
-		int r = put(w, name, buffer, (size_t)n);
+		int r = write_bytes(w, name, buffer, (size_t)n);
 		if (r < 0)
 			return r;
 		done += (uint64_t)n;
@@ -259,8 +259,8 @@ int initramfs_file(struct initramfs *w, const char *name, const struct initramfs
 			.nlink = 1,
 			.size = (uint32_t)size});
 	if (r == 0)
-		r = copy(w, name, fd, size);
-	return r < 0 ? r : pad(w, name);
+		r = copy_file(w, name, fd, size);
+	return r < 0 ? r : write_padding(w, name);
 }
 
 static int entry_with_data(
@@ -272,8 +272,8 @@ static int entry_with_data(
 	h->size = (uint32_t)len;
 	r = begin_entry(w, name, h);
 	if (r == 0)
-		r = put(w, name, data, len);
-	return r < 0 ? r : pad(w, name);
+		r = write_bytes(w, name, data, len);
+	return r < 0 ? r : write_padding(w, name);
 }
 
 int initramfs_data(struct initramfs *w, const char *name, const struct initramfs_attr *attr,
@@ -288,19 +288,6 @@ int initramfs_data(struct initramfs *w, const char *name, const struct initramfs
 		return err_set(EFBIG, "%s: %s: %zu bytes, at most %llu", w->what, name, data->len,
 			INITRAMFS_MAX_FILE);
 	return entry_with_data(w, name, &h, strbuf_str(data), data->len);
-}
-
-int initramfs_symlink(struct initramfs *w, const char *name, const char *target)
-{
-	struct header h = {.mode = S_IFLNK | 0777};
-	size_t len = strlen(target);
-
-	if (len == 0)
-		return err_set(EINVAL, "%s: %s: the link has no target", w->what, name);
-	if (len > INITRAMFS_MAX_NAME)
-		return err_set(ENAMETOOLONG, "%s: %s: a target of %zu bytes, at most %d", w->what,
-			name, len, INITRAMFS_MAX_NAME);
-	return entry_with_data(w, name, &h, target, len);
 }
 
 int initramfs_node(struct initramfs *w, const char *name, const struct initramfs_attr *attr,
@@ -333,14 +320,14 @@ int initramfs_end(struct initramfs *w)
 	return put_header(w, TRAILER, 0, &(struct header){.nlink = 1});
 }
 
-static void keep(void *entry)
+static void free_nothing(void *entry)
 {
 	/* Entries are the arena's. */
 }
 
 void initramfs_release(struct initramfs *w)
 {
-	tdestroy(w->names, keep);
+	tdestroy(w->names, free_nothing);
 	w->names = NULL;
 	arena_release(&w->arena);
 }
@@ -387,5 +374,5 @@ int initramfs_append(int fd, int archive, const char *what)
 			"%s: not an initramfs: expected a cpio archive (newc) or a compressed one",
 			what);
 	r = align_end(fd, w.what, &w.offset);
-	return r < 0 ? r : copy(&w, what, archive, size);
+	return r < 0 ? r : copy_file(&w, what, archive, size);
 }

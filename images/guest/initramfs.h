@@ -68,8 +68,6 @@ int initramfs_file(struct initramfs *w, const char *name, const struct initramfs
 	must_check;
 int initramfs_data(struct initramfs *w, const char *name, const struct initramfs_attr *attr,
 	const struct strbuf *data) must_check;
-/* Mode 0777, owner 0:0. target is kept as given; "" is -EINVAL. */
-int initramfs_symlink(struct initramfs *w, const char *name, const char *target) must_check;
 /* Device nodes (major up to 4095, minor up to 2^20 - 1, as Linux has them), FIFOs and sockets (0,
  * 0). */
 int initramfs_node(struct initramfs *w, const char *name, const struct initramfs_attr *attr,

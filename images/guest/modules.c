@@ -29,7 +29,7 @@ struct resolver {
 	struct module_list *out;
 };
 
-static int malformed(const struct place *p, const char *problem, const char *text)
+static int err_malformed(const struct place *p, const char *problem, const char *text)
 {
 	return err_set(EINVAL, "%s/%s: line %zu: %s: \"%.128s\": write it anew with depmod(8)",
 		p->dir, p->file, p->line, problem, text);
@@ -89,16 +89,16 @@ static int add_module(struct arena *a, struct modules *m, const struct place *p,
 	const char *problem;
 
 	if (builtin ? colon != NULL : colon == NULL)
-		return malformed(
+		return err_malformed(
 			p, builtin ? "unexpected ':'" : "expected \"PATH: PATH ...\"", line);
 	if (colon)
 		*colon = '\0';
 	if (line[strcspn(line, " \t\r")])
-		return malformed(p, "a blank in a path", line);
+		return err_malformed(p, "a blank in a path", line);
 	if (!path_is_plain(line))
-		return malformed(p, "expected a path beneath the directory", line);
+		return err_malformed(p, "expected a path beneath the directory", line);
 	if (parse_file_name(line, name, &mod->packing, &problem) < 0)
-		return malformed(p, problem, line);
+		return err_malformed(p, problem, line);
 	mod->name = arena_strdup(a, name);
 	if (!mod->name)
 		return -ENOMEM;
