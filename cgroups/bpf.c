@@ -31,7 +31,7 @@ static uint64_t ptr(const void *p)
 	return (uint64_t)(uintptr_t)p;
 }
 
-static int load(const struct bpf_insn *insns, size_t n)
+static int load_program(const struct bpf_insn *insns, size_t n)
 {
 	union bpf_attr attr = {
 		.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
@@ -62,7 +62,7 @@ static int load(const struct bpf_insn *insns, size_t n)
 }
 
 /* 1: fd is a program of ours. */
-static int is_ours(int fd)
+static int is_our_program(int fd)
 {
 	struct bpf_prog_info info = {0};
 	union bpf_attr attr = {
@@ -72,7 +72,7 @@ static int is_ours(int fd)
 	return r < 0 ? r : strncmp(info.name, PROGRAM_NAME, sizeof(info.name)) == 0;
 }
 
-static int detach(int dir, int fd)
+static int detach_program(int dir, int fd)
 {
 	union bpf_attr attr = {.target_fd = (uint32_t)dir,
 		.attach_bpf_fd = (uint32_t)fd,
@@ -83,7 +83,7 @@ static int detach(int dir, int fd)
 }
 
 /* Descriptors of our programs on the cgroup. Normally there is none or one. */
-static int find_ours(int dir, int fds[static ATTACHED_MAX], size_t *ret_n)
+static int find_our_programs(int dir, int fds[static ATTACHED_MAX], size_t *ret_n)
 {
 	uint32_t ids[ATTACHED_MAX];
 	union bpf_attr attr = {.query = {.target_fd = (uint32_t)dir,
@@ -101,14 +101,14 @@ static int find_ours(int dir, int fds[static ATTACHED_MAX], size_t *ret_n)
 		/* Gone meanwhile, or kept from us by a security module: then it is not ours. */
 		if (fd < 0)
 			continue;
-		r = is_ours(fd);
+		r = is_our_program(fd);
 		if (r > 0)
 			fds[(*ret_n)++] = take_fd(&fd);
 	}
 	return 0;
 }
 
-static int attach(int dir, int fd, int replace)
+static int attach_program(int dir, int fd, int replace)
 {
 	union bpf_attr attr = {.target_fd = (uint32_t)dir,
 		.attach_bpf_fd = (uint32_t)fd,
@@ -127,16 +127,16 @@ int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *
 {
 	int old[ATTACHED_MAX];
 	size_t nold = 0, first = 0;
-	int r = find_ours(dir, old, &nold);
+	int r = find_our_programs(dir, old, &nold);
 
 	if (r == 0 && n > 0) {
-		_cleanup_fd_ int fd = load(insns, n);
-		r = fd < 0 ? fd : attach(dir, fd, nold ? old[0] : -EBADF);
+		_cleanup_fd_ int fd = load_program(insns, n);
+		r = fd < 0 ? fd : attach_program(dir, fd, nold ? old[0] : -EBADF);
 		first = 1; /* replaced */
 	}
 	for (size_t i = 0; i < nold; i++) {
 		if (r == 0 && i >= first)
-			r = detach(dir, old[i]);
+			r = detach_program(dir, old[i]);
 		fd_close(&old[i]);
 	}
 	return r < 0 ? err_ctx(r, "cgroup %s", path) : 0;

@@ -35,6 +35,15 @@ bool cg_in_user_namespace(void);
 /* Removes the parts of path longer than `from` bytes, as far as they are empty. */
 void cg_remove_made(int mount, const char *path, size_t from);
 
+/* Whether r is what the kernel answers about a cgroup that has been removed. */
+bool cg_is_gone(int r);
+/*
+ * Calls visit for the readable directory dir and for every cgroup beneath it, the deepest first,
+ * until one fails.
+ */
+typedef int cg_visit_fn(int dir, void *arg);
+int cg_walk(int dir, cg_visit_fn *visit, void *arg) must_check;
+
 int cg_open_mount(const struct cgroup *cg) must_check; /* O_PATH */
 /*
  * A directory beneath the mount, "/" too. -ENOENT sets no words that an engine takes for a missing
@@ -76,8 +85,6 @@ void cg_enable_controllers(int mount, const char *path, const char *available);
  */
 int cg_explain_missing(const struct cgroup *cg, const char *controller, const char *field)
 	must_check;
-/* Removes the cgroup and all beneath it; kills what is in it. */
-int cg_remove_tree(const struct cgroup *cg) must_check;
 
 /* convert.c: pure. */
 
@@ -101,7 +108,7 @@ int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, str
 /* A `unified` key: "CONTROLLER.PARAMETER", no slash; *ret_len: the length of CONTROLLER. */
 int cg_check_unified(const char *file, size_t *ret_len) must_check;
 
-/* resources.c, io.c */
+/* target.c, io.c */
 
 struct cg_target {
 	const struct cgroup *cg;

@@ -105,14 +105,6 @@ bool cg_wants_limits(const struct cg_resources *res);
  */
 int cg_delegate(const struct cgroup *cg, uid_t uid) must_check;
 
-/*
- * The devices that every container may use (null zero full random urandom tty pts console ptmx tun,
- * mknod of anything). cg_apply() puts these rules after the config's own, as runc does: they hold
- * whatever those deny.
- */
-extern const struct cg_device_rule cg_default_devices[];
-extern const size_t cg_ndefault_devices;
-
 int cg_freeze(const struct cgroup *cg, bool frozen)
 	must_check;                                   /* returns once cgroup.events says so */
 int cg_is_frozen(const struct cgroup *cg) must_check; /* 0 or 1 */

@@ -28,7 +28,7 @@ static void pause_ms(long ms)
 }
 
 /* "+a +b" for the words of available that enabled lacks. */
-static void missing_of(const char *available, const char *enabled, char *ret, size_t size)
+static void format_missing(const char *available, const char *enabled, char *ret, size_t size)
 {
 	size_t n = 0;
 
@@ -47,20 +47,20 @@ static void missing_of(const char *available, const char *enabled, char *ret, si
  * cpuset) it would take one by one, and become a "threaded domain", beneath which no ordinary
  * cgroup can be: so leave it as it is then.
  */
-static void enable_in(int dir, const char *available)
+static void enable_controllers_in(int dir, const char *available)
 {
 	const char *file = "cgroup.subtree_control";
 	char enabled[CG_LIST_MAX], wanted[CG_LIST_MAX], own[CG_LIST_MAX];
 
 	if (cg_read(dir, file, enabled, sizeof(enabled)) < 0)
 		return;
-	missing_of(available, enabled, wanted, sizeof(wanted));
+	format_missing(available, enabled, wanted, sizeof(wanted));
 	if (!*wanted)
 		return;
 	int r = cg_write(dir, file, wanted);
 	/* ENOENT: not all of them reach down to here. */
 	if (r == -ENOENT && cg_read(dir, "cgroup.controllers", own, sizeof(own)) == 0) {
-		missing_of(own, enabled, wanted, sizeof(wanted));
+		format_missing(own, enabled, wanted, sizeof(wanted));
 		r = *wanted ? cg_write(dir, file, wanted) : 0;
 	}
 	if (r >= 0 || r == -EBUSY || r == -EACCES || r == -EPERM || r == -EROFS)
@@ -89,7 +89,7 @@ void cg_enable_controllers(int mount, const char *path, const char *available)
 		_cleanup_fd_ int dir = cg_open_dir(mount, at ? prefix : "/", O_PATH);
 		prefix[at] = '/';
 		if (dir >= 0)
-			enable_in(dir, available);
+			enable_controllers_in(dir, available);
 	}
 	err_clear();
 }
@@ -106,15 +106,6 @@ static int err_create(int code, const char *path)
 	else if (code == EROFS)
 		hint = ": the cgroup file system is mounted read-only";
 	return err_set(code, "create cgroup %s: %s%s", path, cg_strerror(code), hint);
-}
-
-void cg_remove_made(int mount, const char *path, size_t from)
-{
-	char prefix[PATH_MAX];
-
-	snprintf(prefix, sizeof(prefix), "%s", path);
-	while (strlen(prefix) > from && unlinkat(mount, prefix + 1, AT_REMOVEDIR) == 0)
-		*strrchr(prefix, '/') = '\0';
 }
 
 /* Returns 1 when the leaf was made, 0 when it was there. */
@@ -243,14 +234,6 @@ bool cg_clone_into(const struct cgroup *cg)
 	 * asked instead.
 	 */
 	return cg->path && !(cg->scope && cg->user_instance);
-}
-
-int cg_open(const struct cgroup *cg)
-{
-	if (!cg->path)
-		return err_set(ENOENT, "the container has no cgroup");
-	_cleanup_fd_ int mount = cg_open_mount(cg);
-	return mount < 0 ? mount : cg_open_dir(mount, cg->path, O_RDONLY);
 }
 
 static int write_pid(int dir, pid_t pid)

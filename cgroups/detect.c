@@ -72,7 +72,7 @@ struct mount_line {
 	size_t point_len, type_len, super_len;
 };
 
-static size_t word(const char **p, const char **ret)
+static size_t next_word(const char **p, const char **ret)
 {
 	*p += strspn(*p, " ");
 	*ret = *p;
@@ -94,12 +94,12 @@ static bool parse_line(const char *line, struct mount_line *m)
 	if (!dash || dash > end)
 		return false;
 	for (int i = 0; i < 4; i++)
-		word(&p, &skip);
-	m->point_len = word(&p, &m->point);
+		next_word(&p, &skip);
+	m->point_len = next_word(&p, &m->point);
 	p = dash + 3;
-	m->type_len = word(&p, &m->type);
-	word(&p, &skip);
-	m->super_len = word(&p, &m->super);
+	m->type_len = next_word(&p, &m->type);
+	next_word(&p, &skip);
+	m->super_len = next_word(&p, &m->super);
 	return m->point_len > 0 && m->type_len > 0;
 }
 

@@ -24,7 +24,7 @@
 #define ACCESS_ALL (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE | BPF_DEVCG_ACC_MKNOD)
 
 /* clang-format off */
-const struct cg_device_rule cg_default_devices[] = {
+static const struct cg_device_rule default_devices[] = {
 	{true, 'a', -1, -1, "m"},
 	{true, 'c', 1, 3, "rwm"},    /* /dev/null; numbers of one major together: one test */
 	{true, 'c', 1, 5, "rwm"},    /* /dev/zero */
@@ -37,7 +37,6 @@ const struct cg_device_rule cg_default_devices[] = {
 	{true, 'c', 10, 200, "rwm"}, /* /dev/net/tun: runc allows it, and VPN images count on it */
 };
 /* clang-format on */
-const size_t cg_ndefault_devices = ARRAY_SIZE(cg_default_devices);
 
 enum {
 	R_RESULT = BPF_REG_0,
@@ -52,12 +51,12 @@ struct program {
 	size_t n;
 };
 
-static void emit(struct program *p, uint8_t code, uint8_t dst, int16_t off, int32_t imm)
+static void emit_insn(struct program *p, uint8_t code, uint8_t dst, int16_t off, int32_t imm)
 {
 	p->insns[p->n++] = (struct bpf_insn){.code = code, .dst_reg = dst, .off = off, .imm = imm};
 }
 
-static void load(struct program *p, uint8_t dst, int16_t off)
+static void emit_load(struct program *p, uint8_t dst, int16_t off)
 {
 	p->insns[p->n++] = (struct bpf_insn){.code = BPF_LDX | BPF_MEM | BPF_W,
 		.dst_reg = dst,
@@ -67,8 +66,8 @@ static void load(struct program *p, uint8_t dst, int16_t off)
 
 static void emit_return(struct program *p, bool allow)
 {
-	emit(p, BPF_ALU | BPF_MOV | BPF_K, R_RESULT, 0, allow);
-	emit(p, BPF_JMP | BPF_EXIT, 0, 0, 0);
+	emit_insn(p, BPF_ALU | BPF_MOV | BPF_K, R_RESULT, 0, allow);
+	emit_insn(p, BPF_JMP | BPF_EXIT, 0, 0, 0);
 }
 
 static int access_bits(const struct cg_device_rule *rule, size_t i)
@@ -142,7 +141,7 @@ static bool is_groupable(const struct cg_device_rule *rule)
 }
 
 /* How many rules that end with the last of n one test can serve; their minor numbers. */
-static size_t group_of(const struct cg_device_rule *rules, size_t n, uint32_t *ret_minors)
+static size_t count_groupable(const struct cg_device_rule *rules, size_t n, uint32_t *ret_minors)
 {
 	const struct cg_device_rule *last = &rules[n - 1];
 	size_t count = 0;
@@ -160,7 +159,7 @@ static size_t group_of(const struct cg_device_rule *rules, size_t n, uint32_t *r
 }
 
 /* A later rule decides all that this one says: engines repeat our defaults in their lists. */
-static bool is_dead(const struct cg_device_rule *rules, size_t i, size_t n)
+static bool is_overridden(const struct cg_device_rule *rules, size_t i, size_t n)
 {
 	const struct cg_device_rule *r = &rules[i];
 
@@ -183,39 +182,41 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 	/* 32-bit comparisons: device numbers use all 32 bits, and an immediate is signed. */
 	if (rule->type != 'a') {
 		jumps[njumps++] = p->n;
-		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_TYPE, 0,
+		emit_insn(p, BPF_JMP32 | BPF_JNE | BPF_K, R_TYPE, 0,
 			rule->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
 	}
 	if (rule->major >= 0) {
 		jumps[njumps++] = p->n;
-		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_MAJOR, 0, (int32_t)(uint32_t)rule->major);
+		emit_insn(
+			p, BPF_JMP32 | BPF_JNE | BPF_K, R_MAJOR, 0, (int32_t)(uint32_t)rule->major);
 	}
 	if (minors & (minors - 1)) {
 		jumps[njumps++] = p->n;
-		emit(p, BPF_JMP32 | BPF_JGE | BPF_K, R_MINOR, 0, MINORS_MAX);
-		emit(p, BPF_ALU | BPF_MOV | BPF_K, R_RESULT, 0, 1);
+		emit_insn(p, BPF_JMP32 | BPF_JGE | BPF_K, R_MINOR, 0, MINORS_MAX);
+		emit_insn(p, BPF_ALU | BPF_MOV | BPF_K, R_RESULT, 0, 1);
 		p->insns[p->n++] = (struct bpf_insn){
 			.code = BPF_ALU | BPF_LSH | BPF_X, .dst_reg = R_RESULT, .src_reg = R_MINOR};
-		emit(p, BPF_ALU | BPF_AND | BPF_K, R_RESULT, 0, (int32_t)minors);
+		emit_insn(p, BPF_ALU | BPF_AND | BPF_K, R_RESULT, 0, (int32_t)minors);
 		jumps[njumps++] = p->n;
-		emit(p, BPF_JMP32 | BPF_JEQ | BPF_K, R_RESULT, 0, 0);
+		emit_insn(p, BPF_JMP32 | BPF_JEQ | BPF_K, R_RESULT, 0, 0);
 	} else if (rule->minor >= 0) {
 		jumps[njumps++] = p->n;
-		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_MINOR, 0, (int32_t)(uint32_t)rule->minor);
+		emit_insn(
+			p, BPF_JMP32 | BPF_JNE | BPF_K, R_MINOR, 0, (int32_t)(uint32_t)rule->minor);
 	}
 	if (bits == ACCESS_ALL) {
 		emit_return(p, rule->allow);
 	} else if (rule->allow) {
-		emit(p, BPF_ALU | BPF_AND | BPF_K, R_PENDING, 0, ACCESS_ALL & ~bits);
-		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_PENDING, 2, 0);
+		emit_insn(p, BPF_ALU | BPF_AND | BPF_K, R_PENDING, 0, ACCESS_ALL & ~bits);
+		emit_insn(p, BPF_JMP32 | BPF_JNE | BPF_K, R_PENDING, 2, 0);
 		emit_return(p, true);
 	} else {
 		/*
 		 * JSET jumps when one of the bits is set: to the refusal, over the jump out of the
 		 * rule.
 		 */
-		emit(p, BPF_JMP32 | BPF_JSET | BPF_K, R_PENDING, 1, bits);
-		emit(p, BPF_JMP | BPF_JA, 0, 2, 0);
+		emit_insn(p, BPF_JMP32 | BPF_JSET | BPF_K, R_PENDING, 1, bits);
+		emit_insn(p, BPF_JMP | BPF_JA, 0, 2, 0);
 		emit_return(p, false);
 	}
 	for (size_t i = 0; i < njumps; i++)
@@ -225,13 +226,13 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 static void emit_head(struct program *p)
 {
 	/* struct bpf_cgroup_dev_ctx: access_type is access << 16 | type, then major, minor. */
-	load(p, R_TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
+	emit_load(p, R_TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
 	p->insns[p->n++] = (struct bpf_insn){
 		.code = BPF_ALU | BPF_MOV | BPF_X, .dst_reg = R_PENDING, .src_reg = R_TYPE};
-	emit(p, BPF_ALU | BPF_RSH | BPF_K, R_PENDING, 0, 16);
-	emit(p, BPF_ALU | BPF_AND | BPF_K, R_TYPE, 0, 0xffff);
-	load(p, R_MAJOR, offsetof(struct bpf_cgroup_dev_ctx, major));
-	load(p, R_MINOR, offsetof(struct bpf_cgroup_dev_ctx, minor));
+	emit_insn(p, BPF_ALU | BPF_RSH | BPF_K, R_PENDING, 0, 16);
+	emit_insn(p, BPF_ALU | BPF_AND | BPF_K, R_TYPE, 0, 0xffff);
+	emit_load(p, R_MAJOR, offsetof(struct bpf_cgroup_dev_ctx, major));
+	emit_load(p, R_MINOR, offsetof(struct bpf_cgroup_dev_ctx, minor));
 }
 
 /*
@@ -262,13 +263,13 @@ int cg_device_program(
 		return err_set(ENOMEM, "out of memory");
 	}
 	for (size_t i = 0; i < n; i++)
-		if (n > LIST_CHECKED || !is_dead(rules, i, n))
+		if (n > LIST_CHECKED || !is_overridden(rules, i, n))
 			live[nlive++] = rules[i];
 	emit_head(&p);
 	bool decided = false;
 	while (nlive > 0 && !decided) {
 		const struct cg_device_rule *rule = &live[nlive - 1];
-		nlive -= group_of(live, nlive, &minors);
+		nlive -= count_groupable(live, nlive, &minors);
 		emit_rule(&p, rule, minors);
 		/* The verifier refuses what can't be reached: nothing may follow. */
 		decided = matches_all(rule) && access_bits(rule, 0) == ACCESS_ALL;
@@ -280,7 +281,7 @@ int cg_device_program(
 	return 0;
 }
 
-static bool only_allows(const struct cg_resources *res)
+static bool list_only_allows(const struct cg_resources *res)
 {
 	for (size_t i = 0; i < res->ndevices; i++)
 		if (!res->devices[i].allow || access_bits(&res->devices[i], i) != ACCESS_ALL)
@@ -290,7 +291,7 @@ static bool only_allows(const struct cg_resources *res)
 
 int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
 {
-	size_t n = res->ndevices + cg_ndefault_devices, ninsns;
+	size_t n = res->ndevices + ARRAY_SIZE(default_devices), ninsns;
 	_cleanup_free_ struct cg_device_rule *rules = NULL;
 	_cleanup_free_ struct bpf_insn *insns = NULL;
 
@@ -300,7 +301,7 @@ int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
 	if (!rules)
 		return err_set(ENOMEM, "out of memory");
 	memcpy(rules, res->devices, res->ndevices * sizeof(*rules));
-	memcpy(rules + res->ndevices, cg_default_devices, cg_ndefault_devices * sizeof(*rules));
+	memcpy(rules + res->ndevices, default_devices, sizeof(default_devices));
 	int r = cg_device_program(rules, n, &insns, &ninsns);
 	if (r < 0)
 		return r;
@@ -310,7 +311,7 @@ int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
 	 * opens those of the host that it is given with the user's own rights: like runc, go on
 	 * without.
 	 */
-	if ((r == -EPERM || r == -EACCES) && (only_allows(res) || cg_in_user_namespace())) {
+	if ((r == -EPERM || r == -EACCES) && (list_only_allows(res) || cg_in_user_namespace())) {
 		err_clear();
 		return 0;
 	}

@@ -39,7 +39,7 @@ static int read_counts(const struct cgroup *cg, struct counts *ret)
 	return r == -ENOENT || r == -ENODEV ? 0 : r;
 }
 
-static int watch(int fd, int dir, const char *file, bool optional)
+static int watch_file(int fd, int dir, const char *file, bool optional)
 {
 	char path[64];
 
@@ -61,9 +61,9 @@ int cg_events_open(const struct cgroup *cg, struct cg_events *ev)
 	_cleanup_fd_ int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (fd < 0)
 		return err_sys("inotify_init1");
-	int r = watch(fd, dir, "cgroup.events", false);
+	int r = watch_file(fd, dir, "cgroup.events", false);
 	if (r == 0)
-		r = watch(fd, dir, "memory.events", true);
+		r = watch_file(fd, dir, "memory.events", true);
 	/* After the watches: what happens from here on is not missed. */
 	if (r == 0)
 		r = read_counts(cg, &now);

@@ -14,7 +14,7 @@
 /*
  * /proc/cgroups: name, hierarchy, number of cgroups, enabled. 1, 0, or -1 where it is not listed.
  */
-static int kernel_has(const char *controller)
+static int kernel_has_controller(const char *controller)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	const char *name = streq(controller, "io") ? "blkio" : controller;
@@ -30,7 +30,7 @@ static int kernel_has(const char *controller)
 	return -1;
 }
 
-static int not_on_v2(struct arena *a, const char *controller, const char *field)
+static int err_not_on_v2(struct arena *a, const char *controller, const char *field)
 {
 	_cleanup_strbuf_ struct strbuf mounts = {0};
 	const char *holder = NULL;
@@ -45,7 +45,7 @@ static int not_on_v2(struct arena *a, const char *controller, const char *field)
 			"%s: the %s controller is on cgroup v1 at %s, and only cgroup v2 is "
 			"supported; " UNIFIED_HINT,
 			field, controller, holder, controller);
-	switch (kernel_has(controller)) {
+	switch (kernel_has_controller(controller)) {
 	case -1:
 		return err_set(EOPNOTSUPP,
 			"%s: this kernel has no \"%s\" cgroup controller (not built in, or the "
@@ -64,7 +64,7 @@ static int not_on_v2(struct arena *a, const char *controller, const char *field)
 	}
 }
 
-static int kept_back(int dir, const char *path, const char *controller, const char *field)
+static int err_kept_back(int dir, const char *path, const char *controller, const char *field)
 {
 	char word[64], type[64] = "", procs[4096] = "";
 	/* Too long a list is fine: the first process is an example. */
@@ -108,7 +108,7 @@ int cg_explain_missing(const struct cgroup *cg, const char *controller, const ch
 		return mount;
 	int r = cg_read(mount, "cgroup.controllers", list, sizeof(list));
 	if (r < 0 || !cg_list_has(list, controller, len))
-		return not_on_v2(&a, controller, field);
+		return err_not_on_v2(&a, controller, field);
 	snprintf(prefix, sizeof(prefix), "%s", cg->path);
 	for (size_t at = 0; cg->path[at]; at += 1 + strcspn(cg->path + at + 1, "/")) {
 		prefix[at] = '\0';
@@ -118,7 +118,7 @@ int cg_explain_missing(const struct cgroup *cg, const char *controller, const ch
 			return dir;
 		r = cg_read(dir, "cgroup.subtree_control", list, sizeof(list));
 		if (r < 0 || !cg_list_has(list, controller, len))
-			return kept_back(dir, name, controller, field);
+			return err_kept_back(dir, name, controller, field);
 		prefix[at] = '/';
 	}
 	return err_set(EIO, "%s: the %s controller came and went in cgroup %s", field, controller,

@@ -12,7 +12,7 @@
 
 #include "cgroups/cg_internal.h"
 
-static int path_of(struct arena *a, const struct cg_options *opt, const char **ret)
+static int choose_path(struct arena *a, const struct cg_options *opt, const char **ret)
 {
 	const char *wanted = opt->cgroups_path, *own;
 
@@ -43,7 +43,8 @@ static int path_of(struct arena *a, const struct cg_options *opt, const char **r
  * unprivileged process needs write access to the first to make a cgroup, and to cgroup.procs of the
  * second to move there.
  */
-static int writable(struct arena *a, const char *mount, const char *path, const char **ret_refused)
+static int find_refused(
+	struct arena *a, const char *mount, const char *path, const char **ret_refused)
 {
 	const char *own;
 	size_t shared = 0;
@@ -118,13 +119,13 @@ int cg_resolve(struct arena *a, const struct cg_options *opt, struct cgroup *ret
 		ret->user_instance = opt->rootless || geteuid() != 0;
 		return cg_scope_names(a, opt, ret->user_instance, ret);
 	}
-	r = path_of(a, opt, &ret->path);
+	r = choose_path(a, opt, &ret->path);
 	if (r >= 0)
 		r = find_kept(ret);
 	if (r < 0 || !opt->rootless)
 		return r;
 	const char *refused;
-	r = writable(a, ret->mount, ret->path, &refused);
+	r = find_refused(a, ret->mount, ret->path, &refused);
 	if (r < 0 || !refused)
 		return r;
 	ret->refused = arena_printf(

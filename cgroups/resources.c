@@ -9,7 +9,6 @@
  * with runc.
  */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,61 +16,6 @@
 #include "cgroups/cg_internal.h"
 
 #define F "linux.resources."
-#define VALUE_MAX 4096
-
-static int read_controllers(struct cg_target *t)
-{
-	int r = cg_read(t->dir, "cgroup.controllers", t->controllers, sizeof(t->controllers));
-
-	t->read = true;
-	return r < 0 ? cg_err_file(r, NULL, "cgroup.controllers", "", t->cg->path) : 0;
-}
-
-int cg_require(struct cg_target *t, const char *controller, const char *field, bool lifting)
-{
-	size_t len = strlen(controller);
-	int r = t->read ? 0 : read_controllers(t);
-
-	if (r < 0)
-		return r;
-	if (cg_list_has(t->controllers, controller, len))
-		return 1;
-	if (lifting)
-		return 0;
-	if (!t->enabled) {
-		/* systemd hands out what it knows; the rest, hugetlb say, is turned on here. */
-		t->enabled = true;
-		_cleanup_fd_ int mount = cg_open_mount(t->cg);
-		if (mount < 0)
-			return mount;
-		if (cg_read(mount, "cgroup.controllers", t->controllers, CG_LIST_MAX) == 0)
-			cg_enable_controllers(mount, t->cg->path, t->controllers);
-		r = read_controllers(t);
-		if (r < 0 || cg_list_has(t->controllers, controller, len))
-			return r < 0 ? r : 1;
-	}
-	r = cg_explain_missing(t->cg, controller, field);
-	if (!t->cg->lenient)
-		return r;
-	log_warn("limit not applied: %s", err_msg());
-	err_clear();
-	return 0;
-}
-
-int cg_put(struct cg_target *t, const char *field, const char *file, const char *fmt, ...)
-{
-	char value[VALUE_MAX];
-	va_list ap;
-
-	va_start(ap, fmt);
-	int n = vsnprintf(value, sizeof(value), fmt, ap);
-	va_end(ap);
-	if (n >= (int)sizeof(value))
-		return err_set(E2BIG, "%s: a value of %d bytes is longer than %d", field, n,
-			VALUE_MAX - 1);
-	int r = cg_write(t->dir, file, value);
-	return r < 0 ? cg_err_file(r, field, file, value, t->cg->path) : 0;
-}
 
 /* A byte count or "max". */
 static int put_limit(struct cg_target *t, const char *field, const char *file, int64_t v)
@@ -79,7 +23,7 @@ static int put_limit(struct cg_target *t, const char *field, const char *file, i
 	return v < 0 ? cg_put(t, field, file, "max") : cg_put(t, field, file, "%" PRId64, v);
 }
 
-static bool given(struct opt_i64 v)
+static bool is_given(struct opt_i64 v)
 {
 	return v.set && v.v != 0;
 }
@@ -120,7 +64,7 @@ static int put_swap(struct cg_target *t, const struct cg_resources *res)
 	int64_t swap;
 
 	/* update --memory-swap alone: the limit is the one that holds now. */
-	if (!given(limit) && res->memory.swap.v > 0 &&
+	if (!is_given(limit) && res->memory.swap.v > 0 &&
 		cg_read_u64(t->dir, "memory.max", &current) == 0 && current <= INT64_MAX)
 		limit = (struct opt_i64){.set = true, .v = (int64_t)current};
 	int r = cg_swap_from_spec(limit, res->memory.swap, &swap);
@@ -134,8 +78,8 @@ static int put_swap(struct cg_target *t, const struct cg_resources *res)
 
 static int apply_memory(struct cg_target *t, const struct cg_resources *res)
 {
-	bool limit = given(res->memory.limit), low = given(res->memory.reservation),
-	     swap = given(res->memory.swap);
+	bool limit = is_given(res->memory.limit), low = is_given(res->memory.reservation),
+	     swap = is_given(res->memory.swap);
 
 	if (!limit && !low && !swap)
 		return 0;
@@ -161,11 +105,11 @@ static int apply_memory(struct cg_target *t, const struct cg_resources *res)
 /* Without a quota the one that holds stays, as `update --cpu-period` alone is meant. */
 static int put_quota(struct cg_target *t, const struct cg_resources *res)
 {
-	const char *field = given(res->cpu.quota) ? F "cpu.quota" : F "cpu.period";
+	const char *field = is_given(res->cpu.quota) ? F "cpu.quota" : F "cpu.period";
 	bool period = res->cpu.period.set && res->cpu.period.v;
 	char quota[64] = "max";
 
-	if (given(res->cpu.quota)) {
+	if (is_given(res->cpu.quota)) {
 		if (res->cpu.quota.v > 0)
 			snprintf(quota, sizeof(quota), "%" PRId64, res->cpu.quota.v);
 	} else {
@@ -185,7 +129,7 @@ static int put_quota(struct cg_target *t, const struct cg_resources *res)
 static int put_bandwidth(struct cg_target *t, const struct cg_resources *res)
 {
 	const char *field = F "cpu.burst", *file = "cpu.max.burst";
-	bool quota = given(res->cpu.quota) || (res->cpu.period.set && res->cpu.period.v);
+	bool quota = is_given(res->cpu.quota) || (res->cpu.period.set && res->cpu.period.v);
 	int r = 0, burst = 0;
 
 	if (res->cpu.burst.set) {
@@ -223,14 +167,14 @@ static int apply_cpu(struct cg_target *t, const struct cg_resources *res)
 	const __typeof__(res->cpu) *c = &res->cpu;
 	bool lifting =
 		!c->shares.v && c->quota.v <= 0 && !c->period.v && !c->burst.v && c->idle.v == 0;
-	const char *field = c->shares.v       ? F "cpu.shares"
-			    : given(c->quota) ? F "cpu.quota"
-			    : c->period.v     ? F "cpu.period"
-			    : c->burst.set    ? F "cpu.burst"
-					      : F "cpu.idle";
+	const char *field = c->shares.v          ? F "cpu.shares"
+			    : is_given(c->quota) ? F "cpu.quota"
+			    : c->period.v        ? F "cpu.period"
+			    : c->burst.set       ? F "cpu.burst"
+						 : F "cpu.idle";
 	int r = 0;
 
-	if (!lifting || given(c->quota) || c->burst.set || c->idle.set) {
+	if (!lifting || is_given(c->quota) || c->burst.set || c->idle.set) {
 		r = cg_require(t, "cpu", field, lifting);
 		if (r > 0)
 			r = put_weight(t, res);
@@ -410,7 +354,7 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 			"sysctl vm.swappiness of the host"},
 		{res->memory.disable_oom_killer.v, "memory.disableOOMKiller",
 			"process.oomScoreAdj"},
-		{given(res->cpu.realtime_runtime), "cpu.realtimeRuntime", "cpu.quota"},
+		{is_given(res->cpu.realtime_runtime), "cpu.realtimeRuntime", "cpu.quota"},
 		{res->cpu.realtime_period.v != 0, "cpu.realtimePeriod", "cpu.period"},
 		{res->block_io.leaf_weight.v != 0, "blockIO.leafWeight", "blockIO.weight"},
 		{res->block_io.leaf_weight_device.n != 0, "blockIO.weightDevice[].leafWeight",
@@ -419,7 +363,7 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 		{res->nnet_priorities != 0, "network.priorities", "a classifier by cgroup path"},
 	};
 
-	if (given(res->memory.kernel) || given(res->memory.kernel_tcp))
+	if (is_given(res->memory.kernel) || is_given(res->memory.kernel_tcp))
 		log_warn(
 			F "memory.kernel and kernelTCP are ignored: cgroup v2 counts kernel memory "
 			  "in memory.limit");

@@ -26,7 +26,7 @@ static bool is_missing(int r)
 }
 
 /* 1: read; 0: there is no such file. */
-static int slurp(int dir, const char *file, struct text *t)
+static int read_optional(int dir, const char *file, struct text *t)
 {
 	int r = cg_read(dir, file, t->s, sizeof(t->s));
 
@@ -115,7 +115,7 @@ static int put_psi(int dir, const char *file, struct json_out *o)
 
 static int put_cpu(int dir, struct json_out *o, struct text *t)
 {
-	int r = slurp(dir, "cpu.stat", t);
+	int r = read_optional(dir, "cpu.stat", t);
 
 	if (r < 0)
 		return r;
@@ -160,11 +160,11 @@ static int put_cpuset(int dir, struct json_out *o, struct text *t)
 		"sched_load_balance", "sched_relax_domain_level"};
 
 	json_out_object(o, "cpuset");
-	int r = slurp(dir, "cpuset.cpus.effective", t);
+	int r = read_optional(dir, "cpuset.cpus.effective", t);
 	if (r > 0)
 		put_list(o, "cpus", t->s);
 	if (r >= 0)
-		r = slurp(dir, "cpuset.mems.effective", t);
+		r = read_optional(dir, "cpuset.mems.effective", t);
 	if (r > 0)
 		put_list(o, "mems", t->s);
 	for (size_t i = 0; i < ARRAY_SIZE(v1_only); i++)
@@ -190,7 +190,7 @@ static int put_memory(int dir, struct json_out *o, struct text *t)
 	uint64_t usage = number_of(dir, "memory.current"), limit = number_of(dir, "memory.max");
 	uint64_t swap_usage = number_of(dir, "memory.swap.current"),
 		 swap_limit = number_of(dir, "memory.swap.max"), both = UINT64_MAX;
-	int r = slurp(dir, "memory.events", t);
+	int r = read_optional(dir, "memory.events", t);
 
 	if (r < 0)
 		return r;
@@ -198,7 +198,7 @@ static int put_memory(int dir, struct json_out *o, struct text *t)
 	if (limit != UINT64_MAX && swap_limit != UINT64_MAX)
 		both = limit + swap_limit;
 	json_out_object(o, "memory");
-	r = slurp(dir, "memory.stat", t);
+	r = read_optional(dir, "memory.stat", t);
 	if (r <= 0)
 		t->s[0] = '\0';
 	json_out_u64(o, "cache", key_of(t->s, "file"));
@@ -220,7 +220,7 @@ static int put_pids(int dir, struct json_out *o, struct text *t)
 
 	if (is_missing(r)) {
 		/* Without the controller: count the lines, as runc does. */
-		r = slurp(dir, "cgroup.procs", t);
+		r = read_optional(dir, "cgroup.procs", t);
 		current = r > 0 && *t->s ? 1 : 0;
 		for (const char *p = r > 0 ? t->s : ""; *p; p++)
 			current += *p == '\n';
@@ -264,7 +264,7 @@ static void put_io_list(
 
 static int put_blkio(int dir, struct json_out *o, struct text *t)
 {
-	int r = slurp(dir, "io.stat", t);
+	int r = read_optional(dir, "io.stat", t);
 
 	if (r < 0)
 		return r;
@@ -300,7 +300,7 @@ static void put_hugetlb(int dir, struct json_out *o, struct text *t)
 			snprintf(file, sizeof(file), "hugetlb.%s.current", size);
 		uint64_t usage = number_of(dir, file);
 		snprintf(file, sizeof(file), "hugetlb.%s.events", size);
-		bool events = slurp(dir, file, t) > 0;
+		bool events = read_optional(dir, file, t) > 0;
 		json_out_object(o, size);
 		json_out_u64(o, "usage", usage);
 		json_out_u64(o, "max", 0);
@@ -326,13 +326,13 @@ static int put_cgroup2(int dir, struct json_out *o, struct text *t)
 
 	json_out_object(o, "cgroup2");
 	for (size_t i = 0; i < ARRAY_SIZE(flat) && r >= 0; i++)
-		if ((r = slurp(dir, flat[i], t)) > 0)
+		if ((r = read_optional(dir, flat[i], t)) > 0)
 			put_flat(o, flat[i], t->s);
 	for (size_t i = 0; i < ARRAY_SIZE(lines) && r >= 0; i++)
-		if ((r = slurp(dir, lines[i], t)) > 0)
+		if ((r = read_optional(dir, lines[i], t)) > 0)
 			json_out_str(o, lines[i], t->s);
 	for (size_t i = 0; i < ARRAY_SIZE(single) && r >= 0; i++) {
-		r = slurp(dir, single[i], t);
+		r = read_optional(dir, single[i], t);
 		if (r > 0 && streq(t->s, "max"))
 			json_out_str(o, single[i], "max");
 		else if (r > 0)

@@ -5,7 +5,7 @@
  */
 #include "cgroups/cg_internal.h"
 
-static int refuse(void)
+static int err_no_systemd(void)
 {
 	return err_set(EOPNOTSUPP, "there is no systemd in a microVM's guest");
 }
@@ -13,20 +13,20 @@ static int refuse(void)
 int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid)
 {
-	return refuse();
+	return err_no_systemd();
 }
 
 int cg_systemd_stop(const struct cgroup *cg)
 {
-	return refuse();
+	return err_no_systemd();
 }
 
 int cg_systemd_update(const struct cgroup *cg, int dir)
 {
-	return refuse();
+	return err_no_systemd();
 }
 
 int cg_systemd_attach(const struct cgroup *cg, pid_t pid)
 {
-	return refuse();
+	return err_no_systemd();
 }

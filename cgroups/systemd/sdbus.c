@@ -14,7 +14,7 @@
 #define JOB_TIMEOUT_US (30 * 1000000ull)
 #define PRIVATE_ADDRESS "unix:path=/run/systemd/private"
 
-static int resolve(struct sdbus *s)
+static int load_library(struct sdbus *s)
 {
 	s->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
 	if (!s->library)
@@ -54,7 +54,7 @@ static int open_private(struct sdbus *s)
 int sdbus_open(struct sdbus *s, bool user)
 {
 	*s = (struct sdbus){0};
-	int r = resolve(s);
+	int r = load_library(s);
 
 	if (r < 0)
 		return r;
@@ -142,7 +142,7 @@ static uint64_t now_us(void)
 	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-static int wait_for(struct sdbus_job *job, const char *what)
+static int wait_for_job(struct sdbus_job *job, const char *what)
 {
 	struct sdbus *s = job->bus;
 	uint64_t deadline = now_us() + JOB_TIMEOUT_US;
@@ -185,5 +185,5 @@ int sdbus_job_run(struct sdbus_job *job, sd_bus_message *m, const char *what,
 	if (r >= 0)
 		snprintf(job->path, sizeof(job->path), "%s", path);
 	s->sd_bus_message_unref(reply);
-	return r < 0 ? err_set(-r, "systemd: %s: %s", what, strerror(-r)) : wait_for(job, what);
+	return r < 0 ? err_set(-r, "systemd: %s: %s", what, strerror(-r)) : wait_for_job(job, what);
 }

@@ -18,7 +18,7 @@
 #define MASK_BITS 8192
 #define WORD_BITS (8 * sizeof(unsigned long))
 
-static int fail(int r, const char *name)
+static int err_property(int r, const char *name)
 {
 	return err_set(-r, "systemd property %s: %s", name, strerror(-r));
 }
@@ -48,7 +48,7 @@ int sd_put(struct sdbus *s, sd_bus_message *m, const char *name, const char *sig
 		r = s->sd_bus_message_close_container(m);
 	if (r >= 0)
 		r = s->sd_bus_message_close_container(m);
-	return r < 0 ? fail(r, name) : 0;
+	return r < 0 ? err_property(r, name) : 0;
 }
 
 static int put_u64(struct sdbus *s, sd_bus_message *m, const char *name, uint64_t v)
@@ -91,7 +91,7 @@ int sd_put_mask(struct sdbus *s, sd_bus_message *m, const char *name, const char
 		r = s->sd_bus_message_close_container(m);
 	if (r >= 0)
 		r = s->sd_bus_message_close_container(m);
-	return r < 0 ? fail(r, name) : 0;
+	return r < 0 ? err_property(r, name) : 0;
 }
 
 /*
@@ -295,7 +295,7 @@ int sd_put_annotations(struct sdbus *s, sd_bus_message *m, const struct cg_optio
 		if (r >= 0)
 			r = s->sd_bus_message_close_container(m);
 		if (r < 0)
-			return fail(r, name);
+			return err_property(r, name);
 	}
 	return 0;
 }

@@ -25,7 +25,7 @@
 #define ERROR_EXISTS "org.freedesktop.systemd1.UnitExists"
 
 /* A call whose only arguments are the unit and what sig says. */
-static int simple_call(struct sdbus *s, const char *method, const char *unit, char *name)
+static int call_for_unit(struct sdbus *s, const char *method, const char *unit, char *name)
 {
 	sd_bus_message *m = NULL;
 	int r = sdbus_method(s, method, &m);
@@ -43,7 +43,7 @@ static void reset_failed(struct sdbus *s, const char *unit)
 {
 	char name[SDBUS_NAME_MAX];
 
-	if (simple_call(s, "ResetFailedUnit", unit, name) < 0)
+	if (call_for_unit(s, "ResetFailedUnit", unit, name) < 0)
 		err_clear();
 }
 
@@ -194,7 +194,7 @@ static void wait_for_writes(struct sdbus *s, const char *unit)
 {
 	char name[SDBUS_NAME_MAX];
 
-	if (simple_call(s, "GetUnit", unit, name) < 0)
+	if (call_for_unit(s, "GetUnit", unit, name) < 0)
 		err_clear();
 }
 
