@@ -17,13 +17,13 @@
 
 _Static_assert(INITRAMFS_MAX_NAME == PATH_MAX - 1, "the kernel's own limit");
 
-/* One written name, a node of the writer's search tree. */
+/* A name that has been written: a node of the writer's search tree. */
 struct written {
 	const char *name;
 	bool is_dir;
 };
 
-/* What a header says, in host form. */
+/* The fields of a header as numbers. */
 struct header {
 	uint32_t mode;
 	uint32_t uid;
@@ -51,7 +51,7 @@ static int write_bytes(struct initramfs *w, const char *name, const void *data, 
 	return 0;
 }
 
-/* Zeros up to the next multiple of 4, where headers and file data must start. */
+/* Writes zeros up to the next multiple of 4, where headers and file data must start. */
 static int write_padding(struct initramfs *w, const char *name)
 {
 	static const char zeros[3];
@@ -103,7 +103,10 @@ static int check_name(const struct initramfs *w, const char *name)
 	}
 }
 
-/* The kernel skips an entry whose directory is not there, and says nothing. */
+/*
+ * Checks that the directory of the entry has been written, because the kernel silently skips an
+ * entry whose directory is missing.
+ */
 static int check_parent(struct initramfs *w, const char *name)
 {
 	const char *slash = strrchr(name, '/');
@@ -125,7 +128,10 @@ static int check_parent(struct initramfs *w, const char *name)
 	return 0;
 }
 
-/* Checks the entry and writes its header; the caller writes h->size bytes of data and pads. */
+/*
+ * Checks the entry and writes its header. The caller then writes h->size bytes of data and the
+ * padding.
+ */
 static int begin_entry(struct initramfs *w, const char *name, const struct header *h)
 {
 	struct written *e, **found;
@@ -168,7 +174,7 @@ int initramfs_memfd(const char *name)
 	return fd < 0 ? err_sys("memfd_create %s", name) : fd;
 }
 
-/* Moves to the end of fd and pads it to 4 bytes. Returns the length through ret. */
+/* Seeks to the end of fd, pads it to 4 bytes, and returns the length through ret. */
 static int align_end(int fd, const char *what, uint64_t *ret)
 {
 	static const char zeros[3];
@@ -199,7 +205,7 @@ int initramfs_dir(struct initramfs *w, const char *name, const struct initramfs_
 	return r < 0 ? r : begin_entry(w, name, &h);
 }
 
-/* Copies the whole of fd, which has size bytes. */
+/* Copies all of the file fd, which has size bytes. */
 static int copy_file(struct initramfs *w, const char *name, int fd, uint64_t size)
 {
 	_cleanup_free_ char *buffer = malloc(COPY_CHUNK);
@@ -214,7 +220,7 @@ static int copy_file(struct initramfs *w, const char *name, int fd, uint64_t siz
 			continue;
 		if (n < 0)
 			return err_sys("%s: %s: read", w->what, name);
-		/* The header has the length already. */
+		/* The header that has been written says the length already. */
 		if (n == 0 ? done < size : (uint64_t)n > size - done)
 			return err_set(EIO,
 				"%s: %s: its length changed while it was read (was %llu)", w->what,
@@ -322,7 +328,7 @@ int initramfs_end(struct initramfs *w)
 
 static void free_nothing(void *entry)
 {
-	/* Entries are the arena's. */
+	/* The arena frees the entries. */
 }
 
 void initramfs_release(struct initramfs *w)
@@ -332,8 +338,10 @@ void initramfs_release(struct initramfs *w)
 	arena_release(&w->arena);
 }
 
-/* The first bytes of what Linux 6.1 unpacks: newc, newc with checksums, and lib/decompress.c's
- * table. */
+/*
+ * Whether the file starts as an archive that Linux 6.1 unpacks: newc, newc with checksums, or one
+ * of the compressions in the table of lib/decompress.c.
+ */
 static bool is_archive(const unsigned char *head, size_t len)
 {
 	static const struct {

@@ -12,20 +12,20 @@ struct modules {
 	size_t n;
 };
 
-/* Where in which file: for messages. */
+/* A line of a file, for messages. */
 struct place {
 	const char *dir;
 	const char *file;
 	size_t line;
 };
 
-/* How far a module is in modules_resolve(). */
+/* How far modules_resolve() is with a module. */
 enum progress { UNSEEN, ENTERED, LISTED };
 
 struct resolver {
 	struct arena *arena;
 	const struct modules *m;
-	enum progress *state; /* one a module of m */
+	enum progress *state; /* one entry for each module of m */
 	struct module_list *out;
 };
 
@@ -35,7 +35,9 @@ static int err_malformed(const struct place *p, const char *problem, const char 
 		p->dir, p->file, p->line, problem, text);
 }
 
-/* Splits "dir/my-mod.ko.xz" into the canonical name, put into name[], and the packing. */
+/*
+ * Reads the canonical name of a module and how it is packed from a path such as "dir/my-mod.ko.xz".
+ */
 static int parse_file_name(const char *path, char name[MODULES_MAX_NAME + 1],
 	enum module_packing *ret_packing, const char **ret_problem)
 {
@@ -66,7 +68,10 @@ static int parse_file_name(const char *path, char name[MODULES_MAX_NAME + 1],
 	return -EINVAL;
 }
 
-/* A path that stays beneath the directory and goes there straight. */
+/*
+ * Whether the path stays beneath the directory: it is relative, without empty, "." and ".."
+ * components.
+ */
 static bool path_is_plain(const char *path)
 {
 	for (;;) {
@@ -160,8 +165,9 @@ static int by_name(const void *a, const void *b)
 }
 
 /*
- * One module a name. A file of the name of a built-in one replaces it as modprobe(8) has it: it
- * finds modules.dep first. The same name twice in one file leaves no right answer.
+ * Keeps one module of each name. A file replaces a built-in module of its name, because modprobe(8)
+ * looks into modules.dep first. The same name twice in modules.dep is an error, because nothing
+ * tells which one is right.
  */
 static int drop_duplicates(struct modules *m)
 {
@@ -251,7 +257,7 @@ const struct module *modules_find(const struct modules *m, const char *name)
 	return NULL;
 }
 
-/* The module that a dependency's path names, or NULL with the message set. */
+/* Finds the module that a dependency's path names; NULL, with the message set, if there is none. */
 static const struct module *find_dependency(
 	const struct modules *m, const struct module *mod, const char *path)
 {
@@ -262,7 +268,10 @@ static const struct module *find_dependency(
 
 	if (parse_file_name(path, name, &packing, &problem) == 0)
 		dep = modules_find(m, name);
-	/* The path decides: another directory's module of that name is another module. */
+	/*
+	 * A module of that name in another directory is another module, so the whole path must
+	 * match.
+	 */
 	if (dep && streq(dep->path, path))
 		return dep;
 	err_set(EINVAL,
@@ -274,9 +283,9 @@ static const struct module *find_dependency(
 }
 
 /*
- * Lists mod after its dependencies. modules.dep has all of them, also the indirect ones, in each
- * line, with the deepest last; hence from the right to the left. Following each one's own line too
- * makes the result right for files that hold the direct ones only.
+ * Lists mod after its dependencies. A line of modules.dep has all dependencies, also indirect ones,
+ * the deepest last, so they are listed from right to left. The lines of the dependencies are
+ * followed too, so that the result is right also for a file whose lines have only the direct ones.
  */
 static int list_module(struct resolver *s, const struct module *mod, int depth)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The two helpers that every list of the kernel goes through: asking for it, and keeping it. */
+/* Reading a list from the kernel, and keeping it in an arena. */
 #include "netsetup/carry/carry_internal.h"
 
 int net_dump(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg, struct strbuf *found)
 {
-	struct nl_req again = *q; /* nl_call() writes to it */
+	struct nl_req again = *q; /* nl_call() changes the request */
 	int r = -EINTR;
 
 	for (int tries = 0; r == -EINTR && tries < 10; tries++) {

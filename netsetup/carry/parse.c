@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The wire form of a struct net_config (config_json.c): the guest's half. */
+/* Reads the JSON form of a struct net_config (json.c) in the guest. */
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,10 +7,13 @@
 #include "netsetup/carry/carry_internal.h"
 #include "netsetup/rtnl/link.h"
 
-/* An object, which of its members are known, and the first failure: later reads do nothing. */
+/*
+ * A JSON object that is being read: how many of its members have been read, and the first failure,
+ * after which all reads do nothing.
+ */
 struct object {
 	const struct json *json;
-	size_t taken; /* members that were asked for and are there */
+	size_t taken; /* members that have been read */
 	int r;
 };
 
@@ -24,7 +27,7 @@ static struct object object_of(const struct json *v)
 	return o;
 }
 
-/* NULL if it is absent; must: that is a failure. */
+/* The member of that type, or NULL if it is absent. must: an absent member is a failure. */
 static const struct json *take_member(
 	struct object *o, const char *key, enum json_type type, bool must)
 {
@@ -60,7 +63,7 @@ static bool take_bool(struct object *o, const char *key, bool must)
 	return v && v->boolean;
 }
 
-/* Its family, or 0 if there is none. family 0: either is fine. */
+/* The family of the address, or 0 if it is absent. family 0: both families are accepted. */
 static uint8_t take_address(
 	struct object *o, const char *key, unsigned family, bool must, uint8_t ret[16])
 {
@@ -88,7 +91,10 @@ static int parse_mac(const char *text, uint8_t ret[6])
 		return -EINVAL;
 	for (int i = 0; i < 6; i++)
 		ret[i] = (uint8_t)m[i];
-	/* sscanf() takes "1:" and what follows the last byte: only the one spelling is ours. */
+	/*
+	 * sscanf() accepts "1:" and anything behind the last byte; only the one spelling that the
+	 * monitor writes is valid.
+	 */
 	snprintf(back, sizeof(back), NET_MAC_FORMAT, NET_MAC_ARGS(ret));
 	return streq(text, back) ? 0 : -EINVAL;
 }
@@ -102,7 +108,7 @@ static void take_mac(struct object *o, uint8_t ret[6])
 			"mac: found \"%.40s\", expected six bytes as 02:00:00:00:00:01", v->text);
 }
 
-/* The interface that "device" names: NET_NONE if it is absent. */
+/* The index of the interface that "device" names, or NET_NONE if the member is absent. */
 static int take_device(struct object *o, const struct net_config *c, bool must)
 {
 	const struct json *v = take_member(o, "device", JSON_STRING, must);
@@ -119,7 +125,7 @@ static int take_device(struct object *o, const struct net_config *c, bool must)
 	return NET_LO;
 }
 
-/* The failure so far, or that of a member that nobody asked for. */
+/* The first failure, or an error if the object has a member that nothing has read. */
 static int object_end(const struct object *o)
 {
 	if (o->r < 0 || o->taken == o->json->count)
@@ -128,7 +134,9 @@ static int object_end(const struct object *o)
 		o->json->count - o->taken, o->json->count);
 }
 
-/* A member that is an array of at most max elements: 0, with *ret_list in the arena. */
+/*
+ * Reads a member that is an array of at most max elements. Returns 0, with *ret_list in the arena.
+ */
 static int take_array(struct object *o, struct arena *a, const char *key, size_t max, size_t size,
 	const struct json **ret_first, void **ret_list)
 {
@@ -257,7 +265,7 @@ static int parse_neighbour(
 	return object_end(&o);
 }
 
-/* Two of one name or one MAC could not be told from each other. */
+/* The guest cannot tell interfaces of one name or one MAC address from each other. */
 static int check_unique(const struct net_interface *list, size_t count)
 {
 	for (size_t i = 0; i < count; i++)

@@ -7,18 +7,18 @@
 #include "base/log.h"
 #include "netsetup/carry/carry_internal.h"
 
-/* The prefixes of addresses that lo has by itself. */
+/* The addresses that lo has by itself: all of 127.0.0.0/8, by its first byte, and ::1. */
 static const uint8_t loopback4 = 127;
 static const uint8_t loopback6[16] = {[15] = 1};
 
 /* --- interfaces --- */
 
-/* What the dump says of one, and which it is. */
+/* One interface as the dump describes it. */
 struct seen {
 	struct net_interface i;
 	int index;
 	bool is_lo;
-	char cannot[96]; /* why it can't be carried; "" */
+	char cannot[96]; /* why the interface cannot be carried; "" if it can */
 };
 
 static void read_ipv6(const struct nlattr *spec, struct net_ipv6 *ret)
@@ -28,13 +28,16 @@ static void read_ipv6(const struct nlattr *spec, struct net_ipv6 *ret)
 	const struct nlattr *mode = nl_attr_in(six, IFLA_INET6_ADDR_GEN_MODE);
 	int32_t values[DEVCONF_DISABLE_IPV6 + 1];
 
-	/* No IPv6 in this kernel, or not on this interface (an MTU below 1280). */
+	/*
+	 * The kernel sends no such attributes if it has no IPv6 at all, or none on this interface
+	 * (an MTU below 1280).
+	 */
 	*ret = (struct net_ipv6){.disabled = true};
 	if (!conf || nl_attr_len(conf) < sizeof(values))
 		return;
 	memcpy(values, nl_attr_data(conf), sizeof(values));
 	ret->disabled = values[DEVCONF_DISABLE_IPV6] != 0;
-	/* The kernel keeps whatever int was written; past 2 there is no meaning but "on". */
+	/* The kernel keeps any int that was written; all values except 0 and 2 mean "on". */
 	ret->accept_ra = values[DEVCONF_ACCEPT_RA] == 2 ? 2 : values[DEVCONF_ACCEPT_RA] != 0;
 	ret->autoconf = values[DEVCONF_AUTOCONF] != 0;
 	if (mode && nl_attr_len(mode) == 1)
@@ -73,8 +76,10 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 	return strbuf_add(arg, &s, sizeof(s));
 }
 
-/* The guest finds its devices by their MAC, so that no two can have one: as of a VLAN and what it
- * is on. */
+/*
+ * Finds another interface with the same MAC address, such as a VLAN and the interface that it is
+ * on. The guest finds its devices by their MAC addresses, so no two interfaces may have the same.
+ */
 static const struct seen *same_mac(const struct seen *all, size_t count, size_t of)
 {
 	for (size_t i = 0; i < count; i++)
@@ -84,7 +89,7 @@ static const struct seen *same_mac(const struct seen *all, size_t count, size_t 
 	return NULL;
 }
 
-/* Sorts out what is carried: *ret has room for NET_INTERFACES_MAX. */
+/* Chooses the interfaces that are carried; *ret has room for NET_INTERFACES_MAX. */
 static int choose_interfaces(const struct seen *all, size_t count, struct net_interface *ret,
 	size_t *ret_count, struct net_indexes *at)
 {
@@ -141,7 +146,10 @@ static bool parse_address(
 	ret->scope = info->ifa_scope;
 	ret->flags = nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags) & NET_ADDRESS_FLAGS;
 	ret->metric = nl_attr_u32(attrs[IFA_RT_PRIORITY], 0);
-	/* IFA_ADDRESS is the far end where there is one; IPv6 gives IFA_LOCAL only then. */
+	/*
+	 * IFA_ADDRESS is the peer of a point-to-point address. IPv6 sends IFA_LOCAL only for such
+	 * an address.
+	 */
 	if (!len || info->ifa_prefixlen > 8 * len || !nl_attr_copy(attrs[IFA_ADDRESS], far, len))
 		return false;
 	if (!nl_attr_copy(attrs[IFA_LOCAL], ret->local, len))
@@ -202,7 +210,7 @@ static int read_addresses(struct nl *nl, struct arena *a, int index, struct net_
 	return r < 0 ? err_ctx(r, "read the addresses of %s", to ? to->name : "lo") : 0;
 }
 
-/* --- all of it --- */
+/* --- the whole configuration --- */
 
 static int read_interfaces(
 	struct nl *nl, struct arena *a, struct net_config *ret, struct net_indexes *at)

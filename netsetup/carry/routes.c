@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Routes and neighbours of a network namespace, for net_config_read(). */
+/* Reads the routes and neighbours of a network namespace, for net_config_read(). */
 #include <arpa/inet.h>
 #include <linux/fib_rules.h>
 #include <linux/neighbour.h>
@@ -15,7 +15,7 @@ struct route_reader {
 	struct strbuf found;
 };
 
-/* NET_NONE where it is none of ours. */
+/* The index of the interface in the configuration; NET_NONE: it is not carried. */
 static int interface_of(const struct route_reader *reader, int index)
 {
 	for (size_t i = 0; i < reader->interface_count; i++)
@@ -40,7 +40,9 @@ static bool is_reject(unsigned type)
 	       type == RTN_THROW;
 }
 
-/* The kernel puts these there by itself: for addresses, router advertisements and redirects. */
+/*
+ * Whether the kernel adds the route by itself, for addresses, router advertisements and redirects.
+ */
 static bool is_implied(const struct rtmsg *m)
 {
 	return m->rtm_protocol == RTPROT_KERNEL || m->rtm_protocol == RTPROT_RA ||
@@ -107,7 +109,7 @@ static int fill_route(const struct route_reader *reader, const struct rtmsg *m,
 	r = read_gateway(attrs, ret);
 	if (r >= 0)
 		r = read_metrics(attrs[RTA_METRICS], ret);
-	if (r < 0 || is_reject(ret->type)) /* IPv6 says lo of these */
+	if (r < 0 || is_reject(ret->type)) /* IPv6 names lo as the interface of these */
 		return r;
 	if (ret->type != RTN_UNICAST && ret->type != RTN_LOCAL && ret->type != RTN_BROADCAST)
 		return err_refuse_route(ret,
@@ -137,7 +139,8 @@ static int read_route(const struct nlmsghdr *h, void *arg)
 		reader->other_tables = true;
 		return 0;
 	}
-	memset(&route, 0, sizeof(route)); /* padding too: arrays of these are compared */
+	/* The padding is zeroed too, because callers compare arrays of routes with memcmp(). */
+	memset(&route, 0, sizeof(route));
 	route.family = m->rtm_family;
 	route.prefix = m->rtm_dst_len;
 	route.tos = m->rtm_tos;
@@ -193,7 +196,10 @@ static int read_rule(const struct nlmsghdr *h, void *arg)
 	return 0;
 }
 
-/* A kernel without policy routing has no such request. */
+/*
+ * Whether the namespace has rules besides the default ones. A kernel without policy routing refuses
+ * the request.
+ */
 static bool has_other_rules(struct nl *nl)
 {
 	_cleanup_strbuf_ struct strbuf none = {0};
