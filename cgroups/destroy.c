@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Removing a container's cgroup: the processes that are left, the cgroups beneath it, the cgroup, and
- * the parents that were made for it.
+ * Removes a container's cgroup: kills the processes that are left, and removes the cgroups beneath
+ * it, the cgroup itself, and the parents that were made for it.
  */
 #include <dirent.h>
 #include <signal.h>
@@ -16,7 +16,8 @@
 #define RMDIR_TRIES 12
 
 /*
- * EBUSY lasts a moment longer than the last process: its exit drops the cgroup's references late.
+ * Removes a cgroup, and tries again for some time, because the exit of its last process drops the
+ * references to it a little late.
  */
 static int rmdir_patiently(int parent, const char *name, const char *shown)
 {
@@ -81,7 +82,10 @@ static int remove_tree(const struct cgroup *cg)
 	return r < 0 ? r : rmdir_patiently(mount, cg->path + 1, cg->path);
 }
 
-/* Those that were made for it. Another container's beneath one of them keeps it. */
+/*
+ * Removes the parents that were made for the cgroup. A parent stays if another container's cgroup
+ * is beneath it.
+ */
 static void remove_parents(const struct cgroup *cg)
 {
 	char parent[PATH_MAX];
@@ -100,7 +104,7 @@ int cg_destroy(const struct cgroup *cg)
 {
 	int stopped = cg->scope ? cg_systemd_stop(cg) : 0;
 
-	/* Whatever systemd did, what is known by path must go. */
+	/* Even if systemd could not stop the scope, the cgroup whose path is known must go. */
 	if (cg->path) {
 		if (stopped < 0)
 			log_debug("systemd scope %s: %s", cg->scope, err_msg());

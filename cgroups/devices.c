@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linux.resources.devices as an eBPF program (BPF_PROG_TYPE_CGROUP_DEVICE).
+ * Translates linux.resources.devices into an eBPF program (BPF_PROG_TYPE_CGROUP_DEVICE).
  *
- * Semantics: each of read, write and mknod is decided by the last rule that names the device and
- * that access. A device that no rule names is denied, as with runc: a list of rules is an allow
+ * Semantics: for each of read, write and mknod, the last rule that names the device and that access
+ * decides. A device that no rule names is denied, as by runc, because a list of rules is an allow
  * list. One open(2) may ask for two accesses at once, and needs both.
  *
- * The program walks the rules from the last to the first with the accesses still undecided in a
- * register: an allow rule takes its accesses out and says yes when none is left, a deny rule that
- * meets one says no. This is also what runc's cgroup v1 emulation gives for every list that it
- * accepts; what it refuses or ignores (a deny rule that makes a hole in a wildcard, wildcards after
- * single devices, an 'a' rule with numbers) is carried out here as it is written.
+ * The program goes through the rules from the last to the first and keeps the accesses that are
+ * still undecided in a register. An allow rule removes its accesses and allows the device if none
+ * is left; a deny rule that names one of them denies it. runc's emulation of cgroup v1 gives the
+ * same result for every list that it accepts. It refuses or ignores some lists (a deny rule that
+ * makes a hole in a wildcard, wildcards behind single devices, an 'a' rule with numbers); caisson
+ * carries these out as they are written.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -20,13 +21,18 @@
 #define INSNS_HEAD 6
 #define INSNS_PER_RULE 7
 #define INSNS_TAIL 2
-#define LIST_CHECKED 1024 /* rules; the search is quadratic */
+/* A list of more rules is not searched for overridden ones, because the search is quadratic. */
+#define LIST_CHECKED 1024
 #define ACCESS_ALL (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE | BPF_DEVCG_ACC_MKNOD)
 
+/*
+ * The devices that every container may use. These rules come after the configuration's own, as with
+ * runc, so that they hold whatever the configuration denies.
+ */
 /* clang-format off */
 static const struct cg_device_rule default_devices[] = {
 	{true, 'a', -1, -1, "m"},
-	{true, 'c', 1, 3, "rwm"},    /* /dev/null; numbers of one major together: one test */
+	{true, 'c', 1, 3, "rwm"},    /* /dev/null; one test checks all numbers of one major */
 	{true, 'c', 1, 5, "rwm"},    /* /dev/zero */
 	{true, 'c', 1, 7, "rwm"},    /* /dev/full */
 	{true, 'c', 1, 8, "rwm"},    /* /dev/random */
@@ -115,7 +121,7 @@ static bool matches_all(const struct cg_device_rule *rule)
 	return rule->type == 'a' && rule->major < 0 && rule->minor < 0;
 }
 
-/* What the rules' end allows for every device, or the first deny before that is complete. */
+/* Whether the last rules, before any deny rule, allow every access to every device. */
 static bool denies_nothing(const struct cg_device_rule *rules, size_t n)
 {
 	int c = 0, b = 0;
@@ -132,7 +138,10 @@ static bool denies_nothing(const struct cg_device_rule *rules, size_t n)
 	return n == 0;
 }
 
-/* Rules that differ in nothing but the minor number, with these as a set of bits. */
+/*
+ * Neighbouring rules that differ only in the minor number get one test, in which the minor numbers
+ * are a set of bits.
+ */
 #define MINORS_MAX 32
 
 static bool is_groupable(const struct cg_device_rule *rule)
@@ -140,7 +149,10 @@ static bool is_groupable(const struct cg_device_rule *rule)
 	return rule->major >= 0 && rule->minor >= 0 && rule->minor < MINORS_MAX;
 }
 
-/* How many rules that end with the last of n one test can serve; their minor numbers. */
+/*
+ * How many of the n rules, counted from the last one, share one test; *ret_minors: their minor
+ * numbers.
+ */
 static size_t count_groupable(const struct cg_device_rule *rules, size_t n, uint32_t *ret_minors)
 {
 	const struct cg_device_rule *last = &rules[n - 1];
@@ -158,7 +170,10 @@ static size_t count_groupable(const struct cg_device_rule *rules, size_t n, uint
 	return count ? count : 1;
 }
 
-/* A later rule decides all that this one says: engines repeat our defaults in their lists. */
+/*
+ * Whether later rules decide everything that the rule says. This is common, because engines repeat
+ * the default devices in their lists.
+ */
 static bool is_overridden(const struct cg_device_rule *rules, size_t i, size_t n)
 {
 	const struct cg_device_rule *r = &rules[i];
@@ -179,7 +194,10 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 	size_t jumps[4], njumps = 0;
 	int bits = access_bits(rule, 0);
 
-	/* 32-bit comparisons: device numbers use all 32 bits, and an immediate is signed. */
+	/*
+	 * The comparisons are of 32 bits, because device numbers use all 32 bits and an immediate
+	 * value is signed.
+	 */
 	if (rule->type != 'a') {
 		jumps[njumps++] = p->n;
 		emit_insn(p, BPF_JMP32 | BPF_JNE | BPF_K, R_TYPE, 0,
@@ -212,8 +230,8 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 		emit_return(p, true);
 	} else {
 		/*
-		 * JSET jumps when one of the bits is set: to the refusal, over the jump out of the
-		 * rule.
+		 * JSET jumps to the refusal, over the jump out of the rule, if one of the bits is
+		 * set.
 		 */
 		emit_insn(p, BPF_JMP32 | BPF_JSET | BPF_K, R_PENDING, 1, bits);
 		emit_insn(p, BPF_JMP | BPF_JA, 0, 2, 0);
@@ -225,7 +243,9 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 
 static void emit_head(struct program *p)
 {
-	/* struct bpf_cgroup_dev_ctx: access_type is access << 16 | type, then major, minor. */
+	/*
+	 * struct bpf_cgroup_dev_ctx has access << 16 | type in access_type, then major and minor.
+	 */
 	emit_load(p, R_TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
 	p->insns[p->n++] = (struct bpf_insn){
 		.code = BPF_ALU | BPF_MOV | BPF_X, .dst_reg = R_PENDING, .src_reg = R_TYPE};
@@ -236,9 +256,9 @@ static void emit_head(struct program *p)
 }
 
 /*
- * The kernel's verifier follows every branch, at some microseconds each, in every start of a
- * container: so a rule that has no effect any more gets no code, and neighbours get one test
- * together.
+ * Each container start pays for the kernel's verifier, which follows every branch and needs some
+ * microseconds for each. So a rule without effect gets no code, and neighbouring rules share one
+ * test.
  */
 int cg_device_program(
 	const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret, size_t *ret_n)
@@ -271,7 +291,10 @@ int cg_device_program(
 		const struct cg_device_rule *rule = &live[nlive - 1];
 		nlive -= count_groupable(live, nlive, &minors);
 		emit_rule(&p, rule, minors);
-		/* The verifier refuses what can't be reached: nothing may follow. */
+		/*
+		 * The verifier refuses instructions that cannot be reached, so nothing may follow
+		 * such a rule.
+		 */
 		decided = matches_all(rule) && access_bits(rule, 0) == ACCESS_ALL;
 	}
 	if (!decided)
@@ -307,9 +330,9 @@ int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
 		return r;
 	r = cg_bpf_install(t->dir, insns, ninsns, t->cg->path);
 	/*
-	 * bpf(2) is root's. In a user namespace the container can't make device nodes anyhow, and
-	 * opens those of the host that it is given with the user's own rights: like runc, go on
-	 * without.
+	 * Only root of the host may call bpf(2). Without it caisson goes on, as runc does, if the
+	 * caller is in a user namespace: the container cannot make device nodes then, and opens the
+	 * host's devices with the user's own rights.
 	 */
 	if ((r == -EPERM || r == -EACCES) && (list_only_allows(res) || cg_in_user_namespace())) {
 		err_clear();

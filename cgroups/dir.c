@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Directories and control files. The mount is opened once; a cgroup beneath it with openat2(2),
- * without symbolic links, without leaving the file system; control files relative to that
- * descriptor.
+ * Opens directories and reads and writes control files. A cgroup is opened beneath the descriptor
+ * of the mount with openat2(2), which follows no symbolic links and does not leave the file system.
+ * Its control files are opened relative to the cgroup's descriptor.
  */
 #include <dirent.h>
 #include <poll.h>
@@ -141,7 +141,7 @@ int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms)
 		int64_t left = deadline - clock_ms();
 		if (left <= 0)
 			return -ETIMEDOUT;
-		/* kernfs wakes POLLPRI waiters whenever the file's content changed. */
+		/* kernfs reports POLLPRI when the content of the file has changed. */
 		struct pollfd p = {.fd = fd, .events = POLLPRI};
 		if (poll(&p, 1, (int)left) < 0 && errno != EINTR)
 			return err_sys("poll cgroup.events");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The error for a limit without its controller: who has it, or who keeps it back, and what to do.
+ * Words the error for a limit whose controller is missing: what has the controller, or which cgroup
+ * does not hand it out, and what to do.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,8 @@
 	"boot with systemd.unified_cgroup_hierarchy=1, or (without systemd) with cgroup_no_v1=%s"
 
 /*
- * /proc/cgroups: name, hierarchy, number of cgroups, enabled. 1, 0, or -1 where it is not listed.
+ * Reads /proc/cgroups, whose lines are: name, hierarchy, number of cgroups, enabled. 1: the
+ * controller is enabled; 0: it is not; -1: it is not listed.
  */
 static int kernel_has_controller(const char *controller)
 {
@@ -67,13 +69,16 @@ static int err_not_on_v2(struct arena *a, const char *controller, const char *fi
 static int err_kept_back(int dir, const char *path, const char *controller, const char *field)
 {
 	char word[64], type[64] = "", procs[4096] = "";
-	/* Too long a list is fine: the first process is an example. */
+	/* The list may be cut off, because the message names only one process as an example. */
 	_cleanup_fd_ int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 || streq(path, "/") ? -1 : read(fd, procs, sizeof(procs) - 1);
 
 	procs[n > 0 ? n : 0] = '\0';
 	procs[strcspn(procs, "\n")] = '\0';
-	/* No trial in this case: see enable_in(). */
+	/*
+	 * The cgroup holds processes, so the controller is not tried, for the reason at
+	 * enable_controllers_in().
+	 */
 	if (n > 0)
 		return err_set(EBUSY,
 			"%s: cgroup %s can't hand out the %s controller because it holds processes "

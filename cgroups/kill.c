@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The processes of a cgroup: listing, signalling, and removing all.
+ * Lists and signals the processes of a cgroup.
  *
- * SIGKILL is cgroup.kill's: one write that no fork escapes. Other signals go to each process; the
- * cgroup is frozen meanwhile, so that the list is complete and no number is reused under our hands.
+ * SIGKILL is one write to cgroup.kill, which no fork can escape. Other signals are sent to each
+ * process, while the cgroup is frozen, so that the list is complete and no process id is reused
+ * meanwhile.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 #define FREEZE_TIMEOUT_MS 2000
 
 struct pid_list {
-	struct strbuf text; /* pid_t after pid_t */
+	struct strbuf text; /* an array of pid_t */
 };
 
 static int collect_pids(int dir, void *arg)
@@ -25,7 +26,7 @@ static int collect_pids(int dir, void *arg)
 	const char *file = "cgroup.procs";
 	int r = fd_read_file(dir, file, &text, 64 << 20);
 
-	if (r == -EOPNOTSUPP) { /* a threaded cgroup lists its threads only */
+	if (r == -EOPNOTSUPP) { /* a threaded cgroup lists only its threads */
 		strbuf_reset(&text);
 		file = "cgroup.threads";
 		r = fd_read_file(dir, file, &text, 64 << 20);
@@ -34,7 +35,7 @@ static int collect_pids(int dir, void *arg)
 		return cg_is_gone(r) ? 0 : r;
 	for (const char *p = strbuf_str(&text); *p; p += strcspn(p, "\n"), p += *p == '\n') {
 		pid_t pid = (pid_t)strtol(p, NULL, 10);
-		/* 0 is a process of a pid namespace that the reader can't see into. */
+		/* A process of a pid namespace that the reader cannot see is listed as 0. */
 		if (pid > 0 && (r = strbuf_add(&list->text, &pid, sizeof(pid))) < 0)
 			return r;
 	}
@@ -94,7 +95,7 @@ int cg_kill(const struct cgroup *cg, int sig)
 		return dir;
 	if (sig == SIGKILL) {
 		int r = cg_write(dir, "cgroup.kill", "1");
-		if (r == -EOPNOTSUPP) /* a threaded cgroup has none that works */
+		if (r == -EOPNOTSUPP) /* cgroup.kill does not work in a threaded cgroup */
 			return signal_each(dir, sig);
 		return r < 0 && !cg_is_gone(r) ? cg_err_file(r, NULL, "cgroup.kill", "1", cg->path)
 					       : 0;
@@ -103,8 +104,7 @@ int cg_kill(const struct cgroup *cg, int sig)
 	bool frozen = cg_read(dir, "cgroup.freeze", was, sizeof(was)) == 0 && streq(was, "0") &&
 		      cg_write(dir, "cgroup.freeze", "1") == 0;
 	/*
-	 * A process in the middle of a system call that can't be interrupted freezes late: go on
-	 * without it.
+	 * A process in a system call that cannot be interrupted freezes late, so go on without it.
 	 */
 	if (frozen && cg_wait_event(dir, "frozen", 1, FREEZE_TIMEOUT_MS) == -ETIMEDOUT)
 		log_debug("cgroup %s did not freeze before signal %d", cg->path, sig);

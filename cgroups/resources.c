@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linux.resources to control files.
+ * Writes linux.resources to control files.
  *
- * Only what is set is written, so that `update` is the same code. 0 means "not set" where runc
- * reads it so (engines send zeros for what they don't limit); resources.h lists those. A setting
- * that only lifts a limit needs no controller: where there is none, there is nothing to lift. Typed
- * settings come first, `unified` last and in its own order, so that it has the last word, as it has
- * with runc.
+ * Only what is set is written, so that `update` runs the same code. 0 means "not set" for the
+ * settings that resources.h lists, as with runc, because engines send zeros for what they do not
+ * limit. A setting that only lifts a limit needs no controller, because without the controller
+ * there is no limit. `unified` is written last and in its own order, so that it overrides the other
+ * settings, as with runc.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 
 #define F "linux.resources."
 
-/* A byte count or "max". */
+/* Writes a byte count, or "max" for a negative one. */
 static int put_limit(struct cg_target *t, const char *field, const char *file, int64_t v)
 {
 	return v < 0 ? cg_put(t, field, file, "max") : cg_put(t, field, file, "%" PRId64, v);
@@ -29,7 +29,8 @@ static bool is_given(struct opt_i64 v)
 }
 
 /*
- * The kernel would kill processes to get below the new limit; the caller asked to be told instead.
+ * Fails if the limit is below what is in use, if the caller asked for that check. The kernel would
+ * kill processes to get below the limit.
  */
 static int check_usage(struct cg_target *t, const struct cg_resources *res)
 {
@@ -63,14 +64,14 @@ static int put_swap(struct cg_target *t, const struct cg_resources *res)
 	uint64_t current;
 	int64_t swap;
 
-	/* update --memory-swap alone: the limit is the one that holds now. */
+	/* For `update --memory-swap` alone, the memory limit is the current one. */
 	if (!is_given(limit) && res->memory.swap.v > 0 &&
 		cg_read_u64(t->dir, "memory.max", &current) == 0 && current <= INT64_MAX)
 		limit = (struct opt_i64){.set = true, .v = (int64_t)current};
 	int r = cg_swap_from_spec(limit, res->memory.swap, &swap);
 	if (r <= 0)
 		return r;
-	/* A kernel without swap has no file; then there is no swap to allow or deny. */
+	/* A kernel without swap has no such file, and there is nothing to limit. */
 	if (swap <= 0 && faccessat(t->dir, "memory.swap.max", F_OK, 0) < 0)
 		return 0;
 	return put_limit(t, F "memory.swap", "memory.swap.max", swap);
@@ -102,7 +103,10 @@ static int apply_memory(struct cg_target *t, const struct cg_resources *res)
 	return r;
 }
 
-/* Without a quota the one that holds stays, as `update --cpu-period` alone is meant. */
+/*
+ * Writes quota and period. Without a new quota the current one stays, as `update --cpu-period`
+ * alone expects.
+ */
 static int put_quota(struct cg_target *t, const struct cg_resources *res)
 {
 	const char *field = is_given(res->cpu.quota) ? F "cpu.quota" : F "cpu.period";
@@ -123,8 +127,8 @@ static int put_quota(struct cg_target *t, const struct cg_resources *res)
 }
 
 /*
- * The kernel wants burst <= quota at every moment: burst goes first, and again if only the new
- * quota allows it.
+ * Writes burst and quota. The kernel always requires burst <= quota, so burst is written first, and
+ * again behind the quota if only the new quota allows it.
  */
 static int put_bandwidth(struct cg_target *t, const struct cg_resources *res)
 {
@@ -144,7 +148,10 @@ static int put_bandwidth(struct cg_target *t, const struct cg_resources *res)
 	return r;
 }
 
-/* An idle cgroup takes no weight, so: idle off, weight, idle on. */
+/*
+ * Writes weight and idle. The kernel refuses a weight in an idle cgroup, so the order is: idle off,
+ * weight, idle on.
+ */
 static int put_weight(struct cg_target *t, const struct cg_resources *res)
 {
 	struct opt_i64 idle = res->cpu.idle;
@@ -198,9 +205,9 @@ sets:
 }
 
 /*
- * pids.max 0 would refuse the container's own first process when it is cloned into the cgroup. 1
- * has the effect that 0 asks for: that process, and no fork. runc does the same, and systemd knows
- * no 0 either.
+ * Writes pids.max. With 0 the kernel would refuse the container's own first process when it is
+ * cloned into the cgroup. 1 has the effect that 0 asks for: that process and no other. runc does
+ * the same, and systemd has no 0 either.
  */
 static int apply_pids(struct cg_target *t, const struct cg_resources *res)
 {
@@ -227,9 +234,9 @@ static int check_page_size(const char *size)
 }
 
 /*
- * Both counts are limited: reservations, which the specification wants since they fail at mmap(2)
- * and not by SIGBUS, and use, since a mapping with MAP_NORESERVE makes none. A kernel older than
- * 5.7 counts no reservations.
+ * Limits two counts: reserved pages, because the specification wants an excess to fail at mmap(2)
+ * and not by SIGBUS, and used pages, because a mapping with MAP_NORESERVE reserves none. A kernel
+ * before 5.7 does not count reservations.
  */
 static int apply_hugepages(struct cg_target *t, const struct cg_resources *res)
 {
@@ -293,7 +300,7 @@ static int apply_rdma(struct cg_target *t, const struct cg_resources *res)
 	return 0;
 }
 
-/* Files such as io.max take one line a write. */
+/* Writes a value line by line, because files such as io.max accept one line with each write. */
 static int put_lines(struct cg_target *t, const char *field, const struct cg_unified *u)
 {
 	const char *line = u->value;
@@ -325,7 +332,7 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 			return err_set(EINVAL, "%s: no controller has so long a name", field);
 		memcpy(controller, u->file, len);
 		controller[len] = '\0';
-		/* cgroup.* is the core's; PSI files need no controller either. */
+		/* cgroup.* files and PSI files belong to no controller. */
 		const char *dot = u->file + len;
 		if (!streq(controller, "cgroup") && !streq(dot, ".pressure"))
 			r = cg_require(t, controller, field, false);
@@ -340,9 +347,9 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 }
 
 /*
- * What cgroup v2 can't do. The specification wants an error where a v1 setting can't be converted,
- * and crun gives it; kernel memory limits, which v1 itself no longer has, are dropped with a
- * warning, as runc does.
+ * Refuses or ignores settings that only cgroup v1 has. The specification wants an error for a
+ * setting that cannot be converted, and crun reports one. Kernel memory limits, which v1 itself has
+ * dropped, are ignored with a warning, as by runc.
  */
 static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res)
 {
@@ -382,7 +389,10 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 	return 0;
 }
 
-/* A scope just started was told all but what depends on the cgroup's files. */
+/*
+ * Whether systemd must be told the limits. A scope that was just started knows them, except those
+ * that depend on the cgroup's files.
+ */
 static bool tell_systemd(const struct cgroup *cg, const struct cg_resources *res)
 {
 	return cg->manager == CG_SYSTEMD &&
@@ -397,7 +407,7 @@ int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
 		apply_unified};
 	struct cg_target t = {.cg = cg};
 
-	if (!cg->path) /* cg_create() has said what there is to say */
+	if (!cg->path) /* cg_create() has reported it if limits were asked for */
 		return 0;
 	int r = check_v1_only(cg, res);
 	if (r < 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One setting of a cgroup: whether the cgroup has the controller for it, and writing it. */
+/* Writes one setting of a cgroup, after a check that the cgroup has the controller for it. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -28,7 +28,10 @@ int cg_require(struct cg_target *t, const char *controller, const char *field, b
 	if (lifting)
 		return 0;
 	if (!t->enabled) {
-		/* systemd hands out what it knows; the rest, hugetlb say, is turned on here. */
+		/*
+		 * systemd enables only the controllers that it knows; others, such as hugetlb, are
+		 * enabled here.
+		 */
 		t->enabled = true;
 		_cleanup_fd_ int mount = cg_open_mount(t->cg);
 		if (mount < 0)

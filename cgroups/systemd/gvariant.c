@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GVariant text, the notation of org.systemd.property.* annotations: 'text', true, 5, uint64 5,
- * 1.5, ['a', 'b'], ('a', 1), <5>, @as []. A number without a type is an int32, or a double when it
- * is written as one; all elements of an array have the type of the first, unless they have one of
- * their own, which must be the same. https://docs.gtk.org/glib/gvariant-text-format.html
+ * Parses GVariant text, the notation of org.systemd.property.* annotations: 'text', true, 5, uint64
+ * 5, 1.5, ['a', 'b'], ('a', 1), <5>, @as []. A number without a type is an int32, or a double if it
+ * is written as one. All elements of an array have the type of the first one; an element may name
+ * its type, which must be the same. https://docs.gtk.org/glib/gvariant-text-format.html
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -51,7 +51,7 @@ static struct gv *new_value(struct parser *s, const char *sig)
 	return v;
 }
 
-/* The length of the first complete type of a signature, 0 if there is none. */
+/* The length of the first complete type of a signature; 0: there is none. */
 static size_t type_length(const char *sig, unsigned depth)
 {
 	size_t n = 1;
@@ -159,7 +159,7 @@ static int parse_string(struct parser *s, const char *want, struct gv **ret)
 	return *ret ? parse_quoted(s, &(*ret)->s) : -ENOMEM;
 }
 
-/* b'bytes': an array of bytes that ends in a NUL, as GVariant has it. */
+/* Parses b'bytes', which is an array of bytes that ends in a NUL. */
 static int parse_bytes(struct parser *s, struct gv **ret)
 {
 	const char *text;
@@ -214,7 +214,7 @@ static int parse_integer(struct parser *s, char type, const char *token, struct 
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
 		if (numbers[i].type != type)
 			continue;
-		uint64_t lowest = (uint64_t) - (numbers[i].min + 1) + 1; /* of a negative one */
+		uint64_t lowest = (uint64_t) - (numbers[i].min + 1) + 1; /* its absolute value */
 		if (errno == ERANGE || (!negative && u > numbers[i].max) ||
 			(negative && u > (numbers[i].min ? lowest : 0)))
 			return err_syntax(s, numbers[i].name);
@@ -339,7 +339,7 @@ static int parse_variant(struct parser *s, const char *want, struct gv **ret)
 	return take_char(s, '>') ? 0 : err_syntax(s, "'>'");
 }
 
-/* "uint64 5", "objectpath '/a'", "@as []": a type said before the value. */
+/* Parses a type before the value, as in "uint64 5", "objectpath '/a'" or "@as []". */
 static int parse_typed(struct parser *s, const char **ret)
 {
 	static const struct {

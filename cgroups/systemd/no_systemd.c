@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * In the place of systemd.c in caisson-init: in a guest there is no other init, and a static
- * program can't load libsystemd. With CG_CGROUPFS none of these is called.
+ * Replaces systemd.c in caisson-init, because caisson-init itself is the guest's init, and because
+ * a static program cannot load libsystemd. The guest uses CG_CGROUPFS, which calls none of these
+ * functions.
  */
 #include "cgroups/cg_internal.h"
 

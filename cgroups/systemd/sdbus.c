@@ -25,7 +25,7 @@ static int load_library(struct sdbus *s)
 			LIBRARY, dlerror());
 	struct {
 		const char *name;
-		void *address; /* of the function pointer */
+		void *address; /* of the function pointer in struct sdbus */
 	} table[] = {
 #define SDBUS_ENTRY(f) {#f, &s->f},
 		SDBUS_FUNCTIONS(SDBUS_ENTRY)
@@ -41,7 +41,10 @@ static int load_library(struct sdbus *s)
 	return 0;
 }
 
-/* Root reaches systemd also without a D-Bus daemon, as early in the boot or on small hosts. */
+/*
+ * Connects to systemd without a D-Bus daemon, which root may do, as early in the boot or on small
+ * hosts.
+ */
 static int open_private(struct sdbus *s)
 {
 	int r = s->sd_bus_new(&s->bus);
@@ -117,7 +120,7 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error
 
 	if (r < 0)
 		return r;
-	/* The signal may come in while we still wait for the reply that tells the job's path. */
+	/* The signal may arrive before the reply that tells the job's path. */
 	if (!*job->path)
 		snprintf(job->seen[job->nseen++ % 8], sizeof(job->seen[0]), "%s %s", path, result);
 	else if (strcmp(job->path, path) == 0)
