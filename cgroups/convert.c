@@ -248,8 +248,8 @@ int cg_check_unified(const char *file, size_t *ret_len)
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
 		if (streq(file, actions[i]))
 			return err_set(EINVAL,
-				"linux.resources.unified: \"%s\" is an action, not a setting, and "
-				"is the runtime's",
+				"linux.resources.unified: \"%s\" is an action, not a setting: only "
+				"the runtime may write it",
 				file);
 	*ret_len = dot;
 	return 0;

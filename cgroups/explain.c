@@ -126,6 +126,7 @@ int cg_explain_missing(const struct cgroup *cg, const char *controller, const ch
 			return err_kept_back(dir, name, controller, field);
 		prefix[at] = '/';
 	}
-	return err_set(EIO, "%s: the %s controller came and went in cgroup %s", field, controller,
-		cg->path);
+	return err_set(EIO,
+		"%s: the %s controller appeared and disappeared in cgroup %s: try again", field,
+		controller, cg->path);
 }

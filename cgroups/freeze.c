@@ -22,8 +22,8 @@ int cg_freeze(const struct cgroup *cg, bool frozen)
 		/* A cgroup that is only partly frozen is of no use, so it is thawed. */
 		(void)!cg_write(dir, "cgroup.freeze", "0");
 		return err_set(ETIMEDOUT,
-			"freeze cgroup %s: a process in it, stuck in a system call, does not stop "
-			"within %d s; thawed again",
+			"freeze cgroup %s: a process in it did not stop within %d s, because it is "
+			"stuck in a system call; the cgroup is thawed again",
 			cg->path, FREEZE_TIMEOUT_MS / 1000);
 	}
 	if (r == -ETIMEDOUT)

@@ -24,9 +24,8 @@ static int find_weight_file(struct cg_target *t, const char *field, struct weigh
 	if (ret->bfq || faccessat(t->dir, "io.weight", F_OK, 0) == 0)
 		return 0;
 	return err_set(EOPNOTSUPP,
-		"%s: this kernel weighs no block I/O: cgroup %s has neither io.bfq.weight (load "
-		"the "
-		"bfq module and choose that scheduler) nor io.weight (iocost)",
+		"%s: this kernel has no weights for block I/O: cgroup %s has neither io.bfq.weight "
+		"(load the bfq module and choose that scheduler) nor io.weight (iocost)",
 		field, t->cg->path);
 }
 

@@ -236,7 +236,10 @@ int cg_from_state(struct arena *a, const struct json *state, struct cgroup *ret)
 	if (r == 0 && path)
 		r = cg_clean_path(a, path, &ret->path);
 	if (r == 0 && ret->path && (!ret->mount || *ret->mount != '/' || streq(ret->path, "/")))
-		return err_set(EINVAL, "state: cgroup: path without mount, or the root cgroup");
+		return err_set(EINVAL,
+			"state: cgroup: found path \"%s\" and mount \"%s\", expected a path other "
+			"than \"/\" and an absolute mount",
+			ret->path, ret->mount ? ret->mount : "nothing");
 	/* If the state has no valid number, no parent is ever removed. */
 	uint64_t kept;
 	if (r == 0 && ret->path) {

@@ -329,7 +329,9 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 			return r;
 		snprintf(field, sizeof(field), F "unified[\"%.80s\"]", u->file);
 		if (len >= sizeof(controller))
-			return err_set(EINVAL, "%s: no controller has so long a name", field);
+			return err_set(EINVAL,
+				"%s: found a controller name of %zu bytes, expected at most %zu",
+				field, len, sizeof(controller) - 1);
 		memcpy(controller, u->file, len);
 		controller[len] = '\0';
 		/* cgroup.* files and PSI files belong to no controller. */
@@ -381,7 +383,7 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 			continue;
 		if (!cg->lenient)
 			return err_set(EOPNOTSUPP,
-				F "%s: cgroup v2 has no such setting; take it out, or see %s",
+				F "%s: cgroup v2 has no such setting; take it out, or use %s",
 				refused[i].field, refused[i].instead);
 		log_warn("limit not applied: " F "%s: cgroup v2 has no such setting",
 			refused[i].field);

@@ -58,7 +58,7 @@ struct cg_resources {
 		struct opt_bool disable_oom_killer; /* cgroup v1 only */
 		struct opt_bool use_hierarchy;      /* cgroup v1 only: v2 is always hierarchical */
 		struct opt_bool check_before_update;
-		/* The processes cannot get more in any case, so a missing controller is no error. */
+		/* The processes cannot get more anyway, so a missing controller is no error. */
 		bool upper_bound;
 	} memory;
 

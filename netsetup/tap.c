@@ -44,7 +44,7 @@ static int probe_offloads(int fd, unsigned *ret)
 		if (ioctl(fd, TUNSETOFFLOAD, 0UL) == 0)
 			return 0;
 	}
-	return err_sys("TUNSETOFFLOAD");
+	return err_sys("set the offloads of a tap device (TUNSETOFFLOAD)");
 }
 
 static int make_tap(struct net_tap *t)
@@ -56,13 +56,15 @@ static int make_tap(struct net_tap *t)
 	if (t->fd < 0)
 		return t->fd;
 	if (ioctl(t->fd, TUNSETIFF, &req) < 0)
-		return err_sys("make a tap device (CAP_NET_ADMIN in the network namespace?)");
+		return err_sys(
+			"make a tap device (this needs CAP_NET_ADMIN in the network namespace)");
 	memcpy(t->name, req.ifr_name, sizeof(t->name));
 	t->name[IFNAMSIZ - 1] = '\0';
 	if (ioctl(t->fd, TUNSETVNETHDRSZ, &size) < 0)
-		return err_sys("%s: TUNSETVNETHDRSZ", t->name);
+		return err_sys("%s: set the size of the frame headers (TUNSETVNETHDRSZ)", t->name);
 	if (ioctl(t->fd, TUNSETVNETLE, &little_endian) < 0)
-		return err_sys("%s: TUNSETVNETLE", t->name);
+		return err_sys(
+			"%s: set the byte order of the frame headers (TUNSETVNETLE)", t->name);
 	return probe_offloads(t->fd, &t->offloads);
 }
 

@@ -193,7 +193,8 @@ int sd_put_back(struct arena *a, int dir, const struct sd_held *held, const char
 		const char *was = held->text[i];
 		if (!was || !now.text[i] || streq(was, now.text[i]))
 			continue;
-		log_debug("systemd made \"%s\" of %s \"%s\"", now.text[i], files[i].file, was);
+		log_debug("systemd changed %s from \"%s\" to \"%s\"", files[i].file, was,
+			now.text[i]);
 		r = put_lines(dir, files[i].file, was);
 		if (r < 0)
 			return cg_err_file(r, NULL, files[i].file, was, path);

@@ -20,8 +20,7 @@ static int load_library(struct sdbus *s)
 	if (!s->library)
 		return err_set(EOPNOTSUPP,
 			"the systemd cgroup manager needs %s, which can't be loaded (%s): install "
-			"it, or "
-			"use --cgroup-manager cgroupfs",
+			"it, or use --cgroup-manager cgroupfs",
 			LIBRARY, dlerror());
 	struct {
 		const char *name;
@@ -70,8 +69,8 @@ int sdbus_open(struct sdbus *s, bool user)
 		return err_set(-r,
 			"connect to the user's systemd: %s; it needs DBUS_SESSION_BUS_ADDRESS, or "
 			"XDG_RUNTIME_DIR with a socket \"bus\" in it (package dbus-user-session, a "
-			"login "
-			"session, or loginctl enable-linger); or use --cgroup-manager cgroupfs",
+			"login session, or loginctl enable-linger); or use --cgroup-manager "
+			"cgroupfs",
 			strerror(-r));
 	return err_set(-r,
 		"connect to systemd: %s; is systemd this host's init? If not, use --cgroup-manager "

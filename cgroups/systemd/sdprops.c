@@ -187,8 +187,7 @@ int sd_property_name(struct arena *a, const char *name, const char **ret, bool *
 		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != len)
 		return err_set(EINVAL,
 			"annotation org.systemd.property.%s: expected a property name of letters, "
-			"such "
-			"as TimeoutStopUSec",
+			"such as TimeoutStopUSec",
 			name);
 	if (len < 4 || !streq(name + len - 3, "Sec") || name[len - 4] < 'a' || name[len - 4] > 'z')
 		return 0;

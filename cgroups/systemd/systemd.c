@@ -144,9 +144,8 @@ static int find_path(struct arena *a, struct cgroup *cg, pid_t pid)
 	const char *at = strstr(path, cg->scope);
 	if (!at || at == path || at[-1] != '/' || at[strlen(cg->scope)])
 		return err_set(EIO,
-			"systemd started %s, but process %d is in cgroup %s (is systemd's "
-			"hierarchy "
-			"another than the cgroup2 mount %s?)",
+			"systemd started %s, but process %d is in cgroup %s (does systemd use "
+			"another cgroup hierarchy than the cgroup2 mount %s?)",
 			cg->scope, pid, path, cg->mount);
 	cg->path = path;
 	return 0;

@@ -140,8 +140,9 @@ static int unpack_module(const struct module *m, int in)
 			"(CONFIG_MODULE_DECOMPRESS): install %s, or use another kernel",
 			m->path, program);
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		return err_set(
-			EIO, "kernel module %s: %s could not unpack it: damaged", m->path, program);
+		return err_set(EIO,
+			"kernel module %s: %s could not unpack it: the file may be damaged",
+			m->path, program);
 	return take_fd(&out);
 }
 
@@ -316,7 +317,8 @@ static int open_cache(const char *path)
 		return fd;
 	close(fd);
 	return err_set(EPERM,
-		"%s belongs to user %u with mode %04o: expected user %u, and nobody else may write",
+		"%s belongs to user %u with mode %04o: expected user %u and a mode that lets "
+		"nobody else write",
 		path, (unsigned)st.st_uid, (unsigned)(st.st_mode & 07777), (unsigned)geteuid());
 }
 

@@ -247,7 +247,7 @@ static int check_kernel(struct arena *a, const char *root, struct found *f, bool
 	if (r > 0)
 		return check_config(f, &config);
 	if (trusted) {
-		log_debug("%s: neither modules nor a configuration of %s: taken as it is",
+		log_debug("%s: neither modules nor a configuration of %s: it is used unchecked",
 			f->k.path, f->k.release);
 		return 0;
 	}

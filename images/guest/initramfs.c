@@ -81,7 +81,8 @@ static int check_name(const struct initramfs *w, const char *name)
 	size_t len = strlen(name);
 
 	if (len > INITRAMFS_MAX_NAME)
-		return err_set(ENAMETOOLONG, "%s: name of %zu bytes, at most %d: %.64s...", w->what,
+		return err_set(ENAMETOOLONG,
+			"%s: found a name of %zu bytes, expected at most %d: %.64s...", w->what,
 			len, INITRAMFS_MAX_NAME, name);
 	if (streq(name, TRAILER))
 		return err_set(EINVAL, "%s: the name %s ends a cpio archive", w->what, name);
@@ -95,8 +96,8 @@ static int check_name(const struct initramfs *w, const char *name)
 				w->what, name);
 		if (n > NAME_MAX)
 			return err_set(ENAMETOOLONG,
-				"%s: %.64s...: a component of %zu bytes, at most %d", w->what, part,
-				n, NAME_MAX);
+				"%s: %.64s...: found a component of %zu bytes, expected at most %d",
+				w->what, part, n, NAME_MAX);
 		if (!part[n])
 			return 0;
 		part += n + 1;
@@ -162,8 +163,8 @@ static int begin_entry(struct initramfs *w, const char *name, const struct heade
 static int check_mode(const struct initramfs *w, const char *name, mode_t mode)
 {
 	if (mode & ~(mode_t)07777)
-		return err_set(EINVAL, "%s: %s: mode 0%o: only permission bits are expected",
-			w->what, name, mode);
+		return err_set(EINVAL, "%s: %s: mode 0%o: expected only permission bits", w->what,
+			name, mode);
 	return 0;
 }
 
@@ -256,8 +257,8 @@ int initramfs_file(struct initramfs *w, const char *name, const struct initramfs
 	if (r < 0)
 		return r;
 	if (size > INITRAMFS_MAX_FILE)
-		return err_set(EFBIG, "%s: %s: %llu bytes, at most %llu", w->what, name,
-			(unsigned long long)size, INITRAMFS_MAX_FILE);
+		return err_set(EFBIG, "%s: %s: found %llu bytes, expected at most %llu", w->what,
+			name, (unsigned long long)size, INITRAMFS_MAX_FILE);
 	r = begin_entry(w, name,
 		&(struct header){.mode = S_IFREG | attr->mode,
 			.uid = attr->uid,
@@ -291,8 +292,8 @@ int initramfs_data(struct initramfs *w, const char *name, const struct initramfs
 	if (r < 0)
 		return r;
 	if (data->len > INITRAMFS_MAX_FILE)
-		return err_set(EFBIG, "%s: %s: %zu bytes, at most %llu", w->what, name, data->len,
-			INITRAMFS_MAX_FILE);
+		return err_set(EFBIG, "%s: %s: found %zu bytes, expected at most %llu", w->what,
+			name, data->len, INITRAMFS_MAX_FILE);
 	return entry_with_data(w, name, &h, strbuf_str(data), data->len);
 }
 

@@ -171,7 +171,7 @@ static int check_segments(
 			(p[i].p_offset > f->size || p[i].p_filesz > f->size - p[i].p_offset))
 			return err_set(EINVAL,
 				"%s: truncated: it has %" PRIu64 " bytes, and segment %u ends "
-				"behind them: install or build it again",
+				"beyond them: install or build it again",
 				f->what, f->size, i);
 		if (p[i].p_type != PT_LOAD)
 			continue;

@@ -31,7 +31,7 @@ struct resolver {
 
 static int err_malformed(const struct place *p, const char *problem, const char *text)
 {
-	return err_set(EINVAL, "%s/%s: line %zu: %s: \"%.128s\": write it anew with depmod(8)",
+	return err_set(EINVAL, "%s/%s: line %zu: %s: \"%.128s\": create it again with depmod(8)",
 		p->dir, p->file, p->line, problem, text);
 }
 
@@ -122,8 +122,8 @@ static int parse_text(
 	int r;
 
 	if (text->len > MODULES_MAX_FILE)
-		return err_set(EFBIG, "%s/%s: %zu bytes, at most %d", p.dir, file, text->len,
-			MODULES_MAX_FILE);
+		return err_set(EFBIG, "%s/%s: found %zu bytes, expected at most %d", p.dir, file,
+			text->len, MODULES_MAX_FILE);
 	if (memchr(strbuf_str(text), '\0', text->len))
 		return err_set(EINVAL,
 			"%s/%s: a NUL character: expected text, written by depmod(8)", p.dir, file);
@@ -138,8 +138,8 @@ static int parse_text(
 		if (!*line || *line == '#')
 			continue;
 		if (m->n >= MODULES_MAX)
-			return err_set(E2BIG, "%s/%s: line %zu: more than %d modules", p.dir, file,
-				p.line, MODULES_MAX);
+			return err_set(E2BIG, "%s/%s: line %zu: found more than %d modules", p.dir,
+				file, p.line, MODULES_MAX);
 		r = add_module(a, m, &p, line);
 		if (r < 0)
 			return r;
@@ -181,8 +181,7 @@ static int drop_duplicates(struct modules *m)
 		else if (!m->v[i].builtin)
 			return err_set(EINVAL,
 				"%s/modules.dep: the module %s is in it twice, as %.128s and "
-				"%.128s: "
-				"write it anew with depmod(8)",
+				"%.128s: create it again with depmod(8)",
 				m->what, last->name, last->path, m->v[i].path);
 	}
 	m->n = kept;
@@ -222,7 +221,8 @@ int modules_load(struct arena *a, int dirfd, const char *what, const struct modu
 
 	if (r == -ENOENT)
 		return err_set(ENOENT,
-			"%s/modules.dep: not there: write it with \"depmod VERSION\"", what);
+			"%s/modules.dep: the file is missing: create it with \"depmod VERSION\"",
+			what);
 	if (r < 0)
 		return err_ctx(r, "%s", what);
 	r = fd_read_file(dirfd, "modules.builtin", &builtin, MODULES_MAX_FILE);
@@ -275,9 +275,8 @@ static const struct module *find_dependency(
 	if (dep && streq(dep->path, path))
 		return dep;
 	err_set(EINVAL,
-		"%s/modules.dep: %s depends on \"%.128s\", which has no line of its own: write it "
-		"anew "
-		"with depmod(8)",
+		"%s/modules.dep: %s depends on \"%.128s\", which has no line of its own: create it "
+		"again with depmod(8)",
 		m->what, mod->name, path);
 	return NULL;
 }
@@ -343,10 +342,8 @@ int modules_resolve(struct arena *a, const struct modules *m, const char *const 
 		if (!mod)
 			return err_set(ENOENT,
 				"kernel module %.128s: neither in modules.dep nor in "
-				"modules.builtin of %s: "
-				"this kernel has no such module, or its package of extra modules "
-				"is not "
-				"installed",
+				"modules.builtin of %s: this kernel has no such module, or its "
+				"package of extra modules is not installed",
 				wanted[i], m->what);
 		r = list_module(&s, mod, 0);
 		if (r < 0)

@@ -130,8 +130,8 @@ static int object_end(const struct object *o)
 {
 	if (o->r < 0 || o->taken == o->json->count)
 		return o->r;
-	return err_set(EINVAL, "%zu members that are not known here among %u",
-		o->json->count - o->taken, o->json->count);
+	return err_set(EINVAL, "found %zu unknown members among %u", o->json->count - o->taken,
+		o->json->count);
 }
 
 /*
@@ -261,7 +261,7 @@ static int parse_neighbour(
 	ret->family = take_address(&o, "address", 0, true, ret->address);
 	take_mac(&o, ret->mac);
 	if (o.r == 0 && ret->interface < 0)
-		return err_set(EINVAL, "device: found \"lo\", expected another");
+		return err_set(EINVAL, "device: found \"lo\", expected another interface");
 	return object_end(&o);
 }
 

@@ -57,7 +57,7 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 		return r;
 	name = nl_attr_str(attrs[IFLA_IFNAME], "");
 	if (!name[0] || strlen(name) >= sizeof(s.i.name) || info->ifi_index <= 0)
-		return err_set(EBADMSG, "rtnetlink: a link without a name or an index");
+		return err_set(EBADMSG, "rtnetlink: a reply has a link without a name or an index");
 	memcpy(s.i.name, name, strlen(name) + 1);
 	s.index = info->ifi_index;
 	s.is_lo = info->ifi_flags & IFF_LOOPBACK;
@@ -178,7 +178,8 @@ static int read_address(const struct nlmsghdr *h, void *arg)
 		return 0;
 	if (!parse_address(h, attrs, &address))
 		return net_family_len(info->ifa_family)
-			       ? err_set(EBADMSG, "rtnetlink: an address of a wrong length")
+			       ? err_set(EBADMSG,
+					 "rtnetlink: a reply has an address of a wrong length")
 			       : 0;
 	if (reader->is_lo) {
 		if (address.family == AF_INET ? address.local[0] != loopback4

@@ -98,7 +98,8 @@ static int fill_route(const struct route_reader *reader, const struct rtmsg *m,
 
 	if (m->rtm_dst_len > 8 * len ||
 		(attrs[RTA_DST] && !nl_attr_copy(attrs[RTA_DST], ret->dst, len)))
-		return err_set(EBADMSG, "rtnetlink: a route whose destination is malformed");
+		return err_set(
+			EBADMSG, "rtnetlink: a reply has a route with a malformed destination");
 	if (attrs[RTA_MULTIPATH])
 		return err_refuse_route(ret, "it has more than one next hop, expected one");
 	if (attrs[RTA_ENCAP])

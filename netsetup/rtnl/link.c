@@ -16,7 +16,7 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 		return r;
 	name = nl_attr_str(attrs[IFLA_IFNAME], "");
 	if (!name[0] || strlen(name) >= sizeof(ret->name) || info->ifi_index <= 0)
-		return err_set(EBADMSG, "rtnetlink: a link without a name or an index");
+		return err_set(EBADMSG, "rtnetlink: a reply has a link without a name or an index");
 	ret->index = info->ifi_index;
 	ret->flags = info->ifi_flags;
 	memcpy(ret->name, name, strlen(name) + 1);
@@ -40,7 +40,7 @@ int link_get(struct nl *nl, const char *name, int index, struct link *ret)
 	if (r < 0)
 		return r;
 	if (found.index == 0)
-		return err_set(EBADMSG, "rtnetlink: no link in the answer");
+		return err_set(EBADMSG, "rtnetlink: the reply has no link");
 	*ret = found;
 	return 0;
 }

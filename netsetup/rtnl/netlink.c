@@ -22,7 +22,7 @@ static int socket_in(int netns_fd)
 	if (here < 0)
 		return err_sys("open /proc/thread-self/ns/net");
 	if (setns(here, CLONE_NEWNET) < 0)
-		return err_sys("no right to come back to this network namespace");
+		return err_sys("no permission to come back to this network namespace");
 	if (setns(netns_fd, CLONE_NEWNET) < 0)
 		return err_sys("enter the network namespace");
 	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
@@ -157,7 +157,8 @@ static int read_end(const struct nlmsghdr *h)
 	if (error >= 0)
 		return 1;
 	if (error < -4095)
-		return err_set(EBADMSG, "rtnetlink: a reply with the impossible error %d", error);
+		return err_set(EBADMSG,
+			"rtnetlink: a reply has the error %d, expected one from -4095 to 0", error);
 	words = error_words(h);
 	if (words && words[0])
 		return err_set(-error, "%s (%s)", strerror(-error), words);
@@ -234,7 +235,8 @@ int nl_call(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg)
 			return err_sys("receive from rtnetlink");
 		if ((size_t)n > sizeof(buf))
 			return err_set(EBADMSG,
-				"rtnetlink: a reply of %zd bytes, longer than it may be", n);
+				"rtnetlink: a reply has %zd bytes, expected at most %d", n,
+				NL_RECV_MAX);
 		r = nl_read_replies(buf, (size_t)n, nl->seq, fn, arg);
 		if (r != 0)
 			return r < 0 ? r : 0;
