@@ -93,7 +93,7 @@ const char *cg_strerror(int code);
  */
 int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms) must_check;
 
-/* create.c */
+/* create.c, explain.c: controllers that a cgroup lacks. */
 
 /*
  * Enables the available controllers in every cgroup above path. It reports no failure, because
@@ -116,7 +116,7 @@ uint64_t cg_io_weight_from_blkio(uint64_t weight);
  * Returns 0 if there is nothing to set, else 1.
  */
 int cg_swap_from_spec(struct opt_i64 limit, struct opt_i64 swap, int64_t *ret) must_check;
-/* Turns "a-b.slice" into "/a.slice/a-b.slice", and "-.slice" into "/". */
+/* Turns "a-b.slice" into "/a.slice/a-b.slice", and "-.slice" into "/". Declared for tests. */
 int cg_expand_slice(struct arena *a, const char *slice, const char **ret) must_check;
 /*
  * Checks a cgroup path: ".." and control characters are refused, and so are names that are too
@@ -135,7 +135,7 @@ int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, str
  */
 int cg_check_unified(const char *file, size_t *ret_len) must_check;
 
-/* target.c, io.c */
+/* target.c, io.c: writing settings. */
 
 struct cg_target {
 	const struct cgroup *cg;
@@ -155,11 +155,11 @@ int cg_put(struct cg_target *t, const char *field, const char *file, const char 
 	must_check printf_like(4, 5);
 int cg_apply_io(struct cg_target *t, const struct cg_resources *res) must_check;
 
-/* devices.c, bpf.c */
+/* devices.c, bpf.c: which devices are allowed. */
 
 /*
  * Makes the program for rules, which are as in resources.h. *ret is from malloc(); it is NULL and
- * *ret_n is 0 if the rules deny nothing.
+ * *ret_n is 0 if the rules deny nothing. Declared for tests.
  */
 int cg_device_program(const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret,
 	size_t *ret_n) must_check;
@@ -184,7 +184,7 @@ struct gv {
 };
 int gv_parse(struct arena *a, const char *text, struct gv **ret) must_check;
 
-/* systemd.c */
+/* systemd.c: the scope of a container. */
 
 int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid) must_check;

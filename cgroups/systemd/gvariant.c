@@ -12,7 +12,7 @@
 #include "cgroups/cg_internal.h"
 
 #define DEPTH_MAX 16
-#define SIGNATURE_MAX 255 /* D-Bus specification */
+#define SIGNATURE_MAX 255 /* the limit of the D-Bus specification */
 
 struct parser {
 	struct arena *a;

@@ -81,7 +81,7 @@ int sd_put_idle(struct sdbus *s, sd_bus_message *m) must_check;
 int sd_put_quota(struct sdbus *s, sd_bus_message *m, int64_t quota, uint64_t period) must_check;
 /*
  * Checks the NAME of an org.systemd.property.NAME annotation. A name such as TimeoutStopSec is
- * TimeoutStopUSec on the bus; *ret_seconds is set then.
+ * TimeoutStopUSec on the bus; *ret_seconds is set then. Declared for tests.
  */
 struct arena;
 int sd_property_name(struct arena *a, const char *name, const char **ret, bool *ret_seconds)

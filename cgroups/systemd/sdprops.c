@@ -154,7 +154,7 @@ int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resourc
 	struct opt_i64 tasks = res->pids_limit, swap = {0};
 
 	if (tasks.set && tasks.v == 0)
-		tasks.v = 1; /* see apply_pids() */
+		tasks.v = 1; /* for the reason at apply_pids() */
 	int r = put_limit(s, m, "MemoryMax", res->memory.limit);
 	if (r == 0)
 		r = put_limit(s, m, "MemoryLow", res->memory.reservation);

@@ -19,7 +19,7 @@
 #include "base/json.h"
 
 #define NET_INTERFACES_MAX 8
-#define NET_ADDRESSES_MAX 256 /* of one interface */
+#define NET_ADDRESSES_MAX 256 /* addresses of one interface */
 #define NET_ROUTES_MAX 4096
 #define NET_NEIGHBOURS_MAX 4096
 
