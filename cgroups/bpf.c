@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bpf(2) for the device program.
+ * Loads, attaches and replaces the device program with bpf(2).
  *
- * It is attached with BPF_F_ALLOW_MULTI: programs of cgroups above, and systemd's own on this one,
- * stay in force beside it, and all must agree. Ours is known by its name. An update replaces it in
- * one step (BPF_F_REPLACE, Linux 5.6), so that there is no moment without rules, and none with
- * both.
+ * The program is attached with BPF_F_ALLOW_MULTI, so that the programs of the cgroups above, and
+ * systemd's own program on this cgroup, stay in force: a device is allowed only if all of them
+ * allow it. caisson finds its own program by name. An update replaces it in one step
+ * (BPF_F_REPLACE, Linux 5.6), so that at no moment the rules are missing or both programs are
+ * attached.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +32,7 @@ static uint64_t ptr(const void *p)
 	return (uint64_t)(uintptr_t)p;
 }
 
-static int load(const struct bpf_insn *insns, size_t n)
+static int load_program(const struct bpf_insn *insns, size_t n)
 {
 	union bpf_attr attr = {
 		.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
@@ -42,7 +43,7 @@ static int load(const struct bpf_insn *insns, size_t n)
 	};
 	int r = -EAGAIN;
 
-	/* A signal interrupts the verifier. */
+	/* The verifier returns EAGAIN if a signal interrupts it. */
 	for (int i = 0; i < LOAD_TRIES && r == -EAGAIN; i++)
 		r = bpf(BPF_PROG_LOAD, &attr);
 	if (r >= 0)
@@ -61,8 +62,8 @@ static int load(const struct bpf_insn *insns, size_t n)
 		strerror(-r), text && *text ? ": " : "", text ? text : "");
 }
 
-/* 1: fd is a program of ours. */
-static int is_ours(int fd)
+/* 1: fd is a program of caisson; 0: it is not. */
+static int is_our_program(int fd)
 {
 	struct bpf_prog_info info = {0};
 	union bpf_attr attr = {
@@ -72,7 +73,7 @@ static int is_ours(int fd)
 	return r < 0 ? r : strncmp(info.name, PROGRAM_NAME, sizeof(info.name)) == 0;
 }
 
-static int detach(int dir, int fd)
+static int detach_program(int dir, int fd)
 {
 	union bpf_attr attr = {.target_fd = (uint32_t)dir,
 		.attach_bpf_fd = (uint32_t)fd,
@@ -82,8 +83,8 @@ static int detach(int dir, int fd)
 	return r < 0 ? err_set(-r, "detach a device program: bpf: %s", strerror(-r)) : 0;
 }
 
-/* Descriptors of our programs on the cgroup. Normally there is none or one. */
-static int find_ours(int dir, int fds[static ATTACHED_MAX], size_t *ret_n)
+/* Opens caisson's programs on the cgroup. Normally there is none or one. */
+static int find_our_programs(int dir, int fds[static ATTACHED_MAX], size_t *ret_n)
 {
 	uint32_t ids[ATTACHED_MAX];
 	union bpf_attr attr = {.query = {.target_fd = (uint32_t)dir,
@@ -98,17 +99,17 @@ static int find_ours(int dir, int fds[static ATTACHED_MAX], size_t *ret_n)
 	for (uint32_t i = 0, n = attr.query.prog_cnt; i < n && i < ATTACHED_MAX; i++) {
 		union bpf_attr get = {.prog_id = ids[i]};
 		_cleanup_fd_ int fd = bpf(BPF_PROG_GET_FD_BY_ID, &get);
-		/* Gone meanwhile, or kept from us by a security module: then it is not ours. */
+		/* A program that is gone, or that a security module hides, is not ours. */
 		if (fd < 0)
 			continue;
-		r = is_ours(fd);
+		r = is_our_program(fd);
 		if (r > 0)
 			fds[(*ret_n)++] = take_fd(&fd);
 	}
 	return 0;
 }
 
-static int attach(int dir, int fd, int replace)
+static int attach_program(int dir, int fd, int replace)
 {
 	union bpf_attr attr = {.target_fd = (uint32_t)dir,
 		.attach_bpf_fd = (uint32_t)fd,
@@ -127,16 +128,16 @@ int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *
 {
 	int old[ATTACHED_MAX];
 	size_t nold = 0, first = 0;
-	int r = find_ours(dir, old, &nold);
+	int r = find_our_programs(dir, old, &nold);
 
 	if (r == 0 && n > 0) {
-		_cleanup_fd_ int fd = load(insns, n);
-		r = fd < 0 ? fd : attach(dir, fd, nold ? old[0] : -EBADF);
-		first = 1; /* replaced */
+		_cleanup_fd_ int fd = load_program(insns, n);
+		r = fd < 0 ? fd : attach_program(dir, fd, nold ? old[0] : -EBADF);
+		first = 1; /* the new program has replaced old[0] */
 	}
 	for (size_t i = 0; i < nold; i++) {
 		if (r == 0 && i >= first)
-			r = detach(dir, old[i]);
+			r = detach_program(dir, old[i]);
 		fd_close(&old[i]);
 	}
 	return r < 0 ? err_ctx(r, "cgroup %s", path) : 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of cgroups/ share. Not for other layers; the unit tests include it. */
+/* What the files of cgroups/ share. Other folders do not include it, but the unit tests do. */
 #pragma once
 #include <limits.h>
 #include <linux/bpf.h>
@@ -10,109 +10,144 @@
 
 #define CG_LIST_MAX 512 /* bytes of cgroup.controllers; the kernel of 2026 fills about 60 */
 
-/* detect.c: what is mounted and who holds a controller. */
+/* detect.c: where cgroup2 is mounted, and what holds a controller. */
 
 /*
- * Where cgroup2 is mounted; the string is static or in the arena. -ENOENT with a message where it
- * is not.
+ * Finds where cgroup2 is mounted; the string is static or in the arena. -ENOENT with a message: it
+ * is not mounted.
  */
 int cg_find_mount(struct arena *a, const char **ret) must_check;
-/* The same out of a mountinfo text; *ret stays NULL when there is none. The tests' entry. */
+/*
+ * Finds the same in a mountinfo text; *ret stays NULL if there is none. It is declared for the unit
+ * tests.
+ */
 int cg_mount_from_text(struct arena *a, const char *mountinfo, const char **ret) must_check;
-/* The cgroup2 path of a process ("/a/b"); pid 0 is the caller. */
+/* The path of a process in cgroup2, such as "/a/b"; pid 0 is the caller. */
 int cg_of_process(struct arena *a, pid_t pid, const char **ret) must_check;
-/* Which cgroup v1 mount holds the controller ("/sys/fs/cgroup/memory"), or NULL. */
+/* The cgroup v1 mount that holds the controller, such as "/sys/fs/cgroup/memory", or NULL. */
 int cg_v1_holder(struct arena *a, const char *mountinfo, const char *controller, const char **ret)
 	must_check;
-/* Words of a space-separated list such as cgroup.controllers. */
+/*
+ * Whether a word, or every word of another list, is in a space-separated list such as
+ * cgroup.controllers.
+ */
 bool cg_list_has(const char *list, const char *name, size_t len);
-bool cg_list_covers(const char *list, const char *wanted); /* every word of wanted is in list */
-/* Whether an unprivileged eBPF refusal is to be expected: an ordinary user or a user namespace. */
+bool cg_list_covers(const char *list, const char *wanted);
+/*
+ * Whether the kernel must be expected to refuse bpf(2), because the caller is an ordinary user or
+ * is in a user namespace.
+ */
 bool cg_in_user_namespace(void);
 
-/* dir.c: descriptors and control files. */
+/* dir.c: directories and control files. */
 
-/* Removes the parts of path longer than `from` bytes, as far as they are empty. */
+/*
+ * Removes the last directories of path as long as they are empty and the path is longer than `from`
+ * bytes.
+ */
 void cg_remove_made(int mount, const char *path, size_t from);
+
+/* Whether r is what the kernel answers about a cgroup that has been removed. */
+bool cg_is_gone(int r);
+/*
+ * Calls visit for the readable directory dir and for every cgroup beneath it, the deepest first,
+ * until one call fails.
+ */
+typedef int cg_visit_fn(int dir, void *arg);
+int cg_walk(int dir, cg_visit_fn *visit, void *arg) must_check;
 
 int cg_open_mount(const struct cgroup *cg) must_check; /* O_PATH */
 /*
- * A directory beneath the mount, "/" too. -ENOENT sets no words that an engine takes for a missing
- * command.
+ * Opens a cgroup beneath the mount, or the mount itself for "/". The message for -ENOENT avoids the
+ * words that engines take for a missing command.
  */
 int cg_open_dir(int mount, const char *path, int flags) must_check;
-/* A small control file into buf, its last newline cut. -ENOENT and -ENODEV: no message. */
+/*
+ * Reads a small control file into buf and cuts its last newline. -ENOENT and -ENODEV come without a
+ * message.
+ */
 int cg_read(int dir, const char *file, char *buf, size_t size) must_check;
 int cg_read_u64(int dir, const char *file, uint64_t *ret) must_check; /* "max" is UINT64_MAX */
-/* "key value" lines: the value of one key, as text. Returns 0 or -ENOENT, without a message. */
+/*
+ * Finds the number behind a key in a text of "key value" lines. Returns 0, or -ENOENT without a
+ * message.
+ */
 int cg_find_key(const char *text, const char *key, uint64_t *ret) must_check;
-/* One write(2) of the text. The caller adds the message, e.g. with cg_err_file(). */
+/*
+ * Writes the text with one write(2). The caller adds the message, for example with cg_err_file().
+ */
 int cg_write(int dir, const char *file, const char *text) must_check;
 /*
- * "FIELD: write "VALUE" to FILE of cgroup PATH: REASON"; r is -errno and comes back. field may be
- * NULL.
+ * Sets the message "FIELD: write "VALUE" to FILE of cgroup PATH: REASON" and returns r, which is
+ * -errno. field may be NULL.
  */
 int cg_err_file(int r, const char *field, const char *file, const char *value, const char *path);
 /*
- * strerror(), but never "No such file or directory", which engines take for the container's
- * program.
+ * strerror() without "No such file or directory", because engines take these words for a missing
+ * program of the container.
  */
 const char *cg_strerror(int code);
 /*
- * Waits until key of cgroup.events has the value; -ETIMEDOUT without a message. -ENOENT, -ENODEV:
- * gone.
+ * Waits until key of cgroup.events has the value. -ETIMEDOUT, without a message; -ENOENT, -ENODEV:
+ * the cgroup is gone.
  */
 int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms) must_check;
 
-/* create.c */
+/* create.c, explain.c: controllers that a cgroup lacks. */
 
 /*
- * Turns available controllers on in every cgroup above path; failures are left to
- * cg_explain_missing().
+ * Enables the available controllers in every cgroup above path. It reports no failure, because
+ * cg_explain_missing() does that if a limit needs the controller.
  */
 void cg_enable_controllers(int mount, const char *path, const char *available);
 /*
- * The error for a limit whose controller the cgroup lacks: says who holds it, or who keeps it back.
+ * Sets the error for a limit whose controller the cgroup lacks: what holds the controller, or which
+ * cgroup does not hand it out.
  */
 int cg_explain_missing(const struct cgroup *cg, const char *controller, const char *field)
 	must_check;
-/* Removes the cgroup and all beneath it; kills what is in it. */
-int cg_remove_tree(const struct cgroup *cg) must_check;
 
-/* convert.c: pure. */
+/* convert.c: pure functions. */
 
 uint64_t cg_weight_from_shares(uint64_t shares);
 uint64_t cg_io_weight_from_blkio(uint64_t weight);
 /*
- * memory.swap.max out of the spec's memory+swap; *ret -1: unlimited; returns 0 when there is
- * nothing to set.
+ * Computes memory.swap.max from the specification's memory and swap together. *ret -1: unlimited.
+ * Returns 0 if there is nothing to set, else 1.
  */
 int cg_swap_from_spec(struct opt_i64 limit, struct opt_i64 swap, int64_t *ret) must_check;
-/* "a-b.slice" to "/a.slice/a-b.slice"; "-.slice" to "/". */
+/* Turns "a-b.slice" into "/a.slice/a-b.slice", and "-.slice" into "/". Declared for tests. */
 int cg_expand_slice(struct arena *a, const char *slice, const char **ret) must_check;
 /*
- * Refuses "..", NUL-free control characters and over-long names; collapses slashes. Result starts
- * with "/".
+ * Checks a cgroup path: ".." and control characters are refused, and so are names that are too
+ * long; slashes are merged. The result starts with "/".
  */
 int cg_clean_path(struct arena *a, const char *path, const char **ret) must_check;
-/* slice:prefix:name (or NULL) to unit names; user: the default slice is user.slice. */
+/*
+ * Makes unit names from slice:prefix:name, which may be NULL. user: the default slice is
+ * user.slice.
+ */
 int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, struct cgroup *ret)
 	must_check;
-/* A `unified` key: "CONTROLLER.PARAMETER", no slash; *ret_len: the length of CONTROLLER. */
+/*
+ * Checks a `unified` key: "CONTROLLER.PARAMETER", without a slash. *ret_len: the length of
+ * CONTROLLER.
+ */
 int cg_check_unified(const char *file, size_t *ret_len) must_check;
 
-/* resources.c, io.c */
+/* target.c, io.c: writing settings. */
 
 struct cg_target {
 	const struct cgroup *cg;
 	int dir;
-	bool read, enabled; /* controllers were read; enabling them was tried */
+	bool read, enabled; /* whether controllers has been read, and enabling them been tried */
 	char controllers[CG_LIST_MAX];
 };
 
 /*
- * Returns 1 when the cgroup has the controller; 0 to leave the setting out: it is `lifting` a limit
- * that can't exist, or lenient mode (which warned); else the error.
+ * Checks that the cgroup has the controller. 1: it has. 0: leave the setting out, because it only
+ * lifts a limit (`lifting`), or because in lenient mode a missing controller is a warning. Else the
+ * error.
  */
 int cg_require(struct cg_target *t, const char *controller, const char *field, bool lifting)
 	must_check;
@@ -120,36 +155,40 @@ int cg_put(struct cg_target *t, const char *field, const char *file, const char 
 	must_check printf_like(4, 5);
 int cg_apply_io(struct cg_target *t, const struct cg_resources *res) must_check;
 
-/* devices.c, bpf.c */
+/* devices.c, bpf.c: which devices are allowed. */
 
 /*
- * In malloc()ed memory; *ret_n 0 (and NULL) when the rules deny nothing. Rules as in resources.h.
+ * Makes the program for rules, which are as in resources.h. *ret is from malloc(); it is NULL and
+ * *ret_n is 0 if the rules deny nothing. Declared for tests.
  */
 int cg_device_program(const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret,
 	size_t *ret_n) must_check;
-/* Puts the program in place of the one that an earlier call attached; n 0 takes that one away. */
+/*
+ * Attaches the program in place of the one that an earlier call attached. n 0 only removes that
+ * one.
+ */
 int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *path) must_check;
 int cg_apply_devices(struct cg_target *t, const struct cg_resources *res) must_check;
 
-/* gvariant.c: GVariant text, as in org.systemd.property.* annotations. */
+/* gvariant.c: GVariant text, which org.systemd.property.* annotations have. */
 
 struct gv {
-	const char *sig; /* D-Bus signature: "s", "as", "(st)", ... */
+	const char *sig; /* D-Bus signature, such as "s", "as" or "(st)" */
 	union {
-		uint64_t u; /* y q u t, and b */
-		int64_t i;  /* n i x */
+		uint64_t u; /* types y, q, u, t and b */
+		int64_t i;  /* types n, i and x */
 		double d;
-		const char *s; /* s o g */
+		const char *s; /* types s, o and g */
 	};
 	struct gv *first, *next; /* elements of arrays, tuples and variants */
 };
 int gv_parse(struct arena *a, const char *text, struct gv **ret) must_check;
 
-/* systemd.c */
+/* systemd.c: the scope of a container. */
 
 int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid) must_check;
 int cg_systemd_stop(const struct cgroup *cg) must_check;
-/* Makes systemd's idea of the limits that of the files of dir, the scope's cgroup. */
+/* Tells systemd the limits that the files of dir, the scope's cgroup, have. */
 int cg_systemd_update(const struct cgroup *cg, int dir) must_check;
 int cg_systemd_attach(const struct cgroup *cg, pid_t pid) must_check;

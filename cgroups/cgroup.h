@@ -2,17 +2,18 @@
 /*
  * cgroup v2 for one container.
  *
- * Order of calls: cg_resolve() (once, when a container is made: decides the path, touches nothing),
- * the caller records the path in its state, cg_create() (makes the directories, enables
- * controllers), cg_apply() (limits), then the process enters: cloned straight in with
- * CLONE_INTO_CGROUP on cg_open()'s descriptor, or cg_attach() for a process that exists. Later
+ * Order of calls when a container is made: cg_resolve() decides the path and touches nothing; the
+ * caller records the path in its state; cg_create() makes the directories and enables controllers;
+ * cg_apply() sets limits. Then the process enters: it is cloned into the cgroup with
+ * CLONE_INTO_CGROUP and cg_open()'s descriptor, or cg_attach() moves a process that exists. Later
  * commands start from the recorded path with cg_from_state().
  *
- * The cgroup2 mount is found where it is (/sys/fs/cgroup, or /sys/fs/cgroup/unified on a hybrid
- * host). A limit whose controller v2 does not hold there is an error naming the controller and who
+ * cgroup2 is used where it is mounted: /sys/fs/cgroup, or /sys/fs/cgroup/unified on a hybrid host.
+ * A limit whose controller v2 does not hold is an error, which names the controller and says what
  * holds it.
  *
- * All functions return >= 0 or -errno with the message set (err.h). One thread.
+ * All functions return >= 0, or -errno with the message set (err.h). One thread at a time may use a
+ * struct.
  */
 #pragma once
 #include <sys/types.h>
@@ -25,12 +26,15 @@ enum cg_manager { CG_CGROUPFS, CG_SYSTEMD, CG_DISABLED };
 
 struct cg_options {
 	enum cg_manager manager;
-	const char *id;           /* the container's */
+	const char *id;           /* the container's id */
 	const char *cgroups_path; /* linux.cgroupsPath or NULL; for systemd "slice:prefix:name" */
-	/* No error where an ordinary user may not make cgroups and asked for no limit. */
+	/* It is no error if an ordinary user may not make cgroups, unless limits are asked for. */
 	bool rootless;
 	bool lenient; /* a limit without its controller is a warning instead of an error */
-	/* org.systemd.property.NAME annotations, name and value in GVariant text; systemd only */
+	/*
+	 * The org.systemd.property.NAME annotations, name and value in GVariant text; for systemd
+	 * only.
+	 */
 	const struct cg_unified *systemd_properties;
 	size_t nsystemd_properties;
 };
@@ -38,125 +42,125 @@ struct cg_options {
 struct cgroup {
 	enum cg_manager manager;
 	const char *mount; /* where cgroup2 is mounted; NULL when disabled */
-	/* Beneath mount, starts with "/"; NULL when there is no cgroup (disabled, rootless). */
+	/*
+	 * The path beneath mount, which starts with "/"; NULL: there is no cgroup (disabled,
+	 * rootless).
+	 */
 	const char *path;
-	/* How many bytes of path were there before: parents beyond it go with the cgroup, once
-	 * empty. */
+	/*
+	 * The part of path, in bytes, that existed before. Parents beyond it are removed with the
+	 * cgroup once they are empty.
+	 */
 	size_t kept;
 	const char *scope;  /* systemd unit name or NULL */
 	const char *slice;  /* systemd slice or NULL */
-	bool user_instance; /* the systemd of the user, not of the system */
+	bool user_instance; /* the systemd instance of the user, not the system's */
 	bool lenient;
-	bool unit_current; /* the scope was just started with the limits; not part of the state */
-	/* Rootless: why there is no cgroup; cg_create() says so if limits want one. */
+	bool unit_current; /* the scope was just started with these limits; not part of the state */
+	/* Why a rootless container has no cgroup; cg_create() says so if limits need one. */
 	const char *refused;
 };
 
 /*
- * Strings go to the arena. Touches nothing.
+ * Decides which cgroup a container gets. It changes nothing on the host; strings go to the arena.
  *
  * cgroupfs: an absolute linux.cgroupsPath is beneath the mount. A relative one, and the default
- * "caisson-ID", are beneath the mount's root, for a rootless caller beside its own cgroup. systemd:
- * "slice:prefix:name" is prefix-name.scope in slice; the default is caisson-ID.scope in
- * system.slice (user.slice in the user's instance).
+ * "caisson-ID", are beneath the mount's root, or beside the caller's own cgroup if the caller is
+ * rootless. systemd: "slice:prefix:name" is prefix-name.scope in slice; the default is
+ * caisson-ID.scope in system.slice (user.slice for the user's systemd).
  */
 int cg_resolve(struct arena *a, const struct cg_options *opt, struct cgroup *ret) must_check;
 
 /*
- * cgroupfs: makes the missing directories (delegating controllers down the path) and leaves an
- * empty leaf; a leaf that exists and holds processes or is frozen is -EBUSY. systemd: nothing yet,
- * the scope needs its first process. Without a cgroup (disabled; rootless and refused): -EACCES
- * where res asks for limits, else 0. On failure nothing that it made is left.
+ * cgroupfs: makes the missing directories, enables controllers down the path, and leaves an empty
+ * cgroup. -EBUSY: the cgroup exists and holds processes or is frozen. systemd: does nothing,
+ * because a scope needs its first process. Without a cgroup (disabled, or rootless and refused):
+ * -EACCES if res asks for limits, else 0. After a failure nothing that it made is left.
  */
 int cg_create(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
 /*
- * Whether a process is to be cloned into the cgroup, or attached afterwards: a systemd scope's
- * first process, any process for the user's systemd, and where there is no cgroup (then cg_attach()
- * does nothing).
+ * Whether a process is to be cloned into the cgroup. If not, it is attached afterwards: the first
+ * process of a systemd scope, and any process in a scope of the user's systemd. Without a cgroup
+ * cg_attach() does nothing.
  */
 bool cg_clone_into(const struct cgroup *cg);
 
-/* A descriptor of the cgroup's directory, close-on-exec. */
+/* Returns a descriptor of the cgroup's directory, close-on-exec. */
 int cg_open(const struct cgroup *cg) must_check;
 
 /*
- * Moves pid in. systemd, the first time (no path yet): starts the transient scope with it, waits
- * for the job, then sets cg->path, for the state to record; needs opt and res, which may be NULL
- * otherwise.
+ * Moves pid into the cgroup. The first time with systemd (no path yet) it starts the transient
+ * scope around pid, waits for the job, and sets cg->path, which the caller records in its state.
+ * Only that call needs opt and res; others may pass NULL.
  */
 int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid) must_check;
 
 /*
- * Writes every limit and loads the device program. Also what `update` calls: only what is set
- * changes. Without device rules the devices are left as they are. An error names the property, the
- * file, the value and the kernel's answer; with `lenient` a missing controller is a warning.
+ * Writes the limits that res sets and loads the device program; `update` calls it too. Without
+ * device rules the devices stay as they are. An error names the property, the file, the value and
+ * the kernel's answer. With `lenient` a missing controller is a warning.
  */
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
-/* Whether any of it needs a controller; devices need none. */
+/* Whether res has a limit that needs a controller. Devices need none. */
 bool cg_wants_limits(const struct cg_resources *res);
 
 /*
- * Gives the cgroup, and the files of it that the kernel lists as delegatable, to the user (host's
- * uid) that the container's process runs as. The specification's conditions (a new cgroup
- * namespace, /sys/fs/cgroup mounted read-write) are the caller's to check.
+ * Gives the cgroup, and those of its files that the kernel lists as delegatable, to the user that
+ * the container's process runs as (the uid on the host). The caller checks the specification's
+ * conditions: a new cgroup namespace, and /sys/fs/cgroup mounted read-write.
  */
 int cg_delegate(const struct cgroup *cg, uid_t uid) must_check;
 
-/*
- * The devices that every container may use (null zero full random urandom tty pts console ptmx tun,
- * mknod of anything). cg_apply() puts these rules after the config's own, as runc does: they hold
- * whatever those deny.
- */
-extern const struct cg_device_rule cg_default_devices[];
-extern const size_t cg_ndefault_devices;
-
 int cg_freeze(const struct cgroup *cg, bool frozen)
-	must_check;                                   /* returns once cgroup.events says so */
+	must_check;                                   /* returns when cgroup.events says so */
 int cg_is_frozen(const struct cgroup *cg) must_check; /* 0 or 1 */
 
-/* Signals every process; SIGKILL uses cgroup.kill. Returns 0, also where there was none. */
+/* Signals every process; SIGKILL uses cgroup.kill. Returns 0 also if there was no process. */
 int cg_kill(const struct cgroup *cg, int sig) must_check;
 
-/* Process ids in it and beneath it, in the caller's pid namespace; in the arena. */
+/*
+ * Lists the processes of the cgroup and of those beneath it, by their ids in the caller's pid
+ * namespace; in the arena.
+ */
 int cg_pids(struct arena *a, const struct cgroup *cg, pid_t **ret, size_t *ret_n) must_check;
 
 /*
- * Kills what is left and removes the cgroup and all beneath it (and stops the scope). 0 where it is
- * gone already.
+ * Kills all processes, removes the cgroup and all beneath it, and stops the scope. Returns 0 if the
+ * cgroup is gone already.
  */
 int cg_destroy(const struct cgroup *cg) must_check;
 
 /*
- * For a sub-cgroup named by `exec --cgroup`: a copy of cg one level down (or more); it must exist.
+ * Makes a copy of cg for a cgroup beneath it, which `exec --cgroup` names. That cgroup must exist.
  */
 int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct cgroup *ret)
 	must_check;
 
 /*
- * A copy of cg at the cgroup where pid is, which must be cg or beneath it. For `exec`: a container
- * that manages its own cgroups (systemd in it) has moved its processes down, and cg itself then
- * takes none (-EBUSY).
+ * Makes a copy of cg for the cgroup that pid is in, which must be cg or beneath it. `exec` needs it
+ * for a container that manages its own cgroups, as systemd does: such a container has moved its
+ * processes down, and cg itself accepts none then (-EBUSY).
  */
 int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cgroup *ret)
 	must_check;
 
-/* state.json: write into the open object; read back. */
+/* Writes a cgroup into the open object of state.json, and reads it back. */
 void cg_to_state(const struct cgroup *cg, struct json_out *o);
 int cg_from_state(struct arena *a, const struct json *state, struct cgroup *ret) must_check;
 
 /*
- * Writes the members of runc's `events --stats` "data" object (cpu memory pids blkio hugetlb
- * intel_rdt network_interfaces are runc's names) into the open object, plus the raw v2 numbers in
- * "cgroup2"; "psi" is in cpu, memory and blkio, where runc has it.
+ * Writes the members of runc's `events --stats` "data" object into the open object, by runc's
+ * names: cpu, memory, pids, blkio, hugetlb, intel_rdt and network_interfaces. "psi" is in cpu,
+ * memory and blkio, as in runc's. "cgroup2" has the raw numbers of v2.
  */
 int cg_stats(const struct cgroup *cg, struct json_out *o) must_check;
 
 /*
- * Waits for changes of memory.events and cgroup.events: returns an inotify-like descriptor that
- * polls readable; cg_events_read() then tells what happened since.
+ * Reports changes of memory.events and cgroup.events. cg_events_open() makes a descriptor that
+ * polls readable after a change; cg_events_read() then tells what has happened since the last call.
  */
 struct cg_events {
 	int fd;
@@ -165,18 +169,19 @@ struct cg_events {
 };
 int cg_events_open(const struct cgroup *cg, struct cg_events *ev) must_check;
 /* CG_EVENT_* bits. */
-#define CG_EVENT_OOM 1   /* the OOM killer killed */
+#define CG_EVENT_OOM 1   /* the OOM killer has killed a process */
 #define CG_EVENT_EMPTY 2 /* the last process is gone, or the cgroup is */
 int cg_events_read(const struct cgroup *cg, struct cg_events *ev) must_check;
 void cg_events_close(struct cg_events *ev);
 
 /*
- * What this host offers, for people: touches nothing. -ENOENT with the message: no cgroup v2.
+ * Describes what cgroups this host offers, for people, and changes nothing. -ENOENT with a message:
+ * the host has no cgroup v2.
  */
 struct cg_survey {
 	const char *mount;
-	const char *controllers; /* of the mount's root, as the kernel lists them; "" is none */
-	const char *missing;     /* "memory (on cgroup v1 at PATH), ..."; "" is none */
-	bool on_v1;              /* some are held by cgroup v1 */
+	const char *controllers; /* of the mount's root, as the kernel lists them; "": none */
+	const char *missing;     /* "memory (on cgroup v1 at PATH), io (not offered)"; "": none */
+	bool on_v1;              /* cgroup v1 holds some of the missing ones */
 };
 int cg_survey(struct arena *a, struct cg_survey *ret) must_check;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Values and names as cgroup v2 and systemd want them. Pure: no system calls. */
+/*
+ * Converts values and names to what cgroup v2 and systemd expect. All functions are pure: no system
+ * calls.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,7 +12,10 @@
 #define SHARES_MIN 2
 #define WEIGHT_MAX 10000
 
-/* log2 of v >= 1, bit by bit: this program doesn't link libm for one formula. */
+/*
+ * log2 of v >= 1, computed bit by bit, because the program would link libm for this one formula
+ * only.
+ */
 static double log2_of(double v)
 {
 	double result = 0, bit = 0.5;
@@ -44,10 +50,10 @@ static double power_of_10(double exponent)
 }
 
 /*
- * cpu.weight out of cpu.shares, as runc 1.3.2 and crun 1.23 (2025) do: the quadratic through (2,
- * 1), (1024, 100) and (262144, 10000) in logarithmic space. Their older 1 + (shares - 2) * 9999 /
- * 262142 made the default of 1024 shares a weight of 39, so that a container with default shares
- * lost against everything else on the host, whose default is 100.
+ * Computes cpu.weight from cpu.shares as runc 1.3.2 and crun 1.23 (2025) do: by the quadratic
+ * through (2, 1), (1024, 100) and (262144, 10000) in logarithmic space. Their older formula, 1 +
+ * (shares - 2) * 9999 / 262142, made the default of 1024 shares a weight of 39, so that such a
+ * container got less than the other processes of the host, whose default is 100.
  */
 uint64_t cg_weight_from_shares(uint64_t shares)
 {
@@ -58,7 +64,10 @@ uint64_t cg_weight_from_shares(uint64_t shares)
 	double l = log2_of((double)shares);
 	double weight = power_of_10((l * l + 125 * l) / 612.0 - 7.0 / 34.0);
 	uint64_t floor = (uint64_t)weight;
-	/* Round up, but not what differs from a whole number by the last bits of a double. */
+	/*
+	 * Rounds up, except if the difference from a whole number is only in the last bits of the
+	 * double.
+	 */
 	return weight - (double)floor > 1e-9 * weight ? floor + 1 : floor;
 }
 
@@ -165,7 +174,7 @@ int cg_expand_slice(struct arena *a, const char *slice, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* What systemd accepts in a unit name, without escapes for the rest. */
+/* Checks that systemd accepts the unit name without escapes. */
 static int check_unit(const char *name)
 {
 	const char *good = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@";
@@ -201,7 +210,7 @@ int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, str
 			slice = arena_strndup(a, path, (size_t)(first - path));
 		const char *prefix = first + 1, *name = second + 1;
 		int len = (int)(second - prefix);
-		/* A name that ends in .slice asks for a slice, in which no process can live. */
+		/* A name that ends in .slice would name a slice, in which no process can be. */
 		if (strlen(name) > 6 && streq(name + strlen(name) - 6, ".slice"))
 			return err_set(EINVAL,
 				"linux.cgroupsPath: \"%s\" names a slice; a container needs a "
@@ -239,8 +248,8 @@ int cg_check_unified(const char *file, size_t *ret_len)
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
 		if (streq(file, actions[i]))
 			return err_set(EINVAL,
-				"linux.resources.unified: \"%s\" is an action, not a setting, and "
-				"is the runtime's",
+				"linux.resources.unified: \"%s\" is an action, not a setting: only "
+				"the runtime may write it",
 				file);
 	*ret_len = dot;
 	return 0;

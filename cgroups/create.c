@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Making, entering and removing cgroups.
+ * Makes and enters cgroups.
  *
- * A controller works in a cgroup only if every cgroup above has it in cgroup.subtree_control. Like
- * runc and crun, we turn on all that the mount offers, since `stats` and a later `update` want
- * them, and let failures be: a cgroup that holds processes itself can't hand out memory or io ("no
- * internal processes"), an ordinary user can't write above what was delegated. Only a limit that
- * needs such a controller makes an error of it, which cg_explain_missing() words. We never move
- * other processes out of the way: they are not ours.
+ * A controller works in a cgroup only if every cgroup above it lists the controller in
+ * cgroup.subtree_control. Like runc and crun, caisson enables all controllers that the mount
+ * offers, because `stats` and a later `update` use them. It ignores failures: a cgroup that holds
+ * processes cannot hand out memory or io ("no internal processes"), and an ordinary user cannot
+ * write above the cgroup that was delegated. A failure becomes an error only if a limit needs the
+ * controller; cg_explain_missing() words it. caisson never moves other processes out of the way,
+ * because they are not its own.
  *
- * The usual case is kept short, as every container start pays for it: read the mount's controllers,
- * one mkdir, see in the new cgroup's own list that nothing is missing.
+ * The usual case is short, because every container start takes it: read the mount's controllers,
+ * make one directory, and see in the new cgroup's own list that nothing is missing.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +28,8 @@ static void pause_ms(long ms)
 	nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
 }
 
-/* "+a +b" for the words of available that enabled lacks. */
-static void missing_of(const char *available, const char *enabled, char *ret, size_t size)
+/* Formats the words of available that enabled lacks as "+a +b". */
+static void format_missing(const char *available, const char *enabled, char *ret, size_t size)
 {
 	size_t n = 0;
 
@@ -43,31 +44,32 @@ static void missing_of(const char *available, const char *enabled, char *ret, si
 }
 
 /*
- * A cgroup that holds processes refuses the line with EBUSY. Its threaded controllers (cpu, pids,
- * cpuset) it would take one by one, and become a "threaded domain", beneath which no ordinary
- * cgroup can be: so leave it as it is then.
+ * Enables the available controllers in one cgroup. The kernel refuses the line with EBUSY if the
+ * cgroup holds processes. It would accept the threaded controllers (cpu, pids, cpuset) one by one,
+ * but that makes the cgroup a "threaded domain", beneath which no ordinary cgroup can be. So such a
+ * cgroup stays as it is.
  */
-static void enable_in(int dir, const char *available)
+static void enable_controllers_in(int dir, const char *available)
 {
 	const char *file = "cgroup.subtree_control";
 	char enabled[CG_LIST_MAX], wanted[CG_LIST_MAX], own[CG_LIST_MAX];
 
 	if (cg_read(dir, file, enabled, sizeof(enabled)) < 0)
 		return;
-	missing_of(available, enabled, wanted, sizeof(wanted));
+	format_missing(available, enabled, wanted, sizeof(wanted));
 	if (!*wanted)
 		return;
 	int r = cg_write(dir, file, wanted);
-	/* ENOENT: not all of them reach down to here. */
+	/* ENOENT: the cgroup does not have all of these controllers. */
 	if (r == -ENOENT && cg_read(dir, "cgroup.controllers", own, sizeof(own)) == 0) {
-		missing_of(own, enabled, wanted, sizeof(wanted));
+		format_missing(own, enabled, wanted, sizeof(wanted));
 		r = *wanted ? cg_write(dir, file, wanted) : 0;
 	}
 	if (r >= 0 || r == -EBUSY || r == -EACCES || r == -EPERM || r == -EROFS)
 		return;
 	/*
-	 * The kernel takes all of a line or nothing of it; cpu, say, is refused where real-time
-	 * tasks are.
+	 * The kernel accepts a line as a whole or not at all, so try the words one by one. It
+	 * refuses cpu, for example, if a real-time task is in the cgroup.
 	 */
 	char *save = NULL;
 	for (char *one = strtok_r(wanted, " ", &save); one; one = strtok_r(NULL, " ", &save)) {
@@ -89,7 +91,7 @@ void cg_enable_controllers(int mount, const char *path, const char *available)
 		_cleanup_fd_ int dir = cg_open_dir(mount, at ? prefix : "/", O_PATH);
 		prefix[at] = '/';
 		if (dir >= 0)
-			enable_in(dir, available);
+			enable_controllers_in(dir, available);
 	}
 	err_clear();
 }
@@ -108,16 +110,7 @@ static int err_create(int code, const char *path)
 	return err_set(code, "create cgroup %s: %s%s", path, cg_strerror(code), hint);
 }
 
-void cg_remove_made(int mount, const char *path, size_t from)
-{
-	char prefix[PATH_MAX];
-
-	snprintf(prefix, sizeof(prefix), "%s", path);
-	while (strlen(prefix) > from && unlinkat(mount, prefix + 1, AT_REMOVEDIR) == 0)
-		*strrchr(prefix, '/') = '\0';
-}
-
-/* Returns 1 when the leaf was made, 0 when it was there. */
+/* Makes the directories of the path. 1: the last one is new; 0: it existed. */
 static int make_dirs(int mount, const char *path)
 {
 	char prefix[PATH_MAX];
@@ -149,8 +142,8 @@ static int make_dirs(int mount, const char *path)
 }
 
 /*
- * The specification lets us refuse a cgroup that is not fit: what lives there would share the
- * limits.
+ * Refuses an existing cgroup that holds processes or is frozen, which the specification allows. The
+ * processes in it would share the container's limits.
  */
 static int check_reused(int leaf, const char *path)
 {
@@ -182,7 +175,10 @@ static int prepare_leaf(int mount, int leaf, const char *path, const char *avail
 	if (cg_list_covers(has, available))
 		return 0;
 	cg_enable_controllers(mount, path, available);
-	/* Beneath a threaded cgroup a new one can't be entered until it is threaded too. */
+	/*
+	 * A process cannot enter a new cgroup beneath a threaded one until the new one is threaded
+	 * too.
+	 */
 	if (cg_read(leaf, "cgroup.type", type, sizeof(type)) == 0 &&
 		streq(type, "domain invalid") && cg_write(leaf, "cgroup.type", "threaded") < 0)
 		return err_set(EOPNOTSUPP,
@@ -192,7 +188,10 @@ static int prepare_leaf(int mount, int leaf, const char *path, const char *avail
 	return 0;
 }
 
-/* What a missing cgroup means depends on whether limits were asked for. */
+/*
+ * Returns 0 or the error for a container without a cgroup, which depends on whether limits were
+ * asked for.
+ */
 static int without_cgroup(const struct cgroup *cg, const struct cg_resources *res)
 {
 	if (!res || !cg_wants_limits(res))
@@ -239,18 +238,10 @@ int cg_create(const struct cgroup *cg, const struct cg_resources *res)
 bool cg_clone_into(const struct cgroup *cg)
 {
 	/*
-	 * The kernel lets an ordinary user's process not cross into the user's systemd: that is
-	 * asked instead.
+	 * The kernel does not let an ordinary user move a process into the cgroups of the user's
+	 * systemd. cg_attach() asks that systemd to do it.
 	 */
 	return cg->path && !(cg->scope && cg->user_instance);
-}
-
-int cg_open(const struct cgroup *cg)
-{
-	if (!cg->path)
-		return err_set(ENOENT, "the container has no cgroup");
-	_cleanup_fd_ int mount = cg_open_mount(cg);
-	return mount < 0 ? mount : cg_open_dir(mount, cg->path, O_RDONLY);
 }
 
 static int write_pid(int dir, pid_t pid)
@@ -259,7 +250,7 @@ static int write_pid(int dir, pid_t pid)
 	int r = -EINVAL;
 
 	snprintf(text, sizeof(text), "%d", pid);
-	/* EINVAL: the process is being forked at this moment. */
+	/* The kernel answers EINVAL while the process is being forked. */
 	for (int i = 0; i < ATTACH_TRIES && r == -EINVAL; i++) {
 		if (i)
 			pause_ms(10 << i);
@@ -295,7 +286,7 @@ int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	return 0;
 }
 
-/* The delegatable files; the kernel lists them since 4.15, and may add some. */
+/* The file in which the kernel lists the files that can be delegated, since 4.15. */
 #define DELEGATE_LIST "/sys/kernel/cgroup/delegate"
 
 int cg_delegate(const struct cgroup *cg, uid_t uid)

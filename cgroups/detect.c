@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where cgroup2 is mounted, which cgroup a process is in, and who holds a controller.
+ * Finds where cgroup2 is mounted, which cgroup a process is in, and what holds a controller.
  *
- * statfs(2) of the two places where every distribution mounts it answers in a microsecond;
- * mountinfo, which the kernel writes out for hundreds of mounts, is read only when both fail or an
- * error is to be explained.
+ * statfs(2) of the two places where every distribution mounts cgroup2 answers in a microsecond.
+ * mountinfo takes the kernel longer, because it may list hundreds of mounts, so it is read only if
+ * both calls fail or an error is to be explained.
  */
 #include <linux/magic.h>
 #include <stdio.h>
@@ -47,7 +47,9 @@ bool cg_list_covers(const char *list, const char *wanted)
 	return true;
 }
 
-/* proc(5): blanks and backslashes of a mount point are written as \ooo. */
+/*
+ * Replaces the \ooo by which the kernel writes blanks and backslashes of a mount point (proc(5)).
+ */
 static char *unescape(struct arena *a, const char *s, size_t len)
 {
 	char *out = arena_alloc(a, len + 1);
@@ -72,7 +74,7 @@ struct mount_line {
 	size_t point_len, type_len, super_len;
 };
 
-static size_t word(const char **p, const char **ret)
+static size_t next_word(const char **p, const char **ret)
 {
 	*p += strspn(*p, " ");
 	*ret = *p;
@@ -82,8 +84,8 @@ static size_t word(const char **p, const char **ret)
 }
 
 /*
- * "36 35 98:0 /root /mnt rw,noatime shared:1 - ext4 /dev/sda rw": fields 5, and 1 and 3 after the
- * dash.
+ * Reads a line such as "36 35 98:0 /root /mnt rw,noatime shared:1 - ext4 /dev/sda rw": field 5, and
+ * fields 1 and 3 behind the dash.
  */
 static bool parse_line(const char *line, struct mount_line *m)
 {
@@ -94,12 +96,12 @@ static bool parse_line(const char *line, struct mount_line *m)
 	if (!dash || dash > end)
 		return false;
 	for (int i = 0; i < 4; i++)
-		word(&p, &skip);
-	m->point_len = word(&p, &m->point);
+		next_word(&p, &skip);
+	m->point_len = next_word(&p, &m->point);
 	p = dash + 3;
-	m->type_len = word(&p, &m->type);
-	word(&p, &skip);
-	m->super_len = word(&p, &m->super);
+	m->type_len = next_word(&p, &m->type);
+	next_word(&p, &skip);
+	m->super_len = next_word(&p, &m->super);
 	return m->point_len > 0 && m->type_len > 0;
 }
 
@@ -119,7 +121,7 @@ int cg_mount_from_text(struct arena *a, const char *mountinfo, const char **ret)
 	struct mount_line m;
 
 	*ret = NULL;
-	/* The last one wins: it may be mounted over the earlier ones. */
+	/* The last mount counts, because it may be mounted over the earlier ones. */
 	for (const char *line = mountinfo; *line; line = next_line(line)) {
 		if (!parse_line(line, &m) || !is_type(&m, "cgroup2"))
 			continue;

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linux.resources.devices as an eBPF program (BPF_PROG_TYPE_CGROUP_DEVICE).
+ * Translates linux.resources.devices into an eBPF program (BPF_PROG_TYPE_CGROUP_DEVICE).
  *
- * Semantics: each of read, write and mknod is decided by the last rule that names the device and
- * that access. A device that no rule names is denied, as with runc: a list of rules is an allow
+ * Semantics: for each of read, write and mknod, the last rule that names the device and that access
+ * decides. A device that no rule names is denied, as by runc, because a list of rules is an allow
  * list. One open(2) may ask for two accesses at once, and needs both.
  *
- * The program walks the rules from the last to the first with the accesses still undecided in a
- * register: an allow rule takes its accesses out and says yes when none is left, a deny rule that
- * meets one says no. This is also what runc's cgroup v1 emulation gives for every list that it
- * accepts; what it refuses or ignores (a deny rule that makes a hole in a wildcard, wildcards after
- * single devices, an 'a' rule with numbers) is carried out here as it is written.
+ * The program goes through the rules from the last to the first and keeps the accesses that are
+ * still undecided in a register. An allow rule removes its accesses and allows the device if none
+ * is left; a deny rule that names one of them denies it. runc's emulation of cgroup v1 gives the
+ * same result for every list that it accepts. It refuses or ignores some lists (a deny rule that
+ * makes a hole in a wildcard, wildcards behind single devices, an 'a' rule with numbers); caisson
+ * carries these out as they are written.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -20,13 +21,18 @@
 #define INSNS_HEAD 6
 #define INSNS_PER_RULE 7
 #define INSNS_TAIL 2
-#define LIST_CHECKED 1024 /* rules; the search is quadratic */
+/* A list of more rules is not searched for overridden ones, because the search is quadratic. */
+#define LIST_CHECKED 1024
 #define ACCESS_ALL (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE | BPF_DEVCG_ACC_MKNOD)
 
+/*
+ * The devices that every container may use. These rules come after the configuration's own, as with
+ * runc, so that they hold whatever the configuration denies.
+ */
 /* clang-format off */
-const struct cg_device_rule cg_default_devices[] = {
+static const struct cg_device_rule default_devices[] = {
 	{true, 'a', -1, -1, "m"},
-	{true, 'c', 1, 3, "rwm"},    /* /dev/null; numbers of one major together: one test */
+	{true, 'c', 1, 3, "rwm"},    /* /dev/null; one test checks all numbers of one major */
 	{true, 'c', 1, 5, "rwm"},    /* /dev/zero */
 	{true, 'c', 1, 7, "rwm"},    /* /dev/full */
 	{true, 'c', 1, 8, "rwm"},    /* /dev/random */
@@ -37,7 +43,6 @@ const struct cg_device_rule cg_default_devices[] = {
 	{true, 'c', 10, 200, "rwm"}, /* /dev/net/tun: runc allows it, and VPN images count on it */
 };
 /* clang-format on */
-const size_t cg_ndefault_devices = ARRAY_SIZE(cg_default_devices);
 
 enum {
 	R_RESULT = BPF_REG_0,
@@ -52,12 +57,12 @@ struct program {
 	size_t n;
 };
 
-static void emit(struct program *p, uint8_t code, uint8_t dst, int16_t off, int32_t imm)
+static void emit_insn(struct program *p, uint8_t code, uint8_t dst, int16_t off, int32_t imm)
 {
 	p->insns[p->n++] = (struct bpf_insn){.code = code, .dst_reg = dst, .off = off, .imm = imm};
 }
 
-static void load(struct program *p, uint8_t dst, int16_t off)
+static void emit_load(struct program *p, uint8_t dst, int16_t off)
 {
 	p->insns[p->n++] = (struct bpf_insn){.code = BPF_LDX | BPF_MEM | BPF_W,
 		.dst_reg = dst,
@@ -67,8 +72,8 @@ static void load(struct program *p, uint8_t dst, int16_t off)
 
 static void emit_return(struct program *p, bool allow)
 {
-	emit(p, BPF_ALU | BPF_MOV | BPF_K, R_RESULT, 0, allow);
-	emit(p, BPF_JMP | BPF_EXIT, 0, 0, 0);
+	emit_insn(p, BPF_ALU | BPF_MOV | BPF_K, R_RESULT, 0, allow);
+	emit_insn(p, BPF_JMP | BPF_EXIT, 0, 0, 0);
 }
 
 static int access_bits(const struct cg_device_rule *rule, size_t i)
@@ -116,7 +121,7 @@ static bool matches_all(const struct cg_device_rule *rule)
 	return rule->type == 'a' && rule->major < 0 && rule->minor < 0;
 }
 
-/* What the rules' end allows for every device, or the first deny before that is complete. */
+/* Whether the last rules, before any deny rule, allow every access to every device. */
 static bool denies_nothing(const struct cg_device_rule *rules, size_t n)
 {
 	int c = 0, b = 0;
@@ -133,7 +138,10 @@ static bool denies_nothing(const struct cg_device_rule *rules, size_t n)
 	return n == 0;
 }
 
-/* Rules that differ in nothing but the minor number, with these as a set of bits. */
+/*
+ * Neighbouring rules that differ only in the minor number get one test, in which the minor numbers
+ * are a set of bits.
+ */
 #define MINORS_MAX 32
 
 static bool is_groupable(const struct cg_device_rule *rule)
@@ -141,8 +149,11 @@ static bool is_groupable(const struct cg_device_rule *rule)
 	return rule->major >= 0 && rule->minor >= 0 && rule->minor < MINORS_MAX;
 }
 
-/* How many rules that end with the last of n one test can serve; their minor numbers. */
-static size_t group_of(const struct cg_device_rule *rules, size_t n, uint32_t *ret_minors)
+/*
+ * How many of the n rules, counted from the last one, share one test; *ret_minors: their minor
+ * numbers.
+ */
+static size_t count_groupable(const struct cg_device_rule *rules, size_t n, uint32_t *ret_minors)
 {
 	const struct cg_device_rule *last = &rules[n - 1];
 	size_t count = 0;
@@ -159,8 +170,11 @@ static size_t group_of(const struct cg_device_rule *rules, size_t n, uint32_t *r
 	return count ? count : 1;
 }
 
-/* A later rule decides all that this one says: engines repeat our defaults in their lists. */
-static bool is_dead(const struct cg_device_rule *rules, size_t i, size_t n)
+/*
+ * Whether later rules decide everything that the rule says. This is common, because engines repeat
+ * the default devices in their lists.
+ */
+static bool is_overridden(const struct cg_device_rule *rules, size_t i, size_t n)
 {
 	const struct cg_device_rule *r = &rules[i];
 
@@ -180,42 +194,47 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 	size_t jumps[4], njumps = 0;
 	int bits = access_bits(rule, 0);
 
-	/* 32-bit comparisons: device numbers use all 32 bits, and an immediate is signed. */
+	/*
+	 * The comparisons are of 32 bits, because device numbers use all 32 bits and an immediate
+	 * value is signed.
+	 */
 	if (rule->type != 'a') {
 		jumps[njumps++] = p->n;
-		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_TYPE, 0,
+		emit_insn(p, BPF_JMP32 | BPF_JNE | BPF_K, R_TYPE, 0,
 			rule->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
 	}
 	if (rule->major >= 0) {
 		jumps[njumps++] = p->n;
-		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_MAJOR, 0, (int32_t)(uint32_t)rule->major);
+		emit_insn(
+			p, BPF_JMP32 | BPF_JNE | BPF_K, R_MAJOR, 0, (int32_t)(uint32_t)rule->major);
 	}
 	if (minors & (minors - 1)) {
 		jumps[njumps++] = p->n;
-		emit(p, BPF_JMP32 | BPF_JGE | BPF_K, R_MINOR, 0, MINORS_MAX);
-		emit(p, BPF_ALU | BPF_MOV | BPF_K, R_RESULT, 0, 1);
+		emit_insn(p, BPF_JMP32 | BPF_JGE | BPF_K, R_MINOR, 0, MINORS_MAX);
+		emit_insn(p, BPF_ALU | BPF_MOV | BPF_K, R_RESULT, 0, 1);
 		p->insns[p->n++] = (struct bpf_insn){
 			.code = BPF_ALU | BPF_LSH | BPF_X, .dst_reg = R_RESULT, .src_reg = R_MINOR};
-		emit(p, BPF_ALU | BPF_AND | BPF_K, R_RESULT, 0, (int32_t)minors);
+		emit_insn(p, BPF_ALU | BPF_AND | BPF_K, R_RESULT, 0, (int32_t)minors);
 		jumps[njumps++] = p->n;
-		emit(p, BPF_JMP32 | BPF_JEQ | BPF_K, R_RESULT, 0, 0);
+		emit_insn(p, BPF_JMP32 | BPF_JEQ | BPF_K, R_RESULT, 0, 0);
 	} else if (rule->minor >= 0) {
 		jumps[njumps++] = p->n;
-		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_MINOR, 0, (int32_t)(uint32_t)rule->minor);
+		emit_insn(
+			p, BPF_JMP32 | BPF_JNE | BPF_K, R_MINOR, 0, (int32_t)(uint32_t)rule->minor);
 	}
 	if (bits == ACCESS_ALL) {
 		emit_return(p, rule->allow);
 	} else if (rule->allow) {
-		emit(p, BPF_ALU | BPF_AND | BPF_K, R_PENDING, 0, ACCESS_ALL & ~bits);
-		emit(p, BPF_JMP32 | BPF_JNE | BPF_K, R_PENDING, 2, 0);
+		emit_insn(p, BPF_ALU | BPF_AND | BPF_K, R_PENDING, 0, ACCESS_ALL & ~bits);
+		emit_insn(p, BPF_JMP32 | BPF_JNE | BPF_K, R_PENDING, 2, 0);
 		emit_return(p, true);
 	} else {
 		/*
-		 * JSET jumps when one of the bits is set: to the refusal, over the jump out of the
-		 * rule.
+		 * JSET jumps to the refusal, over the jump out of the rule, if one of the bits is
+		 * set.
 		 */
-		emit(p, BPF_JMP32 | BPF_JSET | BPF_K, R_PENDING, 1, bits);
-		emit(p, BPF_JMP | BPF_JA, 0, 2, 0);
+		emit_insn(p, BPF_JMP32 | BPF_JSET | BPF_K, R_PENDING, 1, bits);
+		emit_insn(p, BPF_JMP | BPF_JA, 0, 2, 0);
 		emit_return(p, false);
 	}
 	for (size_t i = 0; i < njumps; i++)
@@ -224,20 +243,22 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 
 static void emit_head(struct program *p)
 {
-	/* struct bpf_cgroup_dev_ctx: access_type is access << 16 | type, then major, minor. */
-	load(p, R_TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
+	/*
+	 * struct bpf_cgroup_dev_ctx has access << 16 | type in access_type, then major and minor.
+	 */
+	emit_load(p, R_TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
 	p->insns[p->n++] = (struct bpf_insn){
 		.code = BPF_ALU | BPF_MOV | BPF_X, .dst_reg = R_PENDING, .src_reg = R_TYPE};
-	emit(p, BPF_ALU | BPF_RSH | BPF_K, R_PENDING, 0, 16);
-	emit(p, BPF_ALU | BPF_AND | BPF_K, R_TYPE, 0, 0xffff);
-	load(p, R_MAJOR, offsetof(struct bpf_cgroup_dev_ctx, major));
-	load(p, R_MINOR, offsetof(struct bpf_cgroup_dev_ctx, minor));
+	emit_insn(p, BPF_ALU | BPF_RSH | BPF_K, R_PENDING, 0, 16);
+	emit_insn(p, BPF_ALU | BPF_AND | BPF_K, R_TYPE, 0, 0xffff);
+	emit_load(p, R_MAJOR, offsetof(struct bpf_cgroup_dev_ctx, major));
+	emit_load(p, R_MINOR, offsetof(struct bpf_cgroup_dev_ctx, minor));
 }
 
 /*
- * The kernel's verifier follows every branch, at some microseconds each, in every start of a
- * container: so a rule that has no effect any more gets no code, and neighbours get one test
- * together.
+ * Each container start pays for the kernel's verifier, which follows every branch and needs some
+ * microseconds for each. So a rule without effect gets no code, and neighbouring rules share one
+ * test.
  */
 int cg_device_program(
 	const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret, size_t *ret_n)
@@ -262,15 +283,18 @@ int cg_device_program(
 		return err_set(ENOMEM, "out of memory");
 	}
 	for (size_t i = 0; i < n; i++)
-		if (n > LIST_CHECKED || !is_dead(rules, i, n))
+		if (n > LIST_CHECKED || !is_overridden(rules, i, n))
 			live[nlive++] = rules[i];
 	emit_head(&p);
 	bool decided = false;
 	while (nlive > 0 && !decided) {
 		const struct cg_device_rule *rule = &live[nlive - 1];
-		nlive -= group_of(live, nlive, &minors);
+		nlive -= count_groupable(live, nlive, &minors);
 		emit_rule(&p, rule, minors);
-		/* The verifier refuses what can't be reached: nothing may follow. */
+		/*
+		 * The verifier refuses instructions that cannot be reached, so nothing may follow
+		 * such a rule.
+		 */
 		decided = matches_all(rule) && access_bits(rule, 0) == ACCESS_ALL;
 	}
 	if (!decided)
@@ -280,7 +304,7 @@ int cg_device_program(
 	return 0;
 }
 
-static bool only_allows(const struct cg_resources *res)
+static bool list_only_allows(const struct cg_resources *res)
 {
 	for (size_t i = 0; i < res->ndevices; i++)
 		if (!res->devices[i].allow || access_bits(&res->devices[i], i) != ACCESS_ALL)
@@ -290,7 +314,7 @@ static bool only_allows(const struct cg_resources *res)
 
 int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
 {
-	size_t n = res->ndevices + cg_ndefault_devices, ninsns;
+	size_t n = res->ndevices + ARRAY_SIZE(default_devices), ninsns;
 	_cleanup_free_ struct cg_device_rule *rules = NULL;
 	_cleanup_free_ struct bpf_insn *insns = NULL;
 
@@ -300,17 +324,17 @@ int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
 	if (!rules)
 		return err_set(ENOMEM, "out of memory");
 	memcpy(rules, res->devices, res->ndevices * sizeof(*rules));
-	memcpy(rules + res->ndevices, cg_default_devices, cg_ndefault_devices * sizeof(*rules));
+	memcpy(rules + res->ndevices, default_devices, sizeof(default_devices));
 	int r = cg_device_program(rules, n, &insns, &ninsns);
 	if (r < 0)
 		return r;
 	r = cg_bpf_install(t->dir, insns, ninsns, t->cg->path);
 	/*
-	 * bpf(2) is root's. In a user namespace the container can't make device nodes anyhow, and
-	 * opens those of the host that it is given with the user's own rights: like runc, go on
-	 * without.
+	 * Only root of the host may call bpf(2). Without it caisson goes on, as runc does, if the
+	 * caller is in a user namespace: the container cannot make device nodes then, and opens the
+	 * host's devices with the user's own rights.
 	 */
-	if ((r == -EPERM || r == -EACCES) && (only_allows(res) || cg_in_user_namespace())) {
+	if ((r == -EPERM || r == -EACCES) && (list_only_allows(res) || cg_in_user_namespace())) {
 		err_clear();
 		return 0;
 	}

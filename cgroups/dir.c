@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Directories and control files. The mount is opened once; a cgroup beneath it with openat2(2),
- * without symbolic links, without leaving the file system; control files relative to that
- * descriptor.
+ * Opens directories and reads and writes control files. A cgroup is opened beneath the descriptor
+ * of the mount with openat2(2), which follows no symbolic links and does not leave the file system.
+ * Its control files are opened relative to the cgroup's descriptor.
  */
+#include <dirent.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "cgroups/cg_internal.h"
 
 #define EVENTS_MAX 256
+#define DEPTH_MAX 64
 
 int cg_open_mount(const struct cgroup *cg)
 {
@@ -32,6 +34,11 @@ int cg_open_dir(int mount, const char *path, int flags)
 	if (fd < 0)
 		return err_set(errno, "open cgroup %s: %s", path, cg_strerror(errno));
 	return fd;
+}
+
+bool cg_is_gone(int r)
+{
+	return r == -ENOENT || r == -ENODEV;
 }
 
 const char *cg_strerror(int code)
@@ -134,9 +141,58 @@ int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms)
 		int64_t left = deadline - clock_ms();
 		if (left <= 0)
 			return -ETIMEDOUT;
-		/* kernfs wakes POLLPRI waiters whenever the file's content changed. */
+		/* kernfs reports POLLPRI when the content of the file has changed. */
 		struct pollfd p = {.fd = fd, .events = POLLPRI};
 		if (poll(&p, 1, (int)left) < 0 && errno != EINTR)
 			return err_sys("poll cgroup.events");
 	}
+}
+
+int cg_open(const struct cgroup *cg)
+{
+	if (!cg->path)
+		return err_set(ENOENT, "the container has no cgroup");
+	_cleanup_fd_ int mount = cg_open_mount(cg);
+	return mount < 0 ? mount : cg_open_dir(mount, cg->path, O_RDONLY);
+}
+
+void cg_remove_made(int mount, const char *path, size_t from)
+{
+	char prefix[PATH_MAX];
+
+	snprintf(prefix, sizeof(prefix), "%s", path);
+	while (strlen(prefix) > from && unlinkat(mount, prefix + 1, AT_REMOVEDIR) == 0)
+		*strrchr(prefix, '/') = '\0';
+}
+
+static int walk_at_depth(int dir, unsigned depth, cg_visit_fn *visit, void *arg)
+{
+	if (depth > DEPTH_MAX)
+		return err_set(ELOOP, "cgroups are nested deeper than %d levels", DEPTH_MAX);
+	int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = again < 0 ? NULL : fdopendir(again);
+	int r = 0;
+
+	if (!d) {
+		int code = errno;
+		fd_close(&again);
+		return cg_is_gone(-code) ? 0 : err_set(code, "list cgroups: %s", cg_strerror(code));
+	}
+	for (struct dirent *e; r >= 0 && (e = readdir(d));) {
+		if (e->d_type != DT_DIR || e->d_name[0] == '.')
+			continue;
+		_cleanup_fd_ int sub =
+			openat(dir, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		if (sub < 0 && errno == ENOENT)
+			continue;
+		r = sub < 0 ? err_sys("open cgroup %s", e->d_name)
+			    : walk_at_depth(sub, depth + 1, visit, arg);
+	}
+	closedir(d);
+	return r < 0 ? r : visit(dir, arg);
+}
+
+int cg_walk(int dir, cg_visit_fn *visit, void *arg)
+{
+	return walk_at_depth(dir, 0, visit, arg);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* OOM and emptiness: the kernel tells inotify(7) when memory.events and cgroup.events change. */
+/*
+ * Reports out-of-memory kills and empty cgroups, by inotify(7) on memory.events and cgroup.events.
+ */
 #include <stdio.h>
 #include <sys/inotify.h>
 
@@ -10,7 +12,7 @@ struct counts {
 	bool populated;
 };
 
-/* A cgroup that is gone is an empty one. */
+/* Reads the counters. A cgroup that is gone counts as an empty one. */
 static int read_counts(const struct cgroup *cg, struct counts *ret)
 {
 	char text[512];
@@ -30,7 +32,7 @@ static int read_counts(const struct cgroup *cg, struct counts *ret)
 			ret->oom = v;
 		if (cg_find_key(text, "oom_kill", &v) == 0)
 			ret->oom_kill = v;
-	} else if (r != -ENOENT && r != -ENODEV) { /* no memory controller: no OOM to see */
+	} else if (r != -ENOENT && r != -ENODEV) { /* no memory controller, no such events */
 		return r;
 	}
 	r = cg_read(dir, "cgroup.events", text, sizeof(text));
@@ -39,11 +41,11 @@ static int read_counts(const struct cgroup *cg, struct counts *ret)
 	return r == -ENOENT || r == -ENODEV ? 0 : r;
 }
 
-static int watch(int fd, int dir, const char *file, bool optional)
+static int watch_file(int fd, int dir, const char *file, bool optional)
 {
 	char path[64];
 
-	/* inotify takes a path only; this one is of the directory that was opened. */
+	/* inotify accepts only paths; this one leads through the descriptor of the directory. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, file);
 	if (inotify_add_watch(fd, path, IN_MODIFY) < 0 && !(optional && errno == ENOENT))
 		return err_set(errno, "watch %s: %s", file, cg_strerror(errno));
@@ -61,10 +63,10 @@ int cg_events_open(const struct cgroup *cg, struct cg_events *ev)
 	_cleanup_fd_ int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (fd < 0)
 		return err_sys("inotify_init1");
-	int r = watch(fd, dir, "cgroup.events", false);
+	int r = watch_file(fd, dir, "cgroup.events", false);
 	if (r == 0)
-		r = watch(fd, dir, "memory.events", true);
-	/* After the watches: what happens from here on is not missed. */
+		r = watch_file(fd, dir, "memory.events", true);
+	/* Read after the watches are set, so that no change is missed. */
 	if (r == 0)
 		r = read_counts(cg, &now);
 	if (r < 0)
@@ -88,8 +90,8 @@ int cg_events_read(const struct cgroup *cg, struct cg_events *ev)
 	if (r < 0)
 		return r;
 	/*
-	 * A container whose every process was killed is gone with its cgroup at times before we
-	 * look: the counters read as 0 then, and are not taken over.
+	 * If all processes were killed, the cgroup may have been removed by now, and the counters
+	 * read as 0. The old values are kept then.
 	 */
 	if (now.oom_kill > ev->oom_kill)
 		bits |= CG_EVENT_OOM;

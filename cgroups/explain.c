@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The error for a limit without its controller: who has it, or who keeps it back, and what to do.
+ * Words the error for a limit whose controller is missing: what has the controller, or which cgroup
+ * does not hand it out, and what to do.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +13,10 @@
 	"boot with systemd.unified_cgroup_hierarchy=1, or (without systemd) with cgroup_no_v1=%s"
 
 /*
- * /proc/cgroups: name, hierarchy, number of cgroups, enabled. 1, 0, or -1 where it is not listed.
+ * Reads /proc/cgroups, whose lines are: name, hierarchy, number of cgroups, enabled. 1: the
+ * controller is enabled; 0: it is not; -1: it is not listed.
  */
-static int kernel_has(const char *controller)
+static int kernel_has_controller(const char *controller)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	const char *name = streq(controller, "io") ? "blkio" : controller;
@@ -30,7 +32,7 @@ static int kernel_has(const char *controller)
 	return -1;
 }
 
-static int not_on_v2(struct arena *a, const char *controller, const char *field)
+static int err_not_on_v2(struct arena *a, const char *controller, const char *field)
 {
 	_cleanup_strbuf_ struct strbuf mounts = {0};
 	const char *holder = NULL;
@@ -45,7 +47,7 @@ static int not_on_v2(struct arena *a, const char *controller, const char *field)
 			"%s: the %s controller is on cgroup v1 at %s, and only cgroup v2 is "
 			"supported; " UNIFIED_HINT,
 			field, controller, holder, controller);
-	switch (kernel_has(controller)) {
+	switch (kernel_has_controller(controller)) {
 	case -1:
 		return err_set(EOPNOTSUPP,
 			"%s: this kernel has no \"%s\" cgroup controller (not built in, or the "
@@ -64,16 +66,19 @@ static int not_on_v2(struct arena *a, const char *controller, const char *field)
 	}
 }
 
-static int kept_back(int dir, const char *path, const char *controller, const char *field)
+static int err_kept_back(int dir, const char *path, const char *controller, const char *field)
 {
 	char word[64], type[64] = "", procs[4096] = "";
-	/* Too long a list is fine: the first process is an example. */
+	/* The list may be cut off, because the message names only one process as an example. */
 	_cleanup_fd_ int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 || streq(path, "/") ? -1 : read(fd, procs, sizeof(procs) - 1);
 
 	procs[n > 0 ? n : 0] = '\0';
 	procs[strcspn(procs, "\n")] = '\0';
-	/* No trial in this case: see enable_in(). */
+	/*
+	 * The cgroup holds processes, so the controller is not tried, for the reason at
+	 * enable_controllers_in().
+	 */
 	if (n > 0)
 		return err_set(EBUSY,
 			"%s: cgroup %s can't hand out the %s controller because it holds processes "
@@ -108,7 +113,7 @@ int cg_explain_missing(const struct cgroup *cg, const char *controller, const ch
 		return mount;
 	int r = cg_read(mount, "cgroup.controllers", list, sizeof(list));
 	if (r < 0 || !cg_list_has(list, controller, len))
-		return not_on_v2(&a, controller, field);
+		return err_not_on_v2(&a, controller, field);
 	snprintf(prefix, sizeof(prefix), "%s", cg->path);
 	for (size_t at = 0; cg->path[at]; at += 1 + strcspn(cg->path + at + 1, "/")) {
 		prefix[at] = '\0';
@@ -118,9 +123,10 @@ int cg_explain_missing(const struct cgroup *cg, const char *controller, const ch
 			return dir;
 		r = cg_read(dir, "cgroup.subtree_control", list, sizeof(list));
 		if (r < 0 || !cg_list_has(list, controller, len))
-			return kept_back(dir, name, controller, field);
+			return err_kept_back(dir, name, controller, field);
 		prefix[at] = '/';
 	}
-	return err_set(EIO, "%s: the %s controller came and went in cgroup %s", field, controller,
-		cg->path);
+	return err_set(EIO,
+		"%s: the %s controller appeared and disappeared in cgroup %s: try again", field,
+		controller, cg->path);
 }

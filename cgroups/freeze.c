@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The freezer: cgroup.freeze asks, cgroup.events tells when it is so. */
+/*
+ * Freezes and thaws a cgroup: caisson writes cgroup.freeze, and cgroup.events reports when it is
+ * done.
+ */
 #include "cgroups/cg_internal.h"
 
 #define FREEZE_TIMEOUT_MS 10000
@@ -16,11 +19,11 @@ int cg_freeze(const struct cgroup *cg, bool frozen)
 		return cg_err_file(r, NULL, "cgroup.freeze", value, cg->path);
 	r = cg_wait_event(dir, "frozen", frozen, FREEZE_TIMEOUT_MS);
 	if (r == -ETIMEDOUT && frozen) {
-		/* Half frozen helps nobody. */
+		/* A cgroup that is only partly frozen is of no use, so it is thawed. */
 		(void)!cg_write(dir, "cgroup.freeze", "0");
 		return err_set(ETIMEDOUT,
-			"freeze cgroup %s: a process in it, stuck in a system call, does not stop "
-			"within %d s; thawed again",
+			"freeze cgroup %s: a process in it did not stop within %d s, because it is "
+			"stuck in a system call; the cgroup is thawed again",
 			cg->path, FREEZE_TIMEOUT_MS / 1000);
 	}
 	if (r == -ETIMEDOUT)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linux.resources.blockIO.
+ * Applies linux.resources.blockIO.
  *
- * Two kernel features weigh block I/O: the BFQ scheduler with io.bfq.weight, whose range holds the
- * specification's 10..1000 as it is, and iocost with io.weight, 1..10000. The first is used where
- * it exists, as runc does.
+ * Linux has two features that give block I/O a weight: the BFQ scheduler, with io.bfq.weight, whose
+ * range includes the specification's 10 to 1000, and iocost, with io.weight from 1 to 10000. Like
+ * runc, caisson uses the first one if it exists.
  */
 #include <inttypes.h>
 
@@ -24,9 +24,8 @@ static int find_weight_file(struct cg_target *t, const char *field, struct weigh
 	if (ret->bfq || faccessat(t->dir, "io.weight", F_OK, 0) == 0)
 		return 0;
 	return err_set(EOPNOTSUPP,
-		"%s: this kernel weighs no block I/O: cgroup %s has neither io.bfq.weight (load "
-		"the "
-		"bfq module and choose that scheduler) nor io.weight (iocost)",
+		"%s: this kernel has no weights for block I/O: cgroup %s has neither io.bfq.weight "
+		"(load the bfq module and choose that scheduler) nor io.weight (iocost)",
 		field, t->cg->path);
 }
 
@@ -64,7 +63,7 @@ static int apply_weights(struct cg_target *t, const struct cg_resources *res)
 	return r;
 }
 
-/* A rate of 0 took the limit away on cgroup v1; here that is "max". */
+/* A rate of 0 removes the limit, as on cgroup v1; cgroup v2 calls that "max". */
 static int apply_throttle(struct cg_target *t, const char *field, const char *key,
 	const struct cg_device_values *values)
 {

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which cgroup a container gets, and how state.json remembers it.
+ * Decides which cgroup a container gets, and writes it to and reads it from state.json.
  *
  * cgroupfs: an absolute linux.cgroupsPath is beneath the mount, as the specification says. A
- * relative one, and the default "caisson-ID", are beneath the mount's root for a privileged caller
- * (as crun does) and beside the caller's own cgroup otherwise, which is the only place that an
- * ordinary user can have been given (as runc does). The default has a prefix so that a container
- * named "system.slice" does not end up in there.
+ * relative one, and the default "caisson-ID", are beneath the mount's root for a privileged caller,
+ * as with crun. For other callers they are beside the caller's own cgroup, as with runc, because an
+ * ordinary user can have been given no other place. The default has a prefix, so that a container
+ * named "system.slice" does not get the cgroup of that name.
  */
 #include <stdio.h>
 
 #include "cgroups/cg_internal.h"
 
-static int path_of(struct arena *a, const struct cg_options *opt, const char **ret)
+static int choose_path(struct arena *a, const struct cg_options *opt, const char **ret)
 {
 	const char *wanted = opt->cgroups_path, *own;
 
@@ -39,11 +39,12 @@ static int path_of(struct arena *a, const struct cg_options *opt, const char **r
 }
 
 /*
- * The longest existing part of path, and the part that it shares with the caller's own cgroup: an
- * unprivileged process needs write access to the first to make a cgroup, and to cgroup.procs of the
- * second to move there.
+ * Finds what an unprivileged caller may not write to: the longest existing part of path, to make a
+ * cgroup in it, or cgroup.procs of the part that path shares with the caller's own cgroup, to move
+ * a process from there.
  */
-static int writable(struct arena *a, const char *mount, const char *path, const char **ret_refused)
+static int find_refused(
+	struct arena *a, const char *mount, const char *path, const char **ret_refused)
 {
 	const char *own;
 	size_t shared = 0;
@@ -80,7 +81,7 @@ static int writable(struct arena *a, const char *mount, const char *path, const 
 	return 0;
 }
 
-/* Only a path of several parts has parents that may have to be made. */
+/* Sets cg->kept. Only a path of several parts has parents that may have to be made. */
 static int find_kept(struct cgroup *cg)
 {
 	char prefix[PATH_MAX];
@@ -118,13 +119,13 @@ int cg_resolve(struct arena *a, const struct cg_options *opt, struct cgroup *ret
 		ret->user_instance = opt->rootless || geteuid() != 0;
 		return cg_scope_names(a, opt, ret->user_instance, ret);
 	}
-	r = path_of(a, opt, &ret->path);
+	r = choose_path(a, opt, &ret->path);
 	if (r >= 0)
 		r = find_kept(ret);
 	if (r < 0 || !opt->rootless)
 		return r;
 	const char *refused;
-	r = writable(a, ret->mount, ret->path, &refused);
+	r = find_refused(a, ret->mount, ret->path, &refused);
 	if (r < 0 || !refused)
 		return r;
 	ret->refused = arena_printf(
@@ -235,8 +236,11 @@ int cg_from_state(struct arena *a, const struct json *state, struct cgroup *ret)
 	if (r == 0 && path)
 		r = cg_clean_path(a, path, &ret->path);
 	if (r == 0 && ret->path && (!ret->mount || *ret->mount != '/' || streq(ret->path, "/")))
-		return err_set(EINVAL, "state: cgroup: path without mount, or the root cgroup");
-	/* A state without it, or with nonsense in it, keeps all parents. */
+		return err_set(EINVAL,
+			"state: cgroup: found path \"%s\" and mount \"%s\", expected a path other "
+			"than \"/\" and an absolute mount",
+			ret->path, ret->mount ? ret->mount : "nothing");
+	/* If the state has no valid number, no parent is ever removed. */
 	uint64_t kept;
 	if (r == 0 && ret->path) {
 		ret->kept = strlen(ret->path);

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linux.resources to control files.
+ * Writes linux.resources to control files.
  *
- * Only what is set is written, so that `update` is the same code. 0 means "not set" where runc
- * reads it so (engines send zeros for what they don't limit); resources.h lists those. A setting
- * that only lifts a limit needs no controller: where there is none, there is nothing to lift. Typed
- * settings come first, `unified` last and in its own order, so that it has the last word, as it has
- * with runc.
+ * Only what is set is written, so that `update` runs the same code. 0 means "not set" for the
+ * settings that resources.h lists, as with runc, because engines send zeros for what they do not
+ * limit. A setting that only lifts a limit needs no controller, because without the controller
+ * there is no limit. `unified` is written last and in its own order, so that it overrides the other
+ * settings, as with runc.
  */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,75 +16,21 @@
 #include "cgroups/cg_internal.h"
 
 #define F "linux.resources."
-#define VALUE_MAX 4096
 
-static int read_controllers(struct cg_target *t)
-{
-	int r = cg_read(t->dir, "cgroup.controllers", t->controllers, sizeof(t->controllers));
-
-	t->read = true;
-	return r < 0 ? cg_err_file(r, NULL, "cgroup.controllers", "", t->cg->path) : 0;
-}
-
-int cg_require(struct cg_target *t, const char *controller, const char *field, bool lifting)
-{
-	size_t len = strlen(controller);
-	int r = t->read ? 0 : read_controllers(t);
-
-	if (r < 0)
-		return r;
-	if (cg_list_has(t->controllers, controller, len))
-		return 1;
-	if (lifting)
-		return 0;
-	if (!t->enabled) {
-		/* systemd hands out what it knows; the rest, hugetlb say, is turned on here. */
-		t->enabled = true;
-		_cleanup_fd_ int mount = cg_open_mount(t->cg);
-		if (mount < 0)
-			return mount;
-		if (cg_read(mount, "cgroup.controllers", t->controllers, CG_LIST_MAX) == 0)
-			cg_enable_controllers(mount, t->cg->path, t->controllers);
-		r = read_controllers(t);
-		if (r < 0 || cg_list_has(t->controllers, controller, len))
-			return r < 0 ? r : 1;
-	}
-	r = cg_explain_missing(t->cg, controller, field);
-	if (!t->cg->lenient)
-		return r;
-	log_warn("limit not applied: %s", err_msg());
-	err_clear();
-	return 0;
-}
-
-int cg_put(struct cg_target *t, const char *field, const char *file, const char *fmt, ...)
-{
-	char value[VALUE_MAX];
-	va_list ap;
-
-	va_start(ap, fmt);
-	int n = vsnprintf(value, sizeof(value), fmt, ap);
-	va_end(ap);
-	if (n >= (int)sizeof(value))
-		return err_set(E2BIG, "%s: a value of %d bytes is longer than %d", field, n,
-			VALUE_MAX - 1);
-	int r = cg_write(t->dir, file, value);
-	return r < 0 ? cg_err_file(r, field, file, value, t->cg->path) : 0;
-}
-
-/* A byte count or "max". */
+/* Writes a byte count, or "max" for a negative one. */
 static int put_limit(struct cg_target *t, const char *field, const char *file, int64_t v)
 {
 	return v < 0 ? cg_put(t, field, file, "max") : cg_put(t, field, file, "%" PRId64, v);
 }
 
-static bool given(struct opt_i64 v)
+static bool is_given(struct opt_i64 v)
 {
 	return v.set && v.v != 0;
 }
 
 /*
- * The kernel would kill processes to get below the new limit; the caller asked to be told instead.
+ * Fails if the limit is below what is in use, if the caller asked for that check. The kernel would
+ * kill processes to get below the limit.
  */
 static int check_usage(struct cg_target *t, const struct cg_resources *res)
 {
@@ -119,14 +64,14 @@ static int put_swap(struct cg_target *t, const struct cg_resources *res)
 	uint64_t current;
 	int64_t swap;
 
-	/* update --memory-swap alone: the limit is the one that holds now. */
-	if (!given(limit) && res->memory.swap.v > 0 &&
+	/* For `update --memory-swap` alone, the memory limit is the current one. */
+	if (!is_given(limit) && res->memory.swap.v > 0 &&
 		cg_read_u64(t->dir, "memory.max", &current) == 0 && current <= INT64_MAX)
 		limit = (struct opt_i64){.set = true, .v = (int64_t)current};
 	int r = cg_swap_from_spec(limit, res->memory.swap, &swap);
 	if (r <= 0)
 		return r;
-	/* A kernel without swap has no file; then there is no swap to allow or deny. */
+	/* A kernel without swap has no such file, and there is nothing to limit. */
 	if (swap <= 0 && faccessat(t->dir, "memory.swap.max", F_OK, 0) < 0)
 		return 0;
 	return put_limit(t, F "memory.swap", "memory.swap.max", swap);
@@ -134,8 +79,8 @@ static int put_swap(struct cg_target *t, const struct cg_resources *res)
 
 static int apply_memory(struct cg_target *t, const struct cg_resources *res)
 {
-	bool limit = given(res->memory.limit), low = given(res->memory.reservation),
-	     swap = given(res->memory.swap);
+	bool limit = is_given(res->memory.limit), low = is_given(res->memory.reservation),
+	     swap = is_given(res->memory.swap);
 
 	if (!limit && !low && !swap)
 		return 0;
@@ -158,14 +103,17 @@ static int apply_memory(struct cg_target *t, const struct cg_resources *res)
 	return r;
 }
 
-/* Without a quota the one that holds stays, as `update --cpu-period` alone is meant. */
+/*
+ * Writes quota and period. Without a new quota the current one stays, as `update --cpu-period`
+ * alone expects.
+ */
 static int put_quota(struct cg_target *t, const struct cg_resources *res)
 {
-	const char *field = given(res->cpu.quota) ? F "cpu.quota" : F "cpu.period";
+	const char *field = is_given(res->cpu.quota) ? F "cpu.quota" : F "cpu.period";
 	bool period = res->cpu.period.set && res->cpu.period.v;
 	char quota[64] = "max";
 
-	if (given(res->cpu.quota)) {
+	if (is_given(res->cpu.quota)) {
 		if (res->cpu.quota.v > 0)
 			snprintf(quota, sizeof(quota), "%" PRId64, res->cpu.quota.v);
 	} else {
@@ -179,13 +127,13 @@ static int put_quota(struct cg_target *t, const struct cg_resources *res)
 }
 
 /*
- * The kernel wants burst <= quota at every moment: burst goes first, and again if only the new
- * quota allows it.
+ * Writes burst and quota. The kernel always requires burst <= quota, so burst is written first, and
+ * again behind the quota if only the new quota allows it.
  */
 static int put_bandwidth(struct cg_target *t, const struct cg_resources *res)
 {
 	const char *field = F "cpu.burst", *file = "cpu.max.burst";
-	bool quota = given(res->cpu.quota) || (res->cpu.period.set && res->cpu.period.v);
+	bool quota = is_given(res->cpu.quota) || (res->cpu.period.set && res->cpu.period.v);
 	int r = 0, burst = 0;
 
 	if (res->cpu.burst.set) {
@@ -200,7 +148,10 @@ static int put_bandwidth(struct cg_target *t, const struct cg_resources *res)
 	return r;
 }
 
-/* An idle cgroup takes no weight, so: idle off, weight, idle on. */
+/*
+ * Writes weight and idle. The kernel refuses a weight in an idle cgroup, so the order is: idle off,
+ * weight, idle on.
+ */
 static int put_weight(struct cg_target *t, const struct cg_resources *res)
 {
 	struct opt_i64 idle = res->cpu.idle;
@@ -223,14 +174,14 @@ static int apply_cpu(struct cg_target *t, const struct cg_resources *res)
 	const __typeof__(res->cpu) *c = &res->cpu;
 	bool lifting =
 		!c->shares.v && c->quota.v <= 0 && !c->period.v && !c->burst.v && c->idle.v == 0;
-	const char *field = c->shares.v       ? F "cpu.shares"
-			    : given(c->quota) ? F "cpu.quota"
-			    : c->period.v     ? F "cpu.period"
-			    : c->burst.set    ? F "cpu.burst"
-					      : F "cpu.idle";
+	const char *field = c->shares.v          ? F "cpu.shares"
+			    : is_given(c->quota) ? F "cpu.quota"
+			    : c->period.v        ? F "cpu.period"
+			    : c->burst.set       ? F "cpu.burst"
+						 : F "cpu.idle";
 	int r = 0;
 
-	if (!lifting || given(c->quota) || c->burst.set || c->idle.set) {
+	if (!lifting || is_given(c->quota) || c->burst.set || c->idle.set) {
 		r = cg_require(t, "cpu", field, lifting);
 		if (r > 0)
 			r = put_weight(t, res);
@@ -254,9 +205,9 @@ sets:
 }
 
 /*
- * pids.max 0 would refuse the container's own first process when it is cloned into the cgroup. 1
- * has the effect that 0 asks for: that process, and no fork. runc does the same, and systemd knows
- * no 0 either.
+ * Writes pids.max. With 0 the kernel would refuse the container's own first process when it is
+ * cloned into the cgroup. 1 has the effect that 0 asks for: that process and no other. runc does
+ * the same, and systemd has no 0 either.
  */
 static int apply_pids(struct cg_target *t, const struct cg_resources *res)
 {
@@ -283,9 +234,9 @@ static int check_page_size(const char *size)
 }
 
 /*
- * Both counts are limited: reservations, which the specification wants since they fail at mmap(2)
- * and not by SIGBUS, and use, since a mapping with MAP_NORESERVE makes none. A kernel older than
- * 5.7 counts no reservations.
+ * Limits two counts: reserved pages, because the specification wants an excess to fail at mmap(2)
+ * and not by SIGBUS, and used pages, because a mapping with MAP_NORESERVE reserves none. A kernel
+ * before 5.7 does not count reservations.
  */
 static int apply_hugepages(struct cg_target *t, const struct cg_resources *res)
 {
@@ -349,7 +300,7 @@ static int apply_rdma(struct cg_target *t, const struct cg_resources *res)
 	return 0;
 }
 
-/* Files such as io.max take one line a write. */
+/* Writes a value line by line, because files such as io.max accept one line with each write. */
 static int put_lines(struct cg_target *t, const char *field, const struct cg_unified *u)
 {
 	const char *line = u->value;
@@ -378,10 +329,12 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 			return r;
 		snprintf(field, sizeof(field), F "unified[\"%.80s\"]", u->file);
 		if (len >= sizeof(controller))
-			return err_set(EINVAL, "%s: no controller has so long a name", field);
+			return err_set(EINVAL,
+				"%s: found a controller name of %zu bytes, expected at most %zu",
+				field, len, sizeof(controller) - 1);
 		memcpy(controller, u->file, len);
 		controller[len] = '\0';
-		/* cgroup.* is the core's; PSI files need no controller either. */
+		/* cgroup.* files and PSI files belong to no controller. */
 		const char *dot = u->file + len;
 		if (!streq(controller, "cgroup") && !streq(dot, ".pressure"))
 			r = cg_require(t, controller, field, false);
@@ -396,9 +349,9 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 }
 
 /*
- * What cgroup v2 can't do. The specification wants an error where a v1 setting can't be converted,
- * and crun gives it; kernel memory limits, which v1 itself no longer has, are dropped with a
- * warning, as runc does.
+ * Refuses or ignores settings that only cgroup v1 has. The specification wants an error for a
+ * setting that cannot be converted, and crun reports one. Kernel memory limits, which v1 itself has
+ * dropped, are ignored with a warning, as by runc.
  */
 static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res)
 {
@@ -410,7 +363,7 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 			"sysctl vm.swappiness of the host"},
 		{res->memory.disable_oom_killer.v, "memory.disableOOMKiller",
 			"process.oomScoreAdj"},
-		{given(res->cpu.realtime_runtime), "cpu.realtimeRuntime", "cpu.quota"},
+		{is_given(res->cpu.realtime_runtime), "cpu.realtimeRuntime", "cpu.quota"},
 		{res->cpu.realtime_period.v != 0, "cpu.realtimePeriod", "cpu.period"},
 		{res->block_io.leaf_weight.v != 0, "blockIO.leafWeight", "blockIO.weight"},
 		{res->block_io.leaf_weight_device.n != 0, "blockIO.weightDevice[].leafWeight",
@@ -419,7 +372,7 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 		{res->nnet_priorities != 0, "network.priorities", "a classifier by cgroup path"},
 	};
 
-	if (given(res->memory.kernel) || given(res->memory.kernel_tcp))
+	if (is_given(res->memory.kernel) || is_given(res->memory.kernel_tcp))
 		log_warn(
 			F "memory.kernel and kernelTCP are ignored: cgroup v2 counts kernel memory "
 			  "in memory.limit");
@@ -430,7 +383,7 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 			continue;
 		if (!cg->lenient)
 			return err_set(EOPNOTSUPP,
-				F "%s: cgroup v2 has no such setting; take it out, or see %s",
+				F "%s: cgroup v2 has no such setting; take it out, or use %s",
 				refused[i].field, refused[i].instead);
 		log_warn("limit not applied: " F "%s: cgroup v2 has no such setting",
 			refused[i].field);
@@ -438,7 +391,10 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 	return 0;
 }
 
-/* A scope just started was told all but what depends on the cgroup's files. */
+/*
+ * Whether systemd must be told the limits. A scope that was just started knows them, except those
+ * that depend on the cgroup's files.
+ */
 static bool tell_systemd(const struct cgroup *cg, const struct cg_resources *res)
 {
 	return cg->manager == CG_SYSTEMD &&
@@ -453,7 +409,7 @@ int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
 		apply_unified};
 	struct cg_target t = {.cg = cg};
 
-	if (!cg->path) /* cg_create() has said what there is to say */
+	if (!cg->path) /* cg_create() has reported it if limits were asked for */
 		return 0;
 	int r = check_v1_only(cg, res);
 	if (r < 0)

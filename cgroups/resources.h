@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.json's linux.resources (runtime-spec 1.3, config-linux.md "Control groups"), as plain
- * data. The spec layer fills it in; cg_apply() writes it to cgroup v2. Strings and arrays belong to
- * the caller's arena. Units are the spec's: bytes, microseconds, counts; -1 is "unlimited" where
- * the spec says so.
+ * config.json's linux.resources (runtime-spec 1.3, config-linux.md "Control groups") as plain data.
+ * runtime/spec/ fills it in; cg_apply() writes it to cgroup v2. Strings and arrays belong to the
+ * caller's arena. Units are the specification's: bytes, microseconds, counts; -1 is "unlimited"
+ * where the specification says so.
  *
  * As with runc, 0 is the same as absent for memory.limit, reservation and swap, cpu.shares, quota
- * and period, and blockIO.weight: engines send zeros for what they do not limit. It is a value for
- * pids.limit, cpu.burst and cpu.idle.
+ * and period, and blockIO.weight, because engines send zeros for what they do not limit. It is a
+ * value for pids.limit, cpu.burst and cpu.idle.
  */
 #pragma once
 #include <stddef.h>
@@ -19,12 +19,12 @@ struct cg_device_rule {
 	char type;          /* 'a' all, 'c' character, 'b' block */
 	int64_t major;      /* -1: any */
 	int64_t minor;      /* -1: any */
-	const char *access; /* of "rwm"; never NULL; "" means rwm, as crun reads an absent one */
+	const char *access; /* letters of "rwm", never NULL; "" is rwm, as with crun */
 };
 
 struct cg_device_value {
 	uint64_t major, minor;
-	uint64_t value; /* bytes or operations a second (0: no limit); a weight */
+	uint64_t value; /* bytes or operations a second (0: no limit), or a weight */
 };
 
 struct cg_device_values {
@@ -56,10 +56,10 @@ struct cg_resources {
 		struct opt_i64 kernel, kernel_tcp;  /* cgroup v1 only */
 		struct opt_u64 swappiness;          /* cgroup v1 only */
 		struct opt_bool disable_oom_killer; /* cgroup v1 only */
-		struct opt_bool use_hierarchy;      /* cgroup v1 only: always so on v2 */
+		struct opt_bool use_hierarchy;      /* cgroup v1 only: v2 is always hierarchical */
 		struct opt_bool check_before_update;
-		bool upper_bound; /* what is in the cgroup can't have more: no controller, no error
-				   */
+		/* The processes cannot get more anyway, so a missing controller is no error. */
+		bool upper_bound;
 	} memory;
 
 	struct {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The "data" object of `events --stats`, in the shape of runc's types/events.go, which containerd,
- * docker and cAdvisor read: cgroup v1's layout, filled from v2 files as runc fills it. PSI is where
- * runc has it, in cpu, memory and blkio. What v2 has and v1 had not is beneath "cgroup2", by the
- * kernel's own names.
+ * Writes the "data" object of `events --stats` in the shape of runc's types/events.go, which
+ * containerd, docker and cAdvisor read. It has cgroup v1's layout and is filled from v2 files as
+ * runc fills it. PSI is in cpu, memory and blkio, as in runc's. "cgroup2" has what only v2 has, by
+ * the kernel's own names.
  *
- * A file that does not exist (controller not enabled) leaves zeros, as it does with runc.
+ * If a file does not exist, because its controller is not enabled, its numbers are zeros, as with
+ * runc.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -21,12 +22,12 @@ struct text {
 
 static bool is_missing(int r)
 {
-	/* Some kernels answer EOPNOTSUPP to PSI when it is switched off. */
+	/* Some kernels answer EOPNOTSUPP if PSI is switched off. */
 	return r == -ENOENT || r == -ENODEV || r == -EOPNOTSUPP;
 }
 
-/* 1: read; 0: there is no such file. */
-static int slurp(int dir, const char *file, struct text *t)
+/* Reads a file that may be missing. 1: it is read; 0: there is no such file. */
+static int read_optional(int dir, const char *file, struct text *t)
 {
 	int r = cg_read(dir, file, t->s, sizeof(t->s));
 
@@ -44,7 +45,7 @@ static uint64_t key_of(const char *text, const char *key)
 	return cg_find_key(text, key, &v) < 0 ? 0 : v;
 }
 
-/* A file with one number; 0 where there is none. */
+/* Reads a file with one number; 0 if there is no such file. */
 static uint64_t number_of(int dir, const char *file)
 {
 	uint64_t v = 0;
@@ -56,7 +57,7 @@ static uint64_t number_of(int dir, const char *file)
 	return v;
 }
 
-/* Every "key value" line as a member. */
+/* Writes every "key value" line as a member. */
 static void put_flat(struct json_out *o, const char *key, const char *text)
 {
 	char name[64];
@@ -92,7 +93,7 @@ static void put_pressure_line(struct json_out *o, const char *name, const char *
 	json_out_end_object(o);
 }
 
-/* "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", and the same for "full". */
+/* Writes the PSI line "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", and the same for "full". */
 static int put_psi(int dir, const char *file, struct json_out *o)
 {
 	char text[512];
@@ -115,7 +116,7 @@ static int put_psi(int dir, const char *file, struct json_out *o)
 
 static int put_cpu(int dir, struct json_out *o, struct text *t)
 {
-	int r = slurp(dir, "cpu.stat", t);
+	int r = read_optional(dir, "cpu.stat", t);
 
 	if (r < 0)
 		return r;
@@ -137,7 +138,7 @@ static int put_cpu(int dir, struct json_out *o, struct text *t)
 	return r;
 }
 
-/* "0-2,5" as numbers; and the v1 members, which runc has zeros for on v2. */
+/* Writes a list such as "0-2,5" as numbers. */
 static void put_list(struct json_out *o, const char *key, const char *list)
 {
 	json_out_array(o, key);
@@ -153,6 +154,7 @@ static void put_list(struct json_out *o, const char *key, const char *list)
 	json_out_end_array(o);
 }
 
+/* Writes cpuset. Like runc, it writes zeros for what only cgroup v1 has. */
 static int put_cpuset(int dir, struct json_out *o, struct text *t)
 {
 	static const char *const v1_only[] = {"cpu_exclusive", "mem_hardwall", "mem_exclusive",
@@ -160,11 +162,11 @@ static int put_cpuset(int dir, struct json_out *o, struct text *t)
 		"sched_load_balance", "sched_relax_domain_level"};
 
 	json_out_object(o, "cpuset");
-	int r = slurp(dir, "cpuset.cpus.effective", t);
+	int r = read_optional(dir, "cpuset.cpus.effective", t);
 	if (r > 0)
 		put_list(o, "cpus", t->s);
 	if (r >= 0)
-		r = slurp(dir, "cpuset.mems.effective", t);
+		r = read_optional(dir, "cpuset.mems.effective", t);
 	if (r > 0)
 		put_list(o, "mems", t->s);
 	for (size_t i = 0; i < ARRAY_SIZE(v1_only); i++)
@@ -184,13 +186,13 @@ static void put_memory_entry(struct json_out *o, const char *key, uint64_t limit
 	json_out_end_object(o);
 }
 
-/* v1 counts swap with memory, and so does this shape. */
+/* Writes memory. Swap counts include memory, as on cgroup v1. */
 static int put_memory(int dir, struct json_out *o, struct text *t)
 {
 	uint64_t usage = number_of(dir, "memory.current"), limit = number_of(dir, "memory.max");
 	uint64_t swap_usage = number_of(dir, "memory.swap.current"),
 		 swap_limit = number_of(dir, "memory.swap.max"), both = UINT64_MAX;
-	int r = slurp(dir, "memory.events", t);
+	int r = read_optional(dir, "memory.events", t);
 
 	if (r < 0)
 		return r;
@@ -198,7 +200,7 @@ static int put_memory(int dir, struct json_out *o, struct text *t)
 	if (limit != UINT64_MAX && swap_limit != UINT64_MAX)
 		both = limit + swap_limit;
 	json_out_object(o, "memory");
-	r = slurp(dir, "memory.stat", t);
+	r = read_optional(dir, "memory.stat", t);
 	if (r <= 0)
 		t->s[0] = '\0';
 	json_out_u64(o, "cache", key_of(t->s, "file"));
@@ -219,8 +221,8 @@ static int put_pids(int dir, struct json_out *o, struct text *t)
 	int r = cg_read_u64(dir, "pids.current", &current);
 
 	if (is_missing(r)) {
-		/* Without the controller: count the lines, as runc does. */
-		r = slurp(dir, "cgroup.procs", t);
+		/* Without the pids controller the processes are counted, as by runc. */
+		r = read_optional(dir, "cgroup.procs", t);
 		current = r > 0 && *t->s ? 1 : 0;
 		for (const char *p = r > 0 ? t->s : ""; *p; p++)
 			current += *p == '\n';
@@ -229,12 +231,15 @@ static int put_pids(int dir, struct json_out *o, struct text *t)
 		return r;
 	json_out_object(o, "pids");
 	json_out_u64(o, "current", current);
-	json_out_u64(o, "limit", limit == UINT64_MAX ? 0 : limit); /* runc: 0 is none */
+	json_out_u64(o, "limit", limit == UINT64_MAX ? 0 : limit); /* 0: no limit, as in runc */
 	json_out_end_object(o);
 	return 0;
 }
 
-/* "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0": one v1 list out of two of its keys. */
+/*
+ * Makes a v1 list from two of the keys of lines such as "8:0 rbytes=1 wbytes=2 rios=3 wios=4
+ * dbytes=0 dios=0".
+ */
 static void put_io_list(
 	struct json_out *o, const char *key, const char *text, const char *const keys[2])
 {
@@ -264,7 +269,7 @@ static void put_io_list(
 
 static int put_blkio(int dir, struct json_out *o, struct text *t)
 {
-	int r = slurp(dir, "io.stat", t);
+	int r = read_optional(dir, "io.stat", t);
 
 	if (r < 0)
 		return r;
@@ -279,8 +284,8 @@ static int put_blkio(int dir, struct json_out *o, struct text *t)
 }
 
 /*
- * hugetlb.SIZE.current names the sizes that there are. Reservations where they are counted, as
- * runc.
+ * Writes huge pages. The names of hugetlb.SIZE.current tell the sizes. Reservations are reported if
+ * the kernel counts them, as by runc.
  */
 static void put_hugetlb(int dir, struct json_out *o, struct text *t)
 {
@@ -300,7 +305,7 @@ static void put_hugetlb(int dir, struct json_out *o, struct text *t)
 			snprintf(file, sizeof(file), "hugetlb.%s.current", size);
 		uint64_t usage = number_of(dir, file);
 		snprintf(file, sizeof(file), "hugetlb.%s.events", size);
-		bool events = slurp(dir, file, t) > 0;
+		bool events = read_optional(dir, file, t) > 0;
 		json_out_object(o, size);
 		json_out_u64(o, "usage", usage);
 		json_out_u64(o, "max", 0);
@@ -326,13 +331,13 @@ static int put_cgroup2(int dir, struct json_out *o, struct text *t)
 
 	json_out_object(o, "cgroup2");
 	for (size_t i = 0; i < ARRAY_SIZE(flat) && r >= 0; i++)
-		if ((r = slurp(dir, flat[i], t)) > 0)
+		if ((r = read_optional(dir, flat[i], t)) > 0)
 			put_flat(o, flat[i], t->s);
 	for (size_t i = 0; i < ARRAY_SIZE(lines) && r >= 0; i++)
-		if ((r = slurp(dir, lines[i], t)) > 0)
+		if ((r = read_optional(dir, lines[i], t)) > 0)
 			json_out_str(o, lines[i], t->s);
 	for (size_t i = 0; i < ARRAY_SIZE(single) && r >= 0; i++) {
-		r = slurp(dir, single[i], t);
+		r = read_optional(dir, single[i], t);
 		if (r > 0 && streq(t->s, "max"))
 			json_out_str(o, single[i], "max");
 		else if (r > 0)
@@ -361,7 +366,7 @@ int cg_stats(const struct cgroup *cg, struct json_out *o)
 	if (r < 0)
 		return r;
 	put_hugetlb(dir, o, t);
-	/* runc's members that are not a cgroup's. */
+	/* These members of runc's object are not about cgroups. */
 	json_out_object(o, "intel_rdt");
 	json_out_end_object(o);
 	json_out_null(o, "network_interfaces");

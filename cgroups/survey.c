@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `caisson doctor` says of cgroups. */
+/* Describes the cgroups of the host for `caisson doctor`. */
 #include <stdio.h>
 
 #include "cgroups/cg_internal.h"
 
 #define MOUNTINFO_MAX (16 * 1024 * 1024)
 
-/* Adds "NAME (where it is)" of each controller that limits need and v2 does not have. */
+/* Lists each controller that limits need and v2 does not have, as "NAME (where it is)". */
 static int list_missing(struct arena *a, const char *mountinfo, struct cg_survey *s)
 {
 	static const char *const wanted[] = {"cpu", "cpuset", "io", "memory", "pids", "hugetlb"};

@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Moving an interface between network namespaces (runtime-spec 1.3, config-linux.md "Network
+ * Moves an interface between network namespaces (runtime-spec 1.3, config-linux.md "Network
  * Devices").
  *
- * Theory of operation. One RTM_NEWLINK carries the destination namespace, the new name and the new
- * index, so that the interface is at no time visible under its new name in the namespace it leaves.
- * The kernel handles the message in this order: it takes the interface down, moves it under its old
- * name (under the new one if the old one is taken at the destination), and renames it there. Three
- * things follow:
+ * Theory of operation. One RTM_NEWLINK message carries the destination namespace, the new name and
+ * the new index, so that the interface is at no time visible under its new name in the namespace
+ * that it leaves. The kernel handles the message in this order: it takes the interface down, moves
+ * it under its old name (under the new name if the old one is taken at the destination), and
+ * renames it there. Three things follow:
  *
- * - If the rename fails, the kernel leaves the interface at the destination under its old name. We
- * ask for the new name first, and if somebody was faster, move the interface back.
- * - Being taken down costs it its addresses. They are read before and given back after.
- * - Its index at the destination is chosen by us (IFLA_NEW_IFINDEX, Linux 5.13), as that is the
- * only way to know it when the new name is a template such as "eth%d".
+ * - If the kernel cannot rename the interface, it leaves the interface at the destination under its
+ *   old name. Therefore caisson checks first that the new name is free there. If another process
+ *   takes the name between the check and the move, caisson moves the interface back.
+ * - The kernel removes the addresses of an interface that it takes down. Therefore caisson reads
+ *   the addresses before the move and adds them again after it.
+ * - caisson chooses the index that the interface has at the destination (IFLA_NEW_IFINDEX, Linux
+ *   5.13), because nothing else tells which interface it is when the new name is a template such as
+ *   "eth%d".
  *
- * MAC address, MTU and alternative names travel with the interface; routes through it do not,
- * except those that its addresses imply: routing is no part of the specification's section.
+ * The MAC address, the MTU and the alternative names travel with the interface. The routes through
+ * it do not, except those that its addresses imply, because that section of the specification does
+ * not speak of routes.
  */
 #include <stdio.h>
 #include <sys/stat.h>
@@ -24,11 +28,13 @@
 #include "netsetup/net.h"
 #include "netsetup/rtnl/address.h"
 
-/* How often another index is tried when the one chosen was taken in the meantime. */
+/* how many other indexes are tried if the chosen one is taken between the choice and the move */
 #define INDEX_TRIES 5
 
-/* A namespace that an interface leaves or comes to: a socket in it, and a descriptor to name it to
- * the kernel. */
+/*
+ * A namespace that an interface leaves or enters: a socket in it, and a descriptor by which other
+ * messages name it.
+ */
 struct place {
 	struct nl nl;
 	int netns_fd; /* borrowed */
@@ -39,7 +45,10 @@ static bool is_template(const char *name)
 	return strchr(name, '%') != NULL;
 }
 
-/* Fails if the two are one namespace: the kernel would take the move for a wish to rename. */
+/*
+ * Fails if both descriptors are of one namespace, because the kernel would only rename the
+ * interface then.
+ */
 static int check_places(int from_fd, int to_fd)
 {
 	struct stat from, to;
@@ -53,7 +62,7 @@ static int check_places(int from_fd, int to_fd)
 	return 0;
 }
 
-/* The first failure, kept while something is done about it. */
+/* A failure with its message, kept while later calls, which may fail too, clean up. */
 struct failure {
 	int r;
 	char text[1024];
@@ -72,8 +81,10 @@ static int failure_return(const struct failure *f)
 	return err_set(-f->r, "%s", f->text);
 }
 
-/* The message that moves. index 0: the kernel keeps the interface's index if it can, else gives it
- * another. */
+/*
+ * Sends the message that moves the interface. With index 0 the kernel keeps the interface's index
+ * if it is free at the destination, and chooses another one if it is not.
+ */
 static int send_move(
 	struct place *from, struct place *to, int index_here, const char *name, int index)
 {
@@ -87,13 +98,12 @@ static int send_move(
 	return nl_call(&from->nl, &q, NULL, NULL);
 }
 
-/* One move of one interface. */
 struct trip {
 	struct place *from;
 	struct place *to;
 	struct link was;
 	struct addresses addresses;
-	int index; /* at the destination; 0: it has not left */
+	int index; /* at the destination; 0: the interface has not left */
 };
 
 static void trip_release(struct trip *t)
@@ -102,9 +112,11 @@ static void trip_release(struct trip *t)
 }
 #define _cleanup_trip_ __attribute__((cleanup(trip_release), unused))
 
-/* Moves it under a known index. A failure can leave it at the destination, under its old name:
- * t->index tells. */
-static int move(struct trip *t, const char *new_name)
+/*
+ * Moves the interface under an index that caisson chooses. A failure can leave the interface at the
+ * destination under its old name; then t->index is not 0.
+ */
+static int move_interface(struct trip *t, const char *new_name)
 {
 	int index = t->was.index;
 	struct failure failure;
@@ -130,8 +142,8 @@ static int move(struct trip *t, const char *new_name)
 	return failure_return(&failure);
 }
 
-/* What remains to be done where it has arrived. */
-static int settle(const struct trip *t, struct place *at, int index, bool up)
+/* Gives an interface that has arrived its addresses, and sets it up if it is to be up. */
+static int settle_interface(const struct trip *t, struct place *at, int index, bool up)
 {
 	struct link link;
 
@@ -145,8 +157,8 @@ static int settle(const struct trip *t, struct place *at, int index, bool up)
 	return r < 0 ? err_ctx(r, "set it up") : 0;
 }
 
-/* Reverts a move after the failure r and returns r. */
-static int move_back(struct trip *t, int r)
+/* Moves the interface back after the failure r, and returns r. */
+static int move_interface_back(struct trip *t, int r)
 {
 	struct failure failure = failure_keep(r);
 	struct link back;
@@ -157,15 +169,18 @@ static int move_back(struct trip *t, int r)
 	if (r >= 0)
 		r = link_get(&t->from->nl, t->was.name, 0, &back);
 	if (r >= 0)
-		r = settle(t, t->from, back.index, t->was.flags & IFF_UP);
+		r = settle_interface(t, t->from, back.index, t->was.flags & IFF_UP);
 	if (r < 0)
 		return err_set(-failure.r, "%s; bringing it back failed too: %.900s", failure.text,
 			err_msg());
 	return failure_return(&failure);
 }
 
-/* new_name NULL: the name it has. up: set it up at the destination even if it is down. */
-static int transfer(struct trip *t, const char *name, const char *new_name, bool up)
+/*
+ * Moves the interface with its addresses. new_name NULL: it keeps its name. up: it is set up at the
+ * destination even if it was down before.
+ */
+static int transfer_interface(struct trip *t, const char *name, const char *new_name, bool up)
 {
 	struct link taken;
 
@@ -187,13 +202,15 @@ static int transfer(struct trip *t, const char *name, const char *new_name, bool
 	r = addresses_read(&t->from->nl, t->was.index, &t->addresses);
 	if (r < 0)
 		return r;
-	r = move(t, new_name);
+	r = move_interface(t, new_name);
 	if (r >= 0)
-		r = settle(t, t->to, t->index, up || (t->was.flags & IFF_UP));
-	return r < 0 && t->index ? move_back(t, r) : r;
+		r = settle_interface(t, t->to, t->index, up || (t->was.flags & IFF_UP));
+	return r < 0 && t->index ? move_interface_back(t, r) : r;
 }
 
-/* Opens the caller's namespace as `here` and netns_fd as `there`. The caller closes what is open.
+/*
+ * Opens the caller's namespace as `here` and netns_fd as `there`. The caller closes both, also
+ * after a failure, because one may be open then.
  */
 static int open_places(int *ret_here_fd, struct place *here, struct place *there, int netns_fd)
 {
@@ -227,7 +244,7 @@ int net_move_device(const char *name, const char *new_name, int netns_fd)
 	if (r >= 0)
 		r = open_places(&here_fd, &here, &there, netns_fd);
 	if (r >= 0)
-		r = transfer(&t, name, new_name, true);
+		r = transfer_interface(&t, name, new_name, true);
 	return r < 0 ? err_ctx(r, "move network device %s into the container", name) : 0;
 }
 
@@ -241,7 +258,7 @@ int net_return_device(const char *new_name, const char *name, int netns_fd)
 	if (r >= 0)
 		r = open_places(&here_fd, &here, &there, netns_fd);
 	if (r >= 0)
-		r = transfer(&t, new_name, name, false);
+		r = transfer_interface(&t, new_name, name, false);
 	if (r == -ENODEV) {
 		err_clear();
 		return 0;

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A tap that stands in for an interface: the other end of a virtual machine's network device
- * (Documentation/networking/tuntap.rst, tc-mirred(8)).
+ * A tap device takes the place of a network interface: it is the host's end of a virtual machine's
+ * network device (Documentation/networking/tuntap.rst, tc-mirred(8)).
  *
- * All that arrives at the interface goes to the tap, and all that the machine sends leaves by the
- * interface; ARP and neighbour discovery too, so that the machine alone answers for the addresses,
- * which stay where they are. Both calls act in the calling thread's network namespace, and need
+ * The kernel passes every frame that arrives at the interface to the tap, and sends every frame of
+ * the machine out of the interface, ARP and neighbour discovery included. So the machine alone
+ * answers for the interface's addresses, although the addresses stay at the interface.
+ * net_tap_open() and net_tap_close() act in the calling thread's network namespace, and need
  * CAP_NET_ADMIN there and /dev/net/tun.
  *
- * Who can't call net_tap_close(), because it is killed or has given its privilege away, closes the
- * descriptor: the tap goes away with it, and what remains at the interface is found and removed by
- * the next net_tap_open().
+ * A process that is killed or has given up its privilege cannot call net_tap_close(). When its
+ * descriptor is closed, the kernel removes the tap. The redirection that remains at the interface
+ * is removed by the next net_tap_open() or by net_tap_sweep().
  */
 #pragma once
 #include "netsetup/carry/net_config.h"
@@ -18,11 +19,11 @@
 #define NET_TAP_HEADER 12 /* bytes of struct virtio_net_hdr_v1 before each frame, little-endian */
 
 struct net_tap {
-	int fd; /* non-blocking, close-on-exec; a frame a read or write */
+	int fd; /* non-blocking, close-on-exec; each read or write is one frame */
 	char name[IFNAMSIZ];
 	char interface[IFNAMSIZ];
-	unsigned offloads; /* TUN_F_*, as far as this kernel has them; all are off */
-	int index;         /* of the interface */
+	unsigned offloads; /* the TUN_F_* flags that this kernel has; all are off at first */
+	int index;         /* the interface's */
 	bool own_qdisc, own_allmulti;
 };
 
@@ -32,17 +33,20 @@ struct net_tap {
 	}
 
 /*
- * i must be in this namespace. -ENOENT with the name of the kernel module that is missing; -EBUSY
- * if the interface's traffic goes to another tap already. After a failure nothing is left.
+ * Makes a tap and joins it to the interface i, which must be in this namespace. -ENOENT: a kernel
+ * module is missing, and the message names it; -EBUSY: the interface's traffic goes to another tap
+ * already. After a failure nothing that it made is left.
  */
 int net_tap_open(const struct net_interface *i, struct net_tap *ret) must_check;
 
 /*
- * Takes off what machines have left at the interfaces of the network namespace netns_fd, after who
- * held the descriptors could not call net_tap_close(). Interfaces of machines that run are not
- * touched. IFF_ALLMULTI stays as it is.
+ * Removes the redirections that stopped machines have left at the interfaces of the network
+ * namespace netns_fd. It does not touch the interfaces of running machines, nor IFF_ALLMULTI.
  */
 int net_tap_sweep(int netns_fd) must_check;
 
-/* Closes the descriptor whatever happens. 0 if the interface has gone in the meantime. */
+/*
+ * Removes the redirection and closes the descriptor, which is closed even on failure. 0 if the
+ * interface is gone.
+ */
 int net_tap_close(struct net_tap *t);

@@ -29,8 +29,8 @@ static int open_tun(void)
 }
 
 /*
- * What the machine may leave to the host: all that this kernel knows. None of it is switched on
- * before the machine's driver has said what it understands.
+ * Finds out which offloads this kernel knows, so that the machine can leave that work to the host.
+ * All are off until the machine's driver has said which ones it understands.
  */
 static int probe_offloads(int fd, unsigned *ret)
 {
@@ -44,7 +44,7 @@ static int probe_offloads(int fd, unsigned *ret)
 		if (ioctl(fd, TUNSETOFFLOAD, 0UL) == 0)
 			return 0;
 	}
-	return err_sys("TUNSETOFFLOAD");
+	return err_sys("set the offloads of a tap device (TUNSETOFFLOAD)");
 }
 
 static int make_tap(struct net_tap *t)
@@ -56,19 +56,22 @@ static int make_tap(struct net_tap *t)
 	if (t->fd < 0)
 		return t->fd;
 	if (ioctl(t->fd, TUNSETIFF, &req) < 0)
-		return err_sys("make a tap device (CAP_NET_ADMIN in the network namespace?)");
+		return err_sys(
+			"make a tap device (this needs CAP_NET_ADMIN in the network namespace)");
 	memcpy(t->name, req.ifr_name, sizeof(t->name));
 	t->name[IFNAMSIZ - 1] = '\0';
 	if (ioctl(t->fd, TUNSETVNETHDRSZ, &size) < 0)
-		return err_sys("%s: TUNSETVNETHDRSZ", t->name);
+		return err_sys("%s: set the size of the frame headers (TUNSETVNETHDRSZ)", t->name);
 	if (ioctl(t->fd, TUNSETVNETLE, &little_endian) < 0)
-		return err_sys("%s: TUNSETVNETLE", t->name);
+		return err_sys(
+			"%s: set the byte order of the frame headers (TUNSETVNETLE)", t->name);
 	return probe_offloads(t->fd, &t->offloads);
 }
 
 /*
- * The host's IPv6 must not give the tap an address: its router solicitations and the rest would
- * be frames to the machine. A kernel without IPv6 does not know the attribute, and need not.
+ * Keeps the host's IPv6 from giving the tap an address, because its router solicitations would
+ * reach the machine as frames. A kernel without IPv6 does not know the attribute and refuses it,
+ * which does no harm.
  */
 static void silence_ipv6(struct nl *nl, int index)
 {
@@ -85,7 +88,7 @@ static void silence_ipv6(struct nl *nl, int index)
 		err_clear();
 }
 
-static int set_up(struct nl *nl, int index, uint32_t mtu)
+static int set_tap_up(struct nl *nl, int index, uint32_t mtu)
 {
 	struct nl_req q;
 
@@ -96,7 +99,10 @@ static int set_up(struct nl *nl, int index, uint32_t mtu)
 	return r < 0 ? r : link_set_flags(nl, index, IFF_UP, 0);
 }
 
-/* The machine joins multicast groups that the interface's own filter (macvlan) knows nothing of. */
+/*
+ * Sets IFF_ALLMULTI, because the machine joins multicast groups that the interface's own filter
+ * (macvlan) does not know of.
+ */
 static int pass_multicast(struct nl *nl, const struct link *link, struct net_tap *t)
 {
 	if (link->flags & IFF_ALLMULTI)
@@ -108,7 +114,7 @@ static int pass_multicast(struct nl *nl, const struct link *link, struct net_tap
 static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_tap *t)
 {
 	struct link link, tap;
-	bool tap_qdisc; /* goes with the tap */
+	bool tap_qdisc; /* not used: the kernel removes this qdisc with the tap */
 
 	int r = link_get(nl, i->name, 0, &link);
 	if (r < 0)
@@ -116,7 +122,7 @@ static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_
 	memcpy(t->interface, link.name, sizeof(t->interface));
 	r = link_get(nl, t->name, 0, &tap);
 	if (r >= 0)
-		r = set_up(nl, tap.index, i->mtu);
+		r = set_tap_up(nl, tap.index, i->mtu);
 	if (r >= 0)
 		r = tc_redirect(nl, tap.index, link.index, &tap_qdisc);
 	if (r < 0)
@@ -124,7 +130,7 @@ static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_
 	r = tc_redirect(nl, link.index, tap.index, &t->own_qdisc);
 	if (r < 0)
 		return r;
-	t->index = link.index; /* from here on there is something to undo */
+	t->index = link.index; /* net_tap_close() removes the redirection from here on */
 	return pass_multicast(nl, &link, t);
 }
 
@@ -154,7 +160,7 @@ int net_tap_close(struct net_tap *t)
 	_cleanup_nl_ struct nl nl = NL_INIT;
 	int r = 0;
 
-	fd_close(&t->fd); /* the tap, and what is attached to it */
+	fd_close(&t->fd); /* the kernel removes the tap and its qdisc */
 	if (t->index)
 		r = nl_open(&nl, -EBADF);
 	if (r >= 0 && t->index)
@@ -172,7 +178,7 @@ int net_tap_close(struct net_tap *t)
 
 struct interfaces {
 	size_t n;
-	int index[64]; /* more than an engine gives a container */
+	int index[64]; /* more interfaces than an engine gives a container */
 };
 
 static int list_interface(const struct nlmsghdr *h, void *arg)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GVariant text, the notation of org.systemd.property.* annotations: 'text', true, 5, uint64 5,
- * 1.5, ['a', 'b'], ('a', 1), <5>, @as []. A number without a type is an int32, or a double when it
- * is written as one; all elements of an array have the type of the first, unless they have one of
- * their own, which must be the same. https://docs.gtk.org/glib/gvariant-text-format.html
+ * Parses GVariant text, the notation of org.systemd.property.* annotations: 'text', true, 5, uint64
+ * 5, 1.5, ['a', 'b'], ('a', 1), <5>, @as []. A number without a type is an int32, or a double if it
+ * is written as one. All elements of an array have the type of the first one; an element may name
+ * its type, which must be the same. https://docs.gtk.org/glib/gvariant-text-format.html
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include "cgroups/cg_internal.h"
 
 #define DEPTH_MAX 16
-#define SIGNATURE_MAX 255 /* D-Bus specification */
+#define SIGNATURE_MAX 255 /* the limit of the D-Bus specification */
 
 struct parser {
 	struct arena *a;
@@ -22,7 +22,7 @@ struct parser {
 
 static int parse_value(struct parser *s, const char *want, struct gv **ret) must_check;
 
-static int fail(struct parser *s, const char *expected)
+static int err_syntax(struct parser *s, const char *expected)
 {
 	return err_set(EINVAL, "not GVariant text: at byte %zu of \"%s\": expected %s",
 		(size_t)(s->p - s->text), s->text, expected);
@@ -33,7 +33,7 @@ static void skip_blanks(struct parser *s)
 	s->p += strspn(s->p, " \t\n\r");
 }
 
-static bool take(struct parser *s, char c)
+static bool take_char(struct parser *s, char c)
 {
 	skip_blanks(s);
 	if (*s->p != c)
@@ -51,7 +51,7 @@ static struct gv *new_value(struct parser *s, const char *sig)
 	return v;
 }
 
-/* The length of the first complete type of a signature, 0 if there is none. */
+/* The length of the first complete type of a signature; 0: there is none. */
 static size_t type_length(const char *sig, unsigned depth)
 {
 	size_t n = 1;
@@ -103,12 +103,12 @@ static int parse_unicode(struct parser *s, int digits, struct strbuf *out)
 
 	for (int i = 0; i < digits; i++, s->p++) {
 		if (!isxdigit((unsigned char)*s->p))
-			return fail(s, "a hexadecimal digit");
+			return err_syntax(s, "a hexadecimal digit");
 		c = c << 4 | (uint32_t)(isdigit((unsigned char)*s->p) ? *s->p - '0'
 								      : (*s->p | 0x20) - 'a' + 10);
 	}
 	if (c == 0 || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-		return fail(s, "a Unicode character other than NUL");
+		return err_syntax(s, "a Unicode character other than NUL");
 	return put_utf8(out, c);
 }
 
@@ -118,7 +118,7 @@ static int parse_escape(struct parser *s, struct strbuf *out)
 	char c = *s->p;
 
 	if (!c)
-		return fail(s, "a character after the backslash");
+		return err_syntax(s, "a character after the backslash");
 	s->p++;
 	if (c == 'u' || c == 'U')
 		return parse_unicode(s, c == 'u' ? 4 : 8, out);
@@ -145,7 +145,7 @@ static int parse_quoted(struct parser *s, const char **ret)
 			return r;
 	}
 	if (*s->p != quote)
-		return fail(s, "the closing quote");
+		return err_syntax(s, "the closing quote");
 	s->p++;
 	*ret = arena_strdup(s->a, strbuf_str(&out));
 	return *ret ? 0 : -ENOMEM;
@@ -154,12 +154,12 @@ static int parse_quoted(struct parser *s, const char **ret)
 static int parse_string(struct parser *s, const char *want, struct gv **ret)
 {
 	if (want && !strchr("sog", *want))
-		return fail(s, "a value that is not a string");
+		return err_syntax(s, "a value that is not a string");
 	*ret = new_value(s, want ? want : "s");
 	return *ret ? parse_quoted(s, &(*ret)->s) : -ENOMEM;
 }
 
-/* b'bytes': an array of bytes that ends in a NUL, as GVariant has it. */
+/* Parses b'bytes', which is an array of bytes that ends in a NUL. */
 static int parse_bytes(struct parser *s, struct gv **ret)
 {
 	const char *text;
@@ -210,21 +210,21 @@ static int parse_integer(struct parser *s, char type, const char *token, struct 
 	uint64_t u =
 		isxdigit((unsigned char)*token) ? strtoull(token, &end, base) : (errno = EINVAL);
 	if (errno == EINVAL || *end)
-		return fail(s, "a number");
+		return err_syntax(s, "a number");
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
 		if (numbers[i].type != type)
 			continue;
-		uint64_t lowest = (uint64_t) - (numbers[i].min + 1) + 1; /* of a negative one */
+		uint64_t lowest = (uint64_t) - (numbers[i].min + 1) + 1; /* its absolute value */
 		if (errno == ERANGE || (!negative && u > numbers[i].max) ||
 			(negative && u > (numbers[i].min ? lowest : 0)))
-			return fail(s, numbers[i].name);
+			return err_syntax(s, numbers[i].name);
 		if (numbers[i].min)
 			v->i = negative ? (int64_t)(0 - u) : (int64_t)u;
 		else
 			v->u = u;
 		return 0;
 	}
-	return fail(s, "a value that is not a number");
+	return err_syntax(s, "a value that is not a number");
 }
 
 static int parse_number(struct parser *s, const char *want, struct gv **ret)
@@ -235,7 +235,7 @@ static int parse_number(struct parser *s, const char *want, struct gv **ret)
 	char *end;
 
 	if (n == 0 || n >= sizeof(token))
-		return fail(s, "a value");
+		return err_syntax(s, "a value");
 	memcpy(token, s->p, n);
 	token[n] = '\0';
 	bool hex = str_starts(token + (*token == '-' || *token == '+'), "0x");
@@ -246,7 +246,7 @@ static int parse_number(struct parser *s, const char *want, struct gv **ret)
 	if (real) {
 		(*ret)->d = strtod(token, &end);
 		if (end == token || *end)
-			return fail(s, "a number");
+			return err_syntax(s, "a number");
 	} else {
 		int r = parse_integer(s, *(*ret)->sig, token, *ret);
 		if (r < 0)
@@ -263,20 +263,20 @@ static int parse_array(struct parser *s, const char *want, struct gv **ret)
 
 	s->p++;
 	if (want && *want != 'a')
-		return fail(s, "a value that is not an array");
-	if (!take(s, ']')) {
+		return err_syntax(s, "a value that is not an array");
+	if (!take_char(s, ']')) {
 		do {
 			int r = parse_value(s, element, tail);
 			if (r < 0)
 				return r;
 			element = (*tail)->sig;
 			tail = &(*tail)->next;
-		} while (take(s, ','));
-		if (!take(s, ']'))
-			return fail(s, "',' or ']'");
+		} while (take_char(s, ','));
+		if (!take_char(s, ']'))
+			return err_syntax(s, "',' or ']'");
 	}
 	if (!element)
-		return fail(s, "a type before an empty array, such as @as []");
+		return err_syntax(s, "a type before an empty array, such as @as []");
 	*ret = new_value(s, want ? want : arena_printf(s->a, "a%s", element));
 	if (!*ret || !(*ret)->sig)
 		return -ENOMEM;
@@ -292,12 +292,12 @@ static int parse_tuple(struct parser *s, const char *want, struct gv **ret)
 
 	s->p++;
 	if (want && *want != '(')
-		return fail(s, "a value that is not a tuple");
+		return err_syntax(s, "a value that is not a tuple");
 	int r = strbuf_add(&sig, "(", 1);
-	while (r == 0 && !take(s, ')')) {
+	while (r == 0 && !take_char(s, ')')) {
 		size_t n = next ? type_length(next, 0) : 0;
 		if (next && !n)
-			return fail(s, "')'");
+			return err_syntax(s, "')'");
 		const char *type = n ? arena_strndup(s->a, next, n) : NULL;
 		if (n && !type)
 			return -ENOMEM;
@@ -308,8 +308,8 @@ static int parse_tuple(struct parser *s, const char *want, struct gv **ret)
 		tail = &(*tail)->next;
 		next = next ? next + n : NULL;
 		skip_blanks(s);
-		if (*s->p != ')' && !take(s, ','))
-			return fail(s, "',' or ')'");
+		if (*s->p != ')' && !take_char(s, ','))
+			return err_syntax(s, "',' or ')'");
 	}
 	if (r == 0)
 		r = strbuf_add(&sig, ")", 1);
@@ -317,7 +317,7 @@ static int parse_tuple(struct parser *s, const char *want, struct gv **ret)
 		return r;
 	/* D-Bus has no empty tuples. */
 	if (!first || (next && *next != ')'))
-		return fail(s, "another value of the tuple");
+		return err_syntax(s, "another value of the tuple");
 	*ret = new_value(s, arena_strdup(s->a, strbuf_str(&sig)));
 	if (!*ret || !(*ret)->sig)
 		return -ENOMEM;
@@ -329,17 +329,17 @@ static int parse_variant(struct parser *s, const char *want, struct gv **ret)
 {
 	s->p++;
 	if (want && *want != 'v')
-		return fail(s, "a value that is not a variant");
+		return err_syntax(s, "a value that is not a variant");
 	*ret = new_value(s, "v");
 	if (!*ret)
 		return -ENOMEM;
 	int r = parse_value(s, NULL, &(*ret)->first);
 	if (r < 0)
 		return r;
-	return take(s, '>') ? 0 : fail(s, "'>'");
+	return take_char(s, '>') ? 0 : err_syntax(s, "'>'");
 }
 
-/* "uint64 5", "objectpath '/a'", "@as []": a type said before the value. */
+/* Parses a type before the value, as in "uint64 5", "objectpath '/a'" or "@as []". */
 static int parse_typed(struct parser *s, const char **ret)
 {
 	static const struct {
@@ -352,7 +352,7 @@ static int parse_typed(struct parser *s, const char **ret)
 	if (*s->p == '@') {
 		size_t n = type_length(s->p + 1, 0);
 		if (!n || n > SIGNATURE_MAX)
-			return fail(s, "a type after '@'");
+			return err_syntax(s, "a type after '@'");
 		*ret = arena_strndup(s->a, s->p + 1, n);
 		s->p += 1 + n;
 		return *ret ? 0 : -ENOMEM;
@@ -373,7 +373,7 @@ static int parse_boolean(struct parser *s, const char *want, struct gv **ret)
 	bool yes = *s->p == 't';
 
 	if (want && *want != 'b')
-		return fail(s, "a value that is not a boolean");
+		return err_syntax(s, "a value that is not a boolean");
 	*ret = new_value(s, "b");
 	if (!*ret)
 		return -ENOMEM;
@@ -401,7 +401,7 @@ static int parse_bare(struct parser *s, const char *want, struct gv **ret)
 	}
 	if (*s->p == 'b' && (s->p[1] == '\'' || s->p[1] == '"')) {
 		if (want && !streq(want, "ay"))
-			return fail(s, "a value that is not bytes");
+			return err_syntax(s, "a value that is not bytes");
 		return parse_bytes(s, ret);
 	}
 	if ((word == 4 && str_starts(s->p, "true")) || (word == 5 && str_starts(s->p, "false")))
@@ -414,13 +414,13 @@ static int parse_value(struct parser *s, const char *want, struct gv **ret)
 	const char *said;
 
 	if (++s->depth > DEPTH_MAX)
-		return fail(s, "less deep nesting");
+		return err_syntax(s, "less deep nesting");
 	skip_blanks(s);
 	int r = parse_typed(s, &said);
 	if (r < 0)
 		return r;
 	if (said && want && !streq(said, want))
-		return fail(s, "the same type as before");
+		return err_syntax(s, "the same type as before");
 	skip_blanks(s);
 	r = parse_bare(s, said ? said : want, ret);
 	s->depth--;
@@ -436,8 +436,8 @@ int gv_parse(struct arena *a, const char *text, struct gv **ret)
 		return r;
 	skip_blanks(&s);
 	if (*s.p)
-		return fail(&s, "the end");
+		return err_syntax(&s, "the end");
 	if (strlen((*ret)->sig) > SIGNATURE_MAX)
-		return fail(&s, "a simpler type");
+		return err_syntax(&s, "a simpler type");
 	return 0;
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What systemd is told of a scope whose limits have changed: what the kernel's files say now.
+ * Tells systemd the limits of a scope after they have changed.
  *
- * Theory of operation. systemd writes all files that it has properties for, by its own idea, with
- * each change of a property and on daemon-reload. So once cg_apply() has written the files, that
- * idea is made the files' own: then also the part that an update leaves as it was is right (the
- * period of a quota alone, the limit of a swap alone), and what `unified` wrote. What systemd
- * rounds (cpu.max, to whole percents) and what it writes without a property for it
- * (memory.oom.group) is put back after it has written.
+ * Theory of operation. With each change of a property, and on daemon-reload, systemd writes all
+ * control files that it has properties for, with the values that it remembers. Therefore, after
+ * cg_apply() has written the files, caisson tells systemd what the files contain. That includes
+ * what an update did not mention (the period of a quota, the memory limit of a swap limit) and what
+ * `unified` wrote. Two kinds of files do not survive that: systemd rounds cpu.max to whole
+ * percents, and it writes memory.oom.group and others without having a property for them. caisson
+ * writes these files again afterwards.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -30,11 +31,11 @@ static int put_number(struct sdbus *s, sd_bus_message *m, const char *property, 
 	if (r < 0)
 		return err_set(EIO, "systemd property %s: expected a number, found \"%.80s\"",
 			property, text);
-	/* No process at all is nothing that systemd knows. */
+	/* systemd knows no limit of 0 processes. */
 	return sd_put(s, m, property, "t", v == 0 && streq(property, "TasksMax") ? 1 : v);
 }
 
-/* An idle cgroup's weight reads as 0, which is also how systemd says it. */
+/* An idle cgroup's weight reads as 0, which is also systemd's value for it. */
 static int put_weight(struct sdbus *s, sd_bus_message *m, const char *property, const char *text)
 {
 	return streq(text, "0") ? sd_put_idle(s, m) : put_number(s, m, property, text);
@@ -53,13 +54,16 @@ static int put_quota(struct sdbus *s, sd_bus_message *m, const char *property, c
 	return r < 0 ? r : sd_put_quota(s, m, quota, period);
 }
 
-/* An empty list is what systemd has as long as it was told of none. */
+/* An empty list needs no property, because it is what systemd has by default. */
 static int put_list(struct sdbus *s, sd_bus_message *m, const char *property, const char *text)
 {
 	return sd_put_mask(s, m, property, text);
 }
 
-/* What systemd writes in a scope; without a property: what can only be put back. */
+/*
+ * The files that systemd writes in a scope. A file without a property can only be written again
+ * afterwards.
+ */
 static const struct held_file {
 	const char *file, *property;
 	put_fn *put;
@@ -102,15 +106,19 @@ static const char *text_of(const struct sd_held *held, const char *file)
 }
 
 /*
- * systemd has one weight for both schedulers, from 1 to 10000. io.bfq.weight, from 1 to 1000 with
- * the same default of 100, it makes of that by two straight lines, which this is the inverse of.
+ * Computes systemd's weight, from 1 to 10000, from io.bfq.weight, from 1 to 1000. Both have the
+ * default 100. systemd converts in the other direction by two straight lines, which meet at the
+ * default.
  */
 static uint64_t from_bfq(uint64_t weight)
 {
 	return weight <= BFQ_DEFAULT ? weight : BFQ_DEFAULT + (weight - BFQ_DEFAULT) * 11;
 }
 
-/* The "MAJOR:MINOR WEIGHT" lines. Without udev there is no /dev/block/: systemd reads the name. */
+/*
+ * Adds the "MAJOR:MINOR WEIGHT" lines. systemd takes the numbers from the name
+ * /dev/block/MAJOR:MINOR, so the file need not exist.
+ */
 static int put_device_weights(struct sdbus *s, sd_bus_message *m, const char *text, bool bfq)
 {
 	unsigned major, minor;
@@ -185,7 +193,8 @@ int sd_put_back(struct arena *a, int dir, const struct sd_held *held, const char
 		const char *was = held->text[i];
 		if (!was || !now.text[i] || streq(was, now.text[i]))
 			continue;
-		log_debug("systemd made \"%s\" of %s \"%s\"", now.text[i], files[i].file, was);
+		log_debug("systemd changed %s from \"%s\" to \"%s\"", files[i].file, was,
+			now.text[i]);
 		r = put_lines(dir, files[i].file, was);
 		if (r < 0)
 			return cg_err_file(r, NULL, files[i].file, was, path);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * In the place of systemd.c in caisson-init: in a guest there is no other init, and a static
- * program can't load libsystemd. With CG_CGROUPFS none of these is called.
+ * Replaces systemd.c in caisson-init, because caisson-init itself is the guest's init, and because
+ * a static program cannot load libsystemd. The guest uses CG_CGROUPFS, which calls none of these
+ * functions.
  */
 #include "cgroups/cg_internal.h"
 
-static int refuse(void)
+static int err_no_systemd(void)
 {
 	return err_set(EOPNOTSUPP, "there is no systemd in a microVM's guest");
 }
@@ -13,20 +14,20 @@ static int refuse(void)
 int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid)
 {
-	return refuse();
+	return err_no_systemd();
 }
 
 int cg_systemd_stop(const struct cgroup *cg)
 {
-	return refuse();
+	return err_no_systemd();
 }
 
 int cg_systemd_update(const struct cgroup *cg, int dir)
 {
-	return refuse();
+	return err_no_systemd();
 }
 
 int cg_systemd_attach(const struct cgroup *cg, pid_t pid)
 {
-	return refuse();
+	return err_no_systemd();
 }

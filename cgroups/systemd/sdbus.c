@@ -14,18 +14,17 @@
 #define JOB_TIMEOUT_US (30 * 1000000ull)
 #define PRIVATE_ADDRESS "unix:path=/run/systemd/private"
 
-static int resolve(struct sdbus *s)
+static int load_library(struct sdbus *s)
 {
 	s->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
 	if (!s->library)
 		return err_set(EOPNOTSUPP,
 			"the systemd cgroup manager needs %s, which can't be loaded (%s): install "
-			"it, or "
-			"use --cgroup-manager cgroupfs",
+			"it, or use --cgroup-manager cgroupfs",
 			LIBRARY, dlerror());
 	struct {
 		const char *name;
-		void *address; /* of the function pointer */
+		void *address; /* of the function pointer in struct sdbus */
 	} table[] = {
 #define SDBUS_ENTRY(f) {#f, &s->f},
 		SDBUS_FUNCTIONS(SDBUS_ENTRY)
@@ -41,7 +40,10 @@ static int resolve(struct sdbus *s)
 	return 0;
 }
 
-/* Root reaches systemd also without a D-Bus daemon, as early in the boot or on small hosts. */
+/*
+ * Connects to systemd without a D-Bus daemon, which root may do, as early in the boot or on small
+ * hosts.
+ */
 static int open_private(struct sdbus *s)
 {
 	int r = s->sd_bus_new(&s->bus);
@@ -54,7 +56,7 @@ static int open_private(struct sdbus *s)
 int sdbus_open(struct sdbus *s, bool user)
 {
 	*s = (struct sdbus){0};
-	int r = resolve(s);
+	int r = load_library(s);
 
 	if (r < 0)
 		return r;
@@ -67,8 +69,8 @@ int sdbus_open(struct sdbus *s, bool user)
 		return err_set(-r,
 			"connect to the user's systemd: %s; it needs DBUS_SESSION_BUS_ADDRESS, or "
 			"XDG_RUNTIME_DIR with a socket \"bus\" in it (package dbus-user-session, a "
-			"login "
-			"session, or loginctl enable-linger); or use --cgroup-manager cgroupfs",
+			"login session, or loginctl enable-linger); or use --cgroup-manager "
+			"cgroupfs",
 			strerror(-r));
 	return err_set(-r,
 		"connect to systemd: %s; is systemd this host's init? If not, use --cgroup-manager "
@@ -117,7 +119,7 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *error
 
 	if (r < 0)
 		return r;
-	/* The signal may come in while we still wait for the reply that tells the job's path. */
+	/* The signal may arrive before the reply that tells the job's path. */
 	if (!*job->path)
 		snprintf(job->seen[job->nseen++ % 8], sizeof(job->seen[0]), "%s %s", path, result);
 	else if (strcmp(job->path, path) == 0)
@@ -142,7 +144,7 @@ static uint64_t now_us(void)
 	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-static int wait_for(struct sdbus_job *job, const char *what)
+static int wait_for_job(struct sdbus_job *job, const char *what)
 {
 	struct sdbus *s = job->bus;
 	uint64_t deadline = now_us() + JOB_TIMEOUT_US;
@@ -185,5 +187,5 @@ int sdbus_job_run(struct sdbus_job *job, sd_bus_message *m, const char *what,
 	if (r >= 0)
 		snprintf(job->path, sizeof(job->path), "%s", path);
 	s->sd_bus_message_unref(reply);
-	return r < 0 ? err_set(-r, "systemd: %s: %s", what, strerror(-r)) : wait_for(job, what);
+	return r < 0 ? err_set(-r, "systemd: %s: %s", what, strerror(-r)) : wait_for_job(job, what);
 }

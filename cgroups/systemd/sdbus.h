@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libsystemd's sd-bus, loaded when the systemd cgroup manager is used and at no other time: a
- * container without it does not pay for the library, and a host without systemd need not have it.
- * Its header gives the types only.
+ * libsystemd's sd-bus, which is loaded only if the systemd cgroup manager is used. A container
+ * without it does not pay for the library, and a host without systemd need not have it. Its header
+ * is used for the types only.
  */
 #pragma once
 #include <systemd/sd-bus.h>
@@ -40,40 +40,37 @@ struct sdbus {
 };
 
 /*
- * Loads the library and connects: to the user's bus, or to the system's. Release with
- * sdbus_close().
+ * Loads the library and connects to the user's bus, or to the system's. Release with sdbus_close().
  */
 int sdbus_open(struct sdbus *s, bool user) must_check;
 void sdbus_close(struct sdbus *s);
 #define _cleanup_sdbus_ __attribute__((cleanup(sdbus_close), unused))
 
-/* A call of org.freedesktop.systemd1.Manager, to fill in. */
+/* Starts a call of org.freedesktop.systemd1.Manager, to which the caller adds the arguments. */
 int sdbus_method(struct sdbus *s, const char *method, sd_bus_message **ret) must_check;
 
-/*
- * Sends it. *ret_name, if asked for, says which D-Bus error came back (static buffer of the
- * caller's, "" for none). reply may be NULL.
- */
+/* Sends a call. ret_name gets the name of the D-Bus error, or "". reply may be NULL. */
 #define SDBUS_NAME_MAX 128
 int sdbus_call(struct sdbus *s, sd_bus_message *m, sd_bus_message **reply,
 	char ret_name[static SDBUS_NAME_MAX]) must_check;
 
 /*
- * For calls that queue a job: watch before, send, then wait until the job is done. Errors when its
- * result is another than "done" (the result is in the message).
+ * A job that systemd queues for a call. First watch, then run, which sends the call and waits until
+ * the job is done. It is an error if the result is not "done"; the message has the result.
  */
 struct sdbus_job {
 	struct sdbus *bus;
-	char path[256];    /* object path of the job */
-	char result[32];   /* "done", "failed", ... */
-	char seen[8][288]; /* "path result" of jobs that ended before we knew our own's path */
+	char path[256];  /* object path of the job */
+	char result[32]; /* "done", "failed" and others */
+	/* "PATH RESULT" of the jobs that ended before the path of our own job was known. */
+	char seen[8][288];
 	unsigned nseen;
 };
 int sdbus_job_watch(struct sdbus *s, struct sdbus_job *job) must_check;
 int sdbus_job_run(struct sdbus_job *job, sd_bus_message *m, const char *what,
 	char ret_name[static SDBUS_NAME_MAX]) must_check;
 
-/* sdprops.c: what a scope is told, as members of an open "a(sv)". */
+/* sdprops.c: adds the properties of a scope to an open "a(sv)". */
 struct cg_resources;
 struct cg_options;
 int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resources *res) must_check;
@@ -82,14 +79,18 @@ int sd_put(struct sdbus *s, sd_bus_message *m, const char *name, const char *sig
 int sd_put_mask(struct sdbus *s, sd_bus_message *m, const char *name, const char *list) must_check;
 int sd_put_idle(struct sdbus *s, sd_bus_message *m) must_check;
 int sd_put_quota(struct sdbus *s, sd_bus_message *m, int64_t quota, uint64_t period) must_check;
-/* org.systemd.property.NAME: "TimeoutStopSec" is TimeoutStopUSec on the bus; *ret_seconds then. */
+/*
+ * Checks the NAME of an org.systemd.property.NAME annotation. A name such as TimeoutStopSec is
+ * TimeoutStopUSec on the bus; *ret_seconds is set then. Declared for tests.
+ */
 struct arena;
 int sd_property_name(struct arena *a, const char *name, const char **ret, bool *ret_seconds)
 	must_check;
 
 /*
- * systemd/keep.c: the properties by what the kernel's files in the cgroup say; and, once systemd has
- * written its own, those files as they were. *ret lives in the arena.
+ * keep.c: sd_put_held() adds the properties that describe the cgroup's control files, and keeps the
+ * files' contents in *ret, in the arena. sd_put_back() writes the files again that systemd has
+ * changed since.
  */
 struct sd_held;
 int sd_put_held(struct sdbus *s, sd_bus_message *m, struct arena *a, int dir,

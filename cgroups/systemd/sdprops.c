@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What systemd is told about a scope that it is to start. The kernel's files are written by us in
- * any case (cg_apply()); systemd gets the settings that it has properties for, because it writes
- * its own idea of them again on a reload, and for `systemctl show`. What it can be told only once
- * the cgroup is there, and each update: systemd/keep.c. Devices are left out: systemd's device program
- * stands beside ours on the cgroup, and without DeviceAllow= it has none.
+ * Tells systemd the properties of a scope that it is to start. caisson writes the control files
+ * itself (cg_apply()), but systemd must know the limits too, because it writes them again on a
+ * reload, and shows them in `systemctl show`. keep.c tells it what is known only when the cgroup
+ * exists, and each update. Devices are left out: without DeviceAllow= systemd attaches no device
+ * program, and caisson's own stays alone.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -14,16 +14,18 @@
 #include "cgroups/cg_internal.h"
 #include "cgroups/systemd/sdbus.h"
 
-#define PERIOD_DEFAULT 100000 /* microseconds; the kernel's */
+#define PERIOD_DEFAULT 100000 /* microseconds; the kernel's default */
 #define MASK_BITS 8192
 #define WORD_BITS (8 * sizeof(unsigned long))
 
-static int fail(int r, const char *name)
+static int err_property(int r, const char *name)
 {
 	return err_set(-r, "systemd property %s: %s", name, strerror(-r));
 }
 
-/* One basic value: "t", "s", "b" take their argument as sd_bus_message_append_basic() does. */
+/*
+ * Adds one basic value: "t", "s" and "b" take their argument as sd_bus_message_append_basic() does.
+ */
 int sd_put(struct sdbus *s, sd_bus_message *m, const char *name, const char *sig, ...)
 {
 	va_list ap;
@@ -48,7 +50,7 @@ int sd_put(struct sdbus *s, sd_bus_message *m, const char *name, const char *sig
 		r = s->sd_bus_message_close_container(m);
 	if (r >= 0)
 		r = s->sd_bus_message_close_container(m);
-	return r < 0 ? fail(r, name) : 0;
+	return r < 0 ? err_property(r, name) : 0;
 }
 
 static int put_u64(struct sdbus *s, sd_bus_message *m, const char *name, uint64_t v)
@@ -56,7 +58,7 @@ static int put_u64(struct sdbus *s, sd_bus_message *m, const char *name, uint64_
 	return sd_put(s, m, name, "t", v);
 }
 
-/* -1 is infinity, 0 is not set. */
+/* Adds a limit: -1 is infinity, and 0 is not set. */
 static int put_limit(struct sdbus *s, sd_bus_message *m, const char *name, struct opt_i64 v)
 {
 	if (!v.set || v.v == 0)
@@ -91,12 +93,12 @@ int sd_put_mask(struct sdbus *s, sd_bus_message *m, const char *name, const char
 		r = s->sd_bus_message_close_container(m);
 	if (r >= 0)
 		r = s->sd_bus_message_close_container(m);
-	return r < 0 ? fail(r, name) : 0;
+	return r < 0 ? err_property(r, name) : 0;
 }
 
 /*
- * systemd keeps whole percents only: rounded up, so that its idea never takes away what the config
- * grants.
+ * Adds a quota. systemd keeps whole percents only, so the quota is rounded up, because systemd must
+ * not take away what the configuration grants.
  */
 int sd_put_quota(struct sdbus *s, sd_bus_message *m, int64_t quota, uint64_t period)
 {
@@ -120,7 +122,10 @@ static int put_quota(struct sdbus *s, sd_bus_message *m, const struct cg_resourc
 	return sd_put_quota(s, m, res->cpu.quota.v, period ? period : PERIOD_DEFAULT);
 }
 
-/* CPUWeight=0 is how systemd 252 and later say cpu.idle=1; older ones refuse it. */
+/*
+ * Adds CPUWeight=0, which means cpu.idle=1 since systemd 252; older ones refuse it, so they are not
+ * told.
+ */
 int sd_put_idle(struct sdbus *s, sd_bus_message *m)
 {
 	char *version = NULL;
@@ -149,7 +154,7 @@ int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resourc
 	struct opt_i64 tasks = res->pids_limit, swap = {0};
 
 	if (tasks.set && tasks.v == 0)
-		tasks.v = 1; /* see apply_pids() */
+		tasks.v = 1; /* for the reason at apply_pids() */
 	int r = put_limit(s, m, "MemoryMax", res->memory.limit);
 	if (r == 0)
 		r = put_limit(s, m, "MemoryLow", res->memory.reservation);
@@ -182,8 +187,7 @@ int sd_property_name(struct arena *a, const char *name, const char **ret, bool *
 		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != len)
 		return err_set(EINVAL,
 			"annotation org.systemd.property.%s: expected a property name of letters, "
-			"such "
-			"as TimeoutStopUSec",
+			"such as TimeoutStopUSec",
 			name);
 	if (len < 4 || !streq(name + len - 3, "Sec") || name[len - 4] < 'a' || name[len - 4] > 'z')
 		return 0;
@@ -223,7 +227,10 @@ static int put_gv(struct sdbus *s, sd_bus_message *m, const struct gv *v)
 	default:
 		break;
 	}
-	/* The container's contents: "as" holds "s", "(st)" holds "st", v what its value is. */
+	/*
+	 * The signature of the contents: "s" for "as", "st" for "(st)", and the type of the value
+	 * for a variant.
+	 */
 	char inner[256];
 	snprintf(inner, sizeof(inner), "%s", kind == 'v' ? v->first->sig : v->sig + 1);
 	if (kind == 'r')
@@ -234,7 +241,7 @@ static int put_gv(struct sdbus *s, sd_bus_message *m, const struct gv *v)
 	return r < 0 ? r : s->sd_bus_message_close_container(m);
 }
 
-/* "TimeoutStopSec" of any number: microseconds, as an unsigned 64-bit number. */
+/* Converts a number of seconds of any type to microseconds, as an unsigned 64-bit number. */
 static int to_microseconds(struct gv *v)
 {
 	const uint64_t max = UINT64_MAX / 1000000;
@@ -295,7 +302,7 @@ int sd_put_annotations(struct sdbus *s, sd_bus_message *m, const struct cg_optio
 		if (r >= 0)
 			r = s->sd_bus_message_close_container(m);
 		if (r < 0)
-			return fail(r, name);
+			return err_property(r, name);
 	}
 	return 0;
 }

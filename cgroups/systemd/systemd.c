@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The systemd manager: a transient scope per container.
+ * The systemd cgroup manager: a transient scope for each container.
  *
- * Theory of operation. A scope is made around a process that exists: StartTransientUnit with its
- * pid in PIDs=, then wait for the job. Delegate= leaves the cgroup beneath to us, so limits,
- * freezer and statistics go through the kernel's files as with cgroupfs; where the cgroup is, the
- * kernel tells (/proc/PID/cgroup), which holds for the system's instance and the user's, also from
- * within a user namespace: sd-bus authenticates by the socket's credentials and sends no uid, so
- * the owner's uid outside need not be known.
+ * Theory of operation. systemd makes a scope around a process that exists: caisson calls
+ * StartTransientUnit with the process's pid in PIDs=, and waits for the job. With Delegate= systemd
+ * leaves the cgroup to caisson, so limits, freezer and statistics use the control files, as with
+ * cgroupfs. /proc/PID/cgroup tells where the cgroup is, for the system's systemd and for the
+ * user's. This also works in a user namespace, because sd-bus authenticates by the socket's
+ * credentials and sends no uid, so caisson need not know the user's uid outside of it.
  *
- * systemd forgets a scope whose last process is gone. A failed one stays until reset, and its name
- * can't be used: so starting and stopping both reset it.
+ * systemd forgets a scope when its last process is gone. A failed scope stays, and blocks its name,
+ * until it is reset; so starting and stopping both reset it.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -24,8 +24,8 @@
 #define ERROR_NO_UNIT "org.freedesktop.systemd1.NoSuchUnit"
 #define ERROR_EXISTS "org.freedesktop.systemd1.UnitExists"
 
-/* A call whose only arguments are the unit and what sig says. */
-static int simple_call(struct sdbus *s, const char *method, const char *unit, char *name)
+/* Calls a method whose only argument is the unit. */
+static int call_for_unit(struct sdbus *s, const char *method, const char *unit, char *name)
 {
 	sd_bus_message *m = NULL;
 	int r = sdbus_method(s, method, &m);
@@ -43,7 +43,7 @@ static void reset_failed(struct sdbus *s, const char *unit)
 {
 	char name[SDBUS_NAME_MAX];
 
-	if (simple_call(s, "ResetFailedUnit", unit, name) < 0)
+	if (call_for_unit(s, "ResetFailedUnit", unit, name) < 0)
 		err_clear();
 }
 
@@ -64,8 +64,8 @@ static int put_properties(struct sdbus *s, sd_bus_message *m, const struct cgrou
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(on); i++)
 		r = sd_put(s, m, on[i], "b", 1);
 	/*
-	 * Else the scope would be stopped early at shutdown, before the engine stops its
-	 * containers.
+	 * With the default dependencies systemd would stop the scope at shutdown before the engine
+	 * stops its containers.
 	 */
 	if (r == 0)
 		r = sd_put(s, m, "DefaultDependencies", "b", 0);
@@ -76,7 +76,10 @@ static int put_properties(struct sdbus *s, sd_bus_message *m, const struct cgrou
 	return r < 0 ? r : sd_put_annotations(s, m, opt);
 }
 
-/* unit, then mode or runtime flag, then "a(sv)" as fill() writes it. */
+/*
+ * Builds the StartTransientUnit message: unit, mode, the properties as "a(sv)", and no further
+ * units.
+ */
 static int start_message(struct sdbus *s, const struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid, sd_bus_message **ret)
 {
@@ -118,8 +121,8 @@ static int start_unit(struct sdbus *s, const struct cgroup *cg, const struct cg_
 		if (r >= 0 || attempt || !streq(name, ERROR_EXISTS))
 			break;
 		/*
-		 * What an earlier container of the name left, failed. A running one stays, and
-		 * stays an error.
+		 * An earlier container of this name may have left a failed scope, which is reset. A
+		 * running scope stays, and the second attempt reports it.
 		 */
 		reset_failed(s, cg->scope);
 		r = 0;
@@ -128,8 +131,8 @@ static int start_unit(struct sdbus *s, const struct cgroup *cg, const struct cg_
 }
 
 /*
- * The process is moved by systemd at the end of the job. Should it be gone by then, or be moved on,
- * the path would not be the scope's: so check its name.
+ * Finds the path of the scope's cgroup by the process in it, and checks that the path has the
+ * scope's name, because the process may have been moved on.
  */
 static int find_path(struct arena *a, struct cgroup *cg, pid_t pid)
 {
@@ -141,9 +144,8 @@ static int find_path(struct arena *a, struct cgroup *cg, pid_t pid)
 	const char *at = strstr(path, cg->scope);
 	if (!at || at == path || at[-1] != '/' || at[strlen(cg->scope)])
 		return err_set(EIO,
-			"systemd started %s, but process %d is in cgroup %s (is systemd's "
-			"hierarchy "
-			"another than the cgroup2 mount %s?)",
+			"systemd started %s, but process %d is in cgroup %s (does systemd use "
+			"another cgroup hierarchy than the cgroup2 mount %s?)",
 			cg->scope, pid, path, cg->mount);
 	cg->path = path;
 	return 0;
@@ -173,7 +175,7 @@ static int set_held(struct sdbus *s, struct arena *a, const struct cgroup *cg, i
 
 	if (r < 0)
 		return r;
-	r = s->sd_bus_message_append(m, "sb", cg->scope, 1); /* runtime: not kept over a reboot */
+	r = s->sd_bus_message_append(m, "sb", cg->scope, 1); /* true: only until the next boot */
 	if (r >= 0)
 		r = s->sd_bus_message_open_container(m, 'a', "(sv)");
 	r = r < 0 ? err_set(-r, "systemd: SetUnitProperties: %s", strerror(-r))
@@ -187,14 +189,14 @@ static int set_held(struct sdbus *s, struct arena *a, const struct cgroup *cg, i
 }
 
 /*
- * systemd answers before it writes the files, and writes them before it takes the next call: a
- * second one, whatever it asks, ends after that.
+ * Waits until systemd has written the control files. systemd answers a call before it writes the
+ * files, but writes them before it handles the next call. So any second call returns after that.
  */
 static void wait_for_writes(struct sdbus *s, const char *unit)
 {
 	char name[SDBUS_NAME_MAX];
 
-	if (simple_call(s, "GetUnit", unit, name) < 0)
+	if (call_for_unit(s, "GetUnit", unit, name) < 0)
 		err_clear();
 }
 
@@ -215,8 +217,8 @@ int cg_systemd_update(const struct cgroup *cg, int dir)
 }
 
 /*
- * The kernel forbids an ordinary user to move a process between its session and its systemd: that
- * may.
+ * The kernel does not let an ordinary user move a process from the user's session to the cgroups of
+ * the user's systemd, so this asks that systemd to do it.
  */
 int cg_systemd_attach(const struct cgroup *cg, pid_t pid)
 {
@@ -238,9 +240,9 @@ int cg_systemd_attach(const struct cgroup *cg, pid_t pid)
 }
 
 /*
- * Stopping sends SIGTERM and waits as long as the unit says; whoever destroys a container has
- * waited already. So the processes are killed first, through the cgroup where it is known and
- * through systemd where it is not.
+ * Kills the processes of the scope, through the cgroup if it is known, else through systemd.
+ * Stopping the unit alone would send SIGTERM and wait as long as the unit says, but a caller that
+ * destroys a container has waited already.
  */
 static int kill_unit(struct sdbus *s, const struct cgroup *cg)
 {
@@ -256,7 +258,7 @@ static int kill_unit(struct sdbus *s, const struct cgroup *cg)
 	r = r < 0 ? err_set(-r, "systemd: KillUnit: %s", strerror(-r))
 		  : sdbus_call(s, m, NULL, name);
 	s->sd_bus_message_unref(m);
-	/* ESRCH: a unit without processes, such as a failed one. */
+	/* ESRCH: the unit has no processes, as a failed one. */
 	return r < 0 && (streq(name, ERROR_NO_UNIT) || r == -ESRCH) ? 0 : r;
 }
 

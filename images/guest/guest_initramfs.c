@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The archive is a function of the kernel's release, the guest's init, the
- * modules and the user's initrd. These are written out as a text, the key: each file by device,
- * inode, size and times of change, which cost one stat(2) and miss no package's update. The key's
- * hash is the name of the cache entry.
+ * Theory of operation. The bytes of the archive depend only on the kernel's release, the guest's
+ * init, the modules and the user's initrd. make_key() writes these as a text, the key, which has
+ * each file's device, inode, size and times of change. That costs one stat(2) a file, and an update
+ * by a package changes it. The hash of the key is part of the name of the cache entry.
  *
  *	hit:  open CACHE/initramfs-HASH, check its owner and mode
- *	miss: flock CACHE/lock, look again (another one may have made it meanwhile), write
+ *	miss: flock CACHE/lock, look again (another process may have made it meanwhile), write
  *	      CACHE/initramfs-HASH.tmp, fsync, rename
  *
- * A reader never takes the lock. Who holds it and dies leaves a .tmp that the next one overwrites.
- * Whatever is wrong with the cache costs time and nothing else: the archive is then made in a
- * memfd.
+ * A reader never takes the lock. A process that dies while it holds the lock leaves a .tmp file,
+ * which the next one replaces. A fault of the cache costs only time, because the archive is then
+ * made in a memfd.
  */
 #include "images/guest/guest_initramfs.h"
 
@@ -32,16 +32,19 @@
 #include "base/log.h"
 #include "images/guest/initramfs.h"
 
-#define FORMAT 1 /* to be raised with every change of what is packed from the same files */
+#define FORMAT 1 /* raise it with every change of what is packed from the same files */
 #define PREFIX "initramfs-"
 #define NAME_SIZE 64
-#define KEPT 8             /* entries in the cache: of a few kernels, and inits while updating */
-#define LOCK_WAIT_MS 30000 /* for another one's packing; it takes a tenth of a second */
+#define KEPT 8 /* entries in the cache: a few kernels, and several inits during updates */
+#define LOCK_WAIT_MS 30000 /* how long another process may pack; it takes a tenth of a second */
 #define LOCK_POLL_MS 10
 #define MODULE_MAX (64 << 20) /* bytes of an unpacked module */
 #define MODULES "modules"
 
-/* FNV-1a of 128 bits. Against accidents: whoever can choose these files is root in the guest. */
+/*
+ * FNV-1a of 128 bits. It guards against accidents only, because a user who can choose these files
+ * is root in the guest anyway.
+ */
 static void hash_name(const struct strbuf *key, char name[NAME_SIZE])
 {
 	const unsigned __int128 prime = (unsigned __int128)1 << 88 | 0x13b;
@@ -91,7 +94,10 @@ static int make_key(const struct guest_initramfs *g, struct strbuf *key)
 
 /* ---- packing ---- */
 
-/* In the child: stdin is the module, stdout a memfd. */
+/*
+ * Executes an unpacker in the child process, with the module as its input and a memfd as its
+ * output.
+ */
 static void exec_unpacker(const char *program, int in, int out)
 {
 	const struct rlimit limit = {MODULE_MAX, MODULE_MAX};
@@ -109,8 +115,8 @@ static void exec_unpacker(const char *program, int in, int out)
 	_exit(127);
 }
 
-/* A memfd with the module as the kernel wants it. */
-static int unpack(const struct module *m, int in)
+/* Unpacks a module into a memfd and returns the descriptor. */
+static int unpack_module(const struct module *m, int in)
 {
 	static const char *const programs[] = {
 		[MODULE_GZIP] = "gzip", [MODULE_XZ] = "xz", [MODULE_ZSTD] = "zstd"};
@@ -134,13 +140,18 @@ static int unpack(const struct module *m, int in)
 			"(CONFIG_MODULE_DECOMPRESS): install %s, or use another kernel",
 			m->path, program);
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		return err_set(
-			EIO, "kernel module %s: %s could not unpack it: damaged", m->path, program);
+		return err_set(EIO,
+			"kernel module %s: %s could not unpack it: the file may be damaged",
+			m->path, program);
 	return take_fd(&out);
 }
 
-/* Its name in the archive: the guest's init tells by the suffix whether it is compressed. */
-static const char *name_of(struct arena *a, const struct guest_initramfs *g, const struct module *m)
+/*
+ * A module's name in the archive. The guest's init tells by the suffix whether the file is
+ * compressed.
+ */
+static const char *name_in_archive(
+	struct arena *a, const struct guest_initramfs *g, const struct module *m)
 {
 	static const char *const suffixes[] = {[MODULE_PLAIN] = "",
 		[MODULE_GZIP] = ".gz",
@@ -159,7 +170,7 @@ static int put_module(struct initramfs *w, const struct guest_initramfs *g, cons
 	if (fd < 0)
 		return err_sys("kernel module %s/%s", g->modules_path, m->path);
 	if (m->packing != MODULE_PLAIN && g->unpack) {
-		int unpacked = unpack(m, fd);
+		int unpacked = unpack_module(m, fd);
 		if (unpacked < 0)
 			return unpacked;
 		fd_close(&fd);
@@ -177,7 +188,7 @@ static int put_modules(struct arena *a, struct initramfs *w, const struct guest_
 		return 0;
 	r = initramfs_dir(w, MODULES, &(struct initramfs_attr){.mode = 0755});
 	for (size_t i = 0; r == 0 && i < g->modules.n; i++) {
-		const char *name = name_of(a, g, g->modules.v[i]);
+		const char *name = name_in_archive(a, g, g->modules.v[i]);
 
 		if (!name)
 			return -ENOMEM;
@@ -190,14 +201,14 @@ static int put_modules(struct arena *a, struct initramfs *w, const struct guest_
 			       w, "modules.list", &(struct initramfs_attr){.mode = 0644}, &list);
 }
 
-static int put_all(struct arena *a, struct initramfs *w, const struct guest_initramfs *g)
+static int put_entries(struct arena *a, struct initramfs *w, const struct guest_initramfs *g)
 {
 	static const char *const dirs[] = {"dev", "proc", "sys", "run", "tmp"};
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(dirs); i++)
 		r = initramfs_dir(w, dirs[i], &(struct initramfs_attr){.mode = 0755});
-	/* The kernel opens it as the first process's standard descriptors. */
+	/* The kernel opens /dev/console as the first process's standard descriptors. */
 	if (r == 0)
 		r = initramfs_node(
 			w, "dev/console", &(struct initramfs_attr){.mode = S_IFCHR | 0600}, 5, 1);
@@ -213,12 +224,15 @@ static int put_all(struct arena *a, struct initramfs *w, const struct guest_init
 }
 
 /* Writes the archive to fd, which is empty. */
-static int pack(struct arena *a, const struct guest_initramfs *g, int fd)
+static int pack_archive(struct arena *a, const struct guest_initramfs *g, int fd)
 {
 	_cleanup_initramfs_ struct initramfs w = {0};
 	int r = 0;
 
-	/* Theirs first: of a file that is in both, the kernel keeps what comes last. */
+	/*
+	 * The user's initrd comes first, because the kernel keeps the last one of two files with
+	 * the same name.
+	 */
 	if (g->initrd) {
 		_cleanup_fd_ int initrd =
 			open(g->initrd, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -229,7 +243,7 @@ static int pack(struct arena *a, const struct guest_initramfs *g, int fd)
 			return err_ctx(r, "vm.kernel.initrd");
 	}
 	r = initramfs_begin(&w, fd, "the guest's initramfs");
-	return r < 0 ? r : put_all(a, &w, g);
+	return r < 0 ? r : put_entries(a, &w, g);
 }
 
 static int pack_to_memory(struct arena *a, const struct guest_initramfs *g)
@@ -238,7 +252,7 @@ static int pack_to_memory(struct arena *a, const struct guest_initramfs *g)
 
 	if (fd < 0)
 		return fd;
-	int r = pack(a, g, fd);
+	int r = pack_archive(a, g, fd);
 	if (r < 0)
 		return r;
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0 ||
@@ -254,7 +268,7 @@ static bool is_ours(const struct stat *st)
 	return st->st_uid == geteuid() && !(st->st_mode & (S_IWGRP | S_IWOTH));
 }
 
-/* The entry, or -errno without a message. */
+/* Opens a cache entry. -errno, without a message. */
 static int open_entry(int dir, const char *name)
 {
 	_cleanup_fd_ int fd =
@@ -268,7 +282,7 @@ static int open_entry(int dir, const char *name)
 	return S_ISREG(st.st_mode) && is_ours(&st) && st.st_size > 0 ? take_fd(&fd) : -EPERM;
 }
 
-/* Makes what is missing of the path, all of it for us alone. */
+/* Makes the directories of the path that are missing, with access for this user only. */
 static int make_dirs(const char *path)
 {
 	_cleanup_free_ char *copy = strdup(path);
@@ -303,11 +317,14 @@ static int open_cache(const char *path)
 		return fd;
 	close(fd);
 	return err_set(EPERM,
-		"%s belongs to user %u with mode %04o: expected user %u, and nobody else may write",
+		"%s belongs to user %u with mode %04o: expected user %u and a mode that lets "
+		"nobody else write",
 		path, (unsigned)st.st_uid, (unsigned)(st.st_mode & 07777), (unsigned)geteuid());
 }
 
-/* Not for ever: whoever holds the lock may be stopped. */
+/*
+ * Takes the lock. Waits for a limited time, because a process that holds the lock may be stopped.
+ */
 static int lock_cache(int dir)
 {
 	const struct timespec pause = {.tv_nsec = LOCK_POLL_MS * 1000000};
@@ -331,8 +348,11 @@ static bool is_entry(const struct dirent *e)
 	return str_starts(e->d_name, PREFIX);
 }
 
-/* Under the lock: the oldest go, until KEPT are left. Who has one open keeps it. */
-static void drop_old(int dir)
+/*
+ * Removes the oldest entries, under the lock, until KEPT are left. A process that has one open
+ * keeps it.
+ */
+static void drop_old_entries(int dir)
 {
 	for (;;) {
 		int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -362,20 +382,26 @@ static void drop_old(int dir)
 	}
 }
 
-/* Under the lock: packs into the cache. -ENOSPC, -EROFS and such: the caller does without. */
+/*
+ * Packs an entry of the cache, under the lock. If that fails, as by -ENOSPC or -EROFS, the caller
+ * packs in memory.
+ */
 static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir, const char *name)
 {
 	char tmp[NAME_SIZE + 8];
 
 	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
-	/* Left by one that was killed; a new inode, since it may have it open still. */
+	/*
+	 * A killed process may have left the file. It is replaced by a new one, because that
+	 * process may still have it open.
+	 */
 	unlinkat(dir, tmp, 0);
 	_cleanup_fd_ int fd =
 		openat(dir, tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_sys("create %s", tmp);
-	int r = pack(a, g, fd);
-	/* The name must not outlive a power cut without the data. */
+	int r = pack_archive(a, g, fd);
+	/* Without fsync() the name could survive a power cut and the data not. */
 	if (r == 0 && fsync(fd) < 0)
 		r = err_sys("write %s", tmp);
 	if (r == 0 && renameat(dir, tmp, dir, name) < 0)
@@ -384,12 +410,13 @@ static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir
 		unlinkat(dir, tmp, 0);
 		return r;
 	}
-	drop_old(dir);
+	drop_old_entries(dir);
 	r = open_entry(dir, name);
 	return r < 0 ? err_set(-r, "open %s: %s", name, err_text(-r)) : r;
 }
 
-static int from_cache(struct arena *a, const struct guest_initramfs *g, const struct strbuf *key)
+static int open_or_build_entry(
+	struct arena *a, const struct guest_initramfs *g, const struct strbuf *key)
 {
 	_cleanup_fd_ int dir = open_cache(g->cache), lock = -EBADF;
 	char name[NAME_SIZE];
@@ -416,10 +443,13 @@ int guest_initramfs_open(struct arena *a, const struct guest_initramfs *g)
 	if (r < 0)
 		return r;
 	if (g->cache) {
-		r = from_cache(a, g, &key);
+		r = open_or_build_entry(a, g, &key);
 		if (r >= 0)
 			return r;
-		/* If the files are at fault, and not the cache, that comes again. */
+		/*
+		 * If not the cache but a file to be packed is at fault, pack_to_memory() fails too
+		 * and reports it.
+		 */
 		log_debug("the initramfs is made in memory: cache %s: %s", g->cache, err_msg());
 		err_clear();
 	}

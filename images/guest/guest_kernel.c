@@ -12,16 +12,16 @@
 #include "images/guest/kernel_image.h"
 #include "images/guest/modules.h"
 
-#define MAX_CONFIG (1024 * 1024) /* bytes; Debian's: 260 thousand */
-#define MAX_CANDIDATES 64        /* files in /boot that are looked at */
+#define MAX_CONFIG (1024 * 1024) /* bytes; Debian's has 260 thousand */
+#define MAX_CANDIDATES 64        /* how many files in /boot are looked at */
 
 /*
- * What the guest cannot do without, as a module and as an option, and what for. The modules that
- * these depend on come with them (virtio_ring, vsock, fuse, mbcache ...).
+ * What the guest needs, as a module and as an option, and what for. The modules that these depend
+ * on are loaded with them (virtio_ring, vsock, fuse, mbcache and others).
  */
 static const struct {
 	const char *module;
-	const char *option; /* NULL: optional, taken where it is there */
+	const char *option; /* NULL: the module is packed if the kernel has it, but not required */
 	const char *what;
 } needs[] = {
 	{"virtio_mmio", "CONFIG_VIRTIO_MMIO", "the bus of all its devices"},
@@ -34,17 +34,20 @@ static const struct {
 	{"virtio_balloon", "CONFIG_VIRTIO_BALLOON", "giving memory back"},
 	{"overlay", "CONFIG_OVERLAY_FS", "overlay file systems"},
 	{"ext4", "CONFIG_EXT4_FS", "disk images of that file system"},
-	/* ext4 asks the crypto layer for it by name; in a library of the kernel since 6.14. */
+	/*
+	 * ext4 asks the crypto layer for these by name; since 6.14 the kernel has them in a
+	 * library.
+	 */
 	{"crc32c_generic", NULL, NULL},
 	{"crc32c_intel", NULL, NULL},
 	{"erofs", NULL, NULL},
 };
 
-/* A kernel that was looked at, and how its modules are to be packed. */
+/* A kernel that has been looked at, and how its modules are to be packed. */
 struct found {
 	struct guest_kernel k;
 	enum kernel_format format;
-	int modules_dir; /* -EBADF: it needs none */
+	int modules_dir; /* -EBADF: the kernel needs no modules */
 	const char *modules_path;
 	struct module_list modules;
 	bool unpack;
@@ -68,7 +71,7 @@ void guest_kernel_release(struct guest_kernel *k)
 	fd_close(&k->initramfs);
 }
 
-/* PATH's directory, "." where it has none. */
+/* The directory of a path; "." if the path names none. */
 static char *directory_of(struct arena *a, const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -78,7 +81,7 @@ static char *directory_of(struct arena *a, const char *path)
 	return arena_strndup(a, path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-/* Opens the kernel's configuration: 1 and its text, or 0 where none is found. */
+/* Reads the kernel's configuration: 1, or 0 if there is no such file. */
 static int read_config(struct arena *a, const char *root, const struct found *f, struct strbuf *ret)
 {
 	const char *release = f->k.release;
@@ -118,7 +121,7 @@ static bool config_has(const struct strbuf *config, const char *option)
 	return false;
 }
 
-static int lacks(const struct found *f, size_t need, const char *found)
+static int err_lacks(const struct found *f, size_t need, const char *found)
 {
 	return err_set(EOPNOTSUPP,
 		"%s (%s) can't be the guest's kernel: it has no %s (%s, %s; %s): install a kernel "
@@ -131,13 +134,13 @@ static int check_config(const struct found *f, const struct strbuf *config)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(needs); i++)
 		if (needs[i].option && !config_has(config, needs[i].option))
-			return lacks(f, i,
+			return err_lacks(f, i,
 				"its configuration does not have it built in, and there are no "
 				"modules of this release");
 	return 0;
 }
 
-/* The directory of the kernel's modules, or -EBADF in *ret_dir where there is none. */
+/* Opens the directory of the kernel's modules; f->modules_dir stays -EBADF if there is none. */
 static int find_modules_dir(struct arena *a, const char *root, struct found *f)
 {
 	const char *release = f->k.release;
@@ -161,8 +164,8 @@ static int find_modules_dir(struct arena *a, const char *root, struct found *f)
 }
 
 /*
- * Whether the modules must be unpacked for the kernel. Before 6.2 it knows but one format, that of
- * CONFIG_MODULE_COMPRESS_*, which is then that of its own modules too.
+ * Finds out whether caisson must unpack the modules, because the kernel cannot. A kernel before 6.2
+ * can unpack only the format of CONFIG_MODULE_COMPRESS_*, which is the format of its own modules.
  */
 static int check_packing(struct arena *a, const char *root, struct found *f)
 {
@@ -191,7 +194,7 @@ static int check_modules(struct arena *a, const char *root, struct found *f)
 		if (modules_find(m, needs[i].module))
 			wanted[n++] = needs[i].module;
 		else if (needs[i].option)
-			return lacks(f, i,
+			return err_lacks(f, i,
 				arena_printf(a,
 					"neither in modules.dep nor in modules.builtin of %s",
 					f->modules_path));
@@ -200,7 +203,7 @@ static int check_modules(struct arena *a, const char *root, struct found *f)
 	return r < 0 ? err_ctx(r, "modules of %s", f->k.path) : check_packing(a, root, f);
 }
 
-/* Opens the file and says what it is; its modules are not looked at. */
+/* Opens a file and reads what kernel it is, without looking at its modules. */
 static int open_image(struct arena *a, const char *path, const char *said_by, struct found *ret)
 {
 	struct kernel_image image;
@@ -225,8 +228,11 @@ static int open_image(struct arena *a, const char *path, const char *said_by, st
 	return 0;
 }
 
-/* Whether the guest can run on it. trusted: also where nothing tells. */
-static int check(struct arena *a, const char *root, struct found *f, bool trusted)
+/*
+ * Checks that the guest can run on the kernel. trusted: a kernel about which neither modules nor a
+ * configuration tell anything is accepted.
+ */
+static int check_kernel(struct arena *a, const char *root, struct found *f, bool trusted)
 {
 	_cleanup_strbuf_ struct strbuf config = {0};
 	int r = find_modules_dir(a, root, f);
@@ -241,7 +247,7 @@ static int check(struct arena *a, const char *root, struct found *f, bool truste
 	if (r > 0)
 		return check_config(f, &config);
 	if (trusted) {
-		log_debug("%s: neither modules nor a configuration of %s: taken as it is",
+		log_debug("%s: neither modules nor a configuration of %s: it is used unchecked",
 			f->k.path, f->k.release);
 		return 0;
 	}
@@ -251,7 +257,7 @@ static int check(struct arena *a, const char *root, struct found *f, bool truste
 		f->k.path, f->k.release);
 }
 
-/* Where images/kernel/build puts its kernel. 1: found; 0: none is installed. */
+/* Looks for the kernel that images/kernel/build has installed. 1: found; 0: none is installed. */
 static int find_installed(struct arena *a, const char *root, struct found *ret)
 {
 	static const char *const dirs[] = {CAISSON_PREFIX "/lib/caisson/kernel",
@@ -266,7 +272,7 @@ static int find_installed(struct arena *a, const char *root, struct found *ret)
 			continue;
 		int r = open_image(a, path, "", ret);
 		if (r == 0)
-			r = check(a, root, ret, false);
+			r = check_kernel(a, root, ret, false);
 		return r < 0 ? err_ctx(r, "the installed caisson kernel") : 1;
 	}
 	return 0;
@@ -286,8 +292,10 @@ static int by_preference(const void *x, const void *y, void *running)
 	return ra != rb ? rb - ra : strverscmp(b->k.release, a->k.release);
 }
 
-/* All of /boot that is a kernel. What is none (a signature, say) is passed over, with its reason
- * kept in *problem. */
+/*
+ * Lists all kernels in /boot. A file that is no kernel, such as a signature, is skipped, and the
+ * reason is kept in *problem.
+ */
 static int list_boot(struct arena *a, const char *root, struct candidates *c, const char **problem)
 {
 	const char *dir = arena_printf(a, "%s/boot", root);
@@ -320,7 +328,7 @@ static int list_boot(struct arena *a, const char *root, struct candidates *c, co
 	return r;
 }
 
-static int none_found(const char *problem)
+static int err_none_found(const char *problem)
 {
 	return err_set(ENOENT,
 		"no kernel for the guest: install one with \"apt-get install linux-image-amd64\" "
@@ -332,7 +340,9 @@ static int none_found(const char *problem)
 		problem ? problem : "");
 }
 
-/* The best of the host's own. The first problem is the preferred kernel's: it is the one to tell.
+/*
+ * Finds the best of the host's own kernels. If none is fit, the error is that of the first one,
+ * because it is the preferred one.
  */
 static int find_in_boot(struct arena *a, const char *root, struct found *ret)
 {
@@ -349,7 +359,7 @@ static int find_in_boot(struct arena *a, const char *root, struct found *ret)
 	qsort_r(c->v, c->n, sizeof(c->v[0]), by_preference, c->running);
 	for (size_t i = 0; i < c->n; i++) {
 		if (r == 0 && !done) {
-			done = check(a, root, &c->v[i], false) == 0;
+			done = check_kernel(a, root, &c->v[i], false) == 0;
 			if (!done && !unfit)
 				unfit = arena_strdup(a, err_msg());
 			if (done) {
@@ -361,23 +371,23 @@ static int find_in_boot(struct arena *a, const char *root, struct found *ret)
 	}
 	if (r < 0)
 		return r;
-	return done ? 0 : none_found(unfit ? unfit : problem);
+	return done ? 0 : err_none_found(unfit ? unfit : problem);
 }
 
-static int find(struct arena *a, const struct guest_kernel_request *q, struct found *ret)
+static int find_kernel(struct arena *a, const struct guest_kernel_request *q, struct found *ret)
 {
 	const char *root = q->root ? q->root : "";
 	int r;
 
 	if (q->kernel) {
 		r = open_image(a, q->kernel, "vm.kernel.path: ", ret);
-		return r < 0 ? r : check(a, root, ret, true);
+		return r < 0 ? r : check_kernel(a, root, ret, true);
 	}
 	r = find_installed(a, root, ret);
 	if (r == 0)
 		r = find_in_boot(a, root, ret);
 	if (r >= 0)
-		err_clear(); /* of the kernels that were passed over */
+		err_clear(); /* the messages are about kernels that were skipped */
 	return r < 0 ? r : 0;
 }
 
@@ -393,7 +403,7 @@ int guest_kernel_find(
 	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret)
 {
 	_cleanup_found_ struct found f = FOUND_INIT;
-	int r = find(a, q, &f);
+	int r = find_kernel(a, q, &f);
 
 	if (r < 0)
 		return r;
@@ -405,7 +415,7 @@ int guest_kernel_open(
 	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret)
 {
 	_cleanup_found_ struct found f = FOUND_INIT;
-	int r = find(a, q, &f);
+	int r = find_kernel(a, q, &f);
 
 	if (r < 0)
 		return r;
@@ -424,22 +434,4 @@ int guest_kernel_open(
 	f.k.initramfs = r;
 	*ret = take_kernel(&f);
 	return 0;
-}
-
-int guest_kernel_cache_dir(struct arena *a, bool for_user, const char **ret)
-{
-	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	char *path = NULL;
-
-	*ret = NULL;
-	if (!for_user)
-		path = arena_strdup(a, "/var/cache/caisson");
-	else if (cache && *cache == '/')
-		path = arena_printf(a, "%s/caisson", cache);
-	else if (home && *home == '/')
-		path = arena_printf(a, "%s/.cache/caisson", home);
-	else
-		return 0;
-	*ret = path;
-	return path ? 0 : -ENOMEM;
 }

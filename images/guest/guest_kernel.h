@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's kernel and its first root file system.
+ * Finds the guest's kernel, and makes its first root file system.
  *
  *	guest_kernel_open(&arena, &(struct guest_kernel_request){
  *		.init = "/usr/local/libexec/caisson/caisson-init",
@@ -8,28 +8,31 @@
  *	... k.kernel and k.initramfs go to the monitor, from their offset 0
  *	guest_kernel_release(&k);
  *
- * Where a kernel comes from, the first that is there: vm.kernel.path; the installed caisson kernel
+ * The kernel is the first of these that exists: vm.kernel.path; the installed caisson kernel
  * (images/kernel/build) in PREFIX/lib/caisson/kernel or /usr/lib/caisson/kernel; one of the host's
- * own, /boot/vmlinuz-*, that has what the guest needs: the running release, then the highest.
+ * own kernels, /boot/vmlinuz-*, that has what the guest needs, first the running release, then the
+ * highest one.
  *
- * Where its modules are: beside it in modules/RELEASE, else in /lib/modules/RELEASE. A kernel
- * without either is judged by its configuration (config or config-RELEASE beside it, or in /boot),
- * and must have all built in. Where there is none of these either, vm.kernel.path is taken at its
- * word and the guest's init says what is missing.
+ * The modules of a kernel are in modules/RELEASE beside it, else in /lib/modules/RELEASE. A kernel
+ * without modules must have everything built in, which its configuration tells (config or
+ * config-RELEASE beside it, or in /boot). If there is no configuration either, vm.kernel.path is
+ * accepted unchecked, and the guest's init reports what is missing.
  *
- * The initramfs holds /init, the directories dev proc sys run tmp, /dev/console, and the modules in
- * /modules, with their paths in the order of loading in /modules.list, a line each. A module stays
- * compressed where the kernel unpacks it itself (CONFIG_MODULE_DECOMPRESS: finit_module(2) with
- * MODULE_INIT_COMPRESSED_FILE). With vm.kernel.initrd ours follows theirs in one concatenation
- * (Documentation/driver-api/early-userspace/buffer-format.rst): what both have, /init above all, is
- * ours.
+ * The initramfs holds /init, the directories dev, proc, sys, run and tmp, /dev/console, and the
+ * modules in /modules. /modules.list names them in the order of loading, one path a line. A module
+ * stays compressed if the kernel can unpack it (CONFIG_MODULE_DECOMPRESS: finit_module(2) with
+ * MODULE_INIT_COMPRESSED_FILE). With vm.kernel.initrd the archive is the user's initrd followed by
+ * ours (Documentation/driver-api/early-userspace/buffer-format.rst), so that our files replace
+ * those of the same name, above all /init.
  *
- * It is kept in the cache directory as initramfs-HASH, HASH being of everything that it is made
- * from. An entry, and the directory, are believed only if the caller owns them and nobody else may
- * write. Without a usable cache it is made anew, in memory.
+ * The archive is kept in the cache directory as initramfs-HASH, where HASH is the hash of
+ * everything that it is made from. An entry is used only if the caller owns it and the directory,
+ * and nobody else may write to them. Without a usable cache the archive is made in memory each
+ * time.
  *
- * Files belong to the host's administrator: they are checked as untrusted ones are, lengths and
- * loops bounded, but the kernel itself is run. One thread a call; any number of processes at once.
+ * The files belong to the host's administrator. They are checked as untrusted ones are, with
+ * bounded lengths and loops, but the kernel itself is run. A call belongs to one thread; any number
+ * of processes may call at once.
  */
 #pragma once
 #include <stdint.h>
@@ -39,12 +42,11 @@
 #define GUEST_KERNEL_SUFFIX "-caisson" /* CONFIG_LOCALVERSION of images/kernel/guest.config */
 
 struct guest_kernel_request {
-	const char *kernel; /* vm.kernel.path, or NULL: look for one */
+	const char *kernel; /* vm.kernel.path, or NULL: look for a kernel */
 	const char *initrd; /* vm.kernel.initrd or NULL */
 	const char *init;   /* path of the static caisson-init */
-	const char *cache;  /* directory, made with mode 0700 where missing; NULL: no cache */
-	/* The root that /boot, /lib and /usr are looked for in, "" for the host's own; NULL is "".
-	 */
+	const char *cache;  /* directory, made with mode 0700 if it is missing; NULL: no cache */
+	/* The root directory that has /boot, /lib and /usr. NULL and "" are the host's own. */
 	const char *root;
 };
 
@@ -52,10 +54,10 @@ struct guest_kernel {
 	int kernel;    /* open for reading */
 	int initramfs; /* open for reading; -EBADF after guest_kernel_find() */
 	const char *path;
-	const char *release; /* as uname -r says it in the guest */
-	uint64_t
-		memory_end; /* of what it takes when it starts, without the initramfs; 0: unknown */
-	bool tuned;         /* caisson's own: all that the guest needs is built in */
+	const char *release; /* what uname -r prints in the guest */
+	/* The kernel takes memory up to here when it starts, without the initramfs; 0: unknown. */
+	uint64_t memory_end;
+	bool tuned; /* caisson's own kernel, which has all that the guest needs built in */
 };
 
 #define GUEST_KERNEL_INIT \
@@ -64,22 +66,17 @@ struct guest_kernel {
 	}
 
 /*
- * Finds and checks a kernel; makes nothing (init and cache are not looked at). Strings live in the
- * arena. -ENOENT: there is none, and the message says what to install; -ENOEXEC, -EINVAL: no
- * kernel, or truncated; -EOPNOTSUPP: it lacks what the guest needs, which the message names.
+ * Finds and checks a kernel, and makes no initramfs; init and cache are not used. Strings live in
+ * the arena. -ENOENT: there is no kernel, and the message says what to install; -ENOEXEC, -EINVAL:
+ * the file is no kernel, or is truncated; -EOPNOTSUPP: the kernel lacks what the guest needs, which
+ * the message names.
  */
 int guest_kernel_find(
 	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret) must_check;
 
-/* The same, and its initramfs. */
+/* Finds and checks a kernel as guest_kernel_find() does, and makes or finds its initramfs. */
 int guest_kernel_open(
 	struct arena *a, const struct guest_kernel_request *q, struct guest_kernel *ret) must_check;
 
 void guest_kernel_release(struct guest_kernel *k);
 #define _cleanup_guest_kernel_ __attribute__((cleanup(guest_kernel_release), unused))
-
-/*
- * The cache directory: /var/cache/caisson, or for_user $XDG_CACHE_HOME/caisson, else
- * ~/.cache/caisson; in the arena. *ret is NULL where neither variable is set.
- */
-int guest_kernel_cache_dir(struct arena *a, bool for_user, const char **ret) must_check;

@@ -17,13 +17,13 @@
 
 _Static_assert(INITRAMFS_MAX_NAME == PATH_MAX - 1, "the kernel's own limit");
 
-/* One written name, a node of the writer's search tree. */
+/* A name that has been written: a node of the writer's search tree. */
 struct written {
 	const char *name;
 	bool is_dir;
 };
 
-/* What a header says, in host form. */
+/* The fields of a header as numbers. */
 struct header {
 	uint32_t mode;
 	uint32_t uid;
@@ -41,7 +41,7 @@ static int by_name(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
-static int put(struct initramfs *w, const char *name, const void *data, size_t len)
+static int write_bytes(struct initramfs *w, const char *name, const void *data, size_t len)
 {
 	int r = fd_write_all(w->fd, data, len);
 
@@ -51,12 +51,12 @@ static int put(struct initramfs *w, const char *name, const void *data, size_t l
 	return 0;
 }
 
-/* Zeros up to the next multiple of 4, where headers and file data must start. */
-static int pad(struct initramfs *w, const char *name)
+/* Writes zeros up to the next multiple of 4, where headers and file data must start. */
+static int write_padding(struct initramfs *w, const char *name)
 {
 	static const char zeros[3];
 
-	return put(w, name, zeros, -w->offset & 3);
+	return write_bytes(w, name, zeros, -w->offset & 3);
 }
 
 static int put_header(struct initramfs *w, const char *name, uint32_t ino, const struct header *h)
@@ -69,10 +69,10 @@ static int put_header(struct initramfs *w, const char *name, uint32_t ino, const
 	snprintf(text, sizeof(text), "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
 		ino, h->mode, h->uid, h->gid, h->nlink, 0, h->size, 0, 0, h->major, h->minor,
 		(uint32_t)len, 0);
-	r = put(w, name, text, HEADER_LEN);
+	r = write_bytes(w, name, text, HEADER_LEN);
 	if (r == 0)
-		r = put(w, name, name, len);
-	return r < 0 ? r : pad(w, name);
+		r = write_bytes(w, name, name, len);
+	return r < 0 ? r : write_padding(w, name);
 }
 
 static int check_name(const struct initramfs *w, const char *name)
@@ -81,7 +81,8 @@ static int check_name(const struct initramfs *w, const char *name)
 	size_t len = strlen(name);
 
 	if (len > INITRAMFS_MAX_NAME)
-		return err_set(ENAMETOOLONG, "%s: name of %zu bytes, at most %d: %.64s...", w->what,
+		return err_set(ENAMETOOLONG,
+			"%s: found a name of %zu bytes, expected at most %d: %.64s...", w->what,
 			len, INITRAMFS_MAX_NAME, name);
 	if (streq(name, TRAILER))
 		return err_set(EINVAL, "%s: the name %s ends a cpio archive", w->what, name);
@@ -95,15 +96,18 @@ static int check_name(const struct initramfs *w, const char *name)
 				w->what, name);
 		if (n > NAME_MAX)
 			return err_set(ENAMETOOLONG,
-				"%s: %.64s...: a component of %zu bytes, at most %d", w->what, part,
-				n, NAME_MAX);
+				"%s: %.64s...: found a component of %zu bytes, expected at most %d",
+				w->what, part, n, NAME_MAX);
 		if (!part[n])
 			return 0;
 		part += n + 1;
 	}
 }
 
-/* The kernel skips an entry whose directory is not there, and says nothing. */
+/*
+ * Checks that the directory of the entry has been written, because the kernel silently skips an
+ * entry whose directory is missing.
+ */
 static int check_parent(struct initramfs *w, const char *name)
 {
 	const char *slash = strrchr(name, '/');
@@ -125,7 +129,10 @@ static int check_parent(struct initramfs *w, const char *name)
 	return 0;
 }
 
-/* Checks the entry and writes its header; the caller writes h->size bytes of data and pads. */
+/*
+ * Checks the entry and writes its header. The caller then writes h->size bytes of data and the
+ * padding.
+ */
 static int begin_entry(struct initramfs *w, const char *name, const struct header *h)
 {
 	struct written *e, **found;
@@ -156,8 +163,8 @@ static int begin_entry(struct initramfs *w, const char *name, const struct heade
 static int check_mode(const struct initramfs *w, const char *name, mode_t mode)
 {
 	if (mode & ~(mode_t)07777)
-		return err_set(EINVAL, "%s: %s: mode 0%o: only permission bits are expected",
-			w->what, name, mode);
+		return err_set(EINVAL, "%s: %s: mode 0%o: expected only permission bits", w->what,
+			name, mode);
 	return 0;
 }
 
@@ -168,7 +175,7 @@ int initramfs_memfd(const char *name)
 	return fd < 0 ? err_sys("memfd_create %s", name) : fd;
 }
 
-/* Moves to the end of fd and pads it to 4 bytes. Returns the length through ret. */
+/* Seeks to the end of fd, pads it to 4 bytes, and returns the length through ret. */
 static int align_end(int fd, const char *what, uint64_t *ret)
 {
 	static const char zeros[3];
@@ -199,8 +206,8 @@ int initramfs_dir(struct initramfs *w, const char *name, const struct initramfs_
 	return r < 0 ? r : begin_entry(w, name, &h);
 }
 
-/* Copies the whole of fd, which has size bytes. */
-static int copy(struct initramfs *w, const char *name, int fd, uint64_t size)
+/* Copies all of the file fd, which has size bytes. */
+static int copy_file(struct initramfs *w, const char *name, int fd, uint64_t size)
 {
 	_cleanup_free_ char *buffer = malloc(COPY_CHUNK);
 	uint64_t done = 0;
@@ -214,14 +221,14 @@ static int copy(struct initramfs *w, const char *name, int fd, uint64_t size)
 			continue;
 		if (n < 0)
 			return err_sys("%s: %s: read", w->what, name);
-		/* The header has the length already. */
+		/* The header that has been written says the length already. */
 		if (n == 0 ? done < size : (uint64_t)n > size - done)
 			return err_set(EIO,
 				"%s: %s: its length changed while it was read (was %llu)", w->what,
 				name, (unsigned long long)size);
 		if (n == 0)
 			return 0;
-		int r = put(w, name, buffer, (size_t)n);
+		int r = write_bytes(w, name, buffer, (size_t)n);
 		if (r < 0)
 			return r;
 		done += (uint64_t)n;
@@ -250,8 +257,8 @@ int initramfs_file(struct initramfs *w, const char *name, const struct initramfs
 	if (r < 0)
 		return r;
 	if (size > INITRAMFS_MAX_FILE)
-		return err_set(EFBIG, "%s: %s: %llu bytes, at most %llu", w->what, name,
-			(unsigned long long)size, INITRAMFS_MAX_FILE);
+		return err_set(EFBIG, "%s: %s: found %llu bytes, expected at most %llu", w->what,
+			name, (unsigned long long)size, INITRAMFS_MAX_FILE);
 	r = begin_entry(w, name,
 		&(struct header){.mode = S_IFREG | attr->mode,
 			.uid = attr->uid,
@@ -259,8 +266,8 @@ int initramfs_file(struct initramfs *w, const char *name, const struct initramfs
 			.nlink = 1,
 			.size = (uint32_t)size});
 	if (r == 0)
-		r = copy(w, name, fd, size);
-	return r < 0 ? r : pad(w, name);
+		r = copy_file(w, name, fd, size);
+	return r < 0 ? r : write_padding(w, name);
 }
 
 static int entry_with_data(
@@ -272,8 +279,8 @@ static int entry_with_data(
 	h->size = (uint32_t)len;
 	r = begin_entry(w, name, h);
 	if (r == 0)
-		r = put(w, name, data, len);
-	return r < 0 ? r : pad(w, name);
+		r = write_bytes(w, name, data, len);
+	return r < 0 ? r : write_padding(w, name);
 }
 
 int initramfs_data(struct initramfs *w, const char *name, const struct initramfs_attr *attr,
@@ -285,22 +292,9 @@ int initramfs_data(struct initramfs *w, const char *name, const struct initramfs
 	if (r < 0)
 		return r;
 	if (data->len > INITRAMFS_MAX_FILE)
-		return err_set(EFBIG, "%s: %s: %zu bytes, at most %llu", w->what, name, data->len,
-			INITRAMFS_MAX_FILE);
+		return err_set(EFBIG, "%s: %s: found %zu bytes, expected at most %llu", w->what,
+			name, data->len, INITRAMFS_MAX_FILE);
 	return entry_with_data(w, name, &h, strbuf_str(data), data->len);
-}
-
-int initramfs_symlink(struct initramfs *w, const char *name, const char *target)
-{
-	struct header h = {.mode = S_IFLNK | 0777};
-	size_t len = strlen(target);
-
-	if (len == 0)
-		return err_set(EINVAL, "%s: %s: the link has no target", w->what, name);
-	if (len > INITRAMFS_MAX_NAME)
-		return err_set(ENAMETOOLONG, "%s: %s: a target of %zu bytes, at most %d", w->what,
-			name, len, INITRAMFS_MAX_NAME);
-	return entry_with_data(w, name, &h, target, len);
 }
 
 int initramfs_node(struct initramfs *w, const char *name, const struct initramfs_attr *attr,
@@ -333,20 +327,22 @@ int initramfs_end(struct initramfs *w)
 	return put_header(w, TRAILER, 0, &(struct header){.nlink = 1});
 }
 
-static void keep(void *entry)
+static void free_nothing(void *entry)
 {
-	/* Entries are the arena's. */
+	/* The arena frees the entries. */
 }
 
 void initramfs_release(struct initramfs *w)
 {
-	tdestroy(w->names, keep);
+	tdestroy(w->names, free_nothing);
 	w->names = NULL;
 	arena_release(&w->arena);
 }
 
-/* The first bytes of what Linux 6.1 unpacks: newc, newc with checksums, and lib/decompress.c's
- * table. */
+/*
+ * Whether the file starts as an archive that Linux 6.1 unpacks: newc, newc with checksums, or one
+ * of the compressions in the table of lib/decompress.c.
+ */
 static bool is_archive(const unsigned char *head, size_t len)
 {
 	static const struct {
@@ -387,5 +383,5 @@ int initramfs_append(int fd, int archive, const char *what)
 			"%s: not an initramfs: expected a cpio archive (newc) or a compressed one",
 			what);
 	r = align_end(fd, w.what, &w.offset);
-	return r < 0 ? r : copy(&w, what, archive, size);
+	return r < 0 ? r : copy_file(&w, what, archive, size);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes an initramfs: a cpio archive of format "newc", uncompressed, as Linux unpacks it into its
- *first root file system (Documentation/driver-api/early-userspace/buffer-format.rst,
- *init/initramfs.c of 6.1).
+ * Writes an initramfs: an uncompressed cpio archive of the format "newc", which Linux unpacks into
+ * its first root file system (Documentation/driver-api/early-userspace/buffer-format.rst,
+ * init/initramfs.c of 6.1).
  *
  *	_cleanup_initramfs_ struct initramfs w = {0};
  *	int fd = initramfs_memfd("guest");
@@ -12,15 +12,15 @@
  *	initramfs_file(&w, "init", &(struct initramfs_attr){.mode = 0755}, init_fd);
  *	initramfs_end(&w);
  *
- * The same calls give the same bytes: entries stand in the order of the calls, times are 0, inode
- *numbers count from 1. What the kernel would drop without a word is an error here: an entry whose
- *directory has not been written before it, a name or a link's target that is too long.
+ * The same calls give the same bytes: the entries are in the order of the calls, all times are 0,
+ * and inode numbers count from 1. The kernel silently drops an entry whose directory has not been
+ * written before it, or whose name is too long; here both are errors.
  *
- * One thread a writer. The writer owns its memory and neither fd nor any descriptor given to it;
- *after an error the archive is unfinished and only initramfs_release() may follow. Names are
- *relative to the guest's root
- * ("sbin/init"): no leading or trailing '/', no "", "." or ".." as a component: -EINVAL. Every
- *message names the archive (`what`) and the entry.
+ * A writer belongs to one thread. It owns its memory, but neither fd nor any descriptor that it is
+ * given. After an error the archive is unfinished, and only initramfs_release() may follow.
+ *
+ * Names are relative to the guest's root, such as "sbin/init". A leading or trailing '/', or "",
+ * "." or ".." as a component, is -EINVAL. Every message names the archive (`what`) and the entry.
  */
 #pragma once
 #include <stdint.h>
@@ -29,12 +29,12 @@
 #include "base/arena.h"
 #include "base/str.h"
 
-#define INITRAMFS_MAX_NAME 4095          /* bytes of a name or of a link's target: PATH_MAX - 1 */
+#define INITRAMFS_MAX_NAME 4095          /* bytes of a name: PATH_MAX - 1 */
 #define INITRAMFS_MAX_FILE 0xffffffffULL /* bytes of one file: eight hexadecimal digits */
 #define INITRAMFS_MAX_ENTRIES 65536
 
 struct initramfs_attr {
-	mode_t mode; /* permission bits; for nodes with S_IFCHR, S_IFBLK, S_IFIFO or S_IFSOCK */
+	mode_t mode; /* permission bits; for nodes also S_IFCHR, S_IFBLK, S_IFIFO or S_IFSOCK */
 	uid_t uid;
 	gid_t gid;
 };
@@ -48,34 +48,44 @@ struct initramfs {
 	int fd; /* borrowed */
 };
 
-/* A memfd for an archive, close-on-exec and sealable (F_ADD_SEALS). -errno of memfd_create(2). */
+/*
+ * Makes a memfd for an archive, close-on-exec and sealable (F_ADD_SEALS). -errno of
+ * memfd_create(2).
+ */
 int initramfs_memfd(const char *name) must_check;
 
 /*
- * Starts an archive at the end of fd (open for writing, seekable), padded to 4 bytes with zeros:
- * after an earlier archive that makes a concatenation, which the kernel unpacks one after the
- * other. what: see above.
+ * Starts an archive at the end of fd, which is open for writing and can seek. The end is first
+ * padded to 4 bytes with zeros. Behind an earlier archive this makes a concatenation, and the
+ * kernel unpacks one archive after the other. what: the name of the archive in messages.
  */
 int initramfs_begin(struct initramfs *w, int fd, const char *what) must_check;
 
-/* Entries. -EINVAL: name, mode; -EEXIST: written before; -ENOENT: its directory was not; -E2BIG:
- * too many. */
+/*
+ * The next four functions write an entry each. -EINVAL: a wrong name or mode; -EEXIST: the name has
+ * been written before; -ENOENT: its directory has not been written; -E2BIG: too many entries.
+ */
 int initramfs_dir(struct initramfs *w, const char *name, const struct initramfs_attr *attr)
 	must_check;
-/* The whole of a regular file, from its offset 0. -EIO: it changed its length meanwhile; -EFBIG:
- * too large. */
+/*
+ * Writes a regular file with the bytes of fd, from offset 0. -EIO: the length changed while the
+ * file was read; -EFBIG: the file is too large.
+ */
 int initramfs_file(struct initramfs *w, const char *name, const struct initramfs_attr *attr, int fd)
 	must_check;
 int initramfs_data(struct initramfs *w, const char *name, const struct initramfs_attr *attr,
 	const struct strbuf *data) must_check;
-/* Mode 0777, owner 0:0. target is kept as given; "" is -EINVAL. */
-int initramfs_symlink(struct initramfs *w, const char *name, const char *target) must_check;
-/* Device nodes (major up to 4095, minor up to 2^20 - 1, as Linux has them), FIFOs and sockets (0,
- * 0). */
+/*
+ * Writes a device node (major up to 4095, minor up to 2^20 - 1, which are Linux's limits), or a
+ * FIFO or a socket (major and minor 0).
+ */
 int initramfs_node(struct initramfs *w, const char *name, const struct initramfs_attr *attr,
 	uint32_t major, uint32_t minor) must_check;
 
-/* Writes the trailer. The archive is then whole and another may begin on the same descriptor. */
+/*
+ * Writes the trailer, which completes the archive. Another archive may begin on the same
+ * descriptor.
+ */
 int initramfs_end(struct initramfs *w) must_check;
 
 /* Frees the writer's memory; the descriptor stays open. */
@@ -83,8 +93,7 @@ void initramfs_release(struct initramfs *w);
 #define _cleanup_initramfs_ __attribute__((cleanup(initramfs_release), unused))
 
 /*
- * Appends the file archive (an initramfs, compressed or not) to fd, at 4-byte alignment: behind
- * Debian's or a cached one, before or after one of our own. -EINVAL: it starts as no archive that
- * Linux 6.1 unpacks.
+ * Appends a finished archive, compressed or not, to fd at 4-byte alignment. -EINVAL: the file does
+ * not start as an archive that Linux 6.1 unpacks.
  */
 int initramfs_append(int fd, int archive, const char *what) must_check;

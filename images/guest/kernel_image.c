@@ -11,11 +11,11 @@
 
 #define MAX_SEGMENTS 128
 #define MAX_SECTIONS 1024
-#define MAX_NAMES 65536         /* bytes of the table of the sections' names */
+#define MAX_NAMES 65536         /* bytes of the table of sections' names */
 #define MAX_RELEASE 64          /* __NEW_UTS_LEN of include/uapi/linux/utsname.h */
 #define BANNER "Linux version " /* init/version-timestamp.c: linux_banner */
 #define SCAN_CHUNK 65536
-#define MAX_SCAN (512ULL << 20) /* bytes; Debian's vmlinux: 66 million */
+#define MAX_SCAN (512ULL << 20) /* bytes; Debian's vmlinux has 66 million */
 
 /* Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header". */
 #define BOOT_SETUP_SECTS 0x1f1
@@ -60,7 +60,10 @@ static int read_at(const struct file *f, uint64_t offset, void *data, size_t len
 	return 0;
 }
 
-/* How many bytes at s, of which len are there, look like a release; 0: none, or it has no end. */
+/*
+ * The length of the release at s, of which len bytes are there; 0: no release is there, or its end
+ * is missing.
+ */
 static size_t release_length(const char *s, size_t len)
 {
 	size_t n = 0;
@@ -76,11 +79,14 @@ static int set_release(struct arena *a, const char *s, size_t len, const char **
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Looks for the banner in a part of the file. *ret stays NULL where there is none. */
+/* Looks for the banner in a part of the file. *ret stays NULL if it is not there. */
 static int scan_for_release(
 	struct arena *a, const struct file *f, uint64_t offset, uint64_t len, const char **ret)
 {
-	/* What may be cut at a chunk's end is looked at again with the next one. */
+	/*
+	 * A banner may be cut at the end of a chunk, so the next chunk starts this many bytes
+	 * earlier.
+	 */
 	const size_t keep = sizeof(BANNER) + MAX_RELEASE;
 	_cleanup_free_ char *chunk = malloc(SCAN_CHUNK);
 
@@ -107,7 +113,7 @@ static int scan_for_release(
 	return 0;
 }
 
-/* .rodata, which begins with the banner. *ret.sh_size stays 0 where there is no such section. */
+/* Finds .rodata, which begins with the banner. ret->sh_size stays 0 if there is no such section. */
 static int find_rodata(struct arena *a, const struct file *f, const Elf64_Ehdr *e, Elf64_Shdr *ret)
 {
 	Elf64_Shdr *s, *names;
@@ -165,7 +171,7 @@ static int check_segments(
 			(p[i].p_offset > f->size || p[i].p_filesz > f->size - p[i].p_offset))
 			return err_set(EINVAL,
 				"%s: truncated: it has %" PRIu64 " bytes, and segment %u ends "
-				"behind them: install or build it again",
+				"beyond them: install or build it again",
 				f->what, f->size, i);
 		if (p[i].p_type != PT_LOAD)
 			continue;
@@ -233,7 +239,10 @@ static int read_bzimage(
 	uint64_t at = BOOT_SECTOR + (uint64_t)le16_at(head + BOOT_KERNEL_VERSION);
 	char text[MAX_RELEASE + 2];
 
-	/* What follows is another matter: a signature for Secure Boot, padding. */
+	/*
+	 * The file may be longer than the image: it can have a signature for Secure Boot, or
+	 * padding.
+	 */
 	if (whole > f->size)
 		return err_set(EINVAL,
 			"%s: truncated: a bzImage of %" PRIu64 " bytes, of which %" PRIu64

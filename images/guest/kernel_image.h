@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a file is that is said to be a kernel: its format, whether it is whole, and its release.
+ * Reads from a file that is said to be a kernel its format, its release, and whether it is
+ * complete.
  *
- * Reads headers only and believes no length in them. Whether a monitor can enter it (PVH, 64-bit
- * boot protocol) is the monitor's to say. No state, any thread.
+ * Only headers are read, and no length in them is trusted. The monitor checks whether it can start
+ * the kernel (PVH, 64-bit boot protocol). Any thread may call; no state is kept.
  */
 #pragma once
 #include <stdint.h>
@@ -17,13 +18,14 @@ enum kernel_format {
 
 struct kernel_image {
 	enum kernel_format format;
-	const char *release; /* as uname -r says it there: "6.1.0-56-amd64"; in the arena */
-	uint64_t memory_end; /* of what it takes when it starts, physical; 0: it does not say */
+	const char *release; /* what uname -r prints: "6.1.0-56-amd64"; in the arena */
+	/* The kernel takes physical memory up to here when it starts; 0: unknown. */
+	uint64_t memory_end;
 };
 
 /*
- * fd: open for reading; what: its path, for messages. -ENOEXEC: not a kernel, or not Linux, or for
- * another machine; -EINVAL: not a regular file, or truncated.
+ * fd is open for reading; what is its path, for messages. -ENOEXEC: the file is no kernel, not
+ * Linux, or for another machine; -EINVAL: it is no regular file, or is truncated.
  */
 int kernel_image_read(struct arena *a, int fd, const char *what, struct kernel_image *ret)
 	must_check;

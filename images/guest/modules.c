@@ -12,30 +12,32 @@ struct modules {
 	size_t n;
 };
 
-/* Where in which file: for messages. */
+/* A line of a file, for messages. */
 struct place {
 	const char *dir;
 	const char *file;
 	size_t line;
 };
 
-/* How far a module is in modules_resolve(). */
+/* How far modules_resolve() is with a module. */
 enum progress { UNSEEN, ENTERED, LISTED };
 
 struct resolver {
 	struct arena *arena;
 	const struct modules *m;
-	enum progress *state; /* one a module of m */
+	enum progress *state; /* one entry for each module of m */
 	struct module_list *out;
 };
 
-static int malformed(const struct place *p, const char *problem, const char *text)
+static int err_malformed(const struct place *p, const char *problem, const char *text)
 {
-	return err_set(EINVAL, "%s/%s: line %zu: %s: \"%.128s\": write it anew with depmod(8)",
+	return err_set(EINVAL, "%s/%s: line %zu: %s: \"%.128s\": create it again with depmod(8)",
 		p->dir, p->file, p->line, problem, text);
 }
 
-/* Splits "dir/my-mod.ko.xz" into the canonical name, put into name[], and the packing. */
+/*
+ * Reads the canonical name of a module and how it is packed from a path such as "dir/my-mod.ko.xz".
+ */
 static int parse_file_name(const char *path, char name[MODULES_MAX_NAME + 1],
 	enum module_packing *ret_packing, const char **ret_problem)
 {
@@ -66,7 +68,10 @@ static int parse_file_name(const char *path, char name[MODULES_MAX_NAME + 1],
 	return -EINVAL;
 }
 
-/* A path that stays beneath the directory and goes there straight. */
+/*
+ * Whether the path stays beneath the directory: it is relative, without empty, "." and ".."
+ * components.
+ */
 static bool path_is_plain(const char *path)
 {
 	for (;;) {
@@ -89,16 +94,16 @@ static int add_module(struct arena *a, struct modules *m, const struct place *p,
 	const char *problem;
 
 	if (builtin ? colon != NULL : colon == NULL)
-		return malformed(
+		return err_malformed(
 			p, builtin ? "unexpected ':'" : "expected \"PATH: PATH ...\"", line);
 	if (colon)
 		*colon = '\0';
 	if (line[strcspn(line, " \t\r")])
-		return malformed(p, "a blank in a path", line);
+		return err_malformed(p, "a blank in a path", line);
 	if (!path_is_plain(line))
-		return malformed(p, "expected a path beneath the directory", line);
+		return err_malformed(p, "expected a path beneath the directory", line);
 	if (parse_file_name(line, name, &mod->packing, &problem) < 0)
-		return malformed(p, problem, line);
+		return err_malformed(p, problem, line);
 	mod->name = arena_strdup(a, name);
 	if (!mod->name)
 		return -ENOMEM;
@@ -117,8 +122,8 @@ static int parse_text(
 	int r;
 
 	if (text->len > MODULES_MAX_FILE)
-		return err_set(EFBIG, "%s/%s: %zu bytes, at most %d", p.dir, file, text->len,
-			MODULES_MAX_FILE);
+		return err_set(EFBIG, "%s/%s: found %zu bytes, expected at most %d", p.dir, file,
+			text->len, MODULES_MAX_FILE);
 	if (memchr(strbuf_str(text), '\0', text->len))
 		return err_set(EINVAL,
 			"%s/%s: a NUL character: expected text, written by depmod(8)", p.dir, file);
@@ -133,8 +138,8 @@ static int parse_text(
 		if (!*line || *line == '#')
 			continue;
 		if (m->n >= MODULES_MAX)
-			return err_set(E2BIG, "%s/%s: line %zu: more than %d modules", p.dir, file,
-				p.line, MODULES_MAX);
+			return err_set(E2BIG, "%s/%s: line %zu: found more than %d modules", p.dir,
+				file, p.line, MODULES_MAX);
 		r = add_module(a, m, &p, line);
 		if (r < 0)
 			return r;
@@ -160,8 +165,9 @@ static int by_name(const void *a, const void *b)
 }
 
 /*
- * One module a name. A file of the name of a built-in one replaces it as modprobe(8) has it: it
- * finds modules.dep first. The same name twice in one file leaves no right answer.
+ * Keeps one module of each name. A file replaces a built-in module of its name, because modprobe(8)
+ * looks into modules.dep first. The same name twice in modules.dep is an error, because nothing
+ * tells which one is right.
  */
 static int drop_duplicates(struct modules *m)
 {
@@ -175,8 +181,7 @@ static int drop_duplicates(struct modules *m)
 		else if (!m->v[i].builtin)
 			return err_set(EINVAL,
 				"%s/modules.dep: the module %s is in it twice, as %.128s and "
-				"%.128s: "
-				"write it anew with depmod(8)",
+				"%.128s: create it again with depmod(8)",
 				m->what, last->name, last->path, m->v[i].path);
 	}
 	m->n = kept;
@@ -216,7 +221,8 @@ int modules_load(struct arena *a, int dirfd, const char *what, const struct modu
 
 	if (r == -ENOENT)
 		return err_set(ENOENT,
-			"%s/modules.dep: not there: write it with \"depmod VERSION\"", what);
+			"%s/modules.dep: the file is missing: create it with \"depmod VERSION\"",
+			what);
 	if (r < 0)
 		return err_ctx(r, "%s", what);
 	r = fd_read_file(dirfd, "modules.builtin", &builtin, MODULES_MAX_FILE);
@@ -251,7 +257,7 @@ const struct module *modules_find(const struct modules *m, const char *name)
 	return NULL;
 }
 
-/* The module that a dependency's path names, or NULL with the message set. */
+/* Finds the module that a dependency's path names; NULL, with the message set, if there is none. */
 static const struct module *find_dependency(
 	const struct modules *m, const struct module *mod, const char *path)
 {
@@ -262,21 +268,23 @@ static const struct module *find_dependency(
 
 	if (parse_file_name(path, name, &packing, &problem) == 0)
 		dep = modules_find(m, name);
-	/* The path decides: another directory's module of that name is another module. */
+	/*
+	 * A module of that name in another directory is another module, so the whole path must
+	 * match.
+	 */
 	if (dep && streq(dep->path, path))
 		return dep;
 	err_set(EINVAL,
-		"%s/modules.dep: %s depends on \"%.128s\", which has no line of its own: write it "
-		"anew "
-		"with depmod(8)",
+		"%s/modules.dep: %s depends on \"%.128s\", which has no line of its own: create it "
+		"again with depmod(8)",
 		m->what, mod->name, path);
 	return NULL;
 }
 
 /*
- * Lists mod after its dependencies. modules.dep has all of them, also the indirect ones, in each
- * line, with the deepest last; hence from the right to the left. Following each one's own line too
- * makes the result right for files that hold the direct ones only.
+ * Lists mod after its dependencies. A line of modules.dep has all dependencies, also indirect ones,
+ * the deepest last, so they are listed from right to left. The lines of the dependencies are
+ * followed too, so that the result is right also for a file whose lines have only the direct ones.
  */
 static int list_module(struct resolver *s, const struct module *mod, int depth)
 {
@@ -334,10 +342,8 @@ int modules_resolve(struct arena *a, const struct modules *m, const char *const 
 		if (!mod)
 			return err_set(ENOENT,
 				"kernel module %.128s: neither in modules.dep nor in "
-				"modules.builtin of %s: "
-				"this kernel has no such module, or its package of extra modules "
-				"is not "
-				"installed",
+				"modules.builtin of %s: this kernel has no such module, or its "
+				"package of extra modules is not installed",
 				wanted[i], m->what);
 		r = list_module(&s, mod, 0);
 		if (r < 0)

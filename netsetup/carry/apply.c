@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Putting a struct net_config into the guest's kernel.
+ * Puts a struct net_config into the guest's kernel.
  *
- * Theory of operation. The kernel has named the devices in the order in which it found them, so a
- * name can be taken by another device of ours: all that are to be renamed first get a temporary
- * name. Each then gets its addresses while it is down. With IFA_F_NODAD they are usable at once
- * (the namespace has made sure of them already, and whoever holds its own copies of them there no
- * longer sees a frame), and the link-local one keeps the kernel from making another when the
- * device is set up. Routes need their devices up, and those with a gateway need the routes that
- * lead to it.
+ * Theory of operation. The guest's kernel has named the devices in the order in which it found
+ * them, so the name that one device is to get can belong to another device of ours. Therefore every
+ * device that has a wrong name gets a temporary name before any gets its final one.
+ *
+ * Each device gets its addresses while it is down. IFA_F_NODAD makes the kernel skip duplicate
+ * address detection, so that the addresses are usable at once. That is safe, because the host's
+ * namespace has checked them already, and the host's copies of them no longer receive a frame. A
+ * carried link-local address keeps the kernel from making another one when the device is set up.
+ *
+ * Routes come last, because their devices must be up, and a route with a gateway needs the route
+ * that leads to the gateway.
  */
 #include <arpa/inet.h>
 #include <linux/if_link.h>
@@ -25,7 +29,7 @@
 struct finder {
 	const struct net_config *c;
 	struct net_indexes *at;
-	char (*names)[IFNAMSIZ]; /* what they are called now */
+	char (*names)[IFNAMSIZ]; /* the names that the devices have now */
 };
 
 static int find_link(const struct nlmsghdr *h, void *arg)
@@ -107,13 +111,17 @@ int net_config_hand_over(const struct net_config *c, int netns_fd)
 	return r;
 }
 
-/* Finds all of them and gives them their names. */
+/* Finds the device of each interface and gives it the name of the interface. */
 static int name_links(struct nl *nl, const struct net_config *c, struct net_indexes *at)
 {
 	char names[NET_INTERFACES_MAX][IFNAMSIZ] = {0};
 
 	int r = find_links(nl, c, at, names);
-	/* A template: the kernel finds a free number. Twice, for a name may be another's goal. */
+	/*
+	 * The first round gives temporary names, in which the kernel replaces %d with a free
+	 * number; the second round gives the final names. One round would fail if a device had the
+	 * name that another is to get.
+	 */
 	for (int round = 0; round < 2; round++)
 		for (size_t i = 0; r >= 0 && i < c->interface_count; i++) {
 			const char *name = c->interfaces[i].name;
@@ -158,14 +166,17 @@ static int apply_ipv6(const struct net_interface *i)
 	}
 	if (dir < 0)
 		return err_ctx(dir, "open /proc/sys/net/ipv6");
-	if (i->mtu < 1280) /* the kernel takes IPv6 off it, sysctls included */
+	if (i->mtu < 1280) /* the kernel has no IPv6 on it and no sysctls for it */
 		return 0;
 	int r = write_sysctl(proc, i, "disable_ipv6", i->ipv6.disabled);
 	if (r >= 0)
 		r = write_sysctl(proc, i, "accept_ra", i->ipv6.accept_ra);
 	if (r >= 0)
 		r = write_sysctl(proc, i, "autoconf", i->ipv6.autoconf);
-	/* 2 needs a secret that the namespace has; the address that it made there is carried. */
+	/*
+	 * Mode 2 needs a secret that only the namespace has; the address that the namespace made
+	 * with it is carried.
+	 */
 	if (r >= 0 && i->ipv6.addr_gen_mode != IN6_ADDR_GEN_MODE_STABLE_PRIVACY)
 		r = write_sysctl(proc, i, "addr_gen_mode", i->ipv6.addr_gen_mode);
 	return r;
@@ -178,7 +189,7 @@ static int apply_address(struct nl *nl, int index, const struct net_address *a)
 	char text[INET6_ADDRSTRLEN];
 	struct nl_req q;
 
-	/* Tentative addresses are what these two ask for. */
+	/* IFA_F_OPTIMISTIC asks for duplicate address detection, which IFA_F_NODAD switches off. */
 	flags &= ~(uint32_t)(IFA_F_OPTIMISTIC);
 	nl_req_init(&q, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL,
 		&(struct ifaddrmsg){.ifa_family = a->family,
@@ -246,7 +257,10 @@ static int apply_route(struct nl *nl, const struct net_indexes *at, const struct
 	char text[NET_ROUTE_TEXT];
 	struct nl_req q;
 
-	/* IPv4 keeps several of one prefix and metric; IPv6 would join them to a multipath one. */
+	/*
+	 * NLM_F_APPEND keeps several IPv4 routes of one prefix and metric side by side. IPv6 would
+	 * join such routes to a multipath route, so they get NLM_F_EXCL.
+	 */
 	nl_req_init(&q, RTM_NEWROUTE,
 		NLM_F_CREATE | (route->family == AF_INET ? NLM_F_APPEND : NLM_F_EXCL),
 		&(struct rtmsg){.rtm_family = route->family,
@@ -279,8 +293,11 @@ static int apply_route(struct nl *nl, const struct net_indexes *at, const struct
 	return err_ctx(r, "add the route to %s", net_route_text(route, text));
 }
 
-/* Those without a gateway first, then the narrower scope: a gateway is reached by such a one. */
-static int by_need(const void *a, const void *b)
+/*
+ * Sorts routes without a gateway before those with one, then the narrower scope before the wider
+ * one, because the kernel accepts a gateway only if a route of narrower scope leads to it.
+ */
+static int by_route_need(const void *a, const void *b)
 {
 	const struct net_route *x = *(const struct net_route *const *)a;
 	const struct net_route *y = *(const struct net_route *const *)b;
@@ -288,7 +305,7 @@ static int by_need(const void *a, const void *b)
 
 	if (gateway || x->scope != y->scope)
 		return gateway ? gateway : y->scope - x->scope;
-	return x < y ? -1 : x > y; /* both of one array: as they were */
+	return x < y ? -1 : x > y; /* both are elements of one array: keep its order */
 }
 
 static int apply_routes(struct nl *nl, const struct net_config *c, const struct net_indexes *at)
@@ -300,7 +317,7 @@ static int apply_routes(struct nl *nl, const struct net_config *c, const struct 
 		return err_set(ENOMEM, "out of memory");
 	for (size_t i = 0; i < c->route_count; i++)
 		order[i] = &c->routes[i];
-	qsort(order, c->route_count, sizeof(*order), by_need);
+	qsort(order, c->route_count, sizeof(*order), by_route_need);
 	for (size_t i = 0; r >= 0 && i < c->route_count; i++)
 		r = apply_route(nl, at, order[i]);
 	return r;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The wire form of a struct net_config: the monitor's half. Addresses are text, numbers are the
- * kernel's; what has its usual value is left out. config_parse.c is the guest's half.
+ * Writes a struct net_config as JSON in the monitor, for the guest; parse.c reads it there.
+ * Addresses are text, numbers are the kernel's, and members that have their usual value are left
+ * out.
  *
  *	{"interfaces": [{"name", "mac", "mtu", "up", "ipv6": {"disabled", "addrGenMode",
  *		"acceptRa", "autoconf"}, "addresses": [{"local", "prefix", "peer", "broadcast",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The wire form of a struct net_config (config_json.c): the guest's half. */
+/* Reads the JSON form of a struct net_config (json.c) in the guest. */
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,10 +7,13 @@
 #include "netsetup/carry/carry_internal.h"
 #include "netsetup/rtnl/link.h"
 
-/* An object, which of its members are known, and the first failure: later reads do nothing. */
+/*
+ * A JSON object that is being read: how many of its members have been read, and the first failure,
+ * after which all reads do nothing.
+ */
 struct object {
 	const struct json *json;
-	size_t taken; /* members that were asked for and are there */
+	size_t taken; /* members that have been read */
 	int r;
 };
 
@@ -24,8 +27,9 @@ static struct object object_of(const struct json *v)
 	return o;
 }
 
-/* NULL if it is absent; must: that is a failure. */
-static const struct json *take(struct object *o, const char *key, enum json_type type, bool must)
+/* The member of that type, or NULL if it is absent. must: an absent member is a failure. */
+static const struct json *take_member(
+	struct object *o, const char *key, enum json_type type, bool must)
 {
 	const struct json *v = o->r < 0 ? NULL : json_get(o->json, key);
 
@@ -43,7 +47,7 @@ static const struct json *take(struct object *o, const char *key, enum json_type
 
 static uint64_t take_number(struct object *o, const char *key, uint64_t max, bool must)
 {
-	const struct json *v = take(o, key, JSON_NUMBER, must);
+	const struct json *v = take_member(o, key, JSON_NUMBER, must);
 	uint64_t n = 0;
 
 	if (v && (str_to_u64(v->text, &n) < 0 || n > max))
@@ -54,16 +58,16 @@ static uint64_t take_number(struct object *o, const char *key, uint64_t max, boo
 
 static bool take_bool(struct object *o, const char *key, bool must)
 {
-	const struct json *v = take(o, key, JSON_BOOL, must);
+	const struct json *v = take_member(o, key, JSON_BOOL, must);
 
 	return v && v->boolean;
 }
 
-/* Its family, or 0 if there is none. family 0: either is fine. */
+/* The family of the address, or 0 if it is absent. family 0: both families are accepted. */
 static uint8_t take_address(
 	struct object *o, const char *key, unsigned family, bool must, uint8_t ret[16])
 {
-	const struct json *v = take(o, key, JSON_STRING, must);
+	const struct json *v = take_member(o, key, JSON_STRING, must);
 
 	if (!v)
 		return 0;
@@ -78,7 +82,7 @@ static uint8_t take_address(
 	return (uint8_t)found;
 }
 
-int net_mac_parse(const char *text, uint8_t ret[6])
+static int parse_mac(const char *text, uint8_t ret[6])
 {
 	unsigned m[6];
 	char back[18];
@@ -87,24 +91,27 @@ int net_mac_parse(const char *text, uint8_t ret[6])
 		return -EINVAL;
 	for (int i = 0; i < 6; i++)
 		ret[i] = (uint8_t)m[i];
-	/* sscanf() takes "1:" and what follows the last byte: only the one spelling is ours. */
+	/*
+	 * sscanf() accepts "1:" and anything behind the last byte; only the one spelling that the
+	 * monitor writes is valid.
+	 */
 	snprintf(back, sizeof(back), NET_MAC_FORMAT, NET_MAC_ARGS(ret));
 	return streq(text, back) ? 0 : -EINVAL;
 }
 
 static void take_mac(struct object *o, uint8_t ret[6])
 {
-	const struct json *v = take(o, "mac", JSON_STRING, true);
+	const struct json *v = take_member(o, "mac", JSON_STRING, true);
 
-	if (v && net_mac_parse(v->text, ret) < 0)
+	if (v && parse_mac(v->text, ret) < 0)
 		o->r = err_set(EINVAL,
 			"mac: found \"%.40s\", expected six bytes as 02:00:00:00:00:01", v->text);
 }
 
-/* The interface that "device" names: NET_NONE if it is absent. */
+/* The index of the interface that "device" names, or NET_NONE if the member is absent. */
 static int take_device(struct object *o, const struct net_config *c, bool must)
 {
-	const struct json *v = take(o, "device", JSON_STRING, must);
+	const struct json *v = take_member(o, "device", JSON_STRING, must);
 
 	if (!v)
 		return NET_NONE;
@@ -118,20 +125,22 @@ static int take_device(struct object *o, const struct net_config *c, bool must)
 	return NET_LO;
 }
 
-/* The failure so far, or that of a member that nobody asked for. */
+/* The first failure, or an error if the object has a member that nothing has read. */
 static int object_end(const struct object *o)
 {
 	if (o->r < 0 || o->taken == o->json->count)
 		return o->r;
-	return err_set(EINVAL, "%zu members that are not known here among %u",
-		o->json->count - o->taken, o->json->count);
+	return err_set(EINVAL, "found %zu unknown members among %u", o->json->count - o->taken,
+		o->json->count);
 }
 
-/* A member that is an array of at most max elements: 0, with *ret_list in the arena. */
+/*
+ * Reads a member that is an array of at most max elements. Returns 0, with *ret_list in the arena.
+ */
 static int take_array(struct object *o, struct arena *a, const char *key, size_t max, size_t size,
 	const struct json **ret_first, void **ret_list)
 {
-	const struct json *v = take(o, key, JSON_ARRAY, true);
+	const struct json *v = take_member(o, key, JSON_ARRAY, true);
 
 	*ret_first = NULL;
 	*ret_list = NULL;
@@ -183,7 +192,7 @@ static int parse_interface(struct arena *a, const struct json *v, struct net_int
 	void *memory;
 	int r;
 
-	const struct json *name = take(&o, "name", JSON_STRING, true);
+	const struct json *name = take_member(&o, "name", JSON_STRING, true);
 	if (name) {
 		o.r = link_check_name(name->text, false);
 		if (o.r == 0)
@@ -192,7 +201,7 @@ static int parse_interface(struct arena *a, const struct json *v, struct net_int
 	take_mac(&o, ret->mac);
 	ret->mtu = (uint32_t)take_number(&o, "mtu", 65535, true);
 	ret->up = take_bool(&o, "up", true);
-	const struct json *ipv6 = take(&o, "ipv6", JSON_OBJECT, true);
+	const struct json *ipv6 = take_member(&o, "ipv6", JSON_OBJECT, true);
 	if (ipv6) {
 		o.r = parse_ipv6(ipv6, &ret->ipv6);
 		if (o.r < 0)
@@ -234,7 +243,7 @@ static int parse_route(const struct net_config *c, const struct json *v, struct 
 	ret->type = (uint8_t)take_number(&o, "type", RTN_MAX, true);
 	ret->protocol = (uint8_t)take_number(&o, "protocol", UINT8_MAX, true);
 	ret->onlink = take_bool(&o, "onlink", false);
-	const struct json *metrics = take(&o, "metrics", JSON_OBJECT, true);
+	const struct json *metrics = take_member(&o, "metrics", JSON_OBJECT, true);
 	if (metrics) {
 		o.r = parse_metrics(metrics, ret->metrics);
 		if (o.r < 0)
@@ -252,11 +261,11 @@ static int parse_neighbour(
 	ret->family = take_address(&o, "address", 0, true, ret->address);
 	take_mac(&o, ret->mac);
 	if (o.r == 0 && ret->interface < 0)
-		return err_set(EINVAL, "device: found \"lo\", expected another");
+		return err_set(EINVAL, "device: found \"lo\", expected another interface");
 	return object_end(&o);
 }
 
-/* Two of one name or one MAC could not be told from each other. */
+/* The guest cannot tell interfaces of one name or one MAC address from each other. */
 static int check_unique(const struct net_interface *list, size_t count)
 {
 	for (size_t i = 0; i < count; i++)

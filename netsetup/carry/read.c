@@ -7,47 +7,18 @@
 #include "base/log.h"
 #include "netsetup/carry/carry_internal.h"
 
-/* The prefixes of addresses that lo has by itself. */
+/* The addresses that lo has by itself: all of 127.0.0.0/8, by its first byte, and ::1. */
 static const uint8_t loopback4 = 127;
 static const uint8_t loopback6[16] = {[15] = 1};
 
-int net_dump(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg, struct strbuf *found)
-{
-	struct nl_req again = *q; /* nl_call() writes to it */
-	int r = -EINTR;
-
-	for (int tries = 0; r == -EINTR && tries < 10; tries++) {
-		*q = again;
-		strbuf_reset(found);
-		r = nl_call(nl, q, fn, arg);
-	}
-	return r;
-}
-
-int net_keep(struct arena *a, const struct strbuf *found, size_t size, const void **ret,
-	size_t *ret_count)
-{
-	void *kept = NULL;
-
-	if (found->len > 0) {
-		kept = arena_alloc(a, found->len);
-		if (!kept)
-			return -ENOMEM;
-		memcpy(kept, found->s, found->len);
-	}
-	*ret = kept;
-	*ret_count = found->len / size;
-	return 0;
-}
-
 /* --- interfaces --- */
 
-/* What the dump says of one, and which it is. */
+/* One interface as the dump describes it. */
 struct seen {
 	struct net_interface i;
 	int index;
 	bool is_lo;
-	char cannot[96]; /* why it can't be carried; "" */
+	char cannot[96]; /* why the interface cannot be carried; "" if it can */
 };
 
 static void read_ipv6(const struct nlattr *spec, struct net_ipv6 *ret)
@@ -57,13 +28,16 @@ static void read_ipv6(const struct nlattr *spec, struct net_ipv6 *ret)
 	const struct nlattr *mode = nl_attr_in(six, IFLA_INET6_ADDR_GEN_MODE);
 	int32_t values[DEVCONF_DISABLE_IPV6 + 1];
 
-	/* No IPv6 in this kernel, or not on this interface (an MTU below 1280). */
+	/*
+	 * The kernel sends no such attributes if it has no IPv6 at all, or none on this interface
+	 * (an MTU below 1280).
+	 */
 	*ret = (struct net_ipv6){.disabled = true};
 	if (!conf || nl_attr_len(conf) < sizeof(values))
 		return;
 	memcpy(values, nl_attr_data(conf), sizeof(values));
 	ret->disabled = values[DEVCONF_DISABLE_IPV6] != 0;
-	/* The kernel keeps whatever int was written; past 2 there is no meaning but "on". */
+	/* The kernel keeps any int that was written; all values except 0 and 2 mean "on". */
 	ret->accept_ra = values[DEVCONF_ACCEPT_RA] == 2 ? 2 : values[DEVCONF_ACCEPT_RA] != 0;
 	ret->autoconf = values[DEVCONF_AUTOCONF] != 0;
 	if (mode && nl_attr_len(mode) == 1)
@@ -83,7 +57,7 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 		return r;
 	name = nl_attr_str(attrs[IFLA_IFNAME], "");
 	if (!name[0] || strlen(name) >= sizeof(s.i.name) || info->ifi_index <= 0)
-		return err_set(EBADMSG, "rtnetlink: a link without a name or an index");
+		return err_set(EBADMSG, "rtnetlink: a reply has a link without a name or an index");
 	memcpy(s.i.name, name, strlen(name) + 1);
 	s.index = info->ifi_index;
 	s.is_lo = info->ifi_flags & IFF_LOOPBACK;
@@ -102,8 +76,10 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 	return strbuf_add(arg, &s, sizeof(s));
 }
 
-/* The guest finds its devices by their MAC, so that no two can have one: as of a VLAN and what it
- * is on. */
+/*
+ * Finds another interface with the same MAC address, such as a VLAN and the interface that it is
+ * on. The guest finds its devices by their MAC addresses, so no two interfaces may have the same.
+ */
 static const struct seen *same_mac(const struct seen *all, size_t count, size_t of)
 {
 	for (size_t i = 0; i < count; i++)
@@ -113,8 +89,8 @@ static const struct seen *same_mac(const struct seen *all, size_t count, size_t 
 	return NULL;
 }
 
-/* Sorts out what is carried: *ret has room for NET_INTERFACES_MAX. */
-static int choose(const struct seen *all, size_t count, struct net_interface *ret,
+/* Chooses the interfaces that are carried; *ret has room for NET_INTERFACES_MAX. */
+static int choose_interfaces(const struct seen *all, size_t count, struct net_interface *ret,
 	size_t *ret_count, struct net_indexes *at)
 {
 	size_t n = 0;
@@ -170,7 +146,10 @@ static bool parse_address(
 	ret->scope = info->ifa_scope;
 	ret->flags = nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags) & NET_ADDRESS_FLAGS;
 	ret->metric = nl_attr_u32(attrs[IFA_RT_PRIORITY], 0);
-	/* IFA_ADDRESS is the far end where there is one; IPv6 gives IFA_LOCAL only then. */
+	/*
+	 * IFA_ADDRESS is the peer of a point-to-point address. IPv6 sends IFA_LOCAL only for such
+	 * an address.
+	 */
 	if (!len || info->ifa_prefixlen > 8 * len || !nl_attr_copy(attrs[IFA_ADDRESS], far, len))
 		return false;
 	if (!nl_attr_copy(attrs[IFA_LOCAL], ret->local, len))
@@ -199,7 +178,8 @@ static int read_address(const struct nlmsghdr *h, void *arg)
 		return 0;
 	if (!parse_address(h, attrs, &address))
 		return net_family_len(info->ifa_family)
-			       ? err_set(EBADMSG, "rtnetlink: an address of a wrong length")
+			       ? err_set(EBADMSG,
+					 "rtnetlink: a reply has an address of a wrong length")
 			       : 0;
 	if (reader->is_lo) {
 		if (address.family == AF_INET ? address.local[0] != loopback4
@@ -231,7 +211,7 @@ static int read_addresses(struct nl *nl, struct arena *a, int index, struct net_
 	return r < 0 ? err_ctx(r, "read the addresses of %s", to ? to->name : "lo") : 0;
 }
 
-/* --- all of it --- */
+/* --- the whole configuration --- */
 
 static int read_interfaces(
 	struct nl *nl, struct arena *a, struct net_config *ret, struct net_indexes *at)
@@ -247,7 +227,7 @@ static int read_interfaces(
 	if (r < 0)
 		return err_ctx(r, "list the network interfaces");
 	if (found.len > 0)
-		r = choose((const void *)found.s, found.len / sizeof(struct seen), list,
+		r = choose_interfaces((const void *)found.s, found.len / sizeof(struct seen), list,
 			&ret->interface_count, at);
 	if (r >= 0 && at->lo)
 		r = read_addresses(nl, a, at->lo, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Routes and neighbours of a network namespace, for net_config_read(). */
+/* Reads the routes and neighbours of a network namespace, for net_config_read(). */
 #include <arpa/inet.h>
 #include <linux/fib_rules.h>
 #include <linux/neighbour.h>
@@ -15,7 +15,7 @@ struct route_reader {
 	struct strbuf found;
 };
 
-/* NET_NONE where it is none of ours. */
+/* The index of the interface in the configuration; NET_NONE: it is not carried. */
 static int interface_of(const struct route_reader *reader, int index)
 {
 	for (size_t i = 0; i < reader->interface_count; i++)
@@ -40,14 +40,16 @@ static bool is_reject(unsigned type)
 	       type == RTN_THROW;
 }
 
-/* The kernel puts these there by itself: for addresses, router advertisements and redirects. */
+/*
+ * Whether the kernel adds the route by itself, for addresses, router advertisements and redirects.
+ */
 static bool is_implied(const struct rtmsg *m)
 {
 	return m->rtm_protocol == RTPROT_KERNEL || m->rtm_protocol == RTPROT_RA ||
 	       m->rtm_protocol == RTPROT_REDIRECT || (m->rtm_flags & RTM_F_CLONED);
 }
 
-static int refuse(const struct net_route *route, const char *why)
+static int err_refuse_route(const struct net_route *route, const char *why)
 {
 	char text[NET_ROUTE_TEXT];
 
@@ -65,13 +67,14 @@ static int read_gateway(const struct nlattr *const *attrs, struct net_route *ret
 		return 0;
 	}
 	if (!via)
-		return attrs[RTA_GATEWAY] ? refuse(ret, "its gateway has a wrong length") : 0;
+		return attrs[RTA_GATEWAY] ? err_refuse_route(ret, "its gateway has a wrong length")
+					  : 0;
 	if (nl_attr_len(via) < sizeof(head))
-		return refuse(ret, "its gateway has a wrong length");
+		return err_refuse_route(ret, "its gateway has a wrong length");
 	memcpy(&head, nl_attr_data(via), sizeof(head));
 	size_t len = net_family_len(head.rtvia_family);
 	if (!len || nl_attr_len(via) != sizeof(head) + len)
-		return refuse(ret, "its gateway is neither IPv4 nor IPv6");
+		return err_refuse_route(ret, "its gateway is neither IPv4 nor IPv6");
 	memcpy(ret->gateway, (const char *)nl_attr_data(via) + sizeof(head), len);
 	ret->gateway_family = (uint8_t)head.rtvia_family;
 	return 0;
@@ -80,7 +83,7 @@ static int read_gateway(const struct nlattr *const *attrs, struct net_route *ret
 static int read_metrics(const struct nlattr *nest, struct net_route *ret)
 {
 	if (nl_attr_in(nest, RTAX_CC_ALGO))
-		return refuse(ret, "it has a congestion control algorithm of its own");
+		return err_refuse_route(ret, "it has a congestion control algorithm of its own");
 	for (uint16_t i = 0; i < ARRAY_SIZE(ret->metrics); i++)
 		if (net_metric_name(i))
 			ret->metrics[i] = nl_attr_u32(nl_attr_in(nest, i), 0);
@@ -95,25 +98,28 @@ static int fill_route(const struct route_reader *reader, const struct rtmsg *m,
 
 	if (m->rtm_dst_len > 8 * len ||
 		(attrs[RTA_DST] && !nl_attr_copy(attrs[RTA_DST], ret->dst, len)))
-		return err_set(EBADMSG, "rtnetlink: a route whose destination is malformed");
+		return err_set(
+			EBADMSG, "rtnetlink: a reply has a route with a malformed destination");
 	if (attrs[RTA_MULTIPATH])
-		return refuse(ret, "it has more than one next hop, expected one");
+		return err_refuse_route(ret, "it has more than one next hop, expected one");
 	if (attrs[RTA_ENCAP])
-		return refuse(ret, "it is encapsulated, expected a plain one");
+		return err_refuse_route(ret, "it is encapsulated, expected a plain one");
 	if (m->rtm_src_len)
-		return refuse(ret, "it depends on the source address");
+		return err_refuse_route(ret, "it depends on the source address");
 	ret->has_source = nl_attr_copy(attrs[RTA_PREFSRC], ret->source, len);
 	r = read_gateway(attrs, ret);
 	if (r >= 0)
 		r = read_metrics(attrs[RTA_METRICS], ret);
-	if (r < 0 || is_reject(ret->type)) /* IPv6 says lo of these */
+	if (r < 0 || is_reject(ret->type)) /* IPv6 names lo as the interface of these */
 		return r;
 	if (ret->type != RTN_UNICAST && ret->type != RTN_LOCAL && ret->type != RTN_BROADCAST)
-		return refuse(ret, "its type is none of unicast, local, broadcast, blackhole, "
-				   "unreachable, prohibit and throw");
+		return err_refuse_route(ret,
+			"its type is none of unicast, local, broadcast, blackhole, "
+			"unreachable, prohibit and throw");
 	ret->interface = interface_of(reader, (int)nl_attr_u32(attrs[RTA_OIF], 0));
 	return ret->interface == NET_NONE
-		       ? refuse(ret, "it leads through an interface that is not given to it")
+		       ? err_refuse_route(
+				 ret, "it leads through an interface that is not given to it")
 		       : 0;
 }
 
@@ -134,7 +140,8 @@ static int read_route(const struct nlmsghdr *h, void *arg)
 		reader->other_tables = true;
 		return 0;
 	}
-	memset(&route, 0, sizeof(route)); /* padding too: arrays of these are compared */
+	/* The padding is zeroed too, because callers compare arrays of routes with memcmp(). */
+	memset(&route, 0, sizeof(route));
 	route.family = m->rtm_family;
 	route.prefix = m->rtm_dst_len;
 	route.tos = m->rtm_tos;
@@ -190,7 +197,10 @@ static int read_rule(const struct nlmsghdr *h, void *arg)
 	return 0;
 }
 
-/* A kernel without policy routing has no such request. */
+/*
+ * Whether the namespace has rules besides the default ones. A kernel without policy routing refuses
+ * the request.
+ */
 static bool has_other_rules(struct nl *nl)
 {
 	_cleanup_strbuf_ struct strbuf none = {0};

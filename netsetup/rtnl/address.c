@@ -6,10 +6,10 @@
 #include <stdio.h>
 
 #ifndef IFA_PROTO
-#define IFA_PROTO 11 /* Linux 5.18; passed over by older kernels */
+#define IFA_PROTO 11 /* Linux 5.18; older kernels ignore it */
 #endif
 
-/* The flags that can be set; the others report a state. */
+/* The flags that a request can set; the other flags report a state. */
 #define SETTABLE_FLAGS \
 	(IFA_F_NODAD | IFA_F_OPTIMISTIC | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | \
 		IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN)
@@ -33,7 +33,9 @@ static int read_address(const struct nlmsghdr *h, void *arg)
 	int r = nl_attrs(h, sizeof(*info), attrs, IFA_FLAGS);
 	if (r < 0)
 		return r;
-	/* Families whose dump knows no filter send the addresses of all interfaces. */
+	/*
+	 * The kernel sends the addresses of all interfaces for families whose dump knows no filter.
+	 */
 	if ((int)info->ifa_index != reader->ifindex || info->ifa_scope != RT_SCOPE_UNIVERSE ||
 		!(nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags) & IFA_F_PERMANENT))
 		return 0;
@@ -61,7 +63,7 @@ int addresses_read(struct nl *nl, int ifindex, struct addresses *ret)
 	return 0;
 }
 
-/* "10.0.0.1/24" for messages. */
+/* Writes an address the way that messages name it, such as "10.0.0.1/24". */
 static const char *address_text(
 	const struct ifaddrmsg *info, const struct nlattr *const *attrs, char *buf, size_t size)
 {
@@ -80,9 +82,9 @@ static const char *address_text(
 }
 
 /*
- * An IPv4 label is the interface's name, or that with ":text" behind it, and has to stay so under
- * the new name. Without one the kernel takes the name. One that no longer fits is left to the
- * kernel too.
+ * Adds the label of an IPv4 address. The kernel expects the interface's name, or the name with
+ * ":text" behind it, so a label of the second form gets the new name. Without a label, or if the
+ * new label would be too long, the kernel uses the interface's name.
  */
 static void put_label(
 	struct nl_req *q, const struct nlattr *a, const char *old_name, const char *new_name)

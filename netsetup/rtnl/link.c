@@ -16,7 +16,7 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 		return r;
 	name = nl_attr_str(attrs[IFLA_IFNAME], "");
 	if (!name[0] || strlen(name) >= sizeof(ret->name) || info->ifi_index <= 0)
-		return err_set(EBADMSG, "rtnetlink: a link without a name or an index");
+		return err_set(EBADMSG, "rtnetlink: a reply has a link without a name or an index");
 	ret->index = info->ifi_index;
 	ret->flags = info->ifi_flags;
 	memcpy(ret->name, name, strlen(name) + 1);
@@ -30,15 +30,17 @@ int link_get(struct nl *nl, const char *name, int index, struct link *ret)
 	int r;
 
 	nl_req_link(&q, RTM_GETLINK, 0, name ? 0 : index);
-	/* Finds names of both kinds (Linux 5.5), and alternative ones may be longer than
-	 * IFLA_IFNAME. */
+	/*
+	 * IFLA_ALT_IFNAME finds interfaces by their names and by alternative names (Linux 5.5),
+	 * which may be longer than IFLA_IFNAME allows.
+	 */
 	if (name)
 		nl_put_str(&q, IFLA_ALT_IFNAME, name);
 	r = nl_call(nl, &q, read_link, &found);
 	if (r < 0)
 		return r;
 	if (found.index == 0)
-		return err_set(EBADMSG, "rtnetlink: no link in the answer");
+		return err_set(EBADMSG, "rtnetlink: the reply has no link");
 	*ret = found;
 	return 0;
 }
@@ -59,8 +61,9 @@ int link_max_index(struct nl *nl)
 	int r = -EINTR;
 	int max = 0;
 
-	/* Interfaces that come and go make the kernel call a dump inconsistent: then it is asked
-	 * again. */
+	/*
+	 * The kernel calls a dump inconsistent if interfaces come or go meanwhile; then ask again.
+	 */
 	for (int tries = 0; r == -EINTR && tries < 10; tries++) {
 		struct nl_req q;
 

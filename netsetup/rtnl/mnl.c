@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What netsetup/ uses of libmnl, for caisson-init: that is static, and distributions have no static
- * libmnl. The functions are declared by libmnl's header, and do what its documentation says of
- * them, by netlink(7); nothing else of the tree is linked with this file.
+ * The functions of libmnl that netsetup/ uses, written for caisson-init, which is a static program,
+ * because distributions have no static libmnl. libmnl's header declares the functions; they do what
+ * its documentation and netlink(7) say. No other program is linked with this file.
  */
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -86,7 +86,10 @@ const char *mnl_attr_get_str(const struct nlattr *a)
 	return mnl_attr_get_payload(a);
 }
 
-/* Only the two types that are asked for; any other is refused, and so noticed. */
+/*
+ * Knows only the two types that netsetup/ checks, and refuses all others, so that a test notices a
+ * new one.
+ */
 int mnl_attr_validate(const struct nlattr *a, enum mnl_attr_data_type type)
 {
 	size_t len = mnl_attr_get_payload_len(a);

@@ -9,9 +9,10 @@
 #define NL_RECV_MAX 32768
 
 /*
- * A socket is born in its thread's namespace, so the thread goes there and back. Going back needs
- * the privilege over this namespace that going away does not, hence the setns() to where we are as
- * a first step: what could fail on the way back fails before we have left.
+ * Opens a socket in another namespace. A socket belongs to the namespace of the thread that makes
+ * it, so the thread enters that namespace and comes back. Coming back needs privilege over the
+ * thread's own namespace, which leaving does not. Therefore the thread first enters its own
+ * namespace, so that a missing privilege is found before it has left.
  */
 static int socket_in(int netns_fd)
 {
@@ -21,7 +22,7 @@ static int socket_in(int netns_fd)
 	if (here < 0)
 		return err_sys("open /proc/thread-self/ns/net");
 	if (setns(here, CLONE_NEWNET) < 0)
-		return err_sys("no right to come back to this network namespace");
+		return err_sys("no permission to come back to this network namespace");
 	if (setns(netns_fd, CLONE_NEWNET) < 0)
 		return err_sys("enter the network namespace");
 	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
@@ -52,13 +53,15 @@ int nl_open(struct nl *nl, int netns_fd)
 		if (fd < 0)
 			return err_sys("open an rtnetlink socket");
 	}
-	/* Errors in words, errors without a copy of the request, and dumps that honour their
-	 * filters. */
+	/*
+	 * Ask for error messages in words and without a copy of the request, and for dumps that
+	 * obey their filters.
+	 */
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on)) < 0 ||
 		setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on)) < 0 ||
 		setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on)) < 0)
 		return err_sys("set up an rtnetlink socket");
-	/* Connected, so that only the kernel can send to it. */
+	/* A connected socket receives only from the kernel. */
 	if (connect(fd, (struct sockaddr *)&kernel, sizeof(kernel)) < 0)
 		return err_sys("connect an rtnetlink socket");
 	*nl = (struct nl){.fd = take_fd(&fd)};
@@ -120,9 +123,8 @@ void nl_nest_end(struct nl_req *q, size_t start)
 }
 
 /*
- * The kernel's own words in an error message, or NULL. They follow the error number of a
- * NLMSG_DONE, and the nlmsgerr of a NLMSG_ERROR, right after it as the request is left out
- * (NLM_F_CAPPED).
+ * The kernel's own words in an error message, or NULL. They follow the error number of an
+ * NLMSG_DONE, or the nlmsgerr of an NLMSG_ERROR, which has no copy of the request (NLM_F_CAPPED).
  */
 static const char *error_words(const struct nlmsghdr *h)
 {
@@ -136,7 +138,10 @@ static const char *error_words(const struct nlmsghdr *h)
 	return nl_attr_str(attrs[NLMSGERR_ATTR_MSG], NULL);
 }
 
-/* The end of a reply: 1, or the failure it reports. NLMSG_DONE carries an error number too. */
+/*
+ * Reads the message that ends a reply: 1, or the failure that it reports. NLMSG_DONE carries an
+ * error number too.
+ */
 static int read_end(const struct nlmsghdr *h)
 {
 	size_t min = h->nlmsg_type == NLMSG_ERROR ? sizeof(struct nlmsgerr) : 0;
@@ -152,7 +157,8 @@ static int read_end(const struct nlmsghdr *h)
 	if (error >= 0)
 		return 1;
 	if (error < -4095)
-		return err_set(EBADMSG, "rtnetlink: a reply with the impossible error %d", error);
+		return err_set(EBADMSG,
+			"rtnetlink: a reply has the error %d, expected one from -4095 to 0", error);
 	words = error_words(h);
 	if (words && words[0])
 		return err_set(-error, "%s (%s)", strerror(-error), words);
@@ -167,7 +173,7 @@ const struct nlmsghdr *nl_next_message(const char **buf, size_t *left)
 	if (*left < sizeof(*h) || h->nlmsg_len < sizeof(*h) || h->nlmsg_len > *left)
 		return NULL;
 	step = MNL_ALIGN((size_t)h->nlmsg_len);
-	if (step > *left) /* the last one needs no padding */
+	if (step > *left) /* the last message needs no padding */
 		step = *left;
 	*buf += step;
 	*left -= step;
@@ -182,7 +188,7 @@ int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn,
 	int r;
 
 	while ((h = nl_next_message(&at, &left))) {
-		if (h->nlmsg_seq != seq) /* what is left of a request that was given up */
+		if (h->nlmsg_seq != seq) /* a reply to an earlier request that was given up */
 			continue;
 		if (h->nlmsg_flags & NLM_F_DUMP_INTR)
 			return err_set(EINTR, "the kernel's list changed while it was read");
@@ -209,7 +215,10 @@ int nl_call(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg)
 	if (q->overflow)
 		return err_set(
 			EMSGSIZE, "rtnetlink: a request is longer than %d bytes", NL_REQ_MAX);
-	/* A dump ends in NLMSG_DONE; everything else ends in the acknowledgement we ask for. */
+	/*
+	 * A dump ends with NLMSG_DONE; every other reply ends with the acknowledgement that
+	 * NLM_F_ACK asks for.
+	 */
 	if ((q->h.nlmsg_flags & NLM_F_DUMP) != NLM_F_DUMP)
 		q->h.nlmsg_flags |= NLM_F_ACK;
 	q->h.nlmsg_seq = ++nl->seq;
@@ -226,7 +235,8 @@ int nl_call(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg)
 			return err_sys("receive from rtnetlink");
 		if ((size_t)n > sizeof(buf))
 			return err_set(EBADMSG,
-				"rtnetlink: a reply of %zd bytes, longer than it may be", n);
+				"rtnetlink: a reply has %zd bytes, expected at most %d", n,
+				NL_RECV_MAX);
 		r = nl_read_replies(buf, (size_t)n, nl->seq, fn, arg);
 		if (r != 0)
 			return r < 0 ? r : 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A redirection is the action mirred in a filter that takes every packet, in the qdisc ingress
- * (or the clsact that is there already). Filters that match everything are matchall's; u32 with an
- * empty mask is one too, for kernels without that module.
+ * A redirection is a filter with the action mirred. It matches every packet, and belongs to the
+ * interface's ingress qdisc, or to a clsact qdisc if the interface has one already. The filter is
+ * of the kind matchall; if the kernel has no matchall module, it is a u32 filter with an empty
+ * mask, which matches every packet too.
  */
 #include "netsetup/rtnl/tc.h"
 
@@ -13,18 +14,19 @@
 #include <linux/tc_act/tc_mirred.h>
 #include <stdio.h>
 
-/* Works for ingress and clsact alike. */
+/* names the ingress side of both an ingress and a clsact qdisc */
 #define PARENT TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
 #define PRIORITY 1u /* before any other filter */
 
-static void start(struct nl_req *q, uint16_t type, uint16_t flags, int index, uint32_t parent)
+static void start_request(
+	struct nl_req *q, uint16_t type, uint16_t flags, int index, uint32_t parent)
 {
 	bool filter = type != RTM_NEWQDISC && type != RTM_DELQDISC;
 	struct tcmsg m = {.tcm_ifindex = index, .tcm_parent = parent};
 
 	if (!filter)
 		m.tcm_handle = TC_H_MAKE(TC_H_INGRESS, 0);
-	else if (type != RTM_GETTFILTER) /* a dump is of all priorities */
+	else if (type != RTM_GETTFILTER) /* a dump covers all priorities */
 		m.tcm_info = TC_H_MAKE(PRIORITY << 16, htons(ETH_P_ALL));
 	nl_req_init(q, type, flags, &m, sizeof(m));
 }
@@ -33,7 +35,7 @@ static int add_qdisc(struct nl *nl, int index)
 {
 	struct nl_req q;
 
-	start(&q, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, index, TC_H_INGRESS);
+	start_request(&q, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, index, TC_H_INGRESS);
 	nl_put_str(&q, TCA_KIND, "ingress");
 	int r = nl_call(nl, &q, NULL, NULL);
 	if (r == -ENOENT || r == -EOPNOTSUPP)
@@ -64,7 +66,7 @@ static int add_filter(struct nl *nl, int from, int to, bool matchall)
 	} any = {.sel = {.flags = TC_U32_TERMINAL, .nkeys = 1}};
 	struct nl_req q;
 
-	start(&q, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, from, PARENT);
+	start_request(&q, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, from, PARENT);
 	nl_put_str(&q, TCA_KIND, matchall ? "matchall" : "u32");
 	size_t options = nl_nest(&q, TCA_OPTIONS);
 	if (!matchall)
@@ -78,16 +80,16 @@ static int remove_filter(struct nl *nl, int from)
 {
 	struct nl_req q;
 
-	start(&q, RTM_DELTFILTER, 0, from, PARENT);
+	start_request(&q, RTM_DELTFILTER, 0, from, PARENT);
 	return nl_call(nl, &q, NULL, NULL);
 }
 
-/* What the filters of our priority do. */
+/* What the filters of an interface do. */
 struct present {
-	unsigned others; /* filters of another priority */
-	bool stale;      /* mirred, to a device that is gone */
-	uint32_t to;     /* mirred, to this one */
-	bool stranger;   /* something else */
+	unsigned others; /* number of filters that have another priority than ours */
+	bool stale;      /* a filter redirects to a device that is gone */
+	uint32_t to;     /* index of the device that a filter redirects to; 0: none */
+	bool stranger;   /* a filter of our priority does something else */
 };
 
 static int read_filter(const struct nlmsghdr *h, void *arg)
@@ -98,8 +100,10 @@ static int read_filter(const struct nlmsghdr *h, void *arg)
 	struct tc_mirred mirred;
 
 	int r = nl_attrs(h, sizeof(*m), attrs, TCA_OPTIONS);
-	/* The kernel lists the table of a u32 filter as one of its own, with handle and without
-	 * action. */
+	/*
+	 * The kernel lists the hash table of a u32 filter as a filter of its own, which has a
+	 * handle and no action.
+	 */
 	if (r >= 0 && TC_H_MAJ(m->tcm_info) >> 16 != PRIORITY)
 		present->others++;
 	if (r < 0 || TC_H_MAJ(m->tcm_info) >> 16 != PRIORITY || !attrs[TCA_OPTIONS])
@@ -119,13 +123,16 @@ static int read_filter(const struct nlmsghdr *h, void *arg)
 	return 0;
 }
 
-/* The qdisc was there already: look what it holds in our place. */
-static int make_room(struct nl *nl, int from)
+/*
+ * Called if the interface had an ingress qdisc already: removes a stale redirection, and fails if
+ * another filter has our priority.
+ */
+static int make_room_for_filter(struct nl *nl, int from)
 {
 	struct present present = {0};
 	struct nl_req q;
 
-	start(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
+	start_request(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
 	int r = nl_call(nl, &q, read_filter, &present);
 	if (r < 0)
 		return err_ctx(r, "list its traffic filters");
@@ -146,7 +153,7 @@ int tc_redirect(struct nl *nl, int from, int to, bool *ret_own_qdisc)
 	int r = add_qdisc(nl, from);
 
 	if (r == -EEXIST)
-		r = make_room(nl, from);
+		r = make_room_for_filter(nl, from);
 	else
 		own = r >= 0;
 	if (r < 0)
@@ -163,7 +170,7 @@ int tc_redirect(struct nl *nl, int from, int to, bool *ret_own_qdisc)
 		char text[512];
 
 		snprintf(text, sizeof(text), "%s", err_msg());
-		start(&q, RTM_DELQDISC, 0, from, TC_H_INGRESS);
+		start_request(&q, RTM_DELQDISC, 0, from, TC_H_INGRESS);
 		(void)!nl_call(nl, &q, NULL, NULL);
 		return err_set(-r, "%s", text);
 	}
@@ -175,9 +182,12 @@ int tc_redirect_sweep(struct nl *nl, int from)
 	struct present present = {0};
 	struct nl_req q;
 
-	start(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
+	start_request(&q, RTM_GETTFILTER, NLM_F_DUMP, from, PARENT);
 	int r = nl_call(nl, &q, read_filter, &present);
-	/* No such qdisc, no such kind of it, or no such interface: nothing of ours. */
+	/*
+	 * These errors say that there is no such qdisc, kind of qdisc or interface, so there is
+	 * nothing to remove.
+	 */
 	if (r == -EINVAL || r == -ENOENT || r == -EOPNOTSUPP || r == -ENODEV) {
 		err_clear();
 		return 0;
@@ -194,11 +204,11 @@ int tc_redirect_remove(struct nl *nl, int from, bool own_qdisc)
 	struct nl_req q;
 	int r;
 
-	start(&q, RTM_DELQDISC, 0, from, TC_H_INGRESS);
+	start_request(&q, RTM_DELQDISC, 0, from, TC_H_INGRESS);
 	r = own_qdisc ? nl_call(nl, &q, NULL, NULL) : remove_filter(nl, from);
 	if (r != -ENODEV && r != -ENOENT && r != -EINVAL)
 		return r;
-	/* -EINVAL is what the kernel says where there is no such qdisc. */
+	/* The kernel answers -EINVAL if there is no such qdisc. */
 	err_clear();
 	return 0;
 }

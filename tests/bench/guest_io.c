@@ -13,8 +13,8 @@
  * net     eth0 becomes 10.99.0.2/24; TCP to 10.99.0.1:5001 (peer.c), both ways
  * vsock   to port 5001 of the host, both ways
  *
- * Each measurement takes MILLISECONDS (default 1000) and is said in one line: "= NAME AMOUNT
- *SECONDS", bytes or operations. Then the machine is switched off. The clock is the guest's.
+ * Each measurement takes MILLISECONDS (default 1000) and prints one line, "= NAME AMOUNT SECONDS",
+ * whose amount is bytes or operations. Then the machine is switched off. The clock is the guest's.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

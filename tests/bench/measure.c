@@ -4,9 +4,9 @@
  *
  *	NANOSECONDS PEAK_KIB EXIT
  *
- * the wall time of all, the largest resident set of any of their processes, and the last non-zero
- *exit code. A program of its own because the kernel counts into ru_maxrss what a process had before
- *its execve(2): behind Python's fork that would be Python's size.
+ * which are the wall time of all commands, the largest resident set of any of their processes, and
+ * the last non-zero exit code. Python cannot measure this itself, because the kernel counts into
+ * ru_maxrss what a process had before its execve(2), which would be Python's size.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

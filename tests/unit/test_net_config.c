@@ -405,7 +405,8 @@ static void test_bad_json(void **state)
 		{WITH("{\"local\":\"::1\",\"prefix\":128,\"peer\":\"10.0.0.1\"}"),
 			"peer: found \"10.0.0.1\", expected an IPv6 address"},
 		{WITH("{\"local\":\"::1\",\"prefix\":128,\"flags\":8}"), "flags: found 0x8"},
-		{WITH("{\"local\":\"::1\",\"prefix\":128,\"colour\":1}"), "1 members that are not"},
+		{WITH("{\"local\":\"::1\",\"prefix\":128,\"colour\":1}"),
+			"found 1 unknown members"},
 		{ROUTE("\"dst\":\"10.0.0.0\",\"prefix\":8,\"device\":\"eth1\"," ROUTE_END),
 			"routes[0]: device: found \"eth1\", expected the name"},
 		{ROUTE("\"dst\":\"10.0.0.0\",\"prefix\":8,\"gateway\":\"x\"," ROUTE_END),
@@ -415,7 +416,7 @@ static void test_bad_json(void **state)
 			"type: found 99"},
 		{ROUTE("\"dst\":\"10.0.0.0\",\"prefix\":8,\"type\":1,\"protocol\":3,"
 		       "\"metrics\":{\"speed\":1}"),
-			"routes[0]: metrics: 1 members"},
+			"routes[0]: metrics: found 1 unknown members"},
 		{NETWORK(INTERFACE, "",
 			 "{\"device\":\"lo\",\"address\":\"10.0.0.1\",\"mac\":\"02:00:00:00:00:"
 			 "01\"}"),

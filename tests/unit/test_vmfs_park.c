@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The virtio-fs server with far fewer descriptors than inodes that the guest knows (vm/fs/descriptor_cache.c).
+/*
+ * The virtio-fs server with far fewer descriptors than inodes that the guest knows
+ * (vm/fs/descriptor_cache.c).
  */
 #include <setjmp.h>
 #include <stdarg.h>

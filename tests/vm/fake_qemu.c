@@ -10,8 +10,8 @@
  *	-fake floods          more on standard error than anybody reads, and ends with exit code 1
  *	-fake reaches NAME    says whom it can reach by network, of an abstract socket NAME too
  *
- * ID is that of the -chardev: "fs", "vsock" or "console". Statically linked: it runs in QEMU's
- *empty root.
+ * ID is that of the -chardev: "fs", "vsock" or "console". The program is linked statically, because
+ * it runs in QEMU's empty root.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,8 @@
 /*
  * The built-in machine by itself, for tests on a host whose KVM runs Linux:
  *
- *	vm_boot [-m MIB] [-c CPUS] [-b PAGES] [-d DISK]... [-s TAG=SOCKET]... [-n TAP]... [-v
- *SOCKET] KERNEL INITRAMFS CMDLINE
+ *	vm_boot [-m MIB] [-c CPUS] [-b PAGES] [-d DISK]... [-s TAG=SOCKET]... [-n TAP]...
+ *		[-v SOCKET] KERNEL INITRAMFS CMDLINE
  *
  * -b: a balloon that asks for so many pages. -n: a network device on that tap, which is there. -v:
  * each stream that the guest opens by vsock goes on as a connection to that Unix socket. The
