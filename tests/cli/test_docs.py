@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written about the program is true: --help, caisson(1), the bash completion and README.md say the same."""
+"""What is written about the program is true: --help, the manual pages, the bash completion and the READMEs say the same."""
+import glob
 import os
 import re
 import shlex
@@ -7,10 +8,15 @@ import subprocess
 
 import pytest
 
+from harness import mode
+
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PAGES = sorted(glob.glob(os.path.join(REPO, "runtime/man/*.scd")))
 MAN = os.path.join(REPO, "runtime/man/caisson.1.scd")
 COMPLETION = os.path.join(REPO, "runtime/man/caisson.bash-completion")
 README = os.path.join(REPO, "README.md")
+TOP_FOLDERS = ["cgroups", "images", "netsetup", "runtime", "tests"]
+READMES = ["README.md", *(f"{d}/README.md" for d in TOP_FOLDERS), "tests/bench/README.md", "tests/host/README.md", "tests/plugin/README.md"]
 COMMANDS = "create start run exec state list ps kill pause resume update events delete spec plan features doctor".split()
 ANY = {("--help", "-h", "")}  # not listed for each command; see GLOBAL OPTIONS
 
@@ -125,13 +131,34 @@ def test_values_of_help_are_the_programs(rt, command, name):
     assert r.rc != 0 and "no-such-value" in r.err and all(w in r.err for w in arg.split("|")), r
 
 
-def test_manual_is_valid_scdoc():
+@pytest.mark.parametrize("page", PAGES, ids=os.path.basename)
+def test_manual_is_valid_scdoc(page):
     try:
-        r = subprocess.run(["scdoc"], input=read(MAN), capture_output=True, text=True, timeout=30)
+        r = subprocess.run(["scdoc"], input=read(page), capture_output=True, text=True, timeout=30)
     except FileNotFoundError:
         pytest.skip("scdoc is not installed (tests/run installs it)")
     assert r.returncode == 0, r.stderr
-    assert all(f"caisson {c}" in r.stdout for c in COMMANDS)
+    if page == MAN:
+        assert all(f"caisson {c}" in r.stdout for c in COMMANDS)
+
+
+def test_manual_pages_are_installed():
+    """Every page is in the list of runtime/man/meson.build, and every page of the list is there."""
+    listed = re.findall(r"'(caisson[a-z-]*\.[0-9])'", read(os.path.join(REPO, "runtime/man/meson.build")))
+    assert sorted(p + ".scd" for p in listed) == [os.path.basename(p) for p in PAGES]
+
+
+@pytest.mark.parametrize("page,sections,table", [
+    ("caisson-vm.7.scd", ["WHAT IS REFUSED", "WHAT IS DIFFERENT"], "cli/vm_differences.tsv"),
+    ("caisson-podman.7.scd", ["MICROVMS"], "plugin/vm_differences.tsv")])
+def test_manual_has_each_difference_of_the_tests(page, sections, table):
+    """A test that differs in VM mode is in a table, and what differs there is a heading of the manual, word for word."""
+    text = read(os.path.join(REPO, "runtime/man", page))
+    bodies = [text.split(f"\n# {s}\n")[1].split("\n# ")[0] for s in sections]
+    headings = {h for b in bodies for h in re.findall(r"^\*(.*)\*$", b, re.M)}
+    what = {d.what for d in mode.differences(os.path.join(REPO, "tests", table)) if d.what != "nothing"}
+    assert len(what) > 5, "the table is not read any more"
+    assert what - headings == set(), "not in the manual"
 
 
 def test_annotations_of_the_manual_are_the_programs():
@@ -153,40 +180,49 @@ def test_environment_of_the_manual_is_the_programs():
     assert named == set(re.findall(r'[^_\w]getenv\("(\w+)"\)', source))
 
 
-# ---- README.md ----
+# ---- READMEs ----
 
 def readme_section(title):
     parts = re.split(r"^## ", read(README), flags=re.M)
     return next(p for p in parts if p.startswith(title + "\n"))
 
 
-def code_blocks(text):
-    return re.findall(r"^```(?:sh)?\n(.*?)^```$", text, re.M | re.S)
+def code_blocks(text, kinds=("", "sh")):
+    """What is between fences, of those with the words `kinds` behind the opening one."""
+    return [body for kind, body in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S) if kind in kinds]
 
 
-def test_paths_of_the_readme_exist():
-    """Every `path` with a slash or an ending of ours, but for what is announced as to come."""
-    named = set()
-    for line in read(README).split("\n"):
-        if "to come" in line:
-            continue
-        named |= set(re.findall(r"`((?:\.?[\w-]+/)*[\w.*-]+\.(?:[ch]|py|scd|md|build)|(?:[\w-]+/)+[\w-]+\.json|(?:[\w.-]+/)+[\w-]*)`", line))
-    assert len(named) > 40, "README.md's paths are not found any more"
-    missing = [p for p in sorted(named) if not os.path.exists(os.path.join(REPO, p))]
+def test_every_top_folder_has_a_readme():
+    """And a short one, except runtime/, whose README has the tour and the house style."""
+    assert all(os.path.exists(os.path.join(REPO, p)) for p in READMES)
+    lines = {d: len(read(os.path.join(REPO, d, "README.md")).splitlines()) for d in TOP_FOLDERS if d != "runtime"}
+    assert all(n < 40 for n in lines.values()), lines
+    assert len(read(README)) < 8000, "README.md is for a first look; what is longer has a page of its own"
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_paths_of_the_readmes_exist(readme):
+    """Every `path` with a slash or an ending of ours, from the top of the tree or beside the README, and every link."""
+    text = read(os.path.join(REPO, readme))
+    named = set(re.findall(r"`((?:\.?[\w-]+/)*[\w.*-]+\.(?:[ch]|py|scd|md|tsv|build)|(?:[\w-]+/)+[\w-]+\.json|(?:[\w.-]+/)+[\w.-]*)`", text))
+    named |= set(re.findall(r"\]\((?!https:)([^)]+)\)", text))
+    least = {"README.md": 10, "runtime/README.md": 60, "images/README.md": 8}.get(readme, 3)
+    assert len(named) >= least, f"the paths of {readme} are not found any more: {named}"
+    at = [REPO, os.path.dirname(os.path.join(REPO, readme))]
+    missing = [p for p in sorted(named) if not any(glob.glob(os.path.join(d, p)) for d in at)]
     assert not missing, missing
 
 
-def test_commands_of_the_readme_exist(rt):
+def test_commands_of_the_readmes_exist(rt):
     """Each `caisson ...` line names a command and options that it has."""
-    lines = [l.split(" # ")[0] for b in code_blocks(read(README)) for l in b.split("\n")]
-    lines += re.findall(r"`(caisson [^`]*)`", read(README))
+    text = "\n".join(read(os.path.join(REPO, p)) for p in READMES)
+    lines = [l.split(" # ")[0] for b in code_blocks(text) for l in b.split("\n")]
+    lines += re.findall(r"`(caisson [^`]*)`", text)
     calls = [c.strip() for l in lines for c in re.split(r"&&|\|", l) if re.match(r"\s*(sudo )?caisson ", c)]
     assert len(calls) > 12
     known = {c: {o for n, l, _ in help_options(help_text(rt, c)) | ANY for o in (n, l)} for c in ["", *COMMANDS]}
     for call in calls:
         words = shlex.split(call.removeprefix("sudo "))[1:]
-        if words[0] == "COMMAND":
-            continue
         command = ""
         for w in words:
             if w in COMMANDS and not command:
@@ -204,10 +240,18 @@ def test_scripts_of_the_readme_exist():
     assert all(os.access(os.path.join(REPO, c), os.X_OK) for c in called), called
 
 
-def test_first_try_of_the_readme(binary, tmp, root):
-    """The section "A first try", line by line, as it stands."""
-    block = code_blocks(readme_section("A first try"))[0]
-    script = "\n".join(l for l in block.split("\n") if l.strip())
+def as_printed(line):
+    """A pattern for a line of the README's output: pids, times, paths and the width of columns may be others."""
+    pattern = r"\s+".join(re.escape(w) for w in line.split())
+    for seen, any_of_it in ((r"[\w\\-]+T[\d:.\\]+Z", r"\\S+"), ("/root/try", r"\\S+"), (r"\d{4,}", r"\\d+")):
+        pattern = re.sub(seen, any_of_it, pattern)
+    return pattern
+
+
+def test_quick_start_of_the_readme(binary, tmp, root):
+    """The section "Quick start", line by line, as it stands; and it prints the lines that the README says, in that order."""
+    section = readme_section("Quick start")
+    script, printed = code_blocks(section, ["sh"])[0], code_blocks(section, [""])[0]
     bindir = os.path.join(tmp, "bin")
     os.mkdir(bindir)
     with open(os.path.join(bindir, "caisson"), "w") as f:
@@ -215,7 +259,10 @@ def test_first_try_of_the_readme(binary, tmp, root):
     os.chmod(os.path.join(bindir, "caisson"), 0o755)
     work = os.path.join(tmp, "try")
     os.mkdir(work)
-    r = subprocess.run(["sh", "-euxc", script], cwd=work, env={**os.environ, "PATH": f"{bindir}:{os.environ['PATH']}"},
+    r = subprocess.run(["sh", "-euc", script], cwd=work, env={**os.environ, "PATH": f"{bindir}:{os.environ['PATH']}"},
                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
     assert r.returncode == 0, r.stdout
-    assert "hello from caisson" in r.stdout
+    got, want = r.stdout.splitlines(), printed.splitlines()
+    assert len(got) == len(want) > 8, r.stdout
+    for g, w in zip(got, want):
+        assert re.fullmatch(r"\s*" + as_printed(w) + r"\s*", g), (g, w)
