@@ -62,8 +62,7 @@ static int parse_launch_options(
 		{"isolation", 0, OPTION_STRING, &o->isolation, "ns|vm",
 			"namespaces, or a microVM (default: what config.json says, else ns)"},
 		{"hypervisor", 0, OPTION_STRING, &o->hypervisor, "kvm|qemu|auto",
-			"what runs the microVM (default: auto: KVM if this host can run it, else "
-			"QEMU)"},
+			"what runs the microVM (default: auto: KVM if usable, else QEMU)"},
 		{run ? "detach" : "", run ? 'd' : 0, OPTION_FLAG, &o->detach, NULL,
 			"return once it runs, and leave it running"},
 		{run ? "keep" : "", 0, OPTION_FLAG, &o->keep, NULL,

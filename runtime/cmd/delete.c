@@ -16,8 +16,7 @@ int cmd_delete(const struct command *self, const struct globals *g, int argc, ch
 		{"force", 'f', OPTION_FLAG, &force, NULL,
 			"kill it first; no error if there is no such container"},
 		{"regex", 'r', OPTION_FLAG, &regex, NULL,
-			"ID is an extended regular expression: delete every container that it "
-			"matches"},
+			"ID is an extended regular expression: delete all matches"},
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 1};

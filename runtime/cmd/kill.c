@@ -74,8 +74,7 @@ int cmd_kill(const struct command *self, const struct globals *g, int argc, char
 		{"all", 'a', OPTION_FLAG, &k.all, NULL,
 			"signal every process of the container, not only the first"},
 		{"regex", 'r', OPTION_FLAG, &regex, NULL,
-			"ID is an extended regular expression: signal every container that it "
-			"matches"},
+			"ID is an extended regular expression: signal all matches"},
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 2};

@@ -28,8 +28,7 @@ int cmd_spec(const struct command *self, const struct globals *g, int argc, char
 		{"bundle", 'b', OPTION_STRING, &bundle, "DIR",
 			"where to write it (default: this directory)"},
 		{"file", 'f', OPTION_STRING, &file, "FILE",
-			"the file to write there, replaced if it exists (default: config.json, "
-			"never replaced)"},
+			"file to write or replace there (default: config.json, never replaced)"},
 		{"rootless", 0, OPTION_FLAG, &rootless, NULL,
 			"for an ordinary user: a user namespace, the host's network"},
 		{0},
