@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The writer appends depth first: a structure, then what its first pointer
- * points to, with everything below that, then its second pointer. So the reader, which visits in the
- * same order, knows where each object has to be: right behind the one before. It accepts an offset
- * only if it is that place, or that of a structure of the same type which it has checked already.
- * No byte is therefore used as two things, and reading takes time in proportion to the length.
+ * points to, with everything below that, then its second pointer. So the reader, which visits in
+ * the same order, knows where each object has to be: right behind the one before. It accepts an
+ * offset only if it is that place, or that of a structure of the same type which it has checked
+ * already. No byte is therefore used as two things, and reading takes time in proportion to the
+ * length.
  *
  * An offset is counted from the first byte of the header and is never 0, so that 0 is NULL.
  */

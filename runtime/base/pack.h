@@ -4,10 +4,10 @@
  * plan to INIT, and the monitor hands one to the guest.
  *
  * A struct pack_type describes a structure: its size and those members that need work. pack_write()
- * copies the structure, appends what its pointers point to, and puts offsets in the pointers' place.
- * pack_read() checks every offset, count, string, boolean and enumerator and turns the offsets into
- * pointers into the same buffer. Members that a type does not list are plain numbers and are copied
- * as they are.
+ * copies the structure, appends what its pointers point to, and puts offsets in the pointers'
+ * place. pack_read() checks every offset, count, string, boolean and enumerator and turns the
+ * offsets into pointers into the same buffer. Members that a type does not list are plain numbers
+ * and are copied as they are.
  *
  *	PACK_TYPE(hook, struct spec_hook,
  *		PACK_STRING(struct spec_hook, path),
@@ -24,7 +24,7 @@
 enum pack_kind {
 	PACK_KIND_STRING,  /* char *, may be NULL */
 	PACK_KIND_STRINGS, /* char **, a count, and NULL behind the last one */
-	PACK_KIND_POINTER, /* to one structure, may be NULL; two pointers to one structure stay so */
+	PACK_KIND_POINTER, /* to one structure, may be NULL; pointers to one stay equal */
 	PACK_KIND_ARRAY,   /* of structures, and a count */
 	PACK_KIND_EMBED,   /* a structure in this one */
 	PACK_KIND_BOOL,
@@ -51,8 +51,8 @@ struct pack_type {
 	size_t nfields;
 	/*
 	 * For a structure that holds a union: more members, chosen by what is in the structure
-	 * already. NULL: none. Called after the fields above were checked. `variants` lists all that
-	 * it can return, for the hash.
+	 * already. NULL: none. Called after the fields above were checked. `variants` lists all
+	 * that it can return, for the hash.
 	 */
 	const struct pack_type *(*variant)(const void *object);
 	const struct pack_type *const *variants;
@@ -118,8 +118,8 @@ struct pack_type {
 int pack_write(const struct pack_type *t, const void *root, struct strbuf *out) must_check;
 
 /*
- * Checks `len` bytes and makes them a structure of type t. `bytes` is aligned to 8 bytes, is written
- * to, and must live as long as *ret. -EPROTO with a message: the bytes are broken, or another build
- * wrote them; they are then in no defined state.
+ * Checks `len` bytes and makes them a structure of type t. `bytes` is aligned to 8 bytes, is
+ * written to, and must live as long as *ret. -EPROTO with a message: the bytes are broken, or
+ * another build wrote them; they are then in no defined state.
  */
 int pack_read(const struct pack_type *t, void *bytes, size_t len, void **ret) must_check;

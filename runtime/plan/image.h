@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A plan as bytes (base/pack.h): HOST hands INIT its steps that way, and the monitor hands the guest
- * its own.
+ * A plan as bytes (base/pack.h): HOST hands INIT its steps that way, and the monitor hands the
+ * guest its own.
  *
  * Not in the image, because INIT and the guest need nothing of it: the rules of the system call
  * filter, which HOST has compiled.

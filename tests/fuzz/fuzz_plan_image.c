@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The image of a plan, as INIT and the guest read it. The input says which configuration's image is
- * taken, and which of its bytes are changed. An image that is accepted must print, and must write an
- * image that is accepted too.
+ * taken, and which of its bytes are changed. An image that is accepted must print, and must write
+ * an image that is accepted too.
  *
  * The input: a byte, modulo the number of configurations; then changes of three bytes each, two for
  * the place in the image and one for the new value.

@@ -106,8 +106,8 @@ static void test_plans_survive(void **state)
 }
 
 /*
- * Ten steps point to the process object. The image has it twice: CONSOLE has a copy of its own, with
- * the size of the caller's terminal.
+ * Ten steps point to the process object. The image has it twice: CONSOLE has a copy of its own,
+ * with the size of the caller's terminal.
  */
 static void test_shared_objects_are_written_once(void **state)
 {
