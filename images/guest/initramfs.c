@@ -249,7 +249,7 @@ static int check_source(const char *what, const char *name, int fd, uint64_t *re
 
 int initramfs_file(struct initramfs *w, const char *name, const struct initramfs_attr *attr, int fd)
 {
-	uint64_t size;
+	uint64_t size = 0;
 	int r = check_mode(w, name, attr->mode);
 
 	if (r == 0)
@@ -369,7 +369,7 @@ int initramfs_append(int fd, int archive, const char *what)
 {
 	struct initramfs w = {.fd = fd, .what = "initramfs"};
 	unsigned char head[8];
-	uint64_t size;
+	uint64_t size = 0;
 	ssize_t n;
 	int r = check_source(w.what, what, archive, &size);
 
