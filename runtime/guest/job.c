@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A request whose answer may have to be waited for is done by a child of the agent's, which is
- * killed when it takes too long. What a process shows of itself in /proc it can delay for ever (its
- * arguments may be on a FUSE file system of its own), and a freezer waits for who is in a system
- * call: neither may stop the agent, who has to serve the request to kill it all.
+ * Jobs: if the answer to a request may take long, a child process of the agent makes it, and is
+ * killed when it takes too long. A process can delay for ever what it shows of itself in /proc,
+ * because its arguments may lie on a FUSE file system of its own, and the cgroup freezer waits for
+ * processes that are in a system call. Neither may stop the agent, which must be able to serve the
+ * request that kills them all.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ struct job {
 	struct guest *guest;
 	struct watch watch;
 	pid_t pid; /* 0: reaped */
-	int out;   /* its reply, the frame's very bytes; -EBADF: answered */
+	int out;   /* pipe from which the bytes of the reply's frame come; -EBADF: answered */
 	uint64_t id;
 	int64_t deadline;
 	struct strbuf reply;
@@ -36,7 +37,7 @@ static void answer_error(struct guest *g, uint64_t id, int code, const char *mes
 	guest_send(g, &w);
 }
 
-static void finish(struct job *j)
+static void close_job(struct job *j)
 {
 	(void)!loop_watch(&j->guest->loop, &j->watch, j->out, WATCH_NOTHING);
 	fd_close(&j->out);
@@ -53,20 +54,24 @@ static void on_reply(struct watch *w, uint32_t events)
 		return;
 	if (n < 0 && errno == EINTR)
 		return;
-	/* It writes all of a frame or nothing, unless it is killed. */
+	/* The child writes a whole frame or nothing, unless it is killed. */
 	if (n == 0 && j->reply.len > sizeof(struct agent_header))
 		guest_send_bytes(j->guest, j->reply.s, j->reply.len);
 	else
-		answer_error(j->guest, j->id, EIO, "the guest's agent could not answer");
-	finish(j);
+		answer_error(
+			j->guest, j->id, EIO, "the agent of the guest could not make the answer");
+	close_job(j);
 }
 
-_Noreturn static void run(
+_Noreturn static void run_job(
 	struct guest *g, const struct agent_frame *f, uint64_t id, job_fn *fn, int out)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
-	/* Above all the processes' pipes, whose ends others wait for. */
+	/*
+	 * The child closes what it inherited, above all the pipes of processes, because others wait
+	 * for the end of these.
+	 */
 	if (dup2(out, 3) < 0 || close_range(4, ~0U, 0) < 0)
 		_exit(1);
 	int r = agent_begin(&w, "reply");
@@ -79,7 +84,7 @@ _Noreturn static void run(
 	_exit(agent_send(&w, 3, NULL, 0) < 0);
 }
 
-static int start(struct guest *g, const struct agent_frame *f, uint64_t id, int ms, job_fn *fn)
+static int start_job(struct guest *g, const struct agent_frame *f, uint64_t id, int ms, job_fn *fn)
 {
 	int ends[2];
 
@@ -95,13 +100,13 @@ static int start(struct guest *g, const struct agent_frame *f, uint64_t id, int 
 	if (j->pid < 0)
 		return err_sys("fork");
 	if (j->pid == 0)
-		run(g, f, id, fn, theirs);
+		run_job(g, f, id, fn, theirs);
 	j->out = take_fd(&ours);
 	j->next = g->jobs;
 	g->jobs = j;
 	int r = loop_watch(&g->loop, &j->watch, j->out, EPOLLIN);
 	if (r < 0)
-		finish(j);
+		close_job(j);
 	(void)!take_ptr(j);
 	return r;
 }
@@ -112,7 +117,7 @@ void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
 
 	if (json_get_u64(f->json, "id", &id) < 0)
 		return guest_log(g, "%s: expected an id", f->type);
-	int r = start(g, f, id, ms, fn);
+	int r = start_job(g, f, id, ms, fn);
 	if (r < 0)
 		answer_error(g, id, -r, err_msg());
 }
@@ -133,9 +138,9 @@ int jobs_settle(struct guest *g)
 		struct job *j = *at;
 		if (j->out >= 0 && now >= j->deadline) {
 			answer_error(g, j->id, ETIMEDOUT,
-				"the container's processes did not let the guest's agent answer in "
-				"time");
-			finish(j);
+				"the agent of the guest could not make the answer in time, because "
+				"the container's processes delayed it");
+			close_job(j);
 			if (j->pid > 0)
 				kill(j->pid, SIGKILL);
 		}
@@ -155,7 +160,7 @@ void jobs_release(struct guest *g)
 {
 	for (struct job *j; (j = g->jobs);) {
 		g->jobs = j->next;
-		finish(j);
+		close_job(j);
 		free(j);
 	}
 }

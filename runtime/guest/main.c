@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson-init: the first process of a microVM's guest. Sets the guest up, connects to the monitor
- * on the host by vsock(7), serves it, and powers the machine off. Its last line on the console says
- * why where that was not asked for; the monitor shows it.
+ * caisson-init is the first process of a microVM's guest. It sets the guest up, connects to the
+ * monitor on the host by vsock(7), serves it, and powers the machine off. If it has to end because
+ * of an error, its last line on the console says why, and the monitor shows that line.
  */
 #include <linux/vm_sockets.h>
 #include <stdio.h>
@@ -16,8 +16,8 @@
 #include "guest/guest.h"
 #include "guest/setup.h"
 
-#define CONNECT_WAIT_MS 10000 /* for the device to be there, and the monitor to listen */
-#define ANSWER_WAIT_S 600 /* by then the monitor is not only slow: two are the kernel's default */
+#define CONNECT_WAIT_MS 10000 /* for the vsock device to appear and the monitor to listen */
+#define ANSWER_WAIT_S 600     /* the kernel's default of 2 s is too short for a slow host */
 #define RETRY_MAX_MS 64
 #define SHARE_TAG "caisson"
 
@@ -38,8 +38,8 @@ static int connect_once(uint32_t port, int flags)
 }
 
 /*
- * The device may still be on its way: its module was loaded just now. What never comes is a family
- * of sockets that the kernel lacks.
+ * Retries, because the device may still be missing: its module was loaded just now. Gives up at
+ * once if the kernel does not know vsock sockets, because that cannot change.
  */
 static int connect_agent(uint32_t port)
 {
@@ -53,8 +53,8 @@ static int connect_agent(uint32_t port)
 	}
 	if (fd == -EAFNOSUPPORT)
 		return err_set(EAFNOSUPPORT,
-			"the guest's kernel has no vsock: it needs the module vsock and its "
-			"transport vmw_vsock_virtio_transport");
+			"the guest's kernel has no vsock: it needs the modules vsock and "
+			"vmw_vsock_virtio_transport");
 	if (fd == -ENODEV)
 		return err_set(ENODEV, "the guest found no vsock device");
 	if (fd < 0)
@@ -78,7 +78,7 @@ static int mount_share(void *data, const char *share)
 	if (errno == ENODEV)
 		return err_set(ENODEV,
 			"the guest's kernel has no virtio-fs: it needs the module virtiofs, or "
-			"CONFIG_VIRTIO_FS built in; choose another by vm.kernel.path");
+			"CONFIG_VIRTIO_FS built in; choose another kernel with vm.kernel.path");
 	if (errno == EINVAL)
 		return err_set(EINVAL, "the guest found no virtio-fs device \"%s\"", SHARE_TAG);
 	return err_sys("mount the virtio-fs share \"%s\"", SHARE_TAG);
@@ -89,12 +89,12 @@ static void set_clock(void *data, uint64_t nanoseconds)
 	const struct timespec t = {.tv_sec = (time_t)(nanoseconds / 1000000000),
 		.tv_nsec = (long)(nanoseconds % 1000000000)};
 
-	/* A wrong clock is no reason to go without the container. */
+	/* A wrong clock is better than no container. */
 	if (clock_settime(CLOCK_REALTIME, &t) < 0)
 		dprintf(STDERR_FILENO, "caisson-init: set the clock: %m\n");
 }
 
-static int live(void)
+static int run_guest(void)
 {
 	static const struct guest_config config = {
 		.connect = connect_vsock,
@@ -120,16 +120,16 @@ int main(void)
 {
 	if (getpid() != 1) {
 		dprintf(STDERR_FILENO,
-			"caisson-init: it is the first process of a microVM's guest, and is "
-			"started by caisson only\n");
+			"caisson-init: this program runs only as the first process of a microVM's "
+			"guest, where caisson starts it\n");
 		return 1;
 	}
-	if (live() < 0) {
+	if (run_guest() < 0) {
 		setup_late_console();
 		dprintf(STDERR_FILENO, "caisson-init: %s\n", err_msg());
 	}
 	sync();
 	reboot(RB_POWER_OFF);
-	/* The kernel panics at the end of process 1, which ends the machine too. */
+	/* reboot() failed. The kernel panics when process 1 ends, which ends the machine too. */
 	return 1;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* "create" and "exec": from a message to a process with its plan, its pipes and its streams. */
+/*
+ * Handles "create" and "exec": makes of a message a process with its plan, its pipes and its
+ * streams.
+ */
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -8,21 +11,21 @@
 #include "guest/guest.h"
 #include "netsetup/net.h"
 
-static bool json_is(const struct json *facts, const char *name)
+static bool fact_is_true(const struct json *facts, const char *name)
 {
 	const struct json *v = json_get(facts, name);
 
 	return v && v->type == JSON_BOOL && v->boolean;
 }
 
-static const char *copy(struct arena *a, const struct json *facts, const char *name)
+static const char *copy_fact(struct arena *a, const struct json *facts, const char *name)
 {
 	const char *v = json_get_str(facts, name);
 
 	return v ? arena_strdup(a, v) : NULL;
 }
 
-/* The blob: text, then the filter. */
+/* Takes the message's blob apart: first the JSON text, then the compiled system call filter. */
 static int split_blob(struct process *p, const struct agent_frame *f, size_t *ret_text)
 {
 	uint64_t len;
@@ -30,7 +33,7 @@ static int split_blob(struct process *p, const struct agent_frame *f, size_t *re
 	if (json_get_u64(f->json, "text", &len) < 0 || len == 0 || len > f->blob_len ||
 		len > SPEC_MAX_SIZE)
 		return err_set(EPROTO,
-			"text of the agent's: expected a length up to that of the blob, %zu",
+			"the monitor's message: text: expected a length up to the blob's, %zu",
 			f->blob_len);
 	*ret_text = len;
 	if (len == f->blob_len)
@@ -40,11 +43,14 @@ static int split_blob(struct process *p, const struct agent_frame *f, size_t *re
 		return err_sys("make a memfd for the system call filter");
 	int r = fd_write_all(p->filter, f->blob + len, f->blob_len - len);
 	if (r < 0)
-		return err_set(-r, "keep the system call filter: %s", strerror(-r));
+		return err_set(-r, "write the system call filter to its memfd: %s", strerror(-r));
 	return lseek(p->filter, 0, SEEK_SET) < 0 ? err_sys("rewind the system call filter") : 0;
 }
 
-/* So that it can open /dev/stdout. In a user namespace INIT could not give it away. */
+/*
+ * Gives INIT's end of the pipe to the process's user, so that the program can open /dev/stdout. The
+ * agent does it because INIT could not in a user namespace.
+ */
 static int make_pipe(struct process *p, int stream)
 {
 	int ends[2];
@@ -78,21 +84,22 @@ static int open_streams(struct process *p, const struct agent_frame *f)
 	unsigned have = 0;
 
 	if (!list || list->type != JSON_ARRAY)
-		return err_set(EPROTO, "stdio of the agent's: expected an array");
+		return err_set(EPROTO, "the monitor's message: stdio: expected an array");
 	for (const struct json *e = list->first; e; e = e->next) {
 		uint64_t n, port;
 		if (json_get_u64(e, "stream", &n) < 0 || n > AGENT_TERMINAL || have & 1u << n ||
 			json_get_u64(e, "port", &port) < 0 || port > UINT32_MAX)
 			return err_set(EPROTO,
-				"stdio of the agent's: expected streams 0, 1, 2 or 3, "
+				"the monitor's message: stdio: expected streams 0, 1, 2 or 3, "
 				"each once, with their ports");
 		have |= 1u << n;
 		ports[n] = (uint32_t)port;
 	}
 	if (p->plan.terminal ? have != 1u << AGENT_TERMINAL : have >> AGENT_TERMINAL)
 		return err_set(EPROTO,
-			"stdio of the agent's: expected %s, as process.terminal is %s",
-			p->plan.terminal ? "3 alone" : "no 3", p->plan.terminal ? "true" : "false");
+			"the monitor's message: stdio: expected %s, because process.terminal is %s",
+			p->plan.terminal ? "stream 3 alone" : "no stream 3",
+			p->plan.terminal ? "true" : "false");
 	for (int i = 0; i <= AGENT_TERMINAL; i++) {
 		int r = have & 1u << i ? open_stream(p, i, ports[i]) : 0;
 		if (r < 0)
@@ -107,7 +114,7 @@ static int open_streams(struct process *p, const struct agent_frame *f)
 	return 0;
 }
 
-static int begin(struct process *p, const struct agent_frame *f)
+static int begin_process(struct process *p, const struct agent_frame *f)
 {
 	p->slots = arena_array(&p->arena, (size_t)p->plan.nslots + 1, sizeof(int));
 	if (!p->slots)
@@ -121,7 +128,10 @@ static int begin(struct process *p, const struct agent_frame *f)
 	return r < 0 ? r : process_walk(p);
 }
 
-/* The root is attached where the guest has a place for it: the bundle's path is the host's. */
+/*
+ * Sets the path where the root is attached to one of the guest, because the bundle's path is a path
+ * of the host.
+ */
 static int move_root(struct process *p)
 {
 	struct step *steps = arena_array(&p->guest->arena, p->plan.n, sizeof(*steps));
@@ -149,26 +159,27 @@ static int build_container(struct process *p, const struct agent_frame *f)
 		r = spec_parse(&g->arena, (const char *)f->blob, len, "config.json", &g->spec);
 	if (r < 0)
 		return r;
-	/* Absent or nonsense: no size. */
+	/* If a number is missing or too large, the size is not set. */
 	if (json_get_u64(facts, "console_height", &height) < 0 || height > UINT16_MAX ||
 		json_get_u64(facts, "console_width", &width) < 0 || width > UINT16_MAX)
 		height = width = 0;
 	p->spec = g->spec;
-	p->id = copy(&g->arena, facts, "id");
-	p->bundle = copy(&g->arena, facts, "bundle");
+	p->id = copy_fact(&g->arena, facts, "id");
+	p->bundle = copy_fact(&g->arena, facts, "bundle");
 	struct plan_env env = {
 		.isolation = PLAN_VM,
 		.bundle = p->bundle,
-		.no_pivot = json_is(facts, "no_pivot"),
-		.no_new_keyring = json_is(facts, "no_new_keyring"),
-		.keyring = copy(&g->arena, facts, "keyring"),
+		.no_pivot = fact_is_true(facts, "no_pivot"),
+		.no_new_keyring = fact_is_true(facts, "no_new_keyring"),
+		.keyring = copy_fact(&g->arena, facts, "keyring"),
 		.console_height = (uint16_t)height,
 		.console_width = (uint16_t)width,
-		.attached = json_is(facts, "attached"),
+		.attached = fact_is_true(facts, "attached"),
 		.cgroup = true,
 	};
 	if (!p->id || !p->bundle || (!env.no_new_keyring && !env.keyring))
-		return err_set(EPROTO, "facts of the agent's: expected id, bundle and keyring");
+		return err_set(
+			EPROTO, "the monitor's message: facts: expected id, bundle and keyring");
 	r = plan_build(&g->arena, g->spec, &env, &p->plan);
 	return r < 0 ? r : move_root(p);
 }
@@ -183,7 +194,7 @@ static int take_mount_flags(struct guest *g, const struct json *facts)
 	if (!list)
 		return 0;
 	if (list->type != JSON_ARRAY)
-		return err_set(EPROTO, "mount_flags of the agent's: expected an array");
+		return err_set(EPROTO, "the monitor's message: mount_flags: expected an array");
 	g->mount_flags = arena_array(&g->arena, list->count + 1, sizeof(*g->mount_flags));
 	if (!g->mount_flags)
 		return -ENOMEM;
@@ -191,13 +202,17 @@ static int take_mount_flags(struct guest *g, const struct json *facts)
 		uint64_t v;
 		if (e->type != JSON_NUMBER || str_to_u64(e->text, &v) < 0 ||
 			v & ~(uint64_t)MOUNT_FLAGS)
-			return err_set(EPROTO, "mount_flags of the agent's: expected MOUNT_ATTR_*");
+			return err_set(EPROTO,
+				"the monitor's message: mount_flags: expected MOUNT_ATTR_*");
 		g->mount_flags[g->mount_count++] = (uint32_t)v;
 	}
 	return 0;
 }
 
-/* A machine in software has no clock that would know the time of day. */
+/*
+ * Sets the guest's clock, because a machine that runs in software has no clock with the time of
+ * day.
+ */
 static void set_clock(struct guest *g, const struct agent_frame *f)
 {
 	uint64_t now;
@@ -220,12 +235,15 @@ void process_create(struct guest *g, const struct agent_frame *f)
 	if (r >= 0)
 		r = network_create(p, json_get(f->json, "net"));
 	if (r >= 0)
-		r = begin(p, f);
+		r = begin_process(p, f);
 	if (r < 0)
 		process_fail(p, r);
 }
 
-/* A container that manages cgroups itself has moved its processes down, and its own takes none. */
+/*
+ * Finds the cgroup of an exec. If the container manages cgroups itself, it has moved its processes
+ * into a child cgroup, and its own cgroup takes no processes any more.
+ */
 static int find_cgroup(struct process *p, const struct process *container, const char *sub)
 {
 	const struct cgroup *own = &p->guest->cgroup;
@@ -262,11 +280,11 @@ static int build_exec(struct process *p, const struct agent_frame *f)
 		.spec = p->spec,
 		.process = process,
 		.cgroup_attach = true,
-		.no_new_keyring = json_is(facts, "no_new_keyring"),
-		.keyring = copy(&p->arena, facts, "keyring"),
+		.no_new_keyring = fact_is_true(facts, "no_new_keyring"),
+		.keyring = copy_fact(&p->arena, facts, "keyring"),
 	};
 	if (!env.no_new_keyring && !env.keyring)
-		return err_set(EPROTO, "facts of the agent's: expected keyring");
+		return err_set(EPROTO, "the monitor's message: facts: expected keyring");
 	r = find_cgroup(p, c, json_get_str(facts, "cgroup"));
 	return r < 0 ? r : plan_build_exec(&p->arena, &env, &p->plan);
 }
@@ -279,13 +297,14 @@ void process_exec(struct guest *g, const struct agent_frame *f)
 	if (r < 0)
 		return guest_log(g, "exec: %s", err_msg());
 	if (number == 0 || process_find(g, number))
-		return guest_log(g, "exec: process %u is there already", number);
+		return guest_log(
+			g, "exec: the number %u is used already, expected a new one", number);
 	struct process *p = process_new(g, number);
 	if (!p)
 		return guest_say_failed(g, number, ENOMEM, "out of memory");
 	r = build_exec(p, f);
 	if (r >= 0)
-		r = begin(p, f);
+		r = begin_process(p, f);
 	if (r < 0)
 		process_fail(p, r);
 }

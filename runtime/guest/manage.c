@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the commands of a running container ask of the guest. */
+/*
+ * Handles the messages that the commands of a running container cause: signal, freeze, ps, stats
+ * and update.
+ */
 #include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,13 +15,13 @@
 #include "guest/guest.h"
 #include "spec/parse.h"
 
-#define PS_COMMAND_MAX 1024       /* bytes of a process's arguments */
-#define PS_REPLY_MAX (900u << 10) /* bytes; AGENT_JSON_MAX is the frame's */
+#define PS_COMMAND_MAX 1024       /* bytes of a process's arguments that are shown */
+#define PS_REPLY_MAX (900u << 10) /* bytes, below AGENT_JSON_MAX, which bounds the whole frame */
 #define TTY_MAX 32
 #define PS_MS 5000
-#define FREEZE_MS 15000 /* cg_freeze() gives up before */
+#define FREEZE_MS 15000 /* cg_freeze() gives up earlier */
 
-/* "reply" with the request's id. False: it can't be answered. */
+/* Begins a "reply" with the request's id. False: the request has no id, or there is no memory. */
 static bool begin_reply(struct guest *g, const struct agent_frame *f, struct agent_writer *w)
 {
 	uint64_t id;
@@ -69,7 +72,7 @@ void guest_signal(struct guest *g, const struct agent_frame *f)
 		pidfd_send_signal(p->child.pidfd, (int)sig, NULL, 0);
 }
 
-static int freeze(struct guest *g, const struct agent_frame *f, struct json_out *reply)
+static int freeze_container(struct guest *g, const struct agent_frame *f, struct json_out *reply)
 {
 	int r = check_cgroup(g);
 
@@ -78,7 +81,7 @@ static int freeze(struct guest *g, const struct agent_frame *f, struct json_out 
 
 void guest_freeze(struct guest *g, const struct agent_frame *f)
 {
-	guest_job(g, f, FREEZE_MS, freeze);
+	guest_job(g, f, FREEZE_MS, freeze_container);
 }
 
 /* --- ps --- */
@@ -89,7 +92,7 @@ struct stat_line {
 	unsigned long long utime, stime, start;
 };
 
-/* proc(5): the name, in parentheses, may hold anything, parentheses too. */
+/* proc(5): the name stands in parentheses, and may hold any characters, parentheses too. */
 static int read_stat(pid_t pid, struct stat_line *ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -122,7 +125,9 @@ static int64_t read_uid(pid_t pid)
 	return at && sscanf(at, "\nUid: %u %u", &real, &effective) == 2 ? (int64_t)effective : -1;
 }
 
-/* Its arguments with blanks between them, or its name where there are none to be had. */
+/*
+ * Reads the arguments, with blanks between them. If there are none, it takes the name in brackets.
+ */
 static void read_command(pid_t pid, const struct stat_line *st, char ret[static PS_COMMAND_MAX])
 {
 	char path[64];
@@ -144,7 +149,7 @@ static void read_command(pid_t pid, const struct stat_line *st, char ret[static 
 	ret[n] = '\0';
 }
 
-/* Seconds since 1970 at which the guest's kernel started. */
+/* The time at which the guest's kernel started, in seconds since 1970. */
 static uint64_t boot_time(void)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -156,18 +161,18 @@ static uint64_t boot_time(void)
 	return at && sscanf(at, "\nbtime %llu", &t) == 1 ? t : 0;
 }
 
-static void put_process(struct json_out *o, pid_t pid, uint64_t boot)
+static void write_process(struct json_out *o, pid_t pid, uint64_t boot)
 {
 	struct stat_line st;
 	char command[PS_COMMAND_MAX], tty[TTY_MAX] = "?";
 	uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
 	int64_t uid = read_uid(pid);
 
-	/* Gone meanwhile. */
+	/* The process has ended since the pids were read. */
 	if (uid < 0 || read_stat(pid, &st) < 0)
 		return;
 	read_command(pid, &st, command);
-	/* Unix98 terminals: 136 to 143 (Documentation/admin-guide/devices.txt). */
+	/* Majors 136 to 143 are Unix98 terminals (Documentation/admin-guide/devices.txt). */
 	if (major((unsigned)st.tty) >= 136 && major((unsigned)st.tty) < 144)
 		snprintf(tty, sizeof(tty), "pts/%u", minor((unsigned)st.tty));
 	json_out_object(o, NULL);
@@ -181,7 +186,7 @@ static void put_process(struct json_out *o, pid_t pid, uint64_t boot)
 	json_out_end_object(o);
 }
 
-static int put_processes(struct guest *g, const struct agent_frame *f, struct json_out *o)
+static int write_processes(struct guest *g, const struct agent_frame *f, struct json_out *o)
 {
 	_cleanup_arena_ struct arena a = {0};
 	uint64_t boot = boot_time();
@@ -196,7 +201,7 @@ static int put_processes(struct guest *g, const struct agent_frame *f, struct js
 		return r;
 	json_out_array(o, "processes");
 	for (size_t i = 0; i < n && len < PS_REPLY_MAX; i++) {
-		put_process(o, pids[i], boot);
+		write_process(o, pids[i], boot);
 		if (json_out_text(o, &text, &len) < 0)
 			break;
 	}
@@ -207,7 +212,7 @@ static int put_processes(struct guest *g, const struct agent_frame *f, struct js
 
 void guest_ps(struct guest *g, const struct agent_frame *f)
 {
-	guest_job(g, f, PS_MS, put_processes);
+	guest_job(g, f, PS_MS, write_processes);
 }
 
 void guest_stats(struct guest *g, const struct agent_frame *f)
@@ -220,7 +225,7 @@ void guest_stats(struct guest *g, const struct agent_frame *f)
 	if (r >= 0) {
 		json_out_object(&w.json, "stats");
 		r = cg_stats(&g->cgroup, &w.json);
-		/* Half of it is no JSON. */
+		/* A half-written object is no JSON, so the reply is begun anew. */
 		if (r < 0) {
 			agent_release(&w);
 			w = (struct agent_writer){0};
@@ -233,7 +238,7 @@ void guest_stats(struct guest *g, const struct agent_frame *f)
 	end_reply(g, &w, r);
 }
 
-/* --- the kernel's kills --- */
+/* --- processes that the kernel kills for lack of memory --- */
 
 void guest_check_oom(struct guest *g)
 {
@@ -271,7 +276,10 @@ int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 	int r = plan_vm_split_limits(&a, res, &limits);
 	if (r < 0)
 		return r;
-	/* Nothing said of devices means none but the usual ones, as in namespace mode. */
+	/*
+	 * Without device rules only the usual devices are allowed, as for containers without a
+	 * machine.
+	 */
 	if (first && !limits.guest.ndevices) {
 		limits.guest.devices = &deny_all;
 		limits.guest.ndevices = 1;
@@ -280,9 +288,9 @@ int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 }
 
 /*
- * More than there is would be accepted by the kernel, and never be had. The limit that config.json
- * has stays allowed: the machine may have got less, where the host has no more, and engines send it
- * again with every update.
+ * Refuses a memory limit above the machine's memory: the kernel would accept it, but the container
+ * could never get so much. The limit of config.json stays allowed even if the machine got less,
+ * because the host had less, and engines send that limit again with every update.
  */
 static int check_memory(const struct guest *g, const struct cg_resources *res)
 {
@@ -293,8 +301,8 @@ static int check_memory(const struct guest *g, const struct cg_resources *res)
 	if (limit <= have || limit == plan_vm_memory_limit(&g->spec->resources, &of_config))
 		return 0;
 	return err_set(EINVAL,
-		"%s: %llu bytes: the microVM has %llu, and can get no more: it is made with "
-		"vm.hwConfig.memory, or with linux.resources.memory.limit of config.json",
+		"%s: %llu bytes: expected at most the memory of the microVM, %llu bytes, which "
+		"vm.hwConfig.memory or linux.resources.memory.limit of config.json sets",
 		field, (unsigned long long)limit, (unsigned long long)have);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine's network is the container's: the host's namespace, carried over. A container with a
- * user namespace has a network namespace that belongs to it, as anywhere, or its root could neither
- * bind low ports nor set a parameter: the interfaces are moved there once INIT is.
+ * Gives the container the network that it has on the host. Without a user namespace, the whole
+ * guest has the container's network. With a user namespace, the container gets a network namespace
+ * of its own, because only then its root can bind low ports and set parameters; the agent moves the
+ * interfaces there once INIT exists.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@ static bool has_own_namespace(const struct plan *plan)
 	return false;
 }
 
-static int apply(const struct process *p)
+static int apply_network(const struct process *p)
 {
 	return p->net ? net_config_apply(p->net) : net_loopback_up();
 }
@@ -37,7 +38,7 @@ int network_create(struct process *p, const struct json *net)
 			return r;
 		p->net = c;
 	}
-	return has_own_namespace(&p->plan) ? 0 : apply(p);
+	return has_own_namespace(&p->plan) ? 0 : apply_network(p);
 }
 
 int network_hand_over(struct process *p)
@@ -54,7 +55,7 @@ int network_hand_over(struct process *p)
 		return r;
 	if (setns(theirs, CLONE_NEWNET) < 0)
 		return err_sys("enter the container's network namespace");
-	r = apply(p);
+	r = apply_network(p);
 	if (setns(ours, CLONE_NEWNET) < 0 && r >= 0)
 		r = err_sys("return to the agent's network namespace");
 	return r;

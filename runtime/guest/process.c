@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the life of a process. A message makes it, with its plan, its pipes and its
- * streams, and starts the walk (walk.c). INIT's channel then brings
+ * Theory of operation: the life of a process. A message from the monitor makes it, with its plan,
+ * its pipes and its streams, and starts the walk (walk.c). INIT's channel then brings one of:
  *
- *	a barrier    the walk goes on from there, and the monitor hears of it
- *	"console"    the terminal, which its stream takes
- *	a failure    the monitor hears it; what is left is to reap the process
- *	the end      INIT became the program; or it died, which its exit status tells
+ *	a barrier    the walk continues from there, and the monitor is told
+ *	"console"    the terminal's master side, which the process's stream takes
+ *	a failure    the monitor is told; only the reaping of the process is left
+ *	the end      INIT became the program; or INIT died, and its exit status says how
  *
- * Its exit is told once the channel has ended and its output is through. Others may hold its pipes
- * open for ever (a daemon that an exec left behind): then, half a second later, what it wrote
- * itself only is waited for.
+ * The monitor is told of the exit when the channel has ended and all output has been sent. Other
+ * processes may hold the pipes open for ever, such as a daemon that an exec left behind. So half a
+ * second after the exit the agent waits only for the bytes that were in the pipes when the process
+ * ended.
  */
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
@@ -27,40 +27,13 @@
 
 #define OUTPUT_WAIT 500 /* ms */
 
-struct process *process_find(struct guest *g, uint32_t number)
-{
-	for (struct process *p = g->processes; p; p = p->next)
-		if (p->number == number)
-			return p;
-	return NULL;
-}
-
-static void process_free(struct process *p)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(p->streams); i++)
-		stream_end(&p->streams[i]);
-	(void)!loop_watch(&p->guest->loop, &p->watch, p->channel, WATCH_NOTHING);
-	fd_close(&p->channel);
-	for (int i = 0; p->slots && i < p->plan.nslots; i++)
-		fd_close(&p->slots[i]);
-	for (int i = 0; i < 3; i++)
-		fd_close(&p->stdio[i]);
-	fd_close(&p->filter);
-	fd_close(&p->proc);
-	fd_close(&p->cgroup_dir);
-	fd_close(&p->slave);
-	fd_close(&p->child.pidfd);
-	arena_release(&p->arena);
-	free(p);
-}
-
 static void stop_listening(struct process *p)
 {
 	(void)!loop_watch(&p->guest->loop, &p->watch, p->channel, WATCH_NOTHING);
 	fd_close(&p->channel);
 }
 
-static void fail_with(struct process *p, int code, const char *message)
+static void fail_process(struct process *p, int code, const char *message)
 {
 	if (!p->failed)
 		guest_say_failed(p->guest, p->number, code, message);
@@ -74,11 +47,11 @@ static void fail_with(struct process *p, int code, const char *message)
 
 void process_fail(struct process *p, int r)
 {
-	fail_with(p, -r, err_msg());
+	fail_process(p, -r, err_msg());
 }
 
-/* It ended without a word, before it was set up. */
-static void fail_died(struct process *p)
+/* INIT ended before it became the program, and sent no failure. */
+static void fail_dead_process(struct process *p)
 {
 	char text[160];
 
@@ -92,10 +65,10 @@ static void fail_died(struct process *p)
 			"the container's first process exited with status %d while it was being "
 			"set up",
 			WEXITSTATUS(p->status));
-	fail_with(p, ESRCH, text);
+	fail_process(p, ESRCH, text);
 }
 
-/* --- what INIT says --- */
+/* --- messages of INIT --- */
 
 static void say_running(struct process *p)
 {
@@ -121,12 +94,14 @@ static void say_reached(struct process *p, const char *barrier)
 	guest_send(p->guest, &w);
 }
 
-int process_take_console(struct process *p, int *master)
+static int take_console(struct process *p, int *master)
 {
 	struct stream *s = &p->streams[AGENT_TERMINAL];
 
-	/* A program such as an init closes its terminal and opens it again: it must not end
-	 * meanwhile. */
+	/*
+	 * Programs such as an init close their terminal and open it again. The agent holds the
+	 * slave side open, because the terminal would hang up in the meantime.
+	 */
 	fd_close(&p->slave);
 	p->slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (p->slave < 0)
@@ -134,7 +109,8 @@ int process_take_console(struct process *p, int *master)
 	if (p->size.ws_col && ioctl(p->slave, TIOCSWINSZ, &p->size) < 0)
 		return err_sys("set the terminal's size");
 	if (s->sock < 0 || s->local >= 0)
-		return s->local >= 0 ? err_set(EPROTO, "a second terminal came from INIT") : 0;
+		return s->local >= 0 ? err_set(EPROTO, "INIT sent a second terminal, expected one")
+				     : 0;
 	return stream_start(s, take_fd(master), true, true, true);
 }
 
@@ -144,17 +120,22 @@ static void on_message(struct process *p, const struct channel_msg *m, int *fd)
 
 	switch (m->type) {
 	case CHANNEL_FAILED:
-		return fail_with(p, -m->code, m->text);
+		return fail_process(p, -m->code, m->text);
 	case CHANNEL_FD:
 		if (*fd < 0 || !streq(m->text, "console"))
-			r = err_set(EPROTO, "unknown descriptor \"%s\" from the first process",
+			r = err_set(EPROTO,
+				"the first process sent the descriptor \"%s\", expected "
+				"\"console\"",
 				m->text);
 		else
-			r = process_take_console(p, fd);
+			r = take_console(p, fd);
 		break;
 	default:
 		if (!p->awaited || !streq(m->text, p->awaited)) {
-			r = err_set(EPROTO, "unexpected \"%s\" from the first process", m->text);
+			r = err_set(EPROTO,
+				"the first process reported the barrier \"%s\" that nothing waits "
+				"for",
+				m->text);
 			break;
 		}
 		p->awaited = NULL;
@@ -178,37 +159,24 @@ static void on_channel(struct watch *w, uint32_t events)
 	if (r > 0)
 		return on_message(p, &m, &fd);
 	stop_listening(p);
-	/* Else it died: its status tells, and comes. */
+	/*
+	 * If it is still awaited at a barrier, INIT died: its exit status says how, and comes by a
+	 * signal.
+	 */
 	if (!p->awaited && p->wanted)
 		say_running(p);
 }
 
 struct process *process_new(struct guest *g, uint32_t number)
 {
-	struct process *p = calloc(1, sizeof(*p));
+	struct process *p = process_alloc(g, number);
 
-	if (!p) {
-		err_set(ENOMEM, "out of memory");
-		return NULL;
-	}
-	*p = (struct process){.guest = g,
-		.number = number,
-		.filter = -EBADF,
-		.proc = -EBADF,
-		.cgroup_dir = -EBADF,
-		.channel = -EBADF,
-		.slave = -EBADF,
-		.child.pidfd = -EBADF,
-		.stdio = {-EBADF, -EBADF, -EBADF}};
-	for (size_t i = 0; i < ARRAY_SIZE(p->streams); i++)
-		stream_init(&p->streams[i], &g->loop, -EBADF);
-	p->watch.ready = on_channel;
-	p->next = g->processes;
-	g->processes = p;
+	if (p)
+		p->watch.ready = on_channel;
 	return p;
 }
 
-/* --- messages to one --- */
+/* --- messages of the monitor --- */
 
 void process_start(struct guest *g, const struct agent_frame *f)
 {
@@ -217,10 +185,11 @@ void process_start(struct guest *g, const struct agent_frame *f)
 	if (agent_process(f, &number) < 0)
 		return guest_log(g, "start: expected process");
 	struct process *p = process_find(g, number);
+	/* Without a channel it has failed or died in the meantime, and the monitor is told of that. */
 	if (!p || p->channel < 0)
-		return; /* it has failed or died meanwhile, which is told */
+		return;
 	p->wanted = true;
-	/* One that died will show by the channel's end. */
+	/* If INIT has died, the end of the channel shows it. */
 	if (channel_send(p->channel, CHANNEL_REACHED, 0, "start", -EBADF) < 0)
 		err_clear();
 }
@@ -237,7 +206,7 @@ void process_resize(struct guest *g, const struct agent_frame *f)
 	struct process *p = process_find(g, number);
 	if (!p)
 		return;
-	/* Kept: INIT may not have made the terminal yet. */
+	/* The size is kept in p->size because INIT may not have made the terminal yet. */
 	p->size = (struct winsize){.ws_row = (uint16_t)rows, .ws_col = (uint16_t)columns};
 	if (p->slave >= 0)
 		ioctl(p->slave, TIOCSWINSZ, &p->size);
@@ -260,7 +229,7 @@ void process_reaped(struct guest *g, pid_t pid, int status)
 	}
 }
 
-static bool has_output(const struct process *p)
+static bool process_has_output(const struct process *p)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(p->streams); i++)
 		if (stream_has_output(&p->streams[i]))
@@ -268,10 +237,10 @@ static bool has_output(const struct process *p)
 	return false;
 }
 
-static bool is_paid(const struct process *p)
+static bool process_sent_owed(const struct process *p)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(p->streams); i++)
-		if (!stream_paid(&p->streams[i]))
+		if (!stream_sent_owed(&p->streams[i]))
 			return false;
 	return true;
 }
@@ -281,7 +250,10 @@ static void say_exited(struct process *p)
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	p->told = true;
-	/* The container's namespaces are gone with it: nothing more will be written. */
+	/*
+	 * The end of the container's first process ended all others of its pid namespace, so
+	 * nothing more will be written.
+	 */
 	if (p->number == 0)
 		sync();
 	guest_check_oom(p->guest);
@@ -296,32 +268,40 @@ static void say_exited(struct process *p)
 	guest_send(p->guest, &w);
 }
 
-/* Milliseconds until it is due, or -1 where an event will tell; 0: it has been told of. */
-static int settle(struct process *p, int64_t now)
+/*
+ * Returns the milliseconds until the exit is due, -1 if an event will come before, or 0 if the
+ * monitor was told.
+ */
+static int settle_process(struct process *p, int64_t now)
 {
 	if (!p->exited || p->told || p->failed)
 		return -1;
-	/* It may have sent why it fails just before. */
+	/* INIT may have sent a failure just before it died, and the channel still holds it. */
 	if (p->channel >= 0)
 		return -1;
 	if (p->awaited) {
-		fail_died(p);
+		fail_dead_process(p);
 		return 0;
 	}
-	if (!has_output(p) || (now >= p->deadline && is_paid(p))) {
+	if (!process_has_output(p) || (now >= p->deadline && process_sent_owed(p))) {
 		say_exited(p);
 		return 0;
 	}
-	/* Past it, somebody else may have read what is owed: nothing but a look tells. */
+	/*
+	 * After the deadline another process may read the bytes that are owed. No event tells of
+	 * that, so the agent has to look again.
+	 */
 	return now < p->deadline ? (int)(p->deadline - now) : OUTPUT_WAIT;
 }
 
-/* Nothing more will come of it or has to be reaped. */
-static bool is_done(const struct process *p)
+/*
+ * Whether the process has been reaped, the monitor knows how it ended, and its streams are through.
+ */
+static bool process_is_done(const struct process *p)
 {
 	if (p->failed)
 		return p->exited || p->child.pid <= 0;
-	return p->told && !has_output(p);
+	return p->told && !process_has_output(p);
 }
 
 int processes_settle(struct guest *g)
@@ -331,10 +311,10 @@ int processes_settle(struct guest *g)
 
 	for (struct process **at = &g->processes; *at;) {
 		struct process *p = *at;
-		int due = settle(p, now);
+		int due = settle_process(p, now);
 		if (due > 0 && (timeout < 0 || due < timeout))
 			timeout = due;
-		if (!is_done(p)) {
+		if (!process_is_done(p)) {
 			at = &p->next;
 			continue;
 		}
@@ -342,12 +322,4 @@ int processes_settle(struct guest *g)
 		process_free(p);
 	}
 	return timeout;
-}
-
-void processes_release(struct guest *g)
-{
-	for (struct process *p; (p = g->processes);) {
-		g->processes = p->next;
-		process_free(p);
-	}
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the container's root and the sources of its bind mounts come from: the virtio-fs share, in
- * which HOST's copy of a mount is under the number of its slot (ids mapped already), vm.image as a
- * block device, what a vhost-user back end serves as a device of its own, and for device nodes the
- * guest's own /dev.
+ * Opens the container's root and the sources of its bind mounts. They come from the virtio-fs
+ * share, in which the host has put its copy of each mount, with ids already mapped, under the
+ * number of its slot; from vm.image, which is a block device; from a vhost-user back end, which has
+ * a device of its own; and device nodes from the guest's own /dev.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ static const char *share_path(const struct guest_config *c, char path[static PAT
 	return path;
 }
 
-/* Where INIT attaches the root. */
+/* The path at which INIT attaches the root. */
 static const char *attach_path(const struct guest_config *c, char path[static PATH_MAX])
 {
 	snprintf(path, PATH_MAX, "%s/root", c->dir);
@@ -53,12 +53,12 @@ static bool is_link(int fd)
 	return fstat(fd, &st) == 0 && S_ISLNK(st.st_mode);
 }
 
-/* As the host's mount is: the share is without any flags, and a copy of it too. */
+/* Gives the tree the flags of the host's mount, because the share and a copy of it have none. */
 static int restrict_mount(const struct guest *g, const struct step *s, int tree)
 {
 	struct mount_attr attr = {0};
 
-	/* Not a mount but a link, to be made anew. */
+	/* The source is a symbolic link that INIT makes anew, and no mount. */
 	if (s->open.mount && s->open.mount->copy_symlink && is_link(tree))
 		return tree;
 	if ((size_t)s->slot < g->mount_count)
@@ -83,7 +83,10 @@ static int open_share(struct process *p, const struct step *s)
 			return r;
 		g->share_mounted = true;
 	}
-	/* What is beneath the mount is there without asking: the server shows it on the way. */
+	/*
+	 * The server crosses the mounts below the source by itself, so the path leads into them
+	 * too.
+	 */
 	here.open.path = arena_printf(&p->arena, "%s/%d", share, s->slot);
 	here.open.idmap_uid = here.open.idmap_gid = (struct spec_id_maps){0};
 	if (!here.open.path)
@@ -92,7 +95,10 @@ static int open_share(struct process *p, const struct step *s)
 	return tree < 0 ? tree : restrict_mount(g, s, tree);
 }
 
-/* A file system by its superblock (the kernel's struct of each, offset and bytes of the magic). */
+/*
+ * Names each file system with the offset and the bytes of its magic number, from the kernel's
+ * superblock structs.
+ */
 static const struct {
 	const char *name;
 	off_t offset;
@@ -137,24 +143,25 @@ static int find_file_system(const char *path, const char **ret)
 		return 0;
 	}
 	return err_set(EINVAL,
-		"vm.image: it holds no file system that the guest knows: expected ext4, erofs, "
-		"squashfs, xfs or btrfs on the whole of it, without partitions");
+		"vm.image: found no file system that the guest knows: expected ext4, erofs, "
+		"squashfs, xfs or btrfs on the whole image, without partitions");
 }
 
-/* What the kernel says of a mount that it refuses, if it does. */
+/* Makes the error for a refused mount, with the kernel's own words if the mount context has any. */
 static int mount_error(int fs, const char *type)
 {
-	char said[256];
+	char text[256];
 	int code = errno;
-	ssize_t n = read(fs, said, sizeof(said) - 1);
+	ssize_t n = read(fs, text, sizeof(text) - 1);
 
 	if (n > 2) {
-		said[n] = '\0';
-		said[strcspn(said, "\n")] = '\0';
-		return err_set(code, "vm.image: mount it as %s: %s", type, said + 2);
+		text[n] = '\0';
+		text[strcspn(text, "\n")] = '\0';
+		return err_set(code, "vm.image: mount it as %s: %s", type, text + 2);
 	}
 	if (code == ENODEV)
-		return err_set(code, "vm.image: the guest's kernel has no %s", type);
+		return err_set(code,
+			"vm.image: the guest's kernel does not know the file system %s", type);
 	return err_set(code, "vm.image: mount it as %s: %s", type, err_text(code));
 }
 
@@ -176,7 +183,9 @@ static int open_image(struct process *p)
 	return r < 0 ? mount_error(fs, type) : r;
 }
 
-/* By us and not by INIT, whose cgroup may not let it open the disk, or its user namespace mount it.
+/*
+ * The agent mounts it and not INIT, because INIT's cgroup may not let it open the disk, and its
+ * user namespace may not let it mount it.
  */
 static int mount_backend(struct process *p, const struct step *s)
 {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The agent's loop: what the monitor sends and what the kernel reports is handed to its handler. */
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <sys/signalfd.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -11,64 +10,12 @@
 #include "base/log.h"
 #include "guest/guest.h"
 
-static void end(struct guest *g, int r)
-{
-	if (!g->failure)
-		g->failure = r;
-	g->stop = true;
-}
-
-void guest_send(struct guest *g, struct agent_writer *w)
-{
-	int r = agent_send(w, g->control, NULL, 0);
-
-	if (r < 0)
-		end(g, r);
-}
-
-void guest_send_bytes(struct guest *g, const void *frame, size_t len)
-{
-	int r = fd_write_all(g->control, frame, len);
-
-	if (r < 0)
-		end(g, err_set(-r, "write to the monitor: %s", strerror(-r)));
-}
-
-void guest_say_failed(struct guest *g, uint32_t process, int code, const char *message)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-
-	int r = agent_begin(&w, "failed");
-	if (r < 0)
-		return end(g, r);
-	json_out_u64(&w.json, "process", process);
-	json_out_i64(&w.json, "errno", code);
-	json_out_str(&w.json, "message", message);
-	guest_send(g, &w);
-}
-
-void guest_log(struct guest *g, const char *fmt, ...)
-{
-	_cleanup_agent_writer_ struct agent_writer w = {0};
-	char text[ERR_MAX];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	int r = agent_begin(&w, "log");
-	if (r < 0)
-		return end(g, r);
-	json_out_str(&w.json, "message", text);
-	guest_send(g, &w);
-}
-
 static void on_stop(struct guest *g, const struct agent_frame *f)
 {
 	g->stop = true;
 }
 
-static void handle(struct guest *g, const struct agent_frame *f)
+static void handle_message(struct guest *g, const struct agent_frame *f)
 {
 	static const struct {
 		const char *type;
@@ -89,7 +36,7 @@ static void handle(struct guest *g, const struct agent_frame *f)
 	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++)
 		if (streq(f->type, handlers[i].type))
 			return handlers[i].handle(g, f);
-	guest_log(g, "the guest's agent knows no message \"%s\"", f->type);
+	guest_log(g, "the agent of the guest does not know the message \"%s\"", f->type);
 }
 
 static void on_control(struct watch *w, uint32_t events)
@@ -105,10 +52,10 @@ static void on_control(struct watch *w, uint32_t events)
 		_cleanup_agent_frame_ struct agent_frame f = {0};
 		r = agent_reader_next(&g->reader, &f);
 		if (r > 0)
-			handle(g, &f);
+			handle_message(g, &f);
 	}
 	if (r < 0)
-		end(g, r);
+		guest_fail(g, r);
 }
 
 static void on_signal(struct watch *w, uint32_t events)
@@ -158,7 +105,7 @@ static int open_signals(struct guest *g)
 	return loop_watch(&g->loop, &g->signal_watch, g->signals, EPOLLIN);
 }
 
-static int start(struct guest *g)
+static int start_agent(struct guest *g)
 {
 	int r = guest_prepare_dirs(g->config);
 
@@ -181,17 +128,17 @@ int guest_serve(const struct guest_config *config)
 		.control = -EBADF,
 		.signals = -EBADF,
 		.events.fd = -EBADF};
-	int r = start(&g);
+	int r = start_agent(&g);
 
 	if (r < 0)
-		end(&g, r);
+		guest_fail(&g, r);
 	while (!g.stop) {
 		int timeout = processes_settle(&g), jobs = jobs_settle(&g);
 		if (jobs >= 0 && (timeout < 0 || jobs < timeout))
 			timeout = jobs;
-		r = g.stop ? 0 : loop_turn(&g.loop, timeout);
+		r = g.stop ? 0 : loop_wait_once(&g.loop, timeout);
 		if (r < 0)
-			end(&g, r);
+			guest_fail(&g, r);
 	}
 	processes_release(&g);
 	jobs_release(&g);

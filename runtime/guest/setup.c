@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The kernel starts us on its first root file system, the unpacked initramfs.
- * pivot_root(2) refuses that one, and every container pivots: so a tmpfs is mounted over it and
- * made the root. Nothing is copied, since this program is static and nothing else is needed. The
- * modules are removed as they load, as their memory would be lost to the container.
+ * Theory of operation. The kernel starts process 1 on its first root file system, the unpacked
+ * initramfs. pivot_root(2) refuses that root, but every container needs pivot_root(2). So a tmpfs
+ * is mounted over it and made the root. No file is copied there, because this program is static and
+ * needs no other file. Each module file is removed after it is loaded, because the initramfs lies
+ * in memory that the container could use.
  */
 #include "guest/setup.h"
 
@@ -22,7 +23,7 @@
 #include "base/log.h"
 
 #define CONSOLE_WAIT_MS 1000
-#define LIST_MAX 65536 /* bytes of /modules.list */
+#define LIST_MAX 65536 /* bytes of /modules.list that are read at most */
 #define NEW_ROOT "/.root"
 
 static int make_mount(const char *type, const char *where, unsigned long flags, const char *data)
@@ -34,7 +35,10 @@ static int make_mount(const char *type, const char *where, unsigned long flags, 
 	return 0;
 }
 
-/* Whatever the kernel has opened for us, or has not: three descriptors. */
+/*
+ * Makes fd the standard input, output and error, whatever descriptors the kernel has opened for
+ * process 1. Without a console (fd < 0) it takes /dev/null.
+ */
 static int set_streams(int fd)
 {
 	if (fd < 0)
@@ -89,7 +93,7 @@ int setup_modules(void)
 	char *save = NULL;
 
 	if (access("/modules.list", F_OK) < 0)
-		return 0; /* all is in the kernel */
+		return 0; /* the kernel has all drivers built in */
 	int r = fd_read_file(AT_FDCWD, "/modules.list", &list, LIST_MAX);
 	if (r < 0)
 		return r;
@@ -137,7 +141,10 @@ int setup_root(void)
 	return r;
 }
 
-/* The numbers that systemd sets; a limit of config.json above fs.nr_open would be refused. */
+/*
+ * These are the numbers that systemd sets. A limit of open files in config.json above fs.nr_open
+ * would be refused.
+ */
 void setup_limits(void)
 {
 	static const char *const sysctls[][2] = {

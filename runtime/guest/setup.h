@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest before there is a container: from the kernel's initramfs to a system that a plan can be
- * walked in. Once, as process 1, in this order; nothing here fails that can be done without.
+ * Prepares the guest before there is a container: from the kernel's initramfs to a system in which
+ * a plan can be walked. Process 1 calls these functions once, in this order. What the guest can
+ * work without is no error.
  */
 #pragma once
 #include "base/err.h"
 
-/* /dev, and the console as standard input, output and error. */
+/* Mounts /dev, and makes the console standard input, output and error. */
 int setup_console(void) must_check;
 /*
- * The same once more, for an error's sake: a console that came with a module, or a moment after the
- * kernel had started us. Waits a second for one; the message is kept.
+ * Opens the console once more, so that an error can be shown on a console that came with a module
+ * or shortly after the kernel had started process 1. Waits at most a second for it, and keeps
+ * err_msg().
  */
 void setup_late_console(void);
-/* The modules that /modules.list names, in its order. What does not load is logged. */
+/*
+ * Loads the modules that /modules.list names, in its order. A module that does not load is logged.
+ */
 int setup_modules(void) must_check;
-/* A root that can be pivoted from, with /proc /sys /dev /run and cgroup2. */
+/* Makes a root that pivot_root(2) accepts, with /proc, /sys, /dev, /run and cgroup2. */
 int setup_root(void) must_check;
-/* What people expect of a system that something else than caisson-init set up. */
+/* Sets the limits that programs expect because other init systems set them. */
 void setup_limits(void);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Each direction is watched on one side only: on the side that gives, until
- * the other side takes no more, then on that side. splice(2) says EAGAIN for both, so poll(2) tells
- * which of them it was. Two more things are watched for: that nobody reads a process's input any
- * more (EPOLLERR of the pipe), and that the monitor wants no output any more (EPOLLHUP of the
- * socket: that it sends nothing, EPOLLRDHUP, is so from the start), which the process then learns
- * by EPIPE.
+ * Theory of operation. Each direction is watched on one side only: on the giving side until the
+ * receiving side takes no more, then on the receiving side. splice(2) fails with EAGAIN in both
+ * cases, so poll(2) tells which of the sides it was. Two more events are watched for. EPOLLERR of
+ * the pipe says that nobody reads the process's input any more. EPOLLHUP of the socket says that
+ * the monitor wants no output any more; the process then gets EPIPE. EPOLLRDHUP says nothing,
+ * because the monitor never sends on an output stream.
  *
- * A terminal goes on for as long as it has both ends: the end of the monitor's input is typed as
- * Ctrl-D, as runtime/launch/attend.c does; when the whole stream is closed the terminal hangs up.
+ * A terminal works as long as both of its ends are open. The end of the monitor's input is typed as
+ * Ctrl-D, as runtime/launch/attend.c does it; if the monitor closes the whole stream, the terminal
+ * hangs up.
  */
 #include "guest/stream.h"
 
@@ -23,7 +24,7 @@
 #include "base/fd.h"
 
 #define FLOW_SIZE ((size_t)64 << 10)
-#define FLOW_TURNS 16 /* then others have their turn */
+#define FLOW_MOVES_MAX 16 /* moves of one stream before others get their turn */
 
 int loop_open(struct loop *l)
 {
@@ -53,8 +54,8 @@ int loop_watch(struct loop *l, struct watch *w, int fd, uint32_t events)
 	return 0;
 }
 
-/* One at a time: handling it may free what another one of the same wait would be for. */
-int loop_turn(struct loop *l, int timeout)
+/* Takes one event at a time, because a handler may free the watch that the next event points to. */
+int loop_wait_once(struct loop *l, int timeout)
 {
 	struct epoll_event e;
 	int n = epoll_wait(l->epoll, &e, 1, timeout);
@@ -70,18 +71,21 @@ int loop_turn(struct loop *l, int timeout)
 
 enum flow_result { FLOW_WAITS, FLOW_MOVED, FLOW_ENDED, FLOW_BROKEN };
 
-static bool takes(int to)
+static bool can_write(int to)
 {
 	struct pollfd p = {.fd = to, .events = POLLOUT};
 
 	return poll(&p, 1, 0) > 0;
 }
 
-/* errno after a failure; the giver's end and the taker's differ in what it means. */
-static enum flow_result failed(struct flow *f, int to, bool writing)
+/*
+ * Tells from errno what a failed read or write means: the end of the giving side, or a broken
+ * receiving side.
+ */
+static enum flow_result flow_error(struct flow *f, int to, bool writing)
 {
 	if (errno == EAGAIN || errno == EINTR) {
-		f->full = writing && !takes(to);
+		f->full = writing && !can_write(to);
 		return FLOW_WAITS;
 	}
 	return writing ? FLOW_BROKEN : FLOW_ENDED;
@@ -97,8 +101,8 @@ static enum flow_result splice_some(struct flow *f, int from, int to, size_t *re
 	if (n == 0)
 		return FLOW_ENDED;
 	if (errno == EAGAIN || errno == EINTR)
-		return failed(f, to, true);
-	/* Whatever it is, read(2) or write(2) will say on which side. */
+		return flow_error(f, to, true);
+	/* The following read(2) or write(2) shows which side failed. */
 	f->spliced = false;
 	return FLOW_MOVED;
 }
@@ -115,13 +119,13 @@ static enum flow_result copy_some(struct flow *f, int from, int to, size_t *ret_
 	if (f->len == 0) {
 		n = read(from, f->buf, FLOW_SIZE);
 		if (n <= 0)
-			return n == 0 ? FLOW_ENDED : failed(f, to, false);
+			return n == 0 ? FLOW_ENDED : flow_error(f, to, false);
 		f->start = 0;
 		f->len = (size_t)n;
 	}
 	n = write(to, f->buf + f->start, f->len);
 	if (n < 0)
-		return failed(f, to, true);
+		return flow_error(f, to, true);
 	f->start += (size_t)n;
 	f->len -= (size_t)n;
 	*ret_n = (size_t)n;
@@ -133,7 +137,7 @@ static enum flow_result flow_run(struct flow *f, int from, int to, size_t *owed)
 	enum flow_result r = FLOW_MOVED;
 
 	f->full = false;
-	for (int i = 0; i < FLOW_TURNS && r == FLOW_MOVED; i++) {
+	for (int i = 0; i < FLOW_MOVES_MAX && r == FLOW_MOVED; i++) {
 		size_t n;
 		r = f->spliced ? splice_some(f, from, to, &n) : copy_some(f, from, to, &n);
 		*owed -= n < *owed ? n : *owed;
@@ -141,7 +145,7 @@ static enum flow_result flow_run(struct flow *f, int from, int to, size_t *owed)
 	return r;
 }
 
-/* What each descriptor is to be watched for now. */
+/* Watches each descriptor for the events that matter now. */
 static int watch_both(struct stream *s)
 {
 	uint32_t sock = WATCH_NOTHING, local = WATCH_NOTHING;
@@ -151,7 +155,9 @@ static int watch_both(struct stream *s)
 	} else if (s->terminal) {
 		sock = (s->in.on && !s->in.full ? EPOLLIN : 0) | (s->out.full ? EPOLLOUT : 0);
 		local = (s->in.full ? EPOLLOUT : 0) | (s->out.full ? 0 : EPOLLIN);
-		/* A master without slaves hangs up for ever; what it has left waits for the socket.
+		/*
+		 * A master side without slaves reports a hang-up all the time, so it is not watched
+		 * while its bytes wait for the socket.
 		 */
 		if (s->out.full && !s->in.full)
 			local = WATCH_NOTHING;
@@ -170,7 +176,7 @@ void stream_end(struct stream *s)
 {
 	if (!s->loop)
 		return;
-	/* Neither can fail for a descriptor that is open and watched. */
+	/* These calls cannot fail for a descriptor that is open and watched. */
 	(void)!loop_watch(s->loop, &s->sock_watch, s->sock, WATCH_NOTHING);
 	(void)!loop_watch(s->loop, &s->local_watch, s->local, WATCH_NOTHING);
 	fd_close(&s->sock);
@@ -181,8 +187,8 @@ void stream_end(struct stream *s)
 	s->owed = 0;
 }
 
-/* The monitor will send no more. */
-static void end_of_input(struct stream *s)
+/* The monitor will send no more input. */
+static void stream_end_input(struct stream *s)
 {
 	static const char eot = 4;
 
@@ -190,10 +196,10 @@ static void end_of_input(struct stream *s)
 	if (s->terminal)
 		(void)!write(s->local, &eot, 1);
 	else
-		stream_end(s); /* closes the pipe: the process reads its end */
+		stream_end(s); /* closes the pipe, so that the process reads the end of its input */
 }
 
-static void run(struct stream *s, bool hung_up)
+static void stream_run(struct stream *s, bool hung_up)
 {
 	size_t none = 0;
 
@@ -202,7 +208,7 @@ static void run(struct stream *s, bool hung_up)
 		if (r == FLOW_BROKEN)
 			return stream_end(s);
 		if (r == FLOW_ENDED)
-			end_of_input(s);
+			stream_end_input(s);
 		if (s->sock < 0)
 			return;
 	}
@@ -224,7 +230,7 @@ static void on_local(struct watch *w, uint32_t events)
 	/* Nobody reads the process's input any more. */
 	if (!s->terminal && s->in.on && (events & EPOLLERR))
 		return stream_end(s);
-	run(s, false);
+	stream_run(s, false);
 }
 
 static void on_sock(struct watch *w, uint32_t events)
@@ -243,15 +249,15 @@ static void on_sock(struct watch *w, uint32_t events)
 		hung_up = false;
 	}
 	if (s->local < 0) {
-		/* The terminal is not there yet. */
+		/* INIT has not sent the terminal yet. */
 		if (loop_watch(s->loop, w, s->sock, WATCH_NOTHING) < 0)
 			stream_end(s);
 		return;
 	}
-	/* Input that came before the end is the process's still. */
+	/* Bytes that came before the hang-up are still input for the process. */
 	if (!s->terminal && s->in.on)
 		hung_up = false;
-	run(s, hung_up);
+	stream_run(s, hung_up);
 }
 
 void stream_init(struct stream *s, struct loop *l, int sock)
@@ -290,12 +296,12 @@ void stream_count_owed(struct stream *s)
 		s->owed = (size_t)n + s->out.len;
 }
 
-bool stream_paid(const struct stream *s)
+bool stream_sent_owed(const struct stream *s)
 {
 	int n = 0;
 
 	if (!stream_has_output(s) || s->owed == 0)
 		return !s->terminal || !s->out.full;
-	/* Others who have the pipe may have read it. */
+	/* Other processes that hold the pipe may have read the bytes that are owed. */
 	return s->out.len == 0 && ioctl(s->local, FIONREAD, &n) == 0 && n == 0;
 }

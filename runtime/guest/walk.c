@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The GUEST's steps: what HOST does in namespace mode (launch/host.c), done where the process is.
+/*
+ * The steps of GUEST: what the runtime does on the host for a container without a machine
+ * (launch/host.c) is done here by the agent, because the processes are in the guest.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -38,7 +40,10 @@ static int do_cgroup_limit(struct process *p, const struct step *s)
 	return guest_limit(p->guest, &p->spec->resources, true);
 }
 
-/* As commands of the runtime give it to hooks on the host (launch/container.c). */
+/*
+ * The container's state as JSON for hooks, with the same members as on the host
+ * (launch/container.c).
+ */
 static int state_json(void *data, const char *status, struct strbuf *ret)
 {
 	const struct process *p = data;
@@ -63,7 +68,7 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 	return r < 0 ? r : strbuf_add(ret, text, len);
 }
 
-static int compare(const void *a, const void *b)
+static int compare_fds(const void *a, const void *b)
 {
 	const int *x = a, *y = b;
 
@@ -71,10 +76,11 @@ static int compare(const void *a, const void *b)
 }
 
 /*
- * INIT may wait for its start for long: it must not keep the agent's connection open meanwhile, nor
- * other processes' pipes, whose readers would never see their end.
+ * Closes every descriptor but those that INIT needs. INIT may wait for "start" for long, and must
+ * not hold the agent's connection open in the meantime, nor the pipes of other processes, because
+ * their readers would never see the end.
  */
-static int keep_only(const int *slots, int n, int channel, int proc, struct arena *a)
+static int keep_only_fds(const int *slots, int n, int channel, int proc, struct arena *a)
 {
 	int *kept = arena_array(a, (size_t)n + 3, sizeof(*kept));
 	unsigned from = 3;
@@ -87,7 +93,7 @@ static int keep_only(const int *slots, int n, int channel, int proc, struct aren
 	for (int i = 0; i < n; i++)
 		if (slots[i] >= 0)
 			kept[count++] = slots[i];
-	qsort(kept, count, sizeof(*kept), compare);
+	qsort(kept, count, sizeof(*kept), compare_fds);
 	for (size_t i = 0; i < count; i++) {
 		if ((unsigned)kept[i] > from && close_range(from, (unsigned)kept[i] - 1, 0) < 0)
 			return err_sys("close the agent's descriptors");
@@ -116,12 +122,15 @@ _Noreturn static void become_init(struct process *p, int channel, size_t from)
 		if (dup2(p->stdio[i], i) < 0)
 			r = err_sys("make a standard stream of descriptor %d", p->stdio[i]);
 	if (r >= 0)
-		r = keep_only(p->slots, p->plan.nslots, channel, p->proc, &p->arena);
+		r = keep_only_fds(p->slots, p->plan.nslots, channel, p->proc, &p->arena);
 	if (r < 0) {
 		(void)!channel_send(channel, CHANNEL_FAILED, r, err_msg(), -EBADF);
 		_exit(1);
 	}
-	/* As the guest's procfs has it, whatever getpid() says here: hooks get it. */
+	/*
+	 * Hooks get INIT's pid from the container's state, so it is read from the guest's procfs:
+	 * getpid() gives the one of INIT's own pid namespace.
+	 */
 	if (readlinkat(p->proc, "self", pid, sizeof(pid) - 1) > 0)
 		p->child.pid = (pid_t)atoi(pid);
 	ns_init(&a);
@@ -137,7 +146,10 @@ static int do_clone(struct process *p, const struct step *s)
 		.plan = &p->plan,
 		.cgroup = p->cgroup_dir,
 		.container = c ? c->child.pidfd : -EBADF,
-		/* The container's processes see an exec's INIT as soon as it is there. */
+		/*
+		 * The container's processes see the INIT of an exec as soon as it exists, so it
+		 * hides its memory from them.
+		 */
 		.hide = c != NULL,
 	};
 	int socks[2];
@@ -173,7 +185,7 @@ static int do_id_map(struct process *p, const struct step *s)
 
 static int do_oom_score(struct process *p, const struct step *s)
 {
-	/* Before the clone it would be the agent's own. */
+	/* Before the clone there is no process yet, and pid 0 would mean the agent itself. */
 	if (p->child.pid <= 0)
 		return err_set(EPROTO, "the OOM score adjustment comes before its process");
 	return process_set_oom_score(s->process, p->proc, p->child.pid);
@@ -189,7 +201,10 @@ static int do_rlimits(struct process *p, const struct step *s)
 	return process_set_rlimits(s->process, p->child.pid);
 }
 
-/* Before the clone: the agent's own, for INIT to inherit; process_walk() takes it back. */
+/*
+ * Sets the affinity of the agent itself before the clone, because INIT inherits it. process_walk()
+ * restores the agent's own.
+ */
 static int do_affinity(struct process *p, const struct step *s)
 {
 	cpu_set_t set;
@@ -200,7 +215,7 @@ static int do_affinity(struct process *p, const struct step *s)
 	return r;
 }
 
-/* 1: the walk stops here until INIT got there. */
+/* Returns 1 if the walk has to stop here until INIT has reached the barrier. */
 static int do_barrier(struct process *p, const struct step *s)
 {
 	if (s->place != PLACE_GUEST) {
@@ -208,7 +223,7 @@ static int do_barrier(struct process *p, const struct step *s)
 		return p->awaited != NULL;
 	}
 	int r = channel_send(p->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
-	/* It ended, and said why: that is still to be read. */
+	/* INIT has ended and may have sent a failure, which the channel still holds. */
 	if (r == -EPIPE || r == -ECONNRESET) {
 		p->awaited = s->text;
 		return 1;
@@ -218,7 +233,7 @@ static int do_barrier(struct process *p, const struct step *s)
 
 typedef int (*guest_fn)(struct process *p, const struct step *s);
 
-static const guest_fn functions[STEP_COUNT] = {
+static const guest_fn step_functions[STEP_COUNT] = {
 	[STEP_CGROUP_CREATE] = do_cgroup_create,
 	[STEP_CGROUP_LIMIT] = do_cgroup_limit,
 	[STEP_OPEN_ROOT] = guest_open,
@@ -233,16 +248,16 @@ static const guest_fn functions[STEP_COUNT] = {
 	[STEP_BARRIER] = do_barrier,
 };
 
-static int walk(struct process *p)
+static int walk_steps(struct process *p)
 {
 	for (; p->at < p->plan.n; p->at++) {
 		const struct step *s = &p->plan.steps[p->at];
 		if (s->place != PLACE_GUEST && s->kind != STEP_BARRIER)
 			continue;
-		if (!functions[s->kind])
+		if (!step_functions[s->kind])
 			return err_set(ENOSYS, "the step %s cannot be done by the guest",
 				plan_step_name(s->kind));
-		int r = functions[s->kind](p, s);
+		int r = step_functions[s->kind](p, s);
 		if (r < 0)
 			return s->field ? err_ctx(r, "%s", s->field) : r;
 		if (s->kind == STEP_BARRIER && r > 0)
@@ -256,7 +271,7 @@ int process_walk(struct process *p)
 	cpu_set_t own;
 	bool saved = sched_getaffinity(0, sizeof(own), &own) == 0;
 
-	int r = walk(p);
+	int r = walk_steps(p);
 	if (saved)
 		(void)!sched_setaffinity(0, sizeof(own), &own);
 	return r;
