@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a kernel file to a guest that can start: an ELF vmlinux with Xen's PVH entry, or a bzImage
- * by Linux's 64-bit boot protocol. Which of the two the file's magic says.
+ * Loads a kernel file so that the guest can start: an ELF vmlinux with Xen's PVH entry, or a
+ * bzImage by Linux's 64-bit boot protocol. The magic number of the file decides which.
  *
- *	boot_load_kernel(&m, fd, &kernel)          into guest memory
- *	boot_load_initramfs(&m, &kernel, fd, &i)   as high as it fits below the hole
- *	boot_write_info(&m, &kernel, &info)        what the kernel is handed
- *	arch_set_entry(vcpu 0, {mode, kernel.entry, argument})   by kernel.protocol
+ *	boot_load_kernel(&m, fd, &kernel)          loads it into guest memory
+ *	boot_load_initramfs(&m, &kernel, fd, &i)   loads it as high as it fits below the hole
+ *	boot_write_info(&m, &kernel, &info)        writes the data that the kernel reads at its start
+ *	arch_set_entry(vcpu 0, {mode, kernel.entry, argument})   as kernel.protocol says
  *
- * Guest memory must be fresh: what a segment does not fill is taken to be zero. The files are not
- * trusted: each offset and length is checked against the file and against guest memory.
+ * Guest memory must be fresh, because the parts that a segment does not fill are taken to be zero.
+ * The files are not trusted: each offset and length is checked against the file and against guest
+ * memory.
  */
 #pragma once
 #include "vm/memory.h"
@@ -22,7 +23,7 @@ enum boot_protocol {
 struct boot_kernel {
 	enum boot_protocol protocol;
 	uint64_t entry;         /* guest-physical */
-	uint64_t start, end;    /* of all it uses before it has looked at the memory map */
+	uint64_t start, end;    /* range that the kernel uses before it reads the memory map */
 	uint64_t initramfs_end; /* the initramfs must end here or below; 0: anywhere */
 	uint32_t cmdline_max;   /* bytes without the NUL */
 };
@@ -33,11 +34,14 @@ struct boot_range {
 
 struct boot_info {
 	const char *cmdline;
-	struct boot_range initramfs; /* len 0: none */
+	struct boot_range initramfs; /* len 0: no initramfs */
 	uint64_t rsdp;
 };
 
-/* -ENOEXEC: not a kernel, damaged or of a kind that can't be started; -ENOSPC: memory too small. */
+/*
+ * -ENOEXEC: the file is no kernel, is damaged, or is of a kind that cannot be started; -ENOSPC: the
+ * machine's memory is too small.
+ */
 int boot_load_kernel(const struct vm_memory *m, int fd, struct boot_kernel *ret) must_check;
 int boot_load_initramfs(const struct vm_memory *m, const struct boot_kernel *kernel, int fd,
 	struct boot_range *ret) must_check;
@@ -47,25 +51,28 @@ int boot_write_info(const struct vm_memory *m, const struct boot_kernel *kernel,
 /* --- for boot/ only --- */
 
 #define BOOT_MAP_MAX (2 + VM_MEMORY_REGIONS_MAX)
-#define BOOT_RAM 1 /* as E820 and PVH both number them */
+#define BOOT_RAM 1 /* the value in E820 and in PVH */
 #define BOOT_RESERVED 2
-#define BOOT_CMDLINE_MAX 2047 /* x86 Linux cuts what is longer, silently */
+#define BOOT_CMDLINE_MAX 2047 /* x86 Linux cuts a longer one without a message */
 
 struct boot_map_entry {
 	uint64_t at, len;
 	uint32_t type;
 };
 
-/* The memory map for the kernel; the number of entries. */
+/* map.c: makes the memory map for the kernel, and returns the number of entries. */
 unsigned boot_map(const struct vm_memory *m, struct boot_map_entry ret[BOOT_MAP_MAX]);
 
-/* Reads all of [at, at + len) of the file into guest memory. The range was checked. */
+/*
+ * map.c: reads all of [at, at + len) of the file into guest memory. The caller has checked the
+ * range.
+ */
 int boot_read(int fd, void *to, uint64_t at, uint64_t len, const char *what) must_check;
 
-/* fd is a regular file of `file` bytes. ELF: magic was seen. */
+/* fd is a regular file of `file` bytes that begins with the ELF magic. */
 int boot_load_elf(const struct vm_memory *m, int fd, uint64_t file, struct boot_kernel *ret)
 	must_check;
-/* Puts the setup header into the zero page, too. */
+/* Also puts the setup header into the zero page. */
 int boot_load_bzimage(const struct vm_memory *m, int fd, uint64_t file, struct boot_kernel *ret)
 	must_check;
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A bzImage by the 64-bit boot protocol (Linux, Documentation/arch/x86/boot.rst): behind the 16-bit
- * setup code lies the protected-mode kernel, which unpacks itself. Its 64-bit entry is 0x200 bytes
- * in (XLF_KERNEL_64); RSI is the zero page, struct boot_params, with the file's own setup header in
- * it. The processor is in long mode with the first 4 GiB mapped 1:1 (regs.c).
+ * Loads a bzImage by the 64-bit boot protocol (Linux, Documentation/arch/x86/boot.rst). The file
+ * holds 16-bit setup code and then the protected-mode kernel, which unpacks itself. The kernel's
+ * 64-bit entry is 0x200 bytes after its start (XLF_KERNEL_64). RSI points to the zero page, struct
+ * boot_params, which contains the file's own setup header. The processor is in long mode with the
+ * first 4 GiB mapped 1:1 (regs.c).
  */
 #include <asm/bootparam.h>
 #include <inttypes.h>
@@ -18,7 +19,7 @@
 #define VERSION_MIN 0x020c /* xloadflags; Linux 3.8 */
 #define ENTRY64 0x200
 #define SECTOR 512
-#define SETUP_SECTS_DEFAULT 4 /* what 0 stands for */
+#define SETUP_SECTS_DEFAULT 4 /* the meaning of 0 */
 #define LOADER_UNDEFINED 0xff
 #define HEADER_LEN_MIN offsetof(struct setup_header, handover_offset) /* up to init_size */
 
@@ -26,8 +27,9 @@ _Static_assert(offsetof(struct boot_params, hdr) == HEADER_AT, "boot.rst");
 _Static_assert(sizeof(struct boot_params) == 4096, "one page");
 
 /*
- * How much of the file's header there is: it ends where the jump at 0x200 goes to (boot.rst). What
- * the file does not have is zero; what we do not know is not taken over.
+ * The length of the file's setup header: it ends where the jump at 0x200 goes to (boot.rst).
+ * Members that the file does not have are zero; members that this program does not know are not
+ * copied.
  */
 static size_t header_len(const struct setup_header *h)
 {
@@ -61,7 +63,10 @@ static int check_header(const struct setup_header *h)
 	return 0;
 }
 
-/* Where `size` bytes go: where the kernel prefers, else as low as its alignment allows. */
+/*
+ * Finds the address for `size` bytes: the one that the kernel prefers, otherwise the lowest one
+ * that its alignment allows.
+ */
 static int find_place(
 	const struct vm_memory *m, const struct setup_header *h, uint64_t size, uint64_t *ret)
 {
@@ -84,9 +89,9 @@ static int find_place(
 		return err_set(ENOEXEC,
 			"a bzImage for address 0x%" PRIx64 ": expected one above 1 MiB", *ret);
 	return err_set(ENOSPC,
-		"it needs %" PRIu64 " MiB at 0x%" PRIx64
+		"the kernel needs %" PRIu64 " MiB at 0x%" PRIx64
 		" to start, which do not fit into the machine's memory of %" PRIu64
-		" MiB; give it more",
+		" MiB; give the machine more memory",
 		(size + (1 << 20) - 1) >> 20, *ret, m->size >> 20);
 }
 
@@ -107,7 +112,7 @@ int boot_load_bzimage(const struct vm_memory *m, int fd, uint64_t file, struct b
 	uint64_t setup =
 		SECTOR * (1 + (uint64_t)(h.setup_sects ? h.setup_sects : SETUP_SECTS_DEFAULT));
 	uint64_t code = 16 * (uint64_t)h.syssize;
-	/* A signature may follow. */
+	/* A signature may follow the kernel, so the file may be longer. */
 	if (code <= ENTRY64 || setup > file || code > file - setup)
 		return err_set(ENOEXEC,
 			"truncated: a bzImage of %" PRIu64 " bytes, with %" PRIu64
@@ -122,7 +127,7 @@ int boot_load_bzimage(const struct vm_memory *m, int fd, uint64_t file, struct b
 	ret->protocol = BOOT_LINUX64;
 	ret->entry = ret->start + ENTRY64;
 	ret->end = ret->start + size;
-	/* initrd_addr_max is for what does not use 64-bit addresses (protocol 2.12). */
+	/* initrd_addr_max limits only kernels that cannot use 64-bit addresses (protocol 2.12). */
 	if (!(h.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G))
 		ret->initramfs_end = (uint64_t)h.initrd_addr_max + 1;
 	if (h.cmdline_size < ret->cmdline_max)

@@ -17,8 +17,7 @@ static int check_header(const Elf64_Ehdr *h)
 		h->e_machine != EM_X86_64)
 		return err_set(ENOEXEC,
 			"a kernel for another machine: expected ELF64, little-endian, x86-64; "
-			"found "
-			"class %u, data %u, machine %u",
+			"found class %u, data %u, machine %u",
 			h->e_ident[EI_CLASS], h->e_ident[EI_DATA], h->e_machine);
 	if (h->e_type != ET_EXEC && h->e_type != ET_DYN)
 		return err_set(ENOEXEC, "ELF type %u: expected an executable", h->e_type);
@@ -40,9 +39,10 @@ static int load_segment(
 		return 0;
 	if (p->p_filesz > p->p_memsz)
 		return err_set(ENOEXEC,
-			"a segment of %" PRIu64 " bytes in memory and %" PRIu64 " in the file",
+			"a segment with %" PRIu64 " bytes in memory and %" PRIu64
+			" in the file: expected no more in the file",
 			p->p_memsz, p->p_filesz);
-	/* Below 1 MiB are the page tables, the command line and the ACPI tables. */
+	/* Page tables, command line and ACPI tables lie below 1 MiB. */
 	if (p->p_paddr < ARCH_KERNEL)
 		return err_set(
 			ENOEXEC, "a segment at 0x%" PRIx64 ": expected it above 1 MiB", p->p_paddr);
@@ -50,7 +50,9 @@ static int load_segment(
 	if (!to)
 		return err_set(ENOSPC,
 			"a segment of %" PRIu64 " bytes at 0x%" PRIx64
-			" does not fit into the machine's memory of %" PRIu64 " MiB; give it more",
+			" does not fit into the machine's memory of %" PRIu64
+			" MiB; give the machine more "
+			"memory",
 			p->p_memsz, p->p_paddr, m->size >> 20);
 	int r = boot_read(fd, to, p->p_offset, p->p_filesz, "kernel");
 	if (r < 0)
@@ -62,7 +64,7 @@ static int load_segment(
 	return 0;
 }
 
-/* Looks for the PVH entry among the notes. 1: found. */
+/* Looks for the PVH entry among the notes, and returns 1 if it is there. */
 static int find_entry(const char *notes, uint64_t len, uint64_t *ret)
 {
 	for (uint64_t at = 0; len - at >= sizeof(Elf64_Nhdr);) {
@@ -90,7 +92,7 @@ static int read_notes(int fd, const Elf64_Phdr *p, struct boot_kernel *k)
 	char notes[NOTES_MAX];
 
 	if (p->p_filesz > sizeof(notes))
-		return 0; /* not a kernel's; its PVH entry is then missed by name below */
+		return 0; /* too long for a kernel's notes; the PVH entry is then missing */
 	int r = boot_read(fd, notes, p->p_offset, p->p_filesz, "kernel");
 	return r < 0 ? r : find_entry(notes, p->p_filesz, &k->entry);
 }
@@ -134,7 +136,7 @@ int boot_load_elf(const struct vm_memory *m, int fd, uint64_t file, struct boot_
 	if (r >= 0)
 		r = check_header(&h);
 	if (r >= 0 && !in_file(h.e_phoff, (uint64_t)h.e_phnum * sizeof(Elf64_Phdr), file))
-		r = err_set(ENOEXEC, "truncated: the program headers end past the file's end");
+		r = err_set(ENOEXEC, "truncated: the program headers end past the end of the file");
 	if (r >= 0)
 		r = boot_read(fd, phdrs, h.e_phoff, h.e_phnum * sizeof(Elf64_Phdr), "kernel");
 	if (r >= 0)

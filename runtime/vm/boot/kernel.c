@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What does not depend on the boot protocol: telling it, the initramfs, the memory map. */
+/*
+ * The part of the boot that is the same for both protocols: it tells them apart, and loads the
+ * initramfs and the command line.
+ */
 #include <elf.h>
 #include <inttypes.h>
 #include <string.h>
@@ -13,21 +16,6 @@
 #define BZIMAGE_MAGIC "HdrS"
 #define HEAD_LEN (BZIMAGE_MAGIC_AT + 4)
 
-int boot_read(int fd, void *to, uint64_t at, uint64_t len, const char *what)
-{
-	for (uint64_t done = 0; done < len;) {
-		ssize_t n = pread(fd, (uint8_t *)to + done, len - done, (off_t)(at + done));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys("read the %s", what);
-		if (n == 0)
-			return err_set(ENOEXEC, "the %s became shorter while it was read", what);
-		done += (uint64_t)n;
-	}
-	return 0;
-}
-
 int boot_load_kernel(const struct vm_memory *m, int fd, struct boot_kernel *ret)
 {
 	uint8_t head[HEAD_LEN] = {0};
@@ -35,7 +23,7 @@ int boot_load_kernel(const struct vm_memory *m, int fd, struct boot_kernel *ret)
 
 	*ret = (struct boot_kernel){.cmdline_max = BOOT_CMDLINE_MAX};
 	if (fstat(fd, &st) < 0)
-		return err_sys("kernel");
+		return err_sys("kernel: read its size");
 	uint64_t file = st.st_size > 0 ? (uint64_t)st.st_size : 0;
 	if (!S_ISREG(st.st_mode) || file < sizeof(Elf64_Ehdr))
 		return err_set(ENOEXEC, "kernel: expected a regular file of at least %zu bytes",
@@ -61,37 +49,29 @@ int boot_load_initramfs(
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
-		return err_sys("initramfs");
+		return err_sys("initramfs: read its size");
 	if (!S_ISREG(st.st_mode) || st.st_size <= 0)
 		return err_set(EINVAL, "initramfs: expected a regular file that is not empty");
 	uint64_t len = (uint64_t)st.st_size, top = m->regions[0].size;
 	if (kernel->initramfs_end > 0 && kernel->initramfs_end < top)
 		top = kernel->initramfs_end;
 	uint64_t room = kernel->end < top ? top - kernel->end : 0;
-	/* At the top: a kernel uses memory right behind itself before it reserves the initramfs. */
+	/*
+	 * The initramfs goes to the top, because a kernel uses the memory right behind itself
+	 * before it reserves the initramfs.
+	 */
 	if (len > room || ((top - len) & ~UINT64_C(4095)) < kernel->end)
 		return err_set(ENOSPC,
-			"initramfs of %" PRIu64 " KiB: behind the kernel there are %" PRIu64
+			"initramfs of %" PRIu64
+			" KiB: memory behind the kernel has room for %" PRIu64
 			" KiB; give the machine more memory",
 			len >> 10, room >> 10);
 	*ret = (struct boot_range){(top - len) & ~UINT64_C(4095), len};
 	void *to = vm_memory_at(m, ret->at, len);
 	if (!to)
-		return err_set(ENOSPC, "initramfs: no place in guest memory");
+		return err_set(ENOSPC,
+			"initramfs: found no place in guest memory; give the machine more memory");
 	return boot_read(fd, to, 0, len, "initramfs");
-}
-
-unsigned boot_map(const struct vm_memory *m, struct boot_map_entry ret[BOOT_MAP_MAX])
-{
-	unsigned n = 0;
-
-	ret[n++] = (struct boot_map_entry){0, ARCH_LOW_END, BOOT_RAM};
-	ret[n++] = (struct boot_map_entry){ARCH_LOW_END, ARCH_KERNEL - ARCH_LOW_END, BOOT_RESERVED};
-	ret[n++] = (struct boot_map_entry){ARCH_KERNEL, m->regions[0].size - ARCH_KERNEL, BOOT_RAM};
-	for (unsigned i = 1; i < m->count; i++)
-		ret[n++] =
-			(struct boot_map_entry){m->regions[i].guest, m->regions[i].size, BOOT_RAM};
-	return n;
 }
 
 static int write_cmdline(const struct vm_memory *m, const char *cmdline, uint32_t max)

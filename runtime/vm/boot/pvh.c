@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a PVH kernel is handed (xen/include/public/arch-x86/hvm/start_info.h). */
+/*
+ * Writes the data that a PVH kernel reads at its start
+ * (xen/include/public/arch-x86/hvm/start_info.h).
+ */
 #include <stddef.h>
 
 #include "vm/arch/x86_64/arch.h"

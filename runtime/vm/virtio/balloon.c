@@ -11,14 +11,14 @@
 
 enum { QUEUE_INFLATE, QUEUE_DEFLATE, QUEUE_REPORTING, QUEUES };
 
-#define BATCH 256 /* page numbers copied at a time */
+#define BATCH 256 /* page numbers that are copied at a time */
 
-/* Pages that follow each other, in either direction, are given back by one call. */
+/* Adjacent pages, in rising or falling order, which one call gives back. */
 struct run {
 	uint64_t first, count;
 };
 
-static int flush(struct virtio_balloon *b, struct run *r)
+static int flush_run(struct virtio_balloon *b, struct run *r)
 {
 	if (r->count == 0)
 		return 0;
@@ -34,7 +34,7 @@ static int flush(struct virtio_balloon *b, struct run *r)
 	return 0;
 }
 
-static int add(struct virtio_balloon *b, struct run *r, uint64_t page)
+static int add_page(struct virtio_balloon *b, struct run *r, uint64_t page)
 {
 	if (r->count > 0 && page == r->first + r->count) {
 		r->count++;
@@ -42,7 +42,7 @@ static int add(struct virtio_balloon *b, struct run *r, uint64_t page)
 		r->first--;
 		r->count++;
 	} else {
-		int failed = flush(b, r);
+		int failed = flush_run(b, r);
 		if (failed < 0)
 			return failed;
 		*r = (struct run){page, 1};
@@ -50,25 +50,25 @@ static int add(struct virtio_balloon *b, struct run *r, uint64_t page)
 	return 0;
 }
 
-/* Goes on with b->numbers. 1: all of it is done. 0: *pages is used up. */
-static int inflate(struct virtio_balloon *b, unsigned *pages)
+/* Continues with b->numbers. Returns 1 if all of it is handled, or 0 if *pages is used up. */
+static int inflate_pages(struct virtio_balloon *b, unsigned *pages)
 {
 	struct run run = {0};
 	__le32 numbers[BATCH];
 
-	while (b->done<b->numbers.read_len && * pages> 0) {
+	while (*pages > 0 && b->done < b->numbers.read_len) {
 		size_t n = *pages < BATCH ? *pages : BATCH;
 		n = virtq_read(&b->numbers, b->done, numbers, n * sizeof(numbers[0])) /
 		    sizeof(numbers[0]);
 		for (size_t i = 0; i < n; i++) {
-			int r = add(b, &run, le32toh(numbers[i]));
+			int r = add_page(b, &run, le32toh(numbers[i]));
 			if (r < 0)
 				return r;
 		}
 		b->done += n * sizeof(numbers[0]);
 		*pages -= (unsigned)n;
 	}
-	int r = flush(b, &run);
+	int r = flush_run(b, &run);
 	return r < 0 ? r : b->done == b->numbers.read_len;
 }
 
@@ -82,7 +82,10 @@ static int check_numbers(const struct virtq_chain *c)
 	return 0;
 }
 
-/* One inflate request, or what is left of it. 1: served. 0: none is there, or *pages is used up. */
+/*
+ * Handles one inflate request, or the rest of it. Returns 1 if it is done, or 0 if there is none or
+ * *pages is used up.
+ */
 static int serve_inflate(struct virtio_balloon *b, struct virtq *q, unsigned *pages)
 {
 	if (!b->inflating) {
@@ -94,7 +97,7 @@ static int serve_inflate(struct virtio_balloon *b, struct virtq *q, unsigned *pa
 		b->inflating = true;
 		b->done = 0;
 	}
-	int r = inflate(b, pages);
+	int r = inflate_pages(b, pages);
 	if (r <= 0)
 		return r;
 	b->inflating = false;
@@ -102,13 +105,14 @@ static int serve_inflate(struct virtio_balloon *b, struct virtq *q, unsigned *pa
 	return 1;
 }
 
-/* Free pages, as buffers: what is whole pages of them. */
-static int report(struct virtio_balloon *b, const struct virtq_chain *c)
+/* Gives back the whole pages of the reported buffers. */
+static int discard_reported(struct virtio_balloon *b, const struct virtq_chain *c)
 {
 	const uintptr_t mask = VIRTIO_BALLOON_PAGE - 1;
 
 	if (c->readable > 0)
-		return err_set(EPROTO, "a report of free pages with a buffer to read");
+		return err_set(EPROTO, "a report of free pages with a buffer to read: expected "
+				       "only buffers to write");
 	for (unsigned i = 0; i < c->writable; i++) {
 		uint8_t *at = c->iov[i].iov_base;
 		size_t len = c->iov[i].iov_len;
@@ -125,25 +129,28 @@ static int report(struct virtio_balloon *b, const struct virtq_chain *c)
 	return 0;
 }
 
-/* 1: served. 0: none is there. */
+/* Returns 1 if a request was handled, or 0 if there is none. */
 static int serve_other(struct virtio_balloon *b, struct virtq *q, bool reporting, unsigned *pages)
 {
 	int r = virtq_pop(q, &b->chain);
 
 	if (r <= 0)
 		return r;
-	/* What the guest takes back it need not wait for: a page that is touched is there. */
-	r = reporting ? report(b, &b->chain) : check_numbers(&b->chain);
+	/* Deflating needs no work, because a page is there as soon as the guest touches it. */
+	r = reporting ? discard_reported(b, &b->chain) : check_numbers(&b->chain);
 	if (r < 0)
 		return r;
-	/* By calls, not by pages: the kernel frees one large range faster than many small ones. */
+	/*
+	 * The share counts buffers and not pages, because the kernel frees one large range faster
+	 * than many small ones.
+	 */
 	unsigned calls = b->chain.writable;
 	*pages -= calls < *pages ? calls : *pages;
 	virtq_push(q, b->chain.head, 0);
 	return 1;
 }
 
-static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+static int balloon_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
 	struct virtio_balloon *b = (struct virtio_balloon *)d;
 	struct virtq *q = &d->queues[index];
@@ -164,7 +171,7 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 	return more;
 }
 
-static void reset(struct virtio_device *d)
+static void balloon_reset(struct virtio_device *d)
 {
 	struct virtio_balloon *b = (struct virtio_balloon *)d;
 
@@ -172,8 +179,9 @@ static void reset(struct virtio_device *d)
 	b->config.actual = 0;
 }
 
-/* `actual` is the driver's to write, whole. */
-static void configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
+/* The driver may write `actual`, all of it at once. */
+static void balloon_configure(
+	struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
 {
 	struct virtio_balloon *b = (struct virtio_balloon *)d;
 
@@ -182,7 +190,8 @@ static void configure(struct virtio_device *d, uint32_t offset, const void *data
 		memcpy(&b->config.actual, data, len);
 }
 
-static const struct virtio_ops ops = {.serve = serve, .reset = reset, .configure = configure};
+static const struct virtio_ops ops = {
+	.serve = balloon_serve, .reset = balloon_reset, .configure = balloon_configure};
 
 void virtio_balloon_init(struct virtio_balloon *b, const struct vm_memory *m)
 {

@@ -14,7 +14,7 @@
 #include "base/str.h"
 #include "vm/virtio/devices.h"
 
-#define SEGMENTS_MAX 254 /* beside header and status, in a queue of 256 */
+#define SEGMENTS_MAX 254 /* plus header and status, in a queue of 256 */
 #define ZEROES_MAX 32768 /* sectors in one request: 16 MiB */
 #define ZEROES_SEGMENTS_MAX 16
 #define HEADER_LEN 16
@@ -23,8 +23,9 @@
 
 enum direction { FROM_DISK, TO_DISK, ZEROES };
 
-/* All of it, or an error; a read that meets the end of the file is one. */
-static int whole(const struct virtio_blk *b, bool write, uint8_t *data, size_t len, off_t at)
+/* Transfers all `len` bytes, or fails; a read that meets the end of the file fails. */
+static int transfer_fully(
+	const struct virtio_blk *b, bool write, uint8_t *data, size_t len, off_t at)
 {
 	for (size_t done = 0; done < len;) {
 		ssize_t r = write ? pwrite(b->fd, data + done, len - done, at + (off_t)done)
@@ -38,9 +39,11 @@ static int whole(const struct virtio_blk *b, bool write, uint8_t *data, size_t l
 	return 0;
 }
 
-/* Through the buffer, block by block: what is only a part of a block is read before it is written.
+/*
+ * Transfers through the buffer, in whole blocks. A block that is written only in part is read
+ * first.
  */
-static int bounced(struct virtio_blk *b, enum direction how, uint64_t len, off_t at)
+static int transfer_bounced(struct virtio_blk *b, enum direction how, uint64_t len, off_t at)
 {
 	const uint64_t mask = b->align - 1;
 
@@ -52,7 +55,7 @@ static int bounced(struct virtio_blk *b, enum direction how, uint64_t len, off_t
 		int r = 0;
 
 		if (how == FROM_DISK || part != span)
-			r = whole(b, false, b->bounce, span, block);
+			r = transfer_fully(b, false, b->bounce, span, block);
 		if (how == FROM_DISK && r == 0)
 			virtq_write(&b->chain, done, b->bounce + skip, part);
 		if (how == TO_DISK)
@@ -60,7 +63,7 @@ static int bounced(struct virtio_blk *b, enum direction how, uint64_t len, off_t
 		if (how == ZEROES)
 			memset(b->bounce + skip, 0, part);
 		if (how != FROM_DISK && r == 0)
-			r = whole(b, true, b->bounce, span, block);
+			r = transfer_fully(b, true, b->bounce, span, block);
 		if (r < 0)
 			return VIRTIO_BLK_S_IOERR;
 		done += part;
@@ -78,9 +81,10 @@ static bool is_aligned(const struct virtio_blk *b, unsigned parts, off_t at)
 }
 
 /*
- * readv(2) and writev(2) stop early at signals and at 2 GiB; a request is done when all of it is.
+ * Repeats the call until all is transferred, because readv(2) and writev(2) stop early at signals
+ * and at 2 GiB.
  */
-static int transfer(struct virtio_blk *b, bool to_guest, uint64_t len, off_t at)
+static int transfer_request(struct virtio_blk *b, bool to_guest, uint64_t len, off_t at)
 {
 	const uint64_t start = to_guest ? 0 : HEADER_LEN;
 
@@ -88,20 +92,23 @@ static int transfer(struct virtio_blk *b, bool to_guest, uint64_t len, off_t at)
 		unsigned n = virtq_slice(&b->chain, to_guest, start + done, len - done, b->part);
 
 		if (done == 0 && !is_aligned(b, n, at))
-			return bounced(b, to_guest ? FROM_DISK : TO_DISK, len, at);
+			return transfer_bounced(b, to_guest ? FROM_DISK : TO_DISK, len, at);
 		ssize_t r = to_guest ? preadv(b->fd, b->part, (int)n, at + (off_t)done)
 				     : pwritev(b->fd, b->part, (int)n, at + (off_t)done);
 		if (r < 0 && errno == EINTR)
 			continue;
-		if (r <= 0) /* 0: somebody has shortened the file */
+		if (r <= 0) /* 0: another process has shortened the file */
 			return VIRTIO_BLK_S_IOERR;
 		done += (uint64_t)r;
 	}
 	return VIRTIO_BLK_S_OK;
 }
 
-/* The kernel tells of a write that failed once: whoever asks next must hear of ours, too. */
-static int flush(struct virtio_blk *b)
+/*
+ * The kernel reports a failed write only once. So a failed flush of the device itself is reported
+ * to the next caller.
+ */
+static int flush_file(struct virtio_blk *b)
 {
 	bool failed = fdatasync(b->fd) < 0 || b->flush_failed;
 
@@ -110,33 +117,33 @@ static int flush(struct virtio_blk *b)
 }
 
 /*
- * 5.2.6.2: without a write cache a request is stable when it is answered. The driver may switch the
- * cache off, and one that knows no FLUSH has none.
+ * 5.2.6.2: without a write cache a request must be on stable storage when it is answered. The
+ * driver may switch the cache off, and a driver without FLUSH has no cache.
  */
-static int stable(struct virtio_blk *b, int status)
+static int finish_write(struct virtio_blk *b, int status)
 {
 	const uint64_t cache = 1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_CONFIG_WCE;
 
 	if (status != VIRTIO_BLK_S_OK || ((b->dev.driver_features & cache) && b->config.wce))
 		return status;
-	return flush(b);
+	return flush_file(b);
 }
 
-static bool in_range(const struct virtio_blk *b, uint64_t sector, uint64_t sectors)
+static bool is_in_range(const struct virtio_blk *b, uint64_t sector, uint64_t sectors)
 {
 	return sector <= b->sectors && sectors <= b->sectors - sector;
 }
 
-static int read_write(struct virtio_blk *b, bool to_guest, uint64_t sector)
+static int serve_read_write(struct virtio_blk *b, bool to_guest, uint64_t sector)
 {
 	uint64_t len = to_guest ? b->chain.write_len - 1 : b->chain.read_len - HEADER_LEN;
 
-	if (len % VIRTIO_BLK_SECTOR || !in_range(b, sector, len / VIRTIO_BLK_SECTOR))
+	if (len % VIRTIO_BLK_SECTOR || !is_in_range(b, sector, len / VIRTIO_BLK_SECTOR))
 		return VIRTIO_BLK_S_IOERR;
 	if (!to_guest && b->read_only)
 		return VIRTIO_BLK_S_IOERR;
-	int status = transfer(b, to_guest, len, (off_t)(sector * VIRTIO_BLK_SECTOR));
-	return to_guest ? status : stable(b, status);
+	int status = transfer_request(b, to_guest, len, (off_t)(sector * VIRTIO_BLK_SECTOR));
+	return to_guest ? status : finish_write(b, status);
 }
 
 static int write_zeros(struct virtio_blk *b, off_t at, uint64_t len)
@@ -144,7 +151,7 @@ static int write_zeros(struct virtio_blk *b, off_t at, uint64_t len)
 	static const char zeros[65536];
 
 	if (b->align > 1)
-		return bounced(b, ZEROES, len, at);
+		return transfer_bounced(b, ZEROES, len, at);
 	while (len > 0) {
 		ssize_t r =
 			pwrite(b->fd, zeros, len < sizeof(zeros) ? (size_t)len : sizeof(zeros), at);
@@ -168,12 +175,12 @@ static int discard_segment(
 
 	if (len == 0 || fallocate(b->fd, mode, at, len) == 0)
 		return VIRTIO_BLK_S_OK;
-	/* Where the file system can't: a discard is but a hint, zeroes must be there. */
+	/* The file system cannot do it. A discard is only a hint, but zeroes must be written. */
 	return zeroes ? write_zeros(b, at, (uint64_t)len) : VIRTIO_BLK_S_OK;
 }
 
-/* DISCARD and WRITE_ZEROES: all segments are checked before the first is touched. */
-static int discard(struct virtio_blk *b, bool zeroes)
+/* Serves DISCARD and WRITE_ZEROES. All segments are checked before the first one is changed. */
+static int serve_discard(struct virtio_blk *b, bool zeroes)
 {
 	struct virtio_blk_discard_write_zeroes s[ZEROES_SEGMENTS_MAX];
 	uint64_t len = b->chain.read_len - HEADER_LEN;
@@ -188,15 +195,15 @@ static int discard(struct virtio_blk *b, bool zeroes)
 		if (le32toh(s[i].flags) & ~allowed)
 			return VIRTIO_BLK_S_UNSUPP; /* 5.2.6.2 */
 		if (b->read_only || le32toh(s[i].num_sectors) > ZEROES_MAX ||
-			!in_range(b, le64toh(s[i].sector), le32toh(s[i].num_sectors)))
+			!is_in_range(b, le64toh(s[i].sector), le32toh(s[i].num_sectors)))
 			return VIRTIO_BLK_S_IOERR;
 	}
 	for (size_t i = 0; i < count && status == VIRTIO_BLK_S_OK; i++)
 		status = discard_segment(b, zeroes, &s[i]);
-	return stable(b, status);
+	return finish_write(b, status);
 }
 
-static int get_id(struct virtio_blk *b)
+static int serve_id(struct virtio_blk *b)
 {
 	if (b->chain.write_len < 1 + sizeof(b->serial))
 		return VIRTIO_BLK_S_IOERR;
@@ -204,44 +211,46 @@ static int get_id(struct virtio_blk *b)
 	return VIRTIO_BLK_S_OK;
 }
 
-static int request(struct virtio_blk *b, uint32_t type, uint64_t sector)
+static int serve_request(struct virtio_blk *b, uint32_t type, uint64_t sector)
 {
 	switch (type) {
 	case VIRTIO_BLK_T_IN:
-		return read_write(b, true, sector);
+		return serve_read_write(b, true, sector);
 	case VIRTIO_BLK_T_OUT:
-		return read_write(b, false, sector);
+		return serve_read_write(b, false, sector);
 	case VIRTIO_BLK_T_FLUSH:
-		return flush(b);
+		return flush_file(b);
 	case VIRTIO_BLK_T_GET_ID:
-		return get_id(b);
+		return serve_id(b);
 	case VIRTIO_BLK_T_DISCARD:
-		return discard(b, false);
+		return serve_discard(b, false);
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		return discard(b, true);
+		return serve_discard(b, true);
 	default:
 		return VIRTIO_BLK_S_UNSUPP;
 	}
 }
 
-/* How many bytes hold what we wrote, from the start of the writable part on (2.7.8.2). */
-static uint32_t written(const struct virtio_blk *b, uint32_t type, int status)
+/*
+ * The number of bytes, from the start of the writable part, that the device has written (2.7.8.2).
+ */
+static uint32_t written_len(const struct virtio_blk *b, uint32_t type, int status)
 {
 	if (type == VIRTIO_BLK_T_IN && status == VIRTIO_BLK_S_OK)
 		return b->chain.write_len <= UINT32_MAX ? (uint32_t)b->chain.write_len : UINT32_MAX;
 	if (type == VIRTIO_BLK_T_GET_ID && status == VIRTIO_BLK_S_OK)
 		return b->chain.write_len == sizeof(b->serial) + 1 ? sizeof(b->serial) + 1
 								   : sizeof(b->serial);
-	return b->chain.write_len == 1; /* the status byte, where it is all there is */
+	return b->chain.write_len == 1; /* the status byte, if there is no room for more */
 }
 
-static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+static int blk_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
 	struct virtio_blk *b = (struct virtio_blk *)d;
 	struct virtq *q = &d->queues[index];
 
 	if (b->flush_owed)
-		b->flush_failed = flush(b) != VIRTIO_BLK_S_OK;
+		b->flush_failed = flush_file(b) != VIRTIO_BLK_S_OK;
 	b->flush_owed = false;
 	for (; budget > 0; budget--) {
 		struct virtio_blk_outhdr header;
@@ -253,29 +262,30 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 		if (b->chain.write_len == 0 || b->chain.read_len < HEADER_LEN)
 			return err_set(EPROTO,
 				"a request with %" PRIu64 " bytes of header and %" PRIu64
-				" for the status",
-				b->chain.read_len, b->chain.write_len);
+				" for the status: expected at least %d and 1",
+				b->chain.read_len, b->chain.write_len, HEADER_LEN);
 		virtq_read(&b->chain, 0, &header, HEADER_LEN);
 		uint32_t type = le32toh(header.type);
-		uint8_t status = (uint8_t)request(b, type, le64toh(header.sector));
+		uint8_t status = (uint8_t)serve_request(b, type, le64toh(header.sector));
 		virtq_write(&b->chain, b->chain.write_len - 1, &status, 1);
-		virtq_push(q, b->chain.head, written(b, type, status));
+		virtq_push(q, b->chain.head, written_len(b, type, status));
 	}
 	virtio_signal_queue(d, index);
 	return budget == 0;
 }
 
-static void reset(struct virtio_device *d)
+static void blk_reset(struct virtio_device *d)
 {
 	((struct virtio_blk *)d)->config.wce = 1;
 }
 
 /*
- * The driver switches its write cache on or off, and nothing else. What is in the cache when it is
- * switched off need not be stable at once (5.2.6.2), and a vCPU is not to wait for a disk: it is
- * left to the thread that serves the queue, which a kick wakes.
+ * The driver switches its write cache on or off; the rest of the configuration is read-only. Data
+ * in the cache need not be stable at once when the cache is switched off (5.2.6.2), and a vCPU
+ * should not wait for a disk. So the flush is left to the thread that serves the queue, and a kick
+ * wakes that thread.
  */
-static void configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
+static void blk_configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
 {
 	struct virtio_blk *b = (struct virtio_blk *)d;
 	bool negotiated = d->driver_features & 1ULL << VIRTIO_BLK_F_CONFIG_WCE;
@@ -291,18 +301,19 @@ static void configure(struct virtio_device *d, uint32_t offset, const void *data
 		eventfd_write(d->kicks[0], 1);
 }
 
-static const struct virtio_ops ops = {.serve = serve, .reset = reset, .configure = configure};
+static const struct virtio_ops ops = {
+	.serve = blk_serve, .reset = blk_reset, .configure = blk_configure};
 
-static int size_of(int fd, struct stat *st, uint64_t *ret)
+static int get_image_size(int fd, struct stat *st, uint64_t *ret)
 {
 	if (fstat(fd, st) < 0)
-		return err_sys("disk image");
+		return err_sys("disk image: read its size");
 	if (S_ISREG(st->st_mode))
 		*ret = (uint64_t)st->st_size;
 	else if (!S_ISBLK(st->st_mode))
 		return err_set(EINVAL, "disk image: expected a regular file or a block device");
 	else if (ioctl(fd, BLKGETSIZE64, ret) < 0)
-		return err_sys("disk image: size of the block device");
+		return err_sys("disk image: read the size of the block device");
 	if (*ret < VIRTIO_BLK_SECTOR)
 		return err_set(EINVAL,
 			"disk image of %" PRIu64 " bytes: expected at least one sector (%d)", *ret,
@@ -310,7 +321,10 @@ static int size_of(int fd, struct stat *st, uint64_t *ret)
 	return 0;
 }
 
-/* What direct I/O on this file asks for (Linux 6.1 tells; before, a block is a safe guess). */
+/*
+ * The alignment that direct I/O on this file needs. Linux 6.1 and later report it; otherwise the
+ * size of a block or page is safe.
+ */
 static uint32_t direct_align(int fd, const struct stat *st)
 {
 	struct statx x = {0};
@@ -333,7 +347,7 @@ static int init_direct(struct virtio_blk *b, const struct stat *st, uint64_t siz
 
 	b->align = 1;
 	if (flags < 0)
-		return err_sys("disk image");
+		return err_sys("disk image: read its flags");
 	if (!(flags & O_DIRECT))
 		return 0;
 	b->align = direct_align(b->fd, st);
@@ -352,7 +366,7 @@ static int init_direct(struct virtio_blk *b, const struct stat *st, uint64_t siz
 	return b->bounce ? 0 : err_set(ENOMEM, "out of memory for a disk's buffer");
 }
 
-/* 5.2.4: the block that the driver should align to, and what lies below it. */
+/* 5.2.4: the block size that the driver should align to, and the physical block size below it. */
 static void set_topology(struct virtio_blk *b, const struct stat *st)
 {
 	uint32_t logical = b->align > VIRTIO_BLK_SECTOR ? b->align : VIRTIO_BLK_SECTOR;
@@ -371,7 +385,7 @@ static void set_topology(struct virtio_blk *b, const struct stat *st)
 	b->config.discard_sector_alignment = htole32(physical / VIRTIO_BLK_SECTOR);
 }
 
-static uint64_t features(bool read_only)
+static uint64_t blk_features(bool read_only)
 {
 	uint64_t both = 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE |
 			1ULL << VIRTIO_BLK_F_TOPOLOGY | 1ULL << VIRTIO_BLK_F_FLUSH |
@@ -387,7 +401,7 @@ int virtio_blk_init(
 {
 	struct stat st;
 	uint64_t size = 0;
-	int r = size_of(fd, &st, &size);
+	int r = get_image_size(fd, &st, &size);
 
 	if (r < 0)
 		return r;
@@ -396,7 +410,7 @@ int virtio_blk_init(
 	r = init_direct(b, &st, size);
 	if (r < 0)
 		return r;
-	/* Twenty bytes, without a NUL where all are used (5.2.6). */
+	/* The serial has 20 bytes, without a NUL if all are used (5.2.6). */
 	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
 	b->config = (struct virtio_blk_config){
 		.capacity = htole64(b->sectors),
@@ -412,7 +426,7 @@ int virtio_blk_init(
 	b->dev = (struct virtio_device){.ops = &ops,
 		.name = "blk",
 		.id = VIRTIO_ID_BLOCK,
-		.features = features(read_only),
+		.features = blk_features(read_only),
 		.config = &b->config,
 		.config_len = sizeof(b->config),
 		.queue_count = 1};

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Output goes from guest memory to `out` by writev(2), nothing is buffered
- * here: where `out` takes only a part, the request stays open, and the guest waits as long as the
- * reader of `out` does. Input is read straight into the guest's buffers, and only when it has
- * given some.
+ * Theory of operation. Output goes from guest memory to `out` by writev(2), without a buffer in
+ * between. If `out` takes only a part, the request stays open, and the guest waits as long as the
+ * reader of `out` does. Input is read straight into the guest's buffers, and only when the guest
+ * has given some.
  */
 #include <linux/virtio_ids.h>
 #include <string.h>
@@ -12,8 +12,8 @@
 
 enum { QUEUE_RX, QUEUE_TX };
 
-/* Writes what is left of c->tx. 1: all of it. 0: `out` is full. */
-static int send(struct virtio_console *c)
+/* Writes the rest of c->tx. Returns 1 if all is written, or 0 if `out` is full. */
+static int send_output(struct virtio_console *c)
 {
 	while (c->sent < c->tx.read_len) {
 		unsigned n = virtq_slice(&c->tx, false, c->sent, UINT32_MAX, c->part);
@@ -24,7 +24,10 @@ static int send(struct virtio_console *c)
 			c->out_full = true;
 			return 0;
 		}
-		/* Nobody reads any more (or ever did): a guest must not stop for that. */
+		/*
+		 * Nobody reads the output, now or ever. It is dropped, because the guest must not
+		 * stop for that.
+		 */
 		if (done <= 0)
 			break;
 		c->sent += (uint64_t)done;
@@ -39,7 +42,7 @@ static int serve_tx(struct virtio_console *c, unsigned budget)
 {
 	struct virtq *q = &c->dev.queues[QUEUE_TX];
 
-	if (c->sending && send(c) == 0)
+	if (c->sending && send_output(c) == 0)
 		return 0;
 	for (; budget > 0; budget--) {
 		int r = virtq_next(q, &c->tx);
@@ -48,10 +51,11 @@ static int serve_tx(struct virtio_console *c, unsigned budget)
 		if (r == 0)
 			break;
 		if (c->tx.writable > 0)
-			return err_set(EPROTO, "console output with a buffer to write to");
+			return err_set(EPROTO, "console output with a buffer to write to: expected "
+					       "only buffers to read");
 		c->sending = true;
 		c->sent = 0;
-		if (send(c) == 0)
+		if (send_output(c) == 0)
 			break;
 	}
 	virtio_signal_queue(&c->dev, QUEUE_TX);
@@ -74,13 +78,16 @@ static int serve_rx(struct virtio_console *c, unsigned budget)
 		}
 		budget--;
 		if (c->rx.readable > 0 || c->rx.write_len == 0)
-			return err_set(EPROTO, "a buffer for console input without room");
+			return err_set(
+				EPROTO, "console input: expected only writable buffers, with room");
 		ssize_t n = readv(c->in, c->rx.iov, (int)c->rx.writable);
 		if (n > 0) {
 			virtq_push(q, c->rx.head, (uint32_t)n);
 			continue;
 		}
-		/* The request stays the guest's, as if not looked at: there is nothing to say yet.
+		/*
+		 * The request stays in the queue as if it had not been taken, because there is no
+		 * input yet.
 		 */
 		*q = before;
 		c->in_end = n == 0 || (errno != EAGAIN && errno != EINTR);
@@ -90,14 +97,14 @@ static int serve_rx(struct virtio_console *c, unsigned budget)
 	return budget == 0;
 }
 
-static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+static int console_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
 	struct virtio_console *c = (struct virtio_console *)d;
 
 	return index == QUEUE_RX ? serve_rx(c, budget) : serve_tx(c, budget);
 }
 
-static void reset(struct virtio_device *d)
+static void console_reset(struct virtio_device *d)
 {
 	struct virtio_console *c = (struct virtio_console *)d;
 
@@ -105,7 +112,7 @@ static void reset(struct virtio_device *d)
 	c->sent = 0;
 }
 
-static const struct virtio_ops ops = {serve, reset};
+static const struct virtio_ops ops = {console_serve, console_reset};
 
 void virtio_console_init(struct virtio_console *c, const struct vm_memory *m, int in, int out)
 {
@@ -119,7 +126,7 @@ void virtio_console_init(struct virtio_console *c, const struct vm_memory *m, in
 	virtio_init(&c->dev, m);
 }
 
-static bool wants(struct virtio_console *c, bool output)
+static bool wants_event(struct virtio_console *c, bool output)
 {
 	pthread_mutex_lock(&c->dev.lock);
 	bool yes =
@@ -132,12 +139,12 @@ static bool wants(struct virtio_console *c, bool output)
 
 bool virtio_console_wants_input(struct virtio_console *c)
 {
-	return wants(c, false);
+	return wants_event(c, false);
 }
 
 bool virtio_console_wants_output(struct virtio_console *c)
 {
-	return wants(c, true);
+	return wants_event(c, true);
 }
 
 int virtio_console_input(struct virtio_console *c)

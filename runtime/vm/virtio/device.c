@@ -13,12 +13,12 @@
 #define S_FAILED VIRTIO_CONFIG_S_FAILED
 #define S_KNOWN (S_ACKNOWLEDGE | S_DRIVER | S_FEATURES_OK | S_DRIVER_OK | S_FAILED)
 
-static uint64_t offered(const struct virtio_device *d)
+static uint64_t offered_features(const struct virtio_device *d)
 {
 	return (d->features | VIRTIO_COMMON_FEATURES) & ~d->withheld;
 }
 
-static bool has(const struct virtio_device *d, unsigned feature)
+static bool has_feature(const struct virtio_device *d, unsigned feature)
 {
 	return d->driver_features >> feature & 1;
 }
@@ -35,7 +35,7 @@ void virtio_release(struct virtio_device *d)
 	pthread_mutex_destroy(&d->lock);
 }
 
-static void reset(struct virtio_device *d)
+static void reset_device(struct virtio_device *d)
 {
 	if (d->ops->reset)
 		d->ops->reset(d);
@@ -45,36 +45,41 @@ static void reset(struct virtio_device *d)
 	d->driver_features = 0;
 }
 
-static void negotiated(const struct virtio_device *d, struct virtq *q)
+static void apply_features(const struct virtio_device *d, struct virtq *q)
 {
-	q->event_idx = has(d, VIRTIO_RING_F_EVENT_IDX);
-	q->indirect = has(d, VIRTIO_RING_F_INDIRECT_DESC);
+	q->event_idx = has_feature(d, VIRTIO_RING_F_EVENT_IDX);
+	q->indirect = has_feature(d, VIRTIO_RING_F_INDIRECT_DESC);
 }
 
 void virtio_set_status(struct virtio_device *d, uint32_t status)
 {
 	if (status == 0) {
-		reset(d);
+		reset_device(d);
 		return;
 	}
-	/* Bits are only ever added; NEEDS_RESET is ours. A write that breaks this changes nothing.
+	/*
+	 * Drivers may only add bits, and only the device sets NEEDS_RESET. A write that breaks this
+	 * changes nothing.
 	 */
-	uint32_t mine = d->status & S_NEEDS_RESET;
+	uint32_t needs_reset = d->status & S_NEEDS_RESET;
 	uint32_t old = d->status & ~S_NEEDS_RESET;
 	status &= ~S_NEEDS_RESET;
 	if ((status & old) != old || (status & ~S_KNOWN))
 		return;
 	if ((status & S_DRIVER) && !(status & S_ACKNOWLEDGE))
 		return;
-	/* 2.2.2: FEATURES_OK stays clear where the set makes no sense; the driver reads it back. */
+	/*
+	 * 2.2.2: FEATURES_OK stays clear if the accepted features are not valid; the driver reads
+	 * it back.
+	 */
 	if ((status & ~old & S_FEATURES_OK) &&
-		(!(status & S_DRIVER) || !has(d, VIRTIO_F_VERSION_1) ||
-			(d->driver_features & ~offered(d))))
+		(!(status & S_DRIVER) || !has_feature(d, VIRTIO_F_VERSION_1) ||
+			(d->driver_features & ~offered_features(d))))
 		status &= ~S_FEATURES_OK;
 	if (!(status & S_FEATURES_OK))
 		status &= ~S_DRIVER_OK;
 	bool starts = status & ~old & S_DRIVER_OK;
-	d->status = status | mine;
+	d->status = status | needs_reset;
 	if (starts && d->ops->start && virtio_is_live(d)) {
 		int r = d->ops->start(d);
 		if (r < 0) {
@@ -96,19 +101,19 @@ void virtio_set_features(struct virtio_device *d, unsigned half, uint32_t bits)
 
 int virtio_accept(struct virtio_device *d, uint64_t features)
 {
-	if (features & ~offered(d))
+	if (features & ~offered_features(d))
 		return err_set(EPROTO, "%s: features 0x%" PRIx64 ", expected some of 0x%" PRIx64,
-			d->name, features, offered(d));
+			d->name, features, offered_features(d));
 	d->driver_features = features;
 	d->status |= S_ACKNOWLEDGE | S_DRIVER | S_FEATURES_OK | S_DRIVER_OK;
 	for (unsigned i = 0; i < d->queue_count; i++)
-		negotiated(d, &d->queues[i]);
+		apply_features(d, &d->queues[i]);
 	return 0;
 }
 
 uint32_t virtio_features(const struct virtio_device *d, unsigned half)
 {
-	return (uint32_t)(offered(d) >> (half ? 32 : 0));
+	return (uint32_t)(offered_features(d) >> (half ? 32 : 0));
 }
 
 struct virtq *virtio_open_queue(struct virtio_device *d, uint32_t index)
@@ -130,7 +135,7 @@ void virtio_set_ready(struct virtio_device *d, uint32_t index, bool ready)
 		q->ready = false;
 		return;
 	}
-	negotiated(d, q);
+	apply_features(d, q);
 	if (err_ctx(virtq_enable(q, d->memory), "%s: queue %u", d->name, index) < 0)
 		virtio_needs_reset(d);
 }
@@ -147,7 +152,10 @@ void virtio_needs_reset(struct virtio_device *d)
 	snprintf(d->broken, sizeof(d->broken), "%s", err_msg());
 	d->resets_needed++;
 	d->status |= S_NEEDS_RESET;
-	/* 2.1.2: the driver is told of it as of a change of configuration, once it listens. */
+	/*
+	 * 2.1.2: the driver hears of it as of a change of the configuration, but only after
+	 * DRIVER_OK.
+	 */
 	if ((d->status & S_DRIVER_OK) && d->signal)
 		d->signal(d->transport, VIRTIO_SIGNAL_CONFIG);
 }

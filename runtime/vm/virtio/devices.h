@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The devices. Each has an init, which leaves a struct virtio_device for a transport, and a release
- * for after the last vCPU and the event loop have ended. Descriptors stay the caller's.
+ * The simple devices: entropy, console and block. Each has an init, after which its struct
+ * virtio_device can be given to a transport. A release is called after the last vCPU and the event
+ * loop have ended. Descriptors stay the caller's.
  */
 #pragma once
 #include <linux/virtio_blk.h>
@@ -9,7 +10,7 @@
 
 #include "vm/virtio/device.h"
 
-/* --- entropy (virtio 1.2, 5.4): getrandom(2), at most VIRTIO_RNG_MAX bytes a request --- */
+/* --- entropy (virtio 1.2, 5.4): getrandom(2), at most VIRTIO_RNG_MAX bytes for each request --- */
 
 #define VIRTIO_RNG_MAX 4096
 
@@ -20,15 +21,17 @@ struct virtio_rng {
 
 void virtio_rng_init(struct virtio_rng *r, const struct vm_memory *m);
 
-/* --- console (5.3): one port, no multiport; queue 0 to the guest, queue 1 from it --- */
+/*
+ * --- console (5.3): one port, no multiport; queue 0 goes to the guest, queue 1 comes from it ---
+ */
 
 struct virtio_console {
 	struct virtio_device dev;
 	struct virtio_console_config config;
-	int in, out;   /* non-blocking; -EBADF: no input, output thrown away */
-	bool out_full; /* out took less than there was: wait for it to be writable */
-	bool in_full;  /* the guest has no room for input: wait for its kick */
-	bool in_end;   /* in has ended */
+	int in, out;   /* non-blocking; -EBADF: no input, and output is dropped */
+	bool out_full; /* `out` takes no more bytes, so the loop waits until it is writable */
+	bool in_full;  /* the guest has no room for input, so the loop waits for its kick */
+	bool in_end;   /* the input has ended */
 	bool sending;  /* tx holds a request of which `sent` bytes are written */
 	uint64_t sent;
 	struct virtq_chain tx, rx;
@@ -37,11 +40,14 @@ struct virtio_console {
 
 void virtio_console_init(struct virtio_console *c, const struct vm_memory *m, int in, int out);
 
-/* What to poll for now; takes the lock. False where there is nothing to wait for. */
+/* Whether the loop has to poll `in` or `out` now. Both take the lock. */
 bool virtio_console_wants_input(struct virtio_console *c);
 bool virtio_console_wants_output(struct virtio_console *c);
 
-/* `in` is readable, `out` is writable. 1: call again soon. */
+/*
+ * Called when `in` is readable or `out` is writable. They return 1 if they have to be called again
+ * soon.
+ */
 int virtio_console_input(struct virtio_console *c);
 int virtio_console_output(struct virtio_console *c);
 
@@ -50,11 +56,10 @@ int virtio_console_output(struct virtio_console *c);
 #define VIRTIO_BLK_SECTOR 512
 
 /*
- * Direct I/O is the descriptor's O_DIRECT. What of a request is not aligned for it goes through a
- * buffer of ours, whole blocks at a time.
- *
- * Requests are served one after the other by preadv(2) and friends in the thread that calls
- * virtio_kick(): simple and right, but one slow disk holds up that thread's other devices.
+ * I/O is direct if the descriptor has O_DIRECT. The parts of a request that are not aligned for it
+ * go through a buffer, in whole blocks.
+ * The thread that calls virtio_kick() serves one request after the other, with preadv(2) and the
+ * like. This is simple, but a slow disk delays the other devices of that thread.
  */
 struct virtio_blk {
 	struct virtio_device dev;
@@ -62,18 +67,19 @@ struct virtio_blk {
 	int fd;
 	uint64_t sectors;
 	bool read_only;
-	bool flush_owed;   /* the cache was switched off: what is in it is for serve() to flush */
-	bool flush_failed; /* which failed: for the next request that wants to be stable to say */
-	uint32_t align;    /* of direct I/O: addresses, offsets and lengths; else 1 */
-	uint8_t *bounce;   /* where align > 1 */
+	bool flush_owed; /* the driver switched the cache off, so serve() has to flush it */
+	/* that flush failed; the next request that needs stable storage reports it */
+	bool flush_failed;
+	uint32_t align;  /* direct I/O: alignment of addresses, offsets and lengths; else 1 */
+	uint8_t *bounce; /* NULL if align is 1 */
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct virtq_chain chain;
 	struct iovec part[VIRTQ_CHAIN_MAX];
 };
 
 /*
- * The capacity is the file's size now, in whole sectors; -EINVAL where it is none, or with O_DIRECT
- * not whole blocks.
+ * The capacity is the present size of the file in whole sectors. -EINVAL if that is 0, or with
+ * O_DIRECT if it is not a multiple of the block size.
  */
 int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, int fd, bool read_only,
 	const char *serial) must_check;

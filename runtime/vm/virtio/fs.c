@@ -13,7 +13,7 @@ int virtio_fs_init(struct virtio_fs *fs, const struct vm_memory *m, const char *
 	size_t len = strlen(tag);
 
 	if (len == 0 || len > VIRTIO_FS_TAG_MAX)
-		return err_set(EINVAL, "tag '%s' of a share: %zu bytes, expected 1 to %d", tag, len,
+		return err_set(EINVAL, "share: tag '%s' has %zu bytes, expected 1 to %d", tag, len,
 			VIRTIO_FS_TAG_MAX);
 	*fs = (struct virtio_fs){.config.num_request_queues = htole32(REQUEST_QUEUES)};
 	memcpy(fs->config.tag, tag, len);

@@ -69,7 +69,10 @@ static void set_half(uint64_t *address, bool high, uint32_t value)
 		*address = (*address & ~UINT64_C(0xffffffff)) | value;
 }
 
-/* Size and addresses of the selected queue: open until it is ready, and never after DRIVER_OK. */
+/*
+ * Sets size and addresses of the selected queue. The driver may write them until the queue is
+ * ready, and never after DRIVER_OK.
+ */
 static void write_queue(struct virtio_mmio *t, uint64_t offset, uint32_t value)
 {
 	struct virtq *q = virtio_open_queue(t->device, t->queue_select);
@@ -78,7 +81,9 @@ static void write_queue(struct virtio_mmio *t, uint64_t offset, uint32_t value)
 		return;
 	switch (offset) {
 	case VIRTIO_MMIO_QUEUE_NUM:
-		/* 0 is what virtq_enable() refuses; a larger value must not be cut to a legal one.
+		/*
+		 * size that is too large becomes 0, which virtq_enable() refuses, because cutting
+		 * it to 16 bits could make it valid.
 		 */
 		q->size = value <= VIRTIO_MMIO_QUEUE_MAX ? (uint16_t)value : 0;
 		break;
@@ -124,7 +129,7 @@ static void write_register(struct virtio_mmio *t, uint64_t offset, uint32_t valu
 	case VIRTIO_MMIO_STATUS:
 		virtio_set_status(d, value);
 		if (d->status == 0) {
-			/* 4.2.2: a reset device has no interrupt pending. */
+			/* 4.2.2: a device that was reset has no pending interrupt. */
 			__atomic_store_n(&t->interrupts, 0, __ATOMIC_SEQ_CST);
 			t->features_select = t->driver_select = t->queue_select = 0;
 		}
@@ -137,7 +142,7 @@ static void write_register(struct virtio_mmio *t, uint64_t offset, uint32_t valu
 static void read_config(
 	const struct virtio_device *d, uint64_t offset, void *ret_data, unsigned len)
 {
-	/* Bytes past the end read as 0, whatever width and offset the driver tries. */
+	/* Bytes past the end read as 0, for any width and offset. */
 	memset(ret_data, 0, len);
 	if (offset >= d->config_len)
 		return;
@@ -157,12 +162,16 @@ static void mmio_read(void *device, uint64_t offset, void *ret_data, unsigned le
 	memset(ret_data, 0, len);
 	if (len != 4 || offset % 4)
 		return;
-	/* Read at each interrupt: it must not wait for the event loop's I/O. */
+	/*
+	 * The driver reads this at each interrupt, so it must not wait for the lock while the event
+	 * loop does I/O.
+	 */
 	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) {
 		value = __atomic_load_n(&t->interrupts, __ATOMIC_SEQ_CST);
 		/*
-		 * Of used buffers a remote back end tells the driver, not us: any interrupt may be
-		 * of that kind. The line is edge-triggered, so that nothing repeats for it.
+		 * The back end of a remote device tells the driver about used buffers without this
+		 * process, so any interrupt may be of that kind. The line is edge-triggered, so the
+		 * extra bit causes no second interrupt.
 		 */
 		if (t->device->remote && virtio_is_live(t->device))
 			value |= VIRTIO_MMIO_INT_VRING;

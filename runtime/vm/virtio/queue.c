@@ -6,6 +6,8 @@
 #include <linux/virtio_ring.h>
 #include <string.h>
 
+#include "vm/virtio/iov.h"
+
 static uint16_t load16(const __virtio16 *p)
 {
 	return le16toh(__atomic_load_n((const uint16_t *)p, __ATOMIC_ACQUIRE));
@@ -16,7 +18,7 @@ static void store16(__virtio16 *p, uint16_t value)
 	__atomic_store_n((uint16_t *)p, htole16(value), __ATOMIC_RELEASE);
 }
 
-/* With EVENT_IDX each ring ends in an index for the other side (2.7.10). */
+/* With EVENT_IDX each ring ends with an index for the other side (2.7.10). */
 static __virtio16 *used_event(const struct virtq *q)
 {
 	return &q->avail->ring[q->size];
@@ -27,7 +29,7 @@ static __virtio16 *avail_event(const struct virtq *q)
 	return (__virtio16 *)&q->used->ring[q->size];
 }
 
-static void *ring(const struct vm_memory *m, uint64_t at, uint64_t len, unsigned align)
+static void *find_ring(const struct vm_memory *m, uint64_t at, uint64_t len, unsigned align)
 {
 	return at % align ? NULL : vm_memory_at(m, at, len);
 }
@@ -37,11 +39,12 @@ static int find_rings(struct virtq *q, const struct vm_memory *m)
 	if (q->size == 0 || q->size > VIRTQ_SIZE_MAX || (q->size & (q->size - 1)))
 		return err_set(EINVAL, "queue size %u: expected a power of two up to %u", q->size,
 			VIRTQ_SIZE_MAX);
-	/* The trailing event index is checked whether negotiated or not: what is mapped can't
-	 * change. */
-	struct vring_desc *desc = ring(m, q->desc_at, 16ULL * q->size, 16);
-	struct vring_avail *avail = ring(m, q->avail_at, 6 + 2ULL * q->size, 2);
-	struct vring_used *used = ring(m, q->used_at, 6 + 8ULL * q->size, 4);
+	/*
+	 * The event index at the end is always checked, because EVENT_IDX may be negotiated later.
+	 */
+	struct vring_desc *desc = find_ring(m, q->desc_at, 16ULL * q->size, 16);
+	struct vring_avail *avail = find_ring(m, q->avail_at, 6 + 2ULL * q->size, 2);
+	struct vring_used *used = find_ring(m, q->used_at, 6 + 8ULL * q->size, 4);
 	if (!desc || !avail || !used)
 		return err_set(EINVAL,
 			"%s ring at 0x%" PRIx64 ": expected an aligned address in guest memory",
@@ -116,14 +119,14 @@ static int add_buffer(const struct virtq *q, struct virtq_chain *c, const struct
 }
 
 /*
- * Walks a table of `count` descriptors from `index`. Returns 0 at the chain's end, or 1 where
- * *ret_last is a descriptor that refers to an indirect table. The table may be any guest memory,
- * hence unaligned.
+ * Walks a table of `count` descriptors from `index`. Returns 0 at the chain's end, or 1 if
+ * *ret_last is a descriptor that refers to an indirect table. The table may lie anywhere in guest
+ * memory, so it may be unaligned.
  */
-static int walk(const struct virtq *q, struct virtq_chain *c, const struct vring_desc *table,
+static int walk_chain(const struct virtq *q, struct virtq_chain *c, const struct vring_desc *table,
 	uint32_t count, uint32_t index, struct vring_desc *ret_last)
 {
-	/* No chain visits a descriptor twice, so that more steps than descriptors are a loop. */
+	/* valid chain visits no descriptor twice, so more steps than descriptors mean a loop. */
 	for (uint32_t steps = 0; steps < count && steps < VIRTQ_CHAIN_MAX; steps++) {
 		struct vring_desc d;
 
@@ -159,13 +162,15 @@ static int walk_indirect(const struct virtq *q, struct virtq_chain *c, const str
 	if (le16toh(d->flags) & VRING_DESC_F_NEXT)
 		return err_set(EPROTO, "chain %u goes on after an indirect table", c->head);
 	if (len == 0 || len % sizeof(struct vring_desc))
-		return err_set(
-			EPROTO, "chain %u: an indirect table of %" PRIu32 " bytes", c->head, len);
+		return err_set(EPROTO,
+			"chain %u: an indirect table of %" PRIu32
+			" bytes: expected a multiple of %zu",
+			c->head, len, sizeof(struct vring_desc));
 	const void *table = vm_memory_at(q->memory, le64toh(d->addr), len);
 	if (!table)
 		return err_set(
 			EPROTO, "chain %u: its indirect table is not in guest memory", c->head);
-	int r = walk(q, c, table, len / sizeof(struct vring_desc), 0, &last);
+	int r = walk_chain(q, c, table, len / sizeof(struct vring_desc), 0, &last);
 	if (r > 0)
 		return err_set(EPROTO, "chain %u: an indirect table in an indirect table", c->head);
 	return r;
@@ -188,7 +193,7 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret)
 	ret->read_len = ret->write_len = 0;
 	if (ret->head >= q->size)
 		return err_set(EPROTO, "chain %u in a queue of %u", ret->head, q->size);
-	int r = walk(q, ret, q->desc, q->size, ret->head, &last);
+	int r = walk_chain(q, ret, q->desc, q->size, ret->head, &last);
 	if (r > 0)
 		r = walk_indirect(q, ret, &last);
 	if (r < 0)
@@ -225,7 +230,9 @@ bool virtq_must_signal(struct virtq *q)
 {
 	if (!q->ready || q->next_used == q->signalled)
 		return false;
-	/* Our index must be seen before the driver's wish is read, or both sides sleep (2.7.7.2).
+	/*
+	 * The driver must see the new index before its wish is read, or both sides could sleep
+	 * (2.7.7.2).
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	uint16_t old = q->signalled;
@@ -260,62 +267,36 @@ void virtq_disarm(struct virtq *q)
 {
 	if (!q->ready)
 		return;
-	/* An index that has passed asks for nothing. */
+	/* With EVENT_IDX, an index that has passed asks for no kick. */
 	if (q->event_idx)
 		store16(avail_event(q), (uint16_t)(q->next_avail - 1));
 	else
 		store16(&q->used->flags, VRING_USED_F_NO_NOTIFY);
 }
 
+static struct iov_range chain_range(
+	const struct virtq_chain *c, bool writable, uint64_t offset, uint64_t len)
+{
+	return (struct iov_range){
+		.iov = writable ? c->iov + c->readable : c->iov,
+		.count = writable ? c->writable : c->readable,
+		.offset = offset,
+		.len = len,
+	};
+}
+
 unsigned virtq_slice(const struct virtq_chain *c, bool writable, uint64_t offset, uint64_t len,
 	struct iovec *ret)
 {
-	const struct iovec *iov = writable ? c->iov + c->readable : c->iov;
-	unsigned count = writable ? c->writable : c->readable, n = 0;
-
-	for (unsigned i = 0; i < count && len > 0; i++) {
-		if (offset >= iov[i].iov_len) {
-			offset -= iov[i].iov_len;
-			continue;
-		}
-		size_t part = iov[i].iov_len - offset;
-		part = part < len ? part : (size_t)len;
-		ret[n++] = (struct iovec){(uint8_t *)iov[i].iov_base + offset, part};
-		len -= part;
-		offset = 0;
-	}
-	return n;
-}
-
-static size_t copy(
-	const struct virtq_chain *c, bool writable, uint64_t offset, void *data, size_t len)
-{
-	const struct iovec *iov = writable ? c->iov + c->readable : c->iov;
-	unsigned count = writable ? c->writable : c->readable;
-	size_t done = 0;
-
-	for (unsigned i = 0; i < count && done < len; i++) {
-		if (offset >= iov[i].iov_len) {
-			offset -= iov[i].iov_len;
-			continue;
-		}
-		uint8_t *guest = (uint8_t *)iov[i].iov_base + offset,
-			*ours = (uint8_t *)data + done;
-		size_t part = iov[i].iov_len - offset;
-		part = part < len - done ? part : len - done;
-		memcpy(writable ? guest : ours, writable ? ours : guest, part);
-		done += part;
-		offset = 0;
-	}
-	return done;
+	return iov_slice(chain_range(c, writable, offset, len), ret, VIRTQ_CHAIN_MAX);
 }
 
 size_t virtq_read(const struct virtq_chain *c, uint64_t offset, void *ret_data, size_t len)
 {
-	return copy(c, false, offset, ret_data, len);
+	return iov_read(chain_range(c, false, offset, len), ret_data);
 }
 
 size_t virtq_write(struct virtq_chain *c, uint64_t offset, const void *data, size_t len)
 {
-	return copy(c, true, offset, (void *)data, len); /* read only on this path */
+	return iov_write(chain_range(c, true, offset, len), data);
 }

@@ -5,7 +5,7 @@
 #include "base/str.h"
 #include "vm/virtio/devices.h"
 
-static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+static int rng_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
 	struct virtio_rng *rng = (struct virtio_rng *)d;
 	struct virtq *q = &d->queues[index];
@@ -18,9 +18,12 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 		if (r == 0)
 			break;
 		if (rng->chain.readable > 0 || rng->chain.write_len == 0)
-			return err_set(EPROTO, "a request for entropy without room for it");
-		/* 5.4.6.2: fewer bytes than there is room for are an answer, so a flood costs us
-		 * little. */
+			return err_set(EPROTO, "a request for entropy without room for it: "
+					       "expected a buffer to write");
+		/*
+		 * 5.4.6.2: the device may give fewer bytes than there is room for, so a flood of
+		 * large requests costs little.
+		 */
 		uint64_t want = rng->chain.write_len;
 		ssize_t n =
 			getrandom(bytes, want < sizeof(bytes) ? (size_t)want : sizeof(bytes), 0);
@@ -32,7 +35,7 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 	return budget == 0;
 }
 
-static const struct virtio_ops ops = {serve, NULL};
+static const struct virtio_ops ops = {rng_serve, NULL};
 
 void virtio_rng_init(struct virtio_rng *r, const struct vm_memory *m)
 {

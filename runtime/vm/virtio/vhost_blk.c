@@ -5,7 +5,10 @@
 #include <linux/virtio_ids.h>
 #include <stddef.h>
 
-/* Up to what VIRTIO_BLK_F_WRITE_ZEROES brought: a back end refuses more than it knows itself. */
+/*
+ * Up to the members that came with VIRTIO_BLK_F_WRITE_ZEROES, because a back end refuses to send
+ * more than it has itself.
+ */
 #define CONFIG_LEN (offsetof(struct virtio_blk_config, write_zeroes_may_unmap) + 4)
 
 #define BIT(n) (UINT64_C(1) << (n))

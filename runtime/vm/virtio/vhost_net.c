@@ -7,7 +7,10 @@
 #include <string.h>
 
 #define BIT(n) (UINT64_C(1) << (n))
-/* Not those that come with a control queue, which back ends leave to the front end. */
+/*
+ * Without the features that need a control queue, because back ends leave that queue to the front
+ * end.
+ */
 #define FEATURES \
 	(BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) | \
 		BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) | \

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. To the guest: buffers are taken from the queue ahead of need, until a frame
- * of any size has room, and read into; those that the frame did not fill stay for the next one. The
- * last part of each read is a buffer of our own (`rest`): where the guest's run out in the middle
- * of a frame, its end is kept there until the guest has given more. Nothing is read while there is
- * no buffer at all: frames then wait in the tap, and the kernel drops what it can't hold.
- *
- * From the guest: one write a request. Where the tap is full the request goes back into the queue
- * until the tap is writable.
- *
- * Each turn handles at most as many frames as the queue is long and signals once.
+ * Theory of operation. To the guest: buffers are taken from the queue in advance, until a frame of
+ * any size has room, and the frame is read into them. Buffers that the frame did not use stay for
+ * the next one. The last part of each read is a buffer of the device's own (`rest`). If the guest's
+ * buffers are too short for a frame, the end of the frame stays in `rest` until the guest has given
+ * more. While there is no buffer at all nothing is read; frames then wait in the tap, and the
+ * kernel drops those that do not fit there.
+ * From the guest: each request is one write. If the tap is full, the request goes back into the
+ * queue until the tap is writable.
+ * Each turn handles at most as many frames as the queue is long, and signals once.
  */
 #include "vm/virtio/virtio_net.h"
 
@@ -21,6 +20,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+
+#include "vm/virtio/iov.h"
 
 #ifndef TUN_F_USO4 /* Linux 6.2 */
 #define TUN_F_USO4 0x20
@@ -36,38 +37,41 @@ enum { QUEUE_RX, QUEUE_TX };
 
 #define HEADER sizeof(struct virtio_net_hdr_v1)
 #define ETHERNET 18                           /* with a VLAN tag */
-#define FRAME_MAX (HEADER + ETHERNET + 65536) /* of segmentation offload */
-#define PARTS_MAX (VIRTQ_CHAIN_MAX - 1)       /* and `rest`: the kernel's IOV_MAX */
+#define FRAME_MAX (HEADER + ETHERNET + 65536) /* the largest frame of segmentation offload */
+#define PARTS_MAX (VIRTQ_CHAIN_MAX - 1)       /* with `rest` it is the kernel's IOV_MAX */
 #define BUFFERS_MAX 256
-#define STALE_MAX 2048 /* frames thrown away at a reset; a tap's queue is 1000 long */
+#define STALE_MAX 2048 /* frames dropped at a reset; the queue of a tap is 1000 long */
 
 struct net_buffer {
-	uint16_t head, parts; /* its place in the queue; entries of net_rx.part */
+	uint16_t head, parts; /* head: its place in the queue; parts: entries of net_rx.part */
 	uint32_t len;
 };
 
 struct net_rx {
 	bool mergeable;
 	uint64_t want; /* bytes of room that any frame fits into */
-	/* Popped and not pushed, in the queue's order. */
+	/* Buffers that are popped and not pushed, in the queue's order. */
 	struct net_buffer buffer[BUFFERS_MAX];
 	struct iovec part[PARTS_MAX + 1];
 	unsigned buffers, parts;
 	uint64_t room;
-	bool full;          /* no more buffers can be held together */
-	uint64_t kept;      /* bytes of a frame that waits for more room; 0: none does */
-	uint64_t kept_rest; /* of those, the ones in `rest` */
+	bool full;          /* no more buffers can be held at the same time */
+	uint64_t kept;      /* bytes of the frame that waits for more room; 0: no frame waits */
+	uint64_t kept_rest; /* bytes of that frame that are in `rest` */
 	struct virtq_chain chain;
 	uint8_t rest[FRAME_MAX];
 };
 
-static bool has(const struct virtio_net *n, unsigned feature)
+static bool has_feature(const struct virtio_net *n, unsigned feature)
 {
 	return n->dev.driver_features >> feature & 1;
 }
 
-/* An event descriptor with nothing in it never wakes: an error of the tap is no reason to spin. */
-static void watch(struct virtio_net *n, unsigned events)
+/*
+ * Sets the tap's events in the device's epoll descriptor. Without events the tap is removed from
+ * it, because an error of the tap would otherwise wake the loop again and again.
+ */
+static void watch_tap(struct virtio_net *n, unsigned events)
 {
 	struct epoll_event e = {.events = events};
 	int op = !events ? EPOLL_CTL_DEL : n->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
@@ -76,14 +80,14 @@ static void watch(struct virtio_net *n, unsigned events)
 		n->watched = events;
 }
 
-static void watch_what_is_needed(struct virtio_net *n)
+static void update_watch(struct virtio_net *n)
 {
 	bool live = virtio_is_live(&n->dev) && !n->dead;
 
-	watch(n, live ? (n->rx_wait ? 0 : EPOLLIN) | (n->tx_full ? EPOLLOUT : 0) : 0);
+	watch_tap(n, live ? (n->rx_wait ? 0 : EPOLLIN) | (n->tx_full ? EPOLLOUT : 0) : 0);
 }
 
-/* The tap was deleted from outside: for the guest, the cable is pulled. */
+/* Another process deleted the tap. For the guest this is like a cable that was pulled. */
 static void lose_tap(struct virtio_net *n)
 {
 	n->dead = true;
@@ -96,23 +100,14 @@ static void lose_tap(struct virtio_net *n)
 
 static void copy_to_buffers(struct net_rx *rx, uint64_t offset, const void *data, size_t len)
 {
-	for (unsigned i = 0; i < rx->parts && len > 0; i++) {
-		if (offset >= rx->part[i].iov_len) {
-			offset -= rx->part[i].iov_len;
-			continue;
-		}
-		size_t n = rx->part[i].iov_len - (size_t)offset;
-
-		n = n < len ? n : len;
-		memcpy((uint8_t *)rx->part[i].iov_base + offset, data, n);
-		data = (const uint8_t *)data + n;
-		len -= n;
-		offset = 0;
-	}
+	(void)iov_write((struct iov_range){rx->part, rx->parts, offset, len}, data);
 }
 
-/* Adds the chain just popped, as much of it as a frame can need. False: its parts don't fit. */
-static bool hold(struct net_rx *rx)
+/*
+ * Adds the popped chain to the held buffers, as far as a frame can need it. False: there are not
+ * enough parts.
+ */
+static bool hold_buffer(struct net_rx *rx)
 {
 	const struct virtq_chain *c = &rx->chain;
 	struct net_buffer b = {.head = c->head};
@@ -123,7 +118,8 @@ static bool hold(struct net_rx *rx)
 
 		if (parts == PARTS_MAX && rx->parts > 0)
 			return false;
-		if (parts == PARTS_MAX) /* more parts than a read can have: some stay unused */
+		/* it has more parts than one read can use; the others stay unused */
+		if (parts == PARTS_MAX)
 			break;
 		len = len < left ? len : left;
 		rx->part[parts++] = (struct iovec){c->iov[i].iov_base, len};
@@ -136,14 +132,14 @@ static bool hold(struct net_rx *rx)
 	return true;
 }
 
-static int refill(struct virtio_net *n)
+static int refill_buffers(struct virtio_net *n)
 {
 	struct virtq *q = &n->dev.queues[QUEUE_RX];
 	struct net_rx *rx = n->rx;
 	unsigned max = rx->mergeable ? BUFFERS_MAX : 1;
 
 	max = max < q->size ? max : q->size;
-	/* A frame can be longer than any should be: the interface's peer may have another MTU. */
+	/* frame can be longer than expected, because the interface's peer may have a larger MTU. */
 	uint64_t want = rx->kept > rx->want ? rx->kept : rx->want;
 	rx->full = false;
 	while (rx->room < want && !rx->full) {
@@ -156,12 +152,15 @@ static int refill(struct virtio_net *n)
 		int r = virtq_pop(q, &rx->chain);
 		if (r <= 0)
 			return r;
-		/* 5.1.6.3.1: every buffer has room for a header, mergeable or not. */
+		/*
+		 * 5.1.6.3.1: each buffer has room for a header, with or without mergeable buffers.
+		 */
 		if (rx->chain.readable > 0 || rx->chain.write_len < HEADER)
 			return err_set(EPROTO,
-				"a receive buffer of %llu bytes, expected %zu to write",
+				"a receive buffer of %llu bytes: expected at least %zu to write, "
+				"and none to read",
 				(unsigned long long)rx->chain.write_len, HEADER);
-		if (!hold(rx)) {
+		if (!hold_buffer(rx)) {
 			*q = before;
 			rx->full = true;
 		}
@@ -169,8 +168,8 @@ static int refill(struct virtio_net *n)
 	return 0;
 }
 
-/* Gives the guest a frame of len bytes, which are in its buffers. */
-static void deliver(struct virtio_net *n, uint64_t len)
+/* Gives the guest a frame of `len` bytes, which the buffers hold already. */
+static void deliver_frame(struct virtio_net *n, uint64_t len)
 {
 	struct virtq *q = &n->dev.queues[QUEUE_RX];
 	struct net_rx *rx = n->rx;
@@ -186,7 +185,7 @@ static void deliver(struct virtio_net *n, uint64_t len)
 		rx->room -= b->len;
 		parts += b->parts;
 	}
-	/* The kernel leaves this field of the header as it was. */
+	/* The kernel does not write this field of the header. */
 	count = htole16((uint16_t)used);
 	copy_to_buffers(rx, offsetof(struct virtio_net_hdr_v1, num_buffers), &count, sizeof(count));
 	virtq_publish(q);
@@ -197,7 +196,7 @@ static void deliver(struct virtio_net *n, uint64_t len)
 	n->rx_frames++;
 }
 
-/* A frame is waiting for room. False: it still is. */
+/* Gives the guest the frame that waits for room. False: it still waits. */
 static bool deliver_kept(struct virtio_net *n)
 {
 	struct net_rx *rx = n->rx;
@@ -205,17 +204,17 @@ static bool deliver_kept(struct virtio_net *n)
 	if (rx->kept > rx->room && !rx->full)
 		return false;
 	if (rx->kept > rx->room) {
-		n->rx_dropped++; /* it will never fit */
+		n->rx_dropped++; /* it can never fit */
 	} else {
 		copy_to_buffers(rx, rx->kept - rx->kept_rest, rx->rest, (size_t)rx->kept_rest);
-		deliver(n, rx->kept);
+		deliver_frame(n, rx->kept);
 	}
 	rx->kept = 0;
 	return true;
 }
 
-/* Reads one frame. 1: go on. 0: there is none. */
-static int receive(struct virtio_net *n)
+/* Reads one frame. Returns 1 to continue, or 0 if there is none. */
+static int read_frame(struct virtio_net *n)
 {
 	struct net_rx *rx = n->rx;
 
@@ -231,7 +230,7 @@ static int receive(struct virtio_net *n)
 	if ((size_t)got < HEADER) {
 		n->rx_dropped++;
 	} else if ((uint64_t)got <= rx->room) {
-		deliver(n, (uint64_t)got);
+		deliver_frame(n, (uint64_t)got);
 	} else {
 		rx->kept = (uint64_t)got;
 		rx->kept_rest = rx->kept - rx->room;
@@ -247,7 +246,7 @@ static int serve_rx(struct virtio_net *n, unsigned budget)
 
 	n->rx_wait = false;
 	while (!n->dead) {
-		r = refill(n);
+		r = refill_buffers(n);
 		if (r < 0)
 			break;
 		if (rx->kept ? !deliver_kept(n) : rx->buffers == 0) {
@@ -256,12 +255,15 @@ static int serve_rx(struct virtio_net *n, unsigned budget)
 			n->rx_wait = true;
 			break;
 		}
-		/* Only here, as no event would tell of a frame that is kept. */
+		/*
+		 * The share is checked only here, because no event would tell of a frame that waits
+		 * in the buffers.
+		 */
 		if (budget-- == 0) {
 			r = 1;
 			break;
 		}
-		if (rx->buffers > 0 && receive(n) == 0)
+		if (rx->buffers > 0 && read_frame(n) == 0)
 			break;
 	}
 	virtio_signal_queue(&n->dev, QUEUE_RX);
@@ -270,8 +272,8 @@ static int serve_rx(struct virtio_net *n, unsigned budget)
 
 /* --- from the guest --- */
 
-/* 1: it is sent, or can't be. 0: the tap is full. */
-static int transmit(struct virtio_net *n)
+/* Returns 1 if the frame is sent or cannot be sent, or 0 if the tap is full. */
+static int transmit_frame(struct virtio_net *n)
 {
 	const struct virtq_chain *c = n->tx;
 	ssize_t done = -1;
@@ -285,7 +287,10 @@ static int transmit(struct virtio_net *n)
 	while (done < 0 && errno == EINTR);
 	if (done < 0 && errno == EAGAIN)
 		return 0;
-	/* The frame alone is at fault (its header: EINVAL), or the tap is down (EIO) for a time. */
+	/*
+	 * Any other error concerns only this frame (EINVAL: its header) or passes (EIO: the tap is
+	 * down).
+	 */
 	if (done < 0 && errno == EBADFD)
 		lose_tap(n);
 	*(done < 0 ? &n->tx_dropped : &n->tx_frames) += 1;
@@ -307,13 +312,12 @@ static int serve_tx(struct virtio_net *n, unsigned budget)
 			break;
 		if (n->tx->writable > 0 || n->tx->read_len < HEADER) {
 			r = err_set(EPROTO,
-				"a frame of %llu bytes to send, expected %zu of header at least "
-				"and "
-				"nothing to write",
+				"a frame of %llu bytes to send: expected at least %zu of header, "
+				"and nothing writable",
 				(unsigned long long)n->tx->read_len, HEADER);
 			break;
 		}
-		if (transmit(n) == 0) {
+		if (transmit_frame(n) == 0) {
 			*q = before;
 			n->tx_full = true;
 			break;
@@ -326,50 +330,51 @@ static int serve_tx(struct virtio_net *n, unsigned budget)
 
 /* --- the device --- */
 
-static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+static int net_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
 	struct virtio_net *n = (struct virtio_net *)d;
 	int r = index == QUEUE_RX ? serve_rx(n, budget) : serve_tx(n, budget);
 
-	watch_what_is_needed(n);
+	update_watch(n);
 	return r;
 }
 
-static int event(struct virtio_device *d)
+static int net_event(struct virtio_device *d)
 {
 	struct virtio_net *n = (struct virtio_net *)d;
 	bool rx, tx;
 
 	pthread_mutex_lock(&d->lock);
-	watch_what_is_needed(n); /* it may have been broken meanwhile */
+	update_watch(n); /* the device may have been broken in the meantime */
 	rx = n->watched & EPOLLIN;
 	tx = n->watched & EPOLLOUT;
 	pthread_mutex_unlock(&d->lock);
-	/* Frames that were left are still in the tap, which tells of them again. */
+	/* Frames that are left are still in the tap, which reports them again. */
 	if (rx)
 		(void)virtio_kick(d, QUEUE_RX);
 	if (!tx || virtio_kick(d, QUEUE_TX) == 0)
 		return 0;
 	pthread_mutex_lock(&d->lock);
-	n->tx_full = virtio_is_live(d); /* requests are left: go on while the tap is writable */
-	watch_what_is_needed(n);
+	/* requests are left, so continue while the tap is writable */
+	n->tx_full = virtio_is_live(d);
+	update_watch(n);
 	pthread_mutex_unlock(&d->lock);
 	return 0;
 }
 
-/* What the driver has accepted, and the tap will therefore hand to it (5.1.3.1). */
+/* The offloads that the driver has accepted, so that the tap may use them (5.1.3.1). */
 static unsigned accepted_offloads(const struct virtio_net *n)
 {
 	unsigned offloads = 0;
 
-	if (!has(n, VIRTIO_NET_F_GUEST_CSUM))
+	if (!has_feature(n, VIRTIO_NET_F_GUEST_CSUM))
 		return 0;
-	offloads |= has(n, VIRTIO_NET_F_GUEST_TSO4) ? TUN_F_TSO4 : 0;
-	offloads |= has(n, VIRTIO_NET_F_GUEST_TSO6) ? TUN_F_TSO6 : 0;
-	if (offloads && has(n, VIRTIO_NET_F_GUEST_ECN))
+	offloads |= has_feature(n, VIRTIO_NET_F_GUEST_TSO4) ? TUN_F_TSO4 : 0;
+	offloads |= has_feature(n, VIRTIO_NET_F_GUEST_TSO6) ? TUN_F_TSO6 : 0;
+	if (offloads && has_feature(n, VIRTIO_NET_F_GUEST_ECN))
 		offloads |= TUN_F_TSO_ECN;
-	/* The kernel takes these two together only. */
-	if (has(n, VIRTIO_NET_F_GUEST_USO4) && has(n, VIRTIO_NET_F_GUEST_USO6))
+	/* The kernel accepts these two only together. */
+	if (has_feature(n, VIRTIO_NET_F_GUEST_USO4) && has_feature(n, VIRTIO_NET_F_GUEST_USO6))
 		offloads |= TUN_F_USO4 | TUN_F_USO6;
 	return offloads | TUN_F_CSUM;
 }
@@ -381,7 +386,7 @@ static int set_offloads(struct virtio_net *n, unsigned offloads)
 	return 0;
 }
 
-static int start(struct virtio_device *d)
+static int net_start(struct virtio_device *d)
 {
 	struct virtio_net *n = (struct virtio_net *)d;
 	unsigned offloads = accepted_offloads(n);
@@ -389,12 +394,12 @@ static int start(struct virtio_device *d)
 	int r = set_offloads(n, offloads);
 	if (r < 0)
 		return r;
-	n->rx->mergeable = has(n, VIRTIO_NET_F_MRG_RXBUF);
+	n->rx->mergeable = has_feature(n, VIRTIO_NET_F_MRG_RXBUF);
 	n->rx->want = !n->rx->mergeable || (offloads & ~TUN_F_CSUM)
 			      ? FRAME_MAX
 			      : HEADER + ETHERNET + n->options.mtu;
 	n->started = true;
-	watch_what_is_needed(n);
+	update_watch(n);
 	return 0;
 }
 
@@ -404,26 +409,29 @@ static void forget_buffers(struct virtio_net *n)
 	n->rx->room = n->rx->kept = 0;
 }
 
-static void reset(struct virtio_device *d)
+static void net_reset(struct virtio_device *d)
 {
 	struct virtio_net *n = (struct virtio_net *)d;
 	uint8_t byte;
 
 	forget_buffers(n);
 	n->rx_wait = n->tx_full = false;
-	watch(n, 0);
+	watch_tap(n, 0);
 	if (!n->started)
 		return;
 	n->started = false;
-	/* What is in the tap was meant for a driver with these offloads. */
+	/* The frames in the tap were made for a driver with these offloads, so they are dropped. */
 	if (set_offloads(n, 0) < 0)
 		err_clear();
 	for (int i = 0; i < STALE_MAX && read(n->options.tap, &byte, 1) >= 0; i++)
 		;
 }
 
-/* The buffers held are the last ones taken, in order: they go back as if never looked at. */
-static void quiesce(struct virtio_device *d, unsigned index)
+/*
+ * The held buffers are the last ones that were taken, in order, so they go back as if they had not
+ * been taken.
+ */
+static void net_quiesce(struct virtio_device *d, unsigned index)
 {
 	struct virtio_net *n = (struct virtio_net *)d;
 
@@ -433,10 +441,13 @@ static void quiesce(struct virtio_device *d, unsigned index)
 	forget_buffers(n);
 }
 
-static const struct virtio_ops ops = {
-	.serve = serve, .reset = reset, .event = event, .start = start, .quiesce = quiesce};
+static const struct virtio_ops ops = {.serve = net_serve,
+	.reset = net_reset,
+	.event = net_event,
+	.start = net_start,
+	.quiesce = net_quiesce};
 
-static uint64_t features(const struct virtio_net_options *o)
+static uint64_t net_features(const struct virtio_net_options *o)
 {
 	static const struct {
 		unsigned offload, guest, host;
@@ -471,7 +482,7 @@ int virtio_net_init(
 	n->dev = (struct virtio_device){.ops = &ops,
 		.name = "net",
 		.id = VIRTIO_ID_NET,
-		.features = features(options),
+		.features = net_features(options),
 		.config = &n->config,
 		.config_len = sizeof(n->config),
 		.queue_count = 2};

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network device (virtio 1.2, 5.1): queue 0 to the guest, queue 1 from it, no control queue.
- *
- *	virtio_net_init(&n, &memory, &options)
- *	a transport serves n.dev: kicks, and n.dev.event_fd
- *	virtio_net_release(&n)   after the event loop has ended, beside virtio_release(&n.dev);
- *	                         the tap stays the caller's
- *
- * The tap (Documentation/networking/tuntap.rst) has IFF_VNET_HDR with a header of 12 bytes, little-
- * endian, so that header and frame go between guest memory and the kernel by one readv(2) or
- * writev(2). The kernel checks what a guest writes into the header; a frame that it refuses is
- * dropped, as a wire would. The tap's offloads are those that the driver accepted, none while
+ * The network device (virtio 1.2, 5.1): queue 0 goes to the guest, queue 1 comes from it, and there
+ * is no control queue.
+ *         virtio_net_init(&n, &memory, &options)
+ *         a transport serves n.dev: kicks, and n.dev.event_fd
+ *         virtio_net_release(&n)   after the event loop has ended, in addition to
+ *                                  virtio_release(&n.dev); the tap stays the caller's
+ * The tap (Documentation/networking/tuntap.rst) has IFF_VNET_HDR with a header of 12 bytes,
+ * little-endian, so one readv(2) or writev(2) moves header and frame between guest memory and the
+ * kernel. The kernel checks what the guest writes into the header; a frame that the kernel refuses
+ * is dropped, as on a wire. The tap uses the offloads that the driver accepted, and none while
  * there is no driver.
  */
 #pragma once
@@ -19,16 +18,18 @@
 #define VIRTIO_NET_MTU_MIN 68
 
 struct virtio_net_options {
-	int tap; /* non-blocking; a datagram socket will do where offloads is 0 */
+	int tap; /* non-blocking; a datagram socket works too if offloads is 0 */
 	uint8_t mac[6];
 	uint16_t mtu;      /* of the guest's interface, at least VIRTIO_NET_MTU_MIN */
-	unsigned offloads; /* TUN_F_* that the tap takes */
+	unsigned offloads; /* TUN_F_* that the tap supports */
 };
 
-/* virtio 1.2, 5.1.4, as far as our features reach; little-endian. */
+/*
+ * The configuration (virtio 1.2, 5.1.4), up to the members of the offered features; little-endian.
+ */
 struct virtio_net_space {
 	uint8_t mac[6];
-	uint16_t status; /* VIRTIO_NET_S_LINK_UP until the tap is gone */
+	uint16_t status; /* VIRTIO_NET_S_LINK_UP until the tap is lost */
 	uint16_t max_virtqueue_pairs;
 	uint16_t mtu;
 };
@@ -41,10 +42,10 @@ struct virtio_net {
 	struct virtio_net_options options;
 	struct virtq_chain *tx;
 	struct net_rx *rx;     /* see virtio_net.c */
-	unsigned watched;      /* EPOLL*, what dev.event_fd waits for at the tap */
+	unsigned watched;      /* EPOLL* events of the tap that dev.event_fd waits for */
 	bool started;          /* the driver has been ready since the last reset */
-	bool rx_wait, tx_full; /* the guest has no buffer; the tap takes no frame now */
-	bool dead;             /* the tap is gone */
+	bool rx_wait, tx_full; /* the guest has no buffer; the tap takes no frame at the moment */
+	bool dead;             /* the tap is lost */
 	unsigned long rx_frames, tx_frames, rx_dropped, tx_dropped;
 };
 

@@ -16,28 +16,31 @@
 #define FADT_LEN 276
 #define FADT_RESET_REG_SUP (1U << 10)
 #define FADT_HW_REDUCED (1U << 20)
-#define FADT_FIXED_POWER_BUTTON (1U << 4) /* set: there is none among the fixed hardware */
+#define FADT_FIXED_POWER_BUTTON (1U << 4) /* set: the fixed hardware has no power button */
 #define FADT_FIXED_SLEEP_BUTTON (1U << 5)
 #define FADT_WBINVD 1U
 #define BOOT_NO_VGA (1U << 2)
 #define BOOT_NO_RTC (1U << 5)
 
-/* A table, or AML, being written; `bad` sticks, so that only the end has to look. */
+/*
+ * A table, or AML, that is being written. `bad` keeps the first error, so that only finish_table()
+ * has to check it.
+ */
 struct table {
 	struct strbuf b;
 	int bad;
 };
 
-static void put(struct table *t, const void *data, size_t len)
+static void add_bytes(struct table *t, const void *data, size_t len)
 {
 	if (t->bad == 0)
 		t->bad = strbuf_add(&t->b, data, len);
 }
 
-static void put_int(struct table *t, uint64_t value, size_t len)
+static void add_int(struct table *t, uint64_t value, size_t len)
 {
 	value = htole64(value);
-	put(t, &value, len);
+	add_bytes(t, &value, len);
 }
 
 static void set_int(struct table *t, size_t at, uint64_t value, size_t len)
@@ -47,19 +50,19 @@ static void set_int(struct table *t, size_t at, uint64_t value, size_t len)
 		memcpy(t->b.s + at, &value, len);
 }
 
-static void put_header(struct table *t, const char *signature, unsigned revision)
+static void add_header(struct table *t, const char *signature, unsigned revision)
 {
-	put(t, signature, 4);
-	put_int(t, 0, 4); /* length and checksum: finish() */
-	put_int(t, revision, 1);
-	put_int(t, 0, 1);
-	put(t, "CAISSNCAISSONM", 14);
-	put_int(t, 1, 4);
-	put(t, "CAIS", 4);
-	put_int(t, 1, 4);
+	add_bytes(t, signature, 4);
+	add_int(t, 0, 4); /* length and checksum: finish_table() sets them */
+	add_int(t, revision, 1);
+	add_int(t, 0, 1);
+	add_bytes(t, "CAISSNCAISSONM", 14);
+	add_int(t, 1, 4);
+	add_bytes(t, "CAIS", 4);
+	add_int(t, 1, 4);
 }
 
-static uint8_t checksum(const char *data, size_t len)
+static uint8_t table_checksum(const char *data, size_t len)
 {
 	uint8_t sum = 0;
 
@@ -69,32 +72,32 @@ static uint8_t checksum(const char *data, size_t len)
 }
 
 /*
- * Length and checksum, then into guest memory at *at, which moves on. Returns the table's
- * address.
+ * Sets length and checksum, and copies the table to guest memory at *at, which then moves behind
+ * the table. *ret is the table's address.
  */
-static int finish(struct table *t, const struct vm_memory *m, uint64_t *at, uint64_t *ret)
+static int finish_table(struct table *t, const struct vm_memory *m, uint64_t *at, uint64_t *ret)
 {
 	if (t->bad < 0)
 		return t->bad;
 	set_int(t, 4, t->b.len, 4);
 	set_int(t, 9, 0, 1);
-	set_int(t, 9, checksum(t->b.s, t->b.len), 1);
+	set_int(t, 9, table_checksum(t->b.s, t->b.len), 1);
 	if (*at + t->b.len > ARCH_ACPI_END)
-		return err_set(ENOSPC, "ACPI tables do not fit below 1 MiB");
+		return err_set(ENOSPC, "the ACPI tables do not fit below 1 MiB");
 	int r = vm_memory_write(m, *at, t->b.s, t->b.len, "ACPI table");
 	*ret = *at;
 	*at = (*at + t->b.len + 63) & ~UINT64_C(63);
 	return r;
 }
 
-/* --- AML: what ACPI 6.4, chapter 20 calls the terms in the names of these functions --- */
+/* --- AML: the functions have the names of terms in ACPI 6.4, chapter 20 --- */
 
-/* Leaves room for a PkgLength of three bytes, which is legal whatever the length. */
+/* Leaves room for a PkgLength of three bytes, which any length may use. */
 static size_t aml_open(struct table *t)
 {
 	size_t at = t->b.len;
 
-	put_int(t, 0, 3);
+	add_int(t, 0, 3);
 	return at;
 }
 
@@ -108,34 +111,34 @@ static void aml_close(struct table *t, size_t at)
 
 static void aml_name(struct table *t, const char *name)
 {
-	put_int(t, 0x08, 1);
-	put(t, name, 4);
+	add_int(t, 0x08, 1);
+	add_bytes(t, name, 4);
 }
 
 static void aml_dword(struct table *t, uint32_t value)
 {
-	put_int(t, 0x0c, 1);
-	put_int(t, value, 4);
+	add_int(t, 0x0c, 1);
+	add_int(t, value, 4);
 }
 
 static void aml_crs(struct table *t, const struct acpi_device *d)
 {
 	aml_name(t, "_CRS");
-	put_int(t, 0x11, 1);
+	add_int(t, 0x11, 1);
 	size_t buffer = aml_open(t);
-	put_int(t, 0x0a, 1);
-	put_int(t, 12 + 9 + 2, 1); /* what follows */
-	put_int(t, 0x86, 1);       /* Memory32Fixed, read-write */
-	put_int(t, 9, 2);
-	put_int(t, 1, 1);
-	put_int(t, d->base, 4);
-	put_int(t, d->len, 4);
-	put_int(t, 0x89, 1); /* Interrupt: consumer, edge, active high, exclusive */
-	put_int(t, 6, 2);
-	put_int(t, 3, 1);
-	put_int(t, 1, 1);
-	put_int(t, d->gsi, 4);
-	put_int(t, 0x79, 2); /* end, no checksum */
+	add_int(t, 0x0a, 1);
+	add_int(t, 12 + 9 + 2, 1); /* length of the following descriptors */
+	add_int(t, 0x86, 1);       /* Memory32Fixed, read-write */
+	add_int(t, 9, 2);
+	add_int(t, 1, 1);
+	add_int(t, d->base, 4);
+	add_int(t, d->len, 4);
+	add_int(t, 0x89, 1); /* Interrupt: consumer, edge, active high, exclusive */
+	add_int(t, 6, 2);
+	add_int(t, 3, 1);
+	add_int(t, 1, 1);
+	add_int(t, d->gsi, 4);
+	add_int(t, 0x79, 2); /* end, no checksum */
 	aml_close(t, buffer);
 }
 
@@ -144,36 +147,36 @@ static void aml_virtio(struct table *t, const struct acpi_device *d, unsigned in
 	static const char hex[] = "0123456789ABCDEF";
 	char name[4] = {'V', 'I', hex[index >> 4 & 15], hex[index & 15]};
 
-	put(t, "\x5b\x82", 2); /* Device */
+	add_bytes(t, "\x5b\x82", 2); /* DeviceOp */
 	size_t device = aml_open(t);
-	put(t, name, 4);
+	add_bytes(t, name, 4);
 	aml_name(t, "_HID");
-	put(t, "\rLNRO0005", sizeof("\rLNRO0005"));
+	add_bytes(t, "\rLNRO0005", sizeof("\rLNRO0005"));
 	aml_name(t, "_UID");
 	aml_dword(t, index);
 	aml_crs(t, d);
 	aml_close(t, device);
 }
 
-static void put_dsdt(struct table *t, const struct acpi_machine *machine)
+static void build_dsdt(struct table *t, const struct acpi_machine *machine)
 {
-	put_header(t, "DSDT", 2);
-	put_int(t, 0x10, 1); /* Scope (\_SB) */
+	add_header(t, "DSDT", 2);
+	add_int(t, 0x10, 1); /* Scope (\_SB) */
 	size_t scope = aml_open(t);
-	put(t, "\\_SB_", 5);
+	add_bytes(t, "\\_SB_", 5);
 	for (size_t i = 0; i < machine->device_count; i++)
 		aml_virtio(t, &machine->devices[i], (unsigned)i);
 	aml_close(t, scope);
 	aml_name(t, "_S5_");
-	put_int(t, 0x12, 1); /* Package {SLP_TYP} */
+	add_int(t, 0x12, 1); /* Package {SLP_TYP} */
 	size_t package = aml_open(t);
-	put_int(t, 1, 1);
-	put_int(t, 0x0a, 1);
-	put_int(t, VM_POWER_SLP_TYP, 1);
+	add_int(t, 1, 1);
+	add_int(t, 0x0a, 1);
+	add_int(t, VM_POWER_SLP_TYP, 1);
 	aml_close(t, package);
 }
 
-/* A Generic Address Structure for one byte of I/O space. */
+/* Writes a Generic Address Structure for one byte of I/O space. */
 static void set_port(struct table *t, size_t at, uint64_t port)
 {
 	set_int(t, at, 1, 1);     /* system I/O */
@@ -182,12 +185,12 @@ static void set_port(struct table *t, size_t at, uint64_t port)
 	set_int(t, at + 4, port, 8);
 }
 
-static void put_fadt(struct table *t, uint64_t dsdt)
+static void build_fadt(struct table *t, uint64_t dsdt)
 {
 	static const char zeros[FADT_LEN - HEADER_LEN];
 
-	put_header(t, "FACP", FADT_REVISION);
-	put(t, zeros, sizeof(zeros));
+	add_header(t, "FACP", FADT_REVISION);
+	add_bytes(t, zeros, sizeof(zeros));
 	set_int(t, 40, dsdt, 4);
 	set_int(t, 109, BOOT_NO_VGA | BOOT_NO_RTC, 2);
 	set_int(t, 112,
@@ -204,21 +207,21 @@ static void put_fadt(struct table *t, uint64_t dsdt)
 		memcpy(t->b.s + 268, "CAISSON", 8); /* hypervisor vendor identity */
 }
 
-static void put_madt(struct table *t, unsigned cpus)
+static void build_madt(struct table *t, unsigned cpus)
 {
-	put_header(t, "APIC", 5);
-	put_int(t, LAPIC_ADDRESS, 4);
-	put_int(t, 0, 4); /* no 8259 to be masked */
+	add_header(t, "APIC", 5);
+	add_int(t, LAPIC_ADDRESS, 4);
+	add_int(t, 0, 4); /* there is no 8259 that the guest has to mask */
 	for (unsigned i = 0; i < cpus; i++) {
-		put_int(t, 0x0800, 2); /* local APIC, 8 bytes */
-		put_int(t, i, 1);
-		put_int(t, i, 1);
-		put_int(t, 1, 4); /* enabled */
+		add_int(t, 0x0800, 2); /* local APIC, 8 bytes */
+		add_int(t, i, 1);
+		add_int(t, i, 1);
+		add_int(t, 1, 4); /* enabled */
 	}
-	put_int(t, 0x0c01, 2); /* IOAPIC, 12 bytes, id 0, GSIs from 0 */
-	put_int(t, 0, 2);
-	put_int(t, IOAPIC_ADDRESS, 4);
-	put_int(t, 0, 4);
+	add_int(t, 0x0c01, 2); /* IOAPIC, 12 bytes, id 0, GSIs from 0 */
+	add_int(t, 0, 2);
+	add_int(t, IOAPIC_ADDRESS, 4);
+	add_int(t, 0, 4);
 }
 
 static int write_rsdp(const struct vm_memory *m, uint64_t xsdt)
@@ -230,8 +233,8 @@ static int write_rsdp(const struct vm_memory *m, uint64_t xsdt)
 	rsdp[20] = sizeof(rsdp);
 	xsdt = htole64(xsdt);
 	memcpy(rsdp + 24, &xsdt, 8);
-	rsdp[8] = (char)checksum(rsdp, 20);
-	rsdp[32] = (char)checksum(rsdp, sizeof(rsdp));
+	rsdp[8] = (char)table_checksum(rsdp, 20);
+	rsdp[32] = (char)table_checksum(rsdp, sizeof(rsdp));
 	return vm_memory_write(m, ARCH_ACPI, rsdp, sizeof(rsdp), "ACPI RSDP");
 }
 
@@ -241,22 +244,22 @@ static int write_tables(struct table tables[4], const struct vm_memory *m,
 	struct table *dsdt = &tables[0], *fadt = &tables[1], *madt = &tables[2], *xsdt = &tables[3];
 	uint64_t at = ARCH_ACPI + 64, address;
 
-	put_dsdt(dsdt, machine);
-	int r = finish(dsdt, m, &at, &address);
+	build_dsdt(dsdt, machine);
+	int r = finish_table(dsdt, m, &at, &address);
 	if (r < 0)
 		return r;
-	put_fadt(fadt, address);
-	put_header(xsdt, "XSDT", 1);
-	r = finish(fadt, m, &at, &address);
+	build_fadt(fadt, address);
+	add_header(xsdt, "XSDT", 1);
+	r = finish_table(fadt, m, &at, &address);
 	if (r < 0)
 		return r;
-	put_int(xsdt, address, 8);
-	put_madt(madt, machine->cpus);
-	r = finish(madt, m, &at, &address);
+	add_int(xsdt, address, 8);
+	build_madt(madt, machine->cpus);
+	r = finish_table(madt, m, &at, &address);
 	if (r < 0)
 		return r;
-	put_int(xsdt, address, 8);
-	return finish(xsdt, m, &at, ret_xsdt);
+	add_int(xsdt, address, 8);
+	return finish_table(xsdt, m, &at, ret_xsdt);
 }
 
 int acpi_write(const struct vm_memory *m, const struct acpi_machine *machine, uint64_t *ret_rsdp)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ACPI tables (6.4, hardware-reduced): RSDP, XSDT, FADT, MADT, and a DSDT with one LNRO0005
- * device (virtio-mmio) each and \_S5. All that a distribution's kernel needs to find the machine.
+ * The ACPI tables (6.4, hardware-reduced): RSDP, XSDT, FADT, MADT, and a DSDT with \_S5 and one
+ * LNRO0005 device for each virtio-mmio device. A distribution's kernel needs no more to find the
+ * machine.
  */
 #pragma once
 #include "vm/memory.h"
@@ -18,6 +19,6 @@ struct acpi_machine {
 	size_t device_count;
 };
 
-/* Writes the tables from ARCH_ACPI on. *ret_rsdp is for the boot protocol. */
+/* Writes the tables from ARCH_ACPI on. The kernel is told *ret_rsdp by the boot protocol. */
 int acpi_write(const struct vm_memory *m, const struct acpi_machine *machine, uint64_t *ret_rsdp)
 	must_check;

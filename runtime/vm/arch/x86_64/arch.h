@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * x86-64: what a vCPU looks like before its first instruction, and the addresses below 1 MiB where
- * the monitor puts what a kernel is handed. The kernel itself goes to 1 MiB and above.
+ * x86-64: the state of a vCPU before its first instruction, and the addresses below 1 MiB where the
+ * monitor puts the data for the kernel. The kernel itself is loaded at 1 MiB or above.
  */
 #pragma once
 #include "vm/kvm.h"
@@ -9,15 +9,15 @@
 #define ARCH_GDT 0x500          /* 4 entries */
 #define ARCH_START_INFO 0x6000  /* PVH: hvm_start_info, module list, memory map; 4 KiB */
 #define ARCH_ZERO_PAGE 0x7000   /* bzImage: struct boot_params, 4 KiB */
-#define ARCH_PAGE_TABLES 0x9000 /* 6 pages: the first 4 GiB mapped 1:1 by 2 MiB pages */
+#define ARCH_PAGE_TABLES 0x9000 /* 6 pages, which map the first 4 GiB 1:1 by 2 MiB pages */
 #define ARCH_CMDLINE 0x20000    /* up to 64 KiB */
 #define ARCH_CMDLINE_MAX 0x10000
-#define ARCH_LOW_END 0x9fc00 /* where conventional memory ends */
-#define ARCH_ACPI 0xe0000    /* up to 1 MiB; old kernels search the RSDP here */
+#define ARCH_LOW_END 0x9fc00 /* end of conventional memory */
+#define ARCH_ACPI 0xe0000    /* up to 1 MiB; old kernels search for the RSDP here */
 #define ARCH_ACPI_END 0x100000
 #define ARCH_KERNEL 0x100000
 
-/* Where virtio-mmio devices are, one page each, in the hole below 4 GiB. */
+/* The virtio-mmio devices lie in the hole below 4 GiB, one page each. */
 #define ARCH_VIRTIO_BASE UINT64_C(0xd0000000)
 #define ARCH_VIRTIO_STEP 0x1000
 
@@ -33,19 +33,25 @@ enum arch_mode {
 struct arch_entry {
 	enum arch_mode mode;
 	uint64_t ip;
-	uint64_t argument; /* guest address of what the kernel is handed */
+	uint64_t argument; /* guest address of the data for the kernel */
 };
 
-/* KVM's CPUID, filtered, with this vCPU's ids and a topology of `count` cores in one package. */
+/*
+ * Gives the vCPU KVM's CPUID, filtered, with its own ids and a topology of `count` cores in one
+ * package.
+ */
 int arch_set_cpuid(const struct vm_kvm *k, int vcpu, unsigned index, unsigned count) must_check;
 
 /*
- * Writes GDT and page tables and sets the first vCPU's registers. The others wait for INIT and
- * SIPI.
+ * Writes GDT and page tables, and sets the registers of the first vCPU. The other vCPUs wait for
+ * INIT and SIPI.
  */
 int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry *entry) must_check;
 
 #define ARCH_REGS_TEXT 1536
 
-/* Registers and the bytes at RIP as text of several lines, for an error. Never fails: says "?". */
+/*
+ * Prints the registers and the bytes at RIP as several lines of text, for an error. If they cannot
+ * be read, it prints "?".
+ */
 void arch_print_regs(int vcpu, const struct vm_memory *m, char *ret_text, size_t size);

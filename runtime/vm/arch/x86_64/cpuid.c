@@ -8,10 +8,10 @@
 #include "vm/arch/x86_64/arch.h"
 
 #define ENTRIES 256
-#define MAX_ENTRIES 320 /* room for what we add */
+#define MAX_ENTRIES 320 /* room for entries that are added */
 
-/* The number of bits of an APIC id that tell `count` cores apart. */
-static unsigned id_bits(unsigned count)
+/* The number of bits of an APIC id that distinguish `count` cores. */
+static unsigned apic_id_bits(unsigned count)
 {
 	unsigned bits = 0;
 
@@ -31,8 +31,8 @@ static void remove_leaf(struct kvm_cpuid2 *c, uint32_t function)
 }
 
 /*
- * Leaf 0xb and 0x1f: one thread a core, `count` cores. KVM hands out the host's own topology, and
- * the guest would place its vCPUs in it.
+ * Makes leaf 0xb or 0x1f describe `count` cores with one thread each, because KVM shows the host's
+ * own topology, which the guest would apply to its vCPUs.
  */
 static void add_topology(struct kvm_cpuid2 *c, uint32_t leaf, unsigned index, unsigned count)
 {
@@ -47,7 +47,7 @@ static void add_topology(struct kvm_cpuid2 *c, uint32_t leaf, unsigned index, un
 		};
 
 		if (level < 2) {
-			e.eax = level ? id_bits(count) : 0;
+			e.eax = level ? apic_id_bits(count) : 0;
 			e.ebx = level ? count : 1;
 			e.ecx |= (level + 1) << 8; /* 1 thread, 2 core */
 		}
@@ -55,22 +55,25 @@ static void add_topology(struct kvm_cpuid2 *c, uint32_t leaf, unsigned index, un
 	}
 }
 
-static void filter(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count, bool deadline_timer)
+static void filter_entry(
+	struct kvm_cpuid_entry2 *e, unsigned index, unsigned count, bool deadline_timer)
 {
 	bool shared;
 
 	switch (e->function) {
 	case 1:
 		e->ebx = (e->ebx & 0xff00) | count << 16 | index << 24;
-		e->ecx |= 1U << 31; /* a hypervisor is present: look for kvm-clock */
+		e->ecx |= 1U << 31; /* a hypervisor is present; Linux then looks for kvm-clock */
 		e->ecx &= ~(1U << 24 | 1U << 3);
-		/* Emulated by the in-kernel LAPIC; without it Linux calibrates by a PIT we don't
-		 * have. */
+		/*
+		 * The in-kernel LAPIC emulates the TSC deadline timer. Without it Linux calibrates
+		 * with a PIT, which this machine does not have.
+		 */
 		e->ecx |= deadline_timer ? 1U << 24 : 0;
 		if (count > 1)
 			e->edx |= 1U << 28;
 		break;
-	case 4: /* caches: L1 and L2 are a core's own, L3 belongs to the package */
+	case 4: /* caches: each core has its own L1 and L2, the package shares L3 */
 		shared = ((e->eax >> 5) & 7) >= 3;
 		e->eax = (e->eax & 0x3fff) | (count - 1) << 26 | (shared ? (count - 1) << 14 : 0);
 		break;
@@ -78,14 +81,14 @@ static void filter(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count, b
 		e->eax = 1U << 2;
 		e->ebx = e->ecx = e->edx = 0;
 		break;
-	case 0xa: /* no performance counters: they count what the host does too */
+	case 0xa: /* no performance counters, because they would count the host's events too */
 		e->eax = e->ebx = e->ecx = e->edx = 0;
 		break;
 	case 0x80000001:
 		e->ecx &= ~(1U << 2 | 1U << 22); /* no nested SVM; no 0x8000001d/1e topology */
 		break;
 	case 0x80000008:
-		e->ecx = (count - 1) | id_bits(count) << 12;
+		e->ecx = (count - 1) | apic_id_bits(count) << 12;
 		break;
 	default:
 		break;
@@ -110,7 +113,7 @@ int arch_set_cpuid(const struct vm_kvm *k, int vcpu, unsigned index, unsigned co
 			highest = c->entries[i].eax;
 			intel = c->entries[i].ebx == 0x756e6547; /* "Genu" */
 		}
-		filter(&c->entries[i], index, count, deadline);
+		filter_entry(&c->entries[i], index, count, deadline);
 	}
 	remove_leaf(c, 0x8000001d);
 	remove_leaf(c, 0x8000001e);

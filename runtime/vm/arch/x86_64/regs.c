@@ -20,8 +20,8 @@
 #define PAGE_2M_FLAGS 0x83 /* present, writable, large */
 #define TABLE_FLAGS 0x3    /* present, writable */
 
-/* A flat segment as KVM and as the GDT want it. */
-static struct kvm_segment flat(uint16_t selector, uint8_t type, bool is_long)
+/* A flat segment in KVM's form. */
+static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool is_long)
 {
 	return (struct kvm_segment){
 		.limit = 0xffffffff,
@@ -35,9 +35,9 @@ static struct kvm_segment flat(uint16_t selector, uint8_t type, bool is_long)
 	};
 }
 
-static uint64_t descriptor(const struct kvm_segment *s)
+static uint64_t gdt_descriptor(const struct kvm_segment *s)
 {
-	/* Base 0, limit 0xfffff pages: the middle bytes are all that differs. */
+	/* Base is 0 and limit is 0xfffff pages, so only the flag bytes in the middle differ. */
 	return UINT64_C(0x000f00000000ffff) |
 	       (uint64_t)(s->type | s->s << 4 | s->present << 7) << 40 |
 	       (uint64_t)(s->l << 1 | s->db << 2 | s->g << 3) << 52;
@@ -46,7 +46,7 @@ static uint64_t descriptor(const struct kvm_segment *s)
 static int write_tables(
 	const struct vm_memory *m, const struct kvm_segment *code, const struct kvm_segment *data)
 {
-	uint64_t gdt[4] = {0, 0, descriptor(code), descriptor(data)};
+	uint64_t gdt[4] = {0, 0, gdt_descriptor(code), gdt_descriptor(data)};
 	uint64_t *pages = vm_memory_at(m, ARCH_PAGE_TABLES, 6 * 4096);
 
 	if (!pages)
@@ -62,8 +62,8 @@ static int write_tables(
 
 static int set_sregs(int vcpu, const struct vm_memory *m, bool is_long)
 {
-	struct kvm_segment code = flat(SELECTOR_CODE, 0xb, is_long);
-	struct kvm_segment data = flat(SELECTOR_DATA, 0x3, false);
+	struct kvm_segment code = flat_segment(SELECTOR_CODE, 0xb, is_long);
+	struct kvm_segment data = flat_segment(SELECTOR_DATA, 0x3, false);
 	struct kvm_sregs s;
 
 	if (ioctl(vcpu, KVM_GET_SREGS, &s) < 0)
@@ -76,7 +76,7 @@ static int set_sregs(int vcpu, const struct vm_memory *m, bool is_long)
 	s.gdt.base = ARCH_GDT;
 	s.gdt.limit = 4 * 8 - 1;
 	s.idt.base = s.idt.limit = 0;
-	/* A 32-bit TSS that is busy: VMX refuses any other state of TR. */
+	/* TR holds a busy 32-bit TSS, because VMX refuses any other state. */
 	s.tr = (struct kvm_segment){.limit = 0x67, .type = 0xb, .present = 1};
 	s.cr0 = CR0_PE | CR0_ET;
 	s.cr4 = 0;
@@ -99,7 +99,10 @@ int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry 
 
 	if (!msrs)
 		return err_set(ENOMEM, "out of memory for the first vCPU's MSRs");
-	/* Write-back by default: firmware would have set this, and Linux warns without it. */
+	/*
+	 * Memory is write-back by default. Firmware would have set this, and Linux warns without
+	 * it.
+	 */
 	msrs->nmsrs = 1;
 	msrs->entries[0].index = MSR_MTRR_DEF_TYPE;
 	msrs->entries[0].data = 1 << 11 | 6;
