@@ -20,8 +20,8 @@ static void pass_kick(void *ctx, unsigned queue)
 	eventfd_write(s->kicks[queue], 1);
 }
 
-/* Gives an initialised device its page, its interrupt and its kicks. */
-static int plug(struct machine *m, struct virtio_device *d)
+/* Gives an initialised device its page of MMIO, its interrupt and the eventfds for its kicks. */
+static int plug_device(struct machine *m, struct virtio_device *d)
 {
 	unsigned index = m->slot_count++;
 	struct machine_slot *s = &m->slots[index];
@@ -49,8 +49,10 @@ static int plug(struct machine *m, struct virtio_device *d)
 					    &virtio_mmio_bus, &s->mmio});
 }
 
-/* A file system, a disk or a network that has gone: what uses it could only hang. */
-static void lose(void *ctx, const char *why)
+/*
+ * Ends the machine, because programs that use a lost file system, disk or network could only hang.
+ */
+static void end_machine_lost(void *ctx, const char *why)
 {
 	vcpus_end(ctx, VM_END_LOST, "%s", why);
 }
@@ -63,9 +65,9 @@ static int plug_shares(struct machine *m, const struct machine_options *o)
 
 		int r = virtio_fs_init(&m->shares[i], &m->memory, s->tag, s->sock);
 		if (r >= 0)
-			r = plug(m, &v->dev);
+			r = plug_device(m, &v->dev);
 		if (!s->optional) {
-			v->lost = lose;
+			v->lost = end_machine_lost;
 			v->lost_ctx = &m->cpus;
 		}
 		if (r < 0)
@@ -84,7 +86,7 @@ static int plug_nics(struct machine *m, const struct machine_options *o)
 
 		if (r >= 0) {
 			m->nic_count++;
-			r = plug(m, &n->dev);
+			r = plug_device(m, &n->dev);
 		}
 		if (r < 0)
 			return err_ctx(r, "network device %zu", i);
@@ -97,9 +99,9 @@ static int plug_remote_nic(struct machine *m, const struct virtio_net_remote_opt
 	struct vhost_user *v = &m->remote_nic.vhost;
 
 	int r = virtio_net_remote_init(&m->remote_nic, &m->memory, o);
-	v->lost = lose;
+	v->lost = end_machine_lost;
 	v->lost_ctx = &m->cpus;
-	return r < 0 ? r : plug(m, &v->dev);
+	return r < 0 ? r : plug_device(m, &v->dev);
 }
 
 static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
@@ -108,25 +110,25 @@ static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
 
 	if (!d->remote) {
 		int r = virtio_blk_init(&m->disks[i], &m->memory, d->fd, d->read_only, d->serial);
-		return r < 0 ? r : plug(m, &m->disks[i].dev);
+		return r < 0 ? r : plug_device(m, &m->disks[i].dev);
 	}
 	int r = virtio_blk_remote_init(v, &m->memory, d->fd, d->peer, d->reconnect);
-	v->lost = lose;
+	v->lost = end_machine_lost;
 	v->lost_ctx = &m->cpus;
-	return r < 0 ? r : plug(m, &v->dev);
+	return r < 0 ? r : plug_device(m, &v->dev);
 }
 
 static int plug_devices(struct machine *m, const struct machine_options *o)
 {
 	virtio_console_init(&m->console, &m->memory, o->console_in, o->console_out);
-	int r = plug(m, &m->console.dev);
+	int r = plug_device(m, &m->console.dev);
 	if (r < 0)
 		return r;
 	virtio_rng_init(&m->rng, &m->memory);
-	r = plug(m, &m->rng.dev);
+	r = plug_device(m, &m->rng.dev);
 	if (r >= 0 && o->balloon) {
 		virtio_balloon_init(&m->balloon, &m->memory);
-		r = plug(m, &m->balloon.dev);
+		r = plug_device(m, &m->balloon.dev);
 	}
 	for (size_t i = 0; r >= 0 && i < o->disk_count; i++) {
 		r = plug_disk(m, i, &o->disks[i]);
@@ -143,7 +145,7 @@ static int plug_devices(struct machine *m, const struct machine_options *o)
 		return r;
 	r = virtio_vsock_init(&m->vsock, &m->memory, o->vsock);
 	m->has_vsock = r >= 0;
-	return r < 0 ? r : plug(m, &m->vsock.dev);
+	return r < 0 ? r : plug_device(m, &m->vsock.dev);
 }
 
 static int write_acpi(const struct machine *m, uint64_t *ret_rsdp)
@@ -157,7 +159,7 @@ static int write_acpi(const struct machine *m, uint64_t *ret_rsdp)
 		ret_rsdp);
 }
 
-static int load(struct machine *m, const struct machine_options *o)
+static int load_guest(struct machine *m, const struct machine_options *o)
 {
 	struct boot_info info = {.cmdline = o->cmdline};
 	struct boot_kernel kernel;
@@ -177,7 +179,10 @@ static int load(struct machine *m, const struct machine_options *o)
 			pvh ? ARCH_START_INFO : ARCH_ZERO_PAGE});
 }
 
-/* What KVM is asked for. Where it says no, another hypervisor may not. */
+/*
+ * Makes what KVM provides. If KVM refuses, another hypervisor may still work, so the message names
+ * it.
+ */
 static int build_cpus(struct machine *m, const struct machine_options *o)
 {
 	int r = vm_kvm_open(&m->kvm, o->kvm);
@@ -193,8 +198,8 @@ static int build_cpus(struct machine *m, const struct machine_options *o)
 	return r < 0 ? err_set(-r, "%s; " VM_KVM_INSTEAD, err_msg()) : 0;
 }
 
-/* The list: each line needs what stands above it. */
-static int build(struct machine *m, const struct machine_options *o)
+/* The parts in their order: each call needs the ones before it. */
+static int build_parts(struct machine *m, const struct machine_options *o)
 {
 	int r = vm_memory_init(&m->memory, &o->memory);
 
@@ -205,7 +210,7 @@ static int build(struct machine *m, const struct machine_options *o)
 	if (r >= 0)
 		r = plug_devices(m, o);
 	if (r >= 0)
-		r = load(m, o);
+		r = load_guest(m, o);
 	return r;
 }
 
@@ -222,7 +227,7 @@ int machine_build(struct machine *ret, const struct machine_options *options)
 		return err_set(
 			EINVAL, "%zu network devices: expected %d at most", nics, MACHINE_NICS_MAX);
 	*ret = (struct machine){.memory.fd = -EBADF, .kvm = {.dev = -EBADF, .vm = -EBADF}};
-	int r = build(ret, options);
+	int r = build_parts(ret, options);
 	if (r < 0)
 		machine_release(ret);
 	return r;

@@ -13,7 +13,7 @@ int vm_bus_add(struct vm_bus *b, const struct vm_bus_entry *entry)
 			VM_BUS_MAX);
 	if (entry->len == 0 || entry->base > UINT64_MAX - entry->len)
 		return err_set(EINVAL,
-			"device %s: no such range: 0x%" PRIx64 " bytes at 0x%" PRIx64, entry->name,
+			"device %s: invalid range: 0x%" PRIx64 " bytes at 0x%" PRIx64, entry->name,
 			entry->len, entry->base);
 	for (; at < b->count && b->entries[at].base < entry->base; at++)
 		;
@@ -32,8 +32,8 @@ int vm_bus_add(struct vm_bus *b, const struct vm_bus_entry *entry)
 	return 0;
 }
 
-/* The device that knows an access of this place and width, or NULL. */
-static const struct vm_bus_entry *find(const struct vm_bus *b, uint64_t addr, unsigned len)
+/* Finds the device that supports an access of this width at this address, or NULL. */
+static const struct vm_bus_entry *find_device(const struct vm_bus *b, uint64_t addr, unsigned len)
 {
 	unsigned low = 0, high = b->count;
 
@@ -62,7 +62,7 @@ void vm_bus_read(const struct vm_bus *b, uint64_t addr, void *ret_data, unsigned
 	memset(ret_data, 0xff, len);
 	if (!is_width(len))
 		return;
-	const struct vm_bus_entry *e = find(b, addr, len);
+	const struct vm_bus_entry *e = find_device(b, addr, len);
 	if (e && e->ops->read)
 		e->ops->read(e->device, addr - e->base, ret_data, len);
 }
@@ -71,7 +71,7 @@ void vm_bus_write(const struct vm_bus *b, uint64_t addr, const void *data, unsig
 {
 	if (!is_width(len))
 		return;
-	const struct vm_bus_entry *e = find(b, addr, len);
+	const struct vm_bus_entry *e = find_device(b, addr, len);
 	if (e && e->ops->write)
 		e->ops->write(e->device, addr - e->base, data, len);
 }

@@ -25,7 +25,7 @@ void vm_irq_release(struct vm_irq *irq)
 
 void vm_irq_raise(const struct vm_irq *irq)
 {
-	/* Fails only where the counter is full, and then KVM has an edge to deliver already. */
+	/* The write fails only if the counter is full, and KVM delivers an edge then anyway. */
 	eventfd_t one = 1;
 	ssize_t n = write(irq->fd, &one, sizeof(one));
 

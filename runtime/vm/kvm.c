@@ -10,8 +10,8 @@
 #include "base/str.h"
 
 /*
- * Three pages for real mode on Intel CPUs without unrestricted guests; in the hole, below the
- * BIOS.
+ * Intel CPUs that cannot run real mode as a guest need three pages here. They lie in the hole,
+ * below the BIOS.
  */
 #define TSS_ADDRESS 0xfffbd000UL
 #define IOAPIC_PINS 24
@@ -74,8 +74,8 @@ static int check_dev(int dev, const char *path)
 }
 
 /*
- * The processor's extension that KVM runs guests with, or NULL (Intel SDM volume 2A, CPUID leaf 1,
- * ECX bit 5; AMD APM volume 3, CPUID 0x80000001, ECX bit 2).
+ * Names the processor's extension that KVM runs guests with, or NULL (Intel SDM volume 2A, CPUID
+ * leaf 1, ECX bit 5; AMD APM volume 3, CPUID 0x80000001, ECX bit 2).
  */
 static const char *cpu_extension(void)
 {
@@ -89,18 +89,21 @@ static const char *cpu_extension(void)
 }
 
 /*
- * How it is decided. A /dev/kvm that opens, speaks the API and has the capabilities still may not
- * run Linux: where a machine is a guest itself, of a host that offers no nested virtualization, its
- * kernel can bring a paravirtual KVM (such as PVM). The interface is the same, but the processor
- * has no mode for guests: guest user code runs as it is, guest kernel code is interpreted an
- * instruction at a time by KVM's emulator, which knows what device accesses need and not what Linux
- * does from its first system call on. No capability tells the two apart, and to try means to boot a
- * kernel and see it hang. But kvm_intel and kvm_amd are the only ones that run any kernel, they
- * load on no processor without VT-x or SVM, and a hypervisor that nests announces that in CPUID as
- * hardware does. So: /dev/kvm without either bit is not for us.
+ * Theory of operation. A /dev/kvm that opens, has the right API version and has the capabilities
+ * may still not be able to run Linux. If this machine is itself a guest of a host that offers no
+ * nested virtualization, its kernel can contain a paravirtual KVM (such as PVM). The interface is
+ * the same, but the processor has no mode for guests: guest user code runs natively, and KVM's
+ * emulator interprets guest kernel code one instruction at a time. That emulator knows the
+ * instructions that access devices, but not all those that Linux uses from its first system call
+ * on. No capability tells the two kinds of KVM apart, and a trial would mean to boot a kernel and
+ * see it hang.
  *
- * The reverse is not proved (a paravirtual KVM may be loaded on a processor that has the bits): the
- * error of a guest that does not start names the other hypervisor (VM_KVM_INSTEAD).
+ * But only kvm_intel and kvm_amd run any kernel; they load on no processor without VT-x or SVM; and
+ * a hypervisor with nested virtualization shows these bits in CPUID as hardware does. So a /dev/kvm
+ * without either bit is not used.
+ *
+ * A processor with the bits may still have a paravirtual KVM. So the error of a guest that does not
+ * start names the other hypervisor (VM_KVM_INSTEAD).
  */
 int vm_kvm_runs_linux(const char *path, char *reason, size_t size)
 {
@@ -131,17 +134,19 @@ int vm_kvm_open(struct vm_kvm *ret, const char *path)
 		return r;
 	int run_len = ioctl(dev, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (run_len < (int)sizeof(struct kvm_run))
-		return err_set(EIO, "%s: KVM_GET_VCPU_MMAP_SIZE says %d", path, run_len);
+		return err_set(EIO,
+			"%s: KVM_GET_VCPU_MMAP_SIZE gives %d bytes, expected %zu or more", path,
+			run_len, sizeof(struct kvm_run));
 	int max = ioctl(dev, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	_cleanup_fd_ int vm = -EBADF;
-	/* The kernel gives up this call when a signal comes in the middle of it. */
+	/* A signal interrupts this call, and the kernel does not restart it. */
 	do
 		vm = ioctl(dev, KVM_CREATE_VM, 0UL);
 	while (vm < 0 && errno == EINTR);
 	if (vm < 0 && errno == EBUSY)
 		return err_set(EBUSY,
 			"create a virtual machine on %s: another hypervisor (VirtualBox, VMware) "
-			"has the processor: end its machines",
+			"uses the processor: end its machines",
 			path);
 	if (vm < 0)
 		return err_sys("create a virtual machine on %s", path);
@@ -149,7 +154,8 @@ int vm_kvm_open(struct vm_kvm *ret, const char *path)
 		.dev = take_fd(&dev),
 		.vm = take_fd(&vm),
 		.run_len = (size_t)run_len,
-		.max_vcpus = max > 0 ? (unsigned)max : 4, /* 4: what the API document says for 0 */
+		/* 4 is the API document's value if the answer is 0 */
+		.max_vcpus = max > 0 ? (unsigned)max : 4,
 	};
 	return 0;
 }
@@ -180,9 +186,9 @@ int vm_kvm_add_memory(struct vm_kvm *k, const struct vm_memory *m)
 }
 
 /*
- * Each GSI goes to the IOAPIC's pin of that number and nowhere else. KVM's own table sends the
- * first 16 to the 8259s too, which nothing in a hardware-reduced machine ever masks: each
- * interrupt would come a second time, as vector 0 to 15, through the LAPIC's LINT0.
+ * Routes each GSI to the IOAPIC's pin of the same number only. KVM's default table routes the first
+ * 16 to the 8259s too. Nothing in a hardware-reduced machine masks those, so each interrupt would
+ * come a second time, as vector 0 to 15, through the LAPIC's LINT0.
  */
 static int route_interrupts(const struct vm_kvm *k)
 {

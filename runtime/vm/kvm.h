@@ -2,10 +2,10 @@
 /*
  * /dev/kvm and one virtual machine on it.
  *
- *	vm_kvm_runs_linux()            whether to try at all: else QEMU is the hypervisor
- *	vm_kvm_open(&k)                opens /dev/kvm, checks what it can, creates the VM
- *	vm_kvm_add_memory(&k, &m)      guest RAM, once
- *	vm_kvm_create_irqchip(&k)      LAPICs, IOAPIC and PIC in the kernel; before the first vCPU
+ *	vm_kvm_runs_linux()            whether KVM can be used; if not, QEMU is the hypervisor
+ *	vm_kvm_open(&k)                opens /dev/kvm, checks it, and creates the VM
+ *	vm_kvm_add_memory(&k, &m)      gives KVM the guest's RAM, once
+ *	vm_kvm_create_irqchip(&k)      makes LAPICs, IOAPIC and PIC in the kernel, before the first vCPU
  *	vm_kvm_irqfd(), vm_kvm_ioeventfd()
  *	vm_kvm_release(&k)             after the last vCPU is closed
  */
@@ -15,32 +15,39 @@
 
 #include "vm/memory.h"
 
-/* What there is to choose where KVM fails: the end of a message. */
+/* The end of a message about a failure of KVM: what the user can do instead. */
 #define VM_KVM_INSTEAD "--hypervisor qemu runs it in software"
 
 struct vm_kvm {
 	int dev;        /* /dev/kvm */
 	int vm;         /* the machine */
-	size_t run_len; /* of the page that a vCPU shares with us */
+	size_t run_len; /* bytes of the page that each vCPU shares with this process */
 	unsigned max_vcpus;
 	unsigned slots; /* memory slots in use */
 };
 
 /*
- * Whether an unmodified kernel can run on the KVM of `path`, without trying it: 1 or 0. reason: for
- * people, why (not) and what to do; cut to size. Takes microseconds; sets no message.
+ * Returns 1 if an unmodified kernel can run on the KVM at `path`, else 0, without trying it.
+ * `reason` gets a text for people: why or why not, and what to do; it is cut to `size`. Takes
+ * microseconds and leaves err_msg() alone.
  */
 int vm_kvm_runs_linux(const char *path, char *reason, size_t size) must_check;
 
-/* -ENOENT: no KVM here; -EACCES: not ours to use; -ENOSYS: too old. The message says what to do. */
+/*
+ * -ENOENT: this host has no KVM; -EACCES: no permission; -ENOSYS: too old. The message says what to
+ * do.
+ */
 int vm_kvm_open(struct vm_kvm *ret, const char *path) must_check;
 void vm_kvm_release(struct vm_kvm *k);
 
 int vm_kvm_add_memory(struct vm_kvm *k, const struct vm_memory *m) must_check;
 int vm_kvm_create_irqchip(struct vm_kvm *k) must_check;
 
-/* Each write to eventfd raises GSI `gsi`, edge-triggered, without a system call of the writer's. */
+/* Makes KVM raise the edge-triggered GSI `gsi` each time that somebody writes to the eventfd. */
 int vm_kvm_irqfd(const struct vm_kvm *k, int eventfd, unsigned gsi) must_check;
 
-/* A guest's 4-byte write of `value` to MMIO address `addr` signals eventfd; the vCPU goes on. */
+/*
+ * Makes KVM signal the eventfd when the guest writes the 4-byte `value` to the MMIO address `addr`;
+ * the vCPU goes on without an exit.
+ */
 int vm_kvm_ioeventfd(const struct vm_kvm *k, int eventfd, uint64_t addr, uint32_t value) must_check;

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine: everything in this directory put together, in the one order that build.c shows.
+ * The machine: everything in this directory put together, in the order that build.c shows.
  *
- *	machine_build(&m, &options)   nothing runs yet; on failure nothing is left
- *	machine_start(&m)             the vCPUs' threads, paused; from here on nothing is opened
- *	machine_run(&m)               serves devices in this thread until the guest ends
+ *	machine_build(&m, &options)   builds it; nothing runs yet; a failure leaves nothing behind
+ *	machine_start(&m)             starts the vCPUs' threads, paused; nothing is opened after this
+ *	machine_run(&m)               serves the devices in this thread until the guest ends
  *	machine_release(&m)
  *
- * Descriptors of the options stay the caller's and must be open until machine_release().
+ * The descriptors of the options stay the caller's and must be open until machine_release().
+ *
+ * To add a virtio device: write it in virtio/ (virtio/device.h says what a device is), add a member
+ * to struct machine and what configures it to struct machine_options, and plug it in plug_devices()
+ * of build.c.
  */
 #pragma once
 #include "vm/boot/boot.h"
@@ -26,19 +30,21 @@
 #define MACHINE_DEVICES_MAX (4 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX)
 
 struct machine_disk {
-	int fd;           /* of the image, or connected to the back end that has it */
-	bool remote;      /* it has (vhost-user), and tells the rest itself */
-	const char *peer; /* the back end, for messages */
-	int reconnect;    /* as in vhost_user_options; 0: none */
+	/* The image, or a connection to the vhost-user back end that has it. */
+	int fd;
+	bool remote;      /* fd is a connection to a back end, which knows the rest by itself */
+	const char *peer; /* name of the back end, for messages */
+	int reconnect;    /* seconds, as in vhost_user_options; 0: never */
 	bool read_only;
 	const char *serial; /* up to 20 bytes; never NULL */
 };
 
 struct machine_share {
 	const char *tag;
-	int sock;      /* connected to the server of the share */
-	bool optional; /* a server that is lost breaks the device only; else it ends the machine */
-	const char *peer; /* the server, for messages; NULL: told by the tag */
+	int sock; /* connected to the server of the share */
+	/* If the server is lost, only this device fails; otherwise the machine ends. */
+	bool optional;
+	const char *peer; /* name of the server, for messages; NULL: messages name the tag */
 };
 
 struct machine_options {
@@ -56,13 +62,17 @@ struct machine_options {
 	size_t share_count;
 	const struct virtio_net_options *nics;
 	size_t nic_count;
-	const struct virtio_net_remote_options *remote_nic; /* beside these; NULL: none */
+	const struct virtio_net_remote_options *remote_nic; /* beside `nics`; NULL: none */
 	const struct virtio_vsock_options *vsock;           /* NULL: none */
-	int (*enter_vcpu)(void *ctx); /* called first in each vCPU's thread; or NULL */
+	/* Called first in the thread of each vCPU. NULL: nothing is called. */
+	int (*enter_vcpu)(void *ctx);
 	void *enter_ctx;
 };
 
-/* A device in its place: transport, interrupt, and an eventfd a queue for the guest's kicks. */
+/*
+ * A device at its place: its transport, its interrupt, and for each queue an eventfd that the
+ * guest's kicks signal.
+ */
 struct machine_slot {
 	struct virtio_device *device;
 	struct virtio_mmio mmio;
@@ -81,7 +91,7 @@ struct machine {
 	unsigned slot_count;
 	struct virtio_console console;
 	struct virtio_rng rng;
-	struct virtio_balloon balloon; /* see virtio_balloon_set_target() */
+	struct virtio_balloon balloon;
 	struct virtio_blk disks[MACHINE_DISKS_MAX];
 	struct vhost_user remote_disks[MACHINE_DISKS_MAX];
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
@@ -95,8 +105,11 @@ struct machine {
 int machine_build(struct machine *ret, const struct machine_options *options) must_check;
 void machine_release(struct machine *m);
 
-/* Not needed by who is content with threads that are started by machine_run()'s. */
+/* Starts the threads of the vCPUs, paused. machine_run() starts them if the caller has not. */
 int machine_start(struct machine *m) must_check;
 
-/* How it ended; the text is m->cpus.why. < 0 where the event loop itself failed. */
+/*
+ * Returns how the machine ended, an enum vm_end, with the text in m->cpus.why; or -errno if the
+ * event loop itself failed.
+ */
 int machine_run(struct machine *m) must_check;

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #define HUGE_PAGE (UINT64_C(2) << 20)
-#define RAM_NAME "caisson-guest-ram" /* as /proc/PID/maps shows it */
+#define RAM_NAME "caisson-guest-ram" /* the name that /proc/PID/maps shows */
 
 static int check_options(const struct vm_memory_options *o)
 {
@@ -22,16 +22,17 @@ static int check_options(const struct vm_memory_options *o)
 			" MiB",
 			o->size, VM_MEMORY_MIN >> 20, VM_MEMORY_MAX >> 20);
 	if (o->mergeable && o->pages == VM_PAGES_HUGETLB)
-		return err_set(EINVAL, "guest memory: the kernel can't merge (KSM) huge pages; "
-				       "choose one of the two");
+		return err_set(EINVAL, "guest memory: the kernel cannot merge huge pages (KSM); "
+				       "choose either merging or huge pages");
 	return 0;
 }
 
 /*
- * A file in a tmpfs of its own, mounted nowhere, that gives huge pages to who advises them. A memfd
- * is in the kernel's tmpfs, which gives none unless the administrator has changed shmem_enabled,
- * and with small pages a guest's boot is mostly page faults: 6400 of 8600 exits, against 19. -errno
- * without a message where that can't be had: who may not mount; the caller takes a memfd.
+ * Opens a file in a tmpfs of its own, mounted nowhere, that gives huge pages to mappings which ask
+ * for them. A memfd lies in the kernel's tmpfs, which gives none unless the administrator has
+ * changed shmem_enabled. With small pages a guest's boot is mostly page faults: 6400 of 8600 exits,
+ * against 19 with huge pages. -errno, without a message, if this process may not mount; the caller
+ * then takes a memfd.
  */
 static int open_in_tmpfs(uint64_t size)
 {
@@ -74,17 +75,21 @@ static int open_ram(uint64_t size, enum vm_pages pages)
 		return fd;
 	if (ftruncate(fd, (off_t)size) < 0)
 		return err_sys("size guest memory to %" PRIu64 " MiB", size >> 20);
-	/* Whoever is handed this descriptor must not be able to make our own accesses fault. */
+	/*
+	 * A process that gets this descriptor must not be able to make accesses of this process
+	 * fault.
+	 */
 	if (sealable && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return err_sys("seal the size of guest memory");
 	return take_fd(&fd);
 }
 
 /*
- * Reserves `len` bytes of address space at a multiple of `unit`, with at least one unit of guard on
- * each side: an access that slips past a check faults instead of reaching the heap. NULL and errno.
+ * Reserves `len` bytes of address space at a multiple of `unit`, with a guard of at least one unit
+ * on each side: an access that a check missed faults there and cannot reach the heap. NULL with
+ * errno on failure.
  */
-static uint8_t *reserve(uint64_t len, uint64_t unit, void **ret_map, size_t *ret_map_len)
+static uint8_t *reserve_range(uint64_t len, uint64_t unit, void **ret_map, size_t *ret_map_len)
 {
 	size_t map_len = len + 3 * unit;
 	void *map =
@@ -100,7 +105,7 @@ static uint8_t *reserve(uint64_t len, uint64_t unit, void **ret_map, size_t *ret
 
 static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 {
-	uint8_t *ram = reserve(m->size, HUGE_PAGE, &m->map, &m->map_len);
+	uint8_t *ram = reserve_range(m->size, HUGE_PAGE, &m->map, &m->map_len);
 
 	if (!ram)
 		return err_sys(
@@ -108,7 +113,8 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 	int flags = MAP_FIXED | MAP_NORESERVE |
 		    (o->mergeable ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
 	if (o->pages == VM_PAGES_HUGETLB)
-		flags &= ~MAP_NORESERVE; /* an empty pool is an error now, not a SIGBUS later */
+		/* with too few pages in the pool, this fails now instead of raising SIGBUS later */
+		flags &= ~MAP_NORESERVE;
 	uint8_t *host =
 		mmap(ram, m->size, PROT_READ | PROT_WRITE, flags, o->mergeable ? -1 : m->fd, 0);
 	if (host == MAP_FAILED)
@@ -129,7 +135,7 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 		return err_sys("advise huge pages for guest memory");
 	if (o->mergeable && madvise(host, m->size, MADV_MERGEABLE) < 0)
 		return err_sys("let KSM merge guest memory");
-	/* A core dump of the VMM is no place for the guest's secrets, nor of that size. */
+	/* Guest memory stays out of core dumps, because it may hold secrets and is large. */
 	if (madvise(host, m->size, MADV_DONTDUMP) < 0)
 		return err_sys("keep guest memory out of core dumps");
 	return 0;
@@ -165,27 +171,27 @@ void vm_memory_release(struct vm_memory *m)
 	*m = VM_MEMORY_NONE;
 }
 
-static bool overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
+static bool ranges_overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
 {
-	return a < b + b_len && b < a + a_len; /* neither wraps */
+	return a < b + b_len && b < a + a_len; /* neither range wraps around */
 }
 
 static int check_region(const struct vm_memory *m, const struct vm_memory_region *r)
 {
 	if (m->count == VM_MEMORY_REGIONS_MAX)
-		return err_set(EPROTO, "more than %d memory regions", VM_MEMORY_REGIONS_MAX);
+		return err_set(EPROTO, "found more than %d memory regions, which is the limit",
+			VM_MEMORY_REGIONS_MAX);
 	if (r->size == 0 || r->size > VM_MEMORY_MAX || r->guest > UINT64_MAX - r->size ||
 		r->user > UINT64_MAX - r->size || r->offset > INT64_MAX - r->size ||
 		(r->guest | r->user | r->offset) % (uint64_t)sysconf(_SC_PAGESIZE))
 		return err_set(EPROTO,
 			"a memory region of %" PRIu64 " bytes at guest address 0x%" PRIx64
-			", in the monitor 0x%" PRIx64 ", in its file 0x%" PRIx64
-			": expected whole pages, 1 byte to %" PRIu64
-			" GiB, that do not wrap around",
+			", monitor address 0x%" PRIx64 ", file offset 0x%" PRIx64
+			": expected whole pages, up to %" PRIu64 " GiB, that do not wrap around",
 			r->size, r->guest, r->user, r->offset, VM_MEMORY_MAX >> 30);
 	for (unsigned i = 0; i < m->count; i++)
-		if (overlap(r->guest, r->size, m->regions[i].guest, m->regions[i].size) ||
-			overlap(r->user, r->size, m->regions[i].user, m->regions[i].size))
+		if (ranges_overlap(r->guest, r->size, m->regions[i].guest, m->regions[i].size) ||
+			ranges_overlap(r->user, r->size, m->regions[i].user, m->regions[i].size))
 			return err_set(EPROTO,
 				"the memory region at guest address 0x%" PRIx64
 				" overlaps the one at 0x%" PRIx64,
@@ -193,20 +199,27 @@ static int check_region(const struct vm_memory *m, const struct vm_memory_region
 	return 0;
 }
 
-/* The page size of the file, huge or not: offsets and lengths of its mappings are multiples. */
+/*
+ * Checks the file and finds its page size, because offset and length of a mapping must be multiples
+ * of that.
+ */
 static int check_file(const struct vm_memory_region *r, int fd, uint64_t *ret_unit)
 {
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
-		return err_sys("a memory region's file");
+		return err_sys("read the size of a memory region's file");
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < r->offset + r->size)
 		return err_set(EPROTO,
-			"a memory region reaches beyond its file: %" PRIu64 " of %" PRIu64 " bytes",
+			"a memory region ends at byte %" PRIu64 " of its file, which has %" PRIu64
+			" bytes",
 			r->offset + r->size, S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0);
 	uint64_t block = st.st_blksize > 0 ? (uint64_t)st.st_blksize : page;
-	/* hugetlbfs has pages of up to 1 GiB; what else is no page size but a preference. */
+	/*
+	 * hugetlbfs has pages of up to 1 GiB. A larger value, or one that is no power of two, is
+	 * only a preferred I/O size.
+	 */
 	*ret_unit =
 		block > page && block <= UINT64_C(1) << 30 && !(block & (block - 1)) ? block : page;
 	return 0;
@@ -227,7 +240,7 @@ int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region,
 		return r;
 	uint64_t skip = g.offset & (unit - 1);
 	uint64_t len = (skip + g.size + unit - 1) & ~(unit - 1);
-	uint8_t *at = reserve(len, unit, &g.map, &g.map_len);
+	uint8_t *at = reserve_range(len, unit, &g.map, &g.map_len);
 	if (!at)
 		return err_sys("reserve %" PRIu64 " MiB of address space", len >> 20);
 	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_SHARED | MAP_NORESERVE, fd,
@@ -236,7 +249,7 @@ int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region,
 		munmap(g.map, g.map_len);
 		return r;
 	}
-	/* As in map_ram(); a file system that can't is no reason to refuse. */
+	/* As in map_ram(). If the file system cannot do it, the region is used anyway. */
 	(void)madvise(at, len, MADV_DONTDUMP);
 	g.host = at + skip;
 	m->regions[m->count++] = g;
@@ -266,7 +279,9 @@ void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len)
 
 		if (guest < g->guest || guest - g->guest >= g->size)
 			continue;
-		/* Both sides were shown to be in range, so nothing here can wrap (CVE-2019-18960).
+		/*
+		 * Both values were checked to be in range, so the difference cannot wrap around
+		 * (CVE-2019-18960).
 		 */
 		if (len > g->size - (guest - g->guest))
 			return NULL;
@@ -279,7 +294,7 @@ void vm_memory_discard(const struct vm_memory *m, void *host, size_t len)
 {
 	bool shared = m->fd >= 0 || (m->count > 0 && m->regions[0].map);
 
-	/* Of shared memory the file holds the pages, not our mapping: a hole is punched into it. */
+	/* The file holds the pages of shared memory, so a hole is punched into the file. */
 	(void)madvise(host, len, shared ? MADV_REMOVE : MADV_DONTNEED);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guest RAM, and the only way from a guest address to a pointer.
+ * Guest RAM, and the only function that turns a guest address into a pointer.
  *
  *	vm_memory_init(&m, &options)   maps it
  *	vm_kvm_add_memory(&kvm, &m)    gives it to KVM (kvm.h)
@@ -8,14 +8,15 @@
  *	vm_memory_release(&m)          after the last vCPU and device thread has ended
  *
  * RAM is one file of memory, mapped shared, so that a vhost-user back end or QEMU can map the same
- * pages. A memfd's size is sealed: a process that was handed the descriptor can't truncate it under
- * our feet. With transparent huge pages it is a file in a tmpfs instead, which knows no seals: a
- * back end, which can do to the guest what it likes anyway, can then end this process too.
- * The layout never changes after init, so any thread may translate without a lock.
+ * pages. A memfd's size is sealed, because a process that got the descriptor could otherwise
+ * truncate the file and make accesses of this process fault. With transparent huge pages the file
+ * is in a tmpfs instead, which has no seals. A back end can then end this process; it can do
+ * anything to the guest anyway. The layout never changes after init, so any thread may translate
+ * addresses without a lock.
  *
- * In a back end of vhost-user the RAM is another monitor's: vm_memory_attach() maps each region it
- * tells of, and vm_memory_at() is the same. That layout changes when the monitor says so; the
- * transport (vhost/back.c) first makes the device let go of it.
+ * In a vhost-user back end the RAM belongs to another monitor. vm_memory_attach() maps each region
+ * that this monitor announces, and vm_memory_at() works as before. That layout changes when the
+ * monitor says so; the transport (vhost/back.c) makes the device stop using the memory first.
  */
 #pragma once
 #include <stdint.h>
@@ -24,8 +25,8 @@
 #include "base/fd.h"
 
 /*
- * x86-64: RAM ends here, goes on at 4 GiB; the hole between holds MMIO, the IOAPIC and the
- * LAPICs.
+ * On x86-64 RAM ends at VM_HOLE_START and continues at 4 GiB, because the hole between holds MMIO,
+ * the IOAPIC and the LAPICs.
  */
 #define VM_HOLE_START UINT64_C(0xc0000000)
 #define VM_HOLE_END UINT64_C(0x100000000)
@@ -34,37 +35,42 @@
 #define VM_MEMORY_MAX (UINT64_C(1) << 40)
 
 enum vm_pages {
-	VM_PAGES_SMALL,       /* the host's default, no advice given */
-	VM_PAGES_TRANSPARENT, /* 2 MiB where the host finds them; who may not mount a tmpfs: only
-				 with shmem_enabled=advise or within_size */
-	VM_PAGES_HUGETLB,     /* 2 MiB from the reserved pool, or an error */
+	VM_PAGES_SMALL, /* what the host does without advice */
+	/*
+	 * Pages of 2 MiB if the host finds them. A process that may not mount a tmpfs gets them
+	 * only if the host's shmem_enabled is "advise" or "within_size".
+	 */
+	VM_PAGES_TRANSPARENT,
+	VM_PAGES_HUGETLB, /* pages of 2 MiB from the reserved pool, or an error */
 };
 
 struct vm_memory_options {
 	uint64_t size; /* bytes; a multiple of 2 MiB */
 	enum vm_pages pages;
 	/*
-	 * Let KSM merge equal pages. The kernel merges private pages only, so this RAM is
-	 * anonymous, has no descriptor and can't be shared with a vhost-user process. Merging leaks
-	 * by timing which pages another guest holds: for machines of one owner only.
+	 * Lets KSM merge equal pages. The kernel merges private pages only, so this RAM is
+	 * anonymous, has no descriptor, and cannot be shared with a vhost-user process. The timing
+	 * of merged pages shows which pages another guest holds, so this is only for machines of
+	 * one owner.
 	 */
 	bool mergeable;
 };
 
-#define VM_MEMORY_REGIONS_MAX 8 /* what a vhost-user message holds; of our own: 1 or 2 */
+/* as many as a vhost-user message holds; a machine of our own has 1 or 2 */
+#define VM_MEMORY_REGIONS_MAX 8
 
 struct vm_memory_region {
 	uint64_t guest; /* first guest-physical address */
 	uint64_t size;
 	uint64_t offset; /* in the file */
-	uint64_t user;   /* attached: its address in the monitor */
+	uint64_t user;   /* its address in the monitor; attached regions only */
 	uint8_t *host;
-	void *map; /* attached: the reservation around it, with guards */
+	void *map; /* the reservation around it, with guard pages; attached regions only */
 	size_t map_len;
 };
 
 struct vm_memory {
-	int fd; /* the file; -EBADF where mergeable or attached */
+	int fd; /* the file; -EBADF if mergeable or attached */
 	uint64_t size;
 	unsigned count; /* regions: 1, or 2 around the hole */
 	struct vm_memory_region regions[VM_MEMORY_REGIONS_MAX];
@@ -75,35 +81,42 @@ struct vm_memory {
 int vm_memory_init(struct vm_memory *ret, const struct vm_memory_options *options) must_check;
 void vm_memory_release(struct vm_memory *m);
 
-/* No memory at all: what vm_memory_attach() begins with. */
+/* Memory without any region, which vm_memory_attach() can add to. */
 #define VM_MEMORY_NONE ((struct vm_memory){.fd = -EBADF})
 
 /*
- * Maps guest, size, user and offset of *region (the rest is ignored) from fd, which stays the
- * caller's, with a guard on each side. -EPROTO with a message where the region is empty, begins
- * within a page (host addresses are as aligned as guest addresses then), wraps, overlaps another,
- * or reaches beyond its file (a page there would be a SIGBUS; whoever may still shrink the file
- * must be trusted not to: QEMU seals it).
+ * Maps a region of the file `fd`, which stays the caller's, with a guard on each side. It reads
+ * guest, size, user and offset of *region and ignores the rest. -EPROTO, with a message, if the
+ * region is empty, does not begin at a page, wraps around, overlaps another, or reaches beyond its
+ * file, because an access there would raise SIGBUS. Whoever can still shrink the file must be
+ * trusted not to do so; QEMU seals it.
  */
 int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region, int fd) must_check;
 
-/* The guest address of the monitor's address `user`. -EPROTO, without a message: it has none. */
+/*
+ * Finds the guest address of the monitor's address `user`. -EPROTO, without a message, if there is
+ * none.
+ */
 int vm_memory_from_user(const struct vm_memory *m, uint64_t user, uint64_t *ret_guest) must_check;
 
 /*
- * The host address of guest bytes [guest, guest + len), or NULL: not RAM, wraps around, or leaves
- * the region in which it starts. len 0 is NULL too, for there is nothing that the caller may
- * touch. Sets no message: only the caller knows what the address was meant to be.
+ * Returns the host address of the guest bytes [guest, guest + len), or NULL if they are not RAM,
+ * wrap around, or leave the region in which they start. A len of 0 gives NULL too, because there is
+ * nothing that the caller may touch. Sets no message, because only the caller knows what the
+ * address stands for.
  */
 void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len) must_check;
 
 /*
- * Gives what is behind host bytes [host, host + len) back to the host; whole pages, inside one
- * region, from vm_memory_at(). The next access finds zeroes, or in private memory what was there
- * before anybody wrote. A hint: what the kernel does not free stays as it is.
+ * Gives the memory behind the host bytes [host, host + len) back to the host. They must be whole
+ * pages inside one region. The next access finds zeroes, or in private memory what was there before
+ * the first write. It is a hint: memory that the kernel does not free stays as it is.
  */
 void vm_memory_discard(const struct vm_memory *m, void *host, size_t len);
 
-/* As vm_memory_at(), which must succeed, and copies. -EFAULT with a message that names `what`. */
+/*
+ * Copies data to a guest address. -EFAULT, with a message that names `what`, if it does not lie in
+ * RAM.
+ */
 int vm_memory_write(const struct vm_memory *m, uint64_t guest, const void *data, size_t len,
 	const char *what) must_check;

@@ -19,8 +19,8 @@ static void power_write(void *device, uint64_t offset, const void *data, unsigne
 			vcpus_end(device, VM_END_POWEROFF, "powered off");
 		else
 			vcpus_end(device, VM_END_FAULT,
-				"the guest asked for sleep state type %u: only power-off (%u) is "
-				"offered",
+				"the guest asked for sleep state type %u: expected power-off (%u), "
+				"the only one there is",
 				(value >> 2) & 7, VM_POWER_SLP_TYP);
 	} else if (offset == 2 && value == VM_POWER_RESET_VALUE) {
 		vcpus_end(device, VM_END_RESET, "reset by the guest");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event loop: kicks of all queues, both ends of the console, and the end of the machine. What
- * to poll for changes at every turn (input is not read before the guest has room for it), hence
- * poll(2).
+ * The event loop: it handles the kicks of all queues, both ends of the console, and the end of the
+ * machine. It uses poll(2), because the set of descriptors changes each time: input is not read
+ * before the guest has room for it.
  */
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -16,12 +16,15 @@ static void serve_kick(const struct machine_slot *s, unsigned queue)
 	eventfd_t kicks;
 
 	(void)eventfd_read(s->kicks[queue], &kicks);
-	/* Its share of this turn is used up: the others first, then it again. */
+	/*
+	 * The device has more to do but has used up its share, so it is kicked again after the
+	 * other devices.
+	 */
 	if (virtio_kick(s->device, queue) > 0)
 		eventfd_write(s->kicks[queue], 1);
 }
 
-static int turn(struct machine *m)
+static int serve_events(struct machine *m)
 {
 	struct pollfd p[FDS_MAX];
 	nfds_t n = 0;
@@ -73,11 +76,14 @@ int machine_run(struct machine *m)
 
 	vcpus_resume(&m->cpus);
 	while (r == 0)
-		r = turn(m);
+		r = serve_events(m);
 	vcpus_stop(&m->cpus);
 	if (r < 0)
 		return r;
-	/* What the guest said last, before it switched itself off, is still in its queue. */
+	/*
+	 * The last console output, which the guest wrote before it powered off, may still be in the
+	 * queue.
+	 */
 	(void)virtio_console_output(&m->console);
 	return (int)m->cpus.end;
 }

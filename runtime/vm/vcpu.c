@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A vCPU thread sits in KVM_RUN and nowhere else for long: devices that take
- * time work in the event loop. To get all threads out, `want` is changed under the lock, and then
- * each gets immediate_exit = 1 and a signal. The thread clears immediate_exit before it looks at
- * `want`: a request that comes between the two is seen by the look, one that comes after it by
- * KVM_RUN, which returns at once, and the signal ends a KVM_RUN that was already on.
+ * Theory of operation. A vCPU thread spends its time in KVM_RUN, because devices whose work takes
+ * time do it in the event loop. To get all threads out of KVM_RUN, the caller changes `want` under
+ * the lock, then sets immediate_exit = 1 for each thread and sends it a signal. A thread clears
+ * immediate_exit before it reads `want`. So the thread sees a request that comes before the read in
+ * `want`; a request that comes after it makes the next KVM_RUN return at once, and the signal ends
+ * a KVM_RUN that runs already.
  *
- * A PIO or MMIO exit is completed by the next KVM_RUN. Before a thread parks it therefore enters
- * once more with immediate_exit set, so that registers read in a pause are those after the access.
+ * The next KVM_RUN completes a PIO or MMIO exit. So before a thread pauses, it enters KVM_RUN once
+ * more with immediate_exit set, and the registers that are read in the pause are those after the
+ * access.
  */
 #include "vm/vcpu.h"
 
@@ -36,7 +38,7 @@ static void on_kick(int sig)
 {
 }
 
-static int create(struct vcpu *v, struct vcpus *all, unsigned index)
+static int create_vcpu(struct vcpu *v, struct vcpus *all, unsigned index)
 {
 	v->all = all;
 	v->index = index;
@@ -52,7 +54,8 @@ static int create(struct vcpu *v, struct vcpus *all, unsigned index)
 
 int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
 {
-	struct sigaction kick = {.sa_handler = on_kick}; /* without SA_RESTART: KVM_RUN ends */
+	/* without SA_RESTART, so that KVM_RUN ends */
+	struct sigaction kick = {.sa_handler = on_kick};
 	unsigned max = o->kvm->max_vcpus < VCPUS_MAX ? o->kvm->max_vcpus : VCPUS_MAX;
 	int r = 0;
 
@@ -77,7 +80,7 @@ int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
 	for (unsigned i = 0; ret->cpu && i < o->count; i++)
 		ret->cpu[i].fd = -EBADF;
 	for (unsigned i = 0; r >= 0 && i < o->count; i++)
-		r = create(&ret->cpu[i], ret, i);
+		r = create_vcpu(&ret->cpu[i], ret, i);
 	if (r < 0)
 		vcpus_release(ret);
 	return r;
@@ -112,7 +115,7 @@ void vcpus_end(struct vcpus *c, enum vm_end end, const char *fmt, ...)
 		vsnprintf(c->why, sizeof(c->why), fmt, ap);
 		va_end(ap);
 	}
-	/* The guest must not go on after its power is off, not even on its other vCPUs. */
+	/* All vCPUs stop, because the guest must not go on after its power is off. */
 	c->want = VCPU_STOP;
 	for (unsigned i = 0; i < c->threads; i++) {
 		__atomic_store_n(&c->cpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
@@ -136,7 +139,7 @@ static void do_pio(struct vcpu *v)
 	const struct kvm_run *run = v->run;
 	uint8_t *data = (uint8_t *)v->run + run->io.data_offset;
 
-	/* String instructions come as one exit with `count` items, all for the same port. */
+	/* A string instruction gives one exit with `count` items, all for the same port. */
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
 		if (run->io.direction == KVM_EXIT_IO_OUT)
 			vm_bus_write(v->all->pio, run->io.port, data, run->io.size);
@@ -171,7 +174,7 @@ static void do_internal_error(struct vcpu *v)
 	end_with_registers(v, text);
 }
 
-/* The one exit switch. */
+/* Handles each reason for which KVM_RUN can return. */
 static void handle_exit(struct vcpu *v)
 {
 	const struct kvm_run *run = v->run;
@@ -187,8 +190,12 @@ static void handle_exit(struct vcpu *v)
 	case KVM_EXIT_INTR:
 		break;
 	case KVM_EXIT_HLT:
-		/* Only without interrupt controllers in the kernel: nothing could ever wake it. */
-		end_with_registers(v, "halted for good; the registers are");
+		/*
+		 * KVM reports this exit only without interrupt controllers in the kernel, and then
+		 * nothing can wake the vCPU.
+		 */
+		end_with_registers(
+			v, "the guest halted and nothing can wake it; the registers are");
 		break;
 	case KVM_EXIT_SHUTDOWN:
 		end_with_registers(v,
@@ -219,15 +226,15 @@ static void handle_exit(struct vcpu *v)
 	}
 }
 
-/* Completes the last PIO or MMIO without running the guest. */
-static void settle(struct vcpu *v)
+/* Completes the last PIO or MMIO access without running the guest. */
+static void complete_access(struct vcpu *v)
 {
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	(void)ioctl(v->fd, KVM_RUN, 0);
 }
 
-/* Waits out a pause. False: the thread is to end. */
-static bool may_run(struct vcpu *v)
+/* Waits while the vCPUs are paused. False: the thread has to end. */
+static bool wait_until_running(struct vcpu *v)
 {
 	struct vcpus *c = v->all;
 
@@ -235,14 +242,14 @@ static bool may_run(struct vcpu *v)
 	pthread_mutex_lock(&c->lock);
 	if (c->want == VCPU_PAUSE) {
 		pthread_mutex_unlock(&c->lock);
-		settle(v);
+		complete_access(v);
 		pthread_mutex_lock(&c->lock);
 		c->parked++;
 		pthread_cond_broadcast(&c->changed);
 		while (c->want == VCPU_PAUSE)
 			pthread_cond_wait(&c->changed, &c->lock);
 		c->parked--;
-		/* Under the lock: the next kick comes after this. */
+		/* The lock is held, so the next request sets it after this. */
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	}
 	bool run = c->want == VCPU_RUN;
@@ -259,7 +266,7 @@ static void *vcpu_main(void *arg)
 	pthread_setname_np(pthread_self(), name);
 	if (v->all->enter && v->all->enter(v->all->enter_ctx) < 0)
 		vcpus_end(v->all, VM_END_FAULT, "vCPU %u: %s", v->index, err_msg());
-	while (may_run(v)) {
+	while (wait_until_running(v)) {
 		if (ioctl(v->fd, KVM_RUN, 0) >= 0) {
 			handle_exit(v);
 		} else if (errno != EINTR && errno != EAGAIN) {
@@ -275,7 +282,10 @@ int vcpus_start(struct vcpus *c)
 	sigset_t all, old;
 	int r = 0;
 
-	/* The threads get no signal but the kick; the process's own are for the event loop. */
+	/*
+	 * The threads get no signal but the kick, because the event loop handles the process's
+	 * signals.
+	 */
 	sigfillset(&all);
 	sigdelset(&all, KICK);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
