@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
- *
- * The monitor is trusted with the guest's memory but not with this process: lengths, counts,
- * indices and addresses are checked, descriptors that come where none belong are closed, and what
- * breaks the protocol ends the connection with an error. While a queue runs its size and addresses
- * are frozen. Rings are told by their address in the monitor: it becomes a guest address here, and
- * queue.c looks that up as any other, again when memory changes.
- *
- * Messages are acted upon with the device's lock held, so that the device never sees half a change.
- * Before a queue stops, or memory goes, the device gives back all that it has of it: the front end
- * only learns a next index, so a request that was taken and not answered would be lost.
+ * The monitor is trusted with the guest's memory, but not with this process. So lengths, counts,
+ * indices and addresses are checked, descriptors that do not belong to a message are closed, and a
+ * message that breaks the protocol ends the connection with an error. While a queue runs, its size
+ * and addresses do not change. The monitor tells the rings by its own addresses. They become guest
+ * addresses here, and queue.c translates these like any other, again when memory changes.
+ * Messages are handled with the device's lock held, so the device never sees half of a change.
+ * Before a queue stops or memory goes, the device gives back all requests that it holds, because
+ * the front end learns only the next index: a request that was taken and not answered would be
+ * lost.
  */
 #include "vm/vhost/back.h"
 
@@ -20,7 +19,10 @@
 
 #include "vm/vhost/back_requests.h"
 
-/* One message. 1: go on; 0: the front end is gone; -errno. */
+/*
+ * Handles one message. Returns 1 to continue, 0 if the front end has closed the connection, or
+ * -errno.
+ */
 static int take_message(struct vhost_backend *b)
 {
 	struct vhost_message m;
@@ -32,18 +34,18 @@ static int take_message(struct vhost_backend *b)
 	pthread_mutex_lock(&b->device->lock);
 	r = vhost_check_negotiated(b, m.h.request);
 	if (r == 0) {
-		r = vhost_answer(b, &m);
+		r = vhost_answer_request(b, &m);
 		answered = r == 0;
 	}
 	if (r == 1) {
 		ack = (m.h.flags & VHOST_USER_NEED_REPLY) &&
 		      (b->protocol & (1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK));
-		r = vhost_act(b, &m);
+		r = vhost_apply_request(b, &m);
 	}
 	pthread_mutex_unlock(&b->device->lock);
 	if (ack) {
 		m.p.u64 = r < 0;
-		/* The request's own failure is the one to tell of. */
+		/* The failure of the request is reported, and not one of sending the answer. */
 		char why[ERR_MAX];
 		memcpy(why, err_msg(), strlen(err_msg()) + 1);
 		int sent = vhost_reply(b->sock, &m, sizeof(m.p.u64));
@@ -68,7 +70,10 @@ static int take_kick(const struct vhost_backend *b, unsigned i)
 	return err_set(EPROTO, "vhost-user: queue %u: the kick descriptor is no eventfd", i);
 }
 
-/* Serves what was kicked, or has more. 1, or 0: nothing is left to be done without waiting. */
+/*
+ * Serves the queues that were kicked or have more requests. Returns 1 if some have more, or 0 if
+ * there is nothing to do without waiting.
+ */
 static int serve_queues(struct vhost_backend *b)
 {
 	int busy = 0;
@@ -94,8 +99,11 @@ static int check_broken(struct virtio_device *d)
 	return r;
 }
 
-/* One turn. 1; 0 when the front end is gone or we shall stop; -errno. */
-static int turn(struct vhost_backend *b, int busy)
+/*
+ * Waits for events and handles them. Returns 1 to continue, 0 if the front end has closed the
+ * connection or stop_fd is readable, or -errno.
+ */
+static int serve_events(struct vhost_backend *b, int busy)
 {
 	struct virtio_device *d = b->device;
 	struct pollfd p[3 + VIRTIO_QUEUES_MAX] = {
@@ -104,7 +112,8 @@ static int turn(struct vhost_backend *b, int busy)
 		{.fd = d->event_fd, .events = POLLIN},
 	};
 
-	unsigned used = 0; /* of 17 queues that a file system may have, Linux takes two or three */
+	/* of the 17 queues that a file system may have, Linux uses two or three */
+	unsigned used = 0;
 	for (unsigned i = 0; i < d->queue_count; i++) {
 		bool ready = d->queues[i].ready;
 		p[3 + i] =
@@ -127,12 +136,12 @@ static int turn(struct vhost_backend *b, int busy)
 	return p[0].revents ? take_message(b) : 1;
 }
 
-static int serve(struct vhost_backend *b)
+static int serve_front_end(struct vhost_backend *b)
 {
 	int busy = 0;
 
 	for (;;) {
-		int r = turn(b, busy);
+		int r = serve_events(b, busy);
 		if (r <= 0)
 			return r == -ECANCELED ? 0 : r;
 		busy = serve_queues(b);
@@ -157,7 +166,7 @@ int vhost_serve(struct virtio_device *d, int sock, int stop_fd)
 	d->signal = vhost_signal;
 	d->transport = b;
 	pthread_mutex_unlock(&d->lock);
-	int r = serve(b);
+	int r = serve_front_end(b);
 	pthread_mutex_lock(&d->lock);
 	vhost_reset(b);
 	d->memory = NULL;

@@ -5,7 +5,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* What a request carries: its payload's length at least, and whether descriptors come with it. */
+/*
+ * The contents of a request: the least length of its payload, and whether descriptors may come with
+ * it.
+ */
 struct shape {
 	bool known, fds;
 	uint32_t least;
@@ -59,8 +62,8 @@ static int take_fds(struct vhost_message *m, struct msghdr *h)
 		      : 0;
 }
 
-/* A front end that stops in the middle of a message must not keep us from stopping. */
-static int wait_for(int sock, int stop_fd)
+/* Waits for stop_fd too, because the front end may stop in the middle of a message. */
+static int wait_readable(int sock, int stop_fd)
 {
 	struct pollfd p[2] = {
 		{.fd = sock, .events = POLLIN},
@@ -72,8 +75,11 @@ static int wait_for(int sock, int stop_fd)
 	return p[1].revents ? -ECANCELED : 0;
 }
 
-/* Reads len bytes and the descriptors that come with them. 1, or 0 at the end of the stream. */
-static int receive(int sock, int stop_fd, struct vhost_message *m, void *data, size_t len)
+/*
+ * Reads `len` bytes and the descriptors that come with them. Returns 1, or 0 at the end of the
+ * stream.
+ */
+static int receive_bytes(int sock, int stop_fd, struct vhost_message *m, void *data, size_t len)
 {
 	for (size_t done = 0; done < len;) {
 		union {
@@ -91,12 +97,12 @@ static int receive(int sock, int stop_fd, struct vhost_message *m, void *data, s
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
-			r = wait_for(sock, stop_fd);
+			r = wait_readable(sock, stop_fd);
 			if (r < 0)
 				return r;
 			continue;
 		}
-		/* A monitor that was killed resets the connection: no different from closing it. */
+		/* monitor that was killed resets the connection, which counts as closing it. */
 		if (n < 0 && errno != ECONNRESET)
 			return err_sys("vhost-user: receive");
 		if (n <= 0)
@@ -139,14 +145,14 @@ static int receive_message(int sock, int stop_fd, int (*check)(const struct vhos
 	struct vhost_message *ret)
 {
 	*ret = (struct vhost_message){0};
-	int r = receive(sock, stop_fd, ret, &ret->h, sizeof(ret->h));
+	int r = receive_bytes(sock, stop_fd, ret, &ret->h, sizeof(ret->h));
 	if (r <= 0)
 		return r;
 	r = check(&ret->h);
 	if (r < 0)
 		return r;
 	if (ret->h.size > 0) {
-		r = receive(sock, stop_fd, ret, &ret->p, ret->h.size);
+		r = receive_bytes(sock, stop_fd, ret, &ret->p, ret->h.size);
 		if (r == 0)
 			r = err_set(EPROTO,
 				"vhost-user: the connection ends before the payload of "
@@ -191,10 +197,13 @@ int vhost_forward(int sock, const struct vhost_message *m)
 		c->cmsg_len = CMSG_LEN(m->fd_count * sizeof(int));
 		memcpy(CMSG_DATA(c), m->fds, m->fd_count * sizeof(int));
 	}
-	/* Messages are few and small: one that does not fit has nobody who reads it. */
+	/*
+	 * Messages are few and small. If one does not fit into the socket, the other end does not
+	 * read.
+	 */
 	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)
-		return err_set(EPROTO, "vhost-user: it does not read what it is sent");
+		return err_set(EPROTO, "vhost-user: the other end does not read its messages");
 	if (n < 0)
 		return err_sys("vhost-user: send request %u", m->h.request);
 	return (size_t)n == sizeof(m->h) + m->h.size
@@ -215,7 +224,7 @@ int vhost_reply(int sock, const struct vhost_message *m, uint32_t len)
 	struct iovec v[2] = {{&h, sizeof(h)}, {(void *)&m->p, len}};
 	struct msghdr msg = {.msg_iov = v, .msg_iovlen = 2};
 
-	/* A front end that asks on and on and never reads must not stop us either. */
+	/* front end that sends requests but never reads the answers must not block this process. */
 	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)
 		return err_set(EPROTO, "vhost-user: the front end does not read its replies");

@@ -8,7 +8,7 @@
 #define BIT(n) (UINT64_C(1) << (n))
 #define F_PROTOCOL BIT(VHOST_USER_F_PROTOCOL_FEATURES)
 
-static uint64_t offered(const struct vhost_backend *b)
+static uint64_t offered_features(const struct vhost_backend *b)
 {
 	return (uint64_t)virtio_features(b->device, 1) << 32 | virtio_features(b->device, 0) |
 	       F_PROTOCOL;
@@ -26,25 +26,27 @@ void vhost_signal(void *transport, int queue)
 	struct vhost_backend *b = transport;
 	uint64_t one = 1;
 
-	/* Of a change of configuration the front end could learn by a channel that is not offered.
+	/*
+	 * The front end could learn of a change of the configuration only by a channel that is not
+	 * offered.
 	 */
 	if (queue == VIRTIO_SIGNAL_CONFIG || b->queues[queue].call < 0)
 		return;
-	/* A full counter means that the guest has not yet seen the last interrupt. */
+	/* If the counter is full, the guest has not seen the last interrupt yet. */
 	(void)!write(b->queues[queue].call, &one, sizeof(one));
 }
 
-/* Whether queue i runs may have changed. */
-static void refresh(struct vhost_backend *b, unsigned i)
+/* Sets whether queue i runs, after `started` or `enabled` has changed. */
+static void update_ready(struct vhost_backend *b, unsigned i)
 {
 	struct vhost_queue *v = &b->queues[i];
 
 	b->device->queues[i].ready = v->started && v->enabled;
-	/* It may have been filled before anybody listened to its kicks. */
+	/* The queue may have been filled before the kick descriptor was polled. */
 	v->more = b->device->queues[i].ready;
 }
 
-static void quiesce(struct vhost_backend *b, unsigned i)
+static void quiesce_queue(struct vhost_backend *b, unsigned i)
 {
 	struct virtio_device *d = b->device;
 
@@ -58,20 +60,20 @@ static void stop_queue(struct vhost_backend *b, unsigned i)
 
 	if (!v->started)
 		return;
-	quiesce(b, i);
+	quiesce_queue(b, i);
 	v->base = b->device->queues[i].next_avail;
 	b->device->queues[i].ready = false;
 	v->started = v->more = false;
 	fd_close(&v->kick);
 }
 
-static void stop_all(struct vhost_backend *b)
+static void stop_queues(struct vhost_backend *b)
 {
 	for (unsigned i = 0; i < b->device->queue_count; i++)
 		stop_queue(b, i);
 }
 
-/* Tells queue i of the device its rings' guest addresses. */
+/* Sets the guest addresses of the rings in queue i of the device. */
 static int place_rings(struct vhost_backend *b, unsigned i)
 {
 	const struct vhost_queue *v = &b->queues[i];
@@ -110,13 +112,16 @@ static int start_queue(struct vhost_backend *b, unsigned i)
 	if (r < 0)
 		return err_ctx(-EPROTO, "vhost-user: queue %u", i);
 	v->started = true;
-	refresh(b, i);
+	update_ready(b, i);
 	return 0;
 }
 
 static int set_features(struct vhost_backend *b, uint64_t features)
 {
-	/* Also repeated while queues run, when the monitor toggles what concerns it alone. */
+	/*
+	 * The monitor repeats this while queues run, to change features that concern only the
+	 * monitor.
+	 */
 	for (unsigned i = 0; i < b->device->queue_count; i++)
 		if (b->queues[i].started && features != b->features)
 			return err_set(
@@ -126,9 +131,9 @@ static int set_features(struct vhost_backend *b, uint64_t features)
 		return err_ctx(r, "vhost-user");
 	b->features = features;
 	for (unsigned i = 0; i < b->device->queue_count; i++) {
-		/* Without the protocol's own feature there is no SET_VRING_ENABLE. */
+		/* Without F_PROTOCOL_FEATURES there is no SET_VRING_ENABLE. */
 		b->queues[i].enabled |= !(features & F_PROTOCOL);
-		refresh(b, i);
+		update_ready(b, i);
 	}
 	return 0;
 }
@@ -179,7 +184,7 @@ static int set_memory(struct vhost_backend *b, const struct vhost_message *m)
 		return err_ctx(r, "vhost-user");
 	}
 	for (unsigned i = 0; i < d->queue_count; i++)
-		quiesce(b, i);
+		quiesce_queue(b, i);
 	vm_memory_release(&b->memory);
 	b->memory = next;
 	for (unsigned i = 0; i < d->queue_count; i++) {
@@ -189,7 +194,7 @@ static int set_memory(struct vhost_backend *b, const struct vhost_message *m)
 		if (r == 0 && virtq_move(&d->queues[i], &b->memory) < 0)
 			r = err_ctx(-EPROTO, "vhost-user: queue %u", i);
 		if (r < 0) {
-			/* Nothing may look at rings that are gone, the release of b neither. */
+			/* No queue may use its rings, because their memory is gone. */
 			for (i = 0; i < d->queue_count; i++)
 				d->queues[i].ready = false;
 			return r;
@@ -198,7 +203,7 @@ static int set_memory(struct vhost_backend *b, const struct vhost_message *m)
 	return 0;
 }
 
-/* The index, or -EPROTO: the device has no such queue. */
+/* Returns the index, or -EPROTO if the device has no such queue. */
 static int queue_index(const struct vhost_backend *b, uint64_t index)
 {
 	if (index < b->device->queue_count)
@@ -207,7 +212,9 @@ static int queue_index(const struct vhost_backend *b, uint64_t index)
 		b->device->queue_count);
 }
 
-/* SET_VRING_NUM, _ADDR and _BASE: only of a queue that does not run. */
+/*
+ * SET_VRING_NUM, SET_VRING_ADDR and SET_VRING_BASE are allowed only while the queue does not run.
+ */
 static int set_vring(struct vhost_backend *b, const struct vhost_message *m)
 {
 	uint32_t num = m->p.state.num;
@@ -217,7 +224,9 @@ static int set_vring(struct vhost_backend *b, const struct vhost_message *m)
 		return i;
 	struct vhost_queue *v = &b->queues[i];
 	if (v->started)
-		return err_set(EPROTO, "vhost-user: queue %d is changed while it runs", i);
+		return err_set(EPROTO,
+			"vhost-user: queue %d is changed while it runs: expected a stopped queue",
+			i);
 	switch (m->h.request) {
 	case VHOST_USER_SET_VRING_NUM:
 		if (num == 0 || num > VIRTQ_SIZE_MAX || (num & (num - 1)))
@@ -250,13 +259,13 @@ static int set_vring_enable(struct vhost_backend *b, const struct vhost_message 
 		return i;
 	if (m->p.state.num > 1)
 		return err_set(EPROTO,
-			"vhost-user: queue %d is enabled by %" PRIu32 ", expected 0 or 1", i,
-			m->p.state.num);
+			"vhost-user: SET_VRING_ENABLE of queue %d has %" PRIu32 ", expected 0 or 1",
+			i, m->p.state.num);
 	struct vhost_queue *v = &b->queues[i];
 	if (!m->p.state.num)
-		quiesce(b, (unsigned)i);
+		quiesce_queue(b, (unsigned)i);
 	v->enabled = m->p.state.num;
-	refresh(b, (unsigned)i);
+	update_ready(b, (unsigned)i);
 	return 0;
 }
 
@@ -271,20 +280,23 @@ static int get_vring_base(struct vhost_backend *b, struct vhost_message *m)
 	return 0;
 }
 
-/* Whoever may block us, or raise SIGPIPE, is refused: pipes, sockets and files are no eventfds. */
+/*
+ * Accepts only eventfds, because a pipe, a socket or a file could block this process or raise
+ * SIGPIPE.
+ */
 static int check_eventfd(int fd, const char *what, int i)
 {
 	struct stat st;
 	int flags;
 
 	if (fstat(fd, &st) < 0)
-		return err_sys("vhost-user: queue %d: %s descriptor", i, what);
+		return err_sys("vhost-user: queue %d: read the type of the %s descriptor", i, what);
 	if (st.st_mode & S_IFMT)
 		return err_set(
 			EPROTO, "vhost-user: queue %d: the %s descriptor is no eventfd", i, what);
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return err_sys("vhost-user: queue %d: %s descriptor", i, what);
+		return err_sys("vhost-user: queue %d: set the flags of the %s descriptor", i, what);
 	return 0;
 }
 
@@ -316,15 +328,15 @@ static int set_vring_fd(struct vhost_backend *b, struct vhost_message *m)
 	if (is_kick)
 		return v->started ? 0 : start_queue(b, (unsigned)i);
 	/*
-	 * The monitor may have looked for interrupts on the old descriptor before one came: one too
-	 * many is harmless, one lost a hang.
+	 * The monitor may have looked for interrupts on the old descriptor before one came. One
+	 * interrupt too many does no harm, but a lost one makes the guest hang.
 	 */
 	if (v->started)
 		vhost_signal(b, i);
 	return 0;
 }
 
-/* One that makes no sense is answered without payload, as the protocol has it. */
+/* request for an invalid range gets an answer without payload, as the protocol says. */
 static int get_config(const struct vhost_backend *b, struct vhost_message *m)
 {
 	const struct virtio_device *d = b->device;
@@ -349,16 +361,19 @@ static int set_config(struct vhost_backend *b, const struct vhost_message *m)
 		c->size > d->config_len - c->offset)
 		return err_set(EPROTO,
 			"vhost-user: %" PRIu32 " bytes at %" PRIu32
-			" of the configuration in a payload of %" PRIu32 ", it has %" PRIu32,
+			" of the configuration in a payload of %" PRIu32
+			": expected bytes of the payload and of the "
+			"configuration, which has %" PRIu32,
 			c->size, c->offset, m->h.size, d->config_len);
-	if (d->ops->configure) /* else read-only: as at a register, nothing happens */
+	/* NULL: the configuration is read-only, and the write is ignored as at a register */
+	if (d->ops->configure)
 		d->ops->configure(d, c->offset, c->data, c->size);
 	return 0;
 }
 
 void vhost_reset(struct vhost_backend *b)
 {
-	stop_all(b);
+	stop_queues(b);
 	virtio_set_status(b->device, 0);
 	b->features = 0;
 	for (unsigned i = 0; i < b->device->queue_count; i++) {
@@ -379,11 +394,11 @@ int vhost_check_negotiated(const struct vhost_backend *b, uint32_t request)
 		EPROTO, "vhost-user: request %" PRIu32 ", which was not negotiated", request);
 }
 
-int vhost_answer(struct vhost_backend *b, struct vhost_message *m)
+int vhost_answer_request(struct vhost_backend *b, struct vhost_message *m)
 {
 	switch (m->h.request) {
 	case VHOST_USER_GET_FEATURES:
-		m->p.u64 = offered(b);
+		m->p.u64 = offered_features(b);
 		break;
 	case VHOST_USER_GET_PROTOCOL_FEATURES:
 		m->p.u64 = offered_protocol(b);
@@ -403,7 +418,7 @@ int vhost_answer(struct vhost_backend *b, struct vhost_message *m)
 	return 0;
 }
 
-int vhost_act(struct vhost_backend *b, struct vhost_message *m)
+int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m)
 {
 	switch (m->h.request) {
 	case VHOST_USER_SET_FEATURES:
@@ -427,8 +442,8 @@ int vhost_act(struct vhost_backend *b, struct vhost_message *m)
 	case VHOST_USER_RESET_DEVICE:
 		vhost_reset(b);
 		return 0;
-	case VHOST_USER_RESET_OWNER: /* deprecated, and means this much by all readings */
-		stop_all(b);
+	case VHOST_USER_RESET_OWNER: /* deprecated; all readings agree that the queues stop */
+		stop_queues(b);
 		return 0;
 	default: /* SET_OWNER: the socket is the owner */
 		return 0;

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A vhost-user back end's state, and what each request does to it: between back.c, which
- * waits and serves, and back_requests.c. Everything here is called with the device's lock held.
+ * The state of a vhost-user back end, and what each request changes in it. back.c waits and serves;
+ * back_requests.c handles the requests. The caller of each function holds the device's lock.
  */
 #pragma once
 #include "vm/vhost/back_messages.h"
 #include "vm/virtio/device.h"
 
 struct vhost_queue {
-	uint64_t desc, avail, used; /* the monitor's addresses */
-	uint16_t size;              /* 0: not yet told */
-	uint16_t base;              /* the next request, while it does not run */
+	uint64_t desc, avail, used; /* addresses in the monitor */
+	uint16_t size;              /* 0: not told yet */
+	uint16_t base;              /* index of the next request while the queue does not run */
 	bool has_addr, started, enabled;
-	bool more; /* to be served without a kick */
+	bool more; /* it has to be served without a kick */
 	int kick, call;
 };
 
@@ -26,18 +26,20 @@ struct vhost_backend {
 	struct vhost_queue queues[VIRTIO_QUEUES_MAX];
 };
 
-/* For virtio_device.signal. */
+/* The function for virtio_device.signal. */
 void vhost_signal(void *transport, int queue);
 
-/* Whether the request belongs to a protocol feature that is in use, or to none. -EPROTO. */
+/* Checks that the request belongs to no protocol feature, or to one that is in use. -EPROTO. */
 int vhost_check_negotiated(const struct vhost_backend *b, uint32_t request) must_check;
 
-/* Requests with an answer: 0, and *m is it, m->h.size its payload's length. 1: *m is none of them.
+/*
+ * Handles the requests with an answer. 0: *m is the answer, and m->h.size the length of its
+ * payload. 1: *m is not one of them.
  */
-int vhost_answer(struct vhost_backend *b, struct vhost_message *m) must_check;
+int vhost_answer_request(struct vhost_backend *b, struct vhost_message *m) must_check;
 
-/* All others. Descriptors that are kept are taken out of *m. */
-int vhost_act(struct vhost_backend *b, struct vhost_message *m) must_check;
+/* Handles all other requests. Descriptors that are kept are taken out of *m. */
+int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m) must_check;
 
-/* Stops the queues and resets the device; memory and call descriptors stay. */
+/* Stops the queues and resets the device. The memory and the call descriptors stay. */
 void vhost_reset(struct vhost_backend *b);

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
- *
- * The socket is used by whoever holds the device's lock: a vCPU's thread that starts or stops the
- * queues, or the event loop. Each message is answered (by REPLY_ACK, where it has no reply of its
- * own and the back end can) before the next is sent, so that between two calls nothing is on its
- * way and a readable socket means that the back end has gone or misbehaves: that is what event()
- * looks at. It alone changes event_fd and calls `lost`, for it runs in the thread that polls; who
- * finds a failure elsewhere shuts the socket down, which wakes that thread.
- *
- * A back end that has hung up and may come back (gone) is in two steps: the thread that polls asks
- * for a new connection, whose answer is the event that it waits for then (waiting); once it is
- * there the queues start as at the beginning, but where they stopped.
- *
- * Rings are told in "user addresses". Ours are guest addresses with an offset: where the monitor
- * has mapped guest memory is nobody's business.
+ * The socket is used by the thread that holds the device's lock: a vCPU's thread that starts or
+ * stops the queues, or the event loop. Each message is answered before the next is sent; one
+ * without an answer of its own is acknowledged (REPLY_ACK), if the back end can do that. So nothing
+ * is under way between two calls, and a readable socket means that the back end has hung up or
+ * breaks the protocol. front_event() handles that. Only front_event() changes event_fd and calls
+ * `lost`, because it runs in the thread that polls. Another thread that finds a failure shuts the
+ * socket down, which wakes the polling thread.
+ * For a back end that has hung up and may come back (`gone`) there are two steps. The polling
+ * thread requests a new connection, and then waits for the answer (`waiting`). When the connection
+ * is there, the queues start as at the beginning, but continue at the request where they stopped.
+ * Rings are told in "user addresses". These are guest addresses plus an offset, because the back
+ * end does not need to know where the monitor has mapped guest memory.
  */
 #include "vm/vhost/front.h"
 
@@ -29,14 +27,17 @@
 
 #define BIT(n) (UINT64_C(1) << (n))
 #define USER_BASE UINT64_C(0x100000000000)
-/* Of the features that every device has, those which a back end can do without our help. */
+/* The features of every device that a back end can provide alone. */
 #define CARRIED VIRTIO_COMMON_FEATURES
 #define WANTED_PROTOCOL \
 	(BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
 		BIT(VHOST_USER_PROTOCOL_F_CONFIG))
 
-/* The back end is lost. Keeps r and the message; 0: it may come back, and is told then. */
-static int fail(struct vhost_user *v, int r)
+/*
+ * Records that the back end is lost, and keeps r and the message. Returns 0 if the back end may
+ * come back.
+ */
+static int lose_back_end(struct vhost_user *v, int r)
 {
 	if (v->failed)
 		return r;
@@ -48,13 +49,15 @@ static int fail(struct vhost_user *v, int r)
 	r = err_ctx(r, "%s", v->peer);
 	snprintf(v->why, sizeof(v->why), "%s", err_msg());
 	v->failed = true;
-	/* It must not go on in guest memory, and the thread that polls must learn of it. */
+	/*
+	 * The shutdown wakes the thread that polls, and lets the back end know that it must stop.
+	 */
 	(void)shutdown(v->sock, SHUT_RDWR);
 	return r;
 }
 
-/* What of the driver's features concerns the back end. */
-static uint64_t accepted(const struct vhost_user *v)
+/* The accepted features that concern the back end. */
+static uint64_t accepted_features(const struct vhost_user *v)
 {
 	return v->dev.driver_features & ~(v->own & ~v->offered);
 }
@@ -62,7 +65,7 @@ static uint64_t accepted(const struct vhost_user *v)
 static int share_memory(const struct vhost_user *v)
 {
 	const struct vm_memory *memory = v->dev.memory;
-	struct talk_message m = {.h = {VHOST_USER_SET_MEM_TABLE, 0, 0}};
+	struct vhost_front_message m = {.h = {VHOST_USER_SET_MEM_TABLE, 0, 0}};
 	int fds[VHOST_USER_REGIONS_MAX];
 
 	for (unsigned i = 0; i < memory->count; i++) {
@@ -74,13 +77,16 @@ static int share_memory(const struct vhost_user *v)
 	}
 	m.p.memory.count = memory->count;
 	m.h.size = (uint32_t)(8 + memory->count * sizeof(m.p.memory.regions[0]));
-	return talk_tell(v, &m, fds, memory->count);
+	return vhost_front_tell(v, &m, fds, memory->count);
 }
 
-/* The requests under way: the back end's own notes, or those that it left behind. */
+/*
+ * Gives the back end the memory for requests under way: fresh memory of its own, or that of the
+ * back end before it.
+ */
 static int share_inflight(struct vhost_user *v)
 {
-	struct talk_message m = {
+	struct vhost_front_message m = {
 		.h = {VHOST_USER_GET_INFLIGHT_FD, VHOST_USER_VERSION, sizeof(m.p.inflight)},
 		.p.inflight.queues = (uint16_t)v->dev.queue_count};
 
@@ -88,9 +94,9 @@ static int share_inflight(struct vhost_user *v)
 		if (v->dev.queues[i].size > m.p.inflight.queue_size)
 			m.p.inflight.queue_size = v->dev.queues[i].size;
 	if (v->inflight < 0) {
-		int r = talk_send(v, &m, NULL, 0);
+		int r = vhost_front_send(v, &m, NULL, 0);
 		if (r >= 0)
-			r = talk_receive(v, &m, sizeof(m.p.inflight), &v->inflight);
+			r = vhost_front_receive(v, &m, sizeof(m.p.inflight), &v->inflight);
 		if (r >= 0 && v->inflight < 0)
 			r = err_set(EPROTO, "no descriptor in the answer to GET_INFLIGHT_FD");
 		if (r < 0)
@@ -99,32 +105,35 @@ static int share_inflight(struct vhost_user *v)
 	}
 	m.h = (struct vhost_user_header){VHOST_USER_SET_INFLIGHT_FD, 0, sizeof(m.p.inflight)};
 	m.p.inflight = v->inflight_at;
-	return talk_tell(v, &m, &v->inflight, 1);
+	return vhost_front_tell(v, &m, &v->inflight, 1);
 }
 
-/* done: how many requests the driver has had back. */
+/* done: the number of requests that the driver got back. */
 static int start_queue(struct vhost_user *v, uint32_t index, uint16_t done)
 {
 	const struct virtq *q = &v->dev.queues[index];
-	struct talk_message addr = {.h = {VHOST_USER_SET_VRING_ADDR, 0, sizeof(addr.p.addr)},
+	struct vhost_front_message addr = {.h = {VHOST_USER_SET_VRING_ADDR, 0, sizeof(addr.p.addr)},
 		.p.addr = {.index = index,
 			.desc = USER_BASE + q->desc_at,
 			.used = USER_BASE + q->used_at,
 			.avail = USER_BASE + q->avail_at}};
-	int r = talk_tell_state(v, VHOST_USER_SET_VRING_NUM, index, q->size);
+	int r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_NUM, index, q->size);
 
 	if (r >= 0)
-		r = talk_tell_state(v, VHOST_USER_SET_VRING_BASE, index, done);
+		r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_BASE, index, done);
 	if (r >= 0)
-		r = talk_tell(v, &addr, NULL, 0);
+		r = vhost_front_tell(v, &addr, NULL, 0);
 	if (r >= 0)
-		r = talk_tell_u64(v, VHOST_USER_SET_VRING_CALL, index, v->dev.call);
-	/* From here on it may run: stop() must stop it, whatever comes. */
+		r = vhost_front_tell_u64(v, VHOST_USER_SET_VRING_CALL, index, v->dev.call);
+	/*
+	 * The back end may serve the queue from here on, so front_stop() must stop it even if the
+	 * next message fails.
+	 */
 	v->started[index] = r >= 0;
 	if (r >= 0)
-		r = talk_tell_u64(v, VHOST_USER_SET_VRING_KICK, index, v->dev.kicks[index]);
+		r = vhost_front_tell_u64(v, VHOST_USER_SET_VRING_KICK, index, v->dev.kicks[index]);
 	if (r >= 0 && (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)))
-		r = talk_tell_state(v, VHOST_USER_SET_VRING_ENABLE, index, 1);
+		r = vhost_front_tell_state(v, VHOST_USER_SET_VRING_ENABLE, index, 1);
 	return r < 0 ? err_ctx(r, "queue %" PRIu32, index) : 0;
 }
 
@@ -132,8 +141,8 @@ static int start_queues(struct vhost_user *v)
 {
 	const struct virtio_device *d = &v->dev;
 	const bool again = v->inflight >= 0;
-	int r = talk_tell_u64(v, VHOST_USER_SET_FEATURES,
-		accepted(v) | (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)), -EBADF);
+	int r = vhost_front_tell_u64(v, VHOST_USER_SET_FEATURES,
+		accepted_features(v) | (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES)), -EBADF);
 
 	if (r >= 0)
 		r = share_memory(v);
@@ -145,30 +154,30 @@ static int start_queues(struct vhost_user *v)
 	return r;
 }
 
-static int start(struct virtio_device *d)
+static int front_start(struct virtio_device *d)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
 
 	if (v->failed)
 		return err_set(EPIPE, "%s", v->why);
-	/* Nothing is under way in new rings. */
+	/* No request is under way in new rings. */
 	fd_close(&v->inflight);
 	if (v->gone)
 		return 0;
-	talk_begin(v);
+	vhost_front_begin(v);
 	int r = start_queues(v);
-	return r < 0 ? fail(v, r) : 0;
+	return r < 0 ? lose_back_end(v, r) : 0;
 }
 
-/* The driver's rings are its own again when this returns. */
-static void stop(struct virtio_device *d)
+/* When this returns, the back end does not use the driver's rings any more. */
+static void front_stop(struct virtio_device *d)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
 	int r = 0;
 
-	talk_begin(v);
+	vhost_front_begin(v);
 	for (uint32_t i = 0; i < d->queue_count; i++) {
-		struct talk_message m = {
+		struct vhost_front_message m = {
 			.h = {VHOST_USER_GET_VRING_BASE, 0, sizeof(m.p.state)}, .p.state.index = i};
 
 		if (!v->started[i])
@@ -176,44 +185,47 @@ static void stop(struct virtio_device *d)
 		v->started[i] = false;
 		if (v->failed || v->gone)
 			continue;
-		r = talk_ask(v, &m, sizeof(m.p.state));
+		r = vhost_front_ask(v, &m, sizeof(m.p.state));
 		if (r >= 0 && m.p.state.index != i)
 			r = err_set(EPROTO,
 				"GET_VRING_BASE of queue %" PRIu32 " answers for queue %" PRIu32, i,
 				m.p.state.index);
 		if (r < 0)
-			(void)fail(v, r);
+			(void)lose_back_end(v, r);
 	}
 }
 
-static void configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
+static void front_configure(
+	struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
-	struct talk_message m = {.h = {VHOST_USER_SET_CONFIG, 0, VHOST_USER_CONFIG_HEAD + len},
+	struct vhost_front_message m = {
+		.h = {VHOST_USER_SET_CONFIG, 0, VHOST_USER_CONFIG_HEAD + len},
 		.p.config = {.offset = offset, .size = len}};
 
 	if (d->config != v->config || v->failed || v->gone || len > sizeof(uint64_t))
 		return;
-	talk_begin(v);
+	vhost_front_begin(v);
 	memcpy(m.p.config.data, data, len);
-	int r = talk_tell(v, &m, NULL, 0);
+	int r = vhost_front_tell(v, &m, NULL, 0);
 	if (r < 0) {
-		(void)fail(v, r);
+		(void)lose_back_end(v, r);
 		return;
 	}
 	memcpy(v->config + offset, data, len);
 }
 
-/* GET_CONFIG: all of what the driver will read. */
+/* Reads with GET_CONFIG the whole configuration that the driver can read. */
 static int fetch_config(struct vhost_user *v, uint32_t len)
 {
-	struct talk_message m = {.h = {VHOST_USER_GET_CONFIG, 0, VHOST_USER_CONFIG_HEAD + len},
+	struct vhost_front_message m = {
+		.h = {VHOST_USER_GET_CONFIG, 0, VHOST_USER_CONFIG_HEAD + len},
 		.p.config.size = len};
 
 	if (!(v->protocol & BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
 		return err_set(EPROTO, "it does not offer the protocol feature CONFIG (bit %d)",
 			VHOST_USER_PROTOCOL_F_CONFIG);
-	int r = talk_ask(v, &m, VHOST_USER_CONFIG_HEAD + len);
+	int r = vhost_front_ask(v, &m, VHOST_USER_CONFIG_HEAD + len);
 	if (r < 0)
 		return r;
 	if (m.p.config.offset != 0 || m.p.config.size != len)
@@ -227,7 +239,7 @@ static int fetch_config(struct vhost_user *v, uint32_t len)
 
 static int ask_features(struct vhost_user *v)
 {
-	int r = talk_ask_u64(v, VHOST_USER_GET_FEATURES, &v->offered);
+	int r = vhost_front_ask_u64(v, VHOST_USER_GET_FEATURES, &v->offered);
 
 	if (r >= 0 && !(v->offered & BIT(VIRTIO_F_VERSION_1)))
 		r = err_set(EPROTO,
@@ -241,34 +253,35 @@ int vhost_user_probe(int sock, const char *peer, unsigned timeout_ms)
 {
 	struct vhost_user v = {.sock = sock, .timeout_ms = timeout_ms};
 
-	talk_begin(&v);
+	vhost_front_begin(&v);
 	int r = ask_features(&v);
 	return r < 0 ? err_ctx(r, "%s: the vhost-user back end", peer) : 0;
 }
 
-static int negotiate(struct vhost_user *v, const struct vhost_user_options *o)
+static int negotiate_features(struct vhost_user *v, const struct vhost_user_options *o)
 {
-	struct talk_message owner = {.h.request = VHOST_USER_SET_OWNER};
+	struct vhost_front_message owner = {.h.request = VHOST_USER_SET_OWNER};
 	const unsigned needed = v->pairs ? o->queue_count / 2 : o->queue_count;
 	uint64_t queues = needed;
 
 	v->protocol = 0;
-	int r = talk_tell(v, &owner, NULL, 0);
+	int r = vhost_front_tell(v, &owner, NULL, 0);
 
 	if (r >= 0)
 		r = ask_features(v);
 	if (r >= 0 && (v->offered & BIT(VHOST_USER_F_PROTOCOL_FEATURES))) {
 		uint64_t protocol = 0;
 
-		r = talk_ask_u64(v, VHOST_USER_GET_PROTOCOL_FEATURES, &protocol);
+		r = vhost_front_ask_u64(v, VHOST_USER_GET_PROTOCOL_FEATURES, &protocol);
 		protocol &= WANTED_PROTOCOL |
 			    (o->reconnect ? BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) : 0);
 		if (r >= 0)
-			r = talk_tell_u64(v, VHOST_USER_SET_PROTOCOL_FEATURES, protocol, -EBADF);
+			r = vhost_front_tell_u64(
+				v, VHOST_USER_SET_PROTOCOL_FEATURES, protocol, -EBADF);
 		v->protocol = protocol; /* acknowledgements begin with the next message */
 	}
 	if (r >= 0 && (v->protocol & BIT(VHOST_USER_PROTOCOL_F_MQ)))
-		r = talk_ask_u64(v, VHOST_USER_GET_QUEUE_NUM, &queues);
+		r = vhost_front_ask_u64(v, VHOST_USER_GET_QUEUE_NUM, &queues);
 	if (r >= 0 && o->reconnect && !(v->protocol & BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)))
 		r = err_set(EPROTO,
 			"it does not offer the protocol feature INFLIGHT_SHMFD (bit %d), without "
@@ -282,16 +295,16 @@ static int negotiate(struct vhost_user *v, const struct vhost_user_options *o)
 	return r;
 }
 
-/* Looks at a readable socket, on which nothing is expected. */
-static void look(struct vhost_user *v)
+/* Finds out why the socket is readable although nothing is expected. */
+static void check_idle_socket(struct vhost_user *v)
 {
 	char byte;
 	ssize_t n = recv(v->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return; /* an answer, which somebody has taken meanwhile */
-	(void)fail(v, n > 0 ? err_set(EPROTO, "it speaks without being asked")
-			    : err_set(EPIPE, "it has hung up"));
+		return; /* it was an answer, which another thread has taken */
+	(void)lose_back_end(v, n > 0 ? err_set(EPROTO, "it speaks without being asked")
+				     : err_set(EPIPE, "it has hung up"));
 }
 
 static int ask_for_connection(struct vhost_user *v)
@@ -305,7 +318,10 @@ static int ask_for_connection(struct vhost_user *v)
 	return 0;
 }
 
-/* The new connection takes the place of the old one, also in the caller's hands. */
+/*
+ * Puts the new connection in the place of the old one, under the same descriptor number, which the
+ * caller has too.
+ */
 static int take_connection(struct vhost_user *v)
 {
 	_cleanup_fd_ int fd = -EBADF;
@@ -318,7 +334,7 @@ static int take_connection(struct vhost_user *v)
 	return dup3(fd, v->sock, O_CLOEXEC) < 0 ? err_sys("take the new connection") : 0;
 }
 
-static int resume(struct vhost_user *v)
+static int resume_connection(struct vhost_user *v)
 {
 	const struct virtio_device *d = &v->dev;
 	const struct vhost_user_options o = {.queue_count = d->queue_count,
@@ -332,41 +348,45 @@ static int resume(struct vhost_user *v)
 		return r;
 	v->waiting = false;
 	memcpy(config, v->config, sizeof(config));
-	talk_begin(v);
-	r = negotiate(v, &o);
-	if (r >= 0 && (accepted(v) & ~v->offered))
+	vhost_front_begin(v);
+	r = negotiate_features(v, &o);
+	if (r >= 0 && (accepted_features(v) & ~v->offered))
 		r = err_set(EPROTO, "it came back without the features 0x%" PRIx64,
-			accepted(v) & ~v->offered);
+			accepted_features(v) & ~v->offered);
 	if (r >= 0 && memcmp(config, v->config, sizeof(config)) != 0)
-		r = err_set(EPROTO, "it came back with another configuration: another disk?");
+		r = err_set(EPROTO,
+			"it came back with another configuration, so it may have another disk");
 	if (r >= 0 && virtio_is_live(d))
 		r = start_queues(v);
 	if (r >= 0) {
 		v->gone = false;
 		v->dev.event_fd = v->sock;
-		/* The last one may have ended between a request's completion and its interrupt. */
+		/*
+		 * The old back end may have ended after it completed a request and before it raised
+		 * the interrupt.
+		 */
 		eventfd_write(d->call, 1);
 	}
 	return r;
 }
 
-static int event(struct virtio_device *d)
+static int front_event(struct virtio_device *d)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
 	char why[sizeof(v->why)];
 
 	pthread_mutex_lock(&d->lock);
 	if (!v->failed && !v->gone)
-		look(v);
+		check_idle_socket(v);
 	else if (!v->failed && v->waiting) {
-		int r = resume(v);
+		int r = resume_connection(v);
 		if (r < 0)
-			(void)fail(v, r);
+			(void)lose_back_end(v, r);
 	}
 	if (!v->failed && v->gone && !v->waiting) {
 		int r = ask_for_connection(v);
 		if (r < 0)
-			(void)fail(v, r);
+			(void)lose_back_end(v, r);
 	}
 	if (!v->failed) {
 		pthread_mutex_unlock(&d->lock);
@@ -382,20 +402,23 @@ static int event(struct virtio_device *d)
 	return 0;
 }
 
-static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+static int front_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
-	return 0; /* not ours to serve */
+	return 0; /* the back end serves the queues */
 }
 
-static const struct virtio_ops ops = {
-	.serve = serve, .reset = stop, .event = event, .configure = configure, .start = start};
+static const struct virtio_ops ops = {.serve = front_serve,
+	.reset = front_stop,
+	.event = front_event,
+	.configure = front_configure,
+	.start = front_start};
 
 int vhost_user_init(
 	struct vhost_user *v, const struct vm_memory *m, const struct vhost_user_options *o)
 {
 	if (m->fd < 0)
 		return err_set(EINVAL,
-			"%s: guest memory is private and can't be shared with %s; expected memory "
+			"%s: guest memory is private and can't be shared with %s: expected memory "
 			"that is not mergeable (KSM)",
 			o->name, o->peer);
 	if (o->queue_count > VIRTIO_QUEUES_MAX || o->config_len > VHOST_USER_CONFIG_MAX ||
@@ -412,8 +435,8 @@ int vhost_user_init(
 		.pairs = o->pairs,
 		.inflight = -EBADF,
 		.timeout_ms = o->timeout_ms ? o->timeout_ms : VHOST_USER_TIMEOUT_MS};
-	talk_begin(v);
-	int r = negotiate(v, o);
+	vhost_front_begin(v);
+	int r = negotiate_features(v, o);
 	if (r < 0)
 		return err_ctx(r, "%s: %s", o->name, o->peer);
 	v->dev = (struct virtio_device){.ops = &ops,

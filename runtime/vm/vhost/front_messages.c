@@ -37,12 +37,12 @@ static const char *request_name(uint32_t request)
 	return request < ARRAY_SIZE(names) && names[request] ? names[request] : "a request";
 }
 
-void talk_begin(struct vhost_user *v)
+void vhost_front_begin(struct vhost_user *v)
 {
 	v->deadline = clock_ms() + v->timeout_ms;
 }
 
-static int wait_for(const struct vhost_user *v, short events, uint32_t request)
+static int wait_until_ready(const struct vhost_user *v, short events, uint32_t request)
 {
 	struct pollfd p = {v->sock, events, 0};
 
@@ -59,8 +59,8 @@ static int wait_for(const struct vhost_user *v, short events, uint32_t request)
 	}
 }
 
-int talk_send(
-	const struct vhost_user *v, const struct talk_message *m, const int *fds, unsigned count)
+int vhost_front_send(const struct vhost_user *v, const struct vhost_front_message *m,
+	const int *fds, unsigned count)
 {
 	const size_t len = sizeof(m->h) + m->h.size;
 	union {
@@ -72,7 +72,7 @@ int talk_send(
 		struct iovec iov = {(char *)&m->h + done, len - done};
 		struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
 
-		if (done == 0 && count > 0) { /* they go with the first byte */
+		if (done == 0 && count > 0) { /* the descriptors go with the first byte */
 			h.msg_control = &control;
 			h.msg_controllen = CMSG_SPACE(count * sizeof(int));
 			struct cmsghdr *c = CMSG_FIRSTHDR(&h);
@@ -87,7 +87,7 @@ int talk_send(
 			continue;
 		}
 		int r = errno == EINTR    ? 0
-			: errno == EAGAIN ? wait_for(v, POLLOUT, m->h.request)
+			: errno == EAGAIN ? wait_until_ready(v, POLLOUT, m->h.request)
 					  : err_sys("send %s", request_name(m->h.request));
 		if (r < 0)
 			return r;
@@ -96,8 +96,8 @@ int talk_send(
 }
 
 /*
- * Descriptors have no place in a reply, but for one where `ret` is given: the others are closed.
- * True: there were some of those.
+ * Takes one descriptor into *ret, if `ret` is given, and closes all others, because they have no
+ * place in an answer. Returns true if there were others.
  */
 static bool take_fds(struct msghdr *h, int *ret)
 {
@@ -134,7 +134,7 @@ static int receive_all(
 			.msg_iovlen = 1,
 			.msg_control = &control,
 			.msg_controllen = sizeof(control)};
-		int r = wait_for(v, POLLIN, request);
+		int r = wait_until_ready(v, POLLIN, request);
 
 		if (r < 0)
 			return r;
@@ -154,7 +154,8 @@ static int receive_all(
 	return 0;
 }
 
-int talk_receive(const struct vhost_user *v, struct talk_message *m, uint32_t size, int *ret_fd)
+int vhost_front_receive(
+	const struct vhost_user *v, struct vhost_front_message *m, uint32_t size, int *ret_fd)
 {
 	const uint32_t request = m->h.request;
 	int r = receive_all(v, &m->h, sizeof(m->h), request, ret_fd);
@@ -174,47 +175,50 @@ int talk_receive(const struct vhost_user *v, struct talk_message *m, uint32_t si
 	return receive_all(v, &m->p, size, request, ret_fd);
 }
 
-int talk_ask(const struct vhost_user *v, struct talk_message *m, uint32_t answer)
+int vhost_front_ask(const struct vhost_user *v, struct vhost_front_message *m, uint32_t answer)
 {
 	m->h.flags = VHOST_USER_VERSION;
-	int r = talk_send(v, m, NULL, 0);
-	return r < 0 ? r : talk_receive(v, m, answer, NULL);
+	int r = vhost_front_send(v, m, NULL, 0);
+	return r < 0 ? r : vhost_front_receive(v, m, answer, NULL);
 }
 
-int talk_tell(const struct vhost_user *v, struct talk_message *m, const int *fds, unsigned count)
+int vhost_front_tell(
+	const struct vhost_user *v, struct vhost_front_message *m, const int *fds, unsigned count)
 {
 	const uint32_t request = m->h.request;
 	bool ack = v->protocol & BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK);
 
 	m->h.flags = VHOST_USER_VERSION | (ack ? VHOST_USER_NEED_REPLY : 0);
-	int r = talk_send(v, m, fds, count);
+	int r = vhost_front_send(v, m, fds, count);
 	if (r < 0 || !ack)
 		return r;
-	r = talk_receive(v, m, sizeof(m->p.u64), NULL);
+	r = vhost_front_receive(v, m, sizeof(m->p.u64), NULL);
 	if (r >= 0 && m->p.u64 != 0)
 		r = err_set(EPROTO, "it refuses %s", request_name(request));
 	return r;
 }
 
-int talk_ask_u64(const struct vhost_user *v, uint32_t request, uint64_t *ret)
+int vhost_front_ask_u64(const struct vhost_user *v, uint32_t request, uint64_t *ret)
 {
-	struct talk_message m = {.h.request = request};
-	int r = talk_ask(v, &m, sizeof(m.p.u64));
+	struct vhost_front_message m = {.h.request = request};
+	int r = vhost_front_ask(v, &m, sizeof(m.p.u64));
 
 	*ret = m.p.u64;
 	return r;
 }
 
-int talk_tell_u64(const struct vhost_user *v, uint32_t request, uint64_t value, int fd)
+int vhost_front_tell_u64(const struct vhost_user *v, uint32_t request, uint64_t value, int fd)
 {
-	struct talk_message m = {.h = {request, 0, sizeof(m.p.u64)}, .p.u64 = value};
+	struct vhost_front_message m = {.h = {request, 0, sizeof(m.p.u64)}, .p.u64 = value};
 
-	return talk_tell(v, &m, &fd, fd >= 0);
+	return vhost_front_tell(v, &m, &fd, fd >= 0);
 }
 
-int talk_tell_state(const struct vhost_user *v, uint32_t request, uint32_t index, uint32_t num)
+int vhost_front_tell_state(
+	const struct vhost_user *v, uint32_t request, uint32_t index, uint32_t num)
 {
-	struct talk_message m = {.h = {request, 0, sizeof(m.p.state)}, .p.state = {index, num}};
+	struct vhost_front_message m = {
+		.h = {request, 0, sizeof(m.p.state)}, .p.state = {index, num}};
 
-	return talk_tell(v, &m, NULL, 0);
+	return vhost_front_tell(v, &m, NULL, 0);
 }

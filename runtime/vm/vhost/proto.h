@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vhost-user on the wire (QEMU, docs/interop/vhost-user.rst): requests, feature bits and payloads,
- * for the front end (front.c) and the back end. Native byte order: both ends are on this host.
+ * The messages of vhost-user (QEMU, docs/interop/vhost-user.rst): requests, feature bits and
+ * payloads, for the front end (front.c) and the back end (back.c). Numbers are in native byte
+ * order, because both ends are on this host.
  */
 #pragma once
 #include <stdint.h>
@@ -30,7 +31,10 @@ enum vhost_user_request {
 	VHOST_USER_RESET_DEVICE = 34,
 };
 
-/* Among the virtio features: there are protocol features, and rings start disabled. */
+/*
+ * The bit among the virtio features that says: there are protocol features, and rings start
+ * disabled.
+ */
 #define VHOST_USER_F_PROTOCOL_FEATURES 30
 
 /* Protocol features. */
@@ -40,13 +44,16 @@ enum vhost_user_request {
 #define VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD 12
 #define VHOST_USER_PROTOCOL_F_RESET_DEVICE 13
 
-/* Flags of a message. */
+/* Flags of a message's header. */
 #define VHOST_USER_VERSION 1U
 #define VHOST_USER_VERSION_MASK 3U
 #define VHOST_USER_REPLY 4U
 #define VHOST_USER_NEED_REPLY 8U
 
-/* The u64 of SET_VRING_KICK, _CALL and _ERR: a queue, and whether no descriptor comes with it. */
+/*
+ * The u64 of SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR holds the queue, and whether no
+ * descriptor comes with the message.
+ */
 #define VHOST_USER_VRING_INDEX_MASK 0xffU
 #define VHOST_USER_VRING_NO_FD 0x100U
 
@@ -54,7 +61,7 @@ enum vhost_user_request {
 #define VHOST_USER_CONFIG_MAX 256
 
 struct vhost_user_header {
-	uint32_t request, flags, size; /* size: of the payload */
+	uint32_t request, flags, size; /* size: bytes of the payload */
 };
 
 struct vhost_user_region {
@@ -82,7 +89,9 @@ struct vhost_user_config {
 	uint8_t data[VHOST_USER_CONFIG_MAX];
 };
 
-/* Memory in which the back end keeps which requests are under way. 24 bytes on the wire. */
+/*
+ * Memory in which the back end notes the requests that are under way. It has 24 bytes in a message.
+ */
 struct vhost_user_inflight {
 	uint64_t size, offset;
 	uint16_t queues, queue_size;
