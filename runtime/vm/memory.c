@@ -212,8 +212,7 @@ static int check_file(const struct vm_memory_region *r, int fd, uint64_t *ret_un
 		return err_sys("read the size of a memory region's file");
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < r->offset + r->size)
 		return err_set(EPROTO,
-			"a memory region ends at byte %" PRIu64 " of its file, which has %" PRIu64
-			" bytes",
+			"a memory region reaches beyond its file: %" PRIu64 " of %" PRIu64 " bytes",
 			r->offset + r->size, S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0);
 	uint64_t block = st.st_blksize > 0 ? (uint64_t)st.st_blksize : page;
 	/*

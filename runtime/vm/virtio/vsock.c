@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Whatever happens (a kick, a descriptor that is ready), the same is
- * done, in run(): take the guest's packets, then fill its receive buffers, with resets first and
- * then in turn with what each connection has to say and to deliver.
- *
- * Nothing is read from a descriptor before there is a receive buffer and credit for it. Where the
- * guest has no buffer, its next kick comes by virtq_arm(). Answers are kept as bits of their
- * connection, so that they take no memory; those without a connection wait in `resets`, and when
- * that is full no packet is taken any more until the guest has made room (5.10.6.1.1).
+ * Theory of operation. Each event, a kick or a descriptor that is ready, makes run_queues() do the
+ * same: it takes the guest's packets, then fills the guest's receive buffers, first with resets,
+ * then with the packets and data of one connection after the other.
+ * Nothing is read from a descriptor before there is a receive buffer and credit for the data. If
+ * the guest has no buffer, virtq_arm() makes its next kick come. Answers are kept as bits of their
+ * connection, so they take no memory. Answers without a connection wait in `resets`; while that is
+ * full no packet is taken, until the guest has given buffers (5.10.6.1.1).
  */
 #include "vm/virtio/vsock.h"
 
@@ -22,56 +21,11 @@
 #include "base/clock.h"
 
 #define EVENTS_MAX 64
-#define F_STREAM 0 /* VIRTIO_VSOCK_F_STREAM, which Linux's header lacks */
-
-/* --- connections --- */
-
-static struct vsock_conn *find(const struct virtio_vsock *v, uint32_t guest_port, uint32_t port)
-{
-	for (unsigned i = 0; i < v->count; i++) {
-		struct vsock_conn *c = v->conns[i];
-
-		if (c->port == port && c->guest_port == guest_port && c->state != VSOCK_FORGOTTEN)
-			return c;
-	}
-	return NULL;
-}
-
-void vsock_settle(struct virtio_vsock *v, struct vsock_conn *c)
-{
-	if (c->stream.fd < 0 && !c->told_closed) {
-		c->told_closed = true;
-		if (v->options.closed)
-			v->options.closed(v->options.ctx, c->guest_port, c->port);
-	}
-	if (!vsock_conn_is_gone(c))
-		return;
-	for (unsigned i = 0; i < v->count; i++) {
-		if (v->conns[i] == c) {
-			v->conns[i] = v->conns[--v->count];
-			break;
-		}
-	}
-	v->large -= c->size == VSOCK_CREDIT;
-	vsock_conn_free(c);
-}
-
-static int add(struct virtio_vsock *v, int fd, unsigned use, struct vsock_conn **ret)
-{
-	int r = vsock_conn_new(ret, fd, use, v->dev.event_fd);
-
-	if (r < 0)
-		return r;
-	bool large = v->large < VSOCK_LARGE_MAX;
-	v->large += large;
-	(*ret)->size = large ? VSOCK_CREDIT : VSOCK_CREDIT_SMALL;
-	v->conns[v->count++] = *ret;
-	return 0;
-}
+#define F_STREAM 0 /* VIRTIO_VSOCK_F_STREAM, which is missing in Linux's header */
 
 /* --- from the guest --- */
 
-static void refuse(struct virtio_vsock *v, const struct vsock_packet *p)
+static void refuse_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 {
 	if (p->op == VIRTIO_VSOCK_OP_RST || v->ending)
 		return;
@@ -89,7 +43,7 @@ static int accept_conn(struct virtio_vsock *v, const struct vsock_packet *p)
 	int fd = v->options.connect(v->options.ctx, p->src_port, p->dst_port, &use);
 	if (fd < 0)
 		return fd;
-	int r = add(v, fd, use, &c);
+	int r = vsock_add_conn(v, fd, use, &c);
 	if (r < 0) {
 		if (v->options.closed)
 			v->options.closed(v->options.ctx, p->src_port, p->dst_port);
@@ -103,25 +57,25 @@ static int accept_conn(struct virtio_vsock *v, const struct vsock_packet *p)
 	return 0;
 }
 
-static void receive(struct virtio_vsock *v, const struct vsock_packet *p)
+static void receive_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 {
-	/* Nobody but the guest is at the other end of these queues. */
+	/* Only the guest can be at the other end of these queues. */
 	if (p->src_cid != v->options.cid)
 		return;
 	if (p->dst_cid != VSOCK_HOST_CID || p->type != VIRTIO_VSOCK_TYPE_STREAM) {
-		refuse(v, p);
+		refuse_packet(v, p);
 		return;
 	}
-	struct vsock_conn *c = find(v, p->src_port, p->dst_port);
+	struct vsock_conn *c = vsock_find_conn(v, p->src_port, p->dst_port);
 	if (c) {
 		vsock_conn_receive(c, p, &v->chain, v->part);
-		vsock_settle(v, c);
+		vsock_settle_conn(v, c);
 	} else if (p->op != VIRTIO_VSOCK_OP_REQUEST || accept_conn(v, p) < 0) {
-		refuse(v, p);
+		refuse_packet(v, p);
 	}
 }
 
-/* The packet in v->chain. Its length is checked here, against what there is (CVE-2019-18960). */
+/* Handles the packet in v->chain. Its length is checked against the buffer (CVE-2019-18960). */
 static int take_packet(struct virtio_vsock *v)
 {
 	struct virtio_vsock_hdr h;
@@ -129,7 +83,7 @@ static int take_packet(struct virtio_vsock *v)
 	if (v->chain.writable > 0 || v->chain.read_len < VSOCK_HEADER)
 		return err_set(EPROTO,
 			"a packet of %" PRIu64 " bytes to read and %" PRIu64
-			" to write: expected %u or more, and none",
+			" to write: expected %u or more to read, and none to write",
 			v->chain.read_len, v->chain.write_len, VSOCK_HEADER);
 	virtq_read(&v->chain, 0, &h, VSOCK_HEADER);
 	struct vsock_packet p = {.src_cid = le64toh(h.src_cid),
@@ -145,13 +99,16 @@ static int take_packet(struct virtio_vsock *v)
 	if (p.len > v->chain.read_len - VSOCK_HEADER)
 		return err_set(EPROTO,
 			"a packet that says it has %" PRIu32
-			" bytes of data in a buffer of %" PRIu64,
+			" bytes of data: expected at most those of its buffer, %" PRIu64,
 			p.len, v->chain.read_len - VSOCK_HEADER);
-	receive(v, &p);
+	receive_packet(v, &p);
 	return 0;
 }
 
-/* 0: none is left, or they must wait for `resets`. 1: this turn's share is used up. */
+/*
+ * Returns 0 if no packet is left or the others must wait for `resets`, or 1 if the share of this
+ * turn is used up.
+ */
 static int take_packets(struct virtio_vsock *v)
 {
 	struct virtq *q = &v->dev.queues[VSOCK_QUEUE_TX];
@@ -173,7 +130,7 @@ static int take_packets(struct virtio_vsock *v)
 
 /* --- the device --- */
 
-static void run(struct virtio_vsock *v)
+static void run_queues(struct virtio_vsock *v)
 {
 	unsigned index = VSOCK_QUEUE_TX;
 	bool blocked = false;
@@ -184,7 +141,7 @@ static void run(struct virtio_vsock *v)
 	if (tx >= 0) {
 		blocked = v->reset_count == VSOCK_RESETS_MAX;
 		index = VSOCK_QUEUE_RX;
-		rx = vsock_fill(v);
+		rx = vsock_fill_rx(v);
 	}
 	if (tx < 0 || rx < 0) {
 		err_ctx(-EPROTO, "%s: queue %u", v->dev.name, index);
@@ -194,41 +151,44 @@ static void run(struct virtio_vsock *v)
 	}
 }
 
-static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+static int vsock_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
-	run((struct virtio_vsock *)d);
-	return 0; /* `wake` brings us back */
+	run_queues((struct virtio_vsock *)d);
+	return 0; /* `wake` makes the loop call the device again */
 }
 
-static int event(struct virtio_device *d)
+static int vsock_event(struct virtio_device *d)
 {
 	struct virtio_vsock *v = (struct virtio_vsock *)d;
 	struct epoll_event events[EVENTS_MAX];
 	eventfd_t count;
 
 	pthread_mutex_lock(&d->lock);
-	/* With the lock held: no connection is freed between the event and its use. */
+	/* The lock is held, so no connection is freed between the event and its use. */
 	int n = epoll_wait(d->event_fd, events, EVENTS_MAX, 0);
 	for (int i = 0; i < n; i++) {
 		struct vsock_conn *c = events[i].data.ptr;
 
 		if (c) {
 			vsock_conn_event(c, events[i].events);
-			vsock_settle(v, c);
+			vsock_settle_conn(v, c);
 		} else {
 			(void)eventfd_read(v->wake, &count);
 		}
 	}
-	run(v);
+	run_queues(v);
 	pthread_mutex_unlock(&d->lock);
 	return 0;
 }
 
-static void reset(struct virtio_device *d)
+static void vsock_reset(struct virtio_device *d)
 {
 	struct virtio_vsock *v = (struct virtio_vsock *)d;
 
-	/* What a guest wrote before it ended may be in the queue still, its kick on the way. */
+	/*
+	 * The last data of a guest that ended may still be in the queue, with its kick not yet
+	 * served.
+	 */
 	v->reset_count = 0;
 	v->ending = true;
 	if (virtio_is_live(d))
@@ -238,21 +198,24 @@ static void reset(struct virtio_device *d)
 		struct vsock_conn *c = v->conns[i];
 
 		vsock_conn_forget(c);
-		vsock_settle(v, c);
+		vsock_settle_conn(v, c);
 	}
 }
 
-static void quiesce(struct virtio_device *d, unsigned index)
+static void vsock_quiesce(struct virtio_device *d, unsigned index)
 {
 	struct virtio_vsock *v = (struct virtio_vsock *)d;
 
-	/* As at a reset, but there may be a guest afterwards. Nothing is kept of the queues. */
+	/*
+	 * Does the same as a reset for the queue, but the guest may continue later. The device
+	 * keeps nothing of the queues.
+	 */
 	if (index == VSOCK_QUEUE_TX && virtio_is_live(d) && take_packets(v) < 0)
 		virtio_needs_reset(d);
 }
 
 static const struct virtio_ops ops = {
-	.serve = serve, .reset = reset, .event = event, .quiesce = quiesce};
+	.serve = vsock_serve, .reset = vsock_reset, .event = vsock_event, .quiesce = vsock_quiesce};
 
 static int open_events(struct virtio_vsock *v)
 {
@@ -299,42 +262,43 @@ void virtio_vsock_release(struct virtio_vsock *v)
 
 		vsock_conn_forget(c);
 		vsock_stream_end(&c->stream, VSOCK_BOTH);
-		vsock_settle(v, c);
+		vsock_settle_conn(v, c);
 	}
 	fd_close(&v->dev.event_fd);
 	fd_close(&v->wake);
 }
 
-static int dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use)
+static int dial_port(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use)
 {
 	_cleanup_fd_ int mine = fd;
 	struct vsock_conn *c;
 	uint32_t port;
 
 	if (!virtio_is_live(&v->dev))
-		return err_set(ENOTCONN,
-			"vsock port %" PRIu32 ": the guest has no driver for it (yet)", guest_port);
+		return err_set(ENOTCONN, "vsock port %" PRIu32 ": the guest's driver is not ready",
+			guest_port);
 	if (v->count == VSOCK_CONNS_MAX)
-		return err_set(EBUSY, "vsock port %" PRIu32 ": %u connections are open already",
+		return err_set(EBUSY,
+			"vsock port %" PRIu32 ": %u connections are open, which is the limit",
 			guest_port, VSOCK_CONNS_MAX);
 	do {
 		port = v->next_port;
 		v->next_port = port == VSOCK_DIAL_PORT_LAST ? VSOCK_DIAL_PORT_FIRST : port + 1;
-	} while (find(v, guest_port, port));
-	int r = add(v, take_fd(&mine), use, &c);
+	} while (vsock_find_conn(v, guest_port, port));
+	int r = vsock_add_conn(v, take_fd(&mine), use, &c);
 	if (r < 0)
 		return err_ctx(r, "vsock port %" PRIu32, guest_port);
 	c->guest_port = guest_port;
 	c->port = port;
 	vsock_conn_start(c, VSOCK_DIALED);
-	eventfd_write(v->wake, 1); /* callbacks belong to the thread that serves the device */
+	eventfd_write(v->wake, 1); /* the thread that serves the device makes the callbacks */
 	return (int)port;
 }
 
 int virtio_vsock_dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use)
 {
 	pthread_mutex_lock(&v->dev.lock);
-	int r = dial(v, guest_port, fd, use);
+	int r = dial_port(v, guest_port, fd, use);
 	pthread_mutex_unlock(&v->dev.lock);
 	return r;
 }
@@ -356,15 +320,15 @@ int virtio_vsock_drain(struct virtio_vsock *v, int timeout_ms)
 	struct pollfd p[2] = {{v->dev.event_fd, POLLIN, 0}};
 
 	for (;;) {
-		event(&v->dev);
-		/* `wake` alone: packets are left that one turn did not get to. */
+		vsock_event(&v->dev);
+		/* If `wake` is readable, there are packets that did not fit into one turn. */
 		p[1] = (struct pollfd){v->wake, POLLIN, 0};
 		if (!is_pending(v) && poll(&p[1], 1, 0) == 0)
 			return 0;
 		int64_t left = end - clock_ms();
 		if (timeout_ms >= 0 && left <= 0)
 			return err_set(ETIMEDOUT,
-				"vsock: a reader has not taken the guest's data in %d ms",
+				"vsock: a reader has not taken the guest's data within %d ms",
 				timeout_ms);
 		if (poll(p, 1, timeout_ms < 0 ? -1 : (int)left) < 0 && errno != EINTR)
 			return err_sys("vsock: wait for readers of the guest's data");

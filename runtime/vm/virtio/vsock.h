@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The socket device (virtio 1.2, 5.10): streams between ports of the guest and descriptors here.
- * Queue 0 goes to the guest, 1 comes from it, 2 is of events, of which there are none.
- *
- *	virtio_vsock_init(&v, &memory, &options)
- *	a transport serves v.dev: kicks, and v.dev.event_fd
- *	virtio_vsock_dial(&v, port, fd, use)   any time, any thread
- *	virtio_vsock_drain(&v, timeout)        the guest has ended: write what it said last
- *	virtio_vsock_release(&v)
- *
- * A stream's descriptor may be a stream socket, or a pipe, a terminal or a file: data goes between
- * guest memory and it by readv(2) and writev(2), without a copy and without another process (see
- * vsock_stream.h for how that never waits). What it does not take at once is kept, within the
- * credit the guest has: VSOCK_CREDIT for each of the first VSOCK_LARGE_MAX streams, VSOCK_CREDIT_
- * SMALL for the others, hence 11.5 MiB whatever the guest does. SIGPIPE must be ignored.
- *
- * A descriptor is closed when its stream has ended in both directions and all that the guest sent
- * is written; a reset of the device or of the stream by the guest does not cut that short.
+ * The socket device (virtio 1.2, 5.10): streams between ports of the guest and descriptors of the
+ * host. Queue 0 goes to the guest, queue 1 comes from it, queue 2 is for events, of which there are
+ * none.
+ *         virtio_vsock_init(&v, &memory, &options)
+ *         a transport serves v.dev: kicks, and v.dev.event_fd
+ *         virtio_vsock_dial(&v, port, fd, use)   at any time, from any thread
+ *         virtio_vsock_drain(&v, timeout)        the guest has ended: writes its last data
+ *         virtio_vsock_release(&v)
+ * A stream's descriptor may be a stream socket, a pipe, a terminal or a file. readv(2) and
+ * writev(2) move data between guest memory and the descriptor, without a copy and without another
+ * process; vsock_stream.h says how they never wait. Data that the descriptor does not take at once
+ * is kept, up to the credit that the guest has: VSOCK_CREDIT for each of the first VSOCK_LARGE_MAX
+ * streams, and VSOCK_CREDIT_SMALL for the others. So a guest can cost 11.5 MiB at most. SIGPIPE
+ * must be ignored.
+ * A descriptor is closed when its stream has ended in both directions and all data from the guest
+ * is written, even if the guest resets the device or the stream before that.
  */
 #pragma once
 #include <linux/virtio_vsock.h>
@@ -25,27 +24,30 @@
 #include "vm/virtio/vsock_conn.h"
 
 #define VSOCK_HOST_CID 2
-#define VSOCK_CONNS_MAX 256 /* a request for more is refused */
+#define VSOCK_CONNS_MAX 256 /* further requests are refused */
 #define VSOCK_LARGE_MAX 16
 #define VSOCK_CREDIT (256U << 10)
 #define VSOCK_CREDIT_SMALL (32U << 10)
 #define VSOCK_RESETS_MAX 64
-/* Ports of ours that virtio_vsock_dial() connects from. */
+/* The host's ports from which virtio_vsock_dial() connects. */
 #define VSOCK_DIAL_PORT_FIRST 0x40000000U
 #define VSOCK_DIAL_PORT_LAST 0x7fffffffU
 
-/* The callbacks are called with the device's lock held: they must not call the device. */
+/* The callbacks run with the device's lock held, so they must not call the device. */
 struct virtio_vsock_options {
 	uint64_t cid;     /* the guest's, 3 .. 2^32 - 2 */
-	bool event_queue; /* false where another monitor has it */
+	bool event_queue; /* false if another monitor serves the event queue */
 	/*
-	 * The guest connects to `port` of ours: the descriptor that carries the stream, which
-	 * becomes the device's, or -errno to refuse. *ret_use is VSOCK_BOTH; leave only the
-	 * direction that is wanted where the descriptor may be open for more, as a terminal that
-	 * stands for standard output is: it would be read. In the thread that serves the device.
+	 * The guest connects to the host's `port`. Returns the descriptor that carries the stream,
+	 * which becomes the device's, or -errno to refuse. *ret_use is VSOCK_BOTH at first. If the
+	 * descriptor is open for more directions than are wanted, as a terminal that is used as
+	 * standard output, the callback leaves only the wanted one, because the device would read
+	 * it otherwise. Runs in the thread that serves the device.
 	 */
 	int (*connect)(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use);
-	/* The descriptor of a stream, also of a dialed one, was closed. In any thread. May be NULL.
+	/*
+	 * The descriptor of a stream was closed, also of a dialed one. Runs in any thread. NULL:
+	 * nothing is called.
 	 */
 	void (*closed)(void *ctx, uint32_t guest_port, uint32_t port);
 	void *ctx;
@@ -59,10 +61,10 @@ struct vsock_reset {
 
 enum { VSOCK_QUEUE_RX, VSOCK_QUEUE_TX };
 
-/* A receive buffer of which it is not known yet what it will hold. */
+/* receive buffer that was taken from the queue and is not filled yet. */
 struct vsock_room {
 	uint16_t head;
-	uint32_t len; /* beside the header */
+	uint32_t len; /* room for data, without the header */
 	unsigned header_parts;
 	struct iovec header[VSOCK_HEADER];
 };
@@ -71,13 +73,16 @@ struct virtio_vsock {
 	struct virtio_device dev;
 	struct virtio_vsock_config config;
 	struct virtio_vsock_options options;
-	int wake; /* an eventfd in dev.event_fd: there is more to do */
+	int wake; /* eventfd in dev.event_fd that says there is more to do */
 	uint32_t next_port;
 	struct vsock_conn *conns[VSOCK_CONNS_MAX];
 	unsigned count, large, turn;
 	bool starved; /* the guest has no receive buffer */
-	bool ending;  /* a reset is under way: no new connections, no answers */
-	/* To packets that belong to no connection. While there is no place, no packet is taken. */
+	bool ending;  /* a reset is under way: no new connections and no answers */
+	/*
+	 * Answers to packets that belong to no connection. While there is no room here, no packet
+	 * is taken.
+	 */
 	struct vsock_reset resets[VSOCK_RESETS_MAX];
 	unsigned reset_count;
 	struct virtq_chain chain;
@@ -87,29 +92,45 @@ struct virtio_vsock {
 
 int virtio_vsock_init(struct virtio_vsock *v, const struct vm_memory *m,
 	const struct virtio_vsock_options *o) must_check;
-/* Beside virtio_release(). Closes all descriptors; what was not drained is lost. */
+/*
+ * Closes all descriptors; data that was not drained is lost. virtio_release() is called in
+ * addition.
+ */
 void virtio_vsock_release(struct virtio_vsock *v);
 
 /*
  * Connects to a port of the guest; `use` is of enum vsock_use. fd becomes the device's, also on
- * failure; a guest that does not listen there closes it. Returns our port, > 0, which closed() is
- * told; -ENOTCONN: the guest has no driver (yet); -EBUSY: VSOCK_CONNS_MAX connections are open.
+ * failure. A guest that does not listen at the port makes the device close it. Returns the host's
+ * port, > 0, which closed() gets. -ENOTCONN: the guest's driver is not ready; -EBUSY:
+ * VSOCK_CONNS_MAX connections are open.
+ * For restored snapshots (issue 18), because a restore ends the connections that the guest's agent
+ * made. Until these come only tests call it.
  */
 int virtio_vsock_dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use) must_check;
 
 /*
- * Writes what the guest has sent so far, waiting for slow readers, timeout_ms at most (-1: for
- * ever). For when the guest has ended, in the thread that served the device. -ETIMEDOUT.
+ * Writes the data that the guest has sent, and waits for slow readers, at most timeout_ms (-1: no
+ * limit). Called when the guest has ended, by the thread that served the device. -ETIMEDOUT.
  */
 int virtio_vsock_drain(struct virtio_vsock *v, int timeout_ms) must_check;
 
-/* --- between vsock.c and vsock_rx.c; the lock is held --- */
+/* --- vsock_table.c: the table of connections; the caller holds the lock --- */
 
-/* What follows from any call of c's: the owner is told of its end, and it is freed. */
-void vsock_settle(struct virtio_vsock *v, struct vsock_conn *c);
+struct vsock_conn *vsock_find_conn(
+	const struct virtio_vsock *v, uint32_t guest_port, uint32_t port);
+/* Makes a connection for the descriptor, which becomes its own, also on failure. */
+int vsock_add_conn(struct virtio_vsock *v, int fd, unsigned use, struct vsock_conn **ret)
+	must_check;
+/*
+ * Has to be called after each call that changes the connection: tells the owner if its descriptor
+ * was closed, and frees the connection if nothing is left of it.
+ */
+void vsock_settle_conn(struct virtio_vsock *v, struct vsock_conn *c);
+
+/* --- vsock_rx.c; the caller holds the lock --- */
 
 /*
- * Says and delivers to the guest what there is. 0: all of it, or the guest has no more buffers. 1:
- * this turn's share is used up. < 0: the driver broke the queue.
+ * Sends the guest the packets and the data that wait. 0: nothing is left, or the guest has no more
+ * buffers. 1: the share of this turn is used up. < 0: the driver broke the queue.
  */
-int vsock_fill(struct virtio_vsock *v);
+int vsock_fill_rx(struct virtio_vsock *v);

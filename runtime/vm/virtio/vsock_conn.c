@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Each direction is over when its sender has ended and all was delivered, or
+ * Theory of operation. A direction is over when its sender has ended and all data is delivered, or
  * when its receiver wants no more:
- *
- *	to the guest     the descriptor's input has ended, or the guest sent SHUTDOWN(RCV)
- *	from the guest   it sent SHUTDOWN(SEND) and all is written, or the descriptor takes no more
- *
- * We tell the guest by SHUTDOWN of what has ended on our side. When all is over, the side that got
- * SHUTDOWN of both answers RST and both forget the ports (5.10.6.5); until it does, ours stays in
- * the table, without its descriptor.
+ *         to the guest     the descriptor's input has ended, or the guest sent SHUTDOWN(RCV)
+ *         from the guest   the guest sent SHUTDOWN(SEND) and all is written, or the descriptor
+ * takes
+ *                          no more
+ * The device tells the guest by SHUTDOWN which direction has ended on the host. When both are over,
+ * the side that got SHUTDOWN of both answers RST, and both sides forget the ports (5.10.6.5). Until
+ * the guest answers, the connection stays in the table without its descriptor.
  */
 #include "vm/virtio/vsock_conn.h"
 
@@ -25,7 +25,7 @@ int vsock_conn_new(struct vsock_conn **ret, int fd, unsigned use, int epoll)
 
 	if (!c) {
 		fd_close(&fd);
-		return err_set(ENOMEM, "a vsock connection");
+		return err_set(ENOMEM, "out of memory for a vsock connection");
 	}
 	int r = vsock_stream_open(&c->stream, fd, use, epoll, c);
 	if (r < 0)
@@ -39,7 +39,7 @@ void vsock_conn_start(struct vsock_conn *c, enum vsock_state state)
 {
 	c->state = state;
 	c->batch = 1;
-	c->say = state == VSOCK_DIALED ? BIT(REQUEST) : BIT(RESPONSE);
+	c->ops = state == VSOCK_DIALED ? BIT(REQUEST) : BIT(RESPONSE);
 }
 
 void vsock_conn_free(struct vsock_conn *c)
@@ -49,32 +49,35 @@ void vsock_conn_free(struct vsock_conn *c)
 	free(c);
 }
 
-/* After every change: what follows from it. */
-static void settle(struct vsock_conn *c)
+/* Draws the consequences of a change of the connection; called after each change. */
+static void update_conn(struct vsock_conn *c)
 {
 	if (c->guest_ended && c->len == 0)
 		vsock_stream_end(&c->stream, VSOCK_FROM_GUEST);
 	if (c->stream.fd < 0 && c->guest_shutdown == BOTH)
-		c->say |= BIT(RST);
+		c->ops |= BIT(RST);
 }
 
-static void written(struct vsock_conn *c, uint32_t n)
+static void count_written(struct vsock_conn *c, uint32_t n)
 {
 	c->done += n;
-	/* Half, so that the guest never waits for credit while we wait for data. */
+	/*
+	 * An update at half of the credit keeps the guest from waiting for credit while the device
+	 * waits for data.
+	 */
 	if (c->done - c->told >= c->size / 2)
-		c->say |= BIT(CREDIT_UPDATE);
+		c->ops |= BIT(CREDIT_UPDATE);
 }
 
-/* The guest's data is of no use any more: nobody reads it. */
+/* Drops the guest's data, because nobody can read it any more. */
 static void fail_output(struct vsock_conn *c)
 {
 	vsock_stream_end(&c->stream, VSOCK_FROM_GUEST);
-	written(c, c->len);
+	count_written(c, c->len);
 	c->len = c->start = 0;
 }
 
-static void flush(struct vsock_conn *c)
+static void write_kept(struct vsock_conn *c)
 {
 	while (c->len > 0 && c->stream.writable) {
 		uint32_t first = c->size - c->start;
@@ -91,21 +94,24 @@ static void flush(struct vsock_conn *c)
 		}
 		c->start = (c->start + (uint32_t)n) % c->size;
 		c->len -= (uint32_t)n;
-		written(c, (uint32_t)n);
+		count_written(c, (uint32_t)n);
 	}
 	if (c->stream.fd >= 0)
 		vsock_stream_watch_output(&c->stream, c->len > 0);
 }
 
-/* The guest has broken the protocol, or we can't go on. What it sent rightly is still written. */
+/*
+ * The guest has broken the protocol, or memory is short. The valid data that it sent is still
+ * written.
+ */
 static void abort_conn(struct vsock_conn *c)
 {
-	c->say |= BIT(RST);
+	c->ops |= BIT(RST);
 	c->guest_ended = true;
 	vsock_stream_end(&c->stream, VSOCK_TO_GUEST);
 }
 
-static void keep(
+static void keep_data(
 	struct vsock_conn *c, const struct virtq_chain *chain, uint64_t offset, uint32_t len)
 {
 	if (!c->buf)
@@ -136,7 +142,7 @@ static void receive_data(
 		return;
 	}
 	if (c->guest_ended || !(c->stream.open & VSOCK_FROM_GUEST)) {
-		written(c, len); /* thrown away */
+		count_written(c, len); /* dropped */
 		return;
 	}
 	while (len > 0 && c->len == 0 && c->stream.writable) {
@@ -144,16 +150,16 @@ static void receive_data(
 		n = vsock_stream_write(&c->stream, part, count);
 		if (n <= 0)
 			break;
-		written(c, (uint32_t)n);
+		count_written(c, (uint32_t)n);
 		offset += (uint64_t)n;
 		len -= (uint32_t)n;
 	}
 	if (len > 0 && n <= 0 && n != -EAGAIN && c->len == 0 && c->stream.writable) {
-		written(c, len);
+		count_written(c, len);
 		fail_output(c);
 	} else if (len > 0) {
-		keep(c, chain, offset, len);
-		flush(c);
+		keep_data(c, chain, offset, len);
+		write_kept(c);
 	}
 }
 
@@ -169,10 +175,10 @@ static void receive_shutdown(struct vsock_conn *c, uint32_t flags)
 void vsock_conn_forget(struct vsock_conn *c)
 {
 	c->state = VSOCK_FORGOTTEN;
-	c->say = 0;
+	c->ops = 0;
 	c->guest_ended = true;
 	vsock_stream_end(&c->stream, VSOCK_TO_GUEST);
-	settle(c);
+	update_conn(c);
 }
 
 void vsock_conn_receive(struct vsock_conn *c, const struct vsock_packet *p,
@@ -186,10 +192,10 @@ void vsock_conn_receive(struct vsock_conn *c, const struct vsock_packet *p,
 		vsock_conn_forget(c);
 		return;
 	}
-	if (c->say & BIT(RST))
+	if (c->ops & BIT(RST))
 		return;
 	if (c->state == VSOCK_DIALED && p->op == VIRTIO_VSOCK_OP_RESPONSE &&
-		!(c->say & BIT(REQUEST)))
+		!(c->ops & BIT(REQUEST)))
 		c->state = VSOCK_CONNECTED;
 	else if (c->state == VSOCK_DIALED)
 		abort_conn(c);
@@ -198,31 +204,36 @@ void vsock_conn_receive(struct vsock_conn *c, const struct vsock_packet *p,
 	else if (p->op == VIRTIO_VSOCK_OP_SHUTDOWN)
 		receive_shutdown(c, p->flags);
 	else if (p->op == VIRTIO_VSOCK_OP_CREDIT_REQUEST)
-		c->say |= BIT(CREDIT_UPDATE);
+		c->ops |= BIT(CREDIT_UPDATE);
 	else if (p->op != VIRTIO_VSOCK_OP_CREDIT_UPDATE)
 		abort_conn(c);
-	settle(c);
+	update_conn(c);
 }
 
 void vsock_conn_event(struct vsock_conn *c, uint32_t events)
 {
 	vsock_stream_event(&c->stream, events);
-	/* Of a pipe this means that its last reader has gone: tell the guest before it writes. */
+	/*
+	 * For a pipe EPOLLERR means that its last reader has gone. The guest learns it before its
+	 * next write.
+	 */
 	if (c->stream.fifo && (events & EPOLLERR))
 		fail_output(c);
 	else
-		flush(c);
-	settle(c);
+		write_kept(c);
+	update_conn(c);
 }
 
-/* What to tell the guest of, by SHUTDOWN. */
-static uint32_t our_shutdown(const struct vsock_conn *c)
+/* The flags of the SHUTDOWN that the guest has to get. */
+static uint32_t due_shutdown(const struct vsock_conn *c)
 {
 	uint32_t flags = 0;
 
 	if (!(c->stream.open & VSOCK_TO_GUEST))
 		flags |= VIRTIO_VSOCK_SHUTDOWN_SEND;
-	/* Where the guest itself has ended this direction it needs no word, but for the last. */
+	/*
+	 * If the guest itself has ended this direction, it hears of it only with the last SHUTDOWN.
+	 */
 	if (!(c->stream.open & VSOCK_FROM_GUEST) && (!c->guest_ended || c->stream.fd < 0))
 		flags |= VIRTIO_VSOCK_SHUTDOWN_RCV;
 	return c->guest_shutdown == BOTH ? 0 : flags;
@@ -233,32 +244,32 @@ uint16_t vsock_conn_op(const struct vsock_conn *c, uint32_t *ret_flags)
 	static const uint16_t order[] = {VIRTIO_VSOCK_OP_RST, VIRTIO_VSOCK_OP_REQUEST,
 		VIRTIO_VSOCK_OP_RESPONSE, VIRTIO_VSOCK_OP_SHUTDOWN, VIRTIO_VSOCK_OP_CREDIT_UPDATE,
 		VIRTIO_VSOCK_OP_CREDIT_REQUEST};
-	unsigned say = c->say;
+	unsigned ops = c->ops;
 
 	*ret_flags = 0;
 	if (c->state == VSOCK_FORGOTTEN)
 		return VIRTIO_VSOCK_OP_INVALID;
 	if (c->state == VSOCK_DIALED)
-		say &= BIT(RST) | BIT(REQUEST);
-	else if (our_shutdown(c) & ~c->said_shutdown)
-		say |= BIT(SHUTDOWN);
+		ops &= BIT(RST) | BIT(REQUEST);
+	else if (due_shutdown(c) & ~c->sent_shutdown)
+		ops |= BIT(SHUTDOWN);
 	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
-		if (!(say & 1U << order[i]))
+		if (!(ops & 1U << order[i]))
 			continue;
 		if (order[i] == VIRTIO_VSOCK_OP_SHUTDOWN)
-			*ret_flags = c->said_shutdown | our_shutdown(c);
+			*ret_flags = c->sent_shutdown | due_shutdown(c);
 		return order[i];
 	}
 	return VIRTIO_VSOCK_OP_INVALID;
 }
 
-void vsock_conn_said(struct vsock_conn *c, uint16_t op, uint32_t flags)
+void vsock_conn_sent_op(struct vsock_conn *c, uint16_t op, uint32_t flags)
 {
-	/* Every packet tells our credit. */
+	/* Each packet contains the present credit. */
 	c->told = c->done;
-	c->say &= ~(1U << op | BIT(CREDIT_UPDATE));
+	c->ops &= ~(1U << op | BIT(CREDIT_UPDATE));
 	if (op == VIRTIO_VSOCK_OP_SHUTDOWN)
-		c->said_shutdown |= flags;
+		c->sent_shutdown |= flags;
 	if (op == VIRTIO_VSOCK_OP_RST)
 		vsock_conn_forget(c);
 }
@@ -267,13 +278,13 @@ uint32_t vsock_conn_credit(struct vsock_conn *c)
 {
 	uint32_t flying = c->sent - c->peer_done;
 
-	if (c->state != VSOCK_CONNECTED || (c->say & (BIT(RST) | BIT(RESPONSE))) ||
+	if (c->state != VSOCK_CONNECTED || (c->ops & (BIT(RST) | BIT(RESPONSE))) ||
 		!(c->stream.open & VSOCK_TO_GUEST) || !c->stream.readable)
 		return 0;
 	if (flying < c->peer_size)
 		return c->peer_size - flying;
 	if (!c->asked)
-		c->say |= BIT(CREDIT_REQUEST);
+		c->ops |= BIT(CREDIT_REQUEST);
 	c->asked = true;
 	return 0;
 }
@@ -287,6 +298,6 @@ void vsock_conn_was_read(struct vsock_conn *c, ssize_t n, size_t room)
 								       : 1;
 	} else if (n != -EAGAIN) {
 		vsock_stream_end(&c->stream, VSOCK_TO_GUEST); /* EIO: a terminal that hung up */
-		settle(c);
+		update_conn(c);
 	}
 }

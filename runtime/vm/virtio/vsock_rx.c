@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The receive queue of the vsock device: what goes to the guest. */
+/* The receive queue of the vsock device: the packets that go to the guest. */
 #include <endian.h>
 #include <inttypes.h>
 #include <string.h>
@@ -8,20 +8,24 @@
 
 #define READ_MAX (64U << 10)
 
-/* The next receive buffer. 1: it is v->chain. 0: there is none, and the guest will kick. */
-static int next_room(struct virtio_vsock *v)
+/*
+ * Takes the next receive buffer. Returns 1 if it is in v->chain, or 0 if there is none and the
+ * guest will kick.
+ */
+static int take_room(struct virtio_vsock *v)
 {
 	int r = virtq_next(&v->dev.queues[VSOCK_QUEUE_RX], &v->chain);
 
 	if (r > 0 && (v->chain.readable > 0 || v->chain.write_len <= VSOCK_HEADER))
 		return err_set(EPROTO,
 			"a receive buffer with %" PRIu64 " bytes to read and %" PRIu64
-			" to write: expected none, and more than %u",
+			" to write: expected none to read, and more than %u to write",
 			v->chain.read_len, v->chain.write_len, VSOCK_HEADER);
 	return r;
 }
 
-static struct virtio_vsock_hdr header(const struct virtio_vsock *v, const struct vsock_packet *p)
+static struct virtio_vsock_hdr packet_header(
+	const struct virtio_vsock *v, const struct vsock_packet *p)
 {
 	return (struct virtio_vsock_hdr){.src_cid = htole64(p->src_cid),
 		.dst_cid = htole64(v->options.cid),
@@ -35,11 +39,13 @@ static struct virtio_vsock_hdr header(const struct virtio_vsock *v, const struct
 		.fwd_cnt = htole32(p->fwd_cnt)};
 }
 
-/* A packet without data. The number sent: 1, or 0 where the guest has no buffer for it. */
+/*
+ * Sends a packet without data. Returns the number sent: 1, or 0 if the guest has no buffer for it.
+ */
 static int send_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 {
-	struct virtio_vsock_hdr h = header(v, p);
-	int r = next_room(v);
+	struct virtio_vsock_hdr h = packet_header(v, p);
+	int r = take_room(v);
 
 	if (r > 0) {
 		virtq_write(&v->chain, 0, &h, VSOCK_HEADER);
@@ -50,7 +56,7 @@ static int send_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 	return r;
 }
 
-static struct vsock_packet packet_of(const struct vsock_conn *c, uint16_t op, uint32_t flags)
+static struct vsock_packet conn_packet(const struct vsock_conn *c, uint16_t op, uint32_t flags)
 {
 	return (struct vsock_packet){.src_cid = VSOCK_HOST_CID,
 		.src_port = c->port,
@@ -84,20 +90,20 @@ static int send_resets(struct virtio_vsock *v)
 	return r < 0 ? r : (int)n;
 }
 
-/* Takes receive buffers for one read of at most `credit` bytes. Their number. */
+/* Takes receive buffers for one read of at most `credit` bytes, and returns their number. */
 static int take_rooms(struct virtio_vsock *v, unsigned most, uint32_t credit, unsigned *ret_parts)
 {
 	uint32_t left = credit < READ_MAX ? credit : READ_MAX;
 	unsigned n = 0, parts = 0;
 
 	while (n < most && left > 0) {
-		int r = next_room(v);
+		int r = take_room(v);
 		if (r < 0)
 			return r;
 		if (r == 0)
 			break;
 		if (parts + v->chain.writable > VIRTQ_CHAIN_MAX) {
-			v->dev.queues[VSOCK_QUEUE_RX].next_avail--; /* for the next read */
+			v->dev.queues[VSOCK_QUEUE_RX].next_avail--; /* left for the next read */
 			break;
 		}
 		struct vsock_room *w = &v->rooms[n++];
@@ -112,9 +118,9 @@ static int take_rooms(struct virtio_vsock *v, unsigned most, uint32_t credit, un
 	return (int)n;
 }
 
-static void deliver(struct virtio_vsock *v, const struct vsock_room *w, struct vsock_packet *p)
+static void deliver_data(struct virtio_vsock *v, const struct vsock_room *w, struct vsock_packet *p)
 {
-	struct virtio_vsock_hdr h = header(v, p);
+	struct virtio_vsock_hdr h = packet_header(v, p);
 	size_t done = 0;
 
 	for (unsigned i = 0; i < w->header_parts; i++) {
@@ -124,7 +130,10 @@ static void deliver(struct virtio_vsock *v, const struct vsock_room *w, struct v
 	virtq_push(&v->dev.queues[VSOCK_QUEUE_RX], w->head, VSOCK_HEADER + p->len);
 }
 
-/* One read for the guest, over as many buffers as the last ones filled. The number sent. */
+/*
+ * Reads once for the guest, into as many buffers as earlier reads have filled. Returns the number
+ * of packets sent.
+ */
 static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t credit)
 {
 	unsigned parts = 0;
@@ -138,22 +147,22 @@ static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t cred
 	for (int i = 0; i < n; i++)
 		room += v->rooms[i].len;
 	ssize_t got = vsock_stream_read(&c->stream, v->part, parts);
-	struct vsock_packet p = packet_of(c, VIRTIO_VSOCK_OP_RW, 0);
+	struct vsock_packet p = conn_packet(c, VIRTIO_VSOCK_OP_RW, 0);
 	for (size_t left = got > 0 ? (size_t)got : 0; left > 0; left -= p.len) {
 		const struct vsock_room *w = &v->rooms[used++];
 
 		p.len = left < w->len ? (uint32_t)left : w->len;
-		deliver(v, w, &p);
+		deliver_data(v, w, &p);
 	}
-	/* The rest stays the guest's, as if not looked at. */
+	/* The unused buffers go back to the queue as if they had not been taken. */
 	v->dev.queues[VSOCK_QUEUE_RX].next_avail -= (uint16_t)(n - used);
 	if (used > 0)
-		vsock_conn_said(c, VIRTIO_VSOCK_OP_RW, 0);
+		vsock_conn_sent_op(c, VIRTIO_VSOCK_OP_RW, 0);
 	vsock_conn_was_read(c, got, room);
 	return used;
 }
 
-/* One connection's turn. The number of packets sent. */
+/* Sends what one connection has to send. Returns the number of packets. */
 static int send_for(struct virtio_vsock *v, struct vsock_conn *c)
 {
 	uint32_t credit = vsock_conn_credit(c), flags;
@@ -161,19 +170,19 @@ static int send_for(struct virtio_vsock *v, struct vsock_conn *c)
 	uint16_t op;
 
 	while (sent >= 0 && !v->starved && (op = vsock_conn_op(c, &flags))) {
-		struct vsock_packet p = packet_of(c, op, flags);
+		struct vsock_packet p = conn_packet(c, op, flags);
 		int r = send_packet(v, &p);
 
 		if (r < 0)
 			return r;
 		if (r > 0)
-			vsock_conn_said(c, op, flags);
+			vsock_conn_sent_op(c, op, flags);
 		sent += r;
 	}
 	return sent;
 }
 
-int vsock_fill(struct virtio_vsock *v)
+int vsock_fill_rx(struct virtio_vsock *v)
 {
 	int budget = v->dev.queues[VSOCK_QUEUE_RX].size;
 
@@ -186,8 +195,8 @@ int vsock_fill(struct virtio_vsock *v)
 		struct vsock_conn *c = v->conns[v->turn % before];
 
 		r = send_for(v, c);
-		vsock_settle(v, c);
-		/* One that got no buffer is the first to get the next. */
+		vsock_settle_conn(v, c);
+		/* connection that got no buffer is the first to get one the next time. */
 		if (v->count == before && (r > 0 || !v->starved))
 			v->turn = (v->turn + 1) % before;
 		idle = r > 0 ? 0 : idle + 1;

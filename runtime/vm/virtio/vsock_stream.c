@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How not to wait on a descriptor whose O_NONBLOCK is not ours to set. A socket has a flag for each
- * call. Of a pipe or a terminal we open a description of our own through /proc; where that is not
- * to be had (no /proc in the jail, another user's terminal), a call is told by RWF_NOWAIT not to
- * wait, and where the file does not know that either, poll(2) is asked first. (Only with the last
- * can somebody else, who has the same terminal, come between the two calls and make us wait.)
+ * Theory of operation: how not to wait on a descriptor whose O_NONBLOCK may not be changed. For a
+ * socket each call has a flag. For a pipe or a terminal the device opens a description of its own
+ * through /proc. If it cannot (no /proc in the jail, or a terminal of another user), RWF_NOWAIT
+ * tells the call not to wait. If the file does not support that either, poll(2) is called first.
+ * Only in the last case the device may wait, if another process that has the same terminal comes
+ * between the two calls.
  */
 #include "vm/virtio/vsock_stream.h"
 
@@ -17,10 +18,13 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-/* Linux, major.h: /dev/tty, /dev/console, /dev/ptmx: another opening gives another terminal. */
+/*
+ * Linux, major.h: /dev/tty, /dev/console and /dev/ptmx. Opening one of them again may give another
+ * terminal.
+ */
 #define TTYAUX_MAJOR 5
 
-static unsigned directions(int fd)
+static unsigned open_directions(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
 
@@ -36,8 +40,8 @@ static unsigned directions(int fd)
 	}
 }
 
-/* A description of our own of the same pipe or terminal, or -1. */
-static int reopen(int fd, unsigned use)
+/* Opens a description of the device's own of the same pipe or terminal, or returns -1. */
+static int open_own(int fd, unsigned use)
 {
 	int access = use == VSOCK_BOTH ? O_RDWR : use == VSOCK_TO_GUEST ? O_RDONLY : O_WRONLY;
 	char path[32];
@@ -51,13 +55,13 @@ static int choose_mode(struct vsock_stream *s)
 	struct stat st;
 
 	if (fstat(s->fd, &st) < 0)
-		return err_sys("a stream's descriptor");
+		return err_sys("read the type of a stream's descriptor");
 	bool is_tty = S_ISCHR(st.st_mode) && isatty(s->fd);
 	s->fifo = S_ISFIFO(st.st_mode);
 	if (S_ISSOCK(st.st_mode)) {
 		s->mode = VSOCK_SOCKET;
 	} else if (s->fifo || (is_tty && major(st.st_rdev) != TTYAUX_MAJOR)) {
-		int own = reopen(s->fd, s->open);
+		int own = open_own(s->fd, s->open);
 
 		s->mode = own < 0 ? VSOCK_NOWAIT : VSOCK_PLAIN;
 		if (own >= 0) {
@@ -67,12 +71,15 @@ static int choose_mode(struct vsock_stream *s)
 	} else {
 		s->mode = S_ISCHR(st.st_mode) ? VSOCK_NOWAIT : VSOCK_PLAIN;
 	}
-	/* A terminal polls as writable with room for one byte, a pipe with room for PIPE_BUF. */
+	/*
+	 * poll(2) reports a terminal as writable if it has room for one byte, and a pipe if it has
+	 * room for PIPE_BUF.
+	 */
 	s->chunk = is_tty ? 1 : PIPE_BUF;
 	return 0;
 }
 
-static int watch(struct vsock_stream *s, int op)
+static int update_watch(struct vsock_stream *s, int op)
 {
 	struct epoll_event e = {.events = EPOLLET, .data.ptr = s->cookie};
 
@@ -88,14 +95,15 @@ int vsock_stream_open(struct vsock_stream *s, int fd, unsigned use, int epoll, v
 	*s = (struct vsock_stream){.fd = fd,
 		.epoll = epoll,
 		.cookie = cookie,
-		.open = use & directions(fd),
+		.open = use & open_directions(fd),
 		.readable = true,
 		.writable = true};
 	int r = choose_mode(s);
 	if (r >= 0 && s->open == 0)
-		r = err_set(EBADF, "a stream's descriptor is open for neither of its directions");
+		r = err_set(EBADF,
+			"a stream's descriptor is not open for reading or writing as wanted");
 	if (r >= 0) {
-		s->watched = watch(s, EPOLL_CTL_ADD) == 0;
+		s->watched = update_watch(s, EPOLL_CTL_ADD) == 0;
 		if (!s->watched && errno == EPERM)
 			s->mode = VSOCK_PLAIN; /* a file that is always ready, such as /dev/null */
 		else if (!s->watched)
@@ -123,7 +131,7 @@ static bool is_ready(const struct vsock_stream *s, short events)
 	return poll(&p, 1, 0) > 0;
 }
 
-static ssize_t transfer(
+static ssize_t transfer_once(
 	struct vsock_stream *s, bool output, const struct iovec *iov, unsigned count)
 {
 	struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
@@ -155,19 +163,20 @@ static ssize_t transfer(
 	return write(s->fd, first.iov_base, first.iov_len < s->chunk ? first.iov_len : s->chunk);
 }
 
-static ssize_t retry(struct vsock_stream *s, bool output, const struct iovec *iov, unsigned count)
+static ssize_t transfer_data(
+	struct vsock_stream *s, bool output, const struct iovec *iov, unsigned count)
 {
 	ssize_t r;
 
 	do
-		r = transfer(s, output, iov, count);
+		r = transfer_once(s, output, iov, count);
 	while (r < 0 && errno == EINTR);
 	return r < 0 ? -errno : r;
 }
 
 ssize_t vsock_stream_read(struct vsock_stream *s, const struct iovec *iov, unsigned count)
 {
-	ssize_t r = retry(s, false, iov, count);
+	ssize_t r = transfer_data(s, false, iov, count);
 
 	if (r == -EAGAIN)
 		s->readable = false;
@@ -176,7 +185,7 @@ ssize_t vsock_stream_read(struct vsock_stream *s, const struct iovec *iov, unsig
 
 ssize_t vsock_stream_write(struct vsock_stream *s, const struct iovec *iov, unsigned count)
 {
-	ssize_t r = retry(s, true, iov, count);
+	ssize_t r = transfer_data(s, true, iov, count);
 
 	if (r == -EAGAIN)
 		s->writable = false;
@@ -188,8 +197,11 @@ void vsock_stream_watch_output(struct vsock_stream *s, bool on)
 	if (!s->watched || s->output_watched == on)
 		return;
 	s->output_watched = on;
-	/* It polls the file anew: what has become ready before this is told too. */
-	if (watch(s, EPOLL_CTL_MOD) < 0)
+	/*
+	 * EPOLL_CTL_MOD polls the file again, so epoll also reports a file that became ready before
+	 * this call.
+	 */
+	if (update_watch(s, EPOLL_CTL_MOD) < 0)
 		s->writable = true;
 }
 
@@ -203,10 +215,12 @@ void vsock_stream_end(struct vsock_stream *s, unsigned use)
 		if (s->mode == VSOCK_SOCKET)
 			shutdown(s->fd, use == VSOCK_TO_GUEST ? SHUT_RD : SHUT_WR);
 		if (s->watched)
-			(void)watch(s, EPOLL_CTL_MOD);
+			(void)update_watch(s, EPOLL_CTL_MOD);
 		return;
 	}
-	/* Others may hold the description, and then closing ours would leave it in the epoll set.
+	/*
+	 * If another process holds the description, closing the descriptor would leave it in the
+	 * epoll set.
 	 */
 	if (s->watched)
 		epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->fd, NULL);
