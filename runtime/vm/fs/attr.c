@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attributes, link targets, the file system's figures, extended attributes. */
+/* The operations on attributes, link targets, file system statistics and extended attributes. */
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 
@@ -114,8 +114,8 @@ int fs_statfs(struct fs_session *s, struct fs_request *r)
 }
 
 /*
- * Extended attributes that are the guest's business. The others belong to the host: labels of its
- * security modules, overlayfs' marks, IMA's hashes; the guest must neither set nor see them.
+ * Whether the guest may see and set this extended attribute. The others belong to the host: labels
+ * of security modules, marks of overlayfs, hashes of IMA.
  */
 static bool xattr_allowed(const char *name)
 {
@@ -133,7 +133,9 @@ int fs_setxattr(struct fs_session *s, struct fs_request *r)
 		return -EINVAL;
 	if (!xattr_allowed(r->name[0]))
 		return -EOPNOTSUPP;
-	/* The kernel clears set-group-id for an access ACL where the caller has no CAP_FSETID. */
+	/*
+	 * For an access ACL the kernel clears the set-group-id bit if the caller has no CAP_FSETID.
+	 */
 	if (kill)
 		e = fs_creds_drop_fsetid(true);
 	if (e == 0 && setxattr(fs_node_path(r->node).s, r->name[0], r->tail, in->size,
@@ -147,7 +149,7 @@ int fs_setxattr(struct fs_session *s, struct fs_request *r)
 	return e;
 }
 
-/* With size 0 the guest asks how long the value is. */
+/* With size 0 the guest asks for the length of the value. */
 static int reply_size(struct fs_session *s, ssize_t n)
 {
 	struct fuse_getxattr_out *out = (struct fuse_getxattr_out *)s->reply;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whose request it is. Only what creates something takes over the guest's ids. vmfs_jail() sets
- * SECBIT_NO_SETUID_FIXUP, so that the capabilities stay: the guest's kernel has already decided
- * whether the program may, with groups and capabilities that the request does not tell of.
+ * The ids that a request acts with. Only requests that create something use the guest's ids. The
+ * capabilities stay, because vmfs_jail() sets SECBIT_NO_SETUID_FIXUP. They are needed because the
+ * guest's kernel has already decided whether the program may do it, by groups and capabilities that
+ * the request does not contain.
  */
 #include <linux/capability.h>
 #include <sys/fsuid.h>
@@ -24,7 +25,7 @@ int fs_creds_drop_fsetid(bool drop)
 	return syscall(SYS_capset, &head, d) < 0 ? -errno : 0;
 }
 
-/* setfsuid(2) reports no failure, so what it did is asked for. */
+/* setfsuid(2) reports no failure, so a second call reads the id back. */
 static int set_fsids(uid_t uid, gid_t gid)
 {
 	setfsgid(gid);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
- *
- * The guest may know far more inodes than this process, or the host, has descriptors for: a
- * kernel's source alone is 80,000. So descriptors are a cache. A node that nothing is open on, and
- * whose directory and name are known, may lose its own (it is parked) when another needs one, the
- * least recently used first. It gets a new one by its name in its directory, which may have to be
- * opened the same way; what is found there must be the same inode, by device, number, mount and
- * birth, or the node is ESTALE, at which the guest's kernel looks the path up again.
- *
- * What keeps its descriptor: the root; what the guest has open; what has no name that is known,
- * since it was unlinked or never had one. Names follow the guest's own renames, and each lookup.
- * A rename on the host's side is not seen: then ESTALE is the answer until the next lookup.
+ * The guest may know many more inodes than this process, or the host, has descriptors for: the
+ * source of a kernel alone has 80,000. So descriptors are a cache. If another node needs a
+ * descriptor, the least recently used node loses its own (it is parked), provided that nothing is
+ * open on it and its directory and name are known. It gets a new descriptor by its name in its
+ * directory, which may have to be opened in the same way. The file that is found there must be the
+ * same inode, by device, number, mount and birth time. Otherwise the answer is ESTALE, and the
+ * guest's kernel looks the path up again.
+ * These nodes keep their descriptors: the root, those that the guest has open, and those without a
+ * known name, because they were unlinked or never had one. Names follow the guest's own renames and
+ * each lookup. The server does not see a rename by the host; then the answer is ESTALE until the
+ * next lookup.
  */
 #include "vm/fs/fs.h"
 
@@ -20,10 +20,13 @@
 
 #include "base/sys.h"
 
-/* How many directories above a node may be parked: a host's renames can make parents a circle. */
+/*
+ * The number of directories above a node that may be parked. It is limited because renames on the
+ * host can make the recorded parents a circle.
+ */
 #define DEPTH_MAX 4096
 
-static void unlist(struct fs_session *s, struct fs_node *n)
+static void unlist_node(struct fs_session *s, struct fs_node *n)
 {
 	if (!n->listed)
 		return;
@@ -35,7 +38,7 @@ static void unlist(struct fs_session *s, struct fs_node *n)
 
 void fs_node_used(struct fs_session *s, struct fs_node *n)
 {
-	unlist(s, n);
+	unlist_node(s, n);
 	if (n->fd < 0 || !n->name || n->files)
 		return;
 	n->older = s->newest;
@@ -46,18 +49,20 @@ void fs_node_used(struct fs_session *s, struct fs_node *n)
 
 void fs_node_close(struct fs_session *s, struct fs_node *n)
 {
-	unlist(s, n);
+	unlist_node(s, n);
 	if (n->fd < 0)
 		return;
 	fd_close(&n->fd);
 	s->ndescriptors--;
 }
 
-static void park(struct fs_session *s, struct fs_node *n)
+static void park_node(struct fs_session *s, struct fs_node *n)
 {
 	struct statx st;
 
-	/* It may be another one by now: overlayfs shows the copy's once a file was copied up. */
+	/*
+	 * The birth time may have changed: overlayfs shows the copy's after a file was copied up.
+	 */
 	if (fs_node_stat(n->fd, &st) == 0)
 		n->birth = st.stx_btime;
 	fs_node_close(s, n);
@@ -68,7 +73,7 @@ int fs_node_set_fd(struct fs_session *s, struct fs_node *n, int fd)
 	while (s->ndescriptors >= s->config->max_descriptors) {
 		if (!s->oldest)
 			return -ENFILE;
-		park(s, s->oldest);
+		park_node(s, s->oldest);
 	}
 	n->fd = fd;
 	s->ndescriptors++;
@@ -82,17 +87,19 @@ void fs_node_set_name(
 	if (name && n->name && n->parent == dir->id && streq(n->name, name))
 		return;
 	free(n->name);
-	/* Out of memory, it has no name that is known. */
+	/* Without memory for the name, the node has no known name. */
 	n->name = name ? strdup(name) : NULL;
 	n->parent = name ? dir->id : 0;
 	fs_node_used(s, n);
 }
 
-static int reopen(struct fs_session *s, struct fs_node *dir, struct fs_node *n)
+static int reopen_node(struct fs_session *s, struct fs_node *dir, struct fs_node *n)
 {
 	struct statx st;
 
-	/* Not what the new descriptor takes the place of. */
+	/*
+	 * Marks the directory as used, so that the new descriptor does not replace the directory's.
+	 */
 	fs_node_used(s, dir);
 	_cleanup_fd_ int fd = sys_openat2(dir->fd, n->name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0,
 		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
@@ -111,33 +118,16 @@ int fs_node_hold(struct fs_session *s, struct fs_node *n)
 	while (n->fd < 0) {
 		struct fs_node *at = n, *dir;
 
-		/* The one nearest to the root that is parked, then the next. */
+		/* Finds the parked directory that is nearest to the root, and opens it first. */
 		for (int depth = 0; (dir = fs_node_get(s, at->parent)) && dir->fd < 0; at = dir)
 			if (++depth > DEPTH_MAX)
 				return -ESTALE;
 		if (!dir)
 			return -ESTALE;
-		int e = reopen(s, dir, at);
+		int e = reopen_node(s, dir, at);
 		if (e < 0)
 			return e;
 	}
 	fs_node_used(s, n);
 	return 0;
-}
-
-int fs_node_pin(struct fs_session *s, struct fs_node *n)
-{
-	int e = fs_node_hold(s, n);
-
-	if (e == 0) {
-		n->files++;
-		fs_node_used(s, n);
-	}
-	return e;
-}
-
-void fs_node_unpin(struct fs_session *s, struct fs_node *n)
-{
-	n->files--;
-	fs_node_put(s, n);
 }

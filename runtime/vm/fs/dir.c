@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Open directories. Offsets are the host file system's own cookies. */
+/* Open directories. Their offsets are the cookies of the host's file system. */
 #include <dirent.h>
 #include <sys/syscall.h>
 
@@ -32,8 +32,8 @@ static bool is_dot(const char *name)
 	return streq(name, ".") || streq(name, "..");
 }
 
-/* One entry at s->reply + at; the length it took, or 0 where it does not fit beneath `room`. */
-static size_t put_entry(struct fs_session *s, const struct fs_node *dir,
+/* Writes one entry at s->reply + at. Returns its length, or 0 if it does not fit below `room`. */
+static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 	const struct linux_dirent64 *d, size_t at, size_t room, bool plus)
 {
 	size_t name_len = strlen(d->d_name), head = plus ? sizeof(struct fuse_entry_out) : 0;
@@ -44,8 +44,8 @@ static size_t put_entry(struct fs_session *s, const struct fs_node *dir,
 		return 0;
 	memset(s->reply + at, 0, len);
 	/*
-	 * Node 0 says that nothing is known: of "." and "..", of what vanished meanwhile, and where
-	 * the server holds as many inodes as it may.
+	 * Node 0 means that nothing is known of the entry: of "." and "..", of a file that was
+	 * removed in the meantime, and if the server already holds as many inodes as it may.
 	 */
 	if (plus && !is_dot(d->d_name)) {
 		struct fuse_entry_out *entry = (struct fuse_entry_out *)(s->reply + at);
@@ -63,7 +63,7 @@ static size_t put_entry(struct fs_session *s, const struct fs_node *dir,
 	return len;
 }
 
-static int list(struct fs_session *s, struct fs_request *r, bool plus)
+static int list_entries(struct fs_session *s, struct fs_request *r, bool plus)
 {
 	const struct fuse_read_in *in = r->args;
 	struct fs_file *f = fs_file_get(s, r, in->fh, true);
@@ -87,10 +87,13 @@ static int list(struct fs_session *s, struct fs_request *r, bool plus)
 			return (int)used;
 		for (long at = 0; at < n;) {
 			const struct linux_dirent64 *d = (void *)(buffer + at);
-			size_t len = put_entry(s, r->node, d, used, room, plus);
+			size_t len = write_entry(s, r->node, d, used, room, plus);
 
 			if (len == 0) {
-				/* The descriptor is further than the guest: seek next time. */
+				/*
+				 * The descriptor is at a later entry than the guest, so it goes
+				 * back for the next request.
+				 */
 				if (lseek(f->fd, (off_t)f->dir_offset, SEEK_SET) < 0)
 					return -errno;
 				return used ? (int)used : -EINVAL;
@@ -104,12 +107,12 @@ static int list(struct fs_session *s, struct fs_request *r, bool plus)
 
 int fs_readdir(struct fs_session *s, struct fs_request *r)
 {
-	return list(s, r, false);
+	return list_entries(s, r, false);
 }
 
 int fs_readdirplus(struct fs_session *s, struct fs_request *r)
 {
-	return list(s, r, true);
+	return list_entries(s, r, true);
 }
 
 int fs_releasedir(struct fs_session *s, struct fs_request *r)
@@ -133,7 +136,7 @@ int fs_fsyncdir(struct fs_session *s, struct fs_request *r)
 	return e < 0 ? -errno : 0;
 }
 
-/* sync(2) in the guest: the file system of that directory. */
+/* The guest's sync(2), for the file system of that directory. */
 int fs_syncfs(struct fs_session *s, struct fs_request *r)
 {
 	_cleanup_fd_ int fd = fs_node_open(r->node, O_RDONLY | O_DIRECTORY);

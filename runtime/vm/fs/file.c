@@ -7,11 +7,13 @@
 #include <stdlib.h>
 
 #include "base/sys.h"
+#include "vm/virtio/iov.h"
 
-/* Of open(2)'s flags those that mean something on the host. O_APPEND comes with each write. */
+/* The flags of open(2) that have a meaning on the host. O_APPEND comes with each write. */
 #define OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME)
 
-#define COPY_MAX (64U << 20) /* at a time, for the server does nothing else meanwhile */
+/* bytes at a time, because the server does nothing else while it copies */
+#define COPY_MAX (64U << 20)
 
 int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, uint64_t *ret_fh)
 {
@@ -63,8 +65,9 @@ void fs_file_release_all(struct fs_session *s)
 }
 
 /*
- * Whether the guest may keep what it cached of the file: yes if the file is as it was when last
- * opened. The guest's own writes change it too; then it reads once more than it must.
+ * Whether the guest may keep its cache of the file: only if the file is as it was when it was last
+ * opened. The guest's own writes change the file too; then the guest reads it once more than
+ * necessary.
  */
 static uint32_t cache_flags(struct fs_node *n, int fd)
 {
@@ -121,7 +124,7 @@ int fs_open(struct fs_session *s, struct fs_request *r)
 	return e < 0 ? e : (int)sizeof(*out);
 }
 
-/* Makes fd, just created, a node and an open file. */
+/* Makes a node and an open file of fd, which was just created. */
 static int reply_created(struct fs_session *s, struct fs_request *r, const char *name, int fd)
 {
 	_cleanup_fd_ int own = fd;
@@ -129,7 +132,10 @@ static int reply_created(struct fs_session *s, struct fs_request *r, const char 
 	struct fuse_open_out *out = (struct fuse_open_out *)(entry + 1);
 	char path[12];
 
-	/* By the descriptor: what has the name now may be another file. */
+	/*
+	 * The node is opened through the descriptor, because the name may already belong to another
+	 * file.
+	 */
 	snprintf(path, sizeof(path), "%d", own);
 	int at = open(path, O_PATH | O_CLOEXEC);
 	if (at < 0)
@@ -147,7 +153,7 @@ static int reply_created(struct fs_session *s, struct fs_request *r, const char 
 	return sizeof(*entry) + sizeof(*out);
 }
 
-/* The name exists already, and O_EXCL was not asked for: the host's side was faster. */
+/* The name exists and O_EXCL was not given, because the host created the file in the meantime. */
 static int open_existing(struct fs_session *s, struct fs_request *r)
 {
 	const struct fuse_create_in *in = r->args;
@@ -193,8 +199,10 @@ int fs_tmpfile(struct fs_session *s, struct fs_request *r)
 	const struct fuse_create_in *in = r->args;
 	uint32_t flags = (in->flags & OPEN_FLAGS & ~O_TRUNC) | (in->flags & O_EXCL);
 
-	/* Only the guest's kernel asks for it; a guest that asks for reading alone is refused by
-	 * ours. */
+	/*
+	 * Only the guest's kernel makes this request. The host's kernel refuses a guest that asks
+	 * for a file without write access.
+	 */
 	int e = fs_creds_enter(s, r, in->umask);
 	if (e < 0)
 		return e;
@@ -217,7 +225,8 @@ int fs_read(struct fs_session *s, struct fs_request *r)
 		return -EBADF;
 	if (size > room)
 		return -EINVAL;
-	fs_iov_slice(s->iov, r->out, r->nout, sizeof(struct fuse_out_header), size, &n);
+	n = iov_slice((struct iov_range){r->out, r->nout, sizeof(struct fuse_out_header), size},
+		s->iov, FS_MAX_IOV);
 	ssize_t done = preadv(f->fd, s->iov, (int)n, (off_t)in->offset);
 	if (done < 0)
 		return -errno;
@@ -239,9 +248,11 @@ int fs_write(struct fs_session *s, struct fs_request *r)
 		return -EBADF;
 	if (in->size > FS_MAX_WRITE || in->size > r->in_len - before)
 		return -EINVAL;
-	fs_iov_slice(s->iov, r->in, r->nin, before, in->size, &n);
-	/* What the guest's kernel writes of mapped pages has its place, however the file was
-	 * opened. */
+	n = iov_slice((struct iov_range){r->in, r->nin, before, in->size}, s->iov, FS_MAX_IOV);
+	/*
+	 * The guest's kernel writes mapped pages to their own place, even if the file was opened
+	 * with O_APPEND.
+	 */
 	int how = (in->flags & O_APPEND) && !(in->write_flags & FUSE_WRITE_CACHE) ? RWF_APPEND : 0;
 	if (kill) {
 		e = fs_creds_drop_fsetid(true);
@@ -268,14 +279,16 @@ int fs_release(struct fs_session *s, struct fs_request *r)
 
 	if (!fs_file_get(s, r, in->fh, false))
 		return -EBADF;
-	/* Where FLUSH did not come first: a process that died in open(2). */
+	/* process that died in open(2) sends no FLUSH before RELEASE. */
 	if (in->release_flags & FUSE_RELEASE_FLUSH)
 		fs_lock_release(s, r->node, in->lock_owner);
 	fs_file_release(s, in->fh);
 	return 0;
 }
 
-/* close(2) of one of the guest's descriptors. POSIX locks of the process go, as POSIX has it. */
+/*
+ * The guest closed one descriptor of the file. POSIX says that the process's POSIX locks end then.
+ */
 int fs_flush(struct fs_session *s, struct fs_request *r)
 {
 	const struct fuse_flush_in *in = r->args;
@@ -319,8 +332,7 @@ int fs_lseek(struct fs_session *s, struct fs_request *r)
 
 	if (!f)
 		return -EBADF;
-	/* The guest's kernel keeps the position; only where data and holes are is for the server to
-	 * say. */
+	/* The guest's kernel keeps the position, and asks the server only for data and holes. */
 	if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)
 		return -EINVAL;
 	off_t at = lseek(f->fd, (off_t)in->offset, (int)in->whence);

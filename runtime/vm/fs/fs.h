@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The FUSE server's own types. fs_handle() is its only entrance: it serves one request whose bytes
- * are still the guest's, and writes the reply. Everything runs in one thread.
- *
- * What the operations return is the answer to the guest: the length of the reply in s->reply, or a
- * -errno for the guest's program. These are no errors of this program, so they leave no message.
+ * The FUSE server's own types. fs_handle() is its only entrance: it serves one request, whose bytes
+ * the guest may still change, and writes the reply. Everything runs in one thread.
+ * An operation returns the answer to the guest: the length of the reply in s->reply, or a -errno
+ * for the guest's program. Such a -errno is no error of this program, so it has no message.
  */
 #pragma once
 #include <limits.h>
@@ -18,11 +17,13 @@
 
 #define FS_MAX_WRITE (1U << 20)
 #define FS_MAX_PAGES (FS_MAX_WRITE / 4096)
-#define FS_ARGS_MAX (80U << 10)   /* copied of a request: the longest is an xattr of 64 KiB */
-#define FS_REPLY_MAX (128U << 10) /* of a reply other than that to READ */
-#define FS_MAX_IOV 1024           /* the kernel's IOV_MAX; queues are not longer */
+/* bytes copied of a request; the longest holds an xattr of 64 KiB */
+#define FS_ARGS_MAX (80U << 10)
+#define FS_REPLY_MAX (128U << 10) /* bytes of a reply, except the one to READ */
+#define FS_STATX_WANT (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
+#define FS_MAX_IOV 1024 /* the kernel's IOV_MAX; queues are not longer */
 
-/* Objects known to the guest by number. A number is never used for a second object. */
+/* --- slots.c: objects that the guest knows by number; no number is used for a second object --- */
 struct fs_slot {
 	void *object;
 	uint32_t generation;
@@ -31,19 +32,22 @@ struct fs_slot {
 
 struct fs_slots {
 	struct fs_slot *slot;
-	uint32_t used; /* slots ever taken; slot 0 never is, since FUSE has no id 0 */
+	uint32_t used; /* slots that were ever taken; slot 0 never is, because FUSE has no id 0 */
 	uint32_t capacity;
 	uint32_t max;
 	uint32_t free; /* head of the list of free slots, 0: empty */
 };
 
-/* The answer -ENFILE: the guest holds as many as the host gives it. */
+/* -ENFILE: the guest holds as many objects as the host allows it. */
 int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id) must_check;
-void *fs_slots_get(const struct fs_slots *t, uint64_t id); /* NULL: no such, or no longer */
+void *fs_slots_get(const struct fs_slots *t, uint64_t id); /* NULL: no such object, or no longer */
 void fs_slots_remove(struct fs_slots *t, uint64_t id);
 void fs_slots_release(struct fs_slots *t);
 
-/* A file as POSIX locks of one owner: open file description locks need one description an owner. */
+/*
+ * The POSIX locks of one owner on a file. Open file description locks need one description for each
+ * owner.
+ */
 struct fs_lock_owner {
 	struct fs_lock_owner *next;
 	uint64_t owner;
@@ -51,23 +55,27 @@ struct fs_lock_owner {
 };
 
 /*
- * An inode that the guest knows. Its O_PATH descriptor keeps the inode, so the key stays unique; a
- * parked one (descriptor_cache.c) has none, and its birth tells it from a later inode of the same number.
+ * An inode that the guest knows. Its O_PATH descriptor keeps the inode in use, so the key stays
+ * unique. A parked node (descriptor_cache.c) has no descriptor; its birth time distinguishes it
+ * from a later inode of the same number.
  */
 struct fs_node {
-	struct fs_node *next; /* in its hash bucket */
+	struct fs_node *next; /* the next node in its hash bucket */
 	uint64_t id;
 	uint64_t dev, ino, mnt;
-	struct statx_timestamp birth; /* 0 where the file system has none */
-	uint64_t lookups;             /* how often the guest was told of it, less what it forgot */
+	struct statx_timestamp birth; /* 0 if the file system has no birth times */
+	/* The number of times that the guest was told of it, less those that it forgot. */
+	uint64_t lookups;
 	mode_t type;
-	uint32_t files;                /* open on it, and requests under way: it stays as long */
-	int fd;                        /* -EBADF: parked */
-	struct fs_node *newer, *older; /* among those that may be parked, by last use */
-	bool listed;                   /* there */
-	uint64_t parent;               /* with name: where it was last */
-	char *name;                    /* NULL: not known */
-	bool opened; /* size and mtime are what they were when it was last opened */
+	/* Open files on it and requests that use it; it is not released before this is 0. */
+	uint32_t files;
+	int fd; /* -EBADF: parked */
+	/* neighbours, by last use, in the list of nodes that may be parked */
+	struct fs_node *newer, *older;
+	bool listed;     /* it is in that list */
+	uint64_t parent; /* with `name`: the place where it was found last */
+	char *name;      /* NULL: not known */
+	bool opened;     /* size and mtime hold the values at its last opening */
 	uint64_t size;
 	struct statx_timestamp mtime;
 	struct fs_lock_owner *owners;
@@ -78,7 +86,7 @@ struct fs_file {
 	uint64_t id;
 	int fd;
 	bool is_dir;
-	uint64_t dir_offset; /* where fd stands, of a directory */
+	uint64_t dir_offset; /* position of fd in a directory */
 };
 
 struct fs_session {
@@ -89,100 +97,128 @@ struct fs_session {
 	struct fs_node **bucket;
 	uint32_t nbuckets, nnodes;
 	struct fs_node *newest, *oldest;
-	uint32_t ndescriptors; /* of nodes */
-	uint32_t nowners;      /* descriptors held by lock owners: at most as many as files */
-	uid_t uid;             /* the server's own, between requests */
+	uint32_t ndescriptors; /* descriptors that nodes have */
+	/* descriptors of lock owners; at most as many as there may be files */
+	uint32_t nowners;
+	uid_t uid; /* the server's own ids, between requests */
 	gid_t gid;
-	mode_t mask; /* the umask it has now */
+	mode_t mask; /* the present umask */
 	uint8_t *args, *reply;
-	struct iovec *iov; /* FS_MAX_IOV + 1, for reads and writes */
+	struct iovec *iov; /* FS_MAX_IOV + 1 entries, for reads and writes */
 };
 
-/* One request: segments of guest memory, which the guest may change while we look. */
+/* request: segments of guest memory, which the guest may change at any time. */
 struct fs_request {
 	const struct iovec *in, *out;
 	unsigned int nin, nout;
-	bool give_up; /* answer -ENOLCK rather than FS_LATER */
-	/* The rest is fs_handle()'s. */
+	bool give_up; /* the answer is -ENOLCK in place of FS_LATER */
+	/* fs_handle() sets the following members. */
 	struct fuse_in_header head; /* copied once */
 	size_t in_len, out_len;
-	const void *args;    /* copied once: the operation's fixed part, whole */
-	const char *name[2]; /* checked */
-	const uint8_t *tail; /* what follows, of the copied part */
+	const void *args;    /* the operation's fixed part, complete, copied once */
+	const char *name[2]; /* checked names */
+	const uint8_t *tail; /* the rest of the copied part */
 	size_t tail_len;
-	struct fs_node *node; /* of head.nodeid */
-	bool direct;          /* reply is in guest memory already, behind the header (READ) */
+	struct fs_node *node; /* the node of head.nodeid */
+	bool direct;          /* the reply to READ is in guest memory already, behind the header */
 };
 
-#define FS_LATER (-4095) /* an answer follows when the request is served again */
+#define FS_LATER (-4095) /* the request has to be served again later for its answer */
 
 int fs_session_init(struct fs_session *s, const struct vmfs_config *c) must_check;
 void fs_session_release(struct fs_session *s);
 
 /*
- * Serves one request. Returns the bytes written into r->out, 0 where FUSE wants no reply (or the
- * guest left no room for one), or FS_LATER: a lock is held by another; serve it again later.
+ * Serves one request. Returns the number of bytes written into r->out; 0 if FUSE wants no reply or
+ * the guest left no room for one; or FS_LATER if another owner holds the lock, so that the request
+ * has to be served again later.
  */
 int fs_handle(struct fs_session *s, struct fs_request *r) must_check;
 
-/* node.c */
-int fs_node_init(struct fs_session *s) must_check; /* the root becomes FUSE_ROOT_ID */
-void fs_node_release_all(struct fs_session *s);
+/* --- inode.c: which inode it is --- */
+
 struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id);
+int fs_node_stat(int fd, struct statx *st) must_check;
+/* The device number of *st as one value. */
+uint64_t fs_stat_dev(const struct statx *st);
+/* Whether the node and *st are the same inode. */
+bool fs_node_is(const struct fs_node *n, const struct statx *st);
+
+/* --- node.c: the nodes --- */
+
+/* Makes the root FUSE_ROOT_ID. */
+int fs_node_init(struct fs_session *s) must_check;
+void fs_node_release_all(struct fs_session *s);
 int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *name,
 	struct fuse_entry_out *out) must_check;
-/* Takes over fd, O_PATH. name: NULL where it has none. */
+/* Makes a node of fd, O_PATH, which it takes over. name: NULL if it has none. */
 int fs_node_adopt(struct fs_session *s, const struct fs_node *dir, const char *name, int fd,
 	struct fuse_entry_out *out) must_check;
-/* What the guest knows under that name, or NULL. */
+/* Returns the node that the guest knows under that name, or NULL. */
 struct fs_node *fs_node_find(
 	const struct fs_session *s, const struct fs_node *dir, const char *name);
-int fs_node_stat(int fd, struct statx *st) must_check;
-bool fs_node_is(const struct fs_node *n, const struct statx *st); /* the same inode */
-void fs_node_put(struct fs_session *s, struct fs_node *n); /* releases it where nothing holds it */
 void fs_node_forget(struct fs_session *s, uint64_t id, uint64_t count);
 int fs_node_attr(const struct fs_session *s, int fd, struct fuse_attr_out *out) must_check;
-/* Opens the inode itself: never by name, and never anything but a regular file or directory. */
+/* Opens the inode itself: never by name, and only if it is a regular file or a directory. */
 int fs_node_open(const struct fs_node *n, int flags) must_check;
-/* A node's name in /proc/self/fd, the working directory: for calls that have no descriptor form. */
+/* The node's name in /proc/self/fd, the working directory, for calls that take no descriptor. */
 struct fs_path {
 	char s[12];
 };
 struct fs_path fs_node_path(const struct fs_node *n);
-
-/* descriptor_cache.c: which nodes have a descriptor */
-int fs_node_hold(struct fs_session *s, struct fs_node *n) must_check; /* 0: n->fd is open */
-int fs_node_pin(struct fs_session *s, struct fs_node *n) must_check;  /* and stays so until */
+/* Opens the node's descriptor, and keeps it open until fs_node_unpin(). */
+int fs_node_pin(struct fs_session *s, struct fs_node *n) must_check;
 void fs_node_unpin(struct fs_session *s, struct fs_node *n);
-void fs_node_used(struct fs_session *s, struct fs_node *n); /* now; or n->files has changed */
+
+/* --- descriptor_cache.c: which nodes have a descriptor --- */
+
+/* Opens the node's descriptor, n->fd, if it is parked. */
+int fs_node_hold(struct fs_session *s, struct fs_node *n) must_check;
+/* Has to be called when the node was used, and when n->files has changed. */
+void fs_node_used(struct fs_session *s, struct fs_node *n);
 int fs_node_set_fd(struct fs_session *s, struct fs_node *n, int fd) must_check;
 void fs_node_close(struct fs_session *s, struct fs_node *n);
-/* Where it can be found again; name NULL: nowhere. */
+/* Sets the place where the node can be found again. name NULL: nowhere. */
 void fs_node_set_name(
 	struct fs_session *s, struct fs_node *n, const struct fs_node *dir, const char *name);
 
-/* file.c: open files and directories */
+/* --- file.c: open files and directories --- */
+
+/* Takes over fd. */
 int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, uint64_t *ret_fh)
-	must_check; /* takes over fd */
+	must_check;
 struct fs_file *fs_file_get(
 	const struct fs_session *s, const struct fs_request *r, uint64_t fh, bool is_dir);
 void fs_file_release(struct fs_session *s, uint64_t fh);
 void fs_file_release_all(struct fs_session *s);
 
-/* creds.c: whose request it is */
+/* --- lock_owner.c: the owners of a node's POSIX locks --- */
+
+/* Returns the owner's descriptor, or -ENOENT. */
+int fs_lock_owner_get(const struct fs_node *n, uint64_t owner) must_check;
+/* Takes over fd. */
+int fs_lock_owner_add(struct fs_session *s, struct fs_node *n, uint64_t owner, int fd) must_check;
+/* Releases the owner's locks on the node, or those of all owners. */
+void fs_lock_release(struct fs_session *s, struct fs_node *n, uint64_t owner);
+void fs_lock_release_all(struct fs_session *s, struct fs_node *n);
+
+/* --- creds.c: the ids that a request acts with --- */
+
 int fs_creds_enter(struct fs_session *s, const struct fs_request *r, uint32_t mask) must_check;
 void fs_creds_leave(const struct fs_session *s, const struct fs_request *r);
 int fs_creds_drop_fsetid(bool drop) must_check;
 
-size_t fs_iov_slice(struct iovec *dst, const struct iovec *src, unsigned int n, size_t skip,
-	size_t len, unsigned int *ret_n);
+/* --- rights.c: gives up what a process need not be able to do --- */
 
-/* jail.c: what a process loses; *keep: descriptors. memory: mappings too, but none executable */
 int fs_drop_caps(uint64_t caps) must_check;
+/* memory: the process may map memory, but none that is executable. */
 int fs_filter_calls(const int *calls, size_t n, bool memory) must_check;
 
-/* seal.c: the process that makes c->sealed read-only, in the mount namespace of the caller */
+/* --- seal.c: the process that makes c->sealed read-only, in the caller's mount namespace --- */
+
 int fs_seal_start(const struct vmfs_config *c) must_check;
+
+/* --- the operations, which session.c lists --- */
 
 typedef int fs_op(struct fs_session *s, struct fs_request *r);
 fs_op fs_lookup, fs_getattr, fs_setattr, fs_readlink, fs_statfs;
@@ -192,5 +228,3 @@ fs_op fs_fallocate, fs_lseek, fs_copy_file_range;
 fs_op fs_opendir, fs_readdir, fs_readdirplus, fs_releasedir, fs_fsyncdir, fs_syncfs;
 fs_op fs_setxattr, fs_getxattr, fs_listxattr, fs_removexattr;
 fs_op fs_getlk, fs_setlk, fs_setlkw;
-void fs_lock_release(struct fs_session *s, struct fs_node *n, uint64_t owner);
-void fs_lock_release_all(struct fs_session *s, struct fs_node *n);

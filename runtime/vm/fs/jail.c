@@ -1,23 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
- *
- * Everything that may fail because of the host (namespaces, mounts, limits) comes first, what takes
- * rights away after it, the system call filter last. The share is cloned as a detached mount tree
- * with its flags, mounted over the root of a new mount namespace and pivoted into: nothing of the
- * host's tree is left above or beside it. /proc/self/fd, which calls without a descriptor form
- * need, is a detached mount of that directory alone, so that ".." from it leads nowhere.
- *
- * Capabilities: what POSIX ownership needs of a file server that acts for any user of the guest.
- * Not among them is CAP_SYS_ADMIN (trusted.* attributes), nor any that reaches beyond files.
+ * The steps that may fail because of the host (namespaces, mounts, limits) come first, then the
+ * steps that give up rights, and the system call filter last. The share is cloned as a detached
+ * mount tree with its flags, mounted over the root of a new mount namespace and made the root by
+ * pivot_root(2). So no part of the host's tree is left above or beside it. Calls without a
+ * descriptor form need /proc/self/fd. It is a detached mount of that directory alone, so ".." leads
+ * nowhere from it.
+ * The process keeps the capabilities that a file server needs for POSIX ownership, because it acts
+ * for any user of the guest. It keeps neither CAP_SYS_ADMIN (trusted.* attributes) nor any that
+ * concerns more than files.
  */
 #include <linux/capability.h>
-#include <linux/securebits.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -32,16 +29,17 @@
 		CAP(CAP_SETFCAP))
 _Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
 
-#define RESERVED_FILES 128   /* the socket, queues, memory, what a request opens for a moment */
-#define MAX_NODES (1U << 20) /* some 150 bytes and a name each */
-#define MAX_DESCRIPTORS (1U << 16) /* one guest must not use up the host's (fs.file-max) */
+/* the socket, queues, memory, and files that a request opens for a moment */
+#define RESERVED_FILES 128
+#define MAX_NODES (1U << 20)       /* each takes some 150 bytes and a name */
+#define MAX_DESCRIPTORS (1U << 16) /* so that one guest cannot use up the host's (fs.file-max) */
 
-static uint32_t at_most_descriptors(uint64_t n)
+static uint32_t limit_descriptors(uint64_t n)
 {
 	return n < MAX_DESCRIPTORS ? (uint32_t)n : MAX_DESCRIPTORS;
 }
 
-static int raise_files(struct vmfs_config *c)
+static int raise_file_limit(struct vmfs_config *c)
 {
 	_cleanup_strbuf_ struct strbuf b = {0};
 	struct rlimit l;
@@ -66,11 +64,14 @@ static int raise_files(struct vmfs_config *c)
 		return err_set(EMFILE,
 			"virtio-fs: the limit of open files is %llu, expected at least %u",
 			(unsigned long long)most, 2 * RESERVED_FILES);
-	/* Lock owners may hold as many as open files do: together not more than there are. */
+	/*
+	 * Lock owners may hold as many descriptors as open files; all together are not more than
+	 * the limit.
+	 */
 	most -= RESERVED_FILES;
 	c->max_nodes = MAX_NODES;
-	c->max_descriptors = at_most_descriptors(most / 4 * 3);
-	c->max_handles = at_most_descriptors(most / 8);
+	c->max_descriptors = limit_descriptors(most / 4 * 3);
+	c->max_handles = limit_descriptors(most / 8);
 	return 0;
 }
 
@@ -110,7 +111,7 @@ static int enter_share(struct vmfs_config *c)
 	if (tree < 0)
 		return tree;
 	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
-		return err_sys("virtio-fs: new namespaces");
+		return err_sys("virtio-fs: make namespaces");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_sys("virtio-fs: make the mounts private");
 	if (move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
@@ -126,39 +127,14 @@ static int enter_share(struct vmfs_config *c)
 	return 0;
 }
 
-int fs_drop_caps(uint64_t caps)
-{
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct d[2] = {
-		{.effective = (uint32_t)caps, .permitted = (uint32_t)caps}};
-	struct rlimit none = {0, 0};
-
-	if (setrlimit(RLIMIT_CORE, &none) < 0)
-		return err_sys("virtio-fs: no core dumps");
-	/* See creds.c. Locked, as all that could undo it. */
-	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
-					     SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |
-					     SECBIT_NO_CAP_AMBIENT_RAISE |
-					     SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED) < 0)
-		return err_sys("virtio-fs: lock the securebits");
-	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
-		return err_sys("virtio-fs: clear the ambient capabilities");
-	for (unsigned long cap = 0; cap < 64; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap) < 0 && errno != EINVAL)
-			return err_sys("virtio-fs: drop capability %lu", cap);
-	if (syscall(SYS_capset, &head, d) < 0)
-		return err_sys("virtio-fs: drop capabilities");
-	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_sys("virtio-fs: no new privileges");
-	return 0;
-}
-
 /*
- * What the server calls, with where. No socket, process, exec, ioctl, mount, ptrace or io_uring;
- * memory is never executable.
+ * The system calls that the server makes, by source file. No sockets, processes, exec, ioctl,
+ * mounts, ptrace or io_uring; memory is never executable.
  */
 static const int allowed[] = {
-	/* serve.c, virtio/: the monitor's socket, kicks and interrupts, the timer of waiting locks
+	/*
+	 * serve.c, virtio/: the monitor's socket, kicks, interrupts, and the timer for waiting
+	 * locks
 	 */
 	SCMP_SYS(timerfd_create),
 	SCMP_SYS(timerfd_settime),
@@ -219,7 +195,7 @@ static const int allowed[] = {
 	SCMP_SYS(capset),
 	SCMP_SYS(geteuid),
 	SCMP_SYS(getegid),
-	/* the C library: memory, abort(), the end */
+	/* the C library: memory, abort() and exit */
 	SCMP_SYS(brk),
 	SCMP_SYS(mremap),
 	SCMP_SYS(madvise),
@@ -236,28 +212,9 @@ static const int allowed[] = {
 	SCMP_SYS(exit_group),
 };
 
-int fs_filter_calls(const int *calls, size_t n, bool memory)
-{
-	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
-	int r = ctx ? 0 : -ENOMEM;
-
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, calls[i], 0);
-	if (r == 0 && memory)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
-			SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	if (r == 0 && memory)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
-			SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	if (r == 0)
-		r = seccomp_load(ctx);
-	seccomp_release(ctx);
-	return r < 0 ? err_set(-r, "virtio-fs: load the system call filter: %s", strerror(-r)) : 0;
-}
-
 int vmfs_jail(struct vmfs_config *c)
 {
-	int r = raise_files(c);
+	int r = raise_file_limit(c);
 	if (r < 0)
 		return r;
 	c->proc = open_proc_fd();

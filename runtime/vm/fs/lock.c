@@ -1,65 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Locks held on the host, so that guests and host programs that share a directory respect each
- * other's. A POSIX lock has an owner, a guest process: each owner of a node gets an open file
- * description of its own, with open file description locks on it; they end when it is closed.
- * flock(2) locks belong to the guest's open file, hence to ours.
- *
- * A request that has to wait is not answered yet (FS_LATER): the queue serves it again.
+ * Locks on the host, so that guests and host programs that share a directory respect each other's
+ * locks. A POSIX lock has an owner, a process of the guest. Each owner of a node gets an open file
+ * description of its own (lock_owner.c), with open file description locks on it, which end when it
+ * is closed. A flock(2) lock belongs to the guest's open file, hence to the server's.
+ * A request that has to wait gets no answer yet (FS_LATER); the queue serves it again.
  */
 #include "vm/fs/fs.h"
 
-#include <stdlib.h>
 #include <sys/file.h>
 
 static int owner_fd(struct fs_session *s, struct fs_node *n, uint64_t owner)
 {
-	for (struct fs_lock_owner *o = n->owners; o; o = o->next)
-		if (o->owner == owner)
-			return o->fd;
+	int fd = fs_lock_owner_get(n, owner);
+
+	if (fd >= 0)
+		return fd;
 	if (!S_ISREG(n->type))
 		return -EINVAL;
 	if (s->nowners >= s->files.max)
 		return -ENOLCK;
-	/* Write locks need a descriptor open for writing; a read-only share has read locks. */
-	_cleanup_fd_ int fd = fs_node_open(n, O_RDWR);
+	/* On a read-only share only read locks are possible: a write lock needs O_RDWR. */
+	fd = fs_node_open(n, O_RDWR);
 	if (fd < 0)
 		fd = fs_node_open(n, O_RDONLY);
 	if (fd < 0)
 		return fd;
-	struct fs_lock_owner *o = calloc(1, sizeof(*o));
-	if (!o)
-		return -ENOMEM;
-	*o = (struct fs_lock_owner){.next = n->owners, .owner = owner, .fd = take_fd(&fd)};
-	n->owners = o;
-	s->nowners++;
-	return o->fd;
-}
-
-static void release_owner(struct fs_session *s, struct fs_lock_owner **at)
-{
-	struct fs_lock_owner *o = *at;
-
-	*at = o->next;
-	fd_close(&o->fd);
-	free(o);
-	s->nowners--;
-}
-
-void fs_lock_release(struct fs_session *s, struct fs_node *n, uint64_t owner)
-{
-	for (struct fs_lock_owner **at = &n->owners; *at; at = &(*at)->next) {
-		if ((*at)->owner == owner) {
-			release_owner(s, at);
-			return;
-		}
-	}
-}
-
-void fs_lock_release_all(struct fs_session *s, struct fs_node *n)
-{
-	while (n->owners)
-		release_owner(s, &n->owners);
+	int e = fs_lock_owner_add(s, n, owner, fd);
+	return e < 0 ? e : fd;
 }
 
 static int to_flock(const struct fuse_file_lock *in, struct flock *ret)
@@ -72,7 +40,10 @@ static int to_flock(const struct fuse_file_lock *in, struct flock *ret)
 		.l_type = (short)in->type,
 		.l_whence = SEEK_SET,
 		.l_start = (off_t)in->start,
-		/* 0 is to the end, however long the file gets; FUSE says OFFSET_MAX. */
+		/*
+		 * 0 means up to the end, however long the file becomes; FUSE has OFFSET_MAX for
+		 * that.
+		 */
 		.l_len = end == INT64_MAX ? 0 : (off_t)(end - in->start + 1),
 	};
 	return 0;
@@ -98,7 +69,7 @@ int fs_getlk(struct fs_session *s, struct fs_request *r)
 	if (l.l_type != F_UNLCK) {
 		out->lk.start = (uint64_t)l.l_start;
 		out->lk.end = l.l_len ? (uint64_t)(l.l_start + l.l_len - 1) : INT64_MAX;
-		/* Whose it is has no number that means something in the guest: 0. */
+		/* The pid stays 0, because the holder has no pid in the guest. */
 	}
 	return sizeof(*out);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What makes, moves and removes names. Every name is one component: fs_handle() has seen to that.
+/*
+ * The operations that make, move and remove names. Each name is one component, because fs_handle()
+ * has checked it.
  */
 #include <linux/fs.h>
 #include <stdio.h>
@@ -7,8 +9,10 @@
 
 #include "vm/fs/fs.h"
 
-/* The answer to what was just made. That the host's side removed it meanwhile is the guest's
- * ENOENT. */
+/*
+ * Answers with the node that was just made. If the host has removed it in the meantime, the guest
+ * gets ENOENT.
+ */
 static int reply_new(struct fs_session *s, struct fs_request *r, int made)
 {
 	if (made < 0)
@@ -21,14 +25,20 @@ int fs_symlink(struct fs_session *s, struct fs_request *r)
 	int e = fs_creds_enter(s, r, s->mask);
 	if (e < 0)
 		return e;
-	/* The target is a text for the guest: absolute or with "..", it is never followed here. */
+	/*
+	 * The target is text for the guest. It may be absolute or contain "..", because the server
+	 * never follows it.
+	 */
 	e = symlinkat(r->name[1], r->node->fd, r->name[0]) < 0 ? -errno : 0;
 	fs_creds_leave(s, r);
 	return reply_new(s, r, e);
 }
 
-/* A node is a key to the host's device for whoever on the host can reach the directory. */
-static bool may_make(const struct vmfs_config *c, mode_t type, dev_t dev)
+/*
+ * Device nodes are restricted, because each user of the host who can reach the directory can use
+ * them.
+ */
+static bool may_make_device(const struct vmfs_config *c, mode_t type, dev_t dev)
 {
 	return c->devices || (type == S_IFCHR && dev == 0) ||
 	       (c->may_make && c->may_make(c->data, type, dev));
@@ -38,7 +48,7 @@ int fs_mknod(struct fs_session *s, struct fs_request *r)
 {
 	const struct fuse_mknod_in *in = r->args;
 	mode_t type = in->mode & S_IFMT;
-	/* The kernel's 32-bit form: include/linux/kdev_t.h, new_decode_dev. */
+	/* The kernel's 32-bit form (include/linux/kdev_t.h, new_decode_dev). */
 	dev_t dev =
 		makedev((in->rdev & 0xfff00) >> 8, (in->rdev & 0xff) | (in->rdev >> 12 & 0xfff00));
 
@@ -51,7 +61,7 @@ int fs_mknod(struct fs_session *s, struct fs_request *r)
 		break;
 	case S_IFCHR:
 	case S_IFBLK:
-		if (!may_make(s->config, type, dev))
+		if (!may_make_device(s->config, type, dev))
 			return -EPERM;
 		break;
 	default:
@@ -77,8 +87,11 @@ int fs_mkdir(struct fs_session *s, struct fs_request *r)
 	return reply_new(s, r, e);
 }
 
-/* What the guest may still use without the name: it keeps its descriptor. */
-static struct fs_node *before_removal(
+/*
+ * Opens the descriptor of a node before its name is removed, because the guest may still use the
+ * node without the name.
+ */
+static struct fs_node *hold_before_removal(
 	struct fs_session *s, const struct fs_node *dir, const char *name)
 {
 	struct fs_node *n = fs_node_find(s, dir, name);
@@ -88,7 +101,7 @@ static struct fs_node *before_removal(
 
 static int remove_name(struct fs_session *s, struct fs_request *r, int flags)
 {
-	struct fs_node *n = before_removal(s, r->node, r->name[0]);
+	struct fs_node *n = hold_before_removal(s, r->node, r->name[0]);
 
 	if (unlinkat(r->node->fd, r->name[0], flags) < 0)
 		return -errno;
@@ -107,7 +120,7 @@ int fs_rmdir(struct fs_session *s, struct fs_request *r)
 	return remove_name(s, r, AT_REMOVEDIR);
 }
 
-static int do_rename(struct fs_session *s, struct fs_request *r, uint64_t newdir, uint32_t flags)
+static int rename_node(struct fs_session *s, struct fs_request *r, uint64_t newdir, uint32_t flags)
 {
 	struct fs_node *to = fs_node_get(s, newdir);
 
@@ -121,12 +134,12 @@ static int do_rename(struct fs_session *s, struct fs_request *r, uint64_t newdir
 	if (e < 0)
 		return e;
 	struct fs_node *moved = fs_node_find(s, r->node, r->name[0]);
-	struct fs_node *replaced = before_removal(s, to, r->name[1]);
+	struct fs_node *replaced = hold_before_removal(s, to, r->name[1]);
 	e = renameat2(r->node->fd, r->name[0], to->fd, r->name[1], flags) < 0 ? -errno : 0;
 	fs_node_unpin(s, to);
 	if (e < 0)
 		return e;
-	/* Two names of one file: nothing was done (rename(2)). */
+	/* rename(2) does nothing if both names are of one file. */
 	if (moved == replaced)
 		return 0;
 	if (moved)
@@ -142,14 +155,14 @@ int fs_rename(struct fs_session *s, struct fs_request *r)
 {
 	const struct fuse_rename_in *in = r->args;
 
-	return do_rename(s, r, in->newdir, 0);
+	return rename_node(s, r, in->newdir, 0);
 }
 
 int fs_rename2(struct fs_session *s, struct fs_request *r)
 {
 	const struct fuse_rename2_in *in = r->args;
 
-	return do_rename(s, r, in->newdir, in->flags);
+	return rename_node(s, r, in->newdir, in->flags);
 }
 
 int fs_link(struct fs_session *s, struct fs_request *r)
@@ -160,7 +173,10 @@ int fs_link(struct fs_session *s, struct fs_request *r)
 	int e = n ? fs_node_hold(s, n) : -ESTALE;
 	if (e < 0)
 		return e;
-	/* By the inode, not by a name: also what O_TMPFILE made. Needs CAP_DAC_READ_SEARCH. */
+	/*
+	 * linkat() takes the inode and not a name, so it also works for files of O_TMPFILE. It
+	 * needs CAP_DAC_READ_SEARCH.
+	 */
 	e = linkat(n->fd, "", r->node->fd, r->name[0], AT_EMPTY_PATH) < 0 ? -errno : 0;
 	return reply_new(s, r, e);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The inodes that the guest knows, by number and by (mount, device, inode). The mount is part of
- * the key since one inode may be seen through two mounts, of which one is read-only.
+ * the key because one inode may be seen through two mounts, one of which is read-only.
  */
 #include "vm/fs/fs.h"
 
@@ -10,87 +10,16 @@
 
 #include "base/sys.h"
 
-#define STATX_WANT (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
-
-int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id)
-{
-	uint32_t i = t->free;
-
-	if (i) {
-		t->free = t->slot[i].next_free;
-	} else {
-		i = t->used ? t->used : 1;
-		if (i > t->max)
-			return -ENFILE;
-		if (i >= t->capacity) {
-			uint32_t capacity = t->capacity ? t->capacity * 2 : 256;
-			struct fs_slot *slot = reallocarray(t->slot, capacity, sizeof(*slot));
-
-			if (!slot)
-				return -ENOMEM;
-			t->slot = slot;
-			t->capacity = capacity;
-		}
-		t->slot[i] = (struct fs_slot){0};
-		t->used = i + 1;
-	}
-	t->slot[i].object = object;
-	*ret_id = (uint64_t)t->slot[i].generation << 32 | i;
-	return 0;
-}
-
-void *fs_slots_get(const struct fs_slots *t, uint64_t id)
-{
-	uint32_t i = (uint32_t)id;
-
-	if (i == 0 || i >= t->used || t->slot[i].generation != id >> 32)
-		return NULL;
-	return t->slot[i].object;
-}
-
-void fs_slots_remove(struct fs_slots *t, uint64_t id)
-{
-	uint32_t i = (uint32_t)id;
-
-	if (!fs_slots_get(t, id))
-		return;
-	t->slot[i].object = NULL;
-	/* A slot whose generations are used up stays empty, so that no number comes back. */
-	if (++t->slot[i].generation == 0)
-		return;
-	t->slot[i].next_free = t->free;
-	t->free = i;
-}
-
-void fs_slots_release(struct fs_slots *t)
-{
-	free(t->slot);
-	t->slot = NULL;
-	t->used = t->capacity = t->free = 0;
-}
-
-static uint64_t stat_dev(const struct statx *st)
-{
-	return (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor;
-}
-
-static uint32_t hash(uint64_t dev, uint64_t ino, uint64_t mnt)
+static uint32_t hash_key(uint64_t dev, uint64_t ino, uint64_t mnt)
 {
 	uint64_t h = (ino ^ dev << 20 ^ mnt << 7) * UINT64_C(0x9e3779b97f4a7c15);
 
 	return (uint32_t)(h >> 32);
 }
 
-bool fs_node_is(const struct fs_node *n, const struct statx *st)
+static struct fs_node *find_node(const struct fs_session *s, const struct statx *st)
 {
-	return n->ino == st->stx_ino && n->dev == stat_dev(st) && n->mnt == st->stx_mnt_id &&
-	       (n->fd >= 0 || (n->birth.tv_sec == st->stx_btime.tv_sec &&
-				      n->birth.tv_nsec == st->stx_btime.tv_nsec));
-}
-
-static struct fs_node *find(const struct fs_session *s, const struct statx *st)
-{
-	uint32_t h = hash(stat_dev(st), st->stx_ino, st->stx_mnt_id);
+	uint32_t h = hash_key(fs_stat_dev(st), st->stx_ino, st->stx_mnt_id);
 
 	if (!s->nbuckets)
 		return NULL;
@@ -102,7 +31,7 @@ static struct fs_node *find(const struct fs_session *s, const struct statx *st)
 
 static void link_node(struct fs_session *s, struct fs_node *n)
 {
-	struct fs_node **b = &s->bucket[hash(n->dev, n->ino, n->mnt) & (s->nbuckets - 1)];
+	struct fs_node **b = &s->bucket[hash_key(n->dev, n->ino, n->mnt) & (s->nbuckets - 1)];
 
 	n->next = *b;
 	*b = n;
@@ -130,8 +59,8 @@ static int grow_buckets(struct fs_session *s)
 	return 0;
 }
 
-/* Takes over fd where it succeeds. */
-static int add(struct fs_session *s, const struct statx *st, int fd, struct fs_node **ret)
+/* Takes over fd if it succeeds. */
+static int add_node(struct fs_session *s, const struct statx *st, int fd, struct fs_node **ret)
 {
 	int e = grow_buckets(s);
 	if (e < 0)
@@ -139,7 +68,7 @@ static int add(struct fs_session *s, const struct statx *st, int fd, struct fs_n
 	struct fs_node *n = calloc(1, sizeof(*n));
 	if (!n)
 		return -ENOMEM;
-	n->dev = stat_dev(st);
+	n->dev = fs_stat_dev(st);
 	n->ino = st->stx_ino;
 	n->mnt = st->stx_mnt_id;
 	n->birth = st->stx_btime;
@@ -161,9 +90,9 @@ static int add(struct fs_session *s, const struct statx *st, int fd, struct fs_n
 	return 0;
 }
 
-static void release(struct fs_session *s, struct fs_node *n)
+static void release_node(struct fs_session *s, struct fs_node *n)
 {
-	struct fs_node **at = &s->bucket[hash(n->dev, n->ino, n->mnt) & (s->nbuckets - 1)];
+	struct fs_node **at = &s->bucket[hash_key(n->dev, n->ino, n->mnt) & (s->nbuckets - 1)];
 
 	while (*at != n)
 		at = &(*at)->next;
@@ -176,11 +105,6 @@ static void release(struct fs_session *s, struct fs_node *n)
 	free(n);
 }
 
-int fs_node_stat(int fd, struct statx *st)
-{
-	return statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_WANT, st) < 0 ? -errno : 0;
-}
-
 int fs_node_init(struct fs_session *s)
 {
 	_cleanup_fd_ int fd = fcntl(s->config->root, F_DUPFD_CLOEXEC, 3);
@@ -188,12 +112,12 @@ int fs_node_init(struct fs_session *s)
 	struct statx st;
 
 	if (fd < 0 || fs_node_stat(fd, &st) < 0)
-		return err_sys("virtio-fs: the shared directory");
+		return err_sys("virtio-fs: open the shared directory");
 	if (!S_ISDIR(st.stx_mode))
-		return err_set(ENOTDIR, "virtio-fs: what is shared is not a directory");
-	/* Ids begin anew, so that the root is FUSE_ROOT_ID. */
+		return err_set(ENOTDIR, "virtio-fs: expected a directory as the shared file");
+	/* The ids begin anew, so that the root is FUSE_ROOT_ID. */
 	fs_slots_release(&s->nodes);
-	if (add(s, &st, fd, &n) < 0)
+	if (add_node(s, &st, fd, &n) < 0)
 		return err_set(ENOMEM, "virtio-fs: out of memory");
 	take_fd(&fd);
 	n->lookups = 1;
@@ -204,20 +128,33 @@ void fs_node_release_all(struct fs_session *s)
 {
 	for (uint32_t i = 0; i < s->nbuckets; i++)
 		while (s->bucket[i])
-			release(s, s->bucket[i]);
+			release_node(s, s->bucket[i]);
 }
 
-struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id)
-{
-	return fs_slots_get(&s->nodes, id);
-}
-
-void fs_node_put(struct fs_session *s, struct fs_node *n)
+/* Releases the node if nothing holds it. */
+static void put_node(struct fs_session *s, struct fs_node *n)
 {
 	if (n->lookups == 0 && n->files == 0)
-		release(s, n);
+		release_node(s, n);
 	else
 		fs_node_used(s, n);
+}
+
+int fs_node_pin(struct fs_session *s, struct fs_node *n)
+{
+	int e = fs_node_hold(s, n);
+
+	if (e == 0) {
+		n->files++;
+		fs_node_used(s, n);
+	}
+	return e;
+}
+
+void fs_node_unpin(struct fs_session *s, struct fs_node *n)
+{
+	n->files--;
+	put_node(s, n);
 }
 
 void fs_node_forget(struct fs_session *s, uint64_t id, uint64_t count)
@@ -227,7 +164,7 @@ void fs_node_forget(struct fs_session *s, uint64_t id, uint64_t count)
 	if (!n || id == FUSE_ROOT_ID)
 		return;
 	n->lookups -= count < n->lookups ? count : n->lookups;
-	fs_node_put(s, n);
+	put_node(s, n);
 }
 
 static void set_time(const struct statx_timestamp *t, uint64_t *sec, uint32_t *nsec)
@@ -246,8 +183,10 @@ static void set_attr(struct fuse_attr *a, const struct statx *st)
 		.nlink = st->stx_nlink,
 		.uid = st->stx_uid,
 		.gid = st->stx_gid,
-		/* The kernel's 32-bit form, as makedev() has other bits: include/linux/kdev_t.h,
-		   new_encode_dev. */
+		/*
+		 * The kernel's 32-bit form (include/linux/kdev_t.h, new_encode_dev); makedev()
+		 * arranges the bits differently.
+		 */
 		.rdev = (st->stx_rdev_minor & 0xff) | st->stx_rdev_major << 8 |
 			(st->stx_rdev_minor & ~0xffU) << 12,
 		.blksize = st->stx_blksize,
@@ -284,7 +223,10 @@ static int reply_entry(const struct fs_session *s, const struct fs_node *dir, st
 	set_valid(s, &out->entry_valid, &out->entry_valid_nsec);
 	set_valid(s, &out->attr_valid, &out->attr_valid_nsec);
 	set_attr(&out->attr, st);
-	/* Inode numbers are unique within one mount only: the guest mounts the others apart. */
+	/*
+	 * Inode numbers are unique only within one mount, so the guest makes other mounts file
+	 * systems of their own.
+	 */
 	if (n->mnt != dir->mnt && S_ISDIR(n->type))
 		out->attr.flags |= FUSE_ATTR_SUBMOUNT;
 	return sizeof(*out);
@@ -299,9 +241,9 @@ int fs_node_adopt(struct fs_session *s, const struct fs_node *dir, const char *n
 	int e = fs_node_stat(own, &st);
 	if (e < 0)
 		return e;
-	struct fs_node *n = find(s, &st);
+	struct fs_node *n = find_node(s, &st);
 	if (!n) {
-		e = add(s, &st, own, &n);
+		e = add_node(s, &st, own, &n);
 		if (e < 0)
 			return e;
 		take_fd(&own);
@@ -315,17 +257,21 @@ int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *
 {
 	struct statx st;
 
-	/* Mostly the guest asks again for what it knows: then one system call answers. */
-	if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_WANT, &st) < 0)
+	/*
+	 * Most lookups are for a node that the guest knows, and then this is the only system call.
+	 */
+	if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, FS_STATX_WANT, &st) < 0)
 		return -errno;
-	struct fs_node *n = find(s, &st);
+	struct fs_node *n = find_node(s, &st);
 	if (n) {
 		fs_node_set_name(s, n, dir, name);
 		return reply_entry(s, dir, n, &st, out);
 	}
 	int fd = sys_openat2(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0,
 		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
-	/* The server's own limit, said as the guest's programs know it. */
+	/*
+	 * EMFILE is the server's own limit; ENFILE is the error that the guest's programs expect.
+	 */
 	if (fd < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
 	return fs_node_adopt(s, dir, name, fd, out);
@@ -336,9 +282,9 @@ struct fs_node *fs_node_find(
 {
 	struct statx st;
 
-	if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_WANT, &st) < 0)
+	if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, FS_STATX_WANT, &st) < 0)
 		return NULL;
-	return find(s, &st);
+	return find_node(s, &st);
 }
 
 struct fs_path fs_node_path(const struct fs_node *n)
@@ -351,7 +297,9 @@ struct fs_path fs_node_path(const struct fs_node *n)
 
 int fs_node_open(const struct fs_node *n, int flags)
 {
-	/* Opening a device, FIFO or socket would act on the host; the guest's kernel opens its own.
+	/*
+	 * Opening a device, FIFO or socket would act on the host. The guest's kernel opens these
+	 * itself.
 	 */
 	if (!S_ISREG(n->type) && !S_ISDIR(n->type))
 		return S_ISLNK(n->type) ? -ELOOP : -EINVAL;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The mount points in a read-only root are made by the guest, so its mount is
- * writable until the container is there; then it is sealed. Neither the server nor the monitor may
- * change mounts any more: a child of the server's, which stays in its mount namespace, may do that
- * and nothing else. It hears nothing of the guest's, only that one word of the monitor's.
- *
- * From then on it is the host's kernel that says EROFS, whatever the guest asks of the server: all
- * descriptors of nodes are of that mount. A descriptor that is open for writing would go on, but
- * the kernel makes no mount read-only that has one. Then the seal fails, and with it the container.
- * The guest's kernel tells of files that it has closed a moment later, so that some tries are made.
+ * Theory of operation. The guest makes the mount points in a read-only root, so the root's mount is
+ * writable until the container is made, and is sealed then. At that time neither the server nor the
+ * monitor may change mounts any more. So a child of the server, in the server's mount namespace,
+ * does it, and may do nothing else. The child reads nothing from the guest, only one byte from the
+ * monitor.
+ * After that the host's kernel answers EROFS whatever the guest asks the server, because all
+ * descriptors of nodes are of that mount. A descriptor that was open for writing could still write,
+ * but the kernel makes no mount read-only that has one. Then the seal fails, and with it the
+ * container. The guest's kernel reports closed files a moment later, so the child tries several
+ * times.
  */
 #include <linux/capability.h>
 #include <seccomp.h>
@@ -24,9 +25,9 @@
 #include "vm/fs/fs.h"
 
 #define TRIES 50
-#define WAIT_MS 100 /* at most, between two */
+#define WAIT_MS 100 /* the longest wait between two tries */
 
-/* All that is done from here on. */
+/* The system calls that are used from here on. */
 static const int allowed[] = {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(mount_setattr),
 	SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep), SCMP_SYS(restart_syscall),
 	SCMP_SYS(exit_group)};
@@ -45,7 +46,7 @@ static int make_read_only(int mount)
 	return EBUSY;
 }
 
-/* The answer is an int, 0 or an errno. Without a word the monitor or the server has gone. */
+/* The answer is an int: 0, or an errno. If no byte comes, the monitor or the server has ended. */
 static int wait_and_seal(int sock, int mount)
 {
 	const int keep[] = {sock, mount};
@@ -62,8 +63,9 @@ static int wait_and_seal(int sock, int mount)
 	if (read(sock, &word, sizeof(word)) != sizeof(word))
 		return 0;
 	int answer = make_read_only(mount);
-	return write(sock, &answer, sizeof(answer)) < 0 ? err_sys("virtio-fs: tell of the seal")
-							: 0;
+	return write(sock, &answer, sizeof(answer)) < 0
+		       ? err_sys("virtio-fs: answer the request to seal")
+		       : 0;
 }
 
 int fs_seal_start(const struct vmfs_config *c)
@@ -72,8 +74,11 @@ int fs_seal_start(const struct vmfs_config *c)
 		return 0;
 	_cleanup_fd_ int mount = openat(c->root, c->sealed, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (mount < 0)
-		return err_sys("virtio-fs: open what is to be sealed");
-	/* Who could wait for it is in the jail: the kernel reaps it. */
+		return err_sys("virtio-fs: open %s, which has to be sealed", c->sealed);
+	/*
+	 * The server ignores SIGCHLD, so the kernel reaps the child, because the jailed server may
+	 * not call waitpid().
+	 */
 	signal(SIGCHLD, SIG_IGN);
 	pid_t server = getpid();
 	pid_t pid = fork();
@@ -86,7 +91,10 @@ int fs_seal_start(const struct vmfs_config *c)
 		_exit(1);
 	if (wait_and_seal(c->seal, mount) < 0)
 		dprintf(2, "the file server: %s\n", err_msg());
-	/* Not _exit(), in which sanitizers do more than is allowed. */
+	/*
+	 * The raw system call is used because _exit() makes further calls in a build with
+	 * sanitizers.
+	 */
 	for (;;)
 		syscall(SYS_exit_group, 0);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
- *
- * The FUSE server as a virtio device (virtio 1.2, 5.11), which vhost_serve() joins to a monitor.
- * One thread serves requests one after the other. A request for a lock that another holds is kept,
- * and tried again every RETRY_MS and after whatever else the guest asks: nothing tells when a lock
- * becomes free. What is kept is answered before its queue stops or guest memory goes.
+ * This is the FUSE server as a virtio device (virtio 1.2, 5.11), which vhost_serve() connects to a
+ * monitor. One thread serves one request after the other. A request for a lock that another owner
+ * holds is kept. It is tried again every RETRY_MS and after each other request of the guest,
+ * because no event says that a lock is free. A kept request is answered before its queue stops or
+ * guest memory goes.
  */
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 
 #define RETRY_MS 10
 #define WAITING_MAX 256
-#define QUEUES 17 /* the high-priority queue and 16 of requests */
+#define QUEUES 17 /* the high-priority queue and 16 request queues */
 
 struct waiting {
 	struct waiting *next;
@@ -26,15 +26,15 @@ struct waiting {
 };
 
 struct virtio_fs_backend {
-	struct virtio_device dev; /* its event_fd: a timer, armed while something waits */
+	struct virtio_device dev; /* its event_fd is a timer, armed while a request waits */
 	struct fs_session session;
 	struct virtq_chain chain;
 	struct waiting *waiting;
 	unsigned waiting_count;
 };
 
-/* True: answered. */
-static bool answer(
+/* Returns true if the request was answered. */
+static bool answer_request(
 	struct virtio_fs_backend *f, unsigned queue, const struct virtq_chain *c, bool give_up)
 {
 	struct fs_request r = {.in = c->iov,
@@ -59,18 +59,21 @@ static int set_timer(const struct virtio_fs_backend *f, bool on)
 		f->dev.event_fd, 0, &(struct itimerspec){.it_value = t, .it_interval = t}, NULL);
 }
 
-static void keep(struct virtio_fs_backend *f, unsigned queue)
+static void keep_request(struct virtio_fs_backend *f, unsigned queue)
 {
 	struct waiting *w = NULL;
 
 	if (f->waiting_count < WAITING_MAX && set_timer(f, true) == 0)
 		w = malloc(sizeof(*w));
 	if (!w) {
-		answer(f, queue, &f->chain, true);
+		answer_request(f, queue, &f->chain, true);
 		return;
 	}
 	w->queue = queue;
-	/* Chains are short as a rule: the rest of w stays untouched, hence unbacked. */
+	/*
+	 * Only the used part is copied, because most chains are short and untouched memory costs
+	 * nothing.
+	 */
 	memcpy(&w->chain, &f->chain,
 		offsetof(struct virtq_chain, iov) +
 			(f->chain.readable + f->chain.writable) * sizeof(f->chain.iov[0]));
@@ -79,8 +82,8 @@ static void keep(struct virtio_fs_backend *f, unsigned queue)
 	f->waiting_count++;
 }
 
-/* Of queue `only`, or (-1) of all. */
-static void retry(struct virtio_fs_backend *f, int only, bool give_up)
+/* Tries the kept requests of queue `only` again, or of all queues if it is -1. */
+static void retry_requests(struct virtio_fs_backend *f, int only, bool give_up)
 {
 	if (!f->waiting)
 		return;
@@ -88,7 +91,7 @@ static void retry(struct virtio_fs_backend *f, int only, bool give_up)
 		struct waiting *w = *at;
 
 		if ((only >= 0 && (int)w->queue != only) ||
-			!answer(f, w->queue, &w->chain, give_up)) {
+			!answer_request(f, w->queue, &w->chain, give_up)) {
 			at = &w->next;
 			continue;
 		}
@@ -100,7 +103,7 @@ static void retry(struct virtio_fs_backend *f, int only, bool give_up)
 		(void)set_timer(f, false);
 }
 
-static int serve(struct virtio_device *d, unsigned index, unsigned budget)
+static int backend_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
 	struct virtio_fs_backend *f = (struct virtio_fs_backend *)d;
 	struct virtq *q = &d->queues[index];
@@ -112,10 +115,10 @@ static int serve(struct virtio_device *d, unsigned index, unsigned budget)
 			return r;
 		if (r == 0)
 			break;
-		if (!answer(f, index, &f->chain, false))
-			keep(f, index);
+		if (!answer_request(f, index, &f->chain, false))
+			keep_request(f, index);
 	}
-	retry(f, -1, false); /* one of them may have been an unlock */
+	retry_requests(f, -1, false); /* one of the requests may have released a lock */
 	return budget == 0;
 }
 
@@ -126,18 +129,18 @@ static int on_timer(struct virtio_device *d)
 
 	(void)!read(d->event_fd, &times, sizeof(times));
 	pthread_mutex_lock(&d->lock);
-	retry(f, -1, false);
+	retry_requests(f, -1, false);
 	pthread_mutex_unlock(&d->lock);
 	return 0;
 }
 
-static void quiesce(struct virtio_device *d, unsigned index)
+static void backend_quiesce(struct virtio_device *d, unsigned index)
 {
-	retry((struct virtio_fs_backend *)d, (int)index, true);
+	retry_requests((struct virtio_fs_backend *)d, (int)index, true);
 }
 
-/* What the guest knows of files ends with its next INIT. */
-static void reset(struct virtio_device *d)
+/* The guest's open files and nodes are released at its next INIT. */
+static void backend_reset(struct virtio_device *d)
 {
 	struct virtio_fs_backend *f = (struct virtio_fs_backend *)d;
 
@@ -151,12 +154,16 @@ static void reset(struct virtio_device *d)
 	(void)set_timer(f, false);
 }
 
-static const struct virtio_ops ops = {
-	.serve = serve, .reset = reset, .event = on_timer, .quiesce = quiesce};
+static const struct virtio_ops ops = {.serve = backend_serve,
+	.reset = backend_reset,
+	.event = on_timer,
+	.quiesce = backend_quiesce};
 
-static int init(struct virtio_fs_backend *f, const struct vmfs_config *c)
+static int backend_init(struct virtio_fs_backend *f, const struct vmfs_config *c)
 {
-	/* No configuration: tag and number of queues are the monitor's. */
+	/*
+	 * The device has no configuration here: the monitor has the tag and the number of queues.
+	 */
 	f->dev = (struct virtio_device){
 		.ops = &ops, .name = "virtio-fs", .id = VIRTIO_ID_FS, .queue_count = QUEUES};
 	virtio_init(&f->dev, NULL);
@@ -172,7 +179,7 @@ int vmfs_serve(const struct vmfs_config *c)
 
 	if (!f)
 		return err_set(ENOMEM, "virtio-fs: out of memory");
-	int r = init(f, c);
+	int r = backend_init(f, c);
 	if (r == 0)
 		r = vhost_serve(&f->dev, c->sock, -EBADF);
 	fs_session_release(&f->session);

@@ -1,35 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
- *
- * A request is a chain of guest memory: a header, the operation's fixed part, names, data. What
- * decides anything is copied once, here, and checked against the table below before an operation
- * sees it: the length, the node, each name. WRITE's data and READ's reply are never copied: the
- * kernel moves them between the file and guest memory, and what the guest does to them meanwhile is
- * its own loss.
- *
- * The guest's kernel checks permissions (virtiofs always mounts with default_permissions), so the
- * server acts with the capabilities of a file server and takes over the request's ids only where
- * something is created. What the server must hold against a hostile guest is the share's edge: each
+ * A request is a chain of guest memory: a header, the operation's fixed part, names, and data.
+ * fs_handle() copies once everything that decisions depend on, and checks it by the table below
+ * before an operation sees it: the length, the node, and each name. The data of WRITE and the reply
+ * to READ are never copied: the kernel moves them between the file and guest memory. If the guest
+ * changes them in the meantime, only the guest is affected.
+ * The guest's kernel checks permissions (virtiofs always mounts with default_permissions). So the
+ * server acts with the capabilities of a file server, and takes over the request's ids only to
+ * create something. Against a hostile guest the server has to keep the borders of the share: each
  * name is one component, no link is ever followed, and files are opened through descriptors.
  */
 #include <stdlib.h>
 
 #include "vm/fs/fs.h"
+#include "vm/virtio/iov.h"
 
 enum {
-	FS_CHANGES = 1, /* EROFS on a read-only share */
+	FS_CHANGES = 1, /* fails with EROFS on a read-only share */
 	FS_SILENT = 2,  /* FUSE has no reply to it */
-	FS_NO_NODE = 4, /* nodeid means nothing */
-	FS_LOCKS = 8,   /* only where locks are the server's */
+	FS_NO_NODE = 4, /* nodeid has no meaning */
+	FS_LOCKS = 8,   /* only if the server holds the locks */
 	FS_IS_DIR = 16, /* nodeid must be a directory */
 };
 
 struct fs_operation {
 	fs_op *serve;
 	uint16_t args; /* bytes of the fixed part */
-	const char
-		*names; /* n: a name in a directory, t: a text (link target, xattr); NULL: none */
+	/* n: a name in a directory; t: a text, such as a link target or an xattr. NULL: none. */
+	const char *names;
 	unsigned int flags;
 };
 
@@ -54,7 +53,7 @@ static const struct fs_operation operations[] = {
 	[FUSE_STATFS] = {fs_statfs, 0, NULL, 0},
 	[FUSE_RELEASE] = {fs_release, sizeof(struct fuse_release_in), NULL, 0},
 	[FUSE_FSYNC] = {fs_fsync, sizeof(struct fuse_fsync_in), NULL, 0},
-	/* The extended form is 8 bytes longer; which it is was agreed in INIT. */
+	/* The extended form is 8 bytes longer. INIT decides which form is used. */
 	[FUSE_SETXATTR] = {fs_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE, "t", FS_CHANGES},
 	[FUSE_GETXATTR] = {fs_getxattr, sizeof(struct fuse_getxattr_in), "t", 0},
 	[FUSE_LISTXATTR] = {fs_listxattr, sizeof(struct fuse_getxattr_in), NULL, 0},
@@ -81,88 +80,25 @@ static const struct fs_operation operations[] = {
 	[FUSE_COPY_FILE_RANGE] = {fs_copy_file_range, sizeof(struct fuse_copy_file_range_in), NULL,
 		FS_CHANGES},
 	[FUSE_SYNCFS] = {fs_syncfs, sizeof(struct fuse_syncfs_in), NULL, FS_IS_DIR},
-	/* A name comes with it that means nothing: the file has none. */
+	/* name comes with the request, but has no meaning, because the file has none. */
 	[FUSE_TMPFILE] = {fs_tmpfile, sizeof(struct fuse_create_in), NULL, FS_CHANGES | FS_IS_DIR},
 	/*
-	 * Not served, ENOSYS: ACCESS (the guest's kernel decides, and never asks), POLL, BMAP,
-	 * NOTIFY_REPLY, SETUPMAPPING and REMOVEMAPPING (there is no DAX window).
+	 * These are not served, and get ENOSYS: ACCESS (the guest's kernel decides and never asks),
+	 * POLL, BMAP, NOTIFY_REPLY, SETUPMAPPING and REMOVEMAPPING (there is no DAX window).
 	 */
 };
 
-size_t fs_iov_slice(struct iovec *dst, const struct iovec *src, unsigned int n, size_t skip,
-	size_t len, unsigned int *ret_n)
-{
-	size_t total = 0;
-
-	*ret_n = 0;
-	for (unsigned int i = 0; i < n && total < len && *ret_n < FS_MAX_IOV; i++) {
-		size_t part = src[i].iov_len;
-
-		if (skip >= part) {
-			skip -= part;
-			continue;
-		}
-		part -= skip;
-		if (part > len - total)
-			part = len - total;
-		dst[(*ret_n)++] = (struct iovec){(uint8_t *)src[i].iov_base + skip, part};
-		skip = 0;
-		total += part;
-	}
-	return total;
-}
-
-static size_t iov_len(const struct iovec *v, unsigned int n)
-{
-	size_t len = 0;
-
-	for (unsigned int i = 0; i < n; i++)
-		len += v[i].iov_len;
-	return len;
-}
-
 static size_t copy_in(void *dst, const struct fs_request *r, size_t skip, size_t len)
 {
-	size_t done = 0;
-
-	for (unsigned int i = 0; i < r->nin && done < len; i++) {
-		size_t part = r->in[i].iov_len;
-
-		if (skip >= part) {
-			skip -= part;
-			continue;
-		}
-		part -= skip;
-		if (part > len - done)
-			part = len - done;
-		memcpy((uint8_t *)dst + done, (const uint8_t *)r->in[i].iov_base + skip, part);
-		skip = 0;
-		done += part;
-	}
-	return done;
+	return iov_read((struct iov_range){r->in, r->nin, skip, len}, dst);
 }
 
 static void copy_out(const struct fs_request *r, size_t skip, const void *src, size_t len)
 {
-	size_t done = 0;
-
-	for (unsigned int i = 0; i < r->nout && done < len; i++) {
-		size_t part = r->out[i].iov_len;
-
-		if (skip >= part) {
-			skip -= part;
-			continue;
-		}
-		part -= skip;
-		if (part > len - done)
-			part = len - done;
-		memcpy((uint8_t *)r->out[i].iov_base + skip, (const uint8_t *)src + done, part);
-		skip = 0;
-		done += part;
-	}
+	(void)iov_write((struct iov_range){r->out, r->nout, skip, len}, src);
 }
 
-static int reset(struct fs_session *s)
+static int reset_session(struct fs_session *s)
 {
 	fs_file_release_all(s);
 	fs_node_release_all(s);
@@ -171,7 +107,7 @@ static int reset(struct fs_session *s)
 	return fs_node_init(s);
 }
 
-static uint32_t agree(const struct fs_session *s, uint32_t offered)
+static uint32_t agree_features(const struct fs_session *s, uint32_t offered)
 {
 	uint32_t want = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_DONT_MASK |
 			FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |
@@ -179,7 +115,9 @@ static uint32_t agree(const struct fs_session *s, uint32_t offered)
 			FUSE_CACHE_SYMLINKS | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 |
 			FUSE_SETXATTR_EXT;
 
-	/* Without these two the guest keeps locks to itself, which is right and fast for one guest.
+	/*
+	 * Without these two the guest keeps its locks to itself, which is right and fast for one
+	 * guest.
 	 */
 	if (s->config->locks)
 		want |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
@@ -196,17 +134,17 @@ static int fs_init(struct fs_session *s, struct fs_request *r)
 	*out = (struct fuse_init_out){
 		.major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION};
 	if (in.major > FUSE_KERNEL_VERSION)
-		return sizeof(*out); /* the guest asks again with ours */
-	/* virtio-fs came with 7.31 (Linux 5.4). */
+		return sizeof(*out); /* the guest asks again with this version */
+	/* virtio-fs needs 7.31 (Linux 5.4). */
 	if (in.major < FUSE_KERNEL_VERSION || in.minor < 31)
 		return -EPROTO;
-	/* A guest that was reset knows nothing of what it knew before. */
-	if (reset(s) < 0)
+	/* The guest may have been reset, and then knows nothing of its earlier nodes and files. */
+	if (reset_session(s) < 0)
 		return -EIO;
 	if (in.minor < out->minor)
 		out->minor = in.minor;
 	out->max_readahead = in.max_readahead;
-	out->flags = agree(s, in.flags);
+	out->flags = agree_features(s, in.flags);
 	out->max_background = 64;
 	out->congestion_threshold = 48;
 	out->max_write = FS_MAX_WRITE;
@@ -219,7 +157,7 @@ static int fs_init(struct fs_session *s, struct fs_request *r)
 
 static int fs_destroy(struct fs_session *s, struct fs_request *r)
 {
-	return reset(s) < 0 ? -EIO : 0;
+	return reset_session(s) < 0 ? -EIO : 0;
 }
 
 static int fs_forget(struct fs_session *s, struct fs_request *r)
@@ -242,19 +180,22 @@ static int fs_batch_forget(struct fs_session *s, struct fs_request *r)
 	return 0;
 }
 
-/* Nothing that is under way can be interrupted, and what waits for a lock Linux can't name here. */
+/*
+ * No request can be interrupted while it is served, and Linux cannot name one here that waits for a
+ * lock.
+ */
 static int fs_interrupt(struct fs_session *s, struct fs_request *r)
 {
 	return 0;
 }
 
-/* An ioctl would reach the host's file systems with the server's rights. */
+/* An ioctl would reach the host's file systems with the server's rights, so it is refused. */
 static int fs_refuse_ioctl(struct fs_session *s, struct fs_request *r)
 {
 	return -ENOTTY;
 }
 
-/* One name of a directory, and nothing that the kernel would take for more. */
+/* Checks that the name is one component, which the kernel cannot take for more. */
 static int check_component(const char *name, size_t len)
 {
 	if (len == 0 || memchr(name, '/', len) || streq(name, ".") || streq(name, ".."))
@@ -297,7 +238,7 @@ static int check_request(struct fs_session *s, const struct fs_operation *op, st
 	if (len < args)
 		return -EINVAL;
 	if (r->head.opcode == FUSE_WRITE)
-		len = args; /* the data stays where it is */
+		len = args; /* the data stays in guest memory */
 	else if (len > FS_ARGS_MAX)
 		return -E2BIG;
 	if (copy_in(s->args, r, sizeof(r->head), len) != len)
@@ -308,8 +249,10 @@ static int check_request(struct fs_session *s, const struct fs_operation *op, st
 	int e = take_names(op, r);
 	if (e < 0)
 		return e;
-	/* What follows the last name is data where the operation has some, and else a NUL in the
-	 * name. */
+	/*
+	 * Bytes after the last name are data of SETXATTR. In any other request they mean that a
+	 * name contains a NUL.
+	 */
 	if (op->names && r->tail_len && r->head.opcode != FUSE_SETXATTR)
 		return -EINVAL;
 	if ((op->flags & FS_CHANGES) && s->config->read_only)
@@ -329,9 +272,12 @@ static int check_request(struct fs_session *s, const struct fs_operation *op, st
 	return e;
 }
 
-static int serve(struct fs_session *s, const struct fs_operation *op, struct fs_request *r)
+static int serve_operation(
+	struct fs_session *s, const struct fs_operation *op, struct fs_request *r)
 {
-	/* Also keeps what an operation may do, such as create, from happening without an answer. */
+	/*
+	 * The check comes first, so that an operation such as create is not done without an answer.
+	 */
 	if (!(op->flags & FS_SILENT) && r->out_len < sizeof(struct fuse_out_header))
 		return -EINVAL;
 	int n = op->serve(s, r);
@@ -346,17 +292,17 @@ int fs_handle(struct fs_session *s, struct fs_request *r)
 	const struct fs_operation *op = &unknown;
 	struct fuse_out_header out;
 
-	r->in_len = iov_len(r->in, r->nin);
-	r->out_len = iov_len(r->out, r->nout);
+	r->in_len = iov_bytes(r->in, r->nin);
+	r->out_len = iov_bytes(r->out, r->nout);
 	r->direct = false;
 	r->node = NULL;
 	if (copy_in(&r->head, r, 0, sizeof(r->head)) != sizeof(r->head))
-		return 0; /* nobody could be told: the reply's id is in the header */
+		return 0; /* without the id in the header no reply is possible */
 	if (r->head.opcode < ARRAY_SIZE(operations) && operations[r->head.opcode].serve)
 		op = &operations[r->head.opcode];
 	int n = op->serve ? check_request(s, op, r) : -ENOSYS;
 	if (n == 0)
-		n = serve(s, op, r);
+		n = serve_operation(s, op, r);
 	if (r->node)
 		fs_node_unpin(s, r->node);
 	if (n == FS_LATER && !r->give_up)
@@ -387,7 +333,7 @@ int fs_session_init(struct fs_session *s, const struct vmfs_config *c)
 	s->iov = calloc(FS_MAX_IOV + 1, sizeof(*s->iov));
 	if (!s->args || !s->reply || !s->iov)
 		return err_set(ENOMEM, "virtio-fs: out of memory");
-	/* See fs_node_path(). */
+	/* fs_node_path() needs this working directory. */
 	if (fchdir(c->proc) < 0)
 		return err_sys("virtio-fs: enter /proc/self/fd");
 	return fs_node_init(s);

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which inode a node is: its key, and how it is read. */
+#include "vm/fs/fs.h"
+
+struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id)
+{
+	return fs_slots_get(&s->nodes, id);
+}
+
+uint64_t fs_stat_dev(const struct statx *st)
+{
+	return (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor;
+}
+
+bool fs_node_is(const struct fs_node *n, const struct statx *st)
+{
+	return n->ino == st->stx_ino && n->dev == fs_stat_dev(st) && n->mnt == st->stx_mnt_id &&
+	       (n->fd >= 0 || (n->birth.tv_sec == st->stx_btime.tv_sec &&
+				      n->birth.tv_nsec == st->stx_btime.tv_nsec));
+}
+
+int fs_node_stat(int fd, struct statx *st)
+{
+	return statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, FS_STATX_WANT, st) < 0 ? -errno : 0;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The owners of a node's POSIX locks, each with an open file description of its own (lock.c). */
+#include "vm/fs/fs.h"
+
+#include <stdlib.h>
+
+int fs_lock_owner_get(const struct fs_node *n, uint64_t owner)
+{
+	for (const struct fs_lock_owner *o = n->owners; o; o = o->next)
+		if (o->owner == owner)
+			return o->fd;
+	return -ENOENT;
+}
+
+int fs_lock_owner_add(struct fs_session *s, struct fs_node *n, uint64_t owner, int fd)
+{
+	_cleanup_fd_ int own = fd;
+	struct fs_lock_owner *o = calloc(1, sizeof(*o));
+
+	if (!o)
+		return -ENOMEM;
+	*o = (struct fs_lock_owner){.next = n->owners, .owner = owner, .fd = take_fd(&own)};
+	n->owners = o;
+	s->nowners++;
+	return 0;
+}
+
+static void release_owner(struct fs_session *s, struct fs_lock_owner **at)
+{
+	struct fs_lock_owner *o = *at;
+
+	*at = o->next;
+	fd_close(&o->fd);
+	free(o);
+	s->nowners--;
+}
+
+void fs_lock_release(struct fs_session *s, struct fs_node *n, uint64_t owner)
+{
+	for (struct fs_lock_owner **at = &n->owners; *at; at = &(*at)->next) {
+		if ((*at)->owner == owner) {
+			release_owner(s, at);
+			return;
+		}
+	}
+}
+
+void fs_lock_release_all(struct fs_session *s, struct fs_node *n)
+{
+	while (n->owners)
+		release_owner(s, &n->owners);
+}
