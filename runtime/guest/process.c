@@ -185,7 +185,7 @@ void process_start(struct guest *g, const struct agent_frame *f)
 	if (agent_process(f, &number) < 0)
 		return guest_log(g, "start: expected process");
 	struct process *p = process_find(g, number);
-	/* Without a channel it has failed or died in the meantime, and the monitor is told of that. */
+	/* Without a channel it has failed or died, and the monitor is told of that. */
 	if (!p || p->channel < 0)
 		return;
 	p->wanted = true;

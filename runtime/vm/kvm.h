@@ -5,7 +5,7 @@
  *	vm_kvm_runs_linux()            whether KVM can be used; if not, QEMU is the hypervisor
  *	vm_kvm_open(&k)                opens /dev/kvm, checks it, and creates the VM
  *	vm_kvm_add_memory(&k, &m)      gives KVM the guest's RAM, once
- *	vm_kvm_create_irqchip(&k)      makes LAPICs, IOAPIC and PIC in the kernel, before the first vCPU
+ *	vm_kvm_create_irqchip(&k)      makes LAPICs, IOAPIC and PIC, before the first vCPU
  *	vm_kvm_irqfd(), vm_kvm_ioeventfd()
  *	vm_kvm_release(&k)             after the last vCPU is closed
  */

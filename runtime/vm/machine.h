@@ -2,7 +2,7 @@
 /*
  * The machine: everything in this directory put together, in the order that build.c shows.
  *
- *	machine_build(&m, &options)   builds it; nothing runs yet; a failure leaves nothing behind
+ *	machine_build(&m, &options)   builds all; a failure leaves nothing
  *	machine_start(&m)             starts the vCPUs' threads, paused; nothing is opened after this
  *	machine_run(&m)               serves the devices in this thread until the guest ends
  *	machine_release(&m)

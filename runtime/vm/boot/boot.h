@@ -5,7 +5,7 @@
  *
  *	boot_load_kernel(&m, fd, &kernel)          loads it into guest memory
  *	boot_load_initramfs(&m, &kernel, fd, &i)   loads it as high as it fits below the hole
- *	boot_write_info(&m, &kernel, &info)        writes the data that the kernel reads at its start
+ *	boot_write_info(&m, &kernel, &info)        writes the data that the kernel reads first
  *	arch_set_entry(vcpu 0, {mode, kernel.entry, argument})   as kernel.protocol says
  *
  * Guest memory must be fresh, because the parts that a segment does not fill are taken to be zero.

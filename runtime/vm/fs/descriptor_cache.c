@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
+ *
  * The guest may know many more inodes than this process, or the host, has descriptors for: the
  * source of a kernel alone has 80,000. So descriptors are a cache. If another node needs a
  * descriptor, the least recently used node loses its own (it is parked), provided that nothing is
@@ -8,6 +9,7 @@
  * directory, which may have to be opened in the same way. The file that is found there must be the
  * same inode, by device, number, mount and birth time. Otherwise the answer is ESTALE, and the
  * guest's kernel looks the path up again.
+ *
  * These nodes keep their descriptors: the root, those that the guest has open, and those without a
  * known name, because they were unlinked or never had one. Names follow the guest's own renames and
  * each lookup. The server does not see a rename by the host; then the answer is ESTALE until the

@@ -279,7 +279,7 @@ int fs_release(struct fs_session *s, struct fs_request *r)
 
 	if (!fs_file_get(s, r, in->fh, false))
 		return -EBADF;
-	/* process that died in open(2) sends no FLUSH before RELEASE. */
+	/* A process that died in open(2) sends no FLUSH before RELEASE. */
 	if (in->release_flags & FUSE_RELEASE_FLUSH)
 		fs_lock_release(s, r->node, in->lock_owner);
 	fs_file_release(s, in->fh);

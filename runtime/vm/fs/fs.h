@@ -2,6 +2,7 @@
 /*
  * The FUSE server's own types. fs_handle() is its only entrance: it serves one request, whose bytes
  * the guest may still change, and writes the reply. Everything runs in one thread.
+ *
  * An operation returns the answer to the guest: the length of the reply in s->reply, or a -errno
  * for the guest's program. Such a -errno is no error of this program, so it has no message.
  */
@@ -107,7 +108,7 @@ struct fs_session {
 	struct iovec *iov; /* FS_MAX_IOV + 1 entries, for reads and writes */
 };
 
-/* request: segments of guest memory, which the guest may change at any time. */
+/* A request: segments of guest memory, which the guest may change at any time. */
 struct fs_request {
 	const struct iovec *in, *out;
 	unsigned int nin, nout;

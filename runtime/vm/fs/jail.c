@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
+ *
  * The steps that may fail because of the host (namespaces, mounts, limits) come first, then the
  * steps that give up rights, and the system call filter last. The share is cloned as a detached
  * mount tree with its flags, mounted over the root of a new mount namespace and made the root by
  * pivot_root(2). So no part of the host's tree is left above or beside it. Calls without a
  * descriptor form need /proc/self/fd. It is a detached mount of that directory alone, so ".." leads
  * nowhere from it.
+ *
  * The process keeps the capabilities that a file server needs for POSIX ownership, because it acts
  * for any user of the guest. It keeps neither CAP_SYS_ADMIN (trusted.* attributes) nor any that
  * concerns more than files.

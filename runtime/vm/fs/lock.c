@@ -4,6 +4,7 @@
  * locks. A POSIX lock has an owner, a process of the guest. Each owner of a node gets an open file
  * description of its own (lock_owner.c), with open file description locks on it, which end when it
  * is closed. A flock(2) lock belongs to the guest's open file, hence to the server's.
+ *
  * A request that has to wait gets no answer yet (FS_LATER); the queue serves it again.
  */
 #include "vm/fs/fs.h"

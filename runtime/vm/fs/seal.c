@@ -5,6 +5,7 @@
  * monitor may change mounts any more. So a child of the server, in the server's mount namespace,
  * does it, and may do nothing else. The child reads nothing from the guest, only one byte from the
  * monitor.
+ *
  * After that the host's kernel answers EROFS whatever the guest asks the server, because all
  * descriptors of nodes are of that mount. A descriptor that was open for writing could still write,
  * but the kernel makes no mount read-only that has one. Then the seal fails, and with it the

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
+ *
  * This is the FUSE server as a virtio device (virtio 1.2, 5.11), which vhost_serve() connects to a
  * monitor. One thread serves one request after the other. A request for a lock that another owner
  * holds is kept. It is tried again every RETRY_MS and after each other request of the guest,

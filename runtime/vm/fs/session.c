@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
+ *
  * A request is a chain of guest memory: a header, the operation's fixed part, names, and data.
  * fs_handle() copies once everything that decisions depend on, and checks it by the table below
  * before an operation sees it: the length, the node, and each name. The data of WRITE and the reply
  * to READ are never copied: the kernel moves them between the file and guest memory. If the guest
  * changes them in the meantime, only the guest is affected.
+ *
  * The guest's kernel checks permissions (virtiofs always mounts with default_permissions). So the
  * server acts with the capabilities of a file server, and takes over the request's ids only to
  * create something. Against a hostile guest the server has to keep the borders of the share: each
@@ -80,7 +82,7 @@ static const struct fs_operation operations[] = {
 	[FUSE_COPY_FILE_RANGE] = {fs_copy_file_range, sizeof(struct fuse_copy_file_range_in), NULL,
 		FS_CHANGES},
 	[FUSE_SYNCFS] = {fs_syncfs, sizeof(struct fuse_syncfs_in), NULL, FS_IS_DIR},
-	/* name comes with the request, but has no meaning, because the file has none. */
+	/* A name comes with the request, but has no meaning, because the file has none. */
 	[FUSE_TMPFILE] = {fs_tmpfile, sizeof(struct fuse_create_in), NULL, FS_CHANGES | FS_IS_DIR},
 	/*
 	 * These are not served, and get ENOSYS: ACCESS (the guest's kernel decides and never asks),

@@ -47,7 +47,7 @@ void fs_slots_remove(struct fs_slots *t, uint64_t id)
 	if (!fs_slots_get(t, id))
 		return;
 	t->slot[i].object = NULL;
-	/* slot whose generations are used up stays empty, so that no number is used again. */
+	/* A slot whose generations are used up stays empty, so that no number is used again. */
 	if (++t->slot[i].generation == 0)
 		return;
 	t->slot[i].next_free = t->free;

@@ -3,8 +3,10 @@
  * vmfs serves a directory of the host as a virtio-fs device (virtio 1.2, 5.11) to a virtual machine
  * monitor over vhost-user. One process serves one share to one monitor, and ends when the monitor's
  * socket closes.
- *         vmfs_jail()   in the process that will serve: single-threaded, as root
- *         vmfs_serve()  runs until the socket closes
+ *
+ *	vmfs_jail()   in the process that will serve: single-threaded, as root
+ *	vmfs_serve()  runs until the socket closes
+ *
  * The caller owns the descriptors of the configuration and may close them after vmfs_serve().
  */
 #pragma once
@@ -43,6 +45,7 @@ struct vmfs_config {
  * network. It keeps only three of the configuration's descriptors, the capabilities that ownership
  * of files needs, and the system calls that the server makes. Needs CAP_SYS_ADMIN. A failure does
  * not undo the steps before it, so the process must end then.
+ *
  * If `sealed` is a name in the root, a process of its own makes the mount at that name read-only,
  * by the host's kernel, when a byte comes from the socket `seal`. It answers there with an int: 0,
  * or an errno (EBUSY: the guest has a file open for writing).

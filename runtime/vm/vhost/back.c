@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
+ *
  * The monitor is trusted with the guest's memory, but not with this process. So lengths, counts,
  * indices and addresses are checked, descriptors that do not belong to a message are closed, and a
  * message that breaks the protocol ends the connection with an error. While a queue runs, its size
  * and addresses do not change. The monitor tells the rings by its own addresses. They become guest
  * addresses here, and queue.c translates these like any other, again when memory changes.
+ *
  * Messages are handled with the device's lock held, so the device never sees half of a change.
  * Before a queue stops or memory goes, the device gives back all requests that it holds, because
  * the front end learns only the next index: a request that was taken and not answered would be

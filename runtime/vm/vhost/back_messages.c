@@ -102,7 +102,7 @@ static int receive_bytes(int sock, int stop_fd, struct vhost_message *m, void *d
 				return r;
 			continue;
 		}
-		/* monitor that was killed resets the connection, which counts as closing it. */
+		/* A monitor that was killed resets the connection, which counts as closing it. */
 		if (n < 0 && errno != ECONNRESET)
 			return err_sys("vhost-user: receive");
 		if (n <= 0)
@@ -224,7 +224,9 @@ int vhost_reply(int sock, const struct vhost_message *m, uint32_t len)
 	struct iovec v[2] = {{&h, sizeof(h)}, {(void *)&m->p, len}};
 	struct msghdr msg = {.msg_iov = v, .msg_iovlen = 2};
 
-	/* front end that sends requests but never reads the answers must not block this process. */
+	/*
+	 * A front end that sends requests but never reads the answers must not block this process.
+	 */
 	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)
 		return err_set(EPROTO, "vhost-user: the front end does not read its replies");

@@ -336,7 +336,7 @@ static int set_vring_fd(struct vhost_backend *b, struct vhost_message *m)
 	return 0;
 }
 
-/* request for an invalid range gets an answer without payload, as the protocol says. */
+/* A request for an invalid range gets an answer without payload, as the protocol says. */
 static int get_config(const struct vhost_backend *b, struct vhost_message *m)
 {
 	const struct virtio_device *d = b->device;

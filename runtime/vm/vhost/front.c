@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation
+ *
  * The socket is used by the thread that holds the device's lock: a vCPU's thread that starts or
  * stops the queues, or the event loop. Each message is answered before the next is sent; one
  * without an answer of its own is acknowledged (REPLY_ACK), if the back end can do that. So nothing
@@ -8,9 +9,11 @@
  * breaks the protocol. front_event() handles that. Only front_event() changes event_fd and calls
  * `lost`, because it runs in the thread that polls. Another thread that finds a failure shuts the
  * socket down, which wakes the polling thread.
+ *
  * For a back end that has hung up and may come back (`gone`) there are two steps. The polling
  * thread requests a new connection, and then waits for the answer (`waiting`). When the connection
  * is there, the queues start as at the beginning, but continue at the request where they stopped.
+ *
  * Rings are told in "user addresses". These are guest addresses plus an offset, because the back
  * end does not need to know where the monitor has mapped guest memory.
  */

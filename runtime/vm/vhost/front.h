@@ -4,14 +4,17 @@
  * another process, the back end, serves. This process keeps the registers and the status, and gives
  * the back end guest memory, rings and eventfds. It has no part in the data: a kick goes from KVM
  * to the back end, and an interrupt from the back end to KVM.
- *         vhost_user_init(&v, &memory, &options)   asks the back end for its features
- *         the transport sets dev.kicks and dev.call
- *         the queues start at DRIVER_OK and stop at a reset, in the thread of the vCPU that writes
- *         the status
+ *
+ *	vhost_user_init(&v, &memory, &options)   asks the back end for its features
+ *	the transport sets dev.kicks and dev.call
+ *	the queues start at DRIVER_OK and stop at a reset, in the thread of the vCPU that writes
+ *	the status
+ *
  * All messages of one start or stop together may take timeout_ms at most. A back end that does not
  * answer in time or breaks the protocol is lost for good; so is one that hangs up, unless a new
  * connection is possible. Then the device needs a reset, `lost` is called once, and no later start
  * succeeds.
+ *
  * With `reconnect`, the front end waits for a back end that has hung up. The back end must keep the
  * requests under way in memory that outlives it (INFLIGHT_SHMFD), must come back with the same
  * features and the same configuration, and continues where it stopped. In the meantime the guest's
@@ -26,7 +29,7 @@
 #define VHOST_USER_TIMEOUT_MS 10000
 
 struct vhost_user_options {
-	/* connected Unix socket, SOCK_STREAM; the caller closes it after the release. */
+	/* A connected Unix socket, SOCK_STREAM; the caller closes it after the release. */
 	int sock;
 	const char *peer; /* name of the back end, for messages; the pointer is kept */
 	const char *name; /* name of the device */

@@ -5,6 +5,7 @@
  * (DEFLATE_ON_OOM). The guest also reports pages that it does not use at the moment, without being
  * asked (REPORTING). In both cases the host's memory behind the pages is free at once, and the
  * guest finds fresh pages when it touches them again.
+ *
  * The queues are numbered without gaps, as drivers and other monitors do it: inflate, deflate,
  * reporting.
  */
@@ -37,6 +38,7 @@ void virtio_balloon_init(struct virtio_balloon *b, const struct vm_memory *m);
 /*
  * Asks the guest for this many pages of VIRTIO_BALLOON_PAGE bytes; 0 gives all back. Any thread may
  * call it.
+ *
  * For the hotplug of memory (issue 18). Until that comes only tests call this and
  * virtio_balloon_actual(): pages that the container does not use come back by reports.
  */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio device in the form that both transports and devices use: queues, features and the status
+ * A virtio device in the form that both transports and devices use: queues, features and the status
  * register (virtio 1.2, 2.1 and 3.1). Devices do not know their transport, and transports do not
  * know what a device does.
+ *
  * Threads: vCPU threads write registers; the event loop serves queues and host descriptors. Each of
  * them holds `lock`, so a device never sees a reset in the middle of a request.
+ *
  * To write a device, begin like rng.c: a struct whose first member is a struct virtio_device, an
  * init that sets the constant part and calls virtio_init(), and a struct virtio_ops whose serve()
  * takes requests with virtq_next() and gives them back with virtq_push(). vm/machine.h says how the

@@ -58,6 +58,7 @@ int virtio_console_output(struct virtio_console *c);
 /*
  * I/O is direct if the descriptor has O_DIRECT. The parts of a request that are not aligned for it
  * go through a buffer, in whole blocks.
+ *
  * The thread that calls virtio_kick() serves one request after the other, with preadv(2) and the
  * like. This is simple, but a slow disk delays the other devices of that thread.
  */

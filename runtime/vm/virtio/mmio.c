@@ -82,7 +82,7 @@ static void write_queue(struct virtio_mmio *t, uint64_t offset, uint32_t value)
 	switch (offset) {
 	case VIRTIO_MMIO_QUEUE_NUM:
 		/*
-		 * size that is too large becomes 0, which virtq_enable() refuses, because cutting
+		 * A size that is too large becomes 0, which virtq_enable() refuses, because cutting
 		 * it to 16 bits could make it valid.
 		 */
 		q->size = value <= VIRTIO_MMIO_QUEUE_MAX ? (uint16_t)value : 0;

@@ -126,7 +126,7 @@ static int add_buffer(const struct virtq *q, struct virtq_chain *c, const struct
 static int walk_chain(const struct virtq *q, struct virtq_chain *c, const struct vring_desc *table,
 	uint32_t count, uint32_t index, struct vring_desc *ret_last)
 {
-	/* valid chain visits no descriptor twice, so more steps than descriptors mean a loop. */
+	/* A valid chain visits no descriptor twice, so more steps than descriptors mean a loop. */
 	for (uint32_t steps = 0; steps < count && steps < VIRTQ_CHAIN_MAX; steps++) {
 		struct vring_desc d;
 

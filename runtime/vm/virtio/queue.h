@@ -2,11 +2,12 @@
 /*
  * The device's side of a split virtqueue (virtio 1.2, 2.7). This is the only code that reads rings,
  * for all transports. The guest may write the rings at any time, from another vCPU too. So:
- *   - each of the three rings is checked as a whole when the queue becomes ready, and not moved
- * later
- *   - each index and descriptor is copied once, and only the copy is used
- *   - a chain has at most VIRTQ_CHAIN_MAX descriptors, which also stops loops
- *   - each buffer lies in one region of guest memory, or the chain is refused
+ *
+ *  - each of the three rings is checked as a whole when the queue becomes ready, and never moves
+ *  - each index and descriptor is copied once, and only the copy is used
+ *  - a chain has at most VIRTQ_CHAIN_MAX descriptors, which also stops loops
+ *  - each buffer lies in one region of guest memory, or the chain is refused
+ *
  * If the guest breaks the rules, the functions return -EPROTO with a message, and the device needs
  * a reset. The caller holds the device's lock.
  */

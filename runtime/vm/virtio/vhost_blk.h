@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* block device whose requests another process serves (virtio 1.2, 5.2, by vhost-user). */
+/* A block device whose requests another process serves (virtio 1.2, 5.2, by vhost-user). */
 #pragma once
 #include "vm/vhost/front.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * network device whose frames another process moves (virtio 1.2, 5.1, by vhost-user). This process
- * provides the configuration (MAC address, MTU, a link that is up), because back ends have none.
+ * A network device whose frames another process moves (virtio 1.2, 5.1, by vhost-user). This
+ * process provides the configuration (MAC address, MTU, a link that is up), because back ends have
+ * none.
  */
 #pragma once
 #include "vm/vhost/front.h"

@@ -6,8 +6,10 @@
  * buffers are too short for a frame, the end of the frame stays in `rest` until the guest has given
  * more. While there is no buffer at all nothing is read; frames then wait in the tap, and the
  * kernel drops those that do not fit there.
+ *
  * From the guest: each request is one write. If the tap is full, the request goes back into the
  * queue until the tap is writable.
+ *
  * Each turn handles at most as many frames as the queue is long, and signals once.
  */
 #include "vm/virtio/virtio_net.h"
@@ -22,16 +24,7 @@
 #include <sys/ioctl.h>
 
 #include "vm/virtio/iov.h"
-
-#ifndef TUN_F_USO4 /* Linux 6.2 */
-#define TUN_F_USO4 0x20
-#define TUN_F_USO6 0x40
-#endif
-#ifndef VIRTIO_NET_F_HOST_USO
-#define VIRTIO_NET_F_GUEST_USO4 54
-#define VIRTIO_NET_F_GUEST_USO6 55
-#define VIRTIO_NET_F_HOST_USO 56
-#endif
+#include "vm/virtio/net_offload.h"
 
 enum { QUEUE_RX, QUEUE_TX };
 
@@ -139,7 +132,9 @@ static int refill_buffers(struct virtio_net *n)
 	unsigned max = rx->mergeable ? BUFFERS_MAX : 1;
 
 	max = max < q->size ? max : q->size;
-	/* frame can be longer than expected, because the interface's peer may have a larger MTU. */
+	/*
+	 * A frame can be longer than expected, because the interface's peer may have a larger MTU.
+	 */
 	uint64_t want = rx->kept > rx->want ? rx->kept : rx->want;
 	rx->full = false;
 	while (rx->room < want && !rx->full) {
@@ -362,23 +357,6 @@ static int net_event(struct virtio_device *d)
 	return 0;
 }
 
-/* The offloads that the driver has accepted, so that the tap may use them (5.1.3.1). */
-static unsigned accepted_offloads(const struct virtio_net *n)
-{
-	unsigned offloads = 0;
-
-	if (!has_feature(n, VIRTIO_NET_F_GUEST_CSUM))
-		return 0;
-	offloads |= has_feature(n, VIRTIO_NET_F_GUEST_TSO4) ? TUN_F_TSO4 : 0;
-	offloads |= has_feature(n, VIRTIO_NET_F_GUEST_TSO6) ? TUN_F_TSO6 : 0;
-	if (offloads && has_feature(n, VIRTIO_NET_F_GUEST_ECN))
-		offloads |= TUN_F_TSO_ECN;
-	/* The kernel accepts these two only together. */
-	if (has_feature(n, VIRTIO_NET_F_GUEST_USO4) && has_feature(n, VIRTIO_NET_F_GUEST_USO6))
-		offloads |= TUN_F_USO4 | TUN_F_USO6;
-	return offloads | TUN_F_CSUM;
-}
-
 static int set_offloads(struct virtio_net *n, unsigned offloads)
 {
 	if (n->options.offloads && ioctl(n->options.tap, TUNSETOFFLOAD, (long)offloads) < 0)
@@ -389,7 +367,7 @@ static int set_offloads(struct virtio_net *n, unsigned offloads)
 static int net_start(struct virtio_device *d)
 {
 	struct virtio_net *n = (struct virtio_net *)d;
-	unsigned offloads = accepted_offloads(n);
+	unsigned offloads = net_accepted_offloads(n->dev.driver_features);
 
 	int r = set_offloads(n, offloads);
 	if (r < 0)
@@ -447,27 +425,6 @@ static const struct virtio_ops ops = {.serve = net_serve,
 	.start = net_start,
 	.quiesce = net_quiesce};
 
-static uint64_t net_features(const struct virtio_net_options *o)
-{
-	static const struct {
-		unsigned offload, guest, host;
-	} both[] = {
-		{TUN_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_CSUM},
-		{TUN_F_TSO4, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_HOST_TSO4},
-		{TUN_F_TSO6, VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_HOST_TSO6},
-		{TUN_F_TSO_ECN, VIRTIO_NET_F_GUEST_ECN, VIRTIO_NET_F_HOST_ECN},
-		{TUN_F_USO4, VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_HOST_USO},
-		{TUN_F_USO6, VIRTIO_NET_F_GUEST_USO6, VIRTIO_NET_F_HOST_USO},
-	};
-	uint64_t f = 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_MTU |
-		     1ULL << VIRTIO_NET_F_STATUS | 1ULL << VIRTIO_NET_F_MRG_RXBUF;
-
-	for (size_t i = 0; i < sizeof(both) / sizeof(both[0]); i++)
-		if (o->offloads & both[i].offload)
-			f |= 1ULL << both[i].guest | 1ULL << both[i].host;
-	return f;
-}
-
 int virtio_net_init(
 	struct virtio_net *n, const struct vm_memory *m, const struct virtio_net_options *options)
 {
@@ -482,7 +439,9 @@ int virtio_net_init(
 	n->dev = (struct virtio_device){.ops = &ops,
 		.name = "net",
 		.id = VIRTIO_ID_NET,
-		.features = net_features(options),
+		.features = 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_MTU |
+			    1ULL << VIRTIO_NET_F_STATUS | 1ULL << VIRTIO_NET_F_MRG_RXBUF |
+			    net_offload_features(options->offloads),
 		.config = &n->config,
 		.config_len = sizeof(n->config),
 		.queue_count = 2};

@@ -2,10 +2,12 @@
 /*
  * The network device (virtio 1.2, 5.1): queue 0 goes to the guest, queue 1 comes from it, and there
  * is no control queue.
- *         virtio_net_init(&n, &memory, &options)
- *         a transport serves n.dev: kicks, and n.dev.event_fd
- *         virtio_net_release(&n)   after the event loop has ended, in addition to
- *                                  virtio_release(&n.dev); the tap stays the caller's
+ *
+ *	virtio_net_init(&n, &memory, &options)
+ *	a transport serves n.dev: kicks, and n.dev.event_fd
+ *	virtio_net_release(&n)   after the event loop has ended, in addition to
+ *	                         virtio_release(&n.dev); the tap stays the caller's
+ *
  * The tap (Documentation/networking/tuntap.rst) has IFF_VNET_HDR with a header of 12 bytes,
  * little-endian, so one readv(2) or writev(2) moves header and frame between guest memory and the
  * kernel. The kernel checks what the guest writes into the header; a frame that the kernel refuses

@@ -3,6 +3,7 @@
  * Theory of operation. Each event, a kick or a descriptor that is ready, makes run_queues() do the
  * same: it takes the guest's packets, then fills the guest's receive buffers, first with resets,
  * then with the packets and data of one connection after the other.
+ *
  * Nothing is read from a descriptor before there is a receive buffer and credit for the data. If
  * the guest has no buffer, virtq_arm() makes its next kick come. Answers are kept as bits of their
  * connection, so they take no memory. Answers without a connection wait in `resets`; while that is

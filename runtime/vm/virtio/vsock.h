@@ -3,17 +3,20 @@
  * The socket device (virtio 1.2, 5.10): streams between ports of the guest and descriptors of the
  * host. Queue 0 goes to the guest, queue 1 comes from it, queue 2 is for events, of which there are
  * none.
- *         virtio_vsock_init(&v, &memory, &options)
- *         a transport serves v.dev: kicks, and v.dev.event_fd
- *         virtio_vsock_dial(&v, port, fd, use)   at any time, from any thread
- *         virtio_vsock_drain(&v, timeout)        the guest has ended: writes its last data
- *         virtio_vsock_release(&v)
+ *
+ *	virtio_vsock_init(&v, &memory, &options)
+ *	a transport serves v.dev: kicks, and v.dev.event_fd
+ *	virtio_vsock_dial(&v, port, fd, use)   at any time, from any thread
+ *	virtio_vsock_drain(&v, timeout)        the guest has ended: writes its last data
+ *	virtio_vsock_release(&v)
+ *
  * A stream's descriptor may be a stream socket, a pipe, a terminal or a file. readv(2) and
  * writev(2) move data between guest memory and the descriptor, without a copy and without another
  * process; vsock_stream.h says how they never wait. Data that the descriptor does not take at once
  * is kept, up to the credit that the guest has: VSOCK_CREDIT for each of the first VSOCK_LARGE_MAX
  * streams, and VSOCK_CREDIT_SMALL for the others. So a guest can cost 11.5 MiB at most. SIGPIPE
  * must be ignored.
+ *
  * A descriptor is closed when its stream has ended in both directions and all data from the guest
  * is written, even if the guest resets the device or the stream before that.
  */
@@ -61,7 +64,7 @@ struct vsock_reset {
 
 enum { VSOCK_QUEUE_RX, VSOCK_QUEUE_TX };
 
-/* receive buffer that was taken from the queue and is not filled yet. */
+/* A receive buffer that was taken from the queue and is not filled yet. */
 struct vsock_room {
 	uint16_t head;
 	uint32_t len; /* room for data, without the header */
@@ -103,6 +106,7 @@ void virtio_vsock_release(struct virtio_vsock *v);
  * failure. A guest that does not listen at the port makes the device close it. Returns the host's
  * port, > 0, which closed() gets. -ENOTCONN: the guest's driver is not ready; -EBUSY:
  * VSOCK_CONNS_MAX connections are open.
+ *
  * For restored snapshots (issue 18), because a restore ends the connections that the guest's agent
  * made. Until these come only tests call it.
  */

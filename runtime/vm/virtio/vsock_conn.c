@@ -2,10 +2,11 @@
 /*
  * Theory of operation. A direction is over when its sender has ended and all data is delivered, or
  * when its receiver wants no more:
- *         to the guest     the descriptor's input has ended, or the guest sent SHUTDOWN(RCV)
- *         from the guest   the guest sent SHUTDOWN(SEND) and all is written, or the descriptor
- * takes
- *                          no more
+ *
+ *	to the guest     the descriptor's input has ended, or the guest sent SHUTDOWN(RCV)
+ *	from the guest   the guest sent SHUTDOWN(SEND) and all is written, or the descriptor takes
+ *	                 no more
+ *
  * The device tells the guest by SHUTDOWN which direction has ended on the host. When both are over,
  * the side that got SHUTDOWN of both answers RST, and both sides forget the ports (5.10.6.5). Until
  * the guest answers, the connection stays in the table without its descriptor.

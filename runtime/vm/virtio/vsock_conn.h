@@ -3,6 +3,7 @@
  * One connection of the vsock device (virtio 1.2, 5.10.6): its state, the data that the guest may
  * still send, and the packets that have to be sent to the guest. It knows nothing of queues:
  * vsock.c owns it, moves the packets and holds the device's lock.
+ *
  * The two directions end independently. Data from the guest that the descriptor does not take is
  * kept here. No more is ever kept than `size` bytes, because that is the credit that the guest has.
  * A connection that the guest has reset or forgotten stays until that data is written.

@@ -196,7 +196,7 @@ int vsock_fill_rx(struct virtio_vsock *v)
 
 		r = send_for(v, c);
 		vsock_settle_conn(v, c);
-		/* connection that got no buffer is the first to get one the next time. */
+		/* A connection that got no buffer is the first to get one the next time. */
 		if (v->count == before && (r > 0 || !v->starved))
 			v->turn = (v->turn + 1) % before;
 		idle = r > 0 ? 0 : idle + 1;

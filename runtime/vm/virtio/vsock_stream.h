@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * host descriptor as the end of a vsock stream: a stream socket, or one of those that a container's
- * standard streams use: a pipe's end, a terminal, a regular file, /dev/null. Reading and writing
- * never wait, except for the disk of a regular file. The flags of the open file description stay as
- * they are, because other processes hold it too. SIGPIPE must be ignored in this process.
+ * A host descriptor as the end of a vsock stream: a stream socket, or one of those that a
+ * container's standard streams use: a pipe's end, a terminal, a regular file, /dev/null. Reading
+ * and writing never wait, except for the disk of a regular file. The flags of the open file
+ * description stay as they are, because other processes hold it too. SIGPIPE must be ignored in
+ * this process.
+ *
  * epoll reports only changes (EPOLLET). `readable` and `writable` stay true until a call fails with
  * EAGAIN. So nothing has to be disarmed while the guest has no room, and nothing wakes the loop
  * needlessly.
