@@ -147,8 +147,8 @@ static int do_clone(struct process *p, const struct step *s)
 		.cgroup = p->cgroup_dir,
 		.container = c ? c->child.pidfd : -EBADF,
 		/*
-		 * The container's processes see the INIT of an exec as soon as it exists, so it
-		 * hides its memory from them.
+		 * The container's processes see the INIT of an exec as soon as it exists, so its
+		 * memory and descriptors are hidden from them.
 		 */
 		.hide = c != NULL,
 	};

@@ -3,15 +3,15 @@
  * The machine: everything in this directory put together, in the order that build.c shows.
  *
  *	machine_build(&m, &options)   builds all; a failure leaves nothing
- *	machine_start(&m)             starts the vCPUs' threads, paused; nothing is opened after this
+ *	machine_start(&m)             starts the vCPUs' threads, paused; nothing is opened later
  *	machine_run(&m)               serves the devices in this thread until the guest ends
  *	machine_release(&m)
  *
  * The descriptors of the options stay the caller's and must be open until machine_release().
  *
- * To add a virtio device: write it in virtio/ (virtio/device.h says what a device is), add a member
- * to struct machine and what configures it to struct machine_options, and plug it in plug_devices()
- * of build.c.
+ * To add a virtio device: write it in virtio/ (virtio/device.h says what a device is) and name the
+ * file in runtime/meson.build, add a member to struct machine and its settings to struct
+ * machine_options, and plug it in plug_devices() of build.c.
  */
 #pragma once
 #include "vm/boot/boot.h"
@@ -34,7 +34,7 @@ struct machine_disk {
 	int fd;
 	bool remote;      /* fd is a connection to a back end, which knows the rest by itself */
 	const char *peer; /* name of the back end, for messages */
-	int reconnect;    /* seconds, as in vhost_user_options; 0: never */
+	int reconnect;    /* a socket for new connections, as in vhost_user_options; 0: none */
 	bool read_only;
 	const char *serial; /* up to 20 bytes; never NULL */
 };

@@ -88,11 +88,11 @@ struct virtio_device {
 	void (*signal)(void *transport, int queue);
 	void *transport;
 	/*
-	 * Set by the transport for a remote device: an eventfd for each queue's kicks (NULL: kicks
-	 * are served at once), and the eventfd of the interrupt.
+	 * Set by the transport: an eventfd for the kicks of each queue. NULL: kicks are served at
+	 * once.
 	 */
 	const int *kicks;
-	int call;
+	int call; /* set by the transport: eventfd of the interrupt, for a remote device */
 
 	pthread_mutex_t lock; /* protects the following members */
 	uint32_t status;

@@ -3,7 +3,7 @@
  * The device's side of a split virtqueue (virtio 1.2, 2.7). This is the only code that reads rings,
  * for all transports. The guest may write the rings at any time, from another vCPU too. So:
  *
- *  - each of the three rings is checked as a whole when the queue becomes ready, and never moves
+ *  - each of the three rings is checked as a whole when the queue becomes ready, and is fixed then
  *  - each index and descriptor is copied once, and only the copy is used
  *  - a chain has at most VIRTQ_CHAIN_MAX descriptors, which also stops loops
  *  - each buffer lies in one region of guest memory, or the chain is refused
