@@ -68,13 +68,6 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 	return r < 0 ? r : strbuf_add(ret, text, len);
 }
 
-static int compare_fds(const void *a, const void *b)
-{
-	const int *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
 /*
  * Closes every descriptor but those that INIT needs. INIT may wait for "start" for long, and must
  * not hold the agent's connection open in the meantime, nor the pipes of other processes, because
@@ -83,7 +76,6 @@ static int compare_fds(const void *a, const void *b)
 static int keep_only_fds(const int *slots, int n, int channel, int proc, struct arena *a)
 {
 	int *kept = arena_array(a, (size_t)n + 3, sizeof(*kept));
-	unsigned from = 3;
 	size_t count = 0;
 
 	if (!kept)
@@ -93,13 +85,7 @@ static int keep_only_fds(const int *slots, int n, int channel, int proc, struct 
 	for (int i = 0; i < n; i++)
 		if (slots[i] >= 0)
 			kept[count++] = slots[i];
-	qsort(kept, count, sizeof(*kept), compare_fds);
-	for (size_t i = 0; i < count; i++) {
-		if ((unsigned)kept[i] > from && close_range(from, (unsigned)kept[i] - 1, 0) < 0)
-			return err_sys("close the agent's descriptors");
-		from = (unsigned)kept[i] + 1;
-	}
-	return close_range(from, ~0U, 0) < 0 ? err_sys("close the agent's descriptors") : 0;
+	return fd_close_all_but(kept, count);
 }
 
 _Noreturn static void become_init(struct process *p, int channel, size_t from)
