@@ -27,6 +27,7 @@
 #include "fuzz/input.h"
 #include "monitor/monitor_internal.h"
 #include "ns/channel.h"
+#include "unit/rig/descriptors.h"
 
 #define CLIENTS 4
 #define FRAMES_MAX (GUEST_LINES_MAX + 50) /* of one input: more would only take time */
@@ -288,15 +289,6 @@ static void end(struct world *w)
 		abort();
 }
 
-static unsigned open_files(void)
-{
-	unsigned n = 0;
-
-	for (int fd = 0; fd < 256; fd++)
-		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
-}
-
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -315,13 +307,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct world w; /* large */
 	struct input in = {data, size};
-	unsigned before = open_files();
+	unsigned before = descriptors_below(256);
 
 	begin(&w);
 	play(&w, &in);
 	end(&w);
 	err_clear();
-	if (open_files() != before)
+	if (descriptors_below(256) != before)
 		abort();
 	return 0;
 }

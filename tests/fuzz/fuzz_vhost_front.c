@@ -22,8 +22,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "unit/vhost_back.h"
-#include "unit/vhost_rig.h"
+#include "unit/rig/vhost_back.h"
+#include "unit/rig/vhost_device.h"
 #include "vm/virtio/fs.h"
 #include "vm/virtio/vhost_blk.h"
 
@@ -166,7 +166,7 @@ static void play(struct wired *w, struct foe *f, struct input in, int channel, u
 			break;
 		}
 		case 3:
-			(void)loop(w, 1);
+			(void)wired_serve_event(w, 1);
 			break;
 		case 4:
 			come_back(f, channel, protocol);
@@ -192,7 +192,7 @@ static void check(struct wired *w, struct vhost_user *v)
 		abort();
 	if (!v->failed || v->why[0] == '\0')
 		return;
-	(void)loop(w, 0);
+	(void)wired_serve_event(w, 0);
 	if (w->lost != 1 || strcmp(w->why, v->why) != 0 || v->dev.event_fd >= 0)
 		abort();
 	(void)negotiate(&w->g, V1);
@@ -223,7 +223,7 @@ static void run(struct input in)
 			 : virtio_fs_init(&fs, &w.g.memory, "share", sock);
 	if (r >= 0) {
 		v->timeout_ms = TIMEOUT_MS;
-		wire(&w, v);
+		wired_attach(&w, v);
 		play(&w, &f, (struct input){in.p, ops}, ends[1], protocol);
 		check(&w, v);
 		set(&w.g, VIRTIO_MMIO_STATUS, 0);
@@ -231,7 +231,7 @@ static void run(struct input in)
 	stop(&f);
 	if (r >= 0) {
 		vhost_user_release(v);
-		unwire(&w);
+		wired_release(&w);
 	} else {
 		vm_memory_release(&w.g.memory);
 	}

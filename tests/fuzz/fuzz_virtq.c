@@ -20,7 +20,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "unit/vm_rig.h"
+#include "unit/rig/virtio.h"
 #include "vm/virtio/balloon.h"
 #include "vm/virtio/virtio_net.h"
 

@@ -20,7 +20,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "unit/vsock_rig.h"
+#include "unit/rig/vsock.h"
 
 #define ENDS 16
 

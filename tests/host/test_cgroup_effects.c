@@ -4,9 +4,15 @@
  * files. For the test host only: swap, huge pages and devices of it are changed.
  */
 #include <rdma/ib_user_verbs.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
 
 #include "host/v2_fixture.h"
 
@@ -59,7 +65,7 @@ static int write_direct(void *arg)
 
 static void test_throttle(void **state)
 {
-	struct fixture *f = need(state, "io.max");
+	struct fixture *f = fixture_need(state, "io.max");
 	char path[] = "/scratch/throttle";
 	struct stat st;
 	struct cg_device_value v = {.value = 1 * MB};
@@ -71,7 +77,7 @@ static void test_throttle(void **state)
 	int64_t began = now_ms();
 	assert_int_equal(fixture_run(f, write_direct, path), 0);
 	int64_t freely = now_ms() - began;
-	apply(f, &res);
+	fixture_apply(f, &res);
 	began = now_ms();
 	assert_int_equal(fixture_run(f, write_direct, path), 0);
 	int64_t limited = now_ms() - began;
@@ -107,7 +113,7 @@ static void test_shares_and_idle(void **state)
 	static const struct cg_resources limits[] = {{.cpu.idle = {true, 1}, .cpu.cpus = "0"},
 		{.cpu.shares = {true, 512}, .cpu.cpus = "0"},
 		{.cpu.shares = {true, 2048}, .cpu.cpus = "0"}};
-	struct fixture *f = need(state, "cpu.idle");
+	struct fixture *f = fixture_need(state, "cpu.idle");
 	struct cgroup top = f->cg, groups[3];
 	uint64_t used[3];
 	int go[2];
@@ -151,16 +157,16 @@ static int save_and_burn(void *arg)
 
 static void test_burst(void **state)
 {
-	struct fixture *f = need(state, "cpu.max.burst");
-	struct cg_resources res = {.cpu.quota = some(20000), .cpu.period = some_u(100000)};
+	struct fixture *f = fixture_need(state, "cpu.max.burst");
+	struct cg_resources res = {.cpu.quota = given(20000), .cpu.period = given_u(100000)};
 	uint64_t bursts;
 
-	apply(f, &res);
+	fixture_apply(f, &res);
 	assert_int_equal(fixture_run(f, save_and_burn, NULL), 0);
 	OK(cg_find_key(fixture_read(f, "cpu.stat"), "nr_bursts", &bursts));
 	assert_int_equal(bursts, 0);
-	res = (struct cg_resources){.cpu.burst = some_u(20000)};
-	apply(f, &res);
+	res = (struct cg_resources){.cpu.burst = given_u(20000)};
+	fixture_apply(f, &res);
 	assert_int_equal(fixture_run(f, save_and_burn, NULL), 0);
 	OK(cg_find_key(fixture_read(f, "cpu.stat"), "nr_bursts", &bursts));
 	assert_true(bursts > 0);
@@ -181,14 +187,14 @@ static int map_huge(void *arg)
 
 static void test_huge_pages(void **state)
 {
-	struct fixture *f = need(state, "hugetlb.2MB.max");
+	struct fixture *f = fixture_need(state, "hugetlb.2MB.max");
 	struct cg_hugepage_limit h = {"2MB", 2 * MB};
 	struct cg_resources res = {.hugepages = &h, .nhugepages = 1};
 	size_t one = 1, two = 2;
 
 	run_command("echo 4 >/proc/sys/vm/nr_hugepages");
 	assert_int_equal(fixture_run(f, map_huge, &two), 0);
-	apply(f, &res);
+	fixture_apply(f, &res);
 	assert_int_equal(fixture_run(f, map_huge, &one), 0);
 	assert_int_equal(fixture_run(f, map_huge, &two), ENOMEM);
 	run_command("echo 0 >/proc/sys/vm/nr_hugepages");
@@ -197,19 +203,19 @@ static void test_huge_pages(void **state)
 /* More than its memory: it lives where there is swap for it, and dies where there is none. */
 static void test_swap(void **state)
 {
-	struct fixture *f = need(state, "memory.swap.max");
-	struct cg_resources res = {.memory.limit = some(4 * MB), .memory.swap = some(10 * MB)};
+	struct fixture *f = fixture_need(state, "memory.swap.max");
+	struct cg_resources res = {.memory.limit = given(4 * MB), .memory.swap = given(10 * MB)};
 	const char *file = "/scratch/swap";
 	size_t much = 6 * MB;
 
 	run_command("dd if=/dev/zero of=/scratch/swap bs=1M count=8 2>/dev/null && "
 		    "chmod 600 /scratch/swap && mkswap /scratch/swap >/dev/null");
 	assert_int_equal(swapon(file, 0), 0);
-	apply(f, &res);
-	assert_int_equal(fixture_run(f, eat, &much), 0);
-	res.memory.swap = some(4 * MB);
-	apply(f, &res);
-	pid_t pid = fixture_spawn(f, eat, &much);
+	fixture_apply(f, &res);
+	assert_int_equal(fixture_run(f, use_memory, &much), 0);
+	res.memory.swap = given(4 * MB);
+	fixture_apply(f, &res);
+	pid_t pid = fixture_spawn(f, use_memory, &much);
 	int status = fixture_wait(f, pid);
 	assert_int_equal(swapoff(file), 0);
 	unlink(file);
@@ -235,20 +241,21 @@ static int rdma_context(void *arg)
 
 static void test_rdma_device(void **state)
 {
-	struct fixture *f = need(state, "rdma.max");
+	struct fixture *f = fixture_need(state, "rdma.max");
 	struct cg_rdma_limit d = {
-		.device = "rxe0", .hca_handles = some_u(3), .hca_objects = some_u(5)};
+		.device = "rxe0", .hca_handles = given_u(3), .hca_objects = given_u(5)};
 	struct cg_resources res = {.rdma = &d, .nrdma = 1};
 	char node[] = "/dev/infiniband/uverbs0";
 
 	/* It stays: Linux 6.1 is lost when one goes that a removed cgroup had limits for. */
 	run_command("modprobe -a ib_uverbs rdma_rxe; test -e /sys/class/infiniband/rxe0 || "
 		    "rdma link add rxe0 type rxe netdev lo");
-	apply(f, &res);
-	expect(f, "rdma.max", "rxe0 hca_handle=3 hca_object=5 "); /* the blank is the kernel's */
+	fixture_apply(f, &res);
+	fixture_expect(
+		f, "rdma.max", "rxe0 hca_handle=3 hca_object=5 "); /* the blank is the kernel's */
 	assert_int_equal(fixture_run(f, rdma_context, node), 0);
-	d.hca_handles = some_u(0);
-	apply(f, &res);
+	d.hca_handles = given_u(0);
+	fixture_apply(f, &res);
 	assert_int_equal(fixture_run(f, rdma_context, node), EAGAIN);
 }
 

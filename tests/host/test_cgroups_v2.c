@@ -6,56 +6,61 @@
  */
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
 
 #include "host/v2_fixture.h"
 
 static void test_memory(void **state)
 {
-	struct fixture *f = need(state, "memory.max");
-	struct cg_resources res = {.memory.limit = some(64 * MB),
-		.memory.reservation = some(8 * MB),
-		.memory.swap = some(80 * MB)};
+	struct fixture *f = fixture_need(state, "memory.max");
+	struct cg_resources res = {.memory.limit = given(64 * MB),
+		.memory.reservation = given(8 * MB),
+		.memory.swap = given(80 * MB)};
 
-	apply(f, &res);
-	expect(f, "memory.max", "67108864");
-	expect(f, "memory.low", "8388608");
-	expect(f, "memory.swap.max", "16777216");
+	fixture_apply(f, &res);
+	fixture_expect(f, "memory.max", "67108864");
+	fixture_expect(f, "memory.low", "8388608");
+	fixture_expect(f, "memory.swap.max", "16777216");
 	/* Swap alone, as `update --memory-swap`: the limit that holds counts. */
-	res = (struct cg_resources){.memory.swap = some(64 * MB)};
-	apply(f, &res);
-	expect(f, "memory.swap.max", "0");
-	res.memory.swap = some(-1);
-	apply(f, &res);
-	expect(f, "memory.swap.max", "max");
-	expect(f, "memory.max", "67108864");
-	res = (struct cg_resources){.memory.limit = some(-1)};
-	apply(f, &res);
-	expect(f, "memory.max", "max");
-	res = (struct cg_resources){.memory.limit = some(0)};
-	apply(f, &res);
-	expect(f, "memory.max", "max");
-	res = (struct cg_resources){.memory.limit = some(2 * MB), .memory.swap = some(MB)};
+	res = (struct cg_resources){.memory.swap = given(64 * MB)};
+	fixture_apply(f, &res);
+	fixture_expect(f, "memory.swap.max", "0");
+	res.memory.swap = given(-1);
+	fixture_apply(f, &res);
+	fixture_expect(f, "memory.swap.max", "max");
+	fixture_expect(f, "memory.max", "67108864");
+	res = (struct cg_resources){.memory.limit = given(-1)};
+	fixture_apply(f, &res);
+	fixture_expect(f, "memory.max", "max");
+	res = (struct cg_resources){.memory.limit = given(0)};
+	fixture_apply(f, &res);
+	fixture_expect(f, "memory.max", "max");
+	res = (struct cg_resources){.memory.limit = given(2 * MB), .memory.swap = given(MB)};
 	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
 	assert_non_null(strstr(err_msg(), "linux.resources.memory.swap"));
-	expect(f, "memory.max", "max");
+	fixture_expect(f, "memory.max", "max");
 }
 
 /* Killed at its limit, and told so. */
 static void test_memory_effect(void **state)
 {
-	struct fixture *f = need(state, "memory.max");
-	struct cg_resources res = {.memory.limit = some(16 * MB), .memory.swap = some(16 * MB)};
+	struct fixture *f = fixture_need(state, "memory.max");
+	struct cg_resources res = {.memory.limit = given(16 * MB), .memory.swap = given(16 * MB)};
 	size_t little = 4 * MB, much = 64 * MB;
 	struct cg_events ev;
 
-	apply(f, &res);
-	assert_int_equal(fixture_run(f, eat, &little), 0);
+	fixture_apply(f, &res);
+	assert_int_equal(fixture_run(f, use_memory, &little), 0);
 	OK(cg_events_open(&f->cg, &ev));
-	pid_t pid = fixture_spawn(f, eat, &much);
+	pid_t pid = fixture_spawn(f, use_memory, &much);
 	int status = fixture_wait(f, pid);
 	assert_true(WIFSIGNALED(status));
 	assert_int_equal(WTERMSIG(status), SIGKILL);
@@ -70,7 +75,7 @@ static void test_memory_effect(void **state)
 static int hold(void *arg)
 {
 	size_t size = 24 * MB;
-	char c = (char)eat(&size);
+	char c = (char)use_memory(&size);
 
 	if (write(*(int *)arg, &c, 1) != 1)
 		return 1;
@@ -79,9 +84,9 @@ static int hold(void *arg)
 
 static void test_check_before_update(void **state)
 {
-	struct fixture *f = need(state, "memory.max");
+	struct fixture *f = fixture_need(state, "memory.max");
 	struct cg_resources res = {
-		.memory.limit = some(8 * MB), .memory.check_before_update = {true, true}};
+		.memory.limit = given(8 * MB), .memory.check_before_update = {true, true}};
 	int ready[2];
 	char c;
 
@@ -90,53 +95,53 @@ static void test_check_before_update(void **state)
 	assert_int_equal(read(ready[0], &c, 1), 1);
 	assert_int_equal(cg_apply(&f->cg, &res), -EBUSY);
 	assert_non_null(strstr(err_msg(), "checkBeforeUpdate"));
-	expect(f, "memory.max", "max");
-	res.memory.limit = some(256 * MB);
-	apply(f, &res);
-	expect(f, "memory.max", "268435456");
+	fixture_expect(f, "memory.max", "max");
+	res.memory.limit = given(256 * MB);
+	fixture_apply(f, &res);
+	fixture_expect(f, "memory.max", "268435456");
 }
 
 static void test_cpu(void **state)
 {
-	struct fixture *f = need(state, "cpu.max");
-	struct cg_resources res = {.cpu.shares = some_u(2048),
-		.cpu.quota = some(20000),
-		.cpu.period = some_u(50000),
-		.cpu.burst = some_u(10000)};
+	struct fixture *f = fixture_need(state, "cpu.max");
+	struct cg_resources res = {.cpu.shares = given_u(2048),
+		.cpu.quota = given(20000),
+		.cpu.period = given_u(50000),
+		.cpu.burst = given_u(10000)};
 
-	apply(f, &res);
-	expect(f, "cpu.weight", "174");
-	expect(f, "cpu.max", "20000 50000");
-	expect(f, "cpu.max.burst", "10000");
+	fixture_apply(f, &res);
+	fixture_expect(f, "cpu.weight", "174");
+	fixture_expect(f, "cpu.max", "20000 50000");
+	fixture_expect(f, "cpu.max.burst", "10000");
 	/* Both up: the burst fits only the new quota. Both down: the quota only the new burst. */
-	res = (struct cg_resources){.cpu.quota = some(90000), .cpu.burst = some_u(80000)};
-	apply(f, &res);
-	expect(f, "cpu.max", "90000 50000");
-	expect(f, "cpu.max.burst", "80000");
-	res = (struct cg_resources){.cpu.quota = some(10000), .cpu.burst = some_u(0)};
-	apply(f, &res);
-	expect(f, "cpu.max", "10000 50000");
-	expect(f, "cpu.max.burst", "0");
-	res = (struct cg_resources){.cpu.period = some_u(40000)};
-	apply(f, &res);
-	expect(f, "cpu.max", "10000 40000");
-	res = (struct cg_resources){.cpu.quota = some(-1)};
-	apply(f, &res);
-	expect(f, "cpu.max", "max 40000");
+	res = (struct cg_resources){.cpu.quota = given(90000), .cpu.burst = given_u(80000)};
+	fixture_apply(f, &res);
+	fixture_expect(f, "cpu.max", "90000 50000");
+	fixture_expect(f, "cpu.max.burst", "80000");
+	res = (struct cg_resources){.cpu.quota = given(10000), .cpu.burst = given_u(0)};
+	fixture_apply(f, &res);
+	fixture_expect(f, "cpu.max", "10000 50000");
+	fixture_expect(f, "cpu.max.burst", "0");
+	res = (struct cg_resources){.cpu.period = given_u(40000)};
+	fixture_apply(f, &res);
+	fixture_expect(f, "cpu.max", "10000 40000");
+	res = (struct cg_resources){.cpu.quota = given(-1)};
+	fixture_apply(f, &res);
+	fixture_expect(f, "cpu.max", "max 40000");
 	/* Idle and weight in any order. */
-	res = (struct cg_resources){.cpu.shares = some_u(512), .cpu.idle = some(1)};
-	apply(f, &res);
-	expect(f, "cpu.idle", "1");
-	res = (struct cg_resources){.cpu.shares = some_u(1024), .cpu.idle = some(0)};
-	apply(f, &res);
-	expect(f, "cpu.idle", "0");
-	expect(f, "cpu.weight", "100");
-	res = (struct cg_resources){.cpu.quota = some(1)};
+	res = (struct cg_resources){.cpu.shares = given_u(512), .cpu.idle = given(1)};
+	fixture_apply(f, &res);
+	fixture_expect(f, "cpu.idle", "1");
+	res = (struct cg_resources){.cpu.shares = given_u(1024), .cpu.idle = given(0)};
+	fixture_apply(f, &res);
+	fixture_expect(f, "cpu.idle", "0");
+	fixture_expect(f, "cpu.weight", "100");
+	res = (struct cg_resources){.cpu.quota = given(1)};
 	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
 	assert_non_null(
 		strstr(err_msg(), "linux.resources.cpu.quota: write \"1\" to cpu.max of cgroup /"));
 	assert_non_null(strstr(err_msg(), "Invalid argument"));
-	res = (struct cg_resources){.cpu.idle = some(2)};
+	res = (struct cg_resources){.cpu.idle = given(2)};
 	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
 }
 
@@ -154,11 +159,11 @@ static int burn(void *arg)
 
 static void test_cpu_effect(void **state)
 {
-	struct fixture *f = need(state, "cpu.max");
-	struct cg_resources res = {.cpu.quota = some(10000), .cpu.period = some_u(100000)};
+	struct fixture *f = fixture_need(state, "cpu.max");
+	struct cg_resources res = {.cpu.quota = given(10000), .cpu.period = given_u(100000)};
 	uint64_t usage, throttled;
 
-	apply(f, &res);
+	fixture_apply(f, &res);
 	assert_int_equal(fixture_run(f, burn, NULL), 0);
 	const char *text = fixture_read(f, "cpu.stat");
 	OK(cg_find_key(text, "usage_usec", &usage));
@@ -180,12 +185,12 @@ static int cpus_of_self(void *arg)
 
 static void test_cpuset(void **state)
 {
-	struct fixture *f = need(state, "cpuset.cpus");
+	struct fixture *f = fixture_need(state, "cpuset.cpus");
 	struct cg_resources res = {.cpu.cpus = "0", .cpu.mems = "0"};
 
-	apply(f, &res);
-	expect(f, "cpuset.cpus", "0");
-	expect(f, "cpuset.mems", "0");
+	fixture_apply(f, &res);
+	fixture_expect(f, "cpuset.cpus", "0");
+	fixture_expect(f, "cpuset.mems", "0");
 	assert_int_equal(fixture_run(f, cpus_of_self, NULL), 1);
 	res.cpu.cpus = "0-x";
 	assert_true(cg_apply(&f->cg, &res) < 0);
@@ -207,25 +212,25 @@ static int try_fork(void *arg)
 
 static void test_pids(void **state)
 {
-	struct fixture *f = need(state, "pids.max");
-	struct cg_resources res = {.pids_limit = some(7)};
+	struct fixture *f = fixture_need(state, "pids.max");
+	struct cg_resources res = {.pids_limit = given(7)};
 
-	apply(f, &res);
-	expect(f, "pids.max", "7");
+	fixture_apply(f, &res);
+	fixture_expect(f, "pids.max", "7");
 	assert_int_equal(fixture_run(f, try_fork, NULL), 0);
-	res.pids_limit = some(0);
-	apply(f, &res);
-	expect(f, "pids.max", "1");
+	res.pids_limit = given(0);
+	fixture_apply(f, &res);
+	fixture_expect(f, "pids.max", "1");
 	assert_int_equal(fixture_run(f, try_fork, NULL), EAGAIN);
-	res.pids_limit = some(-1);
-	apply(f, &res);
-	expect(f, "pids.max", "max");
+	res.pids_limit = given(-1);
+	fixture_apply(f, &res);
+	fixture_expect(f, "pids.max", "max");
 	assert_int_equal(fixture_run(f, try_fork, NULL), 0);
 }
 
 static void test_io(void **state)
 {
-	struct fixture *f = need(state, "io.max");
+	struct fixture *f = fixture_need(state, "io.max");
 	unsigned major, minor;
 	char want[128];
 
@@ -239,15 +244,15 @@ static void test_io(void **state)
 					   .throttle_write_bps = {&v[1], 1},
 					   .throttle_read_iops = {&v[2], 1},
 					   .throttle_write_iops = {&v[3], 1}}};
-	apply(f, &res);
+	fixture_apply(f, &res);
 	snprintf(want, sizeof(want), "%u:%u rbps=1048576 wbps=2097152 riops=100 wiops=200", major,
 		minor);
-	expect(f, "io.max", want);
+	fixture_expect(f, "io.max", want);
 	res = (struct cg_resources){.block_io.throttle_read_bps = {&v[4], 1}};
-	apply(f, &res);
+	fixture_apply(f, &res);
 	snprintf(want, sizeof(want), "%u:%u rbps=max wbps=2097152 riops=100 wiops=200", major,
 		minor);
-	expect(f, "io.max", want);
+	fixture_expect(f, "io.max", want);
 	res.block_io.throttle_read_bps.v = &v[5];
 	assert_int_equal(cg_apply(&f->cg, &res), -ENODEV);
 	assert_non_null(strstr(
@@ -256,9 +261,9 @@ static void test_io(void **state)
 
 static void test_io_weight(void **state)
 {
-	struct fixture *f = need(state, "io.max");
+	struct fixture *f = fixture_need(state, "io.max");
 	bool bfq = fixture_has(f, "io.bfq.weight");
-	struct cg_resources res = {.block_io.weight = some_u(500)};
+	struct cg_resources res = {.block_io.weight = given_u(500)};
 	struct cg_device_value v = {.value = 300};
 	unsigned major, minor;
 	char want[64];
@@ -269,9 +274,10 @@ static void test_io_weight(void **state)
 		assert_non_null(strstr(err_msg(), "io.bfq.weight"));
 		return;
 	}
-	apply(f, &res);
-	expect(f, bfq ? "io.bfq.weight" : "io.weight", bfq ? "default 500" : "default 4950");
-	res.block_io.weight = some_u(5);
+	fixture_apply(f, &res);
+	fixture_expect(
+		f, bfq ? "io.bfq.weight" : "io.weight", bfq ? "default 500" : "default 4950");
+	res.block_io.weight = given_u(5);
 	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
 	assert_non_null(strstr(err_msg(), "from 10 to 1000"));
 	if (!bfq || !find_disk(&major, &minor))
@@ -279,20 +285,20 @@ static void test_io_weight(void **state)
 	v.major = major;
 	v.minor = minor;
 	res = (struct cg_resources){.block_io.weight_device = {&v, 1}};
-	apply(f, &res);
+	fixture_apply(f, &res);
 	snprintf(want, sizeof(want), "default 500\n%u:%u 300", major, minor);
-	expect(f, "io.bfq.weight", want);
+	fixture_expect(f, "io.bfq.weight", want);
 }
 
 static void test_hugetlb(void **state)
 {
-	struct fixture *f = need(state, "hugetlb.2MB.max");
+	struct fixture *f = fixture_need(state, "hugetlb.2MB.max");
 	struct cg_hugepage_limit h = {"2MB", 4 * MB};
 	struct cg_resources res = {.hugepages = &h, .nhugepages = 1};
 
-	apply(f, &res);
-	expect(f, "hugetlb.2MB.max", "4194304");
-	expect(f, "hugetlb.2MB.rsvd.max", "4194304");
+	fixture_apply(f, &res);
+	fixture_expect(f, "hugetlb.2MB.max", "4194304");
+	fixture_expect(f, "hugetlb.2MB.rsvd.max", "4194304");
 	h.page_size = "3MB";
 	assert_int_equal(cg_apply(&f->cg, &res), -EINVAL);
 	assert_non_null(strstr(err_msg(), "no huge pages of that size"));
@@ -302,8 +308,8 @@ static void test_hugetlb(void **state)
 
 static void test_rdma(void **state)
 {
-	struct fixture *f = need(state, "rdma.max");
-	struct cg_rdma_limit d = {.device = "nosuch0", .hca_handles = some_u(3)};
+	struct fixture *f = fixture_need(state, "rdma.max");
+	struct cg_rdma_limit d = {.device = "nosuch0", .hca_handles = given_u(3)};
 	struct cg_resources res = {.rdma = &d, .nrdma = 1};
 
 	/* There is no RDMA device here: what the kernel answers to a name is told. */
@@ -314,16 +320,16 @@ static void test_rdma(void **state)
 
 static void test_unified(void **state)
 {
-	struct fixture *f = need(state, "memory.high");
+	struct fixture *f = fixture_need(state, "memory.high");
 	struct cg_unified u[] = {{"memory.high", "33554432"}, {"memory.oom.group", "1"},
 		{"cgroup.max.depth", "3"}, {"pids.max", "55"}};
-	struct cg_resources res = {.pids_limit = some(7), .unified = u, .nunified = ARRAY_SIZE(u)};
+	struct cg_resources res = {.pids_limit = given(7), .unified = u, .nunified = ARRAY_SIZE(u)};
 
-	apply(f, &res);
-	expect(f, "memory.high", "33554432");
-	expect(f, "memory.oom.group", "1");
-	expect(f, "cgroup.max.depth", "3");
-	expect(f, "pids.max", "55");
+	fixture_apply(f, &res);
+	fixture_expect(f, "memory.high", "33554432");
+	fixture_expect(f, "memory.oom.group", "1");
+	fixture_expect(f, "cgroup.max.depth", "3");
+	fixture_expect(f, "pids.max", "55");
 	u[0] = (struct cg_unified){"memory.nosuch", "1"};
 	res.nunified = 1;
 	assert_int_equal(cg_apply(&f->cg, &res), -ENOENT);
@@ -339,8 +345,8 @@ static void test_unified(void **state)
  */
 static void test_internal_processes(void **state)
 {
-	struct fixture *f = need(state, "memory.max");
-	struct cg_resources res = {.memory.limit = some(64 * MB)}, none = {0};
+	struct fixture *f = fixture_need(state, "memory.max");
+	struct cg_resources res = {.memory.limit = given(64 * MB)}, none = {0};
 	struct cgroup sub = f->cg;
 	pid_t pid = fixture_spawn(f, sleep_for_ever, NULL);
 	char number[16];
@@ -355,9 +361,9 @@ static void test_internal_processes(void **state)
 	 * Nor pids, which would make a threaded domain of it: it stays as it was, and the cgroup
 	 * can be entered.
 	 */
-	res = (struct cg_resources){.pids_limit = some(5)};
+	res = (struct cg_resources){.pids_limit = given(5)};
 	assert_int_equal(cg_apply(&sub, &res), -EBUSY);
-	expect(f, "cgroup.type", "domain");
+	fixture_expect(f, "cgroup.type", "domain");
 	struct cgroup top = f->cg;
 	f->cg = sub;
 	fixture_spawn(f, sleep_for_ever, NULL);
@@ -368,9 +374,10 @@ static void test_internal_processes(void **state)
 
 static void test_stats(void **state)
 {
-	struct fixture *f = need(state, "memory.max");
-	struct cg_resources res = {
-		.memory.limit = some(64 * MB), .memory.swap = some(80 * MB), .pids_limit = some(9)};
+	struct fixture *f = fixture_need(state, "memory.max");
+	struct cg_resources res = {.memory.limit = given(64 * MB),
+		.memory.swap = given(80 * MB),
+		.pids_limit = given(9)};
 	_cleanup_json_out_ struct json_out o;
 	const char *text;
 	struct json *j;
@@ -379,7 +386,7 @@ static void test_stats(void **state)
 	int ready[2];
 	char c;
 
-	apply(f, &res);
+	fixture_apply(f, &res);
 	assert_int_equal(pipe(ready), 0);
 	fixture_spawn(f, hold, &ready[1]);
 	assert_int_equal(read(ready[0], &c, 1), 1);
@@ -461,13 +468,13 @@ static void test_scope(void **state)
 		{"CollectMode", "'inactive-or-failed'"},
 		{"After", "['basic.target', 'local-fs.target']"}};
 	const struct cg_device_rule deny = {false, 'a', -1, -1, "rwm"};
-	struct cg_resources res = {.memory.limit = some(64 * MB),
-		.memory.swap = some(64 * MB),
-		.cpu.shares = some_u(2048),
-		.cpu.quota = some(25000),
-		.cpu.period = some_u(50000),
+	struct cg_resources res = {.memory.limit = given(64 * MB),
+		.memory.swap = given(64 * MB),
+		.cpu.shares = given_u(2048),
+		.cpu.quota = given(25000),
+		.cpu.period = given_u(50000),
 		.cpu.cpus = "0",
-		.pids_limit = some(9),
+		.pids_limit = given(9),
 		.devices = &deny,
 		.ndevices = 1};
 	struct cg_hugepage_limit h = {"2MB", 4 * MB};
@@ -488,22 +495,22 @@ static void test_scope(void **state)
 	expect_unit(f, "MemoryMax=67108864\nCPUWeight=174\nCPUQuotaPerSecUSec=500ms\nTasksMax=9\n"
 		       "AllowedCPUs=0\nDelegate=yes\nTimeoutStopUSec=7s\n"
 		       "CollectMode=inactive-or-failed\nSlice=caisson-test.slice");
-	expect(f, "memory.max", "67108864");
-	expect(f, "memory.swap.max", "0");
-	expect(f, "cpu.max", "25000 50000");
-	expect(f, "pids.max", "9");
-	expect(f, "hugetlb.2MB.max", "4194304");
+	fixture_expect(f, "memory.max", "67108864");
+	fixture_expect(f, "memory.swap.max", "0");
+	fixture_expect(f, "cpu.max", "25000 50000");
+	fixture_expect(f, "pids.max", "9");
+	fixture_expect(f, "hugetlb.2MB.max", "4194304");
 	/*
 	 * A second process goes in by the kernel's file; then an update reaches both systemd and
 	 * the kernel.
 	 */
 	fixture_spawn(f, sleep_for_ever, NULL);
 	f->cg.unit_current = false;
-	res = (struct cg_resources){.memory.limit = some(128 * MB), .pids_limit = some(-1)};
+	res = (struct cg_resources){.memory.limit = given(128 * MB), .pids_limit = given(-1)};
 	OK(cg_apply(&f->cg, &res));
 	expect_unit(f, "MemoryMax=134217728");
-	expect(f, "memory.max", "134217728");
-	expect(f, "pids.max", "max");
+	fixture_expect(f, "memory.max", "134217728");
+	fixture_expect(f, "pids.max", "max");
 	OK(cg_freeze(&f->cg, true));
 	OK(cg_destroy(&f->cg));
 	expect_unit(f, "LoadState=not-found");
@@ -518,7 +525,7 @@ struct file_text {
 static void expect_all(struct fixture *f, const struct file_text *v, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		expect(f, v[i].file, v[i].text);
+		fixture_expect(f, v[i].file, v[i].text);
 }
 
 /* What an update leaves out stays, in the files and in systemd's idea, also when that is written.
@@ -536,23 +543,23 @@ static void test_scope_update(void **state)
 	assert_true(find_disk(&major, &minor));
 	device.major = major;
 	device.minor = minor;
-	const struct cg_resources first = {.memory.limit = some(64 * MB),
-		.memory.reservation = some(8 * MB),
-		.memory.swap = some(96 * MB),
-		.cpu.shares = some_u(2048),
-		.cpu.quota = some(10000),
-		.cpu.period = some_u(50000),
+	const struct cg_resources first = {.memory.limit = given(64 * MB),
+		.memory.reservation = given(8 * MB),
+		.memory.swap = given(96 * MB),
+		.cpu.shares = given_u(2048),
+		.cpu.quota = given(10000),
+		.cpu.period = given_u(50000),
 		.cpu.cpus = "0",
 		.cpu.mems = "0",
-		.pids_limit = some(9),
-		.block_io = {.weight = some_u(500), .weight_device = {&device, 1}},
+		.pids_limit = given(9),
+		.block_io = {.weight = given_u(500), .weight_device = {&device, 1}},
 		.unified = u,
 		.nunified = ARRAY_SIZE(u)};
-	const struct cg_resources idle = {.cpu.idle = some(1)}, busy = {.cpu.idle = some(0)};
-	const struct cg_resources odd = {.cpu.quota = some(12345)};
-	const struct cg_resources partial[] = {{.memory.swap = some(80 * MB)},
-		{.cpu.quota = some(20000)}, {.cpu.period = some_u(40000)}, {.pids_limit = some(0)},
-		{.memory.reservation = some(4 * MB)}};
+	const struct cg_resources idle = {.cpu.idle = given(1)}, busy = {.cpu.idle = given(0)};
+	const struct cg_resources odd = {.cpu.quota = given(12345)};
+	const struct cg_resources partial[] = {{.memory.swap = given(80 * MB)},
+		{.cpu.quota = given(20000)}, {.cpu.period = given_u(40000)},
+		{.pids_limit = given(0)}, {.memory.reservation = given(4 * MB)}};
 	const struct file_text after[] = {{"memory.max", "67108864"}, {"memory.low", "4194304"},
 		{"memory.high", "33554432"}, {"memory.swap.max", "16777216"},
 		{"cpu.max", "20000 40000"}, {"cpu.weight", "100"}, {"cpu.idle", "0"},
@@ -563,21 +570,21 @@ static void test_scope_update(void **state)
 	f->opt.systemd_properties = &policy; /* its word for memory.oom.group */
 	f->opt.nsystemd_properties = 1;
 	start_scope(f, &first);
-	apply(f, &first);
+	fixture_apply(f, &first);
 	f->cg.unit_current = false;
 	expect_unit(f, "MemoryLow=8388608\n"
 		       "MemoryHigh=33554432\n"
 		       "AllowedMemoryNodes=0\n"
 		       "IOWeight=4500\n"
 		       "CPUWeight=174");
-	apply(f, &idle);
-	expect(f, "cpu.idle", "1");
+	fixture_apply(f, &idle);
+	fixture_expect(f, "cpu.idle", "1");
 	expect_unit(f, "CPUWeight=idle");
-	apply(f, &busy);
-	apply(f, &odd);
-	expect(f, "cpu.max", "12345 50000"); /* systemd has whole percents only */
+	fixture_apply(f, &busy);
+	fixture_apply(f, &odd);
+	fixture_expect(f, "cpu.max", "12345 50000"); /* systemd has whole percents only */
 	for (size_t i = 0; i < ARRAY_SIZE(partial); i++)
-		apply(f, &partial[i]);
+		fixture_apply(f, &partial[i]);
 	expect_unit(f, "CPUQuotaPerSecUSec=500ms\n"
 		       "TasksMax=1");
 	expect_all(f, after, ARRAY_SIZE(after));
@@ -655,7 +662,7 @@ static void write_text(const char *path, const char *text)
 static int as_user(struct user_test *t)
 {
 	struct fixture *f = t->f;
-	struct cg_resources res = {.pids_limit = some(9)};
+	struct cg_resources res = {.pids_limit = given(9)};
 	struct cg_options opt = {.manager = CG_SYSTEMD,
 		.id = t->in_user_namespace ? "ns" : "user",
 		.rootless = true};

@@ -5,12 +5,17 @@
  * has the controllers' part.
  */
 #include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
 
-#include "unit/cgroup_fixture.h"
+#include "unit/rig/cgroup.h"
 
 static int setup(void **state)
 {
@@ -23,13 +28,7 @@ static int setup(void **state)
 		return -1;
 	snprintf(name, sizeof(name), "/caisson-unit-%d/c%d", getpid(), number++);
 	f->opt = (struct cg_options){.id = "unit", .cgroups_path = arena_strdup(&f->arena, name)};
-	if (geteuid() != 0 || cg_resolve(&f->arena, &f->opt, &f->cg) < 0 ||
-		cg_create(&f->cg, NULL) < 0) {
-		fprintf(stderr, "no cgroup to test with: %s\n", geteuid() ? "not root" : err_msg());
-		free(f);
-		return 0;
-	}
-	*state = f;
+	fixture_open(f, state);
 	return 0;
 }
 

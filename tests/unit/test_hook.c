@@ -7,13 +7,16 @@
 
 #include <cmocka.h>
 
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "base/arena.h"
 #include "base/fd.h"
 #include "step/step.h"
-#include "unit/child.h"
+#include "unit/rig/child.h"
 
 static char dir[] = "/tmp/caisson-hook-XXXXXX";
 

@@ -7,10 +7,13 @@
 #include <linux/magic.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <time.h>
 
-#include "unit/box.h"
+#include "base/fd.h"
+#include "unit/rig/box.h"
 
 static size_t entries(const char *path)
 {

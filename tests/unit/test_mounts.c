@@ -2,10 +2,12 @@
 /* What INIT's mount steps do, read back from the kernel: mountinfo, statx, the terminal. */
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <termios.h>
 
-#include "unit/box.h"
+#include "unit/rig/box.h"
 
 static void test_clean_path(void **state)
 {

@@ -22,63 +22,24 @@
 
 #include "netsetup/net.h"
 #include "netsetup/rtnl/netlink.h"
-
-struct nets {
-	int before;
-	int host;
-	int box;
-};
-
-static int new_net(void)
-{
-	assert_int_equal(unshare(CLONE_NEWNET), 0);
-	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	assert_true(fd >= 0);
-	return fd;
-}
-
-static void enter(int net)
-{
-	assert_int_equal(setns(net, CLONE_NEWNET), 0);
-}
+#include "unit/rig/net.h"
 
 static int setup(void **state)
 {
-	struct nets *n;
+	struct nets *n = nets_new();
 
-	if (geteuid() != 0)
-		return 0; /* each test then skips */
-	n = calloc(1, sizeof(*n));
-	if (!n)
-		return -1;
-	n->before = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	n->box = new_net();
-	n->host = new_net();
+	if (n) {
+		n->box = net_namespace_new();
+		n->host = net_namespace_new();
+	}
 	*state = n;
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	struct nets *n = *state;
-
-	if (!n)
-		return 0;
-	enter(n->before);
-	close(n->before);
-	close(n->host);
-	close(n->box);
-	free(n);
+	nets_release(*state);
 	return 0;
-}
-
-static struct nets *nets_of(void **state)
-{
-	if (!*state) {
-		print_message("skipped: network namespaces can be made by root only\n");
-		skip();
-	}
-	return *state;
 }
 
 /* A veth pair: `name`, whose other end is called `peer`. */
@@ -186,24 +147,12 @@ static bool has_address(const char *dev, const char *text, int prefix)
 	return found;
 }
 
-static void assert_ok(int r)
-{
-	if (r != 0)
-		fail_msg("%d: %s", r, err_msg());
-}
-
-static void assert_error(int r, int want, const char *words)
-{
-	if (r != want || !strstr(err_msg(), words))
-		fail_msg("got %d \"%s\", expected %d with \"%s\"", r, err_msg(), want, words);
-}
-
 static void test_loopback(void **state)
 {
 	struct nets *n = nets_of(state);
 
 	for (int i = 0; i < 2; i++) {
-		enter(i ? n->box : n->host);
+		net_namespace_enter(i ? n->box : n->host);
 		assert_false(is_up("lo"));
 		assert_ok(net_loopback_up());
 		assert_true(is_up("lo"));
@@ -253,7 +202,7 @@ static void test_move(void **state)
 	assert_int_equal(if_nametoindex("h0"), 0);
 	assert_int_equal(if_nametoindex("eth0"), 0);
 	assert_true(if_nametoindex("p0") > 0);
-	enter(n->box);
+	net_namespace_enter(n->box);
 	assert_h0_as("eth0", "eth0:web");
 	assert_false(has_address("eth0", "169.254.7.7", 16));
 	assert_int_equal(if_nametoindex("h0"), 0);
@@ -268,7 +217,7 @@ static void test_move_same_name_and_down(void **state)
 	add_address("h0", "192.0.2.9", 32, RT_SCOPE_UNIVERSE, NULL);
 	add_address("h0", "2001:db8::1", 128, RT_SCOPE_UNIVERSE, NULL);
 	assert_ok(net_move_device("h0", NULL, n->box));
-	enter(n->box);
+	net_namespace_enter(n->box);
 	assert_true(is_up("h0"));
 	assert_true(has_address("h0", "192.0.2.9", 32));
 	assert_true(has_address("h0", "2001:db8::1", 128));
@@ -280,10 +229,10 @@ static void test_move_among_others(void **state)
 	struct nets *n = nets_of(state);
 	char name[IFNAMSIZ];
 
-	enter(n->box);
+	net_namespace_enter(n->box);
 	add_veth("h0", "eth0");
 	add_veth("eth1", "eth3");
-	enter(n->host);
+	net_namespace_enter(n->host);
 	add_veth("h0", "p0");
 	unsigned index = if_nametoindex("h0");
 	add_address("h0", "10.9.9.9", 24, RT_SCOPE_UNIVERSE, NULL);
@@ -291,7 +240,7 @@ static void test_move_among_others(void **state)
 	assert_string_equal(name, "eth2");
 	assert_ok(net_move_device("h0", "data0", n->box));
 	assert_ok(net_move_device("p0", "eth%d", n->box));
-	enter(n->box);
+	net_namespace_enter(n->box);
 	assert_true(has_address("data0", "10.9.9.9", 24));
 	assert_true(if_nametoindex("data0") != index);
 	for (size_t i = 0; i < 4; i++) {
@@ -307,13 +256,13 @@ static void test_move_old_name_taken_template(void **state)
 	struct nets *n = nets_of(state);
 	int found = 0;
 
-	enter(n->box);
+	net_namespace_enter(n->box);
 	add_veth("h0", "eth0");
-	enter(n->host);
+	net_namespace_enter(n->host);
 	add_veth("h0", "p0");
 	add_address("h0", "10.9.9.9", 24, RT_SCOPE_UNIVERSE, NULL);
 	assert_ok(net_move_device("h0", "eth%d", n->box));
-	enter(n->box);
+	net_namespace_enter(n->box);
 	for (int i = 1; i < 4; i++) {
 		char name[IFNAMSIZ];
 
@@ -342,10 +291,10 @@ static void test_name_clash_changes_nothing(void **state)
 	struct nets *n = nets_of(state);
 
 	make_h0();
-	enter(n->box);
+	net_namespace_enter(n->box);
 	add_veth("eth0", "x0");
 	add_altname("x0", "other-name");
-	enter(n->host);
+	net_namespace_enter(n->host);
 	unsigned index = if_nametoindex("h0");
 	assert_error(net_move_device("h0", "eth0", n->box), -EEXIST, "eth0 is taken");
 	assert_error(net_move_device("h0", "other-name", n->box), -EEXIST, "is taken");
@@ -378,7 +327,7 @@ static void test_rename_refused_after_move(void **state)
 	make_h0();
 	assert_error(net_move_device("h0", "all", n->box), -EINVAL, "h0");
 	assert_h0_as("h0", "h0:web");
-	enter(n->box);
+	net_namespace_enter(n->box);
 	assert_int_equal(if_nametoindex("h0"), 0);
 	assert_int_equal(if_nametoindex("all"), 0);
 }
@@ -389,14 +338,14 @@ static void test_address_refused_after_move(void **state)
 	struct nets *n = nets_of(state);
 
 	make_h0();
-	enter(n->box);
+	net_namespace_enter(n->box);
 	assert_ok(fd_write_file(AT_FDCWD, "/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"));
-	enter(n->host);
+	net_namespace_enter(n->host);
 	int r = net_move_device("h0", "eth0", n->box);
 	assert_true(r < 0);
 	assert_non_null(strstr(err_msg(), "fd00:1::5/64"));
 	assert_h0_as("h0", "h0:web");
-	enter(n->box);
+	net_namespace_enter(n->box);
 	assert_int_equal(if_nametoindex("eth0"), 0);
 }
 
@@ -408,14 +357,14 @@ static void test_return(void **state)
 	assert_ok(net_move_device("h0", "eth0", n->box));
 	assert_ok(net_return_device("eth0", "h0", n->box));
 	assert_h0_as("h0", "h0:web");
-	enter(n->box);
+	net_namespace_enter(n->box);
 	assert_int_equal(if_nametoindex("eth0"), 0);
-	enter(n->host);
+	net_namespace_enter(n->host);
 	assert_ok(net_return_device("eth0", "h0", n->box)); /* gone: nothing to do */
 	assert_ok(net_move_device("h0", "eth0", n->box));
 	add_veth("h0", "p1");
 	assert_error(net_return_device("eth0", "h0", n->box), -EEXIST, "h0 is taken");
-	enter(n->box);
+	net_namespace_enter(n->box);
 	assert_h0_as("eth0", "eth0:web");
 }
 

@@ -19,6 +19,7 @@
 
 #include "engine/relay.h"
 #include "machine/net_backend.h"
+#include "unit/rig/descriptors.h"
 #include "vm/vhost/back_messages.h"
 
 #define TIMEOUT_MS 300
@@ -162,15 +163,6 @@ struct relayed {
 	unsigned before;
 };
 
-static unsigned open_files(void)
-{
-	unsigned n = 0;
-
-	for (int fd = 0; fd < 1024; fd++)
-		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
-}
-
 static void *relay(void *arg)
 {
 	struct relayed *r = arg;
@@ -184,7 +176,7 @@ static void start(struct relayed *r)
 {
 	int s[2];
 
-	*r = (struct relayed){.before = open_files()};
+	*r = (struct relayed){.before = descriptors_below(1024)};
 	r->stop = eventfd(0, EFD_CLOEXEC);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
 	r->qemu = s[0];
@@ -205,7 +197,7 @@ static void ends(struct relayed *r, int result, const char *text)
 	fd_close(&r->stop);
 	if (r->result != result || !strstr(r->why, text))
 		fail_msg("expected %d '%s', got %d: %s", result, text, r->result, r->why);
-	assert_int_equal(open_files(), r->before);
+	assert_int_equal(descriptors_below(1024), r->before);
 }
 
 static struct vhost_message message(uint32_t request, uint32_t flags, uint32_t size)

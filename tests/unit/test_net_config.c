@@ -27,93 +27,25 @@
 #include "base/fd.h"
 #include "netsetup/carry/net_config.h"
 #include "netsetup/net_tap.h"
-
-struct nets {
-	int before, box, guest, peer;
-};
-
-static int new_net(void)
-{
-	assert_int_equal(unshare(CLONE_NEWNET), 0);
-	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	assert_true(fd >= 0);
-	return fd;
-}
-
-static void enter(int net)
-{
-	assert_int_equal(setns(net, CLONE_NEWNET), 0);
-}
+#include "unit/rig/net.h"
 
 static int setup(void **state)
 {
-	struct nets *n;
+	struct nets *n = nets_new();
 
-	if (geteuid() != 0)
-		return 0; /* each test then skips */
-	n = calloc(1, sizeof(*n));
-	if (!n)
-		return -1;
-	n->before = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	n->peer = new_net();
-	n->guest = new_net();
-	n->box = new_net();
+	if (n) {
+		n->peer = net_namespace_new();
+		n->guest = net_namespace_new();
+		n->box = net_namespace_new();
+	}
 	*state = n;
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	struct nets *n = *state;
-
-	if (!n)
-		return 0;
-	enter(n->before);
-	close(n->before);
-	close(n->peer);
-	close(n->guest);
-	close(n->box);
-	free(n);
+	nets_release(*state);
 	return 0;
-}
-
-static struct nets *nets_of(void **state)
-{
-	if (!*state) {
-		print_message("skipped: network namespaces can be made by root only\n");
-		skip();
-	}
-	return *state;
-}
-
-static void sh(const char *command)
-{
-	if (system(command) != 0)
-		fail_msg("%s: failed", command);
-}
-
-/* Standard output of a command in the present namespace. */
-static const char *output(const char *command, char *buf, size_t size)
-{
-	FILE *f = popen(command, "r");
-
-	assert_non_null(f);
-	size_t n = fread(buf, 1, size - 1, f);
-	buf[n] = '\0';
-	assert_int_equal(pclose(f), 0);
-	return buf;
-}
-
-static void assert_ok(int r)
-{
-	if (r != 0)
-		fail_msg("%d: %s", r, err_msg());
-}
-
-static void assert_error(int r, int want, const char *words)
-{
-	if (r != want || !strstr(err_msg(), words))
-		fail_msg("got %d \"%s\", expected %d with \"%s\"", r, err_msg(), want, words);
 }
 
 /* The other ends of the box's interfaces are in `peer`: moved there by descriptor 99. */
@@ -125,50 +57,53 @@ static void add_interface(const struct nets *n, const char *name, const char *fa
 		"ip link add %s address %s type veth peer name %s netns /proc/%d/fd/%d && ip "
 		"link set %s up && nsenter --net=/proc/%d/fd/%d ip link set %s up",
 		name, mac, far, getpid(), n->peer, name, getpid(), n->peer, far);
-	sh(command);
+	run_shell(command);
 }
 
 /* As podman, docker and CNI leave it, and a bit of everything else that can be carried. */
 static void fill_box(const struct nets *n)
 {
 	/* Without waiting for duplicates, so that the link-local routes are there when read. */
-	sh("ip link set lo up && echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
+	run_shell("ip link set lo up && echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
 	add_interface(n, "eth0", "p0", "02:00:00:00:00:0a");
 	add_interface(n, "eth1", "p1", "02:00:00:00:00:0b");
 	add_interface(n, "wan.5", "p2", "02:00:00:00:00:0c");
-	sh("ip addr add 10.88.0.7/16 brd 10.88.255.255 dev eth0 &&"
-	   "ip addr add 10.88.0.8/16 dev eth0 &&" /* secondary */
-	   "ip addr add fd00:88::7/64 dev eth0 nodad &&"
-	   "ip addr add 192.0.2.1 peer 192.0.2.2/32 dev eth1 &&"
-	   "ip addr add 169.254.9.9/16 scope link metric 77 dev eth1 noprefixroute &&"
-	   "ip addr add 198.51.100.1/24 valid_lft 1000 preferred_lft 1000 dev eth1 &&"
-	   "ip link set wan.5 mtu 9000 &&"
-	   "echo 1 > /proc/sys/net/ipv6/conf/wan.5/disable_ipv6 &&"
-	   "echo 0 > /proc/sys/net/ipv6/conf/eth1/accept_ra &&"
-	   "echo 0 > /proc/sys/net/ipv6/conf/eth1/autoconf &&"
-	   /* the gateway's own route comes after what needs it */
-	   "ip route add 203.0.113.1 dev wan.5 scope link &&"
-	   "ip route add default via 10.88.0.1 dev eth0 metric 100 &&"
-	   "ip route add 10.99.0.0/16 via 203.0.113.1 dev wan.5 mtu 1400 advmss 1300 &&"
-	   "ip route add 172.16.0.0/12 via 10.99.0.1 dev eth1 onlink proto static &&"
-	   "ip route add 172.31.0.0/16 dev eth0 scope link src 10.88.0.8 &&"
-	   "ip route add 192.168.9.0/24 via inet6 fe80::9 dev eth0 &&"
-	   "ip route add blackhole 10.66.0.0/16 &&"
-	   "ip route add local 10.77.0.0/16 dev lo table main &&"
-	   "ip -6 route add default via fd00:88::1 dev eth0 &&"
-	   "ip -6 route add fd00:99::/64 via fe80::1 dev eth1 metric 5 &&"
-	   "ip -6 route add unreachable fd00:66::/32 &&"
-	   "ip neigh add 10.88.0.1 lladdr 02:aa:00:00:00:01 nud permanent dev eth0 &&"
-	   "ip neigh add fd00:88::1 lladdr 02:aa:00:00:00:01 nud permanent dev eth0");
+	run_shell("ip addr add 10.88.0.7/16 brd 10.88.255.255 dev eth0 &&"
+		  "ip addr add 10.88.0.8/16 dev eth0 &&" /* secondary */
+		  "ip addr add fd00:88::7/64 dev eth0 nodad &&"
+		  "ip addr add 192.0.2.1 peer 192.0.2.2/32 dev eth1 &&"
+		  "ip addr add 169.254.9.9/16 scope link metric 77 dev eth1 noprefixroute &&"
+		  "ip addr add 198.51.100.1/24 valid_lft 1000 preferred_lft 1000 dev eth1 &&"
+		  "ip link set wan.5 mtu 9000 &&"
+		  "echo 1 > /proc/sys/net/ipv6/conf/wan.5/disable_ipv6 &&"
+		  "echo 0 > /proc/sys/net/ipv6/conf/eth1/accept_ra &&"
+		  "echo 0 > /proc/sys/net/ipv6/conf/eth1/autoconf &&"
+		  /* the gateway's own route comes after what needs it */
+		  "ip route add 203.0.113.1 dev wan.5 scope link &&"
+		  "ip route add default via 10.88.0.1 dev eth0 metric 100 &&"
+		  "ip route add 10.99.0.0/16 via 203.0.113.1 dev wan.5 mtu 1400 advmss 1300 &&"
+		  "ip route add 172.16.0.0/12 via 10.99.0.1 dev eth1 onlink proto static &&"
+		  "ip route add 172.31.0.0/16 dev eth0 scope link src 10.88.0.8 &&"
+		  "ip route add 192.168.9.0/24 via inet6 fe80::9 dev eth0 &&"
+		  "ip route add blackhole 10.66.0.0/16 &&"
+		  "ip route add local 10.77.0.0/16 dev lo table main &&"
+		  "ip -6 route add default via fd00:88::1 dev eth0 &&"
+		  "ip -6 route add fd00:99::/64 via fe80::1 dev eth1 metric 5 &&"
+		  "ip -6 route add unreachable fd00:66::/32 &&"
+		  "ip neigh add 10.88.0.1 lladdr 02:aa:00:00:00:01 nud permanent dev eth0 &&"
+		  "ip neigh add fd00:88::1 lladdr 02:aa:00:00:00:01 nud permanent dev eth0");
 }
 
 /* The guest's devices, in an order of the kernel's own: two names are those of others. */
 static void fill_guest(void)
 {
-	sh("ip link add eth1 address 02:00:00:00:00:0a type veth peer name x0 && ip link set x0 up "
-	   "&& ip link add eth0 address 02:00:00:00:00:0b type veth peer name x1 && ip link set "
-	   "x1 up && ip link add ens9 address 02:00:00:00:00:0c type veth peer name x2 && ip link "
-	   "set x2 up");
+	run_shell("ip link add eth1 address 02:00:00:00:00:0a type veth peer name x0 && ip link "
+		  "set x0 up "
+		  "&& ip link add eth0 address 02:00:00:00:00:0b type veth peer name x1 && ip link "
+		  "set "
+		  "x1 up && ip link add ens9 address 02:00:00:00:00:0c type veth peer name x2 && "
+		  "ip link "
+		  "set x2 up");
 }
 
 /* What ip(8) says of the interfaces that were carried; states of detection and timers are not. */
@@ -240,7 +175,7 @@ static void test_read(void **state)
 	struct net_config c;
 
 	fill_box(n);
-	enter(n->before);
+	net_namespace_enter(n->before);
 	read_box(n, &a, &c);
 	assert_int_equal(c.interface_count, 3);
 	assert_string_equal(c.interfaces[0].name, "eth0");
@@ -256,7 +191,7 @@ static void test_read(void **state)
 	assert_int_equal(c.route_count, 11);
 	assert_int_equal(c.neighbour_count, 2);
 	/* An empty namespace, and the caller's own. */
-	enter(n->guest);
+	net_namespace_enter(n->guest);
 	assert_ok(net_config_read(&a, -EBADF, &c));
 	assert_int_equal(c.interface_count + c.route_count + c.neighbour_count, 0);
 }
@@ -298,12 +233,12 @@ static void test_apply(void **state)
 
 	fill_box(n);
 	read_box(n, &a, &c);
-	output(state_of_net, was, sizeof(was));
+	shell_output(state_of_net, was, sizeof(was));
 	assert_non_null(strstr(was, "172.16.0.0/12 via 10.99.0.1 dev eth1 proto static onlink"));
-	enter(n->guest);
+	net_namespace_enter(n->guest);
 	fill_guest();
 	assert_ok(net_config_apply(&c));
-	output(state_of_net, is, sizeof(is));
+	shell_output(state_of_net, is, sizeof(is));
 	assert_same_lines(was, is);
 	assert_ok(net_config_read(&a, -EBADF, &got));
 	assert_int_equal(got.route_count, c.route_count);
@@ -318,13 +253,13 @@ static void test_apply_failures(void **state)
 
 	fill_box(n);
 	read_box(n, &a, &c);
-	enter(n->guest);
+	net_namespace_enter(n->guest);
 	assert_error(net_config_apply(&c), -ENODEV,
 		"no network device has the MAC address 02:00:00:00:00:0a of eth0");
 	fill_guest();
-	sh("ip link add twin address 02:00:00:00:00:0b type veth peer name x9");
+	run_shell("ip link add twin address 02:00:00:00:00:0b type veth peer name x9");
 	assert_error(net_config_apply(&c), -ENOTUNIQ, "02:00:00:00:00:0b of eth1");
-	sh("ip link del twin");
+	run_shell("ip link del twin");
 	struct net_route odd = c.routes[0];
 	odd.interface = 2;
 	odd.gateway_family = AF_INET;
@@ -341,9 +276,9 @@ static void refuse(const struct nets *n, const char *add, const char *words, con
 	_cleanup_arena_ struct arena a = {0};
 	struct net_config c;
 
-	sh(add);
+	run_shell(add);
 	assert_error(net_config_read(&a, n->box, &c), -EOPNOTSUPP, words);
-	sh(del);
+	run_shell(del);
 	assert_ok(net_config_read(&a, n->box, &c));
 	assert_int_equal(c.interface_count, 1);
 }
@@ -353,7 +288,7 @@ static void test_refused(void **state)
 	struct nets *n = nets_of(state);
 
 	add_interface(n, "eth0", "p0", "02:00:00:00:00:0a");
-	sh("ip addr add 10.88.0.7/16 dev eth0");
+	run_shell("ip addr add 10.88.0.7/16 dev eth0");
 	refuse(n, "ip tuntap add mode tun name tun7 && ip link set tun7 up",
 		"network interface tun7 can't be given to a virtual machine: its type is 65534",
 		"ip link set tun7 down"); /* down, it does not matter */
@@ -527,14 +462,14 @@ static int ping(const struct nets *n, int tap)
 		char text[64];
 	} reply;
 
-	enter(n->peer);
+	net_namespace_enter(n->peer);
 	_cleanup_fd_ int fd =
 		socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_ICMP);
 	assert_true(fd >= 0);
 	inet_pton(AF_INET, "10.88.0.7", &to.sin_addr);
 	echo.h.checksum = checksum(&echo, sizeof(echo));
 	assert_int_equal(sendto(fd, &echo, sizeof(echo), 0, (void *)&to, sizeof(to)), sizeof(echo));
-	enter(n->box);
+	net_namespace_enter(n->box);
 	for (int turns = 0; turns < 60; turns++) {
 		struct pollfd p[] = {{fd, POLLIN, 0}, {tap, POLLIN, 0}};
 
@@ -552,10 +487,10 @@ static void assert_no_trace(void)
 	char buf[4096];
 
 	assert_string_equal(
-		output("tc qdisc show | grep -E 'ingress|clsact' || true", buf, 4096), "");
+		shell_output("tc qdisc show | grep -E 'ingress|clsact' || true", buf, 4096), "");
 	assert_string_equal(
-		output("ip -o link show | grep -E 'tap|ALLMULTI' || true", buf, 4096), "");
-	assert_string_equal(output("tc filter show dev eth0 ingress 2>&1", buf, 4096), "");
+		shell_output("ip -o link show | grep -E 'tap|ALLMULTI' || true", buf, 4096), "");
+	assert_string_equal(shell_output("tc filter show dev eth0 ingress 2>&1", buf, 4096), "");
 }
 
 static void make_pair(const struct nets *n, struct arena *a, struct net_config *ret)
@@ -563,10 +498,10 @@ static void make_pair(const struct nets *n, struct arena *a, struct net_config *
 	char command[128];
 
 	add_interface(n, "eth0", "p0", "02:00:00:00:00:0a");
-	sh("ip addr add 10.88.0.7/16 dev eth0 && ip link set eth0 mtu 1400");
+	run_shell("ip addr add 10.88.0.7/16 dev eth0 && ip link set eth0 mtu 1400");
 	snprintf(command, sizeof(command),
 		"nsenter --net=/proc/%d/fd/%d ip addr add 10.88.0.1/16 dev p0", getpid(), n->peer);
-	sh(command);
+	run_shell(command);
 	read_box(n, a, ret);
 }
 
@@ -584,10 +519,12 @@ static void test_tap(void **state)
 	assert_true(t.offloads & 1);
 	assert_true(fcntl(t.fd, F_GETFL) & O_NONBLOCK);
 	assert_true(fcntl(t.fd, F_GETFD) & FD_CLOEXEC);
-	assert_non_null(strstr(output("ip -o link show dev tap0", buf, sizeof(buf)), "mtu 1400"));
+	assert_non_null(
+		strstr(shell_output("ip -o link show dev tap0", buf, sizeof(buf)), "mtu 1400"));
 	assert_int_equal(ping(n, t.fd), 33); /* the machine, and not the kernel too */
-	assert_non_null(strstr(output("ip -o link show dev eth0", buf, sizeof(buf)), "ALLMULTI"));
-	assert_string_equal(output("ip -o -6 addr show dev tap0", buf, sizeof(buf)), "");
+	assert_non_null(
+		strstr(shell_output("ip -o link show dev eth0", buf, sizeof(buf)), "ALLMULTI"));
+	assert_string_equal(shell_output("ip -o -6 addr show dev tap0", buf, sizeof(buf)), "");
 	/* A second machine can't have it; the first one keeps it. */
 	struct net_tap second;
 	assert_error(net_tap_open(&c.interfaces[0], &second), -EBUSY,
@@ -614,12 +551,12 @@ static void test_stale_redirection(void **state)
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
 	fd_close(&t.fd);
 	/* Not shown by a ping: the peer's neighbour table would take its time to try again. */
-	output("tc filter show dev eth0 ingress", buf, sizeof(buf));
+	shell_output("tc filter show dev eth0 ingress", buf, sizeof(buf));
 	assert_non_null(strstr(buf, "Egress Redirect to device *"));
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
 	assert_int_equal(ping(n, t.fd), 33);
 	assert_ok(net_tap_close(&t));
-	assert_string_equal(output("tc filter show dev eth0 ingress", buf, sizeof(buf)), "");
+	assert_string_equal(shell_output("tc filter show dev eth0 ingress", buf, sizeof(buf)), "");
 	assert_int_equal(ping(n, -1), 64);
 }
 
@@ -633,20 +570,23 @@ static void test_foreign_qdisc(void **state)
 	char buf[4096];
 
 	make_pair(n, &a, &c);
-	sh("tc qdisc add dev eth0 clsact && tc filter add dev eth0 ingress prio 9 protocol ip u32 "
-	   "match u32 0 0 action mirred egress redirect dev lo");
+	run_shell("tc qdisc add dev eth0 clsact && tc filter add dev eth0 ingress prio 9 protocol "
+		  "ip u32 "
+		  "match u32 0 0 action mirred egress redirect dev lo");
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
 	assert_int_equal(ping(n, t.fd), 33);
 	assert_ok(net_tap_close(&t));
-	output("tc qdisc show dev eth0; tc filter show dev eth0 ingress", buf, sizeof(buf));
+	shell_output("tc qdisc show dev eth0; tc filter show dev eth0 ingress", buf, sizeof(buf));
 	assert_non_null(strstr(buf, "clsact"));
 	assert_non_null(strstr(buf, "pref 9"));
 	assert_null(strstr(buf, "pref 1 "));
 	/* One of the same priority is not ours to touch. */
-	sh("tc filter add dev eth0 ingress prio 1 protocol ip u32 match u32 1 1 action mirred "
-	   "egress redirect dev lo");
+	run_shell(
+		"tc filter add dev eth0 ingress prio 1 protocol ip u32 match u32 1 1 action mirred "
+		"egress redirect dev lo");
 	assert_error(net_tap_open(&c.interfaces[0], &t), -EBUSY, "redirected already");
-	assert_string_equal(output("ip -o link show | grep tap || true", buf, sizeof(buf)), "");
+	assert_string_equal(
+		shell_output("ip -o link show | grep tap || true", buf, sizeof(buf)), "");
 }
 
 static void test_tap_errors(void **state)
@@ -663,9 +603,10 @@ static void test_tap_errors(void **state)
 	assert_error(net_tap_open(&gone, &t), -ENODEV, "interface eth7 to a virtual machine");
 	assert_no_trace();
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
-	sh("ip link del eth0");
+	run_shell("ip link del eth0");
 	assert_ok(net_tap_close(&t));
-	assert_string_equal(output("ip -o link show | grep tap || true", buf, sizeof(buf)), "");
+	assert_string_equal(
+		shell_output("ip -o link show | grep tap || true", buf, sizeof(buf)), "");
 	/* No /dev/net/tun: a mount namespace without one. */
 	assert_int_equal(unshare(CLONE_NEWNS | CLONE_FS), 0);
 	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);

@@ -16,19 +16,22 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "base/fd.h"
 #include "step/caps.h"
 #include "step/seccomp_stub.h"
 #include "step/step.h"
-#include "unit/child.h"
+#include "unit/rig/child.h"
 
 #define EPERM_DEFAULT SCMP_ACT_ERRNO(EPERM)
 #define NAMES(...) \

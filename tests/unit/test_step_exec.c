@@ -10,12 +10,15 @@
 #include <cmocka.h>
 
 #include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/path.h"
 #include "step/step.h"
-#include "unit/child.h"
+#include "unit/rig/child.h"
 
 #define STRINGS(...) \
 	{ \

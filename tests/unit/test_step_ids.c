@@ -12,13 +12,15 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "base/path.h"
 #include "step/caps.h"
 #include "step/step.h"
-#include "unit/child.h"
+#include "unit/rig/child.h"
 
 #define BIT(cap) (UINT64_C(1) << (cap))
 

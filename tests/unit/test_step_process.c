@@ -11,16 +11,19 @@
 #include <linux/keyctl.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 
 #include "base/path.h"
 #include "step/caps.h"
 #include "step/step.h"
-#include "unit/child.h"
+#include "unit/rig/child.h"
 
 static struct step_ctx context(void)
 {

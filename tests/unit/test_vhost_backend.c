@@ -12,10 +12,15 @@
 #include <cmocka.h>
 
 #include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
 
 #include "base/str.h"
-#include "unit/vhost_front.h"
+#include "unit/rig/child.h"
+#include "unit/rig/vhost_front.h"
 #include "vm/vhost/back.h"
 
 #define PROTOCOL_REPLY_ACK 8

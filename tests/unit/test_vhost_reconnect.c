@@ -8,9 +8,12 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
 
-#include "unit/vhost_back.h"
-#include "unit/vhost_rig.h"
+#include "unit/rig/descriptors.h"
+#include "unit/rig/vhost_back.h"
+#include "unit/rig/vhost_device.h"
 
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG | BACK_INFLIGHT)
@@ -34,7 +37,7 @@ static int set_up(struct device *d, struct back first)
 {
 	int s[2];
 
-	*d = (struct device){.first = first, .before = open_files()};
+	*d = (struct device){.first = first, .before = descriptors_below(1024)};
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s), 0);
 	d->theirs = s[0];
 	d->channel = s[1];
@@ -50,7 +53,7 @@ static int set_up(struct device *d, struct back first)
 			.timeout_ms = PATIENCE_MS,
 			.reconnect = d->theirs});
 	if (r >= 0)
-		wire(&d->w, &d->v);
+		wired_attach(&d->w, &d->v);
 	return r;
 }
 
@@ -80,9 +83,9 @@ static void hang_up(struct device *d, struct back *b)
 {
 	shutdown(b->sock, SHUT_RDWR);
 	pthread_join(b->thread, NULL);
-	assert_true(loop(&d->w, PATIENCE_MS));
+	assert_true(wired_serve_event(&d->w, PATIENCE_MS));
 	assert_true(asked(d));
-	assert_false(loop(&d->w, 0));
+	assert_false(wired_serve_event(&d->w, 0));
 	assert_false(is_broken(&d->w.g));
 	assert_int_equal(d->w.lost, 0);
 }
@@ -94,10 +97,10 @@ static void tear_down(struct device *d, struct back *last)
 	if (last)
 		pthread_join(last->thread, NULL);
 	vhost_user_release(&d->v);
-	unwire(&d->w);
+	wired_release(&d->w);
 	fd_close(&d->channel);
 	fd_close(&d->theirs);
-	assert_int_equal(open_files(), d->before);
+	assert_int_equal(descriptors_below(1024), d->before);
 }
 
 static void comes_back(void **state)
@@ -118,7 +121,7 @@ static void comes_back(void **state)
 		*at = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
 		start_back(at, &sock);
 		give(&d, sock);
-		assert_true(loop(&d.w, PATIENCE_MS));
+		assert_true(wired_serve_event(&d.w, PATIENCE_MS));
 		assert_int_equal(d.w.lost, 0);
 		assert_false(asked(&d));
 		/* As at the beginning, but for the requests that it has done and has under way. */
@@ -158,7 +161,7 @@ static void started_anew_meanwhile(void **state)
 	assert_int_equal(get(&d.w.g, VIRTIO_MMIO_STATUS), 15);
 	start_back(&next, &sock);
 	give(&d, sock);
-	assert_true(loop(&d.w, PATIENCE_MS));
+	assert_true(wired_serve_event(&d.w, PATIENCE_MS));
 	assert_int_equal(next.base[0], 0);
 	assert_int_equal(next.seen[VHOST_USER_GET_INFLIGHT_FD], 1);
 	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 2);
@@ -168,7 +171,7 @@ static void started_anew_meanwhile(void **state)
 	next = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
 	start_back(&next, &sock);
 	give(&d, sock);
-	assert_true(loop(&d.w, PATIENCE_MS));
+	assert_true(wired_serve_event(&d.w, PATIENCE_MS));
 	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 0);
 	tear_down(&d, &next);
 }
@@ -194,20 +197,20 @@ static void in_the_middle(void **state)
 	next = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
 	start_back(&next, &sock);
 	give(&d, sock);
-	assert_true(loop(&d.w, PATIENCE_MS));
+	assert_true(wired_serve_event(&d.w, PATIENCE_MS));
 	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 2);
 	tear_down(&d, &next);
 }
 
 static void is_lost(struct device *d, const char *text)
 {
-	assert_true(loop(&d->w, PATIENCE_MS));
+	assert_true(wired_serve_event(&d->w, PATIENCE_MS));
 	assert_int_equal(d->w.lost, 1);
 	assert_true(is_broken(&d->w.g));
 	if (!strstr(d->w.why, text))
 		fail_msg("expected '%s', got: %s", text, d->w.why);
 	assert_false(asked(d));
-	assert_false(loop(&d->w, 0));
+	assert_false(wired_serve_event(&d->w, 0));
 }
 
 static void stays_away(void **state)
@@ -223,7 +226,7 @@ static void stays_away(void **state)
 	running(&d);
 	hang_up(&d, &d.first);
 	fd_close(&d.channel);
-	assert_true(loop(&d.w, PATIENCE_MS));
+	assert_true(wired_serve_event(&d.w, PATIENCE_MS));
 	assert_int_equal(d.w.lost, 1);
 	tear_down(&d, NULL);
 }

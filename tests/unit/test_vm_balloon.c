@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "unit/vm_rig.h"
+#include "unit/rig/virtio.h"
 #include "vm/virtio/balloon.h"
 
 #define PAGE VIRTIO_BALLOON_PAGE

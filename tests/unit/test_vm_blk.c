@@ -15,7 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 
-#include "unit/vm_rig.h"
+#include "unit/rig/virtio.h"
 
 #define DISK_LEN (1U << 20)
 #define OUT DATA

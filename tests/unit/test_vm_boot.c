@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 
 #include "base/str.h"
+#include "unit/rig/descriptors.h"
 #include "vm/arch/x86_64/arch.h"
 #include "vm/machine.h"
 
@@ -234,15 +235,6 @@ static void whole_machine(void **state)
 	machine_release(&m);
 }
 
-static unsigned open_files(void)
-{
-	unsigned n = 0;
-
-	for (int fd = 0; fd < 256; fd++)
-		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
-}
-
 /* What fails at each step of the list leaves nothing behind. */
 static void build_fails_clean(void **state)
 {
@@ -251,7 +243,7 @@ static void build_fails_clean(void **state)
 	_cleanup_fd_ int fd = file_of(&k, sizeof(k));
 	_cleanup_fd_ int junk = file_of("junk", 4);
 	struct machine_disk disk = {.fd = junk, .serial = ""};
-	unsigned before = open_files();
+	unsigned before = descriptors_below(256);
 	struct machine_options o = options(fd);
 
 	o.kvm = "/nonexistent";
@@ -273,7 +265,7 @@ static void build_fails_clean(void **state)
 	assert_true(str_starts(err_msg(), "disk 0: "));
 	o.disk_count = MACHINE_DISKS_MAX + 1;
 	assert_int_equal(machine_build(&m, &o), -EINVAL);
-	assert_int_equal(open_files(), before);
+	assert_int_equal(descriptors_below(256), before);
 }
 
 /* From here on this process is told that the processor is another hypervisor's. */

@@ -14,7 +14,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-#include "unit/vm_rig.h"
+#include "unit/rig/virtio.h"
 
 #define SECTORS 64
 

@@ -15,9 +15,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
-#include "unit/vhost_back.h"
-#include "unit/vhost_rig.h"
+#include "unit/rig/vhost_back.h"
+#include "unit/rig/vhost_device.h"
 #include "vm/virtio/balloon.h"
 #include "vm/virtio/fs.h"
 #include "vm/virtio/virtio_net.h"
@@ -149,7 +150,7 @@ static void begin(struct every *e, const struct kind *k)
 	rig_memory(&e->w.g);
 	struct virtio_device *d = k->make(e);
 	if (d->remote) {
-		wire(&e->w, (struct vhost_user *)d);
+		wired_attach(&e->w, (struct vhost_user *)d);
 		return;
 	}
 	rig_attach(&e->w.g, d);
@@ -163,7 +164,7 @@ static void end(struct every *e, const struct kind *k)
 	assert_int_equal(e->w.lost, 0);
 	if (k->release)
 		k->release(e);
-	unwire(&e->w);
+	wired_release(&e->w);
 	fd_close(&e->fds[0]);
 	fd_close(&e->fds[1]);
 }

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -17,8 +18,8 @@
 #include <sys/socket.h>
 
 #include "jail/jail.h"
-#include "unit/child.h"
-#include "unit/vsock_rig.h"
+#include "unit/rig/child.h"
+#include "unit/rig/vsock.h"
 #include "vm/virtio/balloon.h"
 #include "vm/virtio/virtio_net.h"
 

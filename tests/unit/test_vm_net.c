@@ -23,7 +23,8 @@
 #include <sys/socket.h>
 
 #include "netsetup/net_tap.h"
-#include "unit/vm_rig.h"
+#include "unit/rig/net.h"
+#include "unit/rig/virtio.h"
 #include "vm/virtio/virtio_net.h"
 
 #define RX 0
@@ -421,20 +422,6 @@ struct wire {
 	int udp; /* in peer, on 10.9.0.1 port 7777 */
 };
 
-static void sh(const char *command)
-{
-	if (system(command) != 0)
-		fail_msg("%s: failed", command);
-}
-
-static int new_net(void)
-{
-	assert_int_equal(unshare(CLONE_NEWNET), 0);
-	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	assert_true(fd >= 0);
-	return fd;
-}
-
 /* Carriers are noticed by a kernel thread, in its time; a frame sent before is lost. */
 #define UNTIL_UP(dev, state) \
 	"for i in $(seq 100); do ip link show " dev " | grep -q '" state \
@@ -448,29 +435,30 @@ static void wire_init(struct wire *w)
 	char command[512];
 
 	w->before = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	w->peer = new_net();
+	w->peer = net_namespace_new();
 	/* Nothing on the wire but what the test sends. */
-	sh("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6");
-	w->box = new_net();
+	run_shell("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6");
+	w->box = net_namespace_new();
 	snprintf(command, sizeof(command),
 		"ip link add eth0 address 02:00:00:00:00:0a type veth peer name p0 address "
 		"02:00:00:00:00:01 netns /proc/%d/fd/%d && ip link set eth0 up",
 		getpid(), w->peer);
-	sh(command);
+	run_shell(command);
 	if (net_tap_open(&i, &w->tap) < 0)
 		fail_msg("%s", err_msg());
-	assert_int_equal(setns(w->peer, CLONE_NEWNET), 0);
-	sh("ip addr add 10.9.0.1/24 dev p0 && ip link set p0 up && ip neigh add 10.9.0.2 lladdr "
-	   "02:00:00:00:00:0a dev p0");
-	sh(UNTIL_UP("p0", "state UP"));
+	net_namespace_enter(w->peer);
+	run_shell("ip addr add 10.9.0.1/24 dev p0 && ip link set p0 up && ip neigh add 10.9.0.2 "
+		  "lladdr "
+		  "02:00:00:00:00:0a dev p0");
+	run_shell(UNTIL_UP("p0", "state UP"));
 	w->udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	inet_pton(AF_INET, "10.9.0.1", &a.sin_addr);
 	assert_int_equal(bind(w->udp, (void *)&a, sizeof(a)), 0);
 	setsockopt(w->udp, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){.tv_sec = 2},
 		sizeof(struct timeval));
 	assert_int_equal(setns(w->box, CLONE_NEWNET), 0);
-	sh(UNTIL_UP("eth0", "state UP"));
-	sh(UNTIL_UP("tap0", "qdisc [^n]"));
+	run_shell(UNTIL_UP("eth0", "state UP"));
+	run_shell(UNTIL_UP("tap0", "qdisc [^n]"));
 	struct virtio_net_options o = {.tap = w->tap.fd, .mtu = 1500, .offloads = w->tap.offloads};
 	memcpy(o.mac, mac, 6);
 	w->t = (struct nic){.tap = -EBADF, .wire = -EBADF};
@@ -689,7 +677,7 @@ static void lost_tap(void **state)
 	bring_up(&w.t.g, 1ULL << VIRTIO_NET_F_STATUS);
 	give_buffer(&w.t, 0, 4096);
 	kick(&w.t.g, RX);
-	sh("ip link del tap0");
+	run_shell("ip link del tap0");
 	assert_true(turn(&w.t));
 	assert_false(turn(&w.t));
 	vm_bus_read(&w.t.g.bus, VIRTIO_MMIO_CONFIG + 6, &status, 2);

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "unit/vm_rig.h"
+#include "unit/rig/virtio.h"
 
 struct box {
 	struct rig g;

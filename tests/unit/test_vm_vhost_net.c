@@ -12,9 +12,11 @@
 
 #include <linux/virtio_net.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
-#include "unit/vhost_back.h"
-#include "unit/vhost_rig.h"
+#include "unit/rig/descriptors.h"
+#include "unit/rig/vhost_back.h"
+#include "unit/rig/vhost_device.h"
 #include "vm/virtio/vhost_net.h"
 
 #define BIT(n) (UINT64_C(1) << (n))
@@ -36,7 +38,7 @@ struct device {
 
 static void begin(struct device *d, struct back b, uint16_t mtu)
 {
-	*d = (struct device){.b = b, .before = open_files()};
+	*d = (struct device){.b = b, .before = descriptors_below(1024)};
 	d->sock = back_start(&d->b);
 	rig_memory(&d->w.g);
 	const struct virtio_net_remote_options o = {.sock = d->sock,
@@ -45,7 +47,7 @@ static void begin(struct device *d, struct back b, uint16_t mtu)
 		.mtu = mtu};
 	d->result = virtio_net_remote_init(&d->n, &d->w.g.memory, &o);
 	if (d->result >= 0)
-		wire(&d->w, &d->n.vhost);
+		wired_attach(&d->w, &d->n.vhost);
 }
 
 static void end(struct device *d)
@@ -53,9 +55,9 @@ static void end(struct device *d)
 	if (d->result < 0)
 		vm_memory_release(&d->w.g.memory);
 	else
-		unwire(&d->w);
+		wired_release(&d->w);
 	back_end(&d->b, &d->sock);
-	assert_int_equal(open_files(), d->before);
+	assert_int_equal(descriptors_below(1024), d->before);
 }
 
 static uint64_t offered(struct device *d)
@@ -151,7 +153,7 @@ static void broken_at_start(uint32_t request, enum misdeed how, const char *text
 	assert_int_equal(d.result, 0);
 	bring_up(&d.w.g, MAC);
 	assert_true(is_broken(&d.w.g));
-	assert_true(loop(&d.w, PATIENCE_MS));
+	assert_true(wired_serve_event(&d.w, PATIENCE_MS));
 	assert_int_equal(d.w.lost, 1);
 	if (!strstr(d.w.why, text) || !str_starts(d.w.why, "annotation X: "))
 		fail_msg("expected '%s', got: %s", text, d.w.why);
@@ -189,9 +191,9 @@ static void goes(void **state)
 	begin(&d, (struct back){.features = PLAIN, .protocol = PROTOCOL, .queues = 1}, 1500);
 	assert_int_equal(d.result, 0);
 	bring_up(&d.w.g, MAC | STATUS);
-	assert_false(loop(&d.w, 0));
+	assert_false(wired_serve_event(&d.w, 0));
 	shutdown(d.b.sock, SHUT_RDWR);
-	assert_true(loop(&d.w, PATIENCE_MS));
+	assert_true(wired_serve_event(&d.w, PATIENCE_MS));
 	assert_string_equal(d.w.why, "annotation X: it has hung up");
 	assert_true(is_broken(&d.w.g));
 	end(&d);

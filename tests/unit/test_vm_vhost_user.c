@@ -14,17 +14,20 @@
 #include <elf.h>
 #include <limits.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 
-#include "unit/vhost_back.h"
-#include "unit/vhost_rig.h"
+#include "unit/rig/descriptors.h"
+#include "unit/rig/vhost_back.h"
+#include "unit/rig/vhost_device.h"
 #include "vm/fs/vmfs.h"
 #include "vm/machine.h"
 #include "vm/virtio/fs.h"
@@ -134,7 +137,7 @@ static void use_share(struct wired *w)
 	assert_int_equal(get(&w->g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
 	set(&w->g, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING);
 	assert_int_equal(get(&w->g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
-	assert_false(loop(w, 0));
+	assert_false(wired_serve_event(w, 0));
 }
 
 static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
@@ -147,13 +150,13 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/here", dir);
 	assert_int_equal(mkdir(path, 0755), 0);
-	unsigned before = open_files();
+	unsigned before = descriptors_below(1024);
 	pid_t server = serve(dir, &sock);
 	rig_memory(&w.g);
 	w.lost = 0;
 	if (virtio_fs_init(&fs, &w.g.memory, "root", sock) < 0)
 		fail_msg("%s", err_msg());
-	wire(&w, &fs.vhost);
+	wired_attach(&w, &fs.vhost);
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_DEVICE_ID), 26);
 	assert_memory_equal(&fs.config, "root\0\0\0\0", 8);
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_CONFIG + VIRTIO_FS_TAG_MAX), 1);
@@ -169,20 +172,20 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	use_share(&w);
 	/* The server dies: the driver is told, and the monitor, once; nothing starts any more. */
 	kill(server, SIGKILL);
-	assert_true(loop(&w, PATIENCE_MS));
+	assert_true(wired_serve_event(&w, PATIENCE_MS));
 	assert_true(is_broken(&w.g));
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
 	assert_int_equal(w.g.interrupts, 1);
 	assert_string_equal(w.why, "the server of share 'root': it has hung up");
 	assert_string_equal(fs.vhost.dev.broken, "fs: the server of share 'root': it has hung up");
-	assert_false(loop(&w, 0));
+	assert_false(wired_serve_event(&w, 0));
 	bring_up(&w.g, 0);
 	assert_true(is_broken(&w.g));
 	assert_int_equal(w.lost, 1);
-	unwire(&w);
+	wired_release(&w);
 	assert_int_equal(waitpid(server, &status, 0), server);
 	close(sock);
-	assert_int_equal(open_files(), before);
+	assert_int_equal(descriptors_below(1024), before);
 	assert_int_equal(rmdir(path), 0);
 	assert_int_equal(rmdir(dir), 0);
 }
@@ -302,7 +305,7 @@ static void misbehave(size_t place, enum misdeed how, const char *text)
 	} else {
 		if (r < 0)
 			fail_msg("%s", err_msg());
-		wire(&w, &v);
+		wired_attach(&w, &v);
 		bring_up(&w.g, 0);
 		if (places[place].when == AT_START) {
 			assert_true(is_broken(&w.g));
@@ -312,12 +315,12 @@ static void misbehave(size_t place, enum misdeed how, const char *text)
 			assert_int_equal(get(&w.g, VIRTIO_MMIO_STATUS), 0);
 		}
 		assert_int_equal(w.lost, 0);
-		assert_true(loop(&w, PATIENCE_MS));
+		assert_true(wired_serve_event(&w, PATIENCE_MS));
 		assert_int_equal(w.lost, 1);
 		assert_true(is_broken(&w.g));
 		expect_message(w.why, text, places[place].name);
 		expect_message(v.dev.broken, text, places[place].name);
-		unwire(&w);
+		wired_release(&w);
 	}
 	assert_in_range(ms_since(&began), 0, PATIENCE_MS / 2);
 	back_end(&b, &sock);
@@ -326,13 +329,13 @@ static void misbehave(size_t place, enum misdeed how, const char *text)
 static void hostile(void **state)
 {
 	for (size_t p = 0; p < ARRAY_SIZE(places); p++) {
-		unsigned before = open_files();
+		unsigned before = descriptors_below(1024);
 
 		for (size_t i = 0; i < ARRAY_SIZE(misdeeds); i++)
 			misbehave(p, misdeeds[i].how, misdeeds[i].text);
 		if (places[p].when == AT_START)
 			misbehave(p, REFUSES, "refuses");
-		assert_int_equal(open_files(), before);
+		assert_int_equal(descriptors_below(1024), before);
 	}
 	/* The other queue's index, another part of the configuration. */
 	misbehave(12, WRONG_CONTENT, "answers for queue 1");
@@ -353,16 +356,16 @@ static void talks_on(void **state)
 
 	rig_memory(&w.g);
 	assert_int_equal(init(&v, &w.g.memory, sock, 0), 0);
-	wire(&w, &v);
+	wired_attach(&w, &v);
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
 	assert_true(negotiate(&w.g, V1));
 	set_queue(&w.g, 0, DESC(0), AVAIL(0), USED(0)); /* one queue only */
 	set(&w.g, VIRTIO_MMIO_STATUS, 15);
 	assert_int_equal(b.seen[VHOST_USER_SET_VRING_KICK], 1);
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
-	assert_true(loop(&w, PATIENCE_MS));
+	assert_true(wired_serve_event(&w, PATIENCE_MS));
 	assert_string_equal(w.why, "the back end: it speaks without being asked");
-	unwire(&w);
+	wired_release(&w);
 	back_end(&b, &sock);
 }
 
@@ -384,7 +387,7 @@ static void attempt(struct attempt *a, uint64_t features, uint64_t protocol, uin
 	a->result = init(&a->v, &a->w.g.memory, a->sock, protocol & BACK_CONFIG ? 16 : 0);
 	if (a->result < 0)
 		return;
-	wire(&a->w, &a->v);
+	wired_attach(&a->w, &a->v);
 	bring_up(&a->w.g, 0);
 	assert_int_equal(get(&a->w.g, VIRTIO_MMIO_STATUS), 15);
 }
@@ -394,7 +397,7 @@ static void attempt_over(struct attempt *a)
 	if (a->result < 0)
 		vm_memory_release(&a->w.g.memory);
 	else
-		unwire(&a->w);
+		wired_release(&a->w);
 	back_end(&a->b, &a->sock);
 }
 
@@ -521,7 +524,7 @@ static int halting_kernel(void)
 
 static void machine_loses_its_share(void **state)
 {
-	unsigned before = open_files();
+	unsigned before = descriptors_below(1024);
 	struct back b[2] = {{.features = ALL_FEATURES, .protocol = BACK_ACK, .queues = 2},
 		{.features = ALL_FEATURES, .protocol = BACK_ACK, .queues = 2}};
 	_cleanup_fd_ int kernel = halting_kernel();
@@ -557,7 +560,7 @@ static void machine_loses_its_share(void **state)
 	for (int i = 0; i < 2; i++)
 		back_end(&b[i], &shares[i].sock);
 	fd_close(&kernel);
-	assert_int_equal(open_files(), before);
+	assert_int_equal(descriptors_below(1024), before);
 	free(m);
 }
 

@@ -3,11 +3,15 @@
  * The vsock device behind the mmio transport: every kind of descriptor, both directions, and how
  * streams end. Plain memory, no KVM.
  */
-#include "unit/vsock_peer.h"
+#include "unit/rig/descriptors.h"
+#include "unit/rig/vsock_peer.h"
 
+#include <poll.h>
 #include <pty.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
 
@@ -19,36 +23,36 @@ static void socket_stream(void **state)
 	char text[16] = "";
 	int pair[2];
 
-	start(&s);
+	guest_begin(&s);
 	assert_int_equal(*(uint64_t *)s.v.dev.config, GUEST_CID);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	connect_to(&s, pair[0], VSOCK_BOTH);
+	guest_connect_to(&s, pair[0], VSOCK_BOTH);
 	assert_int_equal(s.h.buf_alloc, VSOCK_CREDIT);
-	send_rw(&s, HOST_PORT, "from guest", 10);
+	guest_send_data(&s, HOST_PORT, "from guest", 10);
 	assert_int_equal(read(pair[1], text, sizeof(text)), 10);
 	assert_string_equal(text, "from guest");
 	assert_int_equal(write(pair[1], "to guest", 8), 8);
-	expect_data(&s, "to guest");
+	guest_expect_data(&s, "to guest");
 	assert_int_equal(s.h.fwd_cnt, 10);
-	expect_quiet(&s);
+	guest_expect_quiet(&s);
 	/* Each direction ends by itself. */
-	send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(SEND));
+	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(SEND));
 	assert_int_equal(read(pair[1], text, sizeof(text)), 0);
 	assert_int_equal(write(pair[1], "more", 4), 4);
-	expect_data(&s, "more");
-	expect_quiet(&s);
+	guest_expect_data(&s, "more");
+	guest_expect_quiet(&s);
 	shutdown(pair[1], SHUT_WR);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
-	assert_true(is_closed(pair[1]));
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
+	assert_true(is_hung_up(pair[1]));
 	assert_int_equal(s.closed, 1);
 	assert_int_equal(s.closed_port, HOST_PORT);
 	assert_int_equal(s.v.count, 1); /* until the guest has agreed */
-	send_op(&s, HOST_PORT, OP(RST), 0);
+	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	assert_int_equal(s.v.count, 0);
-	expect_quiet(&s);
+	guest_expect_quiet(&s);
 	fd_close(&pair[1]);
 	assert_int_equal(s.closed, 1);
-	stop(&s);
+	guest_end(&s);
 }
 
 static void guest_closes(void **state)
@@ -57,13 +61,13 @@ static void guest_closes(void **state)
 	char text[16] = "";
 	int pair[2];
 
-	start(&s);
+	guest_begin(&s);
 	/* At once, with data on the way to it: the host's side gets what the guest wrote. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	connect_to(&s, pair[0], VSOCK_BOTH);
-	send_rw(&s, HOST_PORT, "bye", 3);
-	send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
-	expect(&s, OP(RST), HOST_PORT, 0);
+	guest_connect_to(&s, pair[0], VSOCK_BOTH);
+	guest_send_data(&s, HOST_PORT, "bye", 3);
+	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
+	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(read(pair[1], text, sizeof(text)), 3);
 	assert_int_equal(read(pair[1], text, sizeof(text)), 0);
 	assert_int_equal(write(pair[1], "x", 1), -1);
@@ -71,29 +75,29 @@ static void guest_closes(void **state)
 	fd_close(&pair[1]);
 	/* Only its reading: the host's writer learns that. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	connect_to(&s, pair[0], VSOCK_BOTH);
-	send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(RCV));
+	guest_connect_to(&s, pair[0], VSOCK_BOTH);
+	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(RCV));
 	assert_int_equal(write(pair[1], "x", 1), -1);
 	assert_int_equal(errno, EPIPE);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
-	send_rw(&s, HOST_PORT, "still", 5);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+	guest_send_data(&s, HOST_PORT, "still", 5);
 	assert_int_equal(read(pair[1], text, sizeof(text)), 5);
 	/* The host's reader goes: the guest's writer learns that, and the stream is over. */
 	fd_close(&pair[1]);
-	send_rw(&s, HOST_PORT, "x", 1);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
+	guest_send_data(&s, HOST_PORT, "x", 1);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
 	assert_int_equal(s.closed, 2);
-	send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
-	expect(&s, OP(RST), HOST_PORT, 0);
+	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
+	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(s.v.count, 0);
 	/* Without any good-bye. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	connect_to(&s, pair[0], VSOCK_BOTH);
-	send_op(&s, HOST_PORT, OP(RST), 0);
-	assert_true(is_closed(pair[1]));
-	expect_quiet(&s);
+	guest_connect_to(&s, pair[0], VSOCK_BOTH);
+	guest_send_op(&s, HOST_PORT, OP(RST), 0);
+	assert_true(is_hung_up(pair[1]));
+	guest_expect_quiet(&s);
 	fd_close(&pair[1]);
-	stop(&s);
+	guest_end(&s);
 }
 
 static void dialed(void **state)
@@ -101,43 +105,43 @@ static void dialed(void **state)
 	struct guest s;
 	int pair[2];
 
-	start(&s);
+	guest_begin(&s);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	assert_int_equal(write(pair[1], "early", 5), 5);
 	int port = virtio_vsock_dial(&s.v, GUEST_PORT, pair[0], VSOCK_BOTH);
 	assert_int_equal(port, VSOCK_DIAL_PORT_FIRST);
-	expect(&s, OP(REQUEST), (uint32_t)port, 0);
-	expect_quiet(&s); /* no data before the answer */
-	send_op(&s, (uint32_t)port, OP(RESPONSE), 0);
-	expect(&s, OP(RW), (uint32_t)port, 0);
+	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
+	guest_expect_quiet(&s); /* no data before the answer */
+	guest_send_op(&s, (uint32_t)port, OP(RESPONSE), 0);
+	guest_expect(&s, OP(RW), (uint32_t)port, 0);
 	assert_string_equal((char *)s.data, "early");
 	/* A second one, which is refused. */
 	int other[2];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
 	port = virtio_vsock_dial(&s.v, GUEST_PORT, other[0], VSOCK_BOTH);
 	assert_int_equal(port, VSOCK_DIAL_PORT_FIRST + 1);
-	expect(&s, OP(REQUEST), (uint32_t)port, 0);
-	send_op(&s, (uint32_t)port, OP(RST), 0);
-	assert_true(is_closed(other[1]));
+	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
+	guest_send_op(&s, (uint32_t)port, OP(RST), 0);
+	assert_true(is_hung_up(other[1]));
 	assert_int_equal(s.closed_port, port);
 	fd_close(&other[1]);
 	/* One that gets data for an answer. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
 	port = virtio_vsock_dial(&s.v, GUEST_PORT, other[0], VSOCK_BOTH);
-	expect(&s, OP(REQUEST), (uint32_t)port, 0);
-	send_rw(&s, (uint32_t)port, "x", 1);
-	expect(&s, OP(RST), (uint32_t)port, 0);
-	assert_true(is_closed(other[1]));
+	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
+	guest_send_data(&s, (uint32_t)port, "x", 1);
+	guest_expect(&s, OP(RST), (uint32_t)port, 0);
+	assert_true(is_hung_up(other[1]));
 	fd_close(&other[1]);
 	/* No driver: refused, and the descriptor is gone too. */
 	set(&s.g, VIRTIO_MMIO_STATUS, 0);
-	assert_true(is_closed(pair[1]));
+	assert_true(is_hung_up(pair[1]));
 	fd_close(&pair[1]);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	assert_int_equal(virtio_vsock_dial(&s.v, 1, pair[0], VSOCK_BOTH), -ENOTCONN);
-	assert_true(is_closed(pair[1]));
+	assert_true(is_hung_up(pair[1]));
 	fd_close(&pair[1]);
-	stop(&s);
+	guest_end(&s);
 }
 
 /* --- standard streams --- */
@@ -153,7 +157,7 @@ static void connect_way(struct guest *s, enum way way, int fd, unsigned use)
 	none = (struct rlimit){0, old.rlim_max};
 	if (way != OWN)
 		setrlimit(RLIMIT_NOFILE, &none);
-	connect_to(s, fd, use);
+	guest_connect_to(s, fd, use);
 	setrlimit(RLIMIT_NOFILE, &old);
 	struct vsock_stream *t = &s->v.conns[0]->stream;
 	assert_int_equal(t->mode == VSOCK_PLAIN, way == OWN);
@@ -167,29 +171,29 @@ static void input_pipe(void **state)
 		struct guest s;
 		int p[2];
 
-		start(&s);
+		guest_begin(&s);
 		assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 		int held = dup(p[0]); /* as whoever started us does */
 		connect_way(&s, way, p[0], VSOCK_BOTH);
-		expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV)); /* it can't be written to */
-		expect_quiet(&s);                               /* nor do we wait in a read */
+		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV)); /* it can't be written to */
+		guest_expect_quiet(&s);                               /* nor do we wait in a read */
 		assert_int_equal(write(p[1], "one", 3), 3);
-		expect_data(&s, "one");
+		guest_expect_data(&s, "one");
 		assert_int_equal(write(p[1], "two", 3), 3);
-		expect_data(&s, "two");
-		expect_quiet(&s);
+		guest_expect_data(&s, "two");
+		guest_expect_quiet(&s);
 		assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
 		/* What the guest writes anyway is thrown away. */
-		send_rw(&s, HOST_PORT, "x", 1);
+		guest_send_data(&s, HOST_PORT, "x", 1);
 		assert_int_equal(write(p[1], "three", 5), 5);
 		fd_close(&p[1]);
-		expect_data(&s, "three");
-		expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
+		guest_expect_data(&s, "three");
+		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
 		assert_int_equal(s.closed, 1);
-		send_op(&s, HOST_PORT, OP(RST), 0);
+		guest_send_op(&s, HOST_PORT, OP(RST), 0);
 		fd_close(&held);
-		expect_quiet(&s);
-		stop(&s);
+		guest_expect_quiet(&s);
+		guest_end(&s);
 	}
 }
 
@@ -198,16 +202,16 @@ static void input_unwanted(void **state)
 	struct guest s;
 	int p[2];
 
-	start(&s);
+	guest_begin(&s);
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	connect_to(&s, p[0], VSOCK_TO_GUEST);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
-	send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(RCV));
+	guest_connect_to(&s, p[0], VSOCK_TO_GUEST);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
+	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(RCV));
 	assert_int_equal(write(p[1], "x", 1), -1);
 	assert_int_equal(errno, EPIPE);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
 	fd_close(&p[1]);
-	stop(&s);
+	guest_end(&s);
 }
 
 /* More than a pipe takes: kept within the credit, in order, and delivered whatever the guest does.
@@ -222,38 +226,38 @@ static void output_pipe(void **state)
 		struct guest s;
 		int p[2];
 
-		start(&s);
+		guest_begin(&s);
 		assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 		int held = dup(p[1]);
 		connect_way(&s, way, p[1], VSOCK_BOTH);
-		expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 		for (uint32_t i = 0; i < len; i += 0x10000)
-			send_rw(&s, HOST_PORT, data + i, 0x10000);
+			guest_send_data(&s, HOST_PORT, data + i, 0x10000);
 		uint32_t kept = s.v.conns[0]->len;
 		assert_true(kept >= len - 0x10000 && kept < len);
-		expect_quiet(&s);
-		uint32_t n = (uint32_t)read_all(p[0], got, 0x4000);
+		guest_expect_quiet(&s);
+		uint32_t n = (uint32_t)read_available(p[0], got, 0x4000);
 		while (n < len) {
 			guest_event(&s);
-			n += (uint32_t)read_all(p[0], got + n, len - n);
+			n += (uint32_t)read_available(p[0], got + n, len - n);
 		}
-		expect(&s, OP(CREDIT_UPDATE), HOST_PORT, 0);
+		guest_expect(&s, OP(CREDIT_UPDATE), HOST_PORT, 0);
 		assert_memory_equal(got, data, len);
 		assert_int_equal(s.v.conns[0]->done, len);
 		/* Again, and the guest closes at once, and then resets: all of it arrives. */
 		for (uint32_t i = 0; i < len; i += 0x10000)
-			send_rw(&s, HOST_PORT, data + len + i, 0x10000);
-		send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
-		while (receive(&s))
+			guest_send_data(&s, HOST_PORT, data + len + i, 0x10000);
+		guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
+		while (guest_receive(&s))
 			assert_int_equal(s.h.op, OP(CREDIT_UPDATE));
 		if (way == OWN)
-			send_op(&s, HOST_PORT, OP(RST), 0);
+			guest_send_op(&s, HOST_PORT, OP(RST), 0);
 		else if (way == LIMIT)
 			bring_up(&s.g, 0);
 		assert_int_equal(s.closed, 0);
 		fd_close(&held);
 		for (n = 0; n < len;) {
-			uint32_t more = (uint32_t)read_all(p[0], got + n, 2 * len - n);
+			uint32_t more = (uint32_t)read_available(p[0], got + n, 2 * len - n);
 			assert_true(more > 0);
 			n += more;
 			guest_event(&s);
@@ -261,10 +265,10 @@ static void output_pipe(void **state)
 		assert_int_equal(n, len);
 		assert_memory_equal(got, data + len, len);
 		assert_int_equal(s.closed, 1);
-		assert_true(is_closed(p[0]));
+		assert_true(is_hung_up(p[0]));
 		assert_int_equal(s.v.count, 0);
 		fd_close(&p[0]);
-		stop(&s);
+		guest_end(&s);
 	}
 }
 
@@ -273,35 +277,35 @@ static void output_without_reader(void **state)
 	struct guest s;
 	int p[2];
 
-	start(&s);
+	guest_begin(&s);
 	/* It goes while nothing is written: told at once. */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	connect_to(&s, p[1], VSOCK_FROM_GUEST);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
-	expect_quiet(&s);
+	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+	guest_expect_quiet(&s);
 	fd_close(&p[0]);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
 	assert_int_equal(s.closed, 1);
-	send_op(&s, HOST_PORT, OP(RST), 0);
+	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	/* It goes while data waits. */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	connect_to(&s, p[1], VSOCK_FROM_GUEST);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	for (int i = 0; i < 3; i++)
-		send_rw(&s, HOST_PORT, NULL, 0x10000);
+		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
 	assert_true(s.v.conns[0]->len > 0);
 	fd_close(&p[0]);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
 	assert_int_equal(s.h.fwd_cnt, 0x30000);
 	assert_int_equal(s.closed, 2);
-	send_op(&s, HOST_PORT, OP(RST), 0);
+	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	/* It has gone before: /proc gives us no description, and the first event tells. */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	fd_close(&p[0]);
-	connect_to(&s, p[1], VSOCK_FROM_GUEST);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
-	stop(&s);
+	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
+	guest_end(&s);
 }
 
 static void raw_pty(int *ret_master, int *ret_slave)
@@ -329,18 +333,18 @@ static void terminal_side(bool is_master, enum way way)
 	char text[16] = "";
 	int ours, other;
 
-	start(&s);
+	guest_begin(&s);
 	raw_pty(is_master ? &ours : &other, is_master ? &other : &ours);
 	int held = dup(ours);
 	if (is_master)
-		connect_to(&s, ours, VSOCK_BOTH);
+		guest_connect_to(&s, ours, VSOCK_BOTH);
 	else
 		connect_way(&s, way, ours, VSOCK_BOTH);
-	expect_quiet(&s);
+	guest_expect_quiet(&s);
 	assert_int_equal(write(other, "typed", 5), 5);
 	await_event(&s);
-	expect_data(&s, "typed");
-	send_rw(&s, HOST_PORT, "shown", 5);
+	guest_expect_data(&s, "typed");
+	guest_send_data(&s, HOST_PORT, "shown", 5);
 	for (int n = 0; n < 5;) { /* by bytes, where nothing else is sure not to wait */
 		ssize_t r = read(other, text + n, sizeof(text) - (size_t)n);
 		assert_true(r > 0);
@@ -351,37 +355,37 @@ static void terminal_side(bool is_master, enum way way)
 	/* Nobody looks at it: what it does not take waits, and we don't. */
 	_cleanup_free_ uint8_t *data = malloc(0x20000), *got = malloc(0x20000);
 	fill_with_pattern(data, 0x20000);
-	send_rw(&s, HOST_PORT, data, 0x10000);
-	send_rw(&s, HOST_PORT, data + 0x10000, 0x10000);
+	guest_send_data(&s, HOST_PORT, data, 0x10000);
+	guest_send_data(&s, HOST_PORT, data + 0x10000, 0x10000);
 	assert_true(s.v.conns[0]->len > 0);
 	for (size_t n = 0, more; n < 0x20000; n += more) {
 		struct pollfd p = {other, POLLIN, 0};
 		assert_int_equal(poll(&p, 1, 1000), 1);
-		more = read_all(other, got + n, 0x20000 - n);
+		more = read_available(other, got + n, 0x20000 - n);
 		assert_memory_equal(got + n, data + n, more);
 		guest_event(&s);
 	}
-	while (receive(&s))
+	while (guest_receive(&s))
 		assert_int_equal(s.h.op, OP(CREDIT_UPDATE));
 	fd_close(&other);
 	await_event(&s);
 	/* A master without a slave gives EIO, a slave without a master an end. */
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
-	send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
-	expect(&s, OP(RST), HOST_PORT, 0);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
+	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(s.closed, 1);
 	fd_close(&held);
-	stop(&s);
+	guest_end(&s);
 }
 
 static void terminals(void **state)
 {
-	unsigned before = open_fds();
+	unsigned before = descriptors_below(4096);
 
 	for (int way = 0; way < WAYS; way++)
 		terminal_side(false, way);
 	terminal_side(true, OWN);
-	assert_int_equal(open_fds(), before);
+	assert_int_equal(descriptors_below(4096), before);
 }
 
 /* A terminal that is open for both but stands for standard output must not be read. */
@@ -391,19 +395,19 @@ static void terminal_for_output(void **state)
 	char text[16] = "";
 	int master, slave;
 
-	start(&s);
+	guest_begin(&s);
 	raw_pty(&master, &slave);
 	int held = dup(slave);
-	connect_to(&s, slave, VSOCK_FROM_GUEST);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+	guest_connect_to(&s, slave, VSOCK_FROM_GUEST);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	assert_int_equal(write(master, "typed", 5), 5);
-	expect_quiet(&s);
-	send_rw(&s, HOST_PORT, "out", 3);
+	guest_expect_quiet(&s);
+	guest_send_data(&s, HOST_PORT, "out", 3);
 	assert_int_equal(read(master, text, sizeof(text)), 3);
 	assert_int_equal(read(held, text, sizeof(text)), 5); /* still there for its reader */
 	fd_close(&held);
 	fd_close(&master);
-	stop(&s);
+	guest_end(&s);
 }
 
 static void files(void **state)
@@ -412,43 +416,43 @@ static void files(void **state)
 	char text[16] = "";
 	uint8_t big[0x3000];
 
-	start(&s);
+	guest_begin(&s);
 	/* Output: the place in the file is shared with others, so it must be the same description.
 	 */
 	int file = memfd_create("out", MFD_CLOEXEC);
 	assert_int_equal(write(file, "head:", 5), 5);
-	connect_to(&s, dup(file), VSOCK_FROM_GUEST);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
-	send_rw(&s, HOST_PORT, "body", 4);
+	guest_connect_to(&s, dup(file), VSOCK_FROM_GUEST);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+	guest_send_data(&s, HOST_PORT, "body", 4);
 	assert_int_equal(lseek(file, 0, SEEK_CUR), 9);
-	send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
-	expect(&s, OP(RST), HOST_PORT, 0);
+	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
+	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(pread(file, text, sizeof(text), 0), 9);
 	assert_string_equal(text, "head:body");
 	/* Input, which is always ready, and ends. */
 	fill_with_pattern(big, sizeof(big));
 	assert_int_equal(pwrite(file, big, sizeof(big), 0), sizeof(big));
 	lseek(file, 0, SEEK_SET);
-	connect_to(&s, dup(file), VSOCK_TO_GUEST);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
+	guest_connect_to(&s, dup(file), VSOCK_TO_GUEST);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
 	size_t n = 0;
-	while (receive(&s) == OP(RW)) {
+	while (guest_receive(&s) == OP(RW)) {
 		assert_memory_equal(s.data, big + n, s.h.len);
 		n += s.h.len;
 	}
 	assert_int_equal(n, sizeof(big));
 	assert_int_equal(s.h.op, OP(SHUTDOWN));
 	assert_int_equal(s.h.flags, SHUT_BOTH);
-	send_op(&s, HOST_PORT, OP(RST), 0);
+	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	fd_close(&file);
 	/* /dev/null takes everything, and is at its end. */
-	connect_to(&s, open("/dev/null", O_RDWR | O_CLOEXEC), VSOCK_BOTH);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+	guest_connect_to(&s, open("/dev/null", O_RDWR | O_CLOEXEC), VSOCK_BOTH);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	for (int i = 0; i < 64; i++) {
-		send_rw(&s, HOST_PORT, NULL, 0x10000);
+		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
 		assert_int_equal(s.v.conns[0]->len, 0);
 	}
-	stop(&s);
+	guest_end(&s);
 }
 
 /* What there is to write at the end of the machine, however the device learns of that. */
@@ -459,13 +463,13 @@ static void drained_after(enum end end)
 	struct guest s;
 	int p[2];
 
-	start(&s);
+	guest_begin(&s);
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	connect_to(&s, p[1], VSOCK_FROM_GUEST);
-	expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
+	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	assert_int_equal(virtio_vsock_drain(&s.v, 0), 0);
 	for (int i = 0; i < 3; i++)
-		send_rw(&s, HOST_PORT, NULL, 0x10000);
+		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
 	assert_int_equal(virtio_vsock_drain(&s.v, 20), -ETIMEDOUT);
 	/* A packet that nobody was told of yet, and the guest's end. */
 	struct virtio_vsock_hdr h = guest_header(HOST_PORT, OP(RW), 4);
@@ -497,7 +501,7 @@ static void drained_after(enum end end)
 	assert_int_equal(waitpid(reader, &status, 0), reader);
 	assert_int_equal(status, 0);
 	fd_close(&p[0]);
-	stop(&s);
+	guest_end(&s);
 }
 
 static void drained(void **state)

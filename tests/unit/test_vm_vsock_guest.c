@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The vsock device: credit, room, and guests that lie. Plain memory, no KVM. */
-#include "unit/vsock_peer.h"
+#include "unit/rig/descriptors.h"
+#include "unit/rig/vsock_peer.h"
 
+#include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 
 /* --- credit and buffers --- */
 
@@ -13,26 +17,26 @@ static void credit_of_guest(void **state)
 	int pair[2], left;
 	char text[64] = "";
 
-	start(&s);
+	guest_begin(&s);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	assert_int_equal(write(pair[1], "0123456789abcdefghij", 20), 20);
 	h.buf_alloc = 8;
 	s.next_fd = dup(pair[0]);
 	guest_send_raw(&s, &h, NULL, 0);
-	expect(&s, OP(RESPONSE), HOST_PORT, 0);
-	expect_data(&s, "01234567");
-	expect(&s, OP(CREDIT_REQUEST), HOST_PORT, 0);
-	expect_quiet(&s);
+	guest_expect(&s, OP(RESPONSE), HOST_PORT, 0);
+	guest_expect_data(&s, "01234567");
+	guest_expect(&s, OP(CREDIT_REQUEST), HOST_PORT, 0);
+	guest_expect_quiet(&s);
 	assert_int_equal(ioctl(pair[0], FIONREAD, &left), 0);
 	assert_int_equal(left, 12);
 	/* An answer that gives none is not asked again. */
 	h.op = OP(CREDIT_UPDATE);
 	guest_send_raw(&s, &h, NULL, 0);
-	expect_quiet(&s);
+	guest_expect_quiet(&s);
 	h.fwd_cnt = 3;
 	guest_send_raw(&s, &h, NULL, 0);
-	expect_data(&s, "89a");
-	expect(&s, OP(CREDIT_REQUEST), HOST_PORT, 0);
+	guest_expect_data(&s, "89a");
+	guest_expect(&s, OP(CREDIT_REQUEST), HOST_PORT, 0);
 	/* Lies: more taken than was sent, less room than is on the way. */
 	h.fwd_cnt = 12;
 	guest_send_raw(&s, &h, NULL, 0);
@@ -41,28 +45,28 @@ static void credit_of_guest(void **state)
 	h.fwd_cnt = 3;
 	h.buf_alloc = 0;
 	guest_send_raw(&s, &h, NULL, 0);
-	expect_quiet(&s);
+	guest_expect_quiet(&s);
 	h.fwd_cnt = 11;
 	h.buf_alloc = UINT32_MAX;
 	guest_send_raw(&s, &h, NULL, 0);
-	expect_data(&s, "bcdefghij");
-	send_op(&s, HOST_PORT, OP(CREDIT_REQUEST), 0);
-	expect(&s, OP(CREDIT_UPDATE), HOST_PORT, 0);
+	guest_expect_data(&s, "bcdefghij");
+	guest_send_op(&s, HOST_PORT, OP(CREDIT_REQUEST), 0);
+	guest_expect(&s, OP(CREDIT_UPDATE), HOST_PORT, 0);
 	assert_int_equal(s.h.buf_alloc, VSOCK_CREDIT);
-	expect_quiet(&s);
+	guest_expect_quiet(&s);
 	/* Its data beyond what we have room for. */
-	send_rw(&s, HOST_PORT, "ok", 2);
+	guest_send_data(&s, HOST_PORT, "ok", 2);
 	while (s.v.count > 0 && s.v.conns[0]->len < VSOCK_CREDIT - 0x10000)
-		send_rw(&s, HOST_PORT, NULL, 0x10000);
-	send_rw(&s, HOST_PORT, NULL, 0x20000);
-	while (receive(&s) == OP(CREDIT_UPDATE))
+		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
+	guest_send_data(&s, HOST_PORT, NULL, 0x20000);
+	while (guest_receive(&s) == OP(CREDIT_UPDATE))
 		;
 	assert_int_equal(s.h.op, OP(RST));
 	assert_int_equal(read(pair[1], text, 2), 2); /* what was right is not lost */
 	assert_string_equal(text, "ok");
 	fd_close(&pair[0]);
 	fd_close(&pair[1]);
-	stop(&s);
+	guest_end(&s);
 }
 
 /* The receive buffer whose offer the device wants to be told of (avail_event, 2.7.10). */
@@ -85,8 +89,8 @@ static void no_buffers(void **state)
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 		assert_int_equal(write(pair[1], "data", 4), 4);
 		s.next_fd = dup(pair[0]);
-		send_op(&s, HOST_PORT, OP(REQUEST), 0);
-		expect_quiet(&s);
+		guest_send_op(&s, HOST_PORT, OP(REQUEST), 0);
+		guest_expect_quiet(&s);
 		guest_offer(&s, 0, VSOCK_HEADER + 2);
 		guest_offer(&s, 1, VSOCK_HEADER + 2);
 		/* The device has asked for this kick. */
@@ -98,9 +102,9 @@ static void no_buffers(void **state)
 		assert_int_equal(left, 2);
 		if (features)
 			assert_int_equal(wanted_kick(&s), 2);
-		expect(&s, OP(RESPONSE), HOST_PORT, 0);
+		guest_expect(&s, OP(RESPONSE), HOST_PORT, 0);
 		s.seen++;
-		avail(&s.g, 0)->idx -= 1; /* take back what expect() offered */
+		avail(&s.g, 0)->idx -= 1; /* take back what guest_expect() offered */
 		struct pollfd p = {s.v.dev.event_fd, POLLIN, 0};
 		guest_event(&s);
 		assert_int_equal(poll(&p, 1, 0), 0);
@@ -110,11 +114,11 @@ static void no_buffers(void **state)
 		assert_int_equal(poll(&p, 1, 0), 0);
 		guest_offer(&s, 0, VSOCK_HEADER + 100);
 		kick(&s.g, 0);
-		assert_int_equal(receive(&s), OP(RW));
+		assert_int_equal(guest_receive(&s), OP(RW));
 		assert_string_equal((char *)s.data, "tamore");
 		fd_close(&pair[0]);
 		fd_close(&pair[1]);
-		stop(&s);
+		guest_end(&s);
 	}
 }
 
@@ -127,11 +131,11 @@ static void large_transfers(void **state)
 	size_t n = 0, packets = 0;
 
 	fill_with_pattern(data, len);
-	start(&s);
+	guest_begin(&s);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	assert_int_equal(write(pair[1], data, len), len);
-	connect_to(&s, pair[0], VSOCK_BOTH);
-	while (receive(&s) == OP(RW)) {
+	guest_connect_to(&s, pair[0], VSOCK_BOTH);
+	while (guest_receive(&s) == OP(RW)) {
 		memcpy(got + n, s.data, s.h.len);
 		n += s.h.len;
 		packets++;
@@ -149,13 +153,13 @@ static void large_transfers(void **state)
 	put_desc(desc(&s.g, 0, 0), RX_AT(0), VSOCK_HEADER + 1, WRITE, 0);
 	guest_offer(&s, 1, VSOCK_HEADER + 0x10000);
 	s.next_fd = pair[0];
-	send_op(&s, HOST_PORT, OP(REQUEST), 0);
-	expect(&s, OP(RESPONSE), HOST_PORT, 0);
-	expect(&s, OP(RW), HOST_PORT, 0);
+	guest_send_op(&s, HOST_PORT, OP(REQUEST), 0);
+	guest_expect(&s, OP(RESPONSE), HOST_PORT, 0);
+	guest_expect(&s, OP(RW), HOST_PORT, 0);
 	assert_int_equal(s.h.len, 0x10000);
 	assert_memory_equal(s.data, data, 0x10000);
 	fd_close(&pair[1]);
-	stop(&s);
+	guest_end(&s);
 }
 
 /* Two that never end get the same share. */
@@ -164,31 +168,31 @@ static void fairness(void **state)
 	struct guest s;
 	unsigned got[2] = {0};
 
-	start(&s);
+	guest_begin(&s);
 	for (uint32_t i = 0; i < 2; i++) {
 		s.next_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-		send_op(&s, HOST_PORT + i, OP(REQUEST), 0);
+		guest_send_op(&s, HOST_PORT + i, OP(REQUEST), 0);
 	}
 	for (int i = 0; i < 4000; i++) {
-		assert_int_not_equal(receive(&s), 0);
+		assert_int_not_equal(guest_receive(&s), 0);
 		kick(&s.g, 0);
 		got[s.h.src_port - HOST_PORT]++;
 	}
 	assert_in_range(got[0], 1500, 2500);
-	stop(&s);
+	guest_end(&s);
 }
 
 static void many_connections(void **state)
 {
-	unsigned before = open_fds(), accepted = 0, refused = 0, large = 0;
+	unsigned before = descriptors_below(4096), accepted = 0, refused = 0, large = 0;
 	struct guest s;
 
-	start(&s);
+	guest_begin(&s);
 	for (uint32_t i = 0; i < 300; i++) {
 		fd_close(&s.next_fd);
 		s.next_fd = memfd_create("one", MFD_CLOEXEC);
-		send_op(&s, 10000 + i, OP(REQUEST), 0);
-		for (int op; (op = receive(&s));) {
+		guest_send_op(&s, 10000 + i, OP(REQUEST), 0);
+		for (int op; (op = guest_receive(&s));) {
 			assert_int_equal(s.h.src_port, 10000 + i);
 			accepted += op == OP(RESPONSE);
 			refused += op == OP(RST);
@@ -201,17 +205,17 @@ static void many_connections(void **state)
 	assert_int_equal(s.connects, VSOCK_CONNS_MAX);
 	assert_int_equal(virtio_vsock_dial(&s.v, 1, dup(1), VSOCK_BOTH), -EBUSY);
 	for (uint32_t i = 0; i < VSOCK_CONNS_MAX; i += 2)
-		send_op(&s, 10000 + i, OP(RST), 0);
+		guest_send_op(&s, 10000 + i, OP(RST), 0);
 	assert_int_equal(s.v.count, VSOCK_CONNS_MAX / 2);
 	fd_close(&s.next_fd);
 	s.next_fd = memfd_create("one", MFD_CLOEXEC);
-	send_op(&s, 7, OP(REQUEST), 0);
-	expect(&s, OP(RESPONSE), 7, 0);
+	guest_send_op(&s, 7, OP(REQUEST), 0);
+	guest_expect(&s, OP(RESPONSE), 7, 0);
 	set(&s.g, VIRTIO_MMIO_STATUS, 0);
 	assert_int_equal(s.v.count, 0);
 	assert_int_equal(s.closed, VSOCK_CONNS_MAX + 1);
-	stop(&s);
-	assert_int_equal(open_fds(), before);
+	guest_end(&s);
+	assert_int_equal(descriptors_below(4096), before);
 }
 
 /* --- guests that lie --- */
@@ -221,13 +225,13 @@ static void unknown_connections(void **state)
 	struct guest s;
 	struct virtio_vsock_hdr h;
 
-	start(&s);
+	guest_begin(&s);
 	for (uint16_t op = 0; op < 20; op++) {
-		send_op(&s, HOST_PORT, op, 3);
+		guest_send_op(&s, HOST_PORT, op, 3);
 		if (op == OP(RST))
-			expect_quiet(&s);
+			guest_expect_quiet(&s);
 		else
-			expect(&s, OP(RST), HOST_PORT, 0);
+			guest_expect(&s, OP(RST), HOST_PORT, 0);
 	}
 	assert_int_equal(s.connects, 1); /* and refused by its owner */
 	/* To somebody else: reset in that one's name. From somebody else: nothing at all. */
@@ -242,7 +246,7 @@ static void unknown_connections(void **state)
 	guest_send_raw(&s, &h, NULL, 0);
 	h.src_cid = VSOCK_HOST_CID;
 	guest_send_raw(&s, &h, NULL, 0);
-	expect_quiet(&s);
+	guest_expect_quiet(&s);
 	/* A type that was not offered is reset in kind. */
 	h = guest_header(HOST_PORT, OP(REQUEST), 0);
 	h.type = VIRTIO_VSOCK_TYPE_SEQPACKET;
@@ -250,7 +254,7 @@ static void unknown_connections(void **state)
 	assert_int_equal(((struct virtio_vsock_hdr *)at(&s.g, RX_AT(20), 44))->type, 2);
 	assert_int_equal(s.connects, 1);
 	assert_false(is_broken(&s.g));
-	stop(&s);
+	guest_end(&s);
 }
 
 static void wrong_for_connection(void **state)
@@ -259,13 +263,13 @@ static void wrong_for_connection(void **state)
 	struct guest s;
 	int pair[2];
 
-	start(&s);
+	guest_begin(&s);
 	for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-		connect_to(&s, pair[0], VSOCK_BOTH);
-		send_op(&s, HOST_PORT, ops[i], UINT32_MAX);
-		expect(&s, OP(RST), HOST_PORT, 0);
-		assert_true(is_closed(pair[1]));
+		guest_connect_to(&s, pair[0], VSOCK_BOTH);
+		guest_send_op(&s, HOST_PORT, ops[i], UINT32_MAX);
+		guest_expect(&s, OP(RST), HOST_PORT, 0);
+		assert_true(is_hung_up(pair[1]));
 		assert_int_equal(s.v.count, 0);
 		fd_close(&pair[1]);
 	}
@@ -273,24 +277,24 @@ static void wrong_for_connection(void **state)
 	for (uint32_t flags = 0; flags < 16; flags++) {
 		uint32_t known = flags & SHUT_BOTH;
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-		connect_to(&s, pair[0], VSOCK_BOTH);
-		send_op(&s, HOST_PORT, OP(SHUTDOWN), flags);
-		send_rw(&s, HOST_PORT, "late", 4);
+		guest_connect_to(&s, pair[0], VSOCK_BOTH);
+		guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), flags);
+		guest_send_data(&s, HOST_PORT, "late", 4);
 		if (known == SHUT_BOTH)
-			expect(&s, OP(RST), HOST_PORT, 0);
+			guest_expect(&s, OP(RST), HOST_PORT, 0);
 		if (known == SHUT(RCV))
-			expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
+			guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 		char text[8];
 		ssize_t want = known & SHUT(SEND) ? 0 : 4;
 		assert_int_equal(recv(pair[1], text, 8, MSG_DONTWAIT), want);
 		if (known == SHUT_BOTH) /* it is not known any more */
-			expect(&s, OP(RST), HOST_PORT, 0);
-		send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
-		expect(&s, OP(RST), HOST_PORT, 0);
+			guest_expect(&s, OP(RST), HOST_PORT, 0);
+		guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
+		guest_expect(&s, OP(RST), HOST_PORT, 0);
 		fd_close(&pair[1]);
-		expect_quiet(&s);
+		guest_expect_quiet(&s);
 	}
-	stop(&s);
+	guest_end(&s);
 }
 
 static void bad_lengths(void **state)
@@ -299,7 +303,7 @@ static void bad_lengths(void **state)
 	struct guest s;
 	struct virtio_vsock_hdr h = guest_header(HOST_PORT, OP(RW), 0);
 
-	start(&s);
+	guest_begin(&s);
 	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
 		h.len = lies[i]; /* of 10 (CVE-2019-18960) */
 		guest_send_raw(&s, &h, "0123456789", 10);
@@ -328,12 +332,12 @@ static void bad_lengths(void **state)
 		offer(&s.g, 0, 0);
 		kick(&s.g, 0);
 		assert_false(is_broken(&s.g));
-		send_op(&s, HOST_PORT, OP(RW), 0);
+		guest_send_op(&s, HOST_PORT, OP(RW), 0);
 		assert_true(is_broken(&s.g));
 		assert_non_null(strstr(s.v.dev.broken, "vsock: queue 0: a receive buffer with"));
 		assert_int_equal(used(&s.g, 0)->idx, 0);
 	}
-	stop(&s);
+	guest_end(&s);
 }
 
 /* Header and data cut anywhere, in both directions (2.7.4). */
@@ -345,9 +349,9 @@ static void layouts(void **state)
 	char text[16] = "";
 	int pair[2];
 
-	start(&s);
+	guest_begin(&s);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	connect_to(&s, pair[0], VSOCK_BOTH);
+	guest_connect_to(&s, pair[0], VSOCK_BOTH);
 	memcpy(at(&s.g, DATA, VSOCK_HEADER), &h, VSOCK_HEADER);
 	memcpy(at(&s.g, DATA + VSOCK_HEADER, 10), "0123456789", 10);
 	uint64_t where = DATA;
@@ -361,13 +365,13 @@ static void layouts(void **state)
 	assert_int_equal(read(pair[1], text, sizeof(text)), 10);
 	assert_string_equal(text, "0123456789");
 	bring_up(&s.g, 0);
-	assert_true(is_closed(pair[1]));
+	assert_true(is_hung_up(pair[1]));
 	fd_close(&pair[1]);
 	/* To the guest: each byte of the header has its own descriptor. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	s.next_fd = pair[0];
 	guest_offer(&s, 63, 100);
-	send_op(&s, HOST_PORT, OP(REQUEST), 0);
+	guest_send_op(&s, HOST_PORT, OP(REQUEST), 0);
 	for (unsigned i = 0; i < 50; i++)
 		put_desc(desc(&s.g, 0, i), RX_AT(0) + i, i == 49 ? 100 : 1,
 			WRITE | (i < 49 ? NEXT : 0), i + 1);
@@ -381,7 +385,7 @@ static void layouts(void **state)
 	assert_int_equal(h.len, 10);
 	assert_memory_equal(at(&s.g, RX_AT(0) + VSOCK_HEADER, 10), "0123456789", 10);
 	fd_close(&pair[1]);
-	stop(&s);
+	guest_end(&s);
 }
 
 /* Resets that find no receive buffer hold up the queue, take bounded memory, and are not lost. */
@@ -397,7 +401,7 @@ static void flood(void **state)
 		guest_send_raw(&s, &h, NULL, 0);
 	}
 	assert_int_equal(used(&s.g, 1)->idx, VSOCK_RESETS_MAX);
-	expect_quiet(&s);
+	guest_expect_quiet(&s);
 	for (int i = 0; i < 20; i++) {
 		for (unsigned j = 0; j < 10; j++)
 			guest_offer(&s, (unsigned)i * 10 + j, VSOCK_HEADER + 4);
@@ -409,7 +413,7 @@ static void flood(void **state)
 	}
 	assert_int_equal(used(&s.g, 1)->idx, 200);
 	assert_false(is_broken(&s.g));
-	stop(&s);
+	guest_end(&s);
 }
 
 static void refused_options(void **state)
@@ -428,16 +432,16 @@ static void refused_options(void **state)
 	/* A descriptor that is open for nothing of what is wanted. */
 	struct guest s;
 	int p[2];
-	start(&s);
+	guest_begin(&s);
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	s.next_fd = p[0];
 	s.next_use = VSOCK_FROM_GUEST;
-	send_op(&s, HOST_PORT, OP(REQUEST), 0);
-	expect(&s, OP(RST), HOST_PORT, 0);
+	guest_send_op(&s, HOST_PORT, OP(REQUEST), 0);
+	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(s.closed, 1);
 	assert_int_equal(write(p[1], "x", 1), -1);
 	fd_close(&p[1]);
-	stop(&s);
+	guest_end(&s);
 }
 
 int main(void)

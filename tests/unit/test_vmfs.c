@@ -11,10 +11,20 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
-#include "unit/vmfs_front.h"
+#include "base/str.h"
+#include "unit/rig/child.h"
+#include "unit/rig/vmfs_front.h"
 
 #define ENDED 0
 #define REFUSED 3

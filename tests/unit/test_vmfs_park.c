@@ -11,9 +11,15 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
-#include "unit/vmfs_front.h"
+#include "unit/rig/child.h"
+#include "unit/rig/vmfs_front.h"
 
 #define DESCRIPTORS 64
 #define OTHERS 32 /* standard streams, the queue's, memory, what one request opens */

@@ -11,10 +11,16 @@
 #include <cmocka.h>
 
 #include <linux/fs.h>
+#include <poll.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 
-#include "unit/vmfs_front.h"
+#include "unit/rig/child.h"
+#include "unit/rig/vmfs_front.h"
 #include "vm/fs/fs.h"
 
 struct sealed {

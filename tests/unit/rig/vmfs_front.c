@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * A fake front end of the virtio-fs server, which runs in a child process, not jailed, so that the
- * sanitizers see it; front_end() checks how it ended.
- */
-#pragma once
+#include "unit/rig/vmfs_front.h"
+
+#include <fcntl.h>
 #include <limits.h>
-#include <linux/fuse.h>
-#include <sys/stat.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "base/path.h"
-#include "base/sys.h"
-#include "unit/vhost_front.h"
+#include "unit/rig/child.h"
 #include "vm/fs/vmfs.h"
 
-static inline void front_begin_with(
-	struct front *f, bool read_only, uint32_t max_nodes, uint32_t max_descriptors)
+void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint32_t max_descriptors)
 {
 	int server = front_open(f);
 
@@ -38,19 +34,20 @@ static inline void front_begin_with(
 		int r = vmfs_serve(&c);
 		if (r < 0)
 			fprintf(stderr, "# server: %s\n", err_msg());
-		exit(r == 0 ? 0 : r == -EPROTO ? 3 : 4); /* exit: leaks are looked for */
+		exit(r == 0 ? 0
+			: r == -EPROTO
+				? 3
+				: 4); /* exit() and not _exit(), so that LeakSanitizer looks for leaks */
 	}
 	close(server);
 }
 
-static inline void front_begin(struct front *f, bool read_only, uint32_t max_nodes)
+void front_begin(struct front *f, bool read_only, uint32_t max_nodes)
 {
 	front_begin_with(f, read_only, max_nodes, 100);
 }
 
-/* Hangs up. The server's exit code: 0, or 3 where it refused what it was given; anything else is a
- * crash. */
-static inline int front_end(struct front *f)
+int front_end(struct front *f)
 {
 	char command[128];
 	int status;
@@ -64,12 +61,8 @@ static inline int front_end(struct front *f)
 	return WEXITSTATUS(status);
 }
 
-/*
- * A FUSE request with the fixed part and, behind it, names or data. The answer's error (0 or
- * -errno); the reply is at DATA_OUT + 16. INT_MIN: no reply was written.
- */
-static inline int front_fuse(struct front *f, uint32_t opcode, uint64_t node, const void *args,
-	size_t len, const void *more, size_t more_len)
+int front_fuse(struct front *f, uint32_t opcode, uint64_t node, const void *args, size_t len,
+	const void *more, size_t more_len)
 {
 	struct fuse_in_header h = {.len = (uint32_t)(sizeof(h) + len + more_len),
 		.opcode = opcode,
@@ -94,26 +87,24 @@ static inline int front_fuse(struct front *f, uint32_t opcode, uint64_t node, co
 	return out.error;
 }
 
-static inline const void *front_reply(const struct front *f)
+const void *front_reply(const struct front *f)
 {
 	return f->ram + DATA_OUT + sizeof(struct fuse_out_header);
 }
 
-static inline void front_fuse_init(struct front *f)
+void front_fuse_init(struct front *f)
 {
 	struct fuse_init_in in = {.major = 7, .minor = 36, .flags = ~(uint32_t)FUSE_INIT_EXT};
 
 	CHECK(front_fuse(f, FUSE_INIT, 0, &in, sizeof(in), NULL, 0) == 0);
 }
 
-/* A request whose argument is one name. */
-static inline int front_name(struct front *f, uint32_t opcode, uint64_t dir, const char *name)
+int front_name(struct front *f, uint32_t opcode, uint64_t dir, const char *name)
 {
 	return front_fuse(f, opcode, dir, NULL, 0, name, strlen(name) + 1);
 }
 
-/* The number of the inode that the last reply told of. */
-static inline uint64_t front_entry(const struct front *f)
+uint64_t front_entry(const struct front *f)
 {
 	const struct fuse_entry_out *e = front_reply(f);
 

@@ -1,49 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * A fake front end of vhost-user: the monitor and the guest's driver at once. Guest memory is a
- * memfd of 4 MiB at guest address GUEST; the rings of queue 1 lie at its start, requests are built
- * at DATA_IN and DATA_OUT.
- */
-#pragma once
-#include <linux/virtio_ring.h>
+#include "unit/rig/vhost_front.h"
+
 #include <poll.h>
-#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "base/fd.h"
-#include "unit/child.h"
+#include "unit/rig/child.h"
 
-#define GUEST UINT64_C(0x40000000)
-#define USER UINT64_C(0x7f0000000000)
-#define MEMORY (4U << 20)
-#define QUEUE 8U
-#define AVAIL 0x1000
-#define USED 0x2000
-#define TABLE 0x3000 /* an indirect table */
-#define DATA_IN 0x100000
-#define DATA_OUT 0x300000
-
-struct front {
-	int sock, kick, call, memory;
-	pid_t server;
-	uint8_t *ram;
-	uint16_t avail; /* requests made available */
-	uint64_t unique;
-	char dir[64];
-};
-
-struct __attribute__((packed)) front_message { /* as on the wire */
-	uint32_t request, flags, size;
-	union {
-		uint64_t u64[34];
-		uint32_t u32[68];
-	} p;
-};
-
-static inline void front_send_raw(
-	struct front *f, const void *data, size_t len, const int *fds, size_t n)
+void front_send_raw(struct front *f, const void *data, size_t len, const int *fds, size_t n)
 {
 	union {
 		struct cmsghdr align;
@@ -61,17 +26,18 @@ static inline void front_send_raw(
 		c->cmsg_len = CMSG_LEN(n * sizeof(int));
 		memcpy(CMSG_DATA(c), fds, n * sizeof(int));
 	}
-	/* The server may have ended the connection already: how it ended is checked elsewhere. */
+	/* An error is ignored, because the server may have ended the connection already, and the
+	 * tests check the server's exit code. */
 	(void)!sendmsg(f->sock, &h, MSG_NOSIGNAL);
 }
 
-static inline void front_send(struct front *f, struct front_message *m, const int *fds, size_t n)
+void front_send(struct front *f, struct front_message *m, const int *fds, size_t n)
 {
 	m->flags |= 1;
 	front_send_raw(f, m, 12 + m->size, fds, n);
 }
 
-static inline uint64_t front_ask(struct front *f, uint32_t request, uint32_t index)
+uint64_t front_ask(struct front *f, uint32_t request, uint32_t index)
 {
 	struct front_message m = {
 		.request = request, .size = request == 11 ? 8 : 0, .p.u32 = {index}};
@@ -82,27 +48,26 @@ static inline uint64_t front_ask(struct front *f, uint32_t request, uint32_t ind
 	return m.p.u64[0];
 }
 
-static inline void front_set(struct front *f, uint32_t request, uint64_t value)
+void front_set(struct front *f, uint32_t request, uint64_t value)
 {
 	struct front_message m = {.request = request, .size = 8, .p.u64 = {value}};
 
 	front_send(f, &m, NULL, 0);
 }
 
-/* SET_VRING_NUM, _BASE, _ENABLE */
-static inline void front_set_vring(struct front *f, uint32_t request, uint32_t index, uint32_t num)
+void front_set_vring(struct front *f, uint32_t request, uint32_t index, uint32_t num)
 {
 	front_set(f, request, (uint64_t)num << 32 | index);
 }
 
-static inline void front_set_fd(struct front *f, uint32_t request, uint64_t value, int fd)
+void front_set_fd(struct front *f, uint32_t request, uint64_t value, int fd)
 {
 	struct front_message m = {.request = request, .size = 8, .p.u64 = {value}};
 
 	front_send(f, &m, &fd, fd >= 0);
 }
 
-static inline void front_set_memory(
+void front_set_memory(
 	struct front *f, uint64_t guest, uint64_t size, uint64_t user, uint64_t offset)
 {
 	struct front_message m = {
@@ -111,16 +76,14 @@ static inline void front_set_memory(
 	front_send(f, &m, &f->memory, 1);
 }
 
-static inline void front_set_addr(
-	struct front *f, uint32_t index, uint64_t desc, uint64_t avail, uint64_t used)
+void front_set_addr(struct front *f, uint32_t index, uint64_t desc, uint64_t avail, uint64_t used)
 {
 	struct front_message m = {.request = 9, .size = 40, .p.u64 = {index, desc, used, avail, 0}};
 
 	front_send(f, &m, NULL, 0);
 }
 
-/* Descriptors and memory; returns the server's end of the socket. */
-static inline int front_open(struct front *f)
+int front_open(struct front *f)
 {
 	int s[2];
 
@@ -134,7 +97,7 @@ static inline int front_open(struct front *f)
 	return s[1];
 }
 
-static inline void front_close(struct front *f)
+void front_close(struct front *f)
 {
 	close(f->sock);
 	close(f->kick);
@@ -143,7 +106,7 @@ static inline void front_close(struct front *f)
 	munmap(f->ram, MEMORY);
 }
 
-static inline void front_start_queue(struct front *f)
+void front_start_queue(struct front *f)
 {
 	front_set(f, 2, UINT64_C(1) << 32 | 1U << 30 | 1U << 28);
 	front_set_memory(f, GUEST, MEMORY, USER, 0);
@@ -155,14 +118,13 @@ static inline void front_start_queue(struct front *f)
 	front_set_vring(f, 18, 1, 1);
 }
 
-static inline void front_desc(
+void front_desc(
 	struct front *f, unsigned int i, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
 {
 	((struct vring_desc *)f->ram)[i] = (struct vring_desc){addr, len, flags, next};
 }
 
-/* Makes the chain that begins at descriptor `head` available. */
-static inline void front_kick(struct front *f, uint16_t head)
+void front_kick(struct front *f, uint16_t head)
 {
 	struct vring_avail *a = (void *)(f->ram + AVAIL);
 	uint64_t one = 1;
@@ -173,8 +135,7 @@ static inline void front_kick(struct front *f, uint16_t head)
 	CHECK(write(f->kick, &one, 8) == 8);
 }
 
-/* The length the device says it wrote; -1: the server hung up. */
-static inline int front_wait(struct front *f)
+int front_wait(struct front *f)
 {
 	struct vring_used *u = (void *)(f->ram + USED);
 	struct pollfd p[2] = {{.fd = f->call, .events = POLLIN}, {.fd = f->sock, .events = POLLIN}};

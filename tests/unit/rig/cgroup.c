@@ -1,43 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of cgroups on a real kernel share: a cgroup per test, and processes in it. */
-#pragma once
+#include "unit/rig/cgroup.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
+void fixture_open(struct fixture *f, void **ret)
+{
+	*ret = f;
+	if (geteuid() == 0 && cg_resolve(&f->arena, &f->opt, &f->cg) >= 0 &&
+		cg_create(&f->cg, NULL) >= 0)
+		return;
+	fprintf(stderr, "no cgroup to test with: %s\n", geteuid() ? "not root" : err_msg());
+	arena_release(&f->arena);
+	free(f);
+	*ret = NULL;
+}
 
-#include "cgroups/cg_internal.h"
-
-#define OK(r) \
-	do { \
-		if ((r) < 0) \
-			fail_msg("%s: %s", #r, err_msg()); \
-	} while (0)
-
-struct fixture {
-	struct arena arena;
-	struct cgroup cg;
-	struct cg_options opt;
-	pid_t children[8];
-	size_t nchildren;
-};
-
-/* Runs in a process of the cgroup; its result is the exit status. */
-typedef int child_fn(void *arg);
-
-/* Forks, attaches the child, and lets it run only then. */
-static inline pid_t fixture_spawn(struct fixture *f, child_fn *fn, void *arg)
+pid_t fixture_spawn(struct fixture *f, child_fn *fn, void *arg)
 {
 	int go[2];
 	char c;
@@ -59,7 +44,7 @@ static inline pid_t fixture_spawn(struct fixture *f, child_fn *fn, void *arg)
 	return pid;
 }
 
-static inline int fixture_wait(struct fixture *f, pid_t pid)
+int fixture_wait(struct fixture *f, pid_t pid)
 {
 	int status;
 
@@ -70,7 +55,7 @@ static inline int fixture_wait(struct fixture *f, pid_t pid)
 	return status;
 }
 
-static inline int fixture_run(struct fixture *f, child_fn *fn, void *arg)
+int fixture_run(struct fixture *f, child_fn *fn, void *arg)
 {
 	int status = fixture_wait(f, fixture_spawn(f, fn, arg));
 
@@ -78,15 +63,14 @@ static inline int fixture_run(struct fixture *f, child_fn *fn, void *arg)
 	return WEXITSTATUS(status);
 }
 
-static inline int sleep_for_ever(void *arg)
+int sleep_for_ever(void *arg)
 {
 	while (pause() < 0)
 		;
 	return 0;
 }
 
-/* A control file's text. */
-static inline const char *fixture_read(struct fixture *f, const char *file)
+const char *fixture_read(struct fixture *f, const char *file)
 {
 	static char text[4096];
 	int dir = cg_open(&f->cg);
@@ -99,7 +83,7 @@ static inline const char *fixture_read(struct fixture *f, const char *file)
 	return text;
 }
 
-static inline bool fixture_has(struct fixture *f, const char *file)
+bool fixture_has(struct fixture *f, const char *file)
 {
 	int dir = cg_open(&f->cg);
 
@@ -109,7 +93,7 @@ static inline bool fixture_has(struct fixture *f, const char *file)
 	return has;
 }
 
-static inline int fixture_release(struct fixture *f)
+int fixture_release(struct fixture *f)
 {
 	int r = cg_destroy(&f->cg);
 

@@ -1,85 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * A box to try INIT's mount steps in: a "host" (a process in a mount namespace of its own, with
- * scratch tmpfs at /tmp, /tmp/box and /dev) that opens sources, and an "INIT" in further namespaces
- * that walks steps. Whatever is done goes away with the processes, and the machine's own root is
- * read-only to them: code that escapes from the root file system, which is what is tested here,
- * must fail the test and not the machine. Within either, EXPECT() ends the process with a message
- * instead of cmocka's asserts, which work in the test's own process only.
- */
-#pragma once
+#include "unit/rig/box.h"
+
+#include <fcntl.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
-#include <cmocka.h>
-
 #include "base/path.h"
-#include "step/host_open.h"
-#include "step/mnt.h"
 
-#define BOX "/tmp/box"
-#define ROOTFS BOX "/rootfs"
-#define HOSTDIR BOX "/host" /* what containers must never reach */
-
-#define EXPECT(cond) \
-	do { \
-		if (!(cond)) { \
-			fprintf(stderr, "%s:%d: expected %s (errno %s; last error \"%s\")\n", \
-				__FILE__, __LINE__, #cond, strerror(errno), err_msg()); \
-			_exit(1); \
-		} \
-	} while (0)
-
-#define EXPECT_ERR(call, code, text) \
-	do { \
-		err_clear(); \
-		int got_ = (call); \
-		if (got_ != -(code) || !strstr(err_msg(), (text))) { \
-			fprintf(stderr, "%s:%d: %s: got %d \"%s\", expected %d \"%s\"\n", \
-				__FILE__, __LINE__, #call, got_, err_msg(), -(code), (text)); \
-			_exit(1); \
-		} \
-	} while (0)
-
-struct box {
-	struct step_ctx c;
-	struct plan plan;
-	struct spec_id_maps gid_maps; /* of the container, for messages */
-	bool cgroup_ns;
-	struct spec_process process;
-	struct arena arena;
-	int slots[32];
-	int nslots;
-	int console; /* what CONSOLE sent */
-};
-
-typedef void (*box_fn)(struct box *b);
-
-static inline void box_write(const char *path, const char *text)
+void box_write(const char *path, const char *text)
 {
 	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
 	EXPECT(fd >= 0 && fd_write_all(fd, text, strlen(text)) >= 0);
 }
 
-static inline bool box_has(const char *path, const char *text)
+bool box_has(const char *path, const char *text)
 {
 	_cleanup_strbuf_ struct strbuf b = {0};
 
 	return fd_read_file(AT_FDCWD, path, &b, 1 << 22) >= 0 && strstr(strbuf_str(&b), text);
 }
 
-/* The line of this mount point in /proc/self/mountinfo of whoever calls; the last one, which is on
- * top. */
-static inline const char *box_mountinfo(const char *point)
+const char *box_mountinfo(const char *point)
 {
 	static char line[4096];
 	char found[4096];
@@ -93,12 +40,12 @@ static inline const char *box_mountinfo(const char *point)
 	return line;
 }
 
-static inline bool has(const char *line, const char *text)
+bool has(const char *line, const char *text)
 {
 	return strstr(line, text) != NULL;
 }
 
-static inline int box_send_fd(void *data, const char *what, int fd)
+static int box_send_fd(void *data, const char *what, int fd)
 {
 	struct box *b = data;
 
@@ -107,8 +54,7 @@ static inline int box_send_fd(void *data, const char *what, int fd)
 	return 0;
 }
 
-/* HOST's part of a bind mount: the slot. */
-static inline int box_open(struct box *b, const char *path, const struct spec_mount *m)
+int box_open(struct box *b, const char *path, const struct spec_mount *m)
 {
 	struct step s = {.kind = STEP_OPEN_SOURCE,
 		.open = {.path = path, .recursive = m && m->rbind, .mount = m}};
@@ -119,7 +65,7 @@ static inline int box_open(struct box *b, const char *path, const struct spec_mo
 	return b->nslots++;
 }
 
-static inline int box_mount(struct box *b, const struct spec_mount *m, int slot)
+int box_mount(struct box *b, const struct spec_mount *m, int slot)
 {
 	struct step s = {.kind = STEP_MOUNT, .slot = slot, .field = "mounts[0]"};
 
@@ -130,8 +76,7 @@ static inline int box_mount(struct box *b, const struct spec_mount *m, int slot)
 	return step_mount(&b->c, &s);
 }
 
-/* An entry with options in the form of config.json. */
-static inline struct spec_mount box_entry(
+struct spec_mount box_entry(
 	struct box *b, const char *type, const char *dest, const char *const *options)
 {
 	struct spec_mount m = {.type = type, .destination = dest, .source = type};
@@ -144,10 +89,7 @@ static inline struct spec_mount box_entry(
 	return m;
 }
 
-#define OPTS(...) ((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
-
-static inline int box_new(
-	struct box *b, const char *type, const char *dest, const char *const *opts)
+int box_new(struct box *b, const char *type, const char *dest, const char *const *opts)
 {
 	struct spec_mount *m = arena_alloc(&b->arena, sizeof(*m));
 
@@ -156,7 +98,7 @@ static inline int box_new(
 	return box_mount(b, m, -1);
 }
 
-static inline int box_step_text(
+int box_step_text(
 	struct box *b, int (*fn)(struct step_ctx *, const struct step *), const char *text)
 {
 	struct step s = {.slot = -1, .text = text};
@@ -164,15 +106,14 @@ static inline int box_step_text(
 	return fn(&b->c, &s);
 }
 
-static inline int box_number(
-	struct box *b, int (*fn)(struct step_ctx *, const struct step *), uint64_t number)
+int box_number(struct box *b, int (*fn)(struct step_ctx *, const struct step *), uint64_t number)
 {
 	struct step s = {.slot = -1, .number = number};
 
 	return fn(&b->c, &s);
 }
 
-static inline int box_device(struct box *b, struct spec_device d, int slot)
+int box_device(struct box *b, struct spec_device d, int slot)
 {
 	struct step s = {.kind = STEP_DEVICE, .slot = slot};
 
@@ -181,7 +122,7 @@ static inline int box_device(struct box *b, struct spec_device d, int slot)
 	return step_device(&b->c, &s);
 }
 
-static inline int box_link(struct box *b, const char *target, const char *path)
+int box_link(struct box *b, const char *target, const char *path)
 {
 	struct step s = {.kind = STEP_SYMLINK, .slot = -1};
 
@@ -190,21 +131,21 @@ static inline int box_link(struct box *b, const char *target, const char *path)
 	return step_symlink(&b->c, &s);
 }
 
-static inline int box_console(struct box *b)
+int box_console(struct box *b)
 {
 	struct step s = {.kind = STEP_CONSOLE, .slot = -1, .process = &b->process};
 
 	return step_console(&b->c, &s);
 }
 
-static inline void box_attach(struct box *b)
+void box_attach(struct box *b)
 {
 	struct step s = {.kind = STEP_ATTACH_ROOT, .slot = 0, .open = {.path = ROOTFS}};
 
 	EXPECT(step_attach_root(&b->c, &s) >= 0);
 }
 
-static inline void box_write_maps(pid_t pid)
+static void box_write_maps(pid_t pid)
 {
 	char path[64];
 
@@ -214,7 +155,7 @@ static inline void box_write_maps(pid_t pid)
 	box_write(path, "0 100000 65536\n");
 }
 
-static inline _Noreturn void box_init(struct box *b, box_fn init, uint64_t flags, const int *sync)
+static _Noreturn void box_init(struct box *b, box_fn init, uint64_t flags, const int *sync)
 {
 	char byte;
 
@@ -236,15 +177,7 @@ static inline _Noreturn void box_init(struct box *b, box_fn init, uint64_t flags
 	_exit(0);
 }
 
-/* host: before INIT is made, after the root was opened; check: after INIT is gone. Both may be
- * NULL. */
-struct box_test {
-	box_fn prepare, host, init, check;
-	uint64_t flags; /* of INIT, beside CLONE_NEWNS */
-	uint32_t root_propagation;
-};
-
-static inline void box_scratch(void)
+static void box_scratch(void)
 {
 	static const char *const dirs[] = {ROOTFS, HOSTDIR, ROOTFS "/etc", ROOTFS "/tmp"};
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
@@ -261,7 +194,7 @@ static inline void box_scratch(void)
 		EXPECT(mkdir(dirs[i], 0755) == 0);
 }
 
-static inline void box_host(const struct box_test *t)
+static void box_host(const struct box_test *t)
 {
 	struct box b = {.console = -EBADF};
 	struct step root = {.kind = STEP_OPEN_ROOT, .field = "root.path"};
@@ -280,7 +213,7 @@ static inline void box_host(const struct box_test *t)
 	b.c.peer = (struct step_peer){.data = &b, .send_fd = box_send_fd};
 	b.c.proc = path_open_proc();
 	EXPECT(b.c.proc >= 0);
-	/* As engines do: the container's root owns its files. */
+	/* The container's root owns its files, because engines prepare a root file system so. */
 	if (t->flags & CLONE_NEWUSER) {
 		EXPECT(chown(ROOTFS, 100000, 100000) == 0);
 		EXPECT(chown(ROOTFS "/etc", 100000, 100000) == 0);
@@ -314,7 +247,7 @@ static inline void box_host(const struct box_test *t)
 	_exit(0);
 }
 
-static inline void box_run(const struct box_test *t)
+void box_run(const struct box_test *t)
 {
 	int status;
 
@@ -329,9 +262,3 @@ static inline void box_run(const struct box_test *t)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
 }
-
-#define BOX_TEST(name, ...) \
-	static void test_##name(void **state) \
-	{ \
-		box_run(&(struct box_test){__VA_ARGS__}); \
-	}

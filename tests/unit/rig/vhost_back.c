@@ -1,57 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * A vhost-user back end in a thread that answers as the specification has it, but for one request
- * of the test's choice. It serves no queue.
- */
-#pragma once
-#include <poll.h>
-#include <pthread.h>
+#include "unit/rig/vhost_back.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/fd.h"
-#include "vm/vhost/proto.h"
 
-enum misdeed {
-	GOOD,
-	WRONG_REQUEST,
-	WRONG_FLAGS,
-	WRONG_VERSION,
-	SHORT_PAYLOAD,
-	LARGE_PAYLOAD,
-	HUGE_PAYLOAD,
-	SILENT,
-	HANGS_UP,
-	HALF_AN_ANSWER,
-	WITH_FDS,
-	REFUSES,
-	TRICKLES, /* a byte at a time: each in time, all of them not */
-	WRONG_CONTENT,
-	TALKS_ON, /* a correct answer, and something after it */
-};
-
-struct back {
-	int sock; /* its end */
-	uint64_t features, protocol, queues;
-	uint32_t at; /* the request it answers by `how` */
-	enum misdeed how;
-	unsigned seen[64], fds[64]; /* messages and descriptors, by request */
-	uint32_t base[2];           /* of the queues, as told */
-	uint64_t set_features;
-	uint8_t config[VHOST_USER_CONFIG_MAX];
-	pthread_t thread;
-};
-
-#define BACK_V1 (UINT64_C(1) << 32)
-#define BACK_PROTOCOL_BIT (UINT64_C(1) << VHOST_USER_F_PROTOCOL_FEATURES)
-#define BACK_RINGS (3ULL << 28) /* indirect descriptors, event index */
-#define BACK_MQ 1U
-#define BACK_ACK 8U
-#define BACK_CONFIG 0x200U
-#define BACK_INFLIGHT 0x1000U
-
-static inline void back_send(const struct back *b, const void *data, size_t len, bool with_fd)
+void back_send(const struct back *b, const void *data, size_t len, bool with_fd)
 {
 	union {
 		struct cmsghdr align;
@@ -72,14 +29,7 @@ static inline void back_send(const struct back *b, const void *data, size_t len,
 	(void)!sendmsg(b->sock, &h, MSG_NOSIGNAL);
 }
 
-struct back_message {
-	uint32_t unused; /* the payload follows the header without a gap */
-	struct vhost_user_header h;
-	union vhost_user_payload p;
-};
-
-/* False: the other side has hung up. */
-static inline bool back_receive(struct back *b, struct back_message *m)
+bool back_receive(struct back *b, struct back_message *m)
 {
 	union {
 		struct cmsghdr align;
@@ -102,7 +52,7 @@ static inline bool back_receive(struct back *b, struct back_message *m)
 			close(fd);
 		}
 	if (m->h.size > sizeof(m->p) || m->h.request >= 64 || m->h.flags & ~9U)
-		abort(); /* ours is the one that broke the protocol */
+		abort(); /* the front end under test has broken the protocol */
 	if (m->h.size > 0 && recv(b->sock, &m->p, m->h.size, MSG_WAITALL) != (ssize_t)m->h.size)
 		return false;
 	b->seen[m->h.request]++;
@@ -110,8 +60,7 @@ static inline bool back_receive(struct back *b, struct back_message *m)
 	return true;
 }
 
-/* Makes *m the right answer; false where there is none to give. */
-static inline bool back_answer(struct back *b, struct back_message *m)
+bool back_answer(struct back *b, struct back_message *m)
 {
 	bool ack = m->h.flags & 8;
 
@@ -122,14 +71,15 @@ static inline bool back_answer(struct back *b, struct back_message *m)
 		m->p.u64 = b->features;
 		break;
 	case VHOST_USER_GET_PROTOCOL_FEATURES:
-		m->p.u64 = b->protocol | 1ULL << 5; /* and one that nobody asked for */
+		m->p.u64 = b->protocol |
+			   1ULL << 5; /* and a feature that the front end does not know */
 		break;
 	case VHOST_USER_GET_QUEUE_NUM:
 		m->p.u64 = b->queues;
 		break;
 	case VHOST_USER_GET_VRING_BASE:
 	case VHOST_USER_GET_INFLIGHT_FD:
-		return true; /* index and size as they came */
+		return true; /* the request's own index and size are the answer */
 	case VHOST_USER_SET_VRING_BASE:
 		b->base[m->p.state.index & 1] = m->p.state.num;
 		m->p.u64 = 0;
@@ -156,8 +106,8 @@ static inline bool back_answer(struct back *b, struct back_message *m)
 	       m->h.request == VHOST_USER_GET_QUEUE_NUM;
 }
 
-/* False: it has hung up. */
-static inline bool back_misbehave(struct back *b, struct back_message *m)
+/* False: the thread is to hang up. */
+static bool back_misbehave(struct back *b, struct back_message *m)
 {
 	uint8_t junk[4096] = {0};
 	size_t len = sizeof(m->h) + m->h.size;
@@ -217,7 +167,7 @@ static inline bool back_misbehave(struct back *b, struct back_message *m)
 	return true;
 }
 
-static inline void *back_main(void *arg)
+static void *back_main(void *arg)
 {
 	struct back *b = arg;
 	struct back_message m;
@@ -238,8 +188,7 @@ static inline void *back_main(void *arg)
 	return NULL;
 }
 
-/* Returns the monitor's end. *b holds what it offers and how it behaves. */
-static inline int back_start(struct back *b)
+int back_start(struct back *b)
 {
 	int s[2];
 
@@ -251,8 +200,7 @@ static inline int back_start(struct back *b)
 	return s[0];
 }
 
-/* Hangs up and waits for it. */
-static inline void back_end(struct back *b, int *sock)
+void back_end(struct back *b, int *sock)
 {
 	fd_close(sock);
 	pthread_join(b->thread, NULL);

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A box in which the tests try the mount steps of the container's first process (INIT). A test runs
+ * two processes in the box. The "host" has a mount namespace of its own, with scratch tmpfs at /tmp,
+ * /tmp/box and /dev, and opens the sources. "INIT" has further namespaces and walks the steps. All
+ * mounts end with these processes. The machine's own root is read-only to both, because code that
+ * escapes from the container's root file system must fail the test and not harm the machine. In
+ * either process a test uses EXPECT(), which ends the process with a message, because cmocka's
+ * assertions work only in the test's own process.
+ */
+#pragma once
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "step/host_open.h"
+#include "step/mnt.h"
+
+#define BOX "/tmp/box"
+#define ROOTFS BOX "/rootfs"
+#define HOSTDIR BOX "/host" /* no container may ever reach this */
+
+#define EXPECT(cond) \
+	do { \
+		if (!(cond)) { \
+			fprintf(stderr, "%s:%d: expected %s (errno %s; last error \"%s\")\n", \
+				__FILE__, __LINE__, #cond, strerror(errno), err_msg()); \
+			_exit(1); \
+		} \
+	} while (0)
+
+#define EXPECT_ERR(call, code, text) \
+	do { \
+		err_clear(); \
+		int got_ = (call); \
+		if (got_ != -(code) || !strstr(err_msg(), (text))) { \
+			fprintf(stderr, "%s:%d: %s: got %d \"%s\", expected %d \"%s\"\n", \
+				__FILE__, __LINE__, #call, got_, err_msg(), -(code), (text)); \
+			_exit(1); \
+		} \
+	} while (0)
+
+struct box {
+	struct step_ctx c;
+	struct plan plan;
+	struct spec_id_maps gid_maps; /* the container's, for messages */
+	bool cgroup_ns;
+	struct spec_process process;
+	struct arena arena;
+	int slots[32];
+	int nslots;
+	int console; /* the descriptor that the step CONSOLE sent */
+};
+
+typedef void (*box_fn)(struct box *b);
+
+void box_write(const char *path, const char *text);
+bool box_has(const char *path, const char *text);
+
+/*
+ * The caller's line of /proc/self/mountinfo for this mount point, or "". If several file systems are
+ * mounted there, it is the line of the topmost, which is the last.
+ */
+const char *box_mountinfo(const char *point);
+bool has(const char *line, const char *text);
+
+/* Opens a bind mount's source, as the host does. Returns the slot that holds it. */
+int box_open(struct box *b, const char *path, const struct spec_mount *m);
+int box_mount(struct box *b, const struct spec_mount *m, int slot);
+
+/* A mount whose options are written as in config.json. */
+struct spec_mount box_entry(
+	struct box *b, const char *type, const char *dest, const char *const *options);
+
+#define OPTS(...) ((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
+
+int box_new(struct box *b, const char *type, const char *dest, const char *const *opts);
+int box_step_text(
+	struct box *b, int (*fn)(struct step_ctx *, const struct step *), const char *text);
+int box_number(struct box *b, int (*fn)(struct step_ctx *, const struct step *), uint64_t number);
+int box_device(struct box *b, struct spec_device d, int slot);
+int box_link(struct box *b, const char *target, const char *path);
+int box_console(struct box *b);
+void box_attach(struct box *b);
+
+struct box_test {
+	box_fn prepare; /* runs on the host before it opens the root file system; may be NULL */
+	box_fn host;    /* runs on the host once the root is open; may be NULL */
+	box_fn init;    /* runs in INIT */
+	box_fn check;   /* runs on the host after INIT has ended; may be NULL */
+	uint64_t flags; /* namespaces that INIT gets beside CLONE_NEWNS */
+	uint32_t root_propagation;
+};
+
+void box_run(const struct box_test *t);
+
+#define BOX_TEST(name, ...) \
+	static void test_##name(void **state) \
+	{ \
+		box_run(&(struct box_test){__VA_ARGS__}); \
+	}

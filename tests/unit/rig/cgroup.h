@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gives each test of cgroups on a real kernel a cgroup of its own, and processes in it. */
+#pragma once
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "cgroups/cg_internal.h"
+
+#define OK(r) \
+	do { \
+		if ((r) < 0) \
+			fail_msg("%s: %s", #r, err_msg()); \
+	} while (0)
+
+struct fixture {
+	struct arena arena;
+	struct cgroup cg;
+	struct cg_options opt;
+	pid_t children[8];
+	size_t nchildren;
+};
+
+/* A function that a process of the cgroup runs. It returns the exit status. */
+typedef int child_fn(void *arg);
+
+/*
+ * Creates the cgroup that f->opt describes and stores f in *ret. If that fails, this machine has no
+ * cgroup to test with: f is freed, *ret is NULL, and the test skips itself.
+ */
+void fixture_open(struct fixture *f, void **ret);
+
+/* Forks a child that runs fn(arg) only after it has been attached to the cgroup. */
+pid_t fixture_spawn(struct fixture *f, child_fn *fn, void *arg);
+int fixture_wait(struct fixture *f, pid_t pid);
+int fixture_run(struct fixture *f, child_fn *fn, void *arg);
+int sleep_for_ever(void *arg);
+
+/* The text of a control file, in a buffer that the next call uses again. */
+const char *fixture_read(struct fixture *f, const char *file);
+bool fixture_has(struct fixture *f, const char *file);
+int fixture_release(struct fixture *f);

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs a test in a forked child, because some steps change the process for good. The child must not
+ * use cmocka's assertions, because they would jump back into the parent's list of tests. It uses
+ * CHECK(), which ends the child, and then in_child() fails the test.
+ */
+#pragma once
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+#define CHILD_SKIPPED 77
+
+#define CHECK(condition) \
+	do { \
+		if (!(condition)) { \
+			fprintf(stderr, "%s:%d: %s: not so (%s)\n", __FILE__, __LINE__, \
+				#condition, err_msg()); \
+			_exit(1); \
+		} \
+	} while (0)
+
+/* The message of the last error must contain this text. */
+#define CHECK_MSG(text) \
+	do { \
+		if (!strstr(err_msg(), (text))) { \
+			fprintf(stderr, "%s:%d: \"%s\" does not mention \"%s\"\n", __FILE__, \
+				__LINE__, err_msg(), (text)); \
+			_exit(1); \
+		} \
+	} while (0)
+
+/* Runs f in a child and returns the child's wait status. */
+int child_status(void (*f)(void));
+/* Runs f in a child. Fails the test if the child does not exit with 0, skips it at CHILD_SKIPPED. */
+void in_child(void (*f)(void));
+
+#define needs_root() \
+	do { \
+		if (geteuid() != 0) { \
+			print_message("skipped: needs root\n"); \
+			skip(); \
+		} \
+	} while (0)

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A fake vhost-user front end, which plays the monitor and the guest's driver. The guest's memory is
+ * a memfd of 4 MiB at guest address GUEST. The rings of queue 1 lie at its start; requests are built
+ * at DATA_IN, and answers are written at DATA_OUT.
+ */
+#pragma once
+#include <linux/virtio_ring.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define GUEST UINT64_C(0x40000000)
+#define USER UINT64_C(0x7f0000000000)
+#define MEMORY (4U << 20)
+#define QUEUE 8U
+#define AVAIL 0x1000
+#define USED 0x2000
+#define TABLE 0x3000 /* where tests put an indirect table */
+#define DATA_IN 0x100000
+#define DATA_OUT 0x300000
+
+struct front {
+	int sock, kick, call, memory;
+	pid_t server;
+	uint8_t *ram;
+	uint16_t avail; /* number of requests made available so far */
+	uint64_t unique;
+	char dir[64];
+};
+
+struct __attribute__((packed)) front_message { /* as it is sent */
+	uint32_t request, flags, size;
+	union {
+		uint64_t u64[34];
+		uint32_t u32[68];
+	} p;
+};
+
+void front_send_raw(struct front *f, const void *data, size_t len, const int *fds, size_t n);
+void front_send(struct front *f, struct front_message *m, const int *fds, size_t n);
+/* Sends a request that has an answer. Returns the answer's value; UINT64_MAX: a bad answer or none. */
+uint64_t front_ask(struct front *f, uint32_t request, uint32_t index);
+void front_set(struct front *f, uint32_t request, uint64_t value);
+
+/* Sends SET_VRING_NUM, SET_VRING_BASE or SET_VRING_ENABLE. */
+void front_set_vring(struct front *f, uint32_t request, uint32_t index, uint32_t num);
+void front_set_fd(struct front *f, uint32_t request, uint64_t value, int fd);
+void front_set_memory(
+	struct front *f, uint64_t guest, uint64_t size, uint64_t user, uint64_t offset);
+void front_set_addr(struct front *f, uint32_t index, uint64_t desc, uint64_t avail, uint64_t used);
+
+/* Makes the descriptors and the memory. Returns the server's end of the socket. */
+int front_open(struct front *f);
+void front_close(struct front *f);
+void front_start_queue(struct front *f);
+void front_desc(struct front *f, unsigned int i, uint64_t addr, uint32_t len, uint16_t flags,
+	uint16_t next);
+
+/* Makes the chain that begins at descriptor `head` available. */
+void front_kick(struct front *f, uint16_t head);
+
+/* Waits until all requests are used. The last one's length; -1: the server has hung up. */
+int front_wait(struct front *f);
