@@ -259,7 +259,7 @@ static void test_rdma_device(void **state)
 	assert_int_equal(fixture_run(f, rdma_context, node), EAGAIN);
 }
 
-#define HOST(t) cmocka_unit_test_setup_teardown(t, setup_host, teardown)
+#define HOST(t) cmocka_unit_test_setup_teardown(t, setup_host, v2_teardown)
 
 /* An argument names one test. */
 int main(int argc, char **argv)

@@ -20,12 +20,12 @@ int open_fixture(void **state, enum cg_manager manager)
 	return 0;
 }
 
-int setup(void **state)
+int v2_setup(void **state)
 {
 	return open_fixture(state, CG_CGROUPFS);
 }
 
-int teardown(void **state)
+int v2_teardown(void **state)
 {
 	return *state ? fixture_release(*state) : 0;
 }

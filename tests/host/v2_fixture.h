@@ -6,8 +6,8 @@
 #define MB (1024 * 1024)
 
 int open_fixture(void **state, enum cg_manager manager);
-int setup(void **state);
-int teardown(void **state);
+int v2_setup(void **state);
+int v2_teardown(void **state);
 struct fixture *fixture_need(void **state, const char *file);
 void fixture_expect(struct fixture *f, const char *file, const char *text);
 void fixture_apply(struct fixture *f, const struct cg_resources *res);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""systemd scopes, the system's and a user's: that part of tests/host/test_cgroups_v2.c; and one by the command line."""
+"""systemd scopes, the system's and a user's: tests/host/test_cgroups_systemd.c; and one by the command line."""
 
 import os
 import re
@@ -8,8 +8,8 @@ import subprocess
 import pytest
 from harness import config, rootfs, runtime
 
-SOURCE = os.path.join(os.path.dirname(__file__), "..", "host", "test_cgroups_v2.c")
-PROGRAM = os.path.join(os.environ.get("CAISSON_BUILD", "build"), "tests", "test_cgroups_v2")
+SOURCE = os.path.join(os.path.dirname(__file__), "..", "host", "test_cgroups_systemd.c")
+PROGRAM = os.path.join(os.environ.get("CAISSON_BUILD", "build"), "tests", "test_cgroups_systemd")
 
 
 def names():

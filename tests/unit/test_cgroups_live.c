@@ -16,46 +16,11 @@
 #include <time.h>
 
 #include "unit/rig/cgroup.h"
-
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-	static int number;
-	char name[64];
-
-	*state = NULL;
-	if (!f)
-		return -1;
-	snprintf(name, sizeof(name), "/caisson-unit-%d/c%d", getpid(), number++);
-	f->opt = (struct cg_options){.id = "unit", .cgroups_path = arena_strdup(&f->arena, name)};
-	fixture_open(f, state);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-	char parent[64];
-
-	if (!f)
-		return 0;
-	struct cgroup up = f->cg;
-	snprintf(parent, sizeof(parent), "/caisson-unit-%d", getpid());
-	up.path = parent;
-	int r = fixture_release(f);
-	return cg_destroy(&up) < 0 ? -1 : r;
-}
-
-static struct fixture *need(void **state)
-{
-	if (!*state)
-		skip();
-	return *state;
-}
+#include "unit/rig/cgroup_live.h"
 
 static void test_create(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	struct cgroup cg = f->cg;
 
 	/* An empty leaf is used again; one in use or frozen is not; a deep one is made whole. */
@@ -84,7 +49,7 @@ static void test_create(void **state)
 /* A failure leaves nothing of the directories that it made on the way. */
 static void test_create_failure(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	int dir = cg_open(&f->cg);
 
 	OK(dir);
@@ -103,7 +68,7 @@ static void test_create_failure(void **state)
 
 static void test_pids_and_attach(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	struct cgroup at;
 	pid_t *pids, one = fixture_spawn(f, sleep_for_ever, NULL);
 	size_t n;
@@ -140,7 +105,7 @@ static int has_usr1(void *arg)
 
 static void test_kill(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	int ready[2];
 	char c;
 
@@ -178,7 +143,7 @@ static int count_up(void *arg)
 
 static void test_freeze(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	volatile uint64_t *counter = mmap(
 		NULL, sizeof(*counter), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct timespec t = {.tv_nsec = 30000000};
@@ -200,7 +165,7 @@ static void test_freeze(void **state)
 /* With processes, sub-cgroups and frozen: all goes. */
 static void test_destroy(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	struct cgroup top = f->cg;
 
 	fixture_spawn(f, sleep_for_ever, NULL);
@@ -215,137 +180,9 @@ static void test_destroy(void **state)
 	OK(cg_destroy(&top));
 }
 
-struct device_test {
-	const char *path;
-	int flags;
-};
-
-/* 0: may; else the error. */
-static int try_open(void *arg)
-{
-	const struct device_test *t = arg;
-	int fd = open(t->path, t->flags | O_NONBLOCK);
-
-	return fd < 0 ? errno : 0;
-}
-
-static int try_mknod(void *arg)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "%s.made", (const char *)arg);
-	int r = mknod(path, S_IFCHR | 0600, makedev(1, 11)) < 0 ? errno : 0;
-	unlink(path);
-	return r;
-}
-
-static void set_devices(struct fixture *f, const struct cg_device_rule *rules, size_t n)
-{
-	struct cg_resources res = {.devices = rules, .ndevices = n};
-
-	OK(cg_apply(&f->cg, &res));
-}
-
-static uint32_t count_programs(struct fixture *f)
-{
-	uint32_t ids[64];
-	int dir = cg_open(&f->cg);
-	union bpf_attr attr = {.query = {.target_fd = (uint32_t)dir,
-				       .attach_type = BPF_CGROUP_DEVICE,
-				       .prog_ids = (uint64_t)(uintptr_t)ids,
-				       .prog_cnt = 64}};
-
-	OK(dir);
-	assert_int_equal(syscall(SYS_bpf, BPF_PROG_QUERY, &attr, sizeof(attr)), 0);
-	close(dir);
-	return attr.query.prog_cnt;
-}
-
-static void test_devices(void **state)
-{
-	struct fixture *f = need(state);
-	char node[] = "/tmp/caisson-unit-XXXXXX";
-	struct device_test rd = {node, O_RDONLY}, wr = {node, O_WRONLY}, both = {node, O_RDWR},
-			   null = {"/dev/null", O_RDWR};
-	const struct cg_device_rule deny = {false, 'a', -1, -1, "rwm"},
-				    one[] = {deny, {true, 'c', 1, 11, "r"}},
-				    other[] = {deny, {true, 'c', 1, -1, "rw"},
-					    {false, 'c', -1, 11, "r"}},
-				    all[] = {deny, {true, 'a', -1, -1, "rwm"}};
-
-	close(mkstemp(node));
-	unlink(node);
-	if (mknod(node, S_IFCHR | 0600, makedev(1, 11)) < 0 || try_open(&both)) { /* /dev/kmsg */
-		unlink(node);
-		fprintf(stderr, "device nodes can't be used in /tmp\n");
-		skip();
-	}
-	assert_int_equal(fixture_run(f, try_open, &both), 0);
-	set_devices(f, one, 1);
-	assert_int_equal(count_programs(f), 1);
-	assert_int_equal(fixture_run(f, try_open, &rd), EPERM);
-	assert_int_equal(fixture_run(f, try_open, &wr), EPERM);
-	assert_int_equal(fixture_run(f, try_open, &null), 0);
-	assert_int_equal(fixture_run(f, try_mknod, node), 0);
-	set_devices(f, one, 2);
-	assert_int_equal(fixture_run(f, try_open, &rd), 0);
-	assert_int_equal(fixture_run(f, try_open, &wr), EPERM);
-	assert_int_equal(fixture_run(f, try_open, &both), EPERM);
-	set_devices(f, other, 3);
-	assert_int_equal(count_programs(f), 1);
-	assert_int_equal(fixture_run(f, try_open, &rd), EPERM);
-	assert_int_equal(fixture_run(f, try_open, &wr), 0);
-	/* No rules: as they are. A list that denies nothing: no program is left. */
-	set_devices(f, NULL, 0);
-	assert_int_equal(count_programs(f), 1);
-	set_devices(f, all, 2);
-	assert_int_equal(count_programs(f), 0);
-	assert_int_equal(fixture_run(f, try_open, &both), 0);
-	unlink(node);
-}
-
-/* Opens a denied device as fast as it can while the rules are replaced: it must never succeed. */
-static int hammer(void *arg)
-{
-	struct timespec t0, t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t0);
-	do {
-		if (try_open(arg) == 0)
-			return 1;
-		clock_gettime(CLOCK_MONOTONIC, &t);
-	} while (t.tv_sec * 1000 + t.tv_nsec / 1000000 <
-		 t0.tv_sec * 1000 + t0.tv_nsec / 1000000 + 300);
-	return 0;
-}
-
-static void test_devices_replaced_at_once(void **state)
-{
-	struct fixture *f = need(state);
-	char node[] = "/tmp/caisson-unit-XXXXXX";
-	struct device_test t = {node, O_RDONLY};
-	const struct cg_device_rule rules[] = {
-		{false, 'a', -1, -1, "rwm"}, {true, 'c', 10, 229, "r"}};
-	int status;
-
-	close(mkstemp(node));
-	unlink(node);
-	if (mknod(node, S_IFCHR | 0600, makedev(1, 11)) < 0)
-		skip();
-	set_devices(f, rules, 1);
-	pid_t pid = fixture_spawn(f, hammer, &t);
-	for (int i = 0; waitpid(pid, &status, WNOHANG) == 0; i++)
-		set_devices(f, rules, 1 + i % 2);
-	f->nchildren--;
-	unlink(node);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-	assert_int_equal(count_programs(f), 1);
-}
-
 static void test_events(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	struct cg_events ev;
 	pid_t pid = fixture_spawn(f, sleep_for_ever, NULL);
 
@@ -369,7 +206,7 @@ static void test_events(void **state)
 
 static void test_stats(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	_cleanup_json_out_ struct json_out o;
 	static const char *const sections[] = {
 		"cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "cgroup2"};
@@ -407,7 +244,7 @@ static void test_stats(void **state)
  */
 static void test_missing_controller(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	char all[CG_LIST_MAX];
 	struct cg_resources res = {.memory.limit = {true, 1 << 20}};
 	struct cg_unified u = {"nosuch.limit", "1"};
@@ -442,7 +279,7 @@ static void test_missing_controller(void **state)
 
 static void test_v1_only(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	struct cg_resources res = {.memory.swappiness = {true, 10}};
 
 	assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
@@ -461,7 +298,7 @@ static void test_v1_only(void **state)
 
 static void test_delegate(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	struct stat st;
 	int dir = cg_open(&f->cg);
 
@@ -479,7 +316,7 @@ static void test_delegate(void **state)
 /* As an ordinary user without delegation: no cgroup and no error, until limits ask for one. */
 static void test_rootless(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	struct cg_options opt = {.id = "unit", .rootless = true};
 	struct cg_resources res = {.pids_limit = {true, 10}};
 	struct cgroup cg;
@@ -516,7 +353,7 @@ static int delegated_user(void *arg)
 
 static void test_rootless_delegated(void **state)
 {
-	struct fixture *f = need(state);
+	struct fixture *f = live_fixture(state);
 	struct cgroup top = f->cg;
 
 	OK(cg_delegate(&top, 65534));
@@ -527,7 +364,7 @@ static void test_rootless_delegated(void **state)
 	f->cg = top;
 }
 
-#define LIVE(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+#define LIVE(t) cmocka_unit_test_setup_teardown(t, live_setup, live_teardown)
 
 int main(void)
 {
@@ -538,8 +375,6 @@ int main(void)
 		LIVE(test_kill),
 		LIVE(test_freeze),
 		LIVE(test_destroy),
-		LIVE(test_devices),
-		LIVE(test_devices_replaced_at_once),
 		LIVE(test_events),
 		LIVE(test_stats),
 		LIVE(test_missing_controller),

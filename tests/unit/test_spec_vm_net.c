@@ -68,81 +68,80 @@ static void good(void **state)
 #define V "vhost-user:/s,"
 #define A V "address=10.0.2.15/24,"
 
+static const struct {
+	const char *value, *said;
+} bad_values[] = {
+	{"", "expected \"vhost-user:\""},
+	{"/run/passt.sock", "expected \"vhost-user:\""},
+	{"vhost-user:", "absolute path"},
+	{"vhost-user:run/passt.sock", "absolute path"},
+	{"vhost-user:,mtu=1500", "absolute path"},
+	{V, "expected mac=, mtu=, name=, address= or gateway= after a comma, found \"\""},
+	{V "dhcp", "found \"dhcp\""},
+	{V "MTU=1500", "found \"MTU\""},
+	{V "mtu", "found \"mtu\""},
+	{V "ip=10.0.2.15/24", "found \"ip\""},
+	{V "mac=", "mac: expected six bytes"},
+	{V "mac=02:00:00:00:00", "mac: expected six bytes"},
+	{V "mac=02:00:00:00:00:0", "mac: expected six bytes"},
+	{V "mac=02:00:00:00:00:01:02", "mac: expected six bytes"},
+	{V "mac=02-00-00-00-00-01", "mac: expected six bytes"},
+	{V "mac=02:00:00:00:00:0g", "mac: expected six bytes"},
+	{V "mac=02:00:00:00:00: 1", "mac: expected six bytes"},
+	{V "mac=03:00:00:00:00:01", "the first one even"},
+	{V "mac=00:00:00:00:00:00", "mac: expected six bytes"},
+	{V "mac=02:00:00:00:00:01,mac=02:00:00:00:00:01", "mac: given twice"},
+	{V "mtu=67", "mtu: expected a number from 68 to 65535, found \"67\""},
+	{V "mtu=65536", "mtu: expected a number"},
+	{V "mtu=1500 ", "mtu: expected a number"},
+	{V "mtu=1500,mtu=1500", "mtu: given twice"},
+	{V "mtu=1279,address=fd00::1/64", "mtu: expected 1280 at least"},
+	{V "name=", "name: expected"},
+	{V "name=lo", "name: expected"},
+	{V "name=a/b", "name: expected"},
+	{V "name=eth%d", "name: expected"},
+	{V "name=sixteen-letters-", "name: expected"},
+	{V "name=a,name=b", "name: given twice"},
+	{V "address=", "address: expected"},
+	{V "address=10.0.2.15", "address: expected"},
+	{V "address=10.0.2.15/", "address: expected"},
+	{V "address=10.0.2.15/0", "address: expected"},
+	{V "address=10.0.2.15/33", "address: expected"},
+	{V "address=10.0.2.15/24/8", "address: expected"},
+	{V "address=10.0.2.256/24", "address: expected"},
+	{V "address=10.0.2/24", "address: expected"},
+	{V "address=0.0.0.0/8", "address: expected"},
+	{V "address=127.0.0.1/8", "address: expected"},
+	{V "address=224.0.0.1/8", "address: expected"},
+	{V "address=fd00::1/129", "address: expected"},
+	{V "address=fd00::g/64", "address: expected"},
+	{V "address=::/64", "address: expected"},
+	{V "address=::1/128", "address: expected"},
+	{V "address=ff02::1/64", "address: expected"},
+	{A "address=10.0.2.15/8", "address: 10.0.2.15 is given twice"},
+	{V "gateway=10.0.2.2", "is in the network of no given address"},
+	{A "gateway=10.0.3.2", "is in the network of no given address"},
+	{A "gateway=fd00::1", "is in the network of no given address"},
+	{A "gateway=fec0::1", "is in the network of no given address"},
+	{V "address=10.0.2.15/30,gateway=10.0.2.11", "is in the network of no given address"},
+	{A "gateway=10.0.2.15", "is the address of the interface itself"},
+	{A "gateway=10.0.2.2/24", "gateway: expected an address"},
+	{A "gateway=10.0.2.2,gateway=10.0.2.3",
+		"expected one gateway for each of IPv4 and IPv6, found 10.0.2.2 and 10.0.2.3"},
+	{A "gateway=ff02::2", "gateway: expected an address"},
+};
+
 static void bad(void **state)
 {
-	static const struct {
-		const char *value, *said;
-	} cases[] = {
-		{"", "expected \"vhost-user:\""},
-		{"/run/passt.sock", "expected \"vhost-user:\""},
-		{"vhost-user:", "absolute path"},
-		{"vhost-user:run/passt.sock", "absolute path"},
-		{"vhost-user:,mtu=1500", "absolute path"},
-		{V, "expected mac=, mtu=, name=, address= or gateway= after a comma, found \"\""},
-		{V "dhcp", "found \"dhcp\""},
-		{V "MTU=1500", "found \"MTU\""},
-		{V "mtu", "found \"mtu\""},
-		{V "ip=10.0.2.15/24", "found \"ip\""},
-		{V "mac=", "mac: expected six bytes"},
-		{V "mac=02:00:00:00:00", "mac: expected six bytes"},
-		{V "mac=02:00:00:00:00:0", "mac: expected six bytes"},
-		{V "mac=02:00:00:00:00:01:02", "mac: expected six bytes"},
-		{V "mac=02-00-00-00-00-01", "mac: expected six bytes"},
-		{V "mac=02:00:00:00:00:0g", "mac: expected six bytes"},
-		{V "mac=02:00:00:00:00: 1", "mac: expected six bytes"},
-		{V "mac=03:00:00:00:00:01", "the first one even"},
-		{V "mac=00:00:00:00:00:00", "mac: expected six bytes"},
-		{V "mac=02:00:00:00:00:01,mac=02:00:00:00:00:01", "mac: given twice"},
-		{V "mtu=67", "mtu: expected a number from 68 to 65535, found \"67\""},
-		{V "mtu=65536", "mtu: expected a number"},
-		{V "mtu=1500 ", "mtu: expected a number"},
-		{V "mtu=1500,mtu=1500", "mtu: given twice"},
-		{V "mtu=1279,address=fd00::1/64", "mtu: expected 1280 at least"},
-		{V "name=", "name: expected"},
-		{V "name=lo", "name: expected"},
-		{V "name=a/b", "name: expected"},
-		{V "name=eth%d", "name: expected"},
-		{V "name=sixteen-letters-", "name: expected"},
-		{V "name=a,name=b", "name: given twice"},
-		{V "address=", "address: expected"},
-		{V "address=10.0.2.15", "address: expected"},
-		{V "address=10.0.2.15/", "address: expected"},
-		{V "address=10.0.2.15/0", "address: expected"},
-		{V "address=10.0.2.15/33", "address: expected"},
-		{V "address=10.0.2.15/24/8", "address: expected"},
-		{V "address=10.0.2.256/24", "address: expected"},
-		{V "address=10.0.2/24", "address: expected"},
-		{V "address=0.0.0.0/8", "address: expected"},
-		{V "address=127.0.0.1/8", "address: expected"},
-		{V "address=224.0.0.1/8", "address: expected"},
-		{V "address=fd00::1/129", "address: expected"},
-		{V "address=fd00::g/64", "address: expected"},
-		{V "address=::/64", "address: expected"},
-		{V "address=::1/128", "address: expected"},
-		{V "address=ff02::1/64", "address: expected"},
-		{A "address=10.0.2.15/8", "address: 10.0.2.15 is given twice"},
-		{V "gateway=10.0.2.2", "is in the network of no given address"},
-		{A "gateway=10.0.3.2", "is in the network of no given address"},
-		{A "gateway=fd00::1", "is in the network of no given address"},
-		{A "gateway=fec0::1", "is in the network of no given address"},
-		{V "address=10.0.2.15/30,gateway=10.0.2.11",
-			"is in the network of no given address"},
-		{A "gateway=10.0.2.15", "is the address of the interface itself"},
-		{A "gateway=10.0.2.2/24", "gateway: expected an address"},
-		{A "gateway=10.0.2.2,gateway=10.0.2.3", "expected one gateway for each of IPv4 and "
-							"IPv6, found 10.0.2.2 and 10.0.2.3"},
-		{A "gateway=ff02::2", "gateway: expected an address"},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(bad_values); i++) {
 		_cleanup_arena_ struct arena a = {0};
 		const struct spec *s;
 
-		assert_int_equal(parse(&a, cases[i].value, &s), -EINVAL);
+		assert_int_equal(parse(&a, bad_values[i].value, &s), -EINVAL);
 		if (!str_starts(err_msg(), "annotation " SPEC_VM_NET ": ") ||
-			!strstr(err_msg(), cases[i].said))
-			fail_msg("%s: expected '%s', got: %s", cases[i].value, cases[i].said,
-				err_msg());
+			!strstr(err_msg(), bad_values[i].said))
+			fail_msg("%s: expected '%s', got: %s", bad_values[i].value,
+				bad_values[i].said, err_msg());
 	}
 }
 

@@ -52,7 +52,7 @@ static void check_sets(uint64_t b, uint64_t e, uint64_t i, uint64_t p, uint64_t 
 	CHECK(status_set("CapAmb:") == a);
 }
 
-static void user(void)
+static void run_user(void)
 {
 	const uint32_t gids[] = {5, 6, 70000};
 	struct spec_process p = {
@@ -79,7 +79,7 @@ static void user(void)
 	CHECK(prctl(PR_GET_KEEPCAPS, 0, 0, 0, 0) == 0);
 }
 
-static void user_defaults(void)
+static void run_user_defaults(void)
 {
 	struct spec_process p = {0};
 	struct step s = {.process = &p};
@@ -92,7 +92,7 @@ static void user_defaults(void)
 	CHECK(umask(0) == 022);
 }
 
-static void groups_are_kept(void)
+static void run_groups_are_kept(void)
 {
 	const uint32_t gids[] = {5};
 	struct spec_process p = {
@@ -111,7 +111,7 @@ static void groups_are_kept(void)
 }
 
 /* The process must be able to open /dev/stderr again: as a pipe's owner. /dev/null stays root's. */
-static void stdio_is_owned(void)
+static void run_stdio_is_owned(void)
 {
 	struct spec_process p = {.user = {.uid = 1234, .gid = 1234}};
 	struct step s = {.process = &p};
@@ -128,7 +128,7 @@ static void stdio_is_owned(void)
 	CHECK(open("/proc/self/fd/1", O_WRONLY) >= 0 || errno == EACCES);
 }
 
-static void capabilities_of_a_user(void)
+static void run_capabilities_of_a_user(void)
 {
 	const struct spec_capabilities caps = {
 		.bounding = BIT(CAP_CHOWN) | BIT(CAP_KILL) | BIT(CAP_NET_BIND_SERVICE),
@@ -148,7 +148,7 @@ static void capabilities_of_a_user(void)
 	CHECK(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 }
 
-static void capabilities_of_root(void)
+static void run_capabilities_of_root(void)
 {
 	const struct spec_capabilities caps = {
 		.bounding = BIT(CAP_CHOWN) | BIT(CAP_SETUID),
@@ -163,7 +163,7 @@ static void capabilities_of_root(void)
 }
 
 /* What the caller had in its inheritable and ambient sets must not come through: CVE-2022-29162. */
-static void inherited_capabilities(void)
+static void run_inherited_capabilities(void)
 {
 	const struct spec_capabilities caps = {
 		.bounding = BIT(CAP_KILL), .effective = BIT(CAP_KILL), .permitted = BIT(CAP_KILL)};
@@ -179,7 +179,7 @@ static void inherited_capabilities(void)
 	check_sets(BIT(CAP_KILL), BIT(CAP_KILL), 0, BIT(CAP_KILL), 0);
 }
 
-static void no_capabilities(void)
+static void run_no_capabilities(void)
 {
 	struct step s = {0};
 	struct step_ctx c = context();
@@ -190,7 +190,7 @@ static void no_capabilities(void)
 	CHECK(step_capabilities(&c, &s) == 0);
 }
 
-static void inheritable_beyond_bounding(void)
+static void run_inheritable_beyond_bounding(void)
 {
 	const struct spec_capabilities caps = {.bounding = BIT(CAP_KILL),
 		.permitted = BIT(CAP_KILL),
@@ -202,7 +202,7 @@ static void inheritable_beyond_bounding(void)
 	check_sets(BIT(CAP_KILL), 0, BIT(CAP_CHOWN), BIT(CAP_KILL), 0);
 }
 
-static void keep_sys_admin(void)
+static void run_keep_sys_admin(void)
 {
 	const struct spec_capabilities caps = {
 		.bounding = BIT(CAP_KILL), .effective = BIT(CAP_KILL), .permitted = BIT(CAP_KILL)};
@@ -217,7 +217,7 @@ static void keep_sys_admin(void)
 }
 
 /* What cannot be granted is left out, and one warning names it. */
-static void missing_capabilities(void)
+static void run_missing_capabilities(void)
 {
 	const struct spec_capabilities caps = {
 		.bounding = BIT(CAP_KILL) | BIT(CAP_SYS_TIME),
@@ -286,7 +286,7 @@ static void become_mapped_root(void)
 	CHECK(status_set("CapEff:") & BIT(CAP_SYS_ADMIN));
 }
 
-static void mapped_root(void)
+static void run_mapped_root(void)
 {
 	in_user_ns(become_mapped_root, "0 100000 65536", false);
 }
@@ -300,7 +300,7 @@ static void fail_without_root(void)
 	CHECK_MSG("linux.gidMappings has to map containerID 0");
 }
 
-static void root_is_not_mapped(void)
+static void run_root_is_not_mapped(void)
 {
 	in_user_ns(fail_without_root, "1 100000 10", false);
 }
@@ -319,7 +319,7 @@ static void use_denied_setgroups(void)
 	CHECK(step_user(&c, &s) == 0);
 }
 
-static void denied_setgroups(void)
+static void run_denied_setgroups(void)
 {
 	in_user_ns(use_denied_setgroups, "0 100000 10", true);
 }
@@ -344,33 +344,26 @@ static void use_unmapped_ids(void)
 	CHECK_MSG("gid 1000 is not mapped by linux.gidMappings");
 }
 
-static void unmapped_ids(void)
+static void run_unmapped_ids(void)
 {
 	in_user_ns(use_unmapped_ids, "0 100000 10", false);
 }
 
-#define CHILD_TEST(name) \
-	static void test_##name(void **state) \
-	{ \
-		needs_root(); \
-		in_child(name); \
-	}
-
-CHILD_TEST(user)
-CHILD_TEST(user_defaults)
-CHILD_TEST(groups_are_kept)
-CHILD_TEST(stdio_is_owned)
-CHILD_TEST(capabilities_of_a_user)
-CHILD_TEST(capabilities_of_root)
-CHILD_TEST(inherited_capabilities)
-CHILD_TEST(no_capabilities)
-CHILD_TEST(inheritable_beyond_bounding)
-CHILD_TEST(keep_sys_admin)
-CHILD_TEST(missing_capabilities)
-CHILD_TEST(mapped_root)
-CHILD_TEST(root_is_not_mapped)
-CHILD_TEST(denied_setgroups)
-CHILD_TEST(unmapped_ids)
+ROOT_CHILD_TEST(user)
+ROOT_CHILD_TEST(user_defaults)
+ROOT_CHILD_TEST(groups_are_kept)
+ROOT_CHILD_TEST(stdio_is_owned)
+ROOT_CHILD_TEST(capabilities_of_a_user)
+ROOT_CHILD_TEST(capabilities_of_root)
+ROOT_CHILD_TEST(inherited_capabilities)
+ROOT_CHILD_TEST(no_capabilities)
+ROOT_CHILD_TEST(inheritable_beyond_bounding)
+ROOT_CHILD_TEST(keep_sys_admin)
+ROOT_CHILD_TEST(missing_capabilities)
+ROOT_CHILD_TEST(mapped_root)
+ROOT_CHILD_TEST(root_is_not_mapped)
+ROOT_CHILD_TEST(denied_setgroups)
+ROOT_CHILD_TEST(unmapped_ids)
 
 int main(void)
 {

@@ -52,7 +52,7 @@ static void proc_text(const char *path, char *buf, size_t size)
 	buf[strcspn(buf, "\n")] = '\0';
 }
 
-static void rlimits(void)
+static void run_rlimits(void)
 {
 	const struct spec_rlimit limits[] = {
 		{RLIMIT_NOFILE, "RLIMIT_NOFILE", 64, 128},
@@ -79,7 +79,7 @@ static void rlimits(void)
 	CHECK_MSG("soft (65) is above hard (64)");
 }
 
-static void rlimits_of_another(void)
+static void run_rlimits_of_another(void)
 {
 	const struct spec_rlimit limits[] = {{RLIMIT_NOFILE, "RLIMIT_NOFILE", 77, 99}};
 	struct spec_process p = {.rlimits = limits, .nrlimits = 1, .oom_score_adj = {true, 321}};
@@ -104,7 +104,7 @@ static void rlimits_of_another(void)
 	waitpid(pid, &status, 0);
 }
 
-static void oom_score(void)
+static void run_oom_score(void)
 {
 	struct spec_process p = {.oom_score_adj = {true, 500}};
 	struct step s = {.process = &p};
@@ -122,7 +122,7 @@ static void oom_score(void)
 	CHECK(step_oom_score(&c, &s) == 0);
 }
 
-static void scheduler(void)
+static void run_scheduler(void)
 {
 	struct spec_scheduler sched = {.policy = SCHED_BATCH, .nice = 5};
 	struct spec_process p = {.scheduler = &sched};
@@ -141,7 +141,7 @@ static void scheduler(void)
 	CHECK_MSG("CAP_SYS_NICE");
 }
 
-static void io_priority(void)
+static void run_io_priority(void)
 {
 	struct spec_process p = {.io_priority = {true, 2 << 13 | 6}};
 	struct step s = {.process = &p};
@@ -156,7 +156,7 @@ static void io_priority(void)
 	CHECK_MSG("class 1, priority 0: the real-time class");
 }
 
-static void affinity(void)
+static void run_affinity(void)
 {
 	struct step s = {.text = "0"};
 	struct step_ctx c = context();
@@ -178,7 +178,7 @@ static void affinity(void)
 	CHECK(step_affinity(&c, &s) == -ERANGE);
 }
 
-static void memory_policy(void)
+static void run_memory_policy(void)
 {
 	struct spec_memory_policy m = {.mode = MPOL_BIND, .nodes = "0"};
 	struct step s = {.mempolicy = &m};
@@ -202,7 +202,7 @@ static void memory_policy(void)
 	CHECK_MSG("nodes \"1000\"");
 }
 
-static void execution_domain(void)
+static void run_execution_domain(void)
 {
 	struct step s = {.number = PER_LINUX32};
 	struct step_ctx c = context();
@@ -216,7 +216,7 @@ static long session_keyring(void)
 	return syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0);
 }
 
-static void keyring(void)
+static void run_keyring(void)
 {
 	struct step s = {.text = NULL};
 	struct step_ctx c = context();
@@ -239,7 +239,7 @@ static void keyring(void)
 	CHECK(strstr(text, "_ses.caisson-test"));
 }
 
-static void exec_label(void)
+static void run_exec_label(void)
 {
 	struct spec_process p = {.apparmor_profile = "caisson-no-such-profile"};
 	struct step s = {.process = &p};
@@ -257,7 +257,7 @@ static void exec_label(void)
 	CHECK_MSG("SELinux");
 }
 
-static void names(void)
+static void run_names(void)
 {
 	char long_name[80];
 	struct step s = {.text = "box-1"};
@@ -281,7 +281,7 @@ static void names(void)
 	CHECK_MSG("{\"type\": \"uts\"}");
 }
 
-static void sysctl(void)
+static void run_sysctl(void)
 {
 	struct step s = {.pair = {"net.ipv4.ip_forward", "1"}};
 	struct step_ctx c = context();
@@ -323,25 +323,18 @@ static void sysctl(void)
 	}
 }
 
-#define CHILD_TEST(name) \
-	static void test_##name(void **state) \
-	{ \
-		needs_root(); \
-		in_child(name); \
-	}
-
-CHILD_TEST(rlimits)
-CHILD_TEST(rlimits_of_another)
-CHILD_TEST(oom_score)
-CHILD_TEST(scheduler)
-CHILD_TEST(io_priority)
-CHILD_TEST(affinity)
-CHILD_TEST(memory_policy)
-CHILD_TEST(execution_domain)
-CHILD_TEST(keyring)
-CHILD_TEST(exec_label)
-CHILD_TEST(names)
-CHILD_TEST(sysctl)
+ROOT_CHILD_TEST(rlimits)
+ROOT_CHILD_TEST(rlimits_of_another)
+ROOT_CHILD_TEST(oom_score)
+ROOT_CHILD_TEST(scheduler)
+ROOT_CHILD_TEST(io_priority)
+ROOT_CHILD_TEST(affinity)
+ROOT_CHILD_TEST(memory_policy)
+ROOT_CHILD_TEST(execution_domain)
+ROOT_CHILD_TEST(keyring)
+ROOT_CHILD_TEST(exec_label)
+ROOT_CHILD_TEST(names)
+ROOT_CHILD_TEST(sysctl)
 
 int main(void)
 {

@@ -13,136 +13,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <termios.h>
 
 /* --- sockets --- */
-
-static void socket_stream(void **state)
-{
-	struct guest s;
-	char text[16] = "";
-	int pair[2];
-
-	guest_begin(&s);
-	assert_int_equal(*(uint64_t *)s.v.dev.config, GUEST_CID);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	guest_connect_to(&s, pair[0], VSOCK_BOTH);
-	assert_int_equal(s.h.buf_alloc, VSOCK_CREDIT);
-	guest_send_data(&s, HOST_PORT, "from guest", 10);
-	assert_int_equal(read(pair[1], text, sizeof(text)), 10);
-	assert_string_equal(text, "from guest");
-	assert_int_equal(write(pair[1], "to guest", 8), 8);
-	guest_expect_data(&s, "to guest");
-	assert_int_equal(s.h.fwd_cnt, 10);
-	guest_expect_quiet(&s);
-	/* Each direction ends by itself. */
-	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(SEND));
-	assert_int_equal(read(pair[1], text, sizeof(text)), 0);
-	assert_int_equal(write(pair[1], "more", 4), 4);
-	guest_expect_data(&s, "more");
-	guest_expect_quiet(&s);
-	shutdown(pair[1], SHUT_WR);
-	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
-	assert_true(is_hung_up(pair[1]));
-	assert_int_equal(s.closed, 1);
-	assert_int_equal(s.closed_port, HOST_PORT);
-	assert_int_equal(s.v.count, 1); /* until the guest has agreed */
-	guest_send_op(&s, HOST_PORT, OP(RST), 0);
-	assert_int_equal(s.v.count, 0);
-	guest_expect_quiet(&s);
-	fd_close(&pair[1]);
-	assert_int_equal(s.closed, 1);
-	guest_end(&s);
-}
-
-static void guest_closes(void **state)
-{
-	struct guest s;
-	char text[16] = "";
-	int pair[2];
-
-	guest_begin(&s);
-	/* At once, with data on the way to it: the host's side gets what the guest wrote. */
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	guest_connect_to(&s, pair[0], VSOCK_BOTH);
-	guest_send_data(&s, HOST_PORT, "bye", 3);
-	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
-	guest_expect(&s, OP(RST), HOST_PORT, 0);
-	assert_int_equal(read(pair[1], text, sizeof(text)), 3);
-	assert_int_equal(read(pair[1], text, sizeof(text)), 0);
-	assert_int_equal(write(pair[1], "x", 1), -1);
-	assert_int_equal(s.v.count, 0);
-	fd_close(&pair[1]);
-	/* Only its reading: the host's writer learns that. */
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	guest_connect_to(&s, pair[0], VSOCK_BOTH);
-	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(RCV));
-	assert_int_equal(write(pair[1], "x", 1), -1);
-	assert_int_equal(errno, EPIPE);
-	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
-	guest_send_data(&s, HOST_PORT, "still", 5);
-	assert_int_equal(read(pair[1], text, sizeof(text)), 5);
-	/* The host's reader goes: the guest's writer learns that, and the stream is over. */
-	fd_close(&pair[1]);
-	guest_send_data(&s, HOST_PORT, "x", 1);
-	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
-	assert_int_equal(s.closed, 2);
-	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
-	guest_expect(&s, OP(RST), HOST_PORT, 0);
-	assert_int_equal(s.v.count, 0);
-	/* Without any good-bye. */
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	guest_connect_to(&s, pair[0], VSOCK_BOTH);
-	guest_send_op(&s, HOST_PORT, OP(RST), 0);
-	assert_true(is_hung_up(pair[1]));
-	guest_expect_quiet(&s);
-	fd_close(&pair[1]);
-	guest_end(&s);
-}
-
-static void dialed(void **state)
-{
-	struct guest s;
-	int pair[2];
-
-	guest_begin(&s);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	assert_int_equal(write(pair[1], "early", 5), 5);
-	int port = virtio_vsock_dial(&s.v, GUEST_PORT, pair[0], VSOCK_BOTH);
-	assert_int_equal(port, VSOCK_DIAL_PORT_FIRST);
-	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
-	guest_expect_quiet(&s); /* no data before the answer */
-	guest_send_op(&s, (uint32_t)port, OP(RESPONSE), 0);
-	guest_expect(&s, OP(RW), (uint32_t)port, 0);
-	assert_string_equal((char *)s.data, "early");
-	/* A second one, which is refused. */
-	int other[2];
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
-	port = virtio_vsock_dial(&s.v, GUEST_PORT, other[0], VSOCK_BOTH);
-	assert_int_equal(port, VSOCK_DIAL_PORT_FIRST + 1);
-	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
-	guest_send_op(&s, (uint32_t)port, OP(RST), 0);
-	assert_true(is_hung_up(other[1]));
-	assert_int_equal(s.closed_port, port);
-	fd_close(&other[1]);
-	/* One that gets data for an answer. */
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
-	port = virtio_vsock_dial(&s.v, GUEST_PORT, other[0], VSOCK_BOTH);
-	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
-	guest_send_data(&s, (uint32_t)port, "x", 1);
-	guest_expect(&s, OP(RST), (uint32_t)port, 0);
-	assert_true(is_hung_up(other[1]));
-	fd_close(&other[1]);
-	/* No driver: refused, and the descriptor is gone too. */
-	set(&s.g, VIRTIO_MMIO_STATUS, 0);
-	assert_true(is_hung_up(pair[1]));
-	fd_close(&pair[1]);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	assert_int_equal(virtio_vsock_dial(&s.v, 1, pair[0], VSOCK_BOTH), -ENOTCONN);
-	assert_true(is_hung_up(pair[1]));
-	fd_close(&pair[1]);
-	guest_end(&s);
-}
 
 /* --- standard streams --- */
 
@@ -513,9 +385,6 @@ static void drained(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(socket_stream),
-		cmocka_unit_test(guest_closes),
-		cmocka_unit_test(dialed),
 		cmocka_unit_test(input_pipe),
 		cmocka_unit_test(input_unwanted),
 		cmocka_unit_test(output_pipe),

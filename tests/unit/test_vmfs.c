@@ -24,195 +24,8 @@
 
 #include "base/str.h"
 #include "unit/rig/child.h"
+#include "unit/rig/vmfs_files.h"
 #include "unit/rig/vmfs_front.h"
-
-#define ENDED 0
-#define REFUSED 3
-
-static int make(struct front *f, const char *name, uint32_t mode, uint32_t rdev)
-{
-	struct fuse_mknod_in in = {.mode = mode, .rdev = rdev};
-
-	return front_fuse(f, FUSE_MKNOD, 1, &in, sizeof(in), name, strlen(name) + 1);
-}
-
-static void ready(struct front *f)
-{
-	front_begin(f, false, 100);
-	front_start_queue(f);
-	front_fuse_init(f);
-}
-
-static void run_messages(void)
-{
-	struct front f;
-
-	front_begin(&f, false, 100);
-	uint64_t features = front_ask(&f, 1, 0);
-	CHECK(features == (UINT64_C(1) << 32 | 1U << 30 | 1U << 29 | 1U << 28));
-	CHECK(front_ask(&f, 15, 0) == (1 | 8 | 1 << 13));
-	front_set(&f, 16, 1 | 8);
-	CHECK(front_ask(&f, 17, 0) == 17);
-	/* With REPLY_ACK each message can be confirmed. */
-	struct front_message m = {.request = 3, .flags = 8};
-	front_send(&f, &m, NULL, 0);
-	CHECK(recv(f.sock, &m, sizeof(m), 0) == 20 && m.request == 3 && m.p.u64[0] == 0);
-	front_start_queue(&f);
-	front_fuse_init(&f);
-	const struct fuse_init_out *out = front_reply(&f);
-	CHECK(out->major == 7 && out->minor == 36 && out->max_write == 1 << 20);
-	/* Stop, and go on where it stopped. */
-	CHECK(front_ask(&f, 11, 1) == ((uint64_t)f.avail << 32 | 1));
-	front_set_vring(&f, 10, 1, f.avail);
-	front_set_fd(&f, 12, 1, f.kick);
-	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
-	/* A new interrupt descriptor while the queue runs: nothing is lost that went to the old
-	 * one. */
-	uint64_t count = 0;
-	int old_call = f.call;
-	f.call = eventfd(0, EFD_CLOEXEC);
-	front_set_fd(&f, 13, 1, f.call);
-	CHECK(read(f.call, &count, sizeof(count)) == sizeof(count) && count == 1);
-	close(old_call);
-	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
-	/* The same memory again, as at hot-plug, while the queue runs. */
-	front_set_memory(&f, GUEST, MEMORY, USER, 0);
-	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
-	/* A message in two pieces. */
-	struct front_message half = {.request = 18, .flags = 1, .size = 8, .p.u32 = {1, 1}};
-	front_send_raw(&f, &half, 7, NULL, 0);
-	usleep(20000);
-	front_send_raw(&f, (char *)&half + 7, 13, NULL, 0);
-	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
-	CHECK(front_end(&f) == ENDED);
-}
-
-/* Each of these must end the connection with an error, and nothing else. */
-static void break_message(unsigned int how)
-{
-	struct front_message m = {
-		.request = 5, .flags = 1, .size = 40, .p.u64 = {1, GUEST, MEMORY, USER, 0}};
-	struct front f;
-	int many[9];
-
-	front_begin(&f, false, 100);
-	for (size_t i = 0; i < 9; i++)
-		many[i] = f.memory;
-	switch (how) {
-	case 0: /* regions without a descriptor */
-		front_send(&f, &m, NULL, 0);
-		break;
-	case 1: /* more descriptors than regions */
-		front_send(&f, &m, many, 2);
-		break;
-	case 2: /* more descriptors than any message has */
-		front_send(&f, &m, many, 9);
-		break;
-	case 3: /* more regions than there are */
-		m.p.u64[0] = 0xffffffff;
-		front_send(&f, &m, many, 1);
-		break;
-	case 4: /* regions beyond the message */
-		m.p.u64[0] = 2;
-		front_send(&f, &m, many, 2);
-		break;
-	case 5:
-		front_set_memory(&f, GUEST, MEMORY + 4096, USER, 0);
-		break;
-	case 6:
-		front_set_memory(&f, GUEST, MEMORY, USER, 4096);
-		break;
-	case 7:
-		front_set_memory(&f, UINT64_MAX - 4095, MEMORY, USER, 0);
-		break;
-	case 8:
-		front_set_memory(&f, GUEST, UINT64_MAX, USER, 4096);
-		break;
-	case 9:
-		front_set_memory(&f, GUEST, 0, USER, 0);
-		break;
-	case 10: /* a payload that is announced longer than any */
-		m.size = 0xffffffff;
-		front_send_raw(&f, &m, 12, NULL, 0);
-		break;
-	case 11: /* one shorter than the request needs */
-		m.request = 9;
-		m.size = 8;
-		front_send(&f, &m, NULL, 0);
-		break;
-	case 12: /* a wrong version */
-		m.flags = 2;
-		m.size = 0;
-		front_send_raw(&f, &m, 12, NULL, 0);
-		break;
-	case 13: /* unknown */
-		m.request = 0x12345;
-		front_send(&f, &m, NULL, 0);
-		break;
-	case 14:
-		front_set_vring(&f, 8, 17, QUEUE);
-		break;
-	case 15:
-		front_set_vring(&f, 8, 1, 7);
-		break;
-	case 16:
-		front_set_vring(&f, 8, 1, 2048);
-		break;
-	case 17:
-		front_set_vring(&f, 10, 1, 0x10000);
-		break;
-	case 18: /* started without size */
-		front_set_fd(&f, 12, 1, f.kick);
-		break;
-	case 19: /* features that were not offered */
-		front_set(&f, 2, UINT64_MAX);
-		break;
-	case 20:
-		front_set_fd(&f, 12, 1 | 0x100, -1);
-		break;
-	case 21: /* a descriptor where none belongs */
-		front_set_fd(&f, 2, 0, f.kick);
-		break;
-	case 22: /* changed while it runs */
-		front_start_queue(&f);
-		front_set_vring(&f, 8, 1, 4);
-		break;
-	case 23: /* rings that leave the memory as it changes */
-		front_start_queue(&f);
-		front_set_memory(&f, GUEST, MEMORY, USER + MEMORY, 0);
-		break;
-	case 24: /* a kick that is no eventfd */
-		front_start_queue(&f);
-		front_set_fd(&f, 12, 1, f.sock);
-		break;
-	case 25: /* rings outside of memory, or crooked */
-	case 26:
-	case 27:
-	case 28:
-		front_set_memory(&f, GUEST, MEMORY, USER, 0);
-		front_set_vring(&f, 8, 1, QUEUE);
-		front_set_addr(&f, 1, how == 25 ? USER + MEMORY - 64 : USER,
-			how == 26 ? USER + AVAIL + 1 : USER + AVAIL,
-			how == 27   ? UINT64_MAX - 3
-			: how == 28 ? USER + MEMORY - 4
-				    : USER + USED);
-		front_set_fd(&f, 12, 1, f.kick);
-		break;
-	default: /* half a message */
-		front_send_raw(&f, &m, 20, NULL, 0);
-		break;
-	}
-	int end = front_end(&f);
-	if (end != REFUSED && !(how == 24 && end == ENDED))
-		fprintf(stderr, "# message %u: the server ended with %d\n", how, end);
-	CHECK(end == REFUSED || (how == 24 && end == ENDED));
-}
-
-static void run_bad_messages(void)
-{
-	for (unsigned int how = 0; how <= 29; how++)
-		break_message(how);
-}
 
 static void run_names(void)
 {
@@ -222,7 +35,7 @@ static void run_names(void)
 	char longest[300];
 	struct front f;
 
-	ready(&f);
+	front_ready(&f);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		size_t len = strlen(bad[i]) + 1;
 		char two[64];
@@ -230,7 +43,7 @@ static void run_names(void)
 		CHECK(front_name(&f, FUSE_LOOKUP, 1, bad[i]) == -EINVAL);
 		CHECK(front_name(&f, FUSE_UNLINK, 1, bad[i]) == -EINVAL);
 		CHECK(front_name(&f, FUSE_RMDIR, 1, bad[i]) == -EINVAL);
-		CHECK(make(&f, bad[i], S_IFREG | 0600, 0) == -EINVAL);
+		CHECK(front_make(&f, bad[i], S_IFREG | 0600, 0) == -EINVAL);
 		CHECK(front_fuse(&f, FUSE_MKDIR, 1, &mkdir_in, sizeof(mkdir_in), bad[i], len) ==
 			-EINVAL);
 		/* As the second name of two, and as that of a link. */
@@ -262,7 +75,7 @@ static void run_links_out(void)
 	struct front f;
 	char path[128];
 
-	ready(&f);
+	front_ready(&f);
 	CHECK(front_fuse(&f, FUSE_SYMLINK, 1, NULL, 0, "out\0/etc", 9) == 0);
 	uint64_t node = front_entry(&f);
 	CHECK(S_ISLNK(((const struct fuse_entry_out *)front_reply(&f))->attr.mode));
@@ -293,30 +106,20 @@ static void run_devices(void)
 	struct front f;
 	char path[128];
 
-	ready(&f);
-	CHECK(make(&f, "null", S_IFCHR | 0666, 1 << 8 | 3) == -EPERM);
-	CHECK(make(&f, "disk", S_IFBLK | 0666, 8 << 8) == -EPERM);
-	CHECK(make(&f, "dir", S_IFDIR | 0777, 0) == -EINVAL);
-	CHECK(make(&f, "link", S_IFLNK | 0777, 0) == -EINVAL);
-	CHECK(make(&f, "whiteout", S_IFCHR, 0) == 0);
+	front_ready(&f);
+	CHECK(front_make(&f, "null", S_IFCHR | 0666, 1 << 8 | 3) == -EPERM);
+	CHECK(front_make(&f, "disk", S_IFBLK | 0666, 8 << 8) == -EPERM);
+	CHECK(front_make(&f, "dir", S_IFDIR | 0777, 0) == -EINVAL);
+	CHECK(front_make(&f, "link", S_IFLNK | 0777, 0) == -EINVAL);
+	CHECK(front_make(&f, "whiteout", S_IFCHR, 0) == 0);
 	/* A FIFO would stop the server, a device act on the host: they are not opened. */
-	CHECK(make(&f, "fifo", S_IFIFO | 0600, 0) == 0);
+	CHECK(front_make(&f, "fifo", S_IFIFO | 0600, 0) == 0);
 	CHECK(front_fuse(&f, FUSE_OPEN, front_entry(&f), &in, sizeof(in), NULL, 0) == -EINVAL);
 	snprintf(path, sizeof(path), "%s/zero", f.dir);
 	CHECK(mknod(path, S_IFCHR | 0666, makedev(1, 5)) == 0);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "zero") == 0);
 	CHECK(front_fuse(&f, FUSE_OPEN, front_entry(&f), &in, sizeof(in), NULL, 0) == -EINVAL);
 	CHECK(front_end(&f) == ENDED);
-}
-
-static uint64_t open_new(struct front *f, const char *name, uint64_t *ret_node)
-{
-	struct fuse_create_in in = {.flags = O_RDWR | O_CREAT, .mode = S_IFREG | 0600};
-
-	CHECK(front_fuse(f, FUSE_CREATE, 1, &in, sizeof(in), name, strlen(name) + 1) == 0);
-	*ret_node = front_entry(f);
-	return ((const struct fuse_open_out *)((const struct fuse_entry_out *)front_reply(f) + 1))
-		->fh;
 }
 
 static void run_ids(void)
@@ -330,7 +133,7 @@ static void run_ids(void)
 	uint64_t a, b;
 	struct front f;
 
-	ready(&f);
+	front_ready(&f);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		CHECK(front_fuse(&f, FUSE_GETATTR, bad[i], &getattr_in, sizeof(getattr_in), NULL,
 			      0) == -ESTALE);
@@ -341,7 +144,7 @@ static void run_ids(void)
 	/* The root can't be forgotten. */
 	CHECK(front_fuse(&f, FUSE_FORGET, 1, &forget_in, sizeof(forget_in), NULL, 0) == INT_MIN);
 	CHECK(front_fuse(&f, FUSE_GETATTR, 1, &getattr_in, sizeof(getattr_in), NULL, 0) == 0);
-	uint64_t fh = open_new(&f, "a", &a), other = open_new(&f, "b", &b);
+	uint64_t fh = front_create(&f, "a", &a), other = front_create(&f, "b", &b);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		read_in.fh = bad[i] == 2 ? 77 : bad[i];
 		CHECK(front_fuse(&f, FUSE_READ, a, &read_in, sizeof(read_in), NULL, 0) == -EBADF);
@@ -377,14 +180,14 @@ static void run_lengths(void)
 	uint64_t node;
 	struct front f;
 
-	ready(&f);
+	front_ready(&f);
 	for (size_t i = 0; i < ARRAY_SIZE(ops); i++)
 		CHECK(front_fuse(&f, ops[i], 1, "xxx", 4, NULL, 0) == -EINVAL);
 	CHECK(front_fuse(&f, 4000000000U, 1, NULL, 0, NULL, 0) == -ENOSYS);
 	CHECK(front_fuse(&f, FUSE_IOCTL, 1, big, 40, NULL, 0) == -ENOTTY);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, big, sizeof(big)) == -E2BIG);
 	/* More data announced than there is. */
-	write_in.fh = read_in.fh = open_new(&f, "file", &node);
+	write_in.fh = read_in.fh = front_create(&f, "file", &node);
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
 	write_in.size = UINT32_MAX;
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
@@ -438,7 +241,7 @@ static void run_before_init(void)
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "x") == -EIO);
 	front_fuse_init(&f);
 	uint64_t node;
-	open_new(&f, "file", &node);
+	front_create(&f, "file", &node);
 	/* A guest that was reset begins anew: what it knew is gone, and closed. */
 	front_fuse_init(&f);
 	struct fuse_getattr_in in = {0};
@@ -460,10 +263,10 @@ static void run_limits(void)
 	front_fuse_init(&f);
 	for (int i = 0; i < 19; i++) {
 		snprintf(name, sizeof(name), "f%d", i);
-		CHECK(make(&f, name, S_IFREG | 0600, 0) == 0);
+		CHECK(front_make(&f, name, S_IFREG | 0600, 0) == 0);
 	}
 	node = front_entry(&f);
-	CHECK(make(&f, "more", S_IFREG | 0600, 0) == -ENFILE);
+	CHECK(front_make(&f, "more", S_IFREG | 0600, 0) == -ENFILE);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "more") == -ENFILE);
 	/* What is known stays usable, and a listing still works. */
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "f1") == 0);
@@ -519,175 +322,18 @@ static void run_read_only(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
-/* Rings that no driver makes. Each ends the server with an error. */
-static void break_ring(unsigned int how)
-{
-	const struct vring_desc loop = {GUEST + TABLE, 16, VRING_DESC_F_NEXT, 0};
-	struct vring_avail *a;
-	struct front f;
-
-	ready(&f);
-	a = (void *)(f.ram + AVAIL);
-	front_desc(&f, 0, GUEST + DATA_IN, 64, VRING_DESC_F_NEXT, 1);
-	front_desc(&f, 1, GUEST + DATA_OUT, 64, VRING_DESC_F_WRITE, 0);
-	switch (how) {
-	case 0: /* a chain that is a circle */
-		front_desc(&f, 1, GUEST + DATA_IN, 64, VRING_DESC_F_NEXT, 0);
-		break;
-	case 1: /* of segments of no length */
-		front_desc(&f, 0, GUEST + DATA_IN, 0, VRING_DESC_F_NEXT, 0);
-		break;
-	case 2: /* a head, and a next, that are none */
-		front_kick(&f, QUEUE);
-		break;
-	case 3:
-		front_desc(&f, 0, GUEST + DATA_IN, 64, VRING_DESC_F_NEXT, 0xffff);
-		break;
-	case 4: /* before, behind, and across the ends of memory */
-		front_desc(&f, 0, GUEST - 1, 64, 0, 0);
-		break;
-	case 5:
-		front_desc(&f, 0, GUEST + MEMORY - 63, 64, 0, 0);
-		break;
-	case 6:
-		front_desc(&f, 0, UINT64_MAX - 10, 64, 0, 0);
-		break;
-	case 7:
-		front_desc(&f, 0, GUEST, 0xffffffff, 0, 0);
-		break;
-	case 8: /* readable behind writable */
-		front_desc(&f, 0, GUEST + DATA_OUT, 64, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1);
-		front_desc(&f, 1, GUEST + DATA_IN, 64, 0, 0);
-		break;
-	case 9: /* an indirect table of no whole number of descriptors, none, too many */
-	case 10:
-		front_desc(&f, 0, GUEST + TABLE, how == 9 ? 17 : 0, VRING_DESC_F_INDIRECT, 0);
-		break;
-	case 11:
-		for (unsigned int i = 0; i < 1025; i++)
-			memcpy(f.ram + TABLE + 16UL * i,
-				&(struct vring_desc){
-					GUEST + DATA_IN, 1, VRING_DESC_F_NEXT, (uint16_t)(i + 1)},
-				16);
-		front_desc(&f, 0, GUEST + TABLE, 16 * 1026, VRING_DESC_F_INDIRECT, 0);
-		break;
-	case 12: /* outside of memory */
-		front_desc(&f, 0, GUEST + MEMORY, 32, VRING_DESC_F_INDIRECT, 0);
-		break;
-	case 13: /* in an indirect table */
-		memcpy(f.ram + TABLE,
-			&(struct vring_desc){GUEST + TABLE, 16, VRING_DESC_F_INDIRECT, 0}, 16);
-		front_desc(&f, 0, GUEST + TABLE, 16, VRING_DESC_F_INDIRECT, 0);
-		break;
-	case 14: /* with a circle in it */
-		memcpy(f.ram + TABLE, &loop, 16);
-		front_desc(&f, 0, GUEST + TABLE, 16, VRING_DESC_F_INDIRECT, 0);
-		break;
-	case 15: /* and a next */
-		front_desc(&f, 0, GUEST + TABLE, 16, VRING_DESC_F_INDIRECT | VRING_DESC_F_NEXT, 1);
-		break;
-	default: /* an index that is further than the queue is long */
-		__atomic_store_n(&a->idx, (uint16_t)(f.avail + QUEUE + 1), __ATOMIC_SEQ_CST);
-		f.avail += QUEUE;
-		break;
-	}
-	if (how != 2)
-		front_kick(&f, 0);
-	CHECK(front_wait(&f) == -1);
-	int end = front_end(&f);
-	if (end != REFUSED)
-		fprintf(stderr, "# ring %u: the server ended with %d\n", how, end);
-	CHECK(end == REFUSED);
-}
-
-static void run_bad_rings(void)
-{
-	for (unsigned int how = 0; how <= 16; how++)
-		break_ring(how);
-}
-
-/* The same descriptors again and again, and a full queue of requests in one kick. */
-static void run_replay(void)
-{
-	struct fuse_in_header h = {.len = 56, .opcode = FUSE_GETATTR, .nodeid = 1};
-	struct vring_used *u;
-	struct front f;
-
-	ready(&f);
-	u = (void *)(f.ram + USED);
-	memset(f.ram + DATA_IN, 0, 64);
-	memcpy(f.ram + DATA_IN, &h, sizeof(h));
-	front_desc(&f, 0, GUEST + DATA_IN, 56, VRING_DESC_F_NEXT, 1);
-	front_desc(&f, 1, GUEST + DATA_OUT, 4096, VRING_DESC_F_WRITE, 0);
-	for (int round = 0; round < 100; round++) {
-		for (unsigned int i = 0; i < QUEUE; i++)
-			((struct vring_avail *)(f.ram + AVAIL))->ring[i] = 0;
-		f.avail += QUEUE - 1;
-		front_kick(&f, 0);
-		CHECK(front_wait(&f) == 16 + sizeof(struct fuse_attr_out));
-	}
-	CHECK(u->idx == f.avail);
-	/* An indirect chain, well-formed. */
-	memcpy(f.ram + TABLE, f.ram, 32);
-	front_desc(&f, 3, GUEST + TABLE, 32, VRING_DESC_F_INDIRECT, 0);
-	front_kick(&f, 3);
-	CHECK(front_wait(&f) == 16 + sizeof(struct fuse_attr_out));
-	CHECK(front_end(&f) == ENDED);
-}
-
-/* A request that waits for a lock is answered when the queue stops, and nothing of it is used
- * later. */
-static void run_waiting_lock(void)
-{
-	struct fuse_lk_in in = {.owner = 1, .lk = {.end = INT64_MAX, .type = F_WRLCK}};
-	const struct fuse_out_header *out;
-	uint64_t node;
-	struct front f;
-
-	ready(&f);
-	in.fh = open_new(&f, "file", &node);
-	CHECK(front_fuse(&f, FUSE_SETLK, node, &in, sizeof(in), NULL, 0) == 0);
-	in.owner = 2;
-	CHECK(front_fuse(&f, FUSE_SETLK, node, &in, sizeof(in), NULL, 0) == -EAGAIN);
-	struct fuse_in_header h = {
-		.len = sizeof(h) + sizeof(in), .opcode = FUSE_SETLKW, .nodeid = node, .unique = 77};
-	memcpy(f.ram + DATA_IN, &h, sizeof(h));
-	memcpy(f.ram + DATA_IN + sizeof(h), &in, sizeof(in));
-	front_desc(&f, 0, GUEST + DATA_IN, h.len, VRING_DESC_F_NEXT, 1);
-	front_kick(&f, 0);
-	usleep(50000);
-	CHECK(((struct vring_used *)(f.ram + USED))->idx == (uint16_t)(f.avail - 1));
-	CHECK(front_ask(&f, 11, 1) == ((uint64_t)f.avail << 32 | 1));
-	out = (void *)(f.ram + DATA_OUT);
-	CHECK(front_wait(&f) == 16 && out->unique == 77 && out->error == -ENOLCK);
-	CHECK(front_end(&f) == ENDED);
-}
-
-#define TEST(name) \
-	static void test_##name(void **state) \
-	{ \
-		needs_root(); \
-		in_child(run_##name); \
-	}
-TEST(messages)
-TEST(bad_messages)
-TEST(names)
-TEST(links_out)
-TEST(devices)
-TEST(ids)
-TEST(lengths)
-TEST(before_init)
-TEST(limits)
-TEST(read_only)
-TEST(bad_rings)
-TEST(replay)
-TEST(waiting_lock)
+ROOT_CHILD_TEST(names)
+ROOT_CHILD_TEST(links_out)
+ROOT_CHILD_TEST(devices)
+ROOT_CHILD_TEST(ids)
+ROOT_CHILD_TEST(lengths)
+ROOT_CHILD_TEST(before_init)
+ROOT_CHILD_TEST(limits)
+ROOT_CHILD_TEST(read_only)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_messages),
-		cmocka_unit_test(test_bad_messages),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_links_out),
 		cmocka_unit_test(test_devices),
@@ -696,9 +342,6 @@ int main(void)
 		cmocka_unit_test(test_before_init),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_read_only),
-		cmocka_unit_test(test_bad_rings),
-		cmocka_unit_test(test_replay),
-		cmocka_unit_test(test_waiting_lock),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

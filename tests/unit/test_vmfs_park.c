@@ -265,19 +265,13 @@ static void run_all_in_use(void)
 	end();
 }
 
-#define TEST(name) \
-	static void test_##name(void **state) \
-	{ \
-		needs_root(); \
-		in_child(run_##name); \
-	}
-TEST(all_stay_known)
-TEST(renamed)
-TEST(unlinked)
-TEST(changed_on_the_host)
-TEST(deep)
-TEST(forgotten_directory)
-TEST(all_in_use)
+ROOT_CHILD_TEST(all_stay_known)
+ROOT_CHILD_TEST(renamed)
+ROOT_CHILD_TEST(unlinked)
+ROOT_CHILD_TEST(changed_on_the_host)
+ROOT_CHILD_TEST(deep)
+ROOT_CHILD_TEST(forgotten_directory)
+ROOT_CHILD_TEST(all_in_use)
 
 int main(void)
 {

@@ -10,7 +10,6 @@
 
 #include <cmocka.h>
 
-#include <linux/fs.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -238,14 +237,8 @@ static void run_nobody_asks(void)
 	CHECK(front_end(&s.f) == 0);
 }
 
-#define TEST(name) \
-	static void test_##name(void **state) \
-	{ \
-		needs_root(); \
-		in_child(run_##name); \
-	}
-TEST(sealed)
-TEST(nobody_asks)
+ROOT_CHILD_TEST(sealed)
+ROOT_CHILD_TEST(nobody_asks)
 
 int main(void)
 {

@@ -51,3 +51,18 @@ void in_child(void (*f)(void));
 			skip(); \
 		} \
 	} while (0)
+
+/* Defines test_NAME, which runs run_NAME in a child. */
+#define CHILD_TEST(name) \
+	static void test_##name(void **state) \
+	{ \
+		in_child(run_##name); \
+	}
+
+/* The same, but the test is skipped without root. */
+#define ROOT_CHILD_TEST(name) \
+	static void test_##name(void **state) \
+	{ \
+		needs_root(); \
+		in_child(run_##name); \
+	}

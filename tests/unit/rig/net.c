@@ -49,6 +49,24 @@ void nets_release(struct nets *n)
 	free(n);
 }
 
+int nets_setup(void **state)
+{
+	struct nets *n = nets_new();
+
+	if (n) {
+		n->box = net_namespace_new();
+		n->host = net_namespace_new();
+	}
+	*state = n;
+	return 0;
+}
+
+int nets_teardown(void **state)
+{
+	nets_release(*state);
+	return 0;
+}
+
 struct nets *nets_of(void **state)
 {
 	if (!*state) {

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A network device behind the mmio transport, with a driver in plain memory. */
+#pragma once
+#include "unit/rig/virtio.h"
+#include "vm/virtio/virtio_net.h"
+
+#define RX 0
+#define TX 1
+#define HEADER 12
+#define MERGEABLE (1ULL << VIRTIO_NET_F_MRG_RXBUF)
+#define BUFFER(i) (DATA + 0x10000UL * (i))
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#define GSO_UDP_L4 5 /* virtio_net.h of Linux 6.2 */
+#define USO (7ULL << 54)
+
+static const uint8_t nic_mac[6] = {2, 0, 0, 0, 0, 0x0a};
+
+struct nic {
+	struct rig g;
+	struct virtio_net n;
+	int tap, wire; /* the device's end and the test's */
+};
+
+void nic_init(struct nic *t, uint64_t features);
+
+void nic_release(struct nic *t);
+
+/* What the event loop does; whether there was anything to do. */
+bool nic_serve_event(struct nic *t);
+
+uint8_t frame_byte(size_t i);
+
+/* The host sends a frame: a header of zeroes and a pattern. */
+void nic_send_from_wire(struct nic *t, size_t len);
+
+void nic_give_buffer(struct nic *t, unsigned i, uint32_t len);

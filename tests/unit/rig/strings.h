@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Compares lists of strings. */
+#pragma once
+#include "spec/spec.h"
+
+/* strings: NULL-terminated, each equal. */
+#define assert_strings(list, ...) \
+	check_strings((list), (const char *const[]){__VA_ARGS__, NULL}, __LINE__)
+void check_strings(struct spec_strings list, const char *const *expected, int line);
