@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """config.json's `mounts` and `root`: every kind, their options, and where destinations may lead."""
 import os
-import shutil
-import subprocess
 
 import pytest
 from harness import config, machine, mode
+
 
 MS_SHARED, MS_SLAVE, MS_REC, MS_BIND = 1 << 20, 1 << 19, 0x4000, 4096
 
@@ -25,12 +24,6 @@ def mounted(text, where):
 def mountinfo(c):
     c.conf["process"]["args"] = ["cat", "/proc/self/mountinfo"]
     return c.run().ok().out
-
-
-def add(c, destination, type="bind", source=None, options=(), **more):
-    c.conf["mounts"].append({"destination": destination, "type": type, "options": list(options),
-                             **({"source": source} if source else {}), **more})
-    return c
 
 
 @pytest.fixture
@@ -57,24 +50,24 @@ def test_only_the_mounts_of_the_config(ctr):
 def test_mounted_in_order(ctr, vol):
     """A later mount beneath or above an earlier one is seen, as listed."""
     c = ctr.sh("cat /mnt/inner/file; ls /mnt")
-    add(c, "/mnt", "tmpfs", "tmpfs")
-    add(c, "/mnt/inner", "bind", vol, ["rbind"])
+    config.add_mount(c, "/mnt", "tmpfs", "tmpfs")
+    config.add_mount(c, "/mnt/inner", "bind", vol, ["rbind"])
     assert c.run().ok().out == "from the host\ninner\n"
 
 
 def test_bind_directory(ctr, vol):
-    c = add(ctr.sh("cat /data/file; echo written > /data/new"), "/data", "bind", vol, ["bind"])
+    c = config.add_mount(ctr.sh("cat /data/file; echo written > /data/new"), "/data", "bind", vol, ["bind"])
     assert c.run().ok().out == "from the host\n"
     assert open(os.path.join(vol, "new")).read() == "written\n"
 
 
 def test_bind_file(ctr, vol):
-    c = add(ctr.sh("cat /etc/given"), "/etc/given", "bind", os.path.join(vol, "file"), ["bind", "ro"])
+    c = config.add_mount(ctr.sh("cat /etc/given"), "/etc/given", "bind", os.path.join(vol, "file"), ["bind", "ro"])
     assert c.run().ok().out == "from the host\n"
 
 
 def test_bind_over_existing_file(ctr, vol):
-    c = add(ctr.sh("cat /etc/passwd"), "/etc/passwd", "bind", os.path.join(vol, "file"), ["bind"])
+    c = config.add_mount(ctr.sh("cat /etc/passwd"), "/etc/passwd", "bind", os.path.join(vol, "file"), ["bind"])
     assert c.run().ok().out == "from the host\n"
 
 
@@ -90,13 +83,13 @@ def test_bind_source_relative_to_the_bundle(ctr):
     os.mkdir(os.path.join(c.bundle, "rel"))
     with open(os.path.join(c.bundle, "rel", "x"), "w") as f:
         f.write("relative\n")
-    add(c, "/data", "bind", "rel", ["bind"])
+    config.add_mount(c, "/data", "bind", "rel", ["bind"])
     assert c.run(cwd="/").ok().out == "relative\n"
 
 
 def test_bind_source_is_a_symlink_on_the_host(ctr, vol, tmp):
     os.symlink(vol, os.path.join(tmp, "link"))
-    c = add(ctr.sh("cat /data/file"), "/data", "bind", os.path.join(tmp, "link"), ["bind"])
+    c = config.add_mount(ctr.sh("cat /data/file"), "/data", "bind", os.path.join(tmp, "link"), ["bind"])
     assert c.run().ok().out == "from the host\n"
 
 
@@ -105,19 +98,19 @@ def test_copy_symlink(ctr, vol, tmp):
     os.symlink("/a/b", os.path.join(tmp, "link"))
     opts = ["rbind", "copy-symlink"]
     script = "readlink /new/dir/link; readlink /link; cat /data/file; grep -c link /proc/mounts"
-    c = add(add(ctr.sh(script), "/new/dir/link", "bind", os.path.join(tmp, "link"), opts), "/data", "bind", vol, opts)
+    c = config.add_mount(config.add_mount(ctr.sh(script), "/new/dir/link", "bind", os.path.join(tmp, "link"), opts), "/data", "bind", vol, opts)
     os.symlink("/a/b", c.path("/link"))
-    add(c, "/link", "bind", os.path.join(tmp, "link"), opts)
+    config.add_mount(c, "/link", "bind", os.path.join(tmp, "link"), opts)
     assert c.run().out == "/a/b\n/a/b\nfrom the host\n0\n"
     # What is in the way stays; and a directory of the path that leads out of the root leads nowhere.
     for other in ("/etc", "file"):
-        c = add(ctr("true"), "/link", "bind", os.path.join(tmp, "link"), opts)
+        c = config.add_mount(ctr("true"), "/link", "bind", os.path.join(tmp, "link"), opts)
         if other == "file":
             open(c.path("/link"), "w").close()
         else:
             os.symlink(other, c.path("/link"))
         c.run().failed("mounts[", "destination: /link is there already", "/a/b")
-    c = add(ctr("true"), "/out/link", "bind", os.path.join(tmp, "link"), opts)
+    c = config.add_mount(ctr("true"), "/out/link", "bind", os.path.join(tmp, "link"), opts)
     os.symlink(tmp, c.path("/out"))
     os.unlink(os.path.join(tmp, "link"))
     c.run().failed("mounts[", "source:", "does not exist on the host")
@@ -130,8 +123,8 @@ def test_nofollow(ctr, vol, tmp):
     """crun's: a link as source is bound itself; a link as destination is mounted on, not what it leads to."""
     os.symlink("/proc/self/cmdline", os.path.join(tmp, "link"))
     link, file = os.path.join(tmp, "link"), os.path.join(vol, "file")
-    c = add(ctr.sh("readlink /l; cat /d; cat /t"), "/l", "bind", link, ["bind", "src-nofollow"])
-    add(c, "/d", "bind", file, ["bind", "dest-nofollow"])
+    c = config.add_mount(ctr.sh("readlink /l; cat /d; cat /t"), "/l", "bind", link, ["bind", "src-nofollow"])
+    config.add_mount(c, "/d", "bind", file, ["bind", "dest-nofollow"])
     os.symlink("/t", c.path("/d"))
     with open(c.path("/t"), "w") as f:
         f.write("the target\n")
@@ -139,19 +132,19 @@ def test_nofollow(ctr, vol, tmp):
 
 
 def test_destination_missing_in_proc(ctr, vol):
-    c = add(ctr("true"), "/proc/no/such", "bind", os.path.join(vol, "file"), ["bind"])
+    c = config.add_mount(ctr("true"), "/proc/no/such", "bind", os.path.join(vol, "file"), ["bind"])
     c.run().failed("mounts[", "destination: /proc/no/such does not exist", "nothing can be made in a procfs")
 
 
 def test_bind_source_missing(ctr):
-    c = add(ctr("true"), "/data", "bind", "/no/such/source", ["bind"])
+    c = config.add_mount(ctr("true"), "/data", "bind", "/no/such/source", ["bind"])
     r = c.run()
     assert r.rc != 0 and "/no/such/source" in r.err, r
 
 
 def test_bind_socket_and_fifo(ctr, vol):
     os.mkfifo(os.path.join(vol, "fifo"))
-    c = add(ctr.sh("stat -c %F /run/fifo"), "/run/fifo", "bind", os.path.join(vol, "fifo"), ["bind"])
+    c = config.add_mount(ctr.sh("stat -c %F /run/fifo"), "/run/fifo", "bind", os.path.join(vol, "fifo"), ["bind"])
     assert c.run().ok().out == "fifo\n"
 
 
@@ -159,24 +152,24 @@ def test_bind_is_not_recursive_unless_asked(ctr, vol):
     machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs")
     try:
         open(os.path.join(vol, "sub", "mounted"), "w").close()
-        assert "mounted" not in add(ctr.sh("ls /d/sub"), "/d", "bind", vol, ["bind"]).run().ok().out
-        assert "mounted" in add(ctr.sh("ls /d/sub"), "/d", "bind", vol, ["rbind"]).run().ok().out
+        assert "mounted" not in config.add_mount(ctr.sh("ls /d/sub"), "/d", "bind", vol, ["bind"]).run().ok().out
+        assert "mounted" in config.add_mount(ctr.sh("ls /d/sub"), "/d", "bind", vol, ["rbind"]).run().ok().out
     finally:
         machine.umount(os.path.join(vol, "sub"))
 
 
 def test_ro(ctr, vol):
-    c = add(ctr.sh("echo x > /d/new"), "/d", "bind", vol, ["bind", "ro"])
+    c = config.add_mount(ctr.sh("echo x > /d/new"), "/d", "bind", vol, ["bind", "ro"])
     r = c.run()
     assert r.rc == 1 and "Read-only file system" in r.err
-    assert "ro" in mounted(mountinfo(add(ctr(), "/d", "bind", vol, ["bind", "ro"])), "/d")[0]
+    assert "ro" in mounted(mountinfo(config.add_mount(ctr(), "/d", "bind", vol, ["bind", "ro"])), "/d")[0]
 
 
 @pytest.mark.parametrize("opts,inner_ro", [(["rbind", "ro"], False), (["rbind", "rro"], True)])
 def test_rro_is_recursive_and_ro_is_not(ctr, vol, opts, inner_ro):
     machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs")
     try:
-        c = add(ctr.sh("echo x > /d/new; echo y > /d/sub/new"), "/d", "bind", vol, opts)
+        c = config.add_mount(ctr.sh("echo x > /d/new; echo y > /d/sub/new"), "/d", "bind", vol, opts)
         c.run()
         assert not os.path.exists(os.path.join(vol, "new"))
         assert os.path.exists(os.path.join(vol, "sub", "new")) == (not inner_ro)
@@ -188,7 +181,7 @@ def test_rro_is_recursive_and_ro_is_not(ctr, vol, opts, inner_ro):
                                       ("nodiratime", "nodiratime"), ("relatime", "relatime"), ("nosymfollow", "nosymfollow")])
 @pytest.mark.parametrize("kind", ["tmpfs", "bind"])
 def test_attribute_options(ctr, vol, opt, flag, kind):
-    c = add(ctr(), "/m", kind, vol if kind == "bind" else "tmpfs", ([kind] if kind == "bind" else []) + [opt])
+    c = config.add_mount(ctr(), "/m", kind, vol if kind == "bind" else "tmpfs", ([kind] if kind == "bind" else []) + [opt])
     assert flag in mounted(mountinfo(c), "/m")[0]
 
 
@@ -197,7 +190,7 @@ def test_attribute_options(ctr, vol, opt, flag, kind):
 def test_recursive_attribute_options(ctr, vol, opt, flag):
     machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs")
     try:
-        info = mountinfo(add(ctr(), "/m", "bind", vol, ["rbind", opt]))
+        info = mountinfo(config.add_mount(ctr(), "/m", "bind", vol, ["rbind", opt]))
         # A microVM has the whole source as one file system.
         assert flag in mounted(info, "/m")[0] and (mode.VM or flag in mounted(info, "/m/sub")[0])
     finally:
@@ -205,7 +198,7 @@ def test_recursive_attribute_options(ctr, vol, opt, flag):
 
 
 def test_later_option_wins(ctr, vol):
-    info = mountinfo(add(ctr(), "/m", "bind", vol, ["bind", "nosuid", "suid", "ro", "rw", "exec", "noexec"]))
+    info = mountinfo(config.add_mount(ctr(), "/m", "bind", vol, ["bind", "nosuid", "suid", "ro", "rw", "exec", "noexec"]))
     flags = mounted(info, "/m")[0]
     assert "noexec" in flags and "nosuid" not in flags and "rw" in flags
 
@@ -214,20 +207,20 @@ def test_bind_keeps_the_sources_flags_that_are_not_mentioned(ctr, vol):
     """A nosuid,nodev source must not lose them by being bind-mounted read-only."""
     machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs", 2 | 4)  # MS_NOSUID | MS_NODEV
     try:
-        flags = mounted(mountinfo(add(ctr(), "/m", "bind", os.path.join(vol, "sub"), ["bind", "ro"])), "/m")[0]
+        flags = mounted(mountinfo(config.add_mount(ctr(), "/m", "bind", os.path.join(vol, "sub"), ["bind", "ro"])), "/m")[0]
         assert {"ro", "nosuid", "nodev"} <= flags
     finally:
         machine.umount(os.path.join(vol, "sub"))
 
 
 def test_unknown_option_goes_to_the_file_system_and_fails(ctr):
-    c = add(ctr("true"), "/m", "tmpfs", "tmpfs", ["made_up_option=3"])
+    c = config.add_mount(ctr("true"), "/m", "tmpfs", "tmpfs", ["made_up_option=3"])
     r = c.run()
     assert r.rc != 0 and "made_up_option" in r.err, r
 
 
 def test_tmpfs_data(ctr):
-    c = add(ctr.sh("stat -c %a:%u:%g /m; df -k /m | tail -1"), "/m", "tmpfs", "tmpfs",
+    c = config.add_mount(ctr.sh("stat -c %a:%u:%g /m; df -k /m | tail -1"), "/m", "tmpfs", "tmpfs",
             ["mode=1730", "uid=5", "gid=6", "size=4m"])
     out = c.run().ok().out
     assert out.startswith("1730:5:6\n") and "4096" in out
@@ -242,7 +235,7 @@ def test_tmpcopyup(ctr):
     os.chmod(c.path("/m/file"), 0o604)
     os.chown(c.path("/m/file"), 1000, 1000)
     os.symlink("/etc/passwd", c.path("/m/link"))
-    add(c, "/m", "tmpfs", "tmpfs", ["tmpcopyup"])
+    config.add_mount(c, "/m", "tmpfs", "tmpfs", ["tmpcopyup"])
     out = c.run().ok().out
     assert out.startswith("top\ninner\n/etc/passwd\n604:1000\n")
     assert out.splitlines()[-4:] == ["d", "file", "link", "new"]
@@ -273,8 +266,8 @@ def test_destination_symlink_stays_inside(ctr, vol, tmp):
     os.symlink(victim, c.path("/escape"))
     os.makedirs(c.path("/opt/inside"))
     os.symlink("/opt/inside", c.path("/link"))
-    add(c, "/link", "bind", vol, ["bind"])
-    add(c, "/escape/below", "bind", vol, ["bind"])
+    config.add_mount(c, "/link", "bind", vol, ["bind"])
+    config.add_mount(c, "/escape/below", "bind", vol, ["bind"])
     assert c.run().ok().out == "from the host\n"
     assert os.listdir(victim) == []
     assert os.path.isdir(c.path(victim, "below")), "made beneath the rootfs"
@@ -282,33 +275,33 @@ def test_destination_symlink_stays_inside(ctr, vol, tmp):
 
 def test_destination_dotdot_stays_inside(ctr, vol, tmp):
     c = ctr.sh("cat /caught/file")
-    add(c, "/../../../../../../caught", "bind", vol, ["bind"])
+    config.add_mount(c, "/../../../../../../caught", "bind", vol, ["bind"])
     assert c.run().ok().out == "from the host\n"
 
 
 def test_destination_is_made(ctr):
-    c = add(ctr.sh("grep -q ' /a/b/c tmpfs ' /proc/mounts"), "/a/b/c", "tmpfs", "tmpfs")
+    c = config.add_mount(ctr.sh("grep -q ' /a/b/c tmpfs ' /proc/mounts"), "/a/b/c", "tmpfs", "tmpfs")
     assert c.run().rc == 0
 
 
 def test_destination_relative(ctr):
     """Deprecated, but runc takes it as relative to the root."""
-    c = add(ctr.sh("grep -q ' /rel tmpfs ' /proc/mounts"), "rel", "tmpfs", "tmpfs")
+    c = config.add_mount(ctr.sh("grep -q ' /rel tmpfs ' /proc/mounts"), "rel", "tmpfs", "tmpfs")
     assert c.run().rc == 0
 
 
 def test_destination_root_is_refused(ctr, vol):
-    r = add(ctr("true"), "/", "bind", vol, ["bind"]).run()
+    r = config.add_mount(ctr("true"), "/", "bind", vol, ["bind"]).run()
     assert r.rc != 0 and "mounts[7]" in r.err, r
 
 
 def test_directory_over_file_is_refused(ctr, vol):
-    r = add(ctr("true"), "/etc/passwd", "bind", vol, ["bind"]).run()
+    r = config.add_mount(ctr("true"), "/etc/passwd", "bind", vol, ["bind"]).run()
     assert r.rc != 0 and "/etc/passwd" in r.err, r
 
 
 def test_unknown_file_system(ctr):
-    r = add(ctr("true"), "/m", "no_such_fs", "x").run()
+    r = config.add_mount(ctr("true"), "/m", "no_such_fs", "x").run()
     assert r.rc != 0 and "no_such_fs" in r.err, r
 
 
@@ -357,7 +350,7 @@ def test_mount_propagation(ctr, vol, opt, field):
     machine.mount(vol, vol, flags=MS_BIND)
     machine.mount(None, vol, flags=MS_SHARED)
     try:
-        c = add(ctr(), "/m", "bind", vol, ["rbind", opt])
+        c = config.add_mount(ctr(), "/m", "bind", vol, ["rbind", opt])
         # A bind mount can be shared with the host only if no private step lies between (as runc demands it).
         c.conf["linux"]["rootfsPropagation"] = "rshared" if "shared" in opt else "rslave"
         kinds = {f.split(":")[0] for f in mounted(mountinfo(c), "/m")[4]}
@@ -371,7 +364,7 @@ def test_slave_receives_mounts_from_the_host(ctr, vol):
     machine.mount(None, vol, flags=MS_SHARED)
     try:
         c = ctr.sh("while [ ! -e /m/sub/late ]; do sleep 0.02; done; echo seen")
-        add(c, "/m", "bind", vol, ["rbind", "rslave"])
+        config.add_mount(c, "/m", "bind", vol, ["rbind", "rslave"])
         c.conf["linux"]["rootfsPropagation"] = "rslave"
         c.up()
         machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs")
@@ -389,7 +382,7 @@ def test_default_propagation_leaks_nothing_to_the_host(ctr, vol, tmp):
     machine.mount(None, tmp, flags=MS_SHARED | MS_REC)
     before = machine.mounts()
     try:
-        add(ctr("true"), "/m", "tmpfs", "tmpfs").run().ok()
+        config.add_mount(ctr("true"), "/m", "tmpfs", "tmpfs").run().ok()
         assert machine.mounts().keys() == before.keys()
     finally:
         machine.umount(tmp)
@@ -409,101 +402,9 @@ def test_rootfs_propagation(ctr, value, want):
         machine.umount(c.rootfs)
 
 
-# ---- id-mapped mounts ----
-
-@pytest.fixture
-def disk(tmp):
-    """A directory on a file system that every supported kernel can map ids on (tmpfs only since Linux 6.3)."""
-    d = f"{'/scratch' if os.environ.get('CAISSON_TEST_HOST') else '/var/tmp'}/caisson-idmap.{os.getpid()}"
-    os.makedirs(d)
-    yield d
-    shutil.rmtree(d)
-
-
-MAP = [{"containerID": 0, "hostID": 5000, "size": 1000}]
-
-
-def test_idmapped_mount(ctr, disk):
-    """Ids on disk 0..999 show as 5000..5999; writing maps back."""
-    open(os.path.join(disk, "f"), "w").close()
-    os.chown(os.path.join(disk, "f"), 3, 4)
-    c = ctr.sh("stat -c %u:%g /m/f")
-    add(c, "/m", "bind", disk, ["rbind", "idmap"], uidMappings=MAP, gidMappings=MAP)
-    assert c.run().ok().out == "5003:5004\n"
-
-
-def test_idmapped_with_the_containers_mapping(ctr, disk):
-    """idmap with a user namespace: files of root on disk are root's in the container."""
-    open(os.path.join(disk, "f"), "w").close()
-    os.chmod(disk, 0o755)
-    c = ctr.sh("stat -c %u:%g /m/f; touch /m/new")
-    os.mkdir(c.path("/m"))  # the mapped root may not make it: the rootfs is not its
-    config.namespaces(c.conf, "user")
-    m = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = m
-    add(c, "/m", "bind", disk, ["rbind", "idmap"], uidMappings=m, gidMappings=m)
-    assert c.run().ok().out == "0:0\n"
-    assert os.stat(os.path.join(disk, "new")).st_uid == 0
-
-
-def test_idmap_option_with_ids(ctr, disk):
-    """crun's: what is 3:4 on disk shows as 5003:5004; the second range is relative to the container's own."""
-    for n, uid in ("f", 3), ("g", 20):
-        open(os.path.join(disk, n), "w").close()
-        os.chown(os.path.join(disk, n), uid, 4)
-    os.chmod(disk, 0o755)
-    c = ctr.sh("stat -c %u:%g /m/f /m/g")
-    add(c, "/m", "bind", disk, ["rbind", "idmap=uids=0-5000-10#20-7000-1;gids=0-5000-10"])
-    assert c.run().ok().out == "5003:5004\n7000:5004\n"
-
-
-@pytest.mark.parametrize("opt,inner", [("idmap", "1:1"), ("ridmap", "5001:5001")])
-def test_ridmap_is_recursive(ctr, disk, opt, inner):
-    sub = os.path.join(disk, "sub")
-    src = os.path.join(disk, "src")
-    os.makedirs(sub)
-    os.makedirs(src)
-    open(os.path.join(src, "f"), "w").close()
-    os.chown(os.path.join(src, "f"), 1, 1)
-    machine.mount(src, sub, flags=MS_BIND)
-    try:
-        c = ctr.sh("stat -c %u:%g /m/sub/f")
-        add(c, "/m", "bind", disk, ["rbind", opt], uidMappings=MAP, gidMappings=MAP)
-        assert c.run().ok().out == inner + "\n"
-    finally:
-        machine.umount(sub)
-
-
-def test_mappings_only_for_one_of_uid_and_gid(ctr, disk):
-    add(c := ctr("true"), "/m", "bind", disk, ["rbind", "idmap"], uidMappings=MAP)
-    r = c.run()
-    assert r.rc != 0 and "gidMappings" in r.err, r
-
-
-def test_idmap_where_the_file_system_cannot(ctr):
-    c = add(ctr("true"), "/m", "bind", "/proc/sys", ["rbind", "idmap"], uidMappings=MAP, gidMappings=MAP)
-    c.run().failed("mounts[7]", "idmap", "/proc/sys")
-
-
-def test_bind_from_a_directory_the_mapped_root_cannot_read(ctr, tmp):
-    """podman volumes lie beneath 0700 directories: the source is opened before the user namespace is entered."""
-    secret = os.path.join(tmp, "secret")
-    os.makedirs(os.path.join(secret, "vol"))
-    with open(os.path.join(secret, "vol", "f"), "w") as f:
-        f.write("reached\n")
-    os.chmod(secret, 0o700)
-    c = ctr.sh("cat /m/f")
-    os.mkdir(c.path("/m"))
-    config.namespaces(c.conf, "user")
-    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [
-        {"containerID": 0, "hostID": 100000, "size": 65536}]
-    add(c, "/m", "bind", os.path.join(secret, "vol"), ["rbind", "ro"])
-    assert c.run().ok().out == "reached\n"
-
-
 def test_a_hundred_mounts(ctr, vol):
     c = ctr()
     for i in range(100):
-        add(c, f"/many/{i}", "bind", vol, ["rbind", "ro"])
+        config.add_mount(c, f"/many/{i}", "bind", vol, ["rbind", "ro"])
     info = mountinfo(c)
     assert sum(l.split()[4].startswith("/many/") for l in info.splitlines()) == 100

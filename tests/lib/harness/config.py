@@ -81,3 +81,10 @@ CAP_NAMES = ["CAP_" + n for n in """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FS
 
 def cap_mask(names):
     return sum(1 << CAP_NAMES.index(n) for n in names)
+
+
+def add_mount(c, destination, type="bind", source=None, options=(), **more):
+    """Adds a mount to a container's config.json, and returns the container."""
+    c.conf["mounts"].append({"destination": destination, "type": type, "options": list(options),
+                             **({"source": source} if source else {}), **more})
+    return c

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest's agent and a container that runs: exec, signals, freeze, ps, stats, update."""
+import signal
+import time
+
+import pytest
+from agent_fixtures import guest, process_of, running, status_exit  # noqa: F401 (fixtures too)
+
+
+def test_exec(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "cat; echo err >&2; ls /proc | grep -c '^1$'; exit 4"))
+    s[0].send(b"in\n")
+    s[0].end()
+    h.expect("running", process=1)
+    assert s[1].read_all() == b"in\n1\n" and s[2].read_all() == b"err\n"
+    assert h.expect("exited", process=1)["status"] == status_exit(4)
+
+
+def test_exec_fails(running):
+    h, c = running
+    h.exec(1, process_of(c, "/no/such"))
+    f = h.expect("failed", process=1)
+    assert "no such file or directory" in f["message"] and f["errno"] == 2
+    s = h.exec(2, process_of(c, "/bin/echo", "still"))
+    assert s[1].read_all() == b"still\n"
+    assert h.expect("exited", process=2)["status"] == 0
+    assert not [f for f in h.frames if f.get("process") == 1], "nothing follows of one that failed"
+
+
+def test_exec_terminal(running):
+    h, c = running
+    s = h.exec(5, process_of(c, "/bin/sh", "-c", "tty; stty size", terminal=True,
+                             consoleSize={"height": 10, "width": 20}), stdio=(3,))
+    out = s[3].read_until(b"10 20")
+    assert b"/dev/pts/0" in out
+    assert h.expect("exited", process=5)["status"] == 0
+
+
+def test_many_execs_at_once(running):
+    h, c = running
+    n = 24
+    streams = {i: h.exec(i, process_of(c, "/bin/sh", "-c", f"sleep 0.2; echo {i}; exit {i}"), stdio=(1,))
+               for i in range(1, n + 1)}
+    for i, s in streams.items():
+        assert s[1].read_all() == f"{i}\n".encode()
+        assert h.expect("exited", process=i)["status"] == status_exit(i)
+
+
+def test_exec_leaves_a_daemon(running):
+    """Its exit is told half a second later, and what the daemon writes still comes."""
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "(sleep 2; echo late) & echo now"), stdio=(1,))
+    began = time.monotonic()
+    assert s[1].read_until(b"now\n")
+    assert h.expect("exited", process=1)["status"] == 0
+    assert 0.3 < time.monotonic() - began < 1.8
+    assert s[1].read_all() == b"late\n"
+
+
+def test_exec_ends_with_the_container(running):
+    h, c = running
+    h.exec(1, process_of(c, "/bin/sleep", "1000"), stdio=())
+    h.expect("running", process=1)
+    h.send("signal", process=0, signal=int(signal.SIGTERM))
+    assert h.expect("exited", process=0)["status"] == status_exit(9)
+    assert h.expect("exited", process=1)["status"] == signal.SIGKILL
+    h.exec(2, process_of(c, "/bin/true"), stdio=())
+    assert h.expect("failed", process=2)["message"] == "container not running"
+
+
+def test_exec_user_and_environment(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "id -u; echo $A; pwd", user={"uid": 77, "gid": 78},
+                             env=["PATH=/bin", "A=b c"], cwd="/tmp"), stdio=(1,))
+    assert s[1].read_all() == b"77\nb c\n/tmp\n"
+
+
+def test_exec_affinity_is_its_own(running):
+    h, c = running
+    p = process_of(c, "/bin/sh", "-c", "grep Cpus_allowed_list /proc/self/status", execCPUAffinity={"initial": "0"})
+    s = h.exec(1, p, stdio=(1,))
+    assert s[1].read_all().split() == [b"Cpus_allowed_list:", b"0"]
+    s = h.exec(2, process_of(c, "/bin/grep", "Cpus_allowed_list", "/proc/self/status"), stdio=(1,))
+    with open("/proc/self/status") as f:
+        ours = [line.split()[1] for line in f if line.startswith("Cpus_allowed_list")]
+    assert s[1].read_all().split()[1].decode() == ours[0]
+
+
+def test_nothing_of_the_agents_is_inherited(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "ls /proc/self/fd; ls /proc/1/fd"), stdio=(0, 1, 2))
+    out = s[1].read_all().split()
+    # ls has the directory that it lists.
+    assert out[:4] == [b"0", b"1", b"2", b"3"] and b"4" not in out
+
+
+# --- what commands ask ---
+
+def test_signals(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "trap 'echo usr1' USR1; echo up; while :; do sleep 0.05; done"),
+               stdio=(1,))
+    s[1].read_until(b"up\n")
+    h.send("signal", process=1, signal=int(signal.SIGUSR1))
+    s[1].read_until(b"usr1\n")
+    h.send("signal", process=1, signal=int(signal.SIGKILL))
+    assert h.expect("exited", process=1)["status"] == signal.SIGKILL
+    h.send("signal", process=99, signal=9)
+    h.exec(2, process_of(c, "/bin/sleep", "1000"), stdio=())
+    h.expect("running", process=2)
+    h.send("signal", process=0, signal=int(signal.SIGKILL), all=True)
+    assert h.expect("exited", process=0)["status"] == signal.SIGKILL
+    assert h.expect("exited", process=2)["status"] == signal.SIGKILL
+
+
+def test_freeze(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/sh", "-c", "while :; do echo x; sleep 0.02; done"), stdio=(1,))
+    s[1].read_until(b"x\n")
+    assert h.ask("freeze", frozen=True)["errno"] == 0
+    time.sleep(0.2)
+    s[1].sock.setblocking(False)
+    try:
+        while s[1].sock.recv(65536):
+            pass
+    except BlockingIOError:
+        pass
+    time.sleep(0.3)
+    with pytest.raises(BlockingIOError):
+        s[1].sock.recv(1)
+    assert h.ask("freeze", frozen=False)["errno"] == 0
+    s[1].sock.settimeout(5)
+    assert s[1].sock.recv(1)
+
+
+def test_exec_while_frozen(running):
+    """It waits for the container to go on, and nobody else waits for it."""
+    h, c = running
+    assert h.ask("freeze", frozen=True)["errno"] == 0
+    s = h.exec(1, process_of(c, "/bin/echo", "thawed"), stdio=(1,))
+    assert h.ask("ps")["errno"] == 0
+    with pytest.raises(AssertionError):
+        h.expect("running", process=1, timeout=0.3)
+    assert h.ask("freeze", frozen=False)["errno"] == 0
+    h.expect("running", process=1)
+    assert s[1].read_all() == b"thawed\n"
+    assert h.expect("exited", process=1)["status"] == 0
+
+
+def test_exec_is_in_the_cgroup(running):
+    h, c = running
+    s = h.exec(1, process_of(c, "/bin/cat", "/proc/self/cgroup"), stdio=(1,))
+    assert b"0::/\n" in s[1].read_all(), "the root of the container's own cgroup namespace"
+
+
+def test_ps(running):
+    h, c = running
+    h.exec(1, process_of(c, "/bin/sleep", "1234", user={"uid": 55, "gid": 55}), stdio=())
+    h.expect("running", process=1)
+    reply = h.ask("ps")
+    assert reply["errno"] == 0
+    ours = [p for p in reply["processes"] if p["command"] == "/bin/sleep 1234"]
+    assert len(ours) == 1 and ours[0]["uid"] == 55 and ours[0]["tty"] == "?"
+    assert abs(ours[0]["stime"] - time.time()) < 60 and ours[0]["time"] == 0
+    assert any("while" in p["command"] for p in reply["processes"])
+
+
+def test_stats(running):
+    h, c = running
+    reply = h.ask("stats")
+    assert reply["errno"] == 0, reply
+    assert "cgroup2" in reply["stats"] and "pids" in reply["stats"]
+
+
+def test_update(running):
+    h, c = running
+    bad = h.ask("update", resources={"memory": {"limit": "much"}})
+    assert bad["errno"] == 22 and "memory.limit" in bad["message"]
+    assert h.ask("update")["errno"] == 22
+    # CPU time is the host's to limit: nothing to do here.
+    assert h.ask("update", resources={"cpu": {"shares": 512}})["errno"] == 0
