@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-
 #include "netsetup/rtnl/netlink.h"
 #include "unit/rig/net.h"
 
