@@ -6,11 +6,13 @@
 #define MAX_BAD 10
 
 #define REQ 1   /* required */
-#define CROSS 2 /* other properties of spec_full.json need it: taking it away may be an error */
-#define EMPTY 4 /* required, but "" will do */
+#define CROSS 2 /* other properties of spec_full.json need it, so removing it may be an error */
+#define EMPTY 4 /* required, but may be "" */
 
-/* Types: b boolean, i integer, s string, S strings, N numbers, A objects, O object, M object of
- * strings, P of objects. */
+/*
+ * Types: b boolean, i integer, s string, S array of strings, N array of numbers, A array of
+ * objects, O object, M object of strings, P object of objects.
+ */
 struct property {
 	const char *path;
 	char type;

@@ -174,8 +174,10 @@ static void test_paths(void **state)
 	assert_int_equal(symlinkat("/../../etc", root, "out"), 0);
 	assert_int_equal(symlinkat("/proc/self/fd", root, "magic"), 0);
 	_cleanup_fd_ int made = path_mkdirs(root, "/out/x/../y/z");
-	/* The link leads to "etc", which is the one inside the tree: made there, and nothing in
-	 * /etc. */
+	/*
+	 * The link names /etc, but is resolved inside the tree: the file is made in the tree's
+	 * "etc", and nothing is made in /etc.
+	 */
 	assert_true(made >= 0);
 	assert_int_equal(fstatat(root, "etc/y/z", &st, 0), 0);
 	assert_int_equal(access("/etc/y", F_OK), -1);
@@ -197,7 +199,10 @@ static void test_paths(void **state)
 	assert_int_equal(system(cmd), 0);
 }
 
-/* Two descriptors where one is expected, which the kernel's padding has room for: one is closed. */
+/*
+ * The sender sends two descriptors, for which the padding of the kernel's control message has room,
+ * although one is expected. The second one must be closed.
+ */
 static void test_descriptors_by_socket(void **state)
 {
 	union {
@@ -220,7 +225,7 @@ static void test_descriptors_by_socket(void **state)
 	assert_true(fd >= 0);
 	fd_close(&fd);
 	fd_close(&p[1]);
-	/* Nobody has the pipe's end any more. */
+	/* All descriptors of the pipe's write end are closed. */
 	assert_int_equal(read(p[0], &byte, 1), 0);
 	fd_close(&p[0]);
 	fd_close(&s[0]);

@@ -13,7 +13,10 @@
 
 #include "cgroups/cg_internal.h"
 
-/* The instructions that cg_device_program() may use; anything else fails the test. */
+/*
+ * Runs a program. It knows the instructions that cg_device_program() may use; any other one fails
+ * the test.
+ */
 static int run(const struct bpf_insn *p, size_t n, struct bpf_cgroup_dev_ctx *ctx)
 {
 	uint64_t reg[11] = {0};
@@ -74,7 +77,7 @@ static int bit_of(char c)
 }
 
 /*
- * What resources.h promises, said as simply as possible: per access, the last rule that names it
+ * The rule of resources.h in its plainest form: for each access, the last rule that names it
  * decides.
  */
 static bool reference(const struct cg_device_rule *rules, size_t n, char type, uint32_t major,
@@ -133,7 +136,8 @@ static void test_device_program(void **state)
 	unsigned seed = 1;
 
 	/*
-	 * Hundreds of random lists, the first ones short; every second begins as engines' lists do.
+	 * The test draws hundreds of random lists. The first ones are short, and every second one
+	 * begins as the lists of engines do.
 	 */
 	for (size_t round = 0; round < 600; round++) {
 		size_t n = 1 + round % ARRAY_SIZE(rules);
@@ -143,7 +147,10 @@ static void test_device_program(void **state)
 				.major = numbers[(size_t)rand_r(&seed) % ARRAY_SIZE(numbers)],
 				.minor = numbers[(size_t)rand_r(&seed) % ARRAY_SIZE(numbers)],
 				.access = accesses[(size_t)rand_r(&seed) % ARRAY_SIZE(accesses)]};
-		/* Neighbours with one major number, as lists of devices have them. */
+		/*
+		 * Consecutive rules have one major number, as they often do in real lists of
+		 * devices.
+		 */
 		for (size_t i = 1; i < n && round % 3 == 0; i++) {
 			int64_t minor = rules[i].minor;
 			rules[i] = rules[i - 1];
@@ -162,7 +169,7 @@ static void test_device_program_empty(void **state)
 	struct bpf_insn *insns;
 	size_t n;
 
-	/* Everything is allowed again: nothing to load. */
+	/* The last rule allows everything again, so there is no program to load. */
 	assert_int_equal(cg_device_program(rules, ARRAY_SIZE(rules), &insns, &n), 0);
 	assert_int_equal(n, 0);
 	assert_null(insns);

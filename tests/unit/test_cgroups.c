@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The parts of cgroups/ that need no kernel: conversions, names, parsers, and the device program,
- * interpreted.
+ * The parts of cgroups/ that need no kernel: conversions, names, parsers, and properties for
+ * systemd.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -34,8 +34,8 @@ static void test_cpu_weight(void **state)
 		double l = log2((double)s), exact = pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0);
 		uint64_t w = cg_weight_from_shares(s);
 		/*
-		 * Equal to the formula, but for what the last bits of a double make of a whole
-		 * number.
+		 * The result may differ from the formula by one, because the last bits of a double
+		 * decide how it is rounded.
 		 */
 		assert_true((double)w >= exact * (1 - 1e-9) && (double)w < exact * (1 + 1e-9) + 1);
 		assert_true(w >= last && w >= 1 && w <= 10000);
@@ -105,7 +105,7 @@ static void test_scope_names(void **state)
 	static const struct {
 		const char *path;
 		bool user;
-		const char *scope, *slice; /* NULL: an error */
+		const char *scope, *slice; /* NULL: cgroups_path is refused */
 	} cases[] = {
 		{NULL, false, "caisson-web.scope", "system.slice"},
 		{"", true, "caisson-web.scope", "user.slice"},
@@ -226,7 +226,7 @@ static void test_wants_limits(void **state)
 	assert_true(cg_wants_limits(&res));
 }
 
-/* A compact picture of a value: "as[s:a,s:b]". */
+/* Writes a value in a short form, such as "as[s:a,s:b]". */
 static void draw(const struct gv *v, char *out, size_t size)
 {
 	size_t n = strlen(out);

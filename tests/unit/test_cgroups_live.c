@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cgroups/ on this machine's kernel: all that a cgroup2 mount can do without controllers, so that
- * it runs on hybrid hosts too. Needs root and a cgroup2 mount, and is skipped without. tests/host/
- * has the controllers' part.
+ * cgroups/ on this machine's kernel, as far as a cgroup2 mount without controllers goes, so that
+ * the tests run on hybrid hosts too. They need root and a cgroup2 mount and are skipped without.
+ * The tests that need controllers are in tests/host/.
  */
 #include <poll.h>
 #include <signal.h>
@@ -23,7 +23,10 @@ static void test_create(void **state)
 	struct fixture *f = live_fixture(state);
 	struct cgroup cg = f->cg;
 
-	/* An empty leaf is used again; one in use or frozen is not; a deep one is made whole. */
+	/*
+	 * cg_create() takes an existing cgroup if it is empty, refuses one that is in use or
+	 * frozen, and makes all missing parents.
+	 */
 	OK(cg_create(&cg, NULL));
 	pid_t pid = fixture_spawn(f, sleep_for_ever, NULL);
 	assert_int_equal(cg_create(&cg, NULL), -EBUSY);
@@ -46,7 +49,7 @@ static void test_create(void **state)
 	assert_int_equal(cg_child(&f->arena, &f->cg, "../..", &child), -EINVAL);
 }
 
-/* A failure leaves nothing of the directories that it made on the way. */
+/* If cg_create() fails, it removes the directories that it has made on the way. */
 static void test_create_failure(void **state)
 {
 	struct fixture *f = live_fixture(state);
@@ -118,7 +121,7 @@ static void test_kill(void **state)
 	assert_int_equal(WEXITSTATUS(fixture_wait(f, one)), 42);
 	assert_int_equal(WEXITSTATUS(fixture_wait(f, two)), 42);
 	assert_int_equal(cg_is_frozen(&f->cg), 0);
-	/* A frozen one dies of SIGKILL too. */
+	/* SIGKILL ends the processes of a frozen cgroup too. */
 	one = fixture_spawn(f, sleep_for_ever, NULL);
 	OK(cg_freeze(&f->cg, true));
 	assert_int_equal(cg_is_frozen(&f->cg), 1);
@@ -162,7 +165,7 @@ static void test_freeze(void **state)
 	munmap((void *)counter, sizeof(*counter));
 }
 
-/* With processes, sub-cgroups and frozen: all goes. */
+/* cg_destroy() removes a cgroup that is frozen and has processes and child cgroups. */
 static void test_destroy(void **state)
 {
 	struct fixture *f = live_fixture(state);
@@ -196,7 +199,7 @@ static void test_events(void **state)
 	assert_int_equal(cg_events_read(&f->cg, &ev), CG_EVENT_EMPTY);
 	assert_int_equal(cg_events_read(&f->cg, &ev), 0);
 	cg_events_close(&ev);
-	/* A cgroup that vanishes is an empty one. */
+	/* A cgroup that was removed meanwhile counts as an empty one. */
 	pid = fixture_spawn(f, sleep_for_ever, NULL);
 	OK(cg_events_open(&f->cg, &ev));
 	OK(cg_destroy(&f->cg));
@@ -239,8 +242,8 @@ static void test_stats(void **state)
 }
 
 /*
- * A limit without its controller: who holds it is said, or that the kernel has none; lenient goes
- * on.
+ * A limit without its controller is an error that names the hierarchy that holds the controller, or
+ * says that the kernel has none. A lenient update goes on without the limit.
  */
 static void test_missing_controller(void **state)
 {
@@ -264,12 +267,12 @@ static void test_missing_controller(void **state)
 		strstr(err_msg(), "linux.resources.memory.limit: the memory controller is on "
 				  "cgroup v1 at /"));
 	assert_non_null(strstr(err_msg(), "systemd.unified_cgroup_hierarchy=1"));
-	/* What lifts a limit needs no controller. */
+	/* An unlimited value needs no controller. */
 	res.memory.limit.v = -1;
 	res.pids_limit = (struct opt_i64){true, -1};
 	OK(cg_apply(&f->cg, &res));
 	res.memory.limit.v = 1 << 20;
-	/* Nor does one that holds by itself. */
+	/* Neither does a limit that holds without the kernel's help. */
 	res.memory.upper_bound = true;
 	OK(cg_apply(&f->cg, &res));
 	res.memory.upper_bound = false;
@@ -313,7 +316,9 @@ static void test_delegate(void **state)
 	close(dir);
 }
 
-/* As an ordinary user without delegation: no cgroup and no error, until limits ask for one. */
+/*
+ * An ordinary user without delegation gets no cgroup and no error, unless the container has limits.
+ */
 static void test_rootless(void **state)
 {
 	struct fixture *f = live_fixture(state);
@@ -340,7 +345,7 @@ static int delegated_user(void *arg)
 	struct cg_options opt = {.id = "inner", .rootless = true};
 	struct cgroup cg;
 
-	/* The caller's own cgroup is F/own, and F is the user's. */
+	/* The caller is in the cgroup F/own, and F belongs to the user. */
 	if (setresuid(65534, 65534, 65534) < 0 || cg_resolve(&f->arena, &opt, &cg) < 0)
 		return 1;
 	if (!cg.path || strncmp(cg.path, f->cg.path, strlen(f->cg.path) - strlen("/own")) != 0 ||

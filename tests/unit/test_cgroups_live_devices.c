@@ -16,7 +16,7 @@ struct device_test {
 	int flags;
 };
 
-/* 0: may; else the error. */
+/* Returns 0 if the device can be opened, or else the errno. */
 static int try_open(void *arg)
 {
 	const struct device_test *t = arg;
@@ -91,7 +91,10 @@ static void test_devices(void **state)
 	assert_int_equal(count_programs(f), 1);
 	assert_int_equal(fixture_run(f, try_open, &rd), EPERM);
 	assert_int_equal(fixture_run(f, try_open, &wr), 0);
-	/* No rules: as they are. A list that denies nothing: no program is left. */
+	/*
+	 * An update without rules leaves the present ones. A list that denies nothing leaves no
+	 * program behind.
+	 */
 	set_devices(f, NULL, 0);
 	assert_int_equal(count_programs(f), 1);
 	set_devices(f, all, 2);
@@ -100,7 +103,9 @@ static void test_devices(void **state)
 	unlink(node);
 }
 
-/* Opens a denied device as fast as it can while the rules are replaced: it must never succeed. */
+/*
+ * Opens a denied device again and again while the test replaces the rules. No attempt may succeed.
+ */
 static int hammer(void *arg)
 {
 	struct timespec t0, t;

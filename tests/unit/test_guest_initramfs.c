@@ -26,7 +26,7 @@
 static const struct guest_kernel_request request = {
 	.init = "caisson-init", .cache = "cache", .root = "root"};
 
-/* The initramfs, its inode in *ret_ino. */
+/* Reads the initramfs into *ret and stores its inode number in *ret_ino, which may be NULL. */
 static void open_with(const struct guest_kernel_request *q, struct strbuf *ret, ino_t *ret_ino)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -72,7 +72,10 @@ static unsigned field(const char *header, int i)
 	return (unsigned)strtoul(text, NULL, 16);
 }
 
-/* The entries of a concatenation: "NAME MODE;", for regular files "NAME MODE=CONTENT;". */
+/*
+ * Lists the entries of concatenated archives: "NAME MODE;", and for a regular file "NAME
+ * MODE=CONTENT;".
+ */
 static void list_archive(const struct strbuf *archive, struct strbuf *ret)
 {
 	size_t at = 0;
@@ -81,7 +84,7 @@ static void list_archive(const struct strbuf *archive, struct strbuf *ret)
 	while (at + 110 <= archive->len) {
 		const char *h = archive->s + at;
 
-		if (*h == '\0') { /* between archives */
+		if (*h == '\0') { /* padding between archives */
 			at++;
 			continue;
 		}
@@ -124,14 +127,14 @@ static void test_contents(void **state)
 	assert_non_null(strstr(list.s, "/modules/ext4.ko\n;init 100755=#!init;"));
 	assert_null(strstr(list.s, "unrelated"));
 
-	/* The tuned one: only init. */
+	/* A kernel that was built for guests needs no modules: the archive has only init. */
 	put_vmlinux("root/usr/lib/caisson/kernel/vmlinux", "6.1-caisson", 1024, 512);
 	put_text("root/usr/lib/caisson/kernel/config", CONFIG "CONFIG_EXT4_FS=y\n");
 	open_with(&q, &got, NULL);
 	list_archive(&got, &list);
 	assert_string_equal(list.s, HEAD "init 100755=#!init;");
 
-	/* Behind the user's own. */
+	/* An initrd of the user's comes first, and this archive follows it. */
 	q.initrd = "theirs";
 	put_file("theirs", got.s, got.len);
 	put_text("caisson-init", "#!second");
@@ -183,9 +186,10 @@ static void test_compressed_modules(void **state)
 	assert_int_equal(count(CACHED), 2);
 }
 
-/* ---- the cache ---- */
-
-/* Of the same length, so that only the times tell; they count in ticks of the kernel's. */
+/*
+ * The new content has the same length, so only the time stamps tell that it has changed. The wait
+ * is longer than the kernel's tick, in which time stamps are counted.
+ */
 static void change_init(const char *text)
 {
 	usleep(20000);
@@ -214,7 +218,7 @@ static void test_cache(void **state)
 	assert_int_equal(glob(CACHED, 0, NULL, &g), 0);
 	assert_int_equal(g.gl_pathc, 1);
 
-	/* Others could have written it: not believed, and replaced. */
+	/* The cached file may have been written by others, so it is not used, and replaced. */
 	assert_int_equal(chmod(g.gl_pathv[0], 0620), 0);
 	open_with(&request, &two, &again);
 	assert_int_not_equal(first, again);
@@ -226,7 +230,7 @@ static void test_cache(void **state)
 		open_with(&request, &two, &first);
 		assert_int_not_equal(first, again);
 	}
-	/* Neither is a link to one. */
+	/* A symbolic link to a cached file is not used either. */
 	assert_int_equal(rename(g.gl_pathv[0], "elsewhere"), 0);
 	assert_int_equal(symlink("../elsewhere", g.gl_pathv[0]), 0);
 	open_with(&request, &two, NULL);
@@ -257,7 +261,7 @@ static void test_cache_key(void **state)
 	q.kernel = "k/vmlinuz";
 	open_with(&q, &got, NULL);
 	assert_int_equal(count(CACHED), 4);
-	/* It does not grow for ever. */
+	/* Old files are removed, so that the cache does not grow without end. */
 	for (int i = 0; i < 10; i++) {
 		change_init("#!more");
 		open_with(&q, &got, NULL);
@@ -265,7 +269,10 @@ static void test_cache_key(void **state)
 	assert_int_equal(count(CACHED), 8);
 }
 
-/* Each leaves nothing in the cache, and has the same archive as the cache gives. */
+/*
+ * In each of these cases no cache can be used: nothing is left there, and the archive is the same
+ * as with a cache.
+ */
 static void test_no_cache(void **state)
 {
 	_cleanup_strbuf_ struct strbuf want = {0}, got = {0};
@@ -319,7 +326,7 @@ static void test_many_at_once(void **state)
 	assert_int_equal(count(CACHED), 2);
 }
 
-/* Debian's kernel with all its modules, where the tests' cache or this machine has one. */
+/* Debian's kernel with all its modules, if the tests' cache or this machine has one. */
 static void test_real(void **state)
 {
 	const char *cache = getenv("CAISSON_CACHE");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The search for the guest's kernel and the making of its initramfs, in made-up trees: kernels are
- * headers with a version, modules a line of text. Debian's own kernel at the end.
+ * The search for the guest's kernel, in made-up trees: a kernel is a header with a version, a
+ * module is a line of text.
  */
 #include <elf.h>
 #include <fcntl.h>
@@ -23,8 +23,6 @@
 #include "images/guest/kernel_image.h"
 #include "unit/rig/guest_kernel.h"
 
-/* ---- asking ---- */
-
 static void find(const char *kernel, const char *expect)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -40,8 +38,6 @@ static void find(const char *kernel, const char *expect)
 	assert_int_equal(k.tuned, strstr(expect, "-caisson") != NULL);
 	assert_string_equal(err_msg(), "");
 }
-
-/* ---- what a file is ---- */
 
 static void read_image(const char *path, enum kernel_format format, const char *release)
 {
@@ -61,7 +57,10 @@ static void test_formats(void **state)
 
 	put_vmlinuz("bz", "6.1.0-56-amd64");
 	read_image("bz", KERNEL_BZIMAGE, "6.1.0-56-amd64");
-	/* At every place around a chunk's end, and as the last bytes. */
+	/*
+	 * The version is put at every place around the end of a chunk of the search, and at the end
+	 * of the file.
+	 */
 	for (size_t at = 65536 - 90; at < 65536 + 20; at++) {
 		put_vmlinux("elf", "6.1.192-caisson", 70000, at);
 		read_image("elf", KERNEL_ELF, "6.1.192-caisson");
@@ -106,7 +105,10 @@ static void test_no_kernel(void **state)
 	find_fails("bz", ENOEXEC, "names no kernel version");
 }
 
-/* Any four bytes of the ELF header changed: an answer, not a crash, and never another release. */
+/*
+ * Four bytes of the ELF header are changed, at each offset in turn. The reader must return an error
+ * or the same release, and not crash.
+ */
 static void test_damaged_elf(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -126,8 +128,6 @@ static void test_damaged_elf(void **state)
 		}
 }
 
-/* ---- which kernel ---- */
-
 static void test_search(void **state)
 {
 	struct utsname uts;
@@ -143,7 +143,7 @@ static void test_search(void **state)
 	put_vmlinuz("root/boot/vmlinuz-10", "5.10.0-1");
 	put_modules("root/usr/lib/modules", "5.10.0-1", DEP, "");
 	find(NULL, "5.10.0-1");
-	/* Higher, but without what it needs. */
+	/* This version is higher, but the kernel lacks something that guests need. */
 	put_vmlinuz("root/boot/vmlinuz-6", "6.1");
 	put_modules("root/lib/modules", "6.1", "k/virtio_mmio.ko:\n", "");
 	find(NULL, "5.10.0-1");
@@ -154,7 +154,9 @@ static void test_search(void **state)
 	put_vmlinux("root/usr/lib/caisson/kernel/vmlinux", "4.9-caisson", 1024, 512);
 	put_text("root/usr/lib/caisson/kernel/config", CONFIG "CONFIG_EXT4_FS=y\n");
 	find(NULL, "4.9-caisson");
-	/* A broken installation is told, not passed over. */
+	/*
+	 * An installed kernel that is broken is an error. The search does not go on to another one.
+	 */
 	assert_int_equal(truncate("root/usr/lib/caisson/kernel/vmlinux", 700), 0);
 	find_fails(NULL, EINVAL, "the installed caisson kernel: ");
 }
@@ -178,7 +180,7 @@ static void test_kernel_lacks(void **state)
 		put_modules("root/lib/modules", "6.1", dep, "");
 		find_fails("root/boot/vmlinuz-6", EOPNOTSUPP, cases[i].text);
 		find_fails(NULL, ENOENT, cases[i].text);
-		/* Built in is as good. */
+		/* A driver that is built into the kernel needs no module. */
 		put_text("root/lib/modules/6.1/modules.builtin", cases[i].module);
 		find(NULL, "6.1");
 		assert_int_equal(unlink("root/lib/modules/6.1/modules.builtin"), 0);
@@ -188,7 +190,7 @@ static void test_kernel_lacks(void **state)
 static void test_named_kernel(void **state)
 {
 	put_vmlinuz("k/vmlinuz", "6.6");
-	find("k/vmlinuz", "6.6"); /* nothing tells what it has */
+	find("k/vmlinuz", "6.6"); /* nothing tells what the kernel has, so it is taken */
 	put_text("k/config-6.6", CONFIG "CONFIG_EXT4_FS=m\n");
 	find_fails("k/vmlinuz", EOPNOTSUPP, "no ext4");
 	put_text("k/config-6.6", CONFIG "# CONFIG_EXT4_FS is not set\nCONFIG_EXT4_FS=yes\n");
@@ -202,8 +204,6 @@ static void test_named_kernel(void **state)
 	put_text("k/modules/6.6/modules.dep", "no colon\n");
 	find_fails("k/vmlinuz", EINVAL, "modules of k/vmlinuz: k/modules/6.6/modules.dep: line 1");
 }
-
-/* ---- the initramfs ---- */
 
 int main(void)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hooks, run for real: shell scripts given on the command line. */
+/* Hooks that are really run. They are shell scripts in the arguments of sh. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +20,7 @@
 
 static char dir[] = "/tmp/caisson-hook-XXXXXX";
 
-/* `sh -c SCRIPT`, with the test's directory as $1. */
+/* Makes the hook `sh -c SCRIPT`, in which $1 is the test's directory. */
 struct script {
 	const char *args[6], *env[3];
 	struct spec_hook hook;
@@ -92,18 +92,21 @@ static void test_empty_env_and_args(void **state)
 		.path = "/usr/bin/env", .args = {args, 1}, .env = {none, 0}, .has_env = true};
 
 	assert_int_equal(setenv("CAISSON_SECRET", "1", 1), 0);
-	/* env(1) prints nothing and succeeds; with a wrong environment it would print. */
+	/*
+	 * env(1) prints nothing and succeeds, because the environment is empty. With variables it
+	 * would print them.
+	 */
 	assert_int_equal(run(&hook, 1, "{}", 2), 0);
 	struct script s;
 	script(&s, "exec /usr/bin/env >$1/none");
 	s.hook.env = (struct spec_strings){none, 0};
 	assert_int_equal(run(&s.hook, 1, "{}", 2), 0);
 	assert_null(strstr(content("none"), "CAISSON_SECRET"));
-	/* No env at all: the caller's. */
+	/* A hook without `env` gets the caller's environment. */
 	s.hook.has_env = false;
 	assert_int_equal(run(&s.hook, 1, "{}", 2), 0);
 	assert_non_null(strstr(content("none"), "CAISSON_SECRET=1\n"));
-	/* No args: the path is argv[0]. */
+	/* A hook without `args` gets its path as argv[0]. */
 	hook = (struct spec_hook){.path = "/bin/true"};
 	assert_int_equal(run(&hook, 1, "{}", 2), 0);
 }
@@ -171,7 +174,10 @@ static void test_timeout_kills_the_group(void **state)
 				       "timeout of 1 s and was killed: waiting");
 	double took = now() - start;
 	assert_true(took > 0.9 && took < 10);
-	/* The one in the background is dead too, or a zombie of init's. */
+	/*
+	 * The script's process in the background was killed too. It may still be a zombie that init
+	 * has not reaped.
+	 */
 	pid_t pid = (pid_t)atoi(content("pid"));
 	assert_true(pid > 1);
 	char path[64];
@@ -198,8 +204,8 @@ static void test_timeout_not_reached(void **state)
 }
 
 /*
- * Far more than a pipe holds: to a hook that reads it late, to one that does not, to one that
- * closes it.
+ * The state is far larger than a pipe's buffer. One hook reads it late, one never, and one closes
+ * its input.
  */
 static void test_large_state(void **state)
 {
@@ -229,10 +235,10 @@ static void test_daemon_does_not_block(void **state)
 
 static void test_descriptors(void **state)
 {
-	int extra = open("/dev/null", O_RDONLY); /* not close-on-exec */
+	int extra = open("/dev/null", O_RDONLY); /* stays open across execve(2) */
 
 	assert_true(extra >= 0);
-	/* Number 3 is the directory that ls reads. */
+	/* ls itself has number 3 open, for the directory that it reads. */
 	assert_int_equal(run_script("ls /proc/self/fd >$1/fds"), 0);
 	close(extra);
 	assert_string_equal(content("fds"), "0\n1\n2\n3\n");
@@ -330,7 +336,7 @@ static void test_step(void **state)
 	assert_int_equal(step_hooks(&c, &step), 0);
 	assert_string_equal(content("step"), "{\"status\":\"created\",\"n\":42}");
 	assert_non_null(strstr(content("step-env"), "FROM=process"));
-	/* Of the other kinds none gets it. */
+	/* Hooks of the other kinds do not get the process's environment. */
 	step.hooks.name = "createContainer";
 	s.args[2] = "/usr/bin/cat >$1/step; /usr/bin/env >$1/step-env";
 	assert_int_equal(step_hooks(&c, &step), 0);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The writer of initramfs archives: its bytes, read back by a reader of its own and by cpio(1). */
+/*
+ * The writer of initramfs archives. What it writes is read back by a reader in this file and by
+ * cpio(1).
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -33,8 +36,8 @@ static uint32_t field(const char *header, int i)
 }
 
 /*
- * Reads as the kernel does (buffer-format.rst): archives one after the other, zeros in between,
- * everything aligned to 4. One line an entry: "mode uid:gid rmajor:rminor name [data]".
+ * Lists archives as the kernel reads them (buffer-format.rst): one after the other, with zeros in
+ * between, all aligned to 4 bytes. Each entry is a line "mode uid:gid rmajor:rminor name [data]".
  */
 static void list(const struct strbuf *b, struct strbuf *ret)
 {
@@ -49,8 +52,8 @@ static void list(const struct strbuf *b, struct strbuf *ret)
 		assert_int_equal(at % 4, 0);
 		assert_true(b->len - at >= 110);
 		assert_memory_equal(h, "070701", 6);
-		assert_int_equal(field(h, 5), 0);  /* mtime */
-		assert_int_equal(field(h, 12), 0); /* check */
+		assert_int_equal(field(h, 5), 0);  /* modification time */
+		assert_int_equal(field(h, 12), 0); /* checksum */
 		size_t size = field(h, 6), name_len = field(h, 11);
 		size_t data = (at + 110 + name_len + 3) & ~(size_t)3;
 		assert_true(data + size <= b->len);
@@ -102,7 +105,10 @@ static void test_golden(void **state)
 {
 	/* clang-format off */
 	static const char expected[] =
-		/* magic ino mode uid gid nlink mtime size major minor rmajor rminor name check */
+		/*
+		 * The header's fields: magic ino mode uid gid nlink mtime size major minor rmajor
+		 * rminor name check
+		 */
 		"070701" "00000001" "000041ED" "00000000" "00000000" "00000002" "00000000" "00000000"
 		"00000000" "00000000" "00000000" "00000000" "00000004" "00000000" "dev\0\0\0"
 		"070701" "00000002" "00002180" "00000000" "00000005" "00000001" "00000000" "00000000"
@@ -130,7 +136,10 @@ static void test_golden(void **state)
 	assert_memory_equal(bytes.s, expected, bytes.len);
 }
 
-/* Every length of name and data modulo 4, from memory and from files. */
+/*
+ * Names and data have every length modulo 4, because both are padded to 4 bytes. Data comes from
+ * memory and from files.
+ */
 static void test_alignment(void **state)
 {
 	_cleanup_strbuf_ struct strbuf expected = {0};
@@ -153,7 +162,10 @@ static void test_alignment(void **state)
 			assert_int_equal(strbuf_addf(&expected, "100600 0:0 0:0 %s [%.*s]\n", name,
 						 size, "abcde"),
 				0);
-			/* The source's own position is the caller's. */
+			/*
+			 * The reading position of the source file belongs to the caller and must
+			 * not change.
+			 */
 			assert_int_equal(lseek(source, 0, SEEK_CUR), size);
 		}
 	}
@@ -189,11 +201,11 @@ static void test_concatenation(void **state)
 
 	add_data(&first, "a", "1");
 	assert_int_equal(initramfs_end(&first), 0);
-	/* An archive written by others may end anywhere. */
+	/* An archive that another program wrote may end at any offset. */
 	assert_int_equal(write(fd, "\0\0\0\0\0", 5), 5);
 	assert_int_equal(initramfs_begin(&second, fd, "second"), 0);
 	assert_int_equal(second.offset % 4, 0);
-	add_data(&second, "a", "2"); /* another archive may replace what the first one wrote */
+	add_data(&second, "a", "2"); /* a later archive may replace a file of an earlier one */
 	assert_int_equal(initramfs_end(&second), 0);
 
 	cached = archive(&third);
@@ -301,8 +313,10 @@ static void test_sources(void **state)
 {
 	_cleanup_initramfs_ struct initramfs w = {0}, full = {0};
 	_cleanup_fd_ int fd = archive(&w), pipe_end = -EBADF, other_end = -EBADF;
-	/* A regular file by its type that says 0 bytes and has more: as one that grows while it is
-	 * read. */
+	/*
+	 * A regular file whose size is reported as 0 and that has content all the same, like a file
+	 * that grows while it is read.
+	 */
 	_cleanup_fd_ int proc = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	_cleanup_fd_ int huge = memfd_create("huge", MFD_CLOEXEC), null = open("/dev/full", O_RDWR);
 	int ends[2];
@@ -336,7 +350,7 @@ static void test_too_many(void **state)
 	assert_int_equal(initramfs_dir(&w, "last", ATTR(.mode = 0755)), -E2BIG);
 }
 
-/* What a shell command prints with the archive as its standard input. */
+/* Returns what a shell command prints when it reads the archive on standard input. */
 static void run_on(int fd, const char *command, struct strbuf *ret)
 {
 	char line[512];

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The load order of kernel modules: made-up texts, broken ones, and Debian's own beside
- * modprobe(8)'s answer. */
+/*
+ * The order in which kernel modules are loaded. The texts are made up, some of them broken; a
+ * distribution's own modules.dep is compared with what modprobe(8) says.
+ */
 #include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,7 +30,7 @@ static int parse(struct arena *a, const char *dep, const char *builtin, const st
 	return modules_parse(a, &d, &b, "/lib/modules/6.1", ret);
 }
 
-/* The resolved paths of up to three wanted modules, joined by blanks, or the error. */
+/* Resolves up to three modules. Returns the paths joined by blanks, or the error's message. */
 static int resolve(
 	struct arena *a, const struct modules *m, const char *const wanted[3], struct strbuf *ret)
 {
@@ -70,7 +72,10 @@ static void test_order(void **state)
 			"kernel/b/top.ko.xz"},
 		{{"top", "top", "one_two"},
 			"kernel/a/one-two.ko kernel/b/mid.ko.zst kernel/b/top.ko.xz"},
-		/* Its line has the direct dependency only: the indirect ones come too. */
+		/*
+		 * The module's line names only its direct dependency. The indirect ones must be
+		 * loaded too.
+		 */
 		{{"direct"}, "kernel/a/one-two.ko kernel/b/mid.ko.zst kernel/b/top.ko.xz "
 			     "extra/direct.ko"},
 		{{"ext4", "crc_x", "crc-x"}, ""},
@@ -108,7 +113,7 @@ static void test_find(void **state)
 	name[sizeof(name) - 1] = '\0';
 	assert_null(modules_find(m, name));
 
-	/* modprobe(8) loads a file of a built-in module's name. */
+	/* A module file that has the name of a built-in module is loaded, as modprobe(8) does. */
 	assert_int_equal(parse(&a, "updates/ext4.ko:\n", sample_builtin, &m), 0);
 	assert_string_equal(modules_find(m, "ext4")->path, "updates/ext4.ko");
 	assert_false(modules_find(m, "ext4")->builtin);
@@ -182,13 +187,15 @@ static void test_hostile_texts(void **state)
 	const struct modules *m;
 	assert_int_equal(modules_parse(&a, &nul, &none, "dir", &m), -EINVAL);
 	assert_non_null(strstr(err_msg(), "dir/modules.dep: a NUL character"));
-	/* The longest name that the kernel takes. */
+	/* This is the longest module name that the kernel accepts. */
 	assert_int_equal(
 		parse(&a, "0123456789012345678901234567890123456789012345678901234.ko:\n", "", &m),
 		0);
 }
 
-/* A chain of n modules, each needing the next, as depmod never writes it: direct dependencies only.
+/*
+ * Writes a chain of n modules, each of which needs the next one. Unlike depmod, it names only the
+ * direct dependencies.
  */
 static void chain(struct strbuf *ret, int n)
 {
@@ -256,15 +263,20 @@ static void test_load(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
-/* What modprobe would load, one path relative to the modules' directory a line, in its order. */
+/*
+ * Lists what modprobe would load, in its order: one path a line, relative to the modules'
+ * directory.
+ */
 static void ask_modprobe(const char *dir, const char *name, struct strbuf *ret)
 {
 	char base[] = "/tmp/caisson-modprobe-XXXXXX", command[1024];
 	const char *version = strrchr(dir, '/') + 1;
 	FILE *out;
 
-	/* -C: no configuration, so no soft dependencies of /etc; those of the kernel are hidden by
-	 * the copy. */
+	/*
+	 * With -C /dev/null modprobe reads no soft dependencies from /etc. The copy of the tree
+	 * leaves out the kernel's own ones.
+	 */
 	assert_non_null(mkdtemp(base));
 	snprintf(command, sizeof(command),
 		"set -e; d=%s/lib/modules/%s; mkdir -p \"$d\"; cp %s/modules.dep* "
@@ -298,7 +310,7 @@ static void compare_with_modprobe(struct arena *a, const struct modules *m, cons
 	}
 }
 
-/* Every module of a distribution's kernel resolves, to files that are there. */
+/* Every module of a distribution's kernel can be resolved, and its files exist. */
 static void check_real(const char *dir)
 {
 	_cleanup_fd_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a guest that has been taken over may say as its agent: the test is the guest, at the other
- * end of the agent's stream, and the runtime, at that of the channel. And what is told of a machine
- * that failed. The same from a real guest, and what is no message at all: tests/vm.
+ * What a guest that an attacker controls may send as its agent. The test plays the guest at one end
+ * of the agent's stream, and the runtime at one end of the channel. Also what the runtime is told
+ * about a machine that failed. tests/vm has the same with a real guest, and bytes that are no
+ * message at all.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -72,7 +73,7 @@ static void tear_down(struct rig *g)
 	free(g->m);
 }
 
-/* What the monitor's loop makes of these bytes: 0, or the error that ends the machine. */
+/* Hands these bytes to the monitor's loop. Returns 0, or the error that ends the machine. */
 static int feed(struct rig *g, const void *bytes, size_t len)
 {
 	assert_int_equal(write(g->guest, bytes, len), len);
@@ -99,7 +100,10 @@ static int say(struct rig *g, const char *json)
 	return feed(g, bytes, sizeof(h) + strlen(json));
 }
 
-/* In turn; the last one must end the machine, with this in the error. */
+/*
+ * Hands over the messages in turn. The last one must end the machine with an error that contains
+ * this text.
+ */
 static void ends(const char *const *json, const char *said)
 {
 	struct rig g;
@@ -139,7 +143,7 @@ static void malformed(void **state)
 	ENDS("malformed \"exited\"", "{\"type\":\"exited\",\"process\":0}");
 	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":0}");
 	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":-5}");
-	/* What a terminal would obey. */
+	/* These are control sequences that a terminal would obey. */
 	ENDS("?[2Jcleared", "{\"type\":\"failed\",\"process\":0,\"errno\":22,"
 			    "\"message\":\"\\u001b[2Jcleared\"}");
 }
@@ -160,7 +164,7 @@ static void lengths(void **state)
 	}
 }
 
-/* A barrier is the runtime's to judge, who awaits another one. */
+/* The monitor passes on every barrier, because the runtime checks which one comes next. */
 static void barrier(void **state)
 {
 	struct rig g;
@@ -174,7 +178,7 @@ static void barrier(void **state)
 	tear_down(&g);
 }
 
-/* Of processes and requests that nobody has made there is nothing to do. */
+/* Messages about processes and requests that do not exist are ignored. */
 static void nobodys(void **state)
 {
 	struct rig g;
@@ -190,7 +194,7 @@ static void nobodys(void **state)
 	tear_down(&g);
 }
 
-/* What is said of a machine that failed. */
+/* The message about a machine that failed. */
 static void last_words(void **state)
 {
 	static const char said[] = "[ 1.0] started\n[ 2.0] Kernel panic - not syncing: why\n"
@@ -203,7 +207,7 @@ static void last_words(void **state)
 	g.args.machine = &machine;
 	assert_int_equal(monitor_last_words(g.m, err_set(EIO, "it failed")), -EIO);
 	assert_string_equal(err_msg(), "it failed; the guest said nothing");
-	/* With the reason of a panic behind it, not where in the kernel it was. */
+	/* The message has the reason of a kernel panic, and not where in the kernel it happened. */
 	g.m->log_len = strlen(said);
 	memcpy(g.m->log, said, g.m->log_len);
 	assert_int_equal(monitor_last_words(g.m, err_set(EIO, "it failed")), -EIO);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hostile root file systems against INIT's mount steps: the rows of runtime-cves.md that concern
- * paths. Each test names its CVE. HOSTDIR is outside of the root; it must stay as it was.
+ * Hostile root file systems that try to mislead the mount steps of the container's first process
+ * (INIT). The tests cover the rows of runtime-cves.md that concern paths, and each names its CVE.
+ * HOSTDIR is outside of the root file system and must never change.
  */
 #include <dirent.h>
 #include <linux/magic.h>
@@ -58,7 +59,9 @@ static void link_init(struct box *b)
 	for (size_t i = 0; i < ARRAY_SIZE(file_binds); i++)
 		EXPECT(box_mount(b, &file_binds[i], 1 + (int)i) >= 0);
 	EXPECT(box_new(b, "tmpfs", "/etc/dir/deep", OPTS("size=4k")) >= 0);
-	/* They were made where the links lead beneath the root. */
+	/*
+	 * The directories were made inside the root file system, where the links lead if it is "/".
+	 */
 	EXPECT(box_has(ROOTFS HOSTDIR "/x", "from the host"));
 	EXPECT(box_has(ROOTFS HOSTDIR "/y", "from the host"));
 	EXPECT(has(box_mountinfo(ROOTFS HOSTDIR "/z/deep"), "tmpfs"));
@@ -178,7 +181,10 @@ static void race_init(struct box *b)
 						 -1)
 				       : box_new(b, "tmpfs", dest, OPTS("size=4k"));
 		done += r >= 0;
-		/* Keeps the number of mounts small; it may have moved away. */
+		/*
+		 * Unmounting keeps the number of mounts small. It may fail, because the directory
+		 * may have been moved.
+		 */
 		if (r >= 0 && fchdir(b->c.root) == 0)
 			(void)umount2(dest + 1, MNT_DETACH);
 		arena_release(&b->arena);
@@ -195,7 +201,7 @@ static void race_init(struct box *b)
 
 BOX_TEST(swap_race, .prepare = race_prepare, .init = race_init, .check = host_untouched)
 
-/* The directory is not left behind where the test fails. */
+/* The directory is removed in any case, so that a failing test leaves nothing behind. */
 static bool can_make(const char *dir)
 {
 	if (mkdir(dir, 0755) < 0)
@@ -222,7 +228,7 @@ static void cgroup_host_init(struct box *b)
 	box_attach(b);
 	EXPECT(box_new(b, "cgroup", "/sys/fs/cgroup", OPTS("nosuid", "noexec", "nodev")) >= 0);
 	EXPECT(!can_make(ROOTFS "/sys/fs/cgroup/caisson-escape"));
-	/* Only in so many words. */
+	/* A writable cgroup mount is possible only if "rw" is asked for. */
 	EXPECT(box_new(b, "cgroup", "/cg", OPTS("rw")) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/cg"), " rw,"));
 }
@@ -241,8 +247,10 @@ static void cgroup_ns_init(struct box *b)
 BOX_TEST(cgroup_with_ns, .init = cgroup_ns_init, .flags = CLONE_NEWCGROUP)
 BOX_TEST(cgroup_with_ns_userns, .init = cgroup_ns_init, .flags = CLONE_NEWCGROUP | CLONE_NEWUSER)
 
-/* CVE-2025-31133, CVE-2025-62161: masking with the container's own /dev/null, which is something
- * else. */
+/*
+ * CVE-2025-31133, CVE-2025-62161: paths are masked with the container's own /dev/null, which may be
+ * something else than the null device.
+ */
 static void mask_prepare(struct box *b)
 {
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0 && mkdir(ROOTFS "/secret", 0755) == 0);
@@ -274,7 +282,10 @@ static void mask_init(struct box *b)
 		EXPECT(stat(files[i], &st) == 0);
 		EXPECT(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
 		EXPECT(!box_has(files[i], "secret"));
-		/* The node is the host's: the container must not be able to change it. */
+		/*
+		 * The bound node belongs to the host, so the container must not be able to change
+		 * it.
+		 */
 		EXPECT(chmod(files[i], 0) < 0 && errno == EROFS);
 		EXPECT(chown(files[i], 1, 1) < 0 && errno == EROFS);
 	}
@@ -286,7 +297,7 @@ BOX_TEST(mask_null, .prepare = mask_prepare, .init = mask_init, .check = host_un
 BOX_TEST(mask_null_userns, .prepare = mask_prepare, .init = mask_init, .check = host_untouched,
 	.flags = CLONE_NEWUSER)
 
-/* CVE-2025-52565: /dev/pts, its ptmx, or /dev/console replaced. */
+/* CVE-2025-52565: /dev/pts, its ptmx or /dev/console is replaced by something else. */
 static void console_prepare(struct box *b)
 {
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0 && mkdir(ROOTFS "/dev/pts", 0755) == 0);
@@ -300,7 +311,7 @@ static void console_init(struct box *b)
 	box_attach(b);
 	EXPECT(box_new(b, "devpts", "/other", OPTS("newinstance", "ptmxmode=0666")) >= 0);
 	EXPECT(box_number(b, step_pivot, 0) >= 0);
-	/* A real ptmx node, but not in a devpts. */
+	/* This is a real ptmx node, but it is not in a devpts. */
 	EXPECT_ERR(box_console(b), ENODEV, "needs a devpts");
 	EXPECT(rename("/dev/pts", "/dev/old") == 0);
 	EXPECT_ERR(box_console(b), ENODEV, "needs a devpts");
@@ -322,8 +333,10 @@ static void console_init(struct box *b)
 
 BOX_TEST(console_paths, .prepare = console_prepare, .init = console_init, .check = host_untouched)
 
-/* CVE-2026-47766, CVE-2026-41579, CVE-2026-88265: no /dev mount, and /dev or what is in it a link
- * to the host. */
+/*
+ * CVE-2026-47766, CVE-2026-41579, CVE-2026-88265: /dev is not a mount, and /dev or something in it
+ * is a link to the host.
+ */
 static void dev_link_prepare(struct box *b)
 {
 	box_write(BOX "/victim", "precious");
@@ -355,7 +368,7 @@ static void dev_link_init(struct box *b)
 	EXPECT_ERR(box_device(b, bad, -1), EEXIST, "symbolic link");
 	EXPECT_ERR(box_device(b, zero, -1), EEXIST, "symbolic link");
 	EXPECT_ERR(box_device(b, bad, 1), EEXIST, "symbolic link");
-	/* The image's link stays as it is, and is not written through. */
+	/* The image's link stays as it is, and nothing is written through it. */
 	EXPECT(box_link(b, "/proc/self/fd", "/dev2/fd") >= 0);
 	EXPECT(box_has(BOX "/victim", "precious"));
 	EXPECT(lstat(BOX "/victim", &st) == 0 && st.st_uid == 0 && (st.st_mode & 0777) == 0644);
@@ -364,7 +377,7 @@ static void dev_link_init(struct box *b)
 BOX_TEST(dev_links, .prepare = dev_link_prepare, .host = dev_link_host, .init = dev_link_init,
 	.check = host_untouched)
 
-/* The root itself, by whatever name, is not a mount point. */
+/* The root of the container is not a mount point under any of its names. */
 static void root_prepare(struct box *b)
 {
 	EXPECT(symlink("/", ROOTFS "/self") == 0);

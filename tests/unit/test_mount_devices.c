@@ -65,7 +65,7 @@ static void device_init(struct box *b)
 
 BOX_TEST(devices, .prepare = device_prepare, .host = device_host, .init = device_init)
 
-/* In a user namespace nodes cannot be made: the host's are bound. */
+/* In a user namespace no device node can be made, so the host's node is bound. */
 static void no_mknod_init(struct box *b)
 {
 	struct spec_device d = {.path = "/etc/null", .type = 'c', .major = 1, .minor = 3};
@@ -82,7 +82,7 @@ static void no_mknod_init(struct box *b)
 
 BOX_TEST(no_mknod, .init = no_mknod_init, .flags = CLONE_NEWUSER)
 
-/* The terminal, in a /dev that is read-only by then. */
+/* The container's terminal, made when /dev is already read-only. */
 static void console_init(struct box *b)
 {
 	struct winsize size;
@@ -108,7 +108,7 @@ static void console_init(struct box *b)
 	EXPECT(getsid(0) == getpid() && tcgetpgrp(0) == getpid());
 	EXPECT(write(1, "hello", 5) == 5 && read(b->console, text, 15) == 5 &&
 		streq(text, "hello"));
-	/* An exec gets another one, and leaves /dev/console alone. */
+	/* An exec gets a terminal of its own and does not change /dev/console. */
 	b->plan.exec = true;
 	pid_t pid = fork();
 	if (pid == 0) {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What INIT's mount steps do, read back from the kernel: mountinfo, statx, the terminal. */
+/*
+ * What the mount steps of the container's first process (INIT) do, read back from the kernel:
+ * mountinfo, statx, the terminal.
+ */
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
@@ -37,7 +40,7 @@ static void test_clean_path(void **state)
 	assert_int_equal(mnt_clean_path(longest, got), 0);
 }
 
-/* The mounts of an ordinary config.json, and the restrictions. */
+/* The mounts of an ordinary config.json, with masked and read-only paths. */
 static void ordinary_init(struct box *b)
 {
 	struct spec_device tty = {.path = "/dev/tty", .type = 'c', .major = 5, .minor = 0};
@@ -78,7 +81,7 @@ static void ordinary_init(struct box *b)
 	EXPECT(stat("/dev/ptmx", &st) == 0 && st.st_rdev == makedev(5, 2));
 	EXPECT(stat("/dev/shm", &st) == 0 && (st.st_mode & 07777) == 01777);
 	EXPECT(stat("/proc/keys", &st) == 0 && st.st_rdev == makedev(1, 3));
-	/* Nothing of the host is left. */
+	/* No mount of the host is left. */
 	EXPECT(access(BOX, F_OK) < 0 && !box_has("/proc/self/mountinfo", BOX));
 	EXPECT(umask(022) == 022);
 }
@@ -87,8 +90,10 @@ static void ordinary_init(struct box *b)
 BOX_TEST(ordinary, .init = ordinary_init, .flags = ORDINARY)
 BOX_TEST(ordinary_userns, .init = ordinary_init, .flags = ORDINARY | CLONE_NEWUSER)
 
-/* A user namespace without its own network may not mount sysfs: the host's is there instead,
- * read-only. */
+/*
+ * A user namespace that does not own its network namespace may not mount sysfs. It gets the host's
+ * sysfs, read-only.
+ */
 static void sysfs_init(struct box *b)
 {
 	box_attach(b);
@@ -107,7 +112,10 @@ static void sysfs_init(struct box *b)
 
 BOX_TEST(userns_limits, .init = sysfs_init, .flags = CLONE_NEWUSER)
 
-/* Binds: attributes, recursion, types of targets, and what is not asked for stays. */
+/*
+ * Bind mounts: their attributes, recursion and types of targets, and that attributes which no
+ * option names stay as they are.
+ */
 static const char *const bind_opts[] = {"rbind", "ro", "nosuid", "noatime", NULL};
 static const char *const rro_opts[] = {"rbind", "rro", "rnodev", NULL};
 static const char *const rw_opts[] = {"bind", "rw", "relatime", NULL};
@@ -156,7 +164,7 @@ static void bind_init(struct box *b)
 	EXPECT(has(box_mountinfo(ROOTFS "/unlocked"), " rw,nodev,relatime "));
 	EXPECT(stat(ROOTFS "/deep", &st) == 0 && (st.st_mode & 07777) == 0755);
 	EXPECT(box_has(ROOTFS "/etc/new/file", "text"));
-	/* "remount" changes what is there, and only that. */
+	/* "remount" changes an existing mount, and only what its options name. */
 	EXPECT(box_new(b, "bind", "/plain", OPTS("bind", "remount", "nodev", "suid")) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/plain"), " ro,nodev,noatime "));
 	EXPECT(box_new(b, "tmpfs", "/t", OPTS("size=64k")) >= 0);
@@ -169,8 +177,10 @@ static void bind_init(struct box *b)
 
 BOX_TEST(binds, .prepare = bind_prepare, .host = bind_host, .init = bind_init)
 
-/* Flags that are locked because they come from outside: kept, and refused only where they are asked
- * away. */
+/*
+ * Flags are locked if the mount comes from outside of the user namespace. They are kept, and an
+ * option that would clear one is an error.
+ */
 static void locked_init(struct box *b)
 {
 	static struct spec_mount keep, clear;
@@ -179,7 +189,7 @@ static void locked_init(struct box *b)
 	box_attach(b);
 	keep = box_entry(b, "bind", "/keep", OPTS("bind", "nosuid"));
 	clear = box_entry(b, "bind", "/clear", OPTS("bind", "rw"));
-	/* As an ordinary user's INIT does: the copies are made here. */
+	/* For an ordinary user, INIT itself copies the mounts. */
 	s.slot = 1;
 	EXPECT(step_open(&b->c, &s) >= 0);
 	s.slot = 2;
@@ -187,14 +197,17 @@ static void locked_init(struct box *b)
 	EXPECT(box_mount(b, &keep, 1) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/keep"), " ro,nosuid,nodev,noatime "));
 	EXPECT_ERR(box_mount(b, &clear, 2), EPERM, "\"rw\"");
-	/* A tree with locked mounts in it comes whole or not at all. */
+	/* A tree with locked mounts in it can be bound only as a whole. */
 	s.open.path = BOX "/src";
 	EXPECT_ERR(open_tree_copy(&s), EINVAL, "rbind");
 }
 
 BOX_TEST(locked_flags, .prepare = bind_prepare, .init = locked_init, .flags = CLONE_NEWUSER)
 
-/* Propagation: by default the host's mounts come in and none goes out. */
+/*
+ * Propagation: by default mounts of the host appear in the container, and mounts of the container
+ * do not appear on the host.
+ */
 static const char *const shared_opts[] = {"bind", "rshared", NULL};
 static const char *const private_opts[] = {"bind", "rprivate", NULL};
 
@@ -244,7 +257,7 @@ static void propagation_check(struct box *b)
 	EXPECT(!*box_mountinfo(BOX "/vol/in"));
 	EXPECT(has(box_mountinfo(BOX "/vol/out"), "size=8k"));
 	EXPECT(!*box_mountinfo(ROOTFS) && !*box_mountinfo(ROOTFS "/etc"));
-	/* Pivoting took nothing away from here. */
+	/* Changing the root has not changed the host's mounts. */
 	EXPECT(*box_mountinfo(BOX) && *box_mountinfo(BOX "/vol"));
 }
 
@@ -254,7 +267,7 @@ BOX_TEST(propagation_shared_root, .prepare = propagation_prepare, .host = propag
 	.init = propagation_init, .check = propagation_check,
 	.root_propagation = MS_SHARED | MS_REC)
 
-/* tmpcopyup, and read-only ones that are filled afterwards. */
+/* tmpcopyup, also with read-only mounts, which become read-only only after the copy. */
 static void copyup_prepare(struct box *b)
 {
 	struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = 2000}};
@@ -287,9 +300,9 @@ static void copyup_init(struct box *b)
 	EXPECT(getxattr(ROOTFS "/var/dir/file", "trusted.t", value, 8) == 1 && value[0] == 'v');
 	EXPECT(lstat(ROOTFS "/var/link", &st) == 0 && S_ISLNK(st.st_mode) && st.st_uid == 7);
 	EXPECT(lstat(ROOTFS "/var/fifo", &st) == 0 && S_ISFIFO(st.st_mode));
-	/* Read-only, but not before what goes into it is there. */
+	/* The mount is read-only, but only after the copied files are in it. */
 	EXPECT(box_new(b, "tmpfs", "/var/later", NULL) >= 0);
-	/* What is copied has to fit. */
+	/* A copy that does not fit in the tmpfs is an error. */
 	box_write(ROOTFS "/tmp/big", "x");
 	EXPECT(truncate(ROOTFS "/tmp/big", 1 << 20) == 0);
 	EXPECT_ERR(box_new(b, "tmpfs", "/tmp", OPTS("tmpcopyup", "size=64k")), ENOSPC, "size=");
@@ -302,7 +315,10 @@ static void copyup_init(struct box *b)
 
 BOX_TEST(copyup, .prepare = copyup_prepare, .init = copyup_init)
 
-/* A tmpfs has the mode of what it covers; options are named in errors; long ones go by mount(2). */
+/*
+ * A tmpfs has the mode of the directory that it covers. Errors name the option. Options that are
+ * too long for fsconfig(2) go through mount(2).
+ */
 static void options_prepare(struct box *b)
 {
 	EXPECT(mkdir(ROOTFS "/sticky", 01731) == 0 && chmod(ROOTFS "/sticky", 01731) == 0);
@@ -356,7 +372,7 @@ static void options_init(struct box *b)
 
 BOX_TEST(options, .prepare = options_prepare, .init = options_init)
 
-/* idmapped binds: who owns a file on disk, and who in the container. */
+/* Id-mapped bind mounts: the owner of a file on disk, and its owner in the container. */
 static const char *const idmap_opts[] = {"bind", "idmap", NULL};
 static bool idmapped;
 
@@ -377,7 +393,7 @@ static void idmap_host(struct box *b)
 	s.open.path = BOX "/file";
 	int fd = open_tree_copy(&s);
 	idmapped = fd >= 0;
-	/* tmpfs can since Linux 6.3. */
+	/* tmpfs supports id-mapped mounts since Linux 6.3. */
 	if (!idmapped)
 		EXPECT_ERR(open_tree_copy(&s), EINVAL, "no idmapped mounts");
 	b->slots[b->nslots++] = fd;
@@ -397,7 +413,10 @@ static void idmap_init(struct box *b)
 
 BOX_TEST(idmap, .prepare = bind_prepare, .host = idmap_host, .init = idmap_init)
 
-/* What HOST says of sources that are not there; engines read some words as "command not found". */
+/*
+ * Errors about sources that do not exist. They avoid the words that engines read as "command not
+ * found".
+ */
 static void sources_host(struct box *b)
 {
 	struct step s = {
@@ -413,7 +432,7 @@ static void sources_host(struct box *b)
 
 BOX_TEST(sources, .prepare = bind_prepare, .host = sources_host, .init = box_attach)
 
-/* --no-pivot: the new root is moved, and the host's procfs and sysfs are out of reach. */
+/* With --no-pivot the new root is moved, and the host's procfs and sysfs must be out of reach. */
 static void no_pivot_init(struct box *b)
 {
 	box_attach(b);
@@ -427,8 +446,10 @@ static void no_pivot_init(struct box *b)
 
 BOX_TEST(no_pivot, .init = no_pivot_init, .flags = CLONE_NEWPID)
 
-/* A user namespace's root may not search the way to its root file system: it gets there all the
- * same. */
+/*
+ * The root of the user namespace may not search the directories above its root file system. It must
+ * get there all the same.
+ */
 static void unreachable_host(struct box *b)
 {
 	EXPECT(chmod(BOX, 0700) == 0);

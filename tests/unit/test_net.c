@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * netsetup/ against the kernel, in two new network namespaces that stand for the host's and the
- * container's. What the library did is looked at through libc and ioctls, not through the library.
- * Needs root; parsing does not.
+ * container's. The tests check what the library did with libc and ioctls, not with the library
+ * itself. They need root.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +24,7 @@
 #include "netsetup/rtnl/netlink.h"
 #include "unit/rig/net.h"
 
-/* A veth pair: `name`, whose other end is called `peer`. */
+/* Makes a veth pair, of which one end is called `name` and the other `peer`. */
 static void add_veth(const char *name, const char *peer)
 {
 	_cleanup_nl_ struct nl nl = NL_INIT;
@@ -72,7 +72,7 @@ static void add_address(const char *dev, const char *text, int prefix, int scope
 		fail_msg("add address %s: %s", text, err_msg());
 }
 
-/* Any of the ioctls on an interface's name; the request goes in and out through req. */
+/* Does an ioctl on an interface. The request goes in and out through req. */
 static void ask(unsigned long what, const char *dev, struct ifreq *req)
 {
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -98,7 +98,7 @@ static void set_up(const char *dev)
 	assert_true(is_up(dev));
 }
 
-/* Whether the interface or label dev has that address with that prefix length. */
+/* Returns whether the interface or label dev has this address with this prefix length. */
 static bool has_address(const char *dev, const char *text, int prefix)
 {
 	struct ifaddrs *list;
@@ -143,7 +143,10 @@ static void test_loopback(void **state)
 	}
 }
 
-/* h0 on the host, set up, with what has to be kept and what must not be. */
+/*
+ * Makes h0 on the host. It is up, and has settings and addresses of which some must be kept when it
+ * moves and others must not.
+ */
 static void make_h0(void)
 {
 	struct ifreq req = {.ifr_mtu = 1400};
@@ -205,7 +208,10 @@ static void test_move_same_name_and_down(void **state)
 	assert_true(has_address("h0", "2001:db8::1", 128));
 }
 
-/* The container's interfaces have the old name, the index, and some of a template's names. */
+/*
+ * Interfaces of the container have the moved one's old name, its index, and some of the names that
+ * a template gives.
+ */
 static void test_move_among_others(void **state)
 {
 	struct nets *n = nets_of(state);
@@ -301,7 +307,10 @@ static void test_bad_input(void **state)
 	assert_true(if_nametoindex("lo") == 1);
 }
 
-/* The kernel moves it and then refuses the new name: IPv6 keeps "all" for itself. */
+/*
+ * The kernel moves the interface and then refuses its new name, because IPv6 keeps "all" for
+ * itself. The interface must come back.
+ */
 static void test_rename_refused_after_move(void **state)
 {
 	struct nets *n = nets_of(state);
@@ -314,7 +323,10 @@ static void test_rename_refused_after_move(void **state)
 	assert_int_equal(if_nametoindex("all"), 0);
 }
 
-/* An address can't be given back: the interface is returned whole. */
+/*
+ * The interface's address can't be set in the container, so the interface must come back with
+ * everything that it had.
+ */
 static void test_address_refused_after_move(void **state)
 {
 	struct nets *n = nets_of(state);
@@ -342,7 +354,8 @@ static void test_return(void **state)
 	net_namespace_enter(n->box);
 	assert_int_equal(if_nametoindex("eth0"), 0);
 	net_namespace_enter(n->host);
-	assert_ok(net_return_device("eth0", "h0", n->box)); /* gone: nothing to do */
+	/* the interface is back already, so there is nothing to do */
+	assert_ok(net_return_device("eth0", "h0", n->box));
 	assert_ok(net_move_device("h0", "eth0", n->box));
 	add_veth("h0", "p1");
 	assert_error(net_return_device("eth0", "h0", n->box), -EEXIST, "h0 is taken");

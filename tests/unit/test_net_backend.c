@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network device of a vhost-user back end: its place in the network that is carried into the
- * guest, and the relay between QEMU and the back end.
+ * The network device of a vhost-user back end: how it is added to the network of the guest, and the
+ * relay between QEMU and the back end.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,8 +24,6 @@
 
 #define TIMEOUT_MS 300
 
-/* --- in the network --- */
-
 static const uint8_t mac[6] = {2, 1, 2, 3, 4, 5};
 
 static const struct spec_vm_net *parse(struct arena *a, const char *value)
@@ -46,7 +44,7 @@ static const struct spec_vm_net *parse(struct arena *a, const char *value)
 	",mtu=1400,address=10.0.2.15/24,address=fd00::15/64,gateway=fe80::1,gateway=10.0.2.2," \
 	"name=net0"
 
-/* As the guest will read it. */
+/* The test reads the network as the guest will read it. */
 static struct net_config carried(struct arena *a, const struct net_config *c)
 {
 	_cleanup_json_out_ struct json_out o = {0};
@@ -92,7 +90,10 @@ static void alone(void **state)
 		assert_int_equal(got.routes[k].gateway_family, got.routes[k].family);
 	}
 	assert_memory_equal(got.routes[1].gateway, "\12\0\2\2", 4);
-	/* With nothing said: as a device that a network is plugged into. */
+	/*
+	 * Without settings the interface looks like one to which the guest still has to give an
+	 * address.
+	 */
 	c = (struct net_config){0};
 	assert_int_equal(net_backend_add(&a, parse(&a, ",address=10.0.2.15/24"), mac, &c), 0);
 	assert_string_equal(c.interfaces[0].name, "eth0");
@@ -122,7 +123,7 @@ static void among_others(void **state)
 	assert_int_equal(got.routes[0].prefix, 8);
 	assert_int_equal(got.routes[1].interface, 1);
 	assert_int_equal(got.routes[2].interface, 1);
-	/* What is taken. */
+	/* Names and addresses that are already in use are refused. */
 	c = before;
 	assert_int_equal(net_backend_add(&a, parse(&a, ""), mac, &c), -EEXIST);
 	assert_non_null(
@@ -147,16 +148,14 @@ static void addresses_of_its_own(void **state)
 	net_backend_mac(n, "two", two);
 	assert_memory_equal(one, again, 6);
 	assert_memory_not_equal(one, two, 6);
-	assert_int_equal(one[0] & 3, 2); /* one host's, assigned locally */
+	assert_int_equal(one[0] & 3, 2); /* a unicast address that is assigned locally */
 	net_backend_mac(parse(&a, ",mac=06:00:00:00:00:07"), "one", one);
 	assert_memory_equal(one, "\6\0\0\0\0\7", 6);
 }
 
-/* --- the relay --- */
-
 struct relayed {
-	int qemu, back; /* our ends */
-	int socks[2];   /* the relay's */
+	int qemu, back; /* the test's ends */
+	int socks[2];   /* the relay's ends */
 	int stop, result;
 	char why[ERR_MAX];
 	pthread_t thread;
@@ -224,7 +223,7 @@ static void hear(int sock, const struct vhost_message *want)
 	vhost_message_release(&m);
 }
 
-/* Each message with its own descriptors, also where several are there at once. */
+/* Each message passes with its own descriptors, also if several messages are waiting. */
 static void hands_on(void **state)
 {
 	struct vhost_message plain = message(VHOST_USER_SET_VRING_NUM, 0, 8);
@@ -252,7 +251,7 @@ static void hands_on(void **state)
 	hear(r.back, &kick);
 	say(r.back, answer);
 	hear(r.qemu, &answer);
-	/* QEMU goes, as it does when the guest has ended. */
+	/* QEMU hangs up, as it does when the guest has ended. */
 	fd_close(&r.qemu);
 	ends(&r, 0, "");
 }
@@ -264,7 +263,7 @@ static void stops(void **state)
 	start(&r);
 	eventfd_write(r.stop, 1);
 	ends(&r, 0, "");
-	/* Also in the middle of an answer. */
+	/* It may also hang up in the middle of an answer. */
 	start(&r);
 	assert_int_equal(write(r.back, "\1", 1), 1);
 	usleep(20000);
@@ -308,7 +307,7 @@ static void hostile(void **state)
 	ends(&r, -EPROTO, "in the middle of a message");
 }
 
-/* One that speaks on and on fills QEMU's socket, which nobody reads here. */
+/* A back end that never stops sending fills QEMU's socket, because QEMU does not read here. */
 static void talks_on(void **state)
 {
 	const struct vhost_message m = message(VHOST_USER_GET_FEATURES, VHOST_USER_REPLY, 250);
@@ -331,7 +330,7 @@ static void meets_qemu(void **state)
 	assert_int_equal(relay_init(&r, -EBADF), 0);
 	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
 	fd_close(&ready[1]);
-	/* It has failed before its socket was there; it has not, but does not connect. */
+	/* QEMU failed before the relay's socket existed; then, it runs but does not connect. */
 	assert_int_equal(relay_meet(&r, ready[0], -EBADF, TIMEOUT_MS), 0);
 	assert_true(r.qemu < 0);
 	assert_int_equal(
@@ -346,7 +345,7 @@ static void meets_qemu(void **state)
 	if (relay_meet(&r, ready[0], -EBADF, TIMEOUT_MS) < 0)
 		fail_msg("%s", err_msg());
 	assert_true(r.qemu >= 0);
-	assert_true(r.listener < 0); /* nobody else can */
+	assert_true(r.listener < 0); /* nobody else can connect any more */
 	p = (struct pollfd){.fd = sock, .events = POLLIN};
 	assert_int_equal(poll(&p, 1, 0), 0);
 	assert_null(relay_stop(&r));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Carrying a namespace's network into a guest: `box` is the container's namespace as an engine
- * leaves it, `guest` stands for the guest's kernel, and `peer` is the world outside. What the
- * library did is compared by ip(8) and tc(8), not by the library. Needs root; JSON does not.
+ * leaves it, `guest` stands for the guest's kernel, and `peer` is the world outside. The tests
+ * compare the result with ip(8) and tc(8), not with the library. They need root, except the one of
+ * JSON.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,16 +25,21 @@
 #include "unit/rig/carry.h"
 #include "unit/rig/net.h"
 
-/* As podman, docker and CNI leave it, and a bit of everything else that can be carried. */
+/*
+ * Fills the box as podman, docker and CNI do, and adds one of everything else that can be carried.
+ */
 static void fill_box(const struct nets *n)
 {
-	/* Without waiting for duplicates, so that the link-local routes are there when read. */
+	/*
+	 * Duplicate address detection is off, so that the link-local routes exist when the test
+	 * reads them.
+	 */
 	run_shell("ip link set lo up && echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
 	add_interface(n, "eth0", "p0", "02:00:00:00:00:0a");
 	add_interface(n, "eth1", "p1", "02:00:00:00:00:0b");
 	add_interface(n, "wan.5", "p2", "02:00:00:00:00:0c");
 	run_shell("ip addr add 10.88.0.7/16 brd 10.88.255.255 dev eth0 &&"
-		  "ip addr add 10.88.0.8/16 dev eth0 &&" /* secondary */
+		  "ip addr add 10.88.0.8/16 dev eth0 &&" /* a secondary address */
 		  "ip addr add fd00:88::7/64 dev eth0 nodad &&"
 		  "ip addr add 192.0.2.1 peer 192.0.2.2/32 dev eth1 &&"
 		  "ip addr add 169.254.9.9/16 scope link metric 77 dev eth1 noprefixroute &&"
@@ -42,7 +48,7 @@ static void fill_box(const struct nets *n)
 		  "echo 1 > /proc/sys/net/ipv6/conf/wan.5/disable_ipv6 &&"
 		  "echo 0 > /proc/sys/net/ipv6/conf/eth1/accept_ra &&"
 		  "echo 0 > /proc/sys/net/ipv6/conf/eth1/autoconf &&"
-		  /* the gateway's own route comes after what needs it */
+		  /* the route to the gateway is listed after the routes that need it */
 		  "ip route add 203.0.113.1 dev wan.5 scope link &&"
 		  "ip route add default via 10.88.0.1 dev eth0 metric 100 &&"
 		  "ip route add 10.99.0.0/16 via 203.0.113.1 dev wan.5 mtu 1400 advmss 1300 &&"
@@ -58,7 +64,10 @@ static void fill_box(const struct nets *n)
 		  "ip neigh add fd00:88::1 lladdr 02:aa:00:00:00:01 nud permanent dev eth0");
 }
 
-/* The guest's devices, in an order of the kernel's own: two names are those of others. */
+/*
+ * Makes the guest's devices in another order than the box's. Two of them have names that the box
+ * gives to other interfaces.
+ */
 static void fill_guest(void)
 {
 	run_shell("ip link add eth1 address 02:00:00:00:00:0a type veth peer name x0 && ip link "
@@ -70,7 +79,7 @@ static void fill_guest(void)
 		  "set x2 up");
 }
 
-/* What ip(8) says of the interfaces that were carried; states of detection and timers are not. */
+/* What ip(8) shows of the carried interfaces, without states of detection and without timers. */
 static const char state_of_net[] =
 	"for d in eth0 eth1 wan.5; do ip -o link show dev $d |"
 	" sed -E 's/^[0-9]+: ([^@:]*).* mtu ([0-9]+) .*ether ([0-9a-f:]*) .*/\\1 \\2 \\3/';"
@@ -149,7 +158,7 @@ static void test_read(void **state)
 	assert_int_equal(peers, 1);
 	assert_int_equal(c.route_count, 11);
 	assert_int_equal(c.neighbour_count, 2);
-	/* An empty namespace, and the caller's own. */
+	/* An empty namespace, which is also the caller's own, has nothing to carry. */
 	net_namespace_enter(n->guest);
 	assert_ok(net_config_read(&a, -EBADF, &c));
 	assert_int_equal(c.interface_count + c.route_count + c.neighbour_count, 0);
@@ -170,7 +179,7 @@ static void test_round_trip(void **state)
 	assert_string_equal(text, again);
 }
 
-/* cmocka cuts long strings. */
+/* Compares line by line, because cmocka cuts long strings. */
 static void assert_same_lines(const char *was, const char *is)
 {
 	while (*was || *is) {
@@ -222,7 +231,7 @@ static void test_apply_failures(void **state)
 	struct net_route odd = c.routes[0];
 	odd.interface = 2;
 	odd.gateway_family = AF_INET;
-	inet_pton(AF_INET, "8.8.8.8", odd.gateway); /* reached by nothing */
+	inet_pton(AF_INET, "8.8.8.8", odd.gateway); /* no route reaches this gateway */
 	inet_pton(AF_INET, "9.0.0.0", odd.dst);
 	odd.prefix = 8;
 	c.routes = &odd;
@@ -250,7 +259,7 @@ static void test_refused(void **state)
 	run_shell("ip addr add 10.88.0.7/16 dev eth0");
 	refuse(n, "ip tuntap add mode tun name tun7 && ip link set tun7 up",
 		"network interface tun7 can't be given to a virtual machine: its type is 65534",
-		"ip link set tun7 down"); /* down, it does not matter */
+		"ip link set tun7 down"); /* an interface that is down is not carried */
 	refuse(n,
 		"ip tuntap add mode tap name twin && ip link set twin address 02:00:00:00:00:0a up",
 		"both have the MAC address 02:00:00:00:00:0a", "ip link set twin down");
@@ -260,8 +269,6 @@ static void test_refused(void **state)
 	refuse(n, "ip route add 10.2.0.0/16 via 10.88.0.1 congctl reno", "congestion control",
 		"ip route del 10.2.0.0/16");
 }
-
-/* --- JSON --- */
 
 #define INTERFACE \
 	"{\"name\":\"eth0\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1500,\"up\":true," \
@@ -331,8 +338,6 @@ static void test_bad_json(void **state)
 	assert_ok(from_text(&a, WITH("{\"local\":\"::1\",\"prefix\":128}"), &c));
 }
 
-/* --- taps --- */
-
 int main(int argc, char **argv)
 {
 #define IN_NETS(test) cmocka_unit_test_setup_teardown(test, carry_setup, nets_teardown)
@@ -345,7 +350,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_bad_json),
 	};
 
-	if (argc > 1) /* a pattern such as "*tap*": the test host is slow */
+	if (argc > 1) /* a pattern of test names, because the test host is slow */
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);
 }

@@ -54,7 +54,9 @@ static void send_frame(int tap, struct frame *f, size_t len)
 	assert_int_equal(write(tap, f, len), len);
 }
 
-/* What a guest would do with a frame: answers ARP, and pings with a time to live that is ours. */
+/*
+ * Handles a frame as a guest does: answers ARP, and answers pings with the test's own time to live.
+ */
 static void answer(int tap)
 {
 	struct frame f;
@@ -98,7 +100,9 @@ static void answer(int tap)
 	send_frame(tap, &f, (size_t)n);
 }
 
-/* Pings 10.88.0.7 from `peer`. The time to live of the answer, or 0 if none has come. */
+/*
+ * Pings 10.88.0.7 from `peer`. Returns the time to live of the answer, or 0 if there is no answer.
+ */
 static int ping(const struct nets *n, int tap)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET};
@@ -164,18 +168,18 @@ static void test_tap(void **state)
 	char buf[4096];
 
 	make_pair(n, &a, &c);
-	assert_int_equal(ping(n, -1), 64); /* the namespace's kernel */
+	assert_int_equal(ping(n, -1), 64); /* the namespace's kernel has answered */
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
 	assert_true(t.offloads & 1);
 	assert_true(fcntl(t.fd, F_GETFL) & O_NONBLOCK);
 	assert_true(fcntl(t.fd, F_GETFD) & FD_CLOEXEC);
 	assert_non_null(
 		strstr(shell_output("ip -o link show dev tap0", buf, sizeof(buf)), "mtu 1400"));
-	assert_int_equal(ping(n, t.fd), 33); /* the machine, and not the kernel too */
+	assert_int_equal(ping(n, t.fd), 33); /* the guest has answered, and the kernel has not */
 	assert_non_null(
 		strstr(shell_output("ip -o link show dev eth0", buf, sizeof(buf)), "ALLMULTI"));
 	assert_string_equal(shell_output("ip -o -6 addr show dev tap0", buf, sizeof(buf)), "");
-	/* A second machine can't have it; the first one keeps it. */
+	/* A second machine can't take the interface, and the first one keeps it. */
 	struct net_tap second;
 	assert_error(net_tap_open(&c.interfaces[0], &second), -EBUSY,
 		"give the network interface eth0 to a virtual machine: its traffic is redirected "
@@ -185,10 +189,10 @@ static void test_tap(void **state)
 	assert_int_equal(t.fd, -EBADF);
 	assert_no_trace();
 	assert_int_equal(ping(n, -1), 64);
-	assert_ok(net_tap_close(&t)); /* twice is once */
+	assert_ok(net_tap_close(&t)); /* closing it again does nothing */
 }
 
-/* A monitor that was killed has left its redirection, to a tap that is gone. */
+/* A monitor that was killed has left its redirection to a tap that no longer exists. */
 static void test_stale_redirection(void **state)
 {
 	struct nets *n = nets_of(state);
@@ -200,7 +204,10 @@ static void test_stale_redirection(void **state)
 	make_pair(n, &a, &c);
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
 	fd_close(&t.fd);
-	/* Not shown by a ping: the peer's neighbour table would take its time to try again. */
+	/*
+	 * A ping would not show this soon, because the peer's neighbour table waits before it tries
+	 * again.
+	 */
 	shell_output("tc filter show dev eth0 ingress", buf, sizeof(buf));
 	assert_non_null(strstr(buf, "Egress Redirect to device *"));
 	assert_ok(net_tap_open(&c.interfaces[0], &t));
@@ -210,7 +217,7 @@ static void test_stale_redirection(void **state)
 	assert_int_equal(ping(n, -1), 64);
 }
 
-/* A qdisc that was there before stays, with what is in it. */
+/* A qdisc that was there before stays, with its filters. */
 static void test_foreign_qdisc(void **state)
 {
 	struct nets *n = nets_of(state);
@@ -230,7 +237,7 @@ static void test_foreign_qdisc(void **state)
 	assert_non_null(strstr(buf, "clsact"));
 	assert_non_null(strstr(buf, "pref 9"));
 	assert_null(strstr(buf, "pref 1 "));
-	/* One of the same priority is not ours to touch. */
+	/* A filter of the same priority belongs to somebody else and must not be touched. */
 	run_shell(
 		"tc filter add dev eth0 ingress prio 1 protocol ip u32 match u32 1 1 action mirred "
 		"egress redirect dev lo");
@@ -257,7 +264,7 @@ static void test_tap_errors(void **state)
 	assert_ok(net_tap_close(&t));
 	assert_string_equal(
 		shell_output("ip -o link show | grep tap || true", buf, sizeof(buf)), "");
-	/* No /dev/net/tun: a mount namespace without one. */
+	/* In a mount namespace of its own there is no /dev/net/tun. */
 	assert_int_equal(unshare(CLONE_NEWNS | CLONE_FS), 0);
 	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
 	assert_int_equal(mount("none", "/dev/net", "tmpfs", 0, NULL), 0);
@@ -275,7 +282,7 @@ int main(int argc, char **argv)
 		IN_NETS(test_tap_errors),
 	};
 
-	if (argc > 1) /* a pattern such as "*tap*": the test host is slow */
+	if (argc > 1) /* a pattern of test names, because the test host is slow */
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);
 }

@@ -25,8 +25,6 @@ static void test_kernel_words(void **state)
 	assert_error(nl_call(&nl, &q, NULL, NULL), -EOPNOTSUPP, "(Unknown device type)");
 }
 
-/* Parsing */
-
 static int count_messages(const struct nlmsghdr *h, void *arg)
 {
 	const struct nlattr *attrs[8];
@@ -62,14 +60,15 @@ static void test_replies(void **state)
 	struct reply m = error_reply();
 
 	assert_error(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM, "(hello there)");
-	assert_int_equal(nl_read_replies(&m, sizeof(m), 8, NULL, NULL), 0); /* of another request */
+	/* the answer to another request */
+	assert_int_equal(nl_read_replies(&m, sizeof(m), 8, NULL, NULL), 0);
 	m.error = 0;
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), 1);
 	m.error = -100000;
 	assert_error(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EBADMSG,
 		"error -100000, expected one from -4095 to 0");
 	m = error_reply();
-	m.words[11] = 'x'; /* not terminated: left out */
+	m.words[11] = 'x'; /* without a terminating NUL the kernel's words are left out */
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM);
 	assert_null(strstr(err_msg(), "hello"));
 	m = error_reply();
@@ -101,7 +100,8 @@ static void test_attributes(void **state)
 
 	assert_ok(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME));
 	assert_string_equal(nl_attr_str(attrs[IFLA_IFNAME], "?"), "eth0");
-	assert_int_equal(nl_attr_u32(attrs[IFLA_IFNAME], 77), 77); /* not four bytes */
+	/* the attribute does not have four bytes */
+	assert_int_equal(nl_attr_u32(attrs[IFLA_IFNAME], 77), 77);
 	assert_ok(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME - 1));
 	m.attr.nla_len = 100;
 	assert_int_equal(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME), -EBADMSG);
@@ -111,7 +111,10 @@ static void test_attributes(void **state)
 	assert_int_equal(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME), -EBADMSG);
 }
 
-/* Any bytes: no crash (sanitizers), no read past the end, always one of the three results. */
+/*
+ * Random bytes must not make the reader crash or read past their end, which the sanitizers check,
+ * and must give one of its three results.
+ */
 static void test_noise(void **state)
 {
 	unsigned seed = 1;
@@ -123,7 +126,8 @@ static void test_noise(void **state)
 
 		for (size_t k = 0; k < len; k++)
 			data[k] = (unsigned char)rand_r(&seed);
-		if (len >= sizeof(struct nlmsghdr)) { /* plausible enough to get further */
+		/* makes the header plausible, so that the reader gets further */
+		if (len >= sizeof(struct nlmsghdr)) {
 			struct nlmsghdr *h = (void *)data;
 			h->nlmsg_len = i % 3 ? (uint32_t)len : h->nlmsg_len % 128;
 			h->nlmsg_type = i % 2 ? RTM_NEWLINK : NLMSG_ERROR;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Golden plans: tests/golden/NAME.json is a config.json, NAME.plan what `caisson plan` would print
- * of it under the facts in the table below. After a change that is meant: UPDATE_GOLDEN=1 meson
- * test plan, and read the diff.
+ * Golden plans. tests/golden/NAME.json is a config.json, and NAME.plan is what `caisson plan`
+ * prints of it under the facts in the table below. After an intended change run UPDATE_GOLDEN=1
+ * meson test plan and read the difference.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -98,8 +98,10 @@ static void test_exec(void **state)
 	}
 }
 
-/* Whatever the order, each side's barriers are met by the other, and slots are opened before they
- * are used. */
+/*
+ * In any order of the steps, each side meets the barriers that the other awaits, and each slot is
+ * opened before it is used.
+ */
 static void test_slots(void **state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(goldens); i++) {
@@ -119,7 +121,10 @@ static void test_slots(void **state)
 			assert_true(s->slot < p.nslots);
 			if (s->slot < 0)
 				continue;
-			/* In VM mode twice: copied by HOST, found again by the GUEST. */
+			/*
+			 * In VM mode a source has two steps: HOST copies its mounts, and GUEST
+			 * finds it in the share.
+			 */
 			if (s->place != PLACE_GUEST)
 				assert_true(opened[s->slot] == !opens);
 			opened[s->slot] = true;
@@ -158,7 +163,7 @@ static void test_refused(void **state)
 	"{\"type\":\"mount\"},{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},{\"type\":" \
 	"\"network\"}"
 
-/* What a microVM can't honour is refused by name. */
+/* What a microVM can't do is refused by name. */
 static void test_refused_in_a_vm(void **state)
 {
 	const struct plan_env vm = {FACTS, .isolation = PLAN_VM};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Compiled filters are judged in two ways: by an interpreter of classic BPF (below), which can ask
- * what a program says to any call on any architecture, and by loading them in a forked child.
+ * Compiled filters, judged by an interpreter of classic BPF (rig/seccomp.c), which can ask what a
+ * program decides about any call on any architecture.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,7 +48,7 @@ static void test_allow_list(void **state)
 	assert_int_equal(decision(&p, "reboot", 0), SECCOMP_RET_KILL_PROCESS);
 	assert_int_equal(decision(&p, "mount", 0), SECCOMP_RET_ERRNO | EPERM);
 	assert_int_equal(decision(&p, "unlink", 0), SECCOMP_RET_ERRNO | EPERM);
-	/* An architecture that is not in the profile. */
+	/* This architecture is not in the profile. */
 	assert_int_equal(run_program(&p, SCMP_ARCH_S390X, 3, NULL), SECCOMP_RET_KILL_THREAD);
 }
 
@@ -78,13 +78,13 @@ static void test_arguments(void **state)
 	assert_int_equal(decision(&p, "clone", CLONE_NEWUSER), no);
 	assert_int_equal(decision(&p, "socket", 2), yes);
 	assert_int_equal(decision(&p, "socket", 40), no);
-	/* Comparisons of different arguments must all hold, ... */
+	/* All comparisons of different arguments must hold. */
 	int nr = seccomp_syscall_resolve_name("ioctl");
 	assert_int_equal(
 		run_program(&p, seccomp_arch_native(), nr, (const uint64_t[6]){1, 6}), yes);
 	assert_int_equal(run_program(&p, seccomp_arch_native(), nr, (const uint64_t[6]){1, 5}), no);
 	assert_int_equal(run_program(&p, seccomp_arch_native(), nr, (const uint64_t[6]){2, 6}), no);
-	/* ... of those of one argument, any. */
+	/* Of several comparisons of one argument, one must hold. */
 	assert_int_equal(decision(&p, "personality", 0), yes);
 	assert_int_equal(decision(&p, "personality", 8), yes);
 	assert_int_equal(decision(&p, "personality", 1), no);
@@ -114,20 +114,26 @@ static void test_architectures(void **state)
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, 87, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86, 10, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32 | 87, NULL), eperm);
-	/* Up to the newest that the profile names: its default; from there on: not implemented. */
+	/*
+	 * Calls up to the newest one that the profile names get the default action. Newer ones are
+	 * "not implemented".
+	 */
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last - 1, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last, NULL), allow);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last + 1, NULL), enosys);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86, last + 1, NULL), enosys);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32 | (last + 1), NULL), enosys);
 	assert_int_equal(run_program(&p, SCMP_ARCH_AARCH64, last + 1, NULL), kill);
-	/* Without x32 in the profile, its calls are those of a wrong architecture, new or not. */
+	/*
+	 * If x32 is not in the profile, its calls count as calls of a wrong architecture, whether
+	 * they are new or not.
+	 */
 	s.narchitectures = 2;
 	compile_profile(&s, &p);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32 | (last + 1), NULL), kill);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32, NULL), kill);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last + 1, NULL), enosys);
-	/* The native architecture need not be listed. */
+	/* The native architecture does not have to be listed. */
 	s.architectures = &archs[1];
 	s.narchitectures = 1;
 	compile_profile(&s, &p);
@@ -136,8 +142,10 @@ static void test_architectures(void **state)
 	const uint32_t big_endian[] = {SCMP_ARCH_X86_64, SCMP_ARCH_S390X};
 	s.architectures = big_endian;
 	s.narchitectures = 2;
-	/* What this kernel's processes can never have changes nothing: features lists it, profiles
-	 * name it. */
+	/*
+	 * Architectures that this kernel's processes can never have change nothing. They are
+	 * accepted, because `features` lists them and profiles name them.
+	 */
 	compile_profile(&s, &p);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, 0, NULL), allow);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, 87, NULL), eperm);
@@ -172,7 +180,10 @@ static void test_stub_of_other_machines(void **state)
 
 #endif
 
-/* The stub is for "return an error": other defaults are policies. */
+/*
+ * The stub is added only if the default action returns an error, because any other default is a
+ * policy of its own.
+ */
 static void test_defaults_without_stub(void **state)
 {
 	static const uint32_t defaults[] = {SCMP_ACT_KILL_PROCESS, SCMP_ACT_TRAP, SCMP_ACT_LOG,

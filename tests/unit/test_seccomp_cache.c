@@ -19,8 +19,8 @@
 #include "unit/rig/seccomp.h"
 
 /*
- * A profile of the size that engines use: nearly every call, on three architectures, some with
- * arguments.
+ * A profile as large as those of engines: nearly every system call, on three architectures, some
+ * with arguments.
  */
 struct big {
 	const char *names[512];
@@ -77,7 +77,10 @@ static int cache_dir(void)
 	return fd;
 }
 
-/* The only file in the cache; fails where there is none or another one (a left-over, say). */
+/*
+ * Finds the cache's only file. Fails if there is none, or more than one, because then something was
+ * left over.
+ */
 static void cache_file(char *ret, size_t size)
 {
 	DIR *d = opendir(dir_path);
@@ -93,7 +96,7 @@ static void cache_file(char *ret, size_t size)
 	assert_int_equal(n, 1);
 }
 
-/* A hit hands out the file, a miss a memfd. */
+/* The compiler returns the file if it was in the cache, and a memfd if it was not. */
 static bool is_hit(int fd)
 {
 	char link[64], target[256] = "";
@@ -139,11 +142,14 @@ static void test_cache(void **state)
 	cache_file(path, sizeof(path));
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
-	/* Flags are not part of the program. */
+	/* Flags are not part of the compiled program. */
 	big.s.flags = SECCOMP_FILTER_FLAG_LOG;
 	expect(s, true, &want);
 
-	/* Cut at every length, with the head, the key and the program each in reach. */
+	/*
+	 * The file is cut at every length, so that each of the head, the key and the program is
+	 * cut.
+	 */
 	for (off_t len = 0; len < st.st_size; len += len < 64 ? 1 : 997) {
 		assert_int_equal(truncate(path, len), 0);
 		expect(s, false, &want);
@@ -160,7 +166,7 @@ static void test_cache(void **state)
 		expect(s, false, &want);
 		expect(s, true, &want);
 	}
-	/* Writable by others; a symbolic link; a FIFO. */
+	/* A file that others may write to, a symbolic link and a FIFO are not used. */
 	assert_int_equal(chmod(path, 0620), 0);
 	expect(s, false, &want);
 	char moved[600];
@@ -181,8 +187,8 @@ static void test_cache(void **state)
 }
 
 /*
- * A file under the right name that is sound, but of another profile: what a collision of the hash
- * would be.
+ * The file has the right name and is intact, but holds another profile. A collision of the hash
+ * would look like this.
  */
 static void test_cache_collision(void **state)
 {
@@ -196,7 +202,10 @@ static void test_cache_collision(void **state)
 	cache_file(path, sizeof(path));
 	snprintf(other_path, sizeof(other_path), "%s-other", dir_path);
 	assert_int_equal(rename(path, other_path), 0);
-	/* The same length to the byte: only an argument's value differs. */
+	/*
+	 * The two profiles differ only in the value of an argument, so their files have the same
+	 * length.
+	 */
 	big.args[3].value = 41;
 	compile_profile(s, &other_want);
 	assert_int_equal(want.n, other_want.n);

@@ -24,7 +24,7 @@
 #include "unit/rig/child.h"
 #include "unit/rig/seccomp.h"
 
-/* Loads the profile in this process, as the walk would. */
+/* Loads the profile in this process, as the container's first process does. */
 static int load(const struct spec_seccomp *s, struct step_ctx *c, struct step step)
 {
 	int fd = seccomp_compile(s, -EBADF);
@@ -107,13 +107,16 @@ static void drops_what_was_kept(void)
 		0);
 	CHECK(cap_sets_read(&sets) == 0);
 	CHECK(sets.permitted == chown_bit && sets.effective == chown_bit);
-	/* NULL: none. */
+	/* NULL: the profile has no rules */
 	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 	CHECK(load(&s, &c, (struct step){.seccomp = {.drop_caps = true}}) == 0);
 	CHECK(cap_sets_read(&sets) == 0 && sets.permitted == 0 && sets.effective == 0);
 }
 
-/* A filter that denies capset(2): loading works, and execve(2) does the dropping. */
+/*
+ * The filter denies capset(2). It can be loaded all the same, and then execve(2) drops the
+ * capabilities.
+ */
 static void drop_is_denied(void)
 {
 	const uint64_t chown_bit = 1 << CAP_CHOWN;
@@ -156,12 +159,15 @@ static void ask_the_agent(int sock)
 	struct step_ctx c = {.peer = {.data = &sock, .send_fd = send_over}};
 
 	s.notify = true;
-	/* TSYNC and a listener exclude each other: the flag must not get in the way. */
+	/*
+	 * The kernel does not allow TSYNC together with a listener, so the profile's flag must not
+	 * be passed on.
+	 */
 	s.flags = SECCOMP_FILTER_FLAG_TSYNC;
 	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 	CHECK(load(&s, &c, (struct step){0}) == 0);
 	CHECK(syscall(SYS_getppid) == 4242);
-	/* One listener is all the kernel allows. */
+	/* The kernel allows only one listener. */
 	CHECK(load(&s, &c, (struct step){0}) == -EBUSY);
 	CHECK_MSG("under a filter with a listener already");
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What spec_parse() makes of good documents, and of the parts that have files of their own. */
+/* What spec_parse() makes of spec_full.json, which has every property. */
 // clang-format off
 #include <stdarg.h>
 #include <stddef.h>
@@ -92,7 +92,7 @@ static void test_hooks(void **state)
 	assert_int_equal(s->hooks.create_runtime.v[0].env.n, 0);
 	assert_int_equal(s->hooks.poststop.v[0].timeout.v, 2147483647);
 	assert_false(s->hooks.poststop.v[1].timeout.set);
-	/* An absent list can be walked too. */
+	/* A list that is absent is an empty list. */
 	assert_int_equal(s->hooks.poststop.v[1].args.n, 0);
 	assert_null(s->hooks.poststop.v[1].args.v[0]);
 }
@@ -200,7 +200,7 @@ static void test_devices(void **state)
 	assert_int_equal(d[0].type, 'c');
 	assert_int_equal(d[0].major, 10);
 	assert_int_equal(d[0].minor, 229);
-	assert_int_equal(d[0].file_mode.v, 0666); /* S_IFCHR gone */
+	assert_int_equal(d[0].file_mode.v, 0666); /* without S_IFCHR */
 	assert_int_equal(d[0].uid.v, 3);
 	assert_int_equal(d[0].gid.v, 4);
 	assert_int_equal(d[1].type, 'b');

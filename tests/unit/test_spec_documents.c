@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Documents good and bad: where several properties meet, and the words of errors. */
+/* Documents in which several properties depend on each other, and the words of the errors. */
 // clang-format off
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +9,9 @@
 // clang-format on
 #include "spec/spec.h"
 
-/* One document a row: what must be said of it, or NULL where it is good. */
+/*
+ * Each row is a document, and a text that the error must contain, or NULL if the document is good.
+ */
 #define DOC(body) "{\"ociVersion\":\"1.0.2\",\"root\":{\"path\":\"r\"}" body "}"
 #define LINUX(body) DOC(",\"linux\":{" body "}")
 #define NS(type) "\"namespaces\":[{\"type\":\"" type "\"}]"
@@ -25,7 +27,7 @@ static const struct {
 	const char *text;
 	const char *error;
 } documents[] = {
-	/* The document itself. */
+	/* The document as a whole */
 	{"", "config.json is empty"},
 	{"{", "not valid JSON"},
 	{"[]", "config.json: expected an object, found an empty array"},
@@ -37,7 +39,7 @@ static const struct {
 	{DOC(""), NULL},
 	{DOC(",\"x\":{\"process\":7}"), NULL},
 
-	/* Versions. */
+	/* Versions */
 	{"{\"ociVersion\":\"1.3.0-rc.1+dev\",\"root\":{\"path\":\"r\"}}", NULL},
 	{"{\"ociVersion\":\"1.99.0\",\"root\":{\"path\":\"r\"}}", NULL},
 	{"{\"ociVersion\":\"1.0.0-rc5-dev\",\"root\":{\"path\":\"r\"}}", NULL},
@@ -45,7 +47,7 @@ static const struct {
 		"ociVersion: expected a version 1.x (caisson knows the runtime specification up "
 		"to 1.3.0), found \"2.0.0\""},
 
-	/* Names of the container need a namespace. */
+	/* A host name or domain name needs a namespace */
 	{DOC(",\"hostname\":\"h\""), "hostname: unable to set hostname without a private UTS "
 				     "namespace: expected nothing"},
 	{DOC(",\"domainname\":\"h\""), "domainname: unable to set domainname without a private UTS "
@@ -53,7 +55,7 @@ static const struct {
 	{DOC(",\"hostname\":\"\",\"domainname\":null"), NULL},
 	{DOC(",\"hostname\":\"h\",\"linux\":{" NS("uts") "}"), NULL},
 
-	/* Words of errors. */
+	/* Words of errors */
 	{PROCESS(",\"rlimits\":[{\"type\":\"RLIMIT_CPU\",\"soft\":1,\"hard\":\"x\"}]"),
 		"config.json: process.rlimits[0].hard: expected a number from 0 to "
 		"18446744073709551615, found \"x\""},
@@ -127,7 +129,7 @@ static const struct {
 	{LINUX("\"namespaces\":[{\"type\":\"disk\"}]"),
 		"linux.namespaces[0].type: expected one of cgroup, ipc, mount, network, pid, time, "
 		"user, uts, found \"disk\""},
-	{LINUX(NS("user")), NULL}, /* the plan decides */
+	{LINUX(NS("user")), NULL}, /* the plan checks this */
 	{LINUX(NS("user") ",\"uidMappings\":[" MAP(0, 1, 1) "]"),
 		"linux.gidMappings: expected an id map"},
 	{LINUX("\"uidMappings\":[" MAP(0, 1, 1) "],\"gidMappings\":[" MAP(0, 1, 1) "]"),
@@ -164,7 +166,7 @@ static const struct {
 	{LINUX("\"sysctl\":{\"net.core.somaxconn\":\"1\"}"),
 		"linux.sysctl: \"net.core.somaxconn\" is not allowed without a network namespace"},
 	{LINUX(NS("network") ",\"sysctl\":{\"net/ipv4/conf/eth0.100/rp_filter\":\"1\"}"), NULL},
-	/* The first separator decides: behind a dot, a slash is a dot in a component's name. */
+	/* The first separator decides: after a dot, a slash stands for a dot inside a component. */
 	{LINUX(NS("network") ",\"sysctl\":{\"net.ipv4.conf.eth0/100.rp_filter\":\"1\"}"), NULL},
 	{LINUX(NS("network") ",\"sysctl\":{\"net.ipv4.conf.eth0//100.rp_filter\":\"1\"}"), NULL},
 	{LINUX(NS("network") ",\"sysctl\":{\"net.ipv4.conf.eth0..100.rp_filter\":\"1\"}"),
@@ -188,7 +190,7 @@ static const struct {
 	{LINUX("\"devices\":[{\"path\":\"/x\",\"type\":\"b\",\"major\":1}]"),
 		"linux.devices[0].minor: expected a number"},
 
-	/* resources: what Docker writes for things that were not given */
+	/* resources: values that Docker writes for limits that were not given */
 	{LINUX("\"resources\":{\"blockIO\":{\"weight\":0},\"memory\":"
 	       "{\"swappiness\":18446744073709551615}}"),
 		NULL},

@@ -25,7 +25,7 @@
 #define PROCESS(body) DOC(",\"process\":{\"args\":[\"x\"],\"cwd\":\"/\"" body "}")
 #define VM(body) DOC(",\"vm\":{" body "}")
 
-/* Absent is not zero, and every list can be walked. */
+/* A property that is absent is not 0, and every list can be read without a check for NULL. */
 static void test_minimal(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -44,7 +44,7 @@ static void test_minimal(void **state)
 	assert_false(s->process->oom_score_adj.set || s->process->io_priority.set);
 	assert_false(s->process->user.umask.set);
 	assert_non_null(s->process->capabilities);
-	/* No terminal: the size is ignored. */
+	/* Without a terminal the size is ignored. */
 	assert_int_equal(s->process->console_height, 0);
 	for (int i = 0; i < SPEC_NS_COUNT; i++)
 		assert_false(s->ns[i].set);
@@ -74,7 +74,7 @@ static void test_unknown_capability(void **state)
 	unsigned n = 0;
 	const char *text = PROCESS(",\"capabilities\":{\"bounding\":[\"CAP_KILL\",\"CAP_X\"]}");
 
-	/* Its warning goes to standard error: that is what the specification asks for. */
+	/* The warning goes to standard error, as the specification demands. */
 	assert_int_equal(spec_parse(&a, text, strlen(text), "config.json", &s), 0);
 	assert_true(s->process->capabilities->bounding == CAP(KILL));
 	assert_string_equal(err_msg(), "");
@@ -84,7 +84,7 @@ static void test_unknown_capability(void **state)
 	assert_non_null(strstr(err_msg(), "\"CAP_X\""));
 }
 
-/* Two options and what they add up to: a later one wins. */
+/* Pairs of options and their result. The later option wins. */
 static const struct {
 	const char *options[3];
 	uint64_t set, clr, rec_set, rec_clr;
@@ -132,7 +132,10 @@ static void test_mount_options(void **state)
 	}
 }
 
-/* Everything `features` promises is taken as an option, and config.md's list is in it. */
+/*
+ * Every option that `features` lists is accepted, and the list has every option of the
+ * specification's config.md.
+ */
 static void test_known_mount_options(void **state)
 {
 	const char *required[] = {"async", "atime", "bind", "defaults", "dev", "diratime",
@@ -234,7 +237,7 @@ static void test_default_rootless(void **state)
 	assert_true(s->mounts[5].rbind);
 }
 
-/* Writes text to a new file; the name goes to path. */
+/* Writes text to a new file and stores the file's name in path. */
 static void temporary(char *path, size_t size, const char *text)
 {
 	snprintf(path, size, "/tmp/caisson-test-spec-XXXXXX");
@@ -253,7 +256,7 @@ static void test_parts(void **state)
 	temporary(path, sizeof(path), "{\"args\":[\"a\"],\"cwd\":\"/\"}");
 	assert_int_equal(spec_load_process(&a, path, &p), 0);
 	assert_strings(p->args, "a");
-	assert_int_equal(spec_load_resources(&a, path, &res), 0); /* nothing it knows */
+	assert_int_equal(spec_load_resources(&a, path, &res), 0); /* it has no known property */
 	unlink(path);
 	temporary(path, sizeof(path), "{\"pids\":{\"limit\":5},\"memory\":{\"limit\":\"x\"}}");
 	assert_int_equal(spec_load_resources(&a, path, &res), -EINVAL);
@@ -270,7 +273,9 @@ static void test_parts(void **state)
 	unlink(path);
 }
 
-/* crun's form of id maps: absolute, and relative to the container's user namespace. */
+/*
+ * crun's option with id maps, which may be absolute or relative to the container's user namespace.
+ */
 static void test_idmap_option(void **state)
 {
 	static const char text[] =
@@ -298,7 +303,7 @@ static void test_idmap_option(void **state)
 	assert_true(m[1].idmap && m[1].uid_mappings.n == 0);
 }
 
-/* exec --process: what the file leaves out is the container's, but what it runs. */
+/* exec --process: what the file leaves out is as in the container's process, except its program. */
 static void test_process_inherits(void **state)
 {
 	static const char whole[] =

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every property of the specification, one row each: spec_full.json has all of them with good
- * values; this test puts a wrong type, a value out of range, an empty string, null or nothing in
- * the place of each one and looks at what comes back. spec_properties.txt, made from the
- * specification's schema, says what "every" is.
+ * Every property of the specification. spec_full.json has all of them with good values. The test
+ * puts a wrong type, a value out of range, an empty string, null or nothing in the place of each
+ * one and checks the error. spec_properties.txt, which is made from the specification's schema, is
+ * the list of all properties.
  */
 // clang-format off
 #include <stdarg.h>
@@ -19,26 +19,26 @@
 #include "spec/parse.h"
 #include "unit/spec_properties.h"
 
-/* Of the schema, what is another platform's: ignored, like any unknown property. */
+/* Properties of the schema that belong to other platforms. They are ignored like unknown ones. */
 static const char *const elsewhere[] = {
 	"freebsd", "solaris", "windows", "zos", "process.commandLine", "process.user.username"};
 
-/* Values of every type; those of the property's own type are passed over. */
+/* Values of every type. Those of the property's own type are not used. */
 static const struct {
-	const char *types; /* where it fits */
+	const char *types; /* types that accept it */
 	const char *json;
 } samples[] = {
 	{"b", "true"}, {"i", "7"}, {"", "1.5"}, {"", "1e3"}, {"s", "\"7\""}, {"SNA", "[]"},
 	{"N", "[7]"}, {"S", "[\"x\"]"}, {"A", "[{}]"}, {"", "[null]"}, {"", "[[]]"}, {"OMP", "{}"},
-	{"O", "{\"k\": 7}"}, /* unknown, so ignored */
+	{"O", "{\"k\": 7}"}, /* an unknown member is ignored */
 };
 
 struct fixture {
 	struct arena arena;
 	struct json *root;
 	const struct property *property;
-	struct json *node; /* of spec_full.json, where the property is */
-	char path[256];    /* as errors give it */
+	struct json *node; /* the place of the property in spec_full.json */
+	char path[256];    /* the property's path in errors */
 };
 
 static struct json *find(struct json *node, const char *name, size_t len)
@@ -50,7 +50,7 @@ static struct json *find(struct json *node, const char *name, size_t len)
 	return NULL;
 }
 
-/* Walks "a.b[].c{}.d": the first element, the first value. */
+/* Finds the place of a path such as "a.b[].c{}.d". [] is the first element, {} the first value. */
 static void locate(struct fixture *f, const char *path)
 {
 	size_t used = 0;
@@ -78,7 +78,7 @@ static void locate(struct fixture *f, const char *path)
 	}
 }
 
-/* What spec_parse() says of the document as it is now. */
+/* Parses the document as it is now. */
 static int parse_now(const struct fixture *f)
 {
 	_cleanup_json_out_ struct json_out out;
@@ -94,7 +94,7 @@ static int parse_now(const struct fixture *f)
 	return spec_parse(&a, text, len, "config.json", &s);
 }
 
-/* Puts the value in the property's place for one parse. */
+/* Parses the document with this value in the property's place, and puts the old value back. */
 static int parse_with(const struct fixture *f, const char *json)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -115,7 +115,7 @@ static void expect_error(const struct fixture *f, int r, const char *json)
 
 	if (r != -EINVAL)
 		fail_msg("%s = %s: expected -EINVAL, got %d %s", f->path, json, r, err_msg());
-	/* A check between two properties may name the other one, its parent at least. */
+	/* A check that involves two properties may name the other one, or at least its parent. */
 	if (!at && !str_starts(err_msg(), "config.json: "))
 		fail_msg("%s = %s: no path in: %s", f->path, json, err_msg());
 	if (!strstr(err_msg(), "expected") && !strstr(err_msg(), "not allowed"))
@@ -129,7 +129,7 @@ static void check_types(const struct fixture *f)
 		if (strchr(samples[i].types, f->property->type))
 			continue;
 		expect_error(f, parse_with(f, json), json);
-		/* A wrong type is this property's own error, or its element's. */
+		/* The error about a wrong type must name this property or its element. */
 		if (!strstr(err_msg(), f->path) || !strstr(err_msg(), ", found "))
 			fail_msg("%s = %s: unclear: %s", f->path, json, err_msg());
 	}
@@ -232,7 +232,7 @@ static bool is_elsewhere(const char *path)
 	return false;
 }
 
-/* The checklist: each property of the schema is in a table of ours, and in this test's. */
+/* Each property of the schema must be in a parser's table, and in this test's. */
 static void test_schema(void **state)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -254,7 +254,7 @@ static void test_schema(void **state)
 		ours++;
 	}
 	assert_true(lines > 300);
-	/* And no row is of something that is in the table only. */
+	/* No row is about a property that only the table has. */
 	assert_int_equal(ours, spec_property_count);
 }
 

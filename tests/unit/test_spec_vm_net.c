@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The annotation io.caisson.vm.net: what it says, and what is wrong with it. */
+/* The annotation io.caisson.vm.net: good values, and the errors about bad ones. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,7 +36,7 @@ static void good(void **state)
 	assert_false(s->vm_net->has_mac);
 	assert_int_equal(s->vm_net->mtu, 0);
 	assert_int_equal(s->vm_net->addresses.n + s->vm_net->gateways.n, 0);
-	/* In any order. */
+	/* The settings may have any order. */
 	if (parse(&a,
 		    "vhost-user:/s,gateway=192.168.130.1,name=net0,mtu=65535,"
 		    "mac=02:AB:cd:ef:00:01,address=192.168.129.7/22,address=fd00::7/127,"
@@ -60,7 +60,7 @@ static void good(void **state)
 	assert_int_equal(n->gateways.v[1].family, AF_INET6);
 	/* A link-local gateway needs no address of its network. */
 	assert_int_equal(parse(&a, "vhost-user:/s,gateway=fe80::1", &s), 0);
-	/* Other documents have none. */
+	/* Documents without the annotation have no such network. */
 	assert_int_equal(spec_parse(&a, none, strlen(none), "config.json", &s), 0);
 	assert_null(s->vm_net);
 }

@@ -31,34 +31,38 @@ static void run_environment(void)
 	CHECK(streq(env_of(&c, "HOME"), "/there"));
 	CHECK(streq(c.env[0], "B=x=y") && streq(c.env[4], "A=4") && !c.env[5]);
 	/*
-	 * HOME of the container's user; an empty one counts as none, even behind one that is not.
+	 * HOME comes from the container's /etc/passwd if process.env has none. An empty one counts
+	 * as none, even if another one comes before it.
 	 */
 	p.env = (struct spec_strings)STRINGS("HOME=/there", "HOME=");
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/root"));
 	p.user.uid = 33;
 	p.env = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/var/www"));
-	p.user.uid = 34; /* its line has no home */
+	p.user.uid = 34; /* this user's line has no home directory */
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	p.user.uid = 5; /* its line is cut */
+	p.user.uid = 5; /* this user's line ends too early */
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	p.user.uid = 4000; /* nobody */
+	p.user.uid = 4000; /* no line has this user */
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	p.user.uid = 77; /* the last line, without a line feed */
+	p.user.uid = 77; /* this user's line is the last one and has no line feed */
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/last"));
 	p.env = (struct spec_strings)STRINGS("A=1", "NOVALUE");
 	CHECK(find_program(&c, &p) == -EINVAL);
 	CHECK_MSG("process.env[1]: \"NOVALUE\": expected NAME=VALUE");
 	p.env = (struct spec_strings)STRINGS("=x");
 	CHECK(find_program(&c, &p) == -EINVAL);
-	/* What launch put in place of process.env. */
+	/* The runtime may put another environment in the place of process.env. */
 	struct step s = {.process = &p};
 	c.env = (char *const[]){"LISTEN_FDS=1", NULL};
 	CHECK(step_find_program(&c, &s) == 0);
 	CHECK(streq(env_of(&c, "LISTEN_FDS"), "1") && !env_of(&c, "A"));
 }
 
-/* /etc/passwd is the container's: whatever it is, finding the program neither fails nor hangs. */
+/*
+ * The container controls its /etc/passwd. Whatever it is, finding the program must neither fail nor
+ * hang.
+ */
 static void run_hostile_passwd(void)
 {
 	struct step_ctx c = exec_rootfs_enter(exec_rootfs());
@@ -73,13 +77,13 @@ static void run_hostile_passwd(void)
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
 	CHECK(unlink("/etc/passwd") == 0);
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	/* Larger than what is read. */
+	/* The file is larger than the part that is read. */
 	int fd = open("/etc/passwd", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	memset(block, ':', sizeof(block));
 	for (int i = 0; i < 17; i++)
 		CHECK(write(fd, block, sizeof(block)) == sizeof(block));
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	/* Odd lines, NULs, numbers that are not, a good one behind them. */
+	/* Lines that are malformed, then a good one. */
 	static const char odd[] =
 		"\n:\n::::::\nx:x:0x0:0::/hex:\nx:x:99999999999999999999:0::/big:\n"
 		"x:x:-0:0::/minus:\nx:x: 0:0::/blank:\nroot:x:0:0::/good:/bin/sh";

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * exec.c: the directory, the environment, the program, and the words for what is wrong with them.
- */
+/* exec.c: the working directory, the program, and the words of the errors about them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,7 +37,7 @@ static void run_programs(void)
 	p.args = (struct spec_strings)STRINGS("/etc/passwd");
 	CHECK(find_program(&c, &p) == -EPERM);
 	CHECK(streq(err_msg(), "exec: \"/etc/passwd\": permission denied"));
-	/* Nobody's rights would change that: it is said at create for an ordinary user too. */
+	/* No user could execute these, so create reports the error for an ordinary user too. */
 	p.user.uid = 1000;
 	CHECK(find_program(&c, &p) == -EPERM);
 	p.user.uid = 0;
@@ -57,13 +55,16 @@ static void run_programs(void)
 	CHECK_MSG("process.args");
 	p.args = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == -EINVAL);
-	/* Not executable in one directory of PATH: the next. */
+	/*
+	 * A file that is not executable in one directory of PATH is passed over for one in the
+	 * next.
+	 */
 	p.args = (struct spec_strings)STRINGS("twice");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "/bin/twice"));
-	/* Absolute links are the container's. */
+	/* Absolute links are resolved inside the container's root. */
 	p.args = (struct spec_strings)STRINGS("/bin/link");
 	CHECK(find_program(&c, &p) == 0);
-	/* Relative to cwd, by name and along PATH. */
+	/* A relative path of the program, and relative directories in PATH, start at cwd. */
 	p.cwd = "/bin";
 	p.args = (struct spec_strings)STRINGS("./prog");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "./prog"));
@@ -72,7 +73,9 @@ static void run_programs(void)
 	p.args = (struct spec_strings)STRINGS("prog");
 	p.env = (struct spec_strings)STRINGS("PATH=/nope:");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "./prog"));
-	/* Without PATH in the environment the usual one is searched, but not put there. */
+	/*
+	 * Without PATH in the environment the usual directories are searched, but PATH is not set.
+	 */
 	p.cwd = "/";
 	p.env = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "/bin/prog"));
@@ -90,7 +93,7 @@ static void run_directories(void)
 	CHECK(find_program(&c, &p) == 0);
 	CHECK(getcwd(path, sizeof(path)) && streq(path, "/new/deep"));
 	CHECK(stat("/new/deep", &st) == 0 && (st.st_mode & 07777) == 0755);
-	/* An exec makes none. */
+	/* An exec does not make the working directory. */
 	c.plan = &plan_of_exec;
 	p.cwd = "/not/there";
 	CHECK(find_program(&c, &p) == -ENOENT);
@@ -99,24 +102,27 @@ static void run_directories(void)
 	CHECK(access("/not", F_OK) < 0);
 	p.cwd = "/etc/passwd";
 	CHECK(find_program(&c, &p) == -ENOTDIR);
-	/* A link to the outside leads to the inside. */
+	/* A link to the outside leads to a place inside the root. */
 	p.cwd = "/up";
 	CHECK(find_program(&c, &p) == 0);
 	CHECK(getcwd(path, sizeof(path)) && streq(path, "/etc"));
-	/* A root descriptor of another tree: what it reaches is not reachable. */
+	/*
+	 * The root descriptor may be of another tree. Then a directory outside of that tree can't
+	 * be the working directory.
+	 */
 	c.root = outside;
 	p.cwd = "/etc";
 	CHECK(find_program(&c, &p) == -EPERM);
 	CHECK_MSG("possible container breakout");
-	/* An exec's context without a descriptor. */
+	/* An exec's context may have no root descriptor. */
 	c.root = -EBADF;
 	CHECK(find_program(&c, &p) == 0);
 	CHECK(getcwd(path, sizeof(path)) && streq(path, "/etc"));
 }
 
 /*
- * CVE-2024-21626: by the number of a descriptor, or through a link to one. CVE-2019-5736: by
- * /proc/self/exe.
+ * CVE-2024-21626: the path uses a descriptor's number, or a link to it. CVE-2019-5736: the program
+ * is /proc/self/exe.
  */
 static void run_magic_links(void)
 {
@@ -192,7 +198,7 @@ static void run_exec_errors(void)
 	p.args = (struct spec_strings)STRINGS("no-format");
 	run(&c, &p);
 	CHECK_MSG("exec /bin/no-format: exec format error");
-	/* Removed in between. */
+	/* The program is removed before it is executed. */
 	p.args = (struct spec_strings)STRINGS("/bin/prog");
 	struct step s = {.process = &p};
 	CHECK(find_program(&c, &p) == 0 && unlink("/bin/prog") == 0);
@@ -200,7 +206,7 @@ static void run_exec_errors(void)
 	CHECK(streq(err_msg(), "exec /bin/prog: " NO_SUCH_FILE));
 }
 
-/* Root may execute the first, the user only the second. */
+/* Root may execute the first of the two programs, the user only the second. */
 static void user_searches_again(void)
 {
 	struct step_ctx c = exec_rootfs_enter("/");
@@ -213,7 +219,7 @@ static void user_searches_again(void)
 	s = (struct step){.process = &p};
 	CHECK(find_program(&c, &p) == 0 && strstr(c.exe, "/roots/pick"));
 	CHECK(setgid(1000) == 0 && setuid(1000) == 0);
-	fd_close(&c.root); /* as WAIT_START does */
+	fd_close(&c.root); /* the step WAIT_START closes it */
 	CHECK(step_exec(&c, &s) < 0);
 }
 

@@ -42,7 +42,7 @@ static uint64_t status_set(const char *name)
 	return strtoull(at + strlen(name), NULL, 16);
 }
 
-/* Bounding, effective, inheritable, permitted, ambient. */
+/* Reads the five sets: bounding, effective, inheritable, permitted and ambient. */
 static void check_sets(uint64_t b, uint64_t e, uint64_t i, uint64_t p, uint64_t a)
 {
 	CHECK(status_set("CapBnd:") == b);
@@ -110,7 +110,10 @@ static void run_groups_are_kept(void)
 	CHECK(groups[0] == 4 && groups[1] == 70000);
 }
 
-/* The process must be able to open /dev/stderr again: as a pipe's owner. /dev/null stays root's. */
+/*
+ * The process must be able to open /dev/stderr again, so it becomes the owner of its pipes.
+ * /dev/null keeps root as its owner.
+ */
 static void run_stdio_is_owned(void)
 {
 	struct spec_process p = {.user = {.uid = 1234, .gid = 1234}};
@@ -162,7 +165,7 @@ static void run_capabilities_of_root(void)
 	check_sets(caps.bounding, caps.effective, 0, caps.permitted, 0);
 }
 
-/* What the caller had in its inheritable and ambient sets must not come through: CVE-2022-29162. */
+/* CVE-2022-29162: the caller's inheritable and ambient sets must not reach the process. */
 static void run_inherited_capabilities(void)
 {
 	const struct spec_capabilities caps = {
@@ -186,7 +189,10 @@ static void run_no_capabilities(void)
 
 	CHECK(step_capabilities(&c, &s) == 0);
 	check_sets(0, 0, 0, 0, 0);
-	/* And once more, with nothing left to do it with. */
+	/*
+	 * The step runs once more, when the process has no rights left. It must find that nothing
+	 * is to be done.
+	 */
 	CHECK(step_capabilities(&c, &s) == 0);
 }
 
@@ -216,7 +222,7 @@ static void run_keep_sys_admin(void)
 	check_sets(BIT(CAP_KILL), kept, 0, kept, 0);
 }
 
-/* What cannot be granted is left out, and one warning names it. */
+/* Capabilities that cannot be granted are left out, and one warning names them. */
 static void run_missing_capabilities(void)
 {
 	const struct spec_capabilities caps = {
@@ -248,7 +254,7 @@ static void run_missing_capabilities(void)
 	CHECK(strchr(text, '\n') == text + strlen(text) - 1);
 }
 
-/* Runs f in a user namespace with these maps, which this process writes from outside. */
+/* Runs f in a user namespace. This process writes the maps from outside. */
 static void in_user_ns(void (*f)(void), const char *map, bool deny_setgroups)
 {
 	int ready[2], go[2], status;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* process.c and kernel.c: the effects, seen in forked children. */
+/* process.c and kernel.c: their effects, checked in forked children. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -248,7 +248,8 @@ static void run_exec_label(void)
 	CHECK(step_exec_label(&c, &s) < 0);
 	CHECK_MSG("\"caisson-no-such-profile\": ");
 	/*
-	 * Whether AppArmor is there or not: engines would take these words for a missing program.
+	 * These words must not be in the error, whether AppArmor is there or not, because engines
+	 * would take them for a missing program.
 	 */
 	CHECK(!strcasestr(err_msg(), "no such file"));
 	p = (struct spec_process){.selinux_label = "a:b:c:s0"};
@@ -295,7 +296,7 @@ static void run_sysctl(void)
 	CHECK(step_sysctl(&c, &s) == 0);
 	proc_text("/proc/sys/kernel/shmmni", text, sizeof(text));
 	CHECK(streq(text, "777"));
-	/* An interface with a dot in its name, in both ways to write it. */
+	/* A sysctl of an interface with a dot in its name can be written in two ways. */
 	CHECK(system("ip link add name v.9 type dummy 2>/dev/null || ip link add name v.9 type "
 		     "bridge") == 0);
 	s.pair = (struct spec_pair){"net/ipv4/conf/v.9/forwarding", "0"};

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vhost-user as a transport, with a device of the test's own behind it and a fake front end before
- * it: what the protocol asks for, and front ends and drivers that break it. The server is a thread
- * of the test's child process.
+ * The vhost-user server as a transport, with a device of the tests' own behind it and a fake front
+ * end before it.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +32,7 @@ static void run_works(void)
 	front_start_queue(&s->f);
 	server_check_works(s);
 	server_check_works(s);
-	/* Answers in another order than that of the requests. */
+	/* The device answers requests in another order than they came. */
 	server_request(s, 1, 'H');
 	server_request(s, 0, 'E');
 	while (server_used_index(s) != 3)
@@ -44,7 +43,7 @@ static void run_works(void)
 	server_end(s, 0, NULL);
 }
 
-/* From a base near the end of the index, and with the largest ring. */
+/* The queue starts near the end of the 16-bit index, and with the largest ring. */
 static void run_resumes(void)
 {
 	struct server *s = server_begin(false);
@@ -59,8 +58,9 @@ static void run_resumes(void)
 	for (int i = 0; i < 5; i++)
 		server_check_works(s);
 	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
-	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1)); /* stopped already */
-	/* A ring of 1024. */
+	/* the queue is stopped already */
+	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
+	/* This queue has a ring of 1024 descriptors. */
 	front_set_memory(&s->f, GUEST, MEMORY, USER, 0);
 	front_set_vring(&s->f, 8, 1, 1024);
 	front_set_addr(&s->f, 1, USER + 0x10000, USER + 0x20000, USER + 0x30000);
@@ -71,7 +71,10 @@ static void run_resumes(void)
 	server_end(s, 0, NULL);
 }
 
-/* A queue that stops, is disabled, or whose memory is replaced gives back what is under way. */
+/*
+ * A queue must give back the requests that the device holds when the queue stops, when it is
+ * disabled, and when the memory is replaced.
+ */
 static void run_quiesces(void)
 {
 	struct server *s = server_begin(false);
@@ -85,14 +88,14 @@ static void run_quiesces(void)
 	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
 	CHECK(server_used_index(s) == 3 && server_answered(s, 0, "stopped") &&
 		server_answered(s, 1, "stopped"));
-	/* Stopped: kicks are not listened to. */
+	/* A stopped queue ignores kicks. */
 	server_request(s, 0, 'E');
 	server_settle(s);
 	CHECK(server_used_index(s) == 3);
 	front_set_vring(&s->f, 10, 1, 3);
 	front_set_fd(&s->f, 12, 1, s->f.kick);
 	CHECK(front_wait(&s->f) == 4 && server_answered(s, 0, "echo"));
-	/* Disabled. */
+	/* The queue is disabled. */
 	server_request(s, 0, 'H');
 	while (__atomic_load_n(&s->d.served, __ATOMIC_SEQ_CST) != 5)
 		usleep(1000);
@@ -103,7 +106,7 @@ static void run_quiesces(void)
 	CHECK(server_used_index(s) == 5);
 	front_set_vring(&s->f, 18, 1, 1);
 	CHECK(front_wait(&s->f) == 4);
-	/* Other memory: the same bytes elsewhere in the guest. */
+	/* The memory is replaced: the same bytes are at another address of the guest. */
 	server_request(s, 0, 'H');
 	while (__atomic_load_n(&s->d.served, __ATOMIC_SEQ_CST) != 7)
 		usleep(1000);
@@ -113,14 +116,14 @@ static void run_quiesces(void)
 	server_settle(s);
 	CHECK(s->d.quiesced > before);
 	server_check_works(s);
-	/* And the connection's end. */
+	/* The connection ends while a request is held. */
 	server_request(s, 0, 'H');
 	while (__atomic_load_n(&s->d.served, __ATOMIC_SEQ_CST) != 9)
 		usleep(1000);
 	server_end(s, 0, NULL);
 }
 
-/* Kicks that come before the features are agreed upon, or while the queue is not enabled, wait. */
+/* Kicks wait if they come before the features are negotiated, or while the queue is not enabled. */
 static void run_kick_before_driver_ok(void)
 {
 	struct server *s = server_begin(false);
@@ -135,7 +138,10 @@ static void run_kick_before_driver_ok(void)
 	server_settle(s);
 	usleep(20000);
 	CHECK(s->d.served == 0 && server_used_index(s) == 0);
-	/* Features that concern the rings can't change any more; none at all is what they were. */
+	/*
+	 * Features that concern the rings can't change while a queue runs. A message without any
+	 * means those that were negotiated.
+	 */
 	front_set(&s->f, 2, 0);
 	CHECK(front_wait(&s->f) == 4);
 	server_end(s, 0, NULL);
@@ -176,7 +182,7 @@ static void run_config(void)
 	CHECK(ask_config(s, 0, 16, &m) == 40 && m.flags == 5 && m.size == 28 && m.len == 16);
 	CHECK(memcmp(m.data, "configuration...", 16) == 0);
 	CHECK(ask_config(s, 13, 3, &m) == 27 && memcmp(m.data, "...", 3) == 0);
-	/* An error is an answer without payload. */
+	/* An error is answered by a message without payload. */
 	static const uint32_t bad[][2] = {{0, 17}, {16, 1}, {17, 0}, {UINT32_MAX, 1},
 		{1, UINT32_MAX}, {UINT32_MAX, UINT32_MAX}, {0, 257}};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
@@ -185,12 +191,12 @@ static void run_config(void)
 		.request = 25, .flags = 1, .size = 15, .offset = 13, .len = 3, .data = "new"};
 	front_send_raw(&s->f, &m, 27, NULL, 0);
 	CHECK(ask_config(s, 10, 6, &m) == 30 && memcmp(m.data, "ionnew", 6) == 0);
-	/* Longer than what was sent. */
+	/* The length is larger than the payload that was sent. */
 	m = (struct config_message){.request = 25, .flags = 1, .size = 13, .offset = 0, .len = 3};
 	front_send_raw(&s->f, &m, 25, NULL, 0);
 	server_end(s, -EPROTO, "of the configuration in a payload of 13");
 
-	/* Not negotiated; and not even offered. */
+	/* The configuration was not negotiated, or not even offered. */
 	s = server_begin(true);
 	CHECK(ask_config(s, 0, 1, &m) <= 0);
 	server_end(s, -EPROTO, "request 24, which was not negotiated");
@@ -214,13 +220,13 @@ static void run_reset(void)
 	server_settle(s);
 	CHECK(server_answered(s, 0, "stopped") && s->d.resets == 1 && s->d.dev.status == 0);
 	CHECK(front_ask(&s->f, 11, 1) == 1);
-	/* As new. */
+	/* The device is as it was at the beginning. */
 	memset(s->f.ram, 0, 0x4000);
 	s->f.avail = 0;
 	front_start_queue(&s->f);
 	server_check_works(s);
 	server_end(s, 0, NULL);
-	/* Stopping queues is no reset: a paused machine goes on. */
+	/* Stopping all queues does not reset the device, because a paused machine goes on later. */
 	s = server_begin(false);
 	front_start_queue(&s->f);
 	CHECK(front_ask(&s->f, 11, 1) == 1);
@@ -241,7 +247,7 @@ static void run_stop(void)
 	CHECK(write(s->stop, &(uint64_t){1}, 8) == 8);
 	CHECK(pthread_join(s->thread, NULL) == 0);
 	CHECK(s->result == 0 && server_answered(s, 0, "stopped"));
-	/* The device can be served again, by another connection. */
+	/* The device can be served again, on another connection. */
 	CHECK(read(s->stop, &(uint64_t){0}, 8) == 8);
 	struct front old = s->f;
 	memset(old.ram, 0, 0x4000);
@@ -250,7 +256,7 @@ static void run_stop(void)
 	front_close(&old);
 	front_start_queue(&s->f);
 	server_check_works(s);
-	/* In the middle of a message, too. */
+	/* The server can also be stopped in the middle of a message. */
 	front_send_raw(&s->f, &half, 14, NULL, 0);
 	usleep(20000);
 	CHECK(write(s->stop, &(uint64_t){1}, 8) == 8);

@@ -20,7 +20,7 @@
 #include "unit/rig/vhost_front.h"
 #include "unit/rig/vhost_server.h"
 
-/* SET_MEM_TABLE of two regions: {guest, size, user, offset} each. */
+/* Sends SET_MEM_TABLE with two regions, each {guest, size, user, offset}. */
 static void set_two(struct server *s, const uint64_t a[4], const uint64_t b[4])
 {
 	struct front_message m = {.request = 5, .size = 72, .p.u64 = {2}};
@@ -60,7 +60,10 @@ static void run_regions(void)
 		set_two(s, bad[i].a, bad[i].b);
 		server_end(s, -EPROTO, bad[i].why);
 	}
-	/* Two that are neighbours of nothing; a request in each, and one across the end of one. */
+	/*
+	 * Two regions that are not adjacent: a request in each works, and one across the end of a
+	 * region does not.
+	 */
 	s = server_begin(false);
 	front_start_queue(&s->f);
 	set_two(s, low, high);
@@ -74,12 +77,12 @@ static void run_regions(void)
 	front_kick(&s->f, 0);
 	CHECK(front_wait(&s->f) == -1);
 	server_end(s, -EPROTO, "2 bytes at 0xfffff of chain 0 are not in guest memory");
-	/* A file that can't be mapped, one that is no file. */
+	/* A file that can't be mapped, and a descriptor that is no file. */
 	s = server_begin(false);
 	struct front_message m = {.request = 5, .size = 40, .p.u64 = {1, GUEST, 4096, USER, 0}};
 	front_send(&s->f, &m, &s->f.kick, 1);
 	server_end(s, -EPROTO, "beyond its file");
-	/* No memory at all, while a queue runs: its rings are gone. */
+	/* All memory goes away while a queue runs, and its rings with it. */
 	s = server_begin(false);
 	front_start_queue(&s->f);
 	server_request(s, 0, 'H');
@@ -90,7 +93,7 @@ static void run_regions(void)
 	server_end(s, -EPROTO, "which is not in the memory that it told of");
 }
 
-/* Each ring in turn outside, at the end of, or crooked in memory. */
+/* Each of the three rings in turn is outside of the memory, crosses its end, or is not aligned. */
 static void run_rings(void)
 {
 	static const uint64_t at[] = {USER - 16, USER + MEMORY, USER + MEMORY - 16, USER + 1, 0,
@@ -109,13 +112,13 @@ static void run_rings(void)
 		front_set_fd(&s->f, 12, 1, s->f.kick);
 		server_end(s, -EPROTO, "queue 1: ");
 	}
-	/* Before there is any memory. */
+	/* The addresses come before there is any memory. */
 	s = server_begin(false);
 	front_set_vring(&s->f, 8, 1, QUEUE);
 	front_set_addr(&s->f, 1, USER, USER + AVAIL, USER + USED);
 	front_set_fd(&s->f, 12, 1, s->f.kick);
 	server_end(s, -EPROTO, "descriptor ring at the monitor's address");
-	/* A driver that breaks its queue ends the connection, with what it did. */
+	/* A driver that breaks its queue ends the connection, and the message says what it did. */
 	s = server_begin(false);
 	front_start_queue(&s->f);
 	server_request(s, 0, 'H');
@@ -126,7 +129,7 @@ static void run_rings(void)
 	server_end(s, -EPROTO, "test: queue 1: 1 bytes at 0x3fffffff of chain 6");
 }
 
-/* Descriptors that would block the server or kill it, too few and too many. */
+/* Descriptors that would block the server or kill it, and too few and too many of them. */
 static void run_descriptors(void)
 {
 	struct front_message kick = {.request = 12, .size = 8, .p.u64 = {1}};
@@ -153,7 +156,8 @@ static void run_descriptors(void)
 		case 3:
 			front_set_fd(&s->f, 12, 1, s->f.memory);
 			break;
-		case 4: /* none, and yet no flag that says so; and the reverse */
+		/* no descriptor without the flag that says so, and a descriptor with the flag */
+		case 4:
 			front_send(&s->f, &kick, NULL, 0);
 			break;
 		case 5:
@@ -165,7 +169,7 @@ static void run_descriptors(void)
 		case 7:
 			front_send(&s->f, &kick, many, 16);
 			break;
-		default: /* of a queue that is not there */
+		default: /* a descriptor for a queue that does not exist */
 			front_set_fd(&s->f, 14, 3, s->f.kick);
 		}
 		close(pipes[1]);
@@ -173,7 +177,7 @@ static void run_descriptors(void)
 	}
 }
 
-/* Every request with every length, and at every byte of it the front end's death. */
+/* Sends every request with every length, and hangs up after every byte of it. */
 static void run_garbage(void)
 {
 	static const uint32_t sizes[] = {0, 1, 7, 8, 11, 12, 16, 39, 40, 72, 264, 272};
@@ -210,7 +214,7 @@ static void run_garbage(void)
 	}
 }
 
-/* A front end that asks on and on and reads nothing. */
+/* A front end that never stops asking and never reads the answers. */
 static void run_deaf(void)
 {
 	struct server *s = server_begin(false);

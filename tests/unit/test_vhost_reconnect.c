@@ -18,7 +18,7 @@
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG | BACK_INFLIGHT)
 
-/* A device with two queues; `channel` is where it asks for a new connection. */
+/* A device with two queues. Over `channel` it asks for a new connection. */
 struct device {
 	struct wired w;
 	struct vhost_user v;
@@ -78,7 +78,7 @@ static void give(struct device *d, int fd)
 	fd_close(&fd);
 }
 
-/* The back end hangs up, and the device asks for another. */
+/* The back end hangs up, and the device must ask for another connection. */
 static void hang_up(struct device *d, struct back *b)
 {
 	shutdown(b->sock, SHUT_RDWR);
@@ -92,7 +92,7 @@ static void hang_up(struct device *d, struct back *b)
 
 static void tear_down(struct device *d, struct back *last)
 {
-	/* The descriptor that the caller gave is the connection by now. */
+	/* The caller's descriptor now is the new connection. */
 	fd_close(&d->sock);
 	if (last)
 		pthread_join(last->thread, NULL);
@@ -124,7 +124,10 @@ static void comes_back(void **state)
 		assert_true(wired_serve_event(&d.w, PATIENCE_MS));
 		assert_int_equal(d.w.lost, 0);
 		assert_false(asked(&d));
-		/* As at the beginning, but for the requests that it has done and has under way. */
+		/*
+		 * The queues start as at the beginning, but continue after the requests that are
+		 * done, with those under way.
+		 */
 		assert_int_equal(at->set_features, d.first.set_features);
 		assert_int_equal(at->fds[VHOST_USER_SET_MEM_TABLE], 1);
 		assert_int_equal(at->seen[VHOST_USER_GET_INFLIGHT_FD], 0);
@@ -134,7 +137,10 @@ static void comes_back(void **state)
 		assert_int_equal(at->fds[VHOST_USER_SET_VRING_KICK], 2);
 		assert_int_equal(at->fds[VHOST_USER_SET_VRING_CALL], 2);
 		assert_int_equal(at->seen[VHOST_USER_SET_VRING_ENABLE], 2);
-		/* It may have been killed before it told the driver of its last completion. */
+		/*
+		 * The back end may have been killed before it told the driver of its last
+		 * completion.
+		 */
 		assert_int_equal(eventfd_read(d.w.call, &interrupts), 0);
 	}
 	set(&d.w.g, VIRTIO_MMIO_STATUS, 0);
@@ -145,7 +151,7 @@ static void comes_back(void **state)
 	tear_down(&d, at);
 }
 
-/* The driver's reset, and its new start, need nobody at the other end. */
+/* The driver can reset the device and start it again while there is no back end. */
 static void started_anew_meanwhile(void **state)
 {
 	struct back next = {.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
@@ -165,7 +171,7 @@ static void started_anew_meanwhile(void **state)
 	assert_int_equal(next.base[0], 0);
 	assert_int_equal(next.seen[VHOST_USER_GET_INFLIGHT_FD], 1);
 	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 2);
-	/* And one that is reset stays so. */
+	/* A device that was reset stays reset when the connection comes. */
 	hang_up(&d, &next);
 	set(&d.w.g, VIRTIO_MMIO_STATUS, 0);
 	next = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
@@ -176,7 +182,9 @@ static void started_anew_meanwhile(void **state)
 	tear_down(&d, &next);
 }
 
-/* It hangs up in the middle of a start, ours or the one after the connection. */
+/*
+ * The back end hangs up in the middle of a start: the driver's, or the one after a new connection.
+ */
 static void in_the_middle(void **state)
 {
 	struct back next = {.features = FEATURES,
@@ -222,7 +230,7 @@ static void stays_away(void **state)
 	give(&d, -1);
 	is_lost(&d, "the back end: it has hung up, and did not come back in time");
 	tear_down(&d, NULL);
-	/* Nor does the connector. */
+	/* The connector does not answer either. */
 	running(&d);
 	hang_up(&d, &d.first);
 	fd_close(&d.channel);
@@ -264,7 +272,7 @@ static void comes_back_as_another(void **state)
 	comes_back_as(b, "configuration", "is to request");
 }
 
-/* What is not hanging up is no reason to try again. */
+/* Any other failure of the back end is final: the device does not ask for a new connection. */
 static void speaks_unasked(void **state)
 {
 	struct device d;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The memory balloon: pages given, taken back and reported, by drivers good and bad. No KVM. */
+/*
+ * The memory balloon: pages that the guest gives, takes back and reports, with good and bad
+ * drivers. No KVM.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +20,7 @@
 #define INFLATE 0
 #define DEFLATE 1
 #define REPORT 2
-#define FIRST 0x200 /* a page beyond rings and data */
+#define FIRST 0x200 /* the first page after rings and data */
 #define LAST (RIG_RAM / PAGE - 1)
 
 struct bal {
@@ -36,7 +39,7 @@ static void begin(struct bal *t, bool private)
 	bring_up(&t->g, t->b.dev.features);
 }
 
-/* The pages from FIRST to the end hold their number. */
+/* Checks that each page from FIRST to the end holds its own number, or nothing if it was given. */
 static void fill(struct bal *t)
 {
 	for (uint64_t page = FIRST; page <= LAST; page++)
@@ -74,7 +77,7 @@ static uint64_t resident(struct bal *t)
 
 static void inflates(void **state)
 {
-	/* Up, down, alone, twice. */
+	/* The pages come in rising and falling order, alone and twice. */
 	static const uint32_t numbers[] = {FIRST + 1, FIRST + 2, FIRST + 3, FIRST + 9, FIRST + 8,
 		FIRST + 7, FIRST + 20, LAST, FIRST + 20};
 	struct bal t;
@@ -96,7 +99,7 @@ static void inflates(void **state)
 		assert_int_equal(is_kept(&t, page), !given);
 	}
 	assert_true(t.g.interrupts > 0);
-	/* Taken back: answered, and nothing else happens to the page. */
+	/* Taking back a page is answered, and changes nothing in the page. */
 	memset(at(&t.g, (FIRST + 1) * PAGE, PAGE), (FIRST + 1) & 0xff, PAGE);
 	ask(&t, DEFLATE, numbers, ARRAY_SIZE(numbers));
 	assert_int_equal(used(&t.g, DEFLATE)->idx, 1);
@@ -134,7 +137,7 @@ static void bad_numbers(void **state)
 		kick(&t.g, q);
 		expect_broken(&t, "nothing to write to");
 	}
-	/* No numbers at all are none to deal with. */
+	/* A request without page numbers gives no page. */
 	put_desc(desc(&t.g, INFLATE, 0), DATA, 0, 0, 0);
 	offer(&t.g, INFLATE, 0);
 	kick(&t.g, INFLATE);
@@ -142,7 +145,10 @@ static void bad_numbers(void **state)
 	rig_release(&t.g);
 }
 
-/* A request as long as the guest likes takes many short turns, and a reset ends it. */
+/*
+ * A request may be as long as the guest likes. The device handles it in many short turns, and a
+ * reset ends it.
+ */
 static void flood(void **state)
 {
 	const uint32_t count = 5 * VIRTIO_BALLOON_TURN + 100;
@@ -160,21 +166,24 @@ static void flood(void **state)
 		assert_int_equal(t.b.discarded, turn * VIRTIO_BALLOON_TURN);
 		assert_int_equal(used(&t.g, INFLATE)->idx, 0);
 	}
-	/* The other queues are served between. */
+	/* Between the turns the other queues are served. */
 	ask(&t, DEFLATE, (uint32_t[]){LAST}, 1);
 	assert_int_equal(used(&t.g, DEFLATE)->idx, 1);
 	assert_int_equal(virtio_kick(&t.b.dev, INFLATE), 0);
 	assert_int_equal(used(&t.g, INFLATE)->idx, 1);
 	assert_int_equal(t.b.discarded, count);
 	assert_false(is_kept(&t, LAST));
-	/* Reset in the middle of it. */
+	/* The device is reset in the middle of the request. */
 	offer(&t.g, INFLATE, 0);
 	assert_int_equal(virtio_kick(&t.b.dev, INFLATE), 1);
 	bring_up(&t.g, t.b.dev.features);
 	assert_int_equal(virtio_kick(&t.b.dev, INFLATE), 0);
 	assert_int_equal(used(&t.g, INFLATE)->idx, 0);
 	assert_int_equal(t.b.discarded, count + VIRTIO_BALLOON_TURN);
-	/* Small requests without end: a turn is as many as the queue is long. */
+	/*
+	 * The guest never stops sending small requests. One turn handles as many as the queue is
+	 * long.
+	 */
 	for (unsigned i = 0; i < RIG_SIZE; i++) {
 		put_desc(desc(&t.g, INFLATE, i), DATA, 4, 0, 0);
 		offer(&t.g, INFLATE, i);
@@ -193,7 +202,7 @@ static void reports(void **state)
 		begin(&t, private);
 		fill(&t);
 		put_desc(desc(&t.g, REPORT, 0), FIRST * PAGE, 16 * PAGE, WRITE | NEXT, 1);
-		/* Not whole pages: what is whole of them. */
+		/* If a range does not consist of whole pages, the whole pages in it are given. */
 		put_desc(desc(&t.g, REPORT, 1), (FIRST + 20) * PAGE + 1, 3 * PAGE, WRITE | NEXT, 2);
 		put_desc(desc(&t.g, REPORT, 2), (FIRST + 30) * PAGE, PAGE - 1, WRITE | NEXT, 3);
 		put_desc(desc(&t.g, REPORT, 3), (FIRST + 40) * PAGE + 8, 8, WRITE | NEXT, 4);
@@ -234,7 +243,7 @@ static void target(void **state)
 	assert_int_not_equal(get(&t.g, VIRTIO_MMIO_CONFIG_GENERATION), generation);
 	virtio_balloon_set_target(&t.b, 300);
 	assert_int_equal(t.g.interrupts, 1);
-	/* The driver tells how many there are; all else is not its to write. */
+	/* The driver writes how many pages it has given. It can't write anything else. */
 	v = 299;
 	vm_bus_write(&t.g.bus, VIRTIO_MMIO_CONFIG + 4, &v, 4);
 	assert_int_equal(virtio_balloon_actual(&t.b), 299);
@@ -246,7 +255,9 @@ static void target(void **state)
 	assert_int_equal(get(&t.g, VIRTIO_MMIO_CONFIG), 300);
 	assert_int_equal(virtio_balloon_actual(&t.b), 299);
 	assert_int_equal(get(&t.g, VIRTIO_MMIO_CONFIG + 8), 0);
-	/* A driver that does not listen is not told; it reads the number when it comes. */
+	/*
+	 * A driver without configuration interrupts gets none. It reads the number when it starts.
+	 */
 	set(&t.g, VIRTIO_MMIO_STATUS, 0);
 	virtio_balloon_set_target(&t.b, 0);
 	assert_int_equal(t.g.interrupts, 1);

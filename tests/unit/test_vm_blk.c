@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The block device beyond plain reads and writes (virtio 1.2, 5.2): direct I/O with requests that
- * are not aligned for it, the write cache, several segments, topology. No KVM.
+ * The block device beyond plain reads and writes (virtio 1.2, 5.2): direct I/O with unaligned
+ * requests, the write cache, discard, topology. No KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +24,7 @@
 struct disk {
 	struct rig g;
 	struct virtio_blk b;
-	int fd, plain; /* as the device has it, and another for us */
+	int fd, plain; /* the device's descriptor, and one for the test */
 	uint8_t want[DISK_LEN];
 };
 
@@ -62,8 +62,9 @@ static void end(void)
 }
 
 /*
- * One request with its data at `shift` in a page and cut at `cut`: header, two parts, status. The
- * data to write must be at OUT + shift, what is read arrives at IN + shift.
+ * Sends one request of a header, two data parts and a status. The data begins `shift` bytes into a
+ * page and is cut at `cut`. Data to write must be at OUT + shift; data that was read is at IN +
+ * shift.
  */
 static int request(uint32_t type, uint64_t sector, uint32_t len, uint32_t shift, uint32_t cut)
 {
@@ -116,7 +117,7 @@ static void all_shapes(void)
 				read_and_write(sector, lens[l], shifts[s], 512);
 				read_and_write(sector, lens[l], shifts[s], 100);
 			}
-	read_and_write(DISK_LEN / 512 - 1, 512, 0, 512); /* the last sector */
+	read_and_write(DISK_LEN / 512 - 1, 512, 0, 512); /* reads and writes the last sector */
 	check_disk();
 }
 
@@ -140,13 +141,16 @@ static void direct(void **state)
 	assert_true(d.b.align >= 512);
 	assert_int_equal(d.b.config.blk_size, d.b.align < 512 ? 512 : d.b.align);
 	all_shapes();
-	/* Zeroes where they are no whole blocks. */
+	/* Ranges of zeroes that are not whole blocks. */
 	struct virtio_blk_discard_write_zeroes z = {3, 10, 0};
 	memcpy(at(&d.g, OUT, sizeof(z)), &z, sizeof(z));
 	assert_int_equal(request(VIRTIO_BLK_T_WRITE_ZEROES, 0, sizeof(z), 0, 1), VIRTIO_BLK_S_OK);
 	memset(d.want + 3 * 512UL, 0, 10 * 512UL);
 	check_disk();
-	/* The file shrinks beneath us: an error, not stale bytes of the buffer. */
+	/*
+	 * The file becomes shorter while it is used. The guest gets an error, and no stale bytes of
+	 * a buffer.
+	 */
 	assert_int_equal(ftruncate(d.plain, 8192), 0);
 	assert_int_equal(request(VIRTIO_BLK_T_IN, 64, 512, 8, 100), VIRTIO_BLK_S_IOERR);
 	end();
@@ -186,11 +190,12 @@ static void segments(void **state)
 	for (int i = 0; i < 3; i++)
 		memset(d.want + s[i].sector * 512, 0, s[i].num_sectors * 512UL);
 	check_disk();
-	/* One of them bad: none is done. */
+	/* If one segment is bad, none is carried out. */
 	s[2].sector = DISK_LEN / 512 - 299;
 	s[0].sector = 20;
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_IOERR);
-	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 3), VIRTIO_BLK_S_UNSUPP); /* UNMAP */
+	/* the flag UNMAP */
+	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 3), VIRTIO_BLK_S_UNSUPP);
 	s[2] = (struct virtio_blk_discard_write_zeroes){30, 1, 2};
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_UNSUPP);
 	check_disk();
@@ -199,7 +204,7 @@ static void segments(void **state)
 	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 17), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 0), VIRTIO_BLK_S_IOERR);
 	check_disk();
-	/* A discarded range is free on the host. */
+	/* A discarded range takes no space on the host. */
 	struct stat before, after;
 	assert_int_equal(fstat(d.plain, &before), 0);
 	s[0] = (struct virtio_blk_discard_write_zeroes){512, 512, 0};
@@ -226,7 +231,7 @@ static void set_wce(uint8_t v)
 	vm_bus_write(&d.g.bus, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, wce), &v, 1);
 }
 
-/* Whether a file's data is on the disk can't be seen from here: what decides it can. */
+/* The test can't see whether a file's data is on the disk, so it checks what decides that. */
 static void write_cache(void **state)
 {
 	assert_true(open_disk(0));
@@ -239,7 +244,10 @@ static void write_cache(void **state)
 	assert_int_equal(wce(), 0);
 	set_wce(1);
 	assert_int_equal(wce(), 1);
-	/* A reset switches it on again; a driver that did not ask for the switch has none. */
+	/*
+	 * A reset switches the cache on again. A driver that did not negotiate the switch does not
+	 * have one.
+	 */
 	set_wce(0);
 	bring_up(&d.g, FLUSH);
 	assert_int_equal(wce(), 1);
@@ -248,13 +256,19 @@ static void write_cache(void **state)
 	bring_up(&d.g, 0);
 	read_and_write(6, 1024, 0, 512);
 	check_disk();
-	/* Where a write can't be made stable, it has failed: of a pipe's end nothing can. */
+	/*
+	 * A write that can't be made stable has failed. The disk is a pipe here, which can't be
+	 * synchronised.
+	 */
 	int p[2];
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	int fd = d.b.fd;
 	d.b.fd = p[1];
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_IOERR);
-	/* The flush at the switch is the serving thread's, which is woken, and told of once. */
+	/*
+	 * When the driver switches the cache off, the serving thread flushes it. The thread is
+	 * woken, and an error is reported once.
+	 */
 	int kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	eventfd_t kicks = 0;
 	bring_up(&d.g, WCE | FLUSH);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kernels good and damaged, the initramfs' place, PVH's start info; and, where there is /dev/kvm, a
+ * Good and damaged kernels, the place of the initramfs, and PVH's start info. With /dev/kvm also a
  * whole machine that boots a guest of vm_guests.S as an ELF kernel.
  */
 #include <setjmp.h>
@@ -186,9 +186,9 @@ static void initramfs_and_start_info(void **state)
 	assert_int_equal(boot_write_info(&m, &kernel, &info), 0);
 	const uint32_t *w = vm_memory_at(&m, ARCH_START_INFO, 56);
 	assert_int_equal(w[0], 0x336ec578);
-	assert_int_equal(w[3], 1); /* modules */
+	assert_int_equal(w[3], 1); /* number of modules */
 	assert_int_equal(w[8], 0xe0000);
-	assert_int_equal(w[12], 3); /* entries of the memory map */
+	assert_int_equal(w[12], 3); /* number of entries in the memory map */
 	const uint64_t *module = vm_memory_at(&m, w[4], 32);
 	assert_int_equal(module[0], 0x300000);
 	const uint64_t *map = vm_memory_at(&m, w[10], 72);
@@ -235,7 +235,7 @@ static void whole_machine(void **state)
 	machine_release(&m);
 }
 
-/* What fails at each step of the list leaves nothing behind. */
+/* Building the machine fails at one step after the other. Nothing may be left behind. */
 static void build_fails_clean(void **state)
 {
 	struct kernel k = good();
@@ -268,7 +268,9 @@ static void build_fails_clean(void **state)
 	assert_int_equal(descriptors_below(256), before);
 }
 
-/* From here on this process is told that the processor is another hypervisor's. */
+/*
+ * Makes CPUID report, from now on and to this process, a processor without hardware virtualization.
+ */
 static int take_processor(void)
 {
 	struct sock_filter code[] = {
@@ -286,7 +288,7 @@ static int take_processor(void)
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 ? -errno : 0;
 }
 
-/* A KVM that is there and does not work: the error names the other choice. */
+/* KVM exists and does not work. The error must name the other hypervisor. */
 static void busy(void **state)
 {
 	struct kernel k = good();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bzImages: setup headers good and hostile, the zero page, Debian's own kernel where the test
- * host's cache has it; and, where there is /dev/kvm, the entry in long mode.
+ * bzImages: good and hostile setup headers, the zero page, and Debian's own kernel if the test
+ * host's cache has it. With /dev/kvm also the start in long mode.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +33,10 @@ struct __attribute__((packed)) image {
 	uint8_t signature[100];
 };
 
-/* At the 64-bit entry: power off if RSI is the zero page with its header in it, else a fault. */
+/*
+ * The code at the 64-bit entry. It switches the machine off if RSI points to the zero page with the
+ * kernel's header in it, and faults otherwise.
+ */
 static const uint8_t entry64[] = {0x81, 0xfe, 0x00, 0x70, 0x00, 0x00, 0x75,
 	0x14,                                                       /* cmp $0x7000,%esi; jne */
 	0x81, 0xbe, 0x02, 0x02, 0x00, 0x00, 0x48, 0x64, 0x72, 0x53, /* cmpl "HdrS",0x202(%rsi) */
@@ -101,7 +104,8 @@ static void loads(void **state)
 	assert_int_equal(got.end, 4 * MIB + 65536);
 	assert_int_equal(got.initramfs_end, 0);
 	assert_memory_equal(vm_memory_at(&m, 4 * MIB, CODE_LEN), k.code, CODE_LEN);
-	assert_int_equal(*(uint8_t *)vm_memory_at(&m, 4 * MIB + CODE_LEN, 1), 0); /* no signature */
+	/* an image without the signature */
+	assert_int_equal(*(uint8_t *)vm_memory_at(&m, 4 * MIB + CODE_LEN, 1), 0);
 	assert_int_equal(boot_write_info(&m, &got, &info), 0);
 	zero = vm_memory_at(&m, ARCH_ZERO_PAGE, 4096);
 	assert_int_equal(zero->hdr.header, 0x53726448);
@@ -117,7 +121,7 @@ static void loads(void **state)
 	assert_int_equal(zero->e820_table[2].addr, MIB);
 	assert_int_equal(zero->e820_table[2].size, 15 * MIB);
 	assert_int_equal(zero->sentinel, 0);
-	/* Of the setup code behind the header nothing: the kernel reads more fields there. */
+	/* No setup code behind the header is copied, because the kernel reads more fields there. */
 	assert_int_equal(*((uint8_t *)&zero->hdr + sizeof(zero->hdr)), 0);
 	vm_memory_release(&m);
 }
@@ -128,7 +132,10 @@ static void places(void **state)
 	struct boot_kernel got;
 	struct vm_memory m;
 
-	/* Too little memory for the preferred place: the lowest aligned one. */
+	/*
+	 * There is too little memory for the preferred address, so the kernel gets the lowest
+	 * aligned one.
+	 */
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
 	assert_int_equal(got.start, 2 * MIB);
 	vm_memory_release(&m);
@@ -136,7 +143,7 @@ static void places(void **state)
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
 	assert_int_equal(got.start, MIB);
 	vm_memory_release(&m);
-	/* An old kernel: its initramfs lies below initrd_addr_max. */
+	/* An old kernel gets its initramfs below initrd_addr_max. */
 	k.h.xloadflags = XLF_KERNEL_64;
 	k.h.initrd_addr_max = 3 * MIB - 1;
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
@@ -148,7 +155,7 @@ static void places(void **state)
 	got.initramfs_end = MIB;
 	assert_int_equal(boot_load_initramfs(&m, &got, small, &at), -ENOSPC);
 	vm_memory_release(&m);
-	/* What the kernel itself says of its command line. */
+	/* The limit that the kernel itself sets for its command line. */
 	k.h.cmdline_size = 4;
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
 	assert_int_equal(
@@ -187,7 +194,7 @@ static void damaged(void **state)
 	DAMAGED(k.h.xloadflags = 0, -ENOEXEC, "64-bit entry");
 	DAMAGED(k.h.loadflags = 0, -ENOEXEC, "zImage");
 	DAMAGED(k.h.syssize = 0, -ENOEXEC, "truncated");
-	DAMAGED(k.h.syssize = 0x20, -ENOEXEC, "truncated"); /* ends before the entry */
+	DAMAGED(k.h.syssize = 0x20, -ENOEXEC, "truncated"); /* the code ends before its entry */
 	DAMAGED(k.h.syssize = CODE_LEN / 16 + 7, -ENOEXEC, "truncated");
 	DAMAGED(k.h.syssize = UINT32_MAX, -ENOEXEC, "truncated");
 	DAMAGED(k.h.setup_sects = 255, -ENOEXEC, "truncated");
@@ -211,7 +218,7 @@ static void cut_anywhere(void **state)
 		expect(&k, len, -ENOEXEC, "");
 }
 
-/* Every byte of the header, set to what a careless reader would trip over. */
+/* Each byte of the header is set to values that a careless reader would stumble over. */
 static void every_byte(void **state)
 {
 	static const uint8_t values[] = {0, 1, 0x7f, 0x80, 0xff};
@@ -237,7 +244,7 @@ static void every_byte(void **state)
 	}
 }
 
-/* Debian's, which tests/host/image.sh leaves beside the unpacked one. */
+/* Debian's kernel, which tests/host/image.sh leaves beside the unpacked one. */
 static void debians(void **state)
 {
 	struct boot_kernel got;

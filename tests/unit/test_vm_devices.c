@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Entropy, console and disk behind the mmio transport, asked well and badly. Plain memory, no
- * KVM.
+ * The entropy, console and disk devices behind the mmio transport, with good and bad requests.
+ * Plain memory, no KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +18,7 @@
 
 #define SECTORS 64
 
-/* Offers one request of queue q: its readable bytes, then its writable ones at DATA + 0x10000. */
+/* Offers one request in queue q, with readable bytes and then writable ones at DATA + 0x10000. */
 static void ask(struct rig *g, unsigned q, const void *out, uint32_t out_len, uint32_t in_len)
 {
 	if (out_len)
@@ -29,8 +29,6 @@ static void ask(struct rig *g, unsigned q, const void *out, uint32_t out_len, ui
 	kick(g, q);
 }
 
-/* --- entropy --- */
-
 static void entropy(void **state)
 {
 	struct rig g;
@@ -40,7 +38,7 @@ static void entropy(void **state)
 	virtio_rng_init(&rng, &g.memory);
 	rig_attach(&g, &rng.dev);
 	bring_up(&g, 0);
-	/* A request for far more than anybody needs is cut (Firecracker #5762). */
+	/* A request for far more bytes than anybody needs gets fewer (Firecracker #5762). */
 	put_desc(desc(&g, 0, 0), 0x200000, 0x200000, WRITE, 0);
 	offer(&g, 0, 0);
 	kick(&g, 0);
@@ -48,7 +46,7 @@ static void entropy(void **state)
 	static const char zeros[16];
 	assert_memory_equal(at(&g, 0x200000 + VIRTIO_RNG_MAX, 16), zeros, 16);
 	assert_memory_not_equal(at(&g, 0x200000 + VIRTIO_RNG_MAX - 16, 16), zeros, 16);
-	/* A readable buffer, or no room at all. */
+	/* A request with a readable buffer, or without any room. */
 	ask(&g, 0, "x", 1, 8);
 	assert_non_null(strstr(rng.dev.broken, "rng: queue 0: a request for entropy without room"));
 	bring_up(&g, 0);
@@ -59,8 +57,6 @@ static void entropy(void **state)
 	assert_int_equal(used(&g, 0)->idx, 0);
 	rig_release(&g);
 }
-
-/* --- console --- */
 
 struct tty {
 	struct rig g;
@@ -101,7 +97,10 @@ static void console_output(void **state)
 	assert_int_equal(read(t.out[0], text, sizeof(text)), 5);
 	assert_string_equal(text, "hello");
 	assert_int_equal(used(&t.g, 1)->idx, 1);
-	/* More than the pipe takes: the request stays open, nothing is lost, order is kept. */
+	/*
+	 * The output does not fit in the pipe. The request stays open, and all bytes arrive in
+	 * order.
+	 */
 	const uint32_t big = 0x100000;
 	uint8_t *data = at(&t.g, 0x200000, big);
 	for (uint32_t i = 0; i < big; i++)
@@ -122,7 +121,7 @@ static void console_output(void **state)
 	assert_memory_equal(got, data, big);
 	assert_int_equal(used(&t.g, 1)->idx, 2);
 	assert_false(virtio_console_wants_output(&t.c));
-	/* Reset in the middle of a request: forgotten, and the next driver starts anew. */
+	/* A reset in the middle of a request drops it, and the next driver starts anew. */
 	offer(&t.g, 1, 0);
 	kick(&t.g, 1);
 	assert_true(virtio_console_wants_output(&t.c));
@@ -160,7 +159,8 @@ static void console_input(void **state)
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "abcdef", 6), 6);
 	assert_int_equal(virtio_console_input(&t.c), 0);
-	assert_false(virtio_console_wants_input(&t.c)); /* the guest has given no buffer */
+	/* because the guest has offered no buffer */
+	assert_false(virtio_console_wants_input(&t.c));
 	put_desc(desc(&t.g, 0, 0), DATA, 4, WRITE, 0);
 	put_desc(desc(&t.g, 0, 1), DATA + 4, 4, WRITE, 0);
 	put_desc(desc(&t.g, 0, 2), DATA + 8, 4, WRITE, 0);
@@ -171,14 +171,14 @@ static void console_input(void **state)
 	assert_int_equal(used(&t.g, 0)->ring[0].len, 4);
 	assert_int_equal(used(&t.g, 0)->ring[1].len, 2);
 	assert_memory_equal(at(&t.g, DATA, 6), "abcdef", 6);
-	/* Nothing to read: the third buffer stays with the queue, and takes what comes later. */
+	/* There is no more input, so the third buffer stays in the queue until more comes. */
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "g", 1), 1);
 	virtio_console_input(&t.c);
 	assert_int_equal(used(&t.g, 0)->idx, 3);
 	assert_int_equal(used(&t.g, 0)->ring[2].id, 2);
 	assert_memory_equal(at(&t.g, DATA + 8, 1), "g", 1);
-	/* The end of input is no busy loop. */
+	/* At the end of input the event loop must not spin. */
 	offer(&t.g, 0, 0);
 	fd_close(&t.in[1]);
 	virtio_console_input(&t.c);
@@ -186,8 +186,6 @@ static void console_input(void **state)
 	assert_int_equal(used(&t.g, 0)->idx, 3);
 	tty_release(&t);
 }
-
-/* --- disk --- */
 
 struct disk {
 	struct rig g;
@@ -198,7 +196,8 @@ struct disk {
 static void disk_init(struct disk *d, bool read_only)
 {
 	d->fd = memfd_create("disk", MFD_CLOEXEC);
-	assert_int_equal(ftruncate(d->fd, SECTORS * 512 + 100), 0); /* and a part of a sector */
+	/* the file ends with a part of a sector */
+	assert_int_equal(ftruncate(d->fd, SECTORS * 512 + 100), 0);
 	for (unsigned i = 0; i < SECTORS; i++) {
 		char sector[512];
 		memset(sector, (int)i + 1, sizeof(sector));
@@ -223,9 +222,7 @@ struct blk_request {
 	uint8_t data[0x8000];
 };
 
-/*
- * One request; its status byte. The device must answer: a request without an answer is a failure.
- */
+/* Sends one request and returns its status byte. The device must answer every request. */
 static int blk(struct disk *d, uint32_t type, uint64_t sector, const void *data, uint32_t len)
 {
 	struct blk_request r = {.type = type, .sector = sector};
@@ -302,7 +299,7 @@ static void disk_bounds(void **state)
 	assert_int_equal(on_disk(&d, SECTORS - 1), 0);
 	assert_int_equal(on_disk(&d, SECTORS - 2), SECTORS - 1);
 	assert_int_equal(lseek(d.fd, 0, SEEK_END), SECTORS * 512 + 100);
-	/* The image shrinks beneath us: an error for the guest, not a hang. */
+	/* The image becomes shorter while it is used. The guest gets an error and does not hang. */
 	assert_int_equal(ftruncate(d.fd, 512 * 3 + 7), 0);
 	assert_int_equal(blk(&d, VIRTIO_BLK_T_IN, 2, NULL, 1024), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(blk(&d, VIRTIO_BLK_T_IN, 2, NULL, 512), VIRTIO_BLK_S_OK);
@@ -342,7 +339,8 @@ static void disk_discard_and_zeroes(void **state)
 		assert_int_equal(blk(&d, types[i], 0, two, 31), VIRTIO_BLK_S_IOERR);
 		assert_int_equal(blk(&d, types[i], 0, two, 15), VIRTIO_BLK_S_IOERR);
 	}
-	assert_int_equal(trim(&d, types[0], 0, 1, 1), VIRTIO_BLK_S_UNSUPP); /* 5.2.6.2 */
+	/* forbidden by 5.2.6.2 */
+	assert_int_equal(trim(&d, types[0], 0, 1, 1), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(lseek(d.fd, 0, SEEK_END), SECTORS * 512 + 100);
 	disk_release(&d);
 }
@@ -367,7 +365,9 @@ static void disk_layouts(void **state)
 	struct disk d;
 
 	disk_init(&d, false);
-	/* Header, data and status cut where nobody would cut them (2.7.4: any layout). */
+	/*
+	 * Header, data and status are cut at unusual places, because any layout is allowed (2.7.4).
+	 */
 	static const uint32_t cuts[] = {1, 7, 8, 0, 100, 411, 2};
 	struct blk_request r = {.type = VIRTIO_BLK_T_IN, .sector = 1};
 	memcpy(at(&d.g, DATA, 16), &r, 16);
@@ -382,7 +382,7 @@ static void disk_layouts(void **state)
 	assert_int_equal(used(&d.g, 0)->ring[0].len, 513);
 	assert_int_equal(*(uint8_t *)at(&d.g, DATA + 16 + 511, 1), 2);
 	assert_int_equal(*(uint8_t *)at(&d.g, DATA + 16 + 512, 1), VIRTIO_BLK_S_OK);
-	/* No room for a status, or half a header: nothing can be answered. */
+	/* Requests without room for a status, or with half a header, can't be answered. */
 	ask(&d.g, 0, &r, 16, 0);
 	assert_non_null(strstr(d.b.dev.broken, "blk: queue 0: a request with 16 bytes of header"));
 	bring_up(&d.g, 0);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A whole machine with every device it can have, and a bare-metal guest (drive/) that drives each
- * of them: as it should, and as nobody should. Here is the host's side: a thread that reads the
- * console, echoes network and sockets, and serves the file system; and the clock that ends a
- * machine that hangs. Needs /dev/kvm.
+ * A whole machine with every device that it can have. A bare-metal guest (drive/) drives each of
+ * them, well and badly. This is the host's side: a thread that reads the console, echoes network
+ * and sockets and serves the file system, and a timer that ends a machine that hangs. Needs
+ * /dev/kvm.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,8 +28,8 @@
 #include "vm/machine.h"
 
 #define MIB (UINT64_C(1) << 20)
-#define MEMORY (VM_HOLE_START + 16 * MIB) /* a region on each side of the hole */
-#define PROGRESS_AT 0x4000                /* drive.h */
+#define MEMORY (VM_HOLE_START + 16 * MIB) /* there is memory on both sides of the hole */
+#define PROGRESS_AT 0x4000                /* as in drive.h */
 #define BALLOON_PAGES 16
 #define ECHO_PORT 7
 #define ECHOES_MAX 1024
@@ -38,20 +38,18 @@
 struct host {
 	struct machine m;
 	pthread_t thread;
-	int console[2], keys[2], net[2], stop; /* [0] is the thread's, but of keys [1] */
+	int console[2], keys[2], net[2], stop; /* the thread has [0], and [1] of keys */
 	int disk, kernel;
 	pid_t server;
 	pthread_mutex_t lock;
-	int echo[ECHOES_MAX]; /* sockets' other ends; under the lock */
+	int echo[ECHOES_MAX]; /* the other ends of the guest's sockets; guarded by the lock */
 	size_t echo_count;
-	char said[4096]; /* the end of what the console said */
+	char said[4096]; /* the end of the console's output */
 	size_t said_len;
-	char progress[128]; /* where the guest is */
+	char progress[128]; /* what the guest was doing last */
 };
 
 static const char *guest_path;
-
-/* --- the thread --- */
 
 static void hear(struct host *h)
 {
@@ -63,7 +61,7 @@ static void hear(struct host *h)
 			(void)!write(h->keys[1], "!", 1);
 		if (h->said_len == sizeof(h->said) - 1)
 			memmove(h->said, h->said + 1, --h->said_len);
-		/* Of a chain that was broken on its way it may be any memory. */
+		/* The data may be any memory, because the guest breaks chains on purpose. */
 		h->said[h->said_len++] =
 			text[i] == '\n' || (text[i] >= ' ' && text[i] < 127) ? text[i] : '~';
 	}
@@ -108,7 +106,7 @@ static void *live(void *arg)
 		p[0] = (struct pollfd){h->stop, POLLIN, 0};
 		p[1] = (struct pollfd){h->console[0], POLLIN, 0};
 		p[2] = (struct pollfd){h->net[0], POLLIN, 0};
-		/* Not for ever: the other thread adds sockets. */
+		/* The wait is short, because the other thread adds sockets. */
 		(void)poll(p, 3 + n, 5);
 		if (p[1].revents)
 			hear(h);
@@ -138,8 +136,6 @@ static int on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *r
 	pthread_mutex_unlock(&h->lock);
 	return s[0];
 }
-
-/* --- the machine --- */
 
 static void serve_files(struct host *h, int *ret_sock)
 {
@@ -200,8 +196,8 @@ static void close_ends(struct host *h)
 }
 
 /*
- * What the guest says when it has done what the letters of `what` stand for (drive/main.c). The
- * machine's end is *ret_end.
+ * Runs a machine whose guest does what the letters of `what` stand for (drive/main.c). Returns the
+ * guest's last words and stores the machine's end in *ret_end.
  */
 static void drive(struct host *h, const char *what, bool optional_share, int *ret_end)
 {
@@ -260,7 +256,7 @@ static void expect_ok(const char *what, unsigned least)
 	size_t skip = h.said_len > 300 ? h.said_len - 300 : 0;
 	if (!ok)
 		fail_msg("%s: the guest says: %s", h.progress, h.said + skip);
-	/* It did what it was to do: this many things were looked at. */
+	/* The guest has done everything, and made this many checks. */
 	assert_true(strtoul(ok + 4, NULL, 10) >= least);
 }
 
@@ -299,7 +295,7 @@ static void two_cpus(void **state)
 	expect_ok("2", 10);
 }
 
-/* A server that gives up on the guest takes the machine along, or its own device alone. */
+/* A back end that gives up on the guest ends the machine, or only its own device. */
 static void broken_share(void **state)
 {
 	int end;

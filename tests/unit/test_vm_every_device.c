@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What holds for every device alike behind the mmio transport, whatever the driver writes: each
- * register in each state, each byte of the configuration in each width. Plain memory, no KVM; the
- * file system's server is a fake one.
+ * What must hold for every device behind the mmio transport, whatever the driver writes: each
+ * register in each state, and each byte of the configuration in each width. Plain memory, no KVM;
+ * the file system's server is a fake one.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,14 +41,17 @@ struct every {
 	int fds[2];
 };
 
-/* A device, and a request that it answers at once: bytes to read and bytes to write, in `queue`. */
+/*
+ * A device, and a request that it answers at once. The request has bytes to read and bytes to
+ * write, and goes into `queue`.
+ */
 struct kind {
 	const char *name;
 	struct virtio_device *(*make)(struct every *e);
 	void (*release)(struct every *e);
 	unsigned queue;
 	uint32_t read, write;
-	/* Of the configuration the driver may write this, and what it wrote a reset takes back. */
+	/* The driver may write this part of the configuration. A reset restores it. */
 	size_t own, own_len;
 };
 
@@ -174,7 +177,7 @@ static void check_works(struct rig *g, const struct kind *k)
 	bring_up(g, g->dev->features);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 15);
 	if (g->dev->remote)
-		return; /* whose server has no queues */
+		return; /* its fake server handles no queue */
 	memset(at(g, DATA, 4096), 0, 4096);
 	put_desc(desc(g, k->queue, 0), DATA, k->read, k->write ? NEXT : 0, 1);
 	put_desc(desc(g, k->queue, 1), DATA + 4096, k->write, WRITE, 0);
@@ -206,7 +209,10 @@ static void to_state(struct rig *g, const struct kind *k, unsigned which)
 	}
 }
 
-/* Every register, width and alignment in every state, with telling values; then it still works. */
+/*
+ * Writes to every register with every width and alignment, in every state, with telling values. The
+ * device must work afterwards.
+ */
 static void every_register_in_every_state(void **state)
 {
 	static const uint64_t values[] = {0, 1, 2, 0xff, 0x8000, 0xffffffff, UINT64_MAX};
@@ -218,7 +224,7 @@ static void every_register_in_every_state(void **state)
 		struct rig *g = &e.w.g;
 
 		begin(&e, k);
-		/* Every start of a server's device is a dozen messages: not at every byte. */
+		/* Not at every byte, because each start of such a device takes a dozen messages. */
 		uint64_t step = g->dev->remote ? 4 : 1;
 		for (unsigned n = 0; n < STATES * 0x140 * 4; n++) {
 			uint64_t offset = n / 4 % 0x140;
@@ -241,7 +247,7 @@ static void every_register_in_every_state(void **state)
 	}
 }
 
-/* What the driver may write, as itself; all else must be as it was. */
+/* A writable byte has the new value, and every other one must be unchanged. */
 static void sweep(struct rig *g, const struct kind *k, const uint8_t *want)
 {
 	uint8_t got[8], ones[8];
@@ -256,7 +262,9 @@ static void sweep(struct rig *g, const struct kind *k, const uint8_t *want)
 			assert_memory_equal(got, want + offset, width);
 		}
 	}
-	/* The page's end: what leaves the page, and the device with it, reads as ones. */
+	/*
+	 * At the end of the page: a read that leaves the page, and the device with it, gives ones.
+	 */
 	for (unsigned width = 2; width <= 8; width *= 2) {
 		vm_bus_write(&g->bus, VIRTIO_MMIO_LEN - 1, ones, width);
 		vm_bus_read(&g->bus, VIRTIO_MMIO_LEN - 1, got, width);
@@ -264,7 +272,7 @@ static void sweep(struct rig *g, const struct kind *k, const uint8_t *want)
 	}
 }
 
-/* Every width at every offset, also across the end (CVE-2021-45464 was such a sweep). */
+/* Every width at every offset, also across the end. Such a sweep found CVE-2021-45464. */
 static void every_byte_of_the_configuration(void **state)
 {
 	struct every e;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a guest can make a device do by its registers alone runs in the vCPU's thread: with the
- * system calls of that thread, on each device of the machine. A call too many ends the monitor.
+ * What a guest makes a device do by writing registers runs in the vCPU's thread. The test does that
+ * to each device of the machine with only the system calls that this thread may make. One call too
+ * many would end the monitor.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,7 +26,7 @@
 
 static struct rig g;
 
-/* Every byte of the configuration, well and badly; then the queues' end, and their beginning. */
+/* Writes every byte of the configuration, starts every queue, and resets the device. */
 static void drive(struct virtio_device *d)
 {
 	struct jail j;
@@ -113,7 +114,7 @@ static void net(void)
 	drive(&n.dev);
 }
 
-/* A connection is open, and the guest has said more, whose kick is still on its way. */
+/* A connection is open, and the guest has sent more data, for which it has not kicked yet. */
 static void vsock(void)
 {
 	static struct guest s;

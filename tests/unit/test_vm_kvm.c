@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether KVM runs Linux: the answer, its reason and its price, beside what the kernel says. */
+/*
+ * Whether KVM can run Linux: the answer, its reason and how long it takes, compared with what the
+ * kernel says.
+ */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +19,7 @@
 #include "base/str.h"
 #include "vm/kvm.h"
 
-/* The word in /proc/cpuinfo's flags: not how kvm.c asks. */
+/* Looks for a word in the flags of /proc/cpuinfo, which is not how kvm.c finds out. */
 static bool cpuinfo_has(const char *flag)
 {
 	char line[16384], *save;
@@ -54,11 +57,11 @@ static void test_device(void **state)
 	assert_string_equal(cut, "/dev/no");
 }
 
-/* A device that is there, and another user's. */
+/* The device exists and belongs to another user. */
 static void test_not_permitted(void **state)
 {
 	char path[] = "/tmp/kvm-test.XXXXXX", reason[512];
-	int fd = mkostemp(path, O_CLOEXEC); /* 0600 */
+	int fd = mkostemp(path, O_CLOEXEC); /* mkostemp() makes it with mode 0600 */
 
 	if (geteuid() != 0) {
 		print_message("skipped: needs root\n");

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* linux.resources in VM mode: what of it is the guest's, what the host's, and how it gets there. */
+/*
+ * linux.resources in VM mode: which part applies in the guest, which on the host, and how it gets
+ * there.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,13 +80,13 @@ static void split(void **state)
 	assert_string_equal(l.host.cpu.cpus, "0");
 	assert_int_equal(l.host.block_io.weight.v, 100);
 	assert_int_equal(l.host.nrdma, 1);
-	/* Of the guest's part all is the guest's. */
+	/* Everything in the guest's part applies in the guest. */
 	assert_int_equal(plan_vm_split_limits(&a, &l.guest, &again), 0);
 	check_unified(&again.guest, ARRAY_SIZE(guest), guest);
 	assert_false(cg_wants_limits(&again.host));
 }
 
-/* As `update` sends it. */
+/* The part is sent as `update` sends it. */
 static void to_the_guest(void **state)
 {
 	const struct cg_resources res = parse(all);
@@ -115,7 +118,7 @@ static void to_the_guest(void **state)
 			"cgroup.max.depth", "cpux.max"});
 	assert_string_equal(got.unified[0].value, "50M");
 	json_out_release(&o);
-	/* What is not said stays unsaid: an update changes only what it names. */
+	/* A limit that is not set stays unset, because an update changes only what it names. */
 	assert_int_equal(json_out_init(&o, false), 0);
 	spec_guest_resources_json(&(struct cg_resources){0}, NULL, &o);
 	assert_int_equal(json_out_text(&o, &text, &len), 0);
@@ -153,7 +156,10 @@ static void memory_limit(void **state)
 	}
 }
 
-/* The cgroup around the machine: as large as that, whatever the container's own limits are. */
+/*
+ * The cgroup around the machine is as large as the machine needs, whatever the container's own
+ * limits are.
+ */
 static void around_the_machine(void **state)
 {
 	static const char *const texts[] = {all, "{\"unified\": {\"memory.max\": \"50M\"}}"};
@@ -174,7 +180,7 @@ static void around_the_machine(void **state)
 	assert_false(host.memory.limit.set);
 }
 
-/* Interrupt lines are fewer than the most of everything. */
+/* There are fewer interrupt lines than devices, if there is the most of every kind. */
 static void room_for_interfaces(void **state)
 {
 	const struct machine_config plain = {0}, disk = {.image = "/image"};

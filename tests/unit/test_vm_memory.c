@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest RAM and its one translation, at every edge; the bus and its widths. No KVM needed. */
+/*
+ * The guest's memory and the translation of its addresses, at every edge, and the bus and its
+ * access widths. No KVM.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,7 +40,7 @@ static void edges_of_one_region(void **state)
 	assert_null(vm_memory_at(&m, 16 * MIB, 1));
 	assert_null(vm_memory_at(&m, 0, 16 * MIB + 1));
 	assert_null(vm_memory_at(&m, 0, 0));
-	/* The sums wrap around to something small: CVE-2019-18960. */
+	/* These sums wrap around to a small number: CVE-2019-18960. */
 	assert_null(vm_memory_at(&m, 4096, UINT64_MAX));
 	assert_null(vm_memory_at(&m, 4096, UINT64_MAX - 4095));
 	assert_null(vm_memory_at(&m, UINT64_MAX, 2));
@@ -56,7 +59,7 @@ static void the_hole(void **state)
 	uint8_t *low = vm_memory_at(&m, 0, 3 * GIB), *high = vm_memory_at(&m, 4 * GIB, GIB);
 	assert_non_null(low);
 	assert_non_null(high);
-	/* Neighbours in the host, and yet no range may run from one into the other. */
+	/* The regions are adjacent on the host, but no range may run from one into the other. */
 	assert_ptr_equal(high, low + 3 * GIB);
 	assert_null(vm_memory_at(&m, 3 * GIB - 1, 2));
 	assert_null(vm_memory_at(&m, 3 * GIB, 1));
@@ -66,7 +69,7 @@ static void the_hole(void **state)
 	assert_null(vm_memory_at(&m, 5 * GIB, 1));
 	assert_non_null(vm_memory_at(&m, 5 * GIB - 1, 1));
 	assert_null(vm_memory_at(&m, 5 * GIB - 1, 2));
-	/* Exactly 3 GiB has no second, empty region. */
+	/* Memory of exactly 3 GiB has no second, empty region. */
 	vm_memory_release(&m);
 	ram(&m, 3 * GIB);
 	assert_int_equal(m.count, 1);
@@ -89,7 +92,7 @@ static void shared_and_sealed(void **state)
 	vm_memory_release(&m);
 }
 
-/* A file of another kind (memory.c), which must serve as the memfd does. */
+/* Memory that memory.c makes as another kind of file must work like a memfd. */
 static void transparent_is_shared(void **state)
 {
 	const struct vm_memory_options o = {.size = 8 * MIB, .pages = VM_PAGES_TRANSPARENT};
@@ -103,7 +106,7 @@ static void transparent_is_shared(void **state)
 		assert_int_equal(vm_memory_write(&m, at, "seen", 4, "x"), 0);
 		assert_memory_equal(vm_memory_at(&other, at, 4), "seen", 4);
 	}
-	/* Of a huge page, too, a part goes back. */
+	/* A part of a huge page can be given back too. */
 	vm_memory_discard(&m, vm_memory_at(&m, 3 * MIB, 4096), 4096);
 	assert_memory_equal(vm_memory_at(&other, 3 * MIB, 4), "\0\0\0", 4);
 	assert_memory_equal(vm_memory_at(&other, 2 * MIB, 4), "seen", 4);
@@ -118,7 +121,7 @@ static void mergeable_is_private(void **state)
 	struct vm_memory m;
 	int r = vm_memory_init(&m, &(struct vm_memory_options){.size = 4 * MIB, .mergeable = true});
 
-	if (r == -EINVAL) /* a kernel without CONFIG_KSM says so instead of ignoring it */
+	if (r == -EINVAL) /* a kernel without CONFIG_KSM reports it */
 		assert_non_null(strstr(err_msg(), "KSM"));
 	else {
 		assert_int_equal(r, 0);
@@ -143,7 +146,10 @@ static void refused(void **state)
 						    .pages = VM_PAGES_HUGETLB,
 						    .mergeable = true}),
 		-EINVAL);
-	/* More than any pool holds: an error now and not a SIGBUS when the guest touches it. */
+	/*
+	 * No pool of huge pages holds that many. The error must come now, because the guest would
+	 * get a SIGBUS later.
+	 */
 	assert_true(vm_memory_init(&m, &(struct vm_memory_options){.size = VM_MEMORY_MAX,
 					       .pages = VM_PAGES_HUGETLB}) < 0);
 	ram(&m, 2 * MIB);
@@ -152,7 +158,7 @@ static void refused(void **state)
 	vm_memory_release(&m);
 }
 
-/* Memory of another monitor: regions of a file, at places of their own. */
+/* Another monitor's memory: regions of a file, each at an address of its own. */
 static void attached(void **state)
 {
 	struct vm_memory m = VM_MEMORY_NONE;
@@ -171,7 +177,7 @@ static void attached(void **state)
 	assert_int_equal(vm_memory_attach(&m, &low, fd), 0);
 	assert_int_equal(vm_memory_attach(&m, &low, fd), -EPROTO);
 	assert_int_equal(m.count, 2);
-	/* What is written here is in the file, at the region's offset. */
+	/* What is written to a region is in the file at the region's offset. */
 	memcpy(vm_memory_at(&m, 4 * GIB + 8, 4), "high", 4);
 	memcpy(vm_memory_at(&m, 2 * MIB - 3, 3), "low", 3);
 	char seen[5] = "";
@@ -179,14 +185,14 @@ static void attached(void **state)
 	assert_string_equal(seen, "high");
 	assert_int_equal(pread(fd, seen, 4, (off_t)(MIB - 3)), 4);
 	assert_string_equal(seen, "low");
-	close(fd); /* the mappings stay */
+	close(fd); /* the mappings do not need it */
 	static const uint64_t outside[] = {
 		0, MIB - 1, 2 * MIB, 4 * GIB - 1, 5 * GIB - 4096, 4 * GIB + MIB - 4096, UINT64_MAX};
 	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++)
 		assert_null(vm_memory_at(&m, outside[i], 1));
 	assert_null(vm_memory_at(&m, 2 * MIB - 3, 4));
 	assert_null(vm_memory_at(&m, MIB, UINT64_MAX));
-	/* The monitor's addresses. */
+	/* The monitor's own addresses are translated too. */
 	assert_int_equal(vm_memory_from_user(&m, 0x7f0000000000, &guest), 0);
 	assert_int_equal(guest, 4 * GIB);
 	assert_int_equal(vm_memory_from_user(&m, 0x10000 + MIB - 1, &guest), 0);
@@ -197,7 +203,7 @@ static void attached(void **state)
 	vm_memory_release(&m);
 	assert_int_equal(m.count, 0);
 	assert_int_equal(vm_memory_from_user(&m, 0x10000, &guest), -EPROTO);
-	/* Own memory has no addresses in another monitor. */
+	/* Memory of this monitor has no addresses of another one. */
 	ram(&m, 2 * MIB);
 	assert_int_equal(vm_memory_from_user(&m, 0, &guest), -EPROTO);
 	vm_memory_release(&m);
@@ -216,7 +222,7 @@ static void attached_at_most(void **state)
 			vm_memory_attach(&m, &r, fd), i < VM_MEMORY_REGIONS_MAX ? 0 : -EPROTO);
 	}
 	assert_non_null(strstr(err_msg(), "more than 8 memory regions"));
-	/* Guards: a region's neighbours in the address space are no memory. */
+	/* On both sides of a region the address space has no memory. */
 	for (unsigned i = 0; i < m.count; i++) {
 		assert_int_equal(madvise(m.regions[i].host, 4096, MADV_POPULATE_READ), 0);
 		assert_int_equal(madvise(m.regions[i].host + 4096, 4096, MADV_POPULATE_READ), -1);
@@ -267,7 +273,7 @@ static void bus_dispatch(void **state)
 	vm_bus_read(&b, 0x20fc, &data, 4);
 	assert_int_equal(data, 0x11223344);
 	assert_int_equal(p.offset, 0xfc);
-	/* Wrong widths, a straddled end, a hole: all ones, and no device hears of it. */
+	/* Wrong widths, the end of a device and a hole give all ones, and no device is called. */
 	unsigned calls = p.calls + w.calls;
 	static const struct {
 		uint64_t addr;
@@ -287,7 +293,7 @@ static void bus_dispatch(void **state)
 	data = 0;
 	vm_bus_read(&b, 0x1007, &data, 1);
 	assert_int_equal(data, 0x55);
-	vm_bus_write(&b, 0x1000, "x", 1); /* a device without a write handler */
+	vm_bus_write(&b, 0x1000, "x", 1); /* this device has no write handler */
 }
 
 static void bus_refuses(void **state)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network device behind the mmio transport, asked well and badly: over a datagram socket that
- * stands for a tap, and over a real tap between two network namespaces (root only).
+ * The network device behind the mmio transport, with good and bad drivers, over a datagram socket
+ * that stands for a tap.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +22,10 @@
 #include "unit/rig/net_device.h"
 #include "unit/rig/virtio.h"
 
-/* The frame of len bytes is in used buffers first, first + 1, ... of `each` bytes. */
+/*
+ * Checks that the frame of len bytes is in used buffers of `each` bytes, of which `first` is the
+ * first.
+ */
 static void assert_frame(struct nic *t, unsigned first, size_t len, size_t each)
 {
 	size_t count = (len + each - 1) / each;
@@ -55,7 +58,7 @@ static void configuration(void **state)
 	vm_bus_read(&t.g.bus, VIRTIO_MMIO_CONFIG + 10, &mtu, 2);
 	assert_int_equal(status, VIRTIO_NET_S_LINK_UP);
 	assert_int_equal(mtu, 1500);
-	/* No tap, no offloads. */
+	/* Without a tap there are no offloads. */
 	set(&t.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
 	uint32_t f = get(&t.g, VIRTIO_MMIO_DEVICE_FEATURES);
 	assert_int_equal(f & 0x00ffffff, 1U << VIRTIO_NET_F_MAC | 1U << VIRTIO_NET_F_MTU |
@@ -85,7 +88,7 @@ static void transmit(void **state)
 	uint8_t got[2048];
 
 	nic_init(&t, 0);
-	/* Wherever the driver cuts it. */
+	/* The driver may cut the frame at any byte. */
 	for (uint32_t cut = 1; cut < 60; cut += 11) {
 		send_chain(&t, 0, cut, 72 - cut);
 		kick(&t.g, TX);
@@ -94,7 +97,7 @@ static void transmit(void **state)
 			assert_int_equal(got[i], frame_byte(i));
 	}
 	uint16_t done = used(&t.g, TX)->idx;
-	/* Nothing but a header, and more than a frame can have: dropped, no harm done. */
+	/* A frame without data, and one that is too long, are dropped. */
 	send_chain(&t, 0, HEADER, 0);
 	put_desc(desc(&t.g, TX, 2), 0x200000, 70000, 0, 0);
 	offer(&t.g, TX, 2);
@@ -103,7 +106,7 @@ static void transmit(void **state)
 	assert_int_equal(used(&t.g, TX)->idx, done + 2);
 	assert_int_equal(t.n.tx_dropped, 2);
 	assert_false(is_broken(&t.g));
-	/* One signal a turn. */
+	/* One turn of the event loop gives one interrupt. */
 	unsigned interrupts = t.g.interrupts;
 	for (int i = 0; i < 4; i++)
 		send_chain(&t, 0, 64, 0);
@@ -130,7 +133,7 @@ static void transmit_bad(void **state)
 	nic_release(&t);
 }
 
-/* The tap takes no more: the request stays, and goes when there is place. */
+/* The tap is full. The request stays in the queue until there is room. */
 static void transmit_full(void **state)
 {
 	struct nic t;
@@ -164,19 +167,22 @@ static void receive(void **state)
 
 	nic_init(&t, 0);
 	nic_send_from_wire(&t, 100);
-	assert_true(nic_serve_event(&t));  /* finds no buffer, */
-	assert_false(nic_serve_event(&t)); /* and does not spin */
+	assert_true(nic_serve_event(&t));  /* there is no buffer for it */
+	assert_false(nic_serve_event(&t)); /* the event loop must not spin */
 	assert_int_equal(used(&t.g, RX)->idx, 0);
 	nic_give_buffer(&t, 0, 2000);
 	kick(&t.g, RX);
 	assert_int_equal(used(&t.g, RX)->idx, 1);
 	assert_frame(&t, 0, 100, 2000);
-	/* Longer than the one buffer it may have: dropped, the buffer is used for the next. */
+	/*
+	 * A frame that is longer than the one buffer that it may have is dropped, and the buffer
+	 * takes the next frame.
+	 */
 	nic_give_buffer(&t, 1, 200);
 	kick(&t.g, RX);
 	nic_send_from_wire(&t, 201);
 	nic_send_from_wire(&t, 200);
-	nic_send_from_wire(&t, HEADER - 1); /* no frame */
+	nic_send_from_wire(&t, HEADER - 1); /* shorter than a header */
 	while (nic_serve_event(&t))
 		;
 	assert_int_equal(used(&t.g, RX)->idx, 2);
@@ -205,7 +211,7 @@ static void receive_bad(void **state)
 	assert_true(is_broken(&t.g));
 	nic_send_from_wire(&t, 100);
 	(void)nic_serve_event(&t);
-	assert_false(nic_serve_event(&t)); /* a broken device waits for nothing */
+	assert_false(nic_serve_event(&t)); /* a broken device waits for no event */
 	nic_release(&t);
 }
 
@@ -225,7 +231,7 @@ static void receive_merged(void **state)
 	assert_frame(&t, 0, 250, 100);
 	assert_frame(&t, 3, 40, 100);
 	assert_int_equal(t.g.interrupts, interrupts + 1);
-	/* Buffers run out in the middle of a frame: the rest of it waits for more. */
+	/* The buffers run out in the middle of a frame. The rest of the frame waits for more. */
 	nic_give_buffer(&t, 5, 100);
 	kick(&t.g, RX);
 	nic_send_from_wire(&t, 340);
@@ -239,7 +245,7 @@ static void receive_merged(void **state)
 	kick(&t.g, RX);
 	assert_int_equal(used(&t.g, RX)->idx, 8);
 	assert_frame(&t, 4, 340, 100);
-	/* More than the whole queue can hold: dropped; what comes next is not. */
+	/* A frame that the whole queue can't hold is dropped. The next one arrives. */
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&t, i, 100);
 	kick(&t.g, RX);
@@ -250,7 +256,7 @@ static void receive_merged(void **state)
 	assert_int_equal(t.n.rx_dropped, 1);
 	assert_int_equal(used(&t.g, RX)->idx, 16);
 	assert_frame(&t, 8, 800, 100);
-	/* Longer than the MTU allows, so that more buffers are taken than for any other frame. */
+	/* The frame is longer than the MTU allows, so it takes more buffers than any other. */
 	bring_up(&t.g, MERGEABLE);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&t, i, 400);
@@ -262,7 +268,7 @@ static void receive_merged(void **state)
 	nic_release(&t);
 }
 
-/* Buffers in more pieces than one read can have, and pieces that cut the header. */
+/* Buffers that have more pieces than one read can take, and pieces that cut the header. */
 static void receive_many_parts(void **state)
 {
 	struct nic t;
@@ -283,7 +289,7 @@ static void receive_many_parts(void **state)
 	for (unsigned i = HEADER; i < 900; i++)
 		assert_int_equal(*(uint8_t *)at(&t.g, BUFFER(0) + i, 1), frame_byte(i));
 	assert_int_equal(*(uint8_t *)at(&t.g, BUFFER(0) + 10, 1), 1);
-	/* What is left of it does not hold this one: dropped. */
+	/* The frame does not fit in what is left of the ring, so it is dropped. */
 	nic_send_from_wire(&t, 1100);
 	nic_send_from_wire(&t, 100);
 	while (nic_serve_event(&t))
@@ -294,7 +300,7 @@ static void receive_many_parts(void **state)
 	nic_release(&t);
 }
 
-/* Buffers and the half of a frame that the device holds are forgotten, the wire is emptied. */
+/* A reset drops the buffers and the half frame that the device holds, and empties the wire. */
 static void reset_and_quiesce(void **state)
 {
 	struct nic t;
@@ -313,7 +319,7 @@ static void reset_and_quiesce(void **state)
 	nic_send_from_wire(&t, 80);
 	assert_true(nic_serve_event(&t));
 	assert_frame(&t, 0, 80, 100);
-	/* Buffers held go back into the queue, in their order. */
+	/* The buffers that the device holds go back into the queue in their order. */
 	nic_give_buffer(&t, 5, 100);
 	nic_give_buffer(&t, 6, 100);
 	kick(&t.g, RX);
@@ -325,14 +331,12 @@ static void reset_and_quiesce(void **state)
 	assert_true(nic_serve_event(&t));
 	assert_int_equal(used(&t.g, RX)->ring[1].id, 5);
 	assert_frame(&t, 1, 90, 100);
-	/* No driver: nothing is read. */
+	/* Without a driver nothing is read from the wire. */
 	set(&t.g, VIRTIO_MMIO_STATUS, 0);
 	nic_send_from_wire(&t, 90);
 	assert_false(nic_serve_event(&t));
 	nic_release(&t);
 }
-
-/* --- a real tap --- */
 
 int main(int argc, char **argv)
 {
@@ -348,7 +352,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(reset_and_quiesce),
 	};
 
-	if (argc > 1) /* a pattern such as "*tap*": the test host is slow */
+	if (argc > 1) /* a pattern of test names, because the test host is slow */
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);
 }

@@ -27,10 +27,10 @@ struct wire {
 	int before, box, peer;
 	struct net_tap tap;
 	struct nic t;
-	int udp; /* in peer, on 10.9.0.1 port 7777 */
+	int udp; /* a socket in `peer`, bound to 10.9.0.1 port 7777 */
 };
 
-/* Carriers are noticed by a kernel thread, in its time; a frame sent before is lost. */
+/* A kernel thread notices a carrier some time later, and a frame that is sent before is lost. */
 #define UNTIL_UP(dev, state) \
 	"for i in $(seq 100); do ip link show " dev " | grep -q '" state \
 	"' && exit 0; sleep 0.1; " \
@@ -44,7 +44,7 @@ static void wire_init(struct wire *w)
 
 	w->before = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	w->peer = net_namespace_new();
-	/* Nothing on the wire but what the test sends. */
+	/* Without IPv6 nothing is on the wire but what the test sends. */
 	run_shell("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6");
 	w->box = net_namespace_new();
 	snprintf(command, sizeof(command),
@@ -162,11 +162,11 @@ static void peer_sends(struct wire *w, size_t len, int segment)
 	assert_int_equal(sendto(w->udp, data, len, 0, (void *)&a, sizeof(a)), len);
 }
 
-/* Waits for a datagram; whatever else the kernel says, as by ARP, is passed over. */
+/* Waits for a datagram. Other frames, such as ARP's, are passed over. */
 static struct datagram guest_gets(struct wire *w, unsigned *ret_first, uint32_t *ret_len)
 {
 	struct vring_used *u = used(&w->t.g, RX);
-	static uint16_t seen; /* reset by the caller's bring_up() */
+	static uint16_t seen; /* the caller's bring_up() sets it to 0 */
 	struct datagram d;
 
 	if (u->idx == 0)
@@ -208,7 +208,7 @@ static void on_a_tap(void **state)
 
 	need_root();
 	wire_init(&w);
-	/* A driver that wants no offloads gets plain frames, sums included. */
+	/* A driver without offloads gets plain frames with complete checksums. */
 	bring_up(&w.t.g, MERGEABLE);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&w.t, i, 4096);
@@ -218,11 +218,11 @@ static void on_a_tap(void **state)
 	assert_int_equal(d.h.flags, 0);
 	assert_int_equal(d.h.num_buffers, 1);
 	assert_int_equal(len, sizeof(d) + 500);
-	/* The kernel refuses a header that makes no sense; the device goes on. */
+	/* The kernel refuses a header that is inconsistent. The device must go on. */
 	guest_sends(&w, 100, 0x55);
 	assert_int_equal(w.t.n.tx_dropped, 1);
 	assert_false(is_broken(&w.t.g));
-	/* With them, sums are left open on both sides. */
+	/* With offloads, both sides leave checksums open. */
 	bring_up(&w.t.g, MERGEABLE | 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&w.t, i, 4096);
@@ -235,7 +235,7 @@ static void on_a_tap(void **state)
 	wire_release(&w);
 }
 
-/* One frame for many datagrams, both ways: 30 kB in merged buffers. */
+/* One frame carries many datagrams in both directions: 30 kB in merged buffers. */
 static void large_frames(void **state)
 {
 	struct wire w;
@@ -274,7 +274,7 @@ static void large_frames(void **state)
 	wire_release(&w);
 }
 
-/* Somebody deletes the tap: for the guest the link is down, and nothing spins. */
+/* Somebody deletes the tap. The guest's link is down, and the event loop must not spin. */
 static void lost_tap(void **state)
 {
 	struct wire w;
@@ -304,7 +304,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(lost_tap),
 	};
 
-	if (argc > 1) /* a pattern such as "*tap*": the test host is slow */
+	if (argc > 1) /* a pattern of test names, because the test host is slow */
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);
 }

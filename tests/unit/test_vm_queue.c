@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Queues and the mmio transport against drivers that follow virtio 1.2 and drivers that don't, with
- * the entropy device behind them. Plain memory, no KVM.
+ * Queues and the mmio transport, with drivers that follow virtio 1.2 and drivers that do not. The
+ * entropy device is behind them. Plain memory, no KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,7 +38,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* The device works, whatever was done to it before. */
+/* The device must work, whatever was done to it before. */
 static void check_works(struct rig *g, uint64_t features)
 {
 	bring_up(g, features);
@@ -81,19 +81,19 @@ static void features(void **state)
 	assert_int_equal(get(g, VIRTIO_MMIO_DEVICE_FEATURES), V1 >> 32);
 	set(g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 2);
 	assert_int_equal(get(g, VIRTIO_MMIO_DEVICE_FEATURES), 0);
-	assert_false(negotiate(g, 0)); /* a legacy driver */
+	assert_false(negotiate(g, 0)); /* a legacy driver is refused */
 	assert_false(negotiate(g, V1 | 1));
 	assert_false(negotiate(g, V1 | 1ULL << VIRTIO_F_RING_PACKED));
 	assert_false(negotiate(g, ~0ULL));
-	/* No DRIVER_OK without FEATURES_OK, and none without DRIVER. */
+	/* DRIVER_OK needs FEATURES_OK, and both need DRIVER. */
 	set(g, VIRTIO_MMIO_STATUS, 7);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 3);
 	assert_true(negotiate(g, V1));
-	/* Too late to ask for more. */
+	/* It is too late to negotiate more features. */
 	set(g, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
 	set(g, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)EVENT);
 	assert_int_equal(g->dev->driver_features, V1);
-	/* Bits can't be taken back one by one, nor can the driver set the device's own. */
+	/* The driver can't clear single bits, nor set the bit that belongs to the device. */
 	set(g, VIRTIO_MMIO_STATUS, 3);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 11);
 	set(g, VIRTIO_MMIO_STATUS, 11 | VIRTIO_CONFIG_S_NEEDS_RESET);
@@ -105,7 +105,7 @@ static void features(void **state)
 	check_works(g, 0);
 }
 
-/* CVE-2026-5747: size and addresses changed after activation. */
+/* CVE-2026-5747: the driver changes size and addresses after the device is active. */
 static void frozen_at_driver_ok(void **state)
 {
 	struct rig *g = &((struct box *)*state)->g;
@@ -118,7 +118,7 @@ static void frozen_at_driver_ok(void **state)
 	set_queue(g, 0, UINT64_MAX - 15, UINT64_MAX - 15, UINT64_MAX - 15);
 	assert_memory_equal(&before, &g->dev->queues[0], sizeof(before));
 	assert_int_equal(get(g, VIRTIO_MMIO_QUEUE_READY), 1);
-	/* And between READY and DRIVER_OK only after READY is taken back. */
+	/* Between READY and DRIVER_OK they can change only after READY was cleared. */
 	assert_true(negotiate(g, V1));
 	g->size = RIG_SIZE;
 	set_queue(g, 0, DESC(0), AVAIL(0), USED(0));
@@ -167,7 +167,7 @@ static void rings_outside_ram(void **state)
 		assert_true(is_broken(g));
 		assert_non_null(strstr(g->dev->broken, "expected a power of two"));
 	}
-	/* The last place where each ring just fits. */
+	/* This is the last address at which each ring fits. */
 	assert_true(negotiate(g, V1));
 	set_queue(g, 0, RIG_RAM - 16 * RIG_SIZE, AVAIL(0), USED(0));
 	assert_false(is_broken(g));
@@ -178,7 +178,8 @@ static void rings_outside_ram(void **state)
 }
 
 /*
- * Offers chain 0 as the test has laid it out and expects the device to call it broken for `what`.
+ * Offers chain 0, which the test has laid out, and expects the device to call it broken with the
+ * text `what`.
  */
 static void expect_broken(struct rig *g, const char *what)
 {
@@ -188,7 +189,7 @@ static void expect_broken(struct rig *g, const char *what)
 		fail_msg("expected '%s', found '%s'", what, g->dev->broken);
 	assert_int_equal(used(g, 0)->idx, 0);
 	assert_int_equal(get(g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
-	/* It stays deaf until it is reset. */
+	/* The device ignores kicks until it is reset. */
 	unsigned long times = g->dev->resets_needed;
 	kick(g, 0);
 	assert_int_equal(g->dev->resets_needed, times);
@@ -200,7 +201,7 @@ static void broken_chains(void **state)
 	struct rig *g = &((struct box *)*state)->g;
 
 	bring_up(g, 0);
-	avail(g, 0)->idx = RIG_SIZE; /* the index is then RIG_SIZE + 1 ahead */
+	avail(g, 0)->idx = RIG_SIZE; /* so that the index is RIG_SIZE + 1 ahead */
 	expect_broken(g, "available index is 9 ahead in a queue of 8");
 	bring_up(g, 0);
 	avail(g, 0)->ring[0] = RIG_SIZE;
@@ -214,7 +215,7 @@ static void broken_chains(void **state)
 	put_desc(desc(g, 0, 0), DATA, 8, WRITE | NEXT, 0);
 	expect_broken(g, "loops");
 	bring_up(g, 0);
-	for (unsigned i = 0; i < RIG_SIZE; i++) /* buffers without a length loop as well */
+	for (unsigned i = 0; i < RIG_SIZE; i++) /* also a loop of buffers without length */
 		put_desc(desc(g, 0, i), 0, 0, NEXT, (i + 1) % RIG_SIZE);
 	expect_broken(g, "loops");
 	bring_up(g, 0);
@@ -232,7 +233,8 @@ static void broken_chains(void **state)
 		expect_broken(g, "not in guest memory");
 	}
 	bring_up(g, 0);
-	put_desc(desc(g, 0, 0), RIG_RAM - 16, 16, WRITE, 0); /* the last bytes of memory are fine */
+	/* the last bytes of memory are valid */
+	put_desc(desc(g, 0, 0), RIG_RAM - 16, 16, WRITE, 0);
 	offer(g, 0, 0);
 	kick(g, 0);
 	assert_int_equal(used(g, 0)->ring[0].len, 16);
@@ -267,7 +269,7 @@ static void indirect(void **state)
 		put_desc(&t[i], DATA + i, 1, WRITE | NEXT, i + 1);
 	put_desc(desc(g, 0, 0), 0x80000, 1100 * 16, TABLE, 0);
 	expect_broken(g, "longer than 1024");
-	/* The longest that is allowed, behind an unaligned table. */
+	/* The longest allowed chain, in an indirect table that is not aligned. */
 	bring_up(g, INDIRECT);
 	memmove((char *)t + 1, t, 1099 * sizeof(*t));
 	put_desc(desc(g, 0, 0), 0x80001, 1024 * 16, TABLE, 0);
@@ -299,17 +301,18 @@ static void interrupts_only_when_wanted(void **state)
 	bring_up(g, EVENT);
 	before = g->interrupts;
 	put_desc(desc(g, 0, 0), DATA, 8, WRITE, 0);
-	avail(g, 0)->ring[RIG_SIZE] = 2; /* used_event: tell me when the third is done */
+	/* used_event: the driver wants an interrupt after the third request */
+	avail(g, 0)->ring[RIG_SIZE] = 2;
 	for (unsigned i = 0; i < 5; i++) {
 		offer(g, 0, 0);
 		kick(g, 0);
 		assert_int_equal(g->interrupts, before + (i >= 2));
-		/* avail_event: kick me at the next one. */
+		/* avail_event: the device wants a kick for the next request. */
 		assert_memory_equal(&used(g, 0)->ring[RIG_SIZE], &(uint16_t){(uint16_t)(i + 1)}, 2);
 	}
 }
 
-/* A driver that has the whole ring pending gets a turn of bounded length; the indices wrap. */
+/* If a driver has filled the whole ring, a turn is still bounded. The indices wrap around. */
 static void long_runs(void **state)
 {
 	struct rig *g = &((struct box *)*state)->g;

@@ -24,7 +24,7 @@
 #include "vm/power.h"
 
 #define MIB (UINT64_C(1) << 20)
-/* Guest kernel code may be interpreted, 1.6 million instructions a second. */
+/* KVM may have to interpret the guest's kernel code, at 1.6 million instructions a second. */
 #define LIMIT_MS 20000
 
 #define GUEST(name) extern const uint8_t guest_##name[], guest_##name##_end[]
@@ -141,7 +141,7 @@ static void box_release(struct box *b)
 	vm_memory_release(&b->memory);
 }
 
-/* Runs the loaded guest to its end and says which end; a hang is a failure and not a hang. */
+/* Runs the loaded guest and returns how it ended. A guest that hangs fails the test. */
 static enum vm_end run(struct box *b, enum arch_mode mode, uint64_t argument)
 {
 	start(b, mode, argument);
@@ -149,7 +149,7 @@ static enum vm_end run(struct box *b, enum arch_mode mode, uint64_t argument)
 	assert_int_equal(poll(&p, 1, LIMIT_MS), 1);
 	vcpus_stop(&b->cpus);
 	if (b->cpus.end == VM_END_FAULT)
-		print_message("%s\n", b->cpus.why); /* seen where a test fails */
+		print_message("%s\n", b->cpus.why); /* shown if the test fails */
 	return b->cpus.end;
 }
 
@@ -181,7 +181,7 @@ static void entry_state(void **state)
 	LOAD(&b, pvh);
 	assert_int_equal(run(&b, ARCH_PVH, 0x6000), VM_END_POWEROFF);
 	assert_int_equal(b.values[0], 0x6000);
-	assert_int_equal(b.values[1] & 0x80000001, 1); /* protected mode, no paging */
+	assert_int_equal(b.values[1] & 0x80000001, 1); /* in protected mode, without paging */
 	box_release(&b);
 }
 
@@ -239,7 +239,7 @@ static void pause_and_resume(void **state)
 		vcpus_resume(&b.cpus);
 		wait_past(counter, seen);
 	}
-	/* Stopped while it spins, and once more while it is paused. */
+	/* The machine is stopped while the guest spins, and again while it is paused. */
 	vcpus_stop(&b.cpus);
 	assert_int_equal(b.cpus.end, VM_END_STOPPED);
 	box_release(&b);
@@ -260,7 +260,7 @@ static void stop_while_halted(void **state)
 	for (int i = 0; i < LIMIT_MS / 10 && *(volatile char *)b.log != '.'; i++)
 		sleep_ms(10);
 	assert_int_equal(b.log[0], '.');
-	vcpus_pause(&b.cpus); /* the other two wait for a SIPI in the kernel */
+	vcpus_pause(&b.cpus); /* the other two CPUs wait in the kernel for a SIPI */
 	vcpus_resume(&b.cpus);
 	vcpus_stop(&b.cpus);
 	assert_int_equal(b.cpus.end, VM_END_STOPPED);
@@ -350,8 +350,6 @@ static void refused(void **state)
 	box_release(&b);
 }
 
-/* --- ACPI, in plain memory --- */
-
 static uint32_t le32(const uint8_t *p)
 {
 	return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
@@ -388,14 +386,17 @@ static void acpi_tables(void **state)
 	assert_true(le32(fadt + 112) & 1U << 20);
 	const uint8_t *madt = table(&m, le32(xsdt + 44), "APIC");
 	assert_int_equal(le32(madt + 4), 44 + 3 * 8 + 12);
-	assert_int_equal(madt[44 + 2 * 8 + 3], 2); /* the third one's APIC id */
+	assert_int_equal(madt[44 + 2 * 8 + 3], 2); /* the third CPU's APIC id */
 	const uint8_t *dsdt = table(&m, le32(fadt + 140), "DSDT");
-	/* Scope's PkgLength and the package after it end exactly where the table does. */
+	/*
+	 * The scope's PkgLength, and that of the package after it, must end exactly at the table's
+	 * end.
+	 */
 	assert_int_equal(dsdt[36], 0x10);
 	uint32_t scope = (dsdt[37] & 0xf) | (uint32_t)dsdt[38] << 4 | (uint32_t)dsdt[39] << 12;
 	assert_memory_equal(dsdt + 37 + scope, "\x08_S5_\x12", 6);
 	assert_int_equal(37 + scope + 6 + (dsdt[37 + scope + 6] & 0xf), le32(dsdt + 4));
-	/* As many as there are interrupts for, and all the CPUs: the tables fit. */
+	/* With as many devices as there are interrupts, and the most CPUs, the tables must fit. */
 	struct acpi_device many[VM_GSI_COUNT] = {0};
 	OK(acpi_write(&m, &(struct acpi_machine){VCPUS_MAX, many, VM_GSI_COUNT}, &rsdp));
 	vm_memory_release(&m);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network device of a vhost-user back end: what of it is the back end's and what this side's
- * own, and what becomes of it with a back end that lacks something, misbehaves or goes.
+ * The network device of a vhost-user back end: which part the back end does and which this side
+ * does, and what happens if the back end lacks something, misbehaves or ends.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -76,7 +76,10 @@ static void read_config(struct device *d, uint8_t to[12])
 		vm_bus_read(&d->w.g.bus, VIRTIO_MMIO_CONFIG + i, to + i, 4);
 }
 
-/* passt's way: hardly a feature, and nothing of a configuration. DPDK's: one pair of queues. */
+/*
+ * A back end like passt, with hardly any feature and no configuration. One like DPDK, with one pair
+ * of queues.
+ */
 static void is_half_ours(void **state)
 {
 	static const uint8_t space[12] = {
@@ -94,13 +97,13 @@ static void is_half_ours(void **state)
 	assert_memory_equal(got, space, sizeof(space));
 	bring_up(&d.w.g, MERGE | MAC | STATUS | MTU);
 	assert_int_equal(get(&d.w.g, VIRTIO_MMIO_STATUS), 15);
-	/* It is not told of what it does not know. */
+	/* The back end does not get features that it does not know. */
 	assert_int_equal(d.b.set_features, PLAIN | MERGE);
 	assert_int_equal(d.b.seen[VHOST_USER_GET_CONFIG], 0);
 	assert_int_equal(d.b.fds[VHOST_USER_SET_VRING_KICK], 2);
 	assert_int_equal(d.b.fds[VHOST_USER_SET_VRING_CALL], 2);
 	assert_int_equal(d.b.seen[VHOST_USER_SET_VRING_ENABLE], 2);
-	/* The driver can't change its address. */
+	/* The driver can't change the device's address. */
 	vm_bus_write(&d.w.g.bus, VIRTIO_MMIO_CONFIG, "xxxx", 4);
 	read_config(&d, got);
 	assert_memory_equal(got, space, sizeof(space));
@@ -110,7 +113,7 @@ static void is_half_ours(void **state)
 	end(&d);
 }
 
-/* Of one that can all: what a device without a control queue can be asked for. */
+/* A back end that has every feature. The guest gets those of a device without a control queue. */
 static void takes_no_more_than_it_knows(void **state)
 {
 	struct device d;
@@ -122,9 +125,9 @@ static void takes_no_more_than_it_knows(void **state)
 	all = offered(&d);
 	assert_int_equal(all, BACK_V1 | BACK_RINGS | MAC | STATUS | MERGE | 0x7f83);
 	bring_up(&d.w.g, all & ~BACK_V1);
-	/* Which know of MAC and STATUS hear of them. */
+	/* A back end that knows MAC and STATUS gets them. */
 	assert_int_equal(d.b.set_features, all | BACK_PROTOCOL_BIT);
-	assert_false(negotiate(&d.w.g, V1 | MTU)); /* there was none to give */
+	assert_false(negotiate(&d.w.g, V1 | MTU)); /* because there is no MTU to announce */
 	end(&d);
 }
 

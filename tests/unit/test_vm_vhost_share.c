@@ -33,7 +33,7 @@
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define DATA_OUT (DATA + 0x10000)
 
-/* One FUSE request; the error in its answer. INT_MIN: none came. */
+/* Sends one FUSE request. Returns the error in its answer, or INT_MIN if there is no answer. */
 static int fuse(struct wired *w, uint32_t opcode, const void *args, uint32_t len)
 {
 	struct fuse_in_header in = {
@@ -47,7 +47,7 @@ static int fuse(struct wired *w, uint32_t opcode, const void *args, uint32_t len
 	memcpy(at(g, DATA + sizeof(in), len), args, len);
 	put_desc(desc(g, REQUESTS, 0), DATA, in.len, NEXT, 1);
 	put_desc(desc(g, REQUESTS, 1), DATA_OUT, 0x10000, WRITE, 0);
-	avail(g, REQUESTS)->ring[g->size] = before; /* tell me of the next one (EVENT_IDX) */
+	avail(g, REQUESTS)->ring[g->size] = before; /* EVENT_IDX: interrupt at the next one */
 	offer(g, REQUESTS, 0);
 	eventfd_write(w->kicks[REQUESTS], 1);
 	while (__atomic_load_n(&used(g, REQUESTS)->idx, __ATOMIC_SEQ_CST) == before)
@@ -64,8 +64,6 @@ static int fuse_init(struct wired *w)
 
 	return fuse(w, FUSE_INIT, &in, sizeof(in));
 }
-
-/* --- the real server --- */
 
 static pid_t serve_tree(const char *dir, int *ret_sock)
 {
@@ -92,7 +90,7 @@ static pid_t serve_tree(const char *dir, int *ret_sock)
 	return pid;
 }
 
-/* QEMU's own, which was there before caisson: another's idea of the protocol. */
+/* virtiofsd, which QEMU's developers wrote. It shows how others understand the protocol. */
 #define VIRTIOFSD "/usr/lib/qemu/virtiofsd"
 
 static pid_t serve_by_virtiofsd(const char *dir, int *ret_sock)
@@ -129,7 +127,10 @@ static void use_share(struct wired *w)
 	assert_int_equal(fuse_init(w), 0);
 	assert_int_equal(fuse(w, FUSE_LOOKUP, "here", 5), 0);
 	assert_int_equal(fuse(w, FUSE_LOOKUP, "gone", 5), -ENOENT);
-	/* The back end rang, not the transport; the driver must still see what for. */
+	/*
+	 * The interrupt came from the back end and not from the transport. The driver must still
+	 * see its reason.
+	 */
 	assert_int_equal(w->g.interrupts, 0);
 	assert_int_equal(get(&w->g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
 	set(&w->g, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING);
@@ -158,7 +159,10 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	assert_memory_equal(&fs.config, "root\0\0\0\0", 8);
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_CONFIG + VIRTIO_FS_TAG_MAX), 1);
 	use_share(&w);
-	/* Reset: nothing is pending, the queue is ours; then a second driver, as after a reboot. */
+	/*
+	 * After a reset nothing is pending, and the queue belongs to the test. Then a second driver
+	 * starts, as after a reboot.
+	 */
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
 	offer(&w.g, REQUESTS, 0);
@@ -167,7 +171,9 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	usleep(50000);
 	assert_int_equal(used(&w.g, REQUESTS)->idx, idle);
 	use_share(&w);
-	/* The server dies: the driver is told, and the monitor, once; nothing starts any more. */
+	/*
+	 * The server dies. The driver and the monitor are told once, and nothing starts any more.
+	 */
 	kill(server, SIGKILL);
 	assert_true(wired_serve_event(&w, PATIENCE_MS));
 	assert_true(is_broken(&w.g));
@@ -213,7 +219,7 @@ struct kernel {
 	uint8_t code[4];
 };
 
-/* A kernel that halts, for good. */
+/* Makes a kernel that halts and never goes on. */
 static int halting_kernel(void)
 {
 	struct kernel k = {
@@ -263,14 +269,14 @@ static void machine_loses_its_share(void **state)
 	assert_non_null(m);
 	if (machine_build(m, &o) < 0)
 		fail_msg("%s", err_msg());
-	/* The one that may go first: it is the other that ends the machine. */
+	/* The first share's server may be lost. Losing the second one must end the machine. */
 	shutdown(b[0].sock, SHUT_RDWR);
 	shutdown(b[1].sock, SHUT_RDWR);
 	assert_int_equal(machine_run(m), VM_END_LOST);
 	assert_string_equal(m->cpus.why, "the server of share 'root': it has hung up");
 	assert_non_null(strstr(m->shares[0].vhost.dev.broken, "the server of share 'spare'"));
 	machine_release(m);
-	/* A server that is none, when the machine is built. */
+	/* The server is gone already when the machine is built. */
 	assert_true(machine_build(m, &o) < 0);
 	assert_non_null(strstr(err_msg(), "share 0: fs: the server of share 'spare': "));
 	o.share_count = MACHINE_SHARES_MAX + 1;

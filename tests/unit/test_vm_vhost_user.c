@@ -27,9 +27,7 @@
 #include "unit/rig/vhost_device.h"
 #include "vm/machine.h"
 
-/* --- back ends that misbehave --- */
-
-#define TIMEOUT_MS 300 /* for a back end that will not answer */
+#define TIMEOUT_MS 300 /* how long to wait for a back end that will not answer */
 #define ALL_FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define ALL_PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG)
 
@@ -61,7 +59,7 @@ static int64_t ms_since(const struct timespec *from)
 	       (now.tv_nsec - from->tv_nsec) / 1000000;
 }
 
-/* Where in its life the back end misbehaves, and what the error must name. */
+/* At which request the back end misbehaves, and what the error must name. */
 static const struct {
 	uint32_t request;
 	enum { AT_INIT, AT_START, AT_STOP } when;
@@ -134,7 +132,7 @@ static void misbehave(size_t place, enum misdeed how, const char *text)
 			assert_true(is_broken(&w.g));
 		} else {
 			assert_false(is_broken(&w.g));
-			set(&w.g, VIRTIO_MMIO_STATUS, 0); /* whatever comes, reset is done */
+			set(&w.g, VIRTIO_MMIO_STATUS, 0); /* a reset must end in any case */
 			assert_int_equal(get(&w.g, VIRTIO_MMIO_STATUS), 0);
 		}
 		assert_int_equal(w.lost, 0);
@@ -160,12 +158,12 @@ static void hostile(void **state)
 			misbehave(p, REFUSES, "refuses");
 		assert_int_equal(descriptors_below(1024), before);
 	}
-	/* The other queue's index, another part of the configuration. */
+	/* The answer has another queue's index, or another part of the configuration. */
 	misbehave(12, WRONG_CONTENT, "answers for queue 1");
 	misbehave(3, WRONG_CONTENT, "8 bytes at 1: expected 8 at 0");
 }
 
-/* What follows a correct answer unasked is noticed, at once or by the next exchange. */
+/* An answer that nobody asked for must be noticed at once, or at the next exchange. */
 static void talks_on(void **state)
 {
 	struct back b = {.features = ALL_FEATURES,
@@ -182,7 +180,7 @@ static void talks_on(void **state)
 	wired_attach(&w, &v);
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
 	assert_true(negotiate(&w.g, V1));
-	set_queue(&w.g, 0, DESC(0), AVAIL(0), USED(0)); /* one queue only */
+	set_queue(&w.g, 0, DESC(0), AVAIL(0), USED(0)); /* only one queue is ready */
 	set(&w.g, VIRTIO_MMIO_STATUS, 15);
 	assert_int_equal(b.seen[VHOST_USER_SET_VRING_KICK], 1);
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
@@ -191,8 +189,6 @@ static void talks_on(void **state)
 	wired_release(&w);
 	back_end(&b, &sock);
 }
-
-/* --- what a back end may lack --- */
 
 struct attempt {
 	struct back b;
@@ -243,20 +239,21 @@ static void lacking(void **state)
 
 	attempt_fails(BACK_RINGS | BACK_PROTOCOL_BIT, ALL_PROTOCOL, 2, "VIRTIO_F_VERSION_1");
 	attempt_fails(ALL_FEATURES, ALL_PROTOCOL, 1, "it has 1 queues: the device needs 2");
-	/* Neither protocol features nor acknowledgements: it works all the same. */
+	/* Without protocol features and acknowledgements the device must work. */
 	attempt(&a, BACK_V1, 0, 2);
 	assert_int_equal(a.result, 0);
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
-	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 1); /* VERSION_1 */
+	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 1); /* only VERSION_1 */
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
 	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 0);
 	assert_false(
-		negotiate(&a.w.g, V1 | EVENT)); /* resets, too: all has arrived by its answer */
+		/* the reset in it has an answer, so everything sent before has arrived */
+		negotiate(&a.w.g, V1 | EVENT));
 	assert_int_equal(a.b.seen[VHOST_USER_GET_VRING_BASE], 2);
 	assert_int_equal(a.b.seen[VHOST_USER_SET_VRING_ENABLE], 0);
 	assert_int_equal(a.b.set_features, BACK_V1);
 	attempt_over(&a);
-	/* Features of the type that it and the device know, and none besides. */
+	/* The driver is offered the features that both the back end and the device know. */
 	attempt(&a, ~UINT64_C(0), ALL_PROTOCOL, 99);
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
 	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 0x30000040);
@@ -267,7 +264,7 @@ static void lacking(void **state)
 	assert_int_equal(a.b.fds[VHOST_USER_SET_VRING_KICK], 2);
 	assert_int_equal(a.b.fds[VHOST_USER_SET_VRING_CALL], 2);
 	attempt_over(&a);
-	/* Memory that has no descriptor. */
+	/* This memory has no descriptor to send. */
 	assert_int_equal(vm_memory_init(&private,
 				 &(struct vm_memory_options){.size = RIG_RAM, .mergeable = true}),
 		0);
@@ -288,7 +285,7 @@ static void configuration(void **state)
 	assert_memory_equal(a.b.config, "configuration\0xy", 16);
 	vm_bus_read(&a.w.g.bus, VIRTIO_MMIO_CONFIG + 12, four, 4);
 	assert_memory_equal(four, "n\0xy", 4);
-	/* Past the end: nothing is sent. */
+	/* Nothing is sent for a part past the end. */
 	vm_bus_write(&a.w.g.bus, VIRTIO_MMIO_CONFIG + 14, "1234", 4);
 	assert_int_equal(a.b.seen[VHOST_USER_SET_CONFIG], 1);
 	attempt_over(&a);

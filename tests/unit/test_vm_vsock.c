@@ -14,11 +14,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-/* --- sockets --- */
-
-/* --- standard streams --- */
-
-/* How a stream comes by not waiting; LIMIT keeps it from opening a description of its own. */
+/*
+ * The ways in which the device avoids waiting for a stream. LIMIT forbids it to open a file
+ * description of its own.
+ */
 enum way { OWN, LIMIT, POLLED, WAYS };
 
 static void connect_way(struct guest *s, enum way way, int fd, unsigned use)
@@ -45,17 +44,19 @@ static void input_pipe(void **state)
 
 		guest_begin(&s);
 		assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-		int held = dup(p[0]); /* as whoever started us does */
+		int held = dup(p[0]); /* as the parent process does */
 		connect_way(&s, way, p[0], VSOCK_BOTH);
-		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV)); /* it can't be written to */
-		guest_expect_quiet(&s);                               /* nor do we wait in a read */
+		/* because the stream can't be written to */
+		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
+		/* the device does not wait in a read */
+		guest_expect_quiet(&s);
 		assert_int_equal(write(p[1], "one", 3), 3);
 		guest_expect_data(&s, "one");
 		assert_int_equal(write(p[1], "two", 3), 3);
 		guest_expect_data(&s, "two");
 		guest_expect_quiet(&s);
 		assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
-		/* What the guest writes anyway is thrown away. */
+		/* What the guest writes all the same is thrown away. */
 		guest_send_data(&s, HOST_PORT, "x", 1);
 		assert_int_equal(write(p[1], "three", 5), 5);
 		fd_close(&p[1]);
@@ -86,7 +87,9 @@ static void input_unwanted(void **state)
 	guest_end(&s);
 }
 
-/* More than a pipe takes: kept within the credit, in order, and delivered whatever the guest does.
+/*
+ * The guest sends more than the pipe takes. The data is kept within the credit and delivered in
+ * order, whatever the guest does.
  */
 static void output_pipe(void **state)
 {
@@ -116,7 +119,10 @@ static void output_pipe(void **state)
 		guest_expect(&s, OP(CREDIT_UPDATE), HOST_PORT, 0);
 		assert_memory_equal(got, data, len);
 		assert_int_equal(s.v.conns[0]->done, len);
-		/* Again, and the guest closes at once, and then resets: all of it arrives. */
+		/*
+		 * The guest closes at once, and then resets the connection. All its data must
+		 * arrive.
+		 */
 		for (uint32_t i = 0; i < len; i += 0x10000)
 			guest_send_data(&s, HOST_PORT, data + len + i, 0x10000);
 		guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
@@ -150,7 +156,7 @@ static void output_without_reader(void **state)
 	int p[2];
 
 	guest_begin(&s);
-	/* It goes while nothing is written: told at once. */
+	/* The reader closes while nothing is written. The guest is told at once. */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
@@ -159,7 +165,7 @@ static void output_without_reader(void **state)
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
 	assert_int_equal(s.closed, 1);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
-	/* It goes while data waits. */
+	/* The reader closes while data waits. */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
@@ -171,7 +177,10 @@ static void output_without_reader(void **state)
 	assert_int_equal(s.h.fwd_cnt, 0x30000);
 	assert_int_equal(s.closed, 2);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
-	/* It has gone before: /proc gives us no description, and the first event tells. */
+	/*
+	 * The reader has closed before. /proc gives no new file description then, and the first
+	 * event tells.
+	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	fd_close(&p[0]);
 	guest_connect_to(&s, p[1], VSOCK_FROM_GUEST);
@@ -190,7 +199,7 @@ static void raw_pty(int *ret_master, int *ret_slave)
 	assert_int_equal(tcsetattr(*ret_slave, TCSANOW, &raw), 0);
 }
 
-/* A terminal passes things on in a kernel thread. */
+/* A terminal passes data on in a kernel thread. */
 static void await_event(struct guest *s)
 {
 	struct pollfd p = {s->v.dev.event_fd, POLLIN, 0};
@@ -198,7 +207,7 @@ static void await_event(struct guest *s)
 	assert_int_equal(poll(&p, 1, 5000), 1);
 }
 
-/* Either side of a terminal is the stream's; the other one talks to it. */
+/* The stream gets one side of a terminal, master or slave, and the test uses the other. */
 static void terminal_side(bool is_master, enum way way)
 {
 	struct guest s;
@@ -217,14 +226,15 @@ static void terminal_side(bool is_master, enum way way)
 	await_event(&s);
 	guest_expect_data(&s, "typed");
 	guest_send_data(&s, HOST_PORT, "shown", 5);
-	for (int n = 0; n < 5;) { /* by bytes, where nothing else is sure not to wait */
+	/* byte by byte, in the ways in which only that is sure not to wait */
+	for (int n = 0; n < 5;) {
 		ssize_t r = read(other, text + n, sizeof(text) - (size_t)n);
 		assert_true(r > 0);
 		n += (int)r;
 	}
 	assert_string_equal(text, "shown");
 	assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
-	/* Nobody looks at it: what it does not take waits, and we don't. */
+	/* Nobody reads the terminal. Data that it does not take waits, and the device does not. */
 	_cleanup_free_ uint8_t *data = malloc(0x20000), *got = malloc(0x20000);
 	fill_with_pattern(data, 0x20000);
 	guest_send_data(&s, HOST_PORT, data, 0x10000);
@@ -241,7 +251,9 @@ static void terminal_side(bool is_master, enum way way)
 		assert_int_equal(s.h.op, OP(CREDIT_UPDATE));
 	fd_close(&other);
 	await_event(&s);
-	/* A master without a slave gives EIO, a slave without a master an end. */
+	/*
+	 * A master whose slave is closed gives EIO, a slave whose master is closed gives the end.
+	 */
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
 	guest_expect(&s, OP(RST), HOST_PORT, 0);
@@ -260,7 +272,10 @@ static void terminals(void **state)
 	assert_int_equal(descriptors_below(4096), before);
 }
 
-/* A terminal that is open for both but stands for standard output must not be read. */
+/*
+ * A terminal may be open for reading and writing. If it stands for standard output, the device must
+ * not read it.
+ */
 static void terminal_for_output(void **state)
 {
 	struct guest s;
@@ -276,7 +291,8 @@ static void terminal_for_output(void **state)
 	guest_expect_quiet(&s);
 	guest_send_data(&s, HOST_PORT, "out", 3);
 	assert_int_equal(read(master, text, sizeof(text)), 3);
-	assert_int_equal(read(held, text, sizeof(text)), 5); /* still there for its reader */
+	/* the bytes are still there for their reader */
+	assert_int_equal(read(held, text, sizeof(text)), 5);
 	fd_close(&held);
 	fd_close(&master);
 	guest_end(&s);
@@ -289,7 +305,9 @@ static void files(void **state)
 	uint8_t big[0x3000];
 
 	guest_begin(&s);
-	/* Output: the place in the file is shared with others, so it must be the same description.
+	/*
+	 * Output: others write to the same file description, so the device must use it and its
+	 * position.
 	 */
 	int file = memfd_create("out", MFD_CLOEXEC);
 	assert_int_equal(write(file, "head:", 5), 5);
@@ -301,7 +319,7 @@ static void files(void **state)
 	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(pread(file, text, sizeof(text), 0), 9);
 	assert_string_equal(text, "head:body");
-	/* Input, which is always ready, and ends. */
+	/* Input: a file is always ready, and has an end. */
 	fill_with_pattern(big, sizeof(big));
 	assert_int_equal(pwrite(file, big, sizeof(big), 0), sizeof(big));
 	lseek(file, 0, SEEK_SET);
@@ -327,7 +345,10 @@ static void files(void **state)
 	guest_end(&s);
 }
 
-/* What there is to write at the end of the machine, however the device learns of that. */
+/*
+ * Data that still waits when the machine ends must be written, however the device learns of the
+ * end.
+ */
 enum end { END_UNSEEN, END_RESET, END_QUIESCE, ENDS };
 
 static void drained_after(enum end end)
@@ -343,7 +364,7 @@ static void drained_after(enum end end)
 	for (int i = 0; i < 3; i++)
 		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
 	assert_int_equal(virtio_vsock_drain(&s.v, 20), -ETIMEDOUT);
-	/* A packet that nobody was told of yet, and the guest's end. */
+	/* The guest ends with a packet in the queue for which it has not kicked. */
 	struct virtio_vsock_hdr h = guest_header(HOST_PORT, OP(RW), 4);
 	memcpy(at(&s.g, DATA, VSOCK_HEADER), &h, VSOCK_HEADER);
 	memcpy(at(&s.g, DATA + VSOCK_HEADER, 4), "last", 4);
@@ -354,7 +375,10 @@ static void drained_after(enum end end)
 		static char got[0x30004 + 1];
 		size_t n = 0;
 		fd_close(&p[1]);
-		/* The device's descriptor is in this process too: there is no end to wait for. */
+		/*
+		 * The test itself holds the device's descriptor, so it can't wait for the end of
+		 * the data.
+		 */
 		while (n < 0x30004) {
 			ssize_t r = read(p[0], got + n, sizeof(got) - n);
 			if (r <= 0)

@@ -8,8 +8,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-/* --- credit and buffers --- */
-
 static void credit_of_guest(void **state)
 {
 	struct virtio_vsock_hdr h = guest_header(HOST_PORT, OP(REQUEST), 0);
@@ -29,7 +27,7 @@ static void credit_of_guest(void **state)
 	guest_expect_quiet(&s);
 	assert_int_equal(ioctl(pair[0], FIONREAD, &left), 0);
 	assert_int_equal(left, 12);
-	/* An answer that gives none is not asked again. */
+	/* If the answer gives no credit, the device does not ask again. */
 	h.op = OP(CREDIT_UPDATE);
 	guest_send_raw(&s, &h, NULL, 0);
 	guest_expect_quiet(&s);
@@ -37,7 +35,10 @@ static void credit_of_guest(void **state)
 	guest_send_raw(&s, &h, NULL, 0);
 	guest_expect_data(&s, "89a");
 	guest_expect(&s, OP(CREDIT_REQUEST), HOST_PORT, 0);
-	/* Lies: more taken than was sent, less room than is on the way. */
+	/*
+	 * The guest claims to have taken more than was sent, or to have less room than the data on
+	 * the way.
+	 */
 	h.fwd_cnt = 12;
 	guest_send_raw(&s, &h, NULL, 0);
 	h.fwd_cnt = UINT32_MAX;
@@ -54,7 +55,7 @@ static void credit_of_guest(void **state)
 	guest_expect(&s, OP(CREDIT_UPDATE), HOST_PORT, 0);
 	assert_int_equal(s.h.buf_alloc, VSOCK_CREDIT);
 	guest_expect_quiet(&s);
-	/* Its data beyond what we have room for. */
+	/* The guest sends more data than it has credit for. */
 	guest_send_data(&s, HOST_PORT, "ok", 2);
 	while (s.v.count > 0 && s.v.conns[0]->len < VSOCK_CREDIT - 0x10000)
 		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
@@ -62,14 +63,14 @@ static void credit_of_guest(void **state)
 	while (guest_receive(&s) == OP(CREDIT_UPDATE))
 		;
 	assert_int_equal(s.h.op, OP(RST));
-	assert_int_equal(read(pair[1], text, 2), 2); /* what was right is not lost */
+	assert_int_equal(read(pair[1], text, 2), 2); /* the data within the credit is not lost */
 	assert_string_equal(text, "ok");
 	fd_close(&pair[0]);
 	fd_close(&pair[1]);
 	guest_end(&s);
 }
 
-/* The receive buffer whose offer the device wants to be told of (avail_event, 2.7.10). */
+/* Returns the receive buffer for which the device wants a kick (avail_event, 2.7.10). */
 static unsigned wanted_kick(struct guest *s)
 {
 	uint16_t index;
@@ -78,7 +79,10 @@ static unsigned wanted_kick(struct guest *s)
 	return index;
 }
 
-/* Nothing is read from a descriptor, and nothing spins, while the guest has no room. */
+/*
+ * While the guest has no room, nothing is read from the descriptor, and the event loop does not
+ * spin.
+ */
 static void no_buffers(void **state)
 {
 	struct guest s;
@@ -104,7 +108,8 @@ static void no_buffers(void **state)
 			assert_int_equal(wanted_kick(&s), 2);
 		guest_expect(&s, OP(RESPONSE), HOST_PORT, 0);
 		s.seen++;
-		avail(&s.g, 0)->idx -= 1; /* take back what guest_expect() offered */
+		/* takes back the buffer that guest_expect() has offered */
+		avail(&s.g, 0)->idx -= 1;
 		struct pollfd p = {s.v.dev.event_fd, POLLIN, 0};
 		guest_event(&s);
 		assert_int_equal(poll(&p, 1, 0), 0);
@@ -142,8 +147,8 @@ static void large_transfers(void **state)
 	}
 	assert_int_equal(n, len);
 	assert_memory_equal(got, data, len);
-	assert_int_equal(packets, len / 4096); /* full ones */
-	/* One of 64 KiB, where the guest has such a buffer. */
+	assert_int_equal(packets, len / 4096); /* all packets are full */
+	/* If the guest has a buffer of 64 KiB, one packet fills it. */
 	bring_up(&s.g, 0);
 	s.seen = 0;
 	fd_close(&pair[1]);
@@ -162,7 +167,7 @@ static void large_transfers(void **state)
 	guest_end(&s);
 }
 
-/* Two that never end get the same share. */
+/* Two streams that never end must get the same share. */
 static void fairness(void **state)
 {
 	struct guest s;
@@ -218,8 +223,6 @@ static void many_connections(void **state)
 	assert_int_equal(descriptors_below(4096), before);
 }
 
-/* --- guests that lie --- */
-
 static void unknown_connections(void **state)
 {
 	struct guest s;
@@ -233,8 +236,11 @@ static void unknown_connections(void **state)
 		else
 			guest_expect(&s, OP(RST), HOST_PORT, 0);
 	}
-	assert_int_equal(s.connects, 1); /* and refused by its owner */
-	/* To somebody else: reset in that one's name. From somebody else: nothing at all. */
+	assert_int_equal(s.connects, 1); /* and the port's owner has refused */
+	/*
+	 * A packet to another host is answered by a reset from that host. A packet from another
+	 * guest is ignored.
+	 */
 	h = guest_header(HOST_PORT, OP(REQUEST), 0);
 	h.dst_cid = 99;
 	guest_send_raw(&s, &h, NULL, 0);
@@ -247,7 +253,7 @@ static void unknown_connections(void **state)
 	h.src_cid = VSOCK_HOST_CID;
 	guest_send_raw(&s, &h, NULL, 0);
 	guest_expect_quiet(&s);
-	/* A type that was not offered is reset in kind. */
+	/* A packet of a type that was not offered is answered by a reset of that type. */
 	h = guest_header(HOST_PORT, OP(REQUEST), 0);
 	h.type = VIRTIO_VSOCK_TYPE_SEQPACKET;
 	guest_send_raw(&s, &h, NULL, 0);
@@ -273,7 +279,7 @@ static void wrong_for_connection(void **state)
 		assert_int_equal(s.v.count, 0);
 		fd_close(&pair[1]);
 	}
-	/* All flags of a shutdown, none, and data after it. */
+	/* A shutdown with all flags, one without any, and data after it. */
 	for (uint32_t flags = 0; flags < 16; flags++) {
 		uint32_t known = flags & SHUT_BOTH;
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -287,7 +293,7 @@ static void wrong_for_connection(void **state)
 		char text[8];
 		ssize_t want = known & SHUT(SEND) ? 0 : 4;
 		assert_int_equal(recv(pair[1], text, 8, MSG_DONTWAIT), want);
-		if (known == SHUT_BOTH) /* it is not known any more */
+		if (known == SHUT_BOTH) /* the connection no longer exists */
 			guest_expect(&s, OP(RST), HOST_PORT, 0);
 		guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
 		guest_expect(&s, OP(RST), HOST_PORT, 0);
@@ -305,7 +311,7 @@ static void bad_lengths(void **state)
 
 	guest_begin(&s);
 	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
-		h.len = lies[i]; /* of 10 (CVE-2019-18960) */
+		h.len = lies[i]; /* instead of 10 (CVE-2019-18960) */
 		guest_send_raw(&s, &h, "0123456789", 10);
 		assert_true(is_broken(&s.g));
 		assert_non_null(
@@ -324,7 +330,10 @@ static void bad_lengths(void **state)
 	offer(&s.g, 1, 0);
 	kick(&s.g, 1);
 	assert_true(is_broken(&s.g));
-	/* Receive buffers: readable, none, too small, and just a header. Looked at when needed. */
+	/*
+	 * Bad receive buffers: readable, of no length, too small, and as long as a header. The
+	 * device looks at one only when it needs it.
+	 */
 	for (uint32_t i = 0; i < 4; i++) {
 		static const uint32_t sizes[] = {100, 0, 43, 44};
 		bring_up(&s.g, 0);
@@ -340,7 +349,7 @@ static void bad_lengths(void **state)
 	guest_end(&s);
 }
 
-/* Header and data cut anywhere, in both directions (2.7.4). */
+/* Header and data may be cut at any byte, in both directions (2.7.4). */
 static void layouts(void **state)
 {
 	static const uint32_t cuts[] = {1, 7, 0, 30, 5, 1, 4, 6};
@@ -367,7 +376,7 @@ static void layouts(void **state)
 	bring_up(&s.g, 0);
 	assert_true(is_hung_up(pair[1]));
 	fd_close(&pair[1]);
-	/* To the guest: each byte of the header has its own descriptor. */
+	/* To the guest: each byte of the header goes to a descriptor of its own. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	s.next_fd = pair[0];
 	guest_offer(&s, 63, 100);
@@ -388,7 +397,10 @@ static void layouts(void **state)
 	guest_end(&s);
 }
 
-/* Resets that find no receive buffer hold up the queue, take bounded memory, and are not lost. */
+/*
+ * Resets for which there is no receive buffer hold up the queue, take bounded memory, and are not
+ * lost.
+ */
 static void flood(void **state)
 {
 	struct virtio_vsock_hdr h;
@@ -429,7 +441,7 @@ static void refused_options(void **state)
 		assert_non_null(strstr(err_msg(), "expected 3 to 4294967294"));
 	}
 	vm_memory_release(&g.memory);
-	/* A descriptor that is open for nothing of what is wanted. */
+	/* The descriptor is open for neither of the wanted directions. */
 	struct guest s;
 	int p[2];
 	guest_begin(&s);

@@ -22,7 +22,7 @@ static void socket_stream(void **state)
 	guest_expect_data(&s, "to guest");
 	assert_int_equal(s.h.fwd_cnt, 10);
 	guest_expect_quiet(&s);
-	/* Each direction ends by itself. */
+	/* Each direction can end alone. */
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(SEND));
 	assert_int_equal(read(pair[1], text, sizeof(text)), 0);
 	assert_int_equal(write(pair[1], "more", 4), 4);
@@ -33,7 +33,7 @@ static void socket_stream(void **state)
 	assert_true(is_hung_up(pair[1]));
 	assert_int_equal(s.closed, 1);
 	assert_int_equal(s.closed_port, HOST_PORT);
-	assert_int_equal(s.v.count, 1); /* until the guest has agreed */
+	assert_int_equal(s.v.count, 1); /* until the guest has confirmed the end */
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	assert_int_equal(s.v.count, 0);
 	guest_expect_quiet(&s);
@@ -49,7 +49,10 @@ static void guest_closes(void **state)
 	int pair[2];
 
 	guest_begin(&s);
-	/* At once, with data on the way to it: the host's side gets what the guest wrote. */
+	/*
+	 * The guest closes at once, with data on the way. The host's side must get what the guest
+	 * has written.
+	 */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	guest_connect_to(&s, pair[0], VSOCK_BOTH);
 	guest_send_data(&s, HOST_PORT, "bye", 3);
@@ -60,7 +63,7 @@ static void guest_closes(void **state)
 	assert_int_equal(write(pair[1], "x", 1), -1);
 	assert_int_equal(s.v.count, 0);
 	fd_close(&pair[1]);
-	/* Only its reading: the host's writer learns that. */
+	/* The guest ends only its reading, and the host's writer must see that. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	guest_connect_to(&s, pair[0], VSOCK_BOTH);
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(RCV));
@@ -69,7 +72,7 @@ static void guest_closes(void **state)
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	guest_send_data(&s, HOST_PORT, "still", 5);
 	assert_int_equal(read(pair[1], text, sizeof(text)), 5);
-	/* The host's reader goes: the guest's writer learns that, and the stream is over. */
+	/* The host's reader closes. The guest's writer must see that, and the stream is over. */
 	fd_close(&pair[1]);
 	guest_send_data(&s, HOST_PORT, "x", 1);
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT_BOTH);
@@ -77,7 +80,7 @@ static void guest_closes(void **state)
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
 	guest_expect(&s, OP(RST), HOST_PORT, 0);
 	assert_int_equal(s.v.count, 0);
-	/* Without any good-bye. */
+	/* The guest resets the connection without a shutdown. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	guest_connect_to(&s, pair[0], VSOCK_BOTH);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
@@ -98,11 +101,11 @@ static void dialed(void **state)
 	int port = virtio_vsock_dial(&s.v, GUEST_PORT, pair[0], VSOCK_BOTH);
 	assert_int_equal(port, VSOCK_DIAL_PORT_FIRST);
 	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
-	guest_expect_quiet(&s); /* no data before the answer */
+	guest_expect_quiet(&s); /* no data is sent before the guest has answered */
 	guest_send_op(&s, (uint32_t)port, OP(RESPONSE), 0);
 	guest_expect(&s, OP(RW), (uint32_t)port, 0);
 	assert_string_equal((char *)s.data, "early");
-	/* A second one, which is refused. */
+	/* The guest refuses a second connection. */
 	int other[2];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
 	port = virtio_vsock_dial(&s.v, GUEST_PORT, other[0], VSOCK_BOTH);
@@ -112,7 +115,7 @@ static void dialed(void **state)
 	assert_true(is_hung_up(other[1]));
 	assert_int_equal(s.closed_port, port);
 	fd_close(&other[1]);
-	/* One that gets data for an answer. */
+	/* The guest answers a connection with data. */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
 	port = virtio_vsock_dial(&s.v, GUEST_PORT, other[0], VSOCK_BOTH);
 	guest_expect(&s, OP(REQUEST), (uint32_t)port, 0);
@@ -120,7 +123,7 @@ static void dialed(void **state)
 	guest_expect(&s, OP(RST), (uint32_t)port, 0);
 	assert_true(is_hung_up(other[1]));
 	fd_close(&other[1]);
-	/* No driver: refused, and the descriptor is gone too. */
+	/* Without a driver a connection is refused, and its descriptor is closed. */
 	set(&s.g, VIRTIO_MMIO_STATUS, 0);
 	assert_true(is_hung_up(pair[1]));
 	fd_close(&pair[1]);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The virtio-fs server against a fake front end: requests well-formed and hostile, rings and
- * messages that break the rules. After each the server must have answered by the protocol, or ended
- * with -EPROTO.
+ * The virtio-fs server and FUSE requests, well-formed and hostile. After each the server must have
+ * answered as the protocol demands.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,14 +45,14 @@ static void run_names(void)
 		CHECK(front_make(&f, bad[i], S_IFREG | 0600, 0) == -EINVAL);
 		CHECK(front_fuse(&f, FUSE_MKDIR, 1, &mkdir_in, sizeof(mkdir_in), bad[i], len) ==
 			-EINVAL);
-		/* As the second name of two, and as that of a link. */
+		/* The bad name is the second one of two, or that of a symbolic link. */
 		int n = snprintf(two, sizeof(two), "x%c%s", 0, bad[i]) + 1;
 		CHECK(front_fuse(&f, FUSE_RENAME, 1, &rename_in, sizeof(rename_in), two,
 			      (size_t)n) == -EINVAL);
 		n = snprintf(two, sizeof(two), "%s%ctarget", bad[i], 0) + 1;
 		CHECK(front_fuse(&f, FUSE_SYMLINK, 1, NULL, 0, two, (size_t)n) == -EINVAL);
 	}
-	/* No NUL at the end; one in the middle; none at all. */
+	/* Names without a NUL at the end, with one in the middle, and no name at all. */
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, "abc", 3) == -EINVAL);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, "a\0b", 4) == -EINVAL);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, NULL, 0) == -EINVAL);
@@ -66,7 +65,7 @@ static void run_names(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
-/* A link in the share that leads out of it is a text, whatever it is used for. */
+/* A link in the share that leads out of it is only a text, whatever request uses it. */
 static void run_links_out(void)
 {
 	struct fuse_open_in open_in = {.flags = O_RDWR};
@@ -90,7 +89,7 @@ static void run_links_out(void)
 	CHECK(front_fuse(&f, FUSE_SETATTR, node, &chmod_in, sizeof(chmod_in), NULL, 0) ==
 		-EOPNOTSUPP);
 	CHECK(stat("/etc", &after) == 0 && before.st_mode == after.st_mode);
-	/* CREATE over a link, without O_EXCL: not through it. */
+	/* CREATE on a link, without O_EXCL, must not follow it. */
 	struct fuse_create_in create_in = {
 		.flags = O_RDWR | O_CREAT | O_TRUNC, .mode = S_IFREG | 0600};
 	snprintf(path, sizeof(path), "%s/victim", f.dir);
@@ -112,7 +111,10 @@ static void run_devices(void)
 	CHECK(front_make(&f, "dir", S_IFDIR | 0777, 0) == -EINVAL);
 	CHECK(front_make(&f, "link", S_IFLNK | 0777, 0) == -EINVAL);
 	CHECK(front_make(&f, "whiteout", S_IFCHR, 0) == 0);
-	/* A FIFO would stop the server, a device act on the host: they are not opened. */
+	/*
+	 * The server does not open a FIFO, which would block it, nor a device, which would act on
+	 * the host.
+	 */
 	CHECK(front_make(&f, "fifo", S_IFIFO | 0600, 0) == 0);
 	CHECK(front_fuse(&f, FUSE_OPEN, front_entry(&f), &in, sizeof(in), NULL, 0) == -EINVAL);
 	snprintf(path, sizeof(path), "%s/zero", f.dir);
@@ -141,7 +143,7 @@ static void run_ids(void)
 		CHECK(front_fuse(&f, FUSE_FORGET, bad[i], &forget_in, sizeof(forget_in), NULL, 0) ==
 			INT_MIN);
 	}
-	/* The root can't be forgotten. */
+	/* The root node stays, however often it is forgotten. */
 	CHECK(front_fuse(&f, FUSE_FORGET, 1, &forget_in, sizeof(forget_in), NULL, 0) == INT_MIN);
 	CHECK(front_fuse(&f, FUSE_GETATTR, 1, &getattr_in, sizeof(getattr_in), NULL, 0) == 0);
 	uint64_t fh = front_create(&f, "a", &a), other = front_create(&f, "b", &b);
@@ -151,11 +153,13 @@ static void run_ids(void)
 		CHECK(front_fuse(&f, FUSE_READDIR, 1, &read_in, sizeof(read_in), NULL, 0) ==
 			-EBADF);
 	}
-	/* A file of another node; a file as a directory. */
+	/* A file handle is used with another node, or a file as a directory. */
 	read_in.fh = other;
 	CHECK(front_fuse(&f, FUSE_READ, a, &read_in, sizeof(read_in), NULL, 0) == -EBADF);
 	CHECK(front_fuse(&f, FUSE_READDIR, a, &read_in, sizeof(read_in), NULL, 0) == -ENOTDIR);
-	/* A forgotten node lives as long as a file is open on it; then its number is dead for good.
+	/*
+	 * A forgotten node lives as long as a file is open on it. After that its number is never
+	 * used again.
 	 */
 	CHECK(front_fuse(&f, FUSE_FORGET, a, &forget_in, sizeof(forget_in), NULL, 0) == INT_MIN);
 	write_in.fh = fh;
@@ -186,16 +190,16 @@ static void run_lengths(void)
 	CHECK(front_fuse(&f, 4000000000U, 1, NULL, 0, NULL, 0) == -ENOSYS);
 	CHECK(front_fuse(&f, FUSE_IOCTL, 1, big, 40, NULL, 0) == -ENOTTY);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, big, sizeof(big)) == -E2BIG);
-	/* More data announced than there is. */
+	/* The request announces more data than it has. */
 	write_in.fh = read_in.fh = front_create(&f, "file", &node);
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
 	write_in.size = UINT32_MAX;
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
-	/* More asked for than there is room, at an offset that is none. */
+	/* The request asks for more than there is room for, at an offset that does not exist. */
 	CHECK(front_fuse(&f, FUSE_READ, node, &read_in, sizeof(read_in), NULL, 0) == -EINVAL);
 	read_in.size = 100;
 	CHECK(front_fuse(&f, FUSE_READ, node, &read_in, sizeof(read_in), NULL, 0) == -EINVAL);
-	/* A header that lies about the length, either way. */
+	/* The header gives a length that is too large, or too small. */
 	struct fuse_in_header h = {
 		.len = 1000, .opcode = FUSE_GETATTR, .nodeid = 1, .unique = ++f.unique};
 	const struct fuse_out_header *out = (void *)(f.ram + DATA_OUT);
@@ -206,7 +210,10 @@ static void run_lengths(void)
 		front_kick(&f, 0);
 		CHECK(front_wait(&f) == 16 && out->error == -EINVAL);
 	}
-	/* No room for an answer, or for a part of one: nothing is done, nothing written beyond. */
+	/*
+	 * There is no room for the answer or for a part of it. Then nothing is done, and nothing is
+	 * written behind the room.
+	 */
 	struct fuse_mkdir_in in = {.mode = 0700};
 	for (uint32_t room = 0; room < 32; room += 8) {
 		h = (struct fuse_in_header){.len = 52, .opcode = FUSE_MKDIR, .nodeid = 1};
@@ -220,7 +227,7 @@ static void run_lengths(void)
 		CHECK(front_wait(&f) == (room < 16 ? 0 : 16));
 		CHECK(f.ram[DATA_OUT + (room < 16 ? 0 : room)] == 0x55);
 	}
-	/* Less than a header. */
+	/* The request is shorter than a header. */
 	front_desc(&f, 0, GUEST + DATA_IN, 39, 0, 0);
 	front_kick(&f, 0);
 	CHECK(front_wait(&f) == 0);
@@ -242,7 +249,7 @@ static void run_before_init(void)
 	front_fuse_init(&f);
 	uint64_t node;
 	front_create(&f, "file", &node);
-	/* A guest that was reset begins anew: what it knew is gone, and closed. */
+	/* A guest that was reset sends INIT again. What it knew before is forgotten and closed. */
 	front_fuse_init(&f);
 	struct fuse_getattr_in in = {0};
 	CHECK(front_fuse(&f, FUSE_GETATTR, node, &in, sizeof(in), NULL, 0) == -ESTALE);
@@ -268,7 +275,7 @@ static void run_limits(void)
 	node = front_entry(&f);
 	CHECK(front_make(&f, "more", S_IFREG | 0600, 0) == -ENFILE);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "more") == -ENFILE);
-	/* What is known stays usable, and a listing still works. */
+	/* Known nodes can still be used, and directories can still be listed. */
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "f1") == 0);
 	for (int i = 0; i < 16 && e == 0; i++)
 		e = front_fuse(&f, FUSE_OPEN, node, &in, sizeof(in), NULL, 0);
@@ -315,7 +322,7 @@ static void run_read_only(void)
 	}
 	open_in.flags = O_RDONLY;
 	CHECK(front_fuse(&f, FUSE_OPEN, node, &open_in, sizeof(open_in), NULL, 0) == 0);
-	/* WRITE on a file open for reading. */
+	/* The file is open for reading only. */
 	struct fuse_write_in write_in = {
 		.fh = ((const struct fuse_open_out *)front_reply(&f))->fh, .size = 1};
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "x", 1) == -EROFS);

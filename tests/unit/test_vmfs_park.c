@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The virtio-fs server with far fewer descriptors than inodes that the guest knows
+ * The virtio-fs server if it may have far fewer descriptors than the guest knows inodes
  * (vm/fs/descriptor_cache.c).
  */
 #include <setjmp.h>
@@ -22,11 +22,11 @@
 #include "unit/rig/vmfs_front.h"
 
 #define DESCRIPTORS 64
-#define OTHERS 32 /* standard streams, the queue's, memory, what one request opens */
+#define OTHERS 32 /* standard streams, the queue's, memory, and those that one request opens */
 #define MANY 500
 
 static struct front f;
-static uint64_t known[MANY]; /* nodes of the files "0".."499" in directory "d" */
+static uint64_t known[MANY]; /* nodes of the files "0" to "499" in directory "d" */
 static uint64_t dir;
 
 static int host(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -53,7 +53,7 @@ static uint64_t look_up(uint64_t in, const char *name)
 	return front_entry(&f);
 }
 
-/* GETATTR: 0 or -errno. */
+/* Sends GETATTR. Returns 0 or -errno. */
 static int getattr(uint64_t node, struct fuse_attr *ret)
 {
 	struct fuse_getattr_in in = {0};
@@ -88,7 +88,9 @@ static int count_descriptors(void)
 	return n;
 }
 
-/* File i is i bytes long. Afterwards all of them are known and most are parked. */
+/*
+ * Makes the files. File i has i bytes. Afterwards the guest knows all of them, and most are parked.
+ */
 static void begin(void)
 {
 	front_begin_with(&f, false, 2000, DESCRIPTORS);
@@ -133,7 +135,10 @@ static void run_all_stay_known(void)
 {
 	begin();
 	all_are_themselves();
-	/* The directory is parked too by now, and has the same number when it is asked for. */
+	/*
+	 * The directory is parked too by now. It must have the same number when it is looked up
+	 * again.
+	 */
 	CHECK(look_up(1, "d") == dir && look_up(dir, "7") == known[7]);
 	end();
 }
@@ -148,7 +153,7 @@ static void run_renamed(void)
 	CHECK(rename_to(dir, "1", 1, "one", 0) == 0);
 	CHECK(rename_to(dir, "2", dir, "3", RENAME_EXCHANGE) == 0);
 	CHECK(rename_to(dir, "4", dir, "5", 0) == 0);
-	/* 5 has lost its name and keeps its descriptor. */
+	/* File 5 has no name any more, so it keeps its descriptor. */
 	all_are_themselves();
 	CHECK(getattr(known[5], &a) == 0 && a.nlink == 0);
 	CHECK(look_up(1, "one") == known[1] && look_up(dir, "2") == known[3] &&
@@ -188,15 +193,17 @@ static void run_changed_on_the_host(void)
 	CHECK(again != known[20] && getattr(again, &a) == 0 && a.size == 4);
 	CHECK(getattr(known[20], &a) == -ESTALE);
 	CHECK(look_up(dir, "x") == known[21] && getattr(known[21], &a) == 0 && a.size == 21);
-	/* A link in the place of the directory leads nowhere. */
+	/* A link that replaces the directory must lead nowhere. */
 	CHECK(host("mv d real && ln -s real d") == 0);
 	CHECK(getattr(known[30], &a) == 0 || getattr(known[30], &a) == -ESTALE);
 	CHECK(getattr(known[31], &a) == 0 || getattr(known[31], &a) == -ESTALE);
 	end();
 }
 
-/* Directories deeper than there are descriptors, and a circle of parents that the host's renames
- * make. */
+/*
+ * Directories that are nested deeper than there are descriptors, and a circle of parents that
+ * renames on the host make.
+ */
 static void run_deep(void)
 {
 	uint64_t at = 1, deep[200];
@@ -223,7 +230,7 @@ static void run_deep(void)
 	end();
 }
 
-/* A directory that the guest no longer knows: what is in it can't be found again. */
+/* The guest no longer knows the directory, so what is in it can't be found again. */
 static void run_forgotten_directory(void)
 {
 	struct fuse_forget_in in = {.nlookup = 1};
@@ -237,7 +244,10 @@ static void run_forgotten_directory(void)
 	end();
 }
 
-/* What is open keeps its descriptor: where these are all, the answer is ENFILE, and no more. */
+/*
+ * An open file keeps its descriptor. If open files use all descriptors, the answer is ENFILE and
+ * nothing worse.
+ */
 static void run_all_in_use(void)
 {
 	struct fuse_open_in in = {.flags = O_RDONLY};

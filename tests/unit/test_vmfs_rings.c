@@ -42,13 +42,15 @@ static void run_messages(void)
 	front_fuse_init(&f);
 	const struct fuse_init_out *out = front_reply(&f);
 	CHECK(out->major == 7 && out->minor == 36 && out->max_write == 1 << 20);
-	/* Stop, and go on where it stopped. */
+	/* The queue stops, and goes on where it has stopped. */
 	CHECK(front_ask(&f, 11, 1) == ((uint64_t)f.avail << 32 | 1));
 	front_set_vring(&f, 10, 1, f.avail);
 	front_set_fd(&f, 12, 1, f.kick);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
-	/* A new interrupt descriptor while the queue runs: nothing is lost that went to the old
-	 * one. */
+	/*
+	 * The queue gets a new interrupt descriptor while it runs. An interrupt that went to the
+	 * old one is repeated.
+	 */
 	uint64_t count = 0;
 	int old_call = f.call;
 	f.call = eventfd(0, EFD_CLOEXEC);
@@ -56,10 +58,10 @@ static void run_messages(void)
 	CHECK(read(f.call, &count, sizeof(count)) == sizeof(count) && count == 1);
 	close(old_call);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
-	/* The same memory again, as at hot-plug, while the queue runs. */
+	/* The same memory is sent again while the queue runs, as memory hot-plug does. */
 	front_set_memory(&f, GUEST, MEMORY, USER, 0);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
-	/* A message in two pieces. */
+	/* The message arrives in two pieces. */
 	struct front_message half = {.request = 18, .flags = 1, .size = 8, .p.u32 = {1, 1}};
 	front_send_raw(&f, &half, 7, NULL, 0);
 	usleep(20000);
@@ -68,7 +70,7 @@ static void run_messages(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
-/* The number in vhost-user's SET_ messages, which have one value. */
+/* A message of vhost-user that has one value */
 #define VALUE(number, value) \
 	{ \
 		.request = (number), .flags = 1, .size = 8, .p.u64 = { value } \
@@ -254,7 +256,7 @@ static void run_bad_rings(void)
 	}
 }
 
-/* The same descriptors again and again, and a full queue of requests in one kick. */
+/* The same descriptors are offered again and again, with a full queue of requests for each kick. */
 static void run_replay(void)
 {
 	struct fuse_in_header h = {.len = 56, .opcode = FUSE_GETATTR, .nodeid = 1};
@@ -275,7 +277,7 @@ static void run_replay(void)
 		CHECK(front_wait(&f) == 16 + sizeof(struct fuse_attr_out));
 	}
 	CHECK(u->idx == f.avail);
-	/* An indirect chain, well-formed. */
+	/* A well-formed indirect chain. */
 	memcpy(f.ram + TABLE, f.ram, 32);
 	front_desc(&f, 3, GUEST + TABLE, 32, VRING_DESC_F_INDIRECT, 0);
 	front_kick(&f, 3);
@@ -283,8 +285,9 @@ static void run_replay(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
-/* A request that waits for a lock is answered when the queue stops, and nothing of it is used
- * later. */
+/*
+ * A request that waits for a lock is answered when the queue stops. Its buffers are not used later.
+ */
 static void run_waiting_lock(void)
 {
 	struct fuse_lk_in in = {.owner = 1, .lk = {.end = INT64_MAX, .type = F_WRLCK}};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A mount of the share that becomes read-only while it is served: whatever a guest's kernel asks
- * for then, and whatever it had open before, the host's kernel refuses.
+ * A mount of the share becomes read-only while it is served. The host's kernel must then refuse
+ * every write, whatever the guest asks for and whatever it had open before.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,11 +24,13 @@
 
 struct sealed {
 	struct front f;
-	int seal;            /* our end */
-	uint64_t root, file; /* nodes: the mount that is sealed, and a file in it */
+	int seal;            /* the test's end */
+	uint64_t root, file; /* nodes of the sealed mount and of a file in it */
 };
 
-/* In the child: two mounts, of which "0" is to be sealed, as runtime/engine/share.c has them. */
+/*
+ * Runs in the child: makes two mounts as runtime/engine/share.c does, of which "0" is to be sealed.
+ */
 _Noreturn static void serve(const struct front *f, int sock, int seal)
 {
 	struct vmfs_config c = {.sock = sock,
@@ -48,7 +50,7 @@ _Noreturn static void serve(const struct front *f, int sock, int seal)
 	c.proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	CHECK(fs_seal_start(&c) == 0);
 	close(seal);
-	exit(vmfs_serve(&c) == 0 ? 0 : 1); /* exit: leaks are looked for */
+	exit(vmfs_serve(&c) == 0 ? 0 : 1); /* exit() and not _exit(), so that leaks are found */
 }
 
 static void make_tree(const char *dir)
@@ -101,7 +103,7 @@ static void ask_to_seal(const struct sealed *s)
 	CHECK(write(s->seal, "", 1) == 1);
 }
 
-/* Within so many milliseconds. -1: no answer yet. */
+/* Waits up to so many milliseconds for the answer. -1: there is none yet. */
 static int answer(const struct sealed *s, int ms)
 {
 	struct pollfd p = {.fd = s->seal, .events = POLLIN};
@@ -162,7 +164,7 @@ static void refuses_names(struct sealed *s)
 		-EROFS);
 }
 
-/* Without a handle for writing, and by the one that it had. */
+/* The guest tries to write without a handle, and with the handle that it had. */
 static void refuses_content(struct sealed *s, uint64_t old)
 {
 	static const uint32_t writing[] = {O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC};
@@ -203,7 +205,7 @@ static void run_sealed(void)
 	begin(&s);
 	CHECK(make_dir(&s.f, s.root, "made") == 0);
 	uint64_t old = open_file(&s.f, s.file, O_RDWR);
-	/* What is open for writing keeps it from happening, and is not cut off. */
+	/* A file that is open for writing prevents the sealing, and stays open. */
 	ask_to_seal(&s);
 	CHECK(answer(&s, 300) == -1);
 	CHECK(make_dir(&s.f, s.root, "meanwhile") == 0);
@@ -218,14 +220,15 @@ static void run_sealed(void)
 	CHECK(stat(path, &after) == 0 && before.st_nlink == after.st_nlink);
 	CHECK(memcmp(&before.st_ctim, &after.st_ctim, sizeof(before.st_ctim)) == 0);
 	snprintf(path, sizeof(path), "%s/0", s.f.dir);
-	CHECK(stat(path, &after) == 0 && after.st_nlink == 5); /* "d" and what was made in time */
-	/* The other mount is none of its business. */
+	/* "d", and the directories that were made before */
+	CHECK(stat(path, &after) == 0 && after.st_nlink == 5);
+	/* The other mount is not sealed. */
 	CHECK(front_name(&s.f, FUSE_LOOKUP, 1, "1") == 0);
 	CHECK(make_dir(&s.f, front_entry(&s.f), "n") == 0);
 	CHECK(front_end(&s.f) == 0);
 }
 
-/* Whoever asked has gone: so does the process, and the server serves on. */
+/* The process that asked has ended. The sealing process ends too, and the server goes on. */
 static void run_nobody_asks(void)
 {
 	struct sealed s;

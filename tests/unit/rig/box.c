@@ -198,7 +198,8 @@ static void box_host(const struct box_test *t)
 {
 	struct box b = {.console = -EBADF};
 	struct step root = {.kind = STEP_OPEN_ROOT, .field = "root.path"};
-	const struct step mask = {.kind = STEP_MASK_PATH}; /* so that paths can be masked */
+	/* this step in the plan allows that paths are masked */
+	const struct step mask = {.kind = STEP_MASK_PATH};
 	int sync[2], status;
 	char byte;
 

@@ -4,7 +4,7 @@
 #include "netsetup/carry/net_config.h"
 #include "unit/rig/net.h"
 
-/* The other ends of the box's interfaces are in `peer`: moved there by descriptor 99. */
+/* Makes a veth pair: `name` in the box, with this MAC address, and `far` in `peer`. Both are up. */
 void add_interface(const struct nets *n, const char *name, const char *far, const char *mac);
 
 void read_box(const struct nets *n, struct arena *a, struct net_config *ret);

@@ -7,7 +7,7 @@
 #include "images/guest/guest_kernel.h"
 
 #define CACHED "cache/initramfs-*"
-/* Every need of guest_kernel.c, and what they depend on. */
+/* A modules.dep with every module that guest_kernel.c wants, and those that they depend on */
 #define DEP \
 	"k/virtio.ko:\nk/virtio_ring.ko: k/virtio.ko\nk/virtio_mmio.ko: k/virtio_ring.ko " \
 	"k/virtio.ko\n" \
@@ -23,21 +23,24 @@
 	"CONFIG_VIRTIO_CONSOLE=y\nCONFIG_VIRTIO_BLK=y\nCONFIG_VIRTIO_NET=y\n" \
 	"CONFIG_HW_RANDOM_VIRTIO=y\nCONFIG_VIRTIO_BALLOON=y\nCONFIG_OVERLAY_FS=y\n"
 
-/* ---- making things ---- */
-
 void put_file(const char *path, const void *data, size_t len);
 
 void put_text(const char *path, const char *text);
 
-/* A bzImage of boot protocol 2.15: one sector of kernel_tree_setup behind the boot sector, 64 bytes of code. */
+/*
+ * Makes a bzImage of boot protocol 2.15: a boot sector, one sector of setup code, and 64 bytes of
+ * code. Returns its length.
+ */
 size_t make_bzimage(unsigned char image[2048], const char *release);
 
 void put_vmlinuz(const char *path, const char *release);
 
-/* An ELF kernel of one segment of `size` bytes that has the banner at `at`. */
+/*
+ * Writes an ELF kernel that is one segment of `size` bytes, with the version banner at offset `at`.
+ */
 void put_vmlinux(const char *path, const char *release, size_t size, size_t at);
 
-/* modules/RELEASE beneath base, the files with the suffix. */
+/* Makes BASE/RELEASE with a modules.dep and the modules, whose file names end in the suffix. */
 void put_modules(const char *base, const char *release, const char *dep, const char *suffix);
 
 int kernel_tree_setup(void **state);

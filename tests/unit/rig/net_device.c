@@ -60,7 +60,7 @@ void nic_send_from_wire(struct nic *t, size_t len)
 
 	for (size_t i = HEADER; i < len; i++)
 		frame[i] = frame_byte(i);
-	memset(frame + 10, 0xee, len > 12 ? 2 : 0); /* as the kernel leaves num_buffers: unset */
+	memset(frame + 10, 0xee, len > 12 ? 2 : 0); /* the kernel leaves num_buffers unset */
 	assert_int_equal(send(t->wire, frame, len, 0), len);
 }
 

@@ -12,7 +12,7 @@
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
-#define GSO_UDP_L4 5 /* virtio_net.h of Linux 6.2 */
+#define GSO_UDP_L4 5 /* since Linux 6.2 in virtio_net.h */
 #define USO (7ULL << 54)
 
 static const uint8_t nic_mac[6] = {2, 0, 0, 0, 0, 0x0a};
@@ -20,19 +20,22 @@ static const uint8_t nic_mac[6] = {2, 0, 0, 0, 0, 0x0a};
 struct nic {
 	struct rig g;
 	struct virtio_net n;
-	int tap, wire; /* the device's end and the test's */
+	int tap, wire; /* the two ends of a socket pair: the device's and the test's */
 };
 
 void nic_init(struct nic *t, uint64_t features);
 
 void nic_release(struct nic *t);
 
-/* What the event loop does; whether there was anything to do. */
+/* Handles the device's event as the event loop does. Returns whether there was one. */
 bool nic_serve_event(struct nic *t);
 
 uint8_t frame_byte(size_t i);
 
-/* The host sends a frame: a header of zeroes and a pattern. */
+/*
+ * Sends the device a frame from the host's side: a header of zeroes and a pattern, `len` bytes
+ * together.
+ */
 void nic_send_from_wire(struct nic *t, size_t len);
 
 void nic_give_buffer(struct nic *t, unsigned i, uint32_t len);

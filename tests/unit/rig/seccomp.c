@@ -30,7 +30,6 @@ void compile_profile(const struct spec_seccomp *s, struct program *ret)
 	read_program(fd, ret);
 }
 
-/* What the filter returns; the instructions are those that libseccomp and the stub emit. */
 uint32_t run_program(const struct program *p, uint32_t arch, int nr, const uint64_t args[6])
 {
 	struct seccomp_data d = {.nr = nr, .arch = arch};

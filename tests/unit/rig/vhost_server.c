@@ -86,7 +86,7 @@ static void reset(struct virtio_device *dev)
 {
 	struct device *d = (struct device *)dev;
 
-	CHECK(d->held_count == 0); /* queues stop first, and are asked to quiesce */
+	CHECK(d->held_count == 0); /* the queues were stopped, and quiesced, before the reset */
 	d->resets++;
 }
 
@@ -136,7 +136,7 @@ void server_end(struct server *s, int result, const char *why)
 		fprintf(stderr, "# the server ended with %d: %s; expected %d: %s\n", s->result,
 			s->why, result, why ? why : "");
 	CHECK(s->result == result && (!why || strstr(s->why, why)));
-	/* Whatever happened, nothing of the connection is left in the device. */
+	/* However the connection ended, the device must have nothing left of it. */
 	CHECK(s->d.dev.memory == NULL && s->d.dev.signal == NULL && s->d.dev.status == 0);
 	CHECK(s->d.held_count == 0 && s->d.resets > 0);
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)

@@ -14,7 +14,10 @@
 #define PROTOCOL_RESET (1 << 13)
 #define HELD_MAX 16
 
-/* Answers a request 'E' at once, and keeps one 'H' until its event_fd is readable. */
+/*
+ * A device that answers a request 'E' at once and holds a request 'H' until its event_fd is
+ * readable.
+ */
 struct device {
 	struct virtio_device dev;
 	struct virtq_chain chain;
@@ -24,7 +27,7 @@ struct device {
 	} held[HELD_MAX];
 	unsigned held_count;
 	uint8_t config[16];
-	unsigned served, resets, quiesced; /* quiesced: calls */
+	unsigned served, resets, quiesced; /* `served` counts requests, the others count calls */
 };
 
 struct server {
@@ -41,17 +44,23 @@ void *server_run(void *arg);
 
 struct server *server_begin(bool with_config);
 
-/* Hangs up, and waits for the server's end: `result`, with a message that mentions `why`. */
+/*
+ * Hangs up and waits until the server has ended. It must have returned `result`, and its message
+ * must contain `why` if that is not NULL.
+ */
 void server_end(struct server *s, int result, const char *why);
 
-/* Offers a request of one letter on queue 1. */
+/* Makes a request of one letter available on queue 1. */
 void server_request(struct server *s, unsigned slot, char what);
 
 bool server_answered(const struct server *s, unsigned slot, const char *text);
 
 uint16_t server_used_index(const struct server *s);
 
-/* The server has acted on all that was sent: it answers in order. */
+/*
+ * Waits until the server has handled all messages so far. It handles them in order, so the answer
+ * to one more message shows it.
+ */
 void server_settle(struct server *s);
 
 void server_check_works(struct server *s);
