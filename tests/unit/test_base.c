@@ -15,7 +15,7 @@
 #include "base/json.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "unit/child.h"
+#include "unit/rig/child.h"
 
 static void test_sizes(void **state)
 {

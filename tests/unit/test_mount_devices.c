@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the mount steps of the container's first process (INIT) do with devices and the console, read
- * back from the kernel.
+ * What the mount steps of the container's first process (INIT) do with devices and the console,
+ * read back from the kernel.
  */
 #include <fcntl.h>
 #include <sys/ioctl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A tap that takes over the traffic of a container's network interface. The test plays the guest and
- * answers pings. Needs root.
+ * A tap that takes over the traffic of a container's network interface. The test plays the guest
+ * and answers pings. Needs root.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What spec_parse() makes of small documents: defaults, names, mount options, and the documents that
- * caisson writes itself.
+ * What spec_parse() makes of small documents: defaults, names, mount options, and the documents
+ * that caisson writes itself.
  */
 // clang-format off
 #include <stdarg.h>

@@ -248,8 +248,8 @@ static struct spec_process private_pick(uint32_t id)
 }
 
 /*
- * The process that searches for the program may have fewer rights than the one that runs it, as root
- * has on NFS. Then the program is searched for again when it is to be run.
+ * The process that searches for the program may have fewer rights than the one that runs it, as
+ * root has on NFS. Then the program is searched for again when it is to be run.
  */
 static void looked_up_later(void)
 {

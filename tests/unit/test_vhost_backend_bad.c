@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vhost-user front ends and drivers that break the protocol. The server must end the connection with
- * an error, and nothing of the connection may stay in the device.
+ * vhost-user front ends and drivers that break the protocol. The server must end the connection
+ * with an error, and nothing of the connection may stay in the device.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Shares that a virtio-fs server provides over vhost-user: the real server in a process of its own,
- * and virtiofsd if it is installed. With /dev/kvm also a whole machine that loses its share's server.
+ * and virtiofsd if it is installed. With /dev/kvm also a whole machine that loses its share's
+ * server.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A box in which the tests try the mount steps of the container's first process (INIT). A test runs
- * two processes in the box. The "host" has a mount namespace of its own, with scratch tmpfs at /tmp,
- * /tmp/box and /dev, and opens the sources. "INIT" has further namespaces and walks the steps. All
- * mounts end with these processes. The machine's own root is read-only to both, because code that
- * escapes from the container's root file system must fail the test and not harm the machine. In
- * either process a test uses EXPECT(), which ends the process with a message, because cmocka's
- * assertions work only in the test's own process.
+ * two processes in the box. The "host" has a mount namespace of its own, with scratch tmpfs at
+ * /tmp, /tmp/box and /dev, and opens the sources. "INIT" has further namespaces and walks the
+ * steps. All mounts end with these processes. The machine's own root is read-only to both, because
+ * code that escapes from the container's root file system must fail the test and not harm the
+ * machine. In either process a test uses EXPECT(), which ends the process with a message, because
+ * cmocka's assertions work only in the test's own process.
  */
 #pragma once
 #include <setjmp.h>
@@ -66,8 +66,8 @@ void box_write(const char *path, const char *text);
 bool box_has(const char *path, const char *text);
 
 /*
- * The caller's line of /proc/self/mountinfo for this mount point, or "". If several file systems are
- * mounted there, it is the line of the topmost, which is the last.
+ * The caller's line of /proc/self/mountinfo for this mount point, or "". If several file systems
+ * are mounted there, it is the line of the topmost, which is the last.
  */
 const char *box_mountinfo(const char *point);
 bool has(const char *line, const char *text);

@@ -41,7 +41,9 @@
 
 /* Runs f in a child and returns the child's wait status. */
 int child_status(void (*f)(void));
-/* Runs f in a child. Fails the test if the child does not exit with 0, skips it at CHILD_SKIPPED. */
+/*
+ * Runs f in a child. Fails the test if the child does not exit with 0, skips it at CHILD_SKIPPED.
+ */
 void in_child(void (*f)(void));
 
 #define needs_root() \

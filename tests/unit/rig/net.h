@@ -24,7 +24,9 @@ struct nets {
 struct nets *nets_new(void);
 /* Goes back to `before` and closes every namespace. n may be NULL. */
 void nets_release(struct nets *n);
-/* For cmocka: `box` and `host`, which is then the current one. Without root each test skips itself. */
+/*
+ * For cmocka: `box` and `host`, which is then the current one. Without root each test skips itself.
+ */
 int nets_setup(void **state);
 int nets_teardown(void **state);
 /* A test's nets, or the test is skipped. */

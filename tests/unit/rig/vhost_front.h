@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A fake vhost-user front end, which plays the monitor and the guest's driver. The guest's memory is
- * a memfd of 4 MiB at guest address GUEST. The rings of queue 1 lie at its start; requests are built
- * at DATA_IN, and answers are written at DATA_OUT.
+ * A fake vhost-user front end, which plays the monitor and the guest's driver. The guest's memory
+ * is a memfd of 4 MiB at guest address GUEST. The rings of queue 1 lie at its start; requests are
+ * built at DATA_IN, and answers are written at DATA_OUT.
  */
 #pragma once
 #include <linux/virtio_ring.h>
@@ -38,7 +38,9 @@ struct __attribute__((packed)) front_message { /* as it is sent */
 
 void front_send_raw(struct front *f, const void *data, size_t len, const int *fds, size_t n);
 void front_send(struct front *f, struct front_message *m, const int *fds, size_t n);
-/* Sends a request that has an answer. Returns the answer's value; UINT64_MAX: a bad answer or none. */
+/*
+ * Sends a request that has an answer. Returns the answer's value; UINT64_MAX: a bad answer or none.
+ */
 uint64_t front_ask(struct front *f, uint32_t request, uint32_t index);
 void front_set(struct front *f, uint32_t request, uint64_t value);
 

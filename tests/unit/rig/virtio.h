@@ -50,7 +50,9 @@ static inline void set(struct rig *g, uint64_t offset, uint32_t v)
 
 void set_queue(struct rig *g, unsigned i, uint64_t desc, uint64_t avail, uint64_t used);
 
-/* Resets the device and does all that a driver does up to FEATURES_OK. True: it took the features. */
+/*
+ * Resets the device and does all that a driver does up to FEATURES_OK. True: it took the features.
+ */
 bool negotiate(struct rig *g, uint64_t features);
 
 #define V1 (1ULL << VIRTIO_F_VERSION_1)

@@ -37,7 +37,8 @@ void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint3
 		exit(r == 0 ? 0
 			: r == -EPROTO
 				? 3
-				: 4); /* exit() and not _exit(), so that LeakSanitizer looks for leaks */
+				/* exit() and not _exit(), so that LeakSanitizer looks for leaks */
+				: 4);
 	}
 	close(server);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's side of a vsock device: the test builds each packet itself, without a guest's kernel. */
+/*
+ * The guest's side of a vsock device: the test builds each packet itself, without a guest's kernel.
+ */
 #pragma once
 #include "unit/rig/virtio.h"
 #include "vm/virtio/vsock.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sends packets to the vsock device and checks the packets that it sends, with cmocka's assertions. */
+/*
+ * Sends packets to the vsock device and checks the packets that it sends, with cmocka's assertions.
+ */
 #pragma once
 #include <setjmp.h>
 #include <stdarg.h>
