@@ -26,7 +26,7 @@ static long long now_ns(void)
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-/* Where the text has the line, complete, after its first word; else NULL. */
+/* Finds the line in the text, if it is complete. Returns what follows its first word, or NULL. */
 static const char *find(void)
 {
 	const char *at = strncmp(text, "first", 5) == 0 ? text : strstr(text, "\nfirst");

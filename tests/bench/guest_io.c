@@ -77,7 +77,8 @@ static void say(const char *name, double amount, double seconds)
 
 static uint64_t next_random(void)
 {
-	static uint64_t s = 88172645463325252ULL; /* xorshift64: the same order in every run */
+	/* xorshift64, so that every run has the same order */
+	static uint64_t s = 88172645463325252ULL;
 
 	s ^= s << 13;
 	s ^= s >> 7;
@@ -85,7 +86,7 @@ static uint64_t next_random(void)
 	return s;
 }
 
-/* In sequence, around the end, until the time is over. */
+/* Goes through the disk in sequence, and from its end to its beginning, until the time is over. */
 static void sequence(const char *name, int fd, off_t len, int to_disk)
 {
 	double from = now(), done = 0;
@@ -118,7 +119,7 @@ static void at_random(const char *name, int fd, off_t len, int to_disk)
 	say(name, done, now() - from);
 }
 
-/* DEPTH requests under way at a time (io_submit(2)). */
+/* Keeps DEPTH requests under way (io_submit(2)). */
 static void at_depth(const char *name, int fd, off_t len, int to_disk)
 {
 	struct iocb cb[DEPTH] = {0};
@@ -176,7 +177,9 @@ static void test_blk(void)
 	close(fd);
 }
 
-/* Made, written and closed; then looked up and read by name; then removed: each a pass of its own.
+/*
+ * Makes, writes and closes the files; then looks them up and reads them by name; then removes them.
+ * Each is a pass of its own.
  */
 static void small_files(void)
 {
@@ -193,7 +196,7 @@ static void small_files(void)
 			die(name);
 	}
 	say("fs-create", made, now() - from);
-	/* What the kernel knows of them goes, so that each stat asks the server. */
+	/* The kernel's cache is dropped, so that each stat asks the server. */
 	int caches = open("/proc/sys/vm/drop_caches", O_WRONLY);
 	if (caches < 0 || write(caches, "3", 1) != 1)
 		die("drop_caches");
@@ -268,7 +271,7 @@ static int dial(int family)
 	return fd;
 }
 
-/* Timed to where the peer has seen the last byte: it answers the end with one byte. */
+/* The time ends when the peer has seen the last byte, which it confirms with one byte. */
 static void send_stream(const char *name, int family)
 {
 	int fd = dial(family);
@@ -309,7 +312,7 @@ static void receive_stream(const char *name, int family)
 	close(fd);
 }
 
-/* A byte there and one back. */
+/* Sends a byte and waits for one. */
 static void ping_pong(const char *name, int family)
 {
 	int fd = dial(family);

@@ -30,13 +30,14 @@
 #include "unit/rig/descriptors.h"
 
 #define CLIENTS 4
-#define FRAMES_MAX (GUEST_LINES_MAX + 50) /* of one input: more would only take time */
+/* at most in one input, because more would only take time */
+#define FRAMES_MAX (GUEST_LINES_MAX + 50)
 
 struct world {
 	struct monitor m;
-	int guest, runtime;   /* the other ends */
-	int command[CLIENTS]; /* of m.clients */
-	uint8_t frame[9000];  /* the last one */
+	int guest, runtime;   /* the other ends of the monitor's sockets */
+	int command[CLIENTS]; /* the commands' ends of m.clients */
+	uint8_t frame[9000];  /* the last frame that was sent */
 	size_t frame_len;
 	unsigned sent;
 	bool failed;
@@ -44,8 +45,6 @@ struct world {
 };
 
 static int log_file = -EBADF;
-
-/* --- who listens --- */
 
 static void hear_runtime(struct world *w)
 {
@@ -101,7 +100,7 @@ static void check(const struct world *w, int r)
 		abort();
 }
 
-/* As on_agent() in monitor.c: what has come is taken apart and heard. */
+/* Like on_agent() in monitor.c: takes apart what has arrived and handles it. */
 static void deliver(struct world *w)
 {
 	char answers[4096];
@@ -124,8 +123,6 @@ static void deliver(struct world *w)
 			;
 	}
 }
-
-/* --- what it says --- */
 
 static void send_bytes(struct world *w, const void *bytes, size_t len)
 {
@@ -227,14 +224,12 @@ static void play(struct world *w, struct input *in)
 			break;
 		default:
 			len = w->frame_len ? take(in, 1) : 0;
-			/* Many in few inputs: they take long. */
+			/* Only few inputs repeat a frame often, because that takes long. */
 			for (len = len == 255 ? len : len % 8; len > 0; len--)
 				send_bytes(w, w->frame, w->frame_len);
 		}
 	}
 }
-
-/* --- its surroundings --- */
 
 static void begin(struct world *w)
 {
@@ -305,7 +300,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct world w; /* large */
+	static struct world w; /* static because it is large */
 	struct input in = {data, size};
 	unsigned before = descriptors_below(256);
 

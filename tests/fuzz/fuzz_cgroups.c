@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Texts from annotations, cgroupsPath and mountinfo: the first byte says which parser gets the
- * rest.
+ * Texts of annotations, cgroupsPath and mountinfo. The first byte says which parser gets the rest.
  */
 #include <stdlib.h>
 

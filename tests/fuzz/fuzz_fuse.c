@@ -35,8 +35,10 @@ static void set_up(struct vmfs_config *c)
 		abort();
 }
 
-/* A fixed beginning that a mutation would take long to find: INIT, a directory, a file open for
- * writing. */
+/*
+ * Every input has the same beginning, which mutations would take long to find: INIT, a directory, a
+ * file open for writing.
+ */
 static void begin(struct fs_session *s)
 {
 	static const struct fuse_create_in create = {
@@ -91,7 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		h.len = (uint32_t)(sizeof(h) + len + lie);
 		memcpy(in_space, &h, sizeof(h));
 		memcpy(in_space + sizeof(h), data, len);
-		/* Most operations begin with a file's number. */
+		/* Most operations begin with the number of an open file. */
 		if (len >= 8) {
 			uint64_t fh;
 
@@ -109,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size -= len;
 	}
 	fs_session_release(&s);
-	/* What the files took is given back by unmounting. */
+	/* Unmounting gives back the memory of the files. */
 	if (umount2("/mnt", MNT_DETACH) < 0)
 		abort();
 	close(config.root);

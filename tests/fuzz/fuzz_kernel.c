@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		if (k.start < ARCH_KERNEL || k.end > RAM || k.entry < k.start || k.entry >= k.end)
 			abort();
-		/* -EINVAL: a kernel that takes no command line as long as this. */
+		/* -EINVAL: the kernel does not take a command line of this length */
 		r = boot_write_info(&m, &k, &info);
 		if (r < 0 && (r != -EINVAL || k.cmdline_max >= strlen(info.cmdline)))
 			abort();

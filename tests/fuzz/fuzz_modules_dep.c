@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libFuzzer: any bytes as modules.dep and, after the first line "%%", modules.builtin; then every
- * module that was found is resolved. Texts are a few KB (-max_len), so that a run stays quick.
+ * Any bytes as modules.dep and, after the first line "%%", as modules.builtin. Then every module
+ * that was found is resolved. Texts are a few KB (-max_len), so that a run is quick.
  */
 #include <stdlib.h>
 
@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Dependencies first, each once, none built in. */
+/* Dependencies must come first, each one once, and no module that is built in. */
 static void check(const struct module_list *list, const struct module *wanted)
 {
 	for (size_t i = 0; i < list->n; i++) {
@@ -27,7 +27,7 @@ static void check(const struct module_list *list, const struct module *wanted)
 		abort();
 }
 
-/* Resolves the module of each line's path, taken from the text itself. */
+/* Resolves the module of each line's path. The path is taken from the text itself. */
 static void resolve_all(const struct modules *m, const struct strbuf *text)
 {
 	const char *line = strbuf_str(text), *end = line + text->len;
@@ -48,7 +48,7 @@ static void resolve_all(const struct modules *m, const struct strbuf *text)
 		err_clear();
 		if (modules_resolve(&a, m, &wanted, 1, &list) < 0) {
 			if (!*err_msg())
-				abort(); /* a failure without a message */
+				abort(); /* an error must have a message */
 		} else {
 			if (!found)
 				abort();

@@ -16,7 +16,7 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define HEADER 24 /* bytes: magic, hash, length */
+#define HEADER 24 /* bytes of magic, hash and length */
 
 static const struct {
 	const char *config;

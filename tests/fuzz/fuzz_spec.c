@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libFuzzer: any bytes as config.json, process and resources. */
+/* Any bytes as config.json, and as the documents of process and resources. */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -8,13 +8,13 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Warnings of unknown capabilities would drown the fuzzer's own lines. */
+/* No log, because warnings about unknown capabilities would hide the fuzzer's own lines. */
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	return log_open("/dev/null", "text", LOG_WARN);
 }
 
-/* Every list ends where it says; every byte of its strings is there to read. */
+/* Every list must have its NULL after n entries, and every byte of its strings must be readable. */
 static void check(struct spec_strings s)
 {
 	size_t n = 0;
@@ -35,7 +35,7 @@ static void part(const uint8_t *data, size_t size, const struct object_type *t)
 
 	if (object && json_parse(&a, (const char *)data, size, "fuzz", &root) >= 0 &&
 		parse_object(&p, root, t, object) < 0 && !*err_msg())
-		abort(); /* a failure without a message */
+		abort(); /* an error must have a message */
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

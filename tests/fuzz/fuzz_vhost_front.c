@@ -51,7 +51,7 @@ static void take_over(struct input *in, uint8_t *to, size_t len)
 		*to++ = take(in);
 }
 
-/* False: it has hung up. */
+/* False: the device has hung up. */
 static bool answer(struct foe *f, struct back_message *m)
 {
 	size_t len = sizeof(m->h) + m->h.size;
@@ -95,14 +95,14 @@ static void *serve(void *arg)
 			continue;
 		m.h.flags = 5;
 		on = answer(f, &m);
-		/* Whatever it has said that it can, it may be asked for. */
+		/* The back end may be asked for any feature that it has offered. */
 		f->b.protocol |= BACK_ACK;
 	}
 	shutdown(f->b.sock, SHUT_RDWR);
 	return NULL;
 }
 
-/* The device's end. */
+/* Returns the device's end. */
 static int start(struct foe *f, unsigned protocol, struct input in)
 {
 	int s[2];
@@ -131,7 +131,7 @@ static void stop(struct foe *f)
 	f->running = false;
 }
 
-/* As engine/connector.c answers, where it was asked. */
+/* Answers a request for a new connection as engine/connector.c does. */
 static void come_back(struct foe *f, int channel, unsigned protocol)
 {
 	char byte;
@@ -185,7 +185,7 @@ static void play(struct wired *w, struct foe *f, struct input in, int channel, u
 	}
 }
 
-/* It has failed, whatever comes: who is told of that is told once, and it does not start again. */
+/* A device that has failed reports it once, whatever comes then, and does not start again. */
 static void check(struct wired *w, struct vhost_user *v)
 {
 	if (w->lost > 1 || (w->lost && !v->failed))

@@ -25,7 +25,7 @@
 #include "vm/virtio/virtio_net.h"
 
 #define DISK_LEN (64 * 512)
-#define USO 0x60 /* TUN_F_USO4 and TUN_F_USO6, Linux 6.2 */
+#define USO 0x60 /* TUN_F_USO4 and TUN_F_USO6, since Linux 6.2 */
 #define OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN | USO)
 
 enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, KINDS };
@@ -61,7 +61,7 @@ static void put_memory(struct rig *g, struct input *in)
 static void put_chain(struct rig *g, struct input *in)
 {
 	unsigned head = take(in, 1);
-	uint64_t addr = (uint64_t)take(in, 2) * 64; /* up to 4 MiB: the end of memory */
+	uint64_t addr = (uint64_t)take(in, 2) * 64; /* up to 4 MiB, the end of memory */
 	uint32_t len = take(in, 2) * 4;
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);
 
@@ -70,7 +70,7 @@ static void put_chain(struct rig *g, struct input *in)
 		offer(g, head >> 7, head % RIG_SIZE);
 }
 
-/* And one turn of the event loop; what the device has sent is thrown away. */
+/* Runs one turn of the event loop and throws away what the device has sent. */
 static void put_frame(struct rig *g, uint32_t len, int wire)
 {
 	static uint8_t frame[UINT16_MAX];
@@ -115,7 +115,7 @@ static void play(struct rig *g, struct input *in)
 	}
 }
 
-/* The tap is a socket, which takes frames as a tap does but knows no offloads. */
+/* The tap is a socket, which takes frames like a tap but knows no offloads. */
 int __real_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 
@@ -134,7 +134,7 @@ static int open_disk(bool direct)
 	int fd = direct ? open("/var/tmp", O_RDWR | O_TMPFILE | O_DIRECT | O_CLOEXEC, 0600)
 			: memfd_create("disk", MFD_CLOEXEC);
 
-	/* Where that file system knows no direct I/O it is the other disk once more. */
+	/* If the file system does not know direct I/O, this disk is like the other one. */
 	if (fd < 0)
 		fd = memfd_create("disk", MFD_CLOEXEC);
 	if (ftruncate(fd, DISK_LEN) < 0)

@@ -43,7 +43,7 @@ static uint32_t take(struct input *in, unsigned bytes)
 	return v;
 }
 
-/* One descriptor for the device; its other end is kept. */
+/* Makes a descriptor for the device and keeps its other end. */
 static int make_end(struct host *h, unsigned kind, unsigned *ret_use)
 {
 	int p[2] = {-EBADF, -EBADF};
@@ -118,7 +118,7 @@ static void play_host(struct host *h, struct input *in)
 static void put_chain(struct guest *s, struct input *in)
 {
 	unsigned head = take(in, 1);
-	uint64_t addr = (uint64_t)take(in, 2) * 64; /* up to 4 MiB: the end of memory */
+	uint64_t addr = (uint64_t)take(in, 2) * 64; /* up to 4 MiB, the end of memory */
 	uint32_t len = take(in, 2);
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);
 
@@ -220,7 +220,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		guest_event(&s);
 		check(&s);
 	}
-	/* With all readers gone nothing can be pending, so that a reset leaves nothing behind. */
+	/* When all readers are gone nothing can be pending, so a reset leaves nothing behind. */
 	for (unsigned i = 0; i < ENDS; i++)
 		fd_close(&h.ends[i]);
 	bring_up(&s.g, 0);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A fuzzer's input, taken from its beginning on: past its end there are zeroes, or nothing. */
+/*
+ * A fuzzer's input, which is taken from its beginning on. Past its end numbers are 0, and there are
+ * no bytes.
+ */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -10,7 +13,7 @@ struct input {
 	size_t left;
 };
 
-/* A number of so many bytes, little-endian. */
+/* Takes a number of so many bytes, little-endian. */
 static inline uint32_t take(struct input *in, unsigned bytes)
 {
 	uint32_t v = 0;
@@ -20,7 +23,7 @@ static inline uint32_t take(struct input *in, unsigned bytes)
 	return v;
 }
 
-/* As many of len bytes as there are. */
+/* Takes up to len bytes. Returns how many there were. */
 static inline size_t take_bytes(struct input *in, void *to, size_t len)
 {
 	if (len > in->left)

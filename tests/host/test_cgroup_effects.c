@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What limits do: programs that meet theirs. Beside test_cgroups_v2.c, which looks at the kernel's
- * files. For the test host only: swap, huge pages and devices of it are changed.
+ * What limits do to programs that reach them. test_cgroups_v2.c checks the kernel's files. For the
+ * test host only, because swap, huge pages and devices of the machine are changed.
  */
 #include <rdma/ib_user_verbs.h>
 #include <signal.h>
@@ -49,7 +49,7 @@ static void burn_ms(int ms)
 		;
 }
 
-/* 1.5 MB past the page cache. */
+/* Writes 1.5 MB past the page cache. */
 static int write_direct(void *arg)
 {
 	char *p = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -87,7 +87,7 @@ static void test_throttle(void **state)
 			(int)freely);
 }
 
-/* Against the others of its kind, until a second after all are there. */
+/* Uses the CPU beside the others, until a second after all of them have started. */
 static int compete(int go)
 {
 	int64_t end;
@@ -107,7 +107,10 @@ static uint64_t usage_of(struct fixture *f)
 	return v;
 }
 
-/* On one CPU. Idle gets what others leave; shares of 512 and 2048 are weights of 59 and 174. */
+/*
+ * On one CPU. An idle cgroup gets what the others leave. Shares of 512 and 2048 are weights of 59
+ * and 174.
+ */
 static void test_shares_and_idle(void **state)
 {
 	static const struct cg_resources limits[] = {{.cpu.idle = {true, 1}, .cpu.cpus = "0"},
@@ -145,7 +148,7 @@ static void test_shares_and_idle(void **state)
 			(unsigned)used[1], (unsigned)used[2]);
 }
 
-/* Pauses, in which it saves what it then uses beyond its quota. */
+/* Pauses, in which the cgroup saves time that it may use beyond its quota afterwards. */
 static int save_and_burn(void *arg)
 {
 	for (int i = 0; i < 3; i++) {
@@ -172,7 +175,7 @@ static void test_burst(void **state)
 	assert_true(bursts > 0);
 }
 
-/* errno of a mapping of that many huge pages that is written to. */
+/* Maps that many huge pages and writes to them. Returns the errno. */
 static int map_huge(void *arg)
 {
 	size_t size = *(size_t *)arg * 2 * MB;
@@ -200,7 +203,7 @@ static void test_huge_pages(void **state)
 	run_command("echo 0 >/proc/sys/vm/nr_hugepages");
 }
 
-/* More than its memory: it lives where there is swap for it, and dies where there is none. */
+/* The program uses more than its memory. It lives if it has swap, and is killed if it has none. */
 static void test_swap(void **state)
 {
 	struct fixture *f = fixture_need(state, "memory.swap.max");
@@ -223,7 +226,7 @@ static void test_swap(void **state)
 	assert_int_equal(WTERMSIG(status), SIGKILL);
 }
 
-/* Opens a context of the device, which is a handle of it. */
+/* Opens the RDMA device's context, which counts as a handle of it. */
 static int rdma_context(void *arg)
 {
 	struct ib_uverbs_get_context_resp response;
@@ -247,12 +250,16 @@ static void test_rdma_device(void **state)
 	struct cg_resources res = {.rdma = &d, .nrdma = 1};
 	char node[] = "/dev/infiniband/uverbs0";
 
-	/* It stays: Linux 6.1 is lost when one goes that a removed cgroup had limits for. */
+	/*
+	 * The device is not removed, because Linux 6.1 crashes if a device goes for which a removed
+	 * cgroup had limits.
+	 */
 	run_command("modprobe -a ib_uverbs rdma_rxe; test -e /sys/class/infiniband/rxe0 || "
 		    "rdma link add rxe0 type rxe netdev lo");
 	fixture_apply(f, &res);
 	fixture_expect(
-		f, "rdma.max", "rxe0 hca_handle=3 hca_object=5 "); /* the blank is the kernel's */
+		/* the kernel writes a blank at the end */
+		f, "rdma.max", "rxe0 hca_handle=3 hca_object=5 ");
 	assert_int_equal(fixture_run(f, rdma_context, node), 0);
 	d.hca_handles = given_u(0);
 	fixture_apply(f, &res);
@@ -261,7 +268,7 @@ static void test_rdma_device(void **state)
 
 #define HOST(t) cmocka_unit_test_setup_teardown(t, setup_host, v2_teardown)
 
-/* An argument names one test. */
+/* An argument is the name of one test to run. */
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {

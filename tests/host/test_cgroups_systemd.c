@@ -27,7 +27,10 @@ static int setup_systemd(void **state)
 	return open_fixture(state, CG_SYSTEMD);
 }
 
-/* "PROPERTY=VALUE" lines, each of which systemd says of the scope: one systemctl for all. */
+/*
+ * Checks "PROPERTY=VALUE" lines. systemd must have each of them for the scope. One systemctl reads
+ * all.
+ */
 static void expect_unit(struct fixture *f, const char *lines)
 {
 	static char text[65536];
@@ -44,7 +47,7 @@ static void expect_unit(struct fixture *f, const char *lines)
 		int len =
 			snprintf(line, sizeof(line), "\n%.*s\n", (int)strcspn(lines, "\n"), lines);
 		const char *found = strstr(text, line);
-		if (!found) { /* what it says of it instead */
+		if (!found) { /* shows the value that systemd has instead */
 			line[strcspn(line, "=") + 1] = '\0';
 			found = strstr(text, line);
 			fail_msg("%.*s: systemd says %.*s", (int)strcspn(lines, "\n"), lines,
@@ -89,7 +92,8 @@ static void test_scope(void **state)
 	f->opt.cgroups_path = arena_printf(&f->arena, "caisson-test.slice:box:%s", f->opt.id);
 	f->opt.systemd_properties = properties;
 	f->opt.nsystemd_properties = ARRAY_SIZE(properties);
-	res.hugepages = &h; /* systemd knows no hugetlb: the controller is turned on by us */
+	/* systemd does not know hugetlb, so the library turns the controller on */
+	res.hugepages = &h;
 	res.nhugepages = 1;
 	OK(cg_resolve(&f->arena, &f->opt, &f->cg));
 	assert_null(f->cg.path);
@@ -106,8 +110,8 @@ static void test_scope(void **state)
 	fixture_expect(f, "pids.max", "9");
 	fixture_expect(f, "hugetlb.2MB.max", "4194304");
 	/*
-	 * A second process goes in by the kernel's file; then an update reaches both systemd and
-	 * the kernel.
+	 * A second process enters through the kernel's file. Then an update reaches both systemd
+	 * and the kernel.
 	 */
 	fixture_spawn(f, sleep_for_ever, NULL);
 	f->cg.unit_current = false;
@@ -133,7 +137,9 @@ static void expect_all(struct fixture *f, const struct file_text *v, size_t n)
 		fixture_expect(f, v[i].file, v[i].text);
 }
 
-/* What an update leaves out stays, in the files and in systemd's idea, also when that is written.
+/*
+ * What an update leaves out stays as it is, in the kernel's files and in systemd, also when systemd
+ * writes the files again.
  */
 static void test_scope_update(void **state)
 {
@@ -172,7 +178,7 @@ static void test_scope_update(void **state)
 		{"pids.max", "1"},
 		{"io.bfq.weight", arena_printf(&f->arena, "default 500\n%u:%u 300", major, minor)}};
 
-	f->opt.systemd_properties = &policy; /* its word for memory.oom.group */
+	f->opt.systemd_properties = &policy; /* systemd's property for memory.oom.group */
 	f->opt.nsystemd_properties = 1;
 	start_scope(f, &first);
 	fixture_apply(f, &first);
@@ -187,7 +193,7 @@ static void test_scope_update(void **state)
 	expect_unit(f, "CPUWeight=idle");
 	fixture_apply(f, &busy);
 	fixture_apply(f, &odd);
-	fixture_expect(f, "cpu.max", "12345 50000"); /* systemd has whole percents only */
+	fixture_expect(f, "cpu.max", "12345 50000"); /* systemd only has whole percents */
 	for (size_t i = 0; i < ARRAY_SIZE(partial); i++)
 		fixture_apply(f, &partial[i]);
 	expect_unit(f, "CPUQuotaPerSecUSec=500ms\n"
@@ -242,7 +248,7 @@ static void test_scope_errors(void **state)
 struct user_test {
 	struct fixture *f;
 	bool in_user_namespace;
-	char message[512]; /* shared memory: what went wrong */
+	char message[512]; /* what went wrong; in shared memory */
 };
 
 static int user_fail(struct user_test *t, const char *what)
@@ -261,8 +267,8 @@ static void write_text(const char *path, const char *text)
 }
 
 /*
- * As a user, with the user's systemd; the second time as podman does it, as root of a user
- * namespace.
+ * Runs as a user, with the user's systemd. The second time it is root of a user namespace, as with
+ * podman.
  */
 static int as_user(struct user_test *t)
 {
@@ -278,7 +284,7 @@ static int as_user(struct user_test *t)
 	unsetenv("DBUS_SESSION_BUS_ADDRESS");
 	if (setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0)
 		return user_fail(t, "setresuid");
-	prctl(PR_SET_DUMPABLE, 1); /* else /proc/self belongs to root */
+	prctl(PR_SET_DUMPABLE, 1); /* or else /proc/self belongs to root */
 	if (t->in_user_namespace) {
 		if (unshare(CLONE_NEWUSER) < 0)
 			return user_fail(t, "unshare");
@@ -300,7 +306,10 @@ static int as_user(struct user_test *t)
 		return user_fail(t, f->cg.path);
 	if (cg_apply(&f->cg, &res) < 0 || !streq(fixture_read(f, "pids.max"), "9"))
 		return user_fail(t, "limit");
-	/* From a cgroup of the system's: the kernel refuses, systemd may. */
+	/*
+	 * The process comes from a cgroup of the system. The kernel refuses to move it, but systemd
+	 * may.
+	 */
 	if (cg_attach(&f->arena, &f->cg, &opt, NULL, second) < 0)
 		return user_fail(t, "second process");
 	const char *path;
@@ -344,7 +353,7 @@ static void test_scope_user(void **state)
 
 #define SCOPE(t) cmocka_unit_test_setup_teardown(t, setup_systemd, v2_teardown)
 
-/* An argument names one test. */
+/* An argument is the name of one test to run. */
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {

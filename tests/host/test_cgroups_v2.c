@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cgroups/ where cgroup v2 holds the controllers: every linux.resources property by the kernel's
- * file, and the effect where one can be seen; systemd scopes where systemd is process 1. For the
- * test host (tests/host/run, with --systemd too); elsewhere a test skips and says what is missing.
+ * cgroups/ on a machine where cgroup v2 has the controllers. The tests check every property of
+ * linux.resources in the kernel's files, and its effect if it can be seen. For the test host
+ * (tests/host/run); elsewhere each test skips itself and says what is missing.
  */
 #include <poll.h>
 #include <sched.h>
@@ -29,7 +29,9 @@ static void test_memory(void **state)
 	fixture_expect(f, "memory.max", "67108864");
 	fixture_expect(f, "memory.low", "8388608");
 	fixture_expect(f, "memory.swap.max", "16777216");
-	/* Swap alone, as `update --memory-swap`: the limit that holds counts. */
+	/*
+	 * Swap alone, as `update --memory-swap` sets it. It counts beside the present memory limit.
+	 */
 	res = (struct cg_resources){.memory.swap = given(64 * MB)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "memory.swap.max", "0");
@@ -49,7 +51,7 @@ static void test_memory(void **state)
 	fixture_expect(f, "memory.max", "max");
 }
 
-/* Killed at its limit, and told so. */
+/* The program is killed at its limit, and the cgroup counts that. */
 static void test_memory_effect(void **state)
 {
 	struct fixture *f = fixture_need(state, "memory.max");
@@ -113,7 +115,10 @@ static void test_cpu(void **state)
 	fixture_expect(f, "cpu.weight", "174");
 	fixture_expect(f, "cpu.max", "20000 50000");
 	fixture_expect(f, "cpu.max.burst", "10000");
-	/* Both up: the burst fits only the new quota. Both down: the quota only the new burst. */
+	/*
+	 * Both grow: the burst fits only the new quota. Both shrink: the quota fits only the new
+	 * burst.
+	 */
 	res = (struct cg_resources){.cpu.quota = given(90000), .cpu.burst = given_u(80000)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.max", "90000 50000");
@@ -128,7 +133,7 @@ static void test_cpu(void **state)
 	res = (struct cg_resources){.cpu.quota = given(-1)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.max", "max 40000");
-	/* Idle and weight in any order. */
+	/* Idle and weight may come in any order. */
 	res = (struct cg_resources){.cpu.shares = given_u(512), .cpu.idle = given(1)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.idle", "1");
@@ -169,8 +174,8 @@ static void test_cpu_effect(void **state)
 	OK(cg_find_key(text, "usage_usec", &usage));
 	OK(cg_find_key(text, "nr_throttled", &throttled));
 	/*
-	 * A second at a tenth of a CPU: 0.1 s; three times that is not what an unlimited one would
-	 * use.
+	 * In a second at a tenth of a CPU the program uses 0.1 s. Without the limit it would use
+	 * more than three times that.
 	 */
 	assert_true(usage < 300000);
 	assert_true(throttled > 3);
@@ -268,7 +273,7 @@ static void test_io_weight(void **state)
 	unsigned major, minor;
 	char want[64];
 
-	assert_true(bfq || !getenv("CAISSON_TEST_HOST")); /* it has the scheduler */
+	assert_true(bfq || !getenv("CAISSON_TEST_HOST")); /* the test host has this scheduler */
 	if (!bfq && !fixture_has(f, "io.weight")) {
 		assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
 		assert_non_null(strstr(err_msg(), "io.bfq.weight"));
@@ -312,7 +317,7 @@ static void test_rdma(void **state)
 	struct cg_rdma_limit d = {.device = "nosuch0", .hca_handles = given_u(3)};
 	struct cg_resources res = {.rdma = &d, .nrdma = 1};
 
-	/* There is no RDMA device here: what the kernel answers to a name is told. */
+	/* There is no RDMA device here, so the kernel's answer to the name becomes the error. */
 	assert_true(cg_apply(&f->cg, &res) < 0);
 	assert_non_null(strstr(
 		err_msg(), "linux.resources.rdma: write \"nosuch0 hca_handle=3\" to rdma.max"));
@@ -340,8 +345,8 @@ static void test_unified(void **state)
 }
 
 /*
- * A cgroup with processes can't hand memory out: the limit's error says who is in the way; no
- * limit, no error.
+ * A cgroup with processes can't give its children the memory controller. The error about the limit
+ * says what is in the way. Without a limit there is no error.
  */
 static void test_internal_processes(void **state)
 {
@@ -358,8 +363,8 @@ static void test_internal_processes(void **state)
 	assert_non_null(strstr(err_msg(), number));
 	assert_non_null(strstr(err_msg(), "linux.resources.memory.limit: cgroup /"));
 	/*
-	 * Nor pids, which would make a threaded domain of it: it stays as it was, and the cgroup
-	 * can be entered.
+	 * It can't give them pids either, which would make it a threaded domain. It stays as it is
+	 * and can be entered.
 	 */
 	res = (struct cg_resources){.pids_limit = given(5)};
 	assert_int_equal(cg_apply(&sub, &res), -EBUSY);
@@ -410,7 +415,7 @@ static void test_stats(void **state)
 	assert_non_null(json_get(json_get(j, "hugetlb"), "2MB"));
 }
 
-/* An argument names one test. */
+/* An argument is the name of one test to run. */
 #define V2(t) cmocka_unit_test_setup_teardown(t, v2_setup, v2_teardown)
 
 int main(int argc, char **argv)

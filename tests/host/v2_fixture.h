@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the programs of this directory share: a cgroup v2 with controllers, and limits for it. */
+/* A cgroup v2 with controllers for each test, and helpers for its limits. */
 #pragma once
 #include "unit/rig/cgroup.h"
 
@@ -15,5 +15,5 @@ struct opt_i64 given(int64_t v);
 struct opt_u64 given_u(uint64_t v);
 int use_memory(void *arg);
 
-/* A disk of this machine to limit: the first of /sys/block. */
+/* Finds a disk of this machine to which limits can be set. False: there is none. */
 bool find_disk(unsigned *major, unsigned *minor);

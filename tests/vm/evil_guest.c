@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest that is nobody's friend. As its first process (rdinit=/evil) it does what the variable
- * "evil" says, which the kernel takes from its command line, on the initramfs and with the modules
- * of caisson's; as a program in a container what its argument says. Statically linked.
+ * A hostile guest. As the machine's first process (rdinit=/evil) it does what the variable "evil"
+ * says, which comes from the kernel's command line; it uses the initramfs and the modules of
+ * caisson's. As a program in a container it does what its argument says. Statically linked.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@ static int connect_to(uint32_t port)
 	return fd;
 }
 
-/* The device may still be on its way. */
+/* The device may appear a moment later. */
 static int connect_agent(void)
 {
 	for (int i = 0; i < 500; i++) {
@@ -57,7 +57,7 @@ static void say(int fd, const char *json)
 	(void)!write(fd, json, strlen(json));
 }
 
-/* Ports that nobody offers, with the agent's, which is taken by now. All must be refused. */
+/* Connects to ports that nobody offers, and to the agent's, which is taken. All must be refused. */
 static int knock(void)
 {
 	unsigned answered = 0, other = 0;
@@ -117,7 +117,10 @@ static void load_modules(FILE *list)
 	}
 }
 
-/* A distribution's kernel has the devices as modules; and a console may come a moment after us. */
+/*
+ * A distribution's kernel has the drivers as modules, and a console may appear later than this
+ * process.
+ */
 static void find_devices(void)
 {
 	FILE *list = fopen("/modules.list", "re");
@@ -148,7 +151,7 @@ int main(int argc, char **argv)
 	if (strncmp(what, "agent-", 6) == 0)
 		return be_agent(what + 6);
 	if (strcmp(what, "panic") == 0)
-		return 1; /* the end of process 1 is the kernel's */
+		return 1; /* the kernel panics when process 1 ends */
 	if (strcmp(what, "console") == 0) {
 		noise(1, 1 << 18);
 		printf("\033[2Jlast words\n");

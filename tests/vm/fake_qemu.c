@@ -110,7 +110,7 @@ static void send_what(int sock, const char *what)
 	} else if (strcmp(what, "request") == 0) {
 		send_message(sock, 4711, &m, 0, NULL, 0);
 	} else if (strcmp(what, "memory") == 0) {
-		/* Guest memory that is a device, at a place that wraps around. */
+		/* Sends guest memory that is a device, at an address that wraps around. */
 		send_message(sock, SET_OWNER, &m, 0, NULL, 0);
 		m.p.memory.count = 8;
 		for (size_t i = 0; i < 8; i++) {
@@ -119,7 +119,7 @@ static void send_what(int sock, const char *what)
 		}
 		send_message(sock, SET_MEM_TABLE, &m, sizeof(m.p.memory), fds, 8);
 	} else if (strcmp(what, "kick") == 0) {
-		/* A kick that is always readable and never an event. */
+		/* Sends a kick descriptor that is always readable and never has an event. */
 		send_message(sock, SET_OWNER, &m, 0, NULL, 0);
 		m.p.u64 = 0;
 		send_message(sock, SET_VRING_KICK, &m, sizeof(m.p.u64), fds, 1);
@@ -138,7 +138,7 @@ static void flood(void)
 
 	for (size_t i = 0; i < sizeof(text); i++)
 		text[i] = (char)(i % 64 ? rand() : '\n');
-	/* It is a pipe that does not block. */
+	/* Standard error is a pipe that does not block. */
 	for (int i = 0; i < 10000; i++)
 		(void)!write(2, text, sizeof(text));
 }

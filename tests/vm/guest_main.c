@@ -32,7 +32,7 @@ static int connect_port(void *data, uint32_t port)
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/port-%u", (const char *)data, port);
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return err_sys("connect to %s", addr.sun_path);
-	/* As vsock's: the agent's own stream blocks, the processes' do not. */
+	/* As with vsock, the agent's own stream blocks and those of processes do not. */
 	if (port != AGENT_PORT && fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		return err_sys("set a socket non-blocking");
 	return take_fd(&fd);

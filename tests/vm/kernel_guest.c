@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An /init that loads what /modules.list names, says what the kernel then has, and ends: for
- * test_guest_kernel.py. Static; its standard output is the console.
+ * The /init of test_guest_kernel.py: loads what /modules.list names, says what the kernel then has,
+ * and ends. Static; its standard output is the console.
  */
 #include <dirent.h>
 #include <errno.h>

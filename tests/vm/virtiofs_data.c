@@ -35,7 +35,10 @@ void case_posix_locks(void)
 		CHECK(fcntl(own, F_GETLK, &l) == 0 && l.l_type == F_WRLCK && l.l_start == 2 &&
 			l.l_len == 3);
 		CHECK(write(to_child[1], "x", 1) == 1);
-		/* Waits until the parent lets go, which it does after having seen that we wait. */
+		/*
+		 * Waits for the lock, which the parent gives up after it has seen that this process
+		 * waits.
+		 */
 		CHECK(set_lock(own, F_SETLKW, F_WRLCK, 0, 0) == 0);
 		CHECK(holds("file", "released!!"));
 		_exit(0);
@@ -45,7 +48,9 @@ void case_posix_locks(void)
 	usleep(100000);
 	CHECK(waitpid(p, &status, WNOHANG) == 0);
 	CHECK(pwrite(fd, "released!!", 10, 0) == 10);
-	/* close of any descriptor of the file lets go of all the process holds, as POSIX has it. */
+	/*
+	 * Closing any descriptor of the file gives up all locks of the process, as POSIX demands.
+	 */
 	CHECK(close(open("file", O_RDONLY)) == 0);
 	CHECK(waitpid(p, &status, 0) == p && status == 0);
 	CHECK(set_lock(fd, F_SETLK, F_WRLCK, 0, 0) == 0);
@@ -84,7 +89,8 @@ void case_mmap(void)
 	CHECK(memcmp(m + 4000, b, 5000) == 0);
 	CHECK(pwrite(fd, "w", 1, 0) == 1 && m[0] == 'w');
 	CHECK(munmap(m, 3 * 4096) == 0);
-	/* Of a file that is open for appending, mapped pages are still written where they belong.
+	/*
+	 * Mapped pages of a file that is open for appending are still written to their own place.
 	 */
 	int app = open("mapped", O_RDWR | O_APPEND);
 	m = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, app, 0);

@@ -90,7 +90,7 @@ static void case_submount(void)
 
 static void case_programs(void)
 {
-	/* The program itself is read, mapped and executed from the share. */
+	/* A program of the share is read, mapped and executed. */
 	CHECK(system("set -e; cp /bin/busybox .; b=./busybox; chmod 755 $b; mkdir -p t/a/b/c; "
 		     "for i in 1 2 3 4 5 6 7 8 9; do echo $i >t/a/b/f$i; ln -s f$i t/a/b/l$i; "
 		     "done; "
@@ -102,7 +102,7 @@ static void case_programs(void)
 static void case_read_only(void)
 {
 	CHECK(holds("/ro/file", "read only"));
-	/* Mounted read-write in the guest, which can't help it. */
+	/* The guest mounts the share read-write, which must not help it. */
 	CHECK(mount(NULL, "/ro", NULL, MS_REMOUNT, NULL) == 0);
 	FAILS(open("/ro/file", O_RDWR), EROFS);
 	FAILS(open("/ro/file", O_RDONLY | O_TRUNC), EROFS);
@@ -120,7 +120,7 @@ static void case_read_only(void)
 	FAILS(mkfifo("/ro/fifo", 0600), EROFS);
 }
 
-/* The host answers "host-1" on the console by writing the file, and so on. */
+/* The host sees "host-1" on the console and writes the file, and so on. */
 static void case_host_changes(void)
 {
 	struct stat st;
@@ -221,7 +221,7 @@ static void set_up(void)
 int main(void)
 {
 	int status;
-	/* PID 1 must not end, so that what fails is said. */
+	/* Process 1 waits, so that the message about the failure still appears. */
 	setenv("PATH", "/bin", 1);
 	pid_t p = fork();
 	if (p == 0) {

@@ -39,7 +39,7 @@ void case_append(void)
 	CHECK(a >= 0 && b >= 0);
 	CHECK(write(a, "two", 3) == 3 && write(b, "three", 5) == 5 && write(a, "four", 4) == 4);
 	CHECK(holds("log", "onetwothreefour"));
-	/* What fcntl changes later counts too. */
+	/* Flags that fcntl() changes later count too. */
 	CHECK(fcntl(a, F_SETFL, 0) == 0 && pwrite(a, "ONE", 3, 0) == 3);
 	CHECK(holds("log", "ONEtwothreefour"));
 }
@@ -78,7 +78,7 @@ void case_symlink(void)
 	char b[5000], target[4096];
 	put("file", "share", 0600);
 	CHECK(symlink("file", "rel") == 0 && holds("rel", "share"));
-	/* Absolute, and out of the share: the guest's own file, never the host's. */
+	/* An absolute link leads to the guest's own file and never to the host's. */
 	CHECK(symlink("/etc/passwd", "abs") == 0 && holds("abs", "the guest's\n"));
 	CHECK(symlink("../../../../../../../../etc/passwd", "up") == 0 &&
 		holds("up", "the guest's\n"));
@@ -107,7 +107,7 @@ void case_mknod(void)
 	FAILS(mknod("null", S_IFCHR | 0666, makedev(1, 3)), EPERM);
 	FAILS(mknod("disk", S_IFBLK | 0666, makedev(8, 0)), EPERM);
 	CHECK(mknod("whiteout", S_IFCHR, 0) == 0);
-	/* A device that the host has put there is the guest's device of that number. */
+	/* A device node that the host has made is the guest's device of that number. */
 	fd = open("/rw/host-null", O_RDONLY);
 	CHECK(fd >= 0 && read(fd, &c, 1) == 0);
 	struct stat st;
@@ -167,7 +167,7 @@ void case_readdir(void)
 	long middle = 0;
 	char after[256] = "";
 	int n = 0;
-	DIR *d = opendir("/rw/many"); /* the host's */
+	DIR *d = opendir("/rw/many"); /* the host has made these files */
 	CHECK(d);
 	while ((e = readdir(d))) {
 		if (e->d_name[0] == '.')

@@ -27,7 +27,7 @@ void case_xattr(void)
 	CHECK(listxattr("file", b, sizeof(b)) == 18);
 	CHECK(removexattr("file", "user.one") == 0);
 	FAILS(getxattr("file", "user.one", b, sizeof(b)), ENODATA);
-	/* The host's own labels are not the guest's. */
+	/* The guest can't write the host's own labels. */
 	FAILS(setxattr("file", "security.selinux", "x", 1, 0), EOPNOTSUPP);
 	FAILS(setxattr("file", "trusted.x", "x", 1, 0), EOPNOTSUPP);
 }
@@ -51,7 +51,7 @@ void case_acl(void)
 	CHECK(setxattr("shared", "system.posix_acl_access", acl, sizeof(acl), 0) == 0);
 	as_user(1000, 1000, 0, acl_reader);
 	as_user(1001, 1001, 0, acl_stranger);
-	/* A default one is inherited, and then there is no umask. */
+	/* A default ACL is inherited, and then the umask has no effect. */
 	CHECK(mkdir("dir", 0755) == 0);
 	CHECK(setxattr("dir", "system.posix_acl_default", acl, sizeof(acl), 0) == 0);
 	umask(077);
@@ -66,7 +66,7 @@ static void user_denied(void)
 	FAILS(unlink("private"), EACCES);
 	FAILS(chmod("private", 0777), EPERM);
 	FAILS(chown("private", 1000, 1000), EPERM);
-	FAILS(unlink("open/root-file"), EPERM); /* sticky */
+	FAILS(unlink("open/root-file"), EPERM); /* the directory is sticky */
 	put("open/mine", "x", 0644);
 	CHECK(mkdir("open/dir", 0700) == 0 && symlink("x", "open/link") == 0);
 	FAILS(chown("open/mine", 0, 0), EPERM);
@@ -94,7 +94,10 @@ void case_permissions(void)
 	as_user(1000, 1000, 0, user_denied);
 	CHECK(lstat("open/mine", &st) == 0 && st.st_uid == 1000 && st.st_gid == 1000);
 	CHECK(lstat("open/link", &st) == 0 && st.st_uid == 1000);
-	/* A supplementary group, of which the request does not tell. */
+	/*
+	 * The user has the right through a supplementary group, which the FUSE request does not
+	 * name.
+	 */
 	as_user(1000, 1000, 2000, user_in_group);
 	umask(027);
 	put("masked", "", 0666);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Registers, configuration, rings and chains as no driver would have them. */
+/* Registers, configuration, rings and chains as no driver would write them. */
 #include "unit/drive/drive.h"
 
 int memcmp(const void *a, const void *b, size_t n);
@@ -7,7 +7,7 @@ void *memcpy(void *to, const void *from, size_t n);
 
 #define STATES 7
 #define CONFIG_SWEEP 0x70
-#define OUTSIDE 0xd0000000UL /* registers, no memory */
+#define OUTSIDE 0xd0000000UL /* there are registers here, and no memory */
 
 static void break_queue(struct device *d)
 {
@@ -33,8 +33,9 @@ static void to_state(struct device *d, unsigned state)
 		break_queue(d);
 }
 
-/* Reads and writes of each width; what is in the widths that the register does not have goes
- * nowhere. */
+/*
+ * Reads and writes with each width. What is written beyond the register's own width has no effect.
+ */
 static void poke(const struct device *d, uint32_t offset)
 {
 	static const uint32_t values[] = {0, 1, 0xff, 0x8000, 0xffffffff};
@@ -48,7 +49,7 @@ static void poke(const struct device *d, uint32_t offset)
 	(void)get(d, offset);
 }
 
-/* CVE-2026-5747: size and addresses change after activation. */
+/* CVE-2026-5747: the driver changes size and addresses after the device is active. */
 static void frozen(struct device *d)
 {
 	struct vring_used_elem e;
@@ -109,7 +110,7 @@ static bool is_zero(const uint8_t *at, size_t len)
 	return true;
 }
 
-/* What the device has to say is the same afterwards, and what is past its end is zero. */
+/* The device's configuration must be the same afterwards, and zero past its end. */
 void sweep_config(struct device *d)
 {
 	uint8_t before[CONFIG_SWEEP], after[CONFIG_SWEEP];
@@ -123,7 +124,7 @@ void sweep_config(struct device *d)
 		to_state(d, state);
 		for (uint32_t i = 0; i < CONFIG_SWEEP; i++)
 			sweep_at(d, i);
-		/* Some of the page's last bytes, and over its end. */
+		/* Reads and writes some of the page's last bytes, and across its end. */
 		for (uint32_t i = 0xef0; i < 0xf00; i++)
 			sweep_at(d, i);
 		set(d, VIRTIO_MMIO_STATUS, 0);
@@ -132,8 +133,6 @@ void sweep_config(struct device *d)
 		CHECK(d, memcmp(before, after, CONFIG_SWEEP) == 0);
 	}
 }
-
-/* --- rings --- */
 
 static void refused(struct device *d, uint64_t desc, uint64_t avail, uint64_t used)
 {
@@ -145,7 +144,7 @@ static void refused(struct device *d, uint64_t desc, uint64_t avail, uint64_t us
 	kick(d, d->main_queue);
 }
 
-/* Taken, and of no requests: that memory is zero. */
+/* The device takes these addresses, and finds no request there, because that memory is zero. */
 static void taken(struct device *d, uint64_t desc, uint64_t avail, uint64_t used)
 {
 	CHECK(d, negotiate(d));
@@ -200,8 +199,6 @@ void bad_rings(struct device *d)
 	bad_sizes(d);
 }
 
-/* --- chains --- */
-
 #define NEXT VRING_DESC_F_NEXT
 #define TABLE VRING_DESC_F_INDIRECT
 #define LONG_TABLE 1100
@@ -229,15 +226,15 @@ static void bad_table(struct device *d, unsigned which)
 		t[i] = (struct vring_desc){SPARE_AT + 0x10000, 1, NEXT, (uint16_t)(i + 1)};
 	}
 	*first = (struct vring_desc){SPARE_AT, lens[which], TABLE, 0};
-	if (which == 3) /* in a table in a table */
+	if (which == 3) /* an indirect descriptor in an indirect table */
 		t[0] = (struct vring_desc){SPARE_AT, 16, TABLE, 0};
 	if (which == 4)
 		first->flags |= NEXT;
-	if (which == 6) /* out of the table */
+	if (which == 6) /* the next descriptor is outside of the table */
 		first->addr = edges[0] - 16;
 }
 
-/* Lays out one that is broken; false where there are no more. */
+/* Lays out a broken chain. False: there is none of this number. */
 static bool bad_chain(struct device *d, unsigned which)
 {
 	struct ring *r = &d->ring[d->main_queue];
@@ -260,7 +257,7 @@ static bool bad_chain(struct device *d, unsigned which)
 	case 3:
 		r->desc[0].next = 0;
 		break;
-	case 4: /* buffers without a length loop as well */
+	case 4: /* also a loop of buffers without length */
 		for (unsigned i = 0; i < RING; i++)
 			r->desc[i] = (struct vring_desc){0, 0, NEXT, (uint16_t)((i + 1) % RING)};
 		break;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A virtio-mmio driver that polls (virtio 1.2, 4.2 and 2.7). And what the compiler calls. */
+/*
+ * A virtio-mmio driver that polls (virtio 1.2, 4.2 and 2.7), and the functions that the compiler
+ * calls.
+ */
 #include "unit/drive/drive.h"
 
 void *memset(void *to, int c, size_t n);

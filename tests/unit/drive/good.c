@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What each device is there for. The host's side (test_vm_drive.c) echoes network and vsock. */
+/* Uses each device for its purpose. The host's side (test_vm_drive.c) echoes network and vsock. */
 #include <linux/fuse.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_vsock.h>
@@ -26,14 +26,12 @@ static void fill(uint8_t *to, size_t n)
 		to[i] = (uint8_t)(seed + i * 7);
 }
 
-/* --- console --- */
-
 bool console_say(struct device *d, const char *text, size_t len)
 {
 	return request(d, 1, &(struct part){text, (uint32_t)len, false}, 1) == 0;
 }
 
-/* The host answers a "?" by a "!". */
+/* The host answers a "?" with a "!". */
 bool use_console(struct device *d)
 {
 	struct vring_used_elem e;
@@ -45,8 +43,6 @@ bool use_console(struct device *d)
 	in[0] = 0;
 	return console_say(d, "?", 1) && await(d, 0, &e) && e.len == 1 && in[0] == '!';
 }
-
-/* --- entropy --- */
 
 bool use_rng(struct device *d)
 {
@@ -61,8 +57,6 @@ bool use_rng(struct device *d)
 		any |= in[i];
 	return any;
 }
-
-/* --- disk --- */
 
 static int blk(struct device *d, uint32_t type, uint64_t sector, struct part data)
 {
@@ -93,8 +87,6 @@ bool use_blk(struct device *d)
 	       memcmp(in, "drive", 6) == 0;
 }
 
-/* --- network --- */
-
 bool use_net(struct device *d)
 {
 	const uint32_t len = NET_HEADER + 60;
@@ -104,7 +96,7 @@ bool use_net(struct device *d)
 		return false;
 	memset(out, 0, NET_HEADER);
 	fill(out + NET_HEADER, 60);
-	/* What was on its way before the reset may come first. */
+	/* A frame that was on its way before the reset may come first. */
 	for (unsigned i = 0; i < 64; i++) {
 		offer(d, 0, put(d, 0, &(struct part){in, 2048, true}, 1));
 		kick(d, 0);
@@ -117,8 +109,6 @@ bool use_net(struct device *d)
 	}
 	return false;
 }
-
-/* --- sockets --- */
 
 static bool vsock_send(struct device *d, uint32_t port, uint16_t op, uint32_t flags, uint32_t len)
 {
@@ -137,7 +127,7 @@ static bool vsock_send(struct device *d, uint32_t port, uint16_t op, uint32_t fl
 	return request(d, 1, &(struct part){out, (uint32_t)sizeof(h) + len, false}, 1) == 0;
 }
 
-/* Packets come in order into the one buffer there is, until there is one of `op`. */
+/* Receives packets into the only buffer until there is one of `op`. */
 static bool vsock_await(struct device *d, uint32_t port, uint16_t op)
 {
 	const struct virtio_vsock_hdr *h = (const struct virtio_vsock_hdr *)in;
@@ -167,9 +157,7 @@ bool use_vsock(struct device *d)
 	       vsock_await(d, port, VIRTIO_VSOCK_OP_RST);
 }
 
-/* --- memory balloon --- */
-
-/* As many pages as the host asks for, and then back. */
+/* Gives as many pages as the host asks for, and takes them back. */
 bool use_balloon(struct device *d)
 {
 	volatile uint32_t *config = (volatile uint32_t *)(d->base + VIRTIO_MMIO_CONFIG);
@@ -193,8 +181,6 @@ bool use_balloon(struct device *d)
 	       request(d, 2, &(struct part){(void *)SPARE_AT, 8192, true}, 1) == 0;
 }
 
-/* --- file system --- */
-
 static int32_t fuse(struct device *d, uint32_t opcode, const void *args, uint32_t len)
 {
 	struct fuse_in_header h = {
@@ -214,8 +200,6 @@ bool use_fs(struct device *d)
 	return bring_up(d) && fuse(d, FUSE_INIT, &init, sizeof(init)) == 0 &&
 	       fuse(d, FUSE_LOOKUP, "here", 5) == 0 && fuse(d, FUSE_LOOKUP, "gone", 5) == -2;
 }
-
-/* --- all of them --- */
 
 void begin_work(struct device *d)
 {
@@ -241,7 +225,7 @@ void begin_work(struct device *d)
 		count = 2;
 	} else if (d->id == ID_CONSOLE) {
 		memset(out, '.', 64);
-	} else { /* network and vsock: to each its own header */
+	} else { /* network and vsock have headers of their own */
 		memset(out, 0, 64);
 		offer(d, 0, put(d, 0, &(struct part){in, 2048, true}, 1));
 		kick(d, 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds the devices, does what the command line says with each, and reports. */
+/* Finds the devices, does with each what the command line says, and reports. */
 #include <linux/virtio_blk.h>
 #include <linux/virtio_fs.h>
 

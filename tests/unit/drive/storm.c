@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Resets with requests under way. The device's registers are written by vCPUs while the host's
- * event loop (or another process) serves its queues: a reset must come between requests, and after
- * it nothing of the guest's memory may change (CVE-2026-45782).
+ * Resets while requests are under way. vCPUs write the device's registers while the host's event
+ * loop (or another process) serves its queues. A reset must come between requests, and afterwards
+ * the guest's memory must not change (CVE-2026-45782).
  */
 #include "unit/drive/drive.h"
 
@@ -16,8 +16,8 @@ void *memcpy(void *to, const void *from, size_t n);
 
 extern const uint8_t ap_start[], ap_end[];
 
-static struct device *target; /* of the other vCPU's */
-static unsigned quiet;        /* it does nothing now */
+static struct device *target; /* the device of which the other vCPU writes registers */
+static unsigned quiet;        /* the other vCPU does nothing now */
 
 static void spin(unsigned turns)
 {
@@ -54,16 +54,19 @@ void reset_storm(struct device *d)
 	}
 }
 
-/* --- two vCPUs --- */
-
-/* Addresses are always outside of memory: the device must not write into this program. */
+/*
+ * The addresses are always outside of memory, because the device must not write into this program.
+ */
 static void disturb(struct device *d, uint32_t r)
 {
 	static const uint16_t registers[] = {VIRTIO_MMIO_QUEUE_DESC_LOW,
 		VIRTIO_MMIO_QUEUE_AVAIL_HIGH, VIRTIO_MMIO_QUEUE_USED_LOW,
 		VIRTIO_MMIO_QUEUE_USED_HIGH};
 	struct ring *ring = &d->ring[r / 8 % d->queues];
-	/* A server of its own gives up on a guest that breaks its rings, for good. */
+	/*
+	 * A device with a server of its own is left out, because the server gives up for good on a
+	 * guest that breaks its rings.
+	 */
 	unsigned what = d->id == ID_FS ? r % 3 : r % 8;
 
 	if (what == 0)
@@ -111,7 +114,7 @@ static void start_ap(void)
 
 	memcpy((void *)AP_AT, ap_start, (size_t)(ap_end - ap_start));
 	*spurious = 0x1ff;
-	icr[4] = 0x01000000; /* to the second one: INIT, then SIPI */
+	icr[4] = 0x01000000; /* to the second vCPU: INIT, then SIPI */
 	icr[0] = 0x4500;
 	icr[4] = 0x01000000;
 	icr[0] = 0x4600 | AP_AT >> 12;
@@ -134,7 +137,10 @@ void race(struct device *d)
 		begin_work(d);
 		spin(random32() % 64 * (i % 4));
 	}
-	/* In this order: "quiet" from now on is of a look at `target` that found nothing. */
+	/*
+	 * The order matters: a "quiet" that is set from now on comes from a look at `target` that
+	 * found nothing.
+	 */
 	__atomic_store_n(&target, NULL, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&quiet, 0, __ATOMIC_SEQ_CST);
 	while (!__atomic_load_n(&quiet, __ATOMIC_SEQ_CST))
