@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(config, items):
     lists = {"core": "vm_core.txt", "some": "vm_selection.txt"}
     chosen = lists.get(os.environ.get("CAISSON_VM_TESTS"))
     patterns = mode.selection(os.path.join(HERE, chosen)) if chosen else ["*"]
-    # Without a container of the test's own there is nothing that a microVM could change.
+    # A test that makes no container of its own would not use a microVM.
     wanted = [i for i in ours if "ctr" in i.fixturenames and mode.selected(mode.name_of(i), patterns)]
     lacking = why_no_kernel()
     if lacking:
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config, items):
     drop = [i for i in ours if i not in wanted]
     items[:] = [i for i in items if i not in drop]
     config.hook.pytest_deselected(items=drop)
-    # Only where the files were collected whole can a line be told to fit none of their tests.
+    # A line of the tables can be called unused only if all files were collected.
     whole = all(os.path.abspath(a).rstrip("/") == HERE for a in config.args) and not config.option.keyword
     unused += [p for p in patterns if not any(mode.selected(mode.name_of(i), [p]) for i in ours)]
     if whole and unused:

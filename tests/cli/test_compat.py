@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scripts written for runc and crun rely on: their words in errors, their ways to write options."""
+"""What scripts that were written for runc and crun rely on: the words of errors, and the ways to write options."""
 import json
 import os
 import subprocess
@@ -85,7 +85,7 @@ def test_letters_in_one_word(ctr):
     c = ctr.idle().up()
     r = c.exec("sh", "-c", "id -u; id -g; echo $A; pwd", opts=("-u1000:5", "-eA=b=c", "-cwd", "/tmp"))
     assert r.ok().out == "1000\n5\nb=c\n/tmp\n"
-    # -t takes no value: the terminal that goes nowhere is refused, and so both were read.
+    # -t takes no value. The error is about the terminal, so both options were read.
     c.exec("true", opts=("-dt",)).failed("console socket")
     assert c.exec("echo", "x", opts=("-e", "B=1", "-no-new-privs")).ok().out == "x\n"
     c.exec("true", opts=("-tx",)).failed("unknown option -tx")
@@ -93,7 +93,7 @@ def test_letters_in_one_word(ctr):
 
 
 def test_empty_values_are_none(ctr, rt):
-    """Scripts pass "$VARIABLE"; runc takes "" for not given."""
+    """Scripts pass "$VARIABLE", which may be empty; runc takes "" as an option that was not given."""
     c = ctr.idle().write()
     run = ("run", "--detach", "--pid-file=", "--console-socket=", "--pidfd-socket=", "--config", "", "--bundle=", c.id)
     with open(c.log, "wb") as log:
@@ -118,7 +118,7 @@ def test_options_of_the_peers(ctr, rt, tmp):
 
 
 def test_log_level(ctr, rt):
-    """What is only a warning goes with error; debug says as much as --debug."""
+    """Warnings appear at the log level "error" too; "debug" shows as much as --debug."""
     c = ctr("true")
     gone = {**os.environ, "NOTIFY_SOCKET": "/no/such/socket"}
     assert "warning: NOTIFY_SOCKET" in c.run(env=gone).ok().err
@@ -132,7 +132,7 @@ def test_log_level(ctr, rt):
 
 
 def test_config_of_the_callers_directory(ctr, rt, tmp):
-    """A relative --config is looked for where the caller is, as crun does, and then in the bundle."""
+    """A relative --config starts at the caller's directory, as with crun, and then in the bundle."""
     c = ctr("echo", "bundle").write()
     os.rename(os.path.join(c.bundle, "config.json"), os.path.join(c.bundle, "mine.json"))
     run = ("run", "--bundle", c.bundle, "--config", "mine.json", c.id)
@@ -150,10 +150,12 @@ def test_help_of_a_command(rt):
     rt("help", "nope").failed('unknown command "nope"')
 
 
-# ---- several, none, and what is none ----
+# ---- several containers, none, and IDs that match nothing ----
 
 def test_regex(ctr, rt):
-    """kill and delete of all whose ID matches; what can't be done to one is a warning, and the others' turn comes."""
+    """
+    kill and delete of all containers whose ID matches. A failure at one of them is a warning, and the others follow.
+    """
     many = [ctr.idle(id=i) for i in ("web-1", "web-2", "db-1")]
     for c in many:
         c.up()
@@ -190,7 +192,7 @@ def test_list_leaves_out_what_is_no_container(ctr, rt):
 
 
 def test_sigkill_without_a_pid_namespace_is_for_all(ctr):
-    """As runc >= 1.2 does: also once the first process has gone."""
+    """As with runc >= 1.2, this also works after the first process has ended."""
     for end in ("wait", "exit 0"):
         c = ctr.sh(f"sleep 100 & echo up; {end}")
         config.namespaces(c.conf, drop=("pid",))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two commands at once on one container, ten containers at once, signals during every phase."""
+"""Two commands at once on one container, ten containers at once, and signals during every phase."""
 import os
 import random
 import shutil
@@ -40,7 +40,7 @@ def test_ten_containers_at_once(ctr):
 
 
 def test_same_id_at_once(ctr):
-    """Exactly one create wins, the others say that it exists."""
+    """Exactly one create succeeds, and the others say that the container exists."""
     first = ctr.idle().write()
     rs = together(*[lambda: first.rt("create", "--bundle", first.bundle, first.id, stdout=open("/dev/null", "wb"))] * 6)
     assert sorted(r.rc == 0 for r in rs) == [False] * 5 + [True], rs
@@ -87,7 +87,7 @@ def test_kill_while_exec(ctr):
 
 
 def test_state_and_list_during_create_and_delete(ctr):
-    """Readers see a container whole or not at all."""
+    """Readers see a complete container or none."""
     stop = threading.Event()
     bad = []
 
@@ -99,7 +99,8 @@ def test_state_and_list_during_create_and_delete(ctr):
             else:
                 r.json()
 
-    # Beforehand: a fork of the reader's would hold a copied program open for writing, and ETXTBSY be nobody's fault.
+    # The programs are copied before, because a fork of a reader would hold a copied program open for writing and
+    # cause ETXTBSY.
     cs = [ctr("true").write() for _ in range(mode.times(15))]
     t = threading.Thread(target=reader, args=(ctr.rt,))
     t.start()
@@ -122,7 +123,10 @@ def test_pause_resume_storm(ctr):
 
 @pytest.mark.parametrize("s", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_during_every_phase(ctr, s):
-    """A signal to the runtime at sampled moments of `run`: it ends, and nothing is left but what delete takes."""
+    """
+    The runtime gets a signal at sampled moments of `run`. It must end, and `delete` must be able to remove all that
+    is left.
+    """
     t0 = time.monotonic()
     ctr("true").run().ok()
     whole = time.monotonic() - t0
@@ -141,7 +145,9 @@ def test_signals_during_every_phase(ctr, s):
 
 
 def test_caller_goes_away_during_create(ctr):
-    """The pipe a caller reads errors from closes: no hang, no SIGPIPE half way."""
+    """
+    The caller closes the pipe from which it reads errors. The runtime must neither hang nor die of SIGPIPE half way.
+    """
     c = ctr("no-such-program").write()
     r, w = os.pipe()
     p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=w, stderr=w)
@@ -152,7 +158,10 @@ def test_caller_goes_away_during_create(ctr):
 
 
 def test_refused_create_leaves_the_other_container_alone(ctr, tmp, binary):
-    """Two state directories, one ID, one cgroup path: the second create fails, and must not clean up the first's."""
+    """
+    Two state directories, one ID and one cgroup path: the second create fails and must not remove the first one's
+    cgroup.
+    """
     c = ctr.idle().up()
     other = Runtime(binary, os.path.join(tmp, "other"))
     r = other("run", "--detach", "--bundle", c.bundle, c.id)
@@ -164,7 +173,7 @@ def test_refused_create_leaves_the_other_container_alone(ctr, tmp, binary):
 
 
 def test_run_whose_container_was_replaced(ctr):
-    """`run` learns late that its container was deleted: what has the ID by now is not its to clean up."""
+    """`run` learns late that its container was deleted. It must not remove another one that has the ID by now."""
     c = ctr.idle().write()
     p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL)
     wait_for(lambda: c.exists() and c.status() == "running", "running")
@@ -193,7 +202,7 @@ def test_delete_between_the_directory_and_its_lock(ctr, force):
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to delay the runtime at one call")
 @pytest.mark.parametrize("call, moment", [("setns", 0.7), ("clone3", 1.5)])
 def test_container_ends_under_an_exec(ctr, call, moment):
-    """Of a process's first call: clone3 is delayed once in the runtime, and then in its stage."""
+    """The strace options that delay the first clone3 of a process: once in the runtime, and once in its stage process."""
     c = ctr.idle().up()
     p = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
                           f"inject={call}:delay_enter=1000000:when=1", *c.rt.argv("exec", c.id, "true")],

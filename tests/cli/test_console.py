@@ -137,7 +137,7 @@ def test_exec_console_socket(ctr, tmp):
 
 
 def test_size_set_at_once(ctr, tmp):
-    """As an engine does that knows it already when the master comes, long before the program runs."""
+    """The engine sets the size as soon as it gets the master, long before the program runs."""
     c = ctr.sh("stty size; exec sleep 1000", terminal=True)
     with Receiver(os.path.join(tmp, "console")) as rcv:
         c.create("--console-socket", rcv.path)
@@ -152,7 +152,7 @@ def test_size_set_at_once(ctr, tmp):
 
 
 class OnTerminal:
-    """A command whose stdin, stdout and stderr are a terminal of ours, in a session of its own."""
+    """A command in a session of its own, whose stdin, stdout and stderr are one of the test's terminals."""
 
     def __init__(self, rt, *args, rows=24, cols=80):
         self.fd, slave = pty.openpty()
@@ -236,7 +236,7 @@ def test_run_detached_with_terminal_needs_a_socket(ctr):
 
 @pytest.mark.parametrize("how", ["run", "exec"])
 def test_terminal_closed_and_opened_again(ctr, how):
-    """An init closes its terminal and opens it again later: nothing in between is the end of it."""
+    """An init closes its terminal and opens it again later. The relay must not take that for the end."""
     script = "echo first; exec 0<&- 1>&- 2>&-; sleep 0.3; echo second >/dev/console"
     if how == "run":
         c = ctr.sh(script, terminal=True).write()
@@ -250,7 +250,7 @@ def test_terminal_closed_and_opened_again(ctr, how):
 
 
 def test_reader_of_standard_output_goes_away(ctr):
-    """As when a terminal is closed: writing to it fails, instead of waiting for ever."""
+    """When the master is gone, writing to the terminal must fail and not wait."""
     c = ctr.sh("trap '' HUP; while echo a line of some length; do :; done; exit 9", terminal=True).write()
     p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=subprocess.PIPE)
     p.stdout.read(100)
@@ -263,7 +263,7 @@ def test_reader_of_standard_output_goes_away(ctr):
 
 
 def test_input_that_nobody_reads(ctr):
-    """It fills the terminal up, and neither signals nor output may be stuck behind it."""
+    """The program fills the terminal. Neither signals nor the output may wait for it."""
     c = ctr.sh("stty raw; trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done", terminal=True).write()
     r, w = os.pipe()
     os.set_blocking(w, False)
@@ -288,7 +288,7 @@ def test_input_that_nobody_reads(ctr):
 
 
 def test_background_job_does_not_touch_the_terminal(ctr):
-    """It stops, as any program of a shell's background does, until it is brought to the foreground."""
+    """The command stops, like any background program of a shell, until it is brought to the foreground."""
     c = ctr.sh("echo up; exit 3", terminal=True).write()
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)

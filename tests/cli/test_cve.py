@@ -25,7 +25,7 @@ def sha(path):
 
 
 def tree(path):
-    """Everything beneath path with type, size and mode: what "the host is untouched" is compared by."""
+    """Lists everything beneath path with type, size and mode, so that a test can see that the host is unchanged."""
     out = {}
     for d, dirs, files in os.walk(path):
         for n in dirs + files:
@@ -84,7 +84,7 @@ def test_2019_5736_entrypoint_is_proc_self_exe(ctr, binary, how):
         c = ctr.idle().up()
         r = c.exec("/proc/self/exe", timeout=15)
     assert sha(binary) == before
-    # The runtime must never find itself running again inside.
+    # The runtime must never start again inside of the container.
     assert "OWNER" not in r.out and r.rc != 0, r
 
 
@@ -114,7 +114,7 @@ def test_2019_5736_exec_process_cannot_be_opened_for_writing(ctr, binary):
 
 
 def test_2019_5736_create_leaves_no_way_to_the_binary(ctr, binary):
-    """Between create and start the container's process is the runtime's code: its exe must not be the host's file."""
+    """Between create and start the container's process runs the runtime's code. Its exe must not be the host's file."""
     c = ctr("true")
     c.create()
     before = sha(binary)
@@ -307,7 +307,7 @@ def test_2024_21626_only_stdio_is_open(ctr, rt):
 # ---- CVE-2025-24965: a configuration file is written through a symlink ----
 
 def test_2025_24965_files_of_the_rootfs_are_symlinks(ctr, victim):
-    """Whatever the runtime may create in a rootfs by itself must not go through the image's links."""
+    """Files that the runtime creates in a rootfs must not go through links of the image."""
     c = ctr("true")
     for n in (".krun_config.json", ".krun_vm.json", "run/.containerenv", "etc/hostname", "etc/mtab", "etc/resolv.conf"):
         os.makedirs(os.path.dirname(c.path(n)), exist_ok=True)
@@ -374,7 +374,7 @@ def test_2025_52565_pts_is_a_symlink(ctr, tmp, victim):
 # ---- CVE-2025-52881, 2025-62596: a write to /proc is redirected ----
 
 def test_2025_52881_tmpfs_over_proc_self_attr(ctr, tmp):
-    """Something mounted over what the runtime writes in /proc: a private procfs is used, or it refuses."""
+    """Something is mounted over the files that the runtime writes in /proc. It must use a private procfs, or refuse."""
     c = ctr("cat", "/proc/sys/net/ipv4/ip_forward")
     c.conf["mounts"] += [{"destination": "/proc/sys/net", "type": "tmpfs", "source": "tmpfs"}]
     c.conf["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
@@ -439,7 +439,7 @@ def test_2026_88264_no_dev_mount_and_symlinks(ctr, victim, tmp):
 
 
 def test_device_nodes_of_the_image_are_not_taken_for_ours(ctr):
-    """The image has /dev/null as another device (1:1 is /dev/mem): replaced or refused, never left as it is."""
+    """In the image /dev/null is another device (1:1 is /dev/mem). It must be replaced or refused."""
     c = ctr.sh("stat -c '%t:%T' /dev/null")
     os.mknod(c.path("/dev/null"), 0o20666, os.makedev(1, 1))
     c.conf["mounts"] = [m for m in c.conf["mounts"] if not m["destination"].startswith("/dev")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""caisson doctor: what it says of this host is true, and what it says of hosts that lack something is of use."""
+"""caisson doctor: its report about this host is true, and its reports about hosts that lack something say what to do."""
 import os
 import re
 import time
@@ -24,7 +24,7 @@ def check(j, mode, name):
 
 
 def in_mounts(script):
-    """A prefix that runs the rest in a mount namespace of its own, after the script."""
+    """A command prefix. The rest runs in a mount namespace of its own, after the script."""
     return ["unshare", "-m", "sh", "-euc", script + '\nexec "$@"', "sh"]
 
 
@@ -91,7 +91,7 @@ def test_kvm_is_what_the_processor_says(rt):
 # ---- hosts that lack something ----
 
 def test_old_kernel(rt):
-    """The personality that says 2.6 to old programs."""
+    """A personality that tells old programs that the kernel is 2.6."""
     rt.prefix = ["setarch", "--uname-2.6"]
     j = report(rt, rc=1)
     result, text = check(j, "ns", "kernel")
@@ -106,7 +106,7 @@ def test_root_of_an_unprivileged_container(rt):
 
 
 def test_no_user_namespaces(rt):
-    """In a user namespace whose limit of further ones is 0."""
+    """Runs in a user namespace in which no further one can be made."""
     rt.prefix = ["unshare", "--user", "--map-root-user", "sh", "-euc",
                  'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"', "sh"]
     result, text = check(report(rt, rc=0), "ns", "user-namespaces")
@@ -129,7 +129,7 @@ def test_subordinate_ids(rt, tmp):
     for n in ("newuidmap", "newgidmap"):
         with open(os.path.join(bin, n), "w", opener=lambda p, f: os.open(p, f, 0o755)) as f:
             f.write("#!/bin/sh\n")
-    # Only nobody has ranges.
+    # Only the user nobody has ranges of ids.
     ids = os.path.join(tmp, "ids")
     with open(ids, "w") as f:
         f.write("daemon1:1:1\nnobody:100000:65536\n")
@@ -208,7 +208,7 @@ def test_qemu_version(rt, tmp, version, result):
 
 @pytest.mark.parametrize("missing", TYPES)
 def test_qemu_without_a_device(rt, tmp, missing):
-    # Far behind in the file, across the borders of what is read at a time; and a longer name is another one.
+    # The word is far behind in the file, across the border of two reads, and a longer word contains it.
     types = [missing + "-x", "y" * ((1 << 20) - 90)] + [t for t in TYPES if t != missing]
     result, text = check(report(rt, rc=0, env=fake_qemu(tmp, say("7.2.0"), types)), "vm-qemu", "machine")
     assert result == "no" and f"has no {missing}" in text

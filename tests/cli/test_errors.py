@@ -69,7 +69,7 @@ def test_config_is_a_directory_or_a_fifo(ctr):
     c.rt("run", "--bundle", c.bundle, c.id).failed("config.json")
     os.rmdir(p)
     os.mkfifo(p)
-    # Must not wait for a writer for ever.
+    # The runtime must not wait for a writer of the FIFO.
     c.rt("run", "--bundle", c.bundle, c.id, timeout=10).failed("config.json")
 
 
@@ -177,7 +177,7 @@ TYPES = {
 }
 WRONG = {"string": [7, True, [], {}], "number": ["7", True, [], {}, 1.5], "boolean": ["true", 1, [], {}], "array": ["x", 1, {}, True],
          "object": ["x", 1, [], True]}
-# What must stand around a value for its type to be the only thing wrong.
+# What a document must also have so that only the type of the value is wrong.
 AROUND = {
     "process.rlimits[0]": {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}, "process.scheduler": {"policy": "SCHED_OTHER"},
     "process.ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 1}, "hooks.poststop[0]": {"path": "/bin/true"},
@@ -195,7 +195,7 @@ AROUND = {
 
 
 def place(conf, path, value):
-    """Sets the value at a path such as process.rlimits[0].soft, making what is missing on the way."""
+    """Sets the value at a path such as process.rlimits[0].soft, and makes all objects on the way."""
     words = path.replace("[", ".[").split(".")
     at, here = conf, ""
     for i, w in enumerate(words):
@@ -219,7 +219,10 @@ def place(conf, path, value):
 
 @pytest.mark.parametrize("path", TYPES)
 def test_wrong_type(rt, tmp, path):
-    """Says the JSON path, what was expected and what was found. No rootfs needed: the document is wrong by itself."""
+    """
+    The error has the JSON path, the expected type and what was found. No rootfs is needed, because the document
+    itself is wrong.
+    """
     for i, value in enumerate(WRONG[TYPES[path]]):
         c = config.default("true")
         place(c, path, value)
@@ -296,7 +299,7 @@ def test_rootfs_is_a_file(ctr):
 @pytest.mark.parametrize("prog,text", [("nope", "executable file not found in $PATH"), ("/nope", "no such file or directory"),
                                        ("./nope", "no such file or directory"), ("/bin/nope/x", "no such file or directory")])
 def test_program_not_found(ctr, prog, text):
-    """runc's texts, which podman and docker turn into exit code 127."""
+    """The errors contain runc's texts, because podman and docker turn them into exit code 127."""
     ctr(prog).run().failed(prog, text)
 
 
@@ -369,7 +372,7 @@ def test_pid_file_that_cannot_be_written(ctr):
 
 
 def test_state_file_damaged(ctr, rt):
-    """A state file that a crash or a user broke: errors that say so, and delete --force still works."""
+    """A state file was damaged by a crash or a user. Errors say so, and delete --force still works."""
     c = ctr.idle().up()
     pid = c.pid()
     d = os.path.join(rt.root, c.id)
@@ -380,7 +383,7 @@ def test_state_file_damaged(ctr, rt):
                 f.write('{"half')
     r = rt("state", c.id)
     assert r.rc != 0 and len(r.err.splitlines()) == 1, r
-    # The process can't be known any more, but the container must not be stuck for ever.
+    # The process is unknown now, but the container must still be deletable.
     os.kill(pid, 9)
     r = rt("delete", "--force", c.id)
     assert r.rc == 0 or r.err, r
@@ -404,7 +407,7 @@ def test_arguments_too_long_for_the_kernel(ctr):
 
 
 def test_limit_whose_controller_v2_does_not_hold(ctr):
-    """On a hybrid host: an error that names the controller and says who holds it. Elsewhere the limit is set."""
+    """On a hybrid host the error names the controller and says who holds it. On other hosts the limit is set."""
     m = machine.cgroup2_mount()
     with open(os.path.join(m, "cgroup.controllers")) as f:
         have = f.read().split()
@@ -416,7 +419,7 @@ def test_limit_whose_controller_v2_does_not_hold(ctr):
 
 
 def test_only_the_program_is_no_such_file(ctr, rt, tmp):
-    """podman makes "command not found" (127) of these words, whatever the sentence around them is about."""
+    """Only a missing program may be called "no such file", because podman turns these words into exit code 127."""
     missing = os.path.join(tmp, "no", "such", "dir")
     c = ctr.idle()
     rs = [c.run("--pid-file", missing + "/pid"), c.run("--console-socket", missing), c.run("--pidfd-socket", missing)]

@@ -149,7 +149,7 @@ def test_detach_and_pid_file(c):
     pid = int(open(pf).read())
     assert alive(pid)
     n = len(c.rt("ps", "-f", "json", c.id).json())
-    # In a microVM the pid is that of the process which stands for the guest's.
+    # In a microVM the pid is that of the host's process that stands for the guest's.
     assert mode.VM or pid in c.rt("ps", "-f", "json", c.id).json()
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not alive(pid), "its end")
@@ -194,7 +194,7 @@ def test_needs_running(ctr, when):
         r = c.exec("true")
         assert r.rc != 0 and "not running" in r.err, r
     else:
-        # runc allows exec into a created container; so do we, as engines do it (podman exec after init).
+        # Like runc, caisson allows exec in a created container, because engines use it (podman exec after init).
         c.exec("true").ok()
 
 
@@ -251,7 +251,7 @@ def test_sub_cgroup_must_exist(c):
 
 
 def test_failed_exec_leaves_no_pid_file(ctr, tmp):
-    """The pid file is written, then nobody takes the pidfd."""
+    """The pid file is written, and then nobody takes the pidfd."""
     c = ctr.idle().up()
     f = os.path.join(tmp, "pid")
     c.exec("sleep", "100", opts=["--detach", "--pid-file", f, "--pidfd-socket", os.path.join(tmp, "nobody")]).failed("pidfd")

@@ -38,7 +38,9 @@ def counts(rt, argv, log):
 
 
 def points(n):
-    """(call, nth) over the whole run: every single change where few, evenly sampled where many."""
+    """
+    Picks (call, nth) over the whole run: every call that is made few times, and evenly spread samples of the others.
+    """
     all_ = [(c, i) for c in CALLS for i in range(1, n.get(c, 0) + 1)]
     step = max(1, len(all_) // SAMPLES)
     return all_[::step]
@@ -94,11 +96,12 @@ def test_killed_while_making(ctr, out, tmp, command):
     assert len(ps) >= min(50, SAMPLES), "too few moments: is strace tracing the runtime?"
     hit = 0
     for call, nth in ps:
-        # A fresh state directory each time: the calls are then those that were counted, first-time work included.
+        # Each run has a fresh state directory, so that it makes the calls that were counted, first-time work
+        # included.
         shutil.rmtree(c.rt.root, ignore_errors=True)
         hit += strike(c, argv, call, nth) == -9
         check_gone(c, before, f"{command}, SIGKILL at {call} {nth}")
-    # How often a call is made varies a little from run to run; nearly every strike must be one.
+    # The number of calls varies a little from run to run, so nearly every strike must have hit one.
     assert hit >= 0.9 * len(ps), f"{hit} of {len(ps)}"
 
 
@@ -128,7 +131,7 @@ def test_killed_during(ctr, out, tmp, command):
 
 @pytest.mark.slow
 def test_killed_during_run_at_moments(ctr, out):
-    """The same by the clock, with the whole process group: nobody is left to clean up but delete."""
+    """The same at moments of time, with the whole process group. Only `delete` can clean up then."""
     c = rich(ctr, out)
     c.conf["process"]["args"] = ["true"]
     c.write()
@@ -162,7 +165,7 @@ def test_call_failures_during_create(ctr, out, tmp):
                                      stdout=subprocess.DEVNULL, stderr=e)
                 rc = p.wait(20 * mode.SCALE)
             tried += 1
-            # Where QEMU is taken for lack of a KVM, that is said besides.
+            # If QEMU is used for lack of KVM, a message says so.
             said = [line for line in open(err, errors="replace").read().strip().splitlines() if "runs in software" not in line]
             if rc == 0:
                 c.delete("--force")  # it could do without that call

@@ -26,7 +26,7 @@ def hook(script, **more):
 
 
 def with_hooks(c, out, hooks):
-    """The directory `out` is at the same path inside, for the hooks that run there."""
+    """The directory `out` has the same path in the container, for the hooks that run there."""
     c.conf["mounts"].append({"destination": out, "type": "bind", "source": out, "options": ["bind"]})
     c.conf["hooks"] = hooks
     return c
@@ -120,7 +120,10 @@ def test_args_and_env(ctr, out):
 
 @pytest.mark.parametrize("env", [None, []])
 def test_no_args_and_no_env(ctr, out, env):
-    """Without env: the runtime's, as with runc and crun; [] is none. Without args: args[0] is the path."""
+    """
+    A hook without env gets the runtime's, as with runc and crun. With [] it gets none. Without args, args[0] is the
+    path.
+    """
     path = os.path.join(out, "hook")
     with open(path, "w") as f:
         f.write(f"#!/bin/bash\ntr '\\0' '\\n' < /proc/$$/environ > {out}/env\necho done > {out}/log\n")
@@ -206,7 +209,7 @@ def test_hanging_poststop_is_killed(ctr, out):
 
 
 def test_hanging_hooks_children_are_killed_too(ctr, out):
-    """A hook is often a shell script: what hangs is a child of it."""
+    """A hook is often a shell script, and the process that hangs is a child of it."""
     c = with_hooks(ctr("true"), out, {"createRuntime": [hook("sleep 1000; true", timeout=1)]})
     r = c.run()
     assert r.rc != 0 and "createRuntime" in r.err, r
@@ -260,7 +263,7 @@ def test_hook_killed_by_a_signal(ctr, out):
 
 
 def test_createruntime_hook_sets_up_the_network(ctr, out):
-    """What CNI-like hooks do: find the pid in the state, move an interface there; the program has it."""
+    """A hook does as CNI does: it finds the pid in the state and moves an interface there, which the program then has."""
     script = (f"pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' | head -1 | tr -dc 0-9); "
               f"ip link add caihook0 type veth peer name eth0 netns $pid && echo ok > {out}/log")
     c = with_hooks(ctr("ls", "/sys/class/net"), out, {"createRuntime": [

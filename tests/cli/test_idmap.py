@@ -21,7 +21,7 @@ MAP = [{"containerID": 0, "hostID": 5000, "size": 1000}]
 
 
 def test_idmapped_mount(ctr, disk):
-    """Ids on disk 0..999 show as 5000..5999; writing maps back."""
+    """Ids 0 to 999 on disk appear as 5000 to 5999, and writing maps back."""
     open(os.path.join(disk, "f"), "w").close()
     os.chown(os.path.join(disk, "f"), 3, 4)
     c = ctr.sh("stat -c %u:%g /m/f")
@@ -30,7 +30,7 @@ def test_idmapped_mount(ctr, disk):
 
 
 def test_idmapped_with_the_containers_mapping(ctr, disk):
-    """idmap with a user namespace: files of root on disk are root's in the container."""
+    """With a user namespace, files that belong to root on disk belong to root in the container."""
     open(os.path.join(disk, "f"), "w").close()
     os.chmod(disk, 0o755)
     c = ctr.sh("stat -c %u:%g /m/f; touch /m/new")
@@ -44,7 +44,7 @@ def test_idmapped_with_the_containers_mapping(ctr, disk):
 
 
 def test_idmap_option_with_ids(ctr, disk):
-    """crun's: what is 3:4 on disk shows as 5003:5004; the second range is relative to the container's own."""
+    """crun's option: 3:4 on disk appears as 5003:5004. The second range is relative to the container's own mapping."""
     for n, uid in ("f", 3), ("g", 20):
         open(os.path.join(disk, n), "w").close()
         os.chown(os.path.join(disk, n), uid, 4)
@@ -83,7 +83,7 @@ def test_idmap_where_the_file_system_cannot(ctr):
 
 
 def test_bind_from_a_directory_the_mapped_root_cannot_read(ctr, tmp):
-    """podman volumes lie beneath 0700 directories: the source is opened before the user namespace is entered."""
+    """podman volumes are in 0700 directories, so the source must be opened before the user namespace is entered."""
     secret = os.path.join(tmp, "secret")
     os.makedirs(os.path.join(secret, "vol"))
     with open(os.path.join(secret, "vol", "f"), "w") as f:

@@ -87,7 +87,7 @@ def test_delete_needs_stopped(ctr):
 
 
 def test_delete_created(ctr):
-    """runtime.md wants an error here too, but runc and crun delete it, and who scripts them counts on it."""
+    """runtime.md demands an error here too, but runc and crun delete the container, and scripts rely on it."""
     c = ctr("true")
     c.create()
     c.delete()
@@ -123,7 +123,7 @@ def test_kill_created(ctr):
 
 @pytest.mark.parametrize("name", ["TERM", "HUP"])
 def test_kill_created_without_force(ctr, name):
-    """The first process of a pid namespace hears no signal that it does not handle."""
+    """The first process of a pid namespace gets no signal that it does not handle."""
     c = ctr.idle()
     c.create()
     c.kill(name)
@@ -180,7 +180,7 @@ def test_kill_all(ctr):
 
 
 def test_kill_all_without_pid_namespace(ctr):
-    """Without a pid namespace the init's death does not take the others with it: kill --all and delete must."""
+    """Without a pid namespace the init's death does not end the other processes, so kill --all and delete must."""
     c = ctr.sh("sleep 100 & sleep 100 & echo up; wait")
     config.namespaces(c.conf, drop=("pid",))
     c.up()
@@ -208,7 +208,7 @@ def test_run_exit_code(ctr, code):
 
 
 def test_run_killed_from_outside(ctr):
-    # Of the signals that kill by default only SIGKILL reaches an init of another pid namespace.
+    # Of all signals that kill by default, only SIGKILL ends an init of another pid namespace.
     c = ctr("probe", "pause").write()
     p = c.rt.popen("run", "--bundle", c.bundle, c.id, stderr=subprocess.DEVNULL)
     wait_for(lambda: c.exists() and c.status() == "running", "running")
@@ -224,7 +224,7 @@ def test_run_killed_is_128_plus_signal(ctr, s):
 
 
 def test_run_stdio_untouched(ctr):
-    """Bytes go through as they are, and the end of input is seen."""
+    """Bytes pass unchanged, and the program sees the end of input."""
     data = bytes(range(256)) * 5000
     r = ctr("cat").run(input=data)
     assert r.rc == 0 and r.raw == data
@@ -339,11 +339,11 @@ def test_ps(ctr):
     c.wait_output("up")
     wait_for(lambda: len(c.rt("ps", "--format", "json", c.id).json()) == 3, "three processes")
     pids = c.rt("ps", "-f", "json", c.id).json()
-    # The guest's numbers for them are not this machine's.
+    # The guest has other pids for them than this machine.
     assert mode.VM or (c.pid() in pids and all(alive(p) for p in pids))
     table = c.rt("ps", c.id).ok().out.splitlines()
     assert "PID" in table[0] and len(table) == 4
-    # What follows the ID goes to ps(1), which can't look into a microVM.
+    # Arguments after the ID go to ps(1), which can't see processes of a microVM.
     if mode.VM:
         c.rt("ps", c.id, "-o", "pid,comm").failed("microVM")
         return
@@ -382,7 +382,7 @@ def test_pause_stopped(ctr):
 
 
 def test_start_closes_over_exec_failure(ctr):
-    """The program is missing: create (or start) fails with the text engines know, and nothing is left."""
+    """The program is missing. create (or start) fails with the text that engines know, and nothing is left."""
     c = ctr("no-such-program")
     c.run().failed("executable file not found in $PATH")
     assert not c.exists()

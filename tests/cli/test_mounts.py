@@ -37,7 +37,7 @@ def vol(tmp):
 
 
 def test_only_the_mounts_of_the_config(ctr):
-    """Nothing of the host's mounts is visible, nothing extra is mounted."""
+    """No mount of the host is visible, and no other mount exists."""
     c = ctr()
     points = {l.split()[4] for l in mountinfo(c).splitlines()}
     allowed = {"/", "/dev/console"} | {m["destination"] for m in c.conf["mounts"]}
@@ -48,7 +48,7 @@ def test_only_the_mounts_of_the_config(ctr):
 
 
 def test_mounted_in_order(ctr, vol):
-    """A later mount beneath or above an earlier one is seen, as listed."""
+    """The order of the list counts, for mounts beneath and above earlier ones."""
     c = ctr.sh("cat /mnt/inner/file; ls /mnt")
     config.add_mount(c, "/mnt", "tmpfs", "tmpfs")
     config.add_mount(c, "/mnt/inner", "bind", vol, ["rbind"])
@@ -94,7 +94,7 @@ def test_bind_source_is_a_symlink_on_the_host(ctr, vol, tmp):
 
 
 def test_copy_symlink(ctr, vol, tmp):
-    """crun's, which podman's no-dereference comes as: the link itself, not what it leads to; anything else is mounted."""
+    """crun's option, which podman uses for no-dereference. The link itself is copied, and anything else is mounted."""
     os.symlink("/a/b", os.path.join(tmp, "link"))
     opts = ["rbind", "copy-symlink"]
     script = "readlink /new/dir/link; readlink /link; cat /data/file; grep -c link /proc/mounts"
@@ -102,7 +102,7 @@ def test_copy_symlink(ctr, vol, tmp):
     os.symlink("/a/b", c.path("/link"))
     config.add_mount(c, "/link", "bind", os.path.join(tmp, "link"), opts)
     assert c.run().out == "/a/b\n/a/b\nfrom the host\n0\n"
-    # What is in the way stays; and a directory of the path that leads out of the root leads nowhere.
+    # What exists at the destination stays, and a directory that leads out of the root does not.
     for other in ("/etc", "file"):
         c = config.add_mount(ctr("true"), "/link", "bind", os.path.join(tmp, "link"), opts)
         if other == "file":
@@ -120,7 +120,7 @@ def test_copy_symlink(ctr, vol, tmp):
 
 
 def test_nofollow(ctr, vol, tmp):
-    """crun's: a link as source is bound itself; a link as destination is mounted on, not what it leads to."""
+    """crun's option: a link as source is bound itself, and a link as destination is mounted on."""
     os.symlink("/proc/self/cmdline", os.path.join(tmp, "link"))
     link, file = os.path.join(tmp, "link"), os.path.join(vol, "file")
     c = config.add_mount(ctr.sh("readlink /l; cat /d; cat /t"), "/l", "bind", link, ["bind", "src-nofollow"])
@@ -191,7 +191,7 @@ def test_recursive_attribute_options(ctr, vol, opt, flag):
     machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs")
     try:
         info = mountinfo(config.add_mount(ctr(), "/m", "bind", vol, ["rbind", opt]))
-        # A microVM has the whole source as one file system.
+        # A microVM has the source and its mounts as one file system.
         assert flag in mounted(info, "/m")[0] and (mode.VM or flag in mounted(info, "/m/sub")[0])
     finally:
         machine.umount(os.path.join(vol, "sub"))
@@ -204,7 +204,7 @@ def test_later_option_wins(ctr, vol):
 
 
 def test_bind_keeps_the_sources_flags_that_are_not_mentioned(ctr, vol):
-    """A nosuid,nodev source must not lose them by being bind-mounted read-only."""
+    """A read-only bind mount of a nosuid,nodev source must keep these flags."""
     machine.mount("tmpfs", os.path.join(vol, "sub"), "tmpfs", 2 | 4)  # MS_NOSUID | MS_NODEV
     try:
         flags = mounted(mountinfo(config.add_mount(ctr(), "/m", "bind", os.path.join(vol, "sub"), ["bind", "ro"])), "/m")[0]
@@ -251,7 +251,7 @@ def test_proc_sysfs_mqueue_devpts(ctr):
 
 
 def test_cgroup_mount_shows_the_containers_own(ctr):
-    """The v2 hierarchy, read-only, its root the container's cgroup."""
+    """The v2 hierarchy is read-only, and its root is the container's cgroup."""
     c = ctr.sh("cat /proc/self/cgroup; ls /sys/fs/cgroup; mkdir /sys/fs/cgroup/x")
     r = c.run()
     assert r.rc == 1 and "Read-only" in r.err, r
@@ -259,7 +259,7 @@ def test_cgroup_mount_shows_the_containers_own(ctr):
 
 
 def test_destination_symlink_stays_inside(ctr, vol, tmp):
-    """An absolute symlink in the rootfs is the rootfs's business: /opt of the container, not of the host."""
+    """An absolute symlink in the rootfs leads to the container's /opt and not to the host's."""
     c = ctr.sh("cat /opt/inside/file")
     victim = os.path.join(tmp, "victim")
     os.mkdir(victim)
@@ -285,7 +285,7 @@ def test_destination_is_made(ctr):
 
 
 def test_destination_relative(ctr):
-    """Deprecated, but runc takes it as relative to the root."""
+    """A relative destination is deprecated, but runc takes it as relative to the root."""
     c = config.add_mount(ctr.sh("grep -q ' /rel tmpfs ' /proc/mounts"), "rel", "tmpfs", "tmpfs")
     assert c.run().rc == 0
 
@@ -351,7 +351,7 @@ def test_mount_propagation(ctr, vol, opt, field):
     machine.mount(None, vol, flags=MS_SHARED)
     try:
         c = config.add_mount(ctr(), "/m", "bind", vol, ["rbind", opt])
-        # A bind mount can be shared with the host only if no private step lies between (as runc demands it).
+        # A bind mount can be shared with the host only if every mount above it is, which runc demands too.
         c.conf["linux"]["rootfsPropagation"] = "rshared" if "shared" in opt else "rslave"
         kinds = {f.split(":")[0] for f in mounted(mountinfo(c), "/m")[4]}
         assert (field in kinds) if field else not kinds & {"shared", "master", "unbindable"}, kinds

@@ -18,12 +18,12 @@ def inside(c):
     return dict(l.split(":", 1) for l in c.run().ok().out.splitlines())
 
 
-# What the kernel's first ones are numbered, in any Linux (include/linux/proc_ns.h); of the rest the number varies.
+# The numbers of a Linux kernel's first namespaces (include/linux/proc_ns.h). The others' numbers vary.
 FIRST = {"ipc": 0xEFFFFFFF, "uts": 0xEFFFFFFE, "user": 0xEFFFFFFD, "pid": 0xEFFFFFFC, "cgroup": 0xEFFFFFFB, "time": 0xEFFFFFFA}
 
 
 def host(f):
-    """What a container without its own would be in: this process's, or in a microVM the guest kernel's first."""
+    """The namespace of a container without one of its own: this process's, or in a microVM the guest kernel's first."""
     if mode.VM:
         return f"[{FIRST[f]}]" if f in FIRST else None
     return os.readlink(f"/proc/self/ns/{f}").split(":", 1)[1]
@@ -63,7 +63,7 @@ def test_uts_of_the_host(ctr):
 
 @pytest.mark.parametrize("kind", ["pid", "network", "ipc", "uts", "cgroup", "time"])
 def test_joined_by_path(ctr, kind):
-    """As pods share them: the second container is in the first one's namespace."""
+    """As in a pod, the second container is in the first one's namespace."""
     a = ctr.idle()
     config.namespaces(a.conf, kind)
     a.up()
@@ -90,7 +90,7 @@ def test_joined_user_namespace(ctr):
 
 
 def test_joined_user_and_network_namespaces(ctr):
-    """The pod case of rootless podman: the network namespace belongs to the user namespace that is joined too."""
+    """As in a pod of rootless podman, the network namespace belongs to the user namespace that is joined too."""
     a = with_user(ctr.idle()).up()
     b = ctr()
     paths = {"user": f"/proc/{a.pid()}/ns/user", "network": f"/proc/{a.pid()}/ns/net"}
@@ -107,7 +107,7 @@ def test_joined_mount_namespace(ctr):
         c = ctr()
         config.namespaces(c.conf, paths={"mount": f"/proc/{p.pid}/ns/mnt"})
         r = c.write().run()
-        # It may also be refused, but then by name, and the namespace must be untouched.
+        # The runtime may refuse it by name, and must not change the namespace.
         if r.rc != 0:
             assert "mount" in r.err and "namespace" in r.err, r
     finally:
@@ -161,7 +161,7 @@ def test_time_offsets(ctr):
     c.conf["linux"]["timeOffsets"] = {"boottime": {"secs": 1000000, "nanosecs": 5}, "monotonic": {"secs": 5000}}
     up = int(c.run().ok().out)
     with open("/proc/uptime") as f:
-        # A microVM is as old as its container.
+        # A microVM's clock starts with the container.
         assert abs(up - (0 if mode.VM else float(f.read().split()[0])) - 1000000) < 30 * mode.SCALE
 
 
@@ -255,7 +255,7 @@ def test_net_device(ctr, dummy, name):
     c = ctr("ip", "addr")
     c.conf["linux"]["netDevices"] = {dummy: {"name": name} if name else {}}
     out = c.run().ok().out
-    # In a microVM it is no half of a pair, but a virtio device.
+    # In a microVM the interface is a virtio device and not one end of a veth pair.
     assert f" {name or dummy}" + (":" if mode.VM else "@") in out and "10.9.8.7/24" in out and "mtu 1400" in out
 
 

@@ -90,7 +90,7 @@ def test_log_file_is_appended_to(rt, tmp):
 
 
 def test_error_reaches_stderr_as_well(rt, tmp):
-    """conmon reads standard error."""
+    """With --log an error still appears on standard error too, because conmon reads it there."""
     rt.options = ["--log", os.path.join(tmp, "log")]
     rt("state", "nope").failed("does not exist")
 
@@ -180,7 +180,8 @@ def test_features_tells_the_truth_about_seccomp(ctr, rt, tmp, what, field):
             s["flags"] = [v]
         c.conf["linux"]["seccomp"] = s
         r = c.run()
-        # Recognized is not the same as usable in one filter with x86-64: another byte order can't be.
+        # The runtime recognizes architectures that one filter can't have beside x86-64, such as those of another byte
+        # order.
         assert r.rc == 0 or (field == "arch" and "X86" not in v and "cannot be in one filter" in r.err), (v, r)
 
 
@@ -200,7 +201,7 @@ def test_features_tells_the_truth_about_mount_options(ctr, rt, tmp):
 # ---- spec ----
 
 def test_spec_runs_unchanged(ctr, rt):
-    """Also on a hybrid cgroup host. Its terminal is true, so a pty of ours stands in for the user's."""
+    """This works on hybrid hosts too. The config's terminal is true, so the test's pty stands for the user's."""
     c = ctr("true")
     rt("spec", "--bundle", c.bundle).ok()
     with open(os.path.join(c.bundle, "config.json")) as f:
@@ -267,7 +268,7 @@ def test_plan_reports_what_is_wrong(ctr, rt):
 # ---- events and update ----
 
 def test_events_stats(ctr):
-    """runc's shape, which containerd and docker parse."""
+    """The JSON has runc's shape, because containerd and docker parse it."""
     c = ctr.idle().up()
     j = c.rt("events", "--stats", c.id).json()
     assert j["type"] == "stats" and j["id"] == c.id
@@ -312,7 +313,9 @@ def test_update_without_a_controller(ctr):
 
 
 def test_limits_without_a_cgroup(ctr):
-    """--cgroup-manager disabled: what is not applied is said, once, and nothing where nothing was asked for."""
+    """
+    With --cgroup-manager disabled one message names what is not applied, and there is none if nothing was asked for.
+    """
     c = ctr("true")
     c.rt.options = ["--cgroup-manager", "disabled"]
     assert c.run().ok().err == ""
@@ -323,13 +326,13 @@ def test_limits_without_a_cgroup(ctr):
 
 @pytest.mark.parametrize("how", ["file", "stdin"])
 def test_update_devices_live(ctr, tmp, how):
-    """linux.resources from a file or standard input; devices need no controller, so this works on every host."""
+    """linux.resources come from a file or standard input. Devices need no controller, so this works on every host."""
     c = ctr.sh("while :; do sleep 0.05; done")
     for s in ("bounding", "effective", "permitted"):
         c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_MKNOD"]
     c.conf["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "access": "m"}]}
     c.up()
-    # /dev/kmsg, which anyone may write to whom the rules allow it
+    # Anyone may write to /dev/kmsg if the device rules allow it.
     probe = ["sh", "-c", "[ -e /tmp/k ] || mknod /tmp/k c 1 11; probe open /tmp/k w"]
     assert c.exec(*probe).ok().out.startswith("1 ")
     new = json.dumps({"devices": [{"allow": True, "type": "c", "major": 1, "minor": 11, "access": "w"}]})
@@ -359,7 +362,7 @@ def test_update_bad_flag_value(ctr):
 
 
 def test_list_shows_containers_only(rt, ctr):
-    """Whatever else lies in the state directory; a damaged container is named, and hides no other."""
+    """Other files may be in the state directory. A damaged container is named, and the others are listed."""
     c = ctr.idle().up()
     for n in ("a file", "file.json"):
         with open(os.path.join(rt.root, n), "w") as f:
@@ -378,7 +381,7 @@ def test_list_shows_containers_only(rt, ctr):
 
 
 def test_update_refused_before_anything_is_changed(rt, ctr):
-    """Not after the limits: what a machine has no controller for would be said first."""
+    """This check comes before the limits, because a limit without a controller would be reported first."""
     c = ctr.idle().up()
     r = rt("update", "--pids-limit", "77", "--l3-cache-schema", "L3:0=f", c.id).failed("intelRdt")
     assert "pids" not in r.err

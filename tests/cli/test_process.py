@@ -26,7 +26,7 @@ def test_args_with_everything_in_them(ctr):
 def test_env(ctr):
     s = ctr("env", env=["PATH=/bin", "A=1", "B=x=y", "EMPTY="]).run().ok().out.splitlines()
     assert {"PATH=/bin", "A=1", "B=x=y", "EMPTY="} <= set(s)
-    # HOME is added from the container's passwd file as runc does; nothing else of the host's environment.
+    # As with runc, HOME comes from the container's passwd file. Nothing else of the host's environment is added.
     assert {l.split("=")[0] for l in s} <= {"PATH", "A", "B", "EMPTY", "HOME"}
 
 
@@ -79,7 +79,7 @@ def test_user_is_root_where_not_given(ctr):
 
 
 def test_groups_of_the_caller_are_kept(ctr, rt):
-    """What podman's --group-add keep-groups asks for."""
+    """podman's --group-add keep-groups sets this annotation."""
     c = ctr.idle()
     c.conf["annotations"] = {"run.oci.keep_original_groups": "1"}
     rt.prefix = ["setpriv", "--groups", "7,8,9"]
@@ -108,14 +108,14 @@ def test_default_umask_is_022(ctr, rt):
 
 @pytest.mark.parametrize("which", SETS)
 def test_each_capability_set(ctr, which):
-    """A set holds what was asked for, limited by what the kernel demands of it, and nothing else."""
+    """Each set holds what was asked for, limited only by the kernel's rules."""
     want = {"bounding": ["CAP_KILL", "CAP_CHOWN", "CAP_NET_RAW"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
             "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL", "CAP_CHOWN"], "ambient": ["CAP_KILL"]}
-    # A user, not root: root's exec(2) gives it all of the bounding set whatever the other sets say.
+    # The user is not root, because exec(2) gives root the whole bounding set.
     s = info(ctr, user={"uid": 1000, "gid": 1000}, capabilities=want)
     mask = int(s[SETS[which]], 16)
     if which in ("permitted", "effective"):
-        # What a program without file capabilities has after exec(2) is its ambient set.
+        # After exec(2) a program without file capabilities has its ambient set.
         assert mask == config.cap_mask(want["ambient"])
     else:
         assert mask == config.cap_mask(want[which])
@@ -145,11 +145,14 @@ def test_unknown_capability(ctr):
 
 
 def test_capability_that_the_caller_does_not_have(ctr, rt):
-    """The build machine's root lacks CAP_SYS_RESOURCE itself; engines ask for it (--privileged): go without."""
+    """
+    Root of the build machine lacks CAP_SYS_RESOURCE. Engines ask for it (--privileged), and the container goes
+    without.
+    """
     s = info(ctr, capabilities={"bounding": ALL, "permitted": ALL, "effective": ALL})
     with open("/proc/self/status") as f:
         mine = status_of(f.read())["CapBnd"]
-    # The guest's root lacks none, whatever this machine's does.
+    # The guest's root has all capabilities, whatever this machine's root has.
     assert s["CapBnd"] == (f"{config.cap_mask(ALL):016x}" if mode.VM else mine)
 
 
@@ -168,7 +171,7 @@ def test_rlimits(ctr):
 
 
 def test_rlimit_that_the_kernel_refuses(ctr):
-    # Above fs.nr_open, which even CAP_SYS_RESOURCE may not pass.
+    # The limit is above fs.nr_open, which even CAP_SYS_RESOURCE may not exceed.
     r = ctr("true", rlimits=[{"type": "RLIMIT_NOFILE", "soft": 2**31, "hard": 2**31}]).run()
     r.failed("RLIMIT_NOFILE")
 
@@ -228,7 +231,7 @@ def test_hostname_and_domainname(ctr):
 
 
 def test_hostname_without_uts_namespace(ctr):
-    """Setting it would rename the host: refused."""
+    """Without a uts namespace the name would be the host's, so it is refused."""
     c = ctr("true")
     config.namespaces(c.conf, drop=("uts",))
     host = socket.gethostname()
@@ -251,7 +254,7 @@ def test_cpus_of_the_caller_are_not_inherited(ctr, rt):
 
 
 def test_no_descriptor_leaks_in(ctr, rt):
-    """Whatever the caller has open, the container gets 0, 1 and 2."""
+    """The container gets the descriptors 0, 1 and 2, whatever the caller has open."""
     c = ctr("probe", "fds").write()
     rt.prefix = ["bash", "-c", 'exec 5</etc 9</etc/passwd 47>/dev/null; exec "$@"', "sh"]
     fds = [int(l.split()[0]) for l in c.run().ok().out.splitlines()]
@@ -304,7 +307,7 @@ def test_listen_fds(ctr):
 
 
 class Manager:
-    """A service manager's end of NOTIFY_SOCKET: [(sender's pid, text)], barriers answered."""
+    """A service manager's end of NOTIFY_SOCKET. It collects [(sender's pid, text)] and answers barriers."""
 
     def __init__(self, path):
         self.env, self.got = {**os.environ, "NOTIFY_SOCKET": path}, []
@@ -334,7 +337,7 @@ class Manager:
         self.end()
 
     def end(self):
-        """All that was sent until now."""
+        """Returns all messages so far."""
         if self.sock:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
                 s.sendto(b"END", self.sock.getsockname())
@@ -348,7 +351,7 @@ SAYS = "probe notify 'STATUS=soon\nMAINPID=1\nFDSTORE=1'; probe notify READY=1; 
 
 
 def test_notify_socket(ctr, tmp):
-    """In the foreground all that the program reports is relayed by `run`, whose pid the service's is."""
+    """In the foreground `run` relays every message of the program, because the service's pid is that of `run`."""
     path = os.path.join(tmp, "notify.sock")
     with Manager(path) as m:
         c = ctr.sh(SAYS.replace("\\n", "\n"))
@@ -414,7 +417,7 @@ def test_program_of_a_user_without_exec_permission(ctr):
 
 
 def test_the_log_is_no_preserved_descriptor(ctr, tmp):
-    """--log is opened before descriptors are counted: its own must not pass for the missing third."""
+    """--log is opened before descriptors are counted. Its own descriptor must not count as the missing third one."""
     c = ctr("true")
     c.rt.options = ["--log", os.path.join(tmp, "log")]
     c.run("--preserve-fds", "1").failed("descriptor 3 is not open")
@@ -422,7 +425,7 @@ def test_the_log_is_no_preserved_descriptor(ctr, tmp):
 
 @pytest.mark.parametrize("how", ["run", "exec"])
 def test_closed_standard_descriptors(ctr, tmp, how):
-    """They become /dev/null: else files of the runtime's own would take their numbers."""
+    """Closed standard streams become /dev/null, because files of the runtime would get their numbers otherwise."""
     script = "for i in 0 1 2; do readlink /proc/self/fd/$i; done > /seen 2>&1"
     if how == "run":
         c = ctr.sh(script).write()

@@ -12,7 +12,7 @@ HOST_IP, IP = "10.213.9.1", "10.213.9.2"
 
 @pytest.fixture
 def deb(ctr, debian):
-    """A container on an overlay over the cached Debian tree, in a network namespace of the test's."""
+    """A container in one of the test's network namespaces, whose root is an overlay over the cached Debian tree."""
     def make(*args):
         c = ctr(*args, bundle=over(debian))
         for s in ("bounding", "effective", "permitted"):

@@ -6,7 +6,7 @@ from harness import machine
 
 
 def test_bundle_on_a_read_only_file_system(ctr, tmp):
-    """The rootfs's mount points exist: that is enough. Where they don't: one message."""
+    """A read-only rootfs is enough if all mount points exist. A missing one is an error of one message."""
     c = ctr("echo", "ok")
     for d in ("dev/pts", "dev/shm", "dev/mqueue", "sys/fs/cgroup"):
         os.makedirs(c.path(d), exist_ok=True)

@@ -16,7 +16,10 @@ NAME = "caisson-test"
 
 @pytest.fixture(scope="session")
 def accounts(work):
-    """/etc/passwd, group, subuid and subgid with our user, mounted over the machine's in this mount namespace only."""
+    """
+    /etc/passwd, group, subuid and subgid with the test's user, mounted over the machine's in this mount namespace
+    only.
+    """
     made = []
     for name, line in (("passwd", f"{NAME}:x:{UID}:{UID}::/nonexistent:/bin/sh\n"), ("group", f"{NAME}:x:{UID}:\n"),
                        ("subuid", f"{NAME}:300000:65536\n"), ("subgid", f"{NAME}:300000:65536\n")):
@@ -64,7 +67,7 @@ def user(accounts, subids, binary, template, tmp, clean_machine):
 
 
 def prepare(c, subids):
-    """Gives the bundle to the user and the config the mappings the user may make."""
+    """Gives the bundle to the user, and puts the mappings that the user may make in config.json."""
     ns = [n for n in c.conf["linux"]["namespaces"] if n["type"] not in ("network", "cgroup")]
     c.conf["linux"]["namespaces"] = ns + [{"type": "user"}]
     m = [{"containerID": 0, "hostID": UID, "size": 1}]
@@ -155,7 +158,7 @@ def test_limit_it_cannot_set_is_an_error(user, subids):
 
 
 def test_default_state_directory_is_the_users(user, subids):
-    """Without --root: beneath XDG_RUNTIME_DIR, not /run."""
+    """Without --root the state is beneath XDG_RUNTIME_DIR and not in /run."""
     c = prepare(user("echo", "ok"), subids)
     argv = [*c.rt.prefix, c.rt.binary, "run", "--bundle", c.bundle, c.id]
     r = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
@@ -175,7 +178,7 @@ def test_cgroup_tree_cannot_be_written(user, subids):
 
 
 def test_namespaces_of_the_host(user, subids):
-    """Not hidden from the user who has to write the id maps, although other processes can see the new one."""
+    """The user who must write the id maps sees the new process, although other processes are hidden."""
     c = prepare(user("id", "-u"), subids)
     c.conf["linux"]["namespaces"] = [n for n in c.conf["linux"]["namespaces"] if n["type"] != "pid"]
     c.conf["mounts"] = [m for m in c.conf["mounts"] if m["type"] != "proc"]
@@ -185,7 +188,7 @@ def test_namespaces_of_the_host(user, subids):
 
 @pytest.mark.parametrize("mode", [0o555, 0o755])
 def test_binary_of_the_users_own_is_protected(user, subids, mode):
-    """Root in the container is its owner, who could change a mode that forbids writing (CVE-2019-5736)."""
+    """The container's root owns the binary and could change a mode that forbids writing (CVE-2019-5736)."""
     exe = user.rt.binary
     os.chown(exe, UID, UID)
     os.chmod(exe, mode)
@@ -197,7 +200,10 @@ def test_binary_of_the_users_own_is_protected(user, subids, mode):
 
 
 def test_exec_with_an_oom_score(user, subids):
-    """Higher than ours, which anybody may ask for; the process's files in /proc are nobody's while it enters."""
+    """
+    Anybody may ask for a higher value than the present one. While the process enters, its files in /proc belong to
+    nobody.
+    """
     c = prepare(user.idle(), subids)
     c.create()
     c.start()
@@ -212,7 +218,7 @@ def test_exec_with_an_oom_score(user, subids):
 
 
 def test_map_helpers_inherit_nothing(user, subids, tmp):
-    """newuidmap is set-uid root: neither our blocked signals nor the container's descriptors are for it."""
+    """newuidmap is set-uid root, so it must get neither the runtime's blocked signals nor the container's descriptors."""
     if not subids:
         return  # no helper takes part: test_run
     d = os.path.join(tmp, "bin")

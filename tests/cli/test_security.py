@@ -70,13 +70,13 @@ def test_bad_device(ctr, dev, field):
     c.run().failed("linux.devices[0]", field)
 
 
-# /dev/kmsg to write: needs no privilege beside the rule's, whatever kernel.dmesg_restrict and the like say.
+# Writing to /dev/kmsg needs only the device rule, whatever kernel.dmesg_restrict and the like say.
 KMSG = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "w"}
 OTHERS = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "access": "m"}]
 
 
 def test_device_rules(ctr):
-    """Refused unless a rule allows it; checked by opening. The last rule that fits wins."""
+    """Opening a device is refused unless a rule allows it. The last rule that fits decides."""
     c = with_caps(ctr.sh("mknod /tmp/kmsg c 1 11; mknod /tmp/full c 1 7; mknod /tmp/zero c 1 5; "
                          "probe open /tmp/kmsg w; probe open /tmp/full r; probe open /tmp/full w; probe open /dev/zero w"), "CAP_MKNOD")
     c.conf["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"},
@@ -84,12 +84,12 @@ def test_device_rules(ctr):
                                                 {"allow": True, "type": "c", "access": "m"}]}
     out = c.run().ok().out.splitlines()
     assert out[0].startswith(f"{errno.EPERM} ") and out[1].startswith("ok"), out
-    # full is one of the default devices: always allowed in whole, as runc has it.
+    # /dev/full is one of the default devices, which are always allowed, as with runc.
     assert out[2].startswith("ok") and out[3].startswith("ok"), out
 
 
 def test_device_rule_allows(ctr):
-    """The other side of the test above: the same open succeeds once a rule allows it, and no more than that."""
+    """The same open succeeds if a rule allows it, and nothing more is allowed."""
     c = with_caps(ctr.sh("mknod /tmp/kmsg c 1 11; probe open /tmp/kmsg w; probe open /tmp/kmsg r"), "CAP_MKNOD")
     c.conf["linux"]["resources"] = {"devices": [*OTHERS, KMSG]}
     out = c.run().ok().out.splitlines()
@@ -277,7 +277,7 @@ def test_seccomp_unknown_syscall_is_ignored(ctr):
 
 
 def test_seccomp_without_no_new_privs(ctr):
-    """Loaded before the capabilities are dropped: works for a user without no_new_privs too."""
+    """The filter is loaded before the capabilities are dropped, so a user without no_new_privs can have one."""
     c = seccomp(ctr("probe", "syscall", str(SYS["getpriority"]), noNewPrivileges=False, user={"uid": 1000, "gid": 1000},
                     capabilities={}), {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99})
     assert c.run().ok().out.startswith("99 ")
@@ -317,7 +317,9 @@ SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101
 
 
 def test_seccomp_notify(ctr, tmp):
-    """The listener arrives over listenerPath with the container process state; our answer is what mkdir returns."""
+    """
+    The listener arrives over listenerPath with the container process state. The test's answer is what mkdir returns.
+    """
     with Receiver(os.path.join(tmp, "agent")) as rcv:
         c = seccomp(ctr("mkdir", "/tmp/x"), {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"},
                     listenerPath=rcv.path, listenerMetadata="meta data")
@@ -360,7 +362,10 @@ def test_seccomp_notify_nobody_listens(ctr, tmp):
 
 @pytest.mark.parametrize("call", ["write", "sendmsg", "close", "read"])
 def test_seccomp_notify_for_what_the_runtime_needs(ctr, tmp, call):
-    """Handing the listener over takes system calls too: that must work, or be refused by name, and never hang."""
+    """
+    Sending the listener takes system calls that the filter may catch. It must work, or be refused by name, and never
+    hang.
+    """
     with Receiver(os.path.join(tmp, "agent")) as rcv:
         c = seccomp(ctr("probe", "pause"), {"names": [call], "action": "SCMP_ACT_NOTIFY"}, listenerPath=rcv.path).write()
         r = c.rt("run", "--detach", "--bundle", c.bundle, c.id)
@@ -373,7 +378,7 @@ def test_seccomp_notify_for_what_the_runtime_needs(ctr, tmp, call):
 
 
 def test_seccomp_cache_is_private_and_by_content(ctr):
-    """Two different profiles in turn, twice: each container has its own, cached or not."""
+    """Two profiles alternate twice. Each container must have its own, whether it comes from the cache or not."""
     for _ in range(2):
         for no in (95, 96):
             c = seccomp(ctr("probe", "syscall", str(SYS["getpriority"])),

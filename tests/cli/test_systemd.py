@@ -22,7 +22,7 @@ def configure(c):
     c.conf["process"].update(env=["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=oci"], noNewPrivileges=False)
     config.all_caps(c.conf)
     for s in c.conf["process"]["capabilities"].values():
-        # What a system container does not get either: the host's modules, clock and raw hardware.
+        # A system container does not get the host's modules, clock and raw hardware.
         for n in ("CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_TIME", "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ"):
             if n in s:
                 s.remove(n)
@@ -54,10 +54,10 @@ def test_boots_and_shuts_down(system):
     assert state() == "running", failed
     assert c.exec("cat", "/proc/1/comm").ok().out == "systemd\n"
     assert c.exec("systemctl", "is-active", "graphical.target").out.strip() == "active"
-    # A service of its own cgroup, started and stopped inside.
+    # A service with a cgroup of its own is started and stopped inside.
     c.exec("systemd-run", "--unit=probe", "sleep", "1000").ok()
     assert "probe.service" in c.exec("systemctl", "show", "-p", "ControlGroup", "probe").ok().out
     c.kill("SIGRTMIN+3")
-    # It halts with reboot(2), which in a pid namespace ends process 1 with SIGINT (reboot(2)): a clean end.
+    # systemd halts with reboot(2). In a pid namespace that ends process 1 with SIGINT, which is a clean end.
     assert p.wait(30) in (0, 128 + signal.SIGINT), c.output()[-2000:]
     assert not c.exists()

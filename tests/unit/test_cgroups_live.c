@@ -272,7 +272,7 @@ static void test_missing_controller(void **state)
 	res.pids_limit = (struct opt_i64){true, -1};
 	OK(cg_apply(&f->cg, &res));
 	res.memory.limit.v = 1 << 20;
-	/* Neither does a limit that holds without the kernel's help. */
+	/* A memory value that is only an upper bound needs no controller either. */
 	res.memory.upper_bound = true;
 	OK(cg_apply(&f->cg, &res));
 	res.memory.upper_bound = false;

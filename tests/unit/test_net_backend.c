@@ -123,7 +123,10 @@ static void among_others(void **state)
 	assert_int_equal(got.routes[0].prefix, 8);
 	assert_int_equal(got.routes[1].interface, 1);
 	assert_int_equal(got.routes[2].interface, 1);
-	/* Names and addresses that are already in use are refused. */
+	/*
+	 * A name, a MAC address or a route that is already in use is refused, and so is one
+	 * interface too many.
+	 */
 	c = before;
 	assert_int_equal(net_backend_add(&a, parse(&a, ""), mac, &c), -EEXIST);
 	assert_non_null(

@@ -107,7 +107,7 @@ static void drops_what_was_kept(void)
 		0);
 	CHECK(cap_sets_read(&sets) == 0);
 	CHECK(sets.permitted == chown_bit && sets.effective == chown_bit);
-	/* NULL: the profile has no rules */
+	/* Without final capabilities the process has none left. */
 	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 	CHECK(load(&s, &c, (struct step){.seccomp = {.drop_caps = true}}) == 0);
 	CHECK(cap_sets_read(&sets) == 0 && sets.permitted == 0 && sets.effective == 0);

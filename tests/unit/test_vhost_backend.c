@@ -139,8 +139,8 @@ static void run_kick_before_driver_ok(void)
 	usleep(20000);
 	CHECK(s->d.served == 0 && server_used_index(s) == 0);
 	/*
-	 * Features that concern the rings can't change while a queue runs. A message without any
-	 * means those that were negotiated.
+	 * The features are negotiated only now. A message without any features is one too, and the
+	 * waiting kick is handled.
 	 */
 	front_set(&s->f, 2, 0);
 	CHECK(front_wait(&s->f) == 4);

@@ -39,7 +39,10 @@ static void begin(struct bal *t, bool private)
 	bring_up(&t->g, t->b.dev.features);
 }
 
-/* Checks that each page from FIRST to the end holds its own number, or nothing if it was given. */
+/*
+ * Fills each page from FIRST to the end with a value of its own, by which the test sees later
+ * whether the guest has given the page.
+ */
 static void fill(struct bal *t)
 {
 	for (uint64_t page = FIRST; page <= LAST; page++)
@@ -256,7 +259,7 @@ static void target(void **state)
 	assert_int_equal(virtio_balloon_actual(&t.b), 299);
 	assert_int_equal(get(&t.g, VIRTIO_MMIO_CONFIG + 8), 0);
 	/*
-	 * A driver without configuration interrupts gets none. It reads the number when it starts.
+	 * A device without a driver raises no interrupt. A driver reads the number when it starts.
 	 */
 	set(&t.g, VIRTIO_MMIO_STATUS, 0);
 	virtio_balloon_set_target(&t.b, 0);

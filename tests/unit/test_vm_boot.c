@@ -269,7 +269,8 @@ static void build_fails_clean(void **state)
 }
 
 /*
- * Makes CPUID report, from now on and to this process, a processor without hardware virtualization.
+ * From now on KVM_CREATE_VM fails with EBUSY in this process, as if another hypervisor used the
+ * processor.
  */
 static int take_processor(void)
 {
