@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_logreport(report):
-    """On the test host what failed is told at once: that machine may not live to see the summary."""
+    """On the test host a failure is printed at once, because that machine may end before the summary."""
     if report.failed and "CAISSON_TEST_HOST" in os.environ:
         print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext}", flush=True)
 
@@ -70,7 +70,7 @@ def binary(work):
     b = BINARY or find_binary()
     if not mode.VM:
         return b
-    # The name that engines give to a second runtime: create, run and plan make microVMs under it.
+    # Engines give this name to a second runtime. Under it create, run and plan make microVMs.
     name = os.path.join(work, "caisson-vm")
     os.symlink(b, name)
     return name

@@ -35,7 +35,7 @@ def sleepers():
 
 
 def things():
-    """What a container could leave, counted."""
+    """Counts everything that a container could leave behind."""
     return {"mounts": len(machine.mounts()), "cgroups": len(machine.cgroups()), "processes": sleepers(),
             "interfaces": len(machine.interfaces())}
 
@@ -46,12 +46,12 @@ class Runtime:
         self.base = [exe, "--root", os.path.join(work, "state-" + name)]
 
     def __call__(self, *argv):
-        # A file, not a pipe: the container keeps it, and a pipe would not end.
+        # A file and not a pipe, because the container keeps it open and a pipe would not end.
         with open(os.devnull, "r+b") as null:
             subprocess.run([*self.base, *argv], check=True, stdin=null, stdout=null)
 
     def states(self):
-        """What is left in --root, but for caisson's cache of filters, which is meant to stay."""
+        """What is left in --root, except caisson's cache of filters, which is meant to stay."""
         names = [n for n in os.listdir(self.base[2]) if n != "seccomp-cache"]
         return {"states": names} if names else {}
 

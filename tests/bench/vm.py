@@ -36,7 +36,7 @@ VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 TAP, ADDRESS = "bench0", "10.99.0.1/24"
 MEMORY = 256  # MiB
 DISK = 64 << 20
-# As runtime/monitor/boot.c has it.
+# The same as in runtime/monitor/boot.c.
 CMDLINE = ("console=hvc0 quiet panic=-1 reboot=t pci=off i8042.noaux i8042.nomux i8042.dumbkbd 8250.nr_uarts=0 "
            "cryptomgr.notests random.trust_cpu=on")
 GUEST_TIMEOUT = 240
@@ -59,7 +59,8 @@ class Bench:
             subprocess.run(["gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", out, f"{HERE}/{n}.c"], check=True)
         for n in ("vm_boot", "vmfs_main"):
             self.tools[n] = shutil.copy(os.path.join(args.build, "tests", n), work)
-        # Next to us in memory: reading it through a slow root would be the same for all, and hide the rest.
+        # The file is copied into memory, because reading it through a slow root would take the same time for all and
+        # hide the differences.
         self.kernel = shutil.copy(os.path.join(args.kernel, "vmlinux"), work)
         self.initramfs = os.path.join(work, "initramfs")
         with open(self.initramfs, "wb") as f:
@@ -84,7 +85,7 @@ class Bench:
         return [*v, self.kernel, self.initramfs, self.cmdline(words)]
 
     def qemu(self, words, disk=None, share=None, tap=None, vsock=None, vhost="off"):
-        """As runtime/engine/qemu.c makes it, with KVM if there is one."""
+        """Makes the same command line as runtime/engine/qemu.c, with KVM if there is one."""
         v = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-global",
              "virtio-mmio.force-legacy=false", "-smp", "1", "-m", f"{MEMORY}M", "-object",
              f"memory-backend-memfd,id=ram,size={MEMORY}M,share=on", "-kernel", self.kernel, "-initrd", self.initramfs]
@@ -149,7 +150,7 @@ class Bench:
 
 
 def runs_linux():
-    """As vm_kvm_runs_linux() of runtime/vm/kvm.c has it."""
+    """The same check as vm_kvm_runs_linux() of runtime/vm/kvm.c."""
     with open("/proc/cpuinfo") as f:
         flags = next(line for line in f if line.startswith("flags")).split()
     return os.path.exists("/dev/kvm") and ("svm" in flags or "vmx" in flags)
@@ -164,7 +165,7 @@ def until(condition, what):
 
 
 def tsc_khz():
-    """From the kernel's own measure; QEMU's machine has no timer for the guest's."""
+    """The kernel has measured it, because QEMU's machine has no timer that the guest could use."""
     with open("/proc/cpuinfo") as f:
         return round(1000 * float(next(line.split(":")[1] for line in f if line.startswith("cpu MHz"))))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The suites of this directory need the test host; elsewhere they would test something else."""
+"""The suites of this directory need the test host, because elsewhere they would test something else."""
 
 import os
 

@@ -20,5 +20,5 @@ def names(program, macro):
 def test_cgroups(program, name):
     p = subprocess.run([os.path.join(PROGRAMS, program), name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                        text=True, timeout=120)
-    # This machine has all that they look for: one that skips itself has not passed.
+    # The test host has everything that the tests look for, so one that skips itself has not passed.
     assert p.returncode == 0 and "[  PASSED  ] 1 test(s)." in p.stdout, p.stdout

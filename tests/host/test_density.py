@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many containers at once, one after the other, and idle side by side, with nothing left: tests/bench/density.py, in small."""
+"""
+tests/bench/density.py with small numbers: containers at once, one after the other, and idle side by side, and nothing
+left.
+"""
 import os
 import subprocess
 import sys

@@ -20,7 +20,7 @@ SUBIDS = 200000
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """In place of the one for private corners of the machine: /tmp is the build machine's here."""
+    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
     before = machine.mounts(), machine.cgroups()
     yield
     assert (machine.mounts(), machine.cgroups()) == before
@@ -28,7 +28,7 @@ def clean_machine():
 
 @pytest.fixture(scope="session")
 def template(work):
-    """Without the probe, which a compiler would have to make, in this slow machine."""
+    """The template has no probe, because a compiler would take long in this slow machine."""
     return rootfs.make_busybox(os.path.join(work, "rootfs"), "/bin/busybox")
 
 
@@ -50,7 +50,7 @@ def read(*path):
 
 
 def files(c, names):
-    """What is in those files of the container's cgroup; lines in any order."""
+    """The content of these files of the container's cgroup. Lines may have any order."""
     return {n: set(read(CGROUPS, c.conf["linux"]["cgroupsPath"].lstrip("/"), n).splitlines()) for n in names}
 
 
@@ -144,7 +144,7 @@ def test_events_tell_of_memory_that_ran_out(ctr):
 
 
 def shape(theirs, ours, where="data"):
-    """Where `ours` lacks a key of `theirs`, or has another type there."""
+    """Lists where `ours` lacks a key of `theirs`, or has another type there."""
     if isinstance(theirs, dict):
         if not isinstance(ours, dict):
             return [f"{where}: {ours!r} for an object"]
@@ -157,7 +157,7 @@ def shape(theirs, ours, where="data"):
 
 
 def test_statistics_have_the_shape_of_runc(ctr, tmp):
-    """Each key that runc of Debian gives is there with its type, of two containers that did the same."""
+    """Each key that Debian's runc writes is there with its type. Both runtimes had the same container."""
     script = "dd if=/dev/zero of=/file bs=64k count=4 conv=fsync 2>/dev/null; echo done; exec sleep 1000"
     stats = []
     for rt in None, runtime.Runtime(shutil.which("runc"), os.path.join(tmp, "runc")):
@@ -177,7 +177,7 @@ def test_statistics_have_the_shape_of_runc(ctr, tmp):
 
 @pytest.fixture
 def delegated():
-    """A cgroup that was given to the user, and one in it for what the user starts."""
+    """A cgroup that belongs to the user, and one in it for the user's processes."""
     path = CGROUPS + "/delegated"
     os.makedirs(path + "/shell")
     for name in ("", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "shell", "shell/cgroup.procs"):

@@ -72,7 +72,7 @@ def make_initramfs(tmp_path_factory):
 
 
 class Machine:
-    """vm_boot with a share and a disk; stdout and stderr as text after wait()."""
+    """Runs vm_boot with a share and a disk. After wait() stdout and stderr are text."""
 
     def __init__(self, tmp, kernel, initramfs, words=""):
         self.share = tmp / "share"
@@ -112,7 +112,7 @@ class Machine:
 
 
 def test_boots(tmp_path, initramfs):
-    """From the bzImage; the test after it boots the ELF file."""
+    """Boots the bzImage. The next test boots the ELF file."""
     m = Machine(tmp_path, f"{kernel_dir()}/vmlinuz", initramfs)
     code, out, err = m.wait()
     print(out, err)
@@ -123,7 +123,7 @@ def test_boots(tmp_path, initramfs):
     assert "D" * 511 in out and "\ndisk\n" in out
     assert m.disk.read_bytes()[3 * 512 : 4 * 512] == bytes(512)
     assert m.disk.read_bytes()[4 * 512 : 4 * 512 + 511] == b"E" * 511
-    # A driver that is switched off has given nothing any more; what the host got it still has.
+    # When its driver is switched off the guest gives no more pages, and the host keeps those that it has.
     assert int(re.search(r"balloon: \d+ pages given, (\d+) discarded", err)[1]) >= 4096
     assert "end: poweroff" in err
     assert m.server.returncode == 0
@@ -143,7 +143,7 @@ def test_a_server_that_dies_ends_the_machine(tmp_path, initramfs):
 
 
 def spoil(kernel, code):
-    """Overwrites the ELF kernel's first instructions: at the address of its PVH note (Xen, 18), where it is entered."""
+    """Overwrites the ELF kernel's first instructions, at the address of its PVH note (Xen, 18)."""
     table, size, n = struct.unpack_from("<Q", kernel, 32)[0], *struct.unpack_from("<HH", kernel, 54)
     segments = [struct.unpack_from("<IIQQQQ", kernel, table + i * size) for i in range(n)]
     at, end = next((s[2], s[2] + s[5]) for s in segments if s[0] == 4)  # PT_NOTE
@@ -159,7 +159,7 @@ def spoil(kernel, code):
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_kvm_that_fails_names_the_other_choice(ctr, tmp, log_format):
-    """A guest that dies at its first instruction, or never gets to its second: what KVM does that can't run Linux."""
+    """A guest that dies at its first instruction, or never reaches its second, as with a KVM that can't run Linux."""
     path, log = os.path.join(tmp, "vmlinux"), os.path.join(tmp, "log")
     code, said = {"text": (b"\x0f\x0b", ["the microVM failed: vCPU 0: triple fault", "rip="]),
                   "json": (b"\xfa\xf4\xeb\xfd", ["did not get ready in 2 seconds"])}[log_format]

@@ -16,7 +16,7 @@ def junit(path):
     for case in ET.parse(path).iter("testcase"):
         name = f"{case.get('classname')}.{case.get('name')}"
         kinds = {c.tag: c for c in case}
-        # An error in a fixture (something left on the machine) fails the test, once.
+        # An error in a fixture, such as something left on the machine, fails the test once.
         if "failure" in kinds or "error" in kinds:
             k = kinds.get("failure", kinds.get("error"))
             yield "failed", name, (k.get("message") or "").splitlines()[:1]

@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(config, items):
     if not mode.VM:
         return
     unused = mode.mark([i for i in items if os.path.dirname(i.path) == HERE], mode.differences(os.path.join(HERE, "vm_differences.tsv")))
-    # Only where the files were collected whole can a line be told to fit none of their tests.
+    # A line of the table can be called unused only if all files were collected.
     files = {os.path.abspath(a) for a in config.args}
     if unused and not config.option.keyword and files.issuperset(glob.glob(HERE + "/test_podman*.py")):
         pytest.exit("vm_differences.tsv: no such test: " + ", ".join(unused), 3)
@@ -56,7 +56,7 @@ def tmp():
 
 @pytest.fixture(scope="session")
 def podman_host(binary, work):
-    """caisson installed for podman, a busybox image "box" for root; returns the image's tar."""
+    """Installs caisson for podman and a busybox image "box" for root. Returns the image's tar."""
     build = os.environ.get("CAISSON_BUILD") or os.path.dirname(os.path.dirname(binary))
     podman.install(binary, build)
     tar = podman.make_image(work)
@@ -66,7 +66,7 @@ def podman_host(binary, work):
 
 @pytest.fixture(scope="session")
 def podman_user(podman_host):
-    """The user's systemd and image; returns the cgroup that the user's commands start in."""
+    """Starts the user's systemd and loads the image. Returns the cgroup in which the user's commands start."""
     cgroup = podman.user_session()
     podman.Podman(podman.USER, cgroup=cgroup)("import", "-q", podman_host, "box")
     return cgroup
@@ -94,7 +94,7 @@ def image_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def containerd(tmp_path_factory):
-    """A containerd whose state is this session's alone. docker uses it too: it saves starting another one."""
+    """A containerd with a state of this session's. docker uses it too, which saves the start of another one."""
     daemon = engines.start_containerd(str(tmp_path_factory.mktemp("containerd")))
     yield daemon
     daemon.stop()

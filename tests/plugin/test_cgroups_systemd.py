@@ -19,7 +19,10 @@ def names():
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """Instead of the whole machine: systemd writes to /run as it goes, also for units that are gone."""
+    """
+    Checks only cgroups and not the whole machine, because systemd writes to /run all the time, also for units that
+    are gone.
+    """
     yield
     left = [d for d, _, _ in os.walk("/sys/fs/cgroup") if re.search(r"/(caisson|box)-[^/]*\.scope$", d)]
     assert not left, f"left: {left}"
@@ -28,7 +31,7 @@ def clean_machine():
 @pytest.mark.parametrize("name", names())
 def test_cgroups(name):
     p = subprocess.run([PROGRAM, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
-    # This machine has all that they look for: one that skips itself has not passed.
+    # The test host has everything that the tests look for, so one that skips itself has not passed.
     assert p.returncode == 0 and "[  PASSED  ] 1 test(s)." in p.stdout, p.stdout
 
 

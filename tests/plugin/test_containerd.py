@@ -9,13 +9,13 @@ from harness.engines import IMAGE, SYSTEMD, Terminal, cgroup_of, read, run, runt
 
 STATE = "/run/containerd/runc/default"  # the --root that the shim gives
 
-# ctr sets the window's size once the program runs.
+# ctr sets the window's size after the program has started.
 SHOW_TERMINAL = "tty; until stty size 2>/dev/null | grep .; do sleep 0.1; done; "
 
 
 @pytest.fixture
 def clean_machine():
-    """In place of the session's: containerd itself changes /run. test_nothing_is_left looks at the end."""
+    """Replaces the session's fixture, because containerd itself changes /run. test_nothing_is_left checks at the end."""
 
 
 class Ctr:
@@ -29,7 +29,7 @@ class Ctr:
         return ["run", "--runc-binary", self.binary, *options, IMAGE, name, *command]
 
     def run(self, name, *command, options=(), **kw):
-        """In the foreground, removed when it ends."""
+        """Runs in the foreground and is removed when it ends."""
         return self(*self.argv(name, *command, options=("--rm", *options)), **kw)
 
     def start(self, name, *command, options=()):
@@ -51,7 +51,7 @@ class Ctr:
 
     @staticmethod
     def exit_code(rm):
-        """What `ctr task rm` says of the task in a warning."""
+        """The task's exit code as `ctr task rm` reports it in a warning."""
         m = re.search(r"non-zero exit code (\d+)", rm.stderr)
         return int(m.group(1)) if m else 0
 
@@ -74,7 +74,7 @@ def box(ctr):
 
 
 def test_the_shipped_configuration():
-    """What caisson installs for the CRI is what containerd understands of it."""
+    """containerd understands the whole file that caisson installs for the CRI."""
     build = os.environ["CAISSON_BUILD"]
     text = run("containerd", "-c", f"{build}/runtime/engines/containerd-config.toml", "config", "dump", check=0).stdout
     section = re.search(r'^ *\[plugins\."io\.containerd\.grpc\.v1\.cri"\.containerd\.runtimes\.caisson.options\]\n((?: *\w.*\n)*)', text, re.M)
@@ -207,7 +207,7 @@ def test_the_runtime_is_not_there(ctr):
 
 
 def test_a_pid_namespace_that_is_not_there(ctr):
-    """The runtime's own words reach the user through the shim's log file."""
+    """The runtime's messages reach the user through the shim's log file."""
     p = ctr.run("nons", "true", options=("--with-ns", "pid:/proc/1/ns/nonexistent"))
     assert p.returncode != 0 and "/proc/1/ns/nonexistent" in p.stderr, p.stderr
     ctr("container", "rm", "nons")

@@ -23,11 +23,11 @@ MIB = 1 << 20
 
 @pytest.fixture
 def clean_machine():
-    """In place of the session's: docker itself changes /run. test_nothing_is_left looks at the end."""
+    """Replaces the session's fixture, because docker itself changes /run. test_nothing_is_left checks at the end."""
 
 
 def shipped(binary):
-    """daemon.json as caisson installs it, and the binary where it says."""
+    """Installs daemon.json as caisson does, and the binary at the path in it."""
     build = os.environ.get("CAISSON_BUILD") or os.path.dirname(os.path.dirname(binary))
     conf = json.loads(read(build, "runtime", "engines", "docker-daemon.json"))
     path = conf["runtimes"]["caisson"]["path"]
@@ -56,7 +56,8 @@ class Docker:
                 "exec-root": self.state,
                 "pidfile": f"{d}/docker.pid",
                 "hosts": [f"unix://{self.socket}"],
-                # Rules take docker half a minute here; a published port goes through docker-proxy without.
+                # docker would need half a minute for firewall rules here. docker-proxy serves a published port
+                # without them.
                 "iptables": False, "ip-masq": False,
             }, f)
         self.daemon = Daemon(["dockerd", "--config-file", f"{d}/daemon.json", *options], f"{d}/dockerd.log")
@@ -116,7 +117,7 @@ def ended(e):
 SECCOMP = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [
     {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}
 
-# What a locked-down container says of itself.
+# A script that prints the restrictions of a container.
 HARDENED = """
 exec 2>&1; id; cat /proc/self/status; echo nofile $(ulimit -Sn) $(ulimit -Hn); hostname
 touch /x; touch /tmpfs/x && echo wrote-tmpfs; dd if=/dev/zero of=/tmpfs/big bs=1M count=3
@@ -226,7 +227,7 @@ def test_diff_cp_and_commit(ten, docker, directory):
 
 
 def test_killed_for_memory(ten, docker):
-    """Killed once the start is over, and outlived by the container for a moment: README.md says why."""
+    """The program exceeds its memory after the start, and the container outlives it for a moment. README.md says why."""
     wait_for("the program", lambda: docker.logs("oom") == "ready\n")
     docker.api("POST", "/containers/oom/kill?signal=USR1")
     assert docker.wait("oom") == 137
@@ -281,13 +282,13 @@ def test_ulimit_hostname_and_no_network(hardened):
 
 
 def test_device(hardened):
-    """Its permissions hold, though the node's mode lets everybody write."""
+    """The permissions of --device hold, although the node's mode lets everybody write."""
     assert "\nread-device\n" in hardened
     assert "can't create /dev/xfuse: Operation not permitted\nno-write\n" in hardened
 
 
 def test_a_device_that_was_not_given(ten, docker):
-    """Of a node that the container makes itself; where all devices are allowed the same device is opened."""
+    """The container makes the node itself. If all devices are allowed, the same device can be opened."""
     docker.wait("caps"), docker.wait("privileged")
     assert "can't open /fuse: Operation not permitted" in docker.logs("caps")
     assert "\nopened\n" in docker.logs("privileged")
@@ -396,7 +397,7 @@ def test_pause(ten, docker):
 
 
 def test_namespaces_of_another_container(ten, docker):
-    """--pid, --ipc and --network=container:, from the committed image, on a terminal."""
+    """--pid, --ipc and --network=container:, with the committed image, on a terminal."""
     with Terminal("docker", "run", "--rm", "-it", "--pid=container:limits", "--ipc=container:limits",
                   "--network=container:limits", "committed", "sh", env=docker.env) as t:
         t.type("cat /new; ps; ls /dev/shm; ls /www | wc -l; until stty size 2>/dev/null | grep .; do sleep 0.1; done; exit 9\n")
@@ -406,7 +407,7 @@ def test_namespaces_of_another_container(ten, docker):
 
 
 def test_a_failing_program_is_started_again(ten, docker):
-    """Killed by docker stays down; dying by itself comes back."""
+    """A container that docker kills stays down. One that dies by itself is started again."""
     pid = docker.inspect("limits")["State"]["Pid"]
     os.kill(pid, 9)
     wait_for("the restart", lambda: docker.inspect("limits")["State"]["Pid"] not in (0, pid))

@@ -14,7 +14,7 @@ from harness.runtime import wait_for
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """In place of the one for single containers: podman's own daemons and files stay between tests."""
+    """Replaces the fixture for single containers, because podman's own daemons and files stay between tests."""
     yield
     lines = podman.nothing_left()
     assert not lines, "left on the machine:\n  " + "\n  ".join(lines)
@@ -85,7 +85,7 @@ def test_exec_exit_codes(root_podman):
                          (["ct", "sh", "-c", "kill -TERM $$"], 143)):
             r = root_podman.try_("exec", *argv)
             assert r.rc == rc, (argv, r)
-        # exec -d: its end is its own; the container goes on.
+        # exec -d ends alone, and the container goes on.
         root_podman("exec", "-d", "ct", "sh", "-c", "echo done >/tmp/d")
         wait_for(lambda: root_podman.try_("exec", "ct", "cat", "/tmp/d").out == "done\n", "detached exec", 30)
     finally:
@@ -117,8 +117,8 @@ def test_watch_and_change(who, request):
         cgroup = cgroup_of(pid)
         while os.path.basename(cgroup) == "container":
             cgroup = os.path.dirname(cgroup)
-        # The host's cgroup of a microVM limits the whole machine, the guest's the container, which is frozen there.
-        # podman's top looks at the host.
+        # The host's cgroup of a microVM limits the whole machine, and the guest's the container, which is frozen
+        # there.
         def memory_limit():
             return engine("exec", "ct", "cat", "/sys/fs/cgroup/memory.max") if mode.VM else read(cgroup, "memory.max")
         assert memory_limit() == str(100 << 20)
@@ -144,7 +144,7 @@ def test_watch_and_change(who, request):
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
 def test_files(who, request):
-    """diff, commit, what a container writes is in its layer."""
+    """diff and commit. What a container writes is in its layer."""
     engine = request.getfixturevalue(who)
     engine("run", "-d", "--name", "ct", "box", "sh", "-c", "echo new >/new; rm /etc/group; exec sleep 1000")
     try:
@@ -160,7 +160,10 @@ def test_files(who, request):
 
 
 def test_cp(root_podman, tmp):
-    """Both ways, into and out of a running container: in its mount namespace, which is all that the runtime has to do with it."""
+    """
+    podman cp into and out of a running container. podman enters the mount namespace for it, and the runtime has no
+    other part.
+    """
     path = os.path.join(tmp, "cp-test")
     with open(path, "w", encoding="utf-8") as f:
         f.write("data\n")
@@ -223,11 +226,11 @@ def test_out_of_memory(who, request):
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
 def test_pod(who, request):
-    """Two containers beside the infra container share what a pod shares; the pod's end is theirs."""
+    """Two containers beside the infra container share the pod's namespaces, and end with the pod."""
     engine = request.getfixturevalue(who)
     engine("pod", "create", "--name", "p", "--share", "net,ipc,uts,pid", "--hostname", "podhost")
     try:
-        # nc -l serves one caller and ends.
+        # nc -l serves one connection and ends.
         engine("run", "-d", "--pod", "p", "--name", "p1", "box", "sh", "-c",
                "echo x >/dev/shm/x; while :; do nc -l -p 77 -e echo hi; done")
         out = engine("run", "--rm", "--pod", "p", "box", "sh", "-c",

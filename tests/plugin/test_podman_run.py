@@ -14,7 +14,7 @@ from harness.runtime import status_of, wait_for
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """In place of the one for single containers: podman's own daemons and files stay between tests."""
+    """Replaces the fixture for single containers, because podman's own daemons and files stay between tests."""
     yield
     lines = podman.nothing_left()
     assert not lines, "left on the machine:\n  " + "\n  ".join(lines)
@@ -27,7 +27,7 @@ def engine(request):
 
 @pytest.fixture(scope="session")
 def debian():
-    """Made by tests/run on the build machine; the test host has no way to the archive, and only looks it up."""
+    """tests/run makes it on the build machine. The test host only looks it up, because it can't reach the archive."""
     script = os.path.join(rootfs.TESTS, "lib", "debian-rootfs")
     p = subprocess.run([script, "systemd", "dbus", "nginx-light"], stdout=subprocess.PIPE, text=True, check=True)
     return p.stdout.split()[-1]
@@ -177,7 +177,10 @@ def test_limits(engine):
 
 
 def test_without_cgroups(root_podman):
-    """--cgroups=disabled, of which podman thinks that only listed runtimes can: the process stays where conmon is."""
+    """
+    --cgroups=disabled, which podman offers only with runtimes that it has in a list. The process stays in conmon's
+    cgroup.
+    """
     root_podman("run", "-d", "--name", "ct", "--cgroups=disabled", "box", "sleep", "1000")
     try:
         state = root_podman.inspect("ct")["State"]
@@ -188,7 +191,7 @@ def test_without_cgroups(root_podman):
 
 
 def test_sdnotify(root_podman, tmp):
-    """--sdnotify=container: READY=1 of the program comes to who started podman; nothing comes before."""
+    """--sdnotify=container: the program's READY=1 reaches the process that started podman, and nothing comes before."""
     path = tmp + "/notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
         s.bind(path)
@@ -205,7 +208,7 @@ def test_sdnotify(root_podman, tmp):
 
 
 def test_systemd(root_podman, debian):
-    """systemd as the container's process 1 comes up, runs a service and shuts down on podman stop."""
+    """systemd as the container's process 1 starts, runs a service, and shuts down on podman stop."""
     root_podman("run", "-d", "--name", "sd", "--systemd=always", "--rootfs", debian + ":O", "/lib/systemd/systemd")
     try:
         def running():
@@ -223,7 +226,7 @@ def test_systemd(root_podman, debian):
 
 
 def test_network(root_podman, debian):
-    """A bridge network, and a port of the host's that leads to nginx."""
+    """A bridge network, and a port of the host that leads to nginx."""
     root_podman("run", "-d", "--name", "web", "--network", "podman", "-p", "8080:80", "--rootfs", debian + ":O", "nginx", "-g",
                 "daemon off;", timeout=400)
     try:
@@ -252,7 +255,7 @@ MANY = 4  # docker's suite has ten at once: each costs podman ten seconds here
 
 
 def test_many(root_podman, capsys):
-    """Many at once. Figures beside other runtimes: tests/bench/density.py, without an engine."""
+    """Many containers at once. tests/bench/density.py compares figures of runtimes, without an engine."""
     began = time.monotonic()
     with ThreadPoolExecutor(MANY) as pool:
         list(pool.map(lambda n: whole_life(root_podman, n), range(MANY)))

@@ -13,7 +13,10 @@ def show(prop):
 
 @pytest.mark.parametrize("how", ["foreground", "background"])
 def test_type_notify(ctr, rt, how):
-    """The service is up at the program's READY=1; its main process is `run`, or with --detach the container's first."""
+    """
+    The service is active when the program sends READY=1. Its main process is `run`, or with --detach the container's
+    first process.
+    """
     c = ctr.sh("sleep 1; probe notify STATUS=fine; probe notify READY=1; exec sleep 1000").write()
     options = ["--detach"] if how == "background" else []
     command = rt.argv("run", "--bundle", c.bundle, *options, c.id)

@@ -33,7 +33,7 @@ def programs():
         os.makedirs(bin_)
         print(f"building {MODULE}@{VERSION} into {bin_} (a minute, cached)", flush=True)
         env = {**os.environ, "GOBIN": bin_, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath", "HOME": os.environ.get("HOME", "/root")}
-        # Outside: the module proxy is reached through the machine's network.
+        # Runs outside of the namespaces, because the module proxy is reached through the machine's network.
         r = machine.outside([tool, "install", f"{MODULE}/cmd/runtimetest@{VERSION}", f"{MODULE}/validation/...@{VERSION}"],
                             env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if r.returncode:

@@ -20,7 +20,7 @@ LINE = re.compile(r"^(not )?ok\b\s*(\d+)?\s*(?:-\s*)?([^#]*)(?:#\s*(SKIP|TODO)?\
 NAMES = [l.strip() for l in open(os.path.join(HERE, "programs.txt")) if l.strip() and not l.startswith("#")]
 
 
-# Programs that say nothing at all when they are content.
+# Programs that print nothing if they pass.
 SILENT = {"process_rlimits_fail"}
 # What the wrapper of the runtime does for programs that race with the container they start; without it they pass by luck.
 # $bundle is set at `create`, $pid is the container's process at `kill`.
@@ -109,13 +109,13 @@ def run_program(path, kit, binary, d):
     os.chmod(wrapper, 0o755)
     r = subprocess.run([path], cwd=kit, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
                        env={**os.environ, "RUNTIME": wrapper, "TMPDIR": d})
-    # Some of the programs forget to delete what they made.
+    # Some programs do not delete the containers that they have made.
     for id_ in subprocess.run([wrapper, "list", "-q"], capture_output=True, text=True).stdout.split():
         subprocess.run([wrapper, "delete", "--force", id_], check=True)
     return r
 
 
-# These use the same absolute cgroup path as the other linux_cgroups_ programs: one after the other.
+# These programs use one absolute cgroup path, so they run one after the other.
 def group(name):
     return "cgroups" if name.startswith(("linux_cgroups_", "delete_")) else name
 

@@ -18,12 +18,12 @@ PROGRAM = os.path.join(BUILD, "tests", "guest_main")
 
 @pytest.fixture
 def guest(template, clean_machine):
-    """Makes one agent with an empty share; ends it, and what is left of its container."""
+    """Makes an agent with an empty share. Afterwards it is ended, and what is left of its container is removed."""
     made = []
 
     def make():
         assert os.access(PROGRAM, os.X_OK), f"{PROGRAM} is not built"
-        # The paths of Unix sockets are short.
+        # The directory is in /tmp, because the path of a Unix socket must be short.
         work = tempfile.mkdtemp(prefix="ga.", dir="/tmp")
         os.chmod(work, 0o755)
         os.makedirs(os.path.join(work, "share-source"))
@@ -34,7 +34,7 @@ def guest(template, clean_machine):
     yield make
     ends = []
     for host in made:
-        # One that the test has seen end was looked at there.
+        # An agent whose end the test has seen was checked there.
         if host.process.poll() is None:
             ends.append(host.stop())
         remove_cgroup(host.cgroup)

@@ -22,7 +22,7 @@ def told(process, stdio):
 
 
 class Stream:
-    """A process's standard stream, as the monitor has it."""
+    """The monitor's end of a process's standard stream."""
 
     def __init__(self, listener):
         self.listener, self.sock = listener, None
@@ -68,7 +68,7 @@ class Stream:
 
 
 class Host:
-    """Starts the agent; then a frame is sent by send(), and what came is taken by expect()."""
+    """Starts the agent. send() sends a frame, and expect() takes one that has come."""
 
     def __init__(self, work, program, cgroup):
         self.work, self.cgroup = work, cgroup
@@ -106,7 +106,7 @@ class Host:
         return frame
 
     def expect(self, type_, timeout=TIMEOUT, **members):
-        """The first frame of this type with these members; the others stay for later."""
+        """Returns the first frame of this type with these members. Other frames stay for later calls."""
         end = time.monotonic() + timeout
         while True:
             for f in self.frames:
@@ -152,7 +152,7 @@ class Host:
         return streams
 
     def stop(self):
-        """The agent's exit code and what it said."""
+        """Ends the agent. Returns its exit code and what it has written to standard error."""
         if self.process.poll() is None:
             try:
                 self.send("stop")

@@ -20,13 +20,13 @@ def packaged():
 
 @pytest.fixture(scope="session")
 def kernel(packaged):
-    """caisson's own, which boots faster, or else Debian's."""
+    """caisson's own kernel, which boots faster, or else Debian's."""
     return os.path.join(mode.tuned_kernel(), "vmlinux") if mode.tuned_kernel() else packaged
 
 
 @pytest.fixture
 def rt(binary, root, tmp, clean_machine):
-    """As conftest's, with a log: who waits for nothing is told there."""
+    """Like conftest's rt, with a log, which has what nobody waited for."""
     r = runtime.Runtime(binary, root, ["--log", os.path.join(tmp, "log")])
     yield r
     left = [n for n in (os.listdir(root) if os.path.isdir(root) else []) if n not in ("seccomp", "seccomp-cache")]
@@ -35,7 +35,7 @@ def rt(binary, root, tmp, clean_machine):
 
 @pytest.fixture
 def vm(ctr, kernel):
-    """Makes containers that will be microVMs; vm= is the section of config.json."""
+    """Makes containers that will be microVMs. The argument vm is the section of config.json."""
     def make(*args, vm=None, annotations=None, timeout=None, **kw):
         c = config.default(*(args or ["true"]), **kw)
         c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(timeout or BOOT),
@@ -47,7 +47,7 @@ def vm(ctr, kernel):
 
 @pytest.fixture(scope="session")
 def fake(work):
-    """fake_qemu.c, in a directory of its own: it is all that the program will see."""
+    """fake_qemu.c, built in a directory of its own, because that directory is all that the program will see."""
     os.makedirs(os.path.join(work, "fake"))
     program = os.path.join(work, "fake", "qemu")
     subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", program,
@@ -75,5 +75,5 @@ def children(pid):
 
 
 def part(c, name):
-    """The pid of one of the processes around the guest: qemu-system-x86, caisson-fs, caisson-vm (the monitor)."""
+    """The pid of one of the processes of a microVM: qemu-system-x86, caisson-fs or caisson-vm (the monitor)."""
     return c.pid() if name == "caisson-vm" else children(c.pid())[name]

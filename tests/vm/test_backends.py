@@ -22,14 +22,14 @@ BOOT = 150
 STORAGE_DAEMON = ["qemu-storage-daemon", "--blockdev", "driver=file,node-name=f,filename=IMAGE", "--export",
                   "type=vhost-user-blk,id=e,addr.type=unix,addr.path=SOCKET,node-name=f,writable=on"]
 HERE = os.path.dirname(os.path.abspath(__file__))
-# It has what a new connection needs, INFLIGHT_SHMFD, as SPDK and others have.
+# Like SPDK's and others, this server has what a new connection needs, INFLIGHT_SHMFD.
 OURS = ["/usr/bin/python3", f"{HERE}/vhost_blk.py", "SOCKET", "IMAGE"]
 GATEWAY, ADDRESS = "10.213.7.1", "10.213.7.2"
 
 
 @pytest.fixture
 def serve(tmp):
-    """Starts servers; each has its socket when the call returns."""
+    """Starts servers. Each one's socket exists when the call returns."""
     servers = []
 
     def start(name, argv):
@@ -59,7 +59,7 @@ def share(serve, tmp):
 @pytest.fixture
 def disk(serve, tmp):
     def make(name, content, program=STORAGE_DAEMON):
-        """content: of a file "name" in it."""
+        """content: the text of a file "name" in the share."""
         tree, image = os.path.join(tmp, name + ".d"), os.path.join(tmp, name + ".img")
         os.mkdir(tree)
         with open(os.path.join(tree, "name"), "w", encoding="ascii") as f:
@@ -102,7 +102,7 @@ def popen(c):
 
 
 def test_share_and_disks(vm, share, disk):
-    """Both ways, each with its options; the disks in the order of mounts."""
+    """Disks can be given as mounts and as devices, each with its options. Their order is that of the mounts."""
     with open(os.path.join(share.directory, "given"), "w", encoding="ascii") as f:
         f.write("given\n")
     one, two = disk("one", "first\n"), disk("two", "second\n")
@@ -123,7 +123,7 @@ def test_share_and_disks(vm, share, disk):
 
 
 def test_more_devices_than_interrupt_lines(vm, tmp):
-    """The most of everything is more than there is room for: said before the machine is made."""
+    """There is no room for the most of every kind of device. The error must come before the machine is made."""
     path = os.path.join(tmp, "any.sock")
     with socket.socket(socket.AF_UNIX) as s, network.namespace("cai-many") as netns:
         s.bind(path)
@@ -151,7 +151,7 @@ def test_beside_an_image_and_in_a_user_namespace(vm, disk, tmp):
 
 @pytest.mark.parametrize("which", ["share", "disk"])
 def test_back_end_dies(vm, share, disk, which):
-    """What uses it could only hang: the machine ends, and says why."""
+    """A lost disk ends the machine with a message, because a program that uses the disk could only hang."""
     server = share if which == "share" else disk("one", "first\n")
     c = vm("echo up; while :; do sleep 0.1; done",
            mount("virtiofs" if which == "share" else "ext4", server, "/data"))
@@ -173,7 +173,7 @@ def reconnecting(c, seconds):
 
 
 def connectors():
-    """The processes that connect again, which are all that remains of the host in a microVM's."""
+    """The processes that connect again, which are the only ones of the host in a microVM's cgroup."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -188,7 +188,7 @@ def connectors():
 
 @pytest.mark.skipif(mode.HYPERVISOR != "kvm", reason="QEMU can't connect again from its jail: in the test host")
 def test_disk_comes_back(vm, disk, serve):
-    """Killed in the midst of writes, three times: the guest sees nothing of it, and nothing is lost."""
+    """The server is killed three times while the guest writes. The guest sees nothing of it, and no data is lost."""
     server = disk("one", "first\n", OURS)
     again = [a.replace("IMAGE", server.image) for a in OURS]
     c = reconnecting(vm(WRITERS, mount("ext4", server, "/data")), "60")
@@ -231,12 +231,12 @@ def test_reconnect_refused(vm, disk):
         assert r.rc == 1 and words in r.err, r.err
 
 
-# What GET_FEATURES is answered with: VIRTIO_F_VERSION_1.
+# The answer to GET_FEATURES: VIRTIO_F_VERSION_1.
 FEATURES = struct.pack("<IIIQ", 1, 1 | 4, 8, 1 << 32)
 
 
 def speak(path, data, first=None):
-    """A server that answers whatever it is told with the same bytes, GET_FEATURES with others; b"" is nothing."""
+    """A server that answers every message with the same bytes, and GET_FEATURES with others. b"" is no answer."""
     s = socket.socket(socket.AF_UNIX)
     s.bind(path)
     s.listen()
@@ -259,7 +259,7 @@ def speak(path, data, first=None):
     ("virtiofs", b"\0" * 64, FEATURES), ("ext4", b"\0" * 64, FEATURES), ("ext4", b"", None),
 ], ids=["zeroes", "ones", "http", "share-later", "disk-later", "silent"])
 def test_garbage(vm, tmp, type_, data, first):
-    """Said of the mount, and not by the time limit of the whole machine."""
+    """The error names the mount, and is not that of the whole machine's time limit."""
     path, t = os.path.join(tmp, "s"), time.monotonic()
     with speak(path, data, first):
         c = vm("true", mount(type_, path, "/data"))
@@ -303,7 +303,10 @@ def with_net(c, server, *options):
 
 
 def test_network(vm, gateway):
-    """Its address, MTU and MAC are the annotation's, and what is beyond the gateway is reached."""
+    """
+    The guest's interface has the annotation's address, MTU and MAC address, and hosts beyond the gateway can be
+    reached.
+    """
     c = with_net(vm("cd /sys/class/net/net0; cat address mtu carrier; ip -4 addr show net0; ip -6 addr show net0; ip route; "
                     f"ping -c 2 -W 10 {GATEWAY} | grep transmitted; ping -s 1300 -c 1 -W 10 {GATEWAY} | grep transmitted"),
                  gateway, "name=net0", "mac=02:ca:ca:00:00:01", "mtu=1400", f"address={ADDRESS}/24", f"gateway={GATEWAY}",
@@ -354,7 +357,7 @@ def test_network_dies(vm, gateway):
 
 
 def test_bad_networks(vm, gateway, tmp):
-    """Each is told of by the annotation's name, before there is a machine."""
+    """Each error names the annotation, and comes before the machine is made."""
     for server, option, words in ((os.path.join(tmp, "none"), "mtu=1500", "there is no such socket"),
                                   (gateway, "ip=10.0.0.1/8", 'found "ip"'), (gateway, "mac=1", "mac: expected six bytes")):
         r = run(with_net(vm("true"), server, option))

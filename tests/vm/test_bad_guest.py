@@ -18,7 +18,7 @@ from hypervisor import BOOT, HERE, QEMU, kernel, log_of, packaged, rt, run, vm  
 
 @pytest.fixture(scope="session")
 def evil(work):
-    """evil_guest.c, and an initrd with it as /evil."""
+    """evil_guest.c as a program, and an initrd that has it as /evil."""
     program, initrd = os.path.join(work, "evil_guest"), os.path.join(work, "evil.cpio")
     subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", program,
                     os.path.join(HERE, "evil_guest.c")], check=True)
@@ -28,13 +28,13 @@ def evil(work):
 
 
 def cpio_entry(name, mode_, data):
-    """Documentation/driver-api/early-userspace/buffer-format.rst"""
+    """An entry as Documentation/driver-api/early-userspace/buffer-format.rst describes it."""
     fields = (0, mode_, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
     head = b"070701" + b"".join(b"%08X" % f for f in fields) + name.encode() + b"\0"
     return head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4)
 
 
-# What else an agent may say is in unit/test_monitor_guest.c. A panic's last words are the kernel's.
+# Other messages of an agent are in unit/test_monitor_guest.c. The last words after a panic are the kernel's.
 EVIL = [
     ("console", ["switched itself off", "last words"]),
     ("reboot", ["switched itself off", "evil: reboot"]),
@@ -51,12 +51,15 @@ def test_evil_guest(vm, kernel, evil, what, said):
            timeout=12 if what == "agent-hello" else BOOT)
     r = run(c).failed(*said)
     assert not [ch for ch in r.err if ord(ch) < 32 and ch != "\n"], r
-    # The monitor lived until it had understood: it did not die of a signal or of the jail's filter.
+    # The monitor has understood the failure and was not killed by a signal or by its jail's filter.
     assert "killed by" not in r.err and "was killed" not in r.err, r
 
 
 def test_vsock_from_the_container(vm, evil):
-    """Nobody but the guest's init has business with the host, not even with the names of its streams."""
+    """
+    Only the guest's init may connect to the host. Other processes may not, even if they know the names of its
+    streams.
+    """
     c = vm("/evil", "knock")
     with open(evil[0], "rb") as f, open(c.path("evil"), "wb") as g:
         g.write(f.read())
@@ -81,7 +84,7 @@ def test_without_kvm_and_cache(vm):
     assert line.startswith("caisson: " + notice), r
     logged, = log_of(c).splitlines()
     assert "level=info" in logged and notice in logged
-    # It is said before the machine is made, in the other form too.
+    # The notice comes before the machine is made. In JSON it has the same text.
     os.unlink(c.rt.options[1])
     c.rt.options += ["--log-format", "json"]
     c.conf["vm"]["kernel"]["path"] = "/no/such"
@@ -120,11 +123,11 @@ def test_kernel_lacks_a_module(vm, packaged, tmp, module, option):
 
 
 def test_kernel_without_modules(vm, packaged, tmp):
-    """Nothing tells what it has: it is booted, and ends by itself."""
+    """Nothing tells which drivers the kernel has, so it is booted, and ends by itself."""
     path = bare_kernel(packaged, os.path.join(tmp, "k"))
     release = modules_of(packaged)[0].encode()
     with open(path, "r+b") as f:
-        # The same under a name that no modules are installed for.
+        # The same kernel under a version for which no modules are installed.
         image = f.read(1 << 16)
         assert image.count(release) == 1
         f.seek(image.index(release) + len(release) - 5)
@@ -137,11 +140,11 @@ def test_kernel_without_modules(vm, packaged, tmp):
 
 @pytest.mark.parametrize("blacklist,said", [
     ("virtio_fs_init", ["the guest's kernel has no virtio-fs", "virtiofs", "CONFIG_VIRTIO_FS", "vm.kernel.path"]),
-    # Without the way to the monitor it is said on the console, which is a module too.
+    # Without vsock there is no way to the monitor, so the message goes to the console, whose driver is a module too.
     ("vsock_init", ["switched itself off", "caisson-init: the guest's kernel has no vsock", "vmw_vsock_virtio_transport"]),
 ], ids=["virtiofs", "vsock"])
 def test_kernel_without(vm, packaged, blacklist, said):
-    """It has the module, which does not load: the kernel boots, and its init says what is missing."""
+    """The kernel has the module, which does not load. The kernel boots, and its init says what is missing."""
     c = vm(vm={"kernel": {"path": packaged, "parameters": ["initcall_blacklist=" + blacklist]}})
     run(c).failed(*said)
 

@@ -130,7 +130,10 @@ def test_absent_streams_are_null(guest):
 
 
 def test_stdout_is_closed_by_the_monitor(guest):
-    """The process's writes fail then: by SIGPIPE, which its first process alone has no default for."""
+    """
+    The process's writes fail then. They do not kill it with SIGPIPE, because a namespace's first process ignores that
+    signal by default.
+    """
     h = guest()
     s = h.run(sh("yes; exit $?"), stdio=(1,))
     assert s[1].read(2) == b"y\n"
@@ -139,7 +142,7 @@ def test_stdout_is_closed_by_the_monitor(guest):
 
 
 def test_idle_stdout_is_closed_by_the_monitor(guest):
-    """Noticed without a write of the process's."""
+    """The agent closes the pipe even if the process does not write."""
     h = guest()
     s = h.run(sh("read x; /bin/echo a; exit $?"), stdio=(0, 1))
     s[1].accept()
@@ -176,7 +179,7 @@ def test_much_input_to_a_slow_reader(guest):
 
 
 def test_slow_monitor_gets_all_before_the_exit(guest):
-    """What does not fit anywhere waits; the exit is told after it."""
+    """Output for which there is no room waits, and the message about the exit comes after it."""
     h = guest()
     s = h.run(sh("head -c 400000 /dev/zero"), stdio=(1,))
     with pytest.raises(AssertionError):
@@ -197,7 +200,7 @@ def test_reopens_standard_streams(guest):
 
 def test_user_namespace(guest):
     h = guest()
-    # What the host's idmapped mount does: the guest sees the files as the namespace's users'.
+    # As with the host's id-mapped mount, the guest sees the files as owned by the namespace's users.
     src = os.path.join(h.work, "share-source", "0")
     for d, subs, files in os.walk(src):
         for n in [d] + [os.path.join(d, f) for f in files]:
@@ -255,7 +258,7 @@ def test_terminal_end_of_input(guest):
 
 
 def test_terminal_is_opened_again(guest):
-    """As an init does: between its last close and the next open the terminal must not end."""
+    """An init closes the terminal and opens it again. Between that the terminal must not end."""
     h = guest()
     s = h.run(terminal("exec </dev/null >/dev/null 2>&1; sleep 0.3; echo back >/dev/console; sleep 0.1"), stdio=(3,))
     s[3].read_until(b"back")
@@ -269,7 +272,7 @@ def test_terminal_without_its_stream(guest):
 
 
 def test_update_of_devices(guest):
-    """Other rules in the place of those that it was made with; and a limit that the machine can't keep."""
+    """The update replaces the rules with which the container was made. A limit that the machine can't keep is refused."""
     h = guest()
     c = config.all_caps(sh("mknod /dev/x c 10 229; read x"))
     s = h.run(c)
@@ -278,7 +281,7 @@ def test_update_of_devices(guest):
                                [{"allow": False, "access": "rwm"}]]):
         if rules:
             assert h.ask("update", resources={"devices": rules})["errno"] == 0
-        # Whether there is such a device here is another question.
+        # The open may still fail, because the device may not exist here.
         e = h.exec(n + 1, process_of(c, "/bin/sh", "-c", "until test -e /dev/x; do :; done; : </dev/x"), stdio=(2,))
         opens[n] = b"not permitted" not in e[2].read_all()
     assert opens == {0: False, 1: True, 2: False}
@@ -309,7 +312,7 @@ def test_hook_in_the_guest(guest):
 
 
 def test_seccomp(guest):
-    """The filter comes compiled: here, one that refuses mkdir(2) with EPERM (x86-64)."""
+    """The agent gets a compiled filter, here one that refuses mkdir(2) with EPERM (x86-64)."""
     h = guest()
     c = sh("mkdir /x; echo $?")
     c["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],

@@ -48,7 +48,7 @@ def test_many_execs_at_once(running):
 
 
 def test_exec_leaves_a_daemon(running):
-    """Its exit is told half a second later, and what the daemon writes still comes."""
+    """The exit is reported half a second later, and output of the daemon still arrives."""
     h, c = running
     s = h.exec(1, process_of(c, "/bin/sh", "-c", "(sleep 2; echo late) & echo now"), stdio=(1,))
     began = time.monotonic()
@@ -91,11 +91,11 @@ def test_nothing_of_the_agents_is_inherited(running):
     h, c = running
     s = h.exec(1, process_of(c, "/bin/sh", "-c", "ls /proc/self/fd; ls /proc/1/fd"), stdio=(0, 1, 2))
     out = s[1].read_all().split()
-    # ls has the directory that it lists.
+    # One more descriptor is the directory that ls reads.
     assert out[:4] == [b"0", b"1", b"2", b"3"] and b"4" not in out
 
 
-# --- what commands ask ---
+# ---- requests of commands ----
 
 def test_signals(running):
     h, c = running
@@ -135,7 +135,7 @@ def test_freeze(running):
 
 
 def test_exec_while_frozen(running):
-    """It waits for the container to go on, and nobody else waits for it."""
+    """The exec waits until the container goes on, and other requests do not wait for the exec."""
     h, c = running
     assert h.ask("freeze", frozen=True)["errno"] == 0
     s = h.exec(1, process_of(c, "/bin/echo", "thawed"), stdio=(1,))
@@ -178,5 +178,5 @@ def test_update(running):
     bad = h.ask("update", resources={"memory": {"limit": "much"}})
     assert bad["errno"] == 22 and "memory.limit" in bad["message"]
     assert h.ask("update")["errno"] == 22
-    # CPU time is the host's to limit: nothing to do here.
+    # The host limits CPU time, so the guest does nothing.
     assert h.ask("update", resources={"cpu": {"shares": 512}})["errno"] == 0

@@ -25,13 +25,13 @@ def tool(name):
 
 
 def tsc_khz():
-    """Without KVM's clock and with hardware-reduced ACPI nothing else tells Linux how fast its clock is."""
+    """Without KVM's clock, and with hardware-reduced ACPI, only this tells Linux how fast its clock runs."""
     with open("/proc/cpuinfo") as f:
         return int(float(re.search(r"^cpu MHz\s*: ([\d.]+)", f.read(), re.M)[1]) * 1000)
 
 
 def boot(work, kernel):
-    """{what: [words]} of what kernel_guest says."""
+    """What kernel_guest has found, as {subject: [words]}."""
     initramfs, disk = os.path.join(work, "initramfs"), os.path.join(work, "disk")
     r = subprocess.run([tool("kernel_main"), tool("kernel_guest"), initramfs, kernel], capture_output=True, text=True)
     assert r.returncode == 0, r.stderr
@@ -58,7 +58,7 @@ def boot(work, kernel):
 
 def check(said):
     assert DRIVERS <= set(said["driver"]), DRIVERS - set(said["driver"])
-    # Each of the devices was described by ACPI and found by its driver.
+    # ACPI has described each device, and its driver has found it.
     assert sorted(said["bound"]) == ["virtio_balloon", "virtio_blk", "virtio_console", "virtio_net", "virtio_rng"]
     systems = {l.split()[-1] for l in said["filesystem"]}
     assert {"overlay", "ext4", "virtiofs", "tmpfs", "cgroup2", "mqueue"} <= systems, systems
@@ -72,7 +72,7 @@ def test_debian_kernel(tmp):
     said = boot(tmp, os.path.join(image, "vmlinux"))
     assert len(said["module"]) > 10
     failed = [m for m in said["module"] if not m.endswith(" loaded")]
-    # Of the processor's own crc32c there is no instruction everywhere.
+    # The module for the processor's own crc32c is left out, because not every processor has the instruction.
     assert [m for m in failed if "crc32c_intel" not in m] == [], said["text"]
     check(said)
 

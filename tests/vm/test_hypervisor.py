@@ -18,7 +18,7 @@ from hypervisor import BOOT, QEMU, children, fake, kernel, log_of, packaged, par
 from harness import config, machine, runtime
 
 
-# ---- the hypervisor is not there, or not what it should be ----
+# ---- the hypervisor is missing or is something else ----
 
 def test_no_qemu(vm):
     c = vm()
@@ -48,7 +48,7 @@ def test_kvm_is_no_kvm(vm, tmp):
 
 
 def test_hypervisor_named_beside_kvm(vm):
-    """What would be ignored is refused; and parameters of QEMU's, without a path, are for QEMU by `auto`."""
+    """Settings that would be ignored are refused. With `auto`, parameters without a path are for QEMU."""
     path, parameters = {"path": "/usr/bin/qemu-system-x86_64"}, {"path": "", "parameters": ["-no-such-option"]}
     for named, field in (({**path, "parameters": ["-s"]}, "vm.hypervisor.path"), (parameters, "vm.hypervisor.parameters")):
         vm(vm={"hypervisor": named}).run("--hypervisor", "kvm").failed(field + ": --hypervisor kvm", "--hypervisor qemu")
@@ -101,7 +101,7 @@ def test_says_what_a_terminal_would_obey(vm, fake):
 
 
 def test_refuses_a_parameter(vm):
-    """Of the real one's."""
+    """The real QEMU refuses the parameter."""
     r = vm(vm={"hypervisor": {"path": "/usr/bin/qemu-system-x86_64", "parameters": ["-device", "no-such-device"]}}).run()
     r.failed("QEMU ended with exit code 1", "no-such-device", "vm.hypervisor.parameters")
 
@@ -134,7 +134,7 @@ def test_pages_refused(vm, text, said, tmp):
 
 
 def test_privileged(vm):
-    """An engine's --privileged allows all devices and lists the host's: the guest's are what there is."""
+    """An engine's --privileged allows all devices and lists the host's. The guest gets only devices that it has."""
     c = vm("sh", "-c", "ls -d /dev/autofs /dev/xfuse; : </dev/xfuse; echo $?")
     c.conf["linux"]["devices"] = [{"path": "/dev/autofs", "type": "c", "major": 10, "minor": 235},
                                   {"path": "/dev/xfuse", "type": "c", "major": 10, "minor": 229}]
@@ -146,7 +146,7 @@ def test_privileged(vm):
     assert "linux.devices: left out 1 of the host's devices (/dev/autofs)" in log_of(c)
 
 
-# ---- a hypervisor that its guest has taken over ----
+# ---- a hypervisor that an attacker in the guest controls ----
 
 @pytest.mark.parametrize("what", ["noise", "length", "request", "memory", "kick", "descriptors"])
 @pytest.mark.parametrize("id", ["fs", "vsock"])
@@ -170,7 +170,7 @@ def test_half_a_message(vm, fake, id):
 
 
 def test_has_no_way_in(vm, fake):
-    """No monitor, no debugger, nothing to listen at; and of sockets those that its devices are behind."""
+    """QEMU has no monitor, no debugger and no listening socket, and only the sockets of its devices."""
     c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "hangs"]}}, timeout=30).write()
     p = c.rt.popen("create", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     found = []
@@ -213,7 +213,9 @@ s = socket.socket(socket.AF_UNIX); s.bind("\0caisson-jail"); s.listen(); print("
 
 
 def test_reaches_nobody(vm, fake):
-    """In the container's network namespace, where others may listen: Landlock, with what it has by version."""
+    """
+    Others may listen in the container's network namespace. Landlock keeps QEMU from them, as far as its version can.
+    """
     version = ctypes.CDLL(None).syscall(444, None, 0, 1)  # landlock_create_ruleset(2), LANDLOCK_CREATE_RULESET_VERSION
     if version < 6:
         pytest.skip(f"needs Linux 6.12: Landlock version {version}")
@@ -268,7 +270,7 @@ def test_no_init(vm, tmp):
 
 
 def test_own_network(vm):
-    """Its interfaces would go into the guest: for the host's own that is the end of its network."""
+    """The interfaces of the network would go into the guest, so the host's own network namespace is refused."""
     c = vm()
     for path in ("/proc/self/ns/net", f"/proc/{os.getpid()}/ns/net"):
         config.namespaces(c.conf, paths={"network": path})
@@ -294,7 +296,7 @@ def test_killed_in_boot(vm, who, said):
         pids[:] = [q for q, st in machine.descendants(p.pid) if st[0] == who]
         return pids or p.poll() is not None
     runtime.wait_for(there, who)
-    # QEMU takes longer than this to get to the guest's init.
+    # QEMU needs longer than this until the guest's init runs.
     time.sleep(0.2)
     os.kill(pids[0], signal.SIGKILL)
     assert p.wait(20) != 0
@@ -334,7 +336,7 @@ def test_killed_while_running(vm, who, said):
 
 
 def test_sigkill_needs_no_guest(vm):
-    """A guest that does not answer any more, as one does that has been taken over."""
+    """SIGKILL works although the guest no longer answers."""
     c = up(vm("sleep", "1000"))
     monitor = c.pid()
     os.kill(part(c, "qemu-system-x86"), signal.SIGSTOP)
@@ -369,7 +371,7 @@ def test_a_monitor_that_is_slow(vm, tmp):
     log = os.path.join(tmp, "log")
     p = c.rt.popen("--debug", "run", *QEMU, "--bundle", c.bundle, c.id, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     runtime.wait_for(lambda: os.path.exists(log) and "microvm: hello" in open(log, encoding="utf-8").read(), "the guest's hello", BOOT)
-    # Not c.pid(), which is 0 before the container is there.
+    # c.pid() is 0 until the container exists, so the pid comes from /proc.
     with open(f"/proc/{p.pid}/task/{p.pid}/children", encoding="ascii") as f:
         monitor = int(f.read().split()[0])
     os.kill(monitor, signal.SIGSTOP)
@@ -380,7 +382,10 @@ def test_a_monitor_that_is_slow(vm, tmp):
 
 
 def test_streams(vm, tmp):
-    """What a guest's process and a command's caller may do to each other."""
+    """
+    The standard streams between a guest's process and the caller of a command, in cases where one of them does not
+    read.
+    """
     c = up(vm("sh", "-c", "while :; do sleep 0.05; done"))
     data = random.Random(4).randbytes(10 << 20)
     with open(os.path.join(tmp, "in"), "wb") as f:
@@ -389,13 +394,13 @@ def test_streams(vm, tmp):
         r = c.exec("cat", stdin=f, timeout=60).ok()
     assert hashlib.sha256(r.raw).digest() == hashlib.sha256(data).digest(), "10 MB did not come back as they were"
 
-    # Input that nobody reads, or not to its end.
+    # The process does not read its input, or only its beginning.
     with open(os.path.join(tmp, "in"), "rb") as f:
         assert c.exec("head", "-c", "5", stdin=f).ok().raw == data[:5]
     with open(os.path.join(tmp, "in"), "rb") as f:
         assert c.exec("sh", "-c", "exec <&-; exit 3", stdin=f).rc == 3
 
-    # Output that nobody reads any more: the process is told, as on a pipe.
+    # The caller stops reading. The process gets an error, as with a pipe.
     p = c.rt.popen("exec", c.id, "sh", "-c", "yes; echo $? >/ended", stdout=subprocess.PIPE)
     assert p.stdout.read(2) == b"y\n"
     p.stdout.close()
@@ -403,7 +408,7 @@ def test_streams(vm, tmp):
     with open(c.path("ended")) as f:
         assert f.read() in ("141\n", "1\n")
 
-    # Output that nobody reads for a while: other commands go on, and nothing of it is lost.
+    # The caller does not read for a while. Other commands go on, and no output is lost.
     p = c.rt.popen("exec", c.id, "sh", "-c", "dd if=/dev/zero bs=64k count=64 2>/dev/null; echo end >&2",
                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for _ in range(3):
@@ -412,7 +417,7 @@ def test_streams(vm, tmp):
     out, err = p.communicate(timeout=60)
     assert p.returncode == 0 and out == bytes(64 << 16) and err == b"end\n", (p.returncode, len(out), err)
 
-    # Many at once.
+    # Many commands run at once.
     ps = [c.rt.popen("exec", c.id, "sh", "-c", f"cat; echo {i} >&2; exit {i}", stdin=subprocess.PIPE,
                      stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(50)]
     for i, p in enumerate(ps):

@@ -20,7 +20,7 @@ from harness import config, mode, network, pty_, rootfs, runtime
 VM = ["--isolation", "vm", "--hypervisor", mode.HYPERVISOR]
 BOOT = 120 if mode.HYPERVISOR == "qemu" else 400  # seconds; with KVM it is in an emulated host
 FILE_SERVER_CAPS = 0x880000DF  # CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID SETGID SETUID MKNOD SETFCAP
-# Descriptors that name nothing in a file system of the host's.
+# Descriptors that are of no file system of the host.
 NAMELESS = re.compile(r"/dev/null$|anon_inode:|socket:|pipe:|/memfd:|/dev/net/tun$|/dev/kvm$|/caisson-guest-ram")
 
 
@@ -38,7 +38,7 @@ def kernel_image():
 
 @pytest.fixture
 def vm(ctr):
-    """As ctr(), with a kernel."""
+    """Like ctr(), but with a kernel."""
     def make(*args, **process):
         c = ctr(*args, **process)
         c.conf["vm"] = {"kernel": {"path": kernel_image()}}
@@ -48,7 +48,7 @@ def vm(ctr):
 
 
 class Proc:
-    """What /proc says of a process."""
+    """A process as /proc shows it."""
 
     def __init__(self, pid):
         self.pid, self.dir = pid, f"/proc/{pid}"
@@ -73,7 +73,7 @@ class Proc:
         return read(f"{self.dir}/cgroup")
 
     def ids(self):
-        """Real, effective, saved and file system user; then groups."""
+        """The real, effective, saved and file system user ids; then the same of the groups."""
         return [int(n) for n in self.status["Uid"].split()], [int(n) for n in self.status["Gid"].split()]
 
 
@@ -82,7 +82,7 @@ def children(pid):
 
 
 def family(c):
-    """The monitor, the file server or None, and QEMU or None."""
+    """Returns the monitor, the file server or None, and QEMU or None."""
     monitor = Proc(c.pid())
     kids = {p.name: p for p in map(Proc, children(monitor.pid))}
     fs = kids.pop("caisson-fs", None)
@@ -103,7 +103,10 @@ def assert_powerless(p, caps=0):
 
 
 def assert_nameless(p, *also):
-    """also: what it may have besides. A standard stream of the test's commands is a file without a name."""
+    """
+    also: further descriptors that the process may have. A standard stream of the test's commands is a file without a
+    name.
+    """
     named = {n: f for n, f in p.fds.items() if not NAMELESS.match(f) and not f.endswith(also + (" (deleted)",))}
     assert not named, f"{p.name} has open: {named}"
 
@@ -124,12 +127,11 @@ def netns():
 def test_every_process_is_confined(vm, netns, tmp):
     c = vm("sh", "-c", "ip addr show eth0; sleep 1000")
     config.namespaces(c.conf, paths={"network": netns})
-    # A descriptor that whoever called left open.
+    # A descriptor that the caller has left open.
     stray = os.open(os.path.join(tmp, "stray"), os.O_RDWR | os.O_CREAT)
     c.create(*VM, timeout=BOOT, pass_fds=[stray])
     os.close(stray)
-    # Jailed before the guest runs, so before `start` too.
-    # The container's output is the monitor's to write.
+    # The processes are jailed before the guest runs, and so before `start`.
     allowed = {"created": (c.log, "/start.lock"), "running": (c.log,)}
     for when in allowed:
         monitor, fs, qemu = family(c)
@@ -149,7 +151,8 @@ def test_every_process_is_confined(vm, netns, tmp):
         if when == "created":
             c.start()
             c.wait_output("10.9.8.7", timeout=BOOT)
-            # Root in the guest has all capabilities, this container has not: its share makes no keys to the host's devices.
+            # Root in the guest has all capabilities, but this container does not, so its share must make no nodes of
+            # the host's devices.
             said = c.exec("mknod", "/disk", "b", "8", "0", opts=("--cap", "CAP_MKNOD"), timeout=60).err
             assert "not permitted" in said and not os.path.exists(c.path("/disk")), said
     c.kill("KILL")
@@ -157,7 +160,7 @@ def test_every_process_is_confined(vm, netns, tmp):
     c.delete()
 
 
-# Nothing but the host keeps this guest from writing.
+# Only the host keeps this guest from writing.
 DEFY = """mount -o remount,rw / && mount -o remount,rw /data; grep -c ' / virtiofs rw\\| /data virtiofs rw' /proc/mounts
 for d in / /data; do for c in "touch $d/new" "mkdir $d/newer" "chmod 700 $d" "mknod $d/newest p"; do
 $c 2>&1 | grep -q 'Read-only file system' && echo refused || echo "$c"; done; done
@@ -188,7 +191,7 @@ def test_roots_and_a_killed_monitor(vm, tmp):
     assert monitor.root == []
     assert [m[4] for m in monitor.mounts] == ["/"]
     assert {"ro", "nosuid", "nodev", "noexec"} <= set(monitor.mounts[0][5].split(","))
-    # The share's empty root and what is shared: nothing of the host's tree.
+    # The file server sees the share's empty root and the shared directories, and nothing else of the host.
     assert all(re.fullmatch(r"/(\d+)?", m[4]) for m in fs.mounts), fs.mounts
     assert [m[4] for m in fs.mounts].count("/") == 1
     if qemu:
@@ -198,7 +201,7 @@ def test_roots_and_a_killed_monitor(vm, tmp):
         for m in qemu.mounts:
             assert {"ro", "nosuid"} <= set(m[5].split(",")), m
             assert "nodev" in m[5].split(",") or m[4].startswith("/dev/"), m
-        # It is the first process of a pid namespace, and sees no other.
+        # It is the first process of a pid namespace of its own, so it sees no other.
         assert qemu.status["NSpid"].split()[1:] == ["1"]
     os.kill(monitor.pid, signal.SIGKILL)
     pids = [p.pid for p in (monitor, fs, qemu) if p]
@@ -226,9 +229,9 @@ def test_all_commands_work(vm):
     assert "sleep" in c.rt("ps", c.id).ok().out
     c.rt("events", "--stats", c.id).ok()
     update_limits(c)
-    # With all capabilities, on a share.
+    # The container has all capabilities, and its root is a share.
     assert os.stat(c.path("/disk")).st_rdev == os.makedev(8, 0)
-    # What a program had and gave back is the host's again.
+    # Memory that a program has given back goes back to the host.
     runtime.wait_for(lambda: returned_memory(c) > 80 << 10, "the return of memory", 20)
     pid = c.pid()
     c.kill("TERM")
@@ -239,14 +242,14 @@ def test_all_commands_work(vm):
 
 
 def returned_memory(c):
-    """KiB of the host's that the machine has had, and has no more."""
+    """How many KiB of memory the machine has given back to the host."""
     monitor, _, qemu = family(c)
     most, now = (int((qemu or monitor).status[k].split()[0]) for k in ("VmHWM", "VmRSS"))
     return most - now
 
 
 def update_limits(c):
-    """What limits the container is the guest's to enforce, from the beginning and after `update`."""
+    """The guest enforces the container's limits, from the beginning and after `update`."""
     look = "cd /sys/fs/cgroup; cat memory.high memory.low pids.max; : </dev/x"
     r = c.exec("sh", "-c", look, timeout=60)
     assert r.out.split() == [str(300 << 20), "0", "max"] and "not permitted" in r.err, r
@@ -275,7 +278,7 @@ def test_terminal(vm, tmp):
 
 
 def test_run_ends_by_the_programs_signal(vm):
-    """By the OOM killer's, of the guest's kernel: the guest's agent tells `events` of it, of the container's end too."""
+    """The guest kernel's OOM killer ends the process. `events` reports it, and the container's end too."""
     much = ["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"]
     c = vm("sh", "-c", "until test -e /go; do sleep 0.1; done; exec " + " ".join(much)).write()
     p = c.rt.popen("run", "--bundle", c.bundle, *VM, c.id, stderr=subprocess.PIPE)
@@ -302,7 +305,7 @@ def test_run_ends_by_the_programs_signal(vm):
 
 @pytest.fixture
 def huge_pages():
-    """Sets the host's pool of pages of 2 MiB; returns how many are free and not promised to anybody."""
+    """Sets the host's pool of pages of 2 MiB. Returns how many of them are free and not reserved."""
     def free():
         pages = dict(re.findall(r"^HugePages_(\w+):\s+(\d+)", read("/proc/meminfo"), re.M))
         return int(pages["Free"]) - int(pages["Rsvd"])
@@ -331,7 +334,7 @@ def test_huge_pages(vm, huge_pages):
 
 
 def test_kernel_for_roots_eyes_only(vm, tmp):
-    """As Ubuntu's are. `run` ends with the program's exit code."""
+    """The kernel is compressed as Ubuntu's are. `run` ends with the program's exit code."""
     c = vm("sh", "-c", "uname -r; exit 7")
     found = kernel_image()
     private = os.path.join(tmp, "private")
@@ -350,7 +353,7 @@ def test_kernel_for_roots_eyes_only(vm, tmp):
 
 @pytest.mark.skipif(mode.HYPERVISOR != "qemu", reason="the built-in loop is no program of its own")
 def test_qemu_elsewhere(vm, tmp):
-    """A program outside of /usr is in its jail too, with its directory, and the host's root is not."""
+    """A QEMU outside of /usr sees its own directory in its jail, and not the host's root."""
     os.mkdir(os.path.join(tmp, "bin"))
     path = os.path.join(tmp, "bin", "my-qemu")
     with open(path, "w") as f:
@@ -366,7 +369,10 @@ def test_qemu_elsewhere(vm, tmp):
 
 
 def qcow2_header(backing):
-    """docs/interop/qcow2.txt: of a disk of 64 MiB without a cluster of its own, so that all of it is the backing file's."""
+    """
+    Makes a qcow2 image (docs/interop/qcow2.txt) of a 64 MiB disk without any cluster, so that all its content comes
+    from the backing file.
+    """
     name = backing.encode()
     return struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 72, len(name), 16, 64 << 20, 0, 1, 1 << 16, 2 << 16, 1, 0, 0) + name
 
@@ -421,14 +427,17 @@ def written(image):
 
 @pytest.fixture
 def on_disk():
-    """A directory on a disk: neither a tmpfs nor the test host's root has direct I/O."""
+    """A directory on a disk, because neither a tmpfs nor the test host's root has direct I/O."""
     with tempfile.TemporaryDirectory(dir="/scratch" if os.path.isdir("/scratch") else rootfs.CACHE) as d:
         os.chmod(d, 0o755)
         yield d
 
 
 def test_image_past_the_hosts_cache(vm, on_disk):
-    """And without a file server, since nothing is shared: then the built-in machine's memory is its alone, and KSM's to merge."""
+    """
+    The machine has no file server, because nothing is shared. So nobody else has the built-in machine's memory, and
+    KSM may merge it.
+    """
     c, image = on_image(vm, on_disk, "echo start; until test -e /end; do sleep 0.1; done; echo from the guest >/written")
     c.conf["annotations"] = {"io.caisson.vm.image-cache": "none"}
     if mode.HYPERVISOR == "kvm":

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network namespace that outlives the microVM: carried into the guest, and the host's again afterwards."""
+"""
+A network namespace that exists longer than the microVM: it is carried into the guest, and belongs to the host
+afterwards.
+"""
 import subprocess
 
 import pytest
@@ -22,7 +25,7 @@ def answers():
 
 
 def test_owned_by_the_user_namespace(ctr, netns):
-    """Root of a user namespace has the rights there that it has in a container: low ports, parameters, the interfaces."""
+    """Root of a user namespace has the same rights there as in a container: low ports, parameters, interfaces."""
     c = ctr("sh", "-c", "cat /proc/sys/net/ipv4/ping_group_range; ip addr show eth0; ip link set eth0 mtu 1300 && cat "
             "/sys/class/net/eth0/mtu; ping -c 1 -W 5 " + HOST_IP + " >/dev/null && echo reached; nc -l -p 80 -e echo served")
     c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}}

@@ -24,7 +24,7 @@ TREE = os.environ.get("CAISSON_TEST_TREE", "/usr/include/linux")
 
 
 def in_microvm(c, image=None):
-    """The options for create and run; image: what the root is on, a copy of c.rootfs."""
+    """Returns the options for create and run. With `image` the root is a disk image, a copy of c.rootfs."""
     c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}, "hwConfig": {"memory": 1 << 29, "vcpus": 2}}
     if image:
         c.conf["vm"]["image"] = {"path": image, "format": "raw"}
@@ -62,7 +62,7 @@ def history(c, *options):
 
 
 def serve(c, options):
-    """A server in a microVM, fifty transactions of two clients, and its orderly end."""
+    """A PostgreSQL server in a microVM, fifty transactions of two clients, and an orderly shutdown."""
     c.create(*options, timeout=BOOT)
     c.start(timeout=BOOT)
     c.wait_output("ready to accept connections", timeout=BOOT)
@@ -139,7 +139,10 @@ def test_nginx(ctr, debian):
 
 
 def test_tree(ctr, tmp):
-    """Unpacked in a microVM it is on the host, file by file; what the host writes is seen there; removed, it is gone."""
+    """
+    Files that are unpacked in a microVM are on the host, what the host writes appears there, and what is removed is
+    gone.
+    """
     c = ctr.sh("mkdir /t; busybox tar -C /t -xf /tree.tar && echo unpacked; until [ -e /go ]; do sleep 0.2; done; rm -rf /t && echo removed")
     c.conf["root"]["readonly"] = False
     archive, copy = c.path("/tree.tar"), os.path.join(tmp, "copy")

@@ -34,7 +34,7 @@ def tool(name):
 
 
 def load_order(tree, names):
-    """The files of modules and what they need, deepest first."""
+    """Returns the files of the modules and of those that they need, in the order of loading."""
     deps = {}
     with open(os.path.join(tree, "modules.dep")) as f:
         for line in f:
@@ -116,7 +116,7 @@ class Guest:
                                 text=True, errors="replace")
         timer = threading.Timer(TIMEOUT, self.give_up, (qemu,))
         timer.start()
-        # A guest waits for a server that died for good.
+        # A guest would wait without end for a server that has died.
         for p in self.servers.values():
             threading.Thread(target=lambda s=p: (s.wait(), time.sleep(2), qemu.kill()), daemon=True).start()
         began = time.monotonic()
@@ -129,11 +129,11 @@ class Guest:
                 self.jail = {n: self.look(p.pid) for n, p in self.servers.items()}
         self.rc = qemu.wait()
         timer.cancel()
-        # The monitor is gone: so are the servers, by themselves.
+        # The monitor has ended, so the servers end by themselves.
         self.ends = {n: self.end(p) for n, p in self.servers.items()}
 
     def give_up(self, qemu):
-        """Too late: where the servers are says whose fault it is."""
+        """The time is over. The servers' stacks show which side hangs."""
         for name, p in self.servers.items():
             for what in ("stack", "syscall"):
                 try:
@@ -156,7 +156,7 @@ class Guest:
 
     @staticmethod
     def look(pid):
-        """What the server is confined to, while it serves."""
+        """Reads the server's confinement while it serves."""
         with open(f"/proc/{pid}/status") as f:
             status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
         with open(f"/proc/{pid}/mountinfo") as f:
@@ -179,7 +179,8 @@ class Guest:
 def guest():
     image = subprocess.run(["bash", os.path.join(TESTS, "host/image.sh"), CACHE], stdout=subprocess.PIPE, text=True,
                            check=True).stdout.split()[-1]
-    # Not on a tmpfs: extended attributes, O_TMPFILE and holes are those of a disk's file system.
+    # The shares are not on a tmpfs, because extended attributes, O_TMPFILE and holes must be those of a disk's file
+    # system.
     work = tempfile.mkdtemp(prefix="caisson-virtiofs.", dir="/var/tmp")
     g = Guest(work, image)
     try:
@@ -266,7 +267,7 @@ def test_read_only_share_is_as_it_was(guest):
     assert os.listdir(guest.ro) == ["file"]
     with open(os.path.join(guest.ro, "file")) as f:
         assert f.read() == "read only"
-    # Twice: by the server, and by a mount that it can't change.
+    # Writing is refused twice: by the server, and by a read-only mount that the server can't change.
     assert "ro" in guest.jail["ro"]["mounts"][0][5].split(",")
 
 

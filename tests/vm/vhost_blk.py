@@ -20,7 +20,7 @@ IN, OUT, FLUSH = 0, 1, 4
 
 
 class Queue(v.Ring):
-    """Its requests under way are `pending`."""
+    """A disk that takes requests and holds them in `pending`."""
 
     def __init__(self, back):
         super().__init__(back)
@@ -78,7 +78,7 @@ class Disk(v.BackEnd):
         return self.queue.running and (self.queue.pending or self.queue.has_new())
 
     def work(self):
-        """Takes what is new and completes one request."""
+        """Takes all new requests and completes one."""
         queue = self.queue
         while queue.has_new():
             head = queue.take()

@@ -50,7 +50,7 @@ class Gateway(v.BackEnd):
         ring.interrupt()
 
     def react(self, to, guest, kind, data):
-        """What a frame is answered by, or None."""
+        """Returns the answer to a frame, or None."""
         if kind == ARP and data[6:8] == b"\0\1" and data[24:28] == self.address:
             return data[:6] + b"\0\2" + MAC + self.address + guest + data[14:18]
         if kind == IPV4 and to == MAC and data[0] == 0x45 and data[9] == ICMP and data[20] == ECHO_REQUEST:

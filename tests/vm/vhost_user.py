@@ -51,7 +51,7 @@ class Ring:
             head = following
 
     def write_used(self, head, length):
-        """The index that makes it the driver's: for set_used()."""
+        """Returns the value of the used index that gives the chain back to the driver, for set_used()."""
         done, (map_, at) = self.u16(self.used, 1), self.used
         struct.pack_into("<II", map_, at + 4 + done % self.size * 8, head, length)
         return (done + 1) & 0xffff
@@ -65,7 +65,7 @@ class Ring:
 
 
 class BackEnd:
-    """Of a derived class: `features` and `protocol`, queues() and work(), and what it answers besides."""
+    """A derived class has `features` and `protocol`, queues() and work(), and its own answers."""
     features, protocol, rings = VERSION_1 | PROTOCOL_FEATURES, MQ | REPLY_ACK, 1
 
     def __init__(self, sock):
@@ -76,7 +76,7 @@ class BackEnd:
         return self.rings
 
     def memory(self, address, length, column):
-        """(mapping, offset in it); column 0: a guest address, 2: the front end's."""
+        """Translates an address to (mapping, offset). Column 0: an address of the guest; 2: of the front end."""
         for map_, *at in self.regions:
             if at[column] <= address and address + length <= at[column] + at[1]:
                 return map_, address - at[column]
@@ -107,7 +107,7 @@ class BackEnd:
             ring.start()
 
     def answer(self, request, payload, fds):
-        """The answer's payload and descriptors, or None."""
+        """Returns the answer's payload and descriptors, or None."""
         if request in (GET_FEATURES, GET_PROTOCOL, GET_QUEUE_NUM):
             value = {GET_FEATURES: self.features, GET_PROTOCOL: self.protocol, GET_QUEUE_NUM: self.queues()}[request]
             return struct.pack("<Q", value), []

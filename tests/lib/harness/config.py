@@ -5,7 +5,7 @@ config.json as a dict, independent of what the program under test writes with `s
 import copy
 
 CAPS = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
-# What a server that changes to a user of its own needs besides.
+# Further capabilities that a server needs to change to a user of its own.
 DAEMON_CAPS = ["CAP_SETUID", "CAP_SETGID", "CAP_CHOWN", "CAP_DAC_OVERRIDE"]
 
 DEFAULT = {
@@ -45,7 +45,7 @@ DEFAULT = {
 
 
 def default(*args, **process):
-    """A fresh copy; args are the program and its arguments, keywords members of `process`."""
+    """Returns a fresh copy. args are the program and its arguments, keywords are members of `process`."""
     c = copy.deepcopy(DEFAULT)
     if args:
         c["process"]["args"] = list(args)

@@ -65,7 +65,7 @@ def request(path, method, url, body=None):
 
 
 def demultiplex(data):
-    """The engines' stream of a container without a terminal: frames of 8 bytes' header and the text."""
+    """Splits the stream of a container without a terminal, which has frames of a header of 8 bytes and text."""
     out = b""
     while len(data) >= 8:
         n = int.from_bytes(data[4:8], "big")
@@ -120,7 +120,7 @@ class Terminal:
         return pty_.read_until(self.fd, text.encode(), timeout).decode(errors="replace")
 
     def end(self):
-        """The exit code; what was still printed is read, or the program might block on it."""
+        """Waits for the exit code. Reads what is still printed, because the program might block on it otherwise."""
         pty_.read_all(self.fd, TIMEOUT)
         return self.process.wait(TIMEOUT)
 

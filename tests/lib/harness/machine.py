@@ -54,7 +54,7 @@ def unshare(flags):
 
 
 def _reap(child):
-    """The subreaper's whole life: wait for everything, and end as pytest ended."""
+    """The subreaper: waits for all processes, and ends with pytest's exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for s in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(s, lambda sig, _: os.kill(child, sig))
@@ -75,7 +75,7 @@ def _reap(child):
 
 
 def _private_tmp(keep):
-    """A /tmp of our own, in which the directories that are needed from the old one stay where they were."""
+    """Makes a private /tmp in which the needed directories of the old one keep their paths."""
     keep = [k for k in keep if k.startswith("/tmp/") and os.path.exists(k)]
     fds = [os.open(k, os.O_PATH) for k in keep]
     mount("tmpfs", "/tmp", "tmpfs", data="mode=1777")
@@ -113,14 +113,14 @@ def enter(work="/var/tmp", keep=()):
     _private_tmp(keep)
     mount("tmpfs", WORK, "tmpfs", data="mode=755")
     if os.environ.get("CAISSON_TEST_PURE_CGROUP2"):
-        # For comparing with a runtime that refuses hybrid hosts (crun).
+        # A pure hierarchy allows a comparison with a runtime that refuses hybrid hosts (crun).
         umount("/sys/fs/cgroup")
         mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
 def leave():
-    """Only the empty mount point under /var/tmp outlives the namespaces; take it away too."""
+    """Removes the empty mount point under /var/tmp, which is the only thing that outlives the namespaces."""
     os.chdir("/")
     if ON_TEST_HOST:
         return  # nothing of it outlives the machine
@@ -132,12 +132,12 @@ def leave():
 
 
 def outside(argv, **kw):
-    """Runs a command in the namespaces from before enter(): for what needs the machine's network."""
+    """Runs a command in the namespaces from before enter(), because it needs the machine's network."""
     enter_outer = ["nsenter", f"--net=/proc/{OUTER}/ns/net", f"--mount=/proc/{OUTER}/ns/mnt", "--"] if OUTER else []
     return subprocess.run([*enter_outer, *argv], **kw)
 
 
-# ---- looking ----
+# ---- state of the machine ----
 
 def _children(pid):
     out = []
@@ -253,7 +253,7 @@ def files():
     return out
 
 
-# Made once, on first use, and meant to stay: the directory of state directories, the cache of compiled filters.
+# These are made on first use and stay: the directory of state directories, and the cache of compiled filters.
 KEPT = re.compile(r"^/run/(caisson(/|/seccomp(-cache)?/.*)?|runc/|crun/(\.cache/(.*))?|netns/|mount/|lock/)$")
 
 
@@ -266,7 +266,7 @@ class Snapshot:
         self.files = files()
 
     def since(self, old):
-        """What is here and was not then, as lines of text."""
+        """Returns what has appeared since then, as lines of text."""
         out = []
         for i in self.mounts.keys() - old.mounts.keys():
             out.append(f"mount {self.mounts[i]}")

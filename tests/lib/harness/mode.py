@@ -14,17 +14,20 @@ import pytest
 from . import machine
 
 VM = os.environ.get("CAISSON_ISOLATION", "ns") == "vm"
-# A microVM boots in two to six seconds where QEMU runs it in software, and what it does takes as much longer.
+# A microVM boots in two to six seconds if QEMU runs it in software, and everything in it is slower in proportion.
 SCALE = 4.0 if VM else 1.0
 
-# Of microVMs: KVM can run Linux in the test host only.
+# The number of microVMs at once, because KVM can run Linux only in the test host.
 HYPERVISOR = "kvm" if machine.ON_TEST_HOST else "qemu"
 
 PREFIX = "/usr/local"  # where tests/run's build looks for the installed kernel (images/guest/guest_kernel.h)
 
 
 def times(n):
-    """How often what is tried n times with containers is tried with microVMs, each of which takes seconds to boot."""
+    """
+    Returns how often a test is repeated with microVMs, each of which takes seconds to boot, if it is repeated n times
+    with containers.
+    """
     return max(3, n // 5) if VM else n
 
 
@@ -45,7 +48,7 @@ def packaged_kernel(cache):
 
 
 def guest_kernel(cache):
-    """What a vm section names where a test needs one: caisson's own kernel, else Debian's."""
+    """The kernel for a vm section: caisson's own, or else Debian's."""
     tuned = tuned_kernel()
     return os.path.join(tuned, "vmlinux") if tuned else packaged_kernel(cache)
 
@@ -61,7 +64,7 @@ class Difference:
         self.used = False
 
     def fits(self, name):
-        # Square brackets are pytest's here, not a pattern's.
+        # Square brackets come from pytest here and are no pattern.
         return name == self.pattern or fnmatch.fnmatchcase(name, self.pattern.replace("[", "[[]"))
 
     def __str__(self):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network namespaces of a test's own, and a wire to one from the network where the tests are."""
+"""Network namespaces for tests, and a wire to one from the network of the tests."""
 import contextlib
 import subprocess
 
@@ -16,7 +16,7 @@ def namespace(name):
         yield f"/run/netns/{name}"
     finally:
         ip("netns", "del", name)
-        # ip makes it a mount of its own.
+        # ip makes a mount for it.
         subprocess.run(["umount", "-l", "/run/netns"], stderr=subprocess.DEVNULL, check=False)
 
 

@@ -21,13 +21,13 @@ from types import SimpleNamespace
 from . import engines, machine, mode, rootfs
 
 DROP_IN = "/etc/containers/containers.conf.d/caisson.conf"
-# where the drop-in of a default build looks, and the binary for caisson-init
+# the directory of drop-ins of a default build, and the binary for caisson-init
 BINARY = "/usr/local/bin/caisson"
 LIBEXEC = "/usr/local/libexec/caisson"
 RUNTIME = "caisson-vm" if mode.VM else "caisson"
 USER = "tester"
 UNIT = "commands"
-# Scripts of idle containers: end by SIGTERM with 3; for those whose signal does not matter, at once.
+# Scripts of idle containers. They end with 3 at SIGTERM, or at once if the signal does not matter.
 IDLE = "trap 'echo term; exit 3' TERM; echo started; while :; do sleep 0.2; done"
 
 # No network unless a test asks: podman's bridge costs 10 s a container here. Logs and events to files: there is no journal
@@ -41,7 +41,7 @@ events_logger = "file"
 
 
 def install(binary, build):
-    """Into the test host's throw-away root."""
+    """Installs caisson into the test host's root, which is thrown away."""
     drop_in = os.path.join(build, "runtime", "engines", "podman-caisson.conf")
     os.makedirs(os.path.dirname(DROP_IN), exist_ok=True)
     shutil.copy(drop_in, DROP_IN)
@@ -70,7 +70,7 @@ def append(path, start, line):
 
 
 def user_session():
-    """A systemd of the user's own, and in it a cgroup to start commands in."""
+    """Starts a systemd for the user, with a cgroup in which commands are started."""
     append("/etc/shadow", USER + ":", USER + ":*:19000::::::")  # PAM refuses users that have no line there
     user = pwd.getpwnam(USER)
     subprocess.run(["loginctl", "enable-linger", USER], check=True)
@@ -183,7 +183,7 @@ class Podman:
         return self.service.call("POST", f"containers/{name}/wait")
 
     def remove(self, name):
-        """As `rm -f -t 0`; nothing happens if it isn't there."""
+        """Like `rm -f -t 0`, and no error if the container does not exist."""
         status, data = self.service.request("DELETE", f"containers/{name}?force=true&timeout=0")
         assert status < 300 or status == 404, data
 
@@ -224,10 +224,10 @@ def make_image(directory):
 
 
 def left():
-    """What containers that are gone left on the machine, as lines of text."""
+    """Lists what containers have left on the machine."""
     out = []
     for d, dirs, _ in os.walk("/sys/fs/cgroup"):
-        # conmon's own scopes too; a pod's slice stays until the pod is removed.
+        # conmon's scopes count too. A pod's slice stays until the pod is removed.
         out += [f"cgroup {d}/{n}" for n in dirs if n.startswith(("libpod-", "machine-libpod_pod", "user-libpod_pod", "caisson-"))]
     for root in ("/run/caisson", f"/run/user/{pwd.getpwnam(USER).pw_uid}/caisson"):
         if os.path.isdir(root):

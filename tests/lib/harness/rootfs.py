@@ -45,14 +45,17 @@ def make_busybox(dest, probe):
 
 
 def copy(template, dest):
-    """A copy of its own for a test, which may do what it likes to it. Regular files are copied, not linked."""
+    """Makes a test's own copy, which it may change. Regular files are copied and not linked."""
     shutil.copytree(template, dest, symlinks=True)
     return dest
 
 
 @contextlib.contextmanager
 def overlays(ctr):
-    """A function: the bundle whose root is a new overlay over a tree. Afterwards the containers are gone, then the overlays."""
+    """
+    Returns a function that makes a bundle whose root is a new overlay over a tree. Afterwards the containers are
+    removed, then the overlays.
+    """
     mounted = []
 
     def bundle(lower):

@@ -11,12 +11,12 @@ import time
 from . import config, machine, mode, rootfs
 
 TIMEOUT = float(os.environ.get("CAISSON_TEST_TIMEOUT", "30")) * mode.SCALE
-# Said by every command that boots one where KVM can't; the tests count the lines of an error.
+# Every command that boots a microVM in software prints this notice. The tests count the lines of an error without it.
 IN_SOFTWARE = re.compile(r"^[^\n]*the microVM runs in software, on QEMU:[^\n]*\n", re.M)
 
 
 class Process(subprocess.Popen):
-    """Waits longer where all takes longer."""
+    """Returns a longer time for modes in which everything is slower."""
 
     def wait(self, timeout=None):
         return super().wait(timeout and timeout * mode.SCALE)
@@ -41,7 +41,7 @@ class Result:
         return self
 
     def failed(self, *texts, lines=1):
-        """Non-zero, and exactly one message that contains the texts."""
+        """The exit code is not 0, and there is exactly one message, which contains the texts."""
         assert self.rc != 0, self
         said = [l for l in self.err.splitlines() if l.strip()]
         if lines is not None:
@@ -231,7 +231,7 @@ def wait_for(cond, what, timeout=15):
             return
         now = time.monotonic()
         assert now < end, f"no {what} within {timeout} s"
-        # As long as a look took: what it looks at may have no other processor.
+        # Sleeps as long as the check took, because the observed process may have no other processor.
         time.sleep(max(0.01, now - began))
 
 
