@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # image.sh CACHE_DIR [PACKAGE ...]: makes what the test host boots from, and prints the directory that holds it.
-# The packages are ones that the run needs on this machine, whose root it shares.
+# The run needs these packages on this machine, because it shares the machine's root.
 #
 #	vmlinux       Debian's kernel, unpacked (the unpacking is slow in software); beside it in
 #	              kernel-VERSION, vmlinuz: as it came, for machines that the suites boot
@@ -9,8 +9,8 @@
 #	modules/      the kernel's modules with modules.dep, seen in the guest as /lib/modules
 #	scratch.raw   an empty ext4 image, sparse; every run writes to a throw-away snapshot of it
 #
-# Each is made once and again only when what it is made of changes. The kernel stays the one that was fetched
-# first: delete CACHE_DIR/kernel-* (or run with --rebuild) to get Debian's present one.
+# Each is made once, and again only if its sources have changed. The kernel stays the one that was fetched
+# first; delete CACHE_DIR/kernel-* (or run with --rebuild) to get Debian's present one.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=../lib/packages.sh
@@ -18,8 +18,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=$1
 scratch_size=24G
 
-# What reaches the root file system, and what nothing loads on demand, as there is no udev. The rest (veth, bridge,
-# nf_tables, sch_ingress, ...) is loaded by the kernel's own modprobe when it is first asked for.
+# The modules for the root file system, and those that nothing loads on demand, because there is no udev. The kernel
+# itself calls modprobe for the rest (veth, bridge, nf_tables, sch_ingress and others) when it is first needed.
 boot_modules=(virtio_pci 9pnet_virtio 9p overlay virtio_blk ext4 crc32c_generic virtio_console
 	bfq kvm_amd fuse loop tun vhost_vsock vsock_loopback)
 
@@ -43,7 +43,7 @@ fetch_kernel() {
 	echo "test host: fetching $package" >&2
 	rm -rf "$work"
 	mkdir -p "$work/x"
-	# The list may name a version that the mirror has replaced: then one update, and again.
+	# The package list may name a version that the mirror has replaced. Then it is updated, and the download repeated.
 	(cd "$work" && apt-get -q download "$package" >/dev/null 2>&1) || {
 		apt_quiet update
 		(cd "$work" && apt_quiet download "$package")
@@ -65,8 +65,8 @@ kernel_package() {
 	apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends: linux-image-/ { print $2; exit }'
 }
 
-# The files of the named modules and of all they depend on, in the order in which they load.
-# modules.dep has, after each module, what it needs with the deepest dependency last.
+# Prints the files of the named modules and of all that they depend on, in the order of loading.
+# modules.dep lists after each module what it needs, with the deepest dependency last.
 load_order() {
 	local tree=$1
 	shift
@@ -78,7 +78,7 @@ load_order() {
 			n = split(want, names, " ")
 			for (i = 1; i <= n; i++) {
 				gsub(/-/, "_", names[i])
-				# A name that is in no file is built into the kernel.
+				# A module that has no file is built into the kernel.
 				m = split(need[names[i]], files, " ")
 				for (j = 1; j <= m; j++) if (!seen[files[j]]++) print files[j]
 			}
@@ -96,7 +96,7 @@ make_initramfs() {
 		cp "$tree/$file" "$work/mod/"
 		basename "$file"
 	done >"$work/mod/order"
-	# Not compressed: the guest would unpack it in software.
+	# The archive is not compressed, because the guest would unpack it in software.
 	(cd "$work" && find . -print0 | cpio -0 -o -H newc -R 0:0 --quiet) >"$out.tmp"
 	mv "$out.tmp" "$out"
 	rm -rf "$work"

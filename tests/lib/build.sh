@@ -2,7 +2,7 @@
 # Sourced by the test scripts.
 # shellcheck shell=bash
 
-# The program in a build directory, where meson puts it.
+# Prints the path of caisson in a build directory.
 caisson_in() { # BUILD
 	local p
 	for p in "$1/caisson" "$1/runtime/caisson"; do

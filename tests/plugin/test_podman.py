@@ -118,7 +118,7 @@ def test_watch_and_change(who, request):
         while os.path.basename(cgroup) == "container":
             cgroup = os.path.dirname(cgroup)
         # The host's cgroup of a microVM limits the whole machine, and the guest's the container, which is frozen
-        # there.
+        # there. podman's top shows processes of the host.
         def memory_limit():
             return engine("exec", "ct", "cat", "/sys/fs/cgroup/memory.max") if mode.VM else read(cgroup, "memory.max")
         assert memory_limit() == str(100 << 20)

@@ -131,7 +131,7 @@ def test_every_process_is_confined(vm, netns, tmp):
     stray = os.open(os.path.join(tmp, "stray"), os.O_RDWR | os.O_CREAT)
     c.create(*VM, timeout=BOOT, pass_fds=[stray])
     os.close(stray)
-    # The processes are jailed before the guest runs, and so before `start`.
+    # The processes are jailed before the guest runs, and so before `start`. The monitor writes the container's output.
     allowed = {"created": (c.log, "/start.lock"), "running": (c.log,)}
     for when in allowed:
         monitor, fs, qemu = family(c)
