@@ -81,7 +81,7 @@ def test_words_for_options(ctr, rt, tmp):
 
 # ---- ways to write options ----
 
-def test_letters_in_one_word(ctr):
+def test_several_letters_in_one_word(ctr):
     c = ctr.idle().up()
     r = c.exec("sh", "-c", "id -u; id -g; echo $A; pwd", opts=("-u1000:5", "-eA=b=c", "-cwd", "/tmp"))
     assert r.ok().out == "1000\n5\nb=c\n/tmp\n"
@@ -104,7 +104,7 @@ def test_empty_values_are_none(ctr, rt):
     assert c.state()["status"] == "running"
 
 
-def test_options_of_the_peers(ctr, rt, tmp):
+def test_options_of_runc_and_crun(ctr, rt, tmp):
     rt.options = ["--criu", "/usr/sbin/criu"]
     c = ctr("true")
     c.create("--no-subreaper")
@@ -152,7 +152,7 @@ def test_help_of_a_command(rt):
 
 # ---- several containers, none, and IDs that match nothing ----
 
-def test_regex(ctr, rt):
+def test_kill_and_delete_take_a_pattern(ctr, rt):
     """
     kill and delete of all containers whose ID matches. A failure at one of them is a warning, and the others follow.
     """

@@ -174,7 +174,7 @@ class OnTerminal:
 
 
 @pytest.mark.parametrize("how", ["run", "exec"])
-def test_interactive(ctr, how):
+def test_run_on_the_callers_terminal(ctr, how):
     script = "stty size; echo ready; read l; echo got:$l; exit 7"
     if how == "run":
         c = ctr.sh(script, terminal=True).write()
@@ -192,7 +192,7 @@ def test_interactive(ctr, how):
 
 
 @pytest.mark.parametrize("how", ["run", "exec"])
-def test_resize(ctr, how):
+def test_terminal_follows_a_resize(ctr, how):
     if how == "run":
         c = ctr("probe", "winsize", terminal=True).write()
         args = ["run", "--bundle", c.bundle, c.id]

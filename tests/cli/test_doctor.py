@@ -174,7 +174,7 @@ def test_no_guest_kernel(rt):
         assert "apt-get install linux-image-amd64" in text and "images/kernel/build" in text
 
 
-def test_guest_kernel_is_none(rt):
+def test_guest_kernel_is_no_kernel(rt):
     rt.prefix = in_mounts(HIDE + "echo something >/boot/vmlinuz-1")
     result, text = check(report(rt, rc=0), "vm-qemu", "guest-kernel")
     assert result == "no" and "/boot/vmlinuz-1: not a kernel" in text

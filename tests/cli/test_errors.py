@@ -20,7 +20,7 @@ def try_raw(c, data, *texts):
         assert not c.exists()
 
 
-def test_missing(ctr):
+def test_config_is_missing(ctr):
     c = ctr("true")
     for cmd in ("create", "run"):
         r = c.rt(cmd, "--bundle", c.bundle, c.id).failed("config.json")

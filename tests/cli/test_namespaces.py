@@ -36,7 +36,7 @@ def with_user(c, m=MAP):
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_new(ctr, kind):
+def test_new_namespaces(ctr, kind):
     c = ctr()
     if kind == "user":
         with_user(c)

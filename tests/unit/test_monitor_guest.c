@@ -122,7 +122,7 @@ static void ends(const char *const *json, const char *said)
 
 #define ENDS(said, ...) ends((const char *const[]){__VA_ARGS__, NULL}, said)
 
-static void out_of_turn(void **state)
+static void messages_out_of_turn(void **state)
 {
 	ENDS("of another version: expected 1", "{\"type\":\"hello\",\"version\":99}");
 	ENDS("of another version", "{\"type\":\"hello\"}");
@@ -179,7 +179,7 @@ static void barrier(void **state)
 }
 
 /* Messages about processes and requests that do not exist are ignored. */
-static void nobodys(void **state)
+static void messages_for_nobody(void **state)
 {
 	struct rig g;
 
@@ -230,11 +230,11 @@ static void last_words(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(out_of_turn),
+		cmocka_unit_test(messages_out_of_turn),
 		cmocka_unit_test(malformed),
 		cmocka_unit_test(lengths),
 		cmocka_unit_test(barrier),
-		cmocka_unit_test(nobodys),
+		cmocka_unit_test(messages_for_nobody),
 		cmocka_unit_test(last_words),
 	};
 

@@ -64,7 +64,7 @@ static struct net_config carried(struct arena *a, const struct net_config *c)
 	return back;
 }
 
-static void alone(void **state)
+static void only_network(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
 	struct net_config c = {0};
@@ -103,7 +103,7 @@ static void alone(void **state)
 	assert_int_equal(c.route_count, 0);
 }
 
-static void among_others(void **state)
+static void network_among_others(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
 	const struct net_interface other[NET_INTERFACES_MAX] = {
@@ -227,7 +227,7 @@ static void hear(int sock, const struct vhost_message *want)
 }
 
 /* Each message passes with its own descriptors, also if several messages are waiting. */
-static void hands_on(void **state)
+static void messages_are_passed_on(void **state)
 {
 	struct vhost_message plain = message(VHOST_USER_SET_VRING_NUM, 0, 8);
 	struct vhost_message kick = message(VHOST_USER_SET_VRING_KICK, VHOST_USER_NEED_REPLY, 8);
@@ -259,7 +259,7 @@ static void hands_on(void **state)
 	ends(&r, 0, "");
 }
 
-static void stops(void **state)
+static void relay_stops(void **state)
 {
 	struct relayed r;
 
@@ -283,7 +283,7 @@ static void ask(struct relayed *r)
 	hear(r->back, &m);
 }
 
-static void hostile(void **state)
+static void misbehaving_sides(void **state)
 {
 	static const char garbage[64] = "HTTP/1.1 400 Bad Request";
 	struct vhost_message large = message(VHOST_USER_GET_FEATURES, VHOST_USER_REPLY, 8);
@@ -311,7 +311,7 @@ static void hostile(void **state)
 }
 
 /* A back end that never stops sending fills QEMU's socket, because QEMU does not read here. */
-static void talks_on(void **state)
+static void back_end_never_stops_sending(void **state)
 {
 	const struct vhost_message m = message(VHOST_USER_GET_FEATURES, VHOST_USER_REPLY, 250);
 	const int small = 4096;
@@ -324,7 +324,7 @@ static void talks_on(void **state)
 	ends(&r, -EPROTO, "speaks without being asked");
 }
 
-static void meets_qemu(void **state)
+static void relay_meets_qemu(void **state)
 {
 	struct relay r = RELAY_INIT;
 	struct pollfd p;
@@ -359,14 +359,14 @@ static void meets_qemu(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(alone),
-		cmocka_unit_test(among_others),
+		cmocka_unit_test(only_network),
+		cmocka_unit_test(network_among_others),
 		cmocka_unit_test(addresses_of_its_own),
-		cmocka_unit_test(hands_on),
-		cmocka_unit_test(stops),
-		cmocka_unit_test(hostile),
-		cmocka_unit_test(talks_on),
-		cmocka_unit_test(meets_qemu),
+		cmocka_unit_test(messages_are_passed_on),
+		cmocka_unit_test(relay_stops),
+		cmocka_unit_test(misbehaving_sides),
+		cmocka_unit_test(back_end_never_stops_sending),
+		cmocka_unit_test(relay_meets_qemu),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,7 @@ static int parse(struct arena *a, const char *value, const struct spec **ret)
 	return spec_parse(a, text, strlen(text), "config.json", ret);
 }
 
-static void good(void **state)
+static void good_values_are_read(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
 	const char *none = "{\"ociVersion\":\"1.0.0\",\"root\":{\"path\":\"r\"}}";
@@ -131,7 +131,7 @@ static const struct {
 	{A "gateway=ff02::2", "gateway: expected an address"},
 };
 
-static void bad(void **state)
+static void bad_values_are_refused(void **state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(bad_values); i++) {
 		_cleanup_arena_ struct arena a = {0};
@@ -145,7 +145,7 @@ static void bad(void **state)
 	}
 }
 
-static void too_many(void **state)
+static void too_many_addresses(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
 	char value[1024] = "vhost-user:/s";
@@ -163,9 +163,9 @@ static void too_many(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(good),
-		cmocka_unit_test(bad),
-		cmocka_unit_test(too_many),
+		cmocka_unit_test(good_values_are_read),
+		cmocka_unit_test(bad_values_are_refused),
+		cmocka_unit_test(too_many_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

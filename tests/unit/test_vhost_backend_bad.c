@@ -215,7 +215,7 @@ static void run_garbage(void)
 }
 
 /* A front end that never stops asking and never reads the answers. */
-static void run_deaf(void)
+static void run_front_end_never_reads(void)
 {
 	struct server *s = server_begin(false);
 	struct front_message m = {.request = 1, .flags = 1};
@@ -230,7 +230,7 @@ CHILD_TEST(regions)
 CHILD_TEST(rings)
 CHILD_TEST(descriptors)
 CHILD_TEST(garbage)
-CHILD_TEST(deaf)
+CHILD_TEST(front_end_never_reads)
 
 int main(void)
 {
@@ -239,7 +239,7 @@ int main(void)
 		cmocka_unit_test(test_rings),
 		cmocka_unit_test(test_descriptors),
 		cmocka_unit_test(test_garbage),
-		cmocka_unit_test(test_deaf),
+		cmocka_unit_test(test_front_end_never_reads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -245,7 +245,7 @@ static void every_byte(void **state)
 }
 
 /* Debian's kernel, which tests/host/image.sh leaves beside the unpacked one. */
-static void debians(void **state)
+static void kernel_of_debian(void **state)
 {
 	struct boot_kernel got;
 	struct vm_memory m;
@@ -269,7 +269,7 @@ static void debians(void **state)
 	globfree(&found);
 }
 
-static void enters(void **state)
+static void entered_in_long_mode(void **state)
 {
 	struct image k = good();
 	_cleanup_fd_ int fd = file_of(&k, sizeof(k));
@@ -300,10 +300,10 @@ int main(void)
 		cmocka_unit_test(damaged),
 		cmocka_unit_test(cut_anywhere),
 		cmocka_unit_test(every_byte),
-		cmocka_unit_test(debians),
+		cmocka_unit_test(kernel_of_debian),
 	};
 	const struct CMUnitTest with_kvm[] = {
-		cmocka_unit_test(enters),
+		cmocka_unit_test(entered_in_long_mode),
 	};
 	int failed = cmocka_run_group_tests(plain, NULL, NULL);
 

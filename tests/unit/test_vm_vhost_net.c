@@ -80,7 +80,7 @@ static void read_config(struct device *d, uint8_t to[12])
  * A back end like passt, with hardly any feature and no configuration. One like DPDK, with one pair
  * of queues.
  */
-static void is_half_ours(void **state)
+static void features_of_both_sides(void **state)
 {
 	static const uint8_t space[12] = {
 		2, 0x11, 0x22, 0x33, 0x44, 0x55, VIRTIO_NET_S_LINK_UP, 0, 0, 0, 0x78, 0x05};
@@ -114,7 +114,7 @@ static void is_half_ours(void **state)
 }
 
 /* A back end that has every feature. The guest gets those of a device without a control queue. */
-static void takes_no_more_than_it_knows(void **state)
+static void features_that_the_back_end_lacks(void **state)
 {
 	struct device d;
 	uint64_t all;
@@ -163,7 +163,7 @@ static void broken_at_start(uint32_t request, enum misdeed how, const char *text
 	end(&d);
 }
 
-static void hostile(void **state)
+static void misbehaving_back_end(void **state)
 {
 	struct back b = {.features = BACK_PROTOCOL_BIT, .protocol = PROTOCOL, .queues = 1};
 
@@ -187,7 +187,7 @@ static void hostile(void **state)
 	broken_at_start(VHOST_USER_SET_VRING_ENABLE, WRONG_REQUEST, "is to request 19");
 }
 
-static void goes(void **state)
+static void back_end_hangs_up(void **state)
 {
 	struct device d;
 
@@ -205,10 +205,10 @@ static void goes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(is_half_ours),
-		cmocka_unit_test(takes_no_more_than_it_knows),
-		cmocka_unit_test(hostile),
-		cmocka_unit_test(goes),
+		cmocka_unit_test(features_of_both_sides),
+		cmocka_unit_test(features_that_the_back_end_lacks),
+		cmocka_unit_test(misbehaving_back_end),
+		cmocka_unit_test(back_end_hangs_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

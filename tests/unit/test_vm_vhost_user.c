@@ -147,7 +147,7 @@ static void misbehave(size_t place, enum misdeed how, const char *text)
 	back_end(&b, &sock);
 }
 
-static void hostile(void **state)
+static void misbehaving_back_ends(void **state)
 {
 	for (size_t p = 0; p < ARRAY_SIZE(places); p++) {
 		unsigned before = descriptors_below(1024);
@@ -164,7 +164,7 @@ static void hostile(void **state)
 }
 
 /* An answer that nobody asked for must be noticed at once, or at the next exchange. */
-static void talks_on(void **state)
+static void answer_that_nobody_asked_for(void **state)
 {
 	struct back b = {.features = ALL_FEATURES,
 		.protocol = ALL_PROTOCOL,
@@ -231,7 +231,7 @@ static void attempt_fails(uint64_t features, uint64_t protocol, uint64_t queues,
 	attempt_over(&a);
 }
 
-static void lacking(void **state)
+static void missing_features(void **state)
 {
 	struct attempt a;
 	struct vhost_user v;
@@ -305,9 +305,9 @@ static void bad_tags(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(hostile),
-		cmocka_unit_test(talks_on),
-		cmocka_unit_test(lacking),
+		cmocka_unit_test(misbehaving_back_ends),
+		cmocka_unit_test(answer_that_nobody_asked_for),
+		cmocka_unit_test(missing_features),
 		cmocka_unit_test(configuration),
 		cmocka_unit_test(bad_tags),
 	};

@@ -298,7 +298,7 @@ static void terminal_for_output(void **state)
 	guest_end(&s);
 }
 
-static void files(void **state)
+static void regular_files(void **state)
 {
 	struct guest s;
 	char text[16] = "";
@@ -400,7 +400,7 @@ static void drained_after(enum end end)
 	guest_end(&s);
 }
 
-static void drained(void **state)
+static void output_is_written_at_the_end(void **state)
 {
 	for (int end = 0; end < ENDS; end++)
 		drained_after(end);
@@ -415,8 +415,8 @@ int main(void)
 		cmocka_unit_test(output_without_reader),
 		cmocka_unit_test(terminals),
 		cmocka_unit_test(terminal_for_output),
-		cmocka_unit_test(files),
-		cmocka_unit_test(drained),
+		cmocka_unit_test(regular_files),
+		cmocka_unit_test(output_is_written_at_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -90,7 +90,7 @@ static void guest_closes(void **state)
 	guest_end(&s);
 }
 
-static void dialed(void **state)
+static void host_opens_a_connection(void **state)
 {
 	struct guest s;
 	int pair[2];
@@ -139,7 +139,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(socket_stream),
 		cmocka_unit_test(guest_closes),
-		cmocka_unit_test(dialed),
+		cmocka_unit_test(host_opens_a_connection),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -258,7 +258,7 @@ def speak(path, data, first=None):
     ("virtiofs", b"\0" * 64, None), ("ext4", b"\xff" * 64, None), ("ext4", b"HTTP/1.1 400 Bad Request\r\n\r\n", None),
     ("virtiofs", b"\0" * 64, FEATURES), ("ext4", b"\0" * 64, FEATURES), ("ext4", b"", None),
 ], ids=["zeroes", "ones", "http", "share-later", "disk-later", "silent"])
-def test_garbage(vm, tmp, type_, data, first):
+def test_disk_server_sends_garbage(vm, tmp, type_, data, first):
     """The error names the mount, and is not that of the whole machine's time limit."""
     path, t = os.path.join(tmp, "s"), time.monotonic()
     with speak(path, data, first):

@@ -143,7 +143,7 @@ def test_kernel_without_modules(vm, packaged, tmp):
     # Without vsock there is no way to the monitor, so the message goes to the console, whose driver is a module too.
     ("vsock_init", ["switched itself off", "caisson-init: the guest's kernel has no vsock", "vmw_vsock_virtio_transport"]),
 ], ids=["virtiofs", "vsock"])
-def test_kernel_without(vm, packaged, blacklist, said):
+def test_kernel_without_a_driver(vm, packaged, blacklist, said):
     """The kernel has the module, which does not load. The kernel boots, and its init says what is missing."""
     c = vm(vm={"kernel": {"path": packaged, "parameters": ["initcall_blacklist=" + blacklist]}})
     run(c).failed(*said)

@@ -88,25 +88,25 @@ OLD = [
 
 
 @pytest.mark.parametrize("text", OLD, ids=["machine", "device", "accelerator"])
-def test_too_old(vm, fake, text):
+def test_qemu_is_too_old(vm, fake, text):
     r = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "says", text]}}).run()
     r.failed("QEMU ended with exit code 1", *text.split("\n"), "QEMU 7.2 or later", "microvm", "vhost-user-fs",
              "vhost-user-vsock", "caisson doctor", "vm.hypervisor.parameters")
 
 
-def test_says_what_a_terminal_would_obey(vm, fake):
+def test_control_sequences_of_qemu_are_escaped(vm, fake):
     r = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "says", "\x1b[2Jhello" + "x" * 800]}}).run()
     r.failed("QEMU ended with exit code 1", "xxx")
     assert "\x1b" not in r.err
 
 
-def test_refuses_a_parameter(vm):
+def test_qemu_refuses_a_parameter(vm):
     """The real QEMU refuses the parameter."""
     r = vm(vm={"hypervisor": {"path": "/usr/bin/qemu-system-x86_64", "parameters": ["-device", "no-such-device"]}}).run()
     r.failed("QEMU ended with exit code 1", "no-such-device", "vm.hypervisor.parameters")
 
 
-def test_hangs(vm, fake):
+def test_qemu_hangs(vm, fake):
     c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "hangs"]}}, timeout=2)
     t = time.monotonic()
     c.run().failed("did not get ready in 2 seconds", "io.caisson.vm.boot-timeout")
@@ -133,7 +133,7 @@ def test_pages_refused(vm, text, said, tmp):
     c.run(*QEMU).failed("annotation io.caisson.vm.pages", f'"{text}"', said)
 
 
-def test_privileged(vm):
+def test_privileged_gets_the_guests_devices(vm):
     """An engine's --privileged allows all devices and lists the host's. The guest gets only devices that it has."""
     c = vm("sh", "-c", "ls -d /dev/autofs /dev/xfuse; : </dev/xfuse; echo $?")
     c.conf["linux"]["devices"] = [{"path": "/dev/autofs", "type": "c", "major": 10, "minor": 235},
@@ -150,7 +150,7 @@ def test_privileged(vm):
 
 @pytest.mark.parametrize("what", ["noise", "length", "request", "memory", "kick", "descriptors"])
 @pytest.mark.parametrize("id", ["fs", "vsock"])
-def test_garbage(vm, fake, id, what):
+def test_qemu_sends_garbage(vm, fake, id, what):
     c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "sends", id, what]}}, timeout=20)
     t = time.monotonic()
     c.run().failed("vhost-user", *(["file server"] if id == "fs" else []))
@@ -158,18 +158,18 @@ def test_garbage(vm, fake, id, what):
 
 
 @pytest.mark.parametrize("id", ["fs", "vsock"])
-def test_closes_its_socket(vm, fake, id):
+def test_qemu_closes_its_socket(vm, fake, id):
     c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "closes", id]}}, timeout=20)
     c.run().failed("closed its connection to the", "file server" if id == "fs" else "vsock device")
 
 
 @pytest.mark.parametrize("id", ["fs", "vsock"])
-def test_half_a_message(vm, fake, id):
+def test_qemu_sends_half_a_message(vm, fake, id):
     c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "sends", id, "half"]}}, timeout=2)
     c.run().failed("did not get ready in 2 seconds")
 
 
-def test_has_no_way_in(vm, fake):
+def test_qemu_listens_to_nobody(vm, fake):
     """QEMU has no monitor, no debugger and no listening socket, and only the sockets of its devices."""
     c = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "hangs"]}}, timeout=30).write()
     p = c.rt.popen("create", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -200,7 +200,7 @@ def test_noise_on_the_console(vm, fake):
     assert not [ch for ch in r.err[:-1] if ord(ch) < 32] and len(r.err) < 4096, r
 
 
-def test_floods_standard_error(vm, fake):
+def test_qemu_floods_standard_error(vm, fake):
     t = time.monotonic()
     r = vm(vm={"hypervisor": {"path": fake, "parameters": ["-fake", "floods"]}}, timeout=60).run()
     r.failed("QEMU ended with exit code 1")
@@ -212,7 +212,7 @@ LISTENER = r"""import socket, sys
 s = socket.socket(socket.AF_UNIX); s.bind("\0caisson-jail"); s.listen(); print("ready", flush=True); sys.stdin.read()"""
 
 
-def test_reaches_nobody(vm, fake):
+def test_qemu_reaches_nobody(vm, fake):
     """
     Others may listen in the container's network namespace. Landlock keeps QEMU from them, as far as its version can.
     """
@@ -269,7 +269,7 @@ def test_no_init(vm, tmp):
     vm().run(*QEMU, env={**os.environ, "CAISSON_LIBEXEC": tmp}).failed(tmp + "/caisson-init", "CAISSON_LIBEXEC")
 
 
-def test_own_network(vm):
+def test_network_of_the_host_is_refused(vm):
     """The interfaces of the network would go into the guest, so the host's own network namespace is refused."""
     c = vm()
     for path in ("/proc/self/ns/net", f"/proc/{os.getpid()}/ns/net"):
@@ -362,7 +362,7 @@ def test_qemu_killed_under_run(vm):
 
 # ---- streams ----
 
-def test_a_monitor_that_is_slow(vm, tmp):
+def test_slow_monitor(vm, tmp):
     """
     While the guest connects its streams the monitor gets no processor for longer than Linux waits for an answer by
     itself (two seconds): what the program writes is not lost.
@@ -381,7 +381,7 @@ def test_a_monitor_that_is_slow(vm, tmp):
     assert (p.returncode, out) == (7, "to the output\n") and "to the error\n" in err, (p.returncode, out, err)
 
 
-def test_streams(vm, tmp):
+def test_standard_streams(vm, tmp):
     """
     The standard streams between a guest's process and the caller of a command, in cases where one of them does not
     read.

@@ -333,7 +333,7 @@ def test_huge_pages(vm, huge_pages):
     runtime.wait_for(lambda: free() == before, "the pages' return")
 
 
-def test_kernel_for_roots_eyes_only(vm, tmp):
+def test_kernel_that_only_root_can_read(vm, tmp):
     """The kernel is compressed as Ubuntu's are. `run` ends with the program's exit code."""
     c = vm("sh", "-c", "uname -r; exit 7")
     found = kernel_image()
@@ -352,7 +352,7 @@ def test_kernel_for_roots_eyes_only(vm, tmp):
 
 
 @pytest.mark.skipif(mode.HYPERVISOR != "qemu", reason="the built-in loop is no program of its own")
-def test_qemu_elsewhere(vm, tmp):
+def test_qemu_outside_of_usr(vm, tmp):
     """A QEMU outside of /usr sees its own directory in its jail, and not the host's root."""
     os.mkdir(os.path.join(tmp, "bin"))
     path = os.path.join(tmp, "bin", "my-qemu")
@@ -378,7 +378,7 @@ def qcow2_header(backing):
 
 
 @pytest.mark.parametrize("readonly", [False, True], ids=["rw", "ro"])
-def test_image_for_roots_eyes_only(vm, tmp, readonly):
+def test_image_that_only_root_can_read(vm, tmp, readonly):
     """
     It is raw, as config.json says, even where a guest has made its first sector that of another format with a file of the
     host's behind it (CVE-2026-27211). A read-only one a guest can't write past its file system (CVE-2026-24834). Its cache
@@ -433,7 +433,7 @@ def on_disk():
         yield d
 
 
-def test_image_past_the_hosts_cache(vm, on_disk):
+def test_image_with_direct_io(vm, on_disk):
     """
     The machine has no file server, because nothing is shared. So nobody else has the built-in machine's memory, and
     KSM may merge it.
