@@ -26,9 +26,9 @@
 
 #include "virtiofs_guest.h"
 
-_Noreturn void fail(int line, const char *what)
+_Noreturn void fail(const char *file, int line, const char *what)
 {
-	dprintf(1, "# line %d: %s: %s\n", line, what, strerror(errno));
+	dprintf(1, "# %s:%d: %s: %s\n", file, line, what, strerror(errno));
 	_exit(1);
 }
 

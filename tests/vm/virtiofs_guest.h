@@ -8,13 +8,13 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-_Noreturn void fail(int line, const char *what);
+_Noreturn void fail(const char *file, int line, const char *what);
 
 #define CHECK(x) \
 	do { \
 		errno = 0; \
 		if (!(x)) \
-			fail(__LINE__, #x); \
+			fail(__FILE__, __LINE__, #x); \
 	} while (0)
 #define FAILS(call, code) CHECK((call) < 0 && errno == (code))
 
