@@ -43,7 +43,7 @@ static void make_image(size_t i)
 	const unsigned places =
 		1U << PLACE_INIT | (env.isolation == PLAN_VM ? 1U << PLACE_GUEST : 0);
 	const struct spec *s;
-	struct plan all, chosen;
+	struct plan all = {0}, chosen = {0};
 	char path[512];
 
 	snprintf(path, sizeof(path), "%s/%s.json", GOLDEN_DIR, plans[i].config);

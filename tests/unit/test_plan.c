@@ -40,7 +40,7 @@ static const struct golden {
 static const struct spec *load(struct arena *a, const char *name)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	const struct spec *s;
+	const struct spec *s = NULL;
 	char path[512];
 
 	snprintf(path, sizeof(path), "%s/%s.json", GOLDEN_DIR, name);
@@ -135,7 +135,7 @@ static void test_slots(void **state)
 static void refuse(const char *config, const struct plan_env *env, const char *field)
 {
 	_cleanup_arena_ struct arena a = {0};
-	const struct spec *s;
+	const struct spec *s = NULL;
 	struct plan p;
 
 	assert_int_equal(spec_parse(&a, config, strlen(config), "config.json", &s), 0);

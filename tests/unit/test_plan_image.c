@@ -22,7 +22,7 @@
 static const struct spec *load(struct arena *a, const char *name)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	const struct spec *s;
+	const struct spec *s = NULL;
 	char path[512];
 
 	snprintf(path, sizeof(path), "%s/%s.json", GOLDEN_DIR, name);
@@ -40,7 +40,7 @@ static struct plan build(struct arena *a, const char *name, enum plan_isolation 
 		.keyring = "_ses.x",
 		.cgroup = true,
 		.rootless = rootless};
-	struct plan all, chosen;
+	struct plan all = {0}, chosen = {0};
 
 	if (plan_build(a, load(a, name), &env, &all) < 0 ||
 		plan_select(a, &all, places, 0, &chosen) < 0)
