@@ -179,7 +179,6 @@ int main(int argc, char **argv)
 	const char *slash = argc ? strrchr(argv[0], '/') : NULL;
 	struct globals g = {.log_format = "text",
 		.log_level = "warning",
-		.argv = argv,
 		.vm = argc && streq(slash ? slash + 1 : argv[0], "caisson-vm")};
 	bool help, version = false;
 	const struct option_def defs[] = {

@@ -38,6 +38,11 @@ int log_open(const char *path, const char *format, enum log_level level)
 	return 0;
 }
 
+enum log_level log_level(void)
+{
+	return out.level;
+}
+
 int log_fd(void)
 {
 	return out.fd;

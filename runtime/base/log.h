@@ -21,6 +21,9 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 #define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
+/* The level that log_open() was given. */
+enum log_level log_level(void);
+
 /*
  * Tells the user something that is no error but must be seen, both in the log and on standard
  * error.

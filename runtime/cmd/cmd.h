@@ -16,7 +16,6 @@ struct globals {
 	bool debug, systemd_cgroup;
 	/* run by the name caisson-vm: engines that know only a path get --isolation vm by it */
 	bool vm;
-	char **argv; /* the whole command line, for seal_self() */
 };
 
 struct command {

@@ -6,7 +6,6 @@
 #include "cmd/cmd.h"
 #include "launch/env.h"
 #include "launch/launch.h"
-#include "launch/seal.h"
 #include "launch/vm.h"
 
 static int prepare_launch(const struct globals *g, struct launch_options *o)
@@ -33,7 +32,7 @@ static int prepare_launch(const struct globals *g, struct launch_options *o)
 		r = launch_find_libexec();
 	if (!o->isolation && g->vm)
 		o->isolation = "vm";
-	return r < 0 ? r : seal_self(g->argv);
+	return r;
 }
 
 static int parse_launch_options(

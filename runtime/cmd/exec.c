@@ -6,7 +6,6 @@
 #include "launch/attend.h"
 #include "launch/env.h"
 #include "launch/launch.h"
-#include "launch/seal.h"
 
 struct exec_args {
 	const char *process_file, *cwd, *user, *apparmor, *label;
@@ -172,8 +171,6 @@ static int prepare_exec(const struct globals *g, const struct exec_args *x, stru
 	int r = cmd_check_preserved(inherited);
 	if (r >= 0 && close_range(3 + (unsigned)inherited, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");
-	if (r >= 0)
-		r = seal_self(g->argv);
 	if (r >= 0)
 		r = cmd_open(g, args->v[0], false, c);
 	if (r < 0)

@@ -16,10 +16,7 @@
 
 static bool has_own_namespace(const struct plan *plan)
 {
-	for (size_t i = 0; i < plan->n; i++)
-		if (plan->steps[i].place == PLACE_GUEST && plan->steps[i].kind == STEP_CLONE)
-			return plan->steps[i].clone.flags & CLONE_NEWNET;
-	return false;
+	return plan_new_namespaces(plan, PLACE_GUEST) & CLONE_NEWNET;
 }
 
 static int apply_network(const struct process *p)

@@ -73,28 +73,34 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
  * not hold the agent's connection open in the meantime, nor the pipes of other processes, because
  * their readers would never see the end.
  */
-static int keep_only_fds(const int *slots, int n, int channel, int proc, struct arena *a)
+static int keep_only_fds(
+	const int *slots, int n, int channel, int proc, int container, struct arena *a)
 {
-	int *kept = arena_array(a, (size_t)n + 3, sizeof(*kept));
+	int *kept = arena_array(a, (size_t)n + 4, sizeof(*kept));
 	size_t count = 0;
 
 	if (!kept)
 		return -ENOMEM;
 	kept[count++] = channel;
 	kept[count++] = proc;
+	if (container >= 0)
+		kept[count++] = container;
 	for (int i = 0; i < n; i++)
 		if (slots[i] >= 0)
 			kept[count++] = slots[i];
 	return fd_close_all_but(kept, count);
 }
 
-_Noreturn static void become_init(struct process *p, int channel, size_t from)
+_Noreturn static void become_init(
+	struct process *p, int channel, const struct process *container, size_t from)
 {
 	struct ns_init_args a = {
 		.plan = &p->plan,
 		.slots = p->slots,
 		.channel = channel,
-		.start_socket = -EBADF,
+		.start_fifo = -EBADF,
+		.result_fifo = -EBADF,
+		.container = container ? container->child.pidfd : -EBADF,
 		.proc = p->proc,
 		.state_json = state_json,
 		.state_data = p,
@@ -108,7 +114,9 @@ _Noreturn static void become_init(struct process *p, int channel, size_t from)
 		if (dup2(p->stdio[i], i) < 0)
 			r = err_sys("make a standard stream of descriptor %d", p->stdio[i]);
 	if (r >= 0)
-		r = keep_only_fds(p->slots, p->plan.nslots, channel, p->proc, &p->arena);
+		r = keep_only_fds(p->slots, p->plan.nslots, channel, p->proc, a.container, &p->arena);
+	if (r >= 0 && container)
+		a.enter_flags = ns_flags_to_enter(a.container, p->plan.joined);
 	if (r < 0) {
 		(void)!channel_send(channel, CHANNEL_FAILED, r, err_msg(), -EBADF);
 		_exit(1);
@@ -128,10 +136,7 @@ static int do_clone(struct process *p, const struct step *s)
 	const struct process *c = p->number ? process_find(g, 0) : NULL;
 	struct ns_clone_args a = {
 		.clone = s,
-		.slots = p->slots,
-		.plan = &p->plan,
 		.cgroup = p->cgroup_dir,
-		.container = c ? c->child.pidfd : -EBADF,
 		/*
 		 * The container's processes see the INIT of an exec as soon as it exists, so its
 		 * memory and descriptors are hidden from them.
@@ -150,9 +155,11 @@ static int do_clone(struct process *p, const struct step *s)
 		return r;
 	_cleanup_fd_ int theirs = socks[1];
 	p->channel = socks[0];
+	a.channel = p->channel;
+	a.theirs = &theirs;
 	r = ns_clone(&a, &p->child);
 	if (r == 0)
-		become_init(p, theirs, (size_t)(s - p->plan.steps) + 1);
+		become_init(p, theirs, c, (size_t)(s - p->plan.steps) + 1);
 	if (r < 0)
 		return r;
 	for (int i = 0; i < 3; i++)

@@ -2,18 +2,15 @@
 #include "launch/container.h"
 
 #include <dirent.h>
-#include <inttypes.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <time.h>
 
 #include "base/fd.h"
 
-#define FROZEN "frozen"
 #define STATE_MAX ((size_t)4 * 1024 * 1024)
 #define ID_MAX 1024
 
@@ -205,7 +202,9 @@ static int read_state_file(struct container *c)
 	c->has_poststop = poststop && poststop->boolean;
 	if (!c->bundle || json_get_i64(j, "pid", &pid) < 0 ||
 		json_get_u64(j, "startTime", &c->start_time) < 0 ||
-		json_get_i64(j, "owner", &owner) < 0)
+		json_get_i64(j, "owner", &owner) < 0 ||
+		(!c->vm && (json_get_u64(j, "initDevice", &c->init_dev) < 0 ||
+				   json_get_u64(j, "initInode", &c->init_ino) < 0)))
 		return err_set(EINVAL,
 			"container \"%s\": state.json is damaged: `caisson delete --force %s`",
 			c->id, c->id);
@@ -252,6 +251,8 @@ static void put_state_file(const struct container *c, struct json_out *o)
 	json_out_str(o, "id", c->id);
 	json_out_i64(o, "pid", c->pid);
 	json_out_u64(o, "startTime", c->start_time);
+	json_out_u64(o, "initDevice", c->init_dev);
+	json_out_u64(o, "initInode", c->init_ino);
 	json_out_str(o, "bundle", c->bundle);
 	json_out_str(o, "rootfs", c->rootfs);
 	json_out_str(o, "created", c->created);
@@ -293,101 +294,6 @@ int container_spec(struct container *c, const struct spec **ret)
 	if (r < 0)
 		return err_ctx(r, "container \"%s\"", c->id);
 	return spec_parse(&c->arena, strbuf_str(&text), text.len, "config.json", ret);
-}
-
-int process_start_time(pid_t pid, uint64_t *ret)
-{
-	char path[64], buf[1024];
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? -ESRCH : err_sys("open %s", path);
-	ssize_t n = read(fd, buf, sizeof(buf) - 1);
-	if (n <= 0)
-		return n < 0 && errno != ESRCH ? err_sys("read %s", path) : -ESRCH;
-	buf[n] = '\0';
-	/*
-	 * The process's name may hold any character, ")" too, so the fields are counted from the
-	 * last ")".
-	 */
-	char *p = strrchr(buf, ')');
-	char state;
-	if (!p || sscanf(p + 1,
-			  " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-			  "%*d %" SCNu64,
-			  &state, ret) != 2)
-		return err_set(EINVAL, "%s has an unknown format", path);
-	return state == 'Z' || state == 'X' ? -ESRCH : 0;
-}
-
-static bool is_alive(const struct container *c)
-{
-	uint64_t start;
-
-	return c->pid > 0 && process_start_time(c->pid, &start) == 0 && start == c->start_time;
-}
-
-/*
- * Says whether another process holds the lock. The probe takes a shared lock, so that two probes at
- * once do not take each other for the holder.
- */
-static int is_locked(int dir, const char *name)
-{
-	_cleanup_fd_ int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0)
-		return errno == ENOENT ? 0 : err_sys("open %s", name);
-	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
-		return 0;
-	return errno == EWOULDBLOCK ? 1 : err_sys("probe the lock of %s", name);
-}
-
-int container_status(struct container *c, enum container_status *ret)
-{
-	if (c->pid == 0) {
-		/*
-		 * The container has no process yet. Another command is creating it now, or was
-		 * killed while creating it.
-		 */
-		int locked = c->locked ? 0 : is_locked(c->dir, ".");
-		*ret = locked > 0 ? CONTAINER_CREATING : CONTAINER_STOPPED;
-		return locked < 0 ? locked : 0;
-	}
-	if (!is_alive(c)) {
-		*ret = CONTAINER_STOPPED;
-		return 0;
-	}
-	int waiting = is_locked(c->dir, "start.lock");
-	if (waiting < 0)
-		return waiting;
-	int frozen = c->vm            ? faccessat(c->dir, FROZEN, F_OK, 0) == 0
-		     : c->cgroup.path ? cg_is_frozen(&c->cgroup)
-				      : 0;
-	*ret = frozen > 0 ? CONTAINER_PAUSED : waiting ? CONTAINER_CREATED : CONTAINER_RUNNING;
-	return 0;
-}
-
-int container_mark_frozen(struct container *c, bool frozen)
-{
-	if (!frozen)
-		return unlinkat(c->dir, FROZEN, 0) < 0 && errno != ENOENT
-			       ? err_sys("remove " FROZEN " from the state directory")
-			       : 0;
-	return fd_replace_file(c->dir, FROZEN, "", 0, 0600);
-}
-
-int container_pidfd(const struct container *c)
-{
-	_cleanup_fd_ int fd = c->pid > 0 ? pidfd_open(c->pid, 0) : -ESRCH;
-
-	/*
-	 * The pidfd is opened before the check, because a pid that was checked first could become
-	 * another process's before pidfd_open().
-	 */
-	if (fd < 0 || !is_alive(c))
-		return err_set(ESRCH, "container not running");
-	return take_fd(&fd);
 }
 
 const char *container_owner(const struct container *c)
@@ -442,7 +348,8 @@ int container_state_json(
 int container_remove(struct container *c)
 {
 	static const char *const files[] = {"state.json.tmp", "config.json.tmp", "config.json",
-		"start.sock", "start.lock", "vm.sock", FROZEN ".tmp", FROZEN, "state.json"};
+		"start.fifo", "result.fifo", CONTAINER_STARTED, "start.sock", "start.lock",
+		"vm.sock", CONTAINER_FROZEN ".tmp", CONTAINER_FROZEN, "state.json"};
 
 	if ((unlinkat(c->dir, "notify/notify.sock", 0) < 0 && errno != ENOENT) ||
 		(unlinkat(c->dir, "notify", AT_REMOVEDIR) < 0 && errno != ENOENT))

@@ -5,11 +5,18 @@
  *	state.json   what has to be known to find and to undo everything; written before
  *	             anything is done
  *	config.json  the configuration as it was at create; exec, start and delete read this one
- *	start.sock   where INIT waits for `start`
- *	start.lock   locked (flock) by INIT from its creation until execve(2) closes it: this
- *	             tells "created" from "running", and cannot go stale
+ *	start.fifo   where INIT waits for `start`
+ *	result.fifo  where `start` learns how it went: its end means that the program runs
+ *	started      made by `start` and `run` before they say that the program runs
+ *	start.sock   VM mode: where the monitor waits for `start`
+ *	start.lock   VM mode: locked (flock) by the monitor until the program runs
  *	notify/      what the container has as /run/notify: see notify.h
  *	vm.sock      VM mode: where the monitor listens: see monitor/control.h
+ *
+ * A container whose process lives is "created" as long as that process has not executed the program:
+ * its /proc/PID/exe is the file that caisson made for this start (init/image.h), whose inode is in
+ * state.json. Once "started" is there, nobody looks at that any more, because the program may be one
+ * that the runtime's user may not look into.
  *
  * Every command that changes the container locks the directory itself (flock). container_new() and
  * container_open() open one, container_close() releases it. `state`, `list`, `kill`, `ps` and
@@ -20,6 +27,10 @@
 
 #include "cgroups/cgroup.h"
 #include "spec/spec.h"
+
+/* Names of files in the state directory. */
+#define CONTAINER_FROZEN "frozen"
+#define CONTAINER_STARTED "started"
 
 enum container_status {
 	CONTAINER_CREATING,
@@ -43,10 +54,11 @@ struct container {
 	const char *rootfs;  /* absolute */
 	const char *created; /* RFC 3339 */
 	const char *oci_version;
-	const char *pid_file; /* absolute, or NULL */
-	pid_t pid;            /* of INIT in the host's pid namespace; 0 until INIT exists */
-	uint64_t start_time;  /* of that pid: field 22 of /proc/PID/stat */
-	uint32_t owner;       /* the user who made the container */
+	const char *pid_file;        /* absolute, or NULL */
+	pid_t pid;                   /* of INIT in the host's pid namespace; 0 until INIT exists */
+	uint64_t start_time;         /* of that pid: field 22 of /proc/PID/stat */
+	uint32_t owner;              /* the user who made the container */
+	uint64_t init_dev, init_ino; /* of the file that INIT is executed from; VM mode: 0 */
 	struct cgroup cgroup;
 	/*
 	 * These tell what most commands need to know of config.json, so that they need not read it.
@@ -106,6 +118,9 @@ int container_save(struct container *c) must_check;
 int container_spec(struct container *c, const struct spec **ret) must_check;
 
 int container_status(struct container *c, enum container_status *ret) must_check;
+
+/* Marks the container as started. */
+int container_mark_started(struct container *c) must_check;
 
 /*
  * VM mode: pause and resume leave this mark in the state directory, because the runtime cannot see

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 
@@ -61,8 +62,8 @@ static int record_intent(
 }
 
 /*
- * Makes and locks the file that tells "created" from "running": INIT holds the lock until it
- * becomes the program (see container.h).
+ * VM mode: makes and locks the file that tells "created" from "running": the monitor holds the lock
+ * until the program runs (see container.h).
  */
 static int open_start_lock(struct launch *l)
 {
@@ -73,8 +74,25 @@ static int open_start_lock(struct launch *l)
 	return 0;
 }
 
+static int open_fifo(struct container *c, const char *name)
+{
+	/* Open for reading and writing, so that nobody has to be at the other end. */
+	int fd = mkfifoat(c->dir, name, 0600) < 0 ? -1 : openat(c->dir, name, O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? err_sys("make %s in the state directory", name) : fd;
+}
+
+static int open_fifos(struct launch *l)
+{
+	l->create.start_fifo = open_fifo(l->c, "start.fifo");
+	if (l->create.start_fifo < 0)
+		return l->create.start_fifo;
+	l->create.result_fifo = open_fifo(l->c, "result.fifo");
+	return l->create.result_fifo;
+}
+
 /*
- * Binds the socket through /proc/self/fd, because the path of a socket is limited to 107 bytes and
+ * VM mode: binds the socket through /proc/self/fd, because the path of a socket is limited to 107 bytes and
  * --root is not.
  */
 static int open_start_socket(struct launch *l)
@@ -107,19 +125,6 @@ static int check_console_options(
 	return 0;
 }
 
-/*
- * Says whether a process in the container may already be there and look at INIT, which is so if the
- * pid namespace is not new. If an ordinary user makes a new user namespace, only that user can look
- * into it, and INIT is not hidden, because a hidden INIT would also be out of reach for this user,
- * who has to write its id maps.
- */
-static bool is_init_visible(const struct spec *s)
-{
-	if (geteuid() != 0 && s->ns[SPEC_NS_USER].set && !s->ns[SPEC_NS_USER].path)
-		return false;
-	return !s->ns[SPEC_NS_PID].set || s->ns[SPEC_NS_PID].path;
-}
-
 static int build_plan(
 	struct launch *l, const struct bundle *b, const struct launch_options *o, bool attached)
 {
@@ -129,7 +134,6 @@ static int build_plan(
 	l->spec = b->spec;
 	l->console_socket = o->console_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
-	l->hide_init = b->isolation == PLAN_NS && is_init_visible(b->spec);
 	int r = bundle_cgroup_options(&c->arena, b, o, &l->create.cg_options);
 	if (r >= 0)
 		r = cg_resolve(&c->arena, &l->create.cg_options, &c->cgroup);
@@ -184,8 +188,8 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 {
 	struct container *c = l->c;
 
-	int r = open_start_lock(l);
-	if (r >= 0 && !attached)
+	int r = c->vm ? open_start_lock(l) : attached ? 0 : open_fifos(l);
+	if (r >= 0 && c->vm && !attached)
 		r = open_start_socket(l);
 	if (r >= 0 && l->create.env.notify_dir)
 		r = notify_make(c);
@@ -298,6 +302,8 @@ static int start_program(struct launch *l, struct notify *n)
 		r = launch_say_start(l->channel);
 	if (r >= 0)
 		r = launch_await_exec(l);
+	if (r >= 0)
+		r = container_mark_started(l->c);
 	return r < 0 ? r : launch_poststart(l->c, l->spec);
 }
 

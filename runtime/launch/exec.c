@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <poll.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -107,8 +108,6 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 		return r;
 	l->console_socket = o->console_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
-	/* Every process of the container can see the new process. */
-	l->hide_init = !c->vm;
 	l->exec.env = env;
 	if (c->vm && (r = launch_prepare_vm_exec(l, o)) < 0)
 		return r;
@@ -117,6 +116,19 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 	if (r < 0)
 		return r;
 	return launch_make_slots(l);
+}
+
+/*
+ * If the container ended meanwhile, setns(2) fails with ESRCH, and fork(2) in its pid namespace with
+ * ENOMEM. All of these mean the same to the user.
+ */
+static int exec_error(const struct launch *l, int r)
+{
+	struct pollfd ended = {.fd = l->exec.container, .events = POLLIN};
+
+	if (l->exec.container >= 0 && poll(&ended, 1, 0) > 0)
+		return err_set(ESRCH, "container not running");
+	return r;
 }
 
 int launch_exec(struct container *c, const struct exec_options *o, int *ret_status)
@@ -138,6 +150,8 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 	c->pid = init;
 	if (r >= 0)
 		r = launch_await_exec(&l);
+	if (r < 0)
+		r = exec_error(&l, r);
 	if (r >= 0)
 		r = handover_pid(o->pid_file, l.child.pid);
 	bool wrote_pid_file = r >= 0 && o->pid_file;

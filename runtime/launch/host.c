@@ -12,9 +12,11 @@
 
 #include "base/log.h"
 #include "base/path.h"
+#include "filter/filter.h"
 #include "launch/handover.h"
 #include "launch/rdt.h"
 #include "launch/seccomp_notify.h"
+#include "launch/spawn.h"
 #include "launch/vm.h"
 #include "machine/machine_config.h"
 #include "netsetup/net.h"
@@ -30,6 +32,8 @@ void launch_release(struct launch *l)
 	fd_close(&l->cgroup_dir);
 	fd_close(&l->exec.container);
 	fd_close(&l->channel);
+	fd_close(&l->create.start_fifo);
+	fd_close(&l->create.result_fifo);
 	fd_close(&l->create.start_socket);
 	fd_close(&l->create.start_lock);
 	fd_close(&l->console);
@@ -85,7 +89,9 @@ static int send_seccomp_listener(struct launch *l, int listener)
 		.status = l->exec.container >= 0 ? "running" : "creating",
 	};
 
-	return seccomp_notify_send(l->c, &to, listener);
+	int r = seccomp_notify_send(l->c, &to, listener);
+	/* INIT goes on only then, so that the program never runs without its agent. */
+	return r < 0 ? r : channel_send(l->channel, CHANNEL_REACHED, 0, "seccomp", -EBADF);
 }
 
 /* Takes a descriptor that INIT sent: the terminal's master, or the seccomp listener. */
@@ -106,6 +112,12 @@ static int take_descriptor(struct launch *l, const struct channel_msg *m, int *f
 	return 0;
 }
 
+/* Says whether the process is one that FORK will replace: an exec's. */
+static bool is_stage(const struct launch *l)
+{
+	return l->plan.exec && l->plan.isolation == PLAN_NS && !l->forked;
+}
+
 /* Reads messages until INIT is at the barrier; with NULL, until the channel ends. */
 static int await_init(struct launch *l, const char *barrier)
 {
@@ -116,10 +128,22 @@ static int await_init(struct launch *l, const char *barrier)
 		if (r < 0)
 			return r;
 		if (r == 0)
-			return barrier ? init_ended_error(l, "while it was being set up") : 0;
+			return barrier || is_stage(l)
+				       ? init_ended_error(l, "while it was being set up")
+				       : 0;
 		switch (m.type) {
 		case CHANNEL_FAILED:
 			return err_set(-m.code, "%s", m.text);
+		case CHANNEL_LOG:
+			channel_log(&m);
+			break;
+		case CHANNEL_FORKED:
+			r = is_stage(l) ? ns_take_forked(m.code, &l->child)
+					: err_set(EPROTO, "a second process was forked");
+			if (r < 0)
+				return r;
+			l->forked = true;
+			break;
 		case CHANNEL_FD:
 			r = take_descriptor(l, &m, &fd);
 			if (r < 0)
@@ -240,62 +264,50 @@ static int host_compile_seccomp(struct launch *l, const struct step *s)
 	return l->slots[s->slot];
 }
 
-static int init_state_json(void *data, const char *status, struct strbuf *ret)
+_Noreturn static void become_vm_process(struct launch *l, int channel, size_t from)
 {
-	struct launch *l = data;
-
-	return container_state_json(l->c, status, l->c->pid, ret);
-}
-
-_Noreturn static void become_init(struct launch *l, int channel, size_t from)
-{
-	struct ns_init_args a = {
-		.plan = &l->plan,
-		.slots = l->slots,
-		.channel = channel,
-		.start_socket = l->create.start_socket,
-		.proc = l->proc,
-		.preserve_fds = l->preserve_fds,
-		.env = l->env,
-		.hook_out = l->create.hook_out.fd,
-		.state_json = init_state_json,
-		.state_data = l,
-		.arena = &l->c->arena,
-		.from = from,
-	};
+	char pid[32] = "";
 
 	/*
-	 * Hooks get the pid that INIT has on the host. getpid() may tell another one here, in
-	 * INIT's pid namespace, so the pid is read from the host's procfs.
+	 * Hooks get the pid that the monitor has on the host, whatever getpid() says.
 	 */
-	char pid[32] = "";
 	if (readlinkat(l->proc, "self", pid, sizeof(pid) - 1) > 0)
 		l->c->pid = (pid_t)atoi(pid);
 	/*
-	 * INIT must not hold these descriptors: one of them carries the lock on the state
+	 * The process must not hold these descriptors: one of them carries the lock on the state
 	 * directory.
 	 */
 	fd_close(&l->cgroup_dir);
 	fd_close(&l->c->dir);
 	fd_close(&l->c->root_dir);
-	if (l->plan.isolation == PLAN_VM && !l->plan.exec)
+	if (!l->plan.exec)
 		launch_become_monitor(l, channel, from);
-	if (l->plan.isolation == PLAN_VM)
-		launch_become_proxy(l, channel);
-	ns_init(&a);
+	launch_become_proxy(l, channel);
+}
+
+static int clone_vm_process(struct launch *l, const struct step *s, int *theirs)
+{
+	struct ns_clone_args a = {.clone = s, .cgroup = l->cgroup_dir, .channel = l->channel};
+
+	int r = ns_clone(&a, &l->child);
+	if (r == 0) {
+		fd_close(&l->channel);
+		become_vm_process(l, *theirs, (size_t)(s - l->plan.steps) + 1);
+	}
+	fd_close(theirs);
+	/*
+	 * The runtime closes its own copies of the listening sockets and of start.lock, so that
+	 * only the monitor keeps them open.
+	 */
+	fd_close(&l->create.start_socket);
+	fd_close(&l->create.start_lock);
+	fd_close(&l->vm.control);
+	return r < 0 ? r : 0;
 }
 
 static int host_clone(struct launch *l, const struct step *s)
 {
 	int socks[2];
-	struct ns_clone_args a = {
-		.clone = s,
-		.slots = l->slots,
-		.plan = &l->plan,
-		.cgroup = l->cgroup_dir,
-		.container = l->exec.container,
-		.hide = l->hide_init,
-	};
 
 	if (l->proc < 0)
 		l->proc = path_open_proc();
@@ -306,22 +318,13 @@ static int host_clone(struct launch *l, const struct step *s)
 		return r;
 	_cleanup_fd_ int theirs = socks[1];
 	l->channel = socks[0];
-	r = ns_clone(&a, &l->child);
-	if (r < 0)
-		return r;
-	if (r == 0) {
-		fd_close(&l->channel);
-		become_init(l, theirs, (size_t)(s - l->plan.steps) + 1);
-	}
-	/*
-	 * The runtime closes its own copies of the listening sockets and of start.lock, so that
-	 * only INIT keeps them open.
-	 */
-	fd_close(&l->create.start_socket);
-	fd_close(&l->create.start_lock);
-	fd_close(&l->vm.control);
-	l->c->pid = l->child.pid;
-	return 0;
+	if (l->plan.isolation == PLAN_VM)
+		r = clone_vm_process(l, s, &theirs);
+	else
+		r = launch_spawn(l, s, &theirs);
+	if (r >= 0)
+		l->c->pid = l->child.pid;
+	return r;
 }
 
 static int host_id_map(struct launch *l, const struct step *s)

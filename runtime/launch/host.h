@@ -16,8 +16,9 @@ struct machine_config;
 
 /* What only create and run need. */
 struct create_part {
-	int start_socket; /* INIT listens on it for `start` */
-	int start_lock;   /* held by INIT until its execve(2): see container.h */
+	int start_fifo, result_fifo; /* container mode: INIT's, for `start`: see ns/ns.h */
+	int start_socket;            /* VM mode: the monitor listens on it for `start` */
+	int start_lock;              /* VM mode: held until the program runs: see container.h */
 	struct plan_env env;
 	struct cg_options cg_options;
 	bool cgroup_made; /* the cgroup is this container's own, so that undoing may remove it */
@@ -58,9 +59,9 @@ struct launch {
 	int console;      /* the terminal's master, -EBADF until INIT has sent it */
 	const char *console_socket;
 	int preserve_fds;
-	bool hide_init;        /* see `hide` of struct ns_clone_args */
 	char *const *env;      /* of the program; NULL: process.env as it is */
 	struct ns_child child; /* INIT; pid 0: not cloned yet */
+	bool forked;           /* exec: child is the process that FORK made */
 	struct create_part create;
 	struct exec_part exec;
 	struct vm_part vm;
@@ -70,7 +71,9 @@ struct launch {
 	{ \
 		.proc = -EBADF, .cgroup_dir = -EBADF, .channel = -EBADF, .console = -EBADF, \
 		.child = {.pidfd = -EBADF}, \
-		.create = {.start_socket = -EBADF, \
+		.create = {.start_fifo = -EBADF, \
+			.result_fifo = -EBADF, \
+			.start_socket = -EBADF, \
 			.start_lock = -EBADF, \
 			.hook_out = HOOK_OUTPUT_INIT}, \
 		.exec = {.container = -EBADF}, \
@@ -86,7 +89,7 @@ int launch_make_slots(struct launch *l) must_check;
 
 /*
  * Does HOST's steps up to and including the named barrier; if barrier is NULL, to the end of the
- * plan. At STEP_CLONE the new process runs on as INIT and never returns from this function.
+ * plan. In VM mode the process that STEP_CLONE makes never returns from this function.
  */
 int launch_walk_to(struct launch *l, const char *barrier) must_check;
 

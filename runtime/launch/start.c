@@ -21,8 +21,10 @@ int launch_say_start(int channel)
 	return channel_send(channel, CHANNEL_REACHED, 0, "start", -EBADF);
 }
 
-static int connect_init(struct container *c)
+/* VM mode: `start` takes the place of `create` at the monitor's channel. */
+static int start_monitor(struct launch *l)
 {
+	struct container *c = l->c;
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
 	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -30,8 +32,43 @@ static int connect_init(struct container *c)
 		return err_sys("make a socket");
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/start.sock", c->dir);
 	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return err_sys("reach the container's first process at start.sock");
-	return take_fd(&sock);
+		return err_sys("reach the container's monitor at start.sock");
+	l->channel = take_fd(&sock);
+	return launch_await_exec(l);
+}
+
+/* Reads what INIT says of its start, to the end that its execve(2) makes. */
+static int read_result(int fifo)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	struct channel_msg m = {0};
+
+	int r = fd_read_all(fifo, &text, sizeof(m), "the result of the start");
+	if (r < 0 || !text.len)
+		return r;
+	memcpy(&m, text.s, text.len);
+	if (!channel_is_valid(&m, text.len) || m.type != CHANNEL_FAILED)
+		return err_set(EPROTO, "malformed message from the container's first process");
+	return err_set(-m.code, "%s", m.text);
+}
+
+static int start_init(struct container *c)
+{
+	/*
+	 * INIT has both open. Opening does not wait, because INIT may have ended; reading does.
+	 */
+	_cleanup_fd_ int result =
+		openat(c->dir, "result.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+	if (result < 0 || fcntl(result, F_SETFL, 0) < 0)
+		return err_sys("open result.fifo in the state directory");
+	_cleanup_fd_ int start =
+		openat(c->dir, "start.fifo", O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+	if (start < 0 && errno == ENXIO)
+		return err_set(ESRCH, "the container's first process has ended before its start");
+	if (start < 0 || write(start, "s", 1) != 1)
+		return err_sys("tell the container's first process to start");
+	fd_close(&start);
+	return read_result(result);
 }
 
 int launch_poststart(struct container *c, const struct spec *s)
@@ -102,10 +139,9 @@ int launch_start(struct container *c)
 	r = l.child.pidfd < 0 ? l.child.pidfd : notify_open(&n, c);
 	if (r < 0)
 		return r;
-	l.channel = connect_init(c);
-	if (l.channel < 0)
-		return l.channel;
-	r = launch_await_exec(&l);
+	r = c->vm ? start_monitor(&l) : start_init(c);
+	if (r >= 0)
+		r = container_mark_started(c);
 	if (r >= 0)
 		r = launch_poststart(c, s);
 	if (r < 0)

@@ -37,10 +37,6 @@ int launch_find_libexec(void)
 	if (access(exe, R_OK) < 0)
 		return 0;
 	*strrchr(exe, '/') = '\0';
-	/*
-	 * The variable is for caisson itself, which will run from a sealed copy that is in no
-	 * directory.
-	 */
 	return setenv(LIBEXEC_VARIABLE, exe, 0) < 0 ? err_sys("setenv") : 0;
 }
 

@@ -11,8 +11,7 @@ struct launch_options;
 
 /*
  * Looks for caisson-init beside the program, for a program that runs from its build directory, and
- * writes what it finds into the environment. Call it before seal_self(), because a sealed copy is
- * in no directory.
+ * writes what it finds into the environment.
  */
 int launch_find_libexec(void) must_check;
 

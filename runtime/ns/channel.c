@@ -2,8 +2,10 @@
 #include "ns/channel.h"
 
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 
 int channel_pair(int ret_fds[2])
 {
@@ -12,16 +14,53 @@ int channel_pair(int ret_fds[2])
 	return 0;
 }
 
+static size_t fill_message(
+	struct channel_msg *m, enum channel_type type, int code, const char *text)
+{
+	struct timespec now;
+	size_t len = strnlen(text, sizeof(m->text) - 1);
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	m->type = type;
+	m->code = code;
+	m->time = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	memcpy(m->text, text, len);
+	m->text[len] = '\0';
+	return offsetof(struct channel_msg, text) + len + 1;
+}
+
 int channel_send(int sock, enum channel_type type, int code, const char *text, int fd)
 {
 	struct channel_msg m;
-	size_t len = strnlen(text, sizeof(m.text) - 1);
+	size_t len = fill_message(&m, type, code, text);
 
-	m.type = type;
-	m.code = code;
-	memcpy(m.text, text, len);
-	m.text[len] = '\0';
-	return fd_send(sock, &m, offsetof(struct channel_msg, text) + len + 1, fd);
+	return fd_send(sock, &m, len, fd);
+}
+
+int channel_write(int fd, enum channel_type type, int code, const char *text)
+{
+	struct channel_msg m;
+	size_t len = fill_message(&m, type, code, text);
+
+	int r = fd_write_all(fd, &m, len);
+	if (r >= 0)
+		return 0;
+	errno = -r;
+	return err_sys("send %zu bytes", len);
+}
+
+void channel_log(const struct channel_msg *m)
+{
+	if (m->code >= LOG_ERROR && m->code <= LOG_DEBUG)
+		log_line((enum log_level)m->code, "%s", m->text);
+}
+
+bool channel_is_valid(const struct channel_msg *m, size_t len)
+{
+	return len > offsetof(struct channel_msg, text) && ((const char *)m)[len - 1] == '\0' &&
+	       m->type >= CHANNEL_REACHED && m->type <= CHANNEL_FAILED &&
+	       (m->type != CHANNEL_FAILED || m->code < 0) &&
+	       (m->type != CHANNEL_FORKED || m->code > 0);
 }
 
 int channel_recv(int sock, struct channel_msg *ret, int *ret_fd)
@@ -33,10 +72,7 @@ int channel_recv(int sock, struct channel_msg *ret, int *ret_fd)
 		n = 0;
 	if (n <= 0)
 		return (int)n;
-	size_t head = offsetof(struct channel_msg, text);
-	if ((size_t)n <= head || ((const char *)ret)[n - 1] != '\0' ||
-		ret->type < CHANNEL_REACHED || ret->type > CHANNEL_FAILED ||
-		(ret->type == CHANNEL_FAILED && ret->code >= 0))
+	if (!channel_is_valid(ret, (size_t)n))
 		return err_set(EPROTO, "malformed message from the container's first process");
 	*ret_fd = take_fd(&fd);
 	return 1;
@@ -50,13 +86,21 @@ int channel_report(int sock, const char *barrier)
 int channel_await(int sock, const char *barrier)
 {
 	struct channel_msg m;
-	_cleanup_fd_ int fd = -EBADF;
+	ssize_t n;
 
-	int r = channel_recv(sock, &m, &fd);
-	if (r > 0 && (m.type != CHANNEL_REACHED || !streq(m.text, barrier)))
+	do
+		n = read(sock, &m, sizeof(m));
+	while (n < 0 && errno == EINTR);
+	if (n == 0 || (n < 0 && errno == ECONNRESET))
+		return 0;
+	if (n < 0)
+		return err_sys("receive a message");
+	if (!channel_is_valid(&m, (size_t)n))
+		return err_set(EPROTO, "malformed message from the runtime");
+	if (m.type != CHANNEL_REACHED || !streq(m.text, barrier))
 		return err_set(
 			EPROTO, "expected \"%s\" from the runtime, found \"%s\"", barrier, m.text);
-	return r;
+	return 1;
 }
 
 int channel_await_or_exit(int sock, const char *barrier)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/fd.h"
 #include "base/sys.h"
@@ -9,55 +11,108 @@
 #include "step/step.h"
 
 struct init {
-	int channel; /* to the runtime; from WAIT_START on, to the `start` command */
-	int start_socket;
+	const struct ns_init_args *a;
+	int report_to; /* the channel; from WAIT_START of create on, the second FIFO */
 };
 
 static int report(void *data, const char *barrier)
 {
 	struct init *i = data;
 
-	return channel_report(i->channel, barrier);
+	/* The runtime of `create` may end as soon as it has read this. */
+	if (i->a->stop_log && i->a->start_fifo >= 0 && streq(barrier, "created"))
+		i->a->stop_log();
+	return channel_write(i->report_to, CHANNEL_REACHED, 0, barrier);
 }
 
 static int await(void *data, const char *barrier)
 {
 	struct init *i = data;
 
-	return channel_await_or_exit(i->channel, barrier);
+	int r = channel_await(i->a->channel, barrier);
+	if (r == 0)
+		_exit(1); /* the runtime failed or was killed, and no one is left to tell */
+	if (r > 0 && i->a->hide_late && streq(barrier, "placed") && prctl(PR_SET_DUMPABLE, 0) < 0)
+		return err_sys("make this process non-dumpable");
+	return r < 0 ? r : 0;
 }
 
 static int send_fd(void *data, const char *what, int fd)
 {
 	struct init *i = data;
 
-	return channel_send(i->channel, CHANNEL_FD, 0, what, fd);
+	return channel_send(i->a->channel, CHANNEL_FD, 0, what, fd);
+}
+
+static int forked(void *data, pid_t pid)
+{
+	struct init *i = data;
+
+	return channel_write(i->a->channel, CHANNEL_FORKED, pid, "");
+}
+
+static void reborn(void *data)
+{
+	struct init *i = data;
+
+	if (i->a->reborn)
+		i->a->reborn(i->a->state_data);
 }
 
 /*
- * The runtime of `create` is about to end, so INIT gives up its channel. The next one to connect is
- * `start`, which hears of INIT's success or failure. Only the runtime's user can connect, because
- * the socket is in the state directory.
+ * The runtime of `create` is about to end, so that INIT has no one to report to on the channel. The
+ * FIFOs have names in the state directory, which only the runtime's user can enter, and `start`
+ * opens them there. INIT's descriptors are open for reading and writing, so that read(2) waits
+ * while nobody else has the FIFO open. The system call filter may be in force, so that INIT makes
+ * no other call here.
  */
 static int wait_start(void *data)
 {
 	struct init *i = data;
+	char byte;
+	ssize_t n;
 
-	if (i->start_socket < 0)
+	if (i->a->start_fifo < 0)
 		return await(data, "start");
-	fd_close(&i->channel);
 	do
-		i->channel = accept4(i->start_socket, NULL, NULL, SOCK_CLOEXEC);
-	while (i->channel < 0 && errno == EINTR);
-	if (i->channel < 0)
-		return err_sys("accept the start command");
-	fd_close(&i->start_socket);
-	return 0;
+		n = read(i->a->start_fifo, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	i->report_to = i->a->result_fifo;
+	return n == 1 ? 0 : err_sys("wait for the start command");
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* step_walk(), with each step told of. */
+static int walk_aloud(struct step_ctx *c, const struct ns_init_args *a)
+{
+	int r = 0;
+
+	for (size_t i = a->from; i < a->plan->n && r >= 0; i++) {
+		const struct step *s = &a->plan->steps[i];
+		uint64_t start = now_ns();
+		r = step_do(c, s);
+		if (s->place == c->place && r >= 0)
+			a->told(s, now_ns() - start);
+	}
+	return r < 0 ? r : 0;
+}
+
+static void keep(struct step_ctx *c, int fd)
+{
+	if (fd >= 0)
+		c->keep[c->nkeep++] = fd;
 }
 
 _Noreturn void ns_init(const struct ns_init_args *a)
 {
-	struct init init = {.channel = a->channel, .start_socket = a->start_socket};
+	struct init init = {.a = a, .report_to = a->channel};
 	struct step_ctx c = {
 		.plan = a->plan,
 		.place = PLACE_INIT,
@@ -67,11 +122,19 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 				.report = report,
 				.await = await,
 				.send_fd = send_fd,
+				.forked = forked,
+				.reborn = reborn,
 				.wait_start = wait_start,
 			},
 		.slots = a->slots,
 		.root = -EBADF,
 		.proc = a->proc,
+		.container = a->container,
+		.enter_flags = a->enter_flags,
+		.preserve_fds = (unsigned)a->preserve_fds,
+		.filter = a->filter,
+		.filter_len = a->filter_len,
+		.detached = a->start_fifo >= 0,
 		.console = -EBADF,
 		.null_cover.fd = -EBADF,
 		.dir_cover.fd = -EBADF,
@@ -92,22 +155,16 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 	 * the terminal that caisson was started on.
 	 */
 	setsid();
+	keep(&c, a->channel);
+	keep(&c, a->start_fifo);
+	keep(&c, a->result_fifo);
 	if (close_range(3 + (unsigned)a->preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");
-	if (r == 0 && a->plan->exec) {
-		/*
-		 * An exec has no ATTACH_ROOT step, because its process is in the container's root
-		 * already.
-		 */
-		c.root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (c.root < 0)
-			r = err_sys("open the container's root");
-	}
 	if (r == 0)
-		r = step_walk(&c, a->from);
+		r = a->told ? walk_aloud(&c, a) : step_walk(&c, a->from);
 	if (r == 0)
 		r = err_set(EINVAL, "process: missing: there is nothing to start");
-	if (channel_send(init.channel, CHANNEL_FAILED, r, err_msg(), -EBADF) < 0)
+	if (channel_write(init.report_to, CHANNEL_FAILED, r, err_msg()) < 0)
 		_exit(2);
 	_exit(1);
 }

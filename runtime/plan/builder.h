@@ -48,4 +48,4 @@ void builder_add_host_rlimits(struct builder *b, const struct spec_process *p);
 void builder_add_attributes(struct builder *b, const struct spec_process *p);
 /* Returns the slot of the compiled filter, or -1 if there is no linux.seccomp. */
 int builder_add_seccomp_compile(struct builder *b);
-void builder_add_exec(struct builder *b, const struct spec_process *p, int seccomp_slot);
+void builder_add_seccomp(struct builder *b, const struct spec_process *p, int seccomp_slot);

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The plan of an exec: a further process in the namespaces of a running container. */
+/*
+ * The plan of an exec: a further process in the namespaces of a running container.
+ *
+ * The process that CLONE makes is in the container's namespaces from ENTER on, except for the pid
+ * namespace: setns(2) puts only its children into that. So no process of the container can see it.
+ * It does all steps but the last, and its child, which the container does see, only executes the
+ * program.
+ */
 #include "plan/builder.h"
 
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret)
@@ -26,8 +33,7 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 	bool inherit = env->rootless && p->oom_score_adj.set;
 	if (inherit)
 		builder_add_oom_score(&b, p);
-	struct step *c = builder_add_step(&b, STEP_CLONE, PLACE_HOST, NULL);
-	c->clone.staged_flags = joined;
+	builder_add_step(&b, STEP_CLONE, PLACE_HOST, NULL);
 	if (!inherit)
 		builder_add_oom_score(&b, p);
 	builder_add_host_rlimits(&b, p);
@@ -35,6 +41,7 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 		builder_add_step(&b, STEP_CGROUP_ATTACH, PLACE_HOST, NULL);
 	if (env->cgroup_attach || (p->oom_score_adj.set && !inherit) || (p->nrlimits && b.userns))
 		builder_add_barrier(&b, PLACE_HOST, "placed");
+	builder_add_step(&b, STEP_ENTER, PLACE_INIT, NULL)->number = joined;
 	builder_add_mapped_root(&b);
 	if (p->exec_affinity_final)
 		builder_add_text(
@@ -47,7 +54,10 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 		builder_add_text(&b, STEP_KEYRING, NULL, env->keyring);
 	builder_add_process(&b, STEP_FIND_PROGRAM, NULL, p);
 	builder_add_attributes(&b, p);
-	builder_add_exec(&b, p, seccomp_slot);
+	builder_add_step(&b, STEP_CLOSE, PLACE_INIT, NULL);
+	builder_add_seccomp(&b, p, seccomp_slot);
+	builder_add_step(&b, STEP_FORK, PLACE_INIT, NULL);
+	builder_add_process(&b, STEP_EXEC, NULL, p);
 	if (b.failed)
 		return b.failed;
 	*ret = (struct plan){.steps = b.steps,

@@ -81,8 +81,10 @@ PACK_TYPE(memory_policy_type, struct spec_memory_policy,
 static const struct pack_type nothing_type = {.name = "struct step", .size = sizeof(struct step)};
 PACK_TYPE(text_step, struct step, PACK_STRING(struct step, text));
 PACK_TYPE(name_step, struct step, PACK_STRING_NEEDED(struct step, text));
-PACK_TYPE(clone_step, struct step, PACK_EMBED(struct step, clone.monotonic, &time_offset_type),
-	PACK_EMBED(struct step, clone.boottime, &time_offset_type));
+PACK_TYPE(clone_step, struct step, PACK_BOOL(struct step, clone.staged));
+PACK_TYPE(fork_step, struct step, PACK_BOOL(struct step, fork.staged));
+PACK_TYPE(time_step, struct step, PACK_EMBED(struct step, time.monotonic, &time_offset_type),
+	PACK_EMBED(struct step, time.boottime, &time_offset_type));
 PACK_TYPE(ns_step, struct step, PACK_ENUM(struct step, ns.type, SPEC_NS_COUNT),
 	PACK_STRING(struct step, ns.path));
 PACK_TYPE(map_step, struct step, PACK_EMBED(struct step, map.uid, &id_maps_type),
@@ -128,6 +130,9 @@ static const struct pack_type *const by_kind[STEP_COUNT] = {
 	[STEP_OPEN_NAMESPACE] = &ns_step,
 	[STEP_COMPILE_SECCOMP] = &seccomp_step,
 	[STEP_CLONE] = &clone_step,
+	[STEP_ENTER] = &nothing_type,
+	[STEP_TIME_NS] = &time_step,
+	[STEP_FORK] = &fork_step,
 	[STEP_ID_MAP] = &map_step,
 	[STEP_CGROUP_ATTACH] = &nothing_type,
 	[STEP_BARRIER] = &name_step,
@@ -162,6 +167,7 @@ static const struct pack_type *const by_kind[STEP_COUNT] = {
 	[STEP_USER] = &user_step,
 	[STEP_CAPABILITIES] = &caps_step,
 	[STEP_NO_NEW_PRIVS] = &process_step,
+	[STEP_CLOSE] = &nothing_type,
 	[STEP_WAIT_START] = &nothing_type,
 	[STEP_SECCOMP] = &seccomp_step,
 	[STEP_EXEC] = &process_step,
@@ -185,9 +191,9 @@ static const struct pack_field step_fields[] = {
 };
 
 static const struct pack_type *const variants[] = {&nothing_type, &text_step, &name_step,
-	&clone_step, &ns_step, &map_step, &open_step, &connect_step, &mount_step, &device_step,
-	&link_step, &pair_step, &hooks_step, &user_step, &caps_step, &seccomp_step,
-	&memory_policy_step, &process_step};
+	&clone_step, &fork_step, &time_step, &ns_step, &map_step, &open_step, &connect_step,
+	&mount_step, &device_step, &link_step, &pair_step, &hooks_step, &user_step, &caps_step,
+	&seccomp_step, &memory_policy_step, &process_step};
 
 static const struct pack_type step_type = {
 	.name = "struct step",

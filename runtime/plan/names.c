@@ -26,3 +26,14 @@ const char *plan_ns_name(enum spec_ns type)
 {
 	return namespaces[type].name;
 }
+
+const char *plan_step_name(enum step_kind k)
+{
+	static const char *const names[STEP_COUNT] = {
+#define X(kind, name, text) [STEP_##kind] = (name),
+		PLAN_STEP_KINDS(X)
+#undef X
+	};
+
+	return names[k];
+}

@@ -65,8 +65,7 @@ static void add_connect_net(struct builder *b)
 
 /*
  * HOST opens the namespaces to join, because it has the rights to, and sees their paths in its
- * mount namespace. The stage process enters user and pid namespaces on the way to the first process
- * (ns/clone.c); INIT enters the others itself.
+ * mount namespace.
  */
 static uint64_t add_namespaces(struct builder *b)
 {
@@ -86,13 +85,18 @@ static uint64_t add_namespaces(struct builder *b)
 	return joined;
 }
 
-static void add_joins(struct builder *b)
+/*
+ * User and pid namespaces are joined before the FORK of a stage, all others by the process that it
+ * makes.
+ */
+static void add_joins(struct builder *b, bool before_fork)
 {
 	for (size_t i = 0, n = b->n; i < n; i++) {
 		/* Copied, because builder_add_step() may move the array. */
 		const struct step open = b->steps[i];
-		if (open.kind != STEP_OPEN_NAMESPACE || open.ns.type == SPEC_NS_USER ||
-			open.ns.type == SPEC_NS_PID)
+		if (open.kind != STEP_OPEN_NAMESPACE ||
+			before_fork !=
+				(open.ns.type == SPEC_NS_USER || open.ns.type == SPEC_NS_PID))
 			continue;
 		struct step *s = builder_add_step(b, STEP_JOIN, PLACE_INIT, open.field);
 		s->slot = open.slot;
@@ -102,28 +106,35 @@ static void add_joins(struct builder *b)
 
 /*
  * clone3(2) makes all new namespaces at once, except the cgroup namespace, which must be made from
- * inside the cgroup. Three cases need a stage process in between: entering an existing user
- * namespace, which comes before everything else; entering an existing pid namespace, whose members
- * can only be made from within it; and time offsets, which can only be written as long as no
- * process is in the time namespace.
+ * inside the cgroup. Three cases need a process in between, the stage, which does the first of
+ * INIT's steps and makes INIT at FORK: entering an existing user namespace, which comes before
+ * everything else; entering an existing pid namespace, whose members can only be made from within
+ * it; and time offsets, which can only be written as long as no process is in the time namespace. A
+ * new user namespace is made by CLONE in every case, and the stage's children stay in it.
  */
 static void add_clone(struct builder *b)
 {
 	const struct spec *s = b->spec;
 	struct step *c = builder_add_step(b, STEP_CLONE, PLACE_HOST, NULL);
+	uint64_t flags = 0;
 
 	for (int t = 0; t < SPEC_NS_COUNT; t++)
 		if (is_new(s, (enum spec_ns)t) && t != SPEC_NS_CGROUP)
-			c->clone.flags |= plan_ns_flag((enum spec_ns)t);
-	c->clone.monotonic = s->time_monotonic;
-	c->clone.boottime = s->time_boottime;
-	bool into_user = s->ns[SPEC_NS_USER].path != NULL;
-	bool into_pid = s->ns[SPEC_NS_PID].path != NULL;
-	if (is_new(s, SPEC_NS_TIME) || into_user || into_pid) {
-		c->clone.staged_flags = (is_new(s, SPEC_NS_TIME) ? CLONE_NEWTIME : 0) |
-					(into_user || is_new(s, SPEC_NS_USER) ? CLONE_NEWUSER : 0) |
-					(into_pid ? CLONE_NEWPID : 0);
+			flags |= plan_ns_flag((enum spec_ns)t);
+	c->clone.flags = flags;
+	if (!is_new(s, SPEC_NS_TIME) && !s->ns[SPEC_NS_USER].path && !s->ns[SPEC_NS_PID].path)
+		return;
+	c->clone.staged = true;
+	c->clone.flags = flags & CLONE_NEWUSER;
+	add_joins(b, true);
+	if (is_new(s, SPEC_NS_TIME)) {
+		struct step *t = builder_add_step(b, STEP_TIME_NS, PLACE_INIT, "linux.timeOffsets");
+		t->time.monotonic = s->time_monotonic;
+		t->time.boottime = s->time_boottime;
 	}
+	struct step *f = builder_add_step(b, STEP_FORK, PLACE_INIT, NULL);
+	f->fork.flags = flags & ~(uint64_t)(CLONE_NEWUSER | CLONE_NEWTIME);
+	f->fork.staged = true;
 }
 
 static bool needs_placing(const struct spec *s, const struct plan_env *env)
@@ -263,10 +274,18 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	if (s->vm_net)
 		add_connect_net(&b);
 	int seccomp_slot = s->process ? builder_add_seccomp_compile(&b) : -1;
+	/*
+	 * An ordinary user can write the score of a process in a user namespace that it joins only
+	 * before the process exists: see plan_build_exec().
+	 */
+	bool inherit = env->rootless && s->ns[SPEC_NS_USER].path;
+	if (inherit)
+		builder_add_oom_score(&b, s->process);
 	add_clone(&b);
-	builder_add_oom_score(&b, s->process);
+	if (!inherit)
+		builder_add_oom_score(&b, s->process);
 	add_placing(&b);
-	add_joins(&b);
+	add_joins(&b, false);
 	/*
 	 * INIT may use all CPUs again, because the caller's affinity is not the container's; the
 	 * cgroup's cpuset stays in force.
@@ -298,6 +317,9 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	add_restrictions(&b);
 	if (s->process)
 		builder_add_attributes(&b, s->process);
+	builder_add_step(&b, STEP_CLOSE, PLACE_INIT, NULL);
+	if (s->process)
+		builder_add_seccomp(&b, s->process, seccomp_slot);
 	builder_add_barrier(&b, PLACE_INIT, "created");
 	builder_add_host_rlimits(&b, s->process);
 	if (!env->attached)
@@ -305,7 +327,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	builder_add_step(&b, STEP_WAIT_START, PLACE_INIT, NULL);
 	add_hooks(&b, PLACE_INIT, "startContainer", "created", s->hooks.start_container);
 	if (s->process)
-		builder_add_exec(&b, s->process, seccomp_slot);
+		builder_add_process(&b, STEP_EXEC, NULL, s->process);
 	if (b.failed)
 		return b.failed;
 	*ret = (struct plan){.steps = b.steps,

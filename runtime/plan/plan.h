@@ -48,6 +48,9 @@ enum plan_isolation { PLAN_NS, PLAN_VM };
 	X(ID_MAP, "id-map", "write the user namespace's id maps") \
 	X(CGROUP_ATTACH, "cgroup-attach", "move the process into its cgroup") \
 	X(INTEL_RDT, "intel-rdt", "assign the process to a resctrl group") \
+	X(ENTER, "enter", "enter the namespaces of the running container") \
+	X(TIME_NS, "time-namespace", "make a time namespace, and set its clocks") \
+	X(FORK, "fork", "make the process that is in all namespaces; this one ends") \
 	X(BARRIER, "barrier", "this side is done so far; the other one waits for it") \
 	X(JOIN, "join", "enter an existing namespace") \
 	X(MAPPED_ROOT, "mapped-root", "become root of the user namespace") \
@@ -81,8 +84,9 @@ enum plan_isolation { PLAN_NS, PLAN_VM };
 	X(USER, "user", "switch to the process's user and groups") \
 	X(CAPABILITIES, "capabilities", "set the five capability sets") \
 	X(NO_NEW_PRIVS, "no-new-privileges", "forbid gaining privileges by execve") \
-	X(WAIT_START, "wait-start", "wait for start") \
+	X(CLOSE, "close", "close all descriptors of the host") \
 	X(SECCOMP, "seccomp", "load the system call filter") \
+	X(WAIT_START, "wait-start", "wait for start") \
 	X(EXEC, "exec", "become the program")
 
 enum step_kind {
@@ -100,13 +104,18 @@ struct step {
 	union {
 		/* the barrier's name, the host name, the path to mask, ...; AFFINITY: NULL: all */
 		const char *text;
-		uint64_t number;               /* clone flags, propagation, personality, priority */
-		struct {                       /* CLONE */
-			uint64_t flags;        /* CLONE_NEW* made by clone3 itself */
-			uint64_t staged_flags; /* CLONE_NEW* for the stage process: ns/clone.c */
-			/* Of the time namespace that it makes. */
-			struct spec_time_offset monotonic, boottime;
+		uint64_t number;        /* propagation, personality, priority; ENTER: CLONE_NEW* */
+		struct {                /* CLONE */
+			uint64_t flags; /* CLONE_NEW* made by clone3 itself */
+			bool staged;    /* the process FORKs at once: add_clone() of plan.c */
 		} clone;
+		struct {                /* FORK */
+			uint64_t flags; /* CLONE_NEW* */
+			bool staged;    /* of a staged CLONE: more steps than EXEC follow */
+		} fork;
+		struct { /* TIME_NS */
+			struct spec_time_offset monotonic, boottime;
+		} time;
 		struct { /* OPEN_NAMESPACE, JOIN */
 			enum spec_ns type;
 			const char *path;
@@ -237,6 +246,9 @@ int plan_vm_split_limits(
  * unified, which overrides it. 0: no limit. *ret_field names the property in messages.
  */
 uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_field);
+
+/* CLONE_NEW* of the namespaces that the CLONE of `who`, and the FORK behind it, make for INIT. */
+uint64_t plan_new_namespaces(const struct plan *p, enum step_place who);
 
 /* The slot of the compiled system call filter, or -1 if there is none. */
 int plan_filter_slot(const struct plan *p);

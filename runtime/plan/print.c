@@ -4,18 +4,11 @@
 #include <inttypes.h>
 #include <sys/mount.h>
 
-static const struct {
-	const char *name, *text;
-} kinds[STEP_COUNT] = {
-#define X(kind, name, text) [STEP_##kind] = {name, text},
+static const char *const texts[STEP_COUNT] = {
+#define X(kind, name, text) [STEP_##kind] = (text),
 	PLAN_STEP_KINDS(X)
 #undef X
 };
-
-const char *plan_step_name(enum step_kind k)
-{
-	return kinds[k].name;
-}
 
 static int ns_text(uint64_t flags, struct strbuf *out)
 {
@@ -31,15 +24,14 @@ static int ns_text(uint64_t flags, struct strbuf *out)
 	return r;
 }
 
-static int clone_text(const struct step *s, struct strbuf *out)
+/* What CLONE or FORK makes. */
+static int new_text(uint64_t flags, struct strbuf *out)
 {
 	int r = strbuf_addf(out, "new: ");
 
-	if (r >= 0)
-		r = s->clone.flags ? ns_text(s->clone.flags, out) : strbuf_addf(out, "none");
-	if (r >= 0 && s->clone.staged_flags)
-		r = strbuf_addf(out, "; by way of a stage process: ");
-	return r >= 0 && s->clone.staged_flags ? ns_text(s->clone.staged_flags, out) : r;
+	if (r < 0)
+		return r;
+	return flags ? ns_text(flags, out) : strbuf_addf(out, "none");
 }
 
 static int maps_text(const char *what, struct spec_id_maps maps, struct strbuf *out)
@@ -153,7 +145,11 @@ static int step_text(const struct step *s, struct strbuf *out)
 	case STEP_JOIN:
 		return strbuf_addf(out, "%s: %s", plan_ns_name(s->ns.type), s->ns.path);
 	case STEP_CLONE:
-		return clone_text(s, out);
+		return new_text(s->clone.flags, out);
+	case STEP_FORK:
+		return new_text(s->fork.flags, out);
+	case STEP_ENTER:
+		return ns_text(s->number, out);
 	case STEP_ID_MAP: {
 		int r = maps_text("uid", s->map.uid, out);
 		return r < 0 ? r : maps_text("gid", s->map.gid, out);
@@ -233,7 +229,7 @@ int plan_print(const struct plan *p, struct strbuf *out)
 		else if (r >= 0)
 			r = strbuf_addf(out, "%4zu  %-*s  %-*s%s%s%s%s%s\n", i + 1, width,
 				place_name(s->place), text.len || s->field ? 19 : 0,
-				kinds[s->kind].name, strbuf_str(&text),
+				plan_step_name(s->kind), strbuf_str(&text),
 				text.len && s->field ? "  " : "", s->field ? "[" : "",
 				s->field ? s->field : "", s->field ? "]" : "");
 	}
@@ -250,13 +246,13 @@ int plan_print_json(const struct plan *p, struct json_out *out)
 		if (r < 0)
 			return r;
 		json_out_object(out, NULL);
-		json_out_str(out, "step", kinds[s->kind].name);
+		json_out_str(out, "step", plan_step_name(s->kind));
 		json_out_str(out, "place", place_name(s->place));
 		if (s->field)
 			json_out_str(out, "field", s->field);
 		if (text.len)
 			json_out_str(out, "what", text.s);
-		json_out_str(out, "description", kinds[s->kind].text);
+		json_out_str(out, "description", texts[s->kind]);
 		json_out_end_object(out);
 	}
 	json_out_end_array(out);

@@ -82,16 +82,20 @@ int builder_add_seccomp_compile(struct builder *b)
 	return c->slot;
 }
 
-void builder_add_exec(struct builder *b, const struct spec_process *p, int seccomp_slot)
+/*
+ * The filter is loaded before anything of the container can look at INIT, and before hooks of the
+ * image run. A filter that does not let through what INIT does after it is loaded at EXEC, and in
+ * each of these hooks: see step/seccomp.c.
+ */
+void builder_add_seccomp(struct builder *b, const struct spec_process *p, int seccomp_slot)
 {
 	const struct spec *s = b->spec;
 
-	if (s->seccomp) {
-		struct step *f = builder_add_step(b, STEP_SECCOMP, PLACE_INIT, "linux.seccomp");
-		f->slot = seccomp_slot;
-		f->seccomp.seccomp = s->seccomp;
-		f->seccomp.final_caps = p->no_new_privileges ? NULL : p->capabilities;
-		f->seccomp.drop_caps = !p->no_new_privileges;
-	}
-	builder_add_process(b, STEP_EXEC, NULL, p);
+	if (!s->seccomp)
+		return;
+	struct step *f = builder_add_step(b, STEP_SECCOMP, PLACE_INIT, "linux.seccomp");
+	f->slot = seccomp_slot;
+	f->seccomp.seccomp = s->seccomp;
+	f->seccomp.final_caps = p->no_new_privileges ? NULL : p->capabilities;
+	f->seccomp.drop_caps = !p->no_new_privileges;
 }

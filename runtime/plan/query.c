@@ -21,6 +21,20 @@ bool plan_awaits(const struct plan *p, enum step_place who, const struct step *b
 	return false;
 }
 
+uint64_t plan_new_namespaces(const struct plan *p, enum step_place who)
+{
+	uint64_t flags = 0;
+
+	for (size_t i = 0; i < p->n; i++) {
+		const struct step *s = &p->steps[i];
+		if (s->kind == STEP_CLONE && s->place == who)
+			flags |= s->clone.flags;
+		if (s->kind == STEP_FORK)
+			flags |= s->fork.flags;
+	}
+	return flags;
+}
+
 int plan_filter_slot(const struct plan *p)
 {
 	for (size_t i = 0; i < p->n; i++)

@@ -223,8 +223,8 @@ static void deal_host(struct dealer *d, const struct spec *s)
 	deal_kind(d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
 	size_t clone = d->n;
 	deal_kind(d, PLACE_HOST, STEP_CLONE, PLACE_HOST);
-	d->steps[clone].clone.flags &= CLONE_NEWNET;
-	d->steps[clone].clone.staged_flags = 0;
+	d->steps[clone].clone.flags = plan_new_namespaces(d->ns, PLACE_HOST) & CLONE_NEWNET;
+	d->steps[clone].clone.staged = false;
 	deal_kind(d, PLACE_HOST, STEP_OOM_SCORE, PLACE_HOST);
 	deal_kind(d, PLACE_HOST, STEP_CGROUP_ATTACH, PLACE_HOST);
 	deal_kind(d, PLACE_HOST, STEP_INTEL_RDT, PLACE_HOST);
@@ -266,16 +266,22 @@ static void deal_guest(struct dealer *d)
 	deal_kind(d, PLACE_HOST, STEP_OPEN_ROOT, PLACE_GUEST);
 	deal_kind(d, PLACE_HOST, STEP_OPEN_SOURCE, PLACE_GUEST);
 	deal_kind(d, PLACE_HOST, STEP_CONNECT, PLACE_GUEST);
+	uint64_t flags = plan_new_namespaces(d->ns, PLACE_HOST);
 	size_t clone = d->n;
 	deal_kind(d, PLACE_HOST, STEP_CLONE, PLACE_GUEST);
+	deal_kind(d, PLACE_INIT, STEP_TIME_NS, PLACE_INIT);
+	size_t fork = d->n;
+	uint64_t *of_init = deal_kind(d, PLACE_INIT, STEP_FORK, PLACE_INIT)
+				    ? &d->steps[fork].fork.flags
+				    : &d->steps[clone].clone.flags;
 	/*
 	 * The container uses the network of the machine. If it has a user namespace, that must own
 	 * the network namespace, so a new one is made and the machine's network moves into it.
 	 */
-	if (d->steps[clone].clone.flags & CLONE_NEWUSER)
-		d->steps[clone].clone.flags |= CLONE_NEWNET;
+	if (flags & CLONE_NEWUSER)
+		*of_init |= CLONE_NEWNET;
 	else
-		d->steps[clone].clone.flags &= ~(uint64_t)CLONE_NEWNET;
+		*of_init &= ~(uint64_t)CLONE_NEWNET;
 	size_t placing = deal_kind(d, PLACE_HOST, STEP_OOM_SCORE, PLACE_GUEST);
 	placing += deal_kind(d, PLACE_HOST, STEP_ID_MAP, PLACE_GUEST);
 	if (placing)
@@ -304,6 +310,7 @@ static void deal_init(struct dealer *d)
 		if (s->place == PLACE_HOST && s->kind == STEP_BARRIER && streq(s->text, "recorded"))
 			deal_step(d, PLACE_HOST, s);
 		if (s->place != PLACE_INIT || s->kind == STEP_JOIN || s->kind == STEP_LOOPBACK ||
+			s->kind == STEP_TIME_NS || s->kind == STEP_FORK ||
 			s->kind == STEP_EXEC_LABEL || hooks || is_dropped_step(d, s) ||
 			(s->kind == STEP_BARRIER && streq(s->text, "mounted")))
 			continue;
@@ -351,6 +358,7 @@ int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *en
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 {
 	const struct step clone = {.kind = STEP_CLONE, .slot = -1};
+	const struct step fork = {.kind = STEP_FORK, .slot = -1, .fork = {.staged = true}};
 	struct dealer d = {0};
 
 	int r = dealer_start(a, &d, ns);
@@ -365,9 +373,21 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 	for (size_t i = 0; i < ns->n; i++) {
 		const struct step *s = &ns->steps[i];
 
-		if (s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_EXEC_LABEL)
+		if (s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_EXEC_LABEL ||
+			s->kind == STEP_ENTER || s->kind == STEP_FORK)
 			continue;
-		set_own_groups(deal_step(&d, s->place == PLACE_HOST ? PLACE_GUEST : s->place, s));
+		struct step *new =
+			deal_step(&d, s->place == PLACE_HOST ? PLACE_GUEST : s->place, s);
+		set_own_groups(new);
+		if (s->kind != STEP_CLONE)
+			continue;
+		/*
+		 * The agent waits in its CLONE for the FORK, so that it knows the process before
+		 * the kernel tells of the process's end.
+		 */
+		new->clone.staged = true;
+		deal_kind(&d, PLACE_INIT, STEP_ENTER, PLACE_INIT);
+		deal_step(&d, PLACE_INIT, &fork);
 	}
 	dealer_finish(&d, ret);
 	return 0;

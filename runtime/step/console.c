@@ -117,13 +117,16 @@ static int mount_on_console(struct step_ctx *c, int slave)
 /*
  * Makes the terminal the controlling terminal of the session, and standard input, output and error.
  */
-static int take_over_terminal(int slave)
+static int take_over_terminal(struct step_ctx *c, int slave)
 {
-	/* setsid() fails with EPERM if this process leads a session already. */
-	if (setsid() < 0 && getsid(0) != getpid())
-		return err_sys("start a session");
-	if (ioctl(slave, TIOCSCTTY, 0) < 0)
-		return err_sys("make the terminal the controlling one");
+	/* If a FORK comes, the process that it makes leads the session, and does this. */
+	if (!c->plan->exec || c->forked) {
+		/* setsid() fails with EPERM if this process leads a session already. */
+		if (setsid() < 0 && getsid(0) != getpid())
+			return err_sys("start a session");
+		if (ioctl(slave, TIOCSCTTY, 0) < 0)
+			return err_sys("make the terminal the controlling one");
+	}
 	for (int fd = 0; fd <= 2; fd++)
 		if (dup2(slave, fd) < 0)
 			return err_sys("make the terminal descriptor %d", fd);
@@ -151,7 +154,7 @@ int step_console(struct step_ctx *c, const struct step *s)
 	int r = c->peer.send_fd(c->peer.data, "console", master);
 	if (r < 0)
 		return r;
-	r = take_over_terminal(slave);
+	r = take_over_terminal(c, slave);
 	if (r < 0)
 		return r;
 	c->console = take_fd(&slave);

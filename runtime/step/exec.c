@@ -24,8 +24,7 @@
 #define PASSWD_MAX (1024 * 1024)
 
 /*
- * Opens the root file system if that is not open: an exec may come without it, and WAIT_START
- * closes it.
+ * Opens the root file system if that is not open, because CLOSE closes it.
  */
 static int open_root(struct step_ctx *c)
 {
@@ -411,14 +410,17 @@ int step_exec(struct step_ctx *c, const struct step *s)
 {
 	const struct spec_process *p = s->process;
 	char *const *args = (char *const *)p->args.v;
+	int r = 0;
 
 	if (!c->exe) {
-		int r = enter_cwd(c, p);
+		r = enter_cwd(c, p);
 		if (r >= 0)
 			r = find_program(c, p, &c->exe);
-		if (r < 0)
-			return r;
 	}
+	if (r >= 0)
+		r = seccomp_load_late(c);
+	if (r < 0)
+		return r;
 	execve(c->exe, args, c->env);
 	if (errno != EACCES)
 		return exec_error(c, p);

@@ -44,6 +44,14 @@ struct hook_run {
 	size_t nkept;
 };
 
+/* What hooks of one kind have in common. */
+struct hook_env {
+	const char *state;
+	size_t len;
+	const int *out;
+	struct step_ctx *ctx; /* of INIT, whose filter may be left to load; NULL: HOST's hooks */
+};
+
 static void hook_run_release(struct hook_run *run)
 {
 	fd_close(&run->pidfd);
@@ -55,8 +63,8 @@ static void hook_run_release(struct hook_run *run)
 #define _cleanup_hook_run_ __attribute__((cleanup(hook_run_release), unused))
 
 /* Becomes the hook, in the child. Never returns. */
-static void __attribute__((noreturn))
-become_hook(const struct spec_hook *hook, const int stdio[3], int failure, pid_t parent)
+static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
+	const struct hook_env *e, const int stdio[3], int failure, pid_t parent)
 {
 	char *const only_path[] = {(char *)hook->path, NULL};
 	char *const *args = hook->args.n ? (char *const *)hook->args.v : only_path;
@@ -83,6 +91,8 @@ become_hook(const struct spec_hook *hook, const int stdio[3], int failure, pid_t
 		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0 ||
 		sigprocmask(SIG_SETMASK, &none, NULL) < 0) {
 		code = errno ? errno : ESRCH;
+	} else if (e->ctx && (code = -seccomp_load_late(e->ctx)) > 0) {
+		/* The code is what is told. */
 	} else {
 		execve(hook->path, args, env);
 		code = errno;
@@ -117,8 +127,33 @@ static int set_nonblocking(int fd)
 	return fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? err_sys("set a pipe non-blocking") : 0;
 }
 
-static int start_hook(struct hook_run *run, const struct spec_hook *hook, const int *out)
+/*
+ * Forks, and opens the child's pidfd. Where a system call filter denies clone3(2), as engines'
+ * profiles do, clone(2) is allowed; the child cannot be reaped before its pidfd is there.
+ */
+static pid_t fork_hook(int *ret_pidfd)
 {
+	struct clone_args args = {
+		.flags = CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+		.pidfd = (uintptr_t)ret_pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	pid_t pid = sys_clone3(&args);
+
+	if (pid >= 0 || (errno != ENOSYS && errno != EPERM))
+		return pid;
+	pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (pid <= 0)
+		return pid;
+	*ret_pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (*ret_pidfd < 0)
+		kill(pid, SIGKILL);
+	return *ret_pidfd < 0 ? -1 : pid;
+}
+
+static int start_hook(struct hook_run *run, const struct spec_hook *hook, const struct hook_env *e)
+{
+	const int *out = e->out;
 	_cleanup_fd_ int out_write = -EBADF;
 	_cleanup_fd_ int failure_write = -EBADF;
 	pid_t parent = getpid();
@@ -134,18 +169,13 @@ static int start_hook(struct hook_run *run, const struct spec_hook *hook, const 
 		r = set_nonblocking(run->out);
 	if (r < 0)
 		return r;
-	struct clone_args args = {
-		.flags = CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
-		.pidfd = (uintptr_t)&run->pidfd,
-		.exit_signal = SIGCHLD,
-	};
-	run->pid = sys_clone3(&args);
+	run->pid = fork_hook(&run->pidfd);
 	if (run->pid < 0)
-		return err_sys("clone3");
+		return err_sys("fork");
 	if (run->pid == 0) {
 		const int stdio[3] = {run->in_read, out && out[0] >= 0 ? out[0] : out_write,
 			out && out[1] >= 0 ? out[1] : out_write};
-		become_hook(hook, stdio, failure_write, parent);
+		become_hook(hook, e, stdio, failure_write, parent);
 	}
 	return 0;
 }
@@ -270,7 +300,7 @@ static int hook_outcome(struct hook_run *run, const siginfo_t *si)
 		sigabbrev_np(si->si_status) ? sigabbrev_np(si->si_status) : "?", colon, text);
 }
 
-static int run_hook(const struct spec_hook *hook, const char *state, size_t len, const int *out)
+static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 {
 	_cleanup_hook_run_ struct hook_run run = {
 		.pidfd = -EBADF,
@@ -278,8 +308,8 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len,
 		.in_write = -EBADF,
 		.out = -EBADF,
 		.failure = -EBADF,
-		.state = state,
-		.len = len,
+		.state = e->state,
+		.len = e->len,
 	};
 	siginfo_t si;
 
@@ -287,7 +317,7 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len,
 	if (timeout > INT64_MAX / 2000)
 		timeout = INT64_MAX / 2000;
 	int64_t deadline = timeout > 0 ? clock_ms() + timeout * 1000 : -1;
-	int r = start_hook(&run, hook, out);
+	int r = start_hook(&run, hook, e);
 	if (r < 0)
 		return r;
 	r = watch_hook(&run, deadline);
@@ -313,8 +343,7 @@ static int run_hook(const struct spec_hook *hook, const char *state, size_t len,
 	return hook_outcome(&run, &si);
 }
 
-int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len,
-	const int *out)
+static int run_hooks(const char *name, const struct spec_hooks *hooks, const struct hook_env *e)
 {
 	const struct sigaction reset = {.sa_handler = SIG_DFL};
 	struct sigaction old;
@@ -332,13 +361,21 @@ int hooks_run(const char *name, const struct spec_hooks *hooks, const char *stat
 	if (change && sigaction(SIGCHLD, &reset, NULL) < 0)
 		return err_sys("sigaction");
 	for (size_t i = 0; r >= 0 && i < hooks->n; i++) {
-		r = run_hook(&hooks->v[i], state, len, out);
+		r = run_hook(&hooks->v[i], e);
 		if (r < 0)
 			err_ctx(r, "hooks.%s[%zu] (%s)", name, i, hooks->v[i].path);
 	}
 	if (change)
 		sigaction(SIGCHLD, &old, NULL);
 	return r;
+}
+
+int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len,
+	const int *out)
+{
+	const struct hook_env e = {.state = state, .len = len, .out = out};
+
+	return run_hooks(name, hooks, &e);
 }
 
 /*
@@ -377,5 +414,9 @@ int step_hooks(struct step_ctx *c, const struct step *s)
 		r = with_process_env(c, &hooks, &hooks);
 	if (r < 0)
 		return r;
-	return hooks_run(s->hooks.name, &hooks, strbuf_str(&state), state.len, c->hook_out);
+	const struct hook_env e = {.state = strbuf_str(&state),
+		.len = state.len,
+		.out = c->hook_out,
+		.ctx = streq(s->hooks.name, "startContainer") ? c : NULL};
+	return run_hooks(s->hooks.name, &hooks, &e);
 }

@@ -7,13 +7,15 @@
  * dumpable": its files in /proc belong to root from then on, so that nothing may write to them
  * after USER.
  */
-#include <ctype.h>
 #include <grp.h>
-#include <sys/capability.h>
+#include <linux/capability.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/path.h"
+#include "spec/names.h"
 #include "step/caps.h"
 #include "step/step.h"
 
@@ -46,6 +48,25 @@ static int drop_groups(int proc)
 	return err_sys("drop the supplementary groups");
 }
 
+/*
+ * Capabilities that came through execve(2) in the ambient set (ns/spawn.c) are the user namespace
+ * root's own from here on; hooks must not get them that way.
+ */
+static int clear_inherited_caps(void)
+{
+	struct cap_sets sets;
+
+	int r = cap_sets_read(&sets);
+	if (r < 0)
+		return r;
+	sets.effective = sets.permitted;
+	sets.inheritable = 0;
+	r = cap_sets_write(&sets);
+	if (r >= 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+		r = err_sys("clear the ambient capabilities");
+	return r;
+}
+
 int step_mapped_root(struct step_ctx *c, const struct step *s)
 {
 	int r = s->user.keep_groups ? 0 : drop_groups(c->proc);
@@ -58,7 +79,7 @@ int step_mapped_root(struct step_ctx *c, const struct step *s)
 	if (setresuid(0, 0, 0) < 0)
 		return err_sys("become user 0 of the user namespace: linux.uidMappings has to map "
 			       "containerID 0");
-	return 0;
+	return clear_inherited_caps();
 }
 
 /*
@@ -135,7 +156,7 @@ int cap_sets_read(struct cap_sets *ret)
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct d[2];
 
-	if (capget(&head, d) < 0)
+	if (syscall(SYS_capget, &head, d) < 0)
 		return err_sys("read the capability sets");
 	*ret = (struct cap_sets){
 		.effective = d[0].effective | (uint64_t)d[1].effective << 32,
@@ -154,7 +175,7 @@ int cap_sets_write(const struct cap_sets *sets)
 			(uint32_t)(sets->inheritable >> 32)},
 	};
 
-	if (capset(&head, d) < 0)
+	if (syscall(SYS_capset, &head, d) < 0)
 		return err_sys("set the capability sets (effective %llx, permitted %llx, "
 			       "inheritable %llx)",
 			(unsigned long long)sets->effective, (unsigned long long)sets->permitted,
@@ -238,15 +259,12 @@ static uint64_t raise_ambient(uint64_t want)
 
 static int add_cap_name(struct strbuf *b, int cap)
 {
-	char *name = cap_to_name(cap);
+	const char *comma = b->len ? ", " : "";
 
-	if (!name)
-		return err_set(ENOMEM, "out of memory");
-	for (char *p = name; *p; p++)
-		*p = (char)toupper((unsigned char)*p);
-	int r = strbuf_addf(b, "%s%s (", b->len ? ", " : "", name);
-	cap_free(name);
-	return r;
+	for (const struct spec_name *n = spec_capability_names; n->name; n++)
+		if (n->value == CAP_BIT(cap))
+			return strbuf_addf(b, "%s%s (", comma, n->name);
+	return strbuf_addf(b, "%s%d (", comma, cap);
 }
 
 /*

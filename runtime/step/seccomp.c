@@ -1,17 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads the filter that HOST compiled. Every later system call is subject to the filter, so that
- * there are as few as possible: sendmsg(2), which hands over a listener; capset(2), if capabilities
- * are to be dropped; execve(2).
+ * Loads the filter that HOST compiled.
+ *
+ * Theory of operation. The filter holds for INIT from SECCOMP on, which is before anything of the
+ * container can look at INIT, if it lets through the few calls that INIT still has to make:
+ * waiting for start, reporting, execve(2), and forking for an exec and for hooks. INIT finds that
+ * out by running the filter itself over these calls (seccomp_sim.h). If it does not, it is kept, and
+ * loaded right before execve(2): by INIT at EXEC, and by each startContainer hook's process.
+ *
+ * A listener (SCMP_ACT_NOTIFY) goes to the agent while the container is still being made. The
+ * filter may stop INIT in any call, and sendmsg(2) too, once it is loaded. So a thread that was
+ * started before, and that is not under the filter, sends the listener, waits for HOST to say that
+ * the agent has it, and ends. INIT meanwhile makes no call at all.
  */
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "step/caps.h"
+#include "step/seccomp_sim.h"
 #include "step/step.h"
 
 static const struct {
@@ -78,24 +95,195 @@ static void drop_kept_caps(const struct cap_sets *final)
 		err_clear();
 }
 
-int step_seccomp(struct step_ctx *c, const struct step *s)
-{
-	struct strbuf text = {
-		0}; /* not released: freeing could make calls that the filter kills for */
-	struct cap_sets now, final = {0};
+/* --- does the filter let INIT work? --- */
 
-	if (s->slot < 0 || c->slots[s->slot] < 0)
-		return err_set(EINVAL, "the compiled filter was not handed over");
-	int r = fd_read_all(c->slots[s->slot], &text, BPF_MAXINSNS * sizeof(struct sock_filter),
-		"the compiled filter");
+struct call {
+	const char *name;
+	int nr;
+	uint64_t args[2];
+	/*
+	 * An error of the filter's is no obstacle to this call, and neither is the agent's decision,
+	 * because there is another way, or INIT has nothing else to do.
+	 */
+	bool may_fail;
+};
+
+#define CALL(call, ...) \
+	{ \
+		.name = #call, .nr = SYS_##call, .args = { __VA_ARGS__ } \
+	}
+#define CALL_MAY_FAIL(call) \
+	{ \
+		.name = #call, .nr = SYS_##call, .may_fail = true \
+	}
+
+static const struct call for_exec[] = {
+	CALL(write, 3), CALL_MAY_FAIL(execve), CALL_MAY_FAIL(exit_group), CALL_MAY_FAIL(capset)};
+static const struct call for_wait[] = {CALL(read, 3)};
+static const struct call for_fork[] = {CALL(clone, CLONE_PARENT | SIGCHLD), CALL(setsid, 0)};
+static const struct call for_terminal[] = {CALL(ioctl, 0, TIOCSCTTY)};
+/* hook.c has another way where clone3(2) is denied. */
+static const struct call for_hooks[] = {CALL_MAY_FAIL(clone3), CALL(clone, SIGCHLD),
+	CALL(pidfd_open, 0), CALL(waitid, 0), CALL(pipe2, 0), CALL(fcntl, 3), CALL(close, 3),
+	CALL(ppoll, 0), CALL(dup3, 3), CALL(setsid, 0), CALL(prctl, PR_SET_PDEATHSIG),
+	CALL(getppid, 0), CALL(getpid, 0), CALL(close_range, 3), CALL(rt_sigaction, SIGCHLD),
+	CALL(rt_sigprocmask, SIG_SETMASK), CALL(kill, 0), CALL(pidfd_send_signal, 0), CALL(mmap, 0),
+	CALL(munmap, 0), CALL(brk, 0), CALL(read, 3), CALL(clock_gettime, 1)
+#ifdef SYS_poll
+							      ,
+	CALL(poll, 0), CALL(dup2, 3)
+#endif
+};
+
+static bool is_let_through(const struct strbuf *filter, const struct call *call)
+{
+	const struct seccomp_data d = {.nr = call->nr,
+		.arch = seccomp_native_arch(),
+		.args = {call->args[0], call->args[1]}};
+	uint32_t answer = seccomp_simulate((const struct sock_filter *)filter->s,
+		filter->len / sizeof(struct sock_filter), &d);
+
+	switch (answer & SECCOMP_RET_ACTION_FULL) {
+	case SECCOMP_RET_ALLOW:
+	case SECCOMP_RET_LOG:
+		return true;
+	case SECCOMP_RET_ERRNO:
+	case SECCOMP_RET_USER_NOTIF:
+		return call->may_fail;
+	default:
+		return false;
+	}
+}
+
+/* Returns the name of the first of these calls that the filter does not let through, or NULL. */
+static const char *find_obstacle(const struct strbuf *filter, const struct call *calls, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!is_let_through(filter, &calls[i]))
+			return calls[i].name;
+	return NULL;
+}
+
+#define FIND_OBSTACLE(filter, calls) find_obstacle(filter, calls, ARRAY_SIZE(calls))
+
+/*
+ * Looks for a call that INIT makes in the rest of the plan behind s, and that cannot be made under
+ * the filter.
+ */
+static const char *find_obstacle_behind(
+	const struct step_ctx *c, const struct step *s, const struct strbuf *filter)
+{
+	if (!seccomp_native_arch())
+		return "any call on this machine";
+	const char *found = FIND_OBSTACLE(filter, for_exec);
+	for (const struct step *later = s + 1;
+		c->plan && !found && later < c->plan->steps + c->plan->n; later++) {
+		if (later->place != PLACE_INIT)
+			continue;
+		if (later->kind == STEP_WAIT_START)
+			found = FIND_OBSTACLE(filter, for_wait);
+		else if (later->kind == STEP_HOOKS)
+			found = FIND_OBSTACLE(filter, for_hooks);
+		else if (later->kind == STEP_FORK)
+			found = FIND_OBSTACLE(filter, for_fork);
+		if (!found && later->kind == STEP_FORK && c->console >= 0)
+			found = FIND_OBSTACLE(filter, for_terminal);
+	}
+	return found;
+}
+
+/* --- the listener --- */
+
+#define SENDER_STACK (64 * 1024)
+
+enum sender_state { SENDER_WAITS, SENDER_HAS_LISTENER, SENDER_IS_NOT_NEEDED, SENDER_DONE };
+
+struct step_sender {
+	struct step_ctx *c;
+	atomic_int state;
+	int listener;
+	int result;
+};
+
+/*
+ * Runs as a thread that shares everything with INIT, which waits meanwhile. It does not return,
+ * because the C library did not make the thread.
+ */
+static __attribute__((noreturn)) int send_listener(void *data)
+{
+	struct step_sender *s = data;
+	const struct timespec moment = {.tv_nsec = 20000};
+	int state;
+
+	while ((state = atomic_load(&s->state)) == SENDER_WAITS)
+		syscall(SYS_nanosleep, &moment, NULL);
+	if (state == SENDER_HAS_LISTENER) {
+		const struct step_peer *peer = &s->c->peer;
+		s->result = peer->send_fd(peer->data, "seccomp", s->listener);
+		if (s->result >= 0 && peer->await)
+			s->result = peer->await(peer->data, "seccomp");
+	}
+	atomic_store(&s->state, SENDER_DONE);
+	for (;;)
+		syscall(SYS_exit, 0);
+}
+
+int seccomp_start_sender(struct step_ctx *c)
+{
+	const int flags =
+		CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+	/* The memory is never freed: the program's execve(2) does that. */
+	char *stack = mmap(
+		NULL, SENDER_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (stack == MAP_FAILED)
+		return err_sys("make a stack for the thread that hands over the listener");
+	/* The far end of the stack is not used. */
+	struct step_sender *s = (struct step_sender *)(void *)stack;
+	*s = (struct step_sender){.c = c, .listener = -EBADF};
+	if (clone(send_listener, stack + SENDER_STACK, flags, s) < 0)
+		return err_sys("start the thread that hands over the listener");
+	c->sender = s;
+	return 0;
+}
+
+/* INIT makes no system call here, because any could wait for the agent. */
+static void wait_for_sender(struct step_sender *s)
+{
+	while (atomic_load(&s->state) != SENDER_DONE) {
+#ifdef __x86_64__
+		__builtin_ia32_pause();
+#endif
+	}
+}
+
+static int load_with_listener(struct step_ctx *c, uint64_t flags, const struct sock_fprog *program)
+{
+	int r = c->sender ? 0 : seccomp_start_sender(c);
+
 	if (r < 0)
 		return r;
-	size_t n = text.len / sizeof(struct sock_filter);
-	if (n == 0 || text.len % sizeof(struct sock_filter) != 0)
-		return err_set(EINVAL,
-			"the compiled filter is %zu bytes long: expected a "
-			"multiple of %zu",
-			text.len, sizeof(struct sock_filter));
+	struct step_sender *s = c->sender;
+	c->sender = NULL;
+	flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
+	s->listener = load_filter(flags, program);
+	int code = errno;
+	atomic_store(&s->state, s->listener >= 0 ? SENDER_HAS_LISTENER : SENDER_IS_NOT_NEEDED);
+	wait_for_sender(s);
+	errno = code;
+	if (s->listener < 0)
+		return load_filter_error(flags, program->len);
+	/* The kernel has made the listener close-on-exec. */
+	return s->result < 0 ? err_ctx(s->result, "hand over the listener") : 0;
+}
+
+/* --- loading --- */
+
+static int load_and_drop(struct step_ctx *c, const struct step *s, const struct strbuf *filter)
+{
+	const size_t n = filter->len / sizeof(struct sock_filter);
+	struct cap_sets now, final = {0};
+	int r = 0;
+
 	if (s->seccomp.drop_caps) {
 		r = cap_sets_read(&now);
 		if (r < 0)
@@ -104,26 +292,75 @@ int step_seccomp(struct step_ctx *c, const struct step *s)
 	}
 	const struct sock_fprog program = {
 		.len = (unsigned short)n,
-		.filter = (struct sock_filter *)text.s,
+		.filter = (struct sock_filter *)filter->s,
 	};
 	/*
-	 * There is only one thread, so that TSYNC has nothing to synchronise, and it excludes a
-	 * listener.
+	 * Only INIT's own thread is to be under the filter, so that TSYNC has nothing to
+	 * synchronise, and it excludes a listener.
 	 */
 	uint64_t flags = s->seccomp.seccomp->flags & ~(uint64_t)SECCOMP_FILTER_FLAG_TSYNC;
 	if (s->seccomp.seccomp->notify)
-		flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
-	r = load_filter(flags, &program);
-	if (r < 0)
-		return load_filter_error(flags, n);
-	if (s->seccomp.seccomp->notify) {
-		/* The kernel has made the listener close-on-exec. */
-		r = c->peer.send_fd(c->peer.data, "seccomp", r);
-		if (r < 0)
-			return err_ctx(r, "hand over the listener (the filter has to allow "
-					  "sendmsg)");
-	}
-	if (s->seccomp.drop_caps)
+		r = load_with_listener(c, flags, &program);
+	else if (load_filter(flags, &program) < 0)
+		r = load_filter_error(flags, n);
+	if (r >= 0 && s->seccomp.drop_caps)
 		drop_kept_caps(&final);
+	return r;
+}
+
+static int read_filter(struct step_ctx *c, const struct step *s, struct strbuf *ret)
+{
+	int r = 0;
+
+	/* Nothing is released later: freeing could make calls that the filter kills for. */
+	if (c->filter)
+		*ret = (struct strbuf){.s = (char *)c->filter, .len = c->filter_len};
+	else if (s->slot < 0 || c->slots[s->slot] < 0)
+		return err_set(EINVAL, "the compiled filter was not handed over");
+	else
+		r = fd_read_all(c->slots[s->slot], ret, BPF_MAXINSNS * sizeof(struct sock_filter),
+			"the compiled filter");
+	if (r >= 0 && (ret->len == 0 || ret->len % sizeof(struct sock_filter) != 0))
+		r = err_set(EINVAL,
+			"the compiled filter is %zu bytes long: expected a multiple of %zu",
+			ret->len, sizeof(struct sock_filter));
+	return r;
+}
+
+static bool has_hooks(const struct step_ctx *c, const struct step *s)
+{
+	for (const struct step *later = s + 1; later < c->plan->steps + c->plan->n; later++)
+		if (later->kind == STEP_HOOKS && later->place == PLACE_INIT)
+			return true;
+	return false;
+}
+
+int step_seccomp(struct step_ctx *c, const struct step *s)
+{
+	struct strbuf filter = {0};
+
+	int r = read_filter(c, s, &filter);
+	if (r < 0)
+		return r;
+	const char *obstacle = find_obstacle_behind(c, s, &filter);
+	if (!obstacle)
+		return load_and_drop(c, s, &filter);
+	if (s->seccomp.seccomp->notify && (c->detached || has_hooks(c, s)))
+		return err_set(EINVAL,
+			"with SCMP_ACT_NOTIFY the filter has to allow what the container's first "
+			"process does until the program runs, but it does not allow %s",
+			obstacle);
+	c->late_filter = filter;
+	c->late_step = s;
 	return 0;
+}
+
+int seccomp_load_late(struct step_ctx *c)
+{
+	const struct step *s = c->late_step;
+
+	if (!s)
+		return 0;
+	int r = load_and_drop(c, s, &c->late_filter);
+	return r < 0 ? err_ctx(r, "%s", s->field ? s->field : "linux.seccomp") : 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What each INIT step does. This library is linked into the container's child (ns/) and into the
- * guest's init (guest/), and nothing in it depends on which of the two it runs in.
+ * What each INIT step does. This library is linked into caisson-init (init/) and into the guest's
+ * init (guest/), and nothing in it depends on which of the two it runs in. It runs on two C
+ * libraries: see base/musl.h.
  *
  * step_walk() does INIT's steps from `from` on. It returns only after a failure, with the message
  * set, because STEP_EXEC does not return. The steps free nothing, because the process either
@@ -27,6 +28,8 @@ struct step_peer {
 	/* waits until the other side is at the barrier */
 	int (*await)(void *data, const char *barrier);
 	int (*send_fd)(void *data, const char *what, int fd); /* what: "console" or "seccomp" */
+	int (*forked)(void *data, pid_t pid); /* FORK made this process, which goes on */
+	void (*reborn)(void *data);           /* this is that process; may be NULL */
 	int (*wait_start)(
 		void *data); /* waits for `start`; errors go to the `start` command from then on */
 };
@@ -41,15 +44,35 @@ struct step_cover {
 };
 
 struct step_late_ro;
+struct step_sender;
+
+#define STEP_KEEP_MAX 8
 
 struct step_ctx {
 	const struct plan *plan;
 	enum step_place place; /* who walks: PLACE_INIT or PLACE_MONITOR */
 	struct step_peer peer;
-	int *slots;          /* plan->nslots descriptors, which HOST opened */
-	int root;            /* the root file system, O_PATH; -EBADF until ATTACH_ROOT */
-	int proc;            /* path_open_proc() */
-	int console;         /* the terminal's slave side, or -EBADF */
+	int *slots;           /* plan->nslots descriptors, which HOST opened */
+	int root;             /* the root file system, O_PATH; -EBADF until ATTACH_ROOT */
+	int proc;             /* path_open_proc(); -EBADF from CLOSE on */
+	int container;        /* exec: a pidfd of the container's first process, for ENTER */
+	uint64_t enter_flags; /* CLONE_NEW* of the namespaces to enter by that pidfd */
+	/*
+	 * CLOSE keeps these descriptors, those below 3 + preserve_fds, and the descriptors for
+	 * hooks, if hooks are to come.
+	 */
+	int keep[STEP_KEEP_MAX];
+	size_t nkeep;
+	unsigned preserve_fds;
+	const void *filter; /* the compiled filter; NULL: it is in a slot */
+	size_t filter_len;
+	bool forked;   /* FORK was done */
+	bool detached; /* who made this process ends before the program runs */
+	/* The filter that SECCOMP left for EXEC and for hooks to load; late_step NULL: none. */
+	struct strbuf late_filter;
+	const struct step *late_step;
+	struct step_sender *sender; /* the thread that hands over a listener, if it runs */
+	int console;         /* the terminal's slave side, until CLOSE; -EBADF: there is none */
 	char *const *env;    /* of the program; FIND_PROGRAM completes it */
 	const char *exe;     /* path of the program; FIND_PROGRAM sets it */
 	const int *hook_out; /* where hooks write: see hooks_run(); NULL: nowhere */
@@ -139,16 +162,25 @@ int step_user(struct step_ctx *c, const struct step *s) must_check;
 int step_capabilities(struct step_ctx *c, const struct step *s) must_check;
 int step_no_new_privs(struct step_ctx *c, const struct step *s) must_check;
 
-/* seccomp.c loads the filter; seccomp_compile.c compiles it for HOST and keeps the cache */
-int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
+/* fork.c: into namespaces that exist already, and fork */
+int step_join(struct step_ctx *c, const struct step *s) must_check;
+int step_enter(struct step_ctx *c, const struct step *s) must_check;
+int step_time_ns(struct step_ctx *c, const struct step *s) must_check;
+/* Returns in the child only; the parent ends. */
+int step_fork(struct step_ctx *c, const struct step *s) must_check;
 
+/* close.c */
+int step_close(struct step_ctx *c, const struct step *s) must_check;
+
+/* seccomp.c loads the filter that HOST compiled (filter/filter.h) */
+int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
 /*
- * Returns a descriptor that is positioned at the first instruction of the compiled filter; reading
- * to its end gives all of them (struct sock_filter[]). The descriptor is of a file of the cache,
- * which has more in front, or of a memfd. cache_dir is a descriptor of a directory that only the
- * runtime's user can write to, or -EBADF for no cache.
+ * Starts the thread that hands over a listener; SECCOMP does it itself, if nobody did. A process
+ * that has entered another pid namespace cannot make threads, until it forks.
  */
-int seccomp_compile(const struct spec_seccomp *s, int cache_dir) must_check;
+int seccomp_start_sender(struct step_ctx *c) must_check;
+/* Loads the filter that SECCOMP left, if it left one, in INIT or in a process of its making. */
+int seccomp_load_late(struct step_ctx *c) must_check;
 
 /* exec.c: finds the program and becomes it */
 int step_find_program(struct step_ctx *c, const struct step *s) must_check;

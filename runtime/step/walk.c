@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sched.h>
 
-#include "base/fd.h"
 #include "netsetup/net.h"
 #include "step/step.h"
 
@@ -16,22 +15,7 @@ static int step_barrier(struct step_ctx *c, const struct step *s)
 
 static int step_wait_start(struct step_ctx *c, const struct step *s)
 {
-	/*
-	 * INIT may wait here for a long time, and must not hold anything of the host open
-	 * meanwhile.
-	 */
-	fd_close(&c->proc);
-	fd_close(&c->root);
-	fd_close(&c->null_cover.fd);
-	fd_close(&c->dir_cover.fd);
 	return c->peer.wait_start(c->peer.data);
-}
-
-static int step_join(struct step_ctx *c, const struct step *s)
-{
-	if (setns(c->slots[s->slot], (int)plan_ns_flag(s->ns.type)) < 0)
-		return err_sys("join the %s namespace %s", plan_ns_name(s->ns.type), s->ns.path);
-	return 0;
 }
 
 static int step_cgroup_ns(struct step_ctx *c, const struct step *s)
@@ -52,6 +36,9 @@ static const step_fn step_functions[STEP_COUNT] = {
 	[STEP_OPEN_ROOT] = step_open,
 	[STEP_OPEN_SOURCE] = step_open,
 	[STEP_JOIN] = step_join,
+	[STEP_ENTER] = step_enter,
+	[STEP_TIME_NS] = step_time_ns,
+	[STEP_FORK] = step_fork,
 	[STEP_MAPPED_ROOT] = step_mapped_root,
 	[STEP_CGROUP_NS] = step_cgroup_ns,
 	[STEP_LOOPBACK] = step_loopback,
@@ -82,8 +69,9 @@ static const step_fn step_functions[STEP_COUNT] = {
 	[STEP_USER] = step_user,
 	[STEP_CAPABILITIES] = step_capabilities,
 	[STEP_NO_NEW_PRIVS] = step_no_new_privs,
-	[STEP_WAIT_START] = step_wait_start,
+	[STEP_CLOSE] = step_close,
 	[STEP_SECCOMP] = step_seccomp,
+	[STEP_WAIT_START] = step_wait_start,
 	[STEP_EXEC] = step_exec,
 };
 

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "base/fd.h"
+#include "filter/filter.h"
 #include "step/step.h"
 #include "unit/rig/seccomp.h"
 

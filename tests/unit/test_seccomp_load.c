@@ -20,6 +20,7 @@
 
 #include "base/fd.h"
 #include "step/caps.h"
+#include "filter/filter.h"
 #include "step/step.h"
 #include "unit/rig/child.h"
 #include "unit/rig/seccomp.h"
@@ -154,7 +155,8 @@ static int send_over(void *data, const char *what, int fd)
 static void ask_the_agent(int sock)
 {
 	const struct spec_seccomp_rule rules[] = {
-		{.names = NAMES("getppid"), .action = SCMP_ACT_NOTIFY}};
+		/* Of sendmsg too, by which the listener itself is handed over. */
+		{.names = NAMES("getppid", "sendmsg"), .action = SCMP_ACT_NOTIFY}};
 	struct spec_seccomp s = PROFILE(SCMP_ACT_ALLOW, rules);
 	struct step_ctx c = {.peer = {.data = &sock, .send_fd = send_over}};
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "filter/filter.h"
 #include "step/step.h"
 
 void read_program(int fd, struct program *ret)

@@ -14,7 +14,7 @@
  * The caller gets a descriptor, of the cache file or of a memfd, that is positioned at the
  * program's first instruction; reading to its end gives the program.
  *
- * Flags (SECCOMP_FILTER_FLAG_*) and no_new_privs are matters of loading: see seccomp.c.
+ * Flags (SECCOMP_FILTER_FLAG_*) and no_new_privs are matters of loading: see step/seccomp.c.
  */
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -28,8 +28,8 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "step/seccomp_stub.h"
-#include "step/step.h"
+#include "filter/filter.h"
+#include "filter/stub.h"
 
 #define CACHE_FORMAT 1 /* raise this with every change of what is compiled from the same profile */
 #define CACHE_MAGIC "caisbpf1"
@@ -308,21 +308,11 @@ static int check_profile(const struct spec_seccomp *s)
 		return err_set(EINVAL,
 			"defaultAction: SCMP_ACT_NOTIFY cannot work: the process would wait for "
 			"the agent before the agent has been given the listener");
-	for (size_t i = 0; i < s->nrules; i++) {
-		const struct spec_seccomp_rule *rule = &s->rules[i];
-		for (size_t n = 0; rule->action == SCMP_ACT_NOTIFY && n < rule->names.n; n++)
-			if (streq(rule->names.v[n], "sendmsg"))
-				return err_set(EINVAL,
-					"syscalls[%zu]: SCMP_ACT_NOTIFY for sendmsg cannot work: "
-					"the process hands its listener over by sendmsg and would "
-					"then wait for an agent that does not have it yet",
-					i);
-	}
 	return 0;
 }
 
 /*
- * Writes the program into ret: first the stub of seccomp_stub.h, then what libseccomp makes of the
+ * Writes the program into ret: first the stub of stub.h, then what libseccomp makes of the
  * rules.
  */
 static int compile_profile(const struct spec_seccomp *s, struct strbuf *ret)

@@ -15,7 +15,7 @@
  * number is too large, and else jumps to the end, where libseccomp's program begins with loads of
  * its own.
  */
-#include "step/seccomp_stub.h"
+#include "filter/stub.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The part of a filter that answers ENOSYS for system calls that are newer than the profile.
- * Private to step/.
+ * Private to filter/.
  */
 #pragma once
 #include "spec/spec.h"

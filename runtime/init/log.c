@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base/log.h for INIT: lines go to the runtime, which writes them to its log. INIT itself has
+ * neither the log file nor anybody's standard error.
+ */
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "init/init_log.h"
+#include "ns/channel.h"
+
+static struct {
+	int channel;
+	enum log_level level;
+} out = {.channel = -EBADF};
+
+void init_log_open(int channel, enum log_level level)
+{
+	out.channel = channel;
+	out.level = level;
+}
+
+void init_log_close(void)
+{
+	out.channel = -EBADF;
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+	char msg[ERR_MAX];
+	va_list ap;
+
+	if (level > out.level || out.channel < 0)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof(msg), fmt, ap);
+	va_end(ap);
+	/* The trail keeps the message of the failure that this line may be about. */
+	if (channel_write(out.channel, CHANNEL_LOG, (int)level, msg) < 0)
+		out.channel = -EBADF;
+}

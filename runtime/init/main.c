@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * caisson-init: the container's first process until it becomes the program, and an exec's.
+ *
+ * Theory of operation. It is a program of its own, because a process of the container may look at
+ * it: what it was executed from is neither the runtime nor a file that anything else uses (init/
+ * image.h), and its command line, its environment and its memory hold nothing of the host. The
+ * runtime starts it with close-on-exec descriptors only, except for those that the orders name.
+ *
+ * It is small and starts fast, because its start is part of every container's.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "init/init_log.h"
+#include "init/orders.h"
+#include "ns/channel.h"
+#include "ns/ns.h"
+
+struct init {
+	const struct init_orders *orders;
+	int proc;     /* open until INIT's step CLOSE */
+	char pid[32]; /* as that procfs has it, which is the runtime's */
+};
+
+/* Hooks get the pid that INIT has on the host; getpid() tells the one in INIT's pid namespace. */
+static void find_pid(void *data)
+{
+	struct init *i = data;
+	ssize_t n = readlinkat(i->proc, "self", i->pid, sizeof(i->pid) - 1);
+
+	i->pid[n < 0 ? 0 : n] = '\0';
+}
+
+/* The runtime made the text, without the two members that only INIT knows. */
+static int state_json(void *data, const char *status, struct strbuf *ret)
+{
+	const struct init *i = data;
+
+	if (!i->orders->state_head || !i->orders->state_tail || !*i->pid)
+		return err_set(EPROTO, "the orders have no state for hooks");
+	return strbuf_addf(ret, "%s\"%s\",\"pid\":%s%s", i->orders->state_head, status, i->pid,
+		i->orders->state_tail);
+}
+
+static void tell_step(const struct step *s, uint64_t took_ns)
+{
+	log_debug("init: %s %s (%" PRIu64 " us)", plan_step_name(s->kind), s->field ? s->field : "",
+		took_ns / 1000);
+}
+
+static int set_close_on_exec(const struct init_orders *o)
+{
+	const int fds[] = {o->channel, o->start_fifo, o->result_fifo, o->container, o->hook_out[0],
+		o->hook_out[1]};
+
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		if (fds[i] >= 0 && fcntl(fds[i], F_SETFD, FD_CLOEXEC) < 0)
+			return err_sys("mark descriptor %d close-on-exec", fds[i]);
+	for (size_t i = 0; i < o->nslots; i++)
+		if (o->slots[i] >= 0 && fcntl(o->slots[i], F_SETFD, FD_CLOEXEC) < 0)
+			return err_sys("mark descriptor %d close-on-exec", o->slots[i]);
+	return 0;
+}
+
+static int set_up(const struct init_orders *o, struct init *i)
+{
+	if (!o->hide_late && prctl(PR_SET_DUMPABLE, 0) < 0)
+		return err_sys("make this process non-dumpable");
+	if (o->stdin_fd >= 0 && dup2(o->stdin_fd, STDIN_FILENO) < 0)
+		return err_sys("put the standard input in its place");
+	if (o->stdin_fd >= 0)
+		close(o->stdin_fd);
+	int r = set_close_on_exec(o);
+	if (r < 0)
+		return r;
+	i->proc = path_open_proc();
+	if (i->proc >= 0)
+		find_pid(i);
+	return i->proc;
+}
+
+int main(void)
+{
+	_cleanup_arena_ struct arena arena = {0};
+	struct init_orders *o;
+
+	prctl(PR_SET_NAME, "caisson-init");
+	if (init_orders_read(STDIN_FILENO, &o) < 0)
+		_exit(3);
+	struct init init = {.orders = o};
+	init_log_open(o->channel, (enum log_level)o->log_level);
+	int proc = set_up(o, &init);
+	if (proc < 0)
+		_exit(channel_write(o->channel, CHANNEL_FAILED, proc, err_msg()) < 0 ? 2 : 1);
+	const struct ns_init_args a = {
+		.plan = &o->plan,
+		.slots = o->slots,
+		.channel = o->channel,
+		.start_fifo = o->start_fifo,
+		.result_fifo = o->result_fifo,
+		.proc = proc,
+		.container = o->container,
+		.enter_flags = o->enter_flags,
+		.filter = o->nfilter ? o->filter : NULL,
+		.filter_len = o->nfilter * sizeof(*o->filter),
+		.hide_late = o->hide_late,
+		.preserve_fds = (int)o->preserve_fds,
+		.env = o->has_env ? (char *const *)o->env.v : NULL,
+		.hook_out = o->hook_out,
+		.state_json = state_json,
+		.state_data = &init,
+		.reborn = find_pid,
+		.arena = &arena,
+		.told = o->tell_steps ? tell_step : NULL,
+		.stop_log = init_log_close,
+	};
+
+	ns_init(&a);
+}

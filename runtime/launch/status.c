@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which status a container has, and the marks in its state directory that tell. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+
+#include "base/fd.h"
+#include "launch/container.h"
+
+int process_start_time(pid_t pid, uint64_t *ret)
+{
+	char path[64], buf[1024];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : err_sys("open %s", path);
+	ssize_t n = read(fd, buf, sizeof(buf) - 1);
+	if (n <= 0)
+		return n < 0 && errno != ESRCH ? err_sys("read %s", path) : -ESRCH;
+	buf[n] = '\0';
+	/*
+	 * The process's name may hold any character, ")" too, so the fields are counted from the
+	 * last ")".
+	 */
+	char *p = strrchr(buf, ')');
+	char state;
+	if (!p || sscanf(p + 1,
+			  " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+			  "%*d %" SCNu64,
+			  &state, ret) != 2)
+		return err_set(EINVAL, "%s has an unknown format", path);
+	return state == 'Z' || state == 'X' ? -ESRCH : 0;
+}
+
+static bool is_alive(const struct container *c)
+{
+	uint64_t start;
+
+	return c->pid > 0 && process_start_time(c->pid, &start) == 0 && start == c->start_time;
+}
+
+/*
+ * Says whether another process holds the lock. The probe takes a shared lock, so that two probes at
+ * once do not take each other for the holder.
+ */
+static int is_locked(int dir, const char *name)
+{
+	_cleanup_fd_ int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_sys("open %s", name);
+	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+		return 0;
+	return errno == EWOULDBLOCK ? 1 : err_sys("probe the lock of %s", name);
+}
+
+/*
+ * Says whether INIT still waits for its start. A process that has just ended counts as one that
+ * does not. If its file cannot be looked at, it is INIT: nobody has said that the program runs.
+ */
+static bool is_waiting(const struct container *c)
+{
+	char path[48];
+	struct stat st;
+
+	if (faccessat(c->dir, CONTAINER_STARTED, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/exe", c->pid);
+	if (stat(path, &st) < 0)
+		return errno != ENOENT && errno != ESRCH;
+	return st.st_dev == c->init_dev && st.st_ino == c->init_ino;
+}
+
+int container_mark_started(struct container *c)
+{
+	_cleanup_fd_ int fd = openat(
+		c->dir, CONTAINER_STARTED, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	return fd < 0 ? err_sys("make " CONTAINER_STARTED " in the state directory") : 0;
+}
+
+int container_status(struct container *c, enum container_status *ret)
+{
+	if (c->pid == 0) {
+		/*
+		 * The container has no process yet. Another command is creating it now, or was
+		 * killed while creating it.
+		 */
+		int locked = c->locked ? 0 : is_locked(c->dir, ".");
+		*ret = locked > 0 ? CONTAINER_CREATING : CONTAINER_STOPPED;
+		return locked < 0 ? locked : 0;
+	}
+	if (!is_alive(c)) {
+		*ret = CONTAINER_STOPPED;
+		return 0;
+	}
+	int waiting = c->vm ? is_locked(c->dir, "start.lock") : is_waiting(c);
+	if (waiting < 0)
+		return waiting;
+	int frozen = c->vm            ? faccessat(c->dir, CONTAINER_FROZEN, F_OK, 0) == 0
+		     : c->cgroup.path ? cg_is_frozen(&c->cgroup)
+				      : 0;
+	*ret = frozen > 0 ? CONTAINER_PAUSED : waiting ? CONTAINER_CREATED : CONTAINER_RUNNING;
+	return 0;
+}
+
+int container_mark_frozen(struct container *c, bool frozen)
+{
+	if (!frozen)
+		return unlinkat(c->dir, CONTAINER_FROZEN, 0) < 0 && errno != ENOENT
+			       ? err_sys("remove " CONTAINER_FROZEN " from the state directory")
+			       : 0;
+	return fd_replace_file(c->dir, CONTAINER_FROZEN, "", 0, 0600);
+}
+
+int container_pidfd(const struct container *c)
+{
+	_cleanup_fd_ int fd = c->pid > 0 ? pidfd_open(c->pid, 0) : -ESRCH;
+
+	/*
+	 * The pidfd is opened before the check, because a pid that was checked first could become
+	 * another process's before pidfd_open().
+	 */
+	if (fd < 0 || !is_alive(c))
+		return err_set(ESRCH, "container not running");
+	return take_fd(&fd);
+}

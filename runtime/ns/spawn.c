@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. The new process shares the caller's memory until it executes caisson-init
+ * (CLONE_VM, CLONE_VFORK), as with vfork(2), which saves copying the page tables. It runs on a stack
+ * of its own, and calls nothing but thin wrappers of system calls; the caller sleeps meanwhile.
+ *
+ * execve(2) decides about capabilities:
+ *
+ * - In a new user namespace no id is mapped yet, so that execve(2) would drop all capabilities. The
+ *   ambient set carries them over it; MAPPED_ROOT clears that set.
+ * - Elsewhere root gets all of them from execve(2). The two that would let it read the program's
+ *   file are taken out of the effective set before, because the process is to be non-dumpable from
+ *   its first instruction on: see init/image.h.
+ */
+#include "ns/spawn.h"
+
+#include <linux/capability.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "base/fd.h"
+#include "base/sys.h"
+#include "ns/channel.h"
+#include "ns/clone.h"
+
+#define STACK_SIZE (64 * 1024)
+
+struct caps {
+	struct __user_cap_header_struct head;
+	struct __user_cap_data_struct data[2];
+};
+
+static int get_caps(struct caps *c)
+{
+	c->head = (struct __user_cap_header_struct){.version = _LINUX_CAPABILITY_VERSION_3};
+	return (int)syscall(SYS_capget, &c->head, c->data);
+}
+
+static int raise_ambient(void)
+{
+	struct caps c;
+
+	if (get_caps(&c) < 0)
+		return -1;
+	for (int i = 0; i < 2; i++)
+		c.data[i].inheritable = c.data[i].permitted;
+	if (syscall(SYS_capset, &c.head, c.data) < 0)
+		return -1;
+	for (unsigned cap = 0; cap < 64; cap++)
+		if (c.data[cap / 32].permitted & 1u << cap % 32 &&
+			prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+			return -1;
+	return 0;
+}
+
+static int drop_file_access(void)
+{
+	struct caps c;
+
+	if (get_caps(&c) < 0)
+		return -1;
+	c.data[0].effective &= ~(1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH);
+	return (int)syscall(SYS_capset, &c.head, c.data);
+}
+
+static int arrange_descriptors(const struct ns_spawn_args *a)
+{
+	if (dup2(a->orders, STDIN_FILENO) < 0 ||
+		close_range(3 + (unsigned)a->preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		return -1;
+	for (size_t i = 0; i < a->npass; i++)
+		if (a->pass[i] >= 0 && fcntl(a->pass[i], F_SETFD, 0) < 0)
+			return -1;
+	return 0;
+}
+
+/* The new process. It never returns from here. */
+static int become_init(void *data)
+{
+	static char *const argv[] = {(char *)"caisson-init", NULL}, *const envp[] = {NULL};
+	const struct ns_spawn_args *a = data;
+	const char *what = "execute caisson-init";
+	int code;
+
+	if (arrange_descriptors(a) < 0)
+		what = "arrange the descriptors of caisson-init";
+	else if (a->clone->clone.flags & CLONE_NEWUSER ? raise_ambient() < 0
+						       : drop_file_access() < 0)
+		what = "set the capabilities of caisson-init";
+	else
+		execveat(a->image, "", argv, envp, AT_EMPTY_PATH);
+	code = errno;
+	char text[256];
+	snprintf(text, sizeof(text), "%s: %s", what, err_text(code));
+	_exit(channel_send(a->pass[0], CHANNEL_FAILED, -code, text, -EBADF) < 0 ? 2 : 1);
+}
+
+#ifdef __x86_64__
+/*
+ * clone3(2) with CLONE_VM: the child starts on an empty stack, so that it must not return into the
+ * caller's frames. The C library has no wrapper for it.
+ */
+static pid_t clone_vm(struct clone_args *ca, int (*fn)(void *), void *data)
+{
+	long r;
+	register long fn_reg __asm__("r8") = (long)fn;
+	register long data_reg __asm__("r9") = (long)data;
+
+	__asm__ volatile("syscall\n\t"
+			 "test %%rax, %%rax\n\t"
+			 "jnz 1f\n\t"
+			 "xor %%ebp, %%ebp\n\t"
+			 "mov %%r9, %%rdi\n\t"
+			 "call *%%r8\n\t"
+			 "hlt\n"
+			 "1:"
+			 : "=a"(r)
+			 : "a"(SYS_clone3), "D"(ca), "S"(sizeof(*ca)), "r"(fn_reg), "r"(data_reg)
+			 : "rcx", "r11", "memory", "cc");
+	if (r < 0)
+		errno = (int)-r;
+	return r < 0 ? -1 : (pid_t)r;
+}
+
+static pid_t clone_init(struct clone_args *ca, const struct ns_spawn_args *a)
+{
+	static char stack[STACK_SIZE] __attribute__((aligned(16)));
+
+	ca->flags |= CLONE_VM | CLONE_VFORK;
+	ca->stack = (uintptr_t)stack;
+	ca->stack_size = sizeof(stack);
+	return clone_vm(ca, become_init, (void *)a);
+}
+#else
+static pid_t clone_init(struct clone_args *ca, const struct ns_spawn_args *a)
+{
+	pid_t pid = sys_clone3(ca);
+
+	if (pid == 0)
+		become_init((void *)a);
+	return pid;
+}
+#endif
+
+int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
+{
+	int pidfd = -EBADF;
+	struct clone_args ca = {
+		.flags = a->clone->clone.flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND |
+			 (a->cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
+		.pidfd = (uintptr_t)&pidfd,
+		.exit_signal = SIGCHLD,
+		.cgroup = (uint64_t)(a->cgroup >= 0 ? a->cgroup : 0),
+	};
+
+	int dumpable = prctl(PR_GET_DUMPABLE);
+	if (dumpable < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+		return err_sys("make this process non-dumpable");
+	pid_t pid = clone_init(&ca, a);
+	int code = errno;
+	/* An ordinary user's process needs its own files in /proc again. */
+	if (dumpable == 1)
+		prctl(PR_SET_DUMPABLE, 1);
+	errno = code;
+	if (pid < 0)
+		return ns_clone_error(a->clone->clone.flags);
+	*ret = (struct ns_child){.pid = pid, .pidfd = pidfd};
+	return 0;
+}

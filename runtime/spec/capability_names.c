@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The names of capabilities, as spec/names.c has the names of everything else. They are in a file
+ * of their own because caisson-init needs them for messages and none of the others.
+ */
+#include <linux/capability.h>
+
+#include "spec/names.h"
+
+#define NAME_VALUE(name, value) {name, value},
+#define NAME_ONLY(name, value) name,
+
+#define CAPABILITIES(X) \
+	X("CAP_CHOWN", UINT64_C(1) << CAP_CHOWN) \
+	X("CAP_DAC_OVERRIDE", UINT64_C(1) << CAP_DAC_OVERRIDE) \
+	X("CAP_DAC_READ_SEARCH", UINT64_C(1) << CAP_DAC_READ_SEARCH) \
+	X("CAP_FOWNER", UINT64_C(1) << CAP_FOWNER) \
+	X("CAP_FSETID", UINT64_C(1) << CAP_FSETID) \
+	X("CAP_KILL", UINT64_C(1) << CAP_KILL) \
+	X("CAP_SETGID", UINT64_C(1) << CAP_SETGID) \
+	X("CAP_SETUID", UINT64_C(1) << CAP_SETUID) \
+	X("CAP_SETPCAP", UINT64_C(1) << CAP_SETPCAP) \
+	X("CAP_LINUX_IMMUTABLE", UINT64_C(1) << CAP_LINUX_IMMUTABLE) \
+	X("CAP_NET_BIND_SERVICE", UINT64_C(1) << CAP_NET_BIND_SERVICE) \
+	X("CAP_NET_BROADCAST", UINT64_C(1) << CAP_NET_BROADCAST) \
+	X("CAP_NET_ADMIN", UINT64_C(1) << CAP_NET_ADMIN) \
+	X("CAP_NET_RAW", UINT64_C(1) << CAP_NET_RAW) \
+	X("CAP_IPC_LOCK", UINT64_C(1) << CAP_IPC_LOCK) \
+	X("CAP_IPC_OWNER", UINT64_C(1) << CAP_IPC_OWNER) \
+	X("CAP_SYS_MODULE", UINT64_C(1) << CAP_SYS_MODULE) \
+	X("CAP_SYS_RAWIO", UINT64_C(1) << CAP_SYS_RAWIO) \
+	X("CAP_SYS_CHROOT", UINT64_C(1) << CAP_SYS_CHROOT) \
+	X("CAP_SYS_PTRACE", UINT64_C(1) << CAP_SYS_PTRACE) \
+	X("CAP_SYS_PACCT", UINT64_C(1) << CAP_SYS_PACCT) \
+	X("CAP_SYS_ADMIN", UINT64_C(1) << CAP_SYS_ADMIN) \
+	X("CAP_SYS_BOOT", UINT64_C(1) << CAP_SYS_BOOT) \
+	X("CAP_SYS_NICE", UINT64_C(1) << CAP_SYS_NICE) \
+	X("CAP_SYS_RESOURCE", UINT64_C(1) << CAP_SYS_RESOURCE) \
+	X("CAP_SYS_TIME", UINT64_C(1) << CAP_SYS_TIME) \
+	X("CAP_SYS_TTY_CONFIG", UINT64_C(1) << CAP_SYS_TTY_CONFIG) \
+	X("CAP_MKNOD", UINT64_C(1) << CAP_MKNOD) \
+	X("CAP_LEASE", UINT64_C(1) << CAP_LEASE) \
+	X("CAP_AUDIT_WRITE", UINT64_C(1) << CAP_AUDIT_WRITE) \
+	X("CAP_AUDIT_CONTROL", UINT64_C(1) << CAP_AUDIT_CONTROL) \
+	X("CAP_SETFCAP", UINT64_C(1) << CAP_SETFCAP) \
+	X("CAP_MAC_OVERRIDE", UINT64_C(1) << CAP_MAC_OVERRIDE) \
+	X("CAP_MAC_ADMIN", UINT64_C(1) << CAP_MAC_ADMIN) \
+	X("CAP_SYSLOG", UINT64_C(1) << CAP_SYSLOG) \
+	X("CAP_WAKE_ALARM", UINT64_C(1) << CAP_WAKE_ALARM) \
+	X("CAP_BLOCK_SUSPEND", UINT64_C(1) << CAP_BLOCK_SUSPEND) \
+	X("CAP_AUDIT_READ", UINT64_C(1) << CAP_AUDIT_READ) \
+	X("CAP_PERFMON", UINT64_C(1) << CAP_PERFMON) \
+	X("CAP_BPF", UINT64_C(1) << CAP_BPF) \
+	X("CAP_CHECKPOINT_RESTORE", UINT64_C(1) << CAP_CHECKPOINT_RESTORE)
+
+const struct spec_name spec_capability_names[] = {CAPABILITIES(NAME_VALUE){NULL, 0}};
+
+const char *const *spec_known_capabilities(void)
+{
+	static const char *const names[] = {CAPABILITIES(NAME_ONLY) NULL};
+
+	return names;
+}

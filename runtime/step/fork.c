@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The steps by which a process comes into namespaces that exist already, and forks, because setns(2)
+ * of a pid namespace, and unshare(2) of a time namespace, concern the caller's children only.
+ */
+#include <inttypes.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+
+#include "base/path.h"
+#include "base/sys.h"
+#include "step/step.h"
+
+int step_join(struct step_ctx *c, const struct step *s)
+{
+	if (setns(c->slots[s->slot], (int)plan_ns_flag(s->ns.type)) < 0)
+		return err_sys("join the %s namespace %s", plan_ns_name(s->ns.type), s->ns.path);
+	return 0;
+}
+
+static bool has_listener(const struct plan *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->steps[i].kind == STEP_SECCOMP && p->steps[i].seccomp.seccomp->notify)
+			return true;
+	return false;
+}
+
+/*
+ * Where the container has no user namespace of its own, setns(2) to it fails with EINVAL, because
+ * it is the caller's own; the caller has left it out of c->enter_flags then.
+ */
+int step_enter(struct step_ctx *c, const struct step *s)
+{
+	const uint64_t last = c->enter_flags & CLONE_NEWPID, first = c->enter_flags & ~last;
+	int r = 0;
+
+	if (first && setns(c->container, (int)first) < 0)
+		return err_sys("enter the namespaces of the container");
+	if (has_listener(c->plan))
+		r = seccomp_start_sender(c);
+	if (r < 0)
+		return r;
+	if (last && setns(c->container, (int)last) < 0)
+		return err_sys("enter the pid namespace of the container");
+	/* The process has no ATTACH_ROOT step, because it is in the container's root now. */
+	c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return c->root < 0 ? err_sys("open the container's root") : 0;
+}
+
+int step_time_ns(struct step_ctx *c, const struct step *s)
+{
+	char text[128] = "";
+	int len = 0;
+
+	if (unshare(CLONE_NEWTIME) < 0)
+		return err_sys("make a time namespace");
+	if (s->time.monotonic.set)
+		len += snprintf(text, sizeof(text), "monotonic %" PRId64 " %u\n",
+			s->time.monotonic.secs, s->time.monotonic.nanosecs);
+	if (s->time.boottime.set)
+		len += snprintf(text + len, sizeof(text) - (size_t)len, "boottime %" PRId64 " %u\n",
+			s->time.boottime.secs, s->time.boottime.nanosecs);
+	return len ? path_write_proc(c->proc, "self/timens_offsets", text) : 0;
+}
+
+/*
+ * The child's first act, where it has reports to make: it waits until the parent, which reports its
+ * pid, has ended.
+ */
+static void wait_for_end(int fd)
+{
+	char byte;
+
+	while (read(fd, &byte, 1) < 0 && errno == EINTR)
+		;
+	close(fd);
+}
+
+/* A system call filter may hold already, and then allows clone(2) more often than clone3(2). */
+static pid_t fork_under_filter(void)
+{
+	return (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+}
+
+static pid_t fork_into_namespaces(const struct step *s, int ret_end[2])
+{
+	struct clone_args args = {.flags = s->fork.flags | CLONE_PARENT};
+
+	if (pipe2(ret_end, O_CLOEXEC) < 0)
+		return -1;
+	pid_t pid = sys_clone3(&args);
+	if (pid == 0) {
+		close(ret_end[1]);
+		wait_for_end(ret_end[0]);
+	}
+	return pid;
+}
+
+/*
+ * The child leads a session of its own, so that it gets signals from the runtime and not from the
+ * terminal that caisson was started on, and so that it can have the container's terminal.
+ */
+static int lead_session(struct step_ctx *c)
+{
+	c->forked = true;
+	if (setsid() < 0)
+		return err_sys("start a session");
+	if (c->console >= 0 && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
+		return err_sys("make the terminal the controlling one");
+	return 0;
+}
+
+int step_fork(struct step_ctx *c, const struct step *s)
+{
+	int end[2];
+	pid_t pid = s->fork.staged ? fork_into_namespaces(s, end) : fork_under_filter();
+
+	/* For a pid namespace whose first process has ended the kernel says ENOMEM. */
+	if (pid < 0)
+		return err_sys("make the container's process");
+	if (pid == 0 && c->peer.reborn)
+		c->peer.reborn(c->peer.data);
+	if (pid == 0)
+		return lead_session(c);
+	int r = c->peer.forked(c->peer.data, pid);
+	/* HOST would never learn of this process, which must not go on. */
+	if (r < 0)
+		kill(pid, SIGKILL);
+	_exit(r < 0);
+}
