@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the C library of `caisson-init` (musl 1.2.3 in Debian 12) lacks and the rest of the tree uses.
- * The build of caisson-init includes this file in front of every source (-include); nothing else
- * does. Each part is left out if the C library has it.
+ * What the C library of `caisson-init` (musl 1.2.3 in Debian 12) lacks and the rest of the tree
+ * uses. The build of caisson-init includes this file in front of every source (-include); nothing
+ * else does. Each part is left out if the C library has it.
  */
 #pragma once
 #include <errno.h>

@@ -5,11 +5,11 @@
  * alone. Seals keep everybody from writing to it; its mode, its times and locks on it can be
  * changed, which is why no other start shares it.
  *
- * With the sysctl vm.memfd_noexec=2 no memfd can be executed. Then the file is an unnamed one in the
- * state directory, executed through a read-only mount that belongs to no mount namespace. The
+ * With the sysctl vm.memfd_noexec=2 no memfd can be executed. Then the file is an unnamed one in
+ * the state directory, executed through a read-only mount that belongs to no mount namespace. The
  * descriptor of that mount is closed before INIT exists, because whoever holds it may clear the
- * mount's read-only flag. An ordinary user has no such mount; the file is of use to nobody else even
- * so.
+ * mount's read-only flag. An ordinary user has no such mount; the file is of use to nobody else
+ * even so.
  */
 #include "init/image.h"
 

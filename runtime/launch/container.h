@@ -13,10 +13,10 @@
  *	notify/      what the container has as /run/notify: see notify.h
  *	vm.sock      VM mode: where the monitor listens: see monitor/control.h
  *
- * A container whose process lives is "created" as long as that process has not executed the program:
- * its /proc/PID/exe is the file that caisson made for this start (init/image.h), whose inode is in
- * state.json. Once "started" is there, nobody looks at that any more, because the program may be one
- * that the runtime's user may not look into.
+ * A container whose process lives is "created" as long as that process has not executed the
+ * program: its /proc/PID/exe is the file that caisson made for this start (init/image.h), whose
+ * inode is in state.json. Once "started" is there, nobody looks at that any more, because the
+ * program may be one that the runtime's user may not look into.
  *
  * Every command that changes the container locks the directory itself (flock). container_new() and
  * container_open() open one, container_close() releases it. `state`, `list`, `kill`, `ps` and

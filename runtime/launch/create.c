@@ -92,8 +92,8 @@ static int open_fifos(struct launch *l)
 }
 
 /*
- * VM mode: binds the socket through /proc/self/fd, because the path of a socket is limited to 107 bytes and
- * --root is not.
+ * VM mode: binds the socket through /proc/self/fd, because the path of a socket is limited to 107
+ * bytes and --root is not.
  */
 static int open_start_socket(struct launch *l)
 {

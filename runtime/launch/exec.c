@@ -119,8 +119,8 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 }
 
 /*
- * If the container ended meanwhile, setns(2) fails with ESRCH, and fork(2) in its pid namespace with
- * ENOMEM. All of these mean the same to the user.
+ * If the container ended meanwhile, setns(2) fails with ESRCH, and fork(2) in its pid namespace
+ * with ENOMEM. All of these mean the same to the user.
  */
 static int exec_error(const struct launch *l, int r)
 {

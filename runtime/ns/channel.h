@@ -48,7 +48,9 @@ int channel_report(int sock, const char *barrier) must_check;
 /* Writes the line of a CHANNEL_LOG message to this process's log. */
 void channel_log(const struct channel_msg *m);
 
-/* Says whether len bytes are a message that a process which may be the container's can have sent. */
+/*
+ * Says whether len bytes are a message that a process which may be the container's can have sent.
+ */
 bool channel_is_valid(const struct channel_msg *m, size_t len);
 
 /*

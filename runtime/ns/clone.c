@@ -2,8 +2,8 @@
 /*
  * Theory of operation. One clone3(2) makes INIT, in all its new namespaces and in its cgroup. Where
  * the plan has a FORK step, that process is a stage, which is in no pid namespace of the
- * container's: it enters or makes what only its child can be in (step/fork.c), makes that child with
- * CLONE_PARENT, so that it is a child of the runtime too, names it on the channel, and ends.
+ * container's: it enters or makes what only its child can be in (step/fork.c), makes that child
+ * with CLONE_PARENT, so that it is a child of the runtime too, names it on the channel, and ends.
  */
 #include <sched.h>
 #include <signal.h>

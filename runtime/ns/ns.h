@@ -37,8 +37,8 @@ struct ns_clone_args {
 int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
 
 /*
- * Waits until a stage has named its child on the channel, and has ended. *child is the stage before,
- * and its child afterwards, which is a child of the caller too.
+ * Waits until a stage has named its child on the channel, and has ended. *child is the stage
+ * before, and its child afterwards, which is a child of the caller too.
  */
 int ns_await_fork(int channel, struct ns_child *child) must_check;
 

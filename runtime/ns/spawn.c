@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The new process shares the caller's memory until it executes caisson-init
- * (CLONE_VM, CLONE_VFORK), as with vfork(2), which saves copying the page tables. It runs on a stack
- * of its own, and calls nothing but thin wrappers of system calls; the caller sleeps meanwhile.
+ * (CLONE_VM, CLONE_VFORK), as with vfork(2), which saves copying the page tables. It runs on a
+ * stack of its own, and calls nothing but thin wrappers of system calls; the caller sleeps
+ * meanwhile.
  *
  * execve(2) decides about capabilities:
  *

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The steps by which a process comes into namespaces that exist already, and forks, because setns(2)
- * of a pid namespace, and unshare(2) of a time namespace, concern the caller's children only.
+ * The steps by which a process comes into namespaces that exist already, and forks, because
+ * setns(2) of a pid namespace, and unshare(2) of a time namespace, concern the caller's children
+ * only.
  */
 #include <inttypes.h>
 #include <sched.h>

@@ -3,9 +3,9 @@
  * Loads the filter that HOST compiled.
  *
  * Theory of operation. The filter holds for INIT from SECCOMP on, which is before anything of the
- * container can look at INIT, if it lets through the few calls that INIT still has to make:
- * waiting for start, reporting, execve(2), and forking for an exec and for hooks. INIT finds that
- * out by running the filter itself over these calls (seccomp_sim.h). If it does not, it is kept, and
+ * container can look at INIT, if it lets through the few calls that INIT still has to make: waiting
+ * for start, reporting, execve(2), and forking for an exec and for hooks. INIT finds that out by
+ * running the filter itself over these calls (seccomp_sim.h). If it does not, it is kept, and
  * loaded right before execve(2): by INIT at EXEC, and by each startContainer hook's process.
  *
  * A listener (SCMP_ACT_NOTIFY) goes to the agent while the container is still being made. The
@@ -102,8 +102,8 @@ struct call {
 	int nr;
 	uint64_t args[2];
 	/*
-	 * An error of the filter's is no obstacle to this call, and neither is the agent's decision,
-	 * because there is another way, or INIT has nothing else to do.
+	 * An error of the filter's is no obstacle to this call, and neither is the agent's
+	 * decision, because there is another way, or INIT has nothing else to do.
 	 */
 	bool may_fail;
 };

@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 /*
- * Returns SECCOMP_RET_*, with its data, as the kernel would for this call. A program that the kernel
- * would not take gives SECCOMP_RET_KILL_PROCESS.
+ * Returns SECCOMP_RET_*, with its data, as the kernel would for this call. A program that the
+ * kernel would not take gives SECCOMP_RET_KILL_PROCESS.
  */
 uint32_t seccomp_simulate(
 	const struct sock_filter *program, size_t n, const struct seccomp_data *call);

@@ -39,13 +39,15 @@ LAYERS = {
     "spec": "cgroups/resources.h",
     "plan": "spec",
     "step": "spec plan netsetup",
+    "filter": "spec",  # HOST compiles the system call filter; INIT gets its bytes
     "ns": "spec plan step",
-    "guest": "spec plan step ns agent cgroups netsetup netsetup/carry",
+    "init": "spec plan step ns",  # the container's first process, a program of its own
+    "guest": "spec plan step ns init agent cgroups netsetup netsetup/carry",
     "machine": "spec plan vm netsetup netsetup/carry",
     "engine": "spec plan machine jail agent vm vm/fs",
     "monitor": "spec plan step ns machine jail agent engine vm images/guest images/disk netsetup netsetup/carry",
     "doctor": "cgroups images/guest machine vm",
-    "launch": "spec plan step ns machine jail agent monitor cgroups netsetup netsetup/host images/guest images/disk",
+    "launch": "spec plan step filter ns init machine jail agent monitor cgroups netsetup netsetup/host images/guest images/disk",
     "cmd": "spec plan machine agent launch doctor cgroups",
     "main.c": "cmd",
 }
