@@ -114,7 +114,8 @@ _Noreturn static void become_init(
 		if (dup2(p->stdio[i], i) < 0)
 			r = err_sys("make a standard stream of descriptor %d", p->stdio[i]);
 	if (r >= 0)
-		r = keep_only_fds(p->slots, p->plan.nslots, channel, p->proc, a.container, &p->arena);
+		r = keep_only_fds(
+			p->slots, p->plan.nslots, channel, p->proc, a.container, &p->arena);
 	if (r >= 0 && container)
 		a.enter_flags = ns_flags_to_enter(a.container, p->plan.joined);
 	if (r < 0) {

@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 
 #include "base/fd.h"
-#include "step/caps.h"
 #include "filter/filter.h"
+#include "step/caps.h"
 #include "step/step.h"
 #include "unit/rig/child.h"
 #include "unit/rig/seccomp.h"
