@@ -152,6 +152,19 @@ def test_listener_is_sent_while_creating(ctr, tmp):
         c.start()
 
 
+def test_exec_with_a_listener_into_a_created_container(ctr, tmp):
+    """With a user namespace the first process cannot be looked at from inside any more, not even to enter its namespaces."""
+    c = seccomp(ctr.idle(), {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}, listenerPath=os.path.join(tmp, "agent"))
+    config.namespaces(c.conf, "user")
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = MAP
+    with Receiver(os.path.join(tmp, "agent")) as rcv:
+        c.create()
+        rcv.wait()
+    with Receiver(os.path.join(tmp, "agent")) as rcv:
+        assert c.exec("grep", "-c", "Seccomp:.2", "/proc/self/status").ok().out == "1\n"
+        rcv.wait()
+
+
 def test_exec_shows_a_finished_process(ctr):
     """
     A process inside looks at every other one, over and over, while commands are executed in the container. It must never
