@@ -58,8 +58,8 @@ static void tell_step(const struct step *s, uint64_t took_ns)
 
 static int set_close_on_exec(const struct init_orders *o)
 {
-	const int fds[] = {o->channel, o->start_fifo, o->result_fifo, o->container, o->hook_out[0],
-		o->hook_out[1]};
+	const int fds[] = {o->channel, o->start_fifo, o->result_fifo, o->container, o->pid_ns,
+		o->hook_out[0], o->hook_out[1]};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0 && fcntl(fds[i], F_SETFD, FD_CLOEXEC) < 0)
@@ -108,6 +108,7 @@ int main(void)
 		.result_fifo = o->result_fifo,
 		.proc = proc,
 		.container = o->container,
+		.pid_ns = o->pid_ns,
 		.enter_flags = o->enter_flags,
 		.filter = o->nfilter ? o->filter : NULL,
 		.filter_len = o->nfilter * sizeof(*o->filter),

@@ -18,6 +18,7 @@ struct init_orders {
 	int32_t channel, start_fifo, result_fifo;
 	int32_t stdin_fd;  /* the standard input, in whose place the orders are */
 	int32_t container; /* exec: a pidfd of the container's first process */
+	int32_t pid_ns;    /* its pid namespace, for an exec with a listener */
 	int32_t hook_out[2];
 	uint64_t enter_flags; /* CLONE_NEW* of the namespaces to enter by that pidfd */
 	uint32_t preserve_fds;

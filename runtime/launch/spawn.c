@@ -3,6 +3,7 @@
 
 #include <linux/filter.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -13,7 +14,7 @@
 #include "ns/spawn.h"
 #include "plan/image.h"
 
-#define PASS_MAX 6 /* descriptors besides the slots */
+#define PASS_MAX 8 /* descriptors besides the slots */
 
 /*
  * Makes the JSON of the state that INIT's hooks get, without the status and the pid, which INIT
@@ -146,6 +147,7 @@ static int spawn(struct launch *l, const struct step *clone, struct init_orders 
 	pass[npass++] = o->start_fifo;
 	pass[npass++] = o->result_fifo;
 	pass[npass++] = o->container;
+	pass[npass++] = o->pid_ns;
 	pass[npass++] = o->hook_out[0];
 	pass[npass++] = o->hook_out[1];
 	for (size_t i = 0; i < o->nslots; i++)
@@ -166,13 +168,27 @@ static int spawn(struct launch *l, const struct step *clone, struct init_orders 
 	return ns_spawn(&a, &l->child);
 }
 
+/* See step_enter(). */
+static int open_pid_ns(struct launch *l, int *ret)
+{
+	char path[48];
+
+	if (l->exec.container < 0 || !l->spec->seccomp || !l->spec->seccomp->notify)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/ns/pid", l->c->pid);
+	*ret = open(path, O_RDONLY | O_CLOEXEC);
+	return *ret < 0 ? err_sys("open the pid namespace of the container") : 0;
+}
+
 int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 {
+	_cleanup_fd_ int pid_ns = -EBADF;
 	struct init_orders o = {
 		.channel = *theirs,
 		.start_fifo = l->create.start_fifo,
 		.result_fifo = l->create.result_fifo,
 		.container = l->exec.container,
+		.pid_ns = -1,
 		.hook_out = {-1, -1},
 		/* Only INIT's user can write the maps of the namespace that it makes. */
 		.hide_late = geteuid() != 0 && (clone->clone.flags & CLONE_NEWUSER),
@@ -185,7 +201,10 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 	if (image < 0)
 		return image;
 	o.stdin_fd = in;
-	int r = make_orders(l, clone, &o);
+	int r = open_pid_ns(l, &pid_ns);
+	o.pid_ns = pid_ns;
+	if (r >= 0)
+		r = make_orders(l, clone, &o);
 	if (r >= 0 && !l->plan.exec)
 		r = remember_image(l->c, image);
 	if (r >= 0)

@@ -130,6 +130,7 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 		.root = -EBADF,
 		.proc = a->proc,
 		.container = a->container,
+		.pid_ns = a->pid_ns,
 		.enter_flags = a->enter_flags,
 		.preserve_fds = (unsigned)a->preserve_fds,
 		.filter = a->filter,

@@ -74,6 +74,7 @@ struct ns_init_args {
 	int start_fifo, result_fifo;
 	int proc;             /* path_open_proc() */
 	int container;        /* exec: for ENTER */
+	int pid_ns;           /* exec with a listener: that process's pid namespace */
 	uint64_t enter_flags; /* see ns_flags_to_enter() */
 	const void *filter;   /* the compiled system call filter, or NULL */
 	size_t filter_len;

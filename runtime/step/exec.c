@@ -330,10 +330,9 @@ static void exit_as_killed(int sig)
  * of a pid namespace if its action is the default one (pid_namespaces(7)). INIT waits for its start
  * as such a process, and people stop it with these signals. execve(2) removes the handlers.
  */
-static bool needs_handler(int sig)
+static bool needs_handler(int sig, bool first)
 {
-	return getpid() == 1 &&
-	       (sig == SIGHUP || sig == SIGINT || sig == SIGQUIT || sig == SIGTERM);
+	return first && (sig == SIGHUP || sig == SIGINT || sig == SIGQUIT || sig == SIGTERM);
 }
 
 /*
@@ -343,11 +342,12 @@ static bool needs_handler(int sig)
  */
 static int reset_signals(void)
 {
+	const bool first = getpid() == 1;
 	sigset_t none;
 
 	for (int sig = 1; sig < NSIG; sig++)
 		/* signal() fails for SIGKILL, SIGSTOP and two signals of glibc's own. */
-		(void)signal(sig, needs_handler(sig) ? exit_as_killed : SIG_DFL);
+		(void)signal(sig, needs_handler(sig, first) ? exit_as_killed : SIG_DFL);
 	sigemptyset(&none);
 	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return err_sys("unblock signals");

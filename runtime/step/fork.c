@@ -36,16 +36,20 @@ static bool has_listener(const struct plan *p)
  */
 int step_enter(struct step_ctx *c, const struct step *s)
 {
-	const uint64_t last = c->enter_flags & CLONE_NEWPID, first = c->enter_flags & ~last;
-	int r = 0;
+	/*
+	 * The thread that hands over a listener must exist before the pid namespace is entered.
+	 * That namespace has a descriptor of its own then, because from within the others this
+	 * process may not look at the container's first process any more.
+	 */
+	const bool split = has_listener(c->plan) && c->enter_flags & CLONE_NEWPID;
+	const uint64_t flags = c->enter_flags & ~(uint64_t)(split ? CLONE_NEWPID : 0);
 
-	if (first && setns(c->container, (int)first) < 0)
+	if (flags && setns(c->container, (int)flags) < 0)
 		return err_sys("enter the namespaces of the container");
-	if (has_listener(c->plan))
-		r = seccomp_start_sender(c);
+	int r = split ? seccomp_start_sender(c) : 0;
 	if (r < 0)
 		return r;
-	if (last && setns(c->container, (int)last) < 0)
+	if (split && setns(c->pid_ns, CLONE_NEWPID) < 0)
 		return err_sys("enter the pid namespace of the container");
 	/* The process has no ATTACH_ROOT step, because it is in the container's root now. */
 	c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

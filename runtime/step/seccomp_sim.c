@@ -126,11 +126,11 @@ static bool step_machine(
 	case BPF_ALU:
 		return compute(m, f->code, BPF_SRC(f->code) == BPF_X ? m->x : f->k);
 	case BPF_MISC:
-		if (BPF_MISCOP(f->code) == BPF_TAX)
+		if (f->code == (BPF_MISC | BPF_TAX))
 			m->x = m->a;
 		else
 			m->a = m->x;
-		return true;
+		return f->code == (BPF_MISC | BPF_TAX) || f->code == (BPF_MISC | BPF_TXA);
 	default:
 		return false;
 	}

@@ -56,6 +56,7 @@ struct step_ctx {
 	int root;             /* the root file system, O_PATH; -EBADF until ATTACH_ROOT */
 	int proc;             /* path_open_proc(); -EBADF from CLOSE on */
 	int container;        /* exec: a pidfd of the container's first process, for ENTER */
+	int pid_ns;           /* that process's pid namespace, if a listener is to be handed over */
 	uint64_t enter_flags; /* CLONE_NEW* of the namespaces to enter by that pidfd */
 	/*
 	 * CLOSE keeps these descriptors, those below 3 + preserve_fds, and the descriptors for

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What processes of the container can see of the container's first process before it becomes the program, and of the
+process that an exec starts with.
+"""
+import errno
+import fcntl
+import json
+import os
+import stat
+
+import pytest
+from harness import config, mode
+from harness.pty_ import Receiver
+
+pytestmark = pytest.mark.skipif(mode.VM, reason="the guest has no processes of the host")
+
+MAP = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+GETPRIORITY = {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}
+# What a process tries with another one; every line that it prints is something that it could do.
+LOOK = """
+p=/proc/%s
+for f in environ maps auxv; do [ -s $p/$f ] && n=$(wc -c < $p/$f 2>/dev/null) && [ "$n" != 0 ] && echo "$f $n"; done
+ls -l $p/fd 2>/dev/null | grep -- '->' && echo fd
+(exec 9<> $p/mem) 2>/dev/null && echo mem
+(exec 9< $p/exe) 2>/dev/null && echo exe
+for n in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do (exec 30<> $p/fd/$n) 2>/dev/null && echo "opened $n"; done
+true
+"""
+
+
+def seccomp(c, *rules, **more):
+    c.conf["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": list(rules), **more}
+    return c
+
+
+def status(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return dict(line.split(":\t", 1) for line in f.read().splitlines() if ":\t" in line)
+
+
+def descriptors(pid):
+    d = f"/proc/{pid}/fd"
+    return {int(n): os.readlink(f"{d}/{n}") for n in os.listdir(d)}
+
+
+def test_command_line_and_environment_say_nothing(ctr, monkeypatch):
+    monkeypatch.setenv("SECRET_OF_THE_CALLER", "x")
+    c = ctr.idle()
+    c.create()
+    with open(f"/proc/{c.pid()}/cmdline") as f:
+        assert f.read() == "caisson-init\0"
+    with open(f"/proc/{c.pid()}/environ") as f:
+        assert f.read() == ""
+
+
+def test_created_holds_only_its_channel(ctr, tmp):
+    """Not the cache of compiled filters, not --log, not the state directory, not the host's /proc."""
+    log = os.path.join(tmp, "log")
+    c = seccomp(ctr.idle(), GETPRIORITY)
+    for _ in range(2):  # The second time the filter comes from the cache.
+        c.write().rt("--log", log, "create", "--bundle", c.bundle, c.id, stdout=open(os.devnull, "w")).ok()
+        left = {n: to for n, to in descriptors(c.pid()).items() if n > 2}
+        fifos = sorted(os.path.basename(to) for to in left.values() if not to.startswith("socket:"))
+        assert fifos == ["result.fifo", "start.fifo"] and len(left) == 3, left
+        c.delete("--force")
+
+
+@pytest.mark.parametrize("process", [{}, {"capabilities": {}}], ids=["default capabilities", "none"])
+def test_created_cannot_be_looked_into(ctr, process):
+    c = ctr.idle(**process)
+    c.create()
+    assert c.exec("sh", "-c", LOOK % 1).ok().out == ""
+
+
+def test_created_cannot_be_looked_into_with_a_user_namespace(ctr):
+    """All capabilities of the container's user namespace are of no use either."""
+    c = ctr.idle()
+    config.namespaces(c.conf, "user")
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = MAP
+    config.all_caps(c.conf)
+    c.create()
+    assert c.exec("sh", "-c", LOOK % 1).ok().out == ""
+
+
+def test_created_has_the_filter_and_the_capabilities(ctr):
+    c = seccomp(ctr.idle(noNewPrivileges=False, capabilities={k: ["CAP_CHOWN"] for k in ("bounding", "effective", "permitted")}),
+                GETPRIORITY)
+    c.create()
+    s = status(c.pid())
+    assert s["Seccomp"] == "2" and s["CapEff"] == s["CapPrm"] == s["CapBnd"] == "0000000000000001", s
+    assert s["CapInh"] == s["CapAmb"] == "0000000000000000", s
+
+
+def test_filter_that_forbids_waiting_is_loaded_late(ctr):
+    """The first process waits by read(2); a filter that kills for that must still hold for the program, and for hooks."""
+    c = seccomp(ctr("probe", "syscall", "140"), {"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}, GETPRIORITY)
+    c.create()
+    assert status(c.pid())["Seccomp"] == "0"
+    c.start()
+    c.wait()
+    assert c.output().startswith("99 ")
+
+
+@pytest.mark.parametrize("nnp", [True, False])
+@pytest.mark.parametrize("late", [False, True])
+def test_start_container_hooks_run_under_the_filter(ctr, nnp, late):
+    c = ctr("true", noNewPrivileges=nnp)
+    # dup3 is what neither busybox nor the program needs, and the first process does for hooks.
+    rules = [GETPRIORITY] + ([{"names": ["dup2", "dup3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}] if late else [])
+    seccomp(c, *rules)
+    c.conf["hooks"] = {"startContainer": [{"path": "/bin/probe", "args": ["probe", "syscall", "140"]},
+                                          {"path": "/bin/grep", "args": ["grep", "-q", "Seccomp:.2", "/proc/self/status"]}]}
+    c.run().ok()
+
+
+def test_start_container_hooks_under_a_profile_without_clone3(ctr):
+    """Engines' profiles answer clone3 with ENOSYS, so that programs take clone."""
+    c = seccomp(ctr("true"), {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS})
+    c.conf["hooks"] = {"startContainer": [{"path": "/bin/grep", "args": ["grep", "-q", "Seccomp:.2", "/proc/self/status"]}]}
+    c.create()
+    assert status(c.pid())["Seccomp"] == "2"
+    c.start()
+    c.wait()
+
+
+@pytest.mark.parametrize("how", ["create", "run", "exec"])
+def test_nobody_takes_the_listener(ctr, tmp, how):
+    """It fails before anything of the container's runs, and while it is created, not at start."""
+    path = os.path.join(tmp, "agent")
+    c = seccomp(ctr.sh("touch /ran; sleep 100"), {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}, listenerPath=path)
+    c.conf["root"]["readonly"] = False
+    if how == "exec":
+        with Receiver(path) as rcv:
+            c.up()
+            rcv.wait()
+        for _ in range(5):
+            c.exec("touch", "/executed").failed("linux.seccomp.listenerPath")
+        assert not os.path.exists(c.path("/executed"))
+        return
+    r = c.create(check=False) if how == "create" else c.run()
+    r.failed("linux.seccomp.listenerPath")
+    assert not os.path.exists(c.path("/ran")) and not c.exists()
+
+
+def test_listener_is_sent_while_creating(ctr, tmp):
+    with Receiver(os.path.join(tmp, "agent")) as rcv:
+        c = seccomp(ctr.idle(), {"names": ["mkdir", "sendmsg"], "action": "SCMP_ACT_NOTIFY"}, listenerPath=rcv.path)
+        c.create()
+        rcv.wait()
+        assert json.loads(rcv.data)["state"]["status"] == "creating"
+        c.start()
+
+
+def test_exec_with_a_listener_into_a_created_container(ctr, tmp):
+    """With a user namespace the first process cannot be looked at from inside any more, not even to enter its namespaces."""
+    c = seccomp(ctr.idle(), {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}, listenerPath=os.path.join(tmp, "agent"))
+    config.namespaces(c.conf, "user")
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = MAP
+    with Receiver(os.path.join(tmp, "agent")) as rcv:
+        c.create()
+        rcv.wait()
+    with Receiver(os.path.join(tmp, "agent")) as rcv:
+        assert c.exec("grep", "-c", "Seccomp:.2", "/proc/self/status").ok().out == "1\n"
+        rcv.wait()
+
+
+def test_exec_shows_a_finished_process(ctr):
+    """
+    A process inside looks at every other one, over and over, while commands are executed in the container. It must never
+    see one with a descriptor that is not the program's, or without the filter, or with more capabilities.
+    """
+    watch = r"""
+    while :; do for p in /proc/[0-9]*; do
+        [ $p = /proc/$$ ] && continue
+        read -r line < $p/cmdline 2>/dev/null
+        case "$line" in caisson-init*)
+            found=met
+            grep -q 'Seccomp:.2' $p/status 2>/dev/null || found="no filter"
+            ls -l $p/fd 2>/dev/null | grep -q -- '->' && found="looked into fd"
+            # It may have become the program meanwhile.
+            read -r line < $p/cmdline 2>/dev/null || line=
+            case "$line" in caisson-init*) echo $found;; esac;; esac
+    done; done
+    """
+    c = seccomp(ctr.sh(watch), GETPRIORITY).up()
+    for _ in range(mode.times(40)):
+        c.exec("true", opts=("--env", "SECRET=1")).ok()
+    c.kill()
+    c.wait()
+    assert not set(c.output().split("\n")) - {"met", ""}
+
+
+def test_image_is_this_containers_own(ctr, binary):
+    """Two containers do not share the file that their first process is executed from, and nobody can write to it."""
+    a, b = ctr.idle(), ctr.idle()
+    a.create()
+    b.create()
+    sa, sb = (os.stat(f"/proc/{c.pid()}/exe") for c in (a, b))
+    assert (sa.st_dev, sa.st_ino) != (sb.st_dev, sb.st_ino)
+    assert stat.S_IMODE(sa.st_mode) == 0o111
+    assert os.stat(binary).st_ino not in (sa.st_ino, sb.st_ino)
+    fd = os.open(f"/proc/{a.pid()}/exe", os.O_RDONLY)
+    try:
+        F_GET_SEALS, write, grow, shrink, seal = 1034, 8, 4, 2, 1
+        assert fcntl.fcntl(fd, F_GET_SEALS) & (write | grow | shrink | seal) == write | grow | shrink | seal
+    finally:
+        os.close(fd)
+
+
+def test_status_is_not_for_the_container_to_say(ctr):
+    """created, then running, whatever the program is; a killed first process is stopped."""
+    c = ctr.idle()
+    c.create()
+    assert c.status() == "created"
+    c.start()
+    assert c.status() == "running"
+    d = ctr.idle()
+    d.create()
+    d.kill()
+    d.wait()
+    assert d.status() == "stopped"
+    d.start(check=False).failed("stopped")
+
+
+def test_debug_tells_the_steps_of_init(ctr):
+    c = ctr("true").write()
+    r = c.rt("--debug", "run", "--bundle", c.bundle, c.id).ok()
+    assert "init: pivot" in r.err and "init: mount mounts[0]" in r.err and " us)" in r.err
