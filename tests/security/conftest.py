@@ -28,3 +28,19 @@ def template(work, probe, look):
     for name in ("look", "payload"):
         shutil.copy(look, os.path.join(t, "bin", name))
     return t
+
+
+@pytest.fixture
+def ctr(ctr, rt):
+    """The factory of containers. Commands that a failed test left running end before its containers are deleted."""
+    started, popen = [], rt.popen
+
+    def keep(*args, **kw):
+        started.append(popen(*args, **kw))
+        return started[-1]
+    rt.popen = keep
+    yield ctr
+    for p in started:
+        if p.poll() is None:
+            p.kill()
+        p.wait()

@@ -13,12 +13,13 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import struct
 
 import pytest
 import sight
-from harness import config
+from harness import config, machine, runtime
 from harness.machine import proc_stat
 from harness.runtime import status_of, wait_for
 from sight import WHO, Agent, Report, Streams
@@ -194,6 +195,81 @@ def test_a_profile_that_denies_what_init_needs_still_works(ctr, call):
         r.ok()
 
 
+@pytest.fixture
+def suid_dumpable():
+    """fs.suid_dumpable=1 makes dumpable what execve(2) would not have. A sysctl of the whole machine: test host only."""
+    if not machine.ON_TEST_HOST:
+        pytest.skip("fs.suid_dumpable is the machine's: changed in the test host only (tests/security/mutate)")
+    path = "/proc/sys/fs/suid_dumpable"
+    with open(path) as f:
+        before = f.read()
+    with open(path, "w") as f:
+        f.write("1")
+    yield
+    with open(path, "w") as f:
+        f.write(before)
+
+
+def test_created_is_shut_whatever_suid_dumpable_says(ctr, suid_dumpable):
+    """An unreadable program does not make INIT non-dumpable then; INIT has to do that itself."""
+    c = payload(ctr)
+    c.create()
+    for who in OTHERS:
+        assert_shut(sight.look_from(c, who, 1))
+
+
+UID = 23457
+
+
+@pytest.fixture
+def rootless(ctr, binary, template, tmp):
+    """A factory of containers of an ordinary user, who maps the own id only."""
+    for d in ("home", "run"):
+        os.mkdir(os.path.join(tmp, d), 0o700)
+        os.chown(os.path.join(tmp, d), UID, UID)
+    exe = os.path.join(tmp, "caisson")  # where the user can execute it, whatever the build directory's modes
+    shutil.copy(binary, exe)
+    os.chmod(exe, 0o755)
+    rt = runtime.Runtime(exe, os.path.join(tmp, "run", "caisson"))
+    rt.prefix = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--inh-caps=-all", "env",
+                 f"XDG_RUNTIME_DIR={tmp}/run", f"HOME={tmp}/home"]
+    f = runtime.Factory(rt, template, os.path.join(tmp, "home"))
+    yield f
+    f.clean()
+
+
+def of_the_user(c):
+    """What an ordinary user may ask for, in a bundle of its own."""
+    config.namespaces(c.conf, "user", drop=("network", "cgroup"))
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": UID, "size": 1}]
+    c.conf["mounts"] = [m for m in c.conf["mounts"] if m["type"] not in ("sysfs", "cgroup")]
+    for m in c.conf["mounts"]:
+        m["options"] = [o for o in m.get("options", []) if not o.startswith("gid=")]
+    c.write()
+    with open(c.log, "w"):
+        pass
+    for d, dirs, files in os.walk(c.bundle):
+        for n in [d, *(os.path.join(d, x) for x in dirs + files)]:
+            os.lchown(n, UID, UID)
+    return c
+
+
+@pytest.mark.parametrize("who", ["root-without-capabilities", "root-with-the-default-capabilities"])
+def test_created_of_an_ordinary_user_is_shut(rootless, who):
+    """INIT has to be dumpable until the user has written its id maps, and no longer."""
+    c = of_the_user(payload(rootless))
+    c.create()
+    path = os.path.join(c.bundle, "look.json")
+    with open(path, "w") as f:
+        json.dump(sight.process(who, "/bin/look", "at", "1"), f)
+    os.chmod(path, 0o644)
+    r = Report(c.rt("exec", "--process", path, c.id).ok().out)
+    assert_shut(r)
+    assert r.one("cmdline") == ("ok", sight.INIT_CMDLINE)
+    assert_confined(sight.host_status(c.pid()), config.CAPS, UID)
+    c.start()
+
+
 # ---- INIT's program ----
 
 @pytest.mark.parametrize("caps", ["ptrace-and-dac"])
@@ -306,6 +382,18 @@ def test_hook_runs_confined_as_the_program(ctr, nnp, how):
             assert not sight.mask(s, k) & ~config.cap_mask(config.CAPS), (k, s[k])
     with open(c.path("/tmp/call")) as f:
         assert f.read().startswith("99 "), "the filter does not apply to the hook"
+
+
+@pytest.mark.parametrize("call", ["pidfd_send_signal", "getppid", "ppoll", "clone3"])
+def test_hook_runs_under_a_profile_that_init_cannot_work_under(ctr, call):
+    """INIT needs the call to watch the hook, so that the filter is not in force in INIT; in the hook it is."""
+    c = hooked(ctr, "root-with-the-default-capabilities", f"cat /proc/self/status > /tmp/status; probe syscall {GETPRIORITY} > /tmp/call")
+    c.conf["linux"]["seccomp"]["syscalls"].append({"names": [call], "action": "SCMP_ACT_ERRNO", "errnoRet": 98})
+    c.up()
+    with open(c.path("/tmp/status")) as f:
+        assert status_of(f.read())["Seccomp"] == "2"
+    with open(c.path("/tmp/call")) as f:
+        assert f.read().startswith("99 ")
 
 
 def test_hook_has_the_user_of_the_program(ctr):
@@ -648,13 +736,9 @@ def test_the_agent_decides_about_sendmsg(ctr, tmp):
         c = sight.with_agent(ctr("/bin/look", "send"), rcv.path, ["sendmsg"]).write()
         with open(c.log, "wb") as log:
             p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=log, stderr=log)
-        try:
-            fd = rcv.wait()
-            req = bytearray(80)
-            fcntl.ioctl(fd, Agent.RECV, req)
-            fcntl.ioctl(fd, Agent.SEND, bytearray(struct.pack("QqiI", struct.unpack_from("Q", req)[0], 0, -errno.EDOM, 0)))
-            assert p.wait(10) == 0
-        finally:
-            p.kill()
-            p.wait()
+        fd = rcv.wait()
+        req = bytearray(80)
+        fcntl.ioctl(fd, Agent.RECV, req)
+        fcntl.ioctl(fd, Agent.SEND, bytearray(struct.pack("QqiI", struct.unpack_from("Q", req)[0], 0, -errno.EDOM, 0)))
+        assert p.wait(10) == 0
         assert c.output() == "EDOM\n"
