@@ -4,9 +4,14 @@
  * behind the other, so that a test of the whole does not notice when one is gone. README.md beside
  * this file has the table of guards, tests and mutants.
  */
-#include <sys/vfs.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
-#include "unit/box.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "unit/rig/box.h"
 
 static int open_in(const char *root, const char *path)
 {
