@@ -3,15 +3,23 @@
  * A process that looks at another process in every way that the kernel offers, for
  * test_init_in_sight.py. It is static, so that it runs in any root file system.
  *
- *	look [-o FILE] at PID                 tries everything once
- *	look [-o FILE] watch SECONDS PROGRAM  tries everything on each new process, again and again,
- *	                                      until this process has become PROGRAM or has ended
- *	look [-o FILE] vandal PID             writes to and locks every regular file that PID has open,
- *	                                      and keeps the locks until it is killed
- *	look [-o FILE] keep-exe PID           keeps PID's program open, and tries to write to it after
- *	                                      PID has become another program
- *	look send                             calls sendmsg(2), and prints the errno
- *	look wait PROGRAM                     does nothing until it is killed
+ *	look [-o FILE] at PID
+ *		tries everything once
+ *	look [-o FILE] watch SECONDS PROGRAM
+ *		tries everything on each new process, again and again, until this process has
+ *		become PROGRAM or has ended; makes /tmp/caught once there was one, and ends when
+ *		there is a /tmp/stop
+ *	look [-o FILE] vandal PID
+ *		writes to and locks every regular file that PID has open, and keeps the locks until
+ *		it is killed
+ *	look [-o FILE] keep-exe PID
+ *		keeps PID's program open, and tries to write to it after PID has become another one
+ *	look send
+ *		calls sendmsg(2), and prints the errno
+ *	look wait
+ *		does nothing until it is killed
+ *	look nothing
+ *		ends at once
  *
  * It writes a line for each thing that it tried: the name of the thing, "ok" or the errno's name,
  * and what it found, with tabs between them. The file of -o gets its name when it is complete.
@@ -333,8 +341,8 @@ static bool is_program(const char *line, const char *program)
 
 /*
  * Keeps only what was found out while the process was still INIT. A process turns from INIT into
- * the program and never back, so that one look at its command line afterwards is enough. An empty
- * command line is that of a process that is ending.
+ * the program and never back, so that one look at its command line afterwards is enough. A process
+ * that is ending has an empty command line.
  */
 static bool look_once(struct report *all, const struct target *t, const char *program)
 {
@@ -411,7 +419,8 @@ static void watch(struct report *r, double seconds, const char *program)
 				continue;
 			last = pid;
 			bool init = line[0] && !is_program(line, program);
-			caught += init;
+			if (init && !caught++)
+				close(open("/tmp/caught", O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
 			if (init)
 				say(r, "cmdline", 0, line);
 			while (init)
@@ -504,7 +513,6 @@ int main(int argc, char **argv)
 	const char *how = argc > 1 ? argv[1] : "";
 	if (strcmp(how, "send") == 0)
 		return send_nothing();
-	/* The program waits for its end in `wait`; what comes after it only makes execve(2) slow. */
 	while (strcmp(how, "wait") == 0)
 		pause();
 	if (strcmp(how, "nothing") == 0)

@@ -145,8 +145,8 @@ static void proc_fake_init(struct box *b)
 BOX_TEST(only_a_procfs_is_taken_for_one, .init = proc_fake_init)
 
 /*
- * A tmpfs of which no root directory has the inode number of a procfs's would be told by that number
- * alone, so that the type needs a file system whose root has the number 1: a new tmpfs.
+ * The root directory of a new tmpfs has the inode number of a procfs's, so that only the type tells
+ * the two apart.
  */
 static void proc_inode_init(struct box *b)
 {
