@@ -288,7 +288,7 @@ static void look_ptrace(struct report *r, const struct target *t)
 
 	if (process_vm_readv(t->pid, &ours, 1, &theirs, 1, 0) < 0)
 		code = errno;
-	/* EFAULT means that the kernel has looked for the address, and so has allowed the access. */
+	/* EFAULT means that the kernel has allowed the access, and found nothing at the address. */
 	say(r, "vm-readv", code == EFAULT ? 0 : code, "");
 	code = syscall(SYS_kcmp, getpid(), t->pid, 0, 0, 0) < 0 ? errno : 0;
 	if (code != ENOSYS)
