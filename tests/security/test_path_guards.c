@@ -31,6 +31,7 @@ static void lookup_prepare(struct box *b)
 	EXPECT(symlink("../../../../.." HOSTDIR "/secret", ROOTFS "/etc/relative") == 0);
 	EXPECT(symlink("/etc/own", ROOTFS "/etc/inside") == 0);
 	EXPECT(symlink(HOSTDIR, ROOTFS "/out") == 0);
+	EXPECT(symlink(HOSTDIR "/dangling", ROOTFS "/etc/dangling") == 0);
 	EXPECT(mkdir(ROOTFS "/proc", 0755) == 0);
 }
 
@@ -55,11 +56,14 @@ static void create_init(struct box *b)
 
 	_cleanup_fd_ int dir = path_mkdirs(root, "/out/made/deep");
 	_cleanup_fd_ int file = path_mkfile(root, "/out/file");
-	EXPECT(dir >= 0 && file >= 0);
+	_cleanup_fd_ int dangling = path_mkfile(root, "/etc/dangling");
+	EXPECT(dir >= 0 && file >= 0 && dangling >= 0);
 	EXPECT(stat(HOSTDIR "/made", &st) < 0 && stat(HOSTDIR "/file", &st) < 0);
-	/* The control: both were made, where the link leads in the image. */
+	EXPECT(stat(HOSTDIR "/dangling", &st) < 0);
+	/* The control: all were made, where the links lead in the image. */
 	EXPECT(stat(ROOTFS HOSTDIR "/made/deep", &st) == 0);
 	EXPECT(stat(ROOTFS HOSTDIR "/file", &st) == 0);
+	EXPECT(stat(ROOTFS HOSTDIR "/dangling", &st) == 0);
 }
 
 BOX_TEST(creating_stays_in_the_root, .prepare = lookup_prepare, .init = create_init)
