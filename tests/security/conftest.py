@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the security suite: the program that looks at INIT, and the agent that holds processes at execve."""
+import os
+import shutil
+import subprocess
+
+import pytest
+from harness import rootfs
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+@pytest.fixture(scope="session")
+def look(work):
+    """The looking program (look.c). `mutate` builds it once, because compiling takes long in the test host."""
+    built = os.environ.get("CAISSON_LOOK")
+    if built:
+        return built
+    dest = os.path.join(work, "look")
+    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", dest, os.path.join(HERE, "look.c")], check=True)
+    return dest
+
+
+@pytest.fixture(scope="session")
+def template(work, probe, look):
+    """The suites' busybox root file system, with /bin/look, and /bin/payload, the same program under another name."""
+    t = rootfs.make_busybox(os.path.join(work, "rootfs-look"), probe)
+    for name in ("look", "payload"):
+        shutil.copy(look, os.path.join(t, "bin", name))
+    return t
+
+
+@pytest.fixture
+def ctr(ctr, rt):
+    """The factory of containers. Commands that a failed test left running end before its containers are deleted."""
+    started, popen = [], rt.popen
+
+    def keep(*args, **kw):
+        started.append(popen(*args, **kw))
+        return started[-1]
+    rt.popen = keep
+    yield ctr
+    for p in started:
+        if p.poll() is None:
+            p.kill()
+        p.wait()
