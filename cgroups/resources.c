@@ -207,7 +207,7 @@ sets:
 /*
  * Writes pids.max. With 0 the kernel would refuse the container's own first process when it is
  * cloned into the cgroup. 1 has the effect that 0 asks for: that process and no other. runc does
- * the same, and systemd has no 0 either.
+ * the same, and systemd has no 0 either. apply_unified() does this for pids.max too.
  */
 static int apply_pids(struct cg_target *t, const struct cg_resources *res)
 {
@@ -300,14 +300,21 @@ static int apply_rdma(struct cg_target *t, const struct cg_resources *res)
 	return 0;
 }
 
-/* Writes a value line by line, because files such as io.max accept one line with each write. */
+/*
+ * Writes a value line by line, because files such as io.max accept one line with each write.
+ * apply_pids() says why pids.max never becomes 0.
+ */
 static int put_lines(struct cg_target *t, const char *field, const struct cg_unified *u)
 {
 	const char *line = u->value;
+	uint64_t n;
+
+	if (streq(u->file, "pids.max") && str_to_u64(line, &n) >= 0 && n == 0)
+		line = "1";
 
 	do {
 		size_t len = strcspn(line, "\n");
-		if (len || line == u->value) {
+		if (len || !*u->value) {
 			int r = cg_put(t, field, u->file, "%.*s", (int)len, line);
 			if (r < 0)
 				return r;

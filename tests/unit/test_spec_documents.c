@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 // clang-format on
+#include <stdio.h>
+
 #include "spec/spec.h"
 
 /*
@@ -230,6 +232,44 @@ static const struct {
 		"vm.hwconfig: expected nothing"},
 };
 
+/* What a limit of 0 processes means depends on the document's own version. */
+static void test_no_pids(void **state)
+{
+	static const struct {
+		const char *version;
+		int64_t limit;
+	} rows[] = {
+		{"1.0.2-dev", -1},
+		{"1.0.0", -1},
+		{"1.2.1", -1},
+		{"1.2.99+dev", -1},
+		{"1.3.0-rc.1", 0},
+		{"1.3.0", 0},
+		{"1.10.0", 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_arena_ struct arena a = {0};
+		struct cg_resources later = {.pids_limit = {true, 0}};
+		const struct spec *s;
+		char text[256];
+		int len = snprintf(text, sizeof(text),
+			"{\"ociVersion\":\"%s\",\"root\":{\"path\":\"r\"},"
+			"\"linux\":{\"resources\":{\"pids\":{\"limit\":0}}}}",
+			rows[i].version);
+		assert_int_equal(spec_parse(&a, text, (size_t)len, "config.json", &s), 0);
+		assert_true(s->resources.pids_limit.set);
+		if (s->resources.pids_limit.v != rows[i].limit)
+			fail_msg("%s: pids.limit 0 became %lld", rows[i].version,
+				(long long)s->resources.pids_limit.v);
+		spec_settle_resources(s, &later);
+		assert_int_equal(later.pids_limit.v, rows[i].limit);
+		later.pids_limit.v = 5;
+		spec_settle_resources(s, &later);
+		assert_int_equal(later.pids_limit.v, 5);
+	}
+}
+
 static void test_documents(void **state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(documents); i++) {
@@ -249,6 +289,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_documents),
+		cmocka_unit_test(test_no_pids),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
