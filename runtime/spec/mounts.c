@@ -5,30 +5,27 @@
 #include "spec/parse.h"
 
 #define MAX_ID_MAPS 340 /* user_namespaces(7), since Linux 4.15 */
+#define ID_COUNT (SPEC_ID_MAX + 1U)
 
 static int check_id_map(struct parser *p, const struct json *node, void *obj)
 {
 	const struct spec_id_map *m = obj;
 	uint64_t size = m->size;
 
-	if (m->container_id + size > UINT64_C(1) << 32)
+	if (m->container_id + size > ID_COUNT)
 		return parse_error_at(p, "size",
-			"expected at most %llu, because ids end at 4294967295; containerID is %u "
-			"and size %u",
-			(unsigned long long)((UINT64_C(1) << 32) - m->container_id),
-			m->container_id, m->size);
-	if (m->host_id + size > UINT64_C(1) << 32)
+			"expected at most %u, because ids end at %u; containerID is %u and size %u",
+			ID_COUNT - m->container_id, SPEC_ID_MAX, m->container_id, m->size);
+	if (m->host_id + size > ID_COUNT)
 		return parse_error_at(p, "size",
-			"expected at most %llu, because ids end at 4294967295; hostID is %u and "
-			"size %u",
-			(unsigned long long)((UINT64_C(1) << 32) - m->host_id), m->host_id,
-			m->size);
+			"expected at most %u, because ids end at %u; hostID is %u and size %u",
+			ID_COUNT - m->host_id, SPEC_ID_MAX, m->host_id, m->size);
 	return 0;
 }
 
 static const struct field id_map_fields[] = {
-	FIELD(INT, "containerID", spec_id_map, container_id, REQUIRED, RANGE(0, UINT32_MAX)),
-	FIELD(INT, "hostID", spec_id_map, host_id, REQUIRED, RANGE(0, UINT32_MAX)),
+	FIELD(INT, "containerID", spec_id_map, container_id, RANGE(0, SPEC_ID_MAX)),
+	FIELD(INT, "hostID", spec_id_map, host_id, RANGE(0, SPEC_ID_MAX)),
 	FIELD(INT, "size", spec_id_map, size, REQUIRED, RANGE(1, UINT32_MAX)), {0}};
 
 const struct object_type spec_id_map_type = {
@@ -74,12 +71,11 @@ static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 		if ((i && *s++ != '-') || *s < '0' || *s > '9')
 			return NULL;
 		v[i] = strtoul(s, &end, 10);
-		if (v[i] > UINT32_MAX)
+		if (v[i] > ID_COUNT)
 			return NULL;
 		s = end;
 	}
-	const unsigned long end = UINT32_MAX + 1UL;
-	if (!v[2] || v[0] + v[2] > end || v[1] + v[2] > end)
+	if (!v[2] || v[0] + v[2] > ID_COUNT || v[1] + v[2] > ID_COUNT)
 		return NULL;
 	*ret = (struct spec_id_map){(uint32_t)v[0], (uint32_t)v[1], (uint32_t)v[2]};
 	return s;

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 from harness import config, machine, mode
+from harness.runtime import status_of
 
 
 # podman 4.3.1 writes 0 for --pids-limit=0 and -1. The guest has the controller, whatever the host has.
@@ -24,3 +25,26 @@ def test_update_to_no_limit_of_processes_before_1_3(ctr):
     c.rt("update", "--pids-limit", "0", c.id).ok()
     c.rt("update", "--resources", "-", c.id, input=json.dumps({"pids": {"limit": 0}})).ok()
     assert c.exec("sh", "-c", "(echo one | cat)").ok().out == "one\n"
+
+
+@pytest.mark.parametrize("user", [{"uid": 2**32 - 1, "gid": 0}, {"uid": 0, "gid": 2**32 - 1},
+                                  {"uid": 1, "gid": 1, "additionalGids": [2**32 - 1]}], ids=["uid", "gid", "group"])
+def test_no_id_is_minus_one(ctr, user):
+    """setresuid(-1) changes nothing: the program would run as root."""
+    ctr("id", user=user).run().failed("process.user.", "4294967294, found 4294967295")
+    c = ctr.idle().up()
+    process = json.dumps({"args": ["id"], "cwd": "/", "user": user})
+    c.exec(opts=["--process", "-"], input=process).failed("user.", "found 4294967295")
+
+
+def test_io_priority_without_a_number(ctr):
+    """The class IDLE has none, so people leave it out."""
+    c = ctr("probe", "info", ioPriority={"class": "IOPRIO_CLASS_IDLE"})
+    assert status_of(c.run().ok().out)["IoPrio"] == str(3 << 13)
+
+
+def test_device_without_zeros(ctr):
+    """Go programs leave zeros out: /dev/tty0 is 4:0."""
+    c = ctr("stat", "-c", "%t:%T", "/dev/zero-minor")
+    c.conf["linux"]["devices"] = [{"path": "/dev/zero-minor", "type": "c", "major": 4}]
+    assert c.run().ok().out == "4:0\n"
