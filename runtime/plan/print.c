@@ -132,7 +132,8 @@ static int step_text(const struct step *s, struct strbuf *out)
 	switch (s->kind) {
 	case STEP_OPEN_ROOT:
 	case STEP_OPEN_SOURCE:
-		return strbuf_addf(out, "%s%s%s", s->open.path,
+		return strbuf_addf(out, "%s%s%s%s", s->open.path,
+			s->open.in_root ? " (in the root)" : "",
 			s->open.recursive ? " (recursive)" : "",
 			s->open.idmap_uid.n ? " (id-mapped)" : "");
 	case STEP_CONNECT:

@@ -106,8 +106,8 @@ int step_do(struct step_ctx *c, const struct step *s) must_check;
 
 /*
  * host_open.c: step_open() does OPEN_ROOT and OPEN_SOURCE for the INIT of an ordinary user, which
- * may copy mounts only in its own user namespace. It puts what open_tree_copy() returns into the
- * slot.
+ * may copy mounts only in its own user namespace, and OPEN_SOURCE for sources that earlier mounts
+ * of the container made. It puts what open_tree_copy() returns into the slot.
  */
 int step_open(struct step_ctx *c, const struct step *s) must_check;
 

@@ -48,3 +48,45 @@ def test_device_without_zeros(ctr):
     c = ctr("stat", "-c", "%t:%T", "/dev/zero-minor")
     c.conf["linux"]["devices"] = [{"path": "/dev/zero-minor", "type": "c", "major": 4}]
     assert c.run().ok().out == "4:0\n"
+
+
+def in_root(c, path, dest, *options):
+    return {"destination": dest, "type": "bind", "source": os.path.join(c.rootfs, path), "options": ["bind", *options]}
+
+
+def test_source_that_an_earlier_mount_makes(ctr):
+    """config.md mounts in the listed order, so the tmpfs is what is bound, and not the directory beneath it."""
+    c = ctr.sh("echo x >/data/file; cat /again/file /dir/file; ls /host; grep -c ' /again ' /proc/mounts")
+    os.makedirs(c.path("data"))
+    os.makedirs(c.path("other"))
+    with open(c.path("other", "seen"), "w"):
+        pass
+    c.conf["mounts"] += [
+        {"destination": "/data", "type": "tmpfs", "source": "tmpfs"},
+        in_root(c, "data", "/again"),
+        {"destination": "/dir", "type": "bind", "source": "rootfs//./data", "options": ["rbind", "ro"]},
+        in_root(c, "other", "/host")]
+    assert c.run().ok().out == "x\nx\nseen\n1\n"
+
+
+def test_source_beneath_an_earlier_mount(ctr):
+    """The directory exists only in what was mounted before, with tmpcopyup or by a mount of mounts."""
+    c = ctr.sh("echo y >/vol/sub/file; cat /sub/file; echo z >/sub/new; cat /vol/sub/new")
+    inner = os.path.join(c.bundle, "inner")
+    os.makedirs(os.path.join(inner, "sub"))
+    c.conf["mounts"] += [{"destination": "/vol", "type": "bind", "source": inner, "options": ["bind"]},
+                         in_root(c, "vol/sub", "/sub")]
+    assert c.run().ok().out == "y\nz\n"
+
+
+def test_source_in_the_root_cannot_leave_it(ctr, tmp):
+    """A link of what was mounted before is followed in the container's root, as everything in it is."""
+    with open(os.path.join(tmp, "secret"), "w") as f:
+        f.write("host\n")
+    c = ctr("cat", "/got")
+    inner = os.path.join(c.bundle, "inner")
+    os.makedirs(inner)
+    os.symlink(os.path.join(tmp, "secret"), os.path.join(inner, "link"))
+    c.conf["mounts"] += [{"destination": "/vol", "type": "bind", "source": inner, "options": ["bind"]},
+                         in_root(c, "vol/link", "/got")]
+    c.run().failed("mounts[8]: source: /vol/link does not exist in the root file system")
