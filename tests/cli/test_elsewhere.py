@@ -44,10 +44,10 @@ def test_io_priority_without_a_number(ctr):
 
 
 def test_device_without_zeros(ctr):
-    """Go programs leave zeros out: /dev/tty0 is 4:0."""
+    """Go programs leave zeros out: /dev/tty is 5:0."""
     c = ctr("stat", "-c", "%t:%T", "/dev/zero-minor")
-    c.conf["linux"]["devices"] = [{"path": "/dev/zero-minor", "type": "c", "major": 4}]
-    assert c.run().ok().out == "4:0\n"
+    c.conf["linux"]["devices"] = [{"path": "/dev/zero-minor", "type": "c", "major": 5}]
+    assert c.run().ok().out == "5:0\n"
 
 
 def in_root(c, path, dest, *options):
