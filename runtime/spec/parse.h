@@ -160,6 +160,8 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
  */
 int spec_parse_idmaps(struct parser *p, struct spec *s) must_check;
 int spec_check_sysctl(struct parser *p, const struct spec *s) must_check;
+/* The same where the document as a whole is needed. */
+int spec_check_uts_sysctl(struct parser *p, const struct spec *s) must_check;
 
 /* Whether the kernel takes s as the name of an interface: the rule of its dev_valid_name(). */
 bool spec_is_interface_name(const char *s);

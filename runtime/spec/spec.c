@@ -139,6 +139,8 @@ static int check_config(struct parser *p, const struct json *node, void *obj)
 		r = check_uts_name(p, s, "hostname", s->hostname);
 	if (r >= 0)
 		r = check_uts_name(p, s, "domainname", s->domainname);
+	if (r >= 0)
+		r = spec_check_uts_sysctl(p, s);
 	if (r >= 0 && net)
 		r = spec_parse_vm_net(p->arena, net, &s->vm_net);
 	if (r >= 0)

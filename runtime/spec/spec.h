@@ -352,6 +352,12 @@ int spec_parse_mount_options(struct arena *a, struct spec_strings options, struc
 	must_check;
 const char *spec_annotation(const struct spec *s, const char *key); /* NULL when absent */
 
+/*
+ * Returns the first name in linux.sysctl that a namespace of this type holds, or NULL. a is for
+ * scratch.
+ */
+const char *spec_sysctl_of(struct arena *a, const struct spec *s, enum spec_ns ns);
+
 /* For `features`: every name that is accepted, in order, with NULL at the end. Static storage. */
 const char *const *spec_known_mount_options(void);
 const char *const *spec_known_namespaces(void);

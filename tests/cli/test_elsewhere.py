@@ -90,3 +90,31 @@ def test_source_in_the_root_cannot_leave_it(ctr, tmp):
     c.conf["mounts"] += [{"destination": "/vol", "type": "bind", "source": inner, "options": ["bind"]},
                          in_root(c, "vol/link", "/got")]
     c.run().failed("mounts[8]: source: /vol/link does not exist in the root file system")
+
+
+@pytest.mark.parametrize("type,key,value,field", [
+    ("network", "net.ipv4.ip_default_ttl", "65", "linux.sysctl: net.ipv4.ip_default_ttl"),
+    ("ipc", "kernel.shm_rmid_forced", "1", "linux.sysctl: kernel.shm_rmid_forced"),
+    ("uts", None, None, "hostname"), ("uts", "kernel.domainname", "x", "linux.sysctl: kernel.domainname")])
+def test_the_hosts_own_namespace_by_path(ctr, type, key, value, field):
+    """As without a namespace of that type: nothing of the host's is changed (runc refuses the network's)."""
+    c = ctr("true")
+    config.namespaces(c.conf, paths={type: f"/proc/self/ns/{dict(network='net').get(type, type)}"})
+    if key:
+        del c.conf["hostname"]
+        c.conf["linux"]["sysctl"] = {key: value}
+    if type == "network":
+        c.conf["mounts"] = [m for m in c.conf["mounts"] if m["type"] not in ("sysfs", "cgroup")]
+    # In namespaces that are not the machine's, for the day on which this fails.
+    c.rt.prefix = ["unshare", "--uts", "--ipc", "--net"]
+    c.run().failed(f"the {type} namespace of the host, and {field} would change it")
+
+
+def test_sysctl_in_a_joined_namespace(ctr):
+    """Another container's, as in a pod: that is what the path is for."""
+    first = ctr.idle().up()
+    second = ctr.sh("cat /proc/sys/net/ipv4/ip_default_ttl; hostname")
+    config.namespaces(second.conf, paths={"network": f"/proc/{first.pid()}/ns/net", "uts": f"/proc/{first.pid()}/ns/uts"})
+    second.conf["linux"]["sysctl"] = {"net.ipv4.ip_default_ttl": "65"}
+    second.conf["hostname"] = "pod"
+    assert second.run().ok().out == "65\npod\n"

@@ -183,6 +183,20 @@ static const struct {
 	{LINUX(NS("ipc") ",\"sysctl\":{\"kernel.domainname\":\"1\"}"),
 		"\"kernel.domainname\" is not allowed without a uts namespace"},
 	{LINUX(NS("uts") ",\"sysctl\":{\"kernel.hostname\":\"1\"}"), "use the property hostname"},
+	{DOC(",\"linux\":{" NS(
+		 "uts") ",\"sysctl\":{\"kernel/hostname\":\"1\"}},\"hostname\":\"2\""),
+		"use the property hostname, which is \"2\""},
+	{DOC(",\"linux\":{" NS(
+		 "uts") ",\"sysctl\":{\"kernel.hostname\":\"1\"}},\"hostname\":\"1\""),
+		NULL},
+	{LINUX("\"sysctl\":{\"kernel.hostname\":\"1\"}"),
+		"\"kernel.hostname\" is not allowed without a uts namespace"},
+	{DOC(",\"linux\":{" NS(
+		 "uts") ",\"sysctl\":{\"kernel.domainname\":\"1\"}},\"domainname\":\"2\""),
+		"linux.sysctl: expected \"2\" for kernel.domainname"},
+	{DOC(",\"linux\":{" NS(
+		 "uts") ",\"sysctl\":{\"kernel.domainname\":\"1\"}},\"domainname\":\"1\""),
+		NULL},
 	{LINUX(NS("uts") ",\"sysctl\":{\"kernel.panic\":\"1\"}"),
 		"\"kernel.panic\" is not allowed: it is not in a separate kernel namespace"},
 
