@@ -172,8 +172,9 @@ static int put_weight(struct cg_target *t, const struct cg_resources *res)
 static int apply_cpu(struct cg_target *t, const struct cg_resources *res)
 {
 	const __typeof__(res->cpu) *c = &res->cpu;
-	bool lifting =
-		!c->shares.v && c->quota.v <= 0 && !c->period.v && !c->burst.v && c->idle.v == 0;
+	bool lifting = (!c->shares.v || c->shares.v == CG_SHARES_DEFAULT) && c->quota.v <= 0 &&
+		       (!c->period.v || c->period.v == CG_PERIOD_DEFAULT) && !c->burst.v &&
+		       c->idle.v == 0;
 	const char *field = c->shares.v          ? F "cpu.shares"
 			    : is_given(c->quota) ? F "cpu.quota"
 			    : c->period.v        ? F "cpu.period"
@@ -181,7 +182,8 @@ static int apply_cpu(struct cg_target *t, const struct cg_resources *res)
 						 : F "cpu.idle";
 	int r = 0;
 
-	if (!lifting || is_given(c->quota) || c->burst.set || c->idle.set) {
+	if (!lifting || c->shares.v || c->period.v || is_given(c->quota) || c->burst.set ||
+		c->idle.set) {
 		r = cg_require(t, "cpu", field, lifting);
 		if (r > 0)
 			r = put_weight(t, res);
@@ -344,7 +346,7 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 		/* cgroup.* files and PSI files belong to no controller. */
 		const char *dot = u->file + len;
 		if (!streq(controller, "cgroup") && !streq(dot, ".pressure"))
-			r = cg_require(t, controller, field, false);
+			r = cg_require(t, controller, field, cg_is_default(u));
 		else
 			r = 1;
 		if (r > 0)

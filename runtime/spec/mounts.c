@@ -225,6 +225,40 @@ static int check_links(struct parser *p, const struct spec_mount *m)
 	return 0;
 }
 
+/*
+ * Options that mount(8) keeps to itself; fstab(5) and mount(8) have them. They say who may mount a
+ * line of fstab and when, so they mean nothing here.
+ */
+static bool is_mount8_option(const char *option)
+{
+	static const char *const names[] = {"_netdev", "auto", "group", "noauto", "nofail",
+		"nogroup", "noowner", "nouser", "nousers", "owner", "user", "users"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (streq(option, names[i]))
+			return true;
+	return str_starts(option, "x-") || str_starts(option, "X-");
+}
+
+/*
+ * A bind mount has no file system of its own that could refuse an option, so a misspelt "nosuid"
+ * would go unnoticed, and with it the protection. An option with a value is a parameter of some
+ * file system ("size=64m"), which engines leave in the list when they bind what was a tmpfs; it
+ * protects nothing, and the step that mounts warns of it.
+ */
+static int check_bind_options(struct parser *p, const struct spec_mount *m)
+{
+	for (size_t i = 0; i < m->data.n; i++) {
+		const char *option = m->data.v[i];
+		if (!strchr(option, '=') && !is_mount8_option(option))
+			return parse_error_at(p, "options",
+				"expected options that a bind mount can have (`caisson features` "
+				"lists them), found \"%.80s\"",
+				option);
+	}
+	return 0;
+}
+
 static int check_mount(struct parser *p, const struct json *node, void *obj)
 {
 	static const char *const none[] = {NULL};
@@ -253,6 +287,8 @@ static int check_mount(struct parser *p, const struct json *node, void *obj)
 		r = check_backend(p, m);
 	if (r >= 0)
 		r = check_links(p, m);
+	if (r >= 0 && m->bind)
+		r = check_bind_options(p, m);
 	if (m->uid_mappings.n && !m->ridmap)
 		m->idmap = true;
 	return r;

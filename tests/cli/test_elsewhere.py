@@ -118,3 +118,84 @@ def test_sysctl_in_a_joined_namespace(ctr):
     second.conf["linux"]["sysctl"] = {"net.ipv4.ip_default_ttl": "65"}
     second.conf["hostname"] = "pod"
     assert second.run().ok().out == "65\npod\n"
+
+
+@pytest.mark.parametrize("how", ["create", "exec", "update"])
+def test_unknown_members_however_deep(ctr, how):
+    """"MUST NOT generate an error if they encounter an unknown property": not by its depth either."""
+    deep = "[" * 5000 + '{"a": {"b": [1, "x", null, true]}}' + "]" * 5000
+    if how == "create":
+        c = ctr("echo", "fine").write()
+        path = os.path.join(c.bundle, "config.json")
+        with open(path) as f:
+            text = f.read()
+        with open(path, "w") as f:
+            f.write(text[:-1] + f', "com.example.deep": {deep}' + "}")
+        assert c.rt("run", "--bundle", c.bundle, c.id).ok().out == "fine\n"
+        return
+    c = ctr.idle().up()
+    if how == "exec":
+        process = '{"x": %s, "args": ["echo", "fine"], "cwd": "/"}' % deep
+        assert c.exec(opts=["--process", "-"], input=process).ok().out == "fine\n"
+    else:
+        c.rt("update", "--resources", "-", c.id, input='{"x": %s}' % deep).ok()
+
+
+def test_misspelt_option_of_a_bind_mount(ctr, tmp):
+    c = ctr("true")
+    c.conf["mounts"].append({"destination": "/mnt", "type": "bind", "source": tmp, "options": ["rbind", "nosiud"]})
+    c.run().failed("mounts[7].options: expected options that a bind mount can have", '"nosiud"')
+
+
+def test_parameter_of_a_file_system_at_a_bind_mount(ctr, tmp):
+    """Engines leave it there when they bind what was a tmpfs; it protects nothing, so it is only said."""
+    c = ctr("ls", "/mnt")
+    c.conf["mounts"].append({"destination": "/mnt", "type": "bind", "source": tmp, "options": ["rbind", "size=64m", "x-mine", "nofail"]})
+    r = c.run().ok()
+    assert mode.VM or 'mounts[7].options: "size=64m" has no effect on a bind mount' in r.err and "x-mine" not in r.err, r
+
+
+DEFAULTS = {"cpu": {"shares": 1024, "period": 100000, "quota": -1, "burst": 0, "idle": 0},
+            "memory": {"limit": -1, "swap": -1}, "pids": {"limit": -1},
+            "blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 0}]},
+            "unified": {"memory.high": "max", "memory.low": "0", "pids.max": "max", "cpu.weight": "100", "io.weight": "default 100"}}
+
+
+@pytest.mark.parametrize("part", DEFAULTS)
+def test_limit_that_is_the_kernels_default(ctr, part):
+    """containerd always writes 1024 shares: no controller is needed for what a cgroup has anyway."""
+    c = ctr("echo", "ran")
+    c.conf["linux"]["resources"] = {part: DEFAULTS[part]}
+    if part == "blockIO" and "io" in open(os.path.join(machine.cgroup2_mount(), "cgroup.controllers")).read().split():
+        pytest.skip("the kernel looks for the disk 8:0 here")
+    r = c.run().ok()
+    assert r.out == "ran\n" and r.err == "", r
+
+
+def test_exec_joins_the_containers_own_cgroup(ctr):
+    """Both peers do, wherever the first process has moved to."""
+    c = ctr.sh("mkdir /sys/fs/cgroup/sub && echo $$ >/sys/fs/cgroup/sub/cgroup.procs && echo moved; sleep 1000")
+    for m in c.conf["mounts"]:
+        if m["type"] == "cgroup":
+            m["options"].remove("ro")
+    c.up()
+    c.wait_output("moved")
+    assert c.exec("cat", "/proc/self/cgroup").ok().out.splitlines()[-1] == "0::/"
+
+
+def test_cgroup_mount_without_a_cgroup_namespace(ctr):
+    """Without ro it is writable, as with both peers and as any mount; in a user namespace it never is."""
+    def options(c):
+        return c.run().ok().out.split()[3].split(",")
+    c = ctr("grep", " /sys/fs/cgroup ", "/proc/mounts")
+    config.namespaces(c.conf, drop=["cgroup"])
+    mount = [m for m in c.conf["mounts"] if m["type"] == "cgroup"][0]
+    mount["options"] = ["nosuid"]
+    assert "rw" in options(c)
+    mount["options"] = ["nosuid", "rro"]
+    assert "ro" in options(c)
+    mount["options"] = ["nosuid"]
+    config.namespaces(c.conf, "user")
+    ids = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = ids
+    assert "ro" in options(c)

@@ -97,6 +97,10 @@ static const struct {
 	{MOUNT(",\"type\":\"bind\""), "mounts[0].source: expected the path to bind-mount"},
 	{MOUNT(",\"options\":[\"rbind\"]"), "mounts[0].source: expected the path to bind-mount"},
 	{MOUNT(",\"options\":[\"remount\",\"bind\",\"ro\"]"), NULL},
+	{MOUNT(BOUND "\"nosiud\"]"), "mounts[0].options: expected options that a bind mount can"},
+	{MOUNT(BOUND "\"remount\",\"nosiud\"]"), "mounts[0].options: expected options that"},
+	{MOUNT(BOUND "\"size=64m\",\"x-systemd.automount\",\"nofail\",\"\"]"), NULL},
+	{MOUNT(",\"type\":\"tmpfs\",\"options\":[\"nosiud\"]"), NULL}, /* the kernel refuses it */
 	{MOUNT(",\"options\":[\"copy-symlink\"]"), "mounts[0].options: copy-symlink, src-nofollow"},
 	{MOUNT(",\"source\":\"/s\",\"options\":[\"bind\",\"copy-symlink\",\"dest-nofollow\"]"),
 		"mounts[0].options: expected copy-symlink without src-nofollow"},
@@ -230,7 +234,8 @@ static const struct {
 		"SCMP_ACT_TRACE have it"},
 
 	/* vm */
-	{VM(""), "config.json: vm.kernel: expected an object, found nothing"},
+	{VM(""), NULL},
+	{VM("\"hwConfig\":{\"vcpus\":2}"), NULL},
 	{VM("\"kernel\":{\"path\":\"\"},\"hypervisor\":{\"path\":\"\"},"
 	    "\"image\":{\"path\":\"\",\"format\":\"\"},\"hwconfig\":{\"vcpus\":3}"),
 		NULL},
