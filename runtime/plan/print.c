@@ -223,6 +223,8 @@ int plan_print(const struct plan *p, struct strbuf *out)
 		const struct step *s = &p->steps[i];
 		_cleanup_strbuf_ struct strbuf text = {0};
 		r = step_text(s, &text);
+		if (r >= 0 && text.len)
+			str_clean(text.s, text.cap, text.s, text.len);
 		if (r >= 0 && s->kind == STEP_BARRIER)
 			r = strbuf_addf(out, "%4zu  %-*s  --- \"%s\": %s waits for %s ---\n", i + 1,
 				width, place_name(s->place), s->text, waiting_place(p, s),
