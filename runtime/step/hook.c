@@ -419,5 +419,11 @@ int step_hooks(struct step_ctx *c, const struct step *s)
 		.len = state.len,
 		.out = c->hook_out,
 		.ctx = streq(s->hooks.name, "startContainer") ? c : NULL};
-	return run_hooks(s->hooks.name, &hooks, &e);
+	/* Those of startContainer run behind the filter, which may not let umask(2) through. */
+	bool own = c->umask_changed && streq(s->hooks.name, "createContainer");
+	mode_t mask = own ? umask(c->umask) : 0;
+	r = run_hooks(s->hooks.name, &hooks, &e);
+	if (own)
+		umask(mask);
+	return r;
 }

@@ -85,6 +85,8 @@ struct step_ctx {
 	struct arena *arena;
 
 	/* The mount steps share these members; ATTACH_ROOT sets them. */
+	mode_t umask;          /* the caller's, for createContainer hooks */
+	bool umask_changed;    /* umask is set, and INIT has another one */
 	const char *root_path; /* where the root is attached in the old tree; NULL: over "/" */
 	struct stat root_stat; /* recognises the root if a path leads back to it */
 	struct step_cover null_cover; /* hides files: the host's /dev/null */

@@ -2,7 +2,6 @@
 """Configurations that run with other runtimes: they run here, and mean the same."""
 import json
 import os
-import subprocess
 
 import pytest
 from harness import config, machine, mode
@@ -199,3 +198,53 @@ def test_cgroup_mount_without_a_cgroup_namespace(ctr):
     ids = [{"containerID": 0, "hostID": 0, "size": 65536}]
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = ids
     assert "ro" in options(c)
+
+
+def test_hooks_have_the_callers_umask(ctr):
+    """createContainer hooks too, which run in INIT."""
+    c = ctr("true")
+    names = ["prestart", "createRuntime", "createContainer", "poststop"]
+    c.conf["hooks"] = {n: [{"path": "/bin/sh", "args": ["sh", "-c", f"umask >>{c.bundle}/umasks; touch {c.bundle}/{n}"]}] for n in names}
+    c.rt.prefix = ["sh", "-c", 'umask 027; exec "$@"', "sh"]
+    c.run().ok()
+    with open(os.path.join(c.bundle, "umasks")) as f:
+        assert f.read().split() == ["0027"] * 4
+    assert {os.stat(os.path.join(c.bundle, n)).st_mode & 0o777 for n in names} == {0o640}
+
+
+def test_tmpcopyup_keeps_holes(ctr):
+    c = ctr.sh("stat -c '%s %b' /data/*; head -c 3 /data/begin-end; tail -c 3 /data/begin-end")
+    os.makedirs(c.path("data"))
+    for name, data in (("all-hole", []), ("begin-end", [(0, b"abc"), (64 << 20, b"xyz")]), ("plain", [(0, b"q" * 5000)])):
+        with open(c.path("data", name), "wb") as f:
+            for at, text in data:
+                f.seek(at)
+                f.write(text)
+            f.truncate(64 << 20 if not data else None)
+    c.conf["mounts"].append({"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=1m"]})
+    *stats, last = c.run().ok().out.splitlines()
+    assert [s.split()[0] for s in stats] == [str(64 << 20), str((64 << 20) + 3), "5000"]
+    assert int(stats[0].split()[1]) == 0 and int(stats[1].split()[1]) <= 64
+    assert last == "abcxyz"
+
+
+def test_no_profile_without_apparmor(ctr):
+    """"unconfined" is what it is anyway."""
+    ctr("true", apparmorProfile="unconfined").run().ok()
+
+
+@pytest.mark.parametrize("change,message", [
+    # config.md: "If set, timeout MUST be greater than zero"; runc kills such a hook at once, crun takes it for no limit.
+    (lambda c: c.update(hooks={"poststop": [{"path": "/bin/true", "timeout": 0}]}), "hooks.poststop[0].timeout: expected a number from 1"),
+    # The kernel refuses it with EINVAL, for both peers.
+    (lambda c: c["linux"].update(resources={"cpu": {"quota": 1000, "burst": 1001}}), "cpu.burst: expected at most the quota, 1000, found 1001"),
+    # runc refuses it too: a tmpfs of the container is nobody's but its own.
+    (lambda c: c["mounts"].append({"destination": "/t", "type": "tmpfs", "options": ["idmap"]}), "mounts[7]: options: \"idmap\" is for bind mounts"),
+    (lambda c: c["mounts"].append({"destination": "/", "type": "tmpfs"}), "mounts[7]: destination: / is the root itself"),
+    # The peers make the mounts of such a container in the host's mount namespace, where they stay.
+    (lambda c: config.namespaces(c, drop=["mount"]), "linux.namespaces: there is no mount namespace"),
+])
+def test_refused_by_decision(ctr, change, message):
+    c = ctr("true")
+    change(c.conf)
+    c.run().failed(message)

@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+from harness import mode
 
 # ESC [ and its one-character form U+009B clear the screen; then a line that only caisson may write, and the end of a quotation.
 EVIL = "\x1b[2J\u009b2J\ncaisson: forged\rtime=\"x\" level=error msg=\"forged\"\u202e\\"
@@ -97,4 +98,4 @@ def test_processes(ctr):
     c = ctr("sh", "-c", "while :; do sleep 0.05; done", EVIL).up()
     r = c.rt("ps", c.id).ok()
     harmless(r.out)
-    assert "forged" in r.out and not [l for l in r.out.splitlines() if l.startswith("caisson: forged")], r
+    assert (not mode.VM or "forged" in r.out) and not [l for l in r.out.splitlines() if l.startswith("caisson: forged")], r
