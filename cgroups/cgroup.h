@@ -140,6 +140,12 @@ int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct c
 	must_check;
 
 /*
+ * Whether a process can be put into the cgroup itself: cgroup v2 refuses that (-EBUSY) if the cgroup
+ * hands controllers out to cgroups beneath it.
+ */
+bool cg_takes_processes(const struct cgroup *cg);
+
+/*
  * Makes a copy of cg for the cgroup that pid is in, which must be cg or beneath it. `exec` needs it
  * for a container that manages its own cgroups, as systemd does: such a container has moved its
  * processes down, and cg itself accepts none then (-EBUSY).

@@ -255,6 +255,53 @@ int cg_check_unified(const char *file, size_t *ret_len)
 	return 0;
 }
 
+bool cg_is_default(const struct cg_unified *u)
+{
+	static const struct {
+		const char *file, *value;
+	} defaults[] = {
+		{"cpu.weight", "100"},
+		{"cpu.weight.nice", "0"},
+		{"cpu.max", "max"},
+		{"cpu.max", "max 100000"},
+		{"cpu.max.burst", "0"},
+		{"cpu.idle", "0"},
+		{"io.weight", "100"},
+		{"io.weight", "default 100"},
+		{"memory.min", "0"},
+		{"memory.low", "0"},
+		{"memory.high", "max"},
+		{"memory.max", "max"},
+		{"memory.swap.high", "max"},
+		{"memory.swap.max", "max"},
+		{"memory.zswap.max", "max"},
+		{"memory.oom.group", "0"},
+		{"pids.max", "max"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(defaults); i++)
+		if (streq(u->file, defaults[i].file) && streq(u->value, defaults[i].value))
+			return true;
+	return str_starts(u->file, "hugetlb.") && streq(u->value, "max");
+}
+
+static bool wants_unified(const struct cg_resources *res)
+{
+	for (size_t i = 0; i < res->nunified; i++)
+		if (!cg_is_default(&res->unified[i]))
+			return true;
+	return false;
+}
+
+static bool wants_cpu(const struct cg_resources *res)
+{
+	const __typeof__(res->cpu) *c = &res->cpu;
+
+	return (c->shares.v && c->shares.v != CG_SHARES_DEFAULT) || c->quota.v > 0 ||
+	       (c->period.v && c->period.v != CG_PERIOD_DEFAULT) || c->burst.v || c->idle.v > 0 ||
+	       (c->cpus && *c->cpus) || (c->mems && *c->mems);
+}
+
 static bool above_zero(struct opt_i64 v)
 {
 	return v.set && v.v > 0;
@@ -265,12 +312,9 @@ bool cg_wants_limits(const struct cg_resources *res)
 	const __typeof__(res->block_io) *io = &res->block_io;
 
 	return above_zero(res->memory.limit) || above_zero(res->memory.reservation) ||
-	       above_zero(res->memory.swap) || (res->cpu.shares.set && res->cpu.shares.v > 0) ||
-	       above_zero(res->cpu.quota) || (res->cpu.period.set && res->cpu.period.v > 0) ||
-	       (res->cpu.burst.set && res->cpu.burst.v > 0) || above_zero(res->cpu.idle) ||
-	       (res->cpu.cpus && *res->cpu.cpus) || (res->cpu.mems && *res->cpu.mems) ||
+	       above_zero(res->memory.swap) || wants_cpu(res) ||
 	       (res->pids_limit.set && res->pids_limit.v >= 0) ||
 	       (io->weight.set && io->weight.v > 0) || io->weight_device.n ||
 	       io->throttle_read_bps.n || io->throttle_write_bps.n || io->throttle_read_iops.n ||
-	       io->throttle_write_iops.n || res->nhugepages || res->nrdma || res->nunified;
+	       io->throttle_write_iops.n || res->nhugepages || res->nrdma || wants_unified(res);
 }

@@ -91,6 +91,7 @@ int cg_apply_io(struct cg_target *t, const struct cg_resources *res)
 		{F "throttleReadIOPSDevice", "riops", &io->throttle_read_iops},
 		{F "throttleWriteIOPSDevice", "wiops", &io->throttle_write_iops},
 	};
+	bool lifting = !io->weight.v && !io->weight_device.n;
 	const char *field = io->weight.v          ? F "weight"
 			    : io->weight_device.n ? F "weightDevice"
 						  : NULL;
@@ -100,7 +101,10 @@ int cg_apply_io(struct cg_target *t, const struct cg_resources *res)
 			field = throttles[i].field;
 	if (!field)
 		return 0;
-	int r = cg_require(t, "io", field, false);
+	for (size_t i = 0; i < ARRAY_SIZE(throttles); i++)
+		for (size_t k = 0; k < throttles[i].values->n; k++)
+			lifting &= !throttles[i].values->v[k].value;
+	int r = cg_require(t, "io", field, lifting);
 	if (r <= 0)
 		return r;
 	r = apply_weights(t, res);

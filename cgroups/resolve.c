@@ -153,6 +153,18 @@ int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct c
 	return fd < 0 ? fd : 0;
 }
 
+bool cg_takes_processes(const struct cgroup *cg)
+{
+	char list[CG_LIST_MAX];
+	_cleanup_fd_ int dir = cg_open(cg);
+
+	if (dir < 0 || cg_read(dir, "cgroup.subtree_control", list, sizeof(list)) < 0) {
+		err_clear();
+		return true; /* whoever tries to enter it gets the error */
+	}
+	return !list[strspn(list, " \n")];
+}
+
 int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cgroup *ret)
 {
 	const char *path;

@@ -172,8 +172,9 @@ static int put_weight(struct cg_target *t, const struct cg_resources *res)
 static int apply_cpu(struct cg_target *t, const struct cg_resources *res)
 {
 	const __typeof__(res->cpu) *c = &res->cpu;
-	bool lifting =
-		!c->shares.v && c->quota.v <= 0 && !c->period.v && !c->burst.v && c->idle.v == 0;
+	bool lifting = (!c->shares.v || c->shares.v == CG_SHARES_DEFAULT) && c->quota.v <= 0 &&
+		       (!c->period.v || c->period.v == CG_PERIOD_DEFAULT) && !c->burst.v &&
+		       c->idle.v == 0;
 	const char *field = c->shares.v          ? F "cpu.shares"
 			    : is_given(c->quota) ? F "cpu.quota"
 			    : c->period.v        ? F "cpu.period"
@@ -181,7 +182,8 @@ static int apply_cpu(struct cg_target *t, const struct cg_resources *res)
 						 : F "cpu.idle";
 	int r = 0;
 
-	if (!lifting || is_given(c->quota) || c->burst.set || c->idle.set) {
+	if (!lifting || c->shares.v || c->period.v || is_given(c->quota) || c->burst.set ||
+		c->idle.set) {
 		r = cg_require(t, "cpu", field, lifting);
 		if (r > 0)
 			r = put_weight(t, res);
@@ -207,7 +209,7 @@ sets:
 /*
  * Writes pids.max. With 0 the kernel would refuse the container's own first process when it is
  * cloned into the cgroup. 1 has the effect that 0 asks for: that process and no other. runc does
- * the same, and systemd has no 0 either.
+ * the same, and systemd has no 0 either. apply_unified() does this for pids.max too.
  */
 static int apply_pids(struct cg_target *t, const struct cg_resources *res)
 {
@@ -300,14 +302,21 @@ static int apply_rdma(struct cg_target *t, const struct cg_resources *res)
 	return 0;
 }
 
-/* Writes a value line by line, because files such as io.max accept one line with each write. */
+/*
+ * Writes a value line by line, because files such as io.max accept one line with each write.
+ * apply_pids() says why pids.max never becomes 0.
+ */
 static int put_lines(struct cg_target *t, const char *field, const struct cg_unified *u)
 {
 	const char *line = u->value;
+	uint64_t n;
+
+	if (streq(u->file, "pids.max") && str_to_u64(line, &n) >= 0 && n == 0)
+		line = "1";
 
 	do {
 		size_t len = strcspn(line, "\n");
-		if (len || line == u->value) {
+		if (len || !*u->value) {
 			int r = cg_put(t, field, u->file, "%.*s", (int)len, line);
 			if (r < 0)
 				return r;
@@ -337,7 +346,7 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 		/* cgroup.* files and PSI files belong to no controller. */
 		const char *dot = u->file + len;
 		if (!streq(controller, "cgroup") && !streq(dot, ".pressure"))
-			r = cg_require(t, controller, field, false);
+			r = cg_require(t, controller, field, cg_is_default(u));
 		else
 			r = 1;
 		if (r > 0)

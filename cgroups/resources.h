@@ -70,7 +70,7 @@ struct cg_resources {
 		const char *cpus, *mems;         /* lists; NULL when absent */
 	} cpu;
 
-	struct opt_i64 pids_limit; /* 0 is a limit (runtime-spec 1.3); negative is unlimited */
+	struct opt_i64 pids_limit; /* 0: no process beside the first; negative: unlimited */
 
 	struct {
 		struct opt_u64 weight;      /* 10..1000 */

@@ -19,8 +19,15 @@ struct reader {
 	struct json *root;
 	struct frame stack[JSON_MAX_DEPTH];
 	unsigned depth;
-	int failed; /* -errno of the callbacks below */
+	uint64_t skipped; /* levels that are open below JSON_MAX_DEPTH: nothing of them is kept */
+	int failed;       /* -errno of the callbacks below */
 };
+
+/* What a callback does with a value below JSON_MAX_DEPTH. */
+static bool is_skipped(const void *ctx)
+{
+	return ((const struct reader *)ctx)->skipped > 0;
+}
 
 static struct json *add_node(struct reader *r, enum json_type type)
 {
@@ -46,9 +53,9 @@ static struct json *add_node(struct reader *r, enum json_type type)
 static int push_node(struct reader *r, enum json_type type)
 {
 	if (r->depth == JSON_MAX_DEPTH) {
-		r->failed = err_set(
-			EINVAL, "%s: nested deeper than %d levels", r->what, JSON_MAX_DEPTH);
-		return 0;
+		r->skipped++;
+		r->key = NULL;
+		return 1;
 	}
 	struct json *n = add_node(r, type);
 	if (!n)
@@ -72,13 +79,16 @@ static const char *copy_text(struct reader *r, const void *s, size_t len)
 
 static int on_null(void *ctx)
 {
+	if (is_skipped(ctx))
+		return 1;
 	return add_node(ctx, JSON_NULL) != NULL;
 }
 
 static int on_boolean(void *ctx, int value)
 {
+	if (is_skipped(ctx))
+		return 1;
 	struct json *n = add_node(ctx, JSON_BOOL);
-
 	if (n)
 		n->boolean = value;
 	return n != NULL;
@@ -86,6 +96,8 @@ static int on_boolean(void *ctx, int value)
 
 static int on_text(struct reader *r, enum json_type type, const void *s, size_t len)
 {
+	if (is_skipped(r))
+		return 1;
 	const char *text = copy_text(r, s, len);
 	struct json *n = text ? add_node(r, type) : NULL;
 
@@ -108,6 +120,8 @@ static int on_key(void *ctx, const unsigned char *s, size_t len)
 {
 	struct reader *r = ctx;
 
+	if (is_skipped(r))
+		return 1;
 	r->key = copy_text(r, s, len);
 	if (!r->key)
 		return 0;
@@ -139,7 +153,12 @@ static int on_array(void *ctx)
 
 static int on_end(void *ctx)
 {
-	((struct reader *)ctx)->depth--;
+	struct reader *r = ctx;
+
+	if (r->skipped)
+		r->skipped--;
+	else
+		r->depth--;
 	return 1;
 }
 
@@ -262,43 +281,19 @@ static void note_failure(struct json_out *o, yajl_gen_status s)
 		o->failed = -EINVAL;
 }
 
-/*
- * Returns the length of the UTF-8 sequence at s, or 0 if there is none: overlong forms and
- * surrogates are none.
- */
-static size_t utf8_len(const unsigned char *s)
-{
-	static const struct {
-		unsigned char mask, lead, len;
-		uint32_t min;
-	} forms[] = {{0x80, 0x00, 1, 0}, {0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800},
-		{0xf8, 0xf0, 4, 0x10000}};
-
-	for (size_t f = 0; f < ARRAY_SIZE(forms); f++) {
-		if ((s[0] & forms[f].mask) != forms[f].lead)
-			continue;
-		uint32_t c = s[0] & (unsigned char)~forms[f].mask;
-		for (size_t i = 1; i < forms[f].len; i++) {
-			if ((s[i] & 0xc0) != 0x80)
-				return 0;
-			c = c << 6 | (s[i] & 0x3f);
-		}
-		bool surrogate = c >= 0xd800 && c <= 0xdfff;
-		return c >= forms[f].min && c <= 0x10ffff && !surrogate ? forms[f].len : 0;
-	}
-	return 0;
-}
-
 static void write_string(struct json_out *o, const char *value)
 {
 	_cleanup_strbuf_ struct strbuf clean = {0};
-	const unsigned char *p = (const unsigned char *)value;
+	size_t len = strlen(value);
+	uint32_t c;
 	int r = 0;
 
-	while (*p && r >= 0) {
-		size_t n = utf8_len(p);
-		r = n ? strbuf_add(&clean, p, n) : strbuf_add(&clean, "\xef\xbf\xbd", 3);
-		p += n ? n : 1;
+	while (len && r >= 0) {
+		size_t n = str_utf8(value, len, &c);
+		r = c == STR_NO_UTF8 ? strbuf_add(&clean, "\xef\xbf\xbd", 3)
+				     : strbuf_add(&clean, value, n);
+		value += n;
+		len -= n;
 	}
 	if (r < 0)
 		o->failed = r;

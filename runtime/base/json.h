@@ -3,9 +3,10 @@
  * Reads and writes JSON, with yajl.
  *
  * Reading gives a tree in an arena. Numbers keep their text, so that 64-bit values survive. What a
- * hostile or broken file can cost is bounded by JSON_MAX_DEPTH nested values, by JSON_MAX_MEMBERS
- * in an object, and by the size limit of the caller who reads the file. Writing goes through struct
- * json_out, a thin layer over yajl_gen that remembers the first failure.
+ * hostile or broken file can cost is bounded: what is nested deeper than JSON_MAX_DEPTH levels is
+ * left out, because no property that caisson knows is, and unknown ones must not fail; an object has
+ * at most JSON_MAX_MEMBERS members; the caller who reads the file limits its size. Writing goes
+ * through struct json_out, a thin layer over yajl_gen that remembers the first failure.
  */
 #pragma once
 #include <stdint.h>
@@ -32,8 +33,7 @@ struct json {
 
 /*
  * Parses one document. `what` names it in errors ("config.json"). -EINVAL: the text is not JSON or
- * not UTF-8, has more than one value, a NUL character in a string, a member given twice, or is
- * nested too deeply.
+ * not UTF-8, has more than one value, a NUL character in a string or a member given twice.
  */
 int json_parse(struct arena *a, const char *text, size_t len, const char *what, struct json **ret)
 	must_check;

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/json.h"
@@ -53,28 +54,34 @@ static void write_line(int fd, bool json, enum log_level level, const char *msg)
 	static const char *const names[] = {"error", "warning", "info", "debug"};
 	struct timespec now;
 	struct tm tm;
-	char when[64], line[ERR_MAX + 256];
+	char when[64], clean[ERR_MAX];
+	_cleanup_strbuf_ struct strbuf line = {0};
 	const char *text;
 	size_t len;
+	int r;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	size_t n = strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(when + n, sizeof(when) - n, ".%09ldZ", now.tv_nsec);
+	str_clean(clean, sizeof(clean), msg, strlen(msg));
 	if (!json) {
 		/*
 		 * Lines in a file have the time and the level. On standard error a person gets only
 		 * the sentence.
 		 */
-		if (fd == STDERR_FILENO)
-			len = (size_t)snprintf(line, sizeof(line), "caisson: %s%s\n",
-				level == LOG_WARN ? "warning: " : "", msg);
-		else
-			len = (size_t)snprintf(line, sizeof(line),
-				"time=\"%s\" level=%s msg=\"%s\"\n", when, names[level], msg);
-		if (len >= sizeof(line))
-			len = sizeof(line) - 1;
-		(void)!write(fd, line, len);
+		if (fd == STDERR_FILENO) {
+			r = strbuf_addf(&line, "caisson: %s%s\n",
+				level == LOG_WARN ? "warning: " : "", clean);
+		} else {
+			r = strbuf_addf(&line, "time=\"%s\" level=%s msg=", when, names[level]);
+			if (r >= 0)
+				r = str_quote(&line, msg);
+			if (r >= 0)
+				r = strbuf_add(&line, "\n", 1);
+		}
+		if (r >= 0)
+			(void)!write(fd, line.s, line.len);
 		return;
 	}
 	_cleanup_json_out_ struct json_out o = {0};
@@ -82,14 +89,13 @@ static void write_line(int fd, bool json, enum log_level level, const char *msg)
 		return;
 	json_out_object(&o, NULL);
 	json_out_str(&o, "level", names[level]);
-	json_out_str(&o, "msg", msg);
+	json_out_str(&o, "msg", clean);
 	json_out_str(&o, "time", when);
 	json_out_end_object(&o);
-	_cleanup_strbuf_ struct strbuf whole = {0};
-	if (json_out_text(&o, &text, &len) < 0 || strbuf_add(&whole, text, len) < 0 ||
-		strbuf_add(&whole, "\n", 1) < 0)
+	if (json_out_text(&o, &text, &len) < 0 || strbuf_add(&line, text, len) < 0 ||
+		strbuf_add(&line, "\n", 1) < 0)
 		return;
-	(void)!write(fd, whole.s, whole.len);
+	(void)!write(fd, line.s, line.len);
 }
 
 void log_line(enum log_level level, const char *fmt, ...)
@@ -115,7 +121,8 @@ void log_notice(const char *fmt, ...)
 	va_end(ap);
 	if (out.fd >= 0)
 		write_line(out.fd, out.json, LOG_INFO, msg);
-	write_line(STDERR_FILENO, out.json && out.fd < 0, LOG_INFO, msg);
+	if (isatty(STDERR_FILENO))
+		write_line(STDERR_FILENO, out.json && out.fd < 0, LOG_INFO, msg);
 }
 
 void log_error(const char *msg)

@@ -25,8 +25,8 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 enum log_level log_level(void);
 
 /*
- * Tells the user something that is no error but must be seen, both in the log and on standard
- * error.
+ * Tells a person something that is no error: in the log file, and on standard error if that is a
+ * terminal. Otherwise standard error may be the container's own, whose reader did not ask for it.
  */
 void log_notice(const char *fmt, ...) printf_like(1, 2);
 

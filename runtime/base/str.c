@@ -79,18 +79,107 @@ const char *strbuf_str(const struct strbuf *b)
 	return b->s ? b->s : "";
 }
 
-void str_quote_end(char *dst, size_t size, const char *src, size_t len)
+size_t str_utf8(const char *s, size_t len, uint32_t *ret)
+{
+	static const struct {
+		unsigned char mask, lead, len;
+		uint32_t min;
+	} forms[] = {{0x80, 0x00, 1, 0}, {0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800},
+		{0xf8, 0xf0, 4, 0x10000}};
+
+	*ret = STR_NO_UTF8;
+	for (size_t f = 0; f < ARRAY_SIZE(forms); f++) {
+		if (((unsigned char)s[0] & forms[f].mask) != forms[f].lead)
+			continue;
+		uint32_t c = (unsigned char)s[0] & (unsigned char)~forms[f].mask;
+		if (forms[f].len > len)
+			return 1;
+		for (size_t i = 1; i < forms[f].len; i++) {
+			if ((s[i] & 0xc0) != 0x80)
+				return 1;
+			c = c << 6 | (s[i] & 0x3f);
+		}
+		if (c < forms[f].min || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+			return 1;
+		*ret = c;
+		return forms[f].len;
+	}
+	return 1;
+}
+
+/*
+ * Whether a terminal only shows the character. It does more with the C0 and C1 controls, of which
+ * U+009B starts a command as ESC [ does, and with marks that reorder or break a line.
+ */
+static bool is_harmless(uint32_t c)
+{
+	static const struct {
+		uint32_t from, to;
+	} bad[] = {{0, 0x1f}, {0x7f, 0x9f}, {0x61c, 0x61c}, {0x200e, 0x200f}, {0x2028, 0x202e},
+		{0x2066, 0x2069}, {0xfff9, 0xfffb}, {STR_NO_UTF8, STR_NO_UTF8}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (c >= bad[i].from && c <= bad[i].to)
+			return false;
+	return true;
+}
+
+void str_clean(char *dst, size_t size, const char *src, size_t len)
 {
 	size_t n = 0;
 
-	while (len && (src[len - 1] == '\n' || src[len - 1] == '\r'))
-		len--;
-	for (size_t i = len < size ? 0 : len - size + 1; i < len; i++) {
-		unsigned char c = (unsigned char)src[i];
-		if (c != '\r')
-			dst[n++] = (char)(c == '\n' ? '|' : c < ' ' || c == 0x7f ? '?' : c);
+	while (len) {
+		uint32_t c;
+		size_t step = str_utf8(src, len, &c), out = is_harmless(c) ? step : 1;
+		if (n + out >= size)
+			break;
+		if (is_harmless(c))
+			memmove(dst + n, src, step);
+		else
+			dst[n] = c == '\n' ? '|' : '?';
+		n += c == '\r' ? 0 : out;
+		src += step;
+		len -= step;
 	}
 	dst[n] = '\0';
+}
+
+int str_quote(struct strbuf *ret, const char *src)
+{
+	static const char plain[] = "\a\b\f\n\r\t\v\\\"", letters[] = "abfnrtv\\\"";
+	size_t len = strlen(src);
+	int r = strbuf_add(ret, "\"", 1);
+
+	while (len && r >= 0) {
+		uint32_t c;
+		size_t step = str_utf8(src, len, &c);
+		const char *escape = c && c < 0x80 ? strchr(plain, (int)c) : NULL;
+		if (escape)
+			r = strbuf_addf(ret, "\\%c", letters[escape - plain]);
+		else if (is_harmless(c))
+			r = strbuf_add(ret, src, step);
+		else if (c < 0x80 || c == STR_NO_UTF8)
+			r = strbuf_addf(ret, "\\x%02x", (unsigned char)*src);
+		else
+			r = strbuf_addf(ret, "\\u%04x", c);
+		src += step;
+		len -= step;
+	}
+	return r < 0 ? r : strbuf_add(ret, "\"", 1);
+}
+
+void str_quote_end(char *dst, size_t size, const char *src, size_t len)
+{
+	while (len && (src[len - 1] == '\n' || src[len - 1] == '\r'))
+		len--;
+	if (len >= size) {
+		src += len - size + 1;
+		len = size - 1;
+		/* The text does not start in the middle of a UTF-8 sequence. */
+		for (; len && (*src & 0xc0) == 0x80; len--)
+			src++;
+	}
+	str_clean(dst, size, src, len);
 }
 
 int str_to_u64(const char *s, uint64_t *ret)

@@ -41,8 +41,30 @@ const char *strbuf_str(const struct strbuf *b);
 #define _cleanup_strbuf_ __attribute__((cleanup(strbuf_release), unused))
 
 /*
- * Turns what another program wrote, which may be hostile, into one line of text for a message. dst
- * gets as much of the end of src as fits. Line ends become '|', other control characters '?'.
+ * Foreign text is what a guest, an image, a container, a hook or another program wrote. All of it
+ * goes through str_clean() or str_quote() before it reaches a terminal or a log, because a control
+ * character could write there what only caisson may say, or command the terminal. Messages and log
+ * lines as a whole go through them in base/log.c, so that messages may hold foreign text as it is.
+ *
+ * str_clean() makes one line of the text. dst gets as much of src as fits; line ends become '|',
+ * other characters that a terminal does not only show, and bytes that are not UTF-8, become '?'. dst
+ * may be src.
+ */
+void str_clean(char *dst, size_t size, const char *src, size_t len);
+
+/* Adds the text in quotes, with the escapes of Go's strconv.Quote(), as logrus does. */
+int str_quote(struct strbuf *ret, const char *src) must_check;
+
+/*
+ * Decodes the UTF-8 character that s, of len > 0 bytes, starts with. Returns its length in bytes. If
+ * there is none, returns 1 with *ret STR_NO_UTF8; overlong forms and surrogates are none.
+ */
+#define STR_NO_UTF8 UINT32_MAX
+size_t str_utf8(const char *s, size_t len, uint32_t *ret);
+
+/*
+ * Like str_clean(), but dst gets as much of the end of src as fits, and line ends at the end of src
+ * are dropped.
  */
 void str_quote_end(char *dst, size_t size, const char *src, size_t len);
 

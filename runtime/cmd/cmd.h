@@ -74,10 +74,12 @@ int cmd_each(const struct globals *g, const char *regex, bool lock,
 int cmd_manager(const struct globals *g, enum cg_manager *ret) must_check;
 
 /*
- * Fails if one of the descriptors 3 .. 3+n-1 is not open, because then a descriptor of caisson's
- * own would get that number and reach the container.
+ * Decides which descriptors of the caller's the program gets: those of LISTEN_FDS, and of the
+ * *preserve_fds ones behind them what is open. Less is a warning, and *preserve_fds becomes as many
+ * as it takes to reach the last open one. Marks all others close-on-exec, because what leaked into
+ * caisson from its caller must not get into the container.
  */
-int cmd_check_preserved(int n) must_check;
+int cmd_preserve(int *preserve_fds) must_check;
 
 /* The `ps` of a container in a microVM: prints a table such as that of ps -ef, or [pid, ...]. */
 int cmd_ps_of_vm(struct container *c, bool json) must_check;

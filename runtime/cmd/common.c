@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <regex.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "launch/env.h"
 
 #define PRESERVED_MAX (1 << 20)
 
@@ -155,13 +158,60 @@ int cmd_manager(const struct globals *g, enum cg_manager *ret)
 	return 0;
 }
 
-int cmd_check_preserved(int n)
+/*
+ * Whether the caller left the descriptor open for the program. caisson's own descriptors are
+ * close-on-exec, and none that it inherits is.
+ */
+static bool is_callers(int fd)
 {
-	if (n < 0 || n > PRESERVED_MAX)
-		return err_set(EINVAL, "--preserve-fds: expected at most %d", PRESERVED_MAX);
-	for (int fd = 3; fd < 3 + n; fd++)
-		if (fcntl(fd, F_GETFD) < 0)
-			return err_set(EBADF,
-				"--preserve-fds (with LISTEN_FDS): descriptor %d is not open", fd);
+	int flags = fcntl(fd, F_GETFD);
+
+	return flags >= 0 && !(flags & FD_CLOEXEC);
+}
+
+/*
+ * Gives the number fd to a descriptor that means nothing and that no program inherits. Otherwise a
+ * file that caisson opens later could get a number that is handed on.
+ */
+static int fill_hole(int fd)
+{
+	if (fcntl(fd, F_GETFD) >= 0)
+		return 0;
+	_cleanup_fd_ int null = open("/dev/null", O_PATH | O_CLOEXEC);
+	if (null == fd)
+		return take_fd(&null) < 0 ? -EBADF : 0;
+	if (null < 0 || fcntl(null, F_DUPFD_CLOEXEC, fd) != fd)
+		return err_sys("--preserve-fds: occupy descriptor %d, which is not open", fd);
 	return 0;
+}
+
+int cmd_preserve(int *preserve_fds)
+{
+	const int listen = launch_listen_fds(), first = 3 + listen;
+	int end = first, n = 0, r = 0;
+
+	if (*preserve_fds < 0 || *preserve_fds > PRESERVED_MAX)
+		return err_set(EINVAL, "--preserve-fds: expected at most %d", PRESERVED_MAX);
+	for (int fd = 3; fd < first; fd++)
+		if (!is_callers(fd))
+			return err_set(EBADF,
+				"LISTEN_FDS=%d: descriptor %d is not open, though LISTEN_PID says "
+				"that it is for this process",
+				listen, fd);
+	for (int fd = first; fd < first + *preserve_fds; fd++) {
+		if (!is_callers(fd))
+			continue;
+		n++;
+		end = fd + 1;
+	}
+	if (n < *preserve_fds)
+		log_warn("--preserve-fds %d: only %d of the descriptors %d to %d are open, and the "
+			 "program gets these",
+			*preserve_fds, n, first, first + *preserve_fds - 1);
+	for (int fd = first; r >= 0 && fd < end; fd++)
+		r = fill_hole(fd);
+	*preserve_fds = end - first;
+	if (r >= 0 && close_range((unsigned)end, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		r = err_sys("mark descriptors close-on-exec");
+	return r;
 }

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `create` and `run`, which have the same options, except for those of the foreground. */
-#include <linux/close_range.h>
-#include <unistd.h>
-
 #include "cmd/cmd.h"
-#include "launch/env.h"
 #include "launch/launch.h"
 #include "launch/vm.h"
 
@@ -20,19 +16,10 @@ static int prepare_launch(const struct globals *g, struct launch_options *o)
 	}
 	o->root = g->root;
 	if (r >= 0)
-		r = cmd_check_preserved(o->preserve_fds + launch_listen_fds());
-	/*
-	 * Descriptors that leaked into caisson from its caller must not get into the container, and
-	 * caisson must not touch them either.
-	 */
-	if (r >= 0 && close_range(3 + (unsigned)(o->preserve_fds + launch_listen_fds()), ~0U,
-			      CLOSE_RANGE_CLOEXEC) < 0)
-		r = err_sys("mark descriptors close-on-exec");
-	if (r >= 0)
 		r = launch_find_libexec();
 	if (!o->isolation && g->vm)
 		o->isolation = "vm";
-	return r;
+	return r < 0 ? r : cmd_preserve(&o->preserve_fds);
 }
 
 static int parse_launch_options(

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <linux/close_range.h>
-#include <unistd.h>
-
 #include "cmd/cmd.h"
 #include "launch/attend.h"
-#include "launch/env.h"
 #include "launch/launch.h"
 
 struct exec_args {
@@ -167,10 +163,7 @@ static int prepare_exec(const struct globals *g, const struct exec_args *x, stru
 	if (!x->process_file && args->n < 2)
 		return err_set(
 			EINVAL, "exec: missing arguments: a command to run, or --process FILE");
-	int inherited = o->preserve_fds + launch_listen_fds();
-	int r = cmd_check_preserved(inherited);
-	if (r >= 0 && close_range(3 + (unsigned)inherited, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
-		r = err_sys("mark descriptors close-on-exec");
+	int r = cmd_preserve(&o->preserve_fds);
 	if (r >= 0)
 		r = cmd_open(g, args->v[0], false, c);
 	if (r < 0)

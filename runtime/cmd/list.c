@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <limits.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -13,8 +14,13 @@ struct listing {
 
 static int add_line(struct listing *l, struct container *c, const char *status, pid_t pid)
 {
-	return strbuf_addf(l->table, "%-24s %-8d %-9s %-32s %-31s %s\n", c->id, pid, status,
-		c->bundle ? c->bundle : "-", c->created ? c->created : "-", container_owner(c));
+	const char *path = c->bundle ? c->bundle : "-", *when = c->created ? c->created : "-";
+	char bundle[PATH_MAX], created[64];
+
+	str_clean(bundle, sizeof(bundle), path, strlen(path));
+	str_clean(created, sizeof(created), when, strlen(when));
+	return strbuf_addf(l->table, "%-24s %-8d %-9s %-32s %-31s %s\n", c->id, pid, status, bundle,
+		created, container_owner(c));
 }
 
 static void add_object(struct listing *l, struct container *c, const char *status, pid_t pid)

@@ -156,6 +156,19 @@ static int update_guest(struct container *c, struct cg_resources *res)
 	return r;
 }
 
+/* Reads config.json only if its version of the specification decides what a limit means. */
+static int settle_limits(struct container *c, struct cg_resources *res)
+{
+	const struct spec *s;
+
+	if (!res->pids_limit.set || res->pids_limit.v != 0)
+		return 0;
+	int r = container_spec(c, &s);
+	if (r >= 0)
+		spec_settle_resources(s, res);
+	return r;
+}
+
 static int update_container(struct container *c, const struct update_args *u)
 {
 	struct cg_resources res = {0};
@@ -171,6 +184,8 @@ static int update_container(struct container *c, const struct update_args *u)
 		r = spec_load_resources(&c->arena, u->resources, &res);
 	if (r >= 0)
 		r = set_limits(u, &res);
+	if (r >= 0)
+		r = settle_limits(c, &res);
 	if (r >= 0)
 		r = check_rdt(c, u);
 	if (r < 0)

@@ -42,18 +42,20 @@ static int add_line(const struct json *p, struct strbuf *out)
 {
 	int64_t pid = 0, ppid = 0, uid = 0;
 	uint64_t start = 0, used = 0;
-	char when[16];
+	const char *words = json_get_str(p, "command") ?: "", *name = json_get_str(p, "tty") ?: "?";
+	char when[16], command[4096], tty[64];
 
 	if (json_get_i64(p, "pid", &pid) < 0 || json_get_i64(p, "ppid", &ppid) < 0 ||
 		json_get_i64(p, "uid", &uid) < 0 || json_get_u64(p, "stime", &start) < 0 ||
 		json_get_u64(p, "time", &used) < 0)
 		return err_set(EPROTO, "malformed list of processes from the guest");
 	start_text(start, when, sizeof(when));
+	str_clean(command, sizeof(command), words, strlen(words));
+	str_clean(tty, sizeof(tty), name, strlen(name));
 	return strbuf_addf(out,
 		"%-8" PRId64 " %7" PRId64 " %7" PRId64 "  0 %5s %-8s %02" PRIu64 ":%02" PRIu64
 		":%02" PRIu64 " %s\n",
-		uid, pid, ppid, when, json_get_str(p, "tty") ?: "?", used / 3600, used / 60 % 60,
-		used % 60, json_get_str(p, "command") ?: "");
+		uid, pid, ppid, when, tty, used / 3600, used / 60 % 60, used % 60, command);
 }
 
 int cmd_ps_of_vm(struct container *c, bool json)

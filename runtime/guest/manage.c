@@ -143,6 +143,7 @@ static void read_command(pid_t pid, const struct stat_line *st, char ret[static 
 		snprintf(ret, PS_COMMAND_MAX, "[%s]", st->name);
 		return;
 	}
+	/* The words of the command line end in NUL; the host cleans the rest. */
 	for (ssize_t i = 0; i < n; i++)
 		if ((unsigned char)ret[i] < ' ')
 			ret[i] = ' ';

@@ -5,17 +5,18 @@
 #include <unistd.h>
 
 /*
- * LISTEN_PID says for which process LISTEN_FDS is meant (sd_listen_fds(3)). conmon rewrites it to
- * the runtime's pid; 1 stands for the container's first process.
+ * LISTEN_PID says for which process LISTEN_FDS is meant, and without it LISTEN_FDS is for nobody
+ * (sd_listen_fds(3)): it is left over from an ancestor whose descriptors are closed by now. conmon
+ * rewrites LISTEN_PID to the runtime's pid; 1 stands for the container's first process.
  */
 int launch_listen_fds(void)
 {
 	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
 	uint64_t n, p;
 
-	if (!fds || str_to_u64(fds, &n) < 0 || n > 4096)
+	if (!pid || !fds || str_to_u64(fds, &n) < 0 || n > 4096)
 		return 0;
-	if (pid && (str_to_u64(pid, &p) < 0 || (p != (uint64_t)getpid() && p != 1)))
+	if (str_to_u64(pid, &p) < 0 || (p != (uint64_t)getpid() && p != 1))
 		return 0;
 	return (int)n;
 }

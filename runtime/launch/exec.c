@@ -52,12 +52,15 @@ static int choose_cgroup(struct launch *l, const struct exec_options *o)
 		int r = cg_child(&c->arena, &c->cgroup, o->cgroup, &cg);
 		if (r < 0)
 			return err_ctx(r, "--cgroup");
-	} else if (cg_at_process(&c->arena, &c->cgroup, c->pid, &cg) < 0) {
+	} else if (!cg_takes_processes(&c->cgroup) &&
+		   cg_at_process(&c->arena, &c->cgroup, c->pid, &cg) < 0) {
 		/*
-		 * The process goes into INIT's cgroup, because a systemd in the container moves its
-		 * processes into groups below the container's, which then takes none. If INIT's
-		 * cgroup is not known, the container's is tried.
+		 * As with the peers, the process goes into the container's own cgroup, wherever its
+		 * first process has moved to. A systemd in the container moves all processes into
+		 * groups below the container's, which then takes none: there it goes into the first
+		 * process's cgroup. If that is not known, the container's is tried.
 		 */
+		err_clear();
 		cg = c->cgroup;
 	}
 	if (!cg_clone_into(&cg)) {

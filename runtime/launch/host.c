@@ -247,10 +247,33 @@ static int host_connect_net(struct launch *l, const struct step *s)
 	return l->slots[s->slot];
 }
 
+/*
+ * Refuses to change what the namespace holds if that is caisson's own and so the host's, or that of
+ * whoever runs caisson. A microVM writes its parameters in the guest's kernel.
+ */
+static int refuse_own_namespace(struct launch *l, const struct step *s)
+{
+	if (l->plan.isolation == PLAN_VM || !ns_is_own(s->ns.type, l->slots[s->slot]))
+		return 0;
+	const char *sysctl = spec_sysctl_of(&l->c->arena, l->spec, s->ns.type);
+	const char *what = sysctl                      ? "linux.sysctl"
+			   : s->ns.type != SPEC_NS_UTS ? NULL
+			   : l->spec->hostname         ? "hostname"
+			   : l->spec->domainname       ? "domainname"
+						       : NULL;
+	if (!what)
+		return 0;
+	return err_set(EINVAL,
+		"%s is the %s namespace of the host, and %s%s%s would change it: leave that out, "
+		"or the path",
+		s->ns.path, plan_ns_name(s->ns.type), what, sysctl ? ": " : "",
+		sysctl ? sysctl : "");
+}
+
 static int host_open_namespace(struct launch *l, const struct step *s)
 {
 	l->slots[s->slot] = ns_open(s->ns.type, s->ns.path);
-	return l->slots[s->slot];
+	return l->slots[s->slot] < 0 ? l->slots[s->slot] : refuse_own_namespace(l, s);
 }
 
 /* The cache of compiled filters is ROOT/.seccomp, which only the runtime's user can enter. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 
@@ -33,6 +34,18 @@ int ns_open(enum spec_ns type, const char *path)
 	if ((uint64_t)(unsigned)found != plan_ns_flag(type))
 		return err_set(EINVAL, "%s is not a %s namespace", path, plan_ns_name(type));
 	return take_fd(&fd);
+}
+
+bool ns_is_own(enum spec_ns type, int fd)
+{
+	static const char *const files[SPEC_NS_COUNT] = {
+		"user", "pid", "net", "mnt", "ipc", "uts", "cgroup", "time"};
+	struct stat own, other;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", files[type]);
+	return stat(path, &own) == 0 && fstat(fd, &other) == 0 && own.st_dev == other.st_dev &&
+	       own.st_ino == other.st_ino;
 }
 
 static int write_map(pid_t pid, const char *file, const struct spec_id_maps *m)

@@ -62,6 +62,9 @@ int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_ma
  */
 int ns_open(enum spec_ns type, const char *path) must_check;
 
+/* Whether the namespace is the one that the calling process is in. */
+bool ns_is_own(enum spec_ns type, int fd);
+
 struct ns_init_args {
 	const struct plan *plan;
 	size_t from; /* index of the first step */

@@ -90,7 +90,8 @@ PACK_TYPE(ns_step, struct step, PACK_ENUM(struct step, ns.type, SPEC_NS_COUNT),
 PACK_TYPE(map_step, struct step, PACK_EMBED(struct step, map.uid, &id_maps_type),
 	PACK_EMBED(struct step, map.gid, &id_maps_type));
 PACK_TYPE(open_step, struct step, PACK_STRING_NEEDED(struct step, open.path),
-	PACK_BOOL(struct step, open.recursive), PACK_POINTER(struct step, open.mount, &mount_type),
+	PACK_BOOL(struct step, open.in_root), PACK_BOOL(struct step, open.recursive),
+	PACK_POINTER(struct step, open.mount, &mount_type),
 	PACK_EMBED(struct step, open.idmap_uid, &id_maps_type),
 	PACK_EMBED(struct step, open.idmap_gid, &id_maps_type));
 PACK_TYPE(connect_step, struct step, PACK_POINTER_NEEDED(struct step, connect.mount, &mount_type),

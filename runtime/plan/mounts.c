@@ -80,6 +80,61 @@ static bool has_source(const struct spec_mount *m)
 }
 
 /*
+ * If path is dir or lies beneath it, returns what is left of path behind dir, perhaps "". Otherwise
+ * NULL. Paths with ".." are not understood, so such a path lies beneath nothing.
+ */
+static const char *beneath(const char *path, const char *dir)
+{
+	for (;;) {
+		path += strspn(path, "/");
+		dir += strspn(dir, "/");
+		size_t len = strcspn(dir, "/"), own = strcspn(path, "/");
+		if ((len == 2 && strncmp(dir, "..", 2) == 0) ||
+			(own == 2 && strncmp(path, "..", 2) == 0))
+			return NULL;
+		if (own == 1 && *path == '.') {
+			path++;
+		} else if (len == 1 && *dir == '.') {
+			dir++;
+		} else if (!len) {
+			return strstr(path, "..") ? NULL : path;
+		} else if (len != own || strncmp(path, dir, len) != 0) {
+			return NULL;
+		} else {
+			path += len;
+			dir += len;
+		}
+	}
+}
+
+static const char *root_path(struct builder *b, const char *rest)
+{
+	char *s = arena_printf(b->arena, "/%s", rest);
+
+	if (!s)
+		b->failed = -ENOMEM;
+	return s;
+}
+
+/*
+ * config.md mounts in the listed order, so the source of a bind mount may be what an earlier entry
+ * has mounted in the container's root. HOST would find what lies beneath that mount, or nothing.
+ * Returns the path of such a source in the root, or NULL if the source is the host's.
+ */
+static const char *source_in_root(struct builder *b, size_t index)
+{
+	const struct spec_mount *m = &b->spec->mounts[index];
+
+	if (!has_source(m) || m->backend || !m->source)
+		return NULL;
+	const char *rest = beneath(in_bundle(b, m->source), in_bundle(b, b->spec->root_path));
+	for (size_t i = 0; rest && i < index; i++)
+		if (beneath(rest, b->spec->mounts[i].destination))
+			return root_path(b, rest);
+	return NULL;
+}
+
+/*
  * The name of the mount's device in the guest. Disks are named in the order of their mounts, behind
  * the disk of vm.image; a virtio-fs share is named by the number of its mount.
  */
@@ -108,6 +163,37 @@ static void add_connect(struct builder *b, size_t index)
 	c->connect.device = backend_device(b, index);
 }
 
+/* Returns the slot. */
+static int add_source(struct builder *b, size_t index, const char *path)
+{
+	const struct spec *s = b->spec;
+	const struct spec_mount *m = &s->mounts[index];
+	int slot = add_open(b, STEP_OPEN_SOURCE, builder_field(b, "mounts", index), path, m->rbind);
+	struct step *open = &b->steps[b->n - 1];
+
+	if (b->failed)
+		return slot;
+	open->open.mount = m;
+	if (m->idmap || m->ridmap || m->uid_mappings.n) {
+		open->open.idmap_uid = m->uid_mappings.n ? m->uid_mappings : s->uid_mappings;
+		open->open.idmap_gid = m->gid_mappings.n ? m->gid_mappings : s->gid_mappings;
+	}
+	return slot;
+}
+
+/* INIT opens the source itself, once the mounts before this one are there. */
+static int add_source_in_root(struct builder *b, size_t index, const char *path)
+{
+	int slot = add_source(b, index, path);
+	struct step *open = &b->steps[b->n - 1];
+
+	if (b->failed)
+		return slot;
+	open->place = PLACE_INIT;
+	open->open.in_root = true;
+	return slot;
+}
+
 static void add_sources(struct builder *b)
 {
 	const struct spec *s = b->spec;
@@ -120,16 +206,10 @@ static void add_sources(struct builder *b)
 			add_connect(b, i);
 			continue;
 		}
-		add_open(b, STEP_OPEN_SOURCE, builder_field(b, "mounts", i),
-			in_bundle(b, m->source ? m->source : ""), m->rbind);
+		if (!source_in_root(b, i))
+			add_source(b, i, in_bundle(b, m->source ? m->source : ""));
 		if (b->failed)
 			return;
-		struct step *open = &b->steps[b->n - 1];
-		open->open.mount = m;
-		if (!m->idmap && !m->ridmap && !m->uid_mappings.n)
-			continue;
-		open->open.idmap_uid = m->uid_mappings.n ? m->uid_mappings : s->uid_mappings;
-		open->open.idmap_gid = m->gid_mappings.n ? m->gid_mappings : s->gid_mappings;
 	}
 }
 
@@ -239,6 +319,8 @@ void builder_add_mounts(struct builder *b, int root_slot)
 			attach->open = b->steps[i].open;
 	int slot = root_slot + 1;
 	for (size_t i = 0; i < s->nmounts; i++) {
+		const char *path = source_in_root(b, i);
+		int in_root = path ? add_source_in_root(b, i, path) : -1;
 		struct step *m =
 			builder_add_step(b, STEP_MOUNT, PLACE_INIT, builder_field(b, "mounts", i));
 		m->mount.mount = &s->mounts[i];
@@ -248,7 +330,7 @@ void builder_add_mounts(struct builder *b, int root_slot)
 		m->mount.uid = b->spec->uid_mappings;
 		m->mount.gid = b->spec->gid_mappings;
 		if (has_source(&s->mounts[i]))
-			m->slot = slot++;
+			m->slot = path ? in_root : slot++;
 	}
 	add_devices(b, slot);
 }

@@ -125,6 +125,7 @@ struct step {
 		} map;
 		struct {                  /* OPEN_ROOT, OPEN_SOURCE */
 			const char *path; /* absolute */
+			bool in_root;     /* path is one of the container's root */
 			bool recursive;
 			uint32_t propagation;                     /* the copy's, MS_* */
 			const struct spec_mount *mount;           /* OPEN_SOURCE */

@@ -132,7 +132,8 @@ static int step_text(const struct step *s, struct strbuf *out)
 	switch (s->kind) {
 	case STEP_OPEN_ROOT:
 	case STEP_OPEN_SOURCE:
-		return strbuf_addf(out, "%s%s%s", s->open.path,
+		return strbuf_addf(out, "%s%s%s%s", s->open.path,
+			s->open.in_root ? " (in the root)" : "",
 			s->open.recursive ? " (recursive)" : "",
 			s->open.idmap_uid.n ? " (id-mapped)" : "");
 	case STEP_CONNECT:
@@ -222,6 +223,8 @@ int plan_print(const struct plan *p, struct strbuf *out)
 		const struct step *s = &p->steps[i];
 		_cleanup_strbuf_ struct strbuf text = {0};
 		r = step_text(s, &text);
+		if (r >= 0 && text.len)
+			str_clean(text.s, text.cap, text.s, text.len);
 		if (r >= 0 && s->kind == STEP_BARRIER)
 			r = strbuf_addf(out, "%4zu  %-*s  --- \"%s\": %s waits for %s ---\n", i + 1,
 				width, place_name(s->place), s->text, waiting_place(p, s),

@@ -214,7 +214,7 @@ static void deal_host(struct dealer *d, const struct spec *s)
 		 * vm.image is one.
 		 */
 		if ((o->kind == STEP_OPEN_ROOT && !image) ||
-			(o->kind == STEP_OPEN_SOURCE && o->open.mount) ||
+			(o->kind == STEP_OPEN_SOURCE && o->open.mount && !o->open.in_root) ||
 			(o->kind == STEP_OPEN_NAMESPACE && is_network(o)))
 			deal_step(d, PLACE_HOST, o);
 	}

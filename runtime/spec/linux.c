@@ -44,14 +44,8 @@ static const struct spec_name device_types[] = {
 
 static int check_device(struct parser *p, const struct json *node, void *obj)
 {
-	static const char *const numbers[] = {"major", "minor"};
 	struct spec_device *d = obj;
 
-	for (size_t i = 0; i < ARRAY_SIZE(numbers) && d->type != 'p'; i++)
-		if (!parse_has(node, numbers[i]))
-			return parse_error_at(p, numbers[i],
-				"expected a number, because only a device of type p has none, "
-				"found nothing");
 	/*
 	 * Callers written in Go put the whole st_mode of stat(2) here, but only `type` says the
 	 * type of the file.
@@ -67,8 +61,8 @@ static const struct field device_fields[] = {
 	FIELD(INT, "major", spec_device, major, RANGE(0, 4095)),
 	FIELD(INT, "minor", spec_device, minor, RANGE(0, 1048575)),
 	FIELD(OPT_INT, "fileMode", spec_device, file_mode, RANGE(0, UINT16_MAX)),
-	FIELD(OPT_INT, "uid", spec_device, uid, RANGE(0, UINT32_MAX)),
-	FIELD(OPT_INT, "gid", spec_device, gid, RANGE(0, UINT32_MAX)), {0}};
+	FIELD(OPT_INT, "uid", spec_device, uid, RANGE(0, SPEC_ID_MAX)),
+	FIELD(OPT_INT, "gid", spec_device, gid, RANGE(0, SPEC_ID_MAX)), {0}};
 
 static const struct object_type device_type = {
 	.size = sizeof(struct spec_device), .fields = device_fields, .check = check_device};

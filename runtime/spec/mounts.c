@@ -5,30 +5,27 @@
 #include "spec/parse.h"
 
 #define MAX_ID_MAPS 340 /* user_namespaces(7), since Linux 4.15 */
+#define ID_COUNT (SPEC_ID_MAX + 1U)
 
 static int check_id_map(struct parser *p, const struct json *node, void *obj)
 {
 	const struct spec_id_map *m = obj;
 	uint64_t size = m->size;
 
-	if (m->container_id + size > UINT64_C(1) << 32)
+	if (m->container_id + size > ID_COUNT)
 		return parse_error_at(p, "size",
-			"expected at most %llu, because ids end at 4294967295; containerID is %u "
-			"and size %u",
-			(unsigned long long)((UINT64_C(1) << 32) - m->container_id),
-			m->container_id, m->size);
-	if (m->host_id + size > UINT64_C(1) << 32)
+			"expected at most %u, because ids end at %u; containerID is %u and size %u",
+			ID_COUNT - m->container_id, SPEC_ID_MAX, m->container_id, m->size);
+	if (m->host_id + size > ID_COUNT)
 		return parse_error_at(p, "size",
-			"expected at most %llu, because ids end at 4294967295; hostID is %u and "
-			"size %u",
-			(unsigned long long)((UINT64_C(1) << 32) - m->host_id), m->host_id,
-			m->size);
+			"expected at most %u, because ids end at %u; hostID is %u and size %u",
+			ID_COUNT - m->host_id, SPEC_ID_MAX, m->host_id, m->size);
 	return 0;
 }
 
 static const struct field id_map_fields[] = {
-	FIELD(INT, "containerID", spec_id_map, container_id, REQUIRED, RANGE(0, UINT32_MAX)),
-	FIELD(INT, "hostID", spec_id_map, host_id, REQUIRED, RANGE(0, UINT32_MAX)),
+	FIELD(INT, "containerID", spec_id_map, container_id, RANGE(0, SPEC_ID_MAX)),
+	FIELD(INT, "hostID", spec_id_map, host_id, RANGE(0, SPEC_ID_MAX)),
 	FIELD(INT, "size", spec_id_map, size, REQUIRED, RANGE(1, UINT32_MAX)), {0}};
 
 const struct object_type spec_id_map_type = {
@@ -74,12 +71,11 @@ static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 		if ((i && *s++ != '-') || *s < '0' || *s > '9')
 			return NULL;
 		v[i] = strtoul(s, &end, 10);
-		if (v[i] > UINT32_MAX)
+		if (v[i] > ID_COUNT)
 			return NULL;
 		s = end;
 	}
-	const unsigned long end = UINT32_MAX + 1UL;
-	if (!v[2] || v[0] + v[2] > end || v[1] + v[2] > end)
+	if (!v[2] || v[0] + v[2] > ID_COUNT || v[1] + v[2] > ID_COUNT)
 		return NULL;
 	*ret = (struct spec_id_map){(uint32_t)v[0], (uint32_t)v[1], (uint32_t)v[2]};
 	return s;
@@ -229,6 +225,40 @@ static int check_links(struct parser *p, const struct spec_mount *m)
 	return 0;
 }
 
+/*
+ * Options that mount(8) keeps to itself; fstab(5) and mount(8) have them. They say who may mount a
+ * line of fstab and when, so they mean nothing here.
+ */
+static bool is_mount8_option(const char *option)
+{
+	static const char *const names[] = {"_netdev", "auto", "group", "noauto", "nofail",
+		"nogroup", "noowner", "nouser", "nousers", "owner", "user", "users"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (streq(option, names[i]))
+			return true;
+	return str_starts(option, "x-") || str_starts(option, "X-");
+}
+
+/*
+ * A bind mount has no file system of its own that could refuse an option, so a misspelt "nosuid"
+ * would go unnoticed, and with it the protection. An option with a value is a parameter of some
+ * file system ("size=64m"), which engines leave in the list when they bind what was a tmpfs; it
+ * protects nothing, and the step that mounts warns of it.
+ */
+static int check_bind_options(struct parser *p, const struct spec_mount *m)
+{
+	for (size_t i = 0; i < m->data.n; i++) {
+		const char *option = m->data.v[i];
+		if (!strchr(option, '=') && !is_mount8_option(option))
+			return parse_error_at(p, "options",
+				"expected options that a bind mount can have (`caisson features` "
+				"lists them), found \"%.80s\"",
+				option);
+	}
+	return 0;
+}
+
 static int check_mount(struct parser *p, const struct json *node, void *obj)
 {
 	static const char *const none[] = {NULL};
@@ -257,6 +287,8 @@ static int check_mount(struct parser *p, const struct json *node, void *obj)
 		r = check_backend(p, m);
 	if (r >= 0)
 		r = check_links(p, m);
+	if (r >= 0 && m->bind)
+		r = check_bind_options(p, m);
 	if (m->uid_mappings.n && !m->ridmap)
 		m->idmap = true;
 	return r;

@@ -10,10 +10,21 @@
  * because Go writes it so. The empty string does too, unless the row says otherwise. Properties
  * without a row are ignored.
  *
+ * A number that is absent is 0, even if the specification requires it, because the parsers of runc
+ * (Go) and crun (libocispec) take it so and configurations rely on it. FIELD_REQUIRED is for numbers
+ * for which 0 is no value, and FIELD_OPT_INT for those whose absence means something else.
+ * tests/unit/test_spec_numbers.c has the decision for each number.
+ *
  * Errors are "WHAT: JSON.PATH: expected ..., found ...".
  */
 #pragma once
 #include "spec/spec.h"
+
+/*
+ * The largest user or group id. The next number is -1 to the kernel, which stands for "unchanged" in
+ * setresuid(2) and chown(2), and which no id map can have.
+ */
+#define SPEC_ID_MAX (UINT32_MAX - 1)
 
 #define PARSE_MAX_DEPTH 16 /* levels that tables can nest, whatever the document does */
 
@@ -149,6 +160,8 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
  */
 int spec_parse_idmaps(struct parser *p, struct spec *s) must_check;
 int spec_check_sysctl(struct parser *p, const struct spec *s) must_check;
+/* The same where the document as a whole is needed. */
+int spec_check_uts_sysctl(struct parser *p, const struct spec *s) must_check;
 
 /* Whether the kernel takes s as the name of an interface: the rule of its dev_valid_name(). */
 bool spec_is_interface_name(const char *s);

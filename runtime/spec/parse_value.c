@@ -2,7 +2,6 @@
 #include "spec/parse_value.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -74,9 +73,7 @@ static void text_add_quoted(struct text *t, const char *s)
 	/* The text is not cut in the middle of a UTF-8 sequence. */
 	while (s[n] && n > 0 && ((unsigned char)s[n] & 0xc0) == 0x80)
 		n--;
-	for (size_t i = 0; i < n; i++)
-		shown[i] = iscntrl((unsigned char)s[i]) ? '?' : s[i];
-	shown[n] = '\0';
+	str_clean(shown, sizeof(shown), s, n);
 	text_add(t, "\"%s%s\"", shown, s[n] ? "..." : "");
 }
 

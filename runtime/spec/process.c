@@ -12,8 +12,8 @@
 #define MAX_GROUPS 65536 /* NGROUPS_MAX of linux/limits.h */
 
 static const struct field console_size_fields[] = {
-	FIELD(INT, "height", spec_process, console_height, REQUIRED, RANGE(0, UINT16_MAX)),
-	FIELD(INT, "width", spec_process, console_width, REQUIRED, RANGE(0, UINT16_MAX)), {0}};
+	FIELD(INT, "height", spec_process, console_height, RANGE(0, UINT16_MAX)),
+	FIELD(INT, "width", spec_process, console_width, RANGE(0, UINT16_MAX)), {0}};
 
 static const struct object_type console_size_type = {.fields = console_size_fields};
 
@@ -28,10 +28,10 @@ static int check_user(struct parser *p, const struct json *node, void *obj)
 	return 0;
 }
 
-static const struct field user_fields[] = {FIELD(INT, "uid", spec_user, uid, RANGE(0, UINT32_MAX)),
-	FIELD(INT, "gid", spec_user, gid, RANGE(0, UINT32_MAX)),
+static const struct field user_fields[] = {FIELD(INT, "uid", spec_user, uid, RANGE(0, SPEC_ID_MAX)),
+	FIELD(INT, "gid", spec_user, gid, RANGE(0, SPEC_ID_MAX)),
 	FIELD(OPT_INT, "umask", spec_user, umask, RANGE(0, 0777)),
-	FIELD(INTS, "additionalGids", spec_user, additional_gids, RANGE(0, UINT32_MAX)), {0}};
+	FIELD(INTS, "additionalGids", spec_user, additional_gids, RANGE(0, SPEC_ID_MAX)), {0}};
 
 static const struct object_type user_type = {
 	.size = sizeof(struct spec_user), .fields = user_fields, .check = check_user};
@@ -61,8 +61,8 @@ static int check_rlimit(struct parser *p, const struct json *node, void *obj)
 
 static const struct field rlimit_fields[] = {
 	FIELD(ENUM, "type", spec_rlimit, resource, REQUIRED, .names = spec_rlimit_names),
-	FIELD(INT, "soft", spec_rlimit, soft, REQUIRED, RANGE(0, UINT64_MAX)),
-	FIELD(INT, "hard", spec_rlimit, hard, REQUIRED, RANGE(0, UINT64_MAX)), {0}};
+	FIELD(INT, "soft", spec_rlimit, soft, RANGE(0, UINT64_MAX)),
+	FIELD(INT, "hard", spec_rlimit, hard, RANGE(0, UINT64_MAX)), {0}};
 
 static const struct object_type rlimit_type = {
 	.size = sizeof(struct spec_rlimit), .fields = rlimit_fields, .check = check_rlimit};
@@ -124,7 +124,7 @@ struct io_priority {
 
 static const struct field io_priority_fields[] = {
 	FIELD(ENUM, "class", io_priority, io_class, REQUIRED, .names = spec_io_class_names),
-	FIELD(INT, "priority", io_priority, priority, REQUIRED, RANGE(0, 7)), {0}};
+	FIELD(INT, "priority", io_priority, priority, RANGE(0, 7)), {0}};
 
 static const struct object_type io_priority_type = {
 	.size = sizeof(struct io_priority), .fields = io_priority_fields};

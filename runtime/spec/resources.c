@@ -27,7 +27,7 @@ static int check_rule(struct parser *p, const struct json *node, void *obj)
 	return 0;
 }
 
-static const struct field rule_fields[] = {FIELD(BOOL, "allow", cg_device_rule, allow, REQUIRED),
+static const struct field rule_fields[] = {FIELD(BOOL, "allow", cg_device_rule, allow),
 	FIELD(ENUM, "type", cg_device_rule, type, .names = rule_types),
 	FIELD(INT, "major", cg_device_rule, major, RANGE(-1, UINT32_MAX)),
 	FIELD(INT, "minor", cg_device_rule, minor, RANGE(-1, UINT32_MAX)),
@@ -127,8 +127,8 @@ static int check_weight_device(struct parser *p, const struct json *node, void *
 }
 
 static const struct field weight_device_fields[] = {
-	FIELD(INT, "major", weight_device, major, REQUIRED, RANGE(0, UINT32_MAX)),
-	FIELD(INT, "minor", weight_device, minor, REQUIRED, RANGE(0, UINT32_MAX)),
+	FIELD(INT, "major", weight_device, major, RANGE(0, UINT32_MAX)),
+	FIELD(INT, "minor", weight_device, minor, RANGE(0, UINT32_MAX)),
 	FIELD(OPT_INT, "weight", weight_device, weight, RANGE(0, 1000)),
 	FIELD(OPT_INT, "leafWeight", weight_device, leaf_weight, RANGE(0, 1000)), {0}};
 
@@ -167,9 +167,9 @@ static int parse_weight_devices(struct parser *p, const struct json *node, void 
 }
 
 static const struct field throttle_fields[] = {
-	FIELD(INT, "major", cg_device_value, major, REQUIRED, RANGE(0, UINT32_MAX)),
-	FIELD(INT, "minor", cg_device_value, minor, REQUIRED, RANGE(0, UINT32_MAX)),
-	FIELD(INT, "rate", cg_device_value, value, REQUIRED, RANGE(0, UINT64_MAX)), {0}};
+	FIELD(INT, "major", cg_device_value, major, RANGE(0, UINT32_MAX)),
+	FIELD(INT, "minor", cg_device_value, minor, RANGE(0, UINT32_MAX)),
+	FIELD(INT, "rate", cg_device_value, value, RANGE(0, UINT64_MAX)), {0}};
 
 static const struct object_type throttle_type = {
 	.size = sizeof(struct cg_device_value), .fields = throttle_fields};
@@ -215,7 +215,7 @@ static int check_hugepage(struct parser *p, const struct json *node, void *obj)
 
 static const struct field hugepage_fields[] = {
 	FIELD(STRING, "pageSize", cg_hugepage_limit, page_size, REQUIRED),
-	FIELD(INT, "limit", cg_hugepage_limit, limit, REQUIRED, RANGE(0, UINT64_MAX)), {0}};
+	FIELD(INT, "limit", cg_hugepage_limit, limit, RANGE(0, UINT64_MAX)), {0}};
 
 static const struct object_type hugepage_type = {.size = sizeof(struct cg_hugepage_limit),
 	.fields = hugepage_fields,
@@ -228,7 +228,7 @@ struct net_priority {
 
 static const struct field net_priority_fields[] = {
 	FIELD(STRING, "name", net_priority, name, REQUIRED),
-	FIELD(INT, "priority", net_priority, priority, REQUIRED, RANGE(0, UINT32_MAX)), {0}};
+	FIELD(INT, "priority", net_priority, priority, RANGE(0, UINT32_MAX)), {0}};
 
 static const struct object_type net_priority_type = {
 	.size = sizeof(struct net_priority), .fields = net_priority_fields};

@@ -7,9 +7,8 @@
 
 #include "spec/names.h"
 
-static const struct field arg_fields[] = {
-	FIELD(INT, "index", spec_seccomp_arg, index, REQUIRED, RANGE(0, 5)),
-	FIELD(INT, "value", spec_seccomp_arg, value, REQUIRED, RANGE(0, UINT64_MAX)),
+static const struct field arg_fields[] = {FIELD(INT, "index", spec_seccomp_arg, index, RANGE(0, 5)),
+	FIELD(INT, "value", spec_seccomp_arg, value, RANGE(0, UINT64_MAX)),
 	FIELD(INT, "valueTwo", spec_seccomp_arg, value_two, RANGE(0, UINT64_MAX)),
 	FIELD(ENUM, "op", spec_seccomp_arg, op, REQUIRED, .names = spec_seccomp_operator_names),
 	{0}};

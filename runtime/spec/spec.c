@@ -4,6 +4,7 @@
  * update read from files of their own.
  */
 #include <ctype.h>
+#include <stdio.h>
 
 #include "base/fd.h"
 #include "spec/parse.h"
@@ -108,6 +109,23 @@ static int check_uts_name(
 	return 0;
 }
 
+/*
+ * Whether the version is older than 1.3.0, whose pre-releases already have the meaning of
+ * pids.limit that 1.3.0 has.
+ */
+static bool is_before_1_3(const char *version)
+{
+	unsigned major, minor;
+
+	return sscanf(version, "%u.%u.", &major, &minor) == 2 && major == 1 && minor < 3;
+}
+
+void spec_settle_resources(const struct spec *s, struct cg_resources *res)
+{
+	if (res->pids_limit.set && res->pids_limit.v == 0 && is_before_1_3(s->oci_version))
+		res->pids_limit.v = -1;
+}
+
 static int check_config(struct parser *p, const struct json *node, void *obj)
 {
 	struct spec *s = obj;
@@ -121,10 +139,14 @@ static int check_config(struct parser *p, const struct json *node, void *obj)
 		r = check_uts_name(p, s, "hostname", s->hostname);
 	if (r >= 0)
 		r = check_uts_name(p, s, "domainname", s->domainname);
+	if (r >= 0)
+		r = spec_check_uts_sysctl(p, s);
 	if (r >= 0 && net)
 		r = spec_parse_vm_net(p->arena, net, &s->vm_net);
 	if (r >= 0)
 		r = spec_parse_idmaps(p, s);
+	if (r >= 0)
+		spec_settle_resources(s, &s->resources);
 	return r;
 }
 

@@ -336,6 +336,14 @@ int spec_parse_resources(struct arena *a, const struct json *node, const char *w
 	struct cg_resources *ret) must_check;
 
 /*
+ * Gives limits the meaning that they have in the version of the specification that s is written in.
+ * spec_parse() has done this for s itself; limits that come later, by update, need it too. Up to
+ * version 1.2 pids.limit 0 has no meaning of its own: engines write it for "unlimited", and Go wrote
+ * it for a limit that was not given. From 1.3 on it is a limit.
+ */
+void spec_settle_resources(const struct spec *s, struct cg_resources *res);
+
+/*
  * Parsers of single values, which the command line uses too. They return -EINVAL with a message
  * that says what was expected.
  */
@@ -343,6 +351,12 @@ int spec_parse_capability(const char *name, unsigned *ret_number) must_check; /*
 int spec_parse_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
 	must_check;
 const char *spec_annotation(const struct spec *s, const char *key); /* NULL when absent */
+
+/*
+ * Returns the first name in linux.sysctl that a namespace of this type holds, or NULL. a is for
+ * scratch.
+ */
+const char *spec_sysctl_of(struct arena *a, const struct spec *s, enum spec_ns ns);
 
 /* For `features`: every name that is accepted, in order, with NULL at the end. Static storage. */
 const char *const *spec_known_mount_options(void);

@@ -26,6 +26,7 @@ static const struct {
 	{"fs.mqueue.", SPEC_NS_IPC, "an ipc"},
 	{"net.", SPEC_NS_NETWORK, "a network"},
 	{"kernel.domainname", SPEC_NS_UTS, "a uts"},
+	{"kernel.hostname", SPEC_NS_UTS, "a uts"},
 	{"user.", SPEC_NS_USER, "a user"},
 };
 
@@ -80,9 +81,6 @@ static int check_sysctl_name(struct parser *p, const struct spec *s, const char 
 	if (!is_path(path))
 		return parse_error_at(p, "sysctl",
 			"expected names such as \"net.ipv4.ip_forward\", found \"%.80s\"", name);
-	if (streq(path, "kernel/hostname"))
-		return parse_error_at(p, "sysctl",
-			"kernel.hostname is not allowed here: use the property hostname");
 	for (size_t i = 0; i < ARRAY_SIZE(namespaced); i++) {
 		if (!is_or_below(path, namespaced[i].name))
 			continue;
@@ -107,4 +105,42 @@ int spec_check_sysctl(struct parser *p, const struct spec *s)
 			return r;
 	}
 	return 0;
+}
+
+/*
+ * The kernel has one value for a property such as hostname and for the parameter of the same name,
+ * so they must agree. kernel.hostname needs the property, as with runc and crun.
+ */
+int spec_check_uts_sysctl(struct parser *p, const struct spec *s)
+{
+	for (size_t i = 0; i < s->sysctl.n; i++) {
+		const struct spec_pair *v = &s->sysctl.v[i];
+		char *path = sysctl_path(p->arena, v->key);
+		if (!path)
+			return -ENOMEM;
+		if (streq(path, "kernel/hostname") &&
+			(!s->hostname || !streq(s->hostname, v->value)))
+			return parse_error(p,
+				"linux.sysctl: kernel.hostname is not allowed here: use the "
+				"property hostname, which is \"%.80s\"",
+				s->hostname ? s->hostname : "");
+		if (streq(path, "kernel/domainname") && s->domainname &&
+			!streq(s->domainname, v->value))
+			return parse_error(p,
+				"linux.sysctl: expected \"%.80s\" for kernel.domainname, because "
+				"the property domainname says so, found \"%.80s\"",
+				s->domainname, v->value);
+	}
+	return 0;
+}
+
+const char *spec_sysctl_of(struct arena *a, const struct spec *s, enum spec_ns ns)
+{
+	for (size_t i = 0; i < s->sysctl.n; i++) {
+		const char *key = s->sysctl.v[i].key, *path = sysctl_path(a, key);
+		for (size_t k = 0; path && k < ARRAY_SIZE(namespaced); k++)
+			if (namespaced[k].ns == ns && is_or_below(path, namespaced[k].name))
+				return key;
+	}
+	return NULL;
 }

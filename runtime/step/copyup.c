@@ -15,7 +15,6 @@
 #include "step/mnt.h"
 
 #define DEPTH_MAX 128   /* levels of directories; each needs two descriptors */
-#define CHUNK (1 << 20) /* bytes that one sendfile(2) copies */
 #define XATTR_MAX 65536 /* bytes of all names, and of one value: the kernel's limit */
 
 static int copy_dir(int from, int to, int depth);
@@ -81,10 +80,36 @@ static int copy_attrs(int in, int out, const struct stat *st, const char *name)
 	return r;
 }
 
+/*
+ * Copies the parts of the file that hold data, because a tmpfs would fill with the zeros of its
+ * holes. Returns -1 and errno.
+ */
+static int copy_data(int in, int out, off_t size)
+{
+	for (off_t at = 0; at < size;) {
+		off_t from = lseek(in, at, SEEK_DATA);
+		if (from < 0 && errno == ENXIO)
+			break; /* there is only a hole up to the end */
+		/* Every file of a file system without SEEK_DATA counts as data. */
+		off_t end = from < 0 ? size : lseek(in, from, SEEK_HOLE);
+		if (from < 0)
+			from = at;
+		if (end < 0 || lseek(out, from, SEEK_SET) < 0)
+			return -1;
+		for (at = from; at < end;) {
+			ssize_t n = sendfile(out, in, &at, (size_t)(end - at));
+			if (n < 0 && errno != EINTR)
+				return -1;
+			if (n == 0)
+				return ftruncate(out, size); /* it was cut meanwhile */
+		}
+	}
+	return ftruncate(out, size);
+}
+
 static int copy_file(int dir, int to, const char *name)
 {
 	struct stat st;
-	ssize_t n;
 
 	/* O_NONBLOCK, because the file may have become a fifo, whose open would wait. */
 	_cleanup_fd_ int in =
@@ -96,9 +121,8 @@ static int copy_file(int dir, int to, const char *name)
 	_cleanup_fd_ int out = openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (out < 0)
 		return entry_failed(name);
-	while ((n = sendfile(out, in, NULL, CHUNK)) != 0)
-		if (n < 0 && errno != EINTR)
-			return entry_failed(name);
+	if (copy_data(in, out, st.st_size) < 0)
+		return entry_failed(name);
 	return copy_attrs(in, out, &st, name);
 }
 

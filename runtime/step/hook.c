@@ -15,6 +15,7 @@
  * Only the last OUTPUT_KEPT bytes of the output are kept, because they are only for the error
  * message.
  */
+#include <ctype.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
@@ -269,7 +270,7 @@ static const char *output_text(struct hook_run *run)
 	while (run->nkept && (unsigned char)run->kept[run->nkept - 1] <= ' ')
 		run->nkept--;
 	for (size_t i = 0; i < run->nkept; i++)
-		if ((unsigned char)run->kept[i] < ' ')
+		if (isspace((unsigned char)run->kept[i]))
 			run->kept[i] = ' ';
 	run->kept[run->nkept] = '\0';
 	return run->kept;
@@ -418,5 +419,11 @@ int step_hooks(struct step_ctx *c, const struct step *s)
 		.len = state.len,
 		.out = c->hook_out,
 		.ctx = streq(s->hooks.name, "startContainer") ? c : NULL};
-	return run_hooks(s->hooks.name, &hooks, &e);
+	/* Those of startContainer run behind the filter, which may not let umask(2) through. */
+	bool own = c->umask_changed && streq(s->hooks.name, "createContainer");
+	mode_t mask = own ? umask(c->umask) : 0;
+	r = run_hooks(s->hooks.name, &hooks, &e);
+	if (own)
+		umask(mask);
+	return r;
 }

@@ -29,13 +29,14 @@ static const char *source_property(const struct step *s)
 
 static int open_failed(const struct step *s)
 {
+	const char *where = s->open.in_root ? "in the root file system" : "on the host";
 	const char *p = source_property(s), *path = s->open.path;
 	int code = errno;
 
 	switch (code) {
 	case ENOENT:
 	case ENOTDIR:
-		return err_set(code, "%s%s does not exist on the host", p, path);
+		return err_set(code, "%s%s does not exist %s", p, path, where);
 	case EPERM:
 		return err_set(code,
 			"%scopy the mount of %s: not permitted: this takes CAP_SYS_ADMIN in the "
@@ -198,34 +199,56 @@ static int map_mount(int tree, const struct step *s)
 	return mnt_setattr(tree, m && m->ridmap, &attr) < 0 ? idmap_failed(tree, s) : 0;
 }
 
+/* Opens the source: on the host, or in the container's root. Returns -1 or less and errno. */
+static int open_source(int root, const struct step *s, int flags)
+{
+	if (!s->open.in_root)
+		return open(s->open.path, flags);
+	int fd = path_open(root, s->open.path, flags);
+	if (fd < 0)
+		errno = -fd;
+	return fd;
+}
+
 /*
  * copy-symlink: opens the source without following it, if it is a symbolic link, so that the link
  * can be read. Returns -EBADF if the source is no link and is to be mounted.
  */
-static int open_link(const struct step *s)
+static int open_link(int root, const struct step *s)
 {
 	struct stat st;
 
 	if (!s->open.mount || !s->open.mount->copy_symlink)
 		return -EBADF;
-	_cleanup_fd_ int fd = open(s->open.path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_fd_ int fd = open_source(root, s, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return open_failed(s);
 	return S_ISLNK(st.st_mode) ? take_fd(&fd) : -EBADF;
 }
 
-int open_tree_copy(const struct step *s)
+/* Makes a detached copy of the mount at the source. Returns -1 and errno. */
+static int copy_source(int root, const struct step *s)
 {
 	bool nofollow = s->open.mount && s->open.mount->src_nofollow;
 	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
 			 (s->open.recursive ? AT_RECURSIVE : 0) |
 			 (nofollow ? AT_SYMLINK_NOFOLLOW : 0);
+
+	if (!s->open.in_root)
+		return open_tree(AT_FDCWD, s->open.path, flags);
+	_cleanup_fd_ int fd = open_source(root, s, O_PATH | (nofollow ? O_NOFOLLOW : 0));
+	return fd < 0 ? -1 : mnt_clone(fd, s->open.recursive);
+}
+
+/* root: the container's, for a source in it. */
+static int copy_mount(int root, const struct step *s)
+{
 	struct stat st;
 
-	int link = open_link(s);
+	int link = open_link(root, s);
 	if (link != -EBADF)
 		return link;
-	_cleanup_fd_ int tree = open_tree(AT_FDCWD, s->open.path, flags);
+	_cleanup_fd_ int tree = copy_source(root, s);
 	if (tree < 0)
 		return open_failed(s);
 	if (s->kind != STEP_OPEN_SOURCE) {
@@ -246,9 +269,14 @@ int open_tree_copy(const struct step *s)
 	return take_fd(&tree);
 }
 
+int open_tree_copy(const struct step *s)
+{
+	return copy_mount(-EBADF, s);
+}
+
 int step_open(struct step_ctx *c, const struct step *s)
 {
-	int fd = open_tree_copy(s);
+	int fd = copy_mount(c->root, s);
 
 	if (fd < 0)
 		return fd;

@@ -13,6 +13,7 @@
 #include <linux/magic.h>
 #include <sys/vfs.h>
 
+#include "base/log.h"
 #include "base/path.h"
 #include "step/mnt.h"
 
@@ -178,6 +179,10 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 		return err_set(EBADF, "source: the copy of %s is missing", m->source);
 	if (fstat(tree, &st) < 0)
 		return err_sys("source: stat %s", m->source);
+	for (size_t i = 0; i < m->data.n; i++)
+		if (strchr(m->data.v[i], '=') && !str_starts(m->data.v[i], "x-"))
+			log_warn("%s.options: \"%.80s\" has no effect on a bind mount", s->field,
+				m->data.v[i]);
 	if (m->copy_symlink && S_ISLNK(st.st_mode))
 		return copy_link(c, m, tree);
 	int r = open_target(c, m, S_ISDIR(st.st_mode), &t);

@@ -68,9 +68,10 @@ static int copy_host_mount(const struct new_fs *f, const char *path, bool ro)
  * A container with a cgroup namespace of its own gets a new mount, whose root is its cgroup.
  *
  * In any other container a new mount would show the host's whole tree, and would even change the
- * options of the host's mount. So the host's mount is copied. The copy is read-only unless the
- * options say "rw", for a container that manages the host's cgroups. In a user namespace it is
- * always read-only, because the directories may be the user's own (CVE-2023-25809).
+ * options of the host's mount. So the host's mount is copied. The copy is as writable as any mount,
+ * read-only with "ro", as in runc and crun: engines write "ro" unless the container is to manage
+ * the host's cgroups. In a user namespace it is always read-only, because the directories may be
+ * the user's own (CVE-2023-25809).
  */
 static int new_cgroup2(struct new_fs *f)
 {
@@ -88,8 +89,8 @@ static int new_cgroup2(struct new_fs *f)
 		return err_set(ENODEV,
 			"type: the host has no cgroup2 file system at /sys/fs/cgroup or "
 			"/sys/fs/cgroup/unified: mount one there, or leave this entry out");
-	bool rw = !userns && (f->m->attr_clr & MOUNT_ATTR_RDONLY);
-	return copy_host_mount(f, path, !rw);
+	bool ro = userns || ((f->m->attr_set | f->m->rec_attr_set) & MOUNT_ATTR_RDONLY);
+	return copy_host_mount(f, path, ro);
 }
 
 /*

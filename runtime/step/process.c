@@ -348,6 +348,11 @@ static int set_apparmor_profile(int proc, const char *profile)
 		if (dir < 0)
 			r = -EINVAL;
 	}
+	/* The name stands for no profile, and without AppArmor there is none. */
+	if ((r == -EINVAL || r == -EOPNOTSUPP) && streq(profile, "unconfined")) {
+		err_clear();
+		return 0;
+	}
 	if (r == -ENOENT)
 		return err_set(ENOENT,
 			"\"%s\": the kernel has no such profile loaded: load it with "

@@ -85,7 +85,8 @@ int step_attach_root(struct step_ctx *c, const struct step *s)
 		return err_set(EBADF, "the copy of the root file system's mount is missing");
 	c->root = c->slots[s->slot];
 	/* A umask of 0 gives mount points and device nodes exactly the modes that are asked for. */
-	umask(0);
+	c->umask = umask(0);
+	c->umask_changed = true;
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return err_sys("make the mounts of the new namespace slaves of the host's");
 	if (masks_paths(c->plan)) {

@@ -86,6 +86,8 @@ struct step_ctx {
 	struct arena *arena;
 
 	/* The mount steps share these members; ATTACH_ROOT sets them. */
+	mode_t umask;          /* the caller's, for createContainer hooks */
+	bool umask_changed;    /* umask is set, and INIT has another one */
 	const char *root_path; /* where the root is attached in the old tree; NULL: over "/" */
 	struct stat root_stat; /* recognises the root if a path leads back to it */
 	struct step_cover null_cover; /* hides files: the host's /dev/null */
@@ -107,8 +109,8 @@ int step_do(struct step_ctx *c, const struct step *s) must_check;
 
 /*
  * host_open.c: step_open() does OPEN_ROOT and OPEN_SOURCE for the INIT of an ordinary user, which
- * may copy mounts only in its own user namespace. It puts what open_tree_copy() returns into the
- * slot.
+ * may copy mounts only in its own user namespace, and OPEN_SOURCE for sources that earlier mounts
+ * of the container made. It puts what open_tree_copy() returns into the slot.
  */
 int step_open(struct step_ctx *c, const struct step *s) must_check;
 

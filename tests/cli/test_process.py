@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """config.json's `process`: what the program finds itself to be."""
+import json
 import os
 import socket
 import struct
@@ -289,8 +290,48 @@ def test_preserve_fds(ctr, n):
 
 
 def test_preserve_fds_that_are_not_open(ctr):
-    r = ctr("true").run("--preserve-fds", "7")
-    r.failed("preserve")
+    """What is open is handed on, with its number; caisson's own files never get the numbers between."""
+    c = ctr("probe", "fds").write()
+    c.rt.prefix = ["sh", "-c", 'exec 4</etc/passwd 7</etc/group; exec "$@"', "sh"]
+    for opt, want in (("1", "0 1 2"), ("3", "0 1 2 4"), ("100000", "0 1 2 4 7")):
+        r = c.rt("run", "--preserve-fds", opt, "--bundle", c.bundle, c.id).ok()
+        assert " ".join(l.split()[0] for l in r.out.splitlines()) == want, r
+        assert r.err.count("\n") == 1 and f"--preserve-fds {opt}: only {len(want.split()) - 3} of the descriptors 3 to" in r.err, r
+
+
+def test_preserve_fds_that_are_not_open_by_exec(ctr):
+    c = ctr.idle().up()
+    c.rt.prefix = ["sh", "-c", 'exec 4</etc/passwd; exec "$@"', "sh"]
+    r = c.rt("exec", "--preserve-fds", "2", c.id, "probe", "fds").ok()
+    assert [l.split()[0] for l in r.out.splitlines()] == ["0", "1", "2", "4"] and "only 1 of" in r.err, r
+
+
+def test_listen_fds_of_another_process(ctr):
+    """sd_listen_fds(3): without LISTEN_PID, or with another's, they are for nobody here."""
+    c = ctr.sh("echo ${LISTEN_FDS-none}; probe fds").write()
+    for env in ({}, {"LISTEN_PID": "2"}):
+        c.rt.prefix = ["sh", "-c", 'exec 3</etc/passwd; exec "$@"', "sh"]
+        r = c.run(env={**os.environ, "LISTEN_FDS": "1", **env}).ok()
+        assert [l.split()[0] for l in r.out.splitlines()] == ["none", "0", "1", "2"], r
+
+
+@pytest.mark.parametrize("how", ["process", "config"])
+def test_configuration_from_a_descriptor(ctr, tmp, how):
+    """bash writes /dev/fd/63 for <(COMMAND)."""
+    c = ctr.sh("echo from a pipe; probe fds") if how == "config" else ctr.idle().up()
+    text = json.dumps(c.conf if how == "config" else {"args": ["sh", "-c", "echo from a pipe; probe fds"], "cwd": "/"})
+    r, w = os.pipe()
+    os.write(w, text.encode())
+    os.close(w)
+    try:
+        if how == "config":
+            got = c.rt("run", "--bundle", c.bundle, "--config", f"/dev/fd/{r}", c.id, pass_fds=[r])
+        else:
+            got = c.rt("exec", "--process", f"/dev/fd/{r}", c.id, pass_fds=[r])
+    finally:
+        os.close(r)
+    first, *fds = got.ok().out.splitlines()
+    assert first == "from a pipe" and [l.split()[0] for l in fds] == ["0", "1", "2"], got
 
 
 def test_listen_fds(ctr):
@@ -420,7 +461,9 @@ def test_the_log_is_no_preserved_descriptor(ctr, tmp):
     """--log is opened before descriptors are counted. Its own descriptor must not count as the missing third one."""
     c = ctr("true")
     c.rt.options = ["--log", os.path.join(tmp, "log")]
-    c.run("--preserve-fds", "1").failed("descriptor 3 is not open")
+    c.conf["process"]["args"] = ["probe", "fds"]
+    r = c.run("--preserve-fds", "1").ok()
+    assert [l.split()[0] for l in r.out.splitlines()] == ["0", "1", "2"], r
 
 
 @pytest.mark.parametrize("how", ["run", "exec"])

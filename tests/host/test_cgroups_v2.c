@@ -335,6 +335,10 @@ static void test_unified(void **state)
 	fixture_expect(f, "memory.oom.group", "1");
 	fixture_expect(f, "cgroup.max.depth", "3");
 	fixture_expect(f, "pids.max", "55");
+	/* With 0 the kernel would not even let the first process in. */
+	u[3].value = "0";
+	fixture_apply(f, &res);
+	fixture_expect(f, "pids.max", "1");
 	u[0] = (struct cg_unified){"memory.nosuch", "1"};
 	res.nunified = 1;
 	assert_int_equal(cg_apply(&f->cg, &res), -ENOENT);

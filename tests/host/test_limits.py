@@ -115,11 +115,20 @@ def test_every_limit_and_every_flag_of_update(ctr, devices):
     assert not os.path.exists(CGROUPS + "/limits-test")
 
 
-def test_no_process_but_the_first(ctr):
+@pytest.mark.parametrize("resources", [{"pids": {"limit": 0}}, {"unified": {"pids.max": "0"}}], ids=["limit", "unified"])
+def test_no_process_but_the_first(ctr, resources):
     c = ctr.sh("read limit </sys/fs/cgroup/pids.max; echo $limit; ls /; echo not reached")
-    c.conf["linux"]["resources"] = {"pids": {"limit": 0}}
+    c.conf["linux"]["resources"] = resources
     r = c.run()
     assert r.out == "1\n" and "can't fork" in r.err and r.rc != 0, r
+
+
+def test_zero_processes_are_no_limit_before_1_3(ctr):
+    c = ctr.sh("read limit </sys/fs/cgroup/pids.max; echo $limit; ls / | head -n 1")
+    c.conf["ociVersion"] = "1.0.2-dev"
+    c.conf["linux"]["resources"] = {"pids": {"limit": 0}}
+    r = c.run().ok()
+    assert r.out.splitlines()[0] == "max" and len(r.out.splitlines()) == 2, r
 
 
 def test_events_tell_of_memory_that_ran_out(ctr):

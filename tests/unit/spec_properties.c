@@ -11,6 +11,11 @@
 	{ \
 		"-1", "4294967296", "99999999999999999999999" \
 	}
+/* 4294967295 is -1 to the kernel: "leave the id as it is", and so root's. */
+#define ID_BAD \
+	{ \
+		"-1", "4294967295", "4294967296", "99999999999999999999999" \
+	}
 #define U64_BAD \
 	{ \
 		"-1", "18446744073709551616", "-9223372036854775809" \
@@ -55,8 +60,8 @@
 		} \
 	}
 #define ID_MAP(name) \
-	{name, 'A', CROSS, {NULL}}, {name "[].containerID", 'i', REQ, U32_BAD}, \
-		{name "[].hostID", 'i', REQ, U32_BAD}, \
+	{name, 'A', CROSS, {NULL}}, {name "[].containerID", 'i', 0, ID_BAD}, \
+		{name "[].hostID", 'i', CROSS, ID_BAD}, \
 	{ \
 		name "[].size", 'i', REQ, \
 		{ \
@@ -65,10 +70,10 @@
 	}
 #define BLOCK "linux.resources.blockIO"
 #define THROTTLE(name) \
-	{BLOCK "." name, 'A', 0, {NULL}}, {BLOCK "." name "[].major", 'i', REQ, U32_BAD}, \
-		{BLOCK "." name "[].minor", 'i', REQ, U32_BAD}, \
+	{BLOCK "." name, 'A', 0, {NULL}}, {BLOCK "." name "[].major", 'i', 0, U32_BAD}, \
+		{BLOCK "." name "[].minor", 'i', 0, U32_BAD}, \
 	{ \
-		BLOCK "." name "[].rate", 'i', REQ, U64_BAD \
+		BLOCK "." name "[].rate", 'i', 0, U64_BAD \
 	}
 #define WEIGHT_BAD \
 	{ \
@@ -108,13 +113,13 @@ const struct property spec_properties[] = {
 	{"process", 'O', 0, {NULL}},
 	{"process.terminal", 'b', 0, {NULL}},
 	{"process.consoleSize", 'O', 0, {NULL}},
-	{"process.consoleSize.height", 'i', REQ, U16_BAD},
-	{"process.consoleSize.width", 'i', REQ, U16_BAD},
+	{"process.consoleSize.height", 'i', 0, U16_BAD},
+	{"process.consoleSize.width", 'i', 0, U16_BAD},
 	{"process.user", 'O', 0, {NULL}},
-	{"process.user.uid", 'i', 0, U32_BAD},
-	{"process.user.gid", 'i', 0, U32_BAD},
+	{"process.user.uid", 'i', 0, ID_BAD},
+	{"process.user.gid", 'i', 0, ID_BAD},
 	{"process.user.umask", 'i', 0, {"-1", "512"}},
-	{"process.user.additionalGids", 'N', 0, {"[-1]", "[0, 4294967296]", "[1.5]"}},
+	{"process.user.additionalGids", 'N', 0, {"[-1]", "[0, 4294967295]", "[1.5]"}},
 	{"process.args", 'S', REQ, {"[]"}},
 	{"process.env", 'S', 0, {NULL}},
 	{"process.cwd", 's', REQ, PATH_BAD},
@@ -128,8 +133,8 @@ const struct property spec_properties[] = {
 		{"[{\"type\":\"RLIMIT_CPU\",\"soft\":1,\"hard\":1},"
 		 "{\"type\":\"RLIMIT_CPU\",\"soft\":2,\"hard\":2}]"}},
 	{"process.rlimits[].type", 's', REQ, NAME_BAD},
-	{"process.rlimits[].soft", 'i', REQ, U64_BAD},
-	{"process.rlimits[].hard", 'i', REQ, {"-1", "18446744073709551616", "1e3"}},
+	{"process.rlimits[].soft", 'i', 0, U64_BAD},
+	{"process.rlimits[].hard", 'i', CROSS, {"-1", "18446744073709551616", "1e3"}},
 	{"process.noNewPrivileges", 'b', 0, {NULL}},
 	{"process.apparmorProfile", 's', 0, {NULL}},
 	{"process.selinuxLabel", 's', 0, {NULL}},
@@ -144,7 +149,7 @@ const struct property spec_properties[] = {
 	{"process.scheduler.period", 'i', 0, U64_BAD},
 	{"process.ioPriority", 'O', 0, {NULL}},
 	{"process.ioPriority.class", 's', REQ, NAME_BAD},
-	{"process.ioPriority.priority", 'i', REQ, {"-1", "8"}},
+	{"process.ioPriority.priority", 'i', 0, {"-1", "8"}},
 	{"process.execCPUAffinity", 'O', 0, {NULL}},
 	{"process.execCPUAffinity.initial", 's', 0, LIST_BAD},
 	{"process.execCPUAffinity.final", 's', 0, LIST_BAD},
@@ -165,11 +170,11 @@ const struct property spec_properties[] = {
 	{"linux.devices", 'A', 0, {NULL}},
 	{"linux.devices[].path", 's', REQ, PATH_BAD},
 	{"linux.devices[].type", 's', REQ, {"\"a\"", "\"cc\"", "\"C\""}},
-	{"linux.devices[].major", 'i', CROSS, {"-1", "4096"}},
-	{"linux.devices[].minor", 'i', CROSS, {"-1", "1048576"}},
+	{"linux.devices[].major", 'i', 0, {"-1", "4096"}},
+	{"linux.devices[].minor", 'i', 0, {"-1", "1048576"}},
 	{"linux.devices[].fileMode", 'i', 0, {"-1", "65536"}},
-	{"linux.devices[].uid", 'i', 0, U32_BAD},
-	{"linux.devices[].gid", 'i', 0, U32_BAD},
+	{"linux.devices[].uid", 'i', 0, ID_BAD},
+	{"linux.devices[].gid", 'i', 0, ID_BAD},
 	{"linux.netDevices", 'P', 0,
 		{"{\"\": {}}", "{\"a b\": {}}", "{\"a/b\": {}}", "{\"sixteen-bytes-xx\": {}}",
 			"{\"..\": {}}", "{\"a\": {\"name\": \"b\"}, \"b\": {}}"}},
@@ -178,7 +183,7 @@ const struct property spec_properties[] = {
 	{"linux.cgroupsPath", 's', 0, {NULL}},
 	{"linux.resources", 'O', 0, {NULL}},
 	{"linux.resources.devices", 'A', 0, {NULL}},
-	{"linux.resources.devices[].allow", 'b', REQ, {NULL}},
+	{"linux.resources.devices[].allow", 'b', 0, {NULL}},
 	{"linux.resources.devices[].type", 's', 0, {"\"p\"", "\"ab\""}},
 	{"linux.resources.devices[].major", 'i', 0, {"-2", "4294967296"}},
 	{"linux.resources.devices[].minor", 'i', 0, {"-2", "4294967296"}},
@@ -209,8 +214,8 @@ const struct property spec_properties[] = {
 	{BLOCK ".weight", 'i', 0, WEIGHT_BAD},
 	{BLOCK ".leafWeight", 'i', 0, WEIGHT_BAD},
 	{BLOCK ".weightDevice", 'A', 0, {"[{\"major\": 1, \"minor\": 2}]"}},
-	{BLOCK ".weightDevice[].major", 'i', REQ, U32_BAD},
-	{BLOCK ".weightDevice[].minor", 'i', REQ, U32_BAD},
+	{BLOCK ".weightDevice[].major", 'i', 0, U32_BAD},
+	{BLOCK ".weightDevice[].minor", 'i', 0, U32_BAD},
 	{BLOCK ".weightDevice[].weight", 'i', 0, WEIGHT_BAD},
 	{BLOCK ".weightDevice[].leafWeight", 'i', 0, WEIGHT_BAD},
 	THROTTLE("throttleReadBpsDevice"),
@@ -220,12 +225,12 @@ const struct property spec_properties[] = {
 	{"linux.resources.hugepageLimits", 'A', 0, {NULL}},
 	{"linux.resources.hugepageLimits[].pageSize", 's', REQ,
 		{"\"2\"", "\"MB\"", "\"02MB\"", "\"2TB\"", "\"2MBx\"", "\"2M\"", "\"2 MB\""}},
-	{"linux.resources.hugepageLimits[].limit", 'i', REQ, U64_BAD},
+	{"linux.resources.hugepageLimits[].limit", 'i', 0, U64_BAD},
 	{"linux.resources.network", 'O', 0, {NULL}},
 	{"linux.resources.network.classID", 'i', 0, U32_BAD},
 	{"linux.resources.network.priorities", 'A', 0, {NULL}},
 	{"linux.resources.network.priorities[].name", 's', REQ, {NULL}},
-	{"linux.resources.network.priorities[].priority", 'i', REQ, U32_BAD},
+	{"linux.resources.network.priorities[].priority", 'i', 0, U32_BAD},
 	{"linux.resources.rdma", 'P', 0, {"{\"mlx\": {}}", "{\"mlx\": null}"}},
 	{"linux.resources.rdma{}.hcaHandles", 'i', 0, U32_BAD},
 	{"linux.resources.rdma{}.hcaObjects", 'i', 0, U32_BAD},
@@ -255,8 +260,8 @@ const struct property spec_properties[] = {
 	{RULES "[].action", 's', REQ, {"\"x\"", "\"SCMP_ACT_KILL\""}},
 	{RULES "[].errnoRet", 'i', 0, {"-1", "4095", "4294967296"}},
 	{RULES "[].args", 'A', 0, {NULL}},
-	{RULES "[].args[].index", 'i', REQ, {"-1", "6"}},
-	{RULES "[].args[].value", 'i', REQ, U64_BAD},
+	{RULES "[].args[].index", 'i', 0, {"-1", "6"}},
+	{RULES "[].args[].value", 'i', 0, U64_BAD},
 	{RULES "[].args[].valueTwo", 'i', 0, U64_BAD},
 	{RULES "[].args[].op", 's', REQ, NAME_BAD},
 	{"linux.sysctl", 'M', 0,
@@ -275,7 +280,7 @@ const struct property spec_properties[] = {
 	{"vm.hypervisor", 'O', 0, {NULL}},
 	{"vm.hypervisor.path", 's', REQ | EMPTY, PATH_BAD},
 	{"vm.hypervisor.parameters", 'S', 0, {NULL}},
-	{"vm.kernel", 'O', REQ, {NULL}},
+	{"vm.kernel", 'O', 0, {NULL}},
 	{"vm.kernel.path", 's', REQ | EMPTY, PATH_BAD},
 	{"vm.kernel.parameters", 'S', 0, {NULL}},
 	{"vm.kernel.initrd", 's', 0, PATH_BAD},

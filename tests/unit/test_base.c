@@ -144,7 +144,70 @@ static void test_json(void **state)
 	memset(deep, '[', 20000);
 	deep[20000] = '\0';
 	assert_int_equal(parse(deep, &a, &n), -EINVAL);
-	assert_non_null(strstr(err_msg(), "nested deeper"));
+	assert_non_null(strstr(err_msg(), "not valid JSON"));
+}
+
+static void test_foreign_text(void **state)
+{
+	static const struct {
+		const char *in, *clean, *quoted;
+	} rows[] = {
+		{"", "", "\"\""},
+		{"plain \xc3\xbc \xe2\x82\xac \xf0\x9f\x8e\x89",
+			"plain \xc3\xbc \xe2\x82\xac \xf0\x9f\x8e\x89",
+			"\"plain \xc3\xbc \xe2\x82\xac \xf0\x9f\x8e\x89\""},
+		{"a\nlevel=error msg=\"b\"\\", "a|level=error msg=\"b\"\\",
+			"\"a\\nlevel=error msg=\\\"b\\\"\\\\\""},
+		{"\x1b[2J\t\r\x7f\x01", "?[2J???", "\"\\x1b[2J\\t\\r\\x7f\\x01\""},
+		{"\xc2\x9b"
+		 "2J\xc2\x80\xc2\xa0",
+			"?2J?\xc2\xa0", "\"\\u009b2J\\u0080\xc2\xa0\""},
+		{"\x9b\xff\xc0\x80\xed\xa0\x80\xe2\x82", "?????????",
+			"\"\\x9b\\xff\\xc0\\x80\\xed\\xa0\\x80\\xe2\\x82\""},
+		{"\xe2\x80\xae"
+		 "x\xe2\x80\xa8y",
+			"?x?y", "\"\\u202ex\\u2028y\""},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_strbuf_ struct strbuf quoted = {0};
+		char clean[64];
+		str_clean(clean, sizeof(clean), rows[i].in, strlen(rows[i].in));
+		assert_string_equal(clean, rows[i].clean);
+		assert_int_equal(str_quote(&quoted, rows[i].in), 0);
+		assert_string_equal(strbuf_str(&quoted), rows[i].quoted);
+	}
+	/* No character is cut in two, at neither end. */
+	char few[6];
+	str_clean(few, sizeof(few), "abcd\xc3\xbc", 6);
+	assert_string_equal(few, "abcd");
+	str_quote_end(few, sizeof(few),
+		"\xe2\x82\xac"
+		"bcde\r\n",
+		9);
+	assert_string_equal(few, "bcde");
+}
+
+/* What is nested too deeply to be known is left out, with all that is in it. */
+static void test_json_depth(void **state)
+{
+	_cleanup_arena_ struct arena a = {0};
+	char text[4096] = "";
+	struct json *n;
+
+	strcat(text, "{\"deep\":");
+	for (int i = 0; i < 80; i++)
+		strcat(text, "[{\"k\":");
+	strcat(text, "null");
+	for (int i = 0; i < 80; i++)
+		strcat(text, ",\"l\":true},1]");
+	strcat(text, ",\"last\":[1,{\"x\":2}]}");
+	assert_true(strlen(text) < sizeof(text) - 1);
+	assert_int_equal(parse(text, &a, &n), 0);
+	assert_int_equal(n->count, 2);
+	assert_int_equal(json_get(n, "last")->count, 2);
+	assert_null(json_get(n, "last")->first->key);
+	assert_int_equal(parse("{\"deep\":[[[", &a, &n), -EINVAL);
 }
 
 static void test_json_out(void **state)
@@ -279,6 +342,8 @@ int main(void)
 		cmocka_unit_test(test_quote_end),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_json_depth),
+		cmocka_unit_test(test_foreign_text),
 		cmocka_unit_test(test_json_out),
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_descriptors_by_socket),

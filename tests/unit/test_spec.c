@@ -183,7 +183,7 @@ static void test_namespaces(void **state)
 	assert_int_equal(s->uid_mappings.n, 2);
 	assert_int_equal(s->uid_mappings.v[0].size, 32000);
 	assert_int_equal(s->uid_mappings.v[1].container_id, 32000);
-	assert_int_equal(s->gid_mappings.v[0].host_id, UINT32_MAX);
+	assert_int_equal(s->gid_mappings.v[0].host_id, UINT32_MAX - 1);
 	assert_true(s->time_monotonic.set && s->time_boottime.set);
 	assert_true(s->time_monotonic.secs == -172800);
 	assert_int_equal(s->time_monotonic.nanosecs, 999999999);

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 // clang-format on
+#include <stdio.h>
+
 #include "spec/spec.h"
 
 /*
@@ -95,6 +97,10 @@ static const struct {
 	{MOUNT(",\"type\":\"bind\""), "mounts[0].source: expected the path to bind-mount"},
 	{MOUNT(",\"options\":[\"rbind\"]"), "mounts[0].source: expected the path to bind-mount"},
 	{MOUNT(",\"options\":[\"remount\",\"bind\",\"ro\"]"), NULL},
+	{MOUNT(BOUND "\"nosiud\"]"), "mounts[0].options: expected options that a bind mount can"},
+	{MOUNT(BOUND "\"remount\",\"nosiud\"]"), "mounts[0].options: expected options that"},
+	{MOUNT(BOUND "\"size=64m\",\"x-systemd.automount\",\"nofail\",\"\"]"), NULL},
+	{MOUNT(",\"type\":\"tmpfs\",\"options\":[\"nosiud\"]"), NULL}, /* the kernel refuses it */
 	{MOUNT(",\"options\":[\"copy-symlink\"]"), "mounts[0].options: copy-symlink, src-nofollow"},
 	{MOUNT(",\"source\":\"/s\",\"options\":[\"bind\",\"copy-symlink\",\"dest-nofollow\"]"),
 		"mounts[0].options: expected copy-symlink without src-nofollow"},
@@ -141,12 +147,12 @@ static const struct {
 	{LINUX(NS("user") ",\"uidMappings\":[" MAP(0, 1, 1) "],\"gidMappings\":[" MAP(
 		 0, 1, 10) "," MAP(9, 11, 1) "]"),
 		"linux.gidMappings: expected ranges that do not overlap: the container ids"},
-	{LINUX(NS("user") ",\"uidMappings\":[" MAP(4294967295, 0, 1) "],\"gidMappings\":[" MAP(
-		 0, 4294967295, 1) "]"),
+	{LINUX(NS("user") ",\"uidMappings\":[" MAP(4294967294, 0, 1) "],\"gidMappings\":[" MAP(
+		 0, 0, 4294967295) "]"),
 		NULL},
-	{LINUX("\"uidMappings\":[" MAP(4294967295, 0, 2) "]"),
+	{LINUX("\"uidMappings\":[" MAP(4294967294, 0, 2) "]"),
 		"linux.uidMappings[0].size: expected at most 1"},
-	{LINUX("\"uidMappings\":[" MAP(0, 4294967294, 4) "]"),
+	{LINUX("\"uidMappings\":[" MAP(0, 4294967293, 4) "]"),
 		"linux.uidMappings[0].size: expected at most 2"},
 	{LINUX("\"timeOffsets\":{\"boottime\":{\"secs\":1}}"),
 		"linux.timeOffsets: expected nothing without a new time namespace"},
@@ -181,14 +187,22 @@ static const struct {
 	{LINUX(NS("ipc") ",\"sysctl\":{\"kernel.domainname\":\"1\"}"),
 		"\"kernel.domainname\" is not allowed without a uts namespace"},
 	{LINUX(NS("uts") ",\"sysctl\":{\"kernel.hostname\":\"1\"}"), "use the property hostname"},
+	{DOC(",\"linux\":{" NS(
+		 "uts") ",\"sysctl\":{\"kernel/hostname\":\"1\"}},\"hostname\":\"2\""),
+		"use the property hostname, which is \"2\""},
+	{DOC(",\"linux\":{" NS(
+		 "uts") ",\"sysctl\":{\"kernel.hostname\":\"1\"}},\"hostname\":\"1\""),
+		NULL},
+	{LINUX("\"sysctl\":{\"kernel.hostname\":\"1\"}"),
+		"\"kernel.hostname\" is not allowed without a uts namespace"},
+	{DOC(",\"linux\":{" NS(
+		 "uts") ",\"sysctl\":{\"kernel.domainname\":\"1\"}},\"domainname\":\"2\""),
+		"linux.sysctl: expected \"2\" for kernel.domainname"},
+	{DOC(",\"linux\":{" NS(
+		 "uts") ",\"sysctl\":{\"kernel.domainname\":\"1\"}},\"domainname\":\"1\""),
+		NULL},
 	{LINUX(NS("uts") ",\"sysctl\":{\"kernel.panic\":\"1\"}"),
 		"\"kernel.panic\" is not allowed: it is not in a separate kernel namespace"},
-
-	/* devices */
-	{LINUX("\"devices\":[{\"path\":\"/x\",\"type\":\"c\",\"minor\":1}]"),
-		"linux.devices[0].major: expected a number"},
-	{LINUX("\"devices\":[{\"path\":\"/x\",\"type\":\"b\",\"major\":1}]"),
-		"linux.devices[0].minor: expected a number"},
 
 	/* resources: values that Docker writes for limits that were not given */
 	{LINUX("\"resources\":{\"blockIO\":{\"weight\":0},\"memory\":"
@@ -220,7 +234,8 @@ static const struct {
 		"SCMP_ACT_TRACE have it"},
 
 	/* vm */
-	{VM(""), "config.json: vm.kernel: expected an object, found nothing"},
+	{VM(""), NULL},
+	{VM("\"hwConfig\":{\"vcpus\":2}"), NULL},
 	{VM("\"kernel\":{\"path\":\"\"},\"hypervisor\":{\"path\":\"\"},"
 	    "\"image\":{\"path\":\"\",\"format\":\"\"},\"hwconfig\":{\"vcpus\":3}"),
 		NULL},
@@ -229,6 +244,44 @@ static const struct {
 	{VM("\"kernel\":{\"path\":\"/k\"},\"hwconfig\":{},\"hwConfig\":{}"),
 		"vm.hwconfig: expected nothing"},
 };
+
+/* What a limit of 0 processes means depends on the document's own version. */
+static void test_no_pids(void **state)
+{
+	static const struct {
+		const char *version;
+		int64_t limit;
+	} rows[] = {
+		{"1.0.2-dev", -1},
+		{"1.0.0", -1},
+		{"1.2.1", -1},
+		{"1.2.99+dev", -1},
+		{"1.3.0-rc.1", 0},
+		{"1.3.0", 0},
+		{"1.10.0", 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_arena_ struct arena a = {0};
+		struct cg_resources later = {.pids_limit = {true, 0}};
+		const struct spec *s;
+		char text[256];
+		int len = snprintf(text, sizeof(text),
+			"{\"ociVersion\":\"%s\",\"root\":{\"path\":\"r\"},"
+			"\"linux\":{\"resources\":{\"pids\":{\"limit\":0}}}}",
+			rows[i].version);
+		assert_int_equal(spec_parse(&a, text, (size_t)len, "config.json", &s), 0);
+		assert_true(s->resources.pids_limit.set);
+		if (s->resources.pids_limit.v != rows[i].limit)
+			fail_msg("%s: pids.limit 0 became %lld", rows[i].version,
+				(long long)s->resources.pids_limit.v);
+		spec_settle_resources(s, &later);
+		assert_int_equal(later.pids_limit.v, rows[i].limit);
+		later.pids_limit.v = 5;
+		spec_settle_resources(s, &later);
+		assert_int_equal(later.pids_limit.v, 5);
+	}
+}
 
 static void test_documents(void **state)
 {
@@ -249,6 +302,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_documents),
+		cmocka_unit_test(test_no_pids),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
