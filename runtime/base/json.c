@@ -3,196 +3,323 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <yajl/yajl_gen.h>
-#include <yajl/yajl_parse.h>
 
-struct frame {
-	struct json *node;
-	struct json **tail; /* the pointer to set to the next element */
-};
+#define REPLACEMENT 0xfffdU /* the character for what is none */
 
 struct reader {
 	struct arena *arena;
 	const char *what;
-	const char *key; /* key of the member whose value comes next */
-	struct json *root;
-	struct frame stack[JSON_MAX_DEPTH];
+	const char *text, *p, *end;
 	unsigned depth;
-	int failed; /* -errno of the callbacks below */
 };
 
-static struct json *add_node(struct reader *r, enum json_type type)
-{
-	struct json *n = arena_alloc(r->arena, sizeof(*n));
+static int read_value(struct reader *r, struct json *n) must_check;
 
-	if (!n) {
-		r->failed = -ENOMEM;
-		return NULL;
-	}
-	n->type = type;
-	if (r->depth == 0) {
-		r->root = n;
-		return n;
-	}
-	struct frame *f = &r->stack[r->depth - 1];
-	n->key = take_ptr(r->key);
-	*f->tail = n;
-	f->tail = &n->next;
-	f->node->count++;
-	return n;
+/* Sets the error for what is at the reader's place, and says what was expected there. */
+static int err_syntax(const struct reader *r, const char *expected)
+{
+	char found[32] = "the end";
+	size_t line = 1;
+
+	for (const char *p = r->text; p < r->p; p++)
+		line += *p == '\n';
+	if (r->p<r->end && * r->p> ' ' && *r->p < 0x7f)
+		snprintf(found, sizeof(found), "\"%c\"", *r->p);
+	else if (r->p < r->end)
+		snprintf(found, sizeof(found), "byte 0x%02x", (unsigned char)*r->p);
+	return err_set(EINVAL, "%s: not valid JSON, line %zu: expected %s, found %s", r->what, line,
+		expected, found);
 }
 
-static int push_node(struct reader *r, enum json_type type)
+static void skip_blanks(struct reader *r)
 {
-	if (r->depth == JSON_MAX_DEPTH) {
-		r->failed = err_set(
-			EINVAL, "%s: nested deeper than %d levels", r->what, JSON_MAX_DEPTH);
-		return 0;
-	}
-	struct json *n = add_node(r, type);
-	if (!n)
-		return 0;
-	r->stack[r->depth++] = (struct frame){.node = n, .tail = &n->first};
-	return 1;
+	while (r->p < r->end && (*r->p == ' ' || *r->p == '\n' || *r->p == '\t' || *r->p == '\r'))
+		r->p++;
 }
 
-static const char *copy_text(struct reader *r, const void *s, size_t len)
+static bool take(struct reader *r, char c)
 {
-	if (memchr(s, '\0', len)) {
-		r->failed =
-			err_set(EINVAL, "%s: a string holds a NUL character (\\u0000)", r->what);
-		return NULL;
-	}
-	const char *copy = arena_strndup(r->arena, s, len);
-	if (!copy)
-		r->failed = -ENOMEM;
-	return copy;
+	if (r->p == r->end || *r->p != c)
+		return false;
+	r->p++;
+	return true;
 }
 
-static int on_null(void *ctx)
+static bool take_word(struct reader *r, const char *word)
 {
-	return add_node(ctx, JSON_NULL) != NULL;
+	size_t len = strlen(word);
+
+	if ((size_t)(r->end - r->p) < len || memcmp(r->p, word, len) != 0)
+		return false;
+	r->p += len;
+	return true;
 }
-
-static int on_boolean(void *ctx, int value)
-{
-	struct json *n = add_node(ctx, JSON_BOOL);
-
-	if (n)
-		n->boolean = value;
-	return n != NULL;
-}
-
-static int on_text(struct reader *r, enum json_type type, const void *s, size_t len)
-{
-	const char *text = copy_text(r, s, len);
-	struct json *n = text ? add_node(r, type) : NULL;
-
-	if (n)
-		n->text = text;
-	return n != NULL;
-}
-
-static int on_number(void *ctx, const char *s, size_t len)
-{
-	return on_text(ctx, JSON_NUMBER, s, len);
-}
-
-static int on_string(void *ctx, const unsigned char *s, size_t len)
-{
-	return on_text(ctx, JSON_STRING, s, len);
-}
-
-static int on_key(void *ctx, const unsigned char *s, size_t len)
-{
-	struct reader *r = ctx;
-
-	r->key = copy_text(r, s, len);
-	if (!r->key)
-		return 0;
-	const struct json *object = r->stack[r->depth - 1].node;
-	if (object->count == JSON_MAX_MEMBERS) {
-		r->failed = err_set(EINVAL, "%s: an object has more than %d properties", r->what,
-			JSON_MAX_MEMBERS);
-		return 0;
-	}
-	for (const struct json *n = object->first; n; n = n->next) {
-		if (!streq(n->key, r->key))
-			continue;
-		r->failed = err_set(EINVAL, "%s: the property \"%s\" is given twice in one object",
-			r->what, r->key);
-		return 0;
-	}
-	return 1;
-}
-
-static int on_object(void *ctx)
-{
-	return push_node(ctx, JSON_OBJECT);
-}
-
-static int on_array(void *ctx)
-{
-	return push_node(ctx, JSON_ARRAY);
-}
-
-static int on_end(void *ctx)
-{
-	((struct reader *)ctx)->depth--;
-	return 1;
-}
-
-static const yajl_callbacks callbacks = {
-	.yajl_null = on_null,
-	.yajl_boolean = on_boolean,
-	.yajl_number = on_number,
-	.yajl_string = on_string,
-	.yajl_start_map = on_object,
-	.yajl_map_key = on_key,
-	.yajl_end_map = on_end,
-	.yajl_start_array = on_array,
-	.yajl_end_array = on_end,
-};
 
 /*
- * yajl's message has several lines and draws an arrow, so only its first sentence is used, with the
- * number of the line in the document.
+ * Returns the length of the UTF-8 sequence at s, which ends before end, or 0 if there is none:
+ * overlong forms and surrogates are none.
  */
-static int syntax_error(yajl_handle h, const char *text, size_t len, const char *what)
+static size_t utf8_len(const char *s, const char *end)
 {
-	size_t at = yajl_get_bytes_consumed(h), line = 1;
-	unsigned char *msg = yajl_get_error(h, 0, (const unsigned char *)text, len);
+	static const struct {
+		unsigned char mask, lead, len;
+		uint32_t min;
+	} forms[] = {{0x80, 0x00, 1, 0}, {0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800},
+		{0xf8, 0xf0, 4, 0x10000}};
+	unsigned char first = (unsigned char)*s;
 
-	for (size_t i = 0; i < at && i < len; i++)
-		line += text[i] == '\n';
-	size_t msg_len = msg ? strcspn((char *)msg, "\n") : 0;
-	int r = err_set(EINVAL, "%s: not valid JSON, line %zu: %.*s", what, line, (int)msg_len,
-		msg ? (char *)msg : "");
-	yajl_free_error(h, msg);
-	return r;
+	for (size_t f = 0; f < ARRAY_SIZE(forms); f++) {
+		if ((first & forms[f].mask) != forms[f].lead || end - s < forms[f].len)
+			continue;
+		uint32_t c = first & (unsigned char)~forms[f].mask;
+		for (size_t i = 1; i < forms[f].len; i++) {
+			if (((unsigned char)s[i] & 0xc0) != 0x80)
+				return 0;
+			c = c << 6 | ((unsigned char)s[i] & 0x3f);
+		}
+		bool surrogate = c >= 0xd800 && c <= 0xdfff;
+		return c >= forms[f].min && c <= 0x10ffff && !surrogate ? forms[f].len : 0;
+	}
+	return 0;
+}
+
+/* Writes a character in UTF-8, and returns its length. */
+static size_t put_utf8(uint32_t c, char *out)
+{
+	if (c < 0x80) {
+		out[0] = (char)c;
+		return 1;
+	}
+	size_t len = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+	for (size_t i = len - 1; i > 0; i--, c >>= 6)
+		out[i] = (char)(0x80 | (c & 0x3f));
+	out[0] = (char)((0xf00 >> len & 0xff) | c);
+	return len;
+}
+
+/* Reads four hexadecimal digits. */
+static int read_unit(struct reader *r, uint32_t *ret)
+{
+	*ret = 0;
+	for (int i = 0; i < 4; i++, r->p++) {
+		char c = r->p < r->end ? *r->p : '\0', letter = (char)(c | 0x20);
+		if (c >= '0' && c <= '9')
+			*ret = *ret << 4 | (uint32_t)(c - '0');
+		else if (letter >= 'a' && letter <= 'f')
+			*ret = *ret << 4 | (uint32_t)(letter - 'a' + 10);
+		else
+			return err_syntax(r, "a hexadecimal digit");
+	}
+	return 0;
+}
+
+/*
+ * Reads what follows "\u". Two units can be one character; a unit that is only a half of one
+ * becomes U+FFFD.
+ */
+static int read_unicode(struct reader *r, char **out)
+{
+	uint32_t c, low;
+	int result = read_unit(r, &c);
+
+	if (result < 0)
+		return result;
+	if (c == 0)
+		return err_set(EINVAL, "%s: a string holds a NUL character (\\u0000)", r->what);
+	if (c >= 0xd800 && c < 0xdc00 && take_word(r, "\\u")) {
+		result = read_unit(r, &low);
+		if (result < 0)
+			return result;
+		if (low >= 0xdc00 && low < 0xe000) {
+			c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
+		} else {
+			r->p -= 6; /* another character, which is read again by itself */
+			c = REPLACEMENT;
+		}
+	}
+	if (c >= 0xd800 && c < 0xe000)
+		c = REPLACEMENT;
+	*out += put_utf8(c, *out);
+	return 0;
+}
+
+static int read_escape(struct reader *r, char **out)
+{
+	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+	const char *known = r->p < r->end && *r->p ? strchr(from, *r->p) : NULL;
+
+	if (known) {
+		*(*out)++ = to[known - from];
+		r->p++;
+		return 0;
+	}
+	if (!take(r, 'u'))
+		return err_syntax(r, "a character that may follow a backslash");
+	return read_unicode(r, out);
+}
+
+/* Reads a string behind its first quote. No character is longer than it is written. */
+static int read_string(struct reader *r, const char **ret)
+{
+	const char *close = r->p;
+
+	while (close < r->end && *close != '"')
+		close += *close == '\\' ? 2 : 1;
+	if (close >= r->end) {
+		r->p = r->end;
+		return err_syntax(r, "the closing quote of a string");
+	}
+	char *out = arena_alloc(r->arena, (size_t)(close - r->p) + 1);
+	*ret = out;
+	if (!out)
+		return -ENOMEM;
+	while (r->p < close) {
+		if (take(r, '\\')) {
+			int result = read_escape(r, &out);
+			if (result < 0)
+				return result;
+			continue;
+		}
+		size_t n = (unsigned char)*r->p < ' ' ? 0 : utf8_len(r->p, close);
+		if (!n)
+			return err_syntax(r, "a character in UTF-8 that is no control character");
+		memcpy(out, r->p, n);
+		out += n;
+		r->p += n;
+	}
+	r->p = close + 1;
+	return 0;
+}
+
+static bool take_digits(struct reader *r)
+{
+	const char *from = r->p;
+
+	while (r->p < r->end && *r->p >= '0' && *r->p <= '9')
+		r->p++;
+	return r->p > from;
+}
+
+static int read_number(struct reader *r, struct json *n)
+{
+	const char *from = r->p;
+
+	(void)take(r, '-');
+	if (!take(r, '0') && !take_digits(r))
+		return err_syntax(r, r->p > from ? "a digit" : "a value");
+	if (take(r, '.') && !take_digits(r))
+		return err_syntax(r, "a digit");
+	if (take(r, 'e') || take(r, 'E')) {
+		if (!take(r, '+'))
+			(void)take(r, '-');
+		if (!take_digits(r))
+			return err_syntax(r, "a digit");
+	}
+	n->type = JSON_NUMBER;
+	n->text = arena_strndup(r->arena, from, (size_t)(r->p - from));
+	return n->text ? 0 : -ENOMEM;
+}
+
+static int read_key(struct reader *r, const struct json *object, const char **ret)
+{
+	if (!take(r, '"'))
+		return err_syntax(r, "the name of a property, in double quotes");
+	int result = read_string(r, ret);
+	if (result < 0)
+		return result;
+	if (object->count == JSON_MAX_MEMBERS)
+		return err_set(EINVAL, "%s: an object has more than %d properties", r->what,
+			JSON_MAX_MEMBERS);
+	for (const struct json *n = object->first; n; n = n->next)
+		if (streq(n->key, *ret))
+			return err_set(EINVAL,
+				"%s: the property \"%s\" is given twice in one object", r->what,
+				*ret);
+	skip_blanks(r);
+	return take(r, ':') ? 0 : err_syntax(r, "\":\"");
+}
+
+/* Reads an array or an object behind its first bracket. */
+static int read_elements(struct reader *r, struct json *n, char close)
+{
+	struct json **tail = &n->first;
+	const char *key = NULL;
+
+	if (r->depth == JSON_MAX_DEPTH)
+		return err_set(EINVAL, "%s: nested deeper than %d levels", r->what, JSON_MAX_DEPTH);
+	r->depth++;
+	skip_blanks(r);
+	bool more = !take(r, close);
+	while (more) {
+		int result = 0;
+		if (n->type == JSON_OBJECT) {
+			skip_blanks(r);
+			result = read_key(r, n, &key);
+		}
+		struct json *element = result < 0 ? NULL : arena_alloc(r->arena, sizeof(*element));
+		if (!element)
+			return result < 0 ? result : -ENOMEM;
+		element->key = key;
+		result = read_value(r, element);
+		if (result < 0)
+			return result;
+		*tail = element;
+		tail = &element->next;
+		n->count++;
+		skip_blanks(r);
+		more = take(r, ',');
+		if (!more && !take(r, close))
+			return err_syntax(r, close == ']' ? "\",\" or \"]\"" : "\",\" or \"}\"");
+	}
+	r->depth--;
+	return 0;
+}
+
+static int read_value(struct reader *r, struct json *n)
+{
+	skip_blanks(r);
+	if (take(r, '"')) {
+		n->type = JSON_STRING;
+		return read_string(r, &n->text);
+	}
+	if (take(r, '{')) {
+		n->type = JSON_OBJECT;
+		return read_elements(r, n, '}');
+	}
+	if (take(r, '[')) {
+		n->type = JSON_ARRAY;
+		return read_elements(r, n, ']');
+	}
+	if (take_word(r, "null")) {
+		n->type = JSON_NULL;
+		return 0;
+	}
+	n->boolean = take_word(r, "true");
+	if (n->boolean || take_word(r, "false")) {
+		n->type = JSON_BOOL;
+		return 0;
+	}
+	return read_number(r, n);
 }
 
 int json_parse(struct arena *a, const char *text, size_t len, const char *what, struct json **ret)
 {
-	struct reader r = {.arena = a, .what = what};
+	struct reader r = {.arena = a, .what = what, .text = text, .p = text, .end = text + len};
 
+	*ret = NULL;
 	if (len == 0)
 		return err_set(EINVAL, "%s is empty", what);
-	yajl_handle h = yajl_alloc(&callbacks, NULL, &r);
-	if (!h)
-		return err_set(ENOMEM, "out of memory");
-	yajl_status status = yajl_parse(h, (const unsigned char *)text, len);
-	if (status == yajl_status_ok)
-		status = yajl_complete_parse(h);
-	int result = r.failed;
-	if (result == 0 && status != yajl_status_ok)
-		result = syntax_error(h, text, len, what);
-	if (result == 0 && !r.root)
-		result = err_set(EINVAL, "%s holds no JSON value", what);
-	yajl_free(h);
-	*ret = result == 0 ? r.root : NULL;
-	return result;
+	struct json *root = arena_alloc(a, sizeof(*root));
+	if (!root)
+		return -ENOMEM;
+	int result = read_value(&r, root);
+	if (result < 0)
+		return result;
+	skip_blanks(&r);
+	if (r.p < r.end)
+		return err_syntax(&r, "the end");
+	*ret = root;
+	return 0;
 }
 
 const struct json *json_get(const struct json *obj, const char *key)
@@ -240,110 +367,120 @@ const char *json_type_name(enum json_type t)
 
 int json_out_init(struct json_out *o, bool pretty)
 {
-	*o = (struct json_out){.gen = yajl_gen_alloc(NULL)};
-	if (!o->gen)
-		return err_set(ENOMEM, "out of memory");
-	yajl_gen_config(o->gen, yajl_gen_beautify, pretty);
-	if (pretty)
-		yajl_gen_config(o->gen, yajl_gen_indent_string, "  ");
+	*o = (struct json_out){.pretty = pretty};
 	return 0;
 }
 
 void json_out_release(struct json_out *o)
 {
-	if (o->gen)
-		yajl_gen_free(o->gen);
-	o->gen = NULL;
+	strbuf_release(&o->text);
 }
 
-static void note_failure(struct json_out *o, yajl_gen_status s)
+static void put(struct json_out *o, const char *s, size_t len)
 {
-	if (s != yajl_gen_status_ok && s != yajl_gen_generation_complete && !o->failed)
-		o->failed = -EINVAL;
-}
+	int r = strbuf_add(&o->text, s, len);
 
-/*
- * Returns the length of the UTF-8 sequence at s, or 0 if there is none: overlong forms and
- * surrogates are none.
- */
-static size_t utf8_len(const unsigned char *s)
-{
-	static const struct {
-		unsigned char mask, lead, len;
-		uint32_t min;
-	} forms[] = {{0x80, 0x00, 1, 0}, {0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800},
-		{0xf8, 0xf0, 4, 0x10000}};
-
-	for (size_t f = 0; f < ARRAY_SIZE(forms); f++) {
-		if ((s[0] & forms[f].mask) != forms[f].lead)
-			continue;
-		uint32_t c = s[0] & (unsigned char)~forms[f].mask;
-		for (size_t i = 1; i < forms[f].len; i++) {
-			if ((s[i] & 0xc0) != 0x80)
-				return 0;
-			c = c << 6 | (s[i] & 0x3f);
-		}
-		bool surrogate = c >= 0xd800 && c <= 0xdfff;
-		return c >= forms[f].min && c <= 0x10ffff && !surrogate ? forms[f].len : 0;
-	}
-	return 0;
-}
-
-static void write_string(struct json_out *o, const char *value)
-{
-	_cleanup_strbuf_ struct strbuf clean = {0};
-	const unsigned char *p = (const unsigned char *)value;
-	int r = 0;
-
-	while (*p && r >= 0) {
-		size_t n = utf8_len(p);
-		r = n ? strbuf_add(&clean, p, n) : strbuf_add(&clean, "\xef\xbf\xbd", 3);
-		p += n ? n : 1;
-	}
 	if (r < 0)
 		o->failed = r;
-	note_failure(
-		o, yajl_gen_string(o->gen, (const unsigned char *)strbuf_str(&clean), clean.len));
 }
 
-static void write_key(struct json_out *o, const char *key)
+static void put_line(struct json_out *o)
 {
-	if (key)
-		write_string(o, key);
+	put(o, "\n", o->pretty);
+	for (unsigned i = 0; o->pretty && i < o->depth; i++)
+		put(o, "  ", 2);
+}
+
+static void put_string(struct json_out *o, const char *s)
+{
+	static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+	const char *end = s + strlen(s);
+	char code[8];
+
+	put(o, "\"", 1);
+	while (s < end) {
+		size_t n = 0, len;
+		while (s + n < end && (unsigned char)s[n] >= ' ' && s[n] != '"' && s[n] != '\\' &&
+			(len = utf8_len(s + n, end)) > 0)
+			n += len;
+		put(o, s, n);
+		s += n;
+		if (s == end)
+			break;
+		const char *known = strchr(from, *s);
+		if (known)
+			snprintf(code, sizeof(code), "\\%c", to[known - from]);
+		else if ((unsigned char)*s < ' ')
+			snprintf(code, sizeof(code), "\\u%04x", (unsigned char)*s);
+		else
+			code[put_utf8(REPLACEMENT, code)] = '\0';
+		put(o, code, strlen(code));
+		s++;
+	}
+	put(o, "\"", 1);
+}
+
+/* Writes what is before a value: the comma behind the one before, and the key. */
+static void begin_value(struct json_out *o, const char *key)
+{
+	put(o, ",", o->more);
+	if (o->depth)
+		put_line(o);
+	o->more = true;
+	if (!key)
+		return;
+	put_string(o, key);
+	put(o, ": ", o->pretty ? 2 : 1);
+}
+
+static void put_value(struct json_out *o, const char *key, const char *text)
+{
+	begin_value(o, key);
+	put(o, text, strlen(text));
+}
+
+static void open_value(struct json_out *o, const char *key, const char *bracket)
+{
+	put_value(o, key, bracket);
+	o->depth++;
+	o->more = false;
+}
+
+static void close_value(struct json_out *o, const char *bracket)
+{
+	o->depth--;
+	if (o->more)
+		put_line(o);
+	put(o, bracket, 1);
+	o->more = true;
+	if (!o->depth)
+		put_line(o);
 }
 
 void json_out_object(struct json_out *o, const char *key)
 {
-	write_key(o, key);
-	note_failure(o, yajl_gen_map_open(o->gen));
+	open_value(o, key, "{");
 }
 
 void json_out_end_object(struct json_out *o)
 {
-	note_failure(o, yajl_gen_map_close(o->gen));
+	close_value(o, "}");
 }
 
 void json_out_array(struct json_out *o, const char *key)
 {
-	write_key(o, key);
-	note_failure(o, yajl_gen_array_open(o->gen));
+	open_value(o, key, "[");
 }
 
 void json_out_end_array(struct json_out *o)
 {
-	note_failure(o, yajl_gen_array_close(o->gen));
+	close_value(o, "]");
 }
 
 void json_out_str(struct json_out *o, const char *key, const char *value)
 {
-	write_key(o, key);
-	write_string(o, value);
-}
-
-static void write_number(struct json_out *o, const char *key, const char *text)
-{
-	write_key(o, key);
-	note_failure(o, yajl_gen_number(o->gen, text, strlen(text)));
+	begin_value(o, key);
+	put_string(o, value);
 }
 
 void json_out_i64(struct json_out *o, const char *key, int64_t value)
@@ -351,7 +488,7 @@ void json_out_i64(struct json_out *o, const char *key, int64_t value)
 	char text[32];
 
 	snprintf(text, sizeof(text), "%" PRId64, value);
-	write_number(o, key, text);
+	put_value(o, key, text);
 }
 
 void json_out_u64(struct json_out *o, const char *key, uint64_t value)
@@ -359,25 +496,30 @@ void json_out_u64(struct json_out *o, const char *key, uint64_t value)
 	char text[32];
 
 	snprintf(text, sizeof(text), "%" PRIu64, value);
-	write_number(o, key, text);
+	put_value(o, key, text);
 }
 
 void json_out_double(struct json_out *o, const char *key, double value)
 {
-	write_key(o, key);
-	note_failure(o, yajl_gen_double(o->gen, value));
+	char text[40];
+
+	/* JSON has no infinity, and a number with 15 digits is the same when it is read again. */
+	if (!__builtin_isfinite(value))
+		o->failed = -EINVAL;
+	snprintf(text, sizeof(text), "%.15g", value);
+	if (!strpbrk(text, ".e"))
+		strcat(text, ".0");
+	put_value(o, key, text);
 }
 
 void json_out_bool(struct json_out *o, const char *key, bool value)
 {
-	write_key(o, key);
-	note_failure(o, yajl_gen_bool(o->gen, value));
+	put_value(o, key, value ? "true" : "false");
 }
 
 void json_out_null(struct json_out *o, const char *key)
 {
-	write_key(o, key);
-	note_failure(o, yajl_gen_null(o->gen));
+	put_value(o, key, "null");
 }
 
 void json_out_node(struct json_out *o, const char *key, const struct json *node)
@@ -390,7 +532,7 @@ void json_out_node(struct json_out *o, const char *key, const struct json *node)
 		json_out_bool(o, key, node->boolean);
 		return;
 	case JSON_NUMBER:
-		write_number(o, key, node->text);
+		put_value(o, key, node->text);
 		return;
 	case JSON_STRING:
 		json_out_str(o, key, node->text);
@@ -412,14 +554,9 @@ void json_out_node(struct json_out *o, const char *key, const struct json *node)
 
 int json_out_text(struct json_out *o, const char **ret, size_t *ret_len)
 {
-	const unsigned char *text;
-	size_t len;
-
 	if (o->failed)
 		return err_set(-o->failed, "cannot write JSON");
-	if (yajl_gen_get_buf(o->gen, &text, &len) != yajl_gen_status_ok)
-		return err_set(EINVAL, "cannot write JSON");
-	*ret = (const char *)text;
-	*ret_len = len;
+	*ret = strbuf_str(&o->text);
+	*ret_len = o->text.len;
 	return 0;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads and writes JSON, with yajl.
+ * Reads and writes JSON (RFC 8259).
  *
  * Reading gives a tree in an arena. Numbers keep their text, so that 64-bit values survive. What a
  * hostile or broken file can cost is bounded by JSON_MAX_DEPTH nested values, by JSON_MAX_MEMBERS
  * in an object, and by the size limit of the caller who reads the file. Writing goes through struct
- * json_out, a thin layer over yajl_gen that remembers the first failure.
+ * json_out, which remembers the first failure.
  */
 #pragma once
 #include <stdint.h>
@@ -53,8 +53,11 @@ int json_get_u64(const struct json *obj, const char *key, uint64_t *ret) must_ch
 const char *json_type_name(enum json_type t); /* "a string", "an object", ... for messages */
 
 struct json_out {
-	void *gen; /* yajl_gen */
-	int failed;
+	struct strbuf text;
+	unsigned depth; /* of open arrays and objects */
+	bool pretty;
+	bool more;  /* a value is before the next one, in the same array or object */
+	int failed; /* 0, or -errno */
 };
 
 int json_out_init(struct json_out *o, bool pretty) must_check;

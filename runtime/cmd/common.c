@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
-#include <regex.h>
 #include <stdio.h>
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/pattern.h"
 
 #define PRESERVED_MAX (1 << 20)
 
@@ -91,7 +91,7 @@ int cmd_open(const struct globals *g, const char *id, bool lock, struct containe
 
 struct matching {
 	const char *root;
-	regex_t regex;
+	struct pattern *pattern;
 	bool lock;
 	int (*f)(void *data, struct container *c);
 	void *data;
@@ -102,7 +102,7 @@ static int call_if_matching(void *data, const char *id)
 	struct matching *m = data;
 	_cleanup_container_ struct container c = CONTAINER_INIT;
 
-	if (regexec(&m->regex, id, 0, NULL, 0) != 0)
+	if (!pattern_matches(m->pattern, id))
 		return 0;
 	int r = container_open(&c, m->root, id, m->lock);
 	/*
@@ -122,18 +122,15 @@ int cmd_each(const struct globals *g, const char *regex, bool lock,
 {
 	_cleanup_arena_ struct arena a = {0};
 	struct matching m = {.lock = lock, .f = f, .data = data};
-	char why[128];
 
 	int r = container_root(&a, g->root, &m.root);
 	if (r < 0)
 		return r;
-	int bad = regcomp(&m.regex, regex, REG_EXTENDED | REG_NOSUB);
-	if (bad) {
-		regerror(bad, &m.regex, why, sizeof(why));
-		return err_set(EINVAL, "--regex \"%s\": %s", regex, why);
-	}
+	r = pattern_compile(regex, &m.pattern);
+	if (r < 0)
+		return err_ctx(r, "--regex \"%s\"", regex);
 	r = container_each(m.root, call_if_matching, &m);
-	regfree(&m.regex);
+	pattern_free(m.pattern);
 	return r;
 }
 

@@ -6,7 +6,6 @@
 #include "cmd/cmd.h"
 #include "launch/env.h"
 #include "launch/launch.h"
-#include "launch/vm.h"
 
 static int prepare_launch(const struct globals *g, struct launch_options *o)
 {
@@ -28,8 +27,6 @@ static int prepare_launch(const struct globals *g, struct launch_options *o)
 	if (r >= 0 && close_range(3 + (unsigned)(o->preserve_fds + launch_listen_fds()), ~0U,
 			      CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");
-	if (r >= 0)
-		r = launch_find_libexec();
 	if (!o->isolation && g->vm)
 		o->isolation = "vm";
 	return r;
