@@ -176,8 +176,8 @@ int cg_bpf(enum bpf_cmd cmd, union bpf_attr *attr);
  */
 bool cg_bpf_is_ours(int fd, uint32_t *ret_id);
 /*
- * pin.c: opens the program of these instructions that was kept, or returns -errno without a message;
- * keeps a program that was loaded, if it can.
+ * pin.c: opens the program of these instructions that was kept, or returns -errno without a
+ * message; keeps a program that was loaded, if it can.
  */
 int cg_pin_find(const struct bpf_insn *insns, size_t n) must_check;
 void cg_pin_keep(const struct bpf_insn *insns, size_t n, int fd);

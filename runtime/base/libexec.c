@@ -26,7 +26,7 @@ static bool program_dir(char *ret, size_t size)
 
 int libexec_find(struct arena *a, const char *name, const char *built, const char **ret)
 {
-	const char *set = getenv(LIBEXEC_VARIABLE);
+	const char *set = getenv("CAISSON_LIBEXEC");
 	const char *const beside[] = {built, "../libexec/caisson"};
 	char from[PATH_MAX], path[PATH_MAX];
 

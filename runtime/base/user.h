@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names of users, from /etc/passwd alone. A static program cannot use the name service switch, which
- * loads libraries, so a user of a directory service has no name here.
+ * Names of users, from /etc/passwd alone. A static program cannot use the name service switch,
+ * which loads libraries, so a user of a directory service has no name here.
  */
 #pragma once
 #include "base/str.h"
 
 #define USER_NAME_MAX 64 /* bytes, with the NUL */
 
-/* Initialise it with {0}; release it with user_names_release(). The file is read once, if at all. */
+/*
+ * Initialise it with {0}; release it with user_names_release(). The file is read once, if at all.
+ */
 struct user_names {
 	struct strbuf text;
 	bool read;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The expression becomes a program of instructions, whose jumps are relative,
- * so that a piece of it can be moved, and copied for "{2,3}". The program is run by following all of
- * its paths at once: a list holds the places where it may be before a character, and each place is in
- * the list at most once.
+ * so that a piece of it can be moved, and copied for "{2,3}". The program is run by following all
+ * of its paths at once: a list holds the places where it may be before a character, and each place
+ * is in the list at most once.
  */
 #include "cmd/pattern.h"
 
@@ -300,7 +300,10 @@ static int parse_branches(struct parser *s)
 		if (r < 0 || *s->p != '|')
 			return r;
 		s->p++;
-		/* Both this branch and all that follow: "SPLIT this, rest", with a jump over the rest. */
+		/*
+		 * Both this branch and all that follow: "SPLIT this, rest", with a jump over the
+		 * rest.
+		 */
 		int len = p->n - at;
 		r = insert(p, at, 1);
 		if (r == 0)

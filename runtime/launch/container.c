@@ -354,8 +354,8 @@ int container_remove(struct container *c)
 }
 
 /*
- * Whether an entry of the root can be a container's: the runtime's own files (".seccomp") begin with
- * a dot, which no container's ID does.
+ * Whether an entry of the root can be a container's: the runtime's own files (".seccomp") begin
+ * with a dot, which no container's ID does.
  */
 static int may_be_container(const struct dirent *e)
 {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Expressions of --regex, beside those of the C library, which does not need to be in the runtime. */
+/*
+ * Expressions of --regex, beside those of the C library, which does not need to be in the runtime.
+ */
 #include <regex.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `ps` prints of a text of /proc/PID/stat; tests/cli/test_lifecycle.py compares it with ps(1). */
+/*
+ * What `ps` prints of a text of /proc/PID/stat; tests/cli/test_lifecycle.py compares it with
+ * ps(1).
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -133,7 +133,9 @@ static void test_answers(void **state)
 	assert_int_equal(cg_systemd_update(&scope), 0);
 }
 
-/* No descriptor of caisson's gets into the helper, and the environment, which sd-bus needs, does. */
+/*
+ * No descriptor of caisson's gets into the helper, and the environment, which sd-bus needs, does.
+ */
 static void test_inherits(void **state)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
