@@ -20,7 +20,7 @@
 #define VERIFIER_LOG_SIZE 65536
 #define LOAD_TRIES 30
 
-static int bpf(enum bpf_cmd cmd, union bpf_attr *attr)
+int cg_bpf(enum bpf_cmd cmd, union bpf_attr *attr)
 {
 	long r = syscall(SYS_bpf, cmd, attr, sizeof(*attr));
 
@@ -45,7 +45,7 @@ static int load_program(const struct bpf_insn *insns, size_t n)
 
 	/* The verifier returns EAGAIN if a signal interrupts it. */
 	for (int i = 0; i < LOAD_TRIES && r == -EAGAIN; i++)
-		r = bpf(BPF_PROG_LOAD, &attr);
+		r = cg_bpf(BPF_PROG_LOAD, &attr);
 	if (r >= 0)
 		return r;
 	_cleanup_free_ char *text =
@@ -54,7 +54,7 @@ static int load_program(const struct bpf_insn *insns, size_t n)
 		attr.log_level = 1;
 		attr.log_size = VERIFIER_LOG_SIZE;
 		attr.log_buf = ptr(text);
-		int again = bpf(BPF_PROG_LOAD, &attr);
+		int again = cg_bpf(BPF_PROG_LOAD, &attr);
 		if (again >= 0)
 			return again;
 	}
@@ -62,15 +62,18 @@ static int load_program(const struct bpf_insn *insns, size_t n)
 		strerror(-r), text && *text ? ": " : "", text ? text : "");
 }
 
-/* 1: fd is a program of caisson; 0: it is not. */
-static int is_our_program(int fd)
+bool cg_bpf_is_ours(int fd, uint32_t *ret_id)
 {
 	struct bpf_prog_info info = {0};
 	union bpf_attr attr = {
 		.info = {.bpf_fd = (uint32_t)fd, .info_len = sizeof(info), .info = ptr(&info)}};
-	int r = bpf(BPF_OBJ_GET_INFO_BY_FD, &attr);
 
-	return r < 0 ? r : strncmp(info.name, PROGRAM_NAME, sizeof(info.name)) == 0;
+	if (cg_bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) < 0)
+		return false;
+	if (ret_id)
+		*ret_id = info.id;
+	return info.type == BPF_PROG_TYPE_CGROUP_DEVICE && info.created_by_uid == 0 &&
+	       strncmp(info.name, PROGRAM_NAME, sizeof(info.name)) == 0;
 }
 
 static int detach_program(int dir, int fd)
@@ -78,7 +81,7 @@ static int detach_program(int dir, int fd)
 	union bpf_attr attr = {.target_fd = (uint32_t)dir,
 		.attach_bpf_fd = (uint32_t)fd,
 		.attach_type = BPF_CGROUP_DEVICE};
-	int r = bpf(BPF_PROG_DETACH, &attr);
+	int r = cg_bpf(BPF_PROG_DETACH, &attr);
 
 	return r < 0 ? err_set(-r, "detach a device program: bpf: %s", strerror(-r)) : 0;
 }
@@ -91,19 +94,18 @@ static int find_our_programs(int dir, int fds[static ATTACHED_MAX], size_t *ret_
 				       .attach_type = BPF_CGROUP_DEVICE,
 				       .prog_ids = ptr(ids),
 				       .prog_cnt = ATTACHED_MAX}};
-	int r = bpf(BPF_PROG_QUERY, &attr);
+	int r = cg_bpf(BPF_PROG_QUERY, &attr);
 
 	*ret_n = 0;
 	if (r < 0)
 		return err_set(-r, "list the device programs: bpf: %s", strerror(-r));
 	for (uint32_t i = 0, n = attr.query.prog_cnt; i < n && i < ATTACHED_MAX; i++) {
 		union bpf_attr get = {.prog_id = ids[i]};
-		_cleanup_fd_ int fd = bpf(BPF_PROG_GET_FD_BY_ID, &get);
+		_cleanup_fd_ int fd = cg_bpf(BPF_PROG_GET_FD_BY_ID, &get);
 		/* A program that is gone, or that a security module hides, is not ours. */
 		if (fd < 0)
 			continue;
-		r = is_our_program(fd);
-		if (r > 0)
+		if (cg_bpf_is_ours(fd, NULL))
 			fds[(*ret_n)++] = take_fd(&fd);
 	}
 	return 0;
@@ -120,8 +122,28 @@ static int attach_program(int dir, int fd, int replace)
 		attr.attach_flags |= BPF_F_REPLACE;
 		attr.replace_bpf_fd = (uint32_t)replace;
 	}
-	int r = bpf(BPF_PROG_ATTACH, &attr);
+	int r = cg_bpf(BPF_PROG_ATTACH, &attr);
 	return r < 0 ? err_set(-r, "attach a device program: bpf: %s", strerror(-r)) : 0;
+}
+
+/* Opens the program that is kept from an earlier container, or loads it. */
+static int open_program(const struct bpf_insn *insns, size_t n)
+{
+	_cleanup_fd_ int fd = cg_pin_find(insns, n);
+
+	if (fd >= 0)
+		return take_fd(&fd);
+	fd = load_program(insns, n);
+	if (fd >= 0)
+		cg_pin_keep(insns, n, fd);
+	return fd < 0 ? fd : take_fd(&fd);
+}
+
+static bool is_same_program(int a, int b)
+{
+	uint32_t ids[2];
+
+	return cg_bpf_is_ours(a, &ids[0]) && cg_bpf_is_ours(b, &ids[1]) && ids[0] == ids[1];
 }
 
 int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *path)
@@ -131,8 +153,10 @@ int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *
 	int r = find_our_programs(dir, old, &nold);
 
 	if (r == 0 && n > 0) {
-		_cleanup_fd_ int fd = load_program(insns, n);
-		r = fd < 0 ? fd : attach_program(dir, fd, nold ? old[0] : -EBADF);
+		_cleanup_fd_ int fd = open_program(insns, n);
+		r = fd < 0 ? fd : 0;
+		if (r == 0 && !(nold && is_same_program(fd, old[0])))
+			r = attach_program(dir, fd, nold ? old[0] : -EBADF);
 		first = 1; /* the new program has replaced old[0] */
 	}
 	for (size_t i = 0; i < nold; i++) {

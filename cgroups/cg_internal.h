@@ -175,9 +175,22 @@ int cg_device_program(const struct cg_device_rule *rules, size_t n, struct bpf_i
  * one.
  */
 int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *path) must_check;
+/* bpf(2); returns a descriptor or 0, or -errno without a message. */
+int cg_bpf(enum bpf_cmd cmd, union bpf_attr *attr);
+/*
+ * Whether a descriptor is a device program that root has loaded, by caisson's name. ret_id may be
+ * NULL, else it gets the kernel's number of the program.
+ */
+bool cg_bpf_is_ours(int fd, uint32_t *ret_id);
+/*
+ * pin.c: opens the program of these instructions that was kept, or returns -errno without a
+ * message; keeps a program that was loaded, if it can.
+ */
+int cg_pin_find(const struct bpf_insn *insns, size_t n) must_check;
+void cg_pin_keep(const struct bpf_insn *insns, size_t n, int fd);
 int cg_apply_devices(struct cg_target *t, const struct cg_resources *res) must_check;
 
-/* gvariant.c: GVariant text, which org.systemd.property.* annotations have. */
+/* systemd/gvariant.c: GVariant text, which org.systemd.property.* annotations have. */
 
 struct gv {
 	const char *sig; /* D-Bus signature, such as "s", "as" or "(st)" */
@@ -191,11 +204,11 @@ struct gv {
 };
 int gv_parse(struct arena *a, const char *text, struct gv **ret) must_check;
 
-/* systemd.c: the scope of a container. */
+/* systemd/client.c: the scope of a container, by the helper program caisson-systemd. */
 
 int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid) must_check;
 int cg_systemd_stop(const struct cgroup *cg) must_check;
-/* Tells systemd the limits that the files of dir, the scope's cgroup, have. */
-int cg_systemd_update(const struct cgroup *cg, int dir) must_check;
+/* Tells systemd the limits that the files of the scope's cgroup have. */
+int cg_systemd_update(const struct cgroup *cg) must_check;
 int cg_systemd_attach(const struct cgroup *cg, pid_t pid) must_check;

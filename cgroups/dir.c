@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/sys.h"
@@ -165,10 +166,24 @@ void cg_remove_made(int mount, const char *path, size_t from)
 		*strrchr(prefix, '/') = '\0';
 }
 
+/*
+ * Whether no cgroup is beneath this one. The kernel counts the links of a cgroup's directory: two
+ * of its own, and one for each cgroup beneath it. So most cgroups need not be listed, with all of
+ * their control files.
+ */
+static bool is_leaf(int dir)
+{
+	struct stat st;
+
+	return fstat(dir, &st) == 0 && st.st_nlink == 2;
+}
+
 static int walk_at_depth(int dir, unsigned depth, cg_visit_fn *visit, void *arg)
 {
 	if (depth > DEPTH_MAX)
 		return err_set(ELOOP, "cgroups are nested deeper than %d levels", DEPTH_MAX);
+	if (is_leaf(dir))
+		return visit(dir, arg);
 	int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = again < 0 ? NULL : fdopendir(again);
 	int r = 0;

@@ -432,5 +432,5 @@ int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
 		if (r < 0)
 			return r;
 	}
-	return tell_systemd(cg, res) ? cg_systemd_update(cg, dir) : 0;
+	return tell_systemd(cg, res) ? cg_systemd_update(cg) : 0;
 }

@@ -39,7 +39,7 @@ static const struct command commands[] = {
 		"Lists the containers of one state directory: see the global option --root.",
 		cmd_list},
 	{"ps", "[options] ID [PS-OPTION...]", "List a container's processes.",
-		"The pids are the host's. PS-OPTIONs go to the host's ps(1), in place of -ef.",
+		"The pids are the host's. With PS-OPTIONs the host's ps(1) prints the table.",
 		cmd_ps},
 	{"kill", "[options] ID [SIGNAL]", "Send a signal (default: TERM) to a container.",
 		"The signal goes to the container's first process, or to all with --all.\n"

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Replaces systemd.c in caisson-init, because caisson-init itself is the guest's init, and because
- * a static program cannot load libsystemd. The guest uses CG_CGROUPFS, which calls none of these
- * functions.
+ * Replaces client.c in caisson-init, because caisson-init itself is the guest's init. The guest
+ * uses CG_CGROUPFS, which calls none of these functions.
  */
 #include "cgroups/cg_internal.h"
 
@@ -22,7 +21,7 @@ int cg_systemd_stop(const struct cgroup *cg)
 	return err_no_systemd();
 }
 
-int cg_systemd_update(const struct cgroup *cg, int dir)
+int cg_systemd_update(const struct cgroup *cg)
 {
 	return err_no_systemd();
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libsystemd's sd-bus, which is loaded only if the systemd cgroup manager is used. A container
- * without it does not pay for the library, and a host without systemd need not have it. Its header
- * is used for the types only.
+ * libsystemd's sd-bus. caisson-systemd loads the library instead of being linked with it, so that a
+ * host without the library gets an error message of caisson. Only the types of its header are used.
  */
 #pragma once
 #include <systemd/sd-bus.h>

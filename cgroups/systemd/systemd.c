@@ -2,12 +2,12 @@
 /*
  * The systemd cgroup manager: a transient scope for each container.
  *
- * Theory of operation. systemd makes a scope around a process that exists: caisson calls
+ * Theory of operation. systemd makes a scope around a process that exists: caisson-systemd calls
  * StartTransientUnit with the process's pid in PIDs=, and waits for the job. With Delegate= systemd
  * leaves the cgroup to caisson, so limits, freezer and statistics use the control files, as with
  * cgroupfs. /proc/PID/cgroup tells where the cgroup is, for the system's systemd and for the
  * user's. This also works in a user namespace, because sd-bus authenticates by the socket's
- * credentials and sends no uid, so caisson need not know the user's uid outside of it.
+ * credentials and sends no uid, so the program need not know the user's uid outside of it.
  *
  * systemd forgets a scope when its last process is gone. A failed scope stays, and blocks its name,
  * until it is reset; so starting and stopping both reset it.
@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "cgroups/cg_internal.h"
 #include "cgroups/systemd/sdbus.h"
+#include "cgroups/systemd/systemd.h"
 
 #define ERROR_NO_UNIT "org.freedesktop.systemd1.NoSuchUnit"
 #define ERROR_EXISTS "org.freedesktop.systemd1.UnitExists"
@@ -130,40 +131,13 @@ static int start_unit(struct sdbus *s, const struct cgroup *cg, const struct cg_
 	return r;
 }
 
-/*
- * Finds the path of the scope's cgroup by the process in it, and checks that the path has the
- * scope's name, because the process may have been moved on.
- */
-static int find_path(struct arena *a, struct cgroup *cg, pid_t pid)
-{
-	const char *path;
-	int r = cg_of_process(a, pid, &path);
-
-	if (r < 0)
-		return r;
-	const char *at = strstr(path, cg->scope);
-	if (!at || at == path || at[-1] != '/' || at[strlen(cg->scope)])
-		return err_set(EIO,
-			"systemd started %s, but process %d is in cgroup %s (does systemd use "
-			"another cgroup hierarchy than the cgroup2 mount %s?)",
-			cg->scope, pid, path, cg->mount);
-	cg->path = path;
-	return 0;
-}
-
-int cg_systemd_start(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
+int systemd_start(const struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid)
 {
 	_cleanup_sdbus_ struct sdbus s = {0};
 	int r = sdbus_open(&s, cg->user_instance);
 
-	if (r == 0)
-		r = start_unit(&s, cg, opt, res, pid);
-	if (r == 0)
-		r = find_path(a, cg, pid);
-	if (r == 0)
-		cg->unit_current = true;
-	return r;
+	return r < 0 ? r : start_unit(&s, cg, opt, res, pid);
 }
 
 static int set_held(struct sdbus *s, struct arena *a, const struct cgroup *cg, int dir,
@@ -200,12 +174,13 @@ static void wait_for_writes(struct sdbus *s, const char *unit)
 		err_clear();
 }
 
-int cg_systemd_update(const struct cgroup *cg, int dir)
+int systemd_update(const struct cgroup *cg)
 {
 	_cleanup_arena_ struct arena a = {0};
 	_cleanup_sdbus_ struct sdbus s = {0};
 	const struct sd_held *held;
-	int r = sdbus_open(&s, cg->user_instance);
+	_cleanup_fd_ int dir = cg_open(cg);
+	int r = dir < 0 ? dir : sdbus_open(&s, cg->user_instance);
 
 	if (r == 0)
 		r = set_held(&s, &a, cg, dir, &held);
@@ -220,7 +195,7 @@ int cg_systemd_update(const struct cgroup *cg, int dir)
  * The kernel does not let an ordinary user move a process from the user's session to the cgroups of
  * the user's systemd, so this asks that systemd to do it.
  */
-int cg_systemd_attach(const struct cgroup *cg, pid_t pid)
+int systemd_attach(const struct cgroup *cg, pid_t pid)
 {
 	_cleanup_sdbus_ struct sdbus s = {0};
 	char name[SDBUS_NAME_MAX];
@@ -262,7 +237,7 @@ static int kill_unit(struct sdbus *s, const struct cgroup *cg)
 	return r < 0 && (streq(name, ERROR_NO_UNIT) || r == -ESRCH) ? 0 : r;
 }
 
-int cg_systemd_stop(const struct cgroup *cg)
+int systemd_stop(const struct cgroup *cg)
 {
 	_cleanup_sdbus_ struct sdbus s = {0};
 	char name[SDBUS_NAME_MAX] = "", what[300];

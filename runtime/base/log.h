@@ -16,6 +16,9 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
  */
 int log_open(const char *path, const char *format, enum log_level level) must_check;
 
+/* Returns the level that log_open() was given. */
+enum log_level log_level(void);
+
 void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 
 #define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)

@@ -2,7 +2,6 @@
 /* `create` and `run`, which have the same options, except for those of the foreground. */
 #include "cmd/cmd.h"
 #include "launch/launch.h"
-#include "launch/vm.h"
 
 static int prepare_launch(const struct globals *g, struct launch_options *o)
 {
@@ -15,8 +14,6 @@ static int prepare_launch(const struct globals *g, struct launch_options *o)
 		o->rootless_cgroup = streq(g->rootless, "true");
 	}
 	o->root = g->root;
-	if (r >= 0)
-		r = launch_find_libexec();
 	if (!o->isolation && g->vm)
 		o->isolation = "vm";
 	return r < 0 ? r : cmd_preserve(&o->preserve_fds);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "base/user.h"
 #include "cmd/cmd.h"
 
 struct listing {
 	const char *root;
 	bool quiet;
 	struct strbuf *table; /* the table, or the IDs */
+	struct user_names names;
 	struct json_out *json;
 };
 
@@ -20,7 +23,7 @@ static int add_line(struct listing *l, struct container *c, const char *status, 
 	str_clean(bundle, sizeof(bundle), path, strlen(path));
 	str_clean(created, sizeof(created), when, strlen(when));
 	return strbuf_addf(l->table, "%-24s %-8d %-9s %-32s %-31s %s\n", c->id, pid, status, bundle,
-		created, container_owner(c));
+		created, user_name_or_number(&l->names, c->owner));
 }
 
 static void add_object(struct listing *l, struct container *c, const char *status, pid_t pid)
@@ -37,8 +40,15 @@ static void add_object(struct listing *l, struct container *c, const char *statu
 	json_out_str(o, "created", c->created ? c->created : "");
 	if (c->annotations)
 		json_out_node(o, "annotations", c->annotations);
-	json_out_str(o, "owner", container_owner(c));
+	json_out_str(o, "owner", user_name_or_number(&l->names, c->owner));
 	json_out_end_object(o);
+}
+
+static int add_id(struct listing *l, const char *id)
+{
+	int r = strbuf_add(l->table, id, strlen(id));
+
+	return r < 0 ? r : strbuf_add(l->table, "\n", 1);
 }
 
 static int list_add(void *data, const char *id)
@@ -61,19 +71,34 @@ static int list_add(void *data, const char *id)
 		log_warn("%s/%s is not a container's directory: it has no state.json", l->root, id);
 		return 0;
 	}
-	if (l->quiet)
-		return strbuf_addf(l->table, "%s\n", id);
 	/* A damaged container is a warning, so that it does not hide the others. */
 	if (r < 0) {
 		log_warn("%s", err_msg());
 		return 0;
 	}
+	if (l->quiet)
+		return add_id(l, id);
 	pid_t pid = status == CONTAINER_STOPPED ? 0 : c.pid;
 	if (l->json) {
 		add_object(l, &c, container_status_name(status), pid);
 		return 0;
 	}
 	return add_line(l, &c, container_status_name(status), pid);
+}
+
+/*
+ * Adds an ID if there is a state.json, without reading it, so that the list of many is fast. Only a
+ * directory without one has to be looked at.
+ */
+static int list_add_id(void *data, const char *id)
+{
+	struct listing *l = data;
+	char path[4096 + 1100];
+	int n = snprintf(path, sizeof(path), "%s/%s/state.json", l->root, id);
+
+	if (n > 0 && (size_t)n < sizeof(path) && access(path, F_OK) == 0)
+		return add_id(l, id);
+	return list_add(data, id);
 }
 
 int cmd_list(const struct command *self, const struct globals *g, int argc, char **argv)
@@ -90,12 +115,11 @@ int cmd_list(const struct command *self, const struct globals *g, int argc, char
 	_cleanup_arena_ struct arena a = {0};
 	_cleanup_strbuf_ struct strbuf table = {0};
 	_cleanup_json_out_ struct json_out json = {0};
-	struct listing l = {.quiet = quiet, .table = &table};
+	struct listing l = {.table = &table};
 
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	l.quiet = quiet;
 	if (!streq(format, "table") && !streq(format, "json"))
 		return err_set(EINVAL, "invalid format option: --format %s: expected table or json",
 			format);
@@ -107,10 +131,12 @@ int cmd_list(const struct command *self, const struct globals *g, int argc, char
 		r = strbuf_addf(&table, "%-24s %-8s %-9s %-32s %-31s %s\n", "ID", "PID", "STATUS",
 			"BUNDLE", "CREATED", "OWNER");
 	}
+	l.quiet = quiet;
 	if (r >= 0)
 		r = container_root(&a, g->root, &l.root);
 	if (r >= 0)
-		r = container_each(l.root, list_add, &l);
+		r = container_each(l.root, quiet ? list_add_id : list_add, &l);
+	user_names_release(&l.names);
 	if (r < 0)
 		return r;
 	if (!l.json)

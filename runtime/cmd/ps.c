@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "cmd/cmd.h"
+#include "cmd/ps_table.h"
 
 /*
  * Finds the processes of a container without a cgroup: all in the pid namespace of its first
@@ -110,17 +111,38 @@ static int print_lines_of_pids(FILE *in, const pid_t *pids, size_t n)
 	return r;
 }
 
-/* The host's ps prints all of its processes, and only the lines of the container's are printed. */
-static int print_table(const pid_t *pids, size_t n, int argc, char **argv)
+static int compare_pids(const void *a, const void *b)
+{
+	const pid_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+static int print_table(pid_t *pids, size_t n)
+{
+	_cleanup_user_names_ struct user_names names = {0};
+	_cleanup_strbuf_ struct strbuf out = {0};
+	int r = ps_table_head(&out);
+
+	if (n)
+		qsort(pids, n, sizeof(*pids), compare_pids);
+	for (size_t i = 0; i < n && r >= 0; i++)
+		r = ps_table_add_process(&out, &names, pids[i]);
+	return r < 0 ? r : cmd_print(strbuf_str(&out), out.len);
+}
+
+/*
+ * Lets the host's ps print, because the user gave it options. It prints all processes of the host,
+ * and only the lines of the container's are passed on.
+ */
+static int print_by_ps(const pid_t *pids, size_t n, int argc, char **argv)
 {
 	int fds[2], status;
-	char *ps[64] = {"ps", "-ef"};
+	char *ps[64] = {"ps"};
 
-	if (argc > 0) {
-		if (argc > (int)ARRAY_SIZE(ps) - 2)
-			return err_set(E2BIG, "too many ps options");
-		memcpy(ps + 1, argv, (size_t)argc * sizeof(*argv));
-	}
+	if (argc > (int)ARRAY_SIZE(ps) - 2)
+		return err_set(E2BIG, "too many ps options");
+	memcpy(ps + 1, argv, (size_t)argc * sizeof(*argv));
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
 	pid_t child = fork();
@@ -140,7 +162,8 @@ static int print_table(const pid_t *pids, size_t n, int argc, char **argv)
 		;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		return err_set(ENOENT,
-			"ps: the host has no ps (package procps); --format json works without it");
+			"ps: the host has no ps (package procps), which options after the ID "
+			"need; `caisson ps ID` works without it");
 	return r;
 }
 
@@ -149,7 +172,7 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	const char *format = "table";
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &format, "table|json",
-			"a table by the host's ps (default), or [pid, ...]"},
+			"a table as by ps -ef (default), or [pid, ...]"},
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = -1, .stop_at_first = true};
@@ -170,7 +193,7 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 		return err_set(EINVAL, "invalid format option: --format %s: expected table or json",
 			format);
 	r = cmd_open(g, args.v[0], false, &c);
-	if (r >= 0)
+	if (r >= 0 && (c.vm || !c.cgroup.path))
 		r = container_status(&c, &status);
 	if (r >= 0 && c.vm) {
 		if (left > 0)
@@ -178,12 +201,14 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 				"ps options: the host's ps cannot see the processes of a microVM");
 		return cmd_ps_of_vm(&c, streq(format, "json"));
 	}
-	if (r >= 0 && status == CONTAINER_STOPPED && !c.cgroup.path)
+	if (r >= 0 && !c.cgroup.path && status == CONTAINER_STOPPED)
 		r = err_set(ESRCH, "container not running");
 	if (r >= 0)
 		r = c.cgroup.path ? cg_pids(&c.arena, &c.cgroup, &pids, &n)
 				  : pids_of_namespace(&c, &pids, &n);
 	if (r < 0)
 		return r;
-	return streq(format, "json") ? print_json(pids, n) : print_table(pids, n, left, args.v + 1);
+	if (streq(format, "json"))
+		return print_json(pids, n);
+	return left > 0 ? print_by_ps(pids, n, left, args.v + 1) : print_table(pids, n);
 }

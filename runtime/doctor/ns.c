@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checks what containers in namespaces need of the host. */
 #include <linux/seccomp.h>
-#include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/user.h"
 #include "cgroups/cgroup.h"
 #include "doctor/doctor.h"
 
@@ -200,8 +200,8 @@ static bool has_ids(const char *path, const char *user)
 
 static int check_rootless(struct doctor_ctx *c)
 {
-	struct passwd *pw = geteuid() == 0 ? NULL : getpwuid(geteuid());
-	const char *user = pw ? pw->pw_name : NULL,
+	_cleanup_user_names_ struct user_names names = {0};
+	const char *user = geteuid() == 0 ? NULL : user_name(&names, geteuid()),
 		   *who = geteuid() == 0 ? "ordinary users" : "this user";
 	const char *uidmap, *gidmap;
 	int r = doctor_find_program(c->arena, "newuidmap", &uidmap);

@@ -2,7 +2,6 @@
 #include "launch/container.h"
 
 #include <dirent.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -10,6 +9,7 @@
 #include <time.h>
 
 #include "base/fd.h"
+#include "base/user.h"
 
 #define STATE_MAX ((size_t)4 * 1024 * 1024)
 #define ID_MAX 1024
@@ -296,20 +296,11 @@ int container_spec(struct container *c, const struct spec **ret)
 	return spec_parse(&c->arena, strbuf_str(&text), text.len, "config.json", ret);
 }
 
-const char *container_owner(const struct container *c)
-{
-	/*
-	 * Root, the usual owner, is not looked up in the user database, because hooks and `start`
-	 * come through here and must be fast.
-	 */
-	struct passwd *pw = c->owner ? getpwuid(c->owner) : NULL;
-
-	return !c->owner ? "root" : pw ? pw->pw_name : "";
-}
-
 void container_put_state(
 	const struct container *c, const char *status, pid_t pid, struct json_out *o)
 {
+	_cleanup_user_names_ struct user_names names = {0};
+
 	json_out_object(o, NULL);
 	json_out_str(o, "ociVersion", c->oci_version ? c->oci_version : SPEC_VERSION);
 	json_out_str(o, "id", c->id);
@@ -324,7 +315,7 @@ void container_put_state(
 		json_out_str(o, "rootfs", c->rootfs);
 	if (c->created)
 		json_out_str(o, "created", c->created);
-	json_out_str(o, "owner", container_owner(c));
+	json_out_str(o, "owner", user_name_or_number(&names, c->owner));
 	if (c->annotations && c->annotations->count)
 		json_out_node(o, "annotations", c->annotations);
 	json_out_end_object(o);
@@ -362,19 +353,24 @@ int container_remove(struct container *c)
 	return 0;
 }
 
+/*
+ * Whether an entry of the root can be a container's: the runtime's own files (".seccomp") begin
+ * with a dot, which no container's ID does.
+ */
+static int may_be_container(const struct dirent *e)
+{
+	return e->d_name[0] != '.' && (e->d_type == DT_DIR || e->d_type == DT_UNKNOWN);
+}
+
 int container_each(const char *root, int (*f)(void *data, const char *id), void *data)
 {
 	struct dirent **names;
-	int r = 0, n = scandir(root, &names, NULL, alphasort);
+	int r = 0, n = scandir(root, &names, may_be_container, alphasort);
 
 	if (n < 0)
 		return errno == ENOENT ? 0 : err_sys("--root %s", root);
 	for (int i = 0; i < n; i++) {
-		/*
-		 * The runtime's own files (".seccomp") begin with a dot, which no container's ID
-		 * does.
-		 */
-		if (r >= 0 && names[i]->d_name[0] != '.')
+		if (r >= 0)
 			r = f(data, names[i]->d_name);
 		free(names[i]);
 	}

@@ -139,12 +139,6 @@ int container_pidfd(const struct container *c) must_check;
  */
 int process_start_time(pid_t pid, uint64_t *ret) must_check;
 
-/*
- * The name of the user who made the container (runc's `owner`), or "" if the user has none. Valid
- * until the next call.
- */
-const char *container_owner(const struct container *c);
-
 /* Writes the JSON of the specification's "State", as `state` prints it. */
 void container_put_state(
 	const struct container *c, const char *status, pid_t pid, struct json_out *o);

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 
 #include "base/fd.h"
+#include "base/libexec.h"
 #include "base/log.h"
 #include "launch/host.h"
 #include "launch/launch.h"
@@ -15,30 +16,8 @@
 #include "monitor/monitor.h"
 #include "ns/channel.h"
 
-#ifndef CAISSON_LIBEXEC_DIR
-#error "CAISSON_LIBEXEC_DIR: where caisson-init is installed"
-#endif
-
-#define LIBEXEC_VARIABLE "CAISSON_LIBEXEC"
+#define GUEST_BUILT "guest" /* where caisson-init is in a build directory */
 #define CACHE_DIR "/var/cache/caisson"
-
-int launch_find_libexec(void)
-{
-	char exe[4096];
-	ssize_t n;
-
-	if (getenv(LIBEXEC_VARIABLE))
-		return 0;
-	n = readlink("/proc/self/exe", exe, sizeof(exe) - sizeof("/guest/caisson-init"));
-	char *slash = n > 0 ? memrchr(exe, '/', (size_t)n) : NULL;
-	if (!slash)
-		return 0;
-	strcpy(slash, "/guest/caisson-init");
-	if (access(exe, R_OK) < 0)
-		return 0;
-	*strrchr(exe, '/') = '\0';
-	return setenv(LIBEXEC_VARIABLE, exe, 0) < 0 ? err_sys("setenv") : 0;
-}
 
 static void warn_of_labels(const struct spec_process *p)
 {
@@ -77,10 +56,7 @@ static void warn_of_devices(const struct spec *s)
 
 int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 {
-	const char *libexec = getenv(LIBEXEC_VARIABLE);
-	const struct machine_request q = {.hypervisor = o->hypervisor,
-		.libexec = libexec ? libexec : CAISSON_LIBEXEC_DIR,
-		.cache = CACHE_DIR};
+	struct machine_request q = {.hypervisor = o->hypervisor, .cache = CACHE_DIR};
 
 	if (l->preserve_fds)
 		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "
@@ -88,7 +64,9 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 	struct machine_config *machine = arena_alloc(&l->c->arena, sizeof(*machine));
 	if (!machine)
 		return -ENOMEM;
-	int r = machine_config_build(&l->c->arena, l->spec, &q, machine);
+	int r = libexec_find(&l->c->arena, "caisson-init", GUEST_BUILT, &q.libexec);
+	if (r >= 0)
+		r = machine_config_build(&l->c->arena, l->spec, &q, machine);
 	if (r < 0)
 		return r;
 	l->vm.machine = machine;

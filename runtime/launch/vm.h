@@ -9,12 +9,6 @@ struct exec_options;
 struct launch;
 struct launch_options;
 
-/*
- * Looks for caisson-init beside the program, for a program that runs from its build directory, and
- * writes what it finds into the environment.
- */
-int launch_find_libexec(void) must_check;
-
 /* Decides on the machine, and refuses what a VM cannot honour, before anything is made. */
 int launch_prepare_vm(struct launch *l, const struct launch_options *o) must_check;
 int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o) must_check;

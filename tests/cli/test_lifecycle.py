@@ -351,6 +351,25 @@ def test_ps(ctr):
     assert table[0].split() == ["PID", "COMMAND"] and len(table) == 4
 
 
+@pytest.mark.skipif(mode.VM, reason="ps(1) cannot look into a microVM")
+def test_ps_prints_what_ps_prints(ctr):
+    """Without ps(1): also a user without a name, blanks and line ends in arguments."""
+    c = ctr.sh("sh -c 'read a; :' 'a  b' '\n\t' </dev/zero & echo up; exec sleep 100", user={"uid": 12345, "gid": 0}).up()
+    c.wait_output("up")
+    wait_for(lambda: "sleep 100" in c.rt("ps", c.id).ok().out, "sleep")
+
+    def columns(lines):
+        return [[f[i] for i in (0, 1, 2, 4, 5, 7)] for f in (l.split(None, 7) for l in lines)]
+    theirs = subprocess.run(["ps", "-efww"], stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "LC_ALL": "C"}).stdout.splitlines()
+    pids = {str(p) for p in c.rt("ps", "-f", "json", c.id).json()}
+    ours = c.rt("ps", c.id, env={"PATH": "/nowhere"}).ok().out.splitlines()
+    assert ours[0].split() == theirs[0].split()
+    assert len(ours) == len(pids) + 1 >= 3
+    assert columns(ours[1:]) == columns([l for l in theirs[1:] if l.split()[1] in pids])
+    # Options are ps(1)'s, so they need it.
+    c.rt("ps", c.id, "-f", env={"PATH": "/nowhere"}).failed("procps")
+
+
 def test_pause_resume(ctr):
     c = ctr.sh("i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done").up()
     c.wait_output("3")

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The device program of a cgroup on this machine's kernel. Needs root and a cgroup2 mount. */
+#include <dirent.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -55,6 +58,164 @@ static uint32_t count_programs(struct fixture *f)
 	assert_int_equal(syscall(SYS_bpf, BPF_PROG_QUERY, &attr, sizeof(attr)), 0);
 	close(dir);
 	return attr.query.prog_cnt;
+}
+
+static uint32_t program_of(struct fixture *f)
+{
+	uint32_t ids[64] = {0};
+	int dir = cg_open(&f->cg);
+	union bpf_attr attr = {.query = {.target_fd = (uint32_t)dir,
+				       .attach_type = BPF_CGROUP_DEVICE,
+				       .prog_ids = (uint64_t)(uintptr_t)ids,
+				       .prog_cnt = 64}};
+
+	assert_true(dir >= 0);
+	assert_int_equal(cg_bpf(BPF_PROG_QUERY, &attr), 0);
+	close(dir);
+	assert_int_equal(attr.query.prog_cnt, 1);
+	return ids[0];
+}
+
+/* Takes the rules away and sets them again. Returns the number of the program that is in force. */
+static uint32_t program_for(struct fixture *f, const struct cg_device_rule *rules, size_t n)
+{
+	const struct cg_device_rule all = {true, 'a', -1, -1, "rwm"};
+
+	set_devices(f, &all, 1);
+	assert_int_equal(count_programs(f), 0);
+	set_devices(f, rules, n);
+	return program_of(f);
+}
+
+#define PINS "/sys/fs/bpf/caisson"
+
+/* Runs f with a BPF file system of its own, so that it neither sees nor leaves programs. */
+static void with_bpffs(struct fixture *f, void (*test)(struct fixture *f))
+{
+	int here = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+	assert_true(here >= 0);
+	assert_int_equal(unshare(CLONE_NEWNS), 0);
+	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	bool mounted = mount("bpf", "/sys/fs/bpf", "bpf", 0, NULL) == 0;
+	if (mounted)
+		test(f);
+	assert_int_equal(setns(here, CLONE_NEWNS), 0);
+	close(here);
+	if (!mounted)
+		skip();
+}
+
+static void try_kept(struct fixture *f)
+{
+	const struct cg_device_rule deny = {false, 'a', -1, -1, "rwm"},
+				    more[] = {deny, {true, 'c', 1, 11, "r"}};
+	uint32_t first = program_for(f, &deny, 1), second = program_for(f, more, 2);
+
+	assert_int_not_equal(first, second);
+	assert_int_equal(program_for(f, &deny, 1), first);
+	assert_int_equal(program_for(f, more, 2), second);
+	/* The same rules again: the program is left as it is. */
+	set_devices(f, more, 2);
+	assert_int_equal(program_of(f), second);
+	/* Others may write to the directory, or own it: nothing in it is used. */
+	assert_int_equal(chmod(PINS, 0722), 0);
+	assert_int_not_equal(program_for(f, &deny, 1), first);
+	assert_int_equal(chmod(PINS, 0700), 0);
+	assert_int_equal(program_for(f, &deny, 1), first);
+	assert_int_equal(chown(PINS, 1000, 0), 0);
+	assert_int_not_equal(program_for(f, &deny, 1), first);
+	assert_int_equal(chown(PINS, 0, 0), 0);
+	/* A symbolic link is not followed. */
+	assert_int_equal(rename(PINS, "/sys/fs/bpf/moved"), 0);
+	assert_int_equal(symlink("/sys/fs/bpf/moved", PINS), 0);
+	assert_int_not_equal(program_for(f, &deny, 1), first);
+}
+
+static void test_programs_are_kept(void **state)
+{
+	with_bpffs(live_fixture(state), try_kept);
+}
+
+static int load_other(enum bpf_prog_type type, const char *name)
+{
+	const struct bpf_insn insns[] = {
+		{.code = BPF_ALU | BPF_MOV | BPF_K, .imm = 1}, {.code = BPF_JMP | BPF_EXIT}};
+	union bpf_attr attr = {.prog_type = type,
+		.insn_cnt = 2,
+		.insns = (uint64_t)(uintptr_t)insns,
+		.license = (uint64_t)(uintptr_t) "x"};
+
+	snprintf(attr.prog_name, sizeof(attr.prog_name), "%s", name);
+	return cg_bpf(BPF_PROG_LOAD, &attr);
+}
+
+/* Finds the one file of the directory of pins. */
+static void find_pin(char *path, size_t size)
+{
+	DIR *d = opendir(PINS);
+
+	assert_non_null(d);
+	*path = '\0';
+	for (struct dirent *e; (e = readdir(d));)
+		if (e->d_name[0] != '.')
+			snprintf(path, size, PINS "/%s", e->d_name);
+	closedir(d);
+	assert_true(*path);
+}
+
+/* A program of another kind or name in the kept one's place is not attached. */
+static void try_replaced(struct fixture *f)
+{
+	const struct cg_device_rule deny = {false, 'a', -1, -1, "rwm"};
+	static const struct {
+		enum bpf_prog_type type;
+		const char *name;
+	} others[] = {{BPF_PROG_TYPE_SOCKET_FILTER, "caisson_dev"},
+		{BPF_PROG_TYPE_CGROUP_DEVICE, "other"}};
+	char path[300];
+
+	uint32_t first = program_for(f, &deny, 1);
+	find_pin(path, sizeof(path));
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		int fd = load_other(others[i].type, others[i].name);
+		union bpf_attr pin = {
+			.pathname = (uint64_t)(uintptr_t)path, .bpf_fd = (uint32_t)fd};
+		assert_true(fd >= 0);
+		assert_int_equal(unlink(path), 0);
+		assert_int_equal(cg_bpf(BPF_OBJ_PIN, &pin), 0);
+		close(fd);
+		assert_int_not_equal(program_for(f, &deny, 1), first);
+		struct device_test denied = {"/dev/kmsg", O_RDONLY};
+		assert_int_equal(fixture_run(f, try_open, &denied), EPERM);
+	}
+}
+
+static void test_replaced_programs(void **state)
+{
+	with_bpffs(live_fixture(state), try_replaced);
+}
+
+static void try_many(struct fixture *f)
+{
+	int n = 0;
+
+	for (int i = 0; i < 30; i++) {
+		const struct cg_device_rule rules[] = {
+			{false, 'a', -1, -1, "rwm"}, {true, 'c', 200 + i, 0, "r"}};
+		set_devices(f, rules, 2);
+	}
+	DIR *d = opendir(PINS);
+	assert_non_null(d);
+	for (struct dirent *e; (e = readdir(d));)
+		n += e->d_name[0] != '.';
+	closedir(d);
+	assert_int_equal(n, 16);
+}
+
+static void test_few_programs_are_kept(void **state)
+{
+	with_bpffs(live_fixture(state), try_many);
 }
 
 static void test_devices(void **state)
@@ -150,6 +311,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		LIVE(test_devices),
+		LIVE(test_programs_are_kept),
+		LIVE(test_replaced_programs),
+		LIVE(test_few_programs_are_kept),
 		LIVE(test_devices_replaced_at_once),
 	};
 

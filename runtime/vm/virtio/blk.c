@@ -148,13 +148,19 @@ static int serve_read_write(struct virtio_blk *b, bool to_guest, uint64_t sector
 
 static int write_zeros(struct virtio_blk *b, off_t at, uint64_t len)
 {
-	static const char zeros[65536];
+	static const char zeros[4096];
+	struct iovec v[16];
 
 	if (b->align > 1)
 		return transfer_bounced(b, ZEROES, len, at);
 	while (len > 0) {
-		ssize_t r =
-			pwrite(b->fd, zeros, len < sizeof(zeros) ? (size_t)len : sizeof(zeros), at);
+		int n = 0;
+		for (uint64_t left = len; left > 0 && n < (int)ARRAY_SIZE(v); n++) {
+			size_t part = left < sizeof(zeros) ? (size_t)left : sizeof(zeros);
+			v[n] = (struct iovec){.iov_base = (void *)zeros, .iov_len = part};
+			left -= part;
+		}
+		ssize_t r = pwritev(b->fd, v, n, at);
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r <= 0)
