@@ -135,8 +135,8 @@ int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, str
  */
 int cg_check_unified(const char *file, size_t *ret_len) must_check;
 /*
- * Values that a new cgroup has anyway. Engines write them (containerd 1024 shares), and they need no
- * controller.
+ * Values that a new cgroup has anyway. Engines write them (containerd 1024 shares), and they need
+ * no controller.
  */
 #define CG_SHARES_DEFAULT 1024
 #define CG_PERIOD_DEFAULT 100000

@@ -140,8 +140,8 @@ int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct c
 	must_check;
 
 /*
- * Whether a process can be put into the cgroup itself: cgroup v2 refuses that (-EBUSY) if the cgroup
- * hands controllers out to cgroups beneath it.
+ * Whether a process can be put into the cgroup itself: cgroup v2 refuses that (-EBUSY) if the
+ * cgroup hands controllers out to cgroups beneath it.
  */
 bool cg_takes_processes(const struct cgroup *cg);
 

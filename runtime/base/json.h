@@ -4,8 +4,8 @@
  *
  * Reading gives a tree in an arena. Numbers keep their text, so that 64-bit values survive. What a
  * hostile or broken file can cost is bounded: what is nested deeper than JSON_MAX_DEPTH levels is
- * left out, because no property that caisson knows is, and unknown ones must not fail; an object has
- * at most JSON_MAX_MEMBERS members; the caller who reads the file limits its size. Writing goes
+ * left out, because no property that caisson knows is, and unknown ones must not fail; an object
+ * has at most JSON_MAX_MEMBERS members; the caller who reads the file limits its size. Writing goes
  * through struct json_out, a thin layer over yajl_gen that remembers the first failure.
  */
 #pragma once

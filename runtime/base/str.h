@@ -47,8 +47,8 @@ const char *strbuf_str(const struct strbuf *b);
  * lines as a whole go through them in base/log.c, so that messages may hold foreign text as it is.
  *
  * str_clean() makes one line of the text. dst gets as much of src as fits; line ends become '|',
- * other characters that a terminal does not only show, and bytes that are not UTF-8, become '?'. dst
- * may be src.
+ * other characters that a terminal does not only show, and bytes that are not UTF-8, become '?'.
+ * dst may be src.
  */
 void str_clean(char *dst, size_t size, const char *src, size_t len);
 
@@ -56,8 +56,8 @@ void str_clean(char *dst, size_t size, const char *src, size_t len);
 int str_quote(struct strbuf *ret, const char *src) must_check;
 
 /*
- * Decodes the UTF-8 character that s, of len > 0 bytes, starts with. Returns its length in bytes. If
- * there is none, returns 1 with *ret STR_NO_UTF8; overlong forms and surrogates are none.
+ * Decodes the UTF-8 character that s, of len > 0 bytes, starts with. Returns its length in bytes.
+ * If there is none, returns 1 with *ret STR_NO_UTF8; overlong forms and surrogates are none.
  */
 #define STR_NO_UTF8 UINT32_MAX
 size_t str_utf8(const char *s, size_t len, uint32_t *ret);

@@ -11,8 +11,8 @@
  * without a row are ignored.
  *
  * A number that is absent is 0, even if the specification requires it, because the parsers of runc
- * (Go) and crun (libocispec) take it so and configurations rely on it. FIELD_REQUIRED is for numbers
- * for which 0 is no value, and FIELD_OPT_INT for those whose absence means something else.
+ * (Go) and crun (libocispec) take it so and configurations rely on it. FIELD_REQUIRED is for
+ * numbers for which 0 is no value, and FIELD_OPT_INT for those whose absence means something else.
  * tests/unit/test_spec_numbers.c has the decision for each number.
  *
  * Errors are "WHAT: JSON.PATH: expected ..., found ...".
@@ -21,8 +21,8 @@
 #include "spec/spec.h"
 
 /*
- * The largest user or group id. The next number is -1 to the kernel, which stands for "unchanged" in
- * setresuid(2) and chown(2), and which no id map can have.
+ * The largest user or group id. The next number is -1 to the kernel, which stands for "unchanged"
+ * in setresuid(2) and chown(2), and which no id map can have.
  */
 #define SPEC_ID_MAX (UINT32_MAX - 1)
 

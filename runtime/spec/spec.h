@@ -338,8 +338,8 @@ int spec_parse_resources(struct arena *a, const struct json *node, const char *w
 /*
  * Gives limits the meaning that they have in the version of the specification that s is written in.
  * spec_parse() has done this for s itself; limits that come later, by update, need it too. Up to
- * version 1.2 pids.limit 0 has no meaning of its own: engines write it for "unlimited", and Go wrote
- * it for a limit that was not given. From 1.3 on it is a limit.
+ * version 1.2 pids.limit 0 has no meaning of its own: engines write it for "unlimited", and Go
+ * wrote it for a limit that was not given. From 1.3 on it is a limit.
  */
 void spec_settle_resources(const struct spec *s, struct cg_resources *res);
 

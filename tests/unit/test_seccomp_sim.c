@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The interpreter of system call filters, against the kernel: each program is loaded in a child, which
- * makes a call whose answer the filter decides, and the interpreter has to say the same.
+ * The interpreter of system call filters, against the kernel: each program is loaded in a child,
+ * which makes a call whose answer the filter decides, and the interpreter has to say the same.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -95,7 +95,9 @@ static void test_arithmetic(void **state)
 		const struct sock_filter by_x[] = {LOAD(ARG(1)), BPF_STMT(BPF_MISC | BPF_TAX, 0),
 			LOAD(ARG(0)), BPF_STMT(BPF_ALU | ops[i] | BPF_X, 0)};
 		compare(by_constant, ARRAY_SIZE(by_constant));
-		/* The kernel ends a filter that divides by 0; the pairs have 0 in the second place. */
+		/*
+		 * The kernel ends a filter that divides by 0; the pairs have 0 in the second place.
+		 */
 		if (ops[i] != BPF_DIV)
 			compare(by_x, ARRAY_SIZE(by_x));
 	}

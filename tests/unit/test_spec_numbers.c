@@ -2,9 +2,10 @@
 /*
  * What a number of config.json is if it is missing, decided for each. The parsers of runc (Go) and
  * crun (libocispec) give every missing number the value 0, unless its type can say "absent" (a
- * pointer in Go, a flag in libocispec). Configurations rely on that, so caisson does the same even if
- * the specification calls the number required. The table must name every number that the parser's
- * own tables have, and the test compares the document without the number with the one that has 0.
+ * pointer in Go, a flag in libocispec). Configurations rely on that, so caisson does the same even
+ * if the specification calls the number required. The table must name every number that the
+ * parser's own tables have, and the test compares the document without the number with the one that
+ * has 0.
  */
 // clang-format off
 #include <stdarg.h>
