@@ -214,5 +214,7 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 	/* Only INIT keeps these open, so that their end tells of its execve(2). */
 	fd_close(&l->create.start_fifo);
 	fd_close(&l->create.result_fifo);
+	if (r >= 0 && o.hide_late)
+		r = ns_await_hello(l->channel);
 	return r >= 0 && clone->clone.staged ? ns_await_fork(l->channel, &l->child) : r;
 }

@@ -14,6 +14,8 @@
 
 #include "base/err.h"
 
+#define CHANNEL_HELLO "hello" /* the first message of an INIT that hides late: ns/ns.h */
+
 enum channel_type {
 	CHANNEL_REACHED = 1,
 	CHANNEL_FD,

@@ -103,6 +103,23 @@ int ns_clone_error(uint64_t flags)
 	return err_sys("clone the container's first process");
 }
 
+int ns_await_hello(int channel)
+{
+	struct channel_msg m;
+	_cleanup_fd_ int fd = -EBADF;
+
+	int r = channel_recv(channel, &m, &fd);
+	if (r < 0)
+		return r;
+	if (r == 0)
+		return err_set(ESRCH, "the container's first process ended at once");
+	if (m.type == CHANNEL_FAILED)
+		return err_set(-m.code, "%s", m.text);
+	if (m.type != CHANNEL_REACHED || !streq(m.text, CHANNEL_HELLO))
+		return err_set(EPROTO, "unexpected message from the container's first process");
+	return 0;
+}
+
 static void kill_child(struct ns_child *child)
 {
 	kill(child->pid, SIGKILL);

@@ -161,6 +161,8 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 	keep(&c, a->result_fifo);
 	if (close_range(3 + (unsigned)a->preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		r = err_sys("mark descriptors close-on-exec");
+	if (r == 0 && a->hide_late)
+		r = channel_write(a->channel, CHANNEL_REACHED, 0, CHANNEL_HELLO);
 	if (r == 0)
 		r = a->told ? walk_aloud(&c, a) : step_walk(&c, a->from);
 	if (r == 0)

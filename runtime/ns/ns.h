@@ -42,6 +42,13 @@ int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
  */
 int ns_await_fork(int channel, struct ns_child *child) must_check;
 
+/*
+ * Waits until INIT says that it runs, which it does if it has `hide_late`. The kernel makes a process
+ * dumpable only after it has closed the caller's descriptors, so that their end is too early a sign
+ * for an ordinary user to write the id maps.
+ */
+int ns_await_hello(int channel) must_check;
+
 /* Takes over the child that a stage named: reaps the stage, and opens the child's pidfd. */
 int ns_take_forked(pid_t pid, struct ns_child *child) must_check;
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The new process shares the caller's memory until it executes caisson-init
- * (CLONE_VM, CLONE_VFORK), as with vfork(2), which saves copying the page tables. It runs on a
- * stack of its own, and calls nothing but thin wrappers of system calls; the caller sleeps
- * meanwhile.
+ * (CLONE_VM), as with vfork(2), which saves copying the page tables. It runs on a stack of its own,
+ * looks at nothing of the caller's but `struct spawn`, and calls nothing but thin wrappers of system
+ * calls. The caller waits for the execve(2), which closes a pipe, but not for ever: in a frozen
+ * cgroup the new process does not get there before somebody thaws it. CLONE_VFORK would make the
+ * caller deaf to signals then.
  *
  * execve(2) decides about capabilities:
  *
@@ -16,9 +18,11 @@
 #include "ns/spawn.h"
 
 #include <linux/capability.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -28,6 +32,13 @@
 #include "ns/clone.h"
 
 #define STACK_SIZE (64 * 1024)
+#define WAIT_MS 1000
+
+/* What the new process needs. It is not the caller's to change before the execve(2). */
+struct spawn {
+	struct ns_spawn_args args;
+	char stack[STACK_SIZE] __attribute__((aligned(16)));
+};
 
 struct caps {
 	struct __user_cap_header_struct head;
@@ -82,7 +93,8 @@ static int arrange_descriptors(const struct ns_spawn_args *a)
 static int become_init(void *data)
 {
 	static char *const argv[] = {(char *)"caisson-init", NULL}, *const envp[] = {NULL};
-	const struct ns_spawn_args *a = data;
+	const struct spawn *s = data;
+	const struct ns_spawn_args *a = &s->args;
 	const char *what = "execute caisson-init";
 	int code;
 
@@ -126,25 +138,31 @@ static pid_t clone_vm(struct clone_args *ca, int (*fn)(void *), void *data)
 	return r < 0 ? -1 : (pid_t)r;
 }
 
-static pid_t clone_init(struct clone_args *ca, const struct ns_spawn_args *a)
+static pid_t clone_init(struct clone_args *ca, struct spawn *s)
 {
-	static char stack[STACK_SIZE] __attribute__((aligned(16)));
-
-	ca->flags |= CLONE_VM | CLONE_VFORK;
-	ca->stack = (uintptr_t)stack;
-	ca->stack_size = sizeof(stack);
-	return clone_vm(ca, become_init, (void *)a);
+	ca->flags |= CLONE_VM;
+	ca->stack = (uintptr_t)s->stack;
+	ca->stack_size = sizeof(s->stack);
+	return clone_vm(ca, become_init, s);
 }
 #else
-static pid_t clone_init(struct clone_args *ca, const struct ns_spawn_args *a)
+static pid_t clone_init(struct clone_args *ca, struct spawn *s)
 {
 	pid_t pid = sys_clone3(ca);
 
 	if (pid == 0)
-		become_init((void *)a);
+		become_init(s);
 	return pid;
 }
 #endif
+
+/* Says whether the process has executed caisson-init, or has ended. */
+static bool wait_for_execve(int pipe_end)
+{
+	struct pollfd p = {.fd = pipe_end};
+
+	return poll(&p, 1, WAIT_MS) > 0;
+}
 
 int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 {
@@ -157,14 +175,27 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 		.cgroup = (uint64_t)(a->cgroup >= 0 ? a->cgroup : 0),
 	};
 
-	int dumpable = prctl(PR_GET_DUMPABLE);
+	int dumpable = prctl(PR_GET_DUMPABLE), ends[2];
 	if (dumpable < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
 		return err_sys("make this process non-dumpable");
-	pid_t pid = clone_init(&ca, a);
+	struct spawn *s = malloc(sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->args = *a;
+	if (pipe2(ends, O_CLOEXEC) < 0) {
+		free(s);
+		return err_sys("make a pipe");
+	}
+	pid_t pid = clone_init(&ca, s);
 	int code = errno;
-	/* An ordinary user's process needs its own files in /proc again. */
-	if (dumpable == 1)
-		prctl(PR_SET_DUMPABLE, 1);
+	close(ends[1]);
+	if (pid < 0 || wait_for_execve(ends[0])) {
+		free(s);
+		/* An ordinary user's process needs its own files in /proc again. */
+		if (dumpable == 1)
+			prctl(PR_SET_DUMPABLE, 1);
+	}
+	close(ends[0]);
 	errno = code;
 	if (pid < 0)
 		return ns_clone_error(a->clone->clone.flags);
