@@ -222,6 +222,8 @@ static __attribute__((noreturn)) int send_listener(void *data)
 		s->result = peer->send_fd(peer->data, "seccomp", s->listener);
 		if (s->result >= 0 && peer->await)
 			s->result = peer->await(peer->data, "seccomp");
+		/* This is the agent's now; INIT must not show it to whoever looks at INIT. */
+		close(s->listener);
 	}
 	atomic_store(&s->state, SENDER_DONE);
 	for (;;)
