@@ -153,6 +153,9 @@ bool cg_takes_processes(const struct cgroup *cg);
 int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cgroup *ret)
 	must_check;
 
+/* Whether the kernel has killed a process of the cgroup because its memory limit was reached. */
+bool cg_ran_out_of_memory(const struct cgroup *cg);
+
 /* Writes a cgroup into the open object of state.json, and reads it back. */
 void cg_to_state(const struct cgroup *cg, struct json_out *o);
 int cg_from_state(struct arena *a, const struct json *state, struct cgroup *ret) must_check;

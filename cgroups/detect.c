@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/vfs.h>
 
+#include "base/sys.h"
 #include "cgroups/cg_internal.h"
 
 #define MOUNTINFO_MAX (16 * 1024 * 1024)
@@ -208,15 +209,5 @@ int cg_of_process(struct arena *a, pid_t pid, const char **ret)
 
 bool cg_in_user_namespace(void)
 {
-	_cleanup_strbuf_ struct strbuf text = {0};
-	unsigned long inside, outside, count;
-
-	if (geteuid() != 0)
-		return true;
-	if (fd_read_file(AT_FDCWD, "/proc/self/uid_map", &text, PROC_TEXT_MAX) < 0) {
-		err_clear();
-		return false;
-	}
-	return sscanf(strbuf_str(&text), "%lu %lu %lu", &inside, &outside, &count) != 3 ||
-	       inside != 0 || outside != 0 || count != UINT32_MAX;
+	return geteuid() != 0 || sys_in_userns();
 }

@@ -109,3 +109,14 @@ void cg_events_close(struct cg_events *ev)
 {
 	fd_close(&ev->fd);
 }
+
+bool cg_ran_out_of_memory(const struct cgroup *cg)
+{
+	struct counts c;
+
+	if (read_counts(cg, &c) < 0) {
+		err_clear();
+		return false;
+	}
+	return c.oom_kill > 0;
+}

@@ -58,6 +58,22 @@ static int check_usage(struct cg_target *t, const struct cg_resources *res)
 	return 0;
 }
 
+/* Nothing is in use when a container is made, so that only an update comes to this. */
+static void warn_of_kill(struct cg_target *t, const struct cg_resources *res)
+{
+	uint64_t usage;
+
+	if (res->memory.limit.v <= 0)
+		return;
+	if (cg_read_u64(t->dir, "memory.current", &usage) < 0)
+		err_clear();
+	else if ((uint64_t)res->memory.limit.v < usage)
+		log_warn(F "memory.limit: %" PRId64 " is below the %" PRIu64
+			   " bytes in use: the kernel reclaims memory, and kills processes if it "
+			   "cannot get below the limit",
+			res->memory.limit.v, usage);
+}
+
 static int put_swap(struct cg_target *t, const struct cg_resources *res)
 {
 	struct opt_i64 limit = res->memory.limit;
@@ -95,6 +111,8 @@ static int apply_memory(struct cg_target *t, const struct cg_resources *res)
 		return r;
 	r = check_usage(t, res);
 	if (r == 0)
+		warn_of_kill(t, res);
+	if (r == 0)
 		r = put_swap(t, res);
 	if (r == 0 && limit)
 		r = put_limit(t, F "memory.limit", "memory.max", res->memory.limit.v);
@@ -122,8 +140,14 @@ static int put_quota(struct cg_target *t, const struct cg_resources *res)
 			return cg_err_file(r, field, "cpu.max", "", t->cg->path);
 		quota[strcspn(quota, " ")] = '\0';
 	}
-	return period ? cg_put(t, field, "cpu.max", "%s %" PRIu64, quota, res->cpu.period.v)
-		      : cg_put(t, field, "cpu.max", "%s", quota);
+	int r = period ? cg_put(t, field, "cpu.max", "%s %" PRIu64, quota, res->cpu.period.v)
+		       : cg_put(t, field, "cpu.max", "%s", quota);
+	return r == -EINVAL
+		       ? err_ctx(r,
+				 "%s: expected a quota of 1000 us or more and a period of 1000 "
+				 "to 1000000 us",
+				 field)
+		       : r;
 }
 
 /*
@@ -169,6 +193,25 @@ static int put_weight(struct cg_target *t, const struct cg_resources *res)
 	return r;
 }
 
+/* The kernel only says EINVAL, or ERANGE, of a list that names what the machine does not have. */
+static int put_set(struct cg_target *t, const char *field, const char *file, const char *list)
+{
+	bool cpus = streq(file, "cpuset.cpus");
+	_cleanup_strbuf_ struct strbuf online = {0};
+	int r = cg_put(t, field, file, "%s", list);
+
+	if (r != -EINVAL && r != -ERANGE && r != -EOVERFLOW)
+		return r;
+	int code = -r;
+	if (fd_read_file(AT_FDCWD,
+		    cpus ? "/sys/devices/system/cpu/online" : "/sys/devices/system/node/online",
+		    &online, 4096) < 0)
+		return err_set(code, "%s: the machine has not all of \"%s\"", field, list);
+	const char *have = strbuf_str(&online);
+	return err_set(code, "%s: expected a list of this machine's %s, %.*s, found \"%s\"", field,
+		cpus ? "CPUs" : "memory nodes", (int)strcspn(have, "\n"), have, list);
+}
+
 static int apply_cpu(struct cg_target *t, const struct cg_resources *res)
 {
 	const __typeof__(res->cpu) *c = &res->cpu;
@@ -200,9 +243,9 @@ sets:
 		return r;
 	r = 0;
 	if (c->cpus && *c->cpus)
-		r = cg_put(t, F "cpu.cpus", "cpuset.cpus", "%s", c->cpus);
+		r = put_set(t, F "cpu.cpus", "cpuset.cpus", c->cpus);
 	if (r == 0 && c->mems && *c->mems)
-		r = cg_put(t, F "cpu.mems", "cpuset.mems", "%s", c->mems);
+		r = put_set(t, F "cpu.mems", "cpuset.mems", c->mems);
 	return r;
 }
 

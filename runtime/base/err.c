@@ -57,6 +57,10 @@ int err_ctx(int r, const char *fmt, ...)
 	va_start(ap, fmt);
 	int len = vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	/* A message that names the field already, or a part of it, does not get it twice. */
+	if (len > 0 && strncmp(trail, text, (size_t)len) == 0 && trail[len] &&
+		strchr(":.[", trail[len]))
+		return r;
 	if (len > 0 && (size_t)len < sizeof(text) && trail[0])
 		len += snprintf(text + len, sizeof(text) - (size_t)len, ": %s", trail);
 	memcpy(trail, text, sizeof(trail));

@@ -43,8 +43,9 @@ const char *err_text(int code);
 int err_sys(const char *fmt, ...) printf_like(1, 2);
 
 /*
- * Puts the formatted text and ": " in front of the trail. Returns r unchanged, so that it can end a
- * return statement.
+ * Puts the formatted text and ": " in front of the trail, unless the trail starts with that text as
+ * the name of a field: "linux.resources" adds nothing to "linux.resources.memory.limit: ...".
+ * Returns r unchanged, so that it can end a return statement.
  */
 int err_ctx(int r, const char *fmt, ...) printf_like(2, 3);
 

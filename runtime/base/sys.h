@@ -7,8 +7,10 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -32,4 +34,16 @@ static inline pid_t sys_clone3(struct clone_args *args)
 static inline int sys_pivot_root(const char *new_root, const char *put_old)
 {
 	return (int)syscall(SYS_pivot_root, new_root, put_old);
+}
+
+/*
+ * Whether this process is in another user namespace than the initial one, whose inode is always
+ * PROC_USER_INIT_INO (linux/proc_ns.h). The id map does not tell: since systemd 260 a service may
+ * have a namespace of its own that maps all ids to themselves.
+ */
+static inline bool sys_in_userns(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/user", &st) == 0 && st.st_ino != 0xeffffffd;
 }

@@ -144,8 +144,9 @@ static int process_from_file(
 	const struct spec *s;
 
 	int r = spec_load_process(&c->arena, x->process_file, &read);
-	if (r >= 0)
-		r = container_spec(c, &s);
+	if (r < 0)
+		return err_ctx(r, "--process %s", x->process_file);
+	r = container_spec(c, &s);
 	if (r < 0 || !p)
 		return r < 0 ? r : -ENOMEM;
 	*p = *read;

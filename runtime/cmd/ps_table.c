@@ -145,15 +145,13 @@ static int format_command(struct strbuf *command, const char *name, char state)
 {
 	while (command->len && command->s[command->len - 1] == '\0')
 		command->s[--command->len] = '\0';
-	for (size_t i = 0; i < command->len; i++) {
-		unsigned char c = (unsigned char)command->s[i];
-		if (c == '\0' || c == '\n')
+	for (size_t i = 0; i < command->len; i++)
+		if (command->s[i] == '\0' || command->s[i] == '\n')
 			command->s[i] = ' ';
-		else if (c < ' ' || c == 0x7f)
-			command->s[i] = '.';
-	}
-	if (command->len)
+	if (command->len) {
+		str_clean(command->s, command->cap, command->s, command->len);
 		return 0;
+	}
 	return strbuf_addf(command, "[%s]%s", name, state == 'Z' ? " <defunct>" : "");
 }
 

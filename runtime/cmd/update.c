@@ -182,6 +182,8 @@ static int update_container(struct container *c, const struct update_args *u)
 			ESRCH, "cannot update container \"%s\": container not running", c->id);
 	if (u->resources)
 		r = spec_load_resources(&c->arena, u->resources, &res);
+	if (r < 0)
+		return err_ctx(r, "--resources %s", u->resources);
 	if (r >= 0)
 		r = set_limits(u, &res);
 	if (r >= 0)

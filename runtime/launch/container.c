@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/fd.h"
+#include "base/sys.h"
 #include "base/user.h"
 
 #define STATE_MAX ((size_t)4 * 1024 * 1024)
@@ -21,16 +22,9 @@ const char *container_status_name(enum container_status s)
 	return names[s];
 }
 
-/* The initial user namespace is recognised by its id map, which is one range of all ids. */
 bool container_in_userns(void)
 {
-	_cleanup_strbuf_ struct strbuf map = {0};
-	unsigned inside, outside, size;
-
-	if (fd_read_file(AT_FDCWD, "/proc/self/uid_map", &map, 65536) < 0)
-		return false;
-	return sscanf(strbuf_str(&map), "%u %u %u", &inside, &outside, &size) != 3 ||
-	       size != UINT32_MAX;
+	return sys_in_userns();
 }
 
 /*

@@ -71,6 +71,13 @@ static int init_ended_error(struct launch *l, const char *when)
 	if (waitpid(l->child.pid, &status, 0) != l->child.pid)
 		return err_set(ESRCH, "the container's first process ended %s", when);
 	l->child.pid = 0;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && l->c->cgroup.path &&
+		cg_ran_out_of_memory(&l->c->cgroup))
+		return err_set(ENOMEM,
+			"linux.resources.memory.limit: the kernel killed the container's first "
+			"process %s, because its cgroup has no more memory: expected a higher "
+			"limit",
+			when);
 	if (WIFSIGNALED(status))
 		return err_set(ESRCH,
 			"the container's first process was killed by signal %d (%s) %s",

@@ -20,6 +20,8 @@
 #include "base/path.h"
 #include "step/step.h"
 
+#define ARG_LENGTH_MAX 131071 /* bytes of one string: MAX_ARG_STRLEN has one more, for the NUL */
+
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define PASSWD_MAX (1024 * 1024)
 
@@ -372,9 +374,28 @@ int step_find_program(struct step_ctx *c, const struct step *s)
 	return r;
 }
 
+/* Returns the name of the array that has the longest string. */
+static const char *longest_string(const struct spec_process *p, char *const *env, size_t *ret_len)
+{
+	const char *name = "process.args";
+
+	*ret_len = 0;
+	for (size_t i = 0; i < p->args.n; i++)
+		if (strlen(p->args.v[i]) > *ret_len)
+			*ret_len = strlen(p->args.v[i]);
+	for (; env && *env; env++)
+		if (strlen(*env) > *ret_len) {
+			*ret_len = strlen(*env);
+			name = "process.env";
+		}
+	return name;
+}
+
 static int exec_error(struct step_ctx *c, const struct spec_process *p)
 {
 	int code = errno;
+	const char *what;
+	size_t len;
 
 	switch (code) {
 	case ENOENT:
@@ -392,6 +413,14 @@ static int exec_error(struct step_ctx *c, const struct spec_process *p)
 			"machine's architecture nor a script with a #! line",
 			c->exe);
 	case E2BIG:
+		what = longest_string(p, c->env, &len);
+		if (len > ARG_LENGTH_MAX)
+			return err_set(code,
+				"exec %s: argument list too long: expected at most %d bytes in "
+				"each "
+				"string of process.args and process.env, the kernel's limit, found "
+				"%zu in one of %s",
+				c->exe, ARG_LENGTH_MAX, len, what);
 		return err_set(code,
 			"exec %s: argument list too long: process.args and process.env do not fit "
 			"into a quarter of RLIMIT_STACK",

@@ -2,10 +2,12 @@
 """Configurations that run with other runtimes: they run here, and mean the same."""
 import json
 import os
+import socket
+import subprocess
 
 import pytest
 from harness import config, machine, mode
-from harness.runtime import status_of
+from harness.runtime import status_of, wait_for
 
 
 # podman 4.3.1 writes 0 for --pids-limit=0 and -1. The guest has the controller, whatever the host has.
@@ -248,3 +250,56 @@ def test_refused_by_decision(ctr, change, message):
     c = ctr("true")
     change(c.conf)
     c.run().failed(message)
+
+
+def test_private_time_namespace(ctr):
+    """docker 29.5 asks for one in every config.json."""
+    c = ctr("readlink", "/proc/self/ns/time")
+    config.namespaces(c.conf, "time")
+    own = os.readlink("/proc/self/ns/time")
+    out = c.run().ok().out.strip()
+    assert out.startswith("time:") and (mode.VM or out != own)
+
+
+def test_state_for_hooks_is_one_line(ctr):
+    c = ctr("true")
+    c.conf["annotations"] = {"a/b": "c/d"}
+    c.conf["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"cat >{c.bundle}/state"]}]}
+    c.run().ok()
+    with open(os.path.join(c.bundle, "state")) as f:
+        text = f.read()
+    assert text.count("\n") == 0 and "\\/" not in text and json.loads(text)["annotations"] == {"a/b": "c/d"}
+
+
+def test_pidfd_receiver(ctr, tmp):
+    """crun's annotation means what --pidfd-socket means."""
+    c = ctr("true")
+    path = os.path.join(tmp, "pidfd")
+    c.conf["annotations"] = {"run.oci.pidfd_receiver": path}
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(path)
+        s.listen()
+        s.settimeout(10 * mode.SCALE)
+        c.create()
+        with s.accept()[0] as conn:
+            _, fds, _, _ = socket.recv_fds(conn, 64, 1)
+    with open(f"/proc/self/fdinfo/{fds[0]}") as f:
+        assert f"\nPid:\t{c.pid()}\n" in f.read()
+    os.close(fds[0])
+
+
+def test_user_namespace_that_maps_every_id(ctr):
+    """systemd 260 gives services such a namespace: root there can make no device nodes, so they are bound."""
+    c = ctr("true").write()
+    assert "open-source        /dev/null" not in c.rt("plan", "--bundle", c.bundle).ok().out
+    holder = subprocess.Popen(["unshare", "--user", "sleep", "1000"])
+    try:
+        wait_for(lambda: os.readlink(f"/proc/{holder.pid}/ns/user") != os.readlink("/proc/self/ns/user"), "namespace")
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{holder.pid}/{name}", "w") as f:
+                f.write("0 0 4294967295")
+        c.rt.prefix = ["nsenter", "--user", "-t", str(holder.pid)]
+        assert "open-source        /dev/null" in c.rt("plan", "--bundle", c.bundle).ok().out
+    finally:
+        holder.kill()
+        holder.wait()

@@ -406,6 +406,27 @@ def test_arguments_too_long_for_the_kernel(ctr):
     assert r.rc != 0 and "argument list too long" in r.err.lower(), r
 
 
+def test_one_argument_too_long_for_the_kernel(ctr):
+    """It is not RLIMIT_STACK's fault."""
+    assert ctr("echo", "x" * 131071).run().ok().out == "x" * 131071 + "\n"
+    ctr("echo", "x" * 131072).run().failed("expected at most 131071 bytes in each string", "found 131072 in one of process.args")
+    r = ctr("true", env=["A=" + "x" * 131072]).run().failed("found 131074 in one of process.env")
+    assert "RLIMIT_STACK" not in r.err
+
+
+def test_no_field_is_named_twice(ctr):
+    c = ctr("true")
+    c.conf["linux"]["resources"] = {"hugepageLimits": [{"pageSize": "64KB", "limit": 1}], "rdma": {"x": {"hcaHandles": 1}}}
+    r = c.run()
+    assert r.rc != 0 and "linux.resources: linux.resources" not in r.err, r
+
+
+def test_empty_file_of_an_option(ctr):
+    c = ctr.idle().up()
+    c.exec(opts=["--process", "/dev/null"]).failed("--process /dev/null")
+    c.rt("update", "--resources", "/dev/null", c.id).failed("--resources /dev/null")
+
+
 def test_limit_whose_controller_v2_does_not_hold(ctr):
     """On a hybrid host the error names the controller and says who holds it. On other hosts the limit is set."""
     m = machine.cgroup2_mount()

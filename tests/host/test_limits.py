@@ -224,3 +224,27 @@ def test_rootless_limits_in_a_delegated_cgroup(delegated, ctr, binary, tmp):
     c.wait()
     c.delete()
     assert not os.path.exists(own)
+
+
+def test_bounds_are_named(ctr):
+    """The kernel only says EINVAL."""
+    c = ctr("true")
+    c.conf["linux"]["resources"] = {"cpu": {"quota": 500}}
+    c.run().failed("linux.resources.cpu.quota: expected a quota of 1000 us or more")
+    c.conf["linux"]["resources"] = {"cpu": {"cpus": "9000"}}
+    c.run().failed("linux.resources.cpu.cpus: expected a list of this machine's CPUs, 0", 'found "9000"')
+
+
+def test_out_of_memory_while_it_is_made(ctr):
+    c = ctr("true")
+    c.conf["linux"]["resources"] = {"memory": {"limit": 4096}}
+    r = c.run()
+    assert r.rc != 0 and "signal 9" not in r.err and "memory" in r.err, r
+
+
+def test_update_below_what_is_in_use(ctr):
+    c = ctr.idle()
+    c.conf["linux"]["resources"] = {"memory": {"limit": 64 * MIB}}
+    c.up()
+    r = c.rt("update", "--memory", "1k", c.id)
+    assert "linux.resources.memory.limit: 1024 is below the" in r.err, r

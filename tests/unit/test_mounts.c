@@ -305,6 +305,15 @@ static void copyup_init(struct box *b)
 	/* A copy that does not fit in the tmpfs is an error. */
 	box_write(ROOTFS "/tmp/big", "x");
 	EXPECT(truncate(ROOTFS "/tmp/big", 1 << 20) == 0);
+	EXPECT(mkdir(ROOTFS "/tmp/hole", 0755) == 0 &&
+		rename(ROOTFS "/tmp/big", ROOTFS "/tmp/hole/big") == 0);
+	EXPECT(box_new(b, "tmpfs", "/tmp/hole", OPTS("tmpcopyup", "size=64k")) >= 0);
+	EXPECT(stat(ROOTFS "/tmp/hole/big", &st) == 0 && st.st_size == 1 << 20 &&
+		st.st_blocks <= 8);
+	EXPECT(umount2(ROOTFS "/tmp/hole", MNT_DETACH) == 0);
+	static const char full[256 << 10] = {1};
+	int big = open(ROOTFS "/tmp/big", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	EXPECT(big >= 0 && write(big, full, sizeof(full)) == sizeof(full) && close(big) == 0);
 	EXPECT_ERR(box_new(b, "tmpfs", "/tmp", OPTS("tmpcopyup", "size=64k")), ENOSPC, "size=");
 	EXPECT(!has(box_mountinfo(ROOTFS "/tmp"), "tmpfs"));
 	EXPECT_ERR(box_new(b, "proc", "/proc", OPTS("tmpcopyup")), EINVAL, "tmpfs");

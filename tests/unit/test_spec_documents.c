@@ -217,6 +217,8 @@ static const struct {
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_LOCAL\"}"), NULL},
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_PREFERRED\"}"), NULL},
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_WEIGHTED_INTERLEAVE\",\"nodes\":\"0\"}"), NULL},
+	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_DEFAULT\",\"nodes\":\"\"}"), NULL},
+	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_PREFERRED\",\"nodes\":\"\"}"), NULL},
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_BIND\"}"),
 		"linux.memoryPolicy.nodes: expected a list of nodes with MPOL_BIND"},
 	{LINUX("\"memoryPolicy\":{\"mode\":\"MPOL_LOCAL\",\"nodes\":\"0\"}"),
