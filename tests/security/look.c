@@ -112,18 +112,26 @@ static int read_file(const struct target *t, const char *name, char *ret, size_t
 	return code;
 }
 
-static void cmdline(const struct target *t, char *ret, size_t size)
-{
-	if (read_file(t, "cmdline", ret, size))
-		ret[0] = '\0';
-}
-
 static int open_name(const struct target *t, const char *name, int flags)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "%s/%s", t->dir, name);
 	return open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+}
+
+/*
+ * Reads the command line with one call. Between two, the process could become another program, and
+ * the result would be the beginning of one command line and the end of another.
+ */
+static void cmdline(const struct target *t, char *ret, size_t size)
+{
+	int fd = open_name(t, "cmdline", O_RDONLY);
+	ssize_t n = fd < 0 ? -1 : read(fd, ret, size - 1);
+
+	if (fd >= 0)
+		close(fd);
+	printable(ret, n > 0 ? (size_t)n : 0);
 }
 
 static int link_of(const struct target *t, const char *name, char *ret, size_t size)
