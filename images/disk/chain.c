@@ -4,7 +4,6 @@
  * beneath the directory that the caller allows, with openat2(2)'s RESOLVE_BENEATH, which refuses
  * "..", absolute names and symbolic links that lead out of it.
  */
-#include <stdio.h>
 #include <sys/stat.h>
 
 #include "base/json.h"
@@ -145,15 +144,13 @@ static int parse_name(struct disk *d, struct arena *a, const char **name, const 
 	return 0;
 }
 
-int disk_open_backing(
-	struct disk *d, const struct disk_options *o, const char *name, const char *format)
+int disk_open_below(struct disk *d, const struct disk_options *o, const char *name,
+	const char *format, struct disk **ret)
 {
 	_cleanup_arena_ struct arena a = {0};
 	_cleanup_free_ char *path = NULL;
 	const char *plain = name;
 
-	if (o->alone)
-		return 0;
 	int r = parse_name(d, &a, &plain, &format);
 	if (r < 0)
 		return r;
@@ -166,23 +163,33 @@ int disk_open_backing(
 			name);
 	if (!d->dir)
 		return disk_err(d, EPERM,
-			"has the backing file \"%s\", and no directory is allowed for such files "
-			"(--backing)",
+			"has the backing file \"%s\", and no directory is allowed for such files: "
+			"`--backing on` allows the image's own, `--backing DIR` another",
 			name);
-	int fd = disk_open_named(d, "backing file", plain, false, &path);
+	int fd = disk_open_named(d, "backing file", plain, o->write, &path);
 	if (fd < 0)
 		return fd;
 	struct disk_options below = {.format = format,
 		.name = plain,
+		.write = o->write,
 		.shared = o->shared,
-		.dir = o->dir,
+		.dir = d->dir,
 		.path = path,
 		.backing_format = o->backing_format,
 		.cache = o->cache,
 		.depth = d->depth + 1,
 		.above = d};
-	r = disk_open(&d->backing, fd, &below);
+	r = disk_open(ret, fd, &below);
 	return r < 0 ? err_ctx(r, "%s: backing file", d->name) : 0;
+}
+
+int disk_open_backing(
+	struct disk *d, const struct disk_options *o, const char *name, const char *format)
+{
+	struct disk_options below = *o;
+
+	below.write = false;
+	return o->alone ? 0 : disk_open_below(d, &below, name, format, &d->backing);
 }
 
 int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64_t offset)

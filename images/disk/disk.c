@@ -201,7 +201,7 @@ static int map_one(struct disk *d, uint64_t offset, uint64_t length, struct disk
 	return r;
 }
 
-static int read_mapped(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
+int disk_read_mapped(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 {
 	struct iov_part p = {iov, n, 0};
 	uint64_t left = iov_length(iov, n);
@@ -227,7 +227,7 @@ int disk_readv(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 	if (r < 0)
 		return r;
 	return d->format->read ? d->format->read(d, iov, n, offset)
-			       : read_mapped(d, iov, n, offset);
+			       : disk_read_mapped(d, iov, n, offset);
 }
 
 int disk_read(struct disk *d, void *buf, size_t len, uint64_t offset)

@@ -9,6 +9,7 @@
  * reads what map() says.
  */
 #pragma once
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/fd.h"
@@ -61,6 +62,7 @@ struct disk {
 };
 
 extern const struct disk_format format_raw;
+extern const struct disk_format format_qcow2;
 
 /* A part of an array of buffers: `length` bytes from `skip` on. */
 struct iov_part {
@@ -105,6 +107,13 @@ int disk_open_named(struct disk *d, const char *what, const char *name, bool wri
 /* Opens the backing file, if the options allow it, as d->backing. format NULL: not said. */
 int disk_open_backing(struct disk *d, const struct disk_options *o, const char *name,
 	const char *format) must_check;
+
+/* The same as a disk of its own, for writing if o->write is set; of o also shared and cache. */
+int disk_open_below(struct disk *d, const struct disk_options *o, const char *name,
+	const char *format, struct disk **ret) must_check;
+
+/* Reads what map() says, as disk_readv() does for formats without a read function. */
+int disk_read_mapped(struct disk *d, const struct iovec *iov, int n, uint64_t offset) must_check;
 
 /* Reads through the layers below: d->backing's bytes, zeros where it has none or ends. */
 int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64_t offset)

@@ -4,6 +4,7 @@
 
 static const struct disk_format *const formats[] = {
 	&format_raw,
+	&format_qcow2,
 };
 
 const struct disk_format *disk_format_find(const char *name)
