@@ -32,6 +32,8 @@ int qcow2_create(int fd, const struct qcow2_create *c) must_check;
 int qcow2_preallocate(struct disk *d, enum qcow2_preallocation how) must_check;
 
 uint64_t qcow2_cluster_size(struct disk *d);
+/* The unit that data is allocated in: a cluster, or a subcluster. */
+uint64_t qcow2_subcluster_size(struct disk *d);
 enum qcow2_compression qcow2_compression_of(struct disk *d);
 
 /*

@@ -115,7 +115,9 @@ static int copy_all(struct tool_work *w, struct copy *c)
 	w->align = c->compress ? cluster : cluster < 65536 ? 65536 : cluster;
 	w->piece = w->align > PIECE ? w->align : PIECE;
 	if (!c->unit || c->compress)
-		c->unit = c->compress || qcow2 ? (size_t)cluster : 4096;
+		c->unit = c->compress ? (size_t)cluster
+			  : qcow2     ? (size_t)qcow2_subcluster_size(c->to)
+				      : 4096;
 	if (w->top)
 		w->align = 512;
 	w->process = copy_piece;
@@ -218,8 +220,8 @@ static int convert(struct convert *v)
 	if (r < 0)
 		return r;
 	w.disk = v->from.disk;
-	w.all = v->copy.zeros;
 	w.top = v->target.qcow2.backing != NULL;
+	w.all = v->copy.zeros && !w.top;
 	return copy_all(&w, &v->copy);
 }
 
@@ -230,7 +232,7 @@ int tool_convert(const struct tool_command *self, int argc, char **argv)
 		{"source-format", 'f', OPTION_STRING, &v.from.format, "FORMAT", "SOURCE's format"},
 		{"target-format", 'O', OPTION_STRING, &v.target.format, "FORMAT",
 			"TARGET's format: raw or qcow2"},
-		{"options", 'o', OPTION_LIST, &v.options, "NAME=VALUE,…",
+		{"options", 'o', OPTION_LIST, &v.options, "NAME=VALUE,...",
 			"properties of TARGET, as create takes them"},
 		{"compress", 'c', OPTION_FLAG, &v.copy.compress, NULL,
 			"compress TARGET's clusters"},

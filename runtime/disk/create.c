@@ -228,6 +228,10 @@ static int check_options(struct tool_target *t, bool have_size)
 	if (!streq(t->format, "raw") && !streq(t->format, "qcow2"))
 		return err_set(EOPNOTSUPP, "-f %s: %s images are only read: create raw or qcow2",
 			t->format, t->format);
+	if (t->qcow2.backing && t->qcow2.preallocation != QCOW2_PREALLOC_OFF)
+		return err_set(EINVAL, "-o preallocation: an overlay's clusters are taken when "
+				       "they are written, because "
+				       "one that is there hides the backing file");
 	if (t->qcow2.backing && !streq(t->format, "qcow2"))
 		return err_set(EINVAL, "-b: only qcow2 images have a backing file");
 	if (!have_size && !t->qcow2.backing)
@@ -242,7 +246,7 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 	bool quiet = false, unsafe = false;
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &format, "FORMAT", "raw or qcow2"},
-		{"options", 'o', OPTION_LIST, &o, "NAME=VALUE,…", "properties of the image"},
+		{"options", 'o', OPTION_LIST, &o, "NAME=VALUE,...", "properties of the image"},
 		{"backing-file", 'b', OPTION_STRING, &backing, "FILE",
 			"the backing file, beneath the image"},
 		{"backing-format", 'F', OPTION_STRING, &backing_format, "FORMAT",

@@ -213,16 +213,23 @@ int qcow2_alloc(
 	return 0;
 }
 
-/* Whether n clusters from `cluster` on are free; *ret_next: where to look on if not. */
+static bool has_block(const struct qcow2 *q, uint64_t cluster)
+{
+	uint64_t i = cluster >> q->block_bits;
+
+	return i < q->table_n && q->table[i];
+}
+
+/*
+ * Whether n clusters from `cluster` on are free. Those that have no refcount block are. *ret_next:
+ * where to look on if not.
+ */
 static int is_free_run(struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t *ret_next)
 {
 	for (uint64_t i = 0; i < n; i++) {
-		uint64_t refs;
-		bool took;
-		int r = qcow2_block_for(q, cluster + i, &took);
+		uint64_t refs = 0;
+		int r = qcow2_ref_get(q, cluster + i, &refs);
 
-		if (r >= 0)
-			r = qcow2_ref_get(q, cluster + i, &refs);
 		if (r < 0)
 			return r;
 		if (refs) {
@@ -233,18 +240,60 @@ static int is_free_run(struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t *
 	return 1;
 }
 
+/* How many blocks are missing for the clusters from `first` to `end`. */
+static uint64_t missing_blocks(const struct qcow2 *q, uint64_t first, uint64_t end)
+{
+	uint64_t missing = 0;
+
+	for (uint64_t i = first >> q->block_bits; i <= (end - 1) >> q->block_bits; i++)
+		missing += !has_block(q, i << q->block_bits);
+	return missing;
+}
+
+/*
+ * n free clusters from *cluster on, with all that counts them. Missing blocks go to the first
+ * clusters of the run, which then is longer by them, and *cluster is moved behind them. 0: the run
+ * was found too short, look on from *cluster.
+ */
+static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
+{
+	uint64_t first = *cluster, blocks = 0, before;
+
+	do {
+		before = blocks;
+		blocks = missing_blocks(q, first, first + before + n);
+	} while (blocks != before);
+	int r = is_free_run(q, first, n + blocks, cluster);
+	if (r <= 0)
+		return r;
+	/* A longer table takes clusters too, so the run is looked for again. */
+	if ((first + n + blocks - 1) >> q->block_bits >= q->table_n) {
+		r = grow_table(q);
+		return r < 0 ? r : 0;
+	}
+	for (uint64_t i = first >> q->block_bits, at = first; blocks && at < first + blocks; i++) {
+		if (has_block(q, i << q->block_bits))
+			continue;
+		r = make_block(q, (uint32_t)i, at++);
+		if (r < 0)
+			return r;
+	}
+	for (uint64_t i = 0; i < blocks + n && r >= 0; i++) {
+		r = check_free_table(q, first + i, i < blocks);
+		if (r >= 0)
+			r = qcow2_ref_set(q, first + i, 1);
+	}
+	*cluster = first + blocks;
+	return r < 0 ? r : 1;
+}
+
 int qcow2_alloc_table(struct qcow2 *q, uint64_t n, uint64_t *ret_host)
 {
 	uint64_t cluster = q->hint;
 	int r;
 
-	while ((r = is_free_run(q, cluster, n, &cluster)) == 0)
+	while ((r = make_run(q, &cluster, n)) == 0)
 		;
-	for (uint64_t i = 0; i < n && r >= 0; i++) {
-		r = check_free(q, cluster + i);
-		if (r >= 0)
-			r = qcow2_ref_set(q, cluster + i, 1);
-	}
 	if (r < 0)
 		return r;
 	*ret_host = cluster << q->h.cluster_bits;

@@ -232,6 +232,11 @@ uint64_t qcow2_cluster_size(struct disk *d)
 	return qcow2_of(d)->cluster_size;
 }
 
+uint64_t qcow2_subcluster_size(struct disk *d)
+{
+	return qcow2_of(d)->subcluster_size;
+}
+
 enum qcow2_compression qcow2_compression_of(struct disk *d)
 {
 	return qcow2_of(d)->h.compression;

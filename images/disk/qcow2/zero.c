@@ -227,11 +227,12 @@ int qcow2_zero(struct disk *d, uint64_t offset, uint64_t length)
 
 	if (end == d->size)
 		last = qcow2_round_up(q, end);
-	if (first >= last)
+	/* It may end in the cluster it begins in, or in the next one. */
+	if (end < first)
 		return zero_in_cluster(q, offset, length);
 	if (first > offset)
 		r = zero_in_cluster(q, offset, first - offset);
-	if (r >= 0)
+	if (r >= 0 && first < last)
 		r = zero_clusters(q, first, last - first, &job);
 	if (r >= 0 && last < end)
 		r = zero_in_cluster(q, last, end - last);
