@@ -6,7 +6,7 @@ int qcow2_sync(struct qcow2 *q)
 {
 	if (q->d->unsafe)
 		return 0;
-	if (q->has_data_file && fdatasync(q->data_fd) < 0)
+	if (q->has_data_file && q->data_fd >= 0 && fdatasync(q->data_fd) < 0)
 		return err_sys("%s: sync the data file", q->d->name);
 	return fdatasync(q->d->fd) < 0 ? err_sys("%s: sync", q->d->name) : 0;
 }

@@ -143,9 +143,13 @@ static int qcow2_open(struct disk *d, const struct disk_options *o)
 	return r >= 0 && d->write ? prepare_writing(q, o) : r;
 }
 
-/* The last words: lazy refcounts, and that the image is clean. Nobody is left to take an error. */
+/*
+ * The last words: lazy refcounts, and that the image is clean. Nobody is left to take an error, and
+ * the one that led to the closing must not be lost.
+ */
 static void finish(struct qcow2 *q)
 {
+	_cleanup_free_ char *before = strdup(err_msg());
 	int r = qcow2_flush_all(q);
 
 	if (r >= 0)
@@ -155,7 +159,7 @@ static void finish(struct qcow2 *q)
 	if (r >= 0 && q->marked)
 		r = qcow2_mark_dirty(q, false);
 	if (r < 0)
-		err_clear();
+		err_set(-r, "%s", before ? before : "no memory");
 }
 
 static void qcow2_close(struct disk *d)
