@@ -15,6 +15,7 @@ struct state {
 	struct tool_work *w;
 	pthread_mutex_t lock;
 	uint64_t next;
+	struct disk_extent known; /* what the map said last: it may be longer than a piece */
 	int64_t shown;
 	int result; /* 1: ended early, -errno: failed */
 	char message[ERR_MAX];
@@ -31,12 +32,23 @@ static void show_progress(struct state *s, bool last)
 		s->w->end ? 100.0 * (double)s->next / (double)s->w->end : 100.0, last ? "\n" : "");
 }
 
-static int map_next(struct tool_work *w, uint64_t at, struct disk_extent *e)
+/* What is at s->next. Some file systems look through a whole extent to find its end: ask once. */
+static int map_next(struct state *s, struct disk_extent *e)
 {
+	struct tool_work *w = s->w;
+	uint64_t at = s->next, known_end = s->known.start + s->known.length;
 	unsigned depth;
+	int r = 0;
 
-	return w->top ? disk_map(w->disk, at, w->end - at, e)
-		      : disk_map_chain(w->disk, at, w->end - at, e, &depth);
+	if (at < s->known.start || at >= known_end) {
+		r = w->top ? disk_map(w->disk, at, w->end - at, &s->known)
+			   : disk_map_chain(w->disk, at, w->end - at, &s->known, &depth);
+		known_end = s->known.start + s->known.length;
+	}
+	*e = s->known;
+	e->start = at;
+	e->length = known_end - at;
+	return r;
 }
 
 /*
@@ -48,7 +60,7 @@ static int claim(struct state *s, struct disk_extent *e)
 	struct tool_work *w = s->w;
 
 	while (s->next < w->end) {
-		int r = map_next(w, s->next, e);
+		int r = map_next(s, e);
 
 		if (r < 0)
 			return r;
