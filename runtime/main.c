@@ -75,6 +75,8 @@ static const struct command commands[] = {
 		"with what was found and what to do. Changes nothing. The exit code is 0 if\n"
 		"containers in namespaces run, else 1.",
 		cmd_doctor},
+	{"disk", "COMMAND [options] FILE ...", "Make, look at, convert and repair disk images.",
+		"See caisson-disk(1).", cmd_disk},
 	{0},
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where caisson's helper programs are: caisson-init and caisson-systemd. */
+/* Where caisson's helper programs are: caisson-init, caisson-systemd and caisson-disk. */
 #pragma once
 #include "base/arena.h"
 

@@ -43,6 +43,7 @@ int cmd_events(const struct command *self, const struct globals *g, int argc, ch
 int cmd_features(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_doctor(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_spec(const struct command *self, const struct globals *g, int argc, char **argv);
+int cmd_disk(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_plan(const struct command *self, const struct globals *g, int argc, char **argv);
 
 /* The arguments of a command, without its options. */

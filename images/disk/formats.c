@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of formats. A new one is a line here: see format.h. */
+#include "images/disk/formats.h"
+
+static const struct disk_format *const formats[] = {
+	&format_raw,
+	&format_qcow2,
+};
+
+const struct disk_format *disk_format_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
+		if (streq(formats[i]->name, name))
+			return formats[i];
+	return NULL;
+}
+
+const char *disk_format_names(size_t i)
+{
+	return i < ARRAY_SIZE(formats) ? formats[i]->name : NULL;
+}

@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+#include "images/disk/format.h"
+
+/* The format of that name, or NULL. */
+const struct disk_format *disk_format_find(const char *name);

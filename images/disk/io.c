@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Buffers of requests, and whole reads and writes of files at an offset. */
+#include <limits.h>
+
+#include "images/disk/format.h"
+
+#define IOV_BATCH 64 /* buffers a system call gets */
+
+uint64_t iov_length(const struct iovec *iov, int n)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < n; i++)
+		sum += iov[i].iov_len;
+	return sum;
+}
+
+void iov_part_skip(struct iov_part *p, size_t len)
+{
+	p->skip += len;
+	while (p->n > 0 && p->skip >= p->iov->iov_len) {
+		p->skip -= p->iov->iov_len;
+		p->iov++;
+		p->n--;
+	}
+}
+
+enum copy { COPY_GET, COPY_PUT, COPY_CLEAR };
+
+static void iov_copy(const struct iov_part *p, uint8_t *buf, size_t len, enum copy what)
+{
+	size_t skip = p->skip;
+
+	for (int i = 0; i < p->n && len > 0; i++) {
+		uint8_t *at = (uint8_t *)p->iov[i].iov_base + skip;
+		size_t here = p->iov[i].iov_len - skip;
+
+		if (here > len)
+			here = len;
+		skip = 0;
+		if (what == COPY_CLEAR) {
+			memset(at, 0, here);
+		} else if (here > 0) {
+			memcpy(what == COPY_GET ? buf : at, what == COPY_GET ? at : buf, here);
+			buf += here;
+		}
+		len -= here;
+	}
+}
+
+void iov_part_get(const struct iov_part *p, void *buf, size_t len)
+{
+	iov_copy(p, buf, len, COPY_GET);
+}
+
+void iov_part_put(const struct iov_part *p, const void *buf, size_t len)
+{
+	/* COPY_PUT only reads the buffer. */
+	iov_copy(p, (uint8_t *)(uintptr_t)buf, len, COPY_PUT);
+}
+
+void iov_part_clear(const struct iov_part *p, size_t len)
+{
+	iov_copy(p, NULL, len, COPY_CLEAR);
+}
+
+/* The part's first len bytes as buffers of their own, at most IOV_BATCH; their number. */
+static int iov_part_slice(const struct iov_part *p, size_t len, struct iovec *out)
+{
+	size_t skip = p->skip;
+	int n = 0;
+
+	for (int i = 0; i < p->n && len > 0 && n < IOV_BATCH; i++) {
+		size_t here = p->iov[i].iov_len - skip;
+
+		if (here > len)
+			here = len;
+		out[n].iov_base = (uint8_t *)p->iov[i].iov_base + skip;
+		out[n++].iov_len = here;
+		skip = 0;
+		len -= here;
+	}
+	return n;
+}
+
+static int iov_part_transfer(struct iov_part p, size_t len, int fd, uint64_t offset, bool write)
+{
+	struct iovec v[IOV_BATCH];
+
+	while (len > 0) {
+		if (offset > INT64_MAX)
+			return -EFBIG;
+		int n = iov_part_slice(&p, len, v);
+		ssize_t done =
+			write ? pwritev(fd, v, n, (off_t)offset) : preadv(fd, v, n, (off_t)offset);
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return -errno;
+		if (done == 0 && write)
+			return -ENOSPC;
+		if (done == 0) {
+			iov_part_clear(&p, len);
+			return 0;
+		}
+		iov_part_skip(&p, (size_t)done);
+		offset += (uint64_t)done;
+		len -= (size_t)done;
+	}
+	return 0;
+}
+
+int iov_part_read(const struct iov_part *p, size_t len, int fd, uint64_t offset)
+{
+	return iov_part_transfer(*p, len, fd, offset, false);
+}
+
+int iov_part_write(const struct iov_part *p, size_t len, int fd, uint64_t offset)
+{
+	return iov_part_transfer(*p, len, fd, offset, true);
+}
+
+int io_read(int fd, void *buf, size_t len, uint64_t offset)
+{
+	struct iovec v = {buf, len};
+
+	return iov_part_transfer((struct iov_part){&v, 1, 0}, len, fd, offset, false);
+}
+
+int io_write(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	/* A write only reads the buffer. */
+	struct iovec v = {(void *)(uintptr_t)buf, len};
+
+	return iov_part_transfer((struct iov_part){&v, 1, 0}, len, fd, offset, true);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation: QEMU's locks on image files, taken so that QEMU and caisson see each other.
+ *
+ * A lock is a set of bytes of the file, locked for reading by an open file description (OFD). Byte
+ * 100 + i says "I do i", byte 200 + i says "nobody else may do i"; 0 is reading consistent data,
+ * 1 is writing, 3 is changing the size. Who opens an image locks its own bytes first, then asks
+ * whether anyone else holds the opposite ones. So of two that come at once at least one sees the
+ * other. The bytes need not exist, and nothing is written.
+ */
+#include "images/disk/format.h"
+
+#define DOES_BASE 100
+#define FORBIDS_BASE 200
+
+enum { CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE };
+
+static int lock_byte(int fd, int cmd, off_t at, struct flock *l)
+{
+	*l = (struct flock){.l_type = cmd == F_OFD_GETLK ? F_WRLCK : F_RDLCK,
+		.l_whence = SEEK_SET,
+		.l_start = at,
+		.l_len = 1};
+	return fcntl(fd, cmd, l) < 0 ? -errno : 0;
+}
+
+/* Asks whether another open file description holds the byte. */
+static int check_byte(int fd, const char *name, off_t at, const char *why)
+{
+	struct flock l;
+	int r = lock_byte(fd, F_OFD_GETLK, at, &l);
+
+	if (r < 0)
+		return err_set(-r, "%s: look for locks of others: %s", name, err_text(-r));
+	if (l.l_type != F_UNLCK)
+		return err_set(EAGAIN, "%s: another process %s: end it first", name, why);
+	return 0;
+}
+
+static int take_bytes(int fd, const char *name, const int *does, const int *forbids)
+{
+	struct flock l;
+	int r = 0;
+
+	for (; *does >= 0 && r >= 0; does++)
+		r = lock_byte(fd, F_OFD_SETLK, DOES_BASE + *does, &l);
+	for (; *forbids >= 0 && r >= 0; forbids++)
+		r = lock_byte(fd, F_OFD_SETLK, FORBIDS_BASE + *forbids, &l);
+	/* Others only lock for reading, as we do: so it is the file system that cannot. */
+	return r < 0 ? err_set(-r, "%s: lock it: %s", name, err_text(-r)) : 0;
+}
+
+int disk_lock(int fd, const char *name, bool write, bool shared)
+{
+	static const int reads[] = {CONSISTENT_READ, -1};
+	static const int writes[] = {CONSISTENT_READ, WRITE, RESIZE, -1};
+	static const int nothing[] = {-1}, changes[] = {WRITE, RESIZE, -1};
+
+	int r = take_bytes(fd, name, write ? writes : reads, shared ? nothing : changes);
+	if (r >= 0)
+		r = check_byte(
+			fd, name, FORBIDS_BASE + CONSISTENT_READ, "does not let others read it");
+	if (r >= 0 && !shared) {
+		r = check_byte(fd, name, DOES_BASE + WRITE, "writes it");
+		if (r >= 0)
+			r = check_byte(fd, name, DOES_BASE + RESIZE, "may change its size");
+	}
+	if (r >= 0 && write) {
+		r = check_byte(fd, name, FORBIDS_BASE + WRITE, "uses it");
+		if (r >= 0)
+			r = check_byte(fd, name, FORBIDS_BASE + RESIZE, "uses it");
+	}
+	return r;
+}

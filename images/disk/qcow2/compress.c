@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Compressed clusters: raw deflate with a window of 4 KiB, or one zstd frame. The compressed data
+ * may be followed by anything up to its last sector's end, and has to give exactly one cluster.
+ */
+#include <zlib.h>
+#include <zstd.h>
+
+#include "images/disk/qcow2/internal.h"
+
+#define WINDOW_BITS 12
+
+static int inflate_cluster(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
+{
+	/* zlib only reads the input. */
+	z_stream z = {.next_in = (uint8_t *)(uintptr_t)in,
+		.avail_in = (unsigned)in_len,
+		.next_out = out,
+		.avail_out = (unsigned)out_len};
+
+	if (inflateInit2(&z, -WINDOW_BITS) != Z_OK)
+		return err_set(ENOMEM, "no memory to inflate");
+	int r = inflate(&z, Z_FINISH);
+	unsigned left = z.avail_out;
+	inflateEnd(&z);
+	/* Z_BUF_ERROR: the cluster is full, though the stream may have more to say. */
+	if (left || (r != Z_STREAM_END && r != Z_BUF_ERROR))
+		return err_set(
+			EIO, "found no deflate data for a whole cluster: the data is damaged");
+	return 0;
+}
+
+static int zstd_cluster(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
+{
+	ZSTD_inBuffer from = {in, in_len, 0};
+	ZSTD_outBuffer to = {out, out_len, 0};
+	ZSTD_DCtx *z = ZSTD_createDCtx();
+	size_t r = 1;
+
+	if (!z)
+		return err_set(ENOMEM, "no memory to decompress");
+	/* More than one frame is allowed; what does not move on is damaged. */
+	while (to.pos < to.size && !ZSTD_isError(r)) {
+		size_t in_before = from.pos, out_before = to.pos;
+
+		r = ZSTD_decompressStream(z, &to, &from);
+		if (from.pos == in_before && to.pos == out_before)
+			break;
+	}
+	ZSTD_freeDCtx(z);
+	if (ZSTD_isError(r))
+		return err_set(EIO, "zstd: %s: the data is damaged", ZSTD_getErrorName(r));
+	if (to.pos < to.size)
+		return err_set(EIO, "found no zstd data for a whole cluster: the data is damaged");
+	return 0;
+}
+
+int qcow2_decompress(struct qcow2 *q, const uint8_t *in, size_t in_len, uint8_t *out)
+{
+	return q->h.compression == QCOW2_ZSTD ? zstd_cluster(in, in_len, out, q->cluster_size)
+					      : inflate_cluster(in, in_len, out, q->cluster_size);
+}
+
+struct qcow2_packer {
+	enum qcow2_compression how;
+	size_t cluster;
+	z_stream z;
+	bool z_ready;
+	ZSTD_CCtx *zstd;
+};
+
+int qcow2_packer_new(struct disk *d, struct qcow2_packer **ret)
+{
+	struct qcow2_packer *p = calloc(1, sizeof(*p));
+
+	*ret = NULL;
+	if (!p)
+		return disk_err(d, ENOMEM, "no memory");
+	p->how = qcow2_compression_of(d);
+	p->cluster = qcow2_cluster_size(d);
+	if (p->how == QCOW2_ZSTD) {
+		p->zstd = ZSTD_createCCtx();
+	} else {
+		p->z_ready = deflateInit2(&p->z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -WINDOW_BITS, 9,
+				     Z_DEFAULT_STRATEGY) == Z_OK;
+	}
+	if (!p->zstd && !p->z_ready) {
+		qcow2_packer_free(p);
+		return disk_err(d, ENOMEM, "no memory to compress");
+	}
+	*ret = p;
+	return 0;
+}
+
+void qcow2_packer_free(struct qcow2_packer *p)
+{
+	if (!p)
+		return;
+	if (p->z_ready)
+		deflateEnd(&p->z);
+	ZSTD_freeCCtx(p->zstd);
+	free(p);
+}
+
+static size_t deflate_cluster(struct qcow2_packer *p, const void *in, void *out, size_t room)
+{
+	if (deflateReset(&p->z) != Z_OK)
+		return 0;
+	p->z.next_in = (uint8_t *)(uintptr_t)in;
+	p->z.avail_in = (unsigned)p->cluster;
+	p->z.next_out = out;
+	p->z.avail_out = (unsigned)room;
+	return deflate(&p->z, Z_FINISH) == Z_STREAM_END ? room - p->z.avail_out : 0;
+}
+
+int qcow2_compress(struct qcow2_packer *p, const void *in, void *out, size_t *ret_len)
+{
+	/* Less than a sector saved is nothing saved. */
+	size_t room = p->cluster - 1;
+
+	if (p->how == QCOW2_ZLIB) {
+		*ret_len = deflate_cluster(p, in, out, room);
+		return 0;
+	}
+	ZSTD_inBuffer from = {in, p->cluster, 0};
+	ZSTD_outBuffer to = {out, room, 0};
+	ZSTD_CCtx_reset(p->zstd, ZSTD_reset_session_only);
+	size_t r = ZSTD_CCtx_setPledgedSrcSize(p->zstd, p->cluster);
+	if (!ZSTD_isError(r))
+		r = ZSTD_compressStream2(p->zstd, &to, &from, ZSTD_e_end);
+	*ret_len = r == 0 ? to.pos : 0;
+	return 0;
+}

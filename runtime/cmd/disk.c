@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* disk: executes caisson-disk, which carries the compression libraries that caisson goes without. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/libexec.h"
+#include "cmd/cmd.h"
+
+#define PROGRAM "caisson-disk"
+
+int cmd_disk(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const char *dir;
+	char **words = arena_array(&a, (size_t)argc + 2, sizeof(*words));
+
+	if (!words)
+		return -ENOMEM;
+	words[0] = arena_strdup(&a, PROGRAM);
+	memcpy(words + 1, argv, (size_t)argc * sizeof(*argv));
+	/* A build directory has it beside caisson. */
+	int r = libexec_find(&a, PROGRAM, ".", &dir);
+	if (r < 0)
+		return r;
+	const char *path = arena_printf(&a, "%s/" PROGRAM, dir);
+	if (!path || !words[0])
+		return -ENOMEM;
+	execv(path, words);
+	return err_sys("disk: execute %s", path);
+}

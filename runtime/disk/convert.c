@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copies a disk: by several threads, with zeros left out. */
+#include "disk/tool.h"
+
+#define PIECE (1u << 20)
+#define THREADS 4
+
+struct copy {
+	struct disk *to;
+	size_t unit; /* what reads as zeros in such pieces is not written */
+	bool zeros;  /* the target has old content: zeros are to be made */
+	bool compress;
+};
+
+struct buffers {
+	uint8_t *data, *packed;
+	struct qcow2_packer *packer;
+};
+
+static void buffers_free(void *context)
+{
+	struct buffers *b = context;
+
+	free(b->data);
+	free(b->packed);
+	qcow2_packer_free(b->packer);
+	free(b);
+}
+
+static int buffers_new(struct tool_work *w, void **ret)
+{
+	const struct copy *c = w->data;
+	struct buffers *b = calloc(1, sizeof(*b));
+	int r = 0;
+
+	*ret = b;
+	if (!b)
+		return err_set(ENOMEM, "no memory");
+	b->data = aligned_alloc(4096, w->piece);
+	if (c->compress) {
+		b->packed = malloc(c->unit);
+		r = b->packed ? qcow2_packer_new(c->to, &b->packer) : -ENOMEM;
+	}
+	return b->data && r >= 0 ? r : err_set(ENOMEM, "no memory");
+}
+
+/* memcmp() with itself, shifted, is the fastest loop that the C library has. */
+static bool is_zero(const uint8_t *p, size_t len)
+{
+	for (size_t i = 0; i < 16 && i < len; i++)
+		if (p[i])
+			return false;
+	return len <= 16 || memcmp(p, p + 16, len - 16) == 0;
+}
+
+static int write_unit(
+	const struct copy *c, struct buffers *b, const uint8_t *p, size_t len, uint64_t at)
+{
+	size_t packed = 0;
+
+	if (!c->compress)
+		return disk_write(c->to, p, len, at);
+	/* The last cluster of a disk may be cut short, and is filled up with zeros. */
+	if (len < c->unit)
+		memset(b->data + (p - b->data) + len, 0, c->unit - len);
+	int r = qcow2_compress(b->packer, p, b->packed, &packed);
+	if (r >= 0 && packed == 0)
+		return disk_write(c->to, p, len, at);
+	return r < 0 ? r : qcow2_write_packed(c->to, at, b->packed, packed);
+}
+
+/* From `at` on: the length of what is zeros, or is not, in whole units. */
+static size_t run_length(const struct copy *c, const uint8_t *p, size_t len, bool *ret_zero)
+{
+	size_t n = c->unit < len ? c->unit : len;
+
+	*ret_zero = is_zero(p, n);
+	while (n < len && !c->compress) {
+		size_t here = len - n < c->unit ? len - n : c->unit;
+
+		if (is_zero(p + n, here) != *ret_zero)
+			break;
+		n += here;
+	}
+	return n;
+}
+
+static int copy_piece(struct tool_work *w, void *context, const struct disk_extent *e)
+{
+	const struct copy *c = w->data;
+	struct buffers *b = context;
+	size_t len = (size_t)e->length;
+
+	if (e->kind == DISK_HOLE || e->kind == DISK_ZERO)
+		return disk_zero(c->to, e->start, e->length);
+	int r = disk_read(w->disk, b->data, len, e->start);
+	for (size_t at = 0; at < len && r >= 0;) {
+		bool zero;
+		size_t n = run_length(c, b->data + at, len - at, &zero);
+
+		if (!zero)
+			r = write_unit(c, b, b->data + at, n, e->start + at);
+		else if (c->zeros)
+			r = disk_zero(c->to, e->start + at, n);
+		at += n;
+	}
+	return r < 0 ? r : 0;
+}
+
+static int copy_all(struct tool_work *w, struct copy *c)
+{
+	bool qcow2 = streq(disk_format_name(c->to), "qcow2");
+	uint64_t cluster = qcow2 ? qcow2_cluster_size(c->to) : 4096;
+
+	w->align = c->compress ? cluster : cluster < 65536 ? 65536 : cluster;
+	w->piece = w->align > PIECE ? w->align : PIECE;
+	if (!c->unit || c->compress)
+		c->unit = c->compress ? (size_t)cluster
+			  : qcow2     ? (size_t)qcow2_subcluster_size(c->to)
+				      : 4096;
+	if (w->top)
+		w->align = 512;
+	w->process = copy_piece;
+	w->context_new = buffers_new;
+	w->context_free = buffers_free;
+	w->data = c;
+	w->end = disk_size(w->disk) < disk_size(c->to) ? disk_size(w->disk) : disk_size(c->to);
+	int r = tool_run(w);
+	return r < 0 ? r : disk_flush(c->to);
+}
+
+struct convert {
+	struct tool_image from, to;
+	struct tool_target target;
+	struct copy copy;
+	const char *snapshot, *cache, *sparse;
+	struct option_list options;
+	bool existing, quiet, progress, out_of_order;
+	int threads;
+};
+
+static int check_target(struct convert *v)
+{
+	const char *format = v->target.format;
+
+	if (!streq(format, "raw") && !streq(format, "qcow2"))
+		return err_set(EOPNOTSUPP, "-O %s: %s images are only read: write raw or qcow2",
+			format, format);
+	if (v->copy.compress && !streq(format, "qcow2"))
+		return err_set(EINVAL, "-c: only qcow2 images hold compressed clusters");
+	if (v->target.qcow2.backing && (!streq(format, "qcow2") || !v->target.qcow2.backing_format))
+		return err_set(EINVAL,
+			"-B %s: needs a qcow2 image, and the backing file's format with -F",
+			v->target.qcow2.backing);
+	if (!streq(v->cache, "unsafe") && !streq(v->cache, "writeback"))
+		return err_set(EINVAL, "-t %s: expected unsafe or writeback", v->cache);
+	return 0;
+}
+
+static int open_target(struct convert *v)
+{
+	uint64_t size = disk_size(v->from.disk);
+	int r = 0;
+
+	v->target.qcow2.size = size;
+	if (!v->existing)
+		r = tool_make_target(&v->target);
+	if (r >= 0 && v->target.qcow2.backing)
+		r = tool_allow_backing(v->to.path, v->target.qcow2.backing);
+	v->to.format = v->target.format;
+	v->to.write = true;
+	v->to.unsafe = streq(v->cache, "unsafe");
+	v->to.discard_zeroed = true;
+	if (r >= 0)
+		r = tool_open(&v->to);
+	if (r < 0)
+		return r;
+	if (disk_size(v->to.disk) < size)
+		return err_set(ENOSPC, "%s: found %llu bytes, expected at least the %llu of %s",
+			v->to.path, (unsigned long long)disk_size(v->to.disk),
+			(unsigned long long)size, v->from.path);
+	v->copy.to = v->to.disk;
+	v->copy.zeros = v->existing || v->target.qcow2.backing;
+	return 0;
+}
+
+/* -B: the source's own backing file is the target's too, so only the source itself is copied. */
+static int check_backing(struct convert *v)
+{
+	if (!v->target.qcow2.backing)
+		return 0;
+	if (!disk_backing(v->from.disk))
+		return err_set(EINVAL,
+			"-B %s: %s has no backing file, and a copy cannot have one either: use "
+			"`create "
+			"-b` for an overlay",
+			v->target.qcow2.backing, v->from.path);
+	return 0;
+}
+
+static int convert(struct convert *v)
+{
+	struct tool_work w = {.threads = v->threads > 0 ? (unsigned)v->threads : THREADS,
+		.progress = v->progress && !v->quiet};
+	uint64_t unit;
+
+	int r = check_target(v);
+	if (r >= 0 && v->sparse) {
+		r = tool_size(v->sparse, "-S", &unit);
+		v->copy.unit = r >= 0 && unit <= PIECE ? (size_t)unit : PIECE;
+	}
+	if (r >= 0)
+		r = tool_open(&v->from);
+	if (r >= 0)
+		r = check_backing(v);
+	if (r >= 0 && v->snapshot)
+		r = qcow2_use_snapshot(v->from.disk, v->snapshot);
+	if (r >= 0)
+		r = open_target(v);
+	if (r < 0)
+		return r;
+	w.disk = v->from.disk;
+	w.top = v->target.qcow2.backing != NULL;
+	w.all = v->copy.zeros && !w.top;
+	return copy_all(&w, &v->copy);
+}
+
+int tool_convert(const struct tool_command *self, int argc, char **argv)
+{
+	struct convert v = {.from = {TOOL_IMAGE_INIT}, .to = {TOOL_IMAGE_INIT}, .cache = "unsafe"};
+	const struct option_def defs[] = {
+		{"source-format", 'f', OPTION_STRING, &v.from.format, "FORMAT", "SOURCE's format"},
+		{"target-format", 'O', OPTION_STRING, &v.target.format, "FORMAT",
+			"TARGET's format: raw or qcow2"},
+		{"options", 'o', OPTION_LIST, &v.options, "NAME=VALUE,...",
+			"properties of TARGET, as create takes them"},
+		{"compress", 'c', OPTION_FLAG, &v.copy.compress, NULL,
+			"compress TARGET's clusters"},
+		{"progress", 'p', OPTION_FLAG, &v.progress, NULL, "show how far it is"},
+		{"quiet", 'q', OPTION_FLAG, &v.quiet, NULL, "print nothing"},
+		{"existing", 'n', OPTION_FLAG, &v.existing, NULL,
+			"write into a TARGET that is there"},
+		{"target-backing", 'B', OPTION_STRING, &v.target.qcow2.backing, "FILE",
+			"TARGET's backing file, the same content as SOURCE's"},
+		{"target-backing-format", 'F', OPTION_STRING, &v.target.qcow2.backing_format,
+			"FORMAT", "format of the file of -B"},
+		{"snapshot", 'l', OPTION_STRING, &v.snapshot, "NAME",
+			"copy an internal snapshot of SOURCE"},
+		{"sparse", 'S', OPTION_STRING, &v.sparse, "SIZE",
+			"leave out zeros in pieces of this size (default: 4k, or a cluster)"},
+		{"threads", 'm', OPTION_COUNT, &v.threads, "N", "threads (default: 4)"},
+		{"cache", 't', OPTION_STRING, &v.cache, "unsafe|writeback",
+			"writeback: TARGET is on stable storage at the end (default: unsafe)"},
+		{"out-of-order", 'W', OPTION_FLAG, &v.out_of_order, NULL, NULL},
+		{"force-share", 'U', OPTION_FLAG, &v.from.shared, NULL,
+			"read although another process writes SOURCE"},
+		{"backing", 0, OPTION_STRING, &v.from.backing, "on|off|DIR",
+			"where SOURCE's backing files may be: on: beside it"},
+		{"backing-format", 0, OPTION_STRING, &v.from.backing_format, "FORMAT",
+			"of backing files whose format the image does not name"},
+		{0},
+	};
+	_cleanup_arena_ struct arena a = {0};
+	int n;
+
+	int r = tool_parse(self, defs, argc, argv, &n, 2, 2);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	v.from.path = argv[0];
+	v.to.path = v.target.path = argv[1];
+	r = tool_format(v.to.path, v.target.format, "-O", &v.target.format);
+	if (r >= 0)
+		r = tool_parse_target(&v.options, &v.target, &a);
+	if (r >= 0)
+		r = convert(&v);
+	tool_image_release(&v.from);
+	tool_image_release(&v.to);
+	return r < 0 ? r : 0;
+}

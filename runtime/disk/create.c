@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sys/stat.h>
+
+#include "disk/tool.h"
+
+static int parse_switch(const char *key, const char *value, bool *ret)
+{
+	*ret = streq(value, "on") || streq(value, "true");
+	if (!*ret && !streq(value, "off") && !streq(value, "false"))
+		return err_set(EINVAL, "-o %s=%s: expected on or off", key, value);
+	return 0;
+}
+
+static int parse_name(const char *key, const char *value, const char *const *names, unsigned *ret)
+{
+	for (*ret = 0; names[*ret]; ++*ret)
+		if (streq(names[*ret], value))
+			return 0;
+	return err_set(EINVAL, "-o %s=%s: expected %s, %s%s", key, value, names[0], names[1],
+		names[2] ? ", …" : "");
+}
+
+static int parse_compat(const char *value, unsigned *version)
+{
+	static const char *const names[] = {"0.10", "v2", "1.1", "v3", NULL};
+	unsigned i;
+
+	int r = parse_name("compat", value, names, &i);
+	*version = i < 2 ? 2 : 3;
+	return r;
+}
+
+static int parse_option(const char *key, const char *value, struct tool_target *t)
+{
+	static const char *const preallocations[] = {"off", "metadata", "falloc", "full", NULL};
+	static const char *const compressions[] = {"zlib", "zstd", NULL};
+	struct qcow2_create *q = &t->qcow2;
+	uint64_t n;
+	unsigned i = 0;
+	int r;
+
+	if (streq(key, "preallocation")) {
+		r = parse_name(key, value, preallocations, &i);
+		q->preallocation = i;
+		return r;
+	}
+	if (!streq(t->format, "qcow2"))
+		return err_set(EINVAL, "-o %s: %s images have no such option", key, t->format);
+	if (streq(key, "compat"))
+		return parse_compat(value, &q->version);
+	if (streq(key, "cluster_size")) {
+		if (str_to_size(value, &q->cluster_size) < 0 || !q->cluster_size)
+			return err_set(EINVAL, "-o cluster_size=%s: expected 512 to 2M", value);
+		return 0;
+	}
+	if (streq(key, "refcount_bits")) {
+		if (str_to_u64(value, &n) < 0 || n < 1 || n > 64)
+			return err_set(EINVAL, "-o refcount_bits=%s: expected 1, 2, 4 … 64", value);
+		q->refcount_bits = (unsigned)n;
+		return 0;
+	}
+	if (streq(key, "compression_type")) {
+		r = parse_name(key, value, compressions, &i);
+		q->compression = i;
+		return r;
+	}
+	if (streq(key, "extended_l2"))
+		return parse_switch(key, value, &q->extended_l2);
+	if (streq(key, "lazy_refcounts"))
+		return parse_switch(key, value, &q->lazy_refcounts);
+	if (streq(key, "data_file_raw"))
+		return parse_switch(key, value, &q->data_file_raw);
+	if (streq(key, "data_file") || streq(key, "backing_file") || streq(key, "backing_fmt")) {
+		*(key[0] == 'd'                          ? &q->data_file
+			: key[8] == 'f' && key[9] == 'i' ? &q->backing
+							 : &q->backing_format) = value;
+		return 0;
+	}
+	return err_set(EINVAL,
+		"-o %s: found no such option: `caisson disk create --help` lists them", key);
+}
+
+int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)
+{
+	t->qcow2.name = t->path;
+	t->qcow2.version = 3;
+	for (size_t i = 0; i < o->n; i++) {
+		char *list = arena_strdup(a, o->v[i]), *save = NULL;
+
+		if (!list)
+			return -ENOMEM;
+		for (char *w = strtok_r(list, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+			char *value = strchr(w, '=');
+
+			if (!value)
+				return err_set(EINVAL, "-o %s: expected NAME=VALUE", w);
+			*value++ = '\0';
+			int r = parse_option(w, value, t);
+			if (r < 0)
+				return r;
+		}
+	}
+	return 0;
+}
+
+static int make_raw(int fd, const struct tool_target *t)
+{
+	off_t size = (off_t)t->qcow2.size;
+	struct stat st;
+
+	if (t->qcow2.preallocation == QCOW2_PREALLOC_METADATA)
+		return err_set(EINVAL, "-o preallocation=metadata: raw images have no metadata");
+	if (fstat(fd, &st) < 0)
+		return err_sys("%s: stat", t->path);
+	if (S_ISBLK(st.st_mode))
+		return lseek(fd, 0, SEEK_END) < size
+			       ? err_set(ENOSPC, "%s: the device is smaller than %llu bytes",
+					 t->path, (unsigned long long)size)
+			       : 0;
+	if (ftruncate(fd, 0) < 0 || ftruncate(fd, size) < 0)
+		return err_sys("%s: set the size to %llu", t->path, (unsigned long long)size);
+	if (t->qcow2.preallocation == QCOW2_PREALLOC_OFF || !size)
+		return 0;
+	int r = posix_fallocate(fd, 0, size);
+	return r ? err_set(r, "%s: reserve %llu bytes: %s", t->path, (unsigned long long)size,
+			   err_text(r))
+		 : 0;
+}
+
+static int make_data_file(const struct tool_target *t, struct arena *a)
+{
+	const char *name = t->qcow2.data_file, *slash = strrchr(t->path, '/');
+	const char *path =
+		name[0] == '/' || !slash
+			? name
+			: arena_printf(a, "%.*s/%s", (int)(slash - t->path), t->path, name);
+
+	if (!path)
+		return -ENOMEM;
+	_cleanup_fd_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return err_sys("-o data_file=%s", name);
+	return ftruncate(fd, (off_t)t->qcow2.size) < 0
+		       ? err_sys("-o data_file=%s: set its size", name)
+		       : 0;
+}
+
+static int preallocate(const struct tool_target *t)
+{
+	_cleanup_image_ struct tool_image i = {
+		TOOL_IMAGE_INIT, .path = t->path, .format = "qcow2", .write = true};
+
+	/* A data file's name was given on this command line. */
+	if (t->qcow2.data_file)
+		i.backing = "/";
+	int r = tool_open(&i);
+	if (r >= 0)
+		r = qcow2_preallocate(i.disk, t->qcow2.preallocation);
+	return r < 0 ? r : disk_flush(i.disk);
+}
+
+/* Who has the file open would lose it. */
+static int lock_target(int fd, const char *path)
+{
+	struct disk *d;
+	const struct disk_options o = {.format = "raw", .name = path, .write = true};
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+	if (copy < 0)
+		return err_sys("%s: dup", path);
+	int r = disk_open(&d, copy, &o);
+	/* The lock belongs to the open file, which goes on. */
+	disk_close(d);
+	return r;
+}
+
+int tool_make_target(const struct tool_target *t)
+{
+	_cleanup_arena_ struct arena a = {0};
+
+	_cleanup_fd_ int fd = open(t->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+	if (fd < 0)
+		return err_sys("%s: create", t->path);
+	int r = lock_target(fd, t->path);
+	if (r >= 0 && streq(t->format, "raw"))
+		r = make_raw(fd, t);
+	else if (r >= 0)
+		r = qcow2_create(fd, &t->qcow2);
+	if (r < 0)
+		return r;
+	fd_close(&fd);
+	if (t->qcow2.data_file)
+		r = make_data_file(t, &a);
+	if (r >= 0 && t->qcow2.data_file)
+		r = tool_allow_backing(t->path, t->qcow2.data_file);
+	if (r >= 0 && streq(t->format, "qcow2") && t->qcow2.preallocation != QCOW2_PREALLOC_OFF)
+		r = preallocate(t);
+	return r;
+}
+
+/* The backing file has to be there, and gives its size. */
+static int look_at_backing(struct tool_target *t, const char *allowed, struct arena *a)
+{
+	struct qcow2_create *q = &t->qcow2;
+	const char *slash = strrchr(t->path, '/');
+	_cleanup_image_ struct tool_image i = {
+		TOOL_IMAGE_INIT, .format = q->backing_format, .backing = allowed, .shared = true};
+
+	i.path = q->backing[0] == '/' || !slash
+			 ? q->backing
+			 : arena_printf(a, "%.*s/%s", (int)(slash - t->path), t->path, q->backing);
+	if (!i.path)
+		return -ENOMEM;
+	if (!q->backing_format)
+		return err_set(EINVAL,
+			"-b %s: name its format with -F, because it is written into the image, "
+			"where it "
+			"is never guessed",
+			q->backing);
+	int r = tool_open(&i);
+	if (r >= 0 && q->size == UINT64_MAX)
+		q->size = disk_size(i.disk);
+	return r < 0 ? err_ctx(r, "-b %s", q->backing) : 0;
+}
+
+static int check_options(struct tool_target *t, bool have_size)
+{
+	if (!streq(t->format, "raw") && !streq(t->format, "qcow2"))
+		return err_set(EOPNOTSUPP, "-f %s: %s images are only read: create raw or qcow2",
+			t->format, t->format);
+	if (t->qcow2.backing && t->qcow2.preallocation != QCOW2_PREALLOC_OFF)
+		return err_set(EINVAL, "-o preallocation: an overlay's clusters are taken when "
+				       "they are written, because "
+				       "one that is there hides the backing file");
+	if (t->qcow2.backing && !streq(t->format, "qcow2"))
+		return err_set(EINVAL, "-b: only qcow2 images have a backing file");
+	if (!have_size && !t->qcow2.backing)
+		return err_set(EINVAL, "create: the size is missing, such as 20G");
+	return 0;
+}
+
+int tool_create(const struct tool_command *self, int argc, char **argv)
+{
+	const char *format = NULL, *backing = NULL, *backing_format = NULL, *allowed = NULL;
+	struct option_list o = {0};
+	bool quiet = false, unsafe = false;
+	const struct option_def defs[] = {
+		{"format", 'f', OPTION_STRING, &format, "FORMAT", "raw or qcow2"},
+		{"options", 'o', OPTION_LIST, &o, "NAME=VALUE,...", "properties of the image"},
+		{"backing-file", 'b', OPTION_STRING, &backing, "FILE",
+			"the backing file, beneath the image"},
+		{"backing-format", 'F', OPTION_STRING, &backing_format, "FORMAT",
+			"the backing file's format"},
+		{"backing", 0, OPTION_STRING, &allowed, "on|off|DIR",
+			"where the backing file's own backing file may be"},
+		{"unsafe", 'u', OPTION_FLAG, &unsafe, NULL, "the backing file need not be there"},
+		{"quiet", 'q', OPTION_FLAG, &quiet, NULL, "print nothing"},
+		{0},
+	};
+	_cleanup_arena_ struct arena a = {0};
+	struct tool_target t = {0};
+	int n;
+
+	int r = tool_parse(self, defs, argc, argv, &n, 1, 2);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	t.path = argv[0];
+	r = tool_format(t.path, format, "-f", &t.format);
+	if (r >= 0)
+		r = tool_parse_target(&o, &t, &a);
+	if (r < 0)
+		return r;
+	if (backing)
+		t.qcow2.backing = backing;
+	if (backing_format)
+		t.qcow2.backing_format = backing_format;
+	t.qcow2.size = UINT64_MAX;
+	r = n > 1 ? tool_size(argv[1], "SIZE", &t.qcow2.size) : 0;
+	if (r >= 0)
+		r = check_options(&t, n > 1);
+	if (r >= 0 && t.qcow2.backing && !unsafe)
+		r = look_at_backing(&t, allowed, &a);
+	if (r >= 0 && t.qcow2.size == UINT64_MAX)
+		r = err_set(EINVAL, "create: the size is missing, such as 20G");
+	if (r >= 0)
+		r = tool_make_target(&t);
+	if (r >= 0 && t.qcow2.backing && !unsafe)
+		r = tool_allow_backing(t.path, t.qcow2.backing);
+	return r < 0 ? r : 0;
+}

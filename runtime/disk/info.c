@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <time.h>
+
+#include "disk/tool.h"
+
+static void json_fact(struct json_out *o, const struct disk_fact *f)
+{
+	if (f->type == DISK_FACT_TEXT)
+		json_out_str(o, f->key, f->text);
+	else if (f->type == DISK_FACT_NUMBER)
+		json_out_u64(o, f->key, f->number);
+	else
+		json_out_bool(o, f->key, f->number != 0);
+}
+
+static void json_snapshots(struct json_out *o, const struct qcow2_snapshots *all)
+{
+	if (!all->n)
+		return;
+	json_out_array(o, "snapshots");
+	for (size_t i = 0; i < all->n; i++) {
+		const struct qcow2_snapshot *s = &all->v[i];
+
+		json_out_object(o, NULL);
+		json_out_str(o, "id", s->id);
+		json_out_str(o, "name", s->name);
+		json_out_u64(o, "vm-state-size", s->vm_state_size);
+		json_out_u64(o, "date-sec", s->seconds);
+		json_out_u64(o, "date-nsec", s->nanoseconds);
+		json_out_u64(o, "vm-clock-sec", s->vm_clock_ns / 1000000000);
+		json_out_u64(o, "vm-clock-nsec", s->vm_clock_ns % 1000000000);
+		json_out_end_object(o);
+	}
+	json_out_end_array(o);
+}
+
+static int print_json(
+	const char *path, const struct disk_info *i, const struct qcow2_snapshots *all)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	int r = json_out_init(&o, true);
+
+	if (r < 0)
+		return r;
+	json_out_object(&o, NULL);
+	json_out_str(&o, "filename", path);
+	json_out_str(&o, "format", i->format);
+	json_out_u64(&o, "virtual-size", i->size);
+	json_out_u64(&o, "actual-size", i->used);
+	if (i->cluster_size)
+		json_out_u64(&o, "cluster-size", i->cluster_size);
+	if (i->encrypted)
+		json_out_bool(&o, "encrypted", true);
+	if (i->backing)
+		json_out_str(&o, "backing-filename", i->backing);
+	if (i->backing_format)
+		json_out_str(&o, "backing-filename-format", i->backing_format);
+	json_out_bool(&o, "dirty-flag", i->dirty);
+	json_snapshots(&o, all);
+	if (i->facts) {
+		json_out_object(&o, "format-specific");
+		json_out_str(&o, "type", i->format);
+		json_out_object(&o, "data");
+		for (const struct disk_fact *f = i->facts; f; f = f->next)
+			json_fact(&o, f);
+		json_out_end_object(&o);
+		json_out_end_object(&o);
+	}
+	json_out_end_object(&o);
+	return tool_print_json(&o);
+}
+
+static int add_fact(struct strbuf *out, const struct disk_fact *f)
+{
+	char key[64];
+	size_t i;
+
+	for (i = 0; f->key[i] && i + 1 < sizeof(key); i++)
+		key[i] = f->key[i] == '-' ? ' ' : f->key[i];
+	key[i] = '\0';
+	if (f->type == DISK_FACT_TEXT)
+		return strbuf_addf(out, "    %s: %s\n", key, f->text);
+	if (f->type == DISK_FACT_NUMBER)
+		return strbuf_addf(out, "    %s: %llu\n", key, (unsigned long long)f->number);
+	return strbuf_addf(out, "    %s: %s\n", key, f->number ? "true" : "false");
+}
+
+int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all)
+{
+	char date[32], size[32];
+	int r = all->n ? strbuf_addf(out, "Snapshot list:\n%-8s %-24s %10s %19s %15s\n", "ID",
+				 "TAG", "VM SIZE", "DATE", "VM CLOCK")
+		       : 0;
+
+	for (size_t i = 0; i < all->n && r >= 0; i++) {
+		const struct qcow2_snapshot *s = &all->v[i];
+		time_t when = (time_t)s->seconds;
+		uint64_t clock = s->vm_clock_ns / 1000000;
+		struct tm tm;
+
+		localtime_r(&when, &tm);
+		strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
+		r = strbuf_addf(out, "%-8s %-24s %10s %19s %02llu:%02llu:%02llu.%03llu\n", s->id,
+			s->name, tool_human(s->vm_state_size, size, sizeof(size)), date,
+			(unsigned long long)(clock / 3600000),
+			(unsigned long long)(clock / 60000 % 60),
+			(unsigned long long)(clock / 1000 % 60),
+			(unsigned long long)(clock % 1000));
+	}
+	return r;
+}
+
+static int print_text(
+	const char *path, const struct disk_info *i, const struct qcow2_snapshots *all)
+{
+	_cleanup_strbuf_ struct strbuf out = {0};
+	char size[32], used[32];
+
+	int r = strbuf_addf(&out,
+		"image: %s\nfile format: %s\nvirtual size: %s (%llu bytes)\n"
+		"disk size: %s\n",
+		path, i->format, tool_human(i->size, size, sizeof(size)),
+		(unsigned long long)i->size, tool_human(i->used, used, sizeof(used)));
+	if (r >= 0 && i->encrypted)
+		r = strbuf_addf(&out, "encrypted: yes\n");
+	if (r >= 0 && i->cluster_size)
+		r = strbuf_addf(&out, "cluster_size: %llu\n", (unsigned long long)i->cluster_size);
+	if (r >= 0 && i->dirty)
+		r = strbuf_addf(&out, "cleanly shut down: no\n");
+	if (r >= 0 && i->backing)
+		r = strbuf_addf(&out, "backing file: %s\n", i->backing);
+	if (r >= 0 && i->backing_format)
+		r = strbuf_addf(&out, "backing file format: %s\n", i->backing_format);
+	if (r >= 0)
+		r = tool_add_snapshots(&out, all);
+	if (r >= 0 && i->facts)
+		r = strbuf_addf(&out, "Format specific information:\n");
+	for (const struct disk_fact *f = i->facts; f && r >= 0; f = f->next)
+		r = add_fact(&out, f);
+	return r < 0 ? r : tool_print(strbuf_str(&out), out.len);
+}
+
+static int want_json(bool json, const char *output, bool *ret)
+{
+	*ret = json || streq(output, "json");
+	if (!streq(output, "json") && !streq(output, "human"))
+		return err_set(EINVAL, "--output %s: expected human or json", output);
+	return 0;
+}
+
+int tool_info(const struct tool_command *self, int argc, char **argv)
+{
+	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .alone = true};
+	_cleanup_snapshots_ struct qcow2_snapshots all = {0};
+	_cleanup_disk_info_ struct disk_info info = {0};
+	const char *output = "human";
+	bool json = false;
+	const struct option_def defs[] = {
+		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
+		{"json", 0, OPTION_FLAG, &json, NULL, "print JSON"},
+		{"output", 0, OPTION_STRING, &output, "human|json", "how to print it"},
+		{"force-share", 'U', OPTION_FLAG, &i.shared, NULL,
+			"read although another process writes the image"},
+		{0},
+	};
+	int n;
+
+	int r = tool_parse(self, defs, argc, argv, &n, 1, 1);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	i.path = argv[0];
+	r = want_json(json, output, &json);
+	if (r >= 0)
+		r = tool_open(&i);
+	if (r >= 0)
+		r = disk_get_info(i.disk, &info);
+	if (r >= 0 && streq(disk_format_name(i.disk), "qcow2"))
+		r = qcow2_snapshots_read(i.disk, &all);
+	if (r < 0)
+		return r;
+	r = json ? print_json(i.path, &info, &all) : print_text(i.path, &info, &all);
+	return r < 0 ? r : 0;
+}
+
+struct map_line {
+	struct disk_extent e;
+	unsigned depth;
+	const char *file;
+};
+
+static bool joins(const struct map_line *a, const struct map_line *b)
+{
+	if (a->e.kind != b->e.kind || a->depth != b->depth || a->file != b->file)
+		return false;
+	if (a->e.host == DISK_NO_HOST || b->e.host == DISK_NO_HOST)
+		return a->e.host == b->e.host;
+	return a->e.host + a->e.length == b->e.host;
+}
+
+static int add_map(struct strbuf *text, struct json_out *o, const struct map_line *m)
+{
+	bool zero = m->e.kind == DISK_HOLE || m->e.kind == DISK_ZERO;
+
+	if (!o && zero)
+		return 0;
+	if (!o && m->e.kind == DISK_PACKED)
+		return strbuf_addf(text, "%#-16llx%#-16llx%-16s%s\n",
+			(unsigned long long)m->e.start, (unsigned long long)m->e.length,
+			"compressed", m->file);
+	if (!o)
+		return strbuf_addf(text, "%#-16llx%#-16llx%#-16llx%s\n",
+			(unsigned long long)m->e.start, (unsigned long long)m->e.length,
+			(unsigned long long)m->e.host, m->file);
+	json_out_object(o, NULL);
+	json_out_u64(o, "start", m->e.start);
+	json_out_u64(o, "length", m->e.length);
+	json_out_u64(o, "depth", m->depth);
+	json_out_bool(o, "present", m->e.kind != DISK_HOLE);
+	json_out_bool(o, "zero", zero);
+	json_out_bool(o, "data", !zero);
+	json_out_bool(o, "compressed", m->e.kind == DISK_PACKED);
+	if (m->e.host != DISK_NO_HOST)
+		json_out_u64(o, "offset", m->e.host);
+	json_out_end_object(o);
+	return 0;
+}
+
+static int map_all(struct disk *d, struct strbuf *text, struct json_out *o)
+{
+	uint64_t size = disk_size(d);
+	struct map_line line = {0}, next = {0};
+	int r = 0;
+
+	for (uint64_t at = 0; at < size && r >= 0; at += next.e.length) {
+		struct disk *file = d;
+
+		r = disk_map_chain(d, at, size - at, &next.e, &next.depth);
+		for (unsigned i = 0; i < next.depth && disk_backing(file); i++)
+			file = disk_backing(file);
+		next.file = disk_name(file);
+		if (r >= 0 && line.e.length && joins(&line, &next)) {
+			line.e.length += next.e.length;
+			continue;
+		}
+		if (r >= 0 && line.e.length)
+			r = add_map(text, o, &line);
+		line = next;
+	}
+	return r < 0 || !line.e.length ? r : add_map(text, o, &line);
+}
+
+int tool_map(const struct tool_command *self, int argc, char **argv)
+{
+	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT};
+	_cleanup_json_out_ struct json_out o = {0};
+	_cleanup_strbuf_ struct strbuf text = {0};
+	const char *output = "human";
+	bool json = false;
+	const struct option_def defs[] = {
+		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
+		{"backing", 0, OPTION_STRING, &i.backing, "on|off|DIR",
+			"where backing files may be: on: beside the image"},
+		{"backing-format", 0, OPTION_STRING, &i.backing_format, "FORMAT",
+			"of backing files whose format the image does not name"},
+		{"json", 0, OPTION_FLAG, &json, NULL, "print JSON"},
+		{"output", 0, OPTION_STRING, &output, "human|json", "how to print it"},
+		{"force-share", 'U', OPTION_FLAG, &i.shared, NULL,
+			"read although another process writes the image"},
+		{0},
+	};
+	int n;
+
+	int r = tool_parse(self, defs, argc, argv, &n, 1, 1);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	i.path = argv[0];
+	r = want_json(json, output, &json);
+	if (r >= 0)
+		r = tool_open(&i);
+	if (r >= 0 && json)
+		r = json_out_init(&o, false);
+	else if (r >= 0)
+		r = strbuf_addf(
+			&text, "%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
+	if (r < 0)
+		return r;
+	if (json)
+		json_out_array(&o, NULL);
+	r = map_all(i.disk, &text, json ? &o : NULL);
+	if (r < 0)
+		return r;
+	if (json)
+		json_out_end_array(&o);
+	r = json ? tool_print_json(&o) : tool_print(strbuf_str(&text), text.len);
+	return r < 0 ? r : 0;
+}

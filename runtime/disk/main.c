@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of subcommands of `caisson disk`. */
+#include "disk/tool.h"
+
+static const struct tool_command commands[] = {
+	{"create", "[options] FILE [SIZE]", "Make an empty disk image, or an overlay of another.",
+		"SIZE is a number with k, M, G or T. With -b it may be left out: then it is that "
+		"of "
+		"the\n"
+		"backing file. The overlay keeps what is written, the backing file stays as it "
+		"is:\n\n"
+		"  caisson disk create -f qcow2 disk.qcow2 20G\n"
+		"  caisson disk create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2\n\n"
+		"-o takes, for qcow2: compat=0.10|1.1, cluster_size=SIZE, refcount_bits=N,\n"
+		"compression_type=zlib|zstd, extended_l2=on|off, lazy_refcounts=on|off,\n"
+		"preallocation=off|metadata|falloc|full, data_file=FILE, data_file_raw=on|off;\n"
+		"for raw: preallocation=off|falloc|full.",
+		tool_create},
+	{"info", "[options] FILE", "Tell what an image is: format, sizes, backing file, snapshots.",
+		"Only the headers are read, so a disk of a terabyte takes no longer than a small "
+		"one.",
+		tool_info},
+	{"map", "[options] FILE", "List which parts of a disk have data, and where.",
+		"Through the whole chain of backing files: depth 0 is FILE itself.", tool_map},
+	{"convert", "[options] SOURCE TARGET", "Copy a disk into an image of another format.",
+		"What reads as zeros stays unallocated in TARGET. The copy has no backing file, "
+		"unless\n"
+		"-B names one that the source has too.\n\n"
+		"  caisson disk convert -f qcow2 -O raw disk.qcow2 disk.raw\n"
+		"  caisson disk convert -f raw -O qcow2 -c -o compression_type=zstd disk.raw "
+		"small.qcow2",
+		tool_convert},
+	{"resize", "[options] FILE SIZE", "Change a disk's size.",
+		"SIZE is the new size, or with + or - in front the difference. A smaller size "
+		"loses "
+		"data\n"
+		"and needs --shrink. The file system inside is not changed.",
+		tool_resize},
+	{"snapshot", "[options] FILE",
+		"List, take, apply or delete snapshots inside a qcow2 image.",
+		"  caisson disk snapshot -f qcow2 -c before-update disk.qcow2\n"
+		"  caisson disk snapshot -f qcow2 -a before-update disk.qcow2",
+		tool_snapshot},
+	{"commit", "[options] FILE", "Write an overlay's changes into its backing file.",
+		"The overlay is empty afterwards, unless -d is given.", tool_commit},
+	{"rebase", "[options] FILE", "Give an overlay another backing file, or none.",
+		"The disk stays as it is: what differs between the old and the new backing file is "
+		"copied\n"
+		"into FILE. With -u only the name is changed, for a backing file that was moved.",
+		tool_rebase},
+	{"check", "[options] FILE", "Check an image's tables, and repair them.",
+		"The exit code is 0 if all is well, 2 with errors, 3 with only leaked clusters "
+		"(space "
+		"that\n"
+		"is lost, but nothing else), 63 if the format has no check, 1 if it could not be "
+		"done.",
+		tool_check},
+	{"compare", "[options] FILE1 FILE2", "Say whether two disks have the same content.",
+		"The exit code is 0 if they do, 1 if they differ, 2 if it could not be found out.",
+		tool_compare},
+	{0},
+};
+
+static int print_usage(void)
+{
+	_cleanup_strbuf_ struct strbuf out = {0};
+
+	int r = strbuf_addf(&out, "Usage: caisson disk COMMAND [options] FILE ...\n\n"
+				  "Disk images of virtual machines, with qemu-img's words. The "
+				  "format is always named, "
+				  "with\n"
+				  "-f or by the ending of the file's name, because a guest can "
+				  "write what it likes into "
+				  "a raw\n"
+				  "image. Formats:");
+	for (size_t i = 0; r >= 0 && disk_format_names(i); i++)
+		r = strbuf_addf(&out, " %s", disk_format_names(i));
+	if (r >= 0)
+		r = strbuf_addf(&out, "\n\nCommands:\n");
+	for (const struct tool_command *c = commands; c->name && r >= 0; c++)
+		r = strbuf_addf(&out, "  %-10s %s\n", c->name, c->summary);
+	if (r >= 0)
+		r = strbuf_addf(&out, "\n`caisson disk COMMAND --help` says more.\n");
+	return r < 0 ? r : tool_print(strbuf_str(&out), out.len);
+}
+
+static int run(int argc, char **argv)
+{
+	if (argc < 2 || streq(argv[1], "--help") || streq(argv[1], "-h") || streq(argv[1], "help"))
+		return print_usage();
+	for (const struct tool_command *c = commands; c->name; c++)
+		if (streq(c->name, argv[1]))
+			return c->run(c, argc - 2, argv + 2);
+	return err_set(
+		EINVAL, "disk: unknown command \"%s\": `caisson disk --help` lists them", argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	int r = run(argc, argv);
+
+	if (r >= 0)
+		return r;
+	fprintf(stderr, "caisson disk: %s\n", *err_msg() ? err_msg() : strerror(-r));
+	return argc > 1 && streq(argv[1], "compare") ? 2 : 1;
+}

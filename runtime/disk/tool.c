@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the subcommands share: options, sizes, opening an image of the command line. */
+#include "disk/tool.h"
+
+#include <limits.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#define XATTR "caisson.backing-directory"
+
+static int print_help(const struct tool_command *self, const struct option_def *defs)
+{
+	_cleanup_strbuf_ struct strbuf out = {0};
+
+	int r = strbuf_addf(&out, "Usage: caisson disk %s %s\n\n%s\n\n%s\n\nOptions:\n", self->name,
+		self->usage, self->summary, self->text);
+	if (r >= 0)
+		r = options_help(defs, &out);
+	return r < 0 ? r : tool_print(strbuf_str(&out), out.len);
+}
+
+int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
+	char **argv, int *ret_n, int min, int max)
+{
+	bool help;
+	int n = options_parse(defs, argc, argv, false, &help);
+
+	if (n < 0)
+		return err_ctx(n, "%s", self->name);
+	if (help) {
+		int r = print_help(self, defs);
+		return r < 0 ? r : 1;
+	}
+	if (n < min || n > max)
+		return err_set(EINVAL, "%s: %s arguments. Usage: caisson disk %s %s", self->name,
+			n < min ? "missing" : "too many", self->name, self->usage);
+	*ret_n = n;
+	return 0;
+}
+
+int tool_print(const char *text, size_t len)
+{
+	int r = fd_write_all(STDOUT_FILENO, text, len);
+
+	return r < 0 ? err_set(-r, "write to standard output: %s", err_text(-r)) : 0;
+}
+
+int tool_print_json(struct json_out *o)
+{
+	const char *text;
+	size_t len;
+
+	int r = json_out_text(o, &text, &len);
+	if (r >= 0)
+		r = tool_print(text, len);
+	if (r >= 0 && len && text[len - 1] != '\n')
+		r = tool_print("\n", 1);
+	return r;
+}
+
+int tool_size(const char *text, const char *what, uint64_t *ret)
+{
+	if (str_to_size(text, ret) < 0 || *ret > INT64_MAX - 511)
+		return err_set(EINVAL,
+			"%s: found \"%s\", expected a size such as 20G, at most 8 EiB", what, text);
+	*ret = (*ret + 511) / 512 * 512;
+	return 0;
+}
+
+const char *tool_human(uint64_t bytes, char *buf, size_t size)
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	double v = (double)bytes;
+	size_t i = 0;
+
+	while (v >= 1000 && i + 1 < ARRAY_SIZE(units)) {
+		v /= 1024;
+		i++;
+	}
+	snprintf(buf, size, "%0.3g %s", v, units[i]);
+	return buf;
+}
+
+static bool known(const char *format)
+{
+	for (size_t i = 0; disk_format_names(i); i++)
+		if (streq(disk_format_names(i), format))
+			return true;
+	return false;
+}
+
+int tool_format(const char *path, const char *format, const char *option, const char **ret)
+{
+	static const char *const endings[][2] = {{"vhd", "vpc"}, {"vpc", "vhd"}, {"img", NULL}};
+	const char *dot = strrchr(path, '.');
+
+	*ret = format;
+	if (format && known(format))
+		return 0;
+	if (format)
+		return err_set(EINVAL,
+			"%s: found the format \"%s\", which caisson does not know: `caisson disk "
+			"--help` "
+			"lists them",
+			option, format);
+	if (dot && known(dot + 1)) {
+		*ret = dot + 1;
+		return 0;
+	}
+	for (size_t i = 0; dot && i < ARRAY_SIZE(endings); i++)
+		if (streq(endings[i][0], dot + 1) && endings[i][1] && known(endings[i][1])) {
+			*ret = endings[i][1];
+			return 0;
+		}
+	return err_set(EINVAL,
+		"%s: its name does not say the format, and its content is not asked: name it with "
+		"%s, "
+		"such as %s qcow2",
+		path, option, option);
+}
+
+void tool_image_release(struct tool_image *i)
+{
+	disk_close(i->disk);
+	i->disk = NULL;
+	fd_close(&i->dir.fd);
+	free(i->dir_path);
+	free(i->real_path);
+	i->dir_path = i->real_path = NULL;
+}
+
+/* Root reads what only root can write; others, what they wrote themselves. */
+static const char *xattr_name(void)
+{
+	return geteuid() == 0 ? "trusted." XATTR : "user." XATTR;
+}
+
+/* The directory that was remembered when the overlay was made, or NULL. */
+static char *remembered(const struct tool_image *i)
+{
+	char value[PATH_MAX];
+	struct stat st;
+	ssize_t n;
+
+	if (geteuid() != 0 && (stat(i->path, &st) < 0 || st.st_uid != geteuid()))
+		return NULL;
+	n = getxattr(i->path, xattr_name(), value, sizeof(value) - 1);
+	if (n <= 0 || value[0] != '/')
+		return NULL;
+	value[n] = '\0';
+	return strdup(value);
+}
+
+static int find_directory(struct tool_image *i)
+{
+	char *slash;
+
+	if (i->backing && streq(i->backing, "off"))
+		return 0;
+	if (i->backing && !streq(i->backing, "on")) {
+		i->dir_path = realpath(i->backing, NULL);
+		if (!i->dir_path)
+			return err_sys("--backing %s", i->backing);
+		return 0;
+	}
+	if (!i->backing) {
+		i->dir_path = remembered(i);
+		return 0;
+	}
+	i->dir_path = strdup(i->real_path);
+	if (!i->dir_path)
+		return err_set(ENOMEM, "no memory");
+	slash = strrchr(i->dir_path, '/');
+	slash[slash == i->dir_path ? 1 : 0] = '\0';
+	return 0;
+}
+
+int tool_use_directory(struct tool_image *i, struct disk_options *o)
+{
+	size_t len;
+
+	int r = find_directory(i);
+	if (r < 0 || !i->dir_path)
+		return r;
+	i->dir.fd = open(i->dir_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (i->dir.fd < 0)
+		return err_sys("--backing %s", i->dir_path);
+	i->dir.path = i->dir_path;
+	len = strlen(i->dir_path);
+	if (len > 1) {
+		if (strncmp(i->real_path, i->dir_path, len) != 0 || i->real_path[len] != '/')
+			return err_set(EINVAL,
+				"--backing %s: expected a directory with %s somewhere beneath it",
+				i->dir_path, i->path);
+		len++;
+	}
+	o->dir = &i->dir;
+	o->path = i->real_path + len;
+	return 0;
+}
+
+int tool_open(struct tool_image *i)
+{
+	struct disk_options o = {.name = i->path,
+		.write = i->write,
+		.shared = i->shared,
+		.alone = i->alone,
+		.unsafe = i->unsafe,
+		.ignore_dirty = i->ignore_dirty,
+		.discard_zeroed = i->discard_zeroed,
+		.backing_format = i->backing_format};
+
+	int r = tool_format(i->path, i->format, "-f", &o.format);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int fd =
+		open(i->path, (i->write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return err_sys("%s: open", i->path);
+	i->real_path = realpath(i->path, NULL);
+	if (!i->real_path)
+		return err_sys("%s: find its directory", i->path);
+	r = tool_use_directory(i, &o);
+	return r < 0 ? r : disk_open(&i->disk, take_fd(&fd), &o);
+}
+
+/* The directory that both paths have in common, in place of the first one. */
+static void cut_to_common(char *a, const char *b)
+{
+	size_t common = 0;
+
+	for (size_t i = 0; a[i] && a[i] == b[i]; i++)
+		if (a[i] == '/')
+			common = i;
+	a[common ? common : 1] = '\0';
+}
+
+int tool_allow_backing(const char *path, const char *backing)
+{
+	_cleanup_free_ char *overlay = realpath(path, NULL), *base = NULL;
+	char name[PATH_MAX];
+
+	if (!overlay)
+		return err_sys("%s: find its directory", path);
+	const char *folder_end = strrchr(overlay, '/');
+	snprintf(name, sizeof(name), "%.*s/%s", backing[0] == '/' ? 0 : (int)(folder_end - overlay),
+		overlay, backing);
+	base = realpath(name, NULL);
+	if (!base)
+		return err_sys("%s: backing file \"%s\"", path, backing);
+	cut_to_common(overlay, base);
+	/* Where attributes cannot be kept, --backing has to say it each time. */
+	if (setxattr(path, xattr_name(), overlay, strlen(overlay), 0) < 0)
+		return 0;
+	return 0;
+}

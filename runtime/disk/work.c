@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A disk in pieces, for several threads. A thread takes the next piece under a lock, where the map
+ * is asked too, so that holes cost nothing but the question; then it works on the piece by itself.
+ */
+#include <pthread.h>
+
+#include "base/clock.h"
+#include "disk/tool.h"
+
+#define THREADS_MAX 16
+#define PROGRESS_MS 200
+
+struct state {
+	struct tool_work *w;
+	pthread_mutex_t lock;
+	uint64_t next;
+	struct disk_extent known; /* what the map said last: it may be longer than a piece */
+	int64_t shown;
+	int result; /* 1: ended early, -errno: failed */
+	char message[ERR_MAX];
+};
+
+static void show_progress(struct state *s, bool last)
+{
+	int64_t now = clock_ms();
+
+	if (!s->w->progress || (!last && now - s->shown < PROGRESS_MS))
+		return;
+	s->shown = now;
+	fprintf(stderr, "\r    (%.2f/100%%)%s",
+		s->w->end ? 100.0 * (double)s->next / (double)s->w->end : 100.0, last ? "\n" : "");
+}
+
+/* What is at s->next. Some file systems look through a whole extent to find its end: ask once. */
+static int map_next(struct state *s, struct disk_extent *e)
+{
+	struct tool_work *w = s->w;
+	uint64_t at = s->next, known_end = s->known.start + s->known.length;
+	unsigned depth;
+	int r = 0;
+
+	if (at < s->known.start || at >= known_end) {
+		r = w->top ? disk_map(w->disk, at, w->end - at, &s->known)
+			   : disk_map_chain(w->disk, at, w->end - at, &s->known, &depth);
+		known_end = s->known.start + s->known.length;
+	}
+	*e = s->known;
+	e->start = at;
+	e->length = known_end - at;
+	return r;
+}
+
+/*
+ * The next piece that is to be worked on; length 0: there is none. It begins and ends at multiples
+ * of `align`, so it may reach into neighbouring extents: the kind is exact only for empty pieces.
+ */
+static int claim(struct state *s, struct disk_extent *e)
+{
+	struct tool_work *w = s->w;
+
+	while (s->next < w->end) {
+		int r = map_next(s, e);
+
+		if (r < 0)
+			return r;
+		bool empty = e->kind == DISK_HOLE || (e->kind == DISK_ZERO && !w->top);
+		uint64_t start = s->next / w->align * w->align, end = s->next + e->length;
+		if (empty && !w->all) {
+			s->next = end;
+			show_progress(s, false);
+			continue;
+		}
+		bool whole = e->kind == DISK_HOLE || e->kind == DISK_ZERO;
+		if (whole && (start < s->next || end < start + w->align))
+			whole = false;
+		end = whole ? end / w->align * w->align
+			    : (end + w->align - 1) / w->align * w->align;
+		if (!whole && end > start + w->piece)
+			end = start + w->piece;
+		if (end > w->end || (whole && s->next + e->length == w->end))
+			end = w->end;
+		if (!whole)
+			e->kind = DISK_DATA;
+		e->start = start;
+		e->length = end - start;
+		s->next = end;
+		return 0;
+	}
+	e->length = 0;
+	return 0;
+}
+
+static void fail(struct state *s, int r)
+{
+	if (s->result == 0 || (s->result == 1 && r < 0)) {
+		s->result = r;
+		snprintf(s->message, sizeof(s->message), "%s", r < 0 ? err_msg() : "");
+	}
+}
+
+static void *work(void *arg)
+{
+	struct state *s = arg;
+	void *context = NULL;
+	int r = s->w->context_new ? s->w->context_new(s->w, &context) : 0;
+
+	pthread_mutex_lock(&s->lock);
+	while (r == 0 && s->result == 0) {
+		struct disk_extent e;
+
+		r = claim(s, &e);
+		if (r < 0 || e.length == 0)
+			break;
+		show_progress(s, false);
+		pthread_mutex_unlock(&s->lock);
+		r = s->w->process(s->w, context, &e);
+		pthread_mutex_lock(&s->lock);
+	}
+	if (r != 0)
+		fail(s, r);
+	pthread_mutex_unlock(&s->lock);
+	if (context)
+		s->w->context_free(context);
+	return NULL;
+}
+
+int tool_run(struct tool_work *w)
+{
+	struct state s = {.w = w, .lock = PTHREAD_MUTEX_INITIALIZER};
+	pthread_t threads[THREADS_MAX];
+	unsigned n = 0, want = w->threads > THREADS_MAX ? THREADS_MAX : w->threads;
+
+	while (n + 1 < want && pthread_create(&threads[n], NULL, work, &s) == 0)
+		n++;
+	work(&s);
+	while (n > 0)
+		pthread_join(threads[--n], NULL);
+	pthread_mutex_destroy(&s.lock);
+	if (s.result < 0)
+		return err_set(-s.result, "%s", s.message);
+	show_progress(&s, true);
+	return s.result;
+}

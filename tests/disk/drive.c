@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Drives a disk with requests that a seed decides, and checks what it holds afterwards.
+ *
+ *	drive fill FILE SIZE
+ *	drive run FILE FORMAT SEED OPS THREADS DIR LOG
+ *	drive verify FILE FORMAT SEED OPS THREADS DIR FLUSHED CLUSTER BACKED
+ *
+ * DIR is where backing files may be, "-" if there are none. `fill` makes a raw file for backing.
+ *
+ * `run` writes, zeroes, discards, flushes and reads; each sector that is written holds the number of
+ * the request. After each flush that succeeded it appends the number of the requests that were done
+ * before to LOG. With several threads each has stripes of the disk of its own, whose ends lie within
+ * clusters, so that threads meet in clusters but never in bytes.
+ *
+ * `verify` computes what each sector has to be. A request up to FLUSHED (for each thread, separated by
+ * commas) has to be there; one behind it may be there or not, because the process was killed. Sectors that nothing touched
+ * have to hold the byte pattern of fill(), or zeros, if the disk has no backing file.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/fd.h"
+#include "images/disk/disk.h"
+
+#define SECTOR 512u
+#define STRIPE (37u * 1024)
+#define MAX_LEN (300u * 1024)
+#define THREADS_MAX 8
+
+enum kind { WRITE, ZERO, DISCARD, FLUSH, READ };
+
+struct op {
+	enum kind kind;
+	uint64_t offset, length;
+};
+
+struct drive {
+	struct disk *d;
+	uint64_t seed, ops, size;
+	unsigned threads;
+	int log;
+	int failed;
+};
+
+static uint64_t hash(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15ull;
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+	return x ^ x >> 31;
+}
+
+/* Request i of a thread. With several threads it stays within one stripe of the thread. */
+static struct op op_of(const struct drive *v, unsigned thread, uint64_t i)
+{
+	uint64_t h = hash(v->seed * 1000003 + thread * 7919 + i * 31), k = h % 100;
+	struct op op = {.kind = k < 55   ? WRITE
+				: k < 70 ? ZERO
+				: k < 85 ? DISCARD
+				: k < 90 ? FLUSH
+					 : READ};
+	uint64_t a = hash(h), b = hash(a), start = 0, span = v->size;
+
+	if (v->threads > 1) {
+		uint64_t stripes = v->size / STRIPE / v->threads;
+
+		start = (hash(b) % stripes * v->threads + thread) * STRIPE;
+		span = STRIPE;
+	}
+	op.offset = start + a % (span / SECTOR) * SECTOR;
+	uint64_t left = start + span - op.offset;
+	uint64_t max = b % 8 == 0 ? MAX_LEN : b % 3 ? 16 * SECTOR : 160 * SECTOR;
+	/* Now and then whole clusters, and the disk's end. */
+	op.length = (b >> 8) % (max / SECTOR) * SECTOR + SECTOR;
+	if (b % 5 == 0) {
+		op.offset = op.offset / 65536 * 65536;
+		if (op.offset < start)
+			op.offset = start;
+		left = start + span - op.offset;
+		op.length = 65536;
+	}
+	if (op.length > left)
+		op.length = left;
+	return op;
+}
+
+/* What a sector of the backing file holds. */
+static uint64_t fill(uint64_t sector)
+{
+	return hash(sector) | 1ull << 63;
+}
+
+static uint64_t stamp(unsigned thread, uint64_t i)
+{
+	return (uint64_t)thread << 48 | (i + 1);
+}
+
+static void fill_op(uint8_t *buf, const struct op *op, uint64_t value)
+{
+	for (uint64_t at = 0; at < op->length; at += 8)
+		memcpy(buf + at, &value, 8);
+}
+
+static int run_op(struct drive *v, unsigned thread, uint64_t i, uint8_t *buf)
+{
+	struct op op = op_of(v, thread, i);
+
+	switch (op.kind) {
+	case WRITE:
+		fill_op(buf, &op, stamp(thread, i));
+		return disk_write(v->d, buf, op.length, op.offset);
+	case ZERO:
+		return disk_zero(v->d, op.offset, op.length);
+	case DISCARD:
+		return disk_discard(v->d, op.offset, op.length);
+	case READ:
+		return disk_read(v->d, buf, op.length, op.offset);
+	case FLUSH:
+		break;
+	}
+	char line[64];
+	int r = disk_flush(v->d);
+	int n = snprintf(line, sizeof(line), "%u %llu\n", thread, (unsigned long long)i + 1);
+	if (r >= 0 && v->log >= 0 && write(v->log, line, (size_t)n) != n)
+		return err_sys("write the log");
+	return r;
+}
+
+struct runner {
+	struct drive *v;
+	unsigned thread;
+};
+
+static void *run_thread(void *arg)
+{
+	struct runner *p = arg;
+	_cleanup_free_ uint8_t *buf = malloc(MAX_LEN);
+
+	for (uint64_t i = 0; buf && i < p->v->ops; i++)
+		if (run_op(p->v, p->thread, i, buf) < 0) {
+			fprintf(stderr, "drive: request %llu of thread %u: %s\n",
+				(unsigned long long)i, p->thread, err_msg());
+			p->v->failed = 1;
+			break;
+		}
+	return NULL;
+}
+
+static int run_all(struct drive *v)
+{
+	struct runner runners[THREADS_MAX];
+	pthread_t ids[THREADS_MAX];
+
+	for (unsigned t = 0; t < v->threads; t++) {
+		runners[t] = (struct runner){v, t};
+		if (pthread_create(&ids[t], NULL, run_thread, &runners[t]) != 0)
+			return -EAGAIN;
+	}
+	for (unsigned t = 0; t < v->threads; t++)
+		pthread_join(ids[t], NULL);
+	return v->failed ? -EIO : disk_flush(v->d);
+}
+
+/* What sectors may hold: the value that must be there, and whether later ones may be. */
+struct model {
+	uint64_t *value;
+	uint64_t flushed[THREADS_MAX];
+	const struct drive *v;
+};
+
+/* The value that an op leaves in a sector, given the one before. */
+static void apply(const struct model *m, unsigned thread, uint64_t i, uint64_t cluster)
+{
+	struct op op = op_of(m->v, thread, i);
+	uint64_t from = op.offset, to = op.offset + op.length;
+
+	if (op.kind != WRITE && op.kind != ZERO && op.kind != DISCARD)
+		return;
+	if (op.kind == DISCARD && !cluster)
+		return;
+	/* A discard only promises that whole clusters are zeros: the rest stays as before. */
+	if (op.kind == DISCARD) {
+		from = (from + cluster - 1) / cluster * cluster;
+		to = to == m->v->size ? to : to / cluster * cluster;
+	}
+	for (uint64_t at = from; at < to; at += SECTOR)
+		m->value[at / SECTOR] = op.kind == WRITE ? stamp(thread, i) : 0;
+}
+
+static bool may_be(const struct model *m, uint64_t sector, uint64_t value)
+{
+	for (unsigned t = 0; t < m->v->threads; t++)
+		for (uint64_t i = m->flushed[t]; i < m->v->ops; i++) {
+			struct op op = op_of(m->v, t, i);
+			uint64_t at = sector * SECTOR;
+
+			if (at < op.offset || at >= op.offset + op.length)
+				continue;
+			if (op.kind == WRITE
+					? value == stamp(t, i)
+					: value == 0 && (op.kind == ZERO || op.kind == DISCARD))
+				return true;
+		}
+	return false;
+}
+
+static int check_sector(const struct model *m, uint64_t sector, const uint8_t *buf)
+{
+	uint64_t value, first;
+
+	memcpy(&first, buf, 8);
+	for (unsigned i = 8; i < SECTOR; i += 8) {
+		memcpy(&value, buf + i, 8);
+		if (value != first)
+			return err_set(EIO, "sector %llu: it holds parts of two writes",
+				(unsigned long long)sector);
+	}
+	if (first == m->value[sector] || may_be(m, sector, first))
+		return 0;
+	return err_set(EIO, "sector %llu: found 0x%llx, expected 0x%llx",
+		(unsigned long long)sector, (unsigned long long)first,
+		(unsigned long long)m->value[sector]);
+}
+
+static int verify(struct drive *v, const char *flushed, uint64_t backed, uint64_t cluster)
+{
+	struct model m = {.v = v};
+	uint64_t sectors = v->size / SECTOR;
+	_cleanup_free_ uint8_t *buf = malloc(SECTOR * 2048);
+	int r = 0;
+
+	m.value = calloc(sectors, sizeof(*m.value));
+	if (!m.value || !buf)
+		return -ENOMEM;
+	for (unsigned t = 0; t < v->threads; t++) {
+		m.flushed[t] = strtoull(flushed, NULL, 10);
+		flushed += strcspn(flushed, ",");
+		flushed += *flushed == ',';
+	}
+	for (uint64_t s = 0; s < sectors && s < backed / SECTOR; s++)
+		m.value[s] = fill(s);
+	for (unsigned t = 0; t < v->threads; t++)
+		for (uint64_t i = 0; i < m.flushed[t]; i++)
+			apply(&m, t, i, cluster);
+	for (uint64_t s = 0; s < sectors && r >= 0; s++) {
+		if (s % 2048 == 0)
+			r = disk_read(v->d, buf,
+				(size_t)(sectors - s < 2048 ? sectors - s : 2048) * SECTOR,
+				s * SECTOR);
+		if (r >= 0)
+			r = check_sector(&m, s, buf + s % 2048 * SECTOR);
+	}
+	free(m.value);
+	return r;
+}
+
+static int make_backing(const char *path, uint64_t size)
+{
+	FILE *f = fopen(path, "w");
+	int r = f ? 0 : err_sys("%s", path);
+
+	for (uint64_t s = 0; f && s < size / SECTOR; s++) {
+		uint64_t buf[SECTOR / 8];
+
+		for (size_t i = 0; i < SECTOR / 8; i++)
+			buf[i] = fill(s);
+		fwrite(buf, sizeof(buf), 1, f);
+	}
+	if (f && fclose(f))
+		r = err_sys("%s", path);
+	return r;
+}
+
+static int open_disk(struct drive *v, char **argv, bool write, struct disk_dir *allowed)
+{
+	struct disk_options o = {.format = argv[3], .name = argv[2], .write = write};
+	const char *dir = argv[7];
+	int fd = open(argv[2], (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys("%s", argv[2]);
+	if (!streq(dir, "-")) {
+		*allowed = (struct disk_dir){.fd = open(dir, O_PATH | O_CLOEXEC), .path = dir};
+		o.dir = allowed;
+		o.path = argv[2] + strlen(dir) + 1;
+	}
+	return disk_open(&v->d, fd, &o);
+}
+
+int main(int argc, char **argv)
+{
+	struct drive v = {.log = -1};
+	struct disk_dir allowed;
+
+	if (argc == 4 && streq(argv[1], "fill"))
+		return make_backing(argv[2], strtoull(argv[3], NULL, 10)) < 0;
+	bool run = argc == 9 && streq(argv[1], "run");
+	if (!run && (argc != 11 || !streq(argv[1], "verify")))
+		return 2;
+	v.seed = strtoull(argv[4], NULL, 10);
+	v.ops = strtoull(argv[5], NULL, 10);
+	v.threads = (unsigned)atoi(argv[6]);
+	if (run && !streq(argv[8], "-"))
+		v.log = open(argv[8], O_WRONLY | O_CREAT | O_APPEND, 0600);
+	int r = open_disk(&v, argv, run, &allowed);
+	if (r >= 0)
+		v.size = disk_size(v.d);
+	if (r >= 0)
+		r = run ? run_all(&v)
+			: verify(&v, argv[8], strtoull(argv[10], NULL, 10),
+				  strtoull(argv[9], NULL, 10));
+	if (r < 0)
+		fprintf(stderr, "drive: %s\n", err_msg());
+	disk_close(v.d);
+	return r < 0;
+}

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every subformat of qcow2, made by qemu-img and by us, reads the same in both."""
+import hashlib
+import json
+import os
+import subprocess
+
+import pytest
+
+from conftest import MiB, Disk, pattern, qemu
+
+SUBFORMATS = [
+    "", "compat=0.10", "cluster_size=512", "cluster_size=4k,refcount_bits=1", "cluster_size=2M", "extended_l2=on",
+    "extended_l2=on,cluster_size=16k", "refcount_bits=64", "refcount_bits=2,lazy_refcounts=on", "compression_type=zstd",
+    "preallocation=metadata", "preallocation=falloc", "preallocation=full,cluster_size=64k"]
+COMPRESSED = ["", "compat=0.10", "compression_type=zstd", "cluster_size=512", "cluster_size=2M", "refcount_bits=1",
+              "extended_l2=on", "compression_type=zstd,extended_l2=on,cluster_size=16k"]
+MATRIX = [(o, False) for o in SUBFORMATS] + [(o, True) for o in COMPRESSED]
+
+
+def options(text):
+    return ["-o", text] if text else []
+
+
+@pytest.mark.parametrize("opts,compressed", MATRIX)
+@pytest.mark.parametrize("maker", ["qemu-img", "caisson"])
+def test_matrix(disk, raw, maker, opts, compressed):
+    image, back = disk.path("image.qcow2"), disk.path("back.raw")
+    args = ["convert", "-f", "raw", "-O", "qcow2", *(["-c"] if compressed else []), *options(opts), raw, image]
+    (qemu if maker == "qemu-img" else disk)(*args).ok()
+    disk.sound(image)
+    disk.same(raw, "raw", image, "qcow2")
+    disk("convert", "-f", "qcow2", "-O", "raw", image, back).ok()
+    with open(raw, "rb") as a, open(back, "rb") as b:
+        assert a.read() == b.read()
+
+
+@pytest.mark.parametrize("opts,compressed", MATRIX)
+def test_info_is_qemus(disk, raw, opts, compressed):
+    image = disk.path("image.qcow2")
+    disk("convert", "-f", "raw", "-O", "qcow2", *(["-c"] if compressed else []), *options(opts), raw, image).ok()
+    ours, theirs = disk.info(image), json.loads(qemu("info", "-f", "qcow2", "--output", "json", image).ok().out)
+    for key in ("filename", "format", "virtual-size", "actual-size", "cluster-size", "dirty-flag"):
+        assert ours[key] == theirs[key], key
+    assert ours["format-specific"] == theirs["format-specific"]
+
+
+def merged(entries):
+    """Neighbours that say the same as one: QEMU reports some extents in pieces."""
+    out = []
+    for e in entries:
+        at = e["offset"] - e["start"] if e["data"] else None
+        if out and out[-1][2:] == (e["data"], e["zero"], e["depth"], at):
+            e = {**e, "start": out[-1][0], "length": out.pop()[1] + e["length"]}
+        out.append((e["start"], e["length"], e["data"], e["zero"], e["depth"], at))
+    return out
+
+
+@pytest.mark.parametrize("opts", ["", "compat=0.10", "extended_l2=on", "cluster_size=512"])
+def test_map_is_qemus(disk, raw, opts):
+    image = disk.path("image.qcow2")
+    qemu("convert", "-f", "raw", "-O", "qcow2", *options(opts), raw, image).ok()
+    theirs = json.loads(qemu("map", "-f", "qcow2", "--output", "json", image).ok().out)
+    assert merged(json.loads(disk("map", "--json", image).ok().out)) == merged(theirs)
+    # The form for people too, word for word, but for the zeros that both leave out.
+    if not opts:
+        assert disk("map", image).ok().out == qemu("map", "-f", "qcow2", image).ok().out
+
+
+def test_sparse_stays_sparse(disk):
+    """A terabyte with two sectors: nothing takes long, nothing takes room."""
+    a, b, c = disk.path("a.raw"), disk.path("b.qcow2"), disk.path("c.raw")
+    with open(a, "wb") as f:
+        f.truncate(1 << 40)
+        f.seek(5 << 30)
+        f.write(b"x" * 512)
+        f.seek(900 << 30)
+        f.write(b"y" * 512)
+    disk("convert", "-O", "qcow2", a, b).ok()
+    disk("convert", "-f", "qcow2", b, c).ok()
+    assert os.stat(b).st_blocks * 512 < 2 * MiB and os.stat(c).st_blocks * 512 < MiB
+    assert os.stat(c).st_size == 1 << 40
+    disk("compare", a, b).ok()
+    disk("compare", b, c).ok()
+    disk.sound(b)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_written_zeros_are_left_out(disk, compressed):
+    a, b = disk.path("a.raw"), disk.path("b.qcow2")
+    with open(a, "wb") as f:
+        f.write(bytes(8 * MiB) + b"x" * 512)
+    disk("convert", *(["-c"] if compressed else []), a, b).ok()
+    assert os.stat(b).st_blocks * 512 < 600 << 10
+
+
+def test_odd_size_is_rounded_up(disk):
+    """As QEMU does it: sectors, and the missing bytes are zeros."""
+    a, b = disk.path("a.raw"), disk.path("b.qcow2")
+    with open(a, "wb") as f:
+        f.write(b"x" * 70001)
+    disk("convert", a, b).ok()
+    assert disk.info(b)["virtual-size"] == 70144 == disk.info(a, "raw")["virtual-size"]
+    disk.same(a, "raw", b, "qcow2")
+
+
+def test_into_an_existing_target(disk, raw):
+    """-n: what the target had before is gone, also where the source has zeros."""
+    target = pattern(disk.path("target.raw"), 13 * MiB, seed=7)
+    disk("convert", "-n", "-O", "raw", raw, target).ok()
+    with open(raw, "rb") as a, open(target, "rb") as b:
+        assert a.read() == b.read(os.stat(raw).st_size)
+    image = disk.path("target.qcow2")
+    qemu("convert", "-O", "qcow2", pattern(disk.path("old.raw"), 12 * MiB + 512, seed=8), image).ok()
+    disk("convert", "-n", raw, image).ok()
+    disk.same(raw, "raw", image, "qcow2")
+    disk.sound(image)
+
+
+def test_compare_finds_the_first_difference(disk, raw):
+    image, other = disk.path("a.qcow2"), disk.path("b.raw")
+    disk("convert", raw, image).ok()
+    with open(raw, "rb") as a, open(other, "wb") as b:
+        data = bytearray(a.read())
+        data[9 * MiB] ^= 1
+        data[3 * MiB + 77] ^= 1
+        b.write(data)
+    r = disk("compare", image, other)
+    assert (r.rc, r.out) == (1, f"Content mismatch at offset {3 * MiB + 77}!\n")
+    with open(raw, "r+b") as f:
+        f.truncate(14 * MiB)
+    assert disk("compare", image, raw).ok().out == "Warning: Image size mismatch!\nImages are identical.\n"
+    assert disk("compare", "-s", image, raw).rc == 1
+    assert disk("compare", image, disk.path("missing.raw")).rc == 2
+
+
+def test_source_is_never_written(disk, raw):
+    """Reading commands leave the bytes, and what they may not write is open read-only."""
+    base, image = disk.path("base.qcow2"), disk.path("image.qcow2")
+    qemu("convert", "-O", "qcow2", raw, base).ok()
+    qemu("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", image).ok()
+    # Marked as not closed: a writer would repair it first.
+    with open(image, "r+b") as f:
+        f.seek(79)
+        f.write(b"\1")
+    before = [hashlib.sha256(open(p, "rb").read()).digest() for p in (base, image)]
+    for args in (["info", image], ["map", "--backing", "on", image], ["check", "-q", image], ["snapshot", image],
+                 ["compare", "--backing", "on", image, base], ["convert", "--backing", "on", image, disk.path("o.raw")]):
+        trace = disk.path("trace")
+        p = subprocess.run(["strace", "-f", "-e", "trace=openat,openat2,pwrite64,pwritev,fallocate,ftruncate", "-o", trace,
+                            disk.binary, "disk", *args], capture_output=True, text=True, timeout=60)
+        assert p.returncode == 0, (args, p)
+        for line in open(trace):
+            if "qcow2" in line:
+                assert "O_RDWR" not in line and "O_WRONLY" not in line, line
+    assert before == [hashlib.sha256(open(p, "rb").read()).digest() for p in (base, image)]
+
+
+def test_progress(disk, raw):
+    assert "100.00/100%" in disk("convert", "-p", raw, disk.path("a.qcow2")).ok().err
+
+
+def test_formats_are_named(disk, raw):
+    """No command looks into the file to find out what it is."""
+    image = disk.path("image.img")
+    disk("convert", "-O", "qcow2", raw, image).ok()
+    disk("info", image).failed("image.img", "-f")
+    assert disk.info(image, "raw")["virtual-size"] == os.stat(image).st_size
+    disk("info", "-f", "nonsense", image).failed("nonsense")
+    disk("info", "-f", "qcow2", raw).failed("qcow2 header", "0x514649fb")
+    disk("create", "-f", "qcow2", "-b", "image.img", disk.path("o.qcow2")).failed("-F")

@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What qcow2 has beyond a disk's bytes: chains, snapshots, sizes, data files, bitmaps, locks, repairs."""
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import time
+
+import pytest
+
+from conftest import MiB, pattern, qemu
+
+
+def io(image, *commands, fmt="qcow2"):
+    """qemu-io: QEMU's own writes."""
+    args = ["qemu-io", "-f", fmt]
+    for c in commands:
+        args += ["-c", c]
+    p = subprocess.run([*args, image], capture_output=True, text=True, timeout=60)
+    assert p.returncode == 0 and "failed" not in p.stdout, p
+    return p.stdout
+
+
+def content(disk, image, **kw):
+    out = disk.path("content.raw")
+    disk("convert", "--backing", disk.tmp, "-f", "qcow2", "-O", "raw", image, out).ok()
+    with open(out, "rb") as f:
+        return f.read()
+
+
+@pytest.fixture
+def chain(disk, raw):
+    """base.raw <- middle.qcow2 <- top.qcow2, each with data, the top one longer, and compressed clusters below."""
+    size = os.stat(raw).st_size
+    middle, top = disk.path("middle.qcow2"), disk.path("top.qcow2")
+    os.rename(raw, disk.path("base.raw"))
+    qemu("create", "-f", "qcow2", "-b", "base.raw", "-F", "raw", middle).ok()
+    io(middle, "write -P 1 100k 300k", "write -z 1M 128k", "write -P 2 5M 1M", "write -c -P 3 8M 64k")
+    disk("create", "--backing", "on", "-f", "qcow2", "-b", "middle.qcow2", "-F", "qcow2", top, size + 3 * MiB).ok()
+    io(top, "write -P 4 200k 5k", "write -P 5 5M 4k", "write -z 6M 64k", f"write -P 6 {size + MiB} 64k")
+    return top
+
+
+def test_chain_reads_the_same(disk, chain):
+    qemu("convert", "-O", "raw", "-f", "qcow2", chain, disk.path("theirs.raw")).ok()
+    assert content(disk, chain) == open(disk.path("theirs.raw"), "rb").read()
+    ours = json.loads(disk("map", "--backing", "on", "--json", chain).ok().out)
+    theirs = json.loads(qemu("map", "-f", "qcow2", "--output", "json", chain).ok().out)
+    data = lambda m: [(e["start"], e["length"], e["depth"], e.get("offset")) for e in m if e["data"]]
+    # base.raw's holes are zeros that QEMU reports in pieces of its own.
+    assert data(ours) == data(theirs)
+
+
+def test_backing_files_only_where_allowed(disk, chain):
+    sub = disk.path("sub")
+    os.mkdir(sub)
+    over = os.path.join(sub, "over.qcow2")
+    qemu("create", "-f", "qcow2", "-b", "../top.qcow2", "-F", "qcow2", over).ok()
+    disk("map", over).failed("../top.qcow2", "--backing")
+    disk("map", "--backing", "on", over).failed("../top.qcow2", "leads out of")
+    disk("map", "--backing", disk.tmp, over).ok()
+    for name in ("/etc/passwd", "/" + "x/" * 20):
+        qemu("rebase", "-u", "-f", "qcow2", "-b", name, "-F", "raw", over).ok()
+        disk("map", "--backing", disk.tmp, over).failed(name, "expected a file beneath")
+    os.symlink("/etc/passwd", os.path.join(sub, "link.raw"))
+    qemu("rebase", "-u", "-f", "qcow2", "-b", "link.raw", "-F", "raw", over).ok()
+    disk("map", "--backing", "on", over).failed("link.raw", "leads out of")
+    qemu("rebase", "-u", "-f", "qcow2", "-b", "nbd://localhost/x", "-F", "raw", over).ok()
+    disk("map", "--backing", "on", over).failed("nbd")
+    # info does not open it.
+    assert disk.info(over)["backing-filename"] == "nbd://localhost/x"
+
+
+def test_backing_without_a_format(disk, chain):
+    """QEMU would look into the file, which a guest may have written."""
+    over = disk.path("over.qcow2")
+    with open(over, "wb") as f:
+        pass
+    disk("create", "-u", "-f", "qcow2", "-b", "base.raw", over, "12M").ok()
+    disk("map", "--backing", "on", over).failed("base.raw", "format")
+    disk("map", "--backing", "on", "--backing-format", "raw", over).ok()
+
+
+def test_json_backing_names(disk, chain):
+    over = disk.path("over.qcow2")
+    for name in ('json:{"driver":"raw","file":{"driver":"file","filename":"base.raw"}}',
+                 'json:{"driver":"file","filename":"base.raw"}', "file:base.raw"):
+        disk("create", "-u", "-f", "qcow2", "-b", name, "-F", "raw", over, os.stat(disk.path("base.raw")).st_size).ok()
+        disk("compare", "--backing", "on", over, disk.path("base.raw")).ok()
+    disk("create", "-u", "-f", "qcow2", "-b", 'json:{"driver":"nbd","host":"x"}', "-F", "raw", over, "1M").ok()
+    disk("map", "--backing", "on", over).failed("expected a file")
+
+
+def test_loops_are_refused(disk):
+    a, b = disk.path("a.qcow2"), disk.path("b.qcow2")
+    disk("create", "-f", "qcow2", a, "1M").ok()
+    disk("create", "--backing", "on", "-f", "qcow2", "-b", "a.qcow2", "-F", "qcow2", b).ok()
+    disk("rebase", "-u", "-b", "b.qcow2", "-F", "qcow2", a).ok()
+    disk("map", "--backing", "on", b).failed("its own backing file")
+
+
+def test_overlay_made_by_us_needs_no_option(disk, raw):
+    """The directory is remembered outside of the image's bytes, so a copied image does not have it."""
+    base, over = disk.path("base.qcow2"), disk.path("over.qcow2")
+    disk("convert", raw, base).ok()
+    disk("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", over).ok()
+    try:
+        os.getxattr(over, "trusted.caisson.backing-directory")
+    except OSError:
+        pytest.skip("no trusted attributes on this file system")
+    disk("compare", over, raw).ok()
+    disk("compare", "--backing", "off", over, raw).failed("no directory is allowed", rc=2)
+    with open(disk.path("copy.qcow2"), "wb") as f:
+        f.write(open(over, "rb").read())
+    disk("compare", disk.path("copy.qcow2"), raw).failed("no directory is allowed", rc=2)
+
+
+@pytest.mark.parametrize("opts", ["compat=0.10", "compat=1.1", "extended_l2=on", "cluster_size=512", "refcount_bits=8"])
+def test_snapshots(disk, raw, opts):
+    """Taken, listed, applied and deleted in turn by QEMU and by us."""
+    image = disk.path("s.qcow2")
+    qemu("convert", "-O", "qcow2", "-c", "-o", opts, raw, image).ok()
+    states = {}
+
+    def take(name, by):
+        by("snapshot", *(["-f", "qcow2"] if by is disk else []), "-c", name, image).ok()
+        states[name] = content(disk, image)
+        disk.sound(image)
+
+    take("one", disk)
+    io(image, "write -P 9 1M 200k", "write -P 8 10M 3k")
+    take("two", qemu)
+    io(image, "write -z 0 3M", "discard 5M 2M")
+    take("three", disk)
+    io(image, "write -P 7 2M 2M")
+    ours = disk.info(image)["snapshots"]
+    theirs = json.loads(qemu("info", "-f", "qcow2", "--output", "json", image).ok().out)["snapshots"]
+    assert ours == [{k: v for k, v in s.items() if k != "icount"} for s in theirs]
+    assert [s["name"] for s in ours] == ["one", "two", "three"]
+    for name in ("two", "one", "three"):
+        disk("convert", "-l", name, "-f", "qcow2", "-O", "raw", image, disk.path("snap.raw")).ok()
+        assert open(disk.path("snap.raw"), "rb").read() == states[name]
+        disk("snapshot", "-a", name, image).ok()
+        assert content(disk, image) == states[name]
+        disk.sound(image)
+    io(image, "write -P 5 0 1M")
+    qemu("snapshot", "-d", "one", image).ok()
+    disk("snapshot", "-d", "two", image).ok()
+    disk.sound(image)
+    disk("snapshot", "-a", "3", image).ok()
+    assert content(disk, image) == states["three"]
+    disk("snapshot", "-d", "3", image).ok()
+    assert "snapshots" not in disk.info(image)
+    disk.sound(image)
+    disk("snapshot", "-d", "three", image).failed("three")
+
+
+def test_internal_snapshot_then_random_writes(disk, drive):
+    """Copy on write at every turn: the snapshot stays what it was."""
+    image = disk.path("s.qcow2")
+    disk("create", "-f", "qcow2", image, "64M").ok()
+    drive("run", image, "qcow2", 1, 300, 1, "-", "-").ok()
+    before = content(disk, image)
+    disk("snapshot", "-c", "kept", image).ok()
+    drive("run", image, "qcow2", 2, 300, 4, "-", "-").ok()
+    disk.sound(image)
+    disk("snapshot", "-a", "kept", image).ok()
+    assert content(disk, image) == before
+    disk("snapshot", "-d", "kept", image).ok()
+    disk.sound(image)
+
+
+@pytest.mark.parametrize("opts", ["compat=0.10", "compat=1.1", "cluster_size=512", "extended_l2=on", "cluster_size=2M"])
+def test_resize(disk, raw, opts):
+    image = disk.path("r.qcow2")
+    disk("convert", "-o", opts, raw, image).ok()
+    data = open(raw, "rb").read()
+    disk("resize", image, "40M").ok()
+    assert content(disk, image) == data + bytes(40 * MiB - len(data))
+    disk.sound(image)
+    disk("resize", image, "5M").failed("--shrink")
+    disk("resize", "--shrink", image, "5M").ok()
+    disk("resize", image, "+1M").ok()
+    disk.sound(image)
+    # What was cut off does not come back.
+    assert content(disk, image) == data[:5 * MiB] + bytes(MiB)
+    disk("resize", "--shrink", image, "-2M").ok()
+    disk("resize", image, "3G").ok()
+    disk.sound(image)
+    io(image, "write -P 3 2G 1M")
+    disk.sound(image)
+    assert disk.info(image)["virtual-size"] == 3 << 30
+
+
+@pytest.mark.parametrize("opts", ["compat=0.10", "compat=1.1", "extended_l2=on"])
+def test_growing_an_overlay_hides_what_is_below(disk, raw, opts):
+    """An overlay that is shorter than its backing file: the new part is zeros, not the backing file's bytes."""
+    over = disk.path("o.qcow2")
+    qemu("create", "-f", "qcow2", "-o", opts, "-b", "source.raw", "-F", "raw", over, "3000k").ok()
+    disk("resize", "--backing", "on", over, "13M").ok()
+    data = open(raw, "rb").read()[:3000 << 10]
+    assert content(disk, over) == data + bytes(13 * MiB - len(data))
+    qemu("check", "-f", "qcow2", over).ok()
+
+
+def test_commit(disk, chain):
+    qemu("convert", "-O", "raw", "-f", "qcow2", chain, disk.path("want.raw")).ok()
+    disk("commit", chain).failed("--backing") if not has_xattr(chain) else None
+    disk("commit", "--backing", "on", chain).ok()
+    disk.sound(chain), disk.sound(disk.path("middle.qcow2"))
+    for image in (chain, disk.path("middle.qcow2")):
+        assert content(disk, image) == open(disk.path("want.raw"), "rb").read()
+    assert not [e for e in json.loads(disk("map", "--backing", "on", "--json", chain).ok().out) if e["depth"] == 0 and e["data"]]
+    # The whole chain, into a raw file.
+    disk("commit", "--backing", "on", "-d", disk.path("middle.qcow2")).ok()
+    assert open(disk.path("base.raw"), "rb").read() == open(disk.path("want.raw"), "rb").read()
+
+
+def has_xattr(path):
+    try:
+        return bool(os.getxattr(path, "trusted.caisson.backing-directory"))
+    except OSError:
+        return False
+
+
+def test_rebase(disk, chain):
+    want = content(disk, chain)
+    qemu("convert", "-O", "qcow2", "-f", "qcow2", disk.path("middle.qcow2"), disk.path("other.qcow2")).ok()
+    io(disk.path("other.qcow2"), "write -P 77 0 2M", "write -z 9M 64k")
+    disk("rebase", "--backing", "on", "-b", "other.qcow2", "-F", "qcow2", chain).ok()
+    assert content(disk, chain) == want and disk.info(chain)["backing-filename"] == "other.qcow2"
+    disk.sound(chain)
+    disk("rebase", "--backing", "on", "-b", "", chain).ok()
+    assert content(disk, chain) == want and "backing-filename" not in disk.info(chain)
+    disk.sound(chain)
+    disk("rebase", "-u", "-b", "moved.qcow2", "-F", "qcow2", chain).ok()
+    assert json.loads(qemu("info", "-f", "qcow2", "-U", "--output", "json", chain).out)["backing-filename"] == "moved.qcow2"
+
+
+def test_convert_keeps_the_backing_file(disk, chain):
+    copy = disk.path("copy.qcow2")
+    disk("convert", "--backing", "on", "-B", "middle.qcow2", "-F", "qcow2", chain, copy).ok()
+    assert content(disk, copy) == content(disk, chain)
+    assert disk.info(copy)["backing-filename"] == "middle.qcow2"
+    disk.sound(copy)
+
+
+@pytest.mark.parametrize("raw_data", ["on", "off"])
+def test_external_data_file(disk, raw, drive, raw_data):
+    image = disk.path("d.qcow2")
+    disk("convert", "-o", f"data_file={disk.path('data.bin')},data_file_raw={raw_data}", raw, image).ok()
+    disk.same(raw, "raw", image, "qcow2")
+    qemu("check", "-f", "qcow2", image).ok()
+    if raw_data == "on":
+        assert open(disk.path("data.bin"), "rb").read() == open(raw, "rb").read()
+    ops = 400
+    disk("create", "-f", "qcow2", "-o", f"data_file={disk.path('data.bin')},data_file_raw={raw_data}", image, "64M").ok()
+    drive("run", image, "qcow2", 5, ops, 1, disk.tmp, "-").ok()
+    drive("verify", image, "qcow2", 5, ops, 1, disk.tmp, ops, 65536, 0).ok()
+    qemu("check", "-f", "qcow2", image).ok()
+    qemu("convert", "-f", "qcow2", "-O", "raw", image, disk.path("q.raw")).ok()
+    drive("verify", disk.path("q.raw"), "raw", 5, ops, 1, "-", ops, 65536, 0).ok()
+    disk("snapshot", "-c", "x", image).failed("data file")
+    disk("info", image).ok()
+    disk("map", "--backing", "off", image).failed("data file")
+    disk("map", "--backing", "/etc", image).failed("--backing")
+
+
+# ---- bitmaps ----
+
+def bitmap_state(image):
+    bitmaps = json.loads(qemu("info", "-f", "qcow2", "--output", "json", image).ok().out)["format-specific"]["data"].get("bitmaps", [])
+    return {b["name"]: set(b["flags"]) for b in bitmaps}
+
+
+def dirty(disk, image, name):
+    """The ranges that a bitmap names, as QEMU reads it: over NBD, beside the data."""
+    sock = disk.path("nbd.sock")
+    p = subprocess.Popen(["qemu-nbd", "-r", "-f", "qcow2", "-B", name, "-k", sock, "-x", "e", image])
+    try:
+        for _ in range(100):
+            if os.path.exists(sock):
+                break
+            time.sleep(0.05)
+        spec = f"driver=nbd,server.type=unix,server.path={sock},export=e,x-dirty-bitmap=qemu:dirty-bitmap:{name}"
+        m = json.loads(qemu("map", "--image-opts", "--output", "json", spec).ok().out)
+    finally:
+        p.send_signal(signal.SIGTERM)
+        p.wait(20)
+        if os.path.exists(sock):
+            os.unlink(sock)
+    return [(e["start"], e["length"]) for e in m if not e["data"]]
+
+
+def test_bitmaps_are_kept(disk, drive):
+    image = disk.path("b.qcow2")
+    qemu("create", "-f", "qcow2", image, "64M").ok()
+    qemu("bitmap", "--add", "-g", "65536", "-f", "qcow2", image, "on").ok()
+    qemu("bitmap", "--add", "--disable", "-f", "qcow2", image, "off").ok()
+    io(image, "write 1M 64k")
+    drive("run", image, "qcow2", 3, 12, 1, "-", "-").ok()
+    assert bitmap_state(image) == {"on": {"auto"}, "off": set()}
+    disk.sound(image)
+    ours = json.loads(disk("map", "--json", image).ok().out)
+    written = [(e["start"], e["start"] + e["length"]) for e in ours if e["data"]]
+    marked = [(s, s + n) for s, n in dirty(disk, image, "on")]
+    assert marked and all(any(a <= s and e <= b for a, b in marked) for s, e in written), (written, marked)
+    assert sum(b - a for a, b in marked) < 64 * MiB
+    assert dirty(disk, image, "off") == []
+    # Another size: the bitmaps are too short, and the image says so.
+    disk("resize", image, "70M").ok()
+    assert bitmap_state(image) == {}
+    disk("check", "-q", "-r", "leaks", image).ok()
+    disk.sound(image)
+
+
+# ---- locks ----
+
+@pytest.mark.parametrize("fmt", ["qcow2", "raw"])
+def test_two_writers_are_refused(disk, fmt):
+    image = disk.path("l." + fmt)
+    disk("create", image, "16M").ok()
+    p = subprocess.Popen(["qemu-io", "-f", fmt, image], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        p.stdin.write("write 0 64k\n")
+        p.stdin.flush()
+        p.stdout.readline()
+        disk("resize", image, "20M").failed("another process")
+        disk("create", image, "20M").failed("another process")
+        disk("info", image).failed("another process")
+        disk("info", "-U", image).ok()
+    finally:
+        p.communicate("quit\n", timeout=20)
+    disk("info", image).ok()
+
+
+def test_our_locks_are_seen_by_qemu(disk, drive):
+    image = disk.path("l.qcow2")
+    disk("create", image, "64M").ok()
+    p = subprocess.Popen([drive_path(drive), "run", image, "qcow2", "1", "100000", "1",
+                          "-", "-"])
+    try:
+        for _ in range(200):
+            r = qemu("info", "-f", "qcow2", image)
+            if r.rc:
+                break
+            time.sleep(0.02)
+        assert 'Failed to get shared "write" lock' in r.err, r
+        assert "lock" in subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 512", image], capture_output=True, text=True).stderr
+    finally:
+        p.kill()
+        p.wait()
+    qemu("check", "-f", "qcow2", image)
+
+
+def drive_path(drive):
+    return next(c.cell_contents for c in drive.__closure__ if isinstance(c.cell_contents, str))
+
+
+# ---- repairs ----
+
+def test_leaks_are_found_and_repaired(disk, raw):
+    image = disk.path("leak.qcow2")
+    disk("convert", raw, image).ok()
+    with open(image, "r+b") as f:
+        head = f.read(104)
+        table, = struct.unpack(">Q", head[48:56])
+        f.seek(table)
+        block, = struct.unpack(">Q", f.read(8))
+        f.seek(block + 2 * 3000)
+        f.truncate(3100 << 16)
+        f.write(struct.pack(">H", 1) * 5)
+    assert qemu("check", "-f", "qcow2", image).rc == 3
+    r = disk("check", "--json", image)
+    assert r.rc == 3 and json.loads(r.out)["leaks"] == 5
+    disk("check", "-q", "-r", "leaks", image).ok()
+    disk.sound(image)
+
+
+def test_lost_refcounts_are_repaired(disk, raw):
+    """Refcounts too small, flags wrong, and then a whole block gone."""
+    image = disk.path("e.qcow2")
+    disk("convert", raw, image).ok()
+    want = content(disk, image)
+
+    def damage(f):
+        f.seek(48)
+        table, = struct.unpack(">Q", f.read(8))
+        f.seek(table)
+        return table, struct.unpack(">Q", f.read(8))[0]
+
+    with open(image, "r+b") as f:
+        _, block = damage(f)
+        f.seek(block + 2 * 8)
+        f.write(struct.pack(">HHH", 0, 2, 0))
+    assert qemu("check", "-f", "qcow2", image).rc == 2 and disk("check", "-q", image).rc == 2
+    disk("check", "-q", "-r", "all", image).ok()
+    disk.sound(image)
+    with open(image, "r+b") as f:
+        table, _ = damage(f)
+        f.seek(table)
+        f.write(bytes(8))
+    assert disk("check", "-q", image).rc == 2
+    disk("check", "-q", "-r", "all", image).ok()
+    qemu("check", "-f", "qcow2", image).ok()
+    assert content(disk, image) == want
+
+
+def test_dirty_image_is_repaired_by_the_next_writer(disk, raw):
+    image = disk.path("dirty.qcow2")
+    qemu("convert", "-O", "qcow2", "-o", "lazy_refcounts=on", raw, image).ok()
+    want = content(disk, image)
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 1 20k 1M", "-c", "write -P 2 7M 1M", "-c", "flush",
+                    "-c", "abort", image], capture_output=True, timeout=30)
+    assert disk.info(image)["dirty-flag"] is True
+    disk("resize", image, "20M").ok()
+    assert disk.info(image)["dirty-flag"] is False
+    disk.sound(image)
+    got = content(disk, image)
+    assert got[20 << 10:(20 << 10) + MiB] == b"\1" * MiB and got[:20 << 10] == want[:20 << 10]
