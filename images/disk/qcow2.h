@@ -38,8 +38,8 @@ enum qcow2_compression qcow2_compression_of(struct disk *d);
 
 /*
  * A cluster in compressed form; offset is a multiple of the cluster size. qcow2_compress() may be
- * called by several threads. It returns the length, or 0 if the cluster does not get smaller, and is
- * to be written as it is. out has room for a cluster.
+ * called by several threads. It returns the length, or 0 if the cluster does not get smaller, and
+ * is to be written as it is. out has room for a cluster.
  */
 struct qcow2_packer;
 int qcow2_packer_new(struct disk *d, struct qcow2_packer **ret) must_check;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* disk: executes caisson-disk, which carries the compression libraries that caisson goes without. */
+/*
+ * disk: executes caisson-disk, which carries the compression libraries that caisson goes without.
+ */
 #include <stdlib.h>
 #include <unistd.h>
 

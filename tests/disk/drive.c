@@ -8,14 +8,15 @@
  *
  * DIR is where backing files may be, "-" if there are none. `fill` makes a raw file for backing.
  *
- * `run` writes, zeroes, discards, flushes and reads; each sector that is written holds the number of
- * the request. After each flush that succeeded it appends the number of the requests that were done
- * before to LOG. With several threads each has stripes of the disk of its own, whose ends lie within
- * clusters, so that threads meet in clusters but never in bytes.
+ * `run` writes, zeroes, discards, flushes and reads; each sector that is written holds the number
+ * of the request. After each flush that succeeded it appends the number of the requests that were
+ * done before to LOG. With several threads each has stripes of the disk of its own, whose ends lie
+ * within clusters, so that threads meet in clusters but never in bytes.
  *
- * `verify` computes what each sector has to be. A request up to FLUSHED (for each thread, separated by
- * commas) has to be there; one behind it may be there or not, because the process was killed. Sectors that nothing touched
- * have to hold the byte pattern of fill(), or zeros, if the disk has no backing file.
+ * `verify` computes what each sector has to be. A request up to FLUSHED (for each thread, separated
+ * by commas) has to be there; one behind it may be there or not, because the process was killed.
+ * Sectors that nothing touched have to hold the byte pattern of fill(), or zeros, if the disk has
+ * no backing file.
  */
 #include <pthread.h>
 #include <stdio.h>

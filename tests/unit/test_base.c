@@ -211,116 +211,6 @@ static void test_json_depth(void **state)
 	assert_int_equal(parse("{\"deep\":[[[", &a, &n), -EINVAL);
 }
 
-static int parse_and_write(const char *text, size_t len, struct strbuf *out)
-{
-	_cleanup_arena_ struct arena a = {0};
-	_cleanup_json_out_ struct json_out o = {0};
-	/* No byte behind the text may be read: under ASan this copy notices. */
-	_cleanup_free_ char *copy = malloc(len ? len : 1);
-	struct json *n;
-	const char *s;
-	size_t n_out;
-
-	assert_non_null(copy);
-	memcpy(copy, text, len);
-	int r = json_parse(&a, copy, len, "t", &n);
-	if (r < 0)
-		return r;
-	assert_int_equal(json_out_init(&o, false), 0);
-	json_out_node(&o, NULL, n);
-	assert_int_equal(json_out_text(&o, &s, &n_out), 0);
-	strbuf_reset(out);
-	return strbuf_add(out, s, n_out);
-}
-
-/* What is read is written as it was, without blanks and with the shortest escapes. */
-static void test_json_kept(void **state)
-{
-	static const char *const same[] = {"null", "true", "false", "0", "-0", "-1.50e+07", "[]",
-		"{}", "\"\"", "[[],{},[null]]", "{\"a\":{\"b\":[1,2,{\"c\":\"d\"}]},\"e\":-1}",
-		"\"\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f/\x7f\"",
-		"\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"", "123456789012345678901234567890.5",
-		"1E400"};
-	static const char *const other[][2] = {{" [ 1 ,\t2\r\n] ", "[1,2]"},
-		{"{ \"a\" : 1 }", "{\"a\":1}"}, {"\"\\/\\u0041\\u00e9\"", "\"/A\xc3\xa9\""},
-		{"\"\\ud83d\\ude00\\uD83D\\uDE00\"", "\"\xf0\x9f\x98\x80\xf0\x9f\x98\x80\""},
-		/* Halves of characters become U+FFFD, and what follows stays. */
-		{"\"\\ud83d\"", "\"\xef\xbf\xbd\""},
-		{"\"\\ude00a\"", "\"\xef\xbf\xbd"
-				 "a\""},
-		{"\"\\ud83d\\u0041\"", "\"\xef\xbf\xbd"
-				       "A\""},
-		{"\"\\ud83d\\n\"", "\"\xef\xbf\xbd\\n\""}};
-	_cleanup_strbuf_ struct strbuf out = {0};
-
-	for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
-		assert_int_equal(parse_and_write(same[i], strlen(same[i]), &out), 0);
-		assert_string_equal(out.s, same[i]);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(other); i++) {
-		assert_int_equal(parse_and_write(other[i][0], strlen(other[i][0]), &out), 0);
-		assert_string_equal(out.s, other[i][1]);
-	}
-}
-
-static void test_json_refused(void **state)
-{
-	static const char *const bad[] = {"nul", "tru", "True", "01", "-", "-a", "1.", ".5", "1e",
-		"1e+", "+1", "0x1", "NaN", "[", "[1", "[1,", "[,1]", "[1 2]", "]", "{\"a\"}",
-		"{\"a\":}", "{\"a\":1,}", "{a:1}", "{1:1}", "{\"a\":1 \"b\":2}", "{\"a\":1", "'a'",
-		"\"", "\"a", "\"\\", "\"\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"",
-		"\"\\ud83d\\u12\"", "\"\t\"", "\"\n\"", "1\"", "null\"", "[] []", "//\n1",
-		"/* */ 1", "1 //",
-		"\xef\xbb\xbf"
-		"1",
-		/* not UTF-8: overlong, cut, a surrogate, beyond the last character */
-		"\"\xc0\x80\"", "\"\xe0\x80\x80\"", "\"\xc3\"", "\"\xe2\x82\"", "\"\xf0\x9f\x98\"",
-		"\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"\x80\"", "\xc3\xa9"};
-	static const char whole[] = "{\"a\":[-1.5e+3,\"\\u00e9\\ud83d\\ude00\",true,null]}";
-	_cleanup_strbuf_ struct strbuf out = {0};
-	_cleanup_arena_ struct arena a = {0};
-	struct json *n;
-
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		if (parse_and_write(bad[i], strlen(bad[i]), &out) != -EINVAL)
-			fail_msg("%s is accepted", bad[i]);
-	for (size_t len = 0; len < strlen(whole); len++)
-		assert_int_equal(parse_and_write(whole, len, &out), -EINVAL);
-	assert_int_equal(parse_and_write(whole, strlen(whole), &out), 0);
-	assert_int_equal(parse_and_write("\"a\0b\"", 5, &out), -EINVAL);
-	assert_int_equal(parse_and_write("1\0", 2, &out), -EINVAL);
-	assert_int_equal(parse("{\n\"a\": 1\n\"b\": 2}", &a, &n), -EINVAL);
-	assert_string_equal(
-		err_msg(), "t: not valid JSON, line 3: expected \",\" or \"}\", found \"\"\"");
-}
-
-static void test_json_pretty(void **state)
-{
-	_cleanup_json_out_ struct json_out o = {0};
-	const char *text;
-	size_t len;
-
-	assert_int_equal(json_out_init(&o, true), 0);
-	json_out_object(&o, NULL);
-	json_out_array(&o, "empty");
-	json_out_end_array(&o);
-	json_out_array(&o, "list");
-	json_out_i64(&o, NULL, INT64_MIN);
-	json_out_null(&o, NULL);
-	json_out_end_array(&o);
-	json_out_double(&o, "d", 0.1);
-	json_out_double(&o, "whole", 3);
-	json_out_bool(&o, "b", false);
-	json_out_end_object(&o);
-	assert_int_equal(json_out_text(&o, &text, &len), 0);
-	assert_string_equal(text,
-		"{\n  \"empty\": [],\n  \"list\": [\n    -9223372036854775808,\n"
-		"    null\n  ],\n  \"d\": 0.1,\n  \"whole\": 3.0,\n  \"b\": false\n}\n");
-	assert_int_equal(len, strlen(text));
-	json_out_double(&o, NULL, __builtin_inf());
-	assert_int_equal(json_out_text(&o, &text, &len), -EINVAL);
-}
-
 static void test_users(void **state)
 {
 	static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\n"
@@ -479,9 +369,6 @@ int main(void)
 		cmocka_unit_test(test_json_depth),
 		cmocka_unit_test(test_foreign_text),
 		cmocka_unit_test(test_json_out),
-		cmocka_unit_test(test_json_kept),
-		cmocka_unit_test(test_json_refused),
-		cmocka_unit_test(test_json_pretty),
 		cmocka_unit_test(test_users),
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_descriptors_by_socket),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guards against damaged images: nothing is written where tables are. An image whose L2 entry points
- * at a refcount block would otherwise let its guest write refcounts.
+ * Guards against damaged images: nothing is written where tables are. An image whose L2 entry
+ * points at a refcount block would otherwise let its guest write refcounts.
  */
 #include <stdarg.h>
 

@@ -2,10 +2,10 @@
 /*
  * qcow2, versions 2 and 3 (QEMU's docs/interop/qcow2): what its files share.
  *
- * Theory of operation. The disk is cut into clusters. A guest's offset finds its cluster through two
- * levels of tables, L1 (whole in memory) and L2 (slices of 4 KiB in a cache). Clusters of the file
- * are counted by refcount blocks (slices in a cache of their own), which a refcount table (whole in
- * memory) finds.
+ * Theory of operation. The disk is cut into clusters. A guest's offset finds its cluster through
+ * two levels of tables, L1 (whole in memory) and L2 (slices of 4 KiB in a cache). Clusters of the
+ * file are counted by refcount blocks (slices in a cache of their own), which a refcount table
+ * (whole in memory) finds.
  *
  * Crash safety is an order of writes, kept by flush.c: first refcounts that grew, and data; then L2
  * tables; then L1; and only then refcounts that shrank. A cluster that is freed goes on a list
