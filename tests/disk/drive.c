@@ -14,9 +14,9 @@
  * within clusters, so that threads meet in clusters but never in bytes.
  *
  * `verify` computes what each sector has to be. A request up to FLUSHED (for each thread, separated
- * by commas) has to be there; one behind it may be there or not, because the process was killed.
- * Sectors that nothing touched have to hold the byte pattern of fill(), or zeros, if the disk has
- * no backing file.
+ * by commas) has to be there; one behind it may be there or not, because the process was killed. A
+ * sector that nothing touched has to hold the number of fill() in the first BACKED bytes, else
+ * zeros. CLUSTER is in what pieces the image can discard, 0: it can't.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -190,70 +190,79 @@ static void apply(const struct model *m, unsigned thread, uint64_t i, uint64_t c
 		m->value[at / SECTOR] = op.kind == WRITE ? stamp(thread, i) : 0;
 }
 
-static bool may_be(const struct model *m, uint64_t sector, uint64_t value)
+/* Marks the sectors that hold what a request behind the last flush left there. */
+static void allow(const struct model *m, const uint64_t *found, bool *allowed)
 {
 	for (unsigned t = 0; t < m->v->threads; t++)
 		for (uint64_t i = m->flushed[t]; i < m->v->ops; i++) {
 			struct op op = op_of(m->v, t, i);
-			uint64_t at = sector * SECTOR;
+			uint64_t value = op.kind == WRITE ? stamp(t, i) : 0;
 
-			if (at < op.offset || at >= op.offset + op.length)
+			if (op.kind == FLUSH || op.kind == READ)
 				continue;
-			if (op.kind == WRITE
-					? value == stamp(t, i)
-					: value == 0 && (op.kind == ZERO || op.kind == DISCARD))
-				return true;
+			for (uint64_t s = op.offset / SECTOR; s < (op.offset + op.length) / SECTOR;
+				s++)
+				allowed[s] = allowed[s] || found[s] == value;
 		}
-	return false;
 }
 
-static int check_sector(const struct model *m, uint64_t sector, const uint8_t *buf)
+/* The number that a sector holds, which has to be the same in all of it. */
+static int number_of(uint64_t sector, const uint8_t *buf, uint64_t *ret)
 {
-	uint64_t value, first;
-
-	memcpy(&first, buf, 8);
-	for (unsigned i = 8; i < SECTOR; i += 8) {
-		memcpy(&value, buf + i, 8);
-		if (value != first)
+	memcpy(ret, buf, 8);
+	for (unsigned i = 8; i < SECTOR; i += 8)
+		if (memcmp(buf + i, buf, 8) != 0)
 			return err_set(EIO, "sector %llu: it holds parts of two writes",
 				(unsigned long long)sector);
-	}
-	if (first == m->value[sector] || may_be(m, sector, first))
-		return 0;
-	return err_set(EIO, "sector %llu: found 0x%llx, expected 0x%llx",
-		(unsigned long long)sector, (unsigned long long)first,
-		(unsigned long long)m->value[sector]);
+	return 0;
 }
 
-static int verify(struct drive *v, const char *flushed, uint64_t backed, uint64_t cluster)
+static int read_numbers(struct drive *v, uint64_t *found)
 {
-	struct model m = {.v = v};
 	uint64_t sectors = v->size / SECTOR;
 	_cleanup_free_ uint8_t *buf = malloc(SECTOR * 2048);
-	int r = 0;
+	int r = buf ? 0 : -ENOMEM;
 
-	m.value = calloc(sectors, sizeof(*m.value));
-	if (!m.value || !buf)
-		return -ENOMEM;
-	for (unsigned t = 0; t < v->threads; t++) {
-		m.flushed[t] = strtoull(flushed, NULL, 10);
-		flushed += strcspn(flushed, ",");
-		flushed += *flushed == ',';
-	}
-	for (uint64_t s = 0; s < sectors && s < backed / SECTOR; s++)
-		m.value[s] = fill(s);
-	for (unsigned t = 0; t < v->threads; t++)
-		for (uint64_t i = 0; i < m.flushed[t]; i++)
-			apply(&m, t, i, cluster);
 	for (uint64_t s = 0; s < sectors && r >= 0; s++) {
 		if (s % 2048 == 0)
 			r = disk_read(v->d, buf,
 				(size_t)(sectors - s < 2048 ? sectors - s : 2048) * SECTOR,
 				s * SECTOR);
 		if (r >= 0)
-			r = check_sector(&m, s, buf + s % 2048 * SECTOR);
+			r = number_of(s, buf + s % 2048 * SECTOR, &found[s]);
 	}
-	free(m.value);
+	return r;
+}
+
+static int verify(struct drive *v, const char *flushed, uint64_t backed, uint64_t cluster)
+{
+	struct model m = {.v = v};
+	uint64_t sectors = v->size / SECTOR;
+	_cleanup_free_ uint64_t *value = calloc(sectors, sizeof(*value));
+	_cleanup_free_ uint64_t *found = calloc(sectors, sizeof(*found));
+	_cleanup_free_ bool *allowed = calloc(sectors, sizeof(*allowed));
+
+	if (!value || !found || !allowed)
+		return err_set(ENOMEM, "no memory");
+	m.value = value;
+	for (unsigned t = 0; t < v->threads; t++) {
+		m.flushed[t] = strtoull(flushed, NULL, 10);
+		flushed += strcspn(flushed, ",");
+		flushed += *flushed == ',';
+	}
+	for (uint64_t s = 0; s < sectors && s < backed / SECTOR; s++)
+		value[s] = fill(s);
+	for (unsigned t = 0; t < v->threads; t++)
+		for (uint64_t i = 0; i < m.flushed[t]; i++)
+			apply(&m, t, i, cluster);
+	int r = read_numbers(v, found);
+	if (r >= 0)
+		allow(&m, found, allowed);
+	for (uint64_t s = 0; s < sectors && r >= 0; s++)
+		if (found[s] != value[s] && !allowed[s])
+			r = err_set(EIO, "sector %llu: found 0x%llx, expected 0x%llx",
+				(unsigned long long)s, (unsigned long long)found[s],
+				(unsigned long long)value[s]);
 	return r;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Persistent dirty bitmaps. Those with the flag "auto" have to name all that is written: before the
- * first change they are marked as in use, changes are collected in memory, and added to them when
- * the image is closed. If the process dies before, the mark stays, and QEMU knows that the bitmap
- * is incomplete. If a bitmap cannot be kept, the header declares all bitmaps stale.
+ * Persistent dirty bitmaps. Those with the flag "auto" have to name all that is written: before
+ * the first change they are marked as in use, changes are collected in memory, and added to them
+ * when the image is closed. If the process dies before, the mark stays, and QEMU knows that the
+ * bitmap is incomplete. If a bitmap cannot be kept, the header declares all bitmaps stale.
  */
 #include "images/disk/qcow2/bitmaps.h"
 

@@ -2,7 +2,8 @@
 /*
  * Checking: counts how often the tables refer to each cluster, and compares that with the
  * refcounts. More in the file than counted is a leak, less is an error. Then the COPIED flags. If
- * refcount blocks are missing or damaged, a repair writes all of them anew, at the end of the file.
+ * refcount blocks are missing or damaged, a repair writes all of them anew, at the end of the
+ * file.
  */
 #include <stdarg.h>
 

@@ -15,9 +15,7 @@ static int bad_number(struct disk *d, const char *field, uint64_t found, const c
 		(unsigned long long)found, (unsigned long long)found, expected);
 }
 
-/*
- * A table has to begin at a cluster, and behind the header; where there is none, anything will do.
- */
+/* A table has to begin at a cluster, and behind the header. An empty one may be anywhere. */
 static int check_table(struct disk *d, const struct qcow2_header *h, const char *field, uint64_t at,
 	uint64_t bytes)
 {

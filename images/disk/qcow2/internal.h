@@ -7,14 +7,14 @@
  * file are counted by refcount blocks (slices in a cache of their own), which a refcount table
  * (whole in memory) finds.
  *
- * Crash safety is an order of writes, kept by flush.c: first refcounts that grew, and data; then L2
- * tables; then L1; and only then refcounts that shrank. A cluster that is freed goes on a list
+ * Crash safety is an order of writes, kept by flush.c: first refcounts that grew, and data; then
+ * L2 tables; then L1; and only then refcounts that shrank. A cluster that is freed goes on a list
  * (`freed`), and is not used again before the tables without it are on the disk. So a crash at any
  * point leaves at most clusters that are counted and not used.
  *
- * Locking. `lock` guards the tables and caches; no data is read or written under it. A request that
- * changes the tables announces its clusters (request.c), and waits for requests on the same ones;
- * between the two it reads and writes data with the lock released.
+ * Locking. `lock` guards the tables and caches; no data is read or written under it. A request
+ * that changes the tables announces its clusters (request.c), and waits for requests on the same
+ * ones; between the two it reads and writes data with the lock released.
  */
 #pragma once
 #include <pthread.h>

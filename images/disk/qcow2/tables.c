@@ -12,9 +12,7 @@ bool qcow2_has_table(const struct qcow2 *q, uint64_t guest)
 	return (q->l1[l1_index(q, guest)] & QCOW2_OFFSET) != 0;
 }
 
-/*
- * The slice of the table at `table` with the entry; *ret_left: entries from it to the slice's end.
- */
+/* The entry in the cached slice of `table`; *ret_left: the entries from it to the slice's end. */
 static int entry_in(
 	struct qcow2 *q, uint64_t table, uint64_t guest, uint8_t **ret, uint64_t *ret_left)
 {
