@@ -70,6 +70,8 @@ static const struct command commands[] = {
 		cmd_plan},
 	{"features", "", "Print what this runtime supports, in JSON (OCI features.md).", NULL,
 		cmd_features},
+	{"image", "[options] COMMAND ...", "Keep images, and make bundles of them.", NULL,
+		cmd_image},
 	{"doctor", "[options]", "Say which isolation modes this host can run, and why not.",
 		"Prints a line for each check: ok, no, or warning (it runs, with a limit),\n"
 		"with what was found and what to do. Changes nothing. The exit code is 0 if\n"

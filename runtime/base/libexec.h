@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where caisson's helper programs are: caisson-init, caisson-systemd and caisson-disk. */
+/*
+ * Where caisson's helper programs are: caisson-init, caisson-systemd, caisson-disk, caisson-image.
+ */
 #pragma once
 #include "base/arena.h"
 

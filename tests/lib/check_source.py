@@ -49,6 +49,7 @@ LAYERS = {
     "doctor": "cgroups images/guest machine vm",
     "launch": "spec plan step filter ns init machine jail agent monitor cgroups netsetup netsetup/host images/guest images/disk",
     "cmd": "spec plan machine agent launch doctor cgroups",
+    "image": "spec images/oci cmd/options.h",  # caisson-image, a program of its own
     "disk": "cmd/options.h images/disk",
     "main.c": "cmd",
 }

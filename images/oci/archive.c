@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Imports images from a tar. It is read once, from its beginning to its end, so that it may be a
+ * pipe: every file of it becomes a blob of the store, but for the few documents that say what the
+ * blobs are. What turns out to be none of an image's is garbage, which the next collection
+ * removes.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "images/oci/fields.h"
+#include "images/oci/import_internal.h"
+#include "images/oci/tar.h"
+
+#define MEMBERS_MAX 20000u
+#define LINKS_MAX 16
+
+struct member {
+	const char *path; /* without "./" in front */
+	const char *link; /* of a link: the path that it leads to; NULL: a file */
+	struct digest digest;
+	uint64_t size;
+	unsigned char head[4]; /* its first bytes */
+};
+
+struct archive {
+	const struct store *s;
+	struct arena *a;
+	struct member *v;
+	size_t n, cap;
+	struct strbuf index, manifest; /* index.json, manifest.json */
+};
+
+static void release_archive(struct archive *ar)
+{
+	free(ar->v);
+	strbuf_release(&ar->index);
+	strbuf_release(&ar->manifest);
+}
+
+static const char *clean(const char *path)
+{
+	while (str_starts(path, "./") || *path == '/')
+		path += *path == '/' ? 1 : 2;
+	return path;
+}
+
+static struct member *add_member(struct archive *ar, const char *path)
+{
+	if (ar->n == MEMBERS_MAX) {
+		(void)err_set(E2BIG, "the archive has more than %u files", MEMBERS_MAX);
+		return NULL;
+	}
+	if (ar->n == ar->cap) {
+		size_t cap = ar->cap ? ar->cap * 2 : 64;
+		struct member *v = reallocarray(ar->v, cap, sizeof(*v));
+		if (!v) {
+			(void)err_set(ENOMEM, "out of memory");
+			return NULL;
+		}
+		ar->v = v;
+		ar->cap = cap;
+	}
+	struct member *m = &ar->v[ar->n];
+	*m = (struct member){.path = arena_strdup(ar->a, path)};
+	if (!m->path)
+		return NULL;
+	ar->n++;
+	return m;
+}
+
+static int read_document(struct tar *t, const struct tar_entry *e, struct strbuf *ret)
+{
+	const unsigned char *p;
+	uint64_t offset;
+	ssize_t n;
+	int r = 0;
+
+	if (e->size > OCI_DOCUMENT_MAX || e->size != e->stored)
+		return err_set(EINVAL, "%.100s has %llu bytes: the limit is %u", e->name,
+			(unsigned long long)e->size, OCI_DOCUMENT_MAX);
+	strbuf_reset(ret);
+	while (r >= 0 && (n = tar_data(t, &p, &offset)) != 0)
+		r = n < 0 ? (int)n : strbuf_add(ret, p, (size_t)n);
+	return r;
+}
+
+/* "blobs/sha256/HEX" says what the digest must be. */
+static int digest_of_path(const char *path, struct digest *ret)
+{
+	char text[DIGEST_TEXT_SIZE + 8];
+	const char *rest = path + sizeof("blobs/") - 1;
+
+	if (!str_starts(path, "blobs/") || strlen(rest) >= sizeof(text) || !strchr(rest, '/'))
+		return 0;
+	strcpy(text, rest);
+	*strchr(text, '/') = ':';
+	int r = digest_parse(text, path, ret);
+	return r < 0 ? r : 1;
+}
+
+static int write_blob(struct tar *t, struct blob_writer *w, struct member *m)
+{
+	const unsigned char *p;
+	uint64_t offset, done = 0;
+	ssize_t n;
+	int r = 0;
+
+	while (r >= 0 && (n = tar_data(t, &p, &offset)) != 0) {
+		if (n < 0)
+			return (int)n;
+		for (ssize_t i = 0; i < n && done + (uint64_t)i < sizeof(m->head); i++)
+			m->head[done + (uint64_t)i] = p[i];
+		/* The whole file comes anew: an earlier writer's part of it is passed over. */
+		uint64_t skip = w->written > done ? w->written - done : 0;
+		if (skip < (uint64_t)n)
+			r = blob_write(w, p + skip, (size_t)n - (size_t)skip);
+		done += (uint64_t)n;
+	}
+	return r < 0 ? r : blob_finish(w, &m->digest, &m->size);
+}
+
+static int take_blob(struct archive *ar, struct tar *t, const struct tar_entry *e, const char *path)
+{
+	_cleanup_blob_ struct blob_writer w = BLOB_WRITER_INIT;
+	struct digest expected;
+	struct member *m = add_member(ar, path);
+
+	if (!m)
+		return -ENOMEM;
+	if (e->size != e->stored)
+		return err_set(EINVAL, "%.100s is a sparse file", path);
+	int known = digest_of_path(path, &expected);
+	if (known < 0)
+		return known;
+	m->size = e->size;
+	if (known)
+		m->digest = expected;
+	int r = blob_begin(ar->s, known ? &expected : NULL, e->size, &w);
+	/*
+	 * Another process writes this blob: written under a name of its own, it is the same in the
+	 * end.
+	 */
+	if (r == -EBUSY)
+		r = blob_begin(ar->s, NULL, e->size, &w);
+	if (r < 0)
+		return r;
+	if (r == 0)
+		r = write_blob(t, &w, m);
+	if (r >= 0 && known && !digest_equal(&m->digest, &expected))
+		r = err_set(EBADMSG, "%s: its bytes have the digest %s", path, m->digest.text);
+	return r < 0 ? r : 0;
+}
+
+/*
+ * Where a link leads to: a hard link's target is a path of the archive, a symbolic one's is
+ * relative.
+ */
+static int take_link(struct archive *ar, const struct tar_entry *e, const char *path)
+{
+	struct member *m = add_member(ar, path);
+	const char *slash = strrchr(path, '/'), *target = e->link;
+	size_t base = slash && e->type == TAR_SYMLINK ? (size_t)(slash - path) : 0;
+
+	if (!m)
+		return -ENOMEM;
+	while (e->type == TAR_SYMLINK && str_starts(target, "../")) {
+		target += 3;
+		while (base > 0 && path[--base] != '/')
+			;
+	}
+	m->link = base ? arena_printf(ar->a, "%.*s/%s", (int)base, path, clean(target))
+		       : arena_strdup(ar->a, clean(target));
+	return m->link ? 0 : -ENOMEM;
+}
+
+static int take_member(struct archive *ar, struct tar *t, const struct tar_entry *e)
+{
+	static const char *const ignored[] = {
+		"VERSION", "json", "repositories", "oci-layout", "version"};
+	const char *path = clean(e->name);
+	const char *slash = strrchr(path, '/');
+
+	if (e->type == TAR_DIR)
+		return 0;
+	if (e->type == TAR_SYMLINK || e->type == TAR_HARDLINK)
+		return take_link(ar, e, path);
+	if (e->type != TAR_FILE)
+		return err_set(EINVAL, "%.100s is neither a file nor a link", path);
+	if (streq(path, "index.json"))
+		return read_document(t, e, &ar->index);
+	if (streq(path, "manifest.json"))
+		return read_document(t, e, &ar->manifest);
+	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
+		if (streq(slash ? slash + 1 : path, ignored[i]))
+			return 0;
+	return take_blob(ar, t, e, path);
+}
+
+static int read_members(struct archive *ar, int fd, const char *path)
+{
+	struct file_stream file = {0};
+	struct decompressor plain = {0};
+	_cleanup_tar_ struct tar t = {0};
+	struct tar_entry e;
+
+	int r = file_stream_init(&file, fd, path, UINT64_MAX, DIGEST_SHA256);
+	if (r >= 0)
+		r = decompressor_init(&plain, &file.stream, DIGEST_SHA256);
+	if (r >= 0)
+		tar_init(&t, &plain.stream);
+	while (r >= 0 && (r = tar_next(&t, &e)) > 0)
+		r = take_member(ar, &t, &e);
+	decompressor_release(&plain);
+	file_stream_release(&file);
+	return r;
+}
+
+static int read_archive(struct archive *ar, const char *path)
+{
+	if (streq(path, "-"))
+		return read_members(ar, STDIN_FILENO, "standard input");
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? err_sys("open %s", path) : read_members(ar, fd, path);
+}
+
+static int find_member(const struct archive *ar, const char *path, const struct member **ret)
+{
+	const char *wanted = clean(path);
+
+	for (int links = 0; links < LINKS_MAX; links++) {
+		const struct member *m = NULL;
+		/* Of several of one name the last counts, as in any tar. */
+		for (size_t i = ar->n; i > 0 && !m; i--)
+			if (streq(ar->v[i - 1].path, wanted))
+				m = &ar->v[i - 1];
+		if (!m)
+			return err_set(
+				ENOENT, "manifest.json names %.200s, which is not there", wanted);
+		if (!m->link) {
+			*ret = m;
+			return 0;
+		}
+		wanted = m->link;
+	}
+	return err_set(ELOOP, "%.200s: too many links", path);
+}
+
+/* All that is in the archive is in the store by now. */
+static int open_nothing(void *data, const struct digest *d)
+{
+	return -ENOENT;
+}
+
+int import_oci_archive(const struct store *s, struct arena *a, const char *text,
+	const struct import_options *o, struct import_result *ret)
+{
+	__attribute__((cleanup(release_archive))) struct archive ar = {.s = s, .a = a};
+	const struct blob_source from = {open_nothing, NULL, "the archive"};
+	const char *path, *tag, *name = NULL;
+	const struct descriptor *d = NULL;
+	struct descriptor copied;
+	struct document index;
+
+	int r = split_path(a, text, &path, &tag);
+	if (r >= 0)
+		r = read_archive(&ar, path);
+	if (r < 0)
+		return r;
+	if (!ar.index.len)
+		return err_set(ENOENT, "the archive has no index.json: it is no OCI image layout");
+	r = document_parse(a, &ar.index, "index.json", MEDIA_OCI_INDEX, &index);
+	if (r >= 0)
+		r = choose_tag(&index, "its index.json", tag, &d);
+	if (r >= 0)
+		r = need_name(o, d->ref_name, &name);
+	if (r >= 0)
+		r = copy_image(s, &from, d, o, &copied);
+	return r < 0 ? r : import_tag(s, a, name, &copied, ret);
+}
+
+/* An element of docker's manifest.json. */
+struct docker_image {
+	const char *config;
+	const struct json *layers, *tags; /* arrays; tags may be NULL */
+};
+
+static int parse_docker_image(const struct json *n, struct docker_image *ret)
+{
+	static const char what[] = "manifest.json";
+
+	if (n->type != JSON_OBJECT)
+		return err_set(EINVAL, "%s has an element that is %s: expected an object", what,
+			json_type_name(n->type));
+	int r = field_string(&(struct field){n, what, "Config"}, &ret->config);
+	if (r >= 0)
+		r = field_array(&(struct field){n, what, "Layers"}, OCI_LAYERS_MAX, &ret->layers);
+	if (r >= 0)
+		r = field_array(&(struct field){n, what, "RepoTags"}, IMPORT_NAMES_MAX, &ret->tags);
+	if (r < 0)
+		return r;
+	if (!ret->config)
+		return err_set(EINVAL, "%s: Config is missing", what);
+	const struct json *lists[] = {ret->layers, ret->tags};
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+		for (const struct json *m = lists[i] ? lists[i]->first : NULL; m; m = m->next)
+			if (m->type != JSON_STRING)
+				return err_set(EINVAL,
+					"%s: %s has an element that is %s: expected a string", what,
+					i ? "RepoTags" : "Layers", json_type_name(m->type));
+	return 0;
+}
+
+static const char *layer_type(const struct member *m)
+{
+	static const unsigned char zstd[] = {0x28, 0xb5, 0x2f, 0xfd};
+
+	if (m->head[0] == 0x1f && m->head[1] == 0x8b)
+		return MEDIA_OCI_LAYER_GZIP;
+	if (memcmp(m->head, zstd, sizeof(zstd)) == 0 ||
+		((m->head[0] & 0xf0) == 0x50 && m->head[1] == 0x2a && m->head[2] == 0x4d))
+		return MEDIA_OCI_LAYER_ZSTD;
+	return MEDIA_OCI_LAYER;
+}
+
+/* A blob that was here before has been passed over, so its first bytes come from the store. */
+static int describe_layer(const struct archive *ar, const struct member *m, struct descriptor *ret)
+{
+	struct member copy = *m;
+	_cleanup_fd_ int fd = store_open_blob(ar->s, &m->digest, NULL);
+
+	if (fd < 0)
+		return fd;
+	if (pread(fd, copy.head, sizeof(copy.head), 0) < 0)
+		return err_sys("read the blob %s", m->digest.text);
+	*ret = (struct descriptor){
+		.media_type = layer_type(&copy), .digest = m->digest, .size = m->size};
+	return 0;
+}
+
+static int write_manifest(
+	const struct archive *ar, const struct docker_image *img, struct descriptor *ret)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	const struct member *m;
+	struct descriptor d;
+	const char *text;
+	size_t len;
+
+	int r = find_member(ar, img->config, &m);
+	if (r >= 0)
+		r = json_out_init(&o, false);
+	if (r < 0)
+		return r;
+	d = (struct descriptor){
+		.media_type = MEDIA_OCI_CONFIG, .digest = m->digest, .size = m->size};
+	json_out_object(&o, NULL);
+	json_out_u64(&o, "schemaVersion", 2);
+	json_out_str(&o, "mediaType", MEDIA_OCI_MANIFEST);
+	descriptor_write(&o, "config", &d);
+	json_out_array(&o, "layers");
+	for (const struct json *n = img->layers ? img->layers->first : NULL; n && r >= 0;
+		n = n->next) {
+		r = find_member(ar, n->text, &m);
+		if (r >= 0)
+			r = describe_layer(ar, m, &d);
+		if (r >= 0)
+			descriptor_write(&o, NULL, &d);
+	}
+	json_out_end_array(&o);
+	json_out_end_object(&o);
+	if (r >= 0)
+		r = json_out_text(&o, &text, &len);
+	*ret = (struct descriptor){.media_type = MEDIA_OCI_MANIFEST};
+	return r < 0 ? r : store_add_blob(ar->s, text, len, ret);
+}
+
+static bool has_tag(const struct docker_image *img, const char *tag)
+{
+	for (const struct json *n = img->tags ? img->tags->first : NULL; n; n = n->next)
+		if (streq(n->text, tag))
+			return true;
+	return false;
+}
+
+static int import_docker_image(const struct archive *ar, const struct docker_image *img,
+	const char *ref, const struct import_options *o, struct import_result *ret)
+{
+	struct descriptor d;
+	int r = write_manifest(ar, img, &d);
+
+	if (r < 0)
+		return r;
+	if (o->name || ref)
+		return import_tag(ar->s, ar->a, o->name ? o->name : ref, &d, ret);
+	if (!img->tags || !img->tags->first)
+		return need_name(o, NULL, &ref);
+	for (const struct json *n = img->tags->first; n && r >= 0; n = n->next)
+		r = import_tag(ar->s, ar->a, n->text, &d, ret);
+	return r;
+}
+
+int import_docker_archive(const struct store *s, struct arena *a, const char *text,
+	const struct import_options *o, struct import_result *ret)
+{
+	__attribute__((cleanup(release_archive))) struct archive ar = {.s = s, .a = a};
+	const char *path, *ref;
+	struct json *root;
+
+	int r = split_path(a, text, &path, &ref);
+	if (r >= 0)
+		r = read_archive(&ar, path);
+	if (r < 0)
+		return r;
+	if (!ar.manifest.len)
+		return err_set(
+			ENOENT, "the archive has no manifest.json: it is not `docker save`'s");
+	r = json_parse(a, strbuf_str(&ar.manifest), ar.manifest.len, "manifest.json", &root);
+	if (r >= 0 && root->type != JSON_ARRAY)
+		r = err_set(EINVAL, "manifest.json is %s: expected an array",
+			json_type_name(root->type));
+	if (r >= 0 && root->count > 1 && o->name && !ref)
+		r = err_set(EINVAL, "the archive has %u images: a name can be given for one only",
+			root->count);
+	for (const struct json *n = r >= 0 ? root->first : NULL; n && r >= 0; n = n->next) {
+		struct docker_image img = {0};
+		r = parse_docker_image(n, &img);
+		if (r >= 0 && (!ref || has_tag(&img, ref)))
+			r = import_docker_image(&ar, &img, ref, o, ret);
+	}
+	if (r >= 0 && ret->n == 0)
+		r = err_set(ENOENT, "the archive has no image \"%.100s\"", ref ? ref : "");
+	return r;
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. Two kinds of locks, both flock(2), so that the kernel drops them with the
+ * process:
+ *  - DIR/lock is held shared by whoever has the store open, and exclusively while store_gc()
+ *    removes things. So a collection never runs beside a pull whose blobs no tag leads to yet.
+ *  - DIR/index.lock is held while index.json is read, changed and replaced.
+ */
+#include "images/oci/store_internal.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+static const char layout_text[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
+static const char empty_index[] =
+	"{\"schemaVersion\":2,\"mediaType\":\"" MEDIA_OCI_INDEX "\",\"manifests\":[]}";
+
+static int lock_file(int fd, int operation)
+{
+	while (flock(fd, operation) < 0) {
+		if (errno == EINTR)
+			continue;
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	}
+	return 0;
+}
+
+static int make_dir(int at, const char *name, const char *path)
+{
+	if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
+		return err_sys("create %s/%s", path, name);
+	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? err_sys("open %s/%s", path, name) : fd;
+}
+
+/* Replaces a file of DIR/images as a whole. */
+static int replace_file(const struct store *s, const char *name, const char *text, size_t len)
+{
+	char temporary[64];
+
+	snprintf(temporary, sizeof(temporary), ".%s.new", name);
+	_cleanup_fd_ int fd =
+		openat(s->images, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return err_sys("create %s/images/%s", s->path, temporary);
+	int r = fd_write_all(fd, text, len);
+	if (r < 0)
+		return err_set(-r, "write %s/images/%s: %s", s->path, temporary, err_text(-r));
+	if (s->sync == STORE_SYNC && fsync(fd) < 0)
+		return err_sys("sync %s/images/%s", s->path, temporary);
+	if (renameat(s->images, temporary, s->images, name) < 0)
+		return err_sys("replace %s/images/%s", s->path, name);
+	if (s->sync == STORE_SYNC && fsync(s->images) < 0)
+		return err_sys("sync %s/images", s->path);
+	return 0;
+}
+
+static bool exists(int dir, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* The file oci-layout comes last: what has it is complete. */
+static int make_layout(struct store *s)
+{
+	if (exists(s->images, "oci-layout"))
+		return 0;
+	int r = lock_file(s->lock, LOCK_EX);
+	if (r < 0)
+		return err_set(-r, "lock %s/lock: %s", s->path, err_text(-r));
+	if (!exists(s->images, "index.json"))
+		r = replace_file(s, "index.json", empty_index, strlen(empty_index));
+	if (r >= 0 && !exists(s->images, "oci-layout"))
+		r = replace_file(s, "oci-layout", layout_text, strlen(layout_text));
+	return r;
+}
+
+static int open_dirs(struct store *s)
+{
+	s->images = make_dir(s->dir, "images", s->path);
+	if (s->images < 0)
+		return s->images;
+	s->partial = make_dir(s->dir, "partial", s->path);
+	if (s->partial < 0)
+		return s->partial;
+	_cleanup_fd_ int blobs = make_dir(s->images, "blobs", s->path);
+	if (blobs < 0)
+		return blobs;
+	for (size_t i = 0; i < ARRAY_SIZE(s->blobs); i++) {
+		s->blobs[i] =
+			make_dir(blobs, digest_algorithm_name((enum digest_algorithm)i), s->path);
+		if (s->blobs[i] < 0)
+			return s->blobs[i];
+	}
+	return 0;
+}
+
+static int make_path(const char *path)
+{
+	char prefix[PATH_MAX];
+	size_t len = strlen(path);
+
+	if (len == 0 || len >= sizeof(prefix))
+		return err_set(ENAMETOOLONG, "the store's path is empty or too long");
+	for (size_t i = 1; i <= len; i++) {
+		if (path[i] != '/' && path[i] != '\0')
+			continue;
+		memcpy(prefix, path, i);
+		prefix[i] = '\0';
+		if (mkdir(prefix, 0700) < 0 && errno != EEXIST)
+			return err_sys("create %s", prefix);
+	}
+	return 0;
+}
+
+static int default_path(char *buf, size_t size)
+{
+	const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	int n;
+
+	if (geteuid() == 0)
+		n = snprintf(buf, size, "/var/lib/caisson");
+	else if (data && *data == '/')
+		n = snprintf(buf, size, "%s/caisson", data);
+	else if (home && *home == '/')
+		n = snprintf(buf, size, "%s/.local/share/caisson", home);
+	else
+		return err_set(EINVAL, "where is the store? Neither HOME nor XDG_DATA_HOME is an "
+				       "absolute path; say it with --store DIR");
+	return n >= (int)size ? err_set(ENAMETOOLONG, "the store's path is too long") : 0;
+}
+
+int store_open(struct store *s, const char *path, enum store_sync sync)
+{
+	char buf[PATH_MAX];
+	int r = path ? 0 : default_path(buf, sizeof(buf));
+
+	*s = (struct store)STORE_INIT;
+	s->sync = sync;
+	if (r < 0)
+		return r;
+	s->path = strdup(path ? path : buf);
+	if (!s->path)
+		return err_set(ENOMEM, "out of memory");
+	r = make_path(s->path);
+	if (r < 0)
+		return r;
+	s->dir = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->dir < 0)
+		return err_sys("open the store %s", s->path);
+	s->lock = openat(s->dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (s->lock < 0)
+		return err_sys("open %s/lock", s->path);
+	r = open_dirs(s);
+	if (r >= 0)
+		r = make_layout(s);
+	if (r < 0)
+		return r;
+	r = lock_file(s->lock, LOCK_SH);
+	return r < 0 ? err_set(-r, "lock %s/lock: %s", s->path, err_text(-r)) : 0;
+}
+
+void store_close(struct store *s)
+{
+	fd_close(&s->images);
+	for (size_t i = 0; i < ARRAY_SIZE(s->blobs); i++)
+		fd_close(&s->blobs[i]);
+	fd_close(&s->partial);
+	fd_close(&s->dir);
+	fd_close(&s->lock);
+	free((char *)s->path);
+	s->path = NULL;
+}
+
+int store_lock_alone(struct store *s)
+{
+	int r = lock_file(s->lock, LOCK_EX | LOCK_NB);
+
+	if (r >= 0)
+		return 0;
+	/* flock(2) may have dropped the shared lock on the way to the exclusive one. */
+	(void)lock_file(s->lock, LOCK_SH);
+	return err_set(-r, "the store %s is in use by another process: try again when it is done",
+		s->path);
+}
+
+int store_lock_shared(struct store *s)
+{
+	int r = lock_file(s->lock, LOCK_SH);
+
+	return r < 0 ? err_set(-r, "lock %s/lock: %s", s->path, err_text(-r)) : 0;
+}
+
+static int read_index(const struct store *s, struct arena *a, struct document *ret)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char what[PATH_MAX];
+
+	snprintf(what, sizeof(what), "%s/images/index.json", s->path);
+	int r = fd_read_file(s->images, "index.json", &text, OCI_DOCUMENT_MAX);
+	return r < 0 ? r : document_parse(a, &text, what, MEDIA_OCI_INDEX, ret);
+}
+
+int store_tags(const struct store *s, struct arena *a, struct document *ret)
+{
+	return read_index(s, a, ret);
+}
+
+static bool is_tag(const struct descriptor *d, const char *name)
+{
+	return d->ref_name && streq(d->ref_name, name);
+}
+
+int store_find_tag(const struct store *s, struct arena *a, const char *name, struct descriptor *ret)
+{
+	struct document index;
+	int r = read_index(s, a, &index);
+
+	for (size_t i = 0; r >= 0 && i < index.nmanifests; i++)
+		if (is_tag(&index.manifests[i], name)) {
+			*ret = index.manifests[i];
+			return 0;
+		}
+	return r < 0 ? r : -ENOENT;
+}
+
+static int write_index(const struct store *s, const struct document *index, const char *without,
+	const struct descriptor *added)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	const char *text;
+	size_t len;
+	int r = json_out_init(&o, false);
+
+	if (r < 0)
+		return r;
+	json_out_object(&o, NULL);
+	json_out_u64(&o, "schemaVersion", 2);
+	json_out_str(&o, "mediaType", MEDIA_OCI_INDEX);
+	json_out_array(&o, "manifests");
+	for (size_t i = 0; i < index->nmanifests; i++)
+		if (!is_tag(&index->manifests[i], without))
+			descriptor_write(&o, NULL, &index->manifests[i]);
+	if (added)
+		descriptor_write(&o, NULL, added);
+	json_out_end_array(&o);
+	json_out_end_object(&o);
+	r = json_out_text(&o, &text, &len);
+	if (r >= 0 && len > OCI_DOCUMENT_MAX)
+		return err_set(E2BIG,
+			"%s/images/index.json: too many tags: remove some with "
+			"`caisson image rm`",
+			s->path);
+	return r < 0 ? r : replace_file(s, "index.json", text, len);
+}
+
+static int lock_index(const struct store *s)
+{
+	_cleanup_fd_ int fd = openat(s->dir, "index.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return err_sys("open %s/index.lock", s->path);
+	int r = lock_file(fd, LOCK_EX);
+	return r < 0 ? err_set(-r, "lock %s/index.lock: %s", s->path, err_text(-r)) : take_fd(&fd);
+}
+
+int store_tag(const struct store *s, const char *name, const struct descriptor *d)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct document index;
+	struct descriptor tagged = *d;
+
+	for (const char *p = name; *p; p++)
+		if ((unsigned char)*p <= ' ' || *p == 0x7f)
+			return err_set(EINVAL, "a tag's name holds a blank or a control character");
+	if (!*name || strlen(name) > 512)
+		return err_set(
+			EINVAL, "a tag's name has %zu characters: expected 1 to 512", strlen(name));
+	tagged.ref_name = name;
+	_cleanup_fd_ int lock = lock_index(s);
+	if (lock < 0)
+		return lock;
+	int r = read_index(s, &a, &index);
+	return r < 0 ? r : write_index(s, &index, name, &tagged);
+}
+
+int store_untag(const struct store *s, const char *name)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct document index;
+	bool found = false;
+	_cleanup_fd_ int lock = lock_index(s);
+
+	if (lock < 0)
+		return lock;
+	int r = read_index(s, &a, &index);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < index.nmanifests; i++)
+		found |= is_tag(&index.manifests[i], name);
+	if (!found)
+		return err_set(ENOENT,
+			"no image \"%s\" in the store %s: `caisson image ls` lists them", name,
+			s->path);
+	return write_index(s, &index, name, NULL);
+}

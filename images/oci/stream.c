@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams: a file, and a thread that runs ahead of its reader. */
+#include "images/oci/stream.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define AHEAD_BLOCKS 6
+
+/* Blocks are full but for the last, also from a pipe: the decompressor looks at the first bytes. */
+static ssize_t file_next(void *data, const unsigned char **ret)
+{
+	struct file_stream *f = data;
+	size_t n = 0;
+
+	while (n < STREAM_BLOCK) {
+		ssize_t got = read(f->fd, f->buf + n, STREAM_BLOCK - n);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return err_sys("read %s", f->what);
+		if (got == 0)
+			break;
+		n += (size_t)got;
+	}
+	if (n > f->max - f->done)
+		return err_set(EFBIG, "%s: more bytes than its size, %" PRIu64, f->what, f->max);
+	f->done += n;
+	*ret = f->buf;
+	int r = hasher_update(&f->hasher, f->buf, n);
+	return r < 0 ? r : (ssize_t)n;
+}
+
+int file_stream_init(struct file_stream *f, int fd, const char *what, uint64_t max,
+	enum digest_algorithm algorithm)
+{
+	*f = (struct file_stream){.stream = {file_next, f}, .fd = fd, .what = what, .max = max};
+	f->buf = malloc(STREAM_BLOCK);
+	if (!f->buf)
+		return err_set(ENOMEM, "out of memory");
+	return hasher_init(&f->hasher, algorithm);
+}
+
+void file_stream_release(struct file_stream *f)
+{
+	hasher_release(&f->hasher);
+	free(f->buf);
+	f->buf = NULL;
+}
+
+struct block {
+	unsigned char *bytes;
+	size_t len;
+};
+
+/*
+ * A ring of blocks: `filled` counts those that the thread has put in, `taken` those that the reader
+ * is done with. The reader holds the block `taken` until its next call.
+ */
+struct ahead {
+	const struct stream *below;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct block blocks[AHEAD_BLOCKS];
+	uint64_t filled, taken;
+	bool holding;  /* the reader has a block */
+	bool stop;     /* the reader is done */
+	bool finished; /* the thread is: no more blocks come */
+	int result;    /* 0: the end; -errno */
+	char *message; /* of the failure */
+};
+
+static bool wait_for_room(struct ahead *a)
+{
+	pthread_mutex_lock(&a->lock);
+	while (!a->stop && a->filled - a->taken == AHEAD_BLOCKS)
+		pthread_cond_wait(&a->changed, &a->lock);
+	bool go = !a->stop;
+	pthread_mutex_unlock(&a->lock);
+	return go;
+}
+
+static void put(struct ahead *a, const unsigned char *bytes, size_t len)
+{
+	struct block *b = &a->blocks[a->filled % AHEAD_BLOCKS];
+
+	memcpy(b->bytes, bytes, len);
+	b->len = len;
+	pthread_mutex_lock(&a->lock);
+	a->filled++;
+	pthread_cond_signal(&a->changed);
+	pthread_mutex_unlock(&a->lock);
+}
+
+static void *run_ahead(void *data)
+{
+	struct ahead *a = data;
+	const unsigned char *bytes;
+	ssize_t n = 0;
+
+	while (wait_for_room(a)) {
+		n = stream_next(a->below, &bytes);
+		if (n <= 0)
+			break;
+		put(a, bytes, (size_t)n);
+	}
+	pthread_mutex_lock(&a->lock);
+	a->result = n < 0 ? (int)n : 0;
+	a->message = n < 0 ? strdup(err_msg()) : NULL;
+	a->finished = true;
+	pthread_cond_signal(&a->changed);
+	pthread_mutex_unlock(&a->lock);
+	return NULL;
+}
+
+static ssize_t ahead_next(void *data, const unsigned char **ret)
+{
+	struct ahead *a = data;
+
+	pthread_mutex_lock(&a->lock);
+	if (a->holding) {
+		a->taken++;
+		a->holding = false;
+		pthread_cond_signal(&a->changed);
+	}
+	while (a->filled == a->taken && !a->finished)
+		pthread_cond_wait(&a->changed, &a->lock);
+	bool there = a->filled != a->taken;
+	a->holding = there;
+	pthread_mutex_unlock(&a->lock);
+	if (there) {
+		const struct block *b = &a->blocks[a->taken % AHEAD_BLOCKS];
+		*ret = b->bytes;
+		return (ssize_t)b->len;
+	}
+	if (a->result < 0)
+		return err_set(-a->result, "%s", a->message ? a->message : "out of memory");
+	return 0;
+}
+
+static void free_ahead(struct ahead *a)
+{
+	for (size_t i = 0; i < AHEAD_BLOCKS; i++)
+		free(a->blocks[i].bytes);
+	free(a->message);
+	pthread_mutex_destroy(&a->lock);
+	pthread_cond_destroy(&a->changed);
+	free(a);
+}
+
+int ahead_start(const struct stream *below, struct ahead **ret)
+{
+	struct ahead *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return err_set(ENOMEM, "out of memory");
+	a->below = below;
+	pthread_mutex_init(&a->lock, NULL);
+	pthread_cond_init(&a->changed, NULL);
+	int r = 0;
+	for (size_t i = 0; i < AHEAD_BLOCKS && r == 0; i++) {
+		a->blocks[i].bytes = malloc(STREAM_BLOCK);
+		if (!a->blocks[i].bytes)
+			r = ENOMEM;
+	}
+	if (r == 0)
+		r = pthread_create(&a->thread, NULL, run_ahead, a);
+	if (r != 0) {
+		free_ahead(a);
+		return err_set(r, "start a thread: %s", err_text(r));
+	}
+	*ret = a;
+	return 0;
+}
+
+struct stream ahead_stream(struct ahead *a)
+{
+	return (struct stream){ahead_next, a};
+}
+
+void ahead_stop(struct ahead **p)
+{
+	struct ahead *a = *p;
+
+	if (!a)
+		return;
+	*p = NULL;
+	pthread_mutex_lock(&a->lock);
+	a->stop = true;
+	pthread_cond_signal(&a->changed);
+	pthread_mutex_unlock(&a->lock);
+	pthread_join(a->thread, NULL);
+	free_ahead(a);
+}

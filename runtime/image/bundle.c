@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `caisson image unpack` and `caisson image bundle`. */
+#include "images/oci/bundle.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "image/image.h"
+#include "image/progress.h"
+#include "images/oci/tree_internal.h"
+#include "spec/spec.h"
+
+/* Options of both commands. */
+struct unpacking {
+	const char *platform, *uid_map, *gid_map;
+	bool json;
+	bool rootless;
+};
+
+static void warn(void *data, const char *text)
+{
+	log_warn("%s", text);
+}
+
+/* "CONTAINER:HOST:COUNT[,...]" */
+static int parse_map(const char *text, const char *option, struct id_map *ret)
+{
+	unsigned inside, outside, count;
+	int used;
+
+	for (const char *p = text; p && *p; p += used, p += *p == ',') {
+		if (ret->n == ARRAY_SIZE(ret->v))
+			return err_set(
+				E2BIG, "%s: more than %zu ranges", option, ARRAY_SIZE(ret->v));
+		if (sscanf(p, "%9u:%9u:%9u%n", &inside, &outside, &count, &used) != 3 ||
+			count == 0 || (p[used] && p[used] != ','))
+			return err_set(EINVAL, "%s %.100s: expected CONTAINER:HOST:COUNT[,...]",
+				option, text);
+		ret->v[ret->n++] = (struct id_range){inside, outside, count};
+	}
+	return 0;
+}
+
+/* Makes the directory, or takes an empty one. */
+static int make_empty_dir(int at, const char *path, mode_t mode)
+{
+	if (mkdirat(at, path, mode) < 0 && errno != EEXIST)
+		return err_sys("create %s", path);
+	_cleanup_fd_ int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int copy = fd < 0 ? -1 : openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *e;
+	bool empty = true;
+
+	if (!d)
+		return err_sys("open %s", path);
+	while ((e = readdir(d)))
+		empty &= streq(e->d_name, ".") || streq(e->d_name, "..");
+	closedir(d);
+	if (!empty)
+		return err_set(
+			ENOTEMPTY, "%s is not empty: give a directory that is, or a new one", path);
+	return take_fd(&fd);
+}
+
+static int unpack(const struct image_globals *g, const struct store *s, const struct image *img,
+	const struct unpacking *u, int root)
+{
+	struct tree_options options = {.warn = g->quiet ? NULL : warn, .squash = u->rootless};
+	struct progress p;
+	const struct unpack_progress progress = {progress_layer, progress_bytes, &p};
+	uint64_t all = 0;
+	int r = parse_map(u->uid_map, "--uid-map", &options.uids);
+
+	if (r >= 0)
+		r = parse_map(u->gid_map, "--gid-map", &options.gids);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < img->document.nlayers; i++)
+		all += img->document.layers[i].size;
+	progress_init(&p, u->json, g->quiet, all);
+	r = image_unpack(s, img, root, &options, &progress);
+	progress_end(&p);
+	/* A part of a tree is of no use; an empty directory can be given again. */
+	if (r < 0) {
+		char message[ERR_MAX];
+		snprintf(message, sizeof(message), "%s", err_msg());
+		if (tree_clear(root, NULL) < 0)
+			log_warn("%s", err_msg());
+		return err_set(-r, "%s", message);
+	}
+	return 0;
+}
+
+/* The store is found by the caller's user id, so it is opened before that changes. */
+static int open_image(const struct image_globals *g, struct arena *a, const char *name,
+	struct unpacking *u, struct store *s, struct image *img)
+{
+	struct platform buf;
+	const struct platform *platform;
+	int r = image_platform(a, u->platform, &buf, &platform);
+
+	if (r >= 0)
+		r = image_open_store(g, s);
+	if (r >= 0)
+		r = image_become_root(&u->rootless);
+	return r < 0 ? r : image_open(s, a, name, platform, img);
+}
+
+int image_cmd_unpack(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv)
+{
+	struct unpacking u = {0};
+	const struct option_def defs[] = {
+		{"platform", 0, OPTION_STRING, &u.platform, "OS/ARCH[/VARIANT]",
+			"of an image for several (default: this machine's)"},
+		{"uid-map", 0, OPTION_STRING, &u.uid_map, "CONTAINER:HOST:COUNT",
+			"shift owners, as in a user namespace"},
+		{"gid-map", 0, OPTION_STRING, &u.gid_map, "CONTAINER:HOST:COUNT",
+			"the same for groups"},
+		{"json", 0, OPTION_FLAG, &u.json, NULL,
+			"progress as JSON objects, on standard error"},
+		{0},
+	};
+	struct image_arguments args = {.min = 2, .max = 2};
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_store_ struct store s = STORE_INIT;
+	struct image img;
+
+	int r = image_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = open_image(g, &a, args.v[0], &u, &s, &img);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int root = make_empty_dir(AT_FDCWD, args.v[1], 0755);
+	return root < 0 ? root : unpack(g, &s, &img, &u, root);
+}
+
+/* The config.json of `caisson spec`, as a tree to start from. */
+static int default_config(struct arena *a, bool rootless, uid_t uid, gid_t gid, struct json **ret)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	const char *text;
+	size_t len;
+	int r = json_out_init(&o, false);
+
+	if (r >= 0)
+		r = spec_write_default(&o, rootless, uid, gid);
+	if (r >= 0)
+		r = json_out_text(&o, &text, &len);
+	return r < 0 ? r : json_parse(a, text, len, "the default config.json", ret);
+}
+
+static int write_config(
+	int bundle, const struct image *img, int root, const struct bundle_options *b)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	const char *text;
+	size_t len;
+	int r = json_out_init(&o, true);
+
+	if (r >= 0)
+		r = bundle_config(&o, img, root, b);
+	if (r >= 0)
+		r = json_out_text(&o, &text, &len);
+	return r < 0 ? r : fd_replace_file(bundle, "config.json", text, len, 0644);
+}
+
+static int make_bundle(const struct image_globals *g, const struct store *s,
+	const struct image *img, const struct unpacking *u, const char *dir,
+	const struct bundle_options *b)
+{
+	_cleanup_fd_ int bundle = make_empty_dir(AT_FDCWD, dir, 0755);
+	if (bundle < 0)
+		return bundle;
+	_cleanup_fd_ int root = make_empty_dir(bundle, "rootfs", 0755);
+	int r = root < 0 ? root : unpack(g, s, img, u, root);
+	if (r >= 0)
+		r = write_config(bundle, img, root, b);
+	return r;
+}
+
+int image_cmd_bundle(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv)
+{
+	struct unpacking u = {0};
+	struct option_list env = {0};
+	struct bundle_options b = {.warn = g->quiet ? NULL : warn};
+	bool no_entrypoint = false;
+	const struct option_def defs[] = {
+		{"platform", 0, OPTION_STRING, &u.platform, "OS/ARCH[/VARIANT]",
+			"of an image for several (default: this machine's)"},
+		{"entrypoint", 0, OPTION_STRING, &b.entrypoint, "PROGRAM",
+			"in place of the image's; its Cmd is left out too"},
+		{"no-entrypoint", 0, OPTION_FLAG, &no_entrypoint, NULL,
+			"without the image's entrypoint"},
+		{"env", 'e', OPTION_LIST, &env, "NAME=VALUE", "set a variable beside the image's"},
+		{"user", 'u', OPTION_STRING, &b.user, "USER[:GROUP]", "in place of the image's"},
+		{"workdir", 'w', OPTION_STRING, &b.working_dir, "DIR", "in place of the image's"},
+		{"tty", 't', OPTION_FLAG, &b.terminal, NULL, "the program gets a terminal"},
+		{"read-only", 0, OPTION_FLAG, &b.read_only, NULL,
+			"the container sees its root file system read-only"},
+		{"json", 0, OPTION_FLAG, &u.json, NULL,
+			"progress as JSON objects, on standard error"},
+		{0},
+	};
+	struct image_arguments args = {.min = 2, .max = -1, .stop_at_first = true};
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_store_ struct store s = STORE_INIT;
+	struct image img;
+	struct json *base;
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+
+	int r = image_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	/* The words behind DIR, as they are: argv ends in NULL. */
+	char **words = args.v + 2 + (args.n > 2 && streq(args.v[2], "--"));
+	b.args = *words ? (const char *const *)words : NULL;
+	b.entrypoint = no_entrypoint ? "" : b.entrypoint;
+	if (env.n == ARRAY_SIZE(env.v))
+		return err_set(E2BIG, "--env: given too often");
+	b.env = env.v;
+	r = open_image(g, &a, args.v[0], &u, &s, &img);
+	if (r >= 0)
+		r = default_config(&a, u.rootless, uid, gid, &base);
+	if (r < 0)
+		return r;
+	b.base = base;
+	return make_bundle(g, &s, &img, &u, args.v[1], &b);
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "image/image.h"
+
+int image_print(const char *text, size_t len)
+{
+	int r = fd_write_all(STDOUT_FILENO, text, len);
+
+	return r < 0 ? err_set(-r, "write to standard output: %s", err_text(-r)) : 0;
+}
+
+int image_print_json(struct json_out *o)
+{
+	_cleanup_strbuf_ struct strbuf line = {0};
+	const char *text;
+	size_t len;
+	int r = json_out_text(o, &text, &len);
+
+	if (r >= 0)
+		r = strbuf_add(&line, text, len);
+	if (r >= 0 && (!len || text[len - 1] != '\n'))
+		r = strbuf_add(&line, "\n", 1);
+	return r < 0 ? r : image_print(strbuf_str(&line), line.len);
+}
+
+void image_size_text(uint64_t bytes, char *buf, size_t size)
+{
+	static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+	double v = (double)bytes;
+	size_t u = 0;
+
+	while (v >= 999.95 && u + 1 < ARRAY_SIZE(units)) {
+		v /= 1000;
+		u++;
+	}
+	snprintf(buf, size, u == 0 ? "%.0f %s" : "%.1f %s", v, units[u]);
+}
+
+static int print_help(const struct image_command *self, const struct option_def *defs)
+{
+	_cleanup_strbuf_ struct strbuf out = {0};
+	int r = strbuf_addf(
+		&out, "Usage: caisson image %s %s\n\n%s\n", self->name, self->usage, self->summary);
+
+	if (r >= 0 && self->text)
+		r = strbuf_addf(&out, "\n%s\n", self->text);
+	if (r >= 0 && defs->name)
+		r = strbuf_addf(&out, "\nOptions:\n");
+	if (r >= 0)
+		r = options_help(defs, &out);
+	if (r >= 0)
+		r = strbuf_addf(&out, "\nOptions of all commands go before the command: see "
+				      "caisson image --help.\n");
+	return r < 0 ? r : image_print(strbuf_str(&out), out.len);
+}
+
+int image_parse(const struct image_command *self, const struct option_def *defs, int argc,
+	char **argv, struct image_arguments *args)
+{
+	bool help;
+	int n = options_parse(defs, argc, argv, args->stop_at_first, &help);
+
+	if (n < 0)
+		return n;
+	if (help) {
+		int r = print_help(self, defs);
+		return r < 0 ? r : 1;
+	}
+	if (n < args->min || (args->max >= 0 && n > args->max))
+		return err_set(EINVAL, "usage: caisson image %s %s", self->name, self->usage);
+	argv[n] = NULL;
+	args->n = n;
+	args->v = argv;
+	return 0;
+}
+
+int image_open_store(const struct image_globals *g, struct store *ret)
+{
+	return store_open(ret, g->store, g->no_sync ? STORE_NO_SYNC : STORE_SYNC);
+}
+
+int image_platform(
+	struct arena *a, const char *text, struct platform *buf, const struct platform **ret)
+{
+	*ret = NULL;
+	if (!text)
+		return 0;
+	*ret = buf;
+	return platform_parse(a, text, buf);
+}
+
+static int write_map(const char *path, const char *text)
+{
+	_cleanup_fd_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return err_sys("write %s", path);
+	return 0;
+}
+
+/*
+ * In a user namespace whose root is the caller, this process may enter and remove what the image's
+ * modes forbid to its owner, and set extended attributes of the namespaces that need a capability.
+ */
+int image_become_root(bool *ret_rootless)
+{
+	char map[64];
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+
+	*ret_rootless = uid != 0;
+	if (uid == 0)
+		return 0;
+	if (unshare(CLONE_NEWUSER) < 0)
+		return err_sys("make a user namespace");
+	int r = write_map("/proc/self/setgroups", "deny");
+	snprintf(map, sizeof(map), "0 %u 1", gid);
+	if (r >= 0)
+		r = write_map("/proc/self/gid_map", map);
+	snprintf(map, sizeof(map), "0 %u 1", uid);
+	return r < 0 ? r : write_map("/proc/self/uid_map", map);
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * caisson-image: what `caisson image ...` executes. The registry's and the layers' libraries are
+ * its.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "image/image.h"
+
+static const struct image_command commands[] = {
+	{"import", "[options] SOURCE [NAME]",
+		"Copy an image from another tool's form into the store.",
+		"SOURCE is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF] or\n"
+		"dir:DIR, as skopeo writes them; FILE - is standard input. NAME is the image's\n"
+		"name in the store (default: the source's). Prints the names.\n\n"
+		"  docker save nginx | caisson image import docker-archive:-\n"
+		"  skopeo copy docker://debian:12 oci:d:latest && caisson image import oci:d "
+		"debian:12",
+		image_cmd_import},
+	{"ls", "[options]", "List the images of the store.",
+		"SIZE is what the image's blobs take, which images share.", image_cmd_ls},
+	{"inspect", "[options] IMAGE", "Print an image's manifest and configuration, in JSON.",
+		NULL, image_cmd_inspect},
+	{"history", "[options] IMAGE", "Print how an image was made.", NULL, image_cmd_history},
+	{"bundle", "[options] IMAGE DIR [-- COMMAND [ARG...]]",
+		"Write a bundle that any OCI runtime runs.",
+		"Unpacks the image's layers to DIR/rootfs, and writes its configuration as\n"
+		"DIR/config.json. COMMAND replaces the image's Cmd. DIR must be new or empty.\n\n"
+		"  caisson image bundle debian:12 b -- echo hello\n"
+		"  caisson run --bundle b hello",
+		image_cmd_bundle},
+	{"unpack", "[options] IMAGE DIR", "Unpack an image's layers into a directory.",
+		"DIR must be new or empty.", image_cmd_unpack},
+	{"export", "IMAGE TARGET", "Copy an image out of the store.",
+		"TARGET is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF] or\n"
+		"dir:DIR; FILE - is standard output.\n\n"
+		"  caisson image export nginx docker-archive:- | docker load",
+		image_cmd_export},
+	{"tag", "IMAGE NAME...", "Give an image more names.", NULL, image_cmd_tag},
+	{"rm", "IMAGE...", "Remove names, and what no name needs any more.",
+		"While another process uses the store, only the names go; `caisson image prune`\n"
+		"frees the disk later.",
+		image_cmd_rm},
+	{"prune", "", "Remove all that no image needs.", NULL, image_cmd_prune},
+	{0},
+};
+
+static int print_usage(const struct option_def *defs)
+{
+	_cleanup_strbuf_ struct strbuf options = {0};
+
+	if (options_help(defs, &options) < 0)
+		return 1;
+	printf("Usage: caisson image [options] COMMAND ...\n\n"
+	       "Images on this machine: their store, and bundles made of them. A first try:\n\n"
+	       "  docker save debian | caisson image import docker-archive:- debian\n"
+	       "  caisson image ls\n"
+	       "  caisson image bundle debian b -- echo hello\n"
+	       "  caisson run --bundle b hello\n\n"
+	       "IMAGE is a name in the store, or at least 8 digits of a digest.\n\nCommands:\n");
+	for (const struct image_command *c = commands; c->name; c++)
+		printf("  %-10s %s\n", c->name, c->summary);
+	printf("\nOptions:\n%s\n`caisson image COMMAND --help` says more; caisson-image(1) says "
+	       "all.\n",
+		strbuf_str(&options));
+	return 0;
+}
+
+static int fail(int r)
+{
+	log_error(*err_msg() ? err_msg() : strerror(-r));
+	return 1;
+}
+
+static int run(const struct option_def *defs, const struct image_globals *g, int n, char **words)
+{
+	for (const struct image_command *c = commands; c->name; c++)
+		if (streq(c->name, words[0])) {
+			int r = c->run(c, g, n - 1, words + 1);
+			return r < 0 ? fail(r) : r;
+		}
+	if (streq(words[0], "help"))
+		return print_usage(defs);
+	return fail(err_set(EINVAL,
+		"unknown command \"image %.100s\": `caisson image --help` lists them", words[0]));
+}
+
+int main(int argc, char **argv)
+{
+	struct image_globals g = {0};
+	bool help;
+	const struct option_def defs[] = {
+		{"store", 0, OPTION_STRING, &g.store, "DIR",
+			"the store (default: /var/lib/caisson; users: ~/.local/share/caisson)"},
+		{"quiet", 'q', OPTION_FLAG, &g.quiet, NULL, "no progress, no warnings, names only"},
+		{"no-sync", 0, OPTION_FLAG, &g.no_sync, NULL,
+			"faster: what is written may not outlive a crash of the machine"},
+		{0},
+	};
+
+	/*
+	 * Modes are set by fchmod(2), but parents that a layer does not list are made by mkdir(2).
+	 */
+	umask(022);
+	int n = options_parse(defs, argc - 1, argv + 1, true, &help);
+	if (n < 0)
+		return fail(n);
+	if (help || n == 0)
+		return print_usage(defs);
+	argv[1 + n] = NULL;
+	return run(defs, &g, n, argv + 1);
+}
