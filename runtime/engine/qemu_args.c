@@ -96,7 +96,7 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	 * ERMS nor FSRM, Linux and libraries copy in words instead. Without LA57 the walk of the
 	 * page tables has four levels and not five.
 	 */
-	add_arg(a, "max,-erms,-fsrm,-la57");
+	add_arg(a, "max,-erms,-fsrm,-la57%s", c->nested ? "" : ",-svm,-vmx");
 	add_arg(a, "-smp");
 	add_arg(a, "%u", c->cpus);
 	add_arg(a, "-m");
