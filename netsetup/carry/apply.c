@@ -203,6 +203,8 @@ static int apply_address(struct nl *nl, int index, const struct net_address *a)
 	nl_put(&q, IFA_ADDRESS, a->has_peer ? a->peer : a->local, len);
 	if (a->has_broadcast)
 		nl_put(&q, IFA_BROADCAST, a->broadcast, len);
+	if (a->label[0])
+		nl_put_str(&q, IFA_LABEL, a->label);
 	if (a->metric)
 		nl_put_u32(&q, IFA_RT_PRIORITY, a->metric);
 	int r = nl_call(nl, &q, NULL, NULL);
@@ -218,6 +220,8 @@ static int apply_interface(struct nl *nl, int index, const struct net_interface 
 
 	nl_req_link(&q, RTM_NEWLINK, 0, index);
 	nl_put_u32(&q, IFLA_MTU, i->mtu);
+	if (i->has_tx_queue)
+		nl_put_u32(&q, IFLA_TXQLEN, i->tx_queue);
 	int r = nl_call(nl, &q, NULL, NULL);
 	if (r < 0)
 		return err_ctx(r, "set its MTU to %u", i->mtu);

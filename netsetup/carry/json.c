@@ -68,6 +68,8 @@ static void put_interface(struct json_out *o, const struct net_interface *i)
 	put_mac(o, i->mac);
 	json_out_u64(o, "mtu", i->mtu);
 	json_out_bool(o, "up", i->up);
+	if (i->has_tx_queue)
+		json_out_u64(o, "txQueue", i->tx_queue);
 	json_out_object(o, "ipv6");
 	json_out_bool(o, "disabled", i->ipv6.disabled);
 	put_number(o, "addrGenMode", i->ipv6.addr_gen_mode);
@@ -85,6 +87,8 @@ static void put_interface(struct json_out *o, const struct net_interface *i)
 			put_address(o, "peer", a->family, a->peer);
 		if (a->has_broadcast)
 			put_address(o, "broadcast", a->family, a->broadcast);
+		if (a->label[0])
+			json_out_str(o, "label", a->label);
 		put_number(o, "scope", a->scope);
 		put_number(o, "flags", a->flags);
 		put_number(o, "metric", a->metric);

@@ -30,6 +30,7 @@ struct net_address {
 	uint32_t flags;  /* the IFA_F_* flags that can be set */
 	uint32_t metric; /* metric of the route that the address implies; 0: the kernel chooses */
 	uint8_t local[16], peer[16], broadcast[16];
+	char label[IFNAMSIZ]; /* of an IPv4 address; "": the name of the interface */
 };
 
 /* The sysctls of an interface that decide whether the kernel gives it IPv6 addresses by itself. */
@@ -44,10 +45,14 @@ struct net_interface {
 	uint8_t mac[6];
 	bool up;
 	uint32_t mtu;
+	bool has_tx_queue; /* tx_queue is not the number that every Ethernet device has at first */
+	uint32_t tx_queue; /* packets (txqueuelen) */
 	struct net_ipv6 ipv6;
 	const struct net_address *addresses;
 	size_t address_count;
 };
+
+#define NET_TX_QUEUE_DEFAULT 1000
 
 enum { NET_NONE = -1, NET_LO = -2 };
 

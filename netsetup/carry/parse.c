@@ -164,6 +164,12 @@ static int parse_address(const struct json *v, struct net_address *ret)
 	ret->prefix = (uint8_t)take_number(&o, "prefix", 8 * net_family_len(ret->family), true);
 	ret->has_peer = take_address(&o, "peer", ret->family, false, ret->peer);
 	ret->has_broadcast = take_address(&o, "broadcast", ret->family, false, ret->broadcast);
+	const struct json *label = take_member(&o, "label", JSON_STRING, false);
+	if (label && strlen(label->text) >= sizeof(ret->label))
+		return err_set(EINVAL, "label: \"%s\": expected at most %zu characters",
+			label->text, sizeof(ret->label) - 1);
+	if (label)
+		memcpy(ret->label, label->text, strlen(label->text) + 1);
 	ret->scope = (uint8_t)take_number(&o, "scope", UINT8_MAX, false);
 	ret->flags = (uint32_t)take_number(&o, "flags", UINT32_MAX, false);
 	ret->metric = (uint32_t)take_number(&o, "metric", UINT32_MAX, false);
@@ -201,6 +207,8 @@ static int parse_interface(struct arena *a, const struct json *v, struct net_int
 	take_mac(&o, ret->mac);
 	ret->mtu = (uint32_t)take_number(&o, "mtu", 65535, true);
 	ret->up = take_bool(&o, "up", true);
+	ret->has_tx_queue = json_get(v, "txQueue");
+	ret->tx_queue = (uint32_t)take_number(&o, "txQueue", UINT32_MAX, false);
 	const struct json *ipv6 = take_member(&o, "ipv6", JSON_OBJECT, true);
 	if (ipv6) {
 		o.r = parse_ipv6(ipv6, &ret->ipv6);

@@ -63,6 +63,8 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 	s.is_lo = info->ifi_flags & IFF_LOOPBACK;
 	s.i.up = info->ifi_flags & IFF_UP;
 	s.i.mtu = nl_attr_u32(attrs[IFLA_MTU], 0);
+	s.i.tx_queue = nl_attr_u32(attrs[IFLA_TXQLEN], NET_TX_QUEUE_DEFAULT);
+	s.i.has_tx_queue = s.i.tx_queue != NET_TX_QUEUE_DEFAULT;
 	read_ipv6(attrs[IFLA_AF_SPEC], &s.i.ipv6);
 	if (info->ifi_type != ARPHRD_ETHER)
 		snprintf(s.cannot, sizeof(s.cannot), "its type is %u (ARPHRD_*), expected Ethernet",
@@ -131,6 +133,7 @@ struct address_reader {
 	int index;
 	bool is_lo;
 	struct strbuf found;
+	const char *name;
 };
 
 static bool parse_address(
@@ -181,6 +184,9 @@ static int read_address(const struct nlmsghdr *h, void *arg)
 			       ? err_set(EBADMSG,
 					 "rtnetlink: a reply has an address of a wrong length")
 			       : 0;
+	const char *label = nl_attr_str(attrs[IFA_LABEL], "");
+	if (reader->name && !streq(label, reader->name) && strlen(label) < sizeof(address.label))
+		memcpy(address.label, label, strlen(label) + 1);
 	if (reader->is_lo) {
 		if (address.family == AF_INET ? address.local[0] != loopback4
 					      : memcmp(address.local, loopback6, 16) != 0)
@@ -196,7 +202,7 @@ static int read_address(const struct nlmsghdr *h, void *arg)
 static int read_addresses(struct nl *nl, struct arena *a, int index, struct net_interface *to)
 {
 	struct ifaddrmsg info = {.ifa_index = (unsigned)index};
-	struct address_reader reader = {.index = index, .is_lo = !to};
+	struct address_reader reader = {.index = index, .name = to ? to->name : NULL, .is_lo = !to};
 	const void *kept;
 	struct nl_req q;
 

@@ -19,7 +19,8 @@
  *			(monitor_on_frame())
  *
  * Host to guest. The "id" of a request comes back in its "reply".
- *	create   {process: 0, text: LEN, facts, net, stdio, time}; blob: config.json (LEN bytes),
+ *	create   {process: 0, text: LEN, facts, net, stdio, time}; blob: config.json (LEN bytes;
+ *		 of the hooks that the host runs only their number),
  *		 then the compiled system call filter if there is one. time: nanoseconds since 1970.
  *		 net: see net_config.h; if it is absent, there is only lo
  *	start    {process: 0}
@@ -33,6 +34,8 @@
  *		 command: the arguments, or [name]
  *	stats    {id}; the reply has stats: {...}, as cg_stats() writes it
  *	update   {id, resources: {...}}, in the form of config.json
+ *	clock    {time}; sent when the host's clock was set, after a suspend of the host, and after
+ *		 SIGCONT, because a guest that was stopped may have a clock that is late
  *	stop     {}; the guest writes its disks (sync) and powers off
  *
  * Guest to host:
@@ -66,7 +69,9 @@
  * is not listed is /dev/null. All are connected before the first "reached". The end of stream 0
  * from the host is the end of input; the end of 1 or 2, in either direction, makes the process's
  * writes fail (EPIPE). The guest closes 0 when nobody reads it any more, and 1 and 2 at their end.
- * On 3 the end of input is typed as Ctrl-D, and closing it hangs the terminal up.
+ * If 1 and 2 have the same port, both descriptors of the process are the end of one pipe, so that
+ * what it writes to them stays in order. On 3 the end of input is typed as Ctrl-D, and closing it
+ * hangs the terminal up.
  */
 #pragma once
 #include <stdint.h>

@@ -64,6 +64,14 @@ int doctor_report(struct doctor_ctx *c, enum doctor_verdict v, const char *name,
 /* Looks for a program in $PATH. *ret: its path, in the arena, or NULL. */
 int doctor_find_program(struct arena *a, const char *name, const char **ret) must_check;
 
+/*
+ * Whether Linux of this release (uname -r) and version (uname -v, where Debian's kernels name the
+ * release that they are made from) has the fix of CVE-2026-53359: a guest that runs guests could
+ * get out to the host. *ret_fix: the release of its series that has it, or of the next series.
+ */
+bool doctor_nested_fixed(const char *release, const char *version, const char **ret_fix);
+
 int doctor_ns(struct doctor_ctx *c) must_check;
 int doctor_kvm(struct doctor_ctx *c) must_check;
 int doctor_qemu(struct doctor_ctx *c) must_check;
+int doctor_nested(struct doctor_ctx *c) must_check;

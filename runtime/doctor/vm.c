@@ -53,6 +53,8 @@ int doctor_kvm(struct doctor_ctx *c)
 	int r = doctor_report(c, runs ? DOCTOR_OK : DOCTOR_NO, "kvm", "%s", reason);
 
 	if (r == 0)
+		r = doctor_nested(c);
+	if (r == 0)
 		r = check_guest_kernel(c);
 	return r < 0 ? r : check_tun(c);
 }

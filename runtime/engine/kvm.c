@@ -111,6 +111,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.kvm = "/dev/kvm",
 		.memory = {.size = c->memory, .pages = c->pages, .mergeable = c->mergeable},
 		.cpus = c->cpus,
+		.nested = c->nested,
 		.kernel = d->kernel,
 		.initramfs = d->initramfs,
 		.cmdline = d->cmdline,

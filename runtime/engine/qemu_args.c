@@ -96,7 +96,7 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	 * ERMS nor FSRM, Linux and libraries copy in words instead. Without LA57 the walk of the
 	 * page tables has four levels and not five.
 	 */
-	add_arg(a, "max,-erms,-fsrm,-la57");
+	add_arg(a, "max,-erms,-fsrm,-la57%s", c->nested ? "" : ",-svm,-vmx");
 	add_arg(a, "-smp");
 	add_arg(a, "%u", c->cpus);
 	add_arg(a, "-m");
@@ -109,7 +109,12 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "-initrd");
 	add_arg(a, QEMU_JAIL_INITRAMFS);
 	add_arg(a, "-append");
-	add_arg(a, "%s tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
+	/*
+	 * tsc=reliable because QEMU's TSC is the host's, but the guest's kernel would check it
+	 * against its own timer ticks, which come late on a loaded host. The kernel would then
+	 * count the ticks in place of the TSC, and its clock would lose time from then on.
+	 */
+	add_arg(a, "%s tsc=reliable tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
 }
 
 static void add_nic(struct qemu_args *a, const struct engine_nic *n, size_t i)

@@ -16,6 +16,7 @@
 
 #include "base/fd.h"
 #include "base/sys.h"
+#include "engine/share_ids.h"
 #include "jail/jail.h"
 #include "vm/fs/vmfs.h"
 
@@ -185,12 +186,15 @@ static int serve_share(const struct plan *plan, const int *slots, int sock, int 
 	};
 
 	snprintf(root, sizeof(root), "%d", sealed_slot(plan));
+	int r = share_confine(plan, &c);
+	if (r < 0)
+		return r;
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_sys("make a mount namespace for the share");
 	c.root = build_tree(plan, slots);
 	if (c.root < 0)
 		return c.root;
-	int r = vmfs_jail(&c);
+	r = vmfs_jail(&c);
 	return r < 0 ? r : vmfs_serve(&c);
 }
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/streams.h"
 
+#include <linux/kcmp.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "agent/agent.h"
 #include "base/fd.h"
@@ -50,10 +53,34 @@ static uint32_t new_port(void)
 	return PORT_FIRST + n % (VSOCK_DIAL_PORT_FIRST - PORT_FIRST);
 }
 
+/* Whether both are one open file description. A kernel without kcmp(2) does not tell. */
+static bool same_description(int a, int b)
+{
+	pid_t self = getpid();
+
+	return syscall(SYS_kcmp, self, self, KCMP_FILE, (unsigned long)a, (unsigned long)b) == 0;
+}
+
+/* Takes fd as standard error of the process if its standard output is the same. */
+static bool join_errors(struct streams *s, uint32_t process, int fd)
+{
+	for (size_t i = 0; i < STREAMS_MAX; i++) {
+		struct stream *e = &s->stream[i];
+		if (e->state != STREAM_WAITING || e->process != process ||
+			e->stream != AGENT_STDOUT || !same_description(e->fd, fd))
+			continue;
+		e->errors = true;
+		close(fd);
+		return true;
+	}
+	return false;
+}
+
 int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd)
 {
 	pthread_mutex_lock(&s->lock);
-	struct stream *e = find_port(s, STREAM_FREE, 0);
+	bool joined = stream == AGENT_STDERR && join_errors(s, process, fd);
+	struct stream *e = joined ? NULL : find_port(s, STREAM_FREE, 0);
 	if (e) {
 		*e = (struct stream){
 			.state = STREAM_WAITING, .process = process, .stream = stream, .fd = fd};
@@ -64,9 +91,19 @@ int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd)
 		e->port = port;
 	}
 	pthread_mutex_unlock(&s->lock);
-	return e ? 0
-		 : err_set(ENOSPC, "too many processes in the microVM: %d standard streams at once",
-			   STREAMS_MAX);
+	return e || joined
+		       ? 0
+		       : err_set(ENOSPC,
+				 "too many processes in the microVM: %d standard streams at once",
+				 STREAMS_MAX);
+}
+
+static void write_stream(struct json_out *o, unsigned stream, uint32_t port)
+{
+	json_out_object(o, NULL);
+	json_out_u64(o, "stream", stream);
+	json_out_u64(o, "port", port);
+	json_out_end_object(o);
 }
 
 void streams_json(struct streams *s, uint32_t process, struct json_out *o)
@@ -77,10 +114,9 @@ void streams_json(struct streams *s, uint32_t process, struct json_out *o)
 		const struct stream *e = &s->stream[i];
 		if (e->state != STREAM_WAITING || e->process != process)
 			continue;
-		json_out_object(o, NULL);
-		json_out_u64(o, "stream", e->stream);
-		json_out_u64(o, "port", e->port);
-		json_out_end_object(o);
+		write_stream(o, e->stream, e->port);
+		if (e->errors)
+			write_stream(o, AGENT_STDERR, e->port);
 	}
 	pthread_mutex_unlock(&s->lock);
 	json_out_end_array(o);

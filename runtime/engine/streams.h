@@ -22,7 +22,8 @@ struct stream {
 	uint32_t process;
 	unsigned stream; /* AGENT_STDIN, AGENT_STDOUT, AGENT_STDERR, AGENT_TERMINAL */
 	uint32_t port;
-	int fd; /* while STREAM_WAITING: what the guest's connection gets */
+	bool errors; /* of AGENT_STDOUT: it is the process's standard error too */
+	int fd;      /* while STREAM_WAITING: what the guest's connection gets */
 };
 
 struct streams {
@@ -36,7 +37,11 @@ struct streams {
 int streams_init(struct streams *s) must_check;
 void streams_release(struct streams *s);
 
-/* On success fd belongs to the stream. -ENOSPC: there are too many streams at once. */
+/*
+ * On success fd belongs to the stream. Standard error becomes one stream with a standard output
+ * that was offered before and is the same open file description, because two streams would not
+ * keep the order of what is written to both. -ENOSPC: there are too many streams at once.
+ */
 int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd) must_check;
 /* Writes the member "stdio" of agent/protocol.h: the process's streams that still wait. */
 void streams_json(struct streams *s, uint32_t process, struct json_out *o);

@@ -130,7 +130,8 @@ void processes_release(struct guest *g);
 int network_create(struct process *p, const struct json *net) must_check;
 int network_hand_over(struct process *p) must_check;
 
-/* make.c: handle the messages "create" and "exec". */
+/* make.c: handle the messages "clock", "create" and "exec". */
+void guest_set_clock(struct guest *g, const struct agent_frame *f);
 void process_create(struct guest *g, const struct agent_frame *f);
 void process_exec(struct guest *g, const struct agent_frame *f);
 

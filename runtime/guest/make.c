@@ -77,6 +77,13 @@ static int open_stream(struct process *p, int stream, uint32_t port)
 	return stream == AGENT_TERMINAL ? stream_connect(s) : make_pipe(p, stream);
 }
 
+/* Standard error is the same pipe as standard output. */
+static int share_stdout(struct process *p)
+{
+	p->stdio[AGENT_STDERR] = fcntl(p->stdio[AGENT_STDOUT], F_DUPFD_CLOEXEC, 3);
+	return p->stdio[AGENT_STDERR] < 0 ? err_sys("duplicate the pipe of standard output") : 0;
+}
+
 static int open_streams(struct process *p, const struct agent_frame *f)
 {
 	const struct json *list = json_get(f->json, "stdio");
@@ -101,7 +108,12 @@ static int open_streams(struct process *p, const struct agent_frame *f)
 			p->plan.terminal ? "stream 3 alone" : "no stream 3",
 			p->plan.terminal ? "true" : "false");
 	for (int i = 0; i <= AGENT_TERMINAL; i++) {
-		int r = have & 1u << i ? open_stream(p, i, ports[i]) : 0;
+		int r = 0;
+		if (i == AGENT_STDERR && have & 1u << AGENT_STDOUT &&
+			ports[i] == ports[AGENT_STDOUT] && have >> i & 1)
+			r = share_stdout(p);
+		else if (have & 1u << i)
+			r = open_stream(p, i, ports[i]);
 		if (r < 0)
 			return r;
 	}
@@ -213,7 +225,7 @@ static int take_mount_flags(struct guest *g, const struct json *facts)
  * Sets the guest's clock, because a machine that runs in software has no clock with the time of
  * day.
  */
-static void set_clock(struct guest *g, const struct agent_frame *f)
+void guest_set_clock(struct guest *g, const struct agent_frame *f)
 {
 	uint64_t now;
 
@@ -228,7 +240,7 @@ void process_create(struct guest *g, const struct agent_frame *f)
 	struct process *p = process_new(g, 0);
 	if (!p)
 		return guest_say_failed(g, 0, ENOMEM, "out of memory");
-	set_clock(g, f);
+	guest_set_clock(g, f);
 	int r = build_container(p, f);
 	if (r >= 0)
 		r = take_mount_flags(g, json_get(f->json, "facts"));

@@ -30,6 +30,7 @@ static void handle_message(struct guest *g, const struct agent_frame *f)
 		{"ps", guest_ps},
 		{"stats", guest_stats},
 		{"update", guest_update},
+		{"clock", guest_set_clock},
 		{"stop", on_stop},
 	};
 

@@ -67,6 +67,8 @@ static const struct call calls[] = {
 	{SCMP_SYS(recvfrom), D | V},
 	{SCMP_SYS(sendto), D | V},
 	{SCMP_SYS(shutdown), L | D | V},
+	/* streams.c: whether an exec's standard output and error are the same */
+	{SCMP_SYS(kcmp), L},
 	/* streams.c: the agent has connected */
 	{SCMP_SYS(socketpair), D},
 	/* agent.c; vsock_stream.c: pipes, terminals, files as standard streams; virtio_net.c: a

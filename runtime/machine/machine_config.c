@@ -15,6 +15,7 @@
 #define PAGE (2 * MIB)
 #define BOOT_TIMEOUT "io.caisson.vm.boot-timeout"
 #define PAGES "io.caisson.vm.pages"
+#define NESTED "io.caisson.vm.nested"
 #define IMAGE_CACHE "io.caisson.vm.image-cache"
 #define RECONNECT "io.caisson.vm.reconnect"
 #define KSM "/sys/kernel/mm/ksm"
@@ -71,6 +72,17 @@ static int decide_cpus(const struct spec *s, struct machine_config *m)
 			"for each make sense",
 			field, (unsigned long long)wanted, (unsigned long long)online);
 	m->cpus = (unsigned)wanted;
+	return 0;
+}
+
+static int decide_nested(const struct spec *s, struct machine_config *m)
+{
+	const char *text = spec_annotation(s, NESTED);
+
+	if (text && !streq(text, "true") && !streq(text, "false"))
+		return err_set(
+			EINVAL, "annotation " NESTED ": \"%s\": expected true or false", text);
+	m->nested = text && streq(text, "true");
 	return 0;
 }
 
@@ -325,6 +337,8 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 		r = decide_pages(s, ret);
 	if (r >= 0)
 		r = decide_cpus(s, ret);
+	if (r >= 0)
+		r = decide_nested(s, ret);
 	if (r >= 0)
 		r = check_image(s, ret);
 	if (r >= 0)

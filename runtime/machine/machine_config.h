@@ -23,6 +23,7 @@ struct machine_config {
 	const char *qemu;        /* the program's path */
 	struct spec_strings qemu_parameters;
 	unsigned cpus;
+	bool nested;                 /* the guest may run virtual machines of its own */
 	uint64_t memory;             /* bytes, a multiple of 2 MiB */
 	enum vm_pages pages;         /* the host's pages that back the guest's memory */
 	bool mergeable;              /* KSM may merge the pages */

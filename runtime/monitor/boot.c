@@ -241,7 +241,9 @@ int monitor_boot(struct monitor *m)
 		.image = -EBADF,
 		.streams = &m->streams};
 
-	int r = open_log(m, &log);
+	int r = clock_watch(&m->clock);
+	if (r >= 0)
+		r = open_log(m, &log);
 	d.log = log;
 	if (r >= 0)
 		r = build_machine(m, &d);

@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <termios.h>
-#include <time.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -48,28 +47,76 @@ static int read_filter(int fd, struct strbuf *ret)
 	return fd_read_all(fd, ret, AGENT_BLOB_MAX, "the compiled system call filter");
 }
 
+/*
+ * Of a hook that the host runs, the guest's copy of the plan needs only to know that there is one.
+ * The arguments and the environment may hold what is none of the guest's business.
+ */
+static void write_host_hooks(struct json_out *o, const struct json *list)
+{
+	if (list->type != JSON_ARRAY)
+		return json_out_node(o, list->key, list);
+	json_out_array(o, list->key);
+	for (const struct json *hook = list->first; hook; hook = hook->next) {
+		json_out_object(o, NULL);
+		json_out_str(o, "path", "/hook");
+		json_out_end_object(o);
+	}
+	json_out_end_array(o);
+}
+
+/* Writes config.json for the guest, in which only startContainer hooks run. */
+static int write_config(struct monitor *m, struct json_out *o, const char **ret, size_t *ret_len)
+{
+	struct json *config;
+
+	int r = json_parse(m->a->arena, m->a->config, m->a->config_len, "config.json", &config);
+	if (r < 0)
+		return r;
+	json_out_object(o, NULL);
+	for (const struct json *member = config->first; member; member = member->next) {
+		if (!streq(member->key, "hooks") || member->type != JSON_OBJECT) {
+			json_out_node(o, member->key, member);
+			continue;
+		}
+		json_out_object(o, "hooks");
+		for (const struct json *h = member->first; h; h = h->next) {
+			if (streq(h->key, "startContainer"))
+				json_out_node(o, h->key, h);
+			else
+				write_host_hooks(o, h);
+		}
+		json_out_end_object(o);
+	}
+	json_out_end_object(o);
+	return json_out_text(o, ret, ret_len);
+}
+
 static int send_create(struct monitor *m)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_strbuf_ struct strbuf filter = {0};
-	struct timespec now;
+	_cleanup_json_out_ struct json_out config = {0};
+	const char *text = NULL;
+	size_t text_len = 0;
 
 	int r = read_filter(
 		m->boot.filter_slot < 0 ? -EBADF : m->a->slots[m->boot.filter_slot], &filter);
+	if (r >= 0)
+		r = json_out_init(&config, false);
+	if (r >= 0)
+		r = write_config(m, &config, &text, &text_len);
 	if (r >= 0)
 		r = agent_begin(&w, "create");
 	if (r < 0)
 		return r;
 	json_out_u64(&w.json, "process", 0);
-	json_out_u64(&w.json, "text", m->a->config_len);
-	clock_gettime(CLOCK_REALTIME, &now);
-	json_out_u64(&w.json, "time", (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
+	json_out_u64(&w.json, "text", text_len);
+	clock_write(&w.json);
 	write_facts(m, &w.json);
 	net_config_json(&w.json, "net", &m->boot.net);
 	/* The guest opens /dev/null for each standard stream that is not named here. */
 	streams_json(&m->streams, 0, &w.json);
-	const struct iovec blob[2] = {
-		{(void *)m->a->config, m->a->config_len}, {filter.s, filter.len}};
+	const struct iovec blob[2] = {{(void *)text, text_len}, {filter.s, filter.len}};
 	return agent_send_fds(&w, m->agent, blob, NULL, 0);
 }
 

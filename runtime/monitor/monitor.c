@@ -213,6 +213,7 @@ static int on_signals(struct monitor *m, bool *ret_child)
 
 		if (sig == SIGCHLD)
 			*ret_child = true;
+		clock_on_signal(m, sig);
 		if (sig == SIGCHLD || sig == SIGPIPE)
 			continue;
 		if (sig == SIGWINCH && m->console >= 0) {
@@ -330,8 +331,8 @@ static int on_engine_end(struct monitor *m)
 
 /* --- the loop --- */
 
-enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL };
-enum { P_CHANNEL = P_SEAL + 1, P_START, P_CONTROL, P_CLIENTS };
+enum { P_SIGNALS, P_STREAMS, P_ENGINE, P_LOG, P_AGENT, P_SEAL, P_CLOCK };
+enum { P_CHANNEL = P_CLOCK + 1, P_START, P_CONTROL, P_CLIENTS };
 
 static int serve_events(struct monitor *m, struct pollfd *p)
 {
@@ -342,6 +343,8 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 		monitor_on_log(m);
 	if (p[P_STREAMS].revents)
 		on_streams(m);
+	if (p[P_CLOCK].revents)
+		clock_changed(m);
 	if (p[P_AGENT].revents)
 		r = on_agent(m);
 	if (r >= 0 && p[P_SIGNALS].revents)
@@ -407,6 +410,7 @@ static int wait_and_serve(struct monitor *m)
 	p[P_LOG].fd = m->guest_log;
 	p[P_AGENT].fd = m->agent;
 	p[P_SEAL].fd = m->share.sealing ? m->share.seal : -1;
+	p[P_CLOCK].fd = m->clock;
 	p[P_CHANNEL].fd = m->channel;
 	p[P_START].fd = m->phase >= PHASE_CREATED && m->channel < 0 && m->starter < 0
 				? m->start_socket
@@ -475,7 +479,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.start_lock = a->start_lock;
 	m.control = a->control;
 	m.boot.filter_slot = plan_filter_slot(a->plan);
-	m.agent = m.starter = m.signals = m.console = m.guest_log = -EBADF;
+	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
 	m.engine.ended = m.share.sock = m.share.seal = -EBADF;
 	m.streams.agent = m.streams.changed = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)

@@ -7,6 +7,7 @@
  *	boot.c        makes the machine
  *	last_words.c  explains why a machine failed
  *	control.c     requests of commands
+ *	clock.c       the guest's time of day
  *	guest.c       messages to and from the guest's agent
  *	client.c      a command's connection
  */
@@ -71,8 +72,9 @@ struct monitor {
 	int starter; /* to the command that is told whether the program could be started */
 	int start_socket, start_lock, control; /* as in struct monitor_args */
 	int signals;                           /* a signalfd */
-	int console;                           /* our terminal's slave side, or -EBADF */
-	int guest_log;                         /* our end of the guest's console */
+	int clock;             /* a timerfd that fails when the host's clock is set; -EBADF: none */
+	int console;           /* our terminal's slave side, or -EBADF */
+	int guest_log;         /* our end of the guest's console */
 	int64_t kill_deadline; /* CLOCK_MONOTONIC, ms, for a guest that got SIGKILL; 0: none */
 	uint32_t next_process;
 	uint64_t next_request;
@@ -100,6 +102,15 @@ int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsi
 	must_check;
 /* Gives the container's terminal, if it has one, the size of ours. */
 int monitor_send_size(struct monitor *m) must_check;
+
+/*
+ * clock.c: *ret can be read when the guest's clock has to be set, and then clock_changed() sets it.
+ */
+int clock_watch(int *ret) must_check;
+void clock_changed(struct monitor *m);
+void clock_tell(struct monitor *m);               /* the guest sets its clock to the host's */
+void clock_on_signal(struct monitor *m, int sig); /* SIGCONT: the monitor was stopped */
+void clock_write(struct json_out *o);             /* the member "time" of "create" and "clock" */
 
 /* last_words.c: reads the guest's console and keeps the end; returns whether there was anything. */
 bool monitor_on_log(struct monitor *m);

@@ -11,12 +11,10 @@
  */
 #include "step/host_open.h"
 
-#include <signal.h>
-#include <stdio.h>
 #include <sys/vfs.h>
-#include <sys/wait.h>
 
 #include "base/path.h"
+#include "base/userns.h"
 #include "step/mnt.h"
 
 /* Names the property of config.json, within the step's field, that the path came from. */
@@ -94,73 +92,15 @@ static int map_text(const struct spec_id_maps *maps, struct strbuf *text)
 	return 0;
 }
 
-static int write_map(int proc, pid_t pid, const char *file, const struct spec_id_maps *maps)
-{
-	_cleanup_strbuf_ struct strbuf text = {0};
-	char path[64];
-
-	int r = map_text(maps, &text);
-	if (r < 0)
-		return r;
-	snprintf(path, sizeof(path), "%d/%s", pid, file);
-	return path_write_proc(proc, path, strbuf_str(&text));
-}
-
-static int map_process_ids(
-	pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid)
-{
-	char path[64];
-
-	_cleanup_fd_ int proc = path_open_proc();
-	if (proc < 0)
-		return proc;
-	int r = write_map(proc, pid, "uid_map", uid);
-	if (r < 0)
-		return err_ctx(r, "uidMappings");
-	r = write_map(proc, pid, "gid_map", gid);
-	if (r == -EPERM) {
-		/*
-		 * A process without CAP_SETGID may map groups only after it has given up
-		 * setgroups(2).
-		 */
-		snprintf(path, sizeof(path), "%d/setgroups", pid);
-		r = path_write_proc(proc, path, "deny");
-		if (r >= 0)
-			r = write_map(proc, pid, "gid_map", gid);
-	}
-	if (r < 0)
-		return err_ctx(r, "gidMappings");
-	snprintf(path, sizeof(path), "%d/ns/user", pid);
-	int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? err_sys("open /proc/%s", path) : fd;
-}
-
-/*
- * Makes a user namespace that is only there for its maps. Its process ends when this one closes the
- * pipe, and so cannot outlive this one.
- */
+/* Makes a user namespace that is only there for its maps. */
 static int open_userns(const struct spec_id_maps *uid, const struct spec_id_maps *gid)
 {
-	struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
-	int ends[2];
-	char byte;
+	_cleanup_strbuf_ struct strbuf uids = {0}, gids = {0};
 
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return err_sys("make a pipe");
-	pid_t pid = sys_clone3(&args);
-	if (pid == 0) {
-		close(ends[1]);
-		while (read(ends[0], &byte, 1) < 0 && errno == EINTR)
-			;
-		_exit(0);
-	}
-	int fd = pid < 0 ? err_sys("make a user namespace for the id maps")
-			 : map_process_ids(pid, uid, gid);
-	close(ends[0]);
-	close(ends[1]);
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	return fd;
+	int r = map_text(uid, &uids);
+	if (r >= 0)
+		r = map_text(gid, &gids);
+	return r < 0 ? r : userns_open(strbuf_str(&uids), strbuf_str(&gids));
 }
 
 static int idmap_failed(int tree, const struct step *s)

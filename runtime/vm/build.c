@@ -192,8 +192,9 @@ static int build_cpus(struct machine *m, const struct machine_options *o)
 	if (r >= 0)
 		r = vm_kvm_create_irqchip(&m->kvm);
 	if (r >= 0)
-		r = vcpus_init(&m->cpus, &(struct vcpus_options){&m->kvm, &m->memory, &m->pio,
-						 &m->mmio, o->cpus, o->enter_vcpu, o->enter_ctx});
+		r = vcpus_init(
+			&m->cpus, &(struct vcpus_options){&m->kvm, &m->memory, &m->pio, &m->mmio,
+					  o->cpus, o->enter_vcpu, o->enter_ctx, o->nested});
 	m->has_cpus = r >= 0;
 	return r < 0 ? err_set(-r, "%s; " VM_KVM_INSTEAD, err_msg()) : 0;
 }

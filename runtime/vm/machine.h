@@ -51,6 +51,7 @@ struct machine_options {
 	const char *kvm; /* "/dev/kvm" */
 	struct vm_memory_options memory;
 	unsigned cpus;
+	bool nested; /* as in struct vcpus_options */
 	int kernel;
 	int initramfs; /* -EBADF: none */
 	const char *cmdline;

@@ -49,7 +49,8 @@ static int create_vcpu(struct vcpu *v, struct vcpus *all, unsigned index)
 	if (run == MAP_FAILED)
 		return err_sys("map the run page of vCPU %u", index);
 	v->run = run;
-	return arch_set_cpuid(all->kvm, v->fd, index, all->count);
+	return arch_set_cpuid(all->kvm, v->fd,
+		&(struct arch_cpu){.index = index, .count = all->count, .nested = all->nested});
 }
 
 int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
@@ -68,6 +69,7 @@ int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
 		.count = o->count,
 		.enter = o->enter,
 		.enter_ctx = o->enter_ctx,
+		.nested = o->nested,
 		.ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
 	pthread_mutex_init(&ret->lock, NULL);
 	pthread_cond_init(&ret->changed, NULL);

@@ -37,6 +37,7 @@ struct vcpus {
 	const struct vm_memory *memory;
 	const struct vm_bus *pio, *mmio;
 	unsigned count;
+	bool nested;      /* as in struct vcpus_options */
 	unsigned threads; /* started */
 	int (*enter)(void *ctx);
 	void *enter_ctx;
@@ -59,6 +60,8 @@ struct vcpus_options {
 	/* Called first in each thread; if it fails, the machine ends. NULL: nothing is called. */
 	int (*enter)(void *ctx);
 	void *enter_ctx;
+	/* The guest may run virtual machines of its own. -ENOTSUP if KVM cannot do it. */
+	bool nested;
 };
 
 /*

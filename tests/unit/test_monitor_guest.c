@@ -15,6 +15,7 @@
 #include <endian.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/fd.h"
 #include "monitor/monitor_internal.h"
@@ -54,6 +55,7 @@ static void set_up(struct rig *g)
 	g->guest = agent[1];
 	g->m->channel = channel[0];
 	g->runtime = channel[1];
+	g->m->clock = -EBADF;
 	g->m->starter = g->m->start_lock = g->m->console = g->m->share.seal = -EBADF;
 	g->m->boot.filter_slot = -1;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
@@ -195,6 +197,70 @@ static void messages_for_nobody(void **state)
 }
 
 /* The message about a machine that failed. */
+/* Reads the next message that the monitor sends to the guest, but not its blob. Returns 0: none. */
+static int next_message(struct rig *g, struct agent_reader *reader, struct agent_frame *ret)
+{
+	char byte;
+
+	if (recv(g->guest, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1)
+		assert_int_equal(agent_reader_receive(reader, g->guest), 1);
+	return agent_reader_next(reader, ret);
+}
+
+/* The host's hooks may have secrets in their environment, and the guest may be hostile. */
+static void hosts_hooks_are_not_told(void **state)
+{
+	static const char config[] =
+		"{\"ociVersion\":\"1.2.0\",\"hooks\":{\"createRuntime\":[{\"path\":\"/bin/a-path\","
+		"\"args\":[\"an-arg\"],\"env\":[\"TOKEN=secret\"]},{\"path\":\"/b\"}],"
+		"\"startContainer\":[{\"path\":\"/in/the/guest\",\"env\":[\"A=b\"]}]},"
+		"\"process\":{\"env\":[\"C=d\"]}}";
+	struct agent_reader reader = {0};
+	struct rig g;
+
+	set_up(&g);
+	g.args.config = config;
+	g.args.config_len = strlen(config);
+	assert_int_equal(say(&g, HELLO), 0);
+	_cleanup_agent_frame_ struct agent_frame f = {0};
+	assert_int_equal(next_message(&g, &reader, &f), 1);
+	const char *want =
+		"{\"ociVersion\":\"1.2.0\",\"hooks\":{\"createRuntime\":[{\"path\":\"/hook\"},"
+		"{\"path\":\"/hook\"}],\"startContainer\":[{\"path\":\"/in/the/guest\","
+		"\"env\":[\"A=b\"]}]},\"process\":{\"env\":[\"C=d\"]}}";
+	assert_int_equal(f.blob_len, strlen(want));
+	assert_memory_equal(f.blob, want, f.blob_len);
+	agent_reader_release(&reader);
+	tear_down(&g);
+}
+
+static void the_time_is_told_after_hello(void **state)
+{
+	struct agent_reader reader = {0};
+	struct timespec now;
+	uint64_t told;
+	struct rig g;
+
+	set_up(&g);
+	assert_true(clock_watch(&g.m->clock) >= 0);
+	clock_tell(g.m);
+	assert_int_equal(next_message(&g, &reader, &(struct agent_frame){0}), 0);
+	assert_int_equal(say(&g, HELLO), 0);
+	/* The kernel has not cancelled the timer, and a read must not block the monitor. */
+	clock_changed(g.m);
+	for (int i = 0; i < 2; i++) {
+		_cleanup_agent_frame_ struct agent_frame f = {0};
+		assert_int_equal(next_message(&g, &reader, &f), 1);
+		assert_string_equal(f.type, i == 0 ? "create" : "clock");
+		assert_int_equal(json_get_u64(f.json, "time", &told), 0);
+		clock_gettime(CLOCK_REALTIME, &now);
+		assert_in_range((uint64_t)now.tv_sec - told / 1000000000, 0, 60);
+	}
+	agent_reader_release(&reader);
+	fd_close(&g.m->clock);
+	tear_down(&g);
+}
+
 static void last_words(void **state)
 {
 	static const char said[] = "[ 1.0] started\n[ 2.0] Kernel panic - not syncing: why\n"
@@ -235,6 +301,8 @@ int main(void)
 		cmocka_unit_test(lengths),
 		cmocka_unit_test(barrier),
 		cmocka_unit_test(messages_for_nobody),
+		cmocka_unit_test(hosts_hooks_are_not_told),
+		cmocka_unit_test(the_time_is_told_after_hello),
 		cmocka_unit_test(last_words),
 	};
 

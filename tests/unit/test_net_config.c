@@ -38,7 +38,8 @@ static void fill_box(const struct nets *n)
 	add_interface(n, "eth0", "p0", "02:00:00:00:00:0a");
 	add_interface(n, "eth1", "p1", "02:00:00:00:00:0b");
 	add_interface(n, "wan.5", "p2", "02:00:00:00:00:0c");
-	run_shell("ip addr add 10.88.0.7/16 brd 10.88.255.255 dev eth0 &&"
+	run_shell("ip addr add 10.88.0.7/16 brd 10.88.255.255 dev eth0 label eth0:web &&"
+		  "ip link set eth1 txqueuelen 77 &&"
 		  "ip addr add 10.88.0.8/16 dev eth0 &&" /* a secondary address */
 		  "ip addr add fd00:88::7/64 dev eth0 nodad &&"
 		  "ip addr add 192.0.2.1 peer 192.0.2.2/32 dev eth1 &&"
@@ -90,7 +91,8 @@ static const char state_of_net[] =
 	" sed -E 's/ linkdown| dead//g; s/ +/ /g' | sort; done;"
 	" ip neigh show nud permanent | sort;"
 	" cd /proc/sys/net/ipv6/conf; for d in eth0 eth1 wan.5; do"
-	" cat $d/disable_ipv6 $d/accept_ra $d/autoconf; done";
+	" cat $d/disable_ipv6 $d/accept_ra $d/autoconf;"
+	" ip -o link show dev $d | grep -o 'qlen [0-9]*'; done";
 
 static char *to_text(const struct net_config *c)
 {
@@ -127,6 +129,8 @@ static void assert_same(const struct net_config *a, const struct net_config *b)
 		assert_memory_equal(x.mac, y.mac, 6);
 		assert_int_equal(x.mtu, y.mtu);
 		assert_int_equal(x.up, y.up);
+		assert_int_equal(x.has_tx_queue, y.has_tx_queue);
+		assert_int_equal(x.tx_queue, y.has_tx_queue ? y.tx_queue : x.tx_queue);
 		assert_memory_equal(&x.ipv6, &y.ipv6, sizeof(x.ipv6));
 	}
 	assert_int_equal(a->route_count, b->route_count);
@@ -149,6 +153,8 @@ static void test_read(void **state)
 	assert_string_equal(c.interfaces[0].name, "eth0");
 	assert_memory_equal(c.interfaces[1].mac, "\x02\0\0\0\0\x0b", 6);
 	assert_int_equal(c.interfaces[2].mtu, 9000);
+	assert_string_equal(c.interfaces[0].addresses[0].label, "eth0:web");
+	assert_int_equal(c.interfaces[1].tx_queue, 77);
 	assert_true(c.interfaces[2].ipv6.disabled);
 	assert_int_equal(c.interfaces[1].ipv6.accept_ra, 0);
 	assert_int_equal(c.interfaces[0].ipv6.accept_ra, 1);

@@ -290,6 +290,45 @@ static void run_limits(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
+/* Nodes and open files have one budget, and nodes give way: each open file takes two of it. */
+static void run_budget(void)
+{
+	struct fuse_open_in in = {.flags = O_RDONLY};
+	struct fuse_release_in release = {0};
+	uint64_t known[300];
+	struct front f;
+	char name[16];
+	unsigned n = 0;
+
+	front_begin_with(&f, false, 1000, 200);
+	front_start_queue(&f);
+	front_fuse_init(&f);
+	for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		CHECK(front_make(&f, name, S_IFREG | 0600, 0) == 0);
+		known[i] = front_entry(&f);
+	}
+	while (n < ARRAY_SIZE(known) &&
+		front_fuse(&f, FUSE_OPEN, known[n], &in, sizeof(in), NULL, 0) == 0)
+		n++;
+	/* 200 less the root and what is left for nodes, and no less than 80. */
+	CHECK(n >= 80 && n <= 100);
+	/* Without a file that can be opened the others can still be found and looked at. */
+	for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
+		struct fuse_getattr_in getattr_in = {0};
+
+		snprintf(name, sizeof(name), "f%u", i);
+		CHECK(front_name(&f, FUSE_LOOKUP, 1, name) == 0 && front_entry(&f) == known[i]);
+		CHECK(front_fuse(&f, FUSE_GETATTR, known[i], &getattr_in, sizeof(getattr_in), NULL,
+			      0) == 0);
+	}
+	CHECK(front_fuse(&f, FUSE_OPEN, known[n], &in, sizeof(in), NULL, 0) == -ENFILE);
+	release.fh = 1;
+	CHECK(front_fuse(&f, FUSE_RELEASE, known[0], &release, sizeof(release), NULL, 0) == 0);
+	CHECK(front_fuse(&f, FUSE_OPEN, known[n], &in, sizeof(in), NULL, 0) == 0);
+	CHECK(front_end(&f) == ENDED);
+}
+
 static void run_read_only(void)
 {
 	struct fuse_mkdir_in mkdir_in = {.mode = 0700};
@@ -336,6 +375,7 @@ ROOT_CHILD_TEST(ids)
 ROOT_CHILD_TEST(lengths)
 ROOT_CHILD_TEST(before_init)
 ROOT_CHILD_TEST(limits)
+ROOT_CHILD_TEST(budget)
 ROOT_CHILD_TEST(read_only)
 
 int main(void)
@@ -348,6 +388,7 @@ int main(void)
 		cmocka_unit_test(test_lengths),
 		cmocka_unit_test(test_before_init),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_budget),
 		cmocka_unit_test(test_read_only),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

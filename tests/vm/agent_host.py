@@ -87,7 +87,7 @@ class Host:
         return s
 
     def streams(self, process, which):
-        made = {n: Stream(self.listen(stream_port(process, n))) for n in which}
+        made = {n: Stream(self.listen(stream_port(process, n))) for n in which if isinstance(n, int)}
         self.kept.append(made)
         return made
 

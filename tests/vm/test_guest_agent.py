@@ -12,6 +12,7 @@ import time
 
 import pytest
 from agent_fixtures import guest, process_of, running, sh, status_exit  # noqa: F401 (fixtures too)
+from agent_host import stream_port
 from harness import config
 
 
@@ -29,6 +30,14 @@ def test_run_output_and_exit_code(guest):
     assert s[1].read_all() == b"out\ntyped\n"
     assert s[2].read_all() == b"err\n"
     assert h.expect("exited", process=0)["status"] == status_exit(7)
+
+
+def test_output_and_errors_on_one_port_stay_in_order(guest):
+    h = guest()
+    s = h.run(sh("i=0; while [ $i -lt 200 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done; exec >&-; echo last >&2"),
+              stdio=[0, 1, {"stream": 2, "port": stream_port(0, 1)}])
+    assert s[1].read_all().decode().split() == [w + str(i) for i in range(200) for w in "oe"] + ["last"]
+    assert h.expect("exited", process=0)["status"] == 0
 
 
 def test_waits_for_start(guest):

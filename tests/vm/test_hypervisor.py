@@ -10,12 +10,14 @@ import os
 import random
 import re
 import signal
+import struct
 import subprocess
 import time
 
 import pytest
 from hypervisor import BOOT, QEMU, children, fake, kernel, log_of, packaged, part, rt, up, vm  # noqa: F401 (fixtures too)
 from harness import config, machine, runtime
+from harness.runtime import wait_for
 
 
 # ---- the hypervisor is missing or is something else ----
@@ -117,6 +119,126 @@ def test_qemu_hangs(vm, fake):
 def test_boot_timeout_out_of_range(vm, text):
     c = vm(annotations={"io.caisson.vm.boot-timeout": text})
     c.run(*QEMU).failed("annotation io.caisson.vm.boot-timeout", f'"{text}"', "86400 seconds")
+
+
+def test_clock_after_stops(vm, packaged):
+    """
+    A stopped QEMU loses timer ticks, as one on a loaded host does. The guest's kernel must not take that for a fault of
+    its TSC, and its clock is the host's afterwards.
+    """
+    # With two vCPUs, because Linux distrusts the TSC of several processors most.
+    c = vm("sleep", "1000", vm={"hwConfig": {"vcpus": 2}})
+    c.conf["vm"]["kernel"] = {"path": packaged}
+    for held in c.conf["process"]["capabilities"].values():
+        held.append("CAP_SYS_TIME")
+    up(c)
+    qemu, monitor = part(c, "qemu-system-x86"), c.pid()
+
+    def difference():
+        return abs(int(c.exec("date", "+%s", timeout=BOOT).ok().out) - time.time())
+    for _ in range(60):
+        os.kill(qemu, signal.SIGSTOP)
+        time.sleep(0.12)
+        os.kill(qemu, signal.SIGCONT)
+        time.sleep(0.03)
+    assert difference() < 5
+    r = c.exec("cat", "/sys/devices/system/clocksource/clocksource0/current_clocksource", timeout=BOOT).ok()
+    assert r.out == "tsc\n"
+    # Not even a guest whose clock was set wrongly keeps it.
+    c.exec("date", "-s", "@1000000", timeout=BOOT)
+    os.kill(monitor, signal.SIGCONT)
+    wait_for(lambda: difference() < 5, "the guest's clock to be right", timeout=BOOT)
+    c.delete("--force")
+
+
+def test_output_and_errors_that_are_one_stay_in_order(vm):
+    loop = "i=0; while [ $i -lt 300 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done"
+    want = [w + str(i) for i in range(300) for w in "oe"]
+    c = vm("sh", "-c", loop + "; sleep 1000")
+    r, w = os.pipe()
+    with os.fdopen(r) as out:
+        c.write()
+        subprocess.run(c.rt.argv("create", "--bundle", c.bundle, *QEMU, c.id), stdin=subprocess.DEVNULL, stdout=w, stderr=w,
+                       timeout=BOOT + 30, check=True)
+        os.close(w)
+        c.start()
+        said = [next(out).strip() for _ in range(600)]
+    assert said == want
+    # The exec's streams come to the monitor after it has entered its jail.
+    p = subprocess.run(c.rt.argv("exec", c.id, "sh", "-c", loop), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, text=True, timeout=BOOT, check=True)
+    assert p.stdout.split() == want
+    p = subprocess.run(c.rt.argv("exec", c.id, "sh", "-c", loop), stdin=subprocess.DEVNULL, capture_output=True,
+                       text=True, timeout=BOOT, check=True)
+    assert p.stdout.split() == want[::2] and p.stderr.split() == want[1::2]
+    c.delete("--force")
+
+
+def test_acls_of_the_root_and_of_a_directory_hold(vm, tmp):
+    """user::rw- user:1000:r-- group::--- mask::r-- other::---: without the ACL, mode 0640 would let group 0 read."""
+    acl = struct.pack("<I" + "HHI" * 5, 2, 1, 6, 2**32 - 1, 2, 4, 1000, 4, 0, 2**32 - 1, 16, 4, 2**32 - 1, 32, 0, 2**32 - 1)
+    c = vm("sleep", "1000")
+    data = os.path.join(tmp, "data")
+    os.mkdir(data)
+    for path in (os.path.join(data, "f"), os.path.join(c.bundle, "rootfs", "f")):
+        with open(path, "w", encoding="ascii") as f:
+            f.write("secret")
+        os.setxattr(path, "system.posix_acl_access", acl)
+        assert os.stat(path).st_mode & 0o777 == 0o640
+    c.conf["mounts"].append({"destination": "/data", "type": "bind", "source": data, "options": ["rbind"]})
+    up(c)
+    for file in ("/data/f", "/f"):
+        assert c.exec("cat", file, opts=("-u", "1000:1000"), timeout=BOOT).ok().out == "secret"
+        r = c.exec("cat", file, opts=("-u", "1001:0"), timeout=BOOT)
+        assert r.rc == 1 and r.out == "", r
+    c.delete("--force")
+
+
+def test_user_namespace_confines_the_share(vm, tmp):
+    """The container works as before. What the host's kernel refuses to a hostile guest: tests/unit/test_vmfs_ids.c."""
+    c = vm("sleep", "1000")
+    maps = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    for held in c.conf["process"]["capabilities"].values():
+        held += ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID"]
+    c.conf["linux"]["namespaces"].append({"type": "user"})
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = maps
+    data = os.path.join(tmp, "data")
+    os.mkdir(data)
+    os.chown(data, 100000, 100000)
+    for name, mode, owner in (("private", 0o600, 0), ("public", 0o644, 0), ("own", 0o600, 100007)):
+        path = os.path.join(data, name)
+        with open(path, "w", encoding="ascii") as f:
+            f.write(name)
+        os.chown(path, owner, owner)
+        os.chmod(path, mode)
+    c.conf["mounts"].append({"destination": "/data", "type": "bind", "source": data, "options": ["rbind"]})
+    os.mkdir(os.path.join(c.rootfs, "data"))
+    up(c)
+    with open(f"/proc/{part(c, 'caisson-fs')}/uid_map", encoding="ascii") as f:
+        assert f.read().split() == ["100000", "100000", "65536"]
+    r = c.exec("sh", "-c", "cd /data; cat own public; cat private; echo x >new; chmod 4755 new; ln own second; "
+               "mkdir d; chown 7:8 d; stat -c '%u %g %n' *; chown 70000 new", timeout=BOOT)
+    assert r.out == "ownpublic7 8 d\n0 0 new\n7 7 own\n65534 65534 private\n65534 65534 public\n7 7 second\n", r
+    assert "'private': Permission denied" in r.err and r.rc == 1, r
+    st = os.stat(os.path.join(data, "new"))
+    assert (st.st_uid, st.st_mode & 0o7777) == (100000, 0o4755)
+    st = os.stat(os.path.join(data, "d"))
+    assert (st.st_uid, st.st_gid) == (100007, 100008)
+    c.delete("--force")
+
+
+@pytest.mark.parametrize("text", ["yes", "1", "", "TRUE"])
+def test_nested_is_neither_true_nor_false(vm, text):
+    vm(annotations={"io.caisson.vm.nested": text}).run(*QEMU).failed(
+        "annotation io.caisson.vm.nested", f'"{text}"', "expected true or false")
+
+
+@pytest.mark.parametrize("text, offered", [(None, False), ("false", False), ("true", True)])
+def test_virtualization_is_offered_only_on_request(vm, text, offered):
+    """On KVM the built-in machine does the same; test_vm_cpuid.c and tests/host/test_vm_guest.py show that."""
+    c = vm("grep", "-m1", "^flags", "/proc/cpuinfo", annotations={"io.caisson.vm.nested": text} if text else {})
+    r = c.run(*QEMU, timeout=BOOT + 30)
+    assert r.rc == 0 and bool({"svm", "vmx"} & set(r.out.split())) == offered, r
 
 
 @pytest.mark.parametrize("text, said", [("big", "expected transparent, small, hugetlb or mergeable"),

@@ -19,8 +19,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TESTS = os.path.dirname(HERE)
 CACHE = os.environ.get("CAISSON_TEST_CACHE", "/var/cache/caisson-tests")
 MODULES = ("virtio_pci", "virtiofs")
-CASES = ("create append rename link symlink xattr acl posix_locks flock mmap large sparse fallocate copy_range tmpfile "
-         "unlink_open directories readdir permissions set_id mknod times statfs submount programs read_only "
+CASES = ("create append rename link symlink xattr acl acl_submount posix_locks flock mmap large sparse fallocate copy_range tmpfile "
+         "unlink_open directories readdir remove_while_reading permissions set_id mknod times statfs submount programs read_only "
          "host_changes").split()
 TIMEOUT = 85
 
@@ -66,9 +66,9 @@ def make_initramfs(work, modules):
     return out
 
 
-def mount_tmpfs(where):
+def mount_new(where, kind):
     libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.mount(b"vmfs-test", where.encode(), b"tmpfs", 0, None) == 0, os.strerror(ctypes.get_errno())
+    assert libc.mount(b"vmfs-test", where.encode(), kind.encode(), 0, None) == 0, os.strerror(ctypes.get_errno())
 
 
 def fill_shares(rw, ro):
@@ -79,9 +79,16 @@ def fill_shares(rw, ro):
             f.truncate(i)
     os.mknod(os.path.join(rw, "host-null"), 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     os.mkdir(os.path.join(rw, "mounted"))
-    mount_tmpfs(os.path.join(rw, "mounted"))
+    mount_new(os.path.join(rw, "mounted"), "tmpfs")
     with open(os.path.join(rw, "mounted/host"), "w") as f:
         f.write("under")
+    # For ramfs, as for tmpfs before Linux 6.6, a position in a directory is a number of entries.
+    os.makedirs(os.path.join(rw, "crowded"))
+    mount_new(os.path.join(rw, "crowded"), "ramfs")
+    for d in ("slow", "fast"):
+        os.mkdir(os.path.join(rw, "crowded", d))
+        for i in range(1000):
+            os.mknod(os.path.join(rw, "crowded", d, f"f{i}"))
     with open(os.path.join(ro, "file"), "w") as f:
         f.write("read only")
 
@@ -194,7 +201,7 @@ def guest():
             if p.poll() is None:
                 p.send_signal(signal.SIGKILL)
                 p.wait()
-        subprocess.run(["umount", os.path.join(g.rw, "mounted")], check=False)
+        subprocess.run(["umount", os.path.join(g.rw, "mounted"), os.path.join(g.rw, "crowded")], check=False)
         shutil.rmtree(work)
 
 
@@ -275,7 +282,7 @@ def test_read_only_share_is_as_it_was(guest):
 def test_server_is_confined(guest, name):
     jail = guest.jail[name]
     points = [m[4] for m in jail["mounts"]]
-    assert points == (["/", "/mounted"] if name == "rw" else ["/"])
+    assert points == (["/", "/mounted", "/crowded"] if name == "rw" else ["/"])
     for m in jail["mounts"]:
         assert {"nosuid", "nodev", "noexec", "nosymfollow"} <= set(m[5].split(",")), m
     assert jail["interfaces"] == ["lo"]

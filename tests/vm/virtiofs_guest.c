@@ -82,9 +82,19 @@ static void case_submount(void)
 {
 	struct stat a, b;
 	put("/rw/mounted/guest", "x", 0600);
-	CHECK(stat("/rw", &a) == 0 && stat("/rw/mounted/guest", &b) == 0);
-	CHECK(a.st_dev != b.st_dev);
+	/* No file of the other file system may be taken for one of this one. */
+	for (int i = 0; i < 64; i++) {
+		char path[32];
+		snprintf(path, sizeof(path), "/rw/mounted/g%d", i);
+		put(path, "x", 0600);
+		CHECK(stat(path, &a) == 0 && (a.st_ino >> 48) != 0);
+	}
+	CHECK(stat("/rw", &a) == 0 && (a.st_ino >> 48) == 0);
+	CHECK(stat("/rw/mounted/guest", &b) == 0);
+	CHECK(a.st_dev != b.st_dev || a.st_ino != b.st_ino);
 	FAILS(rename("/rw/mounted/guest", "moved"), EXDEV);
+	/* All file systems of the share are synced. */
+	sync();
 	CHECK(holds("/rw/mounted/host", "under"));
 }
 
@@ -146,6 +156,7 @@ static const struct {
 	{"symlink", case_symlink},
 	{"xattr", case_xattr},
 	{"acl", case_acl},
+	{"acl_submount", case_acl_submount},
 	{"posix_locks", case_posix_locks},
 	{"flock", case_flock},
 	{"mmap", case_mmap},
@@ -157,6 +168,7 @@ static const struct {
 	{"unlink_open", case_unlink_open},
 	{"directories", case_directories},
 	{"readdir", case_readdir},
+	{"remove_while_reading", case_remove_while_reading},
 	{"permissions", case_permissions},
 	{"set_id", case_set_id},
 	{"mknod", case_mknod},

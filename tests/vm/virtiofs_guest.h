@@ -35,6 +35,7 @@ void case_tmpfile(void);
 void case_unlink_open(void);
 void case_directories(void);
 void case_readdir(void);
+void case_remove_while_reading(void);
 
 /* virtiofs_data.c */
 void case_posix_locks(void);
@@ -48,6 +49,7 @@ void case_copy_range(void);
 /* virtiofs_rights.c */
 void case_xattr(void);
 void case_acl(void);
+void case_acl_submount(void);
 void case_permissions(void);
 void case_set_id(void);
 void case_times(void);

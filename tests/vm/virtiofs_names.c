@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -191,4 +192,30 @@ void case_readdir(void)
 		if (e->d_name[0] == 'f' && atoi(e->d_name + 1) % 10 == 0)
 			CHECK(unlinkat(dirfd(d), e->d_name, 0) == 0);
 	closedir(d);
+}
+
+/* With a small buffer the guest's kernel drops the rest of each reply and asks for it again. */
+static void remove_all(const char *dir, size_t size)
+{
+	_Alignas(8) char buffer[4096];
+	int fd = open(dir, O_RDONLY | O_DIRECTORY);
+	long n;
+
+	CHECK(fd >= 0);
+	while ((n = syscall(SYS_getdents64, fd, buffer, size)) > 0) {
+		for (long at = 0; at < n;) {
+			const struct dirent *d = (const void *)(buffer + at);
+
+			at += d->d_reclen;
+			CHECK(d->d_name[0] == '.' || unlinkat(fd, d->d_name, 0) == 0);
+		}
+	}
+	CHECK(n == 0 && close(fd) == 0);
+	CHECK(rmdir(dir) == 0);
+}
+
+void case_remove_while_reading(void)
+{
+	remove_all("/rw/crowded/slow", 100);
+	remove_all("/rw/crowded/fast", 4096);
 }

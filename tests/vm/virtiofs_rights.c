@@ -42,6 +42,13 @@ static void acl_stranger(void)
 	FAILS(open("shared", O_RDONLY), EACCES);
 }
 
+/* The host's file systems beneath the share keep their ACLs too. */
+void case_acl_submount(void)
+{
+	CHECK(mkdir("/rw/mounted/acl", 0777) == 0 && chdir("/rw/mounted/acl") == 0);
+	case_acl();
+}
+
 void case_acl(void)
 {
 	/* user::rw- user:1000:r-- group::--- mask::r-- other::--- */

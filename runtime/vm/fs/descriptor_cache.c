@@ -70,13 +70,21 @@ static void park_node(struct fs_session *s, struct fs_node *n)
 	fs_node_close(s, n);
 }
 
-int fs_node_set_fd(struct fs_session *s, struct fs_node *n, int fd)
+int fs_make_room(struct fs_session *s, uint32_t n)
 {
-	while (s->ndescriptors >= s->config->max_descriptors) {
+	while (s->ndescriptors + s->nfiles + s->nowners + n > s->config->max_descriptors) {
 		if (!s->oldest)
 			return -ENFILE;
 		park_node(s, s->oldest);
 	}
+	return 0;
+}
+
+int fs_node_set_fd(struct fs_session *s, struct fs_node *n, int fd)
+{
+	int e = fs_make_room(s, 1);
+	if (e < 0)
+		return e;
 	n->fd = fd;
 	s->ndescriptors++;
 	fs_node_used(s, n);

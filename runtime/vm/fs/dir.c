@@ -1,6 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Open directories. Their offsets are the cookies of the host's file system. */
+/*
+ * Open directories.
+ *
+ * Theory of operation. The guest names a position in a directory by a cookie of the host's file
+ * system. Not every file system finds the same entry again by its cookie: for tmpfs before Linux
+ * 6.6 and for ramfs the cookie is a number of entries, so it names another entry as soon as one
+ * before it is removed. Such a file system is exact only for a reader that goes on where it is. So
+ * the server reads a block of entries at a time and keeps it. It looks a cookie up in the block,
+ * and seeks only if the guest itself does (seekdir, rewinddir). The guest often goes back a little,
+ * because its kernel drops the rest of a reply that does not fit into the program's buffer. So a
+ * reply has entries of one block only, and the block is kept until the guest asks for what follows.
+ */
 #include <dirent.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 
 #include "vm/fs/fs.h"
@@ -47,14 +59,18 @@ static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 	 * Node 0 means that nothing is known of the entry: of "." and "..", of a file that was
 	 * removed in the meantime, and if the server already holds as many inodes as it may.
 	 */
+	uint64_t ino = fs_inode_number(s, dir->dev, d->d_ino);
 	if (plus && !is_dot(d->d_name)) {
 		struct fuse_entry_out *entry = (struct fuse_entry_out *)(s->reply + at);
 
 		if (fs_node_lookup(s, dir, d->d_name, entry) < 0)
 			*entry = (struct fuse_entry_out){0};
+		/* A file of an overlay may have another device than its directory. */
+		else if (entry->attr.ino)
+			ino = entry->attr.ino;
 	}
 	*out = (struct fuse_dirent){
-		.ino = d->d_ino,
+		.ino = ino,
 		.off = (uint64_t)d->d_off,
 		.namelen = (uint32_t)name_len,
 		.type = d->d_type,
@@ -63,46 +79,90 @@ static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 	return len;
 }
 
+/*
+ * Finds the entry that follows the cookie in the block. Returns its place, which is the end of the
+ * block if it was not read yet, or -1 if the cookie is not in the block.
+ */
+static long find_entry(const struct fs_file *f, uint64_t cookie)
+{
+	long found = cookie == f->list_start ? 0 : -1;
+
+	for (size_t at = 0; at < f->list_len;) {
+		const struct linux_dirent64 *d = (void *)(f->list + at);
+
+		at += d->d_reclen;
+		/*
+		 * If several entries have the cookie, the last one makes sure that the reader gets
+		 * on.
+		 */
+		if ((uint64_t)d->d_off == cookie)
+			found = (long)at;
+	}
+	return found;
+}
+
+/* Reads the block that follows the cookie, which is the position of the descriptor. */
+static int read_block(struct fs_file *f, uint64_t cookie)
+{
+	_Alignas(struct linux_dirent64) char buffer[LIST_BUFFER];
+
+	long n = syscall(SYS_getdents64, f->fd, buffer, sizeof(buffer));
+	if (n < 0)
+		return -errno;
+	free(f->list);
+	f->list = NULL;
+	f->list_len = 0;
+	f->list_start = cookie;
+	if (n == 0)
+		return 0;
+	f->list = malloc((size_t)n);
+	if (!f->list) {
+		/* The entries are read again at the next try. */
+		return lseek(f->fd, (off_t)cookie, SEEK_SET) < 0 ? -errno : -ENOMEM;
+	}
+	memcpy(f->list, buffer, (size_t)n);
+	f->list_len = (size_t)n;
+	return 0;
+}
+
+/* Makes the entry that follows the cookie part of the block. Returns its place. */
+static long go_to(struct fs_file *f, uint64_t cookie)
+{
+	/* Cookie 0 is the beginning, where the guest wants what is there now (rewinddir). */
+	long at = cookie ? find_entry(f, cookie) : -1;
+
+	if (at >= 0 && (size_t)at < f->list_len)
+		return at;
+	if (at < 0 && lseek(f->fd, (off_t)cookie, SEEK_SET) < 0)
+		return -errno;
+	int e = read_block(f, cookie);
+	return e < 0 ? e : 0;
+}
+
 static int list_entries(struct fs_session *s, struct fs_request *r, bool plus)
 {
 	const struct fuse_read_in *in = r->args;
 	struct fs_file *f = fs_file_get(s, r, in->fh, true);
 	size_t room = in->size < FS_REPLY_MAX ? in->size : FS_REPLY_MAX, used = 0;
 	size_t most = r->out_len - sizeof(struct fuse_out_header);
-	_Alignas(struct linux_dirent64) char buffer[LIST_BUFFER];
 
 	if (!f)
 		return -EBADF;
 	if (room > most)
 		room = most;
-	if (f->dir_offset != in->offset && lseek(f->fd, (off_t)in->offset, SEEK_SET) < 0)
-		return -errno;
-	f->dir_offset = in->offset;
-	for (;;) {
-		long n = syscall(SYS_getdents64, f->fd, buffer, sizeof(buffer));
+	long start = go_to(f, in->offset);
+	if (start < 0)
+		return (int)start;
+	for (size_t at = (size_t)start; at < f->list_len;) {
+		const struct linux_dirent64 *d = (void *)(f->list + at);
+		size_t len = write_entry(s, r->node, d, used, room, plus);
 
-		if (n < 0)
-			return used ? (int)used : -errno;
-		if (n == 0)
-			return (int)used;
-		for (long at = 0; at < n;) {
-			const struct linux_dirent64 *d = (void *)(buffer + at);
-			size_t len = write_entry(s, r->node, d, used, room, plus);
-
-			if (len == 0) {
-				/*
-				 * The descriptor is at a later entry than the guest, so it goes
-				 * back for the next request.
-				 */
-				if (lseek(f->fd, (off_t)f->dir_offset, SEEK_SET) < 0)
-					return -errno;
-				return used ? (int)used : -EINVAL;
-			}
-			used += len;
-			at += d->d_reclen;
-			f->dir_offset = (uint64_t)d->d_off;
-		}
+		if (len == 0)
+			return used ? (int)used : -EINVAL;
+		used += len;
+		at += d->d_reclen;
 	}
+	return (int)used;
 }
 
 int fs_readdir(struct fs_session *s, struct fs_request *r)
@@ -136,12 +196,41 @@ int fs_fsyncdir(struct fs_session *s, struct fs_request *r)
 	return e < 0 ? -errno : 0;
 }
 
-/* The guest's sync(2), for the file system of that directory. */
+/* Syncs the host's file system of the node, unless *done says that this was done. */
+static int sync_device(struct fs_session *s, struct fs_node *n, bool *done)
+{
+	uint32_t i = 0;
+
+	while (i < s->ndevices && s->devices[i] != n->dev)
+		i++;
+	if ((i < s->ndevices && done[i]) || (!S_ISREG(n->type) && !S_ISDIR(n->type)))
+		return 0;
+	/* A node that cannot be opened is left to others of its file system. */
+	if (fs_node_pin(s, n) < 0)
+		return 0;
+	_cleanup_fd_ int fd = fs_node_open(n, O_RDONLY);
+	int e = fd >= 0 && syncfs(fd) < 0 ? -errno : 0;
+	if (fd >= 0 && i < s->ndevices)
+		done[i] = true;
+	fs_node_unpin(s, n);
+	return e;
+}
+
+/*
+ * The guest's sync(2) and syncfs(2). The whole share is one file system there, so all file systems
+ * of the host are synced of which the guest knows a file.
+ */
 int fs_syncfs(struct fs_session *s, struct fs_request *r)
 {
-	_cleanup_fd_ int fd = fs_node_open(r->node, O_RDONLY | O_DIRECTORY);
+	_cleanup_free_ bool *done = calloc(FS_DEVICES_MAX, sizeof(*done));
+	int first = 0;
 
-	if (fd < 0)
-		return fd;
-	return syncfs(fd) < 0 ? -errno : 0;
+	if (!done)
+		return -ENOMEM;
+	for (uint32_t i = 1; i < s->nodes.used; i++) {
+		struct fs_node *n = s->nodes.slot[i].object;
+		int e = n ? sync_device(s, n, done) : 0;
+		first = first ? first : e;
+	}
+	return first;
 }

@@ -12,6 +12,8 @@
 /* The flags of open(2) that have a meaning on the host. O_APPEND comes with each write. */
 #define OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME)
 
+#define FOR_NODES 32 /* descriptors that open files leave */
+
 /* bytes at a time, because the server does nothing else while it copies */
 #define COPY_MAX (64U << 20)
 
@@ -23,13 +25,21 @@ int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, ui
 	if (!f)
 		return -ENOMEM;
 	*f = (struct fs_file){.node = n, .fd = own, .is_dir = is_dir};
-	int e = fs_slots_add(&s->files, f, &f->id);
+	/* The file's own node must not be parked. */
+	n->files++;
+	fs_node_used(s, n);
+	/* Nodes keep some room, so that a guest with many open files can still find others. */
+	int e = fs_make_room(s, 1 + FOR_NODES);
+	if (e == 0)
+		e = fs_slots_add(&s->files, f, &f->id);
 	if (e < 0) {
+		n->files--;
+		fs_node_used(s, n);
 		free(f);
 		return e;
 	}
 	take_fd(&own);
-	n->files++;
+	s->nfiles++;
 	fs_node_used(s, n);
 	*ret_fh = f->id;
 	return 0;
@@ -53,6 +63,8 @@ void fs_file_release(struct fs_session *s, uint64_t fh)
 	n = f->node;
 	fs_slots_remove(&s->files, fh);
 	fd_close(&f->fd);
+	s->nfiles--;
+	free(f->list);
 	free(f);
 	fs_node_unpin(s, n);
 }

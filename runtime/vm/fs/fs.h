@@ -87,18 +87,30 @@ struct fs_file {
 	uint64_t id;
 	int fd;
 	bool is_dir;
-	uint64_t dir_offset; /* position of fd in a directory */
+	/*
+	 * Of a directory: the entries that were read last, as getdents64(2) gives them, and the
+	 * cookie before the first of them. The position of fd is behind the last of them.
+	 */
+	char *list;
+	size_t list_len;
+	uint64_t list_start;
 };
+
+#define FS_DEVICES_MAX 4096
 
 struct fs_session {
 	const struct vmfs_config *config;
 	bool started; /* INIT was answered */
 	bool setxattr_ext;
 	struct fs_slots nodes, files;
+	/* The host's file systems in the share, in the order in which they were met. */
+	uint64_t *devices;
+	uint32_t ndevices;
 	struct fs_node **bucket;
 	uint32_t nbuckets, nnodes;
 	struct fs_node *newest, *oldest;
-	uint32_t ndescriptors; /* descriptors that nodes have */
+	uint32_t ndescriptors; /* of nodes */
+	uint32_t nfiles;       /* open files and directories */
 	/* descriptors of lock owners; at most as many as there may be files */
 	uint32_t nowners;
 	uid_t uid; /* the server's own ids, between requests */
@@ -142,6 +154,11 @@ struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id);
 int fs_node_stat(int fd, struct statx *st) must_check;
 /* The device number of *st as one value. */
 uint64_t fs_stat_dev(const struct statx *st);
+/*
+ * The guest has the share as one file system, in which inode numbers have to be unique. So the
+ * number of the file system is in the upper bits. Returns the guest's number for the host's.
+ */
+uint64_t fs_inode_number(struct fs_session *s, uint64_t dev, uint64_t ino);
 /* Whether the node and *st are the same inode. */
 bool fs_node_is(const struct fs_node *n, const struct statx *st);
 
@@ -159,7 +176,7 @@ int fs_node_adopt(struct fs_session *s, const struct fs_node *dir, const char *n
 struct fs_node *fs_node_find(
 	const struct fs_session *s, const struct fs_node *dir, const char *name);
 void fs_node_forget(struct fs_session *s, uint64_t id, uint64_t count);
-int fs_node_attr(const struct fs_session *s, int fd, struct fuse_attr_out *out) must_check;
+int fs_node_attr(struct fs_session *s, int fd, struct fuse_attr_out *out) must_check;
 /* Opens the inode itself: never by name, and only if it is a regular file or a directory. */
 int fs_node_open(const struct fs_node *n, int flags) must_check;
 /* The node's name in /proc/self/fd, the working directory, for calls that take no descriptor. */
@@ -178,6 +195,11 @@ int fs_node_hold(struct fs_session *s, struct fs_node *n) must_check;
 /* Has to be called when the node was used, and when n->files has changed. */
 void fs_node_used(struct fs_session *s, struct fs_node *n);
 int fs_node_set_fd(struct fs_session *s, struct fs_node *n, int fd) must_check;
+/*
+ * Parks nodes until `n` more descriptors may be opened. -ENFILE if no node can be parked. Nodes,
+ * open files and lock owners have one budget, config->max_descriptors, and nodes give way.
+ */
+int fs_make_room(struct fs_session *s, uint32_t n) must_check;
 void fs_node_close(struct fs_session *s, struct fs_node *n);
 /* Sets the place where the node can be found again. name NULL: nowhere. */
 void fs_node_set_name(
@@ -211,6 +233,8 @@ int fs_creds_drop_fsetid(bool drop) must_check;
 
 /* --- rights.c: gives up what a process need not be able to do --- */
 
+/* Enters c->userns if there is one. The process has all capabilities there and none outside. */
+int fs_enter_userns(const struct vmfs_config *c) must_check;
 int fs_drop_caps(uint64_t caps) must_check;
 /* memory: the process may map memory, but none that is executable. */
 int fs_filter_calls(const int *calls, size_t n, bool memory) must_check;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which inode a node is: its key, and how it is read. */
+#include <stdlib.h>
+
 #include "vm/fs/fs.h"
 
 struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id)
@@ -10,6 +12,25 @@ struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id)
 uint64_t fs_stat_dev(const struct statx *st)
 {
 	return (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor;
+}
+
+/* Returns the file system's place in the list of those that were seen, and puts it there. */
+static uint32_t find_device(struct fs_session *s, uint64_t dev)
+{
+	for (uint32_t i = 0; i < s->ndevices; i++)
+		if (s->devices[i] == dev)
+			return i;
+	if (!s->devices)
+		s->devices = malloc(FS_DEVICES_MAX * sizeof(*s->devices));
+	if (!s->devices || s->ndevices == FS_DEVICES_MAX)
+		return FS_DEVICES_MAX;
+	s->devices[s->ndevices] = dev;
+	return s->ndevices++;
+}
+
+uint64_t fs_inode_number(struct fs_session *s, uint64_t dev, uint64_t ino)
+{
+	return ino ^ (uint64_t)find_device(s, dev) << 48;
 }
 
 bool fs_node_is(const struct fs_node *n, const struct statx *st)

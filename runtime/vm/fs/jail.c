@@ -9,6 +9,9 @@
  * descriptor form need /proc/self/fd. It is a detached mount of that directory alone, so ".." leads
  * nowhere from it.
  *
+ * With c->userns the process enters that user namespace when it has made its mounts, and all of the
+ * following is about rights in it.
+ *
  * The process keeps the capabilities that a file server needs for POSIX ownership, because it acts
  * for any user of the guest. It keeps neither CAP_SYS_ADMIN (trusted.* attributes) nor any that
  * concerns more than files.
@@ -34,12 +37,7 @@ _Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
 /* the socket, queues, memory, and files that a request opens for a moment */
 #define RESERVED_FILES 128
 #define MAX_NODES (1U << 20)       /* each takes some 150 bytes and a name */
-#define MAX_DESCRIPTORS (1U << 16) /* so that one guest cannot use up the host's (fs.file-max) */
-
-static uint32_t limit_descriptors(uint64_t n)
-{
-	return n < MAX_DESCRIPTORS ? (uint32_t)n : MAX_DESCRIPTORS;
-}
+#define MAX_DESCRIPTORS (1U << 17) /* so that one guest cannot use up the host's (fs.file-max) */
 
 static int raise_file_limit(struct vmfs_config *c)
 {
@@ -66,14 +64,10 @@ static int raise_file_limit(struct vmfs_config *c)
 		return err_set(EMFILE,
 			"virtio-fs: the limit of open files is %llu, expected at least %u",
 			(unsigned long long)most, 2 * RESERVED_FILES);
-	/*
-	 * Lock owners may hold as many descriptors as open files; all together are not more than
-	 * the limit.
-	 */
 	most -= RESERVED_FILES;
 	c->max_nodes = MAX_NODES;
-	c->max_descriptors = limit_descriptors(most / 4 * 3);
-	c->max_handles = limit_descriptors(most / 8);
+	c->max_descriptors = c->max_handles =
+		most < MAX_DESCRIPTORS ? (uint32_t)most : MAX_DESCRIPTORS;
 	return 0;
 }
 
@@ -225,6 +219,8 @@ int vmfs_jail(struct vmfs_config *c)
 	r = enter_share(c);
 	if (r == 0)
 		r = fs_seal_start(c);
+	if (r == 0)
+		r = fs_enter_userns(c);
 	const int keep[] = {c->sock, c->root, c->proc};
 	if (r == 0)
 		r = fd_close_all_but(keep, ARRAY_SIZE(keep));

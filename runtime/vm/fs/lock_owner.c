@@ -19,6 +19,10 @@ int fs_lock_owner_add(struct fs_session *s, struct fs_node *n, uint64_t owner, i
 
 	if (!o)
 		return -ENOMEM;
+	if (fs_make_room(s, 1) < 0) {
+		free(o);
+		return -ENOLCK;
+	}
 	*o = (struct fs_lock_owner){.next = n->owners, .owner = owner, .fd = take_fd(&own)};
 	n->owners = o;
 	s->nowners++;

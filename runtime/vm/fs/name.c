@@ -174,9 +174,12 @@ int fs_link(struct fs_session *s, struct fs_request *r)
 	if (e < 0)
 		return e;
 	/*
-	 * linkat() takes the inode and not a name, so it also works for files of O_TMPFILE. It
-	 * needs CAP_DAC_READ_SEARCH.
+	 * linkat() takes the inode and not a name, so it also works for files of O_TMPFILE. It goes
+	 * through /proc/self/fd, because AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH outside of the
+	 * server's user namespace.
 	 */
-	e = linkat(n->fd, "", r->node->fd, r->name[0], AT_EMPTY_PATH) < 0 ? -errno : 0;
+	e = linkat(AT_FDCWD, fs_node_path(n).s, r->node->fd, r->name[0], AT_SYMLINK_FOLLOW) < 0
+		    ? -errno
+		    : 0;
 	return reply_new(s, r, e);
 }

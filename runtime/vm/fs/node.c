@@ -173,10 +173,10 @@ static void set_time(const struct statx_timestamp *t, uint64_t *sec, uint32_t *n
 	*nsec = t->tv_nsec;
 }
 
-static void set_attr(struct fuse_attr *a, const struct statx *st)
+static void set_attr(struct fs_session *s, struct fuse_attr *a, const struct statx *st)
 {
 	*a = (struct fuse_attr){
-		.ino = st->stx_ino,
+		.ino = fs_inode_number(s, fs_stat_dev(st), st->stx_ino),
 		.size = st->stx_size,
 		.blocks = st->stx_blocks,
 		.mode = st->stx_mode,
@@ -202,7 +202,7 @@ static void set_valid(const struct fs_session *s, uint64_t *sec, uint32_t *nsec)
 	*nsec = s->config->cache_ms % 1000 * 1000000;
 }
 
-int fs_node_attr(const struct fs_session *s, int fd, struct fuse_attr_out *out)
+int fs_node_attr(struct fs_session *s, int fd, struct fuse_attr_out *out)
 {
 	struct statx st;
 
@@ -211,24 +211,18 @@ int fs_node_attr(const struct fs_session *s, int fd, struct fuse_attr_out *out)
 		return e;
 	*out = (struct fuse_attr_out){0};
 	set_valid(s, &out->attr_valid, &out->attr_valid_nsec);
-	set_attr(&out->attr, &st);
+	set_attr(s, &out->attr, &st);
 	return sizeof(*out);
 }
 
-static int reply_entry(const struct fs_session *s, const struct fs_node *dir, struct fs_node *n,
-	const struct statx *st, struct fuse_entry_out *out)
+static int reply_entry(
+	struct fs_session *s, struct fs_node *n, const struct statx *st, struct fuse_entry_out *out)
 {
 	n->lookups++;
 	*out = (struct fuse_entry_out){.nodeid = n->id};
 	set_valid(s, &out->entry_valid, &out->entry_valid_nsec);
 	set_valid(s, &out->attr_valid, &out->attr_valid_nsec);
-	set_attr(&out->attr, st);
-	/*
-	 * Inode numbers are unique only within one mount, so the guest makes other mounts file
-	 * systems of their own.
-	 */
-	if (n->mnt != dir->mnt && S_ISDIR(n->type))
-		out->attr.flags |= FUSE_ATTR_SUBMOUNT;
+	set_attr(s, &out->attr, st);
 	return sizeof(*out);
 }
 
@@ -249,7 +243,7 @@ int fs_node_adopt(struct fs_session *s, const struct fs_node *dir, const char *n
 		take_fd(&own);
 	}
 	fs_node_set_name(s, n, dir, name);
-	return reply_entry(s, dir, n, &st, out);
+	return reply_entry(s, n, &st, out);
 }
 
 int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *name,
@@ -265,7 +259,7 @@ int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *
 	struct fs_node *n = find_node(s, &st);
 	if (n) {
 		fs_node_set_name(s, n, dir, name);
-		return reply_entry(s, dir, n, &st, out);
+		return reply_entry(s, n, &st, out);
 	}
 	int fd = sys_openat2(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0,
 		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);

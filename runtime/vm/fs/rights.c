@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a process of the file server gives up capabilities and system calls. */
+#include <grp.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -10,6 +12,24 @@
 #include <unistd.h>
 
 #include "vm/fs/fs.h"
+
+int fs_enter_userns(const struct vmfs_config *c)
+{
+	/* The groups of who called the runtime would give rights, above all root's own group. */
+	if (setgroups(0, NULL) < 0 && errno != EPERM)
+		return err_sys("virtio-fs: drop the supplementary groups");
+	if (!c->userns)
+		return 0;
+	if (setns(c->userns, CLONE_NEWUSER) < 0)
+		return err_sys("virtio-fs: enter the user namespace");
+	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) < 0)
+		return err_sys("virtio-fs: set the securebits");
+	/* The real and the saved user stay, because they let the monitor kill this process. */
+	if (setresgid(c->gid, c->gid, c->gid) < 0 || setresuid((uid_t)-1, c->uid, (uid_t)-1) < 0)
+		return err_sys(
+			"virtio-fs: act as user %u and group %u, who are mapped", c->uid, c->gid);
+	return 0;
+}
 
 int fs_drop_caps(uint64_t caps)
 {

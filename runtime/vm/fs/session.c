@@ -114,10 +114,12 @@ static uint32_t agree_features(const struct fs_session *s, uint32_t offered)
 	uint32_t want = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_DONT_MASK |
 			FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |
 			FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_POSIX_ACL | FUSE_MAX_PAGES |
-			FUSE_CACHE_SYMLINKS | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 |
-			FUSE_SETXATTR_EXT;
+			FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT;
 
 	/*
+	 * FUSE_SUBMOUNTS is left out, because Linux does not honour ACLs in a mount that it makes
+	 * for a submount of FUSE. So the guest has the whole share as one file system.
+	 *
 	 * Without these two the guest keeps its locks to itself, which is right and fast for one
 	 * guest.
 	 */
@@ -347,6 +349,7 @@ void fs_session_release(struct fs_session *s)
 	fs_node_release_all(s);
 	fs_slots_release(&s->files);
 	fs_slots_release(&s->nodes);
+	free(s->devices);
 	free(s->bucket);
 	free(s->args);
 	free(s->reply);

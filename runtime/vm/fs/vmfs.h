@@ -32,9 +32,20 @@ struct vmfs_config {
 	uint32_t cache_ms; /* the time for which the guest may cache names and attributes */
 	/* Inodes that the guest may know. vmfs_jail() sets this and the following two. */
 	uint32_t max_nodes;
-	uint32_t max_descriptors; /* for those inodes, as a cache; at least 64 */
-	/* descriptors for open files; lock owners may have as many again */
-	uint32_t max_handles;
+	/*
+	 * Descriptors for those inodes, as a cache, for open files and for owners of locks, all
+	 * together; at least 64.
+	 */
+	uint32_t max_descriptors;
+	uint32_t max_handles; /* open files; and owners of locks */
+	/*
+	 * A user namespace that the server enters, which maps each of its ids to the same id
+	 * outside; 0: none. The server then has no rights to files of other users than those, and
+	 * acts as `uid` and `gid`, which are two of them.
+	 */
+	int userns;
+	uid_t uid;
+	gid_t gid;
 	const char *sealed; /* NULL: nothing is sealed; see vmfs_jail() */
 	int seal;
 };
@@ -45,6 +56,10 @@ struct vmfs_config {
  * network. It keeps only three of the configuration's descriptors, the capabilities that ownership
  * of files needs, and the system calls that the server makes. Needs CAP_SYS_ADMIN. A failure does
  * not undo the steps before it, so the process must end then.
+ *
+ * With a user namespace the kernel lets the server do only what root of that namespace may do, so a
+ * guest that has taken over its kernel cannot do more either: files of other users can be used as
+ * anyone may use them, and no file can be given to such a user.
  *
  * If `sealed` is a name in the root, a process of its own makes the mount at that name read-only,
  * by the host's kernel, when a byte comes from the socket `seal`. It answers there with an int: 0,

@@ -25,6 +25,7 @@ struct front {
 	uint8_t *ram;
 	uint16_t avail; /* number of requests made available so far */
 	uint64_t unique;
+	uint32_t uid, gid; /* of the FUSE requests */
 	char dir[64];
 };
 

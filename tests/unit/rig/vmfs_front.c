@@ -25,7 +25,8 @@ void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint3
 			.locks = true,
 			.max_nodes = max_nodes,
 			.max_descriptors = max_descriptors,
-			.max_handles = 16};
+			/* A test of few nodes is about the number of open files. */
+			.max_handles = max_descriptors > 100 ? max_descriptors : 16};
 
 		c.root = open(f->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		c.proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -68,7 +69,9 @@ int front_fuse(struct front *f, uint32_t opcode, uint64_t node, const void *args
 	struct fuse_in_header h = {.len = (uint32_t)(sizeof(h) + len + more_len),
 		.opcode = opcode,
 		.unique = ++f->unique,
-		.nodeid = node};
+		.nodeid = node,
+		.uid = f->uid,
+		.gid = f->gid};
 	struct fuse_out_header out;
 
 	memcpy(f->ram + DATA_IN, &h, sizeof(h));

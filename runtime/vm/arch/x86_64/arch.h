@@ -36,11 +36,22 @@ struct arch_entry {
 	uint64_t argument; /* guest address of the data for the kernel */
 };
 
+struct arch_cpu {
+	unsigned index, count; /* the vCPU's number, and how many the machine has */
+	bool nested;           /* the guest may run virtual machines of its own, if KVM can do it */
+};
+
+#define ARCH_CPUID_ENTRIES 256 /* that KVM may offer */
+#define ARCH_CPUID_MAX 320     /* with room for entries that are added */
+
 /*
- * Gives the vCPU KVM's CPUID, filtered, with its own ids and a topology of `count` cores in one
- * package.
+ * Turns the CPUID that KVM offers into the one of this vCPU: without features that are not for the
+ * guest, with its own ids and a topology of cpu->count cores in one package. c has room for
+ * ARCH_CPUID_MAX entries.
  */
-int arch_set_cpuid(const struct vm_kvm *k, int vcpu, unsigned index, unsigned count) must_check;
+void arch_filter_cpuid(struct kvm_cpuid2 *c, const struct arch_cpu *cpu, bool deadline_timer);
+/* Gives the vCPU that CPUID. -ENOTSUP: cpu->nested, and this host's KVM cannot nest. */
+int arch_set_cpuid(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu) must_check;
 
 /*
  * Writes GDT and page tables, and sets the registers of the first vCPU. The other vCPUs wait for

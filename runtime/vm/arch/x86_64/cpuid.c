@@ -7,8 +7,9 @@
 #include "base/str.h"
 #include "vm/arch/x86_64/arch.h"
 
-#define ENTRIES 256
-#define MAX_ENTRIES 320 /* room for entries that are added */
+#define VMX (1U << 5) /* leaf 1, ECX: Intel's virtualization */
+#define SVM (1U << 2) /* leaf 0x80000001, ECX: AMD's virtualization */
+#define LEAF_SVM 0x8000000a
 
 /* The number of bits of an APIC id that distinguish `count` cores. */
 static unsigned apic_id_bits(unsigned count)
@@ -37,7 +38,7 @@ static void remove_leaf(struct kvm_cpuid2 *c, uint32_t function)
 static void add_topology(struct kvm_cpuid2 *c, uint32_t leaf, unsigned index, unsigned count)
 {
 	remove_leaf(c, leaf);
-	for (uint32_t level = 0; level < 3 && c->nent < MAX_ENTRIES; level++) {
+	for (uint32_t level = 0; level < 3 && c->nent < ARCH_CPUID_MAX; level++) {
 		struct kvm_cpuid_entry2 e = {
 			.function = leaf,
 			.index = level,
@@ -55,16 +56,22 @@ static void add_topology(struct kvm_cpuid2 *c, uint32_t leaf, unsigned index, un
 	}
 }
 
+/*
+ * VMX and SVM are offered only on request, because a guest that runs guests reaches the part of KVM
+ * in which flaws that lead from the guest to the host are found most often (CVE-2026-53359).
+ */
 static void filter_entry(
-	struct kvm_cpuid_entry2 *e, unsigned index, unsigned count, bool deadline_timer)
+	struct kvm_cpuid_entry2 *e, const struct arch_cpu *cpu, bool deadline_timer)
 {
+	const unsigned count = cpu->count;
 	bool shared;
 
 	switch (e->function) {
 	case 1:
-		e->ebx = (e->ebx & 0xff00) | count << 16 | index << 24;
+		e->ebx = (e->ebx & 0xff00) | count << 16 | cpu->index << 24;
 		e->ecx |= 1U << 31; /* a hypervisor is present; Linux then looks for kvm-clock */
 		e->ecx &= ~(1U << 24 | 1U << 3);
+		e->ecx &= cpu->nested ? ~0U : ~VMX;
 		/*
 		 * The in-kernel LAPIC emulates the TSC deadline timer. Without it Linux calibrates
 		 * with a PIT, which this machine does not have.
@@ -85,7 +92,8 @@ static void filter_entry(
 		e->eax = e->ebx = e->ecx = e->edx = 0;
 		break;
 	case 0x80000001:
-		e->ecx &= ~(1U << 2 | 1U << 22); /* no nested SVM; no 0x8000001d/1e topology */
+		e->ecx &= ~(1U << 22); /* no 0x8000001d/1e topology */
+		e->ecx &= cpu->nested ? ~0U : ~SVM;
 		break;
 	case 0x80000008:
 		e->ecx = (count - 1) | apic_id_bits(count) << 12;
@@ -95,33 +103,57 @@ static void filter_entry(
 	}
 }
 
-int arch_set_cpuid(const struct vm_kvm *k, int vcpu, unsigned index, unsigned count)
+void arch_filter_cpuid(struct kvm_cpuid2 *c, const struct arch_cpu *cpu, bool deadline_timer)
 {
-	_cleanup_free_ struct kvm_cpuid2 *c =
-		calloc(1, sizeof(*c) + MAX_ENTRIES * sizeof(c->entries[0]));
-
-	if (!c)
-		return err_set(ENOMEM, "out of memory for the CPUID of vCPU %u", index);
-	c->nent = ENTRIES;
-	if (ioctl(k->dev, KVM_GET_SUPPORTED_CPUID, c) < 0)
-		return err_sys("ask KVM which CPU features it supports");
-	bool deadline = ioctl(k->dev, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	bool intel = false;
 	uint32_t highest = 0;
+
 	for (uint32_t i = 0; i < c->nent; i++) {
 		if (c->entries[i].function == 0) {
 			highest = c->entries[i].eax;
 			intel = c->entries[i].ebx == 0x756e6547; /* "Genu" */
 		}
-		filter_entry(&c->entries[i], index, count, deadline);
+		filter_entry(&c->entries[i], cpu, deadline_timer);
 	}
 	remove_leaf(c, 0x8000001d);
 	remove_leaf(c, 0x8000001e);
+	if (!cpu->nested)
+		remove_leaf(c, LEAF_SVM);
 	if (highest >= 0xb)
-		add_topology(c, 0xb, index, count);
+		add_topology(c, 0xb, cpu->index, cpu->count);
 	if (highest >= 0x1f && intel)
-		add_topology(c, 0x1f, index, count);
+		add_topology(c, 0x1f, cpu->index, cpu->count);
+}
+
+static bool can_nest(const struct kvm_cpuid2 *c)
+{
+	for (uint32_t i = 0; i < c->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &c->entries[i];
+		if ((e->function == 1 && e->ecx & VMX) ||
+			(e->function == 0x80000001 && e->ecx & SVM))
+			return true;
+	}
+	return false;
+}
+
+int arch_set_cpuid(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu)
+{
+	_cleanup_free_ struct kvm_cpuid2 *c =
+		calloc(1, sizeof(*c) + ARCH_CPUID_MAX * sizeof(c->entries[0]));
+
+	if (!c)
+		return err_set(ENOMEM, "out of memory for the CPUID of vCPU %u", cpu->index);
+	c->nent = ARCH_CPUID_ENTRIES;
+	if (ioctl(k->dev, KVM_GET_SUPPORTED_CPUID, c) < 0)
+		return err_sys("ask KVM which CPU features it supports");
+	if (cpu->nested && !can_nest(c))
+		return err_set(ENOTSUP,
+			"the guest is to run virtual machines of its own (nested), and this "
+			"host's KVM offers neither VMX nor SVM to guests: load kvm_intel or "
+			"kvm_amd with nested=1");
+	bool deadline = ioctl(k->dev, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+	arch_filter_cpuid(c, cpu, deadline);
 	if (ioctl(vcpu, KVM_SET_CPUID2, c) < 0)
-		return err_sys("set the CPUID of vCPU %u", index);
+		return err_sys("set the CPUID of vCPU %u", cpu->index);
 	return 0;
 }

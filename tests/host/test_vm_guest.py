@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+MicroVMs on the built-in machine, on the test host's KVM: what needs a host whose clock may be set, or whose KVM runs Linux.
+The same on QEMU is in tests/vm/test_hypervisor.py.
+"""
+import os
+import time
+
+import pytest
+from harness import config, machine, mode, rootfs
+from harness.runtime import wait_for
+
+KVM = ("--hypervisor", "kvm")
+BOOT = 200
+
+
+@pytest.fixture(autouse=True)
+def clean_machine():
+    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
+    before = machine.mounts(), machine.cgroups()
+    yield
+    assert (machine.mounts(), machine.cgroups()) == before
+
+
+@pytest.fixture(scope="session")
+def template(work):
+    return rootfs.make_busybox(os.path.join(work, "rootfs"), "/bin/busybox")
+
+
+@pytest.fixture
+def vm(ctr):
+    def make(*args, annotations=None):
+        c = config.default(*args)
+        c["annotations"] = {"io.caisson.isolation": "vm", "io.caisson.vm.boot-timeout": str(BOOT), **(annotations or {})}
+        tuned = mode.tuned_kernel()
+        c["vm"] = {"kernel": {"path": os.path.join(tuned, "vmlinux") if tuned else mode.packaged_kernel(rootfs.CACHE)}}
+        return ctr(conf=c)
+    return make
+
+
+@pytest.mark.parametrize("text, offered", [(None, False), ("true", True)])
+def test_virtualization_is_offered_only_on_request(vm, text, offered):
+    c = vm("grep", "-m1", "^flags", "/proc/cpuinfo", annotations={"io.caisson.vm.nested": text} if text else {})
+    r = c.run(*KVM, timeout=BOOT + 60)
+    assert r.rc == 0 and bool({"svm", "vmx"} & set(r.out.split())) == offered, r
+
+
+def test_the_guest_follows_when_the_hosts_clock_is_set(vm):
+    """A resume of the host tells the monitor the same way: by the cancelled timer of a clock that was set."""
+    c = vm("sleep", "1000")
+    c.create(*KVM, timeout=BOOT + 60)
+    c.start()
+
+    def difference():
+        return int(c.exec("date", "+%s", timeout=60).out) - time.time()
+    assert abs(difference()) < 10
+    monotonic, clock = time.monotonic(), time.time()
+    try:
+        for step in (86400, -7200):
+            time.clock_settime(time.CLOCK_REALTIME, time.time() + step)
+            wait_for(lambda: abs(difference()) < 10, "the guest's clock to follow", timeout=60)
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, clock + time.monotonic() - monotonic)
+    c.delete("--force")
