@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/container.h"
 
-#include <dirent.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -21,52 +19,6 @@ const char *container_status_name(enum container_status s)
 	return names[s];
 }
 
-/* The initial user namespace is recognised by its id map, which is one range of all ids. */
-bool container_in_userns(void)
-{
-	_cleanup_strbuf_ struct strbuf map = {0};
-	unsigned inside, outside, size;
-
-	if (fd_read_file(AT_FDCWD, "/proc/self/uid_map", &map, 65536) < 0)
-		return false;
-	return sscanf(strbuf_str(&map), "%u %u %u", &inside, &outside, &size) != 3 ||
-	       size != UINT32_MAX;
-}
-
-/*
- * The engine of an ordinary user (rootless podman) runs caisson as root of a user namespace. Root
- * in a container with a user namespace looks the same, but has a /run and a systemd of its own.
- * Only the environment tells the two apart; this is runc's rule for it.
- */
-bool container_for_user(void)
-{
-	const char *runtime_dir = getenv("XDG_RUNTIME_DIR"), *user = getenv("USER");
-
-	if (geteuid() != 0)
-		return true;
-	return runtime_dir && *runtime_dir && (!user || !streq(user, "root")) &&
-	       container_in_userns();
-}
-
-int container_root(struct arena *a, const char *option, const char **ret)
-{
-	const char *runtime_dir = getenv("XDG_RUNTIME_DIR");
-	char *path;
-
-	if (option && *option) {
-		*ret = option;
-		return 0;
-	}
-	if (!container_for_user() || (runtime_dir && streq(runtime_dir, "/run")))
-		path = arena_strdup(a, "/run/caisson");
-	else if (runtime_dir && *runtime_dir)
-		path = arena_printf(a, "%s/caisson", runtime_dir);
-	else
-		path = arena_printf(a, "/tmp/caisson-%u", geteuid());
-	*ret = path;
-	return path ? 0 : -ENOMEM;
-}
-
 int container_check_id(const char *id)
 {
 	static const char allowed[] =
@@ -80,27 +32,6 @@ int container_check_id(const char *id)
 			"only, not \".\" or \"-\" first, at most %d",
 			id, ID_MAX);
 	return 0;
-}
-
-static int open_root(const char *root, bool create)
-{
-	int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd >= 0 || !create || errno != ENOENT)
-		return fd >= 0 ? fd : -errno;
-	char path[4096];
-	if (strlen(root) >= sizeof(path))
-		return -ENAMETOOLONG;
-	for (size_t i = 1; root[i - 1]; i++) {
-		if (root[i] && root[i] != '/')
-			continue;
-		memcpy(path, root, i);
-		path[i] = '\0';
-		if (mkdir(path, 0700) < 0 && errno != EEXIST)
-			return -errno;
-	}
-	fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd >= 0 ? fd : -errno;
 }
 
 static int no_such_container(const char *id)
@@ -131,11 +62,9 @@ int container_new(struct container *c, const char *root, const char *id)
 
 	if (r < 0)
 		return r;
-	c->root_dir = open_root(root, true);
-	if (c->root_dir < 0) {
-		errno = -c->root_dir;
-		return err_sys("--root %s", root);
-	}
+	c->root_dir = container_open_root(root, true);
+	if (c->root_dir < 0)
+		return c->root_dir;
 	if (mkdirat(c->root_dir, id, 0700) < 0) {
 		if (errno == EEXIST)
 			return err_set(
@@ -219,13 +148,11 @@ int container_open(struct container *c, const char *root, const char *id, bool l
 
 	if (r < 0)
 		return r;
-	c->root_dir = open_root(root, false);
+	c->root_dir = container_open_root(root, false);
 	if (c->root_dir == -ENOENT)
 		return no_such_container(id);
-	if (c->root_dir < 0) {
-		errno = -c->root_dir;
-		return err_sys("--root %s", root);
-	}
+	if (c->root_dir < 0)
+		return c->root_dir;
 	c->id = arena_strdup(&c->arena, id);
 	if (!c->id)
 		return -ENOMEM;
@@ -351,29 +278,4 @@ int container_remove(struct container *c)
 	if (unlinkat(c->root_dir, c->id, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return err_sys("remove the state directory of container \"%s\"", c->id);
 	return 0;
-}
-
-/*
- * Whether an entry of the root can be a container's: the runtime's own files (".seccomp") begin
- * with a dot, which no container's ID does.
- */
-static int may_be_container(const struct dirent *e)
-{
-	return e->d_name[0] != '.' && (e->d_type == DT_DIR || e->d_type == DT_UNKNOWN);
-}
-
-int container_each(const char *root, int (*f)(void *data, const char *id), void *data)
-{
-	struct dirent **names;
-	int r = 0, n = scandir(root, &names, may_be_container, alphasort);
-
-	if (n < 0)
-		return errno == ENOENT ? 0 : err_sys("--root %s", root);
-	for (int i = 0; i < n; i++) {
-		if (r >= 0)
-			r = f(data, names[i]->d_name);
-		free(names[i]);
-	}
-	free(names);
-	return r;
 }

@@ -83,6 +83,12 @@ bool container_in_userns(void);
 int container_root(struct arena *a, const char *option, const char **ret) must_check;
 
 /*
+ * Opens that directory, and makes it if it is missing and `create` is set. Refuses a directory that
+ * another user could change. Returns -ENOENT, without a message, if it is missing and not made.
+ */
+int container_open_root(const char *root, bool create) must_check;
+
+/*
  * Returns -EINVAL unless id consists of A-Z, a-z, 0-9 and _+.-, is at most 1024 long, and does not
  * start with "." or "-".
  */
