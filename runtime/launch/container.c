@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/container.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -263,11 +264,30 @@ int container_state_json(
 	return r < 0 ? r : strbuf_add(ret, text, len);
 }
 
+/* A command that was killed while it replaced a file has left its temporary file. */
+static int remove_temporary_files(int dir)
+{
+	struct dirent *e;
+	int r = 0, again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = again < 0 ? NULL : fdopendir(again);
+
+	if (!d) {
+		fd_close(&again);
+		return err_sys("list the state directory");
+	}
+	while ((e = readdir(d)))
+		if (fd_is_temporary_name(e->d_name) && unlinkat(dir, e->d_name, 0) < 0 &&
+			errno != ENOENT)
+			r = err_sys("remove %s", e->d_name);
+	closedir(d);
+	return r;
+}
+
 int container_remove(struct container *c)
 {
-	static const char *const files[] = {"state.json.tmp", "config.json.tmp", "config.json",
-		"start.fifo", "result.fifo", CONTAINER_STARTED, "start.sock", "start.lock",
-		"vm.sock", CONTAINER_FROZEN ".tmp", CONTAINER_FROZEN, "state.json"};
+	static const char *const files[] = {"config.json", "start.fifo", "result.fifo",
+		CONTAINER_STARTED, "start.sock", "start.lock", "vm.sock", CONTAINER_FROZEN,
+		"state.json"};
 
 	if ((unlinkat(c->dir, "notify/notify.sock", 0) < 0 && errno != ENOENT) ||
 		(unlinkat(c->dir, "notify", AT_REMOVEDIR) < 0 && errno != ENOENT))
@@ -275,6 +295,12 @@ int container_remove(struct container *c)
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		if (unlinkat(c->dir, files[i], 0) < 0 && errno != ENOENT)
 			return err_sys("remove %s of container \"%s\"", files[i], c->id);
+	if (unlinkat(c->root_dir, c->id, AT_REMOVEDIR) == 0 || errno == ENOENT)
+		return 0;
+	/* The directory is listed only if something is left in it, because that is rare. */
+	int r = errno == ENOTEMPTY ? remove_temporary_files(c->dir) : 0;
+	if (r < 0)
+		return err_ctx(r, "container \"%s\"", c->id);
 	if (unlinkat(c->root_dir, c->id, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return err_sys("remove the state directory of container \"%s\"", c->id);
 	return 0;

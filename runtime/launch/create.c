@@ -227,7 +227,7 @@ static void undo_create(struct launch *l)
 	if (!l->create.cgroup_made)
 		l->c->cgroup = (struct cgroup){0};
 	if (l->create.wrote_pid_file)
-		unlink(l->c->pid_file);
+		handover_forget_pid(l->c->pid_file);
 	if (launch_cleanup(l->c, l->spec) < 0)
 		log_warn("cleaning up: %s", err_msg());
 	err_set(EIO, "%s", msg ? msg : "");

@@ -162,7 +162,7 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 		r = handover_pidfd(o->pidfd_socket, l.child.pidfd);
 	if (r < 0) {
 		if (wrote_pid_file)
-			unlink(o->pid_file);
+			handover_forget_pid(o->pid_file);
 		launch_kill_init(&l);
 		return r;
 	}

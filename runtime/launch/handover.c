@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "base/fd.h"
@@ -51,4 +52,12 @@ int handover_pid(const char *pid_file, pid_t pid)
 	int len = snprintf(text, sizeof(text), "%d", pid);
 	int r = fd_replace_file(AT_FDCWD, pid_file, text, (size_t)len, 0644);
 	return r < 0 ? err_ctx(r, "--pid-file") : 0;
+}
+
+void handover_forget_pid(const char *pid_file)
+{
+	struct stat st;
+
+	if (lstat(pid_file, &st) == 0 && S_ISREG(st.st_mode))
+		unlink(pid_file);
 }
