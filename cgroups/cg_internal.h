@@ -124,6 +124,11 @@ int cg_expand_slice(struct arena *a, const char *slice, const char **ret) must_c
  */
 int cg_clean_path(struct arena *a, const char *path, const char **ret) must_check;
 /*
+ * The name that a container gets without linux.cgroupsPath: "caisson-ID", in which most of an ID
+ * that is too long for a file name is replaced by a hash. ".scope" still fits behind it.
+ */
+int cg_default_name(struct arena *a, const char *id, const char **ret) must_check;
+/*
  * Makes unit names from slice:prefix:name, which may be NULL. user: the default slice is
  * user.slice.
  */

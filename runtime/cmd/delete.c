@@ -27,7 +27,7 @@ int cmd_delete(const struct command *self, const struct globals *g, int argc, ch
 		return r < 0 ? r : 0;
 	if (regex)
 		return cmd_each(g, args.v[0], true, delete_one, &force);
-	r = cmd_open(g, args.v[0], true, &c);
+	r = (force ? cmd_open_any : cmd_open)(g, args.v[0], true, &c);
 	if (r == -ENOENT && force)
 		return 0;
 	/*

@@ -2,6 +2,7 @@
 #include "launch/container.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -11,7 +12,7 @@
 #include "base/user.h"
 
 #define STATE_MAX ((size_t)4 * 1024 * 1024)
-#define ID_MAX 1024
+#define ID_MAX NAME_MAX /* bytes, because an ID is the name of a directory */
 
 const char *container_status_name(enum container_status s)
 {
@@ -121,23 +122,23 @@ static int read_state_file(struct container *c)
 	c->oci_version = copy_member(&c->arena, j, "ociVersion");
 	c->pid_file = copy_member(&c->arena, j, "pidFile");
 	c->annotations = json_get(j, "annotations");
-	const struct json *poststart = json_get(j, "poststart"),
-			  *poststop = json_get(j, "poststop");
-	const struct json *rdt = json_get(j, "intelRdt"), *keyring = json_get(j, "noNewKeyring");
-	c->no_new_keyring = keyring && keyring->boolean;
+	c->no_new_keyring = json_get_true(j, "noNewKeyring");
 	const char *isolation = json_get_str(j, "isolation");
 	c->vm = isolation && streq(isolation, "vm");
-	c->has_rdt = rdt && rdt->boolean;
-	c->has_poststart = poststart && poststart->boolean;
-	c->has_poststop = poststop && poststop->boolean;
+	c->has_rdt = json_get_true(j, "intelRdt");
+	c->has_poststart = json_get_true(j, "poststart");
+	c->has_poststop = json_get_true(j, "poststop");
 	if (!c->bundle || json_get_i64(j, "pid", &pid) < 0 ||
 		json_get_u64(j, "startTime", &c->start_time) < 0 ||
-		json_get_i64(j, "owner", &owner) < 0 ||
+		json_get_i64(j, "owner", &owner) < 0 || pid < 0 || pid > INT32_MAX || owner < 0 ||
+		owner > UINT32_MAX ||
 		(!c->vm && (json_get_u64(j, "initDevice", &c->init_dev) < 0 ||
 				   json_get_u64(j, "initInode", &c->init_ino) < 0)))
 		return err_set(EINVAL,
 			"container \"%s\": state.json is damaged: `caisson delete --force %s`",
 			c->id, c->id);
+	if (c->annotations && c->annotations->type != JSON_OBJECT)
+		c->annotations = NULL;
 	c->pid = (pid_t)pid;
 	c->owner = (uint32_t)owner;
 	return cg_from_state(&c->arena, json_get(j, "cgroup"), &c->cgroup);

@@ -89,7 +89,7 @@ int container_root(struct arena *a, const char *option, const char **ret) must_c
 int container_open_root(const char *root, bool create) must_check;
 
 /*
- * Returns -EINVAL unless id consists of A-Z, a-z, 0-9 and _+.-, is at most 1024 long, and does not
+ * Returns -EINVAL unless id consists of A-Z, a-z, 0-9 and _+.-, is at most 255 long, and does not
  * start with "." or "-".
  */
 int container_check_id(const char *id) must_check;

@@ -84,6 +84,20 @@ static void test_sizes(void **state)
 			fail_msg("\"%s\" was taken for %llu", bad[i], (unsigned long long)n);
 }
 
+static void test_json_booleans(void **state)
+{
+	static const char text[] = "{\"t\": true, \"f\": false, \"s\": \"true\", \"n\": 1, "
+				   "\"a\": [true], \"o\": {\"t\": true}, \"z\": null}";
+	_cleanup_arena_ struct arena a = {0};
+	struct json *j;
+
+	assert_int_equal(json_parse(&a, text, strlen(text), "text", &j), 0);
+	assert_true(json_get_true(j, "t"));
+	for (const char *key = "fsnaozx"; *key; key++)
+		assert_false(json_get_true(j, (char[]){*key, '\0'}));
+	assert_false(json_get_true(NULL, "t"));
+}
+
 static void test_numbers(void **state)
 {
 	uint64_t u;
@@ -515,6 +529,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replace_file),
+		cmocka_unit_test(test_json_booleans),
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_signals),
