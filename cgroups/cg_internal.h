@@ -42,8 +42,14 @@ bool cg_in_user_namespace(void);
 /* dir.c: directories and control files. */
 
 /*
- * Removes the last directories of path as long as they are empty and the path is longer than `from`
- * bytes.
+ * Marks a directory that caisson made as the parent of a container's cgroup. The mark is an
+ * attribute of the directory, because the container that it was made for may be gone long before
+ * the last one beneath it. If the kernel does not keep it, the directory may stay.
+ */
+void cg_mark_made(int mount, const char *path);
+/*
+ * Removes the last directories of path as long as they are empty and either the path is longer than
+ * `from` bytes or the directory has that mark.
  */
 void cg_remove_made(int mount, const char *path, size_t from);
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "base/clock.h"
 #include "base/sys.h"
@@ -156,12 +157,33 @@ int cg_open(const struct cgroup *cg)
 	return mount < 0 ? mount : cg_open_dir(mount, cg->path, O_RDONLY);
 }
 
+/* Linux 5.7 and later keep such attributes of cgroups, for ordinary users too. */
+#define MADE_XATTR "user.caisson.made"
+
+void cg_mark_made(int mount, const char *path)
+{
+	_cleanup_fd_ int dir = cg_open_dir(mount, path, O_RDONLY);
+
+	if (dir < 0 || fsetxattr(dir, MADE_XATTR, "1", 1, 0) < 0)
+		err_clear();
+}
+
+static bool is_marked_made(int mount, const char *path)
+{
+	_cleanup_fd_ int dir = cg_open_dir(mount, path, O_RDONLY);
+
+	if (dir < 0)
+		err_clear();
+	return dir >= 0 && fgetxattr(dir, MADE_XATTR, NULL, 0) >= 0;
+}
+
 void cg_remove_made(int mount, const char *path, size_t from)
 {
 	char prefix[PATH_MAX];
 
 	snprintf(prefix, sizeof(prefix), "%s", path);
-	while (strlen(prefix) > from && unlinkat(mount, prefix + 1, AT_REMOVEDIR) == 0)
+	while (*prefix && (strlen(prefix) > from || is_marked_made(mount, prefix)) &&
+		unlinkat(mount, prefix + 1, AT_REMOVEDIR) == 0)
 		*strrchr(prefix, '/') = '\0';
 }
 
