@@ -213,10 +213,35 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 	return r;
 }
 
+/* The descriptors are duplicates, because those are enough for the limit of this process. */
+static int reserve_descriptors(struct launch *l)
+{
+	for (size_t i = 0; i < LAUNCH_RESERVED; i++) {
+		int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+		if (fd < 0)
+			return err_sys(
+				"keep %d descriptors for undoing: raise this process's limit of "
+				"open files (ulimit -n)",
+				LAUNCH_RESERVED);
+		l->create.reserved[i] = fd;
+	}
+	return 0;
+}
+
+static void release_reserved(struct launch *l)
+{
+	for (size_t i = 0; i < LAUNCH_RESERVED; i++) {
+		if (l->create.reserved[i])
+			close(l->create.reserved[i]);
+		l->create.reserved[i] = 0;
+	}
+}
+
 static void undo_create(struct launch *l)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());
 
+	release_reserved(l);
 	/* Errors of undoing only go to the log, because the first error is the one to report. */
 	launch_return_devices(l);
 	launch_kill_init(l);
@@ -255,7 +280,9 @@ static int make_container(struct launch *l, const struct launch_options *o, bool
 	struct bundle b = {0};
 	const char *root;
 
-	int r = load_bundle(c, o, attached, &b);
+	int r = reserve_descriptors(l);
+	if (r >= 0)
+		r = load_bundle(c, o, attached, &b);
 	if (r >= 0)
 		r = container_root(&c->arena, o->root, &root);
 	if (r >= 0)
@@ -339,6 +366,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 		undo_create(&l);
 		return r;
 	}
+	release_reserved(&l);
 	if (!o->keep)
 		r = launch_end(&c, l.spec);
 	return r < 0 ? r : launch_read_failure(&l);

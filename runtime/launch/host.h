@@ -14,8 +14,13 @@
 
 struct machine_config;
 
+/* Descriptors that undoing needs at once: cgroups, network devices, systemd, poststop hooks. */
+#define LAUNCH_RESERVED 12
+
 /* What only create and run need. */
 struct create_part {
+	/* Kept for undoing, which must not fail for want of descriptors. 0 stands for none. */
+	int reserved[LAUNCH_RESERVED];
 	int start_fifo, result_fifo; /* container mode: INIT's, for `start`: see ns/ns.h */
 	int start_socket;            /* VM mode: the monitor listens on it for `start` */
 	int start_lock;              /* VM mode: held until the program runs: see container.h */
