@@ -153,8 +153,9 @@ static int make_dirs(int mount, const char *path)
 }
 
 /*
- * Refuses an existing cgroup that holds processes or is frozen, which the specification allows. The
- * processes in it would share the container's limits.
+ * Refuses an existing cgroup that holds processes, which the specification allows, because they
+ * would share the container's limits. Refuses a cgroup that is frozen, be it new and beneath a
+ * frozen one, because the container's first process would never answer.
  */
 static int check_reused(int leaf, const char *path)
 {
@@ -170,7 +171,10 @@ static int check_reused(int leaf, const char *path)
 			"of one, runs in it",
 			path);
 	if (cg_find_key(events, "frozen", &v) == 0 && v)
-		return err_set(EBUSY, "cgroup %s exists and is frozen", path);
+		return err_set(EBUSY,
+			"cgroup %s is frozen, or one above it is: a process in it would not run: "
+			"thaw it, or choose another linux.cgroupsPath",
+			path);
 	return 0;
 }
 
@@ -238,7 +242,11 @@ int cg_create(const struct cgroup *cg, const struct cg_resources *res)
 	if (made < 0)
 		return made;
 	_cleanup_fd_ int leaf = cg_open_dir(mount, cg->path, O_PATH);
-	r = leaf < 0 ? leaf : made ? 0 : check_reused(leaf, cg->path);
+	/* A new cgroup beneath the root can be neither frozen nor in use. */
+	if (leaf < 0)
+		r = leaf;
+	else if (!made || strchr(cg->path + 1, '/'))
+		r = check_reused(leaf, cg->path);
 	if (r >= 0)
 		r = prepare_leaf(mount, leaf, cg->path, available);
 	/* cg->kept is at most the length of the parent, so that the cgroup itself goes too. */

@@ -3,8 +3,8 @@
  * The foreground: `run` and `exec` without --detach stay beside the process. They hand on the
  * signals that they get, carry the terminal, and end with the process's exit code.
  *
- * The caller blocks all signals before the process exists, and this file reads them from a
- * signalfd, so that none is lost. The terminal goes through two small buffers. If one side does not
+ * The caller blocks all signals before the process exists (base/interrupt.h), and this file reads
+ * them from a signalfd, so that none is lost. The terminal goes through two small buffers. If one side does not
  * take what is in its buffer, this file stops reading the other side until it does.
  *
  * No write may block, because that would stop the signals too. So the terminal's master is
@@ -51,16 +51,6 @@ struct attend {
 	struct termios saved;
 	bool raw;
 };
-
-int launch_block_signals(void)
-{
-	sigset_t all;
-
-	sigfillset(&all);
-	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
-		return err_sys("block signals");
-	return 0;
-}
 
 void launch_window_size(uint16_t *ret_height, uint16_t *ret_width)
 {

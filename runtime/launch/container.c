@@ -99,7 +99,7 @@ static const char *copy_member(struct arena *a, const struct json *j, const char
 	return s ? arena_strdup(a, s) : NULL;
 }
 
-static int read_state_file(struct container *c)
+int container_read_state(struct container *c)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct json *j;
@@ -163,7 +163,7 @@ int container_open(struct container *c, const char *root, const char *id, bool l
 		return errno == ENOENT ? no_such_container(id)
 				       : err_sys("open state directory %s/%s", root, id);
 	r = lock ? container_lock(c) : 0;
-	return r < 0 ? r : read_state_file(c);
+	return r < 0 ? r : container_read_state(c);
 }
 
 void container_close(struct container *c)

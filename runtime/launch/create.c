@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/fd.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "launch/attend.h"
 #include "launch/delete.h"
@@ -285,6 +286,12 @@ static int make_container(struct launch *l, const struct launch_options *o, bool
 		r = load_bundle(c, o, attached, &b);
 	if (r >= 0)
 		r = container_root(&c->arena, o->root, &root);
+	/*
+	 * Until here a signal may kill this process, because there is nothing to undo. From here on
+	 * one that asks it to end makes it undo what it has made.
+	 */
+	if (r >= 0)
+		r = l->interrupt = interrupt_block();
 	if (r >= 0)
 		r = container_new(c, root, o->id);
 	if (r < 0)
@@ -342,9 +349,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 
 	*ret_status = 0;
 	l.c = &c;
-	int r = o->detach ? 0 : launch_block_signals();
-	if (r >= 0)
-		r = make_container(&l, o, true);
+	int r = make_container(&l, o, true);
 	if (r < 0)
 		return r;
 	r = start_program(&l, &n);
@@ -359,8 +364,10 @@ int launch_run(const struct launch_options *o, int *ret_status)
 	flock(c.dir, LOCK_UN);
 	c.locked = false;
 	n.main_pid = o->detach ? c.pid : getpid();
-	if (o->detach)
+	if (o->detach) {
+		interrupt_unblock();
 		return notify_wait(&n, l.child.pidfd);
+	}
 	r = launch_attend(&l.child, &l.console, &n, ret_status);
 	if (r < 0) {
 		undo_create(&l);

@@ -8,6 +8,8 @@
 
 #include "base/fd.h"
 
+#define CONNECT_TIMEOUT 10 /* seconds */
+
 int handover_connect(const char *path, const char *field)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -20,9 +22,18 @@ int handover_connect(const char *path, const char *field)
 	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return err_sys("make a socket");
+	/* Without a limit of time, connecting waits for ever for a server that accepts no more. */
+	const struct timeval limit = {.tv_sec = CONNECT_TIMEOUT}, none = {0};
+	if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
+		return err_sys("%s: setsockopt", field);
 	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return err_set(errno == ENOENT ? ENXIO : errno, "%s: cannot connect to %s: %s",
-			field, path, errno == ENOENT ? "there is no such socket" : strerror(errno));
+			field, path,
+			errno == ENOENT   ? "there is no such socket"
+			: errno == EAGAIN ? "its server does not accept connections"
+					  : strerror(errno));
+	if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none)) < 0)
+		return err_sys("%s: setsockopt", field);
 	return take_fd(&sock);
 }
 

@@ -61,6 +61,7 @@ struct launch {
 	int proc;         /* path_open_proc(), from STEP_CLONE on */
 	int cgroup_dir;   /* to clone into, or -EBADF */
 	int channel;      /* to INIT */
+	int interrupt;    /* of interrupt_block(); -EBADF: signals are not blocked */
 	int console;      /* the terminal's master, -EBADF until INIT has sent it */
 	const char *console_socket;
 	int preserve_fds;
@@ -74,8 +75,8 @@ struct launch {
 
 #define LAUNCH_INIT \
 	{ \
-		.proc = -EBADF, .cgroup_dir = -EBADF, .channel = -EBADF, .console = -EBADF, \
-		.child = {.pidfd = -EBADF}, \
+		.proc = -EBADF, .cgroup_dir = -EBADF, .channel = -EBADF, .interrupt = -EBADF, \
+		.console = -EBADF, .child = {.pidfd = -EBADF}, \
 		.create = {.start_fifo = -EBADF, \
 			.result_fifo = -EBADF, \
 			.start_socket = -EBADF, \
