@@ -191,12 +191,18 @@ def test_delete_between_the_directory_and_its_lock(ctr, force):
     c = ctr("true").write()
     p = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e",
                           "inject=flock:delay_enter=1000000:when=1", *c.rt.argv("create", "--bundle", c.bundle, c.id)],
-                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    wait_for(c.exists, "state directory")
-    c.delete(*["--force"] * force)
-    err = p.communicate(timeout=20)[1].decode()
-    assert p.returncode != 0 and "deleted while" in err, err
+                         stdout=subprocess.DEVNULL, stderr=open(c.log, "wb"))  # no pipe: the container keeps it open
+    wait_for(lambda: os.path.isdir(os.path.join(c.rt.root, c.id)), "state directory")
     assert not c.exists()
+    r = c.delete(*["--force"] * force, check=force)
+    p.wait(20)
+    err = c.output()
+    if force:
+        assert p.returncode != 0 and "deleted while" in err, err
+        assert not c.exists()
+    else:  # it is no container yet
+        r.failed("does not exist")
+        assert p.returncode == 0 and c.status() == "created", err
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to delay the runtime at one call")

@@ -176,3 +176,61 @@ def test_exec_that_waits_for_resume(ctr, detach):
     ended(p, "signal 2")
     c.rt("resume", c.id).ok()
     assert len(c.rt("ps", "--format", "json", c.id).json()) <= 2  # the shell, and its sleep
+
+
+def on_unread(c, kind, argv):
+    """A command on a terminal that nobody reads, or with standard output a full pipe that nobody reads."""
+    master, slave = pty.openpty()
+    fds = [master, slave]
+    stdout = slave
+    if kind == "full pipe":
+        r, w = os.pipe()
+        fds += [r, w]
+        os.set_blocking(w, False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(w, b"x" * 4096)
+        os.set_blocking(w, True)
+        stdout = w
+    return c.rt.popen(*argv, stdin=slave, stdout=stdout, stderr=subprocess.DEVNULL), fds
+
+
+@pytest.mark.parametrize("kind", ["terminal", "full pipe"])
+@pytest.mark.parametrize("how", ["run", "exec"])
+@pytest.mark.parametrize("when", ["the process has ended", "it still runs"])
+def test_output_that_nobody_reads(ctr, tmp, kind, how, when):
+    """Signals are answered whether or not anybody takes what the process has written."""
+    gone = tmp + "/gone" if when == "the process has ended" else None
+    script = "head -c 300000 /dev/zero | tr '\\0' z & sleep 0.3; exit 5" if gone else "trap 'exit 6' TERM; yes & while :; do sleep 0.05; done"
+    c = ctr.sh(script, terminal=True) if how == "run" else ctr.idle().up()
+    c.write()
+    argv = ["run", "--bundle", c.bundle, c.id] if how == "run" else ["exec", "-t", c.id, "sh", "-c", script]
+    p, fds = on_unread(c, kind, argv)
+    try:
+        time.sleep(1.0 * mode.SCALE)
+        assert p.poll() is None
+        p.send_signal(signal.SIGTERM)
+        assert p.wait(5) == (5 if gone else 6)
+    finally:
+        p.kill()
+        p.wait()
+        for fd in fds:
+            os.close(fd)
+
+
+def test_slow_reader_loses_nothing(ctr):
+    """However long the reader takes: the wait for it has no limit of time."""
+    c = ctr.sh("head -c 200000 /dev/zero | tr '\\0' z", terminal=True)
+    c.write()
+    r, w = os.pipe()
+    p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=w)
+    os.close(w)
+    time.sleep(1.5)
+    got = 0
+    while True:
+        d = os.read(r, 65536)
+        if not d:
+            break
+        got += len(d)
+    os.close(r)
+    assert (got, p.wait(5)) == (200000, 0)
