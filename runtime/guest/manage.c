@@ -61,8 +61,8 @@ void guest_signal(struct guest *g, const struct agent_frame *f)
 			guest_log(g, "signal all: %s", err_msg());
 		return;
 	}
-	if (p && p->child.pid > 0 && !p->exited)
-		pidfd_send_signal(p->child.pidfd, (int)sig, NULL, 0);
+	if (p)
+		process_signal(p, (int)sig);
 }
 
 static int freeze_container(struct guest *g, const struct agent_frame *f, struct json_out *reply)

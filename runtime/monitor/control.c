@@ -182,6 +182,16 @@ static int on_signal(struct monitor *m, struct client *c, const struct agent_fra
 
 	if (json_get_u64(f->json, "signal", &sig) < 0 || sig > 64)
 		return err_set(EPROTO, "signal: expected a number from 0 to 64");
+	if (c->process && monitor_is_end((int)sig)) {
+		c->told = true;
+		c->give_up = c->ended ? clock_ms() : 0;
+	}
+	/* What is left is output that nobody takes. */
+	if (m->phase >= PHASE_EXITED && !c->process && sig == SIGKILL) {
+		monitor_advance(m, PHASE_CUT);
+		client_reply(c, 0, "");
+		return 0;
+	}
 	if (m->phase >= PHASE_EXITED && !c->process)
 		return err_set(ESRCH, "container not running");
 	if (sig == SIGKILL && !c->process && !m->kill_deadline)

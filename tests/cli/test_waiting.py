@@ -234,3 +234,51 @@ def test_slow_reader_loses_nothing(ctr):
         got += len(d)
     os.close(r)
     assert (got, p.wait(5)) == (200000, 0)
+
+
+def test_exec_ends_with_its_process(ctr, tmp):
+    """Not with the last process that has its standard output. What it wrote is passed on, and what those write later flows."""
+    c = ctr.idle().up()
+    out = tmp + "/out"
+    began = time.monotonic()
+    with open(out, "wb") as f:
+        p = c.rt.popen("exec", c.id, "sh", "-c", "(sleep 4; echo later) & head -c 200000 /dev/zero | tr '\\0' z; echo hi; exit 7", stdout=f)
+        assert p.wait(3) == 7
+    took = time.monotonic() - began
+    assert os.path.getsize(out) == 200003 and took < 3 * mode.SCALE
+    wait_for(lambda: open(out).read().endswith("later\n"), "what the other process writes", 10)
+
+
+def test_exec_whose_other_process_writes_on(ctr):
+    """A process that never stops writing does not keep an exec, and one that nobody reads neither."""
+    c = ctr.idle().up()
+    r, w = os.pipe()
+    p = c.rt.popen("exec", c.id, "sh", "-c", "yes & sleep 0.3; exit 3", stdout=w)
+    os.close(w)
+    end = time.monotonic() + 10 * mode.SCALE
+    os.set_blocking(r, False)
+    while p.poll() is None and time.monotonic() < end:
+        try:
+            os.read(r, 65536)
+        except BlockingIOError:
+            time.sleep(0.001)
+    os.close(r)
+    assert p.wait(1) == 3
+
+
+@pytest.mark.parametrize("sig", ["TERM", "INT"])
+def test_exec_whose_output_nobody_takes(ctr, sig):
+    """Without a terminal: in a container the rest is lost with the process, in a microVM a signal says not to wait for it."""
+    c = ctr.idle().up()
+    r, w = os.pipe()
+    p = c.rt.popen("exec", c.id, "sh", "-c", "yes & sleep 0.5; exit 3", stdout=w)
+    try:
+        time.sleep(1.5 * mode.SCALE)
+        if p.poll() is None:
+            p.send_signal(getattr(signal, "SIG" + sig))
+        assert p.wait(5) == 3
+    finally:
+        p.kill()
+        p.wait()
+        os.close(r)
+        os.close(w)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -155,7 +156,7 @@ lock try-posix f 0; echo "posix of the host: $?"
 @pytest.fixture(scope="session")
 def lock(work):
     program = os.path.join(work, "lock")
-    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", program, os.path.join(HERE, "lock.c")], check=True)
+    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", program, os.path.join(os.path.dirname(__file__), "lock.c")], check=True)
     return program
 
 
