@@ -46,8 +46,8 @@ int fd_write_all(int fd, const void *data, size_t len) must_check;
 int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 
 /*
- * Creates a file of a random name in the directory of path, which is to be renamed to path. O_EXCL makes sure
- * that the file is new, whoever else can write to the directory.
+ * Creates a file of a random name in the directory of path, which is to be renamed to path. O_EXCL
+ * makes sure that the file is new, whoever else can write to the directory.
  */
 #define FD_TMP_MAX 4096
 int fd_open_temporary(int dirfd, const char *path, mode_t mode, char ret_name[static FD_TMP_MAX])

@@ -22,9 +22,9 @@ struct stream {
 	uint32_t process;
 	unsigned stream; /* AGENT_STDIN, AGENT_STDOUT, AGENT_STDERR, AGENT_TERMINAL */
 	uint32_t port;
-	int fd;      /* while STREAM_WAITING: what the guest's connection gets */
-	bool marked; /* by streams_mark(): what is owed is written up to `owed` bytes, modulo 2^32 */
-	uint32_t owed;
+	int fd;        /* while STREAM_WAITING: what the guest's connection gets */
+	bool marked;   /* by streams_mark() */
+	uint32_t owed; /* what is owed ends at this byte of the stream, modulo 2^32 */
 };
 
 struct virtio_vsock;

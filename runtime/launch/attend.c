@@ -4,8 +4,8 @@
  * signals that they get, carry the terminal, and end with the process's exit code.
  *
  * The caller blocks all signals before the process exists (base/interrupt.h), and this file reads
- * them from a signalfd, so that none is lost. The terminal goes through two small buffers. If one side does not
- * take what is in its buffer, this file stops reading the other side until it does.
+ * them from a signalfd, so that none is lost. The terminal goes through two small buffers. If one
+ * side does not take what is in its buffer, this file stops reading the other side until it does.
  *
  * No write may block, because that would stop the signals too. So the terminal's master is
  * non-blocking. The flags of standard output belong to the caller and stay as they are. If it is a
@@ -303,8 +303,8 @@ static int relay_once(struct attend *a, int timeout)
 
 /*
  * The process has ended, but what it wrote last is still in the terminal. Other processes may keep
- * the slave side open, so this also ends when nothing has come for 50 ms. If the process was told to
- * end, its last words have to be taken soon.
+ * the slave side open, so this also ends when nothing has come for 50 ms. If the process was told
+ * to end, its last words have to be taken soon.
  */
 static int relay_rest(struct attend *a)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The foreground of `run` and `exec`. The caller blocks signals (base/interrupt.h) before the process starts. */
+/*
+ * The foreground of `run` and `exec`. The caller blocks signals (base/interrupt.h) before the
+ * process starts.
+ */
 #pragma once
 #include <stdint.h>
 

@@ -73,7 +73,7 @@ static int connect_to_host(const char *path)
 	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return err_sys("make a socket");
-	/* A service manager that reads nothing must not hold up the container's READY=1 for ever. */
+	/* A service manager that reads nothing must not hold up READY=1 for ever. */
 	const struct timeval limit = {.tv_sec = SEND_TIMEOUT};
 	if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
 		return err_sys("NOTIFY_SOCKET: setsockopt");

@@ -70,7 +70,7 @@ static int end_holder(struct container *c, const char *what)
 	if (r < 0 || pid <= 0)
 		return r < 0 ? r : 0;
 	_cleanup_fd_ int pidfd = pidfd_open(pid, 0);
-	/* The pid may have become another process's before pidfd_open(), so it is looked up again. */
+	/* The pid may have become another process's before pidfd_open(): it is looked up again. */
 	if (pidfd < 0 || find_holder(c, &again) < 0 || again != pid)
 		return 0;
 	log_warn("container \"%s\" %s by process %d, which is ended", c->id, what, pid);
@@ -118,7 +118,7 @@ int container_seize(struct container *c)
 		r = try_lock(c, OTHERS_MS);
 	if (r == 0)
 		r = end_holder(c, making ? "is being created" : "is being changed");
-	/* The lock is free now, unless a further command was faster or the holder is not visible. */
+	/* The lock is free now, unless a further command has it, or one that is not visible. */
 	if (r >= 0)
 		r = try_lock(c, OTHERS_MS);
 	if (r == 0)

@@ -118,6 +118,7 @@ def frozen():
 def freeze(path):
     with open(path + "/cgroup.freeze", "w") as f:
         f.write("1")
+    wait_for(lambda: "frozen 1" in open(path + "/cgroup.events").read(), "frozen cgroup")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
