@@ -66,7 +66,11 @@ int interrupt_wait(int interrupt, int fd)
 	while (r >= 0 && !p[0].revents) {
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			return err_sys("poll");
-		if (p[1].revents)
+		/*
+		 * What fd has to say comes first: if it is the end of the channel, the program runs,
+		 * and the signal is the program's.
+		 */
+		if (!p[0].revents && p[1].revents)
 			r = interrupt_read(interrupt);
 	}
 	return r;

@@ -367,7 +367,7 @@ def test_no_command_shows_help(rt):
 
 def test_pid_file_that_cannot_be_written(ctr):
     c = ctr.idle()
-    c.create("--pid-file", "/no/such/dir/pid", check=False).failed("/no/such/dir/pid")
+    c.create("--pid-file", "/no/such/dir/pid", check=False).failed("--pid-file", "/no/such/dir/")
     assert not c.exists()
 
 
