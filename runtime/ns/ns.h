@@ -38,15 +38,15 @@ int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
 
 /*
  * Waits until a stage has named its child on the channel, and has ended. *child is the stage
- * before, and its child afterwards, which is a child of the caller too. interrupt: -EBADF, or
- * interrupt_block()'s, which ends the wait.
+ * before, and its child afterwards, which is a child of the caller too. interrupt: -EBADF, or that
+ * of interrupt_block(), which ends the wait.
  */
 int ns_await_fork(int channel, int interrupt, struct ns_child *child) must_check;
 
 /*
- * Waits until INIT says that it runs, which it does if it has `hide_late`. The kernel makes a process
- * dumpable only after it has closed the caller's descriptors, so that their end is too early a sign
- * for an ordinary user to write the id maps.
+ * Waits until INIT says that it runs, which it does if it has `hide_late`. The kernel makes a
+ * process dumpable only after it has closed the caller's descriptors, so that their end is too
+ * early a sign for an ordinary user to write the id maps.
  */
 int ns_await_hello(int channel) must_check;
 

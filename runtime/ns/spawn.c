@@ -2,10 +2,10 @@
 /*
  * Theory of operation. The new process shares the caller's memory until it executes caisson-init
  * (CLONE_VM), as with vfork(2), which saves copying the page tables. It runs on a stack of its own,
- * looks at nothing of the caller's but `struct spawn`, and calls nothing but thin wrappers of system
- * calls. The caller waits for the execve(2), which closes a pipe, but not for ever: in a frozen
- * cgroup the new process does not get there before somebody thaws it. CLONE_VFORK would make the
- * caller deaf to signals then.
+ * looks at nothing of the caller's but `struct spawn`, and calls nothing but thin wrappers of
+ * system calls. The caller waits for the execve(2), which closes a pipe, but not for ever: in a
+ * frozen cgroup the new process does not get there before somebody thaws it. CLONE_VFORK would make
+ * the caller deaf to signals then.
  *
  * execve(2) decides about capabilities:
  *

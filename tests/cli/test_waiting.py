@@ -149,7 +149,7 @@ def test_cgroup_frozen_while_the_container_is_made(ctr, tmp, frozen, by):
 
 
 def test_exec_in_a_frozen_sub_cgroup(ctr):
-    """The container has frozen it, and its first process is in it."""
+    """The container has frozen it, and the exec is to be in it."""
     c = ctr.idle().up()
     with open(f"/proc/{c.pid()}/cgroup") as f:
         sub = top() + f.read().split("0::")[1].strip() + "/sub"
@@ -157,8 +157,8 @@ def test_exec_in_a_frozen_sub_cgroup(ctr):
     with open(sub + "/cgroup.procs", "w") as f:
         f.write(str(c.pid()))
     freeze(sub)
-    c.exec("true", timeout=10).failed("cannot exec in a paused container", "frozen")
-    p = c.rt.popen("exec", "--ignore-paused", c.id, "true", stderr=subprocess.PIPE)
+    c.exec("true", opts=["--cgroup", "sub"], timeout=10).failed("cannot exec in a paused container", "frozen")
+    p = c.rt.popen("exec", "--ignore-paused", "--cgroup", "sub", c.id, "true", stderr=subprocess.PIPE)
     time.sleep(0.3)
     assert p.poll() is None
     p.send_signal(signal.SIGTERM)
