@@ -42,8 +42,14 @@ bool cg_in_user_namespace(void);
 /* dir.c: directories and control files. */
 
 /*
- * Removes the last directories of path as long as they are empty and the path is longer than `from`
- * bytes.
+ * Marks a directory that caisson made as the parent of a container's cgroup. The mark is an
+ * attribute of the directory, because the container that it was made for may be gone long before
+ * the last one beneath it. If the kernel does not keep it, the directory may stay.
+ */
+void cg_mark_made(int mount, const char *path);
+/*
+ * Removes the last directories of path as long as they are empty and either the path is longer than
+ * `from` bytes or the directory has that mark.
  */
 void cg_remove_made(int mount, const char *path, size_t from);
 
@@ -123,6 +129,11 @@ int cg_expand_slice(struct arena *a, const char *slice, const char **ret) must_c
  * long; slashes are merged. The result starts with "/".
  */
 int cg_clean_path(struct arena *a, const char *path, const char **ret) must_check;
+/*
+ * The name that a container gets without linux.cgroupsPath: "caisson-ID", in which most of an ID
+ * that is too long for a file name is replaced by a hash. ".scope" still fits behind it.
+ */
+int cg_default_name(struct arena *a, const char *id, const char **ret) must_check;
 /*
  * Makes unit names from slice:prefix:name, which may be NULL. user: the default slice is
  * user.slice.

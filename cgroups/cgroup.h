@@ -49,7 +49,7 @@ struct cgroup {
 	const char *path;
 	/*
 	 * The part of path, in bytes, that existed before. Parents beyond it are removed with the
-	 * cgroup once they are empty.
+	 * cgroup once they are empty, and so are those that caisson made for another container.
 	 */
 	size_t kept;
 	const char *scope;  /* systemd unit name or NULL */

@@ -3,6 +3,7 @@
  * Converts values and names to what cgroup v2 and systemd expect. All functions are pure: no system
  * calls.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -190,13 +191,32 @@ static int check_unit(const char *name)
 	return 0;
 }
 
+int cg_default_name(struct arena *a, const char *id, const char **ret)
+{
+	static const char prefix[] = "caisson-", suffix[] = ".scope";
+	uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
+
+	if (strlen(prefix) + strlen(id) + strlen(suffix) <= NAME_MAX) {
+		*ret = arena_printf(a, "%s%s", prefix, id);
+		return *ret ? 0 : -ENOMEM;
+	}
+	for (const char *p = id; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * 0x100000001b3;
+	*ret = arena_printf(a, "%s%.180s-%016" PRIx64, prefix, id, hash);
+	return *ret ? 0 : -ENOMEM;
+}
+
 int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, struct cgroup *ret)
 {
 	const char *path = opt->cgroups_path, *expanded;
 	const char *slice = user ? "user.slice" : "system.slice";
 
 	if (!path || !*path) {
-		ret->scope = arena_printf(a, "caisson-%s.scope", opt->id);
+		const char *name;
+		int r = cg_default_name(a, opt->id, &name);
+		if (r < 0)
+			return r;
+		ret->scope = arena_printf(a, "%s.scope", name);
 	} else {
 		const char *first = strchr(path, ':'),
 			   *second = first ? strchr(first + 1, ':') : NULL;

@@ -22,6 +22,7 @@
 #include "cgroups/cg_internal.h"
 
 #define ATTACH_TRIES 5
+#define MAKE_TRIES 20
 
 static void pause_ms(long ms)
 {
@@ -110,40 +111,51 @@ static int err_create(int code, const char *path)
 	return err_set(code, "create cgroup %s: %s%s", path, cg_strerror(code), hint);
 }
 
-/* Makes the directories of the path. 1: the last one is new; 0: it existed. */
-static int make_dirs(int mount, const char *path)
+/* Makes the directories one after the other. Returns what make_dirs() returns, or -errno. */
+static int make_each(int mount, const char *path)
 {
 	char prefix[PATH_MAX];
-	size_t kept = 0;
+	int made = 0;
 
-	if (mkdirat(mount, path + 1, 0755) == 0)
-		return 1;
-	if (errno != ENOENT)
-		return errno == EEXIST ? 0 : err_create(errno, path);
 	snprintf(prefix, sizeof(prefix), "%s", path);
 	for (size_t at = 1; at < strlen(path);) {
 		size_t end = at + strcspn(path + at, "/");
 		prefix[end] = '\0';
-		if (mkdirat(mount, prefix + 1, 0755) < 0) {
-			if (errno != EEXIST) {
-				int code = errno;
-				if (at > 1) {
-					prefix[at - 1] = '\0';
-					cg_remove_made(mount, prefix, kept);
-				}
-				return err_create(code, path);
-			}
-			kept = end;
+		made = mkdirat(mount, prefix + 1, 0755) == 0;
+		if (!made && errno != EEXIST) {
+			int code = errno;
+			prefix[at - 1] = '\0';
+			cg_remove_made(mount, prefix, at - 1);
+			return -code;
 		}
+		if (made && path[end])
+			cg_mark_made(mount, prefix);
 		prefix[end] = path[end];
 		at = end + 1;
 	}
-	return kept == strlen(path) ? 0 : 1;
+	return made;
 }
 
 /*
- * Refuses an existing cgroup that holds processes or is frozen, which the specification allows. The
- * processes in it would share the container's limits.
+ * Makes the directories of the path. 1: the last one is new; 0: it existed. A parent may vanish
+ * between two steps, because another container was the last one beneath it; then this begins anew.
+ */
+static int make_dirs(int mount, const char *path)
+{
+	if (mkdirat(mount, path + 1, 0755) == 0)
+		return 1;
+	if (errno != ENOENT)
+		return errno == EEXIST ? 0 : err_create(errno, path);
+	int r = -ENOENT;
+	for (int i = 0; i < MAKE_TRIES && r == -ENOENT; i++)
+		r = make_each(mount, path);
+	return r < 0 ? err_create(-r, path) : r;
+}
+
+/*
+ * Refuses an existing cgroup that holds processes, which the specification allows, because they
+ * would share the container's limits. Refuses a cgroup that is frozen, be it new and beneath a
+ * frozen one, because the container's first process would never answer.
  */
 static int check_reused(int leaf, const char *path)
 {
@@ -159,7 +171,10 @@ static int check_reused(int leaf, const char *path)
 			"of one, runs in it",
 			path);
 	if (cg_find_key(events, "frozen", &v) == 0 && v)
-		return err_set(EBUSY, "cgroup %s exists and is frozen", path);
+		return err_set(EBUSY,
+			"cgroup %s is frozen, or one above it is: a process in it would not run: "
+			"thaw it, or choose another linux.cgroupsPath",
+			path);
 	return 0;
 }
 
@@ -227,11 +242,16 @@ int cg_create(const struct cgroup *cg, const struct cg_resources *res)
 	if (made < 0)
 		return made;
 	_cleanup_fd_ int leaf = cg_open_dir(mount, cg->path, O_PATH);
-	r = leaf < 0 ? leaf : made ? 0 : check_reused(leaf, cg->path);
+	/* A new cgroup beneath the root can be neither frozen nor in use. */
+	if (leaf < 0)
+		r = leaf;
+	else if (!made || strchr(cg->path + 1, '/'))
+		r = check_reused(leaf, cg->path);
 	if (r >= 0)
 		r = prepare_leaf(mount, leaf, cg->path, available);
+	/* cg->kept is at most the length of the parent, so that the cgroup itself goes too. */
 	if (r < 0 && made)
-		cg_remove_made(mount, cg->path, strrchr(cg->path, '/') - cg->path);
+		cg_remove_made(mount, cg->path, cg->kept);
 	return r;
 }
 

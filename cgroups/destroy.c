@@ -91,7 +91,7 @@ static void remove_parents(const struct cgroup *cg)
 	char parent[PATH_MAX];
 	size_t len = (size_t)(strrchr(cg->path, '/') - cg->path);
 
-	if (cg->scope || len <= cg->kept)
+	if (cg->scope || !len)
 		return;
 	_cleanup_fd_ int mount = cg_open_mount(cg);
 	if (mount < 0)

@@ -9,13 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "base/clock.h"
 #include "base/sys.h"
 #include "cgroups/cg_internal.h"
 
 #define EVENTS_MAX 256
-#define DEPTH_MAX 64
 
 int cg_open_mount(const struct cgroup *cg)
 {
@@ -157,12 +157,33 @@ int cg_open(const struct cgroup *cg)
 	return mount < 0 ? mount : cg_open_dir(mount, cg->path, O_RDONLY);
 }
 
+/* Linux 5.7 and later keep such attributes of cgroups, for ordinary users too. */
+#define MADE_XATTR "user.caisson.made"
+
+void cg_mark_made(int mount, const char *path)
+{
+	_cleanup_fd_ int dir = cg_open_dir(mount, path, O_RDONLY);
+
+	if (dir < 0 || fsetxattr(dir, MADE_XATTR, "1", 1, 0) < 0)
+		err_clear();
+}
+
+static bool is_marked_made(int mount, const char *path)
+{
+	_cleanup_fd_ int dir = cg_open_dir(mount, path, O_RDONLY);
+
+	if (dir < 0)
+		err_clear();
+	return dir >= 0 && fgetxattr(dir, MADE_XATTR, NULL, 0) >= 0;
+}
+
 void cg_remove_made(int mount, const char *path, size_t from)
 {
 	char prefix[PATH_MAX];
 
 	snprintf(prefix, sizeof(prefix), "%s", path);
-	while (strlen(prefix) > from && unlinkat(mount, prefix + 1, AT_REMOVEDIR) == 0)
+	while (*prefix && (strlen(prefix) > from || is_marked_made(mount, prefix)) &&
+		unlinkat(mount, prefix + 1, AT_REMOVEDIR) == 0)
 		*strrchr(prefix, '/') = '\0';
 }
 
@@ -178,12 +199,17 @@ static bool is_leaf(int dir)
 	return fstat(dir, &st) == 0 && st.st_nlink == 2;
 }
 
-static int walk_at_depth(int dir, unsigned depth, cg_visit_fn *visit, void *arg)
+/* A cgroup on the way from where a walk began to where it is. */
+struct level {
+	struct strbuf names; /* of the cgroups beneath it, each with its NUL */
+	size_t next;         /* where in `names` the next one begins */
+};
+
+/* A cgroup that has been removed meanwhile has none beneath it. */
+static int list_children(int dir, struct strbuf *ret)
 {
-	if (depth > DEPTH_MAX)
-		return err_set(ELOOP, "cgroups are nested deeper than %d levels", DEPTH_MAX);
 	if (is_leaf(dir))
-		return visit(dir, arg);
+		return 0;
 	int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = again < 0 ? NULL : fdopendir(again);
 	int r = 0;
@@ -193,21 +219,95 @@ static int walk_at_depth(int dir, unsigned depth, cg_visit_fn *visit, void *arg)
 		fd_close(&again);
 		return cg_is_gone(-code) ? 0 : err_set(code, "list cgroups: %s", cg_strerror(code));
 	}
-	for (struct dirent *e; r >= 0 && (e = readdir(d));) {
-		if (e->d_type != DT_DIR || e->d_name[0] == '.')
-			continue;
-		_cleanup_fd_ int sub =
-			openat(dir, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-		if (sub < 0 && errno == ENOENT)
-			continue;
-		r = sub < 0 ? err_sys("open cgroup %s", e->d_name)
-			    : walk_at_depth(sub, depth + 1, visit, arg);
-	}
+	for (struct dirent *e; r >= 0 && (e = readdir(d));)
+		if (e->d_type == DT_DIR && e->d_name[0] != '.')
+			r = strbuf_add(ret, e->d_name, strlen(e->d_name) + 1);
 	closedir(d);
-	return r < 0 ? r : visit(dir, arg);
+	return r;
 }
 
+static int push_level(struct strbuf *levels, int dir)
+{
+	struct level l = {0};
+	int r = list_children(dir, &l.names);
+
+	if (r >= 0)
+		r = strbuf_add(levels, &l, sizeof(l));
+	if (r < 0)
+		strbuf_release(&l.names);
+	return r;
+}
+
+static struct level *last_level(struct strbuf *levels)
+{
+	return (struct level *)(levels->s + levels->len) - 1;
+}
+
+static void pop_level(struct strbuf *levels)
+{
+	strbuf_release(&last_level(levels)->names);
+	levels->len -= sizeof(struct level);
+}
+
+/* Replaces *dir by the next cgroup beneath it. Returns 1, or 0 if there is none left. */
+static int descend(struct strbuf *levels, int *dir)
+{
+	struct level *l = last_level(levels);
+
+	while (l->next < l->names.len) {
+		const char *name = l->names.s + l->next;
+		l->next += strlen(name) + 1;
+		_cleanup_fd_ int sub =
+			openat(*dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		if (sub < 0 && cg_is_gone(-errno))
+			continue;
+		if (sub < 0)
+			return err_sys("open cgroup %s", name);
+		int r = push_level(levels, sub);
+		if (r < 0)
+			return r;
+		fd_close(dir);
+		*dir = take_fd(&sub);
+		return 1;
+	}
+	return 0;
+}
+
+static int ascend(int *dir)
+{
+	_cleanup_fd_ int above = openat(*dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (above < 0)
+		return err_set(errno, "open the cgroup above: %s", cg_strerror(errno));
+	fd_close(dir);
+	*dir = take_fd(&above);
+	return 0;
+}
+
+/*
+ * The walk keeps only a few descriptors open, however deep the cgroups are nested, because a
+ * container may nest its own as deep as it likes. It climbs by "..", which is safe because the
+ * kernel moves no cgroup of v2 to another place.
+ */
 int cg_walk(int dir, cg_visit_fn *visit, void *arg)
 {
-	return walk_at_depth(dir, 0, visit, arg);
+	_cleanup_strbuf_ struct strbuf levels = {0};
+	_cleanup_fd_ int at = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (at < 0)
+		return cg_is_gone(-errno) ? 0
+					  : err_set(errno, "list cgroups: %s", cg_strerror(errno));
+	int r = push_level(&levels, at);
+	while (r >= 0 && levels.len) {
+		r = descend(&levels, &at);
+		if (r != 0)
+			continue;
+		r = visit(at, arg);
+		pop_level(&levels);
+		if (r >= 0 && levels.len)
+			r = ascend(&at);
+	}
+	while (levels.len)
+		pop_level(&levels);
+	return r < 0 ? r : 0;
 }

@@ -17,9 +17,9 @@ static int choose_path(struct arena *a, const struct cg_options *opt, const char
 	const char *wanted = opt->cgroups_path, *own;
 
 	if (!wanted || !*wanted) {
-		wanted = arena_printf(a, "caisson-%s", opt->id);
-		if (!wanted)
-			return -ENOMEM;
+		int r = cg_default_name(a, opt->id, &wanted);
+		if (r < 0)
+			return r;
 	}
 	if (opt->rootless && *wanted != '/') {
 		int r = cg_of_process(a, 0, &own);
@@ -205,13 +205,6 @@ void cg_to_state(const struct cgroup *cg, struct json_out *o)
 	json_out_bool(o, "lenient", cg->lenient);
 }
 
-static bool get_bool(const struct json *state, const char *key)
-{
-	const struct json *v = json_get(state, key);
-
-	return v && v->type == JSON_BOOL && v->boolean;
-}
-
 static int copy_string(struct arena *a, const struct json *state, const char *key, const char **ret)
 {
 	const char *v = json_get_str(state, key);
@@ -234,8 +227,8 @@ int cg_from_state(struct arena *a, const struct json *state, struct cgroup *ret)
 			manager_names[0], manager_names[1], manager_names[2],
 			name ? name : "nothing");
 	ret->manager = (enum cg_manager)manager;
-	ret->user_instance = get_bool(state, "userInstance");
-	ret->lenient = get_bool(state, "lenient");
+	ret->user_instance = json_get_true(state, "userInstance");
+	ret->lenient = json_get_true(state, "lenient");
 	int r = copy_string(a, state, "mount", &ret->mount);
 	if (r == 0)
 		r = copy_string(a, state, "path", &path);

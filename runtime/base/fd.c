@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/fd.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+
+#define TMP_START ".caisson-"
+#define TMP_DIGITS 16
+#define TMP_FORMAT TMP_START "%016" PRIx64
+#define TMP_TRIES 100
 
 void fd_close(int *fd)
 {
@@ -72,23 +79,62 @@ int fd_write_file(int dirfd, const char *path, const char *text)
 	return 0;
 }
 
+int fd_open_temporary(int dirfd, const char *path, mode_t mode, char ret_name[static FD_TMP_MAX])
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	uint64_t random;
+
+	for (int tries = 0; tries < TMP_TRIES; tries++) {
+		if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+			return err_sys("get random bytes");
+		int n = snprintf(
+			ret_name, FD_TMP_MAX, "%.*s" TMP_FORMAT, (int)(name - path), path, random);
+		if (n >= FD_TMP_MAX)
+			return err_set(ENAMETOOLONG, "%s: name too long", path);
+		int fd = openat(dirfd, ret_name,
+			O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+		if (fd >= 0 || errno != EEXIST)
+			return fd >= 0 ? fd : err_sys("create %s", ret_name);
+	}
+	return err_set(EEXIST, "create a file beside %s: every random name exists", path);
+}
+
+bool fd_is_temporary_name(const char *name)
+{
+	size_t start = strlen(TMP_START);
+
+	return str_starts(name, TMP_START) && strlen(name) == start + TMP_DIGITS &&
+	       strspn(name + start, "0123456789abcdef") == TMP_DIGITS;
+}
+
+/* Without O_NONBLOCK, opening a FIFO would wait until someone reads it. */
+static int write_in_place(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
+{
+	_cleanup_fd_ int fd = openat(dirfd, path,
+		O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, mode);
+
+	if (fd < 0)
+		return err_set(errno, "write %s: %s", path,
+			errno == ENXIO ? "nobody reads this FIFO" : strerror(errno));
+	int r = fd_write_all(fd, data, len);
+	return r < 0 ? err_set(-r, "write %s: %s", path, strerror(-r)) : 0;
+}
+
 int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 {
-	char tmp[4096];
+	char tmp[FD_TMP_MAX];
+	struct stat st;
 
-	if (snprintf(tmp, sizeof(tmp), "%s.tmp", path) >= (int)sizeof(tmp))
-		return err_set(ENAMETOOLONG, "%s: name too long", path);
-	_cleanup_fd_ int fd =
-		openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+	if (fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode))
+		return write_in_place(dirfd, path, data, len, mode);
+	_cleanup_fd_ int fd = fd_open_temporary(dirfd, path, mode, tmp);
 	if (fd < 0)
-		return err_sys("create %s", tmp);
+		return fd;
 	int r = fd_write_all(fd, data, len);
-	if (r < 0) {
-		errno = -r;
-		r = err_sys("write %s", tmp);
-	} else if (renameat(dirfd, tmp, dirfd, path) < 0) {
+	if (r < 0)
+		r = err_set(-r, "write %s: %s", tmp, strerror(-r));
+	else if (renameat(dirfd, tmp, dirfd, path) < 0)
 		r = err_sys("rename %s to %s", tmp, path);
-	}
 	if (r < 0)
 		unlinkat(dirfd, tmp, 0);
 	return r;

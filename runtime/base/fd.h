@@ -46,8 +46,20 @@ int fd_write_all(int fd, const void *data, size_t len) must_check;
 int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 
 /*
+ * Creates a file of a random name in the directory of path, which is to be renamed to path. O_EXCL
+ * makes sure that the file is new, whoever else can write to the directory.
+ */
+#define FD_TMP_MAX 4096
+int fd_open_temporary(int dirfd, const char *path, mode_t mode, char ret_name[static FD_TMP_MAX])
+	must_check;
+/* Whether fd_open_temporary() may have made this file name. */
+bool fd_is_temporary_name(const char *name);
+
+/*
  * Writes a file so that a reader sees all of it or the old one: writes a temporary file beside it
- * and renames that. There is no fsync, because the files are in /run, which no crash outlives.
+ * and renames that. What is no regular file, such as a device, a FIFO or a symbolic link, stays in
+ * place, and the data is written to it. There is no fsync, because the files are in /run, which no
+ * crash outlives.
  */
 int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;

@@ -249,6 +249,13 @@ int json_get_u64(const struct json *obj, const char *key, uint64_t *ret)
 	return n->type == JSON_NUMBER ? str_to_u64(n->text, ret) : -EINVAL;
 }
 
+bool json_get_true(const struct json *obj, const char *key)
+{
+	const struct json *v = json_get(obj, key);
+
+	return v && v->type == JSON_BOOL && v->boolean;
+}
+
 const char *json_type_name(enum json_type t)
 {
 	static const char *const names[] = {

@@ -62,7 +62,13 @@ struct arguments {
 int cmd_parse(const struct command *self, const struct option_def *defs, int argc, char **argv,
 	struct arguments *args) must_check;
 
-/* Opens the container. Its state directory is beneath the root that the globals name. */
+/*
+ * Opens the container. Its state directory is beneath the root that the globals name. A directory
+ * without state.json is no container, unless a command is creating it now; cmd_open_any() opens
+ * what a killed `create` left, too.
+ */
+int cmd_open_any(const struct globals *g, const char *id, bool lock, struct container *ret)
+	must_check;
 int cmd_open(const struct globals *g, const char *id, bool lock, struct container *ret) must_check;
 
 /*

@@ -80,7 +80,7 @@ int cmd_parse(const struct command *self, const struct option_def *defs, int arg
 	return 0;
 }
 
-int cmd_open(const struct globals *g, const char *id, bool lock, struct container *ret)
+int cmd_open_any(const struct globals *g, const char *id, bool lock, struct container *ret)
 {
 	struct arena a = {0};
 	const char *root;
@@ -90,6 +90,22 @@ int cmd_open(const struct globals *g, const char *id, bool lock, struct containe
 		r = container_open(ret, root, id, lock);
 	arena_release(&a);
 	return r;
+}
+
+int cmd_open(const struct globals *g, const char *id, bool lock, struct container *ret)
+{
+	enum container_status status;
+
+	int r = cmd_open_any(g, id, lock, ret);
+	if (r < 0 || ret->bundle)
+		return r;
+	r = container_status(ret, &status);
+	if (r < 0 || status == CONTAINER_CREATING)
+		return r;
+	return err_set(ENOENT,
+		"container does not exist: \"%s\": its directory in --root has no state.json: if a "
+		"killed `create` left it, `caisson delete --force %s` removes it",
+		id, id);
 }
 
 struct matching {

@@ -5,8 +5,12 @@
 static int delete_one(void *data, struct container *c)
 {
 	const bool *force = data;
+	int r = *force ? container_seize(c) : 0;
 
-	return launch_delete(c, *force);
+	/* The container has gone in between. */
+	if (r == -ENOENT)
+		return 0;
+	return r < 0 && !c->locked ? r : launch_delete(c, *force);
 }
 
 int cmd_delete(const struct command *self, const struct globals *g, int argc, char **argv)
@@ -26,15 +30,19 @@ int cmd_delete(const struct command *self, const struct globals *g, int argc, ch
 	if (r != 0)
 		return r < 0 ? r : 0;
 	if (regex)
-		return cmd_each(g, args.v[0], true, delete_one, &force);
-	r = cmd_open(g, args.v[0], true, &c);
-	if (r == -ENOENT && force)
-		return 0;
+		return cmd_each(g, args.v[0], !force, delete_one, &force);
+	if (!force) {
+		r = cmd_open(g, args.v[0], true, &c);
+		return r < 0 ? r : launch_delete(&c, false);
+	}
 	/*
-	 * With --force, a damaged state.json is no reason to stop: launch_delete() finds out what
-	 * it can without the file.
+	 * A damaged state.json is no reason to stop: launch_delete() finds out what it can without
+	 * the file.
 	 */
-	if (r < 0 && !(force && c.locked))
-		return r;
-	return launch_delete(&c, force);
+	r = cmd_open_any(g, args.v[0], false, &c);
+	if (r >= 0 || c.dir >= 0)
+		r = container_seize(&c);
+	if (r == -ENOENT)
+		return 0;
+	return r < 0 && !c.locked ? r : launch_delete(&c, true);
 }

@@ -54,7 +54,12 @@ struct kill {
 static int kill_one(void *data, struct container *c)
 {
 	const struct kill *k = data;
+	enum container_status status;
 
+	/* It has no process that a signal could be sent to; the command that makes it has. */
+	if (c->pid == 0 && k->sig == SIGKILL && container_status(c, &status) >= 0 &&
+		status == CONTAINER_CREATING)
+		return container_end_maker(c);
 	if (c->vm)
 		return vm_signal(c, k->sig, k->all);
 	/*

@@ -130,6 +130,7 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.enter_ctx = e,
 	};
 
+	d->streams->device = &k->machine.vsock;
 	return machine_build(&k->machine, &o);
 }
 

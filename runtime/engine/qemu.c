@@ -159,6 +159,7 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 	q->has_vsock = r >= 0;
 	if (r < 0)
 		return r;
+	streams->device = &q->vsock;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) < 0)
 		return err_sys("make a socket pair");
 	q->vsock_sock = socks[0];

@@ -170,7 +170,8 @@ static int sealed_slot(const struct plan *plan)
 }
 
 /* seal: -EBADF if nothing is to become read-only. */
-static int serve_share(const struct plan *plan, const int *slots, int sock, int seal)
+static int serve_share(
+	const struct plan *plan, const int *slots, int sock, int seal, bool host_locks)
 {
 	char root[16];
 	struct vmfs_config c = {
@@ -181,7 +182,7 @@ static int serve_share(const struct plan *plan, const int *slots, int sock, int 
 		.devices = may_make_devices(plan),
 		.may_make = is_device_of_plan,
 		.data = plan,
-		.locks = true,
+		.locks = host_locks,
 		.cache_ms = CACHE_MS,
 	};
 
@@ -198,7 +199,8 @@ static int serve_share(const struct plan *plan, const int *slots, int sock, int 
 	return r < 0 ? r : vmfs_serve(&c);
 }
 
-int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors)
+int share_start(
+	struct share *ret, const struct plan *plan, const int *slots, int errors, bool host_locks)
 {
 	int socks[2], seal[2] = {-EBADF, -EBADF};
 
@@ -234,7 +236,7 @@ int share_start(struct share *ret, const struct plan *plan, const int *slots, in
 		fd_close(&our_seal);
 		int r = jail_leave_streams(errors);
 		if (r >= 0)
-			r = serve_share(plan, slots, theirs, their_seal);
+			r = serve_share(plan, slots, theirs, their_seal, host_locks);
 		if (r < 0)
 			dprintf(2, "the file server: %s\n", err_msg());
 		_exit(r < 0);

@@ -23,9 +23,12 @@ struct share {
 
 /* Whether anything is shared. Nothing is if vm.image is the root and there are no bind mounts. */
 bool share_needed(const struct plan *plan);
-/* Starts the server, which writes to `errors` why it fails. The slots stay the caller's. */
-int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors)
-	must_check;
+/*
+ * Starts the server, which writes to `errors` why it fails. The slots stay the caller's. With
+ * host_locks the guest's locks hold on the host too.
+ */
+int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors,
+	bool host_locks) must_check;
 /*
  * To be called after a SIGCHLD. Returns 0 if the server still runs; -EIO with a message if it was
  * killed; -EPIPE with a message if it exited, which it also does when the hypervisor has ended.

@@ -134,6 +134,55 @@ bool streams_has_output(struct streams *s, uint32_t process)
 	return found;
 }
 
+#define OUTPUTS_MAX 4 /* of a process */
+
+/* Lists the joined output streams of the process. An entry stays at its place in the table. */
+static size_t list_outputs(struct streams *s, uint32_t process, struct stream *ret[OUTPUTS_MAX],
+	uint32_t ports[OUTPUTS_MAX])
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < STREAMS_MAX && n < OUTPUTS_MAX; i++) {
+		struct stream *e = &s->stream[i];
+		if (e->state != STREAM_JOINED || e->process != process || e->stream == AGENT_STDIN)
+			continue;
+		ports[n] = e->port;
+		ret[n++] = e;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+/*
+ * The device is asked without the table's lock, because its callbacks take that lock while they
+ * hold the device's. Only the monitor's loop uses the marks.
+ */
+void streams_mark(struct streams *s, uint32_t process)
+{
+	struct stream *e[OUTPUTS_MAX];
+	uint32_t ports[OUTPUTS_MAX], written, kept;
+
+	for (size_t i = 0, n = list_outputs(s, process, e, ports); i < n && s->device; i++) {
+		e[i]->marked = virtio_vsock_progress(s->device, ports[i], &written, &kept) >= 0;
+		if (e[i]->marked)
+			e[i]->owed = written + kept;
+	}
+}
+
+bool streams_owe(struct streams *s, uint32_t process)
+{
+	struct stream *e[OUTPUTS_MAX];
+	uint32_t ports[OUTPUTS_MAX], written, kept;
+
+	for (size_t i = 0, n = list_outputs(s, process, e, ports); i < n && s->device; i++)
+		if (e[i]->marked &&
+			virtio_vsock_progress(s->device, ports[i], &written, &kept) >= 0 &&
+			(int32_t)(written - e[i]->owed) < 0)
+			return true;
+	return false;
+}
+
 void streams_withdraw(struct streams *s, uint32_t process)
 {
 	pthread_mutex_lock(&s->lock);

@@ -23,14 +23,19 @@ struct stream {
 	unsigned stream; /* AGENT_STDIN, AGENT_STDOUT, AGENT_STDERR, AGENT_TERMINAL */
 	uint32_t port;
 	bool errors; /* of AGENT_STDOUT: it is the process's standard error too */
-	int fd;      /* while STREAM_WAITING: what the guest's connection gets */
+	int fd;        /* while STREAM_WAITING: what the guest's connection gets */
+	bool marked;   /* by streams_mark() */
+	uint32_t owed; /* what is owed ends at this byte of the stream, modulo 2^32 */
 };
+
+struct virtio_vsock;
 
 struct streams {
 	pthread_mutex_t lock;
-	int changed;    /* eventfd: the guest has connected, or the device has closed a stream */
-	int agent;      /* our end of the agent's stream until the loop takes it, else -EBADF */
-	bool agent_met; /* the agent has connected, which it may do once */
+	int changed; /* eventfd: the guest has connected, or the device has closed a stream */
+	int agent;   /* our end of the agent's stream until the loop takes it, else -EBADF */
+	struct virtio_vsock *device; /* the engine sets it before the guest runs */
+	bool agent_met;              /* the agent has connected, which it may do once */
 	struct stream stream[STREAMS_MAX];
 };
 
@@ -47,6 +52,13 @@ int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd) 
 void streams_json(struct streams *s, uint32_t process, struct json_out *o);
 /* Whether the process has a stream that still carries output: anything but standard input. */
 bool streams_has_output(struct streams *s, uint32_t process);
+/*
+ * The process has ended, and all that it wrote has come to the device. streams_owe() says from then
+ * on whether some of it is not written yet. What other processes of the guest write to the same
+ * streams later does not count.
+ */
+void streams_mark(struct streams *s, uint32_t process);
+bool streams_owe(struct streams *s, uint32_t process);
 /* Closes the process's streams that still wait. Connected ones stay until the guest ends them. */
 void streams_withdraw(struct streams *s, uint32_t process);
 /* Returns the agent's stream, once, if the agent has connected, else -EBADF. */

@@ -136,7 +136,7 @@ static int cache_open(int dir, const char *name, const struct strbuf *key)
 }
 
 /*
- * Writes a file under a name of this process's own and renames it, so that two runtimes can compile
+ * Writes a file under a random name and renames it, so that two runtimes can compile
  * the same profile at once. It is no failure if this fails, because the next container compiles
  * again.
  */
@@ -149,14 +149,12 @@ static void cache_write(
 		.key_len = (uint32_t)key->len,
 		.program_len = (uint32_t)program->len,
 	};
-	char tmp[NAME_SIZE + 16];
+	char tmp[FD_TMP_MAX];
 
-	snprintf(tmp, sizeof(tmp), "%s.%d.tmp", name, (int)getpid());
-	/* A process with the same pid may have been killed here and have left the file. */
-	unlinkat(dir, tmp, 0);
-	_cleanup_fd_ int fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	_cleanup_fd_ int fd = fd_open_temporary(dir, name, 0600, tmp);
 	if (fd < 0) {
-		log_debug("seccomp cache: create %s: %s", tmp, strerror(errno));
+		log_debug("seccomp cache: %s", err_msg());
+		err_clear();
 		return;
 	}
 	int r = fd_write_all(fd, &head, sizeof(head));

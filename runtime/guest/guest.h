@@ -73,6 +73,11 @@ struct process {
 	 * CLOCK_MONOTONIC in ms: from then on the exit is told even if others hold the output open.
 	 */
 	int64_t deadline;
+	/*
+	 * A signal came that asks a process to end: the exit is told at this time, or 1 s after the
+	 * process has ended, whether or not anybody takes its output. 0: none came.
+	 */
+	int64_t give_up;
 	const struct spec *spec;      /* of the container */
 	const char *id, *bundle;      /* of the container, for hooks */
 	const struct net_config *net; /* the host's network configuration, or NULL */
@@ -140,6 +145,7 @@ void process_exec(struct guest *g, const struct agent_frame *f);
 struct process *process_new(struct guest *g, uint32_t number);
 void process_start(struct guest *g, const struct agent_frame *f);
 void process_resize(struct guest *g, const struct agent_frame *f);
+void process_signal(struct process *p, int sig);
 void process_reaped(struct guest *g, pid_t pid, int status);
 /*
  * Tells the monitor of the exits that are due and frees the processes that are done. Returns the

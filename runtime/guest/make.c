@@ -11,13 +11,6 @@
 #include "guest/guest.h"
 #include "netsetup/net.h"
 
-static bool fact_is_true(const struct json *facts, const char *name)
-{
-	const struct json *v = json_get(facts, name);
-
-	return v && v->type == JSON_BOOL && v->boolean;
-}
-
 static const char *copy_fact(struct arena *a, const struct json *facts, const char *name)
 {
 	const char *v = json_get_str(facts, name);
@@ -181,12 +174,12 @@ static int build_container(struct process *p, const struct agent_frame *f)
 	struct plan_env env = {
 		.isolation = PLAN_VM,
 		.bundle = p->bundle,
-		.no_pivot = fact_is_true(facts, "no_pivot"),
-		.no_new_keyring = fact_is_true(facts, "no_new_keyring"),
+		.no_pivot = json_get_true(facts, "no_pivot"),
+		.no_new_keyring = json_get_true(facts, "no_new_keyring"),
 		.keyring = copy_fact(&g->arena, facts, "keyring"),
 		.console_height = (uint16_t)height,
 		.console_width = (uint16_t)width,
-		.attached = fact_is_true(facts, "attached"),
+		.attached = json_get_true(facts, "attached"),
 		.cgroup = true,
 	};
 	if (!p->id || !p->bundle || (!env.no_new_keyring && !env.keyring))
@@ -292,7 +285,7 @@ static int build_exec(struct process *p, const struct agent_frame *f)
 		.spec = p->spec,
 		.process = process,
 		.cgroup_attach = true,
-		.no_new_keyring = fact_is_true(facts, "no_new_keyring"),
+		.no_new_keyring = json_get_true(facts, "no_new_keyring"),
 		.keyring = copy_fact(&p->arena, facts, "keyring"),
 	};
 	if (!env.no_new_keyring && !env.keyring)

@@ -48,13 +48,6 @@ static int check_cgroup(const struct guest *g)
 	return g->cgroup.path ? 0 : err_set(ESRCH, "container not running");
 }
 
-static bool get_bool(const struct json *o, const char *name)
-{
-	const struct json *v = json_get(o, name);
-
-	return v && v->type == JSON_BOOL && v->boolean;
-}
-
 void guest_signal(struct guest *g, const struct agent_frame *f)
 {
 	uint32_t number;
@@ -63,20 +56,20 @@ void guest_signal(struct guest *g, const struct agent_frame *f)
 	if (agent_process(f, &number) < 0 || json_get_u64(f->json, "signal", &sig) < 0 || sig > 64)
 		return guest_log(g, "signal: expected process, and signal up to 64");
 	struct process *p = process_find(g, number);
-	if (number == 0 && get_bool(f->json, "all") && g->cgroup.path) {
+	if (number == 0 && json_get_true(f->json, "all") && g->cgroup.path) {
 		if (cg_kill(&g->cgroup, (int)sig) < 0)
 			guest_log(g, "signal all: %s", err_msg());
 		return;
 	}
-	if (p && p->child.pid > 0 && !p->exited)
-		pidfd_send_signal(p->child.pidfd, (int)sig, NULL, 0);
+	if (p)
+		process_signal(p, (int)sig);
 }
 
 static int freeze_container(struct guest *g, const struct agent_frame *f, struct json_out *reply)
 {
 	int r = check_cgroup(g);
 
-	return r < 0 ? r : cg_freeze(&g->cgroup, get_bool(f->json, "frozen"));
+	return r < 0 ? r : cg_freeze(&g->cgroup, json_get_true(f->json, "frozen"));
 }
 
 void guest_freeze(struct guest *g, const struct agent_frame *f)

@@ -8,10 +8,10 @@
  *	a failure    the monitor is told; only the reaping of the process is left
  *	the end      INIT became the program; or INIT died, and its exit status says how
  *
- * The monitor is told of the exit when the channel has ended and all output has been sent. Other
- * processes may hold the pipes open for ever, such as a daemon that an exec left behind. So half a
- * second after the exit the agent waits only for the bytes that were in the pipes when the process
- * ended.
+ * The monitor is told of the exit when the channel has ended and the bytes have been sent that were
+ * in the pipes when the process ended. Other processes may hold the pipes open for ever, such as a
+ * daemon that an exec left behind; what they write later still flows, but nobody waits for it. Of a
+ * terminal the kernel does not tell how much is in it, so the agent waits for half a second.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -26,6 +26,7 @@
 #include "ns/channel.h"
 
 #define OUTPUT_WAIT 500 /* ms */
+#define LAST_WORDS_WAIT 1000
 
 static void stop_listening(struct process *p)
 {
@@ -221,12 +222,22 @@ void process_reaped(struct guest *g, pid_t pid, int status)
 			continue;
 		p->exited = true;
 		p->status = status;
-		p->deadline = clock_ms() + OUTPUT_WAIT;
+		p->deadline = clock_ms() + (p->plan.terminal ? OUTPUT_WAIT : 0);
+		if (p->give_up)
+			p->give_up = clock_ms() + LAST_WORDS_WAIT;
 		fd_close(&p->slave);
 		for (size_t i = 0; i < ARRAY_SIZE(p->streams); i++)
 			stream_count_owed(&p->streams[i]);
 		return;
 	}
+}
+
+void process_signal(struct process *p, int sig)
+{
+	if (sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT || sig == SIGKILL)
+		p->give_up = clock_ms();
+	if (p->child.pid > 0 && !p->exited)
+		pidfd_send_signal(p->child.pidfd, sig, NULL, 0);
 }
 
 static bool process_has_output(const struct process *p)
@@ -283,10 +294,13 @@ static int settle_process(struct process *p, int64_t now)
 		fail_dead_process(p);
 		return 0;
 	}
-	if (!process_has_output(p) || (now >= p->deadline && process_sent_owed(p))) {
+	if (!process_has_output(p) || (now >= p->deadline && process_sent_owed(p)) ||
+		(p->give_up && now >= p->give_up)) {
 		say_exited(p);
 		return 0;
 	}
+	if (p->give_up)
+		return (int)(p->give_up - now);
 	/*
 	 * After the deadline another process may read the bytes that are owed. No event tells of
 	 * that, so the agent has to look again.

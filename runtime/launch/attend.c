@@ -3,13 +3,18 @@
  * The foreground: `run` and `exec` without --detach stay beside the process. They hand on the
  * signals that they get, carry the terminal, and end with the process's exit code.
  *
- * The caller blocks all signals before the process exists, and this file reads them from a
- * signalfd, so that none is lost. The terminal goes through two small buffers. If one side does not
- * take what is in its buffer, this file stops reading the other side until it does.
+ * The caller blocks all signals before the process exists (base/interrupt.h), and this file reads
+ * them from a signalfd, so that none is lost. The terminal goes through two small buffers. If one
+ * side does not take what is in its buffer, this file stops reading the other side until it does.
  *
  * No write may block, because that would stop the signals too. So the terminal's master is
- * non-blocking. The flags of standard output belong to the caller and stay as they are; a write to
- * it is at most PIPE_BUF bytes long, which a pipe that polls as writable is sure to take.
+ * non-blocking. The flags of standard output belong to the caller and stay as they are. If it is a
+ * terminal or a pipe, this file opens it once more, with flags of its own, because a terminal that
+ * polls as writable may not take all that is written. If it cannot be opened again, a write is at
+ * most PIPE_BUF bytes long, which a pipe that polls as writable is sure to take.
+ *
+ * When the process has ended, what it wrote last may still wait for someone to read standard
+ * output, as less(1) lets it wait. SIGTERM, SIGINT, SIGHUP and SIGQUIT end that wait.
  *
  * While the process lives, this file holds the terminal's slave side open too. A program such as an
  * init closes its terminal and opens it again later, and the master would report its end in
@@ -24,12 +29,14 @@
 #include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
 
 #include "base/fd.h"
 #include "launch/notify.h"
 
+#define LAST_WORDS_MS 1000
 #define LAST_REPORTS 64 /* of a program that has ended, to its NOTIFY_SOCKET */
 
 struct pipe {
@@ -45,22 +52,15 @@ struct attend {
 	int *console; /* master, or -EBADF; closed when caisson's own terminal goes away */
 	int slave;    /* the terminal's slave side; -EBADF: not held */
 	struct notify *notify;
+	int output;   /* standard output, opened again without blocking, or -EBADF */
+	bool told;    /* one of the signals came that ask a process to end */
+	bool give_up; /* one of them came after the process had ended */
 	bool exited;
 	int status;
 	struct pipe in, out;
 	struct termios saved;
 	bool raw;
 };
-
-int launch_block_signals(void)
-{
-	sigset_t all;
-
-	sigfillset(&all);
-	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
-		return err_sys("block signals");
-	return 0;
-}
 
 void launch_window_size(uint16_t *ret_height, uint16_t *ret_width)
 {
@@ -101,12 +101,24 @@ static int set_raw(const struct termios *saved)
 	return sigprocmask(SIG_BLOCK, &ttou, NULL) < 0 ? err_sys("block SIGTTOU") : r;
 }
 
+/* Other kinds of files are not opened again, because their offset would begin anew. */
+static int reopen_output(void)
+{
+	struct stat st;
+
+	if (fstat(STDOUT_FILENO, &st) < 0 || (!S_ISFIFO(st.st_mode) && !isatty(STDOUT_FILENO)))
+		return -EBADF;
+	return open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
 static int open_terminal(struct attend *a)
 {
 	if (*a->console < 0)
 		return 0;
+	a->output = reopen_output();
 	a->in = (struct pipe){.from = STDIN_FILENO, .to = *a->console};
-	a->out = (struct pipe){.from = *a->console, .to = STDOUT_FILENO};
+	a->out =
+		(struct pipe){.from = *a->console, .to = a->output < 0 ? STDOUT_FILENO : a->output};
 	if (fcntl(*a->console, F_SETFL, O_NONBLOCK) < 0)
 		return err_sys("set the terminal non-blocking");
 	a->slave = ioctl(*a->console, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -124,9 +136,11 @@ static int open_terminal(struct attend *a)
 
 static void close_terminal(struct attend *a)
 {
+	/* Draining would wait for a terminal that nobody reads. */
 	if (a->raw)
-		tcsetattr(STDIN_FILENO, TCSADRAIN, &a->saved);
+		tcsetattr(STDIN_FILENO, a->out.len ? TCSANOW : TCSADRAIN, &a->saved);
 	fd_close(&a->slave);
+	fd_close(&a->output);
 }
 
 /*
@@ -157,6 +171,11 @@ static void reap_child(struct attend *a)
 	a->child->pid = 0;
 }
 
+static bool asks_to_end(int sig)
+{
+	return sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT;
+}
+
 static void handle_signals(struct attend *a)
 {
 	struct signalfd_siginfo info;
@@ -173,6 +192,8 @@ static void handle_signals(struct attend *a)
 			}
 			/* fallthrough */
 		default:
+			a->told |= asks_to_end((int)info.ssi_signo);
+			a->give_up |= a->exited && asks_to_end((int)info.ssi_signo);
 			if (!a->exited)
 				pidfd_send_signal(a->child->pidfd, (int)info.ssi_signo, NULL, 0);
 		}
@@ -255,7 +276,7 @@ static int relay_once(struct attend *a, int timeout)
 		if (pipe_wants_input(&a->out))
 			p[WATCH_MASTER].fd = *a->console;
 		if (a->out.len)
-			p[WATCH_OUT_TERM].fd = STDOUT_FILENO;
+			p[WATCH_OUT_TERM].fd = a->out.to;
 	}
 	int n = poll(p, WATCH_COUNT, timeout);
 	if (n < 0)
@@ -280,9 +301,25 @@ static int relay_once(struct attend *a, int timeout)
 	return 1;
 }
 
+/*
+ * The process has ended, but what it wrote last is still in the terminal. Other processes may keep
+ * the slave side open, so this also ends when nothing has come for 50 ms. If the process was told
+ * to end, its last words have to be taken soon.
+ */
+static int relay_rest(struct attend *a)
+{
+	int r = 1;
+
+	fd_close(&a->slave);
+	while (r > 0 && !a->give_up && *a->console >= 0 && (!a->out.ended || a->out.len))
+		r = relay_once(a, !a->out.len ? 50 : a->told ? LAST_WORDS_MS : -1);
+	return r;
+}
+
 int launch_attend(struct ns_child *child, int *console, struct notify *n, int *ret_status)
 {
-	struct attend a = {.child = child, .console = console, .slave = -EBADF, .notify = n};
+	struct attend a = {
+		.child = child, .console = console, .slave = -EBADF, .output = -EBADF, .notify = n};
 	sigset_t all;
 
 	sigfillset(&all);
@@ -300,17 +337,8 @@ int launch_attend(struct ns_child *child, int *console, struct notify *n, int *r
 	 */
 	for (int i = 0; r >= 0 && n && i < LAST_REPORTS && notify_relay(n); i++)
 		;
-	/*
-	 * The process has ended, but what it wrote last is still in the terminal. Other processes
-	 * may keep the slave side open, so the loop below also ends when nothing has come for 50
-	 * ms.
-	 */
-	fd_close(&a.slave);
-	while (r >= 0 && *console >= 0 && (!a.out.ended || a.out.len)) {
-		r = relay_once(&a, a.out.len ? -1 : 50);
-		if (r == 0)
-			break;
-	}
+	if (r >= 0)
+		r = relay_rest(&a);
 	close_terminal(&a);
 	*ret_status = a.status;
 	return r < 0 ? r : 0;

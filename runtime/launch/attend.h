@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The foreground of `run` and `exec`. The caller blocks signals first, then starts the process. */
+/*
+ * The foreground of `run` and `exec`. The caller blocks signals (base/interrupt.h) before the
+ * process starts.
+ */
 #pragma once
 #include <stdint.h>
 
@@ -7,9 +10,6 @@
 #include "ns/ns.h"
 
 struct notify;
-
-/* Blocks the signals that launch_attend() will forward. Call it before the process exists. */
-int launch_block_signals(void) must_check;
 
 /*
  * Forwards signals and the terminal until the process ends; if n is not NULL, also what the

@@ -2,8 +2,8 @@
 #include "launch/container.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -13,52 +13,13 @@
 #include "base/user.h"
 
 #define STATE_MAX ((size_t)4 * 1024 * 1024)
-#define ID_MAX 1024
+#define ID_MAX NAME_MAX /* bytes, because an ID is the name of a directory */
 
 const char *container_status_name(enum container_status s)
 {
 	static const char *const names[] = {"creating", "created", "running", "paused", "stopped"};
 
 	return names[s];
-}
-
-bool container_in_userns(void)
-{
-	return sys_in_userns();
-}
-
-/*
- * The engine of an ordinary user (rootless podman) runs caisson as root of a user namespace. Root
- * in a container with a user namespace looks the same, but has a /run and a systemd of its own.
- * Only the environment tells the two apart; this is runc's rule for it.
- */
-bool container_for_user(void)
-{
-	const char *runtime_dir = getenv("XDG_RUNTIME_DIR"), *user = getenv("USER");
-
-	if (geteuid() != 0)
-		return true;
-	return runtime_dir && *runtime_dir && (!user || !streq(user, "root")) &&
-	       container_in_userns();
-}
-
-int container_root(struct arena *a, const char *option, const char **ret)
-{
-	const char *runtime_dir = getenv("XDG_RUNTIME_DIR");
-	char *path;
-
-	if (option && *option) {
-		*ret = option;
-		return 0;
-	}
-	if (!container_for_user() || (runtime_dir && streq(runtime_dir, "/run")))
-		path = arena_strdup(a, "/run/caisson");
-	else if (runtime_dir && *runtime_dir)
-		path = arena_printf(a, "%s/caisson", runtime_dir);
-	else
-		path = arena_printf(a, "/tmp/caisson-%u", geteuid());
-	*ret = path;
-	return path ? 0 : -ENOMEM;
 }
 
 int container_check_id(const char *id)
@@ -74,27 +35,6 @@ int container_check_id(const char *id)
 			"only, not \".\" or \"-\" first, at most %d",
 			id, ID_MAX);
 	return 0;
-}
-
-static int open_root(const char *root, bool create)
-{
-	int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd >= 0 || !create || errno != ENOENT)
-		return fd >= 0 ? fd : -errno;
-	char path[4096];
-	if (strlen(root) >= sizeof(path))
-		return -ENAMETOOLONG;
-	for (size_t i = 1; root[i - 1]; i++) {
-		if (root[i] && root[i] != '/')
-			continue;
-		memcpy(path, root, i);
-		path[i] = '\0';
-		if (mkdir(path, 0700) < 0 && errno != EEXIST)
-			return -errno;
-	}
-	fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd >= 0 ? fd : -errno;
 }
 
 static int no_such_container(const char *id)
@@ -125,11 +65,9 @@ int container_new(struct container *c, const char *root, const char *id)
 
 	if (r < 0)
 		return r;
-	c->root_dir = open_root(root, true);
-	if (c->root_dir < 0) {
-		errno = -c->root_dir;
-		return err_sys("--root %s", root);
-	}
+	c->root_dir = container_open_root(root, true);
+	if (c->root_dir < 0)
+		return c->root_dir;
 	if (mkdirat(c->root_dir, id, 0700) < 0) {
 		if (errno == EEXIST)
 			return err_set(
@@ -162,7 +100,7 @@ static const char *copy_member(struct arena *a, const struct json *j, const char
 	return s ? arena_strdup(a, s) : NULL;
 }
 
-static int read_state_file(struct container *c)
+int container_read_state(struct container *c)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	struct json *j;
@@ -185,23 +123,23 @@ static int read_state_file(struct container *c)
 	c->oci_version = copy_member(&c->arena, j, "ociVersion");
 	c->pid_file = copy_member(&c->arena, j, "pidFile");
 	c->annotations = json_get(j, "annotations");
-	const struct json *poststart = json_get(j, "poststart"),
-			  *poststop = json_get(j, "poststop");
-	const struct json *rdt = json_get(j, "intelRdt"), *keyring = json_get(j, "noNewKeyring");
-	c->no_new_keyring = keyring && keyring->boolean;
+	c->no_new_keyring = json_get_true(j, "noNewKeyring");
 	const char *isolation = json_get_str(j, "isolation");
 	c->vm = isolation && streq(isolation, "vm");
-	c->has_rdt = rdt && rdt->boolean;
-	c->has_poststart = poststart && poststart->boolean;
-	c->has_poststop = poststop && poststop->boolean;
+	c->has_rdt = json_get_true(j, "intelRdt");
+	c->has_poststart = json_get_true(j, "poststart");
+	c->has_poststop = json_get_true(j, "poststop");
 	if (!c->bundle || json_get_i64(j, "pid", &pid) < 0 ||
 		json_get_u64(j, "startTime", &c->start_time) < 0 ||
-		json_get_i64(j, "owner", &owner) < 0 ||
+		json_get_i64(j, "owner", &owner) < 0 || pid < 0 || pid > INT32_MAX || owner < 0 ||
+		owner > UINT32_MAX ||
 		(!c->vm && (json_get_u64(j, "initDevice", &c->init_dev) < 0 ||
 				   json_get_u64(j, "initInode", &c->init_ino) < 0)))
 		return err_set(EINVAL,
 			"container \"%s\": state.json is damaged: `caisson delete --force %s`",
 			c->id, c->id);
+	if (c->annotations && c->annotations->type != JSON_OBJECT)
+		c->annotations = NULL;
 	c->pid = (pid_t)pid;
 	c->owner = (uint32_t)owner;
 	return cg_from_state(&c->arena, json_get(j, "cgroup"), &c->cgroup);
@@ -213,13 +151,11 @@ int container_open(struct container *c, const char *root, const char *id, bool l
 
 	if (r < 0)
 		return r;
-	c->root_dir = open_root(root, false);
+	c->root_dir = container_open_root(root, false);
 	if (c->root_dir == -ENOENT)
 		return no_such_container(id);
-	if (c->root_dir < 0) {
-		errno = -c->root_dir;
-		return err_sys("--root %s", root);
-	}
+	if (c->root_dir < 0)
+		return c->root_dir;
 	c->id = arena_strdup(&c->arena, id);
 	if (!c->id)
 		return -ENOMEM;
@@ -228,7 +164,7 @@ int container_open(struct container *c, const char *root, const char *id, bool l
 		return errno == ENOENT ? no_such_container(id)
 				       : err_sys("open state directory %s/%s", root, id);
 	r = lock ? container_lock(c) : 0;
-	return r < 0 ? r : read_state_file(c);
+	return r < 0 ? r : container_read_state(c);
 }
 
 void container_close(struct container *c)
@@ -330,11 +266,30 @@ int container_state_json(
 	return r < 0 ? r : strbuf_add(ret, text, len);
 }
 
+/* A command that was killed while it replaced a file has left its temporary file. */
+static int remove_temporary_files(int dir)
+{
+	struct dirent *e;
+	int r = 0, again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = again < 0 ? NULL : fdopendir(again);
+
+	if (!d) {
+		fd_close(&again);
+		return err_sys("list the state directory");
+	}
+	while ((e = readdir(d)))
+		if (fd_is_temporary_name(e->d_name) && unlinkat(dir, e->d_name, 0) < 0 &&
+			errno != ENOENT)
+			r = err_sys("remove %s", e->d_name);
+	closedir(d);
+	return r;
+}
+
 int container_remove(struct container *c)
 {
-	static const char *const files[] = {"state.json.tmp", "config.json.tmp", "config.json",
-		"start.fifo", "result.fifo", CONTAINER_STARTED, "start.sock", "start.lock",
-		"vm.sock", CONTAINER_FROZEN ".tmp", CONTAINER_FROZEN, "state.json"};
+	static const char *const files[] = {"config.json", "start.fifo", "result.fifo",
+		CONTAINER_STARTED, "start.sock", "start.lock", "vm.sock", CONTAINER_FROZEN,
+		"state.json"};
 
 	if ((unlinkat(c->dir, "notify/notify.sock", 0) < 0 && errno != ENOENT) ||
 		(unlinkat(c->dir, "notify", AT_REMOVEDIR) < 0 && errno != ENOENT))
@@ -342,32 +297,13 @@ int container_remove(struct container *c)
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		if (unlinkat(c->dir, files[i], 0) < 0 && errno != ENOENT)
 			return err_sys("remove %s of container \"%s\"", files[i], c->id);
+	if (unlinkat(c->root_dir, c->id, AT_REMOVEDIR) == 0 || errno == ENOENT)
+		return 0;
+	/* The directory is listed only if something is left in it, because that is rare. */
+	int r = errno == ENOTEMPTY ? remove_temporary_files(c->dir) : 0;
+	if (r < 0)
+		return err_ctx(r, "container \"%s\"", c->id);
 	if (unlinkat(c->root_dir, c->id, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return err_sys("remove the state directory of container \"%s\"", c->id);
 	return 0;
-}
-
-/*
- * Whether an entry of the root can be a container's: the runtime's own files (".seccomp") begin
- * with a dot, which no container's ID does.
- */
-static int may_be_container(const struct dirent *e)
-{
-	return e->d_name[0] != '.' && (e->d_type == DT_DIR || e->d_type == DT_UNKNOWN);
-}
-
-int container_each(const char *root, int (*f)(void *data, const char *id), void *data)
-{
-	struct dirent **names;
-	int r = 0, n = scandir(root, &names, may_be_container, alphasort);
-
-	if (n < 0)
-		return errno == ENOENT ? 0 : err_sys("--root %s", root);
-	for (int i = 0; i < n; i++) {
-		if (r >= 0)
-			r = f(data, names[i]->d_name);
-		free(names[i]);
-	}
-	free(names);
-	return r;
 }

@@ -83,7 +83,13 @@ bool container_in_userns(void);
 int container_root(struct arena *a, const char *option, const char **ret) must_check;
 
 /*
- * Returns -EINVAL unless id consists of A-Z, a-z, 0-9 and _+.-, is at most 1024 long, and does not
+ * Opens that directory, and makes it if it is missing and `create` is set. Refuses a directory that
+ * another user could change. Returns -ENOENT, without a message, if it is missing and not made.
+ */
+int container_open_root(const char *root, bool create) must_check;
+
+/*
+ * Returns -EINVAL unless id consists of A-Z, a-z, 0-9 and _+.-, is at most 255 long, and does not
  * start with "." or "-".
  */
 int container_check_id(const char *id) must_check;
@@ -106,6 +112,17 @@ void container_close(struct container *c);
  * -ENOENT if the container was deleted meanwhile, and then its ID may belong to another container.
  */
 int container_lock(struct container *c) must_check;
+
+/*
+ * Locks a container that is open already, for a command that is to end it whatever else happens
+ * with it, and reads state.json again. The command that is making the container is told to end and
+ * undo (SIGTERM), and is killed if it does not. Another command that holds the lock gets some time
+ * first. Returns -ENOENT if the container is gone then.
+ */
+int container_seize(struct container *c) must_check;
+
+/* Ends the command that is making the container, as container_seize() does. Does not lock. */
+int container_end_maker(struct container *c) must_check;
 #define _cleanup_container_ __attribute__((cleanup(container_close), unused))
 #define CONTAINER_INIT \
 	{ \
@@ -113,6 +130,9 @@ int container_lock(struct container *c) must_check;
 	}
 
 int container_save(struct container *c) must_check;
+
+/* Reads state.json; container_open() calls it. Without that file bundle stays NULL. */
+int container_read_state(struct container *c) must_check;
 
 /* Parses the configuration that the container was created from, into the container's arena. */
 int container_spec(struct container *c, const struct spec **ret) must_check;

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/fd.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "launch/attend.h"
 #include "launch/delete.h"
@@ -216,10 +217,35 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 	return r;
 }
 
+/* The descriptors are duplicates, because those are enough for the limit of this process. */
+static int reserve_descriptors(struct launch *l)
+{
+	for (size_t i = 0; i < LAUNCH_RESERVED; i++) {
+		int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+		if (fd < 0)
+			return err_sys(
+				"keep %d descriptors for undoing: raise this process's limit of "
+				"open files (ulimit -n)",
+				LAUNCH_RESERVED);
+		l->create.reserved[i] = fd;
+	}
+	return 0;
+}
+
+static void release_reserved(struct launch *l)
+{
+	for (size_t i = 0; i < LAUNCH_RESERVED; i++) {
+		if (l->create.reserved[i])
+			close(l->create.reserved[i]);
+		l->create.reserved[i] = 0;
+	}
+}
+
 static void undo_create(struct launch *l)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());
 
+	release_reserved(l);
 	/* Errors of undoing only go to the log, because the first error is the one to report. */
 	launch_return_devices(l);
 	launch_kill_init(l);
@@ -230,7 +256,7 @@ static void undo_create(struct launch *l)
 	if (!l->create.cgroup_made)
 		l->c->cgroup = (struct cgroup){0};
 	if (l->create.wrote_pid_file)
-		unlink(l->c->pid_file);
+		handover_forget_pid(l->c->pid_file);
 	if (launch_cleanup(l->c, l->spec) < 0)
 		log_warn("cleaning up: %s", err_msg());
 	err_set(EIO, "%s", msg ? msg : "");
@@ -258,9 +284,17 @@ static int make_container(struct launch *l, const struct launch_options *o, bool
 	struct bundle b = {0};
 	const char *root;
 
-	int r = load_bundle(c, o, attached, &b);
+	int r = reserve_descriptors(l);
+	if (r >= 0)
+		r = load_bundle(c, o, attached, &b);
 	if (r >= 0)
 		r = container_root(&c->arena, o->root, &root);
+	/*
+	 * Until here a signal may kill this process, because there is nothing to undo. From here on
+	 * one that asks it to end makes it undo what it has made.
+	 */
+	if (r >= 0)
+		r = l->interrupt = interrupt_block();
 	if (r >= 0)
 		r = container_new(c, root, o->id);
 	if (r < 0)
@@ -318,9 +352,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 
 	*ret_status = 0;
 	l.c = &c;
-	int r = o->detach ? 0 : launch_block_signals();
-	if (r >= 0)
-		r = make_container(&l, o, true);
+	int r = make_container(&l, o, true);
 	if (r < 0)
 		return r;
 	r = start_program(&l, &n);
@@ -335,13 +367,16 @@ int launch_run(const struct launch_options *o, int *ret_status)
 	flock(c.dir, LOCK_UN);
 	c.locked = false;
 	n.main_pid = o->detach ? c.pid : getpid();
-	if (o->detach)
+	if (o->detach) {
+		interrupt_unblock();
 		return notify_wait(&n, l.child.pidfd);
+	}
 	r = launch_attend(&l.child, &l.console, &n, ret_status);
 	if (r < 0) {
 		undo_create(&l);
 		return r;
 	}
+	release_reserved(&l);
 	if (!o->keep)
 		r = launch_end(&c, l.spec);
 	return r < 0 ? r : launch_read_failure(&l);

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/interrupt.h"
 #include "launch/attend.h"
 #include "launch/env.h"
 #include "launch/handover.h"
@@ -63,6 +64,13 @@ static int choose_cgroup(struct launch *l, const struct exec_options *o)
 		err_clear();
 		cg = c->cgroup;
 	}
+	/* The container may have frozen a cgroup of its own. */
+	if (!o->ignore_paused && cg_is_frozen(&cg) > 0)
+		return err_set(EBUSY,
+			"cannot exec in a paused container (use --ignore-paused to override): "
+			"\"%s\": "
+			"its cgroup %s is frozen",
+			c->id, cg.path);
 	if (!cg_clone_into(&cg)) {
 		l->exec.cgroup = cg;
 		return 0;
@@ -140,9 +148,9 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 
 	*ret_status = 0;
 	l.c = c;
-	int r = o->detach ? 0 : launch_block_signals();
+	int r = prepare_exec(&l, o);
 	if (r >= 0)
-		r = prepare_exec(&l, o);
+		r = l.interrupt = interrupt_block();
 	/*
 	 * launch_walk_to() writes the pid of the new process into c->pid, which is put back
 	 * afterwards, because it is INIT's.
@@ -162,7 +170,7 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 		r = handover_pidfd(o->pidfd_socket, l.child.pidfd);
 	if (r < 0) {
 		if (wrote_pid_file)
-			unlink(o->pid_file);
+			handover_forget_pid(o->pid_file);
 		launch_kill_init(&l);
 		return r;
 	}

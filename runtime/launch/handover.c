@@ -3,9 +3,12 @@
 
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "base/fd.h"
+
+#define CONNECT_TIMEOUT 10 /* seconds */
 
 int handover_connect(const char *path, const char *field)
 {
@@ -19,9 +22,18 @@ int handover_connect(const char *path, const char *field)
 	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return err_sys("make a socket");
+	/* Without a limit of time, connecting waits for ever for a server that accepts no more. */
+	const struct timeval limit = {.tv_sec = CONNECT_TIMEOUT}, none = {0};
+	if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
+		return err_sys("%s: setsockopt", field);
 	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return err_set(errno == ENOENT ? ENXIO : errno, "%s: cannot connect to %s: %s",
-			field, path, errno == ENOENT ? "there is no such socket" : strerror(errno));
+			field, path,
+			errno == ENOENT   ? "there is no such socket"
+			: errno == EAGAIN ? "its server does not accept connections"
+					  : strerror(errno));
+	if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none)) < 0)
+		return err_sys("%s: setsockopt", field);
 	return take_fd(&sock);
 }
 
@@ -51,4 +63,12 @@ int handover_pid(const char *pid_file, pid_t pid)
 	int len = snprintf(text, sizeof(text), "%d", pid);
 	int r = fd_replace_file(AT_FDCWD, pid_file, text, (size_t)len, 0644);
 	return r < 0 ? err_ctx(r, "--pid-file") : 0;
+}
+
+void handover_forget_pid(const char *pid_file)
+{
+	struct stat st;
+
+	if (lstat(pid_file, &st) == 0 && S_ISREG(st.st_mode))
+		unlink(pid_file);
 }

@@ -13,3 +13,5 @@ int handover_connect(const char *path, const char *field) must_check;
 int handover_console(const char *socket_path, int master) must_check; /* --console-socket */
 int handover_pidfd(const char *socket_path, int pidfd) must_check;    /* --pidfd-socket */
 int handover_pid(const char *pid_file, pid_t pid) must_check; /* --pid-file, NULL: not given */
+/* Removes the file again, unless it is a device or anything else that was there before. */
+void handover_forget_pid(const char *pid_file);

@@ -23,8 +23,11 @@ int hook_output_open(struct hook_output *o, const struct spec *s)
 			return err_set(EINVAL,
 				"annotation %s: expected an absolute path, found \"%s\"",
 				annotations[i], path);
-		_cleanup_fd_ int fd =
-			open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+		_cleanup_fd_ int fd = open(path,
+			O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+		/* Opening a FIFO that nobody reads must not wait; the hook's writes may. */
+		if (fd >= 0 && fcntl(fd, F_SETFL, O_APPEND) < 0)
+			return err_sys("annotation %s: fcntl", annotations[i]);
 		/*
 		 * The descriptor must not be below 3, which happens if one of the standard streams
 		 * is closed: the hook's own streams get those numbers.

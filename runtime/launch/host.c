@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "filter/filter.h"
@@ -34,6 +35,7 @@ void launch_release(struct launch *l)
 	fd_close(&l->channel);
 	fd_close(&l->create.start_fifo);
 	fd_close(&l->create.result_fifo);
+	fd_close(&l->interrupt);
 	fd_close(&l->create.start_socket);
 	fd_close(&l->create.start_lock);
 	fd_close(&l->console);
@@ -131,7 +133,9 @@ static int await_init(struct launch *l, const char *barrier)
 	for (;;) {
 		struct channel_msg m;
 		_cleanup_fd_ int fd = -EBADF;
-		int r = channel_recv(l->channel, &m, &fd);
+		int r = interrupt_wait(l->interrupt, l->channel);
+		if (r >= 0)
+			r = channel_recv(l->channel, &m, &fd);
 		if (r < 0)
 			return r;
 		if (r == 0)

@@ -14,8 +14,13 @@
 
 struct machine_config;
 
+/* Descriptors that undoing needs at once: cgroups, network devices, systemd, poststop hooks. */
+#define LAUNCH_RESERVED 12
+
 /* What only create and run need. */
 struct create_part {
+	/* Kept for undoing, which must not fail for want of descriptors. 0 stands for none. */
+	int reserved[LAUNCH_RESERVED];
 	int start_fifo, result_fifo; /* container mode: INIT's, for `start`: see ns/ns.h */
 	int start_socket;            /* VM mode: the monitor listens on it for `start` */
 	int start_lock;              /* VM mode: held until the program runs: see container.h */
@@ -56,6 +61,7 @@ struct launch {
 	int proc;         /* path_open_proc(), from STEP_CLONE on */
 	int cgroup_dir;   /* to clone into, or -EBADF */
 	int channel;      /* to INIT */
+	int interrupt;    /* of interrupt_block(); -EBADF: signals are not blocked */
 	int console;      /* the terminal's master, -EBADF until INIT has sent it */
 	const char *console_socket;
 	int preserve_fds;
@@ -69,8 +75,8 @@ struct launch {
 
 #define LAUNCH_INIT \
 	{ \
-		.proc = -EBADF, .cgroup_dir = -EBADF, .channel = -EBADF, .console = -EBADF, \
-		.child = {.pidfd = -EBADF}, \
+		.proc = -EBADF, .cgroup_dir = -EBADF, .channel = -EBADF, .interrupt = -EBADF, \
+		.console = -EBADF, .child = {.pidfd = -EBADF}, \
 		.create = {.start_fifo = -EBADF, \
 			.result_fifo = -EBADF, \
 			.start_socket = -EBADF, \

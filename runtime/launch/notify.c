@@ -15,6 +15,7 @@
 #define DIRECTORY "notify"
 #define SOCKET DIRECTORY "/notify.sock"
 #define MESSAGE_MAX 4096
+#define SEND_TIMEOUT 10  /* seconds */
 #define BARRIER_MS 30000 /* as long as runc waits for a receiver that does not know barriers */
 
 void notify_close(struct notify *n)
@@ -72,6 +73,10 @@ static int connect_to_host(const char *path)
 	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return err_sys("make a socket");
+	/* A service manager that reads nothing must not hold up READY=1 for ever. */
+	const struct timeval limit = {.tv_sec = SEND_TIMEOUT};
+	if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
+		return err_sys("NOTIFY_SOCKET: setsockopt");
 	if (connect(sock, (struct sockaddr *)&addr,
 		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
 		return err_sys("NOTIFY_SOCKET: connect to %s", path);

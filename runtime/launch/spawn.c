@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/fd.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "init/image.h"
 #include "init/orders.h"
@@ -215,6 +216,9 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 	fd_close(&l->create.start_fifo);
 	fd_close(&l->create.result_fifo);
 	if (r >= 0 && o.hide_late)
+		r = interrupt_wait(l->interrupt, l->channel);
+	if (r >= 0 && o.hide_late)
 		r = ns_await_hello(l->channel);
-	return r >= 0 && clone->clone.staged ? ns_await_fork(l->channel, &l->child) : r;
+	return r >= 0 && clone->clone.staged ? ns_await_fork(l->channel, l->interrupt, &l->child)
+					     : r;
 }

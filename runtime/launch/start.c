@@ -86,12 +86,17 @@ int launch_poststart(struct container *c, const struct spec *s)
 			       out.fd);
 }
 
-/* The specification wants a container stopped whose start failed. */
-static int stop_after_failure(struct container *c, int r)
+/*
+ * The specification wants a container stopped whose start failed. If a hook failed, startContainer
+ * or poststart, the container is also destroyed and its poststop hooks run (runtime.md, lifecycle,
+ * steps 7, 9, 12 and 13). Every such message begins with the field that it is about.
+ */
+static int stop_after_failure(struct container *c, const struct spec *s, int r)
 {
+	bool destroy = str_starts(err_msg(), "hooks.");
 	_cleanup_free_ char *msg = strdup(err_msg());
 
-	if (launch_kill(c) < 0)
+	if ((destroy ? launch_cleanup(c, s) : launch_kill(c)) < 0)
 		log_warn("%s", err_msg());
 	return err_set(-r, "%s", msg ? msg : "");
 }
@@ -145,7 +150,7 @@ int launch_start(struct container *c)
 	if (r >= 0)
 		r = launch_poststart(c, s);
 	if (r < 0)
-		return stop_after_failure(c, r);
+		return stop_after_failure(c, s, r);
 	n.main_pid = c->pid;
 	/*
 	 * The lock is given up, because other commands may exec in, pause or kill the container

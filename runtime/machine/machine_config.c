@@ -18,6 +18,7 @@
 #define NESTED "io.caisson.vm.nested"
 #define IMAGE_CACHE "io.caisson.vm.image-cache"
 #define RECONNECT "io.caisson.vm.reconnect"
+#define LOCKS "io.caisson.vm.locks"
 #define KSM "/sys/kernel/mm/ksm"
 #define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define CPUS_MAX 254 /* of the ACPI tables: 8-bit APIC ids */
@@ -224,6 +225,20 @@ static int decide_reconnect(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
+static int decide_locks(const struct spec *s, struct machine_config *m)
+{
+	const char *locks = spec_annotation(s, LOCKS);
+
+	if (locks && !streq(locks, "guest") && !streq(locks, "host"))
+		return err_set(EINVAL,
+			"annotation " LOCKS
+			": \"%s\": expected guest (locks of files in shares are "
+			"the guest's own) or host (programs of the host respect them too)",
+			locks);
+	m->host_locks = locks && streq(locks, "host");
+	return 0;
+}
+
 /* Checked here, because the kernel's own error does not name the pool and QEMU's not the field. */
 static int check_huge_page_pool(const struct machine_config *m)
 {
@@ -335,6 +350,8 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 		r = decide_memory(s, ret);
 	if (r >= 0)
 		r = decide_pages(s, ret);
+	if (r >= 0)
+		r = decide_locks(s, ret);
 	if (r >= 0)
 		r = decide_cpus(s, ret);
 	if (r >= 0)

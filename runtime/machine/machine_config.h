@@ -32,6 +32,7 @@ struct machine_config {
 	const char *image, *image_format; /* of vm.image, or NULL */
 	bool image_read_only;
 	bool image_direct;        /* O_DIRECT, without the host's page cache */
+	bool host_locks;          /* locks of files in shares hold on the host too */
 	unsigned boot_timeout_ms; /* from the machine's start to "created" */
 	unsigned reconnect;       /* seconds that a disk's back end may be away; 0: it may not */
 	const char *init;         /* the path of caisson-init */

@@ -213,7 +213,7 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 	if (r >= 0)
 		r = open_image(c, &d->image);
 	if (r >= 0 && share_needed(m->a->plan))
-		r = share_start(&m->share, m->a->plan, m->a->slots, d->log);
+		r = share_start(&m->share, m->a->plan, m->a->slots, d->log, c->host_locks);
 	log_debug("microvm: file server");
 	d->share = m->share.sock;
 	if (r >= 0)

@@ -3,6 +3,7 @@
  * A command's connection. Errors of sending are only logged, because a command that has gone is
  * noticed by the end of its connection.
  */
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "monitor/monitor_internal.h"
@@ -53,14 +54,22 @@ static void send_exited(struct client *c)
 	send_frame(c, &w, NULL, 0);
 }
 
-void monitor_send_exits(struct monitor *m)
+bool monitor_send_exits(struct monitor *m)
 {
+	bool waits = false;
+
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
 		struct client *c = &m->clients[i];
 
-		if (c->sock < 0 || !c->ended || streams_has_output(&m->streams, c->process))
+		if (c->sock < 0 || !c->ended)
 			continue;
+		if (streams_owe(&m->streams, c->process) &&
+			!(c->give_up && clock_ms() >= c->give_up)) {
+			waits = true;
+			continue;
+		}
 		send_exited(c);
 		client_close(c);
 	}
+	return waits;
 }

@@ -178,17 +178,25 @@ static int on_exec(struct monitor *m, struct client *c, struct agent_frame *f)
 
 static int on_signal(struct monitor *m, struct client *c, const struct agent_frame *f)
 {
-	const struct json *all = json_get(f->json, "all");
 	uint64_t sig;
 
 	if (json_get_u64(f->json, "signal", &sig) < 0 || sig > 64)
 		return err_set(EPROTO, "signal: expected a number from 0 to 64");
+	if (c->process && monitor_is_end((int)sig)) {
+		c->told = true;
+		c->give_up = c->ended ? clock_ms() : 0;
+	}
+	/* What is left is output that nobody takes. */
+	if (m->phase >= PHASE_EXITED && !c->process && sig == SIGKILL) {
+		monitor_advance(m, PHASE_CUT);
+		client_reply(c, 0, "");
+		return 0;
+	}
 	if (m->phase >= PHASE_EXITED && !c->process)
 		return err_set(ESRCH, "container not running");
 	if (sig == SIGKILL && !c->process && !m->kill_deadline)
 		m->kill_deadline = clock_ms() + KILL_GRACE_MS;
-	int r = monitor_send_signal(
-		m, c->process, (int)sig, all && all->type == JSON_BOOL && all->boolean);
+	int r = monitor_send_signal(m, c->process, (int)sig, json_get_true(f->json, "all"));
 	if (r >= 0 && !c->process)
 		client_reply(c, 0, "");
 	return r;

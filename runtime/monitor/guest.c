@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <termios.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "monitor/monitor_internal.h"
@@ -135,6 +136,8 @@ int monitor_send_signal(struct monitor *m, uint32_t process, int sig, bool all)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
+	if (process == 0)
+		m->told |= monitor_is_end(sig);
 	int r = m->agent < 0 ? err_set(ENOTCONN, "the microVM has not booted yet")
 			     : agent_begin(&w, "signal");
 	if (r < 0)
@@ -258,11 +261,16 @@ static int on_exited(struct monitor *m, uint32_t process, const struct agent_fra
 	if (c) {
 		c->ended = true;
 		c->status = (int)status;
+		streams_mark(&m->streams, process);
+		if (c->told)
+			c->give_up = clock_ms() + LAST_WORDS_MS;
 	}
 	if (process == 0) {
 		log_debug("microvm: exited");
 		monitor_advance(m, PHASE_EXITED);
 		m->status = (int)status;
+		if (m->told && !m->kill_deadline)
+			m->kill_deadline = clock_ms() + LAST_WORDS_MS;
 	}
 	return 0;
 }

@@ -223,6 +223,9 @@ static int on_signals(struct monitor *m, bool *ret_child)
 			return err_set(
 				EINTR, "ended by signal %d before the microVM had booted", sig);
 		} else {
+			/* The process has ended, but nobody takes its output. */
+			if (m->phase == PHASE_EXITED && monitor_is_end(sig))
+				monitor_advance(m, PHASE_CUT);
 			r = monitor_send_signal(m, 0, sig, false);
 		}
 		if (r < 0)
@@ -362,7 +365,7 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 			monitor_on_client(m, &m->clients[i]);
 	if (r >= 0 && p[P_CONTROL].revents)
 		r = monitor_accept(m);
-	monitor_send_exits(m);
+	m->awaits_output = monitor_send_exits(m);
 	/* The machine's end comes last, so that all that the agent said before it has been read. */
 	if (p[P_ENGINE].revents && !(p[P_AGENT].revents && r >= 0))
 		r = on_engine_end(m);
@@ -374,7 +377,7 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 {
 	int64_t next = m->boot.deadline;
 
-	*ret_timeout = -1;
+	*ret_timeout = m->awaits_output ? OUTPUT_LOOK_MS : -1;
 	if (!m->boot.deadline && !m->kill_deadline)
 		return 0;
 	int64_t now = clock_ms();
@@ -393,7 +396,8 @@ static int check_deadlines(struct monitor *m, int *ret_timeout)
 	}
 	if (m->kill_deadline && (!next || m->kill_deadline < next))
 		next = m->kill_deadline;
-	*ret_timeout = (int)(next - now);
+	if (!m->awaits_output || next - now < OUTPUT_LOOK_MS)
+		*ret_timeout = (int)(next - now);
 	return 0;
 }
 

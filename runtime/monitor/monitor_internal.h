@@ -12,6 +12,8 @@
  *	client.c      a command's connection
  */
 #pragma once
+#include <signal.h>
+
 #include "agent/agent.h"
 #include "engine/engine.h"
 #include "engine/share.h"
@@ -22,6 +24,11 @@
 #define GUEST_LOG_MAX 4096   /* bytes of the guest's console output that are kept for errors */
 #define GUEST_LINES_MAX 1000 /* messages of the guest's agent that are written to the host's log */
 #define CLIENTS_MAX 64
+
+/* How long output is awaited of a process that was told to end, and has. */
+#define LAST_WORDS_MS 1000
+/* How often the monitor looks whether output that it awaits was taken. */
+#define OUTPUT_LOOK_MS 20
 
 /* How long the guest may take to end after SIGKILL. Podman waits for 5 seconds. */
 #define KILL_GRACE_MS 3000
@@ -35,6 +42,8 @@ struct client {
 	bool watches;     /* the command is told when the guest's kernel kills for want of memory */
 	bool ended;       /* the exec's process has exited with `status`; output may still flow */
 	int status;
+	bool told;       /* the exec got a signal that asks a process to end */
+	int64_t give_up; /* CLOCK_MONOTONIC, ms: output is awaited until then; 0: for ever */
 };
 
 /* The monitor's life. It only ever goes to a later phase, and may skip phases. */
@@ -73,8 +82,10 @@ struct monitor {
 	int start_socket, start_lock, control; /* as in struct monitor_args */
 	int signals;                           /* a signalfd */
 	int clock;             /* a timerfd that fails when the host's clock is set; -EBADF: none */
-	int console;           /* our terminal's slave side, or -EBADF */
-	int guest_log;         /* our end of the guest's console */
+	int console;                           /* our terminal's slave side, or -EBADF */
+	int guest_log;                         /* our end of the guest's console */
+	bool told;             /* a signal came that asks the guest's process to end */
+	bool awaits_output;    /* monitor_send_exits() has to be called again soon */
 	int64_t kill_deadline; /* CLOCK_MONOTONIC, ms, for a guest that got SIGKILL; 0: none */
 	uint32_t next_process;
 	uint64_t next_request;
@@ -82,6 +93,12 @@ struct monitor {
 	char log[GUEST_LOG_MAX];
 	size_t log_len;
 };
+
+/* Whether the signal asks a process to end. */
+static inline bool monitor_is_end(int sig)
+{
+	return sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT || sig == SIGKILL;
+}
 
 static inline void monitor_advance(struct monitor *m, enum monitor_phase to)
 {
@@ -133,5 +150,8 @@ void client_close(struct client *c);
 void client_forward(struct client *c, const struct agent_frame *f);
 /* Tells the command that its request failed; code 0 tells that it succeeded. */
 void client_reply(struct client *c, int code, const char *message);
-/* Tells each proxy whose process has exited, once all of the process's output has been written. */
-void monitor_send_exits(struct monitor *m);
+/*
+ * Tells each proxy whose process has exited, once all of the process's output has been written.
+ * Returns whether one is left that waits for that.
+ */
+bool monitor_send_exits(struct monitor *m);

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "base/fd.h"
+#include "base/interrupt.h"
 #include "base/sys.h"
 #include "ns/channel.h"
 #include "ns/clone.h"
@@ -63,12 +64,14 @@ int ns_take_forked(pid_t pid, struct ns_child *child)
 	return 0;
 }
 
-int ns_await_fork(int channel, struct ns_child *child)
+int ns_await_fork(int channel, int interrupt, struct ns_child *child)
 {
 	for (;;) {
 		struct channel_msg m;
 		_cleanup_fd_ int fd = -EBADF;
-		int r = channel_recv(channel, &m, &fd);
+		int r = interrupt_wait(interrupt, channel);
+		if (r >= 0)
+			r = channel_recv(channel, &m, &fd);
 		if (r < 0)
 			return r;
 		if (r == 0)
@@ -148,7 +151,7 @@ int ns_clone(const struct ns_clone_args *a, struct ns_child *ret)
 	struct ns_child child = {.pid = pid, .pidfd = pidfd};
 	if (a->theirs)
 		fd_close(a->theirs);
-	int r = a->clone->clone.staged ? ns_await_fork(a->channel, &child) : 0;
+	int r = a->clone->clone.staged ? ns_await_fork(a->channel, -EBADF, &child) : 0;
 	if (r < 0)
 		kill_child(&child);
 	else

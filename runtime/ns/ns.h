@@ -38,9 +38,10 @@ int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
 
 /*
  * Waits until a stage has named its child on the channel, and has ended. *child is the stage
- * before, and its child afterwards, which is a child of the caller too.
+ * before, and its child afterwards, which is a child of the caller too. interrupt: -EBADF, or that
+ * of interrupt_block(), which ends the wait.
  */
-int ns_await_fork(int channel, struct ns_child *child) must_check;
+int ns_await_fork(int channel, int interrupt, struct ns_child *child) must_check;
 
 /*
  * Waits until INIT says that it runs, which it does if it has `hide_late`. The kernel makes a

@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "step/step.h"
@@ -36,6 +37,7 @@
 struct hook_run {
 	pid_t pid;
 	int pidfd;
+	int interrupt;         /* interrupt_open() */
 	int in_read, in_write; /* the hook's standard input; closed once the state is written */
 	int out;               /* its standard output and error */
 	int failure;           /* where the child reports the errno of a failed execve(2) */
@@ -56,6 +58,7 @@ struct hook_env {
 static void hook_run_release(struct hook_run *run)
 {
 	fd_close(&run->pidfd);
+	fd_close(&run->interrupt);
 	fd_close(&run->in_read);
 	fd_close(&run->in_write);
 	fd_close(&run->out);
@@ -223,8 +226,8 @@ static void write_state(struct hook_run *run)
 }
 
 /*
- * Waits until the hook has ended: 0, or -ETIMEDOUT. A negative deadline_ms means that there is
- * none.
+ * Waits until the hook has ended: 0, or -ETIMEDOUT, or -EINTR if this process was told to end. A
+ * negative deadline_ms means that there is none.
  */
 static int watch_hook(struct hook_run *run, int64_t deadline_ms)
 {
@@ -233,6 +236,7 @@ static int watch_hook(struct hook_run *run, int64_t deadline_ms)
 			{.fd = run->pidfd, .events = POLLIN},
 			{.fd = run->out, .events = POLLIN},
 			{.fd = run->in_write, .events = POLLOUT},
+			{.fd = run->interrupt, .events = POLLIN},
 		};
 		int wait = -1;
 
@@ -250,6 +254,8 @@ static int watch_hook(struct hook_run *run, int64_t deadline_ms)
 			return 0;
 		if (fds[2].revents)
 			write_state(run);
+		if (fds[3].revents && interrupt_read(run->interrupt) < 0)
+			return -EINTR;
 	}
 }
 
@@ -305,6 +311,7 @@ static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 {
 	_cleanup_hook_run_ struct hook_run run = {
 		.pidfd = -EBADF,
+		.interrupt = -EBADF,
 		.in_read = -EBADF,
 		.in_write = -EBADF,
 		.out = -EBADF,
@@ -318,6 +325,8 @@ static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 	if (timeout > INT64_MAX / 2000)
 		timeout = INT64_MAX / 2000;
 	int64_t deadline = timeout > 0 ? clock_ms() + timeout * 1000 : -1;
+	/* If the signals are not blocked, one of them ends this process, and the hook with it. */
+	run.interrupt = interrupt_open();
 	int r = start_hook(&run, hook, e);
 	if (r < 0)
 		return r;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two commands at once on one container, ten containers at once, and signals during every phase."""
+import fcntl
 import os
 import random
 import shutil
@@ -172,11 +173,23 @@ def test_refused_create_leaves_the_other_container_alone(ctr, tmp, binary):
     assert c.status() == "running"
 
 
+def is_locked(c):
+    """Whether a command holds the lock on the state directory; `run` gives it up when the program runs."""
+    fd = os.open(os.path.join(c.rt.root, c.id), os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def test_run_whose_container_was_replaced(ctr):
     """`run` learns late that its container was deleted. It must not remove another one that has the ID by now."""
     c = ctr.idle().write()
     p = c.rt.popen("run", "--bundle", c.bundle, c.id, stdout=subprocess.DEVNULL)
-    wait_for(lambda: c.exists() and c.status() == "running", "running")
+    wait_for(lambda: c.exists() and c.status() == "running" and not is_locked(c), "running")
     p.send_signal(signal.SIGSTOP)
     c.delete("--force")
     c.up()
@@ -191,12 +204,18 @@ def test_delete_between_the_directory_and_its_lock(ctr, force):
     c = ctr("true").write()
     p = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e",
                           "inject=flock:delay_enter=1000000:when=1", *c.rt.argv("create", "--bundle", c.bundle, c.id)],
-                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    wait_for(c.exists, "state directory")
-    c.delete(*["--force"] * force)
-    err = p.communicate(timeout=20)[1].decode()
-    assert p.returncode != 0 and "deleted while" in err, err
+                         stdout=subprocess.DEVNULL, stderr=open(c.log, "wb"))  # no pipe: the container keeps it open
+    wait_for(lambda: os.path.isdir(os.path.join(c.rt.root, c.id)), "state directory")
     assert not c.exists()
+    r = c.delete(*["--force"] * force, check=force)
+    p.wait(20)
+    err = c.output()
+    if force:
+        assert p.returncode != 0 and "deleted while" in err, err
+        assert not c.exists()
+    else:  # it is no container yet
+        r.failed("does not exist")
+        assert p.returncode == 0 and c.status() == "created", err
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to delay the runtime at one call")

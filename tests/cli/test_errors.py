@@ -367,7 +367,7 @@ def test_no_command_shows_help(rt):
 
 def test_pid_file_that_cannot_be_written(ctr):
     c = ctr.idle()
-    c.create("--pid-file", "/no/such/dir/pid", check=False).failed("/no/such/dir/pid")
+    c.create("--pid-file", "/no/such/dir/pid", check=False).failed("--pid-file", "/no/such/dir/")
     assert not c.exists()
 
 
@@ -388,6 +388,58 @@ def test_state_file_damaged(ctr, rt):
     r = rt("delete", "--force", c.id)
     assert r.rc == 0 or r.err, r
     assert rt("list", "-q").rc == 0
+
+
+COMMANDS_OF_A_CONTAINER = [["state"], ["start"], ["kill", 0, "KILL"], ["exec", 0, "true"], ["ps"], ["pause"], ["resume"],
+                           ["update", "--pids-limit", "5"], ["events", "--stats"], ["delete"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS_OF_A_CONTAINER, ids=lambda c: c[0])
+def test_directory_that_is_no_container(ctr, rt, command):
+    """It has no state.json: a killed create left it, or somebody else made it."""
+    os.makedirs(os.path.join(rt.root, "stray"), 0o700)
+    argv = ["stray" if a == 0 else a for a in command]
+    if 0 not in command:
+        argv.append("stray")
+    rt(*argv).failed("container does not exist", "stray", "state.json")
+    rt("delete", "--force", "stray").ok()
+    assert not os.path.exists(os.path.join(rt.root, "stray"))
+
+
+def test_members_of_state_json_of_other_types(ctr, rt, tmp):
+    """What is no boolean is not read as one, and a number that is no process's id is an error."""
+    c = ctr.idle()
+    ran = os.path.join(tmp, "ran")
+    c.conf["hooks"] = {"poststop": [{"path": "/bin/touch", "args": ["touch", ran]}]}
+    c.up()
+    p = os.path.join(rt.root, c.id, "state.json")
+    with open(p) as f:
+        good = json.load(f)
+    for bad in ({"poststop": "true"}, {"annotations": "text"}, {"annotations": [1]}):
+        with open(p, "w") as f:
+            json.dump({**good, **bad}, f)
+        assert "annotations" not in c.state()
+    for bad in ({"pid": good["pid"] + (1 << 32)}, {"pid": -1}, {"owner": 1 << 32}, {"owner": -1}):
+        with open(p, "w") as f:
+            json.dump({**good, **bad}, f)
+        rt("state", c.id).failed("state.json is damaged")
+    with open(p, "w") as f:
+        json.dump({**good, "poststop": [1, 2, 3]}, f)
+    c.delete("--force")
+    assert not os.path.exists(ran)
+
+
+@pytest.mark.parametrize("length", [242, 247, 248, 255])
+def test_long_id(ctr, length):
+    c = ctr("true", id="i" * length)
+    c.run().ok()
+    c.create()
+    assert c.state()["id"] == c.id
+    c.delete()
+
+
+def test_id_that_is_too_long(ctr):
+    ctr("true", id="i" * 256).run().failed("ID", "at most 255")
 
 
 def test_annotations_and_strings_with_odd_characters(ctr):

@@ -8,6 +8,7 @@ traced (no -f): that its helpers and the container's process then go away by the
 """
 import os
 import re
+import resource
 import shutil
 import subprocess
 import time
@@ -145,6 +146,28 @@ def test_killed_during_run_at_moments(ctr, out):
         p.kill()
         p.wait()
         check_gone(c, before, f"run, SIGKILL after {i}/{mode.times(30)}")
+
+
+@pytest.mark.parametrize("command", ["create", "run"])
+def test_too_few_descriptors(ctr, out, command):
+    """Whatever the limit of open files: it works, or there is one message and nothing is left, without any delete."""
+    c = rich(ctr, out)
+    c.conf["process"]["args"] = ["true"]
+    c.write()
+    before, worked, reported = machine.Snapshot(), [], []
+    for limit in range(4, 84, 20 if mode.VM else 2):
+        r = c.rt(command, "--bundle", c.bundle, c.id, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+        if r.rc == 0:
+            worked.append(limit)
+            if command == "create":
+                c.delete("--force")
+        else:
+            r.failed()
+            reported.append(limit)
+            assert not c.exists(), (limit, r)
+        left = machine.leftovers(before, wait=5)
+        assert not left, f"limit {limit}, exit {r.rc}, {r.err}: " + "; ".join(left)
+    assert 16 in reported and worked, (reported, worked)
 
 
 def test_call_failures_during_create(ctr, out, tmp):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import time
 
@@ -280,6 +281,75 @@ def test_pid_file(ctr, cmd):
     text = open(pf).read()
     assert re.fullmatch(r"\d+", text), "a bare number: engines parse it as it is"
     assert int(text) == c.pid()
+
+
+@pytest.mark.parametrize("cmd", ["create", "run", "exec"])
+@pytest.mark.parametrize("kind", ["device", "fifo", "link", "dangling link", "beside P.tmp"])
+def test_pid_file_replaces_nothing_else(ctr, tmp, cmd, kind):
+    """What is no regular file stays, and is written to; a file that is merely named P.tmp is somebody's."""
+    c = ctr.idle()
+    pf, other, reader = os.path.join(tmp, "pidfile"), os.path.join(tmp, "other"), None
+    if kind == "device":
+        os.mknod(pf, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    elif kind == "fifo":
+        os.mkfifo(pf)
+        reader = os.open(pf, os.O_RDONLY | os.O_NONBLOCK)
+    elif "link" in kind:
+        os.symlink(other, pf)
+        if kind == "link":
+            open(other, "w").write("something longer than a pid")
+    else:
+        os.mkfifo(pf + ".tmp")
+    kept = os.lstat(pf + ".tmp" if kind == "beside P.tmp" else pf)
+    if cmd == "exec":
+        c.up()
+        c.exec("true", opts=["--pid-file", pf]).ok()
+        pid = None
+    else:
+        with open(c.log, "wb") as log:
+            c.write().rt(cmd, *(["-d"] if cmd == "run" else []), "--bundle", c.bundle, "--pid-file", pf, c.id, stdout=log).ok()
+        pid = str(c.pid())
+    now = os.lstat(pf + ".tmp" if kind == "beside P.tmp" else pf)
+    assert (now.st_mode, now.st_ino, now.st_rdev) == (kept.st_mode, kept.st_ino, kept.st_rdev)
+    if reader is not None:
+        said = os.read(reader, 100).decode()
+        os.close(reader)
+    else:
+        said = "" if kind == "device" else open(pf).read()
+    assert kind == "device" or (said == pid if pid else re.fullmatch(r"\d+", said)), said
+    assert sorted(os.listdir(tmp)) == sorted({os.path.basename(c.bundle), "state", "pidfile"} |
+                                             ({"other"} if "link" in kind else set()) |
+                                             ({"pidfile.tmp"} if kind == "beside P.tmp" else set()))
+
+
+@pytest.mark.parametrize("cmd", ["create", "exec"])
+def test_failure_leaves_a_device_as_pid_file(ctr, tmp, cmd):
+    """The pid file is written, then nobody takes the pidfd: undoing removes only what was made."""
+    c = ctr.idle()
+    pf = os.path.join(tmp, "null")
+    os.mknod(pf, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    opts = ["--pid-file", pf, "--pidfd-socket", os.path.join(tmp, "nobody")]
+    if cmd == "exec":
+        c.up()
+        c.exec("true", opts=opts).failed("pidfd")
+    else:
+        c.create(*opts, check=False).failed("pidfd")
+    assert stat.S_ISCHR(os.lstat(pf).st_mode)
+
+
+def test_fifo_as_pid_file_without_a_reader(ctr, tmp):
+    c = ctr.idle()
+    pf = os.path.join(tmp, "fifo")
+    os.mkfifo(pf)
+    c.create("--pid-file", pf, check=False, timeout=10).failed("--pid-file", pf, "nobody reads")
+    assert not c.exists() and stat.S_ISFIFO(os.lstat(pf).st_mode)
+
+
+def test_temporary_file_of_a_killed_command_is_removed(ctr):
+    c = ctr.idle()
+    c.create()
+    open(os.path.join(c.rt.root, c.id, ".caisson-0123456789abcdef"), "w").close()
+    c.delete("--force")
 
 
 def test_bundle_defaults_to_cwd(ctr):

@@ -165,6 +165,77 @@ def test_default_state_directory_is_the_users(user, subids):
     assert r.returncode == 0 and r.stdout == "ok\n", r
 
 
+TMP_STATE = f"/tmp/caisson-{UID}"
+
+
+def without_runtime_dir(c, *args):
+    """Runs a command as the user, without XDG_RUNTIME_DIR and without --root."""
+    prefix = [w for w in c.rt.prefix if not w.startswith("XDG_RUNTIME_DIR=")]
+    return subprocess.run([*prefix, "env", "-u", "XDG_RUNTIME_DIR", c.rt.binary, *args],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+
+
+@pytest.fixture
+def tmp_state():
+    yield TMP_STATE
+    if os.path.islink(TMP_STATE):
+        os.unlink(TMP_STATE)
+    shutil.rmtree(TMP_STATE, ignore_errors=True)
+
+
+def test_state_directory_in_tmp(user, subids, tmp_state):
+    """Without XDG_RUNTIME_DIR it is made in /tmp for this user only, and used again."""
+    c = prepare(user("echo", "ok"), subids)
+    for _ in range(2):
+        r = without_runtime_dir(c, "run", "--bundle", c.bundle, c.id)
+        assert r.returncode == 0 and r.stdout == "ok\n", r
+        st = os.stat(tmp_state)
+        assert (st.st_uid, st.st_mode & 0o7777) == (UID, 0o700)
+
+
+@pytest.mark.parametrize("made", ["by another user", "by root", "0755", "0770", "link", "file"])
+def test_state_directory_in_tmp_that_another_could_change(user, subids, tmp_state, tmp, made):
+    c = prepare(user("echo", "ok"), subids)
+    if made == "link":
+        os.mkdir(tmp + "/elsewhere", 0o700)
+        os.chown(tmp + "/elsewhere", UID, UID)
+        os.symlink(tmp + "/elsewhere", tmp_state)
+    elif made == "file":
+        open(tmp_state, "w").close()
+    else:
+        os.mkdir(tmp_state)
+        owner = {"by another user": UID + 1, "by root": 0}.get(made, UID)
+        os.chown(tmp_state, owner, UID)
+        os.chmod(tmp_state, int(made, 8) if made.isdigit() else 0o700)
+    try:
+        for command in (["run", "--bundle", c.bundle, c.id], ["list"], ["state", c.id], ["delete", "--force", c.id]):
+            r = without_runtime_dir(c, *command)
+            assert r.returncode != 0 and r.stdout == "" and len(r.stderr.splitlines()) == 1, r
+            assert tmp_state in r.stderr and "XDG_RUNTIME_DIR" in r.stderr, r
+    finally:
+        if made == "file":
+            os.unlink(tmp_state)
+
+
+def test_root_refuses_the_users_state_directory(user, subids, tmp):
+    """Who can write to the state directory can have hooks run as whoever uses it."""
+    c = prepare(user("echo", "ok"), subids)
+    state = os.path.join(tmp, "shared")
+    os.mkdir(state)
+    for owner, mode in ((UID, 0o700), (0, 0o777), (0, 0o1777)):
+        os.chown(state, owner, UID)
+        os.chmod(state, mode)
+        r = subprocess.run([c.rt.binary, "--root", state, "list"], capture_output=True, text=True, timeout=30)
+        assert r.returncode != 0 and state in r.stderr, r
+        # root's own directory that anyone can read is fine for the user, one that anyone can write to is not
+        r = subprocess.run([*c.rt.prefix, c.rt.binary, "--root", state, "list"], capture_output=True, text=True, timeout=30)
+        assert (r.returncode == 0) == (owner == UID), r
+    os.chown(state, 0, 0)
+    os.chmod(state, 0o755)
+    r = subprocess.run([*c.rt.prefix, c.rt.binary, "--root", state, "list"], capture_output=True, text=True, timeout=30)
+    assert r.returncode == 0, r
+
+
 def test_cgroup_tree_cannot_be_written(user, subids):
     """CVE-2023-25809: /sys/fs/cgroup of a rootless container that shares the host's cgroup namespace."""
     c = user.sh("mkdir /sys/fs/cgroup/x; echo 1 > /sys/fs/cgroup/cgroup.procs; true")

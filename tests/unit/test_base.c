@@ -18,6 +18,51 @@
 #include "base/user.h"
 #include "unit/rig/child.h"
 
+static void check_content(int dir, const char *name, const char *want)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+
+	assert_int_equal(fd_read_file(dir, name, &text, 4096), 0);
+	assert_string_equal(strbuf_str(&text), want);
+}
+
+/* The file's old fixed temporary name, and a symbolic link in its place, are other people's. */
+static void test_replace_file(void **state)
+{
+	char dir_path[] = "/tmp/caisson-replace-XXXXXX", longest[256], name[FD_TMP_MAX];
+	struct stat st;
+
+	assert_non_null(mkdtemp(dir_path));
+	int dir = open(dir_path, O_RDONLY | O_DIRECTORY);
+	assert_int_equal(fd_replace_file(dir, "f.tmp", "kept", 4, 0600), 0);
+	assert_int_equal(fd_replace_file(dir, "f", "one", 3, 0600), 0);
+	assert_int_equal(fd_replace_file(dir, "f", "two", 3, 0600), 0);
+	check_content(dir, "f", "two");
+	check_content(dir, "f.tmp", "kept");
+	assert_int_equal(symlinkat("f", dir, "link"), 0);
+	assert_int_equal(fd_replace_file(dir, "link", "3", 1, 0600), 0);
+	check_content(dir, "f", "3");
+	assert_int_equal(mkfifoat(dir, "fifo", 0600), 0);
+	assert_int_equal(fd_replace_file(dir, "fifo", "4", 1, 0600), -ENXIO);
+	assert_int_equal(fstatat(dir, "fifo", &st, 0), 0);
+	assert_true(S_ISFIFO(st.st_mode));
+	memset(longest, 'x', 255);
+	longest[255] = '\0';
+	assert_int_equal(fd_replace_file(dir, longest, "5", 1, 0600), 0);
+	int fd = fd_open_temporary(dir, "f", 0600, name);
+	assert_true(fd >= 0 && fd_is_temporary_name(name));
+	assert_false(fd_is_temporary_name("f") || fd_is_temporary_name(".caisson-x"));
+	close(fd);
+	for (size_t i = 0; i < 6; i++)
+		assert_int_equal(
+			unlinkat(dir,
+				(const char *[]){"f", "f.tmp", "link", "fifo", longest, name}[i],
+				0),
+			0);
+	close(dir);
+	assert_int_equal(rmdir(dir_path), 0);
+}
+
 static void test_sizes(void **state)
 {
 	static const struct {
@@ -37,6 +82,20 @@ static void test_sizes(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		if (str_to_size(bad[i], &n) >= 0)
 			fail_msg("\"%s\" was taken for %llu", bad[i], (unsigned long long)n);
+}
+
+static void test_json_booleans(void **state)
+{
+	static const char text[] = "{\"t\": true, \"f\": false, \"s\": \"true\", \"n\": 1, "
+				   "\"a\": [true], \"o\": {\"t\": true}, \"z\": null}";
+	_cleanup_arena_ struct arena a = {0};
+	struct json *j;
+
+	assert_int_equal(json_parse(&a, text, strlen(text), "text", &j), 0);
+	assert_true(json_get_true(j, "t"));
+	for (const char *key = "fsnaozx"; *key; key++)
+		assert_false(json_get_true(j, (char[]){*key, '\0'}));
+	assert_false(json_get_true(NULL, "t"));
 }
 
 static void test_numbers(void **state)
@@ -359,6 +418,8 @@ static void test_null_descriptors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_replace_file),
+		cmocka_unit_test(test_json_booleans),
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_signals),

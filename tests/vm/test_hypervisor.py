@@ -5,10 +5,12 @@ or with the guest itself. On QEMU in software, so that it is the same everywhere
 left on the machine (conftest.py): processes, mounts, cgroups, interfaces, sockets.
 """
 import ctypes
+import fcntl
 import hashlib
 import os
 import random
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -253,6 +255,59 @@ def test_pages_refused(vm, text, said, tmp):
     if "mounts" in said:
         c.conf["mounts"].append({"destination": "/data", "type": "bind", "source": tmp, "options": ["bind"]})
     c.run(*QEMU).failed("annotation io.caisson.vm.pages", f'"{text}"', said)
+
+
+# WAIT is left out where the guest cannot give up waiting.
+LOCKING = """
+echo held >f
+for kind in flock posix; do
+	lock $kind f 4 &
+	sleep 0.7
+	lock try-$kind f 0; echo "$kind tried: $?"
+	WAIT timeout 1 lock $kind f 0; echo "$kind waited: $?"
+	wait
+	lock try-$kind f 0; echo "$kind freed: $?"
+done
+echo ready
+while ! [ -e go ]; do sleep 0.1; done
+lock try-flock f 0; echo "flock of the host: $?"
+lock try-posix f 0; echo "posix of the host: $?"
+"""
+
+
+@pytest.fixture(scope="session")
+def lock(work):
+    program = os.path.join(work, "lock")
+    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", program, os.path.join(os.path.dirname(__file__), "lock.c")], check=True)
+    return program
+
+
+@pytest.mark.parametrize("where", ["guest", "host", None])
+def test_locks_in_shares(vm, lock, where):
+    """virtio-fs sends no interrupts: only a lock of the guest's own can be given up by a program that waits for it."""
+    local = where != "host"
+    c = vm("sh", "-c", LOCKING.replace("WAIT ", "" if local else ": "),
+           annotations={"io.caisson.vm.locks": where} if where else None)
+    c.conf["root"]["readonly"] = False
+    c.write()
+    shutil.copy(lock, c.path("bin/lock"))
+    out = os.path.join(c.bundle, "out")
+    with open(out, "wb") as f:
+        p = c.rt.popen("run", "--bundle", c.bundle, *QEMU, c.id, stdout=f)
+        runtime.wait_for(lambda: "ready" in open(out).read() or p.poll() is not None, "the guest", BOOT)
+        with open(c.path("f"), "r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            fcntl.lockf(held, fcntl.LOCK_EX)
+            open(c.path("go"), "w").close()
+            p.wait(30)
+    host = 0 if local else 1
+    assert open(out).read().splitlines() == [
+        *[f"{kind} {what}" for kind in ("flock", "posix") for what in ("tried: 1", f"waited: {143 if local else 0}", "freed: 0")],
+        "ready", f"flock of the host: {host}", f"posix of the host: {host}"]
+
+
+def test_unknown_place_for_locks(vm):
+    vm(annotations={"io.caisson.vm.locks": "here"}).run(*QEMU).failed("annotation io.caisson.vm.locks", '"here"', "guest", "host")
 
 
 def test_privileged_gets_the_guests_devices(vm):

@@ -304,6 +304,24 @@ int virtio_vsock_dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsig
 	return r;
 }
 
+int virtio_vsock_progress(
+	struct virtio_vsock *v, uint32_t port, uint32_t *ret_written, uint32_t *ret_kept)
+{
+	int r = -ENOENT;
+
+	pthread_mutex_lock(&v->dev.lock);
+	for (unsigned i = 0; i < v->count && r < 0; i++) {
+		const struct vsock_conn *c = v->conns[i];
+		if (c->port != port || c->stream.fd < 0)
+			continue;
+		*ret_written = c->done;
+		*ret_kept = c->len;
+		r = 0;
+	}
+	pthread_mutex_unlock(&v->dev.lock);
+	return r;
+}
+
 static bool is_pending(struct virtio_vsock *v)
 {
 	bool pending = false;

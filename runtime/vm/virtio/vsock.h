@@ -113,6 +113,14 @@ void virtio_vsock_release(struct virtio_vsock *v);
 int virtio_vsock_dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use) must_check;
 
 /*
+ * Tells how far the guest's data for this port of the host has come: how many bytes, modulo 2^32,
+ * were written to the descriptor, and how many are kept because it did not take them yet. May be
+ * called from any thread. -ENOENT, without a message: there is no such stream any more.
+ */
+int virtio_vsock_progress(struct virtio_vsock *v, uint32_t port, uint32_t *ret_written,
+	uint32_t *ret_kept) must_check;
+
+/*
  * Writes the data that the guest has sent, and waits for slow readers, at most timeout_ms (-1: no
  * limit). Called when the guest has ended, by the thread that served the device. -ETIMEDOUT.
  */

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/interrupt.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+static int open_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? err_sys("make a signalfd") : fd;
+}
+
+int interrupt_block(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
+		return err_sys("block signals");
+	return open_signals();
+}
+
+void interrupt_unblock(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int interrupt_open(void)
+{
+	sigset_t now;
+
+	if (sigprocmask(SIG_SETMASK, NULL, &now) < 0 || !sigismember(&now, SIGTERM))
+		return -EBADF;
+	return open_signals();
+}
+
+int interrupt_read(int interrupt)
+{
+	struct signalfd_siginfo s;
+
+	if (interrupt < 0 || read(interrupt, &s, sizeof(s)) != sizeof(s))
+		return 0;
+	return err_set(EINTR, "ended by signal %u (%s)", s.ssi_signo, strsignal((int)s.ssi_signo));
+}
+
+int interrupt_wait(int interrupt, int fd)
+{
+	struct pollfd p[] = {{.fd = fd, .events = POLLIN}, {.fd = interrupt, .events = POLLIN}};
+	int r = 0;
+
+	if (interrupt < 0)
+		return 0;
+	while (r >= 0 && !p[0].revents) {
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return err_sys("poll");
+		/*
+		 * What fd has to say comes first: if it is the end of the channel, the program
+		 * runs, and the signal is the program's.
+		 */
+		if (!p[0].revents && p[1].revents)
+			r = interrupt_read(interrupt);
+	}
+	return r;
+}

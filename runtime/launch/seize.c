@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. A command that changes a container holds a flock(2) lock on its state
+ * directory. While a container is made, that may take for ever: a hook may sleep, and the cgroup
+ * may be beneath a frozen one. `delete --force` and `kill KILL` then end the command that holds the
+ * lock. The kernel tells which one it is in /proc/locks, so that no file has to be kept for it. On
+ * SIGTERM a command that makes a container undoes it (base/interrupt.h).
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "launch/container.h"
+
+#define LOCKS_MAX ((size_t)64 << 20)
+#define OTHERS_MS 10000 /* for a command that holds the lock and does not make the container */
+#define UNDO_MS 5000    /* for undoing, after SIGTERM */
+#define DEATH_MS 10000  /* after SIGKILL */
+
+/*
+ * Finds the process that holds the lock; 0: none that this process can see. A line of /proc/locks
+ * is "1: FLOCK  ADVISORY  WRITE 1234 00:1a:5678 0 EOF", and has "->" behind the number if the
+ * process only waits for the lock.
+ */
+static int find_holder(const struct container *c, pid_t *ret)
+{
+	_cleanup_strbuf_ struct strbuf locks = {0};
+	struct stat st;
+	char *save = NULL;
+
+	*ret = 0;
+	if (fstat(c->dir, &st) < 0)
+		return err_sys("stat the state directory of \"%s\"", c->id);
+	int r = fd_read_file(AT_FDCWD, "/proc/locks", &locks, LOCKS_MAX);
+	for (char *l = r < 0 ? NULL : strtok_r(locks.s, "\n", &save); l;
+		l = strtok_r(NULL, "\n", &save)) {
+		unsigned major, minor;
+		unsigned long inode;
+		int pid;
+		if (sscanf(l, "%*d: FLOCK ADVISORY WRITE %d %x:%x:%lu", &pid, &major, &minor,
+			    &inode) == 4 &&
+			inode == st.st_ino && makedev(major, minor) == st.st_dev)
+			*ret = pid;
+	}
+	return r < 0 ? r : 0;
+}
+
+static bool ends_within(int pidfd, int ms)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	return poll(&p, 1, ms) > 0;
+}
+
+/* Returns 1 if a process was ended, and 0 if none holds the lock any more. */
+static int end_holder(struct container *c, const char *what)
+{
+	pid_t pid, again;
+	int r = find_holder(c, &pid);
+
+	if (r < 0 || pid <= 0)
+		return r < 0 ? r : 0;
+	_cleanup_fd_ int pidfd = pidfd_open(pid, 0);
+	/* The pid may have become another process's before pidfd_open(): it is looked up again. */
+	if (pidfd < 0 || find_holder(c, &again) < 0 || again != pid)
+		return 0;
+	log_warn("container \"%s\" %s by process %d, which is ended", c->id, what, pid);
+	if (pidfd_send_signal(pidfd, SIGTERM, NULL, 0) < 0)
+		return errno == ESRCH ? 1 : err_sys("end process %d", pid);
+	if (ends_within(pidfd, UNDO_MS))
+		return 1;
+	pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+	return ends_within(pidfd, DEATH_MS)
+		       ? 1
+		       : err_set(ETIMEDOUT,
+				 "process %d, which holds container \"%s\", does not end", pid,
+				 c->id);
+}
+
+int container_end_maker(struct container *c)
+{
+	int r = end_holder(c, "is being created");
+
+	return r < 0 ? r : 0;
+}
+
+/* Returns 1 if the lock was taken, 0 if another command has it. */
+static int try_lock(struct container *c, int ms)
+{
+	const struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
+	int64_t deadline = clock_ms() + ms;
+
+	while (flock(c->dir, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_sys("lock the container's state directory");
+		if (clock_ms() >= deadline)
+			return 0;
+		nanosleep(&moment, NULL);
+	}
+	return 1;
+}
+
+int container_seize(struct container *c)
+{
+	bool making = c->pid == 0;
+	int r = try_lock(c, 0);
+
+	if (r == 0 && !making)
+		r = try_lock(c, OTHERS_MS);
+	if (r == 0)
+		r = end_holder(c, making ? "is being created" : "is being changed");
+	/* The lock is free now, unless a further command has it, or one that is not visible. */
+	if (r >= 0)
+		r = try_lock(c, OTHERS_MS);
+	if (r == 0)
+		return err_set(EBUSY,
+			"container \"%s\": another command holds its state directory locked",
+			c->id);
+	/* This only finds out whether the container still exists, because the lock is taken. */
+	if (r > 0)
+		r = container_lock(c);
+	return r < 0 ? r : container_read_state(c);
+}
