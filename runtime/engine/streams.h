@@ -22,7 +22,7 @@ struct stream {
 	uint32_t process;
 	unsigned stream; /* AGENT_STDIN, AGENT_STDOUT, AGENT_STDERR, AGENT_TERMINAL */
 	uint32_t port;
-	bool errors; /* of AGENT_STDOUT: it is the process's standard error too */
+	bool errors;   /* of AGENT_STDOUT: it is the process's standard error too */
 	int fd;        /* while STREAM_WAITING: what the guest's connection gets */
 	bool marked;   /* by streams_mark() */
 	uint32_t owed; /* what is owed ends at this byte of the stream, modulo 2^32 */

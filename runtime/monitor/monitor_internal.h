@@ -82,8 +82,8 @@ struct monitor {
 	int start_socket, start_lock, control; /* as in struct monitor_args */
 	int signals;                           /* a signalfd */
 	int clock;             /* a timerfd that fails when the host's clock is set; -EBADF: none */
-	int console;                           /* our terminal's slave side, or -EBADF */
-	int guest_log;                         /* our end of the guest's console */
+	int console;           /* our terminal's slave side, or -EBADF */
+	int guest_log;         /* our end of the guest's console */
 	bool told;             /* a signal came that asks the guest's process to end */
 	bool awaits_output;    /* monitor_send_exits() has to be called again soon */
 	int64_t kill_deadline; /* CLOCK_MONOTONIC, ms, for a guest that got SIGKILL; 0: none */
