@@ -26,17 +26,28 @@
 
 struct init {
 	const struct init_orders *orders;
-	int proc;     /* open until INIT's step CLOSE */
-	char pid[32]; /* as that procfs has it, which is the runtime's */
+	char pid[32]; /* as the runtime has it */
 };
 
-/* Hooks get the pid that INIT has on the host; getpid() tells the one in INIT's pid namespace. */
-static void find_pid(void *data)
+/*
+ * Hooks get the pid that INIT has on the host, as the host's procfs tells it; getpid() tells the
+ * one in INIT's pid namespace.
+ */
+static void find_pid(struct init *i, int proc)
 {
-	struct init *i = data;
-	ssize_t n = readlinkat(i->proc, "self", i->pid, sizeof(i->pid) - 1);
+	ssize_t n = readlinkat(proc, "self", i->pid, sizeof(i->pid) - 1);
 
 	i->pid[n < 0 ? 0 : n] = '\0';
+}
+
+static void take_pid(void *data, pid_t pid)
+{
+	struct init *i = data;
+
+	if (pid > 0)
+		snprintf(i->pid, sizeof(i->pid), "%d", pid);
+	else
+		i->pid[0] = '\0';
 }
 
 /* The runtime made the text, without the two members that only INIT knows. */
@@ -81,10 +92,10 @@ static int set_up(const struct init_orders *o, struct init *i)
 	int r = set_close_on_exec(o);
 	if (r < 0)
 		return r;
-	i->proc = path_open_proc();
-	if (i->proc >= 0)
-		find_pid(i);
-	return i->proc;
+	int proc = path_open_proc();
+	if (proc >= 0)
+		find_pid(i, proc);
+	return proc;
 }
 
 int main(void)
@@ -118,7 +129,7 @@ int main(void)
 		.hook_out = o->hook_out,
 		.state_json = state_json,
 		.state_data = &init,
-		.reborn = find_pid,
+		.reborn = take_pid,
 		.arena = &arena,
 		.told = o->tell_steps ? tell_step : NULL,
 		.stop_log = init_log_close,

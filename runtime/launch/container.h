@@ -6,7 +6,8 @@
  *	             anything is done
  *	config.json  the configuration as it was at create; exec, start and delete read this one
  *	start.fifo   where INIT waits for `start`
- *	result.fifo  where `start` learns how it went: its end means that the program runs
+ *	result.fifo  where `start` learns how it went: its end means that the program runs; a
+ *	             process of the container may hold that end back: see watch.c
  *	started      made by `start` and `run` before they say that the program runs
  *	start.sock   VM mode: where the monitor waits for `start`
  *	start.lock   VM mode: locked (flock) by the monitor until the program runs

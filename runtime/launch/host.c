@@ -19,6 +19,7 @@
 #include "launch/seccomp_notify.h"
 #include "launch/spawn.h"
 #include "launch/vm.h"
+#include "launch/watch.h"
 #include "machine/machine_config.h"
 #include "netsetup/net.h"
 #include "ns/channel.h"
@@ -127,15 +128,33 @@ static bool is_stage(const struct launch *l)
 	return l->plan.exec && l->plan.isolation == PLAN_NS && !l->forked;
 }
 
+/*
+ * Receives INIT's next message, as channel_recv() does. INIT's end counts as the end of the
+ * channel, and if no barrier is awaited, so does its execution of the program: see launch/watch.c.
+ */
+static int receive(const struct launch *l, const char *barrier, struct channel_msg *m, int *fd)
+{
+	const bool executes = !barrier && !is_stage(l);
+	const struct init_watch w = {.pid = l->child.pid,
+		.pidfd = l->child.pidfd,
+		.interrupt = l->interrupt,
+		.dev = executes ? l->init_dev : 0,
+		.ino = executes ? l->init_ino : 0};
+
+	int r = l->init_ino ? init_watch_wait(&w, l->channel)
+			    : interrupt_wait(l->interrupt, l->channel);
+	if (r < 0 || (r == 0 && l->init_ino))
+		return r;
+	return channel_recv(l->channel, m, fd);
+}
+
 /* Reads messages until INIT is at the barrier; with NULL, until the channel ends. */
 static int await_init(struct launch *l, const char *barrier)
 {
 	for (;;) {
 		struct channel_msg m;
 		_cleanup_fd_ int fd = -EBADF;
-		int r = interrupt_wait(l->interrupt, l->channel);
-		if (r >= 0)
-			r = channel_recv(l->channel, &m, &fd);
+		int r = receive(l, barrier, &m, &fd);
 		if (r < 0)
 			return r;
 		if (r == 0)

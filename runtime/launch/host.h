@@ -65,9 +65,10 @@ struct launch {
 	int console;      /* the terminal's master, -EBADF until INIT has sent it */
 	const char *console_socket;
 	int preserve_fds;
-	char *const *env;      /* of the program; NULL: process.env as it is */
-	struct ns_child child; /* INIT; pid 0: not cloned yet */
-	bool forked;           /* exec: child is the process that FORK made */
+	char *const *env;            /* of the program; NULL: process.env as it is */
+	struct ns_child child;       /* INIT; pid 0: not cloned yet */
+	bool forked;                 /* exec: child is the process that FORK made */
+	uint64_t init_dev, init_ino; /* of the file that INIT is executed from; VM mode: 0 */
 	struct create_part create;
 	struct exec_part exec;
 	struct vm_part vm;

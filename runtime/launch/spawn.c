@@ -125,14 +125,18 @@ static int make_orders(struct launch *l, const struct step *clone, struct init_o
 }
 
 /* Remembers the file by which "created" is told from "running": see container.h. */
-static int remember_image(struct container *c, int image)
+static int remember_image(struct launch *l, int image)
 {
 	struct stat st;
 
 	if (fstat(image, &st) < 0)
 		return err_sys("look at the file of caisson-init");
-	c->init_dev = st.st_dev;
-	c->init_ino = st.st_ino;
+	l->init_dev = st.st_dev;
+	l->init_ino = st.st_ino;
+	if (l->plan.exec)
+		return 0;
+	l->c->init_dev = st.st_dev;
+	l->c->init_ino = st.st_ino;
 	return 0;
 }
 
@@ -206,8 +210,8 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 	o.pid_ns = pid_ns;
 	if (r >= 0)
 		r = make_orders(l, clone, &o);
-	if (r >= 0 && !l->plan.exec)
-		r = remember_image(l->c, image);
+	if (r >= 0)
+		r = remember_image(l, image);
 	if (r >= 0)
 		r = spawn(l, clone, &o, image);
 	free(o.filter);

@@ -13,6 +13,7 @@
 #include "launch/host.h"
 #include "launch/launch.h"
 #include "launch/notify.h"
+#include "launch/watch.h"
 #include "ns/channel.h"
 #include "step/step.h"
 
@@ -37,29 +38,41 @@ static int start_monitor(struct launch *l)
 	return launch_await_exec(l);
 }
 
-/* Reads what INIT says of its start, to the end that its execve(2) makes. */
-static int read_result(int fifo)
+/* Reads what INIT says of its start, until INIT has executed the program or has ended. */
+static int read_result(const struct container *c, int pidfd, int fifo)
 {
-	_cleanup_strbuf_ struct strbuf text = {0};
+	const struct init_watch w = {.interrupt = -EBADF,
+		.pid = c->pid,
+		.pidfd = pidfd,
+		.dev = c->init_dev,
+		.ino = c->init_ino};
 	struct channel_msg m = {0};
+	size_t len = 0;
 
-	int r = fd_read_all(fifo, &text, sizeof(m), "the result of the start");
-	if (r < 0 || !text.len)
-		return r;
-	memcpy(&m, text.s, text.len);
-	if (!channel_is_valid(&m, text.len) || m.type != CHANNEL_FAILED)
+	while (len < sizeof(m)) {
+		int r = init_watch_wait(&w, fifo);
+		if (r < 0)
+			return r;
+		ssize_t n = r == 0 ? 0 : read(fifo, (char *)&m + len, sizeof(m) - len);
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
+			return err_sys("read the result of the start");
+		if (n == 0)
+			break;
+		len += n < 0 ? 0 : (size_t)n;
+	}
+	if (len == 0)
+		return 0;
+	if (!channel_is_valid(&m, len) || m.type != CHANNEL_FAILED)
 		return err_set(EPROTO, "malformed message from the container's first process");
 	return err_set(-m.code, "%s", m.text);
 }
 
-static int start_init(struct container *c)
+static int start_init(const struct container *c, int pidfd)
 {
-	/*
-	 * INIT has both open. Opening does not wait, because INIT may have ended; reading does.
-	 */
+	/* INIT has both open. Opening does not wait, because INIT may have ended. */
 	_cleanup_fd_ int result =
 		openat(c->dir, "result.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
-	if (result < 0 || fcntl(result, F_SETFL, 0) < 0)
+	if (result < 0)
 		return err_sys("open result.fifo in the state directory");
 	_cleanup_fd_ int start =
 		openat(c->dir, "start.fifo", O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
@@ -68,7 +81,7 @@ static int start_init(struct container *c)
 	if (start < 0 || write(start, "s", 1) != 1)
 		return err_sys("tell the container's first process to start");
 	fd_close(&start);
-	return read_result(result);
+	return read_result(c, pidfd, result);
 }
 
 int launch_poststart(struct container *c, const struct spec *s)
@@ -144,7 +157,7 @@ int launch_start(struct container *c)
 	r = l.child.pidfd < 0 ? l.child.pidfd : notify_open(&n, c);
 	if (r < 0)
 		return r;
-	r = c->vm ? start_monitor(&l) : start_init(c);
+	r = c->vm ? start_monitor(&l) : start_init(c, l.child.pidfd);
 	if (r >= 0)
 		r = container_mark_started(c);
 	if (r >= 0)

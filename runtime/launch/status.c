@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "launch/container.h"
+#include "launch/watch.h"
 
 int process_start_time(pid_t pid, uint64_t *ret)
 {
@@ -57,21 +58,14 @@ static int is_locked(int dir, const char *name)
 	return errno == EWOULDBLOCK ? 1 : err_sys("probe the lock of %s", name);
 }
 
-/*
- * Says whether INIT still waits for its start. A process that has just ended counts as one that
- * does not. If its file cannot be looked at, it is INIT: nobody has said that the program runs.
- */
+/* Says whether INIT still waits for its start. */
 static bool is_waiting(const struct container *c)
 {
-	char path[48];
-	struct stat st;
+	const struct init_watch w = {
+		.pid = c->pid, .interrupt = -EBADF, .dev = c->init_dev, .ino = c->init_ino};
 
-	if (faccessat(c->dir, CONTAINER_STARTED, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-		return false;
-	snprintf(path, sizeof(path), "/proc/%d/exe", c->pid);
-	if (stat(path, &st) < 0)
-		return errno != ENOENT && errno != ESRCH;
-	return st.st_dev == c->init_dev && st.st_ino == c->init_ino;
+	return faccessat(c->dir, CONTAINER_STARTED, F_OK, AT_SYMLINK_NOFOLLOW) != 0 &&
+	       !init_has_executed(&w);
 }
 
 int container_mark_started(struct container *c)

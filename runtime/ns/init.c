@@ -51,12 +51,12 @@ static int forked(void *data, pid_t pid)
 	return channel_write(i->a->channel, CHANNEL_FORKED, pid, "");
 }
 
-static void reborn(void *data)
+static void reborn(void *data, pid_t pid)
 {
 	struct init *i = data;
 
 	if (i->a->reborn)
-		i->a->reborn(i->a->state_data);
+		i->a->reborn(i->a->state_data, pid);
 }
 
 /*

@@ -100,7 +100,7 @@ struct ns_init_args {
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
 	/* FORK has made this process; it is called with state_data; or NULL */
-	void (*reborn)(void *data);
+	void (*reborn)(void *data, pid_t pid);
 	struct arena *arena;
 	void (*told)(const struct step *s, uint64_t took_ns); /* a step was done; or NULL */
 	void (*stop_log)(void); /* nobody listens from here on; or NULL */

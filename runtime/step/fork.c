@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 
+#include "base/fd.h"
 #include "base/path.h"
 #include "base/sys.h"
 #include "step/step.h"
@@ -74,15 +76,18 @@ int step_time_ns(struct step_ctx *c, const struct step *s)
 
 /*
  * The child's first act, where it has reports to make: it waits until the parent, which reports its
- * pid, has ended.
+ * pid, has ended. Returns the pid as the parent has it, or 0.
  */
-static void wait_for_end(int fd)
+static pid_t wait_for_end(int fd)
 {
-	char byte;
+	pid_t pid = 0, got;
+	ssize_t n;
 
-	while (read(fd, &byte, 1) < 0 && errno == EINTR)
-		;
+	while ((n = read(fd, &got, sizeof(got))) > 0 || (n < 0 && errno == EINTR))
+		if (n == (ssize_t)sizeof(got))
+			pid = got;
 	close(fd);
+	return pid;
 }
 
 /* A system call filter may hold already, and then allows clone(2) more often than clone3(2). */
@@ -91,18 +96,55 @@ static pid_t fork_under_filter(void)
 	return (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
 }
 
-static pid_t fork_into_namespaces(const struct step *s, int ret_end[2])
+static bool joins_pid_ns(const struct plan *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->steps[i].kind == STEP_JOIN && p->steps[i].ns.type == SPEC_NS_PID)
+			return true;
+	return false;
+}
+
+/* Makes a procfs of this process's pid namespace, which no directory has. Sets no message. */
+static int make_private_proc(void)
+{
+	_cleanup_fd_ int fs = fsopen("proc", FSOPEN_CLOEXEC);
+
+	if (fs < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	return fsmount(
+		fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+}
+
+/*
+ * Other containers may be in a pid namespace that was joined, and look at the child's descriptors.
+ * So the child never has the host's procfs, which shows the host's processes, but one that shows
+ * what those containers see already. In a user namespace the kernel may refuse to make one.
+ */
+static int replace_proc(struct step_ctx *c)
+{
+	int fd = make_private_proc();
+
+	c->proc = fd >= 0 ? fd : path_open_proc();
+	return c->proc < 0 ? c->proc : 0;
+}
+
+static pid_t fork_into_namespaces(struct step_ctx *c, const struct step *s)
 {
 	struct clone_args args = {.flags = s->fork.flags | CLONE_PARENT};
+	int end[2];
 
-	if (pipe2(ret_end, O_CLOEXEC) < 0)
+	if (pipe2(end, O_CLOEXEC) < 0)
 		return -1;
 	pid_t pid = sys_clone3(&args);
-	if (pid == 0) {
-		close(ret_end[1]);
-		wait_for_end(ret_end[0]);
-	}
-	return pid;
+	if (pid > 0 && write(end[1], &pid, sizeof(pid)) < 0)
+		err_clear(); /* the pipe has room, and the child does without */
+	if (pid != 0)
+		return pid;
+	close(end[1]);
+	pid_t own = wait_for_end(end[0]);
+	if (c->peer.reborn)
+		c->peer.reborn(c->peer.data, own);
+	return 0;
 }
 
 /*
@@ -121,17 +163,20 @@ static int lead_session(struct step_ctx *c)
 
 int step_fork(struct step_ctx *c, const struct step *s)
 {
-	int end[2];
-	pid_t pid = s->fork.staged ? fork_into_namespaces(s, end) : fork_under_filter();
+	const bool hide_proc = s->fork.staged && joins_pid_ns(c->plan);
 
+	if (hide_proc)
+		fd_close(&c->proc);
+	pid_t pid = s->fork.staged ? fork_into_namespaces(c, s) : fork_under_filter();
 	/* For a pid namespace whose first process has ended the kernel says ENOMEM. */
 	if (pid < 0)
 		return err_sys("make the container's process");
-	if (pid == 0 && c->peer.reborn)
-		c->peer.reborn(c->peer.data);
+	int r = pid == 0 && hide_proc ? replace_proc(c) : 0;
+	if (r < 0)
+		return r;
 	if (pid == 0)
 		return lead_session(c);
-	int r = c->peer.forked(c->peer.data, pid);
+	r = c->peer.forked(c->peer.data, pid);
 	/* HOST would never learn of this process, which must not go on. */
 	if (r < 0)
 		kill(pid, SIGKILL);

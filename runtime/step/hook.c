@@ -132,8 +132,9 @@ static int set_nonblocking(int fd)
 }
 
 /*
- * Forks, and opens the child's pidfd. Where a system call filter denies clone3(2), as engines'
- * profiles do, clone(2) is allowed; the child cannot be reaped before its pidfd is there.
+ * Forks, and opens the child's pidfd. If a system call filter denies clone3(2), as engines'
+ * profiles do, with whatever error number, clone(2) is tried; if the kernel has refused, it refuses
+ * that too. The child cannot be reaped before its pidfd is there.
  */
 static pid_t fork_hook(int *ret_pidfd)
 {
@@ -144,7 +145,7 @@ static pid_t fork_hook(int *ret_pidfd)
 	};
 	pid_t pid = sys_clone3(&args);
 
-	if (pid >= 0 || (errno != ENOSYS && errno != EPERM))
+	if (pid >= 0)
 		return pid;
 	pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (pid <= 0)

@@ -29,7 +29,8 @@ struct step_peer {
 	int (*await)(void *data, const char *barrier);
 	int (*send_fd)(void *data, const char *what, int fd); /* what: "console" or "seccomp" */
 	int (*forked)(void *data, pid_t pid); /* FORK made this process, which goes on */
-	void (*reborn)(void *data);           /* this is that process; may be NULL */
+	/* This is that process, and this its pid as its parent had it, or 0. May be NULL. */
+	void (*reborn)(void *data, pid_t pid);
 	int (*wait_start)(
 		void *data); /* waits for `start`; errors go to the `start` command from then on */
 };

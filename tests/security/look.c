@@ -14,6 +14,9 @@
  *		it is killed
  *	look [-o FILE] keep-exe PID
  *		keeps PID's program open, and tries to write to it after PID has become another one
+ *	look hold PID
+ *		copies every descriptor of PID, and keeps the copies in a process of its own until
+ *		that is killed
  *	look send
  *		calls sendmsg(2), and prints the errno
  *	look wait
@@ -498,6 +501,32 @@ static void keep_exe(struct report *r, int pid)
 	say(r, "truncate", ftruncate(write_fd, 0) < 0 ? errno : 0, "");
 }
 
+/*
+ * The first process ends, because the runtime waits for a hook. The one that keeps the copies does
+ * not keep the standard streams, for which the runtime waits too.
+ */
+static void hold(struct report *r, int pid)
+{
+	char what[32];
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	for (int i = 0; pidfd >= 0 && i < MAX_FDS; i++) {
+		int fd = (int)syscall(SYS_pidfd_getfd, pidfd, i, 0);
+		if (fd < 0 && errno == EBADF)
+			continue;
+		snprintf(what, sizeof(what), "hold/%d", i);
+		say(r, what, fd < 0 ? errno : 0, "");
+	}
+	fflush(r->out);
+	if (fork() > 0)
+		return;
+	for (int i = 0; i < 3; i++)
+		close(i);
+	setsid();
+	for (;;)
+		pause();
+}
+
 static int send_nothing(void)
 {
 	struct msghdr m = {0};
@@ -541,6 +570,8 @@ int main(int argc, char **argv)
 	} else if (argc == 3 && strcmp(how, "vandal") == 0) {
 		struct target t = target_of(atoi(argv[2]));
 		each_entry(&r, &t, "fd", vandalise);
+	} else if (argc == 3 && strcmp(how, "hold") == 0) {
+		hold(&r, atoi(argv[2]));
 	} else if (argc == 3 && strcmp(how, "keep-exe") == 0) {
 		keep_exe(&r, atoi(argv[2]));
 	} else {

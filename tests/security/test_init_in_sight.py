@@ -678,6 +678,41 @@ def test_created_and_running_cannot_be_confused_by_locks(ctr, who):
     assert c.status() == "running"
 
 
+@pytest.mark.parametrize("how", ["start", "run"])
+def test_the_runtime_does_not_wait_for_a_descriptor_that_is_held(ctr, how):
+    """The end of the channel, or of result.fifo, never comes if a process of the container keeps a copy of INIT's."""
+    c = payload(ctr, "ptrace-and-dac")
+    c.conf["hooks"] = {"startContainer": [
+        {"path": "/bin/look", "args": ["look", "-o", "/tmp/held", "hold", "1"], "env": ["PATH=/bin"]}]}
+    if how == "start":
+        c.create()
+        c.start()
+    else:
+        c.run("--detach").ok()
+    with open(c.path("/tmp/held")) as f:
+        held = [w for w, code, _ in Report(f.read()).lines if code == "ok" and w.startswith("hold/")]
+    assert len(held) > 3, f"no descriptor but the standard streams was copied: {held}"
+    assert c.status() == "running"
+
+
+@pytest.mark.parametrize("how", ["start", "run"])
+def test_a_failure_is_told_although_a_descriptor_is_held(ctr, how):
+    """The program's interpreter does not exist, which the kernel says at execve(2), after the hook."""
+    c = payload(ctr, "ptrace-and-dac")
+    with open(c.path("/bin/broken"), "w") as f:
+        f.write("#!/bin/nothing-of-this-name\n")
+    os.chmod(c.path("/bin/broken"), 0o755)
+    c.conf["process"]["args"] = ["/bin/broken"]
+    c.conf["hooks"] = {"startContainer": [
+        {"path": "/bin/look", "args": ["look", "-o", "/tmp/held", "hold", "1"], "env": ["PATH=/bin"]}]}
+    if how == "run":
+        c.run().failed("/bin/broken")
+    else:
+        c.create()
+        c.start(check=False).failed("/bin/broken")
+    assert os.path.exists(c.path("/tmp/held")), "the hook did not run"
+
+
 # ---- the listener of SCMP_ACT_NOTIFY ----
 
 def test_listener_comes_while_the_container_is_created(ctr, tmp):
