@@ -17,11 +17,16 @@ PACK_TYPE(orders_type, struct init_orders, PACK_EMBED(struct init_orders, plan, 
 	PACK_BOOL(struct init_orders, hide_late), PACK_BOOL(struct init_orders, tell_steps),
 	PACK_STRING(struct init_orders, state_head), PACK_STRING(struct init_orders, state_tail));
 
+int init_orders_pack(const struct init_orders *orders, struct strbuf *ret)
+{
+	return pack_write(&orders_type, orders, ret);
+}
+
 int init_orders_write(const struct init_orders *orders)
 {
 	_cleanup_strbuf_ struct strbuf bytes = {0};
 
-	int r = pack_write(&orders_type, orders, &bytes);
+	int r = init_orders_pack(orders, &bytes);
 	if (r < 0)
 		return r;
 	_cleanup_fd_ int fd = memfd_create("orders", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -42,6 +47,8 @@ static int check(const struct init_orders *o)
 	if (o->nslots != (size_t)o->plan.nslots || o->plan.nslots < 0)
 		return err_set(EPROTO, "the orders have %zu slots, and their plan %d", o->nslots,
 			o->plan.nslots);
+	if (o->has_env && !o->env.v)
+		return err_set(EPROTO, "the orders lack the environment of the program");
 	for (size_t i = 0; i < o->plan.n; i++)
 		if (o->plan.steps[i].slot < -1 || o->plan.steps[i].slot >= o->plan.nslots)
 			return err_set(EPROTO, "step %zu of the orders has slot %d of %d", i,
@@ -49,10 +56,21 @@ static int check(const struct init_orders *o)
 	return 0;
 }
 
+int init_orders_unpack(void *bytes, size_t len, struct init_orders **ret)
+{
+	void *orders;
+
+	int r = pack_read(&orders_type, bytes, len, &orders);
+	if (r < 0)
+		return r;
+	*ret = orders;
+	return check(orders);
+}
+
 int init_orders_read(int fd, struct init_orders **ret)
 {
 	struct stat st;
-	void *bytes, *orders;
+	void *bytes;
 
 	if (fstat(fd, &st) < 0)
 		return err_sys("look at the orders");
@@ -60,9 +78,5 @@ int init_orders_read(int fd, struct init_orders **ret)
 	bytes = mmap(NULL, (size_t)st.st_size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	if (bytes == MAP_FAILED)
 		return err_sys("map the orders");
-	int r = pack_read(&orders_type, bytes, (size_t)st.st_size, &orders);
-	if (r < 0)
-		return r;
-	*ret = orders;
-	return check(orders);
+	return init_orders_unpack(bytes, (size_t)st.st_size, ret);
 }

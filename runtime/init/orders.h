@@ -31,6 +31,12 @@ struct init_orders {
 	const char *state_head, *state_tail;
 };
 
+/*
+ * Writes the orders as bytes, and makes orders of such bytes, as pack_write() and pack_read() do.
+ */
+int init_orders_pack(const struct init_orders *orders, struct strbuf *ret) must_check;
+int init_orders_unpack(void *bytes, size_t len, struct init_orders **ret) must_check;
+
 /* Returns a descriptor of a sealed memfd. */
 int init_orders_write(const struct init_orders *orders) must_check;
 
