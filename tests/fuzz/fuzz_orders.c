@@ -4,9 +4,9 @@
  * orders are taken, and which of their bytes are changed. Orders that are accepted must name slots
  * that exist, must be readable to their last byte, and must write orders that are accepted too.
  *
- * The input: a byte, modulo the number of configurations; a byte whose bits say which of the members
- * that may be absent are there; then changes of three bytes each, two for the place in the orders
- * and one for the new value.
+ * The input: a byte, modulo the number of configurations; a byte whose bits say which of the
+ * members that may be absent are there; then changes of three bytes each, two for the place in the
+ * orders and one for the new value.
  */
 #include <stdio.h>
 #include <stdlib.h>
