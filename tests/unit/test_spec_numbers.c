@@ -217,8 +217,8 @@ static void compare(const struct object_type *t, const char *a, const char *b, c
 		if (f->kind == FIELD_OBJECT)
 			compare(f->type, x, y, path);
 		if (f->kind == FIELD_OBJECT_PTR) {
-			memcpy(&x, x, sizeof(x));
-			memcpy(&y, y, sizeof(y));
+			x = *(const char *const *)(const void *)x;
+			y = *(const char *const *)(const void *)y;
 			assert_true(!x == !y);
 			if (x)
 				compare(f->type, x, y, path);

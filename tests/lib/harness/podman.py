@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from . import engines, machine, mode, rootfs
 
 DROP_IN = "/etc/containers/containers.conf.d/caisson.conf"
-# the directory of drop-ins of a default build, and the binary for caisson-init
+# the directory of drop-ins of a default build, and that of the helpers
 BINARY = "/usr/local/bin/caisson"
 LIBEXEC = "/usr/local/libexec/caisson"
 RUNTIME = "caisson-vm" if mode.VM else "caisson"
@@ -51,10 +51,11 @@ def install(binary, build):
         os.unlink(BINARY)
     shutil.copy(binary, BINARY)
     os.chmod(BINARY, 0o755)
+    shutil.rmtree(LIBEXEC, ignore_errors=True)
+    os.makedirs(LIBEXEC)
+    shutil.copy(os.path.join(build, "cgroups", "caisson-systemd"), LIBEXEC)
     if mode.VM:
         os.symlink(os.path.basename(BINARY), os.path.join(os.path.dirname(BINARY), "caisson-vm"))
-        shutil.rmtree(LIBEXEC, ignore_errors=True)
-        os.makedirs(LIBEXEC)
         shutil.copy(os.path.join(build, "runtime", "guest", "caisson-init"), LIBEXEC)
     for name in ("subuid", "subgid"):
         # podman's name for the ranges that --userns=auto hands out
