@@ -219,9 +219,9 @@ def test_delete_between_the_directory_and_its_lock(ctr, force):
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to delay the runtime at one call")
-@pytest.mark.parametrize("call, moment", [("setns", 0.7), ("clone3", 1.5)])
+@pytest.mark.parametrize("call, moment", [("setns", 0.7), ("clone", 0.7)])
 def test_container_ends_under_an_exec(ctr, call, moment):
-    """The strace options that delay the first clone3 of a process: once in the runtime, and once in its stage process."""
+    """The stage enters the container by setns(2), and forks by clone(2) last of all: strace delays it there."""
     c = ctr.idle().up()
     p = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
                           f"inject={call}:delay_enter=1000000:when=1", *c.rt.argv("exec", c.id, "true")],

@@ -13,6 +13,7 @@
 
 #include "base/fd.h"
 #include "init/orders.h"
+#include "plan/image.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -115,7 +116,7 @@ static char *copy_of(const struct strbuf *b)
 static void use(const struct init_orders *o)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	volatile uint64_t sum = 0;
+	volatile uint64_t sum = 0; /* volatile: the reads must happen */
 
 	for (size_t i = 0; i < o->plan.n; i++)
 		if (o->plan.steps[i].slot >= 0)
@@ -131,6 +132,7 @@ static void use(const struct init_orders *o)
 		sum += strlen(o->state_head);
 	if (o->state_tail)
 		sum += strlen(o->state_tail);
+	(void)sum;
 	if (plan_print(&o->plan, &text) < 0)
 		abort();
 }

@@ -24,7 +24,7 @@ def clean_machine():
 
 @pytest.fixture(scope="session")
 def template(work):
-    return rootfs.make_busybox(os.path.join(work, "rootfs"), "/bin/busybox")
+    return rootfs.make_busybox(os.path.join(work, "rootfs-of-vm-guest"), "/bin/busybox")
 
 
 @pytest.fixture
