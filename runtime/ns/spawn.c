@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The new process shares the caller's memory until it executes caisson-init
- * (CLONE_VM), as with vfork(2), which saves copying the page tables. It runs on a stack of its own,
- * looks at nothing of the caller's but `struct spawn`, and calls nothing but thin wrappers of
- * system calls. The caller waits for the execve(2), which closes a pipe, but not for ever: in a
- * frozen cgroup the new process does not get there before somebody thaws it. CLONE_VFORK would make
- * the caller deaf to signals then.
+ * Theory of operation. Unless it is born in a cgroup, the new process shares the caller's memory
+ * until it executes caisson-init (CLONE_VM), as with vfork(2), which saves copying the page tables.
+ * It runs on a stack of its own, looks at nothing of the caller's but `struct spawn`, and calls
+ * nothing but thin wrappers of system calls. The caller waits for the execve(2), which closes a
+ * pipe, but not for ever: in a frozen cgroup the new process does not get there before somebody
+ * thaws it. CLONE_VFORK would make the caller deaf to signals then.
  *
  * execve(2) decides about capabilities:
  *
@@ -138,23 +138,41 @@ static pid_t clone_vm(struct clone_args *ca, int (*fn)(void *), void *data)
 	return r < 0 ? -1 : (pid_t)r;
 }
 
-static pid_t clone_init(struct clone_args *ca, struct spawn *s)
+static pid_t clone_sharing(struct clone_args *ca, struct spawn *s)
 {
 	ca->flags |= CLONE_VM;
 	ca->stack = (uintptr_t)s->stack;
 	ca->stack_size = sizeof(s->stack);
 	return clone_vm(ca, become_init, s);
 }
+#endif
+
+/*
+ * A process that is born in a cgroup gets memory of its own. If the cgroup's memory runs out, the
+ * kernel kills every process that shares memory with the one it chose, and the runtime would die
+ * with the container.
+ */
+static bool shares_memory(const struct clone_args *ca)
+{
+#ifdef __x86_64__
+	return !(ca->flags & CLONE_INTO_CGROUP);
 #else
+	return false;
+#endif
+}
+
 static pid_t clone_init(struct clone_args *ca, struct spawn *s)
 {
+#ifdef __x86_64__
+	if (shares_memory(ca))
+		return clone_sharing(ca, s);
+#endif
 	pid_t pid = sys_clone3(ca);
 
 	if (pid == 0)
 		become_init(s);
 	return pid;
 }
-#endif
 
 /* Says whether the process has executed caisson-init, or has ended. */
 static bool wait_for_execve(int pipe_end)
@@ -186,10 +204,11 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 		free(s);
 		return err_sys("make a pipe");
 	}
+	bool shared = shares_memory(&ca);
 	pid_t pid = clone_init(&ca, s);
 	int code = errno;
 	close(ends[1]);
-	if (pid < 0 || wait_for_execve(ends[0])) {
+	if (pid < 0 || !shared || wait_for_execve(ends[0])) {
 		free(s);
 		/* An ordinary user's process needs its own files in /proc again. */
 		if (dumpable == 1)
