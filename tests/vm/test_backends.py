@@ -282,7 +282,7 @@ def test_bad_sources(vm, tmp):
         r = run(vm("true", m))
         assert r.rc == 1 and words in r.err, (change, r.err)
     r = run(vm("true", *[mount("ext4", "/s", f"/data{i}") for i in range(7)]))
-    assert r.rc == 1 and "takes 6 back ends" in r.err, r.err
+    assert r.rc == 1 and "at most 6 vhost-user back ends" in r.err, r.err
     for c in (vm("true", mount("ext4", "/s", "/data")), with_net(vm("true"), "/s")):
         r = c.run("--isolation", "ns")
         assert r.rc == 1 and "--isolation vm" in r.err, r.err
