@@ -137,8 +137,9 @@ static int make_each(int mount, const char *path)
 }
 
 /*
- * Makes the directories of the path. 1: the last one is new; 0: it existed. A parent may vanish
- * between two steps, because another container was the last one beneath it; then this begins anew.
+ * Makes all directories of the path. Returns 1 if it made the last one, 0 if that one existed. If
+ * the removal of another container deletes a parent meanwhile, the function starts again from the
+ * top.
  */
 static int make_dirs(int mount, const char *path)
 {

@@ -58,7 +58,10 @@ static int check_usage(struct cg_target *t, const struct cg_resources *res)
 	return 0;
 }
 
-/* Nothing is in use when a container is made, so that only an update comes to this. */
+/*
+ * Warns if the new memory limit is below what the cgroup uses now. Only an update can cause this,
+ * because a new container uses no memory yet.
+ */
 static void warn_of_kill(struct cg_target *t, const struct cg_resources *res)
 {
 	uint64_t usage;

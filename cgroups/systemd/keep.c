@@ -31,7 +31,7 @@ static int put_number(struct sdbus *s, sd_bus_message *m, const char *property, 
 	if (r < 0)
 		return err_set(EIO, "systemd property %s: expected a number, found \"%.80s\"",
 			property, text);
-	/* systemd knows no limit of 0 processes. */
+	/* systemd refuses TasksMax=0, so caisson sends 1 instead. */
 	return sd_put(s, m, property, "t", v == 0 && streq(property, "TasksMax") ? 1 : v);
 }
 

@@ -97,8 +97,9 @@ int disk_writev(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 int disk_zero(struct disk *d, uint64_t offset, uint64_t length) must_check;
 
 /*
- * The range's bytes are not needed any more: whole clusters of it read as zeros from then on and
- * their space is given back, the rest is left as it is. A format may do nothing.
+ * Tells the disk that the bytes of the range are no longer needed. A format that supports this
+ * frees the whole clusters in the range, which then read as zeros, and leaves the rest unchanged.
+ * Other formats do nothing.
  */
 int disk_discard(struct disk *d, uint64_t offset, uint64_t length) must_check;
 

@@ -11,9 +11,10 @@
 
 #define MAX_SEGMENTS 128
 #define MAX_SECTIONS 1024
-#define MAX_NAMES 65536         /* bytes of the table of sections' names */
-#define MAX_RELEASE 64          /* __NEW_UTS_LEN of include/uapi/linux/utsname.h */
-#define BANNER "Linux version " /* init/version-timestamp.c: linux_banner */
+#define MAX_NAMES 65536 /* bytes of the table of sections' names */
+#define MAX_RELEASE 64  /* __NEW_UTS_LEN of include/uapi/linux/utsname.h */
+/* The beginning of the kernel's linux_banner (init/version-timestamp.c). */
+#define BANNER "Linux version "
 #define SCAN_CHUNK 65536
 #define MAX_SCAN (512ULL << 20) /* bytes; Debian's vmlinux has 66 million */
 

@@ -14,8 +14,9 @@ enum tree_warning {
 void tree_warn(struct tree *t, enum tree_warning kind, const char *name, const char *why);
 
 /*
- * The set of names that this layer wrote: (inode of the directory, name). A whiteout or an opaque
- * mark is for what is below the layer and leaves these. Hashed to 64 bits under a random key.
+ * The names that this layer wrote, as pairs of a directory's inode and a name. A whiteout or an
+ * opaque mark hides only the names of lower layers, so names in this set are kept. Each pair is
+ * stored as a hash of 64 bits under a random key.
  */
 struct seen;
 int seen_new(struct seen **ret) must_check;

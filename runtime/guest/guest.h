@@ -34,7 +34,7 @@ struct guest_config {
 	int (*connect)(void *data, uint32_t port);
 	/* Mounts the share that holds the root and the bind mounts at the path `share`. */
 	int (*mount_share)(void *data, const char *share);
-	/* Sets the clock to the host's CLOCK_REALTIME of now. NULL: the clock may not be set. */
+	/* Sets the guest's clock to the host's current CLOCK_REALTIME. NULL: it may not be set. */
 	void (*set_clock)(void *data, uint64_t nanoseconds);
 	const char *dir;    /* absolute: the share and the container's root are mounted below it */
 	const char *cgroup; /* absolute, beneath the cgroup2 mount */

@@ -7,7 +7,7 @@
 struct seccomp_agent {
 	const struct spec_seccomp *seccomp;
 	pid_t pid;
-	const char *status; /* of the container, for the agent */
+	const char *status; /* the container's OCI status, which the seccomp agent is told */
 };
 
 /* Sends INIT's seccomp listener to the agent at linux.seccomp.listenerPath. */

@@ -37,9 +37,10 @@ struct ns_clone_args {
 int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
 
 /*
- * Waits until a stage has named its child on the channel, and has ended. *child is the stage
- * before, and its child afterwards, which is a child of the caller too. interrupt: -EBADF, or that
- * of interrupt_block(), which ends the wait.
+ * Waits until a stage, which is a process that forks the next one, has reported its child on the
+ * channel and has ended. *child is the stage when this is called, and the stage's child when it
+ * returns; that is a child of the caller too. interrupt: the descriptor of interrupt_block(), which
+ * ends the wait if it is readable, or -EBADF for none.
  */
 int ns_await_fork(int channel, int interrupt, struct ns_child *child) must_check;
 

@@ -113,8 +113,8 @@ static int become_init(void *data)
 
 #ifdef __x86_64__
 /*
- * clone3(2) with CLONE_VM: the child starts on an empty stack, so that it must not return into the
- * caller's frames. The C library has no wrapper for it.
+ * Calls clone3(2) with CLONE_VM. The child starts on an empty stack, so it must not return into the
+ * caller's frames. The C library has no wrapper for this.
  */
 static pid_t clone_vm(struct clone_args *ca, int (*fn)(void *), void *data)
 {

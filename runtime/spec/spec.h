@@ -62,7 +62,7 @@ struct spec_mount {
 	bool remount;           /* change the flags of the mount that is already there */
 	bool tmpcopyup;         /* tmpfs: start with a copy of what it covers */
 	struct spec_strings data; /* all other options, for the file system: "mode=755" */
-	/* of an idmapped mount; empty: the container's */
+	/* id mappings of an idmapped mount; empty: the container's mappings apply */
 	struct spec_id_maps uid_mappings, gid_mappings;
 };
 

@@ -52,7 +52,7 @@ static void run_environment(void)
 	CHECK_MSG("process.env[1]: \"NOVALUE\": expected NAME=VALUE");
 	p.env = (struct spec_strings)STRINGS("=x");
 	CHECK(find_program(&c, &p) == -EINVAL);
-	/* The runtime may put another environment in the place of process.env. */
+	/* If the runtime hands over an environment, the program gets it instead of process.env. */
 	struct step s = {.process = &p};
 	c.env = (char *const[]){"LISTEN_FDS=1", NULL};
 	CHECK(step_find_program(&c, &s) == 0);

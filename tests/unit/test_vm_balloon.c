@@ -169,7 +169,7 @@ static void flood(void **state)
 		assert_int_equal(t.b.discarded, turn * VIRTIO_BALLOON_TURN);
 		assert_int_equal(used(&t.g, INFLATE)->idx, 0);
 	}
-	/* Between the turns the other queues are served. */
+	/* The device serves its other queues between two turns of a long inflate request. */
 	ask(&t, DEFLATE, (uint32_t[]){LAST}, 1);
 	assert_int_equal(used(&t.g, DEFLATE)->idx, 1);
 	assert_int_equal(virtio_kick(&t.b.dev, INFLATE), 0);

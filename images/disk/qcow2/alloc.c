@@ -240,7 +240,7 @@ static int is_free_run(struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t *
 	return 1;
 }
 
-/* How many blocks are missing for the clusters from `first` to `end`. */
+/* Counts the refcount blocks that the image still lacks for the clusters from `first` to `end`. */
 static uint64_t missing_blocks(const struct qcow2 *q, uint64_t first, uint64_t end)
 {
 	uint64_t missing = 0;

@@ -140,7 +140,7 @@ struct qcow2 {
 
 	uint64_t *l1; /* as in the file, in the host's byte order */
 	uint32_t l1_dirty_from, l1_dirty_to;
-	uint64_t *table; /* the refcount table, likewise */
+	uint64_t *table; /* the refcount table, in the host's byte order */
 	uint32_t table_n, table_dirty_from, table_dirty_to;
 	struct qcow2_cache l2, refs;
 	struct qcow2_set tables; /* L2 tables and refcount blocks: no data may be written there */

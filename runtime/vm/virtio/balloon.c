@@ -141,8 +141,8 @@ static int serve_other(struct virtio_balloon *b, struct virtq *q, bool reporting
 	if (r < 0)
 		return r;
 	/*
-	 * The share counts buffers and not pages, because the kernel frees one large range faster
-	 * than many small ones.
+	 * A turn's share of work (*pages) is charged one for each buffer, not one for each page,
+	 * because the kernel frees one large range faster than many small ones.
 	 */
 	unsigned calls = b->chain.writable;
 	*pages -= calls < *pages ? calls : *pages;

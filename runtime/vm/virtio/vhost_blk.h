@@ -4,6 +4,8 @@
 #include "vm/vhost/front.h"
 
 /*
+ * Makes a block device whose requests a vhost-user back end serves.
+ *
  * sock: connected to the back end; it stays the caller's. peer: name of the back end, for messages;
  * the pointer is kept. reconnect: as in vhost_user_options. The back end reports the size, the
  * block size and the rest of the configuration. The errors are those of vhost_user_init().
