@@ -71,8 +71,8 @@ def test_vsock_from_the_container(vm, evil):
 
 def test_without_kvm_and_cache(vm):
     """
-    Where KVM can't run Linux `auto` says so, once on standard error and once in the log. A cache that can't be written is
-    no reason to fail: the initramfs is packed anew.
+    Where KVM can't run Linux `auto` says so once, in the log: standard error is the container's, unless it is a terminal. A
+    cache that can't be written is no reason to fail: the initramfs is packed anew.
     """
     c = vm("echo", "here")
     c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/kvm; mkdir -p /var/cache/caisson && '
@@ -80,15 +80,14 @@ def test_without_kvm_and_cache(vm):
     notice = "the microVM runs in software, on QEMU: /dev/kvm "
     r = c.run("--hypervisor", "auto", timeout=BOOT).ok()
     assert r.out == "here\n"
-    line, = r.err.splitlines()
-    assert line.startswith("caisson: " + notice), r
+    assert r.err == "", r
     logged, = log_of(c).splitlines()
     assert "level=info" in logged and notice in logged
     # The notice comes before the machine is made. In JSON it has the same text.
     os.unlink(c.rt.options[1])
     c.rt.options += ["--log-format", "json"]
     c.conf["vm"]["kernel"]["path"] = "/no/such"
-    c.run().failed(notice, "vm.kernel.path", lines=2)
+    c.run().failed("vm.kernel.path")
     logged = [json.loads(l) for l in log_of(c).splitlines()]
     assert [(l["level"], notice in l["msg"]) for l in logged] == [("info", True), ("error", False)], logged
 
