@@ -235,10 +235,16 @@ static void begin(struct world *w)
 {
 	static const struct plan plan = {.n = 0};
 	static const struct plan_env env = {.bundle = "/bundle", .keyring = "_ses.id"};
-	static const struct monitor_args args = {
-		.plan = &plan, .env = &env, .id = "id", .config = "{}", .config_len = 2};
+	static struct arena arena;
+	static const struct monitor_args args = {.plan = &plan,
+		.env = &env,
+		.id = "id",
+		.config = "{}",
+		.config_len = 2,
+		.arena = &arena};
 	int s[2], c[2];
 
+	arena_release(&arena); /* of the input before */
 	*w = (struct world){.m = {.a = &args, .boot = {.filter_slot = -1, .deadline = 1}}};
 	w->m.starter = w->m.start_lock = w->m.console = -EBADF;
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)
