@@ -26,11 +26,8 @@ int tool_resize(const struct tool_command *self, int argc, char **argv)
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
 		{"shrink", 0, OPTION_FLAG, &smaller, NULL,
 			"allow a smaller size, which loses data"},
-		{"backing", 0, OPTION_STRING, &i.backing, "on|off|DIR",
-			"where backing files may be: on: beside the image"},
-		{"backing-format", 0, OPTION_STRING, &i.backing_format, "FORMAT",
-			"of backing files whose format the image does not name"},
-		{"quiet", 'q', OPTION_FLAG, &quiet, NULL, "print nothing"},
+		TOOL_OPTIONS_BACKING(i),
+		TOOL_OPTION_QUIET(quiet),
 		{0},
 	};
 	/* "-10G" is a size, not an option. */
@@ -87,9 +84,8 @@ int tool_snapshot(const struct tool_command *self, int argc, char **argv)
 		{"apply", 'a', OPTION_STRING, &apply, "NAME",
 			"go back to one; what was written since is lost"},
 		{"delete", 'd', OPTION_STRING, &delete, "NAME", "delete one"},
-		{"force-share", 'U', OPTION_FLAG, &i.shared, NULL,
-			"list although another process writes the image"},
-		{"quiet", 'q', OPTION_FLAG, &quiet, NULL, "print nothing"},
+		TOOL_OPTION_SHARE(i, "list"),
+		TOOL_OPTION_QUIET(quiet),
 		{0},
 	};
 	int n;
@@ -200,8 +196,7 @@ int tool_check(const struct tool_command *self, int argc, char **argv)
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
 		{"repair", 'r', OPTION_STRING, &repair, "leaks|all", "repair what was found"},
-		{"json", 0, OPTION_FLAG, &json, NULL, "print JSON"},
-		{"output", 0, OPTION_STRING, &output, "human|json", "how to print it"},
+		TOOL_OPTIONS_JSON(json, output),
 		{"force-share", 'U', OPTION_FLAG, &i.shared, NULL,
 			"check although another process writes the image, which finds false "
 			"errors"},

@@ -254,7 +254,7 @@ int tool_create(const struct tool_command *self, int argc, char **argv)
 		{"backing", 0, OPTION_STRING, &allowed, "on|off|DIR",
 			"where the backing file's own backing file may be"},
 		{"unsafe", 'u', OPTION_FLAG, &unsafe, NULL, "the backing file need not be there"},
-		{"quiet", 'q', OPTION_FLAG, &quiet, NULL, "print nothing"},
+		TOOL_OPTION_QUIET(quiet),
 		{0},
 	};
 	_cleanup_arena_ struct arena a = {0};

@@ -157,10 +157,8 @@ int tool_info(const struct tool_command *self, int argc, char **argv)
 	bool json = false;
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
-		{"json", 0, OPTION_FLAG, &json, NULL, "print JSON"},
-		{"output", 0, OPTION_STRING, &output, "human|json", "how to print it"},
-		{"force-share", 'U', OPTION_FLAG, &i.shared, NULL,
-			"read although another process writes the image"},
+		TOOL_OPTIONS_JSON(json, output),
+		TOOL_OPTION_SHARE(i, "read"),
 		{0},
 	};
 	int n;
@@ -258,14 +256,9 @@ int tool_map(const struct tool_command *self, int argc, char **argv)
 	bool json = false;
 	const struct option_def defs[] = {
 		{"format", 'f', OPTION_STRING, &i.format, "FORMAT", "the image's format"},
-		{"backing", 0, OPTION_STRING, &i.backing, "on|off|DIR",
-			"where backing files may be: on: beside the image"},
-		{"backing-format", 0, OPTION_STRING, &i.backing_format, "FORMAT",
-			"of backing files whose format the image does not name"},
-		{"json", 0, OPTION_FLAG, &json, NULL, "print JSON"},
-		{"output", 0, OPTION_STRING, &output, "human|json", "how to print it"},
-		{"force-share", 'U', OPTION_FLAG, &i.shared, NULL,
-			"read although another process writes the image"},
+		TOOL_OPTIONS_BACKING(i),
+		TOOL_OPTIONS_JSON(json, output),
+		TOOL_OPTION_SHARE(i, "read"),
 		{0},
 	};
 	int n;

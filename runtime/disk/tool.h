@@ -57,6 +57,36 @@ void tool_image_release(struct tool_image *i);
 #define _cleanup_image_ __attribute__((cleanup(tool_image_release), unused))
 int tool_open(struct tool_image *i) must_check;
 
+/*
+ * Rows of an option table that mean the same in every subcommand. `image` is a
+ * struct tool_image, and `to` is the variable that gets the option's value.
+ */
+#define TOOL_OPTIONS_BACKING(image) \
+	{"backing", 0, OPTION_STRING, &(image).backing, "on|off|DIR", \
+		"where backing files may be: on: beside the image"}, \
+	{ \
+		"backing-format", 0, OPTION_STRING, &(image).backing_format, "FORMAT", \
+			"the format of backing files for which the image names none" \
+	}
+#define TOOL_OPTIONS_JSON(json, output) \
+	{"json", 0, OPTION_FLAG, &(json), NULL, "print JSON"}, \
+	{ \
+		"output", 0, OPTION_STRING, &(output), "human|json", "how to print it" \
+	}
+#define TOOL_OPTION_SHARE(image, verb) \
+	{ \
+		"force-share", 'U', OPTION_FLAG, &(image).shared, NULL, \
+			verb " although another process writes the image" \
+	}
+#define TOOL_OPTION_PROGRESS(to) \
+	{ \
+		"progress", 'p', OPTION_FLAG, &(to), NULL, "show how far it is" \
+	}
+#define TOOL_OPTION_QUIET(to) \
+	{ \
+		"quiet", 'q', OPTION_FLAG, &(to), NULL, "print nothing" \
+	}
+
 /* The options that tool_open() uses: for what opens the backing file by itself. */
 int tool_use_directory(struct tool_image *i, struct disk_options *o) must_check;
 
