@@ -20,7 +20,10 @@ static void pass_kick(void *ctx, unsigned queue)
 	eventfd_write(s->kicks[queue], 1);
 }
 
-/* Gives an initialised device its page of MMIO, its interrupt and the eventfds for its kicks. */
+/*
+ * Connects an initialised device to the machine: gives it a page of MMIO, an interrupt, and one
+ * eventfd for each queue, which the guest's kicks signal.
+ */
 static int plug_device(struct machine *m, struct virtio_device *d)
 {
 	unsigned index = m->slot_count++;
@@ -50,7 +53,8 @@ static int plug_device(struct machine *m, struct virtio_device *d)
 }
 
 /*
- * Ends the machine, because programs that use a lost file system, disk or network could only hang.
+ * Ends the machine because a file system, disk or network of the guest is lost. Programs in the
+ * guest that use it could only hang.
  */
 static void end_machine_lost(void *ctx, const char *why)
 {
@@ -180,8 +184,8 @@ static int load_guest(struct machine *m, const struct machine_options *o)
 }
 
 /*
- * Makes what KVM provides. If KVM refuses, another hypervisor may still work, so the message names
- * it.
+ * Makes the parts that KVM provides: the VM, its memory, interrupt controllers and vCPUs. If KVM
+ * refuses, the other hypervisor may still work, so the error message names it.
  */
 static int build_cpus(struct machine *m, const struct machine_options *o)
 {
@@ -199,7 +203,10 @@ static int build_cpus(struct machine *m, const struct machine_options *o)
 	return r < 0 ? err_set(-r, "%s; " VM_KVM_INSTEAD, err_msg()) : 0;
 }
 
-/* The parts in their order: each call needs the ones before it. */
+/*
+ * Builds all parts of the machine. The order is fixed, because each call needs the parts made
+ * before it.
+ */
 static int build_parts(struct machine *m, const struct machine_options *o)
 {
 	int r = vm_memory_init(&m->memory, &o->memory);

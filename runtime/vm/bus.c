@@ -32,7 +32,10 @@ int vm_bus_add(struct vm_bus *b, const struct vm_bus_entry *entry)
 	return 0;
 }
 
-/* Finds the device that supports an access of this width at this address, or NULL. */
+/*
+ * Returns the device that answers an access of `len` bytes at `addr`, or NULL if there is none or
+ * if it does not support this width.
+ */
 static const struct vm_bus_entry *find_device(const struct vm_bus *b, uint64_t addr, unsigned len)
 {
 	unsigned low = 0, high = b->count;

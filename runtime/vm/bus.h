@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The bus: it knows which device answers at which port or MMIO address. Devices are added before
- * the first vCPU runs. After that the bus is read-only, so vCPU threads use it without a lock; each
+ * Maps each I/O port or MMIO address to the device that answers there. Devices are added before the
+ * first vCPU runs. After that the bus is read-only, so vCPU threads use it without a lock; each
  * device takes its own lock.
  *
- * A read that no device answers, that reaches beyond its device, or that has a width the device
- * does not support gives all ones, and such a write is ignored, as on a real bus.
+ * An access is invalid if no device answers it, if it reaches beyond its device, or if the device
+ * does not support its width. As on a real bus, an invalid read returns all ones, and an invalid
+ * write is ignored.
  */
 #pragma once
 #include <stdint.h>
@@ -17,8 +18,9 @@
 struct vm_bus_ops {
 	unsigned widths; /* sum of the supported access sizes in bytes: 1 | 2 | 4 | 8 */
 	/*
-	 * offset + len is inside the device. The data is little-endian, len bytes. Each of the two
-	 * may be NULL.
+	 * Callbacks for an access by the guest: `len` bytes at `offset` of the device,
+	 * little-endian. The bus has checked that offset + len is inside the device. NULL: the
+	 * device ignores this kind of access.
 	 */
 	void (*read)(void *device, uint64_t offset, void *ret_data, unsigned len);
 	void (*write)(void *device, uint64_t offset, const void *data, unsigned len);
@@ -29,7 +31,7 @@ struct vm_bus_entry {
 	uint64_t len;
 	const char *name;
 	const struct vm_bus_ops *ops;
-	void *device; /* not owned */
+	void *device; /* passed to read and write; not owned by the bus */
 };
 
 struct vm_bus {

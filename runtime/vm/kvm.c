@@ -10,8 +10,8 @@
 #include "base/str.h"
 
 /*
- * Intel CPUs that cannot run real mode as a guest need three pages here. They lie in the hole,
- * below the BIOS.
+ * Guest address of three pages that KVM needs on Intel CPUs that cannot run real mode in a guest.
+ * The pages lie in the hole below the BIOS, where there is no RAM.
  */
 #define TSS_ADDRESS 0xfffbd000UL
 #define IOAPIC_PINS 24
@@ -74,8 +74,9 @@ static int check_dev(int dev, const char *path)
 }
 
 /*
- * Names the processor's extension that KVM runs guests with, or NULL (Intel SDM volume 2A, CPUID
- * leaf 1, ECX bit 5; AMD APM volume 3, CPUID 0x80000001, ECX bit 2).
+ * Returns the name of the processor extension that KVM needs to run guests, or NULL if the
+ * processor has none (Intel SDM volume 2A, CPUID leaf 1, ECX bit 5; AMD APM volume 3, CPUID
+ * 0x80000001, ECX bit 2).
  */
 static const char *cpu_extension(void)
 {
@@ -95,15 +96,15 @@ static const char *cpu_extension(void)
  * the same, but the processor has no mode for guests: guest user code runs natively, and KVM's
  * emulator interprets guest kernel code one instruction at a time. That emulator knows the
  * instructions that access devices, but not all those that Linux uses from its first system call
- * on. No capability tells the two kinds of KVM apart, and a trial would mean to boot a kernel and
- * see it hang.
+ * on. No capability tells the two kinds of KVM apart, and the only trial is to boot a kernel and
+ * wait whether it hangs.
  *
- * But only kvm_intel and kvm_amd run any kernel; they load on no processor without VT-x or SVM; and
- * a hypervisor with nested virtualization shows these bits in CPUID as hardware does. So a /dev/kvm
- * without either bit is not used.
+ * Only kvm_intel and kvm_amd can run every kernel, and they load only on a processor with VT-x or
+ * SVM. A hypervisor with nested virtualization shows these CPUID bits as hardware does. So caisson
+ * does not use /dev/kvm if CPUID has neither bit.
  *
- * A processor with the bits may still have a paravirtual KVM. So the error of a guest that does not
- * start names the other hypervisor (VM_KVM_INSTEAD).
+ * Even with one of the bits, the host's KVM may be a paravirtual one. So the error for a guest that
+ * does not start recommends the other hypervisor (VM_KVM_INSTEAD).
  */
 int vm_kvm_runs_linux(const char *path, char *reason, size_t size)
 {
@@ -139,7 +140,10 @@ int vm_kvm_open(struct vm_kvm *ret, const char *path)
 			run_len, sizeof(struct kvm_run));
 	int max = ioctl(dev, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	_cleanup_fd_ int vm = -EBADF;
-	/* A signal interrupts this call, and the kernel does not restart it. */
+	/*
+	 * The call is repeated after EINTR, because a signal interrupts it and the kernel does not
+	 * restart it.
+	 */
 	do
 		vm = ioctl(dev, KVM_CREATE_VM, 0UL);
 	while (vm < 0 && errno == EINTR);
@@ -154,7 +158,7 @@ int vm_kvm_open(struct vm_kvm *ret, const char *path)
 		.dev = take_fd(&dev),
 		.vm = take_fd(&vm),
 		.run_len = (size_t)run_len,
-		/* 4 is the API document's value if the answer is 0 */
+		/* if KVM returns 0, the limit is 4 (KVM's API document) */
 		.max_vcpus = max > 0 ? (unsigned)max : 4,
 	};
 	return 0;
@@ -186,9 +190,9 @@ int vm_kvm_add_memory(struct vm_kvm *k, const struct vm_memory *m)
 }
 
 /*
- * Routes each GSI to the IOAPIC's pin of the same number only. KVM's default table routes the first
- * 16 to the 8259s too. Nothing in a hardware-reduced machine masks those, so each interrupt would
- * come a second time, as vector 0 to 15, through the LAPIC's LINT0.
+ * Routes each GSI only to the IOAPIC pin of the same number. KVM's default table also routes the
+ * first 16 GSIs to the two 8259 controllers. A hardware-reduced machine never masks those, so each
+ * interrupt would come a second time, as vector 0 to 15, through LINT0 of the local APIC.
  */
 static int route_interrupts(const struct vm_kvm *k)
 {

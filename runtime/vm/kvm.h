@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * /dev/kvm and one virtual machine on it.
+ * Opens /dev/kvm and creates one virtual machine on it.
  *
  *	vm_kvm_runs_linux()            whether KVM can be used; if not, QEMU is the hypervisor
  *	vm_kvm_open(&k)                opens /dev/kvm, checks it, and creates the VM
@@ -15,27 +15,28 @@
 
 #include "vm/memory.h"
 
-/* The end of a message about a failure of KVM: what the user can do instead. */
+/* The end of an error message about a failure of KVM. It says what the user can do instead. */
 #define VM_KVM_INSTEAD "--hypervisor qemu runs it in software"
 
 struct vm_kvm {
-	int dev;        /* /dev/kvm */
-	int vm;         /* the machine */
-	size_t run_len; /* bytes of the page that each vCPU shares with this process */
+	int dev;        /* descriptor of /dev/kvm */
+	int vm;         /* descriptor of the virtual machine */
+	size_t run_len; /* bytes of struct kvm_run, which each vCPU shares with this process */
 	unsigned max_vcpus;
-	unsigned slots; /* memory slots in use */
+	unsigned slots; /* number of KVM memory slots in use */
 };
 
 /*
- * Returns 1 if an unmodified kernel can run on the KVM at `path`, else 0, without trying it.
- * `reason` gets a text for people: why or why not, and what to do; it is cut to `size`. Takes
- * microseconds and leaves err_msg() alone.
+ * Returns 1 if the KVM at `path` can run an unmodified Linux kernel, else 0. It decides by CPUID,
+ * without a trial run, in microseconds. Writes a text for the user into `reason`, cut to `size`
+ * bytes: why or why not, and what to do. Does not change err_msg().
  */
 int vm_kvm_runs_linux(const char *path, char *reason, size_t size) must_check;
 
 /*
- * -ENOENT: this host has no KVM; -EACCES: no permission; -ENOSYS: too old. The message says what to
- * do.
+ * Opens the KVM device at `path`, checks it and creates a virtual machine. Returns -ENOENT if this
+ * host has no KVM, -EACCES without permission, -ENOSYS if KVM is too old. The error message says
+ * what to do.
  */
 int vm_kvm_open(struct vm_kvm *ret, const char *path) must_check;
 void vm_kvm_release(struct vm_kvm *k);
@@ -43,11 +44,13 @@ void vm_kvm_release(struct vm_kvm *k);
 int vm_kvm_add_memory(struct vm_kvm *k, const struct vm_memory *m) must_check;
 int vm_kvm_create_irqchip(struct vm_kvm *k) must_check;
 
-/* Makes KVM raise the edge-triggered GSI `gsi` each time that somebody writes to the eventfd. */
+/*
+ * Makes KVM raise the edge-triggered interrupt `gsi` each time that somebody writes to the eventfd.
+ */
 int vm_kvm_irqfd(const struct vm_kvm *k, int eventfd, unsigned gsi) must_check;
 
 /*
- * Makes KVM signal the eventfd when the guest writes the 4-byte `value` to the MMIO address `addr`;
- * the vCPU goes on without an exit.
+ * Makes KVM signal the eventfd when the guest writes the 4-byte `value` to the MMIO address `addr`.
+ * The vCPU continues without an exit.
  */
 int vm_kvm_ioeventfd(const struct vm_kvm *k, int eventfd, uint64_t addr, uint32_t value) must_check;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine: everything in this directory put together, in the order that build.c shows.
+ * Builds and runs the whole virtual machine from the parts in this directory. build.c shows their
+ * order.
  *
- *	machine_build(&m, &options)   builds all; a failure leaves nothing
+ *	machine_build(&m, &options)   builds all; releases all again if it fails
  *	machine_start(&m)             starts the vCPUs' threads, paused; nothing is opened later
  *	machine_run(&m)               serves the devices in this thread until the guest ends
  *	machine_release(&m)
  *
- * The descriptors of the options stay the caller's and must be open until machine_release().
+ * The caller owns the descriptors in the options and must keep them open until machine_release().
  *
  * To add a virtio device: write it in virtio/ (virtio/device.h says what a device is) and name the
  * file in runtime/meson.build, add a member to struct machine and its settings to struct
@@ -30,32 +31,44 @@
 #define MACHINE_DEVICES_MAX (4 + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + MACHINE_NICS_MAX)
 
 struct machine_disk {
-	/* The image, or a connection to the vhost-user back end that has it. */
+	/*
+	 * descriptor of the disk image or, if `remote`, of a connected Unix socket to the
+	 * vhost-user back end that serves the disk
+	 */
 	int fd;
-	bool remote;      /* fd is a connection to a back end, which knows the rest by itself */
+	/* fd is a connection to a back end, which knows the image and its size itself */
+	bool remote;
 	const char *peer; /* name of the back end, for messages */
-	int reconnect;    /* a socket for new connections, as in vhost_user_options; 0: none */
+	/*
+	 * socket over which the connector passes new connections, see vhost_user_options; 0: none
+	 */
+	int reconnect;
 	bool read_only;
-	const char *serial; /* up to 20 bytes; never NULL */
+	/* up to 20 bytes, which the guest reads as the serial number; never NULL */
+	const char *serial;
 };
 
 struct machine_share {
 	const char *tag;
-	int sock; /* connected to the server of the share */
-	/* If the server is lost, only this device fails; otherwise the machine ends. */
+	int sock; /* Unix socket, connected to the process that serves the share */
+	/*
+	 * If the server's connection is lost, only this device fails. Without `optional` the whole
+	 * machine ends.
+	 */
 	bool optional;
 	const char *peer; /* name of the server, for messages; NULL: messages name the tag */
 };
 
 struct machine_options {
-	const char *kvm; /* "/dev/kvm" */
+	const char *kvm; /* path of the KVM device, such as "/dev/kvm" */
 	struct vm_memory_options memory;
 	unsigned cpus;
-	bool nested; /* as in struct vcpus_options */
+	bool nested; /* the guest may run virtual machines of its own */
 	int kernel;
-	int initramfs; /* -EBADF: none */
+	int initramfs; /* descriptor of the initramfs file; -EBADF: none */
 	const char *cmdline;
-	int console_in, console_out; /* non-blocking; -EBADF: none */
+	/* descriptors of the console, non-blocking; -EBADF: none */
+	int console_in, console_out;
 	bool balloon;
 	const struct machine_disk *disks;
 	size_t disk_count;
@@ -63,16 +76,18 @@ struct machine_options {
 	size_t share_count;
 	const struct virtio_net_options *nics;
 	size_t nic_count;
-	const struct virtio_net_remote_options *remote_nic; /* beside `nics`; NULL: none */
-	const struct virtio_vsock_options *vsock;           /* NULL: none */
-	/* Called first in the thread of each vCPU. NULL: nothing is called. */
+	/* a network device that a back end serves, besides `nics`; NULL: none */
+	const struct virtio_net_remote_options *remote_nic;
+	/* NULL: the machine has no vsock device */
+	const struct virtio_vsock_options *vsock;
+	/* The thread of each vCPU calls this before anything else. NULL: nothing is called. */
 	int (*enter_vcpu)(void *ctx);
 	void *enter_ctx;
 };
 
 /*
- * A device at its place: its transport, its interrupt, and for each queue an eventfd that the
- * guest's kicks signal.
+ * A device with what connects it to the machine: its transport, its interrupt, and for each queue
+ * an eventfd that the guest's kicks signal.
  */
 struct machine_slot {
 	struct virtio_device *device;
@@ -106,11 +121,14 @@ struct machine {
 int machine_build(struct machine *ret, const struct machine_options *options) must_check;
 void machine_release(struct machine *m);
 
-/* Starts the threads of the vCPUs, paused. machine_run() starts them if the caller has not. */
+/*
+ * Starts the threads of the vCPUs in the paused state. machine_run() calls this if the caller has
+ * not.
+ */
 int machine_start(struct machine *m) must_check;
 
 /*
- * Returns how the machine ended, an enum vm_end, with the text in m->cpus.why; or -errno if the
- * event loop itself failed.
+ * Runs the vCPUs and the event loop until the machine ends. Returns how the machine ended, an enum
+ * vm_end, with the reason as text in m->cpus.why; or -errno if the event loop itself failed.
  */
 int machine_run(struct machine *m) must_check;

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #define HUGE_PAGE (UINT64_C(2) << 20)
-#define RAM_NAME "caisson-guest-ram" /* the name that /proc/PID/maps shows */
+#define RAM_NAME "caisson-guest-ram" /* name of the guest's RAM in /proc/PID/maps */
 
 static int check_options(const struct vm_memory_options *o)
 {
@@ -28,11 +28,11 @@ static int check_options(const struct vm_memory_options *o)
 }
 
 /*
- * Opens a file in a tmpfs of its own, mounted nowhere, that gives huge pages to mappings which ask
- * for them. A memfd lies in the kernel's tmpfs, which gives none unless the administrator has
- * changed shmem_enabled. With small pages a guest's boot is mostly page faults: 6400 of 8600 exits,
- * against 19 with huge pages. -errno, without a message, if this process may not mount; the caller
- * then takes a memfd.
+ * Opens a file for guest RAM in a new tmpfs that is not mounted anywhere and that gives huge pages
+ * to mappings which ask for them. A memfd would lie in the kernel's own tmpfs, which gives no huge
+ * pages unless the administrator has changed shmem_enabled. With small pages a guest's boot is
+ * mostly page faults: 6400 of 8600 exits, against 19 with huge pages. Returns the descriptor, or
+ * -errno without a message if this process may not mount; the caller then uses a memfd.
  */
 static int open_in_tmpfs(uint64_t size)
 {
@@ -76,8 +76,8 @@ static int open_ram(uint64_t size, enum vm_pages pages)
 	if (ftruncate(fd, (off_t)size) < 0)
 		return err_sys("size guest memory to %" PRIu64 " MiB", size >> 20);
 	/*
-	 * A process that gets this descriptor must not be able to make accesses of this process
-	 * fault.
+	 * The size is sealed, because a process that gets this descriptor could otherwise shrink
+	 * the file and make accesses of this process fault.
 	 */
 	if (sealable && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return err_sys("seal the size of guest memory");
@@ -85,9 +85,9 @@ static int open_ram(uint64_t size, enum vm_pages pages)
 }
 
 /*
- * Reserves `len` bytes of address space at a multiple of `unit`, with a guard of at least one unit
- * on each side: an access that a check missed faults there and cannot reach the heap. NULL with
- * errno on failure.
+ * Reserves `len` bytes of address space at a multiple of `unit`, with an inaccessible guard of at
+ * least one unit on each side. An access outside the range then faults in the guard instead of
+ * reaching the heap. Returns NULL and sets errno on failure.
  */
 static uint8_t *reserve_range(uint64_t len, uint64_t unit, void **ret_map, size_t *ret_map_len)
 {
@@ -113,7 +113,10 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 	int flags = MAP_FIXED | MAP_NORESERVE |
 		    (o->mergeable ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
 	if (o->pages == VM_PAGES_HUGETLB)
-		/* with too few pages in the pool, this fails now instead of raising SIGBUS later */
+		/*
+		 * Without MAP_NORESERVE mmap() fails now if the pool has too few pages. With it, a
+		 * later access would raise SIGBUS.
+		 */
 		flags &= ~MAP_NORESERVE;
 	uint8_t *host =
 		mmap(ram, m->size, PROT_READ | PROT_WRITE, flags, o->mergeable ? -1 : m->fd, 0);
@@ -173,7 +176,8 @@ void vm_memory_release(struct vm_memory *m)
 
 static bool ranges_overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
 {
-	return a < b + b_len && b < a + a_len; /* neither range wraps around */
+	/* the check is exact because the caller has made sure that neither range wraps around */
+	return a < b + b_len && b < a + a_len;
 }
 
 static int check_region(const struct vm_memory *m, const struct vm_memory_region *r)
@@ -200,8 +204,8 @@ static int check_region(const struct vm_memory *m, const struct vm_memory_region
 }
 
 /*
- * Checks the file and finds its page size, because offset and length of a mapping must be multiples
- * of that.
+ * Checks the size of the region's file, and sets *ret_unit to its page size, because offset and
+ * length of a mapping must be multiples of that.
  */
 static int check_file(const struct vm_memory_region *r, int fd, uint64_t *ret_unit)
 {
@@ -216,8 +220,9 @@ static int check_file(const struct vm_memory_region *r, int fd, uint64_t *ret_un
 			r->offset + r->size, S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0);
 	uint64_t block = st.st_blksize > 0 ? (uint64_t)st.st_blksize : page;
 	/*
-	 * hugetlbfs has pages of up to 1 GiB. A larger value, or one that is no power of two, is
-	 * only a preferred I/O size.
+	 * st_blksize is the page size on hugetlbfs, which has pages of up to 1 GiB. A larger value,
+	 * or one that is no power of two, comes from another file system and is only a preferred
+	 * I/O size.
 	 */
 	*ret_unit =
 		block > page && block <= UINT64_C(1) << 30 && !(block & (block - 1)) ? block : page;
@@ -248,7 +253,10 @@ int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region,
 		munmap(g.map, g.map_len);
 		return r;
 	}
-	/* As in map_ram(). If the file system cannot do it, the region is used anyway. */
+	/*
+	 * Keeps this memory out of core dumps. If the file system cannot do that, the region is
+	 * used anyway.
+	 */
 	(void)madvise(at, len, MADV_DONTDUMP);
 	g.host = at + skip;
 	m->regions[m->count++] = g;
@@ -279,8 +287,8 @@ void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len)
 		if (guest < g->guest || guest - g->guest >= g->size)
 			continue;
 		/*
-		 * Both values were checked to be in range, so the difference cannot wrap around
-		 * (CVE-2019-18960).
+		 * The difference cannot wrap around, because the checks before this one have shown
+		 * that `guest` lies in the region (CVE-2019-18960).
 		 */
 		if (len > g->size - (guest - g->guest))
 			return NULL;
@@ -293,7 +301,10 @@ void vm_memory_discard(const struct vm_memory *m, void *host, size_t len)
 {
 	bool shared = m->fd >= 0 || (m->count > 0 && m->regions[0].map);
 
-	/* The file holds the pages of shared memory, so a hole is punched into the file. */
+	/*
+	 * The pages of shared memory belong to the file, so MADV_REMOVE punches a hole into the
+	 * file.
+	 */
 	(void)madvise(host, len, shared ? MADV_REMOVE : MADV_DONTNEED);
 }
 

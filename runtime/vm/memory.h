@@ -7,16 +7,17 @@
  *	p = vm_memory_at(&m, guest, len)
  *	vm_memory_release(&m)          after the last vCPU and device thread has ended
  *
- * RAM is one file of memory, mapped shared, so that a vhost-user back end or QEMU can map the same
- * pages. A memfd's size is sealed, because a process that got the descriptor could otherwise
- * truncate the file and make accesses of this process fault. With transparent huge pages the file
- * is in a tmpfs instead, which has no seals. A back end can then end this process; it can do
- * anything to the guest anyway. The layout never changes after init, so any thread may translate
- * addresses without a lock.
+ * RAM is one memfd, mapped shared, so that a vhost-user back end or QEMU can map the same pages.
+ * The memfd's size is sealed, because a process that got the descriptor could otherwise truncate
+ * the file and make accesses of this process fault. With transparent huge pages the RAM is a file
+ * in a tmpfs instead, which has no seals. A back end can then make this process crash, which gains
+ * it nothing, because it can change the guest's memory anyway. The layout never changes after init,
+ * so any thread may translate addresses without a lock.
  *
  * In a vhost-user back end the RAM belongs to another monitor. vm_memory_attach() maps each region
- * that this monitor announces, and vm_memory_at() works as before. That layout changes when the
- * monitor says so; the transport (vhost/back.c) makes the device stop using the memory first.
+ * that this monitor announces, and vm_memory_at() works as before. That monitor may change its
+ * layout later. The transport (vhost/back.c) makes the device stop using the memory before such a
+ * change.
  */
 #pragma once
 #include <stdint.h>
@@ -35,88 +36,91 @@
 #define VM_MEMORY_MAX (UINT64_C(1) << 40)
 
 enum vm_pages {
-	VM_PAGES_SMALL, /* what the host does without advice */
+	VM_PAGES_SMALL, /* the host's default page size */
 	/*
-	 * Pages of 2 MiB if the host finds them. A process that may not mount a tmpfs gets them
-	 * only if the host's shmem_enabled is "advise" or "within_size".
+	 * Transparent huge pages of 2 MiB where the host has them free. A process that may not
+	 * mount a tmpfs gets them only if the host's shmem_enabled is "advise" or "within_size".
 	 */
 	VM_PAGES_TRANSPARENT,
-	VM_PAGES_HUGETLB, /* pages of 2 MiB from the reserved pool, or an error */
+	/* 2 MiB pages from the host's reserved pool; an error if the pool has too few */
+	VM_PAGES_HUGETLB,
 };
 
 struct vm_memory_options {
-	uint64_t size; /* bytes; a multiple of 2 MiB */
+	uint64_t size; /* size of guest RAM in bytes, a multiple of 2 MiB */
 	enum vm_pages pages;
 	/*
-	 * Lets KSM merge equal pages. The kernel merges private pages only, so this RAM is
-	 * anonymous, has no descriptor, and cannot be shared with a vhost-user process. The timing
-	 * of merged pages shows which pages another guest holds, so this is only for machines of
-	 * one owner.
+	 * Lets KSM merge equal pages. KSM merges private pages only, so this RAM is anonymous
+	 * memory without a descriptor and cannot be shared with a vhost-user process. A guest can
+	 * find out by timing which pages another guest holds, so this is only for machines of one
+	 * owner.
 	 */
 	bool mergeable;
 };
 
-/* as many as a vhost-user message holds; a machine of our own has 1 or 2 */
+/* a vhost-user message describes at most 8 regions; a machine that caisson builds has 1 or 2 */
 #define VM_MEMORY_REGIONS_MAX 8
 
 struct vm_memory_region {
-	uint64_t guest; /* first guest-physical address */
+	uint64_t guest; /* first guest-physical address of the region */
 	uint64_t size;
-	uint64_t offset; /* in the file */
-	uint64_t user;   /* its address in the monitor; attached regions only */
+	uint64_t offset; /* offset of the region in its file */
+	uint64_t user;   /* attached regions only: the region's address in the monitor's process */
 	uint8_t *host;
-	void *map; /* the reservation around it, with guard pages; attached regions only */
+	/* attached regions only: address range reserved for the region, with guard pages */
+	void *map;
 	size_t map_len;
 };
 
 struct vm_memory {
-	int fd; /* the file; -EBADF if mergeable or attached */
+	int fd; /* descriptor of the file; -EBADF if the RAM is mergeable or attached */
 	uint64_t size;
-	unsigned count; /* regions: 1, or 2 around the hole */
+	unsigned count; /* number of regions: 1, or 2 if RAM continues above the hole */
 	struct vm_memory_region regions[VM_MEMORY_REGIONS_MAX];
-	void *map; /* the reservation: guard page, RAM, guard page */
+	void *map; /* reserved address range: guard page, RAM, guard page */
 	size_t map_len;
 };
 
 int vm_memory_init(struct vm_memory *ret, const struct vm_memory_options *options) must_check;
 void vm_memory_release(struct vm_memory *m);
 
-/* Memory without any region, which vm_memory_attach() can add to. */
+/* Initial value for a memory without regions, to which vm_memory_attach() can add them */
 #define VM_MEMORY_NONE ((struct vm_memory){.fd = -EBADF})
 
 /*
- * Maps a region of the file `fd`, which stays the caller's, with a guard on each side. It reads
- * guest, size, user and offset of *region and ignores the rest. -EPROTO, with a message, if the
- * region is empty, does not begin at a page, wraps around, overlaps another, or reaches beyond its
- * file, because an access there would raise SIGBUS. Whoever can still shrink the file must be
- * trusted not to do so; QEMU seals it.
+ * Maps a region of the file `fd`, which the caller still owns, with a guard on each side. Reads
+ * guest, size, user and offset of *region and ignores its other members. Returns -EPROTO, with a
+ * message, if the region is empty, does not begin at a page, wraps around, overlaps another, or
+ * reaches beyond its file, because an access there would raise SIGBUS. A process that can still
+ * shrink the file must be trusted not to do so; QEMU seals the file.
  */
 int vm_memory_attach(struct vm_memory *m, const struct vm_memory_region *region, int fd) must_check;
 
 /*
- * Finds the guest address of the monitor's address `user`. -EPROTO, without a message, if there is
- * none.
+ * Translates `user`, an address in the monitor's process, into a guest address. Returns -EPROTO,
+ * without a message, if no region contains it.
  */
 int vm_memory_from_user(const struct vm_memory *m, uint64_t user, uint64_t *ret_guest) must_check;
 
 /*
  * Returns the host address of the guest bytes [guest, guest + len), or NULL if they are not RAM,
  * wrap around, or leave the region in which they start. A len of 0 gives NULL too, because there is
- * nothing that the caller may touch. Sets no message, because only the caller knows what the
+ * nothing that the caller may touch. Sets no error message, because only the caller knows what the
  * address stands for.
  */
 void *vm_memory_at(const struct vm_memory *m, uint64_t guest, uint64_t len) must_check;
 
 /*
- * Gives the memory behind the host bytes [host, host + len) back to the host. They must be whole
- * pages inside one region. The next access finds zeroes, or in private memory what was there before
- * the first write. It is a hint: memory that the kernel does not free stays as it is.
+ * Frees the host's memory behind the bytes [host, host + len) of guest RAM, which must be whole
+ * pages inside one region. The guest's next access finds zeroes or, in private memory, what was
+ * there before the first write. The kernel may ignore the request; then the memory keeps its
+ * contents.
  */
 void vm_memory_discard(const struct vm_memory *m, void *host, size_t len);
 
 /*
- * Copies data to a guest address. -EFAULT, with a message that names `what`, if it does not lie in
- * RAM.
+ * Copies data to a guest address. Returns -EFAULT, with a message that names `what`, if the range
+ * is not RAM.
  */
 int vm_memory_write(const struct vm_memory *m, uint64_t guest, const void *data, size_t len,
 	const char *what) must_check;

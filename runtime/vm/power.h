@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The three ports, each a byte wide, that end the machine, as the FADT describes them (ACPI 6.4,
- * 4.8.3.7): +0 is sleep control, where SLP_EN with SLP_TYP 5 powers off; +1 is sleep status; +2 is
- * reset, where the value 1 resets.
+ * Provides three I/O ports, each a byte wide, with which the guest ends the machine. The FADT
+ * describes them (ACPI 6.4, 4.8.3.7): +0 is sleep control, where SLP_EN with SLP_TYP 5 powers off;
+ * +1 is sleep status; +2 is reset, where the value 1 resets.
  */
 #pragma once
 #include "vm/vcpu.h"
@@ -10,5 +10,5 @@
 #define VM_POWER_SLP_TYP 5
 #define VM_POWER_RESET_VALUE 1
 
-/* Adds the ports to the bus. `c` must stay valid until the vCPUs have ended. */
+/* Adds the ports to the bus `pio`. `c` must stay valid until the vCPUs have ended. */
 int vm_power_add(struct vm_bus *pio, struct vcpus *c) must_check;

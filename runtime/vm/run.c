@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event loop: it handles the kicks of all queues, both ends of the console, and the end of the
- * machine. It uses poll(2), because the set of descriptors changes each time: input is not read
- * before the guest has room for it.
+ * The machine's event loop. It handles the kicks of all queues, both directions of the console, and
+ * the end of the machine. It uses poll(2) and not epoll, because the set of descriptors changes in
+ * each round: the console's input is polled only if the guest has room for it.
  */
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -17,8 +17,8 @@ static void serve_kick(const struct machine_slot *s, unsigned queue)
 
 	(void)eventfd_read(s->kicks[queue], &kicks);
 	/*
-	 * The device has more to do but has used up its share, so it is kicked again after the
-	 * other devices.
+	 * The device has more requests but has used up its share, so this kicks it again. The other
+	 * devices get their turn first.
 	 */
 	if (virtio_kick(s->device, queue) > 0)
 		eventfd_write(s->kicks[queue], 1);
@@ -81,8 +81,8 @@ int machine_run(struct machine *m)
 	if (r < 0)
 		return r;
 	/*
-	 * The last console output, which the guest wrote before it powered off, may still be in the
-	 * queue.
+	 * Writes the console output that may still be in the queue, because the guest wrote it
+	 * right before it powered off.
 	 */
 	(void)virtio_console_output(&m->console);
 	return (int)m->cpus.end;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A vCPU thread spends its time in KVM_RUN, because devices whose work takes
- * time do it in the event loop. To get all threads out of KVM_RUN, the caller changes `want` under
- * the lock, then sets immediate_exit = 1 for each thread and sends it a signal. A thread clears
- * immediate_exit before it reads `want`. So the thread sees a request that comes before the read in
- * `want`; a request that comes after it makes the next KVM_RUN return at once, and the signal ends
- * a KVM_RUN that runs already.
+ * Theory of operation. A vCPU thread is in KVM_RUN nearly all the time, because devices do slow
+ * work in the thread of the event loop. To get all threads out of KVM_RUN, the caller changes
+ * `want` under the lock, then sets immediate_exit = 1 for each thread and sends it a signal. A
+ * thread clears immediate_exit before it reads `want`. So the thread sees a request that comes
+ * before the read in `want`; a request that comes after it makes the next KVM_RUN return at once,
+ * and the signal ends a KVM_RUN that runs already.
  *
- * The next KVM_RUN completes a PIO or MMIO exit. So before a thread pauses, it enters KVM_RUN once
- * more with immediate_exit set, and the registers that are read in the pause are those after the
- * access.
+ * KVM completes a PIO or MMIO access only at the next KVM_RUN. So before a thread pauses, it calls
+ * KVM_RUN once more with immediate_exit set. Then the registers that are read during the pause are
+ * those after the access.
  */
 #include "vm/vcpu.h"
 
@@ -55,7 +55,7 @@ static int create_vcpu(struct vcpu *v, struct vcpus *all, unsigned index)
 
 int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
 {
-	/* without SA_RESTART, so that KVM_RUN ends */
+	/* SA_RESTART is not set, so that the signal makes KVM_RUN return */
 	struct sigaction kick = {.sa_handler = on_kick};
 	unsigned max = o->kvm->max_vcpus < VCPUS_MAX ? o->kvm->max_vcpus : VCPUS_MAX;
 	int r = 0;
@@ -117,7 +117,7 @@ void vcpus_end(struct vcpus *c, enum vm_end end, const char *fmt, ...)
 		vsnprintf(c->why, sizeof(c->why), fmt, ap);
 		va_end(ap);
 	}
-	/* All vCPUs stop, because the guest must not go on after its power is off. */
+	/* Requests all vCPUs to stop, because the guest must not run on after its power is off. */
 	c->want = VCPU_STOP;
 	for (unsigned i = 0; i < c->threads; i++) {
 		__atomic_store_n(&c->cpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
@@ -141,7 +141,10 @@ static void do_pio(struct vcpu *v)
 	const struct kvm_run *run = v->run;
 	uint8_t *data = (uint8_t *)v->run + run->io.data_offset;
 
-	/* A string instruction gives one exit with `count` items, all for the same port. */
+	/*
+	 * A string instruction causes one exit with run->io.count items, which all go to the same
+	 * port.
+	 */
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
 		if (run->io.direction == KVM_EXIT_IO_OUT)
 			vm_bus_write(v->all->pio, run->io.port, data, run->io.size);
@@ -176,7 +179,7 @@ static void do_internal_error(struct vcpu *v)
 	end_with_registers(v, text);
 }
 
-/* Handles each reason for which KVM_RUN can return. */
+/* Handles the exit of KVM_RUN by the reason that KVM gives in v->run. */
 static void handle_exit(struct vcpu *v)
 {
 	const struct kvm_run *run = v->run;
@@ -193,8 +196,8 @@ static void handle_exit(struct vcpu *v)
 		break;
 	case KVM_EXIT_HLT:
 		/*
-		 * KVM reports this exit only without interrupt controllers in the kernel, and then
-		 * nothing can wake the vCPU.
+		 * KVM reports this exit only if the interrupt controllers are not in the kernel,
+		 * and then nothing can wake the vCPU.
 		 */
 		end_with_registers(
 			v, "the guest halted and nothing can wake it; the registers are");
@@ -228,14 +231,14 @@ static void handle_exit(struct vcpu *v)
 	}
 }
 
-/* Completes the last PIO or MMIO access without running the guest. */
+/* Makes KVM complete the last PIO or MMIO access of the vCPU without running the guest. */
 static void complete_access(struct vcpu *v)
 {
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	(void)ioctl(v->fd, KVM_RUN, 0);
 }
 
-/* Waits while the vCPUs are paused. False: the thread has to end. */
+/* Waits while the vCPUs are paused. Returns false if the thread has to end. */
 static bool wait_until_running(struct vcpu *v)
 {
 	struct vcpus *c = v->all;
@@ -251,7 +254,9 @@ static bool wait_until_running(struct vcpu *v)
 		while (c->want == VCPU_PAUSE)
 			pthread_cond_wait(&c->changed, &c->lock);
 		c->parked--;
-		/* The lock is held, so the next request sets it after this. */
+		/*
+		 * The lock is held, so a new request can set immediate_exit only after this line.
+		 */
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	}
 	bool run = c->want == VCPU_RUN;
@@ -285,8 +290,8 @@ int vcpus_start(struct vcpus *c)
 	int r = 0;
 
 	/*
-	 * The threads get no signal but the kick, because the event loop handles the process's
-	 * signals.
+	 * All signals but the kick are blocked in the vCPU threads, because the event loop handles
+	 * the process's signals.
 	 */
 	sigfillset(&all);
 	sigdelset(&all, KICK);

@@ -4,28 +4,31 @@
  * bzImage by Linux's 64-bit boot protocol. The magic number of the file decides which.
  *
  *	boot_load_kernel(&m, fd, &kernel)          loads it into guest memory
- *	boot_load_initramfs(&m, &kernel, fd, &i)   loads it as high as it fits below the hole
+ *	boot_load_initramfs(&m, &kernel, fd, &i)   loads it at the highest free address below the MMIO hole
  *	boot_write_info(&m, &kernel, &info)        writes the data that the kernel reads first
- *	arch_set_entry(vcpu 0, {mode, kernel.entry, argument})   as kernel.protocol says
+ *	arch_set_entry(vcpu 0, {mode, kernel.entry, argument})   with the mode that kernel.protocol names
  *
- * Guest memory must be fresh, because the parts that a segment does not fill are taken to be zero.
- * The files are not trusted: each offset and length is checked against the file and against guest
- * memory.
+ * Guest memory must be all zero before, because the code does not clear the parts that no segment
+ * fills. The files are not trusted: each offset and length is checked against the file and against
+ * guest memory.
  */
 #pragma once
 #include "vm/memory.h"
 
 enum boot_protocol {
-	BOOT_PVH,     /* ARCH_PVH, argument ARCH_START_INFO */
-	BOOT_LINUX64, /* ARCH_LONG, argument ARCH_ZERO_PAGE */
+	BOOT_PVH,     /* Xen's PVH: enter by ARCH_PVH with argument ARCH_START_INFO */
+	BOOT_LINUX64, /* 64-bit boot protocol: enter by ARCH_LONG with argument ARCH_ZERO_PAGE */
 };
 
 struct boot_kernel {
 	enum boot_protocol protocol;
-	uint64_t entry;         /* guest-physical */
-	uint64_t start, end;    /* range that the kernel uses before it reads the memory map */
-	uint64_t initramfs_end; /* the initramfs must end here or below; 0: anywhere */
-	uint32_t cmdline_max;   /* bytes without the NUL */
+	uint64_t entry; /* guest-physical address of the first instruction */
+	/* guest-physical range that the kernel uses before it reads the memory map */
+	uint64_t start, end;
+	/* the initramfs must end at or below this guest address; 0: no limit */
+	uint64_t initramfs_end;
+	/* the longest command line that the kernel accepts, in bytes without the NUL */
+	uint32_t cmdline_max;
 };
 
 struct boot_range {
@@ -39,8 +42,9 @@ struct boot_info {
 };
 
 /*
- * -ENOEXEC: the file is no kernel, is damaged, or is of a kind that cannot be started; -ENOSPC: the
- * machine's memory is too small.
+ * Loads the kernel from `fd` into guest memory and describes it in *ret. Returns -ENOEXEC if the
+ * file is no kernel, is damaged, or is of a kind that cannot be started, and -ENOSPC if the guest's
+ * memory is too small.
  */
 int boot_load_kernel(const struct vm_memory *m, int fd, struct boot_kernel *ret) must_check;
 int boot_load_initramfs(const struct vm_memory *m, const struct boot_kernel *kernel, int fd,
@@ -48,31 +52,33 @@ int boot_load_initramfs(const struct vm_memory *m, const struct boot_kernel *ker
 int boot_write_info(const struct vm_memory *m, const struct boot_kernel *kernel,
 	const struct boot_info *info) must_check;
 
-/* --- for boot/ only --- */
+/* --- used only inside boot/ --- */
 
 #define BOOT_MAP_MAX (2 + VM_MEMORY_REGIONS_MAX)
-#define BOOT_RAM 1 /* the value in E820 and in PVH */
+#define BOOT_RAM 1 /* type "usable RAM"; E820 and PVH use the same number */
 #define BOOT_RESERVED 2
-#define BOOT_CMDLINE_MAX 2047 /* x86 Linux cuts a longer one without a message */
+#define BOOT_CMDLINE_MAX 2047 /* x86 Linux cuts a longer command line without a message */
 
 struct boot_map_entry {
 	uint64_t at, len;
 	uint32_t type;
 };
 
-/* map.c: makes the memory map for the kernel, and returns the number of entries. */
+/* map.c: fills `ret` with the memory map for the kernel, and returns the number of entries. */
 unsigned boot_map(const struct vm_memory *m, struct boot_map_entry ret[BOOT_MAP_MAX]);
 
 /*
- * map.c: reads all of [at, at + len) of the file into guest memory. The caller has checked the
- * range.
+ * map.c: reads the bytes [at, at + len) of the file to `to`, which points into guest memory. The
+ * caller has checked the range. `what` names the data in error messages.
  */
 int boot_read(int fd, void *to, uint64_t at, uint64_t len, const char *what) must_check;
 
-/* fd is a regular file of `file` bytes that begins with the ELF magic. */
+/*
+ * Loads an ELF kernel. fd is a regular file of `file` bytes that begins with the ELF magic number.
+ */
 int boot_load_elf(const struct vm_memory *m, int fd, uint64_t file, struct boot_kernel *ret)
 	must_check;
-/* Also puts the setup header into the zero page. */
+/* Loads a bzImage of `file` bytes, and copies its setup header into the zero page. */
 int boot_load_bzimage(const struct vm_memory *m, int fd, uint64_t file, struct boot_kernel *ret)
 	must_check;
 

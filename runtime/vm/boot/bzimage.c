@@ -16,20 +16,22 @@
 
 #define HEADER_AT 0x1f1
 #define BOOT_FLAG 0xaa55
-#define VERSION_MIN 0x020c /* xloadflags; Linux 3.8 */
+/* oldest supported boot protocol, 2.12 (Linux 3.8), the first with xloadflags */
+#define VERSION_MIN 0x020c
 #define ENTRY64 0x200
 #define SECTOR 512
-#define SETUP_SECTS_DEFAULT 4 /* the meaning of 0 */
+#define SETUP_SECTS_DEFAULT 4 /* setup_sects of 0 means this number of sectors */
 #define LOADER_UNDEFINED 0xff
-#define HEADER_LEN_MIN offsetof(struct setup_header, handover_offset) /* up to init_size */
+/* shortest setup header: everything up to init_size */
+#define HEADER_LEN_MIN offsetof(struct setup_header, handover_offset)
 
 _Static_assert(offsetof(struct boot_params, hdr) == HEADER_AT, "boot.rst");
 _Static_assert(sizeof(struct boot_params) == 4096, "one page");
 
 /*
- * The length of the file's setup header: it ends where the jump at 0x200 goes to (boot.rst).
- * Members that the file does not have are zero; members that this program does not know are not
- * copied.
+ * Returns the length of the setup header in the file. The header ends where the jump at 0x200 leads
+ * (boot.rst). Members that the file's header does not have stay zero, and members that struct
+ * setup_header does not have are not copied.
  */
 static size_t header_len(const struct setup_header *h)
 {
@@ -64,8 +66,8 @@ static int check_header(const struct setup_header *h)
 }
 
 /*
- * Finds the address for `size` bytes: the one that the kernel prefers, otherwise the lowest one
- * that its alignment allows.
+ * Finds a guest address for `size` bytes of kernel: the address that the kernel prefers if it is
+ * free, otherwise the lowest one that the kernel's alignment allows. Sets *ret to it.
  */
 static int find_place(
 	const struct vm_memory *m, const struct setup_header *h, uint64_t size, uint64_t *ret)
@@ -112,7 +114,9 @@ int boot_load_bzimage(const struct vm_memory *m, int fd, uint64_t file, struct b
 	uint64_t setup =
 		SECTOR * (1 + (uint64_t)(h.setup_sects ? h.setup_sects : SETUP_SECTS_DEFAULT));
 	uint64_t code = 16 * (uint64_t)h.syssize;
-	/* A signature may follow the kernel, so the file may be longer. */
+	/*
+	 * The file may be longer than setup code and kernel, because a signature may follow them.
+	 */
 	if (code <= ENTRY64 || setup > file || code > file - setup)
 		return err_set(ENOEXEC,
 			"truncated: a bzImage of %" PRIu64 " bytes, with %" PRIu64
@@ -127,7 +131,10 @@ int boot_load_bzimage(const struct vm_memory *m, int fd, uint64_t file, struct b
 	ret->protocol = BOOT_LINUX64;
 	ret->entry = ret->start + ENTRY64;
 	ret->end = ret->start + size;
-	/* initrd_addr_max limits only kernels that cannot use 64-bit addresses (protocol 2.12). */
+	/*
+	 * initrd_addr_max is a limit only for kernels that cannot use an initramfs above 4 GiB
+	 * (protocol 2.12).
+	 */
 	if (!(h.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G))
 		ret->initramfs_end = (uint64_t)h.initrd_addr_max + 1;
 	if (h.cmdline_size < ret->cmdline_max)

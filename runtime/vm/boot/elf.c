@@ -42,7 +42,10 @@ static int load_segment(
 			"a segment with %" PRIu64 " bytes in memory and %" PRIu64
 			" in the file: expected no more in the file",
 			p->p_memsz, p->p_filesz);
-	/* Page tables, command line and ACPI tables lie below 1 MiB. */
+	/*
+	 * A segment below 1 MiB is refused, because the page tables, the command line and the ACPI
+	 * tables lie there.
+	 */
 	if (p->p_paddr < ARCH_KERNEL)
 		return err_set(
 			ENOEXEC, "a segment at 0x%" PRIx64 ": expected it above 1 MiB", p->p_paddr);
@@ -64,7 +67,9 @@ static int load_segment(
 	return 0;
 }
 
-/* Looks for the PVH entry among the notes, and returns 1 if it is there. */
+/*
+ * Looks for the PVH entry address in the ELF notes. Returns 1 and sets *ret if it is there, else 0.
+ */
 static int find_entry(const char *notes, uint64_t len, uint64_t *ret)
 {
 	for (uint64_t at = 0; len - at >= sizeof(Elf64_Nhdr);) {
@@ -92,7 +97,11 @@ static int read_notes(int fd, const Elf64_Phdr *p, struct boot_kernel *k)
 	char notes[NOTES_MAX];
 
 	if (p->p_filesz > sizeof(notes))
-		return 0; /* too long for a kernel's notes; the PVH entry is then missing */
+		/*
+		 * the notes are longer than any kernel's, so they are not searched for the PVH
+		 * entry
+		 */
+		return 0;
 	int r = boot_read(fd, notes, p->p_offset, p->p_filesz, "kernel");
 	return r < 0 ? r : find_entry(notes, p->p_filesz, &k->entry);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The part of the boot that is the same for both protocols: it tells them apart, and loads the
- * initramfs and the command line.
+ * Implements what is the same for both boot protocols: it detects which of them a kernel file uses,
+ * and loads the initramfs and the command line.
  */
 #include <elf.h>
 #include <inttypes.h>
@@ -57,8 +57,8 @@ int boot_load_initramfs(
 		top = kernel->initramfs_end;
 	uint64_t room = kernel->end < top ? top - kernel->end : 0;
 	/*
-	 * The initramfs goes to the top, because a kernel uses the memory right behind itself
-	 * before it reserves the initramfs.
+	 * The initramfs goes to the highest address that fits, because a kernel uses the memory
+	 * right behind itself before it reserves the initramfs.
 	 */
 	if (len > room || ((top - len) & ~UINT64_C(4095)) < kernel->end)
 		return err_set(ENOSPC,

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What both boot protocols use: the memory map for the kernel, and reading the kernel's file. */
+/*
+ * Holds what both boot protocols use: the memory map for the kernel, and the function that reads
+ * from the kernel's file.
+ */
 #include "vm/arch/x86_64/arch.h"
 #include "vm/boot/boot.h"
 

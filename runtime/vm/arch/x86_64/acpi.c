@@ -16,15 +16,16 @@
 #define FADT_LEN 276
 #define FADT_RESET_REG_SUP (1U << 10)
 #define FADT_HW_REDUCED (1U << 20)
-#define FADT_FIXED_POWER_BUTTON (1U << 4) /* set: the fixed hardware has no power button */
+/* FADT flag, set because the fixed hardware has no power button */
+#define FADT_FIXED_POWER_BUTTON (1U << 4)
 #define FADT_FIXED_SLEEP_BUTTON (1U << 5)
 #define FADT_WBINVD 1U
 #define BOOT_NO_VGA (1U << 2)
 #define BOOT_NO_RTC (1U << 5)
 
 /*
- * A table, or AML, that is being written. `bad` keeps the first error, so that only finish_table()
- * has to check it.
+ * Holds an ACPI table, or AML code, while it is being written. `bad` keeps the first error, so that
+ * only finish_table() has to check it.
  */
 struct table {
 	struct strbuf b;
@@ -53,7 +54,7 @@ static void set_int(struct table *t, size_t at, uint64_t value, size_t len)
 static void add_header(struct table *t, const char *signature, unsigned revision)
 {
 	add_bytes(t, signature, 4);
-	add_int(t, 0, 4); /* length and checksum: finish_table() sets them */
+	add_int(t, 0, 4); /* placeholder for length and checksum, which finish_table() sets */
 	add_int(t, revision, 1);
 	add_int(t, 0, 1);
 	add_bytes(t, "CAISSNCAISSONM", 14);
@@ -72,8 +73,8 @@ static uint8_t table_checksum(const char *data, size_t len)
 }
 
 /*
- * Sets length and checksum, and copies the table to guest memory at *at, which then moves behind
- * the table. *ret is the table's address.
+ * Sets the length and the checksum of the table, copies the table to guest memory at *at, and
+ * advances *at behind it. Sets *ret to the guest address of the table.
  */
 static int finish_table(struct table *t, const struct vm_memory *m, uint64_t *at, uint64_t *ret)
 {
@@ -90,9 +91,9 @@ static int finish_table(struct table *t, const struct vm_memory *m, uint64_t *at
 	return r;
 }
 
-/* --- AML: the functions have the names of terms in ACPI 6.4, chapter 20 --- */
+/* --- AML: these functions have the names of the terms in ACPI 6.4, chapter 20 --- */
 
-/* Leaves room for a PkgLength of three bytes, which any length may use. */
+/* Reserves three bytes for a PkgLength. AML allows this form for any length. */
 static size_t aml_open(struct table *t)
 {
 	size_t at = t->b.len;
@@ -127,18 +128,18 @@ static void aml_crs(struct table *t, const struct acpi_device *d)
 	add_int(t, 0x11, 1);
 	size_t buffer = aml_open(t);
 	add_int(t, 0x0a, 1);
-	add_int(t, 12 + 9 + 2, 1); /* length of the following descriptors */
-	add_int(t, 0x86, 1);       /* Memory32Fixed, read-write */
+	add_int(t, 12 + 9 + 2, 1); /* bytes of the descriptors that follow */
+	add_int(t, 0x86, 1);       /* AML resource: Memory32Fixed, read-write */
 	add_int(t, 9, 2);
 	add_int(t, 1, 1);
 	add_int(t, d->base, 4);
 	add_int(t, d->len, 4);
-	add_int(t, 0x89, 1); /* Interrupt: consumer, edge, active high, exclusive */
+	add_int(t, 0x89, 1); /* AML resource: Interrupt, consumer, edge, active high, exclusive */
 	add_int(t, 6, 2);
 	add_int(t, 3, 1);
 	add_int(t, 1, 1);
 	add_int(t, d->gsi, 4);
-	add_int(t, 0x79, 2); /* end, no checksum */
+	add_int(t, 0x79, 2); /* AML resource: end tag without checksum */
 	aml_close(t, buffer);
 }
 
@@ -147,7 +148,7 @@ static void aml_virtio(struct table *t, const struct acpi_device *d, unsigned in
 	static const char hex[] = "0123456789ABCDEF";
 	char name[4] = {'V', 'I', hex[index >> 4 & 15], hex[index & 15]};
 
-	add_bytes(t, "\x5b\x82", 2); /* DeviceOp */
+	add_bytes(t, "\x5b\x82", 2); /* AML: DeviceOp */
 	size_t device = aml_open(t);
 	add_bytes(t, name, 4);
 	aml_name(t, "_HID");
@@ -161,14 +162,14 @@ static void aml_virtio(struct table *t, const struct acpi_device *d, unsigned in
 static void build_dsdt(struct table *t, const struct acpi_machine *machine)
 {
 	add_header(t, "DSDT", 2);
-	add_int(t, 0x10, 1); /* Scope (\_SB) */
+	add_int(t, 0x10, 1); /* AML: Scope (\_SB) */
 	size_t scope = aml_open(t);
 	add_bytes(t, "\\_SB_", 5);
 	for (size_t i = 0; i < machine->device_count; i++)
 		aml_virtio(t, &machine->devices[i], (unsigned)i);
 	aml_close(t, scope);
 	aml_name(t, "_S5_");
-	add_int(t, 0x12, 1); /* Package {SLP_TYP} */
+	add_int(t, 0x12, 1); /* AML: Package {SLP_TYP} */
 	size_t package = aml_open(t);
 	add_int(t, 1, 1);
 	add_int(t, 0x0a, 1);
@@ -180,8 +181,8 @@ static void build_dsdt(struct table *t, const struct acpi_machine *machine)
 static void set_port(struct table *t, size_t at, uint64_t port)
 {
 	set_int(t, at, 1, 1);     /* system I/O */
-	set_int(t, at + 1, 8, 1); /* bits */
-	set_int(t, at + 3, 1, 1); /* byte access */
+	set_int(t, at + 1, 8, 1); /* register width in bits */
+	set_int(t, at + 3, 1, 1); /* access size: byte */
 	set_int(t, at + 4, port, 8);
 }
 
@@ -199,7 +200,7 @@ static void build_fadt(struct table *t, uint64_t dsdt)
 		4);
 	set_port(t, 116, ARCH_POWER_PORT + 2);
 	set_int(t, 128, VM_POWER_RESET_VALUE, 1);
-	set_int(t, 131, 4, 1); /* minor revision: 6.4 */
+	set_int(t, 131, 4, 1); /* FADT minor version: ACPI 6.4 */
 	set_int(t, 140, dsdt, 8);
 	set_port(t, 244, ARCH_POWER_PORT);
 	set_port(t, 256, ARCH_POWER_PORT + 1);
@@ -211,14 +212,14 @@ static void build_madt(struct table *t, unsigned cpus)
 {
 	add_header(t, "APIC", 5);
 	add_int(t, LAPIC_ADDRESS, 4);
-	add_int(t, 0, 4); /* there is no 8259 that the guest has to mask */
+	add_int(t, 0, 4); /* MADT flags: there is no 8259 that the guest has to mask */
 	for (unsigned i = 0; i < cpus; i++) {
-		add_int(t, 0x0800, 2); /* local APIC, 8 bytes */
+		add_int(t, 0x0800, 2); /* MADT entry: local APIC, 8 bytes */
 		add_int(t, i, 1);
 		add_int(t, i, 1);
-		add_int(t, 1, 4); /* enabled */
+		add_int(t, 1, 4); /* flag: this local APIC is enabled */
 	}
-	add_int(t, 0x0c01, 2); /* IOAPIC, 12 bytes, id 0, GSIs from 0 */
+	add_int(t, 0x0c01, 2); /* MADT entry: IOAPIC, 12 bytes, id 0, GSIs from 0 */
 	add_int(t, 0, 2);
 	add_int(t, IOAPIC_ADDRESS, 4);
 	add_int(t, 0, 4);

@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ACPI tables (6.4, hardware-reduced): RSDP, XSDT, FADT, MADT, and a DSDT with \_S5 and one
- * LNRO0005 device for each virtio-mmio device. A distribution's kernel needs no more to find the
- * machine.
+ * Describes the machine to the guest's kernel in ACPI tables (6.4, hardware-reduced): RSDP, XSDT,
+ * FADT, MADT, and a DSDT with \_S5 and one LNRO0005 device for each virtio-mmio device. A
+ * distribution's kernel needs no more than these to find the machine's devices.
  */
 #pragma once
 #include "vm/memory.h"
 
 struct acpi_device {
-	uint64_t base; /* below 4 GiB */
+	uint64_t base; /* guest address of the device's registers, below 4 GiB */
 	uint32_t len;
-	unsigned gsi; /* edge-triggered, active high */
+	unsigned gsi; /* interrupt number; edge-triggered, active high */
 };
 
 struct acpi_machine {
-	unsigned cpus; /* APIC ids 0 .. cpus - 1 */
+	unsigned cpus; /* number of vCPUs; their APIC ids are 0 to cpus - 1 */
 	const struct acpi_device *devices;
 	size_t device_count;
 };
 
-/* Writes the tables from ARCH_ACPI on. The kernel is told *ret_rsdp by the boot protocol. */
+/*
+ * Writes the tables to guest memory, beginning at ARCH_ACPI. Sets *ret_rsdp to the guest address of
+ * the RSDP, which the caller passes to the kernel by the boot protocol.
+ */
 int acpi_write(const struct vm_memory *m, const struct acpi_machine *machine, uint64_t *ret_rsdp)
 	must_check;

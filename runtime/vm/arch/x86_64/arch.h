@@ -1,27 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * x86-64: the state of a vCPU before its first instruction, and the addresses below 1 MiB where the
- * monitor puts the data for the kernel. The kernel itself is loaded at 1 MiB or above.
+ * Declares what is specific to x86-64: the state of a vCPU before its first instruction, and the
+ * guest addresses below 1 MiB where the monitor puts data for the kernel. The kernel itself is
+ * loaded at 1 MiB or above.
  */
 #pragma once
 #include "vm/kvm.h"
 
-#define ARCH_GDT 0x500          /* 4 entries */
-#define ARCH_START_INFO 0x6000  /* PVH: hvm_start_info, module list, memory map; 4 KiB */
-#define ARCH_ZERO_PAGE 0x7000   /* bzImage: struct boot_params, 4 KiB */
-#define ARCH_PAGE_TABLES 0x9000 /* 6 pages, which map the first 4 GiB 1:1 by 2 MiB pages */
-#define ARCH_CMDLINE 0x20000    /* up to 64 KiB */
+#define ARCH_GDT 0x500         /* GDT of 4 entries */
+#define ARCH_START_INFO 0x6000 /* for PVH: hvm_start_info, module list, memory map; 4 KiB */
+#define ARCH_ZERO_PAGE 0x7000  /* for bzImage: struct boot_params; 4 KiB */
+/* 6 pages of page tables, which map the first 4 GiB 1:1 by 2 MiB pages */
+#define ARCH_PAGE_TABLES 0x9000
+#define ARCH_CMDLINE 0x20000 /* kernel command line, up to 64 KiB */
 #define ARCH_CMDLINE_MAX 0x10000
 #define ARCH_LOW_END 0x9fc00 /* end of conventional memory */
-#define ARCH_ACPI 0xe0000    /* up to 1 MiB; old kernels search for the RSDP here */
+#define ARCH_ACPI 0xe0000    /* ACPI tables, up to 1 MiB; old kernels search for the RSDP here */
 #define ARCH_ACPI_END 0x100000
 #define ARCH_KERNEL 0x100000
 
-/* The virtio-mmio devices lie in the hole below 4 GiB, one page each. */
+/* The virtio-mmio devices lie in the hole below 4 GiB. Each device has one page. */
 #define ARCH_VIRTIO_BASE UINT64_C(0xd0000000)
 #define ARCH_VIRTIO_STEP 0x1000
 
-/* Ports of the ACPI sleep and reset registers (see acpi.h). */
+/* I/O ports of the ACPI sleep and reset registers (see acpi.h) */
 #define ARCH_POWER_PORT 0x600
 #define ARCH_POWER_LEN 3
 
@@ -38,31 +40,36 @@ struct arch_entry {
 
 struct arch_cpu {
 	unsigned index, count; /* the vCPU's number, and how many the machine has */
-	bool nested;           /* the guest may run virtual machines of its own, if KVM can do it */
+	/* KVM lets the guest run virtual machines of its own, if the host can do it */
+	bool nested;
 };
 
-#define ARCH_CPUID_ENTRIES 256 /* that KVM may offer */
-#define ARCH_CPUID_MAX 320     /* with room for entries that are added */
+#define ARCH_CPUID_ENTRIES 256 /* the most CPUID entries that caisson accepts from KVM */
+/* the most CPUID entries of a vCPU, with room for those that caisson adds */
+#define ARCH_CPUID_MAX 320
 
 /*
- * Turns the CPUID that KVM offers into the one of this vCPU: without features that are not for the
- * guest, with its own ids and a topology of cpu->count cores in one package. c has room for
- * ARCH_CPUID_MAX entries.
+ * Changes the CPUID entries that KVM offers into those of this vCPU: removes features that the
+ * guest must not use, and sets the vCPU's ids and a topology of one package with cpu->count cores.
+ * The array in c must have room for ARCH_CPUID_MAX entries.
  */
 void arch_filter_cpuid(struct kvm_cpuid2 *c, const struct arch_cpu *cpu, bool deadline_timer);
-/* Gives the vCPU that CPUID. -ENOTSUP: cpu->nested, and this host's KVM cannot nest. */
+/*
+ * Sets the CPUID of the vCPU: what KVM offers, after arch_filter_cpuid(). Returns -ENOTSUP if
+ * cpu->nested is set and this host's KVM cannot nest.
+ */
 int arch_set_cpuid(const struct vm_kvm *k, int vcpu, const struct arch_cpu *cpu) must_check;
 
 /*
- * Writes GDT and page tables, and sets the registers of the first vCPU. The other vCPUs wait for
- * INIT and SIPI.
+ * Writes the GDT and the page tables to guest memory, and sets the registers of the first vCPU. The
+ * other vCPUs need no registers, because they wait for INIT and SIPI.
  */
 int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry *entry) must_check;
 
 #define ARCH_REGS_TEXT 1536
 
 /*
- * Prints the registers and the bytes at RIP as several lines of text, for an error. If they cannot
- * be read, it prints "?".
+ * Prints the vCPU's registers and the bytes at RIP into ret_text, as several lines for an error
+ * message. If they cannot be read, it prints "?".
  */
 void arch_print_regs(int vcpu, const struct vm_memory *m, char *ret_text, size_t size);

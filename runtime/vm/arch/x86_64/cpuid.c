@@ -7,11 +7,11 @@
 #include "base/str.h"
 #include "vm/arch/x86_64/arch.h"
 
-#define VMX (1U << 5) /* leaf 1, ECX: Intel's virtualization */
-#define SVM (1U << 2) /* leaf 0x80000001, ECX: AMD's virtualization */
+#define VMX (1U << 5) /* CPUID leaf 1, ECX: Intel's virtualization */
+#define SVM (1U << 2) /* CPUID leaf 0x80000001, ECX: AMD's virtualization */
 #define LEAF_SVM 0x8000000a
 
-/* The number of bits of an APIC id that distinguish `count` cores. */
+/* Returns how many bits of an APIC id are needed to distinguish `count` cores. */
 static unsigned apic_id_bits(unsigned count)
 {
 	unsigned bits = 0;
@@ -32,8 +32,8 @@ static void remove_leaf(struct kvm_cpuid2 *c, uint32_t function)
 }
 
 /*
- * Makes leaf 0xb or 0x1f describe `count` cores with one thread each, because KVM shows the host's
- * own topology, which the guest would apply to its vCPUs.
+ * Makes CPUID leaf 0xb or 0x1f describe `count` cores with one thread each. KVM offers the host's
+ * topology in these leaves, which would be wrong for the guest.
  */
 static void add_topology(struct kvm_cpuid2 *c, uint32_t leaf, unsigned index, unsigned count)
 {
@@ -50,15 +50,16 @@ static void add_topology(struct kvm_cpuid2 *c, uint32_t leaf, unsigned index, un
 		if (level < 2) {
 			e.eax = level ? apic_id_bits(count) : 0;
 			e.ebx = level ? count : 1;
-			e.ecx |= (level + 1) << 8; /* 1 thread, 2 core */
+			e.ecx |= (level + 1) << 8; /* level type: 1 is thread, 2 is core */
 		}
 		c->entries[c->nent++] = e;
 	}
 }
 
 /*
- * VMX and SVM are offered only on request, because a guest that runs guests reaches the part of KVM
- * in which flaws that lead from the guest to the host are found most often (CVE-2026-53359).
+ * Changes one CPUID entry for the guest. VMX and SVM stay only if cpu->nested asks for them,
+ * because a guest that runs guests of its own reaches the part of KVM in which most flaws that lead
+ * from a guest to the host are found (CVE-2026-53359).
  */
 static void filter_entry(
 	struct kvm_cpuid_entry2 *e, const struct arch_cpu *cpu, bool deadline_timer)
@@ -69,30 +70,37 @@ static void filter_entry(
 	switch (e->function) {
 	case 1:
 		e->ebx = (e->ebx & 0xff00) | count << 16 | cpu->index << 24;
-		e->ecx |= 1U << 31; /* a hypervisor is present; Linux then looks for kvm-clock */
+		/* bit "hypervisor present", which makes Linux look for kvm-clock */
+		e->ecx |= 1U << 31;
 		e->ecx &= ~(1U << 24 | 1U << 3);
 		e->ecx &= cpu->nested ? ~0U : ~VMX;
 		/*
-		 * The in-kernel LAPIC emulates the TSC deadline timer. Without it Linux calibrates
-		 * with a PIT, which this machine does not have.
+		 * The guest gets the TSC deadline timer, which KVM's local APIC emulates. Without
+		 * this timer Linux calibrates with a PIT, which this machine does not have.
 		 */
 		e->ecx |= deadline_timer ? 1U << 24 : 0;
 		if (count > 1)
 			e->edx |= 1U << 28;
 		break;
-	case 4: /* caches: each core has its own L1 and L2, the package shares L3 */
+	/* leaf 4 describes caches: each core has its own L1 and L2, the package shares L3 */
+	case 4:
 		shared = ((e->eax >> 5) & 7) >= 3;
 		e->eax = (e->eax & 0x3fff) | (count - 1) << 26 | (shared ? (count - 1) << 14 : 0);
 		break;
-	case 6: /* no sensors; the LAPIC timer never stops (ARAT) */
+	case 6: /* leaf 6: no thermal sensors; the local APIC's timer never stops (ARAT) */
 		e->eax = 1U << 2;
 		e->ebx = e->ecx = e->edx = 0;
 		break;
-	case 0xa: /* no performance counters, because they would count the host's events too */
+	/* leaf 0xa: no performance counters, because they would count the host's events too */
+	case 0xa:
 		e->eax = e->ebx = e->ecx = e->edx = 0;
 		break;
 	case 0x80000001:
-		e->ecx &= ~(1U << 22); /* no 0x8000001d/1e topology */
+		/*
+		 * clear the flag of leaves 0x8000001d and 0x8000001e, which would show the host's
+		 * topology
+		 */
+		e->ecx &= ~(1U << 22);
 		e->ecx &= cpu->nested ? ~0U : ~SVM;
 		break;
 	case 0x80000008:
@@ -111,7 +119,8 @@ void arch_filter_cpuid(struct kvm_cpuid2 *c, const struct arch_cpu *cpu, bool de
 	for (uint32_t i = 0; i < c->nent; i++) {
 		if (c->entries[i].function == 0) {
 			highest = c->entries[i].eax;
-			intel = c->entries[i].ebx == 0x756e6547; /* "Genu" */
+			/* EBX of leaf 0 holds "Genu", the begin of "GenuineIntel" */
+			intel = c->entries[i].ebx == 0x756e6547;
 		}
 		filter_entry(&c->entries[i], cpu, deadline_timer);
 	}

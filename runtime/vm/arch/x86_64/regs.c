@@ -17,10 +17,10 @@
 #define SELECTOR_CODE 0x10
 #define SELECTOR_DATA 0x18
 #define MSR_MTRR_DEF_TYPE 0x2ff
-#define PAGE_2M_FLAGS 0x83 /* present, writable, large */
-#define TABLE_FLAGS 0x3    /* present, writable */
+#define PAGE_2M_FLAGS 0x83 /* page table entry: present, writable, large page */
+#define TABLE_FLAGS 0x3    /* page table entry: present, writable */
 
-/* A flat segment in KVM's form. */
+/* Returns a segment that covers all 4 GiB, in KVM's form. */
 static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool is_long)
 {
 	return (struct kvm_segment){
@@ -37,7 +37,10 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool is_
 
 static uint64_t gdt_descriptor(const struct kvm_segment *s)
 {
-	/* Base is 0 and limit is 0xfffff pages, so only the flag bytes in the middle differ. */
+	/*
+	 * The base is 0 and the limit 0xfffff pages, so only the flag bytes in the middle of the
+	 * descriptor differ.
+	 */
 	return UINT64_C(0x000f00000000ffff) |
 	       (uint64_t)(s->type | s->s << 4 | s->present << 7) << 40 |
 	       (uint64_t)(s->l << 1 | s->db << 2 | s->g << 3) << 52;
@@ -76,7 +79,10 @@ static int set_sregs(int vcpu, const struct vm_memory *m, bool is_long)
 	s.gdt.base = ARCH_GDT;
 	s.gdt.limit = 4 * 8 - 1;
 	s.idt.base = s.idt.limit = 0;
-	/* TR holds a busy 32-bit TSS, because VMX refuses any other state. */
+	/*
+	 * The task register holds a busy 32-bit TSS, because VMX refuses to enter a guest with any
+	 * other.
+	 */
 	s.tr = (struct kvm_segment){.limit = 0x67, .type = 0xb, .present = 1};
 	s.cr0 = CR0_PE | CR0_ET;
 	s.cr4 = 0;
@@ -100,8 +106,8 @@ int arch_set_entry(int vcpu, const struct vm_memory *m, const struct arch_entry 
 	if (!msrs)
 		return err_set(ENOMEM, "out of memory for the first vCPU's MSRs");
 	/*
-	 * Memory is write-back by default. Firmware would have set this, and Linux warns without
-	 * it.
+	 * The MTRRs make all memory write-back by default. Firmware would have set this, and Linux
+	 * warns if it is not set.
 	 */
 	msrs->nmsrs = 1;
 	msrs->entries[0].index = MSR_MTRR_DEF_TYPE;
