@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The operations on attributes, link targets, file system statistics and extended attributes. */
+/*
+ * Serves the guest's requests for attributes, link targets, file system statistics and extended
+ * attributes.
+ */
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 
@@ -68,7 +71,10 @@ int fs_setattr(struct fs_session *s, struct fs_request *r)
 	const struct fs_node *n = r->node;
 	int e = 0;
 
-	/* chmod(2) has no form for O_PATH descriptors before fchmodat2 (Linux 6.6). */
+	/*
+	 * The mode is set through the path in /proc/self/fd, because before fchmodat2 (Linux 6.6)
+	 * chmod(2) has no form for O_PATH descriptors.
+	 */
 	if ((in->valid & FATTR_MODE) && chmod(fs_node_path(n).s, in->mode & 07777) < 0)
 		return -errno;
 	if (in->valid & (FATTR_UID | FATTR_GID)) {
@@ -114,8 +120,8 @@ int fs_statfs(struct fs_session *s, struct fs_request *r)
 }
 
 /*
- * Whether the guest may see and set this extended attribute. The others belong to the host: labels
- * of security modules, marks of overlayfs, hashes of IMA.
+ * Returns whether the guest may see and set this extended attribute. All others belong to the host:
+ * labels of security modules, marks of overlayfs, hashes of IMA.
  */
 static bool xattr_allowed(const char *name)
 {
@@ -134,7 +140,8 @@ int fs_setxattr(struct fs_session *s, struct fs_request *r)
 	if (!xattr_allowed(r->name[0]))
 		return -EOPNOTSUPP;
 	/*
-	 * For an access ACL the kernel clears the set-group-id bit if the caller has no CAP_FSETID.
+	 * Drops CAP_FSETID if the guest wants it, because the host's kernel clears the set-group-id
+	 * bit on a new access ACL only for a caller without that capability.
 	 */
 	if (kill)
 		e = fs_creds_drop_fsetid(true);
@@ -149,7 +156,10 @@ int fs_setxattr(struct fs_session *s, struct fs_request *r)
 	return e;
 }
 
-/* With size 0 the guest asks for the length of the value. */
+/*
+ * Writes the reply for a guest that asks with size 0, which gets only the length `n` of the value.
+ * Returns the length of the reply.
+ */
 static int reply_size(struct fs_session *s, ssize_t n)
 {
 	struct fuse_getxattr_out *out = (struct fuse_getxattr_out *)s->reply;

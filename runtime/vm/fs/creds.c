@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ids that a request acts with. Only requests that create something use the guest's ids. The
- * capabilities stay, because vmfs_jail() sets SECBIT_NO_SETUID_FIXUP. They are needed because the
- * guest's kernel has already decided whether the program may do it, by groups and capabilities that
- * the request does not contain.
+ * Switches the user and group ids with which the server serves a request. Only requests that create
+ * a file use the guest's ids. The server keeps its capabilities meanwhile, because vmfs_jail() sets
+ * SECBIT_NO_SETUID_FIXUP. It needs them because the guest's kernel has already decided whether the
+ * program may do this, by groups and capabilities that the request does not contain.
  */
 #include <linux/capability.h>
 #include <sys/fsuid.h>
@@ -25,7 +25,10 @@ int fs_creds_drop_fsetid(bool drop)
 	return syscall(SYS_capset, &head, d) < 0 ? -errno : 0;
 }
 
-/* setfsuid(2) reports no failure, so a second call reads the id back. */
+/*
+ * Sets the file system ids of this thread. setfsuid(2) reports no failure, so a second call reads
+ * the id back.
+ */
 static int set_fsids(uid_t uid, gid_t gid)
 {
 	setfsgid(gid);

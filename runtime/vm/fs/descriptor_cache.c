@@ -2,18 +2,19 @@
 /*
  * Theory of operation
  *
- * The guest may know many more inodes than this process, or the host, has descriptors for: the
- * source of a kernel alone has 80,000. So descriptors are a cache. If another node needs a
- * descriptor, the least recently used node loses its own (it is parked), provided that nothing is
- * open on it and its directory and name are known. It gets a new descriptor by its name in its
- * directory, which may have to be opened in the same way. The file that is found there must be the
- * same inode, by device, number, mount and birth time. Otherwise the answer is ESTALE, and the
- * guest's kernel looks the path up again.
+ * The guest may know many more inodes than this process or the host may have open descriptors: the
+ * source of a kernel alone has 80,000 files. So the descriptors of nodes are a cache. If another
+ * node needs a descriptor, the least recently used node is parked: its descriptor is closed,
+ * provided that nothing is open on the node and its directory and name are known. When a parked
+ * node is used again, the server opens a new descriptor by the node's name in its directory, which
+ * may be parked and opened in the same way. The file there must be the same inode, by device,
+ * number, mount and birth time. Otherwise the request fails with ESTALE, and the guest's kernel
+ * looks the path up again.
  *
  * These nodes keep their descriptors: the root, those that the guest has open, and those without a
- * known name, because they were unlinked or never had one. Names follow the guest's own renames and
- * each lookup. The server does not see a rename by the host; then the answer is ESTALE until the
- * next lookup.
+ * known name, because they were unlinked or never had one. The server updates the recorded names at
+ * each rename by the guest and at each lookup. It does not see renames on the host; after one,
+ * requests for the node fail with ESTALE until the next lookup.
  */
 #include "vm/fs/fs.h"
 
@@ -23,7 +24,7 @@
 #include "base/sys.h"
 
 /*
- * The number of directories above a node that may be parked. It is limited because renames on the
+ * The greatest number of parked directories above a node. There is a limit because renames on the
  * host can make the recorded parents a circle.
  */
 #define DEPTH_MAX 4096
@@ -63,7 +64,8 @@ static void park_node(struct fs_session *s, struct fs_node *n)
 	struct statx st;
 
 	/*
-	 * The birth time may have changed: overlayfs shows the copy's after a file was copied up.
+	 * Reads the birth time again, because overlayfs reports another one after it has copied the
+	 * file up.
 	 */
 	if (fs_node_stat(n->fd, &st) == 0)
 		n->birth = st.stx_btime;
@@ -97,7 +99,7 @@ void fs_node_set_name(
 	if (name && n->name && n->parent == dir->id && streq(n->name, name))
 		return;
 	free(n->name);
-	/* Without memory for the name, the node has no known name. */
+	/* If there is no memory for the copy, the node has no known name and is not parked. */
 	n->name = name ? strdup(name) : NULL;
 	n->parent = name ? dir->id : 0;
 	fs_node_used(s, n);
@@ -108,7 +110,8 @@ static int reopen_node(struct fs_session *s, struct fs_node *dir, struct fs_node
 	struct statx st;
 
 	/*
-	 * Marks the directory as used, so that the new descriptor does not replace the directory's.
+	 * Marks the directory as used, so that the node's new descriptor does not make the cache
+	 * park the directory.
 	 */
 	fs_node_used(s, dir);
 	_cleanup_fd_ int fd = sys_openat2(dir->fd, n->name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0,
@@ -128,7 +131,10 @@ int fs_node_hold(struct fs_session *s, struct fs_node *n)
 	while (n->fd < 0) {
 		struct fs_node *at = n, *dir;
 
-		/* Finds the parked directory that is nearest to the root, and opens it first. */
+		/*
+		 * Finds the parked directory that is nearest to the root. It is opened first,
+		 * because each directory is opened by its name in its parent.
+		 */
 		for (int depth = 0; (dir = fs_node_get(s, at->parent)) && dir->fd < 0; at = dir)
 			if (++depth > DEPTH_MAX)
 				return -ESTALE;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Open directories.
+ * Reads directories for the guest.
  *
  * Theory of operation. The guest names a position in a directory by a cookie of the host's file
- * system. Not every file system finds the same entry again by its cookie: for tmpfs before Linux
- * 6.6 and for ramfs the cookie is a number of entries, so it names another entry as soon as one
- * before it is removed. Such a file system is exact only for a reader that goes on where it is. So
- * the server reads a block of entries at a time and keeps it. It looks a cookie up in the block,
- * and seeks only if the guest itself does (seekdir, rewinddir). The guest often goes back a little,
- * because its kernel drops the rest of a reply that does not fit into the program's buffer. So a
- * reply has entries of one block only, and the block is kept until the guest asks for what follows.
+ * system. Not every file system finds the same entry again by its cookie. In ramfs, and in tmpfs
+ * before Linux 6.6, the cookie counts entries, so it names another entry as soon as one before it
+ * is removed. On such a file system only a reader that never seeks sees each entry exactly once. So
+ * the server reads entries in blocks and keeps the last block. It looks the guest's cookie up in
+ * the block, and seeks on the host only if the guest's program itself does (seekdir, rewinddir).
+ * The guest's kernel often asks for some entries again, because it drops those that do not fit into
+ * the program's buffer. So a reply holds entries of one block only, and the server keeps the block
+ * until the guest asks for entries behind it.
  */
 #include <dirent.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
 
 #define LIST_BUFFER 16384
 
-struct linux_dirent64 { /* getdents64(2) */
+struct linux_dirent64 { /* an entry as getdents64(2) returns it */
 	uint64_t d_ino;
 	int64_t d_off;
 	uint16_t d_reclen;
@@ -44,7 +45,10 @@ static bool is_dot(const char *name)
 	return streq(name, ".") || streq(name, "..");
 }
 
-/* Writes one entry at s->reply + at. Returns its length, or 0 if it does not fit below `room`. */
+/*
+ * Writes one entry at s->reply + at. Returns the entry's length, or 0 if it would reach beyond
+ * `room`.
+ */
 static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 	const struct linux_dirent64 *d, size_t at, size_t room, bool plus)
 {
@@ -56,8 +60,9 @@ static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 		return 0;
 	memset(s->reply + at, 0, len);
 	/*
-	 * Node 0 means that nothing is known of the entry: of "." and "..", of a file that was
-	 * removed in the meantime, and if the server already holds as many inodes as it may.
+	 * Node 0 tells the guest that the reply has no attributes of this entry. The server sends
+	 * it for "." and "..", for a file that was removed since the directory was read, and if it
+	 * already holds as many inodes as it may.
 	 */
 	uint64_t ino = fs_inode_number(s, dir->dev, d->d_ino);
 	if (plus && !is_dot(d->d_name)) {
@@ -65,7 +70,10 @@ static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 
 		if (fs_node_lookup(s, dir, d->d_name, entry) < 0)
 			*entry = (struct fuse_entry_out){0};
-		/* A file of an overlay may have another device than its directory. */
+		/*
+		 * Uses the inode number from the file's own attributes, because a file of an
+		 * overlay may be on another device than its directory.
+		 */
 		else if (entry->attr.ino)
 			ino = entry->attr.ino;
 	}
@@ -80,8 +88,8 @@ static size_t write_entry(struct fs_session *s, const struct fs_node *dir,
 }
 
 /*
- * Finds the entry that follows the cookie in the block. Returns its place, which is the end of the
- * block if it was not read yet, or -1 if the cookie is not in the block.
+ * Looks in the block for the entry that follows the cookie. Returns its offset in the block, the
+ * length of the block if the entry was not read yet, or -1 if the cookie is not in the block.
  */
 static long find_entry(const struct fs_file *f, uint64_t cookie)
 {
@@ -92,8 +100,8 @@ static long find_entry(const struct fs_file *f, uint64_t cookie)
 
 		at += d->d_reclen;
 		/*
-		 * If several entries have the cookie, the last one makes sure that the reader gets
-		 * on.
+		 * If several entries have the same cookie, the search takes the last one, because
+		 * with the first one the reader would get the same entries forever.
 		 */
 		if ((uint64_t)d->d_off == cookie)
 			found = (long)at;
@@ -101,7 +109,10 @@ static long find_entry(const struct fs_file *f, uint64_t cookie)
 	return found;
 }
 
-/* Reads the block that follows the cookie, which is the position of the descriptor. */
+/*
+ * Reads from the host the block of entries behind `cookie`. The descriptor is already at that
+ * position.
+ */
 static int read_block(struct fs_file *f, uint64_t cookie)
 {
 	_Alignas(struct linux_dirent64) char buffer[LIST_BUFFER];
@@ -117,7 +128,7 @@ static int read_block(struct fs_file *f, uint64_t cookie)
 		return 0;
 	f->list = malloc((size_t)n);
 	if (!f->list) {
-		/* The entries are read again at the next try. */
+		/* Seeks back, so that the next try reads the same entries again. */
 		return lseek(f->fd, (off_t)cookie, SEEK_SET) < 0 ? -errno : -ENOMEM;
 	}
 	memcpy(f->list, buffer, (size_t)n);
@@ -125,10 +136,16 @@ static int read_block(struct fs_file *f, uint64_t cookie)
 	return 0;
 }
 
-/* Makes the entry that follows the cookie part of the block. Returns its place. */
+/*
+ * Reads blocks until the entry that follows the cookie is in the block. Returns its offset in the
+ * block, or -errno.
+ */
 static long go_to(struct fs_file *f, uint64_t cookie)
 {
-	/* Cookie 0 is the beginning, where the guest wants what is there now (rewinddir). */
+	/*
+	 * Cookie 0 is the beginning of the directory. It is never looked up in the block, because
+	 * after rewinddir the guest wants the present entries.
+	 */
 	long at = cookie ? find_entry(f, cookie) : -1;
 
 	if (at >= 0 && (size_t)at < f->list_len)
@@ -196,7 +213,10 @@ int fs_fsyncdir(struct fs_session *s, struct fs_request *r)
 	return e < 0 ? -errno : 0;
 }
 
-/* Syncs the host's file system of the node, unless *done says that this was done. */
+/*
+ * Syncs the host file system that the node is on, unless it is marked in `done`, which has a flag
+ * for each entry of s->devices. Marks it after that.
+ */
 static int sync_device(struct fs_session *s, struct fs_node *n, bool *done)
 {
 	uint32_t i = 0;
@@ -205,7 +225,7 @@ static int sync_device(struct fs_session *s, struct fs_node *n, bool *done)
 		i++;
 	if ((i < s->ndevices && done[i]) || (!S_ISREG(n->type) && !S_ISDIR(n->type)))
 		return 0;
-	/* A node that cannot be opened is left to others of its file system. */
+	/* If this node cannot be opened, the caller tries another node of the same file system. */
 	if (fs_node_pin(s, n) < 0)
 		return 0;
 	_cleanup_fd_ int fd = fs_node_open(n, O_RDONLY);
@@ -217,8 +237,8 @@ static int sync_device(struct fs_session *s, struct fs_node *n, bool *done)
 }
 
 /*
- * The guest's sync(2) and syncfs(2). The whole share is one file system there, so all file systems
- * of the host are synced of which the guest knows a file.
+ * Serves the guest's sync(2) and syncfs(2). The guest sees the whole share as one file system, so
+ * the server syncs every host file system that has a file which the guest knows.
  */
 int fs_syncfs(struct fs_session *s, struct fs_request *r)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Open files. */
+/* Serves the guest's requests to open, read, write and close files. */
 #include "vm/fs/fs.h"
 
 #include <linux/falloc.h>
@@ -9,12 +9,15 @@
 #include "base/sys.h"
 #include "vm/virtio/iov.h"
 
-/* The flags of open(2) that have a meaning on the host. O_APPEND comes with each write. */
+/*
+ * Flags of the guest's open(2) that the server passes to the host. O_APPEND is not among them,
+ * because it comes with each write.
+ */
 #define OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME)
 
-#define FOR_NODES 32 /* descriptors that open files leave */
+#define FOR_NODES 32 /* descriptors that open files must leave to the nodes */
 
-/* bytes at a time, because the server does nothing else while it copies */
+/* bytes that the server copies at a time; it serves nothing else meanwhile */
 #define COPY_MAX (64U << 20)
 
 int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, uint64_t *ret_fh)
@@ -25,10 +28,13 @@ int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, ui
 	if (!f)
 		return -ENOMEM;
 	*f = (struct fs_file){.node = n, .fd = own, .is_dir = is_dir};
-	/* The file's own node must not be parked. */
+	/* Keeps the node from being parked while its file is open. */
 	n->files++;
 	fs_node_used(s, n);
-	/* Nodes keep some room, so that a guest with many open files can still find others. */
+	/*
+	 * Reserves some descriptors for nodes, so that a guest with many open files can still look
+	 * up others.
+	 */
 	int e = fs_make_room(s, 1 + FOR_NODES);
 	if (e == 0)
 		e = fs_slots_add(&s->files, f, &f->id);
@@ -77,9 +83,9 @@ void fs_file_release_all(struct fs_session *s)
 }
 
 /*
- * Whether the guest may keep its cache of the file: only if the file is as it was when it was last
- * opened. The guest's own writes change the file too; then the guest reads it once more than
- * necessary.
+ * Returns FOPEN_KEEP_CACHE if the guest may keep the pages that it has cached of the file, which is
+ * so if the file has not changed since it was last opened. The guest's own writes change the file
+ * too; after them the guest reads its pages once more than necessary.
  */
 static uint32_t cache_flags(struct fs_node *n, int fd)
 {
@@ -136,7 +142,9 @@ int fs_open(struct fs_session *s, struct fs_request *r)
 	return e < 0 ? e : (int)sizeof(*out);
 }
 
-/* Makes a node and an open file of fd, which was just created. */
+/*
+ * Answers a create request: makes a node and an open file of `fd`, the descriptor of the new file.
+ */
 static int reply_created(struct fs_session *s, struct fs_request *r, const char *name, int fd)
 {
 	_cleanup_fd_ int own = fd;
@@ -145,8 +153,8 @@ static int reply_created(struct fs_session *s, struct fs_request *r, const char 
 	char path[12];
 
 	/*
-	 * The node is opened through the descriptor, because the name may already belong to another
-	 * file.
+	 * Opens the node through the descriptor and not by name, because the name may already
+	 * belong to another file.
 	 */
 	snprintf(path, sizeof(path), "%d", own);
 	int at = open(path, O_PATH | O_CLOEXEC);
@@ -165,7 +173,10 @@ static int reply_created(struct fs_session *s, struct fs_request *r, const char 
 	return sizeof(*entry) + sizeof(*out);
 }
 
-/* The name exists and O_EXCL was not given, because the host created the file in the meantime. */
+/*
+ * Opens a file that the host has created since the guest looked for it. The guest did not give
+ * O_EXCL, so that is no error.
+ */
 static int open_existing(struct fs_session *s, struct fs_request *r)
 {
 	const struct fuse_create_in *in = r->args;
@@ -212,8 +223,8 @@ int fs_tmpfile(struct fs_session *s, struct fs_request *r)
 	uint32_t flags = (in->flags & OPEN_FLAGS & ~O_TRUNC) | (in->flags & O_EXCL);
 
 	/*
-	 * Only the guest's kernel makes this request. The host's kernel refuses a guest that asks
-	 * for a file without write access.
+	 * Only the guest's kernel can send TMPFILE. If a program in the guest asks for a temporary
+	 * file without write access, the host's kernel refuses it.
 	 */
 	int e = fs_creds_enter(s, r, in->umask);
 	if (e < 0)
@@ -262,8 +273,8 @@ int fs_write(struct fs_session *s, struct fs_request *r)
 		return -EINVAL;
 	n = iov_slice((struct iov_range){r->in, r->nin, before, in->size}, s->iov, FS_MAX_IOV);
 	/*
-	 * The guest's kernel writes mapped pages to their own place, even if the file was opened
-	 * with O_APPEND.
+	 * A write from the guest's page cache never appends, because these pages have their place
+	 * in the file, even if it was opened with O_APPEND.
 	 */
 	int how = (in->flags & O_APPEND) && !(in->write_flags & FUSE_WRITE_CACHE) ? RWF_APPEND : 0;
 	if (kill) {
@@ -291,7 +302,10 @@ int fs_release(struct fs_session *s, struct fs_request *r)
 
 	if (!fs_file_get(s, r, in->fh, false))
 		return -EBADF;
-	/* A process that died in open(2) sends no FLUSH before RELEASE. */
+	/*
+	 * Releases the POSIX locks here too, because a process that died in open(2) sends no FLUSH
+	 * before RELEASE.
+	 */
 	if (in->release_flags & FUSE_RELEASE_FLUSH)
 		fs_lock_release(s, r->node, in->lock_owner);
 	fs_file_release(s, in->fh);
@@ -299,7 +313,8 @@ int fs_release(struct fs_session *s, struct fs_request *r)
 }
 
 /*
- * The guest closed one descriptor of the file. POSIX says that the process's POSIX locks end then.
+ * Serves FLUSH: a guest process has closed one of its descriptors of the file. POSIX says that this
+ * releases all POSIX locks of the process on the file.
  */
 int fs_flush(struct fs_session *s, struct fs_request *r)
 {
@@ -344,7 +359,10 @@ int fs_lseek(struct fs_session *s, struct fs_request *r)
 
 	if (!f)
 		return -EBADF;
-	/* The guest's kernel keeps the position, and asks the server only for data and holes. */
+	/*
+	 * The guest's kernel keeps the file position itself, so it asks the server only where data
+	 * or holes begin.
+	 */
 	if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)
 		return -EINVAL;
 	off_t at = lseek(f->fd, (off_t)in->offset, (int)in->whence);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The FUSE server's own types. fs_handle() is its only entrance: it serves one request, whose bytes
- * the guest may still change, and writes the reply. Everything runs in one thread.
+ * Declares the types and functions that the FUSE server's files share. fs_handle() is the only
+ * entrance: it serves one request, whose bytes the guest may still change meanwhile, and writes the
+ * reply. Everything runs in one thread.
  *
- * An operation returns the answer to the guest: the length of the reply in s->reply, or a -errno
- * for the guest's program. Such a -errno is no error of this program, so it has no message.
+ * A function for an operation returns the answer to the guest: the length of the reply in s->reply,
+ * or a -errno for the guest's program. Such a -errno is no error of the server, so it has no
+ * message.
  */
 #pragma once
 #include <limits.h>
@@ -18,13 +20,14 @@
 
 #define FS_MAX_WRITE (1U << 20)
 #define FS_MAX_PAGES (FS_MAX_WRITE / 4096)
-/* bytes copied of a request; the longest holds an xattr of 64 KiB */
+/* bytes of a request that are copied; the longest request sets an xattr of 64 KiB */
 #define FS_ARGS_MAX (80U << 10)
-#define FS_REPLY_MAX (128U << 10) /* bytes of a reply, except the one to READ */
+#define FS_REPLY_MAX (128U << 10) /* longest reply in bytes; replies to READ may be longer */
 #define FS_STATX_WANT (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
-#define FS_MAX_IOV 1024 /* the kernel's IOV_MAX; queues are not longer */
+/* buffers of a request: the kernel's IOV_MAX, because queues are not longer */
+#define FS_MAX_IOV 1024
 
-/* --- slots.c: objects that the guest knows by number; no number is used for a second object --- */
+/* --- slots.c: objects that the guest knows by number; a number is never used again --- */
 struct fs_slot {
 	void *object;
 	uint32_t generation;
@@ -33,21 +36,26 @@ struct fs_slot {
 
 struct fs_slots {
 	struct fs_slot *slot;
-	uint32_t used; /* slots that were ever taken; slot 0 never is, because FUSE has no id 0 */
+	/* number of slots that were ever in use; slot 0 never is, because FUSE has no id 0 */
+	uint32_t used;
 	uint32_t capacity;
 	uint32_t max;
-	uint32_t free; /* head of the list of free slots, 0: empty */
+	uint32_t free; /* index of the first free slot; 0: none is free */
 };
 
-/* -ENFILE: the guest holds as many objects as the host allows it. */
+/*
+ * Adds an object and sets *ret_id to its number. Returns -ENFILE if the guest holds as many objects
+ * as the host allows it.
+ */
 int fs_slots_add(struct fs_slots *t, void *object, uint64_t *ret_id) must_check;
-void *fs_slots_get(const struct fs_slots *t, uint64_t id); /* NULL: no such object, or no longer */
+/* Returns the object with this number, or NULL if there is none any more. */
+void *fs_slots_get(const struct fs_slots *t, uint64_t id);
 void fs_slots_remove(struct fs_slots *t, uint64_t id);
 void fs_slots_release(struct fs_slots *t);
 
 /*
- * The POSIX locks of one owner on a file. Open file description locks need one description for each
- * owner.
+ * The POSIX locks that one process of the guest (the owner) holds on a file. Each owner has an open
+ * file description of its own, because the server takes them as open file description locks.
  */
 struct fs_lock_owner {
 	struct fs_lock_owner *next;
@@ -56,27 +64,33 @@ struct fs_lock_owner {
 };
 
 /*
- * An inode that the guest knows. Its O_PATH descriptor keeps the inode in use, so the key stays
- * unique. A parked node (descriptor_cache.c) has no descriptor; its birth time distinguishes it
- * from a later inode of the same number.
+ * A node: an inode that the guest knows. Its O_PATH descriptor keeps the inode in use, so the key
+ * stays unique. A parked node (descriptor_cache.c) has no descriptor; its birth time distinguishes
+ * the inode from a later one with the same number.
  */
 struct fs_node {
 	struct fs_node *next; /* the next node in its hash bucket */
 	uint64_t id;
 	uint64_t dev, ino, mnt;
-	struct statx_timestamp birth; /* 0 if the file system has no birth times */
-	/* The number of times that the guest was told of it, less those that it forgot. */
+	struct statx_timestamp birth; /* birth time of the inode; 0 if the file system has none */
+	/*
+	 * How many lookups have returned the node, less those that the guest has forgotten
+	 * (FORGET).
+	 */
 	uint64_t lookups;
 	mode_t type;
-	/* Open files on it and requests that use it; it is not released before this is 0. */
+	/*
+	 * Number of open files of the node and of requests that use it. The node is not released
+	 * before this is 0.
+	 */
 	uint32_t files;
-	int fd; /* -EBADF: parked */
-	/* neighbours, by last use, in the list of nodes that may be parked */
+	int fd; /* O_PATH descriptor of the inode; -EBADF if the node is parked */
+	/* neighbours in the list of nodes that may be parked, in the order of their last use */
 	struct fs_node *newer, *older;
-	bool listed;     /* it is in that list */
-	uint64_t parent; /* with `name`: the place where it was found last */
-	char *name;      /* NULL: not known */
-	bool opened;     /* size and mtime hold the values at its last opening */
+	bool listed;     /* the node is in the list of nodes that may be parked */
+	uint64_t parent; /* id of the directory in which the node was last found, under `name` */
+	char *name;      /* name in `parent`; NULL: not known */
+	bool opened;     /* size and mtime are valid: those of the file when it was last opened */
 	uint64_t size;
 	struct statx_timestamp mtime;
 	struct fs_lock_owner *owners;
@@ -88,8 +102,8 @@ struct fs_file {
 	int fd;
 	bool is_dir;
 	/*
-	 * Of a directory: the entries that were read last, as getdents64(2) gives them, and the
-	 * cookie before the first of them. The position of fd is behind the last of them.
+	 * Of an open directory: the block of entries that was read last, as getdents64(2) returns
+	 * it, and the cookie before its first entry. The position of fd is behind its last entry.
 	 */
 	char *list;
 	size_t list_len;
@@ -100,114 +114,142 @@ struct fs_file {
 
 struct fs_session {
 	const struct vmfs_config *config;
-	bool started; /* INIT was answered */
+	bool started; /* the guest has sent INIT and got the answer */
 	bool setxattr_ext;
 	struct fs_slots nodes, files;
-	/* The host's file systems in the share, in the order in which they were met. */
+	/*
+	 * Device numbers of the host's file systems in the share, in the order in which the server
+	 * found them.
+	 */
 	uint64_t *devices;
 	uint32_t ndevices;
 	struct fs_node **bucket;
 	uint32_t nbuckets, nnodes;
 	struct fs_node *newest, *oldest;
-	uint32_t ndescriptors; /* of nodes */
-	uint32_t nfiles;       /* open files and directories */
-	/* descriptors of lock owners; at most as many as there may be files */
+	uint32_t ndescriptors; /* number of descriptors that nodes have open */
+	uint32_t nfiles;       /* number of open files and directories */
+	/* number of descriptors of lock owners, at most as many as open files are allowed */
 	uint32_t nowners;
-	uid_t uid; /* the server's own ids, between requests */
+	uid_t uid; /* the user id that the server has when it serves no request */
 	gid_t gid;
-	mode_t mask; /* the present umask */
+	mode_t mask; /* umask of the process at the moment */
 	uint8_t *args, *reply;
-	struct iovec *iov; /* FS_MAX_IOV + 1 entries, for reads and writes */
+	struct iovec *iov; /* array of FS_MAX_IOV + 1 entries, which reads and writes use */
 };
 
-/* A request: segments of guest memory, which the guest may change at any time. */
+/*
+ * A request of the guest. Its buffers lie in guest memory, which the guest may change at any time.
+ */
 struct fs_request {
 	const struct iovec *in, *out;
 	unsigned int nin, nout;
-	bool give_up; /* the answer is -ENOLCK in place of FS_LATER */
-	/* fs_handle() sets the following members. */
-	struct fuse_in_header head; /* copied once */
+	/*
+	 * if the lock is held by another owner, answer -ENOLCK instead of keeping the request
+	 * (FS_LATER)
+	 */
+	bool give_up;
+	/* fs_handle() sets the members below. */
+	struct fuse_in_header head; /* header of the request, copied once from guest memory */
 	size_t in_len, out_len;
-	const void *args;    /* the operation's fixed part, complete, copied once */
-	const char *name[2]; /* checked names */
-	const uint8_t *tail; /* the rest of the copied part */
+	/* fixed part of the operation's arguments, complete, copied once from guest memory */
+	const void *args;
+	const char *name[2]; /* names in the request, checked to be single components */
+	const uint8_t *tail; /* bytes of the copied request behind the arguments and names */
 	size_t tail_len;
-	struct fs_node *node; /* the node of head.nodeid */
-	bool direct;          /* the reply to READ is in guest memory already, behind the header */
+	struct fs_node *node; /* the node with the id head.nodeid */
+	bool direct;          /* the reply to READ is already in guest memory, behind the header */
 };
 
-#define FS_LATER (-4095) /* the request has to be served again later for its answer */
+/* returned by an operation that has no answer yet, so the request must be served again later */
+#define FS_LATER (-4095)
 
 int fs_session_init(struct fs_session *s, const struct vmfs_config *c) must_check;
 void fs_session_release(struct fs_session *s);
 
 /*
- * Serves one request. Returns the number of bytes written into r->out; 0 if FUSE wants no reply or
- * the guest left no room for one; or FS_LATER if another owner holds the lock, so that the request
- * has to be served again later.
+ * Serves one request. Returns the number of bytes written to r->out, which is 0 if FUSE wants no
+ * reply or if the guest left no room for one. Returns FS_LATER if another owner holds the lock, so
+ * that the caller has to pass the request again later.
  */
 int fs_handle(struct fs_session *s, struct fs_request *r) must_check;
 
-/* --- inode.c: which inode it is --- */
+/* --- inode.c: which inode of the host a node stands for --- */
 
 struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id);
 int fs_node_stat(int fd, struct statx *st) must_check;
-/* The device number of *st as one value. */
+/* Returns the device number in *st as one value. */
 uint64_t fs_stat_dev(const struct statx *st);
 /*
- * The guest has the share as one file system, in which inode numbers have to be unique. So the
- * number of the file system is in the upper bits. Returns the guest's number for the host's.
+ * Returns the inode number that the guest sees for the host's inode `ino` on device `dev`. The
+ * guest has the share as one file system, in which inode numbers must be unique. So the upper bits
+ * hold the index of the host's file system.
  */
 uint64_t fs_inode_number(struct fs_session *s, uint64_t dev, uint64_t ino);
-/* Whether the node and *st are the same inode. */
+/* Returns whether *st describes the node's inode. */
 bool fs_node_is(const struct fs_node *n, const struct statx *st);
 
-/* --- node.c: the nodes --- */
+/* --- node.c: makes, finds and releases nodes --- */
 
-/* Makes the root FUSE_ROOT_ID. */
+/* Makes the node of the share's root, with the id FUSE_ROOT_ID. */
 int fs_node_init(struct fs_session *s) must_check;
 void fs_node_release_all(struct fs_session *s);
 int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *name,
 	struct fuse_entry_out *out) must_check;
-/* Makes a node of fd, O_PATH, which it takes over. name: NULL if it has none. */
+/*
+ * Makes a node of the O_PATH descriptor fd, which the function takes over. `name` is the file's
+ * name in `dir`, or NULL if the file has none.
+ */
 int fs_node_adopt(struct fs_session *s, const struct fs_node *dir, const char *name, int fd,
 	struct fuse_entry_out *out) must_check;
-/* Returns the node that the guest knows under that name, or NULL. */
+/* Returns the node that the guest knows under `name` in `dir`, or NULL. */
 struct fs_node *fs_node_find(
 	const struct fs_session *s, const struct fs_node *dir, const char *name);
 void fs_node_forget(struct fs_session *s, uint64_t id, uint64_t count);
 int fs_node_attr(struct fs_session *s, int fd, struct fuse_attr_out *out) must_check;
-/* Opens the inode itself: never by name, and only if it is a regular file or a directory. */
+/*
+ * Opens the node's inode itself and not its name. Refuses everything but regular files and
+ * directories.
+ */
 int fs_node_open(const struct fs_node *n, int flags) must_check;
-/* The node's name in /proc/self/fd, the working directory, for calls that take no descriptor. */
+/*
+ * Path of a node for system calls that take no descriptor: a name relative to the working
+ * directory, which is /proc/self/fd.
+ */
 struct fs_path {
 	char s[12];
 };
 struct fs_path fs_node_path(const struct fs_node *n);
-/* Opens the node's descriptor, and keeps it open until fs_node_unpin(). */
+/* Opens the node's descriptor if it is parked, and keeps it open until fs_node_unpin(). */
 int fs_node_pin(struct fs_session *s, struct fs_node *n) must_check;
 void fs_node_unpin(struct fs_session *s, struct fs_node *n);
 
-/* --- descriptor_cache.c: which nodes have a descriptor --- */
+/* --- descriptor_cache.c: decides which nodes have an open descriptor --- */
 
-/* Opens the node's descriptor, n->fd, if it is parked. */
+/* Opens the node's descriptor n->fd again if the node is parked. */
 int fs_node_hold(struct fs_session *s, struct fs_node *n) must_check;
-/* Has to be called when the node was used, and when n->files has changed. */
+/*
+ * Marks the node as the one that was used last. Callers have to call this after each use of a node
+ * and after each change of n->files.
+ */
 void fs_node_used(struct fs_session *s, struct fs_node *n);
 int fs_node_set_fd(struct fs_session *s, struct fs_node *n, int fd) must_check;
 /*
- * Parks nodes until `n` more descriptors may be opened. -ENFILE if no node can be parked. Nodes,
- * open files and lock owners have one budget, config->max_descriptors, and nodes give way.
+ * Parks nodes until `n` more descriptors may be opened. Nodes, open files and lock owners share one
+ * limit, config->max_descriptors, and only nodes can be parked. Returns -ENFILE if there is no node
+ * to park.
  */
 int fs_make_room(struct fs_session *s, uint32_t n) must_check;
 void fs_node_close(struct fs_session *s, struct fs_node *n);
-/* Sets the place where the node can be found again. name NULL: nowhere. */
+/*
+ * Records in which directory and under which name the node can be opened again. If name is NULL,
+ * the node has no name and is never parked.
+ */
 void fs_node_set_name(
 	struct fs_session *s, struct fs_node *n, const struct fs_node *dir, const char *name);
 
 /* --- file.c: open files and directories --- */
 
-/* Takes over fd. */
+/* Makes an open file or directory of the node. Takes over fd. */
 int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, uint64_t *ret_fh)
 	must_check;
 struct fs_file *fs_file_get(
@@ -217,33 +259,42 @@ void fs_file_release_all(struct fs_session *s);
 
 /* --- lock_owner.c: the owners of a node's POSIX locks --- */
 
-/* Returns the owner's descriptor, or -ENOENT. */
+/*
+ * Returns the descriptor that holds the owner's locks, or -ENOENT if the owner has none on this
+ * node.
+ */
 int fs_lock_owner_get(const struct fs_node *n, uint64_t owner) must_check;
-/* Takes over fd. */
+/* Makes fd the descriptor that holds the owner's locks on this node. Takes over fd. */
 int fs_lock_owner_add(struct fs_session *s, struct fs_node *n, uint64_t owner, int fd) must_check;
-/* Releases the owner's locks on the node, or those of all owners. */
+/* Releases the locks of one owner, or of all owners, on the node. */
 void fs_lock_release(struct fs_session *s, struct fs_node *n, uint64_t owner);
 void fs_lock_release_all(struct fs_session *s, struct fs_node *n);
 
-/* --- creds.c: the ids that a request acts with --- */
+/* --- creds.c: the user and group ids with which the server serves a request --- */
 
 int fs_creds_enter(struct fs_session *s, const struct fs_request *r, uint32_t mask) must_check;
 void fs_creds_leave(const struct fs_session *s, const struct fs_request *r);
 int fs_creds_drop_fsetid(bool drop) must_check;
 
-/* --- rights.c: gives up what a process need not be able to do --- */
+/* --- rights.c: gives up capabilities and system calls that a process does not need --- */
 
-/* Enters c->userns if there is one. The process has all capabilities there and none outside. */
+/*
+ * Enters the user namespace c->userns if one is configured. The process then has all capabilities
+ * in that namespace and none outside it.
+ */
 int fs_enter_userns(const struct vmfs_config *c) must_check;
 int fs_drop_caps(uint64_t caps) must_check;
-/* memory: the process may map memory, but none that is executable. */
+/*
+ * Installs a system call filter that allows the `n` numbers in `calls`. If `memory` is set, it also
+ * allows mmap and mprotect, but no executable memory.
+ */
 int fs_filter_calls(const int *calls, size_t n, bool memory) must_check;
 
 /* --- seal.c: the process that makes c->sealed read-only, in the caller's mount namespace --- */
 
 int fs_seal_start(const struct vmfs_config *c) must_check;
 
-/* --- the operations, which session.c lists --- */
+/* --- the operations that the table in session.c lists --- */
 
 typedef int fs_op(struct fs_session *s, struct fs_request *r);
 fs_op fs_lookup, fs_getattr, fs_setattr, fs_readlink, fs_statfs;

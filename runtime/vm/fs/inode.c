@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which inode a node is: its key, and how it is read. */
+/* Identifies the host's inodes: reads the key of an inode, and compares a node with it. */
 #include <stdlib.h>
 
 #include "vm/fs/fs.h"
@@ -14,7 +14,10 @@ uint64_t fs_stat_dev(const struct statx *st)
 	return (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor;
 }
 
-/* Returns the file system's place in the list of those that were seen, and puts it there. */
+/*
+ * Returns the index of the device in the session's list of file systems. Adds the device if it is
+ * not in the list.
+ */
 static uint32_t find_device(struct fs_session *s, uint64_t dev)
 {
 	for (uint32_t i = 0; i < s->ndevices; i++)

@@ -2,15 +2,15 @@
 /*
  * Theory of operation
  *
- * The steps that may fail because of the host (namespaces, mounts, limits) come first, then the
- * steps that give up rights, and the system call filter last. The share is cloned as a detached
- * mount tree with its flags, mounted over the root of a new mount namespace and made the root by
- * pivot_root(2). So no part of the host's tree is left above or beside it. Calls without a
- * descriptor form need /proc/self/fd. It is a detached mount of that directory alone, so ".." leads
- * nowhere from it.
+ * The server jails itself. The steps that may fail because of the host (namespaces, mounts, limits)
+ * come first, then those that give up rights, and the system call filter comes last. The share is
+ * cloned as a detached mount tree with its flags, mounted over the root of a new mount namespace
+ * and made the root by pivot_root(2). So no part of the host's tree is left above or beside it.
+ * System calls that take only a path need /proc/self/fd. The server has that directory alone as a
+ * detached mount, so ".." does not lead out of it.
  *
- * With c->userns the process enters that user namespace when it has made its mounts, and all of the
- * following is about rights in it.
+ * If c->userns is set, the process enters that user namespace after it has made its mounts. The
+ * rights below are then those in this namespace.
  *
  * The process keeps the capabilities that a file server needs for POSIX ownership, because it acts
  * for any user of the guest. It keeps neither CAP_SYS_ADMIN (trusted.* attributes) nor any that
@@ -34,10 +34,11 @@
 		CAP(CAP_SETFCAP))
 _Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
 
-/* the socket, queues, memory, and files that a request opens for a moment */
+/* descriptors kept for the socket, queues, memory, and files that a request opens for a moment */
 #define RESERVED_FILES 128
-#define MAX_NODES (1U << 20)       /* each takes some 150 bytes and a name */
-#define MAX_DESCRIPTORS (1U << 17) /* so that one guest cannot use up the host's (fs.file-max) */
+#define MAX_NODES (1U << 20) /* each node takes some 150 bytes and its name */
+/* limit so that one guest cannot use up all files of the host (fs.file-max) */
+#define MAX_DESCRIPTORS (1U << 17)
 
 static int raise_file_limit(struct vmfs_config *c)
 {
@@ -124,13 +125,13 @@ static int enter_share(struct vmfs_config *c)
 }
 
 /*
- * The system calls that the server makes, by source file. No sockets, processes, exec, ioctl,
- * mounts, ptrace or io_uring; memory is never executable.
+ * The system calls that the server may make, by source file. None of them makes sockets, processes
+ * or mounts, executes a file, or is ioctl, ptrace or io_uring. Memory is never executable.
  */
 static const int allowed[] = {
 	/*
-	 * serve.c, virtio/: the monitor's socket, kicks, interrupts, and the timer for waiting
-	 * locks
+	 * system calls of serve.c and virtio/: the monitor's socket, kicks, interrupts, and the
+	 * timer for waiting locks
 	 */
 	SCMP_SYS(timerfd_create),
 	SCMP_SYS(timerfd_settime),
@@ -145,7 +146,7 @@ static const int allowed[] = {
 	SCMP_SYS(fcntl),
 	SCMP_SYS(munmap),
 	SCMP_SYS(restart_syscall),
-	/* node.c, attr.c, name.c */
+	/* system calls of node.c, attr.c and name.c */
 	SCMP_SYS(openat),
 	SCMP_SYS(openat2),
 	SCMP_SYS(open),
@@ -172,7 +173,7 @@ static const int allowed[] = {
 	SCMP_SYS(renameat2),
 	SCMP_SYS(linkat),
 	SCMP_SYS(fchdir),
-	/* file.c, dir.c, lock.c */
+	/* system calls of file.c, dir.c and lock.c */
 	SCMP_SYS(preadv),
 	SCMP_SYS(pwritev2),
 	SCMP_SYS(fsync),
@@ -183,7 +184,7 @@ static const int allowed[] = {
 	SCMP_SYS(copy_file_range),
 	SCMP_SYS(getdents64),
 	SCMP_SYS(flock),
-	/* creds.c */
+	/* system calls of creds.c */
 	SCMP_SYS(umask),
 	SCMP_SYS(setfsuid),
 	SCMP_SYS(setfsgid),
@@ -191,7 +192,7 @@ static const int allowed[] = {
 	SCMP_SYS(capset),
 	SCMP_SYS(geteuid),
 	SCMP_SYS(getegid),
-	/* the C library: memory, abort() and exit */
+	/* system calls of the C library: memory, abort() and exit */
 	SCMP_SYS(brk),
 	SCMP_SYS(mremap),
 	SCMP_SYS(madvise),

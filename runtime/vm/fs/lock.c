@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Locks on the host, so that guests and host programs that share a directory respect each other's
- * locks. A POSIX lock has an owner, a process of the guest. Each owner of a node gets an open file
- * description of its own (lock_owner.c), with open file description locks on it, which end when it
- * is closed. A flock(2) lock belongs to the guest's open file, hence to the server's.
+ * Takes the guest's file locks on the host, so that guests and host programs that share a directory
+ * respect each other's locks. A POSIX lock belongs to an owner, which is a process of the guest.
+ * The server opens a file description for each owner of a node (lock_owner.c) and takes open file
+ * description locks on it, which end when it is closed. A flock(2) lock belongs to the guest's open
+ * file, so the server takes it on its own open file for it.
  *
- * A request that has to wait gets no answer yet (FS_LATER); the queue serves it again.
+ * A request that has to wait for a lock gets no answer yet: the operation returns FS_LATER, and
+ * serve.c tries it again.
  */
 #include "vm/fs/fs.h"
 
@@ -21,7 +23,10 @@ static int owner_fd(struct fs_session *s, struct fs_node *n, uint64_t owner)
 		return -EINVAL;
 	if (s->nowners >= s->files.max)
 		return -ENOLCK;
-	/* On a read-only share only read locks are possible: a write lock needs O_RDWR. */
+	/*
+	 * A read-only share allows only read locks, because a write lock needs a descriptor with
+	 * O_RDWR.
+	 */
 	fd = fs_node_open(n, O_RDWR);
 	if (fd < 0)
 		fd = fs_node_open(n, O_RDONLY);
@@ -42,8 +47,8 @@ static int to_flock(const struct fuse_file_lock *in, struct flock *ret)
 		.l_whence = SEEK_SET,
 		.l_start = (off_t)in->start,
 		/*
-		 * 0 means up to the end, however long the file becomes; FUSE has OFFSET_MAX for
-		 * that.
+		 * The length 0 means a lock to the end of the file, however long it becomes. FUSE
+		 * sends OFFSET_MAX as the end of such a lock.
 		 */
 		.l_len = end == INT64_MAX ? 0 : (off_t)(end - in->start + 1),
 	};
@@ -70,7 +75,10 @@ int fs_getlk(struct fs_session *s, struct fs_request *r)
 	if (l.l_type != F_UNLCK) {
 		out->lk.start = (uint64_t)l.l_start;
 		out->lk.end = l.l_len ? (uint64_t)(l.l_start + l.l_len - 1) : INT64_MAX;
-		/* The pid stays 0, because the holder has no pid in the guest. */
+		/*
+		 * The pid in the reply stays 0, because the process that holds the lock has no pid
+		 * in the guest.
+		 */
 	}
 	return sizeof(*out);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The owners of a node's POSIX locks, each with an open file description of its own (lock.c). */
+/*
+ * Keeps the owners of a node's POSIX locks. Each owner has an open file description of its own, for
+ * the reason that lock.c gives.
+ */
 #include "vm/fs/fs.h"
 
 #include <stdlib.h>

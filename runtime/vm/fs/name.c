@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The operations that make, move and remove names. Each name is one component, because fs_handle()
- * has checked it.
+ * Serves the guest's requests that make, move and remove names. Each name is one path component,
+ * because fs_handle() has checked it.
  */
 #include <linux/fs.h>
 #include <stdio.h>
@@ -10,8 +10,8 @@
 #include "vm/fs/fs.h"
 
 /*
- * Answers with the node that was just made. If the host has removed it in the meantime, the guest
- * gets ENOENT.
+ * Answers with the node of the file that was just made under r->name[0]. If a program on the host
+ * has removed the file in the meantime, the guest gets ENOENT.
  */
 static int reply_new(struct fs_session *s, struct fs_request *r, int made)
 {
@@ -26,8 +26,8 @@ int fs_symlink(struct fs_session *s, struct fs_request *r)
 	if (e < 0)
 		return e;
 	/*
-	 * The target is text for the guest. It may be absolute or contain "..", because the server
-	 * never follows it.
+	 * The link target is not checked and may be absolute or contain "..", because the server
+	 * never follows links. Only the guest does.
 	 */
 	e = symlinkat(r->name[1], r->node->fd, r->name[0]) < 0 ? -errno : 0;
 	fs_creds_leave(s, r);
@@ -35,8 +35,8 @@ int fs_symlink(struct fs_session *s, struct fs_request *r)
 }
 
 /*
- * Device nodes are restricted, because each user of the host who can reach the directory can use
- * them.
+ * Returns whether the guest may make this device node. Device nodes are restricted, because each
+ * user of the host who can reach the shared directory could use them.
  */
 static bool may_make_device(const struct vmfs_config *c, mode_t type, dev_t dev)
 {
@@ -48,7 +48,10 @@ int fs_mknod(struct fs_session *s, struct fs_request *r)
 {
 	const struct fuse_mknod_in *in = r->args;
 	mode_t type = in->mode & S_IFMT;
-	/* The kernel's 32-bit form (include/linux/kdev_t.h, new_decode_dev). */
+	/*
+	 * Decodes the device number from the kernel's 32-bit form (include/linux/kdev_t.h,
+	 * new_decode_dev).
+	 */
 	dev_t dev =
 		makedev((in->rdev & 0xfff00) >> 8, (in->rdev & 0xff) | (in->rdev >> 12 & 0xfff00));
 
@@ -88,8 +91,8 @@ int fs_mkdir(struct fs_session *s, struct fs_request *r)
 }
 
 /*
- * Opens the descriptor of a node before its name is removed, because the guest may still use the
- * node without the name.
+ * Opens the descriptor of the node with this name before the name is removed, because the guest may
+ * still use the file after that. Returns the node, or NULL if the guest does not know it.
  */
 static struct fs_node *hold_before_removal(
 	struct fs_session *s, const struct fs_node *dir, const char *name)
@@ -139,7 +142,10 @@ static int rename_node(struct fs_session *s, struct fs_request *r, uint64_t newd
 	fs_node_unpin(s, to);
 	if (e < 0)
 		return e;
-	/* rename(2) does nothing if both names are of one file. */
+	/*
+	 * Keeps the recorded name, because rename(2) does nothing if both names are links to the
+	 * same file.
+	 */
 	if (moved == replaced)
 		return 0;
 	if (moved)
@@ -174,9 +180,9 @@ int fs_link(struct fs_session *s, struct fs_request *r)
 	if (e < 0)
 		return e;
 	/*
-	 * linkat() takes the inode and not a name, so it also works for files of O_TMPFILE. It goes
-	 * through /proc/self/fd, because AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH outside of the
-	 * server's user namespace.
+	 * Links the inode itself and not a name, so that this also works for files of O_TMPFILE.
+	 * The path goes through /proc/self/fd, because AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH
+	 * outside the server's user namespace.
 	 */
 	e = linkat(AT_FDCWD, fs_node_path(n).s, r->node->fd, r->name[0], AT_SYMLINK_FOLLOW) < 0
 		    ? -errno

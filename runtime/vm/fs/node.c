@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inodes that the guest knows, by number and by (mount, device, inode). The mount is part of
- * the key because one inode may be seen through two mounts, one of which is read-only.
+ * Keeps the nodes (the inodes that the guest knows) and finds them by the guest's number or by
+ * mount, device and inode number. The mount is part of the key because one inode may be visible
+ * through two mounts, one of which is read-only.
  */
 #include "vm/fs/fs.h"
 
@@ -59,7 +60,7 @@ static int grow_buckets(struct fs_session *s)
 	return 0;
 }
 
-/* Takes over fd if it succeeds. */
+/* Makes a node for the inode of fd. Takes over fd if it succeeds. */
 static int add_node(struct fs_session *s, const struct statx *st, int fd, struct fs_node **ret)
 {
 	int e = grow_buckets(s);
@@ -115,7 +116,7 @@ int fs_node_init(struct fs_session *s)
 		return err_sys("virtio-fs: open the shared directory");
 	if (!S_ISDIR(st.stx_mode))
 		return err_set(ENOTDIR, "virtio-fs: expected a directory as the shared file");
-	/* The ids begin anew, so that the root is FUSE_ROOT_ID. */
+	/* Starts the numbers again at 1, so that the root gets the id FUSE_ROOT_ID. */
 	fs_slots_release(&s->nodes);
 	if (add_node(s, &st, fd, &n) < 0)
 		return err_set(ENOMEM, "virtio-fs: out of memory");
@@ -131,7 +132,7 @@ void fs_node_release_all(struct fs_session *s)
 			release_node(s, s->bucket[i]);
 }
 
-/* Releases the node if nothing holds it. */
+/* Releases the node if the guest has forgotten it and no request or open file uses it. */
 static void put_node(struct fs_session *s, struct fs_node *n)
 {
 	if (n->lookups == 0 && n->files == 0)
@@ -184,8 +185,8 @@ static void set_attr(struct fs_session *s, struct fuse_attr *a, const struct sta
 		.uid = st->stx_uid,
 		.gid = st->stx_gid,
 		/*
-		 * The kernel's 32-bit form (include/linux/kdev_t.h, new_encode_dev); makedev()
-		 * arranges the bits differently.
+		 * Encodes the device number in the kernel's 32-bit form (include/linux/kdev_t.h,
+		 * new_encode_dev), because makedev() arranges the bits differently.
 		 */
 		.rdev = (st->stx_rdev_minor & 0xff) | st->stx_rdev_major << 8 |
 			(st->stx_rdev_minor & ~0xffU) << 12,
@@ -252,7 +253,8 @@ int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *
 	struct statx st;
 
 	/*
-	 * Most lookups are for a node that the guest knows, and then this is the only system call.
+	 * Finds the inode by statx(2) first, because most lookups are for a node that the guest
+	 * knows already, and then this is the only system call.
 	 */
 	if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, FS_STATX_WANT, &st) < 0)
 		return -errno;
@@ -264,7 +266,8 @@ int fs_node_lookup(struct fs_session *s, const struct fs_node *dir, const char *
 	int fd = sys_openat2(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0,
 		RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 	/*
-	 * EMFILE is the server's own limit; ENFILE is the error that the guest's programs expect.
+	 * Reports ENFILE instead of EMFILE, because EMFILE would tell the guest's program that it
+	 * has reached its own limit, but it is the server's.
 	 */
 	if (fd < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
@@ -292,8 +295,8 @@ struct fs_path fs_node_path(const struct fs_node *n)
 int fs_node_open(const struct fs_node *n, int flags)
 {
 	/*
-	 * Opening a device, FIFO or socket would act on the host. The guest's kernel opens these
-	 * itself.
+	 * Refuses devices, FIFOs and sockets, because opening one would act on the host. The
+	 * guest's kernel opens these files itself and never asks for it.
 	 */
 	if (!S_ISREG(n->type) && !S_ISDIR(n->type))
 		return S_ISLNK(n->type) ? -ELOOP : -EINVAL;

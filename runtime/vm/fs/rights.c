@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a process of the file server gives up capabilities and system calls. */
+/*
+ * Makes a process of the file server give up the capabilities and system calls that it does not
+ * need.
+ */
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
@@ -15,7 +18,10 @@
 
 int fs_enter_userns(const struct vmfs_config *c)
 {
-	/* The groups of who called the runtime would give rights, above all root's own group. */
+	/*
+	 * Drops the supplementary groups of the user who called the runtime, above all root's own
+	 * group, because they would give the server more rights.
+	 */
 	if (setgroups(0, NULL) < 0 && errno != EPERM)
 		return err_sys("virtio-fs: drop the supplementary groups");
 	if (!c->userns)
@@ -24,7 +30,10 @@ int fs_enter_userns(const struct vmfs_config *c)
 		return err_sys("virtio-fs: enter the user namespace");
 	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) < 0)
 		return err_sys("virtio-fs: set the securebits");
-	/* The real and the saved user stay, because they let the monitor kill this process. */
+	/*
+	 * The real and the saved user id stay those of the monitor, so that the monitor may still
+	 * kill this process.
+	 */
 	if (setresgid(c->gid, c->gid, c->gid) < 0 || setresuid((uid_t)-1, c->uid, (uid_t)-1) < 0)
 		return err_sys(
 			"virtio-fs: act as user %u and group %u, who are mapped", c->uid, c->gid);
@@ -40,7 +49,10 @@ int fs_drop_caps(uint64_t caps)
 
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return err_sys("virtio-fs: forbid core dumps");
-	/* creds.c explains it. The bits are locked, like everything that could undo them. */
+	/*
+	 * creds.c explains why SECBIT_NO_SETUID_FIXUP is set. All these bits are locked, so that
+	 * nothing can clear them later.
+	 */
 	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
 					     SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |
 					     SECBIT_NO_CAP_AMBIENT_RAISE |

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The guest makes the mount points in a read-only root, so the root's mount is
- * writable until the container is made, and is sealed then. At that time neither the server nor the
- * monitor may change mounts any more. So a child of the server, in the server's mount namespace,
- * does it, and may do nothing else. The child reads nothing from the guest, only one byte from the
- * monitor.
+ * Theory of operation. If a container's root is read-only, the guest still has to create mount
+ * points in it. So the root's mount stays writable until the container is set up, and is then
+ * sealed: made read-only. At that time neither the server nor the monitor may change mounts any
+ * more. So a child of the server, in the server's mount namespace, does this and may do nothing
+ * else. The child reads nothing from the guest, only one byte from the monitor.
  *
- * After that the host's kernel answers EROFS whatever the guest asks the server, because all
- * descriptors of nodes are of that mount. A descriptor that was open for writing could still write,
- * but the kernel makes no mount read-only that has one. Then the seal fails, and with it the
- * container. The guest's kernel reports closed files a moment later, so the child tries several
- * times.
+ * After the seal the host's kernel refuses every change with EROFS, whatever the guest asks the
+ * server, because all descriptors of nodes belong to that mount. A descriptor that is already open
+ * for writing could still write, but the kernel does not make a mount read-only while one exists.
+ * In that case the seal fails, and the container does not start. The guest's kernel reports closed
+ * files a moment later, so the child tries several times.
  */
 #include <linux/capability.h>
 #include <seccomp.h>
@@ -26,9 +26,9 @@
 #include "vm/fs/fs.h"
 
 #define TRIES 50
-#define WAIT_MS 100 /* the longest wait between two tries */
+#define WAIT_MS 100 /* longest wait between two tries, in milliseconds */
 
-/* The system calls that are used from here on. */
+/* The system calls that the sealing child may make after it has set its filter. */
 static const int allowed[] = {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(mount_setattr),
 	SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep), SCMP_SYS(restart_syscall),
 	SCMP_SYS(exit_group)};
@@ -47,7 +47,11 @@ static int make_read_only(int mount)
 	return EBUSY;
 }
 
-/* The answer is an int: 0, or an errno. If no byte comes, the monitor or the server has ended. */
+/*
+ * Waits for the byte that orders the seal, makes the mount read-only, and sends the result as an
+ * int: 0, or an errno. If the socket closes without a byte, the monitor or the server has ended,
+ * and nothing is done.
+ */
 static int wait_and_seal(int sock, int mount)
 {
 	const int keep[] = {sock, mount};
@@ -77,8 +81,8 @@ int fs_seal_start(const struct vmfs_config *c)
 	if (mount < 0)
 		return err_sys("virtio-fs: open %s, which has to be sealed", c->sealed);
 	/*
-	 * The server ignores SIGCHLD, so the kernel reaps the child, because the jailed server may
-	 * not call waitpid().
+	 * The server ignores SIGCHLD, so that the kernel reaps the child, because the jailed server
+	 * may not call waitpid().
 	 */
 	signal(SIGCHLD, SIG_IGN);
 	pid_t server = getpid();
@@ -93,8 +97,8 @@ int fs_seal_start(const struct vmfs_config *c)
 	if (wait_and_seal(c->seal, mount) < 0)
 		dprintf(2, "the file server: %s\n", err_msg());
 	/*
-	 * The raw system call is used because _exit() makes further calls in a build with
-	 * sanitizers.
+	 * Calls exit_group directly, because in a build with sanitizers _exit() makes further
+	 * system calls, which the filter does not allow.
 	 */
 	for (;;)
 		syscall(SYS_exit_group, 0);

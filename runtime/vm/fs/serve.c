@@ -3,10 +3,10 @@
  * Theory of operation
  *
  * This is the FUSE server as a virtio device (virtio 1.2, 5.11), which vhost_serve() connects to a
- * monitor. One thread serves one request after the other. A request for a lock that another owner
- * holds is kept. It is tried again every RETRY_MS and after each other request of the guest,
- * because no event says that a lock is free. A kept request is answered before its queue stops or
- * guest memory goes.
+ * monitor. One thread serves one request after the other. If a request wants a lock that another
+ * owner holds, the server keeps the request. It tries a kept request again every RETRY_MS and after
+ * each other request of the guest, because no event tells when a lock is free. It answers all kept
+ * requests before their queue stops or guest memory is unmapped.
  */
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 
 #define RETRY_MS 10
 #define WAITING_MAX 256
-#define QUEUES 17 /* the high-priority queue and 16 request queues */
+#define QUEUES 17 /* one high-priority queue and 16 request queues */
 
 struct waiting {
 	struct waiting *next;
@@ -27,14 +27,18 @@ struct waiting {
 };
 
 struct virtio_fs_backend {
-	struct virtio_device dev; /* its event_fd is a timer, armed while a request waits */
+	/* the virtio device; its event_fd is a timer, which runs while a request is kept */
+	struct virtio_device dev;
 	struct fs_session session;
 	struct virtq_chain chain;
 	struct waiting *waiting;
 	unsigned waiting_count;
 };
 
-/* Returns true if the request was answered. */
+/*
+ * Serves the request in *c. Returns true if it was answered, false if it has to wait for a lock.
+ * With `give_up` it is answered in any case.
+ */
 static bool answer_request(
 	struct virtio_fs_backend *f, unsigned queue, const struct virtq_chain *c, bool give_up)
 {
@@ -72,8 +76,8 @@ static void keep_request(struct virtio_fs_backend *f, unsigned queue)
 	}
 	w->queue = queue;
 	/*
-	 * Only the used part is copied, because most chains are short and untouched memory costs
-	 * nothing.
+	 * Copies only the entries that the chain uses, because most chains are short, and memory
+	 * that is never written costs nothing.
 	 */
 	memcpy(&w->chain, &f->chain,
 		offsetof(struct virtq_chain, iov) +
@@ -83,7 +87,7 @@ static void keep_request(struct virtio_fs_backend *f, unsigned queue)
 	f->waiting_count++;
 }
 
-/* Tries the kept requests of queue `only` again, or of all queues if it is -1. */
+/* Serves the kept requests again: those of queue `only`, or of all queues if it is -1. */
 static void retry_requests(struct virtio_fs_backend *f, int only, bool give_up)
 {
 	if (!f->waiting)
@@ -119,7 +123,8 @@ static int backend_serve(struct virtio_device *d, unsigned index, unsigned budge
 		if (!answer_request(f, index, &f->chain, false))
 			keep_request(f, index);
 	}
-	retry_requests(f, -1, false); /* one of the requests may have released a lock */
+	/* tried now, because one of the new requests may have released a lock */
+	retry_requests(f, -1, false);
 	return budget == 0;
 }
 
@@ -140,7 +145,7 @@ static void backend_quiesce(struct virtio_device *d, unsigned index)
 	retry_requests((struct virtio_fs_backend *)d, (int)index, true);
 }
 
-/* The guest's open files and nodes are released at its next INIT. */
+/* Drops the kept requests. The guest's open files and nodes stay until its next INIT. */
 static void backend_reset(struct virtio_device *d)
 {
 	struct virtio_fs_backend *f = (struct virtio_fs_backend *)d;
@@ -163,7 +168,8 @@ static const struct virtio_ops ops = {.serve = backend_serve,
 static int backend_init(struct virtio_fs_backend *f, const struct vmfs_config *c)
 {
 	/*
-	 * The device has no configuration here: the monitor has the tag and the number of queues.
+	 * The device offers no configuration space, because the monitor itself knows the tag and
+	 * the number of queues.
 	 */
 	f->dev = (struct virtio_device){
 		.ops = &ops, .name = "virtio-fs", .id = VIRTIO_ID_FS, .queue_count = QUEUES};

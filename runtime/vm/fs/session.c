@@ -3,15 +3,15 @@
  * Theory of operation
  *
  * A request is a chain of guest memory: a header, the operation's fixed part, names, and data.
- * fs_handle() copies once everything that decisions depend on, and checks it by the table below
- * before an operation sees it: the length, the node, and each name. The data of WRITE and the reply
+ * fs_handle() copies everything that decisions depend on, once, and checks the length, the node and
+ * each name by the table below. Only then it calls the operation. The data of WRITE and the reply
  * to READ are never copied: the kernel moves them between the file and guest memory. If the guest
  * changes them in the meantime, only the guest is affected.
  *
  * The guest's kernel checks permissions (virtiofs always mounts with default_permissions). So the
  * server acts with the capabilities of a file server, and takes over the request's ids only to
- * create something. Against a hostile guest the server has to keep the borders of the share: each
- * name is one component, no link is ever followed, and files are opened through descriptors.
+ * create something. A hostile guest must not get out of the share. So each name is one component,
+ * no link is ever followed, and files are opened through descriptors.
  */
 #include <stdlib.h>
 
@@ -19,17 +19,20 @@
 #include "vm/virtio/iov.h"
 
 enum {
-	FS_CHANGES = 1, /* fails with EROFS on a read-only share */
-	FS_SILENT = 2,  /* FUSE has no reply to it */
-	FS_NO_NODE = 4, /* nodeid has no meaning */
-	FS_LOCKS = 8,   /* only if the server holds the locks */
-	FS_IS_DIR = 16, /* nodeid must be a directory */
+	FS_CHANGES = 1, /* the operation fails with EROFS on a read-only share */
+	FS_SILENT = 2,  /* FUSE has no reply to this operation */
+	FS_NO_NODE = 4, /* nodeid has no meaning in this request */
+	FS_LOCKS = 8,   /* the operation exists only if the server holds the locks */
+	FS_IS_DIR = 16, /* nodeid must be the node of a directory */
 };
 
 struct fs_operation {
 	fs_op *serve;
-	uint16_t args; /* bytes of the fixed part */
-	/* n: a name in a directory; t: a text, such as a link target or an xattr. NULL: none. */
+	uint16_t args; /* bytes of the fixed part of the arguments */
+	/*
+	 * The strings behind the arguments, a letter for each. n: a name in a directory; t: a text,
+	 * such as a link target or an xattr. NULL: none.
+	 */
 	const char *names;
 	unsigned int flags;
 };
@@ -55,7 +58,10 @@ static const struct fs_operation operations[] = {
 	[FUSE_STATFS] = {fs_statfs, 0, NULL, 0},
 	[FUSE_RELEASE] = {fs_release, sizeof(struct fuse_release_in), NULL, 0},
 	[FUSE_FSYNC] = {fs_fsync, sizeof(struct fuse_fsync_in), NULL, 0},
-	/* The extended form is 8 bytes longer. INIT decides which form is used. */
+	/*
+	 * FUSE_SETXATTR has an extended form that is 8 bytes longer. INIT decides which form the
+	 * guest uses.
+	 */
 	[FUSE_SETXATTR] = {fs_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE, "t", FS_CHANGES},
 	[FUSE_GETXATTR] = {fs_getxattr, sizeof(struct fuse_getxattr_in), "t", 0},
 	[FUSE_LISTXATTR] = {fs_listxattr, sizeof(struct fuse_getxattr_in), NULL, 0},
@@ -82,11 +88,12 @@ static const struct fs_operation operations[] = {
 	[FUSE_COPY_FILE_RANGE] = {fs_copy_file_range, sizeof(struct fuse_copy_file_range_in), NULL,
 		FS_CHANGES},
 	[FUSE_SYNCFS] = {fs_syncfs, sizeof(struct fuse_syncfs_in), NULL, FS_IS_DIR},
-	/* A name comes with the request, but has no meaning, because the file has none. */
+	/* The request has a name that the server ignores, because a temporary file has none. */
 	[FUSE_TMPFILE] = {fs_tmpfile, sizeof(struct fuse_create_in), NULL, FS_CHANGES | FS_IS_DIR},
 	/*
-	 * These are not served, and get ENOSYS: ACCESS (the guest's kernel decides and never asks),
-	 * POLL, BMAP, NOTIFY_REPLY, SETUPMAPPING and REMOVEMAPPING (there is no DAX window).
+	 * The server answers ENOSYS to the other operations: ACCESS (the guest's kernel decides and
+	 * never asks), POLL, BMAP, NOTIFY_REPLY, SETUPMAPPING and REMOVEMAPPING (there is no DAX
+	 * window).
 	 */
 };
 
@@ -117,11 +124,13 @@ static uint32_t agree_features(const struct fs_session *s, uint32_t offered)
 			FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT;
 
 	/*
-	 * FUSE_SUBMOUNTS is left out, because Linux does not honour ACLs in a mount that it makes
-	 * for a submount of FUSE. So the guest has the whole share as one file system.
+	 * The server does not offer FUSE_SUBMOUNTS, because Linux does not honour ACLs in a mount
+	 * that it makes for a submount of FUSE. So the guest has the whole share as one file
+	 * system.
 	 *
-	 * Without these two the guest keeps its locks to itself, which is right and fast for one
-	 * guest.
+	 * It offers FUSE_POSIX_LOCKS and FUSE_FLOCK_LOCKS only if config->locks is set. Without
+	 * these the guest's kernel handles its locks alone, which is right and fast if only one
+	 * guest uses the share.
 	 */
 	if (s->config->locks)
 		want |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
@@ -138,11 +147,15 @@ static int fs_init(struct fs_session *s, struct fs_request *r)
 	*out = (struct fuse_init_out){
 		.major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION};
 	if (in.major > FUSE_KERNEL_VERSION)
-		return sizeof(*out); /* the guest asks again with this version */
-	/* virtio-fs needs 7.31 (Linux 5.4). */
+		/* the version in the reply makes the guest ask again with that version */
+		return sizeof(*out);
+	/* Refuses guests older than FUSE 7.31 (Linux 5.4), which virtio-fs needs. */
 	if (in.major < FUSE_KERNEL_VERSION || in.minor < 31)
 		return -EPROTO;
-	/* The guest may have been reset, and then knows nothing of its earlier nodes and files. */
+	/*
+	 * Forgets all nodes and files of the session, because a guest that sends INIT again was
+	 * reset and knows none of them.
+	 */
 	if (reset_session(s) < 0)
 		return -EIO;
 	if (in.minor < out->minor)
@@ -185,21 +198,24 @@ static int fs_batch_forget(struct fs_session *s, struct fs_request *r)
 }
 
 /*
- * No request can be interrupted while it is served, and Linux cannot name one here that waits for a
- * lock.
+ * Serves INTERRUPT, which has no effect: the server never interrupts a request that it serves, and
+ * Linux sends no INTERRUPT on virtio-fs for one that waits for a lock.
  */
 static int fs_interrupt(struct fs_session *s, struct fs_request *r)
 {
 	return 0;
 }
 
-/* An ioctl would reach the host's file systems with the server's rights, so it is refused. */
+/* Refuses every ioctl, because the host's file systems would serve it with the server's rights. */
 static int fs_refuse_ioctl(struct fs_session *s, struct fs_request *r)
 {
 	return -ENOTTY;
 }
 
-/* Checks that the name is one component, which the kernel cannot take for more. */
+/*
+ * Checks that the name is a single path component: not empty, not "." or "..", without a slash, and
+ * not too long.
+ */
 static int check_component(const char *name, size_t len)
 {
 	if (len == 0 || memchr(name, '/', len) || streq(name, ".") || streq(name, ".."))
@@ -213,7 +229,7 @@ static int take_names(const struct fs_operation *op, struct fs_request *r)
 		size_t len = strnlen((const char *)r->tail, r->tail_len);
 
 		if (len == r->tail_len)
-			return -EINVAL; /* no NUL */
+			return -EINVAL; /* the string does not end with a NUL */
 		r->name[i] = (const char *)r->tail;
 		r->tail += len + 1;
 		r->tail_len -= len + 1;
@@ -242,7 +258,8 @@ static int check_request(struct fs_session *s, const struct fs_operation *op, st
 	if (len < args)
 		return -EINVAL;
 	if (r->head.opcode == FUSE_WRITE)
-		len = args; /* the data stays in guest memory */
+		/* copies only the arguments, because the data of a WRITE stays in guest memory */
+		len = args;
 	else if (len > FS_ARGS_MAX)
 		return -E2BIG;
 	if (copy_in(s->args, r, sizeof(r->head), len) != len)
@@ -254,8 +271,8 @@ static int check_request(struct fs_session *s, const struct fs_operation *op, st
 	if (e < 0)
 		return e;
 	/*
-	 * Bytes after the last name are data of SETXATTR. In any other request they mean that a
-	 * name contains a NUL.
+	 * Refuses bytes behind the last name, because they mean that a name contains a NUL. Only
+	 * SETXATTR has data there.
 	 */
 	if (op->names && r->tail_len && r->head.opcode != FUSE_SETXATTR)
 		return -EINVAL;
@@ -280,7 +297,8 @@ static int serve_operation(
 	struct fs_session *s, const struct fs_operation *op, struct fs_request *r)
 {
 	/*
-	 * The check comes first, so that an operation such as create is not done without an answer.
+	 * This is checked before the operation, because a create, for example, must not be done if
+	 * there is no room for the answer.
 	 */
 	if (!(op->flags & FS_SILENT) && r->out_len < sizeof(struct fuse_out_header))
 		return -EINVAL;
@@ -301,7 +319,10 @@ int fs_handle(struct fs_session *s, struct fs_request *r)
 	r->direct = false;
 	r->node = NULL;
 	if (copy_in(&r->head, r, 0, sizeof(r->head)) != sizeof(r->head))
-		return 0; /* without the id in the header no reply is possible */
+		/*
+		 * without a complete header the request's id is not known, so no reply is possible
+		 */
+		return 0;
 	if (r->head.opcode < ARRAY_SIZE(operations) && operations[r->head.opcode].serve)
 		op = &operations[r->head.opcode];
 	int n = op->serve ? check_request(s, op, r) : -ENOSYS;
@@ -337,7 +358,10 @@ int fs_session_init(struct fs_session *s, const struct vmfs_config *c)
 	s->iov = calloc(FS_MAX_IOV + 1, sizeof(*s->iov));
 	if (!s->args || !s->reply || !s->iov)
 		return err_set(ENOMEM, "virtio-fs: out of memory");
-	/* fs_node_path() needs this working directory. */
+	/*
+	 * The process changes to /proc/self/fd, because the paths of fs_node_path() are relative to
+	 * it.
+	 */
 	if (fchdir(c->proc) < 0)
 		return err_sys("virtio-fs: enter /proc/self/fd");
 	return fs_node_init(s);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Objects that the guest knows by number. */
+/*
+ * Gives numbers to the objects that the guest knows (nodes and open files), and finds the objects
+ * by these numbers.
+ */
 #include "vm/fs/fs.h"
 
 #include <stdlib.h>
@@ -47,7 +50,10 @@ void fs_slots_remove(struct fs_slots *t, uint64_t id)
 	if (!fs_slots_get(t, id))
 		return;
 	t->slot[i].object = NULL;
-	/* A slot whose generations are used up stays empty, so that no number is used again. */
+	/*
+	 * A slot whose generation counter wraps around stays empty for ever, so that no number is
+	 * used again.
+	 */
 	if (++t->slot[i].generation == 0)
 		return;
 	t->slot[i].next_free = t->free;

@@ -4,8 +4,8 @@
  * monitor over vhost-user. One process serves one share to one monitor, and ends when the monitor's
  * socket closes.
  *
- *	vmfs_jail()   in the process that will serve: single-threaded, as root
- *	vmfs_serve()  runs until the socket closes
+ *	vmfs_jail()   confines the process that will serve; call it as root, with one thread
+ *	vmfs_serve()  serves until the socket closes
  *
  * The caller owns the descriptors of the configuration and may close them after vmfs_serve().
  */
@@ -15,61 +15,67 @@
 #include "base/err.h"
 
 struct vmfs_config {
-	int sock;       /* a Unix socket, SOCK_STREAM, connected to the monitor */
-	int root;       /* the shared directory, O_PATH; vmfs_jail() replaces it */
-	int proc;       /* /proc/self/fd of this process, O_PATH; vmfs_jail() opens it */
-	bool read_only; /* each operation that changes something fails with EROFS */
+	int sock; /* Unix socket of type SOCK_STREAM, connected to the monitor */
+	int root; /* O_PATH descriptor of the shared directory; vmfs_jail() replaces it */
+	/* O_PATH descriptor of this process's /proc/self/fd; vmfs_jail() opens it */
+	int proc;
+	/* each operation of the guest that would change something fails with EROFS */
+	bool read_only;
 	/*
-	 * Which device nodes mknod may make besides overlayfs' whiteout: all if `devices`;
-	 * otherwise those for which may_make returns true (NULL: none); the others fail with EPERM.
-	 * type: S_IFCHR or S_IFBLK.
+	 * Decides which device nodes the guest may make, besides the whiteout of overlayfs. If
+	 * `devices` is set: all. Otherwise: those for which may_make returns true (NULL: none).
+	 * mknod of any other fails with EPERM. `type` is S_IFCHR or S_IFBLK.
 	 */
 	bool devices;
 	bool (*may_make)(const void *data, mode_t type, dev_t dev);
 	const void *data;
-	/* locks are held on the host, so that several guests of a share respect them */
-	bool locks;
-	uint32_t cache_ms; /* the time for which the guest may cache names and attributes */
-	/* Inodes that the guest may know. vmfs_jail() sets this and the following two. */
-	uint32_t max_nodes;
 	/*
-	 * Descriptors for those inodes, as a cache, for open files and for owners of locks, all
-	 * together; at least 64.
+	 * take the guest's file locks on the host, so that several guests of a share respect them
 	 */
-	uint32_t max_descriptors;
-	uint32_t max_handles; /* open files; and owners of locks */
+	bool locks;
+	uint32_t cache_ms; /* how long the guest may cache names and attributes, in milliseconds */
 	/*
-	 * A user namespace that the server enters, which maps each of its ids to the same id
-	 * outside; 0: none. The server then has no rights to files of other users than those, and
-	 * acts as `uid` and `gid`, which are two of them.
+	 * The most inodes that the guest may know. vmfs_jail() sets this and the next two members.
+	 */
+	uint32_t max_nodes;
+	/* The most descriptors for inodes, open files and lock owners together; at least 64. */
+	uint32_t max_descriptors;
+	uint32_t max_handles; /* the most open files, and the most lock owners */
+	/*
+	 * Descriptor of a user namespace that the server enters; 0: none. The namespace must map
+	 * each id to the same id outside. In it the server has no rights over files of users that
+	 * the namespace does not map, and acts as `uid` and `gid`, which must be mapped.
 	 */
 	int userns;
 	uid_t uid;
 	gid_t gid;
-	const char *sealed; /* NULL: nothing is sealed; see vmfs_jail() */
+	/* name in the shared root to make read-only later, see vmfs_jail(); NULL: none */
+	const char *sealed;
 	int seal;
 };
 
 /*
- * Confines the calling process to the tree. It gets a mount namespace whose root is the share
- * (read-only if that is configured; without devices, set-id programs and followed links) and no
- * network. It keeps only three of the configuration's descriptors, the capabilities that ownership
- * of files needs, and the system calls that the server makes. Needs CAP_SYS_ADMIN. A failure does
- * not undo the steps before it, so the process must end then.
+ * Confines the calling process to the shared directory. The process gets a mount namespace whose
+ * root is the share (read-only if that is configured; without devices, set-id programs and followed
+ * links) and no network. The process keeps only three descriptors of the configuration, the
+ * capabilities that it needs to handle the ownership of files, and the system calls that the server
+ * makes. The caller needs CAP_SYS_ADMIN. After an error the process must end, because the steps
+ * before it are not undone.
  *
- * With a user namespace the kernel lets the server do only what root of that namespace may do, so a
- * guest that has taken over its kernel cannot do more either: files of other users can be used as
- * anyone may use them, and no file can be given to such a user.
+ * With a user namespace the server has only the rights of root in that namespace. So even a guest
+ * that controls its own kernel can use files of users outside the namespace only as any other user
+ * can, and cannot give a file to such a user.
  *
- * If `sealed` is a name in the root, a process of its own makes the mount at that name read-only,
- * by the host's kernel, when a byte comes from the socket `seal`. It answers there with an int: 0,
- * or an errno (EBUSY: the guest has a file open for writing).
+ * If `sealed` is a name in the root, vmfs_jail() also starts a child process, which waits for a
+ * byte from the socket `seal` and then makes the mount at that name read-only in the host's kernel.
+ * The child answers on the socket with an int: 0, or an errno (EBUSY: the guest has a file open for
+ * writing).
  */
 int vmfs_jail(struct vmfs_config *c) must_check;
 
 /*
- * Serves until the monitor closes the socket, and returns 0. -EPROTO: the monitor broke the
- * protocol; other errors are the host's. It changes the working directory to c->proc, and the
- * umask, so the process should do nothing else.
+ * Serves the share until the monitor closes the socket, and then returns 0. Returns -EPROTO if the
+ * monitor broke the protocol; other errors come from the host. The function changes the umask, and
+ * the working directory to c->proc, so the process should do nothing else.
  */
 int vmfs_serve(const struct vmfs_config *c) must_check;
