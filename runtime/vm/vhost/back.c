@@ -5,13 +5,13 @@
  * The monitor is trusted with the guest's memory, but not with this process. So lengths, counts,
  * indices and addresses are checked, descriptors that do not belong to a message are closed, and a
  * message that breaks the protocol ends the connection with an error. While a queue runs, its size
- * and addresses do not change. The monitor tells the rings by its own addresses. They become guest
- * addresses here, and queue.c translates these like any other, again when memory changes.
+ * and addresses do not change. The monitor sends the rings' addresses as addresses in its own
+ * process. This process converts them to guest addresses, which queue.c translates like any other
+ * guest address, and translates again when memory changes.
  *
  * Messages are handled with the device's lock held, so the device never sees half of a change.
- * Before a queue stops or memory goes, the device gives back all requests that it holds, because
- * the front end learns only the next index: a request that was taken and not answered would be
- * lost.
+ * Before a queue stops or memory is unmapped, the device completes all requests that it holds.
+ * Otherwise they would be lost, because the front end gets only the index of the next request.
  */
 #include "vm/vhost/back.h"
 
@@ -47,7 +47,10 @@ static int take_message(struct vhost_backend *b)
 	pthread_mutex_unlock(&b->device->lock);
 	if (ack) {
 		m.p.u64 = r < 0;
-		/* The failure of the request is reported, and not one of sending the answer. */
+		/*
+		 * Keeps the message of the failed request, because a failure to send the answer
+		 * would replace it.
+		 */
 		char why[ERR_MAX];
 		memcpy(why, err_msg(), strlen(err_msg()) + 1);
 		int sent = vhost_reply(b->sock, &m, sizeof(m.p.u64));
@@ -73,8 +76,8 @@ static int take_kick(const struct vhost_backend *b, unsigned i)
 }
 
 /*
- * Serves the queues that were kicked or have more requests. Returns 1 if some have more, or 0 if
- * there is nothing to do without waiting.
+ * Serves the queues that were kicked or that have more requests. Returns 1 if some still have more,
+ * or 0 if there is nothing to do before the next event.
  */
 static int serve_queues(struct vhost_backend *b)
 {
@@ -114,7 +117,7 @@ static int serve_events(struct vhost_backend *b, int busy)
 		{.fd = d->event_fd, .events = POLLIN},
 	};
 
-	/* of the 17 queues that a file system may have, Linux uses two or three */
+	/* Linux uses only two or three of the 17 queues that a file system device may have */
 	unsigned used = 0;
 	for (unsigned i = 0; i < d->queue_count; i++) {
 		bool ready = d->queues[i].ready;

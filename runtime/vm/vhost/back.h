@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The back end of vhost-user (QEMU, docs/interop/vhost-user.rst) as a transport for any struct
- * virtio_device. A monitor, QEMU or caisson itself, keeps the registers, and tells over a Unix
- * socket where the guest's memory and the device's queues are. This process serves the device.
+ * Implements the back end of vhost-user (QEMU, docs/interop/vhost-user.rst) as a transport for any
+ * struct virtio_device. A monitor (QEMU or caisson) emulates the device's registers, and sends over
+ * a Unix socket where the guest's memory and the device's queues are. This process serves the
+ * queues.
  *
  *	virtio_XXX_init(&x, NULL)     the front end sends the guest memory later
  *	vhost_serve(&x.dev, sock, stop_fd)
  *	virtio_release(&x.dev)
  *
- * It offers the device's features and the protocol features MQ, REPLY_ACK, RESET_DEVICE, and CONFIG
- * if the device has a configuration. QEMU's vhost-user-vsock reads the guest's CID by CONFIG; the
- * tag of vhost-user-fs is QEMU's own. A queue that the front end never starts just never becomes
- * ready; QEMU serves vsock's event queue itself.
+ * The back end offers the device's features and the protocol features MQ, REPLY_ACK, RESET_DEVICE,
+ * and CONFIG if the device has a configuration. QEMU's vhost-user-vsock reads the guest's CID by
+ * CONFIG; the tag of vhost-user-fs is QEMU's own. A queue that the front end never starts is never
+ * served; for example, QEMU serves the event queue of vsock itself.
  *
  * A queue runs from SET_VRING_KICK to GET_VRING_BASE, and later continues where it stopped. The
  * device's reset() is called for RESET_DEVICE and at the end, but not when its queues stop, so that
@@ -25,10 +26,11 @@
 #include "vm/virtio/device.h"
 
 /*
- * Serves until the front end closes the socket or stop_fd (-EBADF: none) is readable, and then
- * returns 0. -EPROTO: the front end or the driver broke the rules; the message says how. Other
- * errors are the host's. The calling thread waits for the socket, the kicks and d->event_fd; other
- * threads of the device must hold its lock. `sock`, a connected SOCK_STREAM, stays the caller's.
- * May be called again afterwards.
+ * Serves the device until the front end closes the socket or stop_fd (-EBADF: none) becomes
+ * readable, and then returns 0. Returns -EPROTO if the front end or the driver broke the rules,
+ * with a message that says how; other errors come from the host. The calling thread waits for the
+ * socket, the kicks and d->event_fd; other threads that use the device must hold its lock. `sock`
+ * is a connected Unix socket of type SOCK_STREAM, which the caller closes. The function may be
+ * called again with another socket.
  */
 int vhost_serve(struct virtio_device *d, int sock, int stop_fd) must_check;

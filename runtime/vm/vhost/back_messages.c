@@ -6,8 +6,8 @@
 #include <sys/socket.h>
 
 /*
- * The contents of a request: the least length of its payload, and whether descriptors may come with
- * it.
+ * Describes a valid message of one request type: the least length of its payload, and whether
+ * descriptors may come with it.
  */
 struct shape {
 	bool known, fds;
@@ -62,7 +62,10 @@ static int take_fds(struct vhost_message *m, struct msghdr *h)
 		      : 0;
 }
 
-/* Waits for stop_fd too, because the front end may stop in the middle of a message. */
+/*
+ * Waits until the socket is readable. Waits for stop_fd at the same time, because the front end may
+ * stop sending in the middle of a message.
+ */
 static int wait_readable(int sock, int stop_fd)
 {
 	struct pollfd p[2] = {
@@ -76,8 +79,8 @@ static int wait_readable(int sock, int stop_fd)
 }
 
 /*
- * Reads `len` bytes and the descriptors that come with them. Returns 1, or 0 at the end of the
- * stream.
+ * Reads `len` bytes and the descriptors that come with them. Returns 1, 0 at the end of the stream,
+ * or -errno.
  */
 static int receive_bytes(int sock, int stop_fd, struct vhost_message *m, void *data, size_t len)
 {
@@ -102,7 +105,10 @@ static int receive_bytes(int sock, int stop_fd, struct vhost_message *m, void *d
 				return r;
 			continue;
 		}
-		/* A monitor that was killed resets the connection, which counts as closing it. */
+		/*
+		 * ECONNRESET counts as the end of the stream, because a monitor that is killed
+		 * resets the connection.
+		 */
 		if (n < 0 && errno != ECONNRESET)
 			return err_sys("vhost-user: receive");
 		if (n <= 0)
@@ -198,8 +204,8 @@ int vhost_forward(int sock, const struct vhost_message *m)
 		memcpy(CMSG_DATA(c), m->fds, m->fd_count * sizeof(int));
 	}
 	/*
-	 * Messages are few and small. If one does not fit into the socket, the other end does not
-	 * read.
+	 * MSG_DONTWAIT: messages are few and small, so if one does not fit into the socket, the
+	 * other end does not read at all.
 	 */
 	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)
@@ -225,7 +231,8 @@ int vhost_reply(int sock, const struct vhost_message *m, uint32_t len)
 	struct msghdr msg = {.msg_iov = v, .msg_iovlen = 2};
 
 	/*
-	 * A front end that sends requests but never reads the answers must not block this process.
+	 * MSG_DONTWAIT: a front end that sends requests but never reads the answers must not block
+	 * this process.
 	 */
 	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)

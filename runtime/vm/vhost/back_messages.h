@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How the back end receives and answers messages of vhost-user. Lengths and descriptors are checked
- * here, and what a message means in back_requests.c.
+ * Receives and answers the vhost-user messages of a back end. These functions check lengths and
+ * descriptors; back_requests.c acts on the contents.
  */
 #pragma once
 #include "base/fd.h"
@@ -15,20 +15,21 @@ struct vhost_message {
 };
 
 /*
- * Waits for one message. 1: *ret holds it with its descriptors. 0: the front end has closed the
- * socket. -ECANCELED, without a message: stop_fd became readable. -EPROTO, or a system error. The
- * caller has to call vhost_message_release() in each case.
+ * Waits for one message. Returns 1 with the message and its descriptors in *ret, 0 if the front end
+ * has closed the socket, -ECANCELED without an error message if stop_fd became readable, or -EPROTO
+ * or another error. The caller has to call vhost_message_release() in each case.
  */
 int vhost_receive(int sock, int stop_fd, struct vhost_message *ret) must_check;
 /*
- * Does the same for a process that only forwards messages: it takes any request or answer, of any
- * length up to that of a payload, with or without descriptors.
+ * Waits for one message like vhost_receive(), but for a process that only forwards messages: it
+ * accepts any request or answer, with a payload of any length up to the maximum, with or without
+ * descriptors.
  */
 int vhost_receive_any(int sock, int stop_fd, struct vhost_message *ret) must_check;
 void vhost_message_release(struct vhost_message *m);
 
-/* Sends *m as it is, with its descriptors, which stay the caller's. */
+/* Sends *m unchanged, with its descriptors. The caller still has to close these. */
 int vhost_forward(int sock, const struct vhost_message *m) must_check;
 
-/* Answers the request *m with the first `len` bytes of its payload. */
+/* Sends the answer to request *m. Its payload is the first `len` bytes of m's payload. */
 int vhost_reply(int sock, const struct vhost_message *m, uint32_t len) must_check;

@@ -27,22 +27,31 @@ void vhost_signal(void *transport, int queue)
 	uint64_t one = 1;
 
 	/*
-	 * The front end could learn of a change of the configuration only by a channel that is not
-	 * offered.
+	 * Does not signal a change of the configuration, because the front end would need the
+	 * back-end channel for that, and this back end does not offer it.
 	 */
 	if (queue == VIRTIO_SIGNAL_CONFIG || b->queues[queue].call < 0)
 		return;
-	/* If the counter is full, the guest has not seen the last interrupt yet. */
+	/*
+	 * The result of write(2) is ignored: it fails only if the counter is full, and then the
+	 * guest still has an interrupt to handle.
+	 */
 	(void)!write(b->queues[queue].call, &one, sizeof(one));
 }
 
-/* Sets whether queue i runs, after `started` or `enabled` has changed. */
+/*
+ * Makes queue i run or stop, as its members `started` and `enabled` say. Called after either has
+ * changed.
+ */
 static void update_ready(struct vhost_backend *b, unsigned i)
 {
 	struct vhost_queue *v = &b->queues[i];
 
 	b->device->queues[i].ready = v->started && v->enabled;
-	/* The queue may have been filled before the kick descriptor was polled. */
+	/*
+	 * Serves the queue once without a kick, because the driver may have filled it before this
+	 * process began to poll the kick descriptor.
+	 */
 	v->more = b->device->queues[i].ready;
 }
 
@@ -73,7 +82,10 @@ static void stop_queues(struct vhost_backend *b)
 		stop_queue(b, i);
 }
 
-/* Sets the guest addresses of the rings in queue i of the device. */
+/*
+ * Converts the monitor's addresses of queue i's rings and stores them in the device's queue as
+ * guest addresses.
+ */
 static int place_rings(struct vhost_backend *b, unsigned i)
 {
 	const struct vhost_queue *v = &b->queues[i];
@@ -119,8 +131,8 @@ static int start_queue(struct vhost_backend *b, unsigned i)
 static int set_features(struct vhost_backend *b, uint64_t features)
 {
 	/*
-	 * The monitor repeats this while queues run, to change features that concern only the
-	 * monitor.
+	 * While a queue runs, SET_FEATURES must repeat the same features. A monitor sends it to
+	 * change features that concern only the monitor.
 	 */
 	for (unsigned i = 0; i < b->device->queue_count; i++)
 		if (b->queues[i].started && features != b->features)
@@ -131,7 +143,10 @@ static int set_features(struct vhost_backend *b, uint64_t features)
 		return err_ctx(r, "vhost-user");
 	b->features = features;
 	for (unsigned i = 0; i < b->device->queue_count; i++) {
-		/* Without F_PROTOCOL_FEATURES there is no SET_VRING_ENABLE. */
+		/*
+		 * Without the feature bit PROTOCOL_FEATURES there is no SET_VRING_ENABLE, so all
+		 * queues count as enabled.
+		 */
 		b->queues[i].enabled |= !(features & F_PROTOCOL);
 		update_ready(b, i);
 	}
@@ -194,7 +209,9 @@ static int set_memory(struct vhost_backend *b, const struct vhost_message *m)
 		if (r == 0 && virtq_move(&d->queues[i], &b->memory) < 0)
 			r = err_ctx(-EPROTO, "vhost-user: queue %u", i);
 		if (r < 0) {
-			/* No queue may use its rings, because their memory is gone. */
+			/*
+			 * Stops the queues, because the memory of their rings is no longer mapped.
+			 */
 			for (i = 0; i < d->queue_count; i++)
 				d->queues[i].ready = false;
 			return r;
@@ -203,7 +220,7 @@ static int set_memory(struct vhost_backend *b, const struct vhost_message *m)
 	return 0;
 }
 
-/* Returns the index, or -EPROTO if the device has no such queue. */
+/* Returns the queue's index, or -EPROTO if the device has no such queue. */
 static int queue_index(const struct vhost_backend *b, uint64_t index)
 {
 	if (index < b->device->queue_count)
@@ -213,7 +230,8 @@ static int queue_index(const struct vhost_backend *b, uint64_t index)
 }
 
 /*
- * SET_VRING_NUM, SET_VRING_ADDR and SET_VRING_BASE are allowed only while the queue does not run.
+ * Handles SET_VRING_NUM, SET_VRING_ADDR and SET_VRING_BASE, which are allowed only while the queue
+ * does not run.
  */
 static int set_vring(struct vhost_backend *b, const struct vhost_message *m)
 {
@@ -281,8 +299,8 @@ static int get_vring_base(struct vhost_backend *b, struct vhost_message *m)
 }
 
 /*
- * Accepts only eventfds, because a pipe, a socket or a file could block this process or raise
- * SIGPIPE.
+ * Returns an error unless fd is an eventfd, because a pipe, a socket or a file could block this
+ * process or raise SIGPIPE.
  */
 static int check_eventfd(int fd, const char *what, int i)
 {
@@ -312,7 +330,11 @@ static int set_vring_fd(struct vhost_backend *b, struct vhost_message *m)
 		return err_set(EPROTO, "vhost-user: request %u with %u descriptors, expected %d",
 			m->h.request, m->fd_count, none ? 0 : 1);
 	if (m->h.request == VHOST_USER_SET_VRING_ERR)
-		return 0; /* not kept: a broken queue ends the connection */
+		/*
+		 * SET_VRING_ERR's descriptor is not kept, because an error in a queue ends the
+		 * connection
+		 */
+		return 0;
 	if (is_kick && none)
 		return err_set(EPROTO,
 			"vhost-user: queue %d: polling without kicks is not "
@@ -328,15 +350,16 @@ static int set_vring_fd(struct vhost_backend *b, struct vhost_message *m)
 	if (is_kick)
 		return v->started ? 0 : start_queue(b, (unsigned)i);
 	/*
-	 * The monitor may have looked for interrupts on the old descriptor before one came. One
-	 * interrupt too many does no harm, but a lost one makes the guest hang.
+	 * Raises one interrupt on the new descriptor, because an interrupt may have been lost on
+	 * the old one after the monitor stopped reading it. An interrupt too many does no harm, but
+	 * a lost one makes the guest hang.
 	 */
 	if (v->started)
 		vhost_signal(b, i);
 	return 0;
 }
 
-/* A request for an invalid range gets an answer without payload, as the protocol says. */
+/* Answers GET_CONFIG. For an invalid range the protocol wants an answer without payload. */
 static int get_config(const struct vhost_backend *b, struct vhost_message *m)
 {
 	const struct virtio_device *d = b->device;
@@ -365,7 +388,10 @@ static int set_config(struct vhost_backend *b, const struct vhost_message *m)
 			": expected bytes of the payload and of the "
 			"configuration, which has %" PRIu32,
 			c->size, c->offset, m->h.size, d->config_len);
-	/* NULL: the configuration is read-only, and the write is ignored as at a register */
+	/*
+	 * without this callback the configuration is read-only, and the write is ignored as a real
+	 * register would do
+	 */
 	if (d->ops->configure)
 		d->ops->configure(d, c->offset, c->data, c->size);
 	return 0;
@@ -442,10 +468,11 @@ int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m)
 	case VHOST_USER_RESET_DEVICE:
 		vhost_reset(b);
 		return 0;
-	case VHOST_USER_RESET_OWNER: /* deprecated; all readings agree that the queues stop */
+	/* deprecated request; all interpretations of it agree that the queues stop */
+	case VHOST_USER_RESET_OWNER:
 		stop_queues(b);
 		return 0;
-	default: /* SET_OWNER: the socket is the owner */
+	default: /* SET_OWNER has no effect, because the socket has only one front end */
 		return 0;
 	}
 }

@@ -1,45 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The state of a vhost-user back end, and what each request changes in it. back.c waits and serves;
- * back_requests.c handles the requests. The caller of each function holds the device's lock.
+ * Defines the state of a vhost-user back end and the functions that change it by request. back.c
+ * receives the requests. Each caller must hold the device's lock.
  */
 #pragma once
 #include "vm/vhost/back_messages.h"
 #include "vm/virtio/device.h"
 
 struct vhost_queue {
-	uint64_t desc, avail, used; /* addresses in the monitor */
-	uint16_t size;              /* 0: not told yet */
-	uint16_t base;              /* index of the next request while the queue does not run */
+	/* ring addresses as the monitor sent them, in its own address space */
+	uint64_t desc, avail, used;
+	/* number of descriptors in the queue; 0: the monitor has not sent it yet */
+	uint16_t size;
+	/* index of the next request to serve; valid while the queue does not run */
+	uint16_t base;
 	bool has_addr, started, enabled;
-	bool more; /* it has to be served without a kick */
+	bool more; /* the queue has to be served again without a kick */
 	int kick, call;
 };
 
 struct vhost_backend {
 	struct virtio_device *device;
 	int sock, stop_fd;
-	uint64_t features; /* with F_PROTOCOL */
+	/* features that the front end has accepted, including VHOST_USER_F_PROTOCOL_FEATURES */
+	uint64_t features;
 	uint64_t protocol;
 	struct vm_memory memory;
 	bool event_more;
 	struct vhost_queue queues[VIRTIO_QUEUES_MAX];
 };
 
-/* The function for virtio_device.signal. */
+/*
+ * Implements virtio_device.signal: raises the interrupt of the queue. `transport` is the struct
+ * vhost_backend.
+ */
 void vhost_signal(void *transport, int queue);
 
-/* Checks that the request belongs to no protocol feature, or to one that is in use. -EPROTO. */
+/* Returns -EPROTO if the request belongs to a protocol feature that was not negotiated. */
 int vhost_check_negotiated(const struct vhost_backend *b, uint32_t request) must_check;
 
 /*
- * Handles the requests with an answer. 0: *m is the answer, and m->h.size the length of its
- * payload. 1: *m is not one of them.
+ * Handles a request that has an answer of its own. Returns 0 if *m now holds the answer, with the
+ * length of its payload in m->h.size; returns 1 if *m is a request without an answer, which is then
+ * still to be handled.
  */
 int vhost_answer_request(struct vhost_backend *b, struct vhost_message *m) must_check;
 
-/* Handles all other requests. Descriptors that are kept are taken out of *m. */
+/* Handles a request without an answer of its own. Takes the descriptors that it keeps out of *m. */
 int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m) must_check;
 
-/* Stops the queues and resets the device. The memory and the call descriptors stay. */
+/* Stops all queues and resets the device. Keeps the memory and the interrupt descriptors. */
 void vhost_reset(struct vhost_backend *b);

@@ -3,19 +3,19 @@
  * Theory of operation
  *
  * The socket is used by the thread that holds the device's lock: a vCPU's thread that starts or
- * stops the queues, or the event loop. Each message is answered before the next is sent; one
- * without an answer of its own is acknowledged (REPLY_ACK), if the back end can do that. So nothing
- * is under way between two calls, and a readable socket means that the back end has hung up or
- * breaks the protocol. front_event() handles that. Only front_event() changes event_fd and calls
- * `lost`, because it runs in the thread that polls. Another thread that finds a failure shuts the
- * socket down, which wakes the polling thread.
+ * stops the queues, or the event loop. After each message the thread waits for its answer. Messages
+ * without an answer of their own are acknowledged (REPLY_ACK), if the back end supports that. So no
+ * answer is due between two calls, and a readable socket then means that the back end has hung up
+ * or breaks the protocol, which front_event() handles. Only front_event() changes event_fd and
+ * calls `lost`, because it runs in the thread that polls. Another thread that finds a failure shuts
+ * the socket down, which wakes the polling thread.
  *
- * For a back end that has hung up and may come back (`gone`) there are two steps. The polling
- * thread requests a new connection, and then waits for the answer (`waiting`). When the connection
- * is there, the queues start as at the beginning, but continue at the request where they stopped.
+ * A back end that has hung up may come back (`gone` is set). Then the polling thread requests a new
+ * connection (`waiting` is set) and waits for it. On the new connection the queues start as they
+ * did at first, but continue at the request where they stopped.
  *
- * Rings are told in "user addresses". These are guest addresses plus an offset, because the back
- * end does not need to know where the monitor has mapped guest memory.
+ * The messages give ring addresses as "user addresses". These are guest addresses plus an offset,
+ * because the back end does not need to know where the monitor has mapped guest memory.
  */
 #include "vm/vhost/front.h"
 
@@ -30,15 +30,17 @@
 
 #define BIT(n) (UINT64_C(1) << (n))
 #define USER_BASE UINT64_C(0x100000000000)
-/* The features of every device that a back end can provide alone. */
+/*
+ * The features of every kind of device that a back end can implement without help of this process.
+ */
 #define CARRIED VIRTIO_COMMON_FEATURES
 #define WANTED_PROTOCOL \
 	(BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
 		BIT(VHOST_USER_PROTOCOL_F_CONFIG))
 
 /*
- * Records that the back end is lost, and keeps r and the message. Returns 0 if the back end may
- * come back.
+ * Records that the back end is lost, with the error r and its message. Returns 0 if the back end
+ * may come back, otherwise r.
  */
 static int lose_back_end(struct vhost_user *v, int r)
 {
@@ -53,13 +55,14 @@ static int lose_back_end(struct vhost_user *v, int r)
 	snprintf(v->why, sizeof(v->why), "%s", err_msg());
 	v->failed = true;
 	/*
-	 * The shutdown wakes the thread that polls, and lets the back end know that it must stop.
+	 * Shuts the socket down to wake the thread that polls it, and to tell the back end that it
+	 * must stop.
 	 */
 	(void)shutdown(v->sock, SHUT_RDWR);
 	return r;
 }
 
-/* The accepted features that concern the back end. */
+/* Returns the features that the driver has accepted and that the back end has to know. */
 static uint64_t accepted_features(const struct vhost_user *v)
 {
 	return v->dev.driver_features & ~(v->own & ~v->offered);
@@ -84,8 +87,8 @@ static int share_memory(const struct vhost_user *v)
 }
 
 /*
- * Gives the back end the memory for requests under way: fresh memory of its own, or that of the
- * back end before it.
+ * Gives the back end the shared memory in which it records the requests under way. After a
+ * reconnection it is the memory that the former back end used; otherwise the back end makes it.
  */
 static int share_inflight(struct vhost_user *v)
 {
@@ -111,7 +114,10 @@ static int share_inflight(struct vhost_user *v)
 	return vhost_front_tell(v, &m, &v->inflight, 1);
 }
 
-/* done: the number of requests that the driver got back. */
+/*
+ * Starts queue `index` in the back end. `done` is the number of requests that the driver got back
+ * from this queue before.
+ */
 static int start_queue(struct vhost_user *v, uint32_t index, uint16_t done)
 {
 	const struct virtq *q = &v->dev.queues[index];
@@ -129,8 +135,8 @@ static int start_queue(struct vhost_user *v, uint32_t index, uint16_t done)
 	if (r >= 0)
 		r = vhost_front_tell_u64(v, VHOST_USER_SET_VRING_CALL, index, v->dev.call);
 	/*
-	 * The back end may serve the queue from here on, so front_stop() must stop it even if the
-	 * next message fails.
+	 * Set before the next message, because the back end may serve the queue from here on, so
+	 * front_stop() must stop it even if that message fails.
 	 */
 	v->started[index] = r >= 0;
 	if (r >= 0)
@@ -163,7 +169,7 @@ static int front_start(struct virtio_device *d)
 
 	if (v->failed)
 		return err_set(EPIPE, "%s", v->why);
-	/* No request is under way in new rings. */
+	/* Closes the former memory of requests under way, because new rings have none. */
 	fd_close(&v->inflight);
 	if (v->gone)
 		return 0;
@@ -172,7 +178,7 @@ static int front_start(struct virtio_device *d)
 	return r < 0 ? lose_back_end(v, r) : 0;
 }
 
-/* When this returns, the back end does not use the driver's rings any more. */
+/* Stops all queues. When this returns, the back end does not use the driver's rings any more. */
 static void front_stop(struct virtio_device *d)
 {
 	struct vhost_user *v = (struct vhost_user *)d;
@@ -218,7 +224,10 @@ static void front_configure(
 	memcpy(v->config + offset, data, len);
 }
 
-/* Reads with GET_CONFIG the whole configuration that the driver can read. */
+/*
+ * Reads from the back end, with GET_CONFIG, the `len` bytes of configuration that the driver can
+ * read.
+ */
 static int fetch_config(struct vhost_user *v, uint32_t len)
 {
 	struct vhost_front_message m = {
@@ -281,7 +290,8 @@ static int negotiate_features(struct vhost_user *v, const struct vhost_user_opti
 		if (r >= 0)
 			r = vhost_front_tell_u64(
 				v, VHOST_USER_SET_PROTOCOL_FEATURES, protocol, -EBADF);
-		v->protocol = protocol; /* acknowledgements begin with the next message */
+		/* set only now, because the back end acknowledges messages from the next one on */
+		v->protocol = protocol;
 	}
 	if (r >= 0 && (v->protocol & BIT(VHOST_USER_PROTOCOL_F_MQ)))
 		r = vhost_front_ask_u64(v, VHOST_USER_GET_QUEUE_NUM, &queues);
@@ -298,14 +308,17 @@ static int negotiate_features(struct vhost_user *v, const struct vhost_user_opti
 	return r;
 }
 
-/* Finds out why the socket is readable although nothing is expected. */
+/*
+ * Handles a readable socket at a time when no answer is due: the back end has hung up or breaks the
+ * protocol.
+ */
 static void check_idle_socket(struct vhost_user *v)
 {
 	char byte;
 	ssize_t n = recv(v->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return; /* it was an answer, which another thread has taken */
+		return; /* nothing to read: it was the answer to another thread's message */
 	(void)lose_back_end(v, n > 0 ? err_set(EPROTO, "it speaks without being asked")
 				     : err_set(EPIPE, "it has hung up"));
 }
@@ -322,8 +335,8 @@ static int ask_for_connection(struct vhost_user *v)
 }
 
 /*
- * Puts the new connection in the place of the old one, under the same descriptor number, which the
- * caller has too.
+ * Replaces the old connection by the new one, under the same descriptor number, because the caller
+ * of vhost_user_init() knows the socket by this number.
  */
 static int take_connection(struct vhost_user *v)
 {
@@ -365,8 +378,8 @@ static int resume_connection(struct vhost_user *v)
 		v->gone = false;
 		v->dev.event_fd = v->sock;
 		/*
-		 * The old back end may have ended after it completed a request and before it raised
-		 * the interrupt.
+		 * Raises an interrupt, because the old back end may have ended after it completed a
+		 * request and before it raised the interrupt for it.
 		 */
 		eventfd_write(d->call, 1);
 	}
@@ -407,7 +420,7 @@ static int front_event(struct virtio_device *d)
 
 static int front_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
-	return 0; /* the back end serves the queues */
+	return 0; /* this process never serves the queues, because the back end does */
 }
 
 static const struct virtio_ops ops = {.serve = front_serve,

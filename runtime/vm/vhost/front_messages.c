@@ -72,7 +72,8 @@ int vhost_front_send(const struct vhost_user *v, const struct vhost_front_messag
 		struct iovec iov = {(char *)&m->h + done, len - done};
 		struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
 
-		if (done == 0 && count > 0) { /* the descriptors go with the first byte */
+		/* descriptors go only with the first byte of the message */
+		if (done == 0 && count > 0) {
 			h.msg_control = &control;
 			h.msg_controllen = CMSG_SPACE(count * sizeof(int));
 			struct cmsghdr *c = CMSG_FIRSTHDR(&h);
@@ -96,8 +97,8 @@ int vhost_front_send(const struct vhost_user *v, const struct vhost_front_messag
 }
 
 /*
- * Takes one descriptor into *ret, if `ret` is given, and closes all others, because they have no
- * place in an answer. Returns true if there were others.
+ * Takes one descriptor out of the received message into *ret, unless `ret` is NULL, and closes all
+ * others, because an answer may not contain them. Returns true if there were others.
  */
 static bool take_fds(struct msghdr *h, int *ret)
 {

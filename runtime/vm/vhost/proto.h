@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The messages of vhost-user (QEMU, docs/interop/vhost-user.rst): requests, feature bits and
- * payloads, for the front end (front.c) and the back end (back.c). Numbers are in native byte
- * order, because both ends are on this host.
+ * Defines the messages of vhost-user (QEMU, docs/interop/vhost-user.rst): requests, feature bits
+ * and payloads, for the front end (front.c) and the back end (back.c). Numbers are in native byte
+ * order, because both ends run on this host.
  */
 #pragma once
 #include <stdint.h>
@@ -32,36 +32,37 @@ enum vhost_user_request {
 };
 
 /*
- * The bit among the virtio features that says: there are protocol features, and rings start
- * disabled.
+ * The virtio feature bit with which a back end says that it has protocol features. If it is
+ * accepted, rings start disabled.
  */
 #define VHOST_USER_F_PROTOCOL_FEATURES 30
 
-/* Protocol features. */
+/* Bits of the protocol features, which GET_PROTOCOL_FEATURES returns. */
 #define VHOST_USER_PROTOCOL_F_MQ 0
 #define VHOST_USER_PROTOCOL_F_REPLY_ACK 3
 #define VHOST_USER_PROTOCOL_F_CONFIG 9
 #define VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD 12
 #define VHOST_USER_PROTOCOL_F_RESET_DEVICE 13
 
-/* Flags of a message's header. */
+/* Values of the member `flags` in a message's header. */
 #define VHOST_USER_VERSION 1U
 #define VHOST_USER_VERSION_MASK 3U
 #define VHOST_USER_REPLY 4U
 #define VHOST_USER_NEED_REPLY 8U
 
 /*
- * The u64 of SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR holds the queue, and whether no
- * descriptor comes with the message.
+ * SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR carry a u64: its low byte is the queue's index,
+ * and the flag says that no descriptor comes with the message.
  */
 #define VHOST_USER_VRING_INDEX_MASK 0xffU
 #define VHOST_USER_VRING_NO_FD 0x100U
 
-#define VHOST_USER_REGIONS_MAX 8 /* without CONFIGURE_MEM_SLOTS */
+/* memory regions in a message; more would need CONFIGURE_MEM_SLOTS */
+#define VHOST_USER_REGIONS_MAX 8
 #define VHOST_USER_CONFIG_MAX 256
 
 struct vhost_user_header {
-	uint32_t request, flags, size; /* size: bytes of the payload */
+	uint32_t request, flags, size; /* request: VHOST_USER_ number; size: bytes of the payload */
 };
 
 struct vhost_user_region {
@@ -82,7 +83,7 @@ struct vhost_user_vring_addr {
 	uint64_t desc, used, avail, log;
 };
 
-#define VHOST_USER_CONFIG_HEAD 12 /* bytes before data */
+#define VHOST_USER_CONFIG_HEAD 12 /* bytes of this structure before `data` */
 
 struct vhost_user_config {
 	uint32_t offset, size, flags;
@@ -90,7 +91,8 @@ struct vhost_user_config {
 };
 
 /*
- * Memory in which the back end notes the requests that are under way. It has 24 bytes in a message.
+ * Describes the memory in which the back end records the requests that are under way. The structure
+ * takes 24 bytes in a message, including the padding.
  */
 struct vhost_user_inflight {
 	uint64_t size, offset;

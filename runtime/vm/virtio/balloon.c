@@ -11,9 +11,12 @@
 
 enum { QUEUE_INFLATE, QUEUE_DEFLATE, QUEUE_REPORTING, QUEUES };
 
-#define BATCH 256 /* page numbers that are copied at a time */
+#define BATCH 256 /* number of page numbers that are copied from guest memory at a time */
 
-/* Adjacent pages, in rising or falling order, which one call gives back. */
+/*
+ * A range of adjacent pages, listed in rising or falling order, which one call can give back to the
+ * host.
+ */
 struct run {
 	uint64_t first, count;
 };
@@ -50,7 +53,10 @@ static int add_page(struct virtio_balloon *b, struct run *r, uint64_t page)
 	return 0;
 }
 
-/* Continues with b->numbers. Returns 1 if all of it is handled, or 0 if *pages is used up. */
+/*
+ * Handles more page numbers of the request b->numbers, at most *pages, and reduces *pages. Returns
+ * 1 if all of the request is handled, or 0 if *pages is used up.
+ */
 static int inflate_pages(struct virtio_balloon *b, unsigned *pages)
 {
 	struct run run = {0};
@@ -83,8 +89,8 @@ static int check_numbers(const struct virtq_chain *c)
 }
 
 /*
- * Handles one inflate request, or the rest of it. Returns 1 if it is done, or 0 if there is none or
- * *pages is used up.
+ * Handles one inflate request, or the rest of one that was interrupted. Returns 1 if it is done, or
+ * 0 if there is none or if *pages is used up.
  */
 static int serve_inflate(struct virtio_balloon *b, struct virtq *q, unsigned *pages)
 {
@@ -105,7 +111,7 @@ static int serve_inflate(struct virtio_balloon *b, struct virtq *q, unsigned *pa
 	return 1;
 }
 
-/* Gives back the whole pages of the reported buffers. */
+/* Gives back to the host all pages that lie completely in the reported buffers. */
 static int discard_reported(struct virtio_balloon *b, const struct virtq_chain *c)
 {
 	const uintptr_t mask = VIRTIO_BALLOON_PAGE - 1;
@@ -129,20 +135,23 @@ static int discard_reported(struct virtio_balloon *b, const struct virtq_chain *
 	return 0;
 }
 
-/* Returns 1 if a request was handled, or 0 if there is none. */
+/* Handles one request of the deflate or the reporting queue. Returns 1 if there was one, else 0. */
 static int serve_other(struct virtio_balloon *b, struct virtq *q, bool reporting, unsigned *pages)
 {
 	int r = virtq_pop(q, &b->chain);
 
 	if (r <= 0)
 		return r;
-	/* Deflating needs no work, because a page is there as soon as the guest touches it. */
+	/*
+	 * A deflate request is only checked, because the guest gets each page back as soon as it
+	 * touches it.
+	 */
 	r = reporting ? discard_reported(b, &b->chain) : check_numbers(&b->chain);
 	if (r < 0)
 		return r;
 	/*
-	 * A turn's share of work (*pages) is charged one for each buffer, not one for each page,
-	 * because the kernel frees one large range faster than many small ones.
+	 * Each buffer counts as one page of the share, whatever its size, because the kernel frees
+	 * one large range faster than many small ones.
 	 */
 	unsigned calls = b->chain.writable;
 	*pages -= calls < *pages ? calls : *pages;
@@ -179,7 +188,10 @@ static void balloon_reset(struct virtio_device *d)
 	b->config.actual = 0;
 }
 
-/* The driver may write `actual`, all of it at once. */
+/*
+ * Handles a write to the configuration. The driver may write only the member `actual`, and only all
+ * of it at once.
+ */
 static void balloon_configure(
 	struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
 {

@@ -14,8 +14,12 @@
 
 #include "vm/virtio/device.h"
 
-#define VIRTIO_BALLOON_PAGE 4096 /* unit of page numbers, for any page size of the guest */
-/* num_pages and actual; the members after them belong to features that are not offered */
+/* bytes of a page in page numbers, whatever page size the guest uses */
+#define VIRTIO_BALLOON_PAGE 4096
+/*
+ * bytes of the configuration: num_pages and actual; the members after them belong to features that
+ * are not offered
+ */
 #define VIRTIO_BALLOON_CONFIG_LEN 8
 #define VIRTIO_BALLOON_TURN 8192 /* pages that are handled before other devices get their turn */
 
@@ -23,26 +27,26 @@ struct virtio_balloon {
 	struct virtio_device dev;
 	struct virtio_balloon_config config;
 	/*
-	 * The inflate request that is under way, if `inflating`; its first `done` bytes are
-	 * handled.
+	 * The inflate request that is being handled, if `inflating` is set. Its first `done` bytes
+	 * are finished.
 	 */
 	struct virtq_chain numbers;
 	bool inflating;
 	uint64_t done;
-	struct virtq_chain chain; /* the request of another queue */
-	uint64_t discarded;       /* pages given back to the host since the start */
+	struct virtq_chain chain; /* the present request of the deflate or the reporting queue */
+	uint64_t discarded;       /* number of pages given back to the host since the start */
 };
 
 void virtio_balloon_init(struct virtio_balloon *b, const struct vm_memory *m);
 
 /*
- * Asks the guest for this many pages of VIRTIO_BALLOON_PAGE bytes; 0 gives all back. Any thread may
- * call it.
+ * Asks the guest to give the host `pages` pages of VIRTIO_BALLOON_PAGE bytes in total; 0 returns
+ * all to the guest. Any thread may call this.
  *
- * For the hotplug of memory (issue 18). Until that comes only tests call this and
- * virtio_balloon_actual(): pages that the container does not use come back by reports.
+ * Meant for memory hotplug (issue 18). Until that exists, only tests call this and
+ * virtio_balloon_actual(), because the guest already reports the pages that it does not use.
  */
 void virtio_balloon_set_target(struct virtio_balloon *b, uint32_t pages);
 
-/* The number of pages that the guest says it has given. */
+/* Returns how many pages the guest says it has given to the host. */
 uint32_t virtio_balloon_actual(struct virtio_balloon *b);

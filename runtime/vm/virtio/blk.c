@@ -14,8 +14,12 @@
 #include "base/str.h"
 #include "vm/virtio/devices.h"
 
-#define SEGMENTS_MAX 254 /* plus header and status, in a queue of 256 */
-#define ZEROES_MAX 32768 /* sectors in one request: 16 MiB */
+/*
+ * the most data segments of a request; header and status make it 256 descriptors, the size of a
+ * queue
+ */
+#define SEGMENTS_MAX 254
+#define ZEROES_MAX 32768 /* the most sectors in one request to write zeroes: 16 MiB */
 #define ZEROES_SEGMENTS_MAX 16
 #define HEADER_LEN 16
 #define BOUNCE_LEN (UINT64_C(256) << 10)
@@ -23,7 +27,7 @@
 
 enum direction { FROM_DISK, TO_DISK, ZEROES };
 
-/* Transfers all `len` bytes, or fails; a read that meets the end of the file fails. */
+/* Transfers all `len` bytes, or fails. A read that meets the end of the file fails. */
 static int transfer_fully(
 	const struct virtio_blk *b, bool write, uint8_t *data, size_t len, off_t at)
 {
@@ -40,8 +44,8 @@ static int transfer_fully(
 }
 
 /*
- * Transfers through the buffer, in whole blocks. A block that is written only in part is read
- * first.
+ * Transfers the data through b->bounce in whole blocks, for requests that are not aligned. Before
+ * it writes a part of a block it reads the block.
  */
 static int transfer_bounced(struct virtio_blk *b, enum direction how, uint64_t len, off_t at)
 {
@@ -81,8 +85,8 @@ static bool is_aligned(const struct virtio_blk *b, unsigned parts, off_t at)
 }
 
 /*
- * Repeats the call until all is transferred, because readv(2) and writev(2) stop early at signals
- * and at 2 GiB.
+ * Transfers the data of the request, repeating the system call until all is done, because readv(2)
+ * and writev(2) stop early at signals and at 2 GiB.
  */
 static int transfer_request(struct virtio_blk *b, bool to_guest, uint64_t len, off_t at)
 {
@@ -97,7 +101,7 @@ static int transfer_request(struct virtio_blk *b, bool to_guest, uint64_t len, o
 				     : pwritev(b->fd, b->part, (int)n, at + (off_t)done);
 		if (r < 0 && errno == EINTR)
 			continue;
-		if (r <= 0) /* 0: another process has shortened the file */
+		if (r <= 0) /* 0 means that another process has shortened the file */
 			return VIRTIO_BLK_S_IOERR;
 		done += (uint64_t)r;
 	}
@@ -105,8 +109,8 @@ static int transfer_request(struct virtio_blk *b, bool to_guest, uint64_t len, o
 }
 
 /*
- * The kernel reports a failed write only once. So a failed flush of the device itself is reported
- * to the next caller.
+ * Makes written data durable. The kernel reports a failed write only once. So if a flush that no
+ * request asked for has failed, the next caller gets that failure.
  */
 static int flush_file(struct virtio_blk *b)
 {
@@ -117,8 +121,9 @@ static int flush_file(struct virtio_blk *b)
 }
 
 /*
- * 5.2.6.2: without a write cache a request must be on stable storage when it is answered. The
- * driver may switch the cache off, and a driver without FLUSH has no cache.
+ * Returns the status of a finished write. Without a write cache the data must be on stable storage
+ * before the answer (virtio 5.2.6.2), so it flushes. The driver may switch the cache off, and a
+ * driver without FLUSH has none.
  */
 static int finish_write(struct virtio_blk *b, int status)
 {
@@ -181,11 +186,16 @@ static int discard_segment(
 
 	if (len == 0 || fallocate(b->fd, mode, at, len) == 0)
 		return VIRTIO_BLK_S_OK;
-	/* The file system cannot do it. A discard is only a hint, but zeroes must be written. */
+	/*
+	 * The file system does not support this fallocate(2). A discard is only a hint, so it is
+	 * skipped, but zeroes must be written.
+	 */
 	return zeroes ? write_zeros(b, at, (uint64_t)len) : VIRTIO_BLK_S_OK;
 }
 
-/* Serves DISCARD and WRITE_ZEROES. All segments are checked before the first one is changed. */
+/*
+ * Serves DISCARD and WRITE_ZEROES requests. It checks all segments before it changes the first one.
+ */
 static int serve_discard(struct virtio_blk *b, bool zeroes)
 {
 	struct virtio_blk_discard_write_zeroes s[ZEROES_SEGMENTS_MAX];
@@ -199,7 +209,8 @@ static int serve_discard(struct virtio_blk *b, bool zeroes)
 		uint32_t allowed = zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
 
 		if (le32toh(s[i].flags) & ~allowed)
-			return VIRTIO_BLK_S_UNSUPP; /* 5.2.6.2 */
+			/* the answer that virtio 5.2.6.2 requires for unknown flags */
+			return VIRTIO_BLK_S_UNSUPP;
 		if (b->read_only || le32toh(s[i].num_sectors) > ZEROES_MAX ||
 			!is_in_range(b, le64toh(s[i].sector), le32toh(s[i].num_sectors)))
 			return VIRTIO_BLK_S_IOERR;
@@ -238,7 +249,8 @@ static int serve_request(struct virtio_blk *b, uint32_t type, uint64_t sector)
 }
 
 /*
- * The number of bytes, from the start of the writable part, that the device has written (2.7.8.2).
+ * Returns how many bytes the device has written from the start of the writable part (virtio
+ * 2.7.8.2).
  */
 static uint32_t written_len(const struct virtio_blk *b, uint32_t type, int status)
 {
@@ -247,7 +259,8 @@ static uint32_t written_len(const struct virtio_blk *b, uint32_t type, int statu
 	if (type == VIRTIO_BLK_T_GET_ID && status == VIRTIO_BLK_S_OK)
 		return b->chain.write_len == sizeof(b->serial) + 1 ? sizeof(b->serial) + 1
 								   : sizeof(b->serial);
-	return b->chain.write_len == 1; /* the status byte, if there is no room for more */
+	/* written only if the request has room for exactly the status byte */
+	return b->chain.write_len == 1;
 }
 
 static int blk_serve(struct virtio_device *d, unsigned index, unsigned budget)
@@ -286,10 +299,10 @@ static void blk_reset(struct virtio_device *d)
 }
 
 /*
- * The driver switches its write cache on or off; the rest of the configuration is read-only. Data
- * in the cache need not be stable at once when the cache is switched off (5.2.6.2), and a vCPU
- * should not wait for a disk. So the flush is left to the thread that serves the queue, and a kick
- * wakes that thread.
+ * Handles a write to the configuration: the driver switches its write cache on or off, and all else
+ * is read-only. Cached data need not become stable at once when the cache is switched off (virtio
+ * 5.2.6.2), and a vCPU should not wait for a disk. So this leaves the flush to the thread that
+ * serves the queue, and kicks that thread.
  */
 static void blk_configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
 {
@@ -328,8 +341,8 @@ static int get_image_size(int fd, struct stat *st, uint64_t *ret)
 }
 
 /*
- * The alignment that direct I/O on this file needs. Linux 6.1 and later report it; otherwise the
- * size of a block or page is safe.
+ * Returns the alignment that direct I/O on this file needs. Linux 6.1 and later report it; on older
+ * kernels the size of a block or page is safe.
  */
 static uint32_t direct_align(int fd, const struct stat *st)
 {
@@ -372,7 +385,10 @@ static int init_direct(struct virtio_blk *b, const struct stat *st, uint64_t siz
 	return b->bounce ? 0 : err_set(ENOMEM, "out of memory for a disk's buffer");
 }
 
-/* 5.2.4: the block size that the driver should align to, and the physical block size below it. */
+/*
+ * Reports to the driver the block size that it should align requests to, and the physical block
+ * size (virtio 5.2.4).
+ */
 static void set_topology(struct virtio_blk *b, const struct stat *st)
 {
 	uint32_t logical = b->align > VIRTIO_BLK_SECTOR ? b->align : VIRTIO_BLK_SECTOR;
@@ -416,7 +432,7 @@ int virtio_blk_init(
 	r = init_direct(b, &st, size);
 	if (r < 0)
 		return r;
-	/* The serial has 20 bytes, without a NUL if all are used (5.2.6). */
+	/* The serial has 20 bytes, and no NUL if it uses all of them (virtio 5.2.6). */
 	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
 	b->config = (struct virtio_blk_config){
 		.capacity = htole64(b->sectors),

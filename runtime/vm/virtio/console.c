@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. Output goes from guest memory to `out` by writev(2), without a buffer in
- * between. If `out` takes only a part, the request stays open, and the guest waits as long as the
- * reader of `out` does. Input is read straight into the guest's buffers, and only when the guest
+ * between. If `out` takes only a part, the request stays open, so the guest waits until the reader
+ * of `out` has made room. Input is read straight into the guest's buffers, and only if the guest
  * has given some.
  */
 #include <linux/virtio_ids.h>
@@ -12,7 +12,10 @@
 
 enum { QUEUE_RX, QUEUE_TX };
 
-/* Writes the rest of c->tx. Returns 1 if all is written, or 0 if `out` is full. */
+/*
+ * Writes the rest of the output request c->tx. Returns 1 if all is written, or 0 if `out` takes no
+ * more at the moment.
+ */
 static int send_output(struct virtio_console *c)
 {
 	while (c->sent < c->tx.read_len) {
@@ -25,8 +28,8 @@ static int send_output(struct virtio_console *c)
 			return 0;
 		}
 		/*
-		 * Nobody reads the output, now or ever. It is dropped, because the guest must not
-		 * stop for that.
+		 * Drops the output, because its reader is gone and the guest must not stop for
+		 * that.
 		 */
 		if (done <= 0)
 			break;
@@ -85,10 +88,7 @@ static int serve_rx(struct virtio_console *c, unsigned budget)
 			virtq_push(q, c->rx.head, (uint32_t)n);
 			continue;
 		}
-		/*
-		 * The request stays in the queue as if it had not been taken, because there is no
-		 * input yet.
-		 */
+		/* Puts the request back into the queue, because there is no input for it yet. */
 		*q = before;
 		c->in_end = n == 0 || (errno != EAGAIN && errno != EINTR);
 		break;

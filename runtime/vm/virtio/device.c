@@ -58,8 +58,8 @@ void virtio_set_status(struct virtio_device *d, uint32_t status)
 		return;
 	}
 	/*
-	 * Drivers may only add bits, and only the device sets NEEDS_RESET. A write that breaks this
-	 * changes nothing.
+	 * Ignores a status that clears a bit, because drivers may only add bits and only the device
+	 * sets NEEDS_RESET.
 	 */
 	uint32_t needs_reset = d->status & S_NEEDS_RESET;
 	uint32_t old = d->status & ~S_NEEDS_RESET;
@@ -69,8 +69,8 @@ void virtio_set_status(struct virtio_device *d, uint32_t status)
 	if ((status & S_DRIVER) && !(status & S_ACKNOWLEDGE))
 		return;
 	/*
-	 * 2.2.2: FEATURES_OK stays clear if the accepted features are not valid; the driver reads
-	 * it back.
+	 * FEATURES_OK stays clear if the accepted features are not valid (virtio 2.2.2). The driver
+	 * reads the status back to find that out.
 	 */
 	if ((status & ~old & S_FEATURES_OK) &&
 		(!(status & S_DRIVER) || !has_feature(d, VIRTIO_F_VERSION_1) ||
@@ -153,8 +153,8 @@ void virtio_needs_reset(struct virtio_device *d)
 	d->resets_needed++;
 	d->status |= S_NEEDS_RESET;
 	/*
-	 * 2.1.2: the driver hears of it as of a change of the configuration, but only after
-	 * DRIVER_OK.
+	 * Tells the driver that the device needs a reset, by the interrupt for a changed
+	 * configuration (virtio 2.1.2). This is allowed only after DRIVER_OK.
 	 */
 	if ((d->status & S_DRIVER_OK) && d->signal)
 		d->signal(d->transport, VIRTIO_SIGNAL_CONFIG);

@@ -4,7 +4,10 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Takes the next part, never an empty one, from the front of the range. False: nothing is left. */
+/*
+ * Takes the next part off the front of the range. The part is never empty. Returns false if nothing
+ * is left.
+ */
 static bool next_part(struct iov_range *range, struct iovec *ret)
 {
 	for (; range->count > 0 && range->len > 0; range->iov++, range->count--) {

@@ -1,22 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Arrays of buffers (struct iovec): cut a range out of one, or copy a range from or to one. */
+/* Works on arrays of buffers (struct iovec): cuts a range out of an array, or copies a range. */
 #pragma once
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* The bytes [offset, offset + len) of the `count` buffers at iov, as far as there are so many. */
+/*
+ * The bytes [offset, offset + len) of the `count` buffers at iov. The range is shorter if the
+ * buffers end before that.
+ */
 struct iov_range {
 	const struct iovec *iov;
 	unsigned count;
 	uint64_t offset, len;
 };
 
-/* The number of bytes in `count` buffers. */
+/* Returns the total number of bytes in `count` buffers. */
 size_t iov_bytes(const struct iovec *iov, unsigned count);
 
-/* Gives the parts of the range in up to `max` entries of ret, and returns how many these are. */
+/*
+ * Writes the parts of the range into `ret`, at most `max` entries, and returns how many entries it
+ * has used.
+ */
 unsigned iov_slice(struct iov_range range, struct iovec *ret, unsigned max);
 
-/* Copy the range to `data`, or `data` to the range. They return the number of bytes copied. */
+/* Copy the range to `ret_data`, or `data` to the range. Both return the number of bytes copied. */
 size_t iov_read(struct iov_range range, void *ret_data);
 size_t iov_write(struct iov_range range, const void *data);

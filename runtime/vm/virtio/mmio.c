@@ -5,8 +5,8 @@
 #include <linux/virtio_mmio.h>
 #include <string.h>
 
-#define MAGIC 0x74726976  /* "virt" */
-#define VENDOR 0x53494143 /* "CAIS" */
+#define MAGIC 0x74726976  /* register MagicValue: "virt" */
+#define VENDOR 0x53494143 /* register VendorID: "CAIS" */
 #define NO_SHARED_MEMORY 0xffffffff
 
 static void on_signal(void *transport, int queue)
@@ -56,7 +56,7 @@ static uint32_t read_register(const struct virtio_mmio *t, uint64_t offset)
 		return NO_SHARED_MEMORY;
 	case VIRTIO_MMIO_CONFIG_GENERATION:
 		return d->generation;
-	default: /* write-only or reserved */
+	default: /* registers that are write-only or reserved read as 0 */
 		return 0;
 	}
 }
@@ -70,8 +70,8 @@ static void set_half(uint64_t *address, bool high, uint32_t value)
 }
 
 /*
- * Sets size and addresses of the selected queue. The driver may write them until the queue is
- * ready, and never after DRIVER_OK.
+ * Sets the size or an address of the selected queue. The driver may write these registers until the
+ * queue is ready, and never after DRIVER_OK.
  */
 static void write_queue(struct virtio_mmio *t, uint64_t offset, uint32_t value)
 {
@@ -82,8 +82,8 @@ static void write_queue(struct virtio_mmio *t, uint64_t offset, uint32_t value)
 	switch (offset) {
 	case VIRTIO_MMIO_QUEUE_NUM:
 		/*
-		 * A size that is too large becomes 0, which virtq_enable() refuses, because cutting
-		 * it to 16 bits could make it valid.
+		 * A size that is too large is stored as 0, which virtq_enable() refuses. Cutting it
+		 * to 16 bits could make it a valid size.
 		 */
 		q->size = value <= VIRTIO_MMIO_QUEUE_MAX ? (uint16_t)value : 0;
 		break;
@@ -129,7 +129,7 @@ static void write_register(struct virtio_mmio *t, uint64_t offset, uint32_t valu
 	case VIRTIO_MMIO_STATUS:
 		virtio_set_status(d, value);
 		if (d->status == 0) {
-			/* 4.2.2: a device that was reset has no pending interrupt. */
+			/* A reset device has no pending interrupt (virtio 1.2, 4.2.2). */
 			__atomic_store_n(&t->interrupts, 0, __ATOMIC_SEQ_CST);
 			t->features_select = t->driver_select = t->queue_select = 0;
 		}
@@ -142,7 +142,7 @@ static void write_register(struct virtio_mmio *t, uint64_t offset, uint32_t valu
 static void read_config(
 	const struct virtio_device *d, uint64_t offset, void *ret_data, unsigned len)
 {
-	/* Bytes past the end read as 0, for any width and offset. */
+	/* Bytes behind the end of the configuration read as 0, for any width and offset. */
 	memset(ret_data, 0, len);
 	if (offset >= d->config_len)
 		return;
@@ -163,15 +163,15 @@ static void mmio_read(void *device, uint64_t offset, void *ret_data, unsigned le
 	if (len != 4 || offset % 4)
 		return;
 	/*
-	 * The driver reads this at each interrupt, so it must not wait for the lock while the event
-	 * loop does I/O.
+	 * This register is read without the lock, because the driver reads it at each interrupt and
+	 * must not wait while the event loop does I/O.
 	 */
 	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) {
 		value = __atomic_load_n(&t->interrupts, __ATOMIC_SEQ_CST);
 		/*
-		 * The back end of a remote device tells the driver about used buffers without this
-		 * process, so any interrupt may be of that kind. The line is edge-triggered, so the
-		 * extra bit causes no second interrupt.
+		 * Sets the bit for used buffers at every interrupt of a remote device, because its
+		 * back end signals used buffers to the driver without this process. The interrupt
+		 * line is edge-triggered, so an extra bit causes no second interrupt.
 		 */
 		if (t->device->remote && virtio_is_live(t->device))
 			value |= VIRTIO_MMIO_INT_VRING;

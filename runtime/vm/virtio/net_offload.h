@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The offloads of a tap (TUN_F_*) and the features of a network device that stand for them. */
+/*
+ * Translates between the offloads of a tap (TUN_F_*) and the corresponding features of a network
+ * device.
+ */
 #pragma once
 #include <stdint.h>
 
-/* The features that a device offers whose tap supports these offloads. */
+/* Returns the features that a device can offer if its tap supports these offloads. */
 uint64_t net_offload_features(unsigned offloads);
 
-/* The offloads that the tap may use because the driver has accepted these features (5.1.3.1). */
+/*
+ * Returns the offloads that the tap may use after the driver has accepted `features` (virtio 1.2,
+ * 5.1.3.1).
+ */
 unsigned net_accepted_offloads(uint64_t features);

@@ -18,7 +18,10 @@ static void store16(__virtio16 *p, uint16_t value)
 	__atomic_store_n((uint16_t *)p, htole16(value), __ATOMIC_RELEASE);
 }
 
-/* With EVENT_IDX each ring ends with an index for the other side (2.7.10). */
+/*
+ * The event index of a ring, behind its last entry. With EVENT_IDX each side writes there when it
+ * wants to be notified (virtio 1.2, 2.7.10).
+ */
 static __virtio16 *used_event(const struct virtq *q)
 {
 	return &q->avail->ring[q->size];
@@ -40,7 +43,8 @@ static int find_rings(struct virtq *q, const struct vm_memory *m)
 		return err_set(EINVAL, "queue size %u: expected a power of two up to %u", q->size,
 			VIRTQ_SIZE_MAX);
 	/*
-	 * The event index at the end is always checked, because EVENT_IDX may be negotiated later.
+	 * The size of each ring includes the event index at its end, even without EVENT_IDX,
+	 * because that may be negotiated later.
 	 */
 	struct vring_desc *desc = find_ring(m, q->desc_at, 16ULL * q->size, 16);
 	struct vring_avail *avail = find_ring(m, q->avail_at, 6 + 2ULL * q->size, 2);
@@ -119,14 +123,17 @@ static int add_buffer(const struct virtq *q, struct virtq_chain *c, const struct
 }
 
 /*
- * Walks a table of `count` descriptors from `index`. Returns 0 at the chain's end, or 1 if
- * *ret_last is a descriptor that refers to an indirect table. The table may lie anywhere in guest
- * memory, so it may be unaligned.
+ * Adds the buffers of a table of `count` descriptors, starting at `index`, to the chain. Returns 0
+ * at the end of the chain, or 1 if the descriptor *ret_last refers to an indirect table. The table
+ * may be unaligned, because it may lie anywhere in guest memory.
  */
 static int walk_chain(const struct virtq *q, struct virtq_chain *c, const struct vring_desc *table,
 	uint32_t count, uint32_t index, struct vring_desc *ret_last)
 {
-	/* A valid chain visits no descriptor twice, so more steps than descriptors mean a loop. */
+	/*
+	 * The steps are counted, because a valid chain visits no descriptor twice, so more steps
+	 * than descriptors mean a loop.
+	 */
 	for (uint32_t steps = 0; steps < count && steps < VIRTQ_CHAIN_MAX; steps++) {
 		struct vring_desc d;
 
@@ -135,7 +142,10 @@ static int walk_chain(const struct virtq *q, struct virtq_chain *c, const struct
 				"descriptor %" PRIu32 " of chain %u: there are %" PRIu32, index,
 				c->head, count);
 		memcpy(&d, (const uint8_t *)table + (size_t)index * sizeof(d), sizeof(d));
-		/* The compiler must not read a field from guest memory again. */
+		/*
+		 * Keeps the compiler from reading a field of the descriptor from guest memory a
+		 * second time.
+		 */
 		__asm__ volatile("" : : "r"(&d) : "memory");
 		*ret_last = d;
 		if (le16toh(d.flags) & VRING_DESC_F_INDIRECT)
@@ -231,8 +241,8 @@ bool virtq_must_signal(struct virtq *q)
 	if (!q->ready || q->next_used == q->signalled)
 		return false;
 	/*
-	 * The driver must see the new index before its wish is read, or both sides could sleep
-	 * (2.7.7.2).
+	 * The driver must see the new index before this code reads whether the driver wants an
+	 * interrupt. Otherwise each side could wait for the other (virtio 1.2, 2.7.7.2).
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	uint16_t old = q->signalled;
@@ -267,7 +277,9 @@ void virtq_disarm(struct virtq *q)
 {
 	if (!q->ready)
 		return;
-	/* With EVENT_IDX, an index that has passed asks for no kick. */
+	/*
+	 * With EVENT_IDX, the driver sends no kick if this index is one that it has already passed.
+	 */
 	if (q->event_idx)
 		store16(avail_event(q), (uint16_t)(q->next_avail - 1));
 	else

@@ -6,8 +6,8 @@
 #include <stddef.h>
 
 /*
- * Up to the members that came with VIRTIO_BLK_F_WRITE_ZEROES, because a back end refuses to send
- * more than it has itself.
+ * The configuration ends with the members of VIRTIO_BLK_F_WRITE_ZEROES, because a back end refuses
+ * a request for more than it has.
  */
 #define CONFIG_LEN (offsetof(struct virtio_blk_config, write_zeroes_may_unmap) + 4)
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A network device whose frames another process moves (virtio 1.2, 5.1, by vhost-user). This
+ * Makes a network device (virtio 1.2, 5.1) whose frames another process moves by vhost-user. This
  * process provides the configuration (MAC address, MTU, a link that is up), because back ends have
  * none.
  */
@@ -9,10 +9,12 @@
 #include "vm/virtio/virtio_net.h"
 
 struct virtio_net_remote_options {
-	int sock;         /* connected to the back end; it stays the caller's */
-	const char *peer; /* name of the back end, for messages; the pointer is kept */
+	int sock;         /* socket connected to the back end; the caller closes it */
+	const char *peer; /* name of the back end, for messages; the device keeps the pointer */
 	uint8_t mac[6];
-	/* of the guest's interface, at least VIRTIO_NET_MTU_MIN; 0: the driver chooses */
+	/*
+	 * MTU that the guest's interface gets, at least VIRTIO_NET_MTU_MIN; 0: the driver chooses
+	 */
 	uint16_t mtu;
 };
 
@@ -21,6 +23,6 @@ struct virtio_net_remote {
 	struct virtio_net_space config;
 };
 
-/* The errors are those of vhost_user_init(). */
+/* Makes the device. The errors are those of vhost_user_init(). */
 int virtio_net_remote_init(struct virtio_net_remote *n, const struct vm_memory *m,
 	const struct virtio_net_remote_options *options) must_check;

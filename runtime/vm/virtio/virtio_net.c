@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. To the guest: buffers are taken from the queue in advance, until a frame of
- * any size has room, and the frame is read into them. Buffers that the frame did not use stay for
- * the next one. The last part of each read is a buffer of the device's own (`rest`). If the guest's
- * buffers are too short for a frame, the end of the frame stays in `rest` until the guest has given
- * more. While there is no buffer at all nothing is read; frames then wait in the tap, and the
- * kernel drops those that do not fit there.
+ * Theory of operation. To the guest: the device takes buffers from the queue in advance, until a
+ * frame of any size has room, and then reads a frame into them. Buffers that the frame did not need
+ * are kept for the next one. The last part of each read is a buffer of the device's own (`rest`).
+ * If the guest's buffers are too short for a frame, the end of the frame stays in `rest` until the
+ * guest has given more. If there is no buffer at all, the device reads nothing; frames then wait in
+ * the tap, and the kernel drops those that do not fit there.
  *
- * From the guest: each request is one write. If the tap is full, the request goes back into the
- * queue until the tap is writable.
+ * From the guest: the device writes each request with one system call. If the tap is full, the
+ * request goes back into the queue until the tap is writable.
  *
- * Each turn handles at most as many frames as the queue is long, and signals once.
+ * Each turn handles at most as many frames as the queue has entries, and raises one interrupt.
  */
 #include "vm/virtio/virtio_net.h"
 
@@ -29,28 +29,32 @@
 enum { QUEUE_RX, QUEUE_TX };
 
 #define HEADER sizeof(struct virtio_net_hdr_v1)
-#define ETHERNET 18                           /* with a VLAN tag */
-#define FRAME_MAX (HEADER + ETHERNET + 65536) /* the largest frame of segmentation offload */
-#define PARTS_MAX (VIRTQ_CHAIN_MAX - 1)       /* with `rest` it is the kernel's IOV_MAX */
+#define ETHERNET 18 /* bytes of an Ethernet header with a VLAN tag */
+/* bytes of the largest frame that segmentation offload makes */
+#define FRAME_MAX (HEADER + ETHERNET + 65536)
+/* one less than the kernel's IOV_MAX, because `rest` is the last part */
+#define PARTS_MAX (VIRTQ_CHAIN_MAX - 1)
 #define BUFFERS_MAX 256
-#define STALE_MAX 2048 /* frames dropped at a reset; the queue of a tap is 1000 long */
+/* frames that are dropped at a reset at most; the queue of a tap holds 1000 */
+#define STALE_MAX 2048
 
 struct net_buffer {
-	uint16_t head, parts; /* head: its place in the queue; parts: entries of net_rx.part */
+	/* head: number of the request in the queue; parts: number of its entries in net_rx.part */
+	uint16_t head, parts;
 	uint32_t len;
 };
 
 struct net_rx {
 	bool mergeable;
-	uint64_t want; /* bytes of room that any frame fits into */
-	/* Buffers that are popped and not pushed, in the queue's order. */
+	uint64_t want; /* bytes of room that any expected frame fits into */
+	/* Buffers that were taken from the queue and not given back, in the queue's order. */
 	struct net_buffer buffer[BUFFERS_MAX];
 	struct iovec part[PARTS_MAX + 1];
 	unsigned buffers, parts;
 	uint64_t room;
-	bool full;          /* no more buffers can be held at the same time */
-	uint64_t kept;      /* bytes of the frame that waits for more room; 0: no frame waits */
-	uint64_t kept_rest; /* bytes of that frame that are in `rest` */
+	bool full;          /* no more buffers can be held, because all entries are used */
+	uint64_t kept;      /* length of the frame that waits for more buffers; 0: no frame waits */
+	uint64_t kept_rest; /* bytes of the waiting frame that are in `rest` */
 	struct virtq_chain chain;
 	uint8_t rest[FRAME_MAX];
 };
@@ -61,8 +65,9 @@ static bool has_feature(const struct virtio_net *n, unsigned feature)
 }
 
 /*
- * Sets the tap's events in the device's epoll descriptor. Without events the tap is removed from
- * it, because an error of the tap would otherwise wake the loop again and again.
+ * Sets the events of the tap that the device's epoll descriptor reports. Without events the tap is
+ * removed from epoll, because an error of the tap would otherwise wake the event loop again and
+ * again.
  */
 static void watch_tap(struct virtio_net *n, unsigned events)
 {
@@ -80,7 +85,7 @@ static void update_watch(struct virtio_net *n)
 	watch_tap(n, live ? (n->rx_wait ? 0 : EPOLLIN) | (n->tx_full ? EPOLLOUT : 0) : 0);
 }
 
-/* Another process deleted the tap. For the guest this is like a cable that was pulled. */
+/* Handles a tap that another process has deleted: the guest sees it as a cable that was pulled. */
 static void lose_tap(struct virtio_net *n)
 {
 	n->dead = true;
@@ -89,7 +94,7 @@ static void lose_tap(struct virtio_net *n)
 		n->dev.signal(n->dev.transport, VIRTIO_SIGNAL_CONFIG);
 }
 
-/* --- to the guest --- */
+/* --- frames to the guest --- */
 
 static void copy_to_buffers(struct net_rx *rx, uint64_t offset, const void *data, size_t len)
 {
@@ -97,8 +102,8 @@ static void copy_to_buffers(struct net_rx *rx, uint64_t offset, const void *data
 }
 
 /*
- * Adds the popped chain to the held buffers, as far as a frame can need it. False: there are not
- * enough parts.
+ * Adds the taken request to the held buffers, as far as a frame can need it. Returns false if there
+ * are not enough free entries for it.
  */
 static bool hold_buffer(struct net_rx *rx)
 {
@@ -111,7 +116,7 @@ static bool hold_buffer(struct net_rx *rx)
 
 		if (parts == PARTS_MAX && rx->parts > 0)
 			return false;
-		/* it has more parts than one read can use; the others stay unused */
+		/* the request has more parts than one read can use, so the others stay unused */
 		if (parts == PARTS_MAX)
 			break;
 		len = len < left ? len : left;
@@ -133,7 +138,8 @@ static int refill_buffers(struct virtio_net *n)
 
 	max = max < q->size ? max : q->size;
 	/*
-	 * A frame can be longer than expected, because the interface's peer may have a larger MTU.
+	 * The waiting frame can be longer than expected, because the interface's peer may have a
+	 * larger MTU.
 	 */
 	uint64_t want = rx->kept > rx->want ? rx->kept : rx->want;
 	rx->full = false;
@@ -148,7 +154,8 @@ static int refill_buffers(struct virtio_net *n)
 		if (r <= 0)
 			return r;
 		/*
-		 * 5.1.6.3.1: each buffer has room for a header, with or without mergeable buffers.
+		 * Each buffer must have room for a header, with or without mergeable buffers
+		 * (virtio 1.2, 5.1.6.3.1).
 		 */
 		if (rx->chain.readable > 0 || rx->chain.write_len < HEADER)
 			return err_set(EPROTO,
@@ -163,7 +170,7 @@ static int refill_buffers(struct virtio_net *n)
 	return 0;
 }
 
-/* Gives the guest a frame of `len` bytes, which the buffers hold already. */
+/* Gives the guest the frame of `len` bytes that was read into the held buffers. */
 static void deliver_frame(struct virtio_net *n, uint64_t len)
 {
 	struct virtq *q = &n->dev.queues[QUEUE_RX];
@@ -180,7 +187,9 @@ static void deliver_frame(struct virtio_net *n, uint64_t len)
 		rx->room -= b->len;
 		parts += b->parts;
 	}
-	/* The kernel does not write this field of the header. */
+	/*
+	 * The device writes num_buffers, because the kernel does not set this field of the header.
+	 */
 	count = htole16((uint16_t)used);
 	copy_to_buffers(rx, offsetof(struct virtio_net_hdr_v1, num_buffers), &count, sizeof(count));
 	virtq_publish(q);
@@ -191,7 +200,9 @@ static void deliver_frame(struct virtio_net *n, uint64_t len)
 	n->rx_frames++;
 }
 
-/* Gives the guest the frame that waits for room. False: it still waits. */
+/*
+ * Gives the guest the frame that waits for more buffers. Returns false if it still has not enough.
+ */
 static bool deliver_kept(struct virtio_net *n)
 {
 	struct net_rx *rx = n->rx;
@@ -199,7 +210,7 @@ static bool deliver_kept(struct virtio_net *n)
 	if (rx->kept > rx->room && !rx->full)
 		return false;
 	if (rx->kept > rx->room) {
-		n->rx_dropped++; /* it can never fit */
+		n->rx_dropped++; /* the frame is too long to fit ever */
 	} else {
 		copy_to_buffers(rx, rx->kept - rx->kept_rest, rx->rest, (size_t)rx->kept_rest);
 		deliver_frame(n, rx->kept);
@@ -208,7 +219,7 @@ static bool deliver_kept(struct virtio_net *n)
 	return true;
 }
 
-/* Reads one frame. Returns 1 to continue, or 0 if there is none. */
+/* Reads one frame from the tap. Returns 1 to continue, or 0 if there is no frame. */
 static int read_frame(struct virtio_net *n)
 {
 	struct net_rx *rx = n->rx;
@@ -251,8 +262,8 @@ static int serve_rx(struct virtio_net *n, unsigned budget)
 			break;
 		}
 		/*
-		 * The share is checked only here, because no event would tell of a frame that waits
-		 * in the buffers.
+		 * The share is checked only here, after the waiting frame was handled, because no
+		 * event would remind the loop of that frame.
 		 */
 		if (budget-- == 0) {
 			r = 1;
@@ -265,9 +276,12 @@ static int serve_rx(struct virtio_net *n, unsigned budget)
 	return r;
 }
 
-/* --- from the guest --- */
+/* --- frames from the guest --- */
 
-/* Returns 1 if the frame is sent or cannot be sent, or 0 if the tap is full. */
+/*
+ * Sends the frame in the taken request. Returns 1 if it was sent or cannot be sent, or 0 if the tap
+ * is full.
+ */
 static int transmit_frame(struct virtio_net *n)
 {
 	const struct virtq_chain *c = n->tx;
@@ -283,8 +297,8 @@ static int transmit_frame(struct virtio_net *n)
 	if (done < 0 && errno == EAGAIN)
 		return 0;
 	/*
-	 * Any other error concerns only this frame (EINVAL: its header) or passes (EIO: the tap is
-	 * down).
+	 * EBADFD means that the tap is lost. Any other error concerns only this frame (EINVAL: its
+	 * header is wrong) or is temporary (EIO: the tap is down).
 	 */
 	if (done < 0 && errno == EBADFD)
 		lose_tap(n);
@@ -323,7 +337,7 @@ static int serve_tx(struct virtio_net *n, unsigned budget)
 	return r < 0 ? r : budget == 0;
 }
 
-/* --- the device --- */
+/* --- the virtio device --- */
 
 static int net_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
@@ -340,17 +354,21 @@ static int net_event(struct virtio_device *d)
 	bool rx, tx;
 
 	pthread_mutex_lock(&d->lock);
-	update_watch(n); /* the device may have been broken in the meantime */
+	/* stops watching the tap, in case the driver has broken the rules in the meantime */
+	update_watch(n);
 	rx = n->watched & EPOLLIN;
 	tx = n->watched & EPOLLOUT;
 	pthread_mutex_unlock(&d->lock);
-	/* Frames that are left are still in the tap, which reports them again. */
+	/*
+	 * Returns 0 although frames may be left, because those are in the tap, which reports them
+	 * again.
+	 */
 	if (rx)
 		(void)virtio_kick(d, QUEUE_RX);
 	if (!tx || virtio_kick(d, QUEUE_TX) == 0)
 		return 0;
 	pthread_mutex_lock(&d->lock);
-	/* requests are left, so continue while the tap is writable */
+	/* requests are left, so the device continues when the tap is writable */
 	n->tx_full = virtio_is_live(d);
 	update_watch(n);
 	pthread_mutex_unlock(&d->lock);
@@ -398,7 +416,7 @@ static void net_reset(struct virtio_device *d)
 	if (!n->started)
 		return;
 	n->started = false;
-	/* The frames in the tap were made for a driver with these offloads, so they are dropped. */
+	/* Drops the frames in the tap, because they were made for the former driver's offloads. */
 	if (set_offloads(n, 0) < 0)
 		err_clear();
 	for (int i = 0; i < STALE_MAX && read(n->options.tap, &byte, 1) >= 0; i++)
@@ -406,8 +424,8 @@ static void net_reset(struct virtio_device *d)
 }
 
 /*
- * The held buffers are the last ones that were taken, in order, so they go back as if they had not
- * been taken.
+ * Puts the held buffers back into the queue as if they had not been taken. This is possible because
+ * they are the last ones that were taken, in order.
  */
 static void net_quiesce(struct virtio_device *d, unsigned index)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network device (virtio 1.2, 5.1): queue 0 goes to the guest, queue 1 comes from it, and there
- * is no control queue.
+ * Implements the network device (virtio 1.2, 5.1) on a tap. Queue 0 carries frames to the guest,
+ * queue 1 frames from it, and there is no control queue.
  *
  *	virtio_net_init(&n, &memory, &options)
  *	a transport serves n.dev: kicks, and n.dev.event_fd
- *	virtio_net_release(&n)   after the event loop has ended, in addition to
- *	                         virtio_release(&n.dev); the tap stays the caller's
+ *	virtio_net_release(&n)   after the event loop has ended, besides
+ *	                         virtio_release(&n.dev); the caller closes the tap
  *
  * The tap (Documentation/networking/tuntap.rst) has IFF_VNET_HDR with a header of 12 bytes,
  * little-endian, so one readv(2) or writev(2) moves header and frame between guest memory and the
@@ -20,18 +20,19 @@
 #define VIRTIO_NET_MTU_MIN 68
 
 struct virtio_net_options {
-	int tap; /* non-blocking; a datagram socket works too if offloads is 0 */
+	int tap; /* non-blocking descriptor; a datagram socket works too if `offloads` is 0 */
 	uint8_t mac[6];
-	uint16_t mtu;      /* of the guest's interface, at least VIRTIO_NET_MTU_MIN */
-	unsigned offloads; /* TUN_F_* that the tap supports */
+	uint16_t mtu;      /* MTU of the guest's interface, at least VIRTIO_NET_MTU_MIN */
+	unsigned offloads; /* TUN_F_* flags that the tap supports */
 };
 
 /*
- * The configuration (virtio 1.2, 5.1.4), up to the members of the offered features; little-endian.
+ * The configuration space (virtio 1.2, 5.1.4), little-endian, up to the last member that an offered
+ * feature needs.
  */
 struct virtio_net_space {
 	uint8_t mac[6];
-	uint16_t status; /* VIRTIO_NET_S_LINK_UP until the tap is lost */
+	uint16_t status; /* VIRTIO_NET_S_LINK_UP; 0 after the tap was lost */
 	uint16_t max_virtqueue_pairs;
 	uint16_t mtu;
 };
@@ -43,11 +44,13 @@ struct virtio_net {
 	struct virtio_net_space config;
 	struct virtio_net_options options;
 	struct virtq_chain *tx;
-	struct net_rx *rx;     /* see virtio_net.c */
-	unsigned watched;      /* EPOLL* events of the tap that dev.event_fd waits for */
-	bool started;          /* the driver has been ready since the last reset */
-	bool rx_wait, tx_full; /* the guest has no buffer; the tap takes no frame at the moment */
-	bool dead;             /* the tap is lost */
+	struct net_rx *rx; /* state of the receive queue, see virtio_net.c */
+	/* EPOLL* events of the tap that the epoll descriptor dev.event_fd reports */
+	unsigned watched;
+	bool started; /* the driver has become ready since the last reset */
+	/* rx_wait: the guest has given no buffer; tx_full: the tap takes no frame at the moment */
+	bool rx_wait, tx_full;
+	bool dead; /* the tap was lost: another process has deleted it */
 	unsigned long rx_frames, tx_frames, rx_dropped, tx_dropped;
 };
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Each event, a kick or a descriptor that is ready, makes run_queues() do the
- * same: it takes the guest's packets, then fills the guest's receive buffers, first with resets,
- * then with the packets and data of one connection after the other.
+ * Theory of operation. At each event (a kick, or a descriptor that is ready) run_queues() does the
+ * same work: it takes the guest's packets, then fills the guest's receive buffers, first with
+ * resets, then with the packets and data of one connection after the other.
  *
  * Nothing is read from a descriptor before there is a receive buffer and credit for the data. If
- * the guest has no buffer, virtq_arm() makes its next kick come. Answers are kept as bits of their
- * connection, so they take no memory. Answers without a connection wait in `resets`; while that is
- * full no packet is taken, until the guest has given buffers (5.10.6.1.1).
+ * the guest has given no buffer, virtq_arm() asks for a kick at its next one. An answer that waits
+ * is a bit in its connection, so it takes no memory. Answers without a connection wait in `resets`.
+ * If that is full, the device takes no packet until the guest has given buffers (virtio 1.2,
+ * 5.10.6.1.1).
  */
 #include "vm/virtio/vsock.h"
 
@@ -22,9 +23,9 @@
 #include "base/clock.h"
 
 #define EVENTS_MAX 64
-#define F_STREAM 0 /* VIRTIO_VSOCK_F_STREAM, which is missing in Linux's header */
+#define F_STREAM 0 /* VIRTIO_VSOCK_F_STREAM, which Linux's header does not define */
 
-/* --- from the guest --- */
+/* --- packets from the guest --- */
 
 static void refuse_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 {
@@ -60,7 +61,10 @@ static int accept_conn(struct virtio_vsock *v, const struct vsock_packet *p)
 
 static void receive_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 {
-	/* Only the guest can be at the other end of these queues. */
+	/*
+	 * Drops packets with another source than the guest, because only the guest can be at the
+	 * other end of these queues.
+	 */
 	if (p->src_cid != v->options.cid)
 		return;
 	if (p->dst_cid != VSOCK_HOST_CID || p->type != VIRTIO_VSOCK_TYPE_STREAM) {
@@ -76,7 +80,9 @@ static void receive_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 	}
 }
 
-/* Handles the packet in v->chain. Its length is checked against the buffer (CVE-2019-18960). */
+/*
+ * Handles the packet in v->chain. Checks the packet's length against its buffer (CVE-2019-18960).
+ */
 static int take_packet(struct virtio_vsock *v)
 {
 	struct virtio_vsock_hdr h;
@@ -107,8 +113,8 @@ static int take_packet(struct virtio_vsock *v)
 }
 
 /*
- * Returns 0 if no packet is left or the others must wait for `resets`, or 1 if the share of this
- * turn is used up.
+ * Handles the guest's packets. Returns 0 if no packet is left or if the rest must wait for room in
+ * `resets`, or 1 if the share of this turn is used up.
  */
 static int take_packets(struct virtio_vsock *v)
 {
@@ -129,7 +135,7 @@ static int take_packets(struct virtio_vsock *v)
 	return budget == 0 && q->size > 0;
 }
 
-/* --- the device --- */
+/* --- the virtio device --- */
 
 static void run_queues(struct virtio_vsock *v)
 {
@@ -155,7 +161,7 @@ static void run_queues(struct virtio_vsock *v)
 static int vsock_serve(struct virtio_device *d, unsigned index, unsigned budget)
 {
 	run_queues((struct virtio_vsock *)d);
-	return 0; /* `wake` makes the loop call the device again */
+	return 0; /* the eventfd `wake` is written, so the event loop calls the device again */
 }
 
 static int vsock_event(struct virtio_device *d)
@@ -165,7 +171,10 @@ static int vsock_event(struct virtio_device *d)
 	eventfd_t count;
 
 	pthread_mutex_lock(&d->lock);
-	/* The lock is held, so no connection is freed between the event and its use. */
+	/*
+	 * The lock is held during this, so no connection is freed between its event and the use of
+	 * it.
+	 */
 	int n = epoll_wait(d->event_fd, events, EVENTS_MAX, 0);
 	for (int i = 0; i < n; i++) {
 		struct vsock_conn *c = events[i].data.ptr;
@@ -187,8 +196,8 @@ static void vsock_reset(struct virtio_device *d)
 	struct virtio_vsock *v = (struct virtio_vsock *)d;
 
 	/*
-	 * The last data of a guest that ended may still be in the queue, with its kick not yet
-	 * served.
+	 * Takes the last packets first, because the guest may have sent data right before the reset
+	 * and its kick is not served yet.
 	 */
 	v->reset_count = 0;
 	v->ending = true;
@@ -208,8 +217,8 @@ static void vsock_quiesce(struct virtio_device *d, unsigned index)
 	struct virtio_vsock *v = (struct virtio_vsock *)d;
 
 	/*
-	 * Does the same as a reset for the queue, but the guest may continue later. The device
-	 * keeps nothing of the queues.
+	 * Completes the packets of the queue that is about to stop, so that the device holds none
+	 * of its requests. Keeps the connections, because the guest may continue later.
 	 */
 	if (index == VSOCK_QUEUE_TX && virtio_is_live(d) && take_packets(v) < 0)
 		virtio_needs_reset(d);
@@ -292,7 +301,8 @@ static int dial_port(struct virtio_vsock *v, uint32_t guest_port, int fd, unsign
 	c->guest_port = guest_port;
 	c->port = port;
 	vsock_conn_start(c, VSOCK_DIALED);
-	eventfd_write(v->wake, 1); /* the thread that serves the device makes the callbacks */
+	/* wakes the thread that serves the device, because it makes the callbacks */
+	eventfd_write(v->wake, 1);
 	return (int)port;
 }
 
@@ -340,7 +350,10 @@ int virtio_vsock_drain(struct virtio_vsock *v, int timeout_ms)
 
 	for (;;) {
 		vsock_event(&v->dev);
-		/* If `wake` is readable, there are packets that did not fit into one turn. */
+		/*
+		 * Waits for `wake` too, which is readable if there are packets that did not fit
+		 * into one turn.
+		 */
 		p[1] = (struct pollfd){v->wake, POLLIN, 0};
 		if (!is_pending(v) && poll(&p[1], 1, 0) == 0)
 			return 0;

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The socket device (virtio 1.2, 5.10): streams between ports of the guest and descriptors of the
- * host. Queue 0 goes to the guest, queue 1 comes from it, queue 2 is for events, of which there are
- * none.
+ * Implements the socket device (virtio 1.2, 5.10), which connects ports of the guest with
+ * descriptors of the host. Queue 0 carries packets to the guest, queue 1 packets from it; queue 2
+ * is for events, and the device sends none.
  *
  *	virtio_vsock_init(&v, &memory, &options)
  *	a transport serves v.dev: kicks, and v.dev.event_fd
  *	virtio_vsock_dial(&v, port, fd, use)   at any time, from any thread
- *	virtio_vsock_drain(&v, timeout)        the guest has ended: writes its last data
+ *	virtio_vsock_drain(&v, timeout)        after the guest has ended: writes its last data
  *	virtio_vsock_release(&v)
  *
  * A stream's descriptor may be a stream socket, a pipe, a terminal or a file. readv(2) and
  * writev(2) move data between guest memory and the descriptor, without a copy and without another
- * process; vsock_stream.h says how they never wait. Data that the descriptor does not take at once
- * is kept, up to the credit that the guest has: VSOCK_CREDIT for each of the first VSOCK_LARGE_MAX
- * streams, and VSOCK_CREDIT_SMALL for the others. So a guest can cost 11.5 MiB at most. SIGPIPE
- * must be ignored.
+ * process; vsock_stream.h explains why these calls never wait. The device keeps data that the
+ * descriptor does not take at once, up to the credit of the guest: VSOCK_CREDIT bytes for each of
+ * the first VSOCK_LARGE_MAX streams, and VSOCK_CREDIT_SMALL bytes for the others. So a guest can
+ * make it allocate 11.5 MiB at most. SIGPIPE must be ignored.
  *
  * A descriptor is closed when its stream has ended in both directions and all data from the guest
  * is written, even if the guest resets the device or the stream before that.
@@ -27,30 +27,34 @@
 #include "vm/virtio/vsock_conn.h"
 
 #define VSOCK_HOST_CID 2
-#define VSOCK_CONNS_MAX 256 /* further requests are refused */
+#define VSOCK_CONNS_MAX 256 /* the device refuses connections beyond this number */
 #define VSOCK_LARGE_MAX 16
 #define VSOCK_CREDIT (256U << 10)
 #define VSOCK_CREDIT_SMALL (32U << 10)
 #define VSOCK_RESETS_MAX 64
-/* The host's ports from which virtio_vsock_dial() connects. */
+/* Range of the host's port numbers from which virtio_vsock_dial() connects. */
 #define VSOCK_DIAL_PORT_FIRST 0x40000000U
 #define VSOCK_DIAL_PORT_LAST 0x7fffffffU
 
-/* The callbacks run with the device's lock held, so they must not call the device. */
+/*
+ * Settings of the device. The callbacks run with the device's lock held, so they must not call the
+ * device.
+ */
 struct virtio_vsock_options {
-	uint64_t cid;     /* the guest's, 3 .. 2^32 - 2 */
-	bool event_queue; /* false if another monitor serves the event queue */
+	uint64_t cid; /* the guest's context id (CID), from 3 to 2^32 - 2 */
+	/* the device has an event queue; false if another monitor serves that queue */
+	bool event_queue;
 	/*
-	 * The guest connects to the host's `port`. Returns the descriptor that carries the stream,
-	 * which becomes the device's, or -errno to refuse. *ret_use is VSOCK_BOTH at first. If the
-	 * descriptor is open for more directions than are wanted, as a terminal that is used as
-	 * standard output, the callback leaves only the wanted one, because the device would read
-	 * it otherwise. Runs in the thread that serves the device.
+	 * Called when the guest connects to the host's `port`. Returns the descriptor that carries
+	 * the stream, which the device then owns, or -errno to refuse. *ret_use is VSOCK_BOTH at
+	 * first. The callback reduces it to the wanted direction if the descriptor is open for
+	 * more, like a terminal that serves as standard output, because the device would otherwise
+	 * read from it. Runs in the thread that serves the device.
 	 */
 	int (*connect)(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use);
 	/*
-	 * The descriptor of a stream was closed, also of a dialed one. Runs in any thread. NULL:
-	 * nothing is called.
+	 * Called when the descriptor of a stream was closed, also if virtio_vsock_dial() made the
+	 * stream. Runs in any thread. NULL: nothing is called.
 	 */
 	void (*closed)(void *ctx, uint32_t guest_port, uint32_t port);
 	void *ctx;
@@ -64,10 +68,10 @@ struct vsock_reset {
 
 enum { VSOCK_QUEUE_RX, VSOCK_QUEUE_TX };
 
-/* A receive buffer that was taken from the queue and is not filled yet. */
+/* A receive buffer of the guest that was taken from the queue and is not filled yet. */
 struct vsock_room {
 	uint16_t head;
-	uint32_t len; /* room for data, without the header */
+	uint32_t len; /* bytes of room for data, not counting the packet's header */
 	unsigned header_parts;
 	struct iovec header[VSOCK_HEADER];
 };
@@ -76,15 +80,16 @@ struct virtio_vsock {
 	struct virtio_device dev;
 	struct virtio_vsock_config config;
 	struct virtio_vsock_options options;
-	int wake; /* eventfd in dev.event_fd that says there is more to do */
+	int wake; /* eventfd that dev.event_fd watches; written when there is more to do */
 	uint32_t next_port;
 	struct vsock_conn *conns[VSOCK_CONNS_MAX];
 	unsigned count, large, turn;
-	bool starved; /* the guest has no receive buffer */
-	bool ending;  /* a reset is under way: no new connections and no answers */
+	bool starved; /* the guest has given no receive buffer */
+	/* a reset is under way: the device makes no new connections and sends no answers */
+	bool ending;
 	/*
-	 * Answers to packets that belong to no connection. While there is no room here, no packet
-	 * is taken.
+	 * Resets to send for packets that belong to no connection. If the array is full, the device
+	 * takes no packet.
 	 */
 	struct vsock_reset resets[VSOCK_RESETS_MAX];
 	unsigned reset_count;
@@ -96,53 +101,55 @@ struct virtio_vsock {
 int virtio_vsock_init(struct virtio_vsock *v, const struct vm_memory *m,
 	const struct virtio_vsock_options *o) must_check;
 /*
- * Closes all descriptors; data that was not drained is lost. virtio_release() is called in
- * addition.
+ * Closes all descriptors. Data that was not drained is lost. The caller still has to call
+ * virtio_release().
  */
 void virtio_vsock_release(struct virtio_vsock *v);
 
 /*
- * Connects to a port of the guest; `use` is of enum vsock_use. fd becomes the device's, also on
- * failure. A guest that does not listen at the port makes the device close it. Returns the host's
- * port, > 0, which closed() gets. -ENOTCONN: the guest's driver is not ready; -EBUSY:
- * VSOCK_CONNS_MAX connections are open.
+ * Connects fd to a port of the guest. The directions are `use`, an enum vsock_use. The device owns
+ * fd from then on, even if the call fails, and closes it if the guest does not listen at the port.
+ * Returns the stream's host port (> 0), which closed() gets too. Returns -ENOTCONN if the guest's
+ * driver is not ready, -EBUSY if VSOCK_CONNS_MAX connections are open.
  *
- * For restored snapshots (issue 18), because a restore ends the connections that the guest's agent
- * made. Until these come only tests call it.
+ * Meant for restored snapshots (issue 18), because a restore ends the connections that the guest's
+ * agent has made. Until snapshots exist, only tests call it.
  */
 int virtio_vsock_dial(struct virtio_vsock *v, uint32_t guest_port, int fd, unsigned use) must_check;
 
 /*
- * Tells how far the guest's data for this port of the host has come: how many bytes, modulo 2^32,
- * were written to the descriptor, and how many are kept because it did not take them yet. May be
- * called from any thread. -ENOENT, without a message: there is no such stream any more.
+ * Reports how much of the guest's data for this host port has arrived: *ret_written is the number
+ * of bytes, modulo 2^32, that were written to the descriptor, and *ret_kept the number of bytes
+ * that the descriptor did not take yet. Any thread may call this. Returns -ENOENT, without a
+ * message, if the stream does not exist any more.
  */
 int virtio_vsock_progress(struct virtio_vsock *v, uint32_t port, uint32_t *ret_written,
 	uint32_t *ret_kept) must_check;
 
 /*
- * Writes the data that the guest has sent, and waits for slow readers, at most timeout_ms (-1: no
- * limit). Called when the guest has ended, by the thread that served the device. -ETIMEDOUT.
+ * Writes the data that the guest has sent, and waits for slow readers, at most timeout_ms
+ * milliseconds (-1: no limit). The thread that served the device calls this after the guest has
+ * ended. Returns -ETIMEDOUT if data is left.
  */
 int virtio_vsock_drain(struct virtio_vsock *v, int timeout_ms) must_check;
 
-/* --- vsock_table.c: the table of connections; the caller holds the lock --- */
+/* --- vsock_table.c: the table of connections; the caller holds the device's lock --- */
 
 struct vsock_conn *vsock_find_conn(
 	const struct virtio_vsock *v, uint32_t guest_port, uint32_t port);
-/* Makes a connection for the descriptor, which becomes its own, also on failure. */
+/* Makes a connection for the descriptor, which the connection then owns, even if the call fails. */
 int vsock_add_conn(struct virtio_vsock *v, int fd, unsigned use, struct vsock_conn **ret)
 	must_check;
 /*
- * Has to be called after each call that changes the connection: tells the owner if its descriptor
- * was closed, and frees the connection if nothing is left of it.
+ * Completes a change of a connection; has to be called after each function that changes one. Tells
+ * the owner if the descriptor was closed, and frees the connection if both sides have forgotten it.
  */
 void vsock_settle_conn(struct virtio_vsock *v, struct vsock_conn *c);
 
-/* --- vsock_rx.c; the caller holds the lock --- */
+/* --- vsock_rx.c: the receive queue; the caller holds the device's lock --- */
 
 /*
- * Sends the guest the packets and the data that wait. 0: nothing is left, or the guest has no more
- * buffers. 1: the share of this turn is used up. < 0: the driver broke the queue.
+ * Sends the guest the packets and the data that wait. Returns 0 if nothing is left or the guest has
+ * no more buffers, 1 if the share of this turn is used up, or -errno if the driver broke the queue.
  */
 int vsock_fill_rx(struct virtio_vsock *v);

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A direction is over when its sender has ended and all data is delivered, or
- * when its receiver wants no more:
+ * Theory of operation. A direction of a connection ends when its sender has ended and all data is
+ * delivered, or when its receiver wants no more:
  *
  *	to the guest     the descriptor's input has ended, or the guest sent SHUTDOWN(RCV)
  *	from the guest   the guest sent SHUTDOWN(SEND) and all is written, or the descriptor takes
  *	                 no more
  *
- * The device tells the guest by SHUTDOWN which direction has ended on the host. When both are over,
- * the side that got SHUTDOWN of both answers RST, and both sides forget the ports (5.10.6.5). Until
- * the guest answers, the connection stays in the table without its descriptor.
+ * The device tells the guest by a SHUTDOWN packet which direction has ended on the host. When both
+ * directions have ended, the side that was told so answers with RST, and both sides forget the
+ * connection (virtio 1.2, 5.10.6.5). Until the guest answers, the connection stays in the table
+ * without its descriptor.
  */
 #include "vm/virtio/vsock_conn.h"
 
@@ -50,7 +51,10 @@ void vsock_conn_free(struct vsock_conn *c)
 	free(c);
 }
 
-/* Draws the consequences of a change of the connection; called after each change. */
+/*
+ * Ends the direction from the guest after all its data is written, and queues an RST when both
+ * directions have ended. Called after each change of the connection.
+ */
 static void update_conn(struct vsock_conn *c)
 {
 	if (c->guest_ended && c->len == 0)
@@ -63,14 +67,17 @@ static void count_written(struct vsock_conn *c, uint32_t n)
 {
 	c->done += n;
 	/*
-	 * An update at half of the credit keeps the guest from waiting for credit while the device
-	 * waits for data.
+	 * Sends the guest a credit update when half of its credit is written. The guest then need
+	 * not wait for credit.
 	 */
 	if (c->done - c->told >= c->size / 2)
 		c->ops |= BIT(CREDIT_UPDATE);
 }
 
-/* Drops the guest's data, because nobody can read it any more. */
+/*
+ * Drops the data that the guest has sent and that is not written yet, because nobody can read it
+ * any more.
+ */
 static void fail_output(struct vsock_conn *c)
 {
 	vsock_stream_end(&c->stream, VSOCK_FROM_GUEST);
@@ -102,8 +109,8 @@ static void write_kept(struct vsock_conn *c)
 }
 
 /*
- * The guest has broken the protocol, or memory is short. The valid data that it sent is still
- * written.
+ * Resets the connection, because the guest has broken the protocol or memory is short. Still writes
+ * the valid data that the guest has sent.
  */
 static void abort_conn(struct vsock_conn *c)
 {
@@ -139,11 +146,12 @@ static void receive_data(
 	ssize_t n = 0;
 
 	if (len > c->size - c->len) {
-		abort_conn(c); /* more than its credit */
+		abort_conn(c); /* the guest has sent more than its credit */
 		return;
 	}
 	if (c->guest_ended || !(c->stream.open & VSOCK_FROM_GUEST)) {
-		count_written(c, len); /* dropped */
+		/* dropped data counts as written, so that the guest gets its credit back */
+		count_written(c, len);
 		return;
 	}
 	while (len > 0 && c->len == 0 && c->stream.writable) {
@@ -215,8 +223,8 @@ void vsock_conn_event(struct vsock_conn *c, uint32_t events)
 {
 	vsock_stream_event(&c->stream, events);
 	/*
-	 * For a pipe EPOLLERR means that its last reader has gone. The guest learns it before its
-	 * next write.
+	 * For a pipe EPOLLERR means that its last reader has closed it. The guest is told now,
+	 * before its next write.
 	 */
 	if (c->stream.fifo && (events & EPOLLERR))
 		fail_output(c);
@@ -225,7 +233,7 @@ void vsock_conn_event(struct vsock_conn *c, uint32_t events)
 	update_conn(c);
 }
 
-/* The flags of the SHUTDOWN that the guest has to get. */
+/* Returns the flags of the SHUTDOWN that the guest must have got by now. */
 static uint32_t due_shutdown(const struct vsock_conn *c)
 {
 	uint32_t flags = 0;
@@ -233,7 +241,8 @@ static uint32_t due_shutdown(const struct vsock_conn *c)
 	if (!(c->stream.open & VSOCK_TO_GUEST))
 		flags |= VIRTIO_VSOCK_SHUTDOWN_SEND;
 	/*
-	 * If the guest itself has ended this direction, it hears of it only with the last SHUTDOWN.
+	 * If the guest itself has ended this direction, the device confirms that only in the last
+	 * SHUTDOWN.
 	 */
 	if (!(c->stream.open & VSOCK_FROM_GUEST) && (!c->guest_ended || c->stream.fd < 0))
 		flags |= VIRTIO_VSOCK_SHUTDOWN_RCV;
@@ -266,7 +275,7 @@ uint16_t vsock_conn_op(const struct vsock_conn *c, uint32_t *ret_flags)
 
 void vsock_conn_sent_op(struct vsock_conn *c, uint16_t op, uint32_t flags)
 {
-	/* Each packet contains the present credit. */
+	/* The credit counts as told, because each packet contains it. */
 	c->told = c->done;
 	c->ops &= ~(1U << op | BIT(CREDIT_UPDATE));
 	if (op == VIRTIO_VSOCK_OP_SHUTDOWN)
@@ -298,7 +307,8 @@ void vsock_conn_was_read(struct vsock_conn *c, ssize_t n, size_t room)
 			   : (size_t)n == room                         ? c->batch
 								       : 1;
 	} else if (n != -EAGAIN) {
-		vsock_stream_end(&c->stream, VSOCK_TO_GUEST); /* EIO: a terminal that hung up */
+		/* read(2) returns EIO for a terminal that hung up, which counts as the end */
+		vsock_stream_end(&c->stream, VSOCK_TO_GUEST);
 		update_conn(c);
 	}
 }

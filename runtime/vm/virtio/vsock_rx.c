@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The receive queue of the vsock device: the packets that go to the guest. */
+/* Fills the receive queue of the vsock device with the packets that go to the guest. */
 #include <endian.h>
 #include <inttypes.h>
 #include <string.h>
@@ -9,8 +9,8 @@
 #define READ_MAX (64U << 10)
 
 /*
- * Takes the next receive buffer. Returns 1 if it is in v->chain, or 0 if there is none and the
- * guest will kick.
+ * Takes the next receive buffer of the guest. Returns 1 with the buffer in v->chain, or 0 if there
+ * is none; the guest will kick when it gives one.
  */
 static int take_room(struct virtio_vsock *v)
 {
@@ -40,7 +40,8 @@ static struct virtio_vsock_hdr packet_header(
 }
 
 /*
- * Sends a packet without data. Returns the number sent: 1, or 0 if the guest has no buffer for it.
+ * Sends the guest a packet without data. Returns the number of packets sent: 1, or 0 if the guest
+ * has no buffer for it.
  */
 static int send_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 {
@@ -90,7 +91,7 @@ static int send_resets(struct virtio_vsock *v)
 	return r < 0 ? r : (int)n;
 }
 
-/* Takes receive buffers for one read of at most `credit` bytes, and returns their number. */
+/* Takes receive buffers for one read of at most `credit` bytes. Returns the number of buffers. */
 static int take_rooms(struct virtio_vsock *v, unsigned most, uint32_t credit, unsigned *ret_parts)
 {
 	uint32_t left = credit < READ_MAX ? credit : READ_MAX;
@@ -103,7 +104,8 @@ static int take_rooms(struct virtio_vsock *v, unsigned most, uint32_t credit, un
 		if (r == 0)
 			break;
 		if (parts + v->chain.writable > VIRTQ_CHAIN_MAX) {
-			v->dev.queues[VSOCK_QUEUE_RX].next_avail--; /* left for the next read */
+			/* puts the last buffer back, for the next read */
+			v->dev.queues[VSOCK_QUEUE_RX].next_avail--;
 			break;
 		}
 		struct vsock_room *w = &v->rooms[n++];
@@ -131,8 +133,8 @@ static void deliver_data(struct virtio_vsock *v, const struct vsock_room *w, str
 }
 
 /*
- * Reads once for the guest, into as many buffers as earlier reads have filled. Returns the number
- * of packets sent.
+ * Reads once from the descriptor into the guest's buffers, taking no more buffers than earlier
+ * reads have filled. Returns the number of packets sent.
  */
 static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t credit)
 {
@@ -154,7 +156,7 @@ static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t cred
 		p.len = left < w->len ? (uint32_t)left : w->len;
 		deliver_data(v, w, &p);
 	}
-	/* The unused buffers go back to the queue as if they had not been taken. */
+	/* Puts the unused buffers back into the queue as if they had not been taken. */
 	v->dev.queues[VSOCK_QUEUE_RX].next_avail -= (uint16_t)(n - used);
 	if (used > 0)
 		vsock_conn_sent_op(c, VIRTIO_VSOCK_OP_RW, 0);
@@ -162,7 +164,7 @@ static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t cred
 	return used;
 }
 
-/* Sends what one connection has to send. Returns the number of packets. */
+/* Sends the guest what one connection has to send. Returns the number of packets. */
 static int send_for(struct virtio_vsock *v, struct vsock_conn *c)
 {
 	uint32_t credit = vsock_conn_credit(c), flags;
@@ -196,7 +198,10 @@ int vsock_fill_rx(struct virtio_vsock *v)
 
 		r = send_for(v, c);
 		vsock_settle_conn(v, c);
-		/* A connection that got no buffer is the first to get one the next time. */
+		/*
+		 * If the guest has no buffer left for this connection, the next turn starts with
+		 * this connection.
+		 */
 		if (v->count == before && (r > 0 || !v->starved))
 			v->turn = (v->turn + 1) % before;
 		idle = r > 0 ? 0 : idle + 1;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: how not to wait on a descriptor whose O_NONBLOCK may not be changed. For a
- * socket each call has a flag. For a pipe or a terminal the device opens a description of its own
- * through /proc. If it cannot (no /proc in the jail, or a terminal of another user), RWF_NOWAIT
- * tells the call not to wait. If the file does not support that either, poll(2) is called first.
- * Only in the last case the device may wait, if another process that has the same terminal comes
- * between the two calls.
+ * Theory of operation. The device must not wait for a descriptor, and must not set O_NONBLOCK on it
+ * either, because other processes share its open file description. For a socket each call has a
+ * flag not to wait. For a pipe or a terminal the device opens another description of the same file
+ * through /proc. If it cannot (no /proc in the jail, or a terminal of another user), it uses
+ * RWF_NOWAIT. If the file does not support that either, it calls poll(2) first. Only in this last
+ * case may the device wait: if another process uses the same terminal between poll(2) and the read
+ * or write.
  */
 #include "vm/virtio/vsock_stream.h"
 
@@ -19,8 +20,8 @@
 #include <sys/sysmacros.h>
 
 /*
- * Linux, major.h: /dev/tty, /dev/console and /dev/ptmx. Opening one of them again may give another
- * terminal.
+ * Major number of /dev/tty, /dev/console and /dev/ptmx (Linux, major.h). Opening one of them again
+ * may give another terminal, so the device does not.
  */
 #define TTYAUX_MAJOR 5
 
@@ -40,7 +41,10 @@ static unsigned open_directions(int fd)
 	}
 }
 
-/* Opens a description of the device's own of the same pipe or terminal, or returns -1. */
+/*
+ * Opens the pipe or terminal of `fd` again, so that the device has an open file description of its
+ * own. Returns the new descriptor, or -1.
+ */
 static int open_own(int fd, unsigned use)
 {
 	int access = use == VSOCK_BOTH ? O_RDWR : use == VSOCK_TO_GUEST ? O_RDONLY : O_WRONLY;
@@ -72,8 +76,8 @@ static int choose_mode(struct vsock_stream *s)
 		s->mode = S_ISCHR(st.st_mode) ? VSOCK_NOWAIT : VSOCK_PLAIN;
 	}
 	/*
-	 * poll(2) reports a terminal as writable if it has room for one byte, and a pipe if it has
-	 * room for PIPE_BUF.
+	 * Limits each write to the room that poll(2) guarantees: one byte in a terminal, PIPE_BUF
+	 * in a pipe.
 	 */
 	s->chunk = is_tty ? 1 : PIPE_BUF;
 	return 0;
@@ -198,8 +202,8 @@ void vsock_stream_watch_output(struct vsock_stream *s, bool on)
 		return;
 	s->output_watched = on;
 	/*
-	 * EPOLL_CTL_MOD polls the file again, so epoll also reports a file that became ready before
-	 * this call.
+	 * EPOLL_CTL_MOD makes epoll check the file again, so epoll also reports that the file
+	 * became ready before this call.
 	 */
 	if (update_watch(s, EPOLL_CTL_MOD) < 0)
 		s->writable = true;
@@ -219,8 +223,8 @@ void vsock_stream_end(struct vsock_stream *s, unsigned use)
 		return;
 	}
 	/*
-	 * If another process holds the description, closing the descriptor would leave it in the
-	 * epoll set.
+	 * Removes the descriptor from epoll, because closing it does not remove it if another
+	 * process holds the same description.
 	 */
 	if (s->watched)
 		epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->fd, NULL);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A host descriptor as the end of a vsock stream: a stream socket, or one of those that a
- * container's standard streams use: a pipe's end, a terminal, a regular file, /dev/null. Reading
- * and writing never wait, except for the disk of a regular file. The flags of the open file
- * description stay as they are, because other processes hold it too. SIGPIPE must be ignored in
- * this process.
+ * Uses a descriptor of the host as the end of a vsock stream. It may be a stream socket or one of
+ * the files that a container uses as standard streams: a pipe, a terminal, a regular file,
+ * /dev/null. Reading and writing never wait, except for the disk of a regular file. The flags of
+ * the open file description stay as they are, because other processes use the same description.
+ * SIGPIPE must be ignored in this process.
  *
  * epoll reports only changes (EPOLLET). `readable` and `writable` stay true until a call fails with
- * EAGAIN. So nothing has to be disarmed while the guest has no room, and nothing wakes the loop
- * needlessly.
+ * EAGAIN. So the device need not change the epoll set while the guest has no room, and the event
+ * loop is not woken without need.
  */
 #pragma once
 #include <sys/uio.h>
@@ -16,23 +16,28 @@
 #include "base/err.h"
 #include "base/fd.h"
 
-/* The directions that a descriptor is used for. A terminal may be open for more than that. */
+/*
+ * The directions in which the device uses a descriptor. A terminal may be open for both directions
+ * and used for one.
+ */
 enum vsock_use { VSOCK_TO_GUEST = 1, VSOCK_FROM_GUEST = 2, VSOCK_BOTH = 3 };
 
 enum vsock_mode {
-	VSOCK_SOCKET, /* MSG_DONTWAIT */
-	VSOCK_PLAIN,  /* a description of the device's own with O_NONBLOCK, or a regular file */
-	VSOCK_NOWAIT, /* RWF_NOWAIT (pipes since Linux 6.4) */
-	VSOCK_POLL,   /* poll(2) before each call, and each write has at most `chunk` bytes */
+	VSOCK_SOCKET, /* uses MSG_DONTWAIT */
+	VSOCK_PLAIN,  /* uses a description of its own with O_NONBLOCK, or a regular file */
+	VSOCK_NOWAIT, /* uses RWF_NOWAIT (works for pipes since Linux 6.4) */
+	/* calls poll(2) before each read or write, and writes at most `chunk` bytes */
+	VSOCK_POLL,
 };
 
 struct vsock_stream {
-	int fd; /* -EBADF when both directions have ended */
+	int fd; /* -EBADF after both directions have ended */
 	int epoll;
-	unsigned open; /* of enum vsock_use: the directions that have not ended */
+	unsigned open; /* bits of enum vsock_use: the directions that have not ended */
 	enum vsock_mode mode;
 	size_t chunk;
-	bool watched; /* in epoll; a regular file cannot be, and is always ready */
+	/* the descriptor is in the epoll set; a regular file cannot be, and is always ready */
+	bool watched;
 	bool output_watched;
 	bool fifo;
 	bool readable, writable;
@@ -40,18 +45,19 @@ struct vsock_stream {
 };
 
 /*
- * fd becomes the stream's, also on failure. The directions are those of `use` for which fd is open.
- * epoll gives `cookie` back as epoll_event.data.ptr.
+ * Starts to use fd, which the stream then owns, even if the call fails. The stream has those
+ * directions of `use` for which fd is open. epoll reports its events with `cookie` in
+ * epoll_event.data.ptr.
  */
 int vsock_stream_open(struct vsock_stream *s, int fd, unsigned use, int epoll, void *cookie)
 	must_check;
 
-/* Records the events that epoll_wait(2) has reported. */
+/* Records the events that epoll_wait(2) has reported for the stream. */
 void vsock_stream_event(struct vsock_stream *s, uint32_t events);
 
 /*
- * Like readv(2) and writev(2), but return -errno. -EAGAIN: wait for the event. A read returns 0 at
- * the end.
+ * Read and write like readv(2) and writev(2), but return -errno. -EAGAIN means to wait for the next
+ * event. A read returns 0 at the end.
  */
 ssize_t vsock_stream_read(struct vsock_stream *s, const struct iovec *iov, unsigned count)
 	must_check;
@@ -59,10 +65,10 @@ ssize_t vsock_stream_write(struct vsock_stream *s, const struct iovec *iov, unsi
 	must_check;
 
 /*
- * Sets whether epoll reports that the descriptor is writable. It is on while data waits to be
- * written.
+ * Sets whether epoll reports that the descriptor is writable. The device wants this only while data
+ * waits to be written.
  */
 void vsock_stream_watch_output(struct vsock_stream *s, bool on);
 
-/* Ends directions; the last one closes the descriptor. */
+/* Ends the directions in `use`. When both have ended, the descriptor is closed. */
 void vsock_stream_end(struct vsock_stream *s, unsigned use);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of connections of the vsock device. */
+/* Keeps the table of the vsock device's connections. */
 #include "vm/virtio/vsock.h"
 
 struct vsock_conn *vsock_find_conn(const struct virtio_vsock *v, uint32_t guest_port, uint32_t port)
