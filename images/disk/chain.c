@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files that an image names. A name comes from the image, so from anyone: it is only resolved
- * beneath the directory that the caller allows, with openat2(2)'s RESOLVE_BENEATH, which refuses
- * "..", absolute names and symbolic links that lead out of it.
+ * Opens the other files that an image names, such as its backing file. Anyone may have made the
+ * image, so its names are not trusted. A name is only resolved beneath the directory that the
+ * caller allows, with the flag RESOLVE_BENEATH of openat2(2), which refuses "..", absolute names
+ * and symbolic links that lead out of it.
  */
 #include <sys/stat.h>
 
@@ -47,7 +48,10 @@ int disk_read_meta(struct disk *d, void *buf, size_t len, uint64_t offset, const
 	return 0;
 }
 
-/* The name beneath dir: absolute names lose the directory's path, relative ones get the folder. */
+/*
+ * Sets *ret to the name relative to d->dir. From an absolute name it removes the directory's path;
+ * a relative name gets the folder of the image in front.
+ */
 static int beneath(struct disk *d, const char *what, const char *name, char **ret)
 {
 	size_t len = d->dir->path ? strlen(d->dir->path) : 0;
@@ -97,7 +101,10 @@ int disk_open_named(struct disk *d, const char *what, const char *name, bool wri
 	return r;
 }
 
-/* json:{"driver": FORMAT, "file": {"driver": "file", "filename": NAME}}, as QEMU writes it. */
+/*
+ * Parses the name of a backing file in the form json:{"driver": FORMAT, "file": {"driver": "file",
+ * "filename": NAME}}, which QEMU writes.
+ */
 static int parse_json_name(struct disk *d, struct arena *a, const char **name, const char **format)
 {
 	const char *text = *name + strlen("json:");
@@ -111,7 +118,7 @@ static int parse_json_name(struct disk *d, struct arena *a, const char **name, c
 	const char *filename = json_get_str(file, "filename");
 	if (!filename)
 		filename = json_get_str(j, "file.filename");
-	/* A single level: {"driver": "file", "filename": NAME}. */
+	/* Accepts the short form without a format too: {"driver": "file", "filename": NAME}. */
 	if (!filename && driver && streq(driver, "file")) {
 		filename = json_get_str(j, "filename");
 		driver = "raw";
@@ -202,7 +209,10 @@ int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64
 		size_t skipped = 0;
 
 		there = b->size - offset < len ? (size_t)(b->size - offset) : len;
-		/* The part may be longer than the request: a buffer at a time. */
+		/*
+		 * Reads one buffer after the other, because the array of buffers may be longer than
+		 * the request.
+		 */
 		while (skipped < there) {
 			size_t here = part.iov->iov_len - part.skip;
 

@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What all formats share: opening and closing, the range checks, reads by what map() says. */
+/*
+ * Implements what is the same for all formats: opening and closing a disk, checking ranges, and
+ * reading the extents that the format's map() returns.
+ */
 #include <sys/stat.h>
 
 #include "images/disk/formats.h"
 
-#define DEPTH_MAX 200 /* images in a chain */
+#define DEPTH_MAX 200 /* the most images in a chain of backing files */
 
-/* A 2^63 would not fit an off_t, with which the kernel takes offsets. */
+/*
+ * The greatest size of a disk: the greatest offset that off_t can hold, because the kernel takes
+ * file offsets as off_t.
+ */
 #define SIZE_MAX_DISK ((uint64_t)INT64_MAX)
 
 static int new_disk(struct disk **ret, int fd, const struct disk_options *o)
@@ -36,7 +42,7 @@ static int new_disk(struct disk **ret, int fd, const struct disk_options *o)
 	return err_set(ENOMEM, "%s: no memory", o->name);
 }
 
-/* The same file twice in a chain would be read for ever. */
+/* Refuses a chain that contains the same file twice, because such a chain has no end. */
 static int check_loop(struct disk *d)
 {
 	struct stat mine, other;
@@ -92,7 +98,10 @@ int disk_open(struct disk **ret, int fd, const struct disk_options *o)
 	r = open_format(d, o);
 	if (r < 0)
 		return r;
-	/* Only the opening of a chain looks at what is above. */
+	/*
+	 * Clears the link to this image, because only check_loop() needs it, while the chain is
+	 * being opened.
+	 */
 	if (d->backing)
 		d->backing->above = NULL;
 	*ret = take_ptr(d);
@@ -156,7 +165,10 @@ static int check_range(const struct disk *d, uint64_t offset, uint64_t length, b
 
 static int unpack(struct disk *d, const struct iov_part *p, uint64_t offset, size_t len)
 {
-	/* One buffer that holds all: no copy. */
+	/*
+	 * If one buffer can hold all the data, the function unpacks into it directly and saves a
+	 * copy.
+	 */
 	if (p->n > 0 && p->iov->iov_len - p->skip >= len)
 		return d->format->unpack(d, offset, (uint8_t *)p->iov->iov_base + p->skip, len);
 	_cleanup_free_ uint8_t *buf = malloc(len);
@@ -247,7 +259,7 @@ int disk_writev(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 
 int disk_write(struct disk *d, const void *buf, size_t len, uint64_t offset)
 {
-	/* A write only reads the buffer. */
+	/* The cast removes const, because struct iovec has none; a write only reads the buffer. */
 	struct iovec v = {(void *)(uintptr_t)buf, len};
 
 	return disk_writev(d, &v, 1, offset);
@@ -307,7 +319,10 @@ int disk_map_chain(struct disk *d, uint64_t offset, uint64_t length, struct disk
 	*ret_depth = 0;
 	while (r >= 0 && ret->kind == DISK_HOLE && d->backing) {
 		d = d->backing;
-		/* A backing file that ends early: zeros, which no image has. */
+		/*
+		 * The backing file is shorter than this image. Behind its end the range reads as
+		 * zeros, and no image has data for it.
+		 */
 		if (offset >= d->size)
 			return 0;
 		length = ret->length;

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Disk images of every format, behind one interface.
+ * Opens, reads and writes disk images of all formats by one interface.
  *
  * Order of calls: disk_open() or, for an image that does not exist yet, the create function of its
- * format; then any of disk_read() to disk_map(); disk_flush(); disk_close(). The format is always
- * named by the caller, because a guest can write any bytes into a raw image, and so can make it
- * look like another format.
+ * format; then any of disk_read() to disk_map(); disk_flush(); disk_close(). The caller always
+ * names the format. It is never detected from the content, because a guest can write any bytes into
+ * a raw image and make it look like another format.
  *
  * Other files that an image names (a backing file, an extent, a data file) are opened only if the
  * caller gives a directory, and only beneath that directory.
  *
  * Threads: several threads may read, write, zero, discard, flush and map one open disk at a time.
- * Opening, closing, resizing and checking need the disk for themselves.
+ * No other call may run while a disk is opened, closed, resized or checked.
  *
- * Sizes and offsets are bytes, and need no alignment. All functions that return int follow
+ * Sizes and offsets are in bytes and need no alignment. All functions that return int follow
  * base/err.h: 0 or more, or -errno with a message that names the image.
  */
 #pragma once
@@ -24,56 +24,70 @@
 
 struct disk;
 
-/* A directory beneath which an image may name other files. */
+/* A directory. An image may name other files only beneath it. */
 struct disk_dir {
-	int fd;           /* the directory, O_PATH will do; stays the caller's */
-	const char *path; /* its absolute path, for absolute names in images; NULL: none accepted */
+	/* descriptor of the directory, which may be O_PATH; the caller closes it */
+	int fd;
+	/*
+	 * absolute path of the directory, by which absolute names in images are recognized; NULL:
+	 * these are refused
+	 */
+	const char *path;
 };
 
 struct disk_options {
-	const char *format;         /* required: one of disk_format_names() */
-	const char *name;           /* required: what messages call the image, such as its path */
-	bool write;                 /* the descriptor must be open for reading and writing */
-	bool shared;                /* open although another process writes the image */
-	bool unsafe;                /* nothing is synced: for an image that can be made again */
-	bool alone;                 /* do not open the backing file: for info and check */
-	bool ignore_dirty;          /* open what must be repaired first: for check */
-	bool discard_zeroed;        /* zeroing gives clusters back instead of keeping them */
-	const struct disk_dir *dir; /* NULL: the image may not name any other file */
-	const char *path;           /* the image beneath dir; names are relative to its folder */
-	const char *backing_format; /* for an image that names a backing file, but no format */
-	size_t cache;               /* bytes for mapping tables; 0: 8 MiB */
-	unsigned depth;             /* 0 for the caller; chains of backing files count up */
-	const struct disk *above;   /* NULL for the caller; the image that names this one */
+	const char *format; /* required: a name that disk_format_names() returns */
+	const char *name;   /* required: name of the image in messages, such as its path */
+	/* open the disk for writing; the descriptor must allow reading and writing */
+	bool write;
+	bool shared;         /* open the image even if another process is writing it */
+	bool unsafe;         /* never sync the file, because the image can be made again */
+	bool alone;          /* do not open the backing file; for `info` and `check` */
+	bool ignore_dirty;   /* open an image that has to be repaired; for `check` */
+	bool discard_zeroed; /* disk_zero() frees clusters instead of keeping them */
+	/* directory beneath which the image may name other files; NULL: it may name none */
+	const struct disk_dir *dir;
+	/* path of the image beneath `dir`; relative names in the image start at its folder */
+	const char *path;
+	const char *backing_format; /* format of the backing file if the image does not say it */
+	size_t cache;               /* size of the cache for mapping tables in bytes; 0: 8 MiB */
+	/* number of images above this one in the chain; callers set 0 */
+	unsigned depth;
+	const struct disk *above; /* the image whose backing file this one is; callers set NULL */
 };
 
 enum disk_extent_kind {
-	DISK_HOLE,   /* not in this image: the backing file's bytes, or zeros without one */
-	DISK_ZERO,   /* zeros, as this image says */
-	DISK_DATA,   /* plain bytes at .host of .fd */
-	DISK_PACKED, /* in this image, but only disk_read() gives the bytes: compressed */
+	/*
+	 * the image has no data here: reads return the backing file's bytes, or zeros without one
+	 */
+	DISK_HOLE,
+	DISK_ZERO,   /* the image says that the bytes are zeros */
+	DISK_DATA,   /* plain bytes in file `fd` at offset `host` */
+	DISK_PACKED, /* the image has compressed bytes here, which only disk_read() can return */
 };
 
 #define DISK_NO_HOST UINT64_MAX
 
-/* What an image has for a range of the disk. */
+/* A range of the disk, and what an image has for it. */
 struct disk_extent {
 	enum disk_extent_kind kind;
-	uint64_t start, length; /* of the disk */
-	uint64_t host;          /* offset in fd, or DISK_NO_HOST: DISK_DATA has it, DISK_ZERO may */
-	int fd;                 /* belongs to the disk; -EBADF if host is DISK_NO_HOST */
+	uint64_t start, length; /* first byte and number of bytes of the range, on the disk */
+	/* offset of the bytes in `fd`, or DISK_NO_HOST; DISK_DATA always has one, DISK_ZERO may */
+	uint64_t host;
+	/* file with the bytes, which the disk closes; -EBADF if host is DISK_NO_HOST */
+	int fd;
 };
 
 /*
- * Opens the image that fd is, which from then on belongs to the disk, also if this fails. Takes the
- * locks that QEMU takes, so that two writers, or a writer and a reader, refuse each other.
- * An image that has a backing file fails with -EPERM if o->dir is NULL and o->alone is not set.
+ * Opens the image in file `fd`. The disk owns fd from then on, even if the call fails. Takes the
+ * same locks as QEMU, so that a second writer, or a reader beside a writer, gets an error. Returns
+ * -EPERM if the image has a backing file but o->dir is NULL and o->alone is not set.
  */
 int disk_open(struct disk **ret, int fd, const struct disk_options *o) must_check;
 
 /*
- * Gives back all that the disk holds; NULL is allowed. Write errors are only seen by disk_flush(),
- * which the caller of a written disk calls before.
+ * Closes the disk and frees it; does nothing if d is NULL. It does not report write errors, so a
+ * caller that has written must call disk_flush() before.
  */
 void disk_close(struct disk *d);
 void disk_closep(struct disk **d);
@@ -84,16 +98,21 @@ const char *disk_name(const struct disk *d);
 bool disk_writable(const struct disk *d);
 const char *disk_format_name(const struct disk *d);
 
-/* The disk beneath, or NULL. */
+/* Returns the disk of the backing file, or NULL. */
 struct disk *disk_backing(const struct disk *d);
 
-/* What lies outside of the disk is -EINVAL. Success means that all of it was read or written. */
+/*
+ * Read or write `len` bytes at `offset`. If the range reaches beyond the disk's end, they return
+ * -EINVAL. Success means that all bytes were read or written.
+ */
 int disk_read(struct disk *d, void *buf, size_t len, uint64_t offset) must_check;
 int disk_readv(struct disk *d, const struct iovec *iov, int n, uint64_t offset) must_check;
 int disk_write(struct disk *d, const void *buf, size_t len, uint64_t offset) must_check;
 int disk_writev(struct disk *d, const struct iovec *iov, int n, uint64_t offset) must_check;
 
-/* Makes the range read as zeros. Where the format can say so, nothing is written. */
+/*
+ * Makes the range read as zeros. If the format can mark zeros in its tables, no zeros are written.
+ */
 int disk_zero(struct disk *d, uint64_t offset, uint64_t length) must_check;
 
 /*
@@ -103,42 +122,49 @@ int disk_zero(struct disk *d, uint64_t offset, uint64_t length) must_check;
  */
 int disk_discard(struct disk *d, uint64_t offset, uint64_t length) must_check;
 
-/* What was written before is on stable storage afterwards, unless the disk was opened unsafe. */
+/* Makes all earlier writes durable on stable storage, unless the disk was opened with `unsafe`. */
 int disk_flush(struct disk *d) must_check;
 
-/* Changes the disk's size; what is new reads as zeros. Not all formats can. */
+/*
+ * Changes the disk's size. The added part reads as zeros. Formats that cannot do this return
+ * -EOPNOTSUPP.
+ */
 int disk_resize(struct disk *d, uint64_t size) must_check;
 
 /*
- * What this image alone has at `offset`: an extent that starts there, is at least one byte and at
- * most `length` long. Neighbouring extents of one kind may come in pieces.
+ * Reports what this image, without its backing files, has at `offset`. *ret is an extent that
+ * begins there and has 1 to `length` bytes. Neighbouring extents may be of the same kind.
  */
 int disk_map(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret) must_check;
 
 /*
- * The same through the whole chain: *ret_depth is the number of images above the one that has the
- * range. DISK_HOLE: no image of the chain has it, so it reads as zeros.
+ * Reports what the chain of images has at `offset`. *ret is an extent as of disk_map(), and
+ * *ret_depth the number of images above the one that has it. DISK_HOLE means that no image of the
+ * chain has data there, so it reads as zeros.
  */
 int disk_map_chain(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret,
 	unsigned *ret_depth) must_check;
 
-/* Facts for `info`: what all formats have, and a list of what only this one has. */
+/*
+ * The facts about an image that `caisson disk info` prints: members that all formats have, and a
+ * list of facts that only one format has.
+ */
 enum disk_fact_type { DISK_FACT_TEXT, DISK_FACT_NUMBER, DISK_FACT_BOOL };
 
 struct disk_fact {
 	struct disk_fact *next;
-	const char *key; /* as qemu-img's JSON spells it: "compression-type" */
+	const char *key; /* name of the fact as in qemu-img's JSON, such as "compression-type" */
 	enum disk_fact_type type;
 	const char *text;
-	uint64_t number; /* DISK_FACT_BOOL: 0 or 1 */
+	uint64_t number; /* value of a number; of a DISK_FACT_BOOL, 0 or 1 */
 };
 
 struct disk_info {
-	struct arena arena; /* holds all texts */
+	struct arena arena; /* memory of all texts */
 	const char *format;
-	uint64_t size;         /* of the disk */
-	uint64_t used;         /* bytes of storage that the image takes */
-	uint64_t cluster_size; /* 0: the format has none */
+	uint64_t size;         /* size of the disk in bytes */
+	uint64_t used;         /* bytes of storage that the image takes on the host */
+	uint64_t cluster_size; /* bytes; 0: the format has no clusters */
 	const char *backing, *backing_format;
 	bool dirty, corrupt, encrypted, compressed;
 	struct disk_fact *facts, **facts_end;
@@ -149,24 +175,30 @@ void disk_info_release(struct disk_info *i);
 
 int disk_get_info(struct disk *d, struct disk_info *ret) must_check;
 
-/* What a check found. */
+/* The options and the results of a check. */
 struct disk_check {
-	uint64_t errors;         /* places where data is lost or would be */
-	uint64_t leaks;          /* clusters that are taken and not used: harmless */
-	uint64_t errors_fixed;   /* of the errors */
-	uint64_t leaks_fixed;    /* of the leaks */
-	uint64_t clusters;       /* of the disk */
-	uint64_t used;           /* of the disk's clusters, those that the image has */
-	uint64_t compressed;     /* of the used ones */
-	uint64_t fragmented;     /* of the used ones: not right behind the one before */
+	uint64_t errors; /* number of places where data is lost or would be lost */
+	/* number of clusters that are marked as used and are not; harmless */
+	uint64_t leaks;
+	uint64_t errors_fixed; /* number of errors that were repaired */
+	uint64_t leaks_fixed;  /* number of leaks that were repaired */
+	uint64_t clusters;     /* number of clusters of the disk */
+	uint64_t used;         /* number of the disk's clusters that the image has data for */
+	uint64_t compressed;   /* how many of the used clusters are compressed */
+	/* how many of the used clusters do not follow the one before them in the file */
+	uint64_t fragmented;
 	uint64_t end;            /* offset behind the last used cluster of the file */
-	bool fix_leaks, fix_all; /* what to repair; the disk is open for writing then */
-	void (*report)(void *data, const char *line); /* a fault; NULL: only count */
+	bool fix_leaks, fix_all; /* what to repair; the disk must be open for writing */
+	/* called for each fault with a text; NULL: faults are only counted */
+	void (*report)(void *data, const char *line);
 	void *data;
 };
 
-/* -EOPNOTSUPP: the format has nothing to check. */
+/*
+ * Checks the image, and repairs it if c says so. Returns -EOPNOTSUPP if the format has nothing to
+ * check.
+ */
 int disk_run_check(struct disk *d, struct disk_check *c) must_check;
 
-/* The name of format number i, in the order of the table, or NULL behind the last. */
+/* Returns the name of format number i, or NULL if there are fewer formats. */
 const char *disk_format_names(size_t i);

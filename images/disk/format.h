@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a disk format is made of: for the files that implement one, not for users of disks.
+ * Defines what a disk format consists of. The files that implement formats include this; users of
+ * disks do not.
  *
  * To add a format: write NAME.c with a `const struct disk_format format_NAME`, declare it below,
  * add it to the table in formats.c and the file to images/meson.build. A format that is only read
  * needs open(), map(), and close() if it keeps state; unpack() if it has compressed data; info().
- * The common code in disk.c and io.c does the rest: it checks ranges, follows the backing file,
- * reads what map() says.
+ * The common code in disk.c and io.c does the rest: it checks ranges, follows the backing file, and
+ * reads the extents that map() returns.
  */
 #pragma once
 #include <stdio.h>
@@ -17,33 +18,42 @@
 
 struct disk_format {
 	const char *name;
-	bool can_write; /* else a disk that is to be written is refused */
+	bool can_write; /* whether a disk of this format can be opened for writing */
 
 	/*
-	 * Reads the headers: sets d->size, and d->state for its own use. Has to check every number
-	 * in the file before it uses it, because the file may come from anyone. On failure close()
-	 * is called too, so it must cope with a half-made state, also with d->state NULL.
+	 * Reads the image's headers, and sets d->size, and d->state for the format's own use. It
+	 * has to check every number in the file before it uses it, because anyone may have made the
+	 * file. If it fails, close() is called, so close() has to handle an incomplete d->state and
+	 * NULL.
 	 */
 	int (*open)(struct disk *d, const struct disk_options *o);
 	void (*close)(struct disk *d);
 
 	/*
-	 * disk_map(): length is at least 1, and the range within the disk. May be called by several
-	 * threads at a time. fd and host are set already to "none".
+	 * Implements disk_map(). The caller has checked that length is at least 1 and that the
+	 * range is within the disk, and has set fd and host of *ret to "none". Several threads may
+	 * call it at a time.
 	 */
 	int (*map)(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret);
 
-	/* Reads bytes that lie within one extent that map() called DISK_PACKED. */
+	/*
+	 * Reads bytes from an extent that map() has called DISK_PACKED. All of them lie within one
+	 * extent.
+	 */
 	int (*unpack)(struct disk *d, uint64_t offset, void *buf, size_t len);
 
-	/* The rest may be NULL. read: instead of map() and unpack(). length: the sum of iov. */
+	/*
+	 * The functions below may be NULL. read() is used instead of map() and unpack(); the sum of
+	 * the buffers in iov is the length to read.
+	 */
 	int (*read)(struct disk *d, const struct iovec *iov, int n, uint64_t offset);
 	int (*write)(struct disk *d, const struct iovec *iov, int n, uint64_t offset);
 	int (*zero)(struct disk *d, uint64_t offset, uint64_t length);
 	int (*discard)(struct disk *d, uint64_t offset, uint64_t length);
 	int (*flush)(struct disk *d);
 	int (*resize)(struct disk *d, uint64_t size);
-	int (*info)(struct disk *d, struct disk_info *info); /* format, size and used are set */
+	/* adds facts to *info, in which format, size and used are set already */
+	int (*info)(struct disk *d, struct disk_info *info);
 	int (*check)(struct disk *d, struct disk_check *c);
 };
 
@@ -54,82 +64,109 @@ struct disk {
 	bool write, unsafe, shared, alone, discard_zeroed;
 	unsigned depth;
 	char *name;
-	char *path;               /* beneath dir; NULL: not known */
-	const struct disk *above; /* the image that names this one as its backing file */
+	/* path of the image beneath the allowed directory; NULL: not known */
+	char *path;
+	/* the image whose backing file this one is; only set while the chain is opened */
+	const struct disk *above;
 	const struct disk_dir *dir;
 	struct disk *backing;
-	void *state; /* the format's */
+	void *state; /* private data of the format */
 };
 
 extern const struct disk_format format_raw;
 extern const struct disk_format format_qcow2;
 
-/* A part of an array of buffers: `length` bytes from `skip` on. */
+/* A part of an array of buffers. It begins `skip` bytes behind the start of the first buffer. */
 struct iov_part {
 	const struct iovec *iov;
 	int n;
-	size_t skip; /* bytes of the first buffer that come before the part */
+	size_t skip; /* number of bytes of the first buffer that are not in the part */
 };
 
 uint64_t iov_length(const struct iovec *iov, int n);
 
-/* Moves the part's beginning on by len bytes. */
+/* Moves the start of the part `len` bytes forward. */
 void iov_part_skip(struct iov_part *p, size_t len);
 
-/* Copies the first len bytes of the part to buf, or buf to them, or zeros; does not move it. */
+/*
+ * Copy the first `len` bytes of the part to buf, or buf to them, or set them to zero. The part
+ * itself does not move.
+ */
 void iov_part_get(const struct iov_part *p, void *buf, size_t len);
 void iov_part_put(const struct iov_part *p, const void *buf, size_t len);
 void iov_part_clear(const struct iov_part *p, size_t len);
 
-/* Reads the part's first len bytes from fd. What lies behind the end of the file is zeros. */
+/*
+ * Read from fd into the first `len` bytes of the part, or write them to fd. Bytes behind the end of
+ * the file read as zeros.
+ */
 int iov_part_read(const struct iov_part *p, size_t len, int fd, uint64_t offset) must_check;
 int iov_part_write(const struct iov_part *p, size_t len, int fd, uint64_t offset) must_check;
 
-/* Plain buffers: whole reads (zeros behind the end of the file) and whole writes; no message. */
+/*
+ * Read or write all of a buffer. Bytes behind the end of the file read as zeros. They return -errno
+ * without a message.
+ */
 int io_read(int fd, void *buf, size_t len, uint64_t offset) must_check;
 int io_write(int fd, const void *buf, size_t len, uint64_t offset) must_check;
 
-/* Reads a table or header: a file that ends before it is an error, with a message. */
+/*
+ * Reads a table or a header of the image. A file that ends before it is an error. Errors have a
+ * message with `what`.
+ */
 int disk_read_meta(struct disk *d, void *buf, size_t len, uint64_t offset, const char *what)
 	must_check;
 
-/* The bytes of a regular file or block device; -errno with a message. */
+/*
+ * Sets *ret to the size in bytes of the disk's file, which may be a regular file or a block device.
+ * Returns -errno with a message.
+ */
 int disk_file_size(struct disk *d, uint64_t *ret) must_check;
 
 /*
- * Opens a file that the image names, read-only or with the disk's own access. A relative name
- * starts at the image's folder, an absolute one has to be beneath dir->path; all else, symbolic
- * links out of the directory too, is refused. *ret_path: the path beneath dir, to be freed.
+ * Opens a file that the image names, read-only, or for writing if `write` is set and the disk is
+ * open for writing. A relative name starts at the image's folder, and an absolute one must be
+ * beneath dir->path. All others are refused, also symbolic links that lead out of the directory.
+ * Sets *ret_path to the path beneath the directory; the caller frees it.
  */
 int disk_open_named(struct disk *d, const char *what, const char *name, bool write, char **ret_path)
 	must_check;
 
-/* Opens the backing file, if the options allow it, as d->backing. format NULL: not said. */
+/*
+ * Opens the backing file as d->backing, if the options allow it. `format` is NULL if the image does
+ * not say its format.
+ */
 int disk_open_backing(struct disk *d, const struct disk_options *o, const char *name,
 	const char *format) must_check;
 
-/* The same as a disk of its own, for writing if o->write is set; of o also shared and cache. */
+/*
+ * Opens the backing file as a disk of its own in *ret, for writing if o->write is set. Takes over
+ * the options `shared` and `cache` too.
+ */
 int disk_open_below(struct disk *d, const struct disk_options *o, const char *name,
 	const char *format, struct disk **ret) must_check;
 
-/* Reads what map() says, as disk_readv() does for formats without a read function. */
+/*
+ * Reads by the extents that the format's map() returns. disk_readv() uses this for formats without
+ * a read function.
+ */
 int disk_read_mapped(struct disk *d, const struct iovec *iov, int n, uint64_t offset) must_check;
 
-/* Reads through the layers below: d->backing's bytes, zeros where it has none or ends. */
+/* Reads `len` bytes from d->backing. Returns zeros behind its end, or if there is none. */
 int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64_t offset)
 	must_check;
 
-/* The locks of QEMU's file driver on a descriptor. They go with the descriptor. */
+/* Takes the locks of QEMU's file driver on the descriptor. They end when it is closed. */
 int disk_lock(int fd, const char *name, bool write, bool shared) must_check;
 
-/* A warning or an error of this image: "NAME: text". */
+/* Sets the error message "NAME: text" for this image and returns -code. */
 #define disk_err(d, code, fmt, ...) err_set(code, "%s: " fmt, (d)->name, ##__VA_ARGS__)
 
 int disk_fact_text(struct disk_info *i, const char *key, const char *text) must_check;
 int disk_fact_number(struct disk_info *i, const char *key, uint64_t number) must_check;
 int disk_fact_bool(struct disk_info *i, const char *key, bool value) must_check;
 
-/* Numbers in files. */
+/* --- read and write big-endian and little-endian numbers of a file --- */
 static inline uint16_t be16(const void *p)
 {
 	const uint8_t *b = p;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of formats. A new one is a line here: see format.h. */
+/* Lists all disk formats. To add one, see format.h and add a line here. */
 #include "images/disk/formats.h"
 
 static const struct disk_format *const formats[] = {

@@ -2,5 +2,5 @@
 #pragma once
 #include "images/disk/format.h"
 
-/* The format of that name, or NULL. */
+/* Returns the format of that name, or NULL. */
 const struct disk_format *disk_format_find(const char *name);

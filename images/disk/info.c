@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `info` tells: facts that every format has, and a list for the rest. */
+/*
+ * Collects the facts that `caisson disk info` prints: those that every format has, and a list of
+ * those that only one format has.
+ */
 #include <sys/stat.h>
 
 #include "images/disk/format.h"

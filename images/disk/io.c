@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Buffers of requests, and whole reads and writes of files at an offset. */
+/*
+ * Copies between the buffers of a request, and reads and writes all of a buffer at an offset of a
+ * file.
+ */
 #include <limits.h>
 
 #include "images/disk/format.h"
 
-#define IOV_BATCH 64 /* buffers a system call gets */
+#define IOV_BATCH 64 /* the most buffers that one system call gets */
 
 uint64_t iov_length(const struct iovec *iov, int n)
 {
@@ -55,7 +58,7 @@ void iov_part_get(const struct iov_part *p, void *buf, size_t len)
 
 void iov_part_put(const struct iov_part *p, const void *buf, size_t len)
 {
-	/* COPY_PUT only reads the buffer. */
+	/* The cast removes const; COPY_PUT only reads the buffer. */
 	iov_copy(p, (uint8_t *)(uintptr_t)buf, len, COPY_PUT);
 }
 
@@ -64,7 +67,10 @@ void iov_part_clear(const struct iov_part *p, size_t len)
 	iov_copy(p, NULL, len, COPY_CLEAR);
 }
 
-/* The part's first len bytes as buffers of their own, at most IOV_BATCH; their number. */
+/*
+ * Writes the first `len` bytes of the part as an array of buffers to `out`, at most IOV_BATCH, and
+ * returns their number.
+ */
 static int iov_part_slice(const struct iov_part *p, size_t len, struct iovec *out)
 {
 	size_t skip = p->skip;
@@ -129,7 +135,7 @@ int io_read(int fd, void *buf, size_t len, uint64_t offset)
 
 int io_write(int fd, const void *buf, size_t len, uint64_t offset)
 {
-	/* A write only reads the buffer. */
+	/* The cast removes const, because struct iovec has none; a write only reads the buffer. */
 	struct iovec v = {(void *)(uintptr_t)buf, len};
 
 	return iov_part_transfer((struct iov_part){&v, 1, 0}, len, fd, offset, true);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: QEMU's locks on image files, taken so that QEMU and caisson see each other.
+ * Theory of operation. caisson takes the same locks on image files as QEMU, so that the two do not
+ * use an image at the same time.
  *
- * A lock is a set of bytes of the file, locked for reading by an open file description (OFD). Byte
- * 100 + i says "I do i", byte 200 + i says "nobody else may do i"; 0 is reading consistent data,
- * 1 is writing, 3 is changing the size. Who opens an image locks its own bytes first, then asks
- * whether anyone else holds the opposite ones. So of two that come at once at least one sees the
- * other. The bytes need not exist, and nothing is written.
+ * A lock is a set of bytes of the file, locked for reading by an open file description (OFD). A
+ * lock on byte 100 + i says "I do i", a lock on byte 200 + i "nobody else may do i", where i is 0
+ * for reading consistent data, 1 for writing and 3 for changing the size. A process that opens an
+ * image first locks its own bytes, then checks whether another process holds the opposite ones. So
+ * if two open the image at the same time, at least one sees the other. The bytes need not exist in
+ * the file, and nothing is written.
  */
 #include "images/disk/format.h"
 
@@ -24,7 +26,10 @@ static int lock_byte(int fd, int cmd, off_t at, struct flock *l)
 	return fcntl(fd, cmd, l) < 0 ? -errno : 0;
 }
 
-/* Asks whether another open file description holds the byte. */
+/*
+ * Returns -EAGAIN if another open file description has locked the byte; `why` says for the message
+ * what it does.
+ */
 static int check_byte(int fd, const char *name, off_t at, const char *why)
 {
 	struct flock l;
@@ -46,7 +51,10 @@ static int take_bytes(int fd, const char *name, const int *does, const int *forb
 		r = lock_byte(fd, F_OFD_SETLK, DOES_BASE + *does, &l);
 	for (; *forbids >= 0 && r >= 0; forbids++)
 		r = lock_byte(fd, F_OFD_SETLK, FORBIDS_BASE + *forbids, &l);
-	/* Others only lock for reading, as we do: so it is the file system that cannot. */
+	/*
+	 * The error means that the file system cannot lock. No other process can be the reason,
+	 * because all take only read locks.
+	 */
 	return r < 0 ? err_set(-r, "%s: lock it: %s", name, err_text(-r)) : 0;
 }
 

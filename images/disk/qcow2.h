@@ -1,45 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* qcow2: what it has beyond images/disk/disk.h. Disks given here are open qcow2 images. */
+/*
+ * Declares what only qcow2 images have, besides the interface of images/disk/disk.h. All disks
+ * passed to these functions must be open qcow2 images.
+ */
 #pragma once
 #include "images/disk/disk.h"
 
 enum qcow2_compression { QCOW2_ZLIB, QCOW2_ZSTD };
 enum qcow2_preallocation {
 	QCOW2_PREALLOC_OFF,
-	QCOW2_PREALLOC_METADATA, /* the tables are made, and the file's clusters taken */
-	QCOW2_PREALLOC_FALLOC,   /* and their storage reserved */
-	QCOW2_PREALLOC_FULL,     /* and zeros written */
+	/* make the tables and assign a cluster of the file to each cluster of the disk */
+	QCOW2_PREALLOC_METADATA,
+	QCOW2_PREALLOC_FALLOC, /* like METADATA, and reserve storage for the clusters */
+	QCOW2_PREALLOC_FULL,   /* like METADATA, and write zeros to the clusters */
 };
 
 struct qcow2_create {
-	const char *name; /* for messages */
+	const char *name; /* name of the image, for messages */
 	uint64_t size;
-	unsigned version;       /* 2 or 3 */
-	uint64_t cluster_size;  /* a power of two from 512 to 2 MiB; 0: 64 KiB */
-	unsigned refcount_bits; /* 1, 2, 4 … 64; 0: 16 */
-	const char *backing;    /* as it is to stand in the image; NULL: none */
+	unsigned version;       /* format version, 2 or 3 */
+	uint64_t cluster_size;  /* bytes; a power of two from 512 to 2 MiB; 0: 64 KiB */
+	unsigned refcount_bits; /* width of a refcount: 1, 2, 4 … 64; 0: 16 */
+	/* name of the backing file, written into the image as it is; NULL: none */
+	const char *backing;
 	const char *backing_format;
-	const char *data_file; /* name of an external data file, likewise */
+	/* name of an external data file, written into the image as it is; NULL: none */
+	const char *data_file;
 	bool data_file_raw, lazy_refcounts, extended_l2;
 	enum qcow2_compression compression;
 	enum qcow2_preallocation preallocation;
 };
 
-/* Writes an empty image into a file, whose content is lost; fd stays the caller's. */
+/* Writes an empty image into the file `fd`, whose former content is lost. The caller closes fd. */
 int qcow2_create(int fd, const struct qcow2_create *c) must_check;
 
-/* Takes the clusters of the whole disk, as the image was created to have them. */
+/* Allocates all clusters of a new disk in the way that `how` says. */
 int qcow2_preallocate(struct disk *d, enum qcow2_preallocation how) must_check;
 
 uint64_t qcow2_cluster_size(struct disk *d);
-/* The unit that data is allocated in: a cluster, or a subcluster. */
+/*
+ * Returns the unit in which data is allocated: the size of a cluster or, if the image has
+ * subclusters, of a subcluster.
+ */
 uint64_t qcow2_subcluster_size(struct disk *d);
 enum qcow2_compression qcow2_compression_of(struct disk *d);
 
 /*
- * A cluster in compressed form; offset is a multiple of the cluster size. qcow2_compress() may be
- * called by several threads. It returns the length, or 0 if the cluster does not get smaller, and
- * is to be written as it is. out has room for a cluster.
+ * Compresses single clusters. qcow2_compress() may be called by several threads; it returns the
+ * length, or 0 if the cluster would not become smaller and has to be written uncompressed. `out`
+ * must have room for a cluster, and `offset` be a multiple of the cluster size.
  */
 struct qcow2_packer;
 int qcow2_packer_new(struct disk *d, struct qcow2_packer **ret) must_check;
@@ -47,24 +56,34 @@ void qcow2_packer_free(struct qcow2_packer *p);
 int qcow2_compress(struct qcow2_packer *p, const void *in, void *out, size_t *ret_len) must_check;
 int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t len) must_check;
 
-/* The names that the image carries, or NULL. */
+/* Return the name of the backing file or of the data file that the image contains, or NULL. */
 const char *qcow2_backing_name(struct disk *d);
 const char *qcow2_backing_format(struct disk *d);
-/* Opens the backing file of an image that was opened alone, also for writing: see disk_options. */
+/*
+ * Opens the backing file of an image that was opened with `alone`. If the options say so, it is
+ * opened for writing.
+ */
 int qcow2_open_below(struct disk *d, const struct disk_options *o, struct disk **ret) must_check;
-/* Gives the image another backing file, or with NULL none; its data stays as it is. */
+/*
+ * Writes another backing file name into the image, or removes it if `name` is NULL. Keeps the
+ * image's own data unchanged.
+ */
 int qcow2_set_backing(struct disk *d, const char *name, const char *format) must_check;
 
-/* Gives back all clusters: the disk reads as its backing file. Refused with internal snapshots. */
+/*
+ * Frees all clusters, so that the disk reads like its backing file. Refused if the image has
+ * internal snapshots.
+ */
 int qcow2_make_empty(struct disk *d) must_check;
 
 struct qcow2_snapshot {
 	char *id, *name;
 	uint64_t l1_offset, vm_state_size, disk_size, vm_clock_ns, icount;
 	uint32_t l1_size, seconds, nanoseconds;
-	uint16_t id_length, name_length; /* as in the file, where a NUL may be in the texts */
+	/* lengths in the file, because the texts may contain NUL bytes */
+	uint16_t id_length, name_length;
 	bool has_icount;
-	void *extra; /* the extra data as it is in the file */
+	void *extra; /* the snapshot's extra data, unchanged from the file */
 	size_t extra_length;
 };
 
@@ -76,9 +95,12 @@ struct qcow2_snapshots {
 void qcow2_snapshots_release(struct qcow2_snapshots *s);
 #define _cleanup_snapshots_ __attribute__((cleanup(qcow2_snapshots_release), unused))
 int qcow2_snapshots_read(struct disk *d, struct qcow2_snapshots *ret) must_check;
-/* what: an id, or else a name. Taking: the name. The disk is flushed. */
+/*
+ * Make, apply or delete an internal snapshot, and flush the disk. A snapshot is made by name;
+ * `what` is the id of an existing one, or else its name.
+ */
 int qcow2_snapshot_create(struct disk *d, const char *name) must_check;
 int qcow2_snapshot_apply(struct disk *d, const char *what) must_check;
 int qcow2_snapshot_delete(struct disk *d, const char *what) must_check;
-/* From now on the disk, which is only read, is what the snapshot was. */
+/* Makes the disk, which must be open only for reading, show the content of the snapshot. */
 int qcow2_use_snapshot(struct disk *d, const char *what) must_check;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raw: the file's bytes are the disk's. An odd size is rounded up to sectors of 512 bytes, as QEMU
- * does it, and the missing bytes read as zeros.
+ * Implements the raw format: the file's bytes are the disk's. A size that is no multiple of 512
+ * bytes is rounded up, as QEMU does it, and the missing bytes read as zeros.
  */
 #include <linux/falloc.h>
 #include <sys/stat.h>
@@ -11,7 +11,7 @@
 #define SECTOR 512
 
 struct raw {
-	bool device; /* a block device: no holes, no other size */
+	bool device; /* the file is a block device, which has no holes and a fixed size */
 };
 
 static int raw_open(struct disk *d, const struct disk_options *o)
@@ -51,7 +51,7 @@ static int raw_map(struct disk *d, uint64_t offset, uint64_t length, struct disk
 		ret->kind = DISK_ZERO;
 		return 0;
 	}
-	/* A file system that cannot tell has data everywhere. */
+	/* If the file system cannot report holes, the whole range counts as data. */
 	if (data < 0)
 		return 0;
 	off_t end = data;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Clusters of the file: taken from the lowest free ones on, and given back once the tables that
- * named them are on the disk without them.
+ * Allocates and frees clusters of the image file. It allocates the lowest free ones. It frees a
+ * cluster only after the tables that referred to it are on the disk without it.
  */
 #include <linux/falloc.h>
 
@@ -43,7 +43,10 @@ static void used_up_to(struct qcow2 *q, uint64_t cluster)
 		q->fresh_from = end;
 }
 
-/* An empty refcount block at `cluster`, as number i of the table. Its own count is not set. */
+/*
+ * Makes an empty refcount block in cluster `cluster`, as entry i of the refcount table. The caller
+ * still has to count that cluster itself.
+ */
 static int make_block(struct qcow2 *q, uint32_t i, uint64_t cluster)
 {
 	uint64_t host = cluster << q->h.cluster_bits;
@@ -60,7 +63,10 @@ static int make_block(struct qcow2 *q, uint32_t i, uint64_t cluster)
 	return 0;
 }
 
-/* How many blocks does an area of `clusters` need that has its blocks in it? */
+/*
+ * Returns how many refcount blocks are needed to count `clusters` clusters and the blocks
+ * themselves.
+ */
 static uint64_t blocks_for(const struct qcow2 *q, uint64_t clusters)
 {
 	uint64_t blocks = 0, before;
@@ -87,7 +93,10 @@ static int write_table(struct qcow2 *q, uint64_t host, const uint64_t *table, ui
 	return 0;
 }
 
-/* From here on the new table counts. The old one's clusters are freed. */
+/*
+ * Writes the new refcount table, makes the header refer to it, and frees the clusters of the old
+ * one.
+ */
 static int switch_table(struct qcow2 *q, uint64_t host, uint64_t clusters)
 {
 	uint64_t old = q->h.table_offset, old_clusters = q->h.table_clusters;
@@ -110,8 +119,9 @@ static int switch_table(struct qcow2 *q, uint64_t host, uint64_t clusters)
 }
 
 /*
- * A longer refcount table. It, and the blocks that count the clusters of both, go to the first
- * clusters that no table entry covers yet, of which therefore none is used.
+ * Moves the refcount table to a larger place. The new table, and the blocks that count its
+ * clusters, go to the first clusters that the old table could not count, because these are
+ * certainly unused.
  */
 static int grow_table(struct qcow2 *q)
 {
@@ -143,7 +153,10 @@ static int grow_table(struct qcow2 *q)
 	return r;
 }
 
-/* The block that counts the cluster is there afterwards; *ret_took: at this very cluster. */
+/*
+ * Makes the refcount block that counts `cluster`, if it does not exist. Sets *ret_took if the new
+ * block was put into `cluster` itself.
+ */
 int qcow2_block_for(struct qcow2 *q, uint64_t cluster, bool *ret_took)
 {
 	uint64_t i = cluster >> q->block_bits;
@@ -193,7 +206,10 @@ int qcow2_alloc(
 			break;
 	}
 	q->hint = cluster;
-	/* Neighbours, as far as the same block reaches. */
+	/*
+	 * Takes the following clusters too, while they are free and counted by the same refcount
+	 * block.
+	 */
 	do {
 		int r = check_free(q, cluster + n);
 		if (r >= 0)
@@ -221,8 +237,8 @@ static bool has_block(const struct qcow2 *q, uint64_t cluster)
 }
 
 /*
- * Whether n clusters from `cluster` on are free. Those that have no refcount block are. *ret_next:
- * where to look on if not.
+ * Returns 1 if the n clusters from `cluster` on are free. Clusters that no refcount block counts
+ * are free. Otherwise returns 0 and sets *ret_next to the place where the next search should begin.
  */
 static int is_free_run(struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t *ret_next)
 {
@@ -240,7 +256,9 @@ static int is_free_run(struct qcow2 *q, uint64_t cluster, uint64_t n, uint64_t *
 	return 1;
 }
 
-/* Counts the refcount blocks that the image still lacks for the clusters from `first` to `end`. */
+/*
+ * Returns how many refcount blocks are still missing to count the clusters from `first` to `end`.
+ */
 static uint64_t missing_blocks(const struct qcow2 *q, uint64_t first, uint64_t end)
 {
 	uint64_t missing = 0;
@@ -251,9 +269,9 @@ static uint64_t missing_blocks(const struct qcow2 *q, uint64_t first, uint64_t e
 }
 
 /*
- * n free clusters from *cluster on, with all that counts them. Missing blocks go to the first
- * clusters of the run, which then is longer by them, and *cluster is moved behind them. 0: the run
- * was found too short, look on from *cluster.
+ * Allocates n free clusters in a row, starting at *cluster, and makes the refcount blocks that they
+ * need. It puts these blocks into the first clusters of the row and moves *cluster behind them.
+ * Returns 0 if the row is not free; then the caller searches on from *cluster.
  */
 static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 {
@@ -266,7 +284,10 @@ static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 	int r = is_free_run(q, first, n + blocks, cluster);
 	if (r <= 0)
 		return r;
-	/* A longer table takes clusters too, so the run is looked for again. */
+	/*
+	 * The function returns 0 to make the caller search again, because the longer refcount table
+	 * takes clusters too.
+	 */
 	if ((first + n + blocks - 1) >> q->block_bits >= q->table_n) {
 		r = grow_table(q);
 		return r < 0 ? r : 0;
@@ -279,7 +300,10 @@ static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 			return r;
 	}
 	for (uint64_t i = 0; i < blocks + n && r >= 0; i++) {
-		/* A block that was just put there is known to the guard as a table. */
+		/*
+		 * The new refcount blocks are not checked, because the guard already knows them as
+		 * tables and would refuse them.
+		 */
 		r = i < blocks ? 0 : check_free(q, first + i);
 		if (r >= 0)
 			r = qcow2_ref_set(q, first + i, 1);
@@ -350,7 +374,7 @@ int qcow2_free_entry(struct qcow2 *q, uint64_t entry)
 	return host && !q->has_data_file ? qcow2_free_later(q, host, 1) : 0;
 }
 
-/* Gives the storage of clusters that nobody uses back to the host's file system, if it can. */
+/* Frees the storage of unused clusters in the host's file system, if it supports that. */
 static void punch(struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
 	if (n == 0)

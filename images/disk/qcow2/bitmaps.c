@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Persistent dirty bitmaps. Those with the flag "auto" have to name all that is written: before
- * the first change they are marked as in use, changes are collected in memory, and added to them
- * when the image is closed. If the process dies before, the mark stays, and QEMU knows that the
- * bitmap is incomplete. If a bitmap cannot be kept, the header declares all bitmaps stale.
+ * Maintains persistent dirty bitmaps. A bitmap with the flag "auto" must record every write. So
+ * before the first write this code marks the bitmap as in use; it then collects the changes in
+ * memory, and adds them to the bitmap when the image is closed. If the process dies before that,
+ * the mark stays and tells QEMU that the bitmap is incomplete. If a bitmap cannot be maintained,
+ * the header declares all bitmaps invalid.
  */
 #include "images/disk/qcow2/bitmaps.h"
 
@@ -15,8 +16,8 @@
 
 struct qcow2_tracked_bitmap {
 	struct qcow2_bitmap b;
-	uint64_t bits; /* of the disk */
-	uint8_t *new;  /* a bit for each granule that was written */
+	uint64_t bits; /* number of bits in the bitmap */
+	uint8_t *new;  /* the changes: a bit for each granule of the disk that was written */
 };
 
 static int bad(struct disk *d, size_t i, const char *what, uint64_t found, const char *expected)
@@ -97,7 +98,10 @@ static int write_flags(struct qcow2 *q, const struct qcow2_bitmap *b, uint32_t f
 	return r < 0 ? disk_err(q->d, -r, "write the bitmap directory: %s", err_text(-r)) : 0;
 }
 
-/* 1: this bitmap cannot be kept. */
+/*
+ * Starts to record changes for the bitmap, if it is an "auto" bitmap. Returns 1 if that is not
+ * possible.
+ */
 static int track(void *data, struct qcow2 *q, const struct qcow2_bitmap *b)
 {
 	size_t *memory = data;
@@ -132,7 +136,10 @@ static int begin(struct qcow2 *q)
 	if (!q->h.bitmaps || !(q->h.autoclear & QCOW2_BITMAPS))
 		return 0;
 	int r = qcow2_bitmaps_each(q, track, &memory);
-	/* A damaged directory is stale too: it is not ours to repair. */
+	/*
+	 * If the bitmap directory is damaged, all bitmaps are declared invalid too, because only
+	 * QEMU can repair it.
+	 */
 	if (r == 1 || r == -EINVAL) {
 		err_clear();
 		return declare_stale(q);
@@ -154,7 +161,7 @@ int qcow2_bitmaps_touch(struct qcow2 *q, uint64_t offset, uint64_t length)
 	return r;
 }
 
-/* Adds a cluster's worth of new bits to entry i of the bitmap's table. */
+/* Adds the changes of one cluster of the bitmap, entry i of its table. */
 static int store_cluster(
 	struct qcow2 *q, const struct qcow2_tracked_bitmap *t, uint64_t i, uint8_t *buf)
 {
@@ -173,7 +180,7 @@ static int store_cluster(
 		return r;
 	uint64_t old = be64(entry);
 	host = old & QCOW2_OFFSET;
-	/* All ones have nothing to gain. */
+	/* The entry says that all bits of this cluster are set, so there is nothing to add. */
 	if (!host && old & 1)
 		return 0;
 	memset(buf, 0, q->cluster_size);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A cache of slices of tables, bounded in size. A slot is thrown out by the clock algorithm: what
- * was used since the hand came by stays for another round. If the victim is dirty, all dirty slices
- * are written, because the order of writes then costs its syncs only once.
+ * A cache of limited size for slices of tables. The clock algorithm selects the slot to reuse: a
+ * slice that was used since the clock hand last passed is kept for another round. If the slice in
+ * that slot is dirty, all dirty slices are written, because the syncs that keep the order of writes
+ * are then needed only once.
  */
 #include <sys/mman.h>
 
@@ -23,7 +24,7 @@ int qcow2_cache_init(struct qcow2 *q, struct qcow2_cache *c, const char *what, s
 	c->mask = hashes - 1;
 	c->slots = calloc(c->n, sizeof(*c->slots));
 	c->heads = malloc(hashes * sizeof(*c->heads));
-	/* Pages that are never used take no memory. */
+	/* The memory is mapped, because pages of the mapping that are never used take no memory. */
 	c->data = mmap(
 		NULL, c->n * c->slice, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (c->data == MAP_FAILED)
@@ -107,7 +108,10 @@ static int take_slot(struct qcow2 *q, struct qcow2_cache *c, uint32_t *ret)
 			continue;
 		}
 		if (s->offset && s->dirty) {
-			/* L2 tables may only follow the refcounts that they rely on. */
+			/*
+			 * L2 tables are written only after the refcounts of the clusters that they
+			 * refer to.
+			 */
 			int r = c == &q->l2 ? qcow2_flush_tables(q) : qcow2_cache_write(q, c);
 			if (r < 0)
 				return r;

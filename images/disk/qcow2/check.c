@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checking: counts how often the tables refer to each cluster, and compares that with the
- * refcounts. More in the file than counted is a leak, less is an error. Then the COPIED flags. If
- * refcount blocks are missing or damaged, a repair writes all of them anew, at the end of the
- * file.
+ * Checks an image: counts how many references the tables have to each cluster, and compares that
+ * with the refcounts. A refcount that is too high is a leak, one that is too low is an error. After
+ * that it checks the COPIED flags. If refcount blocks are missing or damaged, a repair writes all
+ * of them anew, at the end of the file.
  */
 #include <stdarg.h>
 
 #include "images/disk/qcow2/check.h"
 
-#define MEMORY_MAX (4ull << 30) /* of counts: for an image of some 64 TiB */
+/* limit of the memory for counts in bytes; enough for an image of about 64 TiB */
+#define MEMORY_MAX (4ull << 30)
 
 void qcow2_check_report(struct qcow2_checker *k, const char *fmt, ...)
 {
@@ -37,7 +38,7 @@ static uint32_t *counts_of(struct qcow2_checker *k, uint64_t block)
 	return k->counts[block];
 }
 
-/* Counts the clusters of a range of the file. */
+/* Adds one reference to each cluster of a range of the file; `what` names its owner in messages. */
 int qcow2_check_count(struct qcow2_checker *k, uint64_t host, uint64_t length, const char *what)
 {
 	struct qcow2 *q = k->q;
@@ -114,7 +115,7 @@ static int count_entry(struct qcow2_checker *k, uint64_t guest, const uint8_t *p
 	return qcow2_check_count(k, host, q->cluster_size, "data");
 }
 
-/* 1: the table cannot be read. */
+/* Reads a slice of a table into buf. Returns 1 if it cannot be read. */
 static int get_slice(struct qcow2_checker *k, uint64_t table, uint64_t at, uint8_t *buf)
 {
 	struct qcow2 *q = k->q;
@@ -241,7 +242,10 @@ static int count_bitmaps(struct qcow2_checker *k)
 {
 	struct qcow2 *q = k->q;
 
-	/* Stale bitmaps belong to nobody: their clusters are leaks. */
+	/*
+	 * Bitmaps that are declared invalid are not counted, so their clusters are reported as
+	 * leaks.
+	 */
 	if (!q->h.bitmaps || !(q->h.autoclear & QCOW2_BITMAPS))
 		return 0;
 	int r = qcow2_check_count(k, q->h.bitmaps_offset, q->h.bitmaps_size, "bitmap directory");
@@ -257,7 +261,10 @@ static int count_bitmaps(struct qcow2_checker *k)
 	return r;
 }
 
-/* The LUKS header is named by an extension that is else only carried along. */
+/*
+ * Counts the LUKS header. Only a header extension refers to it, which the other code does not
+ * interpret.
+ */
 static int count_crypto(struct qcow2_checker *k)
 {
 	const struct strbuf *x = &k->q->h.unknown;
@@ -272,7 +279,7 @@ static int count_crypto(struct qcow2_checker *k)
 	return r;
 }
 
-/* All but the refcount table and blocks. */
+/* Counts all references but those to the refcount table and its blocks. */
 static int count_all(struct qcow2_checker *k)
 {
 	struct qcow2 *q = k->q;
@@ -308,7 +315,7 @@ static int check_all(struct qcow2_checker *k)
 	return r;
 }
 
-/* After a repair that left no error the header's marks go. */
+/* Clears the dirty and corrupt bits in the header, if the repair has left no error. */
 static int clean_marks(struct qcow2 *q, const struct disk_check *c)
 {
 	uint64_t value = q->h.incompatible & ~QCOW2_DIRTY;
@@ -335,7 +342,10 @@ int qcow2_check(struct disk *d, struct disk_check *c)
 
 	if (!q->table)
 		return disk_err(d, EINVAL, "was opened without its refcounts: open it alone");
-	/* What a rebuilt table can cover is more than the table there is. */
+	/*
+	 * Counts up to the end of the present refcount table. A rebuilt table may be able to count
+	 * more.
+	 */
 	k.blocks = q->table_n;
 	bool lazy = q->lazy;
 	q->lazy = false;

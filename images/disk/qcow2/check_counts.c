@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checking, the second half: refcounts and COPIED flags against what was counted; repairs. */
+/*
+ * The second half of a check: compares refcounts and COPIED flags with the counted references, and
+ * repairs them.
+ */
 #include "images/disk/qcow2/check.h"
 
 #define report qcow2_check_report
@@ -21,7 +24,7 @@ static void bad_block(struct qcow2_checker *k, uint32_t i, const char *what)
 		what);
 }
 
-/* Counts the refcount table and blocks themselves. */
+/* Counts the references to the refcount table and to its blocks. */
 static int count_blocks(struct qcow2_checker *k)
 {
 	struct qcow2 *q = k->q;
@@ -76,7 +79,10 @@ static int compare(struct qcow2_checker *k, uint64_t cluster, uint64_t have, uin
 	return qcow2_ref_set(k->q, cluster, need);
 }
 
-/* One block's refcounts, or where it is missing, that nothing uses its clusters. */
+/*
+ * Compares the refcounts of block i with the counts. If the block is missing, checks that none of
+ * its clusters is used.
+ */
 static int compare_block(struct qcow2_checker *k, uint64_t i)
 {
 	struct qcow2 *q = k->q;
@@ -114,7 +120,10 @@ static uint64_t last_used(const struct qcow2_checker *k)
 	return 1;
 }
 
-/* How many blocks and clusters of table count everything up to `first`, and themselves. */
+/*
+ * Computes how many refcount blocks and how many clusters of refcount table are needed to count all
+ * clusters up to `first` and these tables themselves.
+ */
 static void plan_rebuild(
 	const struct qcow2 *q, uint64_t first, uint64_t *ret_blocks, uint64_t *ret_clusters)
 {
@@ -170,7 +179,7 @@ static int use_table(struct qcow2 *q, uint64_t host, uint64_t clusters, uint64_t
 	return qcow2_guard_build(q);
 }
 
-/* Drops what the cache has of blocks that are no longer used. */
+/* Removes the refcount blocks that are no longer used from the cache, without writing them. */
 static void forget_blocks(struct qcow2 *q)
 {
 	for (size_t i = 0; i < q->refs.n; i++)
@@ -178,7 +187,10 @@ static void forget_blocks(struct qcow2 *q)
 			qcow2_cache_forget(&q->refs, q->refs.slots[i].offset, q->refs.slice);
 }
 
-/* New blocks and a new table, behind everything in the file. The old ones are simply left. */
+/*
+ * Writes all refcount blocks and the refcount table anew, behind everything else in the file. The
+ * old ones stay in the file, unused.
+ */
 static int rebuild(struct qcow2_checker *k)
 {
 	struct qcow2 *q = k->q;
@@ -220,7 +232,10 @@ static int rebuild(struct qcow2_checker *k)
 	return use_table(q, (first + blocks) << q->h.cluster_bits, clusters, table);
 }
 
-/* The counts as they were before the old table and blocks were counted. */
+/*
+ * Counts again without the references to the old refcount table and blocks, because new ones will
+ * replace these.
+ */
 static int recount_without_blocks(struct qcow2_checker *k)
 {
 	struct qcow2 *q = k->q;
@@ -252,7 +267,10 @@ int qcow2_check_refcounts(struct qcow2_checker *k)
 			r = compare_block(k, i);
 	if (r < 0 || !k->damaged || !k->c->fix_all)
 		return r;
-	/* What could not be read may use clusters that would then be called free. */
+	/*
+	 * Refuses the rebuild, because clusters that an unreadable table uses would be marked as
+	 * free.
+	 */
 	if (k->unreadable || k->out_of_bounds) {
 		report(k, "the refcounts are not written anew, because tables could not be read");
 		return 0;
@@ -261,7 +279,9 @@ int qcow2_check_refcounts(struct qcow2_checker *k)
 	return r < 0 ? r : rebuild(k);
 }
 
-/* 1: the flag was wrong, and *entry is right now. */
+/*
+ * Checks the COPIED flag of an entry. Returns 1 if it was wrong and *entry now has the right one.
+ */
 static int check_flag(struct qcow2_checker *k, const char *what, uint64_t where, uint64_t *entry)
 {
 	struct qcow2 *q = k->q;
@@ -294,7 +314,9 @@ static int check_table_flags(struct qcow2_checker *k, uint64_t table, uint64_t g
 	for (uint64_t at = 0; at < q->cluster_size; at += q->l2.slice) {
 		int r = qcow2_cache_get(q, &q->l2, table + at, &slice);
 
-		/* Was told when it was counted. */
+		/*
+		 * This error is ignored, because it was reported when the references were counted.
+		 */
 		if (r < 0) {
 			err_clear();
 			return 0;
@@ -321,7 +343,10 @@ int qcow2_check_flags(struct qcow2_checker *k)
 	struct qcow2 *q = k->q;
 	bool changed = false;
 
-	/* Blocks that cannot be read have nothing to compare with. */
+	/*
+	 * Skips the flags if refcount blocks cannot be read, because there is nothing to compare
+	 * the flags with.
+	 */
 	if (k->damaged && !k->c->errors_fixed)
 		return 0;
 	for (uint32_t i = 0; i < q->h.l1_size; i++) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Compressed clusters: raw deflate with a window of 4 KiB, or one zstd frame. The compressed data
- * may be followed by anything up to its last sector's end, and has to give exactly one cluster.
+ * Compresses and decompresses clusters, as raw deflate data with a window of 4 KiB or as zstd
+ * frames. Compressed data may be followed by other bytes up to the end of its last sector. It must
+ * decompress to exactly one cluster.
  */
 #include <zlib.h>
 #include <zstd.h>
@@ -12,7 +13,7 @@
 
 static int inflate_cluster(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
-	/* zlib only reads the input. */
+	/* The cast removes const; zlib only reads its input. */
 	z_stream z = {.next_in = (uint8_t *)(uintptr_t)in,
 		.avail_in = (unsigned)in_len,
 		.next_out = out,
@@ -23,7 +24,10 @@ static int inflate_cluster(const uint8_t *in, size_t in_len, uint8_t *out, size_
 	int r = inflate(&z, Z_FINISH);
 	unsigned left = z.avail_out;
 	inflateEnd(&z);
-	/* Z_BUF_ERROR: the cluster is full, though the stream may have more to say. */
+	/*
+	 * Z_BUF_ERROR is accepted, because it means that the output is full, and the rest of the
+	 * stream does not matter.
+	 */
 	if (left || (r != Z_STREAM_END && r != Z_BUF_ERROR))
 		return err_set(
 			EIO, "found no deflate data for a whole cluster: the data is damaged");
@@ -39,7 +43,10 @@ static int zstd_cluster(const uint8_t *in, size_t in_len, uint8_t *out, size_t o
 
 	if (!z)
 		return err_set(ENOMEM, "no memory to decompress");
-	/* More than one frame is allowed; what does not move on is damaged. */
+	/*
+	 * The loop goes on after a frame, because there may be more than one. If a call neither
+	 * reads nor writes anything, the data is damaged.
+	 */
 	while (to.pos < to.size && !ZSTD_isError(r)) {
 		size_t in_before = from.pos, out_before = to.pos;
 
@@ -115,7 +122,9 @@ static size_t deflate_cluster(struct qcow2_packer *p, const void *in, void *out,
 
 int qcow2_compress(struct qcow2_packer *p, const void *in, void *out, size_t *ret_len)
 {
-	/* Less than a sector saved is nothing saved. */
+	/*
+	 * The output must be smaller than the cluster, because otherwise compression saves nothing.
+	 */
 	size_t room = p->cluster - 1;
 
 	if (p->how == QCOW2_ZLIB) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * New images: the header, a refcount table that is long enough for the disk, the blocks that count
- * all of this, and an empty L1 table.
+ * Makes new images. It writes the header, a refcount table that is long enough for the whole disk,
+ * the refcount blocks that count all of this, and an empty L1 table.
  */
 #include <sys/stat.h>
 
@@ -106,7 +106,10 @@ static int fill_names(const struct qcow2_create *c, struct qcow2_header *h)
 		r = copy_name(c, c->backing_format, &h->backing_format);
 	if (r >= 0)
 		r = copy_name(c, c->data_file, &h->data_file);
-	/* A cluster of 512 bytes has no room for the names of features. */
+	/*
+	 * Adds the table of feature names only to images with larger clusters, because a cluster of
+	 * 512 bytes has no room for it.
+	 */
 	for (size_t i = 0;
 		i < ARRAY_SIZE(features) && r >= 0 && c->version >= 3 && h->cluster_bits > 11;
 		i++) {
@@ -140,7 +143,10 @@ static int plan_layout(const struct qcow2_create *c, struct qcow2_header *h, str
 	l->l1_clusters = (l1 * 8 + cluster - 1) / cluster;
 	if (l->l1_clusters == 0)
 		l->l1_clusters = 1;
-	/* One cluster of table, or as many as the finished disk may need, if it is very large. */
+	/*
+	 * The refcount table has one cluster, or more if the disk is so large that the finished
+	 * image may need more.
+	 */
 	uint64_t all = h->size / cluster + h->size / per_l1 + l->l1_clusters + 3;
 	uint64_t entries = (all + all / counts) / counts + 1;
 	l->table_clusters = (entries * 8 + cluster - 1) / cluster;
@@ -171,7 +177,9 @@ static int put(int fd, const struct qcow2_create *c, const void *data, size_t le
 		     : 0;
 }
 
-/* One cluster: part i of the table, or refcount block i. */
+/*
+ * Fills buf with one cluster of the new image: part i of the refcount table, or refcount block i.
+ */
 static void fill_table(
 	const struct qcow2_header *h, const struct layout *l, uint64_t i, uint8_t *buf)
 {
@@ -243,7 +251,7 @@ int qcow2_create(int fd, const struct qcow2_create *c)
 	return r;
 }
 
-/* Entries for all clusters of one slice of an L2 table. */
+/* Allocates clusters for all entries of one slice of an L2 table, and sets the entries. */
 static int preallocate_slice(struct qcow2 *q, uint64_t offset, uint64_t *ret_end)
 {
 	uint64_t left, host, n, at = offset;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The order of writes: see internal.h. */
+/*
+ * Writes the changed tables in the order that keeps the image consistent after a crash. internal.h
+ * explains the order.
+ */
 #include "images/disk/qcow2/internal.h"
 
 int qcow2_sync(struct qcow2 *q)
@@ -11,7 +14,7 @@ int qcow2_sync(struct qcow2 *q)
 	return fdatasync(q->d->fd) < 0 ? err_sys("%s: sync", q->d->name) : 0;
 }
 
-/* Entries of a table that is whole in memory. */
+/* Writes the n numbers at v to the file, as a part of a table that is completely in memory. */
 static int write_entries(
 	struct qcow2 *q, const char *what, const uint64_t *v, uint32_t n, uint64_t offset)
 {
@@ -34,7 +37,7 @@ static int flush_table(struct qcow2 *q)
 
 	if (from >= to)
 		return 0;
-	/* A block has to be there before the table names it. */
+	/* A refcount block must be on the disk before the refcount table refers to it. */
 	int r = qcow2_sync(q);
 	if (r >= 0)
 		r = write_entries(q, "refcount table", q->table + from, to - from,
@@ -48,7 +51,10 @@ int qcow2_flush_refs(struct qcow2 *q)
 {
 	int r = 0;
 
-	/* With lazy refcounts the header says that they may be wrong, so they can wait. */
+	/*
+	 * With lazy refcounts they are written later, because the header says that they may be
+	 * wrong.
+	 */
 	if (!q->lazy) {
 		r = qcow2_cache_write(q, &q->refs);
 		if (r >= 0)
@@ -63,7 +69,7 @@ static int flush_l1(struct qcow2 *q)
 
 	if (from >= to)
 		return 0;
-	/* An L2 table has to be there before the L1 table names it. */
+	/* An L2 table must be on the disk before the L1 table refers to it. */
 	int r = qcow2_sync(q);
 	if (r >= 0)
 		r = write_entries(q, "L1 table", q->l1 + from, to - from,

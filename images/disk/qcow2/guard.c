@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guards against damaged images: nothing is written where tables are. An image whose L2 entry
- * points at a refcount block would otherwise let its guest write refcounts.
+ * Refuses writes to places where tables are, to protect damaged images. If an L2 entry referred to
+ * a refcount block, for example, the guest could otherwise write refcounts.
  */
 #include <stdarg.h>
 
@@ -17,7 +17,10 @@ int qcow2_damaged(struct qcow2 *q, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	/* The bit tells others what was seen. That it could not be written changes nothing here. */
+	/*
+	 * Sets the corrupt bit in the header, to warn other programs. If that fails, the function
+	 * returns the same error all the same.
+	 */
 	if (q->d->write && !q->broken && q->h.version >= 3) {
 		put_be64(b, value);
 		if (io_write(q->d->fd, b, sizeof(b), QCOW2_AT_INCOMPATIBLE) >= 0)
@@ -40,7 +43,10 @@ int qcow2_guard(struct qcow2 *q, uint64_t host, uint64_t length, const char *wha
 	const struct qcow2_header *h = &q->h;
 	uint64_t first = host & ~(q->cluster_size - 1);
 	const char *hit = NULL;
-	/* Tables that are written themselves only have to stay off the single ones. */
+	/*
+	 * length 0: the caller writes a table itself, which is only checked against the tables that
+	 * exist once
+	 */
 	bool table = length == 0;
 
 	if (table)
@@ -80,7 +86,10 @@ int qcow2_guard_build(struct qcow2 *q)
 		if (q->table[i])
 			r = add_table(q, q->table[i], "refcount block", i);
 	for (size_t i = 0; i < q->h.l1_size && r >= 0; i++)
-		/* A table without the flag is copied before it is changed. */
+		/*
+		 * An L2 table without the COPIED flag is not added, because it is copied before it
+		 * is changed.
+		 */
 		if (q->l1[i] & QCOW2_COPIED)
 			r = add_table(q, q->l1[i] & QCOW2_OFFSET, "L2 table", i);
 	return r;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The header, its extensions and the names in it: read with every number checked, and written. */
+/* Reads the header, its extensions and the names in it, checking every number, and writes them. */
 #include "images/disk/qcow2/internal.h"
 
 struct parser {
 	struct disk *d;
 	struct qcow2_header *h;
-	uint8_t *cluster; /* the file's first one, or what the file has of it */
+	uint8_t *cluster; /* first cluster of the file, or less if the file is shorter */
 	size_t len;
 };
 
@@ -15,7 +15,10 @@ static int bad_number(struct disk *d, const char *field, uint64_t found, const c
 		(unsigned long long)found, (unsigned long long)found, expected);
 }
 
-/* A table has to begin at a cluster, and behind the header. An empty one may be anywhere. */
+/*
+ * Checks that a table begins at a cluster, behind the header, and ends within the limits. An empty
+ * table may be anywhere.
+ */
 static int check_table(struct disk *d, const struct qcow2_header *h, const char *field, uint64_t at,
 	uint64_t bytes)
 {
@@ -35,7 +38,8 @@ static int check_table(struct disk *d, const struct qcow2_header *h, const char 
 static int check_geometry(struct disk *d, const struct qcow2_header *h)
 {
 	unsigned entry_bits = h->incompatible & QCOW2_EXTENDED_L2 ? 4 : 3;
-	unsigned bits = 2 * h->cluster_bits - entry_bits; /* that an L1 entry stands for */
+	/* log2 of the bytes of disk that an L1 entry covers */
+	unsigned bits = 2 * h->cluster_bits - entry_bits;
 	uint64_t need = h->size >> bits;
 
 	if (h->size & ((1ull << bits) - 1))
@@ -78,7 +82,10 @@ static const char *feature_name(const struct qcow2_header *h, unsigned bit, char
 	return buf;
 }
 
-/* After the extensions, whose feature name table gives a name to what is not known. */
+/*
+ * Refuses images with unknown incompatible features. Called after the extensions are read, because
+ * one of them contains the names of the features, for the message.
+ */
 static int check_features(struct disk *d, const struct qcow2_header *h)
 {
 	uint64_t unknown = h->incompatible & ~QCOW2_INCOMPATIBLE_KNOWN;
@@ -204,7 +211,10 @@ static int parse_extensions(struct parser *p, size_t end)
 
 		if (type == QCOW2_EXT_END)
 			return 0;
-		/* The padding may be what the backing file's name starts behind. */
+		/*
+		 * The length is rounded up to 8 bytes, because the padding counts too: the backing
+		 * file's name may begin right behind it.
+		 */
 		if (len > end - at - 8 || (len + 7) / 8 * 8 > end - at - 8)
 			return disk_err(p->d, EINVAL,
 				"qcow2 header: extension 0x%08x at %zu: found %u bytes, expected "
@@ -421,7 +431,10 @@ int qcow2_header_write(struct qcow2 *q)
 	static const uint8_t zeros[512];
 
 	int r = qcow2_header_format(q->d, &q->h, &out);
-	/* What was there before ends where the new names do. */
+	/*
+	 * Pads the header with zeros up to the end of its cluster, so that nothing of a longer old
+	 * header is left.
+	 */
 	while (r >= 0 && out.len < q->cluster_size)
 		r = strbuf_add(&out, zeros,
 			q->cluster_size - out.len < sizeof(zeros) ? q->cluster_size - out.len

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening, closing and telling about qcow2 images; the table of what the format does. */
+/*
+ * Opens and closes qcow2 images, collects the facts about them, and defines the format's table of
+ * functions.
+ */
 #include "images/disk/qcow2/internal.h"
 
 #define CACHE_DEFAULT (8u << 20)
@@ -51,7 +54,10 @@ static int open_data_file(struct qcow2 *q)
 	return disk_lock(fd, q->h.data_file, d->write, d->shared);
 }
 
-/* What a writer has to put right before it writes anything. */
+/*
+ * Prepares the image for writing: refuses a damaged one, repairs one that was not closed, and
+ * clears feature bits that it does not know.
+ */
 static int prepare_writing(struct qcow2 *q, const struct disk_options *o)
 {
 	uint64_t known = q->h.autoclear & QCOW2_AUTOCLEAR_KNOWN;
@@ -66,7 +72,7 @@ static int prepare_writing(struct qcow2 *q, const struct disk_options *o)
 	if (r < 0)
 		return r;
 	q->fresh_from = qcow2_round_up(q, size);
-	/* A block device has old bytes everywhere. */
+	/* On a block device no cluster counts as fresh, because it has old bytes everywhere. */
 	if (lseek(q->d->fd, 0, SEEK_HOLE) < 0)
 		q->fresh_from = UINT64_MAX;
 	if (o->ignore_dirty)
@@ -85,7 +91,10 @@ static int prepare_writing(struct qcow2 *q, const struct disk_options *o)
 	q->lazy = q->h.version >= 3 && q->h.compatible & QCOW2_LAZY_REFCOUNTS;
 	if (r < 0 || q->h.version < 3 || known == q->h.autoclear)
 		return r;
-	/* The features behind unknown bits would not survive our writes: they are told so. */
+	/*
+	 * Clears the unknown autoclear bits, as the format requires: they tell other programs
+	 * whether data of unknown features is still valid, and the writes make it invalid.
+	 */
 	uint8_t b[8];
 	put_be64(b, known);
 	q->h.autoclear = known;
@@ -107,7 +116,10 @@ static int load(struct qcow2 *q, const struct disk_options *o)
 
 	int r = load_table(q, "L1 table", q->h.l1_offset, q->h.l1_size, &q->l1);
 	q->table_n = q->h.table_clusters << (q->h.cluster_bits - 3);
-	/* Only a writer counts clusters. */
+	/*
+	 * Reads the refcount table only to write or check the image, because reading needs no
+	 * refcounts.
+	 */
 	if (r >= 0 && (q->d->write || q->d->alone))
 		r = load_table(q, "refcount table", q->h.table_offset, q->table_n, &q->table);
 	else
@@ -144,8 +156,9 @@ static int qcow2_open(struct disk *d, const struct disk_options *o)
 }
 
 /*
- * The last words: lazy refcounts, and that the image is clean. Nobody is left to take an error, and
- * the one that led to the closing must not be lost.
+ * Completes a written image before it is closed: writes lazy refcounts and clears the dirty bit.
+ * Errors are ignored, because close has no caller that could handle them, and an earlier error must
+ * not be replaced.
  */
 static void finish(struct qcow2 *q)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Mapping and reading. */
+/* Finds out where the bytes of the disk are in the file, and reads them. */
 #include "images/disk/qcow2/internal.h"
 
 struct run {
 	int kind;
 	bool has_host;
-	uint64_t host; /* of the run's beginning */
+	uint64_t host; /* file offset of the first byte of the run */
 };
 
 static int classify(struct qcow2 *q, uint64_t guest, const uint8_t *entry, struct run *ret)
@@ -22,7 +22,9 @@ static int classify(struct qcow2 *q, uint64_t guest, const uint8_t *entry, struc
 	return 0;
 }
 
-/* Whether `next`, found `distance` behind the run's beginning, continues it. */
+/*
+ * Returns whether `next`, which begins `distance` bytes behind the start of the run, continues it.
+ */
 static bool continues(const struct run *run, const struct run *next, uint64_t distance)
 {
 	if (next->kind != run->kind || run->kind == QCOW2_K_PACKED ||
@@ -31,7 +33,10 @@ static bool continues(const struct run *run, const struct run *next, uint64_t di
 	return !run->has_host || next->host == run->host + distance;
 }
 
-/* How far the run reaches, at most `length`, through the `entries` that are in the slice. */
+/*
+ * Finds how far the run reaches, up to `length` bytes, looking only at the `entries` L2 entries
+ * that are in this slice.
+ */
 static int extend(struct qcow2 *q, uint64_t offset, uint64_t length, const uint8_t *entry,
 	uint64_t entries, struct run *run, uint64_t *ret)
 {
@@ -44,14 +49,16 @@ static int extend(struct qcow2 *q, uint64_t offset, uint64_t length, const uint8
 	end = first + entries * q->cluster_size;
 	if (end - offset > length)
 		end = offset + length;
-	/* A compressed cluster is one unit, whether or not the image has subclusters. */
+	/* A compressed cluster is one unit, even if the image has subclusters. */
 	if (run->kind == QCOW2_K_PACKED)
 		unit = q->cluster_size;
 	for (at = (at & ~(unit - 1)) + unit; at < end; at += unit) {
 		struct run next;
 
 		r = classify(q, at, entry + (at - first) / q->cluster_size * q->entry_size, &next);
-		/* A bad entry is an error of whoever reads there. */
+		/*
+		 * The run ends before a bad entry. Only a request that reads there gets an error.
+		 */
 		if (r < 0 || !continues(run, &next, at - offset))
 			break;
 	}
@@ -106,7 +113,7 @@ int qcow2_read(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 	struct qcow2 *q = qcow2_of(d);
 	struct qcow2_request req = {.start = offset, .end = offset + iov_length(iov, n)};
 
-	/* Nobody changes what is open for reading only. */
+	/* A disk that is open only for reading needs no request, because nobody changes it. */
 	if (!d->write)
 		return disk_read_mapped(d, iov, n, offset);
 	qcow2_request_begin(q, &req);
@@ -133,7 +140,10 @@ static int find_packed(struct qcow2 *q, uint64_t offset, uint64_t *ret_entry, ui
 	return r;
 }
 
-/* A whole cluster, from the compressed bytes in the file. */
+/*
+ * Reads the compressed bytes of a cluster from the file and decompresses the whole cluster into
+ * `out`.
+ */
 static int unpack_cluster(struct qcow2 *q, uint64_t offset, uint64_t entry, uint8_t *out)
 {
 	uint64_t host, length;
@@ -154,7 +164,10 @@ static int unpack_cluster(struct qcow2 *q, uint64_t offset, uint64_t entry, uint
 	return 0;
 }
 
-/* Small reads of one cluster come one after the other: the last cluster is kept. */
+/*
+ * Reads a part of a compressed cluster. Keeps the last decompressed cluster, because small reads of
+ * the same cluster often follow each other.
+ */
 static int unpack_part(
 	struct qcow2 *q, uint64_t offset, uint64_t entry, uint64_t generation, struct iovec to)
 {

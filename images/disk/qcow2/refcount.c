@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reference counts of the file's clusters, 1 to 64 bits wide. */
+/* Reads and changes the refcounts of the file's clusters, which are 1 to 64 bits wide. */
 #include "images/disk/qcow2/internal.h"
 
 uint64_t qcow2_ref_max(const struct qcow2 *q)
@@ -48,7 +48,10 @@ void qcow2_ref_write_entry(unsigned order, uint8_t *block, uint64_t i, uint64_t 
 	}
 }
 
-/* The slice with a cluster's count, and its place in it; *ret NULL: no block, all counts are 0. */
+/*
+ * Finds the slice of the refcount block that counts `cluster`, and the cluster's index in it. Sets
+ * *ret to NULL if there is no such block, which means that the refcounts are 0.
+ */
 static int find_slice(struct qcow2 *q, uint64_t cluster, uint8_t **ret, uint64_t *ret_i)
 {
 	uint64_t block = cluster >> q->block_bits;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests under way. One that changes tables excludes others on its clusters. */
+/*
+ * Keeps the list of requests that are being served. A request that changes tables excludes all
+ * others on its clusters.
+ */
 #include "images/disk/qcow2/internal.h"
 
 bool qcow2_request_blocked(const struct qcow2 *q, const struct qcow2_request *r)

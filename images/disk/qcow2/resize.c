@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Another size of the disk, another backing file, an overlay without data. */
+/* Changes the size of a disk, sets another backing file, and empties an overlay. */
 #include "images/disk/qcow2/internal.h"
 
-/* A longer L1 table, at a new place. */
+/* Moves the L1 table to a new place with room for n entries. */
 static int grow_l1(struct qcow2 *q, uint32_t n)
 {
 	uint64_t bytes = (uint64_t)n * 8, host, old = q->h.l1_offset;
@@ -59,7 +59,10 @@ static uint32_t l1_entries(const struct qcow2 *q, uint64_t size)
 	return (uint32_t)(size / per + (size % per != 0));
 }
 
-/* What was behind the old end must not come to light: the last cluster's rest, the backing file. */
+/*
+ * Makes the part that was added to the disk read as zeros. Otherwise it would show old bytes in the
+ * rest of the last cluster, or bytes of the backing file.
+ */
 static int clear_new_part(struct qcow2 *q, uint64_t old)
 {
 	uint64_t end = qcow2_round_up(q, old), size = q->d->size;
@@ -92,7 +95,7 @@ static int grow(struct qcow2 *q, uint64_t size)
 	return r < 0 ? r : clear_new_part(q, old);
 }
 
-/* Frees what the entries of an L2 table refer to, and the table. */
+/* Frees the clusters that the entries of an L2 table refer to, and the table itself. */
 static int empty_table(struct qcow2 *q, uint32_t i)
 {
 	uint64_t per = q->cluster_size << q->l2_bits, at = i * per, left;
@@ -110,7 +113,10 @@ static int empty_table(struct qcow2 *q, uint32_t i)
 	return qcow2_free_later(q, table, 1);
 }
 
-/* The entries behind the new end in the table that goes on being used. */
+/*
+ * Clears the entries behind the new end in the last L2 table that is still used, and frees their
+ * clusters.
+ */
 static int drop_entries(struct qcow2 *q, uint64_t from)
 {
 	uint64_t per = q->cluster_size << q->l2_bits, at = from, left;
@@ -129,7 +135,7 @@ static int drop_entries(struct qcow2 *q, uint64_t from)
 	return r;
 }
 
-/* The L2 tables behind the new end. */
+/* Frees the L2 tables that lie behind the new end. */
 static int drop_tables(struct qcow2 *q, uint64_t size)
 {
 	int r = 0;
@@ -167,7 +173,7 @@ static int shrink(struct qcow2 *q, uint64_t size)
 	return r;
 }
 
-/* Bitmaps are as long as the disk was. */
+/* Declares all bitmaps invalid, because their length is that of the old disk size. */
 static int drop_bitmaps(struct qcow2 *q)
 {
 	uint8_t b[8];

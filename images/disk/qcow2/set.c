@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A set of offsets of clusters. */
+/* A set of file offsets of clusters, kept as a hash table with open addressing. */
 #include "images/disk/qcow2/internal.h"
 
 static size_t slot_of(const struct qcow2_set *s, uint64_t offset)
@@ -53,7 +53,10 @@ void qcow2_set_remove(struct qcow2_set *s, uint64_t offset)
 	size_t i = slot_of(s, offset);
 	s->v[i] = 0;
 	s->n--;
-	/* Those behind it, up to the next gap, may have wanted its slot. */
+	/*
+	 * Adds the entries behind the removed one again, up to the next empty place, because they
+	 * may have been placed there only because its place was taken.
+	 */
 	for (i = (i + 1) & (s->cap - 1); s->v[i]; i = (i + 1) & (s->cap - 1)) {
 		uint64_t v = s->v[i];
 

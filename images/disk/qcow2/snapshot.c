@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Internal snapshots. A snapshot is a copy of the L1 table; all that it reaches is counted once
- * more, so that a write to the disk goes to new clusters.
+ * Makes, applies and deletes internal snapshots. A snapshot is a copy of the L1 table. All clusters
+ * that the table reaches get one more reference, so that later writes to the disk go to new
+ * clusters.
  *
- * Theory of operation: a snapshot is taken, applied or deleted in steps that are each safe by the
- * order of internal.h, but between which flags and counts do not match. In a version 3 image the
- * header says "dirty" meanwhile, so that after a crash whoever opens it next counts anew.
+ * Theory of operation. Each of these operations consists of several steps. After each step the
+ * image is safe by the order of writes that internal.h describes, but flags and refcounts may not
+ * match yet. In a version 3 image the header has the dirty bit meanwhile, so that after a crash the
+ * program that opens the image next repairs the refcounts.
  */
 #include <time.h>
 
 #include "images/disk/qcow2/snapshots.h"
 
-/* Writes the first n entries as a new table, and lets the header name it. old: the one before. */
+/*
+ * Writes the list of snapshots as a new table, makes the header refer to it, and frees the old
+ * table, which has `old_length` bytes.
+ */
 static int write_snapshots(struct qcow2 *q, const struct qcow2_snapshots *s, uint64_t old_length)
 {
 	_cleanup_strbuf_ struct strbuf out = {0};
@@ -42,7 +47,10 @@ static int write_snapshots(struct qcow2 *q, const struct qcow2_snapshots *s, uin
 			  : 0;
 }
 
-/* Counts what an entry refers to up, or later down. */
+/*
+ * Changes the refcounts of the clusters that an L2 entry refers to: increases them now, or
+ * decreases them after the next flush.
+ */
 static int count_entry(struct qcow2 *q, uint64_t entry, bool up)
 {
 	uint64_t host = entry & QCOW2_OFFSET, length = 1;
@@ -97,7 +105,7 @@ static int count_tree(struct qcow2 *q, const uint64_t *l1, uint32_t n, bool up)
 	return 0;
 }
 
-/* COPIED stands where the count is exactly one. */
+/* Sets the flag COPIED if the refcount of the entry's cluster is exactly one, else clears it. */
 static int reflag(struct qcow2 *q, uint64_t *entry, bool *ret_changed)
 {
 	uint64_t refs, old = *entry, host = old & QCOW2_OFFSET;
@@ -191,7 +199,10 @@ static int write_l1(struct qcow2 *q, const uint64_t *v, uint32_t n, uint64_t *re
 	return r;
 }
 
-/* An id is a number, as QEMU gives them: one more than the largest. */
+/*
+ * Adds a new snapshot to the list. Its id is the greatest number among the ids plus one, as in
+ * QEMU.
+ */
 static int new_snapshot(struct disk *d, struct qcow2_snapshots *all, const char *name)
 {
 	struct qcow2 *q = qcow2_of(d);
@@ -238,7 +249,10 @@ static int may_change(struct disk *d, const char *what, uint64_t changed)
 	return r < 0 ? r : qcow2_bitmaps_touch(q, 0, changed);
 }
 
-/* The header says dirty while the flags and counts do not match. */
+/*
+ * Flushes, and sets the dirty bit in the header, which stays set while flags and refcounts may not
+ * match.
+ */
 static int begin(struct qcow2 *q)
 {
 	int r = qcow2_flush_all(q);
@@ -254,7 +268,10 @@ static int end(struct qcow2 *q)
 {
 	int r = qcow2_flush_all(q);
 
-	/* Counts that have shrunk: they were only applied at the end of the first. */
+	/*
+	 * Flushes a second time, because the first flush has decreased refcounts only after it had
+	 * written the others.
+	 */
 	if (r >= 0)
 		r = qcow2_flush_all(q);
 	if (r >= 0 && !q->lazy && q->marked) {
@@ -307,7 +324,10 @@ int qcow2_snapshot_create(struct disk *d, const char *name)
 	return r;
 }
 
-/* The disk's tables become a copy of the snapshot's; what they were before is counted down. */
+/*
+ * Replaces the disk's tables by a copy of the snapshot's, and decreases the refcounts of what the
+ * old ones referred to.
+ */
 static int apply(struct qcow2 *q, const struct qcow2_snapshot *s)
 {
 	_cleanup_free_ uint64_t *l1 = NULL, *old = NULL;
@@ -396,7 +416,10 @@ static int drop(struct qcow2 *q, struct qcow2_snapshots *all, size_t i)
 		r = begin(q);
 	if (r < 0)
 		return r;
-	/* The array keeps all that is to be freed: the dropped one goes behind its end. */
+	/*
+	 * The deleted snapshot moves behind the end of the list, so that its memory is still freed
+	 * with the array.
+	 */
 	memmove(&all->v[i], &all->v[i + 1], (all->n - i - 1) * sizeof(s));
 	all->v[--all->n] = s;
 	r = write_snapshots(q, all, old_length);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of internal snapshots: read with every number checked, and formatted. */
+/* Reads the table of internal snapshots, checking every number, and formats it for writing. */
 #include "images/disk/qcow2/snapshots.h"
 
 #define ENTRY_HEAD 40
@@ -154,7 +154,10 @@ int qcow2_snapshot_format(const struct qcow2_snapshot *s, struct strbuf *out)
 	return r;
 }
 
-/* How long the table in the file is: entries have no fixed length. */
+/*
+ * Returns the number of bytes that the first n entries take in the file. Entries have no fixed
+ * length.
+ */
 uint64_t qcow2_snapshots_length(const struct qcow2_snapshots *s, size_t n)
 {
 	uint64_t length = 0;

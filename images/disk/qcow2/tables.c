@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a guest's offset to its L2 entry, for reading and for writing, and what an entry says. */
+/* Finds the L2 entry for an offset of the disk, to read or to change it, and interprets entries. */
 #include "images/disk/qcow2/internal.h"
 
 static uint64_t l1_index(const struct qcow2 *q, uint64_t guest)
@@ -12,7 +12,10 @@ bool qcow2_has_table(const struct qcow2 *q, uint64_t guest)
 	return (q->l1[l1_index(q, guest)] & QCOW2_OFFSET) != 0;
 }
 
-/* The entry in the cached slice of `table`; *ret_left: the entries from it to the slice's end. */
+/*
+ * Finds the L2 entry for `guest` in the cached slice of `table`. Sets *ret_left to the number of
+ * entries from it to the end of the slice.
+ */
 static int entry_in(
 	struct qcow2 *q, uint64_t table, uint64_t guest, uint8_t **ret, uint64_t *ret_left)
 {
@@ -59,7 +62,7 @@ static void l1_set(struct qcow2 *q, uint32_t i, uint64_t value)
 		q->l1_dirty_to = i + 1;
 }
 
-/* The old table's slices, as they are in the cache. */
+/* Copies an L2 table in the cache, slice by slice. */
 static int copy_table(struct qcow2 *q, uint64_t from, uint64_t to)
 {
 	uint8_t buf[QCOW2_SLICE], *slice;
@@ -78,7 +81,10 @@ static int copy_table(struct qcow2 *q, uint64_t from, uint64_t to)
 	return 0;
 }
 
-/* A table of its own for what has none yet, or shares it with a snapshot. */
+/*
+ * Makes L2 table i belong to the disk alone: makes a new one if there is none, and copies one that
+ * a snapshot also uses.
+ */
 static int own_table(struct qcow2 *q, uint64_t i)
 {
 	uint64_t old = q->l1[i] & QCOW2_OFFSET, host;
@@ -120,14 +126,17 @@ uint64_t qcow2_entry_host(const struct qcow2 *q, uint64_t guest, uint64_t entry,
 {
 	uint64_t host = entry & QCOW2_OFFSET;
 
-	/* In a data file offset 0 is a place like any other. */
+	/* With an external data file 0 is a valid offset of data. */
 	*ret_has = host != 0 || (q->has_data_file && (entry & QCOW2_COPIED));
 	return host;
 }
 
 static int bad_entry(struct qcow2 *q, uint64_t guest, uint64_t entry, const char *why)
 {
-	/* A reader goes on with the rest of the image. A writer may not trust it any more. */
+	/*
+	 * A reader gets an error for this entry only. For a writer the whole image counts as
+	 * damaged.
+	 */
 	if (q->d->write)
 		return qcow2_damaged(q, "L2 entry 0x%016llx of offset %llu: %s",
 			(unsigned long long)entry, (unsigned long long)guest, why);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing. A request is cut into runs of clusters that are treated alike: written in place, written
- * to new clusters, or to clusters that are there but hold no data yet. New and reused clusters get
- * what lies around the request in its first and last cluster too (copy on write), and only then
- * does the L2 table name them.
+ * Writes to the disk. A request is split into runs of clusters that are handled in the same way:
+ * written in place, written to new clusters, or written to clusters that are allocated but hold no
+ * data yet. In the last two cases the first and the last cluster also get the old bytes around the
+ * request (copy on write), and only after that the L2 table refers to the clusters.
  */
 #include "images/disk/qcow2/internal.h"
 
@@ -14,13 +14,19 @@ enum way { IN_PLACE, REUSE, NEW };
 
 struct run {
 	enum way way;
-	uint64_t offset, length;   /* of the disk */
-	uint64_t host;             /* of the first cluster */
-	uint64_t first, end;       /* the clusters: offset and length rounded outwards */
-	bool fresh;                /* the new clusters read as zeros already */
-	bool zero_head, zero_tail; /* around the request there are zeros */
-	uint64_t head, tail;       /* what is written: from `head` to `tail`, of the disk */
-	bool keep_head, keep_tail; /* the first and last cluster's old data moves as a whole */
+	uint64_t offset, length; /* range of the disk that the request writes in this run */
+	uint64_t host;           /* file offset of the first cluster */
+	uint64_t first, end;     /* range of the disk in whole clusters around the written one */
+	bool fresh;              /* the new clusters are known to read as zeros */
+	/* the old bytes before and behind the written range, in the same clusters, are zeros */
+	bool zero_head, zero_tail;
+	/* range of the disk that is written to the file, with the old bytes around the request */
+	uint64_t head, tail;
+	/*
+	 * all old data of the first or last cluster has to be copied, because it was in another
+	 * cluster
+	 */
+	bool keep_head, keep_tail;
 };
 
 int qcow2_before_change(struct qcow2 *q, uint64_t offset, uint64_t length)
@@ -41,14 +47,17 @@ int qcow2_before_change(struct qcow2 *q, uint64_t offset, uint64_t length)
 	return r < 0 ? r : qcow2_bitmaps_touch(q, offset, length);
 }
 
-/* Whether the old bytes at `guest` are known to be zeros. */
+/* Returns whether the old bytes at `guest` are known to be zeros. */
 static bool is_zero(const struct qcow2 *q, uint64_t guest, int kind)
 {
 	return kind == QCOW2_K_ZERO ||
 	       (kind == QCOW2_K_HOLE && (!q->d->backing || guest >= q->d->backing->size));
 }
 
-/* Whether a cluster has data anywhere that would be lost if only a subcluster were written. */
+/*
+ * Returns whether the cluster has data that would be lost if only one subcluster were written to a
+ * new cluster.
+ */
 static bool has_data(const struct qcow2 *q, const uint8_t *entry)
 {
 	uint64_t e = be64(entry);
@@ -58,7 +67,11 @@ static bool has_data(const struct qcow2 *q, const uint8_t *entry)
 	return q->subclusters > 1 && (be64(entry + 8) & 0xffffffffull);
 }
 
-/* What to do with the cluster of `at`, of which the bytes to `end` are written. */
+/*
+ * Decides how to write the cluster at disk offset `at`, because the write covers it only up to
+ * `end`. Returns IN_PLACE, NEW or REUSE, and sets *ret_host to the offset of the cluster's data in
+ * the file.
+ */
 static int cluster_way(
 	struct qcow2 *q, uint64_t at, uint64_t end, const uint8_t *entry, uint64_t *ret_host)
 {
@@ -90,7 +103,10 @@ static int look_around(
 	uint64_t in_cluster = guest & (q->cluster_size - 1);
 	int kind = qcow2_entry_kind(
 		q, guest, entry + i * q->entry_size, (unsigned)(in_cluster / q->subcluster_size));
-	/* With subclusters the neighbours may be of another kind. */
+	/*
+	 * With subclusters the zeros count only for a new cluster, because neighbours in the same
+	 * cluster may be of another kind.
+	 */
 	bool zero = is_zero(q, guest, kind) && (q->subclusters == 1 || run->way == NEW);
 
 	if (kind < 0)
@@ -105,7 +121,10 @@ static int look_around(
 	return 0;
 }
 
-/* No table yet: all is new, up to the end of a slice of the table to come. */
+/*
+ * Plans a run where no L2 table exists yet: all clusters are new. The run ends at the end of a
+ * slice of the table that will be made.
+ */
 static int plan_without_table(struct qcow2 *q, struct run *run)
 {
 	uint64_t span = q->l2.slice / q->entry_size << q->h.cluster_bits;
@@ -116,7 +135,10 @@ static int plan_without_table(struct qcow2 *q, struct run *run)
 	run->way = NEW;
 	run->zero_head = is_zero(q, run->offset, QCOW2_K_HOLE);
 	run->zero_tail = is_zero(q, run->offset + run->length - 1, QCOW2_K_HOLE);
-	/* A backing file that ends in the cluster has bytes before its end. */
+	/*
+	 * The head is not all zeros if the backing file ends inside the cluster, because it has
+	 * bytes before its end.
+	 */
 	if (run->zero_head && !is_zero(q, run->offset & ~(q->cluster_size - 1), QCOW2_K_HOLE))
 		run->zero_head = false;
 	return 0;
@@ -157,7 +179,10 @@ static int plan_run(struct qcow2 *q, struct run *run)
 	return r;
 }
 
-/* The bytes that a new or reused cluster needs besides the request's. */
+/*
+ * Computes which range has to be written to new or reused clusters, including old bytes around the
+ * request.
+ */
 static void find_edges(struct qcow2 *q, struct run *run)
 {
 	uint64_t head_unit = run->keep_head ? q->cluster_size : q->subcluster_size;
@@ -166,7 +191,7 @@ static void find_edges(struct qcow2 *q, struct run *run)
 
 	run->head = run->offset & ~(head_unit - 1);
 	run->tail = (end + tail_unit - 1) & ~(tail_unit - 1);
-	/* Old data of the one cluster that is both first and last. */
+	/* If the first cluster is also the last one, all of its old data is copied. */
 	if (run->keep_head && run->end - run->first == q->cluster_size)
 		run->tail = run->end;
 	if (run->keep_tail && run->end - run->first == q->cluster_size)
@@ -193,7 +218,7 @@ static int take_clusters(struct qcow2 *q, struct run *run)
 	return 0;
 }
 
-/* Old bytes from `from` to `to`, into buf. */
+/* Reads the old bytes of the disk from `from` to `to` into buf. */
 static int read_old(struct qcow2 *q, uint8_t *buf, uint64_t from, uint64_t to)
 {
 	uint64_t there = to < q->d->size ? to : q->d->size;
@@ -230,7 +255,7 @@ static int write_edge(struct qcow2 *q, const struct run *run, uint64_t from, uin
 	return r < 0 ? r : write_host(q, &p, v.iov_len, run->host + (from - run->first));
 }
 
-/* Request and edges in one buffer, for one write. */
+/* Writes the request's data and the old bytes around it with one call, through a buffer. */
 static int write_bounced(struct qcow2 *q, const struct run *run, const struct iov_part *p,
 	uint64_t from, uint64_t to)
 {
@@ -255,7 +280,9 @@ static int write_data(struct qcow2 *q, const struct run *run, const struct iov_p
 	uint64_t from = run->offset, to = run->offset + run->length, end = to;
 
 	if (run->way != IN_PLACE) {
-		/* Clusters behind the end of the file read as zeros without being written. */
+		/*
+		 * Zeros need not be written to fresh clusters, because these read as zeros already.
+		 */
 		if (!(run->fresh && run->zero_head && !run->keep_head))
 			from = run->head;
 		if (!(run->fresh && run->zero_tail && !run->keep_tail))
@@ -269,7 +296,10 @@ static int write_data(struct qcow2 *q, const struct run *run, const struct iov_p
 	return r < 0 ? r : write_edge(q, run, end, to);
 }
 
-/* One entry's new value. Subclusters from `from` to `to` of the disk have data now. */
+/*
+ * Sets the L2 entry of one cluster. With subclusters, marks those from run->head to run->tail as
+ * having data.
+ */
 static int set_entry(struct qcow2 *q, const struct run *run, uint64_t cluster, uint8_t *entry)
 {
 	uint64_t old = be64(entry), host = run->host + (cluster - run->first);
@@ -315,7 +345,10 @@ static int link_clusters(struct qcow2 *q, const struct run *run)
 	return 0;
 }
 
-/* Takes the lock and finds the first run; waits as long as others work on its clusters. */
+/*
+ * Takes the lock and plans the first run of the request. Waits while other requests use its
+ * clusters.
+ */
 static int begin_run(struct qcow2 *q, struct run *run, struct qcow2_request *req)
 {
 	const struct run wanted = *run;
@@ -402,7 +435,7 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 		if (r < 0)
 			return r;
 	}
-	/* A shared cluster is counted once for each of its compressed ones. */
+	/* A cluster that holds several compressed ones has a reference from each. */
 	if (len <= room && refs < qcow2_ref_max(q)) {
 		*ret = q->packed_at;
 		q->packed_at = len < room ? q->packed_at + len : 0;
@@ -411,7 +444,10 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 	int r = qcow2_alloc(q, 1, ret, &n, &fresh);
 	if (r < 0)
 		return r;
-	/* What is left in the last one, and this one, if they are neighbours, can be one place. */
+	/*
+	 * If the new cluster follows the last one in the file, the data begins in the room that is
+	 * left there.
+	 */
 	if (room && refs < qcow2_ref_max(q) && *ret == q->packed_at + room) {
 		*ret = q->packed_at;
 		r = qcow2_ref_add(q, *ret >> q->h.cluster_bits, 1);
@@ -469,7 +505,10 @@ int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t
 				(unsigned long long)host, err_text(-r));
 	}
 	pthread_mutex_lock(&q->lock);
-	/* On failure the place stays counted: others may have begun to share its cluster. */
+	/*
+	 * If the write has failed, the place stays counted, because another request may already use
+	 * the same cluster of the file.
+	 */
 	if (r >= 0)
 		r = link_packed(q, offset, host, len);
 	qcow2_request_end(q, &req);

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Zeroing and discarding: whole (sub)clusters by their L2 entries, the rest by writing zeros. */
+/*
+ * Zeroes and discards ranges. It changes the L2 entries of whole clusters and subclusters, and
+ * writes zeros to the rest.
+ */
 #include <linux/falloc.h>
 
 #include "images/disk/qcow2/internal.h"
 
 struct job {
 	bool discard;
-	bool keep; /* clusters that are the image's own stay taken, and only read as zeros */
+	bool keep; /* clusters stay allocated and are only marked to read as zeros */
 };
 
-/* The last cluster may reach behind the disk's end. */
+/* Cuts the range at the end of the disk, because the last cluster may reach beyond it. */
 static uint64_t clip(const struct qcow2 *q, uint64_t offset, uint64_t length)
 {
 	return length < q->d->size - offset ? length : q->d->size - offset;
@@ -21,7 +24,7 @@ static int write_zeros(struct qcow2 *q, uint64_t offset, uint64_t length)
 
 	while (length > 0) {
 		size_t here = length < sizeof(zeros) ? (size_t)length : sizeof(zeros);
-		/* A write only reads the buffer. */
+		/* The cast removes const; a write only reads the buffer. */
 		struct iovec v = {(void *)(uintptr_t)zeros, here};
 		int r = qcow2_write(q->d, &v, 1, offset);
 
@@ -33,7 +36,7 @@ static int write_zeros(struct qcow2 *q, uint64_t offset, uint64_t length)
 	return 0;
 }
 
-/* Zeros for a part of a subcluster: nothing to do if it reads as zeros already. */
+/* Writes zeros to a part of a subcluster, except where it reads as zeros already. */
 static int zero_part(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
 	while (length > 0) {
@@ -56,7 +59,10 @@ static bool no_backing(const struct qcow2 *q, uint64_t cluster)
 	return !q->h.backing || (q->d->backing && cluster >= q->d->backing->size);
 }
 
-/* An entry of a whole cluster that is to read as zeros. 1: it cannot say so. */
+/*
+ * Makes the L2 entry of a whole cluster say that it reads as zeros. Returns 1 if the format cannot
+ * say that, so that zeros must be written.
+ */
 static int zero_entry(struct qcow2 *q, uint64_t cluster, uint8_t *entry, const struct job *job)
 {
 	uint64_t old = be64(entry), value = 0;
@@ -87,7 +93,7 @@ static int zero_entry(struct qcow2 *q, uint64_t cluster, uint8_t *entry, const s
 	return 0;
 }
 
-/* Some subclusters of one cluster. 1: they have to be written. */
+/* Marks some subclusters of one cluster as zeros. Returns 1 if zeros must be written instead. */
 static int zero_subclusters(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
 	uint64_t left, cluster = offset & ~(q->cluster_size - 1);
@@ -107,7 +113,10 @@ static int zero_subclusters(struct qcow2 *q, uint64_t offset, uint64_t length)
 	return 0;
 }
 
-/* Clusters of one slice; *ret_done: bytes that are dealt with, before what must be written. */
+/*
+ * Marks the clusters of one L2 slice as zeros, until one needs zeros to be written. Sets *ret_done
+ * to the number of bytes before that one.
+ */
 static int zero_slice(struct qcow2 *q, uint64_t offset, uint64_t length, const struct job *job,
 	uint64_t *ret_done)
 {
@@ -115,7 +124,7 @@ static int zero_slice(struct qcow2 *q, uint64_t offset, uint64_t length, const s
 	uint8_t *entry;
 
 	*ret_done = 0;
-	/* No table, and nothing below: it reads as zeros already. */
+	/* Without an L2 table and without a backing file the range reads as zeros already. */
 	if (!qcow2_has_table(q, offset) && no_backing(q, offset)) {
 		left = per_table - (offset & (per_table - 1));
 		*ret_done = left < length ? left : length;
@@ -133,7 +142,10 @@ static int zero_slice(struct qcow2 *q, uint64_t offset, uint64_t length, const s
 	return r;
 }
 
-/* The data file's own bytes: a raw data file is read by others, without our tables. */
+/*
+ * Punches a hole into the external data file. For a raw data file this must succeed, because other
+ * programs read it without the L2 tables.
+ */
 static int zero_data_file(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
 	bool raw = q->h.autoclear & QCOW2_RAW_DATA;
@@ -148,7 +160,10 @@ static int zero_data_file(struct qcow2 *q, uint64_t offset, uint64_t length)
 		   : 0;
 }
 
-/* As far as entries can say it; *ret_done: bytes before the first cluster that must be written. */
+/*
+ * Marks clusters as zeros in the L2 entries, until one needs zeros to be written. Sets *ret_done to
+ * the number of bytes before that one.
+ */
 static int zero_entries(struct qcow2 *q, uint64_t offset, uint64_t length, const struct job *job,
 	uint64_t *ret_done)
 {
@@ -178,7 +193,10 @@ static int zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t length, cons
 
 		offset += done;
 		length -= done;
-		/* A version 2 image with a backing file can't say zero, so it can't discard. */
+		/*
+		 * Stops here for a discard. The rest cannot be discarded, because version 2 has no
+		 * way to mark zeros above a backing file.
+		 */
 		if (r < 0 || length == 0 || job->discard)
 			return r;
 		r = write_zeros(q, offset, clip(q, offset, q->cluster_size));
@@ -190,14 +208,20 @@ static int zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t length, cons
 	return 0;
 }
 
-/* A part of a cluster: subclusters if there are any, else plain zeros. */
+/*
+ * Zeroes a part of a cluster: marks whole subclusters, if there are any, and writes zeros to the
+ * rest.
+ */
 static int zero_in_cluster(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
 	uint64_t unit = q->subcluster_size, end = offset + length;
 	uint64_t first = (offset + unit - 1) & ~(unit - 1), last = end & ~(unit - 1);
 	struct qcow2_request req = {.start = offset, .end = end, .exclusive = true};
 
-	/* The disk's end is as good as a cluster's: nobody reads behind it. */
+	/*
+	 * At the end of the disk the last subcluster counts as whole, because nobody reads behind
+	 * the end.
+	 */
 	if (end == q->d->size)
 		last = (end + unit - 1) & ~(unit - 1);
 	if (q->subclusters == 1 || first >= last || q->has_data_file)
@@ -227,7 +251,10 @@ int qcow2_zero(struct disk *d, uint64_t offset, uint64_t length)
 
 	if (end == d->size)
 		last = qcow2_round_up(q, end);
-	/* It may end in the cluster it begins in, or in the next one. */
+	/*
+	 * The range lies within one cluster, so the whole of it is handled as a part of that
+	 * cluster.
+	 */
 	if (end < first)
 		return zero_in_cluster(q, offset, length);
 	if (first > offset)

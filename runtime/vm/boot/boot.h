@@ -4,9 +4,9 @@
  * bzImage by Linux's 64-bit boot protocol. The magic number of the file decides which.
  *
  *	boot_load_kernel(&m, fd, &kernel)          loads it into guest memory
- *	boot_load_initramfs(&m, &kernel, fd, &i)   loads it at the highest free address below the MMIO hole
+ *	boot_load_initramfs(&m, &kernel, fd, &i)   loads it as high as possible below the hole
  *	boot_write_info(&m, &kernel, &info)        writes the data that the kernel reads first
- *	arch_set_entry(vcpu 0, {mode, kernel.entry, argument})   with the mode that kernel.protocol names
+ *	arch_set_entry(vcpu 0, {mode, kernel.entry, argument})   with the mode of kernel.protocol
  *
  * Guest memory must be all zero before, because the code does not clear the parts that no segment
  * fills. The files are not trusted: each offset and length is checked against the file and against

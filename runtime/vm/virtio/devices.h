@@ -10,9 +10,7 @@
 
 #include "vm/virtio/device.h"
 
-/*
- * --- entropy device (virtio 1.2, 5.4): uses getrandom(2), at most VIRTIO_RNG_MAX bytes a request ---
- */
+/* --- entropy device (virtio 1.2, 5.4): getrandom(2), at most VIRTIO_RNG_MAX bytes a request --- */
 
 #define VIRTIO_RNG_MAX 4096
 
@@ -23,9 +21,7 @@ struct virtio_rng {
 
 void virtio_rng_init(struct virtio_rng *r, const struct vm_memory *m);
 
-/*
- * --- console (virtio 1.2, 5.3): one port; queue 0 carries input to the guest, queue 1 its output ---
- */
+/* --- console (virtio 1.2, 5.3): one port; queue 0 has input for the guest, queue 1 output --- */
 
 struct virtio_console {
 	struct virtio_device dev;
