@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The bytes of the archive depend only on the kernel's release, the guest's
- * init, the modules and the user's initrd. make_key() writes these as a text, the key, which has
- * each file's device, inode, size and times of change. That costs one stat(2) a file, and an update
- * by a package changes it. The hash of the key is part of the name of the cache entry.
+ * init, the modules and the user's initrd. make_key() describes these in a text, the key, which has
+ * the device, inode, size and times of change of each file. That takes one stat(2) for each file,
+ * and a package update changes the key. The name of the cache entry contains the hash of the key.
  *
  *	hit:  open CACHE/initramfs-HASH, check its owner and mode
  *	miss: flock CACHE/lock, look again (another process may have made it meanwhile), write
  *	      CACHE/initramfs-HASH.tmp, fsync, rename
  *
  * A reader never takes the lock. A process that dies while it holds the lock leaves a .tmp file,
- * which the next one replaces. A fault of the cache costs only time, because the archive is then
- * made in a memfd.
+ * which the next process replaces. If the cache does not work, this costs only time, because the
+ * archive is then made in a memfd.
  */
 #include "images/guest/guest_initramfs.h"
 
@@ -32,18 +32,22 @@
 #include "base/log.h"
 #include "images/guest/initramfs.h"
 
-#define FORMAT 1 /* raise it with every change of what is packed from the same files */
+#define FORMAT 1 /* part of the key; increase it if the same files are packed in a new way */
 #define PREFIX "initramfs-"
 #define NAME_SIZE 64
-#define KEPT 8 /* entries in the cache: a few kernels, and several inits during updates */
-#define LOCK_WAIT_MS 30000 /* how long another process may pack; it takes a tenth of a second */
+/* most entries in the cache: enough for a few kernels, and several versions of init */
+#define KEPT 8
+/*
+ * longest wait for another process that packs, in milliseconds; packing takes a tenth of a second
+ */
+#define LOCK_WAIT_MS 30000
 #define LOCK_POLL_MS 10
-#define MODULE_MAX (64 << 20) /* bytes of an unpacked module */
+#define MODULE_MAX (64 << 20) /* largest unpacked module, in bytes */
 #define MODULES "modules"
 
 /*
- * FNV-1a of 128 bits. It guards against accidents only, because a user who can choose these files
- * is root in the guest anyway.
+ * Computes FNV-1a with 128 bits of the key. It only has to avoid accidental collisions, because a
+ * user who can choose these files is root in the guest anyway.
  */
 static void hash_name(const struct strbuf *key, char name[NAME_SIZE])
 {
@@ -92,11 +96,11 @@ static int make_key(const struct guest_initramfs *g, struct strbuf *key)
 	return r;
 }
 
-/* ---- packing ---- */
+/* ---- packs the archive ---- */
 
 /*
- * Executes an unpacker in the child process, with the module as its input and a memfd as its
- * output.
+ * Runs an unpacker in the child process, with the module as its standard input and a memfd as its
+ * standard output.
  */
 static void exec_unpacker(const char *program, int in, int out)
 {
@@ -115,7 +119,9 @@ static void exec_unpacker(const char *program, int in, int out)
 	_exit(127);
 }
 
-/* Unpacks a module into a memfd and returns the descriptor. */
+/*
+ * Unpacks the module that `in` is open on, and returns the descriptor of a memfd with the result.
+ */
 static int unpack_module(const struct module *m, int in)
 {
 	static const char *const programs[] = {
@@ -147,8 +153,8 @@ static int unpack_module(const struct module *m, int in)
 }
 
 /*
- * A module's name in the archive. The guest's init tells by the suffix whether the file is
- * compressed.
+ * Returns the name that the module gets in the archive. Its suffix tells the guest's init whether
+ * the file is compressed.
  */
 static const char *name_in_archive(
 	struct arena *a, const struct guest_initramfs *g, const struct module *m)
@@ -208,7 +214,10 @@ static int put_entries(struct arena *a, struct initramfs *w, const struct guest_
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(dirs); i++)
 		r = initramfs_dir(w, dirs[i], &(struct initramfs_attr){.mode = 0755});
-	/* The kernel opens /dev/console as the first process's standard descriptors. */
+	/*
+	 * The archive needs /dev/console, because the kernel opens it as the standard descriptors
+	 * of the first process.
+	 */
 	if (r == 0)
 		r = initramfs_node(
 			w, "dev/console", &(struct initramfs_attr){.mode = S_IFCHR | 0600}, 5, 1);
@@ -223,15 +232,15 @@ static int put_entries(struct arena *a, struct initramfs *w, const struct guest_
 	return r < 0 ? r : initramfs_end(w);
 }
 
-/* Writes the archive to fd, which is empty. */
+/* Writes the archive to the empty file fd. */
 static int pack_archive(struct arena *a, const struct guest_initramfs *g, int fd)
 {
 	_cleanup_initramfs_ struct initramfs w = {0};
 	int r = 0;
 
 	/*
-	 * The user's initrd comes first, because the kernel keeps the last one of two files with
-	 * the same name.
+	 * The user's initrd comes first, because the kernel keeps the last of several files with
+	 * the same name, which is then caisson's.
 	 */
 	if (g->initrd) {
 		_cleanup_fd_ int initrd =
@@ -261,14 +270,14 @@ static int pack_to_memory(struct arena *a, const struct guest_initramfs *g)
 	return take_fd(&fd);
 }
 
-/* ---- the cache ---- */
+/* ---- keeps the archive in the cache ---- */
 
 static bool is_ours(const struct stat *st)
 {
 	return st->st_uid == geteuid() && !(st->st_mode & (S_IWGRP | S_IWOTH));
 }
 
-/* Opens a cache entry. -errno, without a message. */
+/* Opens a cache entry. Returns the descriptor, or -errno without a message. */
 static int open_entry(int dir, const char *name)
 {
 	_cleanup_fd_ int fd =
@@ -282,7 +291,7 @@ static int open_entry(int dir, const char *name)
 	return S_ISREG(st.st_mode) && is_ours(&st) && st.st_size > 0 ? take_fd(&fd) : -EPERM;
 }
 
-/* Makes the directories of the path that are missing, with access for this user only. */
+/* Makes the missing directories of the path, accessible only to this user. */
 static int make_dirs(const char *path)
 {
 	_cleanup_free_ char *copy = strdup(path);
@@ -323,7 +332,8 @@ static int open_cache(const char *path)
 }
 
 /*
- * Takes the lock. Waits for a limited time, because a process that holds the lock may be stopped.
+ * Takes the lock of the cache. It waits only for a limited time, because the process that holds the
+ * lock may be stopped.
  */
 static int lock_cache(int dir)
 {
@@ -349,8 +359,8 @@ static bool is_entry(const struct dirent *e)
 }
 
 /*
- * Removes the oldest entries, under the lock, until KEPT are left. A process that has one open
- * keeps it.
+ * Removes the oldest entries of the cache until KEPT are left. The caller holds the lock. A process
+ * that has a removed entry open can still read it.
  */
 static void drop_old_entries(int dir)
 {
@@ -383,8 +393,8 @@ static void drop_old_entries(int dir)
 }
 
 /*
- * Packs an entry of the cache, under the lock. If that fails, as by -ENOSPC or -EROFS, the caller
- * packs in memory.
+ * Packs the archive into a new cache entry. The caller holds the lock. If that fails, for example
+ * with -ENOSPC or -EROFS, the caller makes the archive in memory.
  */
 static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir, const char *name)
 {
@@ -392,8 +402,8 @@ static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir
 
 	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
 	/*
-	 * A killed process may have left the file. It is replaced by a new one, because that
-	 * process may still have it open.
+	 * Removes the file that a killed process may have left, instead of overwriting it, because
+	 * another process may still have it open.
 	 */
 	unlinkat(dir, tmp, 0);
 	_cleanup_fd_ int fd =
@@ -401,7 +411,10 @@ static int build_entry(struct arena *a, const struct guest_initramfs *g, int dir
 	if (fd < 0)
 		return err_sys("create %s", tmp);
 	int r = pack_archive(a, g, fd);
-	/* Without fsync() the name could survive a power cut and the data not. */
+	/*
+	 * Syncs the data before the rename, because after a power cut there could otherwise be an
+	 * entry without its data.
+	 */
 	if (r == 0 && fsync(fd) < 0)
 		r = err_sys("write %s", tmp);
 	if (r == 0 && renameat(dir, tmp, dir, name) < 0)
@@ -447,8 +460,8 @@ int guest_initramfs_open(struct arena *a, const struct guest_initramfs *g)
 		if (r >= 0)
 			return r;
 		/*
-		 * If not the cache but a file to be packed is at fault, pack_to_memory() fails too
-		 * and reports it.
+		 * The error is only logged, because pack_to_memory() will report it again if a file
+		 * to be packed is the reason and not the cache.
 		 */
 		log_debug("the initramfs is made in memory: cache %s: %s", g->cache, err_msg());
 		err_clear();

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The initramfs of one kernel, for guest_kernel.c: packed, or taken from the cache. */
+/* Makes the initramfs of one kernel, or takes it from the cache. guest_kernel.c uses this. */
 #pragma once
 #include "images/guest/modules.h"
 
 struct guest_initramfs {
-	const char *release; /* the kernel's release */
-	const char *init;    /* a path of the host */
-	const char *initrd;  /* a path of the host, or NULL */
-	const char *cache;   /* a directory, or NULL */
-	int modules_dir;     /* the directory of the modules' paths; not used without modules */
-	const char *modules_path; /* path of that directory, for messages */
+	const char *release; /* the kernel's release, such as "6.1.0-56-amd64" */
+	const char *init;    /* path of caisson-init on the host */
+	const char *initrd;  /* path of the user's initrd on the host, or NULL */
+	const char *cache;   /* path of the cache directory, or NULL */
+	/*
+	 * descriptor of the directory to which the modules' paths are relative; unused without
+	 * modules
+	 */
+	int modules_dir;
+	const char *modules_path; /* path of modules_dir, for messages */
 	struct module_list modules;
-	bool unpack; /* unpack compressed modules, because the kernel cannot */
+	bool unpack; /* unpack compressed modules before packing, because the kernel cannot */
 };
 
-/* Returns a descriptor of the archive, open for reading at its beginning. */
+/* Returns a descriptor that is open for reading at the beginning of the archive. */
 int guest_initramfs_open(struct arena *a, const struct guest_initramfs *g) must_check;

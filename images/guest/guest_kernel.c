@@ -12,16 +12,21 @@
 #include "images/guest/kernel_image.h"
 #include "images/guest/modules.h"
 
-#define MAX_CONFIG (1024 * 1024) /* bytes; Debian's has 260 thousand */
-#define MAX_CANDIDATES 64        /* how many files in /boot are looked at */
+/* largest configuration file in bytes; Debian's has 260 thousand */
+#define MAX_CONFIG (1024 * 1024)
+#define MAX_CANDIDATES 64 /* the most files in /boot that are examined */
 
 /*
- * What the guest needs, as a module and as an option, and what for. The modules that these depend
- * on are loaded with them (virtio_ring, vsock, fuse, mbcache and others).
+ * What the guest needs: the name of the module, the option that builds it in, and the purpose. The
+ * modules that these depend on are loaded too (virtio_ring, vsock, fuse, mbcache and others).
  */
 static const struct {
 	const char *module;
-	const char *option; /* NULL: the module is packed if the kernel has it, but not required */
+	/*
+	 * configuration option; NULL: the module is packed if the kernel has it, but is not
+	 * required
+	 */
+	const char *option;
 	const char *what;
 } needs[] = {
 	{"virtio_mmio", "CONFIG_VIRTIO_MMIO", "the bus of all its devices"},
@@ -35,19 +40,19 @@ static const struct {
 	{"overlay", "CONFIG_OVERLAY_FS", "overlay file systems"},
 	{"ext4", "CONFIG_EXT4_FS", "disk images of that file system"},
 	/*
-	 * ext4 asks the crypto layer for these by name; since 6.14 the kernel has them in a
-	 * library.
+	 * ext4 requests these from the crypto layer by name. Since Linux 6.14 they are in a
+	 * library, so newer kernels lack the modules.
 	 */
 	{"crc32c_generic", NULL, NULL},
 	{"crc32c_intel", NULL, NULL},
 	{"erofs", NULL, NULL},
 };
 
-/* A kernel that has been looked at, and how its modules are to be packed. */
+/* A kernel that was examined, and how its modules are to be packed. */
 struct found {
 	struct guest_kernel k;
 	enum kernel_format format;
-	int modules_dir; /* -EBADF: the kernel needs no modules */
+	int modules_dir; /* directory of the kernel's modules; -EBADF: it needs none */
 	const char *modules_path;
 	struct module_list modules;
 	bool unpack;
@@ -71,7 +76,7 @@ void guest_kernel_release(struct guest_kernel *k)
 	fd_close(&k->initramfs);
 }
 
-/* The directory of a path; "." if the path names none. */
+/* Returns the directory part of a path; "." if there is none. */
 static char *directory_of(struct arena *a, const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -81,7 +86,7 @@ static char *directory_of(struct arena *a, const char *path)
 	return arena_strndup(a, path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-/* Reads the kernel's configuration: 1, or 0 if there is no such file. */
+/* Reads the kernel's configuration. Returns 1, or 0 if there is no such file. */
 static int read_config(struct arena *a, const char *root, const struct found *f, struct strbuf *ret)
 {
 	const char *release = f->k.release;
@@ -140,7 +145,10 @@ static int check_config(const struct found *f, const struct strbuf *config)
 	return 0;
 }
 
-/* Opens the directory of the kernel's modules; f->modules_dir stays -EBADF if there is none. */
+/*
+ * Opens the directory of the kernel's modules as f->modules_dir, which stays -EBADF if there is
+ * none.
+ */
 static int find_modules_dir(struct arena *a, const char *root, struct found *f)
 {
 	const char *release = f->k.release;
@@ -164,7 +172,7 @@ static int find_modules_dir(struct arena *a, const char *root, struct found *f)
 }
 
 /*
- * Finds out whether caisson must unpack the modules, because the kernel cannot. A kernel before 6.2
+ * Decides whether caisson must unpack the modules because the kernel cannot. A kernel before 6.2
  * can unpack only the format of CONFIG_MODULE_COMPRESS_*, which is the format of its own modules.
  */
 static int check_packing(struct arena *a, const char *root, struct found *f)
@@ -203,7 +211,10 @@ static int check_modules(struct arena *a, const char *root, struct found *f)
 	return r < 0 ? err_ctx(r, "modules of %s", f->k.path) : check_packing(a, root, f);
 }
 
-/* Opens a file and reads what kernel it is, without looking at its modules. */
+/*
+ * Opens a kernel file and reads its format and release, without examining its modules. `said_by`
+ * names in messages who chose the file.
+ */
 static int open_image(struct arena *a, const char *path, const char *said_by, struct found *ret)
 {
 	struct kernel_image image;
@@ -229,8 +240,8 @@ static int open_image(struct arena *a, const char *path, const char *said_by, st
 }
 
 /*
- * Checks that the guest can run on the kernel. trusted: a kernel about which neither modules nor a
- * configuration tell anything is accepted.
+ * Checks that the guest can run on this kernel. If neither modules nor a configuration exist to
+ * tell, only a `trusted` kernel is accepted.
  */
 static int check_kernel(struct arena *a, const char *root, struct found *f, bool trusted)
 {
@@ -257,7 +268,7 @@ static int check_kernel(struct arena *a, const char *root, struct found *f, bool
 		f->k.path, f->k.release);
 }
 
-/* Looks for the kernel that images/kernel/build has installed. 1: found; 0: none is installed. */
+/* Looks for the kernel that images/kernel/build has installed. Returns 1 if it is there, else 0. */
 static int find_installed(struct arena *a, const char *root, struct found *ret)
 {
 	static const char *const dirs[] = {CAISSON_PREFIX "/lib/caisson/kernel",
@@ -293,8 +304,8 @@ static int by_preference(const void *x, const void *y, void *running)
 }
 
 /*
- * Lists all kernels in /boot. A file that is no kernel, such as a signature, is skipped, and the
- * reason is kept in *problem.
+ * Lists all kernels in /boot. Skips files that are no kernel, such as signatures, and keeps the
+ * reason in *problem.
  */
 static int list_boot(struct arena *a, const char *root, struct candidates *c, const char **problem)
 {
@@ -341,8 +352,8 @@ static int err_none_found(const char *problem)
 }
 
 /*
- * Finds the best of the host's own kernels. If none is fit, the error is that of the first one,
- * because it is the preferred one.
+ * Finds the best of the host's own kernels. If none is usable, returns the error of the first one,
+ * because that is the preferred one.
  */
 static int find_in_boot(struct arena *a, const char *root, struct found *ret)
 {
@@ -387,7 +398,7 @@ static int find_kernel(struct arena *a, const struct guest_kernel_request *q, st
 	if (r == 0)
 		r = find_in_boot(a, root, ret);
 	if (r >= 0)
-		err_clear(); /* the messages are about kernels that were skipped */
+		err_clear(); /* messages about the kernels that were skipped */
 	return r < 0 ? r : 0;
 }
 

@@ -11,19 +11,19 @@
 
 #include "base/fd.h"
 
-#define HEADER_LEN 110 /* "070701" and 13 fields of eight digits */
+#define HEADER_LEN 110 /* bytes of an entry's header: "070701" and 13 fields of eight digits */
 #define TRAILER "TRAILER!!!"
 #define COPY_CHUNK (128 * 1024)
 
 _Static_assert(INITRAMFS_MAX_NAME == PATH_MAX - 1, "the kernel's own limit");
 
-/* A name that has been written: a node of the writer's search tree. */
+/* A name that was written to the archive; a node in the writer's search tree. */
 struct written {
 	const char *name;
 	bool is_dir;
 };
 
-/* The fields of a header as numbers. */
+/* The fields of an entry's header as numbers. */
 struct header {
 	uint32_t mode;
 	uint32_t uid;
@@ -51,7 +51,7 @@ static int write_bytes(struct initramfs *w, const char *name, const void *data, 
 	return 0;
 }
 
-/* Writes zeros up to the next multiple of 4, where headers and file data must start. */
+/* Writes zeros up to the next multiple of 4, because headers and file data must begin there. */
 static int write_padding(struct initramfs *w, const char *name)
 {
 	static const char zeros[3];
@@ -65,7 +65,10 @@ static int put_header(struct initramfs *w, const char *name, uint32_t ino, const
 	size_t len = strlen(name) + 1;
 	int r;
 
-	/* magic ino mode uid gid nlink mtime filesize maj min rmaj rmin namesize check */
+	/*
+	 * The fields are: magic ino mode uid gid nlink mtime filesize maj min rmaj rmin namesize
+	 * check.
+	 */
 	snprintf(text, sizeof(text), "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
 		ino, h->mode, h->uid, h->gid, h->nlink, 0, h->size, 0, 0, h->major, h->minor,
 		(uint32_t)len, 0);
@@ -105,8 +108,8 @@ static int check_name(const struct initramfs *w, const char *name)
 }
 
 /*
- * Checks that the directory of the entry has been written, because the kernel silently skips an
- * entry whose directory is missing.
+ * Checks that the parent directory of the entry was written before, because the kernel silently
+ * skips an entry whose directory is missing.
  */
 static int check_parent(struct initramfs *w, const char *name)
 {
@@ -175,7 +178,9 @@ int initramfs_memfd(const char *name)
 	return fd < 0 ? err_sys("memfd_create %s", name) : fd;
 }
 
-/* Seeks to the end of fd, pads it to 4 bytes, and returns the length through ret. */
+/*
+ * Seeks to the end of fd, adds zeros up to a multiple of 4 bytes, and sets *ret to the new length.
+ */
 static int align_end(int fd, const char *what, uint64_t *ret)
 {
 	static const char zeros[3];
@@ -206,7 +211,7 @@ int initramfs_dir(struct initramfs *w, const char *name, const struct initramfs_
 	return r < 0 ? r : begin_entry(w, name, &h);
 }
 
-/* Copies all of the file fd, which has size bytes. */
+/* Copies `size` bytes, the whole file fd, into the archive. */
 static int copy_file(struct initramfs *w, const char *name, int fd, uint64_t size)
 {
 	_cleanup_free_ char *buffer = malloc(COPY_CHUNK);
@@ -221,7 +226,10 @@ static int copy_file(struct initramfs *w, const char *name, int fd, uint64_t siz
 			continue;
 		if (n < 0)
 			return err_sys("%s: %s: read", w->what, name);
-		/* The header that has been written says the length already. */
+		/*
+		 * A changed length of the file is an error, because the header with the old length
+		 * is written already.
+		 */
 		if (n == 0 ? done < size : (uint64_t)n > size - done)
 			return err_set(EIO,
 				"%s: %s: its length changed while it was read (was %llu)", w->what,
@@ -329,7 +337,7 @@ int initramfs_end(struct initramfs *w)
 
 static void free_nothing(void *entry)
 {
-	/* The arena frees the entries. */
+	/* Only the tree is freed here, because its nodes live in the arena. */
 }
 
 void initramfs_release(struct initramfs *w)
@@ -340,8 +348,8 @@ void initramfs_release(struct initramfs *w)
 }
 
 /*
- * Whether the file starts as an archive that Linux 6.1 unpacks: newc, newc with checksums, or one
- * of the compressions in the table of lib/decompress.c.
+ * Returns whether the file begins like an archive that Linux 6.1 unpacks: newc, newc with
+ * checksums, or a compression in the table of lib/decompress.c.
  */
 static bool is_archive(const unsigned char *head, size_t len)
 {
@@ -349,14 +357,14 @@ static bool is_archive(const unsigned char *head, size_t len)
 		const char *bytes;
 		size_t len;
 	} magics[] = {
-		{"070701", 6}, {"070702", 6}, {"\x1f\x8b", 2}, /* gzip */
-		{"\x1f\x9e", 2},                               /* gzip, old */
-		{"BZh", 3},                                    /* bzip2 */
-		{"\x5d\0", 2},                                 /* lzma */
-		{"\xfd\x37zXZ", 5},                            /* xz */
-		{"\x89LZO", 4},                                /* lzo */
-		{"\x02\x21\x4c\x18", 4},                       /* lz4, legacy frame */
-		{"\x28\xb5\x2f\xfd", 4},                       /* zstd */
+		{"070701", 6}, {"070702", 6}, {"\x1f\x8b", 2}, /* magic number of gzip */
+		{"\x1f\x9e", 2},                               /* magic number of old gzip */
+		{"BZh", 3},                                    /* magic number of bzip2 */
+		{"\x5d\0", 2},                                 /* magic number of lzma */
+		{"\xfd\x37zXZ", 5},                            /* magic number of xz */
+		{"\x89LZO", 4},                                /* magic number of lzo */
+		/* magic number of an lz4 legacy frame */
+		{"\x02\x21\x4c\x18", 4}, {"\x28\xb5\x2f\xfd", 4}, /* magic number of zstd */
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(magics); i++)

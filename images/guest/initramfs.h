@@ -16,11 +16,13 @@
  * and inode numbers count from 1. The kernel silently drops an entry whose directory has not been
  * written before it, or whose name is too long; here both are errors.
  *
- * A writer belongs to one thread. It owns its memory, but neither fd nor any descriptor that it is
- * given. After an error the archive is unfinished, and only initramfs_release() may follow.
+ * Only one thread may use a writer. The writer owns its memory, but the caller owns fd and all
+ * other descriptors. After an error the archive is unfinished, and only initramfs_release() may
+ * follow.
  *
- * Names are relative to the guest's root, such as "sbin/init". A leading or trailing '/', or "",
- * "." or ".." as a component, is -EINVAL. Every message names the archive (`what`) and the entry.
+ * Names are relative to the guest's root, such as "sbin/init". A name with a leading or trailing
+ * '/', or with the component "", "." or "..", is refused with -EINVAL. Every message names the
+ * archive (`what`) and the entry.
  */
 #pragma once
 #include <stdint.h>
@@ -29,8 +31,9 @@
 #include "base/arena.h"
 #include "base/str.h"
 
-#define INITRAMFS_MAX_NAME 4095          /* bytes of a name: PATH_MAX - 1 */
-#define INITRAMFS_MAX_FILE 0xffffffffULL /* bytes of one file: eight hexadecimal digits */
+#define INITRAMFS_MAX_NAME 4095 /* longest name in bytes: PATH_MAX - 1 */
+/* largest file in bytes, because the header has eight hexadecimal digits for it */
+#define INITRAMFS_MAX_FILE 0xffffffffULL
 #define INITRAMFS_MAX_ENTRIES 65536
 
 struct initramfs_attr {
@@ -42,58 +45,59 @@ struct initramfs_attr {
 struct initramfs {
 	struct arena arena;
 	void *names;      /* search tree of the entries written so far */
-	const char *what; /* borrowed: names the archive in errors */
-	uint64_t offset;  /* bytes written, from the start of fd */
+	const char *what; /* name of the archive in error messages; the caller owns the string */
+	uint64_t offset;  /* number of bytes written, counted from the start of fd */
 	uint32_t entries;
-	int fd; /* borrowed */
+	int fd; /* the archive's file; the caller closes it */
 };
 
 /*
- * Makes a memfd for an archive, close-on-exec and sealable (F_ADD_SEALS). -errno of
- * memfd_create(2).
+ * Makes a memfd for an archive, with close-on-exec, whose size can be sealed (F_ADD_SEALS). Returns
+ * the descriptor, or the -errno of memfd_create(2).
  */
 int initramfs_memfd(const char *name) must_check;
 
 /*
- * Starts an archive at the end of fd, which is open for writing and can seek. The end is first
- * padded to 4 bytes with zeros. Behind an earlier archive this makes a concatenation, and the
- * kernel unpacks one archive after the other. what: the name of the archive in messages.
+ * Starts an archive at the end of fd, which must be open for writing and seekable. First adds zeros
+ * up to a multiple of 4 bytes. If fd holds an archive already, the kernel will unpack both, one
+ * after the other. `what` is the name of the archive in messages.
  */
 int initramfs_begin(struct initramfs *w, int fd, const char *what) must_check;
 
 /*
- * The next four functions write an entry each. -EINVAL: a wrong name or mode; -EEXIST: the name has
- * been written before; -ENOENT: its directory has not been written; -E2BIG: too many entries.
+ * The next four functions write an entry each. They return -EINVAL for a wrong name or mode,
+ * -EEXIST if the name was written before, -ENOENT if its directory was not written, -E2BIG if there
+ * are too many entries.
  */
 int initramfs_dir(struct initramfs *w, const char *name, const struct initramfs_attr *attr)
 	must_check;
 /*
- * Writes a regular file with the bytes of fd, from offset 0. -EIO: the length changed while the
- * file was read; -EFBIG: the file is too large.
+ * Writes a regular file with all bytes of fd, from offset 0. Returns -EIO if its length changes
+ * while it is read, -EFBIG if the file is too large.
  */
 int initramfs_file(struct initramfs *w, const char *name, const struct initramfs_attr *attr, int fd)
 	must_check;
 int initramfs_data(struct initramfs *w, const char *name, const struct initramfs_attr *attr,
 	const struct strbuf *data) must_check;
 /*
- * Writes a device node (major up to 4095, minor up to 2^20 - 1, which are Linux's limits), or a
- * FIFO or a socket (major and minor 0).
+ * Writes a device node, a FIFO or a socket. For a device Linux allows major numbers up to 4095 and
+ * minor numbers up to 2^20 - 1; for the others both must be 0.
  */
 int initramfs_node(struct initramfs *w, const char *name, const struct initramfs_attr *attr,
 	uint32_t major, uint32_t minor) must_check;
 
 /*
- * Writes the trailer, which completes the archive. Another archive may begin on the same
+ * Writes the trailer, which completes the archive. After this another archive may begin on the same
  * descriptor.
  */
 int initramfs_end(struct initramfs *w) must_check;
 
-/* Frees the writer's memory; the descriptor stays open. */
+/* Frees the writer's memory. The descriptor stays open. */
 void initramfs_release(struct initramfs *w);
 #define _cleanup_initramfs_ __attribute__((cleanup(initramfs_release), unused))
 
 /*
- * Appends a finished archive, compressed or not, to fd at 4-byte alignment. -EINVAL: the file does
- * not start as an archive that Linux 6.1 unpacks.
+ * Appends the finished archive in file `archive`, compressed or not, to fd, aligned to 4 bytes.
+ * Returns -EINVAL if the file does not begin like an archive that Linux 6.1 unpacks.
  */
 int initramfs_append(int fd, int archive, const char *what) must_check;

@@ -11,14 +11,22 @@
 
 #define MAX_SEGMENTS 128
 #define MAX_SECTIONS 1024
-#define MAX_NAMES 65536 /* bytes of the table of sections' names */
-#define MAX_RELEASE 64  /* __NEW_UTS_LEN of include/uapi/linux/utsname.h */
-/* The beginning of the kernel's linux_banner (init/version-timestamp.c). */
+#define MAX_NAMES 65536 /* largest table of section names, in bytes */
+/* longest release of a kernel: __NEW_UTS_LEN in include/uapi/linux/utsname.h */
+#define MAX_RELEASE 64
+/*
+ * Text at the beginning of the kernel's linux_banner (init/version-timestamp.c). The release
+ * follows it.
+ */
 #define BANNER "Linux version "
 #define SCAN_CHUNK 65536
-#define MAX_SCAN (512ULL << 20) /* bytes; Debian's vmlinux has 66 million */
+/* most bytes that are searched for the banner; Debian's vmlinux has 66 million */
+#define MAX_SCAN (512ULL << 20)
 
-/* Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header". */
+/*
+ * Offsets of fields in the bzImage header (Documentation/arch/x86/boot.rst, "The Real-Mode Kernel
+ * Header").
+ */
 #define BOOT_SETUP_SECTS 0x1f1
 #define BOOT_SYSSIZE 0x1f4
 #define BOOT_FLAG 0x1fe
@@ -62,8 +70,8 @@ static int read_at(const struct file *f, uint64_t offset, void *data, size_t len
 }
 
 /*
- * The length of the release at s, of which len bytes are there; 0: no release is there, or its end
- * is missing.
+ * Returns the length of the release that begins at s, of which `len` bytes were read. Returns 0 if
+ * there is no release, or if its end is not among these bytes.
  */
 static size_t release_length(const char *s, size_t len)
 {
@@ -80,13 +88,16 @@ static int set_release(struct arena *a, const char *s, size_t len, const char **
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Looks for the banner in a part of the file. *ret stays NULL if it is not there. */
+/*
+ * Looks for the banner in a part of the file, and sets *ret to the release. *ret stays NULL if
+ * there is no banner.
+ */
 static int scan_for_release(
 	struct arena *a, const struct file *f, uint64_t offset, uint64_t len, const char **ret)
 {
 	/*
-	 * A banner may be cut at the end of a chunk, so the next chunk starts this many bytes
-	 * earlier.
+	 * Each chunk begins this many bytes before the end of the last one, because a banner may be
+	 * cut there.
 	 */
 	const size_t keep = sizeof(BANNER) + MAX_RELEASE;
 	_cleanup_free_ char *chunk = malloc(SCAN_CHUNK);
@@ -114,7 +125,10 @@ static int scan_for_release(
 	return 0;
 }
 
-/* Finds .rodata, which begins with the banner. ret->sh_size stays 0 if there is no such section. */
+/*
+ * Finds the section .rodata, which begins with the banner. ret->sh_size stays 0 if there is no such
+ * section.
+ */
 static int find_rodata(struct arena *a, const struct file *f, const Elf64_Ehdr *e, Elf64_Shdr *ret)
 {
 	Elf64_Shdr *s, *names;
@@ -241,8 +255,8 @@ static int read_bzimage(
 	char text[MAX_RELEASE + 2];
 
 	/*
-	 * The file may be longer than the image: it can have a signature for Secure Boot, or
-	 * padding.
+	 * The file may be longer than the image, because a signature for Secure Boot or padding can
+	 * follow.
 	 */
 	if (whole > f->size)
 		return err_set(EINVAL,

@@ -8,24 +8,28 @@
 
 struct modules {
 	const char *what;
-	struct module *v; /* sorted by name; a file before a built-in one of the same name */
+	/*
+	 * sorted by name; of two with the same name, the one with a file comes before the built-in
+	 * one
+	 */
+	struct module *v;
 	size_t n;
 };
 
-/* A line of a file, for messages. */
+/* A line of a file, for error messages. */
 struct place {
 	const char *dir;
 	const char *file;
 	size_t line;
 };
 
-/* How far modules_resolve() is with a module. */
+/* How far modules_resolve() has come with a module. */
 enum progress { UNSEEN, ENTERED, LISTED };
 
 struct resolver {
 	struct arena *arena;
 	const struct modules *m;
-	enum progress *state; /* one entry for each module of m */
+	enum progress *state; /* array with the progress of each module in m */
 	struct module_list *out;
 };
 
@@ -36,7 +40,8 @@ static int err_malformed(const struct place *p, const char *problem, const char 
 }
 
 /*
- * Reads the canonical name of a module and how it is packed from a path such as "dir/my-mod.ko.xz".
+ * Reads from a path such as "dir/my-mod.ko.xz" the canonical name of the module ("my_mod") and how
+ * it is packed.
  */
 static int parse_file_name(const char *path, char name[MODULES_MAX_NAME + 1],
 	enum module_packing *ret_packing, const char **ret_problem)
@@ -69,8 +74,8 @@ static int parse_file_name(const char *path, char name[MODULES_MAX_NAME + 1],
 }
 
 /*
- * Whether the path stays beneath the directory: it is relative, without empty, "." and ".."
- * components.
+ * Returns whether the path stays beneath its directory: it is relative and has no component "", "."
+ * or "..".
  */
 static bool path_is_plain(const char *path)
 {
@@ -165,9 +170,9 @@ static int by_name(const void *a, const void *b)
 }
 
 /*
- * Keeps one module of each name. A file replaces a built-in module of its name, because modprobe(8)
- * looks into modules.dep first. The same name twice in modules.dep is an error, because nothing
- * tells which one is right.
+ * Keeps one module of each name. A module with a file replaces a built-in one of the same name,
+ * because modprobe(8) looks into modules.dep first. If modules.dep has a name twice, that is an
+ * error, because nothing tells which one is right.
  */
 static int drop_duplicates(struct modules *m)
 {
@@ -257,7 +262,10 @@ const struct module *modules_find(const struct modules *m, const char *name)
 	return NULL;
 }
 
-/* Finds the module that a dependency's path names; NULL, with the message set, if there is none. */
+/*
+ * Returns the module that the path of a dependency names, or NULL with an error message if there is
+ * none.
+ */
 static const struct module *find_dependency(
 	const struct modules *m, const struct module *mod, const char *path)
 {
@@ -269,8 +277,8 @@ static const struct module *find_dependency(
 	if (parse_file_name(path, name, &packing, &problem) == 0)
 		dep = modules_find(m, name);
 	/*
-	 * A module of that name in another directory is another module, so the whole path must
-	 * match.
+	 * Compares the whole path, because a module of the same name in another directory is
+	 * another module.
 	 */
 	if (dep && streq(dep->path, path))
 		return dep;
@@ -282,9 +290,9 @@ static const struct module *find_dependency(
 }
 
 /*
- * Lists mod after its dependencies. A line of modules.dep has all dependencies, also indirect ones,
- * the deepest last, so they are listed from right to left. The lines of the dependencies are
- * followed too, so that the result is right also for a file whose lines have only the direct ones.
+ * Adds mod to the list, after its dependencies. A line of modules.dep has all dependencies,
+ * including indirect ones, the deepest last, so they are added from right to left. The lines of the
+ * dependencies are followed too, in case the file's lines have only direct dependencies.
  */
 static int list_module(struct resolver *s, const struct module *mod, int depth)
 {
