@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Imports images from a tar. It is read once, from its beginning to its end, so that it may be a
- * pipe: every file of it becomes a blob of the store, but for the few documents that say what the
- * blobs are. What turns out to be none of an image's is garbage, which the next collection
- * removes.
+ * Imports images from a tar archive. It reads the archive once, from beginning to end, so that the
+ * archive may come from a pipe. Every file of the archive becomes a blob of the store, except the
+ * few documents that say which blobs belong to an image. Blobs that belong to none are removed by
+ * the next garbage collection.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,11 +16,12 @@
 #define LINKS_MAX 16
 
 struct member {
-	const char *path; /* without "./" in front */
-	const char *link; /* of a link: the path that it leads to; NULL: a file */
+	const char *path; /* path in the archive, without "./" in front */
+	/* if the member is a link, the path that it leads to; NULL: it is a file */
+	const char *link;
 	struct digest digest;
 	uint64_t size;
-	unsigned char head[4]; /* its first bytes */
+	unsigned char head[4]; /* first bytes of the file, which tell how it is compressed */
 };
 
 struct archive {
@@ -28,7 +29,7 @@ struct archive {
 	struct arena *a;
 	struct member *v;
 	size_t n, cap;
-	struct strbuf index, manifest; /* index.json, manifest.json */
+	struct strbuf index, manifest; /* contents of index.json and manifest.json */
 };
 
 static void release_archive(struct archive *ar)
@@ -85,7 +86,7 @@ static int read_document(struct tar *t, const struct tar_entry *e, struct strbuf
 	return r;
 }
 
-/* "blobs/sha256/HEX" says what the digest must be. */
+/* Sets *ret to the digest that a path "blobs/sha256/HEX" promises. */
 static int digest_of_path(const char *path, struct digest *ret)
 {
 	char text[DIGEST_TEXT_SIZE + 8];
@@ -111,7 +112,10 @@ static int write_blob(struct tar *t, struct blob_writer *w, struct member *m)
 			return (int)n;
 		for (ssize_t i = 0; i < n && done + (uint64_t)i < sizeof(m->head); i++)
 			m->head[done + (uint64_t)i] = p[i];
-		/* The whole file comes anew: an earlier writer's part of it is passed over. */
+		/*
+		 * Skips the bytes that an earlier writer of this blob has already stored, because
+		 * the archive always delivers the whole file.
+		 */
 		uint64_t skip = w->written > done ? w->written - done : 0;
 		if (skip < (uint64_t)n)
 			r = blob_write(w, p + skip, (size_t)n - (size_t)skip);
@@ -138,8 +142,8 @@ static int take_blob(struct archive *ar, struct tar *t, const struct tar_entry *
 		m->digest = expected;
 	int r = blob_begin(ar->s, known ? &expected : NULL, e->size, &w);
 	/*
-	 * Another process writes this blob: written under a name of its own, it is the same in the
-	 * end.
+	 * Another process is writing this blob. So this one stores it under a name of its own, and
+	 * the blob has the same content in the end.
 	 */
 	if (r == -EBUSY)
 		r = blob_begin(ar->s, NULL, e->size, &w);
@@ -153,8 +157,8 @@ static int take_blob(struct archive *ar, struct tar *t, const struct tar_entry *
 }
 
 /*
- * Where a link leads to: a hard link's target is a path of the archive, a symbolic one's is
- * relative.
+ * Adds a link to the list of members. The target of a hard link is a path of the archive; that of a
+ * symbolic link is relative to the link's directory.
  */
 static int take_link(struct archive *ar, const struct tar_entry *e, const char *path)
 {
@@ -230,7 +234,10 @@ static int find_member(const struct archive *ar, const char *path, const struct 
 
 	for (int links = 0; links < LINKS_MAX; links++) {
 		const struct member *m = NULL;
-		/* Of several of one name the last counts, as in any tar. */
+		/*
+		 * Searches from the end, because the last of several members with the same name is
+		 * the valid one, as in any tar.
+		 */
 		for (size_t i = ar->n; i > 0 && !m; i--)
 			if (streq(ar->v[i - 1].path, wanted))
 				m = &ar->v[i - 1];
@@ -246,7 +253,10 @@ static int find_member(const struct archive *ar, const char *path, const struct 
 	return err_set(ELOOP, "%.200s: too many links", path);
 }
 
-/* All that is in the archive is in the store by now. */
+/*
+ * Always answers that the source does not have the blob, because all blobs of the archive are in
+ * the store already.
+ */
 static int open_nothing(void *data, const struct digest *d)
 {
 	return -ENOENT;
@@ -279,10 +289,11 @@ int import_oci_archive(const struct store *s, struct arena *a, const char *text,
 	return r < 0 ? r : import_tag(s, a, name, &copied, ret);
 }
 
-/* An element of docker's manifest.json. */
+/* One image in the manifest.json of docker: an element of its array. */
 struct docker_image {
 	const char *config;
-	const struct json *layers, *tags; /* arrays; tags may be NULL */
+	/* arrays of the member names of layers, and of tags; tags may be NULL */
+	const struct json *layers, *tags;
 };
 
 static int parse_docker_image(const struct json *n, struct docker_image *ret)
@@ -323,7 +334,10 @@ static const char *layer_type(const struct member *m)
 	return MEDIA_OCI_LAYER;
 }
 
-/* A blob that was here before has been passed over, so its first bytes come from the store. */
+/*
+ * Makes the descriptor of a layer. Reads the layer's first bytes from the store, because they were
+ * not kept if the blob was there before the import.
+ */
 static int describe_layer(const struct archive *ar, const struct member *m, struct descriptor *ret)
 {
 	struct member copy = *m;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Blobs of the store. A blob is written to DIR/partial/ALGORITHM-HEX, locked by flock(2), and gets
- * its name by rename(2) once its digest was checked. The lock goes with the process; the file stays
- * after kill -9, and the next writer of that blob goes on behind it.
+ * Writes blobs to the store. A blob is written to DIR/partial/ALGORITHM-HEX, which is locked by
+ * flock(2), and rename(2) moves it to its final name after its digest was checked. If the process
+ * is killed, the lock ends but the file stays, and the next writer of that blob continues behind
+ * it.
  */
 #include <inttypes.h>
 #include <limits.h>
@@ -92,8 +93,8 @@ static int name_partial(struct blob_writer *w)
 }
 
 /*
- * Opens and locks the partial file. Between the open and the lock the one who held it may have
- * renamed or removed it: then it is tried again.
+ * Opens and locks the partial file. Tries again if the former holder of the lock has renamed or
+ * removed the file between the open and the lock.
  */
 static int open_partial(struct blob_writer *w)
 {
@@ -129,7 +130,10 @@ int blob_restart(struct blob_writer *w)
 	return hasher_init(&w->hasher, w->expected.algorithm);
 }
 
-/* Digests what an earlier writer left, or drops it if it is more than the blob. */
+/*
+ * Computes the digest of the bytes that an earlier writer left. Drops them if there are more than
+ * the blob may have.
+ */
 static int take_over(struct blob_writer *w)
 {
 	_cleanup_free_ char *buf = NULL;
@@ -181,7 +185,10 @@ int blob_begin(
 		r = open_partial(w);
 	if (r < 0)
 		return r;
-	/* The one who held the lock before may just have finished the blob. */
+	/*
+	 * Looks for the finished blob again, because the former holder of the lock may just have
+	 * finished it.
+	 */
 	r = expected ? store_has_blob(s, expected, size) : 0;
 	if (r > 0)
 		unlinkat(s->partial, w->name, 0);
@@ -199,7 +206,10 @@ int blob_write(struct blob_writer *w, const void *data, size_t len)
 			*w->expected.text ? w->expected.text : "a blob", w->size);
 	int r = fd_write_all(w->fd, data, len);
 	if (r < 0) {
-		/* What is on the disk is no longer what was digested. */
+		/*
+		 * Forgets the digest, so that the file is removed and not continued: after the
+		 * failed write it may hold bytes that were not digested.
+		 */
 		w->expected.text[0] = '\0';
 		return err_set(
 			-r, "write %s/partial/%s: %s", w->store->path, w->name, err_text(-r));
@@ -244,7 +254,7 @@ int blob_finish(struct blob_writer *w, struct digest *ret, uint64_t *ret_size)
 
 	if (r >= 0)
 		r = check(w, &found);
-	/* A blob that was cut may be gone on with; one of wrong bytes may not. */
+	/* Keeps an incomplete blob, which can be continued, and removes one with wrong bytes. */
 	if (r < 0 && !cut)
 		w->expected.text[0] = '\0';
 	if (r >= 0)

@@ -8,12 +8,18 @@
 
 #define ANNOTATION "org.opencontainers.image."
 #define ENV_MAX 8192
-/* Nothing newer is in the bundle, and Debian 12's crun refuses later versions. */
+/*
+ * The ociVersion of config.json. It is not higher because the bundle uses nothing newer, and crun
+ * of Debian 12 refuses later versions.
+ */
 #define BUNDLE_VERSION "1.0.2"
 static const char default_path[] =
 	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/* What a container's program may have if nobody says otherwise: docker's list. */
+/*
+ * Capabilities of the container's program if the caller says nothing else: the same list as
+ * docker's.
+ */
 static const char *const capabilities[] = {"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE",
 	"CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW",
 	"CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"};
@@ -29,7 +35,10 @@ bool bundle_is_reserved(const char *label)
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
 		if (strncasecmp(label, prefixes[i], strlen(prefixes[i])) == 0)
 			return true;
-	/* Keys without a dot or slash are options of some runtime too ("isolation"). */
+	/*
+	 * A label without a dot or a slash is reserved, because it may be an option of some
+	 * runtime, such as "isolation".
+	 */
 	return !strpbrk(label, "./");
 }
 
@@ -43,7 +52,9 @@ static void put_args(
 		json_out_str(o, NULL, c->entrypoint[i]);
 	for (size_t i = 0; b->args && b->args[i]; i++)
 		json_out_str(o, NULL, b->args[i]);
-	/* As docker has it, another entrypoint goes without the image's Cmd. */
+	/*
+	 * If the caller sets another entrypoint, the image's Cmd is not used. docker does the same.
+	 */
 	for (size_t i = 0; !b->args && !b->entrypoint && i < c->ncmd; i++)
 		json_out_str(o, NULL, c->cmd[i]);
 	json_out_end_array(o);
@@ -59,7 +70,9 @@ static int check_args(const struct image_config *c, const struct bundle_options 
 			       "give one behind --");
 }
 
-/* Whether one of the lists sets the same variable as `entry`, behind place i of it. */
+/*
+ * Returns whether one of the lists sets the variable of `entry` again, in an entry after place i.
+ */
 static bool set_later(const char *const *env, size_t n, size_t i, const char *entry)
 {
 	size_t len = strcspn(entry, "=") + 1;
@@ -118,8 +131,8 @@ static void put_capabilities(struct json_out *o, bool root)
 	for (size_t s = 0; s < ARRAY_SIZE(sets); s++) {
 		json_out_array(o, sets[s]);
 		/*
-		 * Another user than root begins with none, and may gain them by set-user-ID
-		 * programs.
+		 * If the program does not start as root, the sets are empty apart from the bounding
+		 * set, from which it may gain capabilities by set-user-ID programs.
 		 */
 		for (size_t i = 0; (root || s == 0) && i < ARRAY_SIZE(capabilities); i++)
 			json_out_str(o, NULL, capabilities[i]);
@@ -128,7 +141,7 @@ static void put_capabilities(struct json_out *o, bool root)
 	json_out_end_object(o);
 }
 
-/* The working directory: made in the root only, and absolute. */
+/* Makes the working directory inside the container's root, and sets `ret` to its absolute path. */
 static int make_cwd(int root, const char *cwd, char *ret, size_t size)
 {
 	int n = snprintf(ret, size, "%s%s", *cwd == '/' ? "" : "/", cwd);
@@ -207,7 +220,9 @@ static int put_annotations(
 	if (r < 0)
 		return r;
 	json_out_object(o, "annotations");
-	/* A label of the same name wins over what is derived from the configuration. */
+	/*
+	 * A label of the same name replaces the annotation that is derived from the configuration.
+	 */
 	put_optional(o, c->labels, ANNOTATION "os", c->platform.os);
 	put_optional(o, c->labels, ANNOTATION "architecture", c->platform.architecture);
 	put_optional(o, c->labels, ANNOTATION "variant", c->platform.variant);

@@ -1,31 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An image's configuration as config.json (image-spec, conversion.md). What the image says becomes
- * data of the container: its program, environment, user, directory. Nothing of it becomes a key
- * that a runtime takes for an option: see bundle_is_reserved().
+ * Writes config.json for an image from the image's configuration (image-spec, conversion.md). The
+ * image determines the container's program, environment, user and working directory. Its labels
+ * become annotations, but none that a runtime takes for an option: see bundle_is_reserved().
  */
 #pragma once
 #include "images/oci/image.h"
 
 struct bundle_options {
-	const struct json *base; /* the config.json to start from */
-	const char *const *args; /* in place of the image's Cmd; NULL: none */
-	const char *entrypoint;  /* in place of the image's; NULL: none; "": no entrypoint */
-	const char *user;        /* in place of the image's; NULL: none */
-	const char *working_dir; /* in place of the image's; NULL: none */
-	const char *const *env;  /* "NAME=VALUE", beside the image's; NULL: none */
+	const struct json *base; /* the config.json to begin with */
+	const char *const *args; /* arguments that replace the image's Cmd; NULL: keep Cmd */
+	/*
+	 * program that replaces the image's entrypoint; "": no entrypoint; NULL: keep the image's
+	 */
+	const char *entrypoint;
+	const char *user; /* user that replaces the image's; NULL: keep the image's */
+	/* working directory that replaces the image's; NULL: keep the image's */
+	const char *working_dir;
+	const char *const *env; /* variables "NAME=VALUE" to add to the image's; NULL: none */
 	bool terminal, read_only;
-	/* Called with each thing of the image that is left out. May be NULL. */
+	/*
+	 * Called with a text for each part of the image's configuration that is left out. May be
+	 * NULL.
+	 */
 	void (*warn)(void *data, const char *text);
 	void *data;
 };
 
 /*
- * Writes config.json for the image whose tree is beneath root, and makes its working directory
- * there.
+ * Writes config.json for the image whose tree is in directory `root`, and makes its working
+ * directory there.
  */
 int bundle_config(struct json_out *o, const struct image *img, int root,
 	const struct bundle_options *options) must_check;
 
-/* Whether a label's name means something to a runtime or an engine, so that it is not passed on. */
+/*
+ * Returns whether the label's name means something to a runtime or an engine, so that it must not
+ * become an annotation.
+ */
 bool bundle_is_reserved(const char *label);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An image's configuration (image-spec, config.md), and docker's, which has the same members. */
+/* Parses the configuration of an image (image-spec, config.md). docker's has the same members. */
 #include <stdio.h>
 
 #include "images/oci/fields.h"
 
-/* The lists of a configuration: the texts and their number. */
+/* A list of texts from the configuration. */
 struct texts {
 	const char **v;
 	size_t n;
@@ -30,7 +30,10 @@ static int parse_strings(struct arena *a, const struct field *f, struct texts *r
 	return 0;
 }
 
-/* Volumes and ExposedPorts: an object whose keys count. docker writes an array now and then. */
+/*
+ * Parses Volumes or ExposedPorts, which are objects of which only the keys matter. docker sometimes
+ * writes an array instead, which is accepted too.
+ */
 static int parse_set(struct arena *a, const struct field *f, struct texts *ret)
 {
 	const struct json *object;

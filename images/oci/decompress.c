@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gzip by ISA-L, zstd by its library, or nothing, in this process: no program of a container's
- * runs.
+ * Decompresses gzip by ISA-L and zstd by libzstd, inside this process. It never runs another
+ * program, least of all one from a container.
  */
 #include <isa-l/igzip_lib.h>
 #include <stdlib.h>
@@ -10,12 +10,16 @@
 
 #include "images/oci/stream.h"
 
-#define ZSTD_WINDOW_LOG 25 /* 32 MiB: what a stranger's frame may make this process hold */
+/*
+ * log2 of the largest window of a zstd frame, 32 MiB: it limits the memory that an untrusted frame
+ * can make this process use
+ */
+#define ZSTD_WINDOW_LOG 25
 
 /*
- * run: turns input (d->in, d->in_len, which it moves on) into up to STREAM_BLOCK bytes of d->buf,
- * and returns their number. 0: it wants more input, or, when there is none (d->in_ended), it is at
- * a place where the stream may end.
+ * The functions of a compression. run() decompresses some of the input (d->in, d->in_len, which it
+ * advances) into d->buf and returns the number of bytes, at most STREAM_BLOCK. It returns 0 if it
+ * needs more input or, if the input has ended (d->in_ended), if the stream may end at this place.
  */
 struct codec {
 	const char *name;
@@ -42,7 +46,10 @@ static void use(struct decompressor *d, size_t n)
 	d->in_len -= n;
 }
 
-/* Plain: the blocks below, copied, because the reader may keep one while the next is read. */
+/*
+ * Starts "no compression": the blocks are copied, because the reader may keep one block while the
+ * next one is read.
+ */
 static int plain_start(struct decompressor *d)
 {
 	return 0;
@@ -60,8 +67,8 @@ static ssize_t plain_run(struct decompressor *d)
 struct gzip {
 	struct inflate_state inflate;
 	bool in_member;
-	bool padding;   /* zeros follow the last member */
-	unsigned magic; /* bytes of a member's two magic ones that were seen */
+	bool padding;   /* zeros were found behind the last member */
+	unsigned magic; /* how many of the next member's two magic bytes were found */
 };
 
 static int gzip_start(struct decompressor *d)
@@ -71,8 +78,8 @@ static int gzip_start(struct decompressor *d)
 }
 
 /*
- * Between members: the two magic bytes of the next one, or zeros up to the end. They may lie in two
- * blocks, and are given to the inflater as if they had come in one.
+ * Handles the bytes between gzip members: the two magic bytes of the next member, or zeros up to
+ * the end. The magic bytes may be in two blocks, so the function gives the inflater a copy of both.
  */
 static int gzip_between(struct decompressor *d, struct gzip *g)
 {
@@ -148,7 +155,7 @@ static ssize_t gzip_run(struct decompressor *d)
 
 struct zstd {
 	ZSTD_DCtx *ctx;
-	size_t left; /* what the last call said: 0 between frames */
+	size_t left; /* result of the last call of the decoder; 0: it is between frames */
 };
 
 static void zstd_release(void *state)

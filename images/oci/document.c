@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Manifests and indexes. Every message begins with the document and the member in question. */
+/*
+ * Parses manifests and indexes. Every error message begins with the name of the document and of the
+ * member.
+ */
 #include <stdio.h>
 
 #include "images/oci/fields.h"
@@ -31,8 +34,9 @@ bool media_type_is_layer(const char *media_type)
 }
 
 /*
- * yajl's tree takes some fifty bytes a value, so a document of commas alone would cost a hundred
- * times its size. The values are counted before the tree is built.
+ * Refuses a document with too many values. It counts them before the tree is built, because yajl's
+ * tree takes about fifty bytes for each value, so that a document of commas would take a hundred
+ * times its size.
  */
 static int check_values(const struct strbuf *text, const char *what)
 {
@@ -73,7 +77,10 @@ int fields_parse(
 	return 0;
 }
 
-/* The member, or NULL where it is absent or null. -EINVAL: it is of another type. */
+/*
+ * Sets *ret to the member, or to NULL if it is absent or null. Returns -EINVAL if it has another
+ * type.
+ */
 static int typed_member(const struct field *f, enum json_type type, const struct json **ret)
 {
 	const struct json *n = json_get(f->object, f->name);
@@ -271,8 +278,9 @@ static int check_version(const struct json *root, const char *what)
 }
 
 /*
- * A document that is a manifest to one reader and an index to another could show each of them
- * another image (CVE-2021-41190), so what has the members of both is refused.
+ * Refuses a document that has the members of a manifest and of an index, because some programs
+ * would take it for a manifest and others for an index, so that they would see different images
+ * (CVE-2021-41190).
  */
 static int check_kind(const struct json *root, const char *what, bool index)
 {

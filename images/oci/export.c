@@ -11,9 +11,9 @@
 #define TAR_BLOCK_SIZE 512u
 #define MAX_NESTED_INDEXES 4
 
-/* Where an export goes: files of a directory, or members of a tar. */
+/* The target of an export: a directory or a tar archive. */
 struct target {
-	int fd; /* the directory, or the tar */
+	int fd; /* descriptor of the directory or of the tar file */
 	bool tar;
 	const struct store *s;
 };
@@ -37,7 +37,10 @@ static int write_header(struct target *t, const char *name, uint64_t size, char 
 		"0000000\0",
 		24);
 	if (size >> 33) {
-		/* More than eleven octal digits: GNU's base 256, which all readers know. */
+		/*
+		 * A size with more than eleven octal digits is written in base 256, an extension of
+		 * GNU that all readers support.
+		 */
 		h[124] = 0x80;
 		for (int i = 0; i < 8; i++)
 			h[135 - i] = (unsigned char)(size >> (8 * i));
@@ -63,7 +66,10 @@ static int write_padding(struct target *t, uint64_t size)
 	return write_out(t->fd, zeros, (TAR_BLOCK_SIZE - size % TAR_BLOCK_SIZE) % TAR_BLOCK_SIZE);
 }
 
-/* A name of more than a header's 100 bytes, as sha512 has it, comes in a PAX record before it. */
+/*
+ * Writes the header of a tar member. If the name is longer than the 100 bytes of a header, as a
+ * name with a sha512 digest is, a PAX record with the name comes before the header.
+ */
 static int begin_member(struct target *t, const char *name, uint64_t size)
 {
 	char record[400];
@@ -71,7 +77,8 @@ static int begin_member(struct target *t, const char *name, uint64_t size)
 
 	if (strlen(name) > 100) {
 		/*
-		 * Names of 101 bytes and more, and of less than 300, give lengths of three digits.
+		 * The length of the record has three digits, because the name has more than 100 and
+		 * less than 300 bytes.
 		 */
 		size_t len = strlen(name) + sizeof("000 path=\n") - 1;
 		snprintf(record, sizeof(record), "%zu path=%s\n", len, name);
@@ -84,7 +91,10 @@ static int begin_member(struct target *t, const char *name, uint64_t size)
 	return r < 0 ? r : write_header(t, name, size, '0');
 }
 
-/* A file of a directory gets its name when it is whole. */
+/*
+ * Makes a new file in a directory under a temporary name. The file gets its real name when it is
+ * complete.
+ */
 static int create_new(int dir, const char *name, char *temporary, size_t size)
 {
 	snprintf(temporary, size, "%s.caisson-new", name);
@@ -120,7 +130,10 @@ static int put_bytes(struct target *t, const char *name, const void *data, size_
 	return r < 0 ? r : write_padding(t, len);
 }
 
-/* Copies a blob, and checks its digest on the way: a damaged store must not spread. */
+/*
+ * Copies a blob and checks its digest at the same time, so that a damaged store does not produce
+ * damaged images.
+ */
 static int copy_blob(int from, int to, const struct descriptor *d)
 {
 	_cleanup_hasher_ struct hasher h = {0};
@@ -189,7 +202,10 @@ static int put_layout_blob(struct target *t, const struct descriptor *d)
 	return put_blob(t, name, d);
 }
 
-/* Puts all that d leads to: of an index what is in the store. */
+/*
+ * Exports the image or index that d describes, with all blobs that it refers to. Of an index it
+ * exports those manifests that are in the store.
+ */
 static int put_tree(struct target *t, const struct descriptor *d, int depth)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -206,7 +222,7 @@ static int put_tree(struct target *t, const struct descriptor *d, int depth)
 	if (r >= 0 && doc.kind == DOCUMENT_MANIFEST)
 		r = put_layout_blob(t, &doc.config);
 	for (size_t i = 0; r >= 0 && i < doc.nlayers; i++) {
-		/* A tar would hold a layer twice that the image has twice. */
+		/* Skips a layer that the image has twice, because a tar would contain it twice. */
 		bool again = false;
 		for (size_t j = 0; j < i; j++)
 			again |= digest_equal(&doc.layers[i].digest, &doc.layers[j].digest);
@@ -220,7 +236,10 @@ static int put_tree(struct target *t, const struct descriptor *d, int depth)
 	return r;
 }
 
-/* index.json: what the layout had before (NULL: nothing) but for that name, and the image. */
+/*
+ * Writes index.json: the entries that the layout had before (NULL: none), except one of the same
+ * name, and the new image.
+ */
 static int put_index(struct target *t, const struct document *before, const struct descriptor *d)
 {
 	_cleanup_json_out_ struct json_out o = {0};
@@ -247,7 +266,7 @@ static int put_index(struct target *t, const struct document *before, const stru
 
 static const char layout_text[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
-/* A new or existing directory; and below it those that a layout has. */
+/* Makes the directory if it does not exist and, for a layout, its subdirectories. */
 static int make_dir(const char *path, bool layout)
 {
 	static const char *const below[] = {"blobs", "blobs/sha256", "blobs/sha512"};
@@ -311,7 +330,10 @@ static int open_tar(const struct store *s, const char *path, struct target *t)
 	return t->fd < 0 ? err_sys("create %s", path) : 0;
 }
 
-/* The two blocks of zeros, and the close that tells of the last failure. A part of a file goes. */
+/*
+ * Writes the two blocks of zeros that end a tar, and closes it. After an error it removes the
+ * incomplete file.
+ */
 static int close_tar(struct target *t, const char *path, int r)
 {
 	static const char end[2 * TAR_BLOCK_SIZE];
@@ -403,7 +425,8 @@ static int export_docker_archive(
 
 static const struct {
 	const char *transport;
-	bool needs_image; /* of one platform, with its configuration */
+	/* the format can hold only the image of one platform, so its configuration is read */
+	bool needs_image;
 	bool has_name;
 	int (*export)(
 		const struct store *s, struct arena *a, const struct image *img, const char *path);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies an image out of the store, to the forms that import.h reads. */
+/* Exports an image from the store, in the formats that import.h can read. */
 #pragma once
 #include "images/oci/image.h"
 
 /*
- * target: "oci:DIR[:TAG]", "oci-archive:FILE[:TAG]", "docker-archive:FILE[:REF]" or "dir:DIR";
- * FILE "-" is standard output. Without TAG or REF the image keeps its name. An existing layout
- * gets the image beside those that it has. The last two are for one platform, this machine's.
+ * Exports the image `name` to `target`: "oci:DIR[:TAG]", "oci-archive:FILE[:TAG]",
+ * "docker-archive:FILE[:REF]" or "dir:DIR". FILE "-" is standard output. Without TAG or REF the
+ * image keeps its name. An existing layout keeps its other images. docker-archive and dir hold only
+ * the image for this machine's platform.
  */
 int image_export(const struct store *s, struct arena *a, const char *name, const char *target)
 	must_check;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Garbage collection: marks what the tags lead to, then removes the rest. */
+/* Collects garbage: marks all blobs that the tags lead to, then removes the others. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +52,10 @@ static int mark_document(struct marks *m, const struct document *doc, int depth)
 		return r;
 	}
 	for (size_t i = 0; i < doc->nmanifests && r >= 0; i++) {
-		/* Of an index often only one platform's image is here. */
+		/*
+		 * Manifests that are not in the store are skipped, because often only one
+		 * platform's image of an index was pulled.
+		 */
 		r = store_has_blob(m->store, &doc->manifests[i].digest, doc->manifests[i].size);
 		if (r > 0)
 			r = mark(m, &doc->manifests[i], depth + 1);
@@ -97,7 +100,10 @@ static int mark_tags(struct marks *m)
 	return r;
 }
 
-/* Removes the files of a directory of blobs that are not marked; algorithm NULL: all files. */
+/*
+ * Removes the files that are not marked from a directory of blobs. If algorithm is NULL, removes
+ * all files.
+ */
 static int sweep(int dir, const char *algorithm, const struct marks *m, struct store_freed *freed)
 {
 	_cleanup_fd_ int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

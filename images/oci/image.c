@@ -4,14 +4,14 @@
 #include <stdio.h>
 
 #define MAX_NESTED_INDEXES 4
-#define PREFIX_MIN 8 /* digits of a digest, to name an image by */
+#define PREFIX_MIN 8 /* least number of digits of a digest that name an image */
 
 static bool begins(const struct digest *d, const char *prefix)
 {
 	return str_starts(d->text, prefix) || str_starts(digest_hex(d), prefix);
 }
 
-/* Whether `name` is a digest, or enough digits of one. */
+/* Returns whether `name` is a digest, or has enough digits to be the beginning of one. */
 static bool looks_like_digest(const char *name)
 {
 	const char *digits = str_starts(name, "sha256:") || str_starts(name, "sha512:")
@@ -22,7 +22,10 @@ static bool looks_like_digest(const char *name)
 	return n >= PREFIX_MIN && !digits[n];
 }
 
-/* The digest of the configuration that a manifest names: what docker calls an image's ID. */
+/*
+ * Sets *ret to the digest of the configuration that a manifest refers to, which docker uses as the
+ * image's ID.
+ */
 static int config_digest(const struct store *s, const struct descriptor *d, struct digest *ret)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -63,7 +66,10 @@ static int find_by_digest(const struct store *s, const struct document *tags, co
 	return 0;
 }
 
-/* "debian" may be stored as docker.io/library/debian:latest: docker's short names, nothing else. */
+/*
+ * Finds a tag by docker's short form of its name only: "debian" finds
+ * docker.io/library/debian:latest.
+ */
 static int find_by_name(
 	const struct document *tags, const char *name, const struct descriptor **ret)
 {

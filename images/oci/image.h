@@ -1,43 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An image of the store: found by name, read, unpacked. */
+/* Finds an image in the store, reads its documents and unpacks its layers. */
 #pragma once
 #include "images/oci/layer.h"
 #include "images/oci/store.h"
 
 struct image {
-	const char *name;           /* its tag, or NULL if it was named by digest */
-	struct descriptor tag;      /* what the tag says: an index, or the manifest */
-	struct descriptor manifest; /* the manifest of the platform */
-	struct document document;   /* its content */
+	const char *name; /* the image's tag; NULL: the image was named by digest */
+	/* descriptor that the tag leads to, of an index or a manifest */
+	struct descriptor tag;
+	struct descriptor manifest; /* descriptor of the manifest for the wanted platform */
+	struct document document;   /* the parsed manifest */
 	struct image_config config;
-	const char *config_text; /* as it is in the store */
+	const char *config_text; /* the configuration, unchanged from the store */
 	size_t config_len;
 };
 
 /*
- * Finds an image: by its tag, by its tag without ":latest" or without "docker.io/library/",
- * "docker.io/" or "localhost/" in front, by the digest of its manifest, or by at least 8 digits
- * that the digest of its manifest or configuration begins with. platform NULL: this machine's; it
- * matters where the tag is an index. -ENOENT: there is none.
+ * Finds an image and reads its documents. `name` is its tag; or its tag without ":latest" at the
+ * end or without "docker.io/library/", "docker.io/" or "localhost/" in front; or the digest of its
+ * manifest; or at least the first 8 digits of the digest of its manifest or configuration.
+ * `platform` selects from an index; NULL means this machine's. Returns -ENOENT if there is no such
+ * image.
  */
 int image_open(const struct store *s, struct arena *a, const char *name,
 	const struct platform *platform, struct image *ret) must_check;
 
-/* Finds only the tag: for what need not be an image of this platform, or whole. */
+/*
+ * Finds only the tag and its descriptor. The image need not be complete or have a manifest for this
+ * platform.
+ */
 int image_find(const struct store *s, struct arena *a, const char *name, const char **ret_tag,
 	struct descriptor *ret) must_check;
 
-/* Reads the image whose tag, an index or a manifest, is img->tag. */
+/*
+ * Reads the documents of the image that the descriptor img->tag leads to, an index or a manifest.
+ */
 int image_read(const struct store *s, struct arena *a, const struct platform *platform,
 	struct image *img) must_check;
 
 struct unpack_progress {
-	/* Before each layer, and then as struct layer's. */
+	/*
+	 * Called before each layer is unpacked; during a layer the callback of struct layer is
+	 * called.
+	 */
 	void (*layer)(void *data, size_t index, size_t count, const struct descriptor *d);
 	void (*bytes)(void *data, uint64_t done);
 	void *data;
 };
 
-/* Unpacks all layers, in turn, into the empty directory `root`. progress may be NULL. */
+/* Unpacks all layers into the empty directory `root`, the lowest first. `progress` may be NULL. */
 int image_unpack(const struct store *s, const struct image *img, int root,
 	const struct tree_options *options, const struct unpack_progress *progress) must_check;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies images from a layout or a directory into the store. */
+/* Copies images from an OCI layout or a directory into the store. */
 #include "images/oci/import_internal.h"
 
 #include <stdio.h>
@@ -65,7 +65,10 @@ static int copy_bytes(struct blob_writer *w, int fd, const char *what)
 	}
 }
 
-/* Another process may be writing the same blob: it is waited for, and its blob is then used. */
+/*
+ * Begins to write a blob. If another process is writing the same blob, waits for that process and
+ * then uses its blob.
+ */
 static int begin(const struct store *s, const struct descriptor *d, struct blob_writer *w)
 {
 	const struct timespec pause = {.tv_nsec = BUSY_WAIT_MS * 1000000L};
@@ -158,7 +161,10 @@ static int copy(const struct store *s, const struct blob_source *from, const str
 			&a, &text, d->digest.text, *d->media_type ? d->media_type : NULL, &doc);
 	if (r < 0)
 		return r;
-	/* Only digest, size and type are kept: the rest points into another document's arena. */
+	/*
+	 * Keeps only the digest and the size of *d, because its other members point into the arena
+	 * of another document.
+	 */
 	*ret = (struct descriptor){.digest = d->digest, .size = d->size};
 	const bool index = doc.kind == DOCUMENT_INDEX;
 	ret->media_type = streq(doc.media_type, MEDIA_DOCKER_LIST)       ? MEDIA_DOCKER_LIST
@@ -285,7 +291,10 @@ static int import_dir(const struct store *s, struct arena *a, const char *path,
 	int r = fd_read_file(dir, "manifest.json", &text, OCI_DOCUMENT_MAX);
 	if (r >= 0)
 		r = need_name(o, NULL, &name);
-	/* The manifest has no name by its digest there, so it goes into the store first. */
+	/*
+	 * The manifest itself is stored first, because the directory has no file under its digest,
+	 * from which copy_image() could read it.
+	 */
 	if (r >= 0)
 		r = store_add_blob(s, strbuf_str(&text), text.len, &d);
 	if (r >= 0)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Copies an image from other tools' forms into the store, and out again:
+ * Copies images from the formats of other tools into the store:
  *	oci:DIR[:TAG]              an OCI image layout
- *	dir:DIR                    skopeo's: manifest.json, and blobs by their digits
+ *	dir:DIR                    skopeo's format: manifest.json, and blobs named by their digits
  *	oci-archive:FILE[:TAG]     a layout in a tar, which may be compressed
- *	docker-archive:FILE[:REF]  what `docker save` and `podman save` write
- * FILE "-" is standard input or output. `urls` of a descriptor are never followed.
+ *	docker-archive:FILE[:REF]  the format that `docker save` and `podman save` write
+ *
+ * FILE "-" is standard input. The `urls` of a descriptor are never followed.
  */
 #pragma once
 #include "images/oci/image.h"
@@ -13,20 +14,22 @@
 #define IMPORT_NAMES_MAX 64u
 
 struct copy_events {
-	/* Before each blob; `present`: it was in the store already. May be NULL. */
+	/* Called before each blob; `present` says that the store has it already. May be NULL. */
 	void (*blob)(void *data, const struct descriptor *d, bool present);
 	void *data;
 };
 
 struct import_options {
-	const char *name;                /* the tag it gets; NULL: as the source names it */
-	const struct platform *platform; /* chosen from an index; NULL: this machine's */
-	bool all;                        /* the whole index, with every platform that is there */
+	const char *name; /* tag to set; NULL: use the name in the source */
+	/* platform to choose from an index; NULL: this machine's */
+	const struct platform *platform;
+	/* import the whole index, with every platform that the source has */
+	bool all;
 	struct copy_events events;
 };
 
 struct import_result {
-	const char *names[IMPORT_NAMES_MAX]; /* the tags that were set; in the arena */
+	const char *names[IMPORT_NAMES_MAX]; /* the tags that were set; they live in the arena */
 	struct digest digests[IMPORT_NAMES_MAX];
 	size_t n;
 };
@@ -34,28 +37,29 @@ struct import_result {
 int image_import(const struct store *s, struct arena *a, const char *source,
 	const struct import_options *options, struct import_result *ret) must_check;
 
-/* Where the blobs of a copy come from. -ENOENT: it does not have this one. */
+/* The source of a copy's blobs. open() returns -ENOENT if the source does not have the blob. */
 struct blob_source {
 	int (*open)(void *data, const struct digest *d);
 	void *data;
-	const char *what; /* for messages */
+	const char *what; /* name of the source, for messages */
 };
 
 /*
- * Copies what d leads to into the store: a manifest's configuration and layers, or of an index
- * those of one platform (*ret is then that manifest) or of all that are there (*ret is the index).
+ * Copies into the store what d describes. A manifest is copied with its configuration and layers,
+ * and *ret describes it. Of an index either the manifest for one platform is copied, which *ret
+ * then describes, or all manifests that the source has, and *ret describes the index.
  */
 int copy_image(const struct store *s, const struct blob_source *from, const struct descriptor *d,
 	const struct import_options *options, struct descriptor *ret) must_check;
 
 /*
- * Splits "PATH[:REFERENCE]" at the first colon. Both live in the arena; *ret_reference may be
- * NULL.
+ * Splits "PATH[:REFERENCE]" at the first colon. Both parts live in the arena; *ret_reference is
+ * NULL if there is none.
  */
 int split_path(struct arena *a, const char *text, const char **ret_path, const char **ret_reference)
 	must_check;
 
-/* Adds a tag for what d describes, and notes it in the result. */
+/* Makes a tag that leads to what d describes, and adds the tag to *ret. */
 int import_tag(const struct store *s, struct arena *a, const char *name, const struct descriptor *d,
 	struct import_result *ret) must_check;
 

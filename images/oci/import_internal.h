@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files that import images share. */
+/* Declares what import.c and archive.c share. */
 #pragma once
 #include "images/oci/import.h"
 
-/* The image of that tag, or the only one where tag is NULL. */
+/*
+ * Finds the image with this tag in an index. If `tag` is NULL, the index must have exactly one
+ * image.
+ */
 int choose_tag(const struct document *index, const char *what, const char *tag,
 	const struct descriptor **ret) must_check;
 
-/* The name that the image gets: the user's, or else the source's. */
+/*
+ * Sets *ret to the name that the imported image gets: the user's, or else `found`, which is the one
+ * in the source.
+ */
 int need_name(const struct import_options *o, const char *found, const char **ret) must_check;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Two threads: one reads, digests and decompresses, the other parses the tar
- * and writes the tree. So a layer takes about as long as the slower of both.
+ * Theory of operation. Two threads unpack a layer: one reads, digests and decompresses, the other
+ * parses the tar and writes the tree. So the time for a layer is about that of the slower thread.
  */
 #include "images/oci/layer.h"
 
@@ -75,7 +75,10 @@ static int apply_entries(struct pipeline *p, const struct layer *l, struct tree 
 	return r < 0 ? r : tree_end(tree);
 }
 
-/* A tar may end before the stream does: what is left counts for the digests, and must be zeros. */
+/*
+ * Reads the rest of the stream behind the end of the tar. The digests include the rest, which must
+ * be zeros.
+ */
 static int drain(const struct stream *s)
 {
 	const unsigned char *bytes;

@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Unpacks one layer, compressed or not, into a tree, while its digests are computed. */
+/*
+ * Unpacks one layer into a directory tree, whether it is compressed or not, and computes its
+ * digests at the same time.
+ */
 #pragma once
 #include "images/oci/tree.h"
 
 struct layer {
-	const char *what;             /* for messages: "layer 2 of 4" */
-	uint64_t size;                /* of the compressed stream; UINT64_MAX: not known */
-	const struct digest *digest;  /* what the compressed stream must have; NULL: not known */
-	const struct digest *diff_id; /* what the uncompressed one must have; NULL: not known */
+	const char *what; /* name of the layer in messages, such as "layer 2 of 4" */
+	/* expected bytes of the compressed stream; UINT64_MAX: not known */
+	uint64_t size;
+	/* expected digest of the compressed stream; NULL: not known */
+	const struct digest *digest;
+	/* expected digest of the uncompressed stream; NULL: not known */
+	const struct digest *diff_id;
 	/*
-	 * Called now and then with the bytes of the compressed stream that were read. May be NULL.
+	 * Called from time to time with the number of bytes of the compressed stream that were
+	 * read. May be NULL.
 	 */
 	void (*progress)(void *data, uint64_t done);
 	void *data;
@@ -21,8 +28,9 @@ struct layer_result {
 };
 
 /*
- * Applies the layer that fd gives, from where it stands to its end, to the tree beneath root.
- * -EBADMSG: the layer is broken, or has another size or digest; the tree is then of no use.
+ * Applies the layer in file fd, from its present position to its end, to the tree in directory
+ * `root`. Returns -EBADMSG if the layer is damaged or has another size or digest; the tree is then
+ * useless.
  */
 int layer_apply(const struct layer *l, int fd, int root, const struct tree_options *options,
 	struct layer_result *ret) must_check;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The properties of an object in the tree: owner, mode, extended attributes, time. */
+/* Sets the properties of a file in the tree: owner, mode, extended attributes and times. */
 #include <endian.h>
 #include <limits.h>
 #include <linux/capability.h>
@@ -24,7 +24,7 @@ int id_map_get(const struct id_map *m, uint64_t inside, const char *what, uint32
 			return 0;
 		}
 	}
-	/* UINT32_MAX means "no change" to chown(2). */
+	/* An id of UINT32_MAX is refused, because it means "no change" to chown(2). */
 	if (m->n == 0 && inside < UINT32_MAX) {
 		*ret = (uint32_t)inside;
 		return 0;
@@ -75,7 +75,8 @@ static bool is_known_namespace(const char *name)
 }
 
 /*
- * The ids in an ACL are shifted as owners are. value: a copy, 4 bytes of version, then 8 an entry.
+ * Maps the user and group ids in a POSIX ACL like those of owners. `value` is a copy of the
+ * attribute, which the function changes: 4 bytes of version, then 8 bytes for each entry.
  */
 static int map_acl(const struct tree *t, unsigned char *value, size_t len)
 {
@@ -105,8 +106,8 @@ static int map_acl(const struct tree *t, unsigned char *value, size_t len)
 }
 
 /*
- * A capability of version 2 holds for the initial user namespace's root. In a tree whose ids are
- * shifted it becomes one of version 3, for the root of the container.
+ * Converts a file capability. Version 2 is valid for the root of the initial user namespace. If ids
+ * are mapped, it becomes version 3, which is valid for the container's root.
  */
 static int map_capability(
 	const struct tree *t, const struct tar_xattr *x, struct vfs_ns_cap_data *cap, size_t *len)
@@ -136,8 +137,8 @@ static int put_xattr(const struct object *o, const char *name, const void *value
 	if (o->fd >= 0)
 		return fsetxattr(o->fd, name, value, len, 0);
 	/*
-	 * No system call sets one by directory and name; the descriptor's link is no name of the
-	 * tree.
+	 * Goes through the parent's descriptor in /proc, because no system call sets an attribute
+	 * by directory and name. This path resolves no other name of the tree.
 	 */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", o->parent, o->name);
 	return lsetxattr(path, name, value, len, 0);
@@ -182,8 +183,8 @@ static int set_xattrs(struct tree *t, const struct object *o, const struct tar_e
 	for (size_t i = 0; i < e->nxattrs && r >= 0; i++) {
 		const struct tar_xattr *x = &e->xattrs[i];
 		/*
-		 * A link or a device can't have user.*, and an ACL of a link would be its
-		 * target's.
+		 * Skips attributes that the object cannot have: user.* on a link or a device, and
+		 * an ACL on a link, where it would change the link's target.
 		 */
 		bool none = (o->fd < 0 && str_starts(x->name, "user.")) ||
 			    (e->type == TAR_SYMLINK && is_acl(x->name));
@@ -207,7 +208,8 @@ int object_set_times(const struct object *o, const struct tar_entry *e)
 }
 
 /*
- * chown(2) clears set-user-ID bits and capabilities, and chmod(2) an ACL's mask: so in this order.
+ * Sets the properties in an order in which none destroys another: chown(2) clears set-user-ID bits
+ * and capabilities, and chmod(2) changes the mask of an ACL.
  */
 int object_set(struct tree *t, const struct object *o, const struct tar_entry *e)
 {

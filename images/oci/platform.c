@@ -4,7 +4,7 @@
 
 #include "images/oci/oci.h"
 
-/* What uname(2) calls a machine, and what Go does. */
+/* Names of architectures: those that uname(2) returns, and those of Go. */
 static const struct {
 	const char *machine, *architecture, *variant;
 } machines[] = {
@@ -34,7 +34,10 @@ struct platform platform_host(void)
 	return (struct platform){.os = "linux", .architecture = "unknown"};
 }
 
-/* People write x86_64 and aarch64 too. */
+/*
+ * Returns Go's name of an architecture. Accepts uname(2)'s names too, because users also write
+ * x86_64 and aarch64.
+ */
 static const char *architecture_named(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(machines); i++)
@@ -78,8 +81,8 @@ int platform_parse(struct arena *a, const char *text, struct platform *ret)
 }
 
 /*
- * The number of a variant, "v7" or "7": 0 if there is none or it has none. Without a variant arm64
- * is v8, arm is v7 and amd64 is v1.
+ * Returns the number in a variant such as "v7" or "7", or 0 if it has none. Without a variant arm64
+ * counts as v8, arm as v7 and amd64 as v1.
  */
 static unsigned variant_level(const struct platform *p)
 {
@@ -99,7 +102,10 @@ static unsigned variant_level(const struct platform *p)
 					      : 0;
 }
 
-/* The same variant is the best, then the nearest lower one; 0: the platform does not run it. */
+/*
+ * Rates a manifest's platform for the wanted one: the same variant is the best, then the nearest
+ * lower one. Returns 0 if the wanted platform cannot run it.
+ */
 static unsigned rate(const struct platform *have, const struct platform *wanted)
 {
 	if (!have->architecture || !have->os || !streq(have->os, wanted->os) ||
@@ -145,7 +151,10 @@ int index_choose(
 	}
 	if (*ret)
 		return 0;
-	/* An index of one manifest without a platform, as tools write for an image of their own. */
+	/*
+	 * Accepts an index of one manifest that states no platform, because some tools write such
+	 * an index for an image that they have built.
+	 */
 	if (index->nmanifests == 1 && !index->manifests[0].platform.architecture) {
 		*ret = &index->manifests[0];
 		return 0;

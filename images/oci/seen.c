@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a layer wrote, and what times its directories had. */
+/* Remembers which names a layer wrote, and the times of its directories. */
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -7,11 +7,12 @@
 #include "base/path.h"
 #include "images/oci/tree_internal.h"
 
-/* Open addressing; 0 is an empty place. */
+/* A set of hashes: a hash table with open addressing, in which 0 is an empty place. */
 struct seen {
-	uint64_t key[2]; /* random, so that no layer can aim at a collision */
+	/* random key of the hash, so that a layer cannot cause collisions on purpose */
+	uint64_t key[2];
 	uint64_t *v;
-	size_t cap, n; /* cap: a power of two */
+	size_t cap, n; /* cap: places in the table, a power of two; n: used places */
 };
 
 #define SEEN_START 1024
@@ -117,7 +118,7 @@ struct dir_time {
 struct dir_times {
 	struct dir_time *v;
 	size_t n, cap;
-	struct seen *noted; /* inodes */
+	struct seen *noted; /* set of the inodes whose times are noted */
 };
 
 int dir_times_new(struct dir_times **ret)
@@ -159,7 +160,7 @@ int dir_times_apply(struct dir_times *d, int root)
 		const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, t->mtime};
 		struct stat st;
 		_cleanup_fd_ int fd = path_open(root, t->path, O_RDONLY | O_DIRECTORY);
-		/* A later entry may have removed or replaced it. */
+		/* Skips a directory that a later entry of the layer has removed or replaced. */
 		if (fd < 0 || fstat(fd, &st) < 0 || st.st_ino != t->ino || st.st_dev != t->dev)
 			continue;
 		if (futimens(fd, times) < 0)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Two kinds of locks, both flock(2), so that the kernel drops them with the
- * process:
- *  - DIR/lock is held shared by whoever has the store open, and exclusively while store_gc()
- *    removes things. So a collection never runs beside a pull whose blobs no tag leads to yet.
- *  - DIR/index.lock is held while index.json is read, changed and replaced.
+ * Theory of operation. The store has two locks. Both are taken by flock(2), so that the kernel
+ * releases them when the process ends:
+ *
+ *  - Each process that has the store open holds a shared lock on DIR/lock. store_gc() holds it
+ *    exclusively while it removes blobs. So it never removes blobs of a pull that has no tag yet.
+ *  - A process holds DIR/index.lock while it reads, changes and replaces index.json.
  */
 #include "images/oci/store_internal.h"
 
@@ -36,7 +37,7 @@ static int make_dir(int at, const char *name, const char *path)
 	return fd < 0 ? err_sys("open %s/%s", path, name) : fd;
 }
 
-/* Replaces a file of DIR/images as a whole. */
+/* Replaces a file in DIR/images as a whole, by writing a new file and renaming it. */
 static int replace_file(const struct store *s, const char *name, const char *text, size_t len)
 {
 	char temporary[64];
@@ -65,7 +66,10 @@ static bool exists(int dir, const char *name)
 	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* The file oci-layout comes last: what has it is complete. */
+/*
+ * Makes the directories and files of an OCI layout. The file oci-layout is made last, so that a
+ * directory with this file is complete.
+ */
 static int make_layout(struct store *s)
 {
 	if (exists(s->images, "oci-layout"))
@@ -183,7 +187,10 @@ int store_lock_alone(struct store *s)
 
 	if (r >= 0)
 		return 0;
-	/* flock(2) may have dropped the shared lock on the way to the exclusive one. */
+	/*
+	 * Takes the shared lock again, because flock(2) may have released it when it failed to make
+	 * it exclusive.
+	 */
 	(void)lock_file(s->lock, LOCK_SH);
 	return err_set(-r, "the store %s is in use by another process: try again when it is done",
 		s->path);

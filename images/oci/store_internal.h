@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the store share. */
+/* Declares what the files of the store share. */
 #pragma once
 #include "images/oci/store.h"
 
-/* Turns the process's shared lock into the exclusive one. -EBUSY: others have the store open. */
+/*
+ * Turns the shared lock of this process into the exclusive one. Returns -EBUSY if another process
+ * has the store open.
+ */
 int store_lock_alone(struct store *s) must_check;
 int store_lock_shared(struct store *s) must_check;

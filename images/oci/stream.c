@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Streams: a file, and a thread that runs ahead of its reader. */
+/*
+ * Implements two kinds of streams: one that reads a file, and one whose thread reads ahead of the
+ * reader.
+ */
 #include "images/oci/stream.h"
 
 #include <inttypes.h>
@@ -9,7 +12,10 @@
 
 #define AHEAD_BLOCKS 6
 
-/* Blocks are full but for the last, also from a pipe: the decompressor looks at the first bytes. */
+/*
+ * Reads a full block, also from a pipe, unless the file ends, because the decompressor examines the
+ * first bytes of the first block.
+ */
 static ssize_t file_next(void *data, const unsigned char **ret)
 {
 	struct file_stream *f = data;
@@ -56,8 +62,8 @@ struct block {
 };
 
 /*
- * A ring of blocks: `filled` counts those that the thread has put in, `taken` those that the reader
- * is done with. The reader holds the block `taken` until its next call.
+ * A ring of blocks. `filled` counts the blocks that the thread has filled, `taken` those that the
+ * reader has finished. The reader uses block number `taken` until its next call.
  */
 struct ahead {
 	const struct stream *below;
@@ -66,11 +72,11 @@ struct ahead {
 	pthread_cond_t changed;
 	struct block blocks[AHEAD_BLOCKS];
 	uint64_t filled, taken;
-	bool holding;  /* the reader has a block */
-	bool stop;     /* the reader is done */
-	bool finished; /* the thread is: no more blocks come */
-	int result;    /* 0: the end; -errno */
-	char *message; /* of the failure */
+	bool holding;  /* the reader is using a block */
+	bool stop;     /* the reader wants no more blocks */
+	bool finished; /* the thread has ended, so no more blocks come */
+	int result;    /* result of the thread: 0 at the end of the stream, or -errno */
+	char *message; /* error message of the thread */
 };
 
 static bool wait_for_room(struct ahead *a)

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Streams of bytes that are pulled block by block: a file, its decompressed content, and a thread
- * that runs ahead. A stream borrows the one beneath it; both live until the reader is done.
+ * Reads streams of bytes block by block: a file, its decompressed content, and a stream whose
+ * thread reads ahead. A stream uses the stream below it, so both must exist until the reader has
+ * finished.
  */
 #pragma once
 #include "images/oci/digest.h"
 
-#define STREAM_BLOCK (256u << 10) /* bytes of a block, at most */
+#define STREAM_BLOCK (256u << 10) /* largest block in bytes */
 
 struct stream {
 	/*
-	 * Points *ret at the next bytes, which stay valid until the next call. Returns their
-	 * number, 0 at the end (and at each call from then on), or -errno.
+	 * Sets *ret to the next bytes, which stay valid until the next call. Returns their number,
+	 * 0 at the end and at each call after that, or -errno.
 	 */
 	ssize_t (*next)(void *data, const unsigned char **ret);
 	void *data;
@@ -23,13 +24,14 @@ static inline ssize_t stream_next(const struct stream *s, const unsigned char **
 }
 
 /*
- * Reads a file descriptor from where it stands, up to its end. Digests what it read. Counts the
- * bytes in `done`, which another thread may read. More than max bytes is -EFBIG.
+ * A stream that reads a file descriptor from its present position to the end of the file. It
+ * computes the digest of the bytes, and counts them in `done`, which another thread may read. A
+ * file of more than `max` bytes gives -EFBIG.
  */
 struct file_stream {
 	struct stream stream;
-	int fd;           /* borrowed */
-	const char *what; /* for messages */
+	int fd;           /* the file; the caller closes it */
+	const char *what; /* name of the file, for messages */
 	uint64_t max;
 	_Atomic uint64_t done;
 	struct hasher hasher;
@@ -41,17 +43,18 @@ int file_stream_init(struct file_stream *f, int fd, const char *what, uint64_t m
 void file_stream_release(struct file_stream *f);
 
 /*
- * Decompresses. Which compression it is, is told by the first bytes, because media types are wrong
- * now and then: gzip (several members, zeros behind the last one), zstd (several frames, skippable
- * ones) or none. Digests what comes out.
+ * A stream that decompresses the one below it and computes the digest of the result. The first
+ * bytes decide which compression it is, because media types are sometimes wrong: gzip (also several
+ * members with zeros after the last), zstd (also several frames, some of them skippable) or none.
  */
 struct decompressor {
 	struct stream stream;
 	const struct stream *below;
 	struct hasher hasher;
-	const struct codec *codec; /* NULL before the first block */
-	void *state;               /* the codec's */
-	const unsigned char *in;   /* bytes of the block below that are not used yet */
+	const struct codec *codec; /* functions of the compression; NULL before the first block */
+	void *state;               /* private data of the codec */
+	/* bytes of the block from `below` that are not decompressed yet */
+	const unsigned char *in;
 	size_t in_len;
 	bool in_ended;
 	bool ended;
@@ -60,17 +63,17 @@ struct decompressor {
 
 int decompressor_init(struct decompressor *d, const struct stream *below,
 	enum digest_algorithm algorithm) must_check;
-/* "gzip", "zstd" or "none", once a block was read. */
+/* Returns "gzip", "zstd" or "none", after the first block was read. */
 const char *decompressor_name(const struct decompressor *d);
 void decompressor_release(struct decompressor *d);
 
 /*
- * Runs the stream below in a thread of its own, up to AHEAD_BLOCKS blocks ahead of the reader.
- * Error messages of the thread become the reader's.
+ * A stream whose thread reads the stream below, up to AHEAD_BLOCKS blocks ahead of the reader. The
+ * reader gets the error messages of the thread.
  */
 struct ahead;
 
 int ahead_start(const struct stream *below, struct ahead **ret) must_check;
 struct stream ahead_stream(struct ahead *a);
-/* Stops the thread, which may be in the midst, and waits for it. */
+/* Stops the thread, even if the stream has not ended, and waits for it. */
 void ahead_stop(struct ahead **a);

@@ -15,7 +15,7 @@
 #define WHITEOUT ".wh."
 #define OPAQUE ".wh..wh..opq"
 #define AUFS ".wh..wh."
-#define BYTES_RESERVED (16u << 20) /* of a file system stay free */
+#define BYTES_RESERVED (16u << 20) /* bytes of the file system that unpacking leaves free */
 
 void tree_warn(struct tree *t, enum tree_warning kind, const char *name, const char *why)
 {
@@ -89,8 +89,9 @@ void tree_release(struct tree *t)
 }
 
 /*
- * Makes the name a plain relative one: without "." components, doubled slashes, and those at either
- * end. *ret_name points at the last component in buf, and is "" for the root itself.
+ * Turns a name of the tar into a plain relative path, without "." components, doubled slashes and
+ * slashes at either end. *ret_name points to the last component in buf, which is "" for the root
+ * itself.
  */
 static int clean_name(const char *name, char buf[TAR_NAME_MAX], char **ret_name)
 {
@@ -119,7 +120,10 @@ static int clean_name(const char *name, char buf[TAR_NAME_MAX], char **ret_name)
 	return 0;
 }
 
-/* Notes the time that a directory has, so that it can be put back after its children. */
+/*
+ * Records the times of a directory before an entry is made in it, so that they can be restored
+ * afterwards.
+ */
 static int note_parent(struct tree *t, int fd, const char *path)
 {
 	struct stat st;
@@ -130,10 +134,10 @@ static int note_parent(struct tree *t, int fd, const char *path)
 }
 
 /*
- * Opens the directory path, and makes it and its parents where they are missing. Notes the times of
- * the directories that others are made in. Works up from the end, because most often only the last
- * one is missing, and makes each in its parent's descriptor, so that a long path costs no more than
- * its parts.
+ * Opens the directory `path`, and makes it and its parents if they are missing. Records the times
+ * of the directories in which it makes others. It begins at the end of the path, because most often
+ * only the last directory is missing. It makes each one through its parent's descriptor, so that a
+ * long path costs no more system calls than it has components.
  */
 static int make_parents(struct tree *t, const char *path)
 {
@@ -155,13 +159,16 @@ static int make_parents(struct tree *t, const char *path)
 		int fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		return fd < 0 ? err_sys("open the directory %s", path) : fd;
 	}
-	/* A link to nothing: the directory that it leads to is made. */
+	/* The name is a symbolic link whose target is missing, so the target directory is made. */
 	if (errno == EEXIST)
 		return path_mkdirs(t->root, path);
 	return err_sys("create the directory %s", path);
 }
 
-/* The directory `path` ("" is the root), which is made if make is set. Borrowed from t. */
+/*
+ * Returns a descriptor of the directory `path` ("" is the root), which t closes later. Makes the
+ * directory if `make` is set.
+ */
 static int open_parent(struct tree *t, const char *path, bool make)
 {
 	const char *name = *path ? path : ".";
@@ -181,7 +188,10 @@ static int open_parent(struct tree *t, const char *path, bool make)
 	return r < 0 ? r : t->parent;
 }
 
-/* A directory to read or to set: an O_PATH descriptor is not enough for either. */
+/*
+ * Opens a directory again for reading its entries or setting its properties, because an O_PATH
+ * descriptor is not enough for that.
+ */
 static int reopen_dir(int fd)
 {
 	int dir = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -197,7 +207,10 @@ static int white_out(struct tree *t, const char *parent_path, const char *name)
 	if (!opaque && (!*hidden || streq(hidden, ".") || streq(hidden, "..")))
 		return err_set(EBADMSG, "a whiteout %s hides no name", name);
 	int parent = open_parent(t, parent_path, false);
-	/* There is nothing below to hide. */
+	/*
+	 * The whiteout has no effect, because the directory in which it hides a name does not
+	 * exist.
+	 */
 	if (parent == -ENOENT) {
 		err_clear();
 		return 0;
@@ -209,7 +222,7 @@ static int white_out(struct tree *t, const char *parent_path, const char *name)
 	return r;
 }
 
-/* Names that tools put into layers for themselves. */
+/* Returns whether tools put this name into layers for their own use; it is not unpacked. */
 static bool is_tool_name(const char *path)
 {
 	static const char *const names[] = {
@@ -221,7 +234,10 @@ static bool is_tool_name(const char *path)
 	return false;
 }
 
-/* A component with the prefix of whiteouts. 1: AUFS's own. -EBADMSG: one that can't be made. */
+/*
+ * Checks the name for the prefixes of whiteouts. Returns 1 if the name is one of AUFS's own files,
+ * and -EBADMSG if a directory in the path has the name of a whiteout.
+ */
 static int check_components(const char *path, const char *last)
 {
 	for (const char *p = path; p < last; p += strcspn(p, "/") + 1) {
@@ -233,7 +249,10 @@ static int check_components(const char *path, const char *last)
 	return str_starts(last, AUFS) && !streq(last, OPAQUE);
 }
 
-/* What is at the name now must go, unless both it and the new object are directories. */
+/*
+ * Removes the file that has this name, unless both it and the new object are directories; then sets
+ * *ret_exists.
+ */
 static int make_room(struct tree *t, int parent, const char *name, bool dir, bool *ret_exists)
 {
 	struct stat st;
@@ -315,9 +334,10 @@ static int add_node(struct tree *t, const struct object *o, const struct tar_ent
 }
 
 /*
- * A hard link to a name of this layer or of one below. The target's parent is resolved in the
- * root, its last name is not followed, so that links of symbolic links work too. What can't be
- * linked is an error: a copy would be another file, and one of the host's where a name leads out.
+ * Makes a hard link to a file of this layer or of a lower one. The target's parent directory is
+ * resolved inside the root, and the target itself is not followed, so that a hard link to a
+ * symbolic link works. If the target cannot be linked, that is an error, because a copy would be
+ * another file, and might be a copy of a file of the host.
  */
 static int add_hardlink(struct tree *t, const struct object *o, const struct tar_entry *e)
 {
@@ -422,7 +442,7 @@ int tree_write(struct tree *t, const void *data, size_t len, uint64_t offset)
 
 int tree_close_file(struct tree *t, const struct tar_entry *e)
 {
-	/* A sparse file may end in a hole. */
+	/* Extends the file to its full size, because a sparse file may end in a hole. */
 	if (e->size != e->stored && ftruncate(t->file, (off_t)e->size) < 0)
 		return err_sys("set the size of %s", e->name);
 	int r = object_set(t, &(struct object){.fd = t->file}, e);

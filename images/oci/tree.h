@@ -1,54 +1,67 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Applies a layer's entries to the tree beneath a root directory (image-spec, layer.md): one tree,
- * as if all layers had been unpacked into it in turn.
+ * Applies the entries of a layer to the tree in a root directory (image-spec, layer.md). All layers
+ * of an image are applied to the same tree, the lowest first.
  *
- * The entries are hostile, and the tree may hold what earlier entries of theirs made. No name of
- * theirs is ever resolved from this process's root or directory: parents by openat2(2) with
- * RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS from the root's descriptor, the last name by the calls
- * that do not follow links. The tree must not be changed by others meanwhile.
+ * The entries are not trusted, nor is the tree that earlier entries have made. So no name in a
+ * layer is ever resolved from this process's root or working directory. Parent directories are
+ * opened by openat2(2) with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS from the root's descriptor,
+ * and the last component is used only in calls that do not follow links. No other process may
+ * change the tree meanwhile.
  *
- * Order of calls, for each layer: tree_begin(), tree_add() and tree_write() for each entry,
- * tree_end(). Not thread-safe: one thread a tree.
+ * Order of calls for each layer: tree_begin(), tree_add() and tree_write() for each entry,
+ * tree_end(). Only one thread may use a tree.
  */
 #pragma once
 #include "base/fd.h"
 #include "images/oci/tar.h"
 
-#define TREE_ENTRIES_MAX 10000000u /* of one layer */
-#define TREE_DIRS_MAX 400000u      /* whose times must be put back at the end of a layer */
+#define TREE_ENTRIES_MAX 10000000u /* most entries in one layer */
+/* most directories whose times must be restored at the end of a layer */
+#define TREE_DIRS_MAX 400000u
 
-/* container ids from `inside` on are ids from `outside` on here; as in user_namespaces(7) */
+/*
+ * A range of a map of ids: the container's ids from `inside` on are the ids from `outside` on in
+ * this process, as in user_namespaces(7).
+ */
 struct id_range {
 	uint32_t inside, outside, count;
 };
 
 struct id_map {
 	struct id_range v[64];
-	size_t n; /* 0: ids stay as they are */
+	size_t n; /* number of ranges; 0: ids are not mapped */
 };
 
 struct tree_options {
 	struct id_map uids, gids;
-	bool squash;        /* all files belong to the caller, who may not change owners */
-	uint64_t max_bytes; /* of all files' data; 0: what is free on the file system */
-	/* Called with each thing that is not kept ("device nodes", ...), and where. May be NULL. */
+	/* all files get the caller as owner, because the caller may not change owners */
+	bool squash;
+	/* most bytes of data in all files; 0: as much as the file system has free */
+	uint64_t max_bytes;
+	/*
+	 * Called for each kind of property that is not kept, such as "device nodes", with the name
+	 * of a file that has it. May be NULL.
+	 */
 	void (*warn)(void *data, const char *text);
 	void *data;
 };
 
 struct tree {
-	int root; /* borrowed */
+	int root; /* descriptor of the root directory; the caller closes it */
 	const struct tree_options *options;
-	/* the parent directory of the last entry, which is mostly that of the next one too */
+	/*
+	 * descriptor of the last entry's parent directory, kept because the next entry mostly has
+	 * the same
+	 */
 	int parent;
 	char *parent_path;
-	struct seen *seen; /* what this layer wrote */
+	struct seen *seen; /* names that the present layer has written */
 	struct dir_times *times;
-	int file;            /* the file that is being written */
-	uint64_t bytes_left; /* of max_bytes */
+	int file;            /* descriptor of the file that is being written */
+	uint64_t bytes_left; /* bytes that may still be written, of max_bytes */
 	uint64_t entries;
-	unsigned warned; /* kinds of warnings that were given */
+	unsigned warned; /* bits of the kinds of warnings that were given already */
 };
 
 #define TREE_INIT \
@@ -59,18 +72,21 @@ struct tree {
 int tree_begin(struct tree *t, int root, const struct tree_options *options) must_check;
 
 /*
- * Applies one entry: makes the object with all its properties, or carries out a whiteout. 1: it is
- * a file whose data is expected by tree_write(); tree_close_file() comes after the last of it. 0:
- * done.
+ * Applies one entry: makes the file with all its properties, or carries out a whiteout. Returns 1
+ * if it is a file whose data must follow by tree_write(), with a call of tree_close_file() after
+ * the last; returns 0 if the entry is complete.
  */
 int tree_add(struct tree *t, const struct tar_entry *e) must_check;
 int tree_write(struct tree *t, const void *data, size_t len, uint64_t offset) must_check;
 int tree_close_file(struct tree *t, const struct tar_entry *e) must_check;
 
-/* Puts the directories' times back. */
+/* Completes the layer: restores the times of directories. */
 int tree_end(struct tree *t) must_check;
 void tree_release(struct tree *t);
 #define _cleanup_tree_ __attribute__((cleanup(tree_release), unused))
 
-/* Maps a container's id. -EOVERFLOW: the map does not have it. */
+/*
+ * Maps an id of the container to an id of this process. Returns -EOVERFLOW if no range of the map
+ * contains it.
+ */
 int id_map_get(const struct id_map *m, uint64_t inside, const char *what, uint32_t *ret) must_check;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the tree writer share. */
+/* Declares what the files that write the tree share. */
 #pragma once
 #include "images/oci/tree.h"
 
@@ -10,13 +10,15 @@ enum tree_warning {
 	TREE_WARN_OVERLAY_XATTR,
 };
 
-/* Warns once of each kind and layer, with the first name that it is about. */
+/*
+ * Warns about a kind of property once in each layer, with the name of the first file that has it.
+ */
 void tree_warn(struct tree *t, enum tree_warning kind, const char *name, const char *why);
 
 /*
- * The names that this layer wrote, as pairs of a directory's inode and a name. A whiteout or an
- * opaque mark hides only the names of lower layers, so names in this set are kept. Each pair is
- * stored as a hash of 64 bits under a random key.
+ * The names that the present layer has written, as pairs of a directory's inode and a name. A
+ * whiteout or an opaque mark hides only names of lower layers, so the names in this set are kept.
+ * The set holds each pair as a hash of 64 bits with a random key.
  */
 struct seen;
 int seen_new(struct seen **ret) must_check;
@@ -26,32 +28,35 @@ bool seen_is_empty(const struct seen *s);
 void seen_free(struct seen *s);
 
 /*
- * Times of directories that entries changed, to be put back; the last one noted of an inode
- * counts.
+ * Times of directories that are restored at the end of a layer. If the times of a directory are
+ * recorded twice, the last ones count.
  */
 struct dir_times;
 int dir_times_new(struct dir_times **ret) must_check;
-/* first: only if nothing was noted of this directory */
+/* Records the times of a directory. With `first`, does nothing if they are recorded already. */
 int dir_times_note(struct dir_times *d, const char *path, const struct stat *st,
 	const struct timespec *mtime, bool first) must_check;
 int dir_times_apply(struct dir_times *d, int root) must_check;
 void dir_times_free(struct dir_times *d);
 
-/* An object that gets its properties: by descriptor, or by a parent's descriptor and a name. */
+/*
+ * A file in the tree whose properties are set, by its descriptor, or by name in its parent
+ * directory.
+ */
 struct object {
-	int fd;     /* >= 0, unless it is a link or a device */
-	int parent; /* used where fd < 0 */
+	int fd;     /* descriptor of the file; negative for a link or a device */
+	int parent; /* descriptor of the parent directory; used if fd is negative */
 	const char *name;
 };
 
-/* Owner, mode, extended attributes and time, in the order in which none undoes another. */
+/* Sets owner, mode, extended attributes and times, in an order in which none destroys another. */
 int object_set(struct tree *t, const struct object *o, const struct tar_entry *e) must_check;
 int object_set_times(const struct object *o, const struct tar_entry *e) must_check;
 
 /*
- * Removes name from the directory dir, with all beneath it. keep: but for what this layer wrote
- * (NULL: nothing stays).
+ * Removes `name` and all that is in it from the directory `dir`. Keeps the names in `keep`, which
+ * the present layer wrote; NULL: keeps nothing.
  */
 int tree_remove(int dir, const char *name, const struct seen *keep) must_check;
-/* The same with all that is in the directory. */
+/* Removes the contents of the directory like tree_remove(), but not the directory itself. */
 int tree_clear(int dir, const struct seen *keep) must_check;

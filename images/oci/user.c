@@ -6,23 +6,28 @@
 
 #include "base/path.h"
 
-#define LINE_MAX_BYTES (64u << 10) /* group lines list all members */
+/* longest line in bytes; long, because a line of the group file lists all members */
+#define LINE_MAX_BYTES (64u << 10)
 #define FILE_MAX_BYTES (16u << 20)
-#define FIELDS 4                /* of passwd and of group that count: name, -, id, gid or members */
-#define ID_MAX (UINT32_MAX - 1) /* the next one means "no change" to chown(2) */
+/* fields of a line that are read: name, password, id, and the group's id or members */
+#define FIELDS 4
+#define ID_MAX (UINT32_MAX - 1) /* greatest id; the next number means "no change" to chown(2) */
 
-/* One line's fields. Missing ones are "". */
+/* The fields of one line. Missing fields are "". */
 struct line {
 	const char *field[FIELDS];
 };
 
-/* Opens a file of the root. -ENOENT: none, which is no error. */
+/*
+ * Opens /etc/passwd or /etc/group inside the root. Returns -ENOENT if there is none, which callers
+ * accept.
+ */
 static int open_table(int root, const char *path, FILE **ret)
 {
 	struct stat st;
 
 	*ret = NULL;
-	/* A FIFO of the image would block without O_NONBLOCK. */
+	/* O_NONBLOCK keeps the open from blocking if the image has a FIFO there. */
 	_cleanup_fd_ int fd = path_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (fd == -ENOENT || fd == -ENOTDIR) {
 		err_clear();
@@ -55,13 +60,14 @@ static void split(char *text, struct line *ret)
 }
 
 /*
- * Calls f with each line; it returns 1 to stop, or -errno. A line that is too long is passed over.
+ * Calls f with each line of the file. f returns 1 to stop, or -errno. Lines that are too long are
+ * skipped.
  */
 static int each_line(
 	int root, const char *path, int (*f)(void *data, const struct line *l), void *data)
 {
 	_cleanup_free_ char *buf = malloc(LINE_MAX_BYTES);
-	bool tail = false; /* the rest of a line that was too long */
+	bool tail = false; /* the next piece is the rest of a line that is too long */
 	FILE *file;
 
 	if (!buf)
@@ -101,10 +107,10 @@ static bool all_digits(const char *s)
 }
 
 struct search {
-	const char *name; /* NULL: by id */
+	const char *name; /* user name to look for; NULL: look for the id */
 	uint32_t id;
 	bool found;
-	char user[256]; /* the name that passwd has for it; "" if it is too long */
+	char user[256]; /* name of the user in passwd; "" if it is too long for this array */
 	struct image_user *result;
 };
 

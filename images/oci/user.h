@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An image's user: "user", "uid", "user:group", "uid:gid", by the passwd and group files of its
- * root.
+ * Finds the user and groups that an image asks for ("user", "uid", "user:group", "uid:gid") in the
+ * passwd and group files of the image's root.
  */
 #pragma once
 #include <stdint.h>
@@ -12,13 +12,14 @@
 
 struct image_user {
 	uint32_t uid, gid;
-	uint32_t groups[USER_GROUPS_MAX]; /* the additional ones */
+	uint32_t groups[USER_GROUPS_MAX]; /* supplementary groups */
 	size_t ngroups;
 };
 
 /*
- * Looks text (NULL or "": 0:0) up in /etc/passwd and /etc/group beneath root, which are read line
- * by line, resolved inside the root, and need not exist. A name of digits alone is a number, or an
- * error if it is out of range: never looked up as a name, which the image could give to root.
+ * Looks `text` up in /etc/passwd and /etc/group inside the directory `root`. NULL and "" mean 0:0.
+ * The files are read line by line and need not exist. A name of digits alone is always an id, never
+ * a name, because the image could otherwise map a number to root; if it is out of range, that is an
+ * error.
  */
 int image_user_find(int root, const char *text, struct image_user *ret) must_check;
