@@ -60,8 +60,8 @@ int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t
 const char *qcow2_backing_name(struct disk *d);
 const char *qcow2_backing_format(struct disk *d);
 /*
- * Opens the backing file of an image that was opened with `alone`. If the options say so, it is
- * opened for writing.
+ * Opens the backing file of an image that was opened with `alone`, for writing if the options say
+ * so.
  */
 int qcow2_open_below(struct disk *d, const struct disk_options *o, struct disk **ret) must_check;
 /*

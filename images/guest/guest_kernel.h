@@ -73,7 +73,7 @@ struct guest_kernel {
 	 * 0: unknown.
 	 */
 	uint64_t memory_end;
-	bool tuned; /* it is caisson's own kernel, which has all that the guest needs built in */
+	bool tuned; /* the kernel is caisson's own, which has all that the guest needs built in */
 };
 
 #define GUEST_KERNEL_INIT \

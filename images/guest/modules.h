@@ -35,7 +35,8 @@ enum module_packing { MODULE_PLAIN, MODULE_GZIP, MODULE_XZ, MODULE_ZSTD };
 
 struct module {
 	const char *name; /* canonical name, with '_' for every '-' */
-	const char *path; /* relative to /lib/modules/VERSION: "kernel/fs/fuse/virtiofs.ko.xz" */
+	/* path relative to /lib/modules/VERSION, such as "kernel/fs/fuse/virtiofs.ko.xz" */
+	const char *path;
 	enum module_packing packing;
 	bool builtin;     /* the module is built into the kernel, so there is no file */
 	const char *deps; /* paths of the dependencies: the text of modules.dep behind the colon */

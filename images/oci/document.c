@@ -34,9 +34,9 @@ bool media_type_is_layer(const char *media_type)
 }
 
 /*
- * Refuses a document with too many values. It counts them before the tree is built, because yajl's
- * tree takes about fifty bytes for each value, so that a document of commas would take a hundred
- * times its size.
+ * Refuses a document with too many JSON values. It counts them before the tree is built, because
+ * yajl's tree takes about fifty bytes for each value, so that a document of many tiny values would
+ * take a hundred times its size.
  */
 static int check_values(const struct strbuf *text, const char *what)
 {

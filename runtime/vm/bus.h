@@ -16,7 +16,7 @@
 #define VM_BUS_MAX 64
 
 struct vm_bus_ops {
-	unsigned widths; /* sum of the supported access sizes in bytes: 1 | 2 | 4 | 8 */
+	unsigned widths; /* supported access sizes in bytes, as a sum of 1, 2, 4 and 8 */
 	/*
 	 * Callbacks for an access by the guest: `len` bytes at `offset` of the device,
 	 * little-endian. The bus has checked that offset + len is inside the device. NULL: the
@@ -36,12 +36,12 @@ struct vm_bus_entry {
 
 struct vm_bus {
 	unsigned count;
-	struct vm_bus_entry entries[VM_BUS_MAX]; /* sorted by base */
+	struct vm_bus_entry entries[VM_BUS_MAX]; /* devices, sorted by their base address */
 };
 
 /*
- * -EEXIST: the range overlaps another device's; -ENOSPC: the bus is full. The message names the
- * devices.
+ * Adds a device. Returns -EEXIST if its range overlaps another device's, and -ENOSPC if the bus is
+ * full; the message names the devices.
  */
 int vm_bus_add(struct vm_bus *b, const struct vm_bus_entry *entry) must_check;
 

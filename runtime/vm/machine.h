@@ -56,7 +56,7 @@ struct machine_share {
 	 * machine ends.
 	 */
 	bool optional;
-	const char *peer; /* name of the server, for messages; NULL: messages name the tag */
+	const char *peer; /* name of the server, for messages; NULL: messages use the tag */
 };
 
 struct machine_options {

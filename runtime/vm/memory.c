@@ -138,7 +138,7 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 		return err_sys("advise huge pages for guest memory");
 	if (o->mergeable && madvise(host, m->size, MADV_MERGEABLE) < 0)
 		return err_sys("let KSM merge guest memory");
-	/* Guest memory stays out of core dumps, because it may hold secrets and is large. */
+	/* Keeps guest memory out of core dumps, because it may hold secrets and is large. */
 	if (madvise(host, m->size, MADV_DONTDUMP) < 0)
 		return err_sys("keep guest memory out of core dumps");
 	return 0;

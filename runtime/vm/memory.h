@@ -26,8 +26,8 @@
 #include "base/fd.h"
 
 /*
- * On x86-64 RAM ends at VM_HOLE_START and continues at 4 GiB, because the hole between holds MMIO,
- * the IOAPIC and the LAPICs.
+ * The hole in the guest's physical addresses on x86-64: RAM ends at VM_HOLE_START and continues at
+ * 4 GiB, because the addresses between are for MMIO, the IOAPIC and the LAPICs.
  */
 #define VM_HOLE_START UINT64_C(0xc0000000)
 #define VM_HOLE_END UINT64_C(0x100000000)

@@ -143,7 +143,7 @@ struct qcow2 {
 
 	uint64_t *l1; /* the L1 table, in the host's byte order */
 	uint32_t l1_dirty_from, l1_dirty_to;
-	uint64_t *table; /* the refcount table, in the host's byte order */
+	uint64_t *table; /* all entries of the refcount table, in the host's byte order */
 	uint32_t table_n, table_dirty_from, table_dirty_to;
 	struct qcow2_cache l2, refs;
 	/* offsets of L2 tables and refcount blocks, where no data may be written */
@@ -265,7 +265,7 @@ int qcow2_block_for(struct qcow2 *q, uint64_t cluster, bool *ret_took) must_chec
 
 /* --- flush.c: writes the tables in the right order; the caller holds the lock --- */
 int qcow2_sync(struct qcow2 *q) must_check;
-/* writes the refcounts and the refcount table, and syncs them and data */
+/* writes the refcounts and the refcount table, and syncs the file */
 int qcow2_flush_refs(struct qcow2 *q) must_check;
 int qcow2_flush_tables(struct qcow2 *q) must_check;
 /* Writes everything, including the decreased refcounts of freed clusters. */

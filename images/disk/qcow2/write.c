@@ -68,7 +68,7 @@ static bool has_data(const struct qcow2 *q, const uint8_t *entry)
 }
 
 /*
- * Decides how to write the cluster at disk offset `at`, because the write covers it only up to
+ * Decides how to write the cluster at disk offset `at`, of which the request covers the bytes up to
  * `end`. Returns IN_PLACE, NEW or REUSE, and sets *ret_host to the offset of the cluster's data in
  * the file.
  */

@@ -37,7 +37,8 @@ struct boot_range {
 
 struct boot_info {
 	const char *cmdline;
-	struct boot_range initramfs; /* len 0: no initramfs */
+	/* where the initramfs is in guest memory; len is 0 if there is none */
+	struct boot_range initramfs;
 	uint64_t rsdp;
 };
 

@@ -137,8 +137,8 @@ static int read_block(struct fs_file *f, uint64_t cookie)
 }
 
 /*
- * Reads blocks until the entry that follows the cookie is in the block. Returns its offset in the
- * block, or -errno.
+ * Makes sure that the entry that follows the cookie is in the block, by reading another block if
+ * necessary. Returns the entry's offset in the block, or -errno.
  */
 static long go_to(struct fs_file *f, uint64_t cookie)
 {

@@ -247,7 +247,7 @@ void fs_node_close(struct fs_session *s, struct fs_node *n);
 void fs_node_set_name(
 	struct fs_session *s, struct fs_node *n, const struct fs_node *dir, const char *name);
 
-/* --- file.c: open files and directories --- */
+/* --- file.c: keeps open files and directories --- */
 
 /* Makes an open file or directory of the node. Takes over fd. */
 int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, uint64_t *ret_fh)
@@ -257,7 +257,7 @@ struct fs_file *fs_file_get(
 void fs_file_release(struct fs_session *s, uint64_t fh);
 void fs_file_release_all(struct fs_session *s);
 
-/* --- lock_owner.c: the owners of a node's POSIX locks --- */
+/* --- lock_owner.c: keeps the owners of a node's POSIX locks --- */
 
 /*
  * Returns the descriptor that holds the owner's locks, or -ENOENT if the owner has none on this
@@ -290,7 +290,7 @@ int fs_drop_caps(uint64_t caps) must_check;
  */
 int fs_filter_calls(const int *calls, size_t n, bool memory) must_check;
 
-/* --- seal.c: the process that makes c->sealed read-only, in the caller's mount namespace --- */
+/* --- seal.c: starts the process that makes c->sealed read-only later --- */
 
 int fs_seal_start(const struct vmfs_config *c) must_check;
 

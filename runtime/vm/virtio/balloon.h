@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The memory balloon (virtio 1.2, 5.5). If the host asks for memory, the guest gives pages away
- * until the host has as much as it asked for, and takes pages back when it needs them itself
+ * Implements the memory balloon (virtio 1.2, 5.5). If the host asks for memory, the guest gives it
+ * pages until it has as much as it asked for, and takes pages back if the guest itself needs them
  * (DEFLATE_ON_OOM). The guest also reports pages that it does not use at the moment, without being
- * asked (REPORTING). In both cases the host's memory behind the pages is free at once, and the
- * guest finds fresh pages when it touches them again.
+ * asked (REPORTING). In both cases the host's memory behind the pages is free at once. If the guest
+ * uses such a page again, the host gives it fresh memory.
  *
- * The queues are numbered without gaps, as drivers and other monitors do it: inflate, deflate,
- * reporting.
+ * The queues are inflate (0), deflate (1) and reporting (2). Their numbers have no gap for queues
+ * that are not offered, because drivers and other monitors number them in this way too.
  */
 #pragma once
 #include <linux/virtio_balloon.h>

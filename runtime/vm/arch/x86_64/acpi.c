@@ -177,10 +177,10 @@ static void build_dsdt(struct table *t, const struct acpi_machine *machine)
 	aml_close(t, package);
 }
 
-/* Writes a Generic Address Structure for one byte of I/O space. */
+/* Writes at offset `at` a Generic Address Structure that describes one byte-wide I/O port. */
 static void set_port(struct table *t, size_t at, uint64_t port)
 {
-	set_int(t, at, 1, 1);     /* system I/O */
+	set_int(t, at, 1, 1);     /* address space: system I/O */
 	set_int(t, at + 1, 8, 1); /* register width in bits */
 	set_int(t, at + 3, 1, 1); /* access size: byte */
 	set_int(t, at + 4, port, 8);
@@ -205,7 +205,7 @@ static void build_fadt(struct table *t, uint64_t dsdt)
 	set_port(t, 244, ARCH_POWER_PORT);
 	set_port(t, 256, ARCH_POWER_PORT + 1);
 	if (t->bad == 0)
-		memcpy(t->b.s + 268, "CAISSON", 8); /* hypervisor vendor identity */
+		memcpy(t->b.s + 268, "CAISSON", 8); /* FADT field "hypervisor vendor identity" */
 }
 
 static void build_madt(struct table *t, unsigned cpus)

@@ -14,7 +14,7 @@
 #define ARCH_PAGE_TABLES 0x9000
 #define ARCH_CMDLINE 0x20000 /* kernel command line, up to 64 KiB */
 #define ARCH_CMDLINE_MAX 0x10000
-#define ARCH_LOW_END 0x9fc00 /* end of conventional memory */
+#define ARCH_LOW_END 0x9fc00 /* end of the memory below 640 KiB that the kernel may use */
 #define ARCH_ACPI 0xe0000    /* ACPI tables, up to 1 MiB; old kernels search for the RSDP here */
 #define ARCH_ACPI_END 0x100000
 #define ARCH_KERNEL 0x100000
@@ -28,18 +28,21 @@
 #define ARCH_POWER_LEN 3
 
 enum arch_mode {
-	ARCH_LONG, /* 64-bit, paging on, RSI = argument: Linux's 64-bit boot protocol */
-	ARCH_PVH,  /* 32-bit protected, paging off, EBX = argument: Xen's PVH */
+	/* entry by Linux's 64-bit boot protocol: 64-bit mode, paging on, RSI = argument */
+	ARCH_LONG,
+	/* entry by Xen's PVH protocol: 32-bit protected mode, paging off, EBX = argument */
+	ARCH_PVH,
 };
 
 struct arch_entry {
 	enum arch_mode mode;
 	uint64_t ip;
-	uint64_t argument; /* guest address of the data for the kernel */
+	/* guest address of the data for the kernel, which it gets in a register */
+	uint64_t argument;
 };
 
 struct arch_cpu {
-	unsigned index, count; /* the vCPU's number, and how many the machine has */
+	unsigned index, count; /* number of this vCPU, and number of vCPUs of the machine */
 	/* KVM lets the guest run virtual machines of its own, if the host can do it */
 	bool nested;
 };
