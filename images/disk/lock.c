@@ -27,8 +27,8 @@ static int lock_byte(int fd, int cmd, off_t at, struct flock *l)
 }
 
 /*
- * Returns -EAGAIN if another open file description has locked the byte; `why` says for the message
- * what it does.
+ * Returns -EAGAIN if another open file description has locked the byte. `why` says in the error
+ * message what the other process does.
  */
 static int check_byte(int fd, const char *name, off_t at, const char *why)
 {

@@ -11,16 +11,18 @@ enum qcow2_preallocation {
 	QCOW2_PREALLOC_OFF,
 	/* make the tables and assign a cluster of the file to each cluster of the disk */
 	QCOW2_PREALLOC_METADATA,
-	QCOW2_PREALLOC_FALLOC, /* like METADATA, and reserve storage for the clusters */
-	QCOW2_PREALLOC_FULL,   /* like METADATA, and write zeros to the clusters */
+	QCOW2_PREALLOC_FALLOC, /* as METADATA, and also reserve storage for the clusters */
+	QCOW2_PREALLOC_FULL,   /* as METADATA, and also write zeros to the clusters */
 };
 
 struct qcow2_create {
 	const char *name; /* name of the image, for messages */
 	uint64_t size;
-	unsigned version;       /* format version, 2 or 3 */
-	uint64_t cluster_size;  /* bytes; a power of two from 512 to 2 MiB; 0: 64 KiB */
-	unsigned refcount_bits; /* width of a refcount: 1, 2, 4 … 64; 0: 16 */
+	unsigned version; /* format version, 2 or 3 */
+	/* bytes, a power of two from 512 to 2 MiB; 0 means the default, 64 KiB */
+	uint64_t cluster_size;
+	/* bits of a refcount: 1, 2, 4, 8, 16, 32 or 64; 0 means the default, 16 */
+	unsigned refcount_bits;
 	/* name of the backing file, written into the image as it is; NULL: none */
 	const char *backing;
 	const char *backing_format;

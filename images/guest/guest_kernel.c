@@ -398,7 +398,7 @@ static int find_kernel(struct arena *a, const struct guest_kernel_request *q, st
 	if (r == 0)
 		r = find_in_boot(a, root, ret);
 	if (r >= 0)
-		err_clear(); /* messages about the kernels that were skipped */
+		err_clear(); /* drops the messages about the kernels that were skipped */
 	return r < 0 ? r : 0;
 }
 

@@ -131,8 +131,8 @@ static void put_capabilities(struct json_out *o, bool root)
 	for (size_t s = 0; s < ARRAY_SIZE(sets); s++) {
 		json_out_array(o, sets[s]);
 		/*
-		 * If the program does not start as root, the sets are empty apart from the bounding
-		 * set, from which it may gain capabilities by set-user-ID programs.
+		 * Only the bounding set has capabilities if the program does not start as root, so
+		 * that set-user-ID programs may still gain them.
 		 */
 		for (size_t i = 0; (root || s == 0) && i < ARRAY_SIZE(capabilities); i++)
 			json_out_str(o, NULL, capabilities[i]);

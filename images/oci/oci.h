@@ -17,12 +17,12 @@
  * Limits of documents. The OCI distribution-spec asks registries to accept manifests of at least 4
  * MiB.
  */
-#define OCI_DOCUMENT_MAX (4u << 20) /* most bytes of a manifest, an index or a configuration */
-#define OCI_VALUES_MAX 200000u      /* most JSON values in one document */
-#define OCI_INDEX_MAX 20000u        /* most manifests of an index */
-/* most layers of a manifest, which is what overlayfs can stack */
+#define OCI_DOCUMENT_MAX (4u << 20) /* the most bytes of a manifest, an index or a configuration */
+#define OCI_VALUES_MAX 200000u      /* the most JSON values in one document */
+#define OCI_INDEX_MAX 20000u        /* the most manifests of an index */
+/* the most layers of a manifest, because overlayfs cannot stack more */
 #define OCI_LAYERS_MAX 500u
-#define OCI_STRINGS_MAX 4096u /* most elements in each list of a configuration */
+#define OCI_STRINGS_MAX 4096u /* the most elements in each list of a configuration */
 
 #define MEDIA_OCI_MANIFEST "application/vnd.oci.image.manifest.v1+json"
 #define MEDIA_OCI_INDEX "application/vnd.oci.image.index.v1+json"

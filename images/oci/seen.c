@@ -118,7 +118,7 @@ struct dir_time {
 struct dir_times {
 	struct dir_time *v;
 	size_t n, cap;
-	struct seen *noted; /* set of the inodes whose times are noted */
+	struct seen *noted; /* set of the inodes whose times are recorded already */
 };
 
 int dir_times_new(struct dir_times **ret)

@@ -48,10 +48,7 @@ int store_open(struct store *s, const char *path, enum store_sync sync) must_che
 void store_close(struct store *s);
 #define _cleanup_store_ __attribute__((cleanup(store_close), unused))
 
-/*
- * Returns 1 if the store has the complete blob with this digest, else 0. It is an error if the blob
- * has another size than `size`.
- */
+/* Returns 1 if the store has a complete blob with this digest and size, else 0. */
 int store_has_blob(const struct store *s, const struct digest *d, uint64_t size) must_check;
 
 /*

@@ -16,8 +16,8 @@
 #include "base/fd.h"
 #include "images/oci/tar.h"
 
-#define TREE_ENTRIES_MAX 10000000u /* most entries in one layer */
-/* most directories whose times must be restored at the end of a layer */
+#define TREE_ENTRIES_MAX 10000000u /* the most entries in one layer */
+/* the most directories whose times must be restored at the end of a layer */
 #define TREE_DIRS_MAX 400000u
 
 /*
@@ -35,7 +35,7 @@ struct id_map {
 
 struct tree_options {
 	struct id_map uids, gids;
-	/* all files get the caller as owner, because the caller may not change owners */
+	/* give all files to the caller as owner, because the caller may not change owners */
 	bool squash;
 	/* most bytes of data in all files; 0: as much as the file system has free */
 	uint64_t max_bytes;

@@ -17,8 +17,8 @@ static void serve_kick(const struct machine_slot *s, unsigned queue)
 
 	(void)eventfd_read(s->kicks[queue], &kicks);
 	/*
-	 * The device has more requests but has used up its share, so this kicks it again. The other
-	 * devices get their turn first.
+	 * Kicks the device again after all other devices had their turn, because it has more
+	 * requests than it may serve in one turn.
 	 */
 	if (virtio_kick(s->device, queue) > 0)
 		eventfd_write(s->kicks[queue], 1);

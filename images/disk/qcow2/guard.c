@@ -18,8 +18,8 @@ int qcow2_damaged(struct qcow2 *q, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	/*
-	 * Sets the corrupt bit in the header, to warn other programs. If that fails, the function
-	 * returns the same error all the same.
+	 * Sets the corrupt bit in the header, to warn other programs. If that fails, the caller
+	 * still gets the first error.
 	 */
 	if (q->d->write && !q->broken && q->h.version >= 3) {
 		put_be64(b, value);
@@ -44,8 +44,8 @@ int qcow2_guard(struct qcow2 *q, uint64_t host, uint64_t length, const char *wha
 	uint64_t first = host & ~(q->cluster_size - 1);
 	const char *hit = NULL;
 	/*
-	 * length 0: the caller writes a table itself, which is only checked against the tables that
-	 * exist once
+	 * length 0: the caller writes a table itself, which is only checked against the header and
+	 * the L1, refcount and snapshot tables
 	 */
 	bool table = length == 0;
 

@@ -258,7 +258,10 @@ void qcow2_alloc_undo(struct qcow2 *q, uint64_t host, uint64_t n);
  * disk.
  */
 int qcow2_free_later(struct qcow2 *q, uint64_t host, uint64_t n) must_check;
-/* Does the same as qcow2_free_later() for the clusters that an L2 entry refers to. */
+/*
+ * Decreases the refcounts of the clusters that an L2 entry refers to, at the same time as
+ * qcow2_free_later() does.
+ */
 int qcow2_free_entry(struct qcow2 *q, uint64_t entry) must_check;
 int qcow2_free_apply(struct qcow2 *q) must_check;
 int qcow2_block_for(struct qcow2 *q, uint64_t cluster, bool *ret_took) must_check;
@@ -319,7 +322,9 @@ int qcow2_discard(struct disk *d, uint64_t offset, uint64_t length) must_check;
  */
 int qcow2_before_change(struct qcow2 *q, uint64_t offset, uint64_t length) must_check;
 
-/* --- resize.c, check.c, bitmaps.c --- */
+/*
+ * --- resize.c, check.c, bitmaps.c: resize the disk, check the image, record writes in bitmaps ---
+ */
 int qcow2_resize(struct disk *d, uint64_t size) must_check;
 int qcow2_check(struct disk *d, struct disk_check *c) must_check;
 int qcow2_bitmaps_touch(struct qcow2 *q, uint64_t offset, uint64_t length) must_check;

@@ -140,10 +140,7 @@ static int find_packed(struct qcow2 *q, uint64_t offset, uint64_t *ret_entry, ui
 	return r;
 }
 
-/*
- * Reads the compressed bytes of a cluster from the file and decompresses the whole cluster into
- * `out`.
- */
+/* Reads the compressed bytes of a cluster from the file and decompresses them into `out`. */
 static int unpack_cluster(struct qcow2 *q, uint64_t offset, uint64_t entry, uint8_t *out)
 {
 	uint64_t host, length;

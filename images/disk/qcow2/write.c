@@ -446,7 +446,7 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 		return r;
 	/*
 	 * If the new cluster follows the last one in the file, the data begins in the room that is
-	 * left there.
+	 * left at the end of the last one.
 	 */
 	if (room && refs < qcow2_ref_max(q) && *ret == q->packed_at + room) {
 		*ret = q->packed_at;

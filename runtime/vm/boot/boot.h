@@ -16,8 +16,9 @@
 #include "vm/memory.h"
 
 enum boot_protocol {
-	BOOT_PVH,     /* Xen's PVH: enter by ARCH_PVH with argument ARCH_START_INFO */
-	BOOT_LINUX64, /* 64-bit boot protocol: enter by ARCH_LONG with argument ARCH_ZERO_PAGE */
+	BOOT_PVH, /* Xen's PVH protocol: start in mode ARCH_PVH with argument ARCH_START_INFO */
+	/* Linux's 64-bit protocol: start in mode ARCH_LONG with argument ARCH_ZERO_PAGE */
+	BOOT_LINUX64,
 };
 
 struct boot_kernel {

@@ -123,7 +123,7 @@ static int backend_serve(struct virtio_device *d, unsigned index, unsigned budge
 		if (!answer_request(f, index, &f->chain, false))
 			keep_request(f, index);
 	}
-	/* tried now, because one of the new requests may have released a lock */
+	/* tries the kept requests again, because a new request may have released a lock */
 	retry_requests(f, -1, false);
 	return budget == 0;
 }

@@ -30,7 +30,8 @@ struct vmfs_config {
 	bool (*may_make)(const void *data, mode_t type, dev_t dev);
 	const void *data;
 	/*
-	 * take the guest's file locks on the host, so that several guests of a share respect them
+	 * take the guest's file locks on the host too, so that several guests of a share respect
+	 * them
 	 */
 	bool locks;
 	uint32_t cache_ms; /* how long the guest may cache names and attributes, in milliseconds */
@@ -56,11 +57,11 @@ struct vmfs_config {
 
 /*
  * Confines the calling process to the shared directory. The process gets a mount namespace whose
- * root is the share (read-only if that is configured; without devices, set-id programs and followed
- * links) and no network. The process keeps only three descriptors of the configuration, the
- * capabilities that it needs to handle the ownership of files, and the system calls that the server
- * makes. The caller needs CAP_SYS_ADMIN. After an error the process must end, because the steps
- * before it are not undone.
+ * root is the share (read-only if that is configured), in which device files, set-user-ID bits and
+ * symbolic links have no effect for this process. It has no network. The process keeps only three
+ * descriptors of the configuration, the capabilities that it needs to handle the ownership of
+ * files, and the system calls that the server makes. The caller needs CAP_SYS_ADMIN. After an error
+ * the process must end, because the steps before it are not undone.
  *
  * With a user namespace the server has only the rights of root in that namespace. So even a guest
  * that controls its own kernel can use files of users outside the namespace only as any other user

@@ -131,8 +131,8 @@ static int start_queue(struct vhost_backend *b, unsigned i)
 static int set_features(struct vhost_backend *b, uint64_t features)
 {
 	/*
-	 * While a queue runs, SET_FEATURES must repeat the same features. A monitor sends it to
-	 * change features that concern only the monitor.
+	 * While a queue runs, the front end may only repeat the features that it has set already.
+	 * It does so to change features that only the monitor itself uses.
 	 */
 	for (unsigned i = 0; i < b->device->queue_count; i++)
 		if (b->queues[i].started && features != b->features)

@@ -150,8 +150,8 @@ static int serve_other(struct virtio_balloon *b, struct virtq *q, bool reporting
 	if (r < 0)
 		return r;
 	/*
-	 * Each buffer counts as one page of the share, whatever its size, because the kernel frees
-	 * one large range faster than many small ones.
+	 * Each buffer counts as one page towards the limit of a turn, whatever its size, because
+	 * the kernel frees one large range faster than many small ones.
 	 */
 	unsigned calls = b->chain.writable;
 	*pages -= calls < *pages ? calls : *pages;

@@ -21,7 +21,8 @@
  * are not offered
  */
 #define VIRTIO_BALLOON_CONFIG_LEN 8
-#define VIRTIO_BALLOON_TURN 8192 /* pages that are handled before other devices get their turn */
+/* pages that are handled before the event loop serves other devices */
+#define VIRTIO_BALLOON_TURN 8192
 
 struct virtio_balloon {
 	struct virtio_device dev;

@@ -109,8 +109,8 @@ static int transfer_request(struct virtio_blk *b, bool to_guest, uint64_t len, o
 }
 
 /*
- * Makes written data durable. The kernel reports a failed write only once. So if a flush that no
- * request asked for has failed, the next caller gets that failure.
+ * Makes written data durable with fdatasync(2). Also fails if an earlier flush that no request
+ * asked for has failed, because the kernel reports a failed write only once.
  */
 static int flush_file(struct virtio_blk *b)
 {

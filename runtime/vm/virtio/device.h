@@ -143,9 +143,9 @@ void virtio_set_ready(struct virtio_device *d, uint32_t index, bool ready);
 bool virtio_is_live(const struct virtio_device *d);
 
 /*
- * Handles a kick of queue `index`: takes the lock and serves the queue for one share of requests.
- * Returns 1 if it has to be called again soon, because the share is used up. The share is limited
- * because a guest that never stops would otherwise keep the event loop from other devices.
+ * Handles a kick of queue `index`: takes the lock and serves a limited number of requests. Returns
+ * 1 if the limit was reached, so that it has to be called again soon. There is a limit because a
+ * guest that never stops would otherwise keep the event loop from other devices.
  */
 int virtio_kick(struct virtio_device *d, unsigned index);
 

@@ -10,7 +10,8 @@
 
 #define VIRTIO_MMIO_LEN 0x1000
 /*
- * greatest queue size; Linux uses the greatest, and allocates its rings in guest memory accordingly
+ * the longest queue that a driver may set up, in entries; it is limited because Linux always uses
+ * the longest and keeps it in guest memory
  */
 #define VIRTIO_MMIO_QUEUE_MAX 256
 /*
@@ -25,8 +26,7 @@ struct virtio_mmio {
 	void *irq;
 	/*
 	 * Passes a kick that came by a write to the register, and not by an ioeventfd, to the
-	 * thread that serves the queue. NULL: the queue is served at once, for one share of
-	 * requests.
+	 * thread that serves the queue. NULL: virtio_kick() serves the queue at once.
 	 */
 	void (*kick)(void *ctx, unsigned queue);
 	void *kick_ctx;

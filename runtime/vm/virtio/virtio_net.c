@@ -35,7 +35,7 @@ enum { QUEUE_RX, QUEUE_TX };
 /* one less than the kernel's IOV_MAX, because `rest` is the last part */
 #define PARTS_MAX (VIRTQ_CHAIN_MAX - 1)
 #define BUFFERS_MAX 256
-/* frames that are dropped at a reset at most; the queue of a tap holds 1000 */
+/* the most frames that are dropped at a reset; the queue of a tap holds 1000 */
 #define STALE_MAX 2048
 
 struct net_buffer {
@@ -262,7 +262,7 @@ static int serve_rx(struct virtio_net *n, unsigned budget)
 			break;
 		}
 		/*
-		 * The share is checked only here, after the waiting frame was handled, because no
+		 * The limit is checked only here, after the waiting frame was handled, because no
 		 * event would remind the loop of that frame.
 		 */
 		if (budget-- == 0) {

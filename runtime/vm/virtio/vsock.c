@@ -114,7 +114,7 @@ static int take_packet(struct virtio_vsock *v)
 
 /*
  * Handles the guest's packets. Returns 0 if no packet is left or if the rest must wait for room in
- * `resets`, or 1 if the share of this turn is used up.
+ * `resets`, or 1 if the limit of packets in one turn was reached.
  */
 static int take_packets(struct virtio_vsock *v)
 {

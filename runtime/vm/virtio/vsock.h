@@ -150,6 +150,6 @@ void vsock_settle_conn(struct virtio_vsock *v, struct vsock_conn *c);
 
 /*
  * Sends the guest the packets and the data that wait. Returns 0 if nothing is left or the guest has
- * no more buffers, 1 if the share of this turn is used up, or -errno if the driver broke the queue.
+ * no more buffers, 1 if the limit of one turn was reached, or -errno if the driver broke the queue.
  */
 int vsock_fill_rx(struct virtio_vsock *v);

@@ -7,15 +7,17 @@
 #pragma once
 #include "vm/kvm.h"
 
-#define ARCH_GDT 0x500         /* GDT of 4 entries */
-#define ARCH_START_INFO 0x6000 /* for PVH: hvm_start_info, module list, memory map; 4 KiB */
-#define ARCH_ZERO_PAGE 0x7000  /* for bzImage: struct boot_params; 4 KiB */
-/* 6 pages of page tables, which map the first 4 GiB 1:1 by 2 MiB pages */
+#define ARCH_GDT 0x500 /* guest address of the GDT (4 entries) */
+/* guest address of PVH's data: hvm_start_info, module list, memory map (4 KiB) */
+#define ARCH_START_INFO 0x6000
+#define ARCH_ZERO_PAGE 0x7000 /* guest address of a bzImage's data: struct boot_params (4 KiB) */
+/* guest address of 6 pages of page tables, which map the first 4 GiB 1:1 by 2 MiB pages */
 #define ARCH_PAGE_TABLES 0x9000
-#define ARCH_CMDLINE 0x20000 /* kernel command line, up to 64 KiB */
+#define ARCH_CMDLINE 0x20000 /* guest address of the kernel's command line (up to 64 KiB) */
 #define ARCH_CMDLINE_MAX 0x10000
 #define ARCH_LOW_END 0x9fc00 /* end of the memory below 640 KiB that the kernel may use */
-#define ARCH_ACPI 0xe0000    /* ACPI tables, up to 1 MiB; old kernels search for the RSDP here */
+/* guest address of the ACPI tables, which end below 1 MiB; old kernels search for the RSDP here */
+#define ARCH_ACPI 0xe0000
 #define ARCH_ACPI_END 0x100000
 #define ARCH_KERNEL 0x100000
 

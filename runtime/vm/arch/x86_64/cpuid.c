@@ -119,7 +119,7 @@ void arch_filter_cpuid(struct kvm_cpuid2 *c, const struct arch_cpu *cpu, bool de
 	for (uint32_t i = 0; i < c->nent; i++) {
 		if (c->entries[i].function == 0) {
 			highest = c->entries[i].eax;
-			/* EBX of leaf 0 holds "Genu", the begin of "GenuineIntel" */
+			/* EBX of leaf 0 holds "Genu", the beginning of "GenuineIntel" */
 			intel = c->entries[i].ebx == 0x756e6547;
 		}
 		filter_entry(&c->entries[i], cpu, deadline_timer);
