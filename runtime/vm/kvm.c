@@ -96,8 +96,8 @@ static const char *cpu_extension(void)
  * the same, but the processor has no mode for guests: guest user code runs natively, and KVM's
  * emulator interprets guest kernel code one instruction at a time. That emulator knows the
  * instructions that access devices, but not all those that Linux uses from its first system call
- * on. No capability tells the two kinds of KVM apart, and the only trial is to boot a kernel and
- * wait whether it hangs.
+ * on. No capability tells the two kinds of KVM apart, and the only trial would be to boot a kernel
+ * and see whether it hangs.
  *
  * Only kvm_intel and kvm_amd can run every kernel, and they load only on a processor with VT-x or
  * SVM. A hypervisor with nested virtualization shows these CPUID bits as hardware does. So caisson

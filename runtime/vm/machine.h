@@ -78,7 +78,7 @@ struct machine_options {
 	size_t nic_count;
 	/* a network device that a back end serves, besides `nics`; NULL: none */
 	const struct virtio_net_remote_options *remote_nic;
-	/* NULL: the machine has no vsock device */
+	/* settings of the vsock device; NULL: the machine has none */
 	const struct virtio_vsock_options *vsock;
 	/* The thread of each vCPU calls this before anything else. NULL: nothing is called. */
 	int (*enter_vcpu)(void *ctx);

@@ -126,7 +126,7 @@ uint64_t qcow2_entry_host(const struct qcow2 *q, uint64_t guest, uint64_t entry,
 {
 	uint64_t host = entry & QCOW2_OFFSET;
 
-	/* With an external data file 0 is a valid offset of data. */
+	/* In an external data file, data may also be at offset 0. */
 	*ret_has = host != 0 || (q->has_data_file && (entry & QCOW2_COPIED));
 	return host;
 }
