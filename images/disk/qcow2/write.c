@@ -14,17 +14,16 @@ enum way { IN_PLACE, REUSE, NEW };
 
 struct run {
 	enum way way;
-	uint64_t offset, length; /* range of the disk that the request writes in this run */
+	uint64_t offset, length; /* range of the disk to write in this run */
 	uint64_t host;           /* file offset of the first cluster */
-	uint64_t first, end;     /* range of the disk in whole clusters around the written one */
+	uint64_t first, end;     /* the range in whole clusters */
 	bool fresh;              /* the new clusters are known to read as zeros */
-	/* the old bytes before and behind the written range, in the same clusters, are zeros */
+	/* the old bytes before (head) or behind (tail) the request are zeros */
 	bool zero_head, zero_tail;
-	/* range of the disk that is written to the file, with the old bytes around the request */
+	/* range of the disk that is written to the file: the request, with old bytes around it */
 	uint64_t head, tail;
 	/*
-	 * all old data of the first or last cluster has to be copied, because it was in another
-	 * cluster
+	 * all old data of the first (head) or last (tail) cluster has to be copied to the new one
 	 */
 	bool keep_head, keep_tail;
 };
@@ -54,10 +53,7 @@ static bool is_zero(const struct qcow2 *q, uint64_t guest, int kind)
 	       (kind == QCOW2_K_HOLE && (!q->d->backing || guest >= q->d->backing->size));
 }
 
-/*
- * Returns whether the cluster has data that would be lost if only one subcluster were written to a
- * new cluster.
- */
+/* Returns whether the cluster has data that would be lost if only a subcluster moved. */
 static bool has_data(const struct qcow2 *q, const uint8_t *entry)
 {
 	uint64_t e = be64(entry);
@@ -68,9 +64,8 @@ static bool has_data(const struct qcow2 *q, const uint8_t *entry)
 }
 
 /*
- * Decides how to write the cluster at disk offset `at`, of which the request covers the bytes up to
- * `end`. Returns IN_PLACE, NEW or REUSE, and sets *ret_host to the offset of the cluster's data in
- * the file.
+ * Returns how to write the cluster at disk offset `at`, of which the request covers the bytes up to
+ * `end`: IN_PLACE, NEW or REUSE. Sets *ret_host to the file offset of its data.
  */
 static int cluster_way(
 	struct qcow2 *q, uint64_t at, uint64_t end, const uint8_t *entry, uint64_t *ret_host)
@@ -104,8 +99,8 @@ static int look_around(
 	int kind = qcow2_entry_kind(
 		q, guest, entry + i * q->entry_size, (unsigned)(in_cluster / q->subcluster_size));
 	/*
-	 * With subclusters the zeros count only for a new cluster, because neighbours in the same
-	 * cluster may be of another kind.
+	 * With subclusters this is only sure for a new cluster, because other subclusters of an old
+	 * one may have data.
 	 */
 	bool zero = is_zero(q, guest, kind) && (q->subclusters == 1 || run->way == NEW);
 
@@ -121,10 +116,7 @@ static int look_around(
 	return 0;
 }
 
-/*
- * Plans a run where no L2 table exists yet: all clusters are new. The run ends at the end of a
- * slice of the table that will be made.
- */
+/* Plans a run without an L2 table: all clusters up to the end of a slice are new. */
 static int plan_without_table(struct qcow2 *q, struct run *run)
 {
 	uint64_t span = q->l2.slice / q->entry_size << q->h.cluster_bits;
@@ -135,10 +127,7 @@ static int plan_without_table(struct qcow2 *q, struct run *run)
 	run->way = NEW;
 	run->zero_head = is_zero(q, run->offset, QCOW2_K_HOLE);
 	run->zero_tail = is_zero(q, run->offset + run->length - 1, QCOW2_K_HOLE);
-	/*
-	 * The head is not all zeros if the backing file ends inside the cluster, because it has
-	 * bytes before its end.
-	 */
+	/* A backing file that ends in this cluster may have data before its end. */
 	if (run->zero_head && !is_zero(q, run->offset & ~(q->cluster_size - 1), QCOW2_K_HOLE))
 		run->zero_head = false;
 	return 0;
@@ -179,10 +168,7 @@ static int plan_run(struct qcow2 *q, struct run *run)
 	return r;
 }
 
-/*
- * Computes which range has to be written to new or reused clusters, including old bytes around the
- * request.
- */
+/* Computes the range to write to new or reused clusters, with old bytes around the request. */
 static void find_edges(struct qcow2 *q, struct run *run)
 {
 	uint64_t head_unit = run->keep_head ? q->cluster_size : q->subcluster_size;
@@ -255,7 +241,7 @@ static int write_edge(struct qcow2 *q, const struct run *run, uint64_t from, uin
 	return r < 0 ? r : write_host(q, &p, v.iov_len, run->host + (from - run->first));
 }
 
-/* Writes the request's data and the old bytes around it with one call, through a buffer. */
+/* Writes the request's data and the old bytes around it through one buffer. */
 static int write_bounced(struct qcow2 *q, const struct run *run, const struct iov_part *p,
 	uint64_t from, uint64_t to)
 {
@@ -280,9 +266,7 @@ static int write_data(struct qcow2 *q, const struct run *run, const struct iov_p
 	uint64_t from = run->offset, to = run->offset + run->length, end = to;
 
 	if (run->way != IN_PLACE) {
-		/*
-		 * Zeros need not be written to fresh clusters, because these read as zeros already.
-		 */
+		/* Zeros need not be written to fresh clusters, which read as zeros. */
 		if (!(run->fresh && run->zero_head && !run->keep_head))
 			from = run->head;
 		if (!(run->fresh && run->zero_tail && !run->keep_tail))
@@ -296,10 +280,7 @@ static int write_data(struct qcow2 *q, const struct run *run, const struct iov_p
 	return r < 0 ? r : write_edge(q, run, end, to);
 }
 
-/*
- * Sets the L2 entry of one cluster. With subclusters, marks those from run->head to run->tail as
- * having data.
- */
+/* Sets the L2 entry of a cluster, and marks the written subclusters as having data. */
 static int set_entry(struct qcow2 *q, const struct run *run, uint64_t cluster, uint8_t *entry)
 {
 	uint64_t old = be64(entry), host = run->host + (cluster - run->first);
@@ -345,10 +326,7 @@ static int link_clusters(struct qcow2 *q, const struct run *run)
 	return 0;
 }
 
-/*
- * Takes the lock and plans the first run of the request. Waits while other requests use its
- * clusters.
- */
+/* Takes the lock and plans the first run. Waits while other requests use its clusters. */
 static int begin_run(struct qcow2 *q, struct run *run, struct qcow2_request *req)
 {
 	const struct run wanted = *run;
@@ -435,7 +413,7 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 		if (r < 0)
 			return r;
 	}
-	/* A cluster that holds several compressed ones has a reference from each. */
+	/* A cluster has a reference from each compressed cluster in it. */
 	if (len <= room && refs < qcow2_ref_max(q)) {
 		*ret = q->packed_at;
 		q->packed_at = len < room ? q->packed_at + len : 0;
@@ -444,10 +422,7 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 	int r = qcow2_alloc(q, 1, ret, &n, &fresh);
 	if (r < 0)
 		return r;
-	/*
-	 * If the new cluster follows the last one in the file, the data begins in the room that is
-	 * left at the end of the last one.
-	 */
+	/* If the new cluster follows the last one, the data begins in the room left there. */
 	if (room && refs < qcow2_ref_max(q) && *ret == q->packed_at + room) {
 		*ret = q->packed_at;
 		r = qcow2_ref_add(q, *ret >> q->h.cluster_bits, 1);
@@ -505,10 +480,7 @@ int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t
 				(unsigned long long)host, err_text(-r));
 	}
 	pthread_mutex_lock(&q->lock);
-	/*
-	 * If the write has failed, the place stays counted, because another request may already use
-	 * the same cluster of the file.
-	 */
+	/* A failed write leaves the place counted, because others may use its cluster too. */
 	if (r >= 0)
 		r = link_packed(q, offset, host, len);
 	qcow2_request_end(q, &req);
