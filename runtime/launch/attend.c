@@ -37,7 +37,8 @@
 #include "launch/notify.h"
 
 #define LAST_WORDS_MS 1000
-#define LAST_REPORTS 64 /* of a program that has ended, to its NOTIFY_SOCKET */
+/* how many reports of a program that has ended are still relayed to the service manager */
+#define LAST_REPORTS 64
 
 struct pipe {
 	int from, to;
@@ -49,12 +50,21 @@ struct pipe {
 struct attend {
 	struct ns_child *child;
 	int signals;
-	int *console; /* master, or -EBADF; closed when caisson's own terminal goes away */
-	int slave;    /* the terminal's slave side; -EBADF: not held */
+	/*
+	 * pointer to the terminal's master, or to -EBADF; closed when caisson's own terminal goes
+	 * away
+	 */
+	int *console;
+	int slave; /* the terminal's slave side; -EBADF: this file does not hold it open */
 	struct notify *notify;
-	int output;   /* standard output, opened again without blocking, or -EBADF */
-	bool told;    /* one of the signals came that ask a process to end */
-	bool give_up; /* one of them came after the process had ended */
+	/* standard output, opened again as non-blocking; -EBADF: it was not opened again */
+	int output;
+	bool told; /* caisson got a signal that asks a process to end (such as SIGTERM) */
+	/*
+	 * caisson got such a signal after the process had ended, so it stops waiting for a reader
+	 * of the output
+	 */
+	bool give_up;
 	bool exited;
 	int status;
 	struct pipe in, out;
@@ -101,7 +111,11 @@ static int set_raw(const struct termios *saved)
 	return sigprocmask(SIG_BLOCK, &ttou, NULL) < 0 ? err_sys("block SIGTTOU") : r;
 }
 
-/* Other kinds of files are not opened again, because their offset would begin anew. */
+/*
+ * Opens standard output again as non-blocking and returns the descriptor, or -EBADF if it is
+ * neither a terminal nor a pipe. A regular file is not opened again, because the new descriptor
+ * would write from the start of the file.
+ */
 static int reopen_output(void)
 {
 	struct stat st;
@@ -128,15 +142,18 @@ static int open_terminal(struct attend *a)
 	int r = set_raw(&a->saved);
 	a->raw = r >= 0;
 	/*
-	 * The kernel says EIO to a background job whose shell is gone. No one can bring such a job
-	 * to the foreground any more, so that it goes on without raw mode.
+	 * In a background job whose shell has ended, tcsetattr(3) fails with EIO. No one can bring
+	 * such a job to the foreground any more, so caisson goes on without raw mode.
 	 */
 	return r == -EIO ? 0 : r;
 }
 
 static void close_terminal(struct attend *a)
 {
-	/* Draining would wait for a terminal that nobody reads. */
+	/*
+	 * TCSADRAIN waits until all output was read. If output is still in the buffer, no one reads
+	 * the terminal, so the mode is set at once.
+	 */
 	if (a->raw)
 		tcsetattr(STDIN_FILENO, a->out.len ? TCSANOW : TCSADRAIN, &a->saved);
 	fd_close(&a->slave);
@@ -160,8 +177,8 @@ static void reap_child(struct attend *a)
 	siginfo_t info = {0};
 
 	/*
-	 * Reaps only this child: caisson may be a subreaper, and its caller waits for the adopted
-	 * children.
+	 * Only this child is reaped. caisson may be a subreaper that adopted other children, and
+	 * its caller waits for those.
 	 */
 	if (waitid(P_PIDFD, (id_t)a->child->pidfd, &info, WEXITED | WNOHANG) < 0 ||
 		info.si_pid == 0)
@@ -213,11 +230,14 @@ static void pipe_fill(struct pipe *p)
 		p->start = 0;
 		p->len = (size_t)n;
 	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-		p->ended = true; /* the master reads as EIO after the last slave was closed */
+		/* A read from the master fails with EIO after the last slave was closed. */
+		p->ended = true;
 	}
 }
 
-/* Returns false if the other end is gone. */
+/*
+ * Writes up to most bytes of the buffer to the other end. Returns false if the other end is closed.
+ */
 static bool pipe_drain(struct pipe *p, size_t most)
 {
 	ssize_t n = write(p->to, p->buf + p->start, p->len < most ? p->len : most);
@@ -236,7 +256,7 @@ static bool pipe_drain(struct pipe *p, size_t most)
 static void send_end_of_input(struct attend *a)
 {
 	/*
-	 * The character that a person types to end the input (Ctrl-D); the kernel's line discipline
+	 * Ctrl-D: the character by which a person ends the input. The kernel's line discipline
 	 * turns it into an end of file.
 	 */
 	static const char eot = 4;
@@ -302,9 +322,9 @@ static int relay_once(struct attend *a, int timeout)
 }
 
 /*
- * The process has ended, but what it wrote last is still in the terminal. Other processes may keep
- * the slave side open, so this also ends when nothing has come for 50 ms. If the process was told
- * to end, its last words have to be taken soon.
+ * Relays what the ended process wrote last, which is still in the terminal. Other processes may
+ * keep the slave side open, so the relay also stops if nothing has come for 50 ms. If a signal
+ * asked the process to end, the relay only goes on for a short time.
  */
 static int relay_rest(struct attend *a)
 {

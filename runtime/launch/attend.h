@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The foreground of `run` and `exec`. The caller blocks signals (base/interrupt.h) before the
- * process starts.
+ * Attends to the process of `run` and `exec` in the foreground. The caller blocks signals
+ * (base/interrupt.h) before the process starts.
  */
 #pragma once
 #include <stdint.h>
@@ -12,12 +12,13 @@
 struct notify;
 
 /*
- * Forwards signals and the terminal until the process ends; if n is not NULL, also what the
- * container reports at its NOTIFY_SOCKET. The argument console is the terminal's master or -EBADF,
- * and is closed if caisson's terminal goes away. *ret_status is the exit code, or 128+signal.
+ * Forwards signals and the terminal's data until the process ends. If n is not NULL, also relays
+ * the messages that the container sends to its NOTIFY_SOCKET. The argument console points to the
+ * terminal's master or to -EBADF, and the master is closed if caisson's terminal goes away.
+ * *ret_status is the exit code, or 128 + the signal.
  */
 int launch_attend(struct ns_child *child, int *console, struct notify *n, int *ret_status)
 	must_check;
 
-/* The size of caisson's own terminal in characters; 0 and 0 without one. */
+/* Gets the size of caisson's own terminal in characters. Both are 0 if caisson has no terminal. */
 void launch_window_size(uint16_t *ret_height, uint16_t *ret_width);

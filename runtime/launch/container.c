@@ -13,7 +13,7 @@
 #include "base/user.h"
 
 #define STATE_MAX ((size_t)4 * 1024 * 1024)
-#define ID_MAX NAME_MAX /* bytes, because an ID is the name of a directory */
+#define ID_MAX NAME_MAX /* longest container ID in bytes: the ID is the name of a directory */
 
 const char *container_status_name(enum container_status s)
 {
@@ -42,7 +42,10 @@ static int no_such_container(const char *id)
 	return err_set(ENOENT, "container does not exist: \"%s\"", id);
 }
 
-/* A directory that was deleted while caisson held it open belongs to no container any more. */
+/*
+ * Says whether the state directory was deleted while caisson held it open. Such a directory belongs
+ * to no container any more.
+ */
 static bool is_deleted(int dir)
 {
 	struct stat st;
@@ -84,8 +87,8 @@ int container_new(struct container *c, const char *root, const char *id)
 	c->owner = geteuid();
 	r = c->id ? container_lock(c) : -ENOMEM;
 	/*
-	 * Between mkdir and the lock, the directory looks like one that a killed `create` left
-	 * behind. So a `delete` of this ID may have removed it in that moment.
+	 * Between mkdir and the lock, the new directory looks like one that a killed `create` left
+	 * behind. A `delete` of the same ID may therefore have removed it in that moment.
 	 */
 	if (r == -ENOENT)
 		return err_set(
@@ -266,7 +269,10 @@ int container_state_json(
 	return r < 0 ? r : strbuf_add(ret, text, len);
 }
 
-/* A command that was killed while it replaced a file has left its temporary file. */
+/*
+ * Removes the temporary files of commands that were killed while they replaced a file of the state
+ * directory.
+ */
 static int remove_temporary_files(int dir)
 {
 	struct dirent *e;

@@ -29,7 +29,7 @@
 #include "cgroups/cgroup.h"
 #include "spec/spec.h"
 
-/* Names of files in the state directory. */
+/* The names of the files in the state directory. */
 #define CONTAINER_FROZEN "frozen"
 #define CONTAINER_STARTED "started"
 
@@ -41,51 +41,56 @@ enum container_status {
 	CONTAINER_STOPPED,
 };
 
-const char *container_status_name(enum container_status s); /* as the specification spells them */
+/* Returns the status as the specification spells it, such as "running". */
+const char *container_status_name(enum container_status s);
 
 struct container {
 	struct arena arena;
 	const char *id;
-	int dir; /* the state directory, locked or not */
+	int dir; /* descriptor of the state directory, whether it is locked or not */
 	bool locked;
-	int root_dir; /* ROOT; the state directory is removed from it */
+	int root_dir; /* descriptor of ROOT, the directory in which the state directory is */
 
-	/* These members are what state.json holds. */
-	const char *bundle;  /* absolute */
-	const char *rootfs;  /* absolute */
-	const char *created; /* RFC 3339 */
+	/* These members are stored in state.json. */
+	const char *bundle;  /* absolute path of the bundle */
+	const char *rootfs;  /* absolute path of the root file system */
+	const char *created; /* time of creation (RFC 3339) */
 	const char *oci_version;
-	const char *pid_file;        /* absolute, or NULL */
-	pid_t pid;                   /* of INIT in the host's pid namespace; 0 until INIT exists */
-	uint64_t start_time;         /* of that pid: field 22 of /proc/PID/stat */
-	uint32_t owner;              /* the user who made the container */
-	uint64_t init_dev, init_ino; /* of the file that INIT is executed from; VM mode: 0 */
+	const char *pid_file; /* --pid-file as an absolute path, or NULL */
+	pid_t pid;            /* INIT's pid in the host's pid namespace; 0 until INIT exists */
+	/* when the process with that pid started: field 22 of /proc/PID/stat */
+	uint64_t start_time;
+	uint32_t owner; /* uid of the user who made the container */
+	/* device and inode number of the file from which INIT is executed; VM mode: 0 */
+	uint64_t init_dev, init_ino;
 	struct cgroup cgroup;
 	/*
-	 * These tell what most commands need to know of config.json, so that they need not read it.
+	 * Copies of what most commands need of config.json, so that they do not have to parse it.
 	 */
 	bool has_poststart, has_poststop, has_rdt;
-	bool no_new_keyring; /* create was told --no-new-keyring */
-	bool vm;             /* a microVM: pid is the pid of its monitor (monitor/monitor.h) */
+	bool no_new_keyring; /* `create` was called with --no-new-keyring */
+	/* the container is a microVM, and pid is the pid of its monitor (monitor/monitor.h) */
+	bool vm;
 	const struct json *annotations;
 };
 
 /*
- * Says whether caisson acts for an ordinary user: either not as root, or as root of that user's own
- * user namespace.
+ * Says whether caisson acts for an ordinary user: it either does not run as root, or runs as root
+ * of that user's own user namespace.
  */
 bool container_for_user(void);
 bool container_in_userns(void);
 
 /*
- * Finds the directory of all state directories: --root if given, else /run/caisson for root and
- * $XDG_RUNTIME_DIR/caisson for an ordinary user. *ret is in the arena.
+ * Finds the path of ROOT, the directory of all state directories: --root if given, else
+ * /run/caisson for root and $XDG_RUNTIME_DIR/caisson for an ordinary user. *ret is in the arena.
  */
 int container_root(struct arena *a, const char *option, const char **ret) must_check;
 
 /*
- * Opens that directory, and makes it if it is missing and `create` is set. Refuses a directory that
- * another user could change. Returns -ENOENT, without a message, if it is missing and not made.
+ * Opens the directory of all state directories; if `create` is set, makes it if it is missing.
+ * Refuses a directory that another user could change. Returns the descriptor, or -ENOENT without a
+ * message if the directory is missing and was not made.
  */
 int container_open_root(const char *root, bool create) must_check;
 
@@ -96,33 +101,37 @@ int container_open_root(const char *root, bool create) must_check;
 int container_check_id(const char *id) must_check;
 
 /*
- * Makes the state directory and locks it; it is still empty then. Returns -EEXIST if the ID is
+ * Makes the container's state directory, which is empty, and locks it. Returns -EEXIST if the ID is
  * taken.
  */
 int container_new(struct container *c, const char *root, const char *id) must_check;
 
 /*
- * Opens an existing container and reads state.json. With lock, waits until no other command holds
- * the lock. Returns -ENOENT if there is no such container.
+ * Opens an existing container and reads its state.json. If `lock` is set, waits until no other
+ * command holds the lock and takes it. Returns -ENOENT if there is no such container.
  */
 int container_open(struct container *c, const char *root, const char *id, bool lock) must_check;
 void container_close(struct container *c);
 
 /*
- * Locks a container that is open already; waits until no other command holds the lock. Returns
- * -ENOENT if the container was deleted meanwhile, and then its ID may belong to another container.
+ * Locks a container that is already open; waits until no other command holds the lock. Returns
+ * -ENOENT if the container was deleted meanwhile; another container may have its ID then.
  */
 int container_lock(struct container *c) must_check;
 
 /*
- * Locks a container that is open already, for a command that is to end it whatever else happens
- * with it, and reads state.json again. The command that is making the container is told to end and
- * undo (SIGTERM), and is killed if it does not. Another command that holds the lock gets some time
- * first. Returns -ENOENT if the container is gone then.
+ * Locks a container that is already open, for a command such as `delete --force` that must succeed
+ * even if another command holds the lock, and reads state.json again. If a command is still making
+ * the container, it is told to end and undo (SIGTERM), and is killed if it does not. Any other
+ * command that holds the lock gets some time to finish first. Returns -ENOENT if the container is
+ * gone by then.
  */
 int container_seize(struct container *c) must_check;
 
-/* Ends the command that is making the container, as container_seize() does. Does not lock. */
+/*
+ * Ends the command that is making the container, as container_seize() does, but does not take the
+ * lock.
+ */
 int container_end_maker(struct container *c) must_check;
 #define _cleanup_container_ __attribute__((cleanup(container_close), unused))
 #define CONTAINER_INIT \
@@ -132,31 +141,38 @@ int container_end_maker(struct container *c) must_check;
 
 int container_save(struct container *c) must_check;
 
-/* Reads state.json; container_open() calls it. Without that file bundle stays NULL. */
+/*
+ * Reads state.json; container_open() calls this function. If the file is missing, c->bundle stays
+ * NULL.
+ */
 int container_read_state(struct container *c) must_check;
 
-/* Parses the configuration that the container was created from, into the container's arena. */
+/* Parses the container's own copy of config.json into the container's arena. */
 int container_spec(struct container *c, const struct spec **ret) must_check;
 
 int container_status(struct container *c, enum container_status *ret) must_check;
 
-/* Marks the container as started. */
+/*
+ * Makes the file "started" in the state directory, by which other commands know that the container
+ * was started.
+ */
 int container_mark_started(struct container *c) must_check;
 
 /*
- * VM mode: pause and resume leave this mark in the state directory, because the runtime cannot see
- * the freezer of the guest.
+ * VM mode: makes or removes the mark of a paused container in the state directory. The mark is
+ * needed because the runtime cannot see the freezer in the guest.
  */
 int container_mark_frozen(struct container *c, bool frozen) must_check;
 
 /*
- * Returns a pidfd of INIT, checked to be of this process and not of a later one with the same pid.
- * Returns -ESRCH if INIT is gone.
+ * Opens a pidfd of INIT and returns it, after checking by the start time that it is not a later
+ * process with the same pid. Returns -ESRCH if INIT is gone.
  */
 int container_pidfd(const struct container *c) must_check;
 
 /*
- * Reads field 22 of /proc/PID/stat. Returns -ESRCH if there is no such process or it is a zombie.
+ * Reads when the process started (field 22 of /proc/PID/stat). Returns -ESRCH if there is no such
+ * process or if it is a zombie.
  */
 int process_start_time(pid_t pid, uint64_t *ret) must_check;
 
@@ -164,12 +180,15 @@ int process_start_time(pid_t pid, uint64_t *ret) must_check;
 void container_put_state(
 	const struct container *c, const char *status, pid_t pid, struct json_out *o);
 
-/* Writes the same JSON in one line, as hooks get it on standard input. */
+/* Writes the JSON of the specification's "State" in one line, as hooks get it on standard input. */
 int container_state_json(
 	const struct container *c, const char *status, pid_t pid, struct strbuf *ret) must_check;
 
-/* Removes the directory with all in it. This is the last act of delete. */
+/* Removes the state directory and everything in it. `delete` calls this last. */
 int container_remove(struct container *c) must_check;
 
-/* Calls f for every ID under root, in order of name; stops at the first negative result. */
+/*
+ * Calls f for every container ID under root, sorted by name. Stops at the first negative result of
+ * f and returns it.
+ */
 int container_each(const char *root, int (*f)(void *data, const char *id), void *data) must_check;

@@ -63,8 +63,8 @@ static int record_intent(
 }
 
 /*
- * VM mode: makes and locks the file that tells "created" from "running": the monitor holds the lock
- * until the program runs (see container.h).
+ * VM mode: makes start.lock and locks it. The monitor holds this lock until the program runs, which
+ * is how other commands tell "created" from "running" (see container.h).
  */
 static int open_start_lock(struct launch *l)
 {
@@ -77,7 +77,10 @@ static int open_start_lock(struct launch *l)
 
 static int open_fifo(struct container *c, const char *name)
 {
-	/* Open for reading and writing, so that nobody has to be at the other end. */
+	/*
+	 * The FIFO is opened for reading and writing, so that opening it does not wait for another
+	 * process.
+	 */
 	int fd = mkfifoat(c->dir, name, 0600) < 0 ? -1 : openat(c->dir, name, O_RDWR | O_CLOEXEC);
 
 	return fd < 0 ? err_sys("make %s in the state directory", name) : fd;
@@ -93,8 +96,8 @@ static int open_fifos(struct launch *l)
 }
 
 /*
- * VM mode: binds the socket through /proc/self/fd, because the path of a socket is limited to 107
- * bytes and --root is not.
+ * VM mode: makes start.sock. It is bound through /proc/self/fd, because the path of a socket is
+ * limited to 107 bytes and --root is not.
  */
 static int open_start_socket(struct launch *l)
 {
@@ -158,8 +161,8 @@ static int build_plan(
 		r = launch_prepare_vm(l, o);
 	if (r >= 0 && !env.cgroup) {
 		/*
-		 * No step of the plan makes a cgroup, so that cg_create() only reports here which
-		 * limits are lost by that.
+		 * No step of the plan makes a cgroup, so cg_create() is only called for its report
+		 * of which limits cannot be set.
 		 */
 		struct cg_resources res;
 		r = launch_limits(l, &res);
@@ -177,14 +180,14 @@ static int build_plan(
 
 static int delegate_cgroup(struct launch *l)
 {
-	/* In a microVM the guest's agent gives the cgroup to the user. */
+	/* In a microVM the guest's agent gives the user the cgroup, so the host does not. */
 	if (l->c->vm || !l->c->cgroup.path || !plan_delegates_cgroup(l->spec))
 		return 0;
 	uint32_t uid = plan_uid(l->spec, l->spec->process);
 	return uid != geteuid() ? cg_delegate(&l->c->cgroup, uid) : 0;
 }
 
-/* Does everything up to the moment that INIT waits for its start. */
+/* Does all steps up to the barrier "created", at which INIT waits for `start`. */
 static int walk_to_created(struct launch *l, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
@@ -217,7 +220,10 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 	return r;
 }
 
-/* The descriptors are duplicates, because those are enough for the limit of this process. */
+/*
+ * Reserves descriptors that undoing will need. They are duplicates of an open one, because those
+ * count towards the process's limit as well.
+ */
 static int reserve_descriptors(struct launch *l)
 {
 	for (size_t i = 0; i < LAUNCH_RESERVED; i++) {
@@ -246,12 +252,12 @@ static void undo_create(struct launch *l)
 	_cleanup_free_ char *msg = strdup(err_msg());
 
 	release_reserved(l);
-	/* Errors of undoing only go to the log, because the first error is the one to report. */
+	/* Errors of the undoing are only logged, because the first error is the one to report. */
 	launch_return_devices(l);
 	launch_kill_init(l);
 	/*
-	 * A cgroup that this command did not make, or was refused, may be full of another
-	 * container's processes.
+	 * If this command did not make the cgroup, another container's processes may be in it, so
+	 * undoing must not touch it.
 	 */
 	if (!l->create.cgroup_made)
 		l->c->cgroup = (struct cgroup){0};
@@ -266,8 +272,8 @@ static int load_bundle(
 	struct container *c, const struct launch_options *o, bool attached, struct bundle *b)
 {
 	/*
-	 * The bundle is read into the container's arena before there is a state directory to clean
-	 * up.
+	 * The bundle is parsed into the container's arena first, while there is no state directory
+	 * yet that would have to be removed after an error.
 	 */
 	int r = container_check_id(o->id);
 	if (r >= 0)
@@ -277,7 +283,10 @@ static int load_bundle(
 	return r;
 }
 
-/* On success the container exists and is locked, and l has been walked to the barrier "created". */
+/*
+ * Makes the container up to the barrier "created". On success the container exists and is locked,
+ * and l is at that barrier.
+ */
 static int make_container(struct launch *l, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
@@ -291,7 +300,7 @@ static int make_container(struct launch *l, const struct launch_options *o, bool
 		r = container_root(&c->arena, o->root, &root);
 	/*
 	 * Until here a signal may kill this process, because there is nothing to undo. From here on
-	 * one that asks it to end makes it undo what it has made.
+	 * a signal that asks the process to end makes it undo what it has made.
 	 */
 	if (r >= 0)
 		r = l->interrupt = interrupt_block();
@@ -319,8 +328,8 @@ int launch_create(const struct launch_options *o)
 	if (r < 0)
 		return r;
 	/*
-	 * The rest of the plan is the barrier "recorded": INIT passes it and waits for `start` by
-	 * itself.
+	 * Only the barrier "recorded" is left of the plan. INIT passes it and waits for `start` on
+	 * its own.
 	 */
 	r = launch_walk_to(&l, NULL);
 	if (r < 0)
@@ -361,7 +370,7 @@ int launch_run(const struct launch_options *o, int *ret_status)
 		return r;
 	}
 	/*
-	 * The lock is given up, because other commands may exec in, pause or kill the container
+	 * The lock is released, because other commands may exec in, pause or kill the container
 	 * from now on.
 	 */
 	flock(c.dir, LOCK_UN);

@@ -18,8 +18,8 @@
 #define KILL_TIMEOUT_MS 10000
 
 /*
- * Kills INIT only. In a container without a cgroup the other processes end with their pid
- * namespace, whose first process INIT is.
+ * Kills INIT only. If a container has no cgroup, its other processes are killed by the kernel,
+ * because INIT is the first process of their pid namespace.
  */
 static int kill_init(struct container *c)
 {
@@ -52,8 +52,8 @@ static void run_poststop(struct container *c, const struct spec *s)
 	if (r < 0 || hook_output_open(&out, s) < 0)
 		log_warn("%s", err_msg());
 	/*
-	 * The specification says that a failing poststop hook is a warning, and that the remaining
-	 * ones run all the same.
+	 * The specification says that a poststop hook that fails is only a warning, and that the
+	 * remaining hooks still run.
 	 */
 	for (size_t i = 0; r >= 0 && i < s->hooks.poststop.n; i++) {
 		struct spec_hooks one = {.v = &s->hooks.poststop.v[i], .n = 1};
@@ -77,9 +77,9 @@ int launch_kill(struct container *c)
 }
 
 /*
- * Removes the taps that the monitor made in a network namespace that outlives it, because the
- * namespace would go on sending everything that arrives to a tap that no one reads. The monitor
- * cannot do this itself, because its jail does not let it.
+ * Removes the taps (virtual network interfaces) that the monitor made in a network namespace that
+ * outlives the monitor. If they stayed, the namespace would go on sending traffic to taps that no
+ * one reads. The monitor cannot remove them itself, because its jail does not allow it.
  */
 static void remove_taps(struct container *c, const struct spec *s)
 {
@@ -89,7 +89,7 @@ static void remove_taps(struct container *c, const struct spec *s)
 	if (!path)
 		return;
 	_cleanup_fd_ int netns = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	/* The namespace is gone, and the taps with it. */
+	/* If the network namespace is gone, its taps are gone too. */
 	if (netns < 0)
 		return;
 	if (net_tap_sweep(netns) < 0)
@@ -117,8 +117,8 @@ int launch_end(struct container *c, const struct spec *s)
 	int r = container_lock(c);
 
 	/*
-	 * Another command has deleted the container already and has run its hooks. If the ID exists
-	 * now, it belongs to another container.
+	 * Another command has already deleted the container and run its hooks. If a container with
+	 * this ID exists now, it is a new one and must stay.
 	 */
 	if (r == -ENOENT)
 		return 0;
@@ -126,10 +126,9 @@ int launch_end(struct container *c, const struct spec *s)
 }
 
 /*
- * Says whether the cgroup has no processes, or loses the last one within a second. This is asked of
- * a cgroup whose path was guessed from the ID: if it has processes, it may be the cgroup of a
- * container with the same ID under another --root. A process that was just killed may need a moment
- * to leave.
+ * Says whether the cgroup has no processes now or within a second, which a process that was just
+ * killed may need to leave. The caller guessed the cgroup's path from the container's ID. If the
+ * cgroup has processes, it may belong to a container with the same ID under another --root.
  */
 static bool is_cgroup_empty_soon(struct container *c)
 {
@@ -146,8 +145,8 @@ static bool is_cgroup_empty_soon(struct container *c)
 }
 
 /*
- * Finds the cgroup of a container whose state.json is damaged: config.json says where it is. This
- * fails for a cgroup that systemd made, but systemd removes an empty scope by itself.
+ * Finds the cgroup of a container whose state.json is damaged, by the path in config.json. A cgroup
+ * that systemd made is not found this way, but systemd removes an empty scope by itself.
  */
 static void recover_state(struct container *c, const struct spec **ret)
 {
@@ -178,15 +177,15 @@ int launch_delete(struct container *c, bool force)
 	if (r < 0 && !force)
 		return r;
 	/*
-	 * A container that was never started has nothing to lose, so that it is deleted without
-	 * --force, as runc and crun do it; engines rely on that.
+	 * A container that was never started is deleted even without --force, because no work is
+	 * lost, and because engines rely on it: runc and crun do the same.
 	 */
 	if (!force && status != CONTAINER_STOPPED && status != CONTAINER_CREATED)
 		return err_set(EBUSY,
 			"cannot delete container %s that is not stopped: %s (kill it first, or use "
 			"--force)",
 			c->id, container_status_name(status));
-	/* The hooks are read now, because config.json is removed before they run. */
+	/* The hooks are read into memory now, because config.json is removed before they run. */
 	if (!s && (c->has_poststop || c->has_rdt) && container_spec(c, &s) < 0)
 		log_warn("%s", err_msg());
 	return launch_cleanup(c, s);

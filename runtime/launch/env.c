@@ -5,9 +5,10 @@
 #include <unistd.h>
 
 /*
- * LISTEN_PID says for which process LISTEN_FDS is meant, and without it LISTEN_FDS is for nobody
- * (sd_listen_fds(3)): it is left over from an ancestor whose descriptors are closed by now. conmon
- * rewrites LISTEN_PID to the runtime's pid; 1 stands for the container's first process.
+ * LISTEN_FDS is only valid for the process whose pid is in LISTEN_PID (sd_listen_fds(3)). If
+ * LISTEN_PID names another process or is missing, LISTEN_FDS is a leftover of an ancestor whose
+ * descriptors are closed by now. conmon sets LISTEN_PID to the runtime's pid. The value 1 means the
+ * container's first process.
  */
 int launch_listen_fds(void)
 {
@@ -21,7 +22,7 @@ int launch_listen_fds(void)
 	return (int)n;
 }
 
-/* The name is runc's, so that tools which look for it find it. */
+/* The keyring has the name that runc gives it, so that tools which look for that name find it. */
 const char *launch_keyring(struct container *c)
 {
 	return arena_printf(&c->arena, "_ses.%s", c->id);

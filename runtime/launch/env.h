@@ -1,18 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What of the runtime's environment reaches the container, and the name of its session keyring. */
+/*
+ * Chooses which variables of the runtime's environment reach the container, and names the
+ * container's session keyring.
+ */
 #pragma once
 #include "launch/container.h"
 #include "plan/plan.h"
 
 /*
- * The program's environment, with NOTIFY_SOCKET and LISTEN_FDS if they apply; NULL if it is
- * process.env unchanged.
+ * Makes the program's environment: process.env, with NOTIFY_SOCKET and LISTEN_FDS added if they
+ * apply. *ret is NULL if process.env needs no change.
  */
 int launch_env(struct arena *a, const struct spec_process *p, const struct plan_env *env,
 	char *const **ret) must_check;
 
-/* The name of a container's session keyring, in its arena; NULL: out of memory. */
+/*
+ * Returns the name of the container's session keyring, in the container's arena; NULL if there is
+ * no memory.
+ */
 const char *launch_keyring(struct container *c) must_check;
 
-/* LISTEN_FDS of the runtime's own environment, if it is meant for the container; else 0. */
+/*
+ * Returns the number in LISTEN_FDS of the runtime's own environment if it is meant for the
+ * container, else 0.
+ */
 int launch_listen_fds(void);

@@ -56,15 +56,19 @@ static int choose_cgroup(struct launch *l, const struct exec_options *o)
 	} else if (!cg_takes_processes(&c->cgroup) &&
 		   cg_at_process(&c->arena, &c->cgroup, c->pid, &cg) < 0) {
 		/*
-		 * As with the peers, the process goes into the container's own cgroup, wherever its
-		 * first process has moved to. A systemd in the container moves all processes into
-		 * groups below the container's, which then takes none: there it goes into the first
-		 * process's cgroup. If that is not known, the container's is tried.
+		 * The new process goes into the cgroup that was made for the container, as in runc
+		 * and crun, even if INIT has moved to another one. If a systemd in the container
+		 * has moved all processes into groups below that cgroup, the kernel lets no process
+		 * into it; then the new process goes into INIT's cgroup. If INIT's cgroup cannot be
+		 * read, the container's is tried.
 		 */
 		err_clear();
 		cg = c->cgroup;
 	}
-	/* The container may have frozen a cgroup of its own. */
+	/*
+	 * The container may have paused itself by freezing a cgroup of its own, so the kernel is
+	 * asked too.
+	 */
 	if (!o->ignore_paused && cg_is_frozen(&cg) > 0)
 		return err_set(EBUSY,
 			"cannot exec in a paused container (use --ignore-paused to override): "
@@ -92,8 +96,8 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 		return r;
 	if (c->vm) {
 		/*
-		 * In VM mode the process that stands for the guest's goes into the container's
-		 * cgroup itself.
+		 * In VM mode the proxy, the host's process that stands for the guest's, moves into
+		 * the container's cgroup itself.
 		 */
 		if (c->cgroup.path && cg_clone_into(&c->cgroup))
 			r = l->cgroup_dir = cg_open(&c->cgroup);
@@ -130,8 +134,9 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 }
 
 /*
- * If the container ended meanwhile, setns(2) fails with ESRCH, and fork(2) in its pid namespace
- * with ENOMEM. All of these mean the same to the user.
+ * Returns the error to report. If the container ended meanwhile, setns(2) fails with ESRCH, and
+ * fork(2) in its pid namespace with ENOMEM. To the user both mean that the container is not
+ * running.
  */
 static int exec_error(const struct launch *l, int r)
 {
@@ -152,8 +157,8 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 	if (r >= 0)
 		r = l.interrupt = interrupt_block();
 	/*
-	 * launch_walk_to() writes the pid of the new process into c->pid, which is put back
-	 * afterwards, because it is INIT's.
+	 * launch_walk_to() writes the new process's pid into c->pid, so INIT's pid is saved here
+	 * and put back afterwards.
 	 */
 	pid_t init = c->pid;
 	if (r >= 0)

@@ -8,7 +8,7 @@
 
 #include "base/fd.h"
 
-#define CONNECT_TIMEOUT 10 /* seconds */
+#define CONNECT_TIMEOUT 10 /* how long to wait for the server to accept, in seconds */
 
 int handover_connect(const char *path, const char *field)
 {
@@ -22,7 +22,10 @@ int handover_connect(const char *path, const char *field)
 	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return err_sys("make a socket");
-	/* Without a limit of time, connecting waits for ever for a server that accepts no more. */
+	/*
+	 * Without a timeout, connect(2) would wait forever for a server that no longer accepts
+	 * connections.
+	 */
 	const struct timeval limit = {.tv_sec = CONNECT_TIMEOUT}, none = {0};
 	if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
 		return err_sys("%s: setsockopt", field);
@@ -38,7 +41,8 @@ int handover_connect(const char *path, const char *field)
 }
 
 /*
- * The text that goes with the descriptor is what runc sends. Engines show it, but do not parse it.
+ * The text that is sent with the descriptor is the same as runc's. Engines show the text, but do
+ * not parse it.
  */
 int handover_console(const char *socket_path, int master)
 {

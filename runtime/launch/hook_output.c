@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The files are opened for appending, as crun opens them. */
+/* Opens for appending the files to which hooks write, as crun does. */
 #include "launch/hook_output.h"
 
 #include "base/fd.h"
@@ -25,12 +25,16 @@ int hook_output_open(struct hook_output *o, const struct spec *s)
 				annotations[i], path);
 		_cleanup_fd_ int fd = open(path,
 			O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
-		/* Opening a FIFO that nobody reads must not wait; the hook's writes may. */
+		/*
+		 * The file was opened with O_NONBLOCK, so that opening a FIFO without a reader does
+		 * not wait. This clears the flag again, because the hook's writes may wait.
+		 */
 		if (fd >= 0 && fcntl(fd, F_SETFL, O_APPEND) < 0)
 			return err_sys("annotation %s: fcntl", annotations[i]);
 		/*
-		 * The descriptor must not be below 3, which happens if one of the standard streams
-		 * is closed: the hook's own streams get those numbers.
+		 * The descriptor is moved to 3 or above, because 0 to 2 will be the hook's own
+		 * standard streams. It can be below 3 if caisson was started with a closed standard
+		 * stream.
 		 */
 		o->fd[i] = fd < 0 ? -errno : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		if (o->fd[i] < 0)

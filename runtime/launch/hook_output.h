@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the standard output and error of hooks go: to the files that crun's annotations
- * run.oci.hooks.stdout and run.oci.hooks.stderr name, if config.json has them.
+ * Opens the files to which hooks write their standard output and error, if config.json names them
+ * by crun's annotations run.oci.hooks.stdout and run.oci.hooks.stderr.
  */
 #pragma once
 #include "spec/spec.h"
 
 struct hook_output {
-	int fd[2]; /* standard output, standard error; -EBADF: kept for the error's message */
+	/*
+	 * files for standard output and standard error; -EBADF: caisson keeps the output for its
+	 * error message
+	 */
+	int fd[2];
 };
 
 #define HOOK_OUTPUT_INIT \

@@ -66,7 +66,7 @@ void launch_kill_init(struct launch *l)
 	l->child.pid = 0;
 }
 
-/* INIT ended without sending a message. How it ended is all that can be reported. */
+/* Reports how INIT ended. INIT sent no message of its own, so nothing else is known. */
 static int init_ended_error(struct launch *l, const char *when)
 {
 	int status;
@@ -100,7 +100,10 @@ static int send_seccomp_listener(struct launch *l, int listener)
 	};
 
 	int r = seccomp_notify_send(l->c, &to, listener);
-	/* INIT goes on only then, so that the program never runs without its agent. */
+	/*
+	 * INIT waits for this message, so that the program never runs before the seccomp agent has
+	 * the listener.
+	 */
 	return r < 0 ? r : channel_send(l->channel, CHANNEL_REACHED, 0, "seccomp", -EBADF);
 }
 
@@ -122,15 +125,19 @@ static int take_descriptor(struct launch *l, const struct channel_msg *m, int *f
 	return 0;
 }
 
-/* Says whether the process is one that FORK will replace: an exec's. */
+/*
+ * Says whether the child is an exec's first process, which will be replaced by the one that
+ * STEP_FORK makes.
+ */
 static bool is_stage(const struct launch *l)
 {
 	return l->plan.exec && l->plan.isolation == PLAN_NS && !l->forked;
 }
 
 /*
- * Receives INIT's next message, as channel_recv() does. INIT's end counts as the end of the
- * channel, and if no barrier is awaited, so does its execution of the program: see launch/watch.c.
+ * Receives INIT's next message, as channel_recv() does. If INIT has ended, this is reported like
+ * the end of the channel. If no barrier is awaited, so is INIT's execution of the program (see
+ * launch/watch.c).
  */
 static int receive(const struct launch *l, const char *barrier, struct channel_msg *m, int *fd)
 {
@@ -148,7 +155,10 @@ static int receive(const struct launch *l, const char *barrier, struct channel_m
 	return channel_recv(l->channel, m, fd);
 }
 
-/* Reads messages until INIT is at the barrier; with NULL, until the channel ends. */
+/*
+ * Reads INIT's messages until one says that INIT is at the barrier. If barrier is NULL, reads until
+ * the channel ends.
+ */
 static int await_init(struct launch *l, const char *barrier)
 {
 	for (;;) {
@@ -200,7 +210,10 @@ static int host_barrier(struct launch *l, const struct step *s)
 	if (s->place != PLACE_HOST)
 		return plan_awaits(&l->plan, PLACE_HOST, s) ? await_init(l, s->text) : 0;
 	int r = channel_send(l->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
-	/* INIT has ended, and the channel still holds the message that says why. */
+	/*
+	 * Sending fails if INIT has ended. The channel may still hold INIT's last message, which
+	 * says why it ended.
+	 */
 	return r == -EPIPE || r == -ECONNRESET ? await_init(l, "") : r;
 }
 
@@ -278,8 +291,9 @@ static int host_connect_net(struct launch *l, const struct step *s)
 }
 
 /*
- * Refuses to change what the namespace holds if that is caisson's own and so the host's, or that of
- * whoever runs caisson. A microVM writes its parameters in the guest's kernel.
+ * Refuses to change kernel parameters or names of a namespace that the container does not own,
+ * because it is the namespace of the host or of caisson's caller. A microVM is allowed to, because
+ * the values are written in the guest's kernel.
  */
 static int refuse_own_namespace(struct launch *l, const struct step *s)
 {
@@ -306,7 +320,10 @@ static int host_open_namespace(struct launch *l, const struct step *s)
 	return l->slots[s->slot] < 0 ? l->slots[s->slot] : refuse_own_namespace(l, s);
 }
 
-/* The cache of compiled filters is ROOT/.seccomp, which only the runtime's user can enter. */
+/*
+ * Compiles the system call filter, or takes it from the cache in ROOT/.seccomp, which only the
+ * runtime's user can enter.
+ */
 static int host_compile_seccomp(struct launch *l, const struct step *s)
 {
 	if (mkdirat(l->c->root_dir, ".seccomp", 0700) < 0 && errno != EEXIST)
@@ -322,13 +339,14 @@ _Noreturn static void become_vm_process(struct launch *l, int channel, size_t fr
 	char pid[32] = "";
 
 	/*
-	 * Hooks get the pid that the monitor has on the host, whatever getpid() says.
+	 * The child's pid on the host is read from the host's /proc, because hooks need that pid
+	 * and getpid() may return another one.
 	 */
 	if (readlinkat(l->proc, "self", pid, sizeof(pid) - 1) > 0)
 		l->c->pid = (pid_t)atoi(pid);
 	/*
-	 * The process must not hold these descriptors: one of them carries the lock on the state
-	 * directory.
+	 * The child of STEP_CLONE closes the descriptors that it must not keep. One of them carries
+	 * the lock on the state directory, which would stay locked.
 	 */
 	fd_close(&l->cgroup_dir);
 	fd_close(&l->c->dir);
@@ -391,8 +409,8 @@ static int host_intel_rdt(struct launch *l, const struct step *s)
 }
 
 /*
- * Opens INIT's network namespace. If config.json joins one by path, INIT may not have joined it yet
- * when this is called, so the descriptor that the plan opened is taken.
+ * Opens INIT's network namespace. If config.json names a namespace by path, INIT may not have
+ * joined it yet, so the descriptor that the plan opened for that path is used.
  */
 static int open_init_netns(struct launch *l)
 {
@@ -408,8 +426,8 @@ static int open_init_netns(struct launch *l)
 }
 
 /*
- * A name such as "eth%d" is replaced by the name that the kernel would give, and that name is
- * remembered, because undoing needs it.
+ * Moves a network device into the container. A new name such as "eth%d" is replaced by the name
+ * that the kernel would choose, and that name is stored, because undoing needs it.
  */
 static int host_net_device(struct launch *l, const struct step *s)
 {
@@ -431,8 +449,8 @@ static int host_net_device(struct launch *l, const struct step *s)
 }
 
 /*
- * This must happen before INIT ends, because the end of the network namespace destroys every device
- * in it that is not hardware.
+ * Moves the network devices back to the host. This must happen before INIT ends, because the end of
+ * the network namespace destroys every device in it that is not hardware.
  */
 void launch_return_devices(struct launch *l)
 {
@@ -465,8 +483,8 @@ static int host_affinity(struct launch *l, const struct step *s)
 }
 
 /*
- * Before STEP_CLONE the pid is 0: then the runtime changes its own value, and the process inherits
- * it.
+ * Writes oom_score_adj. Before STEP_CLONE the pid is 0, so the runtime changes its own value, and
+ * the new process inherits it.
  */
 static int host_oom_score(struct launch *l, const struct step *s)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The runtime's walk over a plan: it does HOST's steps and meets INIT at the barriers.
+ * The runtime's walk over a plan: it does the host's steps and waits for INIT at the barriers.
  *
- * Fill in a struct launch that was set to LAUNCH_INIT, call launch_walk_to() once or several times,
- * and release it with launch_release(). The struct owns its descriptors; everything else in it is
- * in the container's arena or belongs to the caller.
+ * A caller fills in a struct launch that was set to LAUNCH_INIT, calls launch_walk_to() once or
+ * several times, and releases the struct with launch_release(). The struct owns its descriptors.
+ * Everything else in it is in the container's arena or belongs to the caller.
  */
 #pragma once
 #include "launch/container.h"
@@ -14,41 +14,53 @@
 
 struct machine_config;
 
-/* Descriptors that undoing needs at once: cgroups, network devices, systemd, poststop hooks. */
+/*
+ * How many descriptors undoing needs at once for cgroups, network devices, systemd and poststop
+ * hooks.
+ */
 #define LAUNCH_RESERVED 12
 
-/* What only create and run need. */
+/* The part of struct launch that only create and run use. */
 struct create_part {
-	/* Kept for undoing, which must not fail for want of descriptors. 0 stands for none. */
+	/* descriptors that are closed before undoing, so that it can open others; 0: none */
 	int reserved[LAUNCH_RESERVED];
-	int start_fifo, result_fifo; /* container mode: INIT's, for `start`: see ns/ns.h */
-	int start_socket;            /* VM mode: the monitor listens on it for `start` */
-	int start_lock;              /* VM mode: held until the program runs: see container.h */
+	/* container mode: INIT opens these FIFOs when it waits for `start`: see ns/ns.h */
+	int start_fifo, result_fifo;
+	int start_socket; /* VM mode: listening socket on which the monitor waits for `start` */
+	/* VM mode: locked file that the monitor keeps until the program runs: see container.h */
+	int start_lock;
 	struct plan_env env;
 	struct cg_options cg_options;
-	bool cgroup_made; /* the cgroup is this container's own, so that undoing may remove it */
+	bool cgroup_made; /* this command made the cgroup, so undoing may remove it */
 	bool wrote_pid_file;
-	/* names in the container of the network devices that were moved so far */
+	/* the network devices that were moved so far, by their names in the container */
 	const char **device_names;
 	size_t devices_moved;
 	struct hook_output hook_out;
 };
 
-/* What only exec needs. */
+/* The part of struct launch that only exec uses. */
 struct exec_part {
-	int container; /* pidfd of the INIT to join; -EBADF in create, and in VM mode */
-	/* where the process is attached; path NULL: it is cloned into its cgroup, or has none */
+	/*
+	 * pidfd of the container's INIT, whose namespaces to join; -EBADF in create and in VM mode
+	 */
+	int container;
+	/*
+	 * the cgroup into which the new process is moved; path NULL: it is cloned into its cgroup,
+	 * or has none
+	 */
 	struct cgroup cgroup;
 	struct plan_exec_env env;
-	const char *subgroup; /* VM mode: --cgroup, or NULL */
+	const char *subgroup; /* VM mode: value of --cgroup, or NULL */
 };
 
-/* What VM mode needs, for create and for exec: see monitor/monitor.h. */
+/* The part of struct launch that create and exec use in VM mode: see monitor/monitor.h. */
 struct vm_part {
-	int control; /* create: listening; exec: connected; else -EBADF */
-	int failure; /* run, attached: a memfd for the monitor's last words, or -EBADF */
-	const struct machine_config *machine; /* of create; NULL for exec */
-	const char *text;                     /* of config.json; exec: of the process object */
+	int control; /* control socket: listening in create, connected in exec, else -EBADF */
+	/* attached run: a memfd into which the monitor writes why it failed; else -EBADF */
+	int failure;
+	const struct machine_config *machine; /* the machine that create boots; NULL in exec */
+	const char *text; /* JSON text of config.json; in exec, of the process object */
 	size_t text_len;
 };
 
@@ -56,19 +68,20 @@ struct launch {
 	struct container *c;
 	const struct spec *spec;
 	struct plan plan;
-	size_t next_step; /* index in plan.steps */
-	int *slots;       /* plan.nslots descriptors: see launch_make_slots() */
-	int proc;         /* path_open_proc(), from STEP_CLONE on */
-	int cgroup_dir;   /* to clone into, or -EBADF */
-	int channel;      /* to INIT */
-	int interrupt;    /* of interrupt_block(); -EBADF: signals are not blocked */
-	int console;      /* the terminal's master, -EBADF until INIT has sent it */
+	size_t next_step; /* index in plan.steps of the step to do next */
+	int *slots;       /* array of plan.nslots descriptors: see launch_make_slots() */
+	int proc; /* descriptor of a procfs from path_open_proc(); open once STEP_CLONE is done */
+	int cgroup_dir; /* the cgroup directory into which the process is cloned, or -EBADF */
+	int channel;    /* socket for messages to and from INIT */
+	int interrupt;  /* descriptor from interrupt_block(); -EBADF: signals are not blocked */
+	int console;    /* the terminal's master, -EBADF until INIT has sent it */
 	const char *console_socket;
 	int preserve_fds;
-	char *const *env;            /* of the program; NULL: process.env as it is */
-	struct ns_child child;       /* INIT; pid 0: not cloned yet */
-	bool forked;                 /* exec: child is the process that FORK made */
-	uint64_t init_dev, init_ino; /* of the file that INIT is executed from; VM mode: 0 */
+	char *const *env;      /* environment of the program; NULL: process.env unchanged */
+	struct ns_child child; /* INIT as the runtime's child; pid 0: not cloned yet */
+	bool forked;           /* exec: the child is the process that STEP_FORK made */
+	/* device and inode number of the file from which INIT is executed; VM mode: 0 */
+	uint64_t init_dev, init_ino;
 	struct create_part create;
 	struct exec_part exec;
 	struct vm_part vm;
@@ -91,24 +104,26 @@ struct launch {
 void launch_release(struct launch *l);
 #define _cleanup_launch_ __attribute__((cleanup(launch_release), unused))
 
-/* Allocates l->slots in the container's arena for the finished plan; all are -EBADF. */
+/* Allocates l->slots in the container's arena, one per slot of the plan, and sets all to -EBADF. */
 int launch_make_slots(struct launch *l) must_check;
 
 /*
- * Does HOST's steps up to and including the named barrier; if barrier is NULL, to the end of the
- * plan. In VM mode the process that STEP_CLONE makes never returns from this function.
+ * Does the host's steps up to and including the named barrier. If barrier is NULL, does all steps
+ * to the end of the plan. In VM mode the new process that STEP_CLONE makes never returns from this
+ * function.
  */
 int launch_walk_to(struct launch *l, const char *barrier) must_check;
 
 /*
- * Reads the channel to its end. Returns 0 if INIT became the program, and INIT's failure otherwise.
+ * Reads INIT's messages until the channel ends. Returns 0 if INIT has executed the container's
+ * program, and INIT's error otherwise.
  */
 int launch_await_exec(struct launch *l) must_check;
 
-/* The limits of the host's cgroup, which in VM mode is around the machine. */
+/* Gets the limits of the cgroup on the host. In VM mode that cgroup holds the whole machine. */
 int launch_limits(const struct launch *l, struct cg_resources *ret) must_check;
 
-/* Moves the network devices back to where they came from. */
+/* Moves the network devices back into the namespaces that they came from. */
 void launch_return_devices(struct launch *l);
 
 /* Kills INIT and reaps it. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What `create`, `run`, `start`, `exec`, `delete` and `plan` call once they have parsed their
- * options.
+ * The functions that `create`, `run`, `start`, `exec`, `delete` and `plan` call once they have
+ * parsed their options.
  *
- * Theory of operation. launch_create() makes and locks the state directory, and writes into
- * state.json everything that could have to be undone. Then the runtime does HOST's steps of the
- * plan in order (launch/host.h); STEP_CLONE starts INIT, which does its own steps (ns/init.c). If
- * any step fails, create.c kills INIT and undoes what state.json lists. If the runtime is killed
- * half-way, `delete --force` finds the same state.json and undoes the same.
+ * Theory of operation. launch_create() makes and locks the state directory, and writes everything
+ * that could have to be undone into state.json. Then the runtime does the host's steps of the plan
+ * in order (launch/host.h). STEP_CLONE starts INIT, the container's first process, which does its
+ * own steps (ns/init.c). If any step fails, create.c kills INIT and undoes what state.json lists.
+ * If the runtime is killed half-way, `delete --force` finds the same state.json and undoes the
+ * same.
  */
 #pragma once
 #include "cgroups/cgroup.h"
@@ -15,42 +16,49 @@
 #include "plan/plan.h"
 
 struct launch_options {
-	const char *root; /* --root, or NULL */
+	const char *root; /* value of --root, or NULL */
 	const char *id;
-	const char *bundle; /* "." unless given */
-	/* --config: relative to the working directory, or to the bundle; NULL: "config.json" in the
-	 * bundle */
+	const char *bundle; /* directory of the bundle; "." unless --bundle was given */
+	/*
+	 * value of --config: relative to the working directory, or to the bundle; NULL:
+	 * "config.json" in the bundle
+	 */
 	const char *config;
 	const char *pid_file, *console_socket, *pidfd_socket;
-	const char *isolation;  /* "ns", "vm" or NULL: what config.json says */
-	const char *hypervisor; /* VM mode: "kvm", "qemu", "auto" or NULL */
+	const char *isolation;  /* "ns" or "vm"; NULL: config.json decides */
+	const char *hypervisor; /* VM mode: "kvm", "qemu" or "auto"; NULL: not given */
 	enum cg_manager cgroup_manager;
-	bool rootless_cgroup; /* --rootless=true: be lenient about cgroups even as root */
+	/* --rootless=true was given: ignore cgroups that cannot be made, even as root */
+	bool rootless_cgroup;
 	int preserve_fds;
 	bool no_pivot, no_new_keyring;
-	bool detach, keep; /* run */
+	bool detach, keep; /* for `run`: --detach and --keep were given */
 };
 
 int launch_create(const struct launch_options *o) must_check;
 
-/* *ret_status is the exit code for the shell: the program's own, or 128+signal; 0 if detached. */
+/*
+ * Creates and starts a container. *ret_status is the exit code for the shell: the program's own, or
+ * 128 + the signal that killed it; 0 with --detach.
+ */
 int launch_run(const struct launch_options *o, int *ret_status) must_check;
 
-/* Builds the plan that create would walk, and does none of its steps. */
+/* Builds the plan that `create` would do, without doing any of its steps. */
 int launch_plan(struct arena *a, const struct launch_options *o, struct plan *ret) must_check;
 
 int launch_start(struct container *c) must_check;
 
 /*
- * Undoes everything of a stopped container. With force it kills the container first, and also
- * removes a container whose creation was never finished.
+ * Removes everything that was made for a stopped container. If `force` is set, kills the container
+ * first, and also removes a container whose creation was never finished.
  */
 int launch_delete(struct container *c, bool force) must_check;
 
 struct exec_options {
-	const struct spec_process *process; /* the process to run, complete */
+	const struct spec_process *process; /* the process to run, with all its properties */
 	const char *pid_file, *console_socket, *pidfd_socket;
-	const char *cgroup; /* --cgroup: beneath the container's, or NULL */
+	/* value of --cgroup, a path beneath the container's cgroup; NULL: not given */
+	const char *cgroup;
 	int preserve_fds;
 	bool detach, ignore_paused;
 };

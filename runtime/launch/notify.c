@@ -15,8 +15,9 @@
 #define DIRECTORY "notify"
 #define SOCKET DIRECTORY "/notify.sock"
 #define MESSAGE_MAX 4096
-#define SEND_TIMEOUT 10  /* seconds */
-#define BARRIER_MS 30000 /* as long as runc waits for a receiver that does not know barriers */
+#define SEND_TIMEOUT 10 /* how long sending READY=1 may wait, in seconds */
+/* how long to wait for a service manager that does not know barriers, in ms; the same as in runc */
+#define BARRIER_MS 30000
 
 void notify_close(struct notify *n)
 {
@@ -32,8 +33,8 @@ bool notify_is_wanted(void)
 }
 
 /*
- * The modes are set by chmod(2), because the caller's umask must not narrow them: any user of the
- * container may send reports.
+ * Makes the directory of the socket. Its modes are set by chmod(2), because the caller's umask must
+ * not narrow them: any user in the container may send reports.
  */
 int notify_make(struct container *c)
 {
@@ -56,7 +57,10 @@ static int bind_notify_socket(struct container *c)
 	return take_fd(&sock);
 }
 
-/* "@name" is an abstract socket. */
+/*
+ * Connects to the caller's NOTIFY_SOCKET and returns the socket. A path "@name" is an abstract
+ * socket.
+ */
 static int connect_to_host(const char *path)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -73,7 +77,10 @@ static int connect_to_host(const char *path)
 	_cleanup_fd_ int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return err_sys("make a socket");
-	/* A service manager that reads nothing must not hold up READY=1 for ever. */
+	/*
+	 * Sending has a time limit, because the service manager may have stopped reading, and
+	 * READY=1 would then wait forever.
+	 */
 	const struct timeval limit = {.tv_sec = SEND_TIMEOUT};
 	if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
 		return err_sys("NOTIFY_SOCKET: setsockopt");
@@ -102,9 +109,9 @@ int notify_open(struct notify *n, struct container *c)
 }
 
 /*
- * MAINPID and FDSTORE are not relayed, because the service manager may hear of them only from the
- * runtime itself. BARRIER is not relayed, because it is answered by closing the descriptor that
- * came with it.
+ * Says whether a line of a report is passed on. MAINPID and FDSTORE are not, because the service
+ * manager accepts them only from the runtime. BARRIER is not, because it asks the receiver to close
+ * a descriptor, and the runtime is the receiver.
  */
 static bool is_relayed(const char *line)
 {
@@ -119,8 +126,8 @@ static bool is_relayed(const char *line)
 }
 
 /*
- * Only the message READY=1 may wait until the service manager takes it, because the runtime waits
- * for that message itself.
+ * Sends a report to the service manager. Only READY=1 may wait until the service manager reads,
+ * because the runtime itself waits for this report to arrive.
  */
 static void send_to_host(const struct notify *n, const char *text, size_t len, bool ready)
 {
@@ -154,9 +161,10 @@ int notify_relay(struct notify *n)
 }
 
 /*
- * Waits until the service manager has read everything that was sent, because it finds the sender's
- * service by the sender's pid, and the runtime must still be there then. A service manager closes
- * the descriptor that comes with BARRIER=1 when it gets there (sd_notify_barrier(3)).
+ * Waits until the service manager has read all reports. A service manager finds out by the sender's
+ * pid for which service a report is, so the runtime must not end before. This function sends
+ * BARRIER=1 with a descriptor, which the service manager closes when it reads that report
+ * (sd_notify_barrier(3)).
  */
 static void await_service_manager(const struct notify *n)
 {
@@ -196,7 +204,10 @@ int notify_wait(struct notify *n, int pidfd)
 			{.fd = n->sock, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
 		if (notify_relay(n))
 			continue;
-		/* The end of the process is looked at only after all of its messages were read. */
+		/*
+		 * The loop only ends after all messages were read, because the process may have
+		 * sent some just before it ended.
+		 */
 		if (ended)
 			break;
 		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sd_notify(3): the runtime relays to its caller's NOTIFY_SOCKET what the container says at its
- * own.
+ * Relays the container's service reports (sd_notify(3)) to the NOTIFY_SOCKET of the runtime's
+ * caller.
  *
- * Theory of operation. A service manager believes only the process that it started
- * (NotifyAccess=main), so that the runtime must be the sender. The container has a socket of its
- * own in the directory "notify" of the state directory, which is bound into it read-only. `create`
- * makes the directory; `run` and `start` bind the socket in it if they have a NOTIFY_SOCKET
- * themselves, as runc and crun do. In the background they wait for READY=1, say which pid is the
- * service's, and end. In the foreground they relay until the program ends, and tell their own pid
- * as the service's.
+ * Theory of operation. A service manager accepts reports only from the process that it started
+ * (NotifyAccess=main), so the runtime must be the sender. The container has a socket of its own in
+ * the directory "notify" of the state directory, which is bind-mounted into the container
+ * read-only. `create` makes the directory. `run` and `start` bind the socket in it if they have a
+ * NOTIFY_SOCKET themselves, as in runc and crun. In the background they wait for READY=1, tell the
+ * service manager the pid of the container's process, and end. In the foreground they relay until
+ * the program ends, and give their own pid as the service's.
  */
 #pragma once
 #include "launch/container.h"
 
 struct notify {
-	int sock;       /* the container's socket; -EBADF: there is nothing to relay */
-	int host;       /* connected to the caller's NOTIFY_SOCKET */
-	pid_t main_pid; /* the pid of the service, which is told along with READY=1 */
-	bool ready;     /* READY=1 was relayed */
+	int sock; /* the container's socket; -EBADF: nothing is relayed */
+	int host; /* socket that is connected to the caller's NOTIFY_SOCKET */
+	/* pid of the service, which the service manager is told along with READY=1 */
+	pid_t main_pid;
+	bool ready; /* whether READY=1 was relayed */
 };
 
 #define NOTIFY_INIT \
@@ -32,20 +33,23 @@ void notify_close(struct notify *n);
 /* Says whether the runtime's environment has a NOTIFY_SOCKET that it can relay to. */
 bool notify_is_wanted(void);
 
-/* Makes the directory; `create` calls this. */
+/* Makes the directory for the container's socket; `create` calls this. */
 int notify_make(struct container *c) must_check;
 
 /*
- * Binds the socket; call it before the program starts. Does nothing if `create` made no directory.
- * If the caller's socket cannot be reached, this is a warning.
+ * Binds the container's socket. It must be called before the program starts. It does nothing if
+ * `create` made no directory. If the caller's socket cannot be reached, it only logs a warning.
  */
 int notify_open(struct notify *n, struct container *c) must_check;
 
 /*
- * Relays one message. Returns 1 if there was one, else 0. A message that cannot be sent on is a
- * warning.
+ * Relays one message. Returns 1 if there was one, else 0. If the message cannot be sent on, a
+ * warning is logged.
  */
 int notify_relay(struct notify *n);
 
-/* In the background: relays until READY=1 or until the process ends. */
+/*
+ * Relays messages until READY=1 has come or the process has ended, for a runtime that goes to the
+ * background.
+ */
 int notify_wait(struct notify *n, int pidfd) must_check;

@@ -38,8 +38,8 @@ static int check_rootfs(const struct bundle *b)
 }
 
 /*
- * An isolation that is not known is an error, because otherwise someone could believe to be in a
- * microVM and be in a container.
+ * Chooses container or microVM. An unknown value is an error, because otherwise a user could
+ * believe to be in a microVM and be in a container.
  */
 static int decide_isolation(const struct spec *s, const char *option, enum plan_isolation *ret)
 {
@@ -56,8 +56,8 @@ static int decide_isolation(const struct spec *s, const char *option, enum plan_
 }
 
 /*
- * A relative --config is looked for in the working directory first, as crun does, then in the
- * bundle.
+ * Opens config.json. A relative --config is first looked for in the working directory, as crun
+ * does, and then in the bundle.
  */
 static int open_config(int dir, const char *bundle, const char *option)
 {
@@ -110,8 +110,9 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 }
 
 /*
- * Chooses the directory for the container's NOTIFY_SOCKET, in the state directory. If config.json
- * mounts something there already, *ret is NULL, because someone else relays, such as podman.
+ * Chooses the directory in the state directory for the container's NOTIFY_SOCKET. If config.json
+ * already mounts something at that place in the container, *ret is NULL, because then another
+ * program, such as podman, relays the reports.
  */
 static int choose_notify_dir(
 	struct arena *a, const struct bundle *b, const struct launch_options *o, const char **ret)
@@ -197,7 +198,10 @@ int launch_plan(struct arena *a, const struct launch_options *o, struct plan *re
 		r = bundle_env(a, &b, o, &cg, &env);
 	if (r < 0)
 		return r;
-	/* Any user may look at the plan of a bundle that only root can run. */
+	/*
+	 * If the bundle has no user namespace, the plan is the one for root, whoever asks, because
+	 * only root can run such a bundle.
+	 */
 	env.rootless &= b.spec->ns[SPEC_NS_USER].set;
 	return plan_build(a, b.spec, &env, ret);
 }

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way from options to a plan, which create, run and plan share. */
+/* Turns a command's options into a plan, for create, run and plan. */
 #pragma once
 #include "launch/launch.h"
 
 struct bundle {
-	const char *path; /* absolute */
-	const char *text; /* of config.json, as it was read */
+	const char *path; /* absolute path of the bundle */
+	const char *text; /* text of config.json as it was read */
 	size_t len;
 	const struct spec *spec;
 	enum plan_isolation isolation;
-	const char *rootfs; /* absolute */
+	const char *rootfs; /* absolute path of the root file system */
 };
 
 /* Reads and checks the bundle. Everything in *ret is in the arena. */
 int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *ret) must_check;
 
-/* Collects the facts that the plan depends on. cg must have been resolved by cg_resolve(). */
+/*
+ * Collects the facts that the plan depends on into *ret. The caller has called cg_resolve() for cg.
+ */
 int bundle_env(struct arena *a, const struct bundle *b, const struct launch_options *o,
 	const struct cgroup *cg, struct plan_env *ret) must_check;
 

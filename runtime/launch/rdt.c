@@ -29,8 +29,8 @@ static int open_resctrl(void)
 }
 
 /*
- * "/" is the root class; if config.json names no class, the class has the container's ID as its
- * name.
+ * Returns the directory name of the class. "/" is the root class. If config.json names no class,
+ * the class is named by the container's ID.
  */
 static const char *class_of(const struct spec_intel_rdt *rdt, const char *id)
 {
@@ -55,7 +55,8 @@ static int open_class(int resctrl, const struct spec_intel_rdt *rdt, const char 
 					 name)
 			       : err_sys("closID \"%s\": make the class", name);
 	/*
-	 * If config.json names a class but no schema, the class must exist already (runtime-spec).
+	 * If config.json names a class but no schema, the class must already exist (runtime-spec),
+	 * so it is not made.
 	 */
 	int fd = openat(resctrl, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? err_sys("open resctrl class \"%s\"", name) : fd;
@@ -117,8 +118,8 @@ int rdt_assign(const struct spec_intel_rdt *rdt, const char *id, pid_t pid)
 }
 
 /*
- * A class that config.json names is shared with other containers and stays. Only what has the
- * container's own ID as its name is removed.
+ * Removes only directories that are named by the container's own ID. A class that config.json names
+ * is shared with other containers and stays.
  */
 int rdt_remove(const char *id, const struct spec_intel_rdt *rdt)
 {

@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Intel RDT: a container's class of service and its monitoring group in resctrl. */
+/*
+ * Makes and removes a container's class of service and monitoring group of Intel RDT, a part of the
+ * CPU that limits caches and memory bandwidth.
+ */
 #pragma once
 #include <sys/types.h>
 
 #include "spec/spec.h"
 
-/* Makes the class and the group if needed, writes the schemata, and moves the process there. */
+/*
+ * Makes the container's class of service and monitoring group if needed, writes the schemata, and
+ * moves the process into both.
+ */
 int rdt_assign(const struct spec_intel_rdt *rdt, const char *id, pid_t pid) must_check;
 
 /*
- * Removes the group. Removes the class too, unless config.json named it, because a named class is
- * shared.
+ * Removes the monitoring group, and also the class unless config.json named it, because a named
+ * class is shared.
  */
 int rdt_remove(const char *id, const struct spec_intel_rdt *rdt) must_check;

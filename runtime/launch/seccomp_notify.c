@@ -30,7 +30,10 @@ static int process_state(const struct container *c, const struct seccomp_agent *
 	return 0;
 }
 
-/* The message is "The Container Process State" of the runtime-spec (config-linux.md). */
+/*
+ * Sends the listener with a message that runtime-spec calls "The Container Process State"
+ * (config-linux.md).
+ */
 int seccomp_notify_send(const struct container *c, const struct seccomp_agent *to, int listener)
 {
 	_cleanup_arena_ struct arena a = {0};

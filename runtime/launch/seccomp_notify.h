@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hands the seccomp listener of the container's process to the program that answers it. */
+/*
+ * Sends the seccomp listener of the container's process to the program that answers it (the seccomp
+ * agent).
+ */
 #pragma once
 #include "launch/container.h"
 
-/* The program that decides about system calls whose action is SCMP_ACT_NOTIFY. */
+/*
+ * The seccomp agent: the program that decides about system calls whose action is SCMP_ACT_NOTIFY.
+ */
 struct seccomp_agent {
 	const struct spec_seccomp *seccomp;
 	pid_t pid;
-	const char *status; /* the container's OCI status, which the seccomp agent is told */
+	const char *status; /* the container's OCI status, which is sent to the seccomp agent */
 };
 
 /* Sends INIT's seccomp listener to the agent at linux.seccomp.listenerPath. */

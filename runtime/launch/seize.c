@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. A command that changes a container holds a flock(2) lock on its state
- * directory. While a container is made, that may take for ever: a hook may sleep, and the cgroup
- * may be beneath a frozen one. `delete --force` and `kill KILL` then end the command that holds the
- * lock. The kernel tells which one it is in /proc/locks, so that no file has to be kept for it. On
- * SIGTERM a command that makes a container undoes it (base/interrupt.h).
+ * directory. A command that makes a container may hold the lock forever, for example if a hook
+ * sleeps or if the cgroup is beneath a frozen one. So `delete --force` and `kill KILL` end the
+ * command that holds the lock. They find its pid in /proc/locks, so no file has to record it. On
+ * SIGTERM, a command that makes a container undoes what it has made (base/interrupt.h).
  */
 #include <poll.h>
 #include <signal.h>
@@ -22,14 +22,15 @@
 #include "launch/container.h"
 
 #define LOCKS_MAX ((size_t)64 << 20)
-#define OTHERS_MS 10000 /* for a command that holds the lock and does not make the container */
-#define UNDO_MS 5000    /* for undoing, after SIGTERM */
-#define DEATH_MS 10000  /* after SIGKILL */
+/* how long a command that holds the lock but does not make the container may take, in ms */
+#define OTHERS_MS 10000
+#define UNDO_MS 5000   /* how long the maker may take to undo after SIGTERM, in ms */
+#define DEATH_MS 10000 /* how long the maker may take to end after SIGKILL, in ms */
 
 /*
- * Finds the process that holds the lock; 0: none that this process can see. A line of /proc/locks
- * is "1: FLOCK  ADVISORY  WRITE 1234 00:1a:5678 0 EOF", and has "->" behind the number if the
- * process only waits for the lock.
+ * Finds the process that holds the lock. *ret is 0 if there is none, or if this process cannot see
+ * it. A line of /proc/locks is "1: FLOCK ADVISORY WRITE 1234 00:1a:5678 0 EOF", and has "->" after
+ * the first number if the process only waits for the lock.
  */
 static int find_holder(const struct container *c, pid_t *ret)
 {
@@ -61,7 +62,10 @@ static bool ends_within(int pidfd, int ms)
 	return poll(&p, 1, ms) > 0;
 }
 
-/* Returns 1 if a process was ended, and 0 if none holds the lock any more. */
+/*
+ * Ends the process that holds the lock. Returns 1 if a process was ended, and 0 if none holds the
+ * lock any more.
+ */
 static int end_holder(struct container *c, const char *what)
 {
 	pid_t pid, again;
@@ -70,7 +74,10 @@ static int end_holder(struct container *c, const char *what)
 	if (r < 0 || pid <= 0)
 		return r < 0 ? r : 0;
 	_cleanup_fd_ int pidfd = pidfd_open(pid, 0);
-	/* The pid may have become another process's before pidfd_open(): it is looked up again. */
+	/*
+	 * Before pidfd_open() the process may have ended and another may have got its pid. So the
+	 * holder is looked up again.
+	 */
 	if (pidfd < 0 || find_holder(c, &again) < 0 || again != pid)
 		return 0;
 	log_warn("container \"%s\" %s by process %d, which is ended", c->id, what, pid);
@@ -93,7 +100,10 @@ int container_end_maker(struct container *c)
 	return r < 0 ? r : 0;
 }
 
-/* Returns 1 if the lock was taken, 0 if another command has it. */
+/*
+ * Waits up to ms milliseconds for the lock. Returns 1 if the lock was taken, 0 if another process
+ * has it.
+ */
 static int try_lock(struct container *c, int ms)
 {
 	const struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
@@ -118,14 +128,20 @@ int container_seize(struct container *c)
 		r = try_lock(c, OTHERS_MS);
 	if (r == 0)
 		r = end_holder(c, making ? "is being created" : "is being changed");
-	/* The lock is free now, unless a further command has it, or one that is not visible. */
+	/*
+	 * The maker has ended, so the lock is free, unless another command took it, or a process
+	 * that is not visible in /proc/locks holds it.
+	 */
 	if (r >= 0)
 		r = try_lock(c, OTHERS_MS);
 	if (r == 0)
 		return err_set(EBUSY,
 			"container \"%s\": another command holds its state directory locked",
 			c->id);
-	/* This only finds out whether the container still exists, because the lock is taken. */
+	/*
+	 * This process holds the lock already. container_lock() only checks here whether the
+	 * container still exists.
+	 */
 	if (r > 0)
 		r = container_lock(c);
 	return r < 0 ? r : container_read_state(c);

@@ -15,11 +15,11 @@
 #include "ns/spawn.h"
 #include "plan/image.h"
 
-#define PASS_MAX 8 /* descriptors besides the slots */
+#define PASS_MAX 8 /* how many descriptors INIT gets besides those in slots */
 
 /*
- * Makes the JSON of the state that INIT's hooks get, without the status and the pid, which INIT
- * puts in.
+ * Makes the JSON of the container's state for INIT's hooks. INIT itself puts in the status and the
+ * pid.
  */
 static int put_state(struct launch *l, struct init_orders *o)
 {
@@ -49,7 +49,10 @@ static bool has_hooks(const struct plan *p)
 	return false;
 }
 
-/* INIT gets the instructions, not the file, which may be the cache's. */
+/*
+ * INIT gets a memory file with a copy of the filter's instructions, because the file that l has
+ * open may be the one in the cache.
+ */
 static int put_filter(struct launch *l, struct init_orders *o)
 {
 	struct strbuf program = {0};
@@ -70,7 +73,7 @@ static int put_filter(struct launch *l, struct init_orders *o)
 	return 0;
 }
 
-/* The slots that INIT's steps need. */
+/* Puts into the orders the slots (numbered descriptors of the plan) that INIT's steps need. */
 static int put_slots(struct launch *l, struct init_orders *o)
 {
 	int32_t *slots = arena_array(&l->c->arena, (size_t)l->plan.nslots + 1, sizeof(*slots));
@@ -124,7 +127,10 @@ static int make_orders(struct launch *l, const struct step *clone, struct init_o
 	return r;
 }
 
-/* Remembers the file by which "created" is told from "running": see container.h. */
+/*
+ * Stores the device and inode number of the file that INIT executes. Other commands compare them to
+ * tell "created" from "running": see container.h.
+ */
 static int remember_image(struct launch *l, int image)
 {
 	struct stat st;
@@ -173,7 +179,7 @@ static int spawn(struct launch *l, const struct step *clone, struct init_orders 
 	return ns_spawn(&a, &l->child);
 }
 
-/* See step_enter(). */
+/* Opens the pid namespace that the process has to enter: see step_enter(). */
 static int open_pid_ns(struct launch *l, int *ret)
 {
 	char path[48];
@@ -195,7 +201,11 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 		.container = l->exec.container,
 		.pid_ns = -1,
 		.hook_out = {-1, -1},
-		/* Only INIT's user can write the maps of the namespace that it makes. */
+		/*
+		 * If caisson is not root, INIT stays dumpable until its id maps are written,
+		 * because the /proc files of a non-dumpable process belong to root, and caisson
+		 * could not write the maps.
+		 */
 		.hide_late = geteuid() != 0 && (clone->clone.flags & CLONE_NEWUSER),
 	};
 
@@ -216,7 +226,10 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 		r = spawn(l, clone, &o, image);
 	free(o.filter);
 	fd_close(theirs);
-	/* Only INIT keeps these open, so that their end tells of its execve(2). */
+	/*
+	 * The runtime closes its own copies, so that only INIT has these open, and execve(2) in
+	 * INIT shows as their end.
+	 */
 	fd_close(&l->create.start_fifo);
 	fd_close(&l->create.result_fifo);
 	if (r >= 0 && o.hide_late)

@@ -22,7 +22,7 @@ int launch_say_start(int channel)
 	return channel_send(channel, CHANNEL_REACHED, 0, "start", -EBADF);
 }
 
-/* VM mode: `start` takes the place of `create` at the monitor's channel. */
+/* VM mode: connects to the monitor, which has waited for `start` since `create` ended. */
 static int start_monitor(struct launch *l)
 {
 	struct container *c = l->c;
@@ -38,7 +38,10 @@ static int start_monitor(struct launch *l)
 	return launch_await_exec(l);
 }
 
-/* Reads what INIT says of its start, until INIT has executed the program or has ended. */
+/*
+ * Reads the messages that INIT writes into result.fifo, until INIT has executed the program or has
+ * ended.
+ */
 static int read_result(const struct container *c, int pidfd, int fifo)
 {
 	const struct init_watch w = {.interrupt = -EBADF,
@@ -69,7 +72,9 @@ static int read_result(const struct container *c, int pidfd, int fifo)
 
 static int start_init(const struct container *c, int pidfd)
 {
-	/* INIT has both open. Opening does not wait, because INIT may have ended. */
+	/*
+	 * INIT has both FIFOs open. They are opened without waiting, because INIT may have ended.
+	 */
 	_cleanup_fd_ int result =
 		openat(c->dir, "result.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
 	if (result < 0)
@@ -100,9 +105,10 @@ int launch_poststart(struct container *c, const struct spec *s)
 }
 
 /*
- * The specification wants a container stopped whose start failed. If a hook failed, startContainer
- * or poststart, the container is also destroyed and its poststop hooks run (runtime.md, lifecycle,
- * steps 7, 9, 12 and 13). Every such message begins with the field that it is about.
+ * Ends a container whose start failed, as the specification demands: the container is stopped. If a
+ * startContainer or poststart hook failed, the container is also destroyed and its poststop hooks
+ * run (runtime.md, lifecycle, steps 7, 9, 12 and 13). The message of such a failure begins with the
+ * name of the hook's field, by which it is recognised.
  */
 static int stop_after_failure(struct container *c, const struct spec *s, int r)
 {
@@ -114,7 +120,9 @@ static int stop_after_failure(struct container *c, const struct spec *s, int r)
 	return err_set(-r, "%s", msg ? msg : "");
 }
 
-/* The messages begin with runc's words, because people and their scripts look for them. */
+/*
+ * The messages begin with the same words as runc's, because people and their scripts look for them.
+ */
 static int check_created(const struct container *c, enum container_status status)
 {
 	switch (status) {
@@ -152,7 +160,9 @@ int launch_start(struct container *c)
 			"cannot start container \"%s\": its config.json has no process", c->id);
 	l.c = c;
 	l.spec = s;
-	/* The pidfd is opened before the program runs, because the program may end at once. */
+	/*
+	 * The pidfd is opened before the program is started, because the program may end at once.
+	 */
 	l.child.pidfd = container_pidfd(c);
 	r = l.child.pidfd < 0 ? l.child.pidfd : notify_open(&n, c);
 	if (r < 0)
@@ -166,7 +176,7 @@ int launch_start(struct container *c)
 		return stop_after_failure(c, s, r);
 	n.main_pid = c->pid;
 	/*
-	 * The lock is given up, because other commands may exec in, pause or kill the container
+	 * The lock is released, because other commands may exec in, pause or kill the container
 	 * from now on.
 	 */
 	flock(c->dir, LOCK_UN);

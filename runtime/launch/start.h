@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What launch_start() and launch_run() share. */
+/* Functions that launch_start() and launch_run() share. */
 #pragma once
 #include "launch/container.h"
 
-/* Sends "start" to INIT, which waits for it at its end of the channel. */
+/* Sends "start" through the channel to INIT, which waits for it. */
 int launch_say_start(int channel) must_check;
 
-/* Runs the poststart hooks. */
+/* Runs the poststart hooks of config.json. */
 int launch_poststart(struct container *c, const struct spec *s) must_check;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The directory of all state directories: where it is, and whether it can be trusted. */
+/* Finds the directory of all state directories, and checks whether it can be trusted. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,8 @@
 #include "base/sys.h"
 #include "launch/container.h"
 
-#define TMP_ROOT "/tmp/caisson-%u" /* of an ordinary user without XDG_RUNTIME_DIR */
+/* state root of an ordinary user without XDG_RUNTIME_DIR; %u is the uid */
+#define TMP_ROOT "/tmp/caisson-%u"
 
 bool container_in_userns(void)
 {
@@ -17,9 +18,10 @@ bool container_in_userns(void)
 }
 
 /*
- * The engine of an ordinary user (rootless podman) runs caisson as root of a user namespace. Root
- * in a container with a user namespace looks the same, but has a /run and a systemd of its own.
- * Only the environment tells the two apart; this is runc's rule for it.
+ * Says whether caisson acts for an ordinary user. Rootless podman runs caisson as root of a user
+ * namespace. To caisson, root in a container with a user namespace looks the same, but such a
+ * container has a /run and a systemd of its own. Only the environment tells the two apart, and this
+ * is the rule by which runc does.
  */
 bool container_for_user(void)
 {
@@ -76,10 +78,10 @@ static bool is_tmp_root(const char *root)
 }
 
 /*
- * Refuses a directory that another user could change, because whoever can write to it can put a
- * config.json of their own there, and caisson would run its hooks. The default in /tmp may have
- * been made by anyone beforehand, so its mode must be exact. Root's own directories serve ordinary
- * users too, because root could change their state anyway.
+ * Refuses a directory that another user could change, because whoever can write to it could put a
+ * config.json there whose hooks caisson would run. The default directory in /tmp may have been made
+ * by another user, so no other user may even read it. An ordinary user may use a directory that
+ * root owns, because root could change the state anyway.
  */
 static int check_root(int fd, const char *root)
 {
@@ -103,7 +105,10 @@ static int check_root(int fd, const char *root)
 	return 0;
 }
 
-/* The default in /tmp must not be a symbolic link, because another user may have made the link. */
+/*
+ * Opens the directory without following a symbolic link if it is the default in /tmp, because
+ * another user may have made the link.
+ */
 int container_open_root(const char *root, bool create)
 {
 	int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (is_tmp_root(root) ? O_NOFOLLOW : 0);
@@ -128,8 +133,8 @@ int container_open_root(const char *root, bool create)
 }
 
 /*
- * Whether an entry of the root can be a container's: the runtime's own files (".seccomp") begin
- * with a dot, which no container's ID does.
+ * Says whether an entry of the root can be a container's directory. The runtime's own entries
+ * (".seccomp") begin with a dot, which no container's ID does.
  */
 static int may_be_container(const struct dirent *e)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which status a container has, and the marks in its state directory that tell. */
+/*
+ * Finds out which status a container has, and makes the files in its state directory by which
+ * commands know it.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -23,8 +26,8 @@ int process_start_time(pid_t pid, uint64_t *ret)
 		return n < 0 && errno != ESRCH ? err_sys("read %s", path) : -ESRCH;
 	buf[n] = '\0';
 	/*
-	 * The process's name may hold any character, ")" too, so the fields are counted from the
-	 * last ")".
+	 * The process's name in /proc/PID/stat may contain any character, even ")", so the fields
+	 * are counted from the last ")".
 	 */
 	char *p = strrchr(buf, ')');
 	char state;
@@ -44,8 +47,8 @@ static bool is_alive(const struct container *c)
 }
 
 /*
- * Says whether another process holds the lock. The probe takes a shared lock, so that two probes at
- * once do not take each other for the holder.
+ * Says whether another process holds the lock on this file. The test takes a shared lock, so that
+ * two processes that test at the same time do not see each other as the holder.
  */
 static int is_locked(int dir, const char *name)
 {
@@ -58,7 +61,7 @@ static int is_locked(int dir, const char *name)
 	return errno == EWOULDBLOCK ? 1 : err_sys("probe the lock of %s", name);
 }
 
-/* Says whether INIT still waits for its start. */
+/* Says whether INIT still waits for `start`. */
 static bool is_waiting(const struct container *c)
 {
 	const struct init_watch w = {
@@ -80,8 +83,8 @@ int container_status(struct container *c, enum container_status *ret)
 {
 	if (c->pid == 0) {
 		/*
-		 * The container has no process yet. Another command is creating it now, or was
-		 * killed while creating it.
+		 * The container has no process yet: another command is making it now, or was killed
+		 * while it made it.
 		 */
 		int locked = c->locked ? 0 : is_locked(c->dir, ".");
 		*ret = locked > 0 ? CONTAINER_CREATING : CONTAINER_STOPPED;

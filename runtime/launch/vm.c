@@ -16,7 +16,7 @@
 #include "monitor/monitor.h"
 #include "ns/channel.h"
 
-#define GUEST_BUILT "guest" /* where caisson-init is in a build directory */
+#define GUEST_BUILT "guest" /* path of the program caisson-init below the build directory */
 #define CACHE_DIR "/var/cache/caisson"
 
 static void warn_of_labels(const struct spec_process *p)
@@ -113,13 +113,13 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 }
 
 /*
- * Reads the flags of the mounts that the guest gets as shares. A source that is nosuid on the host
- * must be nosuid in the guest too, and the guest's kernel cannot see the host's flag.
+ * Reads the flags of the mounts that the guest gets as virtio-fs shares. If a source is nosuid on
+ * the host, the guest must mount it nosuid too, and the guest's kernel cannot see the host's flag.
  */
 static int read_mount_flags(struct launch *l, uint32_t **ret)
 {
 	static const struct {
-		unsigned long stat; /* statvfs(3) */
+		unsigned long stat; /* flag of statvfs(3) */
 		uint32_t attr;
 	} flags[] = {
 		{ST_RDONLY, MOUNT_ATTR_RDONLY},

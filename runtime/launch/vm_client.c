@@ -31,8 +31,8 @@ static int kill_monitor(struct container *c)
 }
 
 /*
- * The guest's kernel delivers the signal, so that a killed guest has written its data. If the guest
- * does not answer to SIGKILL, the monitor is killed by force.
+ * Sends a signal to the container. The guest's kernel delivers it, so that a killed guest still
+ * writes its data to disk. If the guest does not react to SIGKILL, the monitor itself is killed.
  */
 int vm_signal(struct container *c, int sig, bool all)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What commands ask the monitor of a running container in a microVM. */
+/* Asks the monitor of a running microVM on behalf of commands, for example for statistics. */
 #pragma once
 #include "launch/container.h"
 
@@ -9,20 +9,23 @@ struct agent_reader;
 int vm_signal(struct container *c, int sig, bool all) must_check;
 int vm_freeze(struct container *c, bool frozen) must_check;
 
-/* what is "ps" or "stats". The caller releases the reply in *ret. */
+/*
+ * Asks the monitor for `what`, which is "ps" or "stats". *ret is the reply, which the caller
+ * releases.
+ */
 int vm_ask(struct container *c, const char *what, struct agent_frame *ret) must_check;
 
-/* Changes the guest's part of the limits. */
+/* Sends the guest new limits for the cgroup inside it. */
 int vm_update(struct container *c, const struct cg_resources *guest) must_check;
 
 /*
- * Returns a socket that becomes readable when the guest's kernel has killed a process for want of
- * memory.
+ * Returns a socket that becomes readable when the guest's kernel has killed a process because
+ * memory ran out.
  */
 int vm_watch(struct container *c) must_check;
 
 /*
- * Reads that socket. Returns 1 if the guest's kernel has killed a process, 0 if it has not, and
- * -ESRCH if the monitor closed the socket.
+ * Reads the socket of vm_watch(). Returns 1 if the guest's kernel has killed a process, 0 if it has
+ * not, and -ESRCH if the monitor closed the socket.
  */
 int vm_watch_read(int sock, struct agent_reader *r) must_check;

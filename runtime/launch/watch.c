@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The runtime learns that INIT has executed the program from the end of the
- * channel, or of result.fifo, because execve(2) closes INIT's descriptors. But a process of the
- * container that may trace INIT can open INIT's descriptors, or copy them (pidfd_getfd(2)), and
- * keep them. The end never comes then. So the runtime looks at INIT itself too: at its pidfd, and
- * at the file that it executes.
+ * Theory of operation. The runtime waits until INIT, the container's first process, has executed
+ * the program. execve(2) closes INIT's descriptors, so the runtime sees the end of the channel, or
+ * of result.fifo. But a process of the container that may trace INIT can open INIT's descriptors,
+ * or copy them (pidfd_getfd(2)), and keep them open. Then the end never comes. So the runtime also
+ * looks at INIT itself: at its pidfd, and at the file that it executes.
  */
 #include "launch/watch.h"
 
@@ -14,7 +14,7 @@
 
 #include "base/interrupt.h"
 
-/* How often the runtime looks at the file that INIT executes: first soon, then seldom. */
+/* How often the runtime checks which file INIT executes: often at first, rarely later. */
 #define FIRST_MS 4
 #define MOST_MS 64
 
@@ -43,7 +43,10 @@ int init_watch_wait(const struct init_watch *w, int fd)
 			continue;
 		if (p[0].revents)
 			return 1;
-		/* INIT may have written its last message just before it ended. */
+		/*
+		 * INIT may have written a last message just before it ended, so fd is polled once
+		 * more.
+		 */
 		if (p[1].revents || (w->ino && init_has_executed(w)))
 			return poll(p, 1, 0) > 0;
 		int r = p[2].revents ? interrupt_read(w->interrupt) : 0;

@@ -1,27 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the runtime waits for INIT. */
+/* Waits for messages from INIT, and notices if INIT has ended or has executed the program. */
 #pragma once
 #include "launch/host.h"
 
-/* INIT as one who waits for it knows it. */
+/* What a process that waits for INIT knows about it. */
 struct init_watch {
 	pid_t pid;
 	int pidfd;
-	int interrupt; /* of interrupt_block(), or -EBADF: signals are not blocked */
-	/* of the file that INIT is executed from; 0: INIT does not execute the program now */
+	int interrupt; /* descriptor from interrupt_block(); -EBADF: signals are not blocked */
+	/*
+	 * device and inode number of the file from which INIT is executed; 0: INIT is not about to
+	 * execute the program
+	 */
 	uint64_t dev, ino;
 };
 
 /*
- * Says whether the process executes another file than this one. A process that has ended counts as
- * one that does. If its file cannot be looked at, the process has not executed the program: nobody
- * has said that it runs.
+ * Says whether the process executes another file than the one in w. Returns true for a process that
+ * has ended. Returns false if the kernel does not let the file be looked at, because then nothing
+ * shows that the program runs.
  */
 bool init_has_executed(const struct init_watch *w);
 
 /*
- * Waits until fd, the runtime's end of the channel or of result.fifo, can be read or is at its end
- * (returns 1), or until INIT has executed the program or has ended and fd has nothing to read
- * (returns 0). -EINTR with a message: a signal has come.
+ * Waits for fd, the runtime's end of the channel or of result.fifo. Returns 1 if fd can be read or
+ * is at its end. Returns 0 if INIT has executed the program or has ended and fd has nothing to
+ * read. Returns -EINTR with a message if a signal has come.
  */
 int init_watch_wait(const struct init_watch *w, int fd) must_check;
