@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The capability sets of the process as bit sets, for the two steps that write them. Private to
- * step/.
- */
+/* The capability sets of a process as bit sets, which two steps of this folder write. */
 #pragma once
 #include "spec/spec.h"
 
@@ -13,6 +10,9 @@ struct cap_sets {
 int cap_sets_read(struct cap_sets *ret) must_check;
 int cap_sets_write(const struct cap_sets *sets) must_check;
 
-/* Which of caps a process that has the sets `now` can be given. caps NULL: none are asked for. */
+/*
+ * Returns the part of `caps` that a process whose present sets are `now` can be given. If caps is
+ * NULL, the result is empty.
+ */
 struct cap_sets cap_sets_grantable(
 	const struct spec_capabilities *caps, const struct cap_sets *now);

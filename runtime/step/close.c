@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CLOSE: from here on INIT holds nothing of the host. Whatever was opened on the way is closed, not
- * by a list of what INIT knows of, but by a list of what it keeps.
+ * CLOSE: closes every descriptor in INIT except for those on a list of what INIT keeps, so that
+ * INIT holds nothing of the host from here on. It is a list of what to keep and not of what to
+ * close, so that no descriptor is forgotten.
  */
 #include <linux/close_range.h>
 #include <stdlib.h>
@@ -25,7 +26,10 @@ static bool has_later_hooks(const struct step_ctx *c, const struct step *s)
 	return false;
 }
 
-/* In a microVM the filter is in a file, which SECCOMP reads. */
+/*
+ * Returns the slot of the file that holds the system call filter, or -1. In a microVM the SECCOMP
+ * step reads the filter from that file.
+ */
 static int filter_slot(const struct step_ctx *c)
 {
 	for (size_t i = 0; !c->filter && i < c->plan->n; i++)

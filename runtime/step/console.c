@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The terminal is made in the container's own devpts, after PIVOT, so that
- * ttyname(3) works in the container. Its master goes to the runtime, which hands it to its caller.
+ * ttyname(3) works in the container. INIT sends the terminal's master to the runtime, which hands
+ * it
+ * to its caller.
  *
  * Everything in the container may be forged, and the container is already running when an exec asks
- * for a terminal. So the devpts is recognised by its file system type, "ptmx" is opened within it
- * without crossing links or mounts, and the slave side comes from the master itself (TIOCGPTPEER),
+ * for a terminal. So this file checks the file system type of the devpts, opens "ptmx" in it
+ * without crossing links or mounts, and gets the slave side from the master itself (TIOCGPTPEER),
  * not from a path (CVE-2025-52565).
  */
 #include <linux/magic.h>
@@ -35,7 +37,7 @@ static int open_master(int root)
 		return pts;
 	if (fstatfs(pts, &fs) < 0)
 		return err_sys("stat /dev/pts");
-	/* A devpts has only one directory, so that this must be its root. */
+	/* A devpts has only one directory, so any directory in a devpts is its root. */
 	if (fs.f_type != DEVPTS_SUPER_MAGIC)
 		return err_set(ENODEV, NO_DEVPTS, "but something else is there");
 	int fd = sys_openat2(pts, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0,
@@ -65,8 +67,8 @@ static int open_slave(int master, const struct spec_process *p)
 	if ((size.ws_row || size.ws_col) && ioctl(slave, TIOCSWINSZ, &size) < 0)
 		return err_sys("process.consoleSize: set the terminal's size");
 	/*
-	 * Only the user changes. The group is what devpts gave: the group tty, if the gid= option
-	 * says so.
+	 * Only the owner of the terminal changes. Its group stays as devpts set it: the group tty,
+	 * if the mount's gid= option says so.
 	 */
 	if (p->user.uid && fchown(slave, p->user.uid, (gid_t)-1) < 0)
 		return err_sys("process.user.uid: give the terminal to user %u", p->user.uid);
@@ -115,11 +117,15 @@ static int mount_on_console(struct step_ctx *c, int slave)
 }
 
 /*
- * Makes the terminal the controlling terminal of the session, and standard input, output and error.
+ * Makes the terminal the controlling terminal of the session, and makes it standard input, output
+ * and error.
  */
 static int take_over_terminal(struct step_ctx *c, int slave)
 {
-	/* If a FORK comes, the process that it makes leads the session, and does this. */
+	/*
+	 * If a FORK step follows, the process that FORK makes leads the session, and takes the
+	 * terminal there.
+	 */
 	if (!c->plan->exec || c->forked) {
 		/* setsid() fails with EPERM if this process leads a session already. */
 		if (setsid() < 0 && getsid(0) != getpid())

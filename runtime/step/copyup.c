@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tmpcopyup: a tmpfs starts with a copy of the directory that it covers. The source is hostile and
- * may change during the copying. So every entry is opened without following links, and only the
- * descriptor tells what is copied. The destination is a file system that no other process has seen
- * yet. The size of the tmpfs limits how much is copied.
+ * Does "tmpcopyup": a new tmpfs starts with a copy of the directory that it will cover. The source
+ * is hostile and may change during the copying. So every entry is opened without following links,
+ * and its type is read from the descriptor, not from the name. The destination is a file system
+ * that no other process has seen yet. The size of the tmpfs limits how much is copied.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -14,8 +14,12 @@
 #include "base/fd.h"
 #include "step/mnt.h"
 
-#define DEPTH_MAX 128   /* levels of directories; each needs two descriptors */
-#define XATTR_MAX 65536 /* bytes of all names, and of one value: the kernel's limit */
+/* how many levels of directories are copied; each level needs two descriptors */
+#define DEPTH_MAX 128
+/*
+ * the kernel's limit for the names of all extended attributes of a file and for one value, in bytes
+ */
+#define XATTR_MAX 65536
 
 static int copy_dir(int from, int to, int depth);
 
@@ -30,8 +34,7 @@ static int entry_failed(const char *name)
 }
 
 /*
- * Copies the extended attributes that the tmpfs and the user namespace allow, and leaves out the
- * others.
+ * Copies the extended attributes. Skips those that the tmpfs or the user namespace does not allow.
  */
 static int copy_xattrs(int in, int out, const char *name)
 {
@@ -54,8 +57,8 @@ static int copy_xattrs(int in, int out, const char *name)
 }
 
 /*
- * Gives the copy its owner. With an empty path, the file is fd itself. If the user namespace does
- * not map the owner (EINVAL), the copy stays INIT's.
+ * Sets the owner of the copy. If the path is empty, the file is fd itself. If the user namespace
+ * does not map the owner's id (EINVAL), the copy keeps INIT as its owner.
  */
 static int copy_owner(int fd, const char *path, const struct stat *st)
 {
@@ -81,16 +84,16 @@ static int copy_attrs(int in, int out, const struct stat *st, const char *name)
 }
 
 /*
- * Copies the parts of the file that hold data, because a tmpfs would fill with the zeros of its
- * holes. Returns -1 and errno.
+ * Copies the parts of the file that hold data, and skips the holes, because they would take up
+ * memory in a tmpfs if they were written as zeros. Returns -1 and errno on failure.
  */
 static int copy_data(int in, int out, off_t size)
 {
 	for (off_t at = 0; at < size;) {
 		off_t from = lseek(in, at, SEEK_DATA);
 		if (from < 0 && errno == ENXIO)
-			break; /* there is only a hole up to the end */
-		/* Every file of a file system without SEEK_DATA counts as data. */
+			break; /* The rest of the file is a hole. */
+		/* If the file system does not support SEEK_DATA, the whole file counts as data. */
 		off_t end = from < 0 ? size : lseek(in, from, SEEK_HOLE);
 		if (from < 0)
 			from = at;
@@ -101,7 +104,8 @@ static int copy_data(int in, int out, off_t size)
 			if (n < 0 && errno != EINTR)
 				return -1;
 			if (n == 0)
-				return ftruncate(out, size); /* it was cut meanwhile */
+				/* The file was shortened while it was copied. */
+				return ftruncate(out, size);
 		}
 	}
 	return ftruncate(out, size);
@@ -111,7 +115,10 @@ static int copy_file(int dir, int to, const char *name)
 {
 	struct stat st;
 
-	/* O_NONBLOCK, because the file may have become a fifo, whose open would wait. */
+	/*
+	 * O_NONBLOCK, because the file may have been replaced by a FIFO, and opening that would
+	 * wait.
+	 */
 	_cleanup_fd_ int in =
 		openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (in < 0 || fstat(in, &st) < 0)
@@ -156,7 +163,8 @@ static int copy_entry(int dir, int to, const char *name, int depth)
 	struct stat st;
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0 : entry_failed(name); /* deleted meanwhile */
+		/* If the entry was deleted meanwhile, it is skipped. */
+		return errno == ENOENT ? 0 : entry_failed(name);
 	switch (st.st_mode & S_IFMT) {
 	case S_IFREG:
 		return copy_file(dir, to, name);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Device nodes and the links of /dev. The last component of a path is never followed. If an image
- * has a link there, the result is an error; if it links /dev itself out of the root, the node is
- * made inside the root (CVE-2026-47766).
+ * Makes device nodes and the links of /dev. The last component of a path is never followed: if an
+ * image has a link there, it is an error. If an image links /dev itself to a place outside of the
+ * root, the node is made inside the root (CVE-2026-47766).
  */
 #include <stdio.h>
 #include <sys/sysmacros.h>
@@ -57,8 +57,8 @@ static int not_the_device(const struct spec_device *d, const struct stat *st, co
 }
 
 /*
- * Changes the mode by descriptor (fd is O_PATH), because before Linux 6.6 no chmod(2) by name can
- * refuse to follow a link.
+ * Changes the mode through /proc/self/fd (fd is an O_PATH descriptor), because before Linux 6.6 no
+ * chmod(2) by name can refuse to follow a link.
  */
 static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 {
@@ -69,16 +69,16 @@ static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 	if (errno != ENOSYS)
 		return -1;
 	/*
-	 * The path leads to fd's file and nowhere else, because proc is the host's own procfs, and
-	 * this is a magic link in it.
+	 * Through this path only the file of fd can be reached, because proc is the host's own
+	 * procfs, and the path is a magic link in it.
 	 */
 	snprintf(path, sizeof(path), "self/fd/%d", fd);
 	return fchmodat(c->proc, path, mode, 0);
 }
 
 /*
- * Gives dir/name its owner and mode if they differ. Anything but the wanted device there is an
- * error.
+ * Sets the owner and the mode of dir/name if they differ from d. Fails if dir/name is anything but
+ * the wanted device.
  */
 static int adjust_node(struct step_ctx *c, int dir, const char *name, const struct spec_device *d)
 {
@@ -105,8 +105,8 @@ static int adjust_node(struct step_ctx *c, int dir, const char *name, const stru
 }
 
 /*
- * Mounts tree, a detached copy of the mount of the host's node. The node keeps the host's mode and
- * owner.
+ * Mounts `tree`, a detached copy of the mount of the host's device node, on dir/name. The node
+ * keeps the mode and owner that it has on the host.
  */
 static int bind_device(int tree, int dir, const char *name, const struct spec_device *d)
 {
@@ -129,8 +129,8 @@ static int bind_device(int tree, int dir, const char *name, const struct spec_de
 }
 
 /*
- * Binds the host's node, because mknod(2) was refused although the plan expected it to work. This
- * happens in a user namespace that caisson was started in and does not know of.
+ * Bind-mounts the host's device node, because mknod(2) failed although the plan expected it to
+ * succeed. This happens if caisson was started in a user namespace and could not tell.
  */
 static int bind_instead(int dir, const char *name, const struct spec_device *d)
 {
@@ -155,7 +155,10 @@ int step_device(struct step_ctx *c, const struct step *s)
 	int r = mnt_clean_path(d->path, path);
 	if (r < 0)
 		return err_ctx(r, "path");
-	/* /dev/ptmx is always a link to the container's own pts/ptmx, which SYMLINK makes. */
+	/*
+	 * A device /dev/ptmx is skipped, because /dev/ptmx is always a link to the container's own
+	 * pts/ptmx, which SYMLINK makes.
+	 */
 	if (streq(path, "/dev/ptmx"))
 		return 0;
 	_cleanup_fd_ int dir = path_parent(c->root, path, &name);
@@ -175,9 +178,9 @@ int step_device(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Makes a link of /dev. If the image has something at the path, that stays, as in every runtime.
- * Only /dev/ptmx is replaced, because it must lead to the container's own devpts (config-linux.md,
- * default devices).
+ * Makes a link in /dev. If the image already has a file at the path, that file stays, as in other
+ * runtimes. Only /dev/ptmx is replaced, because it must lead to the container's own devpts
+ * (config-linux.md, default devices).
  */
 int step_symlink(struct step_ctx *c, const struct step *s)
 {

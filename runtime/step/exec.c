@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. FIND_PROGRAM runs as root of the container, in the new root file system, so
- * that create can report what is wrong with process.cwd and process.args. Root may be denied what
- * the user is allowed: a directory on NFS, or one whose owner the user namespace does not map. Then
- * FIND_PROGRAM leaves c->exe NULL, and EXEC searches again with the user's rights.
+ * that `create` can already report what is wrong with process.cwd and process.args. Root may be
+ * denied what the container's user is allowed, for example in a directory on NFS, or in one whose
+ * owner the user namespace does not map. Then FIND_PROGRAM leaves c->exe NULL, and EXEC searches
+ * again with the user's rights.
  *
  * The directory and the program are looked up by path_open(), which follows no magic links, so that
  * neither can be reached through /proc/self/fd/N or /proc/self/exe (CVE-2024-21626, CVE-2019-5736).
  * All descriptors of the runtime are close-on-exec.
  *
- * Engines parse the messages, so the words are runc's, lower case included.
+ * Engines parse the messages, so they are the same as runc's and start in lower case.
  */
 #include <limits.h>
 #include <signal.h>
@@ -20,14 +21,13 @@
 #include "base/path.h"
 #include "step/step.h"
 
-#define ARG_LENGTH_MAX 131071 /* bytes of one string: MAX_ARG_STRLEN has one more, for the NUL */
+/* longest argument in bytes: the kernel's MAX_ARG_STRLEN without the NUL */
+#define ARG_LENGTH_MAX 131071
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define PASSWD_MAX (1024 * 1024)
 
-/*
- * Opens the root file system if that is not open, because CLOSE closes it.
- */
+/* Returns the root file system. Opens it again if CLOSE has closed it. */
 static int open_root(struct step_ctx *c)
 {
 	if (c->root < 0)
@@ -54,8 +54,8 @@ static int cwd_error(const char *cwd, int r)
 }
 
 /*
- * A missing directory is made for a container, and belongs to root; for an exec it is an error.
- * runc does both.
+ * Changes into process.cwd. If the directory is missing, it is made for a new container, as root's;
+ * for an exec this is an error. runc does the same.
  */
 static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 {
@@ -72,8 +72,8 @@ static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 	if (fchdir(fd) < 0)
 		return cwd_error(p->cwd, -errno);
 	/*
-	 * The kernel says "(unreachable)" for a directory outside of the root; getcwd(3) then fails
-	 * with ENOENT.
+	 * If the directory is outside of the root, the kernel reports it as "(unreachable)", for
+	 * which getcwd(3) fails with ENOENT.
 	 */
 	if (!getcwd(path, sizeof(path)) || path[0] != '/')
 		return err_set(EPERM,
@@ -95,8 +95,8 @@ static const char *env_get(char *const *env, const char *name)
 }
 
 /*
- * Returns the sixth field of the user's line of /etc/passwd, or NULL. The file is the container's
- * and may hold anything.
+ * Returns the home directory (sixth field) of the user's line in /etc/passwd, or NULL. The text
+ * comes from the container and may contain anything.
  */
 static const char *passwd_home(struct arena *a, const char *text, uint32_t uid)
 {
@@ -134,7 +134,7 @@ static const char *home_of(struct step_ctx *c, uint32_t uid)
 
 	if (root < 0)
 		return "/";
-	/* O_NONBLOCK, because the file could be a fifo, whose open would wait. */
+	/* O_NONBLOCK, because the file could be a FIFO, and opening that would wait. */
 	_cleanup_fd_ int fd = path_open(root, "/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return "/";
@@ -156,9 +156,9 @@ static size_t name_hash(const char *entry, size_t len)
 }
 
 /*
- * Copies env without an empty HOME and without the entries that a later one of the same name
- * overrides, because getenv(3) would find the first one and shells the last. A hash table makes
- * this fast, because Kubernetes hands down thousands of variables.
+ * Copies env without an empty HOME. If a name occurs more than once, only the last entry is copied,
+ * because getenv(3) would find the first one and shells the last. A hash table makes this fast,
+ * because Kubernetes passes thousands of variables.
  */
 static int copy_env(struct arena *a, char *const *env, size_t n, char **out, size_t *ret_n)
 {
@@ -192,9 +192,9 @@ static int copy_env(struct arena *a, char *const *env, size_t n, char **out, siz
 }
 
 /*
- * Makes the program's environment from process.env, or from what the runtime made of it
- * (LISTEN_FDS, NOTIFY_SOCKET). If HOME is missing, it comes from the container's /etc/passwd, as in
- * runc. TERM is not added, because neither runc nor crun do that.
+ * Makes the program's environment from process.env, or from the copy to which the runtime has added
+ * LISTEN_FDS or NOTIFY_SOCKET. If HOME is missing, it is read from the container's /etc/passwd, as
+ * in runc. TERM is not added, because neither runc nor crun does that.
  */
 static int make_env(struct step_ctx *c, const struct spec_process *p)
 {
@@ -219,8 +219,8 @@ static int make_env(struct step_ctx *c, const struct spec_process *p)
 }
 
 /*
- * Returns 0 if the program can be executed, -ENOEXEC if the file may not be executed, and -EACCES
- * if the file cannot be looked up with these rights.
+ * Returns 0 if the program can be executed, -ENOEXEC if the file is not executable, and -EACCES if
+ * this process's rights do not suffice to look the file up.
  */
 static int check_program(int root, const char *cwd, const char *path)
 {
@@ -257,7 +257,7 @@ static int program_error(const char *path, int r)
 		return err_set(ENOTDIR, "exec: \"%s\": stat %s: not a directory", path, path);
 	case EISDIR:
 		return err_set(EISDIR, "exec: \"%s\": is a directory: permission denied", path);
-	case ENOEXEC: /* not EACCES, because other rights would not help */
+	case ENOEXEC: /* This is not EACCES, because a search with other rights would not help. */
 		return err_set(EPERM, "exec: \"%s\": permission denied", path);
 	case ELOOP:
 		return err_set(ELOOP,
@@ -270,8 +270,8 @@ static int program_error(const char *path, int r)
 }
 
 /*
- * Searches PATH as execvp(3) does: an empty element is the working directory, and a file that
- * cannot be executed is passed over.
+ * Searches PATH as execvp(3) does: an empty element means the working directory, and a file that
+ * cannot be executed is skipped.
  */
 static int search_path(struct step_ctx *c, const struct spec_process *p, const char **ret)
 {
@@ -294,13 +294,13 @@ static int search_path(struct step_ctx *c, const struct spec_process *p, const c
 		if (!*dir)
 			break;
 	}
-	/* Engines know only these two texts. */
+	/* Engines recognise this failure by these two texts only. */
 	return err_set(denied ? EACCES : ENOENT,
 		"exec: \"%s\": executable file not found in $PATH: %s", name,
 		denied ? "permission denied" : "no such file or directory");
 }
 
-/* Returns -EACCES if something on the way cannot be looked up with the present rights. */
+/* Finds the program. Returns -EACCES if the present rights do not suffice to look it up. */
 static int find_program(struct step_ctx *c, const struct spec_process *p, const char **ret)
 {
 	const char *name = p->args.n ? p->args.v[0] : "";
@@ -328,9 +328,10 @@ static void exit_as_killed(int sig)
 }
 
 /*
- * Says whether INIT must handle this signal itself. The kernel drops a signal to the first process
- * of a pid namespace if its action is the default one (pid_namespaces(7)). INIT waits for its start
- * as such a process, and people stop it with these signals. execve(2) removes the handlers.
+ * Says whether INIT needs a handler for this signal. INIT is the first process of a pid namespace,
+ * and the kernel drops a signal to such a process if its action is the default one
+ * (pid_namespaces(7)). People use these signals to stop a container whose INIT still waits for
+ * `start`. execve(2) removes the handlers.
  */
 static bool needs_handler(int sig, bool first)
 {
@@ -338,9 +339,9 @@ static bool needs_handler(int sig, bool first)
 }
 
 /*
- * The program starts with no signal ignored and none blocked, although callers of caisson ignore
- * some: conmon and Go programs ignore SIGPIPE, a shell's background job ignores SIGINT. This is
- * done here and not at EXEC, because EXEC is under the seccomp filter.
+ * Resets all signals, so that the program starts with none ignored and none blocked. Callers of
+ * caisson ignore some: conmon and Go programs ignore SIGPIPE, and a shell's background job ignores
+ * SIGINT. This is not left to EXEC, because EXEC runs under the seccomp filter.
  */
 static int reset_signals(void)
 {
@@ -374,7 +375,7 @@ int step_find_program(struct step_ctx *c, const struct step *s)
 	return r;
 }
 
-/* Returns the name of the array that has the longest string. */
+/* Returns the name of the array, process.args or process.env, that has the longest string. */
 static const char *longest_string(const struct spec_process *p, char *const *env, size_t *ret_len)
 {
 	const char *name = "process.args";
@@ -454,8 +455,8 @@ int step_exec(struct step_ctx *c, const struct step *s)
 	if (errno != EACCES)
 		return exec_error(c, p);
 	/*
-	 * Root found this program, but the user may not execute it. The user may be allowed another
-	 * one of that name, further along PATH.
+	 * Root found this program, but the user may not execute it. Further along PATH there may be
+	 * a program of the same name that the user may execute.
 	 */
 	const char *other = NULL;
 	if (find_program(c, p, &other) >= 0 && !streq(other, c->exe)) {

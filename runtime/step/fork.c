@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The steps by which a process comes into namespaces that exist already, and forks, because
- * setns(2) of a pid namespace, and unshare(2) of a time namespace, concern the caller's children
- * only.
+ * The steps by which a process enters namespaces that already exist, and forks. The fork is needed
+ * because setns(2) of a pid namespace and unshare(2) of a time namespace take effect only for
+ * children of the caller.
  */
 #include <inttypes.h>
 #include <sched.h>
@@ -33,15 +33,18 @@ static bool has_listener(const struct plan *p)
 }
 
 /*
- * Where the container has no user namespace of its own, setns(2) to it fails with EINVAL, because
- * it is the caller's own; the caller has left it out of c->enter_flags then.
+ * Enters the namespaces of the container's first process. If the container has no user namespace of
+ * its own, the caller has left CLONE_NEWUSER out of c->enter_flags, because setns(2) into the
+ * caller's own user namespace fails with EINVAL.
  */
 int step_enter(struct step_ctx *c, const struct step *s)
 {
 	/*
-	 * The thread that hands over a listener must exist before the pid namespace is entered.
-	 * That namespace has a descriptor of its own then, because from within the others this
-	 * process may not look at the container's first process any more.
+	 * The thread that hands over a seccomp listener cannot be started after the pid namespace
+	 * was entered. So the other namespaces are entered first, then the thread is started, then
+	 * the pid namespace is entered. The pid namespace has a descriptor of its own for this,
+	 * because from within the other namespaces this process may not look at the container's
+	 * first process any more.
 	 */
 	const bool split = has_listener(c->plan) && c->enter_flags & CLONE_NEWPID;
 	const uint64_t flags = c->enter_flags & ~(uint64_t)(split ? CLONE_NEWPID : 0);
@@ -53,7 +56,10 @@ int step_enter(struct step_ctx *c, const struct step *s)
 		return r;
 	if (split && setns(c->pid_ns, CLONE_NEWPID) < 0)
 		return err_sys("enter the pid namespace of the container");
-	/* The process has no ATTACH_ROOT step, because it is in the container's root now. */
+	/*
+	 * The plan of an exec has no ATTACH_ROOT step to open the root, because this process is in
+	 * the container's root now.
+	 */
 	c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return c->root < 0 ? err_sys("open the container's root") : 0;
 }
@@ -75,8 +81,8 @@ int step_time_ns(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * The child's first act, where it has reports to make: it waits until the parent, which reports its
- * pid, has ended. Returns the pid as the parent has it, or 0.
+ * Waits, in the child that FORK made, until the parent has reported the child's pid and has ended.
+ * Returns the child's pid as the parent saw it, or 0.
  */
 static pid_t wait_for_end(int fd)
 {
@@ -90,7 +96,10 @@ static pid_t wait_for_end(int fd)
 	return pid;
 }
 
-/* A system call filter may hold already, and then allows clone(2) more often than clone3(2). */
+/*
+ * Forks by clone(2), because a system call filter may be loaded already, and filters allow clone(2)
+ * more often than clone3(2).
+ */
 static pid_t fork_under_filter(void)
 {
 	return (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
@@ -104,7 +113,10 @@ static bool joins_pid_ns(const struct plan *p)
 	return false;
 }
 
-/* Makes a procfs of this process's pid namespace, which no directory has. Sets no message. */
+/*
+ * Makes a procfs of this process's pid namespace that is mounted on no directory. Returns its
+ * descriptor. Sets no error message on failure.
+ */
 static int make_private_proc(void)
 {
 	_cleanup_fd_ int fs = fsopen("proc", FSOPEN_CLOEXEC);
@@ -116,9 +128,10 @@ static int make_private_proc(void)
 }
 
 /*
- * Other containers may be in a pid namespace that was joined, and look at the child's descriptors.
- * So the child never has the host's procfs, which shows the host's processes, but one that shows
- * what those containers see already. In a user namespace the kernel may refuse to make one.
+ * Gives the child a new procfs. Other containers may be in the pid namespace that was joined, and
+ * can look at the child's descriptors. So the child must not have the host's procfs, which shows
+ * the host's processes, but one that shows only what those containers see already. In a user
+ * namespace the kernel may refuse to make one.
  */
 static int replace_proc(struct step_ctx *c)
 {
@@ -137,7 +150,8 @@ static pid_t fork_into_namespaces(struct step_ctx *c, const struct step *s)
 		return -1;
 	pid_t pid = sys_clone3(&args);
 	if (pid > 0 && write(end[1], &pid, sizeof(pid)) < 0)
-		err_clear(); /* the pipe has room, and the child does without */
+		/* A failure is ignored: the pipe has room, and the child can do without its pid. */
+		err_clear();
 	if (pid != 0)
 		return pid;
 	close(end[1]);
@@ -148,8 +162,8 @@ static pid_t fork_into_namespaces(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * The child leads a session of its own, so that it gets signals from the runtime and not from the
- * terminal that caisson was started on, and so that it can have the container's terminal.
+ * Makes the child the leader of a session of its own. So it gets its signals from the runtime and
+ * not from the terminal on which caisson was started, and it can have the container's terminal.
  */
 static int lead_session(struct step_ctx *c)
 {
@@ -168,7 +182,7 @@ int step_fork(struct step_ctx *c, const struct step *s)
 	if (hide_proc)
 		fd_close(&c->proc);
 	pid_t pid = s->fork.staged ? fork_into_namespaces(c, s) : fork_under_filter();
-	/* For a pid namespace whose first process has ended the kernel says ENOMEM. */
+	/* The kernel fails with ENOMEM if the first process of the pid namespace has ended. */
 	if (pid < 0)
 		return err_sys("make the container's process");
 	int r = pid == 0 && hide_proc ? replace_proc(c) : 0;
@@ -177,7 +191,7 @@ int step_fork(struct step_ctx *c, const struct step *s)
 	if (pid == 0)
 		return lead_session(c);
 	r = c->peer.forked(c->peer.data, pid);
-	/* HOST would never learn of this process, which must not go on. */
+	/* The child must not go on, because the host's side was not told of it. */
 	if (r < 0)
 		kill(pid, SIGKILL);
 	_exit(r < 0);

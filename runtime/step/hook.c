@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hooks: programs that get the container's state on standard input.
+ * Runs hooks: programs that get the container's state on standard input.
  *
  * Theory of operation. The parent polls the hook's pidfd, the pipe with the hook's output, and the
- * pipe to the hook until the state is written. Only the pidfd ends the loop, because a hook need
- * not read, may close its output early, and may leave a daemon behind that holds the output open
- * for ever. While it writes, the parent keeps the reading end of the input pipe open too, so that a
- * hook which does not read cannot cause a SIGPIPE.
+ * pipe to the hook until the state is written. The loop ends only when the pidfd says that the hook
+ * has ended, because a hook need not read its input, may close its output early, and may leave a
+ * daemon behind that holds the output open forever. While the parent writes, it keeps the reading
+ * end of the input pipe open too, so that a hook which does not read cannot cause a SIGPIPE.
  *
- * The hook leads a session of its own, so that it has no terminal that could stop it. When it is
- * killed, its process group is killed with it, that is everything that it started and that did not
- * leave the group on purpose. The kernel kills the hook if the runtime ends.
+ * The hook leads a session of its own, so that it has no terminal that could stop it. When the
+ * parent kills the hook, it kills the hook's whole process group: everything that the hook started
+ * and that did not leave the group on purpose. The kernel kills the hook if the runtime ends.
  *
- * Only the last OUTPUT_KEPT bytes of the output are kept, because they are only for the error
+ * Only the last OUTPUT_KEPT bytes of the output are kept, because they are only needed for the
+ * error
  * message.
  */
 #include <ctype.h>
@@ -37,22 +38,27 @@
 struct hook_run {
 	pid_t pid;
 	int pidfd;
-	int interrupt;         /* interrupt_open() */
-	int in_read, in_write; /* the hook's standard input; closed once the state is written */
-	int out;               /* its standard output and error */
-	int failure;           /* where the child reports the errno of a failed execve(2) */
-	const char *state;     /* what is left to write */
+	int interrupt; /* descriptor from interrupt_open() */
+	/* pipe to the hook's standard input; closed once the state is written */
+	int in_read, in_write;
+	int out;     /* pipe from the hook's standard output and error */
+	int failure; /* pipe through which the child reports the errno of a failed execve(2) */
+	const char *state; /* the part of the state that is not yet written */
 	size_t len;
 	char kept[OUTPUT_KEPT + 1];
 	size_t nkept;
 };
 
-/* What hooks of one kind have in common. */
+/* What all hooks of one kind share. */
 struct hook_env {
 	const char *state;
 	size_t len;
 	const int *out;
-	struct step_ctx *ctx; /* of INIT, whose filter may be left to load; NULL: HOST's hooks */
+	/*
+	 * INIT's context, because a hook may have to load its seccomp filter; NULL: the host runs
+	 * the hooks
+	 */
+	struct step_ctx *ctx;
 };
 
 static void hook_run_release(struct hook_run *run)
@@ -66,29 +72,32 @@ static void hook_run_release(struct hook_run *run)
 }
 #define _cleanup_hook_run_ __attribute__((cleanup(hook_run_release), unused))
 
-/* Becomes the hook, in the child. Never returns. */
+/* Turns the child into the hook by execve(2). Never returns. */
 static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 	const struct hook_env *e, const int stdio[3], int failure, pid_t parent)
 {
 	char *const only_path[] = {(char *)hook->path, NULL};
 	char *const *args = hook->args.n ? (char *const *)hook->args.v : only_path;
 	/*
-	 * A hook without `env` gets the runtime's, as in runc and crun, because short hooks rely on
-	 * PATH.
+	 * A hook without `env` gets the runtime's environment, as in runc and crun, because short
+	 * hooks rely on PATH.
 	 */
 	char *const *env = hook->has_env ? (char *const *)hook->env.v : environ;
 	sigset_t none;
 	int code;
 
-	/* clone3() has reset the signals that were handled, but not those that were ignored. */
+	/*
+	 * clone3() has reset the signals that had handlers, but not those that were ignored, so
+	 * these are reset here.
+	 */
 	for (int sig = 1; sig < NSIG; sig++)
 		(void)signal(sig, SIG_DFL);
 	sigemptyset(&none);
 	errno = 0;
 	/*
-	 * dup2() clears close-on-exec, unless both descriptors are the same. They never are,
-	 * because make_pipe() makes none below 3. getppid() is asked, because the parent may have
-	 * ended before prctl().
+	 * dup2() clears close-on-exec, unless both descriptors are the same, which they never are,
+	 * because make_pipe() makes none below 3. The parent may have ended before prctl(), so
+	 * getppid() is checked afterwards.
 	 */
 	if (setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent ||
 		dup2(stdio[0], 0) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0 ||
@@ -96,7 +105,7 @@ static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 		sigprocmask(SIG_SETMASK, &none, NULL) < 0) {
 		code = errno ? errno : ESRCH;
 	} else if (e->ctx && (code = -seccomp_load_late(e->ctx)) > 0) {
-		/* The code is what is told. */
+		/* The parent gets the error code of the failed call. */
 	} else {
 		execve(hook->path, args, env);
 		code = errno;
@@ -106,7 +115,7 @@ static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 }
 
 /*
- * Makes a pipe. Both ends are close-on-exec and not below 3, even if standard descriptors are
+ * Makes a pipe. Both ends are close-on-exec. Neither is below 3, even if a standard stream is
  * closed.
  */
 static int make_pipe(int *ret_read, int *ret_write)
@@ -132,9 +141,10 @@ static int set_nonblocking(int fd)
 }
 
 /*
- * Forks, and opens the child's pidfd. If a system call filter denies clone3(2), as engines'
- * profiles do, with whatever error number, clone(2) is tried; if the kernel has refused, it refuses
- * that too. The child cannot be reaped before its pidfd is there.
+ * Forks, and opens the child's pidfd. clone3(2) is tried first. Seccomp profiles of engines deny it
+ * with various error numbers, so clone(2) is tried after any failure; if the kernel itself has
+ * refused, clone(2) fails too. The child is not reaped before its pidfd is open, so its pid stays
+ * valid.
  */
 static pid_t fork_hook(int *ret_pidfd)
 {
@@ -186,8 +196,8 @@ static int start_hook(struct hook_run *run, const struct spec_hook *hook, const 
 }
 
 /*
- * Reads all that is there now and keeps the last bytes of it. Returns -EPIPE at the end of the
- * output.
+ * Reads all output that is in the pipe now and keeps its last bytes. Returns -EPIPE at the end of
+ * the output.
  */
 static int read_output(struct hook_run *run)
 {
@@ -227,8 +237,8 @@ static void write_state(struct hook_run *run)
 }
 
 /*
- * Waits until the hook has ended: 0, or -ETIMEDOUT, or -EINTR if this process was told to end. A
- * negative deadline_ms means that there is none.
+ * Waits until the hook has ended. Returns 0, -ETIMEDOUT after the deadline, or -EINTR if a signal
+ * asked this process to end. If deadline_ms is negative, there is no deadline.
  */
 static int watch_hook(struct hook_run *run, int64_t deadline_ms)
 {
@@ -271,7 +281,7 @@ static int reap_hook(const struct hook_run *run, siginfo_t *ret)
 	return r < 0 ? err_sys("wait for it") : 0;
 }
 
-/* Returns the output as one line without the blanks at its end; "" if there is none. */
+/* Returns the hook's output as one line without the blanks at its end, or "" if there is none. */
 static const char *output_text(struct hook_run *run)
 {
 	while (run->nkept && (unsigned char)run->kept[run->nkept - 1] <= ' ')
@@ -289,8 +299,8 @@ static int hook_outcome(struct hook_run *run, const siginfo_t *si)
 
 	if (read(run->failure, &code, sizeof(code)) == sizeof(code))
 		/*
-		 * ENOENT is told in words of caisson's own, because engines read the kernel's words
-		 * as "the container's program was not found".
+		 * ENOENT gets a text of caisson's own, because engines take the kernel's text to
+		 * mean that the container's program was not found.
 		 */
 		return err_set(code, "cannot be executed: %s",
 			code == ENOENT ? "the file, or its interpreter, was not found"
@@ -326,7 +336,10 @@ static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 	if (timeout > INT64_MAX / 2000)
 		timeout = INT64_MAX / 2000;
 	int64_t deadline = timeout > 0 ? clock_ms() + timeout * 1000 : -1;
-	/* If the signals are not blocked, one of them ends this process, and the hook with it. */
+	/*
+	 * If the caller has not blocked the signals, such a signal simply ends this process, and
+	 * the kernel then kills the hook.
+	 */
 	run.interrupt = interrupt_open();
 	int r = start_hook(&run, hook, e);
 	if (r < 0)
@@ -334,7 +347,7 @@ static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 	r = watch_hook(&run, deadline);
 	if (r < 0) {
 		/*
-		 * The hook is also killed by its pidfd, because it may not have come to setsid()
+		 * The hook is also killed by its pidfd, because it may not have called setsid()
 		 * yet, which makes its process group.
 		 */
 		kill(-run.pid, SIGKILL);
@@ -363,8 +376,8 @@ static int run_hooks(const char *name, const struct spec_hooks *hooks, const str
 	if (!hooks->n)
 		return 0;
 	/*
-	 * If SIGCHLD is ignored, as some callers hand it down, the kernel throws exit statuses
-	 * away.
+	 * If the caller of caisson has set SIGCHLD to be ignored, the kernel discards exit
+	 * statuses, so the action is reset.
 	 */
 	if (sigaction(SIGCHLD, NULL, &old) < 0)
 		return err_sys("sigaction");
@@ -390,8 +403,9 @@ int hooks_run(const char *name, const struct spec_hooks *hooks, const char *stat
 }
 
 /*
- * Gives hooks without an environment the container's. runc does this for startContainer hooks, and
- * engines rely on it; all other hooks get the runtime's environment.
+ * Gives every hook without an environment the container's environment. runc does this for
+ * startContainer hooks, and engines rely on it. All other kinds of hooks get the runtime's
+ * environment.
  */
 static int with_process_env(
 	struct step_ctx *c, const struct spec_hooks *hooks, struct spec_hooks *ret)
@@ -429,7 +443,10 @@ int step_hooks(struct step_ctx *c, const struct step *s)
 		.len = state.len,
 		.out = c->hook_out,
 		.ctx = streq(s->hooks.name, "startContainer") ? c : NULL};
-	/* Those of startContainer run behind the filter, which may not let umask(2) through. */
+	/*
+	 * Only createContainer hooks get the caller's umask back. startContainer hooks run under
+	 * the seccomp filter, which may forbid umask(2).
+	 */
 	bool own = c->umask_changed && streq(s->hooks.name, "createContainer");
 	mode_t mask = own ? umask(c->umask) : 0;
 	r = run_hooks(s->hooks.name, &hooks, &e);

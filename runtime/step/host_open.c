@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. HOST opens the source of a bind mount before there is a container: with the
- * runtime's rights, because INIT may be an unprivileged user by then, and in the runtime's mount
- * namespace. INIT gets a detached copy of the mount and no path, so that nothing is looked up
- * twice.
+ * Theory of operation. The host's side opens the source of a bind mount before the container
+ * exists. It does so because it has the runtime's rights, while INIT may already be an unprivileged
+ * user, and because it is in the runtime's mount namespace. INIT gets a detached copy of the mount
+ * and no path, so that no path is looked up twice.
  *
- * A copy of a shared mount belongs to the same peer group, and what the container mounts beneath it
- * would appear on the host. So every copy is made a slave, unless config.json asks for something
- * else.
+ * A copy of a shared mount belongs to the same peer group as the original, so mounts that the
+ * container makes beneath it would appear on the host. So every copy is made a slave, unless
+ * config.json asks for another propagation.
  */
 #include "step/host_open.h"
 
@@ -17,7 +17,9 @@
 #include "base/userns.h"
 #include "step/mnt.h"
 
-/* Names the property of config.json, within the step's field, that the path came from. */
+/*
+ * Returns the property of config.json, within the step's field, from which the source's path came.
+ */
 static const char *source_property(const struct step *s)
 {
 	if (s->kind != STEP_OPEN_SOURCE)
@@ -58,20 +60,23 @@ static int set_propagation(int tree, const struct step *s)
 	const char *p = source_property(s);
 
 	/*
-	 * The copy of the root never stays a peer of the host's mount, because every mount of the
-	 * container would then appear on the host, and pivot_root(2) refuses a shared root.
-	 * ROOT_PROPAGATION makes it shared again later, in a peer group of its own.
+	 * The copy of the root is never left in the peer group of the host's mount, because every
+	 * mount of the container would then appear on the host, and because pivot_root(2) refuses a
+	 * shared root. ROOT_PROPAGATION can make it shared again later, in a peer group of its own.
 	 */
 	if (s->kind != STEP_OPEN_SOURCE && base == MS_SHARED)
 		base = MS_SLAVE;
-	/* An unbindable copy could not be masked, and no part of it could be made read-only. */
+	/*
+	 * An unbindable mount is made private, because the container's masked and read-only paths
+	 * are made by binding parts of it.
+	 */
 	if (base == MS_UNBINDABLE)
 		base = MS_PRIVATE;
 	if (!base)
 		base = MS_SLAVE;
 	/*
-	 * "shared" asks for the copy to stay in the source's peer group, which it would leave as a
-	 * slave.
+	 * If config.json asks for "shared", the copy stays in the source's peer group. If it were
+	 * made a slave first, it would leave that group.
 	 */
 	bool keep = (own & MS_SHARED) && !(own & MS_REC);
 	if (!(own & MS_REC) && !keep && mnt_set_propagation(tree, base | MS_REC) < 0)
@@ -92,7 +97,10 @@ static int map_text(const struct spec_id_maps *maps, struct strbuf *text)
 	return 0;
 }
 
-/* Makes a user namespace that is only there for its maps. */
+/*
+ * Makes a user namespace with these id maps for id-mapped mounts. No process of the container runs
+ * in it.
+ */
 static int open_userns(const struct spec_id_maps *uid, const struct spec_id_maps *gid)
 {
 	_cleanup_strbuf_ struct strbuf uids = {0}, gids = {0};
@@ -139,7 +147,10 @@ static int map_mount(int tree, const struct step *s)
 	return mnt_setattr(tree, m && m->ridmap, &attr) < 0 ? idmap_failed(tree, s) : 0;
 }
 
-/* Opens the source: on the host, or in the container's root. Returns -1 or less and errno. */
+/*
+ * Opens the source of a mount, on the host or in the container's root. Returns less than 0 and sets
+ * errno on failure.
+ */
 static int open_source(int root, const struct step *s, int flags)
 {
 	if (!s->open.in_root)
@@ -151,8 +162,8 @@ static int open_source(int root, const struct step *s, int flags)
 }
 
 /*
- * copy-symlink: opens the source without following it, if it is a symbolic link, so that the link
- * can be read. Returns -EBADF if the source is no link and is to be mounted.
+ * Handles the option copy-symlink: if the source is a symbolic link, opens the link itself, so that
+ * it can be read. Returns -EBADF if the source is not a link and must be mounted.
  */
 static int open_link(int root, const struct step *s)
 {
@@ -166,7 +177,7 @@ static int open_link(int root, const struct step *s)
 	return S_ISLNK(st.st_mode) ? take_fd(&fd) : -EBADF;
 }
 
-/* Makes a detached copy of the mount at the source. Returns -1 and errno. */
+/* Makes a detached copy of the mount at the source. Returns -1 and sets errno on failure. */
 static int copy_source(int root, const struct step *s)
 {
 	bool nofollow = s->open.mount && s->open.mount->src_nofollow;
@@ -180,7 +191,10 @@ static int copy_source(int root, const struct step *s)
 	return fd < 0 ? -1 : mnt_clone(fd, s->open.recursive);
 }
 
-/* root: the container's, for a source in it. */
+/*
+ * Copies the mount of the source. For a source inside the container, root is the container's root
+ * file system.
+ */
 static int copy_mount(int root, const struct step *s)
 {
 	struct stat st;
@@ -220,7 +234,7 @@ int step_open(struct step_ctx *c, const struct step *s)
 
 	if (fd < 0)
 		return fd;
-	/* The array is INIT's own copy, in which HOST has left this slot empty. */
+	/* The array is INIT's own copy. The host's side has left this slot empty in it. */
 	((int *)c->slots)[s->slot] = fd;
 	return 0;
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HOST's side of bind mounts: it copies mounts while it has the rights for it and sees the host's
- * files.
+ * Copies the mounts that a container binds, on the host's side, because only there caisson has the
+ * rights for it and sees the host's files.
  */
 #pragma once
 #include "plan/plan.h"
 
 /*
- * Makes a detached copy of the mount that an OPEN_ROOT or OPEN_SOURCE step names, with its
- * propagation set and its ids mapped. ATTACH_ROOT's step has the same data. Only INIT can do a step
- * whose path is one of the container's root. Returns a close-on-exec descriptor.
+ * Makes a detached copy of the mount that an OPEN_ROOT, OPEN_SOURCE or ATTACH_ROOT step names, with
+ * its propagation set and its ids mapped. If the path is inside the container's root, only INIT can
+ * call this. Returns a close-on-exec descriptor.
  */
 int open_tree_copy(const struct step *s) must_check;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The order is MAPPED_ROOT, ..., USER, CAPABILITIES. If the user id changes
- * from 0 to another one, the kernel clears the effective set, and without PR_SET_KEEPCAPS the
- * permitted set too. So USER keeps the permitted set, and CAPABILITIES makes it effective again,
- * because cutting the bounding set needs a capability. Either change makes the process "not
- * dumpable": its files in /proc belong to root from then on, so that nothing may write to them
- * after USER.
+ * Theory of operation. The order of the steps is MAPPED_ROOT, ..., USER, CAPABILITIES. If the user
+ * id changes from 0 to another one, the kernel clears the effective capabilities, and without
+ * PR_SET_KEEPCAPS the permitted ones too. So USER keeps the permitted set, and CAPABILITIES makes
+ * it effective again, because removing capabilities from the bounding set needs a capability. USER
+ * and CAPABILITIES make the process "not dumpable": its files in /proc belong to root afterwards,
+ * so nothing may write to them after USER.
  */
 #include <grp.h>
 #include <linux/capability.h>
@@ -22,7 +22,7 @@
 #define CAP_BIT(cap) (UINT64_C(1) << (cap))
 
 /*
- * Says whether this user namespace forbids setgroups(2), as /proc/PID/setgroups tells
+ * Says whether this user namespace forbids setgroups(2), by reading /proc/PID/setgroups
  * (user_namespaces(7)).
  */
 static bool setgroups_denied(int proc)
@@ -34,8 +34,9 @@ static bool setgroups_denied(int proc)
 }
 
 /*
- * If setgroups(2) is denied, the caller's groups stay, all of them seen as the overflow group. This
- * is no error, because it cannot be changed and config.json asks for no groups.
+ * Drops the supplementary groups. If setgroups(2) is denied, the caller's groups stay, and all of
+ * them are seen as the overflow group. This is not reported as an error, because it cannot be
+ * changed and config.json asks for no groups.
  */
 static int drop_groups(int proc)
 {
@@ -49,8 +50,8 @@ static int drop_groups(int proc)
 }
 
 /*
- * Capabilities that came through execve(2) in the ambient set (ns/spawn.c) are the user namespace
- * root's own from here on; hooks must not get them that way.
+ * Empties the ambient set. It holds capabilities that had to survive execve(2) (ns/spawn.c). INIT
+ * is root of the user namespace now and has them anyway, and hooks must not inherit them.
  */
 static int clear_inherited_caps(void)
 {
@@ -84,9 +85,9 @@ int step_mapped_root(struct step_ctx *c, const struct step *s)
 
 /*
  * Makes the user the owner of the standard streams, because only their owner can open /dev/stdout
- * and the like. A device that the caller passed on (its terminal, /dev/null) stays as it is; a
- * terminal that caisson made becomes the user's. A failure is ignored: a pipe whose owner has no
- * mapping cannot be given away, and works all the same.
+ * and similar files. A device that the caller passed on (its terminal, /dev/null) keeps its owner;
+ * a terminal that caisson made is given to the user. Failures are ignored, because a pipe whose
+ * owner has no mapping cannot be given away, and still works.
  */
 static void own_stdio(uid_t uid, bool own_terminal)
 {
@@ -126,9 +127,9 @@ static int id_error(const char *field, const char *mappings, uint32_t id)
 }
 
 /*
- * If config.json has no umask, it is 0022, as in runc and crun. The specification wants the
- * caller's, but the one in force here is caisson's own, 0, under which it makes files with exact
- * modes.
+ * Sets user, groups and umask. If config.json has no umask, it is 0022, as in runc and crun. The
+ * specification wants the caller's umask, but caisson has set its own to 0, so that it makes files
+ * with exact modes.
  */
 int step_user(struct step_ctx *c, const struct step *s)
 {
@@ -145,7 +146,10 @@ int step_user(struct step_ctx *c, const struct step *s)
 		return err_sys("keep the capabilities over the change of user");
 	if (setresuid(u->uid, u->uid, u->uid) < 0)
 		return id_error("uid", "uidMappings", u->uid);
-	/* The flag has served its purpose. execve(2) would clear it too. */
+	/*
+	 * PR_SET_KEEPCAPS is only needed while the user id changes, so it is cleared here.
+	 * execve(2) would clear it too.
+	 */
 	if (u->uid && prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
 		return err_sys("PR_SET_KEEPCAPS 0");
 	return 0;
@@ -184,8 +188,8 @@ int cap_sets_write(const struct cap_sets *sets)
 }
 
 /*
- * Says which inheritable capabilities can be set: the kernel takes a new one only if it is in the
- * bounding set.
+ * Returns the inheritable capabilities that can be set: the kernel accepts a new one only if it is
+ * in the bounding set.
  */
 static uint64_t inheritable_grantable(uint64_t want, const struct cap_sets *now)
 {
@@ -211,8 +215,8 @@ struct cap_sets cap_sets_grantable(const struct spec_capabilities *caps, const s
 }
 
 /*
- * Removes all but `want` from the bounding set. *ret_have is what of `want` was in it. Stops at the
- * first number that the kernel does not know.
+ * Removes everything but `want` from the bounding set. *ret_have is the part of `want` that was in
+ * the set. Stops at the first number that the kernel does not know as a capability.
  */
 static int cut_bounding_set(uint64_t want, uint64_t *ret_have)
 {
@@ -230,8 +234,8 @@ static int cut_bounding_set(uint64_t want, uint64_t *ret_have)
 		if (errno == EINVAL)
 			return 0;
 		/*
-		 * This also fails without CAP_SETPCAP, which is no error if the capability is not
-		 * in the set.
+		 * Without CAP_SETPCAP this call fails even for a capability that is not in the set,
+		 * which is not an error.
 		 */
 		int code = errno;
 		int have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
@@ -268,8 +272,8 @@ static int add_cap_name(struct strbuf *b, int cap)
 }
 
 /*
- * Warns, in one line, of all capabilities that were asked for and not granted. The specification
- * wants a warning and no failure.
+ * Logs one warning that names all capabilities that were asked for and not granted, because the
+ * specification wants a warning and not a failure.
  */
 static int warn_missing_caps(
 	const struct spec_capabilities *want, const struct spec_capabilities *have)
@@ -310,8 +314,8 @@ static int warn_missing_caps(
 }
 
 /*
- * Without process.capabilities the process gets none, as in crun, because whoever forgets the
- * property should not get all. The plan passes NULL then.
+ * Sets the capabilities. If config.json has no process.capabilities, the plan passes NULL and the
+ * process gets none, as in crun, because a forgotten property should not grant everything.
  */
 int step_capabilities(struct step_ctx *c, const struct step *s)
 {
@@ -325,9 +329,10 @@ int step_capabilities(struct step_ctx *c, const struct step *s)
 		return r;
 	struct cap_sets final = cap_sets_grantable(want, &now);
 	/*
-	 * First, everything that is permitted becomes effective, and so CAP_SETPCAP too. The
-	 * inheritable set is written at the same time, because the bounding set still allows it
-	 * now; `bounding` does not limit it later.
+	 * First all permitted capabilities become effective, CAP_SETPCAP among them, which the next
+	 * calls need. The inheritable set is written in the same call, because capabilities must
+	 * still be in the bounding set for this; a later cut of the bounding set does not remove
+	 * them.
 	 */
 	struct cap_sets all = {now.permitted, now.permitted, final.inheritable};
 	if (memcmp(&all, &now, sizeof(all)) != 0 && (r = cap_sets_write(&all)) < 0)
@@ -346,7 +351,10 @@ int step_capabilities(struct step_ctx *c, const struct step *s)
 	r = cap_sets_write(&final);
 	if (r < 0)
 		return r;
-	/* The program must not get the caller's ambient set. */
+	/*
+	 * The ambient set that the caller passed on is cleared, because the program must not get
+	 * it.
+	 */
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return err_sys("clear the ambient capabilities");
 	have.ambient = raise_ambient(want->ambient & have.permitted & have.inheritable);

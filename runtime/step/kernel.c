@@ -6,7 +6,8 @@
 #include "base/path.h"
 #include "step/step.h"
 
-#define UTS_MAX (sizeof(((struct utsname *)0)->nodename) - 1) /* 64 bytes, for both names */
+/* longest host name and domain name in bytes (64) */
+#define UTS_MAX (sizeof(((struct utsname *)0)->nodename) - 1)
 
 static int uts_error(const char *name)
 {
@@ -31,8 +32,9 @@ int step_domainname(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Follows the rule of sysctl(8) that the first separator decides. "net.ipv4.conf.eth0/1.forwarding"
- * and "net/ipv4/conf/eth0.1/forwarding" are the same file, of the interface eth0.1.
+ * Turns the name of a sysctl into a path below /proc/sys. As in sysctl(8), the separator that comes
+ * first decides whether "." or "/" separates components. So "net.ipv4.conf.eth0/1.forwarding" and
+ * "net/ipv4/conf/eth0.1/forwarding" are the same file, for the interface eth0.1.
  */
 static int sysctl_path(const char *key, char *ret, size_t size)
 {
@@ -44,7 +46,7 @@ static int sysctl_path(const char *key, char *ret, size_t size)
 	char *name = ret + strlen("sys/");
 	for (char *p = name; dots && *p; p++)
 		*p = *p == '.' ? '/' : *p == '/' ? '.' : *p;
-	/* Every component must be a name, because "", "." and ".." could lead out of /proc/sys. */
+	/* Empty components, "." and ".." are refused, because they could lead out of /proc/sys. */
 	for (const char *p = name;; p++) {
 		size_t len = strcspn(p, "/");
 		if (len == 0 || strncmp(p, ".", len) == 0 || strncmp(p, "..", len) == 0)

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hides paths and makes paths read-only. This is done after PIVOT, to what the container will see.
- * An ordinary config.json has more than a dozen such paths, so that each costs as few system calls
- * as possible.
+ * Hides paths and makes paths read-only. This is done after PIVOT, so it applies to what the
+ * container will see. A usual config.json has more than a dozen such paths, so each must cost as
+ * few system calls as possible.
  *
- * What covers the paths is made once: the host's /dev/null for files (root.c), an empty file system
- * for directories. The first use attaches it, and the later ones attach clones, because the kernel
- * clones only what is attached in this namespace; it clones detached mounts only from Linux 6.15
- * on.
+ * The covers are made once: the host's /dev/null for files (root.c), and an empty file system for
+ * directories. The cover itself is attached at its first use, and a clone of it at each further
+ * use, because the kernel clones only mounts that are attached in this namespace; before Linux 6.15
+ * it does not clone detached ones.
  */
 #include "base/path.h"
 #include "step/mnt.h"
 
-/* Makes an empty directory in which nothing can be changed. */
+/* Makes an empty file system in which no one can create or change anything. */
 static int make_empty_fs(struct step_ctx *c)
 {
 	_cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
 
 	/*
-	 * The only inode is the root directory. The limits are for a container that can remount it.
+	 * The file system has only one inode, its root directory. The limits keep it empty even if
+	 * the container can remount it as writable.
 	 */
 	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0) < 0 ||
 		fsconfig(fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0 ||
@@ -46,7 +47,10 @@ static int cover_path(struct step_cover *with, int target, const char *path)
 	return 0;
 }
 
-/* Returns -ENOENT if there is nothing at this path, and so nothing to do. */
+/*
+ * Opens the path in the container. Returns -ENOENT if it does not exist; then there is nothing to
+ * hide.
+ */
 static int open_path(struct step_ctx *c, const char *path)
 {
 	int fd = path_open(c->root, path, O_PATH);
@@ -84,7 +88,7 @@ int step_readonly_path(struct step_ctx *c, const struct step *s)
 	if (target < 0)
 		return target == -ENOENT ? 0 : target;
 	/*
-	 * The copy has the mounts beneath the path too, but only the path's own mount becomes
+	 * The copy includes the mounts beneath the path, but only the path's own mount becomes
 	 * read-only, as in other runtimes.
 	 */
 	_cleanup_fd_ int tree = mnt_clone(target, true);

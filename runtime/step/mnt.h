@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the mount steps share. A mount is made detached, gets its attributes, and is attached last,
- * so that no other process ever sees it half done. A target is an O_PATH descriptor, so that what
- * was checked is what is mounted on.
+ * Functions that all mount steps share. A mount is made detached, gets its attributes, and is
+ * attached last, so that no other process ever sees it incomplete. The target of a mount is an
+ * O_PATH descriptor, so that the mount is put on the very file that was checked.
  *
- * The inline functions return -1 and errno, as the system calls do.
+ * The inline functions return -1 and set errno on failure, as the system calls do.
  */
 #pragma once
 #include <limits.h>
@@ -12,7 +12,10 @@
 #include "base/sys.h"
 #include "step/step.h"
 
-/* Makes a detached copy of what is mounted at fd, or of the part of it that fd is. */
+/*
+ * Makes a detached copy of the mount at fd. If fd is a directory within a mount, the copy starts
+ * there.
+ */
 static inline int mnt_clone(int fd, bool recursive)
 {
 	return open_tree(fd, "",
@@ -20,7 +23,10 @@ static inline int mnt_clone(int fd, bool recursive)
 			(recursive ? AT_RECURSIVE : 0));
 }
 
-/* Attaches a detached mount. Afterwards tree is a descriptor of the attached mount's root. */
+/*
+ * Attaches a detached mount at target. Afterwards the descriptor `tree` refers to the root of the
+ * attached mount.
+ */
 static inline int mnt_attach(int tree, int target)
 {
 	return move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
@@ -32,7 +38,10 @@ static inline int mnt_setattr(int fd, bool recursive, const struct mount_attr *a
 		(struct mount_attr *)attr, sizeof(*attr));
 }
 
-/* Sets MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or without. */
+/*
+ * Sets the propagation of the mount to MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE; with
+ * MS_REC, also of all mounts beneath it.
+ */
 static inline int mnt_set_propagation(int fd, uint32_t propagation)
 {
 	struct mount_attr attr = {.propagation = propagation & ~(uint32_t)MS_REC};
@@ -40,12 +49,12 @@ static inline int mnt_set_propagation(int fd, uint32_t propagation)
 	return mnt_setattr(fd, propagation & MS_REC, &attr);
 }
 
-/* What a mount is put on. */
+/* The file or directory on which a mount is put. */
 struct mnt_target {
-	int fd;              /* O_PATH */
-	bool existed;        /* there was something before a mount point was made */
-	struct stat st;      /* of fd */
-	char path[PATH_MAX]; /* the destination without "//", "." and ".." */
+	int fd;              /* O_PATH descriptor of the target */
+	bool existed;        /* the target existed before caisson made a mount point */
+	struct stat st;      /* what fstat(2) says about fd */
+	char path[PATH_MAX]; /* path of the target without "//", "." and ".." */
 };
 
 /* mnt.c: what several files of this folder need. */
@@ -53,45 +62,56 @@ struct mnt_target {
 /* Writes the path to ret without "//", "." and "..": "/a//b/../c/" becomes "/a/c". */
 int mnt_clean_path(const char *path, char ret[static PATH_MAX]) must_check;
 
-/* Rewords an error of base/path.h about a path in the container; r is what it returned. */
+/*
+ * Sets the error message for a path in the container. r is the error that a function of base/path.h
+ * returned. Returns an error.
+ */
 int mnt_path_error(int r, const char *what, const char *path);
 
-/* Sets attr_set, attr_clr and their recursive sisters on a detached or attached mount. */
+/* Applies attr_set, attr_clr and their recursive counterparts to a detached or attached mount. */
 int mnt_apply_attrs(int tree, const struct spec_mount *m) must_check;
 
 /*
- * Makes dir/name a symbolic link to target. Returns 1 if it was made, and 0 if something has that
- * name. path is for messages.
+ * Makes dir/name a symbolic link to target. Returns 1 if the link was made, and 0 if the name
+ * already exists. path is for messages.
  */
 int mnt_try_symlink(int dir, const char *name, const char *path, const char *target) must_check;
 bool mnt_is_link_to(int dir, const char *name, const char *target);
 
 /*
- * Makes a symbolic link in the root. The same link may be there already; anything else there is an
- * error.
+ * Makes a symbolic link in the root. Succeeds if the same link already exists; fails if anything
+ * else is there.
  */
 int mnt_symlink(const struct step_ctx *c, const char *path, const char *target) must_check;
 
-/* mount_fs.c: a detached mount of a new file system for a MOUNT step, with its attributes. */
+/*
+ * mount_fs.c: makes a new file system for a MOUNT step and returns its detached mount, with all
+ * attributes set.
+ */
 int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target *t) must_check;
 
 /*
- * new_fs.c: changes the options of the file system mounted at fd. This is the part of "remount"
- * that is not about the attributes of the mount.
+ * new_fs.c: changes the options of the file system that is mounted at fd. This is the half of a
+ * "remount" that does not concern the attributes of the mount.
  */
 int mnt_reconfigure(int fd, const struct spec_mount *m) must_check;
 
-/* copyup.c: copies the content of the directory `from` into `to`, recursively. `from` may be any
- * descriptor of the directory. */
+/*
+ * copyup.c: copies the content of the directory `from` into `to`, recursively. `from` may be an
+ * O_PATH descriptor.
+ */
 int mnt_copy_up(int from, int to) must_check;
 
 /*
- * console.c: opens /dev/console (O_PATH) to mount something on it. Makes a file there if there is
- * nothing.
+ * console.c: opens /dev/console as O_PATH, so that something can be mounted on it. Makes an empty
+ * file there if there is none.
  */
 int mnt_console_target(int root) must_check;
 
-/* A mount that PIVOT makes read-only, because something is still put into it until then. */
+/*
+ * A mount that stays writable until PIVOT makes it read-only, because other steps put files into it
+ * until then.
+ */
 struct step_late_ro {
 	struct step_late_ro *next;
 	int fd;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The target of a mount is looked up once, beneath the root, as an O_PATH
- * descriptor. The checks are made on that descriptor, and the mount is put on it, so that swapping
- * names in between gains nothing. The mount itself arrives detached and with its attributes set: a
- * copy of the source that HOST made (bind), or a new file system (mount_fs.c).
+ * descriptor. All checks are made on that descriptor, and the mount is attached to it, so that a
+ * process which swaps names in between gains nothing. The mount is detached until then, with its
+ * attributes already set. It is a copy of the source that the host's side made (bind mounts), or a
+ * new file system (mount_fs.c).
  *
- * Programs trust what they find in /proc, and so does the kernel's LSM interface; an image with a
- * link /proc -> /evil would have its own files there. So only a procfs may be mounted on /proc, and
- * beneath it only the files that lxcfs replaces. Neither procfs nor sysfs is mounted through a
- * symbolic link.
+ * Programs trust what they find in /proc, and so does the kernel's LSM interface. An image with a
+ * link /proc -> /evil could put its own files there. So only a procfs may be mounted on /proc, and
+ * beneath it only the files that lxcfs replaces can be mounted on. Neither procfs nor sysfs is
+ * mounted through a symbolic link.
  */
 #include <linux/magic.h>
 #include <sys/vfs.h>
@@ -24,7 +25,10 @@ static bool is_type(const struct spec_mount *m, const char *type)
 	return !m->bind && m->type && streq(m->type, type);
 }
 
-/* Files of procfs that lxcfs and similar programs replace by mounts. */
+/*
+ * Says whether the path is one of the files of procfs that lxcfs and similar programs replace by
+ * mounts.
+ */
 static bool may_be_replaced(const char *path)
 {
 	static const char *const files[] = {
@@ -57,7 +61,10 @@ static int fs_type(int fd, const char *path, long *ret)
 	return 0;
 }
 
-/* source is the descriptor of a bind mount's source, or -EBADF. */
+/*
+ * Refuses a mount that would replace /proc or files in it. source is the descriptor of a bind
+ * mount's source, or -EBADF.
+ */
 static int check_proc(const struct mnt_target *t, const struct spec_mount *m, int source)
 {
 	bool is_proc = is_type(m, "proc"), at_proc = streq(t->path, "/proc");
@@ -69,8 +76,8 @@ static int check_proc(const struct mnt_target *t, const struct spec_mount *m, in
 	if (may_be_replaced(t->path))
 		return 0;
 	/*
-	 * If the target is a procfs, whatever path led to it, only another whole procfs may cover
-	 * it.
+	 * If the target is the root of a procfs, by whatever path, only another whole procfs may
+	 * cover it.
 	 */
 	bool whole = type == PROC_SUPER_MAGIC && t->st.st_ino == PROC_ROOT_INODE;
 	bool inside = (type == PROC_SUPER_MAGIC && !whole) || str_starts(t->path, "/proc/");
@@ -102,7 +109,10 @@ static int open_existing(const struct step_ctx *c, const struct spec_mount *m, c
 	return path_open(c->root, path, O_PATH | (m->dest_nofollow ? O_NOFOLLOW : 0));
 }
 
-/* dir: whether a missing mount point is made as a directory. */
+/*
+ * Opens the target of a mount. If the target is missing, makes it as a directory if `dir` is set,
+ * else as a file.
+ */
 static int open_target(
 	const struct step_ctx *c, const struct spec_mount *m, bool dir, struct mnt_target *t)
 {
@@ -115,7 +125,11 @@ static int open_target(
 	if (t->fd == -ENOENT && !m->remount) {
 		t->fd = dir ? path_mkdirs(c->root, t->path) : path_mkfile(c->root, t->path);
 		if (t->fd >= 0 && (is_type(m, "proc") || is_type(m, "sysfs"))) {
-			fd_close(&t->fd); /* the path that made it may have followed links */
+			/*
+			 * The target is opened again without following links, because the path by
+			 * which it was made may have followed some.
+			 */
+			fd_close(&t->fd);
 			t->fd = open_existing(c, m, t->path);
 		}
 	}
@@ -151,8 +165,8 @@ static int attach_mount(int tree, const struct mnt_target *t)
 }
 
 /*
- * Makes the link anew in the container. This is for a source that is a symbolic link: where it
- * leads is decided in the container.
+ * Makes in the container a copy of a source that is a symbolic link. So the link is resolved in the
+ * container and not on the host.
  */
 static int copy_link(struct step_ctx *c, const struct spec_mount *m, int link)
 {
@@ -192,8 +206,8 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 	if (r >= 0)
 		r = mnt_apply_attrs(tree, m);
 	/*
-	 * The propagation is not set here. HOST has set it on the copy, while the copy could still
-	 * leave the source's peer group.
+	 * The propagation of the copy was set by the host's side, while the copy could still leave
+	 * the source's peer group.
 	 */
 	return r < 0 ? r : attach_mount(tree, &t);
 }
@@ -229,8 +243,8 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 	if (r >= 0)
 		r = attach_mount(tree, &t);
 	/*
-	 * PIVOT makes these mounts read-only: a /dev is filled later, and a tmpfs may get mount
-	 * points.
+	 * Two kinds of mounts only become read-only at PIVOT: /dev, which is filled until then, and
+	 * a tmpfs, in which mount points may be made until then.
 	 */
 	bool late =
 		(m->attr_set & MOUNT_ATTR_RDONLY) && (is_type(m, "tmpfs") || streq(t.path, "/dev"));
@@ -239,7 +253,7 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 	return r;
 }
 
-/* Changes a mount that is there already. */
+/* Changes the options of a mount that already exists ("remount"). */
 static int change_mount(struct step_ctx *c, const struct spec_mount *m)
 {
 	struct mnt_target t = {.fd = -EBADF};
@@ -270,8 +284,8 @@ int step_mount(struct step_ctx *c, const struct step *s)
 	if (m->remount)
 		return change_mount(c, m);
 	/*
-	 * In a microVM, what a back end serves is mounted by the guest before, like the source of a
-	 * bind mount.
+	 * In a microVM, a mount that a virtio-fs back end serves was already mounted by the guest,
+	 * so it is attached like the source of a bind mount.
 	 */
 	return m->bind || m->backend ? mount_bind(c, s) : mount_new(c, s);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What each type of file system needs when it is mounted anew; new_fs.c makes the mount.
+ * Prepares each type of file system as it needs when it is newly mounted; new_fs.c makes the mount.
  *
- * "ro" makes the mount read-only. It makes the super block read-only too, as mount(8) does, because
- * the medium may not be writable. The exceptions are pseudo file systems and tmpfs, whose super
- * blocks are shared or still have to be filled.
+ * "ro" makes the mount read-only. It also makes the super block read-only, as mount(8) does,
+ * because
+ * the medium may not be writable. The exceptions are pseudo file systems and tmpfs, because their
+ * super blocks are shared or still have to be filled.
  */
 #include <linux/magic.h>
 #include <stdio.h>
@@ -14,7 +15,7 @@
 #include "base/fd.h"
 #include "step/new_fs.h"
 
-#define SELINUX_FS 0xf97cff8c /* SELINUX_MAGIC of <linux/magic.h> */
+#define SELINUX_FS 0xf97cff8c /* the same number as SELINUX_MAGIC in <linux/magic.h> */
 
 static bool is_pseudo(const char *type)
 {
@@ -47,8 +48,8 @@ static const char *host_cgroup2(void)
 }
 
 /*
- * Copies a mount of the host in place of a new file system. The host's mounts are there until
- * PIVOT.
+ * Copies a mount of the host instead of making a new file system. This works until PIVOT, because
+ * the host's mounts are reachable until then.
  */
 static int copy_host_mount(const struct new_fs *f, const char *path, bool ro)
 {
@@ -65,12 +66,13 @@ static int copy_host_mount(const struct new_fs *f, const char *path, bool ro)
 }
 
 /*
- * A container with a cgroup namespace of its own gets a new mount, whose root is its cgroup.
+ * Makes the mount of the cgroup file system. A container with a cgroup namespace of its own gets a
+ * new mount, whose root is the container's cgroup.
  *
  * In any other container a new mount would show the host's whole tree, and would even change the
- * options of the host's mount. So the host's mount is copied. The copy is as writable as any mount,
- * read-only with "ro", as in runc and crun: engines write "ro" unless the container is to manage
- * the host's cgroups. In a user namespace it is always read-only, because the directories may be
+ * options of the host's mount. So the host's mount is copied. As in runc and crun, the copy is
+ * writable unless config.json says "ro", which engines do unless the container is to manage the
+ * host's cgroups. In a user namespace the copy is always read-only, because the directories may be
  * the user's own (CVE-2023-25809).
  */
 static int new_cgroup2(struct new_fs *f)
@@ -94,8 +96,9 @@ static int new_cgroup2(struct new_fs *f)
 }
 
 /*
- * sysfs shows a network namespace. In a user namespace without a network namespace of its own, the
- * kernel does not allow a new sysfs, and the host's is copied.
+ * Makes a sysfs, which always shows one network namespace. If the container has a user namespace
+ * but no network namespace of its own, the kernel does not allow a new sysfs, so the host's is
+ * copied.
  */
 static int new_sysfs(const struct new_fs *f)
 {
@@ -121,8 +124,8 @@ static bool has_option(const struct spec_mount *m, const char *name)
 static int new_tmpfs(struct new_fs *f)
 {
 	/*
-	 * The tmpfs gets the mode of the directory that it covers, as in every runtime. If the
-	 * directory was just made, the mode is the default of tmpfs, 1777.
+	 * The tmpfs gets the mode of the directory that it covers, as in other runtimes. If caisson
+	 * has just made that directory, the tmpfs keeps its default mode 1777.
 	 */
 	if (f->t->existed && !has_option(f->m, "mode"))
 		snprintf(f->mode, sizeof(f->mode), "mode=%04o", f->t->st.st_mode & 07777);
@@ -130,14 +133,17 @@ static int new_tmpfs(struct new_fs *f)
 	if (tree < 0 || !f->m->tmpcopyup)
 		return take_fd(&tree);
 	/*
-	 * Only the content of the directory is copied. The directory itself stays root's, as in
-	 * runc and crun.
+	 * Only the content of the directory is copied. The root directory of the tmpfs stays owned
+	 * by root, as in runc and crun.
 	 */
 	int r = mnt_copy_up(f->t->fd, tree);
 	return r < 0 ? err_ctx(r, "options: tmpcopyup: %s", f->t->path) : take_fd(&tree);
 }
 
-/* A file system of message queues has no context= option, so that its directory gets the label. */
+/*
+ * Makes a file system of POSIX message queues. It has no context= option, so its root directory
+ * gets the SELinux label instead.
+ */
 static int new_mqueue(const struct new_fs *f, const char *label)
 {
 	_cleanup_fd_ int tree = new_fs_by_fsopen(f);
@@ -185,7 +191,10 @@ int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target
 	_cleanup_fd_ int tree = new_tree(&f, label ? s->mount.label : NULL);
 	if (tree < 0)
 		return tree;
-	/* fsmount(2) has set the attributes that are not recursive. */
+	/*
+	 * fsmount(2) has already set the attributes that are not recursive, so only the recursive
+	 * ones are left.
+	 */
 	struct spec_mount rest = {.rec_attr_set = m->rec_attr_set, .rec_attr_clr = m->rec_attr_clr};
 	int r = mnt_apply_attrs(tree, &rest);
 	return r < 0 ? r : take_fd(&tree);

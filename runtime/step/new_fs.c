@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes file systems by fsopen(2), fsconfig(2) and fsmount(2). Each option is set by itself, so
- * that the kernel can name the one that it refuses.
+ * Makes file systems by fsopen(2), fsconfig(2) and fsmount(2). Each option is set by a call of its
+ * own, so that the kernel can name the one that it refuses.
  *
- * fsconfig(2) takes values of up to 255 bytes and has no escapes. If that is not enough (overlay's
- * lowerdir), mount(2) is used: on a directory of a tmpfs that is attached for the moment, and a
- * detached copy is taken from there.
+ * fsconfig(2) takes values of up to 255 bytes and has no way to escape a comma. If that is not
+ * enough (for overlay's lowerdir), mount(2) is used instead. The file system is mounted on a
+ * directory of a tmpfs that is attached for a moment, and a detached copy of the mount is taken
+ * from
+ * there.
  */
 #include "step/new_fs.h"
 
@@ -13,11 +15,12 @@
 
 #include "base/fd.h"
 
-#define FSCONFIG_MAX 255 /* bytes of a value; the kernel's limit is 256 with the NUL */
-#define OPTIONS_MAX 4096 /* mount(2) takes one page */
+#define FSCONFIG_MAX 255 /* longest value in bytes; the kernel's limit is 256 with the NUL */
+#define OPTIONS_MAX 4096 /* longest options for mount(2) in bytes: the kernel reads one page */
 
 /*
- * Reads the messages that the kernel left in the context, such as "e tmpfs: Bad value for 'size'".
+ * Reads the messages that the kernel left in the fsopen(2) context, such as "e tmpfs: Bad value for
+ * 'size'".
  */
 static void read_fs_log(int fs, char *ret, size_t size)
 {
@@ -44,8 +47,8 @@ static bool is_mapped(const struct spec_id_maps *maps, uint64_t id)
 }
 
 /*
- * Finds an option such as "gid=5" whose id the user namespace does not map, which is the usual
- * reason for EINVAL.
+ * Returns an option such as "gid=5" whose id the user namespace does not map, or NULL. Such an
+ * option is the usual reason for EINVAL.
  */
 static const char *unmapped_id(const struct new_fs *f)
 {
@@ -66,8 +69,8 @@ static const char *unmapped_id(const struct new_fs *f)
 }
 
 /*
- * option is the one that was refused; NULL if the file system itself was. fs is the context, or
- * -EBADF.
+ * Reports that the file system could not be made. option is the one that was refused, or NULL if
+ * the file system itself was refused. fs is the fsopen(2) context, or -EBADF.
  */
 static int fs_failed(const struct new_fs *f, int fs, const char *option)
 {
@@ -105,8 +108,8 @@ static int fs_failed(const struct new_fs *f, int fs, const char *option)
 }
 
 /*
- * Calls fn for each option between commas. Commas within double quotes do not count, and fn gets
- * the option without its quotes.
+ * Calls fn for each option in a comma-separated list. Commas within double quotes do not separate,
+ * and fn gets the option without its quotes.
  */
 static int each_option(struct spec_strings data, int (*fn)(void *arg, char *option), void *arg)
 {
@@ -141,7 +144,10 @@ struct fs_config {
 	int fs;
 };
 
-/* These options are of the host's whole hierarchy, and one mount must not change them. */
+/*
+ * Says whether the option applies to the host's whole cgroup hierarchy. Such an option is ignored,
+ * because one mount must not change it.
+ */
 static bool is_cgroup_root_option(const char *o)
 {
 	return streq(o, "nsdelegate") || streq(o, "favordynmods") ||
@@ -206,12 +212,15 @@ static int configure_fs(const struct fs_config *cf)
 	return r < 0 ? r : each_option(f->m->data, set_option, (void *)cf);
 }
 
-/* The attributes that the mount gets at once; mnt_new_fs() sets the rest. */
+/* Returns the attributes that the mount gets from fsmount(2); mnt_new_fs() sets the rest later. */
 static uint64_t first_attrs(const struct new_fs *f)
 {
 	uint64_t attrs = f->m->attr_set & FSMOUNT_ATTRS;
 
-	/* mount.c makes these read-only later, because their content is still to be put in. */
+	/*
+	 * mount.c makes a tmpfs and /dev read-only later, because files are still to be put into
+	 * them.
+	 */
 	if (streq(f->type, "tmpfs") || streq(f->t->path, "/dev"))
 		attrs &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 	return attrs;
@@ -233,7 +242,7 @@ int new_fs_by_fsopen(const struct new_fs *f)
 	return tree < 0 ? fs_failed(f, fs, NULL) : tree;
 }
 
-/* Says whether fsconfig(2) cannot carry the options, so that mount(2) has to. */
+/* Says whether mount(2) has to be used, because fsconfig(2) cannot carry the options. */
 static bool needs_mount2(const struct new_fs *f)
 {
 	if ((f->source && strlen(f->source) > FSCONFIG_MAX) || (f->m->sb_flags & MS_I_VERSION))
@@ -262,8 +271,8 @@ static int mount2_options(const struct new_fs *f, struct strbuf *ret)
 }
 
 /*
- * Mounts the file system on a directory of stage, an attached tmpfs, and copies the mount from
- * there.
+ * Mounts the file system on a directory of `stage`, an attached tmpfs, and returns a detached copy
+ * of that mount.
  */
 static int mount2_on_stage(const struct new_fs *f, int stage)
 {
@@ -297,7 +306,9 @@ static int make_by_mount2(const struct new_fs *f)
 	if (stage < 0 || mnt_attach(stage, f->t->fd) < 0)
 		return err_sys("make a tmpfs to mount %s on", f->type);
 	_cleanup_fd_ int tree = mount2_on_stage(f, stage);
-	/* The stage is unmounted even after a failure, and its directory "m" with it. */
+	/*
+	 * The stage is unmounted even after a failure, and with it the mount on its directory "m".
+	 */
 	if (fchdir(stage) < 0 || umount2(".", MNT_DETACH) < 0 || fchdir(cwd) < 0)
 		return err_sys("unmount the tmpfs that %s was mounted on", f->type);
 	return take_fd(&tree);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attributes of the process that execve(2) keeps.
+ * Sets attributes of the process that survive execve(2), such as priorities and security labels.
  *
- * No message begins with the field of config.json, because step_walk() puts it in front. No message
- * has the kernel's words for ENOENT, because engines read "no such file or directory" as "the
- * program was not found".
+ * No message here begins with the field of config.json, because step_walk() puts it in front. No
+ * message contains the kernel's text for ENOENT, because engines take "no such file or directory"
+ * to mean that the program was not found.
  */
 #include <linux/keyctl.h>
 #include <linux/mempolicy.h>
@@ -19,14 +19,17 @@
 #include "base/path.h"
 #include "step/step.h"
 
-#define MAX_CPUS 8192       /* the largest NR_CPUS that x86 and arm64 kernels are built with */
-#define MAX_NUMA_NODES 1024 /* the largest MAX_NUMNODES */
-/* See keyctl_setperm(3); no header of the kernel has these. */
+#define MAX_CPUS 8192 /* how many CPUs a kernel can support: the largest NR_CPUS of x86 and arm64 */
+#define MAX_NUMA_NODES 1024 /* how many NUMA nodes a kernel can support: the largest MAX_NUMNODES */
+/*
+ * Permissions of a keyring as keyctl_setperm(3) describes them; no header of the kernel defines
+ * these.
+ */
 #define KEY_USR_SEARCH 0x00080000UL
 #define KEY_OTH_SEARCH 0x00000008UL
 #define WORD_BITS (8 * sizeof(unsigned long))
 
-/* Writes the limit as people do. */
+/* Writes a limit as text: a number, or "unlimited". */
 static const char *limit_text(uint64_t v, char *buf, size_t size)
 {
 	if (v == RLIM_INFINITY)
@@ -77,7 +80,7 @@ int step_rlimits(struct step_ctx *c, const struct step *s)
 	return process_set_rlimits(s->process, 0);
 }
 
-/* Says whether the file holds this number already. Does not touch the error message that is set. */
+/* Says whether the file contains this number already. Sets no error message. */
 static bool file_holds_number(int proc, const char *path, int64_t number)
 {
 	char text[32];
@@ -94,11 +97,11 @@ static bool file_holds_number(int proc, const char *path, int64_t number)
 }
 
 /*
- * Only CAP_SYS_RESOURCE in the first user namespace allows lowering the value, whatever rights the
- * caller has in its own, and a process whose user has changed may not write to its files in /proc.
- * runc writes the value before it enters a user namespace; here HOST does that, with pid > 0. It is
- * no failure if the value is in force already, because rootless engines hand down the one that they
- * run with.
+ * Writes oom_score_adj. Lowering the value needs CAP_SYS_RESOURCE in the first user namespace,
+ * whatever rights the caller has in its own, and a process whose user has changed may not write to
+ * its own files in /proc. So the host's side writes the value for INIT, with pid > 0. A failure is
+ * ignored if the file already holds the value, because rootless engines pass the value with which
+ * they run themselves.
  */
 int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid)
 {
@@ -124,8 +127,8 @@ int step_oom_score(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * What sched_setattr(2) takes. <linux/sched/types.h> has it too, but cannot be included with
- * <sched.h>.
+ * The structure that sched_setattr(2) takes. <linux/sched/types.h> defines it too, but cannot be
+ * included together with <sched.h>.
  */
 struct sched_attributes {
 	uint32_t size, policy;
@@ -137,8 +140,8 @@ struct sched_attributes {
 };
 
 /*
- * The specification names the two UTIL_CLAMP flags, but has no property for their values, so that
- * these are 0, like every number of the object that is not set.
+ * Sets the scheduling policy. The specification has the two UTIL_CLAMP flags, but no property for
+ * their values. So the values are 0, as is every number that config.json does not set.
  */
 int step_scheduler(struct step_ctx *c, const struct step *s)
 {
@@ -181,13 +184,14 @@ int step_scheduler(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * The specification wants the priority for the container's process group. Setting it for the
- * process is the same, because the process is alone in its group and all that it starts inherits
- * the priority. IOPRIO_WHO_PGRP could also reach a shell's job that caisson belongs to.
+ * Sets the I/O priority. The specification wants it for the container's process group. It is set
+ * for the process, which has the same effect, because the process is alone in its group and every
+ * process that it starts inherits the priority. IOPRIO_WHO_PGRP could also reach other processes of
+ * a shell's job that caisson belongs to.
  */
 int step_io_priority(struct step_ctx *c, const struct step *s)
 {
-	const int who_process = 1; /* IOPRIO_WHO_PROCESS */
+	const int who_process = 1; /* value of the kernel's IOPRIO_WHO_PROCESS */
 	int prio = (int)s->process->io_priority.v;
 
 	if (syscall(SYS_ioprio_set, who_process, 0, prio) == 0)
@@ -200,8 +204,9 @@ int step_io_priority(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Asks for all CPUs; the kernel leaves out those that are not in the cgroup's cpuset. If the kernel
- * refuses, the caller's mask stays, which is no error, because config.json asks for nothing.
+ * Allows the process to run on all CPUs; the kernel leaves out those that are not in the cgroup's
+ * cpuset. If the kernel refuses, the caller's CPU mask stays. This is not an error, because
+ * config.json asks for nothing.
  */
 static void set_all_cpus(void)
 {
@@ -264,7 +269,10 @@ int step_personality(struct step_ctx *c, const struct step *s)
 	return 0;
 }
 
-/* Finds out as libselinux does: an SELinux that is off does not register its file system. */
+/*
+ * Says whether SELinux is enabled. As in libselinux, the test is whether its file system is
+ * registered, because a disabled SELinux does not register it.
+ */
 static bool selinux_enabled(int proc)
 {
 	_cleanup_fd_ int fd = path_open_in_proc(proc, "filesystems", O_RDONLY);
@@ -276,9 +284,9 @@ static bool selinux_enabled(int proc)
 }
 
 /*
- * Adds the permission that lets a later process of the container find the keyring, as runc does.
- * Without a user namespace that process has the same user; with one it counts as another user,
- * because its ids differ from the ring's.
+ * Adds the permission by which a later process of the container finds the keyring, as runc does.
+ * Without a user namespace that process has the same user as the keyring; with one it counts as
+ * another user, because its ids differ from those of the keyring.
  */
 static int allow_keyring_search(long ring, bool userns)
 {
@@ -290,7 +298,7 @@ static int allow_keyring_search(long ring, bool userns)
 	if (n < 0)
 		return err_sys("describe the session keyring");
 	text[n < (long)sizeof(text) ? (size_t)n : sizeof(text) - 1] = '\0';
-	/* The format is type;uid;gid;perm;description. */
+	/* The kernel's description of a keyring has the format type;uid;gid;perm;description. */
 	if (sscanf(text, "%*[^;];%*d;%*d;%x;", &perm) != 1)
 		return err_set(EINVAL,
 			"the kernel describes the session keyring as \"%s\": expected "
@@ -302,9 +310,9 @@ static int allow_keyring_search(long ring, bool userns)
 }
 
 /*
- * Gives the container a session keyring of its own, because it would otherwise have the keys of
- * whoever started caisson. ENOSYS is no error, because a kernel without keyrings has no keys to
- * leak. Everything else is an error, as in runc.
+ * Gives the container a session keyring of its own, because otherwise the container could read the
+ * keys of the user who started caisson. ENOSYS is not an error, because a kernel without keyrings
+ * has no keys to leak. Every other failure is an error, as in runc.
  */
 int step_keyring(struct step_ctx *c, const struct step *s)
 {
@@ -324,7 +332,10 @@ int step_keyring(struct step_ctx *c, const struct step *s)
 			"the sysctl kernel.keys.maxkeys, or give --no-new-keyring");
 	if (ring < 0)
 		return err_sys("make a session keyring (--no-new-keyring keeps the caller's)");
-	/* No process can join a ring without a name, so that it needs no permission for that. */
+	/*
+	 * No process can join a keyring without a name, so such a keyring needs no search
+	 * permission.
+	 */
 	return s->text ? allow_keyring_search(ring, c->plan && c->plan->userns) : 0;
 }
 
@@ -336,9 +347,9 @@ static int set_apparmor_profile(int proc, const char *profile)
 		return err_set(ENAMETOOLONG, "\"%.64s...\" is longer than a profile's name can be",
 			profile);
 	/*
-	 * Since Linux 5.8 attr/apparmor is AppArmor's own; attr/exec may belong to another module.
-	 * The directory exists if AppArmor is built in; if AppArmor is not active, writing fails
-	 * with EINVAL.
+	 * Since Linux 5.8 attr/apparmor belongs to AppArmor alone, while attr/exec may belong to
+	 * another security module. The directory exists if AppArmor is built into the kernel. If
+	 * AppArmor is not active, writing fails with EINVAL.
 	 */
 	int r = path_write_proc(proc, "self/attr/apparmor/exec", text);
 	if (r >= 0)
@@ -348,7 +359,10 @@ static int set_apparmor_profile(int proc, const char *profile)
 		if (dir < 0)
 			r = -EINVAL;
 	}
-	/* The name stands for no profile, and without AppArmor there is none. */
+	/*
+	 * "unconfined" means that no profile applies, which is always so without AppArmor, so the
+	 * failure is ignored.
+	 */
 	if ((r == -EINVAL || r == -EOPNOTSUPP) && streq(profile, "unconfined")) {
 		err_clear();
 		return 0;
@@ -369,8 +383,9 @@ static int set_apparmor_profile(int proc, const char *profile)
 }
 
 /*
- * A label that cannot be set is an error, as in runc, because config.json asks for confinement, and
- * a process without it looks just the same.
+ * Sets the AppArmor profile or SELinux label that execve(2) applies. A failure is an error, as in
+ * runc, because config.json asks for confinement, and an unconfined process would look just the
+ * same.
  */
 int step_exec_label(struct step_ctx *c, const struct step *s)
 {

@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. INIT starts in a copy of the host's mount namespace. ATTACH_ROOT takes the
- * detached copy of the root file system's mount and attaches it to the root file system's own
- * directory there. From then on the root is the descriptor of that copy, and nothing depends on a
- * path any more. PIVOT makes it "/" and drops the rest.
+ * detached copy of the root file system's mount and attaches it there to the root file system's own
+ * directory. From then on the root is the descriptor of that copy, and nothing depends on a path
+ * any
+ * more. PIVOT makes the root "/" and detaches the rest.
  *
- * The copy is attached to its own directory, because hooks run between the two steps:
- * createContainer hooks in this namespace, others enter it by pid. They find the root by its path
- * on the host and mount things beneath it. If INIT is only root of a user namespace, it may not be
- * allowed to reach that directory. Then the copy is put over "/". The old tree can still be
- * reached, because the kernel does not look at what covers the root when it resolves absolute
+ * The copy is attached to its own directory, because hooks run between ATTACH_ROOT and PIVOT.
+ * createContainer hooks run in this namespace, and other hooks enter it by INIT's pid. They find
+ * the
+ * root by its path on the host and mount things beneath it. If INIT is only root of a user
+ * namespace,
+ * it may not be allowed to reach that directory. Then the copy is attached over "/". The old tree
+ * can
+ * still be reached, because the kernel ignores mounts that cover the root when it resolves absolute
  * paths.
  *
  * pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes it off again,
  * so that no directory for the old root is needed. The kernel requires that neither the new root
  * nor its parent is shared. So everything is made a slave first, which also keeps attaching and
- * unmounting from reaching the host. Bind mounts that are to share with the host keep their peer
- * group, because HOST copied them before.
+ * unmounting from reaching the host. Bind mounts that are meant to share with the host keep their
+ * peer group, because the host's side copied them before that.
  */
 #include <stdlib.h>
 #include <sys/sysmacros.h>
@@ -41,14 +45,14 @@ static int attach_root(struct step_ctx *c, const char *path)
 }
 
 /*
- * Takes the host's /dev/null while it can be reached, because the container's may be anything
- * (CVE-2025-31133).
+ * Opens the host's /dev/null while it can still be reached, because the container's /dev/null may
+ * be any file (CVE-2025-31133).
  */
 static int take_host_null(struct step_ctx *c)
 {
 	/*
-	 * The copy is read-only, because otherwise chmod(2) of a masked file in the container would
-	 * change the host's node.
+	 * The cover is read-only, because otherwise chmod(2) of a masked file in the container
+	 * would change the host's device node.
 	 */
 	struct mount_attr attr = {
 		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC};
@@ -84,7 +88,10 @@ int step_attach_root(struct step_ctx *c, const struct step *s)
 	if (s->slot < 0 || c->slots[s->slot] < 0)
 		return err_set(EBADF, "the copy of the root file system's mount is missing");
 	c->root = c->slots[s->slot];
-	/* A umask of 0 gives mount points and device nodes exactly the modes that are asked for. */
+	/*
+	 * With a umask of 0, mount points and device nodes get exactly the modes that caisson asks
+	 * for.
+	 */
 	c->umask = umask(0);
 	c->umask_changed = true;
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
@@ -104,8 +111,9 @@ static int make_late_ro(struct step_ctx *c)
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
 	/*
-	 * CONSOLE comes after PIVOT, because the terminal is the container's own. But the file that
-	 * it mounts on is made here, while /dev can still be written to.
+	 * The file on which CONSOLE mounts the terminal is made here, because /dev may be read-only
+	 * after PIVOT. CONSOLE itself comes after PIVOT, because it takes the terminal from the
+	 * container's own devpts.
 	 */
 	if (c->late_ro && c->plan->terminal) {
 		_cleanup_fd_ int target = mnt_console_target(c->root);
@@ -120,7 +128,9 @@ static int make_late_ro(struct step_ctx *c)
 	return 0;
 }
 
-/* mountinfo writes blanks and backslashes as \ooo. */
+/*
+ * Replaces each \ooo by its character, because mountinfo writes blanks and backslashes in this way.
+ */
 static void unescape(char *s)
 {
 	char *out = s;
@@ -153,16 +163,20 @@ static int hide_mount(char *line, const char *keep)
 		return 0;
 	if (umount2(field[4], MNT_DETACH) == 0 || errno == ENOENT)
 		return 0;
-	/* In a user namespace the mount may be locked. Then it is covered instead. */
+	/*
+	 * In a user namespace the mount may be locked and cannot be unmounted, so it is covered by
+	 * a tmpfs instead.
+	 */
 	if (mount("tmpfs", field[4], "tmpfs", MS_RDONLY, NULL) < 0 && errno != ENOENT)
 		return err_sys("--no-pivot: hide the host's %s", field[4]);
 	return 0;
 }
 
 /*
- * Without pivot_root(2) the old tree stays in the namespace, beneath the new root. The kernel lets
- * a nested user namespace mount a procfs or sysfs of its own if there is an unmasked one anywhere.
- * So the host's have to go, because the container could otherwise get around the masks on its own.
+ * Hides every procfs and sysfs of the host. Without pivot_root(2) the old tree stays in the
+ * namespace, beneath the new root. If an unmasked procfs or sysfs is anywhere in it, the kernel
+ * lets a nested user namespace mount a new one, and the container could see what caisson has
+ * masked.
  */
 static int hide_host_proc(struct step_ctx *c)
 {
@@ -230,7 +244,7 @@ int step_readonly_root(struct step_ctx *c, const struct step *s)
 {
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
-	/* Only this one attribute changes, so that locked attributes are no problem. */
+	/* No other attribute is touched, because some may be locked. */
 	if (mnt_setattr(c->root, false, &attr) < 0)
 		return err_sys("make the root file system read-only");
 	return 0;

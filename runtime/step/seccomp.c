@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads the filter that HOST compiled.
+ * Loads the system call filter that the host's side compiled.
  *
- * Theory of operation. The filter holds for INIT from SECCOMP on, which is before anything of the
- * container can look at INIT, if it lets through the few calls that INIT still has to make: waiting
- * for start, reporting, execve(2), and forking for an exec and for hooks. INIT finds that out by
- * running the filter itself over these calls (seccomp_sim.h). If it does not, it is kept, and
- * loaded right before execve(2): by INIT at EXEC, and by each startContainer hook's process.
+ * Theory of operation. The filter should be loaded at the SECCOMP step, before any process of the
+ * container can look at INIT. This is possible if the filter allows the few calls that INIT still
+ * has to make: those for waiting for `start`, reporting, execve(2), and forking for an exec and for
+ * hooks. INIT finds that out by interpreting the filter itself for these calls (seccomp_sim.h). If
+ * one is not allowed, the filter is kept and loaded right before execve(2): by INIT at EXEC, and by
+ * the process of each startContainer hook.
  *
- * A listener (SCMP_ACT_NOTIFY) goes to the agent while the container is still being made. The
- * filter may stop INIT in any call, and sendmsg(2) too, once it is loaded. So a thread that was
- * started before, and that is not under the filter, sends the listener, waits for HOST to say that
- * the agent has it, and ends. INIT meanwhile makes no call at all.
+ * A listener (SCMP_ACT_NOTIFY) must be sent to the agent while the container is still being made.
+ * Once the filter is loaded, it may stop INIT in any call, even in sendmsg(2). So a thread that was
+ * started before, and that is not under the filter, sends the listener, waits until the host's side
+ * says that the agent has it, and ends. Meanwhile INIT makes no call at all.
  */
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -48,8 +49,8 @@ static int load_filter(uint64_t flags, const struct sock_fprog *program)
 }
 
 /*
- * Finds the first flag that the kernel does not know. The call passes a bad address: for a flag
- * that the kernel knows it fails with EFAULT, and for an unknown flag with EINVAL.
+ * Returns the name of the first flag that the kernel does not know, or NULL. The test is a call
+ * with a bad address: it fails with EFAULT if the kernel knows the flag, and with EINVAL if not.
  */
 static const char *unknown_flag(uint64_t flags)
 {
@@ -84,10 +85,10 @@ static int load_filter_error(uint64_t flags, size_t n)
 }
 
 /*
- * Drops the capability that the CAPABILITIES step kept for loading the filter. It is no failure if
- * the filter denies capset(2), because execve(2) comes next. It computes the permitted and the
- * effective set anew from the bounding, the inheritable and the ambient set, and nothing was kept
- * in any of these (capabilities(7)).
+ * Drops the capability that the CAPABILITIES step kept for loading the filter. If the filter denies
+ * capset(2), nothing is lost, because execve(2) comes next. execve(2) computes the permitted and
+ * the effective set anew from the bounding, the inheritable and the ambient set, and the kept
+ * capability is in none of these (capabilities(7)).
  */
 static void drop_kept_caps(const struct cap_sets *final)
 {
@@ -102,8 +103,8 @@ struct call {
 	int nr;
 	uint64_t args[2];
 	/*
-	 * An error of the filter's is no obstacle to this call, and neither is the agent's
-	 * decision, because there is another way, or INIT has nothing else to do.
+	 * The filter may answer this call with an error or ask the agent, because INIT then has
+	 * another way, or has nothing left to do.
 	 */
 	bool may_fail;
 };
@@ -122,7 +123,7 @@ static const struct call for_exec[] = {
 static const struct call for_wait[] = {CALL(read, 3)};
 static const struct call for_fork[] = {CALL(clone, CLONE_PARENT | SIGCHLD), CALL(setsid, 0)};
 static const struct call for_terminal[] = {CALL(ioctl, 0, TIOCSCTTY)};
-/* hook.c has another way where clone3(2) is denied. */
+/* clone3(2) may fail here, because hook.c then forks by clone(2). */
 static const struct call for_hooks[] = {CALL_MAY_FAIL(clone3), CALL(clone, SIGCHLD),
 	CALL(pidfd_open, 0), CALL(waitid, 0), CALL(pipe2, 0), CALL(fcntl, 3), CALL(close, 3),
 	CALL(ppoll, 0), CALL(dup3, 3), CALL(setsid, 0), CALL(prctl, PR_SET_PDEATHSIG),
@@ -155,7 +156,7 @@ static bool is_let_through(const struct strbuf *filter, const struct call *call)
 	}
 }
 
-/* Returns the name of the first of these calls that the filter does not let through, or NULL. */
+/* Returns the name of the first of these calls that the filter does not allow, or NULL. */
 static const char *find_obstacle(const struct strbuf *filter, const struct call *calls, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -167,8 +168,8 @@ static const char *find_obstacle(const struct strbuf *filter, const struct call 
 #define FIND_OBSTACLE(filter, calls) find_obstacle(filter, calls, ARRAY_SIZE(calls))
 
 /*
- * Looks for a call that INIT makes in the rest of the plan behind s, and that cannot be made under
- * the filter.
+ * Returns the name of a call that INIT makes in the rest of the plan after s and that the filter
+ * does not allow, or NULL.
  */
 static const char *find_obstacle_behind(
 	const struct step_ctx *c, const struct step *s, const struct strbuf *filter)
@@ -206,8 +207,8 @@ struct step_sender {
 };
 
 /*
- * Runs as a thread that shares everything with INIT, which waits meanwhile. It does not return,
- * because the C library did not make the thread.
+ * Sends the listener and waits for the answer, as a thread that shares everything with INIT; INIT
+ * waits meanwhile. The function does not return, because the thread was not made by the C library.
  */
 static __attribute__((noreturn)) int send_listener(void *data)
 {
@@ -222,7 +223,10 @@ static __attribute__((noreturn)) int send_listener(void *data)
 		s->result = peer->send_fd(peer->data, "seccomp", s->listener);
 		if (s->result >= 0 && peer->await)
 			s->result = peer->await(peer->data, "seccomp");
-		/* This is the agent's now; INIT must not show it to whoever looks at INIT. */
+		/*
+		 * The agent has the listener now. INIT closes it, because another process could get
+		 * it from INIT.
+		 */
 		close(s->listener);
 	}
 	atomic_store(&s->state, SENDER_DONE);
@@ -234,12 +238,15 @@ int seccomp_start_sender(struct step_ctx *c)
 {
 	const int flags =
 		CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
-	/* The memory is never freed: the program's execve(2) does that. */
+	/* The memory of the stack is never freed, because execve(2) of the program does that. */
 	char *stack = mmap(
 		NULL, SENDER_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (stack == MAP_FAILED)
 		return err_sys("make a stack for the thread that hands over the listener");
-	/* The far end of the stack is not used. */
+	/*
+	 * The struct lies at the low end of the stack's memory, which the thread's calls never
+	 * reach.
+	 */
 	struct step_sender *s = (struct step_sender *)(void *)stack;
 	*s = (struct step_sender){.c = c, .listener = -EBADF};
 	if (clone(send_listener, stack + SENDER_STACK, flags, s) < 0)
@@ -248,7 +255,10 @@ int seccomp_start_sender(struct step_ctx *c)
 	return 0;
 }
 
-/* INIT makes no system call here, because any could wait for the agent. */
+/*
+ * Waits for the thread without a system call, because the filter could make any call wait for the
+ * agent.
+ */
 static void wait_for_sender(struct step_sender *s)
 {
 	while (atomic_load(&s->state) != SENDER_DONE) {
@@ -274,7 +284,7 @@ static int load_with_listener(struct step_ctx *c, uint64_t flags, const struct s
 	errno = code;
 	if (s->listener < 0)
 		return load_filter_error(flags, program->len);
-	/* The kernel has made the listener close-on-exec. */
+	/* The listener is close-on-exec, because the kernel makes it so. */
 	return s->result < 0 ? err_ctx(s->result, "hand over the listener") : 0;
 }
 
@@ -297,8 +307,8 @@ static int load_and_drop(struct step_ctx *c, const struct step *s, const struct 
 		.filter = (struct sock_filter *)filter->s,
 	};
 	/*
-	 * Only INIT's own thread is to be under the filter, so that TSYNC has nothing to
-	 * synchronise, and it excludes a listener.
+	 * The flag TSYNC is dropped, because only INIT's own thread is to be under the filter, and
+	 * the kernel does not allow TSYNC together with a listener.
 	 */
 	uint64_t flags = s->seccomp.seccomp->flags & ~(uint64_t)SECCOMP_FILTER_FLAG_TSYNC;
 	if (s->seccomp.seccomp->notify)
@@ -314,7 +324,10 @@ static int read_filter(struct step_ctx *c, const struct step *s, struct strbuf *
 {
 	int r = 0;
 
-	/* Nothing is released later: freeing could make calls that the filter kills for. */
+	/*
+	 * The memory is not freed later, because freeing could make system calls for which the
+	 * filter kills the process.
+	 */
 	if (c->filter)
 		*ret = (struct strbuf){.s = (char *)c->filter, .len = c->filter_len};
 	else if (s->slot < 0 || c->slots[s->slot] < 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An interpreter of the classic BPF that seccomp(2) takes: loads of struct seccomp_data in words of
- * 4 bytes, a scratch memory, arithmetic, jumps forward, return. The kernel has checked no program
- * that comes here, so that everything is checked at run time.
+ * Interprets the classic BPF that seccomp(2) takes: loads of struct seccomp_data in words of 4
+ * bytes, a scratch memory, arithmetic, forward jumps and return. The kernel has not checked the
+ * programs that come here, so everything is checked at run time.
  */
 #include "step/seccomp_sim.h"
 
@@ -30,7 +30,10 @@ uint32_t seccomp_native_arch(void)
 #endif
 }
 
-/* Returns false for a divisor of 0 and for what the kernel does not know. */
+/*
+ * Does one arithmetic instruction. Returns false for a division by 0 and for an instruction that
+ * the kernel does not know.
+ */
 static bool compute(struct machine *m, uint16_t code, uint32_t operand)
 {
 	switch (BPF_OP(code)) {
@@ -78,7 +81,7 @@ static bool is_taken(const struct machine *m, uint16_t code, uint32_t operand)
 		return m->a > operand;
 	case BPF_JGE:
 		return m->a >= operand;
-	default: /* BPF_JSET */
+	default: /* The remaining comparison is BPF_JSET. */
 		return (m->a & operand) != 0;
 	}
 }
@@ -109,7 +112,7 @@ static bool load(struct machine *m, const struct sock_filter *f, const struct se
 	}
 }
 
-/* Does what is neither a jump nor a return. */
+/* Does one instruction that is neither a jump nor a return. Returns false if it is not valid. */
 static bool step_machine(
 	struct machine *m, const struct sock_filter *f, const struct seccomp_data *call)
 {
@@ -141,7 +144,7 @@ uint32_t seccomp_simulate(
 {
 	struct machine m = {0};
 
-	/* Jumps go forward only, so that this ends. */
+	/* The loop ends, because jumps only go forward. */
 	for (size_t at = 0; at < n; at++) {
 		const struct sock_filter *f = &program[at];
 		if (BPF_CLASS(f->code) == BPF_RET)

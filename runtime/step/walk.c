@@ -30,7 +30,7 @@ static int step_loopback(struct step_ctx *c, const struct step *s)
 	return net_loopback_up();
 }
 
-/* Kinds without an entry are done by HOST, by the GUEST or by the monitor. */
+/* Kinds of steps without an entry are done by the host, the guest or the monitor. */
 static const step_fn step_functions[STEP_COUNT] = {
 	[STEP_BARRIER] = step_barrier,
 	[STEP_OPEN_ROOT] = step_open,
@@ -77,7 +77,7 @@ static const step_fn step_functions[STEP_COUNT] = {
 
 int step_do(struct step_ctx *c, const struct step *s)
 {
-	/* A barrier of another place may be one that this place has to wait for. */
+	/* A barrier of another place is not skipped, because this place may have to wait for it. */
 	if (s->place != c->place && s->kind != STEP_BARRIER)
 		return 0;
 	if (!step_functions[s->kind])
