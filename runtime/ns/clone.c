@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. One clone3(2) makes INIT, in all its new namespaces and in its cgroup. Where
- * the plan has a FORK step, that process is a stage, which is in no pid namespace of the
- * container's: it enters or makes what only its child can be in (step/fork.c), makes that child
- * with CLONE_PARENT, so that it is a child of the runtime too, names it on the channel, and ends.
+ * Theory of operation. One clone3(2) makes INIT, in all its new namespaces and in its cgroup. If
+ * the plan has a FORK step, clone3(2) makes a stage instead, a process outside of the container's
+ * pid namespace. The stage enters or makes the namespaces that only its child can be in
+ * (step/fork.c). It makes that child with CLONE_PARENT, so that the child is a child of the runtime
+ * too, sends the child's pid on the channel, and ends.
  */
 #include <sched.h>
 #include <signal.h>
@@ -19,10 +20,7 @@
 #include "ns/clone.h"
 #include "ns/ns.h"
 
-/*
- * Says whether that process's namespace of this kind is caisson's own. setns(2) to one's own user
- * namespace fails with EINVAL.
- */
+/* Says whether the process of pidfd is in the same namespace of this kind as caisson. */
 static bool is_same_namespace(int pidfd, const char *name)
 {
 	char path[64], line[64];
@@ -52,7 +50,10 @@ uint64_t ns_flags_to_enter(int pidfd, uint64_t flags)
 
 int ns_take_forked(pid_t pid, struct ns_child *child)
 {
-	/* The new process is a child of this one, so that its pid is its own until it is reaped. */
+	/*
+	 * The pid cannot belong to another process, because the new process is a child of this one
+	 * and is not reaped yet.
+	 */
 	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 
 	if (pidfd < 0)

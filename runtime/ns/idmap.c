@@ -77,8 +77,8 @@ static int deny_setgroups(pid_t pid)
 }
 
 /*
- * Runs `newuidmap PID INSIDE OUTSIDE COUNT ...`. This program is set-uid root and checks the ranges
- * against /etc/subuid.
+ * Runs `newuidmap PID INSIDE OUTSIDE COUNT ...` or newgidmap, set-uid programs that check the
+ * ranges against /etc/subuid and /etc/subgid.
  */
 static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *m)
 {
@@ -104,8 +104,8 @@ static int run_helper(const char *helper, pid_t pid, const struct spec_id_maps *
 		return err_sys("fork");
 	if (child == 0) {
 		/*
-		 * A set-uid program gets none of the descriptors that --preserve-fds keeps open for
-		 * the container.
+		 * All descriptors above 2 are closed, because the set-uid program must not get
+		 * those that --preserve-fds keeps open for the container.
 		 */
 		sigset_t none;
 		sigemptyset(&none);
@@ -160,8 +160,8 @@ int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_ma
 	}
 	if (root || is_own_id(gid, getegid())) {
 		/*
-		 * The kernel lets an ordinary user map a group only if setgroups(2) was given up
-		 * (CVE-2014-8989).
+		 * An ordinary user may map groups only after giving up setgroups(2) in the
+		 * namespace (CVE-2014-8989).
 		 */
 		r = root ? 0 : deny_setgroups(pid);
 		if (r >= 0)

@@ -12,14 +12,18 @@
 
 struct init {
 	const struct ns_init_args *a;
-	int report_to; /* the channel; from WAIT_START of create on, the second FIFO */
+	/* where reports go: the channel, or the second FIFO once WAIT_START of create has begun */
+	int report_to;
 };
 
 static int report(void *data, const char *barrier)
 {
 	struct init *i = data;
 
-	/* The runtime of `create` may end as soon as it has read this. */
+	/*
+	 * Logging is stopped first, because the runtime of `create` may end as soon as it has read
+	 * this report.
+	 */
 	if (i->a->stop_log && i->a->start_fifo >= 0 && streq(barrier, "created"))
 		i->a->stop_log();
 	return channel_write(i->report_to, CHANNEL_REACHED, 0, barrier);
@@ -31,7 +35,8 @@ static int await(void *data, const char *barrier)
 
 	int r = channel_await(i->a->channel, barrier);
 	if (r == 0)
-		_exit(1); /* the runtime failed or was killed, and no one is left to tell */
+		/* The runtime has failed or was killed, so there is no one to report to. */
+		_exit(1);
 	if (r > 0 && i->a->hide_late && streq(barrier, "placed") && prctl(PR_SET_DUMPABLE, 0) < 0)
 		return err_sys("make this process non-dumpable");
 	return r < 0 ? r : 0;
@@ -60,11 +65,11 @@ static void reborn(void *data, pid_t pid)
 }
 
 /*
- * The runtime of `create` is about to end, so that INIT has no one to report to on the channel. The
- * FIFOs have names in the state directory, which only the runtime's user can enter, and `start`
- * opens them there. INIT's descriptors are open for reading and writing, so that read(2) waits
- * while nobody else has the FIFO open. The system call filter may be in force, so that INIT makes
- * no other call here.
+ * Waits for `start`. The runtime of `create` is about to end, so INIT can no longer report on the
+ * channel. It uses two FIFOs in the state directory, which only the runtime's user can enter;
+ * `start` opens them there. INIT's descriptors are open for reading and writing, so that read(2)
+ * waits while no other process has the FIFO open. INIT makes no other call here, because the system
+ * call filter may already be loaded.
  */
 static int wait_start(void *data)
 {
@@ -89,7 +94,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* step_walk(), with each step told of. */
+/* Does the same steps as step_walk(), and calls a->told for each. */
 static int walk_aloud(struct step_ctx *c, const struct ns_init_args *a)
 {
 	int r = 0;
@@ -147,13 +152,13 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 	};
 
 	/*
-	 * Closing everything else keeps the runtime's descriptors, and those that leaked into the
-	 * runtime, out of the container (CVE-2024-21626).
+	 * All other descriptors are closed, so that those of the runtime, and those that its caller
+	 * leaked into it, do not reach the container (CVE-2024-21626).
 	 */
 	int r = 0;
 	/*
 	 * INIT leads a session of its own, so that it gets signals from the runtime and not from
-	 * the terminal that caisson was started on.
+	 * the terminal on which caisson was started.
 	 */
 	setsid();
 	keep(&c, a->channel);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Namespace mode: the plan's INIT is a process in new namespaces on the host's kernel.
+ * Makes INIT, the container's first process: in namespace mode it is a process in new namespaces on
+ * the host's kernel.
  *
- * ns_spawn() makes a process that executes caisson-init, whose main() calls ns_init(), which walks
- * INIT's steps. ns_clone() makes a copy of the caller: the monitor of a microVM, and the guest's
- * INIT. ns_id_map() writes the id maps of either.
+ * ns_spawn() makes a process that executes caisson-init. The main() of caisson-init calls
+ * ns_init(),
+ * which does INIT's steps. ns_clone() makes a copy of the caller instead, for the monitor of a
+ * microVM and for INIT in the guest. ns_id_map() writes the id maps of either process.
  */
 #pragma once
 #include <sys/types.h>
@@ -12,103 +14,105 @@
 #include "plan/plan.h"
 
 struct ns_child {
-	pid_t pid; /* as seen by the runtime */
+	pid_t pid; /* pid in the runtime's pid namespace */
 	int pidfd;
 };
 
 struct ns_clone_args {
-	const struct step *clone; /* STEP_CLONE */
-	int cgroup;               /* directory to be cloned into, or -EBADF */
+	const struct step *clone; /* the plan's STEP_CLONE */
+	int cgroup; /* directory of the cgroup into which the process is cloned, or -EBADF */
 	/*
-	 * If CLONE is staged: the caller's end of the channel, on which the stage names its child,
-	 * and the stage's end, which the caller closes.
+	 * For a staged CLONE: the caller's end of the channel, on which the stage sends the pid of
+	 * its child, and the stage's end, which the caller closes.
 	 */
 	int channel;
 	int *theirs;
-	/* keep INIT's memory and descriptors from others in the container, who may see INIT */
+	/* hide INIT's memory and descriptors from other processes in the container */
 	bool hide;
 };
 
 /*
- * Returns twice, as fork(2) does: 1 in the runtime with *ret set, and 0 in the new process. If the
- * result is negative, nothing was made. If CLONE is staged, the new process is the stage, and *ret
- * is the child that its FORK step made.
+ * Clones the caller. Returns twice, as fork(2) does: 1 in the runtime with *ret set, and 0 in the
+ * new process. If the result is negative, no process was made. If CLONE is staged, the new process
+ * is the stage, and *ret is the child that the stage made at its FORK step.
  */
 int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
 
 /*
- * Waits until a stage, which is a process that forks the next one, has reported its child on the
- * channel and has ended. *child is the stage when this is called, and the stage's child when it
- * returns; that is a child of the caller too. interrupt: the descriptor of interrupt_block(), which
- * ends the wait if it is readable, or -EBADF for none.
+ * Waits until a stage, a process that only forks the next one, has reported its child on the
+ * channel and has ended. *child is the stage before the call and the stage's child after it; that
+ * process is a child of the caller too. interrupt is the descriptor of interrupt_block(), which
+ * ends the wait if a signal comes, or -EBADF.
  */
 int ns_await_fork(int channel, int interrupt, struct ns_child *child) must_check;
 
 /*
- * Waits until INIT says that it runs, which it does if it has `hide_late`. The kernel makes a
- * process dumpable only after it has closed the caller's descriptors, so that their end is too
- * early a sign for an ordinary user to write the id maps.
+ * Waits for the first message of INIT, which an INIT with `hide_late` sends once it runs. An
+ * ordinary user can write the id maps only after that: the kernel makes the process dumpable only
+ * after execve(2) has closed the caller's descriptors, so that their end is too early a sign.
  */
 int ns_await_hello(int channel) must_check;
 
-/* Takes over the child that a stage named: reaps the stage, and opens the child's pidfd. */
+/* Reaps the stage that has reported this pid as its child, and opens a pidfd of that child. */
 int ns_take_forked(pid_t pid, struct ns_child *child) must_check;
 
 /*
- * CLONE_NEW* flags without CLONE_NEWUSER if the user namespace of this process is the caller's own,
- * because setns(2) to that fails with EINVAL.
+ * Returns the CLONE_NEW* flags without CLONE_NEWUSER if the process of pidfd is in the caller's own
+ * user namespace, because setns(2) to that fails with EINVAL.
  */
 uint64_t ns_flags_to_enter(int pidfd, uint64_t flags);
 
 /*
- * Writes /proc/PID/{uid_map,setgroups,gid_map}. For an ordinary user with ranges, newuidmap(1) and
+ * Writes /proc/PID/{uid_map,setgroups,gid_map}. If an ordinary user maps ranges, newuidmap(1) and
  * newgidmap(1) write the maps.
  */
 int ns_id_map(pid_t pid, const struct spec_id_maps *uid, const struct spec_id_maps *gid) must_check;
 
 /*
- * Opens a namespace file and checks that the namespace is of this type (ioctl_ns(2) NS_GET_NSTYPE).
+ * Opens a namespace file and checks that it is a namespace of this type (ioctl_ns(2)
+ * NS_GET_NSTYPE). Returns the descriptor.
  */
 int ns_open(enum spec_ns type, const char *path) must_check;
 
-/* Whether the namespace is the one that the calling process is in. */
+/* Says whether the namespace is the one that the calling process is in. */
 bool ns_is_own(enum spec_ns type, int fd);
 
 struct ns_init_args {
 	const struct plan *plan;
-	size_t from; /* index of the first step */
+	size_t from; /* index of the first step to do */
 	int *slots;
-	int channel; /* to the runtime */
+	int channel; /* socket to the runtime */
 	/*
-	 * create: FIFOs of the state directory. A byte in the first is `start`; what goes wrong
-	 * then is written to the second, and its end is success. run, exec: -EBADF.
+	 * create: FIFOs of the state directory. A byte in the first one is `start`. INIT writes
+	 * into the second one why the start failed, or closes it on success. run, exec: -EBADF.
 	 */
 	int start_fifo, result_fifo;
-	int proc;             /* path_open_proc() */
-	int container;        /* exec: for ENTER */
-	int pid_ns;           /* exec with a listener: that process's pid namespace */
-	uint64_t enter_flags; /* see ns_flags_to_enter() */
+	int proc;      /* descriptor from path_open_proc() */
+	int container; /* exec: pidfd of the container's first process, for ENTER */
+	/* exec with a seccomp listener: the pid namespace of the container's first process */
+	int pid_ns;
+	uint64_t enter_flags; /* exec: namespaces that ENTER enters: see ns_flags_to_enter() */
 	const void *filter;   /* the compiled system call filter, or NULL */
 	size_t filter_len;
 	/*
-	 * INIT becomes non-dumpable at the barrier "placed" only, because an ordinary user has to
-	 * write its id maps before.
+	 * INIT stays dumpable until the barrier "placed", because until then an ordinary user has
+	 * to write its id maps.
 	 */
 	bool hide_late;
-	int preserve_fds;    /* how many descriptors, from 3 on, stay open */
-	char *const *env;    /* of the program; NULL: process.env */
-	const int *hook_out; /* where hooks write: see hooks_run() of step/step.h */
+	int preserve_fds;    /* how many descriptors from 3 on stay open for the program */
+	char *const *env;    /* environment of the program; NULL: process.env */
+	const int *hook_out; /* files to which hooks write: see hooks_run() in step/step.h */
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
-	/* FORK has made this process; it is called with state_data; or NULL */
+	/* called with state_data in the process that FORK has made; or NULL */
 	void (*reborn)(void *data, pid_t pid);
 	struct arena *arena;
-	void (*told)(const struct step *s, uint64_t took_ns); /* a step was done; or NULL */
-	void (*stop_log)(void); /* nobody listens from here on; or NULL */
+	void (*told)(const struct step *s, uint64_t took_ns); /* called after each step; or NULL */
+	void (*stop_log)(void); /* called before the runtime stops reading INIT's log; or NULL */
 };
 
 /*
- * Runs INIT until it becomes the program. Does not return: if a step fails, it reports the failure
- * to the runtime and exits with 1.
+ * Does INIT's steps until INIT becomes the program. Does not return: if a step fails, INIT reports
+ * the failure to the runtime and exits with 1.
  */
 _Noreturn void ns_init(const struct ns_init_args *args);

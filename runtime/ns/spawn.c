@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Unless it is born in a cgroup, the new process shares the caller's memory
+ * Theory of operation. Unless the new process is cloned into a cgroup, it shares the caller's
+ * memory
  * until it executes caisson-init (CLONE_VM), as with vfork(2), which saves copying the page tables.
- * It runs on a stack of its own, looks at nothing of the caller's but `struct spawn`, and calls
- * nothing but thin wrappers of system calls. The caller waits for the execve(2), which closes a
- * pipe, but not for ever: in a frozen cgroup the new process does not get there before somebody
- * thaws it. CLONE_VFORK would make the caller deaf to signals then.
+ * It runs on a stack of its own, reads nothing of the caller's memory but `struct spawn`, and calls
+ * only thin wrappers of system calls. The caller waits for the execve(2), which closes a pipe, but
+ * signals can end the wait: in a frozen cgroup the new process does not execute before it is
+ * thawed.
+ * CLONE_VFORK is not used, because the caller could not react to signals then.
  *
  * execve(2) decides about capabilities:
  *
- * - In a new user namespace no id is mapped yet, so that execve(2) would drop all capabilities. The
- *   ambient set carries them over it; MAPPED_ROOT clears that set.
- * - Elsewhere root gets all of them from execve(2). The two that would let it read the program's
- *   file are taken out of the effective set before, because the process is to be non-dumpable from
- *   its first instruction on: see init/image.h.
+ * - In a new user namespace no id is mapped yet, so execve(2) would drop all capabilities. They are
+ *   put into the ambient set, which survives execve(2); MAPPED_ROOT clears that set.
+ * - Elsewhere root gets all capabilities from execve(2). The two that would let it read the
+ *   program's file are removed from the effective set before, so that the process is non-dumpable
+ *   from its first instruction on: see init/image.h.
  */
 #include "ns/spawn.h"
 
@@ -34,7 +36,10 @@
 #define STACK_SIZE (64 * 1024)
 #define WAIT_MS 1000
 
-/* What the new process needs. It is not the caller's to change before the execve(2). */
+/*
+ * The data of the new process. The caller must not change it before the execve(2), because both may
+ * share memory.
+ */
 struct spawn {
 	struct ns_spawn_args args;
 	char stack[STACK_SIZE] __attribute__((aligned(16)));
@@ -89,7 +94,7 @@ static int arrange_descriptors(const struct ns_spawn_args *a)
 	return 0;
 }
 
-/* The new process. It never returns from here. */
+/* Runs in the new process and executes caisson-init. Never returns. */
 static int become_init(void *data)
 {
 	static char *const argv[] = {(char *)"caisson-init", NULL}, *const envp[] = {NULL};
@@ -113,8 +118,8 @@ static int become_init(void *data)
 
 #ifdef __x86_64__
 /*
- * Calls clone3(2) with CLONE_VM. The child starts on an empty stack, so it must not return into the
- * caller's frames. The C library has no wrapper for this.
+ * Calls clone3(2) with CLONE_VM, for which the C library has no wrapper. The child starts on an
+ * empty stack, so it must not return into the caller's frames.
  */
 static pid_t clone_vm(struct clone_args *ca, int (*fn)(void *), void *data)
 {
@@ -148,9 +153,9 @@ static pid_t clone_sharing(struct clone_args *ca, struct spawn *s)
 #endif
 
 /*
- * A process that is born in a cgroup gets memory of its own. If the cgroup's memory runs out, the
- * kernel kills every process that shares memory with the one it chose, and the runtime would die
- * with the container.
+ * Says whether the new process shares the caller's memory. One that is cloned into a cgroup does
+ * not. If that cgroup's memory runs out, the kernel kills a process of it and every process that
+ * shares memory with it, so the runtime would die too.
  */
 static bool shares_memory(const struct clone_args *ca)
 {
@@ -174,7 +179,10 @@ static pid_t clone_init(struct clone_args *ca, struct spawn *s)
 	return pid;
 }
 
-/* Says whether the process has executed caisson-init, or has ended. */
+/*
+ * Waits for the end of the pipe. Returns true if the new process has executed caisson-init or has
+ * ended.
+ */
 static bool wait_for_execve(int pipe_end)
 {
 	struct pollfd p = {.fd = pipe_end};
@@ -210,7 +218,10 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 	close(ends[1]);
 	if (pid < 0 || !shared || wait_for_execve(ends[0])) {
 		free(s);
-		/* An ordinary user's process needs its own files in /proc again. */
+		/*
+		 * The caller becomes dumpable again, because an ordinary user's process needs its
+		 * own files in /proc.
+		 */
 		if (dumpable == 1)
 			prctl(PR_SET_DUMPABLE, 1);
 	}

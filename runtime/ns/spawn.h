@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes a process that executes caisson-init. */
+/* Starts a process that executes caisson-init, the container's first program. */
 #pragma once
 #include "ns/ns.h"
 
 struct ns_spawn_args {
-	const struct step *clone; /* STEP_CLONE */
-	int cgroup;               /* directory to be cloned into, or -EBADF */
-	int image;                /* init_image_open() */
-	int orders;               /* init_orders_write(); becomes descriptor 0 */
-	int channel;              /* the runtime's end */
-	/* descriptors that the process gets, besides 0 to 2 and the preserved ones; its own end of
-	 * the channel is the first */
+	const struct step *clone; /* the plan's STEP_CLONE */
+	int cgroup; /* directory of the cgroup into which the process is cloned, or -EBADF */
+	int image;  /* file of caisson-init, from init_image_open() */
+	/* file from init_orders_write() with what caisson-init is to do; becomes descriptor 0 */
+	int orders;
+	int channel; /* the runtime's end of the channel */
+	/*
+	 * descriptors that the process gets, besides 0 to 2 and the preserved ones; the first is
+	 * its own end of the channel
+	 */
 	const int *pass;
 	size_t npass;
 	int preserve_fds;
 };
 
 /*
- * The caller is non-dumpable while the new process has its memory. If the result is negative,
- * nothing was made.
+ * Starts the process. The caller is non-dumpable as long as the new process shares its memory. If
+ * the result is negative, no process was made.
  */
 int ns_spawn(const struct ns_spawn_args *args, struct ns_child *ret) must_check;

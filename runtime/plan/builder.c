@@ -5,8 +5,8 @@ struct step *builder_add_step(
 	struct builder *b, enum step_kind kind, enum step_place place, const char *field)
 {
 	/*
-	 * If memory runs out, the caller writes to this step, which is not part of the plan, and
-	 * plan_build() fails at the end.
+	 * If memory runs out, builder_add_step() returns this step, so that the caller has
+	 * something to write to. It is not part of the plan, and plan_build() fails at the end.
 	 */
 	static _Thread_local struct step nowhere;
 

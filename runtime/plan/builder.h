@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files that build a plan share: a growing array of steps, and the functions that append
- * to it. plan.c (create) and exec.c (exec) call them in the order in which the steps are walked.
+ * The struct and the functions that the files which build a plan share: a growing array of steps,
+ * and functions that append to it. plan.c (for create) and exec.c (for exec) call them in the order
+ * in which the steps will be done.
  *
  * A function here that runs out of memory sets b->failed and goes on; plan_build() and
- * plan_build_exec() return b->failed at the end. Private to plan/.
+ * plan_build_exec() return b->failed at the end. Only the files of plan/ include this header.
  */
 #pragma once
 #include "plan/plan.h"
@@ -12,17 +13,19 @@
 struct builder {
 	struct arena *arena;
 	const struct spec *spec;
-	const struct plan_env *env; /* NULL for an exec */
+	/* facts about the host and the command; NULL in the plan of an exec */
+	const struct plan_env *env;
 	struct step *steps;
 	size_t n, cap;
 	int nslots;
-	bool userns;       /* the process is in another user namespace than the runtime */
-	bool no_mknod;     /* device nodes are bound from the host, because mknod(2) is refused */
+	bool userns; /* the process is in another user namespace than the runtime */
+	/* device nodes are bind-mounted from the host, because the kernel refuses mknod(2) */
+	bool no_mknod;
 	bool dev_is_bound; /* /dev is a bind mount, so no device node is made in it */
-	int failed;        /* -errno, or 0 */
+	int failed;        /* error that the building will return (-errno), or 0 */
 };
 
-/* builder.c: one step. The pointer is valid until the next step is added. */
+/* builder.c: appends one step. The returned pointer is valid until the next step is appended. */
 struct step *builder_add_step(
 	struct builder *b, enum step_kind kind, enum step_place place, const char *field);
 void builder_add_text(struct builder *b, enum step_kind kind, const char *field, const char *text);
@@ -30,22 +33,28 @@ void builder_add_process(
 	struct builder *b, enum step_kind kind, const char *field, const struct spec_process *p);
 void builder_add_barrier(struct builder *b, enum step_place place, const char *name);
 
-/* The name of an array's element in messages: "mounts[3]". */
+/* Returns the name of an array's element for messages, such as "mounts[3]". */
 const char *builder_field(struct builder *b, const char *array, size_t i);
 
-/* mounts.c: the root file system, what is mounted in it, and its device nodes. */
+/* mounts.c: appends the steps for the root file system, the mounts in it, and the device nodes. */
 int builder_check_mounts(const struct builder *b) must_check;
 void builder_decide_devices(struct builder *b);
 void builder_add_notify_dir(struct builder *b);
-/* Opens the root and all sources. Returns the slot of the root; the sources' slots follow it. */
+/*
+ * Appends the steps that open the root and all sources. Returns the slot of the root; the slots of
+ * the sources follow it.
+ */
 int builder_add_opens(struct builder *b);
 void builder_add_mounts(struct builder *b, int root_slot);
 
-/* process.c: what the process of a create and that of an exec have in common. */
+/* process.c: appends the steps that the process of a create and that of an exec both need. */
 void builder_add_mapped_root(struct builder *b);
 void builder_add_oom_score(struct builder *b, const struct spec_process *p);
 void builder_add_host_rlimits(struct builder *b, const struct spec_process *p);
 void builder_add_attributes(struct builder *b, const struct spec_process *p);
-/* Returns the slot of the compiled filter, or -1 if there is no linux.seccomp. */
+/*
+ * Appends the step that compiles the system call filter. Returns the filter's slot, or -1 if there
+ * is no linux.seccomp.
+ */
 int builder_add_seccomp_compile(struct builder *b);
 void builder_add_seccomp(struct builder *b, const struct spec_process *p, int seccomp_slot);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The plan of an exec: a further process in the namespaces of a running container.
+ * Builds the plan of an exec: of a further process in the namespaces of a running container.
  *
- * The process that CLONE makes is in the container's namespaces from ENTER on, except for the pid
- * namespace: setns(2) puts only its children into that. So no process of the container can see it.
- * It does all steps but the last, and its child, which the container does see, only executes the
- * program.
+ * The process that CLONE makes enters the container's namespaces at ENTER, except for the pid
+ * namespace, because setns(2) moves only the caller's children into that one. So no process of the
+ * container can see this process. It does all steps but the last. Its child, which the container
+ * can
+ * see, only executes the program.
  */
 #include "plan/builder.h"
 
@@ -26,9 +27,9 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 		i->text = p->exec_affinity_initial;
 	}
 	/*
-	 * An ordinary user cannot write the score from outside: the process is not dumpable, so
-	 * that the container cannot look into it, and its files in /proc belong to root. Therefore
-	 * HOST sets its own score before the clone, and the process inherits it.
+	 * An ordinary user cannot write the score of the new process: the process is not dumpable,
+	 * which keeps the container from looking into it, so its files in /proc belong to root.
+	 * Therefore the host sets its own score before the clone, and the process inherits it.
 	 */
 	bool inherit = env->rootless && p->oom_score_adj.set;
 	if (inherit)

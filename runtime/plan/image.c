@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The types of plan.h and of the parts of spec.h that steps point to. Whoever adds a pointer, a
- * boolean or an enumeration to one of them adds it here too; tests/unit/test_plan_image.c compares
- * plans that were written and read.
+ * Describes the types of plan.h, and those of spec.h that steps point to, so that plans can be
+ * written as bytes and read. Whoever adds a pointer, a boolean or an enumeration to one of these
+ * types adds it here too. tests/unit/test_plan_image.c compares plans that were written and read.
  */
 #include "plan/image.h"
 
@@ -12,7 +12,7 @@ const struct pack_type plan_strings_type = {.name = "struct spec_strings",
 	.fields = strings_fields,
 	.nfields = ARRAY_SIZE(strings_fields)};
 
-/* --- what steps point to --- */
+/* --- the types that steps point to --- */
 
 PACK_TYPE(id_maps_type, struct spec_id_maps, PACK_NUMBERS(struct spec_id_maps, v, n));
 PACK_TYPE(opt_i64_type, struct opt_i64, PACK_BOOL(struct opt_i64, set));
@@ -75,9 +75,12 @@ PACK_TYPE(seccomp_type, struct spec_seccomp, PACK_DROP(struct spec_seccomp, arch
 PACK_TYPE(memory_policy_type, struct spec_memory_policy,
 	PACK_STRING(struct spec_memory_policy, nodes));
 
-/* --- a step, by its kind --- */
+/* --- the members of a step, for each kind of step --- */
 
-/* What the union of a step holds: each is a struct step of which other members matter. */
+/*
+ * Each kind of step uses other members of the union in struct step. So each of these types
+ * describes a struct step with only the members that its kinds use.
+ */
 static const struct pack_type nothing_type = {.name = "struct step", .size = sizeof(struct step)};
 PACK_TYPE(text_step, struct step, PACK_STRING(struct step, text));
 PACK_TYPE(name_step, struct step, PACK_STRING_NEEDED(struct step, text));
@@ -121,7 +124,7 @@ PACK_TYPE(memory_policy_step, struct step,
 	PACK_POINTER_NEEDED(struct step, mempolicy, &memory_policy_type));
 PACK_TYPE(process_step, struct step, PACK_POINTER_NEEDED(struct step, process, &process_type));
 
-/* A kind without an entry is never sent: its image is refused on both sides. */
+/* Kinds without an entry are never sent, and reading or writing such a step is an error. */
 static const struct pack_type *const by_kind[STEP_COUNT] = {
 	[STEP_CGROUP_CREATE] = &nothing_type,
 	[STEP_CGROUP_LIMIT] = &nothing_type,
@@ -174,7 +177,10 @@ static const struct pack_type *const by_kind[STEP_COUNT] = {
 	[STEP_EXEC] = &process_step,
 };
 
-/* No step is of this type: its one member is never less than its limit. */
+/*
+ * Reading or writing a step of this type always fails, because no value of `kind` is below the
+ * limit 0.
+ */
 PACK_TYPE(never_sent, struct step, PACK_ENUM(struct step, kind, 0));
 
 static const struct pack_type *type_of_step(const void *object)

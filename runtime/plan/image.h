@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A plan as bytes (base/pack.h): HOST hands INIT its steps that way, and the monitor hands the
- * guest its own.
+ * Writes a plan as bytes and reads it (base/pack.h). The host sends INIT its steps in this way, and
+ * the monitor sends the guest the guest's steps.
  *
- * Not in the image, because INIT and the guest need nothing of it: the rules of the system call
- * filter, which HOST has compiled.
+ * The rules of the system call filter are left out, because the host has compiled them already.
  */
 #pragma once
 #include "base/pack.h"
 #include "plan/plan.h"
 
-/* For a structure of another layer that holds a plan: PACK_EMBED(struct x, plan, &plan_type). */
+/*
+ * For a structure of another folder that contains a plan, as in PACK_EMBED(struct x, plan,
+ * &plan_type).
+ */
 extern const struct pack_type plan_type;
-extern const struct pack_type plan_strings_type; /* struct spec_strings */
+extern const struct pack_type plan_strings_type; /* describes struct spec_strings */
 
 /*
- * The steps from `from` on that one of these places does (1 << PLACE_INIT | ...), and all barriers
- * behind it. *ret shares everything but the array of steps with `p`.
+ * Selects the steps from `from` on that one of these places does (1 << PLACE_INIT | ...), and all
+ * barriers after `from`. *ret shares everything but the array of steps with `p`.
  */
 int plan_select(struct arena *a, const struct plan *p, unsigned places, size_t from,
 	struct plan *ret) must_check;

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The root file system, the mounts in it and their sources, and the device nodes of /dev. */
+/*
+ * Appends the steps for the root file system, the mounts in it, their sources, and the device nodes
+ * of /dev.
+ */
 #include <sys/mount.h>
 
 #include "plan/builder.h"
 
-/* Makes a path of config.json that may be relative to the bundle absolute. */
+/* Returns a path of config.json as an absolute path. A relative one starts at the bundle. */
 static const char *in_bundle(struct builder *b, const char *path)
 {
 	if (path[0] == '/')
@@ -16,9 +19,9 @@ static const char *in_bundle(struct builder *b, const char *path)
 }
 
 /*
- * An ordinary user may copy mounts only in INIT's user namespace, so INIT opens them itself. For
- * root HOST opens them, because it reaches sources that the root of the user namespace may not
- * reach.
+ * Appends a step that opens a path. For root it is a step of the host, which reaches sources that
+ * the root of the container's user namespace may not reach. For an ordinary user INIT does it,
+ * because such a user may copy mounts only in INIT's user namespace.
  */
 static int add_open(
 	struct builder *b, enum step_kind kind, const char *field, const char *path, bool recursive)
@@ -30,9 +33,9 @@ static int add_open(
 	s->open.path = path;
 	s->open.recursive = recursive;
 	/*
-	 * A copy of a shared mount is its peer: what the container mounts beneath the copy would
-	 * appear on the host. Therefore the copy becomes a slave unless rootfsPropagation says
-	 * otherwise.
+	 * A copy of a shared mount is its peer, so mounts that the container makes beneath the copy
+	 * would appear on the host. Therefore the copy becomes a slave unless rootfsPropagation
+	 * says otherwise.
 	 */
 	s->open.propagation =
 		b->spec->rootfs_propagation ? b->spec->rootfs_propagation : MS_SLAVE | MS_REC;
@@ -40,8 +43,8 @@ static int add_open(
 }
 
 /*
- * Whether path is the directory want, even if it is written "//dev/" or "/dev/.". Paths with ".."
- * are not understood.
+ * Says whether path is the directory `want`, even if path is written as "//dev/" or "/dev/.".
+ * Returns false for paths with "..", which this function does not resolve.
  */
 static bool same_path(const char *path, const char *want)
 {
@@ -73,15 +76,15 @@ int builder_check_mounts(const struct builder *b)
 	return 0;
 }
 
-/* Whether an earlier step opens the source of the mount and leaves it in a slot. */
+/* Says whether an earlier step opens the source of the mount and puts it into a slot. */
 static bool has_source(const struct spec_mount *m)
 {
 	return m->backend || (m->bind && !m->remount);
 }
 
 /*
- * If path is dir or lies beneath it, returns what is left of path behind dir, perhaps "". Otherwise
- * NULL. Paths with ".." are not understood, so such a path lies beneath nothing.
+ * If path is dir or lies beneath it, returns the rest of path after dir, which may be "". Otherwise
+ * returns NULL, and also for paths with "..", which this function does not resolve.
  */
 static const char *beneath(const char *path, const char *dir)
 {
@@ -117,9 +120,10 @@ static const char *root_path(struct builder *b, const char *rest)
 }
 
 /*
- * config.md mounts in the listed order, so the source of a bind mount may be what an earlier entry
- * has mounted in the container's root. HOST would find what lies beneath that mount, or nothing.
- * Returns the path of such a source in the root, or NULL if the source is the host's.
+ * Returns the path in the container's root of a source that an earlier mount of the container made,
+ * or NULL if the source is the host's. The specification (config.md) mounts in the listed order, so
+ * the source of a bind mount may lie in what an earlier entry has mounted. The host would find
+ * there what that mount covers, or nothing.
  */
 static const char *source_in_root(struct builder *b, size_t index)
 {
@@ -135,8 +139,8 @@ static const char *source_in_root(struct builder *b, size_t index)
 }
 
 /*
- * The name of the mount's device in the guest. Disks are named in the order of their mounts, behind
- * the disk of vm.image; a virtio-fs share is named by the number of its mount.
+ * Returns the name of the mount's device in the guest. Disks are named in the order of their
+ * mounts, after the disk of vm.image. A virtio-fs share is named by the index of its mount.
  */
 static const char *backend_device(struct builder *b, size_t index)
 {
@@ -163,7 +167,7 @@ static void add_connect(struct builder *b, size_t index)
 	c->connect.device = backend_device(b, index);
 }
 
-/* Returns the slot. */
+/* Appends the step that opens a mount's source. Returns the source's slot. */
 static int add_source(struct builder *b, size_t index, const char *path)
 {
 	const struct spec *s = b->spec;
@@ -181,7 +185,10 @@ static int add_source(struct builder *b, size_t index, const char *path)
 	return slot;
 }
 
-/* INIT opens the source itself, once the mounts before this one are there. */
+/*
+ * Appends a step by which INIT opens the source itself, after the mounts before this one are made.
+ * Returns the source's slot.
+ */
 static int add_source_in_root(struct builder *b, size_t index, const char *path)
 {
 	int slot = add_source(b, index, path);
@@ -240,7 +247,10 @@ void builder_decide_devices(struct builder *b)
 			b->dev_is_bound = true;
 }
 
-/* Opens the device nodes to bind, in the order in which add_devices() counts their slots. */
+/*
+ * Appends the steps that open the device nodes to bind-mount, in the order in which add_devices()
+ * assigns their slots.
+ */
 static void add_device_sources(struct builder *b)
 {
 	const struct spec *s = b->spec;
@@ -257,8 +267,8 @@ static void add_device_sources(struct builder *b)
 }
 
 /*
- * builder_add_mounts() and add_devices() rely on the order here, because they count the slots up
- * from the root's.
+ * The order of the calls here matters: builder_add_mounts() and add_devices() find a source by
+ * counting the slots from that of the root.
  */
 int builder_add_opens(struct builder *b)
 {
@@ -336,8 +346,9 @@ void builder_add_mounts(struct builder *b, int root_slot)
 }
 
 /*
- * Adds the mount of the notify directory behind the configured mounts. It is the directory that is
- * mounted, because the socket in it is made only when the program starts.
+ * Appends the mount of the directory with the container's NOTIFY_SOCKET, after the mounts of
+ * config.json. The directory is mounted and not the socket, because the socket is made only when
+ * the program is started.
  */
 void builder_add_notify_dir(struct builder *b)
 {

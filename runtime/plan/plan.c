@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation: the functions below append steps in the order in which the steps will be
- * done, so reading plan_build() from top to bottom is reading what happens. Every decision (whether
- * there is a user namespace, whether device nodes can be made, whether there is a program to run)
- * is taken here, once, so that the code that carries the steps out has none to take.
+ * done, so plan_build() read from top to bottom tells what happens. Every decision (whether there
+ * is a user namespace, whether device nodes can be made, whether there is a program to run) is
+ * taken here, once, so that the code that does the steps takes none.
  */
 #include "plan/plan.h"
 
@@ -64,8 +64,8 @@ static void add_connect_net(struct builder *b)
 }
 
 /*
- * HOST opens the namespaces to join, because it has the rights to, and sees their paths in its
- * mount namespace.
+ * Appends the steps that open the namespaces to join. The host does these steps, because it has the
+ * rights for it and sees the paths in its mount namespace.
  */
 static uint64_t add_namespaces(struct builder *b)
 {
@@ -86,13 +86,13 @@ static uint64_t add_namespaces(struct builder *b)
 }
 
 /*
- * User and pid namespaces are joined before the FORK of a stage, all others by the process that it
- * makes.
+ * Appends the steps that join existing namespaces. A stage (see add_clone()) joins user and pid
+ * namespaces before FORK. The process that FORK makes joins all others.
  */
 static void add_joins(struct builder *b, bool before_fork)
 {
 	for (size_t i = 0, n = b->n; i < n; i++) {
-		/* Copied, because builder_add_step() may move the array. */
+		/* The step is copied, because builder_add_step() may move the array. */
 		const struct step open = b->steps[i];
 		if (open.kind != STEP_OPEN_NAMESPACE ||
 			before_fork !=
@@ -105,12 +105,13 @@ static void add_joins(struct builder *b, bool before_fork)
 }
 
 /*
- * clone3(2) makes all new namespaces at once, except the cgroup namespace, which must be made from
- * inside the cgroup. Three cases need a process in between, the stage, which does the first of
- * INIT's steps and makes INIT at FORK: entering an existing user namespace, which comes before
- * everything else; entering an existing pid namespace, whose members can only be made from within
- * it; and time offsets, which can only be written as long as no process is in the time namespace. A
- * new user namespace is made by CLONE in every case, and the stage's children stay in it.
+ * Appends the step that makes INIT. clone3(2) makes all new namespaces at once, except the cgroup
+ * namespace, which must be made from inside the cgroup. In three cases CLONE makes a process in
+ * between, called the stage, which does the first of INIT's steps and makes INIT at FORK. First, an
+ * existing user namespace must be entered before anything else. Second, the members of an existing
+ * pid namespace can only be made from within it. Third, time offsets can only be written as long as
+ * no process is in the time namespace. CLONE always makes a new user namespace itself, and the
+ * stage's child stays in it.
  */
 static void add_clone(struct builder *b)
 {
@@ -153,8 +154,9 @@ static void add_placing(struct builder *b)
 		m->map.gid = s->gid_mappings;
 		if (!m->map.uid.n || !m->map.gid.n) {
 			/*
-			 * Without configured mappings an ordinary user is root in the namespace,
-			 * because that is the only map that the kernel lets that user write.
+			 * Without configured mappings an ordinary user becomes root in the user
+			 * namespace, because this is the only map that the kernel lets that user
+			 * write.
 			 */
 			struct spec_id_map *self = arena_array(b->arena, 2, sizeof(*self));
 			if (!self) {
@@ -225,7 +227,10 @@ static void add_restrictions(struct builder *b)
 			->number = s->rootfs_propagation;
 }
 
-/* A process whose consoleSize is not given gets the size of the caller's terminal. */
+/*
+ * Appends the step that makes the terminal. If consoleSize is not given, the terminal gets the size
+ * of the caller's.
+ */
 static void add_console(struct builder *b, const struct spec_process *p)
 {
 	if (!p || !p->terminal)
@@ -246,7 +251,7 @@ static void add_console(struct builder *b, const struct spec_process *p)
 
 /*
  * This function is longer than the 60 lines that a function may have, because it is the table of
- * contents of what happens: split up, it could not be read from top to bottom any more.
+ * contents of what happens. If it were split up, it could no longer be read from top to bottom.
  */
 int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *ret)
 {
@@ -275,8 +280,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		add_connect_net(&b);
 	int seccomp_slot = s->process ? builder_add_seccomp_compile(&b) : -1;
 	/*
-	 * An ordinary user can write the score of a process in a user namespace that it joins only
-	 * before the process exists: see plan_build_exec().
+	 * If an ordinary user joins a user namespace, the score of a process in it can only be set
+	 * before that process exists, so INIT inherits it: see plan_build_exec().
 	 */
 	bool inherit = env->rootless && s->ns[SPEC_NS_USER].path;
 	if (inherit)
@@ -287,8 +292,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	add_placing(&b);
 	add_joins(&b, false);
 	/*
-	 * INIT may use all CPUs again, because the caller's affinity is not the container's; the
-	 * cgroup's cpuset stays in force.
+	 * INIT may use all CPUs again, because the CPU affinity of caisson's caller was not meant
+	 * for the container. The cgroup's cpuset still applies.
 	 */
 	builder_add_text(&b, STEP_AFFINITY, NULL, NULL);
 	builder_add_mapped_root(&b);
@@ -309,8 +314,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	builder_add_step(&b, STEP_PIVOT, PLACE_INIT, NULL)->number = env->no_pivot;
 	add_console(&b, s->process);
 	/*
-	 * This step comes before the root is made read-only, because it makes a missing working
-	 * directory.
+	 * This step comes before the root becomes read-only, because it makes the working directory
+	 * if that is missing.
 	 */
 	if (s->process)
 		builder_add_process(&b, STEP_FIND_PROGRAM, NULL, s->process);

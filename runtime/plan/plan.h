@@ -1,39 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The plan: what will be done to turn a bundle into a running container, as an array of steps.
+ * The plan: everything that will be done to turn a bundle into a running container, as an array of
+ * steps.
  *
  * Two parties walk the same array in order. The HOST is the runtime. INIT is the container's first
- * process, made by STEP_CLONE. Each does its own steps and skips the other's. They meet at
- * STEP_BARRIERs: the party named by `place` reports that it got there, the other waits for that
- * report. There is no other handshake; a failure on either side reaches the other at its next
- * barrier.
+ * process, which STEP_CLONE makes. Each party does its own steps and skips the other's. They meet
+ * at
+ * STEP_BARRIERs: the party that `place` names reports that it has reached the barrier, and the
+ * other
+ * one waits for that report. There is no other handshake. A party learns at its next barrier that
+ * the other one has failed.
  *
  * In VM mode two more parties stand between them. The MONITOR is the process that HOST's STEP_CLONE
  * makes: it boots the machine (STEP_MACHINE), and the rest of the host sees it as the container.
- * The GUEST is caisson-init, the machine's first process, whose own STEP_CLONE makes INIT. A party
- * waits for the barriers of the party that made it: the MONITOR for HOST's, INIT for the GUEST's.
- * HOST waits for those of the MONITOR and of INIT, the GUEST for those of INIT.
+ * The
+ * GUEST is caisson-init, the machine's first process, whose own STEP_CLONE makes INIT. A party
+ * waits
+ * for the barriers of the party that made it: the MONITOR for HOST's, and INIT for the GUEST's.
+ * HOST
+ * also waits for the barriers of the MONITOR and of INIT, and the GUEST for those of INIT.
  *
- * plan_build() is pure: it looks at the spec and at the facts in struct plan_env and calls nothing.
- * The plan points into the spec, and lives in the same arena.
+ * plan_build() is pure: it reads the spec and the facts in struct plan_env and makes no system
+ * call.
+ * The plan points into the spec, and is allocated in the same arena.
  */
 #pragma once
 #include "spec/spec.h"
 
-/* The directory in which a container finds its NOTIFY_SOCKET, if caisson's caller has one. */
+/* The directory in the container in which its NOTIFY_SOCKET is, if caisson's caller has one. */
 #define PLAN_NOTIFY_DIR "/run/notify"
 #define PLAN_NOTIFY_SOCKET PLAN_NOTIFY_DIR "/notify.sock"
 
-/* The annotation that keeps the caller's supplementary groups. */
+/* The annotation by which the process keeps the supplementary groups of caisson's caller. */
 #define PLAN_KEEP_GROUPS "run.oci.keep_original_groups"
 
-#define PLAN_BACKENDS_MAX 6 /* vhost-user back ends of one microVM */
+#define PLAN_BACKENDS_MAX 6 /* how many vhost-user back ends one microVM can have */
 
 enum step_place { PLACE_HOST, PLACE_INIT, PLACE_MONITOR, PLACE_GUEST };
 
 enum plan_isolation { PLAN_NS, PLAN_VM };
 
-/* X(kind, name printed, what it does). The order is the order of first use. */
+/* X(kind, name as printed, what the step does), in the order of first use. */
 #define PLAN_STEP_KINDS(X) \
 	X(CGROUP_CREATE, "cgroup-create", "make the cgroup") \
 	X(CGROUP_LIMIT, "cgroup-limit", "write the limits and the device program") \
@@ -99,80 +106,109 @@ enum step_kind {
 struct step {
 	enum step_kind kind;
 	enum step_place place;
-	int slot;          /* >= 0: where HOST leaves a descriptor for INIT to inherit; -1: none */
-	const char *field; /* property of config.json, for messages: "mounts[3]"; may be NULL */
+	int slot; /* index of the descriptor that the host's side opens for the step; -1: none */
+	/* property of config.json that messages name, such as "mounts[3]"; may be NULL */
+	const char *field;
 	union {
-		/* the barrier's name, the host name, the path to mask, ...; AFFINITY: NULL: all */
+		/*
+		 * depends on the kind: the barrier's name, the host name, the path to mask, ...;
+		 * AFFINITY: NULL for all CPUs
+		 */
 		const char *text;
-		uint64_t number;        /* propagation, personality, priority; ENTER: CLONE_NEW* */
-		struct {                /* CLONE */
-			uint64_t flags; /* CLONE_NEW* made by clone3 itself */
-			bool staged;    /* the process FORKs at once: add_clone() of plan.c */
+		/*
+		 * depends on the kind: propagation, personality or priority; ENTER: CLONE_NEW*
+		 * flags
+		 */
+		uint64_t number;
+		struct {                /* for CLONE */
+			uint64_t flags; /* CLONE_NEW* flags that clone3(2) is called with */
+			/*
+			 * the process is a stage, which makes INIT at FORK: see add_clone() in
+			 * plan.c
+			 */
+			bool staged;
 		} clone;
-		struct {                /* FORK */
-			uint64_t flags; /* CLONE_NEW* */
-			bool staged;    /* of a staged CLONE: more steps than EXEC follow */
+		struct {                /* for FORK */
+			uint64_t flags; /* CLONE_NEW* flags of the namespaces to make */
+			/*
+			 * the CLONE was staged, and INIT does more steps than EXEC after this one
+			 */
+			bool staged;
 		} fork;
-		struct { /* TIME_NS */
+		struct { /* for TIME_NS */
 			struct spec_time_offset monotonic, boottime;
 		} time;
-		struct { /* OPEN_NAMESPACE, JOIN */
+		struct { /* for OPEN_NAMESPACE and JOIN */
 			enum spec_ns type;
 			const char *path;
 		} ns;
-		struct { /* ID_MAP */
+		struct { /* for ID_MAP */
 			struct spec_id_maps uid, gid;
 		} map;
-		struct {                  /* OPEN_ROOT, OPEN_SOURCE */
-			const char *path; /* absolute */
-			bool in_root;     /* path is one of the container's root */
+		struct {                  /* for OPEN_ROOT and OPEN_SOURCE */
+			const char *path; /* absolute path of the source */
+			bool in_root;     /* path is inside the container's root, not on the host */
 			bool recursive;
-			uint32_t propagation;                     /* the copy's, MS_* */
-			const struct spec_mount *mount;           /* OPEN_SOURCE */
-			struct spec_id_maps idmap_uid, idmap_gid; /* n > 0: make it idmapped */
+			uint32_t propagation; /* MS_* flags that the copy of the mount gets */
+			/* for OPEN_SOURCE: the mount whose source this is */
+			const struct spec_mount *mount;
+			/* if n > 0: id maps for an idmapped mount */
+			struct spec_id_maps idmap_uid, idmap_gid;
 		} open;
-		struct { /* CONNECT */
+		struct { /* for CONNECT */
 			const struct spec_mount *mount;
-			const char *device; /* in the guest: /dev/vdX, or a virtio-fs tag */
+			const char *device; /* name in the guest: /dev/vdX, or a virtio-fs tag */
 		} connect;
-		const struct spec_vm_net *net; /* CONNECT_NET */
-		struct {                       /* MOUNT */
+		/* for CONNECT_NET: the network interface that a back end serves */
+		const struct spec_vm_net *net;
+		struct { /* for MOUNT */
 			const struct spec_mount *mount;
-			const char *label; /* linux.mountLabel or NULL */
-			bool userns;       /* inside a user namespace */
+			const char *label; /* linux.mountLabel, or NULL */
+			bool userns;       /* the container is in a user namespace of its own */
 			bool cgroup_ns;    /* the container has a cgroup namespace */
-			/* The container's user namespace maps these ids; empty: it has none. */
+			/* The id maps of the container's user namespace; empty if there is none. */
 			struct spec_id_maps uid, gid;
 		} mount;
-		struct { /* DEVICE */
+		struct { /* for DEVICE */
 			const struct spec_device *device;
-			bool bind; /* bind the host's node instead of mknod(2) */
+			/* bind-mount the host's device node instead of calling mknod(2) */
+			bool bind;
 		} device;
-		struct { /* SYMLINK */
+		struct { /* for SYMLINK */
 			const char *target, *path;
 		} link;
-		struct spec_pair pair;      /* SYSCTL; NET_DEVICE: name, new name */
-		struct {                    /* HOOKS */
-			const char *name;   /* "createRuntime" */
-			const char *status; /* the state they are told: "creating", ... */
+		/* for SYSCTL: name and value; for NET_DEVICE: old and new name */
+		struct spec_pair pair;
+		struct { /* for HOOKS */
+			/* name of the property in hooks, such as "createRuntime" */
+			const char *name;
+			/* status of the container that the hooks are told, such as "creating" */
+			const char *status;
 			struct spec_hooks hooks;
 		} hooks;
-		struct { /* USER; MAPPED_ROOT, without process */
+		struct { /* for USER, and for MAPPED_ROOT, which leaves process NULL */
 			const struct spec_process *process;
-			bool keep_groups; /* the caller's supplementary groups stay */
+			/* the process keeps the supplementary groups of caisson's caller */
+			bool keep_groups;
 		} user;
-		struct { /* CAPABILITIES */
+		struct { /* for CAPABILITIES */
 			const struct spec_capabilities *caps;
-			bool keep_sys_admin; /* a later SECCOMP step needs it */
+			/* keep CAP_SYS_ADMIN until a later SECCOMP step has used it */
+			bool keep_sys_admin;
 		} caps;
-		struct { /* SECCOMP, COMPILE_SECCOMP */
+		struct { /* for SECCOMP and COMPILE_SECCOMP */
 			const struct spec_seccomp *seccomp;
 			const struct spec_capabilities *final_caps;
-			bool drop_caps; /* set final_caps (NULL: none) once the filter is loaded */
+			/*
+			 * once the filter is loaded, set the capabilities to final_caps (NULL:
+			 * none)
+			 */
+			bool drop_caps;
 		} seccomp;
 		const struct spec_intel_rdt *rdt;
 		const struct spec_memory_policy *mempolicy;
-		const struct spec_process *process; /* the process's own steps */
+		/* for steps that set one property of the process */
+		const struct spec_process *process;
 	};
 };
 
@@ -180,10 +216,10 @@ struct plan {
 	const struct step *steps;
 	size_t n;
 	int nslots;
-	bool exec;                          /* the process joins a running container */
-	const struct spec_process *process; /* NULL: nothing to run */
-	uint64_t joined;                    /* CLONE_NEW* flags of namespaces entered by path */
-	bool userns;                        /* the process is in another user namespace */
+	bool exec; /* the plan is that of an exec: its process joins a running container */
+	const struct spec_process *process; /* the process to run; NULL: none is configured */
+	uint64_t joined; /* CLONE_NEW* flags of the namespaces that are joined by path */
+	bool userns;     /* the process runs in another user namespace than the runtime */
 	bool terminal;
 	enum plan_isolation isolation;
 };
@@ -191,19 +227,22 @@ struct plan {
 /* Facts about the host and the command that a plan depends on. */
 struct plan_env {
 	enum plan_isolation isolation;
-	const char *bundle; /* absolute */
-	bool rootless;      /* the effective user is not 0 */
-	bool in_userns;     /* this process is in a user namespace of its own: no mknod */
-	uint32_t uid, gid;  /* effective */
+	const char *bundle; /* absolute path of the bundle */
+	bool rootless;      /* caisson does not run as root: its effective user is not 0 */
+	/* caisson runs in a user namespace of its own, so it may not call mknod(2) */
+	bool in_userns;
+	uint32_t uid, gid; /* effective user and group of caisson */
 	bool no_pivot;
 	bool no_new_keyring;
 	const char *keyring; /* name of the session keyring that the container gets */
-	/* size of the caller's terminal, for a process without consoleSize; 0: there is none */
+	/* size of the caller's terminal, used if config.json has no consoleSize; 0: no terminal */
 	uint16_t console_height, console_width;
-	bool attached;          /* `run`: start follows without a second command */
-	bool cgroup;            /* there is a cgroup to make (not disabled) */
-	const char *notify_dir; /* the host's directory to mount on PLAN_NOTIFY_DIR; NULL: none */
-	bool cgroup_attach;     /* the process is moved into its cgroup once it exists (systemd) */
+	bool attached; /* `run`: the program starts without a separate `start` command */
+	bool cgroup;   /* a cgroup is to be made (cgroups are not disabled) */
+	/* directory of the host that is mounted on PLAN_NOTIFY_DIR; NULL: none */
+	const char *notify_dir;
+	/* the process is moved into its cgroup once it exists, because systemd makes the cgroup */
+	bool cgroup_attach;
 };
 
 int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *ret)
@@ -212,63 +251,73 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 /* Facts that the plan of an exec depends on: the container's spec and its state. */
 struct plan_exec_env {
 	enum plan_isolation isolation;
-	const struct spec *spec;            /* the container's */
-	const struct spec_process *process; /* to run */
+	const struct spec *spec;            /* the spec of the container */
+	const struct spec_process *process; /* the process to run */
 	bool cgroup_attach, no_new_keyring;
-	bool rootless; /* the effective user is not 0 */
+	bool rootless; /* caisson does not run as root: its effective user is not 0 */
 	const char *keyring;
 };
 
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret) must_check;
 
 /*
- * Makes the plan for a microVM from the plan `ns` for namespaces. What a VM cannot honour is an
- * error that names the field. plan_build() and plan_build_exec() call these if `isolation` says so.
+ * Turn the plan `ns` for namespaces into the plan for a microVM. If the configuration asks for
+ * something that a VM cannot honour, they fail with an error that names the field. plan_build() and
+ * plan_build_exec() call them if `isolation` says so.
  */
 int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *env,
 	const struct plan *ns, struct plan *ret) must_check;
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) must_check;
 
 /*
- * Whether a microVM is made without this device of the host. That is so if linux.resources.devices
- * allows all devices, as with engines' --privileged, which also lists every device of the host.
- * Without that rule such a device is an error.
+ * Says whether the microVM ignores this device of the host. It does if linux.resources.devices
+ * allows all devices, as with engines' --privileged, because they then list every device of the
+ * host. Without that rule such a device is an error.
  */
 bool plan_vm_drops_device(const struct spec *s, const struct spec_device *d);
 
-/* The limits of linux.resources, split by the kernel that holds them; vm_limits.c has the rule. */
+/*
+ * The limits of linux.resources, split into those that the guest's kernel enforces and those that
+ * the host's does; vm_limits.c has the rule.
+ */
 struct plan_vm_limits {
 	struct cg_resources guest, host;
 };
 int plan_vm_split_limits(
 	struct arena *a, const struct cg_resources *all, struct plan_vm_limits *ret) must_check;
 /*
- * Returns how many bytes of memory the container may have by memory.limit, or by memory.max of
- * unified, which overrides it. 0: no limit. *ret_field names the property in messages.
+ * Returns the container's memory limit in bytes; 0: no limit. It comes from memory.limit, or from
+ * memory.max of `unified`, which overrides it. *ret_field is the name of the property for messages.
  */
 uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_field);
 
-/* CLONE_NEW* of the namespaces that the CLONE of `who`, and the FORK behind it, make for INIT. */
+/*
+ * Returns the CLONE_NEW* flags of the namespaces that the CLONE step of `who`, and the FORK step
+ * after it, make for INIT.
+ */
 uint64_t plan_new_namespaces(const struct plan *p, enum step_place who);
 
-/* The slot of the compiled system call filter, or -1 if there is none. */
+/* Returns the slot of the compiled system call filter, or -1 if there is none. */
 int plan_filter_slot(const struct plan *p);
 
-/* Whether `who` waits for this barrier, which another party reports. */
+/* Says whether `who` waits at this barrier for the report of another party. */
 bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier);
 
-/* Returns the process's user id as it is outside the container's user namespace. */
+/* Returns the process's user id as seen from outside the container's user namespace. */
 uint32_t plan_uid(const struct spec *s, const struct spec_process *p);
 /*
- * Whether the cgroup is given to the process's user: it is if the container has a cgroup namespace
- * of its own and a writable /sys/fs/cgroup (config-linux.md "Cgroup ownership").
+ * Says whether the process's user becomes the owner of the cgroup. This is so if the container has
+ * a cgroup namespace of its own and a writable /sys/fs/cgroup (config-linux.md "Cgroup ownership").
  */
 bool plan_delegates_cgroup(const struct spec *s);
 
 const char *plan_step_name(enum step_kind k);
-uint64_t plan_ns_flag(enum spec_ns type);    /* CLONE_NEW* */
-const char *plan_ns_name(enum spec_ns type); /* "network" */
+uint64_t plan_ns_flag(enum spec_ns type); /* Returns the CLONE_NEW* flag of the namespace type. */
+/* Returns the name of the namespace type, such as "network". */
+const char *plan_ns_name(enum spec_ns type);
 
-/* plan_print() writes a line for each step, for people; plan_print_json() an array of objects. */
+/*
+ * plan_print() writes a line of text for each step. plan_print_json() writes an array of objects.
+ */
 int plan_print(const struct plan *p, struct strbuf *out) must_check;
 int plan_print_json(const struct plan *p, struct json_out *out) must_check;

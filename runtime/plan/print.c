@@ -24,7 +24,7 @@ static int ns_text(uint64_t flags, struct strbuf *out)
 	return r;
 }
 
-/* What CLONE or FORK makes. */
+/* Writes the names of the namespaces that a CLONE or FORK step makes. */
 static int new_text(uint64_t flags, struct strbuf *out)
 {
 	int r = strbuf_addf(out, "new: ");
@@ -100,7 +100,9 @@ static int device_text(const struct step *s, struct strbuf *out)
 		s->device.bind ? " bound from the host" : "");
 }
 
-/* The guest's interface, and the socket of the back end that serves it. */
+/*
+ * Writes the name of the guest's network interface, and the socket of the back end that serves it.
+ */
 static int net_text(const struct spec_vm_net *n, struct strbuf *out)
 {
 	int r = strbuf_addf(out, "%s: %s", n->name, n->socket);
@@ -215,7 +217,10 @@ static const char *waiting_place(const struct plan *p, const struct step *barrie
 
 int plan_print(const struct plan *p, struct strbuf *out)
 {
-	/* The column is as wide as the longest name that occurs. */
+	/*
+	 * The column is as wide as the longest name of a party in it: "monitor" in a microVM, else
+	 * "host" or "init".
+	 */
 	const int width = p->isolation == PLAN_VM ? 7 : 4;
 	int r = strbuf_addf(out, "%4s  %-*s  %-18s %s\n", "#", width, "who", "step", "what");
 

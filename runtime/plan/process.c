@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The steps that turn INIT into the process of config.json, for create and for exec. */
+/* Appends the steps that turn INIT into the process of config.json, for create and for exec. */
 #include "plan/builder.h"
 
 /*
- * podman's --group-add keep-groups sets this annotation of crun's. It gives an ordinary user's
- * container access by the user's supplementary groups, which the user namespace has no names for.
+ * Says whether the process keeps its caller's supplementary groups. podman's --group-add
+ * keep-groups asks for this by an annotation of crun's. It gives the container of an ordinary user
+ * access to files by groups that the user namespace does not map.
  */
 static bool keeps_groups(const struct spec *s)
 {
@@ -21,8 +22,8 @@ void builder_add_mapped_root(struct builder *b)
 }
 
 /*
- * HOST sets the score, because it may have the right to lower it, which the user namespace's root
- * has not.
+ * Appends the step that sets oom_score_adj. It is the host's step, because the host may have the
+ * right to lower the score, which the root of a user namespace does not have.
  */
 void builder_add_oom_score(struct builder *b, const struct spec_process *p)
 {
@@ -30,14 +31,20 @@ void builder_add_oom_score(struct builder *b, const struct spec_process *p)
 		builder_add_step(b, STEP_OOM_SCORE, PLACE_HOST, "process.oomScoreAdj")->process = p;
 }
 
-/* INIT may not raise hard limits in a user namespace of its own; HOST may, if it is root. */
+/*
+ * Appends the steps that set hard limits from the host's side. INIT may not raise them in a user
+ * namespace of its own; the host may, if it is root.
+ */
 void builder_add_host_rlimits(struct builder *b, const struct spec_process *p)
 {
 	if (p && p->nrlimits && b->userns)
 		builder_add_step(b, STEP_RLIMITS, PLACE_HOST, "process.rlimits")->process = p;
 }
 
-/* Sets what the process may do and as whom it runs. Create and exec share it. */
+/*
+ * Appends the steps that set what the process may do and as which user it runs, for create and
+ * exec.
+ */
 void builder_add_attributes(struct builder *b, const struct spec_process *p)
 {
 	const struct spec *s = b->spec;
@@ -62,8 +69,8 @@ void builder_add_attributes(struct builder *b, const struct spec_process *p)
 	u->user.process = p;
 	u->user.keep_groups = keeps_groups(s);
 	/*
-	 * Loading a filter without no_new_privs takes CAP_SYS_ADMIN, so INIT keeps that until the
-	 * filter is loaded.
+	 * Without no_new_privs only a process with CAP_SYS_ADMIN may load a filter, so INIT keeps
+	 * that capability until the filter is loaded.
 	 */
 	struct step *c = builder_add_step(b, STEP_CAPABILITIES, PLACE_INIT, "process.capabilities");
 	c->caps.caps = p->capabilities;
@@ -83,9 +90,9 @@ int builder_add_seccomp_compile(struct builder *b)
 }
 
 /*
- * The filter is loaded before anything of the container can look at INIT, and before hooks of the
- * image run. A filter that does not let through what INIT does after it is loaded at EXEC, and in
- * each of these hooks: see step/seccomp.c.
+ * Appends the step that loads the filter. It comes before any process of the container can look at
+ * INIT, and before hooks of the image run. If the filter does not allow what INIT still has to do,
+ * it is loaded later, at EXEC and in each of those hooks: see step/seccomp.c.
  */
 void builder_add_seccomp(struct builder *b, const struct spec_process *p, int seccomp_slot)
 {

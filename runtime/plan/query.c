@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Questions about a plan, and about the spec that it was made from, for the parties that walk it.
+ * Answers questions about a plan, and about the spec that it was made from, for the parties that do
+ * the steps.
  */
 #include <sys/mount.h>
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the plan for a microVM is made from the plan for namespaces by dealing its
- * steps to four parties. Steps that concern the host stay HOST's: its cgroup, copies of mounts,
- * hooks. Steps that concern the place where the process lives go to the GUEST: namespaces, id maps,
- * a cgroup to freeze and to count in. INIT's own steps stay INIT's, but happen in another kernel.
- * In between, the MONITOR enters the network namespace and boots the machine.
+ * Theory of operation: the plan for a microVM is made from the plan for namespaces. This file deals
+ * its steps out to four parties. Steps that concern the host stay HOST's: its cgroup, copies of
+ * mounts, hooks. Steps that concern the kernel under the process go to the GUEST: namespaces, id
+ * maps, a cgroup for freezing and for statistics. INIT's own steps stay INIT's, but happen in the
+ * guest's kernel. In between, the MONITOR enters the network namespace and boots the machine.
  *
- * Like all of plan/ this is a pure function of its arguments. Therefore the guest need not be sent
- * steps: it gets config.json and the facts, and comes to the same plan by the same code.
+ * Like all of plan/ this is a pure function of its arguments. So the guest need not be sent steps:
+ * it gets config.json and the facts, and makes the same plan with the same code.
  */
 #include <sched.h>
 #include <sys/mount.h>
@@ -16,17 +16,17 @@
 
 struct dealer {
 	const struct spec *spec;
-	const struct plan *ns; /* the plan for namespaces */
+	const struct plan *ns; /* the plan for namespaces that is turned into one for a microVM */
 	struct step *steps;
 	size_t n;
 };
 
 /*
- * A step is dealt at most twice: the cgroup and the opened mounts are needed both on the host and
- * in the guest.
+ * A step is dealt to at most two parties: the cgroup and the opened mounts are needed both on the
+ * host and in the guest.
  */
 #define MAX_DEALS_PER_STEP 2
-#define MAX_NEW_STEPS 8 /* steps that only the plan for a microVM has */
+#define MAX_NEW_STEPS 8 /* how many steps only the plan for a microVM has */
 
 static struct step *deal_step(struct dealer *d, enum step_place place, const struct step *s)
 {
@@ -45,12 +45,12 @@ static void deal_new_step(
 	deal_step(d, place, &s);
 }
 
-/* Whether the step is for a device of the host that the guest is not given. */
+/* Says whether the step is for a device of the host that the guest does not get. */
 static bool is_dropped_step(const struct dealer *d, const struct step *s);
 
 /*
- * Deals all steps of this kind and place, except dropped ones, in their order. Returns their
- * number.
+ * Gives all steps of this kind and place to the party `to`, in their order, except for dropped
+ * ones. Returns their number.
  */
 static size_t deal_kind(
 	struct dealer *d, enum step_place from, enum step_kind kind, enum step_place to)
@@ -70,8 +70,8 @@ static size_t deal_kind(
 static int refuse_namespaces(const struct spec *s)
 {
 	/*
-	 * A container that has no namespace of its own of these types would have to see the host's,
-	 * but the guest's kernel can show only its own.
+	 * The types of namespaces that the container must not share with the host. Without its own
+	 * namespace of such a type a container sees the host's, which a guest's kernel cannot show.
 	 */
 	static const enum spec_ns needed[] = {
 		SPEC_NS_NETWORK, SPEC_NS_PID, SPEC_NS_IPC, SPEC_NS_UTS};
@@ -92,7 +92,7 @@ static int refuse_namespaces(const struct spec *s)
 }
 
 /*
- * Whether any Linux guest has the device itself: memory devices, terminals, fuse, tun,
+ * Says whether every Linux guest has the device itself: memory devices, terminals, fuse, tun,
  * loop-control.
  */
 static bool guest_has_device(const struct spec_device *d)
@@ -105,8 +105,8 @@ static bool guest_has_device(const struct spec_device *d)
 }
 
 /*
- * Whether the device rules allow everything, as they do with engines' --privileged, which also
- * lists each device of the host.
+ * Says whether the device rules allow all devices. They do with engines' --privileged, which also
+ * lists every device of the host.
  */
 static bool may_use_all_devices(const struct spec *s)
 {
@@ -210,8 +210,8 @@ static void deal_host(struct dealer *d, const struct spec *s)
 		const struct step *o = &d->ns->steps[i];
 		bool image = s->vm && s->vm->image_path;
 		/*
-		 * HOST opens no device nodes, because the guest has its own, and no root if
-		 * vm.image is one.
+		 * The host opens no device nodes, because the guest has its own, and no root if
+		 * vm.image provides one.
 		 */
 		if ((o->kind == STEP_OPEN_ROOT && !image) ||
 			(o->kind == STEP_OPEN_SOURCE && o->open.mount && !o->open.in_root) ||
@@ -237,7 +237,7 @@ static void deal_monitor(struct dealer *d, const struct spec *s)
 		if (d->ns->steps[i].kind == STEP_JOIN && is_network(&d->ns->steps[i]))
 			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
 	deal_kind(d, PLACE_INIT, STEP_LOOPBACK, PLACE_MONITOR);
-	/* These hooks set the network up, so the machine is booted after them. */
+	/* The machine is booted after these hooks, because they set up the network. */
 	if (s->hooks.prestart.n || s->hooks.create_runtime.n) {
 		deal_new_step(d, PLACE_MONITOR, STEP_BARRIER, "joined");
 		deal_kind(d, PLACE_HOST, STEP_HOOKS, PLACE_HOST);
@@ -248,8 +248,8 @@ static void deal_monitor(struct dealer *d, const struct spec *s)
 			streq(d->ns->steps[i].hooks.name, "createContainer"))
 			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
 	/*
-	 * The monitor, and with it its vCPU threads and QEMU, may use all CPUs, as INIT's program
-	 * may.
+	 * The monitor may use all CPUs, so that its vCPU threads and QEMU may too, just as the
+	 * program of a container may.
 	 */
 	deal_new_step(d, PLACE_MONITOR, STEP_AFFINITY, NULL);
 	deal_new_step(d, PLACE_MONITOR, STEP_MACHINE, NULL);
@@ -275,8 +275,9 @@ static void deal_guest(struct dealer *d)
 				    ? &d->steps[fork].fork.flags
 				    : &d->steps[clone].clone.flags;
 	/*
-	 * The container uses the network of the machine. If it has a user namespace, that must own
-	 * the network namespace, so a new one is made and the machine's network moves into it.
+	 * The container uses the network of the machine. If the container has a user namespace,
+	 * that namespace must own the network namespace, so a new network namespace is made and the
+	 * machine's interfaces are moved into it.
 	 */
 	if (flags & CLONE_NEWUSER)
 		*of_init |= CLONE_NEWNET;
@@ -289,8 +290,8 @@ static void deal_guest(struct dealer *d)
 }
 
 /*
- * The caller's supplementary groups are the host's, so a process of another kernel can have none of
- * them.
+ * Removes the caller's supplementary groups from the step, because they are groups of the host and
+ * a process in the guest cannot have them.
  */
 static void set_own_groups(struct step *s)
 {
@@ -298,7 +299,7 @@ static void set_own_groups(struct step *s)
 		s->user.keep_groups = false;
 }
 
-/* Deals INIT's steps, and those steps of the other parties that come between them. */
+/* Deals out INIT's steps, and those steps of the other parties that come between them. */
 static void deal_init(struct dealer *d)
 {
 	for (size_t i = 0; i < d->ns->n; i++) {
@@ -315,7 +316,7 @@ static void deal_init(struct dealer *d)
 			(s->kind == STEP_BARRIER && streq(s->text, "mounted")))
 			continue;
 		struct step *new = deal_step(d, PLACE_INIT, s);
-		/* The guest's kernel knows no SELinux labels. */
+		/* The label is dropped, because the guest's kernel knows no SELinux labels. */
 		if (s->kind == STEP_MOUNT)
 			new->mount.label = NULL;
 		set_own_groups(new);
@@ -366,8 +367,8 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 		return r;
 	deal_kind(&d, PLACE_HOST, STEP_COMPILE_SECCOMP, PLACE_HOST);
 	/*
-	 * This process of the host stands for the guest's: it has its terminal, signals and exit
-	 * code.
+	 * This process on the host stands for the one in the guest: it has its terminal, its
+	 * signals and its exit code.
 	 */
 	deal_step(&d, PLACE_HOST, &clone);
 	for (size_t i = 0; i < ns->n; i++) {
@@ -382,8 +383,9 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 		if (s->kind != STEP_CLONE)
 			continue;
 		/*
-		 * The agent waits in its CLONE for the FORK, so that it knows the process before
-		 * the kernel tells of the process's end.
+		 * The agent, the guest's first process, waits in its CLONE step until the FORK is
+		 * reported. So it knows the new process before the kernel tells it of that
+		 * process's end.
 		 */
 		new->clone.staged = true;
 		deal_kind(&d, PLACE_INIT, STEP_ENTER, PLACE_INIT);

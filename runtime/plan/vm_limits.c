@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * In VM mode each limit of linux.resources is held either by the guest's kernel or by the host's.
- * The rule:
+ * Decides for each limit of linux.resources whether the guest's kernel or the host's enforces it in
+ * VM
+ * mode. The rule:
  *
- * - The guest holds limits that count the container's own processes and what they use: devices,
+ * - The guest enforces limits that count the container's own processes and what they use: devices,
  *   memory, pids, hugepageLimits.
- * - The host holds limits on what the machine takes of the host: cpu, blockIO, rdma. It also
- *   refuses what cgroup v2 lacks. The machine's memory is what the machine was made with, and its
- *   cgroup on the host is as large (machine/machine_config.c).
+ * - The host enforces limits on what the machine uses of the host: cpu, blockIO, rdma. It also
+ *   refuses what cgroup v2 lacks. The machine has a fixed amount of memory, and its cgroup on the
+ *   host is as large (machine/machine_config.c).
  *
- * A key of `unified` belongs to its controller: the host holds cpu, cpuset, io, rdma and misc,
- * because they name the host's CPUs and device numbers; the guest holds all others. No limit is
- * held by both, because a limit such as the container's memory.high, if it were set around the
+ * A key of `unified` belongs to its controller: the host enforces cpu, cpuset, io, rdma and misc,
+ * because they name the host's CPUs and device numbers; the guest enforces all others. No limit is
+ * enforced by both, because a limit such as the container's memory.high, if it were set around the
  * whole machine, would slow the monitor down.
  */
 #include <stdlib.h>
@@ -79,8 +80,8 @@ int plan_vm_split_limits(
 }
 
 /*
- * Reads a size as the kernel does: a number with the unit K, M, G, T or P, or none. Returns 0 for
- * "max" and for what is no number.
+ * Reads a size as the kernel does: a number, with or without a unit K, M, G, T or P. Returns 0 for
+ * "max" and for text that is not a number.
  */
 static uint64_t parse_size(const char *text)
 {
