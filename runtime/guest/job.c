@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Jobs: if the answer to a request may take long, a child process of the agent makes it, and is
- * killed when it takes too long. A process can delay for ever what it shows of itself in /proc,
- * because its arguments may lie on a FUSE file system of its own, and the cgroup freezer waits for
+ * Answers requests that may take long in a child process of the agent, a job, which is killed if it
+ * takes too long. A process of the container can delay forever what it shows of itself in /proc,
+ * because its arguments may lie on a FUSE file system of its own. The cgroup freezer waits for
  * processes that are in a system call. Neither may stop the agent, which must be able to serve the
- * request that kills them all.
+ * request that kills all processes.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -18,8 +18,9 @@ struct job {
 	struct job *next;
 	struct guest *guest;
 	struct watch watch;
-	pid_t pid; /* 0: reaped */
-	int out;   /* pipe from which the bytes of the reply's frame come; -EBADF: answered */
+	pid_t pid; /* pid of the child process; 0: it was reaped */
+	/* pipe from which the agent reads the job's reply; -EBADF: the reply is complete */
+	int out;
 	uint64_t id;
 	int64_t deadline;
 	struct strbuf reply;
@@ -54,7 +55,10 @@ static void on_reply(struct watch *w, uint32_t events)
 		return;
 	if (n < 0 && errno == EINTR)
 		return;
-	/* The child writes a whole frame or nothing, unless it is killed. */
+	/*
+	 * The reply is either complete or empty, because the child writes it at once, unless it was
+	 * killed.
+	 */
 	if (n == 0 && j->reply.len > sizeof(struct agent_header))
 		guest_send_bytes(j->guest, j->reply.s, j->reply.len);
 	else
@@ -69,8 +73,8 @@ _Noreturn static void run_job(
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	/*
-	 * The child closes what it inherited, above all the pipes of processes, because others wait
-	 * for the end of these.
+	 * The child closes all descriptors that it inherited. Among them are pipes of processes
+	 * whose readers wait for their end.
 	 */
 	if (dup2(out, 3) < 0 || close_range(4, ~0U, 0) < 0)
 		_exit(1);

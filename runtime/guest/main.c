@@ -16,8 +16,13 @@
 #include "guest/guest.h"
 #include "guest/setup.h"
 
-#define CONNECT_WAIT_MS 10000 /* for the vsock device to appear and the monitor to listen */
-#define ANSWER_WAIT_S 600     /* the kernel's default of 2 s is too short for a slow host */
+/* how long to wait for the vsock device to appear and the monitor to listen, in ms */
+#define CONNECT_WAIT_MS 10000
+/*
+ * how long to wait for the monitor's answer, in s; the kernel's default of 2 s is too short for a
+ * slow host
+ */
+#define ANSWER_WAIT_S 600
 #define RETRY_MAX_MS 64
 #define SHARE_TAG "caisson"
 
@@ -38,8 +43,9 @@ static int connect_once(uint32_t port, int flags)
 }
 
 /*
- * Retries, because the device may still be missing: its module was loaded just now. Gives up at
- * once if the kernel does not know vsock sockets, because that cannot change.
+ * Connects to the monitor. Retries as long as the device is missing, because its module was loaded
+ * just before. Gives up at once if the kernel does not know vsock sockets, because that cannot
+ * change.
  */
 static int connect_agent(uint32_t port)
 {
@@ -89,7 +95,7 @@ static void set_clock(void *data, uint64_t nanoseconds)
 	const struct timespec t = {.tv_sec = (time_t)(nanoseconds / 1000000000),
 		.tv_nsec = (long)(nanoseconds % 1000000000)};
 
-	/* A wrong clock is better than no container. */
+	/* A failure is only logged, because a container with a wrong clock is better than none. */
 	if (clock_settime(CLOCK_REALTIME, &t) < 0)
 		dprintf(STDERR_FILENO, "caisson-init: set the clock: %m\n");
 }
@@ -130,6 +136,9 @@ int main(void)
 	}
 	sync();
 	reboot(RB_POWER_OFF);
-	/* reboot() failed. The kernel panics when process 1 ends, which ends the machine too. */
+	/*
+	 * If reboot() fails, main() returns: the kernel panics when process 1 ends, which ends the
+	 * machine too.
+	 */
 	return 1;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Handles "create" and "exec": makes of a message a process with its plan, its pipes and its
- * streams.
+ * Handles "create" and "exec": makes a process, with its plan, its pipes and its streams, from the
+ * message.
  */
 #include <stdio.h>
 #include <sys/mman.h>
@@ -18,7 +18,7 @@ static const char *copy_fact(struct arena *a, const struct json *facts, const ch
 	return v ? arena_strdup(a, v) : NULL;
 }
 
-/* Takes the message's blob apart: first the JSON text, then the compiled system call filter. */
+/* Splits the message's blob into the JSON text and the compiled system call filter after it. */
 static int split_blob(struct process *p, const struct agent_frame *f, size_t *ret_text)
 {
 	uint64_t len;
@@ -41,8 +41,8 @@ static int split_blob(struct process *p, const struct agent_frame *f, size_t *re
 }
 
 /*
- * Gives INIT's end of the pipe to the process's user, so that the program can open /dev/stdout. The
- * agent does it because INIT could not in a user namespace.
+ * Makes a pipe, and gives INIT's end of it to the process's user, so that the program can open
+ * /dev/stdout. The agent does this, because INIT in a user namespace could not.
  */
 static int make_pipe(struct process *p, int stream)
 {
@@ -70,7 +70,7 @@ static int open_stream(struct process *p, int stream, uint32_t port)
 	return stream == AGENT_TERMINAL ? stream_connect(s) : make_pipe(p, stream);
 }
 
-/* Standard error is the same pipe as standard output. */
+/* Makes standard error the same pipe as standard output. */
 static int share_stdout(struct process *p)
 {
 	p->stdio[AGENT_STDERR] = fcntl(p->stdio[AGENT_STDOUT], F_DUPFD_CLOEXEC, 3);
@@ -134,8 +134,8 @@ static int begin_process(struct process *p, const struct agent_frame *f)
 }
 
 /*
- * Sets the path where the root is attached to one of the guest, because the bundle's path is a path
- * of the host.
+ * Changes the path to which the root will be attached to a path in the guest, because the bundle's
+ * path exists only on the host.
  */
 static int move_root(struct process *p)
 {
@@ -164,7 +164,7 @@ static int build_container(struct process *p, const struct agent_frame *f)
 		r = spec_parse(&g->arena, (const char *)f->blob, len, "config.json", &g->spec);
 	if (r < 0)
 		return r;
-	/* If a number is missing or too large, the size is not set. */
+	/* If one of the two numbers is missing or too large, the terminal's size is not set. */
 	if (json_get_u64(facts, "console_height", &height) < 0 || height > UINT16_MAX ||
 		json_get_u64(facts, "console_width", &width) < 0 || width > UINT16_MAX)
 		height = width = 0;
@@ -189,7 +189,7 @@ static int build_container(struct process *p, const struct agent_frame *f)
 	return r < 0 ? r : move_root(p);
 }
 
-/* Bits of mount_setattr(2) that a mount's source may bring along. */
+/* The attributes of mount_setattr(2) that the guest takes over from a mount of the host. */
 #define MOUNT_FLAGS (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
 static int take_mount_flags(struct guest *g, const struct json *facts)
@@ -215,8 +215,8 @@ static int take_mount_flags(struct guest *g, const struct json *facts)
 }
 
 /*
- * Sets the guest's clock, because a machine that runs in software has no clock with the time of
- * day.
+ * Sets the guest's clock to the time in the message, because a machine that QEMU runs in software
+ * has no clock with the time of day.
  */
 void guest_set_clock(struct guest *g, const struct agent_frame *f)
 {
@@ -246,8 +246,8 @@ void process_create(struct guest *g, const struct agent_frame *f)
 }
 
 /*
- * Finds the cgroup of an exec. If the container manages cgroups itself, it has moved its processes
- * into a child cgroup, and its own cgroup takes no processes any more.
+ * Finds the cgroup for an exec. If the container manages cgroups itself, it may have moved its
+ * processes into a child cgroup, and then its own cgroup accepts no processes any more.
  */
 static int find_cgroup(struct process *p, const struct process *container, const char *sub)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Handles the messages that the commands of a running container cause: signal, freeze, ps, stats
- * and update.
+ * Handles the messages that commands on a running container cause: signal, freeze, ps, stats and
+ * update.
  */
 #include <dirent.h>
 #include <signal.h>
@@ -15,13 +15,18 @@
 #include "guest/guest.h"
 #include "spec/parse.h"
 
-#define PS_COMMAND_MAX 1024       /* bytes of a process's arguments that are shown */
-#define PS_REPLY_MAX (900u << 10) /* bytes, below AGENT_JSON_MAX, which bounds the whole frame */
+#define PS_COMMAND_MAX 1024 /* how much of a process's arguments is shown, in bytes */
+/* longest reply in bytes; smaller than AGENT_JSON_MAX, which limits the whole frame */
+#define PS_REPLY_MAX (900u << 10)
 #define TTY_MAX 32
 #define PS_MS 5000
-#define FREEZE_MS 15000 /* cg_freeze() gives up earlier */
+/* how long a job for freezing may take, in ms; cg_freeze() gives up earlier */
+#define FREEZE_MS 15000
 
-/* Begins a "reply" with the request's id. False: the request has no id, or there is no memory. */
+/*
+ * Begins a "reply" message with the request's id. Returns false if the request has no id or if
+ * there is no memory.
+ */
 static bool begin_reply(struct guest *g, const struct agent_frame *f, struct agent_writer *w)
 {
 	uint64_t id;
@@ -85,7 +90,10 @@ struct stat_line {
 	unsigned long long utime, stime, start;
 };
 
-/* proc(5): the name stands in parentheses, and may hold any characters, parentheses too. */
+/*
+ * Reads /proc/PID/stat (proc(5)). The name in it stands in parentheses, and may contain any
+ * character, even parentheses.
+ */
 static int read_stat(pid_t pid, struct stat_line *ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -119,7 +127,8 @@ static int64_t read_uid(pid_t pid)
 }
 
 /*
- * Reads the arguments, with blanks between them. If there are none, it takes the name in brackets.
+ * Reads the arguments of the process, separated by blanks. If there are none, the result is the
+ * process's name in brackets.
  */
 static void read_command(pid_t pid, const struct stat_line *st, char ret[static PS_COMMAND_MAX])
 {
@@ -136,14 +145,17 @@ static void read_command(pid_t pid, const struct stat_line *st, char ret[static 
 		snprintf(ret, PS_COMMAND_MAX, "[%s]", st->name);
 		return;
 	}
-	/* The words of the command line end in NUL; the host cleans the rest. */
+	/*
+	 * The arguments end in NUL each, so all control characters are replaced by blanks. The host
+	 * removes other unsafe characters.
+	 */
 	for (ssize_t i = 0; i < n; i++)
 		if ((unsigned char)ret[i] < ' ')
 			ret[i] = ' ';
 	ret[n] = '\0';
 }
 
-/* The time at which the guest's kernel started, in seconds since 1970. */
+/* Returns the time at which the guest's kernel started, in seconds since 1970. */
 static uint64_t boot_time(void)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -162,7 +174,7 @@ static void write_process(struct json_out *o, pid_t pid, uint64_t boot)
 	uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
 	int64_t uid = read_uid(pid);
 
-	/* The process has ended since the pids were read. */
+	/* The process has ended since the list of pids was read, so it is left out. */
 	if (uid < 0 || read_stat(pid, &st) < 0)
 		return;
 	read_command(pid, &st, command);
@@ -219,7 +231,10 @@ void guest_stats(struct guest *g, const struct agent_frame *f)
 	if (r >= 0) {
 		json_out_object(&w.json, "stats");
 		r = cg_stats(&g->cgroup, &w.json);
-		/* A half-written object is no JSON, so the reply is begun anew. */
+		/*
+		 * The text is cut back to its beginning, because a half-written object would not be
+		 * JSON.
+		 */
 		if (r < 0) {
 			agent_release(&w);
 			w = (struct agent_writer){0};
@@ -232,7 +247,7 @@ void guest_stats(struct guest *g, const struct agent_frame *f)
 	end_reply(g, &w, r);
 }
 
-/* --- processes that the kernel kills for lack of memory --- */
+/* --- processes that the kernel kills because memory ran out --- */
 
 void guest_check_oom(struct guest *g)
 {
@@ -271,8 +286,8 @@ int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 	if (r < 0)
 		return r;
 	/*
-	 * Without device rules only the usual devices are allowed, as for containers without a
-	 * machine.
+	 * If config.json has no device rules, only the usual devices are allowed, as for containers
+	 * without a machine.
 	 */
 	if (first && !limits.guest.ndevices) {
 		limits.guest.devices = &deny_all;
@@ -283,8 +298,9 @@ int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 
 /*
  * Refuses a memory limit above the machine's memory: the kernel would accept it, but the container
- * could never get so much. The limit of config.json stays allowed even if the machine got less,
- * because the host had less, and engines send that limit again with every update.
+ * could never get so much. The limit in config.json is always accepted, because engines send it
+ * again with every update, and the machine may have got less memory than that because the host had
+ * less.
  */
 static int check_memory(const struct guest *g, const struct cg_resources *res)
 {

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation: the life of a process. A message from the monitor makes it, with its plan,
- * its pipes and its streams, and starts the walk (walk.c). INIT's channel then brings one of:
+ * its pipes and its streams, and starts doing its steps (walk.c). Then one of these comes from
+ * INIT's channel:
  *
- *	a barrier    the walk continues from there, and the monitor is told
- *	"console"    the terminal's master side, which the process's stream takes
- *	a failure    the monitor is told; only the reaping of the process is left
- *	the end      INIT became the program; or INIT died, and its exit status says how
+ * 	a barrier    the steps go on from there, and the monitor is told
+ * 	"console"    the terminal's master side, which the process's stream takes over
+ * 	a failure    the monitor is told; the process only has to be reaped
+ * 	the end      INIT became the program; or INIT died, and its exit status says why
  *
- * The monitor is told of the exit when the channel has ended and the bytes have been sent that were
- * in the pipes when the process ended. Other processes may hold the pipes open for ever, such as a
- * daemon that an exec left behind; what they write later still flows, but nobody waits for it. Of a
- * terminal the kernel does not tell how much is in it, so the agent waits for half a second.
+ * The monitor is told of the exit once the channel has ended, and once all bytes that were in the
+ * pipes when the process ended have been sent. Other processes may hold the pipes open forever,
+ * such
+ * as a daemon that an exec has left behind. Their later output is still sent, but the report of the
+ * exit does not wait for it. For a terminal the kernel does not say how many bytes are in it, so
+ * the
+ * agent waits for half a second.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -25,7 +29,7 @@
 #include "guest/guest.h"
 #include "ns/channel.h"
 
-#define OUTPUT_WAIT 500 /* ms */
+#define OUTPUT_WAIT 500 /* how long to wait for the rest of a terminal's output, in ms */
 #define LAST_WORDS_WAIT 1000
 
 static void stop_listening(struct process *p)
@@ -51,7 +55,7 @@ void process_fail(struct process *p, int r)
 	fail_process(p, -r, err_msg());
 }
 
-/* INIT ended before it became the program, and sent no failure. */
+/* Reports that INIT ended before it became the program, and sent no failure. */
 static void fail_dead_process(struct process *p)
 {
 	char text[160];
@@ -69,7 +73,7 @@ static void fail_dead_process(struct process *p)
 	fail_process(p, ESRCH, text);
 }
 
-/* --- messages of INIT --- */
+/* --- messages from INIT --- */
 
 static void say_running(struct process *p)
 {
@@ -100,8 +104,8 @@ static int take_console(struct process *p, int *master)
 	struct stream *s = &p->streams[AGENT_TERMINAL];
 
 	/*
-	 * Programs such as an init close their terminal and open it again. The agent holds the
-	 * slave side open, because the terminal would hang up in the meantime.
+	 * The agent holds the slave side open, because some programs, such as an init, close their
+	 * terminal and open it again later, and the terminal would hang up in between.
 	 */
 	fd_close(&p->slave);
 	p->slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -161,8 +165,8 @@ static void on_channel(struct watch *w, uint32_t events)
 		return on_message(p, &m, &fd);
 	stop_listening(p);
 	/*
-	 * If it is still awaited at a barrier, INIT died: its exit status says how, and comes by a
-	 * signal.
+	 * If a barrier of INIT is still awaited, INIT has died. Then the exit status says why, and
+	 * comes with SIGCHLD.
 	 */
 	if (!p->awaited && p->wanted)
 		say_running(p);
@@ -177,7 +181,7 @@ struct process *process_new(struct guest *g, uint32_t number)
 	return p;
 }
 
-/* --- messages of the monitor --- */
+/* --- messages from the monitor --- */
 
 void process_start(struct guest *g, const struct agent_frame *f)
 {
@@ -186,11 +190,13 @@ void process_start(struct guest *g, const struct agent_frame *f)
 	if (agent_process(f, &number) < 0)
 		return guest_log(g, "start: expected process");
 	struct process *p = process_find(g, number);
-	/* Without a channel it has failed or died, and the monitor is told of that. */
+	/*
+	 * If there is no channel, the process has failed or died, and the monitor was told of that.
+	 */
 	if (!p || p->channel < 0)
 		return;
 	p->wanted = true;
-	/* If INIT has died, the end of the channel shows it. */
+	/* This fails if INIT has died, which the agent notices by the end of the channel. */
 	if (channel_send(p->channel, CHANNEL_REACHED, 0, "start", -EBADF) < 0)
 		err_clear();
 }
@@ -207,13 +213,13 @@ void process_resize(struct guest *g, const struct agent_frame *f)
 	struct process *p = process_find(g, number);
 	if (!p)
 		return;
-	/* The size is kept in p->size because INIT may not have made the terminal yet. */
+	/* The size is also stored in p->size, because INIT may not have made the terminal yet. */
 	p->size = (struct winsize){.ws_row = (uint16_t)rows, .ws_col = (uint16_t)columns};
 	if (p->slave >= 0)
 		ioctl(p->slave, TIOCSWINSZ, &p->size);
 }
 
-/* --- the end --- */
+/* --- the end of a process --- */
 
 void process_reaped(struct guest *g, pid_t pid, int status)
 {
@@ -262,8 +268,8 @@ static void say_exited(struct process *p)
 
 	p->told = true;
 	/*
-	 * The end of the container's first process ended all others of its pid namespace, so
-	 * nothing more will be written.
+	 * When the container's first process ends, the kernel kills all others of its pid
+	 * namespace, so no file will be written any more. The data goes to the disks now.
 	 */
 	if (p->number == 0)
 		sync();
@@ -280,14 +286,14 @@ static void say_exited(struct process *p)
 }
 
 /*
- * Returns the milliseconds until the exit is due, -1 if an event will come before, or 0 if the
- * monitor was told.
+ * Reports the exit of the process if that is due. Returns the milliseconds until it is due, -1 if
+ * an event will come before, or 0 if the monitor was told.
  */
 static int settle_process(struct process *p, int64_t now)
 {
 	if (!p->exited || p->told || p->failed)
 		return -1;
-	/* INIT may have sent a failure just before it died, and the channel still holds it. */
+	/* The channel may still hold a failure that INIT sent just before it died. */
 	if (p->channel >= 0)
 		return -1;
 	if (p->awaited) {
@@ -302,14 +308,15 @@ static int settle_process(struct process *p, int64_t now)
 	if (p->give_up)
 		return (int)(p->give_up - now);
 	/*
-	 * After the deadline another process may read the bytes that are owed. No event tells of
+	 * Another process may read the last bytes of this one from the pipe. No event tells of
 	 * that, so the agent has to look again.
 	 */
 	return now < p->deadline ? (int)(p->deadline - now) : OUTPUT_WAIT;
 }
 
 /*
- * Whether the process has been reaped, the monitor knows how it ended, and its streams are through.
+ * Says whether the process has been reaped, the monitor knows how it ended, and its streams have
+ * ended.
  */
 static bool process_is_done(const struct process *p)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opens the container's root and the sources of its bind mounts. They come from the virtio-fs
+ * Opens the container's root and the sources of its bind mounts. A source can be in the virtio-fs
  * share, in which the host has put its copy of each mount, with ids already mapped, under the
- * number of its slot; from vm.image, which is a block device; from a vhost-user back end, which has
- * a device of its own; and device nodes from the guest's own /dev.
+ * number of its slot. It can be a block device with vm.image, or a vhost-user back end, which has a
+ * device of its own. Device nodes are opened in the guest's own /dev.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ static const char *share_path(const struct guest_config *c, char path[static PAT
 	return path;
 }
 
-/* The path at which INIT attaches the root. */
+/* Returns the path to which INIT attaches the root. */
 static const char *attach_path(const struct guest_config *c, char path[static PATH_MAX])
 {
 	snprintf(path, PATH_MAX, "%s/root", c->dir);
@@ -53,12 +53,18 @@ static bool is_link(int fd)
 	return fstat(fd, &st) == 0 && S_ISLNK(st.st_mode);
 }
 
-/* Gives the tree the flags of the host's mount, because the share and a copy of it have none. */
+/*
+ * Gives the detached mount `tree` the mount flags that the host's mount has, because neither the
+ * share nor a copy of it has them.
+ */
 static int restrict_mount(const struct guest *g, const struct step *s, int tree)
 {
 	struct mount_attr attr = {0};
 
-	/* The source is a symbolic link that INIT makes anew, and no mount. */
+	/*
+	 * The source is a symbolic link, which is not mounted: INIT makes the same link in the
+	 * container.
+	 */
 	if (s->open.mount && s->open.mount->copy_symlink && is_link(tree))
 		return tree;
 	if ((size_t)s->slot < g->mount_count)
@@ -84,8 +90,8 @@ static int open_share(struct process *p, const struct step *s)
 		g->share_mounted = true;
 	}
 	/*
-	 * The server crosses the mounts below the source by itself, so the path leads into them
-	 * too.
+	 * The file server on the host crosses the mounts below the source by itself, so this one
+	 * path leads into them too.
 	 */
 	here.open.path = arena_printf(&p->arena, "%s/%d", share, s->slot);
 	here.open.idmap_uid = here.open.idmap_gid = (struct spec_id_maps){0};
@@ -96,7 +102,7 @@ static int open_share(struct process *p, const struct step *s)
 }
 
 /*
- * Names each file system with the offset and the bytes of its magic number, from the kernel's
+ * Magic numbers of file systems: for each type its offset and its bytes, as in the kernel's
  * superblock structs.
  */
 static const struct {
@@ -147,7 +153,10 @@ static int find_file_system(const char *path, const char **ret)
 		"squashfs, xfs or btrfs on the whole image, without partitions");
 }
 
-/* Makes the error for a refused mount, with the kernel's own words if the mount context has any. */
+/*
+ * Makes the error for a mount that the kernel refused, with the kernel's own message if the mount
+ * context has one.
+ */
 static int mount_error(int fs, const char *type)
 {
 	char text[256];
@@ -184,8 +193,8 @@ static int open_image(struct process *p)
 }
 
 /*
- * The agent mounts it and not INIT, because INIT's cgroup may not let it open the disk, and its
- * user namespace may not let it mount it.
+ * Mounts the disk or share of a vhost-user back end. The agent does this and not INIT, because
+ * INIT's cgroup may not let it open the disk, and its user namespace may not let it mount.
  */
 static int mount_backend(struct process *p, const struct step *s)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Messages from the agent to the monitor. */
+/* Sends messages from the agent to the monitor. */
 #include <stdarg.h>
 #include <stdio.h>
 

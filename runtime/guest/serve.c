@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The agent's loop: what the monitor sends and what the kernel reports is handed to its handler. */
+/*
+ * The agent's event loop: calls the handler for each message of the monitor and each event of the
+ * kernel.
+ */
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/utsname.h>
@@ -66,7 +69,10 @@ static void on_signal(struct watch *w, uint32_t events)
 	int status;
 	pid_t pid;
 
-	/* One signal may stand for any number of children, ours and those left to process 1. */
+	/*
+	 * One SIGCHLD may stand for several children: the agent's own, and orphans that process 1
+	 * adopted.
+	 */
 	while (read(g->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 		;
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The kernel starts process 1 on its first root file system, the unpacked
- * initramfs. pivot_root(2) refuses that root, but every container needs pivot_root(2). So a tmpfs
+ * initramfs. Every container needs pivot_root(2), which the kernel refuses on that root. So a tmpfs
  * is mounted over it and made the root. No file is copied there, because this program is static and
- * needs no other file. Each module file is removed after it is loaded, because the initramfs lies
- * in memory that the container could use.
+ * needs no other file. Each module file is removed after it is loaded, because the initramfs takes
+ * up memory that the container could use.
  */
 #include "guest/setup.h"
 
@@ -23,7 +23,7 @@
 #include "base/log.h"
 
 #define CONSOLE_WAIT_MS 1000
-#define LIST_MAX 65536 /* bytes of /modules.list that are read at most */
+#define LIST_MAX 65536 /* how much of /modules.list is read, in bytes */
 #define NEW_ROOT "/.root"
 
 static int make_mount(const char *type, const char *where, unsigned long flags, const char *data)
@@ -37,7 +37,7 @@ static int make_mount(const char *type, const char *where, unsigned long flags, 
 
 /*
  * Makes fd the standard input, output and error, whatever descriptors the kernel has opened for
- * process 1. Without a console (fd < 0) it takes /dev/null.
+ * process 1. If there is no console (fd < 0), uses /dev/null.
  */
 static int set_streams(int fd)
 {
@@ -93,7 +93,7 @@ int setup_modules(void)
 	char *save = NULL;
 
 	if (access("/modules.list", F_OK) < 0)
-		return 0; /* the kernel has all drivers built in */
+		return 0; /* If the list is missing, the kernel has all drivers built in. */
 	int r = fd_read_file(AT_FDCWD, "/modules.list", &list, LIST_MAX);
 	if (r < 0)
 		return r;
@@ -142,8 +142,8 @@ int setup_root(void)
 }
 
 /*
- * These are the numbers that systemd sets. A limit of open files in config.json above fs.nr_open
- * would be refused.
+ * Sets the same numbers as systemd. fs.nr_open must be raised, because the kernel would refuse a
+ * limit of open files in config.json that is above it.
  */
 void setup_limits(void)
 {

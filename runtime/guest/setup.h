@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Prepares the guest before there is a container: from the kernel's initramfs to a system in which
- * a plan can be walked. Process 1 calls these functions once, in this order. What the guest can
- * work without is no error.
+ * Prepares the guest before there is a container: turns the kernel's initramfs into a system in
+ * which the steps of a plan can be done. Process 1 calls these functions once, in this order. They
+ * report no error for anything that the guest can work without.
  */
 #pragma once
 #include "base/err.h"
@@ -10,16 +10,20 @@
 /* Mounts /dev, and makes the console standard input, output and error. */
 int setup_console(void) must_check;
 /*
- * Opens the console once more, so that an error can be shown on a console that came with a module
- * or shortly after the kernel had started process 1. Waits at most a second for it, and keeps
- * err_msg().
+ * Opens the console again, so that an error can be shown on a console whose driver is a module, or
+ * which appeared shortly after the kernel had started process 1. Waits at most a second for it.
+ * Does not change err_msg().
  */
 void setup_late_console(void);
 /*
- * Loads the modules that /modules.list names, in its order. A module that does not load is logged.
+ * Loads the modules that /modules.list names, in that order. If one cannot be loaded, this is
+ * logged.
  */
 int setup_modules(void) must_check;
-/* Makes a root that pivot_root(2) accepts, with /proc, /sys, /dev, /run and cgroup2. */
+/*
+ * Makes a root file system that pivot_root(2) accepts, and mounts /proc, /sys, /dev, /run and
+ * cgroup2 in it.
+ */
 int setup_root(void) must_check;
-/* Sets the limits that programs expect because other init systems set them. */
+/* Sets kernel limits that programs expect, because other init systems set them. */
 void setup_limits(void);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Each direction is watched on one side only: on the giving side until the
- * receiving side takes no more, then on the receiving side. splice(2) fails with EAGAIN in both
- * cases, so poll(2) tells which of the sides it was. Two more events are watched for. EPOLLERR of
- * the pipe says that nobody reads the process's input any more. EPOLLHUP of the socket says that
- * the monitor wants no output any more; the process then gets EPIPE. EPOLLRDHUP says nothing,
+ * Theory of operation. Each direction of a stream is watched on one side only: on the giving side
+ * until the receiving side accepts no more bytes, then on the receiving side. splice(2) fails with
+ * EAGAIN in both cases, so poll(2) tells which of the sides it was. Two more events are watched
+ * for.
+ * EPOLLERR of the pipe says that no one reads the process's input any more. EPOLLHUP of the socket
+ * says that the monitor wants no more output; the process then gets EPIPE. EPOLLRDHUP is ignored,
  * because the monitor never sends on an output stream.
  *
- * A terminal works as long as both of its ends are open. The end of the monitor's input is typed as
- * Ctrl-D, as runtime/launch/attend.c does it; if the monitor closes the whole stream, the terminal
- * hangs up.
+ * A terminal works as long as both of its ends are open. At the end of the monitor's input the
+ * agent
+ * writes Ctrl-D to the terminal, as runtime/launch/attend.c does. If the monitor closes the whole
+ * stream, the terminal hangs up.
  */
 #include "guest/stream.h"
 
@@ -24,7 +26,8 @@
 #include "base/fd.h"
 
 #define FLOW_SIZE ((size_t)64 << 10)
-#define FLOW_MOVES_MAX 16 /* moves of one stream before others get their turn */
+/* how many times one stream moves bytes before other streams get their turn */
+#define FLOW_MOVES_MAX 16
 
 int loop_open(struct loop *l)
 {
@@ -54,7 +57,9 @@ int loop_watch(struct loop *l, struct watch *w, int fd, uint32_t events)
 	return 0;
 }
 
-/* Takes one event at a time, because a handler may free the watch that the next event points to. */
+/*
+ * Handles one event at a time, because a handler may free the watch to which the next event points.
+ */
 int loop_wait_once(struct loop *l, int timeout)
 {
 	struct epoll_event e;
@@ -79,8 +84,8 @@ static bool can_write(int to)
 }
 
 /*
- * Tells from errno what a failed read or write means: the end of the giving side, or a broken
- * receiving side.
+ * Finds out from errno why a read or write failed: the giving side has ended, or the receiving side
+ * is broken.
  */
 static enum flow_result flow_error(struct flow *f, int to, bool writing)
 {
@@ -102,7 +107,10 @@ static enum flow_result splice_some(struct flow *f, int from, int to, size_t *re
 		return FLOW_ENDED;
 	if (errno == EAGAIN || errno == EINTR)
 		return flow_error(f, to, true);
-	/* The following read(2) or write(2) shows which side failed. */
+	/*
+	 * splice(2) does not say which side failed, so read(2) and write(2) are used from now on;
+	 * they do.
+	 */
 	f->spliced = false;
 	return FLOW_MOVED;
 }
@@ -145,7 +153,7 @@ static enum flow_result flow_run(struct flow *f, int from, int to, size_t *owed)
 	return r;
 }
 
-/* Watches each descriptor for the events that matter now. */
+/* Watches both descriptors of the stream for the events that matter now. */
 static int watch_both(struct stream *s)
 {
 	uint32_t sock = WATCH_NOTHING, local = WATCH_NOTHING;
@@ -156,8 +164,8 @@ static int watch_both(struct stream *s)
 		sock = (s->in.on && !s->in.full ? EPOLLIN : 0) | (s->out.full ? EPOLLOUT : 0);
 		local = (s->in.full ? EPOLLOUT : 0) | (s->out.full ? 0 : EPOLLIN);
 		/*
-		 * A master side without slaves reports a hang-up all the time, so it is not watched
-		 * while its bytes wait for the socket.
+		 * If a terminal has no open slave side, its master reports a hang-up all the time.
+		 * So the master is not watched while its bytes wait for the socket.
 		 */
 		if (s->out.full && !s->in.full)
 			local = WATCH_NOTHING;
@@ -187,7 +195,7 @@ void stream_end(struct stream *s)
 	s->owed = 0;
 }
 
-/* The monitor will send no more input. */
+/* Ends the process's input, because the monitor will send no more. */
 static void stream_end_input(struct stream *s)
 {
 	static const char eot = 4;
@@ -196,7 +204,8 @@ static void stream_end_input(struct stream *s)
 	if (s->terminal)
 		(void)!write(s->local, &eot, 1);
 	else
-		stream_end(s); /* closes the pipe, so that the process reads the end of its input */
+		/* Closes the pipe, so that the process reads the end of its input. */
+		stream_end(s);
 }
 
 static void stream_run(struct stream *s, bool hung_up)
@@ -227,7 +236,7 @@ static void on_local(struct watch *w, uint32_t events)
 {
 	struct stream *s = (struct stream *)((char *)w - offsetof(struct stream, local_watch));
 
-	/* Nobody reads the process's input any more. */
+	/* No process reads the input any more, so the stream ends. */
 	if (!s->terminal && s->in.on && (events & EPOLLERR))
 		return stream_end(s);
 	stream_run(s, false);
@@ -249,12 +258,18 @@ static void on_sock(struct watch *w, uint32_t events)
 		hung_up = false;
 	}
 	if (s->local < 0) {
-		/* INIT has not sent the terminal yet. */
+		/*
+		 * The terminal's master is missing, because INIT has not sent it yet. The socket is
+		 * not watched until then.
+		 */
 		if (loop_watch(s->loop, w, s->sock, WATCH_NOTHING) < 0)
 			stream_end(s);
 		return;
 	}
-	/* Bytes that came before the hang-up are still input for the process. */
+	/*
+	 * Bytes that came before the hang-up are still input for the process, so the stream does
+	 * not end yet.
+	 */
 	if (!s->terminal && s->in.on)
 		hung_up = false;
 	stream_run(s, hung_up);
@@ -302,6 +317,9 @@ bool stream_sent_owed(const struct stream *s)
 
 	if (!stream_has_output(s) || s->owed == 0)
 		return !s->terminal || !s->out.full;
-	/* Other processes that hold the pipe may have read the bytes that are owed. */
+	/*
+	 * The pipe may be empty although bytes are counted as owed, because other processes that
+	 * hold the pipe may have read them.
+	 */
 	return s->out.len == 0 && ioctl(s->local, FIONREAD, &n) == 0 && n == 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The list of the guest's processes: how one is found, added, and freed. */
+/* The list of the guest's processes: finds, adds and frees them. */
 #include <stdlib.h>
 
 #include "base/fd.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The steps of GUEST: what the runtime does on the host for a container without a machine
- * (launch/host.c) is done here by the agent, because the processes are in the guest.
+ * Does the steps of GUEST: those that the runtime does on the host for a container without a
+ * machine (launch/host.c). Here the agent does them, because the processes are in the guest.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -41,7 +41,7 @@ static int do_cgroup_limit(struct process *p, const struct step *s)
 }
 
 /*
- * The container's state as JSON for hooks, with the same members as on the host
+ * Writes the container's state as JSON for hooks, with the same members as on the host
  * (launch/container.c).
  */
 static int state_json(void *data, const char *status, struct strbuf *ret)
@@ -69,9 +69,9 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 }
 
 /*
- * Closes every descriptor but those that INIT needs. INIT may wait for "start" for long, and must
- * not hold the agent's connection open in the meantime, nor the pipes of other processes, because
- * their readers would never see the end.
+ * Closes every descriptor except for those that INIT needs. INIT may wait for "start" for a long
+ * time. Until then it must not hold the agent's connection open, nor the pipes of other processes,
+ * because their readers would never see the end.
  */
 static int keep_only_fds(
 	const int *slots, int n, int channel, int proc, int container, struct arena *a)
@@ -123,8 +123,8 @@ _Noreturn static void become_init(
 		_exit(1);
 	}
 	/*
-	 * Hooks get INIT's pid from the container's state, so it is read from the guest's procfs:
-	 * getpid() gives the one of INIT's own pid namespace.
+	 * INIT's pid for the container's state, which hooks get, is read from the guest's procfs.
+	 * getpid() would return the pid in INIT's own pid namespace.
 	 */
 	if (readlinkat(p->proc, "self", pid, sizeof(pid) - 1) > 0)
 		p->child.pid = (pid_t)atoi(pid);
@@ -139,8 +139,8 @@ static int do_clone(struct process *p, const struct step *s)
 		.clone = s,
 		.cgroup = p->cgroup_dir,
 		/*
-		 * The container's processes see the INIT of an exec as soon as it exists, so its
-		 * memory and descriptors are hidden from them.
+		 * INIT's memory and descriptors are hidden if this is an exec, because processes of
+		 * the container can see the new process as soon as it exists.
 		 */
 		.hide = c != NULL,
 	};
@@ -179,7 +179,7 @@ static int do_id_map(struct process *p, const struct step *s)
 
 static int do_oom_score(struct process *p, const struct step *s)
 {
-	/* Before the clone there is no process yet, and pid 0 would mean the agent itself. */
+	/* Without a process the pid is 0, which would change the agent's own value. */
 	if (p->child.pid <= 0)
 		return err_set(EPROTO, "the OOM score adjustment comes before its process");
 	return process_set_oom_score(s->process, p->proc, p->child.pid);
@@ -196,8 +196,8 @@ static int do_rlimits(struct process *p, const struct step *s)
 }
 
 /*
- * Sets the affinity of the agent itself before the clone, because INIT inherits it. process_walk()
- * restores the agent's own.
+ * Sets the CPU affinity of the agent itself before the clone, because INIT inherits it.
+ * process_walk() restores the agent's own affinity later.
  */
 static int do_affinity(struct process *p, const struct step *s)
 {
@@ -209,7 +209,9 @@ static int do_affinity(struct process *p, const struct step *s)
 	return r;
 }
 
-/* Returns 1 if the walk has to stop here until INIT has reached the barrier. */
+/*
+ * Does a barrier step. Returns 1 if the steps have to stop here until INIT has reached the barrier.
+ */
 static int do_barrier(struct process *p, const struct step *s)
 {
 	if (s->place != PLACE_GUEST) {
@@ -217,7 +219,7 @@ static int do_barrier(struct process *p, const struct step *s)
 		return p->awaited != NULL;
 	}
 	int r = channel_send(p->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
-	/* INIT has ended and may have sent a failure, which the channel still holds. */
+	/* INIT has ended. The channel may still hold a failure that INIT has sent. */
 	if (r == -EPIPE || r == -ECONNRESET) {
 		p->awaited = s->text;
 		return 1;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `caisson image unpack` and `caisson image bundle`. */
+/* Runs `caisson image unpack` and `caisson image bundle`. */
 #include "images/oci/bundle.h"
 
 #include <dirent.h>
@@ -12,7 +12,7 @@
 #include "images/oci/tree_internal.h"
 #include "spec/spec.h"
 
-/* Options of both commands. */
+/* The options that both commands have. */
 struct unpacking {
 	const char *platform, *uid_map, *gid_map;
 	bool json;
@@ -24,7 +24,7 @@ static void warn(void *data, const char *text)
 	log_warn("%s", text);
 }
 
-/* "CONTAINER:HOST:COUNT[,...]" */
+/* Parses an id map in the form "CONTAINER:HOST:COUNT[,...]". */
 static int parse_map(const char *text, const char *option, struct id_map *ret)
 {
 	unsigned inside, outside, count;
@@ -43,7 +43,7 @@ static int parse_map(const char *text, const char *option, struct id_map *ret)
 	return 0;
 }
 
-/* Makes the directory, or takes an empty one. */
+/* Makes the directory. Succeeds if an empty one is already there. */
 static int make_empty_dir(int at, const char *path, mode_t mode)
 {
 	if (mkdirat(at, path, mode) < 0 && errno != EEXIST)
@@ -83,7 +83,10 @@ static int unpack(const struct image_globals *g, const struct store *s, const st
 	progress_init(&p, u->json, g->quiet, all);
 	r = image_unpack(s, img, root, &options, &progress);
 	progress_end(&p);
-	/* A part of a tree is of no use; an empty directory can be given again. */
+	/*
+	 * After a failure the directory is emptied, because a part of a tree is of no use, and a
+	 * new attempt needs an empty directory.
+	 */
 	if (r < 0) {
 		char message[ERR_MAX];
 		snprintf(message, sizeof(message), "%s", err_msg());
@@ -94,7 +97,10 @@ static int unpack(const struct image_globals *g, const struct store *s, const st
 	return 0;
 }
 
-/* The store is found by the caller's user id, so it is opened before that changes. */
+/*
+ * Opens the store and finds the image in it. This is done before the process enters a user
+ * namespace, because the path of the store depends on the caller's user id.
+ */
 static int open_image(const struct image_globals *g, struct arena *a, const char *name,
 	struct unpacking *u, struct store *s, struct image *img)
 {
@@ -139,7 +145,10 @@ int image_cmd_unpack(
 	return root < 0 ? root : unpack(g, &s, &img, &u, root);
 }
 
-/* The config.json of `caisson spec`, as a tree to start from. */
+/*
+ * Makes the config.json that `caisson spec` writes, as a JSON tree to which the image's settings
+ * are added.
+ */
 static int default_config(struct arena *a, bool rootless, uid_t uid, gid_t gid, struct json **ret)
 {
 	_cleanup_json_out_ struct json_out o = {0};
@@ -218,7 +227,7 @@ int image_cmd_bundle(
 	int r = image_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	/* The words behind DIR, as they are: argv ends in NULL. */
+	/* The words after DIR are passed on as they are; argv ends in NULL. */
 	char **words = args.v + 2 + (args.n > 2 && streq(args.v[2], "--"));
 	b.args = *words ? (const char *const *)words : NULL;
 	b.entrypoint = no_entrypoint ? "" : b.entrypoint;

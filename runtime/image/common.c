@@ -103,8 +103,9 @@ static int write_map(const char *path, const char *text)
 }
 
 /*
- * In a user namespace whose root is the caller, this process may enter and remove what the image's
- * modes forbid to its owner, and set extended attributes of the namespaces that need a capability.
+ * Makes the caller root of a new user namespace. Then this process may enter and remove directories
+ * whose modes forbid it to their owner, and may set extended attributes that need a capability in
+ * their namespace.
  */
 int image_become_root(bool *ret_rootless)
 {

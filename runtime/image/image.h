@@ -8,16 +8,16 @@
 #include "images/oci/import.h"
 
 struct image_globals {
-	const char *store; /* NULL: the default */
+	const char *store; /* value of --store; NULL: the default store */
 	bool quiet;
 	bool no_sync;
 };
 
 struct image_command {
 	const char *name;
-	const char *usage;   /* behind "caisson image NAME " */
-	const char *summary; /* one line */
-	const char *text;    /* what --help says more, or NULL */
+	const char *usage;   /* arguments in the usage line, after "caisson image NAME " */
+	const char *summary; /* what the command does, in one line */
+	const char *text;    /* further text for --help, or NULL */
 	int (*run)(const struct image_command *self, const struct image_globals *g, int argc,
 		char **argv);
 };
@@ -43,29 +43,35 @@ int image_cmd_rm(
 int image_cmd_prune(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 
-/* How many arguments a command takes; max -1: any number. */
+/* How many arguments a command takes. If max is -1, there is no upper limit. */
 struct image_arguments {
 	int min, max;
-	bool stop_at_first; /* options end at the first argument */
+	/* everything after the first argument is an argument, even if it begins with "-" */
+	bool stop_at_first;
 	int n;
 	char **v;
 };
 
-/* Parses a command's options. 1: --help was printed, the command is done. */
+/*
+ * Parses a command's options. Returns 1 if --help was printed and the command is finished, else 0.
+ */
 int image_parse(const struct image_command *self, const struct option_def *defs, int argc,
 	char **argv, struct image_arguments *args) must_check;
 
 int image_open_store(const struct image_globals *g, struct store *ret) must_check;
-/* The text of --platform; NULL gives NULL, which means this machine's. */
+/*
+ * Parses the text of --platform. If text is NULL, *ret is NULL, which means this machine's
+ * platform.
+ */
 int image_platform(struct arena *a, const char *text, struct platform *buf,
 	const struct platform **ret) must_check;
 
 int image_print(const char *text, size_t len) must_check;
-/* Prints the JSON, and a newline. */
+/* Prints the JSON text and a newline on standard output. */
 int image_print_json(struct json_out *o) must_check;
 
-/* "12.3 MB", as people read sizes: powers of 1000. */
+/* Writes a size as text in powers of 1000, such as "12.3 MB". */
 void image_size_text(uint64_t bytes, char *buf, size_t size);
 
-/* Makes a process without privileges the root of a user namespace of its own; root: nothing. */
+/* Makes a process without privileges the root of a new user namespace. Does nothing for root. */
 int image_become_root(bool *ret_rootless) must_check;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson-image: what `caisson image ...` executes. The registry's and the layers' libraries are
- * its.
+ * caisson-image: the program that `caisson image ...` executes. It is a program of its own, so that
+ * caisson itself does not need the libraries for registries and layers.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -105,7 +105,8 @@ int main(int argc, char **argv)
 	};
 
 	/*
-	 * Modes are set by fchmod(2), but parents that a layer does not list are made by mkdir(2).
+	 * This umask is for parent directories that a layer does not list, which mkdir(2) makes.
+	 * All other modes are set by fchmod(2).
 	 */
 	umask(022);
 	int n = options_parse(defs, argc - 1, argv + 1, true, &help);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `caisson image import, ls, inspect, history, export, tag, rm, prune`. */
+/* Runs `caisson image import, ls, inspect, history, export, tag, rm, prune`. */
 #include <stdio.h>
 
 #include "base/log.h"
 #include "image/image.h"
 #include "images/oci/export.h"
 
-/* Blobs that are copied, told on standard error. */
+/* How to show the blobs that are copied on standard error. */
 struct copying {
 	bool quiet, json;
 };
@@ -83,7 +83,7 @@ int image_cmd_import(
 	return r < 0 ? r : print_imported(&result, c.json);
 }
 
-/* What ls says of one tag. */
+/* The data that `ls` prints about one tag. */
 struct listed {
 	const char *name, *platform;
 	char id[20];
@@ -91,7 +91,10 @@ struct listed {
 	const char *created;
 };
 
-/* A tag whose image can't be read is listed all the same, so that it can be removed. */
+/*
+ * Describes a tag. A tag whose image cannot be read is listed too, so that users can find and
+ * remove it.
+ */
 static int describe(
 	const struct store *s, struct arena *a, const struct descriptor *d, struct listed *ret)
 {
@@ -259,7 +262,10 @@ static int history_json(const struct image *img)
 	return image_print_json(&o);
 }
 
-/* One line, without the control characters that a stranger may have put into it. */
+/*
+ * Copies the text as one line without control characters, because an image's author may have put
+ * any text into it.
+ */
 static void one_line(const char *s, char *buf, size_t size)
 {
 	size_t n = 0;

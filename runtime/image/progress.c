@@ -19,7 +19,7 @@ void progress_init(struct progress *p, bool json, bool quiet, uint64_t all)
 					  : PROGRESS_LINES;
 }
 
-/* Seconds that are left at the rate so far, or -1 where that can't be told yet. */
+/* Returns how many seconds are left at the rate so far, or -1 if that is not known yet. */
 static int64_t seconds_left(const struct progress *p, uint64_t done)
 {
 	int64_t ms = clock_ms() - p->started;

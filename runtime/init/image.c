@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A container can make the kernel open the file that INIT was executed from:
- * an entrypoint "#!/proc/self/exe" is enough (CVE-2019-5736). So that file is a memfd of this start
- * alone. Seals keep everybody from writing to it; its mode, its times and locks on it can be
- * changed, which is why no other start shares it.
+ * Theory of operation. A container can make the kernel open the file from which INIT was executed:
+ * an entrypoint "#!/proc/self/exe" is enough (CVE-2019-5736). So the file is a memfd that is made
+ * for
+ * this start alone. Seals keep everyone from writing to it. No other start shares it, because a
+ * container could still change its mode and its times and lock it.
  *
  * With the sysctl vm.memfd_noexec=2 no memfd can be executed. Then the file is an unnamed one in
- * the state directory, executed through a read-only mount that belongs to no mount namespace. The
- * descriptor of that mount is closed before INIT exists, because whoever holds it may clear the
- * mount's read-only flag. An ordinary user has no such mount; the file is of use to nobody else
- * even so.
+ * the
+ * state directory, executed through a read-only mount that belongs to no mount namespace. The
+ * descriptor of that mount is closed before INIT exists, because any process that holds it could
+ * clear the mount's read-only flag. An ordinary user cannot make such a mount; even then no other
+ * start uses the file.
  */
 #include "init/image.h"
 
@@ -24,10 +26,10 @@
 #include "base/sys.h"
 
 #ifndef MFD_EXEC
-#define MFD_EXEC 0x10U /* memfd_create(2), Linux 6.3 */
+#define MFD_EXEC 0x10U /* flag of memfd_create(2) since Linux 6.3 */
 #endif
 #ifndef F_SEAL_EXEC
-#define F_SEAL_EXEC 0x20 /* Linux 6.3 */
+#define F_SEAL_EXEC 0x20 /* seal of fcntl(2) since Linux 6.3 */
 #endif
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -48,8 +50,8 @@ static int make_memfd(bool readable)
 	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 
 	/*
-	 * With the sysctl vm.memfd_noexec=1 a memfd can be executed only if it was made with this
-	 * flag. Linux before 6.3 does not know the flag.
+	 * With the sysctl vm.memfd_noexec=1 a memfd can be executed only if it was made with
+	 * MFD_EXEC. Linux before 6.3 does not know the flag.
 	 */
 	_cleanup_fd_ int fd = memfd_create("caisson-init", flags | MFD_EXEC);
 	if (fd < 0 && errno == EINVAL)
@@ -64,7 +66,7 @@ static int make_memfd(bool readable)
 	return take_fd(&fd);
 }
 
-/* Opens the file anew by a mount of its own that is read-only, and executable. */
+/* Opens the file again through a new mount that is read-only, and from which it can be executed. */
 static int open_readonly(int fd)
 {
 	struct mount_attr attr = {

@@ -4,11 +4,12 @@
 #include "base/err.h"
 
 /*
- * Makes a file with the program, which is one start's own and never shared, and returns a
- * descriptor to execute it by (execveat(2)). The file cannot be written to any more.
+ * Makes a file that contains the program, for one start only, and returns a descriptor by which it
+ * can be executed (execveat(2)). No one can write to the file any more.
  *
- * readable: the process that executes it stays "dumpable", so that its user can write its id maps.
- * Otherwise nobody may read the file, and the kernel makes a process that executes it non-dumpable
- * from its first instruction on. dir: a directory for the file where no memfd can be executed.
+ * If `readable` is set, the process that executes the file stays "dumpable", so that its user can
+ * write its id maps. Otherwise nobody may read the file, and so the kernel makes the process
+ * non-dumpable from its first instruction on. `dir` is a directory for the file on hosts where no
+ * memfd can be executed.
  */
 int init_image_open(bool readable, int dir) must_check;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where INIT's log goes. */
+/* Ends INIT's log to the runtime. */
 #pragma once
 #include "base/log.h"
 
 void init_log_open(int channel, enum log_level level);
-/* From here on nothing is logged: the runtime does not listen any more. */
+/* Stops logging, because the runtime no longer reads INIT's messages. */
 void init_log_close(void);

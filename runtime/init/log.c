@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * base/log.h for INIT: lines go to the runtime, which writes them to its log. INIT itself has
- * neither the log file nor anybody's standard error.
+ * Implements base/log.h for INIT: each line is sent to the runtime, which writes it to its log.
+ * INIT itself has neither the log file nor the standard error of caisson.
  */
 #include "base/log.h"
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson-init: the container's first process until it becomes the program, and an exec's.
+ * caisson-init: the first process of a container, and of an exec, until it executes the container's
+ * program.
  *
- * Theory of operation. It is a program of its own, because a process of the container may look at
- * it: what it was executed from is neither the runtime nor a file that anything else uses (init/
- * image.h), and its command line, its environment and its memory hold nothing of the host. The
- * runtime starts it with close-on-exec descriptors only, except for those that the orders name.
+ * Theory of operation. This is a program of its own, because a process of the container may look at
+ * it. The file from which it is executed is used by nothing else (init/image.h), and its command
+ * line, its environment and its memory contain nothing of the host. The runtime starts it with only
+ * those descriptors that the orders name; all others are close-on-exec.
  *
- * It is small and starts fast, because its start is part of every container's.
+ * The program is small and starts fast, because every start of a container waits for it.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -26,12 +27,12 @@
 
 struct init {
 	const struct init_orders *orders;
-	char pid[32]; /* as the runtime has it */
+	char pid[32]; /* INIT's pid on the host, as text */
 };
 
 /*
- * Hooks get the pid that INIT has on the host, as the host's procfs tells it; getpid() tells the
- * one in INIT's pid namespace.
+ * Reads from the host's procfs the pid that INIT has on the host, because hooks need that pid.
+ * getpid() would return the pid in INIT's own pid namespace.
  */
 static void find_pid(struct init *i, int proc)
 {
@@ -50,7 +51,10 @@ static void take_pid(void *data, pid_t pid)
 		i->pid[0] = '\0';
 }
 
-/* The runtime made the text, without the two members that only INIT knows. */
+/*
+ * Returns the state for hooks. The runtime has made the JSON text without the status and the pid,
+ * because only INIT knows these two.
+ */
 static int state_json(void *data, const char *status, struct strbuf *ret)
 {
 	const struct init *i = data;
