@@ -17,7 +17,7 @@
 #include "base/fd.h"
 #include "jail/jail.h"
 
-#define PAUSE_MS 100 /* between two attempts to connect */
+#define PAUSE_MS 100 /* pause between two attempts to connect, in ms */
 
 static int connect_once(const struct sockaddr_un *to)
 {
@@ -40,8 +40,8 @@ static int connect_within(const struct sockaddr_un *to, unsigned seconds)
 }
 
 /*
- * The process stays root, because the server may check who connects, but it keeps only the one
- * capability that it needs to reach the socket.
+ * Gives up all capabilities but the one that is needed to reach the socket. The process stays root,
+ * because the server may check which user connects.
  */
 static int drop_rights(void)
 {
@@ -84,7 +84,7 @@ _Noreturn static void answer_requests(int channel, const struct sockaddr_un *to,
 		_exit(1);
 	while (recv(channel, &byte, 1, 0) == 1) {
 		int fd = connect_within(to, seconds);
-		/* fd_send() sends the byte alone if there is no connection. */
+		/* If there is no connection, fd_send() sends only the byte. */
 		int r = fd_send(channel, "", 1, fd);
 		fd_close(&fd);
 		if (r < 0)
@@ -98,7 +98,7 @@ int connector_start(const char *path, unsigned seconds)
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
 	int socks[2];
 
-	/* The path fits, because the runtime has connected to it once. */
+	/* The path is short enough, because the runtime has already connected to it. */
 	strncpy(to.sun_path, path, sizeof(to.sun_path) - 1);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0)
 		return err_sys("make a socket pair");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs the built-in machine (runtime/vm) in threads of this process: one for the devices, and one
+ * Runs the built-in machine (runtime/vm) in threads of the monitor: one for the devices, and one
  * for each vCPU.
  */
 #include <stdio.h>
@@ -14,16 +14,23 @@
 #include "engine/streams.h"
 #include "vm/machine.h"
 
-/* How long the guest's last output waits for a slow reader, after the guest has ended. */
+/*
+ * How long, in ms, the devices go on after the guest has ended, so that a slow reader gets its last
+ * output.
+ */
 #define DRAIN_MS 10000
 
 struct kvm_engine {
 	struct machine machine;
 	bool built, has_thread;
 	pthread_t thread;
-	int log, image;    /* duplicates, because the devices use them to the end; or -EBADF */
-	int result;        /* of machine_run() */
-	char why[ERR_MAX]; /* the message, if machine_run() failed */
+	/*
+	 * duplicates of the caller's descriptors, because the devices use them to the end; or
+	 * -EBADF
+	 */
+	int log, image;
+	int result;        /* return value of machine_run() */
+	char why[ERR_MAX]; /* error message if machine_run() failed */
 };
 
 static int enter_vcpu(void *ctx)
@@ -41,10 +48,13 @@ static void *devices_thread(void *arg)
 	k->result = jail_enter_thread(e->jail, JAIL_DEVICES);
 	if (k->result >= 0)
 		k->result = machine_run(&k->machine);
-	/* Messages belong to a thread (base/err.h), so this one is copied for the monitor's. */
+	/*
+	 * The message is copied for the monitor's thread, because each thread has its own error
+	 * message (base/err.h).
+	 */
 	if (k->result < 0)
 		snprintf(k->why, sizeof(k->why), "%s", err_msg());
-	/* The guest's last output may still wait for a slow reader. */
+	/* This waits until a slow reader has taken the guest's last output. */
 	if (virtio_vsock_drain(&k->machine.vsock, DRAIN_MS) < 0)
 		log_warn("%s", err_msg());
 	eventfd_write(e->ended, 1);
@@ -53,7 +63,7 @@ static void *devices_thread(void *arg)
 
 /*
  * Sorts the interfaces into those with a tap, whose number is returned, and the one with a
- * vhost-user server. remote->peer stays NULL if there is no such server.
+ * vhost-user server. If there is no such server, remote->peer stays NULL.
  */
 static size_t sort_nics(const struct engine_description *d, struct virtio_net_options *taps,
 	struct virtio_net_remote_options *remote)
@@ -160,8 +170,8 @@ static int kvm_run(struct engine *e)
 	struct kvm_engine *k = e->state;
 
 	/*
-	 * The vCPUs' threads are started here and not by the devices' thread, because they would
-	 * inherit the jail of the devices' thread.
+	 * This thread starts the vCPUs' threads, because if the devices' thread did, they would
+	 * inherit its jail.
 	 */
 	int r = machine_start(&k->machine);
 	if (r < 0)
@@ -182,7 +192,9 @@ static int kvm_result(struct engine *e)
 		return err_set(-k->result, "%s", k->why);
 	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
 		return 0;
-	/* The reason may have several lines (registers), but a message is one line. */
+	/*
+	 * The reason may have several lines (registers), so it is made one line, as messages are.
+	 */
 	str_quote_end(why, sizeof(why), k->machine.cpus.why, strlen(k->machine.cpus.why));
 	return err_set(
 		k->result == VM_END_LOST ? EPIPE : EIO, "%s", *why ? why : "it reset itself");

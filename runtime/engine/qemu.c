@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. QEMU is a child of the monitor, in a jail of its own (qemu_jail.c), with the
- * command line of qemu_args.c. It gets taps, the disk and the file server's socket as descriptors,
+ * command line of qemu_args.c. QEMU gets taps, the disk and the file server's socket as
+ * descriptors,
  * and makes the guest's memory itself, as a memfd that vhost-user servers can map. It opens only
- * the kernel, the initramfs and its own firmware by name, and connects only to a socket of ours
- * (relay.h). Nothing can connect to QEMU: it has no QMP monitor.
+ * the kernel, the initramfs and its own firmware by name, and connects only to a socket of the
+ * monitor (relay.h). No process can connect to QEMU, because it has no QMP monitor.
  *
- * The vsock device is ours: a thread here serves it over vhost-user, so that the guest's streams
- * end in this process as they do with the built-in machine. QEMU is killed when this process ends,
- * and this process learns of QEMU's end by a pidfd.
+ * A thread of the monitor serves the vsock device over vhost-user, so that the guest's streams end
+ * in
+ * this process, as with the built-in machine. The kernel kills QEMU when the monitor ends, and the
+ * monitor learns of QEMU's end by a pidfd.
  *
- * The microvm machine describes its devices by ACPI, as the built-in machine does, because
- * distribution kernels take no virtio-mmio devices from the command line. The machine has no timer
- * that the guest could measure the TSC's frequency with, and without the frequency the guest's
- * clock would stand still, so qemu_args.c measures it and puts it on the kernel's command line.
+ * QEMU's microvm machine describes its devices by ACPI, as the built-in machine does, because
+ * distribution kernels accept no virtio-mmio devices on the command line. The machine has no timer
+ * by which the guest could measure the TSC's frequency, and without the frequency the guest's clock
+ * would stand still. So qemu_args.c measures the frequency and puts it on the kernel's command
+ * line.
  */
 #include <poll.h>
 #include <signal.h>
@@ -36,9 +39,13 @@
 #include "vm/vhost/back.h"
 #include "vm/vhost/front.h"
 
-/* How long the monitor waits for QEMU's end after its connection has ended, to learn the reason. */
+/*
+ * How long, in ms, the monitor waits for QEMU's end after a connection has ended, because QEMU's
+ * exit tells the reason.
+ */
 #define GRACE_MS 500
-#define THREADS_MAX 256 /* beside the vCPUs' threads; QEMU's pool for I/O has 64 */
+/* how many threads QEMU may have besides those of vCPUs; its pool for I/O has 64 */
+#define THREADS_MAX 256
 
 struct qemu {
 	struct virtio_vsock vsock;
@@ -46,17 +53,23 @@ struct qemu {
 	pthread_t thread;
 	int vsock_sock, stop;
 	int pidfd;
-	int lost;          /* eventfd: the vsock device, or a network device, is served no more */
-	char why[ERR_MAX]; /* why vsock is served no more; the thread's until `lost` is readable */
-	int errors;        /* a pipe with QEMU's standard error */
-	bool parameters;   /* vm.hypervisor.parameters are on the command line */
+	/* eventfd, readable when the vsock device or a network device is no longer served */
+	int lost;
+	/* why vsock is no longer served; written by the vsock thread before `lost` is readable */
+	char why[ERR_MAX];
+	int errors;      /* pipe from which QEMU's standard error is read */
+	bool parameters; /* vm.hypervisor.parameters of config.json are on QEMU's command line */
 	struct engine_backend backends[PLAN_BACKENDS_MAX];
 	size_t nbackends;
-	const char *net; /* config.json's field of a network device's vhost-user server, or NULL */
-	struct relay relay; /* to that server */
+	/* field in config.json that names a network device's vhost-user server, or NULL */
+	const char *net;
+	struct relay relay; /* relay between QEMU and that server */
 };
 
-/* Runs in the child: standard input is /dev/null, output and errors go to the pipe. */
+/*
+ * Executes QEMU in the child. Its standard input is /dev/null; its output and errors go to the
+ * pipe.
+ */
 _Noreturn static void become_qemu(const struct qemu_jail *jail, int errors)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -69,8 +82,8 @@ _Noreturn static void become_qemu(const struct qemu_jail *jail, int errors)
 }
 
 /*
- * Makes e->ended readable when QEMU's process ends, when our thread serves the vsock device no
- * more, because no stream goes on without it, or when a vhost-user server ends.
+ * Makes e->ended readable at each event that ends the machine: QEMU's process ends, or the vsock
+ * device is no longer served, on which all streams depend, or a vhost-user server ends.
  */
 static int watch_ends(struct engine *e)
 {
@@ -81,7 +94,10 @@ static int watch_ends(struct engine *e)
 	if (e->ended < 0 || epoll_ctl(e->ended, EPOLL_CTL_ADD, q->pidfd, &in) < 0 ||
 		epoll_ctl(e->ended, EPOLL_CTL_ADD, q->lost, &in) < 0)
 		return err_sys("watch QEMU");
-	/* QEMU itself would go on without a server, and the guest would wait for it for ever. */
+	/*
+	 * The end of a server ends the machine, because QEMU itself would go on, and the guest
+	 * would wait for the server forever.
+	 */
 	for (size_t i = 0; i < q->nbackends; i++) {
 		struct epoll_event gone = {.events = EPOLLRDHUP};
 		if (epoll_ctl(e->ended, EPOLL_CTL_ADD, q->backends[i].sock, &gone) < 0)
@@ -104,7 +120,10 @@ static int spawn_qemu(
 		return err_sys("make a pipe");
 	_cleanup_fd_ int theirs = pipe_fds[1];
 	q->errors = pipe_fds[0];
-	/* QEMU's side of this pipe is close-on-exec, so we read its end once QEMU is executed. */
+	/*
+	 * QEMU's end of this pipe is close-on-exec, so the monitor reads the end of the pipe once
+	 * QEMU is executed.
+	 */
 	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
 	_cleanup_fd_ int ready = pipe_fds[0], not_ready = pipe_fds[1];
@@ -170,8 +189,8 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 }
 
 /*
- * Talks to each vhost-user server before QEMU does, because QEMU would wait for an answer for ever,
- * and its errors do not name the mount.
+ * Exchanges the first messages with each vhost-user server before QEMU does, because QEMU would
+ * wait for an answer forever, and its errors do not name the mount.
  */
 static int probe_backends(const struct engine_description *d)
 {
@@ -257,7 +276,7 @@ static int qemu_result(struct engine *e)
 	char text[2048];
 	int status;
 
-	/* If a connection has ended because QEMU did, QEMU's exit tells the reason. */
+	/* If the connection has ended because QEMU has, QEMU's exit tells the reason. */
 	bool lives = poll(&p, 1, GRACE_MS) == 0;
 	if (lives)
 		kill(e->pid, SIGKILL);

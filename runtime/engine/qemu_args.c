@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * QEMU's command line, and the descriptors that its arguments name by number. To add an argument of
- * the machine itself see add_machine(), for a device add_devices(), for a disk add_disks().
+ * Makes QEMU's command line, and the list of descriptors that its arguments refer to by number. A
+ * new argument of the machine itself belongs in add_machine(), of a device in add_devices(), of a
+ * disk in add_disks().
  */
 #include "engine/qemu_args.h"
 
@@ -18,7 +19,10 @@
 #include "machine/qemu.h"
 
 #define TSC_MEASURE_NS 10000000
-/* Without tb-size QEMU's translation cache takes a quarter of the guest's memory, up to 1 GiB. */
+/*
+ * QEMU's translation cache gets a fixed size (tb-size), because otherwise it takes a quarter of the
+ * guest's memory, up to 1 GiB.
+ */
 #define TCG "tcg,thread=multi,tb-size=64"
 
 static void add_arg(struct qemu_args *a, const char *fmt, ...) printf_like(2, 3);
@@ -38,7 +42,7 @@ static void add_arg(struct qemu_args *a, const char *fmt, ...)
 		a->v[a->n++] = s;
 }
 
-/* QEMU inherits fd under the same number, which is returned for the argument's text. */
+/* Lets QEMU inherit fd under the same number. Returns that number for the argument's text. */
 static int add_fd(struct qemu_args *a, int fd)
 {
 	if (a->nfds == QEMU_ARGS_FDS_MAX)
@@ -57,8 +61,8 @@ static uint64_t now_ns(void)
 }
 
 /*
- * The error is a few millionths, because an interruption only makes both readings late, and both
- * clocks run on during it.
+ * Measures the frequency of the TSC in kHz. The error is a few millionths, because an interruption
+ * delays both readings of the clocks, and both clocks run on during it.
  */
 static uint64_t tsc_khz(void)
 {
@@ -82,8 +86,8 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "-no-reboot");
 	add_arg(a, "-machine");
 	/*
-	 * rtc=on because Linux waits a second for a CMOS clock if there is neither one nor KVM's
-	 * clock.
+	 * rtc=on, because without a CMOS clock and without KVM's clock Linux would wait a second
+	 * for one.
 	 */
 	add_arg(a, "microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=off,memory-backend=ram");
 	add_arg(a, "-global");
@@ -92,9 +96,9 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, TCG);
 	add_arg(a, "-cpu");
 	/*
-	 * QEMU executes a string instruction byte by byte in software. If the processor has neither
-	 * ERMS nor FSRM, Linux and libraries copy in words instead. Without LA57 the walk of the
-	 * page tables has four levels and not five.
+	 * ERMS and FSRM are hidden, because QEMU executes a string instruction byte by byte in
+	 * software; without the two flags Linux and libraries copy in words instead. LA57 is
+	 * hidden, so that page tables have four levels to walk and not five.
 	 */
 	add_arg(a, "max,-erms,-fsrm,-la57%s", c->nested ? "" : ",-svm,-vmx");
 	add_arg(a, "-smp");
@@ -110,9 +114,9 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, QEMU_JAIL_INITRAMFS);
 	add_arg(a, "-append");
 	/*
-	 * tsc=reliable because QEMU's TSC is the host's, but the guest's kernel would check it
-	 * against its own timer ticks, which come late on a loaded host. The kernel would then
-	 * count the ticks in place of the TSC, and its clock would lose time from then on.
+	 * tsc=reliable, because QEMU's TSC is the host's and needs no check. Otherwise the guest's
+	 * kernel would compare it with its own timer ticks, which come late on a loaded host. The
+	 * kernel would then count the ticks instead of the TSC, and its clock would lose time.
 	 */
 	add_arg(a, "%s tsc=reliable tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
 }
@@ -173,8 +177,8 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "fd=%d,set=1", add_fd(a, d->image));
 	add_arg(a, "-drive");
 	/*
-	 * auto-read-only=off because QEMU would open the file again to write, and there is only
-	 * this one descriptor.
+	 * auto-read-only=off, because otherwise QEMU would open the file again for writing, which
+	 * fails for a file in a descriptor set.
 	 */
 	add_arg(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off,cache=%s,%s",
 		d->config->image_direct ? "none" : "writeback",
@@ -183,7 +187,10 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "virtio-blk-device,drive=image");
 }
 
-/* The guest numbers its disks (vda, vdb) in the order of these arguments. */
+/*
+ * Adds the disks in order, because the guest numbers them (vda, vdb) in the order of these
+ * arguments.
+ */
 static void add_disks(struct qemu_args *a, const struct engine_description *d)
 {
 	if (d->image >= 0)
@@ -203,7 +210,8 @@ static void add_disks(struct qemu_args *a, const struct engine_description *d)
 }
 
 /*
- * Of the lists of system calls that QEMU knows, those that a running machine never uses are denied.
+ * Adds -sandbox, which denies those of QEMU's groups of system calls that a running machine never
+ * uses.
  */
 static int add_sandbox(struct qemu_args *a, const struct machine_config *c)
 {

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* QEMU's command line for a machine. */
+/* Makes QEMU's command line for a machine. */
 #pragma once
 #include "engine/engine.h"
 
 #define QEMU_ARGS_MAX 128
 #define QEMU_ARGS_FDS_MAX 32
 
-/* Zeroed is empty. The caller releases the arena. */
+/* The command line. A zeroed struct is empty. The caller releases the arena. */
 struct qemu_args {
 	struct arena arena;
-	char *v[QEMU_ARGS_MAX]; /* ends with NULL, as execv(3) wants it */
+	char *v[QEMU_ARGS_MAX]; /* arguments; the last one is NULL, as execv(3) needs it */
 	size_t n;
-	int fds[QEMU_ARGS_FDS_MAX]; /* descriptors that QEMU inherits; they stay the caller's */
+	int fds[QEMU_ARGS_FDS_MAX]; /* descriptors that QEMU inherits; the caller closes them */
 	size_t nfds;
-	bool failed; /* something did not fit */
+	bool failed; /* memory or the array was too small for an argument */
 };
 
 /*
- * Adds all arguments. vsock: the socket on which the vsock device is served over vhost-user.
- * console: the socket that the guest's console is written to.
+ * Adds all arguments. vsock is the socket on which the vsock device is served over vhost-user.
+ * console is the socket to which the guest's console writes.
  */
 int qemu_args_build(struct qemu_args *a, const struct engine_description *d, int vsock, int console)
 	must_check;

@@ -2,15 +2,15 @@
 /*
  * Theory of operation
  *
- * QEMU is confined before it is executed, so it never has a capability or sees the host's tree.
- * Only its list of system calls is left to QEMU itself (-sandbox). Its root is a tmpfs, in which
- * the directories that a dynamically linked program needs, /usr and the like, are bound read-only;
- * if QEMU is installed elsewhere, its directory is bound too. The root has no /proc and no /run, of
- * /etc only the linker's files, and of devices only null and urandom.
+ * The child confines itself before it executes QEMU, so QEMU never has a capability or sees the
+ * host's files. Only the list of its system calls is left to QEMU itself (-sandbox). Its root is a
+ * tmpfs in which the directories that a dynamically linked program needs, such as /usr, are bound
+ * read-only. If QEMU is installed elsewhere, its directory is bound too. The root has no /proc and
+ * no /run, of /etc only the linker's files, and of devices only null and urandom.
  *
  * QEMU opens the kernel and the initramfs by name, as a user who owns nothing. On the host only
  * root may be allowed to read them, so they are copied into that tmpfs. QEMU gets its other files
- * as descriptors, except for one socket that it must connect itself (relay.h).
+ * as descriptors, except for one socket to which it must connect itself (relay.h).
  *
  * QEMU is the first process of a pid namespace, so it can signal no process of the host. It has the
  * monitor's user, because the monitor must be able to kill it. It is in the container's network
@@ -35,9 +35,13 @@
 #include "base/sys.h"
 #include "jail/jail.h"
 
-#define FILES_MAX 1024 /* memory, eventfds of queues, inherited descriptors */
+/* how many descriptors QEMU may have, for memory, eventfds of queues and inherited files */
+#define FILES_MAX 1024
 
-/* Bound if they exist. A symbolic link (/bin on merged systems) is copied as a link. */
+/*
+ * These paths of the host are bound if they exist. A symbolic link (/bin on merged systems) is
+ * copied as a link.
+ */
 static const char *const bound_paths[] = {
 	"/usr",
 	"/bin",
@@ -51,7 +55,7 @@ static const char *const bound_paths[] = {
 	"/dev/urandom",
 };
 
-/* Only a QEMU that was built without -sandbox contains this text. */
+/* Only a QEMU that was built without -sandbox contains this error message. */
 #define NO_SANDBOX "sandbox support is not enabled"
 
 int qemu_has_sandbox(const char *program)
@@ -63,7 +67,10 @@ int qemu_has_sandbox(const char *program)
 		return err_sys("open %s", program);
 	if (st.st_size <= 0)
 		return 1;
-	/* The file is searched, because to start QEMU would take a tenth of a second. */
+	/*
+	 * The program's file is searched for that message, because starting QEMU to ask it would
+	 * take a tenth of a second.
+	 */
 	void *text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (text == MAP_FAILED)
 		return err_sys("read %s", program);
@@ -99,7 +106,7 @@ static int copy_link(int root, const char *path)
 	return symlinkat(target, dir, name) < 0 ? err_sys("make the link %s", path) : 0;
 }
 
-/* Binds a path of the host at the same place in root. A path that does not exist is no error. */
+/* Binds a path of the host at the same place in root. Does nothing if the path does not exist. */
 static int bind_path(int root, const char *path)
 {
 	struct mount_attr a = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
@@ -124,7 +131,10 @@ static int bind_path(int root, const char *path)
 		       : 0;
 }
 
-/* Binds the directory that the program is in; of a directory "bin" the one that "bin" is in. */
+/*
+ * Binds the directory that contains the program. If that directory is called "bin", binds its
+ * parent.
+ */
 static int bind_program(int root, const char *program)
 {
 	_cleanup_free_ char *dir = strdup(program);
@@ -167,8 +177,8 @@ static int copy_file(int root, const char *name, int from)
 }
 
 /*
- * Makes the monitor's socket listen in QEMU's root. Its mode lets QEMU's user, who does not own the
- * root, connect.
+ * Makes the monitor's socket listen at a path in QEMU's root. Its mode lets QEMU's user, who does
+ * not own the root, connect.
  */
 static int bind_listener(int root, int listener)
 {
@@ -214,9 +224,9 @@ static int set_descriptors(const struct qemu_jail *q)
 }
 
 /*
- * The kernel kills QEMU when the monitor ends. This is set after the user has changed, because that
- * resets it. getppid() can't tell whether the monitor has ended already, because a parent outside
- * of the pid namespace is always 0, so the monitor's pidfd is asked.
+ * Makes the kernel kill QEMU when the monitor ends. This is set after the user has changed, because
+ * a change of user resets it. The monitor may have ended before. getppid() cannot tell, because it
+ * returns 0 for a parent outside of the pid namespace, so the monitor's pidfd is checked.
  */
 static int die_with_monitor(const struct qemu_jail *q)
 {
@@ -238,7 +248,8 @@ int qemu_jail_exec(const struct qemu_jail *q)
 	if (r >= 0)
 		r = jail_drop_rights(jail_id(q->monitor));
 	/*
-	 * QEMU may open files, because its root holds only its own, but it may connect to nothing.
+	 * Landlock lets QEMU open files, because its root contains only its own, but not connect to
+	 * anything.
 	 */
 	if (r >= 0)
 		r = jail_landlock(true);

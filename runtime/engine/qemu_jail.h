@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* QEMU's jail: what QEMU's process does between fork and exec to confine itself. */
+/* QEMU's jail: how QEMU's process confines itself between fork and exec. */
 #pragma once
 #include <sys/types.h>
 
 #include "base/err.h"
 
-/* The names of these files in QEMU's root. */
+/* The names of the files that caisson puts into QEMU's root. */
 #define QEMU_JAIL_KERNEL "/kernel"
 #define QEMU_JAIL_INITRAMFS "/initramfs"
 #define QEMU_JAIL_SOCKET "/socket"
 
-#define QEMU_JAIL_FLAGS CLONE_NEWPID /* flags for the clone3(2) that makes QEMU's process */
+#define QEMU_JAIL_FLAGS CLONE_NEWPID /* flags of the clone3(2) that makes QEMU's process */
 
 struct qemu_jail {
-	const char *program; /* absolute, without symbolic links */
+	const char *program; /* absolute path of the program, without symbolic links */
 	char *const *argv;
-	const int *fds; /* what QEMU inherits besides standard streams */
+	const int *fds; /* descriptors that QEMU inherits besides the standard streams */
 	size_t nfds;
 	int kernel, initramfs;
-	int listener; /* an unbound Unix socket that is to listen as QEMU_JAIL_SOCKET, or -EBADF */
+	/* unbound Unix socket that is made to listen at QEMU_JAIL_SOCKET, or -EBADF */
+	int listener;
 	unsigned threads; /* how many threads QEMU may have */
 	pid_t monitor;
 	int monitor_pidfd;
@@ -28,7 +29,7 @@ struct qemu_jail {
 int qemu_has_sandbox(const char *program) must_check;
 
 /*
- * Enters the jail and executes the program, so it returns only if that fails. The caller has set
- * the standard streams before.
+ * Enters the jail and executes the program. Returns only if that fails. The caller has set the
+ * standard streams before.
  */
 int qemu_jail_exec(const struct qemu_jail *q) must_check;

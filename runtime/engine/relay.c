@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "vm/vhost/back_messages.h"
 
-/* Whether QEMU waits for an answer to this message. */
+/* Says whether QEMU waits for an answer to this message. */
 static bool wants_answer(const struct vhost_user_header *h)
 {
 	switch (h->request) {
@@ -25,7 +25,8 @@ static bool wants_answer(const struct vhost_user_header *h)
 }
 
 /*
- * Returns 1 to go on, or 0 if QEMU has hung up; an error in QEMU's own message counts as that too.
+ * Forwards a message from QEMU to the server. Returns 1 to go on. Returns 0 if QEMU has hung up or
+ * has sent a malformed message.
  */
 static int forward_from_qemu(int qemu, int backend, int stop_fd, bool *ret_waits)
 {
@@ -47,7 +48,10 @@ static int forward_answer(int qemu, const struct vhost_message *m)
 {
 	int r = vhost_forward(qemu, m);
 
-	/* QEMU reads every answer, so a full socket is full of messages that it did not ask for. */
+	/*
+	 * QEMU reads every answer that it has asked for, so if the socket is full, the server has
+	 * sent messages without being asked.
+	 */
 	if (r == -EPROTO)
 		return err_set(EPROTO, "the vhost-user back end speaks without being asked");
 	return r >= 0;
@@ -68,7 +72,7 @@ static int forward_from_backend(int qemu, int backend, int stop_fd)
 			m.h.request, m.h.flags, expected);
 	else if (r > 0)
 		r = forward_answer(qemu, &m);
-	else if (r == -ECANCELED) /* stop_fd */
+	else if (r == -ECANCELED) /* -ECANCELED: stop_fd is readable, so the thread has to stop. */
 		r = 0;
 	vhost_message_release(&m);
 	return r;
@@ -135,8 +139,8 @@ int relay_meet(struct relay *r, int ready, int pidfd, unsigned timeout_ms)
 	if (n == 0)
 		return err_set(ETIMEDOUT, "QEMU does not connect within %u ms", timeout_ms);
 	/*
-	 * A socket that does not listen only hangs up: QEMU's process has failed before it was
-	 * executed.
+	 * If QEMU's process fails before QEMU is executed, the socket does not listen but only
+	 * hangs up.
 	 */
 	if (p[1].revents || !(p[0].revents & POLLIN))
 		return 0;

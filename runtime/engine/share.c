@@ -21,8 +21,8 @@
 #include "vm/fs/vmfs.h"
 
 /*
- * How long the guest may keep names and attributes. It is short, because the host changes files too
- * (podman cp, volumes).
+ * How long, in ms, the guest may keep names and attributes in its cache. It is short, because the
+ * host changes files too (podman cp, volumes).
  */
 #define CACHE_MS 1000
 
@@ -41,7 +41,8 @@ bool share_needed(const struct plan *plan)
 }
 
 /*
- * Of the root it is false, because the root becomes read-only later: INIT makes mount points there.
+ * Says whether the host makes the mount read-only in the share. The root is writable at first,
+ * because INIT makes mount points in it; it becomes read-only later.
  */
 static bool is_read_only(const struct step *s)
 {
@@ -50,7 +51,10 @@ static bool is_read_only(const struct step *s)
 	return m && ((m->attr_set | m->rec_attr_set) & MOUNT_ATTR_RDONLY);
 }
 
-/* With copy-symlink and src-nofollow the source is a link, and the guest only reads its target. */
+/*
+ * Attaches a source that is a symbolic link (with copy-symlink or src-nofollow), of which the guest
+ * only reads the target.
+ */
 static int attach_link(int base, const char *name, const struct step *s, int link)
 {
 	char target[PATH_MAX];
@@ -64,7 +68,10 @@ static int attach_link(int base, const char *name, const struct step *s, int lin
 		       : 0;
 }
 
-/* Makes a mount point, a directory or a file as the mount is, in `base`, and attaches the mount. */
+/*
+ * Makes a mount point in `base`, a directory or a file as the mount is, and attaches the mount
+ * there.
+ */
 static int attach_mount(int base, const struct step *s, int tree)
 {
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
@@ -81,7 +88,8 @@ static int attach_mount(int base, const struct step *s, int tree)
 	if (r < 0)
 		return err_sys("make a mount point for %s in the share", s->field);
 	/*
-	 * The host enforces this, because a hostile guest can ignore the flags of its own mounts.
+	 * The host makes the mount read-only too, because a hostile guest can ignore the flags of
+	 * its own mounts.
 	 */
 	if (is_read_only(s) &&
 		mount_setattr(tree, "", AT_EMPTY_PATH | (s->open.recursive ? AT_RECURSIVE : 0), &ro,
@@ -92,7 +100,10 @@ static int attach_mount(int base, const struct step *s, int tree)
 	return 0;
 }
 
-/* Runs in the server's process, in its own mount namespace. Returns the share's root. */
+/*
+ * Builds the share's directory tree in the server's process, which has a mount namespace of its
+ * own. Returns a descriptor of the share's root.
+ */
 static int build_tree(const struct plan *plan, const int *slots)
 {
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
@@ -107,8 +118,8 @@ static int build_tree(const struct plan *plan, const int *slots)
 	if (base < 0)
 		return err_sys("mount the share's root");
 	/*
-	 * The mount is attached over this namespace's own /, because before Linux 6.15 nothing can
-	 * be mounted in a detached mount.
+	 * The root of the share is attached over this namespace's /, because before Linux 6.15 no
+	 * mount can be made inside a detached one.
 	 */
 	if (move_mount(base, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys("attach the share's root");
@@ -120,15 +131,18 @@ static int build_tree(const struct plan *plan, const int *slots)
 		if (r < 0)
 			return r;
 	}
-	/* The root is a tmpfs, so what the guest wrote there would be memory of the host's. */
+	/*
+	 * The share's root is a tmpfs. It becomes read-only, because files that the guest wrote
+	 * there would take up the host's memory.
+	 */
 	if (mount_setattr(base, "", AT_EMPTY_PATH, &ro, sizeof(ro)) < 0)
 		return err_sys("make the share's root read-only");
 	return take_fd(&base);
 }
 
 /*
- * Whether the guest may make device nodes in the share: only if a container in namespaces with the
- * same config.json could make them.
+ * Says whether the guest may make device nodes in the share. It may if a container in namespaces
+ * with the same config.json could make them.
  */
 static bool may_make_devices(const struct plan *plan)
 {
@@ -137,7 +151,7 @@ static bool may_make_devices(const struct plan *plan)
 	return p && p->capabilities && p->capabilities->bounding >> CAP_MKNOD & 1 && !plan->userns;
 }
 
-/* Whether the runtime itself would make this device node: one that config.json lists. */
+/* Says whether config.json lists this device node, so that the runtime itself would make it. */
 static bool is_device_of_plan(const void *data, mode_t type, dev_t dev)
 {
 	const struct plan *plan = data;
@@ -153,7 +167,10 @@ static bool is_device_of_plan(const void *data, mode_t type, dev_t dev)
 	return false;
 }
 
-/* The slot of the root if the root is in the share and is to become read-only, else -1. */
+/*
+ * Returns the slot of the root if the root is in the share and must become read-only later, else
+ * -1.
+ */
 static int sealed_slot(const struct plan *plan)
 {
 	bool read_only = false;
@@ -169,7 +186,10 @@ static int sealed_slot(const struct plan *plan)
 	return read_only ? slot : -1;
 }
 
-/* seal: -EBADF if nothing is to become read-only. */
+/*
+ * Serves the share in the server's process. seal is the socket on which the monitor asks to make
+ * the root read-only, or -EBADF if that is not needed.
+ */
 static int serve_share(
 	const struct plan *plan, const int *slots, int sock, int seal, bool host_locks)
 {
@@ -217,16 +237,17 @@ int share_start(
 		return err_sys("fork the file server");
 	if (pid == 0) {
 		/*
-		 * The effective user stays root, to serve files of any user. The real and the saved
-		 * one become the monitor's later user, because the monitor can then kill this
-		 * process.
+		 * The effective user stays root, so that files of any user can be served. The real
+		 * and the saved user become the one that the monitor will have, because the monitor
+		 * may then kill this process.
 		 */
 		uid_t id = jail_id(monitor);
 		if (setresuid(id, (uid_t)-1, id) < 0 && errno != EINVAL)
 			_exit(1);
 		/*
-		 * The end of the socket ends this process too, but QEMU has the socket and could
-		 * outlive the monitor.
+		 * The end of the socket ends this process too. But QEMU also has the socket and may
+		 * live longer than the monitor, so the kernel is asked to kill this process when
+		 * the monitor ends.
 		 */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, "caisson-fs");

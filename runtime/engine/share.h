@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The container's root and bind mounts as one virtio-fs share, which a process of its own serves.
- * The share's root is a directory with one entry for each slot of the plan, named by the slot's
- * number, on which the mount that HOST opened is mounted.
+ * Serves the container's root and bind mounts as one virtio-fs share, in a process of its own. The
+ * share's root is a directory with one entry for each slot of the plan, named by the slot's number,
+ * on which the mount that the host's side opened is mounted.
  *
- * If the plan makes the root read-only, share_seal() asks for that on the host once INIT has made
- * its mount points there. The answer comes at `seal`, and share_sealed() reads it.
+ * If the plan makes the root read-only, share_seal() asks the process to do so on the host, once
+ * INIT
+ * has made its mount points there. The answer comes at `seal`, and share_sealed() reads it.
  */
 #pragma once
 #include <sys/types.h>
@@ -15,23 +16,26 @@
 #define SHARE_TAG "caisson"
 
 struct share {
-	pid_t pid;    /* of the server, our child; 0: there is none */
-	int sock;     /* speaks vhost-user; for the machine's virtio-fs device */
-	int seal;     /* -EBADF: the root stays writable, or is read-only already */
-	bool sealing; /* share_seal() waits for its answer */
+	pid_t pid;    /* pid of the server, a child of the monitor; 0: none */
+	int sock;     /* vhost-user socket of the server, for the machine's virtio-fs device */
+	int seal;     /* socket for making the root read-only; -EBADF: the root stays as it is */
+	bool sealing; /* share_seal() has asked, and the answer has not come yet */
 };
 
-/* Whether anything is shared. Nothing is if vm.image is the root and there are no bind mounts. */
+/*
+ * Says whether anything is shared. Nothing is if vm.image is the root and there are no bind mounts.
+ */
 bool share_needed(const struct plan *plan);
 /*
- * Starts the server, which writes to `errors` why it fails. The slots stay the caller's. With
- * host_locks the guest's locks hold on the host too.
+ * Starts the server, which writes to `errors` why it fails. The caller keeps the slots. If
+ * host_locks is set, file locks that the guest takes are also taken on the host.
  */
 int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors,
 	bool host_locks) must_check;
 /*
- * To be called after a SIGCHLD. Returns 0 if the server still runs; -EIO with a message if it was
- * killed; -EPIPE with a message if it exited, which it also does when the hypervisor has ended.
+ * Finds out, after a SIGCHLD, whether the server has ended. Returns 0 if it still runs, -EIO with a
+ * message if it was killed, and -EPIPE with a message if it exited, which it also does when the
+ * hypervisor has ended.
  */
 int share_check(struct share *s) must_check;
 int share_seal(struct share *s) must_check;

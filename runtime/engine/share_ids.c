@@ -17,7 +17,7 @@ static int compare_ranges(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* Makes one range of the one at `i` and its neighbour. Returns how many are left. */
+/* Joins the range at `i` and the next one to one range. Returns how many ranges are left. */
 static size_t join_next(struct range *r, size_t n, size_t i)
 {
 	if (r[i].end < r[i + 1].end)
@@ -26,7 +26,7 @@ static size_t join_next(struct range *r, size_t n, size_t i)
 	return n - 1;
 }
 
-/* Returns the place of the range that is nearest to its next neighbour. */
+/* Returns the index of the range that has the smallest gap to the next one. */
 static size_t find_nearest(const struct range *r, size_t n)
 {
 	size_t best = 0;
@@ -76,7 +76,10 @@ int share_own_ids(const struct spec_id_maps *maps, struct strbuf *ret)
 	}
 }
 
-/* The user that the server acts as: root if it is mapped, because only root has root's rights. */
+/*
+ * Returns the id as which the server acts: root if the maps contain it, because only root has
+ * root's rights, else the first id.
+ */
 static uint32_t first_id(const struct spec_id_maps *maps)
 {
 	for (size_t i = 0; i < maps->n; i++)

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ids that the file server of a container with a user namespace may act as. The guest's kernel
- * keeps the container to them, and the host does the same with the server, because a hostile guest
- * need not.
+ * Limits the user and group ids as which a container's file server may act, if the container has a
+ * user namespace. The guest's kernel keeps the container to the ids of that namespace. The host
+ * keeps the server to them too, because the guest's kernel may be hostile.
  */
 #pragma once
 #include "plan/plan.h"
 #include "vm/fs/vmfs.h"
 
-/* The longest text that the kernel takes as a map. */
+/* The longest text that the kernel accepts as an id map. */
 #define SHARE_MAP_MAX 4095
 
-/* Makes c->userns, and sets c->uid and c->gid, if the plan has a user namespace. */
+/*
+ * Makes the user namespace c->userns for the server and sets c->uid and c->gid, if the plan has a
+ * user namespace.
+ */
 int share_confine(const struct plan *plan, struct vmfs_config *c) must_check;
 
 /*
- * Writes the map of a user namespace in which each of the host's ids of these maps is the same
- * inside. If the kernel would find the text too long, ids between neighbouring ranges are mapped
- * too, those of the smallest gaps first.
+ * Writes an id map that maps each host id of these maps to itself. If the text would be too long
+ * for the kernel, ids between neighbouring ranges are mapped too, those of the smallest gaps first.
  */
 int share_own_ids(const struct spec_id_maps *maps, struct strbuf *ret) must_check;

@@ -41,8 +41,8 @@ static struct stream *find_port(struct streams *s, enum stream_state state, uint
 }
 
 /*
- * The port is random, because other programs of the guest must not guess it. It is neither the
- * agent's port nor one of those that the host dials.
+ * Returns a random port, because other programs in the guest must not guess it. It is neither the
+ * agent's port nor one of those that the host connects to.
  */
 static uint32_t new_port(void)
 {
@@ -53,7 +53,10 @@ static uint32_t new_port(void)
 	return PORT_FIRST + n % (VSOCK_DIAL_PORT_FIRST - PORT_FIRST);
 }
 
-/* Whether both are one open file description. A kernel without kcmp(2) does not tell. */
+/*
+ * Says whether both descriptors refer to the same open file description. Returns false if the
+ * kernel lacks kcmp(2).
+ */
 static bool same_description(int a, int b)
 {
 	pid_t self = getpid();
@@ -61,7 +64,10 @@ static bool same_description(int a, int b)
 	return syscall(SYS_kcmp, self, self, KCMP_FILE, (unsigned long)a, (unsigned long)b) == 0;
 }
 
-/* Takes fd as standard error of the process if its standard output is the same. */
+/*
+ * Uses one stream for standard output and standard error if fd is the same file as the process's
+ * standard output. Returns whether it does.
+ */
 static bool join_errors(struct streams *s, uint32_t process, int fd)
 {
 	for (size_t i = 0; i < STREAMS_MAX; i++) {
@@ -134,9 +140,12 @@ bool streams_has_output(struct streams *s, uint32_t process)
 	return found;
 }
 
-#define OUTPUTS_MAX 4 /* of a process */
+#define OUTPUTS_MAX 4 /* how many output streams a process can have */
 
-/* Lists the joined output streams of the process. An entry stays at its place in the table. */
+/*
+ * Lists the output streams of the process that the guest has connected. The entries stay where they
+ * are in the table.
+ */
 static size_t list_outputs(struct streams *s, uint32_t process, struct stream *ret[OUTPUTS_MAX],
 	uint32_t ports[OUTPUTS_MAX])
 {
@@ -155,8 +164,9 @@ static size_t list_outputs(struct streams *s, uint32_t process, struct stream *r
 }
 
 /*
- * The device is asked without the table's lock, because its callbacks take that lock while they
- * hold the device's. Only the monitor's loop uses the marks.
+ * The device is called without holding the table's lock, because the device calls back functions
+ * that take this lock while it holds its own. Only the monitor's loop uses the marks, so they need
+ * no lock.
  */
 void streams_mark(struct streams *s, uint32_t process)
 {
@@ -208,7 +218,10 @@ static int connect_agent(struct streams *s)
 {
 	int ends[2];
 
-	/* caisson-init connects first, so who connects later is another program of the guest. */
+	/*
+	 * A second connection to the agent's port is refused: caisson-init connects first, so a
+	 * later one comes from another program in the guest.
+	 */
 	if (s->agent_met)
 		return -ECONNREFUSED;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
@@ -231,7 +244,7 @@ int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *
 		if (e) {
 			/*
 			 * A standard stream may be the caller's terminal, which is open for both
-			 * directions, but the stream has only one.
+			 * directions. The stream only goes in one direction.
 			 */
 			if (e->stream != AGENT_TERMINAL)
 				*ret_use = e->stream == AGENT_STDIN ? VSOCK_TO_GUEST

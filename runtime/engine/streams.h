@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A table of what each vsock port is for. The monitor's loop offers a descriptor at a port, and the
- * thread of the vsock device takes the descriptor when the guest connects to that port.
+ * A table of the vsock ports and the stream that each is for. The monitor's loop offers a
+ * descriptor
+ * at a port, and the thread of the vsock device takes the descriptor when the guest connects to
+ * that port.
  *
  * The agent's stream is a socket pair: the device gets one end, and the loop takes the other one
- * from here. A process's standard stream is the very descriptor that the caller of the runtime
- * gave. It becomes the device's, so that nothing is copied on the way.
+ * from this table. A process's standard stream is the very descriptor that the caller of the
+ * runtime
+ * passed. The device reads and writes it directly, so that nothing is copied on the way.
  */
 #pragma once
 #include <pthread.h>
@@ -20,22 +23,26 @@ enum stream_state { STREAM_FREE, STREAM_WAITING, STREAM_JOINED };
 struct stream {
 	enum stream_state state;
 	uint32_t process;
-	unsigned stream; /* AGENT_STDIN, AGENT_STDOUT, AGENT_STDERR, AGENT_TERMINAL */
+	unsigned stream; /* one of AGENT_STDIN, AGENT_STDOUT, AGENT_STDERR, AGENT_TERMINAL */
 	uint32_t port;
-	bool errors;   /* of AGENT_STDOUT: it is the process's standard error too */
-	int fd;        /* while STREAM_WAITING: what the guest's connection gets */
-	bool marked;   /* by streams_mark() */
-	uint32_t owed; /* what is owed ends at this byte of the stream, modulo 2^32 */
+	bool errors; /* for AGENT_STDOUT: the stream is the process's standard error too */
+	int fd; /* in the state STREAM_WAITING: the descriptor that the guest's connection gets */
+	bool marked; /* set by streams_mark() */
+	/* position in the stream, modulo 2^32, up to which the output must still be written */
+	uint32_t owed;
 };
 
 struct virtio_vsock;
 
 struct streams {
 	pthread_mutex_t lock;
-	int changed; /* eventfd: the guest has connected, or the device has closed a stream */
-	int agent;   /* our end of the agent's stream until the loop takes it, else -EBADF */
-	struct virtio_vsock *device; /* the engine sets it before the guest runs */
-	bool agent_met;              /* the agent has connected, which it may do once */
+	/* eventfd, readable when the guest has connected or the device has closed a stream */
+	int changed;
+	/* the monitor's end of the agent's stream until the loop takes it, else -EBADF */
+	int agent;
+	/* the vsock device; the engine sets it before the guest runs */
+	struct virtio_vsock *device;
+	bool agent_met; /* the agent has connected, which is allowed only once */
 	struct stream stream[STREAMS_MAX];
 };
 
@@ -43,27 +50,42 @@ int streams_init(struct streams *s) must_check;
 void streams_release(struct streams *s);
 
 /*
- * On success fd belongs to the stream. Standard error becomes one stream with a standard output
- * that was offered before and is the same open file description, because two streams would not
- * keep the order of what is written to both. -ENOSPC: there are too many streams at once.
+ * Offers a descriptor to the guest as a stream of the process. On success fd belongs to the stream.
+ * If fd is standard error, and standard output was offered before and is the same open file
+ * description, both become one stream, because two streams would not keep the order of their data.
+ * Returns -ENOSPC if there are too many streams.
  */
 int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd) must_check;
-/* Writes the member "stdio" of agent/protocol.h: the process's streams that still wait. */
+/*
+ * Writes the member "stdio" of agent/protocol.h, which lists the process's streams that the guest
+ * has not connected yet.
+ */
 void streams_json(struct streams *s, uint32_t process, struct json_out *o);
-/* Whether the process has a stream that still carries output: anything but standard input. */
+/*
+ * Says whether the process has a stream that still carries output: any stream but standard input.
+ */
 bool streams_has_output(struct streams *s, uint32_t process);
 /*
- * The process has ended, and all that it wrote has come to the device. streams_owe() says from then
- * on whether some of it is not written yet. What other processes of the guest write to the same
- * streams later does not count.
+ * Marks the end of what the process has written. It is called when the process has ended and all
+ * its output has come to the device. From then on streams_owe() says whether some of it is not
+ * written yet. Later output of other processes in the guest to the same streams does not count.
  */
 void streams_mark(struct streams *s, uint32_t process);
 bool streams_owe(struct streams *s, uint32_t process);
-/* Closes the process's streams that still wait. Connected ones stay until the guest ends them. */
+/*
+ * Closes the process's streams that the guest has not connected. Connected ones stay until the
+ * guest ends them.
+ */
 void streams_withdraw(struct streams *s, uint32_t process);
-/* Returns the agent's stream, once, if the agent has connected, else -EBADF. */
+/*
+ * Returns the monitor's end of the agent's stream if the agent has connected, else -EBADF. It
+ * returns the stream only once.
+ */
 int streams_take_agent(struct streams *s);
 
-/* Callbacks of struct virtio_vsock_options, in the device's thread. ctx is the struct streams. */
+/*
+ * Callbacks for struct virtio_vsock_options, which the device's thread calls. ctx is the struct
+ * streams.
+ */
 int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use);
 void streams_on_closed(void *ctx, uint32_t guest_port, uint32_t port);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes the machine: kernel, network interfaces, disk, file server, external servers, then the
- * engine. build_machine() is the list; each of its lines needs what the lines above it have made.
+ * engine. build_machine() lists these in order, because each needs what those before it have made.
  *
- * The log lines "microvm: ..." of the monitor, at debug level, say when a stage of the start has
- * ended. tests/bench/vm.py makes a table of them.
+ * At debug level the monitor logs "microvm: ..." at the end of each stage of the start.
+ * tests/bench/vm.py makes a table of these lines.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,9 +19,9 @@
 #include "monitor/monitor_internal.h"
 
 /*
- * The kernel does not look for devices that the machine lacks and does not test itself, because
- * both take time. It prints only errors on the console. panic=-1 ends the machine at once on a
- * panic.
+ * The kernel's command line. The kernel does not look for devices that the machine lacks and does
+ * not test itself, because both take time. It prints only errors on the console. panic=-1 ends the
+ * machine at once after a panic.
  */
 #define CMDLINE \
 	"console=hvc0 quiet panic=-1 reboot=t pci=off i8042.noaux i8042.nomux " \
@@ -48,8 +48,8 @@ static int build_cmdline(struct monitor *m, const char **ret)
 }
 
 /*
- * Whether the machine has room for the interfaces of the network namespace and for the one that a
- * vhost-user server may bring.
+ * Refuses more network interfaces than the machine has room for. It counts those of the network
+ * namespace and the one that a vhost-user server may bring.
  */
 static int check_interfaces(const struct monitor *m)
 {
@@ -75,7 +75,10 @@ static int check_interfaces(const struct monitor *m)
 		n, MACHINE_LINES, c->image ? "vm.image and " : "", backends, room);
 }
 
-/* Opens a tap for every interface of the container's network namespace, in which the monitor is. */
+/*
+ * Opens a tap for every interface of the container's network namespace, which the monitor has
+ * entered.
+ */
 static int open_taps(struct monitor *m, struct engine_description *d)
 {
 	int r = net_config_read(m->a->arena, -EBADF, &m->boot.net);
@@ -101,7 +104,7 @@ static int open_taps(struct monitor *m, struct engine_description *d)
 	return 0;
 }
 
-/* Adds the interface of a vhost-user server, behind those of the namespace. */
+/* Adds the interface of a vhost-user server, after those of the namespace. */
 static int add_net_backend(struct monitor *m, struct engine_description *d, const struct step *s)
 {
 	struct engine_nic *nic = &d->nics[d->nnics];
@@ -132,7 +135,10 @@ static int open_image(const struct machine_config *c, int *ret)
 	return *ret < 0 ? err_sys("vm.image.path: %s", c->image) : 0;
 }
 
-/* The guest's console writes to a socket that the monitor's loop reads, for error messages. */
+/*
+ * Makes the socket to which the guest's console writes. The monitor reads it in its loop, for error
+ * messages.
+ */
 static int open_log(struct monitor *m, int *ret_guest_end)
 {
 	int socks[2];
@@ -144,7 +150,7 @@ static int open_log(struct monitor *m, int *ret_guest_end)
 	return 0;
 }
 
-/* With too little memory the kernel would overwrite itself and never print a word. */
+/* Refuses too little memory, because the kernel would overwrite itself and never print an error. */
 static int check_memory(const struct guest_kernel *k, const struct machine_config *c)
 {
 	struct stat st;
@@ -161,8 +167,8 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 }
 
 /*
- * Takes the connections to vhost-user servers out of the plan's slots, because the slots are closed
- * below and the machine needs the connections as long as it runs.
+ * Takes the connections to vhost-user servers out of the plan's slots. The slots are closed below,
+ * but the machine needs the connections as long as it runs.
  */
 static int take_backends(struct monitor *m, struct engine_description *d)
 {
@@ -180,8 +186,8 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 			.tag = s->connect.device[0] == '/' ? NULL : s->connect.device,
 			.sock = take_fd(&m->a->slots[s->slot])};
 		/*
-		 * Only a disk's server may come back: a new file server would not know which files
-		 * the guest has open.
+		 * Only a disk's server may be replaced by a new one, because a new file server
+		 * would not know which files the guest has open.
 		 */
 		if (b->tag || !m->a->machine->reconnect)
 			continue;
@@ -222,8 +228,8 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 		r = engine_start(&m->engine, d);
 	log_debug("microvm: built");
 	/*
-	 * QEMU has a descriptor of its own. With ours open the file server would not notice that
-	 * QEMU has ended.
+	 * QEMU has its own copy of this descriptor. If the monitor kept it open, the file server
+	 * would not notice the end of QEMU.
 	 */
 	if (c->hypervisor == HYPERVISOR_QEMU)
 		fd_close(&m->share.sock);
@@ -249,8 +255,8 @@ int monitor_boot(struct monitor *m)
 		r = build_machine(m, &d);
 	fd_close(&d.image);
 	/*
-	 * The file server has descriptors of its own by now. send_create() still reads the system
-	 * call filter.
+	 * The slots are closed, because the file server has its own copies now. Only the compiled
+	 * system call filter is kept, because send_create() still has to read it.
 	 */
 	for (int i = 0; i < m->a->plan->nslots; i++)
 		if (i != m->boot.filter_slot)

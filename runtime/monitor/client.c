@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A command's connection. Errors of sending are only logged, because a command that has gone is
- * noticed by the end of its connection.
+ * Handles one command's connection to the monitor. Errors of sending are only logged, because the
+ * end of the connection shows that a command has gone.
  */
 #include "base/clock.h"
 #include "base/fd.h"

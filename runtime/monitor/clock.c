@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest gets the host's time of day with "create", and again when the two may differ: after the
- * host's clock was set, after a suspend of the host, during which the guest's clock stands still,
- * and after the monitor was stopped.
+ * Keeps the guest's clock right. The guest gets the host's time of day with "create", and again
+ * when the two clocks may differ: after the host's clock was set, after a suspend of the host,
+ * during which the guest's clock stands still, and after the monitor was stopped by a signal.
  */
 #include <signal.h>
 #include <sys/timerfd.h>
@@ -12,14 +12,15 @@
 #include "base/log.h"
 #include "monitor/monitor_internal.h"
 
-#define LATEST (INT64_MAX / 1000000000) /* seconds since 1970, of which the kernel can count ns */
+/* latest time in seconds since 1970 whose nanoseconds fit into the kernel's 64-bit number */
+#define LATEST (INT64_MAX / 1000000000)
 
 int clock_watch(int *ret)
 {
 	const struct itimerspec never = {.it_value.tv_sec = LATEST};
 
 	/*
-	 * The timer never expires, but the kernel cancels it when the clock is set and when the
+	 * The timer never expires. But the kernel cancels it when the clock is set and when the
 	 * host resumes. Then poll(2) reports it, and read(2) fails with ECANCELED and arms it
 	 * again.
 	 */
@@ -43,7 +44,10 @@ void clock_tell(struct monitor *m)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
-	/* Nothing may be sent before "hello", and "create", which follows it, has the time. */
+	/*
+	 * Before "hello" nothing may be sent to the guest. The "create" that follows contains the
+	 * time anyway.
+	 */
 	if (m->agent < 0 || m->phase < PHASE_GREETED)
 		return;
 	int r = agent_begin(&w, "clock");

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control socket: a command's side of it, then the monitor's. See control.h. */
+/*
+ * The control socket of a container's monitor: first the side of a command that connects, then the
+ * monitor's side. See control.h.
+ */
 #include "monitor/control.h"
 
 #include <poll.h>
@@ -14,8 +17,8 @@
 #include "monitor/monitor_internal.h"
 
 /*
- * The address goes through /proc/self/fd, because a socket's path may have at most 107 bytes, and
- * the state directory's path may be longer.
+ * Makes a socket and the address of CONTROL_SOCKET in dir. The address goes through /proc/self/fd,
+ * because a socket's path is limited to 107 bytes, and the state directory's path may be longer.
  */
 static int make_socket(int dir, struct sockaddr_un *ret_addr)
 {
@@ -90,7 +93,7 @@ int control_call(int sock, struct agent_writer *w, int timeout_ms, struct agent_
 	return r;
 }
 
-/* --- the monitor's side; handle_request() tells who answers which request --- */
+/* --- the monitor's side; handle_request() decides who answers which request --- */
 
 int monitor_accept(struct monitor *m)
 {
@@ -107,13 +110,13 @@ int monitor_accept(struct monitor *m)
 		return 0;
 	}
 	/*
-	 * All entries are taken, so the connection is closed here. The command takes that for a
-	 * container that is not running, see wait_reply().
+	 * All client entries are in use, so the connection is closed here. The command then reports
+	 * a container that is not running, see wait_reply().
 	 */
 	return 0;
 }
 
-/* Sends the request to the guest as it is, with an id by which on_reply() finds the client. */
+/* Sends the request unchanged to the guest, with an id by which on_reply() finds the client. */
 static int forward_request(struct monitor *m, struct client *c, const struct agent_frame *f)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
@@ -131,7 +134,10 @@ static int forward_request(struct monitor *m, struct client *c, const struct age
 	return agent_send(&w, m->agent, f->blob, f->blob_len);
 }
 
-/* Descriptor i of the frame is the standard stream that the i-th number of "stdio" names. */
+/*
+ * Offers the descriptors of a frame to the guest. Descriptor i is the standard stream whose number
+ * is the i-th in "stdio".
+ */
 static int offer_streams(struct monitor *m, uint32_t process, struct agent_frame *f)
 {
 	const struct json *stdio = json_get(f->json, "stdio");
@@ -186,7 +192,7 @@ static int on_signal(struct monitor *m, struct client *c, const struct agent_fra
 		c->told = true;
 		c->give_up = c->ended ? clock_ms() : 0;
 	}
-	/* What is left is output that nobody takes. */
+	/* Nothing is left but output that no one reads, so the microVM can be ended. */
 	if (m->phase >= PHASE_EXITED && !c->process && sig == SIGKILL) {
 		monitor_advance(m, PHASE_CUT);
 		client_reply(c, 0, "");
@@ -236,8 +242,8 @@ static int handle_request(struct monitor *m, struct client *c, struct agent_fram
 }
 
 /*
- * A command hangs up. If it is the proxy of an exec, the guest kills the process, because for the
- * engine that killed the proxy the proxy was the process.
+ * Ends a command's connection. If the command was the proxy of an exec, the guest kills the
+ * process, because an engine that kills the proxy means to kill the process.
  */
 static void hang_up(struct monitor *m, struct client *c)
 {

@@ -1,35 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How commands reach a container's monitor: with frames of the agent protocol (agent/protocol.h)
+ * How commands talk to a container's monitor: with frames of the agent protocol (agent/protocol.h)
  * over the Unix socket CONTROL_SOCKET in the container's state directory, which only root can
  * enter.
  *
- *	request                                          answer
- *	exec {text: LEN, facts: {...}, stdio: [..]},     failed; or running, and later exited
- *	  descriptors of stdio, blob
- *	signal {signal, all}                             reply
- *	freeze {frozen}                                  reply
- *	ps, stats, update {resources}                    reply
- *	watch {}                                         oom {}, each time that the guest sends one
+ * 	request                                          answer
+ * 	exec {text: LEN, facts: {...}, stdio: [..]},     failed; or running, and later exited
+ * 	  descriptors of stdio, blob
+ * 	signal {signal, all}                             reply
+ * 	freeze {frozen}                                  reply
+ * 	ps, stats, update {resources}                    reply
+ * 	watch {}                                         oom {}, each time that the guest sends one
  *
  * After exec, the same connection takes signal {signal} and resize {rows, columns} for its process,
  * and the process is killed when the connection ends.
  *
- * To add a request: handle_request() in control.c decides who answers it, the monitor itself or the
- * guest, to which forward_request() sends it as it is (then see agent/protocol.h).
+ * To add a request: handle_request() in control.c decides whether the monitor answers it or the
+ * guest. forward_request() sends a request unchanged to the guest (then see agent/protocol.h).
  */
 #pragma once
 #include "agent/agent.h"
 
 #define CONTROL_SOCKET "vm.sock"
 
-/* dir: the state directory. Returns a listening socket, or a socket that is connected to it. */
+/*
+ * control_listen() returns a listening socket in the state directory `dir`. control_connect()
+ * returns a socket that is connected to it.
+ */
 int control_listen(int dir) must_check;
 int control_connect(int dir) must_check;
 
 /*
- * Sends a request and waits for its reply, for at most timeout_ms, else -ETIMEDOUT. A reply with an
- * errno is returned as -errno with the reply's message. The caller releases *ret.
+ * Sends a request and waits for its reply, for at most timeout_ms; after that it returns
+ * -ETIMEDOUT. If the reply carries an errno, returns -errno with the reply's message. The caller
+ * releases *ret.
  */
 int control_call(int sock, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
 	must_check;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages to the guest's agent (monitor_send_...) and from it (on_..., listed in
- * monitor_on_frame()). agent/protocol.h describes each message; the guest's side is guest/serve.c.
+ * The monitor's messages to the guest's agent (monitor_send_...), and its handlers for the agent's
+ * messages (on_..., listed in monitor_on_frame()). agent/protocol.h describes each message; the
+ * guest's side is guest/serve.c.
  */
 #include <poll.h>
 #include <signal.h>
@@ -42,15 +43,16 @@ static int read_filter(int fd, struct strbuf *ret)
 	if (fd < 0)
 		return 0;
 	/*
-	 * The file's offset is at the first instruction, behind the header of the runtime's cache
-	 * of filters.
+	 * The file may be in the runtime's cache of filters. Its offset is then at the first
+	 * instruction, after the header of the cache.
 	 */
 	return fd_read_all(fd, ret, AGENT_BLOB_MAX, "the compiled system call filter");
 }
 
 /*
- * Of a hook that the host runs, the guest's copy of the plan needs only to know that there is one.
- * The arguments and the environment may hold what is none of the guest's business.
+ * Writes an object with nothing but a dummy path for each hook that the host runs. The guest's copy
+ * of the plan only has to know that the hook exists. The guest must not see the hook's arguments
+ * and environment, because they may contain secrets of the host.
  */
 static void write_host_hooks(struct json_out *o, const struct json *list)
 {
@@ -115,7 +117,7 @@ static int send_create(struct monitor *m)
 	clock_write(&w.json);
 	write_facts(m, &w.json);
 	net_config_json(&w.json, "net", &m->boot.net);
-	/* The guest opens /dev/null for each standard stream that is not named here. */
+	/* The guest opens /dev/null for each standard stream that is not listed here. */
 	streams_json(&m->streams, 0, &w.json);
 	const struct iovec blob[2] = {{(void *)text, text_len}, {filter.s, filter.len}};
 	return agent_send_fds(&w, m->agent, blob, NULL, 0);
@@ -185,7 +187,10 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 			"comes with this caisson",
 			AGENT_VERSION);
 	int r = send_create(m);
-	/* An engine may have changed the terminal's size while the machine booted. */
+	/*
+	 * The size is sent now, because an engine may have changed the terminal's size while the
+	 * machine booted.
+	 */
 	return r < 0 ? r : monitor_send_size(m);
 }
 
@@ -204,7 +209,10 @@ int monitor_on_sealed(struct monitor *m)
 	return r < 0 ? r : on_created(m);
 }
 
-/* INIT has got to a barrier at which the runtime waits. */
+/*
+ * Handles the message that INIT in the guest has reached a barrier. The runtime waits there, and is
+ * told.
+ */
 static int on_reached(struct monitor *m, const struct agent_frame *f)
 {
 	const char *barrier = json_get_str(f->json, "barrier");
@@ -217,8 +225,8 @@ static int on_reached(struct monitor *m, const struct agent_frame *f)
 }
 
 /*
- * The guest could not make or start the program. The error ends the monitor, which tells it to the
- * runtime or to `start`, as an INIT in namespace mode does.
+ * Handles the message that the guest could not make or start the program. The error ends the
+ * monitor, which reports it to the runtime or to `start`, as INIT does in namespace mode.
  */
 static int on_failed(struct monitor *m, const struct agent_frame *f)
 {
@@ -234,8 +242,8 @@ static int on_running(struct monitor *m)
 	log_debug("microvm: running");
 	monitor_advance(m, PHASE_RUNNING);
 	/*
-	 * `start` takes the end of this connection for success, and other commands call the
-	 * container "running" once nobody holds the lock.
+	 * `start` takes the end of this connection as success. Other commands report the container
+	 * as "running" once the lock is released.
 	 */
 	fd_close(&m->starter);
 	fd_close(&m->start_lock);
@@ -276,7 +284,7 @@ static int on_exited(struct monitor *m, uint32_t process, const struct agent_fra
 }
 
 /*
- * Hands a message about an exec on to its proxy. If the proxy has ended, the message is dropped,
+ * Forwards a message about an exec to its proxy. If the proxy has ended, the message is dropped,
  * because no one is left to read it.
  */
 static void on_exec_frame(struct monitor *m, uint32_t process, const struct agent_frame *f)
@@ -308,8 +316,9 @@ static void on_reply(struct monitor *m, const struct agent_frame *f)
 }
 
 /*
- * A command that watches but does not read must not block the monitor, so it gets the message only
- * if its socket has room. Such a command has unread messages of this kind already.
+ * Tells every watching command that the kernel has killed a process. A command that does not read
+ * must not block the monitor, so the message is dropped if the command's socket is full. Such a
+ * command has unread messages of this kind already.
  */
 static void on_oom(struct monitor *m, const struct agent_frame *f)
 {
@@ -321,7 +330,10 @@ static void on_oom(struct monitor *m, const struct agent_frame *f)
 	}
 }
 
-/* The number of lines is limited, because a hostile guest could fill the host's disk with them. */
+/*
+ * Writes a message of the guest to the host's log. Their number is limited, because a hostile guest
+ * could fill the host's disk with them.
+ */
 static void on_log(struct monitor *m, const struct agent_frame *f)
 {
 	const char *message = json_get_str(f->json, "message") ?: "";

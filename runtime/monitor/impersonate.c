@@ -59,7 +59,10 @@ _Noreturn void impersonate_exit(int status)
 
 	if (!sig)
 		_exit(WEXITSTATUS(status));
-	/* No core of this process is dumped, because the program that crashed is in the guest. */
+	/*
+	 * No core of this process is dumped, because it only imitates the end of a program in the
+	 * guest.
+	 */
 	setrlimit(RLIMIT_CORE, &none);
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(sig, SIG_DFL);

@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a process of the host needs to stand for a process in the guest: its signals, its terminal,
- * and its exit. The monitor and the proxy of an exec use it.
+ * Lets a process on the host stand for a process in the guest: it takes over its signals, its
+ * terminal and its exit. The monitor and the proxy of an exec use this.
  */
 #pragma once
 #include <stdint.h>
 
 #include "base/err.h"
 
-/* Blocks all signals, so that they are read from *ret_fd, a signalfd that does not block. */
+/* Blocks all signals, and makes a non-blocking signalfd, *ret_fd, from which they are read. */
 int impersonate_signals(int *ret_fd) must_check;
 
 /*
- * Makes a terminal. Its master side goes to the runtime over `channel` (ns/channel.h). Its slave
- * side becomes the controlling terminal of this session's leader, so that SIGWINCH tells when the
- * size changes; and the slave side is raw, because the guest's terminal does echo, line editing and
- * signals. rows 0: the size is not set.
+ * Makes a terminal. Its master side is sent to the runtime over `channel` (ns/channel.h). Its slave
+ * side becomes the controlling terminal of this session's leader, so that SIGWINCH reports a new
+ * size. The slave side is raw, because the guest's terminal does echo, line editing and signals. If
+ * rows is 0, the size is not set.
  */
 int impersonate_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave) must_check;
 
-/* Exits, or kills itself by a signal, as a process of this status (waitpid(2)) did. */
+/*
+ * Ends this process as a process with this status (waitpid(2)) ended: exits with the same code, or
+ * kills itself with the same signal.
+ */
 _Noreturn void impersonate_exit(int status);

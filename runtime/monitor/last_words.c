@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Explains why a machine failed: what its console said last, and whether the other hypervisor may
- * do.
+ * Explains why a machine failed: quotes the last lines of its console, and says whether the other
+ * hypervisor may work.
  */
 #include <stdio.h>
 
@@ -9,8 +9,9 @@
 #include "monitor/monitor_internal.h"
 #include "vm/kvm.h"
 
-#define WORDS_MAX 1024 /* bytes of the console's output in an error message */
-#define READS_MAX 64   /* a guest that does not stop talking is read so often at most */
+#define WORDS_MAX 1024 /* how much of the console's output an error message quotes, in bytes */
+/* how many times the console is read at most, because a guest may write without end */
+#define READS_MAX 64
 #define PANIC "Kernel panic - not syncing"
 
 bool monitor_on_log(struct monitor *m)
@@ -34,8 +35,8 @@ bool monitor_on_log(struct monitor *m)
 }
 
 /*
- * How much of the log is worth quoting. After a panic's first line the kernel prints only registers
- * and addresses, so that line is the last.
+ * Returns how many bytes of the log are worth quoting. After the first line of a panic the kernel
+ * prints only registers and addresses, so the quotation ends with that line.
  */
 static size_t words_len(const struct monitor *m)
 {

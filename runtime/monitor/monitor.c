@@ -3,18 +3,19 @@
  * Theory of operation
  *
  * The runtime clones the monitor where it would clone the container's first process: in the
- * container's cgroup and network namespace. The monitor does the MONITOR's steps of the plan, boots
- * the machine, and from then on waits in one loop for these events: signals, which it hands on to
- * the guest's process; messages of the agent in the guest; messages of the runtime, and later of
+ * container's cgroup and network namespace. The monitor does the MONITOR's steps of the plan and
+ * boots the machine. From then on it waits in one loop for these events: signals, which it forwards
+ * to the guest's process; messages of the agent in the guest; messages of the runtime, and later of
  * `start`; commands at the control socket; the machine's end. Other threads serve the devices, so
  * that the data of devices and standard streams never pass through this loop. All threads are in
  * the jail (jail/jail.h) before the guest runs.
  *
  * When the guest's process has ended and all its output has been written, the monitor switches the
- * machine off and exits as that process did, by the same signal if a signal ended it. When the
- * machine fails instead, the monitor tells the reason to the runtime or to `start` if one of them
- * waits, else it writes the reason to the log; then it kills itself with SIGKILL, because that is
- * how a container ends whose kernel kills it.
+ * machine off and ends as that process did: with the same exit code or by the same signal. If the
+ * machine fails, the monitor reports the reason to the runtime or to `start` if one of them waits,
+ * else it writes the reason to the log. Then it kills itself with SIGKILL, because a container
+ * whose
+ * kernel fails counts as killed.
  */
 #include <poll.h>
 #include <signal.h>
@@ -37,8 +38,9 @@
 #include "step/step.h"
 
 /*
- * When one process of the machine ends, others end because of it. The monitor waits so long for the
- * hypervisor's end before it reports another one, because the hypervisor knows more of the reason.
+ * How long the monitor waits for the hypervisor's end, in ms, before it reports the end of another
+ * process of the machine. One process may end because of another, and the hypervisor knows more
+ * about the reason.
  */
 #define GRACE_MS 500
 
@@ -58,7 +60,7 @@ static int await(void *data, const char *barrier)
 	return channel_await_or_exit(m->channel, barrier);
 }
 
-/* Does the steps up to STEP_MACHINE, which is the last one. */
+/* Does the MONITOR's steps up to STEP_MACHINE, which is the last one. */
 static int do_steps(struct monitor *m)
 {
 	const struct monitor_args *a = m->a;
@@ -92,10 +94,11 @@ static int do_steps(struct monitor *m)
 	return err_set(EINVAL, "the plan has no machine");
 }
 
-/* --- getting ready --- */
+/* --- preparing the machine --- */
 
 /*
- * Makes a terminal. The runtime gets its master side, the guest's terminal is joined to its slave.
+ * Makes a terminal. Its master side goes to the runtime, and its slave side is connected to the
+ * terminal in the guest.
  */
 static int open_terminal(struct monitor *m)
 {
@@ -117,8 +120,9 @@ static int open_terminal(struct monitor *m)
 }
 
 /*
- * Our standard streams become the guest's. The monitor keeps only /dev/null in their place, because
- * who reads the guest's output would never see its end if the monitor had it open too.
+ * Offers the monitor's standard streams to the guest. The monitor itself keeps only /dev/null in
+ * their place, because the reader of the guest's output would never see its end if the monitor had
+ * it open too.
  */
 static int offer_stdio(struct monitor *m)
 {
@@ -173,7 +177,10 @@ static int enter_jail_and_run(struct monitor *m)
 	int proc = m->a->proc;
 
 	fd_close(&proc);
-	/* Even a jail that was only half entered keeps the monitor from undoing what it opened. */
+	/*
+	 * The phase advances before the jail is entered, because even a half-entered jail keeps the
+	 * monitor from undoing what it has set up.
+	 */
 	monitor_advance(m, PHASE_BOOTING);
 	int r = jail_enter(&m->jail, children, ARRAY_SIZE(children));
 	if (r >= 0)
@@ -202,7 +209,7 @@ static int start_machine(struct monitor *m)
 	return r;
 }
 
-/* --- the loop's events --- */
+/* --- events of the loop --- */
 
 static int on_signals(struct monitor *m, bool *ret_child)
 {
@@ -219,11 +226,14 @@ static int on_signals(struct monitor *m, bool *ret_child)
 		if (sig == SIGWINCH && m->console >= 0) {
 			r = monitor_send_size(m);
 		} else if (m->agent < 0 && (sig == SIGTERM || sig == SIGINT)) {
-			/* The guest has no process yet that the signal could be sent to. */
+			/* The guest has no process yet to which the signal could be sent. */
 			return err_set(
 				EINTR, "ended by signal %d before the microVM had booted", sig);
 		} else {
-			/* The process has ended, but nobody takes its output. */
+			/*
+			 * The process has ended, and only its output is not read. The signal asks
+			 * to stop waiting for that.
+			 */
 			if (m->phase == PHASE_EXITED && monitor_is_end(sig))
 				monitor_advance(m, PHASE_CUT);
 			r = monitor_send_signal(m, 0, sig, false);
@@ -234,7 +244,10 @@ static int on_signals(struct monitor *m, bool *ret_child)
 	return 0;
 }
 
-/* A child has ended. Without its file server the guest would wait for ever. */
+/*
+ * Handles the end of a child process. If the file server has ended, the machine must end too,
+ * because the guest would wait for the server forever.
+ */
 static int on_child(struct monitor *m)
 {
 	struct pollfd p = {.fd = m->engine.ended, .events = POLLIN};
@@ -251,7 +264,7 @@ static int on_agent(struct monitor *m)
 
 	int r = agent_reader_receive(&m->reader, m->agent);
 
-	/* Most likely the machine has ended, which the engine tells a moment later. */
+	/* The machine has probably ended, which the engine reports a moment later. */
 	if (r == 0) {
 		fd_close(&m->agent);
 		if (m->phase >= PHASE_EXITED || poll(&p, 1, GRACE_MS) > 0)
@@ -280,8 +293,8 @@ static void on_streams(struct monitor *m)
 }
 
 /*
- * The runtime has recorded the container, which then waits for `start`; or it wants the program to
- * start at once (`run`); or it has ended too early.
+ * Handles a message of the runtime. The container is recorded and waits for `start`; or the program
+ * is to be started at once (`run`); or the runtime has ended too early.
  */
 static int on_channel(struct monitor *m)
 {
@@ -303,7 +316,10 @@ static int on_channel(struct monitor *m)
 	return monitor_send_start(m);
 }
 
-/* Whoever connects to the start socket is `start`, because only root can reach the socket. */
+/*
+ * Accepts a connection at the start socket. It is trusted to be `start`, because only root can
+ * reach the socket.
+ */
 static int on_start(struct monitor *m)
 {
 	m->starter = accept4(m->start_socket, NULL, NULL, SOCK_CLOEXEC);
@@ -366,13 +382,19 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 	if (r >= 0 && p[P_CONTROL].revents)
 		r = monitor_accept(m);
 	m->awaits_output = monitor_send_exits(m);
-	/* The machine's end comes last, so that all that the agent said before it has been read. */
+	/*
+	 * The end of the machine is handled last, so that all messages that the agent sent before
+	 * it have been read.
+	 */
 	if (p[P_ENGINE].revents && !(p[P_AGENT].revents && r >= 0))
 		r = on_engine_end(m);
 	return r;
 }
 
-/* *ret_timeout: milliseconds until the next deadline, or -1 if there is none. */
+/*
+ * Handles the deadlines that have passed. *ret_timeout is the time to the next deadline in ms, or
+ * -1 if there is none.
+ */
 static int check_deadlines(struct monitor *m, int *ret_timeout)
 {
 	int64_t next = m->boot.deadline;
@@ -441,7 +463,7 @@ static int serve_until_end(struct monitor *m)
 	return r;
 }
 
-/* --- the end --- */
+/* --- the monitor's end --- */
 
 static void clean_up(struct monitor *m)
 {
@@ -466,7 +488,10 @@ _Noreturn static void exit_failed(struct monitor *m, int code)
 		clean_up(m);
 		_exit(channel_send(sock, CHANNEL_FAILED, code, message, -EBADF) < 0 ? 2 : 1);
 	}
-	/* `run` reads the message from this pipe, prints it and logs it. */
+	/*
+	 * `run` reads the message from this file, prints it and logs it. Otherwise the monitor logs
+	 * it.
+	 */
 	if (m->a->failure < 0 || write(m->a->failure, message, strlen(message)) < 0)
 		log_error(message);
 	clean_up(m);
@@ -475,7 +500,8 @@ _Noreturn static void exit_failed(struct monitor *m, int code)
 
 _Noreturn void monitor_run(const struct monitor_args *a)
 {
-	static struct monitor m; /* too large for a stack; a process has one monitor */
+	/* static, because it is too large for a stack; a process runs only one monitor */
+	static struct monitor m;
 
 	m.a = a;
 	m.channel = a->channel;

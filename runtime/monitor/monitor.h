@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The monitor is the process that stands for the container on the host in VM mode. Its pid is the
- * container's pid; it exits with the exit code of the guest's process, or by the same signal; it
- * hands the signals that it gets on to the guest's process; its standard streams become that
- * process's.
+ * container's pid. It ends with the exit code of the guest's process, or by the same signal. It
+ * forwards the signals that it gets to the guest's process. Its standard streams become those of
+ * the
+ * guest's process.
  *
- * monitor_run() is to VM mode what ns_init() is to namespace mode, and sends the same messages on
- * the same channel (ns/channel.h): barriers, the terminal's descriptor, a failure. So the launch
- * code does not see the difference. monitor_proxy() does the same for an exec: it is the process
- * that stands for one more process of the guest.
+ * monitor_run() does in VM mode what ns_init() does in namespace mode, and sends the same messages
+ * on the same channel (ns/channel.h): barriers, the terminal's descriptor, a failure. So the launch
+ * code does not see the difference. monitor_proxy() runs the process that stands for an exec, that
+ * is, for one more process of the guest.
  */
 #pragma once
 #include "machine/machine_config.h"
@@ -19,22 +20,27 @@ struct monitor_args {
 	const struct plan_env *env;
 	const struct machine_config *machine;
 	int *slots;
-	/* MOUNT_ATTR_* of the mount in each slot; the guest sets the same on its mount. */
+	/*
+	 * MOUNT_ATTR_* flags of the mount in each slot; the guest sets the same flags on its own
+	 * mount.
+	 */
 	const uint32_t *mount_flags;
-	int channel;      /* to the runtime */
+	int channel;      /* socket for messages to and from the runtime */
 	int start_socket; /* create: a listening socket to which `start` connects; run: -EBADF */
-	int start_lock;   /* held until the program runs */
-	int control;      /* the listening socket of monitor/control.h */
-	int failure;      /* gets the error of a machine that fails later; -EBADF: the log does */
-	int proc;         /* path_open_proc() */
-	int *hook_out;    /* two descriptors of hooks_run() (step/step.h); closed for the machine */
+	int start_lock;   /* locked file that is held until the program runs */
+	int control;      /* listening socket for commands: see monitor/control.h */
+	/* file for the error of a machine that fails later; -EBADF: the error is logged */
+	int failure;
+	int proc; /* procfs from path_open_proc() */
+	/* two descriptors for hooks_run() (step/step.h); closed before the machine is made */
+	int *hook_out;
 	const char *id;
-	const char *config; /* config.json's text */
+	const char *config; /* JSON text of config.json */
 	size_t config_len;
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
 	struct arena *arena;
-	size_t from; /* index of the step after STEP_CLONE */
+	size_t from; /* index in the plan of the step after STEP_CLONE */
 };
 
 _Noreturn void monitor_run(const struct monitor_args *args);
@@ -42,12 +48,13 @@ _Noreturn void monitor_run(const struct monitor_args *args);
 struct proxy_args {
 	const struct plan *plan;
 	const struct plan_exec_env *env;
-	int channel; /* to the runtime */
-	int control; /* connected to the container's monitor */
-	int filter;  /* the compiled system call filter, or -EBADF */
+	int channel; /* socket for messages to and from the runtime */
+	int control; /* socket that is connected to the container's monitor */
+	int filter;  /* file with the compiled system call filter, or -EBADF */
 	const char *id;
-	const char *cgroup;  /* a path beneath the container's cgroup in the guest, or NULL */
-	const char *process; /* the text of config.json's process object */
+	/* path beneath the container's cgroup in the guest for the new process, or NULL */
+	const char *cgroup;
+	const char *process; /* JSON text of the process object to run */
 	size_t process_len;
 };
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Engines know an exec by its pid: they wait for that process, kill it, and
- * take its exit code. So a process of the host, the proxy, stands for the process in the guest. The
- * proxy hands its standard streams to the monitor, which joins them to those of the guest's
- * process. From then on the proxy only sends the signals that it gets to the guest, and exits as
- * the guest's process does.
+ * Theory of operation. Engines know an exec by a pid: they wait for that process, kill it, and take
+ * its exit code. So a process on the host, the proxy, stands for the process in the guest. The
+ * proxy sends its standard streams to the monitor, which connects them to those of the guest's
+ * process. From then on the proxy only forwards the signals that it gets, and ends as the guest's
+ * process does.
  */
 #include <poll.h>
 #include <signal.h>
@@ -23,10 +23,10 @@
 struct proxy {
 	const struct proxy_args *a;
 	struct agent_reader reader;
-	int channel; /* to the runtime; -EBADF once the program runs */
+	int channel; /* socket to the runtime; -EBADF once the program runs */
 	int signals;
-	int console; /* the terminal's slave side, or -EBADF */
-	bool ended;  /* with `status`, as waitpid(2) has it */
+	int console; /* slave side of the terminal, or -EBADF */
+	bool ended;  /* the guest's process has ended; `status` is its status as from waitpid(2) */
 	int status;
 };
 
@@ -62,7 +62,10 @@ static int send_exec(struct proxy *p)
 		json_out_u64(&w.json, NULL, AGENT_TERMINAL);
 	}
 	for (int i = 0; i <= 2 && p->console < 0; i++) {
-		/* The guest has a /dev/null of its own. */
+		/*
+		 * A stream that is /dev/null is not sent, because the guest has a /dev/null of its
+		 * own.
+		 */
 		if (fd_is_null(i))
 			continue;
 		json_out_u64(&w.json, NULL, (uint64_t)i);
@@ -135,8 +138,9 @@ static int on_monitor(struct proxy *p)
 	int r = agent_reader_receive(&p->reader, p->a->control);
 
 	/*
-	 * The container has ended, so its processes have too. They end by SIGKILL, because that is
-	 * what the kernel does to the processes of a pid namespace.
+	 * The connection has ended because the container has, and with it the exec's process. The
+	 * proxy ends by SIGKILL, because the kernel kills the processes of a pid namespace in this
+	 * way.
 	 */
 	if (r == 0 && p->channel < 0) {
 		p->ended = true;
