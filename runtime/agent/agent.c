@@ -12,8 +12,8 @@
 #include "base/fd.h"
 
 /*
- * How long the sender waits, because a guest that stops reading must not block the monitor for
- * ever.
+ * How long, in ms, the sender waits for the other side to read, because a guest that stops reading
+ * must not block the monitor forever.
  */
 #define SEND_TIMEOUT_MS 10000
 #define READ_SIZE (64u << 10)
@@ -88,7 +88,7 @@ static int check_header(const struct agent_header *h)
 	return 0;
 }
 
-/* Whether it is a short word of small letters, which error messages can quote safely. */
+/* Says whether the text is a short word of small letters, which error messages can quote safely. */
 static bool is_type(const char *s)
 {
 	size_t len = strspn(s, "abcdefghijklmnopqrstuvwxyz");
@@ -171,7 +171,7 @@ int agent_begin(struct agent_writer *w, const char *type)
 	return 0;
 }
 
-/* Sends all of it. If the descriptor does not block, poll(2) waits for room. */
+/* Sends all of the data. If the descriptor is non-blocking, waits for room by poll(2). */
 static int send_all(int fd, struct iovec *iov, int n)
 {
 	while (n > 0) {

@@ -84,11 +84,12 @@
 #define AGENT_STDERR 2
 #define AGENT_TERMINAL 3
 
-#define AGENT_FDS_MAX 8            /* descriptors that may come with a frame, over a Unix socket */
-#define AGENT_JSON_MAX (1u << 20)  /* bytes */
-#define AGENT_BLOB_MAX (16u << 20) /* config.json has 8 MiB at most */
+#define AGENT_FDS_MAX 8 /* how many descriptors may come with a frame (over a Unix socket) */
+#define AGENT_JSON_MAX (1u << 20) /* longest JSON text of a frame, in bytes */
+/* longest blob of a frame, in bytes; config.json may have 8 MiB */
+#define AGENT_BLOB_MAX (16u << 20)
 
-/* A frame begins with this; little-endian. */
+/* The header at the beginning of each frame; its numbers are little-endian. */
 struct agent_header {
 	uint32_t json_len, blob_len;
 };

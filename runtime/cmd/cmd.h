@@ -1,28 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Subcommands. Each is a file with a run function, which parses its options and calls one function
- * of launch/ or of a library. It returns an exit code, or -errno with the message set, which main()
- * prints.
+ * The subcommands of caisson. Each is a file with a run function, which parses its options and
+ * calls one function of launch/ or of a library. The run function returns an exit code, or -errno
+ * with the message set, which main() prints.
  */
 #pragma once
 #include "cmd/options.h"
 #include "launch/container.h"
 
 #define CMD_EXIT_FAILURE 1
-#define CMD_EXIT_EXEC_FAILED 255 /* exec could not run the program; the code is runc's */
+/* exit code of `exec` if it could not run the program; the same as runc's */
+#define CMD_EXIT_EXEC_FAILED 255
 
 struct globals {
 	const char *root, *log, *log_format, *log_level, *cgroup_manager, *rootless;
 	bool debug, systemd_cgroup;
-	/* run by the name caisson-vm: engines that know only a path get --isolation vm by it */
+	/*
+	 * caisson was called as caisson-vm, which means --isolation vm, because engines can only be
+	 * given a path
+	 */
 	bool vm;
 };
 
 struct command {
 	const char *name;
-	const char *usage;   /* what follows "caisson NAME " in the usage line */
-	const char *summary; /* one line */
-	const char *text;    /* what --help adds, or NULL */
+	const char *usage;   /* arguments in the usage line, after "caisson NAME " */
+	const char *summary; /* what the command does, in one line */
+	const char *text;    /* further text for --help, or NULL */
 	int (*run)(const struct command *self, const struct globals *g, int argc, char **argv);
 	bool hidden;
 };
@@ -49,23 +53,27 @@ int cmd_plan(const struct command *self, const struct globals *g, int argc, char
 
 /* The arguments of a command, without its options. */
 struct arguments {
-	int n; /* cmd_parse() sets n and v */
+	int n; /* the arguments and their number, which cmd_parse() sets */
 	char **v;
-	int min, max;       /* how many the command expects; a max of -1: any number */
-	bool stop_at_first; /* exec: options end at the first argument */
+	int min, max; /* least and largest number of arguments; a max of -1: no limit */
+	/*
+	 * for `exec`: everything after the first argument is an argument, even if it begins with
+	 * "-"
+	 */
+	bool stop_at_first;
 };
 
 /*
- * Parses the command's options. For --help it prints the help and returns 1, and then the command
- * is done. A wrong number of arguments is an error that shows the usage.
+ * Parses the command's options. If --help was given, prints the help and returns 1; then the
+ * command has nothing more to do. A wrong number of arguments is an error that shows the usage.
  */
 int cmd_parse(const struct command *self, const struct option_def *defs, int argc, char **argv,
 	struct arguments *args) must_check;
 
 /*
- * Opens the container. Its state directory is beneath the root that the globals name. A directory
- * without state.json is no container, unless a command is creating it now; cmd_open_any() opens
- * what a killed `create` left, too.
+ * Open the container by its ID. Its state directory is beneath the root that the globals name.
+ * cmd_open() fails if the directory has no state.json, unless another command is creating the
+ * container now. cmd_open_any() also opens a directory that a killed `create` has left.
  */
 int cmd_open_any(const struct globals *g, const char *id, bool lock, struct container *ret)
 	must_check;
@@ -73,7 +81,7 @@ int cmd_open(const struct globals *g, const char *id, bool lock, struct containe
 
 /*
  * For --regex: opens each container whose ID the extended regular expression matches, as cmd_open()
- * does, and calls f with it. If f fails, this is a warning, and the next container follows, as in
+ * does, and calls f with it. If f fails, a warning is logged and the next container follows, as in
  * crun.
  */
 int cmd_each(const struct globals *g, const char *regex, bool lock,
@@ -82,14 +90,14 @@ int cmd_each(const struct globals *g, const char *regex, bool lock,
 int cmd_manager(const struct globals *g, enum cg_manager *ret) must_check;
 
 /*
- * Decides which descriptors of the caller's the program gets: those of LISTEN_FDS, and of the
- * *preserve_fds ones behind them what is open. Less is a warning, and *preserve_fds becomes as many
- * as it takes to reach the last open one. Marks all others close-on-exec, because what leaked into
- * caisson from its caller must not get into the container.
+ * Decides which descriptors of caisson's caller the program inherits: those that LISTEN_FDS counts,
+ * and those of the next *preserve_fds ones that are open. If some are not open, this is a warning,
+ * and *preserve_fds is reduced to end at the last open one. Marks all other descriptors
+ * close-on-exec, because what the caller leaked into caisson must not get into the container.
  */
 int cmd_preserve(int *preserve_fds) must_check;
 
-/* The `ps` of a container in a microVM: prints a table such as that of ps -ef, or [pid, ...]. */
+/* Prints `ps` for a container in a microVM: a table like that of ps -ef, or [pid, ...]. */
 int cmd_ps_of_vm(struct container *c, bool json) must_check;
 
 /* Writes all of text to standard output. */

@@ -71,8 +71,8 @@ int cmd_parse(const struct command *self, const struct option_def *defs, int arg
 		return err_set(EINVAL, "%s: %s arguments. Usage: caisson %s %s", self->name,
 			n < args->min ? "missing" : "too many", self->name, self->usage);
 	/*
-	 * options_parse() moved the options away from behind the arguments. The arguments end in
-	 * NULL here, as those of main() do, because exec hands them on.
+	 * options_parse() has moved the arguments to the front. The list of arguments gets a NULL
+	 * at its end, as that of main() has, because exec passes it on.
 	 */
 	argv[n] = NULL;
 	args->n = n;
@@ -125,7 +125,8 @@ static int call_if_matching(void *data, const char *id)
 		return 0;
 	int r = container_open(&c, m->root, id, m->lock);
 	/*
-	 * The container was deleted in between, or the directory is no container's: see cmd/list.c.
+	 * If the container was deleted meanwhile, or the directory is not a container's, it is
+	 * skipped: see cmd/list.c.
 	 */
 	if (r == -ENOENT || c.dir < 0 || (r >= 0 && !c.bundle))
 		return 0;
@@ -175,8 +176,8 @@ int cmd_manager(const struct globals *g, enum cg_manager *ret)
 }
 
 /*
- * Whether the caller left the descriptor open for the program. caisson's own descriptors are
- * close-on-exec, and none that it inherits is.
+ * Says whether the caller left the descriptor open for the program. This is so if it is not
+ * close-on-exec: caisson's own descriptors are, and inherited ones are not.
  */
 static bool is_callers(int fd)
 {
@@ -186,8 +187,8 @@ static bool is_callers(int fd)
 }
 
 /*
- * Gives the number fd to a descriptor that means nothing and that no program inherits. Otherwise a
- * file that caisson opens later could get a number that is handed on.
+ * Opens a meaningless close-on-exec descriptor with the number fd. Otherwise a file that caisson
+ * opens later could get a number that is passed to the program.
  */
 static int fill_hole(int fd)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `create` and `run`, which have the same options, except for those of the foreground. */
+/* `create` and `run`, which have the same options, except for those that concern the foreground. */
 #include "cmd/cmd.h"
 #include "launch/launch.h"
 
@@ -52,7 +52,10 @@ static int parse_launch_options(
 			"do not delete the container when it ends"},
 		{0},
 	};
-	/* `create` has no --detach and no --keep, whose names are empty above. */
+	/*
+	 * `create` has no --detach and no --keep: these have an empty name in the table above and
+	 * are left out here.
+	 */
 	struct option_def used[ARRAY_SIZE(defs)] = {0};
 	size_t n = 0;
 	for (size_t i = 0; defs[i].name; i++)

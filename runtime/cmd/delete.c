@@ -7,7 +7,7 @@ static int delete_one(void *data, struct container *c)
 	const bool *force = data;
 	int r = *force ? container_seize(c) : 0;
 
-	/* The container has gone in between. */
+	/* If the container was deleted meanwhile, there is nothing to do. */
 	if (r == -ENOENT)
 		return 0;
 	return r < 0 && !c->locked ? r : launch_delete(c, *force);
@@ -36,8 +36,8 @@ int cmd_delete(const struct command *self, const struct globals *g, int argc, ch
 		return r < 0 ? r : launch_delete(&c, false);
 	}
 	/*
-	 * A damaged state.json is no reason to stop: launch_delete() finds out what it can without
-	 * the file.
+	 * A damaged state.json does not stop the deletion, because launch_delete() finds what it
+	 * can without that file.
 	 */
 	r = cmd_open_any(g, args.v[0], false, &c);
 	if (r >= 0 || c.dir >= 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk: executes caisson-disk, which carries the compression libraries that caisson goes without.
+ * `caisson disk`: executes caisson-disk, a separate program, so that caisson needs no compression
+ * libraries.
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -20,7 +21,7 @@ int cmd_disk(const struct command *self, const struct globals *g, int argc, char
 		return -ENOMEM;
 	words[0] = arena_strdup(&a, PROGRAM);
 	memcpy(words + 1, argv, (size_t)argc * sizeof(*argv));
-	/* A build directory has it beside caisson. */
+	/* In a build directory caisson-disk is beside caisson. */
 	int r = libexec_find(&a, PROGRAM, ".", &dir);
 	if (r < 0)
 		return r;

@@ -11,7 +11,9 @@
 
 #define VM_END_MS 5000
 
-/* Parses a duration of Go: "5s", "500ms", "1m30s"; a bare number is seconds. */
+/*
+ * Parses a duration as Go writes it: "5s", "500ms", "1m30s"; a number without a unit is in seconds.
+ */
 static int parse_interval(const char *text, int *ret_ms)
 {
 	static const struct {
@@ -51,8 +53,8 @@ bad:
 }
 
 /*
- * In VM mode the statistics are those of the guest's cgroup, because the host's cgroup counts the
- * whole machine.
+ * Writes the statistics. In VM mode they come from the guest's cgroup, because the host's cgroup
+ * counts the whole machine.
  */
 static int put_statistics(struct container *c, struct json_out *o)
 {
@@ -91,7 +93,7 @@ static int print_event(struct container *c, const char *type, bool stats)
 
 /*
  * Says whether the container is a microVM whose process ends within VM_END_MS. A microVM that is
- * about to end may not answer any more.
+ * about to end may not answer the request for statistics.
  */
 static bool is_ending(const struct container *c, int pidfd)
 {
@@ -101,8 +103,8 @@ static bool is_ending(const struct container *c, int pidfd)
 }
 
 /*
- * Where events come from: the files of the cgroup; in VM mode the guest, because it is the guest's
- * kernel that kills.
+ * The source of events: the files of the cgroup, or in VM mode the guest, because the guest's
+ * kernel kills processes when memory runs out.
  */
 struct source {
 	struct container *c;
@@ -119,7 +121,7 @@ static int source_open(struct source *s, struct container *c)
 	return r;
 }
 
-/* Returns CG_EVENT_* bits. */
+/* Reads which events have happened and returns them as CG_EVENT_* bits. */
 static int source_read(struct source *s, int pidfd)
 {
 	if (!s->c->vm)
@@ -142,8 +144,9 @@ static void source_close(struct source *s)
 }
 
 /*
- * Prints a line of statistics at each interval and a line at each OOM kill, until the container has
- * no process left or its first process has ended.
+ * Prints a line of statistics at each interval, and a line whenever the kernel kills a process
+ * because memory ran out. Ends when the container has no process left or its first process has
+ * ended.
  */
 static int follow_events(struct container *c, int interval_ms)
 {

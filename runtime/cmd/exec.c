@@ -48,8 +48,8 @@ static int set_user(struct arena *a, struct spec_user *u, const struct exec_args
 }
 
 /*
- * A capability that is asked for goes into the bounding, effective and permitted sets. It never
- * goes into the inheritable set (CVE-2022-29162), and so it cannot be ambient either.
+ * Adds the capabilities that --cap asks for to the bounding, effective and permitted sets. They are
+ * never put into the inheritable set (CVE-2022-29162), and so they cannot be ambient either.
  */
 static int set_caps(struct arena *a, struct spec_process *p, const struct exec_args *x)
 {
@@ -91,8 +91,8 @@ static int set_env(struct arena *a, struct spec_process *p, const struct exec_ar
 }
 
 /*
- * Makes the process to run from the container's own: with other arguments, and with what the
- * options change.
+ * Makes the process to run: a copy of the container's process object with other arguments, and with
+ * the changes that the options ask for.
  */
 static int process_from_options(struct container *c, const struct exec_args *x, int argc,
 	char **argv, const struct spec_process **ret)
@@ -107,10 +107,10 @@ static int process_from_options(struct container *c, const struct exec_args *x, 
 		*p = *s->process;
 	else
 		p->cwd = "/";
-	/* argv ends in NULL, as main()'s does. */
+	/* The arguments can be used as they are, because argv ends in NULL, as main()'s does. */
 	p->args = (struct spec_strings){.v = (const char *const *)argv, .n = (size_t)argc};
 	p->terminal = x->tty;
-	/* In the foreground the new terminal gets the size of caisson's own. */
+	/* In the foreground the new terminal gets the size of caisson's own terminal. */
 	launch_window_size(&p->console_height, &p->console_width);
 	if (x->cwd)
 		p->cwd = x->cwd;
@@ -132,9 +132,10 @@ static int process_from_options(struct container *c, const struct exec_args *x, 
 }
 
 /*
- * Makes the process to run from the file of --process. What the file leaves out is the container's,
- * so that a short file does not run a process unconfined; runc and crun each do a part of this.
- * noNewPrivileges is always the file's, as in both.
+ * Makes the process to run from the file of --process. Properties that the file leaves out are
+ * taken from the container's process, so that a short file does not run a process unconfined; runc
+ * and crun each do a part of this. noNewPrivileges is always taken from the file, as in runc and
+ * crun.
  */
 static int process_from_file(
 	struct container *c, const struct exec_args *x, const struct spec_process **ret)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `features` prints what features.md and features-linux.md of the runtime-spec define. It must
- * print nothing but JSON, on standard error neither, because CRI-O reads both as one.
+ * `features`: prints the JSON that features.md and features-linux.md of the runtime-spec define. It
+ * must print nothing else, not even on standard error, because CRI-O reads both streams as one.
  */
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
@@ -25,8 +25,8 @@ static void put_enabled(struct json_out *o, const char *key)
 }
 
 /*
- * The call passes no filter: for a flag that the kernel knows it fails with EFAULT, and for an
- * unknown flag with EINVAL.
+ * Says whether the kernel knows this seccomp flag. The call passes no filter, so it fails with
+ * EFAULT if the kernel knows the flag, and with EINVAL if not.
  */
 static bool kernel_has_flag(const char *name)
 {

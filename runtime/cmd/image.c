@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `caisson image ...` is a program of its own, because the libraries that read registries and
- * layers would cost every create and start their loading.
+ * `caisson image`: executes caisson-image. That is a program of its own, because loading the
+ * libraries for registries and layers would slow down every create and start.
  */
 #include <stdio.h>
 #include <unistd.h>
@@ -15,7 +15,7 @@ int cmd_image(const struct command *self, const struct globals *g, int argc, cha
 {
 	_cleanup_arena_ struct arena a = {0};
 	const char *dir;
-	/* argv[-1] is the word "image", and the list ends in NULL as main()'s does. */
+	/* argv[-1] is the word "image". The list ends in NULL, as main()'s does. */
 	char **words = argv - 1;
 
 	int r = libexec_find(&a, PROGRAM, ".", &dir);

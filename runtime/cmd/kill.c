@@ -19,7 +19,8 @@ static int signal_first_process(struct container *c, int sig)
 }
 
 /*
- * Signal 0 sends nothing. It asks whether there is a process that could be sent a signal (kill(2)).
+ * Returns the number of a signal. 0 is valid: kill(2) with signal 0 sends nothing, but says whether
+ * there is a process to which a signal could be sent.
  */
 static int parse_signal(const char *text)
 {
@@ -30,7 +31,7 @@ static int parse_signal(const char *text)
 
 /*
  * Says whether the signal goes to all processes of the cgroup. If the container has no pid
- * namespace of its own, the other processes do not end with the first one. Then SIGKILL kills them
+ * namespace of its own, its other processes do not end with the first one. Then SIGKILL is sent to
  * all, even after the first one has ended, as in runc.
  */
 static bool kills_all(struct container *c, int sig)
@@ -56,7 +57,10 @@ static int kill_one(void *data, struct container *c)
 	const struct kill *k = data;
 	enum container_status status;
 
-	/* It has no process that a signal could be sent to; the command that makes it has. */
+	/*
+	 * The container has no process yet. SIGKILL ends the command that is making the container
+	 * instead.
+	 */
 	if (c->pid == 0 && k->sig == SIGKILL && container_status(c, &status) >= 0 &&
 		status == CONTAINER_CREATING)
 		return container_end_maker(c);
@@ -64,7 +68,7 @@ static int kill_one(void *data, struct container *c)
 		return vm_signal(c, k->sig, k->all);
 	/*
 	 * cg_kill() is called even if the first process has ended, because in a shared pid
-	 * namespace others may go on.
+	 * namespace the others may go on.
 	 */
 	if (c->cgroup.path && (k->all || kills_all(c, k->sig)))
 		return cg_kill(&c->cgroup, k->sig);

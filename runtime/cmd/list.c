@@ -10,7 +10,7 @@
 struct listing {
 	const char *root;
 	bool quiet;
-	struct strbuf *table; /* the table, or the IDs */
+	struct strbuf *table; /* output: lines of the table, or IDs only */
 	struct user_names names;
 	struct json_out *json;
 };
@@ -60,18 +60,21 @@ static int list_add(void *data, const char *id)
 	int r = container_open(&c, l->root, id, false);
 	if (r >= 0)
 		r = container_status(&c, &status);
-	/* The container was deleted in between, or the directory is no container's. */
+	/*
+	 * The directory is skipped: the container was deleted meanwhile, or the directory is not a
+	 * container's.
+	 */
 	if (r == -ENOENT || c.dir < 0)
 		return 0;
 	/*
-	 * A directory without state.json is not a container's, or was left by a `create` that was
-	 * killed before it had made anything.
+	 * A directory without state.json is skipped: it is not a container's, or a `create` that
+	 * was killed before it had made anything has left it.
 	 */
 	if (r >= 0 && !c.bundle && status != CONTAINER_CREATING) {
 		log_warn("%s/%s is not a container's directory: it has no state.json", l->root, id);
 		return 0;
 	}
-	/* A damaged container is a warning, so that it does not hide the others. */
+	/* A damaged container is only logged as a warning, so that the others are still listed. */
 	if (r < 0) {
 		log_warn("%s", err_msg());
 		return 0;
@@ -87,8 +90,8 @@ static int list_add(void *data, const char *id)
 }
 
 /*
- * Adds an ID if there is a state.json, without reading it, so that the list of many is fast. Only a
- * directory without one has to be looked at.
+ * Adds an ID to the list. If the directory has a state.json, the file is not read, so that a list
+ * of many containers is fast.
  */
 static int list_add_id(void *data, const char *id)
 {

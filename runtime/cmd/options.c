@@ -71,7 +71,7 @@ static bool is_help(const char *name, size_t len)
 	return (len == 4 && strncmp(name, "help", 4) == 0) || (len == 1 && *name == 'h');
 }
 
-/* The words that are still to be parsed; argv[0] is the one in question. */
+/* The words of the command line that are not yet parsed; argv[0] is the next one. */
 struct words {
 	const struct option_def *defs;
 	int argc;
@@ -85,8 +85,8 @@ static int unknown_option(const struct words *w)
 }
 
 /*
- * Sets an option to its value. If value is NULL, the value is the next word. Returns how many words
- * were taken.
+ * Sets an option to its value. If value is NULL, the next word is the value. Returns how many words
+ * were used.
  */
 static int take_option(const struct words *w, const struct option_def *d, const char *value)
 {
@@ -94,8 +94,8 @@ static int take_option(const struct words *w, const struct option_def *d, const 
 
 	if (!is_flag(d) && !value) {
 		/*
-		 * podman looks for "requires an argument" to find out whether the runtime knows an
-		 * option.
+		 * podman finds out from the words "requires an argument" whether the runtime knows
+		 * an option.
 		 */
 		if (w->argc == 1)
 			return err_set(EINVAL, "option --%s requires an argument", d->name);
@@ -106,8 +106,8 @@ static int take_option(const struct words *w, const struct option_def *d, const 
 }
 
 /*
- * Parses letters in one word, "-dt", "-u1000", "-eA=b": the first letter that takes a value takes
- * the rest of the word.
+ * Parses a word with letter options, such as "-dt", "-u1000" or "-eA=b". The first letter that
+ * needs a value takes the rest of the word as its value.
  */
 static int parse_letters(const struct words *w)
 {

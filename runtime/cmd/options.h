@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Command-line options, in the forms of two worlds.
+ * Parses command-line options in two styles.
  *
- * Go programs pass "--name value" and "--name=value", also with one dash ("-no-subreaper");
- * booleans stand alone or as "--flag=true|false"; a letter is "-b value".
+ * Go programs pass "--name value" and "--name=value", also with one dash ("-no-subreaper"). A
+ * boolean option has no value or is "--flag=true|false"; an option with one letter is "-b value".
  *
- * argp(3) takes more, if a word with one dash is not the name of an option: several letters in one
- * word ("-dt"), and a value directly behind its letter ("-u1000").
+ * argp(3) accepts more. If a word with one dash is not the name of an option, it can be several
+ * letters in one word ("-dt"), or a letter with its value directly after it ("-u1000").
  */
 #pragma once
 #include "base/opt.h"
 #include "base/str.h"
 
 enum option_type {
-	OPTION_FLAG,     /* bool * */
-	OPTION_OPT_FLAG, /* struct opt_bool *: set once it is given */
-	/* const char **; an empty value changes nothing, because scripts pass "$VARIABLE" */
+	OPTION_FLAG, /* value is a bool * */
+	/* value is a struct opt_bool *, whose member `set` says that the option was given */
+	OPTION_OPT_FLAG,
+	/*
+	 * value is a const char **; an empty value changes nothing, because scripts pass
+	 * "$VARIABLE"
+	 */
 	OPTION_STRING,
-	OPTION_COUNT,   /* int *, a number >= 0 */
-	OPTION_LIST,    /* struct option_list *, may be given several times */
-	OPTION_IGNORED, /* accepted with its value, for compatibility, but without effect */
+	OPTION_COUNT,   /* value is an int *, a number >= 0 */
+	OPTION_LIST,    /* value is a struct option_list *; the option may be given several times */
+	OPTION_IGNORED, /* accepted with its value for compatibility, but has no effect */
 };
 
 struct option_list {
@@ -29,20 +33,20 @@ struct option_list {
 
 struct option_def {
 	const char *name;
-	char letter; /* 0: no letter */
+	char letter; /* the one-letter form, such as 'b'; 0: none */
 	enum option_type type;
 	void *value;
-	const char *arg;  /* "FILE", for --help */
-	const char *help; /* NULL: --help does not show it */
+	const char *arg;  /* name of the value for --help, such as "FILE" */
+	const char *help; /* description for --help; NULL: --help leaves the option out */
 };
 
 /*
- * Parses argv[0..argc-1]. defs ends in an entry whose name is NULL. Moves the arguments that are no
- * options to the front of argv, in order, and returns their number. "--" ends the options; with
+ * Parses argv[0..argc-1]. The last entry of defs has the name NULL. Moves the arguments that are
+ * not options to the front of argv, in order, and returns their number. "--" ends the options; with
  * stop_at_first the first argument ends them too. *ret_help says whether --help or -h was given.
  */
 int options_parse(const struct option_def *defs, int argc, char **argv, bool stop_at_first,
 	bool *ret_help) must_check;
 
-/* Writes one line for each option, for --help. */
+/* Writes one line for each option, as --help prints it. */
 int options_help(const struct option_def *defs, struct strbuf *out) must_check;

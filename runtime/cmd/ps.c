@@ -11,8 +11,8 @@
 #include "cmd/ps_table.h"
 
 /*
- * Finds the processes of a container without a cgroup: all in the pid namespace of its first
- * process.
+ * Finds the processes of a container that has no cgroup: all processes in the pid namespace of its
+ * first process.
  */
 static int pids_of_namespace(struct container *c, pid_t **ret, size_t *ret_n)
 {
@@ -132,8 +132,8 @@ static int print_table(pid_t *pids, size_t n)
 }
 
 /*
- * Lets the host's ps print, because the user gave it options. It prints all processes of the host,
- * and only the lines of the container's are passed on.
+ * Runs the host's ps, because the user gave options for it. ps prints all processes of the host, of
+ * which only the lines of the container's processes are printed.
  */
 static int print_by_ps(const pid_t *pids, size_t n, int argc, char **argv)
 {
@@ -184,7 +184,7 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	/* Engines put options behind the ID as well. */
+	/* Options are parsed a second time, because engines also put options after the ID. */
 	bool help;
 	int left = options_parse(defs, args.n - 1, args.v + 1, true, &help);
 	if (left < 0)

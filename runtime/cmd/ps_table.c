@@ -9,16 +9,21 @@
 
 #include "base/fd.h"
 
-#define TICKS 100 /* a second, in /proc/PID/stat: USER_HZ, which is the same everywhere */
+/*
+ * clock ticks per second in /proc/PID/stat: the kernel's USER_HZ, which is the same on all machines
+ */
+#define TICKS 100
 #define USER_WIDTH 8
 #define COMMAND_MAX ((size_t)4 << 20)
 #define DAY 86400
 
-/* The first major numbers of terminals. There are eight majors of pseudo-terminals. */
+/*
+ * The first major device numbers of terminals. Pseudo-terminals have eight majors from theirs on.
+ */
 #define MAJOR_TTY 4
 #define MAJOR_PTS 136
 #define PTS_MAJORS 8
-#define FIRST_SERIAL 64 /* minor number of ttyS0 */
+#define FIRST_SERIAL 64 /* minor device number of ttyS0 */
 #define MINORS (1U << 20)
 
 int ps_table_head(struct strbuf *out)
@@ -27,7 +32,7 @@ int ps_table_head(struct strbuf *out)
 		"TTY", "TIME");
 }
 
-/* Formats a start time: the time of day if it is today, else the date, or the year. */
+/* Formats a start time: as the time of day if it is today, else as the date or the year. */
 static void format_start(time_t t, char *ret, size_t size)
 {
 	time_t now = time(NULL);
@@ -59,7 +64,10 @@ int ps_table_add(struct strbuf *out, const struct ps_row *row)
 		s % 60, row->command);
 }
 
-/* Names a terminal by its device number. ret is used if the name has a number in it. */
+/*
+ * Returns the name of a terminal by its device number. If the name contains a number, it is written
+ * into ret.
+ */
 static const char *name_tty(unsigned device, char *ret, size_t size)
 {
 	unsigned major = major(device), minor = minor(device);
@@ -77,7 +85,7 @@ static const char *name_tty(unsigned device, char *ret, size_t size)
 			serial ? minor - FIRST_SERIAL : minor);
 		return ret;
 	}
-	/* sysfs has the name of each other device as the last part of a link. */
+	/* For every other device sysfs has a link whose target ends in the device's name. */
 	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u", major, minor);
 	ssize_t n = readlink(path, target, sizeof(target) - 1);
 	if (n <= 0)
@@ -91,7 +99,10 @@ static const char *name_tty(unsigned device, char *ret, size_t size)
 int ps_parse_stat(char *text, const struct ps_clock *clock, struct ps_row *row, char **ret_name,
 	char *ret_state)
 {
-	/* The name may hold any character, so it ends at the last ")". */
+	/*
+	 * The process's name in the text is in parentheses and may contain any character, even ")",
+	 * so it ends at the last ")".
+	 */
 	char *name = strchr(text, '('), *end = strrchr(text, ')');
 	unsigned long used, system;
 	unsigned long long start;
@@ -137,9 +148,9 @@ static bool read_file(const char *dir, const char *name, struct strbuf *ret)
 }
 
 /*
- * Makes a text of the arguments, which NULs end. It has no control characters, as with ps(1),
- * because a terminal may act on them. A process without arguments, as a thread of the
- * kernel or a zombie, is named in brackets.
+ * Turns the arguments, which NULs end, into one text. Control characters are replaced, as ps(1)
+ * does, because a terminal may act on them. If a process has no arguments, such as a kernel thread
+ * or a zombie, the text is its name in brackets.
  */
 static int format_command(struct strbuf *command, const char *name, char state)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table that `ps` prints, in the form of ps -ef, of processes on the host and of a guest's. */
+/*
+ * Makes the table that `ps` prints, in the form of ps -ef, for processes of the host and for those
+ * of a guest.
+ */
 #pragma once
 #include <sys/types.h>
 #include <time.h>
@@ -10,11 +13,11 @@
 struct ps_row {
 	const char *user;
 	pid_t pid, ppid;
-	unsigned cpu;      /* percent of one processor, since the process started */
-	time_t start;      /* wall clock */
-	const char *tty;   /* without /dev/, or "?" */
-	char tty_name[64]; /* room for tty */
-	uint64_t seconds;  /* of processor time */
+	unsigned cpu;    /* processor time in percent of one processor, since the process started */
+	time_t start;    /* when the process started (wall clock) */
+	const char *tty; /* name of the terminal without /dev/, or "?" */
+	char tty_name[64]; /* memory for the text of tty */
+	uint64_t seconds;  /* processor time in seconds */
 	const char *command;
 };
 
@@ -22,15 +25,16 @@ int ps_table_head(struct strbuf *out) must_check;
 int ps_table_add(struct strbuf *out, const struct ps_row *row) must_check;
 
 /*
- * Adds the row of a process of this host, as /proc has it. Adds none, and returns 0, if the process
- * has ended.
+ * Adds a row for a process of this host, from /proc. If the process has ended, adds none and
+ * returns 0.
  */
 int ps_table_add_process(struct strbuf *out, struct user_names *names, pid_t pid) must_check;
 
 /*
- * Parses a text of /proc/PID/stat into row, except for user and command. *ret_name is the kernel's
- * name of the process, in text, which is changed; *ret_state is its state. `now` and `up` are the
- * wall clock and the time since boot, in hundredths of a second. Declared for tests.
+ * Parses the text of /proc/PID/stat into row, except for the user and the command. The text is
+ * changed. *ret_name is the process's name, which is in the text; *ret_state is its state. `now`
+ * and `up` are the wall clock and the time since boot, in hundredths of a second. The function is
+ * declared here for tests.
  */
 struct ps_clock {
 	int64_t now, up;

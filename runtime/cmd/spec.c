@@ -5,7 +5,10 @@
 #include "base/fd.h"
 #include "cmd/cmd.h"
 
-/* config.json is never replaced. A file that --file names is replaced, as in runc and crun. */
+/*
+ * Creates config.json, which must not exist yet. If --file names another file, that file is
+ * replaced, as in runc and crun.
+ */
 static int create_config(int dir, const char *bundle, const char *file)
 {
 	const char *name = file ? file : "config.json";

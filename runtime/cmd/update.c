@@ -5,10 +5,14 @@
 #include "plan/plan.h"
 
 enum limit_kind {
-	LIMIT_COUNT,  /* struct opt_u64: 0 or more */
-	LIMIT_NUMBER, /* struct opt_i64: -1 is unlimited */
-	LIMIT_SIZE,   /* struct opt_i64: bytes as runc reads sizes, "512m"; -1 is unlimited */
-	LIMIT_LIST,   /* const char *: "0-3,7" */
+	LIMIT_COUNT,  /* target is a struct opt_u64; a number that is 0 or more */
+	LIMIT_NUMBER, /* target is a struct opt_i64; a number, of which -1 means unlimited */
+	/*
+	 * target is a struct opt_i64; bytes written as in runc ("512m"), of which -1 means
+	 * unlimited
+	 */
+	LIMIT_SIZE,
+	LIMIT_LIST, /* target is a const char *; a list such as "0-3,7" */
 };
 
 /* An option that changes one member of struct cg_resources. */
@@ -22,7 +26,10 @@ struct limit_option {
 
 #define MEMBER(m) offsetof(struct cg_resources, m)
 
-/* If both --cpu-share and --cpu-shares are given, the second one of the table counts. */
+/*
+ * The table's order matters only if both --cpu-share and --cpu-shares are given: the later entry
+ * counts.
+ */
 static const struct limit_option limit_options[] = {
 	{"blkio-weight", 0, "N", "share of I/O, 10 to 1000", LIMIT_COUNT, MEMBER(block_io.weight)},
 	{"cpu-period", 0, "USEC", "CPU period in microseconds", LIMIT_COUNT, MEMBER(cpu.period)},
@@ -54,7 +61,8 @@ static const struct limit_option limit_options[] = {
 
 struct update_args {
 	const char *resources, *l3, *membw;
-	const char *limits[ARRAY_SIZE(limit_options)]; /* as given; NULL: not given */
+	/* values as given on the command line; NULL: not given */
+	const char *limits[ARRAY_SIZE(limit_options)];
 };
 
 static int parse_size(const char *text, int64_t *ret)
@@ -113,8 +121,8 @@ static int set_limits(const struct update_args *u, struct cg_resources *res)
 }
 
 /*
- * This is checked before anything is changed, so that an update that is sure to be refused is not
- * half done.
+ * Checks the new limits for Intel RDT before anything is changed, so that an update which is sure
+ * to fail is not half done.
  */
 static int check_rdt(const struct container *c, const struct update_args *u)
 {
@@ -143,7 +151,8 @@ static int update_rdt(struct container *c, const struct update_args *u)
 }
 
 /*
- * Sends the guest its part of the limits. Afterwards *res holds what is left for the host's cgroup.
+ * Sends the guest the limits that its kernel enforces. Afterwards *res has only those for the
+ * host's cgroup.
  */
 static int update_guest(struct container *c, struct cg_resources *res)
 {
@@ -156,7 +165,10 @@ static int update_guest(struct container *c, struct cg_resources *res)
 	return r;
 }
 
-/* Reads config.json only if its version of the specification decides what a limit means. */
+/*
+ * Fills in limits whose meaning depends on the version of the specification. config.json is only
+ * read in that case.
+ */
 static int settle_limits(struct container *c, struct cg_resources *res)
 {
 	const struct spec *s;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `ps` of a microVM. Its processes are the guest's, which the host's ps(1) cannot see. */
+/*
+ * `ps` for a microVM: asks the guest for its processes, because the host's ps(1) cannot see them.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 

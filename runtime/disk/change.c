@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* resize, snapshot, check: what changes an image as a whole. */
+/* The subcommands `resize`, `snapshot` and `check`, which work on an image as a whole. */
 #include "disk/tool.h"
 
 static int new_size(const struct disk *d, const char *text, uint64_t *ret)
@@ -30,7 +30,7 @@ int tool_resize(const struct tool_command *self, int argc, char **argv)
 		TOOL_OPTION_QUIET(quiet),
 		{0},
 	};
-	/* "-10G" is a size, not an option. */
+	/* A last argument such as "-10G" is a size, not an option. */
 	const char *difference = argc > 0 && argv[argc - 1][0] == '-' && argv[argc - 1][1] >= '0' &&
 						 argv[argc - 1][1] <= '9'
 					 ? argv[--argc]

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies a disk: by several threads, with zeros left out. */
+/* Copies a disk with several threads, without the zeros. */
 #include "disk/tool.h"
 
 #define PIECE (1u << 20)
@@ -7,8 +7,8 @@
 
 struct copy {
 	struct disk *to;
-	size_t unit; /* what reads as zeros in such pieces is not written */
-	bool zeros;  /* the target has old content: zeros are to be made */
+	size_t unit; /* pieces of this many bytes are not written if they are all zeros */
+	bool zeros;  /* the target may have old content, so zeros must be written too */
 	bool compress;
 };
 
@@ -44,7 +44,11 @@ static int buffers_new(struct tool_work *w, void **ret)
 	return b->data && r >= 0 ? r : err_set(ENOMEM, "no memory");
 }
 
-/* memcmp() with itself, shifted, is the fastest loop that the C library has. */
+/*
+ * Says whether all bytes are zero. The first 16 bytes are looked at one by one. Then memcmp()
+ * compares the data with itself, shifted by 16 bytes, because memcmp() is the fastest loop that the
+ * C library has.
+ */
 static bool is_zero(const uint8_t *p, size_t len)
 {
 	for (size_t i = 0; i < 16 && i < len; i++)
@@ -60,7 +64,7 @@ static int write_unit(
 
 	if (!c->compress)
 		return disk_write(c->to, p, len, at);
-	/* The last cluster of a disk may be cut short, and is filled up with zeros. */
+	/* The last cluster of a disk may be incomplete, so it is filled up with zeros. */
 	if (len < c->unit)
 		memset(b->data + (p - b->data) + len, 0, c->unit - len);
 	int r = qcow2_compress(b->packer, p, b->packed, &packed);
@@ -69,7 +73,10 @@ static int write_unit(
 	return r < 0 ? r : qcow2_write_packed(c->to, at, b->packed, packed);
 }
 
-/* From `at` on: the length of what is zeros, or is not, in whole units. */
+/*
+ * Returns the length of the run of units at p that are all zeros (*ret_zero), or of those that are
+ * not.
+ */
 static size_t run_length(const struct copy *c, const uint8_t *p, size_t len, bool *ret_zero)
 {
 	size_t n = c->unit < len ? c->unit : len;
@@ -184,7 +191,10 @@ static int open_target(struct convert *v)
 	return 0;
 }
 
-/* -B: the source's own backing file is the target's too, so only the source itself is copied. */
+/*
+ * Checks that -B names the source's own backing file. The target then has the same backing file, so
+ * only the data of the source itself is copied.
+ */
 static int check_backing(struct convert *v)
 {
 	if (!v->target.qcow2.backing)

@@ -150,7 +150,7 @@ static int preallocate(const struct tool_target *t)
 	_cleanup_image_ struct tool_image i = {
 		TOOL_IMAGE_INIT, .path = t->path, .format = "qcow2", .write = true};
 
-	/* A data file's name was given on this command line. */
+	/* The data file may be at any path, because the user has named it on this command line. */
 	if (t->qcow2.data_file)
 		i.backing = "/";
 	int r = tool_open(&i);
@@ -159,7 +159,10 @@ static int preallocate(const struct tool_target *t)
 	return r < 0 ? r : disk_flush(i.disk);
 }
 
-/* Who has the file open would lose it. */
+/*
+ * Locks the target file. Fails if another program uses it as a disk, because that program would
+ * lose its content.
+ */
 static int lock_target(int fd, const char *path)
 {
 	struct disk *d;
@@ -169,7 +172,10 @@ static int lock_target(int fd, const char *path)
 	if (copy < 0)
 		return err_sys("%s: dup", path);
 	int r = disk_open(&d, copy, &o);
-	/* The lock belongs to the open file, which goes on. */
+	/*
+	 * The lock stays, because it belongs to the open file description, of which fd is another
+	 * descriptor.
+	 */
 	disk_close(d);
 	return r;
 }
@@ -198,7 +204,7 @@ int tool_make_target(const struct tool_target *t)
 	return r;
 }
 
-/* The backing file has to be there, and gives its size. */
+/* Opens the backing file, which must exist, and takes the disk's size from it. */
 static int look_at_backing(struct tool_target *t, const char *allowed, struct arena *a)
 {
 	struct qcow2_create *q = &t->qcow2;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* compare, commit, rebase: what looks at two disks at once. */
+/* The subcommands `compare`, `commit` and `rebase`, which read two disks at once. */
 #include <pthread.h>
 
 #include "disk/tool.h"
@@ -7,10 +7,10 @@
 #define PIECE (1u << 20)
 #define THREADS 4
 
-/* Two disks side by side; what lies behind the end of the shorter one counts as zeros. */
+/* Two disks that are read at the same positions. After its end the shorter one counts as zeros. */
 struct pair {
-	struct disk *other; /* NULL: only zeros */
-	struct disk *to;    /* rebase: gets what differs */
+	struct disk *other; /* the second disk; NULL: it counts as zeros */
+	struct disk *to;    /* for `rebase`: the disk to which differing data is written */
 	bool strict;
 	pthread_mutex_t lock;
 	uint64_t differs_at;
@@ -54,7 +54,10 @@ static bool reads_zero(const struct disk_extent *e)
 	return e->kind == DISK_HOLE || e->kind == DISK_ZERO;
 }
 
-/* Whether both are known to be zeros, without reading; *ret_length: how far that is known. */
+/*
+ * Says, without reading data, whether both disks are zeros at this position. *ret_length says for
+ * how many bytes the answer is valid.
+ */
 static int both_zero(struct pair *p, const struct disk_extent *e, uint64_t at, uint64_t left,
 	uint64_t *ret_length)
 {
@@ -103,7 +106,7 @@ static int compare_piece(struct tool_work *w, void *context, const struct disk_e
 static int compare(struct tool_image *one, struct tool_image *two, struct pair *p, bool progress)
 {
 	uint64_t s1 = disk_size(one->disk), s2 = disk_size(two->disk);
-	/* The longer one is walked through; the other one ends in zeros. */
+	/* The longer disk is read to its end; the other one counts as zeros after its own. */
 	struct tool_work w = {.disk = s1 >= s2 ? one->disk : two->disk,
 		.end = s1 >= s2 ? s1 : s2,
 		.piece = PIECE,
@@ -167,7 +170,7 @@ int tool_compare(const struct tool_command *self, int argc, char **argv)
 	return r;
 }
 
-/* Writes a piece of the overlay into its backing file. */
+/* Writes a piece of the overlay's data into its backing file. */
 static int commit_piece(struct tool_work *w, void *context, const struct disk_extent *e)
 {
 	struct pair *p = w->data;
@@ -200,7 +203,7 @@ static int commit(struct disk *overlay, struct disk *base, bool keep, bool progr
 		r = tool_run(&w);
 	if (r >= 0)
 		r = disk_flush(base);
-	/* Only what is safe in the backing file leaves the overlay. */
+	/* The overlay is emptied only after its data is safe in the backing file. */
 	return r < 0 || keep ? r : qcow2_make_empty(overlay);
 }
 
@@ -212,7 +215,10 @@ static int need_qcow2(const struct tool_image *i, const char *command)
 		disk_format_name(i->disk));
 }
 
-/* The overlay is opened alone, because its backing file is opened for writing. */
+/*
+ * Runs `commit`. The overlay is opened without its backing file, because the backing file is opened
+ * for writing separately.
+ */
 int tool_commit(const struct tool_command *self, int argc, char **argv)
 {
 	_cleanup_image_ struct tool_image i = {TOOL_IMAGE_INIT, .write = true, .alone = true};
@@ -248,7 +254,10 @@ int tool_commit(const struct tool_command *self, int argc, char **argv)
 	return r < 0 ? r : 0;
 }
 
-/* A piece that the overlay does not have: it is copied there if the new backing file differs. */
+/*
+ * Handles a piece that is not in the overlay: if the new backing file differs from the old one
+ * there, copies the old data into the overlay.
+ */
 static int rebase_piece(struct tool_work *w, void *context, const struct disk_extent *e)
 {
 	struct pair *p = w->data;
@@ -292,7 +301,10 @@ static int rebase(struct disk *overlay, struct disk *other, bool progress)
 	return r < 0 ? r : disk_flush(overlay);
 }
 
-/* The new backing file, which the command line names relative to the overlay, as the image will. */
+/*
+ * Opens the new backing file. Its name on the command line is relative to the overlay, because the
+ * image will contain it like that.
+ */
 static int open_new_base(const struct tool_image *overlay, const char *name,
 	struct tool_image *base, struct arena *a)
 {
@@ -309,7 +321,8 @@ static int open_new_base(const struct tool_image *overlay, const char *name,
 }
 
 struct rebase_options {
-	struct option_list name; /* a list, because an empty name means none */
+	/* value of the option as a list, because an empty name has a meaning: no backing file */
+	struct option_list name;
 	bool unsafe, quiet, progress;
 };
 

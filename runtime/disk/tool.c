@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the subcommands share: options, sizes, opening an image of the command line. */
+/*
+ * Functions that the subcommands share: they parse options and sizes, and open the images that the
+ * command line names.
+ */
 #include "disk/tool.h"
 
 #include <limits.h>
@@ -129,13 +132,16 @@ void tool_image_release(struct tool_image *i)
 	i->dir_path = i->real_path = NULL;
 }
 
-/* Root reads what only root can write; others, what they wrote themselves. */
+/*
+ * Returns the name of the extended attribute. For root it is one that only root can write; for an
+ * ordinary user it is one that the user can write.
+ */
 static const char *xattr_name(void)
 {
 	return geteuid() == 0 ? "trusted." XATTR : "user." XATTR;
 }
 
-/* The directory that was remembered when the overlay was made, or NULL. */
+/* Returns the directory that was stored in the attribute when the overlay was made, or NULL. */
 static char *remembered(const struct tool_image *i)
 {
 	char value[PATH_MAX];
@@ -224,7 +230,7 @@ int tool_open(struct tool_image *i)
 	return r < 0 ? r : disk_open(&i->disk, take_fd(&fd), &o);
 }
 
-/* The directory that both paths have in common, in place of the first one. */
+/* Shortens the path a to the directory that it has in common with the path b. */
 static void cut_to_common(char *a, const char *b)
 {
 	size_t common = 0;
@@ -249,7 +255,10 @@ int tool_allow_backing(const char *path, const char *backing)
 	if (!base)
 		return err_sys("%s: backing file \"%s\"", path, backing);
 	cut_to_common(overlay, base);
-	/* Where attributes cannot be kept, --backing has to say it each time. */
+	/*
+	 * If the file system has no attributes, this is not an error; the user then has to give
+	 * --backing each time.
+	 */
 	if (setxattr(path, xattr_name(), overlay, strlen(overlay), 0) < 0)
 		return 0;
 	return 0;

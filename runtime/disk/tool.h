@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson-disk, the program behind `caisson disk`. It is a program of its own, so that `caisson`
- * carries no compression library. Each subcommand is a file with a run function, which returns an
- * exit code, or -errno with the message set.
+ * caisson-disk: the program that `caisson disk` executes. It is a program of its own, so that
+ * `caisson` needs no compression libraries. Each subcommand is a file with a run function, which
+ * returns an exit code, or -errno with the message set.
  */
 #pragma once
 #include <stdio.h>
@@ -16,9 +16,9 @@
 
 struct tool_command {
 	const char *name;
-	const char *usage;   /* behind "caisson disk NAME " */
-	const char *summary; /* one line */
-	const char *text;    /* what --help says more */
+	const char *usage;   /* arguments in the usage line, after "caisson disk NAME " */
+	const char *summary; /* what the command does, in one line */
+	const char *text;    /* further text for --help */
 	int (*run)(const struct tool_command *self, int argc, char **argv);
 };
 
@@ -34,16 +34,17 @@ int tool_check(const struct tool_command *self, int argc, char **argv);
 int tool_compare(const struct tool_command *self, int argc, char **argv);
 
 /*
- * Parses options; prints --help itself. 1: help was printed. The number of arguments is checked,
- * and their number is *ret_n.
+ * Parses options, and prints the help if --help was given; then it returns 1, else 0. *ret_n is the
+ * number of arguments, which must be in the range from min to max.
  */
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
 	char **argv, int *ret_n, int min, int max) must_check;
 
-/* How an image of the command line is opened. */
+/* An image on the command line, and how to open it. */
 struct tool_image {
-	const char *path, *format; /* format NULL: the file name's ending says it */
-	const char *backing;       /* --backing: "on", "off", or a directory */
+	/* path and format of the image; format NULL: the ending of the file name says it */
+	const char *path, *format;
+	const char *backing; /* value of --backing: "on", "off", or a directory */
 	const char *backing_format;
 	bool write, shared, alone, unsafe, ignore_dirty, discard_zeroed;
 
@@ -87,24 +88,32 @@ int tool_open(struct tool_image *i) must_check;
 		"quiet", 'q', OPTION_FLAG, &(to), NULL, "print nothing" \
 	}
 
-/* The options that tool_open() uses: for what opens the backing file by itself. */
+/*
+ * Sets the options that tool_open() would use, for commands that open the backing file themselves.
+ */
 int tool_use_directory(struct tool_image *i, struct disk_options *o) must_check;
 
-/* The format that a file's name ends in, or an error that asks for it. option: "-f" */
+/*
+ * Finds the format by the ending of the file name. If the ending is unknown, returns an error that
+ * asks the user for `option`, such as "-f".
+ */
 int tool_format(const char *path, const char *format, const char *option, const char **ret)
 	must_check;
 
-/* "10G" and the like; what: the option or argument, for the message. Rounded up to sectors. */
+/*
+ * Parses a size such as "10G" and rounds it up to whole sectors. `what` is the option or argument
+ * for the error message.
+ */
 int tool_size(const char *text, const char *what, uint64_t *ret) must_check;
 const char *tool_human(uint64_t bytes, char *buf, size_t size);
 
-/* The list of snapshots, as `info` and `snapshot -l` print it. */
+/* Adds the list of snapshots as `info` and `snapshot -l` print it. */
 int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all) must_check;
 
 int tool_print(const char *text, size_t len) must_check;
 int tool_print_json(struct json_out *o) must_check;
 
-/* -o NAME=VALUE,NAME=VALUE: of what create and convert make. */
+/* The image that create or convert makes, with the options -o NAME=VALUE,NAME=VALUE. */
 struct tool_target {
 	const char *path, *format;
 	struct qcow2_create qcow2;
@@ -112,26 +121,33 @@ struct tool_target {
 };
 int tool_parse_target(const struct option_list *o, struct tool_target *t, struct arena *a)
 	must_check;
-/* Makes the file, of t->qcow2.size bytes. */
+/* Makes the image file for a disk of t->qcow2.size bytes. */
 int tool_make_target(const struct tool_target *t) must_check;
 
-/* Remembers, out of the image's content, beneath which directory its backing file may be. */
+/*
+ * Stores in an attribute of the image's file, not in the image, beneath which directory its backing
+ * file may be.
+ */
 int tool_allow_backing(const char *path, const char *backing) must_check;
 
-/* Work on a disk in pieces, by several threads. */
+/* Work that several threads do on a disk, piece by piece. */
 struct tool_work {
 	struct disk *disk;
 	uint64_t end;
-	uint64_t piece; /* the largest one, and pieces begin at multiples of `align` */
+	uint64_t piece; /* largest piece in bytes; pieces begin at multiples of `align` */
 	uint64_t align;
 	unsigned threads;
-	bool all; /* pieces that read as zeros too; else only those that have data */
-	bool top; /* only what the first image of the chain has */
+	bool all; /* process pieces that are zeros too, not only those with data */
+	bool top; /* process only data of the first image of the chain, not of its backing files */
 	bool progress;
 	const char *what;
-	/* Runs in several threads at a time. Returns 0, or 1 to end the work, or -errno. */
+	/*
+	 * Processes one piece. Runs in several threads at the same time. Returns 0, 1 to end the
+	 * work, or -errno.
+	 */
 	int (*process)(struct tool_work *w, void *context, const struct disk_extent *e);
-	int (*context_new)(struct tool_work *w, void **ret); /* one for each thread */
+	/* makes a context, which is called once for each thread */
+	int (*context_new)(struct tool_work *w, void **ret);
 	void (*context_free)(void *context);
 	void *data;
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A disk in pieces, for several threads. A thread takes the next piece under a lock, where the map
- * is asked too, so that holes cost nothing but the question; then it works on the piece by itself.
+ * Processes a disk in pieces with several threads. Each thread finds its next piece under a lock,
+ * and asks there for the map of the disk, so that holes cost only that question. Then it processes
+ * the piece without the lock.
  */
 #include <pthread.h>
 
@@ -15,9 +16,10 @@ struct state {
 	struct tool_work *w;
 	pthread_mutex_t lock;
 	uint64_t next;
-	struct disk_extent known; /* what the map said last: it may be longer than a piece */
+	/* the extent that the map returned last, which may be longer than a piece */
+	struct disk_extent known;
 	int64_t shown;
-	int result; /* 1: ended early, -errno: failed */
+	int result; /* 1: a thread has ended the work early; -errno: a thread has failed */
 	char message[ERR_MAX];
 };
 
@@ -32,7 +34,10 @@ static void show_progress(struct state *s, bool last)
 		s->w->end ? 100.0 * (double)s->next / (double)s->w->end : 100.0, last ? "\n" : "");
 }
 
-/* What is at s->next. Some file systems look through a whole extent to find its end: ask once. */
+/*
+ * Finds the extent at s->next. An extent is remembered, because some file systems read all of a
+ * long extent to find its end.
+ */
 static int map_next(struct state *s, struct disk_extent *e)
 {
 	struct tool_work *w = s->w;
@@ -52,8 +57,9 @@ static int map_next(struct state *s, struct disk_extent *e)
 }
 
 /*
- * The next piece that is to be worked on; length 0: there is none. It begins and ends at multiples
- * of `align`, so it may reach into neighbouring extents: the kind is exact only for empty pieces.
+ * Finds the next piece that has to be processed; length 0: there is none. It begins and ends at
+ * multiples of `align`, so it may include parts of neighbouring extents: only for empty pieces is
+ * the kind exact.
  */
 static int claim(struct state *s, struct disk_extent *e)
 {

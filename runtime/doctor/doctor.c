@@ -44,7 +44,7 @@ int doctor_find_program(struct arena *a, const char *name, const char **ret)
 	struct stat st;
 
 	*ret = NULL;
-	/* The same directories that execvp(3) takes if PATH is not set. */
+	/* Without PATH the default directories are the same as in execvp(3). */
 	for (const char *p = path ? path : "/bin:/usr/bin"; *p;) {
 		size_t len = strcspn(p, ":");
 		const char *file = arena_printf(a, "%.*s%s%s", (int)len, p, len ? "/" : "", name);

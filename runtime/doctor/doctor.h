@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which isolation modes this host can run, and for each no: why, and what to do.
+ * Finds out which isolation modes this host can run, and for each one that it cannot: why, and what
+ * to do.
  *
- *	doctor_examine(&arena, &d);
- *	for (i = 0; i < d.n; i++)
- *		... d.v[i].mode, .name, .verdict, .text
+ * 	doctor_examine(&arena, &d);
+ * 	for (i = 0; i < d.n; i++)
+ * 		... d.v[i].mode, .name, .verdict, .text
  *
  * The examination leaves nothing behind: namespaces are tried in a child process that ends. The
  * only program that it starts is `qemu-system-x86_64 -version`. Strings live in the arena.
@@ -24,32 +25,37 @@ enum doctor_mode {
 
 enum doctor_verdict {
 	DOCTOR_OK,
-	DOCTOR_WARNING, /* the mode runs, except for what the text says */
-	DOCTOR_NO,      /* the mode does not run */
+	DOCTOR_WARNING, /* the mode works, except for what the text says */
+	DOCTOR_NO,      /* the mode does not work */
 };
 
 struct doctor_check {
 	enum doctor_mode mode;
 	enum doctor_verdict verdict;
 	const char
-		*name; /* "kernel", "cgroup", ...: one word, different for each check of a mode */
-	const char *text; /* one line: what was found, and after a warning or a no what to do */
+		/*
+		 * name of the check in one word, such as "kernel"; each check of a mode has another
+		 * one
+		 */
+		*name;
+	/* one line: what was found, and for a warning or a "no" also what to do */
+	const char *text;
 };
 
 #define DOCTOR_MAX_CHECKS 48
 
 struct doctor {
-	struct doctor_check v[DOCTOR_MAX_CHECKS]; /* in the order of modes */
+	struct doctor_check v[DOCTOR_MAX_CHECKS]; /* the results, in the order of modes */
 	size_t n;
-	bool runs[DOCTOR_MODES]; /* the mode has no check that is a no */
+	bool runs[DOCTOR_MODES]; /* whether each mode works: no check of it has the result "no" */
 };
 
-/* Fails only if memory runs out. */
+/* Does all checks. Fails only if memory runs out. */
 int doctor_examine(struct arena *a, struct doctor *ret) must_check;
 
-const char *doctor_verdict_name(enum doctor_verdict v); /* "ok", "warning", "no" */
+const char *doctor_verdict_name(enum doctor_verdict v); /* Returns "ok", "warning" or "no". */
 
-/* --- shared by the files of doctor/ --- */
+/* --- declarations for the files of doctor/ only --- */
 
 struct doctor_ctx {
 	struct arena *arena;
@@ -57,17 +63,18 @@ struct doctor_ctx {
 	enum doctor_mode mode;
 };
 
-/* Adds a check's result. name must be a constant. */
+/* Adds the result of a check. name must be a string constant. */
 int doctor_report(struct doctor_ctx *c, enum doctor_verdict v, const char *name, const char *fmt,
 	...) must_check printf_like(4, 5);
 
-/* Looks for a program in $PATH. *ret: its path, in the arena, or NULL. */
+/* Looks for a program in $PATH. *ret is its path, in the arena, or NULL if there is none. */
 int doctor_find_program(struct arena *a, const char *name, const char **ret) must_check;
 
 /*
- * Whether Linux of this release (uname -r) and version (uname -v, where Debian's kernels name the
- * release that they are made from) has the fix of CVE-2026-53359: a guest that runs guests could
- * get out to the host. *ret_fix: the release of its series that has it, or of the next series.
+ * Says whether a Linux kernel has the fix of CVE-2026-53359, by which a guest that runs guests
+ * could get out to the host. release is from uname -r. version is from uname -v, where Debian's
+ * kernels name the release that they are made from. *ret_fix is the release of the kernel's series
+ * that has the fix, or of the next series that does.
  */
 bool doctor_nested_fixed(const char *release, const char *version, const char **ret_fix);
 

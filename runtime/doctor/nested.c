@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checks whether guests on this host's KVM may run guests, and whether its kernel is safe then. */
+/*
+ * Checks whether guests on this host's KVM may run guests of their own, and whether the host's
+ * kernel is safe then.
+ */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/utsname.h>
@@ -25,13 +28,19 @@ static bool is_series(const struct release *a, const struct release *b)
 
 bool doctor_nested_fixed(const char *release, const char *version, const char **ret_fix)
 {
-	/* In the order of the series. Series that are not listed ended before the fix was made. */
+	/*
+	 * The first fixed release of each series, in order. Series that are not listed ended before
+	 * the fix was made.
+	 */
 	static const char *const fixes[] = {
 		"5.10.260", "5.15.211", "6.1.177", "6.6.144", "6.12.95", "6.18.38", "7.1.3"};
 	const char *debian = strstr(version, "Debian ");
 	struct release is = {0}, fix = {0};
 
-	/* The ABI number in the release of a Debian kernel looks like the release of Linux. */
+	/*
+	 * Debian's text in `version` is preferred, because the ABI number in the release of a
+	 * Debian kernel looks like a release of Linux.
+	 */
 	if (!debian || !read_release(debian + strlen("Debian "), &is))
 		if (!read_release(release, &is) &&
 			sscanf(release, "%d.%d", &is.major, &is.minor) != 2)
@@ -47,7 +56,7 @@ bool doctor_nested_fixed(const char *release, const char *version, const char **
 	return true;
 }
 
-/* Returns the name of the module that lets guests run guests, or NULL. */
+/* Returns the name of the kernel module that lets guests run guests, or NULL. */
 static const char *find_nesting_module(void)
 {
 	static const char *const modules[] = {"kvm_intel", "kvm_amd"};

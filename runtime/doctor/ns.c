@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checks what containers in namespaces need of the host. */
+/* Checks whether the host has what containers in namespaces need. */
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stdio.h>
@@ -36,7 +36,7 @@ static int check_kernel(struct doctor_ctx *c)
 		uts.release, NEED_MAJOR, NEED_MINOR);
 }
 
-/* Returns 0 if unshare(2) with these flags works here, else its errno. A child process tries it. */
+/* Tries unshare(2) with these flags in a child process. Returns 0 if it works, else its errno. */
 static int try_unshare(int flags)
 {
 	int status;
@@ -53,8 +53,8 @@ static int try_unshare(int flags)
 }
 
 /*
- * Distributions have switches that forbid user namespaces to ordinary users. Returns how to change
- * the one that is set, or NULL.
+ * Returns how to change the sysctl by which this distribution forbids user namespaces to ordinary
+ * users, or NULL if there is none.
  */
 static const char *who_forbids(void)
 {
@@ -128,7 +128,7 @@ static int check_cgroup(struct doctor_ctx *c)
 				: "");
 	if (r < 0 || geteuid() == 0)
 		return r;
-	/* cg_resolve() makes no cgroup; it only tells whether this user may make one. */
+	/* cg_resolve() makes no cgroup; it only finds out whether this user may make one. */
 	r = cg_resolve(c->arena, &(struct cg_options){.id = "doctor", .rootless = true}, &cg);
 	if (r < 0 || cg.refused)
 		return doctor_report(c, DOCTOR_WARNING, "delegation",
@@ -154,7 +154,7 @@ static int check_seccomp(struct doctor_ctx *c)
 			: "");
 }
 
-/* Whether the kernel has overlay already, or could load it as a module. */
+/* Checks whether the kernel has the overlay file system, or could load it as a module. */
 static int check_overlay(struct doctor_ctx *c)
 {
 	_cleanup_strbuf_ struct strbuf known = {0}, dep = {0};
@@ -176,7 +176,10 @@ static int check_overlay(struct doctor_ctx *c)
 		"a kernel with CONFIG_OVERLAY_FS");
 }
 
-/* Whether a line of /etc/subuid or /etc/subgid gives ids to the user; NULL: to any user. */
+/*
+ * Says whether a line of /etc/subuid or /etc/subgid gives ids to the user. If user is NULL, a line
+ * for any user counts.
+ */
 static bool has_ids(const char *path, const char *user)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -211,7 +214,7 @@ static int check_rootless(struct doctor_ctx *c)
 	if (r < 0)
 		return r;
 	if (geteuid() != 0 && !user)
-		user = ""; /* a user without a name: only lines with its number count */
+		user = ""; /* The user has no name, so only lines with the user's number count. */
 	if (!uidmap || !gidmap)
 		return doctor_report(c, DOCTOR_WARNING, "rootless",
 			"%s can map one id only: newuidmap and newgidmap are not there; install "

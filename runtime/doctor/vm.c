@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checks what microVMs need of the host, on KVM and on QEMU. */
+/* Checks whether the host has what microVMs need, on KVM and on QEMU. */
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -34,7 +34,10 @@ static int check_guest_kernel(struct doctor_ctx *c)
 		k.tuned ? ", caisson's own" : "");
 }
 
-/* The interfaces of the container's network namespace reach the guest through a tap. */
+/*
+ * Checks /dev/net/tun, because the interfaces of the container's network namespace reach the guest
+ * through taps.
+ */
 static int check_tun(struct doctor_ctx *c)
 {
 	_cleanup_fd_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -59,7 +62,7 @@ int doctor_kvm(struct doctor_ctx *c)
 	return r < 0 ? r : check_tun(c);
 }
 
-/* Runs in the child. */
+/* Executes `PATH -version` in the child process. */
 static void exec_version(const char *path, int out)
 {
 	char *const argv[] = {(char *)path, (char *)"-version", NULL};
@@ -73,7 +76,7 @@ static void exec_version(const char *path, int out)
 	_exit(127);
 }
 
-/* Reads what QEMU prints, at most size - 1 bytes and for at most VERSION_MS. */
+/* Reads what QEMU prints: at most size - 1 bytes, and for at most VERSION_MS. */
 static void read_version(int fd, char *text, size_t size)
 {
 	long end = clock_ms() + VERSION_MS;
@@ -93,7 +96,10 @@ static void read_version(int fd, char *text, size_t size)
 	text[len] = '\0';
 }
 
-/* Runs PATH -version. *ret_major is 0 if the output is not understood. */
+/*
+ * Runs `PATH -version` and reads the version from the output. *ret_major is 0 if there is no
+ * version in it.
+ */
 static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 {
 	char text[512];
@@ -110,7 +116,7 @@ static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 		exec_version(path, out);
 	fd_close(&out);
 	read_version(in, text, sizeof(text));
-	kill(pid, SIGKILL); /* the version was read, or QEMU hangs */
+	kill(pid, SIGKILL); /* QEMU is no longer needed, or it hangs. */
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	if (sscanf(text, "QEMU emulator version %d.%d", ret_major, ret_minor) != 2)
@@ -119,13 +125,14 @@ static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 }
 
 /*
- * Whether QEMU has a machine or device of each type. The type names are searched in the file, where
- * they are string constants, because to ask QEMU (-machine help) would start it once for each
- * question.
+ * Finds out which of these machine and device types QEMU has. It searches for their names in QEMU's
+ * file, where they are string constants, because asking QEMU (-machine help) would start it once
+ * for each question.
  */
 static int has_types(const char *path, const char *const *types, size_t n, bool *found)
 {
-	const size_t keep = 64; /* longer than a type's name */
+	/* bytes that two neighbouring pieces have in common; longer than any type's name */
+	const size_t keep = 64;
 	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	_cleanup_free_ char *chunk = malloc(SCAN_CHUNK);
 	size_t have = 0;
@@ -164,7 +171,7 @@ static int check_devices(struct doctor_ctx *c, const char *path)
 
 	if (r == -ENOMEM)
 		return r;
-	if (r < 0) /* a file that may be executed but not read */
+	if (r < 0) /* The file may be executed but not read, so this is not known. */
 		return doctor_report(c, DOCTOR_WARNING, "machine", "%s", err_msg());
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
 		if (!found[i])

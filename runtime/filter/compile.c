@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Turns linux.seccomp into a BPF program, by libseccomp or from the cache.
+ * Turns linux.seccomp into a BPF program, by libseccomp or from a cache of such programs.
  *
- * Theory of operation. Compiling an engine's usual profile takes longer than making the container.
- * The program depends only on the profile, on libseccomp's version and on this file, so the cache's
- * key is made of these, written out as bytes. A hash of the key is the name of the cache file. The
- * file holds the whole key and is used only if that is equal byte by byte, so that a collision of
- * hashes costs a compilation and nothing else. A file that is cut off, damaged, another user's or
- * writable by others is ignored and replaced.
+ * Theory of operation. Compiling the usual profile of an engine takes longer than making the
+ * container. The program depends only on the profile, on libseccomp's version and on this file, so
+ * the cache's key consists of these, written out as bytes. A hash of the key is the name of the
+ * cache
+ * file. The file contains the whole key and is used only if the key is equal byte by byte, so that
+ * a
+ * collision of hashes only costs a compilation. If a file is cut off, damaged, owned by another
+ * user
+ * or writable by others, it is ignored and replaced.
  *
- *	cache file = struct cache_head, key, program (struct sock_filter[])
+ * 	cache file = struct cache_head, key, program (struct sock_filter[])
  *
- * The caller gets a descriptor, of the cache file or of a memfd, that is positioned at the
- * program's first instruction; reading to its end gives the program.
+ * The caller gets a descriptor of the cache file or of a memfd. Its offset is at the program's
+ * first
+ * instruction, and the program ends where the file ends.
  *
- * Flags (SECCOMP_FILTER_FLAG_*) and no_new_privs are matters of loading: see step/seccomp.c.
+ * SECCOMP_FILTER_FLAG_* and no_new_privs only matter when the filter is loaded: see step/seccomp.c.
  */
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -31,16 +35,19 @@
 #include "filter/filter.h"
 #include "filter/stub.h"
 
-#define CACHE_FORMAT 1 /* raise this with every change of what is compiled from the same profile */
+/* version of the compiled result; raise it when the same profile is compiled to another program */
+#define CACHE_FORMAT 1
 #define CACHE_MAGIC "caisbpf1"
 #define CACHE_MAX (4 * 1024 * 1024)
 #define NAME_SIZE 48
-#define MAX_ARGS 6 /* number of arguments of a system call */
+#define MAX_ARGS 6 /* how many arguments a system call has */
 
 struct cache_head {
 	char magic[8];
 	uint64_t
-		/* against damage, not malice: only the runtime's user can write here */
+		/*
+		 * detects damage, not malice, because only the runtime's user can write to the file
+		 */
 		program_hash;
 	uint32_t key_len, program_len;
 };
@@ -52,7 +59,7 @@ static void ctx_release(scmp_filter_ctx *ctx)
 }
 #define _cleanup_ctx_ __attribute__((cleanup(ctx_release), unused))
 
-/* The hash is FNV-1a. */
+/* Hashes the bytes (FNV-1a). */
 static uint64_t hash_bytes(const void *data, size_t len)
 {
 	const unsigned char *p = data;
@@ -88,8 +95,8 @@ static int key_add_rule(struct strbuf *b, const struct spec_seccomp_rule *rule)
 }
 
 /*
- * Every list has its length in front and every name its NUL behind, so that different profiles have
- * different bytes.
+ * Writes the cache's key. Every list begins with its length and every name ends with its NUL, so
+ * that different profiles have different bytes.
  */
 static int make_key(const struct spec_seccomp *s, struct strbuf *b)
 {
@@ -106,7 +113,10 @@ static int make_key(const struct spec_seccomp *s, struct strbuf *b)
 	return r < 0 ? err_set(ENOMEM, "out of memory") : 0;
 }
 
-/* Returns -ENOENT for anything but a sound file of this key. No message is needed then. */
+/*
+ * Opens the cache file. Returns -ENOENT, without a message, if it is missing, damaged or has
+ * another key.
+ */
 static int cache_open(int dir, const char *name, const struct strbuf *key)
 {
 	_cleanup_fd_ int fd =
@@ -136,9 +146,8 @@ static int cache_open(int dir, const char *name, const struct strbuf *key)
 }
 
 /*
- * Writes a file under a random name and renames it, so that two runtimes can compile
- * the same profile at once. It is no failure if this fails, because the next container compiles
- * again.
+ * Writes a cache file under a random name and renames it, so that two runtimes can compile the same
+ * profile at once. A failure is ignored, because the next container can compile again.
  */
 static void cache_write(
 	int dir, const char *name, const struct strbuf *key, const struct strbuf *program)
@@ -195,15 +204,15 @@ static const char *arch_name(uint32_t arch)
 static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 {
 	/*
-	 * Every new filter has the native architecture; it stays, because a container needs to make
-	 * calls.
+	 * Every new filter already has the native architecture, which is always kept, because the
+	 * container could not make any system call without it.
 	 */
 	for (size_t i = 0; i < s->narchitectures; i++) {
 		int r = seccomp_arch_add(ctx, s->architectures[i]);
 		if (r == -EDOM || r == -EINVAL || r == -ENOTSUP)
 			/*
-			 * The architecture has another byte order, or libseccomp does not know it.
-			 * No process of this kernel can have it, so that the filter is the same
+			 * This machine cannot run programs of the architecture: libseccomp does not
+			 * know it, or it has another byte order. So the filter works the same
 			 * without it.
 			 */
 			log_debug("linux.seccomp.architectures[%zu]: %s (0x%x) is left out: this "
@@ -216,9 +225,10 @@ static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 }
 
 /*
- * Says whether a rule compares one argument twice. libseccomp takes one comparison for each
- * argument, and all of them must hold. runc makes a rule of its own of each comparison of such a
- * rule, so that any of them may hold, and engines' profiles are written for that.
+ * Says whether a rule compares one argument twice. libseccomp accepts one comparison per argument,
+ * and all comparisons of a rule must be true. For a rule that compares an argument twice, runc
+ * makes a rule of each comparison, so that any of them may be true, and engines' profiles are
+ * written for that.
  */
 static bool compares_twice(const struct spec_seccomp_rule *rule)
 {
@@ -256,7 +266,10 @@ static int add_rule(scmp_filter_ctx ctx, const struct spec_seccomp *s, size_t in
 	const struct spec_seccomp_rule *rule = &s->rules[index];
 	struct scmp_arg_cmp cmp[32] = {0};
 
-	/* libseccomp refuses such a rule, which changes nothing. */
+	/*
+	 * The rule has the default action, so it changes nothing. It is skipped, because libseccomp
+	 * refuses it.
+	 */
 	if (rule->action == s->default_action)
 		return 0;
 	if (rule->nargs > ARRAY_SIZE(cmp))
@@ -268,7 +281,10 @@ static int add_rule(scmp_filter_ctx ctx, const struct spec_seccomp *s, size_t in
 			return err_set(EINVAL,
 				"syscalls[%zu].args[%zu].index: expected 0 to %d, found %u", index,
 				i, MAX_ARGS - 1, a->index);
-		/* For SCMP_CMP_MASKED_EQ, value is the mask and valueTwo is what has to remain. */
+		/*
+		 * For SCMP_CMP_MASKED_EQ, value is the mask, and valueTwo is compared with the
+		 * masked argument.
+		 */
 		cmp[i] = (struct scmp_arg_cmp){
 			a->index, (enum scmp_compare)a->op, a->value, a->value_two};
 	}
@@ -293,8 +309,8 @@ static size_t count_names(const struct spec_seccomp *s)
 }
 
 /*
- * Refuses, before anything is made, what no kernel could load and what would block this process for
- * ever.
+ * Refuses, before anything is made, profiles that no kernel could load or that would block this
+ * process forever.
  */
 static int check_profile(const struct spec_seccomp *s)
 {
@@ -310,8 +326,8 @@ static int check_profile(const struct spec_seccomp *s)
 }
 
 /*
- * Writes the program into ret: first the stub of stub.h, then what libseccomp makes of the
- * rules.
+ * Writes the program into ret: first the part from stub.h, then the one that libseccomp makes of
+ * the rules.
  */
 static int compile_profile(const struct spec_seccomp *s, struct strbuf *ret)
 {
@@ -322,9 +338,9 @@ static int compile_profile(const struct spec_seccomp *s, struct strbuf *ret)
 			EINVAL, "defaultAction: libseccomp does not take 0x%x", s->default_action);
 	int r = add_archs(ctx, s);
 	/*
-	 * libseccomp then makes a binary tree of the call numbers and no list, which costs a few
-	 * comparisons for a call and not hundreds. Before 2.5.5 it gets small filters wrong that
-	 * way.
+	 * This makes libseccomp build a binary tree of the call numbers instead of a list, so that
+	 * a call costs a few comparisons and not hundreds. It is only set for large filters,
+	 * because libseccomp before 2.5.5 compiles small ones wrongly this way.
 	 */
 	if (r >= 0 && count_names(s) > 32)
 		seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);

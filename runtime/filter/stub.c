@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * glibc tries a new system call first and falls back to an old one if it gets ENOSYS. A profile
- * that is older than the new call answers it with the profile's default action, mostly EPERM, and
- * programs fail on a newer kernel or distribution. So runc answers ENOSYS for every number above
- * the largest one that the profile names (on that architecture), because the author of the profile
- * can only have known the calls up to there.
+ * Adds to a filter the part that answers ENOSYS for system calls that are newer than the profile.
  *
- * caisson does the same if the default action is to return an error. A default of killing, tracing
+ * glibc tries a new system call first and uses an old one instead if it gets ENOSYS. A profile that
+ * is
+ * older than the new call answers with the profile's default action, mostly EPERM, and so programs
+ * fail on a newer kernel or distribution. Therefore runc answers ENOSYS for every number above the
+ * largest one that the profile names (on that architecture), because the author of the profile can
+ * only have known the calls up to there.
+ *
+ * caisson does this too if the default action is to return an error. A default of killing, tracing
  * or notifying is a policy and stays as the configuration says, although runc's stub covers killing
  * too. A default of ENOSYS needs no stub.
  *
  * The program loads the architecture. It has a section for each architecture of the filter, and
- * skips those of other architectures. A section loads the number of the call, returns ENOSYS if the
- * number is too large, and else jumps to the end, where libseccomp's program begins with loads of
- * its own.
+ * skips those of other architectures. A section loads the number of the call and returns ENOSYS if
+ * the number is too large. Otherwise it jumps to the end, where libseccomp's program begins.
  */
 #include "filter/stub.h"
 
@@ -22,14 +24,18 @@
 #include <seccomp.h>
 #include <stddef.h>
 
-#define X32_BIT 0x40000000 /* __X32_SYSCALL_BIT: the calls of x32 have it, those of x86-64 do not */
-#define MAX_SECTIONS 24    /* more than the architectures that libseccomp knows */
-#define SECTION_SIZE 12    /* instructions, at most */
+/*
+ * the kernel's __X32_SYSCALL_BIT, which is set in the numbers of x32 calls and not in those of
+ * x86-64
+ */
+#define X32_BIT 0x40000000
+#define MAX_SECTIONS 24 /* limit of architectures; more than libseccomp knows */
+#define SECTION_SIZE 12 /* largest number of instructions in a section */
 
 struct section {
-	uint32_t arch; /* AUDIT_ARCH_* */
-	int last;      /* the largest number that the profile names; -1: it names none */
-	int last_x32;  /* x86-64 only */
+	uint32_t arch; /* architecture of the section (AUDIT_ARCH_*) */
+	int last;      /* largest call number that the profile names; -1: it names none */
+	int last_x32;  /* on x86-64: the largest number of an x32 call; -1: none */
 };
 
 struct prog {
@@ -49,8 +55,8 @@ static int last_call(const struct spec_seccomp *s, uint32_t arch)
 	for (size_t i = 0; i < s->nrules; i++) {
 		for (size_t n = 0; n < s->rules[i].names.n; n++) {
 			/*
-			 * A negative number is libseccomp's own, for a call that the architecture
-			 * lacks.
+			 * A negative number means that the architecture lacks the call: libseccomp
+			 * made it up.
 			 */
 			int nr = seccomp_syscall_resolve_name_arch(arch, s->rules[i].names.v[n]);
 			if (nr > last)
@@ -64,8 +70,8 @@ static void add_section(
 	struct section *sections, size_t *n, const struct spec_seccomp *s, uint32_t arch)
 {
 	/*
-	 * The values of SCMP_ARCH_* are those of AUDIT_ARCH_*, except for x32, which the kernel
-	 * reports as x86-64.
+	 * The values of SCMP_ARCH_* are equal to those of AUDIT_ARCH_*, except for x32, which the
+	 * kernel reports as x86-64.
 	 */
 	uint32_t audit = arch == SCMP_ARCH_X32 ? SCMP_ARCH_X86_64 : arch;
 	size_t i = 0;
@@ -87,7 +93,10 @@ static void emit_limit(struct prog *p, int last)
 	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS));
 }
 
-/* The distance of a jump to the end is a placeholder at first, which seccomp_stub() fills in. */
+/*
+ * Writes the instructions of a section. The distance of its jump to the end is a placeholder, which
+ * seccomp_stub() fills in later.
+ */
 static void emit_section(struct prog *p, const struct section *s)
 {
 	const struct sock_filter to_end = BPF_STMT(BPF_JMP | BPF_JA, UINT32_MAX);
@@ -98,8 +107,8 @@ static void emit_section(struct prog *p, const struct section *s)
 			BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
 	if (s->arch == SCMP_ARCH_X86_64) {
 		/*
-		 * If the profile has only one of the two modes, the other goes on to libseccomp's
-		 * program, which kills.
+		 * If the profile has calls of only one of the two modes, calls of the other go on
+		 * to libseccomp's program, which kills.
 		 */
 		uint8_t native = s->last >= 0 ? 3 : 1;
 		emit(p, (struct sock_filter)BPF_JUMP(
@@ -110,8 +119,8 @@ static void emit_section(struct prog *p, const struct section *s)
 	} else {
 		if (s->arch == SCMP_ARCH_S390 || s->arch == SCMP_ARCH_S390X) {
 			/*
-			 * If the number does not fit into the instruction that makes the call, the
-			 * kernel sees call 0.
+			 * If the call's number does not fit into the instruction that makes the
+			 * call, the kernel reports call 0.
 			 */
 			emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1));
 			emit(p, (struct sock_filter)BPF_STMT(

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The system calls that each kind of thread may make, with the code that makes them. The kernel
- * kills the process at a call that is not listed, and its log tells which call it was ("audit:
- * type=1326 ... syscall=NUMBER").
+ * The system calls that each kind of thread of the monitor may make, and the files that make them.
+ * The
+ * kernel kills the process at a call that is not listed, and its log tells which call it was
+ * ("audit: type=1326 ... syscall=NUMBER").
  *
- * The filters are compiled while there is one thread, because the other threads have small stacks
- * and no heap of their own; they only load the filters. A build with sanitizers has no filters,
- * because the calls of the sanitizers' runtimes differ with each compiler.
+ * The filters are compiled while there is only one thread, because the other threads have small
+ * stacks and no heap of their own; they only load the filters. A build with sanitizers has no
+ * filters, because the sanitizers' runtimes make other calls with each compiler.
  */
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
@@ -37,7 +38,7 @@
 
 struct call {
 	int number;
-	unsigned threads; /* bits 1 << enum jail_thread */
+	unsigned threads; /* which kinds of threads may make the call: bits 1 << enum jail_thread */
 };
 
 #define L (1u << JAIL_LOOP)
@@ -45,89 +46,111 @@ struct call {
 #define V (1u << JAIL_VCPU)
 
 static const struct call calls[] = {
-	/* monitor.c: the event loop; agent.c: a peer that is slow to read. vm/run.c,
-	 * vhost/back.c, vsock_stream.c; vhost/front.c waits for the server's answers, in the vCPU
-	 * that wrote the device's status */
+	/*
+	 * For the event loop in monitor.c; for peers that are slow to read in agent.c; for
+	 * vm/run.c, vhost/back.c and vsock_stream.c; in vhost/front.c to wait for the server's
+	 * answers, in the vCPU that wrote the device's status.
+	 */
 	{SCMP_SYS(poll), L | D | V},
 	{SCMP_SYS(ppoll), L | D | V},
-	/* monitor.c: signals, the guest's console, the agent's messages; guest.c: the container's
-	 * compiled filter, for the guest. Kicks (eventfds); virtio_net.c drops stale frames at a
-	 * reset */
+	/*
+	 * In monitor.c for signals, the guest's console and the agent's messages; in guest.c for
+	 * the compiled filter of the container; for kicks (eventfds); in virtio_net.c to drop stale
+	 * frames at a reset.
+	 */
 	{SCMP_SYS(read), L | D | V},
-	/* eventfds: interrupts, kicks, streams.changed, the machine's end; the log */
+	/* For eventfds (interrupts, kicks, streams.changed, the machine's end) and for the log. */
 	{SCMP_SYS(write), L | D | V},
-	/* control.c, monitor.c: `start` and other commands */
+	/* In control.c and monitor.c to accept connections of `start` and other commands. */
 	{SCMP_SYS(accept4), L},
-	/* agent.c, channel.c: messages, with descriptors from commands. vhost/front.c and
-	 * vhost/back_messages.c: the same to the file server, or from QEMU. vsock_stream.c: sockets
-	 * as standard streams, also in the vCPU that resets the device, because what the guest has
-	 * written is sent first */
+	/*
+	 * In agent.c and channel.c for messages, which carry descriptors if they come from
+	 * commands; in vhost/front.c and vhost/back_messages.c for messages to the file server or
+	 * from QEMU; in vsock_stream.c for sockets as standard streams, also in the vCPU that
+	 * resets the device, because the guest's output is sent before the reset.
+	 */
 	{SCMP_SYS(recvmsg), L | D | V},
 	{SCMP_SYS(sendmsg), L | D | V},
 	{SCMP_SYS(recvfrom), D | V},
 	{SCMP_SYS(sendto), D | V},
 	{SCMP_SYS(shutdown), L | D | V},
-	/* streams.c: whether an exec's standard output and error are the same */
+	/*
+	 * In streams.c to find out whether an exec's standard output and error are the same file.
+	 */
 	{SCMP_SYS(kcmp), L},
-	/* streams.c: the agent has connected */
+	/* In streams.c to make the agent's stream when the agent has connected. */
 	{SCMP_SYS(socketpair), D},
-	/* agent.c; vsock_stream.c: pipes, terminals, files as standard streams; virtio_net.c: a
-	 * frame a call; console.c */
+	/*
+	 * In agent.c; in vsock_stream.c for pipes, terminals and files as standard streams; in
+	 * virtio_net.c for frames, one per call; in console.c.
+	 */
 	{SCMP_SYS(writev), L | D | V},
 	{SCMP_SYS(readv), D},
 	{SCMP_SYS(preadv2), D},
 	{SCMP_SYS(pwritev2), D | V},
-	/* vsock.c, vsock_stream.c, virtio_net.c */
+	/* In vsock.c, vsock_stream.c and virtio_net.c for their event loops. */
 	{SCMP_SYS(epoll_wait), D},
 	{SCMP_SYS(epoll_pwait), D},
 	{SCMP_SYS(epoll_ctl), L | D | V},
-	/* vhost/front.c: a new connection in the place of the old one */
+	/* In vhost/front.c to replace a lost connection by a new one under the same number. */
 	{SCMP_SYS(dup3), D},
 	/*
-	 * vsock_stream.c: the kind of a stream's descriptor. vhost/back_requests.c, memory.c:
-	 * QEMU's
+	 * In vsock_stream.c to find out the kind of a stream's descriptor; in vhost/back_requests.c
+	 * and memory.c to check descriptors that QEMU has sent.
 	 */
 	{SCMP_SYS(fstat), D},
 	{SCMP_SYS(newfstatat), D},
-	/* blk.c: reads, writes, flushes, discards */
+	/* In blk.c for reads, writes, flushes and discards of disks. */
 	{SCMP_SYS(pread64), D},
 	{SCMP_SYS(pwrite64), D},
 	{SCMP_SYS(preadv), D},
 	{SCMP_SYS(pwritev), D},
 	{SCMP_SYS(fdatasync), D},
 	{SCMP_SYS(fallocate), D},
-	/* rng.c; the heap of newer C libraries */
+	/* In rng.c, and for the heap of newer C libraries. */
 	{SCMP_SYS(getrandom), L | D | V},
-	/* All code that has descriptors: streams that end, a server that is lost, the end */
+	/*
+	 * In all code that has descriptors, for example when a stream ends, a server is lost, or
+	 * the machine ends.
+	 */
 	{SCMP_SYS(close), L | D | V},
-	/* The heap and stacks, memory.c: QEMU's guest memory, the balloon's pages. mmap(2) and
-	 * mprotect(2) are below */
+	/*
+	 * For the heap and stacks, for the guest memory that QEMU has made (memory.c), and for the
+	 * balloon's pages. mmap(2) and mprotect(2) have a condition and are listed below.
+	 */
 	{SCMP_SYS(brk), L | D | V},
 	{SCMP_SYS(munmap), L | D | V},
 	{SCMP_SYS(mremap), L | D | V},
 	{SCMP_SYS(madvise), L | D | V},
-	/* Locks, pthread_join(), and their time-outs */
+	/* For locks, pthread_join(), and their timeouts. */
 	{SCMP_SYS(futex), L | D | V},
 	{SCMP_SYS(clock_gettime), L | D | V},
 	{SCMP_SYS(restart_syscall), L | D | V},
 	/*
-	 * vcpu.c: the kick's handler; impersonate.c: the signal that the program ended by; abort()
+	 * In vcpu.c for the handler of the kick signal; in impersonate.c to end by the signal that
+	 * ended the program; for abort().
 	 */
 	{SCMP_SYS(rt_sigreturn), L | D | V},
 	{SCMP_SYS(rt_sigprocmask), L | D | V},
 	{SCMP_SYS(rt_sigaction), L},
 	{SCMP_SYS(getpid), L | D | V},
 	{SCMP_SYS(gettid), L | D | V},
-	/* engine/qemu.c, share.c: children that have ended; kill(2) is below */
+	/*
+	 * In engine/qemu.c and share.c to reap child processes. kill(2) has a condition and is
+	 * listed below.
+	 */
 	{SCMP_SYS(wait4), L},
-	/* The end, of a thread and of the process */
+	/* For the end of a thread and of the process. */
 	{SCMP_SYS(rseq), D | V},
 	{SCMP_SYS(set_robust_list), D | V},
 	{SCMP_SYS(exit), L | D | V},
 	{SCMP_SYS(exit_group), L | D | V},
 };
 
-/* A call with a condition on one argument. If a call is listed twice, either condition will do. */
+/*
+ * A call that is allowed if a condition on one argument is true. If a call is listed several times,
+ * one true condition is enough.
+ */
 struct narrow_call {
 	int number;
 	unsigned threads;
@@ -135,24 +158,31 @@ struct narrow_call {
 };
 
 static const struct narrow_call narrow_calls[] = {
-	/* Memory is never executable. */
+	/* Memory must never be executable. */
 	{SCMP_SYS(mmap), L | D | V, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
 	{SCMP_SYS(mprotect), L | D | V, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
-	/* vcpu.c; regs.c: the registers of a vCPU that can't go on */
+	/*
+	 * In vcpu.c to run a vCPU, and in regs.c to read the registers of a vCPU that cannot go on.
+	 */
 	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_RUN)},
 	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_GET_REGS)},
 	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_GET_SREGS)},
 	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_TRANSLATE)},
-	/* virtio_net.c: the offloads that the driver has accepted, or none after a reset */
+	/*
+	 * In virtio_net.c to set the offloads that the driver has accepted, or none after a reset.
+	 */
 	{SCMP_SYS(ioctl), L | D | V, SCMP_A1(SCMP_CMP_EQ, TUNSETOFFLOAD)},
-	/* vsock_stream.c: isatty() */
+	/* In vsock_stream.c for isatty(). */
 	{SCMP_SYS(ioctl), D, SCMP_A1(SCMP_CMP_EQ, TCGETS)},
-	/* monitor.c: the size of our terminal */
+	/* In monitor.c to read the size of the monitor's terminal. */
 	{SCMP_SYS(ioctl), L, SCMP_A1(SCMP_CMP_EQ, TIOCGWINSZ)},
-	/* vsock_stream.c: a stream's access mode; vhost/back_requests.c: a kick must not block */
+	/*
+	 * In vsock_stream.c to read a stream's access mode, and in vhost/back_requests.c to make
+	 * kicks non-blocking.
+	 */
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_GETFL)},
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_SETFL)},
-	/* impersonate.c, at the end: no core dump */
+	/* In impersonate.c to forbid a core dump before the process ends. */
 	{SCMP_SYS(prctl), L, SCMP_A0(SCMP_CMP_EQ, PR_SET_DUMPABLE)},
 };
 
@@ -170,20 +200,29 @@ static int add_calls(scmp_filter_ctx ctx, enum jail_thread kind)
 	return r;
 }
 
-/* Calls whose arguments are known only at run time, or that fail instead of killing the process. */
+/*
+ * Adds calls whose arguments are known only at run time, and calls that fail instead of killing the
+ * process.
+ */
 static int add_own_calls(
 	scmp_filter_ctx ctx, enum jail_thread kind, const pid_t *killable, size_t n)
 {
-	/* pthread_kill(): vcpu.c's kick. abort(). */
+	/* tgkill(2) is for pthread_kill(), by which vcpu.c kicks a vCPU, and for abort(). */
 	int r = seccomp_rule_add(
 		ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid()));
 
-	/* vsock_stream.c tries to open a stream once more for itself, and can do without. */
+	/*
+	 * openat(2) fails and does not kill, because vsock_stream.c tries to open a stream a second
+	 * time for itself, and can go on without.
+	 */
 	if (r == 0 && kind == JAIL_DEVICES)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(openat), 0);
 	if (kind != JAIL_LOOP)
 		return r;
-	/* impersonate.c: this process itself. engine/qemu.c, share.c: its children. */
+	/*
+	 * kill(2) is for this process itself (impersonate.c) and for its children (engine/qemu.c,
+	 * share.c).
+	 */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1,
 			SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid()));
@@ -191,14 +230,14 @@ static int add_own_calls(
 		if (killable[i] > 0)
 			r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1,
 				SCMP_A0(SCMP_CMP_EQ, (uint64_t)killable[i]));
-	/* impersonate.c: no core dump; for this process only. */
+	/* prlimit(2) is for impersonate.c, which forbids a core dump of this process. */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2,
 			SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, RLIMIT_CORE));
 	return r;
 }
 
-/* The filter goes through a file, because libseccomp before 2.6 has no other way. */
+/* Exports the filter through a file, because libseccomp before 2.6 has no other way. */
 static int export_filter(scmp_filter_ctx ctx, struct sock_fprog *ret)
 {
 	_cleanup_fd_ int fd = memfd_create("filter", MFD_CLOEXEC);

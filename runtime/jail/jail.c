@@ -2,16 +2,17 @@
 /*
  * Theory of operation
  *
- * A hostile guest attacks who reads its virtio rings: the threads of the monitor, or QEMU. So the
- * monitor gives up, before the guest's first instruction, what it needed to build the machine. In
- * its jail it has an empty read-only root directory, no capability and no way to get one, a user of
- * its own that owns nothing, and the container's network namespace and cgroup; each thread may only
- * make the system calls of its list (calls.c). Landlock forbids files once more, if the kernel has
- * it, and keeps the monitor from connecting to anything.
+ * A hostile guest attacks the program that reads its virtio rings: the threads of the monitor, or
+ * QEMU. So before the guest's first instruction the monitor gives up everything that it needed to
+ * build the machine. In its jail it has an empty read-only root directory, no capability and no way
+ * to get one, a user of its own that owns nothing, and the container's network namespace and
+ * cgroup.
+ * Each thread may only make the system calls of its list (calls.c). If the kernel has Landlock, it
+ * forbids files once more, and keeps the monitor from connecting to anything.
  *
- * The monitor opens nothing by name any more. Therefore it can't undo the redirection of the
- * network interfaces to their taps at the end. The taps end with their descriptors; the redirection
- * ends with the network namespace, or the next microVM in that namespace replaces it
+ * The monitor can open nothing by name in its jail. Therefore it cannot undo at the end that the
+ * network interfaces are redirected to their taps. The taps end with their descriptors. The
+ * redirection ends with the network namespace, or the next microVM in that namespace replaces it
  * (netsetup/net_tap.h).
  *
  * At the end the monitor kills its children. Without CAP_KILL it may do so only if they have the
@@ -35,8 +36,13 @@
 #include "base/path.h"
 #include "base/sys.h"
 
-#define ID_BASE 0x70000000u /* to 0x7fffffff; pids are below 2^22 */
-#define FILES_MAX 4096      /* 1024 streams, 64 commands with their descriptors, the devices */
+/* first user id of the jails; the range ends at 0x7fffffff, because pids are below 2^22 */
+#define ID_BASE 0x70000000u
+/*
+ * limit of descriptors: enough for 1024 streams, 64 commands with their descriptors, and the
+ * devices
+ */
+#define FILES_MAX 4096
 
 int jail_leave_streams(int errors)
 {
@@ -73,14 +79,17 @@ int jail_drop_rights(uid_t id)
 	for (unsigned long cap = 0; cap < 64; cap++)
 		if (prctl(PR_CAPBSET_DROP, cap) < 0 && errno != EINVAL)
 			return err_sys("drop capability %lu", cap);
-	/* EPERM: the user namespace forbids setgroups; EINVAL below: it does not map the id. */
+	/*
+	 * EPERM is ignored: the user namespace forbids setgroups(2). EINVAL from the calls below is
+	 * ignored too: the user namespace does not map the id.
+	 */
 	if (setgroups(0, NULL) < 0 && errno != EPERM)
 		return err_sys("drop the supplementary groups");
 	if ((setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0) && errno != EINVAL)
 		return err_sys("become user %u", (unsigned)id);
 	if (syscall(SYS_capset, &head, none) < 0)
 		return err_sys("drop capabilities");
-	/* Only root may trace this process or read its memory. */
+	/* A non-dumpable process cannot be traced, or its memory read, by anyone but root. */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_sys("forbid new privileges");
 	return 0;
@@ -119,27 +128,38 @@ int jail_limit(unsigned files)
 		return err_sys("read the limit of open files");
 	if (now.rlim_max > files && setrlimit(RLIMIT_NOFILE, &less) < 0)
 		return err_sys("limit open files");
-	/* A core dump would contain the guest's memory. */
+	/* No core dump may be written, because it would contain the guest's memory. */
 	if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_MEMLOCK, &none) < 0)
 		return err_sys("forbid core dumps and locked memory");
 	return 0;
 }
 
-/* struct landlock_ruleset_attr as of ABI 6, because Debian 12's header has an older one. */
+/*
+ * The kernel's struct landlock_ruleset_attr as of ABI 6, because the header in Debian 12 has an
+ * older one.
+ */
 struct landlock_rules {
 	uint64_t fs, net, scoped;
 };
-#define LANDLOCK_NET_ALL 3             /* bind and connect by TCP */
-#define LANDLOCK_SCOPE_ABSTRACT_UNIX 1 /* signals stay allowed: our children are outside */
+#define LANDLOCK_NET_ALL 3 /* flags for bind(2) and connect(2) by TCP */
+/*
+ * flag for abstract Unix sockets; signals are not restricted, because the monitor's children are
+ * outside of the jail
+ */
+#define LANDLOCK_SCOPE_ABSTRACT_UNIX 1
 
-/* The ruleset has no rules, so everything that it handles is forbidden. */
+/* Applies a Landlock ruleset without rules, which forbids everything that the ruleset handles. */
 int jail_landlock(bool files)
 {
 	static const unsigned char fs_bits[] = {0, 13, 14, 15, 15, 16};
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 
 	if (abi < 1 || (files && abi < 4))
-		return 0; /* the kernel lacks Landlock, or it was switched off at boot */
+		/*
+		 * The kernel lacks Landlock, or it was switched off at boot, so there is nothing to
+		 * do.
+		 */
+		return 0;
 	unsigned bits = fs_bits[(size_t)abi < sizeof(fs_bits) ? (size_t)abi : sizeof(fs_bits) - 1];
 	const struct landlock_rules r = {.fs = files ? 0 : (UINT64_C(1) << bits) - 1,
 		.net = abi >= 4 ? LANDLOCK_NET_ALL : 0,
@@ -153,8 +173,9 @@ int jail_landlock(bool files)
 int jail_enter(struct jail *ret, const pid_t *children, size_t n)
 {
 	/*
-	 * The C library would later read files for the time zone and for the number of processors,
-	 * from which it computes the number of heaps. So the zone is read now, and one heap is set.
+	 * The C library would otherwise read files later in the jail, which fails: for the time
+	 * zone, and for the number of processors, from which it computes the number of heaps. So
+	 * the time zone is read now, and the number of heaps is set to one.
 	 */
 	tzset();
 	mallopt(M_ARENA_MAX, 1);

@@ -21,7 +21,8 @@
 #define LOCKS "io.caisson.vm.locks"
 #define KSM "/sys/kernel/mm/ksm"
 #define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
-#define CPUS_MAX 254 /* of the ACPI tables: 8-bit APIC ids */
+/* how many vCPUs the ACPI tables can list, because their APIC ids have 8 bits */
+#define CPUS_MAX 254
 
 static int decide_memory(const struct spec *s, struct machine_config *m)
 {
@@ -39,7 +40,10 @@ static int decide_memory(const struct spec *s, struct machine_config *m)
 		return err_set(EINVAL, "%s: %llu bytes: a microVM needs at least %llu", field,
 			(unsigned long long)wanted, (unsigned long long)MACHINE_MEMORY_MIN);
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	/* A memory limit above the host's memory is common, so it is not an error. */
+	/*
+	 * A memory limit above the host's memory is reduced and not an error, because such limits
+	 * are common.
+	 */
 	if (wanted > host && !(s->vm && s->vm->memory.set))
 		wanted = host;
 	if (wanted > host)
@@ -102,7 +106,9 @@ static const char *find_in_path(struct arena *a, const char *name)
 	return NULL;
 }
 
-/* chosen_by: the option or field that asks for QEMU; NULL if `auto` has chosen it. */
+/*
+ * Chooses QEMU. chosen_by is the option or field that asks for QEMU; NULL if `auto` has chosen it.
+ */
 static int use_qemu(
 	struct arena *a, const struct spec *s, const char *chosen_by, struct machine_config *m)
 {
@@ -137,7 +143,10 @@ static int decide_hypervisor(
 
 	if (wanted && !streq(wanted, "auto") && !streq(wanted, "kvm") && !streq(wanted, "qemu"))
 		return err_set(EINVAL, "--hypervisor %s: expected kvm, qemu or auto", wanted);
-	/* A program or its parameters in config.json mean QEMU, because KVM is built in. */
+	/*
+	 * If config.json names a hypervisor program or its parameters, it asks for QEMU, because
+	 * KVM needs no program.
+	 */
 	const char *named = !s->vm                           ? NULL
 			    : s->vm->hypervisor_path         ? "vm.hypervisor.path"
 			    : s->vm->hypervisor_parameters.n ? "vm.hypervisor.parameters"
@@ -187,7 +196,10 @@ static int check_image(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
-/* Leaves *ret as it is if there is no such annotation. */
+/*
+ * Reads a number of seconds from an annotation. If there is no such annotation, *ret does not
+ * change.
+ */
 static int read_seconds(const struct spec *s, const char *annotation, unsigned max, unsigned *ret)
 {
 	const char *text = spec_annotation(s, annotation);
@@ -239,7 +251,10 @@ static int decide_locks(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
-/* Checked here, because the kernel's own error does not name the pool and QEMU's not the field. */
+/*
+ * Checks the pool of huge pages here, because the kernel's own error does not name the pool, and
+ * QEMU's does not name the field.
+ */
 static int check_huge_page_pool(const struct machine_config *m)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -291,8 +306,8 @@ static int refuse_mergeable(const char *why)
 }
 
 /*
- * Every vhost-user server has the guest's memory mapped too, and KSM merges no memory that several
- * processes share.
+ * Refuses to combine merging with vhost-user servers. Every vhost-user server maps the guest's
+ * memory too, and KSM does not merge memory that several processes share.
  */
 static int check_mergeable(struct arena *a, const struct spec *s, const struct machine_config *m)
 {
@@ -318,8 +333,8 @@ static int check_mergeable(struct arena *a, const struct spec *s, const struct m
 }
 
 /*
- * The interfaces of the network namespace are carried into the guest. If that were the host's
- * namespace, the host would lose its network.
+ * Refuses the host's network namespace for a microVM. The interfaces of the namespace are moved
+ * into the guest, so the host would lose its network.
  */
 static int refuse_own_network(const struct spec *s)
 {
@@ -394,12 +409,15 @@ int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	const struct machine_config *m, struct cg_resources *ret)
 {
 	/*
-	 * The devices that the monitor, the file server and QEMU open. The guest enforces its own.
+	 * The devices that the monitor, the file server and QEMU open on the host. The guest
+	 * enforces the container's own device rules.
 	 */
 	static const struct cg_device_rule rules[] = {
 		{.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"},
-		{.allow = true, .type = 'c', .major = 10, .minor = 232, .access = "rw"}, /* kvm */
-		{.allow = true, .type = 'c', .major = 10, .minor = 200, .access = "rw"}, /* tun */
+		/* /dev/kvm */
+		{.allow = true, .type = 'c', .major = 10, .minor = 232, .access = "rw"},
+		/* /dev/net/tun */
+		{.allow = true, .type = 'c', .major = 10, .minor = 200, .access = "rw"},
 	};
 	struct plan_vm_limits limits;
 	const char *field;
@@ -411,9 +429,9 @@ int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	ret->devices = rules;
 	ret->ndevices = ARRAY_SIZE(rules);
 	/*
-	 * The limit leaves room for the host's processes of the machine beside the guest's memory.
-	 * upper_bound because a host that can't set it is no error: the guest's kernel enforces the
-	 * container's limit anyway.
+	 * The limit leaves room for the host's processes of the machine besides the guest's memory.
+	 * It is only an upper bound, so a host that cannot set it is no error, because the guest's
+	 * kernel enforces the container's limit anyway.
 	 */
 	if (plan_vm_memory_limit(res, &field) > 0) {
 		ret->memory.limit =

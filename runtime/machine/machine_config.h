@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Decides what machine a container gets, from the vm section of config.json, linux.resources and
- * the command's options. It looks at the host (KVM, QEMU, files, memory) but changes nothing. An
- * error names the field.
+ * the command's options. It examines the host (KVM, QEMU, files, memory) but changes nothing. Error
+ * messages name the field.
  */
 #pragma once
 #include "spec/spec.h"
@@ -12,64 +12,73 @@
 enum hypervisor { HYPERVISOR_KVM, HYPERVISOR_QEMU };
 
 struct machine_request {
-	const char *hypervisor; /* --hypervisor: "kvm", "qemu", "auto" or NULL */
-	const char *libexec;    /* the directory of caisson-init */
-	const char *cache;      /* the directory of packed initramfs files */
+	const char *hypervisor; /* value of --hypervisor: "kvm", "qemu", "auto" or NULL */
+	const char *libexec;    /* directory that contains caisson-init */
+	const char *cache;      /* directory for packed initramfs files */
 };
 
 struct machine_config {
 	enum hypervisor hypervisor;
-	const char *why_not_kvm; /* if `auto` has chosen QEMU: what KVM lacks; else NULL */
-	const char *qemu;        /* the program's path */
+	const char *why_not_kvm; /* what KVM lacks if `auto` has chosen QEMU; else NULL */
+	const char *qemu;        /* path of the QEMU program */
 	struct spec_strings qemu_parameters;
 	unsigned cpus;
-	bool nested;                 /* the guest may run virtual machines of its own */
-	uint64_t memory;             /* bytes, a multiple of 2 MiB */
-	enum vm_pages pages;         /* the host's pages that back the guest's memory */
-	bool mergeable;              /* KSM may merge the pages */
-	const char *kernel, *initrd; /* paths; NULL: the installed one is found */
+	bool nested;         /* the guest may run virtual machines of its own */
+	uint64_t memory;     /* memory of the guest in bytes, a multiple of 2 MiB */
+	enum vm_pages pages; /* size of the host's pages that back the guest's memory */
+	bool mergeable;      /* the host's KSM may merge pages of the guest's memory */
+	/* paths of the kernel and the initramfs; NULL: the installed ones are found */
+	const char *kernel, *initrd;
 	struct spec_strings kernel_parameters;
-	const char *image, *image_format; /* of vm.image, or NULL */
+	const char *image, *image_format; /* path and format of vm.image, or NULL */
 	bool image_read_only;
-	bool image_direct;        /* O_DIRECT, without the host's page cache */
-	bool host_locks;          /* locks of files in shares hold on the host too */
-	unsigned boot_timeout_ms; /* from the machine's start to "created" */
-	unsigned reconnect;       /* seconds that a disk's back end may be away; 0: it may not */
-	const char *init;         /* the path of caisson-init */
-	const char *cache;        /* as in struct machine_request */
+	/* open vm.image with O_DIRECT, so that the host's page cache is not used */
+	bool image_direct;
+	bool host_locks; /* file locks that the guest takes in shares are also taken on the host */
+	/* how long the machine may take from its start to "created", in ms */
+	unsigned boot_timeout_ms;
+	unsigned reconnect; /* how long a disk's back end may be away, in seconds; 0: not at all */
+	const char *init;   /* path of caisson-init */
+	const char *cache;  /* the same as in struct machine_request */
 };
 
-#define MACHINE_INTERFACES_MAX 8 /* of the container's network namespace */
+/* how many interfaces the container's network namespace may have */
+#define MACHINE_INTERFACES_MAX 8
 
 /*
- * Bytes of memory: of a machine without a memory limit; and what a machine gets above its limit,
- * for its kernel and page tables.
+ * Bytes of memory: what a machine without a memory limit gets, and what a machine gets beyond its
+ * memory limit, for its kernel and page tables.
  */
 #define MACHINE_MEMORY_DEFAULT (UINT64_C(512) << 20)
 #define MACHINE_MEMORY_GUEST (UINT64_C(128) << 20)
-/* With less memory Debian's kernel does not get as far as /init. */
+/* The smallest machine, in bytes. With less memory Debian's kernel does not get as far as /init. */
 #define MACHINE_MEMORY_MIN (UINT64_C(64) << 20)
 /*
- * Bytes that the host's processes of a machine may take beyond the guest's memory, in its cgroup.
+ * How many bytes the host's processes of a machine may use in its cgroup, beyond the guest's
+ * memory.
  */
 #define MACHINE_OVERHEAD (UINT64_C(256) << 20)
 
-/* Half a minute was seen with a distribution's kernel, in software, on a loaded host. */
-#define MACHINE_BOOT_TIMEOUT 180 /* seconds */
+/*
+ * How long a machine may take to boot. A distribution's kernel took half a minute in software on a
+ * loaded host.
+ */
+#define MACHINE_BOOT_TIMEOUT 180 /* default time limit of the start, in seconds */
 #define MACHINE_BOOT_TIMEOUT_MAX 86400
-#define MACHINE_RECONNECT_MAX 86400 /* seconds */
+#define MACHINE_RECONNECT_MAX 86400 /* longest time that a back end may be away, in seconds */
 
 int machine_config_build(struct arena *a, const struct spec *s, const struct machine_request *q,
 	struct machine_config *ret) must_check;
 
 /*
- * How many network interfaces fit beside vm.image and this number of vhost-user servers. Each
- * device needs an interrupt line of its own, and a machine has MACHINE_LINES of them.
+ * How many network interfaces a machine can have besides vm.image and this number of vhost-user
+ * servers. Each device needs an interrupt line of its own, and a machine has MACHINE_LINES of them.
  */
-#define MACHINE_DEVICES_OWN 5 /* console, entropy, balloon, vsock, the share: always there */
+/* number of devices that every machine has: console, entropy, balloon, vsock and the share */
+#define MACHINE_DEVICES_OWN 5
 #define MACHINE_LINES VM_GSI_COUNT
 unsigned machine_room_for_nics(const struct machine_config *c, size_t backends);
 
-/* The limits of the container's cgroup on the host, in which the whole machine runs. */
+/* Makes the limits of the container's cgroup on the host, in which the whole machine runs. */
 int machine_host_resources(struct arena *a, const struct cg_resources *res,
 	const struct machine_config *m, struct cg_resources *ret) must_check;

@@ -9,7 +9,7 @@
 
 void net_backend_mac(const struct spec_vm_net *n, const char *id, uint8_t ret[6])
 {
-	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* start value of the FNV-1a hash */
 
 	memcpy(ret, n->mac, sizeof(n->mac));
 	if (n->has_mac)
@@ -18,7 +18,7 @@ void net_backend_mac(const struct spec_vm_net *n, const char *id, uint8_t ret[6]
 		hash = (hash ^ (uint8_t)*id) * UINT64_C(0x100000001b3);
 	for (int i = 1; i < 6; i++)
 		ret[i] = (uint8_t)(hash >> (8 * i));
-	ret[0] = 2; /* unicast, locally administered */
+	ret[0] = 2; /* first byte of a unicast, locally administered address */
 }
 
 static int check_conflicts(
@@ -63,7 +63,7 @@ static int add_addresses(struct arena *a, const struct spec_ips *from, struct ne
 		list[i] = (struct net_address){.family = ip->family, .prefix = ip->prefix};
 		memcpy(list[i].local, ip->bytes, sizeof(ip->bytes));
 		/*
-		 * An interface with configured IPv6 addresses takes no others from router
+		 * An interface with configured IPv6 addresses gets no others from router
 		 * advertisements.
 		 */
 		if (ip->family == AF_INET6)
@@ -89,7 +89,8 @@ static int add_interface(
 		.ipv6 = {.accept_ra = 1, .autoconf = 1}};
 	memcpy(new->mac, mac, sizeof(new->mac));
 	memcpy(new->name, n->name,
-		strlen(n->name) + 1); /* its length was checked when it was parsed */
+		/* The name fits, because its length was checked when it was parsed. */
+		strlen(n->name) + 1);
 	c->interfaces = list;
 	c->interface_count++;
 	return add_addresses(a, &n->addresses, new);

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network interface of a vhost-user server. It is added to the interfaces that are carried in
- * from the container's network namespace, so that the same message and the same code of the guest
- * give it its name, addresses and routes.
+ * The network interface of a vhost-user server. It is added to the list of interfaces that are
+ * moved into the guest from the container's network namespace. So the same message and the same
+ * code of the guest give it its name, addresses and routes.
  */
 #pragma once
 #include "netsetup/carry/net_config.h"
 #include "spec/spec.h"
 
 /*
- * The MAC address of the annotation, or else one that is computed from the container's id, so that
- * it is the same at every start.
+ * Gets the MAC address in the annotation. If there is none, computes one from the container's id,
+ * so that it is the same at every start.
  */
 void net_backend_mac(const struct spec_vm_net *n, const char *id, uint8_t ret[6]);
 
 /*
- * Adds the interface and its default routes to *c, which was read of the container's network
- * namespace. -EEXIST: the namespace has this name, this MAC address or a default route already;
- * -ENOSPC: there are too many interfaces.
+ * Adds the interface and its default routes to *c, the configuration that was read from the
+ * container's network namespace. Returns -EEXIST if the namespace already has this name, this MAC
+ * address or a default route, and -ENOSPC if there are too many interfaces.
  */
 int net_backend_add(struct arena *a, const struct spec_vm_net *n, const uint8_t mac[6],
 	struct net_config *c) must_check;

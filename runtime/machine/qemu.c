@@ -30,7 +30,7 @@ int qemu_blamed_backend(const char *words)
 	return at && sscanf(at, "chardev=" QEMU_BACKEND "%d", &i) == 1 && i >= 0 ? i : -1;
 }
 
-/* Whether QEMU says that it does not know something on its command line. */
+/* Says whether these words of QEMU mean that it does not know something on its command line. */
 static bool lacks_something(const char *words)
 {
 	static const char *const lacks[] = {"unsupported", "not a valid", "nvalid ", "not found",

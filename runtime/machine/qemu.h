@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which QEMU VM mode needs, and what QEMU's error output means. The command line is
- * engine/qemu_args.c.
+ * Which version of QEMU VM mode needs, and what QEMU's error output means. The command line is made
+ * in engine/qemu_args.c.
  */
 #pragma once
 #include "base/err.h"
 
 #define QEMU_PROGRAM "qemu-system-x86_64"
 #define QEMU_PACKAGE "qemu-system-x86"
-#define QEMU_MAJOR 7 /* the version of Debian 12, with which the tests run */
+#define QEMU_MAJOR 7 /* oldest version that works: the one in Debian 12, with which the tests run */
 #define QEMU_MINOR 2
 
-#define QEMU_BACKEND "backend" /* followed by a number: the chardev of a vhost-user server */
+/* name of a vhost-user server's chardev, to which a number is added */
+#define QEMU_BACKEND "backend"
 
-/* Reads the end of QEMU's standard error as part of an error message, once QEMU has ended. */
+/* Reads the end of QEMU's standard error, once QEMU has ended, as part of an error message. */
 void qemu_read_words(int errors, char *ret, size_t size);
-/* The number of the vhost-user server that QEMU's error names, or -1. */
+/* Returns the number of the vhost-user server that QEMU's error names, or -1. */
 int qemu_blamed_backend(const char *words);
 /*
- * The error of a QEMU that exited with this code. parameters: vm.hypervisor.parameters were used.
+ * Makes the error for a QEMU that exited with this code. parameters says that
+ * vm.hypervisor.parameters were used.
  */
 int qemu_exit_error(int code, const char *words, bool parameters);
