@@ -59,8 +59,8 @@ void tool_image_release(struct tool_image *i);
 int tool_open(struct tool_image *i) must_check;
 
 /*
- * Rows of an option table that mean the same in every subcommand. `image` is a
- * struct tool_image, and `to` is the variable that gets the option's value.
+ * Rows of an option table that mean the same in every subcommand. `image` is a struct tool_image,
+ * and `to` is the variable that gets the option's value.
  */
 #define TOOL_OPTIONS_BACKING(image) \
 	{"backing", 0, OPTION_STRING, &(image).backing, "on|off|DIR", \

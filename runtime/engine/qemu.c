@@ -2,15 +2,13 @@
 /*
  * Theory of operation. QEMU is a child of the monitor, in a jail of its own (qemu_jail.c), with the
  * command line of qemu_args.c. QEMU gets taps, the disk and the file server's socket as
- * descriptors,
- * and makes the guest's memory itself, as a memfd that vhost-user servers can map. It opens only
- * the kernel, the initramfs and its own firmware by name, and connects only to a socket of the
- * monitor (relay.h). No process can connect to QEMU, because it has no QMP monitor.
+ * descriptors, and makes the guest's memory itself, as a memfd that vhost-user servers can map. It
+ * opens only the kernel, the initramfs and its own firmware by name, and connects only to a socket
+ * of the monitor (relay.h). No process can connect to QEMU, because it has no QMP monitor.
  *
  * A thread of the monitor serves the vsock device over vhost-user, so that the guest's streams end
- * in
- * this process, as with the built-in machine. The kernel kills QEMU when the monitor ends, and the
- * monitor learns of QEMU's end by a pidfd.
+ * in this process, as with the built-in machine. The kernel kills QEMU when the monitor ends, and
+ * the monitor learns of QEMU's end by a pidfd.
  *
  * QEMU's microvm machine describes its devices by ACPI, as the built-in machine does, because
  * distribution kernels accept no virtio-mmio devices on the command line. The machine has no timer

@@ -5,8 +5,7 @@
  * on which the mount that the host's side opened is mounted.
  *
  * If the plan makes the root read-only, share_seal() asks the process to do so on the host, once
- * INIT
- * has made its mount points there. The answer comes at `seal`, and share_sealed() reads it.
+ * INIT has made its mount points there. The answer comes at `seal`, and share_sealed() reads it.
  */
 #pragma once
 #include <sys/types.h>

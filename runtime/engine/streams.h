@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A table of the vsock ports and the stream that each is for. The monitor's loop offers a
- * descriptor
- * at a port, and the thread of the vsock device takes the descriptor when the guest connects to
- * that port.
+ * descriptor at a port, and the thread of the vsock device takes the descriptor when the guest
+ * connects to that port.
  *
  * The agent's stream is a socket pair: the device gets one end, and the loop takes the other one
  * from this table. A process's standard stream is the very descriptor that the caller of the
- * runtime
- * passed. The device reads and writes it directly, so that nothing is copied on the way.
+ * runtime passed. The device reads and writes it directly, so that nothing is copied on the way.
  */
 #pragma once
 #include <pthread.h>

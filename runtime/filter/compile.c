@@ -5,18 +5,14 @@
  * Theory of operation. Compiling the usual profile of an engine takes longer than making the
  * container. The program depends only on the profile, on libseccomp's version and on this file, so
  * the cache's key consists of these, written out as bytes. A hash of the key is the name of the
- * cache
- * file. The file contains the whole key and is used only if the key is equal byte by byte, so that
- * a
- * collision of hashes only costs a compilation. If a file is cut off, damaged, owned by another
- * user
- * or writable by others, it is ignored and replaced.
+ * cache file. The file contains the whole key and is used only if the key is equal byte by byte, so
+ * that a collision of hashes only costs a compilation. If a file is cut off, damaged, owned by
+ * another user or writable by others, it is ignored and replaced.
  *
  * 	cache file = struct cache_head, key, program (struct sock_filter[])
  *
  * The caller gets a descriptor of the cache file or of a memfd. Its offset is at the program's
- * first
- * instruction, and the program ends where the file ends.
+ * first instruction, and the program ends where the file ends.
  *
  * SECCOMP_FILTER_FLAG_* and no_new_privs only matter when the filter is loaded: see step/seccomp.c.
  */

@@ -3,11 +3,10 @@
  * Adds to a filter the part that answers ENOSYS for system calls that are newer than the profile.
  *
  * glibc tries a new system call first and uses an old one instead if it gets ENOSYS. A profile that
- * is
- * older than the new call answers with the profile's default action, mostly EPERM, and so programs
- * fail on a newer kernel or distribution. Therefore runc answers ENOSYS for every number above the
- * largest one that the profile names (on that architecture), because the author of the profile can
- * only have known the calls up to there.
+ * is older than the new call answers with the profile's default action, mostly EPERM, and so
+ * programs fail on a newer kernel or distribution. Therefore runc answers ENOSYS for every number
+ * above the largest one that the profile names (on that architecture), because the author of the
+ * profile can only have known the calls up to there.
  *
  * caisson does this too if the default action is to return an error. A default of killing, tracing
  * or notifying is a policy and stays as the configuration says, although runc's stub covers killing

@@ -2,8 +2,7 @@
 /*
  * The guest's agent: it makes the container and the processes of each exec, because the monitor on
  * the host asks for them by messages (agent/agent.h). In the plan it is the party GUEST: it does
- * what
- * the runtime does on the host for a container without a machine.
+ * what the runtime does on the host for a container without a machine.
  *
  * Theory of operation. The agent has one thread and one epoll loop, and only the loop waits. Each
  * process is a small state machine. process_create() or process_exec() builds its plan and starts
@@ -14,9 +13,8 @@
  * The agent writes cgroup files, makes mounts and runs the stage process of an exec at once,
  * outside the loop, because none of these waits for the container. Work that may wait for the
  * container is done by child processes (job.c). The INIT of an exec is moved to its cgroup after
- * the
- * clone, because a clone into a frozen cgroup would stop the stage process before it could report
- * anything, and the container may freeze its own cgroup.
+ * the clone, because a clone into a frozen cgroup would stop the stage process before it could
+ * report anything, and the container may freeze its own cgroup.
  *
  * guest_serve() gets everything that is special to its surroundings as arguments, so that it runs
  * both in a microVM and, for tests, as the first process of a pid namespace.

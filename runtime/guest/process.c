@@ -11,11 +11,9 @@
  *
  * The monitor is told of the exit once the channel has ended, and once all bytes that were in the
  * pipes when the process ended have been sent. Other processes may hold the pipes open forever,
- * such
- * as a daemon that an exec has left behind. Their later output is still sent, but the report of the
- * exit does not wait for it. For a terminal the kernel does not say how many bytes are in it, so
- * the
- * agent waits for half a second.
+ * such as a daemon that an exec has left behind. Their later output is still sent, but the report
+ * of the exit does not wait for it. For a terminal the kernel does not say how many bytes are in
+ * it, so the agent waits for half a second.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -3,15 +3,13 @@
  * Theory of operation. Each direction of a stream is watched on one side only: on the giving side
  * until the receiving side accepts no more bytes, then on the receiving side. splice(2) fails with
  * EAGAIN in both cases, so poll(2) tells which of the sides it was. Two more events are watched
- * for.
- * EPOLLERR of the pipe says that no one reads the process's input any more. EPOLLHUP of the socket
- * says that the monitor wants no more output; the process then gets EPIPE. EPOLLRDHUP is ignored,
- * because the monitor never sends on an output stream.
+ * for. EPOLLERR of the pipe says that no one reads the process's input any more. EPOLLHUP of the
+ * socket says that the monitor wants no more output; the process then gets EPIPE. EPOLLRDHUP is
+ * ignored, because the monitor never sends on an output stream.
  *
  * A terminal works as long as both of its ends are open. At the end of the monitor's input the
- * agent
- * writes Ctrl-D to the terminal, as runtime/launch/attend.c does. If the monitor closes the whole
- * stream, the terminal hangs up.
+ * agent writes Ctrl-D to the terminal, as runtime/launch/attend.c does. If the monitor closes the
+ * whole stream, the terminal hangs up.
  */
 #include "guest/stream.h"
 

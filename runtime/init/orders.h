@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The orders: everything that caisson-init has to know, in a sealed memfd that it gets as
- * descriptor
- * 0. They are not on the command line or in the environment, because other processes can read
- * those.
+ * descriptor 0. They are not on the command line or in the environment, because other processes can
+ * read those.
  *
  * Each number of a descriptor is the one that INIT has it under; -1: there is none.
  */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The system calls that each kind of thread of the monitor may make, and the files that make them.
- * The
- * kernel kills the process at a call that is not listed, and its log tells which call it was
+ * The kernel kills the process at a call that is not listed, and its log tells which call it was
  * ("audit: type=1326 ... syscall=NUMBER").
  *
  * The filters are compiled while there is only one thread, because the other threads have small

@@ -6,9 +6,8 @@
  * QEMU. So before the guest's first instruction the monitor gives up everything that it needed to
  * build the machine. In its jail it has an empty read-only root directory, no capability and no way
  * to get one, a user of its own that owns nothing, and the container's network namespace and
- * cgroup.
- * Each thread may only make the system calls of its list (calls.c). If the kernel has Landlock, it
- * forbids files once more, and keeps the monitor from connecting to anything.
+ * cgroup. Each thread may only make the system calls of its list (calls.c). If the kernel has
+ * Landlock, it forbids files once more, and keeps the monitor from connecting to anything.
  *
  * The monitor can open nothing by name in its jail. Therefore it cannot undo at the end that the
  * network interfaces are redirected to their taps. The taps end with their descriptors. The

@@ -9,8 +9,7 @@
  * 	jail_enter_thread(&j, kind)     in each thread, and at last in the first one
  *
  * The order matters, because each thread has its own rights and its own filter, and the threads
- * that
- * it starts later inherit them.
+ * that it starts later inherit them.
  */
 #pragma once
 #include <linux/filter.h>

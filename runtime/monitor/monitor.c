@@ -14,8 +14,7 @@
  * machine off and ends as that process did: with the same exit code or by the same signal. If the
  * machine fails, the monitor reports the reason to the runtime or to `start` if one of them waits,
  * else it writes the reason to the log. Then it kills itself with SIGKILL, because a container
- * whose
- * kernel fails counts as killed.
+ * whose kernel fails counts as killed.
  */
 #include <poll.h>
 #include <signal.h>

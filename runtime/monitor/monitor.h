@@ -3,8 +3,7 @@
  * The monitor is the process that stands for the container on the host in VM mode. Its pid is the
  * container's pid. It ends with the exit code of the guest's process, or by the same signal. It
  * forwards the signals that it gets to the guest's process. Its standard streams become those of
- * the
- * guest's process.
+ * the guest's process.
  *
  * monitor_run() does in VM mode what ns_init() does in namespace mode, and sends the same messages
  * on the same channel (ns/channel.h): barriers, the terminal's descriptor, a failure. So the launch

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The data and functions that the files of the monitor share. All of it is used by the monitor's
- * one
- * thread only, except for struct streams, which the devices' thread uses too. A file calls only
+ * one thread only, except for struct streams, which the devices' thread uses too. A file calls only
  * functions of files that stand below it:
  *
  * 	monitor.c     the life of the process, and its event loop

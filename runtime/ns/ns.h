@@ -4,9 +4,8 @@
  * the host's kernel.
  *
  * ns_spawn() makes a process that executes caisson-init. The main() of caisson-init calls
- * ns_init(),
- * which does INIT's steps. ns_clone() makes a copy of the caller instead, for the monitor of a
- * microVM and for INIT in the guest. ns_id_map() writes the id maps of either process.
+ * ns_init(), which does INIT's steps. ns_clone() makes a copy of the caller instead, for the
+ * monitor of a microVM and for INIT in the guest. ns_id_map() writes the id maps of either process.
  */
 #pragma once
 #include <sys/types.h>

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. Unless the new process is cloned into a cgroup, it shares the caller's
- * memory
- * until it executes caisson-init (CLONE_VM), as with vfork(2), which saves copying the page tables.
- * It runs on a stack of its own, reads nothing of the caller's memory but `struct spawn`, and calls
- * only thin wrappers of system calls. The caller waits for the execve(2), which closes a pipe, but
- * signals can end the wait: in a frozen cgroup the new process does not execute before it is
- * thawed.
- * CLONE_VFORK is not used, because the caller could not react to signals then.
+ * memory until it executes caisson-init (CLONE_VM), as with vfork(2), which saves copying the page
+ * tables. It runs on a stack of its own, reads nothing of the caller's memory but `struct spawn`,
+ * and calls only thin wrappers of system calls. The caller waits for the execve(2), which closes a
+ * pipe, but signals can end the wait: in a frozen cgroup the new process does not execute before it
+ * is thawed. CLONE_VFORK is not used, because the caller could not react to signals then.
  *
  * execve(2) decides about capabilities:
  *

@@ -5,8 +5,7 @@
  * The process that CLONE makes enters the container's namespaces at ENTER, except for the pid
  * namespace, because setns(2) moves only the caller's children into that one. So no process of the
  * container can see this process. It does all steps but the last. Its child, which the container
- * can
- * see, only executes the program.
+ * can see, only executes the program.
  */
 #include "plan/builder.h"
 

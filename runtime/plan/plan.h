@@ -5,24 +5,19 @@
  *
  * Two parties walk the same array in order. The HOST is the runtime. INIT is the container's first
  * process, which STEP_CLONE makes. Each party does its own steps and skips the other's. They meet
- * at
- * STEP_BARRIERs: the party that `place` names reports that it has reached the barrier, and the
- * other
- * one waits for that report. There is no other handshake. A party learns at its next barrier that
- * the other one has failed.
+ * at STEP_BARRIERs: the party that `place` names reports that it has reached the barrier, and the
+ * other one waits for that report. There is no other handshake. A party learns at its next barrier
+ * that the other one has failed.
  *
  * In VM mode two more parties stand between them. The MONITOR is the process that HOST's STEP_CLONE
  * makes: it boots the machine (STEP_MACHINE), and the rest of the host sees it as the container.
- * The
- * GUEST is caisson-init, the machine's first process, whose own STEP_CLONE makes INIT. A party
- * waits
- * for the barriers of the party that made it: the MONITOR for HOST's, and INIT for the GUEST's.
- * HOST
- * also waits for the barriers of the MONITOR and of INIT, and the GUEST for those of INIT.
+ * The GUEST is caisson-init, the machine's first process, whose own STEP_CLONE makes INIT. A party
+ * waits for the barriers of the party that made it: the MONITOR for HOST's, and INIT for the
+ * GUEST's. HOST also waits for the barriers of the MONITOR and of INIT, and the GUEST for those of
+ * INIT.
  *
  * plan_build() is pure: it reads the spec and the facts in struct plan_env and makes no system
- * call.
- * The plan points into the spec, and is allocated in the same arena.
+ * call. The plan points into the spec, and is allocated in the same arena.
  */
 #pragma once
 #include "spec/spec.h"

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Decides for each limit of linux.resources whether the guest's kernel or the host's enforces it in
- * VM
- * mode. The rule:
+ * VM mode. The rule:
  *
  * - The guest enforces limits that count the container's own processes and what they use: devices,
  *   memory, pids, hugepageLimits.

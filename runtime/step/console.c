@@ -2,8 +2,7 @@
 /*
  * Theory of operation. The terminal is made in the container's own devpts, after PIVOT, so that
  * ttyname(3) works in the container. INIT sends the terminal's master to the runtime, which hands
- * it
- * to its caller.
+ * it to its caller.
  *
  * Everything in the container may be forged, and the container is already running when an exec asks
  * for a terminal. So this file checks the file system type of the devpts, opens "ptmx" in it

@@ -13,8 +13,7 @@
  * and that did not leave the group on purpose. The kernel kills the hook if the runtime ends.
  *
  * Only the last OUTPUT_KEPT bytes of the output are kept, because they are only needed for the
- * error
- * message.
+ * error message.
  */
 #include <ctype.h>
 #include <linux/close_range.h>

@@ -3,9 +3,8 @@
  * Prepares each type of file system as it needs when it is newly mounted; new_fs.c makes the mount.
  *
  * "ro" makes the mount read-only. It also makes the super block read-only, as mount(8) does,
- * because
- * the medium may not be writable. The exceptions are pseudo file systems and tmpfs, because their
- * super blocks are shared or still have to be filled.
+ * because the medium may not be writable. The exceptions are pseudo file systems and tmpfs, because
+ * their super blocks are shared or still have to be filled.
  */
 #include <linux/magic.h>
 #include <stdio.h>

@@ -6,8 +6,7 @@
  * fsconfig(2) takes values of up to 255 bytes and has no way to escape a comma. If that is not
  * enough (for overlay's lowerdir), mount(2) is used instead. The file system is mounted on a
  * directory of a tmpfs that is attached for a moment, and a detached copy of the mount is taken
- * from
- * there.
+ * from there.
  */
 #include "step/new_fs.h"
 

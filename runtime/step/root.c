@@ -3,18 +3,14 @@
  * Theory of operation. INIT starts in a copy of the host's mount namespace. ATTACH_ROOT takes the
  * detached copy of the root file system's mount and attaches it there to the root file system's own
  * directory. From then on the root is the descriptor of that copy, and nothing depends on a path
- * any
- * more. PIVOT makes the root "/" and detaches the rest.
+ * any more. PIVOT makes the root "/" and detaches the rest.
  *
  * The copy is attached to its own directory, because hooks run between ATTACH_ROOT and PIVOT.
  * createContainer hooks run in this namespace, and other hooks enter it by INIT's pid. They find
- * the
- * root by its path on the host and mount things beneath it. If INIT is only root of a user
- * namespace,
- * it may not be allowed to reach that directory. Then the copy is attached over "/". The old tree
- * can
- * still be reached, because the kernel ignores mounts that cover the root when it resolves absolute
- * paths.
+ * the root by its path on the host and mount things beneath it. If INIT is only root of a user
+ * namespace, it may not be allowed to reach that directory. Then the copy is attached over "/". The
+ * old tree can still be reached, because the kernel ignores mounts that cover the root when it
+ * resolves absolute paths.
  *
  * pivot_root(".", ".") stacks the old root onto the new one, and umount2(".") takes it off again,
  * so that no directory for the old root is needed. The kernel requires that neither the new root

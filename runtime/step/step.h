@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The steps that INIT does. This library is linked into caisson-init (init/), the first process of
- * a
- * container, and into the guest's init (guest/). Nothing in it depends on which of the two it runs
- * in. It is built for two C libraries: see base/musl.h.
+ * a container, and into the guest's init (guest/). Nothing in it depends on which of the two it
+ * runs in. It is built for two C libraries: see base/musl.h.
  *
  * step_walk() does INIT's steps beginning with the one at `from`. It returns only after a failure,
  * with the message set, because STEP_EXEC does not return. The steps free nothing, because the
  * process either becomes the program or ends.
  *
  * Theory of operation. The root file system is hostile. The member `root` is an O_PATH descriptor
- * of
- * it, and base/path.h resolves every path below it. Writes to /proc go through `proc`, a procfs of
- * the host that the container cannot mount over.
+ * of it, and base/path.h resolves every path below it. Writes to /proc go through `proc`, a procfs
+ * of the host that the container cannot mount over.
  */
 #pragma once
 #include <sys/stat.h>
