@@ -265,8 +265,8 @@ int agent_failure(const struct agent_frame *f)
 	int64_t code;
 
 	if (json_get_i64(f->json, "errno", &code) < 0 || code < 0 || code > 4095)
-		return err_set(
-			EPROTO, "malformed \"%s\" of the agent's: expected an errno", f->type);
+		return err_set(EPROTO, "the agent's message \"%s\" is malformed: expected an errno",
+			f->type);
 	if (code == 0)
 		return 0;
 	if (!message || !*message)
@@ -280,8 +280,9 @@ int agent_process(const struct agent_frame *f, uint32_t *ret)
 	uint64_t n;
 
 	if (json_get_u64(f->json, "process", &n) < 0 || n > PROCESS_MAX)
-		return err_set(EPROTO, "\"%s\" of the agent's: process: expected a number up to %u",
-			f->type, PROCESS_MAX);
+		return err_set(EPROTO,
+			"the agent's message \"%s\": process: expected a number up to %u", f->type,
+			PROCESS_MAX);
 	*ret = (uint32_t)n;
 	return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent protocol: what the monitor (host) and caisson-init (guest) say to each other over one
+ * The agent protocol: the messages between the monitor (host) and caisson-init (guest) over one
  * vsock stream. Both link agent.c, and neither trusts the lengths that the other one sends.
  *
  * The guest's init connects to AGENT_PORT of the host and says "hello". From then on both send
@@ -10,17 +10,18 @@
  *
  * The monitor numbers the processes: 0 is the container's, and each exec has a number of its own,
  * which is never used twice. Barriers, errors and exit statuses are the same as on the channel in
- * namespace mode (ns/channel.h), so the monitor only hands them on.
+ * namespace mode (ns/channel.h), so the monitor only forwards them.
  *
  * To add a message, list it here, then:
- *	host to guest   send it in monitor/guest.c (monitor_send_...), or hand a command's request
- *			on in monitor/control.c; handle it in guest/serve.c (the table "handlers")
+ *	host to guest   send it in monitor/guest.c (monitor_send_...), or forward a request of a
+ *			command in monitor/control.c; handle it in guest/serve.c (the table
+ *			"handlers")
  *	guest to host   send it with guest_send() in guest/; handle it in monitor/guest.c
  *			(monitor_on_frame())
  *
  * Host to guest. The "id" of a request comes back in its "reply".
  *	create   {process: 0, text: LEN, facts, net, stdio, time}; blob: config.json (LEN bytes;
- *		 of the hooks that the host runs only their number),
+ *		 hooks that the host runs are only placeholders in it),
  *		 then the compiled system call filter if there is one. time: nanoseconds since 1970.
  *		 net: see net_config.h; if it is absent, there is only lo
  *	start    {process: 0}
@@ -48,7 +49,7 @@
  *		 sent half a second after the exit and after all output so far; later output flows
  *		 until one side closes the stream
  *	reply    {id, errno, message, ...}   errno 0: success
- *	oom      {}   the kernel has killed a process of the container for want of memory; sent
+ *	oom      {}   the kernel has killed a process of the container because memory ran out; sent
  *		 before the "exited" of that process
  *	log      {message}   for the log of the runtime
  *
@@ -68,7 +69,7 @@
  * port of another process. Streams are 0, 1 and 2, or 3 alone (a terminal); a standard stream that
  * is not listed is /dev/null. All are connected before the first "reached". The end of stream 0
  * from the host is the end of input; the end of 1 or 2, in either direction, makes the process's
- * writes fail (EPIPE). The guest closes 0 when nobody reads it any more, and 1 and 2 at their end.
+ * writes fail (EPIPE). The guest closes 0 when no one reads it any more, and 1 and 2 at their end.
  * If 1 and 2 have the same port, both descriptors of the process are the end of one pipe, so that
  * what it writes to them stays in order. On 3 the end of input is typed as Ctrl-D, and closing it
  * hangs the terminal up.

@@ -116,9 +116,8 @@ int tool_format(const char *path, const char *format, const char *option, const 
 			return 0;
 		}
 	return err_set(EINVAL,
-		"%s: its name does not say the format, and its content is not asked: name it with "
-		"%s, "
-		"such as %s qcow2",
+		"%s: the file name does not end in a known format, and caisson does not guess "
+		"the format from the content: name it with %s, such as %s qcow2",
 		path, option, option);
 }
 

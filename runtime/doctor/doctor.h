@@ -17,9 +17,9 @@
 #include "base/arena.h"
 
 enum doctor_mode {
-	DOCTOR_NS,   /* --isolation ns */
-	DOCTOR_KVM,  /* --isolation vm, on /dev/kvm */
-	DOCTOR_QEMU, /* --isolation vm, on QEMU in software */
+	DOCTOR_NS,   /* the mode `--isolation ns`: namespaces */
+	DOCTOR_KVM,  /* the mode `--isolation vm` on /dev/kvm */
+	DOCTOR_QEMU, /* the mode `--isolation vm` on QEMU in software */
 	DOCTOR_MODES,
 };
 

@@ -116,7 +116,7 @@ static int qemu_version(const char *path, int *ret_major, int *ret_minor)
 		exec_version(path, out);
 	fd_close(&out);
 	read_version(in, text, sizeof(text));
-	kill(pid, SIGKILL); /* QEMU is no longer needed, or it hangs. */
+	kill(pid, SIGKILL); /* QEMU has printed its version, or it hangs, so it is killed. */
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	if (sscanf(text, "QEMU emulator version %d.%d", ret_major, ret_minor) != 2)

@@ -79,7 +79,7 @@ struct engine {
 	int ended;               /* descriptor that is readable once the machine has ended */
 	pid_t pid;               /* pid of QEMU's process, a child of the monitor; 0: none */
 	const struct jail *jail; /* the jail that the engine's threads enter */
-	void *state;             /* data of kvm.c or qemu.c */
+	void *state;             /* private data of kvm.c or qemu.c */
 };
 
 int engine_start(struct engine *ret, const struct engine_description *d) must_check;

@@ -234,7 +234,7 @@ static int die_with_monitor(const struct qemu_jail *q)
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		return err_sys("set the signal of the parent's death");
-	return poll(&p, 1, 0) == 0 ? 0 : err_set(ESRCH, "the monitor has gone");
+	return poll(&p, 1, 0) == 0 ? 0 : err_set(ESRCH, "the monitor has ended");
 }
 
 int qemu_jail_exec(const struct qemu_jail *q)

@@ -281,7 +281,7 @@ int share_sealed(struct share *s)
 	int answer = EPIPE;
 
 	if (read(s->seal, &answer, sizeof(answer)) != sizeof(answer))
-		return err_set(EPIPE, "root.readonly: the microVM's file server has gone");
+		return err_set(EPIPE, "root.readonly: the microVM's file server has ended");
 	fd_close(&s->seal);
 	s->sealing = false;
 	if (answer == EBUSY)

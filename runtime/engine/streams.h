@@ -25,7 +25,7 @@ struct stream {
 	uint32_t port;
 	bool errors; /* for AGENT_STDOUT: the stream is the process's standard error too */
 	int fd; /* in the state STREAM_WAITING: the descriptor that the guest's connection gets */
-	bool marked; /* set by streams_mark() */
+	bool marked; /* streams_mark() was called for the process */
 	/* position in the stream, modulo 2^32, up to which the output must still be written */
 	uint32_t owed;
 };

@@ -141,7 +141,7 @@ void guest_log(struct guest *g, const char *fmt, ...) printf_like(2, 3);
  */
 void guest_fail(struct guest *g, int r);
 
-/* table.c: the list of the guest's processes. */
+/* table.c: finds, adds and frees the guest's processes, which are in a list. */
 struct process *process_find(struct guest *g, uint32_t number);
 /*
  * Adds a new process to the list and returns it; none of its descriptors is watched yet. Returns
@@ -167,7 +167,7 @@ void guest_set_clock(struct guest *g, const struct agent_frame *f);
 void process_create(struct guest *g, const struct agent_frame *f);
 void process_exec(struct guest *g, const struct agent_frame *f);
 
-/* process.c: the life of a process. */
+/* process.c: handles events in the life of a process. */
 /*
  * Adds a new process to the list and returns it. Returns NULL, with a message, if there is no
  * memory.

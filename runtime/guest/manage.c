@@ -82,7 +82,7 @@ void guest_freeze(struct guest *g, const struct agent_frame *f)
 	guest_job(g, f, FREEZE_MS, freeze_container);
 }
 
-/* --- ps --- */
+/* --- the message "ps" --- */
 
 struct stat_line {
 	char name[64];
@@ -273,7 +273,7 @@ int guest_watch_oom(struct guest *g)
 	return r < 0 ? r : loop_watch(&g->loop, &g->events_watch, g->events.fd, EPOLLIN);
 }
 
-/* --- limits --- */
+/* --- limits of resources --- */
 
 int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 {

@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The foreground: `run` and `exec` without --detach stay beside the process. They hand on the
- * signals that they get, carry the terminal, and end with the process's exit code.
+ * Runs the foreground: `run` and `exec` without --detach stay beside the process. They forward the
+ * signals that they get, relay the terminal's data, and end with the process's exit code.
  *
  * The caller blocks all signals before the process exists (base/interrupt.h), and this file reads
- * them from a signalfd, so that none is lost. The terminal goes through two small buffers. If one
- * side does not take what is in its buffer, this file stops reading the other side until it does.
+ * them from a signalfd, so that none is lost. The terminal's data goes through two small buffers.
+ * If one side does not take what is in its buffer, this file stops reading the other side until it
+ * does.
  *
- * No write may block, because that would stop the signals too. So the terminal's master is
- * non-blocking. The flags of standard output belong to the caller and stay as they are. If it is a
- * terminal or a pipe, this file opens it once more, with flags of its own, because a terminal that
- * polls as writable may not take all that is written. If it cannot be opened again, a write is at
- * most PIPE_BUF bytes long, which a pipe that polls as writable is sure to take.
+ * No write may block, because then signals would no longer be forwarded. So the terminal's master
+ * is non-blocking. The flags of standard output belong to the caller and stay as they are. If
+ * standard output is a terminal or a pipe, this file opens it a second time, with flags of its own,
+ * because a terminal that poll(2) reports as writable may not take all that is written. If it
+ * cannot be opened again, each write has at most PIPE_BUF bytes, which a pipe that is reported as
+ * writable is sure to take.
  *
- * When the process has ended, what it wrote last may still wait for someone to read standard
- * output, as less(1) lets it wait. SIGTERM, SIGINT, SIGHUP and SIGQUIT end that wait.
+ * When the process has ended, its last output may still wait for a reader of standard output, for
+ * example while less(1) shows an earlier page. SIGTERM, SIGINT, SIGHUP and SIGQUIT end that wait.
  *
  * While the process lives, this file holds the terminal's slave side open too. A program such as an
- * init closes its terminal and opens it again later, and the master would report its end in
- * between, if that had been the last open slave.
+ * init closes its terminal and opens it again later. If that was the last open slave, the master
+ * would report the end of the terminal in between.
  */
 #include "launch/attend.h"
 

@@ -16,8 +16,8 @@
  *
  * A container whose process lives is "created" as long as that process has not executed the
  * program: its /proc/PID/exe is the file that caisson made for this start (init/image.h), whose
- * inode is in state.json. Once "started" is there, nobody looks at that any more, because the
- * program may be one that the runtime's user may not look into.
+ * inode is in state.json. Once "started" exists, commands no longer check this, because the program
+ * may be one that the runtime's user may not look into.
  *
  * Every command that changes the container locks the directory itself (flock). container_new() and
  * container_open() open one, container_close() releases it. `state`, `list`, `kill`, `ps` and
@@ -54,7 +54,7 @@ struct container {
 	/* These members are stored in state.json. */
 	const char *bundle;  /* absolute path of the bundle */
 	const char *rootfs;  /* absolute path of the root file system */
-	const char *created; /* time of creation (RFC 3339) */
+	const char *created; /* time of the container's creation (RFC 3339) */
 	const char *oci_version;
 	const char *pid_file; /* --pid-file as an absolute path, or NULL */
 	pid_t pid;            /* INIT's pid in the host's pid namespace; 0 until INIT exists */

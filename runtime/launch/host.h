@@ -126,5 +126,5 @@ int launch_limits(const struct launch *l, struct cg_resources *ret) must_check;
 /* Moves the network devices back into the namespaces that they came from. */
 void launch_return_devices(struct launch *l);
 
-/* Kills INIT and reaps it. */
+/* Kills INIT, the container's first process, and reaps it. */
 void launch_kill_init(struct launch *l);

@@ -37,10 +37,7 @@ static int check_rootfs(const struct bundle *b)
 	return 0;
 }
 
-/*
- * Chooses container or microVM. An unknown value is an error, because otherwise a user could
- * believe to be in a microVM and be in a container.
- */
+/* Engines search for the last three words of this message. */
 static int decide_isolation(const struct spec *s, const char *option, enum plan_isolation *ret)
 {
 	const char *annotation = spec_annotation(s, "io.caisson.isolation");

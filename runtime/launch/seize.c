@@ -80,7 +80,7 @@ static int end_holder(struct container *c, const char *what)
 	 */
 	if (pidfd < 0 || find_holder(c, &again) < 0 || again != pid)
 		return 0;
-	log_warn("container \"%s\" %s by process %d, which is ended", c->id, what, pid);
+	log_warn("container \"%s\" %s by process %d, which is now told to end", c->id, what, pid);
 	if (pidfd_send_signal(pidfd, SIGTERM, NULL, 0) < 0)
 		return errno == ESRCH ? 1 : err_sys("end process %d", pid);
 	if (ends_within(pidfd, UNDO_MS))

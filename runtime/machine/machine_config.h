@@ -39,7 +39,8 @@ struct machine_config {
 	unsigned boot_timeout_ms;
 	unsigned reconnect; /* how long a disk's back end may be away, in seconds; 0: not at all */
 	const char *init;   /* path of caisson-init */
-	const char *cache;  /* the same as in struct machine_request */
+	/* directory for packed initramfs files: the same as in struct machine_request */
+	const char *cache;
 };
 
 /* how many interfaces the container's network namespace may have */

@@ -304,7 +304,7 @@ static int on_channel(struct monitor *m)
 	if (r < 0)
 		return r;
 	if (r == 0 || msg.type != CHANNEL_REACHED)
-		return err_set(EPIPE, "the runtime has gone");
+		return err_set(EPIPE, "the runtime has ended");
 	if (streq(msg.text, "recorded")) {
 		fd_close(&m->channel);
 		return 0;

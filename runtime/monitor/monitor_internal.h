@@ -97,8 +97,9 @@ struct monitor {
 	int agent;   /* connection to the guest's agent; -EBADF: the agent is not connected */
 	int channel; /* socket to the runtime, which creates the container; -EBADF afterwards */
 	int starter; /* connection of the command that waits for the start of the program */
-	int start_socket, start_lock, control; /* the same as in struct monitor_args */
-	int signals;                           /* signalfd with all signals of the monitor */
+	/* the members with these names in struct monitor_args */
+	int start_socket, start_lock, control;
+	int signals;   /* signalfd with all signals of the monitor */
 	int clock;     /* timerfd whose read fails when the host's clock is set; -EBADF: none */
 	int console;   /* slave side of the monitor's terminal, or -EBADF */
 	int guest_log; /* socket from which the guest's console output is read */

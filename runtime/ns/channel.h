@@ -26,7 +26,7 @@ enum channel_type {
 
 struct channel_msg {
 	uint32_t type;
-	int32_t code;  /* depends on the type; CHANNEL_FAILED: -errno */
+	int32_t code;  /* depends on the type; for CHANNEL_FAILED it is -errno */
 	uint64_t time; /* time of sending (CLOCK_MONOTONIC), in ns */
 	char text[ERR_MAX];
 };

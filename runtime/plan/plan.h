@@ -115,7 +115,7 @@ struct step {
 		 * flags
 		 */
 		uint64_t number;
-		struct {                /* for CLONE */
+		struct {                /* members of the step CLONE */
 			uint64_t flags; /* CLONE_NEW* flags that clone3(2) is called with */
 			/*
 			 * the process is a stage, which makes INIT at FORK: see add_clone() in
@@ -123,40 +123,40 @@ struct step {
 			 */
 			bool staged;
 		} clone;
-		struct {                /* for FORK */
+		struct {                /* members of the step FORK */
 			uint64_t flags; /* CLONE_NEW* flags of the namespaces to make */
 			/*
 			 * the CLONE was staged, and INIT does more steps than EXEC after this one
 			 */
 			bool staged;
 		} fork;
-		struct { /* for TIME_NS */
+		struct { /* members of the step TIME_NS */
 			struct spec_time_offset monotonic, boottime;
 		} time;
-		struct { /* for OPEN_NAMESPACE and JOIN */
+		struct { /* members of the steps OPEN_NAMESPACE and JOIN */
 			enum spec_ns type;
 			const char *path;
 		} ns;
-		struct { /* for ID_MAP */
+		struct { /* members of the step ID_MAP */
 			struct spec_id_maps uid, gid;
 		} map;
-		struct {                  /* for OPEN_ROOT and OPEN_SOURCE */
+		struct {                  /* members of the steps OPEN_ROOT and OPEN_SOURCE */
 			const char *path; /* absolute path of the source */
 			bool in_root;     /* path is inside the container's root, not on the host */
 			bool recursive;
 			uint32_t propagation; /* MS_* flags that the copy of the mount gets */
-			/* for OPEN_SOURCE: the mount whose source this is */
+			/* only in OPEN_SOURCE: the mount whose source this is */
 			const struct spec_mount *mount;
 			/* if n > 0: id maps for an idmapped mount */
 			struct spec_id_maps idmap_uid, idmap_gid;
 		} open;
-		struct { /* for CONNECT */
+		struct { /* members of the step CONNECT */
 			const struct spec_mount *mount;
 			const char *device; /* name in the guest: /dev/vdX, or a virtio-fs tag */
 		} connect;
-		/* for CONNECT_NET: the network interface that a back end serves */
+		/* in CONNECT_NET: the network interface that a back end serves */
 		const struct spec_vm_net *net;
-		struct { /* for MOUNT */
+		struct { /* members of the step MOUNT */
 			const struct spec_mount *mount;
 			const char *label; /* linux.mountLabel, or NULL */
 			bool userns;       /* the container is in a user namespace of its own */
@@ -164,34 +164,35 @@ struct step {
 			/* The id maps of the container's user namespace; empty if there is none. */
 			struct spec_id_maps uid, gid;
 		} mount;
-		struct { /* for DEVICE */
+		struct { /* members of the step DEVICE */
 			const struct spec_device *device;
 			/* bind-mount the host's device node instead of calling mknod(2) */
 			bool bind;
 		} device;
-		struct { /* for SYMLINK */
+		struct { /* members of the step SYMLINK */
 			const char *target, *path;
 		} link;
-		/* for SYSCTL: name and value; for NET_DEVICE: old and new name */
+		/* in SYSCTL: name and value; in NET_DEVICE: old and new name */
 		struct spec_pair pair;
-		struct { /* for HOOKS */
+		struct { /* members of the step HOOKS */
 			/* name of the property in hooks, such as "createRuntime" */
 			const char *name;
 			/* status of the container that the hooks are told, such as "creating" */
 			const char *status;
 			struct spec_hooks hooks;
 		} hooks;
-		struct { /* for USER, and for MAPPED_ROOT, which leaves process NULL */
+		/* members of the step USER, and of MAPPED_ROOT, which leaves process NULL */
+		struct {
 			const struct spec_process *process;
 			/* the process keeps the supplementary groups of caisson's caller */
 			bool keep_groups;
 		} user;
-		struct { /* for CAPABILITIES */
+		struct { /* members of the step CAPABILITIES */
 			const struct spec_capabilities *caps;
 			/* keep CAP_SYS_ADMIN until a later SECCOMP step has used it */
 			bool keep_sys_admin;
 		} caps;
-		struct { /* for SECCOMP and COMPILE_SECCOMP */
+		struct { /* members of the steps SECCOMP and COMPILE_SECCOMP */
 			const struct spec_seccomp *seccomp;
 			const struct spec_capabilities *final_caps;
 			/*
@@ -202,7 +203,7 @@ struct step {
 		} seccomp;
 		const struct spec_intel_rdt *rdt;
 		const struct spec_memory_policy *mempolicy;
-		/* for steps that set one property of the process */
+		/* in steps that set one property of the process */
 		const struct spec_process *process;
 	};
 };

@@ -96,7 +96,7 @@ static void drop_kept_caps(const struct cap_sets *final)
 		err_clear();
 }
 
-/* --- does the filter let INIT work? --- */
+/* --- finding out whether the filter lets INIT work --- */
 
 struct call {
 	const char *name;
@@ -193,7 +193,7 @@ static const char *find_obstacle_behind(
 	return found;
 }
 
-/* --- the listener --- */
+/* --- handing over the listener --- */
 
 #define SENDER_STACK (64 * 1024)
 
@@ -288,7 +288,7 @@ static int load_with_listener(struct step_ctx *c, uint64_t flags, const struct s
 	return s->result < 0 ? err_ctx(s->result, "hand over the listener") : 0;
 }
 
-/* --- loading --- */
+/* --- loading the filter --- */
 
 static int load_and_drop(struct step_ctx *c, const struct step *s, const struct strbuf *filter)
 {
