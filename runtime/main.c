@@ -129,7 +129,7 @@ static int open_standard_descriptors(void)
 	return 0;
 }
 
-/* --debug means the highest level, whatever --log-level says. */
+/* --debug sets the highest level, even if --log-level names a lower one. */
 static int open_log(const struct globals *g)
 {
 	static const struct {
@@ -215,8 +215,8 @@ int main(int argc, char **argv)
 	 */
 	signal(SIGCHLD, SIG_DFL);
 	/*
-	 * Global options end at the command's name, because the same names may mean other things
-	 * behind it.
+	 * The global options end before the command's name, because after it the same names may
+	 * have other meanings.
 	 */
 	char **words = argv + 1;
 	char **copy = calloc((size_t)argc + 1, sizeof(*copy));

@@ -303,7 +303,7 @@ static int rebase(struct disk *overlay, struct disk *other, bool progress)
 
 /*
  * Opens the new backing file. Its name on the command line is relative to the overlay, because the
- * image will contain it like that.
+ * name is stored in the image in this form.
  */
 static int open_new_base(const struct tool_image *overlay, const char *name,
 	struct tool_image *base, struct arena *a)

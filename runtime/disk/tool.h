@@ -42,7 +42,7 @@ int tool_parse(const struct tool_command *self, const struct option_def *defs, i
 
 /* An image on the command line, and how to open it. */
 struct tool_image {
-	/* path and format of the image; format NULL: the ending of the file name says it */
+	/* path and format of the image; format NULL: found by the ending of the file name */
 	const char *path, *format;
 	const char *backing; /* value of --backing: "on", "off", or a directory */
 	const char *backing_format;
@@ -59,8 +59,8 @@ void tool_image_release(struct tool_image *i);
 int tool_open(struct tool_image *i) must_check;
 
 /*
- * Rows of an option table that mean the same in every subcommand. `image` is a struct tool_image,
- * and `to` is the variable that gets the option's value.
+ * Rows of an option table for the options that mean the same in every subcommand. `image` is a
+ * struct tool_image, and `to` is the variable that gets the option's value.
  */
 #define TOOL_OPTIONS_BACKING(image) \
 	{"backing", 0, OPTION_STRING, &(image).backing, "on|off|DIR", \
@@ -146,7 +146,7 @@ struct tool_work {
 	 * work, or -errno.
 	 */
 	int (*process)(struct tool_work *w, void *context, const struct disk_extent *e);
-	/* makes a context, which is called once for each thread */
+	/* makes the argument `context` of process(); called once in each thread */
 	int (*context_new)(struct tool_work *w, void **ret);
 	void (*context_free)(void *context);
 	void *data;

@@ -267,7 +267,7 @@ static void say_exited(struct process *p)
 	p->told = true;
 	/*
 	 * When the container's first process ends, the kernel kills all others of its pid
-	 * namespace, so no file will be written any more. The data goes to the disks now.
+	 * namespace, so no file will be written any more. Now all data is written to the disks.
 	 */
 	if (p->number == 0)
 		sync();

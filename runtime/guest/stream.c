@@ -151,7 +151,10 @@ static enum flow_result flow_run(struct flow *f, int from, int to, size_t *owed)
 	return r;
 }
 
-/* Watches both descriptors of the stream for the events that matter now. */
+/*
+ * Watches each of the stream's two descriptors for the events that it needs in the stream's present
+ * state.
+ */
 static int watch_both(struct stream *s)
 {
 	uint32_t sock = WATCH_NOTHING, local = WATCH_NOTHING;

@@ -179,7 +179,10 @@ static int do_id_map(struct process *p, const struct step *s)
 
 static int do_oom_score(struct process *p, const struct step *s)
 {
-	/* Without a process the pid is 0, which would change the agent's own value. */
+	/*
+	 * As long as the process does not exist, its pid is 0, and pid 0 would mean the agent
+	 * itself.
+	 */
 	if (p->child.pid <= 0)
 		return err_set(EPROTO, "the OOM score adjustment comes before its process");
 	return process_set_oom_score(s->process, p->proc, p->child.pid);

@@ -139,7 +139,7 @@ static const struct call calls[] = {
 	 * listed below.
 	 */
 	{SCMP_SYS(wait4), L},
-	/* For the end of a thread and of the process. */
+	/* For the start and the end of threads, and for the end of the process. */
 	{SCMP_SYS(rseq), D | V},
 	{SCMP_SYS(set_robust_list), D | V},
 	{SCMP_SYS(exit), L | D | V},

@@ -305,7 +305,10 @@ int container_remove(struct container *c)
 			return err_sys("remove %s of container \"%s\"", files[i], c->id);
 	if (unlinkat(c->root_dir, c->id, AT_REMOVEDIR) == 0 || errno == ENOENT)
 		return 0;
-	/* The directory is listed only if something is left in it, because that is rare. */
+	/*
+	 * Files that a killed command has left are rare, so they are only searched for if rmdir(2)
+	 * has failed.
+	 */
 	int r = errno == ENOTEMPTY ? remove_temporary_files(c->dir) : 0;
 	if (r < 0)
 		return err_ctx(r, "container \"%s\"", c->id);

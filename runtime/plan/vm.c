@@ -26,7 +26,8 @@ struct dealer {
  * host and in the guest.
  */
 #define MAX_DEALS_PER_STEP 2
-#define MAX_NEW_STEPS 8 /* how many steps only the plan for a microVM has */
+/* how many steps a microVM's plan has that the plan for namespaces does not have */
+#define MAX_NEW_STEPS 8
 
 static struct step *deal_step(struct dealer *d, enum step_place place, const struct step *s)
 {

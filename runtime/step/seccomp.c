@@ -284,7 +284,7 @@ static int load_with_listener(struct step_ctx *c, uint64_t flags, const struct s
 	errno = code;
 	if (s->listener < 0)
 		return load_filter_error(flags, program->len);
-	/* The listener is close-on-exec, because the kernel makes it so. */
+	/* The listener needs no FD_CLOEXEC here, because the kernel has made it close-on-exec. */
 	return s->result < 0 ? err_ctx(s->result, "hand over the listener") : 0;
 }
 
