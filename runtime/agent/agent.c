@@ -265,8 +265,8 @@ int agent_failure(const struct agent_frame *f)
 	int64_t code;
 
 	if (json_get_i64(f->json, "errno", &code) < 0 || code < 0 || code > 4095)
-		return err_set(EPROTO, "the agent's message \"%s\" is malformed: expected an errno",
-			f->type);
+		return err_set(
+			EPROTO, "malformed \"%s\" from the agent: expected an errno", f->type);
 	if (code == 0)
 		return 0;
 	if (!message || !*message)
