@@ -25,12 +25,18 @@ int disk_file_size(struct disk *d, uint64_t *ret)
 
 int disk_read_meta(struct disk *d, void *buf, size_t len, uint64_t offset, const char *what)
 {
+	return disk_read_meta_of(d, d->fd, buf, len, offset, what);
+}
+
+int disk_read_meta_of(
+	struct disk *d, int fd, void *buf, size_t len, uint64_t offset, const char *what)
+{
 	size_t done = 0;
 
 	while (done < len) {
 		ssize_t n = offset + done > INT64_MAX ? 0
-						      : pread(d->fd, (uint8_t *)buf + done,
-								len - done, (off_t)(offset + done));
+						      : pread(fd, (uint8_t *)buf + done, len - done,
+								(off_t)(offset + done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)

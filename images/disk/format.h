@@ -75,6 +75,10 @@ struct disk {
 
 extern const struct disk_format format_raw;
 extern const struct disk_format format_qcow2;
+extern const struct disk_format format_vdi;
+extern const struct disk_format format_vhdx;
+extern const struct disk_format format_vmdk;
+extern const struct disk_format format_vpc;
 
 /* A part of an array of buffers. It begins `skip` bytes behind the start of the first buffer. */
 struct iov_part {
@@ -116,6 +120,10 @@ int io_write(int fd, const void *buf, size_t len, uint64_t offset) must_check;
  */
 int disk_read_meta(struct disk *d, void *buf, size_t len, uint64_t offset, const char *what)
 	must_check;
+
+/* Does what disk_read_meta() does, with another file of the image. */
+int disk_read_meta_of(struct disk *d, int fd, void *buf, size_t len, uint64_t offset,
+	const char *what) must_check;
 
 /*
  * Sets *ret to the size in bytes of the disk's file, which may be a regular file or a block device.
@@ -165,6 +173,12 @@ int disk_lock(int fd, const char *name, bool write, bool shared) must_check;
 int disk_fact_text(struct disk_info *i, const char *key, const char *text) must_check;
 int disk_fact_number(struct disk_info *i, const char *key, uint64_t number) must_check;
 int disk_fact_bool(struct disk_info *i, const char *key, bool value) must_check;
+
+/* Returns whether length bytes from `at` on lie within a file of file_size bytes. */
+static inline bool disk_inside(uint64_t at, uint64_t length, uint64_t file_size)
+{
+	return at <= file_size && length <= file_size - at;
+}
 
 /* --- read and write big-endian and little-endian numbers of a file --- */
 static inline uint16_t be16(const void *p)

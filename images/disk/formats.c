@@ -5,6 +5,10 @@
 static const struct disk_format *const formats[] = {
 	&format_raw,
 	&format_qcow2,
+	&format_vdi,
+	&format_vmdk,
+	&format_vpc,
+	&format_vhdx,
 };
 
 const struct disk_format *disk_format_find(const char *name)

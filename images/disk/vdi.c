@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * VDI, the format of VirtualBox, version 1.1: dynamic and fixed images, read-only.
+ *
+ * The file is a header, a table with one 32-bit number for each block of the disk, and the blocks
+ * in any order. All numbers are little-endian. A table entry is read when it is needed, so that
+ * an image of any size takes the same memory, and the same time to open.
+ */
+#include "images/disk/format.h"
+
+#define HEADER_SIZE 400 /* bytes that hold what is used; VirtualBox reserves 512 */
+#define SIGNATURE 0xbeda107f
+#define VERSION_1_1 0x00010001
+#define SECTOR 512
+#define BLOCK_SIZE_MAX (256u << 20)
+
+enum { TYPE_DYNAMIC = 1, TYPE_FIXED = 2 };
+enum { BLOCK_FREE = 0xffffffff, BLOCK_ZERO = 0xfffffffe };
+
+struct vdi {
+	uint64_t table;      /* offset of the table in the file */
+	uint64_t data;       /* offset of block 0's place in the file */
+	uint64_t file_size;  /* bytes */
+	uint32_t block_size; /* bytes */
+	uint32_t blocks;     /* entries of the table */
+	uint32_t type;
+};
+
+static int check_kind(struct disk *d, const uint8_t *h)
+{
+	uint32_t version = le32(h + 0x44), type = le32(h + 0x4c), extra = le32(h + 0x17c);
+
+	if (le32(h + 0x40) != SIGNATURE)
+		return disk_err(d, EINVAL,
+			"VDI header: signature: found 0x%08x, expected 0x%08x: not a VDI image",
+			le32(h + 0x40), SIGNATURE);
+	if (version != VERSION_1_1)
+		return disk_err(d, EOPNOTSUPP, "VDI header: version: found %u.%u, expected 1.1",
+			version >> 16, version & 0xffff);
+	if (type != TYPE_DYNAMIC && type != TYPE_FIXED)
+		return disk_err(d, EOPNOTSUPP,
+			"VDI header: image type: found %u, expected 1 (dynamic) or 2 (fixed): "
+			"merge snapshots and differencing images with VirtualBox first",
+			type);
+	if (extra != 0)
+		return disk_err(d, EOPNOTSUPP,
+			"VDI header: extra bytes before each block: found %u, expected 0", extra);
+	return 0;
+}
+
+static int check_geometry(struct disk *d, const struct vdi *v, uint32_t sector)
+{
+	uint64_t needed;
+
+	if (sector != SECTOR)
+		return disk_err(d, EOPNOTSUPP, "VDI header: sector size: found %u, expected %u",
+			sector, SECTOR);
+	if (v->block_size < SECTOR || v->block_size > BLOCK_SIZE_MAX ||
+		(v->block_size & (v->block_size - 1)))
+		return disk_err(d, EINVAL,
+			"VDI header: block size: found %u, expected a power of two from %u to %u",
+			v->block_size, SECTOR, BLOCK_SIZE_MAX);
+	needed = d->size / v->block_size + (d->size % v->block_size != 0);
+	if (needed > v->blocks)
+		return disk_err(d, EINVAL,
+			"VDI header: blocks: found %u, expected at least %llu for a disk of %llu "
+			"bytes",
+			v->blocks, (unsigned long long)needed, (unsigned long long)d->size);
+	if (v->table % SECTOR || v->data % SECTOR || v->table < HEADER_SIZE)
+		return disk_err(d, EINVAL,
+			"VDI header: offsets: found table %llu and data %llu, expected multiples "
+			"of %u behind the header",
+			(unsigned long long)v->table, (unsigned long long)v->data, SECTOR);
+	if (!disk_inside(v->table, (uint64_t)v->blocks * 4, v->file_size))
+		return disk_err(d, EINVAL,
+			"VDI block table: found the file's end at %llu, expected %u entries at "
+			"offset %llu: the image is cut short",
+			(unsigned long long)v->file_size, v->blocks, (unsigned long long)v->table);
+	return 0;
+}
+
+static int vdi_open(struct disk *d, const struct disk_options *o)
+{
+	struct vdi *v = calloc(1, sizeof(*v));
+	uint8_t h[HEADER_SIZE];
+
+	d->state = v;
+	if (!v)
+		return disk_err(d, ENOMEM, "no memory");
+	int r = disk_read_meta(d, h, sizeof(h), 0, "VDI header");
+	if (r >= 0)
+		r = check_kind(d, h);
+	if (r >= 0)
+		r = disk_file_size(d, &v->file_size);
+	if (r < 0)
+		return r;
+	v->type = le32(h + 0x4c);
+	v->table = le32(h + 0x154);
+	v->data = le32(h + 0x158);
+	v->block_size = le32(h + 0x178);
+	v->blocks = le32(h + 0x180);
+	d->size = le64(h + 0x170);
+	if (d->size > INT64_MAX - SECTOR)
+		return disk_err(d, EFBIG, "VDI header: disk size: found %llu, expected below 2^63",
+			(unsigned long long)d->size);
+	/* VirtualBox rounds up what the guest sees. */
+	d->size = (d->size + SECTOR - 1) / SECTOR * SECTOR;
+	return check_geometry(d, v, le32(h + 0x168));
+}
+
+static void vdi_close(struct disk *d)
+{
+	free(d->state);
+}
+
+static int vdi_map(struct disk *d, uint64_t offset, uint64_t length, struct disk_extent *ret)
+{
+	const struct vdi *v = d->state;
+	uint64_t block = offset / v->block_size, start = block * v->block_size;
+	uint64_t used = d->size - start < v->block_size ? d->size - start : v->block_size;
+	uint8_t raw[4];
+
+	int r = disk_read_meta(d, raw, sizeof(raw), v->table + block * 4, "VDI block table");
+	if (r < 0)
+		return r;
+	if (start + used - offset < length)
+		ret->length = start + used - offset;
+	uint32_t entry = le32(raw);
+	if (entry == BLOCK_FREE || entry == BLOCK_ZERO) {
+		ret->kind = entry == BLOCK_FREE ? DISK_HOLE : DISK_ZERO;
+		return 0;
+	}
+	uint64_t host = v->data + (uint64_t)entry * v->block_size;
+	if (entry >= v->blocks || !disk_inside(host, used, v->file_size))
+		return disk_err(d, EIO,
+			"VDI block table: entry %llu at offset %llu: found block %u, expected one "
+			"of %u blocks within the file's %llu bytes",
+			(unsigned long long)block, (unsigned long long)(v->table + block * 4),
+			entry, v->blocks, (unsigned long long)v->file_size);
+	ret->kind = DISK_DATA;
+	ret->fd = d->fd;
+	ret->host = host + (offset - start);
+	return 0;
+}
+
+static int vdi_info(struct disk *d, struct disk_info *info)
+{
+	const struct vdi *v = d->state;
+
+	info->cluster_size = v->block_size;
+	return disk_fact_text(info, "create-type", v->type == TYPE_FIXED ? "fixed" : "dynamic");
+}
+
+const struct disk_format format_vdi = {
+	.name = "vdi",
+	.open = vdi_open,
+	.close = vdi_close,
+	.map = vdi_map,
+	.info = vdi_info,
+};
