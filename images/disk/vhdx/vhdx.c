@@ -285,7 +285,9 @@ static int vhdx_map(struct disk *d, uint64_t offset, uint64_t length, struct dis
 		return r;
 	if (start + used - offset < length)
 		ret->length = start + used - offset;
-	/* Bits 0 to 2 are the state, bits 20 to 63 the place in MiB, which as bytes is themselves. */
+	/*
+	 * Bits 0 to 2 are the state, bits 20 to 63 the place in MiB, which as bytes is themselves.
+	 */
 	uint64_t state = le64(raw) & 7, host = le64(raw) & ~(uint64_t)(VHDX_MIB - 1);
 	if (state <= BLOCK_UNMAPPED) {
 		ret->kind = state == BLOCK_NOT_PRESENT ? DISK_HOLE : DISK_ZERO;

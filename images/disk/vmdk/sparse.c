@@ -91,7 +91,9 @@ static int check_geometry(struct disk *d, struct vmdk_extent *e, uint64_t capaci
 	return 0;
 }
 
-/* A stream's writer knows the grain directory's place only at the end, where it repeats the header. */
+/*
+ * A stream's writer knows the grain directory's place only at the end, where it repeats the header.
+ */
 static int read_footer(struct disk *d, const struct vmdk_extent *e, uint8_t *h)
 {
 	if (e->file_size < 3 * VMDK_SECTOR)
