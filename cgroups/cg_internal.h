@@ -28,14 +28,14 @@ int cg_of_process(struct arena *a, pid_t pid, const char **ret) must_check;
 int cg_v1_holder(struct arena *a, const char *mountinfo, const char *controller, const char **ret)
 	must_check;
 /*
- * Whether a word, or every word of another list, is in a space-separated list such as
+ * Returns whether a word, or every word of another list, is in a space-separated list such as
  * cgroup.controllers.
  */
 bool cg_list_has(const char *list, const char *name, size_t len);
 bool cg_list_covers(const char *list, const char *wanted);
 /*
- * Whether the kernel must be expected to refuse bpf(2), because the caller is an ordinary user or
- * is in a user namespace.
+ * Returns whether the kernel must be expected to refuse bpf(2), because the caller is an ordinary
+ * user or is in a user namespace.
  */
 bool cg_in_user_namespace(void);
 
@@ -53,7 +53,7 @@ void cg_mark_made(int mount, const char *path);
  */
 void cg_remove_made(int mount, const char *path, size_t from);
 
-/* Whether r is what the kernel answers about a cgroup that has been removed. */
+/* Returns whether r is what the kernel answers about a cgroup that has been removed. */
 bool cg_is_gone(int r);
 /*
  * Calls visit for the readable directory dir and for every cgroup beneath it, the deepest first,
@@ -189,8 +189,8 @@ int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *
 /* bpf(2); returns a descriptor or 0, or -errno without a message. */
 int cg_bpf(enum bpf_cmd cmd, union bpf_attr *attr);
 /*
- * Whether a descriptor is a device program that root has loaded, by caisson's name. ret_id may be
- * NULL, else it gets the kernel's number of the program.
+ * Returns whether a descriptor is a device program that root has loaded, by caisson's name. ret_id
+ * may be NULL, else it gets the kernel's number of the program.
  */
 bool cg_bpf_is_ours(int fd, uint32_t *ret_id);
 /*

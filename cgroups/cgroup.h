@@ -80,9 +80,9 @@ int cg_resolve(struct arena *a, const struct cg_options *opt, struct cgroup *ret
 int cg_create(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
 /*
- * Whether a process is to be cloned into the cgroup. If not, it is attached afterwards: the first
- * process of a systemd scope, and any process in a scope of the user's systemd. Without a cgroup
- * cg_attach() does nothing.
+ * Returns whether a process is to be cloned into the cgroup. If not, it is attached afterwards: the
+ * first process of a systemd scope, and any process in a scope of the user's systemd. Without a
+ * cgroup cg_attach() does nothing.
  */
 bool cg_clone_into(const struct cgroup *cg);
 
@@ -104,7 +104,7 @@ int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
  */
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
-/* Whether res has a limit that needs a controller. Devices need none. */
+/* Returns whether res has a limit that needs a controller. Devices need none. */
 bool cg_wants_limits(const struct cg_resources *res);
 
 /*
@@ -140,8 +140,8 @@ int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct c
 	must_check;
 
 /*
- * Whether a process can be put into the cgroup itself: cgroup v2 refuses that (-EBUSY) if the
- * cgroup hands controllers out to cgroups beneath it.
+ * Returns whether a process can be put into the cgroup itself: cgroup v2 refuses that (-EBUSY) if
+ * the cgroup hands controllers out to cgroups beneath it.
  */
 bool cg_takes_processes(const struct cgroup *cg);
 
@@ -153,7 +153,10 @@ bool cg_takes_processes(const struct cgroup *cg);
 int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cgroup *ret)
 	must_check;
 
-/* Whether the kernel has killed a process of the cgroup because its memory limit was reached. */
+/*
+ * Returns whether the kernel has killed a process of the cgroup because its memory limit was
+ * reached.
+ */
 bool cg_ran_out_of_memory(const struct cgroup *cg);
 
 /* Writes a cgroup into the open object of state.json, and reads it back. */

@@ -121,7 +121,7 @@ static bool matches_all(const struct cg_device_rule *rule)
 	return rule->type == 'a' && rule->major < 0 && rule->minor < 0;
 }
 
-/* Whether the last rules, before any deny rule, allow every access to every device. */
+/* Returns whether the last rules, before any deny rule, allow every access to every device. */
 static bool denies_nothing(const struct cg_device_rule *rules, size_t n)
 {
 	int c = 0, b = 0;
@@ -171,8 +171,8 @@ static size_t count_groupable(const struct cg_device_rule *rules, size_t n, uint
 }
 
 /*
- * Whether later rules decide everything that the rule says. This is common, because engines repeat
- * the default devices in their lists.
+ * Returns whether later rules decide everything that the rule says. This is common, because engines
+ * repeat the default devices in their lists.
  */
 static bool is_overridden(const struct cg_device_rule *rules, size_t i, size_t n)
 {

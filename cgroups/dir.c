@@ -188,9 +188,9 @@ void cg_remove_made(int mount, const char *path, size_t from)
 }
 
 /*
- * Whether no cgroup is beneath this one. The kernel counts the links of a cgroup's directory: two
- * of its own, and one for each cgroup beneath it. So most cgroups need not be listed, with all of
- * their control files.
+ * Returns whether no cgroup is beneath this one. The kernel counts the links of a cgroup's
+ * directory: two of its own, and one for each cgroup beneath it. So most cgroups need not be
+ * listed, with all of their control files.
  */
 static bool is_leaf(int dir)
 {

@@ -447,8 +447,8 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 }
 
 /*
- * Whether systemd must be told the limits. A scope that was just started knows them, except those
- * that depend on the cgroup's files.
+ * Returns whether systemd must be told the limits. A scope that was just started knows them, except
+ * those that depend on the cgroup's files.
  */
 static bool tell_systemd(const struct cgroup *cg, const struct cg_resources *res)
 {

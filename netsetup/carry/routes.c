@@ -41,7 +41,8 @@ static bool is_reject(unsigned type)
 }
 
 /*
- * Whether the kernel adds the route by itself, for addresses, router advertisements and redirects.
+ * Returns whether the kernel adds the route by itself, for addresses, router advertisements and
+ * redirects.
  */
 static bool is_implied(const struct rtmsg *m)
 {
@@ -198,8 +199,8 @@ static int read_rule(const struct nlmsghdr *h, void *arg)
 }
 
 /*
- * Whether the namespace has rules besides the default ones. A kernel without policy routing refuses
- * the request.
+ * Returns whether the namespace has rules besides the default ones. A kernel without policy routing
+ * refuses the request.
  */
 static bool has_other_rules(struct nl *nl)
 {

@@ -52,7 +52,7 @@ int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 #define FD_TMP_MAX 4096
 int fd_open_temporary(int dirfd, const char *path, mode_t mode, char ret_name[static FD_TMP_MAX])
 	must_check;
-/* Whether fd_open_temporary() may have made this file name. */
+/* Returns whether fd_open_temporary() may have made this file name. */
 bool fd_is_temporary_name(const char *name);
 
 /*
@@ -70,7 +70,7 @@ int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, m
  */
 int fd_close_all_but(const int *keep, size_t n) must_check;
 
-/* Whether fd is /dev/null. A closed descriptor counts as /dev/null too. */
+/* Returns whether fd is /dev/null. A closed descriptor counts as /dev/null too. */
 bool fd_is_null(int fd);
 
 /* Sends one message, with a descriptor unless fd < 0, over a Unix socket. */

@@ -49,7 +49,7 @@ const char *json_get_str(const struct json *obj, const char *key);
  */
 int json_get_i64(const struct json *obj, const char *key, int64_t *ret) must_check;
 int json_get_u64(const struct json *obj, const char *key, uint64_t *ret) must_check;
-/* Whether the member of that name is the boolean true; anything else counts as false. */
+/* Returns whether the member of that name is the boolean true; anything else counts as false. */
 bool json_get_true(const struct json *obj, const char *key);
 
 const char *json_type_name(enum json_type t); /* "a string", "an object", ... for messages */

@@ -108,8 +108,8 @@ size_t str_utf8(const char *s, size_t len, uint32_t *ret)
 }
 
 /*
- * Whether a terminal only shows the character. It does more with the C0 and C1 controls, of which
- * U+009B starts a command as ESC [ does, and with marks that reorder or break a line.
+ * Returns whether a terminal only shows the character. It does more with the C0 and C1 controls, of
+ * which U+009B starts a command as ESC [ does, and with marks that reorder or break a line.
  */
 static bool is_harmless(uint32_t c)
 {

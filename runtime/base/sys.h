@@ -37,9 +37,9 @@ static inline int sys_pivot_root(const char *new_root, const char *put_old)
 }
 
 /*
- * Whether this process is in another user namespace than the initial one, whose inode is always
- * PROC_USER_INIT_INO (linux/proc_ns.h). The id map does not tell: since systemd 260 a service may
- * have a namespace of its own that maps all ids to themselves.
+ * Returns whether this process is in another user namespace than the initial one, whose inode is
+ * always PROC_USER_INIT_INO (linux/proc_ns.h). The id map does not tell: since systemd 260 a
+ * service may have a namespace of its own that maps all ids to themselves.
  */
 static inline bool sys_in_userns(void)
 {

@@ -14,7 +14,7 @@ void user_names_release(struct user_names *u)
 	strbuf_release(&u->text);
 }
 
-/* Whether the third field of a line of passwd(5) is this number. */
+/* Returns whether the third field of a line of passwd(5) is this number. */
 static bool has_uid(const char *line, size_t len, unsigned uid)
 {
 	const char *end = line + len, *password = memchr(line, ':', len);

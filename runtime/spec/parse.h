@@ -138,7 +138,7 @@ void parse_enter(struct parser *p, const char *name);
 void parse_enter_index(struct parser *p, size_t index);
 void parse_leave(struct parser *p);
 
-/* Whether the property is present and not null. */
+/* Returns whether the property is present and not null. */
 bool parse_has(const struct json *node, const char *name);
 /* Returns a number that the table has already checked, or `otherwise` if it is absent. */
 uint64_t parse_number_or(const struct json *node, const char *name, uint64_t otherwise);
@@ -163,7 +163,9 @@ int spec_check_sysctl(struct parser *p, const struct spec *s) must_check;
 /* The same where the document as a whole is needed. */
 int spec_check_uts_sysctl(struct parser *p, const struct spec *s) must_check;
 
-/* Whether the kernel takes s as the name of an interface: the rule of its dev_valid_name(). */
+/*
+ * Returns whether the kernel takes s as the name of an interface: the rule of its dev_valid_name().
+ */
 bool spec_is_interface_name(const char *s);
 
 /* Parses the value of the annotation SPEC_VM_NET. Errors name the annotation. (vm_net.c) */

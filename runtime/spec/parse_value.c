@@ -154,8 +154,8 @@ int parse_unexpected(struct parser *p, const struct json *node, const char *fmt,
 }
 
 /*
- * Whether a JSON number is an integer: it has only digits and a sign, because JSON's other forms
- * are floating-point.
+ * Returns whether a JSON number is an integer: it has only digits and a sign, because JSON's other
+ * forms are floating-point.
  */
 static bool is_integer(const char *text)
 {
@@ -207,8 +207,8 @@ int parse_enum(struct parser *p, const struct json *node, const struct field *f,
 }
 
 /*
- * Whether the string is a list in the format of cpuset(7). Numbers have at most five digits, which
- * is more than the kernel's largest CPU and node masks need.
+ * Returns whether the string is a list in the format of cpuset(7). Numbers have at most five
+ * digits, which is more than the kernel's largest CPU and node masks need.
  */
 static bool is_list(const char *s)
 {

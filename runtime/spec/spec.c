@@ -110,7 +110,7 @@ static int check_uts_name(
 }
 
 /*
- * Whether the version is older than 1.3.0, whose pre-releases already have the meaning of
+ * Returns whether the version is older than 1.3.0, whose pre-releases already have the meaning of
  * pids.limit that 1.3.0 has.
  */
 static bool is_before_1_3(const char *version)

@@ -46,7 +46,8 @@ static char *sysctl_path(struct arena *a, const char *name)
 }
 
 /*
- * Whether the path has only components of ordinary characters, of which none is empty, "." or "..".
+ * Returns whether the path has only components of ordinary characters, of which none is empty, "."
+ * or "..".
  */
 static bool is_path(const char *path)
 {
@@ -63,7 +64,9 @@ static bool is_path(const char *path)
 	}
 }
 
-/* Whether path (with slashes) is name (with dots), or lies below it if name ends in a dot. */
+/*
+ * Returns whether path (with slashes) is name (with dots), or lies below it if name ends in a dot.
+ */
 static bool is_or_below(const char *path, const char *name)
 {
 	for (; *name; name++, path++)

@@ -78,7 +78,7 @@ static int take_mtu(struct reader *r, const char *value)
 	return 0;
 }
 
-/* Whether an interface or a gateway can have the address. */
+/* Returns whether an interface or a gateway can have the address. */
 static bool is_usable(const struct spec_ip *ip)
 {
 	static const uint8_t none[16], loopback[16] = {[15] = 1};
