@@ -16,7 +16,7 @@
 #include "cgroups/cg_internal.h"
 
 #define PROGRAM_NAME "caisson_dev" /* at most BPF_OBJ_NAME_LEN - 1 = 15 bytes */
-#define ATTACHED_MAX 64            /* BPF_CGROUP_MAX_PROGS */
+#define ATTACHED_MAX 64            /* the kernel's BPF_CGROUP_MAX_PROGS */
 #define VERIFIER_LOG_SIZE 65536
 #define LOAD_TRIES 30
 
@@ -43,7 +43,7 @@ static int load_program(const struct bpf_insn *insns, size_t n)
 	};
 	int r = -EAGAIN;
 
-	/* The verifier returns EAGAIN if a signal interrupts it. */
+	/* The verifier returns EAGAIN if a signal interrupts it, so the load is tried again. */
 	for (int i = 0; i < LOAD_TRIES && r == -EAGAIN; i++)
 		r = cg_bpf(BPF_PROG_LOAD, &attr);
 	if (r >= 0)
@@ -86,7 +86,10 @@ static int detach_program(int dir, int fd)
 	return r < 0 ? err_set(-r, "detach a device program: bpf: %s", strerror(-r)) : 0;
 }
 
-/* Opens caisson's programs on the cgroup. Normally there is none or one. */
+/*
+ * Opens caisson's programs that are attached to the cgroup: normally none or one. The caller closes
+ * the descriptors.
+ */
 static int find_our_programs(int dir, int fds[static ATTACHED_MAX], size_t *ret_n)
 {
 	uint32_t ids[ATTACHED_MAX];
@@ -102,7 +105,10 @@ static int find_our_programs(int dir, int fds[static ATTACHED_MAX], size_t *ret_
 	for (uint32_t i = 0, n = attr.query.prog_cnt; i < n && i < ATTACHED_MAX; i++) {
 		union bpf_attr get = {.prog_id = ids[i]};
 		_cleanup_fd_ int fd = cg_bpf(BPF_PROG_GET_FD_BY_ID, &get);
-		/* A program that is gone, or that a security module hides, is not ours. */
+		/*
+		 * A program that has been detached meanwhile, or that a security module hides, is
+		 * not caisson's.
+		 */
 		if (fd < 0)
 			continue;
 		if (cg_bpf_is_ours(fd, NULL))
@@ -126,7 +132,10 @@ static int attach_program(int dir, int fd, int replace)
 	return r < 0 ? err_set(-r, "attach a device program: bpf: %s", strerror(-r)) : 0;
 }
 
-/* Opens the program that is kept from an earlier container, or loads it. */
+/*
+ * Returns a descriptor of the device program: opens the pinned copy from an earlier container, or
+ * loads the program.
+ */
 static int open_program(const struct bpf_insn *insns, size_t n)
 {
 	_cleanup_fd_ int fd = cg_pin_find(insns, n);

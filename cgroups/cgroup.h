@@ -28,12 +28,15 @@ struct cg_options {
 	enum cg_manager manager;
 	const char *id;           /* the container's id */
 	const char *cgroups_path; /* linux.cgroupsPath or NULL; for systemd "slice:prefix:name" */
-	/* It is no error if an ordinary user may not make cgroups, unless limits are asked for. */
-	bool rootless;
-	bool lenient; /* a limit without its controller is a warning instead of an error */
 	/*
-	 * The org.systemd.property.NAME annotations, name and value in GVariant text; for systemd
-	 * only.
+	 * The caller is an ordinary user. If that user may not make cgroups, the container gets
+	 * none, which is an error only if limits are asked for.
+	 */
+	bool rootless;
+	bool lenient; /* a limit whose controller is missing causes a warning instead of an error */
+	/*
+	 * The annotations org.systemd.property.NAME: each has a name and a value in GVariant text.
+	 * Only the systemd manager uses them.
 	 */
 	const struct cg_unified *systemd_properties;
 	size_t nsystemd_properties;
@@ -43,21 +46,27 @@ struct cgroup {
 	enum cg_manager manager;
 	const char *mount; /* where cgroup2 is mounted; NULL when disabled */
 	/*
-	 * The path beneath mount, which starts with "/"; NULL: there is no cgroup (disabled,
-	 * rootless).
+	 * The path of the cgroup beneath `mount`, with a leading "/". NULL: the container has no
+	 * cgroup, because cgroups are disabled or an ordinary user may not make one.
 	 */
 	const char *path;
 	/*
-	 * The part of path, in bytes, that existed before. Parents beyond it are removed with the
-	 * cgroup once they are empty, and so are those that caisson made for another container.
+	 * The length in bytes of that part of `path` that existed before the container. The parents
+	 * beyond it are removed with the cgroup once they are empty. So are parents that caisson
+	 * made for another container.
 	 */
 	size_t kept;
-	const char *scope;  /* systemd unit name or NULL */
-	const char *slice;  /* systemd slice or NULL */
-	bool user_instance; /* the systemd instance of the user, not the system's */
+	const char *scope; /* name of the systemd scope, or NULL */
+	const char *slice; /* name of the systemd slice, or NULL */
+	/* the scope belongs to the user's systemd instance, not to the system's */
+	bool user_instance;
 	bool lenient;
-	bool unit_current; /* the scope was just started with these limits; not part of the state */
-	/* Why a rootless container has no cgroup; cg_create() says so if limits need one. */
+	/* the scope was just started with these limits; not stored in the state */
+	bool unit_current;
+	/*
+	 * The reason why a rootless container has no cgroup. cg_create() puts it into its error if
+	 * limits need a cgroup.
+	 */
 	const char *refused;
 };
 
@@ -72,17 +81,18 @@ struct cgroup {
 int cg_resolve(struct arena *a, const struct cg_options *opt, struct cgroup *ret) must_check;
 
 /*
- * cgroupfs: makes the missing directories, enables controllers down the path, and leaves an empty
- * cgroup. -EBUSY: the cgroup exists and holds processes or is frozen. systemd: does nothing,
- * because a scope needs its first process. Without a cgroup (disabled, or rootless and refused):
- * -EACCES if res asks for limits, else 0. After a failure nothing that it made is left.
+ * Makes the container's cgroup. With cgroupfs it makes the missing directories and enables
+ * controllers down the path; the cgroup is empty then. It returns -EBUSY if the cgroup exists and
+ * holds processes or is frozen. With systemd it does nothing, because a scope needs its first
+ * process. If there is no cgroup (disabled, or rootless and refused), it returns -EACCES if res
+ * asks for limits, else 0. After a failure it has removed what it made.
  */
 int cg_create(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
 /*
- * Returns whether a process is to be cloned into the cgroup. If not, it is attached afterwards: the
- * first process of a systemd scope, and any process in a scope of the user's systemd. Without a
- * cgroup cg_attach() does nothing.
+ * Returns whether a process is to be cloned into the cgroup with CLONE_INTO_CGROUP. If not,
+ * cg_attach() moves the process afterwards: that concerns the first process of a systemd scope and
+ * every process in a scope of the user's systemd. If there is no cgroup, cg_attach() does nothing.
  */
 bool cg_clone_into(const struct cgroup *cg);
 
@@ -90,9 +100,9 @@ bool cg_clone_into(const struct cgroup *cg);
 int cg_open(const struct cgroup *cg) must_check;
 
 /*
- * Moves pid into the cgroup. The first time with systemd (no path yet) it starts the transient
- * scope around pid, waits for the job, and sets cg->path, which the caller records in its state.
- * Only that call needs opt and res; others may pass NULL.
+ * Moves pid into the cgroup. With systemd the first call (cg->path is NULL) starts the transient
+ * scope around pid, waits for the job and sets cg->path, which the caller records in its state.
+ * Only that call needs opt and res; later calls may pass NULL.
  */
 int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid) must_check;
@@ -104,7 +114,7 @@ int cg_attach(struct arena *a, struct cgroup *cg, const struct cg_options *opt,
  */
 int cg_apply(const struct cgroup *cg, const struct cg_resources *res) must_check;
 
-/* Returns whether res has a limit that needs a controller. Devices need none. */
+/* Returns whether res has a limit that needs a controller. Device rules need none. */
 bool cg_wants_limits(const struct cg_resources *res);
 
 /*
@@ -115,15 +125,19 @@ bool cg_wants_limits(const struct cg_resources *res);
 int cg_delegate(const struct cgroup *cg, uid_t uid) must_check;
 
 int cg_freeze(const struct cgroup *cg, bool frozen)
-	must_check;                                   /* returns when cgroup.events says so */
-int cg_is_frozen(const struct cgroup *cg) must_check; /* 0 or 1 */
+	/* returns once cgroup.events reports the new state */
+	must_check;
+int cg_is_frozen(const struct cgroup *cg) must_check; /* returns 0 or 1 */
 
-/* Signals every process; SIGKILL uses cgroup.kill. Returns 0 also if there was no process. */
+/*
+ * Sends the signal to every process of the cgroup; SIGKILL goes through cgroup.kill. Returns 0 even
+ * if there was no process.
+ */
 int cg_kill(const struct cgroup *cg, int sig) must_check;
 
 /*
- * Lists the processes of the cgroup and of those beneath it, by their ids in the caller's pid
- * namespace; in the arena.
+ * Lists the processes of the cgroup and of the cgroups beneath it, by their ids in the caller's pid
+ * namespace. *ret is an array in the arena.
  */
 int cg_pids(struct arena *a, const struct cgroup *cg, pid_t **ret, size_t *ret_n) must_check;
 
@@ -134,21 +148,23 @@ int cg_pids(struct arena *a, const struct cgroup *cg, pid_t **ret, size_t *ret_n
 int cg_destroy(const struct cgroup *cg) must_check;
 
 /*
- * Makes a copy of cg for a cgroup beneath it, which `exec --cgroup` names. That cgroup must exist.
+ * Makes a copy of cg for the cgroup `sub` beneath it, which `exec --cgroup` names. That cgroup must
+ * exist already.
  */
 int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct cgroup *ret)
 	must_check;
 
 /*
- * Returns whether a process can be put into the cgroup itself: cgroup v2 refuses that (-EBUSY) if
- * the cgroup hands controllers out to cgroups beneath it.
+ * Returns whether the cgroup itself can take processes. Cgroup v2 refuses them (-EBUSY) if the
+ * cgroup enables controllers for cgroups beneath it.
  */
 bool cg_takes_processes(const struct cgroup *cg);
 
 /*
- * Makes a copy of cg for the cgroup that pid is in, which must be cg or beneath it. `exec` needs it
- * for a container that manages its own cgroups, as systemd does: such a container has moved its
- * processes down, and cg itself accepts none then (-EBUSY).
+ * Makes a copy of cg for the cgroup that the process pid is in, which must be cg or a cgroup
+ * beneath it. `exec` needs this for a container that manages cgroups of its own, as systemd does:
+ * such a container has moved its processes into cgroups beneath cg, and cg itself then refuses
+ * processes with -EBUSY.
  */
 int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cgroup *ret)
 	must_check;
@@ -159,41 +175,47 @@ int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cg
  */
 bool cg_ran_out_of_memory(const struct cgroup *cg);
 
-/* Writes a cgroup into the open object of state.json, and reads it back. */
+/*
+ * cg_to_state() writes the cgroup as members of the open object of state.json; cg_from_state()
+ * reads them.
+ */
 void cg_to_state(const struct cgroup *cg, struct json_out *o);
 int cg_from_state(struct arena *a, const struct json *state, struct cgroup *ret) must_check;
 
 /*
- * Writes the members of runc's `events --stats` "data" object into the open object, by runc's
- * names: cpu, memory, pids, blkio, hugetlb, intel_rdt and network_interfaces. "psi" is in cpu,
- * memory and blkio, as in runc's. "cgroup2" has the raw numbers of v2.
+ * Writes the members of the "data" object of runc's `events --stats` into the open object, under
+ * runc's names: cpu, memory, pids, blkio, hugetlb, intel_rdt and network_interfaces. As with runc,
+ * "psi" is inside cpu, memory and blkio. "cgroup2" has the raw numbers of cgroup v2.
  */
 int cg_stats(const struct cgroup *cg, struct json_out *o) must_check;
 
 /*
- * Reports changes of memory.events and cgroup.events. cg_events_open() makes a descriptor that
- * polls readable after a change; cg_events_read() then tells what has happened since the last call.
+ * Watches memory.events and cgroup.events. cg_events_open() makes a descriptor that polls readable
+ * after a change; cg_events_read() then returns what has happened since the last call.
  */
 struct cg_events {
 	int fd;
-	uint64_t oom, oom_kill; /* memory.events' counters as last read */
+	/* the counters oom and oom_kill of memory.events as they were last read */
+	uint64_t oom, oom_kill;
 	bool populated;
 };
 int cg_events_open(const struct cgroup *cg, struct cg_events *ev) must_check;
-/* CG_EVENT_* bits. */
+/* The events that cg_events_read() returns, as bits. */
 #define CG_EVENT_OOM 1   /* the OOM killer has killed a process */
-#define CG_EVENT_EMPTY 2 /* the last process is gone, or the cgroup is */
+#define CG_EVENT_EMPTY 2 /* the last process has ended, or the cgroup has been removed */
 int cg_events_read(const struct cgroup *cg, struct cg_events *ev) must_check;
 void cg_events_close(struct cg_events *ev);
 
 /*
- * Describes what cgroups this host offers, for people, and changes nothing. -ENOENT with a message:
- * the host has no cgroup v2.
+ * Describes what cgroups this host offers, as text for people, and changes nothing. Returns -ENOENT
+ * with a message if the host has no cgroup v2.
  */
 struct cg_survey {
 	const char *mount;
-	const char *controllers; /* of the mount's root, as the kernel lists them; "": none */
-	const char *missing;     /* "memory (on cgroup v1 at PATH), io (not offered)"; "": none */
-	bool on_v1;              /* cgroup v1 holds some of the missing ones */
+	/* controllers of the root cgroup, as the kernel lists them; "": none */
+	const char *controllers;
+	/* missing controllers: "memory (on cgroup v1 at PATH), io (not offered)"; "": none */
+	const char *missing;
+	bool on_v1; /* a cgroup v1 mount holds some of the missing controllers */
 };
 int cg_survey(struct arena *a, struct cg_survey *ret) must_check;

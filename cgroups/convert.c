@@ -14,8 +14,8 @@
 #define WEIGHT_MAX 10000
 
 /*
- * log2 of v >= 1, computed bit by bit, because the program would link libm for this one formula
- * only.
+ * Returns the binary logarithm of v, which is at least 1. It is computed bit by bit, because
+ * linking libm for this one formula would make the program larger.
  */
 static double log2_of(double v)
 {
@@ -66,8 +66,8 @@ uint64_t cg_weight_from_shares(uint64_t shares)
 	double weight = power_of_10((l * l + 125 * l) / 612.0 - 7.0 / 34.0);
 	uint64_t floor = (uint64_t)weight;
 	/*
-	 * Rounds up, except if the difference from a whole number is only in the last bits of the
-	 * double.
+	 * The weight is rounded up, unless only rounding errors of the double put it above a whole
+	 * number.
 	 */
 	return weight - (double)floor > 1e-9 * weight ? floor + 1 : floor;
 }
@@ -83,7 +83,10 @@ int cg_swap_from_spec(struct opt_i64 limit, struct opt_i64 swap, int64_t *ret)
 	bool limited = limit.set && limit.v != 0;
 
 	if (!swap.set || swap.v == 0) {
-		*ret = -1; /* unlimited memory means unlimited swap, as on cgroup v1 */
+		/*
+		 * -1 stands for unlimited: unlimited memory implies unlimited swap, as on cgroup v1
+		 */
+		*ret = -1;
 		return limited && limit.v < 0;
 	}
 	*ret = swap.v;
@@ -175,7 +178,7 @@ int cg_expand_slice(struct arena *a, const char *slice, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Checks that systemd accepts the unit name without escapes. */
+/* Checks that systemd accepts the name of the unit as it is, without escapes. */
 static int check_unit(const char *name)
 {
 	const char *good = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@";
@@ -194,7 +197,7 @@ static int check_unit(const char *name)
 int cg_default_name(struct arena *a, const char *id, const char **ret)
 {
 	static const char prefix[] = "caisson-", suffix[] = ".scope";
-	uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
+	uint64_t hash = 0xcbf29ce484222325; /* start value of the FNV-1a hash */
 
 	if (strlen(prefix) + strlen(id) + strlen(suffix) <= NAME_MAX) {
 		*ret = arena_printf(a, "%s%s", prefix, id);
@@ -230,7 +233,10 @@ int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, str
 			slice = arena_strndup(a, path, (size_t)(first - path));
 		const char *prefix = first + 1, *name = second + 1;
 		int len = (int)(second - prefix);
-		/* A name that ends in .slice would name a slice, in which no process can be. */
+		/*
+		 * systemd takes a name that ends in .slice for a slice, which cannot hold
+		 * processes.
+		 */
 		if (strlen(name) > 6 && streq(name + strlen(name) - 6, ".slice"))
 			return err_set(EINVAL,
 				"linux.cgroupsPath: \"%s\" names a slice; a container needs a "

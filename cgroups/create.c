@@ -29,7 +29,7 @@ static void pause_ms(long ms)
 	nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
 }
 
-/* Formats the words of available that enabled lacks as "+a +b". */
+/* Formats the words of the list `available` that the list `enabled` lacks, as "+a +b". */
 static void format_missing(const char *available, const char *enabled, char *ret, size_t size)
 {
 	size_t n = 0;
@@ -45,10 +45,10 @@ static void format_missing(const char *available, const char *enabled, char *ret
 }
 
 /*
- * Enables the available controllers in one cgroup. The kernel refuses the line with EBUSY if the
- * cgroup holds processes. It would accept the threaded controllers (cpu, pids, cpuset) one by one,
- * but that makes the cgroup a "threaded domain", beneath which no ordinary cgroup can be. So such a
- * cgroup stays as it is.
+ * Enables the available controllers in one cgroup. If the cgroup holds processes, the kernel
+ * refuses the whole line with EBUSY, and the cgroup stays as it is. The kernel would accept the
+ * threaded controllers (cpu, pids, cpuset) one by one, but that would make the cgroup a "threaded
+ * domain", beneath which no ordinary cgroup can be.
  */
 static void enable_controllers_in(int dir, const char *available)
 {
@@ -61,7 +61,10 @@ static void enable_controllers_in(int dir, const char *available)
 	if (!*wanted)
 		return;
 	int r = cg_write(dir, file, wanted);
-	/* ENOENT: the cgroup does not have all of these controllers. */
+	/*
+	 * ENOENT means that the cgroup does not have all of these controllers, so only those that
+	 * it has are enabled.
+	 */
 	if (r == -ENOENT && cg_read(dir, "cgroup.controllers", own, sizeof(own)) == 0) {
 		format_missing(own, enabled, wanted, sizeof(wanted));
 		r = *wanted ? cg_write(dir, file, wanted) : 0;
@@ -69,7 +72,7 @@ static void enable_controllers_in(int dir, const char *available)
 	if (r >= 0 || r == -EBUSY || r == -EACCES || r == -EPERM || r == -EROFS)
 		return;
 	/*
-	 * The kernel accepts a line as a whole or not at all, so try the words one by one. It
+	 * The kernel accepts or refuses the line as a whole, so try the words one by one. It
 	 * refuses cpu, for example, if a real-time task is in the cgroup.
 	 */
 	char *save = NULL;
@@ -111,7 +114,10 @@ static int err_create(int code, const char *path)
 	return err_set(code, "create cgroup %s: %s%s", path, cg_strerror(code), hint);
 }
 
-/* Makes the directories one after the other. Returns what make_dirs() returns, or -errno. */
+/*
+ * Makes the directories of the path one after the other. Returns 1 if it made the last one, 0 if
+ * the last one existed, or -errno.
+ */
 static int make_each(int mount, const char *path)
 {
 	char prefix[PATH_MAX];
@@ -137,9 +143,9 @@ static int make_each(int mount, const char *path)
 }
 
 /*
- * Makes all directories of the path. Returns 1 if it made the last one, 0 if that one existed. If
- * the removal of another container deletes a parent meanwhile, the function starts again from the
- * top.
+ * Makes all directories of the path. Returns 1 if it made the last one, 0 if the last one existed.
+ * If another caisson removes one of the parents meanwhile, because its container has ended, the
+ * function starts again from the top.
  */
 static int make_dirs(int mount, const char *path)
 {
@@ -154,9 +160,9 @@ static int make_dirs(int mount, const char *path)
 }
 
 /*
- * Refuses an existing cgroup that holds processes, which the specification allows, because they
- * would share the container's limits. Refuses a cgroup that is frozen, be it new and beneath a
- * frozen one, because the container's first process would never answer.
+ * Refuses an existing cgroup that holds processes, because they would share the container's limits;
+ * the specification allows a runtime to refuse it. Refuses a frozen cgroup, and a new one beneath a
+ * frozen one, because the container's first process would hang in it.
  */
 static int check_reused(int leaf, const char *path)
 {
@@ -205,7 +211,7 @@ static int prepare_leaf(int mount, int leaf, const char *path, const char *avail
 }
 
 /*
- * Returns 0 or the error for a container without a cgroup, which depends on whether limits were
+ * Returns the result for a container without a cgroup: 0, or -errno with a message if limits were
  * asked for.
  */
 static int without_cgroup(const struct cgroup *cg, const struct cg_resources *res)
@@ -243,14 +249,19 @@ int cg_create(const struct cgroup *cg, const struct cg_resources *res)
 	if (made < 0)
 		return made;
 	_cleanup_fd_ int leaf = cg_open_dir(mount, cg->path, O_PATH);
-	/* A new cgroup beneath the root can be neither frozen nor in use. */
+	/*
+	 * A new cgroup directly beneath the root can be neither frozen nor in use, so it needs no
+	 * check.
+	 */
 	if (leaf < 0)
 		r = leaf;
 	else if (!made || strchr(cg->path + 1, '/'))
 		r = check_reused(leaf, cg->path);
 	if (r >= 0)
 		r = prepare_leaf(mount, leaf, cg->path, available);
-	/* cg->kept is at most the length of the parent, so that the cgroup itself goes too. */
+	/*
+	 * cg->kept is at most the length of the parent's path, so the cgroup itself is removed too.
+	 */
 	if (r < 0 && made)
 		cg_remove_made(mount, cg->path, cg->kept);
 	return r;

@@ -16,8 +16,8 @@
 #define RMDIR_TRIES 12
 
 /*
- * Removes a cgroup, and tries again for some time, because the exit of its last process drops the
- * references to it a little late.
+ * Removes a cgroup and retries for some time, because the kernel drops the references that the last
+ * process holds only a little after that process has ended.
  */
 static int rmdir_patiently(int parent, const char *name, const char *shown)
 {
@@ -104,7 +104,10 @@ int cg_destroy(const struct cgroup *cg)
 {
 	int stopped = cg->scope ? cg_systemd_stop(cg) : 0;
 
-	/* Even if systemd could not stop the scope, the cgroup whose path is known must go. */
+	/*
+	 * The cgroup is removed even if systemd could not stop the scope, because its path is
+	 * known.
+	 */
 	if (cg->path) {
 		if (stopped < 0)
 			log_debug("systemd scope %s: %s", cg->scope, err_msg());

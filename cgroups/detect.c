@@ -49,7 +49,8 @@ bool cg_list_covers(const char *list, const char *wanted)
 }
 
 /*
- * Replaces the \ooo by which the kernel writes blanks and backslashes of a mount point (proc(5)).
+ * Returns a copy of a mount point in which each \ooo is replaced by its byte: the kernel writes
+ * blanks and backslashes as such octal escapes (proc(5)).
  */
 static char *unescape(struct arena *a, const char *s, size_t len)
 {
@@ -85,8 +86,9 @@ static size_t next_word(const char **p, const char **ret)
 }
 
 /*
- * Reads a line such as "36 35 98:0 /root /mnt rw,noatime shared:1 - ext4 /dev/sda rw": field 5, and
- * fields 1 and 3 behind the dash.
+ * Parses a mountinfo line such as "36 35 98:0 /root /mnt rw,noatime shared:1 - ext4 /dev/sda rw":
+ * field 5 (the mount point), and behind the dash field 1 (the type) and field 3 (the options).
+ * Returns false if the line is malformed.
  */
 static bool parse_line(const char *line, struct mount_line *m)
 {

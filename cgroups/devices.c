@@ -21,7 +21,10 @@
 #define INSNS_HEAD 6
 #define INSNS_PER_RULE 7
 #define INSNS_TAIL 2
-/* A list of more rules is not searched for overridden ones, because the search is quadratic. */
+/*
+ * A list with more rules than this is not searched for overridden rules, because the search takes
+ * quadratic time.
+ */
 #define LIST_CHECKED 1024
 #define ACCESS_ALL (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE | BPF_DEVCG_ACC_MKNOD)
 
@@ -121,7 +124,10 @@ static bool matches_all(const struct cg_device_rule *rule)
 	return rule->type == 'a' && rule->major < 0 && rule->minor < 0;
 }
 
-/* Returns whether the last rules, before any deny rule, allow every access to every device. */
+/*
+ * Returns whether the rules deny nothing: counted from the last one, rules that allow every access
+ * to every device come before any deny rule.
+ */
 static bool denies_nothing(const struct cg_device_rule *rules, size_t n)
 {
 	int c = 0, b = 0;
@@ -150,8 +156,8 @@ static bool is_groupable(const struct cg_device_rule *rule)
 }
 
 /*
- * How many of the n rules, counted from the last one, share one test; *ret_minors: their minor
- * numbers.
+ * Returns how many of the n rules, counted from the last one, can share one test. *ret_minors gets
+ * the set of their minor numbers.
  */
 static size_t count_groupable(const struct cg_device_rule *rules, size_t n, uint32_t *ret_minors)
 {
@@ -171,8 +177,8 @@ static size_t count_groupable(const struct cg_device_rule *rules, size_t n, uint
 }
 
 /*
- * Returns whether later rules decide everything that the rule says. This is common, because engines
- * repeat the default devices in their lists.
+ * Returns whether later rules decide every access that this rule names, so that the rule has no
+ * effect. This is common, because engines repeat the default devices in their lists.
  */
 static bool is_overridden(const struct cg_device_rule *rules, size_t i, size_t n)
 {
@@ -230,8 +236,8 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 		emit_return(p, true);
 	} else {
 		/*
-		 * JSET jumps to the refusal, over the jump out of the rule, if one of the bits is
-		 * set.
+		 * If one of the bits is set, JSET jumps to the refusal, over the jump that leaves
+		 * the rule.
 		 */
 		emit_insn(p, BPF_JMP32 | BPF_JSET | BPF_K, R_PENDING, 1, bits);
 		emit_insn(p, BPF_JMP | BPF_JA, 0, 2, 0);
@@ -244,7 +250,8 @@ static void emit_rule(struct program *p, const struct cg_device_rule *rule, uint
 static void emit_head(struct program *p)
 {
 	/*
-	 * struct bpf_cgroup_dev_ctx has access << 16 | type in access_type, then major and minor.
+	 * access_type of struct bpf_cgroup_dev_ctx is access << 16 | type; major and minor follow
+	 * it.
 	 */
 	emit_load(p, R_TYPE, offsetof(struct bpf_cgroup_dev_ctx, access_type));
 	p->insns[p->n++] = (struct bpf_insn){
@@ -256,7 +263,7 @@ static void emit_head(struct program *p)
 }
 
 /*
- * Each container start pays for the kernel's verifier, which follows every branch and needs some
+ * Each container start waits for the kernel's verifier, which follows every branch and needs some
  * microseconds for each. So a rule without effect gets no code, and neighbouring rules share one
  * test.
  */
@@ -292,8 +299,8 @@ int cg_device_program(
 		nlive -= count_groupable(live, nlive, &minors);
 		emit_rule(&p, rule, minors);
 		/*
-		 * The verifier refuses instructions that cannot be reached, so nothing may follow
-		 * such a rule.
+		 * A rule that decides every access ends the program, because the verifier refuses
+		 * instructions that cannot be reached.
 		 */
 		decided = matches_all(rule) && access_bits(rule, 0) == ACCESS_ALL;
 	}
@@ -330,9 +337,9 @@ int cg_apply_devices(struct cg_target *t, const struct cg_resources *res)
 		return r;
 	r = cg_bpf_install(t->dir, insns, ninsns, t->cg->path);
 	/*
-	 * Only root of the host may call bpf(2). Without it caisson goes on, as runc does, if the
-	 * caller is in a user namespace: the container cannot make device nodes then, and opens the
-	 * host's devices with the user's own rights.
+	 * Only root of the host may call bpf(2). If the caller is in a user namespace, caisson goes
+	 * on without the device program, as runc does: such a container cannot make device nodes,
+	 * and opens the host's devices with the user's own rights.
 	 */
 	if ((r == -EPERM || r == -EACCES) && (list_only_allows(res) || cg_in_user_namespace())) {
 		err_clear();

@@ -189,8 +189,8 @@ void cg_remove_made(int mount, const char *path, size_t from)
 
 /*
  * Returns whether no cgroup is beneath this one. The kernel counts the links of a cgroup's
- * directory: two of its own, and one for each cgroup beneath it. So most cgroups need not be
- * listed, with all of their control files.
+ * directory: two of its own, and one for each cgroup beneath it. The link count saves listing the
+ * directory of most cgroups, which has many control files.
  */
 static bool is_leaf(int dir)
 {
@@ -199,13 +199,19 @@ static bool is_leaf(int dir)
 	return fstat(dir, &st) == 0 && st.st_nlink == 2;
 }
 
-/* A cgroup on the way from where a walk began to where it is. */
+/*
+ * One level of a walk: a cgroup on the path from the cgroup where the walk began to the current
+ * one.
+ */
 struct level {
-	struct strbuf names; /* of the cgroups beneath it, each with its NUL */
-	size_t next;         /* where in `names` the next one begins */
+	struct strbuf names; /* names of the cgroups beneath it, each with its NUL */
+	size_t next;         /* offset in `names` of the next name to visit */
 };
 
-/* A cgroup that has been removed meanwhile has none beneath it. */
+/*
+ * Lists the names of the cgroups beneath dir. A cgroup that has been removed meanwhile counts as
+ * one without any.
+ */
 static int list_children(int dir, struct strbuf *ret)
 {
 	if (is_leaf(dir))
@@ -249,7 +255,9 @@ static void pop_level(struct strbuf *levels)
 	levels->len -= sizeof(struct level);
 }
 
-/* Replaces *dir by the next cgroup beneath it. Returns 1, or 0 if there is none left. */
+/*
+ * Replaces *dir by the next unvisited cgroup beneath it. Returns 1, or 0 if all have been visited.
+ */
 static int descend(struct strbuf *levels, int *dir)
 {
 	struct level *l = last_level(levels);

@@ -12,7 +12,10 @@ struct counts {
 	bool populated;
 };
 
-/* Reads the counters. A cgroup that is gone counts as an empty one. */
+/*
+ * Reads the counters of memory.events and cgroup.events. A cgroup that has been removed counts as
+ * an empty one.
+ */
 static int read_counts(const struct cgroup *cg, struct counts *ret)
 {
 	char text[512];
@@ -32,7 +35,8 @@ static int read_counts(const struct cgroup *cg, struct counts *ret)
 			ret->oom = v;
 		if (cg_find_key(text, "oom_kill", &v) == 0)
 			ret->oom_kill = v;
-	} else if (r != -ENOENT && r != -ENODEV) { /* no memory controller, no such events */
+		/* without the memory controller memory.events does not exist */
+	} else if (r != -ENOENT && r != -ENODEV) {
 		return r;
 	}
 	r = cg_read(dir, "cgroup.events", text, sizeof(text));
@@ -66,7 +70,7 @@ int cg_events_open(const struct cgroup *cg, struct cg_events *ev)
 	int r = watch_file(fd, dir, "cgroup.events", false);
 	if (r == 0)
 		r = watch_file(fd, dir, "memory.events", true);
-	/* Read after the watches are set, so that no change is missed. */
+	/* The counters are read after the watches are set, so that no change is missed. */
 	if (r == 0)
 		r = read_counts(cg, &now);
 	if (r < 0)
@@ -90,8 +94,8 @@ int cg_events_read(const struct cgroup *cg, struct cg_events *ev)
 	if (r < 0)
 		return r;
 	/*
-	 * If all processes were killed, the cgroup may have been removed by now, and the counters
-	 * read as 0. The old values are kept then.
+	 * If the kernel killed all processes, the cgroup may have been removed by now, and the
+	 * counters read as 0. Then the old values are kept.
 	 */
 	if (now.oom_kill > ev->oom_kill)
 		bits |= CG_EVENT_OOM;

@@ -13,8 +13,9 @@
 	"boot with systemd.unified_cgroup_hierarchy=1, or (without systemd) with cgroup_no_v1=%s"
 
 /*
- * Reads /proc/cgroups, whose lines are: name, hierarchy, number of cgroups, enabled. 1: the
- * controller is enabled; 0: it is not; -1: it is not listed.
+ * Reads /proc/cgroups, whose lines are: name, hierarchy, number of cgroups, enabled. Returns 1 if
+ * the kernel has the controller enabled, 0 if it has it disabled, and -1 if the file does not list
+ * it.
  */
 static int kernel_has_controller(const char *controller)
 {
@@ -69,15 +70,18 @@ static int err_not_on_v2(struct arena *a, const char *controller, const char *fi
 static int err_kept_back(int dir, const char *path, const char *controller, const char *field)
 {
 	char word[64], type[64] = "", procs[4096] = "";
-	/* The list may be cut off, because the message names only one process as an example. */
+	/*
+	 * Only the beginning of the list is read, because the message names just one process as an
+	 * example.
+	 */
 	_cleanup_fd_ int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 || streq(path, "/") ? -1 : read(fd, procs, sizeof(procs) - 1);
 
 	procs[n > 0 ? n : 0] = '\0';
 	procs[strcspn(procs, "\n")] = '\0';
 	/*
-	 * The cgroup holds processes, so the controller is not tried, for the reason at
-	 * enable_controllers_in().
+	 * The cgroup holds processes, so caisson does not try to enable the controller;
+	 * enable_controllers_in() says why.
 	 */
 	if (n > 0)
 		return err_set(EBUSY,

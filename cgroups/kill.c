@@ -16,7 +16,7 @@
 #define FREEZE_TIMEOUT_MS 2000
 
 struct pid_list {
-	struct strbuf text; /* an array of pid_t */
+	struct strbuf text; /* contains an array of pid_t */
 };
 
 static int collect_pids(int dir, void *arg)
@@ -26,7 +26,8 @@ static int collect_pids(int dir, void *arg)
 	const char *file = "cgroup.procs";
 	int r = fd_read_file(dir, file, &text, 64 << 20);
 
-	if (r == -EOPNOTSUPP) { /* a threaded cgroup lists only its threads */
+	/* the kernel answers this for a threaded cgroup, which lists only its threads */
+	if (r == -EOPNOTSUPP) {
 		strbuf_reset(&text);
 		file = "cgroup.threads";
 		r = fd_read_file(dir, file, &text, 64 << 20);
@@ -35,7 +36,10 @@ static int collect_pids(int dir, void *arg)
 		return cg_is_gone(r) ? 0 : r;
 	for (const char *p = strbuf_str(&text); *p; p += strcspn(p, "\n"), p += *p == '\n') {
 		pid_t pid = (pid_t)strtol(p, NULL, 10);
-		/* A process of a pid namespace that the reader cannot see is listed as 0. */
+		/*
+		 * The kernel lists a process as 0 if it is in a pid namespace that the reader
+		 * cannot see.
+		 */
 		if (pid > 0 && (r = strbuf_add(&list->text, &pid, sizeof(pid))) < 0)
 			return r;
 	}

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keeps device programs from one container to the next, because the kernel's verifier takes longer
- * over one than over all other work on a cgroup, and most containers have the same.
+ * Keeps device programs from one container to the next, because the kernel's verifier needs more
+ * time for one program than all other work on a cgroup takes, and most containers have the same
+ * program.
  *
  * Theory of operation. A program is pinned in the BPF file system, which systemd mounts at
- * /sys/fs/bpf, by a name that is a hash of its instructions. The directory is of root and closed to
- * others, and what is found in it must be a device program of caisson's that root has loaded. Only
- * root of the host can load programs, and root can do all that a replaced program could. Without
- * that file system each container loads its program. At most PINS_MAX programs are kept; they take
- * some kilobytes each, until the next boot.
+ * /sys/fs/bpf. Its file name is a hash of its instructions. The directory belongs to root and is
+ * closed to others, and caisson uses a file in it only if it is a device program that root has
+ * loaded under caisson's name. Only root of the host can load programs, and root could do
+ * everything that a forged program could. On a host without that file system each container loads
+ * its program anew. At most PINS_MAX programs are kept; each takes some kilobytes of memory until
+ * the next boot.
  */
 #include <dirent.h>
 #include <linux/magic.h>
@@ -27,11 +29,15 @@ static uint64_t hash(const void *data, size_t len, uint64_t h)
 	const unsigned char *p = data;
 
 	for (size_t i = 0; i < len; i++)
-		h = (h ^ p[i]) * UINT64_C(0x100000001b3); /* FNV-1a */
+		/* multiply by the prime of the FNV-1a hash */
+		h = (h ^ p[i]) * UINT64_C(0x100000001b3);
 	return h;
 }
 
-/* Opens the directory of pins, which it may make. -errno, without a message: there can be none. */
+/*
+ * Opens the directory of pinned programs; if `make` is set, it makes a missing directory. Returns
+ * -errno without a message if the host cannot have one.
+ */
 static int open_pins(bool make)
 {
 	struct statfs fs;
@@ -63,7 +69,7 @@ static bool has_room(int dir)
 	while (readdir(d))
 		n++;
 	closedir(d);
-	return n < PINS_MAX + 2; /* "." and ".." */
+	return n < PINS_MAX + 2; /* the link count includes "." and ".." */
 }
 
 static void name_pin(const struct bpf_insn *insns, size_t n, char *ret, size_t size)

@@ -39,9 +39,9 @@ static int choose_path(struct arena *a, const struct cg_options *opt, const char
 }
 
 /*
- * Finds what an unprivileged caller may not write to: the longest existing part of path, to make a
- * cgroup in it, or cgroup.procs of the part that path shares with the caller's own cgroup, to move
- * a process from there.
+ * Finds what an unprivileged caller is not allowed to write to. That is the longest existing part
+ * of path, in which the cgroup would have to be made, or cgroup.procs of the cgroup that path and
+ * the caller's own cgroup have in common, because moving a process needs write access to it.
  */
 static int find_refused(
 	struct arena *a, const char *mount, const char *path, const char **ret_refused)
@@ -81,7 +81,7 @@ static int find_refused(
 	return 0;
 }
 
-/* Sets cg->kept. Only a path of several parts has parents that may have to be made. */
+/* Sets cg->kept. Only a path of several components has parents that caisson may have to make. */
 static int find_kept(struct cgroup *cg)
 {
 	char prefix[PATH_MAX];
@@ -160,7 +160,7 @@ bool cg_takes_processes(const struct cgroup *cg)
 
 	if (dir < 0 || cg_read(dir, "cgroup.subtree_control", list, sizeof(list)) < 0) {
 		err_clear();
-		return true; /* whoever tries to enter it gets the error */
+		return true; /* entering the cgroup will report the error */
 	}
 	return !list[strspn(list, " \n")];
 }
@@ -245,7 +245,10 @@ int cg_from_state(struct arena *a, const struct json *state, struct cgroup *ret)
 			"state: cgroup: found path \"%s\" and mount \"%s\", expected a path other "
 			"than \"/\" and an absolute mount",
 			ret->path, ret->mount ? ret->mount : "nothing");
-	/* If the state has no valid number, no parent is ever removed. */
+	/*
+	 * If the state has no valid number, `kept` covers the whole path, so that no parent is ever
+	 * removed.
+	 */
 	uint64_t kept;
 	if (r == 0 && ret->path) {
 		ret->kept = strlen(ret->path);

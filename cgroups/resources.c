@@ -17,7 +17,7 @@
 
 #define F "linux.resources."
 
-/* Writes a byte count, or "max" for a negative one. */
+/* Writes a limit in bytes to the control file, or "max" if v is negative. */
 static int put_limit(struct cg_target *t, const char *field, const char *file, int64_t v)
 {
 	return v < 0 ? cg_put(t, field, file, "max") : cg_put(t, field, file, "%" PRId64, v);
@@ -29,8 +29,8 @@ static bool is_given(struct opt_i64 v)
 }
 
 /*
- * Fails if the limit is below what is in use, if the caller asked for that check. The kernel would
- * kill processes to get below the limit.
+ * Fails if the memory limit is below the current usage and the caller asked for that check, because
+ * the kernel would kill processes to get below the limit.
  */
 static int check_usage(struct cg_target *t, const struct cg_resources *res)
 {
@@ -90,7 +90,7 @@ static int put_swap(struct cg_target *t, const struct cg_resources *res)
 	int r = cg_swap_from_spec(limit, res->memory.swap, &swap);
 	if (r <= 0)
 		return r;
-	/* A kernel without swap has no such file, and there is nothing to limit. */
+	/* A kernel without swap does not have memory.swap.max, and has nothing to limit. */
 	if (swap <= 0 && faccessat(t->dir, "memory.swap.max", F_OK, 0) < 0)
 		return 0;
 	return put_limit(t, F "memory.swap", "memory.swap.max", swap);
@@ -154,8 +154,8 @@ static int put_quota(struct cg_target *t, const struct cg_resources *res)
 }
 
 /*
- * Writes burst and quota. The kernel always requires burst <= quota, so burst is written first, and
- * again behind the quota if only the new quota allows it.
+ * Writes burst and quota. The kernel always requires burst <= quota, so burst is written first. If
+ * that fails because only the new quota allows the burst, it is written again after the quota.
  */
 static int put_bandwidth(struct cg_target *t, const struct cg_resources *res)
 {
@@ -196,7 +196,10 @@ static int put_weight(struct cg_target *t, const struct cg_resources *res)
 	return r;
 }
 
-/* The kernel only says EINVAL, or ERANGE, of a list that names what the machine does not have. */
+/*
+ * Writes a list of CPUs or memory nodes. If the list names what the machine does not have, the
+ * kernel only answers EINVAL or ERANGE, so the message says what the machine has.
+ */
 static int put_set(struct cg_target *t, const char *field, const char *file, const char *list)
 {
 	bool cpus = streq(file, "cpuset.cpus");
@@ -253,9 +256,10 @@ sets:
 }
 
 /*
- * Writes pids.max. With 0 the kernel would refuse the container's own first process when it is
- * cloned into the cgroup. 1 has the effect that 0 asks for: that process and no other. runc does
- * the same, and systemd has no 0 either. apply_unified() does this for pids.max too.
+ * Writes pids.max. A limit of 0 becomes 1, because with 0 the kernel would refuse to clone the
+ * container's own first process into the cgroup. 1 has the effect that 0 asks for: that process and
+ * no other. runc does this too, and systemd accepts no 0 either. apply_unified() treats pids.max in
+ * the same way.
  */
 static int apply_pids(struct cg_target *t, const struct cg_resources *res)
 {
@@ -282,9 +286,9 @@ static int check_page_size(const char *size)
 }
 
 /*
- * Limits two counts: reserved pages, because the specification wants an excess to fail at mmap(2)
- * and not by SIGBUS, and used pages, because a mapping with MAP_NORESERVE reserves none. A kernel
- * before 5.7 does not count reservations.
+ * Limits both the reserved and the used huge pages. The limit on reserved pages makes an excess
+ * fail at mmap(2), as the specification wants, and not by SIGBUS. The limit on used pages covers
+ * mappings with MAP_NORESERVE, which reserve none. A kernel before 5.7 does not count reservations.
  */
 static int apply_hugepages(struct cg_target *t, const struct cg_resources *res)
 {
@@ -349,8 +353,8 @@ static int apply_rdma(struct cg_target *t, const struct cg_resources *res)
 }
 
 /*
- * Writes a value line by line, because files such as io.max accept one line with each write.
- * apply_pids() says why pids.max never becomes 0.
+ * Writes a value line by line, because files such as io.max accept one line with each write. A 0
+ * for pids.max becomes 1, for the reason that apply_pids() gives.
  */
 static int put_lines(struct cg_target *t, const char *field, const struct cg_unified *u)
 {
@@ -389,7 +393,7 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 				field, len, sizeof(controller) - 1);
 		memcpy(controller, u->file, len);
 		controller[len] = '\0';
-		/* cgroup.* files and PSI files belong to no controller. */
+		/* The cgroup.* files and the PSI files belong to no controller. */
 		const char *dot = u->file + len;
 		if (!streq(controller, "cgroup") && !streq(dot, ".pressure"))
 			r = cg_require(t, controller, field, cg_is_default(u));
@@ -405,8 +409,8 @@ static int apply_unified(struct cg_target *t, const struct cg_resources *res)
 
 /*
  * Refuses or ignores settings that only cgroup v1 has. The specification wants an error for a
- * setting that cannot be converted, and crun reports one. Kernel memory limits, which v1 itself has
- * dropped, are ignored with a warning, as by runc.
+ * setting that cannot be converted, and crun reports one. Kernel memory limits are ignored with a
+ * warning, as with runc, because even cgroup v1 has dropped them.
  */
 static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res)
 {
@@ -447,8 +451,8 @@ static int check_v1_only(const struct cgroup *cg, const struct cg_resources *res
 }
 
 /*
- * Returns whether systemd must be told the limits. A scope that was just started knows them, except
- * those that depend on the cgroup's files.
+ * Returns whether systemd must be told the limits. A scope that was just started knows them
+ * already, except those that depend on the contents of the cgroup's files.
  */
 static bool tell_systemd(const struct cgroup *cg, const struct cg_resources *res)
 {
@@ -464,7 +468,7 @@ int cg_apply(const struct cgroup *cg, const struct cg_resources *res)
 		apply_unified};
 	struct cg_target t = {.cg = cg};
 
-	if (!cg->path) /* cg_create() has reported it if limits were asked for */
+	if (!cg->path) /* cg_create() has reported the missing cgroup if limits were asked for */
 		return 0;
 	int r = check_v1_only(cg, res);
 	if (r < 0)

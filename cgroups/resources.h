@@ -16,15 +16,15 @@
 
 struct cg_device_rule {
 	bool allow;
-	char type;          /* 'a' all, 'c' character, 'b' block */
+	char type;          /* 'a': all devices, 'c': character, 'b': block */
 	int64_t major;      /* -1: any */
 	int64_t minor;      /* -1: any */
-	const char *access; /* letters of "rwm", never NULL; "" is rwm, as with crun */
+	const char *access; /* letters of "rwm", never NULL; "" stands for "rwm", as with crun */
 };
 
 struct cg_device_value {
 	uint64_t major, minor;
-	uint64_t value; /* bytes or operations a second (0: no limit), or a weight */
+	uint64_t value; /* bytes or operations per second (0: no limit), or a weight */
 };
 
 struct cg_device_values {
@@ -33,22 +33,23 @@ struct cg_device_values {
 };
 
 struct cg_hugepage_limit {
-	const char *page_size; /* "2MB", "1GB", "64KB" */
+	const char *page_size; /* such as "2MB", "1GB", "64KB" */
 	uint64_t limit;        /* bytes */
 };
 
 struct cg_rdma_limit {
-	const char *device; /* "mlx5_1" */
+	const char *device; /* name of the RDMA device, such as "mlx5_1" */
 	struct opt_u64 hca_handles, hca_objects;
 };
 
 struct cg_unified {
-	const char *file; /* "memory.high" */
+	const char *file; /* name of the control file, such as "memory.high" */
 	const char *value;
 };
 
 struct cg_resources {
-	const struct cg_device_rule *devices; /* in the order given; later rules win */
+	/* in the order of config.json; later rules override earlier ones */
+	const struct cg_device_rule *devices;
 	size_t ndevices;
 
 	struct {
@@ -58,7 +59,10 @@ struct cg_resources {
 		struct opt_bool disable_oom_killer; /* cgroup v1 only */
 		struct opt_bool use_hierarchy;      /* cgroup v1 only: v2 is always hierarchical */
 		struct opt_bool check_before_update;
-		/* The processes cannot get more anyway, so a missing controller is no error. */
+		/*
+		 * The limit is not below what the processes can get anyway, so a missing controller
+		 * is no error.
+		 */
 		bool upper_bound;
 	} memory;
 
@@ -67,13 +71,13 @@ struct cg_resources {
 		struct opt_i64 quota, idle;
 		struct opt_i64 realtime_runtime; /* cgroup v1 only */
 		struct opt_u64 realtime_period;  /* cgroup v1 only */
-		const char *cpus, *mems;         /* lists; NULL when absent */
+		const char *cpus, *mems;         /* lists such as "0-3,7"; NULL if absent */
 	} cpu;
 
-	struct opt_i64 pids_limit; /* 0: no process beside the first; negative: unlimited */
+	struct opt_i64 pids_limit; /* 0: only the first process is allowed; negative: unlimited */
 
 	struct {
-		struct opt_u64 weight;      /* 10..1000 */
+		struct opt_u64 weight;      /* from 10 to 1000 */
 		struct opt_u64 leaf_weight; /* cgroup v1 only */
 		struct cg_device_values weight_device;
 		struct cg_device_values leaf_weight_device; /* cgroup v1 only */
@@ -86,7 +90,7 @@ struct cg_resources {
 	const struct cg_rdma_limit *rdma;
 	size_t nrdma;
 	struct opt_u64 net_class_id; /* cgroup v1 only */
-	size_t nnet_priorities;      /* how many were given; cgroup v1 only */
+	size_t nnet_priorities;      /* number of priorities in config.json; cgroup v1 only */
 	const struct cg_unified *unified;
 	size_t nunified;
 };

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writes the "data" object of `events --stats` in the shape of runc's types/events.go, which
- * containerd, docker and cAdvisor read. It has cgroup v1's layout and is filled from v2 files as
- * runc fills it. PSI is in cpu, memory and blkio, as in runc's. "cgroup2" has what only v2 has, by
- * the kernel's own names.
+ * containerd, docker and cAdvisor read. The object has the layout of cgroup v1, and its numbers
+ * come from the files of cgroup v2, converted as runc converts them. As with runc, PSI is inside
+ * cpu, memory and blkio. "cgroup2" has the values that only cgroup v2 has, under the kernel's own
+ * names.
  *
  * If a file does not exist, because its controller is not enabled, its numbers are zeros, as with
  * runc.
@@ -26,7 +27,7 @@ static bool is_missing(int r)
 	return r == -ENOENT || r == -ENODEV || r == -EOPNOTSUPP;
 }
 
-/* Reads a file that may be missing. 1: it is read; 0: there is no such file. */
+/* Reads a file that may be missing. Returns 1, or 0 if there is no such file. */
 static int read_optional(int dir, const char *file, struct text *t)
 {
 	int r = cg_read(dir, file, t->s, sizeof(t->s));
@@ -45,7 +46,7 @@ static uint64_t key_of(const char *text, const char *key)
 	return cg_find_key(text, key, &v) < 0 ? 0 : v;
 }
 
-/* Reads a file with one number; 0 if there is no such file. */
+/* Reads a file that has one number. Returns the number, or 0 if there is no such file. */
 static uint64_t number_of(int dir, const char *file)
 {
 	uint64_t v = 0;
@@ -57,7 +58,7 @@ static uint64_t number_of(int dir, const char *file)
 	return v;
 }
 
-/* Writes every "key value" line as a member. */
+/* Writes an object that has each "key value" line of the text as a member. */
 static void put_flat(struct json_out *o, const char *key, const char *text)
 {
 	char name[64];
@@ -93,7 +94,10 @@ static void put_pressure_line(struct json_out *o, const char *name, const char *
 	json_out_end_object(o);
 }
 
-/* Writes the PSI line "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", and the same for "full". */
+/*
+ * Writes the object "psi" from a PSI file, which has the lines "some avg10=0.00 avg60=0.00
+ * avg300=0.00 total=0" and "full ...".
+ */
 static int put_psi(int dir, const char *file, struct json_out *o)
 {
 	char text[512];
@@ -123,7 +127,7 @@ static int put_cpu(int dir, struct json_out *o, struct text *t)
 	if (r == 0)
 		t->s[0] = '\0';
 	json_out_object(o, "cpu");
-	json_out_object(o, "usage"); /* nanoseconds */
+	json_out_object(o, "usage"); /* in nanoseconds */
 	json_out_u64(o, "total", key_of(t->s, "usage_usec") * 1000);
 	json_out_u64(o, "kernel", key_of(t->s, "system_usec") * 1000);
 	json_out_u64(o, "user", key_of(t->s, "user_usec") * 1000);
@@ -138,7 +142,7 @@ static int put_cpu(int dir, struct json_out *o, struct text *t)
 	return r;
 }
 
-/* Writes a list such as "0-2,5" as numbers. */
+/* Writes a list such as "0-2,5" as an array of its numbers. */
 static void put_list(struct json_out *o, const char *key, const char *list)
 {
 	json_out_array(o, key);
@@ -154,7 +158,7 @@ static void put_list(struct json_out *o, const char *key, const char *list)
 	json_out_end_array(o);
 }
 
-/* Writes cpuset. Like runc, it writes zeros for what only cgroup v1 has. */
+/* Writes the object "cpuset". Like runc, it writes zeros for the values that only cgroup v1 has. */
 static int put_cpuset(int dir, struct json_out *o, struct text *t)
 {
 	static const char *const v1_only[] = {"cpu_exclusive", "mem_hardwall", "mem_exclusive",
@@ -186,7 +190,7 @@ static void put_memory_entry(struct json_out *o, const char *key, uint64_t limit
 	json_out_end_object(o);
 }
 
-/* Writes memory. Swap counts include memory, as on cgroup v1. */
+/* Writes the object "memory". Its swap counts include memory, as on cgroup v1. */
 static int put_memory(int dir, struct json_out *o, struct text *t)
 {
 	uint64_t usage = number_of(dir, "memory.current"), limit = number_of(dir, "memory.max");
@@ -231,14 +235,15 @@ static int put_pids(int dir, struct json_out *o, struct text *t)
 		return r;
 	json_out_object(o, "pids");
 	json_out_u64(o, "current", current);
-	json_out_u64(o, "limit", limit == UINT64_MAX ? 0 : limit); /* 0: no limit, as in runc */
+	/* "limit": 0 stands for no limit, as in runc */
+	json_out_u64(o, "limit", limit == UINT64_MAX ? 0 : limit);
 	json_out_end_object(o);
 	return 0;
 }
 
 /*
- * Makes a v1 list from two of the keys of lines such as "8:0 rbytes=1 wbytes=2 rios=3 wios=4
- * dbytes=0 dios=0".
+ * Writes a list in the form of cgroup v1 from the values of two keys in lines such as "8:0 rbytes=1
+ * wbytes=2 rios=3 wios=4 dbytes=0 dios=0".
  */
 static void put_io_list(
 	struct json_out *o, const char *key, const char *text, const char *const keys[2])
@@ -284,8 +289,8 @@ static int put_blkio(int dir, struct json_out *o, struct text *t)
 }
 
 /*
- * Writes huge pages. The names of hugetlb.SIZE.current tell the sizes. Reservations are reported if
- * the kernel counts them, as by runc.
+ * Writes the object "hugetlb". The page sizes come from the names of the files
+ * hugetlb.SIZE.current. Like runc, it reports reservations if the kernel counts them.
  */
 static void put_hugetlb(int dir, struct json_out *o, struct text *t)
 {
@@ -366,7 +371,7 @@ int cg_stats(const struct cgroup *cg, struct json_out *o)
 	if (r < 0)
 		return r;
 	put_hugetlb(dir, o, t);
-	/* These members of runc's object are not about cgroups. */
+	/* These members of runc's object do not come from cgroups, and are empty here. */
 	json_out_object(o, "intel_rdt");
 	json_out_end_object(o);
 	json_out_null(o, "network_interfaces");

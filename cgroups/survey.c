@@ -6,7 +6,9 @@
 
 #define MOUNTINFO_MAX (16 * 1024 * 1024)
 
-/* Lists each controller that limits need and v2 does not have, as "NAME (where it is)". */
+/*
+ * Lists each controller that limits need and that cgroup v2 does not have, as "NAME (where it is)".
+ */
 static int list_missing(struct arena *a, const char *mountinfo, struct cg_survey *s)
 {
 	static const char *const wanted[] = {"cpu", "cpuset", "io", "memory", "pids", "hugetlb"};

@@ -29,8 +29,8 @@ int cg_require(struct cg_target *t, const char *controller, const char *field, b
 		return 0;
 	if (!t->enabled) {
 		/*
-		 * systemd enables only the controllers that it knows; others, such as hugetlb, are
-		 * enabled here.
+		 * systemd enables only the controllers that it knows, so caisson enables others,
+		 * such as hugetlb, here.
 		 */
 		t->enabled = true;
 		_cleanup_fd_ int mount = cg_open_mount(t->cg);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The systemd cgroup manager as caisson has it: each function asks caisson-systemd (protocol.h).
- * The helper itself does what systemd.h says.
+ * The systemd cgroup manager, on caisson's side: each function sends a request to the helper
+ * program caisson-systemd (protocol.h), which talks to systemd (systemd.h).
  */
 #include <linux/close_range.h>
 #include <signal.h>
@@ -16,10 +16,11 @@
 #include "cgroups/cg_internal.h"
 #include "cgroups/systemd/protocol.h"
 
-#define BUILT "../cgroups" /* where it is in a build directory, from where caisson is */
-#define LOG_KEPT 65536     /* bytes */
+/* the helper's directory in a build tree, relative to the directory of caisson */
+#define BUILT "../cgroups"
+#define LOG_KEPT 65536 /* log output of the helper that is kept, in bytes */
 
-/* The helper's three streams, each a memfd: the request, the reply, and its log. */
+/* The helper's standard streams: the request, the reply and its log. Each is a memfd. */
 struct streams {
 	int fd[3];
 };
@@ -67,8 +68,8 @@ static int make_streams(struct streams *ret, const struct systemd_request *q)
 }
 
 /*
- * Becomes the helper, in the child. The kernel kills it if caisson ends, so that it makes no unit
- * for a container that caisson is no longer there to undo. Never returns.
+ * Replaces the child process by the helper; never returns. The kernel kills the helper if caisson
+ * ends, because no caisson would be left to undo a unit that the helper made.
  */
 static _Noreturn void become_helper(const char *path, const struct streams *s, pid_t parent)
 {
@@ -85,7 +86,7 @@ static _Noreturn void become_helper(const char *path, const struct streams *s, p
 	_exit(127);
 }
 
-/* Logs what the helper wrote to its standard error, with the level that its lines begin with. */
+/* Logs the lines that the helper wrote to its standard error. Each line begins with its level. */
 static void pass_log_on(char *text)
 {
 	static const char name[] = "caisson: ", warning[] = "warning: ";
@@ -189,8 +190,8 @@ static void set_limits(struct systemd_request *q, const struct cg_resources *res
 }
 
 /*
- * Finds the path of the scope's cgroup by the process in it, and checks that the path has the
- * scope's name, because the process may have been moved on.
+ * Finds the path of the scope's cgroup from /proc of the process in it, and checks that the path
+ * ends in the scope's name, because someone may have moved the process elsewhere.
  */
 static int find_path(struct arena *a, struct cgroup *cg, pid_t pid)
 {

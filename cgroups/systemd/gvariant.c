@@ -2,8 +2,9 @@
 /*
  * Parses GVariant text, the notation of org.systemd.property.* annotations: 'text', true, 5, uint64
  * 5, 1.5, ['a', 'b'], ('a', 1), <5>, @as []. A number without a type is an int32, or a double if it
- * is written as one. All elements of an array have the type of the first one; an element may name
- * its type, which must be the same. https://docs.gtk.org/glib/gvariant-text-format.html
+ * has a point or an exponent. All elements of an array have the type of the first one; an element
+ * may name its type, which must be the same. The format is described in
+ * https://docs.gtk.org/glib/gvariant-text-format.html
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -51,7 +52,7 @@ static struct gv *new_value(struct parser *s, const char *sig)
 	return v;
 }
 
-/* The length of the first complete type of a signature; 0: there is none. */
+/* Returns the length of the first complete type of a signature, or 0 if there is none. */
 static size_t type_length(const char *sig, unsigned depth)
 {
 	size_t n = 1;
@@ -159,7 +160,7 @@ static int parse_string(struct parser *s, const char *want, struct gv **ret)
 	return *ret ? parse_quoted(s, &(*ret)->s) : -ENOMEM;
 }
 
-/* Parses b'bytes', which is an array of bytes that ends in a NUL. */
+/* Parses b'text', which stands for an array of bytes that ends in a NUL. */
 static int parse_bytes(struct parser *s, struct gv **ret)
 {
 	const char *text;
@@ -214,7 +215,8 @@ static int parse_integer(struct parser *s, char type, const char *token, struct 
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
 		if (numbers[i].type != type)
 			continue;
-		uint64_t lowest = (uint64_t) - (numbers[i].min + 1) + 1; /* its absolute value */
+		/* the absolute value of the smallest number */
+		uint64_t lowest = (uint64_t) - (numbers[i].min + 1) + 1;
 		if (errno == ERANGE || (!negative && u > numbers[i].max) ||
 			(negative && u > (numbers[i].min ? lowest : 0)))
 			return err_syntax(s, numbers[i].name);
@@ -315,7 +317,7 @@ static int parse_tuple(struct parser *s, const char *want, struct gv **ret)
 		r = strbuf_add(&sig, ")", 1);
 	if (r < 0)
 		return r;
-	/* D-Bus has no empty tuples. */
+	/* D-Bus has no empty tuples, so "()" is refused. */
 	if (!first || (next && *next != ')'))
 		return err_syntax(s, "another value of the tuple");
 	*ret = new_value(s, arena_strdup(s->a, strbuf_str(&sig)));

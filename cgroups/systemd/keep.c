@@ -35,7 +35,7 @@ static int put_number(struct sdbus *s, sd_bus_message *m, const char *property, 
 	return sd_put(s, m, property, "t", v == 0 && streq(property, "TasksMax") ? 1 : v);
 }
 
-/* An idle cgroup's weight reads as 0, which is also systemd's value for it. */
+/* The cpu.weight of an idle cgroup reads as 0, and systemd uses 0 for idle too. */
 static int put_weight(struct sdbus *s, sd_bus_message *m, const char *property, const char *text)
 {
 	return streq(text, "0") ? sd_put_idle(s, m) : put_number(s, m, property, text);
@@ -54,15 +54,18 @@ static int put_quota(struct sdbus *s, sd_bus_message *m, const char *property, c
 	return r < 0 ? r : sd_put_quota(s, m, quota, period);
 }
 
-/* An empty list needs no property, because it is what systemd has by default. */
+/*
+ * Adds a list of CPUs or memory nodes. An empty list needs no property, because systemd's default
+ * is empty.
+ */
 static int put_list(struct sdbus *s, sd_bus_message *m, const char *property, const char *text)
 {
 	return sd_put_mask(s, m, property, text);
 }
 
 /*
- * The files that systemd writes in a scope. A file without a property can only be written again
- * afterwards.
+ * The control files that systemd writes in a scope. A file without a property can only be written
+ * again after systemd has written it.
  */
 static const struct held_file {
 	const char *file, *property;
@@ -76,7 +79,8 @@ static const struct held_file {
 	{"io.weight", NULL, NULL}, {"io.bfq.weight", NULL, NULL}};
 
 struct sd_held {
-	const char *text[ARRAY_SIZE(files)]; /* NULL: there is no such file */
+	/* contents of each file; NULL: the file does not exist */
+	const char *text[ARRAY_SIZE(files)];
 };
 
 static int read_all(struct arena *a, int dir, struct sd_held *ret)

@@ -60,7 +60,7 @@ static int send_reply(int result)
 	return r < 0 ? r : fd_write_all(STDOUT_FILENO, bytes.s, bytes.len);
 }
 
-/* Says what the program is for to a person who starts it. */
+/* Prints what the program is for, if a person has started it. */
 static int explain(void)
 {
 	fprintf(stderr, "caisson starts " SYSTEMD_HELPER " for --cgroup-manager systemd. It is no "

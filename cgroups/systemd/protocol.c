@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The members of request and reply that are more than numbers. What the helper does not use is
- * dropped, so that it comes out as NULL or 0.
+ * Describes to base/pack.h which members of the request and the reply are pointers, strings and the
+ * like. Members that the helper does not use are dropped, so that the helper reads NULL or 0.
  */
 #include "cgroups/systemd/protocol.h"
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What caisson and its helper program caisson-systemd say to each other.
+ * Defines the messages between caisson and its helper program caisson-systemd.
  *
- * Theory of operation. libsystemd is a shared library, and caisson is a static program. So what
- * needs libsystemd is done by a program of its own, which caisson starts for one request and waits
- * for (client.c). The request is the helper's standard input, the reply its standard output, and
- * its log lines are its standard error. All three are memfds, so neither side ever waits for the
- * other to read. Request and reply are structures as bytes, which the reader checks (base/pack.h);
- * it refuses the bytes of another build.
+ * Theory of operation. libsystemd is a shared library, and caisson is a static program. So a
+ * program of its own does the work that needs libsystemd; caisson starts it for one request and
+ * waits until it ends (client.c). The request is the helper's standard input, the reply is its
+ * standard output, and its log lines go to its standard error. All three are memfds, so neither
+ * side ever waits for the other to read. Request and reply are C structures written as bytes, which
+ * the reader checks (base/pack.h); the reader refuses bytes from another build.
  */
 #pragma once
 #include "base/log.h"
@@ -15,23 +15,26 @@
 #include "cgroups/cgroup.h"
 
 #define SYSTEMD_HELPER "caisson-systemd"
-#define SYSTEMD_MESSAGE_MAX (4U << 20) /* bytes of a request */
+#define SYSTEMD_MESSAGE_MAX (4U << 20) /* largest request in bytes */
 
 enum systemd_op { SYSTEMD_START, SYSTEMD_STOP, SYSTEMD_UPDATE, SYSTEMD_ATTACH, SYSTEMD_OPS };
 
 struct systemd_request {
 	enum systemd_op op;
 	enum log_level log_level;
-	int32_t pid; /* START, ATTACH */
-	/* START: whether `limits` is set. Only members that become properties are set in it. */
+	int32_t pid; /* set for START and ATTACH */
+	/*
+	 * Set for START: whether `limits` is set. Only those limits are set that become properties
+	 * of the scope.
+	 */
 	bool has_limits;
 	struct cgroup cg;
-	struct cg_options opt;      /* START */
-	struct cg_resources limits; /* START */
+	struct cg_options opt;      /* for START: the caller's options */
+	struct cg_resources limits; /* for START: the limits, if has_limits is set */
 };
 
 struct systemd_reply {
-	int32_t error; /* 0, or an errno */
+	int32_t error; /* 0 for success, else a positive errno */
 	const char *message;
 };
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tells systemd the properties of a scope that it is to start. caisson writes the control files
- * itself (cg_apply()), but systemd must know the limits too, because it writes them again on a
- * reload, and shows them in `systemctl show`. keep.c tells it what is known only when the cgroup
- * exists, and each update. Devices are left out: without DeviceAllow= systemd attaches no device
- * program, and caisson's own stays alone.
+ * Adds the properties of a new scope to the message that starts it. caisson writes the control
+ * files itself (cg_apply()), but systemd must know the limits too, because it writes them again on
+ * a reload and shows them in `systemctl show`. Later updates, and limits that are known only once
+ * the cgroup exists, go through keep.c. Device rules are left out: without DeviceAllow= systemd
+ * attaches no device program, and caisson's own program is the only one.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 #include "cgroups/cg_internal.h"
 #include "cgroups/systemd/sdbus.h"
 
-#define PERIOD_DEFAULT 100000 /* microseconds; the kernel's default */
+#define PERIOD_DEFAULT 100000 /* the kernel's default period of a CPU quota, in microseconds */
 #define MASK_BITS 8192
 #define WORD_BITS (8 * sizeof(unsigned long))
 
@@ -24,7 +24,8 @@ static int err_property(int r, const char *name)
 }
 
 /*
- * Adds one basic value: "t", "s" and "b" take their argument as sd_bus_message_append_basic() does.
+ * Adds one property with a basic value. The arguments for the types "t", "s" and "b" are those of
+ * sd_bus_message_append_basic().
  */
 int sd_put(struct sdbus *s, sd_bus_message *m, const char *name, const char *sig, ...)
 {
@@ -58,7 +59,7 @@ static int put_u64(struct sdbus *s, sd_bus_message *m, const char *name, uint64_
 	return sd_put(s, m, name, "t", v);
 }
 
-/* Adds a limit: -1 is infinity, and 0 is not set. */
+/* Adds the property for a limit: -1 becomes infinity, and 0 counts as not set. */
 static int put_limit(struct sdbus *s, sd_bus_message *m, const char *name, struct opt_i64 v)
 {
 	if (!v.set || v.v == 0)
@@ -97,8 +98,8 @@ int sd_put_mask(struct sdbus *s, sd_bus_message *m, const char *name, const char
 }
 
 /*
- * Adds a quota. systemd keeps whole percents only, so the quota is rounded up, because systemd must
- * not take away what the configuration grants.
+ * Adds the property for a CPU quota. systemd keeps whole percents only, so the quota is rounded up,
+ * because systemd must not take away what the configuration grants.
  */
 int sd_put_quota(struct sdbus *s, sd_bus_message *m, int64_t quota, uint64_t period)
 {
@@ -123,8 +124,8 @@ static int put_quota(struct sdbus *s, sd_bus_message *m, const struct cg_resourc
 }
 
 /*
- * Adds CPUWeight=0, which means cpu.idle=1 since systemd 252; older ones refuse it, so they are not
- * told.
+ * Adds CPUWeight=0, which stands for cpu.idle=1 since systemd 252. Older versions refuse 0, so the
+ * property is left out for them.
  */
 int sd_put_idle(struct sdbus *s, sd_bus_message *m)
 {
@@ -154,7 +155,7 @@ int sd_put_resources(struct sdbus *s, sd_bus_message *m, const struct cg_resourc
 	struct opt_i64 tasks = res->pids_limit, swap = {0};
 
 	if (tasks.set && tasks.v == 0)
-		tasks.v = 1; /* for the reason at apply_pids() */
+		tasks.v = 1; /* 0 becomes 1, for the reason that apply_pids() gives */
 	int r = put_limit(s, m, "MemoryMax", res->memory.limit);
 	if (r == 0)
 		r = put_limit(s, m, "MemoryLow", res->memory.reservation);
@@ -228,8 +229,8 @@ static int put_gv(struct sdbus *s, sd_bus_message *m, const struct gv *v)
 		break;
 	}
 	/*
-	 * The signature of the contents: "s" for "as", "st" for "(st)", and the type of the value
-	 * for a variant.
+	 * `inner` is the signature of the contents: "s" for "as", "st" for "(st)", and the type of
+	 * the value for a variant.
 	 */
 	char inner[256];
 	snprintf(inner, sizeof(inner), "%s", kind == 'v' ? v->first->sig : v->sig + 1);
@@ -241,7 +242,7 @@ static int put_gv(struct sdbus *s, sd_bus_message *m, const struct gv *v)
 	return r < 0 ? r : s->sd_bus_message_close_container(m);
 }
 
-/* Converts a number of seconds of any type to microseconds, as an unsigned 64-bit number. */
+/* Converts a number of seconds, whatever its type, to a uint64 of microseconds. */
 static int to_microseconds(struct gv *v)
 {
 	const uint64_t max = UINT64_MAX / 1000000;

@@ -25,7 +25,7 @@
 #define ERROR_NO_UNIT "org.freedesktop.systemd1.NoSuchUnit"
 #define ERROR_EXISTS "org.freedesktop.systemd1.UnitExists"
 
-/* Calls a method whose only argument is the unit. */
+/* Calls a method of systemd whose only argument is the name of the unit. */
 static int call_for_unit(struct sdbus *s, const char *method, const char *unit, char *name)
 {
 	sd_bus_message *m = NULL;
@@ -65,8 +65,8 @@ static int put_properties(struct sdbus *s, sd_bus_message *m, const struct cgrou
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(on); i++)
 		r = sd_put(s, m, on[i], "b", 1);
 	/*
-	 * With the default dependencies systemd would stop the scope at shutdown before the engine
-	 * stops its containers.
+	 * With its default dependencies systemd would stop the scope at shutdown before the engine
+	 * has stopped its containers, so they are switched off.
 	 */
 	if (r == 0)
 		r = sd_put(s, m, "DefaultDependencies", "b", 0);
@@ -78,8 +78,8 @@ static int put_properties(struct sdbus *s, sd_bus_message *m, const struct cgrou
 }
 
 /*
- * Builds the StartTransientUnit message: unit, mode, the properties as "a(sv)", and no further
- * units.
+ * Builds the StartTransientUnit message: name of the unit, mode, the properties as "a(sv)", and an
+ * empty list of further units.
  */
 static int start_message(struct sdbus *s, const struct cgroup *cg, const struct cg_options *opt,
 	const struct cg_resources *res, pid_t pid, sd_bus_message **ret)
@@ -123,7 +123,7 @@ static int start_unit(struct sdbus *s, const struct cgroup *cg, const struct cg_
 			break;
 		/*
 		 * An earlier container of this name may have left a failed scope, which is reset. A
-		 * running scope stays, and the second attempt reports it.
+		 * running scope stays as it is, and the second attempt to start reports it.
 		 */
 		reset_failed(s, cg->scope);
 		r = 0;
@@ -149,7 +149,8 @@ static int set_held(struct sdbus *s, struct arena *a, const struct cgroup *cg, i
 
 	if (r < 0)
 		return r;
-	r = s->sd_bus_message_append(m, "sb", cg->scope, 1); /* true: only until the next boot */
+	/* 1 is true: the properties hold only until the next boot */
+	r = s->sd_bus_message_append(m, "sb", cg->scope, 1);
 	if (r >= 0)
 		r = s->sd_bus_message_open_container(m, 'a', "(sv)");
 	r = r < 0 ? err_set(-r, "systemd: SetUnitProperties: %s", strerror(-r))
@@ -192,8 +193,8 @@ int systemd_update(const struct cgroup *cg)
 }
 
 /*
- * The kernel does not let an ordinary user move a process from the user's session to the cgroups of
- * the user's systemd, so this asks that systemd to do it.
+ * Asks the user's systemd to move the process, because the kernel does not let an ordinary user
+ * move a process from the user's session into the cgroups of the user's systemd.
  */
 int systemd_attach(const struct cgroup *cg, pid_t pid)
 {
@@ -215,9 +216,9 @@ int systemd_attach(const struct cgroup *cg, pid_t pid)
 }
 
 /*
- * Kills the processes of the scope, through the cgroup if it is known, else through systemd.
- * Stopping the unit alone would send SIGTERM and wait as long as the unit says, but a caller that
- * destroys a container has waited already.
+ * Kills the processes of the scope, through the cgroup if its path is known, else through systemd.
+ * Stopping the unit alone would send SIGTERM and wait as long as the unit's timeout says, but a
+ * caller that destroys a container has waited already.
  */
 static int kill_unit(struct sdbus *s, const struct cgroup *cg)
 {
@@ -233,7 +234,7 @@ static int kill_unit(struct sdbus *s, const struct cgroup *cg)
 	r = r < 0 ? err_set(-r, "systemd: KillUnit: %s", strerror(-r))
 		  : sdbus_call(s, m, NULL, name);
 	s->sd_bus_message_unref(m);
-	/* ESRCH: the unit has no processes, as a failed one. */
+	/* systemd answers ESRCH if the unit has no processes, as a failed unit has none. */
 	return r < 0 && (streq(name, ERROR_NO_UNIT) || r == -ESRCH) ? 0 : r;
 }
 
