@@ -28,16 +28,16 @@
 #include "netsetup/net.h"
 #include "netsetup/rtnl/address.h"
 
-/* how many other indexes are tried if the chosen one is taken between the choice and the move */
+/* number of other indexes that are tried if another process takes the chosen one before the move */
 #define INDEX_TRIES 5
 
 /*
- * A namespace that an interface leaves or enters: a socket in it, and a descriptor by which other
- * messages name it.
+ * A network namespace that an interface leaves or enters: a netlink socket in it, and a descriptor
+ * by which other messages name it.
  */
 struct place {
 	struct nl nl;
-	int netns_fd; /* borrowed */
+	int netns_fd; /* descriptor of the namespace; the caller owns it */
 };
 
 static bool is_template(const char *name)
@@ -46,7 +46,7 @@ static bool is_template(const char *name)
 }
 
 /*
- * Fails if both descriptors are of one namespace, because the kernel would only rename the
+ * Fails if both descriptors refer to the same namespace, because the kernel would only rename the
  * interface then.
  */
 static int check_places(int from_fd, int to_fd)
@@ -62,7 +62,7 @@ static int check_places(int from_fd, int to_fd)
 	return 0;
 }
 
-/* A failure with its message, kept while later calls, which may fail too, clean up. */
+/* Keeps a failure and its message while later calls, which may fail too, clean up. */
 struct failure {
 	int r;
 	char text[1024];
@@ -103,7 +103,10 @@ struct trip {
 	struct place *to;
 	struct link was;
 	struct addresses addresses;
-	int index; /* at the destination; 0: the interface has not left */
+	/*
+	 * index of the interface at the destination; 0: the interface is still in its old namespace
+	 */
+	int index;
 };
 
 static void trip_release(struct trip *t)
@@ -142,7 +145,10 @@ static int move_interface(struct trip *t, const char *new_name)
 	return failure_return(&failure);
 }
 
-/* Gives an interface that has arrived its addresses, and sets it up if it is to be up. */
+/*
+ * Gives an interface that has arrived at its destination its addresses back, and sets it up if it
+ * should be up.
+ */
 static int settle_interface(const struct trip *t, struct place *at, int index, bool up)
 {
 	struct link link;
@@ -209,8 +215,8 @@ static int transfer_interface(struct trip *t, const char *name, const char *new_
 }
 
 /*
- * Opens the caller's namespace as `here` and netns_fd as `there`. The caller closes both, also
- * after a failure, because one may be open then.
+ * Opens the caller's namespace as `here` and netns_fd as `there`. The caller closes both places
+ * even after a failure, because one of them may be open then.
  */
 static int open_places(int *ret_here_fd, struct place *here, struct place *there, int netns_fd)
 {

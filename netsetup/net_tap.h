@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A tap device takes the place of a network interface: it is the host's end of a virtual machine's
- * network device (Documentation/networking/tuntap.rst, tc-mirred(8)).
+ * Makes tap devices. A tap takes the place of a network interface: it is the host's end of a
+ * virtual machine's network device (Documentation/networking/tuntap.rst, tc-mirred(8)).
  *
  * The kernel passes every frame that arrives at the interface to the tap, and sends every frame of
- * the machine out of the interface, ARP and neighbour discovery included. So the machine alone
+ * the machine out of the interface, including ARP and neighbour discovery. So only the machine
  * answers for the interface's addresses, although the addresses stay at the interface.
  * net_tap_open() and net_tap_close() act in the calling thread's network namespace, and need
  * CAP_NET_ADMIN there and /dev/net/tun.
@@ -22,8 +22,8 @@ struct net_tap {
 	int fd; /* non-blocking, close-on-exec; each read or write is one frame */
 	char name[IFNAMSIZ];
 	char interface[IFNAMSIZ];
-	unsigned offloads; /* the TUN_F_* flags that this kernel has; all are off at first */
-	int index;         /* the interface's */
+	unsigned offloads; /* TUN_F_* flags that this kernel supports; all are off at first */
+	int index;         /* index of the interface */
 	bool own_qdisc, own_allmulti;
 };
 
@@ -33,9 +33,10 @@ struct net_tap {
 	}
 
 /*
- * Makes a tap and joins it to the interface i, which must be in this namespace. -ENOENT: a kernel
- * module is missing, and the message names it; -EBUSY: the interface's traffic goes to another tap
- * already. After a failure nothing that it made is left.
+ * Makes a tap and joins it to the interface i, which must be in the calling thread's namespace.
+ * Returns -ENOENT if a kernel module is missing, which the message names, and -EBUSY if the
+ * interface's traffic goes to another tap already. After a failure it has removed everything that
+ * it made.
  */
 int net_tap_open(const struct net_interface *i, struct net_tap *ret) must_check;
 
@@ -46,7 +47,7 @@ int net_tap_open(const struct net_interface *i, struct net_tap *ret) must_check;
 int net_tap_sweep(int netns_fd) must_check;
 
 /*
- * Removes the redirection and closes the descriptor, which is closed even on failure. 0 if the
+ * Removes the redirection and closes the descriptor, even if removing fails. Returns 0 if the
  * interface is gone.
  */
 int net_tap_close(struct net_tap *t);

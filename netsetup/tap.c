@@ -8,12 +8,13 @@
 #include "netsetup/rtnl/link.h"
 #include "netsetup/rtnl/tc.h"
 
-#ifndef TUN_F_USO4 /* Linux 6.2 */
+#ifndef TUN_F_USO4 /* since Linux 6.2 */
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
 #endif
 
-#define TAP_MTU_MAX (65535 - 14) /* drivers/net/tun.c: MAX_MTU less the Ethernet header */
+/* MAX_MTU of the kernel's drivers/net/tun.c, less the Ethernet header */
+#define TAP_MTU_MAX (65535 - 14)
 
 static int open_tun(void)
 {
@@ -29,8 +30,8 @@ static int open_tun(void)
 }
 
 /*
- * Finds out which offloads this kernel knows, so that the machine can leave that work to the host.
- * All are off until the machine's driver has said which ones it understands.
+ * Finds out which offloads this kernel supports, so that the machine can leave that work to the
+ * host. All offloads stay off until the machine's driver has said which ones it supports.
  */
 static int probe_offloads(int fd, unsigned *ret)
 {
@@ -100,8 +101,8 @@ static int set_tap_up(struct nl *nl, int index, uint32_t mtu)
 }
 
 /*
- * Sets IFF_ALLMULTI, because the machine joins multicast groups that the interface's own filter
- * (macvlan) does not know of.
+ * Sets IFF_ALLMULTI on the interface, because the machine joins multicast groups that the
+ * interface's own filter (of a macvlan, for example) does not know.
  */
 static int pass_multicast(struct nl *nl, const struct link *link, struct net_tap *t)
 {
@@ -114,7 +115,8 @@ static int pass_multicast(struct nl *nl, const struct link *link, struct net_tap
 static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_tap *t)
 {
 	struct link link, tap;
-	bool tap_qdisc; /* not used: the kernel removes this qdisc with the tap */
+	/* not used, because the kernel removes the tap's qdisc together with the tap */
+	bool tap_qdisc;
 
 	int r = link_get(nl, i->name, 0, &link);
 	if (r < 0)
@@ -130,7 +132,7 @@ static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_
 	r = tc_redirect(nl, link.index, tap.index, &t->own_qdisc);
 	if (r < 0)
 		return r;
-	t->index = link.index; /* net_tap_close() removes the redirection from here on */
+	t->index = link.index; /* from here on net_tap_close() removes the redirection */
 	return pass_multicast(nl, &link, t);
 }
 
@@ -178,7 +180,7 @@ int net_tap_close(struct net_tap *t)
 
 struct interfaces {
 	size_t n;
-	int index[64]; /* more interfaces than an engine gives a container */
+	int index[64]; /* room for more interfaces than any engine gives a container */
 };
 
 static int list_interface(const struct nlmsghdr *h, void *arg)

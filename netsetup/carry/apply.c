@@ -29,7 +29,7 @@
 struct finder {
 	const struct net_config *c;
 	struct net_indexes *at;
-	char (*names)[IFNAMSIZ]; /* the names that the devices have now */
+	char (*names)[IFNAMSIZ]; /* current names of the devices */
 };
 
 static int find_link(const struct nlmsghdr *h, void *arg)
@@ -111,7 +111,7 @@ int net_config_hand_over(const struct net_config *c, int netns_fd)
 	return r;
 }
 
-/* Finds the device of each interface and gives it the name of the interface. */
+/* Finds the device of each interface by its MAC address and gives it the interface's name. */
 static int name_links(struct nl *nl, const struct net_config *c, struct net_indexes *at)
 {
 	char names[NET_INTERFACES_MAX][IFNAMSIZ] = {0};
@@ -166,7 +166,11 @@ static int apply_ipv6(const struct net_interface *i)
 	}
 	if (dir < 0)
 		return err_ctx(dir, "open /proc/sys/net/ipv6");
-	if (i->mtu < 1280) /* the kernel has no IPv6 on it and no sysctls for it */
+	/*
+	 * below the minimum MTU of IPv6 (1280) the kernel has no IPv6 on a device, and no sysctls
+	 * for it
+	 */
+	if (i->mtu < 1280)
 		return 0;
 	int r = write_sysctl(proc, i, "disable_ipv6", i->ipv6.disabled);
 	if (r >= 0)
@@ -174,8 +178,9 @@ static int apply_ipv6(const struct net_interface *i)
 	if (r >= 0)
 		r = write_sysctl(proc, i, "autoconf", i->ipv6.autoconf);
 	/*
-	 * Mode 2 needs a secret that only the namespace has; the address that the namespace made
-	 * with it is carried.
+	 * Mode 2 (stable privacy) derives addresses from a secret that only the host's namespace
+	 * has. The guest does not need it, because the address that the namespace derived is
+	 * carried.
 	 */
 	if (r >= 0 && i->ipv6.addr_gen_mode != IN6_ADDR_GEN_MODE_STABLE_PRIVACY)
 		r = write_sysctl(proc, i, "addr_gen_mode", i->ipv6.addr_gen_mode);
@@ -189,7 +194,10 @@ static int apply_address(struct nl *nl, int index, const struct net_address *a)
 	char text[INET6_ADDRSTRLEN];
 	struct nl_req q;
 
-	/* IFA_F_OPTIMISTIC asks for duplicate address detection, which IFA_F_NODAD switches off. */
+	/*
+	 * IFA_F_OPTIMISTIC asks for duplicate address detection, so it is removed: IFA_F_NODAD
+	 * switches that detection off.
+	 */
 	flags &= ~(uint32_t)(IFA_F_OPTIMISTIC);
 	nl_req_init(&q, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL,
 		&(struct ifaddrmsg){.ifa_family = a->family,
@@ -309,7 +317,8 @@ static int by_route_need(const void *a, const void *b)
 
 	if (gateway || x->scope != y->scope)
 		return gateway ? gateway : y->scope - x->scope;
-	return x < y ? -1 : x > y; /* both are elements of one array: keep its order */
+	/* both point into one array: routes that compare equal keep their order */
+	return x < y ? -1 : x > y;
 }
 
 static int apply_routes(struct nl *nl, const struct net_config *c, const struct net_indexes *at)

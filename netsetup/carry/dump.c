@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading a list from the kernel, and keeping it in an arena. */
+/* Reads a list from the kernel (a "dump") and keeps it in an arena. */
 #include "netsetup/carry/carry_internal.h"
 
 int net_dump(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg, struct strbuf *found)
 {
-	struct nl_req again = *q; /* nl_call() changes the request */
+	struct nl_req again = *q; /* a copy, because nl_call() changes the request */
 	int r = -EINTR;
 
 	for (int tries = 0; r == -EINTR && tries < 10; tries++) {

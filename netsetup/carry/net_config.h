@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The configuration of a network namespace, which is carried into a guest (rtnetlink(7),
- * packet(7)).
+ * Describes the configuration of a network namespace, so that it can be carried into a guest
+ * (rtnetlink(7), packet(7)).
  *
  *	net_config_read(&a, netns_fd, &c)   monitor: reads what an engine has put into the namespace
  *	net_tap_open(...)                   monitor: makes a tap for each interface (net_tap.h)
@@ -19,24 +19,25 @@
 #include "base/json.h"
 
 #define NET_INTERFACES_MAX 8
-#define NET_ADDRESSES_MAX 256 /* addresses of one interface */
+#define NET_ADDRESSES_MAX 256 /* largest number of addresses of one interface */
 #define NET_ROUTES_MAX 4096
 #define NET_NEIGHBOURS_MAX 4096
 
 struct net_address {
-	uint8_t family; /* AF_INET, AF_INET6 */
+	uint8_t family; /* AF_INET or AF_INET6 */
 	uint8_t prefix, scope;
 	bool has_peer, has_broadcast;
-	uint32_t flags;  /* the IFA_F_* flags that can be set */
-	uint32_t metric; /* metric of the route that the address implies; 0: the kernel chooses */
+	uint32_t flags; /* IFA_F_* flags, only those that can be set */
+	/* metric of the route that the kernel adds for the address; 0: the kernel's default */
+	uint32_t metric;
 	uint8_t local[16], peer[16], broadcast[16];
-	char label[IFNAMSIZ]; /* of an IPv4 address; "": the name of the interface */
+	char label[IFNAMSIZ]; /* label of an IPv4 address; "": the interface's name */
 };
 
 /* The sysctls of an interface that decide whether the kernel gives it IPv6 addresses by itself. */
 struct net_ipv6 {
 	bool disabled;
-	uint8_t addr_gen_mode; /* enum in6_addr_gen_mode */
+	uint8_t addr_gen_mode; /* a value of enum in6_addr_gen_mode */
 	uint8_t accept_ra, autoconf;
 };
 
@@ -45,8 +46,8 @@ struct net_interface {
 	uint8_t mac[6];
 	bool up;
 	uint32_t mtu;
-	bool has_tx_queue; /* tx_queue is not the number that every Ethernet device has at first */
-	uint32_t tx_queue; /* packets (txqueuelen) */
+	bool has_tx_queue; /* tx_queue differs from the kernel's default for Ethernet devices */
+	uint32_t tx_queue; /* length of the transmit queue in packets (txqueuelen) */
 	struct net_ipv6 ipv6;
 	const struct net_address *addresses;
 	size_t address_count;
@@ -56,15 +57,23 @@ struct net_interface {
 
 enum { NET_NONE = -1, NET_LO = -2 };
 
-/* A route of the main table. Routes that addresses and router advertisements imply are left out. */
+/*
+ * A route of the main table. Routes that the kernel adds by itself, for addresses and router
+ * advertisements, are left out.
+ */
 struct net_route {
 	uint8_t family, prefix, tos, scope;
 	uint8_t type, protocol; /* RTN_*, RTPROT_* */
 	bool onlink, has_source;
-	uint8_t gateway_family; /* 0: no gateway; an IPv4 route can have an IPv6 one */
-	int interface;          /* index in interfaces; NET_LO; NET_NONE, as for RTN_BLACKHOLE */
+	/* family of the gateway, 0: none; an IPv4 route can have an IPv6 gateway */
+	uint8_t gateway_family;
+	/*
+	 * index in `interfaces`, or NET_LO, or NET_NONE for routes without a device such as
+	 * RTN_BLACKHOLE
+	 */
+	int interface;
 	uint32_t metric;
-	uint32_t metrics[RTAX_QUICKACK + 1]; /* by RTAX_*; 0: not set */
+	uint32_t metrics[RTAX_QUICKACK + 1]; /* values indexed by RTAX_*; 0: not set */
 	uint8_t dst[16], gateway[16], source[16];
 };
 
@@ -86,38 +95,40 @@ struct net_config {
 };
 
 /*
- * Reads the configuration of the network namespace netns_fd, or of the calling thread's if that is
- * < 0. lo is left out, because net_config_apply() sets the guest's own up. An interface that is
- * down and cannot be carried is left out too, such as the fallback devices of tunnel modules.
+ * Reads the configuration of the network namespace netns_fd, or of the calling thread's namespace
+ * if netns_fd is < 0. lo is left out, because net_config_apply() sets the guest's own lo up. An
+ * interface that is down and cannot be carried is left out too, for example the fallback devices of
+ * tunnel modules.
  *
- * -EOPNOTSUPP: an interface that is up cannot be carried, because it is no Ethernet device or has
- * the MAC address of another one; or a route cannot be carried, because it is multipath or
- * encapsulated. The message names it.
+ * Returns -EOPNOTSUPP if an interface that is up cannot be carried, because it is no Ethernet
+ * device or has the MAC address of another one, or if a route cannot be carried, because it is
+ * multipath or encapsulated. The message names the interface or the route.
  *
  * IPv4 addresses with a lifetime are carried as permanent ones, because the program that renews
  * them cannot reach the guest. IPv6 addresses from router advertisements are not carried, because
- * the guest receives the same advertisements. Routes of other tables than main and policy rules are
- * not carried; a warning in the log says so.
+ * the guest receives the same advertisements. Policy rules and the routes of other tables than main
+ * are not carried either; a warning in the log says so.
  */
 int net_config_read(struct arena *a, int netns_fd, struct net_config *ret) must_check;
 
 /*
- * Sets up the calling thread's network namespace; /proc must be mounted there. Finds the device of
- * each interface by its MAC address; the device may have any name, and must be down. -ENODEV: no
- * device has the MAC address of an interface; the message has both.
+ * Sets up the calling thread's network namespace; /proc must be mounted there. It finds the device
+ * of each interface by its MAC address; the device may have any name, and must be down. Returns
+ * -ENODEV if no device has the MAC address of an interface; the message has the interface and the
+ * address.
  */
 int net_config_apply(const struct net_config *c) must_check;
 
 /*
- * Moves the devices of the interfaces, found as net_config_apply() finds them, from the calling
- * thread's network namespace into another one, where net_config_apply() will find them.
+ * Moves the devices of the interfaces from the calling thread's network namespace into another one,
+ * in which net_config_apply() will set them up. It finds them by their MAC addresses.
  */
 int net_config_hand_over(const struct net_config *c, int netns_fd) must_check;
 
 void net_config_json(struct json_out *o, const char *key, const struct net_config *c);
 
 /*
- * -EINVAL: v is NULL, or no object, or not as net_config_json() writes it; the message names the
- * member.
+ * Parses the JSON that net_config_json() wrote. Returns -EINVAL if v is NULL, is no object, or
+ * differs from what net_config_json() writes; the message names the member.
  */
 int net_config_parse(struct arena *a, const struct json *v, struct net_config *ret) must_check;

@@ -8,12 +8,12 @@
 #include "netsetup/rtnl/link.h"
 
 /*
- * A JSON object that is being read: how many of its members have been read, and the first failure,
- * after which all reads do nothing.
+ * A JSON object that is being read. It counts the members that have been read and keeps the first
+ * failure, after which all further reads do nothing.
  */
 struct object {
 	const struct json *json;
-	size_t taken; /* members that have been read */
+	size_t taken; /* number of members that have been read */
 	int r;
 };
 
@@ -27,7 +27,10 @@ static struct object object_of(const struct json *v)
 	return o;
 }
 
-/* The member of that type, or NULL if it is absent. must: an absent member is a failure. */
+/*
+ * Returns the member `key` if it has that type, or NULL if it is absent. If `must` is set, an
+ * absent member is a failure.
+ */
 static const struct json *take_member(
 	struct object *o, const char *key, enum json_type type, bool must)
 {
@@ -63,7 +66,10 @@ static bool take_bool(struct object *o, const char *key, bool must)
 	return v && v->boolean;
 }
 
-/* The family of the address, or 0 if it is absent. family 0: both families are accepted. */
+/*
+ * Reads an address. Returns its family, or 0 if the member is absent. If the argument `family` is
+ * 0, both families are accepted.
+ */
 static uint8_t take_address(
 	struct object *o, const char *key, unsigned family, bool must, uint8_t ret[16])
 {
@@ -92,8 +98,8 @@ static int parse_mac(const char *text, uint8_t ret[6])
 	for (int i = 0; i < 6; i++)
 		ret[i] = (uint8_t)m[i];
 	/*
-	 * sscanf() accepts "1:" and anything behind the last byte; only the one spelling that the
-	 * monitor writes is valid.
+	 * sscanf() accepts bytes of one digit and text behind the last byte. So the address is
+	 * written back and compared, because only the spelling that the monitor writes is valid.
 	 */
 	snprintf(back, sizeof(back), NET_MAC_FORMAT, NET_MAC_ARGS(ret));
 	return streq(text, back) ? 0 : -EINVAL;
@@ -108,7 +114,10 @@ static void take_mac(struct object *o, uint8_t ret[6])
 			"mac: found \"%.40s\", expected six bytes as 02:00:00:00:00:01", v->text);
 }
 
-/* The index of the interface that "device" names, or NET_NONE if the member is absent. */
+/*
+ * Returns the index of the interface that the member "device" names, or NET_NONE if the member is
+ * absent.
+ */
 static int take_device(struct object *o, const struct net_config *c, bool must)
 {
 	const struct json *v = take_member(o, "device", JSON_STRING, must);
@@ -125,7 +134,7 @@ static int take_device(struct object *o, const struct net_config *c, bool must)
 	return NET_LO;
 }
 
-/* The first failure, or an error if the object has a member that nothing has read. */
+/* Returns the first failure, or an error if the object has a member that was not read, or 0. */
 static int object_end(const struct object *o)
 {
 	if (o->r < 0 || o->taken == o->json->count)
@@ -135,7 +144,8 @@ static int object_end(const struct object *o)
 }
 
 /*
- * Reads a member that is an array of at most max elements. Returns 0, with *ret_list in the arena.
+ * Reads a member that is an array of at most max elements. Returns 0 and puts the array into the
+ * arena as *ret_list, or returns -errno.
  */
 static int take_array(struct object *o, struct arena *a, const char *key, size_t max, size_t size,
 	const struct json **ret_first, void **ret_list)

@@ -13,7 +13,7 @@ static const uint8_t loopback6[16] = {[15] = 1};
 
 /* --- interfaces --- */
 
-/* One interface as the dump describes it. */
+/* An interface as the kernel's dump describes it. */
 struct seen {
 	struct net_interface i;
 	int index;
@@ -37,7 +37,10 @@ static void read_ipv6(const struct nlattr *spec, struct net_ipv6 *ret)
 		return;
 	memcpy(values, nl_attr_data(conf), sizeof(values));
 	ret->disabled = values[DEVCONF_DISABLE_IPV6] != 0;
-	/* The kernel keeps any int that was written; all values except 0 and 2 mean "on". */
+	/*
+	 * accept_ra can be any int that was written to the sysctl; the kernel takes all values
+	 * except 0 and 2 as "on".
+	 */
 	ret->accept_ra = values[DEVCONF_ACCEPT_RA] == 2 ? 2 : values[DEVCONF_ACCEPT_RA] != 0;
 	ret->autoconf = values[DEVCONF_AUTOCONF] != 0;
 	if (mode && nl_attr_len(mode) == 1)
@@ -79,8 +82,9 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 }
 
 /*
- * Finds another interface with the same MAC address, such as a VLAN and the interface that it is
- * on. The guest finds its devices by their MAC addresses, so no two interfaces may have the same.
+ * Finds another interface with the same MAC address, for example the interface that a VLAN is on.
+ * The guest finds its devices by their MAC addresses, so no two carried interfaces may have the
+ * same.
  */
 static const struct seen *same_mac(const struct seen *all, size_t count, size_t of)
 {
@@ -150,8 +154,8 @@ static bool parse_address(
 	ret->flags = nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags) & NET_ADDRESS_FLAGS;
 	ret->metric = nl_attr_u32(attrs[IFA_RT_PRIORITY], 0);
 	/*
-	 * IFA_ADDRESS is the peer of a point-to-point address. IPv6 sends IFA_LOCAL only for such
-	 * an address.
+	 * IFA_ADDRESS is the peer if the address is point-to-point, else the address itself. IPv6
+	 * sends IFA_LOCAL only for point-to-point addresses.
 	 */
 	if (!len || info->ifa_prefixlen > 8 * len || !nl_attr_copy(attrs[IFA_ADDRESS], far, len))
 		return false;

@@ -15,7 +15,7 @@ struct route_reader {
 	struct strbuf found;
 };
 
-/* The index of the interface in the configuration; NET_NONE: it is not carried. */
+/* Returns the index of the interface in the configuration, or NET_NONE if it is not carried. */
 static int interface_of(const struct route_reader *reader, int index)
 {
 	for (size_t i = 0; i < reader->interface_count; i++)
@@ -111,7 +111,8 @@ static int fill_route(const struct route_reader *reader, const struct rtmsg *m,
 	r = read_gateway(attrs, ret);
 	if (r >= 0)
 		r = read_metrics(attrs[RTA_METRICS], ret);
-	if (r < 0 || is_reject(ret->type)) /* IPv6 names lo as the interface of these */
+	/* the kernel reports lo as the interface of IPv6 reject routes */
+	if (r < 0 || is_reject(ret->type))
 		return r;
 	if (ret->type != RTN_UNICAST && ret->type != RTN_LOCAL && ret->type != RTN_BROADCAST)
 		return err_refuse_route(ret,
@@ -199,8 +200,8 @@ static int read_rule(const struct nlmsghdr *h, void *arg)
 }
 
 /*
- * Returns whether the namespace has rules besides the default ones. A kernel without policy routing
- * refuses the request.
+ * Returns whether the namespace has policy rules besides the default ones. A kernel without policy
+ * routing refuses the request, which counts as no.
  */
 static bool has_other_rules(struct nl *nl)
 {

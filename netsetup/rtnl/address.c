@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #ifndef IFA_PROTO
-#define IFA_PROTO 11 /* Linux 5.18; older kernels ignore it */
+#define IFA_PROTO 11 /* since Linux 5.18; older kernels ignore it */
 #endif
 
 /* The flags that a request can set; the other flags report a state. */
@@ -34,7 +34,8 @@ static int read_address(const struct nlmsghdr *h, void *arg)
 	if (r < 0)
 		return r;
 	/*
-	 * The kernel sends the addresses of all interfaces for families whose dump knows no filter.
+	 * For families whose dump has no filter the kernel sends the addresses of all interfaces,
+	 * so the index is compared here.
 	 */
 	if ((int)info->ifa_index != reader->ifindex || info->ifa_scope != RT_SCOPE_UNIVERSE ||
 		!(nl_attr_u32(attrs[IFA_FLAGS], info->ifa_flags) & IFA_F_PERMANENT))
@@ -82,9 +83,9 @@ static const char *address_text(
 }
 
 /*
- * Adds the label of an IPv4 address. The kernel expects the interface's name, or the name with
- * ":text" behind it, so a label of the second form gets the new name. Without a label, or if the
- * new label would be too long, the kernel uses the interface's name.
+ * Adds the label of an IPv4 address to a request. The kernel expects the interface's name, or the
+ * name and ":text". In a label with ":text" the old interface name is replaced by the new one. If
+ * there is no label, or the new one would be too long, the kernel uses the interface's name.
  */
 static void put_label(
 	struct nl_req *q, const struct nlattr *a, const char *old_name, const char *new_name)

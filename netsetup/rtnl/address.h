@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Addresses that travel with their interface. */
+/*
+ * Reads the addresses of an interface and adds them again after the interface has moved to another
+ * namespace.
+ */
 #pragma once
 #include "netsetup/rtnl/link.h"
 
 /*
- * RTM_NEWADDR messages, one after the other, as the kernel sent them. The owner releases the
- * buffer.
+ * The RTM_NEWADDR messages, one after the other, as the kernel sent them. addresses_read()
+ * allocates the buffer; the caller releases it.
  */
 struct addresses {
 	struct strbuf messages;

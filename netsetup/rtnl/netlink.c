@@ -5,14 +5,14 @@
 #include <sched.h>
 #include <sys/socket.h>
 
-/* The kernel fills at most 32 KiB of a dump into one datagram (af_netlink.c, netlink_dump). */
+/* The kernel puts at most 32 KiB of a dump into one datagram (af_netlink.c, netlink_dump). */
 #define NL_RECV_MAX 32768
 
 /*
- * Opens a socket in another namespace. A socket belongs to the namespace of the thread that makes
- * it, so the thread enters that namespace and comes back. Coming back needs privilege over the
- * thread's own namespace, which leaving does not. Therefore the thread first enters its own
- * namespace, so that a missing privilege is found before it has left.
+ * Opens a socket in another network namespace. A socket belongs to the namespace of the thread that
+ * makes it, so the thread enters that namespace and comes back. Coming back needs privilege over
+ * the thread's own namespace. So the thread first enters its own namespace, where it is already, to
+ * find out before it leaves whether it could come back.
  */
 static int socket_in(int netns_fd)
 {
@@ -54,14 +54,14 @@ int nl_open(struct nl *nl, int netns_fd)
 			return err_sys("open an rtnetlink socket");
 	}
 	/*
-	 * Ask for error messages in words and without a copy of the request, and for dumps that
-	 * obey their filters.
+	 * The socket options ask for error messages in words and without a copy of the request, and
+	 * for dumps that obey their filters.
 	 */
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on)) < 0 ||
 		setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on)) < 0 ||
 		setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on)) < 0)
 		return err_sys("set up an rtnetlink socket");
-	/* A connected socket receives only from the kernel. */
+	/* A socket that is connected to the kernel receives messages only from the kernel. */
 	if (connect(fd, (struct sockaddr *)&kernel, sizeof(kernel)) < 0)
 		return err_sys("connect an rtnetlink socket");
 	*nl = (struct nl){.fd = take_fd(&fd)};
@@ -123,8 +123,9 @@ void nl_nest_end(struct nl_req *q, size_t start)
 }
 
 /*
- * The kernel's own words in an error message, or NULL. They follow the error number of an
- * NLMSG_DONE, or the nlmsgerr of an NLMSG_ERROR, which has no copy of the request (NLM_F_CAPPED).
+ * Returns the kernel's own words in an error message, or NULL if it has none. They follow the error
+ * number of an NLMSG_DONE, or the nlmsgerr of an NLMSG_ERROR, which has no copy of the request
+ * (NLM_F_CAPPED).
  */
 static const char *error_words(const struct nlmsghdr *h)
 {
@@ -139,8 +140,8 @@ static const char *error_words(const struct nlmsghdr *h)
 }
 
 /*
- * Reads the message that ends a reply: 1, or the failure that it reports. NLMSG_DONE carries an
- * error number too.
+ * Reads the message that ends a reply. Returns 1, or the failure that the message reports.
+ * NLMSG_DONE carries an error number too.
  */
 static int read_end(const struct nlmsghdr *h)
 {
@@ -188,13 +189,14 @@ int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn,
 	int r;
 
 	while ((h = nl_next_message(&at, &left))) {
-		if (h->nlmsg_seq != seq) /* a reply to an earlier request that was given up */
+		/* a late reply to an earlier request, for which nobody waits any more */
+		if (h->nlmsg_seq != seq)
 			continue;
 		if (h->nlmsg_flags & NLM_F_DUMP_INTR)
 			return err_set(EINTR, "the kernel's list changed while it was read");
 		if (h->nlmsg_type == NLMSG_ERROR || h->nlmsg_type == NLMSG_DONE)
 			return read_end(h);
-		if (h->nlmsg_type < NLMSG_MIN_TYPE) /* NLMSG_NOOP and the like */
+		if (h->nlmsg_type < NLMSG_MIN_TYPE) /* control messages such as NLMSG_NOOP */
 			continue;
 		r = fn ? fn(h, arg) : 0;
 		if (r < 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests to rtnetlink(7), for the files of netsetup/.
+ * Sends requests to rtnetlink(7), for the files of netsetup/.
  *
  *	_cleanup_nl_ struct nl nl = NL_INIT;
  *	r = nl_open(&nl, netns_fd);             the socket acts in that namespace from then on
@@ -9,10 +9,10 @@
  *	nl_put_str(&q, IFLA_IFNAME, name);      nl_call() reports an overflow
  *	r = nl_call(&nl, &q, NULL, NULL);
  *
- * If the kernel refuses a request, its -errno is returned, with its own words (NLMSGERR_ATTR_MSG)
- * in the message if it sends any; callers add what the request was about. The sender, the sequence
- * number, and the lengths of messages and attributes of replies are checked. A struct nl belongs to
- * one thread.
+ * If the kernel refuses a request, nl_call() returns the kernel's -errno. The message has the
+ * kernel's own words (NLMSGERR_ATTR_MSG) if it sends any; callers add what the request was about.
+ * nl_call() checks who sent a reply, its sequence number, and the lengths of its messages and
+ * attributes. A struct nl belongs to one thread.
  */
 #pragma once
 #include <linux/if_addr.h>
@@ -23,7 +23,10 @@
 
 #include "base/fd.h"
 
-/* Bytes of a request. The largest, a bridge with all its options, needs half of it. */
+/*
+ * The size of a request in bytes. The largest request, for a bridge with all its options, needs
+ * half of it.
+ */
 #define NL_REQ_MAX 1024
 
 struct nl {
@@ -37,7 +40,8 @@ struct nl {
 	}
 
 /*
- * Opens a socket in the network namespace netns_fd, or in the calling thread's own if that is < 0.
+ * Opens a socket in the network namespace netns_fd, or in the calling thread's own if netns_fd is <
+ * 0.
  */
 int nl_open(struct nl *nl, int netns_fd) must_check;
 void nl_close(struct nl *nl);
@@ -52,18 +56,22 @@ struct nl_req {
 };
 
 /*
- * Starts a request. family_header is the len bytes of the type's ifinfomsg, ifaddrmsg, rtmsg or the
- * like.
+ * Starts a request. family_header points to the header that follows the netlink header, such as an
+ * ifinfomsg, ifaddrmsg or rtmsg, of len bytes.
  */
 void nl_req_init(
 	struct nl_req *q, uint16_t type, uint16_t flags, const void *family_header, size_t len);
 
-/* Starts a request about one interface. ifindex 0: no interface, or an attribute names it. */
+/*
+ * Starts a request about one interface. ifindex is 0 if the request is about no interface, or an
+ * attribute names the interface.
+ */
 void nl_req_link(struct nl_req *q, uint16_t type, uint16_t flags, int ifindex);
 
 void nl_put(struct nl_req *q, uint16_t type, const void *data, size_t len);
 void nl_put_u32(struct nl_req *q, uint16_t type, uint32_t value);
-void nl_put_str(struct nl_req *q, uint16_t type, const char *value); /* with its NUL */
+/* adds the string with its NUL */
+void nl_put_str(struct nl_req *q, uint16_t type, const char *value);
 /*
  * Starts a nested attribute: what is put between nl_nest() and nl_nest_end() is inside it. The
  * caller passes what nl_nest() returns to nl_nest_end().
@@ -72,45 +80,45 @@ size_t nl_nest(struct nl_req *q, uint16_t type);
 void nl_nest_end(struct nl_req *q, size_t start);
 
 /*
- * Takes the first message off a buffer of which *left bytes remain. NULL: the buffer is empty
- * (*left is 0), or the message is longer than what remains (*left is not 0). libmnl's own
- * mnl_nlmsg_ok() is not used, because it reads lengths of 2 GiB and more as negative numbers and
- * accepts them.
+ * Takes the first message off a buffer of which *left bytes remain. Returns NULL if the buffer is
+ * empty (*left is 0) or if the message is longer than the remaining bytes (*left is not 0).
+ * libmnl's own mnl_nlmsg_ok() is not used, because it reads lengths of 2 GiB and more as negative
+ * numbers and accepts them.
  */
 const struct nlmsghdr *nl_next_message(const char **buf, size_t *left);
 
 /*
- * nl_call() calls this for each message of a reply. The length of the message is checked, its
- * content is not. A return value < 0 ends the reading, and nl_call() returns it.
+ * nl_call() calls this function for each message of a reply. The length of the message is checked,
+ * its content is not. A return value < 0 ends the reading, and nl_call() returns it.
  */
 typedef int nl_reply_fn(const struct nlmsghdr *h, void *arg);
 
 /*
  * Sends the request and reads until the kernel's acknowledgement, or until the end of the dump if
- * the request has NLM_F_DUMP. fn may be NULL. -EINTR: the list changed while the kernel sent it;
- * the caller drops what it has gathered and asks again.
+ * the request has NLM_F_DUMP. fn may be NULL. Returns -EINTR if the list changed while the kernel
+ * sent it; the caller then drops what it has gathered and asks again.
  */
 int nl_call(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg) must_check;
 
 /*
- * Reads one datagram of replies to the request with the number seq. 1: the reply is complete; 0:
- * more is to come; -errno as nl_call(). It is the part of nl_call() that reads bytes from outside,
- * and is declared here so that tests can give it any bytes.
+ * Reads one datagram of replies to the request with the number seq. Returns 1 if the reply is
+ * complete, 0 if more is to come, or -errno as nl_call() does. It is the part of nl_call() that
+ * reads bytes from outside, and is declared here so that tests can give it any bytes.
  */
 int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn, void *arg)
 	must_check;
 
 /*
  * Fills attrs[0..max] with the attributes behind a family header of header_len bytes; an entry is
- * NULL if there is no such attribute. -EBADMSG: a message or an attribute is longer than what it is
- * in.
+ * NULL if the message has no such attribute. Returns -EBADMSG if the length of a message or an
+ * attribute exceeds its container.
  */
 int nl_attrs(const struct nlmsghdr *h, size_t header_len, const struct nlattr **attrs, uint16_t max)
 	must_check;
 
 /*
- * nl_payload() is the family header of a message, nl_attr_data() and nl_attr_len() are the value of
- * an attribute. The caller has checked the lengths.
+ * nl_payload() returns the family header of a message; nl_attr_data() and nl_attr_len() return the
+ * value of an attribute and its length. The caller has checked the lengths.
  */
 static inline const void *nl_payload(const struct nlmsghdr *h)
 {
@@ -127,15 +135,21 @@ static inline size_t nl_attr_len(const struct nlattr *a)
 	return a->nla_len - (size_t)NLA_HDRLEN;
 }
 
-/* The attribute of that type inside a nested one, or NULL; nest may be NULL. */
+/*
+ * Returns the attribute of that type inside a nested one, or NULL if there is none. nest may be
+ * NULL.
+ */
 const struct nlattr *nl_attr_in(const struct nlattr *nest, uint16_t type);
 
-/* Copies a value of exactly len bytes. false: the attribute is absent or has another length. */
+/*
+ * Copies a value of exactly len bytes. Returns false if the attribute is absent or has another
+ * length.
+ */
 bool nl_attr_copy(const struct nlattr *a, void *ret, size_t len);
 
 /*
- * The value of an attribute, or the fallback if the attribute is absent or malformed. A string must
- * end in a NUL.
+ * Return the value of an attribute, or the fallback if the attribute is absent or malformed. A
+ * string must end in a NUL.
  */
 uint32_t nl_attr_u32(const struct nlattr *a, uint32_t fallback);
 const char *nl_attr_str(const struct nlattr *a, const char *fallback);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A redirection is a filter with the action mirred. It matches every packet, and belongs to the
- * interface's ingress qdisc, or to a clsact qdisc if the interface has one already. The filter is
- * of the kind matchall; if the kernel has no matchall module, it is a u32 filter with an empty
- * mask, which matches every packet too.
+ * Redirects packets by a filter with the action mirred. The filter matches every packet, and
+ * belongs to the interface's ingress qdisc, or to a clsact qdisc if the interface has one already.
+ * The filter is of the kind matchall; if the kernel has no matchall module, it is a u32 filter with
+ * an empty mask, which matches every packet too.
  */
 #include "netsetup/rtnl/tc.h"
 
@@ -14,9 +14,9 @@
 #include <linux/tc_act/tc_mirred.h>
 #include <stdio.h>
 
-/* names the ingress side of both an ingress and a clsact qdisc */
+/* names the ingress side of an ingress qdisc and of a clsact qdisc */
 #define PARENT TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
-#define PRIORITY 1u /* before any other filter */
+#define PRIORITY 1u /* the first priority, so that the filter runs before any other */
 
 static void start_request(
 	struct nl_req *q, uint16_t type, uint16_t flags, int index, uint32_t parent)
@@ -84,12 +84,12 @@ static int remove_filter(struct nl *nl, int from)
 	return nl_call(nl, &q, NULL, NULL);
 }
 
-/* What the filters of an interface do. */
+/* Describes the filters that an interface has already. */
 struct present {
 	unsigned others; /* number of filters that have another priority than ours */
 	bool stale;      /* a filter redirects to a device that is gone */
 	uint32_t to;     /* index of the device that a filter redirects to; 0: none */
-	bool stranger;   /* a filter of our priority does something else */
+	bool stranger;   /* a filter of our priority does something other than redirect */
 };
 
 static int read_filter(const struct nlmsghdr *h, void *arg)
@@ -124,8 +124,8 @@ static int read_filter(const struct nlmsghdr *h, void *arg)
 }
 
 /*
- * Called if the interface had an ingress qdisc already: removes a stale redirection, and fails if
- * another filter has our priority.
+ * Makes room for the filter on an interface that had an ingress qdisc already: removes a stale
+ * redirection, and fails if another filter has our priority.
  */
 static int make_room_for_filter(struct nl *nl, int from)
 {
@@ -208,7 +208,10 @@ int tc_redirect_remove(struct nl *nl, int from, bool own_qdisc)
 	r = own_qdisc ? nl_call(nl, &q, NULL, NULL) : remove_filter(nl, from);
 	if (r != -ENODEV && r != -ENOENT && r != -EINVAL)
 		return r;
-	/* The kernel answers -EINVAL if there is no such qdisc. */
+	/*
+	 * The kernel answers -EINVAL if there is no such qdisc, so there is no redirection to
+	 * remove.
+	 */
 	err_clear();
 	return 0;
 }
