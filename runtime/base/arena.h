@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An arena: many small allocations that are released together. The spec and the plan each live in
- * one. Memory is zeroed. A function that runs out of memory sets a message and returns NULL.
+ * Allocates memory in an arena: many small allocations that are released together. The parsed
+ * config.json and the plan each have one. The memory is zeroed. A function that runs out of memory
+ * sets a message and returns NULL.
  */
 #pragma once
 #include "base/err.h"
@@ -9,14 +10,14 @@
 struct arena_block;
 
 struct arena {
-	struct arena_block *head; /* newest first */
+	struct arena_block *head; /* list of blocks, the newest first */
 };
 
 void arena_release(struct arena *a);
 #define _cleanup_arena_ __attribute__((cleanup(arena_release), unused))
 
 void *arena_alloc(struct arena *a, size_t size) must_check;
-/* NULL if count * size overflows */
+/* returns NULL if count * size overflows */
 void *arena_array(struct arena *a, size_t count, size_t size) must_check;
 char *arena_strdup(struct arena *a, const char *s) must_check;
 char *arena_strndup(struct arena *a, const char *s, size_t len) must_check;

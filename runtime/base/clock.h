@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A clock for time limits: it only goes forward. */
+/* A clock for time limits, which never goes back. */
 #pragma once
 #include <stdint.h>
 #include <time.h>

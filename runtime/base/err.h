@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Errors: one convention for the whole tree.
+ * Reports errors by one convention in the whole tree.
  *
- * A function that can fail returns int: >= 0 on success, -errno on failure. The function that
- * detects the failure writes the message, once, into a thread-local trail of fixed size. Its
- * callers may put context in front of the message. main() prints the trail, once. Nothing else
- * prints errors.
+ * A function that can fail returns an int: >= 0 on success, -errno on failure. The function that
+ * detects the failure writes the message, once, into a buffer of fixed size that each thread has,
+ * the trail. Its callers may put context in front of the message. main() prints the trail, once.
+ * Nothing else prints errors.
  *
- *	if (mkdirat(dir, name, 0700) < 0)
- *		return err_sys("create %s", name);
- *	...
- *	return err_ctx(r, "mounts[%zu]", i);
+ * 	if (mkdirat(dir, name, 0700) < 0)
+ * 		return err_sys("create %s", name);
+ * 	...
+ * 	return err_ctx(r, "mounts[%zu]", i);
  *
- * A child process sends err_msg() to its parent, which takes the message over with err_set(code,
- * "%s", msg).
+ * A child process sends err_msg() to its parent, which puts the message into its own trail with
+ * err_set(code, "%s", msg).
  */
 #pragma once
 #include <errno.h>
@@ -23,22 +23,22 @@
 #define must_check __attribute__((warn_unused_result))
 #define printf_like(fmt, args) __attribute__((format(printf, fmt, args)))
 
-/* Size of the trail in bytes, with its NUL. Longer text is cut and ends in "...". */
+/* Size of the error message in bytes, with its NUL. A longer message is cut and ends in "...". */
 #define ERR_MAX 4096
 
-/* Sets the trail to the formatted text. Returns -code; code is a positive errno. */
+/* Sets the trail to the formatted text. Returns -code, where code is a positive errno. */
 int err_set(int code, const char *fmt, ...) printf_like(2, 3);
 
 /*
- * Returns strerror(code), except "does not exist" for ENOENT: engines that find the kernel's words
- * for ENOENT anywhere in a message conclude that the container's program is missing. Only
- * step/exec.c writes the kernel's words, because it means just that.
+ * Returns strerror(code), except "does not exist" for ENOENT. An engine that finds the kernel's
+ * words for ENOENT anywhere in a message concludes that the container's program is missing, so only
+ * step/exec.c, which reports exactly that, uses them.
  */
 const char *err_text(int code);
 
 /*
- * Like err_set() with errno as the code, and with ": " and err_text(errno) appended. Returns
- * -errno, or -EIO if errno is 0.
+ * Sets the trail to the formatted text, ": " and err_text(errno). Returns -errno, or -EIO if errno
+ * is 0.
  */
 int err_sys(const char *fmt, ...) printf_like(1, 2);
 
@@ -50,8 +50,8 @@ int err_sys(const char *fmt, ...) printf_like(1, 2);
 int err_ctx(int r, const char *fmt, ...) printf_like(2, 3);
 
 /*
- * Returns the trail: never NULL, and "" if nothing failed. Valid until the next err_*() call of
- * this thread.
+ * Returns the trail, which is never NULL, and is "" if nothing failed. It is valid until the next
+ * err_*() call of this thread.
  */
 const char *err_msg(void);
 
@@ -59,8 +59,8 @@ void err_clear(void);
 
 #ifdef __clang_analyzer__
 /*
- * The analyzer looks at one file at a time, so without this it would follow failures as if they
- * were successes.
+ * The static analyzer sees one file at a time. This function tells it that err_*() return a
+ * negative number; otherwise it would follow failures as if they were successes.
  */
 static inline int err_is_negative(int r)
 {

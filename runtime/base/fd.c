@@ -107,7 +107,10 @@ bool fd_is_temporary_name(const char *name)
 	       strspn(name + start, "0123456789abcdef") == TMP_DIGITS;
 }
 
-/* Without O_NONBLOCK, opening a FIFO would wait until someone reads it. */
+/*
+ * Writes to an existing file that cannot be replaced, such as a device. O_NONBLOCK is set because
+ * opening a FIFO would otherwise wait until someone reads it.
+ */
 static int write_in_place(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 {
 	_cleanup_fd_ int fd = openat(dirfd, path,
@@ -164,7 +167,8 @@ bool fd_is_null(int fd)
 
 	if (fstat(fd, &st) < 0)
 		return errno == EBADF;
-	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3); /* admin-guide/devices.txt */
+	/* the number of /dev/null, from the kernel's admin-guide/devices.txt */
+	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
 }
 
 int fd_send(int sock, const void *data, size_t len, int fd)
@@ -220,8 +224,8 @@ ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd)
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
 		/*
-		 * The padding at the end of a control message has room for a second descriptor, so
-		 * a sender can add one; all but the last are closed.
+		 * The padding at the end of a control message has room for a second descriptor,
+		 * which a sender may have added. All descriptors except the last are closed.
 		 */
 		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
 			fd_close(&got);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * File descriptors: closing them when their scope ends, reading and writing all of a file, sending
- * them over Unix sockets.
+ * Handles file descriptors: closes them when their scope ends, reads and writes whole files, and
+ * sends descriptors over Unix sockets.
  */
 #pragma once
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 
 #include "base/str.h"
 
-/* Closes *fd if it is >= 0 and sets it to -EBADF. errno is kept. */
+/* Closes *fd if it is >= 0 and sets it to -EBADF. It keeps errno. */
 void fd_close(int *fd);
 #define _cleanup_fd_ __attribute__((cleanup(fd_close), unused))
 
@@ -22,20 +22,20 @@ static inline int take_fd(int *fd)
 }
 
 /*
- * Reads to the end of fd and appends to *ret. If there are more than max bytes, returns -EFBIG with
- * a message that names `what`.
+ * Reads to the end of fd and appends the bytes to *ret. If there are more than max bytes, it
+ * returns -EFBIG with a message that names `what`.
  */
 int fd_read_all(int fd, struct strbuf *ret, size_t max, const char *what) must_check;
 
 /*
- * Reads the file at path, which is relative to dirfd (AT_FDCWD for the host's paths) and may be or
- * go through symbolic links.
+ * Reads the file at path and appends it to *ret. path is relative to dirfd (AT_FDCWD for the host's
+ * paths) and may be or go through symbolic links.
  */
 int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
 /*
- * Writes all len bytes, with as many write(2) calls as the kernel needs. Sets no message: the
- * caller does.
+ * Writes all len bytes, with as many write(2) calls as the kernel needs. It sets no message,
+ * because the caller does.
  */
 int fd_write_all(int fd, const void *data, size_t len) must_check;
 
@@ -46,34 +46,36 @@ int fd_write_all(int fd, const void *data, size_t len) must_check;
 int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 
 /*
- * Creates a file of a random name in the directory of path, which is to be renamed to path. O_EXCL
- * makes sure that the file is new, whoever else can write to the directory.
+ * Creates a file with a random name in the directory of `path`, which the caller writes and then
+ * renames to `path`. O_EXCL guarantees that the file is new, even if others can write to the
+ * directory.
  */
 #define FD_TMP_MAX 4096
 int fd_open_temporary(int dirfd, const char *path, mode_t mode, char ret_name[static FD_TMP_MAX])
 	must_check;
-/* Returns whether fd_open_temporary() may have made this file name. */
+/* Returns whether fd_open_temporary() could have made a file of this name. */
 bool fd_is_temporary_name(const char *name);
 
 /*
- * Writes a file so that a reader sees all of it or the old one: writes a temporary file beside it
- * and renames that. What is no regular file, such as a device, a FIFO or a symbolic link, stays in
- * place, and the data is written to it. There is no fsync, because the files are in /run, which no
- * crash outlives.
+ * Writes a file so that a reader sees either all of the new contents or all of the old: it writes a
+ * temporary file beside it and renames that. If `path` is no regular file, but a device, a FIFO or
+ * a symbolic link, it stays in place and the data is written to it. There is no fsync, because the
+ * files are in /run, which does not outlive a crash.
  */
 int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;
 
 /*
- * Closes every descriptor of this process but the standard streams and the n descriptors in keep.
- * Negative numbers in keep stand for descriptors that the caller does not have, and are skipped.
+ * Closes every descriptor of this process except the standard streams and the n descriptors in
+ * keep. It skips negative numbers in keep, so that the caller may list descriptors that it does not
+ * have.
  */
 int fd_close_all_but(const int *keep, size_t n) must_check;
 
-/* Returns whether fd is /dev/null. A closed descriptor counts as /dev/null too. */
+/* Returns whether fd refers to /dev/null. A closed descriptor counts as /dev/null too. */
 bool fd_is_null(int fd);
 
-/* Sends one message, with a descriptor unless fd < 0, over a Unix socket. */
+/* Sends one message over a Unix socket, together with the descriptor fd unless fd is < 0. */
 int fd_send(int sock, const void *data, size_t len, int fd) must_check;
 
 /*

@@ -67,8 +67,8 @@ int interrupt_wait(int interrupt, int fd)
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			return err_sys("poll");
 		/*
-		 * What fd has to say comes first: if it is the end of the channel, the program
-		 * runs, and the signal is the program's.
+		 * fd is looked at first, because at its end the container's program runs, and then
+		 * the signal is for that program.
 		 */
 		if (!p[0].revents && p[1].revents)
 			r = interrupt_read(interrupt);

@@ -9,7 +9,7 @@
 
 struct frame {
 	struct json *node;
-	struct json **tail; /* the pointer to set to the next element */
+	struct json **tail; /* pointer that will point to the next element */
 };
 
 struct reader {
@@ -19,11 +19,12 @@ struct reader {
 	struct json *root;
 	struct frame stack[JSON_MAX_DEPTH];
 	unsigned depth;
-	uint64_t skipped; /* levels that are open below JSON_MAX_DEPTH: nothing of them is kept */
-	int failed;       /* -errno of the callbacks below */
+	/* number of open levels below JSON_MAX_DEPTH; their contents are dropped */
+	uint64_t skipped;
+	int failed; /* -errno of the first callback that failed */
 };
 
-/* What a callback does with a value below JSON_MAX_DEPTH. */
+/* Returns whether the current value is below JSON_MAX_DEPTH, so that the callback drops it. */
 static bool is_skipped(const void *ctx)
 {
 	return ((const struct reader *)ctx)->skipped > 0;
@@ -175,8 +176,8 @@ static const yajl_callbacks callbacks = {
 };
 
 /*
- * yajl's message has several lines and draws an arrow, so only its first sentence is used, with the
- * number of the line in the document.
+ * Sets the error for invalid JSON. yajl's message has several lines and draws an arrow, so only its
+ * first sentence is used, with the line number in the document.
  */
 static int syntax_error(yajl_handle h, const char *text, size_t len, const char *what)
 {

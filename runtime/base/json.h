@@ -2,11 +2,12 @@
 /*
  * Reads and writes JSON, with yajl.
  *
- * Reading gives a tree in an arena. Numbers keep their text, so that 64-bit values survive. What a
- * hostile or broken file can cost is bounded: what is nested deeper than JSON_MAX_DEPTH levels is
- * left out, because no property that caisson knows is, and unknown ones must not fail; an object
- * has at most JSON_MAX_MEMBERS members; the caller who reads the file limits its size. Writing goes
- * through struct json_out, a thin layer over yajl_gen that remembers the first failure.
+ * Reading gives a tree in an arena. Numbers keep their text, so that 64-bit values survive. The
+ * cost of a hostile or broken file is bounded: values deeper than JSON_MAX_DEPTH levels are left
+ * out without an error, because caisson knows no property that deep and must accept unknown ones;
+ * an object has at most JSON_MAX_MEMBERS members; and the caller who reads the file limits its
+ * size. Writing goes through struct json_out, a thin layer over yajl_gen that remembers the first
+ * failure.
  */
 #pragma once
 #include <stdint.h>
@@ -15,47 +16,52 @@
 #include "base/str.h"
 
 #define JSON_MAX_DEPTH 64
-#define JSON_MAX_MEMBERS 4096 /* members of one object */
+#define JSON_MAX_MEMBERS 4096 /* largest number of members of one object */
 
 enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
 struct json {
 	enum json_type type;
 	uint32_t count;    /* number of elements of an array or object */
-	const char *key;   /* member name, in an object; else NULL */
+	const char *key;   /* name of the member if the parent is an object, else NULL */
 	struct json *next; /* the next element of the same array or object */
 	union {
 		bool boolean;
-		const char *text;   /* JSON_STRING (UTF-8, NUL-free) and JSON_NUMBER (as written) */
-		struct json *first; /* JSON_ARRAY, JSON_OBJECT */
+		/* for JSON_STRING (UTF-8 without NUL) and JSON_NUMBER (as written) */
+		const char *text;
+		struct json *first; /* first element of a JSON_ARRAY or JSON_OBJECT */
 	};
 };
 
 /*
- * Parses one document. `what` names it in errors ("config.json"). -EINVAL: the text is not JSON or
- * not UTF-8, has more than one value, a NUL character in a string or a member given twice.
+ * Parses one document. `what` names the document in errors, for example "config.json". Returns
+ * -EINVAL if the text is not JSON or not UTF-8, or if it has more than one value, a NUL character
+ * in a string, or a member given twice.
  */
 int json_parse(struct arena *a, const char *text, size_t len, const char *what, struct json **ret)
 	must_check;
 
-/* Returns the member of that name, or NULL. obj may be NULL or of another type. */
+/* Returns the member of that name, or NULL if there is none. obj may be NULL or of another type. */
 const struct json *json_get(const struct json *obj, const char *key);
 
-/* Returns the string member of that name, or NULL. For files that caisson itself wrote. */
+/*
+ * Returns the string member of that name, or NULL if it is absent or no string. It is meant for
+ * files that caisson itself wrote.
+ */
 const char *json_get_str(const struct json *obj, const char *key);
 /*
- * The number member of that name, for files that caisson itself wrote: 0, -ENOENT (absent), -EINVAL
- * or -ERANGE, without a message.
+ * Reads the number member of that name, from files that caisson itself wrote. Returns 0, -ENOENT if
+ * it is absent, or -EINVAL or -ERANGE, all without a message.
  */
 int json_get_i64(const struct json *obj, const char *key, int64_t *ret) must_check;
 int json_get_u64(const struct json *obj, const char *key, uint64_t *ret) must_check;
 /* Returns whether the member of that name is the boolean true; anything else counts as false. */
 bool json_get_true(const struct json *obj, const char *key);
 
-const char *json_type_name(enum json_type t); /* "a string", "an object", ... for messages */
+const char *json_type_name(enum json_type t); /* for messages: "a string", "an object", ... */
 
 struct json_out {
-	void *gen; /* yajl_gen */
+	void *gen; /* the yajl_gen handle */
 	int failed;
 };
 
@@ -63,12 +69,15 @@ int json_out_init(struct json_out *o, bool pretty) must_check;
 void json_out_release(struct json_out *o);
 #define _cleanup_json_out_ __attribute__((cleanup(json_out_release), unused))
 
-/* key is NULL inside arrays and for the outermost value. */
+/*
+ * Begins an object. In all json_out_*() functions key is NULL for elements of arrays and for the
+ * outermost value.
+ */
 void json_out_object(struct json_out *o, const char *key);
 void json_out_end_object(struct json_out *o);
 void json_out_array(struct json_out *o, const char *key);
 void json_out_end_array(struct json_out *o);
-/* Bytes that are not UTF-8 are replaced by U+FFFD. */
+/* Writes a string. Bytes that are not UTF-8 are replaced by U+FFFD. */
 void json_out_str(struct json_out *o, const char *key, const char *value);
 void json_out_i64(struct json_out *o, const char *key, int64_t value);
 void json_out_u64(struct json_out *o, const char *key, uint64_t value);
@@ -79,7 +88,7 @@ void json_out_null(struct json_out *o, const char *key);
 void json_out_node(struct json_out *o, const char *key, const struct json *node);
 
 /*
- * Returns the text so far, or an error if any call failed. The text is valid until
- * json_out_release().
+ * Returns 0 with the text that was written so far, or the first error of any json_out_*() call. The
+ * text is valid until json_out_release().
  */
 int json_out_text(struct json_out *o, const char **ret, size_t *ret_len) must_check;

@@ -12,7 +12,10 @@
 #error "CAISSON_LIBEXEC_DIR: where the helper programs are installed"
 #endif
 
-/* Reads the directory of the running program. false: it is in none, or the path is too long. */
+/*
+ * Reads the directory of the running program. Returns false if the path is too long or has no
+ * directory.
+ */
 static bool program_dir(char *ret, size_t size)
 {
 	ssize_t n = readlink("/proc/self/exe", ret, size - 1);

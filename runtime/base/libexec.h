@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where caisson's helper programs are: caisson-init, caisson-systemd, caisson-disk, caisson-image.
+ * Finds caisson's helper programs: caisson-init, caisson-systemd, caisson-disk and caisson-image.
  */
 #pragma once
 #include "base/arena.h"
 
-/* The variable that names the directory of all helper programs, in place of a search. */
+/*
+ * The environment variable that names the directory of all helper programs, so that they are not
+ * searched.
+ */
 #define LIBEXEC_VARIABLE "CAISSON_LIBEXEC"
 
 /*
- * Finds the directory of the helper program `name`: $CAISSON_LIBEXEC; else, from the directory of
- * the running program, `built` (where it is in a build directory) or ../libexec/caisson (where it
- * is if an installation was copied to another place); else the directory that this build is
- * installed to. The program may be missing from the first and from the last of these.
+ * Finds the directory of the helper program `name`. It tries, in this order: $CAISSON_LIBEXEC;
+ * `built`, the helper's directory in a build tree, relative to the directory of the running
+ * program; ../libexec/caisson, relative to that directory, for an installation that was copied
+ * elsewhere; and the directory that this build is installed to. The program may be missing from the
+ * first and the last of these.
  */
 int libexec_find(struct arena *a, const char *name, const char *built, const char **ret) must_check;

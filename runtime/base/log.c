@@ -12,7 +12,7 @@
 #define LOG_FD_MIN 512
 
 static struct {
-	int fd; /* the log file; -EBADF: standard error */
+	int fd; /* descriptor of the log file; -EBADF: the log goes to standard error */
 	bool json;
 	enum log_level level;
 } out = {.fd = -EBADF, .level = LOG_WARN};
@@ -30,7 +30,7 @@ int log_open(const char *path, const char *format, enum log_level level)
 	if (fd < 0)
 		return err_sys("--log %s", path);
 	/*
-	 * The descriptor is moved above the numbers that --preserve-fds hands on, because the
+	 * The descriptor is moved above the numbers that --preserve-fds passes on, because the
 	 * container must not get the log file.
 	 */
 	out.fd = fcntl(fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
@@ -67,8 +67,8 @@ static void write_line(int fd, bool json, enum log_level level, const char *msg)
 	str_clean(clean, sizeof(clean), msg, strlen(msg));
 	if (!json) {
 		/*
-		 * Lines in a file have the time and the level. On standard error a person gets only
-		 * the sentence.
+		 * Lines in a log file have the time and the level. On standard error a line has
+		 * only the sentence, because people read it.
 		 */
 		if (fd == STDERR_FILENO) {
 			r = strbuf_addf(&line, "caisson: %s%s\n",

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The log: lines for people (text) or for programs (JSON objects of level, msg and time, which
- * containerd and podman parse). main() decides once where they go. Library code may warn, but never
- * prints.
+ * Writes the log: lines for people (text) or for programs (JSON objects of level, msg and time,
+ * which containerd and podman parse). main() decides once where the lines go. Library code may log
+ * warnings, but never prints anything itself.
  */
 #pragma once
 #include "base/err.h"
@@ -10,9 +10,9 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /*
- * Opens the log file at path (NULL: the log goes to standard error). format is "text" or "json".
- * Lines of a level that comes behind `level` in the enum are left out. Call it once, before any
- * log_line(). Without it errors and warnings go to standard error as text.
+ * Opens the log file at path; if path is NULL, the log goes to standard error. format is "text" or
+ * "json". Lines whose level comes after `level` in enum log_level are left out. The caller calls it
+ * once, before any log_line(). Until then errors and warnings go to standard error as text.
  */
 int log_open(const char *path, const char *format, enum log_level level) must_check;
 
@@ -24,12 +24,10 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 #define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
-/* The level that log_open() was given. */
-enum log_level log_level(void);
-
 /*
- * Tells a person something that is no error: in the log file, and on standard error if that is a
- * terminal. Otherwise standard error may be the container's own, whose reader did not ask for it.
+ * Tells a person something that is no error. The line goes to the log file, and to standard error
+ * if that is a terminal. If it is no terminal, it may be the container's own standard error, whose
+ * reader did not ask for the line.
  */
 void log_notice(const char *fmt, ...) printf_like(1, 2);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the C library of `caisson-init` (musl 1.2.3 in Debian 12) lacks and the rest of the tree
- * uses. The build of caisson-init includes this file in front of every source (-include); nothing
- * else does. Each part is left out if the C library has it.
+ * Declares what the rest of the tree uses and the C library of `caisson-init` (musl 1.2.3 in Debian
+ * 12) lacks. The build of caisson-init includes this file in front of every source (-include);
+ * nothing else includes it. Each part is left out if the C library has it.
  */
 #pragma once
 #include <errno.h>
@@ -134,11 +134,11 @@ static inline int close_range(unsigned first, unsigned last, int flags)
 	return (int)syscall(SYS_close_range, first, last, flags);
 }
 
-/* glibc's <sys/resource.h> has this name for the type of a resource's number. */
+/* In glibc's <sys/resource.h> the type of a resource's number has this name. */
 #define __rlimit_resource caisson_rlimit_resource
 enum caisson_rlimit_resource { CAISSON_RLIMIT_LARGEST = 255 };
 
-/* The name of a signal without "SIG", or NULL. */
+/* Returns the name of a signal without "SIG", or NULL if it has none. */
 static inline const char *sigabbrev_np(int sig)
 {
 	static const char *const names[] = {NULL, "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT",

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * glibc's archive is compiled so that pthread_cancel() and pthread_exit() can unwind through it,
- * and therefore wants gcc's unwinder, which is 25 KB. caisson calls neither of the two: its
- * threads return. So the static program has these functions in place of the unwinder. A future
- * call of either of the two would end in abort().
+ * Replaces gcc's unwinder (25 KB) in the static program. glibc's archive needs an unwinder, because
+ * pthread_cancel() and pthread_exit() unwind the stack. caisson calls neither of the two: its
+ * threads return. If it ever called one of them, these functions would abort().
  */
 #include <stdlib.h>
 

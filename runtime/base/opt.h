@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Values that may be absent: {0} is absent. config.json gives absent and zero different meanings.
+ * Values that may be absent; {0} stands for absent. config.json gives absent and zero different
+ * meanings.
  */
 #pragma once
 #include <stdbool.h>

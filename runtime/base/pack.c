@@ -1,39 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The writer appends depth first: a structure, then what its first pointer
- * points to, with everything below that, then its second pointer. So the reader, which visits in
- * the same order, knows where each object has to be: right behind the one before. It accepts an
- * offset only if it is that place, or that of a structure of the same type which it has checked
- * already. No byte is therefore used as two things, and reading takes time in proportion to the
- * length.
+ * Theory of operation. The writer appends the objects depth first: a structure, then the object
+ * that its first pointer points to, with everything below that, then the object of its second
+ * pointer. The reader visits in the same order, so it knows where each object has to be: directly
+ * behind the previous one. It accepts an offset only if it is that place, or the place of a
+ * structure of the same type that it has checked already. Therefore no byte is used as two
+ * different objects, and reading takes time in proportion to the length.
  *
- * An offset is counted from the first byte of the header and is never 0, so that 0 is NULL.
+ * An offset is counted from the first byte of the header and is never 0, so 0 stands for NULL.
  */
 #include "base/pack.h"
 
 #include <stdlib.h>
 
 #define ALIGNMENT 8
-#define SHARED_MAX 4096 /* structures that a pointer points to, in one image */
+#define SHARED_MAX 4096 /* largest number of structures in one image that pointers point to */
 
 static const char magic[8] = "caisson";
 
 struct header {
 	char magic[8];
-	uint64_t abi;    /* type_hash() */
-	uint64_t length; /* of all, in bytes */
+	uint64_t abi;    /* the layout's hash, from type_hash() */
+	uint64_t length; /* length of header and objects, in bytes */
 };
 
 struct shared {
-	const void *object; /* writer: in memory; reader: in the buffer */
-	uint64_t at;        /* its offset */
+	const void *object; /* writer: the object in memory; reader: the object in the buffer */
+	uint64_t at;        /* offset of the object in the image */
 	const struct pack_type *type;
 };
 
 struct packer {
-	struct strbuf *out; /* writer */
-	char *bytes;        /* reader */
-	size_t len, at;     /* reader: where the next object has to be */
+	struct strbuf *out; /* used by the writer: the image so far */
+	char *bytes;        /* used by the reader: the image */
+	size_t len, at;     /* used by the reader; `at` is where the next object has to be */
 	struct shared *shared;
 	size_t nshared, cap;
 };
@@ -47,7 +47,7 @@ static size_t align_up(size_t n)
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
-	return (h ^ v) * UINT64_C(0x100000001b3); /* FNV-1a's prime */
+	return (h ^ v) * UINT64_C(0x100000001b3); /* the prime of the FNV-1a hash */
 }
 
 static uint64_t type_hash(uint64_t h, const struct pack_type *t)
@@ -104,7 +104,7 @@ static void put_word(struct packer *p, size_t at, uint64_t v)
 	memcpy(p->out->s + at, &v, sizeof(v));
 }
 
-/* Returns the offset of the copy, or -errno. */
+/* Appends a copy of the data. Returns 0 with the offset of the copy in *ret_at, or -errno. */
 static int append(struct packer *p, const void *data, size_t size, uint64_t *ret_at)
 {
 	static const char zeros[ALIGNMENT] = {0};
@@ -265,7 +265,10 @@ static void set_pointer(char *at, const void *v)
 	memcpy(at, &v, sizeof(v));
 }
 
-/* The next `size` bytes, which must be at this offset. NULL: they are not, or there are fewer. */
+/*
+ * Takes the next `size` bytes of the image. Returns NULL if `offset` is not where they begin, or if
+ * fewer are left.
+ */
 static char *take(struct packer *p, uint64_t offset, size_t size)
 {
 	size_t at = align_up(p->at);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * C structures as bytes that another process of the same build can use in place: how HOST hands a
- * plan to INIT, and the monitor hands one to the guest.
+ * Writes C structures as bytes that another process of the same build can use in place. HOST hands
+ * a plan to INIT in this form, and the monitor hands one to the guest.
  *
- * A struct pack_type describes a structure: its size and those members that need work. pack_write()
- * copies the structure, appends what its pointers point to, and puts offsets in the pointers'
- * place. pack_read() checks every offset, count, string, boolean and enumerator and turns the
- * offsets into pointers into the same buffer. Members that a type does not list are plain numbers
- * and are copied as they are.
+ * A struct pack_type describes a structure: its size, and those of its members that cannot be
+ * copied as they are. pack_write() copies the structure, appends the objects that its pointers
+ * point to, and replaces the pointers by offsets. pack_read() checks every offset, count, string,
+ * boolean and enumerator and turns the offsets into pointers into the same buffer. Members that a
+ * type does not list are plain numbers and are copied as they are.
  *
- *	PACK_TYPE(hook, struct spec_hook,
- *		PACK_STRING(struct spec_hook, path),
- *		PACK_BOOL(struct spec_hook, has_env));
+ * 	PACK_TYPE(hook, struct spec_hook,
+ * 		PACK_STRING(struct spec_hook, path),
+ * 		PACK_BOOL(struct spec_hook, has_env));
  *
  * The format is no interface: the header holds a hash of all sizes, offsets and kinds, and a reader
  * of another build refuses the bytes.
@@ -22,14 +22,14 @@
 #include "base/str.h"
 
 enum pack_kind {
-	PACK_KIND_STRING,  /* char *, may be NULL */
-	PACK_KIND_STRINGS, /* char **, a count, and NULL behind the last one */
-	PACK_KIND_POINTER, /* to one structure, may be NULL; pointers to one stay equal */
-	PACK_KIND_ARRAY,   /* of structures, and a count */
-	PACK_KIND_EMBED,   /* a structure in this one */
+	PACK_KIND_STRING,  /* a char *, which may be NULL */
+	PACK_KIND_STRINGS, /* a char ** and a count; the array ends in NULL */
+	PACK_KIND_POINTER, /* a pointer to one structure, or NULL; equal pointers stay equal */
+	PACK_KIND_ARRAY,   /* a pointer to an array of structures, and a count */
+	PACK_KIND_EMBED,   /* a structure inside this one */
 	PACK_KIND_BOOL,
-	PACK_KIND_ENUM, /* 4 bytes, less than `limit` */
-	PACK_KIND_DROP, /* a pointer, or a size_t, that is written as 0 */
+	PACK_KIND_ENUM, /* an enumerator of 4 bytes, which must be less than `limit` */
+	PACK_KIND_DROP, /* a pointer or a size_t that is written as 0 */
 };
 
 struct pack_type;
@@ -37,22 +37,23 @@ struct pack_type;
 struct pack_field {
 	enum pack_kind kind;
 	uint32_t offset;
-	uint32_t count_offset;        /* of a size_t: STRINGS, ARRAY */
-	uint32_t limit;               /* ENUM */
-	bool needed;                  /* STRING, POINTER: NULL is an error */
-	const struct pack_type *type; /* POINTER, ARRAY (NULL: numbers), EMBED */
-	uint32_t element;             /* ARRAY of numbers: bytes of one */
+	uint32_t count_offset; /* STRINGS, ARRAY: offset of the count, a size_t */
+	uint32_t limit;        /* ENUM: the first value that is too large */
+	bool needed;           /* STRING, POINTER: NULL is an error */
+	/* POINTER, ARRAY, EMBED: type of the object; an array of numbers has NULL */
+	const struct pack_type *type;
+	uint32_t element; /* ARRAY of numbers: size of one in bytes */
 };
 
 struct pack_type {
-	const char *name; /* for errors */
-	size_t size;      /* bytes */
+	const char *name; /* name of the type, for errors */
+	size_t size;      /* size of the structure in bytes */
 	const struct pack_field *fields;
 	size_t nfields;
 	/*
-	 * For a structure that holds a union: more members, chosen by what is in the structure
-	 * already. NULL: none. Called after the fields above were checked. `variants` lists all
-	 * that it can return, for the hash.
+	 * For a structure with a union: returns a type with more members, chosen by the contents of
+	 * the structure, or NULL. pack_read() calls it after the members of `fields` were checked.
+	 * `variants` lists every type that it can return, because the layout's hash covers them.
 	 */
 	const struct pack_type *(*variant)(const void *object);
 	const struct pack_type *const *variants;
@@ -114,12 +115,12 @@ struct pack_type {
 		.fields = var##_fields, \
 		.nfields = ARRAY_SIZE(var##_fields)}
 
-/* Appends `root`, a structure of type t, with all it points to, to an empty buffer. */
+/* Appends the structure `root` of type t, and everything that it points to, to an empty buffer. */
 int pack_write(const struct pack_type *t, const void *root, struct strbuf *out) must_check;
 
 /*
- * Checks `len` bytes and makes them a structure of type t. `bytes` is aligned to 8 bytes, is
- * written to, and must live as long as *ret. -EPROTO with a message: the bytes are broken, or
- * another build wrote them; they are then in no defined state.
+ * Checks `len` bytes and turns them into a structure of type t. `bytes` is aligned to 8 bytes, is
+ * modified, and must live as long as *ret. Returns -EPROTO with a message if the bytes are broken
+ * or another build wrote them; their contents are undefined then.
  */
 int pack_read(const struct pack_type *t, void *bytes, size_t len, void **ret) must_check;

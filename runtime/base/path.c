@@ -9,17 +9,17 @@
 
 #include "base/sys.h"
 
-#define PROC_ROOT_INODE 1 /* PROC_ROOT_INO in the kernel's include/linux/proc_fs.h */
+#define PROC_ROOT_INODE 1 /* the kernel's PROC_ROOT_INO, from include/linux/proc_fs.h */
 #define OPEN_RETRIES 64
-#define MAX_LINKS 40 /* the kernel's MAXSYMLINKS */
+#define MAX_LINKS 40 /* the kernel's own limit, MAXSYMLINKS */
 
-/* Like path_open(), but sets no message. */
+/* Opens path beneath root, as path_open() does, but sets no message. */
 static int open_quiet(int root, const char *path, int flags, uint64_t resolve)
 {
 	resolve |= RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
 	/*
 	 * The kernel answers EAGAIN if a rename raced with a ".." in the path. The lookup is
-	 * repeated, but not without end, because the renames may be an attack.
+	 * repeated a limited number of times, because the renames may be an attack.
 	 */
 	for (int i = 0; i < OPEN_RETRIES; i++) {
 		int fd = sys_openat2(root, path, (uint64_t)flags | O_CLOEXEC, 0, resolve);
@@ -46,9 +46,10 @@ int path_open_nolinks(int root, const char *path, int flags)
 }
 
 /*
- * path[at, at+len) names a symbolic link in the directory dir, which is path[0, at). Returns the
- * path with the link replaced by its target, to be resolved from the root again. Returns NULL and
- * sets errno on failure; EINVAL means that the name is not, or no longer, a link.
+ * Replaces a symbolic link in a path by its target. The bytes path[at, at+len) are the name of the
+ * link, and dir is the directory path[0, at). Returns the new path, which must be resolved from the
+ * root again. Returns NULL and sets errno on failure; EINVAL means that the name is not, or no
+ * longer, a link.
  */
 static char *replace_link(int dir, const char *path, size_t at, size_t len)
 {
@@ -77,10 +78,10 @@ static char *replace_link(int dir, const char *path, size_t at, size_t len)
 }
 
 /*
- * Walks component by component, because mkdirat(2) has no RESOLVE_IN_ROOT: every existing prefix is
- * resolved anew from the root, and a new directory is made only in the directory that was just
- * opened. If a component is a link to nothing, returns -ELOOP and sets *ret_path, the path to walk
- * instead.
+ * Makes missing directories component by component, because mkdirat(2) has no RESOLVE_IN_ROOT: it
+ * resolves every existing prefix anew from the root, and makes a new directory only in the
+ * directory that it has just opened. If a component is a dangling link, it returns -ELOOP and sets
+ * *ret_path, the path to walk instead.
  */
 static int mkdirs_walk(int root, const char *path, char **ret_path)
 {
@@ -153,8 +154,8 @@ int path_parent(int root, const char *path, const char **ret_name)
 }
 
 /*
- * Makes one attempt. If path is a link to nothing, returns -ELOOP and sets *ret_path, the path to
- * try instead.
+ * Makes one attempt to open or create the file. If path is a dangling link, it returns -ELOOP and
+ * sets *ret_path, the path to try instead.
  */
 static int mkfile_walk(int root, const char *path, char **ret_path)
 {
@@ -231,10 +232,11 @@ int path_write_proc(int proc, const char *path, const char *text)
 }
 
 /*
- * The old root lies mounted over the new one, and over the old root lies what was mounted there
- * before, such as the new root of an earlier step. A lookup that starts with "/" begins below all
- * of these; a ".." from there stays at "/", but, like every step of a lookup, ends at the topmost
- * mount. So "/.." is the mount to take away next.
+ * Unmounts everything that lies over the new root. After pivot_root(2) the old root is mounted over
+ * the new one, and over the old root lies what was mounted there before, such as the new root of an
+ * earlier step. A lookup that starts with "/" begins below all of these; a ".." from there stays at
+ * "/" but, like every step of a lookup, ends at the topmost mount. So "/.." is the mount to remove
+ * next.
  */
 static int unmount_above(int root)
 {

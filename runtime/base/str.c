@@ -108,8 +108,8 @@ size_t str_utf8(const char *s, size_t len, uint32_t *ret)
 }
 
 /*
- * Returns whether a terminal only shows the character. It does more with the C0 and C1 controls, of
- * which U+009B starts a command as ESC [ does, and with marks that reorder or break a line.
+ * Returns whether a terminal only displays the character. A terminal acts on the C0 and C1 controls
+ * (U+009B starts a command, as ESC [ does) and on characters that reorder or break a line.
  */
 static bool is_harmless(uint32_t c)
 {
@@ -175,7 +175,7 @@ void str_quote_end(char *dst, size_t size, const char *src, size_t len)
 	if (len >= size) {
 		src += len - size + 1;
 		len = size - 1;
-		/* The text does not start in the middle of a UTF-8 sequence. */
+		/* The cut text must not start in the middle of a UTF-8 sequence. */
 		for (; len && (*src & 0xc0) == 0x80; len--)
 			src++;
 	}
@@ -308,7 +308,7 @@ int str_to_signal(const char *s)
 		if (known && streq(known, bare))
 			return i;
 	}
-	/* glibc lists only one name of these signals. */
+	/* These signals have a second name, which glibc does not list. */
 	if (streq(bare, "CLD"))
 		return SIGCHLD;
 	if (streq(bare, "IOT"))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Strings: growing buffers, comparisons, and numbers, which are parsed without what strtol() lets
- * through.
+ * Handles strings: growing buffers, comparisons, and numbers, which are parsed without the leniency
+ * of strtol().
  */
 #pragma once
 #include <stdint.h>
@@ -23,11 +23,10 @@ static inline bool str_starts(const char *s, const char *prefix)
 }
 
 /*
- * A growing string that is always NUL-terminated. Initialise it with {0}; release it with
- * strbuf_release().
+ * A growing string that is always NUL-terminated. {0} initialises it; strbuf_release() releases it.
  */
 struct strbuf {
-	char *s; /* NULL if nothing was ever added: read it through strbuf_str() */
+	char *s; /* NULL if nothing was ever added, so read it through strbuf_str() */
 	size_t len;
 	size_t cap;
 };
@@ -41,37 +40,40 @@ const char *strbuf_str(const struct strbuf *b);
 #define _cleanup_strbuf_ __attribute__((cleanup(strbuf_release), unused))
 
 /*
- * Foreign text is what a guest, an image, a container, a hook or another program wrote. All of it
- * goes through str_clean() or str_quote() before it reaches a terminal or a log, because a control
- * character could write there what only caisson may say, or command the terminal. Messages and log
- * lines as a whole go through them in base/log.c, so that messages may hold foreign text as it is.
+ * Foreign text is any text that a guest, an image, a container, a hook or another program wrote.
+ * All of it goes through str_clean() or str_quote() before it reaches a terminal or a log, because
+ * a control character in it could forge a line of caisson or command the terminal. base/log.c
+ * cleans whole messages and log lines, so messages may contain foreign text unchanged.
  *
- * str_clean() makes one line of the text. dst gets as much of src as fits; line ends become '|',
- * other characters that a terminal does not only show, and bytes that are not UTF-8, become '?'.
- * dst may be src.
+ * str_clean() turns the text into one line. dst gets as much of src as fits. Line ends become '|';
+ * other characters that a terminal does not simply display, and bytes that are not UTF-8, become
+ * '?'. dst may be src.
  */
 void str_clean(char *dst, size_t size, const char *src, size_t len);
 
-/* Adds the text in quotes, with the escapes of Go's strconv.Quote(), as logrus does. */
+/*
+ * Adds the text in quotes to *ret, with the escapes of Go's strconv.Quote(), as logrus writes it.
+ */
 int str_quote(struct strbuf *ret, const char *src) must_check;
 
 /*
- * Decodes the UTF-8 character that s, of len > 0 bytes, starts with. Returns its length in bytes.
- * If there is none, returns 1 with *ret STR_NO_UTF8; overlong forms and surrogates are none.
+ * Decodes the UTF-8 character at the start of s, which has len > 0 bytes. Returns its length in
+ * bytes. If s does not start with a valid character, returns 1 and sets *ret to STR_NO_UTF8;
+ * overlong forms and surrogates are invalid.
  */
 #define STR_NO_UTF8 UINT32_MAX
 size_t str_utf8(const char *s, size_t len, uint32_t *ret);
 
 /*
- * Like str_clean(), but dst gets as much of the end of src as fits, and line ends at the end of src
- * are dropped.
+ * Cleans the text as str_clean() does, but dst gets as much of the end of src as fits, and line
+ * ends at the end of src are dropped.
  */
 void str_quote_end(char *dst, size_t size, const char *src, size_t len);
 
 /*
- * Parse a string that is a decimal number and nothing else: no blanks, no sign if unsigned, no
- * overflow. Return 0, -EINVAL or -ERANGE. They set no message, because only the caller knows which
- * field the text came from.
+ * Parse a string that is a decimal number and nothing else: no blanks, no sign if the type is
+ * unsigned, no overflow. They return 0, -EINVAL or -ERANGE, and set no message, because only the
+ * caller knows which field the text came from.
  */
 int str_to_u64(const char *s, uint64_t *ret) must_check;
 int str_to_i64(const char *s, int64_t *ret) must_check;
@@ -85,8 +87,8 @@ int str_to_i64(const char *s, int64_t *ret) must_check;
 int str_to_size(const char *s, uint64_t *ret) must_check;
 
 /*
- * Returns the number, 1..64, of the signal that "SIGTERM", "TERM", "RTMIN+3" or "15" means, or
- * -EINVAL with a message.
+ * Returns the number (1 to 64) of the signal that a text such as "SIGTERM", "TERM", "RTMIN+3" or
+ * "15" names, or -EINVAL with a message.
  */
 int str_to_signal(const char *s) must_check;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * System calls that glibc 2.36 does not wrap. Their results are those of glibc's wrappers: -1 and
+ * Wraps system calls that glibc 2.36 does not wrap. Like glibc's wrappers, they return -1 and set
  * errno on failure.
  */
 #pragma once
@@ -23,8 +23,8 @@ static inline int sys_openat2(
 }
 
 /*
- * clone3(2) without CLONE_VM and without a stack: returns twice, as fork(2) does. pthread_atfork
- * handlers do not run; the child of a single-threaded parent may call anything.
+ * Calls clone3(2) without CLONE_VM and without a stack, so it returns twice, as fork(2) does.
+ * pthread_atfork handlers do not run. The child of a single-threaded parent may call any function.
  */
 static inline pid_t sys_clone3(struct clone_args *args)
 {
@@ -38,8 +38,8 @@ static inline int sys_pivot_root(const char *new_root, const char *put_old)
 
 /*
  * Returns whether this process is in another user namespace than the initial one, whose inode is
- * always PROC_USER_INIT_INO (linux/proc_ns.h). The id map does not tell: since systemd 260 a
- * service may have a namespace of its own that maps all ids to themselves.
+ * always PROC_USER_INIT_INO (linux/proc_ns.h). The id map does not tell this, because since systemd
+ * 260 a service may have a user namespace of its own that maps all ids to themselves.
  */
 static inline bool sys_in_userns(void)
 {

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names of users, from /etc/passwd alone. A static program cannot use the name service switch,
- * which loads libraries, so a user of a directory service has no name here.
+ * Looks up the names of users, only in /etc/passwd. A static program cannot use the name service
+ * switch, which loads libraries, so a user of a directory service has no name here.
  */
 #pragma once
 #include "base/str.h"
 
-#define USER_NAME_MAX 64 /* bytes, with the NUL */
+#define USER_NAME_MAX 64 /* size of a name in bytes, with the NUL */
 
 /*
- * Initialise it with {0}; release it with user_names_release(). The file is read once, if at all.
+ * The contents of /etc/passwd, which is read once, when the first name is asked for. {0}
+ * initialises it; user_names_release() releases it.
  */
 struct user_names {
 	struct strbuf text;
 	bool read;
-	unsigned last; /* the user asked for last, and the name */
+	unsigned last; /* the uid that was asked for last, and its name */
 	char last_name[USER_NAME_MAX];
 	char number[12];
 };
@@ -23,13 +24,19 @@ void user_names_release(struct user_names *u);
 #define _cleanup_user_names_ __attribute__((cleanup(user_names_release), unused))
 
 /*
- * Returns the name of the user, or NULL if the file has none, or one that is too long. It is valid
- * until the next call.
+ * Returns the name of the user, or NULL if /etc/passwd has none or the name is too long. The name
+ * is valid until the next call.
  */
 const char *user_name(struct user_names *u, unsigned uid);
 
-/* Like user_name(), but a user without a name gets the number, in decimal digits. */
+/*
+ * Returns the name of the user or, for a user without a name, the uid in decimal digits. The text
+ * is valid until the next call.
+ */
 const char *user_name_or_number(struct user_names *u, unsigned uid);
 
-/* Finds a user in the text of a passwd file. It is declared for tests. */
+/*
+ * Finds the name of a user in the text of a passwd file. Returns false if there is none. It is
+ * declared for the unit tests.
+ */
 bool user_find(const char *passwd, unsigned uid, char ret[static USER_NAME_MAX]);

@@ -52,7 +52,10 @@ int userns_open(const char *uid_map, const char *gid_map)
 	int ends[2];
 	char byte;
 
-	/* The process of the namespace ends when this one closes the pipe, or ends itself. */
+	/*
+	 * The helper process, which holds the namespace, ends when this process closes the pipe or
+	 * dies.
+	 */
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
 	pid_t pid = sys_clone3(&args);
