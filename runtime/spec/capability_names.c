@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The names of capabilities, as spec/names.c has the names of everything else. They are in a file
- * of their own because caisson-init needs them for messages and none of the others.
+ * Lists the names of capabilities. names.c has all other names; these are in a file of their own
+ * because caisson-init needs them for messages and needs none of the others.
  */
 #include <linux/capability.h>
 

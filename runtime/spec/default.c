@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The config.json of `caisson spec`: the one that runc's users know, for today's specification. It
- * has no ambient capabilities, because they take effect only if they are inheritable too.
+ * Writes the config.json of `caisson spec`, which is the one that runc's users know, updated to the
+ * specification 1.3. It has no ambient capabilities, because they take effect only if they are
+ * inheritable too.
  */
 #include "spec/spec.h"
 
@@ -24,8 +25,8 @@ static const struct default_mount mounts[] = {
 };
 
 /*
- * Without a network namespace of its own a container cannot mount a new sysfs, so the host's is
- * bound.
+ * A container without a network namespace of its own cannot mount a new sysfs, so a rootless
+ * container gets the host's /sys as a bind mount.
  */
 static const struct default_mount rootless_sys = {
 	"/sys", "none", "/sys", {"rbind", "nosuid", "noexec", "nodev", "ro"}};

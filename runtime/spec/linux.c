@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config-linux.md, except what has a file of its own: resources, seccomp, sysctl. */
+/*
+ * Parses the properties of config-linux.md, except resources, seccomp and sysctl, which have files
+ * of their own.
+ */
 #include <linux/mempolicy.h>
 #include <net/if.h>
 
@@ -18,7 +21,10 @@ static const struct field namespace_fields[] = {
 static const struct object_type namespace_type = {
 	.size = sizeof(struct namespace), .fields = namespace_fields};
 
-/* The document has a list of namespaces; struct spec has one slot for each type. */
+/*
+ * Parses linux.namespaces. The document has a list of namespaces; struct spec has one slot for each
+ * type.
+ */
 static int parse_namespaces(struct parser *p, const struct json *node, void *obj)
 {
 	struct spec *s = obj;
@@ -47,8 +53,8 @@ static int check_device(struct parser *p, const struct json *node, void *obj)
 	struct spec_device *d = obj;
 
 	/*
-	 * Callers written in Go put the whole st_mode of stat(2) here, but only `type` says the
-	 * type of the file.
+	 * Callers written in Go put the whole st_mode of stat(2) here, including the file type.
+	 * Only `type` counts for the type, so those bits are dropped.
 	 */
 	d->file_mode.v &= 07777;
 	return 0;
@@ -108,8 +114,8 @@ static const struct object_type time_offset_type = {.size = sizeof(struct spec_t
 	.check = check_time_offset};
 
 /*
- * An unknown key is an error, unlike an unknown property, because the keys are values: names of
- * clocks.
+ * The keys of linux.timeOffsets are names of clocks, so an unknown key is an error, although an
+ * unknown property is none.
  */
 static int check_time_offsets(struct parser *p, const struct json *node, void *obj)
 {
@@ -132,7 +138,7 @@ struct personality {
 	uint32_t domain, flags;
 };
 
-/* config-linux.md: "Currently no flag values are supported." */
+/* No flag is known, because config-linux.md says: "Currently no flag values are supported." */
 static const struct spec_name no_flags[] = {{NULL, 0}};
 
 static const struct field personality_fields[] = {
@@ -153,8 +159,8 @@ static int parse_personality(struct parser *p, const struct json *node, void *ob
 }
 
 /*
- * closID becomes the name of a directory in the resctrl file system. "/" is that file system's
- * root.
+ * Checks linux.intelRdt. closID becomes the name of a directory in the resctrl file system, so it
+ * may not lead out of it; "/" is that file system's root.
  */
 static int check_intel_rdt(struct parser *p, const struct json *node, void *obj)
 {
@@ -198,7 +204,7 @@ static int check_memory_policy(struct parser *p, const struct memory_policy *m)
 	if (no_nodes && m->policy.nodes)
 		return parse_error_at(p, "nodes", "expected nothing with %s, found \"%.80s\"", name,
 			m->policy.nodes);
-	/* set_mempolicy(2): MPOL_PREFERRED without nodes is MPOL_LOCAL. */
+	/* MPOL_PREFERRED may be without nodes: set_mempolicy(2) then takes it as MPOL_LOCAL. */
 	if (!no_nodes && mode != MPOL_PREFERRED && !m->policy.nodes)
 		return parse_error_at(
 			p, "nodes", "expected a list of nodes with %s, found nothing", name);
@@ -218,7 +224,10 @@ static const struct field memory_policy_fields[] = {
 static const struct object_type memory_policy_type = {
 	.size = sizeof(struct memory_policy), .fields = memory_policy_fields};
 
-/* Mode and flags are one argument of set_mempolicy(2), so they are stored in one member. */
+/*
+ * Parses linux.memoryPolicy. Mode and flags are one argument of set_mempolicy(2), so one member
+ * stores both.
+ */
 static int parse_memory_policy(struct parser *p, const struct json *node, void *obj)
 {
 	struct memory_policy *m = arena_alloc(p->arena, sizeof(*m));

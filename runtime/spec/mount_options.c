@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mounts[].options: config.md "Linux mount options". One table says what an option changes in
- * struct spec_mount.
+ * Parses mounts[].options (config.md "Linux mount options"). One table has each option and its
+ * effect on struct spec_mount.
  *
  * A later option overrides an earlier one, as in mount(8). An option that only withdraws another
  * ("suid", "rw") clears the attribute as well, because a bind mount inherits the attributes of its
- * source. Access times are one field with four values rather than bits: mount_setattr(2) wants all
- * of MOUNT_ATTR__ATIME cleared if any of it is set.
+ * source. The access-time attribute is one field with four values rather than separate bits:
+ * mount_setattr(2) wants all of MOUNT_ATTR__ATIME cleared if any of it is set.
  */
 #include <sys/mount.h>
 
@@ -14,9 +14,9 @@
 
 enum effect {
 	NOTHING,
-	ATTR,     /* of the mount; set and clr are MOUNT_ATTR_* */
-	REC_ATTR, /* the same, of all mounts beneath it too */
-	SUPER,    /* of the file system; set and clr are MS_* */
+	ATTR,     /* changes attributes of the mount; set and clr are MOUNT_ATTR_* */
+	REC_ATTR, /* changes attributes of the mount and of all mounts beneath it */
+	SUPER,    /* changes flags of the file system; set and clr are MS_* */
 	PROPAGATION,
 	BIND,
 	RBIND,
@@ -32,8 +32,8 @@ enum effect {
 #define ATIME MOUNT_ATTR__ATIME
 
 /*
- * X(name, effect, set, clr), sorted by name. "norelatime" has no effect, because relatime is the
- * kernel's default.
+ * All options as X(name, effect, set, clr), sorted by name. "norelatime" has no effect, because
+ * relatime is the kernel's default.
  */
 #define OPTIONS(X) \
 	X("async", SUPER, 0, MS_SYNCHRONOUS) \
@@ -192,8 +192,9 @@ static const struct option *find_option(const char *name)
 }
 
 /*
- * Takes crun's option "idmap=uids=0-1000-10;gids=0-1000-10" or "ridmap=...". Only its text is
- * stored, because parsing it takes linux.uidMappings and gidMappings, which may not be parsed yet.
+ * Stores the text of crun's option "idmap=uids=0-1000-10;gids=0-1000-10" or "ridmap=...". The text
+ * is parsed later, because that needs linux.uidMappings and gidMappings, which may not be parsed
+ * yet. Returns false if the option is another one.
  */
 static bool take_idmap_option(struct spec_mount *m, const char *option)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.md "Mounts", and the id maps that mounts and user namespaces share. */
+/* Parses mounts (config.md "Mounts") and the id maps that mounts and user namespaces have. */
 #include <stdlib.h>
 
 #include "spec/parse.h"
 
-#define MAX_ID_MAPS 340 /* user_namespaces(7), since Linux 4.15 */
+#define MAX_ID_MAPS 340 /* the limit of user_namespaces(7) since Linux 4.15 */
 #define ID_COUNT (SPEC_ID_MAX + 1U)
 
 static int check_id_map(struct parser *p, const struct json *node, void *obj)
@@ -59,8 +59,8 @@ int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps m
 }
 
 /*
- * Parses "0-1000-10": the first id in the file system, the first id on the host, their number.
- * Returns the text behind it, or NULL if it is something else.
+ * Parses a range such as "0-1000-10": the first id in the file system, the first id on the host,
+ * and the number of ids. Returns the text behind it, or NULL if the text is no such range.
  */
 static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 {
@@ -81,7 +81,9 @@ static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 	return s;
 }
 
-/* Turns an id of the user namespace into the host's id. */
+/*
+ * Replaces an id of the user namespace by the host's id. Returns false if the maps have no such id.
+ */
 static bool map_id(struct spec_id_maps maps, uint32_t *id)
 {
 	for (size_t i = 0; i < maps.n; i++) {
@@ -188,7 +190,7 @@ static int parse_options(struct parser *p, const struct json *node, void *obj)
 }
 
 /*
- * A source "vhost-user:PATH" is an extension of caisson's for microVMs: another process on the host
+ * Handles a source "vhost-user:PATH", caisson's extension for microVMs: another process on the host
  * serves the file system.
  */
 static int check_backend(struct parser *p, struct spec_mount *m)
@@ -226,8 +228,8 @@ static int check_links(struct parser *p, const struct spec_mount *m)
 }
 
 /*
- * Options that mount(8) keeps to itself; fstab(5) and mount(8) have them. They say who may mount a
- * line of fstab and when, so they mean nothing here.
+ * Returns whether the option is one that mount(8) does not pass to the kernel (fstab(5), mount(8)).
+ * Such options say who may mount a line of fstab and when, so they mean nothing in a container.
  */
 static bool is_mount8_option(const char *option)
 {
@@ -241,10 +243,10 @@ static bool is_mount8_option(const char *option)
 }
 
 /*
- * A bind mount has no file system of its own that could refuse an option, so a misspelt "nosuid"
- * would go unnoticed, and with it the protection. An option with a value is a parameter of some
- * file system ("size=64m"), which engines leave in the list when they bind what was a tmpfs; it
- * protects nothing, and the step that mounts warns of it.
+ * Refuses an unknown option of a bind mount. No file system would refuse it, so a misspelt "nosuid"
+ * would go unnoticed and its protection would be missing. An option with a value is accepted: it is
+ * a parameter of some file system ("size=64m"), which engines leave in the list when they replace a
+ * tmpfs by a bind mount. It protects nothing, and the step that mounts warns of it.
  */
 static int check_bind_options(struct parser *p, const struct spec_mount *m)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The names that config.json's enumerations allow. Each list is written once, as X(name, value),
- * and expands to the table that config.json is parsed with and to the array of names that
- * `features` prints. Numbers that Debian 12's headers do not know yet are defined here; they are
- * the kernel's.
+ * Lists the names that the enumerations of config.json allow. Each list is written once, as X(name,
+ * value), and expands to the table by which config.json is parsed and to the array of names that
+ * `caisson features` prints. Kernel numbers that the headers of Debian 12 do not know yet are
+ * defined here.
  */
 #include "spec/names.h"
 
@@ -18,9 +18,12 @@
 #include <sys/resource.h>
 
 #ifndef MPOL_WEIGHTED_INTERLEAVE
-#define MPOL_WEIGHTED_INTERLEAVE 6 /* Linux 6.9 */
+#define MPOL_WEIGHTED_INTERLEAVE 6 /* since Linux 6.9 */
 #endif
-/* Architectures that libseccomp knows since 2.6. The numbers are AUDIT_ARCH_* of linux/audit.h. */
+/*
+ * Architectures that libseccomp supports since 2.6. The numbers are those of AUDIT_ARCH_* in
+ * linux/audit.h.
+ */
 #ifndef SCMP_ARCH_LOONGARCH64
 #define SCMP_ARCH_LOONGARCH64 0xc0000102
 #endif
@@ -33,7 +36,7 @@
 #ifndef SCMP_ARCH_SHEB
 #define SCMP_ARCH_SHEB 0x2a
 #endif
-#define SCHED_ISO_RESERVED 4 /* linux/sched.h: reserved, and refused by the kernel */
+#define SCHED_ISO_RESERVED 4 /* reserved in linux/sched.h; the kernel refuses it */
 
 #define NAME_VALUE(name, value) {name, value},
 #define NAME_ONLY(name, value) name,

@@ -130,7 +130,7 @@ static int parse_pairs(struct parser *p, const struct json *node, void *member)
 	return 0;
 }
 
-/* Parses an array of numbers or of names to an array of uint32_t. */
+/* Parses an array of numbers or of names into an array of uint32_t. */
 static int parse_u32s(
 	struct parser *p, const struct json *node, const struct field *f, void *member)
 {
@@ -181,7 +181,7 @@ static int parse_flags(
 	return 0;
 }
 
-/* Stores a number, whose range was checked, to a member of size bytes. */
+/* Stores a number, whose range was checked, in a member of `size` bytes. */
 static void store_number(void *member, size_t size, uint64_t value)
 {
 	switch (size) {
@@ -281,8 +281,8 @@ static const struct field *find_field(const struct object_type *t, const char *n
 }
 
 /*
- * Makes every list of strings empty, so that it can be walked to its NULL even if the property is
- * absent.
+ * Makes every list of strings an empty list, so that loops may run to its NULL even if the property
+ * is absent.
  */
 static void set_empty_lists(const struct object_type *t, char *obj)
 {

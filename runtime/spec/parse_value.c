@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define SHOWN 80 /* bytes of a value that errors show */
+#define SHOWN 80 /* number of bytes of a value that an error message shows */
 
 static void enter_step(struct parser *p, struct parse_step step)
 {
@@ -62,15 +62,15 @@ static void text_add(struct text *t, const char *fmt, ...)
 }
 
 /*
- * Adds the string in quotes, shortened, and with '?' for control characters, because the message
- * may end up on a terminal.
+ * Adds the string in quotes, shortened, and with '?' in place of control characters, because the
+ * message may end up on a terminal.
  */
 static void text_add_quoted(struct text *t, const char *s)
 {
 	char shown[SHOWN + 1];
 	size_t n = strnlen(s, SHOWN);
 
-	/* The text is not cut in the middle of a UTF-8 sequence. */
+	/* The text must not be cut in the middle of a UTF-8 sequence. */
 	while (s[n] && n > 0 && ((unsigned char)s[n] & 0xc0) == 0x80)
 		n--;
 	str_clean(shown, sizeof(shown), s, n);
@@ -154,8 +154,8 @@ int parse_unexpected(struct parser *p, const struct json *node, const char *fmt,
 }
 
 /*
- * Returns whether a JSON number is an integer: it has only digits and a sign, because JSON's other
- * forms are floating-point.
+ * Returns whether a JSON number consists only of digits and a sign, because JSON's other forms
+ * (1.0, 1e3) are floating-point numbers.
  */
 static bool is_integer(const char *text)
 {

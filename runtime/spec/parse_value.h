@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inner half of the table engine: single values, and the texts of its errors. */
+/*
+ * Declares the inner half of the table engine (parse.h): it parses single values and words their
+ * errors.
+ */
 #pragma once
 #include "spec/parse.h"
 
-/* *ret is the number in two's complement, because it may be negative. */
+/* Parses an integer. *ret is the number in two's complement, because it may be negative. */
 int parse_int(struct parser *p, const struct json *node, const struct field *f, uint64_t *ret)
 	must_check;
 int parse_enum(struct parser *p, const struct json *node, const struct field *f, uint64_t *ret)
 	must_check;
 int parse_list(struct parser *p, const struct json *node, const char **ret) must_check;
 
-/* Sets the error for a required property that is absent. Returns -EINVAL. */
+/* Sets the error message for a required property that is absent. Returns -EINVAL. */
 int parse_missing(struct parser *p, const struct field *f);
-/* Like parse_enter(), for a key of a FIELD_MAP. */
+/* Appends a key of a FIELD_MAP to p->path, as parse_enter() appends a property. */
 void parse_enter_key(struct parser *p, const char *key);

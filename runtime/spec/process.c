@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.md "Process": which program runs, as whom, and with which limits. The file of exec
- * --process is such an object, too.
+ * Parses the process object (config.md "Process"): which program runs, as which user, and with
+ * which limits. The file of exec --process is such an object, too.
  */
 #include <linux/ioprio.h>
 #include <linux/sched.h>
@@ -9,7 +9,7 @@
 
 #include "spec/names.h"
 
-#define MAX_GROUPS 65536 /* NGROUPS_MAX of linux/limits.h */
+#define MAX_GROUPS 65536 /* the kernel's NGROUPS_MAX, from linux/limits.h */
 
 static const struct field console_size_fields[] = {
 	FIELD(INT, "height", spec_process, console_height, RANGE(0, UINT16_MAX)),
@@ -93,7 +93,9 @@ static int check_scheduler(struct parser *p, const struct json *node, void *obj)
 	if (s->policy != SCHED_DEADLINE && deadline_only)
 		return parse_error_at(
 			p, deadline_only, "expected nothing or 0: only SCHED_DEADLINE has it");
-	/* sched(7): runtime <= deadline <= period; a period of 0 stands for the deadline. */
+	/*
+	 * sched(7) requires runtime <= deadline <= period; a period of 0 stands for the deadline.
+	 */
 	if (s->policy == SCHED_DEADLINE &&
 		(!s->runtime || s->runtime > s->deadline || (s->period && s->deadline > s->period)))
 		return parse_error(p,
@@ -151,7 +153,10 @@ static int check_process(struct parser *p, const struct json *node, void *obj)
 	struct spec_process *process = obj;
 
 	process->has_user = parse_has(node, "user");
-	/* config.md: "Runtimes MUST ignore consoleSize if terminal is false or unset." */
+	/*
+	 * consoleSize is dropped, because config.md says: "Runtimes MUST ignore consoleSize if
+	 * terminal is false or unset."
+	 */
 	if (!process->terminal)
 		process->console_height = process->console_width = 0;
 	for (size_t i = 0; i < process->env.n; i++)

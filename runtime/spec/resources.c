@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config-linux.md "Control groups": linux.resources. The file of update --resources is such an
- * object, too.
+ * Parses linux.resources (config-linux.md "Control groups"). The file of update --resources is such
+ * an object, too.
  */
 #include <ctype.h>
 
@@ -36,7 +36,7 @@ static const struct field rule_fields[] = {FIELD(BOOL, "allow", cg_device_rule, 
 static const struct object_type rule_type = {
 	.size = sizeof(struct cg_device_rule), .fields = rule_fields, .check = check_rule};
 
-/* -1 means unlimited. */
+/* A row for a memory limit in bytes, in which -1 stands for unlimited. */
 #define MEMORY_LIMIT(name, member) \
 	FIELD(OPT_INT, name, cg_resources, memory.member, RANGE(-1, INT64_MAX))
 
@@ -45,7 +45,7 @@ static int check_memory(struct parser *p, const struct json *node, void *obj)
 	struct cg_resources *res = obj;
 	struct opt_u64 *swappiness = &res->memory.swappiness;
 
-	/* Docker writes -1 for "not given", which arrives here as an unsigned number. */
+	/* Docker writes -1 for "not given", which is UINT64_MAX as an unsigned number. */
 	if (swappiness->v == UINT64_MAX)
 		*swappiness = (struct opt_u64){0};
 	if (swappiness->v > 100)
@@ -95,8 +95,8 @@ static const struct field pids_fields[] = {
 static const struct object_type pids_type = {.fields = pids_fields};
 
 /*
- * Engines write 0 for a weight that was not given (Docker always does). The controller takes 10 to
- * 1000.
+ * Checks a weight of blockIO, which is 10 to 1000. Engines write 0 for a weight that was not given
+ * (Docker always does), so 0 counts as absent.
  */
 static int check_weight(struct parser *p, const char *name, struct opt_u64 *weight)
 {
@@ -137,7 +137,8 @@ static const struct object_type weight_device_type = {.size = sizeof(struct weig
 	.check = check_weight_device};
 
 /*
- * One entry may have both weights, but the controller has a file for each, so there are two lists.
+ * Parses blockIO.weightDevice into two lists: one entry may have both a weight and a leafWeight,
+ * but the controller has a file for each.
  */
 static int parse_weight_devices(struct parser *p, const struct json *node, void *obj)
 {
@@ -200,7 +201,7 @@ static const struct field block_io_fields[] = {
 static const struct object_type block_io_type = {
 	.fields = block_io_fields, .check = check_block_io};
 
-/* config-linux.md: pageSize is <size><unit-prefix>B. */
+/* Checks pageSize, which has the form <size><unit-prefix>B in config-linux.md. */
 static int check_hugepage(struct parser *p, const struct json *node, void *obj)
 {
 	const struct cg_hugepage_limit *h = obj;
@@ -234,8 +235,8 @@ static const struct object_type net_priority_type = {
 	.size = sizeof(struct net_priority), .fields = net_priority_fields};
 
 /*
- * Only cgroup v1 has network priorities, and caisson does not use v1. Their number is enough for
- * the message that refuses them.
+ * Counts the network priorities. Only cgroup v1 has them, and caisson does not use v1, so their
+ * number is enough for the message that refuses them.
  */
 static int parse_net_priorities(struct parser *p, const struct json *node, void *obj)
 {
@@ -270,7 +271,8 @@ static const struct object_type rdma_type = {
 	.size = sizeof(struct cg_rdma_limit), .fields = rdma_fields, .check = check_rdma};
 
 /*
- * The keys become names of files in the container's cgroup, so none may lead out of that directory.
+ * Checks the keys of `unified`. They become names of files in the container's cgroup, so none may
+ * lead out of that directory.
  */
 static int check_resources(struct parser *p, const struct json *node, void *obj)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes the limits that a microVM's guest is told to update as the JSON that
- * spec_parse_resources() reads.
+ * Writes resource limits as JSON that spec_parse_resources() reads. The monitor sends it to a
+ * microVM's guest to update the guest's limits.
  */
 #include "spec/spec.h"
 

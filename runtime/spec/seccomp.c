@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config-linux.md "Seccomp". Actions are stored as libseccomp takes them, with the errno in their
- * low bits.
+ * Parses linux.seccomp (config-linux.md "Seccomp"). Actions are stored in libseccomp's form, with
+ * the errno in their low bits.
  */
 #include <seccomp.h>
 
@@ -16,7 +16,7 @@ static const struct field arg_fields[] = {FIELD(INT, "index", spec_seccomp_arg, 
 static const struct object_type arg_type = {
 	.size = sizeof(struct spec_seccomp_arg), .fields = arg_fields};
 
-/* Adds the errno, or EPERM if none is given, to an action that has one. */
+/* Adds the errno to an action that has one, or EPERM if config.json gives no errno. */
 static int merge_errno(
 	struct parser *p, const struct json *node, const char *name, uint32_t *action)
 {
@@ -32,7 +32,7 @@ static int merge_errno(
 	}
 	uint64_t code = parse_number_or(node, name, EPERM);
 	/*
-	 * libseccomp takes at most 4094 for SCMP_ACT_ERRNO; for SCMP_ACT_TRACE the field has 16
+	 * libseccomp accepts at most 4094 for SCMP_ACT_ERRNO; SCMP_ACT_TRACE has a field of 16
 	 * bits.
 	 */
 	uint64_t max = is_errno ? 4094 : 65535;
@@ -76,7 +76,10 @@ static int check_seccomp(struct parser *p, const struct json *node, void *obj)
 	s->notify = s->default_action == SCMP_ACT_NOTIFY;
 	for (size_t i = 0; i < s->nrules; i++)
 		s->notify |= s->rules[i].action == SCMP_ACT_NOTIFY;
-	/* config-linux.md: a listenerPath that no rule uses is ignored, so it is no error. */
+	/*
+	 * A listenerPath that no rule uses is no error, because config-linux.md says that it is
+	 * ignored.
+	 */
 	if (s->notify && !s->listener_path)
 		return parse_error_at(p, "listenerPath",
 			"expected the path of the agent's socket, because SCMP_ACT_NOTIFY is used, "

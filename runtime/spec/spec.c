@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The documents: config.json as a whole, and the process and resources objects, which exec and
- * update read from files of their own.
+ * Reads whole documents: config.json, and the process and resources objects that exec and update
+ * read from files of their own.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "base/fd.h"
 #include "spec/parse.h"
 
-#define MAX_HOSTNAME 64 /* __NEW_UTS_LEN of linux/utsname.h */
+#define MAX_HOSTNAME 64 /* the kernel's __NEW_UTS_LEN, from linux/utsname.h */
 
 static const struct field root_fields[] = {FIELD(STRING, "path", spec, root_path, REQUIRED),
 	FIELD(BOOL, "readonly", spec, root_readonly), {0}};
@@ -64,7 +64,7 @@ static const char *skip_identifiers(const char *s)
 	}
 }
 
-/* SemVer 2.0.0: MAJOR.MINOR.PATCH[-PRERELEASE][+BUILD] */
+/* Returns whether the text is a version of SemVer 2.0.0: MAJOR.MINOR.PATCH[-PRERELEASE][+BUILD]. */
 static bool is_semver(const char *s)
 {
 	for (int i = 0; i < 3; i++) {
@@ -110,8 +110,8 @@ static int check_uts_name(
 }
 
 /*
- * Returns whether the version is older than 1.3.0, whose pre-releases already have the meaning of
- * pids.limit that 1.3.0 has.
+ * Returns whether the version is older than 1.3.0. A pre-release of 1.3.0 is not older, because
+ * pids.limit already has the meaning of 1.3.0 in it.
  */
 static bool is_before_1_3(const char *version)
 {
@@ -190,7 +190,7 @@ int spec_parse(
 }
 
 /*
- * Reads a file, or standard input if path is "-". A missing file gets a message without the
+ * Reads a file, or standard input if path is "-". The message for a missing file is not the
  * kernel's "No such file or directory", because engines conclude from these words that the
  * container's program is missing.
  */

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.json as C data: runtime-spec 1.3, config.md, config-linux.md, config-vm.md.
+ * Declares config.json as C data: runtime-spec 1.3, config.md, config-linux.md and config-vm.md.
  *
- * spec_parse() reads and validates. Its result needs no more checks of form (types, ranges,
- * required fields, absolute paths). Everything lives in the caller's arena and is read-only
- * afterwards. A property that the specification does not know is ignored. Errors carry the JSON
- * path: "config.json: process.rlimits[2].hard: expected a number from 0 to 18446744073709551615,
- * found a string".
+ * spec_parse() reads and validates the document. Its result needs no more checks of form (types,
+ * ranges, required fields, absolute paths). All data is in the caller's arena and is read-only
+ * afterwards. A property that the specification does not know is ignored. Error messages have the
+ * JSON path: "config.json: process.rlimits[2].hard: expected a number from 0 to
+ * 18446744073709551615, found a string".
  *
- * Names follow the specification's, in snake case. A pointer to an optional object is NULL if the
- * object is absent. An optional string is NULL if it is absent; so is an empty one, if the
- * specification gives "" no meaning.
+ * Members have the specification's names, in snake case. A pointer to an optional object is NULL if
+ * the object is absent. An optional string is NULL if it is absent; if the specification gives ""
+ * no meaning, an empty string becomes NULL too.
  */
 #pragma once
 #include "base/arena.h"
@@ -18,11 +18,12 @@
 #include "base/opt.h"
 #include "cgroups/resources.h"
 
-#define SPEC_VERSION "1.3.0"            /* the newest known; any 1.x.y is accepted */
+/* the newest version that caisson knows; it accepts any 1.x.y */
+#define SPEC_VERSION "1.3.0"
 #define SPEC_MAX_SIZE (8 * 1024 * 1024) /* largest config.json, in bytes */
 
 struct spec_strings {
-	const char *const *v; /* NULL-terminated, n strings */
+	const char *const *v; /* array of n strings, followed by NULL */
 	size_t n;
 };
 
@@ -35,41 +36,55 @@ struct spec_id_maps {
 	size_t n;
 };
 
-/* A mount; spec_parse_mount_options() makes the members from `bind` on of mounts[].options. */
+/* A mount. spec_parse_mount_options() sets the members from `bind` on, from mounts[].options. */
 struct spec_mount {
 	const char *destination; /* absolute; a relative one is taken as relative to "/" */
-	const char *type;        /* NULL when absent; "bind" needs no option bind */
-	const char *source;      /* NULL when absent; may be relative to the bundle */
-	const char *backend;     /* PATH of a source "vhost-user:PATH": the back end's socket */
-	bool bind;               /* a bind mount: always has a source */
-	bool rbind;              /* with all mounts beneath the source; bind is set too */
+	/* NULL if absent; the type "bind" makes a bind mount even without the option */
+	const char *type;
+	const char *source; /* NULL if absent; may be relative to the bundle */
+	/* PATH of a source "vhost-user:PATH": socket of the process that serves the file system */
+	const char *backend;
+	bool bind; /* the mount is a bind mount, and `source` is set */
+	/* the bind mount includes all mounts beneath the source; `bind` is set too */
+	bool rbind;
 	/*
-	 * MOUNT_ATTR_* of the mount itself, as mount_setattr(2) takes them. "ro" is only here: the
-	 * step that mounts a new file system decides whether its super block becomes read-only too.
+	 * MOUNT_ATTR_* of the mount itself, in the form of mount_setattr(2). "ro" is stored only
+	 * here: the step that mounts a new file system decides whether its super block becomes
+	 * read-only too.
 	 */
 	uint64_t attr_set, attr_clr;
-	uint64_t rec_attr_set, rec_attr_clr; /* MOUNT_ATTR_*, recursively: rro, rnosuid, ... */
-	uint32_t sb_flags;                   /* MS_SYNCHRONOUS and the like, of the file system */
+	/* MOUNT_ATTR_* for all mounts beneath as well: rro, rnosuid, ... */
+	uint64_t rec_attr_set, rec_attr_clr;
+	/* flags of the file system: MS_SYNCHRONOUS and the like */
+	uint32_t sb_flags;
 	uint32_t sb_flags_clr;
-	/* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with or without MS_REC; 0: not given */
+	/* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with or without MS_REC; 0: absent */
 	uint32_t propagation;
-	/* map ids (set by mappings alone, too); ridmap: of all mounts beneath it as well */
+	/*
+	 * idmap: ids are mapped (mappings alone set it too); ridmap: ids of all mounts beneath it
+	 * as well
+	 */
 	bool idmap, ridmap;
-	const char *idmap_text; /* TEXT of "idmap=TEXT", parsed into the mappings below; or NULL */
-	bool copy_symlink;      /* bind: if the source is a symbolic link, make the same link */
-	bool src_nofollow;      /* bind: if the source is a symbolic link, mount the link itself */
-	bool dest_nofollow;     /* bind: if the destination is a symbolic link, mount on the link */
-	bool remount;           /* change the flags of the mount that is already there */
-	bool tmpcopyup;         /* tmpfs: start with a copy of what it covers */
-	struct spec_strings data; /* all other options, for the file system: "mode=755" */
-	/* id mappings of an idmapped mount; empty: the container's mappings apply */
+	/* TEXT of the option "idmap=TEXT", which is parsed into the mappings below; or NULL */
+	const char *idmap_text;
+	/* bind mount: if the source is a symbolic link, make the same link in the container */
+	bool copy_symlink;
+	/* bind mount: if the source is a symbolic link, mount the link itself */
+	bool src_nofollow;
+	/* bind mount: if the destination is a symbolic link, mount on the link */
+	bool dest_nofollow;
+	bool remount;   /* change the flags of the mount that is there already */
+	bool tmpcopyup; /* tmpfs: starts with a copy of the files that it covers */
+	/* all other options, which are passed to the file system: "mode=755" */
+	struct spec_strings data;
+	/* Id mappings of an idmapped mount. If they are empty, the container's mappings apply. */
 	struct spec_id_maps uid_mappings, gid_mappings;
 };
 
 struct spec_rlimit {
 	int resource; /* RLIMIT_* */
 	const char *name;
-	uint64_t soft, hard; /* RLIM_INFINITY is 2^64-1 */
+	uint64_t soft, hard; /* values of the limit; RLIM_INFINITY is 2^64-1 */
 };
 
 struct spec_scheduler {
@@ -87,8 +102,8 @@ struct spec_user {
 };
 
 /*
- * Sets of capabilities: bit N is the capability with number N. Unknown names cause a warning and
- * are left out, as config.md asks.
+ * Sets of capabilities, in which bit N is the capability with number N. As config.md asks, unknown
+ * names cause a warning and are left out.
  */
 struct spec_capabilities {
 	uint64_t bounding, effective, inheritable, permitted, ambient;
@@ -96,8 +111,8 @@ struct spec_capabilities {
 
 struct spec_process {
 	bool terminal;
-	bool has_user;                          /* the property user is present */
-	uint16_t console_height, console_width; /* 0: not given */
+	bool has_user;                          /* the property `user` is present */
+	uint16_t console_height, console_width; /* 0: absent */
 	struct spec_user user;
 	struct spec_strings args, env;
 	const char *cwd;
@@ -108,15 +123,17 @@ struct spec_process {
 	const char *apparmor_profile, *selinux_label;
 	struct opt_i64 oom_score_adj; /* -1000..1000 */
 	const struct spec_scheduler *scheduler;
-	struct opt_i64 io_priority; /* as ioprio_set(2) takes it: class << 13 | priority */
+	struct opt_i64 io_priority; /* in the form of ioprio_set(2): class << 13 | priority */
 	const char *exec_affinity_initial, *exec_affinity_final; /* CPU lists */
 };
 
 struct spec_hook {
 	const char *path;
-	struct spec_strings args; /* with args[0]; empty: only path */
+	/* all arguments, including args[0]; if empty, args[0] is the path */
+	struct spec_strings args;
 	struct spec_strings env;
-	bool has_env;           /* env is present, perhaps as []; else the hook gets its caller's */
+	/* `env` is present, perhaps as []; if not, the hook gets its caller's environment */
+	bool has_env;
 	struct opt_i64 timeout; /* seconds, > 0 */
 };
 
@@ -138,9 +155,9 @@ enum spec_ns {
 };
 
 struct spec_namespace {
-	size_t index;     /* its index in linux.namespaces, for messages */
-	bool set;         /* listed in linux.namespaces */
-	const char *path; /* NULL: a new one */
+	size_t index;     /* index in linux.namespaces, for messages */
+	bool set;         /* the namespace is listed in linux.namespaces */
+	const char *path; /* path of an existing namespace; NULL: a new one is made */
 };
 
 struct spec_device {
@@ -151,8 +168,8 @@ struct spec_device {
 };
 
 struct spec_net_device {
-	const char *name;     /* on the host */
-	const char *new_name; /* in the container; NULL: the same */
+	const char *name;     /* name of the interface on the host */
+	const char *new_name; /* name in the container; NULL: the name is kept */
 };
 
 struct spec_pair {
@@ -173,18 +190,18 @@ struct spec_time_offset {
 struct spec_seccomp_arg {
 	uint32_t index;
 	uint64_t value, value_two;
-	uint32_t op; /* enum scmp_compare */
+	uint32_t op; /* a value of enum scmp_compare */
 };
 
 struct spec_seccomp_rule {
 	struct spec_strings names;
-	uint32_t action; /* SCMP_ACT_*, errnoRet merged in */
+	uint32_t action; /* SCMP_ACT_*, with errnoRet in its low bits */
 	const struct spec_seccomp_arg *args;
 	size_t nargs;
 };
 
 struct spec_seccomp {
-	uint32_t default_action;       /* SCMP_ACT_*, defaultErrnoRet merged in */
+	uint32_t default_action;       /* SCMP_ACT_*, with defaultErrnoRet in its low bits */
 	const uint32_t *architectures; /* SCMP_ARCH_* */
 	size_t narchitectures;
 	uint64_t flags; /* SECCOMP_FILTER_FLAG_* */
@@ -202,37 +219,38 @@ struct spec_intel_rdt {
 
 struct spec_memory_policy {
 	int mode;          /* MPOL_* | MPOL_F_* */
-	const char *nodes; /* a list, or NULL */
+	const char *nodes; /* a list such as "0-3,7", or NULL */
 };
 
 struct spec_vm_iomem {
-	struct opt_u64 first_gfn; /* absent: the same as first_mfn */
+	struct opt_u64 first_gfn; /* if absent, it equals first_mfn */
 	uint64_t first_mfn, nr_mfns;
 };
 
 /*
- * The property vm. The Go bindings write an object without contents as "path": "". Such a
- * hypervisor or image counts as absent, and such a kernel means caisson's own. hwConfig is also
- * read under the bindings' spelling, hwconfig.
+ * The property `vm`. The Go bindings write an object without contents as "path": "". A hypervisor
+ * or an image with an empty path counts as absent, and a kernel with an empty path stands for
+ * caisson's own kernel. hwConfig is also read under the bindings' spelling, hwconfig.
  */
 struct spec_vm {
 	const char *hypervisor_path, *kernel_path, *kernel_initrd, *device_tree;
-	const char *image_path, *image_format; /* the format is "raw" when absent */
+	const char *image_path, *image_format; /* the format is "raw" if absent */
 	struct spec_strings hypervisor_parameters, kernel_parameters;
-	struct opt_u64 vcpus, memory; /* memory in bytes */
-	struct spec_strings dtdevs;   /* dtdevs, iomems and irqs are for device passthrough */
+	struct opt_u64 vcpus, memory; /* number of CPUs; memory in bytes */
+	struct spec_strings dtdevs;   /* the three members are for device passthrough */
 	const struct spec_vm_iomem *iomems;
 	size_t niomems;
 	const uint32_t *irqs;
 	size_t nirqs;
 };
 
-/* An IP address, in network order. An IPv4 address is in the first four bytes. */
+/* An IP address in network byte order. An IPv4 address is in the first four bytes. */
 struct spec_ip {
-	uint8_t family; /* AF_INET, AF_INET6 */
-	uint8_t prefix; /* of an interface's address: length of its network's prefix in bits */
+	uint8_t family; /* AF_INET or AF_INET6 */
+	/* length of the network's prefix in bits, for the address of an interface */
+	uint8_t prefix;
 	uint8_t bytes[16];
-	const char *text; /* the text that was parsed */
+	const char *text; /* text from which the address was parsed */
 };
 
 struct spec_ips {
@@ -243,14 +261,14 @@ struct spec_ips {
 /* The annotation SPEC_VM_NET: a network device of a microVM, served by a vhost-user back end. */
 #define SPEC_VM_NET "io.caisson.vm.net"
 struct spec_vm_net {
-	const char *socket; /* the back end's */
-	const char *name;   /* the interface's; "eth0" when absent */
-	uint8_t mac[6];     /* valid if has_mac; else caisson chooses one */
+	const char *socket; /* path of the back end's socket */
+	const char *name;   /* name of the interface in the guest; "eth0" if absent */
+	uint8_t mac[6];     /* valid if has_mac is set; else caisson chooses the address */
 	bool has_mac;
-	uint16_t mtu; /* 0: not given */
+	uint16_t mtu; /* 0: absent */
 	/*
-	 * At most one gateway for each family. It is in the network of one of the addresses, or
-	 * link-local.
+	 * `gateways` has at most one address for each family. A gateway is in the network of one of
+	 * the addresses, or is link-local.
 	 */
 	struct spec_ips addresses, gateways;
 };
@@ -262,18 +280,18 @@ struct spec {
 	const char *hostname, *domainname;
 	const struct spec_mount *mounts;
 	size_t nmounts;
-	const struct spec_process *process; /* NULL when absent: then start fails */
+	const struct spec_process *process; /* NULL if absent; then `start` fails */
 	struct {
 		struct spec_hooks prestart, create_runtime, create_container, start_container,
 			poststart, poststop;
 	} hooks;
 	struct spec_pairs annotations;
 
-	/* linux */
+	/* Properties of the object `linux`. */
 	struct spec_namespace ns[SPEC_NS_COUNT];
 	/*
-	 * Either both are given or neither. If neither is given with a new user namespace, the plan
-	 * maps an ordinary user to root and nobody else; for root that is an error.
+	 * Either both maps are given or neither. If neither is given with a new user namespace, the
+	 * plan maps an ordinary user to root and no other id; for root it is an error.
 	 */
 	struct spec_id_maps uid_mappings, gid_mappings;
 	struct spec_time_offset time_monotonic, time_boottime;
@@ -286,49 +304,49 @@ struct spec {
 	bool has_resources;
 	const struct spec_intel_rdt *intel_rdt;
 	const struct spec_memory_policy *memory_policy;
-	uint32_t rootfs_propagation; /* MS_*, with or without MS_REC; 0: not given */
+	uint32_t rootfs_propagation; /* MS_*, with or without MS_REC; 0: absent */
 	const struct spec_seccomp *seccomp;
-	struct spec_pairs sysctl; /* names as given: with dots or with slashes */
+	struct spec_pairs sysctl; /* names as in config.json, with dots or with slashes */
 	struct spec_strings masked_paths, readonly_paths;
 	const char *mount_label;
-	struct opt_u64 personality; /* for personality(2) */
+	struct opt_u64 personality; /* argument of personality(2) */
 	const struct spec_vm *vm;
-	const struct spec_vm_net *vm_net; /* from the annotation SPEC_VM_NET, or NULL */
+	const struct spec_vm_net *vm_net; /* parsed annotation SPEC_VM_NET, or NULL */
 
-	const struct json *json; /* the parsed document, of which `state` prints the annotations */
+	const struct json *json; /* the parsed document; `state` prints its annotations */
 };
 
-/* Parses the text of a config.json. `what` names it in errors. */
+/* Parses the text of a config.json. `what` names the document in errors. */
 int spec_parse(struct arena *a, const char *text, size_t len, const char *what,
 	const struct spec **ret) must_check;
 
-/* Reads the process object of exec --process FILE. "-" is standard input. */
+/* Reads a process object from the file of `exec --process FILE`. "-" is standard input. */
 int spec_load_process(struct arena *a, const char *path, const struct spec_process **ret)
 	must_check;
 
-/* Parses the text of a process object. `what` names it in errors. */
+/* Parses the text of a process object. `what` names the document in errors. */
 int spec_parse_process(struct arena *a, const char *text, size_t len, const char *what,
 	const struct spec_process **ret) must_check;
 
 /*
- * Completes p from `from`: properties that say as whom, with which rights and with which priority a
- * process runs, and that p leaves out. What it runs is p's.
+ * Completes p from `from`: copies properties that p leaves out and that say as which user, with
+ * which rights and with which priority a process runs. The program and its arguments stay p's.
  */
 void spec_process_inherit(struct spec_process *p, const struct spec_process *from);
 
 /*
- * Writes the process, except its labels, as JSON that spec_parse_process() reads. Strings that are
- * not UTF-8 change, because JSON has no others.
+ * Writes the process, except its labels, as JSON that spec_parse_process() reads. Bytes that are
+ * not UTF-8 are changed, because JSON strings cannot hold them.
  */
 void spec_process_json(const struct spec_process *p, struct json_out *o);
 
 /*
- * Writes the limits that a guest enforces (plan_vm_split_limits()) as the member `key`, which
- * spec_parse_resources() reads.
+ * Writes the limits that a guest enforces (plan_vm_split_limits()) as the member `key`, in the form
+ * that spec_parse_resources() reads.
  */
 void spec_guest_resources_json(const struct cg_resources *res, const char *key, struct json_out *o);
 
-/* Reads the resources object of update --resources FILE. "-" is standard input. */
+/* Reads a resources object from the file of `update --resources FILE`. "-" is standard input. */
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret) must_check;
 
 /* Parses a resources object of a parsed document. If node is NULL, returns -EINVAL. */
@@ -336,10 +354,10 @@ int spec_parse_resources(struct arena *a, const struct json *node, const char *w
 	struct cg_resources *ret) must_check;
 
 /*
- * Gives limits the meaning that they have in the version of the specification that s is written in.
- * spec_parse() has done this for s itself; limits that come later, by update, need it too. Up to
- * version 1.2 pids.limit 0 has no meaning of its own: engines write it for "unlimited", and Go
- * wrote it for a limit that was not given. From 1.3 on it is a limit.
+ * Adapts limits to the version of the specification that s is written in. spec_parse() has done
+ * this for the limits of s itself; limits that a later `update` brings need it too. Up to version
+ * 1.2 pids.limit 0 has no meaning of its own: engines write 0 for "unlimited", and Go programs
+ * write 0 for a limit that was not given. Since 1.3 it is a limit.
  */
 void spec_settle_resources(const struct spec *s, struct cg_resources *res);
 
@@ -350,15 +368,18 @@ void spec_settle_resources(const struct spec *s, struct cg_resources *res);
 int spec_parse_capability(const char *name, unsigned *ret_number) must_check; /* "CAP_CHOWN" */
 int spec_parse_mount_options(struct arena *a, struct spec_strings options, struct spec_mount *m)
 	must_check;
-const char *spec_annotation(const struct spec *s, const char *key); /* NULL when absent */
+const char *spec_annotation(const struct spec *s, const char *key); /* returns NULL if absent */
 
 /*
- * Returns the first name in linux.sysctl that a namespace of this type holds, or NULL. a is for
- * scratch.
+ * Returns the first name in linux.sysctl that belongs to a namespace of type ns, or NULL if there
+ * is none. `a` is for temporary memory.
  */
 const char *spec_sysctl_of(struct arena *a, const struct spec *s, enum spec_ns ns);
 
-/* For `features`: every name that is accepted, in order, with NULL at the end. Static storage. */
+/*
+ * Return every name that caisson accepts, with NULL at the end, for `caisson features`. The
+ * arrays are static.
+ */
 const char *const *spec_known_mount_options(void);
 const char *const *spec_known_namespaces(void);
 const char *const *spec_known_capabilities(void);
@@ -369,5 +390,8 @@ const char *const *spec_known_seccomp_flags(void);
 const char *const *spec_known_mempolicy_modes(void);
 const char *const *spec_known_mempolicy_flags(void);
 
-/* Writes the config.json of `caisson spec`. rootless: for an ordinary user with these ids. */
+/*
+ * Writes the config.json of `caisson spec`. If rootless is set, it is for an ordinary user with
+ * these ids.
+ */
 int spec_write_default(struct json_out *o, bool rootless, uint32_t uid, uint32_t gid) must_check;

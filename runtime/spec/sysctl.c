@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linux.sysctl: a kernel parameter may be set for a container only if a namespace of the container
- * holds it, because any other change would change the host. The list is the kernel's, as runc
- * enforces it.
+ * Checks linux.sysctl. A kernel parameter may be set for a container only if a namespace of the
+ * container holds it, because any other change would change the host. The list of parameters is
+ * that of runc, which follows the kernel.
  */
 #include "spec/parse.h"
 
 /*
- * The namespace that holds a parameter. A name that ends in a dot stands for all parameters below
- * it.
+ * Maps each parameter to the namespace that holds it. A name that ends in a dot stands for all
+ * parameters below it.
  */
 static const struct {
 	const char *name;
@@ -37,8 +37,8 @@ static char *sysctl_path(struct arena *a, const char *name)
 	if (!path || name[strcspn(name, "./")] != '.')
 		return path;
 	/*
-	 * The first separator is a dot, so dots separate components, and a slash stands for a dot
-	 * within one.
+	 * If the first separator is a dot, dots separate the components, and a slash stands for a
+	 * dot inside a component.
 	 */
 	for (char *s = path; *s; s++)
 		*s = *s == '.' ? '/' : *s == '/' ? '.' : *s;
@@ -111,8 +111,8 @@ int spec_check_sysctl(struct parser *p, const struct spec *s)
 }
 
 /*
- * The kernel has one value for a property such as hostname and for the parameter of the same name,
- * so they must agree. kernel.hostname needs the property, as with runc and crun.
+ * Checks that sysctl and the properties hostname and domainname agree, because the kernel has only
+ * one value for each. kernel.hostname needs the property, as with runc and crun.
  */
 int spec_check_uts_sysctl(struct parser *p, const struct spec *s)
 {

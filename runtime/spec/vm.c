@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config-vm.md. Paths are absolute, and are paths of the host. config-vm.md requires a kernel; here
- * there is a default, so a vm without one is no error.
+ * Parses the property `vm` (config-vm.md). Its paths are absolute paths of the host. config-vm.md
+ * requires a kernel; caisson has a default kernel, so a `vm` without one is no error.
  */
 #include "spec/parse.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The annotation io.caisson.vm.net. It is an annotation, because engines and their users have no
- * other place to ask for a network of vhost-user:
+ * Parses the annotation io.caisson.vm.net, which asks for a network of vhost-user. It is an
+ * annotation, because config.json has no other place where engines and their users could ask for
+ * one:
  *
  *	vhost-user:PATH[,KEY=VALUE]...
  *
@@ -55,7 +56,10 @@ static int take_mac(struct reader *r, const char *value)
 		good = i % 3 == 2 ? value[i] == ':' : isxdigit((unsigned char)value[i]) != 0;
 	for (size_t i = 0; good && i < 6; i++)
 		m[i] = (uint8_t)strtoul(value + 3 * i, NULL, 16);
-	/* The first byte of a group address is odd. */
+	/*
+	 * The first byte of a group (multicast) address is odd. Such an address and the all-zero
+	 * one are refused.
+	 */
 	if (!good || (m[0] & 1) || memcmp(m, none, sizeof(none)) == 0)
 		return err_set(EINVAL,
 			HEAD "mac: expected six bytes such as 02:00:00:00:00:01, the first one "
