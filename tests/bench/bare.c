@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bare ROOTFS [CGROUP2_DIR]: the kernel work that a container of the default config.json cannot do
- * without, and nothing else: clone3 into new namespaces, the same mounts, devices, masked and
- * read-only paths, pivot_root, execve of /bin/true, wait. No JSON, no state, no checks for hostile
- * trees: the floor that `caisson run` is compared with. With CGROUP2_DIR also: mkdir of a cgroup,
- * cloning into it, rmdir.
+ * bare ROOTFS [CGROUP2_DIR]: does only the kernel work that a container of the default config.json
+ * cannot do without: clone3 into new namespaces, the same mounts, devices, masked and read-only
+ * paths, pivot_root, execve of /bin/true, and wait. It reads no JSON, keeps no state and makes no
+ * checks against hostile trees, so its time is the lower bound that `caisson run` is compared with.
+ * If CGROUP2_DIR is given, it also makes a cgroup there, clones the process into it and removes it.
  */
 #define _GNU_SOURCE
 #include <errno.h>

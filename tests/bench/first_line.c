@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * first_line COMMAND [ARG...]: prints the nanoseconds from just before the fork to the first line
- * of COMMAND's standard output that starts with "first", to COMMAND's end, its exit code (128 +
- * signal) and the rest of that line; 0 where there was no such line. All of COMMAND's output goes
- * to standard error, after that.
+ * first_line COMMAND [ARG...]: measures how long COMMAND takes until it prints a line that begins
+ * with "first" to its standard output. It prints the nanoseconds from just before the fork to that
+ * line (0 if there was no such line), the nanoseconds to the end of COMMAND, COMMAND's exit code
+ * (128 + signal), and the rest of the line. After that it copies all output of COMMAND to standard
+ * error.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -26,7 +27,10 @@ static long long now_ns(void)
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-/* Finds the line in the text, if it is complete. Returns what follows its first word, or NULL. */
+/*
+ * Finds the line "first ..." in the output so far, if the line is complete. Returns the text after
+ * the first word, or NULL.
+ */
 static const char *find(void)
 {
 	const char *at = strncmp(text, "first", 5) == 0 ? text : strstr(text, "\nfirst");

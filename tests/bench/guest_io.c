@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The first process of the guests that vm.py measures; static. What the kernel's command line has
- * after "--" are its arguments:
+ * The first process of the guests that vm.py measures; it is a static program. Its arguments are
+ * the words after "--" on the kernel's command line:
  *
  *	guest_io [MILLISECONDS] TEST...
  *
- * boot    nothing more than the line "first SECONDS", which it always says first: the age of the
- *         kernel's clock
- * idle    then sleeps for ever: for who looks at the monitor's memory
- * blk     /dev/vda, all of it, past the guest's page cache: 1 MiB in sequence, 4 KiB at random
- * fs      the share "bench" by virtio-fs: the same on a file of 32 MiB, then many small files
- * net     eth0 becomes 10.99.0.2/24; TCP to 10.99.0.1:5001 (peer.c), both ways
- * vsock   to port 5001 of the host, both ways
+ * Before the first test it always prints the line "first SECONDS", the age of the kernel's clock.
+ * The tests are:
+ *
+ * boot    does nothing more
+ * idle    sleeps for ever, so that vm.py can look at the monitor's memory
+ * blk     reads and writes /dev/vda, bypassing the guest's page cache: 1 MiB in sequence, 4 KiB at
+ *         random
+ * fs      does the same with a file of 32 MiB on the virtio-fs share "bench", then with many small
+ *         files
+ * net     gives eth0 the address 10.99.0.2/24; TCP to 10.99.0.1:5001 (peer.c), both ways
+ * vsock   sends to port 5001 of the host and receives from it
  *
  * Each measurement takes MILLISECONDS (default 1000) and prints one line, "= NAME AMOUNT SECONDS",
- * whose amount is bytes or operations. Then the machine is switched off. The clock is the guest's.
+ * in which AMOUNT counts bytes or operations. Then it switches the machine off. All times are from
+ * the guest's clock.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -46,7 +51,7 @@
 #define GUEST_ADDRESS "10.99.0.2"
 
 static double limit = 1.0;
-static char *buffer; /* 1 MiB, aligned for direct I/O */
+static char *buffer; /* buffer of 1 MiB, aligned for direct I/O */
 
 static double now(void)
 {
@@ -77,7 +82,7 @@ static void say(const char *name, double amount, double seconds)
 
 static uint64_t next_random(void)
 {
-	/* xorshift64, so that every run has the same order */
+	/* The generator is xorshift64 with a fixed start, so that every run has the same order. */
 	static uint64_t s = 88172645463325252ULL;
 
 	s ^= s << 13;
@@ -86,7 +91,10 @@ static uint64_t next_random(void)
 	return s;
 }
 
-/* Goes through the disk in sequence, and from its end to its beginning, until the time is over. */
+/*
+ * Reads or writes the disk in sequence until the time is over, and starts again at its beginning
+ * when it reaches the end.
+ */
 static void sequence(const char *name, int fd, off_t len, int to_disk)
 {
 	double from = now(), done = 0;
@@ -119,7 +127,7 @@ static void at_random(const char *name, int fd, off_t len, int to_disk)
 	say(name, done, now() - from);
 }
 
-/* Keeps DEPTH requests under way (io_submit(2)). */
+/* Reads or writes at random places and keeps DEPTH requests under way (io_submit(2)). */
 static void at_depth(const char *name, int fd, off_t len, int to_disk)
 {
 	struct iocb cb[DEPTH] = {0};
@@ -178,8 +186,8 @@ static void test_blk(void)
 }
 
 /*
- * Makes, writes and closes the files; then looks them up and reads them by name; then removes them.
- * Each is a pass of its own.
+ * Measures three passes over many small files: the first makes, writes and closes them, the second
+ * looks them up by name and reads them, the third removes them.
  */
 static void small_files(void)
 {
@@ -196,7 +204,7 @@ static void small_files(void)
 			die(name);
 	}
 	say("fs-create", made, now() - from);
-	/* The kernel's cache is dropped, so that each stat asks the server. */
+	/* The kernel's cache is dropped, so that each stat asks the virtio-fs server. */
 	int caches = open("/proc/sys/vm/drop_caches", O_WRONLY);
 	if (caches < 0 || write(caches, "3", 1) != 1)
 		die("drop_caches");
@@ -271,7 +279,10 @@ static int dial(int family)
 	return fd;
 }
 
-/* The time ends when the peer has seen the last byte, which it confirms with one byte. */
+/*
+ * Sends until the time is over. The measured time ends when the peer has received the last byte,
+ * which it confirms with one byte.
+ */
 static void send_stream(const char *name, int family)
 {
 	int fd = dial(family);
@@ -312,7 +323,7 @@ static void receive_stream(const char *name, int family)
 	close(fd);
 }
 
-/* Sends a byte and waits for one. */
+/* Measures round trips: sends one byte and waits for one. */
 static void ping_pong(const char *name, int family)
 {
 	int fd = dial(family);

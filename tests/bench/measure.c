@@ -4,14 +4,15 @@
  *
  *	NANOSECONDS PEAK_KIB INSTRUCTIONS EXIT
  *
- * which are the wall time of all commands, the largest resident set of any of their processes, the
+ * These are the wall time of all commands, the largest resident set of any of their processes, the
  * instructions that they and their children executed in user space and in the kernel (0 if the
- * machine can't count them), and the last non-zero exit code. Python cannot measure this itself,
- * because the kernel counts into ru_maxrss what a process had before its execve(2), which would be
- * Python's size.
+ * machine cannot count them), and the last non-zero exit code. Python cannot measure the resident
+ * set itself, because the kernel includes in ru_maxrss the memory that a process had before its
+ * execve(2), which would be Python's.
  *
- * With -j N the whole list is run N times at once, and "%" alone as an argument is replaced by the
- * number of the copy, so that each has a name of its own. The time is that of all copies.
+ * With -j N it runs N copies of the whole list at once. An argument that is just "%" is replaced by
+ * the number of the copy, so that each copy can use a name of its own. The wall time is that of all
+ * copies together.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -27,7 +28,7 @@
 #include <unistd.h>
 
 struct result {
-	long peak; /* KiB */
+	long peak; /* largest resident set in KiB */
 	int rc;
 };
 
@@ -83,7 +84,10 @@ static struct result run_list(int argc, char **argv)
 	return r;
 }
 
-/* N copies: each is a process of ours that runs the list and reports by its exit code. */
+/*
+ * Runs N copies of the list at once. Each copy is a child process that runs the list and reports
+ * its result by its exit code.
+ */
 static struct result run_copies(int copies, int argc, char **argv)
 {
 	struct result r = {0};

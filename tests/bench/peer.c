@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * peer tcp ADDRESS | vsock | unix PATH: the host's side of guest_io's streams, on port 5001.
+ * peer tcp ADDRESS | vsock | unix PATH: the host's end of guest_io's streams, on port 5001.
  *
- * Prints "ready", then serves connections one at a time. A connection's first byte says what it is:
- * S: all is read, and the end answered with a byte; R: it is sent until it is closed; P: every byte
- * is sent back.
+ * It prints "ready", then serves connections one at a time. The first byte of a connection says
+ * what peer does with it: S: peer reads everything and answers the end with one byte; R: peer sends
+ * until the connection is closed; P: peer sends every byte back.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Drives a disk with requests that a seed decides, and checks what it holds afterwards.
+ * Drives a disk image with requests that follow from a seed, and checks the contents of the disk
+ * afterwards.
  *
  *	drive fill FILE SIZE
  *	drive run FILE FORMAT SEED OPS THREADS DIR LOG
  *	drive verify FILE FORMAT SEED OPS THREADS DIR FLUSHED CLUSTER BACKED
  *
- * DIR is where backing files may be, "-" if there are none. `fill` makes a raw file for backing.
+ * DIR is the directory that backing files must be in, or "-" if there are none. `fill` makes a raw
+ * file that serves as a backing file.
  *
- * `run` writes, zeroes, discards, flushes and reads; each sector that is written holds the number
- * of the request. After each flush that succeeded it appends the number of the requests that were
- * done before to LOG. With several threads each has stripes of the disk of its own, whose ends lie
- * within clusters, so that threads meet in clusters but never in bytes.
+ * `run` writes, zeroes, discards, flushes and reads. A write fills each of its sectors with the
+ * number of the request. After each successful flush it appends to LOG the number of requests that
+ * were complete before the flush. With several threads each thread has stripes of the disk of its
+ * own. The stripes end within clusters, so that two threads share clusters but never bytes.
  *
- * `verify` computes what each sector has to be. A request up to FLUSHED (for each thread, separated
- * by commas) has to be there; one behind it may be there or not, because the process was killed. A
- * sector that nothing touched has to hold the number of fill() in the first BACKED bytes, else
- * zeros. CLUSTER is in what pieces the image can discard, 0: it can't.
+ * `verify` computes what each sector must contain. The effect of a request up to FLUSHED (a number
+ * for each thread, separated by commas) must be there; the effect of a later one may be there or
+ * not, because the process was killed. A sector that no request touched must contain the number
+ * that fill() computes if it is in the first BACKED bytes, else zeros. CLUSTER is the size of the
+ * pieces that the image can discard; 0 means that it cannot discard.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -53,7 +56,10 @@ static uint64_t hash(uint64_t x)
 	return x ^ x >> 31;
 }
 
-/* Request i of a thread. With several threads it stays within one stripe of the thread. */
+/*
+ * Computes request i of a thread. With several threads the request stays within one stripe of the
+ * thread.
+ */
 static struct op op_of(const struct drive *v, unsigned thread, uint64_t i)
 {
 	uint64_t h = hash(v->seed * 1000003 + thread * 7919 + i * 31), k = h % 100;
@@ -73,7 +79,7 @@ static struct op op_of(const struct drive *v, unsigned thread, uint64_t i)
 	op.offset = start + a % (span / SECTOR) * SECTOR;
 	uint64_t left = start + span - op.offset;
 	uint64_t max = b % 8 == 0 ? MAX_LEN : b % 3 ? 16 * SECTOR : 160 * SECTOR;
-	/* Now and then whole clusters, and the disk's end. */
+	/* Some requests cover whole clusters, and some reach to the disk's end. */
 	op.length = (b >> 8) % (max / SECTOR) * SECTOR + SECTOR;
 	if (b % 5 == 0) {
 		op.offset = op.offset / 65536 * 65536;
@@ -87,7 +93,7 @@ static struct op op_of(const struct drive *v, unsigned thread, uint64_t i)
 	return op;
 }
 
-/* What a sector of the backing file holds. */
+/* Returns the number that fills a sector of the backing file. */
 static uint64_t fill(uint64_t sector)
 {
 	return hash(sector) | 1ull << 63;
@@ -164,14 +170,17 @@ static int run_all(struct drive *v)
 	return v->failed ? -EIO : disk_flush(v->d);
 }
 
-/* What sectors may hold: the value that must be there, and whether later ones may be. */
+/*
+ * What the sectors must contain: the value after the flushed requests, and how many requests of
+ * each thread were flushed.
+ */
 struct model {
 	uint64_t *value;
 	uint64_t flushed[THREADS_MAX];
 	const struct drive *v;
 };
 
-/* The value that an op leaves in a sector, given the one before. */
+/* Applies a request to the model: sets the value that the request leaves in each of its sectors. */
 static void apply(const struct model *m, unsigned thread, uint64_t i, uint64_t cluster)
 {
 	struct op op = op_of(m->v, thread, i);
@@ -181,7 +190,10 @@ static void apply(const struct model *m, unsigned thread, uint64_t i, uint64_t c
 		return;
 	if (op.kind == DISCARD && !cluster)
 		return;
-	/* A discard only promises that whole clusters are zeros: the rest stays as before. */
+	/*
+	 * A discard only guarantees that whole clusters become zeros; the other sectors stay as
+	 * they were.
+	 */
 	if (op.kind == DISCARD) {
 		from = (from + cluster - 1) / cluster * cluster;
 		to = to == m->v->size ? to : to / cluster * cluster;
@@ -190,7 +202,10 @@ static void apply(const struct model *m, unsigned thread, uint64_t i, uint64_t c
 		m->value[at / SECTOR] = op.kind == WRITE ? stamp(thread, i) : 0;
 }
 
-/* Marks the sectors that hold what a request behind the last flush left there. */
+/*
+ * Marks the sectors whose value on the disk is the result of a request after the last flush, which
+ * may or may not have taken effect.
+ */
 static void allow(const struct model *m, const uint64_t *found, bool *allowed)
 {
 	for (unsigned t = 0; t < m->v->threads; t++)
@@ -206,7 +221,10 @@ static void allow(const struct model *m, const uint64_t *found, bool *allowed)
 		}
 }
 
-/* The number that a sector holds, which has to be the same in all of it. */
+/*
+ * Reads the number that fills a sector. It fails if the sector is not filled with one number,
+ * because then a write was torn.
+ */
 static int number_of(uint64_t sector, const uint8_t *buf, uint64_t *ret)
 {
 	memcpy(ret, buf, 8);

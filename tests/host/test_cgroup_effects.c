@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What limits do to programs that reach them. test_cgroups_v2.c checks the kernel's files. For the
- * test host only, because swap, huge pages and devices of the machine are changed.
+ * Tests the effect of limits on programs that reach them; test_cgroups_v2.c tests the kernel's
+ * files. The tests run only on the test host, because they change the swap, the huge pages and the
+ * devices of the machine.
  */
 #include <rdma/ib_user_verbs.h>
 #include <signal.h>
@@ -49,7 +50,7 @@ static void burn_ms(int ms)
 		;
 }
 
-/* Writes 1.5 MB past the page cache. */
+/* Writes 1.5 MB with O_DIRECT, so that the write limit applies at once. */
 static int write_direct(void *arg)
 {
 	char *p = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -87,7 +88,10 @@ static void test_throttle(void **state)
 			(int)freely);
 }
 
-/* Uses the CPU beside the others, until a second after all of them have started. */
+/*
+ * Uses the CPU, together with the other groups' processes, until a second after all of them have
+ * started.
+ */
 static int compete(int go)
 {
 	int64_t end;
@@ -108,8 +112,8 @@ static uint64_t usage_of(struct fixture *f)
 }
 
 /*
- * On one CPU. An idle cgroup gets what the others leave. Shares of 512 and 2048 are weights of 59
- * and 174.
+ * Checks the shares of three cgroups that compete for one CPU: an idle cgroup gets what the others
+ * leave, and cpu.shares of 512 and 2048 become weights of 59 and 174.
  */
 static void test_shares_and_idle(void **state)
 {
@@ -148,7 +152,10 @@ static void test_shares_and_idle(void **state)
 			(unsigned)used[1], (unsigned)used[2]);
 }
 
-/* Pauses, in which the cgroup saves time that it may use beyond its quota afterwards. */
+/*
+ * Sleeps, so that the cgroup saves time that it may use beyond its quota afterwards, and then uses
+ * the CPU.
+ */
 static int save_and_burn(void *arg)
 {
 	for (int i = 0; i < 3; i++) {
@@ -175,7 +182,7 @@ static void test_burst(void **state)
 	assert_true(bursts > 0);
 }
 
-/* Maps that many huge pages and writes to them. Returns the errno. */
+/* Maps the number of huge pages that arg points to and writes to them. Returns 0 or the errno. */
 static int map_huge(void *arg)
 {
 	size_t size = *(size_t *)arg * 2 * MB;
@@ -203,7 +210,10 @@ static void test_huge_pages(void **state)
 	run_command("echo 0 >/proc/sys/vm/nr_hugepages");
 }
 
-/* The program uses more than its memory. It lives if it has swap, and is killed if it has none. */
+/*
+ * Checks that a program that uses more memory than its limit survives if it has swap, and is killed
+ * if it has none.
+ */
 static void test_swap(void **state)
 {
 	struct fixture *f = fixture_need(state, "memory.swap.max");
@@ -226,7 +236,7 @@ static void test_swap(void **state)
 	assert_int_equal(WTERMSIG(status), SIGKILL);
 }
 
-/* Opens the RDMA device's context, which counts as a handle of it. */
+/* Opens a context of the RDMA device, which counts as one handle of the device. */
 static int rdma_context(void *arg)
 {
 	struct ib_uverbs_get_context_resp response;
@@ -251,8 +261,8 @@ static void test_rdma_device(void **state)
 	char node[] = "/dev/infiniband/uverbs0";
 
 	/*
-	 * The device is not removed, because Linux 6.1 crashes if a device goes for which a removed
-	 * cgroup had limits.
+	 * The test leaves the RDMA device in place, because Linux 6.1 crashes if a device is
+	 * removed after a removed cgroup had limits for it.
 	 */
 	run_command("modprobe -a ib_uverbs rdma_rxe; test -e /sys/class/infiniband/rxe0 || "
 		    "rdma link add rxe0 type rxe netdev lo");
@@ -268,7 +278,7 @@ static void test_rdma_device(void **state)
 
 #define HOST(t) cmocka_unit_test_setup_teardown(t, setup_host, v2_teardown)
 
-/* An argument is the name of one test to run. */
+/* Runs all tests, or the one that the argument names. */
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cgroups/ with systemd as process 1: scopes of the system and of a user. For the test host
- * (tests/host/run --systemd); elsewhere each test skips itself and says what is missing.
+ * Tests cgroups/ with a real systemd as process 1: scopes of the system's systemd and of a user's.
+ * The tests run on the test host (tests/host/run --systemd); elsewhere each test skips itself and
+ * says what is missing.
  */
 #include <sched.h>
 #include <signal.h>
@@ -28,8 +29,8 @@ static int setup_systemd(void **state)
 }
 
 /*
- * Checks "PROPERTY=VALUE" lines. systemd must have each of them for the scope. One systemctl reads
- * all.
+ * Checks that systemd has each of these "PROPERTY=VALUE" lines for the scope. One call of systemctl
+ * reads all.
  */
 static void expect_unit(struct fixture *f, const char *lines)
 {
@@ -47,7 +48,7 @@ static void expect_unit(struct fixture *f, const char *lines)
 		int len =
 			snprintf(line, sizeof(line), "\n%.*s\n", (int)strcspn(lines, "\n"), lines);
 		const char *found = strstr(text, line);
-		if (!found) { /* shows the value that systemd has instead */
+		if (!found) { /* makes the failure show the value that systemd has */
 			line[strcspn(line, "=") + 1] = '\0';
 			found = strstr(text, line);
 			fail_msg("%.*s: systemd says %.*s", (int)strcspn(lines, "\n"), lines,
@@ -92,7 +93,7 @@ static void test_scope(void **state)
 	f->opt.cgroups_path = arena_printf(&f->arena, "caisson-test.slice:box:%s", f->opt.id);
 	f->opt.systemd_properties = properties;
 	f->opt.nsystemd_properties = ARRAY_SIZE(properties);
-	/* systemd does not know hugetlb, so the library turns the controller on */
+	/* systemd does not know the controller hugetlb, so caisson enables it itself */
 	res.hugepages = &h;
 	res.nhugepages = 1;
 	OK(cg_resolve(&f->arena, &f->opt, &f->cg));
@@ -110,8 +111,8 @@ static void test_scope(void **state)
 	fixture_expect(f, "pids.max", "9");
 	fixture_expect(f, "hugetlb.2MB.max", "4194304");
 	/*
-	 * A second process enters through the kernel's file. Then an update reaches both systemd
-	 * and the kernel.
+	 * The second process enters by a write to cgroup.procs. The update after it must reach both
+	 * systemd and the kernel.
 	 */
 	fixture_spawn(f, sleep_for_ever, NULL);
 	f->cg.unit_current = false;
@@ -138,8 +139,8 @@ static void expect_all(struct fixture *f, const struct file_text *v, size_t n)
 }
 
 /*
- * What an update leaves out stays as it is, in the kernel's files and in systemd, also when systemd
- * writes the files again.
+ * Checks that a limit that an update does not mention stays as it is, in the kernel's files and in
+ * systemd, even after systemd has written the files again.
  */
 static void test_scope_update(void **state)
 {
@@ -178,7 +179,8 @@ static void test_scope_update(void **state)
 		{"pids.max", "1"},
 		{"io.bfq.weight", arena_printf(&f->arena, "default 500\n%u:%u 300", major, minor)}};
 
-	f->opt.systemd_properties = &policy; /* systemd's property for memory.oom.group */
+	/* OOMPolicy is systemd's property for memory.oom.group */
+	f->opt.systemd_properties = &policy;
 	f->opt.nsystemd_properties = 1;
 	start_scope(f, &first);
 	fixture_apply(f, &first);
@@ -193,7 +195,8 @@ static void test_scope_update(void **state)
 	expect_unit(f, "CPUWeight=idle");
 	fixture_apply(f, &busy);
 	fixture_apply(f, &odd);
-	fixture_expect(f, "cpu.max", "12345 50000"); /* systemd only has whole percents */
+	/* systemd would have rounded this to whole percents */
+	fixture_expect(f, "cpu.max", "12345 50000");
 	for (size_t i = 0; i < ARRAY_SIZE(partial); i++)
 		fixture_apply(f, &partial[i]);
 	expect_unit(f, "CPUQuotaPerSecUSec=500ms\n"
@@ -203,7 +206,10 @@ static void test_scope_update(void **state)
 	expect_all(f, after, ARRAY_SIZE(after));
 }
 
-/* `delete --force` of a container whose state was written before its path was known. */
+/*
+ * Checks that a scope can be destroyed whose path is unknown, as `delete --force` does with a
+ * container whose state was written before the scope was started.
+ */
 static void test_scope_without_path(void **state)
 {
 	struct fixture *f = *state;
@@ -248,7 +254,7 @@ static void test_scope_errors(void **state)
 struct user_test {
 	struct fixture *f;
 	bool in_user_namespace;
-	char message[512]; /* what went wrong; in shared memory */
+	char message[512]; /* what failed; in memory that both processes share */
 };
 
 static int user_fail(struct user_test *t, const char *what)
@@ -267,8 +273,8 @@ static void write_text(const char *path, const char *text)
 }
 
 /*
- * Runs as a user, with the user's systemd. The second time it is root of a user namespace, as with
- * podman.
+ * Runs as an ordinary user, with the user's systemd. It runs twice: the second time as root of a
+ * user namespace, as podman would.
  */
 static int as_user(struct user_test *t)
 {
@@ -284,7 +290,8 @@ static int as_user(struct user_test *t)
 	unsetenv("DBUS_SESSION_BUS_ADDRESS");
 	if (setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0)
 		return user_fail(t, "setresuid");
-	prctl(PR_SET_DUMPABLE, 1); /* or else /proc/self belongs to root */
+	/* after the change of uid /proc/self would otherwise belong to root */
+	prctl(PR_SET_DUMPABLE, 1);
 	if (t->in_user_namespace) {
 		if (unshare(CLONE_NEWUSER) < 0)
 			return user_fail(t, "unshare");
@@ -307,8 +314,8 @@ static int as_user(struct user_test *t)
 	if (cg_apply(&f->cg, &res) < 0 || !streq(fixture_read(f, "pids.max"), "9"))
 		return user_fail(t, "limit");
 	/*
-	 * The process comes from a cgroup of the system. The kernel refuses to move it, but systemd
-	 * may.
+	 * The process is in a cgroup of the system, from which the kernel does not let the user
+	 * move it. The user's systemd must be asked instead.
 	 */
 	if (cg_attach(&f->arena, &f->cg, &opt, NULL, second) < 0)
 		return user_fail(t, "second process");
@@ -353,7 +360,7 @@ static void test_scope_user(void **state)
 
 #define SCOPE(t) cmocka_unit_test_setup_teardown(t, setup_systemd, v2_teardown)
 
-/* An argument is the name of one test to run. */
+/* Runs all tests, or the one that the argument names. */
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {

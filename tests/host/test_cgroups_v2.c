@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cgroups/ on a machine where cgroup v2 has the controllers. The tests check every property of
- * linux.resources in the kernel's files, and its effect if it can be seen. For the test host
- * (tests/host/run); elsewhere each test skips itself and says what is missing.
+ * Tests cgroups/ on a machine where cgroup v2 has all controllers. The tests check every property
+ * of linux.resources in the kernel's files, and its effect if the effect can be seen. They run on
+ * the test host (tests/host/run); elsewhere each test skips itself and says what is missing.
  */
 #include <poll.h>
 #include <sched.h>
@@ -30,7 +30,8 @@ static void test_memory(void **state)
 	fixture_expect(f, "memory.low", "8388608");
 	fixture_expect(f, "memory.swap.max", "16777216");
 	/*
-	 * Swap alone, as `update --memory-swap` sets it. It counts beside the present memory limit.
+	 * Only swap is set, as by `update --memory-swap`. The current memory limit counts as its
+	 * memory limit.
 	 */
 	res = (struct cg_resources){.memory.swap = given(64 * MB)};
 	fixture_apply(f, &res);
@@ -51,7 +52,10 @@ static void test_memory(void **state)
 	fixture_expect(f, "memory.max", "max");
 }
 
-/* The program is killed at its limit, and the cgroup counts that. */
+/*
+ * Checks that a program is killed when it reaches its memory limit, and that the cgroup counts the
+ * kill.
+ */
 static void test_memory_effect(void **state)
 {
 	struct fixture *f = fixture_need(state, "memory.max");
@@ -116,8 +120,8 @@ static void test_cpu(void **state)
 	fixture_expect(f, "cpu.max", "20000 50000");
 	fixture_expect(f, "cpu.max.burst", "10000");
 	/*
-	 * Both grow: the burst fits only the new quota. Both shrink: the quota fits only the new
-	 * burst.
+	 * First quota and burst both grow, and the new burst fits only the new quota. Then both
+	 * shrink, and the new quota fits only the new burst.
 	 */
 	res = (struct cg_resources){.cpu.quota = given(90000), .cpu.burst = given_u(80000)};
 	fixture_apply(f, &res);
@@ -133,7 +137,7 @@ static void test_cpu(void **state)
 	res = (struct cg_resources){.cpu.quota = given(-1)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.max", "max 40000");
-	/* Idle and weight may come in any order. */
+	/* Idle and weight can be set in either order. */
 	res = (struct cg_resources){.cpu.shares = given_u(512), .cpu.idle = given(1)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.idle", "1");
@@ -174,8 +178,8 @@ static void test_cpu_effect(void **state)
 	OK(cg_find_key(text, "usage_usec", &usage));
 	OK(cg_find_key(text, "nr_throttled", &throttled));
 	/*
-	 * In a second at a tenth of a CPU the program uses 0.1 s. Without the limit it would use
-	 * more than three times that.
+	 * At a tenth of a CPU the program uses 0.1 s in a second. Without the limit it would use
+	 * more than 0.3 s.
 	 */
 	assert_true(usage < 300000);
 	assert_true(throttled > 3);
@@ -273,7 +277,7 @@ static void test_io_weight(void **state)
 	unsigned major, minor;
 	char want[64];
 
-	assert_true(bfq || !getenv("CAISSON_TEST_HOST")); /* the test host has this scheduler */
+	assert_true(bfq || !getenv("CAISSON_TEST_HOST")); /* the test host has the BFQ scheduler */
 	if (!bfq && !fixture_has(f, "io.weight")) {
 		assert_int_equal(cg_apply(&f->cg, &res), -EOPNOTSUPP);
 		assert_non_null(strstr(err_msg(), "io.bfq.weight"));
@@ -317,7 +321,10 @@ static void test_rdma(void **state)
 	struct cg_rdma_limit d = {.device = "nosuch0", .hca_handles = given_u(3)};
 	struct cg_resources res = {.rdma = &d, .nrdma = 1};
 
-	/* There is no RDMA device here, so the kernel's answer to the name becomes the error. */
+	/*
+	 * The machine has no RDMA device of this name, so caisson must report the kernel's answer
+	 * to the name.
+	 */
 	assert_true(cg_apply(&f->cg, &res) < 0);
 	assert_non_null(strstr(
 		err_msg(), "linux.resources.rdma: write \"nosuch0 hca_handle=3\" to rdma.max"));
@@ -335,7 +342,7 @@ static void test_unified(void **state)
 	fixture_expect(f, "memory.oom.group", "1");
 	fixture_expect(f, "cgroup.max.depth", "3");
 	fixture_expect(f, "pids.max", "55");
-	/* With 0 the kernel would not even let the first process in. */
+	/* With pids.max 0 the kernel would refuse even the first process. */
 	u[3].value = "0";
 	fixture_apply(f, &res);
 	fixture_expect(f, "pids.max", "1");
@@ -349,8 +356,9 @@ static void test_unified(void **state)
 }
 
 /*
- * A cgroup with processes can't give its children the memory controller. The error about the limit
- * says what is in the way. Without a limit there is no error.
+ * Checks a limit in a cgroup beneath one that holds processes, to which the kernel gives no memory
+ * controller: the error must say that processes are in the way. Without a limit there must be no
+ * error.
  */
 static void test_internal_processes(void **state)
 {
@@ -367,8 +375,8 @@ static void test_internal_processes(void **state)
 	assert_non_null(strstr(err_msg(), number));
 	assert_non_null(strstr(err_msg(), "linux.resources.memory.limit: cgroup /"));
 	/*
-	 * It can't give them pids either, which would make it a threaded domain. It stays as it is
-	 * and can be entered.
+	 * caisson must not enable pids either, because that would make the upper cgroup a threaded
+	 * domain. The upper cgroup stays as it is, and a process can enter the lower one.
 	 */
 	res = (struct cg_resources){.pids_limit = given(5)};
 	assert_int_equal(cg_apply(&sub, &res), -EBUSY);
@@ -419,7 +427,7 @@ static void test_stats(void **state)
 	assert_non_null(json_get(json_get(j, "hugetlb"), "2MB"));
 }
 
-/* An argument is the name of one test to run. */
+/* Runs all tests, or the one that the argument names. */
 #define V2(t) cmocka_unit_test_setup_teardown(t, v2_setup, v2_teardown)
 
 int main(int argc, char **argv)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A cgroup v2 with controllers for each test, and helpers for its limits. */
+/*
+ * Gives each test a cgroup v2 that has controllers, and functions that build and check its limits.
+ */
 #pragma once
 #include "unit/rig/cgroup.h"
 
@@ -15,5 +17,5 @@ struct opt_i64 given(int64_t v);
 struct opt_u64 given_u(uint64_t v);
 int use_memory(void *arg);
 
-/* Finds a disk of this machine to which limits can be set. False: there is none. */
+/* Finds a disk of this machine that can have I/O limits. Returns false if there is none. */
 bool find_disk(unsigned *major, unsigned *minor);

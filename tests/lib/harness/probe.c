@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a process finds itself to be, for the tests: static, so that it runs in any
- * root file system.
+ * Prints what a process in a container can see of itself, for the tests. It is a static program, so
+ * that it runs in any root file system.
  *
- *	probe info              /proc/self/status, then what it does not tell, in the same form
+ *	probe info              /proc/self/status, then other facts in the same form
  *	probe fds               number and target of every open descriptor
- *	probe syscall NR [ARG]  makes the call, prints "ok N" or the errno's number and text
- *	probe open PATH FLAGS   r, w or x (O_PATH); the same
+ *	probe syscall NR [ARG]  makes the system call; prints "ok N", or the errno's number and text
+ *	probe open PATH FLAGS   opens PATH (r, w or x for O_PATH); prints as syscall does
  *	probe notify TEXT       sends TEXT to $NOTIFY_SOCKET
  *	probe winsize           prints "ROWS COLS" now and at each SIGWINCH
- *	probe signal NAME-LESS-NUMBER   kills itself with the signal
- *	probe pause             waits for ever, ignoring nothing
+ *	probe signal NUMBER     kills itself with the signal
+ *	probe pause             waits for ever; all signals keep their default effect
  */
 #define _GNU_SOURCE
 #include <dirent.h>

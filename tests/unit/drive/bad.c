@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Registers, configuration, rings and chains as no driver would write them. */
+/*
+ * Writes registers, configuration, rings and chains as no driver would, to check that the devices
+ * withstand it.
+ */
 #include "unit/drive/drive.h"
 
 int memcmp(const void *a, const void *b, size_t n);
@@ -7,7 +10,7 @@ void *memcpy(void *to, const void *from, size_t n);
 
 #define STATES 7
 #define CONFIG_SWEEP 0x70
-#define OUTSIDE 0xd0000000UL /* there are registers here, and no memory */
+#define OUTSIDE 0xd0000000UL /* a guest address at which there are registers and no memory */
 
 static void break_queue(struct device *d)
 {
@@ -34,7 +37,8 @@ static void to_state(struct device *d, unsigned state)
 }
 
 /*
- * Reads and writes with each width. What is written beyond the register's own width has no effect.
+ * Reads and writes a register with each width. Bytes beyond the register's own width must have no
+ * effect.
  */
 static void poke(const struct device *d, uint32_t offset)
 {
@@ -49,7 +53,10 @@ static void poke(const struct device *d, uint32_t offset)
 	(void)get(d, offset);
 }
 
-/* CVE-2026-5747: the driver changes size and addresses after the device is active. */
+/*
+ * Checks that a driver cannot change size and addresses of a queue after the device is active
+ * (CVE-2026-5747).
+ */
 static void frozen(struct device *d)
 {
 	struct vring_used_elem e;
@@ -110,7 +117,10 @@ static bool is_zero(const uint8_t *at, size_t len)
 	return true;
 }
 
-/* The device's configuration must be the same afterwards, and zero past its end. */
+/*
+ * Checks that writes do not change the device's configuration, and that reads beyond its end return
+ * zeros.
+ */
 void sweep_config(struct device *d)
 {
 	uint8_t before[CONFIG_SWEEP], after[CONFIG_SWEEP];
@@ -124,7 +134,10 @@ void sweep_config(struct device *d)
 		to_state(d, state);
 		for (uint32_t i = 0; i < CONFIG_SWEEP; i++)
 			sweep_at(d, i);
-		/* Reads and writes some of the page's last bytes, and across its end. */
+		/*
+		 * The last bytes of the page are read and written, some accesses reaching across
+		 * its end.
+		 */
 		for (uint32_t i = 0xef0; i < 0xf00; i++)
 			sweep_at(d, i);
 		set(d, VIRTIO_MMIO_STATUS, 0);
@@ -144,7 +157,10 @@ static void refused(struct device *d, uint64_t desc, uint64_t avail, uint64_t us
 	kick(d, d->main_queue);
 }
 
-/* The device takes these addresses, and finds no request there, because that memory is zero. */
+/*
+ * Checks that the device accepts these ring addresses. It finds no request there, because that
+ * memory is zero.
+ */
 static void taken(struct device *d, uint64_t desc, uint64_t avail, uint64_t used)
 {
 	CHECK(d, negotiate(d));
@@ -230,11 +246,11 @@ static void bad_table(struct device *d, unsigned which)
 		t[0] = (struct vring_desc){SPARE_AT, 16, TABLE, 0};
 	if (which == 4)
 		first->flags |= NEXT;
-	if (which == 6) /* the next descriptor is outside of the table */
+	if (which == 6) /* the `next` field points outside the table */
 		first->addr = edges[0] - 16;
 }
 
-/* Lays out a broken chain. False: there is none of this number. */
+/* Lays out the broken chain with this number. Returns false if there is no such number. */
 static bool bad_chain(struct device *d, unsigned which)
 {
 	struct ring *r = &d->ring[d->main_queue];
@@ -257,7 +273,7 @@ static bool bad_chain(struct device *d, unsigned which)
 	case 3:
 		r->desc[0].next = 0;
 		break;
-	case 4: /* also a loop of buffers without length */
+	case 4: /* the same loop, of buffers without length */
 		for (unsigned i = 0; i < RING; i++)
 			r->desc[i] = (struct vring_desc){0, 0, NEXT, (uint16_t)((i + 1) % RING)};
 		break;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A bare-metal guest that drives every virtio-mmio device of its machine, well and badly: booted by
- * test_vm_drive.c, which is the host's side of it. It polls, and has no interrupts.
+ * Declares a bare-metal guest that drives every virtio-mmio device of its machine, correctly and
+ * incorrectly. test_vm_drive.c boots it and is the host's side of the test. The guest polls, and
+ * uses no interrupts.
  *
- * The command line says what to do (main.c). What it finds goes to the console, as its last act
- * before it powers off: "ok N", N things checked, or what failed. Where it is at the moment stands
- * at PROGRESS_AT for who waits in vain.
+ * The command line says what to do (main.c). Before it powers off, the guest writes its result to
+ * the console: "ok N", where N is the number of checks, or what failed. The guest keeps a text at
+ * PROGRESS_AT that says what it is doing, so that the host can report it if the guest hangs.
  */
 #pragma once
 #include <linux/virtio_mmio.h>
@@ -14,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PROGRESS_AT 0x4000 /* where the string is, of up to 127 bytes */
+#define PROGRESS_AT 0x4000 /* guest address of the progress text, which has up to 127 bytes */
 #define RING 16
 #define QUEUES 3
 #define DEVICES_MAX 16
@@ -40,7 +41,7 @@ struct ring {
 		struct vring_used_elem ring[RING];
 		uint16_t avail_event;
 	} used __attribute__((aligned(4)));
-	uint16_t seen; /* the used.idx up to which requests were seen */
+	uint16_t seen; /* value of used.idx up to which the driver has seen used requests */
 	unsigned next; /* the next free descriptor */
 };
 
@@ -48,7 +49,8 @@ struct device {
 	uint64_t base;
 	uint32_t id;
 	const char *name;
-	unsigned queues, main_queue; /* main_queue has requests that the device takes at once */
+	/* number of queues; main_queue is the queue whose requests the device handles at once */
+	unsigned queues, main_queue;
 	uint32_t config_len;
 	bool (*use)(struct device *d);
 	struct ring ring[QUEUES];
@@ -57,7 +59,7 @@ struct device {
 struct part {
 	const void *at;
 	uint32_t len;
-	bool write; /* the device writes it */
+	bool write; /* true: the device writes to the buffer */
 };
 
 static inline uint32_t get(const struct device *d, uint32_t offset)
@@ -80,35 +82,44 @@ void check_at(const struct device *d, bool ok, const char *what, int line);
 #define CHECK(d, ok) check_at(d, ok, #ok, __LINE__)
 void progress(const struct device *d, const char *what);
 uint32_t random32(void);
-/* the ends of RAM: end of the low region, start and end of the high one */
+/* the limits of RAM: end of the low region, start and end of the high region */
 extern uint64_t edges[3];
 
-/* driver.c */
+/* driver.c: the virtio-mmio driver */
 #define STATUS_OK 15
 #define STATUS_NEEDS_RESET 64
 #define EVENT_IDX (1ULL << 29)
-/* Resets the device and negotiates all that it offers except EVENT_IDX, up to FEATURES_OK. */
+/*
+ * Resets the device and negotiates all features that it offers except EVENT_IDX, up to the status
+ * FEATURES_OK. Returns false if the device refuses them.
+ */
 bool negotiate(struct device *d);
 void set_queue(struct device *d, unsigned q, uint64_t desc, uint64_t avail, uint64_t used);
-/* Brings the device up to DRIVER_OK with empty rings of RING entries. */
+/*
+ * Brings the device up to the status DRIVER_OK with empty rings of RING entries. Returns false if
+ * the device refuses.
+ */
 bool bring_up(struct device *d);
-/* Fills a chain without offering it. Returns its head. */
+/* Fills a descriptor chain without offering it to the device. Returns the index of its head. */
 unsigned put(struct device *d, unsigned q, const struct part *parts, unsigned count);
 void offer(struct device *d, unsigned q, unsigned head);
 static inline void kick(const struct device *d, unsigned q)
 {
 	set(d, VIRTIO_MMIO_QUEUE_NOTIFY, q);
 }
-/* Waits without limit for the next used element. False: the device needs a reset instead. */
+/*
+ * Waits, without a time limit, for the next used element. Returns false if the device asks for a
+ * reset instead.
+ */
 bool await(struct device *d, unsigned q, struct vring_used_elem *ret);
 bool await_broken(struct device *d);
 /*
- * Offers one chain and waits for it. Returns the number of bytes that the device has written, or
- * -1.
+ * Offers one chain and waits until the device has used it. Returns the number of bytes that the
+ * device has written, or -1.
  */
 int64_t request(struct device *d, unsigned q, const struct part *parts, unsigned count);
 
-/* good.c: each uses a device for its purpose, from a reset on */
+/* good.c: each function resets a device, brings it up and uses it for its purpose. */
 bool use_console(struct device *d);
 bool use_rng(struct device *d);
 bool use_blk(struct device *d);
@@ -121,16 +132,19 @@ void begin_work(struct device *d);
 extern uint8_t work_in[4096];
 bool console_say(struct device *d, const char *text, size_t len);
 
-/* bad.c */
-/* Writes every register in every state, and what must not change after DRIVER_OK. */
+/* bad.c: misuses of a device */
+/*
+ * Writes every register in every status, and checks that the values which are fixed after DRIVER_OK
+ * do not change.
+ */
 void sweep_registers(struct device *d);
 void sweep_config(struct device *d);
 void bad_rings(struct device *d);
 void bad_chains(struct device *d);
-/* Offers a bad chain to a device that another process serves, at which that process gives up. */
+/* Offers a bad chain to a device that another process serves. That process must then give up. */
 void break_once(struct device *d);
 
-/* storm.c */
+/* storm.c: resets at bad moments */
 void reset_storm(struct device *d);
-/* The same, while another vCPU writes registers and rings. */
+/* Resets the device while another vCPU writes its registers and rings. */
 void race(struct device *d);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio-mmio driver that polls (virtio 1.2, 4.2 and 2.7), and the functions that the compiler
- * calls.
+ * A virtio-mmio driver that polls (virtio 1.2, sections 4.2 and 2.7), and the library functions
+ * that the compiler calls by itself.
  */
 #include "unit/drive/drive.h"
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Uses each device for its purpose. The host's side (test_vm_drive.c) echoes network and vsock. */
+/*
+ * Uses each device for its purpose. The host's side (test_vm_drive.c) echoes what the network and
+ * vsock devices send.
+ */
 #include <linux/fuse.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_vsock.h>
@@ -31,7 +34,7 @@ bool console_say(struct device *d, const char *text, size_t len)
 	return request(d, 1, &(struct part){text, (uint32_t)len, false}, 1) == 0;
 }
 
-/* The host answers a "?" with a "!". */
+/* Writes "?" to the console, which the host answers with "!". */
 bool use_console(struct device *d)
 {
 	struct vring_used_elem e;
@@ -96,7 +99,7 @@ bool use_net(struct device *d)
 		return false;
 	memset(out, 0, NET_HEADER);
 	fill(out + NET_HEADER, 60);
-	/* A frame that was on its way before the reset may come first. */
+	/* A frame that was under way before the reset may arrive first. */
 	for (unsigned i = 0; i < 64; i++) {
 		offer(d, 0, put(d, 0, &(struct part){in, 2048, true}, 1));
 		kick(d, 0);
@@ -127,7 +130,7 @@ static bool vsock_send(struct device *d, uint32_t port, uint16_t op, uint32_t fl
 	return request(d, 1, &(struct part){out, (uint32_t)sizeof(h) + len, false}, 1) == 0;
 }
 
-/* Receives packets into the only buffer until there is one of `op`. */
+/* Receives packets into its only buffer until one has the operation `op`. */
 static bool vsock_await(struct device *d, uint32_t port, uint16_t op)
 {
 	const struct virtio_vsock_hdr *h = (const struct virtio_vsock_hdr *)in;
@@ -157,7 +160,7 @@ bool use_vsock(struct device *d)
 	       vsock_await(d, port, VIRTIO_VSOCK_OP_RST);
 }
 
-/* Gives as many pages as the host asks for, and takes them back. */
+/* Gives the balloon as many pages as the host asks for, and takes them back. */
 bool use_balloon(struct device *d)
 {
 	volatile uint32_t *config = (volatile uint32_t *)(d->base + VIRTIO_MMIO_CONFIG);
@@ -225,7 +228,7 @@ void begin_work(struct device *d)
 		count = 2;
 	} else if (d->id == ID_CONSOLE) {
 		memset(out, '.', 64);
-	} else { /* network and vsock have headers of their own */
+	} else { /* requests of network and vsock begin with a header */
 		memset(out, 0, 64);
 		offer(d, 0, put(d, 0, &(struct part){in, 2048, true}, 1));
 		kick(d, 0);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds the devices, does with each what the command line says, and reports. */
+/*
+ * Finds the devices, does with each of them what the command line says, and reports the result on
+ * the console.
+ */
 #include <linux/virtio_blk.h>
 #include <linux/virtio_fs.h>
 

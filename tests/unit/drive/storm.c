@@ -16,8 +16,8 @@ void *memcpy(void *to, const void *from, size_t n);
 
 extern const uint8_t ap_start[], ap_end[];
 
-static struct device *target; /* the device of which the other vCPU writes registers */
-static unsigned quiet;        /* the other vCPU does nothing now */
+static struct device *target; /* device whose registers the other vCPU writes */
+static unsigned quiet;        /* set by the other vCPU while it writes nothing */
 
 static void spin(unsigned turns)
 {
@@ -55,7 +55,8 @@ void reset_storm(struct device *d)
 }
 
 /*
- * The addresses are always outside of memory, because the device must not write into this program.
+ * Writes a random register or ring entry. The addresses that it writes are always outside of
+ * memory, because the device must not write into this program.
  */
 static void disturb(struct device *d, uint32_t r)
 {
@@ -64,8 +65,8 @@ static void disturb(struct device *d, uint32_t r)
 		VIRTIO_MMIO_QUEUE_USED_HIGH};
 	struct ring *ring = &d->ring[r / 8 % d->queues];
 	/*
-	 * A device with a server of its own is left out, because the server gives up for good on a
-	 * guest that breaks its rings.
+	 * The rings of a device that another process serves are left alone, because that process
+	 * gives up for good on a guest that breaks its rings.
 	 */
 	unsigned what = d->id == ID_FS ? r % 3 : r % 8;
 
@@ -114,7 +115,7 @@ static void start_ap(void)
 
 	memcpy((void *)AP_AT, ap_start, (size_t)(ap_end - ap_start));
 	*spurious = 0x1ff;
-	icr[4] = 0x01000000; /* to the second vCPU: INIT, then SIPI */
+	icr[4] = 0x01000000; /* interrupts for the second vCPU: INIT, then SIPI */
 	icr[0] = 0x4500;
 	icr[4] = 0x01000000;
 	icr[0] = 0x4600 | AP_AT >> 12;
@@ -138,8 +139,8 @@ void race(struct device *d)
 		spin(random32() % 64 * (i % 4));
 	}
 	/*
-	 * The order matters: a "quiet" that is set from now on comes from a look at `target` that
-	 * found nothing.
+	 * `target` is cleared before `quiet`. If the other vCPU sets `quiet` after that, it has
+	 * seen that there is no target.
 	 */
 	__atomic_store_n(&target, NULL, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&quiet, 0, __ATOMIC_SEQ_CST);

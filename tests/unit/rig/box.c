@@ -198,7 +198,7 @@ static void box_host(const struct box_test *t)
 {
 	struct box b = {.console = -EBADF};
 	struct step root = {.kind = STEP_OPEN_ROOT, .field = "root.path"};
-	/* this step in the plan allows that paths are masked */
+	/* with this step in the plan, paths may be masked */
 	const struct step mask = {.kind = STEP_MASK_PATH};
 	int sync[2], status;
 	char byte;
@@ -214,7 +214,10 @@ static void box_host(const struct box_test *t)
 	b.c.peer = (struct step_peer){.data = &b, .send_fd = box_send_fd};
 	b.c.proc = path_open_proc();
 	EXPECT(b.c.proc >= 0);
-	/* The container's root owns its files, because engines prepare a root file system so. */
+	/*
+	 * The container's root user owns the files, as in a root file system that an engine has
+	 * prepared.
+	 */
 	if (t->flags & CLONE_NEWUSER) {
 		EXPECT(chown(ROOTFS, 100000, 100000) == 0);
 		EXPECT(chown(ROOTFS "/etc", 100000, 100000) == 0);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A box in which the tests try the mount steps of the container's first process (INIT). A test runs
- * two processes in the box. The "host" has a mount namespace of its own, with scratch tmpfs at
- * /tmp, /tmp/box and /dev, and opens the sources. "INIT" has further namespaces and walks the
- * steps. All mounts end with these processes. The machine's own root is read-only to both, because
- * code that escapes from the container's root file system must fail the test and not harm the
- * machine. In either process a test uses EXPECT(), which ends the process with a message, because
- * cmocka's assertions work only in the test's own process.
+ * Gives tests a box in which they run the mount steps of the container's first process (INIT). Each
+ * test runs two processes in the box. The "host" has a mount namespace of its own, with scratch
+ * tmpfs at /tmp, /tmp/box and /dev, and opens the sources. "INIT" has further namespaces and
+ * executes the steps. All mounts end with these processes. Both see the machine's own root
+ * read-only, so that code that escapes from the container's root file system fails the test and
+ * does not harm the machine. In either process a test uses EXPECT(), which ends the process with a
+ * message, because cmocka's assertions work only in the test's own process.
  */
 #pragma once
 #include <setjmp.h>
@@ -26,7 +26,7 @@
 
 #define BOX "/tmp/box"
 #define ROOTFS BOX "/rootfs"
-#define HOSTDIR BOX "/host" /* no container may ever reach this */
+#define HOSTDIR BOX "/host" /* directory of the host that no container may reach */
 
 #define EXPECT(cond) \
 	do { \
@@ -51,13 +51,13 @@
 struct box {
 	struct step_ctx c;
 	struct plan plan;
-	struct spec_id_maps gid_maps; /* the container's, for messages */
+	struct spec_id_maps gid_maps; /* gid mappings of the container, for messages */
 	bool cgroup_ns;
 	struct spec_process process;
 	struct arena arena;
 	int slots[32];
 	int nslots;
-	int console; /* the descriptor that the step CONSOLE sent */
+	int console; /* descriptor that the step CONSOLE has sent to the host */
 };
 
 typedef void (*box_fn)(struct box *b);
@@ -66,17 +66,20 @@ void box_write(const char *path, const char *text);
 bool box_has(const char *path, const char *text);
 
 /*
- * The caller's line of /proc/self/mountinfo for this mount point, or "". If several file systems
- * are mounted there, it is the line of the topmost, which is the last.
+ * Returns the line of the caller's /proc/self/mountinfo for this mount point, or "". If several
+ * file systems are mounted there, it returns the line of the topmost one, which is the last.
  */
 const char *box_mountinfo(const char *point);
 bool has(const char *line, const char *text);
 
-/* Opens a bind mount's source, as the host does. Returns the slot that holds it. */
+/*
+ * Opens the source of a bind mount, as the host does. Returns the number of the slot that holds the
+ * descriptor.
+ */
 int box_open(struct box *b, const char *path, const struct spec_mount *m);
 int box_mount(struct box *b, const struct spec_mount *m, int slot);
 
-/* A mount whose options are written as in config.json. */
+/* Makes a mount from options that are written as in config.json. */
 struct spec_mount box_entry(
 	struct box *b, const char *type, const char *dest, const char *const *options);
 

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Interfaces of a container that a guest is to get. */
+/* Makes the interfaces of a container, for tests that carry them into a guest. */
 #pragma once
 #include "netsetup/carry/net_config.h"
 #include "unit/rig/net.h"
 
-/* Makes a veth pair: `name` in the box, with this MAC address, and `far` in `peer`. Both are up. */
+/*
+ * Makes a veth pair: `name` in the namespace `box`, with this MAC address, and `far` in the
+ * namespace `peer`. Both are up.
+ */
 void add_interface(const struct nets *n, const char *name, const char *far, const char *mac);
 
 void read_box(const struct nets *n, struct arena *a, struct net_config *ret);
 
-/* For cmocka: `peer`, `guest` and `box`, which is then the current one. */
+/*
+ * Set-up function for cmocka: makes the namespaces `peer`, `guest` and `box`, and leaves the test
+ * in `box`.
+ */
 int carry_setup(void **state);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Gives each test of cgroups on a real kernel a cgroup of its own, and processes in it. */
+/* Gives each test that uses cgroups of the real kernel a cgroup of its own, and processes in it. */
 #pragma once
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,12 +24,12 @@ struct fixture {
 	size_t nchildren;
 };
 
-/* A function that a process of the cgroup runs. It returns the exit status. */
+/* A function that a process in the cgroup runs. Its return value is the exit status. */
 typedef int child_fn(void *arg);
 
 /*
- * Creates the cgroup that f->opt describes and stores f in *ret. If that fails, this machine has no
- * cgroup to test with: f is freed, *ret is NULL, and the test skips itself.
+ * Creates the cgroup that f->opt describes and stores f in *ret. If the machine has no cgroup to
+ * test with, it frees f and sets *ret to NULL, and the test skips itself.
  */
 void fixture_open(struct fixture *f, void **ret);
 
@@ -39,7 +39,7 @@ int fixture_wait(struct fixture *f, pid_t pid);
 int fixture_run(struct fixture *f, child_fn *fn, void *arg);
 int sleep_for_ever(void *arg);
 
-/* The text of a control file, in a buffer that the next call uses again. */
+/* Returns the text of a control file, in a buffer that the next call overwrites. */
 const char *fixture_read(struct fixture *f, const char *file);
 bool fixture_has(struct fixture *f, const char *file);
 int fixture_release(struct fixture *f);

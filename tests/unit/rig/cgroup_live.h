@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A cgroup on this machine's cgroup2 mount, of which no controller is needed. Tests skip themselves
- * if there is none.
+ * Gives a test a cgroup on this machine's cgroup2 mount that needs no controller. Tests skip
+ * themselves if the machine has none.
  */
 #pragma once
 #include "unit/rig/cgroup.h"

@@ -29,7 +29,7 @@
 		} \
 	} while (0)
 
-/* The message of the last error must contain this text. */
+/* Checks that the message of the last error contains this text. */
 #define CHECK_MSG(text) \
 	do { \
 		if (!strstr(err_msg(), (text))) { \
@@ -42,7 +42,8 @@
 /* Runs f in a child and returns the child's wait status. */
 int child_status(void (*f)(void));
 /*
- * Runs f in a child. Fails the test if the child does not exit with 0, skips it at CHILD_SKIPPED.
+ * Runs f in a child. Skips the test if the child exits with CHILD_SKIPPED, and fails it if the
+ * child exits with any other status except 0.
  */
 void in_child(void (*f)(void));
 
@@ -61,7 +62,7 @@ void in_child(void (*f)(void));
 		in_child(run_##name); \
 	}
 
-/* The same, but the test is skipped without root. */
+/* Defines test_NAME, which runs run_NAME in a child, and skips itself if the user is not root. */
 #define ROOT_CHILD_TEST(name) \
 	static void test_##name(void **state) \
 	{ \

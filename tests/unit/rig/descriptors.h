@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Counts this process's open descriptors, so that a test sees whether the code under test leaks
- * one.
+ * Counts the open descriptors of this process, so that a test can find out whether the tested code
+ * leaks one.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A root file system in which tests look programs up. Tests that run real programs use the
- * machine's own.
+ * Makes a root file system in which tests look up programs. Tests that run real programs use the
+ * machine's own root.
  */
 #pragma once
 #include "step/step.h"
@@ -16,16 +16,25 @@
 
 const char *exec_rootfs(void);
 
-/* Changes the root of the test's child and returns a context for the steps that are tested. */
+/*
+ * Changes the root of the test's child process to `root`. Returns a context for the steps under
+ * test.
+ */
 struct step_ctx exec_rootfs_enter(const char *root);
 
-/* Looks up the program that p names, from the beginning. */
+/*
+ * Looks up the program that p names, with a cache that is still empty. Returns its descriptor or
+ * -errno.
+ */
 int find_program(struct step_ctx *c, const struct spec_process *p);
 
-/* The value in the environment that the program will get. NULL: it is not there. */
+/*
+ * Returns the value of a variable in the environment that the program will get, or NULL if it has
+ * no such variable.
+ */
 const char *env_of(const struct step_ctx *c, const char *name);
 
-/* For cmocka */
+/* Set-up function for cmocka: makes the root file system. */
 int make_rootfs(void **state);
 
 int remove_rootfs(void **state);

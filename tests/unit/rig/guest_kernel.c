@@ -18,7 +18,7 @@
 #include "base/fd.h"
 #include "images/guest/guest_kernel.h"
 
-static char dir[64]; /* the test's directory, which is also the current one */
+static char dir[64]; /* path of the test's directory, which is also the current directory */
 
 void put_file(const char *path, const void *data, size_t len)
 {
@@ -44,11 +44,11 @@ size_t make_bzimage(unsigned char image[2048], const char *release)
 {
 	memset(image, 0, 2048);
 	image[0x1f1] = 2;
-	image[0x1f4] = 4; /* in units of 16 bytes */
+	image[0x1f4] = 4; /* setup header: size of the code, in units of 16 bytes */
 	image[0x1fe] = 0x55;
 	image[0x1ff] = 0xaa;
 	memcpy(image + 0x202, "HdrS\x0f\x02", 6);
-	image[0x20f] = 1; /* the version's address is 0x100, counted from 0x200 */
+	image[0x20f] = 1; /* setup header: the version string is at 0x300, which is 0x200 + 0x100 */
 	snprintf((char *)image + 0x300, 128, "%s (someone@somewhere) #1 SMP", release);
 	return 3 * 512 + 64;
 }

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Made-up trees of guest kernels: a kernel is a header with a version, a module is a line of text.
- * Each test runs in a directory of its own.
+ * Makes fake guest kernels and trees of modules: a kernel is a header with a version, a module is a
+ * line of text. Each test runs in a directory of its own.
  */
 #pragma once
 #include "images/guest/guest_kernel.h"
 
 #define CACHED "cache/initramfs-*"
-/* A modules.dep with every module that guest_kernel.c wants, and those that they depend on */
+/*
+ * The text of a modules.dep that has every module that guest_kernel.c wants, and the modules that
+ * these depend on.
+ */
 #define DEP \
 	"k/virtio.ko:\nk/virtio_ring.ko: k/virtio.ko\nk/virtio_mmio.ko: k/virtio_ring.ko " \
 	"k/virtio.ko\n" \
@@ -36,7 +39,8 @@ size_t make_bzimage(unsigned char image[2048], const char *release);
 void put_vmlinuz(const char *path, const char *release);
 
 /*
- * Writes an ELF kernel that is one segment of `size` bytes, with the version banner at offset `at`.
+ * Writes an ELF kernel that has one segment of `size` bytes, with the version banner at offset
+ * `at`.
  */
 void put_vmlinux(const char *path, const char *release, size_t size, size_t at);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Network namespaces for tests of netsetup/ against the kernel. A test's setup makes those that it
- * needs; the kernel removes their interfaces when the last descriptor is closed. All of this needs
- * root, and nets_of() skips the test without it.
+ * Makes network namespaces for tests of netsetup/ on the real kernel. The set-up function of a test
+ * makes those that it needs; the kernel removes their interfaces when the last descriptor is
+ * closed. All of this needs root, and nets_of() skips the test without it.
  */
 #pragma once
 #include <setjmp.h>
@@ -13,23 +13,27 @@
 #include <cmocka.h>
 
 struct nets {
-	int before; /* where the test program was started */
-	int box;    /* the container's */
+	int before; /* namespace in which the test program was started */
+	int box;    /* namespace of the container */
 	int host;
-	int guest; /* stands for the guest's kernel */
-	int peer;  /* the world outside */
+	int guest; /* namespace that stands for the guest's kernel */
+	int peer;  /* namespace that stands for the outside world */
 };
 
-/* NULL: this process is not root, or memory ran out. Each namespace but `before` is still -1. */
+/*
+ * Allocates a struct nets whose descriptors are all -1 except `before`. Returns NULL if this
+ * process is not root or memory ran out.
+ */
 struct nets *nets_new(void);
-/* Goes back to `before` and closes every namespace. n may be NULL. */
+/* Goes back to the namespace `before` and closes every namespace. n may be NULL. */
 void nets_release(struct nets *n);
 /*
- * For cmocka: `box` and `host`, which is then the current one. Without root each test skips itself.
+ * Set-up function for cmocka: makes the namespaces `box` and `host`, and leaves the test in `host`.
+ * Without root each test skips itself.
  */
 int nets_setup(void **state);
 int nets_teardown(void **state);
-/* A test's nets, or the test is skipped. */
+/* Returns the test's namespaces; skips the test if the set-up could make none. */
 struct nets *nets_of(void **state);
 
 /* Makes a network namespace and enters it. */
@@ -38,8 +42,11 @@ void net_namespace_enter(int net);
 
 /* Runs a shell command, which must succeed. */
 void run_shell(const char *command);
-/* What a shell command, which must succeed, writes to standard output. Returns buf. */
+/* Runs a shell command, which must succeed, and stores its standard output in buf. Returns buf. */
 const char *shell_output(const char *command, char *buf, size_t size);
 void assert_ok(int r);
-/* The library has returned `want`, and its message has the text `words` in it. */
+/*
+ * Checks that the result r of a library call is `want`, and that the error message contains the
+ * text `words`.
+ */
 void assert_error(int r, int want, const char *words);

@@ -60,7 +60,8 @@ void nic_send_from_wire(struct nic *t, size_t len)
 
 	for (size_t i = HEADER; i < len; i++)
 		frame[i] = frame_byte(i);
-	memset(frame + 10, 0xee, len > 12 ? 2 : 0); /* the kernel leaves num_buffers unset */
+	/* the kernel does not set num_buffers, so it holds junk */
+	memset(frame + 10, 0xee, len > 12 ? 2 : 0);
 	assert_int_equal(send(t->wire, frame, len, 0), len);
 }
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A network device behind the mmio transport, with a driver in plain memory. */
+/*
+ * A network device behind the virtio-mmio transport, with a driver that has its rings in plain
+ * memory.
+ */
 #pragma once
 #include "unit/rig/virtio.h"
 #include "vm/virtio/virtio_net.h"
@@ -12,7 +15,7 @@
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
-#define GSO_UDP_L4 5 /* since Linux 6.2 in virtio_net.h */
+#define GSO_UDP_L4 5 /* VIRTIO_NET_HDR_GSO_UDP_L4, which virtio_net.h has since Linux 6.2 */
 #define USO (7ULL << 54)
 
 static const uint8_t nic_mac[6] = {2, 0, 0, 0, 0, 0x0a};
@@ -20,7 +23,7 @@ static const uint8_t nic_mac[6] = {2, 0, 0, 0, 0, 0x0a};
 struct nic {
 	struct rig g;
 	struct virtio_net n;
-	int tap, wire; /* the two ends of a socket pair: the device's and the test's */
+	int tap, wire; /* the ends of a socket pair: `tap` is the device's, `wire` is the test's */
 };
 
 void nic_init(struct nic *t, uint64_t features);
@@ -33,8 +36,8 @@ bool nic_serve_event(struct nic *t);
 uint8_t frame_byte(size_t i);
 
 /*
- * Sends the device a frame from the host's side: a header of zeroes and a pattern, `len` bytes
- * together.
+ * Sends the device a frame from the host's side: a zeroed header and a pattern, together `len`
+ * bytes.
  */
 void nic_send_from_wire(struct nic *t, size_t len);
 

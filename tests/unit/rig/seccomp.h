@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Compiles seccomp profiles and asks the compiled programs what they decide. */
+/* Compiles seccomp profiles and simulates the compiled programs to see what they decide. */
 #pragma once
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -27,8 +27,11 @@ void read_program(int fd, struct program *ret);
 
 void compile_profile(const struct spec_seccomp *s, struct program *ret);
 
-/* What the program decides about system call `nr` of the architecture. args may be NULL. */
+/* Returns what the program decides about system call `nr` of the architecture. args may be NULL. */
 uint32_t run_program(const struct program *p, uint32_t arch, int nr, const uint64_t args[6]);
 
-/* The same for a system call of this machine, whose first argument is arg0. */
+/*
+ * Returns what the program decides about a system call of this machine's architecture whose first
+ * argument is arg0.
+ */
 uint32_t decision(const struct program *p, const char *name, uint64_t arg0);

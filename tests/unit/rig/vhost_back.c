@@ -72,14 +72,14 @@ bool back_answer(struct back *b, struct back_message *m)
 		break;
 	case VHOST_USER_GET_PROTOCOL_FEATURES:
 		m->p.u64 = b->protocol |
-			   1ULL << 5; /* and a feature that the front end does not know */
+			   1ULL << 5; /* a protocol feature that the front end does not know */
 		break;
 	case VHOST_USER_GET_QUEUE_NUM:
 		m->p.u64 = b->queues;
 		break;
 	case VHOST_USER_GET_VRING_BASE:
 	case VHOST_USER_GET_INFLIGHT_FD:
-		return true; /* the request's own index and size are the answer */
+		return true; /* the answer repeats the index and the size of the request */
 	case VHOST_USER_SET_VRING_BASE:
 		b->base[m->p.state.index & 1] = m->p.state.num;
 		m->p.u64 = 0;
@@ -106,7 +106,9 @@ bool back_answer(struct back *b, struct back_message *m)
 	       m->h.request == VHOST_USER_GET_QUEUE_NUM;
 }
 
-/* False: the thread is to hang up. */
+/*
+ * Misbehaves as b->how says when it answers the message. Returns false if the thread must hang up.
+ */
 static bool back_misbehave(struct back *b, struct back_message *m)
 {
 	uint8_t junk[4096] = {0};

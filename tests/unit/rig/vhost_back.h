@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A vhost-user back end in a thread. It answers every request as the specification demands, except
- * for one request of the test's choice, at which it misbehaves. It serves no queue.
+ * Runs a vhost-user back end in a thread. It answers every request as the specification demands,
+ * except for one request of the test's choice, to which it gives a wrong answer or none. It serves
+ * no queue.
  */
 #pragma once
 #include <pthread.h>
@@ -23,18 +24,19 @@ enum misdeed {
 	HALF_AN_ANSWER,
 	WITH_FDS,
 	REFUSES,
-	TRICKLES, /* sends a byte at a time: each byte is in time, the whole answer is late */
+	TRICKLES, /* sends single bytes: each comes in time, but the whole answer is late */
 	WRONG_CONTENT,
-	TALKS_ON, /* sends a correct answer, then another that nobody asked for */
+	TALKS_ON, /* sends a correct answer, then another one that nobody asked for */
 };
 
 struct back {
-	int sock; /* the back end's end */
+	int sock; /* the back end's end of the socket pair */
 	uint64_t features, protocol, queues;
-	uint32_t at; /* the request at which it does `how` */
+	uint32_t at; /* number of the request at which the back end misbehaves as `how` says */
 	enum misdeed how;
-	unsigned seen[64], fds[64]; /* received so far, by request number */
-	uint32_t base[2];           /* the queues' last SET_VRING_BASE */
+	/* number of requests and descriptors received, indexed by request */
+	unsigned seen[64], fds[64];
+	uint32_t base[2]; /* value of the last SET_VRING_BASE of each queue */
 	uint64_t set_features;
 	uint8_t config[VHOST_USER_CONFIG_MAX];
 	pthread_t thread;
@@ -42,7 +44,7 @@ struct back {
 
 #define BACK_V1 (UINT64_C(1) << 32)
 #define BACK_PROTOCOL_BIT (UINT64_C(1) << VHOST_USER_F_PROTOCOL_FEATURES)
-#define BACK_RINGS (3ULL << 28) /* indirect descriptors, event index */
+#define BACK_RINGS (3ULL << 28) /* feature bits for indirect descriptors and event index */
 #define BACK_MQ 1U
 #define BACK_ACK 8U
 #define BACK_CONFIG 0x200U
@@ -51,19 +53,22 @@ struct back {
 void back_send(const struct back *b, const void *data, size_t len, bool with_fd);
 
 struct back_message {
-	uint32_t unused; /* so that the payload follows the header without a gap */
+	uint32_t unused; /* keeps the payload directly behind the header */
 	struct vhost_user_header h;
 	union vhost_user_payload p;
 };
 
-/* Receives a message. False: the front end has hung up. */
+/* Receives a message. Returns false if the front end has hung up. */
 bool back_receive(struct back *b, struct back_message *m);
 
-/* Turns the request *m into its answer. False: this request gets no answer. */
+/* Turns the request *m into its answer. Returns false if this request has no answer. */
 bool back_answer(struct back *b, struct back_message *m);
 
-/* Starts the thread, which offers what *b says. Returns the front end's end of the socket. */
+/*
+ * Starts the thread of the back end, which offers the features that *b has. Returns the front end's
+ * end of the socket.
+ */
 int back_start(struct back *b);
 
-/* Closes *sock, at which the thread ends, and waits for that. */
+/* Closes *sock, which makes the thread end, and waits for the thread. */
 void back_end(struct back *b, int *sock);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A fake vhost-user front end, which plays the monitor and the guest's driver. The guest's memory
- * is a memfd of 4 MiB at guest address GUEST. The rings of queue 1 lie at its start; requests are
- * built at DATA_IN, and answers are written at DATA_OUT.
+ * is a memfd of 4 MiB at guest address GUEST. The rings of queue 1 are at its start; the requests
+ * are at DATA_IN, and the server writes answers to DATA_OUT.
  */
 #pragma once
 #include <linux/virtio_ring.h>
@@ -15,7 +15,7 @@
 #define QUEUE 8U
 #define AVAIL 0x1000
 #define USED 0x2000
-#define TABLE 0x3000 /* where tests put an indirect table */
+#define TABLE 0x3000 /* offset of the indirect tables of tests */
 #define DATA_IN 0x100000
 #define DATA_OUT 0x300000
 
@@ -25,11 +25,11 @@ struct front {
 	uint8_t *ram;
 	uint16_t avail; /* number of requests made available so far */
 	uint64_t unique;
-	uint32_t uid, gid; /* of the FUSE requests */
+	uint32_t uid, gid; /* uid and gid in the headers of FUSE requests */
 	char dir[64];
 };
 
-struct __attribute__((packed)) front_message { /* as it is sent */
+struct __attribute__((packed)) front_message { /* the format of a message on the socket */
 	uint32_t request, flags, size;
 	union {
 		uint64_t u64[34];
@@ -40,7 +40,8 @@ struct __attribute__((packed)) front_message { /* as it is sent */
 void front_send_raw(struct front *f, const void *data, size_t len, const int *fds, size_t n);
 void front_send(struct front *f, struct front_message *m, const int *fds, size_t n);
 /*
- * Sends a request that has an answer. Returns the answer's value; UINT64_MAX: a bad answer or none.
+ * Sends a request and waits for its answer. Returns the value in the answer, or UINT64_MAX if the
+ * answer is wrong or missing.
  */
 uint64_t front_ask(struct front *f, uint32_t request, uint32_t index);
 void front_set(struct front *f, uint32_t request, uint64_t value);
@@ -52,15 +53,18 @@ void front_set_memory(
 	struct front *f, uint64_t guest, uint64_t size, uint64_t user, uint64_t offset);
 void front_set_addr(struct front *f, uint32_t index, uint64_t desc, uint64_t avail, uint64_t used);
 
-/* Makes the descriptors and the memory. Returns the server's end of the socket. */
+/* Creates the descriptors and the memory. Returns the server's end of the socket. */
 int front_open(struct front *f);
 void front_close(struct front *f);
 void front_start_queue(struct front *f);
 void front_desc(struct front *f, unsigned int i, uint64_t addr, uint32_t len, uint16_t flags,
 	uint16_t next);
 
-/* Makes the chain that begins at descriptor `head` available. */
+/* Makes the chain that begins at descriptor `head` available to the device. */
 void front_kick(struct front *f, uint16_t head);
 
-/* Waits until all requests are used. The last one's length; -1: the server has hung up. */
+/*
+ * Waits until all requests are used. Returns the length of the last one, or -1 if the server has
+ * hung up.
+ */
 int front_wait(struct front *f);

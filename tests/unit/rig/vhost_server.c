@@ -86,7 +86,8 @@ static void reset(struct virtio_device *dev)
 {
 	struct device *d = (struct device *)dev;
 
-	CHECK(d->held_count == 0); /* the queues were stopped, and quiesced, before the reset */
+	/* the server must stop and quiesce the queues before the reset */
+	CHECK(d->held_count == 0);
 	d->resets++;
 }
 
@@ -136,7 +137,10 @@ void server_end(struct server *s, int result, const char *why)
 		fprintf(stderr, "# the server ended with %d: %s; expected %d: %s\n", s->result,
 			s->why, result, why ? why : "");
 	CHECK(s->result == result && (!why || strstr(s->why, why)));
-	/* However the connection ended, the device must have nothing left of it. */
+	/*
+	 * After the end of the connection, whatever its reason, the device must have no memory,
+	 * signal or status left.
+	 */
 	CHECK(s->d.dev.memory == NULL && s->d.dev.signal == NULL && s->d.dev.status == 0);
 	CHECK(s->d.held_count == 0 && s->d.resets > 0);
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A vhost-user server for a device of the tests' own. The server is a thread of the test's child
- * process; the test plays the front end.
+ * A vhost-user server that serves a device made up by the tests. The server is a thread of the
+ * test's child process; the test plays the front end.
  */
 #pragma once
 #include <pthread.h>
@@ -27,7 +27,8 @@ struct device {
 	} held[HELD_MAX];
 	unsigned held_count;
 	uint8_t config[16];
-	unsigned served, resets, quiesced; /* `served` counts requests, the others count calls */
+	/* number of requests served, and of calls of reset() and quiesce() */
+	unsigned served, resets, quiesced;
 };
 
 struct server {
@@ -39,18 +40,21 @@ struct server {
 	char why[ERR_MAX];
 };
 
-/* What the server's thread runs: it serves until its socket or its stop descriptor ends it. */
+/*
+ * The function of the server's thread: it serves until its socket is closed or its stop descriptor
+ * is readable.
+ */
 void *server_run(void *arg);
 
 struct server *server_begin(bool with_config);
 
 /*
- * Hangs up and waits until the server has ended. It must have returned `result`, and its message
- * must contain `why` if that is not NULL.
+ * Hangs up and waits until the server has ended. Checks that the server returned `result` and, if
+ * `why` is not NULL, that its message contains `why`.
  */
 void server_end(struct server *s, int result, const char *why);
 
-/* Makes a request of one letter available on queue 1. */
+/* Makes a request that is the letter `what` available on queue 1. */
 void server_request(struct server *s, unsigned slot, char what);
 
 bool server_answered(const struct server *s, unsigned slot, const char *text);
@@ -58,8 +62,8 @@ bool server_answered(const struct server *s, unsigned slot, const char *text);
 uint16_t server_used_index(const struct server *s);
 
 /*
- * Waits until the server has handled all messages so far. It handles them in order, so the answer
- * to one more message shows it.
+ * Waits until the server has handled all messages so far. It handles messages in order, so the
+ * function sends one more and waits for its answer.
  */
 void server_settle(struct server *s);
 

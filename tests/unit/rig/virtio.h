@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A driver for one virtio device, without KVM. It writes the device's registers over the bus and
- * fills the rings in plain memory.
+ * A driver for one virtio device, without KVM. It accesses the device's registers over the bus of
+ * the machine and fills the rings in plain memory.
  */
 #pragma once
 #include <linux/virtio_mmio.h>
@@ -51,7 +51,8 @@ static inline void set(struct rig *g, uint64_t offset, uint32_t v)
 void set_queue(struct rig *g, unsigned i, uint64_t desc, uint64_t avail, uint64_t used);
 
 /*
- * Resets the device and does all that a driver does up to FEATURES_OK. True: it took the features.
+ * Resets the device and goes through a driver's initialisation up to the status FEATURES_OK.
+ * Returns true if the device accepted the features.
  */
 bool negotiate(struct rig *g, uint64_t features);
 
@@ -61,7 +62,7 @@ bool negotiate(struct rig *g, uint64_t features);
 
 void *at(struct rig *g, uint64_t guest, uint64_t len);
 
-/* Resets the device and brings it up to DRIVER_OK with empty rings. */
+/* Resets the device and brings it up to the status DRIVER_OK with empty rings. */
 void bring_up(struct rig *g, uint64_t features);
 
 static inline struct vring_desc *desc(struct rig *g, unsigned q, unsigned i)

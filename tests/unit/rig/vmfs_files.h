@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files that the tests of the virtio-fs server make in its tree. */
+/* Makes files in the tree that the virtio-fs server serves, for the server's tests. */
 #pragma once
 #include "unit/rig/vmfs_front.h"
 

@@ -25,7 +25,7 @@ void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint3
 			.locks = true,
 			.max_nodes = max_nodes,
 			.max_descriptors = max_descriptors,
-			/* A test of few nodes is about the number of open files. */
+			/* A test of the limit of handles passes few descriptors. */
 			.max_handles = max_descriptors > 100 ? max_descriptors : 16};
 
 		c.root = open(f->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -35,11 +35,8 @@ void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint3
 		int r = vmfs_serve(&c);
 		if (r < 0)
 			fprintf(stderr, "# server: %s\n", err_msg());
-		exit(r == 0 ? 0
-			: r == -EPROTO
-				? 3
-				/* exit() and not _exit(), so that LeakSanitizer looks for leaks */
-				: 4);
+		/* exit() is used and not _exit(), so that LeakSanitizer looks for leaks. */
+		exit(r == 0 ? 0 : r == -EPROTO ? 3 : 4);
 	}
 	close(server);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A fake front end of the virtio-fs server. The server runs in a child process without its jail, so
- * that the sanitizers see it. front_end() tells how the server ended.
+ * that the sanitizers see it. front_end() returns how the server ended.
  */
 #pragma once
 #include <linux/fuse.h>
@@ -14,14 +14,15 @@ void front_begin_with(
 void front_begin(struct front *f, bool read_only, uint32_t max_nodes);
 
 /*
- * Hangs up and waits for the server. Returns its exit code: 0, or 3 if it refused something that it
- * was sent. Any other code is a crash.
+ * Hangs up and waits for the server. Returns its exit code: 0, or 3 if the server refused a
+ * message. Any other code is a crash.
  */
 int front_end(struct front *f);
 
 /*
- * Sends a FUSE request: a fixed part, then names or data. Returns the answer's error (0 or -errno),
- * and front_reply() is what follows the answer's header. INT_MIN: the server wrote no reply.
+ * Sends a FUSE request: a fixed part, then names or data. Returns the error in the answer (0 or
+ * -errno), or INT_MIN if the server wrote no answer. front_reply() then returns what follows the
+ * header of the answer.
  */
 int front_fuse(struct front *f, uint32_t opcode, uint64_t node, const void *args, size_t len,
 	const void *more, size_t more_len);
@@ -31,5 +32,5 @@ void front_fuse_init(struct front *f);
 /* Sends a request whose only argument is a name. */
 int front_name(struct front *f, uint32_t opcode, uint64_t dir, const char *name);
 
-/* The node number in the last reply. */
+/* Returns the node number in the last reply. */
 uint64_t front_entry(const struct front *f);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's side of a vsock device: the test builds each packet itself, without a guest's kernel.
+ * Plays the guest's side of a vsock device: the test builds each packet itself, without a guest's
+ * kernel.
  */
 #pragma once
 #include "unit/rig/virtio.h"
@@ -16,13 +17,13 @@
 struct guest {
 	struct rig g;
 	struct virtio_vsock v;
-	int next_fd; /* what the device's connect() returns next: a descriptor or -errno */
+	int next_fd; /* result of the device's next connect(): a descriptor or -errno */
 	unsigned next_use;
 	unsigned connects, closed;
-	unsigned given; /* number of descriptors that the device was given */
+	unsigned given; /* number of descriptors that the device has received */
 	uint32_t closed_port;
 	uint16_t seen;             /* number of used receive buffers that the test has read */
-	struct virtio_vsock_hdr h; /* the last packet's header */
+	struct virtio_vsock_hdr h; /* header of the last packet */
 	uint8_t *data;
 };
 

@@ -27,7 +27,9 @@ int guest_receive(struct guest *s);
 void guest_expect(struct guest *s, uint16_t op, uint32_t port, uint32_t flags);
 void guest_expect_data(struct guest *s, const char *text);
 
-/* The device has no packet for the guest, and does not ask the event loop to call it. */
+/*
+ * Checks that the device has no packet for the guest, and does not ask the event loop to call it.
+ */
 void guest_expect_quiet(struct guest *s);
 void guest_begin(struct guest *s);
 void guest_end(struct guest *s);
