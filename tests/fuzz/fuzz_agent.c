@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest whose agent is all bad: what it sends over its stream to the monitor, which hands on what
- * is for the runtime and for commands. Beside the sanitizers' invariants: an error is one line, the
- * runtime gets nothing but messages of the channel's, a command nothing but frames; the log, memory
- * and descriptors stay bounded.
+ * Fuzzes the monitor with a hostile guest: the input decides what the guest's agent sends over its
+ * stream to the monitor, which passes parts of it on to the runtime and to commands. Besides the
+ * sanitizers, the fuzzer checks that an error is one line, that the runtime gets only messages of
+ * the channel and a command only frames, and that log, memory and descriptors stay bounded.
  *
- * Operations, by the first byte modulo 6:
- *   0 type, process, value[3], text   a frame with the members that one of its type has
- *   1 len[2], bytes         a frame of this text
- *   2 len[2], bytes         as they are
- *   3 client, kind          a command connects: it awaits a reply, or is an exec
- *   4 client                its end hangs up
- *   5 count                 the last frame again, so many times (modulo 8, or 255 times)
+ * The input is a list of operations; the first byte modulo 6 says which:
+ *   0 type, process, value[3], text   the agent sends a frame with the members of its type
+ *   1 len[2], bytes         the agent sends a frame with this text
+ *   2 len[2], bytes         the agent sends the bytes without a frame
+ *   3 client, kind          a command connects; it waits for a reply, or is an exec
+ *   4 client                the command hangs up
+ *   5 count                 the agent repeats the last frame (count modulo 8 times, or 255 times)
  */
 #include <endian.h>
 #include <poll.h>
@@ -30,18 +30,18 @@
 #include "unit/rig/descriptors.h"
 
 #define CLIENTS 4
-/* at most in one input, because more would only take time */
+/* largest number of frames in one input, because more would only take time */
 #define FRAMES_MAX (GUEST_LINES_MAX + 50)
 
 struct world {
 	struct monitor m;
-	int guest, runtime;   /* the other ends of the monitor's sockets */
-	int command[CLIENTS]; /* the commands' ends of m.clients */
+	int guest, runtime;   /* the fuzzer's ends of the monitor's sockets */
+	int command[CLIENTS]; /* the fuzzer's ends of the sockets in m.clients */
 	uint8_t frame[9000];  /* the last frame that was sent */
 	size_t frame_len;
 	unsigned sent;
 	bool failed;
-	enum monitor_phase phase; /* before the last frame */
+	enum monitor_phase phase; /* phase of the monitor before the last frame */
 };
 
 static int log_file = -EBADF;
@@ -100,7 +100,10 @@ static void check(const struct world *w, int r)
 		abort();
 }
 
-/* Like on_agent() in monitor.c: takes apart what has arrived and handles it. */
+/*
+ * Takes apart the bytes that have arrived from the agent and handles the messages, as on_agent() in
+ * monitor.c does.
+ */
 static void deliver(struct world *w)
 {
 	char answers[4096];
@@ -224,7 +227,9 @@ static void play(struct world *w, struct input *in)
 			break;
 		default:
 			len = w->frame_len ? take(in, 1) : 0;
-			/* Only few inputs repeat a frame often, because that takes long. */
+			/*
+			 * Only a count of 255 repeats a frame that often, because that takes long.
+			 */
 			for (len = len == 255 ? len : len % 8; len > 0; len--)
 				send_bytes(w, w->frame, w->frame_len);
 		}
@@ -244,7 +249,7 @@ static void begin(struct world *w)
 		.arena = &arena};
 	int s[2], c[2];
 
-	arena_release(&arena); /* of the input before */
+	arena_release(&arena); /* releases the memory of the previous input */
 	*w = (struct world){.m = {.a = &args, .boot = {.filter_slot = -1, .deadline = 1}}};
 	w->m.starter = w->m.start_lock = w->m.console = -EBADF;
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)

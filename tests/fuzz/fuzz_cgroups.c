@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Texts of annotations, cgroupsPath and mountinfo. The first byte says which parser gets the rest.
+ * Fuzzes the parsers of systemd annotations, linux.cgroupsPath and mountinfo. The first byte
+ * chooses the parser that gets the rest of the input.
  */
 #include <stdlib.h>
 

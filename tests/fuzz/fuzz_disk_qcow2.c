@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libFuzzer: any bytes as a qcow2 image. It is opened and read, then checked; a copy is opened for
- * writing, written, zeroed, discarded and given a snapshot, and repaired. The image's own numbers
- * decide where. Nothing may crash, hang or fail without a message. A file is a sparse memory file
- * with the input at its beginning.
+ * Fuzzes the qcow2 code: the input is the beginning of a qcow2 image, in a sparse memory file. The
+ * image is opened, read and checked; a copy is opened for writing, written, zeroed, discarded,
+ * given a snapshot and repaired, at places that the image's own numbers decide. Nothing may crash
+ * or hang, or fail without a message.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -12,7 +12,7 @@
 #include "images/disk/disk.h"
 #include "images/disk/qcow2.h"
 
-#define FILE_SIZE (4u << 20) /* behind the input there is room, which reads as zeros */
+#define FILE_SIZE (4u << 20) /* length of the image; zeros follow the input */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -40,7 +40,7 @@ static void must_tell(int r)
 	err_clear();
 }
 
-/* Offsets that the disk has: its beginning, its end, and some between. */
+/* Returns the i-th offset to try on the disk: its beginning, its end, and some between. */
 static uint64_t place(const struct disk *d, unsigned i, size_t len)
 {
 	uint64_t room = disk_size(d) - len;

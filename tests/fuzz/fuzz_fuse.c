@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The FUSE server with sequences of requests, in a tmpfs of 16 MiB of its own, so that nothing a
- * request does reaches the machine. The input: records of {opcode, node, 2 bytes of length, bytes};
- * nodes and file numbers are taken from what exists, or as they come. Needs root.
+ * Fuzzes the FUSE server with sequences of requests. The server serves a tmpfs of 16 MiB of its
+ * own, so that no request reaches the machine's files. The input is a list of records {opcode,
+ * node, 2 bytes of length, bytes}; node numbers and file handles are mostly replaced by ones that
+ * exist. It needs root.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -36,8 +37,8 @@ static void set_up(struct vmfs_config *c)
 }
 
 /*
- * Every input has the same beginning, which mutations would take long to find: INIT, a directory, a
- * file open for writing.
+ * Sends the requests that begin every input, because mutations would take long to find them: INIT,
+ * a directory, and a file that is open for writing.
  */
 static void begin(struct fs_session *s)
 {
@@ -93,7 +94,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		h.len = (uint32_t)(sizeof(h) + len + lie);
 		memcpy(in_space, &h, sizeof(h));
 		memcpy(in_space + sizeof(h), data, len);
-		/* Most operations begin with the number of an open file. */
+		/*
+		 * The arguments of most operations begin with a file handle, so that is replaced by
+		 * one that exists.
+		 */
 		if (len >= 8) {
 			uint64_t fh;
 
@@ -111,7 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size -= len;
 	}
 	fs_session_release(&s);
-	/* Unmounting gives back the memory of the files. */
+	/* Unmounting the tmpfs frees the memory of its files. */
 	if (umount2("/mnt", MNT_DETACH) < 0)
 		abort();
 	close(config.root);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kernels by whoever made them: an ELF or a bzImage (by the input's own magic) into 4 MiB of guest
- * memory, with what it is handed. What is refused has a message that names the kernel; what is
- * taken starts in what it occupies, which is above 1 MiB and in memory.
+ * Fuzzes the loading of kernels: the input is a hostile kernel, an ELF file or a bzImage, that is
+ * loaded into 4 MiB of guest memory. If it is refused, the message must name the kernel. If it is
+ * accepted, its entry point must be inside the memory that it occupies, which must be above 1 MiB
+ * and inside guest memory.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		if (k.start < ARCH_KERNEL || k.end > RAM || k.entry < k.start || k.entry >= k.end)
 			abort();
-		/* -EINVAL: the kernel does not take a command line of this length */
+		/*
+		 * -EINVAL is right only if the kernel does not accept a command line of this
+		 * length.
+		 */
 		r = boot_write_info(&m, &k, &info);
 		if (r < 0 && (r != -EINVAL || k.cmdline_max >= strlen(info.cmdline)))
 			abort();

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libFuzzer: any bytes as a layer. First through the decompressor and the tar reader alone, where
- * each entry must keep the bounds of tar.h; then as a plain tar into a real tree, in a directory
- * that lies beside another one: whatever the layer says, that one must stay as it is.
+ * Fuzzes the unpacking of layers: the input is a layer. First it goes through the decompressor and
+ * the tar reader alone, where each entry must keep the limits of tar.h. Then it is unpacked, as a
+ * plain tar archive, into a tree beside another directory, which must stay unchanged whatever the
+ * layer says.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +20,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
 #define HEADER 512
 
 /*
- * A changed header would end at its checksum, and nothing behind it be tried: so that is made
- * right.
+ * Mutates the input and then corrects the checksums of tar headers, because the reader would stop
+ * at a header with a wrong checksum.
  */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
 {
@@ -38,7 +39,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
 	return size;
 }
 
-/* Gives the input in pieces of odd lengths, so that headers lie across blocks. */
+/* A stream that returns the input in pieces of odd lengths, so that headers are split. */
 struct pieces {
 	struct stream stream;
 	const uint8_t *p;
@@ -65,7 +66,7 @@ static void check_entry(const struct tar_entry *e)
 		(e->type != TAR_FILE && e->size) || e->mode & ~07777u || e->mtime.tv_nsec < 0 ||
 		e->mtime.tv_nsec > 999999999)
 		abort();
-	/* Each byte of the attributes is readable. */
+	/* Every byte of the attributes must be readable, which the sanitizers check. */
 	for (size_t i = 0; i < e->nxattrs; i++) {
 		_cleanup_free_ void *copy = malloc(e->xattrs[i].len + 1);
 		if (copy)
@@ -92,7 +93,7 @@ static void read_alone(const uint8_t *data, size_t size)
 		uint64_t end = 0;
 		check_entry(&e);
 		while ((n = tar_data(&t, &bytes, &offset)) > 0) {
-			/* Pieces come in order, and within the file. */
+			/* Pieces of the file must come in order, and lie within the file. */
 			if (offset < end || offset > e.size || (uint64_t)n > e.size - offset)
 				abort();
 			end = offset + (uint64_t)n;
@@ -108,7 +109,7 @@ static void read_alone(const uint8_t *data, size_t size)
 
 #define BOX_SIZE 64
 
-/* BOX/root is the tree, BOX/outside what it must not reach. */
+/* Makes the directory BOX/root for the tree, and BOX/outside, which the layer must not reach. */
 static int make_box(char box[BOX_SIZE])
 {
 	char path[128];
@@ -137,7 +138,7 @@ static void drop_box(const char *box, int root)
 	if (stat(path, &st) < 0 || (st.st_mode & 07777) != 0700 || st.st_nlink != 2 ||
 		st.st_uid != getuid())
 		abort();
-	/* It is empty still: else this fails. */
+	/* rmdir() fails if the layer has put something into the directory. */
 	if (rmdir(path) < 0)
 		abort();
 	if (tree_clear(root, NULL) < 0)

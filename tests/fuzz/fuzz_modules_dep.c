@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Any bytes as modules.dep and, after the first line "%%", as modules.builtin. Then every module
- * that was found is resolved. Texts are a few KB (-max_len), so that a run is quick.
+ * Fuzzes the parser of modules.dep and modules.builtin, which follows in the input after the first
+ * line "%%". Then it resolves every module that was found. Inputs are a few KB long (-max_len), so
+ * that a run is quick.
  */
 #include <stdlib.h>
 
@@ -11,7 +12,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Dependencies must come first, each one once, and no module that is built in. */
+/*
+ * Checks that the list has dependencies before the modules that need them, every module only once,
+ * and no module that is built in.
+ */
 static void check(const struct module_list *list, const struct module *wanted)
 {
 	for (size_t i = 0; i < list->n; i++) {
@@ -48,7 +52,7 @@ static void resolve_all(const struct modules *m, const struct strbuf *text)
 		err_clear();
 		if (modules_resolve(&a, m, &wanted, 1, &list) < 0) {
 			if (!*err_msg())
-				abort(); /* an error must have a message */
+				abort(); /* every error must have a message */
 		} else {
 			if (!found)
 				abort();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libFuzzer: any bytes as a manifest, an index and an image's configuration. What is accepted
- * keeps the bounds that oci.h promises, and what is written from it is accepted again, with the
- * same content.
+ * Fuzzes the parsers of OCI documents: the input is parsed as a manifest, an index and an image's
+ * configuration. An accepted document must keep the limits that oci.h promises. If it is written
+ * again, the parser must accept it with the same content.
  */
 #include <stdlib.h>
 
@@ -15,8 +15,8 @@ static void check_digest(const struct digest *d)
 	struct digest again;
 
 	/*
-	 * A digest that may become a file's name: no slash, no dot, nothing but digits behind the
-	 * colon.
+	 * A digest may become the name of a file, so it must have no slash and no dot, and only
+	 * hexadecimal digits behind the colon.
 	 */
 	if (digest_parse(d->text, "again", &again) < 0 || strpbrk(d->text, "/."))
 		abort();
@@ -29,7 +29,7 @@ static void check_descriptor(const struct descriptor *d)
 		abort();
 }
 
-/* Writes an index of what was parsed, and parses that. */
+/* Writes an index of the parsed descriptors, and parses it again. */
 static void check_written(const struct descriptor *v, size_t n)
 {
 	_cleanup_json_out_ struct json_out o = {0};
@@ -67,7 +67,7 @@ static void fuzz_document(const struct strbuf *text, const char *type)
 	err_clear();
 	if (document_parse(&a, text, "fuzz", type, &d) < 0) {
 		if (!*err_msg())
-			abort(); /* a failure without a message */
+			abort(); /* every failure must have a message */
 		return;
 	}
 	if (d.kind == DOCUMENT_MANIFEST)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The orders of caisson-init, as INIT and the guest read them. The input says which configuration's
- * orders are taken, and which of their bytes are changed. Orders that are accepted must name slots
- * that exist, must be readable to their last byte, and must write orders that are accepted too.
+ * Fuzzes the reader of caisson-init's orders, which are bytes that INIT and the guest read. The
+ * input chooses a configuration and changes bytes of its orders. Orders that are accepted must name
+ * only slots that exist, must be readable to their last byte, and must be accepted again after they
+ * are written.
  *
- * The input: a byte, modulo the number of configurations; a byte whose bits say which of the
- * members that may be absent are there; then changes of three bytes each, two for the place in the
- * orders and one for the new value.
+ * The input is: a byte, whose value modulo the number of configurations chooses one; a byte whose
+ * bits say which of the optional members are present; then changes of three bytes each, two for the
+ * offset in the orders and one for the new value.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define HEADER 24 /* bytes of magic, hash and length */
+#define HEADER 24 /* length in bytes of the header: magic, hash and length */
 #define VARIANTS 8
 
 static const struct {
@@ -112,11 +113,14 @@ static char *copy_of(const struct strbuf *b)
 	return bytes;
 }
 
-/* Reads all that the orders point to, as INIT does, so that the sanitizers see where it lies. */
+/*
+ * Reads everything that the orders point to, as INIT does, so that the sanitizers notice a pointer
+ * that leads outside of the orders.
+ */
 static void use(const struct init_orders *o)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	volatile uint64_t sum = 0; /* volatile: the reads must happen */
+	volatile uint64_t sum = 0; /* volatile, so that the compiler keeps the reads */
 
 	for (size_t i = 0; i < o->plan.n; i++)
 		if (o->plan.steps[i].slot >= 0)
@@ -125,7 +129,7 @@ static void use(const struct init_orders *o)
 		sum += o->filter[i];
 	for (size_t i = 0; i < o->env.n; i++)
 		sum += strlen(o->env.v[i]);
-	/* execve(2) takes the environment as a list that ends with NULL. */
+	/* execve(2) needs an environment that ends with NULL. */
 	if (o->has_env && o->env.v[o->env.n])
 		abort();
 	if (o->state_head)
@@ -151,7 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		bytes[at] = (char)data[i + 2];
 	}
 	if (init_orders_unpack(bytes, image->len, &o) < 0) {
-		/* Orders that nobody has changed must be accepted. */
+		/* Unchanged orders must be accepted. */
 		if (size < 5)
 			abort();
 		return 0;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The image of a plan, as INIT and the guest read it. The input says which configuration's image is
- * taken, and which of its bytes are changed. An image that is accepted must print, and must write
- * an image that is accepted too.
+ * Fuzzes the reader of a plan's image, the bytes that INIT and the guest read. The input chooses a
+ * configuration and changes bytes of its image. It must be possible to print an image that is
+ * accepted, and to write it as an image that is accepted too.
  *
- * The input: a byte, modulo the number of configurations; then changes of three bytes each, two for
- * the place in the image and one for the new value.
+ * The input is: a byte, whose value modulo the number of configurations chooses one; then changes
+ * of three bytes each, two for the offset in the image and one for the new value.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define HEADER 24 /* bytes of magic, hash and length */
+#define HEADER 24 /* length in bytes of the header: magic, hash and length */
 
 static const struct {
 	const char *config;

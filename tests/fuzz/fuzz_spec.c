@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as config.json, and as the documents of process and resources. */
+/*
+ * Fuzzes spec_parse(): the input is parsed as config.json, and as the documents of process and
+ * resources.
+ */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -8,13 +11,19 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* No log, because warnings about unknown capabilities would hide the fuzzer's own lines. */
+/*
+ * The log is switched off, because warnings about unknown capabilities would hide the fuzzer's own
+ * lines.
+ */
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	return log_open("/dev/null", "text", LOG_WARN);
 }
 
-/* Every list must have its NULL after n entries, and every byte of its strings must be readable. */
+/*
+ * Checks that a list has a NULL after its n strings, and that every byte of the strings is
+ * readable.
+ */
 static void check(struct spec_strings s)
 {
 	size_t n = 0;
@@ -35,7 +44,7 @@ static void part(const uint8_t *data, size_t size, const struct object_type *t)
 
 	if (object && json_parse(&a, (const char *)data, size, "fuzz", &root) >= 0 &&
 		parse_object(&p, root, t, object) < 0 && !*err_msg())
-		abort(); /* an error must have a message */
+		abort(); /* every error must have a message */
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A front end and a driver that are all bad, before the vhost-user transport with the entropy
- * device or a disk. All messages are in the socket, and guest memory is written, before the server
- * starts, in this thread; it must then come to its end, and leave nothing in the device.
+ * Fuzzes the vhost-user server with a hostile front end and a hostile driver; the server serves the
+ * entropy device or a disk. All messages are put into the socket, and guest memory is written,
+ * before the server starts in the same thread. The server must end, and leave nothing in the
+ * device.
  *
- * Byte 0: device. Then operations, by the first byte modulo 7:
- *   0 request, flags, size[2], descriptors, len, bytes   a message as it comes
+ * Byte 0 chooses the device. Operations follow; the first byte modulo 7 says which:
+ *   0 request, flags, size[2], descriptors, len, bytes   send this message unchanged
  *   1 count, {guest, pages, user, offset} * count        SET_MEM_TABLE, in pages
- *   2 queue, size, {desc, avail, used}[2], base[2]       a queue from NUM to ENABLE
+ *   2 queue, size, {desc, avail, used}[2], base[2]       set up a queue, from NUM to ENABLE
  *   3 features                                           SET_FEATURES, SET_PROTOCOL_FEATURES
  *   4 where[2], len, bytes                               write guest memory at where * 16
  *   5 queue                                              GET_VRING_BASE

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A vhost-user back end that is all bad, behind a device whose driver is not: a thread answers each
- * request as the input says. Beside the sanitizers' invariants: nothing waits longer than it
- * should, a device that has failed says so once and stays failed, and every descriptor is closed.
+ * Fuzzes the vhost-user front end with a hostile back end; the driver of the device behaves well. A
+ * thread answers each request as the input says. Besides the sanitizers, the fuzzer checks that
+ * nothing waits longer than its time limit, that a device that has failed says so once and stays
+ * failed, and that every descriptor is closed.
  *
- * Byte 0: bit 0: a disk (else a file system), bit 1: it may come back, bits 2-4: protocol features
- * that it offers. Byte 1: how many bytes of operations follow; the rest is the back end's.
- * Operations, modulo 7:
+ * Byte 0: bit 0 chooses a disk (else a file system), bit 1 says that the back end may reconnect,
+ * bits 2-4 are the protocol features that it offers. Byte 1: number of bytes of operations that
+ * follow; the rest is for the back end. Operations, by the first byte modulo 7:
  *   0 bring the device up      1 reset it             2 offset, value: write the configuration
- *   3 a turn of the loop       4 a new connection, for a device that asked for one
+ *   3 run the event loop once  4 give a device a new connection if it asked for one
  *   5 register, value: write a register
- *   6 odd: the back end speaks without being asked; even: it hangs up
- * The back end, for each request that has an answer, modulo 8:
- *   0-2 the right one          3 len, bytes: over the header and what follows it
- *   4 len, bytes: over the payload, and the length as it was       5 it hangs up
- *   6 the right one with a descriptor                              7 half of it, and then the rest
+ *   6 odd: the back end sends without being asked; even: it hangs up
+ * The back end's answer to each request that has one, modulo 8:
+ *   0-2 the right answer       3 len, bytes: overwrite its header and what follows
+ *   4 len, bytes: overwrite its payload and keep its length        5 it hangs up
+ *   6 the right answer with a descriptor                           7 half of it, and then the rest
  */
 #include <signal.h>
 #include <stdbool.h>
@@ -53,7 +54,7 @@ static void take_over(struct input *in, uint8_t *to, size_t len)
 		*to++ = take(in);
 }
 
-/* False: the device has hung up. */
+/* Sends the back end's answer as the input says. Returns false if the device has hung up. */
 static bool answer(struct foe *f, struct back_message *m)
 {
 	size_t len = sizeof(m->h) + m->h.size;
@@ -97,14 +98,14 @@ static void *serve(void *arg)
 			continue;
 		m.h.flags = 5;
 		on = answer(f, &m);
-		/* The back end may be asked for any feature that it has offered. */
+		/* From now on the front end may use any feature that the back end has offered. */
 		f->b.protocol |= BACK_ACK;
 	}
 	shutdown(f->b.sock, SHUT_RDWR);
 	return NULL;
 }
 
-/* Returns the device's end. */
+/* Starts the back end's thread. Returns the device's end of the socket. */
 static int start(struct foe *f, unsigned protocol, struct input in)
 {
 	int s[2];
@@ -133,7 +134,7 @@ static void stop(struct foe *f)
 	f->running = false;
 }
 
-/* Answers a request for a new connection as engine/connector.c does. */
+/* Gives the device a new connection if it has asked for one, as engine/connector.c does. */
 static void come_back(struct foe *f, int channel, unsigned protocol)
 {
 	char byte;
@@ -187,7 +188,10 @@ static void play(struct wired *w, struct foe *f, struct input in, int channel, u
 	}
 }
 
-/* A device that has failed reports it once, whatever comes then, and does not start again. */
+/*
+ * Checks that a device that has failed reports it once, whatever happens then, and does not start
+ * again.
+ */
 static void check(struct wired *w, struct vhost_user *v)
 {
 	if (w->lost > 1 || (w->lost && !v->failed))

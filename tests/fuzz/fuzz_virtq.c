@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest that is all bad: the input is a program of register writes, memory writes and kicks
- * against one of the devices. Two invariants beside the sanitizers': serving ends
- * (libFuzzer's timeout), and after a reset the device comes up as new.
+ * Fuzzes the virtio devices with a hostile guest: the input is a program of register writes, memory
+ * writes and kicks for one device. Besides the sanitizers, the fuzzer checks that serving ends (by
+ * libFuzzer's timeout), and that after a reset the device starts as new.
  *
- * Byte 0: device, of enum kind. Then operations, by the first byte modulo 6:
+ * Byte 0 chooses the device, from enum kind. Operations follow; the first byte modulo 6 says which:
  *   0 register, value[4]      write a register (register * 4)
  *   1 where[2], len, bytes    write guest memory at where * 16
  *   2 queue                   kick
- *   3 features[1]             bring the device up with sane rings
- *   4 head, addr[2], len[2], flags, next   a descriptor of queue 0 or 1, and offer it
+ *   3 features[1]             bring the device up with valid rings
+ *   4 head, addr[2], len[2], flags, next   write a descriptor of queue 0 or 1, and offer it
  *   5 len[2]                  a frame of that length arrives at the network device
  */
 #include <linux/if_tun.h>
@@ -33,7 +33,7 @@ enum kind { RNG, CONSOLE, DISK, NET, BALLOON, DIRECT_DISK, NET_OFFLOADS, KINDS }
 struct input {
 	const uint8_t *p;
 	size_t left;
-	int wire; /* the network device's other end */
+	int wire; /* the fuzzer's end of the network device's socket */
 };
 
 static uint32_t take(struct input *in, unsigned bytes)
@@ -61,7 +61,8 @@ static void put_memory(struct rig *g, struct input *in)
 static void put_chain(struct rig *g, struct input *in)
 {
 	unsigned head = take(in, 1);
-	uint64_t addr = (uint64_t)take(in, 2) * 64; /* up to 4 MiB, the end of memory */
+	/* any address up to 4 MiB, where guest memory ends */
+	uint64_t addr = (uint64_t)take(in, 2) * 64;
 	uint32_t len = take(in, 2) * 4;
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);
 
@@ -70,7 +71,10 @@ static void put_chain(struct rig *g, struct input *in)
 		offer(g, head >> 7, head % RIG_SIZE);
 }
 
-/* Runs one turn of the event loop and throws away what the device has sent. */
+/*
+ * Sends the network device a frame, runs the event loop once, and drops the frames that the device
+ * has sent.
+ */
 static void put_frame(struct rig *g, uint32_t len, int wire)
 {
 	static uint8_t frame[UINT16_MAX];
@@ -115,7 +119,10 @@ static void play(struct rig *g, struct input *in)
 	}
 }
 
-/* The tap is a socket, which takes frames like a tap but knows no offloads. */
+/*
+ * The tap is replaced by a socket, which accepts frames like a tap but knows no offloads, so the
+ * ioctl for offloads does nothing.
+ */
 int __real_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 
@@ -134,7 +141,7 @@ static int open_disk(bool direct)
 	int fd = direct ? open("/var/tmp", O_RDWR | O_TMPFILE | O_DIRECT | O_CLOEXEC, 0600)
 			: memfd_create("disk", MFD_CLOEXEC);
 
-	/* If the file system does not know direct I/O, this disk is like the other one. */
+	/* If the file system has no direct I/O, this disk is opened like the other one. */
 	if (fd < 0)
 		fd = memfd_create("disk", MFD_CLOEXEC);
 	if (ftruncate(fd, DISK_LEN) < 0)

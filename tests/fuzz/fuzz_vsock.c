@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest that is all bad, against the socket device: the input is a program of packets, receive
- * buffers, memory writes, resets, and of what happens at the host's ends meanwhile. Beside the
- * sanitizers' invariants: serving ends (libFuzzer's timeout), what is kept stays within the credit,
- * every descriptor is closed once and told of, and after a reset the device comes up as new.
+ * Fuzzes the vsock device with a hostile guest: the input is a program of packets, receive buffers,
+ * memory writes and resets, and of events at the host's ends of the streams. Besides the
+ * sanitizers, the fuzzer checks that serving ends (by libFuzzer's timeout), that buffered data
+ * stays within the credit, that every descriptor is closed and reported once, and that after a
+ * reset the device starts as new.
  *
- * Operations, by the first byte modulo 8:
- *   0 op, port, flags, len[2], credit[2], done[2], lie   a packet; lie: its header is wrong
- *   1 count, len[2]            receive buffers
+ * The first byte of an operation modulo 8 says which it is:
+ *   0 op, port, flags, len[2], credit[2], done[2], lie   send a packet; lie: with a wrong header
+ *   1 count, len[2]            offer receive buffers
  *   2 where[2], len, bytes     write guest memory at where * 16
- *   3 kind                     what the next connect() gives
+ *   3 kind                     choose the result of the next connect()
  *   4 end, len, action         write to, read from or close one of the host's ends
- *   5 port, kind               dial
+ *   5 port, kind               the host opens a connection
  *   6 features                 bring the device up anew
- *   7 head, addr[2], len[2], flags, next   a descriptor of queue 0 or 1, offered
+ *   7 head, addr[2], len[2], flags, next   write a descriptor of queue 0 or 1, and offer it
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -43,7 +44,7 @@ static uint32_t take(struct input *in, unsigned bytes)
 	return v;
 }
 
-/* Makes a descriptor for the device and keeps its other end. */
+/* Makes a descriptor for the device and keeps the other end in h. */
 static int make_end(struct host *h, unsigned kind, unsigned *ret_use)
 {
 	int p[2] = {-EBADF, -EBADF};
@@ -118,7 +119,8 @@ static void play_host(struct host *h, struct input *in)
 static void put_chain(struct guest *s, struct input *in)
 {
 	unsigned head = take(in, 1);
-	uint64_t addr = (uint64_t)take(in, 2) * 64; /* up to 4 MiB, the end of memory */
+	/* any address up to 4 MiB, where guest memory ends */
+	uint64_t addr = (uint64_t)take(in, 2) * 64;
 	uint32_t len = take(in, 2);
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);
 
@@ -220,7 +222,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		guest_event(&s);
 		check(&s);
 	}
-	/* When all readers are gone nothing can be pending, so a reset leaves nothing behind. */
+	/*
+	 * Once all readers are gone, no data can wait for them, so a reset must leave nothing
+	 * behind.
+	 */
 	for (unsigned i = 0; i < ENDS; i++)
 		fd_close(&h.ends[i]);
 	bring_up(&s.g, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A fuzzer's input, which is taken from its beginning on. Past its end numbers are 0, and there are
- * no bytes.
+ * Reads the fuzzer's input from its beginning to its end. Past the end numbers are 0, and there are
+ * no more bytes.
  */
 #pragma once
 #include <stddef.h>
@@ -13,7 +13,7 @@ struct input {
 	size_t left;
 };
 
-/* Takes a number of so many bytes, little-endian. */
+/* Takes the next `bytes` bytes as a little-endian number. */
 static inline uint32_t take(struct input *in, unsigned bytes)
 {
 	uint32_t v = 0;
@@ -23,7 +23,7 @@ static inline uint32_t take(struct input *in, unsigned bytes)
 	return v;
 }
 
-/* Takes up to len bytes. Returns how many there were. */
+/* Takes up to len bytes. Returns the number of bytes that it has taken. */
 static inline size_t take_bytes(struct input *in, void *to, size_t len)
 {
 	if (len > in->left)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile guest. As the machine's first process (rdinit=/evil) it does what the variable "evil"
- * says, which comes from the kernel's command line; it uses the initramfs and the modules of
- * caisson's. As a program in a container it does what its argument says. Statically linked.
+ * A hostile guest. It is a static program. As the machine's first process (rdinit=/evil) it attacks
+ * the monitor as the variable "evil" on the kernel's command line says, and uses caisson's
+ * initramfs and modules. As a program in a container it does what its argument says.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,10 @@ static int connect_to(uint32_t port)
 	return fd;
 }
 
-/* The device may appear a moment later. */
+/*
+ * Connects to the monitor's port of the agent. The vsock device may appear a moment later, so it
+ * tries for some time.
+ */
 static int connect_agent(void)
 {
 	for (int i = 0; i < 500; i++) {
@@ -57,7 +60,10 @@ static void say(int fd, const char *json)
 	(void)!write(fd, json, strlen(json));
 }
 
-/* Connects to ports that nobody offers, and to the agent's, which is taken. All must be refused. */
+/*
+ * Connects to ports that no one listens on, and to the agent's port, which has a connection
+ * already. The monitor must refuse all of them.
+ */
 static int knock(void)
 {
 	unsigned answered = 0, other = 0;
@@ -118,8 +124,8 @@ static void load_modules(FILE *list)
 }
 
 /*
- * A distribution's kernel has the drivers as modules, and a console may appear later than this
- * process.
+ * Loads the drivers, which are modules in the kernel of a distribution, and opens the console,
+ * which may appear later than this process starts.
  */
 static void find_devices(void)
 {

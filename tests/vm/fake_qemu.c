@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a QEMU may do that is none, too old, or taken over by its guest. The last arguments, which
- * vm.hypervisor.parameters puts there, say what:
+ * Replaces QEMU by a program that fails as a missing, an old or a hijacked QEMU may. Its last
+ * arguments, which vm.hypervisor.parameters puts there, say how:
  *
- *	-fake says TEXT       on standard error, and ends with exit code 1
- *	-fake hangs           says nothing to anybody
- *	-fake closes ID       its end of the vhost-user socket ID, and hangs
- *	-fake sends ID WHAT   something wrong to the socket, and hangs
- *	-fake floods          more on standard error than anybody reads, and ends with exit code 1
- *	-fake reaches NAME    says whom it can reach by network, of an abstract socket NAME too
+ *	-fake says TEXT       writes TEXT to standard error, and ends with exit code 1
+ *	-fake hangs           does nothing
+ *	-fake closes ID       closes its end of the vhost-user socket ID, and hangs
+ *	-fake sends ID WHAT   sends something wrong to the socket, and hangs
+ *	-fake floods          floods standard error, and ends with exit code 1
+ *	-fake reaches NAME    prints whether it reaches the network and the abstract socket NAME
  *
- * ID is that of the -chardev: "fs", "vsock" or "console". The program is linked statically, because
- * it runs in QEMU's empty root.
+ * ID is the id of the -chardev: "fs", "vsock" or "console". The program is linked statically,
+ * because it runs in QEMU's empty root.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* QEMU, docs/interop/vhost-user.rst */
+/* A message of vhost-user, as in QEMU's docs/interop/vhost-user.rst. */
 struct message {
 	uint32_t request, flags, size;
 	union {
@@ -110,7 +110,10 @@ static void send_what(int sock, const char *what)
 	} else if (strcmp(what, "request") == 0) {
 		send_message(sock, 4711, &m, 0, NULL, 0);
 	} else if (strcmp(what, "memory") == 0) {
-		/* Sends guest memory that is a device, at an address that wraps around. */
+		/*
+		 * Sends memory regions whose descriptors are no memory, at an address that wraps
+		 * around.
+		 */
 		send_message(sock, SET_OWNER, &m, 0, NULL, 0);
 		m.p.memory.count = 8;
 		for (size_t i = 0; i < 8; i++) {
@@ -119,7 +122,7 @@ static void send_what(int sock, const char *what)
 		}
 		send_message(sock, SET_MEM_TABLE, &m, sizeof(m.p.memory), fds, 8);
 	} else if (strcmp(what, "kick") == 0) {
-		/* Sends a kick descriptor that is always readable and never has an event. */
+		/* Sends a kick descriptor that always polls readable and never has an event. */
 		send_message(sock, SET_OWNER, &m, 0, NULL, 0);
 		m.p.u64 = 0;
 		send_message(sock, SET_VRING_KICK, &m, sizeof(m.p.u64), fds, 1);
@@ -138,7 +141,7 @@ static void flood(void)
 
 	for (size_t i = 0; i < sizeof(text); i++)
 		text[i] = (char)(i % 64 ? rand() : '\n');
-	/* Standard error is a pipe that does not block. */
+	/* Standard error is a non-blocking pipe, so a write may fail. */
 	for (int i = 0; i < 10000; i++)
 		(void)!write(2, text, sizeof(text));
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's agent without a guest, for tests/vm/test_guest_agent.py: the first process of new
- * pid, mount, network, IPC and UTS namespaces on this kernel. A port of the host is a Unix socket
- * DIR/port-N, the share is DIR/share-source. Ends as the agent does; its message goes to standard
- * error.
+ * Runs the guest's agent without a guest, for tests/vm/test_guest_agent.py: it is the first process
+ * of new pid, mount, network, IPC and UTS namespaces on this machine's kernel. The Unix socket
+ * DIR/port-N stands for the host's vsock port N, and DIR/share-source for the share. The exit code
+ * is the agent's, and its message goes to standard error.
  *
  *	guest_main DIR CGROUP
  */
@@ -32,7 +32,9 @@ static int connect_port(void *data, uint32_t port)
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/port-%u", (const char *)data, port);
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return err_sys("connect to %s", addr.sun_path);
-	/* As with vsock, the agent's own stream blocks and those of processes do not. */
+	/*
+	 * As with vsock, the agent's own stream is blocking, and the streams of processes are not.
+	 */
 	if (port != AGENT_PORT && fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		return err_sys("set a socket non-blocking");
 	return take_fd(&fd);

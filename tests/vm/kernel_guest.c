@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The /init of test_guest_kernel.py: loads what /modules.list names, says what the kernel then has,
- * and ends. Static; its standard output is the console.
+ * The /init of the guest in test_guest_kernel.py: it loads the modules that /modules.list names,
+ * prints what the kernel can do then, and ends. It is a static program; its standard output is the
+ * console.
  */
 #include <dirent.h>
 #include <errno.h>

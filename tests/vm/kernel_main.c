@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kernel_main INIT INITRAMFS [KERNEL]: writes the initramfs of a guest, prints kernel and release.
+/*
+ * kernel_main INIT INITRAMFS [KERNEL]: writes the initramfs of a guest and prints the path and the
+ * release of the kernel that it is for.
  */
 #include <stdio.h>
 #include <sys/sendfile.h>

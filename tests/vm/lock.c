@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lock KIND FILE SECONDS: locks the file by flock(2) or by fcntl(2) ("posix"), and keeps the lock
- * for so long. It waits for the lock; "try-" in front of KIND does not, and exits with 1 if another
- * process has the lock.
+ * lock KIND FILE SECONDS: locks the file with flock(2) ("flock") or fcntl(2) ("posix"), and keeps
+ * the lock for SECONDS. It waits until it gets the lock. With "try-" in front of KIND it does not
+ * wait, and exits with 1 if another process has the lock.
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The content of files in a share: locks, mappings, large and sparse files. */
+/*
+ * Cases of virtiofs_guest.c about the content of files in a share: locks, mappings, large and
+ * sparse files.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -36,7 +39,7 @@ void case_posix_locks(void)
 			l.l_len == 3);
 		CHECK(write(to_child[1], "x", 1) == 1);
 		/*
-		 * Waits for the lock, which the parent gives up after it has seen that this process
+		 * Waits for the lock, which the parent releases after it has seen that this process
 		 * waits.
 		 */
 		CHECK(set_lock(own, F_SETLKW, F_WRLCK, 0, 0) == 0);
@@ -49,7 +52,7 @@ void case_posix_locks(void)
 	CHECK(waitpid(p, &status, WNOHANG) == 0);
 	CHECK(pwrite(fd, "released!!", 10, 0) == 10);
 	/*
-	 * Closing any descriptor of the file gives up all locks of the process, as POSIX demands.
+	 * Closing any descriptor of the file releases all locks of the process, as POSIX demands.
 	 */
 	CHECK(close(open("file", O_RDONLY)) == 0);
 	CHECK(waitpid(p, &status, 0) == p && status == 0);
@@ -90,7 +93,8 @@ void case_mmap(void)
 	CHECK(pwrite(fd, "w", 1, 0) == 1 && m[0] == 'w');
 	CHECK(munmap(m, 3 * 4096) == 0);
 	/*
-	 * Mapped pages of a file that is open for appending are still written to their own place.
+	 * The pages of a mapped file are written to their own offset, even if the file is open for
+	 * appending.
 	 */
 	int app = open("mapped", O_RDWR | O_APPEND);
 	m = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, app, 0);

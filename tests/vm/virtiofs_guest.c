@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * /init of the guest in test_virtiofs.py: loads the modules of /mod, mounts the shares "rw" and
- * "ro", runs each case in a child, and powers off. One line a case on the console: "ok NAME" or
- * "not ok NAME: WHERE".
+ * The /init of the guest in test_virtiofs.py: it loads the modules of /mod, mounts the shares "rw"
+ * and "ro", runs each case in a child, and powers off. For each case it prints a line on the
+ * console: "ok NAME" or "not ok NAME: WHERE".
  */
 #include <dirent.h>
 #include <errno.h>
@@ -82,7 +82,7 @@ static void case_submount(void)
 {
 	struct stat a, b;
 	put("/rw/mounted/guest", "x", 0600);
-	/* No file of the other file system may be taken for one of this one. */
+	/* The inode numbers of the mounted file system must not collide with those of the share. */
 	for (int i = 0; i < 64; i++) {
 		char path[32];
 		snprintf(path, sizeof(path), "/rw/mounted/g%d", i);
@@ -93,14 +93,14 @@ static void case_submount(void)
 	CHECK(stat("/rw/mounted/guest", &b) == 0);
 	CHECK(a.st_dev != b.st_dev || a.st_ino != b.st_ino);
 	FAILS(rename("/rw/mounted/guest", "moved"), EXDEV);
-	/* All file systems of the share are synced. */
+	/* sync() must sync all file systems of the share. */
 	sync();
 	CHECK(holds("/rw/mounted/host", "under"));
 }
 
 static void case_programs(void)
 {
-	/* A program of the share is read, mapped and executed. */
+	/* A program in the share can be read, mapped and executed. */
 	CHECK(system("set -e; cp /bin/busybox .; b=./busybox; chmod 755 $b; mkdir -p t/a/b/c; "
 		     "for i in 1 2 3 4 5 6 7 8 9; do echo $i >t/a/b/f$i; ln -s f$i t/a/b/l$i; "
 		     "done; "
@@ -112,7 +112,7 @@ static void case_programs(void)
 static void case_read_only(void)
 {
 	CHECK(holds("/ro/file", "read only"));
-	/* The guest mounts the share read-write, which must not help it. */
+	/* The guest remounts the share read-write, which must not make it writable. */
 	CHECK(mount(NULL, "/ro", NULL, MS_REMOUNT, NULL) == 0);
 	FAILS(open("/ro/file", O_RDWR), EROFS);
 	FAILS(open("/ro/file", O_RDONLY | O_TRUNC), EROFS);
@@ -130,7 +130,10 @@ static void case_read_only(void)
 	FAILS(mkfifo("/ro/fifo", 0600), EROFS);
 }
 
-/* The host sees "host-1" on the console and writes the file, and so on. */
+/*
+ * Prints "host-1" and so on to the console, at which the host changes the file, and checks that the
+ * guest sees each change.
+ */
 static void case_host_changes(void)
 {
 	struct stat st;

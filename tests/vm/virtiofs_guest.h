@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the cases of virtiofs_guest.c share. Each case runs in a process of its own, in an empty
- * directory of the read-write share if nothing else is said. A CHECK() that fails ends the process.
+ * Declares what the cases of virtiofs_guest.c share. Each case runs in a process of its own, in an
+ * empty directory of the read-write share unless its comment says otherwise. A CHECK() that fails
+ * ends the process.
  */
 #pragma once
 #include <errno.h>
@@ -21,10 +22,13 @@ _Noreturn void fail(const char *file, int line, const char *what);
 void put(const char *path, const char *text, mode_t mode);
 bool holds(const char *path, const char *text);
 mode_t mode_of(const char *path);
-/* Runs f as another user, in a process of its own. A CHECK() that fails there fails the case. */
+/*
+ * Runs f in a child process as this user, with these groups. A CHECK() that fails there fails the
+ * case.
+ */
 void as_user(uid_t uid, gid_t gid, gid_t extra, void (*f)(void));
 
-/* virtiofs_names.c */
+/* cases in virtiofs_names.c */
 void case_create(void);
 void case_append(void);
 void case_rename(void);
@@ -37,7 +41,7 @@ void case_directories(void);
 void case_readdir(void);
 void case_remove_while_reading(void);
 
-/* virtiofs_data.c */
+/* cases in virtiofs_data.c */
 void case_posix_locks(void);
 void case_flock(void);
 void case_mmap(void);
@@ -46,7 +50,7 @@ void case_sparse(void);
 void case_fallocate(void);
 void case_copy_range(void);
 
-/* virtiofs_rights.c */
+/* cases in virtiofs_rights.c */
 void case_xattr(void);
 void case_acl(void);
 void case_acl_submount(void);

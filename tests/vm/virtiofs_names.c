@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names in a share: files, links, directories, devices. */
+/* Cases of virtiofs_guest.c about names in a share: files, links, directories, devices. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +40,7 @@ void case_append(void)
 	CHECK(a >= 0 && b >= 0);
 	CHECK(write(a, "two", 3) == 3 && write(b, "three", 5) == 5 && write(a, "four", 4) == 4);
 	CHECK(holds("log", "onetwothreefour"));
-	/* Flags that fcntl() changes later count too. */
+	/* Flags that fcntl() changes later take effect too. */
 	CHECK(fcntl(a, F_SETFL, 0) == 0 && pwrite(a, "ONE", 3, 0) == 3);
 	CHECK(holds("log", "ONEtwothreefour"));
 }
@@ -108,7 +108,7 @@ void case_mknod(void)
 	FAILS(mknod("null", S_IFCHR | 0666, makedev(1, 3)), EPERM);
 	FAILS(mknod("disk", S_IFBLK | 0666, makedev(8, 0)), EPERM);
 	CHECK(mknod("whiteout", S_IFCHR, 0) == 0);
-	/* A device node that the host has made is the guest's device of that number. */
+	/* A device node that the host has made must open the guest's device with that number. */
 	fd = open("/rw/host-null", O_RDONLY);
 	CHECK(fd >= 0 && read(fd, &c, 1) == 0);
 	struct stat st;
@@ -194,7 +194,10 @@ void case_readdir(void)
 	closedir(d);
 }
 
-/* With a small buffer the guest's kernel drops the rest of each reply and asks for it again. */
+/*
+ * Removes a directory and its files, listing it with a buffer of `size` bytes. With a small buffer
+ * the guest's kernel drops the rest of each reply and asks for it again.
+ */
 static void remove_all(const char *dir, size_t size)
 {
 	_Alignas(8) char buffer[4096];

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who may do what with the files of a share: modes, attributes, ACLs, times. */
+/*
+ * Cases of virtiofs_guest.c about the rights on files of a share: modes, attributes, ACLs, times.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -27,7 +29,7 @@ void case_xattr(void)
 	CHECK(listxattr("file", b, sizeof(b)) == 18);
 	CHECK(removexattr("file", "user.one") == 0);
 	FAILS(getxattr("file", "user.one", b, sizeof(b)), ENODATA);
-	/* The guest can't write the host's own labels. */
+	/* The guest must not change the host's SELinux labels. */
 	FAILS(setxattr("file", "security.selinux", "x", 1, 0), EOPNOTSUPP);
 	FAILS(setxattr("file", "trusted.x", "x", 1, 0), EOPNOTSUPP);
 }
@@ -42,7 +44,7 @@ static void acl_stranger(void)
 	FAILS(open("shared", O_RDONLY), EACCES);
 }
 
-/* The host's file systems beneath the share keep their ACLs too. */
+/* ACLs also work in a host's file system that is mounted beneath the share. */
 void case_acl_submount(void)
 {
 	CHECK(mkdir("/rw/mounted/acl", 0777) == 0 && chdir("/rw/mounted/acl") == 0);
@@ -51,7 +53,10 @@ void case_acl_submount(void)
 
 void case_acl(void)
 {
-	/* user::rw- user:1000:r-- group::--- mask::r-- other::--- */
+	/*
+	 * The ACL user::rw- user:1000:r-- group::--- mask::r-- other::---, in the format of the
+	 * xattr.
+	 */
 	static const uint32_t acl[] = {2, 6 << 16 | 1, UINT32_MAX, 4 << 16 | 2, 1000, 0 << 16 | 4,
 		UINT32_MAX, 4 << 16 | 0x10, UINT32_MAX, 0 << 16 | 0x20, UINT32_MAX};
 	put("shared", "x", 0600);

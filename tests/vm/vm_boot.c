@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The built-in machine by itself, for tests on a host whose KVM runs Linux:
+ * Boots the built-in machine without caisson, for tests on a host whose KVM runs Linux:
  *
  *	vm_boot [-m MIB] [-c CPUS] [-b PAGES] [-d DISK]... [-s TAG=SOCKET]... [-n TAP]...
  *		[-v SOCKET] KERNEL INITRAMFS CMDLINE
  *
- * -b: a balloon that asks for so many pages. -n: a network device on that tap, which is there. -v:
- * each stream that the guest opens by vsock goes on as a connection to that Unix socket. The
- * guest's console goes to standard output. Exit code 0 when the guest switched itself off, 3 when
- * it ended otherwise, 1 where the machine could not be built; the last line on standard error says
- * how it ended and after how many milliseconds.
+ * -b: a balloon that asks the guest for PAGES pages. -n: a network device on that tap, which must
+ * exist. -v: each vsock stream that the guest opens is connected to that Unix socket. The guest's
+ * console goes to standard output. The exit code is 0 if the guest switched itself off, 3 if it
+ * ended otherwise, and 1 if the machine could not be built. The last line on standard error says
+ * how the machine ended and after how many milliseconds.
  */
 #include <linux/if.h>
 #include <linux/if_tun.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The virtio-fs server by itself, for tests with a monitor that is not ours:
+ * Runs the virtio-fs server alone, for tests with monitors of other projects:
  *
  *	vmfs_main SOCKET DIRECTORY [ro] [locks] [devices]
  *
- * Listens on SOCKET, prints "ready", serves one connection, jailed, and ends with it. Exit code 0;
- * 1 with the error on standard error.
+ * It listens on SOCKET, prints "ready", serves one connection in its jail, and ends with the
+ * connection. The exit code is 0, or 1 with the error on standard error.
  */
 #include <stdio.h>
 #include <stdlib.h>
