@@ -11,7 +11,10 @@
 	{ \
 		"-1", "4294967296", "99999999999999999999999" \
 	}
-/* 4294967295 is -1 to the kernel: "leave the id as it is", and so root's. */
+/*
+ * The kernel takes 4294967295 as -1, which stands for "leave the id as it is" and would keep root's
+ * id.
+ */
 #define ID_BAD \
 	{ \
 		"-1", "4294967295", "4294967296", "99999999999999999999999" \

@@ -26,7 +26,10 @@ static void check_content(int dir, const char *name, const char *want)
 	assert_string_equal(strbuf_str(&text), want);
 }
 
-/* The file's old fixed temporary name, and a symbolic link in its place, are other people's. */
+/*
+ * A file that belongs to others stays as it is: one with the fixed temporary name that caisson once
+ * used, and a symbolic link in its place.
+ */
 static void test_replace_file(void **state)
 {
 	char dir_path[] = "/tmp/caisson-replace-XXXXXX", longest[256], name[FD_TMP_MAX];
@@ -237,7 +240,7 @@ static void test_foreign_text(void **state)
 		assert_int_equal(str_quote(&quoted, rows[i].in), 0);
 		assert_string_equal(strbuf_str(&quoted), rows[i].quoted);
 	}
-	/* No character is cut in two, at neither end. */
+	/* No character is cut in two, neither at the beginning nor at the end. */
 	char few[6];
 	str_clean(few, sizeof(few), "abcd\xc3\xbc", 6);
 	assert_string_equal(few, "abcd");
@@ -248,7 +251,7 @@ static void test_foreign_text(void **state)
 	assert_string_equal(few, "bcde");
 }
 
-/* What is nested too deeply to be known is left out, with all that is in it. */
+/* Values that are nested too deeply are left out, with everything inside them. */
 static void test_json_depth(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -286,7 +289,8 @@ static void test_users(void **state)
 	assert_string_equal(name, "last");
 	assert_false(user_find(passwd, 1, name));
 	assert_false(user_find("", 0, name));
-	assert_false(user_find("a:x:4294967308:", 12, name)); /* 12, if 32 bits were counted */
+	/* this would be 12 if the number were cut to 32 bits */
+	assert_false(user_find("a:x:4294967308:", 12, name));
 	assert_string_equal(user_name(&names, 0), "root");
 	assert_null(user_name(&names, 3999999999U));
 	assert_string_equal(user_name_or_number(&names, 3999999999U), "3999999999");
@@ -371,7 +375,7 @@ static void test_descriptors_by_socket(void **state)
 	assert_true(fd >= 0);
 	fd_close(&fd);
 	fd_close(&p[1]);
-	/* All descriptors of the pipe's write end are closed. */
+	/* The read returns 0 only if all descriptors of the pipe's write end are closed. */
 	assert_int_equal(read(p[0], &byte, 1), 0);
 	fd_close(&p[0]);
 	fd_close(&s[0]);

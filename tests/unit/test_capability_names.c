@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The names of capabilities are a table of caisson's own, because INIT, which prints them too, is
- * not linked with libcap. Here the table is compared with libcap, name by name and number by
- * number.
+ * Compares caisson's table of capability names with libcap, name by name and number by number.
+ * caisson has a table of its own, because INIT, which prints the names too, is not linked with
+ * libcap.
  */
 #include <setjmp.h>
 #include <stdarg.h>

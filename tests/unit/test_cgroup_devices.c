@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The BPF program that decides about a cgroup's devices. An interpreter in this file runs it and
- * compares its answers with those of a plain reading of the rules.
+ * Tests the BPF program that decides about the devices of a cgroup. An interpreter in this file
+ * runs the program, and the test compares its answers with those of a plain reading of the rules.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,8 +14,8 @@
 #include "cgroups/cg_internal.h"
 
 /*
- * Runs a program. It knows the instructions that cg_device_program() may use; any other one fails
- * the test.
+ * Interprets a BPF program. It knows the instructions that cg_device_program() may use; any other
+ * one fails the test. Returns the program's result.
  */
 static int run(const struct bpf_insn *p, size_t n, struct bpf_cgroup_dev_ctx *ctx)
 {
@@ -77,8 +77,8 @@ static int bit_of(char c)
 }
 
 /*
- * The rule of resources.h in its plainest form: for each access, the last rule that names it
- * decides.
+ * Decides by the plainest form of the rule in resources.h: for each access, the last rule that
+ * names it decides.
  */
 static bool reference(const struct cg_device_rule *rules, size_t n, char type, uint32_t major,
 	uint32_t minor, int access)
@@ -148,7 +148,7 @@ static void test_device_program(void **state)
 				.minor = numbers[(size_t)rand_r(&seed) % ARRAY_SIZE(numbers)],
 				.access = accesses[(size_t)rand_r(&seed) % ARRAY_SIZE(accesses)]};
 		/*
-		 * Consecutive rules have one major number, as they often do in real lists of
+		 * Consecutive rules get the same major number, as they often have in real lists of
 		 * devices.
 		 */
 		for (size_t i = 1; i < n && round % 3 == 0; i++) {

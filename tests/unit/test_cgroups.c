@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The parts of cgroups/ that need no kernel: conversions, names, parsers, and properties for
+ * Tests the parts of cgroups/ that need no kernel: conversions, names, parsers, and properties for
  * systemd.
  */
 #include <math.h>
@@ -17,8 +17,8 @@
 #include "cgroups/systemd/sdbus.h"
 
 /*
- * Reference values computed with another program: ceil(10 ** ((l*l + 125*l)/612 - 7/34)), l =
- * log2(shares).
+ * Checks cpu.weight against reference values, which another program has computed as ceil(10 **
+ * ((l*l + 125*l)/612 - 7/34)) with l = log2(shares).
  */
 static void test_cpu_weight(void **state)
 {
@@ -105,7 +105,7 @@ static void test_scope_names(void **state)
 	static const struct {
 		const char *path;
 		bool user;
-		const char *scope, *slice; /* NULL: cgroups_path is refused */
+		const char *scope, *slice; /* expected names; NULL: cgroups_path must be refused */
 	} cases[] = {
 		{NULL, false, "caisson-web.scope", "system.slice"},
 		{"", true, "caisson-web.scope", "user.slice"},
@@ -226,7 +226,7 @@ static void test_wants_limits(void **state)
 	assert_true(cg_wants_limits(&res));
 }
 
-/* Writes a value in a short form, such as "as[s:a,s:b]". */
+/* Writes a value as text in a short form, such as "as[s:a,s:b]". */
 static void draw(const struct gv *v, char *out, size_t size)
 {
 	size_t n = strlen(out);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cgroups/ on this machine's kernel, as far as a cgroup2 mount without controllers goes, so that
- * the tests run on hybrid hosts too. They need root and a cgroup2 mount and are skipped without.
- * The tests that need controllers are in tests/host/.
+ * Tests cgroups/ on this machine's kernel with a cgroup2 mount that has no controllers, so that the
+ * tests run on hybrid hosts too. They need root and a cgroup2 mount, and are skipped otherwise. The
+ * tests that need controllers are in tests/host/.
  */
 #include <poll.h>
 #include <signal.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The device program of a cgroup on this machine's kernel. Needs root and a cgroup2 mount. */
+/*
+ * Tests the device program of a cgroup on this machine's kernel. It needs root and a cgroup2 mount.
+ */
 #include <dirent.h>
 #include <sched.h>
 #include <stdio.h>
@@ -76,7 +78,9 @@ static uint32_t program_of(struct fixture *f)
 	return ids[0];
 }
 
-/* Takes the rules away and sets them again. Returns the number of the program that is in force. */
+/*
+ * Removes the rules and sets them again. Returns the number of the program that is then in force.
+ */
 static uint32_t program_for(struct fixture *f, const struct cg_device_rule *rules, size_t n)
 {
 	const struct cg_device_rule all = {true, 'a', -1, -1, "rwm"};
@@ -89,7 +93,10 @@ static uint32_t program_for(struct fixture *f, const struct cg_device_rule *rule
 
 #define PINS "/sys/fs/bpf/caisson"
 
-/* Runs f with a BPF file system of its own, so that it neither sees nor leaves programs. */
+/*
+ * Runs the test function with a BPF file system of its own, so that it neither sees the machine's
+ * pinned programs nor leaves any.
+ */
 static void with_bpffs(struct fixture *f, void (*test)(struct fixture *f))
 {
 	int here = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
@@ -115,10 +122,12 @@ static void try_kept(struct fixture *f)
 	assert_int_not_equal(first, second);
 	assert_int_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(program_for(f, more, 2), second);
-	/* The same rules again: the program is left as it is. */
+	/* If the same rules are set again, the program stays attached. */
 	set_devices(f, more, 2);
 	assert_int_equal(program_of(f), second);
-	/* Others may write to the directory, or own it: nothing in it is used. */
+	/*
+	 * If others may write to the directory of pinned programs or own it, nothing in it is used.
+	 */
 	assert_int_equal(chmod(PINS, 0722), 0);
 	assert_int_not_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(chmod(PINS, 0700), 0);
@@ -126,7 +135,7 @@ static void try_kept(struct fixture *f)
 	assert_int_equal(chown(PINS, 1000, 0), 0);
 	assert_int_not_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(chown(PINS, 0, 0), 0);
-	/* A symbolic link is not followed. */
+	/* If the directory is a symbolic link, nothing in it is used. */
 	assert_int_equal(rename(PINS, "/sys/fs/bpf/moved"), 0);
 	assert_int_equal(symlink("/sys/fs/bpf/moved", PINS), 0);
 	assert_int_not_equal(program_for(f, &deny, 1), first);
@@ -150,7 +159,7 @@ static int load_other(enum bpf_prog_type type, const char *name)
 	return cg_bpf(BPF_PROG_LOAD, &attr);
 }
 
-/* Finds the one file of the directory of pins. */
+/* Finds the only file in the directory of pinned programs. */
 static void find_pin(char *path, size_t size)
 {
 	DIR *d = opendir(PINS);
@@ -164,7 +173,9 @@ static void find_pin(char *path, size_t size)
 	assert_true(*path);
 }
 
-/* A program of another kind or name in the kept one's place is not attached. */
+/*
+ * Checks that a pinned program which was replaced by one of another type or name is not attached.
+ */
 static void try_replaced(struct fixture *f)
 {
 	const struct cg_device_rule deny = {false, 'a', -1, -1, "rwm"};
@@ -232,7 +243,8 @@ static void test_devices(void **state)
 
 	close(mkstemp(node));
 	unlink(node);
-	if (mknod(node, S_IFCHR | 0600, makedev(1, 11)) < 0 || try_open(&both)) { /* /dev/kmsg */
+	/* device number of /dev/kmsg */
+	if (mknod(node, S_IFCHR | 0600, makedev(1, 11)) < 0 || try_open(&both)) {
 		unlink(node);
 		fprintf(stderr, "device nodes can't be used in /tmp\n");
 		skip();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which kernels `caisson doctor` calls safe for guests that run guests. */
+/* Tests which kernels `caisson doctor` calls safe for guests that run guests of their own. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +15,11 @@
 static void the_fix_is_found_by_the_number(void **state)
 {
 	static const struct {
-		const char *release, *version, *fix; /* fix NULL: the kernel has it */
+		/*
+		 * fix: the first fixed release that the message must name; NULL: the kernel is
+		 * fixed
+		 */
+		const char *release, *version, *fix;
 	} kernels[] = {
 		{"6.1.176", "#1 SMP", "6.1.177"},
 		{"6.1.177", "#1 SMP", NULL},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The initramfs that is made for the guest's kernel, in made-up trees: what is in it, and the cache
- * that keeps it.
+ * Tests the initramfs that caisson makes for the guest's kernel, with fake kernels and modules: its
+ * contents, and the cache that keeps it.
  */
 #include <fcntl.h>
 #include <glob.h>
@@ -93,7 +93,8 @@ static void list_archive(const struct strbuf *archive, struct strbuf *ret)
 		size_t data = (at + 110 + name + 3) & ~(size_t)3;
 		assert_true(data + size <= archive->len);
 		if (!streq(h + 110, "TRAILER!!!")) {
-			assert_int_equal(field(h, 2) + field(h, 3), 0); /* root:root */
+			/* owner and group are root */
+			assert_int_equal(field(h, 2) + field(h, 3), 0);
 			assert_int_equal(strbuf_addf(ret, "%s %o", h + 110, mode), 0);
 			if (S_ISREG(mode))
 				assert_int_equal(
@@ -127,14 +128,14 @@ static void test_contents(void **state)
 	assert_non_null(strstr(list.s, "/modules/ext4.ko\n;init 100755=#!init;"));
 	assert_null(strstr(list.s, "unrelated"));
 
-	/* A kernel that was built for guests needs no modules: the archive has only init. */
+	/* A kernel that was built for guests needs no modules, so the archive has only init. */
 	put_vmlinux("root/usr/lib/caisson/kernel/vmlinux", "6.1-caisson", 1024, 512);
 	put_text("root/usr/lib/caisson/kernel/config", CONFIG "CONFIG_EXT4_FS=y\n");
 	open_with(&q, &got, NULL);
 	list_archive(&got, &list);
 	assert_string_equal(list.s, HEAD "init 100755=#!init;");
 
-	/* An initrd of the user's comes first, and this archive follows it. */
+	/* The user's own initrd comes first, and this archive follows it. */
 	q.initrd = "theirs";
 	put_file("theirs", got.s, got.len);
 	put_text("caisson-init", "#!second");
@@ -187,8 +188,8 @@ static void test_compressed_modules(void **state)
 }
 
 /*
- * The new content has the same length, so only the time stamps tell that it has changed. The wait
- * is longer than the kernel's tick, in which time stamps are counted.
+ * Replaces init by one of the same length, so that only the time stamps show the change. The wait
+ * is longer than a tick of the kernel, by which it counts time stamps.
  */
 static void change_init(const char *text)
 {
@@ -218,7 +219,7 @@ static void test_cache(void **state)
 	assert_int_equal(glob(CACHED, 0, NULL, &g), 0);
 	assert_int_equal(g.gl_pathc, 1);
 
-	/* The cached file may have been written by others, so it is not used, and replaced. */
+	/* A cached file that others may have written is not used, but replaced. */
 	assert_int_equal(chmod(g.gl_pathv[0], 0620), 0);
 	open_with(&request, &two, &again);
 	assert_int_not_equal(first, again);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The search for the guest's kernel, in made-up trees: a kernel is a header with a version, a
- * module is a line of text.
+ * Tests the search for the guest's kernel, with fake kernels and modules: a kernel is a header with
+ * a version, a module is a line of text.
  */
 #include <elf.h>
 #include <fcntl.h>
@@ -190,7 +190,8 @@ static void test_kernel_lacks(void **state)
 static void test_named_kernel(void **state)
 {
 	put_vmlinuz("k/vmlinuz", "6.6");
-	find("k/vmlinuz", "6.6"); /* nothing tells what the kernel has, so it is taken */
+	/* nothing says which features the kernel has, so it is accepted */
+	find("k/vmlinuz", "6.6");
 	put_text("k/config-6.6", CONFIG "CONFIG_EXT4_FS=m\n");
 	find_fails("k/vmlinuz", EOPNOTSUPP, "no ext4");
 	put_text("k/config-6.6", CONFIG "# CONFIG_EXT4_FS is not set\nCONFIG_EXT4_FS=yes\n");

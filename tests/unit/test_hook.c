@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hooks that are really run. They are shell scripts in the arguments of sh. */
+/* Tests hooks by running real ones, which are shell scripts in the arguments of sh. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +20,7 @@
 
 static char dir[] = "/tmp/caisson-hook-XXXXXX";
 
-/* Makes the hook `sh -c SCRIPT`, in which $1 is the test's directory. */
+/* A hook `sh -c SCRIPT`, in which $1 is the test's directory. */
 struct script {
 	const char *args[6], *env[3];
 	struct spec_hook hook;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The writer of initramfs archives. What it writes is read back by a reader in this file and by
- * cpio(1).
+ * Tests the writer of initramfs archives. A reader in this file and cpio(1) read its archives back.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,8 +35,9 @@ static uint32_t field(const char *header, int i)
 }
 
 /*
- * Lists archives as the kernel reads them (buffer-format.rst): one after the other, with zeros in
- * between, all aligned to 4 bytes. Each entry is a line "mode uid:gid rmajor:rminor name [data]".
+ * Lists archives as the kernel reads them (buffer-format.rst): one archive after the other, with
+ * zeros in between, all aligned to 4 bytes. Each entry becomes a line "mode uid:gid rmajor:rminor
+ * name [data]".
  */
 static void list(const struct strbuf *b, struct strbuf *ret)
 {
@@ -52,8 +52,8 @@ static void list(const struct strbuf *b, struct strbuf *ret)
 		assert_int_equal(at % 4, 0);
 		assert_true(b->len - at >= 110);
 		assert_memory_equal(h, "070701", 6);
-		assert_int_equal(field(h, 5), 0);  /* modification time */
-		assert_int_equal(field(h, 12), 0); /* checksum */
+		assert_int_equal(field(h, 5), 0);  /* the modification time is always 0 */
+		assert_int_equal(field(h, 12), 0); /* the checksum is always 0 */
 		size_t size = field(h, 6), name_len = field(h, 11);
 		size_t data = (at + 110 + name_len + 3) & ~(size_t)3;
 		assert_true(data + size <= b->len);
@@ -95,7 +95,7 @@ static void add_data(struct initramfs *w, const char *name, const char *text)
 	assert_int_equal(initramfs_data(w, name, ATTR(.mode = 0644), &data), 0);
 }
 
-/* The smallest entry: it has a name and no data. */
+/* Adds the smallest entry, which has a name and no data. */
 static int add_fifo(struct initramfs *w, const char *name)
 {
 	return initramfs_node(w, name, ATTR(.mode = S_IFIFO | 0644), 0, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The order in which kernel modules are loaded. The texts are made up, some of them broken; a
- * distribution's own modules.dep is compared with what modprobe(8) says.
+ * Tests the order in which kernel modules are loaded. The texts are made up, and some are
+ * malformed; a distribution's own modules.dep is compared with the answer of modprobe(8).
  */
 #include <glob.h>
 #include <setjmp.h>
@@ -30,7 +30,7 @@ static int parse(struct arena *a, const char *dep, const char *builtin, const st
 	return modules_parse(a, &d, &b, "/lib/modules/6.1", ret);
 }
 
-/* Resolves up to three modules. Returns the paths joined by blanks, or the error's message. */
+/* Resolves up to three modules. *ret is the paths, joined by blanks, or the error's message. */
 static int resolve(
 	struct arena *a, const struct modules *m, const char *const wanted[3], struct strbuf *ret)
 {
@@ -274,8 +274,8 @@ static void ask_modprobe(const char *dir, const char *name, struct strbuf *ret)
 	FILE *out;
 
 	/*
-	 * With -C /dev/null modprobe reads no soft dependencies from /etc. The copy of the tree
-	 * leaves out the kernel's own ones.
+	 * modprobe must use no soft dependencies: -C /dev/null ignores those in /etc, and the copy
+	 * of the tree leaves out the kernel's own.
 	 */
 	assert_non_null(mkdtemp(base));
 	snprintf(command, sizeof(command),
@@ -310,7 +310,7 @@ static void compare_with_modprobe(struct arena *a, const struct modules *m, cons
 	}
 }
 
-/* Every module of a distribution's kernel can be resolved, and its files exist. */
+/* Checks that every module of a distribution's kernel can be resolved, and that the files exist. */
 static void check_real(const char *dir)
 {
 	_cleanup_fd_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a guest that an attacker controls may send as its agent. The test plays the guest at one end
- * of the agent's stream, and the runtime at one end of the channel. Also what the runtime is told
- * about a machine that failed. tests/vm has the same with a real guest, and bytes that are no
- * message at all.
+ * Tests the monitor against a guest that an attacker controls and that sends anything as its agent,
+ * and tests what the monitor reports about a machine that failed. The test plays the guest at one
+ * end of the agent's stream, and the runtime at one end of the channel. tests/vm does the same with
+ * a real guest, and with bytes that are no message at all.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -75,7 +75,10 @@ static void tear_down(struct rig *g)
 	free(g->m);
 }
 
-/* Hands these bytes to the monitor's loop. Returns 0, or the error that ends the machine. */
+/*
+ * Gives these bytes to the monitor's loop as if the guest had sent them. Returns 0, or the error
+ * that ends the machine.
+ */
 static int feed(struct rig *g, const void *bytes, size_t len)
 {
 	assert_int_equal(write(g->guest, bytes, len), len);
@@ -103,8 +106,8 @@ static int say(struct rig *g, const char *json)
 }
 
 /*
- * Hands over the messages in turn. The last one must end the machine with an error that contains
- * this text.
+ * Gives the messages to the monitor one after the other, and checks that the last one ends the
+ * machine with an error that contains this text.
  */
 static void ends(const char *const *json, const char *said)
 {
@@ -145,7 +148,7 @@ static void malformed(void **state)
 	ENDS("malformed \"exited\"", "{\"type\":\"exited\",\"process\":0}");
 	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":0}");
 	ENDS("malformed \"failed\"", "{\"type\":\"failed\",\"process\":0,\"errno\":-5}");
-	/* These are control sequences that a terminal would obey. */
+	/* The messages have control sequences that a terminal would obey. */
 	ENDS("?[2Jcleared", "{\"type\":\"failed\",\"process\":0,\"errno\":22,"
 			    "\"message\":\"\\u001b[2Jcleared\"}");
 }
@@ -180,7 +183,7 @@ static void barrier(void **state)
 	tear_down(&g);
 }
 
-/* Messages about processes and requests that do not exist are ignored. */
+/* Checks that messages about processes and requests that do not exist are ignored. */
 static void messages_for_nobody(void **state)
 {
 	struct rig g;
@@ -197,7 +200,10 @@ static void messages_for_nobody(void **state)
 }
 
 /* The message about a machine that failed. */
-/* Reads the next message that the monitor sends to the guest, but not its blob. Returns 0: none. */
+/*
+ * Reads the next message that the monitor sends to the guest, but not its blob. Returns 0 if there
+ * is none.
+ */
 static int next_message(struct rig *g, struct agent_reader *reader, struct agent_frame *ret)
 {
 	char byte;
@@ -207,7 +213,10 @@ static int next_message(struct rig *g, struct agent_reader *reader, struct agent
 	return agent_reader_next(reader, ret);
 }
 
-/* The host's hooks may have secrets in their environment, and the guest may be hostile. */
+/*
+ * Checks that the guest does not get the host's hooks, because their environment may have secrets
+ * and the guest may be hostile.
+ */
 static void hosts_hooks_are_not_told(void **state)
 {
 	static const char config[] =
@@ -246,7 +255,10 @@ static void the_time_is_told_after_hello(void **state)
 	clock_tell(g.m);
 	assert_int_equal(next_message(&g, &reader, &(struct agent_frame){0}), 0);
 	assert_int_equal(say(&g, HELLO), 0);
-	/* The kernel has not cancelled the timer, and a read must not block the monitor. */
+	/*
+	 * The kernel has not cancelled the timer, so a read would block; the monitor must not
+	 * block.
+	 */
 	clock_changed(g.m);
 	for (int i = 0; i < 2; i++) {
 		_cleanup_agent_frame_ struct agent_frame f = {0};
@@ -273,7 +285,7 @@ static void last_words(void **state)
 	g.args.machine = &machine;
 	assert_int_equal(monitor_last_words(g.m, err_set(EIO, "it failed")), -EIO);
 	assert_string_equal(err_msg(), "it failed; the guest said nothing");
-	/* The message has the reason of a kernel panic, and not where in the kernel it happened. */
+	/* The message must have the reason of a kernel panic, and not the place in the kernel. */
 	g.m->log_len = strlen(said);
 	memcpy(g.m->log, said, g.m->log_len);
 	assert_int_equal(monitor_last_words(g.m, err_set(EIO, "it failed")), -EIO);

@@ -33,7 +33,10 @@ static void host_untouched(struct box *b)
 	EXPECT(entries(HOSTDIR) == 0);
 }
 
-/* CVE-2019-18837: creating a mount point follows a symbolic link of the root file system. */
+/*
+ * CVE-2019-18837: a symbolic link in the root file system leads the creation of a mount point to
+ * the host.
+ */
 static void link_prepare(struct box *b)
 {
 	box_write(BOX "/source", "from the host");
@@ -73,7 +76,9 @@ static void link_init(struct box *b)
 BOX_TEST(dangling_links, .prepare = link_prepare, .host = link_host, .init = link_init,
 	.check = host_untouched)
 
-/* CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: /proc and /sys as symbolic links.
+/*
+ * CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: /proc and /sys are symbolic
+ * links.
  */
 static void proc_link_prepare(struct box *b)
 {
@@ -95,7 +100,7 @@ static void proc_link_init(struct box *b)
 
 BOX_TEST(proc_links, .prepare = proc_link_prepare, .init = proc_link_init, .check = host_untouched)
 
-/* CVE-2019-16884: something that is not a procfs on /proc, or beneath it. */
+/* CVE-2019-16884: a file system other than procfs is mounted on /proc or beneath it. */
 static void proc_cover_prepare(struct box *b)
 {
 	EXPECT(symlink("/proc/self/attr", ROOTFS "/way") == 0);
@@ -138,8 +143,8 @@ BOX_TEST(proc_covers, .prepare = proc_cover_prepare, .host = proc_cover_host,
 	.init = proc_cover_init, .check = host_untouched)
 
 /*
- * CVE-2021-30465, CVE-2024-45310: a directory of a shared volume is swapped for a link out of the
- * root while the mount point is made. 10,000 tries, or 3 seconds.
+ * CVE-2021-30465, CVE-2024-45310: an attacker replaces a directory of a shared volume by a link to
+ * the host while INIT makes the mount point. The test tries 10,000 times, or for 3 seconds.
  */
 static void race_prepare(struct box *b)
 {
@@ -229,7 +234,7 @@ static void cgroup_host_init(struct box *b)
 	EXPECT(box_new(b, "cgroup", "/sys/fs/cgroup", OPTS("ro", "nosuid", "noexec", "nodev")) >=
 		0);
 	EXPECT(!can_make(ROOTFS "/sys/fs/cgroup/caisson-escape"));
-	/* Without "ro" it is writable, as any mount is and as with runc and crun. */
+	/* Without the option "ro" the cgroup mount is writable, as with runc and crun. */
 	EXPECT(box_new(b, "cgroup", "/cg", NULL) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/cg"), " rw,"));
 }
@@ -249,8 +254,8 @@ BOX_TEST(cgroup_with_ns, .init = cgroup_ns_init, .flags = CLONE_NEWCGROUP)
 BOX_TEST(cgroup_with_ns_userns, .init = cgroup_ns_init, .flags = CLONE_NEWCGROUP | CLONE_NEWUSER)
 
 /*
- * CVE-2025-31133, CVE-2025-62161: paths are masked with the container's own /dev/null, which may be
- * something else than the null device.
+ * CVE-2025-31133, CVE-2025-62161: INIT masks paths with the container's own /dev/null, which the
+ * container may have replaced by something else.
  */
 static void mask_prepare(struct box *b)
 {
@@ -298,7 +303,9 @@ BOX_TEST(mask_null, .prepare = mask_prepare, .init = mask_init, .check = host_un
 BOX_TEST(mask_null_userns, .prepare = mask_prepare, .init = mask_init, .check = host_untouched,
 	.flags = CLONE_NEWUSER)
 
-/* CVE-2025-52565: /dev/pts, its ptmx or /dev/console is replaced by something else. */
+/*
+ * CVE-2025-52565: the container has replaced /dev/pts, its ptmx or /dev/console by something else.
+ */
 static void console_prepare(struct box *b)
 {
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0 && mkdir(ROOTFS "/dev/pts", 0755) == 0);

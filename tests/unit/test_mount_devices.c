@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the mount steps of the container's first process (INIT) do with devices and the console,
- * read back from the kernel.
+ * Tests how the mount steps of the container's first process (INIT) make devices and the console;
+ * the kernel says whether they are right.
  */
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -10,7 +10,7 @@
 
 #include "unit/rig/box.h"
 
-/* Device nodes and links. */
+/* Prepares a test of device nodes and links. */
 static void device_prepare(struct box *b)
 {
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0);
@@ -65,7 +65,7 @@ static void device_init(struct box *b)
 
 BOX_TEST(devices, .prepare = device_prepare, .host = device_host, .init = device_init)
 
-/* In a user namespace no device node can be made, so the host's node is bound. */
+/* In a user namespace INIT cannot make device nodes, so it must bind the host's nodes. */
 static void no_mknod_init(struct box *b)
 {
 	struct spec_device d = {.path = "/etc/null", .type = 'c', .major = 1, .minor = 3};
@@ -82,7 +82,7 @@ static void no_mknod_init(struct box *b)
 
 BOX_TEST(no_mknod, .init = no_mknod_init, .flags = CLONE_NEWUSER)
 
-/* The container's terminal, made when /dev is already read-only. */
+/* INIT must be able to make the container's terminal when /dev is already read-only. */
 static void console_init(struct box *b)
 {
 	struct winsize size;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the mount steps of the container's first process (INIT) do, read back from the kernel:
- * mountinfo, statx, the terminal.
+ * Tests the mount steps of the container's first process (INIT). The results are read from the
+ * kernel: mountinfo, statx, the terminal.
  */
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -40,7 +40,7 @@ static void test_clean_path(void **state)
 	assert_int_equal(mnt_clean_path(longest, got), 0);
 }
 
-/* The mounts of an ordinary config.json, with masked and read-only paths. */
+/* Executes the mounts of an ordinary config.json, with masked and read-only paths. */
 static void ordinary_init(struct box *b)
 {
 	struct spec_device tty = {.path = "/dev/tty", .type = 'c', .major = 5, .minor = 0};
@@ -113,8 +113,8 @@ static void sysfs_init(struct box *b)
 BOX_TEST(userns_limits, .init = sysfs_init, .flags = CLONE_NEWUSER)
 
 /*
- * Bind mounts: their attributes, recursion and types of targets, and that attributes which no
- * option names stay as they are.
+ * Tests bind mounts: their attributes, recursion, and types of targets. Attributes that no option
+ * names must stay as they are.
  */
 static const char *const bind_opts[] = {"rbind", "ro", "nosuid", "noatime", NULL};
 static const char *const rro_opts[] = {"rbind", "rro", "rnodev", NULL};
@@ -178,8 +178,8 @@ static void bind_init(struct box *b)
 BOX_TEST(binds, .prepare = bind_prepare, .host = bind_host, .init = bind_init)
 
 /*
- * Flags are locked if the mount comes from outside of the user namespace. They are kept, and an
- * option that would clear one is an error.
+ * The kernel locks the flags of a mount that comes from outside of the user namespace. INIT must
+ * keep such flags, and report an option that would clear one.
  */
 static void locked_init(struct box *b)
 {
@@ -189,7 +189,7 @@ static void locked_init(struct box *b)
 	box_attach(b);
 	keep = box_entry(b, "bind", "/keep", OPTS("bind", "nosuid"));
 	clear = box_entry(b, "bind", "/clear", OPTS("bind", "rw"));
-	/* For an ordinary user, INIT itself copies the mounts. */
+	/* For an ordinary user INIT itself, and not the host, copies the mounts. */
 	s.slot = 1;
 	EXPECT(step_open(&b->c, &s) >= 0);
 	s.slot = 2;
@@ -205,8 +205,8 @@ static void locked_init(struct box *b)
 BOX_TEST(locked_flags, .prepare = bind_prepare, .init = locked_init, .flags = CLONE_NEWUSER)
 
 /*
- * Propagation: by default mounts of the host appear in the container, and mounts of the container
- * do not appear on the host.
+ * Tests propagation: by default mounts of the host appear in the container, and mounts of the
+ * container do not appear on the host.
  */
 static const char *const shared_opts[] = {"bind", "rshared", NULL};
 static const char *const private_opts[] = {"bind", "rprivate", NULL};
@@ -267,7 +267,7 @@ BOX_TEST(propagation_shared_root, .prepare = propagation_prepare, .host = propag
 	.init = propagation_init, .check = propagation_check,
 	.root_propagation = MS_SHARED | MS_REC)
 
-/* tmpcopyup, also with read-only mounts, which become read-only only after the copy. */
+/* Tests tmpcopyup, also of mounts that become read-only only after the copy. */
 static void copyup_prepare(struct box *b)
 {
 	struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = 2000}};
@@ -381,7 +381,7 @@ static void options_init(struct box *b)
 
 BOX_TEST(options, .prepare = options_prepare, .init = options_init)
 
-/* Id-mapped bind mounts: the owner of a file on disk, and its owner in the container. */
+/* Tests id-mapped bind mounts: the owner of a file on disk, and its owner in the container. */
 static const char *const idmap_opts[] = {"bind", "idmap", NULL};
 static bool idmapped;
 
@@ -423,7 +423,7 @@ static void idmap_init(struct box *b)
 BOX_TEST(idmap, .prepare = bind_prepare, .host = idmap_host, .init = idmap_init)
 
 /*
- * Errors about sources that do not exist. They avoid the words that engines read as "command not
+ * Checks that errors about missing sources avoid the words that engines read as "command not
  * found".
  */
 static void sources_host(struct box *b)
@@ -441,7 +441,10 @@ static void sources_host(struct box *b)
 
 BOX_TEST(sources, .prepare = bind_prepare, .host = sources_host, .init = box_attach)
 
-/* With --no-pivot the new root is moved, and the host's procfs and sysfs must be out of reach. */
+/*
+ * With --no-pivot INIT moves the new root over "/", and the host's procfs and sysfs must then be
+ * out of reach.
+ */
 static void no_pivot_init(struct box *b)
 {
 	box_attach(b);
@@ -456,8 +459,8 @@ static void no_pivot_init(struct box *b)
 BOX_TEST(no_pivot, .init = no_pivot_init, .flags = CLONE_NEWPID)
 
 /*
- * The root of the user namespace may not search the directories above its root file system. It must
- * get there all the same.
+ * The root user of the namespace may not search the directories above its root file system, but
+ * INIT must reach the root file system.
  */
 static void unreachable_host(struct box *b)
 {

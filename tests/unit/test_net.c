@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * netsetup/ against the kernel, in two new network namespaces that stand for the host's and the
- * container's. The tests check what the library did with libc and ioctls, not with the library
+ * Tests netsetup/ on this machine's kernel, in two new network namespaces that stand for the host's
+ * and the container's. The tests look at the results with libc and ioctls, not with netsetup/
  * itself. They need root.
  */
 #include <setjmp.h>
@@ -24,7 +24,7 @@
 #include "netsetup/rtnl/netlink.h"
 #include "unit/rig/net.h"
 
-/* Makes a veth pair, of which one end is called `name` and the other `peer`. */
+/* Makes a veth pair: one end is called `name`, the other `peer`. */
 static void add_veth(const char *name, const char *peer)
 {
 	_cleanup_nl_ struct nl nl = NL_INIT;
@@ -154,7 +154,7 @@ static void make_h0(void)
 	add_veth("h0", "p0");
 	ask(SIOCSIFMTU, "h0", &req);
 	memcpy(req.ifr_hwaddr.sa_data, "\x02\x11\x22\x33\x44\x55", 6);
-	req.ifr_hwaddr.sa_family = 1; /* ARPHRD_ETHER */
+	req.ifr_hwaddr.sa_family = 1; /* 1 is ARPHRD_ETHER */
 	ask(SIOCSIFHWADDR, "h0", &req);
 	set_up("p0");
 	set_up("h0");
@@ -209,8 +209,8 @@ static void test_move_same_name_and_down(void **state)
 }
 
 /*
- * Interfaces of the container have the moved one's old name, its index, and some of the names that
- * a template gives.
+ * Checks a move into a container that has interfaces with the moved one's old name, its index, and
+ * some of the names that a template would give.
  */
 static void test_move_among_others(void **state)
 {

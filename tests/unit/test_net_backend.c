@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network device of a vhost-user back end: how it is added to the network of the guest, and the
- * relay between QEMU and the back end.
+ * Tests the network device of a vhost-user back end: how caisson adds it to the guest's network,
+ * and the relay between QEMU and the back end.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -44,7 +44,7 @@ static const struct spec_vm_net *parse(struct arena *a, const char *value)
 	",mtu=1400,address=10.0.2.15/24,address=fd00::15/64,gateway=fe80::1,gateway=10.0.2.2," \
 	"name=net0"
 
-/* The test reads the network as the guest will read it. */
+/* Returns the network as the guest will read it: written as JSON and parsed again. */
 static struct net_config carried(struct arena *a, const struct net_config *c)
 {
 	_cleanup_json_out_ struct json_out o = {0};
@@ -151,14 +151,15 @@ static void addresses_of_its_own(void **state)
 	net_backend_mac(n, "two", two);
 	assert_memory_equal(one, again, 6);
 	assert_memory_not_equal(one, two, 6);
-	assert_int_equal(one[0] & 3, 2); /* a unicast address that is assigned locally */
+	/* the two bits say: a unicast address that is assigned locally */
+	assert_int_equal(one[0] & 3, 2);
 	net_backend_mac(parse(&a, ",mac=06:00:00:00:00:07"), "one", one);
 	assert_memory_equal(one, "\6\0\0\0\0\7", 6);
 }
 
 struct relayed {
-	int qemu, back; /* the test's ends */
-	int socks[2];   /* the relay's ends */
+	int qemu, back; /* the test's ends of the relay's sockets */
+	int socks[2];   /* the relay's ends of the sockets */
 	int stop, result;
 	char why[ERR_MAX];
 	pthread_t thread;

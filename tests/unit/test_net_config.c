@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Carrying a namespace's network into a guest: `box` is the container's namespace as an engine
- * leaves it, `guest` stands for the guest's kernel, and `peer` is the world outside. The tests
- * compare the result with ip(8) and tc(8), not with the library. They need root, except the one of
- * JSON.
+ * Tests how a namespace's network is carried into a guest. The namespace `box` is the container's,
+ * as an engine leaves it; `guest` stands for the guest's kernel, and `peer` for the outside world.
+ * The tests compare the results with ip(8) and tc(8), not with netsetup/ itself. They need root,
+ * except the test of JSON.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,7 +26,8 @@
 #include "unit/rig/net.h"
 
 /*
- * Fills the box as podman, docker and CNI do, and adds one of everything else that can be carried.
+ * Configures the namespace `box` as podman, docker and CNI do, and adds one of everything else that
+ * can be carried.
  */
 static void fill_box(const struct nets *n)
 {
@@ -80,7 +81,10 @@ static void fill_guest(void)
 		  "set x2 up");
 }
 
-/* What ip(8) shows of the carried interfaces, without states of detection and without timers. */
+/*
+ * Commands that print what ip(8) shows of the carried interfaces, without states of detection and
+ * without timers.
+ */
 static const char state_of_net[] =
 	"for d in eth0 eth1 wan.5; do ip -o link show dev $d |"
 	" sed -E 's/^[0-9]+: ([^@:]*).* mtu ([0-9]+) .*ether ([0-9a-f:]*) .*/\\1 \\2 \\3/';"
@@ -164,7 +168,7 @@ static void test_read(void **state)
 	assert_int_equal(peers, 1);
 	assert_int_equal(c.route_count, 11);
 	assert_int_equal(c.neighbour_count, 2);
-	/* An empty namespace, which is also the caller's own, has nothing to carry. */
+	/* An empty namespace, which is here the caller's own, has nothing to carry. */
 	net_namespace_enter(n->guest);
 	assert_ok(net_config_read(&a, -EBADF, &c));
 	assert_int_equal(c.interface_count + c.route_count + c.neighbour_count, 0);
@@ -356,7 +360,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_bad_json),
 	};
 
-	if (argc > 1) /* a pattern of test names, because the test host is slow */
+	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);
 }

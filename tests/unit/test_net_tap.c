@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A tap that takes over the traffic of a container's network interface. The test plays the guest
- * and answers pings. Needs root.
+ * Tests a tap that takes over the traffic of a container's network interface. The test plays the
+ * guest and answers pings. It needs root.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,7 +55,8 @@ static void send_frame(int tap, struct frame *f, size_t len)
 }
 
 /*
- * Handles a frame as a guest does: answers ARP, and answers pings with the test's own time to live.
+ * Handles a frame as a guest does: answers ARP, and answers pings with a time to live of the test's
+ * own.
  */
 static void answer(int tap)
 {
@@ -192,7 +193,9 @@ static void test_tap(void **state)
 	assert_ok(net_tap_close(&t)); /* closing it again does nothing */
 }
 
-/* A monitor that was killed has left its redirection to a tap that no longer exists. */
+/*
+ * Checks that a redirection to a tap that no longer exists, left by a killed monitor, is replaced.
+ */
 static void test_stale_redirection(void **state)
 {
 	struct nets *n = nets_of(state);
@@ -217,7 +220,7 @@ static void test_stale_redirection(void **state)
 	assert_int_equal(ping(n, -1), 64);
 }
 
-/* A qdisc that was there before stays, with its filters. */
+/* Checks that a qdisc that was there before stays, with its filters. */
 static void test_foreign_qdisc(void **state)
 {
 	struct nets *n = nets_of(state);
@@ -282,7 +285,7 @@ int main(int argc, char **argv)
 		IN_NETS(test_tap_errors),
 	};
 
-	if (argc > 1) /* a pattern of test names, because the test host is slow */
+	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("net_config", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Netlink messages: replies that the kernel sends, and replies that are damaged. */
+/* Tests the reader of netlink messages with replies that the kernel sends and with damaged ones. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -60,7 +60,7 @@ static void test_replies(void **state)
 	struct reply m = error_reply();
 
 	assert_error(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM, "(hello there)");
-	/* the answer to another request */
+	/* an answer to another request is skipped */
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 8, NULL, NULL), 0);
 	m.error = 0;
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), 1);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Digests, manifests, indexes, image configurations, and the choice of a platform. */
+/*
+ * Tests the parsers of digests, manifests, indexes and image configurations, and the choice of a
+ * platform.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -128,7 +131,7 @@ static void test_bad_documents(void **state)
 	refuse("{\"schemaVersion\":2,\"schemaVersion\":2}", NULL, "given twice");
 }
 
-/* Fills a text with n times a piece. */
+/* Returns the text: head, n times piece, tail. */
 static char *repeat(const char *head, const char *piece, size_t n, const char *tail)
 {
 	size_t len = strlen(piece);
@@ -160,7 +163,7 @@ static void test_bounds(void **state)
 	struct document d;
 
 	refuse(open, NULL, "not valid JSON");
-	/* Nothing is kept of an unknown member that is nested so deeply. */
+	/* An unknown member may be nested this deeply, because nothing of it is kept. */
 	assert_int_equal(parse(&a, closed, MEDIA_OCI_INDEX, &d), 0);
 	assert_int_equal(d.nmanifests, 0);
 	refuse(commas, NULL, "values: too many");
@@ -263,7 +266,7 @@ static void test_platforms(void **state)
 	assert_int_equal(platform_parse(&a, "linux/", &p), -EINVAL);
 }
 
-/* What descriptor_write() writes is parsed to the same again. */
+/* Checks that the parser reads back the same descriptor that descriptor_write() has written. */
 static void test_descriptor_written(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The store: blobs, tags, the collection of garbage, beside other writers and after cut ones. */
+/*
+ * Tests the image store: blobs, tags and garbage collection, with other writers at the same time
+ * and after writers that were killed.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -99,7 +102,7 @@ static void test_wrong_blobs(void **state)
 	assert_true(is_there(b, partial));
 }
 
-/* A writer that is killed leaves its bytes; the next one goes on behind them. */
+/* Checks that the bytes of a killed writer stay, and that the next writer continues behind them. */
 static void test_resume(void **state)
 {
 	struct box *b = *state;
@@ -111,7 +114,7 @@ static void test_resume(void **state)
 	if (child == 0) {
 		if (blob_begin(&b->s, &d, 5, &w) < 0 || blob_write(&w, "hel", 3) < 0)
 			_exit(1);
-		_exit(0); /* as after kill -9: nothing is closed in order */
+		_exit(0); /* ends as if by kill -9, without closing anything */
 	}
 	int status;
 	assert_int_equal(waitpid(child, &status, 0), child);
@@ -121,7 +124,7 @@ static void test_resume(void **state)
 	assert_int_equal(blob_begin(&b->s, &d, 5, &other), -EBUSY);
 	assert_int_equal(blob_write(&w, "lo", 2), 0);
 	assert_int_equal(blob_finish(&w, NULL, NULL), 0);
-	/* And a server that sends from the beginning again. */
+	/* A server may also send the blob from its beginning again. */
 	digest_text_of("world", &d);
 	assert_int_equal(blob_begin(&b->s, &d, 5, &w), 0);
 	assert_int_equal(blob_write(&w, "wo", 2), 0);
@@ -189,7 +192,10 @@ static void test_gc(void **state)
 	add_image(b, "two", &two);
 	add_text(b, "stray", &stray);
 	assert_int_equal(store_untag(&b->s, "two"), 0);
-	/* Another process may be about to tag what looks unused. */
+	/*
+	 * Blobs that look unused stay while another process has the store open, because it may be
+	 * about to tag them.
+	 */
 	assert_int_equal(store_open(&other, b->path, STORE_SYNC), 0);
 	assert_int_equal(store_gc(&b->s, &freed), -EBUSY);
 	assert_int_equal(store_has_blob(&b->s, &stray.digest, stray.size), 1);
@@ -201,7 +207,10 @@ static void test_gc(void **state)
 	assert_int_equal(store_has_blob(&b->s, &one.digest, one.size), 1);
 }
 
-/* What a damaged manifest leads to is unknown: then nothing may go. */
+/*
+ * Checks that nothing is collected if a manifest is damaged, because the blobs that it refers to
+ * are unknown.
+ */
 static void test_gc_stops_at_damage(void **state)
 {
 	struct box *b = *state;
@@ -222,7 +231,7 @@ static void test_gc_stops_at_damage(void **state)
 	assert_int_equal(store_has_blob(&b->s, &stray.digest, stray.size), 1);
 }
 
-/* Twenty processes set a tag each, at once: none is lost. */
+/* Checks that no tag is lost if twenty processes set one tag each at the same time. */
 static void test_concurrent_tags(void **state)
 {
 	struct box *b = *state;

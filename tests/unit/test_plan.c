@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Golden plans. tests/golden/NAME.json is a config.json, and NAME.plan is what `caisson plan`
- * prints of it under the facts in the table below. After an intended change run UPDATE_GOLDEN=1
- * meson test plan and read the difference.
+ * Compares plans with golden files. tests/golden/NAME.json is a config.json, and NAME.plan is the
+ * output of `caisson plan` for it, under the facts in the table below. After an intended change run
+ * UPDATE_GOLDEN=1 meson test plan and read the difference.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -99,8 +99,8 @@ static void test_exec(void **state)
 }
 
 /*
- * In any order of the steps, each side meets the barriers that the other awaits, and each slot is
- * opened before it is used.
+ * Checks that in every order of the steps each side reaches the barriers that the other waits for,
+ * and that each slot is opened before it is used.
  */
 static void test_slots(void **state)
 {
@@ -163,7 +163,7 @@ static void test_refused(void **state)
 	"{\"type\":\"mount\"},{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},{\"type\":" \
 	"\"network\"}"
 
-/* What a microVM can't do is refused by name. */
+/* Checks that the plan refuses what a microVM cannot do, and names it. */
 static void test_refused_in_a_vm(void **state)
 {
 	const struct plan_env vm = {FACTS, .isolation = PLAN_VM};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A plan as bytes. Each golden configuration's plan is written and read, and must then print as
- * before and write the same bytes again. Then every byte of an image is changed in turn: reading it
- * must fail, or give a plan that can be printed.
+ * Tests plans as bytes. Each golden configuration's plan is written and read, and must then print
+ * as before and write the same bytes again. Then every byte of an image is changed in turn: reading
+ * it must fail, or give a plan that can be printed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,7 +48,7 @@ static struct plan build(struct arena *a, const char *name, enum plan_isolation 
 	return chosen;
 }
 
-/* As mmap(2) would give it: aligned, and ours to write to. */
+/* Returns a copy of the bytes that is aligned and writable, as mmap(2) would give it. */
 static void *copy_of(const struct strbuf *b)
 {
 	void *bytes = aligned_alloc(8, (b->len + 7) & ~(size_t)7);
@@ -106,8 +106,8 @@ static void test_plans_survive(void **state)
 }
 
 /*
- * Ten steps point to the process object. The image has it twice: CONSOLE has a copy of its own,
- * with the size of the caller's terminal.
+ * Checks that shared objects are written once. Ten steps point to the process object, but the image
+ * has it only twice, because CONSOLE has a copy of its own, with the size of the caller's terminal.
  */
 static void test_shared_objects_are_written_once(void **state)
 {
@@ -176,7 +176,9 @@ static void test_another_build_is_refused(void **state)
 	assert_non_null(strstr(err_msg(), "another build"));
 }
 
-/* One byte at a time takes other values; what is still accepted must be safe to use. */
+/*
+ * Changes one byte at a time to other values. An image that is still accepted must be safe to use.
+ */
 static void test_changed_bytes(void **state)
 {
 	static const unsigned char values[] = {0x01, 0x80, 0xff};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What `ps` prints of a text of /proc/PID/stat; tests/cli/test_lifecycle.py compares it with
- * ps(1).
+ * Tests what `caisson ps` prints for a text of /proc/PID/stat; tests/cli/test_lifecycle.py compares
+ * its output with ps(1).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,10 +12,10 @@
 
 #include "cmd/ps_table.h"
 
-/* The 22 fields of a process that started 1000 s after the boot. */
+/* Parses the 22 fields of a process that started 1000 s after the boot. */
 static int parse(const char *name, char state, int tty, unsigned ticks, struct ps_row *row)
 {
-	/* 2000 s after the boot, on 1 January 2020 */
+	/* the time is 2000 s after the boot, on 1 January 2020 */
 	const struct ps_clock clock = {.now = 157783680000, .up = 200000};
 	char text[256], *ret_name, ret_state;
 
@@ -37,11 +37,11 @@ static void test_fields(void **state)
 	assert_int_equal(parse("sleep", 'S', 0, 0, &row), 0);
 	assert_int_equal(row.pid, 1234);
 	assert_int_equal(row.ppid, 1);
-	assert_int_equal(row.start, 1577835800); /* 1000 s before */
+	assert_int_equal(row.start, 1577835800); /* 1000 s before now */
 	assert_int_equal(row.seconds, 0);
 	assert_int_equal(row.cpu, 0);
 	assert_string_equal(row.tty, "?");
-	/* Names are what the process likes, also what looks like the rest of the line. */
+	/* A process may choose any name, even one that looks like the rest of the line. */
 	assert_int_equal(parse(") R 9 9 (a b", 'Z', 0, 0, &row), 0);
 	assert_int_equal(row.ppid, 1);
 }
@@ -50,10 +50,11 @@ static void test_processor_time(void **state)
 {
 	struct ps_row row;
 
-	assert_int_equal(parse("a", 'R', 0, 50000, &row), 0); /* 500 of 1000 seconds */
+	assert_int_equal(parse("a", 'R', 0, 50000, &row), 0); /* CPU time: 500 of 1000 seconds */
 	assert_int_equal(row.cpu, 50);
 	assert_int_equal(row.seconds, 500);
-	assert_int_equal(parse("a", 'R', 0, 400000, &row), 0); /* threads on four processors */
+	/* CPU time of threads on four processors */
+	assert_int_equal(parse("a", 'R', 0, 400000, &row), 0);
 	assert_int_equal(row.cpu, 99);
 }
 

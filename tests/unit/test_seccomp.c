@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Compiled filters, judged by an interpreter of classic BPF (rig/seccomp.c), which can ask what a
- * program decides about any call on any architecture.
+ * Tests compiled seccomp filters with an interpreter of classic BPF (rig/seccomp.c), which tells
+ * what a program decides about any call on any architecture.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,7 +49,7 @@ static void test_allow_list(void **state)
 	assert_int_equal(decision(&p, "reboot", 0), SECCOMP_RET_KILL_PROCESS);
 	assert_int_equal(decision(&p, "mount", 0), SECCOMP_RET_ERRNO | EPERM);
 	assert_int_equal(decision(&p, "unlink", 0), SECCOMP_RET_ERRNO | EPERM);
-	/* This architecture is not in the profile. */
+	/* A call on an architecture that is not in the profile kills the thread. */
 	assert_int_equal(run_program(&p, SCMP_ARCH_S390X, 3, NULL), SECCOMP_RET_KILL_THREAD);
 }
 
@@ -79,13 +79,13 @@ static void test_arguments(void **state)
 	assert_int_equal(decision(&p, "clone", CLONE_NEWUSER), no);
 	assert_int_equal(decision(&p, "socket", 2), yes);
 	assert_int_equal(decision(&p, "socket", 40), no);
-	/* All comparisons of different arguments must hold. */
+	/* Comparisons of different arguments must all hold. */
 	int nr = seccomp_syscall_resolve_name("ioctl");
 	assert_int_equal(
 		run_program(&p, seccomp_arch_native(), nr, (const uint64_t[6]){1, 6}), yes);
 	assert_int_equal(run_program(&p, seccomp_arch_native(), nr, (const uint64_t[6]){1, 5}), no);
 	assert_int_equal(run_program(&p, seccomp_arch_native(), nr, (const uint64_t[6]){2, 6}), no);
-	/* Of several comparisons of one argument, one must hold. */
+	/* If there are several comparisons of one argument, one of them must hold. */
 	assert_int_equal(decision(&p, "personality", 0), yes);
 	assert_int_equal(decision(&p, "personality", 8), yes);
 	assert_int_equal(decision(&p, "personality", 1), no);
@@ -103,7 +103,7 @@ static void test_architectures(void **state)
 	struct spec_seccomp s = PROFILE(EPERM_DEFAULT, rules);
 	const uint32_t allow = SECCOMP_RET_ALLOW, eperm = SECCOMP_RET_ERRNO | EPERM,
 		       enosys = SECCOMP_RET_ERRNO | ENOSYS, kill = SECCOMP_RET_KILL_THREAD;
-	const int x32 = 0x40000000, last = 437; /* openat2 */
+	const int x32 = 0x40000000, last = 437; /* 437 is openat2 */
 	struct program p;
 
 	s.architectures = archs;
@@ -116,8 +116,8 @@ static void test_architectures(void **state)
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86, 10, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32 | 87, NULL), eperm);
 	/*
-	 * Calls up to the newest one that the profile names get the default action. Newer ones are
-	 * "not implemented".
+	 * Calls up to the newest one that the profile names get the default action. Newer ones get
+	 * ENOSYS.
 	 */
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last - 1, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last, NULL), allow);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The cache of compiled seccomp filters: hits, misses, damaged files, and what it saves. */
+/*
+ * Tests the cache of compiled seccomp filters: hits, misses, damaged files, and the time that it
+ * saves.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,8 +23,8 @@
 #include "unit/rig/seccomp.h"
 
 /*
- * A profile as large as those of engines: nearly every system call, on three architectures, some
- * with arguments.
+ * A profile as large as those of engines: it names nearly every system call, on three
+ * architectures, some with arguments.
  */
 struct big {
 	const char *names[512];
@@ -97,7 +100,10 @@ static void cache_file(char *ret, size_t size)
 	assert_int_equal(n, 1);
 }
 
-/* The compiler returns the file if it was in the cache, and a memfd if it was not. */
+/*
+ * Returns whether the compiler has found the filter in the cache: it then returns the cache's file,
+ * otherwise a memfd.
+ */
 static bool is_hit(int fd)
 {
 	char link[64], target[256] = "";
@@ -167,7 +173,7 @@ static void test_cache(void **state)
 		expect(s, false, &want);
 		expect(s, true, &want);
 	}
-	/* A file that others may write to, a symbolic link and a FIFO are not used. */
+	/* A file that others may write to is not used, nor are a symbolic link and a FIFO. */
 	assert_int_equal(chmod(path, 0620), 0);
 	expect(s, false, &want);
 	char moved[600];
@@ -188,8 +194,8 @@ static void test_cache(void **state)
 }
 
 /*
- * The file has the right name and is intact, but holds another profile. A collision of the hash
- * would look like this.
+ * Checks that an intact file with the right name and another profile's filter is not used. A
+ * collision of the hash would cause it.
  */
 static void test_cache_collision(void **state)
 {

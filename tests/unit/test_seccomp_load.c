@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Seccomp filters that are loaded in a forked child: what its system calls then do. */
+/* Tests seccomp filters by loading them in a forked child and making system calls there. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +25,7 @@
 #include "unit/rig/child.h"
 #include "unit/rig/seccomp.h"
 
-/* Loads the profile in this process, as the container's first process does. */
+/* Loads the profile into this process, as the container's first process does. */
 static int load(const struct spec_seccomp *s, struct step_ctx *c, struct step step)
 {
 	int fd = seccomp_compile(s, -EBADF);
@@ -115,8 +115,7 @@ static void drops_what_was_kept(void)
 }
 
 /*
- * The filter denies capset(2). It can be loaded all the same, and then execve(2) drops the
- * capabilities.
+ * Checks that a filter can be loaded that denies capset(2); execve(2) then drops the capabilities.
  */
 static void drop_is_denied(void)
 {
@@ -154,8 +153,8 @@ static int send_over(void *data, const char *what, int fd)
 
 static void ask_the_agent(int sock)
 {
+	/* The process sends the listener itself with sendmsg(2), of which the filter notifies too. */
 	const struct spec_seccomp_rule rules[] = {
-		/* Of sendmsg too, by which the listener itself is handed over. */
 		{.names = NAMES("getppid", "sendmsg"), .action = SCMP_ACT_NOTIFY}};
 	struct spec_seccomp s = PROFILE(SCMP_ACT_ALLOW, rules);
 	struct step_ctx c = {.peer = {.data = &sock, .send_fd = send_over}};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The interpreter of system call filters, against the kernel: each program is loaded in a child,
- * which makes a call whose answer the filter decides, and the interpreter has to say the same.
+ * Compares the interpreter of system call filters with the kernel: each program is loaded in a
+ * child, which makes a system call that the filter decides, and the interpreter must give the same
+ * answer.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,8 +29,8 @@
 #define LENGTH_MAX 16
 
 /*
- * What the kernel answers to getpriority(a, b) under the program, as SECCOMP_RET_ERRNO with an
- * errno, or SECCOMP_RET_ALLOW; another call is never looked at.
+ * Returns the kernel's answer to getpriority(a, b) under the program: SECCOMP_RET_ERRNO with an
+ * errno, or SECCOMP_RET_ALLOW. The filter sees no other call.
  */
 static uint32_t ask_kernel(const struct sock_filter *f, size_t n, const struct seccomp_data *d)
 {
@@ -58,7 +59,10 @@ static uint32_t ask_kernel(const struct sock_filter *f, size_t n, const struct s
 				   : SECCOMP_RET_ALLOW;
 }
 
-/* The last instruction answers with A; this makes an errno of 1 to 127 of whatever A is. */
+/*
+ * Instructions that turn any value of A into an errno from 1 to 127 and return it, so that the
+ * kernel's answer shows the value.
+ */
 static const struct sock_filter to_errno[] = {
 	BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x3f),
 	BPF_STMT(BPF_ALU | BPF_OR | BPF_K, SECCOMP_RET_ERRNO | 0x40),
@@ -96,7 +100,8 @@ static void test_arithmetic(void **state)
 			LOAD(ARG(0)), BPF_STMT(BPF_ALU | ops[i] | BPF_X, 0)};
 		compare(by_constant, ARRAY_SIZE(by_constant));
 		/*
-		 * The kernel ends a filter that divides by 0; the pairs have 0 in the second place.
+		 * The pairs have a 0 as the second value, and the kernel ends a filter that divides
+		 * by 0.
 		 */
 		if (ops[i] != BPF_DIV)
 			compare(by_x, ARRAY_SIZE(by_x));
@@ -138,7 +143,10 @@ static void test_loads(void **state)
 	compare(arch, ARRAY_SIZE(arch));
 }
 
-/* The kernel does not take such programs; the interpreter must not run out of them. */
+/*
+ * Checks that the interpreter does not run beyond the end of malformed programs, which the kernel
+ * would refuse.
+ */
 static void test_broken_programs(void **state)
 {
 	static const struct sock_filter broken[][3] = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which ids of the host the file server gets for a container's uidMappings. */
+/* Tests which ids of the host the file server gets for a container's uidMappings. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,7 +35,7 @@ static void each_id_is_itself(void **state)
 	CHECK_MAP("4294967290 4294967290 5\n", {0, 4294967290, 5});
 }
 
-/* The kernel takes 340 ranges, but less than a page of text. */
+/* Checks a long map: the kernel accepts 340 ranges, but only if the text is shorter than a page. */
 static void a_long_map_fits(void **state)
 {
 	struct spec_id_map v[340];
@@ -60,7 +60,7 @@ static void a_long_map_fits(void **state)
 		}
 		assert_true(v[i].host_id >= at);
 	}
-	/* The largest gaps stay. */
+	/* Ranges are joined across the smallest gaps, so the largest gaps must remain. */
 	assert_true(at == v[ARRAY_SIZE(v) - 1].host_id && covered == 1);
 }
 

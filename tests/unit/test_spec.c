@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What spec_parse() makes of spec_full.json, which has every property. */
+/* Tests the result of spec_parse() for spec_full.json, which has every property. */
 // clang-format off
 #include <stdarg.h>
 #include <stddef.h>
@@ -200,7 +200,7 @@ static void test_devices(void **state)
 	assert_int_equal(d[0].type, 'c');
 	assert_int_equal(d[0].major, 10);
 	assert_int_equal(d[0].minor, 229);
-	assert_int_equal(d[0].file_mode.v, 0666); /* without S_IFCHR */
+	assert_int_equal(d[0].file_mode.v, 0666); /* S_IFCHR is removed */
 	assert_int_equal(d[0].uid.v, 3);
 	assert_int_equal(d[0].gid.v, 4);
 	assert_int_equal(d[1].type, 'b');

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Documents in which several properties depend on each other, and the words of the errors. */
+/* Tests documents in which several properties depend on each other, and the texts of the errors. */
 // clang-format off
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a number of config.json is if it is missing, decided for each. The parsers of runc (Go) and
- * crun (libocispec) give every missing number the value 0, unless its type can say "absent" (a
+ * Tests the value of each number of config.json if it is missing. The parsers of runc (Go) and crun
+ * (libocispec) give every missing number the value 0, unless its type has a value for "absent" (a
  * pointer in Go, a flag in libocispec). Configurations rely on that, so caisson does the same even
- * if the specification calls the number required. The table must name every number that the
- * parser's own tables have, and the test compares the document without the number with the one that
- * has 0.
+ * if the specification calls the number required. The table must have every number that the
+ * parser's own tables have, and the test compares the document without the number with the document
+ * that has 0.
  */
 // clang-format off
 #include <stdarg.h>
@@ -21,9 +21,9 @@
 #include "spec/parse.h"
 
 enum missing {
-	ZERO,    /* the same as 0 */
-	ABSENT,  /* not given, which is something else than 0, or the same as a special value */
-	REFUSED, /* an error, because 0 is no value */
+	ZERO,    /* the number counts as 0 */
+	ABSENT,  /* the number counts as absent, which differs from 0 or equals a special value */
+	REFUSED, /* the document is refused, because 0 is no valid value */
 };
 
 #define RESOURCES "linux.resources."
@@ -141,7 +141,7 @@ static struct json *find(struct json *node, const char *name, size_t len)
 	return NULL;
 }
 
-/* Walks "a.b[].c{}.d": the first element, the first value. */
+/* Finds the node of a path such as "a.b[].c{}.d": [] is the first element, {} the first value. */
 static struct json *locate(struct json *node, const char *path)
 {
 	while (*path) {
@@ -188,7 +188,7 @@ static void compare_list(
 		compare(t, va + i * t->size, vb + i * t->size, path);
 }
 
-/* These rows keep their numbers in other structures than the type that parses them. */
+/* Compares numbers that the parser stores in other structures than those of the row's type. */
 static void compare_custom(const struct field *f, const char *a, const char *b)
 {
 	if (streq(f->name, "ioPriority")) {
@@ -246,7 +246,7 @@ static void check_number(struct fixture *f, const struct number *n)
 		return;
 	}
 	if (n->missing == ABSENT) {
-		/* A check between two numbers may still want it. */
+		/* A check that compares two numbers may still require it. */
 		if (r < 0 && !strstr(why, "expected"))
 			fail_msg("%s missing: %s", n->path, why);
 		return;
@@ -298,7 +298,7 @@ static size_t walk(const struct object_type *t, const char *prefix)
 			array                  ? "[]"
 			: f->kind == FIELD_MAP ? "{}"
 					       : "");
-		if (streq(path, "vm.hwconfig")) /* another spelling of hwConfig */
+		if (streq(path, "vm.hwconfig")) /* vm.hwconfig is another spelling of vm.hwConfig */
 			continue;
 		if (f->kind == FIELD_INT || f->kind == FIELD_OPT_INT || f->kind == FIELD_INTS) {
 			expect_row(path);
@@ -310,7 +310,10 @@ static size_t walk(const struct object_type *t, const char *prefix)
 	return n;
 }
 
-/* Every number of the parser's tables has a row, and every row is a number of theirs. */
+/*
+ * Checks that every number in the parser's tables has a row here, and that every row is such a
+ * number.
+ */
 static void test_table_is_whole(void **state)
 {
 	assert_int_equal(walk(&spec_config_type, ""), ARRAY_SIZE(numbers));

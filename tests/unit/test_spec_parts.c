@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What spec_parse() makes of small documents: defaults, names, mount options, and the documents
- * that caisson writes itself.
+ * Tests the result of spec_parse() for small documents: defaults, names, mount options, and the
+ * documents that caisson writes itself.
  */
 // clang-format off
 #include <stdarg.h>
@@ -25,7 +25,10 @@
 #define PROCESS(body) DOC(",\"process\":{\"args\":[\"x\"],\"cwd\":\"/\"" body "}")
 #define VM(body) DOC(",\"vm\":{" body "}")
 
-/* A property that is absent is not 0, and every list can be read without a check for NULL. */
+/*
+ * Checks that an absent number differs from 0, and that every list can be read without a check for
+ * NULL.
+ */
 static void test_minimal(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -44,7 +47,7 @@ static void test_minimal(void **state)
 	assert_false(s->process->oom_score_adj.set || s->process->io_priority.set);
 	assert_false(s->process->user.umask.set);
 	assert_non_null(s->process->capabilities);
-	/* Without a terminal the size is ignored. */
+	/* If there is no terminal, the size is ignored. */
 	assert_int_equal(s->process->console_height, 0);
 	for (int i = 0; i < SPEC_NS_COUNT; i++)
 		assert_false(s->ns[i].set);
@@ -84,7 +87,7 @@ static void test_unknown_capability(void **state)
 	assert_non_null(strstr(err_msg(), "\"CAP_X\""));
 }
 
-/* Pairs of options and their result. The later option wins. */
+/* Pairs of options and their results: the later option wins. */
 static const struct {
 	const char *options[3];
 	uint64_t set, clr, rec_set, rec_clr;
@@ -133,8 +136,8 @@ static void test_mount_options(void **state)
 }
 
 /*
- * Every option that `features` lists is accepted, and the list has every option of the
- * specification's config.md.
+ * Checks that every option that `features` lists is accepted, and that the list has every option of
+ * the specification's config.md.
  */
 static void test_known_mount_options(void **state)
 {
@@ -256,7 +259,8 @@ static void test_parts(void **state)
 	temporary(path, sizeof(path), "{\"args\":[\"a\"],\"cwd\":\"/\"}");
 	assert_int_equal(spec_load_process(&a, path, &p), 0);
 	assert_strings(p->args, "a");
-	assert_int_equal(spec_load_resources(&a, path, &res), 0); /* it has no known property */
+	/* the document has no known property */
+	assert_int_equal(spec_load_resources(&a, path, &res), 0);
 	unlink(path);
 	temporary(path, sizeof(path), "{\"pids\":{\"limit\":5},\"memory\":{\"limit\":\"x\"}}");
 	assert_int_equal(spec_load_resources(&a, path, &res), -EINVAL);
@@ -274,7 +278,8 @@ static void test_parts(void **state)
 }
 
 /*
- * crun's option with id maps, which may be absolute or relative to the container's user namespace.
+ * Tests crun's option with id maps. Its ids are absolute, or relative to the container's user
+ * namespace.
  */
 static void test_idmap_option(void **state)
 {
@@ -303,7 +308,10 @@ static void test_idmap_option(void **state)
 	assert_true(m[1].idmap && m[1].uid_mappings.n == 0);
 }
 
-/* exec --process: what the file leaves out is as in the container's process, except its program. */
+/*
+ * Checks that exec --process takes properties that its file leaves out from the container's
+ * process, except the program.
+ */
 static void test_process_inherits(void **state)
 {
 	static const char whole[] =

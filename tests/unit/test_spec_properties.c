@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every property of the specification. spec_full.json has all of them with good values. The test
- * puts a wrong type, a value out of range, an empty string, null or nothing in the place of each
- * one and checks the error. spec_properties.txt, which is made from the specification's schema, is
- * the list of all properties.
+ * Tests every property of the specification. spec_full.json has all of them with good values. The
+ * test replaces each property by a value of the wrong type, a value out of range, an empty string
+ * or null, or removes it, and checks the error. spec_properties.txt, which is made from the
+ * specification's schema, is the list of all properties.
  */
 // clang-format off
 #include <stdarg.h>
@@ -23,9 +23,9 @@
 static const char *const elsewhere[] = {
 	"freebsd", "solaris", "windows", "zos", "process.commandLine", "process.user.username"};
 
-/* Values of every type. Those of the property's own type are not used. */
+/* Values of every type. The test skips those of the property's own type. */
 static const struct {
-	const char *types; /* types that accept it */
+	const char *types; /* letters of the types that accept the value */
 	const char *json;
 } samples[] = {
 	{"b", "true"}, {"i", "7"}, {"", "1.5"}, {"", "1e3"}, {"s", "\"7\""}, {"SNA", "[]"},
@@ -37,7 +37,7 @@ struct fixture {
 	struct arena arena;
 	struct json *root;
 	const struct property *property;
-	struct json *node; /* the place of the property in spec_full.json */
+	struct json *node; /* node of the property in spec_full.json */
 	char path[256];    /* the property's path in errors */
 };
 
@@ -50,7 +50,7 @@ static struct json *find(struct json *node, const char *name, size_t len)
 	return NULL;
 }
 
-/* Finds the place of a path such as "a.b[].c{}.d". [] is the first element, {} the first value. */
+/* Finds the node of a path such as "a.b[].c{}.d": [] is the first element, {} the first value. */
 static void locate(struct fixture *f, const char *path)
 {
 	size_t used = 0;
@@ -232,7 +232,7 @@ static bool is_elsewhere(const char *path)
 	return false;
 }
 
-/* Each property of the schema must be in a parser's table, and in this test's. */
+/* Checks that each property of the schema is in a parser's table and in this test's table. */
 static void test_schema(void **state)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -254,7 +254,7 @@ static void test_schema(void **state)
 		ours++;
 	}
 	assert_true(lines > 300);
-	/* No row is about a property that only the table has. */
+	/* Every row of this test's table is a property of the schema. */
 	assert_int_equal(ours, spec_property_count);
 }
 

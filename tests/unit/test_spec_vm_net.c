@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The annotation io.caisson.vm.net: good values, and the errors about bad ones. */
+/* Tests the annotation io.caisson.vm.net with good values and the errors for bad ones. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

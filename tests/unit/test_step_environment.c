@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The environment that a program gets: process.env, and HOME out of the container's /etc/passwd. */
+/*
+ * Tests the environment that a program gets: process.env, and HOME from the container's
+ * /etc/passwd.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,8 +34,8 @@ static void run_environment(void)
 	CHECK(streq(env_of(&c, "HOME"), "/there"));
 	CHECK(streq(c.env[0], "B=x=y") && streq(c.env[4], "A=4") && !c.env[5]);
 	/*
-	 * HOME comes from the container's /etc/passwd if process.env has none. An empty one counts
-	 * as none, even if another one comes before it.
+	 * HOME comes from the container's /etc/passwd if process.env has no HOME. An empty HOME
+	 * counts as none, even if another one comes before it.
 	 */
 	p.env = (struct spec_strings)STRINGS("HOME=/there", "HOME=");
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/root"));
@@ -52,7 +55,7 @@ static void run_environment(void)
 	CHECK_MSG("process.env[1]: \"NOVALUE\": expected NAME=VALUE");
 	p.env = (struct spec_strings)STRINGS("=x");
 	CHECK(find_program(&c, &p) == -EINVAL);
-	/* If the runtime hands over an environment, the program gets it instead of process.env. */
+	/* If the runtime sends an environment, the program gets it instead of process.env. */
 	struct step s = {.process = &p};
 	c.env = (char *const[]){"LISTEN_FDS=1", NULL};
 	CHECK(step_find_program(&c, &s) == 0);
@@ -60,8 +63,8 @@ static void run_environment(void)
 }
 
 /*
- * The container controls its /etc/passwd. Whatever it is, finding the program must neither fail nor
- * hang.
+ * Checks that the search for the program neither fails nor hangs, whatever /etc/passwd is, because
+ * the container controls that file.
  */
 static void run_hostile_passwd(void)
 {
@@ -83,7 +86,7 @@ static void run_hostile_passwd(void)
 	for (int i = 0; i < 17; i++)
 		CHECK(write(fd, block, sizeof(block)) == sizeof(block));
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/"));
-	/* Lines that are malformed, then a good one. */
+	/* The text has malformed lines and then a good one. */
 	static const char odd[] =
 		"\n:\n::::::\nx:x:0x0:0::/hex:\nx:x:99999999999999999999:0::/big:\n"
 		"x:x:-0:0::/minus:\nx:x: 0:0::/blank:\nroot:x:0:0::/good:/bin/sh";

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exec.c: the working directory, the program, and the words of the errors about them. */
+/* Tests step/exec.c: the working directory, the program, and the texts of its errors. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -56,8 +56,8 @@ static void run_programs(void)
 	p.args = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == -EINVAL);
 	/*
-	 * A file that is not executable in one directory of PATH is passed over for one in the
-	 * next.
+	 * If a file in one directory of PATH is not executable, the one in the next directory is
+	 * used.
 	 */
 	p.args = (struct spec_strings)STRINGS("twice");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "/bin/twice"));
@@ -121,8 +121,8 @@ static void run_directories(void)
 }
 
 /*
- * CVE-2024-21626: the path uses a descriptor's number, or a link to it. CVE-2019-5736: the program
- * is /proc/self/exe.
+ * Checks that paths through /proc are refused. CVE-2024-21626: the working directory is a
+ * descriptor's number, or a link to one. CVE-2019-5736: the program is /proc/self/exe.
  */
 static void run_magic_links(void)
 {
@@ -237,7 +237,7 @@ static void run_user_may_not(void)
 	CHECK_MSG("/roots/pick\": permission denied");
 }
 
-/* ./pick in a directory that only user 1000 may search. */
+/* Makes a process that runs ./pick in a directory that only user 1000 may search. */
 static struct spec_process private_pick(uint32_t id)
 {
 	static char cwd[PATH_MAX];
@@ -248,8 +248,8 @@ static struct spec_process private_pick(uint32_t id)
 }
 
 /*
- * The process that searches for the program may have fewer rights than the one that runs it, as
- * root has on NFS. Then the program is searched for again when it is to be run.
+ * Checks that INIT searches for the program again when it is about to run it. The process that
+ * searches first may have fewer rights than the one that runs the program, as root has on NFS.
  */
 static void looked_up_later(void)
 {

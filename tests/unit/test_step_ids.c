@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ids.c: user, groups and the five capability sets, read back from the kernel in forked children.
+ * Tests step/ids.c: user, groups and the five capability sets, which forked children read back from
+ * the kernel.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,7 +43,10 @@ static uint64_t status_set(const char *name)
 	return strtoull(at + strlen(name), NULL, 16);
 }
 
-/* Reads the five sets: bounding, effective, inheritable, permitted and ambient. */
+/*
+ * Checks the process's five capability sets: bounding, effective, inheritable, permitted and
+ * ambient.
+ */
 static void check_sets(uint64_t b, uint64_t e, uint64_t i, uint64_t p, uint64_t a)
 {
 	CHECK(status_set("CapBnd:") == b);
@@ -111,8 +115,8 @@ static void run_groups_are_kept(void)
 }
 
 /*
- * The process must be able to open /dev/stderr again, so it becomes the owner of its pipes.
- * /dev/null keeps root as its owner.
+ * Checks that the process becomes the owner of its standard pipes, because it must be able to open
+ * /dev/stderr again. /dev/null must stay root's.
  */
 static void run_stdio_is_owned(void)
 {
@@ -165,7 +169,10 @@ static void run_capabilities_of_root(void)
 	check_sets(caps.bounding, caps.effective, 0, caps.permitted, 0);
 }
 
-/* CVE-2022-29162: the caller's inheritable and ambient sets must not reach the process. */
+/*
+ * Checks that the caller's inheritable and ambient capabilities do not reach the process
+ * (CVE-2022-29162).
+ */
 static void run_inherited_capabilities(void)
 {
 	const struct spec_capabilities caps = {
@@ -190,8 +197,8 @@ static void run_no_capabilities(void)
 	CHECK(step_capabilities(&c, &s) == 0);
 	check_sets(0, 0, 0, 0, 0);
 	/*
-	 * The step runs once more, when the process has no rights left. It must find that nothing
-	 * is to be done.
+	 * The step runs a second time, when the process has no rights left. It must find that
+	 * nothing is to be done.
 	 */
 	CHECK(step_capabilities(&c, &s) == 0);
 }
@@ -222,7 +229,7 @@ static void run_keep_sys_admin(void)
 	check_sets(BIT(CAP_KILL), kept, 0, kept, 0);
 }
 
-/* Capabilities that cannot be granted are left out, and one warning names them. */
+/* Checks that capabilities that cannot be granted are left out, and that one warning names them. */
 static void run_missing_capabilities(void)
 {
 	const struct spec_capabilities caps = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* process.c and kernel.c: their effects, checked in forked children. */
+/* Tests the effects of step/process.c and step/kernel.c in forked children. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -248,7 +248,7 @@ static void run_exec_label(void)
 	CHECK(step_exec_label(&c, &s) < 0);
 	CHECK_MSG("\"caisson-no-such-profile\": ");
 	/*
-	 * These words must not be in the error, whether AppArmor is there or not, because engines
+	 * The error must not contain these words, whether AppArmor is there or not, because engines
 	 * would take them for a missing program.
 	 */
 	CHECK(!strcasestr(err_msg(), "no such file"));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson and caisson-systemd: what each sends, and what each does about a partner that is missing,
- * dies, or sends nonsense. The helpers here are shell scripts; the last tests run the real one with
- * broken requests. tests/host/test_cgroups_v2.c has the real one with the real systemd.
+ * Tests the messages between caisson and caisson-systemd, and how each handles a partner that is
+ * missing, dies, or sends nonsense. The helpers here are shell scripts; the last tests send broken
+ * requests to the real one. tests/host/test_cgroups_systemd.c runs the real one with a real
+ * systemd.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -134,7 +135,7 @@ static void test_answers(void **state)
 }
 
 /*
- * No descriptor of caisson's gets into the helper, and the environment, which sd-bus needs, does.
+ * Checks that the helper gets no descriptor of caisson's, but its environment, which sd-bus needs.
  */
 static void test_inherits(void **state)
 {
@@ -143,7 +144,7 @@ static void test_inherits(void **state)
 
 	assert_true(leak > 2 && setenv("CAISSON_TEST", "here", 1) == 0);
 	set_reply(0, "");
-	/* 3 and more are only what the shell itself has opened: the script. */
+	/* The shell itself has opened the script, so only that descriptor is above 2. */
 	set_script("(env; ls -l /proc/$$/fd | grep -c /dev/null) > environment; cat reply");
 	assert_int_equal(cg_systemd_stop(&scope), 0);
 	fd_close(&leak);
@@ -164,8 +165,8 @@ static const struct systemd_request *sent(struct strbuf *bytes)
 }
 
 /*
- * Start sends the unit, the annotations, and the limits that are properties. It sends nothing else
- * of linux.resources, because a pointer would mean nothing there.
+ * Checks that a start request has the unit, the annotations, and the limits that become properties.
+ * Nothing else of linux.resources is sent, because a pointer would mean nothing to the helper.
  */
 static void test_start_is_sent_whole(void **state)
 {
@@ -268,7 +269,7 @@ static void test_broken_requests(void **state)
 	assert_true(pack_write(&systemd_request_type, &q, &bytes) >= 0);
 	for (size_t n = 0; n < bytes.len; n += 9)
 		assert_refused(bytes.s, n);
-	bytes.s[8] ^= 1; /* the layout of another build */
+	bytes.s[8] ^= 1; /* changes the hash of the layout, as another build would */
 	assert_refused(bytes.s, bytes.len);
 }
 
@@ -280,12 +281,12 @@ static void assert_request_refused(const struct systemd_request *q)
 	assert_refused(bytes.s, bytes.len);
 }
 
-/* Requests that lack what their operation needs. */
+/* Checks that the helper refuses requests that lack what their operation needs. */
 static void test_incomplete_requests(void **state)
 {
 	struct systemd_request q = {.op = SYSTEMD_START, .cg = scope, .opt = {.id = "a"}};
 
-	assert_request_refused(&q); /* no process */
+	assert_request_refused(&q); /* the request has no process */
 	q.pid = 1;
 	q.opt.id = NULL;
 	assert_request_refused(&q);
@@ -304,7 +305,10 @@ static void test_incomplete_requests(void **state)
 	assert_request_refused(&q);
 }
 
-/* What the real helper replies to a whole request is a reply, whatever this machine's init is. */
+/*
+ * Checks that the real helper sends a valid reply to a complete request, whatever this machine's
+ * init is.
+ */
 static void test_real_reply(void **state)
 {
 	_cleanup_strbuf_ struct strbuf bytes = {0}, answer = {0};

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The vhost-user server as a transport, with a device of the tests' own behind it and a fake front
- * end before it.
- */
+/* Tests the vhost-user server as a transport, with a fake device behind it and a fake front end. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,7 +29,7 @@ static void run_works(void)
 	front_start_queue(&s->f);
 	server_check_works(s);
 	server_check_works(s);
-	/* The device answers requests in another order than they came. */
+	/* The device answers the requests in another order than they came in. */
 	server_request(s, 1, 'H');
 	server_request(s, 0, 'E');
 	while (server_used_index(s) != 3)
@@ -43,7 +40,7 @@ static void run_works(void)
 	server_end(s, 0, NULL);
 }
 
-/* The queue starts near the end of the 16-bit index, and with the largest ring. */
+/* Checks a queue that starts near the end of the 16-bit index, and one with the largest ring. */
 static void run_resumes(void)
 {
 	struct server *s = server_begin(false);
@@ -72,8 +69,8 @@ static void run_resumes(void)
 }
 
 /*
- * A queue must give back the requests that the device holds when the queue stops, when it is
- * disabled, and when the memory is replaced.
+ * Checks that a queue gives back the requests that the device holds when the queue stops, when it
+ * is disabled, and when the memory is replaced.
  */
 static void run_quiesces(void)
 {
@@ -106,7 +103,7 @@ static void run_quiesces(void)
 	CHECK(server_used_index(s) == 5);
 	front_set_vring(&s->f, 18, 1, 1);
 	CHECK(front_wait(&s->f) == 4);
-	/* The memory is replaced: the same bytes are at another address of the guest. */
+	/* The memory is replaced: the same bytes get another guest address. */
 	server_request(s, 0, 'H');
 	while (__atomic_load_n(&s->d.served, __ATOMIC_SEQ_CST) != 7)
 		usleep(1000);
@@ -123,7 +120,10 @@ static void run_quiesces(void)
 	server_end(s, 0, NULL);
 }
 
-/* Kicks wait if they come before the features are negotiated, or while the queue is not enabled. */
+/*
+ * Checks that kicks wait if they come before the features are negotiated, or while the queue is
+ * disabled.
+ */
 static void run_kick_before_driver_ok(void)
 {
 	struct server *s = server_begin(false);
@@ -139,7 +139,7 @@ static void run_kick_before_driver_ok(void)
 	usleep(20000);
 	CHECK(s->d.served == 0 && server_used_index(s) == 0);
 	/*
-	 * The features are negotiated only now. A message without any features is one too, and the
+	 * Now the features are negotiated. The message has no feature set, which counts, so the
 	 * waiting kick is handled.
 	 */
 	front_set(&s->f, 2, 0);
@@ -182,7 +182,7 @@ static void run_config(void)
 	CHECK(ask_config(s, 0, 16, &m) == 40 && m.flags == 5 && m.size == 28 && m.len == 16);
 	CHECK(memcmp(m.data, "configuration...", 16) == 0);
 	CHECK(ask_config(s, 13, 3, &m) == 27 && memcmp(m.data, "...", 3) == 0);
-	/* An error is answered by a message without payload. */
+	/* The server answers with an empty payload to report an error. */
 	static const uint32_t bad[][2] = {{0, 17}, {16, 1}, {17, 0}, {UINT32_MAX, 1},
 		{1, UINT32_MAX}, {UINT32_MAX, UINT32_MAX}, {0, 257}};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)

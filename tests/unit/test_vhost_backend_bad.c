@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vhost-user front ends and drivers that break the protocol. The server must end the connection
- * with an error, and nothing of the connection may stay in the device.
+ * Tests the vhost-user server with front ends and drivers that break the protocol. The server must
+ * end the connection with an error, and nothing of the connection may stay in the device.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -61,8 +61,8 @@ static void run_regions(void)
 		server_end(s, -EPROTO, bad[i].why);
 	}
 	/*
-	 * Two regions that are not adjacent: a request in each works, and one across the end of a
-	 * region does not.
+	 * The two regions are not adjacent: a request inside one works, a request across its end
+	 * does not.
 	 */
 	s = server_begin(false);
 	front_start_queue(&s->f);
@@ -77,7 +77,7 @@ static void run_regions(void)
 	front_kick(&s->f, 0);
 	CHECK(front_wait(&s->f) == -1);
 	server_end(s, -EPROTO, "2 bytes at 0xfffff of chain 0 are not in guest memory");
-	/* A file that can't be mapped, and a descriptor that is no file. */
+	/* The memory is a file that cannot be mapped, or a descriptor that is no file. */
 	s = server_begin(false);
 	struct front_message m = {.request = 5, .size = 40, .p.u64 = {1, GUEST, 4096, USER, 0}};
 	front_send(&s->f, &m, &s->f.kick, 1);
@@ -93,7 +93,9 @@ static void run_regions(void)
 	server_end(s, -EPROTO, "which is not in the memory that it told of");
 }
 
-/* Each of the three rings in turn is outside of the memory, crosses its end, or is not aligned. */
+/*
+ * Checks rings of which one in turn is outside of the memory, crosses its end, or is not aligned.
+ */
 static void run_rings(void)
 {
 	static const uint64_t at[] = {USER - 16, USER + MEMORY, USER + MEMORY - 16, USER + 1, 0,
@@ -129,7 +131,10 @@ static void run_rings(void)
 	server_end(s, -EPROTO, "test: queue 1: 1 bytes at 0x3fffffff of chain 6");
 }
 
-/* Descriptors that would block the server or kill it, and too few and too many of them. */
+/*
+ * Checks messages with descriptors that would block or kill the server, and with too few or too
+ * many of them.
+ */
 static void run_descriptors(void)
 {
 	struct front_message kick = {.request = 12, .size = 8, .p.u64 = {1}};
@@ -156,7 +161,7 @@ static void run_descriptors(void)
 		case 3:
 			front_set_fd(&s->f, 12, 1, s->f.memory);
 			break;
-		/* no descriptor without the flag that says so, and a descriptor with the flag */
+		/* no descriptor and no flag that says so, or a descriptor together with the flag */
 		case 4:
 			front_send(&s->f, &kick, NULL, 0);
 			break;
@@ -214,7 +219,9 @@ static void run_garbage(void)
 	}
 }
 
-/* A front end that never stops asking and never reads the answers. */
+/*
+ * Checks that the server ends if a front end sends requests for ever and never reads the answers.
+ */
 static void run_front_end_never_reads(void)
 {
 	struct server *s = server_begin(false);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A vhost-user back end that hangs up, and one that takes its place. */
+/*
+ * Tests the reconnection to a vhost-user back end: one back end hangs up, and another takes its
+ * place.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +21,7 @@
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG | BACK_INFLIGHT)
 
-/* A device with two queues. Over `channel` it asks for a new connection. */
+/* A device with two queues. It asks for a new connection over the socket `channel`. */
 struct device {
 	struct wired w;
 	struct vhost_user v;
@@ -92,7 +95,7 @@ static void hang_up(struct device *d, struct back *b)
 
 static void tear_down(struct device *d, struct back *last)
 {
-	/* The caller's descriptor now is the new connection. */
+	/* The device must have put the new connection in the place of the old descriptor. */
 	fd_close(&d->sock);
 	if (last)
 		pthread_join(last->thread, NULL);
@@ -125,8 +128,8 @@ static void comes_back(void **state)
 		assert_int_equal(d.w.lost, 0);
 		assert_false(asked(&d));
 		/*
-		 * The queues start as at the beginning, but continue after the requests that are
-		 * done, with those under way.
+		 * Checks that the queues are set up as at the beginning, but continue after the
+		 * requests that are done, and repeat those under way.
 		 */
 		assert_int_equal(at->set_features, d.first.set_features);
 		assert_int_equal(at->fds[VHOST_USER_SET_MEM_TABLE], 1);
@@ -151,7 +154,7 @@ static void comes_back(void **state)
 	tear_down(&d, at);
 }
 
-/* The driver can reset the device and start it again while there is no back end. */
+/* Checks that the driver can reset the device and start it again while there is no back end. */
 static void started_anew_meanwhile(void **state)
 {
 	struct back next = {.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
@@ -183,7 +186,7 @@ static void started_anew_meanwhile(void **state)
 }
 
 /*
- * The back end hangs up in the middle of a start: the driver's, or the one after a new connection.
+ * Checks a back end that hangs up during a start: the driver's, or the one after a new connection.
  */
 static void in_the_middle(void **state)
 {
@@ -272,7 +275,10 @@ static void comes_back_as_another(void **state)
 	comes_back_as(b, "configuration", "is to request");
 }
 
-/* Any other failure of the back end is final: the device does not ask for a new connection. */
+/*
+ * Checks that any other failure of the back end is final: the device does not ask for a new
+ * connection.
+ */
 static void speaks_unasked(void **state)
 {
 	struct device d;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The memory balloon: pages that the guest gives, takes back and reports, with good and bad
- * drivers. No KVM.
+ * Tests the memory balloon: pages that the guest gives, takes back and reports, with good and bad
+ * drivers. It runs without KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,8 +40,8 @@ static void begin(struct bal *t, bool private)
 }
 
 /*
- * Fills each page from FIRST to the end with a value of its own, by which the test sees later
- * whether the guest has given the page.
+ * Fills each page from FIRST to the end with a value of its own, by which the test can see later
+ * whether the page was given.
  */
 static void fill(struct bal *t)
 {
@@ -148,10 +148,7 @@ static void bad_numbers(void **state)
 	rig_release(&t.g);
 }
 
-/*
- * A request may be as long as the guest likes. The device handles it in many short turns, and a
- * reset ends it.
- */
+/* Checks very long requests: the device handles one in many short turns, and a reset ends it. */
 static void flood(void **state)
 {
 	const uint32_t count = 5 * VIRTIO_BALLOON_TURN + 100;
@@ -246,7 +243,7 @@ static void target(void **state)
 	assert_int_not_equal(get(&t.g, VIRTIO_MMIO_CONFIG_GENERATION), generation);
 	virtio_balloon_set_target(&t.b, 300);
 	assert_int_equal(t.g.interrupts, 1);
-	/* The driver writes how many pages it has given. It can't write anything else. */
+	/* The driver can write the number of pages that it has given, and nothing else. */
 	v = 299;
 	vm_bus_write(&t.g.bus, VIRTIO_MMIO_CONFIG + 4, &v, 4);
 	assert_int_equal(virtio_balloon_actual(&t.b), 299);
@@ -259,7 +256,8 @@ static void target(void **state)
 	assert_int_equal(virtio_balloon_actual(&t.b), 299);
 	assert_int_equal(get(&t.g, VIRTIO_MMIO_CONFIG + 8), 0);
 	/*
-	 * A device without a driver raises no interrupt. A driver reads the number when it starts.
+	 * A device without a driver raises no interrupt. A driver reads the requested number of
+	 * pages when it starts.
 	 */
 	set(&t.g, VIRTIO_MMIO_STATUS, 0);
 	virtio_balloon_set_target(&t.b, 0);

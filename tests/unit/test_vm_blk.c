@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The block device beyond plain reads and writes (virtio 1.2, 5.2): direct I/O with unaligned
- * requests, the write cache, discard, topology. No KVM.
+ * Tests the block device beyond plain reads and writes (virtio 1.2, 5.2): direct I/O with unaligned
+ * requests, the write cache, discard, topology. It runs without KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +24,7 @@
 struct disk {
 	struct rig g;
 	struct virtio_blk b;
-	int fd, plain; /* the device's descriptor, and one for the test */
+	int fd, plain; /* descriptors of the image: the device's, and the test's own */
 	uint8_t want[DISK_LEN];
 };
 
@@ -141,7 +141,7 @@ static void direct(void **state)
 	assert_true(d.b.align >= 512);
 	assert_int_equal(d.b.config.blk_size, d.b.align < 512 ? 512 : d.b.align);
 	all_shapes();
-	/* Ranges of zeroes that are not whole blocks. */
+	/* The range to zero does not consist of whole blocks. */
 	struct virtio_blk_discard_write_zeroes z = {3, 10, 0};
 	memcpy(at(&d.g, OUT, sizeof(z)), &z, sizeof(z));
 	assert_int_equal(request(VIRTIO_BLK_T_WRITE_ZEROES, 0, sizeof(z), 0, 1), VIRTIO_BLK_S_OK);
@@ -194,7 +194,7 @@ static void segments(void **state)
 	s[2].sector = DISK_LEN / 512 - 299;
 	s[0].sector = 20;
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_IOERR);
-	/* the flag UNMAP */
+	/* the flag UNMAP is set */
 	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 3), VIRTIO_BLK_S_UNSUPP);
 	s[2] = (struct virtio_blk_discard_write_zeroes){30, 1, 2};
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_UNSUPP);
@@ -231,7 +231,10 @@ static void set_wce(uint8_t v)
 	vm_bus_write(&d.g.bus, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, wce), &v, 1);
 }
 
-/* The test can't see whether a file's data is on the disk, so it checks what decides that. */
+/*
+ * Tests the write cache. The test cannot see whether a file's data is on the disk, so it checks the
+ * flags that decide that.
+ */
 static void write_cache(void **state)
 {
 	assert_true(open_disk(0));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Good and damaged kernels, the place of the initramfs, and PVH's start info. With /dev/kvm also a
- * whole machine that boots a guest of vm_guests.S as an ELF kernel.
+ * Tests the loading of good and damaged kernels, the place of the initramfs, and PVH's start info.
+ * With /dev/kvm it also boots a whole machine with a guest of vm_guests.S as an ELF kernel.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -235,7 +235,7 @@ static void whole_machine(void **state)
 	machine_release(&m);
 }
 
-/* Building the machine fails at one step after the other. Nothing may be left behind. */
+/* Checks that nothing is left behind if the building of the machine fails at any of its steps. */
 static void build_fails_clean(void **state)
 {
 	struct kernel k = good();
@@ -269,8 +269,8 @@ static void build_fails_clean(void **state)
 }
 
 /*
- * From now on KVM_CREATE_VM fails with EBUSY in this process, as if another hypervisor used the
- * processor.
+ * Makes KVM_CREATE_VM fail with EBUSY in this process from now on, as if another hypervisor used
+ * the processor.
  */
 static int take_processor(void)
 {
@@ -289,7 +289,7 @@ static int take_processor(void)
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 ? -errno : 0;
 }
 
-/* KVM exists and does not work. The error must name the other hypervisor. */
+/* Checks that the error names the other hypervisor if KVM exists but is in use. */
 static void busy(void **state)
 {
 	struct kernel k = good();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bzImages: good and hostile setup headers, the zero page, and Debian's own kernel if the test
- * host's cache has it. With /dev/kvm also the start in long mode.
+ * Tests the loading of bzImages: good and hostile setup headers, the zero page, and Debian's own
+ * kernel if the test host's cache has it. With /dev/kvm it also tests the start in long mode.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -104,7 +104,7 @@ static void loads(void **state)
 	assert_int_equal(got.end, 4 * MIB + 65536);
 	assert_int_equal(got.initramfs_end, 0);
 	assert_memory_equal(vm_memory_at(&m, 4 * MIB, CODE_LEN), k.code, CODE_LEN);
-	/* an image without the signature */
+	/* nothing is loaded of an image without the signature */
 	assert_int_equal(*(uint8_t *)vm_memory_at(&m, 4 * MIB + CODE_LEN, 1), 0);
 	assert_int_equal(boot_write_info(&m, &got, &info), 0);
 	zero = vm_memory_at(&m, ARCH_ZERO_PAGE, 4096);
@@ -155,7 +155,7 @@ static void places(void **state)
 	got.initramfs_end = MIB;
 	assert_int_equal(boot_load_initramfs(&m, &got, small, &at), -ENOSPC);
 	vm_memory_release(&m);
-	/* The limit that the kernel itself sets for its command line. */
+	/* The kernel itself limits the length of its command line. */
 	k.h.cmdline_size = 4;
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
 	assert_int_equal(
@@ -218,7 +218,10 @@ static void cut_anywhere(void **state)
 		expect(&k, len, -ENOEXEC, "");
 }
 
-/* Each byte of the header is set to values that a careless reader would stumble over. */
+/*
+ * Checks that no value of any byte of the header confuses the reader; it tries values that a
+ * careless reader would trust.
+ */
 static void every_byte(void **state)
 {
 	static const uint8_t values[] = {0, 1, 0x7f, 0x80, 0xff};
@@ -244,7 +247,7 @@ static void every_byte(void **state)
 	}
 }
 
-/* Debian's kernel, which tests/host/image.sh leaves beside the unpacked one. */
+/* Tests Debian's kernel, which tests/host/image.sh leaves beside the unpacked one. */
 static void kernel_of_debian(void **state)
 {
 	struct boot_kernel got;

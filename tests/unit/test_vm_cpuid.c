@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which of the CPU features that KVM offers the guest sees, on processors of Intel and of AMD. */
+/*
+ * Tests which of the CPU features that KVM offers the guest can see, on processors of Intel and of
+ * AMD.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +19,9 @@
 #define SVM (1U << 2)
 #define TSC_DEADLINE (1U << 24)
 
-/* What a KVM offers whose module was loaded with nested=1, with all other features set too. */
+/*
+ * Returns what KVM offers if its module was loaded with nested=1, with all other features set too.
+ */
 static struct kvm_cpuid2 *offer(bool intel)
 {
 	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + ARCH_CPUID_MAX * sizeof(c->entries[0]));
@@ -54,7 +59,7 @@ static void no_guest_runs_guests_by_default(void **state)
 		assert_int_equal(leaf(c, 1)->ecx & VMX, 0);
 		assert_int_equal(leaf(c, 0x80000001)->ecx & SVM, 0);
 		assert_null(leaf(c, 0x8000000a));
-		/* Other features stay. */
+		/* Other features must stay. */
 		assert_int_equal(leaf(c, 1)->ecx & TSC_DEADLINE, TSC_DEADLINE);
 		assert_int_equal(leaf(c, 0x80000001)->edx, ~0U);
 		free(c);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The entropy, console and disk devices behind the mmio transport, with good and bad requests.
- * Plain memory, no KVM.
+ * Tests the entropy, console and disk devices behind the mmio transport, with good and bad
+ * requests. They use plain memory and no KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,7 +46,7 @@ static void entropy(void **state)
 	static const char zeros[16];
 	assert_memory_equal(at(&g, 0x200000 + VIRTIO_RNG_MAX, 16), zeros, 16);
 	assert_memory_not_equal(at(&g, 0x200000 + VIRTIO_RNG_MAX - 16, 16), zeros, 16);
-	/* A request with a readable buffer, or without any room. */
+	/* A request has a readable buffer, or has no room for an answer. */
 	ask(&g, 0, "x", 1, 8);
 	assert_non_null(strstr(rng.dev.broken, "rng: queue 0: a request for entropy without room"));
 	bring_up(&g, 0);
@@ -159,7 +159,7 @@ static void console_input(void **state)
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "abcdef", 6), 6);
 	assert_int_equal(virtio_console_input(&t.c), 0);
-	/* because the guest has offered no buffer */
+	/* the guest has offered no buffer */
 	assert_false(virtio_console_wants_input(&t.c));
 	put_desc(desc(&t.g, 0, 0), DATA, 4, WRITE, 0);
 	put_desc(desc(&t.g, 0, 1), DATA + 4, 4, WRITE, 0);
@@ -339,7 +339,7 @@ static void disk_discard_and_zeroes(void **state)
 		assert_int_equal(blk(&d, types[i], 0, two, 31), VIRTIO_BLK_S_IOERR);
 		assert_int_equal(blk(&d, types[i], 0, two, 15), VIRTIO_BLK_S_IOERR);
 	}
-	/* forbidden by 5.2.6.2 */
+	/* this combination is forbidden by virtio 1.2, 5.2.6.2 */
 	assert_int_equal(trim(&d, types[0], 0, 1, 1), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(lseek(d.fd, 0, SEEK_END), SECTORS * 512 + 100);
 	disk_release(&d);
@@ -366,7 +366,8 @@ static void disk_layouts(void **state)
 
 	disk_init(&d, false);
 	/*
-	 * Header, data and status are cut at unusual places, because any layout is allowed (2.7.4).
+	 * Header, data and status are split at unusual places, because the driver may use any
+	 * layout (2.7.4).
 	 */
 	static const uint32_t cuts[] = {1, 7, 8, 0, 100, 411, 2};
 	struct blk_request r = {.type = VIRTIO_BLK_T_IN, .sector = 1};

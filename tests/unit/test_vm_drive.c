@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A whole machine with every device that it can have. A bare-metal guest (drive/) drives each of
- * them, well and badly. This is the host's side: a thread that reads the console, echoes network
- * and sockets and serves the file system, and a timer that ends a machine that hangs. Needs
- * /dev/kvm.
+ * Tests a whole machine with every device that it can have. A bare-metal guest (drive/) drives each
+ * of them, correctly and incorrectly. This file is the host's side: a thread that reads the
+ * console, echoes network and sockets and serves the file system, and a timer that ends a machine
+ * that hangs. It needs /dev/kvm.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,8 +28,9 @@
 #include "vm/machine.h"
 
 #define MIB (UINT64_C(1) << 20)
-#define MEMORY (VM_HOLE_START + 16 * MIB) /* there is memory on both sides of the hole */
-#define PROGRESS_AT 0x4000                /* as in drive.h */
+/* so much that there is memory on both sides of the hole */
+#define MEMORY (VM_HOLE_START + 16 * MIB)
+#define PROGRESS_AT 0x4000 /* the same value as in drive.h */
 #define BALLOON_PAGES 16
 #define ECHO_PORT 7
 #define ECHOES_MAX 1024
@@ -38,15 +39,15 @@
 struct host {
 	struct machine m;
 	pthread_t thread;
-	int console[2], keys[2], net[2], stop; /* the thread has [0], and [1] of keys */
+	int console[2], keys[2], net[2], stop; /* the thread has [0] of each, and [1] of keys */
 	int disk, kernel;
 	pid_t server;
 	pthread_mutex_t lock;
-	int echo[ECHOES_MAX]; /* the other ends of the guest's sockets; guarded by the lock */
+	int echo[ECHOES_MAX]; /* the host's ends of the guest's sockets; guarded by the lock */
 	size_t echo_count;
-	char said[4096]; /* the end of the console's output */
+	char said[4096]; /* last part of the console's output */
 	size_t said_len;
-	char progress[128]; /* what the guest was doing last */
+	char progress[128]; /* text that says what the guest was doing last */
 };
 
 static const char *guest_path;
@@ -61,7 +62,10 @@ static void hear(struct host *h)
 			(void)!write(h->keys[1], "!", 1);
 		if (h->said_len == sizeof(h->said) - 1)
 			memmove(h->said, h->said + 1, --h->said_len);
-		/* The data may be any memory, because the guest breaks chains on purpose. */
+		/*
+		 * The output may have any bytes, because the guest breaks descriptor chains on
+		 * purpose.
+		 */
 		h->said[h->said_len++] =
 			text[i] == '\n' || (text[i] >= ' ' && text[i] < 127) ? text[i] : '~';
 	}
@@ -106,7 +110,7 @@ static void *live(void *arg)
 		p[0] = (struct pollfd){h->stop, POLLIN, 0};
 		p[1] = (struct pollfd){h->console[0], POLLIN, 0};
 		p[2] = (struct pollfd){h->net[0], POLLIN, 0};
-		/* The wait is short, because the other thread adds sockets. */
+		/* The wait is short, because the other thread may add sockets. */
 		(void)poll(p, 3 + n, 5);
 		if (p[1].revents)
 			hear(h);
@@ -256,7 +260,7 @@ static void expect_ok(const char *what, unsigned least)
 	size_t skip = h.said_len > 300 ? h.said_len - 300 : 0;
 	if (!ok)
 		fail_msg("%s: the guest says: %s", h.progress, h.said + skip);
-	/* The guest has done everything, and made this many checks. */
+	/* The guest has run to its end and made at least this number of checks. */
 	assert_true(strtoul(ok + 4, NULL, 10) >= least);
 }
 
@@ -295,7 +299,10 @@ static void two_cpus(void **state)
 	expect_ok("2", 10);
 }
 
-/* A back end that gives up on the guest ends the machine, or only its own device. */
+/*
+ * Checks that a back end that gives up on the guest ends the machine, or only its own device if
+ * that is optional.
+ */
 static void broken_share(void **state)
 {
 	int end;

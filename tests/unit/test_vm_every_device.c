@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What must hold for every device behind the mmio transport, whatever the driver writes: each
- * register in each state, and each byte of the configuration in each width. Plain memory, no KVM;
- * the file system's server is a fake one.
+ * Tests what must hold for every device behind the mmio transport, whatever the driver writes to
+ * each register in each state and to each byte of the configuration in each width. It uses plain
+ * memory and no KVM; the file system's server is a fake one.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,8 +42,8 @@ struct every {
 };
 
 /*
- * A device, and a request that it answers at once. The request has bytes to read and bytes to
- * write, and goes into `queue`.
+ * A kind of device, and a request that it answers at once. The request has bytes to read and bytes
+ * to write, and goes into `queue`.
  */
 struct kind {
 	const char *name;
@@ -177,7 +177,7 @@ static void check_works(struct rig *g, const struct kind *k)
 	bring_up(g, g->dev->features);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 15);
 	if (g->dev->remote)
-		return; /* its fake server handles no queue */
+		return; /* the fake server of the file system handles no queue */
 	memset(at(g, DATA, 4096), 0, 4096);
 	put_desc(desc(g, k->queue, 0), DATA, k->read, k->write ? NEXT : 0, 1);
 	put_desc(desc(g, k->queue, 1), DATA + 4096, k->write, WRITE, 0);
@@ -210,8 +210,8 @@ static void to_state(struct rig *g, const struct kind *k, unsigned which)
 }
 
 /*
- * Writes to every register with every width and alignment, in every state, with telling values. The
- * device must work afterwards.
+ * Checks that the device still works after writes of special values to every register, with every
+ * width and alignment, in every state.
  */
 static void every_register_in_every_state(void **state)
 {
@@ -224,7 +224,10 @@ static void every_register_in_every_state(void **state)
 		struct rig *g = &e.w.g;
 
 		begin(&e, k);
-		/* Not at every byte, because each start of such a device takes a dozen messages. */
+		/*
+		 * A vhost-user device is not tested at every byte, because each start of it takes a
+		 * dozen messages.
+		 */
 		uint64_t step = g->dev->remote ? 4 : 1;
 		for (unsigned n = 0; n < STATES * 0x140 * 4; n++) {
 			uint64_t offset = n / 4 % 0x140;
@@ -262,9 +265,7 @@ static void sweep(struct rig *g, const struct kind *k, const uint8_t *want)
 			assert_memory_equal(got, want + offset, width);
 		}
 	}
-	/*
-	 * At the end of the page: a read that leaves the page, and the device with it, gives ones.
-	 */
+	/* A read that goes beyond the end of the page, and so of the device, gives all ones. */
 	for (unsigned width = 2; width <= 8; width *= 2) {
 		vm_bus_write(&g->bus, VIRTIO_MMIO_LEN - 1, ones, width);
 		vm_bus_read(&g->bus, VIRTIO_MMIO_LEN - 1, got, width);
@@ -272,7 +273,10 @@ static void sweep(struct rig *g, const struct kind *k, const uint8_t *want)
 	}
 }
 
-/* Every width at every offset, also across the end. Such a sweep found CVE-2021-45464. */
+/*
+ * Checks accesses of every width at every offset of the configuration, also across its end. Such a
+ * sweep found CVE-2021-45464.
+ */
 static void every_byte_of_the_configuration(void **state)
 {
 	struct every e;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a guest makes a device do by writing registers runs in the vCPU's thread. The test does that
- * to each device of the machine with only the system calls that this thread may make. One call too
- * many would end the monitor.
+ * Tests that the system calls which a vCPU's thread may make suffice for the devices. The code that
+ * runs when a guest writes a register runs in that thread. The test runs it for each device with
+ * only these system calls; any other call would end the monitor.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -114,7 +114,10 @@ static void net(void)
 	drive(&n.dev);
 }
 
-/* A connection is open, and the guest has sent more data, for which it has not kicked yet. */
+/*
+ * Tests the vsock device with an open connection, on which the guest has sent more data without a
+ * kick.
+ */
 static void vsock(void)
 {
 	static struct guest s;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether KVM can run Linux: the answer, its reason and how long it takes, compared with what the
- * kernel says.
+ * Tests the check whether KVM can run Linux: the answer, its reason and its duration, compared with
+ * what the kernel says.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -19,7 +19,7 @@
 #include "base/str.h"
 #include "vm/kvm.h"
 
-/* Looks for a word in the flags of /proc/cpuinfo, which is not how kvm.c finds out. */
+/* Returns whether the flags of /proc/cpuinfo have a word. kvm.c finds it out in another way. */
 static bool cpuinfo_has(const char *flag)
 {
 	char line[16384], *save;
@@ -61,7 +61,7 @@ static void test_device(void **state)
 static void test_not_permitted(void **state)
 {
 	char path[] = "/tmp/kvm-test.XXXXXX", reason[512];
-	int fd = mkostemp(path, O_CLOEXEC); /* mkostemp() makes it with mode 0600 */
+	int fd = mkostemp(path, O_CLOEXEC); /* mkostemp() makes the file with mode 0600 */
 
 	if (geteuid() != 0) {
 		print_message("skipped: needs root\n");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linux.resources in VM mode: which part applies in the guest, which on the host, and how it gets
- * there.
+ * Tests linux.resources in VM mode: which part applies in the guest, which part on the host, and
+ * how it is sent there.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -80,13 +80,13 @@ static void split(void **state)
 	assert_string_equal(l.host.cpu.cpus, "0");
 	assert_int_equal(l.host.block_io.weight.v, 100);
 	assert_int_equal(l.host.nrdma, 1);
-	/* Everything in the guest's part applies in the guest. */
+	/* If the guest's part is split again, all of it stays in the guest's part. */
 	assert_int_equal(plan_vm_split_limits(&a, &l.guest, &again), 0);
 	check_unified(&again.guest, ARRAY_SIZE(guest), guest);
 	assert_false(cg_wants_limits(&again.host));
 }
 
-/* The part is sent as `update` sends it. */
+/* Checks that the guest's part survives being sent, as `update` sends it. */
 static void to_the_guest(void **state)
 {
 	const struct cg_resources res = parse(all);
@@ -157,8 +157,8 @@ static void memory_limit(void **state)
 }
 
 /*
- * The cgroup around the machine is as large as the machine needs, whatever the container's own
- * limits are.
+ * Checks that the cgroup around the machine has the limits that the machine needs, whatever the
+ * container's own limits are.
  */
 static void around_the_machine(void **state)
 {
@@ -180,7 +180,10 @@ static void around_the_machine(void **state)
 	assert_false(host.memory.limit.set);
 }
 
-/* There are fewer interrupt lines than devices, if there is the most of every kind. */
+/*
+ * Checks the number of interfaces if the machine has the most devices of every other kind, because
+ * there are fewer interrupt lines than devices.
+ */
 static void room_for_interfaces(void **state)
 {
 	const struct machine_config plain = {0}, disk = {.image = "/image"};

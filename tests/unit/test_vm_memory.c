@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's memory and the translation of its addresses, at every edge, and the bus and its
- * access widths. No KVM.
+ * Tests the guest's memory, the translation of its addresses at every boundary, and the bus and its
+ * access widths. It runs without KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -158,7 +158,10 @@ static void refused(void **state)
 	vm_memory_release(&m);
 }
 
-/* Another monitor's memory: regions of a file, each at an address of its own. */
+/*
+ * Tests memory that another monitor provides: regions of a file, each with a guest address of its
+ * own.
+ */
 static void attached(void **state)
 {
 	struct vm_memory m = VM_MEMORY_NONE;
@@ -177,7 +180,7 @@ static void attached(void **state)
 	assert_int_equal(vm_memory_attach(&m, &low, fd), 0);
 	assert_int_equal(vm_memory_attach(&m, &low, fd), -EPROTO);
 	assert_int_equal(m.count, 2);
-	/* What is written to a region is in the file at the region's offset. */
+	/* Data that is written to a region must be in the file at the region's offset. */
 	memcpy(vm_memory_at(&m, 4 * GIB + 8, 4), "high", 4);
 	memcpy(vm_memory_at(&m, 2 * MIB - 3, 3), "low", 3);
 	char seen[5] = "";
@@ -203,7 +206,7 @@ static void attached(void **state)
 	vm_memory_release(&m);
 	assert_int_equal(m.count, 0);
 	assert_int_equal(vm_memory_from_user(&m, 0x10000, &guest), -EPROTO);
-	/* Memory of this monitor has no addresses of another one. */
+	/* This monitor's own memory has no addresses of another monitor to translate. */
 	ram(&m, 2 * MIB);
 	assert_int_equal(vm_memory_from_user(&m, 0, &guest), -EPROTO);
 	vm_memory_release(&m);
@@ -222,7 +225,7 @@ static void attached_at_most(void **state)
 			vm_memory_attach(&m, &r, fd), i < VM_MEMORY_REGIONS_MAX ? 0 : -EPROTO);
 	}
 	assert_non_null(strstr(err_msg(), "more than 8 memory regions"));
-	/* On both sides of a region the address space has no memory. */
+	/* There is no memory on either side of a region. */
 	for (unsigned i = 0; i < m.count; i++) {
 		assert_int_equal(madvise(m.regions[i].host, 4096, MADV_POPULATE_READ), 0);
 		assert_int_equal(madvise(m.regions[i].host + 4096, 4096, MADV_POPULATE_READ), -1);

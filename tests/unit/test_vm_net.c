@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network device behind the mmio transport, with good and bad drivers, over a datagram socket
- * that stands for a tap.
+ * Tests the network device behind the mmio transport, with good and bad drivers, over a datagram
+ * socket that stands for a tap.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -268,7 +268,7 @@ static void receive_merged(void **state)
 	nic_release(&t);
 }
 
-/* Buffers that have more pieces than one read can take, and pieces that cut the header. */
+/* Checks buffers that have more pieces than one read can fill, and pieces that split the header. */
 static void receive_many_parts(void **state)
 {
 	struct nic t;
@@ -300,7 +300,10 @@ static void receive_many_parts(void **state)
 	nic_release(&t);
 }
 
-/* A reset drops the buffers and the half frame that the device holds, and empties the wire. */
+/*
+ * Checks that a reset drops the buffers and the half frame that the device holds, and empties the
+ * wire.
+ */
 static void reset_and_quiesce(void **state)
 {
 	struct nic t;
@@ -352,7 +355,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(reset_and_quiesce),
 	};
 
-	if (argc > 1) /* a pattern of test names, because the test host is slow */
+	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The network device on a real tap between two network namespaces. Needs root. */
+/* Tests the network device on a real tap between two network namespaces. It needs root. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -44,7 +44,7 @@ static void wire_init(struct wire *w)
 
 	w->before = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	w->peer = net_namespace_new();
-	/* Without IPv6 nothing is on the wire but what the test sends. */
+	/* IPv6 is off, so that only the test's own frames are on the wire. */
 	run_shell("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6");
 	w->box = net_namespace_new();
 	snprintf(command, sizeof(command),
@@ -106,7 +106,7 @@ static uint16_t sum(const void *data, size_t len, uint32_t start)
 	return (uint16_t)start;
 }
 
-/* The guest sends a datagram of `len` bytes whose checksum is left to the host. */
+/* Sends a datagram of `len` bytes from the guest, with a checksum that the host is to complete. */
 static void guest_sends(struct wire *w, uint32_t len, uint8_t gso_type)
 {
 	static const uint8_t far[6] = {2, 0, 0, 0, 0, 1};
@@ -162,7 +162,7 @@ static void peer_sends(struct wire *w, size_t len, int segment)
 	assert_int_equal(sendto(w->udp, data, len, 0, (void *)&a, sizeof(a)), len);
 }
 
-/* Waits for a datagram. Other frames, such as ARP's, are passed over. */
+/* Waits for a datagram and skips other frames, such as ARP. */
 static struct datagram guest_gets(struct wire *w, unsigned *ret_first, uint32_t *ret_len)
 {
 	struct vring_used *u = used(&w->t.g, RX);
@@ -222,7 +222,7 @@ static void on_a_tap(void **state)
 	guest_sends(&w, 100, 0x55);
 	assert_int_equal(w.t.n.tx_dropped, 1);
 	assert_false(is_broken(&w.t.g));
-	/* With offloads, both sides leave checksums open. */
+	/* With offloads, both sides leave the checksums incomplete. */
 	bring_up(&w.t.g, MERGEABLE | 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM);
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&w.t, i, 4096);
@@ -235,7 +235,10 @@ static void on_a_tap(void **state)
 	wire_release(&w);
 }
 
-/* One frame carries many datagrams in both directions: 30 kB in merged buffers. */
+/*
+ * Checks large frames: in both directions one frame carries many datagrams, 30 kB in merged
+ * buffers.
+ */
 static void large_frames(void **state)
 {
 	struct wire w;
@@ -274,7 +277,10 @@ static void large_frames(void **state)
 	wire_release(&w);
 }
 
-/* Somebody deletes the tap. The guest's link is down, and the event loop must not spin. */
+/*
+ * Checks what happens if the tap is deleted: the guest's link goes down, and the event loop does
+ * not spin.
+ */
 static void lost_tap(void **state)
 {
 	struct wire w;
@@ -304,7 +310,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(lost_tap),
 	};
 
-	if (argc > 1) /* a pattern of test names, because the test host is slow */
+	if (argc > 1) /* the argument is a pattern of test names, because the test host is slow */
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("vm_net", tests, NULL, NULL);
 }

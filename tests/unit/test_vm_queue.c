@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Queues and the mmio transport, with drivers that follow virtio 1.2 and drivers that do not. The
- * entropy device is behind them. Plain memory, no KVM.
+ * Tests queues and the mmio transport, with drivers that follow virtio 1.2 and drivers that do not.
+ * The device is the entropy device. They use plain memory and no KVM.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,7 +38,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* The device must work, whatever was done to it before. */
+/* Checks that the device still works after whatever the test has done to it. */
 static void check_works(struct rig *g, uint64_t features)
 {
 	bring_up(g, features);
@@ -105,7 +105,10 @@ static void features(void **state)
 	check_works(g, 0);
 }
 
-/* CVE-2026-5747: the driver changes size and addresses after the device is active. */
+/*
+ * Checks that a driver cannot change size and addresses of a queue after the device is active
+ * (CVE-2026-5747).
+ */
 static void frozen_at_driver_ok(void **state)
 {
 	struct rig *g = &((struct box *)*state)->g;
@@ -118,7 +121,9 @@ static void frozen_at_driver_ok(void **state)
 	set_queue(g, 0, UINT64_MAX - 15, UINT64_MAX - 15, UINT64_MAX - 15);
 	assert_memory_equal(&before, &g->dev->queues[0], sizeof(before));
 	assert_int_equal(get(g, VIRTIO_MMIO_QUEUE_READY), 1);
-	/* Between READY and DRIVER_OK they can change only after READY was cleared. */
+	/*
+	 * Between READY and DRIVER_OK the driver can change them only after it has cleared READY.
+	 */
 	assert_true(negotiate(g, V1));
 	g->size = RIG_SIZE;
 	set_queue(g, 0, DESC(0), AVAIL(0), USED(0));
@@ -201,7 +206,7 @@ static void broken_chains(void **state)
 	struct rig *g = &((struct box *)*state)->g;
 
 	bring_up(g, 0);
-	avail(g, 0)->idx = RIG_SIZE; /* so that the index is RIG_SIZE + 1 ahead */
+	avail(g, 0)->idx = RIG_SIZE; /* makes the index RIG_SIZE + 1 ahead */
 	expect_broken(g, "available index is 9 ahead in a queue of 8");
 	bring_up(g, 0);
 	avail(g, 0)->ring[0] = RIG_SIZE;
@@ -215,7 +220,7 @@ static void broken_chains(void **state)
 	put_desc(desc(g, 0, 0), DATA, 8, WRITE | NEXT, 0);
 	expect_broken(g, "loops");
 	bring_up(g, 0);
-	for (unsigned i = 0; i < RIG_SIZE; i++) /* also a loop of buffers without length */
+	for (unsigned i = 0; i < RIG_SIZE; i++) /* the case of a loop of buffers without length */
 		put_desc(desc(g, 0, i), 0, 0, NEXT, (i + 1) % RIG_SIZE);
 	expect_broken(g, "loops");
 	bring_up(g, 0);
@@ -233,7 +238,7 @@ static void broken_chains(void **state)
 		expect_broken(g, "not in guest memory");
 	}
 	bring_up(g, 0);
-	/* the last bytes of memory are valid */
+	/* the buffer is the last bytes of memory, which are valid */
 	put_desc(desc(g, 0, 0), RIG_RAM - 16, 16, WRITE, 0);
 	offer(g, 0, 0);
 	kick(g, 0);
@@ -312,7 +317,10 @@ static void interrupts_only_when_wanted(void **state)
 	}
 }
 
-/* If a driver has filled the whole ring, a turn is still bounded. The indices wrap around. */
+/*
+ * Checks that a turn of the event loop is bounded even if the driver has filled the whole ring. The
+ * indices wrap around.
+ */
 static void long_runs(void **state)
 {
 	struct rig *g = &((struct box *)*state)->g;

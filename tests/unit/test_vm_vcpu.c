@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The vCPU loop on this machine's /dev/kvm with the guests of vm_guests.S: exits, buses,
- * interrupts, SMP, pause, and every way to end. Without /dev/kvm only the error messages are
- * tested.
+ * Tests the vCPU loop on this machine's /dev/kvm with the guests of vm_guests.S: exits, buses,
+ * interrupts, SMP, pause, and every way to end. Without /dev/kvm it tests only the error messages.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +23,10 @@
 #include "vm/power.h"
 
 #define MIB (UINT64_C(1) << 20)
-/* KVM may have to interpret the guest's kernel code, at 1.6 million instructions a second. */
+/*
+ * The limit is long, because KVM may have to interpret the guest's kernel code, at 1.6 million
+ * instructions per second.
+ */
 #define LIMIT_MS 20000
 
 #define GUEST(name) extern const uint8_t guest_##name[], guest_##name##_end[]
@@ -195,7 +197,8 @@ static void faults_have_registers(void **state)
 	assert_non_null(strstr(b.cpus.why, "vCPU 0: "));
 	assert_non_null(strstr(b.cpus.why, "rip="));
 	assert_non_null(strstr(b.cpus.why, "r9 =0000000011223344"));
-	assert_non_null(strstr(b.cpus.why, "code at rip: 0f 0b")); /* ud2 */
+	/* 0f 0b is the instruction ud2 */
+	assert_non_null(strstr(b.cpus.why, "code at rip: 0f 0b"));
 	box_release(&b);
 	box_init(&b, 1);
 	LOAD(&b, nowhere);
@@ -386,7 +389,7 @@ static void acpi_tables(void **state)
 	assert_true(le32(fadt + 112) & 1U << 20);
 	const uint8_t *madt = table(&m, le32(xsdt + 44), "APIC");
 	assert_int_equal(le32(madt + 4), 44 + 3 * 8 + 12);
-	assert_int_equal(madt[44 + 2 * 8 + 3], 2); /* the third CPU's APIC id */
+	assert_int_equal(madt[44 + 2 * 8 + 3], 2); /* APIC id of the third CPU */
 	const uint8_t *dsdt = table(&m, le32(fadt + 140), "DSDT");
 	/*
 	 * The scope's PkgLength, and that of the package after it, must end exactly at the table's

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network device of a vhost-user back end: which part the back end does and which this side
- * does, and what happens if the back end lacks something, misbehaves or ends.
+ * Tests the network device of a vhost-user back end: which part of the device the back end provides
+ * and which part caisson does, and what happens if the back end lacks something, misbehaves or
+ * ends.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,8 +78,8 @@ static void read_config(struct device *d, uint8_t to[12])
 }
 
 /*
- * A back end like passt, with hardly any feature and no configuration. One like DPDK, with one pair
- * of queues.
+ * Tests a back end like passt, with hardly any feature and no configuration, and one like DPDK,
+ * with one pair of queues.
  */
 static void features_of_both_sides(void **state)
 {
@@ -97,7 +98,7 @@ static void features_of_both_sides(void **state)
 	assert_memory_equal(got, space, sizeof(space));
 	bring_up(&d.w.g, MERGE | MAC | STATUS | MTU);
 	assert_int_equal(get(&d.w.g, VIRTIO_MMIO_STATUS), 15);
-	/* The back end does not get features that it does not know. */
+	/* caisson sends the back end only features that the back end knows. */
 	assert_int_equal(d.b.set_features, PLAIN | MERGE);
 	assert_int_equal(d.b.seen[VHOST_USER_GET_CONFIG], 0);
 	assert_int_equal(d.b.fds[VHOST_USER_SET_VRING_KICK], 2);
@@ -113,7 +114,10 @@ static void features_of_both_sides(void **state)
 	end(&d);
 }
 
-/* A back end that has every feature. The guest gets those of a device without a control queue. */
+/*
+ * Tests a back end that has every feature. The guest gets the features of a device without a
+ * control queue.
+ */
 static void features_that_the_back_end_lacks(void **state)
 {
 	struct device d;
@@ -127,7 +131,8 @@ static void features_that_the_back_end_lacks(void **state)
 	bring_up(&d.w.g, all & ~BACK_V1);
 	/* A back end that knows MAC and STATUS gets them. */
 	assert_int_equal(d.b.set_features, all | BACK_PROTOCOL_BIT);
-	assert_false(negotiate(&d.w.g, V1 | MTU)); /* because there is no MTU to announce */
+	/* refused, because there is no MTU to announce */
+	assert_false(negotiate(&d.w.g, V1 | MTU));
 	end(&d);
 }
 

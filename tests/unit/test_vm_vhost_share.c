@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shares that a virtio-fs server provides over vhost-user: the real server in a process of its own,
- * and virtiofsd if it is installed. With /dev/kvm also a whole machine that loses its share's
- * server.
+ * Tests shares that a virtio-fs server provides over vhost-user: caisson's server in a process of
+ * its own, and virtiofsd if it is installed. With /dev/kvm it also tests a whole machine that loses
+ * its share's server.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,7 +30,7 @@
 #include "vm/fs/vmfs.h"
 #include "vm/machine.h"
 
-#define REQUESTS 1 /* the queue of requests */
+#define REQUESTS 1 /* number of the request queue */
 #define FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define DATA_OUT (DATA + 0x10000)
 
@@ -91,7 +91,10 @@ static pid_t serve_tree(const char *dir, int *ret_sock)
 	return pid;
 }
 
-/* virtiofsd, which QEMU's developers wrote. It shows how others understand the protocol. */
+/*
+ * The path of virtiofsd, the server of QEMU's developers, which shows how others understand the
+ * protocol.
+ */
 #define VIRTIOFSD "/usr/lib/qemu/virtiofsd"
 
 static pid_t serve_by_virtiofsd(const char *dir, int *ret_sock)
@@ -161,7 +164,7 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	assert_int_equal(get(&w.g, VIRTIO_MMIO_CONFIG + VIRTIO_FS_TAG_MAX), 1);
 	use_share(&w);
 	/*
-	 * After a reset nothing is pending, and the queue belongs to the test. Then a second driver
+	 * After a reset nothing is pending, and the test may write the queue. Then a second driver
 	 * starts, as after a reboot.
 	 */
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
@@ -173,7 +176,8 @@ static void share_of(pid_t (*serve)(const char *dir, int *ret_sock))
 	assert_int_equal(used(&w.g, REQUESTS)->idx, idle);
 	use_share(&w);
 	/*
-	 * The server dies. The driver and the monitor are told once, and nothing starts any more.
+	 * The server dies. The driver and the monitor are each told once, and the device cannot be
+	 * started any more.
 	 */
 	kill(server, SIGKILL);
 	assert_true(wired_serve_event(&w, PATIENCE_MS));
@@ -220,7 +224,7 @@ struct kernel {
 	uint8_t code[4];
 };
 
-/* Makes a kernel that halts and never goes on. */
+/* Makes a kernel that halts for ever. Returns its descriptor. */
 static int halting_kernel(void)
 {
 	struct kernel k = {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The vhost-user front end against back ends that misbehave at each request in each way, or lack
+ * Tests the vhost-user front end with back ends that misbehave at each request in each way, or lack
  * what a device needs.
  */
 #include <setjmp.h>
@@ -27,7 +27,7 @@
 #include "unit/rig/vhost_device.h"
 #include "vm/machine.h"
 
-#define TIMEOUT_MS 300 /* how long to wait for a back end that will not answer */
+#define TIMEOUT_MS 300 /* time to wait for a back end that does not answer */
 #define ALL_FEATURES (BACK_V1 | BACK_RINGS | BACK_PROTOCOL_BIT)
 #define ALL_PROTOCOL (BACK_MQ | BACK_ACK | BACK_CONFIG)
 
@@ -59,7 +59,7 @@ static int64_t ms_since(const struct timespec *from)
 	       (now.tv_nsec - from->tv_nsec) / 1000000;
 }
 
-/* At which request the back end misbehaves, and what the error must name. */
+/* The request at which the back end misbehaves, and the name that the error must contain. */
 static const struct {
 	uint32_t request;
 	enum { AT_INIT, AT_START, AT_STOP } when;
@@ -163,7 +163,7 @@ static void misbehaving_back_ends(void **state)
 	misbehave(3, WRONG_CONTENT, "8 bytes at 1: expected 8 at 0");
 }
 
-/* An answer that nobody asked for must be noticed at once, or at the next exchange. */
+/* Checks that an answer without a request is noticed at once, or at the next exchange. */
 static void answer_that_nobody_asked_for(void **state)
 {
 	struct back b = {.features = ALL_FEATURES,
@@ -253,7 +253,7 @@ static void missing_features(void **state)
 	assert_int_equal(a.b.seen[VHOST_USER_SET_VRING_ENABLE], 0);
 	assert_int_equal(a.b.set_features, BACK_V1);
 	attempt_over(&a);
-	/* The driver is offered the features that both the back end and the device know. */
+	/* The device offers the driver the features that both the back end and the device know. */
 	attempt(&a, ~UINT64_C(0), ALL_PROTOCOL, 99);
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
 	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 0x30000040);
@@ -285,7 +285,7 @@ static void configuration(void **state)
 	assert_memory_equal(a.b.config, "configuration\0xy", 16);
 	vm_bus_read(&a.w.g.bus, VIRTIO_MMIO_CONFIG + 12, four, 4);
 	assert_memory_equal(four, "n\0xy", 4);
-	/* Nothing is sent for a part past the end. */
+	/* A write past the end of the configuration sends no message. */
 	vm_bus_write(&a.w.g.bus, VIRTIO_MMIO_CONFIG + 14, "1234", 4);
 	assert_int_equal(a.b.seen[VHOST_USER_SET_CONFIG], 1);
 	attempt_over(&a);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The vsock device behind the mmio transport: every kind of descriptor, both directions, and how
- * streams end. Plain memory, no KVM.
+ * Tests the vsock device behind the mmio transport: every kind of descriptor, both directions, and
+ * how streams end. It uses plain memory and no KVM.
  */
 #include "unit/rig/descriptors.h"
 #include "unit/rig/vsock_peer.h"
@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 
 /*
- * The ways in which the device avoids waiting for a stream. LIMIT forbids it to open a file
- * description of its own.
+ * The ways in which the device avoids to block on a stream. OWN: it opens a file description of its
+ * own. LIMIT: it may open no files, so it uses the caller's. POLLED: as LIMIT, and it polls first.
  */
 enum way { OWN, LIMIT, POLLED, WAYS };
 
@@ -44,11 +44,11 @@ static void input_pipe(void **state)
 
 		guest_begin(&s);
 		assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-		int held = dup(p[0]); /* as the parent process does */
+		int held = dup(p[0]); /* held open, as the parent process of the runtime does */
 		connect_way(&s, way, p[0], VSOCK_BOTH);
-		/* because the stream can't be written to */
+		/* the guest may not send, because the stream cannot be written to */
 		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
-		/* the device does not wait in a read */
+		/* the device must not block in a read */
 		guest_expect_quiet(&s);
 		assert_int_equal(write(p[1], "one", 3), 3);
 		guest_expect_data(&s, "one");
@@ -56,7 +56,7 @@ static void input_pipe(void **state)
 		guest_expect_data(&s, "two");
 		guest_expect_quiet(&s);
 		assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
-		/* What the guest writes all the same is thrown away. */
+		/* The device drops data that the guest sends nevertheless. */
 		guest_send_data(&s, HOST_PORT, "x", 1);
 		assert_int_equal(write(p[1], "three", 5), 5);
 		fd_close(&p[1]);
@@ -88,8 +88,8 @@ static void input_unwanted(void **state)
 }
 
 /*
- * The guest sends more than the pipe takes. The data is kept within the credit and delivered in
- * order, whatever the guest does.
+ * Checks a guest that sends more than the pipe can take: the device keeps the data within the
+ * credit and delivers it in order, whatever the guest does.
  */
 static void output_pipe(void **state)
 {
@@ -178,8 +178,8 @@ static void output_without_reader(void **state)
 	assert_int_equal(s.closed, 2);
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	/*
-	 * The reader has closed before. /proc gives no new file description then, and the first
-	 * event tells.
+	 * The reader has closed before the connection. /proc gives no new file description then, so
+	 * the first event must tell the device.
 	 */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	fd_close(&p[0]);
@@ -199,7 +199,7 @@ static void raw_pty(int *ret_master, int *ret_slave)
 	assert_int_equal(tcsetattr(*ret_slave, TCSANOW, &raw), 0);
 }
 
-/* A terminal passes data on in a kernel thread. */
+/* Waits for an event, because a terminal passes data on in a kernel thread. */
 static void await_event(struct guest *s)
 {
 	struct pollfd p = {s->v.dev.event_fd, POLLIN, 0};
@@ -207,7 +207,7 @@ static void await_event(struct guest *s)
 	assert_int_equal(poll(&p, 1, 5000), 1);
 }
 
-/* The stream gets one side of a terminal, master or slave, and the test uses the other. */
+/* Tests a stream that is one side of a terminal, master or slave; the test uses the other side. */
 static void terminal_side(bool is_master, enum way way)
 {
 	struct guest s;
@@ -226,7 +226,7 @@ static void terminal_side(bool is_master, enum way way)
 	await_event(&s);
 	guest_expect_data(&s, "typed");
 	guest_send_data(&s, HOST_PORT, "shown", 5);
-	/* byte by byte, in the ways in which only that is sure not to wait */
+	/* may arrive byte by byte, if the device can avoid to block only in that way */
 	for (int n = 0; n < 5;) {
 		ssize_t r = read(other, text + n, sizeof(text) - (size_t)n);
 		assert_true(r > 0);
@@ -234,7 +234,10 @@ static void terminal_side(bool is_master, enum way way)
 	}
 	assert_string_equal(text, "shown");
 	assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
-	/* Nobody reads the terminal. Data that it does not take waits, and the device does not. */
+	/*
+	 * Nobody reads the terminal. Data that the terminal does not take must wait, but the device
+	 * must not.
+	 */
 	_cleanup_free_ uint8_t *data = malloc(0x20000), *got = malloc(0x20000);
 	fill_with_pattern(data, 0x20000);
 	guest_send_data(&s, HOST_PORT, data, 0x10000);
@@ -252,7 +255,8 @@ static void terminal_side(bool is_master, enum way way)
 	fd_close(&other);
 	await_event(&s);
 	/*
-	 * A master whose slave is closed gives EIO, a slave whose master is closed gives the end.
+	 * A read from a master whose slave is closed gives EIO; a read from a slave whose master is
+	 * closed gives the end.
 	 */
 	guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(SEND));
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT_BOTH);
@@ -273,8 +277,8 @@ static void terminals(void **state)
 }
 
 /*
- * A terminal may be open for reading and writing. If it stands for standard output, the device must
- * not read it.
+ * Checks a terminal that is open for reading and writing and stands for standard output: the device
+ * must not read it.
  */
 static void terminal_for_output(void **state)
 {
@@ -346,8 +350,8 @@ static void regular_files(void **state)
 }
 
 /*
- * Data that still waits when the machine ends must be written, however the device learns of the
- * end.
+ * Checks that data that still waits when the machine ends is written, however the device learns of
+ * the end.
  */
 enum end { END_UNSEEN, END_RESET, END_QUIESCE, ENDS };
 
@@ -364,7 +368,7 @@ static void drained_after(enum end end)
 	for (int i = 0; i < 3; i++)
 		guest_send_data(&s, HOST_PORT, NULL, 0x10000);
 	assert_int_equal(virtio_vsock_drain(&s.v, 20), -ETIMEDOUT);
-	/* The guest ends with a packet in the queue for which it has not kicked. */
+	/* The guest ends with a packet in the queue without a kick for it. */
 	struct virtio_vsock_hdr h = guest_header(HOST_PORT, OP(RW), 4);
 	memcpy(at(&s.g, DATA, VSOCK_HEADER), &h, VSOCK_HEADER);
 	memcpy(at(&s.g, DATA + VSOCK_HEADER, 4), "last", 4);

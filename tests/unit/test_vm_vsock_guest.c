@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vsock device: credit, room, and guests that lie. Plain memory, no KVM. */
+/*
+ * Tests the vsock device: credit, room for data, and guests that lie. It uses plain memory and no
+ * KVM.
+ */
 #include "unit/rig/descriptors.h"
 #include "unit/rig/vsock_peer.h"
 
@@ -36,8 +39,8 @@ static void credit_of_guest(void **state)
 	guest_expect_data(&s, "89a");
 	guest_expect(&s, OP(CREDIT_REQUEST), HOST_PORT, 0);
 	/*
-	 * The guest claims to have taken more than was sent, or to have less room than the data on
-	 * the way.
+	 * The guest claims to have received more than was sent, or to have less room than the data
+	 * that is on its way.
 	 */
 	h.fwd_cnt = 12;
 	guest_send_raw(&s, &h, NULL, 0);
@@ -80,8 +83,8 @@ static unsigned wanted_kick(struct guest *s)
 }
 
 /*
- * While the guest has no room, nothing is read from the descriptor, and the event loop does not
- * spin.
+ * Checks that the device reads nothing from the descriptor and the event loop does not spin while
+ * the guest has no room.
  */
 static void no_buffers(void **state)
 {
@@ -167,7 +170,7 @@ static void large_transfers(void **state)
 	guest_end(&s);
 }
 
-/* Two streams that never end must get the same share. */
+/* Checks that two streams that never end get the same share. */
 static void fairness(void **state)
 {
 	struct guest s;
@@ -236,7 +239,7 @@ static void unknown_connections(void **state)
 		else
 			guest_expect(&s, OP(RST), HOST_PORT, 0);
 	}
-	assert_int_equal(s.connects, 1); /* and the port's owner has refused */
+	assert_int_equal(s.connects, 1); /* the owner of the port was asked and has refused */
 	/*
 	 * A packet to another host is answered by a reset from that host. A packet from another
 	 * guest is ignored.
@@ -279,7 +282,7 @@ static void wrong_for_connection(void **state)
 		assert_int_equal(s.v.count, 0);
 		fd_close(&pair[1]);
 	}
-	/* A shutdown with all flags, one without any, and data after it. */
+	/* The guest sends shutdowns with every combination of flags, and data after each. */
 	for (uint32_t flags = 0; flags < 16; flags++) {
 		uint32_t known = flags & SHUT_BOTH;
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -311,7 +314,7 @@ static void bad_lengths(void **state)
 
 	guest_begin(&s);
 	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
-		h.len = lies[i]; /* instead of 10 (CVE-2019-18960) */
+		h.len = lies[i]; /* a wrong length instead of 10 (CVE-2019-18960) */
 		guest_send_raw(&s, &h, "0123456789", 10);
 		assert_true(is_broken(&s.g));
 		assert_non_null(
@@ -331,8 +334,8 @@ static void bad_lengths(void **state)
 	kick(&s.g, 1);
 	assert_true(is_broken(&s.g));
 	/*
-	 * Bad receive buffers: readable, of no length, too small, and as long as a header. The
-	 * device looks at one only when it needs it.
+	 * The receive buffers are bad: readable, without length, too small, or as long as a header.
+	 * The device looks at one only when it needs it.
 	 */
 	for (uint32_t i = 0; i < 4; i++) {
 		static const uint32_t sizes[] = {100, 0, 43, 44};
@@ -349,7 +352,7 @@ static void bad_lengths(void **state)
 	guest_end(&s);
 }
 
-/* Header and data may be cut at any byte, in both directions (2.7.4). */
+/* Checks packets whose header and data are split at any byte, in both directions (2.7.4). */
 static void layouts(void **state)
 {
 	static const uint32_t cuts[] = {1, 7, 0, 30, 5, 1, 4, 6};
@@ -376,7 +379,9 @@ static void layouts(void **state)
 	bring_up(&s.g, 0);
 	assert_true(is_hung_up(pair[1]));
 	fd_close(&pair[1]);
-	/* To the guest: each byte of the header goes to a descriptor of its own. */
+	/*
+	 * In the direction to the guest, each byte of the header goes to a descriptor of its own.
+	 */
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	s.next_fd = pair[0];
 	guest_offer(&s, 63, 100);
@@ -398,7 +403,7 @@ static void layouts(void **state)
 }
 
 /*
- * Resets for which there is no receive buffer hold up the queue, take bounded memory, and are not
+ * Checks that resets without a receive buffer hold up the queue, take bounded memory, and are not
  * lost.
  */
 static void flood(void **state)

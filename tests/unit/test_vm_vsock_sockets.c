@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vsock device with sockets behind it. Plain memory, no KVM. */
+/* Tests the vsock device with sockets behind it. It uses plain memory and no KVM. */
 #include "unit/rig/vsock_peer.h"
 
 #include <sys/socket.h>
@@ -22,7 +22,7 @@ static void socket_stream(void **state)
 	guest_expect_data(&s, "to guest");
 	assert_int_equal(s.h.fwd_cnt, 10);
 	guest_expect_quiet(&s);
-	/* Each direction can end alone. */
+	/* One direction of a stream can end without the other. */
 	guest_send_op(&s, HOST_PORT, OP(SHUTDOWN), SHUT(SEND));
 	assert_int_equal(read(pair[1], text, sizeof(text)), 0);
 	assert_int_equal(write(pair[1], "more", 4), 4);
@@ -33,7 +33,7 @@ static void socket_stream(void **state)
 	assert_true(is_hung_up(pair[1]));
 	assert_int_equal(s.closed, 1);
 	assert_int_equal(s.closed_port, HOST_PORT);
-	assert_int_equal(s.v.count, 1); /* until the guest has confirmed the end */
+	assert_int_equal(s.v.count, 1); /* the stream stays until the guest has confirmed the end */
 	guest_send_op(&s, HOST_PORT, OP(RST), 0);
 	assert_int_equal(s.v.count, 0);
 	guest_expect_quiet(&s);

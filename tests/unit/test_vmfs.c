@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The virtio-fs server and FUSE requests, well-formed and hostile. After each the server must have
- * answered as the protocol demands.
+ * Tests the virtio-fs server with well-formed and hostile FUSE requests. It must answer each as the
+ * protocol demands.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -52,7 +52,7 @@ static void run_names(void)
 		n = snprintf(two, sizeof(two), "%s%ctarget", bad[i], 0) + 1;
 		CHECK(front_fuse(&f, FUSE_SYMLINK, 1, NULL, 0, two, (size_t)n) == -EINVAL);
 	}
-	/* Names without a NUL at the end, with one in the middle, and no name at all. */
+	/* The name has no NUL at its end, or one in the middle, or there is no name at all. */
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, "abc", 3) == -EINVAL);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, "a\0b", 4) == -EINVAL);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, NULL, 0) == -EINVAL);
@@ -65,7 +65,7 @@ static void run_names(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
-/* A link in the share that leads out of it is only a text, whatever request uses it. */
+/* Checks that a link that leads out of the share is only a text, whatever request uses it. */
 static void run_links_out(void)
 {
 	struct fuse_open_in open_in = {.flags = O_RDWR};
@@ -143,7 +143,7 @@ static void run_ids(void)
 		CHECK(front_fuse(&f, FUSE_FORGET, bad[i], &forget_in, sizeof(forget_in), NULL, 0) ==
 			INT_MIN);
 	}
-	/* The root node stays, however often it is forgotten. */
+	/* The root node stays, however often the guest forgets it. */
 	CHECK(front_fuse(&f, FUSE_FORGET, 1, &forget_in, sizeof(forget_in), NULL, 0) == INT_MIN);
 	CHECK(front_fuse(&f, FUSE_GETATTR, 1, &getattr_in, sizeof(getattr_in), NULL, 0) == 0);
 	uint64_t fh = front_create(&f, "a", &a), other = front_create(&f, "b", &b);
@@ -195,7 +195,9 @@ static void run_lengths(void)
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
 	write_in.size = UINT32_MAX;
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
-	/* The request asks for more than there is room for, at an offset that does not exist. */
+	/*
+	 * The request asks for more data than the answer has room for, or at an impossible offset.
+	 */
 	CHECK(front_fuse(&f, FUSE_READ, node, &read_in, sizeof(read_in), NULL, 0) == -EINVAL);
 	read_in.size = 100;
 	CHECK(front_fuse(&f, FUSE_READ, node, &read_in, sizeof(read_in), NULL, 0) == -EINVAL);
@@ -249,7 +251,10 @@ static void run_before_init(void)
 	front_fuse_init(&f);
 	uint64_t node;
 	front_create(&f, "file", &node);
-	/* A guest that was reset sends INIT again. What it knew before is forgotten and closed. */
+	/*
+	 * A guest that was reset sends INIT again. The server must forget its nodes and close its
+	 * files.
+	 */
 	front_fuse_init(&f);
 	struct fuse_getattr_in in = {0};
 	CHECK(front_fuse(&f, FUSE_GETATTR, node, &in, sizeof(in), NULL, 0) == -ESTALE);
@@ -290,7 +295,10 @@ static void run_limits(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
-/* Nodes and open files have one budget, and nodes give way: each open file takes two of it. */
+/*
+ * Checks that nodes and open files share one budget, in which each open file counts twice and nodes
+ * give way.
+ */
 static void run_budget(void)
 {
 	struct fuse_open_in in = {.flags = O_RDONLY};
@@ -311,9 +319,12 @@ static void run_budget(void)
 	while (n < ARRAY_SIZE(known) &&
 		front_fuse(&f, FUSE_OPEN, known[n], &in, sizeof(in), NULL, 0) == 0)
 		n++;
-	/* 200 less the root and what is left for nodes, and no less than 80. */
+	/* of the budget of 200 the root and a minimum of nodes are subtracted */
 	CHECK(n >= 80 && n <= 100);
-	/* Without a file that can be opened the others can still be found and looked at. */
+	/*
+	 * When no more files can be opened, other files can still be looked up and their attributes
+	 * read.
+	 */
 	for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
 		struct fuse_getattr_in getattr_in = {0};
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How the virtio-fs server lists directories, on a file system whose cookies are not stable: ramfs,
- * as tmpfs was before Linux 6.6. The test behaves like the guest's kernel, which drops the rest of
- * a reply that does not fit into the program's buffer.
+ * Tests how the virtio-fs server lists directories on a file system whose cookies are not stable:
+ * ramfs, which behaves as tmpfs did before Linux 6.6. The test behaves like the guest's kernel,
+ * which drops the rest of a reply that does not fit into the program's buffer.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,14 +62,14 @@ static void begin(struct listing *l, const char *type)
 
 static void end(struct listing *l)
 {
-	CHECK(umount(l->path) < 0); /* the server has it open */
+	CHECK(umount(l->path) < 0); /* the mount is busy, because the server has it open */
 	CHECK(umount2(l->path, MNT_DETACH) == 0);
 	CHECK(front_end(&l->f) == ENDED);
 }
 
 /*
- * Asks for entries, and takes at most `most` of the reply. Returns how many files it took; with
- * `removes` it removes each of them.
+ * Asks for entries, and accepts at most `most` of those in the reply. Returns how many files it has
+ * accepted; if `removes` is set, it removes each of them.
  */
 static unsigned take(struct listing *l, unsigned most, bool plus, bool removes)
 {
@@ -122,7 +122,10 @@ static void run_removal(void)
 	}
 }
 
-/* The beginning shows what is there now, also while the first block is still kept. */
+/*
+ * Checks that a listing from the beginning shows the current files, even while the server still
+ * keeps the first block.
+ */
 static void run_rewind(void)
 {
 	struct listing l;
@@ -137,7 +140,7 @@ static void run_rewind(void)
 	end(&l);
 }
 
-/* A guest may seek to any cookie that it was given. */
+/* Checks that a guest can seek to any cookie that it was given. */
 static void run_seek(void)
 {
 	struct listing l;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The virtio-fs server of a container with a user namespace, in its jail. The guest is hostile: it
- * sends requests as any user, and its kernel checks no permission. The host's kernel must keep the
- * server to the mapped ids.
+ * Tests the virtio-fs server of a container with a user namespace, in its jail. The guest is
+ * hostile: it sends requests as any user, and its kernel checks no permission. The host's kernel
+ * must keep the server to the mapped ids.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,7 +27,7 @@
 #include "unit/rig/vmfs_front.h"
 #include "vm/fs/vmfs.h"
 
-#define FIRST 100000U /* of the mapped ids */
+#define FIRST 100000U /* the first of the mapped ids */
 #define MAP "100000 100000 65536\n"
 
 _Noreturn static void serve(const struct front *f, int sock, bool confined)
@@ -113,7 +113,7 @@ static int create(struct front *f, uint64_t dir, const char *name, uint32_t owne
 	return r;
 }
 
-/* The owner and the mode that the host sees. */
+/* Returns the owner and the mode that the host sees. */
 static struct stat seen(const struct front *f, const char *name)
 {
 	struct stat st = {.st_uid = 77};
@@ -165,7 +165,7 @@ static void run_names(void)
 
 	begin(&f, true);
 	uint64_t dir = look(&f, 1, "open");
-	/* No file is made as root, and none in a directory of root's. */
+	/* The guest can make no file as root, and none in a directory that belongs to root. */
 	CHECK(create(&f, dir, "as-root", 0) == -EPERM);
 	CHECK(create(&f, dir, "as-none", 7) == -EPERM);
 	CHECK(create(&f, dir, "as-mapped", FIRST + 9) == 0);
@@ -173,7 +173,10 @@ static void run_names(void)
 	CHECK(seen(&f, "open/as-mapped").st_uid == FIRST + 9);
 	CHECK(create(&f, 1, "in-root", FIRST) == -EACCES);
 	CHECK(front_name(&f, FUSE_UNLINK, 1, "root") == -EACCES);
-	/* The server may make every device node, but not in this namespace. */
+	/*
+	 * The server's system call filter allows device nodes, but the kernel refuses them in this
+	 * user namespace.
+	 */
 	CHECK(front_fuse(&f, FUSE_MKNOD, dir, &null, sizeof(null), "null", 5) == -EPERM);
 	/* A file of a mapped user can get a second name. */
 	link_in.oldnodeid = look(&f, 1, "mapped");
@@ -181,7 +184,7 @@ static void run_names(void)
 	CHECK(front_end(&f) == 0);
 }
 
-/* The server of a container without a user namespace serves every user. */
+/* Checks that the server of a container without a user namespace serves every user. */
 static void run_unconfined(void)
 {
 	struct front f;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The virtio-fs server if it may have far fewer descriptors than the guest knows inodes
- * (vm/fs/descriptor_cache.c).
+ * Tests the virtio-fs server if it may have far fewer descriptors than the guest knows inodes
+ * (vm/fs/descriptor_cache.c). The server then "parks" a node: it closes the node's descriptor and
+ * opens it again when it is needed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +23,8 @@
 #include "unit/rig/vmfs_front.h"
 
 #define DESCRIPTORS 64
-#define OTHERS 32 /* standard streams, the queue's, memory, and those that one request opens */
+/* descriptors for other things: standard streams, the queue, memory, and one request */
+#define OTHERS 32
 #define MANY 500
 
 static struct front f;
@@ -136,8 +138,8 @@ static void run_all_stay_known(void)
 	begin();
 	all_are_themselves();
 	/*
-	 * The directory is parked too by now. It must have the same number when it is looked up
-	 * again.
+	 * By now the directory is parked too. It must have the same node number when it is looked
+	 * up again.
 	 */
 	CHECK(look_up(1, "d") == dir && look_up(dir, "7") == known[7]);
 	end();
@@ -201,8 +203,8 @@ static void run_changed_on_the_host(void)
 }
 
 /*
- * Directories that are nested deeper than there are descriptors, and a circle of parents that
- * renames on the host make.
+ * Checks directories that are nested deeper than there are descriptors, and a circle of parents
+ * that the host makes by renaming.
  */
 static void run_deep(void)
 {
@@ -230,7 +232,7 @@ static void run_deep(void)
 	end();
 }
 
-/* The guest no longer knows the directory, so what is in it can't be found again. */
+/* Checks that files in a directory that the guest has forgotten cannot be found again. */
 static void run_forgotten_directory(void)
 {
 	struct fuse_forget_in in = {.nlookup = 1};
@@ -245,8 +247,8 @@ static void run_forgotten_directory(void)
 }
 
 /*
- * An open file keeps its descriptor. If open files use all descriptors, the answer is ENFILE and
- * nothing worse.
+ * Checks that an open file keeps its descriptor. If open files use all descriptors, the answer must
+ * be ENFILE and nothing worse.
  */
 static void run_all_in_use(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The virtio-fs server and vhost-user messages and rings, well-formed and broken. The server must
- * answer as the protocol demands, or end with -EPROTO.
+ * Tests the virtio-fs server with well-formed and broken vhost-user messages and rings. The server
+ * must answer as the protocol demands, or end with -EPROTO.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,7 +42,7 @@ static void run_messages(void)
 	front_fuse_init(&f);
 	const struct fuse_init_out *out = front_reply(&f);
 	CHECK(out->major == 7 && out->minor == 36 && out->max_write == 1 << 20);
-	/* The queue stops, and goes on where it has stopped. */
+	/* The queue stops, and continues where it stopped. */
 	CHECK(front_ask(&f, 11, 1) == ((uint64_t)f.avail << 32 | 1));
 	front_set_vring(&f, 10, 1, f.avail);
 	front_set_fd(&f, 12, 1, f.kick);
@@ -70,14 +70,14 @@ static void run_messages(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
-/* A message of vhost-user that has one value */
+/* a vhost-user message that has one value */
 #define VALUE(number, value) \
 	{ \
 		.request = (number), .flags = 1, .size = 8, .p.u64 = { value } \
 	}
-/* SET_VRING_NUM (8) or SET_VRING_BASE (10) of a queue */
+/* the message SET_VRING_NUM (8) or SET_VRING_BASE (10) for a queue */
 #define VRING(number, index, num) VALUE(number, (uint64_t)(num) << 32 | (index))
-/* SET_MEM_TABLE: `count` regions, of which the message describes one */
+/* the message SET_MEM_TABLE with `count` regions, of which it describes only one */
 #define REGIONS(count, guest, length, user, offset) \
 	{ \
 		.request = 5, .flags = 1, .size = 40, .p.u64 = { \
@@ -89,15 +89,16 @@ static void run_messages(void)
 		} \
 	}
 
-/* Messages that each must end the connection with an error, and nothing else. */
+/* Messages, each of which must end the connection with an error and have no other effect. */
 static const struct {
 	const char *name;
 	struct front_message m;
-	size_t cut; /* bytes of it that are sent; 0: all */
+	size_t cut; /* number of bytes of the message that are sent; 0: all */
 	unsigned fds;
-	enum { MEMORY_FD, KICK_FD, SOCKET_FD } which; /* what is sent `fds` times */
-	bool running;                                 /* the queue runs when it comes */
-	bool may_pass; /* the kernel may allow it: then the server ends without an error */
+	/* kind of the descriptor that is sent `fds` times */
+	enum { MEMORY_FD, KICK_FD, SOCKET_FD } which;
+	bool running;  /* the queue runs when the message arrives */
+	bool may_pass; /* the kernel may accept it, and then the server ends without an error */
 } bad_messages[] = {
 	{"regions without a descriptor", REGIONS(1, GUEST, MEMORY, USER, 0)},
 	{"more descriptors than regions", REGIONS(1, GUEST, MEMORY, USER, 0), .fds = 2},
@@ -133,7 +134,7 @@ static const struct {
 	{"half a message", REGIONS(1, GUEST, MEMORY, USER, 0), .cut = 20},
 };
 
-/* Rings that are outside of memory or not aligned: starting the queue ends the connection. */
+/* Rings that are outside of memory or not aligned. Starting the queue must end the connection. */
 static const struct {
 	const char *name;
 	uint64_t desc, avail, used;
@@ -181,7 +182,7 @@ static void run_bad_messages(void)
 	}
 }
 
-/* A request and the room for its answer, as a driver chains them. */
+/* a request and the room for its answer, as a driver chains them */
 #define IN \
 	{ \
 		GUEST + DATA_IN, 64, VRING_DESC_F_NEXT, 1 \
@@ -195,14 +196,14 @@ static void run_bad_messages(void)
 		GUEST + TABLE, length, VRING_DESC_F_INDIRECT | (flags), next \
 	}
 
-/* Rings that no driver makes. Each must end the server with an error. */
+/* Rings that no driver would make. Each must end the server with an error. */
 static const struct {
 	const char *name;
 	struct vring_desc ring[2];
-	struct vring_desc table; /* the first descriptor of the indirect table */
-	unsigned chained;        /* so many descriptors of the table are one chain */
+	struct vring_desc table; /* first descriptor of the indirect table */
+	unsigned chained;        /* number of descriptors of the table that form one chain */
 	uint16_t head;
-	uint16_t skipped; /* the available index goes ahead by so many that are not in the ring */
+	uint16_t skipped; /* number by which the available index is ahead of the ring's entries */
 } bad_rings[] = {
 	{"a chain that is a circle", {IN, {GUEST + DATA_IN, 64, VRING_DESC_F_NEXT, 0}}},
 	{"a circle of a segment without length", {{GUEST + DATA_IN, 0, VRING_DESC_F_NEXT, 0}, OUT}},
@@ -256,7 +257,9 @@ static void run_bad_rings(void)
 	}
 }
 
-/* The same descriptors are offered again and again, with a full queue of requests for each kick. */
+/*
+ * Checks the same descriptors offered again and again, with a full queue of requests for each kick.
+ */
 static void run_replay(void)
 {
 	struct fuse_in_header h = {.len = 56, .opcode = FUSE_GETATTR, .nodeid = 1};
@@ -286,7 +289,8 @@ static void run_replay(void)
 }
 
 /*
- * A request that waits for a lock is answered when the queue stops. Its buffers are not used later.
+ * Checks that a request that waits for a lock is answered when the queue stops, and that its
+ * buffers are not used later.
  */
 static void run_waiting_lock(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A mount of the share becomes read-only while it is served. The host's kernel must then refuse
- * every write, whatever the guest asks for and whatever it had open before.
+ * Tests a mount of the share that becomes read-only ("sealed") while it is served. The host's
+ * kernel must then refuse every write, whatever the guest asks for and whatever it had open before.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,12 +24,13 @@
 
 struct sealed {
 	struct front f;
-	int seal;            /* the test's end */
-	uint64_t root, file; /* nodes of the sealed mount and of a file in it */
+	int seal;            /* the test's end of the socket on which it asks to seal */
+	uint64_t root, file; /* node numbers of the sealed mount and of a file in it */
 };
 
 /*
- * Runs in the child: makes two mounts as runtime/engine/share.c does, of which "0" is to be sealed.
+ * Makes two mounts as runtime/engine/share.c does, of which "0" is to be sealed, and serves them,
+ * in the child process.
  */
 _Noreturn static void serve(const struct front *f, int sock, int seal)
 {
@@ -50,7 +51,8 @@ _Noreturn static void serve(const struct front *f, int sock, int seal)
 	c.proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	CHECK(fs_seal_start(&c) == 0);
 	close(seal);
-	exit(vmfs_serve(&c) == 0 ? 0 : 1); /* exit() and not _exit(), so that leaks are found */
+	/* exit() is used and not _exit(), so that leaks are found */
+	exit(vmfs_serve(&c) == 0 ? 0 : 1);
 }
 
 static void make_tree(const char *dir)
@@ -103,7 +105,7 @@ static void ask_to_seal(const struct sealed *s)
 	CHECK(write(s->seal, "", 1) == 1);
 }
 
-/* Waits up to so many milliseconds for the answer. -1: there is none yet. */
+/* Waits up to `ms` milliseconds for the answer. Returns -1 if there is none yet. */
 static int answer(const struct sealed *s, int ms)
 {
 	struct pollfd p = {.fd = s->seal, .events = POLLIN};
@@ -164,7 +166,7 @@ static void refuses_names(struct sealed *s)
 		-EROFS);
 }
 
-/* The guest tries to write without a handle, and with the handle that it had. */
+/* Checks that the guest cannot write without a handle, nor with the handle that it had before. */
 static void refuses_content(struct sealed *s, uint64_t old)
 {
 	static const uint32_t writing[] = {O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC};
@@ -220,7 +222,7 @@ static void run_sealed(void)
 	CHECK(stat(path, &after) == 0 && before.st_nlink == after.st_nlink);
 	CHECK(memcmp(&before.st_ctim, &after.st_ctim, sizeof(before.st_ctim)) == 0);
 	snprintf(path, sizeof(path), "%s/0", s.f.dir);
-	/* "d", and the directories that were made before */
+	/* links of "d" and of the directories that were made before */
 	CHECK(stat(path, &after) == 0 && after.st_nlink == 5);
 	/* The other mount is not sealed. */
 	CHECK(front_name(&s.f, FUSE_LOOKUP, 1, "1") == 0);
@@ -228,7 +230,10 @@ static void run_sealed(void)
 	CHECK(front_end(&s.f) == 0);
 }
 
-/* The process that asked has ended. The sealing process ends too, and the server goes on. */
+/*
+ * Checks that the server goes on if the process that asked for the sealing has ended; the sealing
+ * process ends too.
+ */
 static void run_nobody_asks(void)
 {
 	struct sealed s;
