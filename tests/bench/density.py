@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""
-density.py [--together N] [--sequence N] [--idle N] [--only NAME] [--json FILE]: many containers, caisson beside crun and runc.
+"""density.py [--together N] [--sequence N] [--idle N] [--only NAME] [--json FILE]: measures many containers with
+caisson, crun and runc: N at once (from the start until all run, and until all are deleted), N one after the other, and
+N idle ones at the same time with the memory that each uses.
 
-N at once (start to all running, then all deleted), N one after the other, and N idle ones side by side, with the
-memory each costs. Meant for the test host (tests/host/run -- python3 tests/bench/density.py): it wants cgroup v2 on
-/sys/fs/cgroup. Exits with 1 if anything is left behind; times are printed, not judged.
+It is meant for the test host (tests/host/run -- python3 tests/bench/density.py), because it needs cgroup v2 on
+/sys/fs/cgroup. It exits with 1 if anything is left behind; it prints times and does not judge them.
 """
 import argparse
 import json
@@ -51,7 +51,7 @@ class Runtime:
             subprocess.run([*self.base, *argv], check=True, stdin=null, stdout=null)
 
     def states(self):
-        """What is left in --root, except caisson's cache of filters, which is meant to stay."""
+        """Returns what is left in --root, except caisson's cache of filters, which stays on purpose."""
         names = [n for n in os.listdir(self.base[2]) if n != "seccomp-cache"]
         return {"states": names} if names else {}
 
@@ -104,7 +104,7 @@ def prepare(work, caisson):
     rootfs.make_busybox(os.path.join(d, "rootfs"), "/bin/busybox")
     with open(os.path.join(d, "config.json")) as f:
         c = json.load(f)
-    c["ociVersion"] = "1.0.2"  # the newest that all three know
+    c["ociVersion"] = "1.0.2"  # the newest version that all three runtimes know
     c["process"].update(terminal=False, args=SLEEP.split())
     with open(os.path.join(d, "config.json"), "w") as f:
         json.dump(c, f)

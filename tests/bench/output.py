@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests/bench/run prints and writes: a table a scenario, a plot, and README.md's table of performance."""
+"""Formats what tests/bench/run prints and writes: a table for each scenario, a plot, and README.md's table of
+performance."""
 import html
 import re
 
@@ -27,7 +28,8 @@ def print_scenario(scenario, rows):
 
 
 def readme_table(results):
-    """Rows of the scenarios that were measured: caisson's median beside each other's."""
+    """Returns the table's rows for the scenarios that were measured: caisson's median and its ratio to each other
+    runtime's."""
     others = [n for n in next(iter(results.values())) if n not in ("caisson", "floor")]
     lines = ["| median time of caisson, as a part of | " + " | ".join(others) + " | bare kernel work |",
              "|---|" + "---|" * (len(others) + 1)]
@@ -61,7 +63,7 @@ def bar(y, width, colour, label, value):
 
 
 def write_svg(path, results):
-    """One group of bars a scenario; the longest bar of each group has the same length."""
+    """Writes a plot with one group of bars for each scenario; the longest bar of each group has the same length."""
     parts, y, other = [], 10, {}
     for scenario, rows in results.items():
         memory = any("each_kib" in r for r in rows.values())

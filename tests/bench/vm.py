@@ -36,11 +36,11 @@ VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 TAP, ADDRESS = "bench0", "10.99.0.1/24"
 MEMORY = 256  # MiB
 DISK = 64 << 20
-# The same as in runtime/monitor/boot.c.
+# The kernel's command line, the same as in runtime/monitor/boot.c.
 CMDLINE = ("console=hvc0 quiet panic=-1 reboot=t pci=off i8042.noaux i8042.nomux i8042.dumbkbd 8250.nr_uarts=0 "
            "cryptomgr.notests random.trust_cpu=on")
 GUEST_TIMEOUT = 240
-# Of the monitor's log (debug level), in order: what has ended when the line is written.
+# Lines of the monitor's log (debug level), in order, and the stage that has ended when the line is written.
 STAGES = (("microvm: kernel and initramfs", "caisson: plan, fork, cgroup, network; kernel found"),
           ("microvm: file server", "file server started"),
           ("microvm: built", "hypervisor started, or machine built"),
@@ -125,7 +125,7 @@ class Bench:
             self.children.remove(p)
 
     def file_server(self, ours):
-        """(process, socket)"""
+        """Starts a virtio-fs server. Returns (process, socket)."""
         sock = os.path.join(self.work, "fs.sock")
         if os.path.exists(sock):
             os.unlink(sock)
@@ -150,7 +150,7 @@ class Bench:
 
 
 def runs_linux():
-    """The same check as vm_kvm_runs_linux() of runtime/vm/kvm.c."""
+    """Returns whether KVM runs Linux, by the same check as vm_kvm_runs_linux() of runtime/vm/kvm.c."""
     with open("/proc/cpuinfo") as f:
         flags = next(line for line in f if line.startswith("flags")).split()
     return os.path.exists("/dev/kvm") and ("svm" in flags or "vmx" in flags)
@@ -165,13 +165,14 @@ def until(condition, what):
 
 
 def tsc_khz():
-    """The kernel has measured it, because QEMU's machine has no timer that the guest could use."""
+    """Returns the frequency of the TSC in kHz, as this machine's kernel has measured it. QEMU's machine has no timer
+    by which the guest could measure it."""
     with open("/proc/cpuinfo") as f:
         return round(1000 * float(next(line.split(":")[1] for line in f if line.startswith("cpu MHz"))))
 
 
 def entry(name, mode_bits, data=b"", rdev=(0, 0)):
-    """Of a cpio archive (newc)."""
+    """Returns an entry of a cpio archive (newc)."""
     fields = [0, mode_bits, 0, 0, 1, 0, len(data), 0, 0, *rdev, len(name) + 1, 0]
     head = b"070701" + b"".join(b"%08x" % f for f in fields) + name.encode() + b"\0"
     return head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4)
@@ -214,7 +215,8 @@ def start(b):
 # --- memory
 
 def private_kib(pid, exclude):
-    """Private_Clean + Private_Dirty of what is not named `exclude`, and the page tables."""
+    """Returns the private memory of a process in KiB (Private_Clean + Private_Dirty), except mappings named `exclude`,
+    with the page tables."""
     total, skip, parts = 0, False, {}
     with open(f"/proc/{pid}/smaps") as f:
         for line in f:
@@ -288,7 +290,7 @@ def is_bytes(key):
 
 
 def guest_rates(b, name, parts):
-    """What one boot of the guest measures: {name: MiB or operations a second}."""
+    """Boots the guest once. Returns what it measures: {name: MiB or operations a second}."""
     ours, kw, servers = name == "ours", {}, []
     if "blk" in parts:
         kw["disk"] = b.disk
@@ -335,8 +337,8 @@ def bundle(b, caisson):
         c = json.load(f)
     c["process"].update(terminal=False, args=["/bin/true"])
     c["linux"].pop("resources", None)
-    # A network namespace that stays: while the kernel takes the last run's down, it holds the lock that the next one's
-    # netlink requests wait for (3 s of a run on the test host).
+    # The network namespace stays between runs. While the kernel removes the namespace of one run, it holds a lock for
+    # which the next run's netlink requests would wait (3 s for each run on the test host).
     netns = os.path.join(b.work, "netns")
     open(netns, "w").close()
     subprocess.run(["unshare", "--net", "mount", "--bind", "/proc/self/ns/net", netns], check=True)
@@ -347,7 +349,7 @@ def bundle(b, caisson):
 
 
 def kernels(b):
-    """{name: the words of config.json's vm.kernel}"""
+    """Returns {name: the words of config.json's vm.kernel}."""
     found = {"tuned": {"path": b.kernel}}
     debian = sorted(glob.glob("/boot/vmlinuz-*"))
     if debian and not b.has_kvm:
@@ -370,7 +372,7 @@ def one_run(b, caisson, d, hypervisor, name):
 
 
 def stages(log, began, ended):
-    """[(what, milliseconds)]: from mark to mark."""
+    """Returns [(stage, milliseconds)], the time from one line of the log to the next."""
     at = {}
     with open(log) as f:
         for line in f:
@@ -404,7 +406,7 @@ def caisson(b):
             with open(os.path.join(d, "config.json"), "w") as f:
                 json.dump(c, f)
             got = one_run(b, exe, d, hypervisor, name)
-            if i:  # the first packs the kernel's modules, and warms the caches
+            if i:  # the first round packs the kernel's modules, and warms the caches
                 for what, ms in got:
                     rows.setdefault(name, {}).setdefault(what, []).append(ms)
     print(f"\ncaisson run of /bin/true, --hypervisor {hypervisor}, {b.args.rounds} rounds: medians, ms")
@@ -427,7 +429,7 @@ def main():
     p.add_argument("--build", default=os.path.join(os.path.dirname(TESTS), "build"), metavar="DIR")
     p.add_argument("--kernel", default=mode.tuned_kernel(), metavar="DIR")
     args = p.parse_args()
-    sys.stdout.reconfigure(line_buffering=True)  # a part's figures are seen when it ends, whatever comes after
+    sys.stdout.reconfigure(line_buffering=True)  # the figures of a part appear when it ends, whatever happens later
     if not args.kernel:
         p.error("no tuned kernel: images/kernel/build makes it")
     machine.unshare(machine.CLONE_NEWNS | machine.CLONE_NEWNET)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The suite in VM mode (CAISSON_ISOLATION=vm): the tests that make a container, each in a microVM, but for the
-differences of vm_differences.tsv. CAISSON_VM_TESTS=some takes those of vm_selection.txt only.
-"""
+"""Adapts the suite to VM mode (CAISSON_ISOLATION=vm): it runs the tests that make a container, each in a microVM, and
+treats those of vm_differences.tsv as the table says. CAISSON_VM_TESTS=some runs only those of vm_selection.txt."""
 import os
 
 import pytest

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The container's cgroup: made where config.json says, removed with all that was made for it, however a container nests it."""
+"""Tests the container's cgroup: caisson makes it where config.json says, and removes it with everything that was made
+for it, even if the container has nested cgroups in it."""
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ def own(c):
 
 
 def nest(path, levels, name):
-    """Makes cgroups one in the other, and returns a descriptor of the deepest: its path may be too long for a name."""
+    """Makes nested cgroups and returns a descriptor of the deepest, because its path may be too long for a name."""
     fd = os.open(path, os.O_PATH)
     for _ in range(levels):
         os.mkdir(name, dir_fd=fd)
@@ -39,7 +40,7 @@ def unnest(fd, levels, name):
         try:
             above = os.open("..", os.O_PATH, dir_fd=fd)
             os.rmdir(name, dir_fd=above)
-        except OSError:  # as it should be: caisson has removed it
+        except OSError:  # as it should be, because caisson has removed it
             break
         os.close(fd)
         fd = above
@@ -48,7 +49,8 @@ def unnest(fd, levels, name):
 
 @pytest.mark.parametrize("levels,name", [(80, "n"), (700, "nested-d")], ids=["80", "700 and longer than a path"])
 def test_deeply_nested_cgroups(ctr, levels, name):
-    """As a container with a writable cgroup makes them. Each level must not cost the runtime a descriptor either."""
+    """`delete` removes deeply nested cgroups, which a container with a writable cgroup can make, and does not need a
+    descriptor for each level."""
     c = ctr.idle().up()
     bottom = nest(own(c), levels, name)
     inner = subprocess.Popen(["sleep", "1000"])
@@ -67,7 +69,7 @@ def test_deeply_nested_cgroups(ctr, levels, name):
 
 
 def test_many_nested_cgroups(ctr):
-    """A tree, not only a chain, with processes' cgroups that go away while it is walked."""
+    """`delete` removes a tree of cgroups, not only a chain, while processes in it end and their cgroups disappear."""
     c = ctr.idle().up()
     for a in range(10):
         for b in range(10):
@@ -84,7 +86,7 @@ def at(ctr, path, **kw):
 
 @pytest.fixture
 def parent():
-    """The name of a cgroup that does not exist, and nothing of which may be left."""
+    """The name of a cgroup that does not exist. After the test nothing of it may be left."""
     name = f"/caisson-parent-{os.getpid()}"
     yield name
     assert not os.path.exists(top() + name)
@@ -92,7 +94,8 @@ def parent():
 
 @pytest.mark.parametrize("first_ends", ["first", "last"])
 def test_parents_of_containers_that_overlap(ctr, parent, first_ends):
-    """The container that the parents were made for may be deleted before or after the others beneath them."""
+    """Parent cgroups are removed with the last container beneath them, whether the container for which they were made
+    is deleted before or after the others."""
     a, b = at(ctr, parent + "/deep/a").up(), at(ctr, parent + "/deep/b").up()
     for c in (a, b) if first_ends == "first" else (b, a):
         assert os.path.exists(f"{top()}{parent}/deep")
@@ -101,7 +104,7 @@ def test_parents_of_containers_that_overlap(ctr, parent, first_ends):
 
 
 def test_parent_that_was_there_stays(ctr, parent):
-    """Nobody's cgroup is removed only because a container was beneath it."""
+    """A parent cgroup that existed before stays when the container beneath it is deleted."""
     os.mkdir(top() + parent)
     try:
         a, b = at(ctr, parent + "/made/a").up(), at(ctr, parent + "/made/b").up()
@@ -113,7 +116,8 @@ def test_parent_that_was_there_stays(ctr, parent):
 
 
 def test_failed_create_leaves_no_parent(ctr, parent):
-    """Beneath a threaded cgroup a new one cannot be entered."""
+    """If create fails, it leaves no parent cgroup. It fails here because no process can enter a new cgroup beneath a
+    threaded one."""
     os.makedirs(top() + parent + "/threads")
     try:
         with open(f"{top()}{parent}/threads/cgroup.type", "w") as f:
@@ -126,7 +130,8 @@ def test_failed_create_leaves_no_parent(ctr, parent):
 
 
 def test_parents_while_others_begin_and_end(ctr, parent):
-    """One container may be the last beneath the parents in the moment in which another is made there."""
+    """Containers under the same parents are made and deleted at the same time: one may be the last beneath the parents
+    at the moment in which another is made there."""
     cs = [at(ctr, f"{parent}/deep/{i}") for i in range(6)]
     for c in cs:
         c.conf["process"]["args"] = ["true"]

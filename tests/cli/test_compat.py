@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scripts that were written for runc and crun rely on: the words of errors, and the ways to write options."""
+"""Tests what scripts written for runc and crun rely on: the texts of errors, and the ways to write options."""
 import json
 import os
 import subprocess
@@ -153,9 +153,8 @@ def test_help_of_a_command(rt):
 # ---- several containers, none, and IDs that match nothing ----
 
 def test_kill_and_delete_take_a_pattern(ctr, rt):
-    """
-    kill and delete of all containers whose ID matches. A failure at one of them is a warning, and the others follow.
-    """
+    """kill and delete act on all containers whose ID matches the pattern. A failure with one of them is a warning, and
+    the command goes on with the others."""
     many = [ctr.idle(id=i) for i in ("web-1", "web-2", "db-1")]
     for c in many:
         c.up()
@@ -192,7 +191,8 @@ def test_list_leaves_out_what_is_no_container(ctr, rt):
 
 
 def test_sigkill_without_a_pid_namespace_is_for_all(ctr):
-    """As with runc >= 1.2, this also works after the first process has ended."""
+    """SIGKILL to a container without a pid namespace kills all its processes, even after the first one has ended, as
+    with runc >= 1.2."""
     for end in ("wait", "exit 0"):
         c = ctr.sh(f"sleep 100 & echo up; {end}")
         config.namespaces(c.conf, drop=("pid",))

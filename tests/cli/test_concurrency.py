@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two commands at once on one container, ten containers at once, and signals during every phase."""
+"""Tests two commands at once on one container, ten containers at once, and signals during every phase."""
 import fcntl
 import os
 import random
@@ -124,10 +124,8 @@ def test_pause_resume_storm(ctr):
 
 @pytest.mark.parametrize("s", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_during_every_phase(ctr, s):
-    """
-    The runtime gets a signal at sampled moments of `run`. It must end, and `delete` must be able to remove all that
-    is left.
-    """
+    """The runtime gets a signal at sampled moments of `run`. It must end, and `delete` must be able to remove
+    everything that is left."""
     t0 = time.monotonic()
     ctr("true").run().ok()
     whole = time.monotonic() - t0
@@ -159,10 +157,8 @@ def test_caller_goes_away_during_create(ctr):
 
 
 def test_refused_create_leaves_the_other_container_alone(ctr, tmp, binary):
-    """
-    Two state directories, one ID and one cgroup path: the second create fails and must not remove the first one's
-    cgroup.
-    """
+    """Two containers have the same ID and cgroup path, in two state directories: the second create fails and must not
+    remove the first one's cgroup."""
     c = ctr.idle().up()
     other = Runtime(binary, os.path.join(tmp, "other"))
     r = other("run", "--detach", "--bundle", c.bundle, c.id)
@@ -174,7 +170,7 @@ def test_refused_create_leaves_the_other_container_alone(ctr, tmp, binary):
 
 
 def is_locked(c):
-    """Whether a command holds the lock on the state directory; `run` gives it up when the program runs."""
+    """Returns whether a command holds the lock on the state directory; `run` releases it when the program runs."""
     fd = os.open(os.path.join(c.rt.root, c.id), os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -204,7 +200,8 @@ def test_delete_between_the_directory_and_its_lock(ctr, force):
     c = ctr("true").write()
     p = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e",
                           "inject=flock:delay_enter=1000000:when=1", *c.rt.argv("create", "--bundle", c.bundle, c.id)],
-                         stdout=subprocess.DEVNULL, stderr=open(c.log, "wb"))  # no pipe: the container keeps it open
+                         # no pipe, because the container would keep it open
+                         stdout=subprocess.DEVNULL, stderr=open(c.log, "wb"))
     wait_for(lambda: os.path.isdir(os.path.join(c.rt.root, c.id)), "state directory")
     assert not c.exists()
     r = c.delete(*["--force"] * force, check=force)
@@ -213,7 +210,7 @@ def test_delete_between_the_directory_and_its_lock(ctr, force):
     if force:
         assert p.returncode != 0 and "deleted while" in err, err
         assert not c.exists()
-    else:  # it is no container yet
+    else:  # the directory is no container yet
         r.failed("does not exist")
         assert p.returncode == 0 and c.status() == "created", err
 
@@ -221,7 +218,8 @@ def test_delete_between_the_directory_and_its_lock(ctr, force):
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to delay the runtime at one call")
 @pytest.mark.parametrize("call, moment", [("setns", 0.7), ("clone", 0.7)])
 def test_container_ends_under_an_exec(ctr, call, moment):
-    """The stage enters the container by setns(2), and forks by clone(2) last of all: strace delays it there."""
+    """An exec fails cleanly if the container ends while exec enters it. The stage enters the container by setns(2),
+    and forks by clone(2) last; strace delays it at these calls."""
     c = ctr.idle().up()
     p = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
                           f"inject={call}:delay_enter=1000000:when=1", *c.rt.argv("exec", c.id, "true")],

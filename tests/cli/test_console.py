@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Terminals: the master over --console-socket, and run/exec -t on the caller's own terminal."""
+"""Tests terminals: the master that is sent over --console-socket, and run/exec -t on the caller's own terminal."""
 import fcntl
 import os
 import pty
@@ -137,7 +137,7 @@ def test_exec_console_socket(ctr, tmp):
 
 
 def test_size_set_at_once(ctr, tmp):
-    """The engine sets the size as soon as it gets the master, long before the program runs."""
+    """The terminal keeps the size that the engine sets as soon as it gets the master, long before the program runs."""
     c = ctr.sh("stty size; exec sleep 1000", terminal=True)
     with Receiver(os.path.join(tmp, "console")) as rcv:
         c.create("--console-socket", rcv.path)
@@ -152,7 +152,7 @@ def test_size_set_at_once(ctr, tmp):
 
 
 class OnTerminal:
-    """A command in a session of its own, whose stdin, stdout and stderr are one of the test's terminals."""
+    """Runs a command in a session of its own, whose stdin, stdout and stderr are one of the test's terminals."""
 
     def __init__(self, rt, *args, rows=24, cols=80):
         self.fd, slave = pty.openpty()
@@ -213,7 +213,7 @@ def test_terminal_follows_a_resize(ctr, how):
 
 
 def test_large_output_is_whole(ctr):
-    """The last bytes before the end must not be lost in the relay."""
+    """The relay passes on all output, even the last bytes before the end."""
     c = ctr.sh("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; echo the end", terminal=True).write()
     with OnTerminal(c.rt, "run", "--bundle", c.bundle, c.id) as t:
         out = read_until(t.fd, b"the end", timeout=120)
@@ -236,7 +236,7 @@ def test_run_detached_with_terminal_needs_a_socket(ctr):
 
 @pytest.mark.parametrize("how", ["run", "exec"])
 def test_terminal_closed_and_opened_again(ctr, how):
-    """An init closes its terminal and opens it again later. The relay must not take that for the end."""
+    """The relay goes on after an init has closed its terminal and opens it again later."""
     script = "echo first; exec 0<&- 1>&- 2>&-; sleep 0.3; echo second >/dev/console"
     if how == "run":
         c = ctr.sh(script, terminal=True).write()
@@ -263,7 +263,7 @@ def test_reader_of_standard_output_goes_away(ctr):
 
 
 def test_input_that_nobody_reads(ctr):
-    """The program fills the terminal. Neither signals nor the output may wait for it."""
+    """If nobody reads the terminal that the program fills, neither signals nor the output wait for it."""
     c = ctr.sh("stty raw; trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done", terminal=True).write()
     r, w = os.pipe()
     os.set_blocking(w, False)
@@ -288,7 +288,8 @@ def test_input_that_nobody_reads(ctr):
 
 
 def test_background_job_does_not_touch_the_terminal(ctr):
-    """The command stops, like any background program of a shell, until it is brought to the foreground."""
+    """A command in the background stops, like any background program of a shell, until the shell brings it to the
+    foreground."""
     c = ctr.sh("echo up; exit 3", terminal=True).write()
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The published flaws of container runtimes, each tried against this one. The root file system is hostile, the config is
-trusted. In every case the container may be refused or may run; what must hold is said by the assertions.
-"""
+"""Tries the published attacks on container runtimes against caisson. The root file system is hostile, the config is
+trusted. In every case caisson may refuse the container or run it; the assertions say what must hold."""
 import ctypes
 import hashlib
 import os
@@ -114,7 +112,8 @@ def test_2019_5736_exec_process_cannot_be_opened_for_writing(ctr, binary):
 
 
 def test_2019_5736_create_leaves_no_way_to_the_binary(ctr, binary):
-    """Between create and start the container's process runs the runtime's code. Its exe must not be the host's file."""
+    """Between create and start the container's process runs the runtime's code. Its /proc/PID/exe must not be the
+    host's file."""
     c = ctr("true")
     c.create()
     before = sha(binary)
@@ -122,7 +121,7 @@ def test_2019_5736_create_leaves_no_way_to_the_binary(ctr, binary):
     try:
         fd = os.open(exe, os.O_WRONLY)
     except OSError:
-        fd = -1  # ETXTBSY or EPERM: as it should be
+        fd = -1  # ETXTBSY or EPERM, as it should be
     if fd >= 0:
         os.close(fd)
         assert os.stat(exe).st_ino != os.stat(binary).st_ino, "the host's own file could be opened for writing"
@@ -319,7 +318,7 @@ def test_2025_24965_files_of_the_rootfs_are_symlinks(ctr, victim):
 
 @pytest.mark.parametrize("target", ["/proc/sys/kernel/core_pattern", "/etc/passwd", "/dev/zero"])
 def test_2025_31133_dev_null_of_the_rootfs(ctr, victim, target):
-    """The rootfs has a /dev/null that is a link; no /dev is mounted over it. Masked files must still be empty."""
+    """Masked files are empty even if the root file system's /dev/null is a link and no /dev is mounted over it."""
     c = ctr.sh("cat /etc/hidden; echo x > /etc/hidden; ls -l /dev/null")
     with open(c.path("/etc/hidden"), "w") as f:
         f.write("secret")
@@ -374,7 +373,8 @@ def test_2025_52565_pts_is_a_symlink(ctr, tmp, victim):
 # ---- CVE-2025-52881, 2025-62596: a write to /proc is redirected ----
 
 def test_2025_52881_tmpfs_over_proc_self_attr(ctr, tmp):
-    """Something is mounted over the files that the runtime writes in /proc. It must use a private procfs, or refuse."""
+    """If something is mounted over the files in /proc that the runtime writes, the runtime must use a private procfs
+    or refuse the container."""
     c = ctr("cat", "/proc/sys/net/ipv4/ip_forward")
     c.conf["mounts"] += [{"destination": "/proc/sys/net", "type": "tmpfs", "source": "tmpfs"}]
     c.conf["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
@@ -439,7 +439,7 @@ def test_2026_88264_no_dev_mount_and_symlinks(ctr, victim, tmp):
 
 
 def test_device_nodes_of_the_image_are_not_taken_for_ours(ctr):
-    """In the image /dev/null is another device (1:1 is /dev/mem). It must be replaced or refused."""
+    """The image's /dev/null is another device (1:1 is /dev/mem). It must be replaced or refused."""
     c = ctr.sh("stat -c '%t:%T' /dev/null")
     os.mknod(c.path("/dev/null"), 0o20666, os.makedev(1, 1))
     c.conf["mounts"] = [m for m in c.conf["mounts"] if not m["destination"].startswith("/dev")]

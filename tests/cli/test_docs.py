@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written about the program is true: --help, the manual pages, the bash completion and the READMEs say the same."""
+"""Tests that the documentation is true: --help, the manual pages, the bash completion and the READMEs say the same."""
 import glob
 import os
 import re
@@ -18,7 +18,7 @@ README = os.path.join(REPO, "README.md")
 TOP_FOLDERS = ["cgroups", "images", "netsetup", "runtime", "tests"]
 READMES = ["README.md", *(f"{d}/README.md" for d in TOP_FOLDERS), "tests/bench/README.md", "tests/host/README.md", "tests/plugin/README.md"]
 COMMANDS = "create start run exec state list ps kill pause resume update events delete spec plan features image doctor disk".split()
-ANY = {("--help", "-h", "")}  # not listed for each command; see GLOBAL OPTIONS
+ANY = {("--help", "-h", "")}  # these options are not listed for each command, but in GLOBAL OPTIONS
 
 
 def read(path):
@@ -31,7 +31,7 @@ def help_text(rt, command=""):
 
 
 def help_options(text):
-    """{(--name, -letter or "", ARGUMENT or "")}"""
+    """Returns {(--name, -letter or "", ARGUMENT or "")}."""
     found = re.findall(r"^  (--[a-z0-9-]+)(?: ([^ ,]+))?(?:, (-[a-z]))?(?= |$)", text, re.M)
     return {(name, letter, arg) for name, arg, letter in found}
 
@@ -42,7 +42,7 @@ def help_commands(text):
 
 
 def man_sections():
-    """{"create": text, ...}, and the global options under ""."""
+    """Returns the sections of the manual: {"create": text, ...}, and the global options under ""."""
     text = read(MAN)
     sections = {"": text.split("\n# GLOBAL OPTIONS\n")[1].split("\n# ")[0]}
     for part in re.split(r"^## ", text.split("\n# COMMANDS\n")[1].split("\n# ")[0], flags=re.M)[1:]:
@@ -54,7 +54,8 @@ def man_options(sections, command):
     text = sections[command]
     found = re.findall(r"^\*(--[a-z0-9-]+)\*(?: _(\S+)_)?(?:, \*(-[a-z])\*)?$", text, re.M)
     options = {(name, letter, arg) for name, arg, letter in found}
-    # Whatever looks like the head of an option and was not understood would be compared with nothing.
+    # Every line that looks like the head of an option must be understood, because otherwise it would be compared with
+    # nothing.
     heads = re.findall(r"^\*-\S*", text, re.M)
     assert len(heads) == len(found), (command, heads, found)
     same = re.search(r"^The options of \*(\w+)\*, and:$", text, re.M)
@@ -62,7 +63,7 @@ def man_options(sections, command):
 
 
 def complete(binary, *words):
-    """What bash offers for the last word."""
+    """Returns what bash's completion offers for the last word."""
     script = ('compopt() { :; }; . "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _caisson;'
               'printf "%s\\n" "${COMPREPLY[@]}"')
     r = subprocess.run(["bash", "-euc", script, "bash", COMPLETION, binary, *words], capture_output=True, text=True, timeout=30)
@@ -81,7 +82,7 @@ def test_every_command_is_everywhere(rt, binary):
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_options_of_help_and_manual(rt, command):
-    """The same options, letters and arguments in both, and none in one of them only."""
+    """--help and the manual have the same options, letters and arguments."""
     in_help, in_man = help_options(help_text(rt, command)), man_options(man_sections(), command)
     assert in_help - in_man == set(), "not in the manual"
     assert in_man - in_help - ANY == set(), "not in --help"
@@ -123,7 +124,7 @@ def test_container_ids_are_offered(ctr, binary, root):
 
 @pytest.mark.parametrize("command,name", [("run", "--log-format"), ("run", "--rootless"), ("list", "--format"), ("ps", "--format")])
 def test_values_of_help_are_the_programs(rt, command, name):
-    """A wrong value is answered with the same words that --help offers."""
+    """The error about a wrong value lists the same values as --help."""
     is_global = name in ("--log-format", "--rootless")
     arg = {n: a for n, _, a in help_options(help_text(rt, "" if is_global else command))}[name]
     words = [f"{name}=no-such-value", command] if is_global else [command, f"{name}=no-such-value"]
@@ -143,7 +144,7 @@ def test_manual_is_valid_scdoc(page):
 
 
 def test_manual_pages_are_installed():
-    """Every page is in the list of runtime/man/meson.build, and every page of the list is there."""
+    """Every manual page is in the list of runtime/man/meson.build, and every page of the list exists."""
     listed = re.findall(r"'(caisson[a-z-]*\.[0-9])'", read(os.path.join(REPO, "runtime/man/meson.build")))
     assert sorted(p + ".scd" for p in listed) == [os.path.basename(p) for p in PAGES]
 
@@ -152,7 +153,8 @@ def test_manual_pages_are_installed():
     ("caisson-vm.7.scd", ["WHAT IS REFUSED", "WHAT IS DIFFERENT"], "cli/vm_differences.tsv"),
     ("caisson-podman.7.scd", ["MICROVMS"], "plugin/vm_differences.tsv")])
 def test_manual_has_each_difference_of_the_tests(page, sections, table):
-    """A test that differs in VM mode is in a table, and what differs there is a heading of the manual, word for word."""
+    """Each test that differs in VM mode is in a table, and the difference that the table names is a heading of the
+    manual, word for word."""
     text = read(os.path.join(REPO, "runtime/man", page))
     bodies = [text.split(f"\n# {s}\n")[1].split("\n# ")[0] for s in sections]
     headings = {h for b in bodies for h in re.findall(r"^\*(.*)\*$", b, re.M)}
@@ -188,12 +190,12 @@ def readme_section(title):
 
 
 def code_blocks(text, kinds=("", "sh")):
-    """What is between fences, of those with the words `kinds` behind the opening one."""
+    """Returns the code between fences whose opening line has one of the words `kinds`."""
     return [body for kind, body in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S) if kind in kinds]
 
 
 def test_every_top_folder_has_a_readme():
-    """And a short one, except runtime/, whose README has the tour and the house style."""
+    """Every top folder has a README. It is short, except that of runtime/, which has the tour and the house style."""
     assert all(os.path.exists(os.path.join(REPO, p)) for p in READMES)
     lines = {d: len(read(os.path.join(REPO, d, "README.md")).splitlines()) for d in TOP_FOLDERS if d != "runtime"}
     assert all(n < 40 for n in lines.values()), lines
@@ -202,7 +204,8 @@ def test_every_top_folder_has_a_readme():
 
 @pytest.mark.parametrize("readme", READMES)
 def test_paths_of_the_readmes_exist(readme):
-    """Every `path` with a slash or an ending of ours, from the top of the tree or beside the README, and every link."""
+    """Every link in the READMEs leads somewhere, and every `path` with a slash or one of our file name endings exists,
+    relative to the top of the tree or to the README."""
     text = read(os.path.join(REPO, readme))
     named = set(re.findall(r"`((?:\.?[\w-]+/)*[\w.*-]+\.(?:[ch]|py|scd|md|tsv|build)|(?:[\w-]+/)+[\w-]+\.json|(?:[\w.-]+/)+[\w.-]*)`", text))
     named |= set(re.findall(r"\]\((?!https:)([^)]+)\)", text))
@@ -214,7 +217,7 @@ def test_paths_of_the_readmes_exist(readme):
 
 
 def test_commands_of_the_readmes_exist(rt):
-    """Each `caisson ...` line names a command and options that it has."""
+    """Each `caisson ...` line in a README names a command and options that exist."""
     text = "\n".join(read(os.path.join(REPO, p)) for p in READMES)
     lines = [l.split(" # ")[0] for b in code_blocks(text) for l in b.split("\n")]
     lines += re.findall(r"`(caisson [^`]*)`", text)
@@ -230,7 +233,7 @@ def test_commands_of_the_readmes_exist(rt):
             elif w.startswith("-"):
                 assert w.split("=")[0] in known[command], (call, w)
             elif command in ("exec", "disk", "image"):
-                break  # behind the ID it is the container's business, or that of caisson-disk and caisson-image
+                break  # the words behind the ID are for the container, or for caisson-disk and caisson-image
         assert command, f"no command: {call}"
 
 
@@ -241,7 +244,8 @@ def test_scripts_of_the_readme_exist():
 
 
 def as_printed(line):
-    """A pattern for a line of the README's output: pids, times, paths and the width of columns may be others."""
+    """Returns a pattern for a line of the README's output, in which pids, times, paths and the width of columns may
+    differ."""
     pattern = r"\s+".join(re.escape(w) for w in line.split())
     for seen, any_of_it in ((r"[\w\\-]+T[\d:.\\]+Z", r"\\S+"), ("/root/try", r"\\S+"), (r"\d{4,}", r"\\d+")):
         pattern = re.sub(seen, any_of_it, pattern)
@@ -249,7 +253,8 @@ def as_printed(line):
 
 
 def test_quick_start_of_the_readme(binary, tmp, root):
-    """The section "Quick start", line by line, as it stands; and it prints the lines that the README says, in that order."""
+    """The commands of the section "Quick start" run as they stand, and print the lines that the README shows, in that
+    order."""
     section = readme_section("Quick start")
     script, printed = code_blocks(section, ["sh"])[0], code_blocks(section, [""])[0]
     bindir = os.path.join(tmp, "bin")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""caisson doctor: its report about this host is true, and its reports about hosts that lack something say what to do."""
+"""Tests caisson doctor: its report about this host is true, and its reports about hosts that lack something say what
+to do."""
 import os
 import re
 import time
@@ -24,7 +25,7 @@ def check(j, mode, name):
 
 
 def in_mounts(script):
-    """A command prefix. The rest runs in a mount namespace of its own, after the script."""
+    """Returns a command prefix, by which a command runs in a mount namespace of its own after the script."""
     return ["unshare", "-m", "sh", "-euc", script + '\nexec "$@"', "sh"]
 
 
@@ -91,7 +92,8 @@ def test_kvm_is_what_the_processor_says(rt):
 # ---- hosts that lack something ----
 
 def test_old_kernel(rt):
-    """A personality that tells old programs that the kernel is 2.6."""
+    """doctor reports an old kernel. Here a personality makes the kernel call itself 2.6, as it does for old programs.
+    """
     rt.prefix = ["setarch", "--uname-2.6"]
     j = report(rt, rc=1)
     result, text = check(j, "ns", "kernel")
@@ -106,7 +108,8 @@ def test_root_of_an_unprivileged_container(rt):
 
 
 def test_no_user_namespaces(rt):
-    """Runs in a user namespace in which no further one can be made."""
+    """doctor reports that no user namespaces can be made. It runs in a user namespace in which the kernel allows no
+    further one."""
     rt.prefix = ["unshare", "--user", "--map-root-user", "sh", "-euc",
                  'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"', "sh"]
     result, text = check(report(rt, rc=0), "ns", "user-namespaces")
@@ -129,7 +132,7 @@ def test_subordinate_ids(rt, tmp):
     for n in ("newuidmap", "newgidmap"):
         with open(os.path.join(bin, n), "w", opener=lambda p, f: os.open(p, f, 0o755)) as f:
             f.write("#!/bin/sh\n")
-    # Only the user nobody has ranges of ids.
+    # In these files only the user nobody has ranges of ids.
     ids = os.path.join(tmp, "ids")
     with open(ids, "w") as f:
         f.write("daemon1:1:1\nnobody:100000:65536\n")
@@ -208,7 +211,7 @@ def test_qemu_version(rt, tmp, version, result):
 
 @pytest.mark.parametrize("missing", TYPES)
 def test_qemu_without_a_device(rt, tmp, missing):
-    # The word is far behind in the file, across the border of two reads, and a longer word contains it.
+    # The searched word is far behind in the file, across the border of two reads, and a longer word contains it.
     types = [missing + "-x", "y" * ((1 << 20) - 90)] + [t for t in TYPES if t != missing]
     result, text = check(report(rt, rc=0, env=fake_qemu(tmp, say("7.2.0"), types)), "vm-qemu", "machine")
     assert result == "no" and f"has no {missing}" in text

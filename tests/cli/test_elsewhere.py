@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configurations that run with other runtimes: they run here, and mean the same."""
+"""Tests configurations that run with other runtimes: they run with caisson too, and mean the same."""
 import json
 import os
 import socket
@@ -31,7 +31,7 @@ def test_update_to_no_limit_of_processes_before_1_3(ctr):
 @pytest.mark.parametrize("user", [{"uid": 2**32 - 1, "gid": 0}, {"uid": 0, "gid": 2**32 - 1},
                                   {"uid": 1, "gid": 1, "additionalGids": [2**32 - 1]}], ids=["uid", "gid", "group"])
 def test_no_id_is_minus_one(ctr, user):
-    """setresuid(-1) changes nothing: the program would run as root."""
+    """An id of -1 is refused, because setresuid(-1) changes nothing and the program would run as root."""
     ctr("id", user=user).run().failed("process.user.", "4294967294, found 4294967295")
     c = ctr.idle().up()
     process = json.dumps({"args": ["id"], "cwd": "/", "user": user})
@@ -39,13 +39,13 @@ def test_no_id_is_minus_one(ctr, user):
 
 
 def test_io_priority_without_a_number(ctr):
-    """The class IDLE has none, so people leave it out."""
+    """ioPriority may have no number, because the class IDLE has none and people leave it out."""
     c = ctr("probe", "info", ioPriority={"class": "IOPRIO_CLASS_IDLE"})
     assert status_of(c.run().ok().out)["IoPrio"] == str(3 << 13)
 
 
 def test_device_without_zeros(ctr):
-    """Go programs leave zeros out: /dev/tty is 5:0."""
+    """A device may lack numbers that are zero, because Go programs leave zeros out: /dev/tty is 5:0."""
     c = ctr("stat", "-c", "%t:%T", "/dev/zero-minor")
     c.conf["linux"]["devices"] = [{"path": "/dev/zero-minor", "type": "c", "major": 5}]
     assert c.run().ok().out == "5:0\n"
@@ -56,7 +56,8 @@ def in_root(c, path, dest, *options):
 
 
 def test_source_that_an_earlier_mount_makes(ctr):
-    """config.md mounts in the listed order, so the tmpfs is what is bound, and not the directory beneath it."""
+    """A bind mount takes its source from an earlier mount of the list, because config.md mounts in that order: here
+    the tmpfs, and not the directory beneath it."""
     c = ctr.sh("echo x >/data/file; cat /again/file /dir/file; ls /host; grep -c ' /again ' /proc/mounts")
     os.makedirs(c.path("data"))
     os.makedirs(c.path("other"))
@@ -71,7 +72,7 @@ def test_source_that_an_earlier_mount_makes(ctr):
 
 
 def test_source_beneath_an_earlier_mount(ctr):
-    """The directory exists only in what was mounted before, with tmpcopyup or by a mount of mounts."""
+    """A bind mount's source may exist only in an earlier mount, made with tmpcopyup or by a mount of mounts."""
     c = ctr.sh("echo y >/vol/sub/file; cat /sub/file; echo z >/sub/new; cat /vol/sub/new")
     inner = os.path.join(c.bundle, "inner")
     os.makedirs(os.path.join(inner, "sub"))
@@ -81,7 +82,7 @@ def test_source_beneath_an_earlier_mount(ctr):
 
 
 def test_source_in_the_root_cannot_leave_it(ctr, tmp):
-    """A link of what was mounted before is followed in the container's root, as everything in it is."""
+    """A link in an earlier mount is followed inside the container's root, as every link in the root is."""
     with open(os.path.join(tmp, "secret"), "w") as f:
         f.write("host\n")
     c = ctr("cat", "/got")
@@ -98,7 +99,8 @@ def test_source_in_the_root_cannot_leave_it(ctr, tmp):
     ("ipc", "kernel.shm_rmid_forced", "1", "linux.sysctl: kernel.shm_rmid_forced"),
     ("uts", None, None, "hostname"), ("uts", "kernel.domainname", "x", "linux.sysctl: kernel.domainname")])
 def test_the_hosts_own_namespace_by_path(ctr, type, key, value, field):
-    """As without a namespace of that type: nothing of the host's is changed (runc refuses the network's)."""
+    """A path to the host's own namespace is like no namespace of that type: settings that would change the host are
+    refused (runc refuses the network's)."""
     c = ctr("true")
     config.namespaces(c.conf, paths={type: f"/proc/self/ns/{dict(network='net').get(type, type)}"})
     if key:
@@ -106,13 +108,13 @@ def test_the_hosts_own_namespace_by_path(ctr, type, key, value, field):
         c.conf["linux"]["sysctl"] = {key: value}
     if type == "network":
         c.conf["mounts"] = [m for m in c.conf["mounts"] if m["type"] not in ("sysfs", "cgroup")]
-    # In namespaces that are not the machine's, for the day on which this fails.
+    # caisson runs in new namespaces, so that a failure of this test does not change the machine.
     c.rt.prefix = ["unshare", "--uts", "--ipc", "--net"]
     c.run().failed(f"the {type} namespace of the host, and {field} would change it")
 
 
 def test_sysctl_in_a_joined_namespace(ctr):
-    """Another container's, as in a pod: that is what the path is for."""
+    """sysctls may be set in a joined namespace of another container, as in a pod, because the path asks for that."""
     first = ctr.idle().up()
     second = ctr.sh("cat /proc/sys/net/ipv4/ip_default_ttl; hostname")
     config.namespaces(second.conf, paths={"network": f"/proc/{first.pid()}/ns/net", "uts": f"/proc/{first.pid()}/ns/uts"})
@@ -123,7 +125,8 @@ def test_sysctl_in_a_joined_namespace(ctr):
 
 @pytest.mark.parametrize("how", ["create", "exec", "update"])
 def test_unknown_members_however_deep(ctr, how):
-    """"MUST NOT generate an error if they encounter an unknown property": not by its depth either."""
+    """An unknown member is accepted however deep it nests: "MUST NOT generate an error if they encounter an unknown
+    property"."""
     deep = "[" * 5000 + '{"a": {"b": [1, "x", null, true]}}' + "]" * 5000
     if how == "create":
         c = ctr("echo", "fine").write()
@@ -149,7 +152,8 @@ def test_misspelt_option_of_a_bind_mount(ctr, tmp):
 
 
 def test_parameter_of_a_file_system_at_a_bind_mount(ctr, tmp):
-    """Engines leave it there when they bind what was a tmpfs; it protects nothing, so it is only said."""
+    """A parameter of a file system, such as size=64m, is only a warning at a bind mount. Engines leave it in the list
+    when they bind what was a tmpfs, and it protects nothing."""
     c = ctr("ls", "/mnt")
     c.conf["mounts"].append({"destination": "/mnt", "type": "bind", "source": tmp, "options": ["rbind", "size=64m", "x-mine", "nofail"]})
     r = c.run().ok()
@@ -164,7 +168,7 @@ DEFAULTS = {"cpu": {"shares": 1024, "period": 100000, "quota": -1, "burst": 0, "
 
 @pytest.mark.parametrize("part", DEFAULTS)
 def test_limit_that_is_the_kernels_default(ctr, part):
-    """containerd always writes 1024 shares: no controller is needed for what a cgroup has anyway."""
+    """Limits that are the kernel's default need no controller. containerd always writes 1024 shares."""
     c = ctr("echo", "ran")
     c.conf["linux"]["resources"] = {part: DEFAULTS[part]}
     if part == "blockIO" and "io" in open(os.path.join(machine.cgroup2_mount(), "cgroup.controllers")).read().split():
@@ -174,7 +178,7 @@ def test_limit_that_is_the_kernels_default(ctr, part):
 
 
 def test_exec_joins_the_containers_own_cgroup(ctr):
-    """Both peers do, wherever the first process has moved to."""
+    """exec joins the container's own cgroup, as with runc and crun, wherever the first process has moved to."""
     c = ctr.sh("mkdir /sys/fs/cgroup/sub && echo $$ >/sys/fs/cgroup/sub/cgroup.procs && echo moved; sleep 1000")
     for m in c.conf["mounts"]:
         if m["type"] == "cgroup":
@@ -185,7 +189,8 @@ def test_exec_joins_the_containers_own_cgroup(ctr):
 
 
 def test_cgroup_mount_without_a_cgroup_namespace(ctr):
-    """Without ro it is writable, as with both peers and as any mount; in a user namespace it never is."""
+    """A cgroup mount without "ro" is writable, as with runc and crun and as any mount is; in a user namespace it never
+    is."""
     def options(c):
         return c.run().ok().out.split()[3].split(",")
     c = ctr("grep", " /sys/fs/cgroup ", "/proc/mounts")
@@ -203,7 +208,7 @@ def test_cgroup_mount_without_a_cgroup_namespace(ctr):
 
 
 def test_hooks_have_the_callers_umask(ctr):
-    """createContainer hooks too, which run in INIT."""
+    """Hooks have the caller's umask, even createContainer hooks, which INIT runs."""
     c = ctr("true")
     names = ["prestart", "createRuntime", "createContainer", "poststop"]
     c.conf["hooks"] = {n: [{"path": "/bin/sh", "args": ["sh", "-c", f"umask >>{c.bundle}/umasks; touch {c.bundle}/{n}"]}] for n in names}
@@ -231,19 +236,19 @@ def test_tmpcopyup_keeps_holes(ctr):
 
 
 def test_no_profile_without_apparmor(ctr):
-    """"unconfined" is what it is anyway."""
+    """The profile "unconfined" is accepted without AppArmor, because the container is unconfined anyway."""
     ctr("true", apparmorProfile="unconfined").run().ok()
 
 
 @pytest.mark.parametrize("change,message", [
     # config.md: "If set, timeout MUST be greater than zero"; runc kills such a hook at once, crun takes it for no limit.
     (lambda c: c.update(hooks={"poststop": [{"path": "/bin/true", "timeout": 0}]}), "hooks.poststop[0].timeout: expected a number from 1"),
-    # The kernel refuses it with EINVAL, for both peers.
+    # The kernel refuses this with EINVAL, whatever the runtime.
     (lambda c: c["linux"].update(resources={"cpu": {"quota": 1000, "burst": 1001}}), "cpu.burst: expected at most the quota, 1000, found 1001"),
-    # runc refuses it too: a tmpfs of the container is nobody's but its own.
+    # runc refuses this too, because a tmpfs of the container is shared with nobody.
     (lambda c: c["mounts"].append({"destination": "/t", "type": "tmpfs", "options": ["idmap"]}), "mounts[7]: options: \"idmap\" is for bind mounts"),
     (lambda c: c["mounts"].append({"destination": "/", "type": "tmpfs"}), "mounts[7]: destination: / is the root itself"),
-    # The peers make the mounts of such a container in the host's mount namespace, where they stay.
+    # runc and crun make the mounts of such a container in the host's mount namespace, where they stay.
     (lambda c: config.namespaces(c, drop=["mount"]), "linux.namespaces: there is no mount namespace"),
 ])
 def test_refused_by_decision(ctr, change, message):
@@ -253,7 +258,7 @@ def test_refused_by_decision(ctr, change, message):
 
 
 def test_private_time_namespace(ctr):
-    """docker 29.5 asks for one in every config.json."""
+    """A container can have a time namespace of its own; docker 29.5 asks for one in every config.json."""
     c = ctr("readlink", "/proc/self/ns/time")
     config.namespaces(c.conf, "time")
     own = os.readlink("/proc/self/ns/time")
@@ -272,7 +277,7 @@ def test_state_for_hooks_is_one_line(ctr):
 
 
 def test_pidfd_receiver(ctr, tmp):
-    """crun's annotation means what --pidfd-socket means."""
+    """crun's annotation for a pidfd receiver works like --pidfd-socket."""
     c = ctr("true")
     path = os.path.join(tmp, "pidfd")
     c.conf["annotations"] = {"run.oci.pidfd_receiver": path}
@@ -289,7 +294,8 @@ def test_pidfd_receiver(ctr, tmp):
 
 
 def test_user_namespace_that_maps_every_id(ctr):
-    """systemd 260 gives services such a namespace: root there can make no device nodes, so they are bound."""
+    """A container runs in a user namespace that maps every id, as systemd 260 gives to services. Root there can make
+    no device nodes, so they are bound."""
     c = ctr("true").write()
     assert "open-source        /dev/null" not in c.rt("plan", "--bundle", c.bundle).ok().out
     holder = subprocess.Popen(["unshare", "--user", "sleep", "1000"])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bad input: non-zero exit, one message that says where and what, nothing left (the fixtures compare the machine)."""
+"""Tests bad input: the exit code is not 0, one message says where and what is wrong, and nothing is left (the fixtures
+compare the machine)."""
 import json
 import os
 import re
@@ -396,7 +397,8 @@ COMMANDS_OF_A_CONTAINER = [["state"], ["start"], ["kill", 0, "KILL"], ["exec", 0
 
 @pytest.mark.parametrize("command", COMMANDS_OF_A_CONTAINER, ids=lambda c: c[0])
 def test_directory_that_is_no_container(ctr, rt, command):
-    """It has no state.json: a killed create left it, or somebody else made it."""
+    """Commands report a directory without state.json as no container. A killed create may have left it, or somebody
+    else may have made it."""
     os.makedirs(os.path.join(rt.root, "stray"), 0o700)
     argv = ["stray" if a == 0 else a for a in command]
     if 0 not in command:
@@ -407,7 +409,8 @@ def test_directory_that_is_no_container(ctr, rt, command):
 
 
 def test_members_of_state_json_of_other_types(ctr, rt, tmp):
-    """What is no boolean is not read as one, and a number that is no process's id is an error."""
+    """Members of state.json that have another type are not taken for what they are not: only true is true, and a
+    number that cannot be a process id is an error."""
     c = ctr.idle()
     ran = os.path.join(tmp, "ran")
     c.conf["hooks"] = {"poststop": [{"path": "/bin/touch", "args": ["touch", ran]}]}
@@ -459,7 +462,7 @@ def test_arguments_too_long_for_the_kernel(ctr):
 
 
 def test_one_argument_too_long_for_the_kernel(ctr):
-    """It is not RLIMIT_STACK's fault."""
+    """The error about a single argument that is too long does not blame RLIMIT_STACK."""
     assert ctr("echo", "x" * 131071).run().ok().out == "x" * 131071 + "\n"
     ctr("echo", "x" * 131072).run().failed("expected at most 131071 bytes in each string", "found 131072 in one of process.args")
     r = ctr("true", env=["A=" + "x" * 131072]).run().failed("found 131074 in one of process.env")
@@ -492,7 +495,8 @@ def test_limit_whose_controller_v2_does_not_hold(ctr):
 
 
 def test_only_the_program_is_no_such_file(ctr, rt, tmp):
-    """Only a missing program may be called "no such file", because podman turns these words into exit code 127."""
+    """Only the error about a missing program contains "no such file", because podman turns these words into exit code
+    127."""
     missing = os.path.join(tmp, "no", "such", "dir")
     c = ctr.idle()
     rs = [c.run("--pid-file", missing + "/pid"), c.run("--console-socket", missing), c.run("--pidfd-socket", missing)]

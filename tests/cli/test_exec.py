@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""exec: a further process in a running container."""
+"""Tests exec, which runs a further process in a running container."""
 import json
 import os
 import signal
@@ -149,7 +149,7 @@ def test_detach_and_pid_file(c):
     pid = int(open(pf).read())
     assert alive(pid)
     n = len(c.rt("ps", "-f", "json", c.id).json())
-    # In a microVM the pid is that of the host's process that stands for the guest's.
+    # In a microVM the pid file has the pid of the host's process that stands for the guest's.
     assert mode.VM or pid in c.rt("ps", "-f", "json", c.id).json()
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not alive(pid), "its end")
@@ -251,7 +251,7 @@ def test_sub_cgroup_must_exist(c):
 
 
 def test_failed_exec_leaves_no_pid_file(ctr, tmp):
-    """The pid file is written, and then nobody takes the pidfd."""
+    """A failed exec leaves no pid file. It fails here after it has written the file, because nobody takes the pidfd."""
     c = ctr.idle().up()
     f = os.path.join(tmp, "pid")
     c.exec("sleep", "100", opts=["--detach", "--pid-file", f, "--pidfd-socket", os.path.join(tmp, "nobody")]).failed("pidfd")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-kill -9 of the runtime at any point, then `delete --force`: no mount, cgroup, interface, process or file is left.
+"""Tests kill -9 of the runtime at any point: after `delete --force` no mount, cgroup, interface, process or file is
+left.
 
-No code in the program helps: strace makes the runtime's Nth call of a kind the last one (inject=...:signal=KILL), for
-every kind of call that changes something and N sampled over the whole run. Only the runtime's own process is
-traced (no -f): that its helpers and the container's process then go away by themselves is part of the test.
+No code in caisson takes part: strace kills the runtime at its Nth call of a kind (inject=...:signal=KILL), for every
+kind of call that changes something, with N sampled over the whole run. strace traces only the runtime's own process
+(no -f), because its helpers and the container's process must then go away by themselves.
 """
 import os
 import re
@@ -22,11 +22,12 @@ CALLS = ["openat", "openat2", "mkdirat", "mkdir", "write", "pwrite64", "renameat
          "setns", "unshare", "bpf", "sendmsg", "recvmsg", "sendto", "read", "close", "dup3", "waitid", "wait4", "pidfd_send_signal",
          "kill", "fchmod", "fchown", "ftruncate", "flock", "fcntl", "ioctl", "socketpair", "connect", "memfd_create", "linkat",
          "symlinkat", "mknodat", "epoll_wait", "ppoll", "poll", "exit_group", "execve"]
-SAMPLES = int(os.environ.get("CAISSON_TEST_FAULTS", "20" if mode.VM else "500"))  # of the moments of one command; there are fewer
+# number of moments in one command at which it is killed; fewer if it has fewer
+SAMPLES = int(os.environ.get("CAISSON_TEST_FAULTS", "20" if mode.VM else "500"))
 
 
 def counts(rt, argv, log):
-    """How often the command makes each call."""
+    """Returns how often the command makes each call."""
     subprocess.run(["strace", "-qq", "-o", log, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL, timeout=60)
     n = {}
@@ -48,7 +49,7 @@ def points(n):
 
 
 def rich(ctr, out):
-    """A container with something of every kind to leave behind."""
+    """Makes a container with something of every kind that could be left behind."""
     c = ctr.idle()
     c.conf["mounts"].append({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]})
     c.conf["mounts"].append({"destination": "/b", "type": "bind", "source": out, "options": ["rbind", "ro"]})
@@ -97,12 +98,12 @@ def test_killed_while_making(ctr, out, tmp, command):
     assert len(ps) >= min(50, SAMPLES), "too few moments: is strace tracing the runtime?"
     hit = 0
     for call, nth in ps:
-        # Each run has a fresh state directory, so that it makes the calls that were counted, first-time work
-        # included.
+        # Each run has a fresh state directory, so that it makes the calls that were counted, including those for the
+        # first use.
         shutil.rmtree(c.rt.root, ignore_errors=True)
         hit += strike(c, argv, call, nth) == -9
         check_gone(c, before, f"{command}, SIGKILL at {call} {nth}")
-    # The number of calls varies a little from run to run, so nearly every strike must have hit one.
+    # The number of calls varies a little from run to run, so nearly every kill must have happened.
     assert hit >= 0.9 * len(ps), f"{hit} of {len(ps)}"
 
 
@@ -132,7 +133,7 @@ def test_killed_during(ctr, out, tmp, command):
 
 @pytest.mark.slow
 def test_killed_during_run_at_moments(ctr, out):
-    """The same at moments of time, with the whole process group. Only `delete` can clean up then."""
+    """`delete` cleans up after `run` and its whole process group were killed at moments of time."""
     c = rich(ctr, out)
     c.conf["process"]["args"] = ["true"]
     c.write()
@@ -150,7 +151,8 @@ def test_killed_during_run_at_moments(ctr, out):
 
 @pytest.mark.parametrize("command", ["create", "run"])
 def test_too_few_descriptors(ctr, out, command):
-    """Whatever the limit of open files: it works, or there is one message and nothing is left, without any delete."""
+    """Whatever the limit of open files is, a command works, or it prints one message and leaves nothing, without any
+    delete."""
     c = rich(ctr, out)
     c.conf["process"]["args"] = ["true"]
     c.write()
@@ -171,7 +173,8 @@ def test_too_few_descriptors(ctr, out, command):
 
 
 def test_call_failures_during_create(ctr, out, tmp):
-    """Each kind of call fails once with ENOMEM or EIO: an error message, exit code, and nothing left without any delete."""
+    """If one call of any kind fails with ENOMEM or EIO, create prints an error, returns an exit code and leaves
+    nothing, without any delete."""
     c = rich(ctr, out).write()
     argv = c.rt.argv("create", "--bundle", c.bundle, c.id)
     n = counts(c.rt, argv, os.path.join(tmp, "trace"))
@@ -191,7 +194,7 @@ def test_call_failures_during_create(ctr, out, tmp):
             # If QEMU is used for lack of KVM, a message says so.
             said = [line for line in open(err, errors="replace").read().strip().splitlines() if "runs in software" not in line]
             if rc == 0:
-                c.delete("--force")  # it could do without that call
+                c.delete("--force")  # create could do without that call
             else:
                 assert len(said) == 1, (call, nth, said)
                 assert not c.exists(), (call, nth)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What images, hooks and configurations say reaches terminals and logs as text: no control character, no line of its own."""
+"""Tests that text from images, hooks and configurations reaches terminals and logs only as text: without control
+characters, and not as a line of its own."""
 import json
 import os
 import re
@@ -7,7 +8,8 @@ import re
 import pytest
 from harness import mode
 
-# ESC [ and its one-character form U+009B clear the screen; then a line that only caisson may write, and the end of a quotation.
+# The text has ESC [ and its one-character form U+009B, which clear the screen, then a line that only caisson may write,
+# and the end of a quotation.
 EVIL = "\x1b[2J\u009b2J\ncaisson: forged\rtime=\"x\" level=error msg=\"forged\"\u202e\\"
 
 
@@ -26,7 +28,7 @@ def check(r, log):
     for l in said.splitlines():
         if l.startswith("{"):
             harmless(json.loads(l)["msg"])
-        else:  # logrus, and who parses it: a quoted string as Go writes it
+        else:  # logrus and its parsers use a quoted string as Go writes it
             assert re.fullmatch(r'time="[^"]*" level=(error|warning|debug|info) msg="(\\.|[^"\\])*"', l), l
     return said
 
@@ -39,7 +41,7 @@ def log(request, rt, tmp):
 
 
 def test_name_in_an_image(ctr, log):
-    """tmpcopyup of a file that cannot be copied is told by its name."""
+    """The error about a file that tmpcopyup cannot copy has the file's name, without control characters."""
     c = ctr("true")
     os.makedirs(c.path("data", EVIL))
     c.conf["mounts"].append({"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=4k"]})

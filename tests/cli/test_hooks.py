@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The six hooks: order, namespaces, state on stdin, environment, failing, hanging."""
+"""Tests the six kinds of hooks: order, namespaces, state on stdin, environment, failing, hanging."""
 import json
 import os
 import time
@@ -10,7 +10,8 @@ from harness.machine import proc_stat
 from harness.runtime import wait_for
 
 KINDS = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
-IN_CONTAINER = {"createContainer": False, "startContainer": True}  # path is looked up: on the host, in the container
+# whether the path is looked up in the container and not on the host
+IN_CONTAINER = {"createContainer": False, "startContainer": True}
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ def hook(script, **more):
 
 
 def with_hooks(c, out, hooks):
-    """The directory `out` has the same path in the container, for the hooks that run there."""
+    """Adds hooks that write to the directory `out`, which has the same path in the container, for the hooks that run
+    there."""
     c.conf["mounts"].append({"destination": out, "type": "bind", "source": out, "options": ["bind"]})
     c.conf["hooks"] = hooks
     return c
@@ -181,7 +183,8 @@ def test_failing_poststart_of_run(ctr, out, detach):
 
 
 def test_program_that_cannot_be_started_stays_stopped(ctr, out):
-    """No hook failed, so the lifecycle does not go on by itself: as with the peers, delete is left to do."""
+    """A container whose program cannot be started stays stopped until delete. No hook failed, so nothing else deletes
+    it, as with runc and crun."""
     c = with_hooks(ctr("/bin/data"), out, {"poststop": [hook(f"echo poststop >> {out}/log")]})
     with open(c.path("bin/data"), "w") as f:
         f.write("\0 no program")
@@ -226,14 +229,15 @@ def test_hanging_poststop_is_killed(ctr, out):
 
 
 def test_hanging_hooks_children_are_killed_too(ctr, out):
-    """A hook is often a shell script, and the process that hangs is a child of it."""
+    """When a hook's time is over, its children are killed too, because a hook is often a shell script and the process
+    that hangs is its child."""
     c = with_hooks(ctr("true"), out, {"createRuntime": [hook("sleep 1000; true", timeout=1)]})
     r = c.run()
     assert r.rc != 0 and "createRuntime" in r.err, r
 
 
 def test_output_to_files(ctr, out, tmp):
-    """crun's annotations."""
+    """The output of hooks goes to files that crun's annotations name."""
     o, e = os.path.join(tmp, "stdout"), os.path.join(tmp, "stderr")
     c = with_hooks(ctr("true"), out, {k: [hook(f"echo {k}; echo error of {k} >&2")] for k in KINDS})
     c.conf["annotations"] = {"run.oci.hooks.stdout": o, "run.oci.hooks.stderr": e}
@@ -245,7 +249,7 @@ def test_output_to_files(ctr, out, tmp):
 
 
 def test_output_to_one_file(ctr, out, tmp):
-    """The other stream is in the error's message, as without annotations."""
+    """If the annotations name one file, the other stream is in the error's message, as without annotations."""
     c = with_hooks(ctr("true"), out, {"createRuntime": [hook("echo gone; echo seen >&2; exit 1")]})
     c.conf["annotations"] = {"run.oci.hooks.stdout": os.path.join(tmp, "stdout")}
     r = c.create(check=False).failed("createRuntime", "seen")
@@ -280,7 +284,8 @@ def test_hook_killed_by_a_signal(ctr, out):
 
 
 def test_createruntime_hook_sets_up_the_network(ctr, out):
-    """A hook does as CNI does: it finds the pid in the state and moves an interface there, which the program then has."""
+    """A createRuntime hook can set up the network as CNI does: it finds the pid in the state and moves an interface
+    there, which the program then has."""
     script = (f"pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' | head -1 | tr -dc 0-9); "
               f"ip link add caihook0 type veth peer name eth0 netns $pid && echo ok > {out}/log")
     c = with_hooks(ctr("ls", "/sys/class/net"), out, {"createRuntime": [

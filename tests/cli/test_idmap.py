@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Id-mapped mounts, and bind mounts from directories that only the host's root can read."""
+"""Tests id-mapped mounts, and bind mounts from directories that only the host's root can read."""
 import os
 import shutil
 
@@ -9,7 +9,7 @@ from harness import config, machine
 
 @pytest.fixture
 def disk(tmp):
-    """A directory on a file system that every supported kernel can map ids on (tmpfs only since Linux 6.3)."""
+    """A directory on a file system on which every supported kernel can map ids (tmpfs can only since Linux 6.3)."""
     d = f"{'/scratch' if os.environ.get('CAISSON_TEST_HOST') else '/var/tmp'}/caisson-idmap.{os.getpid()}"
     os.makedirs(d)
     yield d
@@ -34,7 +34,7 @@ def test_idmapped_with_the_containers_mapping(ctr, disk):
     open(os.path.join(disk, "f"), "w").close()
     os.chmod(disk, 0o755)
     c = ctr.sh("stat -c %u:%g /m/f; touch /m/new")
-    os.mkdir(c.path("/m"))  # the mapped root may not make it: the rootfs is not its
+    os.mkdir(c.path("/m"))  # the mapped root may not make the directory, because the rootfs does not belong to it
     config.namespaces(c.conf, "user")
     m = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = m

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-What processes of the container can see of the container's first process before it becomes the program, and of the
-process that an exec starts with.
-"""
+"""Tests what processes of the container can see of its first process (INIT) before it becomes the program, and of the
+process with which an exec starts."""
 import errno
 import fcntl
 import json
@@ -17,7 +15,7 @@ pytestmark = pytest.mark.skipif(mode.VM, reason="the guest has no processes of t
 
 MAP = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 GETPRIORITY = {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}
-# What a process tries with another one; every line that it prints is something that it could do.
+# A script by which a process tries to look into another one. It prints a line for each attempt that succeeds.
 LOOK = """
 p=/proc/%s
 for f in environ maps auxv; do [ -s $p/$f ] && n=$(wc -c < $p/$f 2>/dev/null) && [ "$n" != 0 ] && echo "$f $n"; done
@@ -55,7 +53,8 @@ def test_command_line_and_environment_say_nothing(ctr, monkeypatch):
 
 
 def test_created_holds_only_its_channel(ctr, tmp):
-    """Not the cache of compiled filters, not --log, not the state directory, not the host's /proc."""
+    """In "created" INIT has no descriptor of the cache of compiled filters, of --log, of the state directory, or of
+    the host's /proc."""
     log = os.path.join(tmp, "log")
     c = seccomp(ctr.idle(), GETPRIORITY)
     for _ in range(2):  # The second time the filter comes from the cache.
@@ -74,7 +73,7 @@ def test_created_cannot_be_looked_into(ctr, process):
 
 
 def test_created_cannot_be_looked_into_with_a_user_namespace(ctr):
-    """All capabilities of the container's user namespace are of no use either."""
+    """A process with all capabilities of the container's user namespace cannot look into INIT either."""
     c = ctr.idle()
     config.namespaces(c.conf, "user")
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = MAP
@@ -93,7 +92,8 @@ def test_created_has_the_filter_and_the_capabilities(ctr):
 
 
 def test_filter_that_forbids_waiting_is_loaded_late(ctr):
-    """The first process waits by read(2); a filter that kills for that must still hold for the program, and for hooks."""
+    """A filter that kills for read(2), by which INIT waits, is loaded later, and still holds for the program and for
+    hooks."""
     c = seccomp(ctr("probe", "syscall", "140"), {"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}, GETPRIORITY)
     c.create()
     assert status(c.pid())["Seccomp"] == "0"
@@ -106,7 +106,7 @@ def test_filter_that_forbids_waiting_is_loaded_late(ctr):
 @pytest.mark.parametrize("late", [False, True])
 def test_start_container_hooks_run_under_the_filter(ctr, nnp, late):
     c = ctr("true", noNewPrivileges=nnp)
-    # dup3 is what neither busybox nor the program needs, and the first process does for hooks.
+    # Neither busybox nor the program needs dup3, but INIT does for hooks.
     rules = [GETPRIORITY] + ([{"names": ["dup2", "dup3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}] if late else [])
     seccomp(c, *rules)
     c.conf["hooks"] = {"startContainer": [{"path": "/bin/probe", "args": ["probe", "syscall", "140"]},
@@ -115,7 +115,8 @@ def test_start_container_hooks_run_under_the_filter(ctr, nnp, late):
 
 
 def test_start_container_hooks_under_a_profile_without_clone3(ctr):
-    """Engines' profiles answer clone3 with ENOSYS, so that programs take clone."""
+    """startContainer hooks run under a profile that answers clone3 with ENOSYS, as engines' profiles do so that
+    programs use clone."""
     c = seccomp(ctr("true"), {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS})
     c.conf["hooks"] = {"startContainer": [{"path": "/bin/grep", "args": ["grep", "-q", "Seccomp:.2", "/proc/self/status"]}]}
     c.create()
@@ -126,7 +127,7 @@ def test_start_container_hooks_under_a_profile_without_clone3(ctr):
 
 @pytest.mark.parametrize("how", ["create", "run", "exec"])
 def test_nobody_takes_the_listener(ctr, tmp, how):
-    """It fails before anything of the container's runs, and while it is created, not at start."""
+    """If nobody takes the seccomp listener, create fails, not start, and nothing of the container's program has run."""
     path = os.path.join(tmp, "agent")
     c = seccomp(ctr.sh("touch /ran; sleep 100"), {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}, listenerPath=path)
     c.conf["root"]["readonly"] = False
@@ -153,7 +154,8 @@ def test_listener_is_sent_while_creating(ctr, tmp):
 
 
 def test_exec_with_a_listener_into_a_created_container(ctr, tmp):
-    """With a user namespace the first process cannot be looked at from inside any more, not even to enter its namespaces."""
+    """exec with a listener works in a created container with a user namespace, although INIT cannot be looked at from
+    inside any more, not even to enter its namespaces."""
     c = seccomp(ctr.idle(), {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}, listenerPath=os.path.join(tmp, "agent"))
     config.namespaces(c.conf, "user")
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = MAP
@@ -166,10 +168,8 @@ def test_exec_with_a_listener_into_a_created_container(ctr, tmp):
 
 
 def test_exec_shows_a_finished_process(ctr):
-    """
-    A process inside looks at every other one, over and over, while commands are executed in the container. It must never
-    see one with a descriptor that is not the program's, or without the filter, or with more capabilities.
-    """
+    """A process in the container that looks at every other process, again and again while commands are executed, never
+    sees one with a descriptor that is not the program's, without the filter, or with more capabilities."""
     watch = r"""
     while :; do for p in /proc/[0-9]*; do
         [ $p = /proc/$$ ] && continue
@@ -209,7 +209,7 @@ def test_image_is_this_containers_own(ctr, binary):
 
 
 def test_status_is_not_for_the_container_to_say(ctr):
-    """created, then running, whatever the program is; a killed first process is stopped."""
+    """The status is "created", then "running", whatever the program does; a killed first process makes it "stopped"."""
     c = ctr.idle()
     c.create()
     assert c.status() == "created"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""create, start, state, kill, delete, run, list: runtime.md's operations and their order."""
+"""Tests create, start, state, kill, delete, run and list: runtime.md's operations and their order."""
 import json
 import os
 import re
@@ -286,7 +286,8 @@ def test_pid_file(ctr, cmd):
 @pytest.mark.parametrize("cmd", ["create", "run", "exec"])
 @pytest.mark.parametrize("kind", ["device", "fifo", "link", "dangling link", "beside P.tmp"])
 def test_pid_file_replaces_nothing_else(ctr, tmp, cmd, kind):
-    """What is no regular file stays, and is written to; a file that is merely named P.tmp is somebody's."""
+    """A pid file that is no regular file stays and is written to; a file that happens to be named P.tmp is not
+    touched."""
     c = ctr.idle()
     pf, other, reader = os.path.join(tmp, "pidfile"), os.path.join(tmp, "other"), None
     if kind == "device":
@@ -324,7 +325,8 @@ def test_pid_file_replaces_nothing_else(ctr, tmp, cmd, kind):
 
 @pytest.mark.parametrize("cmd", ["create", "exec"])
 def test_failure_leaves_a_device_as_pid_file(ctr, tmp, cmd):
-    """The pid file is written, then nobody takes the pidfd: undoing removes only what was made."""
+    """If the command fails after it has written to a device as pid file, the device stays: undoing removes only what
+    the command made."""
     c = ctr.idle()
     pf = os.path.join(tmp, "null")
     os.mknod(pf, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
@@ -409,7 +411,7 @@ def test_ps(ctr):
     c.wait_output("up")
     wait_for(lambda: len(c.rt("ps", "--format", "json", c.id).json()) == 3, "three processes")
     pids = c.rt("ps", "-f", "json", c.id).json()
-    # The guest has other pids for them than this machine.
+    # In a microVM the guest's pids differ from this machine's.
     assert mode.VM or (c.pid() in pids and all(alive(p) for p in pids))
     table = c.rt("ps", c.id).ok().out.splitlines()
     assert "PID" in table[0] and len(table) == 4
@@ -423,7 +425,7 @@ def test_ps(ctr):
 
 @pytest.mark.skipif(mode.VM, reason="ps(1) cannot look into a microVM")
 def test_ps_prints_what_ps_prints(ctr):
-    """Without ps(1): also a user without a name, blanks and line ends in arguments."""
+    """`ps` works without ps(1), also for a user without a name and for blanks and line ends in arguments."""
     c = ctr.sh("sh -c 'read a; :' 'a  b' '\n\t' </dev/zero & echo up; exec sleep 100", user={"uid": 12345, "gid": 0}).up()
     c.wait_output("up")
     wait_for(lambda: "sleep 100" in c.rt("ps", c.id).ok().out, "sleep")
@@ -437,7 +439,7 @@ def test_ps_prints_what_ps_prints(ctr):
     assert ours[0].split() == theirs[0].split()
     assert len(ours) == len(pids) + 1 >= 3
     assert columns(ours[1:]) == columns([l for l in theirs[1:] if l.split()[1] in pids])
-    # Options are ps(1)'s, so they need it.
+    # Options are passed to ps(1), so they need it.
     c.rt("ps", c.id, "-f", env={"PATH": "/nowhere"}).failed("procps")
 
 
@@ -472,7 +474,7 @@ def test_pause_stopped(ctr):
 
 
 def test_start_closes_over_exec_failure(ctr):
-    """The program is missing. create (or start) fails with the text that engines know, and nothing is left."""
+    """If the program is missing, create or start fails with the text that engines know, and nothing is left."""
     c = ctr("no-such-program")
     c.run().failed("executable file not found in $PATH")
     assert not c.exists()

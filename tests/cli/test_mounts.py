@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""config.json's `mounts` and `root`: every kind, their options, and where destinations may lead."""
+"""Tests config.json's `mounts` and `root`: every kind, their options, and where destinations may lead."""
 import os
 
 import pytest
@@ -10,7 +10,7 @@ MS_SHARED, MS_SLAVE, MS_REC, MS_BIND = 1 << 20, 1 << 19, 0x4000, 4096
 
 
 def mounted(text, where):
-    """(options, fstype, source, super options, optional fields) of the topmost mount at `where`."""
+    """Returns (options, fstype, source, super options, optional fields) of the topmost mount at `where`."""
     found = None
     for l in text.splitlines():
         w = l.split()
@@ -94,7 +94,8 @@ def test_bind_source_is_a_symlink_on_the_host(ctr, vol, tmp):
 
 
 def test_copy_symlink(ctr, vol, tmp):
-    """crun's option, which podman uses for no-dereference. The link itself is copied, and anything else is mounted."""
+    """crun's option copy-symlink, which podman uses for no-dereference, copies the link itself; anything that is no
+    link is mounted."""
     os.symlink("/a/b", os.path.join(tmp, "link"))
     opts = ["rbind", "copy-symlink"]
     script = "readlink /new/dir/link; readlink /link; cat /data/file; grep -c link /proc/mounts"
@@ -120,7 +121,7 @@ def test_copy_symlink(ctr, vol, tmp):
 
 
 def test_nofollow(ctr, vol, tmp):
-    """crun's option: a link as source is bound itself, and a link as destination is mounted on."""
+    """With crun's nofollow options a link as source is bound itself, and a link as destination is mounted on."""
     os.symlink("/proc/self/cmdline", os.path.join(tmp, "link"))
     link, file = os.path.join(tmp, "link"), os.path.join(vol, "file")
     c = config.add_mount(ctr.sh("readlink /l; cat /d; cat /t"), "/l", "bind", link, ["bind", "src-nofollow"])

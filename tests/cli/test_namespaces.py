@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""linux.namespaces: new, shared with the host, joined by path; time offsets; id mappings; network devices."""
+"""Tests linux.namespaces: new, shared with the host, joined by path; time offsets; id mappings; network devices."""
 import os
 import subprocess
 import time
@@ -18,12 +18,13 @@ def inside(c):
     return dict(l.split(":", 1) for l in c.run().ok().out.splitlines())
 
 
-# The numbers of a Linux kernel's first namespaces (include/linux/proc_ns.h). The others' numbers vary.
+# The inode numbers of the kernel's initial namespaces (include/linux/proc_ns.h). The numbers of the other types vary.
 FIRST = {"ipc": 0xEFFFFFFF, "uts": 0xEFFFFFFE, "user": 0xEFFFFFFD, "pid": 0xEFFFFFFC, "cgroup": 0xEFFFFFFB, "time": 0xEFFFFFFA}
 
 
 def host(f):
-    """The namespace of a container without one of its own: this process's, or in a microVM the guest kernel's first."""
+    """Returns the namespace that a container without one of its own has: this process's or, in a microVM, the guest
+    kernel's initial one."""
     if mode.VM:
         return f"[{FIRST[f]}]" if f in FIRST else None
     return os.readlink(f"/proc/self/ns/{f}").split(":", 1)[1]
@@ -74,7 +75,7 @@ def test_joined_by_path(ctr, kind):
     if kind == "uts":
         del b.conf["hostname"]
     b.up()
-    if kind == "network":  # in a microVM it is the process that stands for the container's who is in it
+    if kind == "network":  # in a microVM the process that stands for the container's is in the namespace
         assert os.readlink(f"/proc/{b.pid()}/ns/net") == want
     else:
         assert b.exec("readlink", f"/proc/1/ns/{FILES[kind]}").ok().out.strip() == want
@@ -100,7 +101,8 @@ def test_joined_user_and_network_namespaces(ctr):
 
 
 def test_joined_mount_namespace(ctr):
-    """config-linux.md allows it; the root file system is then looked up in that namespace."""
+    """A container can join a mount namespace, in which the root file system is then looked up; config-linux.md allows
+    it."""
     p = subprocess.Popen(["unshare", "-m", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE)
     try:
         p.stdout.readline()
@@ -279,7 +281,7 @@ def test_net_device_bad_name(ctr, dummy, name):
     c = ctr("true")
     c.conf["linux"]["netDevices"] = {dummy: {"name": name}}
     if name == "":
-        c.run()  # the specification: an empty name is the same name
+        c.run()  # the specification says that an empty name keeps the name
         return
     c.run().failed("netDevices")
     assert dummy in machine.interfaces()

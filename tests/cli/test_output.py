@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What programs parse: --version, --help, --log, features, spec, plan, events, update."""
+"""Tests the output that programs parse: --version, --help, --log, features, spec, plan, events, update."""
 import json
 import os
 import re
@@ -53,7 +53,7 @@ def test_help_lists_the_options(rt, args, text):
 # ---- log ----
 
 def test_log_json_to_a_file(ctr, rt, tmp):
-    """One JSON object a line; podman reads the file as exactly one."""
+    """The log in JSON has one object in each line; podman reads the file as exactly one."""
     log = os.path.join(tmp, "log")
     rt.options = ["--log", log, "--log-format", "json"]
     rt("state", "nope").failed()
@@ -119,7 +119,7 @@ def test_debug_says_more_and_nothing_without_it(ctr, rt, tmp):
     rt.options = ["--log", log]
     ctr("true").run().ok()
     if os.path.exists(log):
-        with open(log) as f:  # where QEMU is taken for lack of a KVM, that is said
+        with open(log) as f:  # if QEMU is used for lack of KVM, the log says so
             assert not [line for line in f if "runs in software" not in line]
     rt.options = ["--debug", "--log", log, "--log-format", "json"]
     ctr("true").run().ok()
@@ -167,7 +167,7 @@ def test_features_tells_the_truth_about_capabilities(ctr, rt):
 def test_features_tells_the_truth_about_seccomp(ctr, rt, tmp, what, field):
     for v in rt("features").json()["linux"]["seccomp"][what]:
         if v == "SCMP_ACT_NOTIFY" or "WAIT_KILLABLE" in v or "NEW_LISTENER" in v:
-            continue  # these need a listener: test_security.py
+            continue  # these actions need a listener, see test_security.py
         c = ctr("true")
         s = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO"}]}
         if field == "action":
@@ -189,7 +189,7 @@ def test_features_tells_the_truth_about_mount_options(ctr, rt, tmp):
     src = os.path.join(tmp, "src")
     os.mkdir(src)
     skip = {"bind", "rbind", "idmap", "ridmap", "tmpcopyup", "remount", "mand", "nomand"}
-    if mode.VM:  # nothing propagates out of a microVM: test_mounts.py
+    if mode.VM:  # nothing propagates out of a microVM, see test_mounts.py
         skip |= {"shared", "rshared"}
     c = ctr("true")
     for i, o in enumerate(sorted(set(rt("features").json()["mountOptions"]) - skip)):
@@ -305,7 +305,7 @@ def test_events_not_running(ctr):
 def test_update_without_a_controller(ctr):
     c = ctr.idle().up()
     with open(os.path.join(machine.cgroup2_mount(), "cgroup.controllers")) as f:
-        if mode.VM or "pids" in f.read().split():  # the guest's kernel has it, whoever holds the host's
+        if mode.VM or "pids" in f.read().split():  # the guest's kernel has the controller, whoever holds the host's
             c.rt("update", "--pids-limit", "77", c.id).ok()
             return
     c.rt("update", "--pids-limit", "77", c.id).failed("pids")
@@ -326,7 +326,8 @@ def test_limits_without_a_cgroup(ctr):
 
 @pytest.mark.parametrize("how", ["file", "stdin"])
 def test_update_devices_live(ctr, tmp, how):
-    """linux.resources come from a file or standard input. Devices need no controller, so this works on every host."""
+    """update changes the device rules of a running container, from a file or standard input. Devices need no
+    controller, so this works on every host."""
     c = ctr.sh("while :; do sleep 0.05; done")
     for s in ("bounding", "effective", "permitted"):
         c.conf["process"]["capabilities"][s] = config.CAPS + ["CAP_MKNOD"]
@@ -381,7 +382,8 @@ def test_list_shows_containers_only(rt, ctr):
 
 
 def test_update_refused_before_anything_is_changed(rt, ctr):
-    """This check comes before the limits, because a limit without a controller would be reported first."""
+    """A refused update changes nothing. The check comes before the limits, because a limit without a controller would
+    be reported first."""
     c = ctr.idle().up()
     r = rt("update", "--pids-limit", "77", "--l3-cache-schema", "L3:0=f", c.id).failed("intelRdt")
     assert "pids" not in r.err

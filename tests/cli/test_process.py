@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""config.json's `process`: what the program finds itself to be."""
+"""Tests config.json's `process`, by what the program can see of itself."""
 import json
 import os
 import socket
@@ -275,7 +275,7 @@ def test_preserve_fds(ctr, n):
     c = ctr("probe", "fds").write()
     fds = []
     try:
-        for want in range(3, 3 + n + 1):  # one more than is kept
+        for want in range(3, 3 + n + 1):  # one descriptor more than is kept
             fd = os.open("/etc/passwd", os.O_RDONLY)
             fds.append(fd)
         script = " ".join(f"{k}</etc/passwd" for k in range(3, 3 + n + 1))
@@ -290,7 +290,8 @@ def test_preserve_fds(ctr, n):
 
 
 def test_preserve_fds_that_are_not_open(ctr):
-    """What is open is handed on, with its number; caisson's own files never get the numbers between."""
+    """Of the preserved descriptors those that are open are passed on with their numbers, and caisson's own files never
+    get the numbers between."""
     c = ctr("probe", "fds").write()
     c.rt.prefix = ["sh", "-c", 'exec 4</etc/passwd 7</etc/group; exec "$@"', "sh"]
     for opt, want in (("1", "0 1 2"), ("3", "0 1 2 4"), ("100000", "0 1 2 4 7")):
@@ -307,7 +308,7 @@ def test_preserve_fds_that_are_not_open_by_exec(ctr):
 
 
 def test_listen_fds_of_another_process(ctr):
-    """sd_listen_fds(3): without LISTEN_PID, or with another's, they are for nobody here."""
+    """LISTEN_FDS is ignored without LISTEN_PID, or with another process's, as sd_listen_fds(3) says."""
     c = ctr.sh("echo ${LISTEN_FDS-none}; probe fds").write()
     for env in ({}, {"LISTEN_PID": "2"}):
         c.rt.prefix = ["sh", "-c", 'exec 3</etc/passwd; exec "$@"', "sh"]
@@ -317,7 +318,7 @@ def test_listen_fds_of_another_process(ctr):
 
 @pytest.mark.parametrize("how", ["process", "config"])
 def test_configuration_from_a_descriptor(ctr, tmp, how):
-    """bash writes /dev/fd/63 for <(COMMAND)."""
+    """A configuration can be read from a descriptor: bash writes /dev/fd/63 for <(COMMAND)."""
     c = ctr.sh("echo from a pipe; probe fds") if how == "config" else ctr.idle().up()
     text = json.dumps(c.conf if how == "config" else {"args": ["sh", "-c", "echo from a pipe; probe fds"], "cwd": "/"})
     r, w = os.pipe()
@@ -404,8 +405,8 @@ def test_notify_socket(ctr, tmp):
 
 
 def test_notify_socket_in_the_background(ctr, tmp):
-    """`run --detach` and `start` return at READY=1, and say that the service is the container's first process. A user of
-    the container may report; nobody in it can put anything into the socket's directory."""
+    """`run --detach` and `start` return at READY=1, and report the container's first process as the service's main
+    process. A user of the container may send messages; nobody in it can put anything into the socket's directory."""
     path = os.path.join(tmp, "notify.sock")
     script = f"sleep 0.3; {SAYS}; touch /run/notify/x 2>&1; echo done; exec sleep 1000".replace("\\n", "\n")
     for how in ("run", "start"):
@@ -427,8 +428,8 @@ def test_notify_socket_in_the_background(ctr, tmp):
 
 
 def test_notify_socket_that_nobody_reports_to(ctr, tmp):
-    """A program that ends without READY=1 ends the waiting; a caller's socket that is gone is a warning. An abstract one
-    is as good as a path; what is mounted on /run/notify already, as podman does it, is left alone."""
+    """A program that ends without READY=1 ends the waiting; a caller's socket that is gone is a warning. An abstract
+    socket works like a path. If /run/notify is mounted already, as podman does it, it is left alone."""
     path = f"@caisson-test-{os.getpid()}"
     with Manager(path) as m:
         c = ctr("sleep", "0.2")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real programs on a Debian root file system: nginx and redis, reached through a veth pair."""
+"""Tests real programs on a Debian root file system: nginx and redis, reached through a veth pair."""
 import socket
 import urllib.request
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""File systems that are read-only or full: one message each, and nothing left."""
+"""Tests file systems that are read-only or full: caisson prints one message each, and leaves nothing."""
 import os
 
 from harness import machine

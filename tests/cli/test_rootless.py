@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As an ordinary user: with /etc/subuid ranges (newuidmap) and without."""
+"""Tests caisson as an ordinary user: with /etc/subuid ranges (newuidmap) and without."""
 import json
 import os
 import pwd
@@ -53,7 +53,7 @@ def user(accounts, subids, binary, template, tmp, clean_machine):
     for d in (home, run):
         os.mkdir(d, 0o700)
         os.chown(d, UID, UID)
-    exe = os.path.join(tmp, "caisson")  # where the user can execute it, whatever the build directory's modes
+    exe = os.path.join(tmp, "caisson")  # where the user can execute it, whatever the modes of the build directory
     shutil.copy(binary, exe)
     os.chmod(exe, 0o755)
     rt = runtime.Runtime(exe, os.path.join(run, "caisson"))
@@ -184,7 +184,7 @@ def tmp_state():
 
 
 def test_state_directory_in_tmp(user, subids, tmp_state):
-    """Without XDG_RUNTIME_DIR it is made in /tmp for this user only, and used again."""
+    """Without XDG_RUNTIME_DIR the state directory is made in /tmp, for this user only, and used again."""
     c = prepare(user("echo", "ok"), subids)
     for _ in range(2):
         r = without_runtime_dir(c, "run", "--bundle", c.bundle, c.id)
@@ -218,7 +218,7 @@ def test_state_directory_in_tmp_that_another_could_change(user, subids, tmp_stat
 
 
 def test_root_refuses_the_users_state_directory(user, subids, tmp):
-    """Who can write to the state directory can have hooks run as whoever uses it."""
+    """root refuses the user's state directory, because whoever can write to it can have hooks run as the user of it."""
     c = prepare(user("echo", "ok"), subids)
     state = os.path.join(tmp, "shared")
     os.mkdir(state)
@@ -227,7 +227,7 @@ def test_root_refuses_the_users_state_directory(user, subids, tmp):
         os.chmod(state, mode)
         r = subprocess.run([c.rt.binary, "--root", state, "list"], capture_output=True, text=True, timeout=30)
         assert r.returncode != 0 and state in r.stderr, r
-        # root's own directory that anyone can read is fine for the user, one that anyone can write to is not
+        # An ordinary user accepts a directory of root's that anyone can read, but not one that anyone can write to.
         r = subprocess.run([*c.rt.prefix, c.rt.binary, "--root", state, "list"], capture_output=True, text=True, timeout=30)
         assert (r.returncode == 0) == (owner == UID), r
     os.chown(state, 0, 0)
@@ -237,7 +237,7 @@ def test_root_refuses_the_users_state_directory(user, subids, tmp):
 
 
 def test_cgroup_tree_cannot_be_written(user, subids):
-    """CVE-2023-25809: /sys/fs/cgroup of a rootless container that shares the host's cgroup namespace."""
+    """The container cannot write to /sys/fs/cgroup if it shares the host's cgroup namespace (CVE-2023-25809)."""
     c = user.sh("mkdir /sys/fs/cgroup/x; echo 1 > /sys/fs/cgroup/cgroup.procs; true")
     prepare(c, subids)
     c.conf["mounts"] += [{"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]},
@@ -249,7 +249,8 @@ def test_cgroup_tree_cannot_be_written(user, subids):
 
 
 def test_namespaces_of_the_host(user, subids):
-    """The user who must write the id maps sees the new process, although other processes are hidden."""
+    """A container with the host's namespaces works: the user who writes the id maps sees the new process, although
+    other processes are hidden."""
     c = prepare(user("id", "-u"), subids)
     c.conf["linux"]["namespaces"] = [n for n in c.conf["linux"]["namespaces"] if n["type"] != "pid"]
     c.conf["mounts"] = [m for m in c.conf["mounts"] if m["type"] != "proc"]
@@ -259,7 +260,8 @@ def test_namespaces_of_the_host(user, subids):
 
 @pytest.mark.parametrize("mode", [0o555, 0o755])
 def test_binary_of_the_users_own_is_protected(user, subids, mode):
-    """The container's root owns the binary and could change a mode that forbids writing (CVE-2019-5736)."""
+    """The runtime's binary is protected even if it belongs to the user: the container's root owns it and could change
+    a mode that forbids writing (CVE-2019-5736)."""
     exe = user.rt.binary
     os.chown(exe, UID, UID)
     os.chmod(exe, mode)
@@ -271,9 +273,7 @@ def test_binary_of_the_users_own_is_protected(user, subids, mode):
 
 
 def test_exec_with_an_oom_score(user, subids):
-    """
-    Anybody may ask for a higher value than the present one. While the process enters, its files in /proc belong to
-    nobody.
+    """exec can raise the oom score, which anybody may. While the process enters, its files in /proc belong to nobody.
     """
     c = prepare(user.idle(), subids)
     c.create()
@@ -291,7 +291,7 @@ def test_exec_with_an_oom_score(user, subids):
 def test_map_helpers_inherit_nothing(user, subids, tmp):
     """newuidmap is set-uid root, so it must get neither the runtime's blocked signals nor the container's descriptors."""
     if not subids:
-        return  # no helper takes part: test_run
+        return  # without ranges no helper takes part, see test_run
     d = os.path.join(tmp, "bin")
     os.mkdir(d, 0o755)
     seen = os.path.join(tmp, "home", "seen")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Devices, masked and read-only paths, sysctl, seccomp: what a container may not do."""
+"""Tests what a container may not do: devices, masked and read-only paths, sysctl, seccomp."""
 import ctypes
 import errno
 import fcntl
@@ -272,12 +272,13 @@ def test_seccomp_default_errno(ctr):
 
 
 def test_seccomp_unknown_syscall_is_ignored(ctr):
-    """Profiles name system calls of other architectures and newer kernels."""
+    """Unknown system calls in a profile are ignored, because profiles name calls of other architectures and newer
+    kernels."""
     seccomp(ctr("true"), {"names": ["made_up_call", "mkdir"], "action": "SCMP_ACT_ERRNO"}).run().ok()
 
 
 def test_seccomp_without_no_new_privs(ctr):
-    """The filter is loaded before the capabilities are dropped, so a user without no_new_privs can have one."""
+    """A user without no_new_privs can have a filter, because it is loaded before the capabilities are dropped."""
     c = seccomp(ctr("probe", "syscall", str(SYS["getpriority"]), noNewPrivileges=False, user={"uid": 1000, "gid": 1000},
                     capabilities={}), {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99})
     assert c.run().ok().out.startswith("99 ")

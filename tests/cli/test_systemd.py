@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's systemd as process 1 of a container: reaches its default target, shuts down cleanly on SIGRTMIN+3."""
+"""Tests Debian's systemd as process 1 of a container: it reaches its default target, and shuts down cleanly on
+SIGRTMIN+3."""
 import signal
 
 import pytest

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing waits for ever: whatever does not answer, the command that waits can be told to end, and undoes what it has made."""
+"""Tests that nothing waits for ever: whatever does not answer, a command that waits for it can be ended, and undoes
+what it has made."""
 import fcntl
 import os
 import pty
@@ -17,7 +18,7 @@ def top():
 
 
 def start_waiting(c, tmp, command, kind="createRuntime", script=""):
-    """A command that makes a container, and a hook of which never ends. Returns once the hook runs."""
+    """Starts a command that makes a container, and one of whose hooks never ends. Returns once the hook runs."""
     mark = os.path.join(tmp, "hook-runs")
     c.conf["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"{script}\ntouch {mark}; exec sleep 1000"]}],
                        "poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {tmp}/poststop"]}]}
@@ -50,7 +51,8 @@ def test_signal_while_a_hook_runs(ctr, tmp, command, sig):
 
 @pytest.mark.parametrize("kind", ["createContainer", "startContainer", "poststart"])
 def test_signal_while_another_hook_runs(ctr, tmp, kind):
-    """INIT runs the first two, and the command waits for INIT."""
+    """A signal ends a command that waits for a hook of another kind. INIT runs the first two kinds, and the command
+    waits for INIT."""
     c = ctr.idle()
     c.conf["mounts"].append({"destination": tmp, "type": "bind", "source": tmp, "options": ["bind", "rw"]})
     p = start_waiting(c, tmp, ["run"], kind)
@@ -62,7 +64,8 @@ def test_signal_while_another_hook_runs(ctr, tmp, kind):
 @pytest.mark.parametrize("how", ["delete", "delete --regex", "kill"])
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_container_in_the_making(ctr, tmp, command, how):
-    """It has no process yet; the command that makes it is named and ended."""
+    """delete --force of a container that is being made and has no process yet ends the command that makes it, and
+    names it."""
     c = ctr("true")
     p = start_waiting(c, tmp, command)
     r = c.kill() if how == "kill" else c.delete("--force", *how.split()[1:])
@@ -72,7 +75,7 @@ def test_container_in_the_making(ctr, tmp, command, how):
 
 
 def test_maker_that_does_not_answer(ctr, tmp):
-    """It is killed, and what it has made is undone by delete."""
+    """If the command that makes the container does not answer, delete kills it and undoes what it has made."""
     c = ctr("true")
     p = start_waiting(c, tmp, ["run"])
     p.send_signal(signal.SIGSTOP)
@@ -149,7 +152,7 @@ def test_cgroup_frozen_while_the_container_is_made(ctr, tmp, frozen, by):
 
 
 def test_exec_in_a_frozen_sub_cgroup(ctr):
-    """The container has frozen it, and the exec is to be in it."""
+    """exec into a sub-cgroup that the container has frozen does not hang."""
     c = ctr.idle().up()
     with open(f"/proc/{c.pid()}/cgroup") as f:
         sub = top() + f.read().split("0::")[1].strip() + "/sub"
@@ -176,11 +179,11 @@ def test_exec_that_waits_for_resume(ctr, detach):
     p.send_signal(signal.SIGINT)
     ended(p, "signal 2")
     c.rt("resume", c.id).ok()
-    assert len(c.rt("ps", "--format", "json", c.id).json()) <= 2  # the shell, and its sleep
+    assert len(c.rt("ps", "--format", "json", c.id).json()) <= 2  # only the shell and its sleep
 
 
 def on_unread(c, kind, argv):
-    """A command on a terminal that nobody reads, or with standard output a full pipe that nobody reads."""
+    """Starts a command on a terminal that nobody reads, or whose standard output is a full pipe that nobody reads."""
     master, slave = pty.openpty()
     fds = [master, slave]
     stdout = slave
@@ -200,7 +203,7 @@ def on_unread(c, kind, argv):
 @pytest.mark.parametrize("how", ["run", "exec"])
 @pytest.mark.parametrize("when", ["the process has ended", "it still runs"])
 def test_output_that_nobody_reads(ctr, tmp, kind, how, when):
-    """Signals are answered whether or not anybody takes what the process has written."""
+    """Signals work whether or not anybody reads the output of the process."""
     gone = tmp + "/gone" if when == "the process has ended" else None
     script = "head -c 300000 /dev/zero | tr '\\0' z & sleep 0.3; exit 5" if gone else "trap 'exit 6' TERM; yes & while :; do sleep 0.05; done"
     c = ctr.sh(script, terminal=True) if how == "run" else ctr.idle().up()
@@ -220,7 +223,7 @@ def test_output_that_nobody_reads(ctr, tmp, kind, how, when):
 
 
 def test_slow_reader_loses_nothing(ctr):
-    """However long the reader takes: the wait for it has no limit of time."""
+    """A slow reader loses nothing, because the wait for it has no time limit."""
     c = ctr.sh("head -c 200000 /dev/zero | tr '\\0' z", terminal=True)
     c.write()
     r, w = os.pipe()
@@ -238,7 +241,8 @@ def test_slow_reader_loses_nothing(ctr):
 
 
 def test_exec_ends_with_its_process(ctr, tmp):
-    """Not with the last process that has its standard output. What it wrote is passed on, and what those write later flows."""
+    """exec ends with its own process, and not with the last process that has its standard output. What the process
+    wrote is passed on, and what the others write later flows."""
     c = ctr.idle().up()
     out = tmp + "/out"
     began = time.monotonic()
@@ -251,7 +255,7 @@ def test_exec_ends_with_its_process(ctr, tmp):
 
 
 def test_exec_whose_other_process_writes_on(ctr):
-    """A process that never stops writing does not keep an exec, and one that nobody reads neither."""
+    """exec ends although another process with its output never stops writing, or writes and is not read."""
     c = ctr.idle().up()
     r, w = os.pipe()
     p = c.rt.popen("exec", c.id, "sh", "-c", "yes & sleep 0.3; exit 3", stdout=w)
@@ -269,7 +273,8 @@ def test_exec_whose_other_process_writes_on(ctr):
 
 @pytest.mark.parametrize("sig", ["TERM", "INT"])
 def test_exec_whose_output_nobody_takes(ctr, sig):
-    """Without a terminal: in a container the rest is lost with the process, in a microVM a signal says not to wait for it."""
+    """An exec without a terminal whose output nobody takes ends: in a container the rest of the output is lost with
+    the process; in a microVM a signal says not to wait for it."""
     c = ctr.idle().up()
     r, w = os.pipe()
     p = c.rt.popen("exec", c.id, "sh", "-c", "yes & sleep 0.5; exit 3", stdout=w)
