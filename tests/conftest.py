@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 
 from harness import config, machine, mode, rootfs, runtime  # noqa: E402
 
-BINARY = None  # found before /tmp becomes private
+BINARY = None  # found before /tmp becomes private to the session
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -78,7 +78,8 @@ def binary(work):
 
 @pytest.fixture(scope="session")
 def probe(work):
-    # Compiling takes long in the test host: what starts a suite there many times gives the program (security/mutate).
+    # Compiling takes long in the test host, so a program that starts a suite there many times passes the compiled probe
+    # (security/mutate).
     return os.environ.get("CAISSON_PROBE") or rootfs.build_probe(os.path.join(work, "probe"))
 
 
@@ -106,7 +107,7 @@ def tmp(tmp_path):
 
 @pytest.fixture
 def root(tmp):
-    """--root of the test: must be empty of containers at its end."""
+    """The test's directory for --root. It must be empty of containers at the test's end."""
     d = os.path.join(tmp, "state")
     return d
 
@@ -115,7 +116,7 @@ def root(tmp):
 def clean_machine(request):
     """After every test the machine is as it was before: mounts, cgroups, interfaces, processes, files."""
     if not machine.OUTER:
-        yield None  # not in a corner of its own: nothing to compare with
+        yield None  # not in a private corner of the machine, so there is nothing to compare with
         return
     before = machine.Snapshot()
     yield before

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`caisson disk` beside the distribution's qemu-img: the same images, the same answers."""
+"""Fixtures of the tests that compare `caisson disk` with the distribution's qemu-img: the same images must give the
+same answers."""
 import json
 import os
 import random
@@ -38,7 +39,7 @@ def qemu(*args):
 
 
 class Disk:
-    """disk("info", ...) runs the command; the rest are checks that several tests make."""
+    """Runs `caisson disk`: disk("info", ...) runs the command. The methods are checks that several tests make."""
 
     def __init__(self, binary, tmp):
         self.binary, self.tmp = binary, tmp
@@ -53,12 +54,12 @@ class Disk:
         return json.loads(self("info", "-f", fmt, "--json", image).ok().out)
 
     def sound(self, image):
-        """Neither program finds a fault, not even a leak."""
+        """Checks that neither program finds a fault in the image, not even a leak."""
         qemu("check", "-f", "qcow2", image).ok()
         self("check", "-f", "qcow2", image).ok()
 
     def same(self, a, a_format, b, b_format):
-        """Both programs say that the two disks are the same."""
+        """Checks that both programs call the two disks identical."""
         qemu("compare", "-f", a_format, "-F", b_format, a, b).ok()
         self("compare", "--backing", self.tmp, "-f", a_format, "-F", b_format, a, b).ok()
 
@@ -71,7 +72,7 @@ def disk(binary, tmp):
 
 
 def pattern(path, size, seed=1, pieces=40):
-    """A raw file: mostly a hole, data of all sizes and alignments, zeros that are written, an odd end."""
+    """Writes a raw file that is mostly a hole, with data of all sizes and alignments, written zeros, and an odd end."""
     r = random.Random(seed)
     with open(path, "wb") as f:
         f.truncate(size)

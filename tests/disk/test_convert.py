@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every subformat of qcow2, made by qemu-img and by us, reads the same in both."""
+"""Tests every subformat of qcow2: an image made by qemu-img or by caisson has the same contents for both."""
 import hashlib
 import json
 import os
@@ -46,7 +46,7 @@ def test_info_is_qemus(disk, raw, opts, compressed):
 
 
 def merged(entries):
-    """Neighbours that say the same as one: QEMU reports some extents in pieces."""
+    """Joins neighbouring entries of the map that say the same, because QEMU reports some extents in pieces."""
     out = []
     for e in entries:
         at = e["offset"] - e["start"] if e["data"] else None
@@ -62,13 +62,13 @@ def test_map_is_qemus(disk, raw, opts):
     qemu("convert", "-f", "raw", "-O", "qcow2", *options(opts), raw, image).ok()
     theirs = json.loads(qemu("map", "-f", "qcow2", "--output", "json", image).ok().out)
     assert merged(json.loads(disk("map", "--json", image).ok().out)) == merged(theirs)
-    # The form for people too, word for word, but for the zeros that both leave out.
+    # The form for people must also be equal, word for word, except for the zeros that both leave out.
     if not opts:
         assert disk("map", image).ok().out == qemu("map", "-f", "qcow2", image).ok().out
 
 
 def test_sparse_stays_sparse(disk):
-    """A terabyte with two sectors: nothing takes long, nothing takes room."""
+    """Converting a sparse terabyte with two written sectors takes neither long nor much room."""
     a, b, c = disk.path("a.raw"), disk.path("b.qcow2"), disk.path("c.raw")
     with open(a, "wb") as f:
         f.truncate(1 << 40)
@@ -95,7 +95,7 @@ def test_written_zeros_are_left_out(disk, compressed):
 
 
 def test_odd_size_is_rounded_up(disk):
-    """As QEMU does it: sectors, and the missing bytes are zeros."""
+    """An odd size is rounded up to whole sectors, and the missing bytes are zeros, as with QEMU."""
     a, b = disk.path("a.raw"), disk.path("b.qcow2")
     with open(a, "wb") as f:
         f.write(b"x" * 70001)
@@ -105,7 +105,7 @@ def test_odd_size_is_rounded_up(disk):
 
 
 def test_into_an_existing_target(disk, raw):
-    """-n: what the target had before is gone, also where the source has zeros."""
+    """With -n nothing of the target's old contents is left, even where the source has zeros."""
     target = pattern(disk.path("target.raw"), 13 * MiB, seed=7)
     disk("convert", "-n", "-O", "raw", raw, target).ok()
     with open(raw, "rb") as a, open(target, "rb") as b:
@@ -135,11 +135,11 @@ def test_compare_finds_the_first_difference(disk, raw):
 
 
 def test_source_is_never_written(disk, raw):
-    """Reading commands leave the bytes, and what they may not write is open read-only."""
+    """Commands that read leave the image's bytes unchanged, and open files that they may not write read-only."""
     base, image = disk.path("base.qcow2"), disk.path("image.qcow2")
     qemu("convert", "-O", "qcow2", raw, base).ok()
     qemu("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", image).ok()
-    # Marked as not closed: a writer would repair it first.
+    # The image is marked as not closed, so a writer would repair it first.
     with open(image, "r+b") as f:
         f.seek(79)
         f.write(b"\1")
@@ -161,7 +161,7 @@ def test_progress(disk, raw):
 
 
 def test_formats_are_named(disk, raw):
-    """No command looks into the file to find out what it is."""
+    """The format must be named: no command guesses it from the file's contents."""
     image = disk.path("image.img")
     disk("convert", "-O", "qcow2", raw, image).ok()
     disk("info", image).failed("image.img", "-f")

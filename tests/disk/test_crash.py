@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random requests by one and several threads, to the end and killed: what was flushed is there, the tables are sound."""
+"""Tests random requests by one and several threads, which run to the end or are killed: flushed data is there, and the
+tables are sound."""
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ from conftest import MiB, qemu
 from test_qcow2 import drive_path
 
 SIZE = 64 * MiB
-KINDS = [  # options, in what pieces it discards
+KINDS = [  # options of the image, and the size of the pieces in which it discards
     ("", 65536), ("compat=0.10", 65536), ("cluster_size=512", 512), ("cluster_size=4k,refcount_bits=1", 4096),
     ("cluster_size=2M", 2 * MiB), ("extended_l2=on", 65536), ("lazy_refcounts=on,refcount_bits=64", 65536)]
 
@@ -47,7 +48,8 @@ def test_random_requests(disk, drive, opts, piece, threads, backed):
 @pytest.mark.parametrize("backed", [False, True])
 @pytest.mark.parametrize("opts,piece", [k for k in KINDS if "2M" not in k[0]])
 def test_killed(disk, drive, opts, piece, backed):
-    """kill -9 at any time. Only leaks are allowed, which a check repairs; lazy refcounts may need a repair."""
+    """After kill -9 at any time the image has at most leaks, which a check repairs; an image with lazy refcounts may
+    need a repair."""
     if backed and "0.10" in opts:
         piece = 0
     for attempt in range(2):
@@ -77,7 +79,7 @@ def test_killed(disk, drive, opts, piece, backed):
 
 
 def test_no_space(disk, drive):
-    """ENOSPC in the middle: an error, and what was there before is sound."""
+    """If the disk becomes full in the middle, there is an error, and the earlier data is sound."""
     small = disk.path("small")
     os.mkdir(small)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", small], check=True)

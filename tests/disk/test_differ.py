@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where readers of qcow2 differ for one valid image (measured with imago, libqcow, dissect.hypervisor and 7-Zip): we read as QEMU."""
+"""Tests valid images that readers of qcow2 read differently (measured with imago, libqcow, dissect.hypervisor and
+7-Zip): caisson must read them as QEMU does."""
 import json
 import os
 import struct
@@ -20,11 +21,12 @@ def same_bytes(disk, image, *more):
 
 
 def test_zstd_in_the_header_and_no_compressed_cluster(disk, raw):
-    """imago, libqcow and 7-Zip refuse it at open."""
+    """An image whose header names zstd and that has no compressed cluster can be read. imago, libqcow and 7-Zip refuse
+    it at open."""
     image = disk.path("z.qcow2")
     qemu("convert", "-O", "qcow2", "-o", "compression_type=zstd", raw, image).ok()
     same_bytes(disk, image)
-    # Ours says zlib unless it is asked for zstd.
+    # caisson writes zlib into the header unless zstd was asked for.
     disk("convert", "-c", raw, disk.path("ours.qcow2")).ok()
     assert get(disk.path("ours.qcow2"), "compression_type") == 0
 
@@ -38,13 +40,14 @@ def test_extended_l2_with_compressed_clusters_over_a_backing_file(disk, raw):
 
 
 def test_zero_bit_with_an_offset(disk):
-    """libqcow returns the old data that the offset leads to."""
+    """A cluster with the zero bit reads as zeros even if its entry has an offset. libqcow returns the old data at the
+    offset."""
     image = disk.path("z.qcow2")
     qemu("create", "-f", "qcow2", image, "1M").ok()
     qemu_io(image, "write -P 7 0 256k")
     at, entries = l2_entries(image)
-    put(image, at, ">Q", entries[0] | 1)          # with its offset
-    put(image, at + 8, ">Q", 1)                   # without one
+    put(image, at, ">Q", entries[0] | 1)          # the zero bit together with the offset
+    put(image, at + 8, ">Q", 1)                   # the zero bit without an offset
     put(image, at + 16, ">Q", (entries[2] & ~(1 << 63)) | 1)
     data = same_bytes(disk, image)
     assert data[:3 * 65536] == bytes(3 * 65536) and data[3 * 65536] == 7
@@ -52,7 +55,8 @@ def test_zero_bit_with_an_offset(disk):
 
 @pytest.mark.parametrize("opts", ["compat=1.1", "extended_l2=on", "compat=0.10"])
 def test_overlay_larger_than_its_backing_file(disk, raw, opts):
-    """dissect.hypervisor ends early. The backing file ends within a cluster, and within a sector of nothing."""
+    """An overlay that is larger than its backing file has zeros behind it. The backing file ends within a cluster, and
+    within a sector. dissect.hypervisor ends early."""
     image = disk.path("o.qcow2")
     with open(raw, "r+b") as f:
         f.truncate(5 * MiB + 1536)
@@ -61,7 +65,7 @@ def test_overlay_larger_than_its_backing_file(disk, raw, opts):
     qemu_io(image, f"write -P 3 {5 * MiB + 4096} 512")
     data = same_bytes(disk, image)
     assert len(data) == 9 * MiB and data[6 * MiB:] == bytes(3 * MiB)
-    # Our own copy on write at that place.
+    # caisson's own copy on write must also be right at that place.
     ours = disk.path("w.qcow2")
     disk("create", "--backing", "on", "-f", "qcow2", "-o", opts, "-b", "source.raw", "-F", "raw", ours, "9M").ok()
     with open(disk.path("patch.raw"), "wb") as f:
@@ -81,7 +85,8 @@ def test_size_that_is_no_multiple_of_a_cluster(disk):
 
 
 def test_backing_format_that_differs_from_the_content(disk, raw):
-    """A raw backing file whose bytes are a qcow2 image, which a guest may have written, stays raw."""
+    """A backing file that is named raw stays raw even if its bytes are a qcow2 image, which a guest may have written.
+    """
     base, image = disk.path("base.img"), disk.path("o.qcow2")
     disk("convert", "-O", "qcow2", raw, base).ok()
     qemu("create", "-f", "qcow2", "-b", base, "-F", "raw", image).ok()

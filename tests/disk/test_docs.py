@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--help and caisson-disk(1) say the same, and the examples of --help run."""
+"""Tests that --help and caisson-disk(1) say the same, and that the examples of --help run."""
 import os
 import re
 import shlex

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that lie: a clear error that names the field, or I/O errors where the damage is; never a write to the wrong place."""
+"""Tests malformed images: caisson reports a clear error that names the field, or I/O errors where the damage is, and
+never writes to the wrong place."""
 import os
 import struct
 
@@ -7,7 +8,7 @@ import pytest
 
 from conftest import MiB, pattern, qemu
 
-# Where a header's field is, how it is packed.
+# Offset and format of the header's fields.
 FIELDS = {"version": (4, ">I"), "backing_file_offset": (8, ">Q"), "backing_file_size": (16, ">I"), "cluster_bits": (20, ">I"),
           "size": (24, ">Q"), "crypt_method": (32, ">I"), "l1_size": (36, ">I"), "l1_table_offset": (40, ">Q"),
           "refcount_table_offset": (48, ">Q"), "refcount_table_clusters": (56, ">I"), "nb_snapshots": (60, ">I"),
@@ -66,7 +67,7 @@ def test_cut_short(disk, image, length):
 
 
 def test_unknown_feature_by_name(disk, image):
-    """The image's own table of names says what the bit is, control characters are not printed."""
+    """An unknown feature is named as in the image's own table of names, without control characters."""
     put(image, 72, ">Q", 1 << 40)
     put(image, get(image, "header_length"), ">II", 0x6803f857, 48)
     with open(image, "r+b") as f:
@@ -77,7 +78,7 @@ def test_unknown_feature_by_name(disk, image):
 
 
 def l2_entries(image):
-    """The place of the first L2 table's entries in the file, and their values."""
+    """Returns the offset of the first L2 table's entries in the file, and their values."""
     with open(image, "rb") as f:
         f.seek(get(image, "l1_table_offset"))
         at = struct.unpack(">Q", f.read(8))[0] & 0x00fffffffffffe00
@@ -87,7 +88,7 @@ def l2_entries(image):
 
 @pytest.mark.parametrize("target", ["l1", "table", "block", "l2"])
 def test_data_on_tables(disk, image, target):
-    """An L2 entry that points at a table: the guest may not write it."""
+    """If an L2 entry points at a table, the guest cannot write to it."""
     at, entries = l2_entries(image)
     i = next(i for i, e in enumerate(entries) if e)
     with open(image, "rb") as f:
@@ -132,7 +133,7 @@ def qemu_io(image, command):
 @pytest.mark.parametrize("entry,said", [(1 << 63 | 0x10200, "does not begin at a cluster"), (1 << 62 | 1 << 54 | 5, "compressed"),
                                         (1 << 62 | 200, "compressed")])
 def test_bad_entries_are_errors_where_they_are(disk, image, entry, said):
-    """The rest of the disk can still be read."""
+    """A bad entry gives an I/O error only where it is; the rest of the disk can be read."""
     at, entries = l2_entries(image)
     i = next(i for i, e in enumerate(entries) if e)
     put(image, at + 8 * i, ">Q", entry)
@@ -140,7 +141,7 @@ def test_bad_entries_are_errors_where_they_are(disk, image, entry, said):
 
 
 def test_data_behind_the_end_of_the_file_is_zeros(disk, image):
-    """As QEMU reads it: a cluster that was never written."""
+    """A cluster behind the end of the file reads as zeros, as with QEMU, because it was never written."""
     at, entries = l2_entries(image)
     i = next(i for i, e in enumerate(entries) if e)
     put(image, at + 8 * i, ">Q", 1 << 63 | 1 << 45)
@@ -151,7 +152,7 @@ def test_data_behind_the_end_of_the_file_is_zeros(disk, image):
 
 
 def test_refcount_zero_of_used_tables(disk, image):
-    """An allocation that would take a table's cluster is refused."""
+    """If a table in use has the refcount zero, an allocation that would take its cluster is refused."""
     with open(image, "rb") as f:
         f.seek(get(image, "refcount_table_offset"))
         block, = struct.unpack(">Q", f.read(8))
@@ -165,7 +166,7 @@ def test_refcount_zero_of_used_tables(disk, image):
 
 
 def test_compressed_bomb(disk):
-    """Compressed data that gives more than its cluster ends at the cluster."""
+    """Decompression stops at the end of the cluster, even if the compressed data would give more."""
     import zlib
     image = disk.path("bomb.qcow2")
     disk("create", image, "1M").ok()

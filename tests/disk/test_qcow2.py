@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What qcow2 has beyond a disk's bytes: chains, snapshots, sizes, data files, bitmaps, locks, repairs."""
+"""Tests the features of qcow2 beyond a disk's bytes: chains, snapshots, sizes, data files, bitmaps, locks, repairs."""
 import json
 import os
 import random
@@ -14,7 +14,7 @@ from conftest import MiB, pattern, qemu
 
 
 def io(image, *commands, fmt="qcow2"):
-    """qemu-io: QEMU's own writes."""
+    """Runs qemu-io, which writes with QEMU's own code."""
     args = ["qemu-io", "-f", fmt]
     for c in commands:
         args += ["-c", c]
@@ -32,7 +32,8 @@ def content(disk, image, **kw):
 
 @pytest.fixture
 def chain(disk, raw):
-    """base.raw <- middle.qcow2 <- top.qcow2, each with data, the top one longer, and compressed clusters below."""
+    """A chain of images: base.raw <- middle.qcow2 <- top.qcow2. Each has data, the top one is longer, and the lower
+    ones have compressed clusters."""
     size = os.stat(raw).st_size
     middle, top = disk.path("middle.qcow2"), disk.path("top.qcow2")
     os.rename(raw, disk.path("base.raw"))
@@ -49,7 +50,7 @@ def test_chain_reads_the_same(disk, chain):
     ours = json.loads(disk("map", "--backing", "on", "--json", chain).ok().out)
     theirs = json.loads(qemu("map", "-f", "qcow2", "--output", "json", chain).ok().out)
     data = lambda m: [(e["start"], e["length"], e["depth"], e.get("offset")) for e in m if e["data"]]
-    # base.raw's holes are zeros that QEMU reports in pieces of its own.
+    # QEMU reports base.raw's holes as zeros in pieces of its own, so only data is compared.
     assert data(ours) == data(theirs)
 
 
@@ -69,12 +70,13 @@ def test_backing_files_only_where_allowed(disk, chain):
     disk("map", "--backing", "on", over).failed("link.raw", "leads out of")
     qemu("rebase", "-u", "-f", "qcow2", "-b", "nbd://localhost/x", "-F", "raw", over).ok()
     disk("map", "--backing", "on", over).failed("nbd")
-    # info does not open it.
+    # info does not open the backing file.
     assert disk.info(over)["backing-filename"] == "nbd://localhost/x"
 
 
 def test_backing_without_a_format(disk, chain):
-    """QEMU would look into the file, which a guest may have written."""
+    """A backing file without a format is refused. QEMU would guess it from the file's contents, which a guest may have
+    written."""
     over = disk.path("over.qcow2")
     with open(over, "wb") as f:
         pass
@@ -102,7 +104,8 @@ def test_loops_are_refused(disk):
 
 
 def test_overlay_made_by_us_needs_no_option(disk, raw):
-    """The directory is remembered outside of the image's bytes, so a copied image does not have it."""
+    """An overlay that caisson made opens its backing file without an option. caisson remembers the directory outside
+    of the image's bytes, so a copied image does not have it."""
     base, over = disk.path("base.qcow2"), disk.path("over.qcow2")
     disk("convert", raw, base).ok()
     disk("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", over).ok()
@@ -119,7 +122,7 @@ def test_overlay_made_by_us_needs_no_option(disk, raw):
 
 @pytest.mark.parametrize("opts", ["compat=0.10", "compat=1.1", "extended_l2=on", "cluster_size=512", "refcount_bits=8"])
 def test_snapshots(disk, raw, opts):
-    """Taken, listed, applied and deleted in turn by QEMU and by us."""
+    """QEMU and caisson take, list, apply and delete the same snapshots in turn."""
     image = disk.path("s.qcow2")
     qemu("convert", "-O", "qcow2", "-c", "-o", opts, raw, image).ok()
     states = {}
@@ -158,7 +161,7 @@ def test_snapshots(disk, raw, opts):
 
 
 def test_internal_snapshot_then_random_writes(disk, drive):
-    """Copy on write at every turn: the snapshot stays what it was."""
+    """A snapshot stays as it is while random writes copy its clusters."""
     image = disk.path("s.qcow2")
     disk("create", "-f", "qcow2", image, "64M").ok()
     drive("run", image, "qcow2", 1, 300, 1, "-", "-").ok()
@@ -184,7 +187,7 @@ def test_resize(disk, raw, opts):
     disk("resize", "--shrink", image, "5M").ok()
     disk("resize", image, "+1M").ok()
     disk.sound(image)
-    # What was cut off does not come back.
+    # Data that was cut off must not come back.
     assert content(disk, image) == data[:5 * MiB] + bytes(MiB)
     disk("resize", "--shrink", image, "-2M").ok()
     disk("resize", image, "3G").ok()
@@ -196,7 +199,7 @@ def test_resize(disk, raw, opts):
 
 @pytest.mark.parametrize("opts", ["compat=0.10", "compat=1.1", "extended_l2=on"])
 def test_growing_an_overlay_hides_what_is_below(disk, raw, opts):
-    """An overlay that is shorter than its backing file: the new part is zeros, not the backing file's bytes."""
+    """If an overlay shorter than its backing file grows, the new part is zeros and not the backing file's bytes."""
     over = disk.path("o.qcow2")
     qemu("create", "-f", "qcow2", "-o", opts, "-b", "source.raw", "-F", "raw", over, "3000k").ok()
     disk("resize", "--backing", "on", over, "13M").ok()
@@ -213,7 +216,7 @@ def test_commit(disk, chain):
     for image in (chain, disk.path("middle.qcow2")):
         assert content(disk, image) == open(disk.path("want.raw"), "rb").read()
     assert not [e for e in json.loads(disk("map", "--backing", "on", "--json", chain).ok().out) if e["depth"] == 0 and e["data"]]
-    # The whole chain, into a raw file.
+    # The whole chain is committed into a raw file.
     disk("commit", "--backing", "on", "-d", disk.path("middle.qcow2")).ok()
     assert open(disk.path("base.raw"), "rb").read() == open(disk.path("want.raw"), "rb").read()
 
@@ -276,7 +279,7 @@ def bitmap_state(image):
 
 
 def dirty(disk, image, name):
-    """The ranges that a bitmap names, as QEMU reads it: over NBD, beside the data."""
+    """Returns the dirty ranges of a bitmap, as QEMU reads them and exports them over NBD."""
     sock = disk.path("nbd.sock")
     p = subprocess.Popen(["qemu-nbd", "-r", "-f", "qcow2", "-B", name, "-k", sock, "-x", "e", image])
     try:
@@ -309,7 +312,7 @@ def test_bitmaps_are_kept(disk, drive):
     assert marked and all(any(a <= s and e <= b for a, b in marked) for s, e in written), (written, marked)
     assert sum(b - a for a, b in marked) < 64 * MiB
     assert dirty(disk, image, "off") == []
-    # Another size: the bitmaps are too short, and the image says so.
+    # After the resize the bitmaps are too short, and the image says so.
     disk("resize", image, "70M").ok()
     assert bitmap_state(image) == {}
     disk("check", "-q", "-r", "leaks", image).ok()
@@ -380,7 +383,7 @@ def test_leaks_are_found_and_repaired(disk, raw):
 
 
 def test_lost_refcounts_are_repaired(disk, raw):
-    """Refcounts too small, flags wrong, and then a whole block gone."""
+    """A check repairs refcounts that are too small, wrong flags, and then a whole refcount block that is missing."""
     image = disk.path("e.qcow2")
     disk("convert", raw, image).ok()
     want = content(disk, image)

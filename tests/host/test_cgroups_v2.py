@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""linux.resources on cgroup v2 with every controller: the tests of test_cgroups_v2.c and test_cgroup_effects.c, one by one."""
+"""Runs the tests of test_cgroups_v2.c and test_cgroup_effects.c one by one: linux.resources on cgroup v2 with every
+controller."""
 
 import os
 import re

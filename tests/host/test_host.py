@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The properties of the test host on which the other suites rely."""
+"""Tests the properties of the test host on which the other suites rely."""
 
 import fcntl
 import os

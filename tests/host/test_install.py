@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Installing is copying: caisson and its helper programs in a root without anything else of a system, no library above all.
-They run from where they were copied to, which is not where this build would be installed.
+"""Tests that an installation can be copied: caisson and its helper programs run in a root without any other file of a
+system, above all without libraries. They run from the directory that they were copied to, which is not where this
+build would be installed.
 """
 import ctypes
 import json
@@ -22,7 +22,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 @pytest.fixture(autouse=True)
 def clean_machine():
-    """In place of the one for private corners of the machine: /tmp is the build machine's here."""
+    """Replaces the fixture for private corners of the machine, because /tmp is the build machine's here."""
     before = machine.mounts(), machine.cgroups()
     yield
     assert (machine.mounts(), machine.cgroups()) == before
@@ -50,7 +50,8 @@ def read_config(root):
 
 
 def enter(root):
-    """Becomes a process whose root this is, as a host's first process has it: no chroot, because namespaces forbid that."""
+    """Makes the directory the root of this process by a mount, as a host's first process has it. A chroot would not
+    do, because the kernel forbids user namespaces in one."""
     machine.unshare(machine.CLONE_NEWNS)
     machine.mount(None, "/", flags=machine.MS_REC | machine.MS_PRIVATE)
     machine.mount("proc", os.path.join(root, "proc"), "proc")
@@ -65,7 +66,7 @@ def enter(root):
 
 @pytest.fixture
 def empty():
-    """A function: runs a command in the empty root. Its root is a file system of its own."""
+    """A function that runs a command in the empty root, which is a file system of its own."""
     root = os.path.join(os.environ["TMPDIR"], "empty-root")
     os.mkdir(root)
     machine.mount("tmpfs", root, "tmpfs")
@@ -77,7 +78,8 @@ def empty():
     make_bundle(root)
 
     def run(*args, rc=0, **kw):
-        # To files: a container inherits them, and a pipe would be waited for until the container ends.
+        # The output goes to files, because a container inherits it, and reading a pipe would wait until the container
+        # ends.
         paths = os.path.join(root, "out"), os.path.join(root, "err")
         with open(paths[0], "wb") as out, open(paths[1], "wb") as err:
             p = subprocess.run(["/opt/box/bin/caisson", *args], stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False,
@@ -115,7 +117,8 @@ def test_a_container_from_first_to_last_command(empty):
 
 
 def test_run_with_seccomp_and_a_user_namespace(empty):
-    """What takes the larger libraries: the filter's compiler; and what a chroot would forbid."""
+    """A container with a seccomp filter and a user namespace runs. The filter's compiler needs the larger libraries,
+    and a chroot would forbid the user namespace."""
     conf = read_config(empty.root)
     conf["process"]["args"] = ["/bin/echo", "from run"]
     conf["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
@@ -130,7 +133,7 @@ def test_the_helpers_are_found_beside_it(empty):
     conf = read_config(empty.root)
     del conf["linux"]["cgroupsPath"]
     write_config(empty.root, conf)
-    # caisson-systemd is the one program that needs libraries, and says so. It is found, though.
+    # caisson-systemd is the only program that needs libraries. It is found, and says that they are missing.
     assert "/opt/box/bin/../libexec/caisson/caisson-systemd" in empty("--systemd-cgroup", "run", "box", rc=1)
     said = empty("run", "--isolation", "vm", "box", rc=1)
     assert "caisson-init" not in said, said

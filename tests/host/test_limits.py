@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The command line where cgroup v2 has every controller: linux.resources in whole, `update`, `events`, by the kernel's files.
-What a limit does to a program: test_cgroup_effects.c. Rootless: in a cgroup that was given to the user.
+"""Tests the command line on a host where cgroup v2 has every controller: all of linux.resources, `update` and
+`events`, checked in the kernel's files, and an ordinary user in a cgroup that was delegated to the user.
+test_cgroup_effects.c tests what a limit does to a program.
 """
 import json
 import os
@@ -14,7 +14,7 @@ from harness.runtime import wait_for
 
 CGROUPS = "/sys/fs/cgroup"
 MIB = 1 << 20
-USER = 2000  # `tester`, and what /etc/subuid gives it
+USER = 2000  # the user `tester`, and its ranges in /etc/subuid
 SUBIDS = 200000
 
 
@@ -34,10 +34,8 @@ def template(work):
 
 @pytest.fixture(scope="module")
 def devices():
-    """
-    An RDMA device, and a block device beside the disk: "MAJOR:MINOR" of both disks. They stay: Linux 6.1 is lost when an
-    RDMA device goes that a cgroup had limits for which is gone already.
-    """
+    """An RDMA device, and a block device beside the disk: "MAJOR:MINOR" of both disks. The devices stay, because Linux
+    6.1 crashes if an RDMA device is removed for which an already removed cgroup had limits."""
     subprocess.run(["modprobe", "-a", "brd", "ib_uverbs", "rdma_rxe"], check=True)
     if not os.path.exists("/sys/class/infiniband/rxe0"):
         subprocess.run(["rdma", "link", "add", "rxe0", "type", "rxe", "netdev", "lo"], check=True)
@@ -50,7 +48,7 @@ def read(*path):
 
 
 def files(c, names):
-    """The content of these files of the container's cgroup. Lines may have any order."""
+    """Returns the contents of these files of the container's cgroup. Lines may have any order."""
     return {n: set(read(CGROUPS, c.conf["linux"]["cgroupsPath"].lstrip("/"), n).splitlines()) for n in names}
 
 
@@ -96,7 +94,7 @@ def test_every_limit_and_every_flag_of_update(ctr, devices):
     want.update(lines(
         memory__max=str(80 * MIB), memory__swap__max=str(40 * MIB), memory__low=str(16 * MIB), cpu__weight="59", cpu__idle="0",
         cpu__max="50000 100000", cpu__max__burst="10000", pids__max="33",
-        io__bfq__weight="default 250"))  # the kernel's own: a weight for all takes those of devices away
+        io__bfq__weight="default 250"))  # in the kernel, setting a weight for all removes those of devices
     assert files(c, want) == want
     more = {"memory": {"swap": -1}, "pids": {"limit": -1}, "rdma": {"rxe0": {"hcaHandles": 7}}, "unified": {"memory.high": "max"},
             "hugepageLimits": [{"pageSize": "2MB", "limit": 2 * MIB}], "blockIO": {"throttleReadBpsDevice": on(disk, rate=0)}}
@@ -166,7 +164,7 @@ def shape(theirs, ours, where="data"):
 
 
 def test_statistics_have_the_shape_of_runc(ctr, tmp):
-    """Each key that Debian's runc writes is there with its type. Both runtimes had the same container."""
+    """`events --stats` has each key that Debian's runc writes, with its type, for the same container."""
     script = "dd if=/dev/zero of=/file bs=64k count=4 conv=fsync 2>/dev/null; echo done; exec sleep 1000"
     stats = []
     for rt in None, runtime.Runtime(shutil.which("runc"), os.path.join(tmp, "runc")):
@@ -227,7 +225,7 @@ def test_rootless_limits_in_a_delegated_cgroup(delegated, ctr, binary, tmp):
 
 
 def test_bounds_are_named(ctr):
-    """The kernel only says EINVAL."""
+    """The error about a limit out of range names its bounds, where the kernel would only say EINVAL."""
     c = ctr("true")
     c.conf["linux"]["resources"] = {"cpu": {"quota": 500}}
     c.run().failed("linux.resources.cpu.quota: expected a quota of 1000 us or more")

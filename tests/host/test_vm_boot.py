@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The built-in machine runs Debian's kernel, on the test host's KVM: as a bzImage and as the ELF file in it, with
-two processors, a disk and a share of the host by virtio-fs."""
+"""Tests that the built-in machine runs Debian's kernel on the test host's KVM, as a bzImage and as the ELF file in it,
+with two processors, a disk and a virtio-fs share."""
 
 import glob
 import json
@@ -123,7 +123,7 @@ def test_boots(tmp_path, initramfs):
     assert "D" * 511 in out and "\ndisk\n" in out
     assert m.disk.read_bytes()[3 * 512 : 4 * 512] == bytes(512)
     assert m.disk.read_bytes()[4 * 512 : 4 * 512 + 511] == b"E" * 511
-    # When its driver is switched off the guest gives no more pages, and the host keeps those that it has.
+    # When the balloon's driver is switched off, the guest gives no more pages, and the host keeps those that it has.
     assert int(re.search(r"balloon: \d+ pages given, (\d+) discarded", err)[1]) >= 4096
     assert "end: poweroff" in err
     assert m.server.returncode == 0
@@ -159,7 +159,8 @@ def spoil(kernel, code):
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_kvm_that_fails_names_the_other_choice(ctr, tmp, log_format):
-    """A guest that dies at its first instruction, or never reaches its second, as with a KVM that can't run Linux."""
+    """If a guest dies at its first instruction, or never reaches its second, as with a KVM that cannot run Linux, the
+    error names the other hypervisor."""
     path, log = os.path.join(tmp, "vmlinux"), os.path.join(tmp, "log")
     code, said = {"text": (b"\x0f\x0b", ["the microVM failed: vCPU 0: triple fault", "rip="]),
                   "json": (b"\xfa\xf4\xeb\xfd", ["did not get ready in 2 seconds"])}[log_format]

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-MicroVMs on the built-in machine, on the test host's KVM: what needs a host whose clock may be set, or whose KVM runs Linux.
-The same on QEMU is in tests/vm/test_hypervisor.py.
-"""
+"""Tests microVMs on the built-in machine, on the test host's KVM: cases that need a host whose clock may be set, or
+whose KVM runs Linux. tests/vm/test_hypervisor.py has the cases for QEMU."""
 import os
 import time
 
@@ -46,7 +44,8 @@ def test_virtualization_is_offered_only_on_request(vm, text, offered):
 
 
 def test_the_guest_follows_when_the_hosts_clock_is_set(vm):
-    """A resume of the host tells the monitor the same way: by the cancelled timer of a clock that was set."""
+    """The guest's clock follows when the host's clock is set. The monitor learns of it by a cancelled timer, as after
+    a resume of the host."""
     c = vm("sleep", "1000")
     c.create(*KVM, timeout=BOOT + 60)
     c.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the image tests: caisson-image beside skopeo, umoci and buildah."""
+"""Fixtures of the tests that compare caisson-image with skopeo, umoci and buildah."""
 import os
 import shutil
 
@@ -10,7 +10,7 @@ from harness import oci
 
 @pytest.fixture(scope="session")
 def program(binary):
-    """caisson-image: beside caisson in the build directory, or in libexec where it is installed."""
+    """The path of caisson-image: beside caisson in the build directory, or in libexec if it is installed."""
     for p in (os.path.join(os.path.dirname(os.path.realpath(binary)), "caisson-image"),
               os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(binary))), "libexec/caisson/caisson-image")):
         if os.access(p, os.X_OK):
@@ -49,7 +49,7 @@ def unpack(images, layout, tmp):
 
 @pytest.fixture
 def refuse(images, layout, tmp):
-    """Expects that an image of these layers can't be unpacked, for this reason, and that nothing is left of it."""
+    """Checks that unpacking an image of these layers fails for this reason and leaves nothing."""
     def refuse(*layers, saying):
         layout.image([oci.tar(*x) if isinstance(x, list) else x for x in layers], "bad")
         images("import", f"oci:{layout.path}:bad")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images from and to other tools, the store beside them, and bundles that runtimes run."""
+"""Tests images from and to other tools, a store that other programs use too, and bundles that runtimes run."""
 import json
 import os
 import shutil
@@ -44,7 +44,7 @@ def busybox(layout, template, tmp):
 
 
 def test_import_forms(images, busybox, layout, skopeo, tmp):
-    """What skopeo makes of one image in every form is the same image in the store, and the same tree."""
+    """One image that skopeo has converted to each form becomes the same image in the store, and the same tree."""
     skopeo("copy", busybox, f"dir:{tmp}/dir")
     skopeo("copy", busybox, f"oci-archive:{tmp}/oci.tar:x")
     skopeo("copy", busybox, f"docker-archive:{tmp}/docker.tar:example.com/bb:1")
@@ -68,7 +68,7 @@ def test_import_forms(images, busybox, layout, skopeo, tmp):
 
 
 def test_export_forms(images, busybox, skopeo, tmp):
-    """What is exported is read by skopeo (and umoci), and imported again to the same digest."""
+    """skopeo and umoci read an exported image, and importing it gives the same digest."""
     images("import", busybox, "docker.io/library/bb:1")
     want = json.loads(skopeo("inspect", busybox))["Digest"]
     images("export", "bb:1", f"oci:{tmp}/o")
@@ -97,9 +97,9 @@ def test_store_is_a_layout_that_others_read_in_place(images, busybox, skopeo, tm
     sh("umoci", "unpack", "--image", f"{images.store}/images:plain", tmp + "/u")
 
 
-# What umoci 0.4.7 does otherwise, and why ours is right: in the comment.
+# The differences of umoci 0.4.7; the comments say why caisson's result is right.
 UMOCI_DIFFERS = {
-    # Parents that no layer lists: umoci leaves the time at which it made them.
+    # umoci gives parents that no layer lists the time at which it made them.
     "etc": {"mtime"},
 }
 
@@ -146,7 +146,8 @@ def test_remove_and_prune(images, busybox, layout):
 
 
 def test_no_blob_goes_while_another_process_has_the_store(images, busybox, tmp):
-    """rm drops the name at once, and says that the disk is freed later."""
+    """While another process uses the store, rm removes a name at once but no blob, and says that the disk is freed
+    later."""
     images("import", busybox, "a")
     hold = subprocess.Popen(["flock", "-s", images.store + "/lock", "cat"], stdin=subprocess.PIPE)
     time.sleep(0.3)
@@ -167,7 +168,7 @@ def test_concurrent_imports(images, busybox):
 
 @pytest.mark.parametrize("call", ["rename", "renameat", "write", "fsync", "ftruncate"])
 def test_killed_import(images, layout, call):
-    """kill -9 at each of these calls in turn: what is listed is whole, and the next import succeeds."""
+    """After kill -9 at any of these calls every listed image is whole, and the next import succeeds."""
     layout.image([tar(entry("f", data=os.urandom(600000)))], "x")
     for n in range(1, 12):
         p = subprocess.run(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={n}", images.program, "--store",
@@ -196,7 +197,7 @@ def test_damaged_and_false_sources(images, layout, tmp):
     images.fails("import", f"oci:{layout.path}:y", saying='has no image "y"; it has: x')
     images.fails("import", f"oci:{tmp}/nothing", saying="does not exist")
     images.fails("import", "docker://debian", saying="expected oci:DIR")
-    # A size that is not the blob's, and a manifest whose descriptor lies about it.
+    # The size differs from the blob's, or the descriptor of the manifest is false.
     for key, value in (("size", -1), ("size", 2**63), ("digest", "sha256:../../etc/passwd"), ("digest", "md5:00")):
         bad = {**m, "layers": [{**m["layers"][0], key: value}]}
         layout.add(bad, "bad")
@@ -230,7 +231,8 @@ def test_platforms(images, layout):
 
 
 def test_docker_archive_of_other_shapes(images, tmp):
-    """crane: a config without .json, compressed layers, one layer twice. skopeo: symbolic links to layers."""
+    """Archives of other tools can be imported. crane: a config without .json, compressed layers, the same layer twice.
+    skopeo: symbolic links to layers."""
     layer = __import__("gzip").compress(tar(entry("f", data=b"1")))
     config = json.dumps({"architecture": "", "os": "", "rootfs": {"type": "layers", "diff_ids": [oci.sha256(tar(entry("f", data=b"1")))] * 3}}).encode()
     manifest = [{"Config": "sha256:abc", "RepoTags": ["a:1", "b:2"], "Layers": ["l.tar.gz", "l.tar.gz", "ID/layer.tar"]}]
@@ -246,7 +248,7 @@ def test_docker_archive_of_other_shapes(images, tmp):
 
 
 def test_buildahs_image(images, tmp, template):
-    """A real builder's image: from scratch, with a file, a capability and a configuration."""
+    """An image that buildah has built from scratch, with a file, a capability and a configuration, is imported."""
     env = {**os.environ, "STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot", "HOME": tmp}
     b = lambda *a: sh("buildah", "--root", tmp + "/b", "--runroot", tmp + "/br", *a, env=env).strip()
     c = b("from", "scratch")
@@ -327,7 +329,7 @@ def test_bundle_runs(images, busybox, tmp, binary, runtime):
     ("4294967295", "not a number from 0"), ("99999999999999999999", "not a number from 0"), ("u:4294967296", "not a number from 0"),
     ("nobody", "not in its /etc/passwd"), ("u:nobody", "not in its /etc/group"), (":5", "expected USER"), ("u:", "expected USER"), ("-1", "not in its /etc/passwd")])
 def test_users(images, layout, tmp, user, want):
-    """A user of digits is a number or an error, though the image's passwd has it as a name (CVE-2026-46680)."""
+    """A user of only digits is a number or an error, even if the image's passwd has it as a name (CVE-2026-46680)."""
     passwd = b"4294967295:x:0:0::/:\n99999999999999999999:x:0:0::/:\nbroken\n#c\nbad:x:x:0::/:\nu:x:7:70::/:/bin/sh\n"
     group = b"4294967296:x:0:\ng:x:6:\nh:x:5:a,u,b\ni:x:8:uu\n"
     layout.image([tar(entry("etc/passwd", data=passwd), entry("etc/group", data=group))], "u", {"Cmd": ["x"], **({"User": user} if user is not None else {})})
@@ -340,7 +342,8 @@ def test_users(images, layout, tmp, user, want):
 
 
 def test_hostile_passwd(images, layout, tmp):
-    """Absolute links stay in the root; a FIFO does not block; a huge file is refused; a huge line is passed over."""
+    """A hostile passwd does no harm: absolute links stay in the root, a FIFO does not block, a huge file is refused,
+    and a huge line is skipped."""
     def bundle(*entries, user="u"):
         layout.image([tar(*entries)], "u", {"Cmd": ["x"], "User": user})
         images("import", f"oci:{layout.path}:u")
@@ -357,7 +360,8 @@ def test_hostile_passwd(images, layout, tmp):
 
 
 def test_working_directory_is_made_in_the_root_only(images, layout, tmp):
-    """CVE-2026-55686: a link in WORKDIR made podman create and chown a directory of the host."""
+    """A link in the working directory does not lead out of the root (CVE-2026-55686: podman created and chowned a
+    directory of the host)."""
     layout.image([tar(entry("w", "link", link=tmp + "/outside"))], "u", {"Cmd": ["x"], "WorkingDir": "/w/made"})
     images("import", f"oci:{layout.path}:u")
     images("bundle", "u", tmp + "/b")
@@ -374,7 +378,8 @@ def test_artifact_is_no_image(images, layout):
 
 
 def test_caisson_image_executes_it(binary, tmp):
-    """`caisson image` passes words and exit code on; caisson itself links none of its libraries."""
+    """`caisson image` executes caisson-image with the same arguments and returns its exit code; caisson itself links
+    none of its libraries."""
     p = subprocess.run([binary, "image", "--store", tmp + "/s", "-q", "ls"], capture_output=True, text=True)
     assert (p.returncode, p.stdout) == (0, ""), p
     p = subprocess.run([binary, "image", "--store", tmp + "/s", "rm", "nothing"], capture_output=True, text=True)
@@ -386,7 +391,7 @@ def test_caisson_image_executes_it(binary, tmp):
 
 
 def test_help_and_manual_have_the_same_commands_and_options(program):
-    """`--help` of each command, beside its section in caisson-image(1)."""
+    """`--help` of each command has the same options as its section in caisson-image(1)."""
     import re
     page = open(os.path.join(os.path.dirname(__file__), "../../runtime/man/caisson-image.1.scd")).read()
     top = sh(program, "--help")

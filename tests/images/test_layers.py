@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers as image-spec's layer.md means them: one tree, to which each layer is applied in turn.
-
-Where overlay stores and other unpackers get another tree for the same valid layers, the test says who."""
+"""Tests layers as image-spec's layer.md defines them: each layer in turn is applied to one tree. Where overlay stores
+and other unpackers get another tree from the same valid layers, the test names them."""
 import gzip
 import io
 import os
@@ -39,7 +38,8 @@ def test_plain_tree(unpack):
 
 
 def test_opaque_mark_at_the_top_empties_the_root(unpack):
-    """Overlay stores keep all lower files: the kernel does not look at the mark on a layer's root."""
+    """An opaque mark at the top of a layer empties the root. Overlay stores keep all lower files, because the kernel
+    ignores the mark on a layer's root."""
     root = unpack([entry("old"), entry("d/", "dir"), entry("d/x")], [entry("new"), whiteout(".wh..wh..opq"), entry("d/", "dir")])
     assert names(root) == ["d", "new"]
 
@@ -51,7 +51,7 @@ def test_opaque_mark_is_for_what_is_below_the_layer(unpack):
 
 
 def test_whiteout_then_the_same_directory(unpack):
-    """Overlay stores bring d/old back."""
+    """A whiteout followed by the same directory leaves nothing of the lower one. Overlay stores bring d/old back."""
     root = unpack([entry("d/", "dir", mode=0o700), entry("d/old")], [whiteout(".wh.d"), entry("d/", "dir"), entry("d/new")])
     assert names(root) == ["d", "d/new"]
 
@@ -64,7 +64,7 @@ def test_whiteout_behind_a_file_of_its_layer(unpack):
 
 
 def test_whiteouts(unpack):
-    """A whiteout of a directory, of a link (not of its target), of nothing, and in a directory that is new."""
+    """A whiteout removes a directory, or a link and not its target; it may name nothing, or be in a new directory."""
     root = unpack([entry("d/", "dir"), entry("d/e/", "dir"), entry("d/e/f"), entry("l", "link", link="keep"), entry("keep")],
                   [whiteout(".wh.d"), whiteout(".wh.l"), whiteout(".wh.nothing"), entry("n/", "dir"), whiteout("n/.wh.x"),
                    whiteout("no/where/.wh.x")])
@@ -72,7 +72,7 @@ def test_whiteouts(unpack):
 
 
 def test_whiteout_of_a_hard_linked_name(unpack):
-    """The name of the lower layer goes, though this layer linked the same file anew."""
+    """A whiteout removes the lower layer's name, even if this layer links the same file anew."""
     root = unpack([entry("f", data=b"x")], [entry("g", "hard", link="f"), whiteout(".wh.f")])
     assert names(root) == ["g"]
 
@@ -91,7 +91,8 @@ def test_whiteout_through_a_symbolic_link(unpack, tmp):
 
 
 def test_missing_parent_keeps_the_lower_directory(unpack):
-    """docker and podman give it 0755 root."""
+    """A parent that the layer does not list keeps the lower directory's mode and owner. docker and podman give it 0755
+    and root."""
     root = unpack([entry("tmp/", "dir", mode=0o1777, uid=7, gid=8, mtime=1400000000, xattrs={"user.a": b"1"})], [entry("tmp/x")])
     t = oci.look(root)["tmp"]
     assert (t["mode"], t["uid"], t["gid"], t["xattrs"]) == (0o1777, 7, 8, {"user.a": b"1".hex()})
@@ -104,13 +105,15 @@ def test_new_parents_are_roots(unpack):
 
 
 def test_file_through_a_lower_symbolic_link(unpack):
-    """Overlay stores hide the link by a directory."""
+    """A file whose path goes through a lower symbolic link is put where the link leads. Overlay stores hide the link
+    by a directory."""
     root = unpack([entry("usr/lib/", "dir"), entry("lib", "link", link="usr/lib")], [entry("lib/x", data=b"1")])
     assert names(root) == ["lib", "usr", "usr/lib", "usr/lib/x"]
 
 
 def test_parents_that_lead_out(unpack, tmp):
-    """An absolute link, one with too many "..", and a link in the midst stay in the root."""
+    """Parents that are links stay in the root: an absolute link, one with too many "..", and one in the middle of the
+    path."""
     os.mkdir(tmp + "/outside")
     root = unpack([entry("abs", "link", link=tmp + "/outside"), entry("up", "link", link="../" * 40 + tmp.strip("/") + "/outside"),
                    entry("a/", "dir"), entry("a/b", "link", link="../abs")],
@@ -121,7 +124,8 @@ def test_parents_that_lead_out(unpack, tmp):
 
 
 def test_hard_link_to_a_lower_layers_file(unpack):
-    """Overlay stores refuse it. The entry's own owner, mode and time count for nothing."""
+    """A hard link to a file of a lower layer is made; the entry's own owner, mode and time are ignored. Overlay stores
+    refuse such a link."""
     root = unpack([entry("bin/", "dir"), entry("bin/f", data=b"x", mode=0o4755, uid=3, xattrs={"security.capability": CAP})],
                   [entry("g", "hard", link="bin/f", mode=0o600, uid=9, mtime=1)])
     t = oci.look(root)
@@ -160,7 +164,8 @@ def test_types_that_replace_each_other(unpack):
 
 
 def test_symbolic_link_then_directory_of_the_same_name(unpack, tmp):
-    """tar-rs changed the mode of what the link leads to (RUSTSEC-2026-0113)."""
+    """A directory that replaces a symbolic link does not change the link's target, as tar-rs did (RUSTSEC-2026-0113).
+    """
     os.mkdir(tmp + "/outside", 0o700)
     root = unpack([entry("x", "link", link=tmp + "/outside"), entry("x/", "dir", mode=0o777, uid=5)])
     assert os.stat(tmp + "/outside").st_mode & 0o7777 == 0o700 and os.stat(tmp + "/outside").st_uid == 0
@@ -180,7 +185,8 @@ def test_overlays_own_marks_do_not_act(unpack, images):
 
 
 def test_extended_attributes(unpack, images):
-    """containerd drops trusted.*, umoci empty values; docker fails on unknown namespaces."""
+    """Extended attributes are set. containerd drops trusted.*, umoci drops empty values, and docker fails on unknown
+    namespaces."""
     root = unpack([entry("f", xattrs={"user.empty": b"", "user.a": b"x=\ny", "trusted.t": b"1", "security.capability": CAP,
                                       "weird.ns": b"1", "system.posix_acl_access": ACL}),
                    entry("d/", "dir", xattrs={"system.posix_acl_default": ACL, "system.posix_acl_access": ACL}),
@@ -194,13 +200,13 @@ def test_extended_attributes(unpack, images):
 
 
 def test_global_header_is_passed_over(unpack):
-    """git archive of a commit writes one; umoci refuses it. Its values hold for no entry."""
+    """A global PAX header is skipped and applies to no entry. git archive writes one for a commit; umoci refuses it."""
     root = unpack(pax(record("comment", b"0" * 40) + record("path", b"evil") + record("size", b"3"), b"g") + tar(entry("f", data=b"1234")))
     assert names(root) == ["f"] and open(root + "/f").read() == "1234"
 
 
 def test_old_directory_entry(unpack):
-    """Type 0 with a slash at the end."""
+    """An entry of type 0 whose name ends in a slash is a directory."""
     root = unpack(header(b"d/", b"0", mode=0o711) + header(b"e/", b"\0", magic=b"\0" * 8, mode=0o700) + tar(entry("d/f")))
     t = oci.look(root)
     assert t["d"]["mode"] == 0o711 and stat.S_ISDIR(t["e"]["type"]) and "d/f" in t
@@ -298,7 +304,8 @@ def test_absolute_names_are_in_the_root(unpack):
 
 
 def test_long_names(unpack):
-    """A component of 255 bytes, a path of some 4000, a GNU long name and long link, and one that is no UTF-8."""
+    """Long names work: a component of 255 bytes, a path of some 4000, a GNU long name and long link, and a name that
+    is not UTF-8."""
     long = "/".join(["d" * 250] * 15) + "/f"
     raw = b"\xff\xfe\x80"
     gnu = header(b"././@LongLink", b"L", len(long) + 1, b"ustar  \0") + pad(long.encode() + b"\0") + header(long.encode()[:100], magic=b"ustar  \0")
@@ -309,12 +316,13 @@ def test_long_names(unpack):
 
 
 def test_pax_sizes_win(unpack):
-    """Two readers that disagree on a size see two lists of entries (CVE-2025-62518)."""
+    """The size in a PAX record overrides that in the header. Readers that disagree on a size see different entries
+    (CVE-2025-62518)."""
     inner = tar(entry("smuggled"), end=False)
     body = pad(inner)
     root = unpack(pax(record("size", b"%d" % len(body))) + header(b"f", size=0) + body + tar(entry("g")))
     assert names(root) == ["f", "g"] and os.path.getsize(root + "/f") == len(body)
-    # And links have no data, whatever their size says, as in Go's reader.
+    # Links have no data, whatever their size says, as in Go's reader.
     root = unpack(header(b"l", b"2", size=512, link=b"x") + tar(entry("h")))
     assert names(root) == ["h", "l"]
 
@@ -324,7 +332,7 @@ def test_pax_sizes_win(unpack):
                                  record("mtime", b""), record("uid", b"99999999999999999999"), record("path", b"a\0b"),
                                  record("SCHILY.xattr.", b"v"), record("GNU.sparse.map", b"1,2,3"), record("size", b"9223372036854775808")])
 def test_pax_records(images, layout, tmp, bad):
-    """What is malformed is an error; an empty record takes back a value and is none."""
+    """A malformed PAX record is an error; an empty one withdraws a value and is no error."""
     fine = bad in (b"", record("mtime", b""))
     layout.image([pax(bad) + tar(entry("f"))], "bad")
     images("import", f"oci:{layout.path}:bad")
@@ -348,7 +356,7 @@ def test_broken_tars(refuse, data, why):
 @pytest.mark.parametrize("options", [["--format=gnu"], ["--format=pax", "--sparse-version=0.0"], ["--format=pax", "--sparse-version=0.1"],
                                      ["--format=pax", "--sparse-version=1.0"]])
 def test_sparse_files(unpack, tmp, options):
-    """GNU tar's four forms: what is read is the same, and what was a hole is one."""
+    """Sparse files in GNU tar's four forms have the same contents, and their holes stay holes."""
     src = tmp + "/src"
     os.mkdir(src)
     with open(src + "/sparse", "wb") as f:
@@ -376,14 +384,15 @@ def test_broken_sparse_maps(refuse):
 
 
 def test_bomb_is_stopped_before_the_disk_is_full(images, layout, tmp):
-    """A file that says it has an exabyte is refused at its header; holes cost nothing."""
+    """A file of an exabyte is refused at its header; holes take no room on the disk."""
     layout.image([pax(record("size", b"%d" % (1 << 60))) + header(b"f") + b"x" * 512], "bad")
     images("import", f"oci:{layout.path}:bad")
     images.fails("unpack", "bad", tmp + "/r", saying="bytes that are left")
 
 
 def test_deep_directories(unpack, images, layout, tmp):
-    """A thousand levels are made, and removed by a whiteout; so are more than a path can name at once."""
+    """A thousand nested directories can be made, and removed by a whiteout. So can more levels than one path can name.
+    """
     deep = "/".join(["d"] * 1000)
     assert names(unpack([entry(deep + "/f")], [whiteout(".wh.d")])) == []
     far = [entry("s0", "link", link="d")] + [entry(deep + "/f")]
@@ -393,7 +402,7 @@ def test_deep_directories(unpack, images, layout, tmp):
 
 
 def test_many_entries_stay_small_in_memory(images, layout, tmp):
-    """100,000 files in 10,000 directories: at most 48 MiB, as the issue asks."""
+    """Unpacking 100,000 files in 10,000 directories takes at most 48 MiB of memory."""
     out = io.BytesIO()
     for d in range(10000):
         out.write(header(b"d%d/" % d, b"5", mode=0o755))
@@ -421,7 +430,8 @@ def test_shifted_ids(unpack, refuse, images, layout, tmp):
 
 
 def test_rootless(program, layout, tmp):
-    """Another user's files become the caller's; devices are left out; modes that shut the owner out do no harm."""
+    """Without root, files of other users become the caller's, devices are left out, and modes that shut the owner out
+    do no harm."""
     os.chmod(tmp, 0o777)
     layout.image([tar(entry("./", "dir", mode=0o755), entry("shut/", "dir", mode=0o555, uid=5), entry("shut/f", uid=1000, mode=0o400, data=b"x"),
                       entry("null", "char", dev=(1, 3)), entry("p", "fifo")), tar(entry("shut/g"), whiteout("shut/.wh.f"))], "u")

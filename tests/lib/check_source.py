@@ -22,9 +22,9 @@ TAB = 8
 # of runtime/ is named without "runtime/", as includes name it. A new folder needs a line here.
 LAYERS = {
     "base": "",
-    "jail": "",  # what a process may still do: low, so that every process can use it
+    "jail": "",  # system calls that a process may still make; low, so that every process can use it
     "agent": "",
-    "vm": "",  # the built-in machine: nothing of containers, nothing of images
+    "vm": "",  # the built-in machine, which knows neither containers nor images
     "vm/fs": "vm",
     "cgroups": "",
     "netsetup/rtnl": "",
@@ -32,7 +32,7 @@ LAYERS = {
     "netsetup/carry": "netsetup/rtnl netsetup/net.h",
     "netsetup/host": "netsetup/rtnl netsetup/net.h",
     "netsetup": "netsetup/rtnl netsetup/carry/net_config.h",
-    # oci never sees the machine, and the machine never sees disk: what is above both joins them.
+    # oci does not include the machine, and the machine does not include disk; files above them join them.
     "images/guest": "",
     "images/disk": "",
     "images/oci": "",
@@ -53,10 +53,10 @@ LAYERS = {
     "disk": "cmd/options.h images/disk",
     "main.c": "cmd",
 }
-GENERATED = ["version.h"]  # headers that the build writes, which have no folder
+GENERATED = ["version.h"]  # headers that the build generates, which have no folder
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.M)
-# Comments and what may hold the beginning of a comment without being one.
+# Comments, and texts that may contain the beginning of a comment without being one.
 TOKEN = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
 
 
@@ -73,7 +73,7 @@ def source_files(top, folders):
 
 
 def comments(text):
-    """The line number and the text of each comment; the text starts with the blanks before it on its line."""
+    """Returns the line number and the text of each comment; the text starts with the blanks before it on its line."""
     for m in TOKEN.finditer(text):
         if m.group().startswith("/"):
             start = text.rfind("\n", 0, m.start()) + 1
@@ -81,7 +81,7 @@ def comments(text):
 
 
 def folder_of(path):
-    """The line of LAYERS that a path belongs to, named as in an include; None if there is none."""
+    """Returns the entry of LAYERS that a path belongs to, named as in an include, or None."""
     folder = path
     while folder and folder not in LAYERS:
         folder = os.path.dirname(folder)
@@ -89,7 +89,7 @@ def folder_of(path):
 
 
 def check_layers(top):
-    """Each include is of the file's own folder, of base, or of what LAYERS lists for the folder."""
+    """Checks that each include is of the file's own folder, of base, or of what LAYERS lists for the folder."""
     order = list(LAYERS)
     for folder, seen in LAYERS.items():
         for other in seen.split():
@@ -113,7 +113,8 @@ def check_layers(top):
 
 
 def check_stars(top):
-    """Each line of a block comment has a blank behind its star: a reformatter that moves words loses it."""
+    """Checks that each line of a block comment has a blank behind its star, which a reformatter that moves words
+    loses."""
     for path, text in source_files(top, COMMENTED):
         for first, comment in comments(text):
             for i, line in enumerate(comment.split("\n")[1:], first + 1):
@@ -122,7 +123,7 @@ def check_stars(top):
 
 
 def check_columns(top):
-    """No line of a comment is longer than COLUMNS: clang-format leaves comments as they are."""
+    """Checks that no line of a comment is longer than COLUMNS, because clang-format leaves comments as they are."""
     for path, text in source_files(top, COMMENTED):
         for first, comment in comments(text):
             for i, line in enumerate(comment.split("\n"), first):
@@ -137,8 +138,8 @@ CHECKS = {
     "width of comments": check_columns,
 }
 
-# The self-test: files of a tree that has no fault, then for each check files that are added to it, and for each
-# of them the lines that must be reported.
+# The self-test's files: a tree without faults, then for each check the files that are added to it, and the lines that
+# must be reported for each.
 CLEAN = {
     "runtime/main.c": '#include "cmd/cmd.h"\n#include "version.h"\n',
     "runtime/jail/jail.c": '#include "base/fd.h"\n#include "jail/jail.h"\n#include <stdio.h>\n',

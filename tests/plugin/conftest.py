@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engines, each set up once for the session. Only on the test host: they need systemd, and change /etc."""
+"""Fixtures that set each engine up once for the session. They run only on the test host, because they need systemd and
+change /etc."""
 import glob
 import os
 import shutil
@@ -17,7 +18,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """podman's suites in VM mode (CAISSON_ISOLATION=vm), but for the differences of vm_differences.tsv."""
+    """Adapts podman's suites to VM mode (CAISSON_ISOLATION=vm), by the differences of vm_differences.tsv."""
     if not mode.VM:
         return
     unused = mode.mark([i for i in items if os.path.dirname(i.path) == HERE], mode.differences(os.path.join(HERE, "vm_differences.tsv")))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""systemd scopes, the system's and a user's: tests/host/test_cgroups_systemd.c; and one by the command line."""
+"""Tests systemd scopes, of the system's systemd and a user's: runs tests/host/test_cgroups_systemd.c, and one test of
+the command line."""
 
 import os
 import re
@@ -36,7 +37,7 @@ def test_cgroups(name):
 
 
 def test_command_line(binary, tmp_path):
-    """--systemd-cgroup with a property by annotation; `update` reaches systemd and the kernel."""
+    """With --systemd-cgroup an annotation sets a property of the scope, and `update` reaches systemd and the kernel."""
     conf = config.default("sleep", "1000")
     conf["annotations"] = {"org.systemd.property.TimeoutStopSec": "uint64 7"}
     conf["linux"].update(cgroupsPath="system.slice:caisson:cli", resources={"memory": {"limit": 32 << 20}})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""containerd with its runc shim: `ctr run --runc-binary caisson`. README.md has what ctr 1.6 can't do."""
+"""Tests containerd with its runc shim: `ctr run --runc-binary caisson`. README.md lists what ctr 1.6 cannot do."""
 import json
 import os
 import re
@@ -7,7 +7,7 @@ import re
 import pytest
 from harness.engines import IMAGE, SYSTEMD, Terminal, cgroup_of, read, run, runtime, wait_for
 
-STATE = "/run/containerd/runc/default"  # the --root that the shim gives
+STATE = "/run/containerd/runc/default"  # the --root that the shim passes
 
 # ctr sets the window's size after the program has started.
 SHOW_TERMINAL = "tty; until stty size 2>/dev/null | grep .; do sleep 0.1; done; "
@@ -29,7 +29,7 @@ class Ctr:
         return ["run", "--runc-binary", self.binary, *options, IMAGE, name, *command]
 
     def run(self, name, *command, options=(), **kw):
-        """Runs in the foreground and is removed when it ends."""
+        """Runs a container in the foreground; it is removed when it ends."""
         return self(*self.argv(name, *command, options=("--rm", *options)), **kw)
 
     def start(self, name, *command, options=()):
@@ -37,12 +37,12 @@ class Ctr:
         return self.tasks()[name][0]
 
     def tasks(self):
-        """{name: (pid, status)}"""
+        """Returns the tasks: {name: (pid, status)}."""
         lines = self("task", "ls", check=0).stdout.splitlines()[1:]
         return {w[0]: (int(w[1]), w[2]) for w in (line.split() for line in lines)}
 
     def remove(self, name, signal="KILL"):
-        """The task's exit code."""
+        """Kills and removes the task. Returns its exit code."""
         self("task", "kill", "-s", signal, name)
         wait_for(f"{name} to stop", lambda: self.tasks().get(name, (0, "STOPPED"))[1] == "STOPPED")
         code = self.exit_code(self("task", "rm", name, check=0))
@@ -51,7 +51,7 @@ class Ctr:
 
     @staticmethod
     def exit_code(rm):
-        """The task's exit code as `ctr task rm` reports it in a warning."""
+        """Returns the task's exit code, which `ctr task rm` reports in a warning."""
         m = re.search(r"non-zero exit code (\d+)", rm.stderr)
         return int(m.group(1)) if m else 0
 
@@ -65,7 +65,7 @@ def ctr(containerd, image_file, binary):
 
 @pytest.fixture(scope="module")
 def box(ctr):
-    """A container that runs through the module, with limits."""
+    """A container with limits that runs until the end of the module."""
     options = ["--memory-limit", str(64 << 20), "--cpus", "0.5", "--env", "GIVEN=1"]
     ctr.start("box", "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.2; done", options=options)
     yield "box"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docker with caisson in daemon.json's runtimes.
+"""Tests docker with caisson as a runtime in daemon.json.
 
 Theory of operation. A `docker run` takes many seconds on the test host, nearly all of it docker's own programs. So the
 ten containers that the tests look at are all started at once (which is a test of its own), and a test asks one of
-them, mostly over docker's HTTP interface, which costs no program. README.md lists what docker 20.10 can't do.
+them, mostly over docker's HTTP interface, which starts no program. README.md lists what docker 20.10 cannot do.
 """
 import concurrent.futures
 import json
@@ -70,7 +70,7 @@ class Docker:
             return False
 
     def __call__(self, *args, **kw):
-        """The docker command."""
+        """Runs the docker command."""
         return run("docker", *args, env=self.env, **kw)
 
     def request(self, method, path, body=None):
@@ -97,7 +97,7 @@ class Docker:
         return demultiplex(data)
 
     def exec(self, name, *command, **options):
-        """(exit code, output)"""
+        """Runs a command in a container. Returns (exit code, output)."""
         body = {"Cmd": command, "AttachStdout": True, "AttachStderr": True, **options}
         e = self.api("POST", f"/containers/{name}/exec", body)["Id"]
         status, data = self.request("POST", f"/exec/{e}/start", {"Detach": False})
@@ -127,7 +127,7 @@ echo from-inside >/vol/new && cat /volro/given; touch /volro/y; mkdir /tmpfs/d
 
 
 def options(d):
-    """name -> arguments of `docker`, in the order of the theory above."""
+    """Returns {name: arguments of `docker`} for the ten containers."""
     return {
         "web": ["run", "-d", "--name=web", "-p", "127.0.0.1:18080:80", "--init", "--health-interval=1s",
                 "--health-retries=1", "--health-cmd=test -e /tmp/healthy", "box", "sh", "-c",
@@ -307,7 +307,8 @@ def test_capabilities_added_and_dropped(ten, docker):
 def test_privileged(ten, docker):
     assert docker.wait("privileged") == 0
     out = docker.logs("privileged")
-    every = config.cap_mask(config.CAP_NAMES[:config.CAP_NAMES.index("CAP_PERFMON")])  # that docker 20.10 knows
+    # the capabilities that docker 20.10 knows
+    every = config.cap_mask(config.CAP_NAMES[:config.CAP_NAMES.index("CAP_PERFMON")])
     assert int(field(out, "CapEff"), 16) & every == every
     assert "kvm" in out.split() and "mounted" in out
 
@@ -418,7 +419,7 @@ def test_a_failing_program_is_started_again(ten, docker):
 
 
 def test_the_other_cgroup_driver(docker, containerd, image_file, binary, tmp_path):
-    """cgroupfs, on a host whose process 1 is systemd."""
+    """docker works with the cgroupfs driver, on a host whose process 1 is systemd."""
     if docker.driver == "cgroupfs":
         pytest.skip("the whole suite ran with cgroupfs; the systemd driver needs tests/host/run --systemd")
     d = Docker(str(tmp_path), containerd, shipped(binary), "cgroupfs", "--bridge=none")

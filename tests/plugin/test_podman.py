@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""podman's commands: a container's life, as root and rootless, with both cgroup managers. Options: test_podman_run.py."""
+"""Tests podman's commands: a container's life, as root and rootless, with both cgroup managers. test_podman_run.py
+tests its options."""
 import json
 import os
 import re
@@ -38,7 +39,7 @@ def read(*path):
 
 
 def test_life(engine):
-    """run -d, exec, logs, stop, inspect, rm."""
+    """A container's life works: run -d, exec, logs, stop, inspect, rm."""
     cid = engine("run", "-d", "--name", "ct", "box", "sh", "-c", podman.IDLE)
     try:
         assert re.fullmatch("[0-9a-f]{64}", cid)
@@ -67,11 +68,12 @@ def test_life(engine):
 
 
 def test_exit_codes(root_podman):
-    """podman-run(1): 125 podman's own error, 126 not invocable, 127 not found, else the command's."""
+    """podman returns the exit codes of podman-run(1): 125 for its own error, 126 for a program that cannot be
+    executed, 127 for one that is not found, else the program's."""
     for argv, rc in ((["--no-such-option", "box", "true"], 125),
                      (["box", "/etc/passwd"], 126),
                      (["box", "no-such-command"], 127),
-                     (["-w", "/etc/passwd", "box", "true"], 126),  # podman looks itself: with any runtime
+                     (["-w", "/etc/passwd", "box", "true"], 126),  # podman itself checks this, with any runtime
                      (["box", "sh", "-c", "exit 42"], 42),
                      (["--init", "box", "sh", "-c", "kill -KILL $$"], 137)):
         r = root_podman.try_("run", "--rm", *argv)
@@ -94,7 +96,7 @@ def test_exec_exit_codes(root_podman):
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
 def test_terminal(who, request):
-    """run -it and exec -it get a terminal with the caller's size, and what is typed."""
+    """run -it and exec -it get a terminal with the caller's size and input."""
     engine = request.getfixturevalue(who)
     script = "tty; stty size; echo ready; read x; echo got-$x; exit 5"
     rc, out = engine.on_terminal("run", "--rm", "-it", "box", "sh", "-c", script, type_="abc\n", until=b"ready")
@@ -109,7 +111,7 @@ def test_terminal(who, request):
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
 def test_watch_and_change(who, request):
-    """pause, unpause, stats, top, update, kill."""
+    """These commands work: pause, unpause, stats, top, update, kill."""
     engine = request.getfixturevalue(who)
     engine("run", "-d", "--name", "ct", "--memory", "100m", "box", "sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.1; done")
     try:
@@ -144,14 +146,15 @@ def test_watch_and_change(who, request):
 
 @pytest.mark.parametrize("who", ["root_podman", "user_podman"])
 def test_files(who, request):
-    """diff and commit. What a container writes is in its layer."""
+    """diff and commit work: files that a container writes are in its layer."""
     engine = request.getfixturevalue(who)
     engine("run", "-d", "--name", "ct", "box", "sh", "-c", "echo new >/new; rm /etc/group; exec sleep 1000")
     try:
         wait_for(lambda: engine.try_("exec", "ct", "test", "-e", "/etc/group").rc == 1, "its changes", 30)
         diff = set(engine("diff", "ct").splitlines())
         assert {"A /new", "D /etc/group"} <= diff, diff
-        if not engine.rootless:  # no business of the runtime's, and it takes a user twice as long as all of the above
+        # skipped for a user: the runtime takes no part, and it takes twice as long as all of the above
+        if not engine.rootless:
             engine("commit", "-q", "ct", "committed")
             assert engine("run", "--rm", "committed", "sh", "-c", "cat /new; test ! -e /etc/group") == "new"
     finally:
@@ -160,10 +163,8 @@ def test_files(who, request):
 
 
 def test_cp(root_podman, tmp):
-    """
-    podman cp into and out of a running container. podman enters the mount namespace for it, and the runtime has no
-    other part.
-    """
+    """podman cp works into and out of a running container. podman enters the mount namespace for it, and the runtime
+    has no other part."""
     path = os.path.join(tmp, "cp-test")
     with open(path, "w", encoding="utf-8") as f:
         f.write("data\n")
@@ -241,7 +242,7 @@ def test_pod(who, request):
 
         def states():
             return {c["Names"][0]: c["State"] for c in json.loads(engine("ps", "-a", "--pod", "--format", "json"))}
-        if not engine.rootless:  # a single container's pause is tested for both
+        if not engine.rootless:  # only for root, because a single container's pause is tested for both
             engine("pod", "pause", "p")
             assert sorted(states().values()) == ["paused", "paused"], states()
             engine("pod", "unpause", "p")
@@ -253,7 +254,7 @@ def test_pod(who, request):
 
 
 def test_play_kube(root_podman, tmp):
-    """A pod of two containers from Kubernetes' YAML: they meet on localhost, and in a volume."""
+    """podman play kube makes a pod of two containers, which reach each other on localhost and share a volume."""
     path = os.path.join(tmp, "pod.yaml")
     with open(path, "w", encoding="utf-8") as f:
         f.write("""
@@ -292,7 +293,7 @@ def test_signal_proxy(root_podman):
     p = root_podman.popen("run", "--rm", "--name", "ct", "box", "sh", "-c", podman.IDLE, stdout=-1, text=True)
     try:
         assert p.stdout.readline() == "started\n"
-        time.sleep(3)  # podman 4.3 begins to pass signals on only after the start, unseen from outside
+        time.sleep(3)  # podman 4.3 passes signals on only some time after the start, which cannot be seen from outside
         p.send_signal(signal.SIGTERM)
         out, _ = p.communicate(timeout=60)
         assert (p.returncode, out) == (3, "term\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What podman's options ask of the runtime, seen from inside the container. Commands: test_podman.py."""
+"""Tests podman's options, by what can be seen inside the container. test_podman.py tests its commands."""
 import json
 import os
 import socket
@@ -27,19 +27,20 @@ def engine(request):
 
 @pytest.fixture(scope="session")
 def debian():
-    """tests/run makes it on the build machine. The test host only looks it up, because it can't reach the archive."""
+    """The cached Debian tree. tests/run makes it on the build machine, because the test host cannot reach the archive.
+    """
     script = os.path.join(rootfs.TESTS, "lib", "debian-rootfs")
     p = subprocess.run([script, "systemd", "dbus", "nginx-light"], stdout=subprocess.PIPE, text=True, check=True)
     return p.stdout.split()[-1]
 
 
 def fields(lines):
-    """"key value" lines as a dict."""
+    """Returns "key value" lines as a dict."""
     return dict(line.split(" ", 1) for line in lines if " " in line)
 
 
 def test_mounts(engine, tmp):
-    """Volumes, bind mounts, tmpfs, a read-only root with its writable places."""
+    """Volumes, bind mounts, tmpfs and a read-only root with its writable places work."""
     os.mkdir(tmp + "/src")
     os.chmod(tmp + "/src", 0o777)
     with open(tmp + "/src/f", "w", encoding="utf-8") as f:
@@ -67,7 +68,8 @@ dd if=/dev/zero of=/t/big bs=1k count=2000 2>/dev/null; echo size $(stat -c %s /
 
 
 def test_process(engine):
-    """User, groups, capabilities, limits, environment, host name, working directory, umask, oom score."""
+    """The process has the user, groups, capabilities, limits, environment, host name, working directory, umask and oom
+    score that the options give."""
     out = engine("run", "--rm", "-u", "1000:1000", "--group-add", "audio", "--cap-drop", "all", "--cap-add", "net_raw",
                  "--ulimit", "nofile=100:200", "--ulimit", "core=0", "-h", "named", "-w", "/home/user", "-e", "A=b c", "--umask",
                  "0027", "--oom-score-adj", "500", "box", "sh", "-c",
@@ -82,7 +84,8 @@ def test_process(engine):
 
 
 def test_defaults(engine):
-    """Capabilities, seccomp, masked paths. --init: catatonit is process 1 and reaps."""
+    """By default a container has podman's capabilities, seccomp filter and masked paths; with --init catatonit is
+    process 1 and reaps."""
     out = engine.sh("--init", "cat /proc/1/cmdline | tr '\\0' ' '; echo; (sleep 0.1 &) ; sleep 1; ps -o args | grep -c '^\\[sleep'; "
                     "grep -cE ' /proc/(kcore|keys|bus|sys|timer_list)' /proc/mounts; /bin/probe info")
     assert "podman-init" in out[0] and out[1] == "0" and int(out[2]) >= 4, out
@@ -96,7 +99,8 @@ def test_privileged(engine):
 
 
 def test_security_options(engine, tmp):
-    """A seccomp profile, no-new-privileges, masked and unmasked paths, AppArmor left alone."""
+    """The security options work: a seccomp profile, no-new-privileges, masked and unmasked paths; AppArmor is left
+    alone."""
     profile = tmp + "/seccomp.json"
     with open(profile, "w", encoding="utf-8") as f:
         json.dump({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
@@ -112,7 +116,7 @@ def test_security_options(engine, tmp):
 
 
 def test_devices(root_podman):
-    """--device with its permissions; what is not listed can't be opened."""
+    """A --device has its permissions; a device that is not listed cannot be opened."""
     out = root_podman.sh("--device", "/dev/fuse:/dev/xfuse:r", "--cap-add", "mknod",
                          "mknod /dev/k c 10 232; for d in 'xfuse r' 'xfuse w' 'k r' 'null w' 'zero r'; do set -- $d; "
                          "echo $1-$2 $(/bin/probe open /dev/$1 $2); done")
@@ -167,7 +171,7 @@ def test_limits(engine):
     out = engine.sh(*options, "cd /sys/fs/cgroup; for f in *.max *.low cpu.weight cpuset.cpus; do echo $f $(cat $f); done; "
                     "w() { echo x >$1/x; }; touch x 2>/dev/null && echo writable yes; "
                     "cat io.weight io.bfq.weight 2>/dev/null | sed 's/^/weight /'")
-    if mode.VM:  # processors are the host's to give: those files are in the host's cgroup, of the whole machine
+    if mode.VM:  # in a microVM the limits of processors are in the host's cgroup around the whole machine
         files = {k: v for k, v in files.items() if not k.startswith("cpu")}
     got = fields(out)
     assert {k: got.get(k) for k in files} == files
@@ -220,7 +224,7 @@ def test_systemd(root_podman, debian):
         assert "failed" not in out, out
         root_podman("stop", "-t", "90", "sd")
         state = root_podman.inspect("sd")["State"]
-        assert state["ExitCode"] in (0, 130), state  # 137: it had to be killed
+        assert state["ExitCode"] in (0, 130), state  # 137 would mean that it had to be killed
     finally:
         root_podman.remove("sd")
 
@@ -241,7 +245,7 @@ def test_network(root_podman, debian):
 
 
 def whole_life(engine, number):
-    """A container from beginning to end through podman's service, with an exit code of its own."""
+    """Runs a container from beginning to end through podman's service, with an exit code of its own."""
     code = 3 + number
     cid = engine.service.call("POST", "containers/create", {
         "image": "box", "command": ["sh", "-c", f"exit {code}"], "oci_runtime": podman.RUNTIME, "netns": {"nsmode": "none"}})["Id"]
@@ -251,11 +255,11 @@ def whole_life(engine, number):
     assert got == code, f"exit code {got}, not {code}"
 
 
-MANY = 4  # docker's suite has ten at once: each costs podman ten seconds here
+MANY = 4  # docker's suite has ten at once; here each costs podman ten seconds
 
 
 def test_many(root_podman, capsys):
-    """Many containers at once. tests/bench/density.py compares figures of runtimes, without an engine."""
+    """Many containers can run at once. tests/bench/density.py compares figures of runtimes, without an engine."""
     began = time.monotonic()
     with ThreadPoolExecutor(MANY) as pool:
         list(pool.map(lambda n: whole_life(root_podman, n), range(MANY)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""caisson as the command of a systemd service of Type=notify, with the default NotifyAccess=main."""
+"""Tests caisson as the command of a systemd service of Type=notify, with the default NotifyAccess=main."""
 import subprocess
 
 import pytest

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-config.json as a dict, independent of what the program under test writes with `spec` (that has tests of its own).
-"""
+"""Makes config.json as a dict, independent of what caisson writes with `spec` (which has tests of its own)."""
 import copy
 
 CAPS = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the containerd and docker suites share: daemons, an image, terminals, and looking at cgroups.
-
-Everything is slow on the test host (a Go program takes a second to start), so the suites start few containers and
-ask each many questions. ENGINE_RUNTIME=/usr/bin/runc runs them with another runtime, to see whose failure one is.
+"""Functions that the containerd and docker suites share: daemons, an image, terminals, and looking at cgroups.
+Everything is slow on the test host (a Go program takes a second to start), so the suites start few containers and ask
+each many questions. ENGINE_RUNTIME=/usr/bin/runc runs them with another runtime, to find out whether caisson causes a
+failure.
 """
 import fcntl
 import hashlib
@@ -19,7 +19,7 @@ import time
 
 from . import pty_, rootfs
 
-TIMEOUT = 400  # seconds, for any one command. Ten `docker run` at once took 95 s on a busy machine, and more than 120
+TIMEOUT = 400  # time limit of one command in seconds; ten `docker run` at once took up to 120 s on a busy machine
 IMAGE = "docker.io/library/box:latest"
 SYSTEMD = os.environ.get("CAISSON_TEST_HOST") == "systemd"
 
@@ -29,7 +29,7 @@ def runtime(binary):
 
 
 def run(*argv, check=None, env=None, stdin=None):
-    """check: the exit code that is expected. stdin: text."""
+    """Runs a command. check is the exit code that is expected, stdin a text."""
     kw = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     p = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=TIMEOUT, env=env, **kw)
     assert check is None or p.returncode == check, f"{argv}: exit code {p.returncode}, not {check}:\n{p.stdout}{p.stderr}"
@@ -52,7 +52,7 @@ def wait_for(what, condition, timeout=TIMEOUT):
 
 
 def request(path, method, url, body=None):
-    """(status, body) from an engine's HTTP interface on a Unix socket."""
+    """Sends a request to an engine's HTTP interface on a Unix socket. Returns (status, body)."""
     c = http.client.HTTPConnection("engine", timeout=TIMEOUT)
     c.sock = socket.socket(socket.AF_UNIX)
     c.sock.settimeout(TIMEOUT)
@@ -163,7 +163,7 @@ def _layer():
 
 
 def write_image(path):
-    """A docker-archive of one busybox layer, which `ctr image import` and `docker load` take."""
+    """Writes a docker-archive of one busybox layer, which `ctr image import` and `docker load` accept."""
     layer = _layer()
     config = json.dumps({
         "architecture": "amd64", "os": "linux",
@@ -180,7 +180,7 @@ def write_image(path):
 
 
 def cgroup_of(pid):
-    """The directory of a process's cgroup, as this machine sees it."""
+    """Returns the directory of a process's cgroup, as this machine sees it."""
     return "/sys/fs/cgroup" + read(f"/proc/{pid}/cgroup").strip().split("::")[1]
 
 

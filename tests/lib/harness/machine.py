@@ -54,7 +54,7 @@ def unshare(flags):
 
 
 def _reap(child):
-    """The subreaper: waits for all processes, and ends with pytest's exit code."""
+    """Runs as the subreaper: waits for all processes, and ends with pytest's exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for s in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(s, lambda sig, _: os.kill(child, sig))
@@ -86,7 +86,7 @@ def _private_tmp(keep):
 
 
 def enter(work="/var/tmp", keep=()):
-    """keep: directories beneath /tmp that the tests need (the source tree, the build)."""
+    """Enters the private corner. keep: directories beneath /tmp that the tests need (the source tree, the build)."""
     global OUTER, WORK
     if OUTER:
         return
@@ -97,8 +97,8 @@ def enter(work="/var/tmp", keep=()):
         _reap(child)
     OUTER = outer
     if ON_TEST_HOST:
-        # It is private already, but for /tmp, where what others leave on the build machine would be seen. Its suites
-        # need its /run: systemd and D-Bus are there.
+        # The test host is private already, except /tmp, which has files of the build machine. Its suites need its own
+        # /run, where systemd and D-Bus are.
         _private_tmp([*keep, os.environ["CAISSON_OUT"]])
         WORK = os.path.join(os.environ["TMPDIR"], f"caisson-tests.{outer}")
         os.makedirs(WORK)
@@ -123,7 +123,7 @@ def leave():
     """Removes the empty mount point under /var/tmp, which is the only thing that outlives the namespaces."""
     os.chdir("/")
     if ON_TEST_HOST:
-        return  # nothing of it outlives the machine
+        return  # nothing outlives the test host
     umount(WORK)
     try:
         os.rmdir(WORK)
@@ -151,7 +151,7 @@ def _children(pid):
 
 
 def proc_stat(pid):
-    """(comm, state, ppid, starttime) or None."""
+    """Returns (comm, state, ppid, starttime), or None."""
     try:
         with open(f"/proc/{pid}/stat") as f:
             s = f.read()
@@ -178,7 +178,7 @@ def descendants(root):
 
 
 def processes():
-    """{(pid, start time): command} of everything that tests started."""
+    """Returns {(pid, start time): command} of everything that tests started."""
     me = os.getpid()
     return {(p, st[3]): st[0] for p, st in descendants(OUTER or me) if p != me}
 
@@ -192,7 +192,7 @@ def cmdline(pid):
 
 
 def mounts():
-    """{mount id: text} of this mount namespace."""
+    """Returns {mount id: text} of this mount namespace."""
     out = {}
     with open("/proc/self/mountinfo") as f:
         for line in f:
@@ -224,7 +224,7 @@ def cgroups():
 
 
 def cgroup_is_foreign(path):
-    """Whether the cgroup is in use by processes that no test started."""
+    """Returns whether the cgroup is in use by processes that no test started."""
     ours = {p for p, _ in processes()} | {os.getpid()}
     found = False
     for d, _, _ in os.walk(path):
@@ -244,7 +244,7 @@ def interfaces():
 
 
 def files():
-    """Everything in the directories that are this session's own."""
+    """Returns everything in the directories that are this session's own."""
     out = {"/tmp/" + n for n in os.listdir("/tmp")}
     for top in ("/run", "/dev/shm"):
         for d, dirs, names in os.walk(top):

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Which isolation the containers of a run get: CAISSON_ISOLATION=vm makes microVMs of them, by the program's other name.
-
-What differs in a microVM is in a table (cli/vm_differences.tsv), each with its reason: a test in it is expected to
-fail, or not run at all. A test that is expected to fail and passes is a failure: the table would be wrong.
+"""Selects the isolation that the containers of a run get: CAISSON_ISOLATION=vm makes microVMs of them, by the
+program's other name. A table (cli/vm_differences.tsv) lists the tests that differ in a microVM, each with its reason:
+such a test is expected to fail, or is not run. A test that is expected to fail and passes is a failure, because the
+table is wrong then.
 """
 import fnmatch
 import os
@@ -77,7 +76,8 @@ def differences(path):
 
 
 def mark(items, table):
-    """Skips, or expects to fail, the tests of pytest's that the table has a line for; returns the lines without a test."""
+    """Marks the tests that the table has a line for as skipped or expected to fail. Returns the lines without a test.
+    """
     for i in items:
         d = next((d for d in table if d.fits(name_of(i))), None)
         if d:
@@ -87,12 +87,12 @@ def mark(items, table):
 
 
 def name_of(item):
-    """test_exec.py::test_user[1-1-0]"""
+    """Returns the name of a test, such as test_exec.py::test_user[1-1-0]."""
     return os.path.basename(item.path) + "::" + item.name
 
 
 def selection(path):
-    """The patterns of a list of tests, a line each."""
+    """Returns the patterns of a file that lists tests, one in each line."""
     with open(path) as f:
         return [l.strip() for l in f if l.strip() and l[0] != "#"]
 

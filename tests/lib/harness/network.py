@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network namespaces for tests, and a wire to one from the network of the tests."""
+"""Makes network namespaces for tests, and links one to the network of the tests."""
 import contextlib
 import subprocess
 
@@ -10,19 +10,20 @@ def ip(*args):
 
 @contextlib.contextmanager
 def namespace(name):
-    """The path of a new network namespace, which has nothing but a loopback interface that is down."""
+    """Makes a network namespace that has only a loopback interface, which is down. Returns its path."""
     ip("netns", "add", name)
     try:
         yield f"/run/netns/{name}"
     finally:
         ip("netns", "del", name)
-        # ip makes a mount for it.
+        # ip has mounted the directory of namespaces.
         subprocess.run(["umount", "-l", "/run/netns"], stderr=subprocess.DEVNULL, check=False)
 
 
 @contextlib.contextmanager
 def veth(name, outer, inner, mtu=1500):
-    """A namespace with a loopback interface and eth0, address `inner`, whose other end is `outer` here, the default route."""
+    """Makes a namespace with a loopback interface and eth0, which has the address `inner` and a default route. The
+    other end of eth0 is here and has the address `outer`."""
     with namespace(name) as path:
         ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
         try:

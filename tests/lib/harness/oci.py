@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OCI image layouts that tests write themselves, entry by entry, and what a tree looks like."""
+"""Writes OCI image layouts entry by entry, and describes trees so that tests can compare them."""
 import gzip
 import hashlib
 import io
@@ -14,7 +14,7 @@ TYPES = {"file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "link": tarfile.SYMTYP
 
 
 def entry(name, kind="file", data=b"", link="", mode=None, uid=0, gid=0, mtime=1600000000, dev=(0, 0), pax=None, xattrs=None):
-    """A tar entry: (TarInfo, data). xattrs: {name: bytes}."""
+    """Returns a tar entry: (TarInfo, data). xattrs is {name: bytes}."""
     t = tarfile.TarInfo(name)
     t.type = TYPES.get(kind, kind)
     t.mode = mode if mode is not None else 0o755 if kind == "dir" else 0o644
@@ -28,7 +28,7 @@ def entry(name, kind="file", data=b"", link="", mode=None, uid=0, gid=0, mtime=1
 
 
 def tar(*entries, end=True):
-    """The bytes of a tar of the entries; what is bytes already is put in as it is."""
+    """Returns the bytes of a tar archive of the entries; bytes among them are put in unchanged."""
     out = b""
     for e in entries:
         if isinstance(e, bytes):
@@ -46,7 +46,7 @@ def whiteout(name):
 
 
 def record(key, value):
-    """A PAX record, well-formed."""
+    """Returns a well-formed PAX record."""
     body = b" " + key.encode() + b"=" + value + b"\n"
     n = len(body)
     while len(str(n)) + len(body) != n:
@@ -56,7 +56,7 @@ def record(key, value):
 
 def header(name=b"x", typeflag=b"0", size=0, magic=b"ustar\x0000", link=b"", mode=0o644, mtime=b"%011o\0" % 0, prefix=b"",
            size_field=None):
-    """A raw header with a right checksum."""
+    """Returns a raw tar header with a correct checksum."""
     h = bytearray(512)
     h[0:len(name)] = name
     h[100:108] = b"%07o\0" % mode
@@ -77,7 +77,7 @@ def pad(data):
 
 
 def pax(records, typeflag=b"x"):
-    """A PAX header entry of raw bytes."""
+    """Returns a PAX header entry of raw bytes."""
     return header(b"pax", typeflag, len(records)) + pad(records)
 
 
@@ -104,7 +104,8 @@ class Layout:
         return {"mediaType": media_type, "digest": d, "size": len(data), **more}
 
     def image(self, layers, tag="latest", config=None, compress=True, **top):
-        """layers: tars, or (blob, tar, media type). config: the "config" object. Returns the manifest's descriptor."""
+        """Adds an image. layers are tar archives, or (blob, tar, media type); config is the "config" object. Returns
+        the manifest's descriptor."""
         descriptors, diff_ids = [], []
         for layer in layers:
             kind = "application/vnd.oci.image.layer.v1.tar"
@@ -134,7 +135,7 @@ class Layout:
 
 
 def look(path):
-    """What a tree is: {name: properties}, "." for its root; links of one inode have one number."""
+    """Describes a tree: {name: properties}, "." for its root; links of one inode have one number."""
     inodes, tree = {}, {}
 
     def add(name, p):
@@ -179,7 +180,7 @@ class Images:
         return p.stdout.decode(errors="replace")
 
     def fails(self, *args, saying="", **kw):
-        """Expects exit code 1 and one line of error that holds the text."""
+        """Checks that the command fails with exit code 1 and one line of error that has the text."""
         self(*args, check=False, **kw)
         assert self.code == 1, f"exit code {self.code}: {self.err}"
         # Progress lines come first; the error is the last line.

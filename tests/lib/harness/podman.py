@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-podman on the test host, as root and as the user "tester", with the shipped drop-in file.
+"""Runs podman on the test host, as root and as the user "tester", with the drop-in file that caisson installs.
 
-Starting a process is slow there, and podman starts several for each command: tests put what they ask of one
-container into one shell script, and run it once. What only looks at a container, or clears it away, goes to podman's REST
-service, which is started once for each of the two.
+Starting a process is slow there, and podman starts several for each command. So tests put the questions to one
+container into one shell script, and run it once. Requests that only look at a container or remove it go to podman's
+REST service, which is started once for each of the two users.
 """
 import json
 import os
@@ -21,7 +20,7 @@ from types import SimpleNamespace
 from . import engines, machine, mode, rootfs
 
 DROP_IN = "/etc/containers/containers.conf.d/caisson.conf"
-# the directory of drop-ins of a default build, and that of the helpers
+# the directories of drop-ins and of helpers, as in a default build
 BINARY = "/usr/local/bin/caisson"
 LIBEXEC = "/usr/local/libexec/caisson"
 RUNTIME = "caisson-vm" if mode.VM else "caisson"
@@ -58,7 +57,7 @@ def install(binary, build):
         os.symlink(os.path.basename(BINARY), os.path.join(os.path.dirname(BINARY), "caisson-vm"))
         shutil.copy(os.path.join(build, "runtime", "guest", "caisson-init"), LIBEXEC)
     for name in ("subuid", "subgid"):
-        # podman's name for the ranges that --userns=auto hands out
+        # the user name under which podman looks for the ranges of --userns=auto
         append(f"/etc/{name}", "containers:", "containers:300000:655360")
 
 
@@ -113,7 +112,7 @@ class Service:
             self.process = None
 
     def request(self, method, path, body=None):
-        """(status, body)"""
+        """Sends a request to the service. Returns (status, body)."""
         if not self.process:
             self.start()
         return engines.request(self.path, method, "/v4.0.0/libpod/" + path, body)
@@ -125,7 +124,7 @@ class Service:
 
 
 class Podman:
-    """podman(...) runs it and fails unless it exits with 0; podman.try_(...) returns the exit code as well."""
+    """Runs podman: podman(...) fails unless podman exits with 0; podman.try_(...) returns the exit code as well."""
 
     def __init__(self, user=None, manager="systemd", cgroup=None, runtime=RUNTIME, service=None):
         self.user, self.manager, self.cgroup = user, manager, cgroup
@@ -166,7 +165,7 @@ class Podman:
         return r.out.rstrip("\n")
 
     def sh(self, *args):
-        """run --rm IMAGE sh -c SCRIPT, with options before the script; its output as lines."""
+        """Runs `podman run --rm OPTIONS IMAGE sh -c SCRIPT`. Returns its output as lines."""
         *options, script = args
         return self("run", "--rm", *options, "box", "sh", "-c", script).splitlines()
 
@@ -174,22 +173,23 @@ class Podman:
         return self.service.call("GET", f"containers/{name}/json")
 
     def logs(self, name):
-        """Its standard output."""
+        """Returns the container's standard output."""
         status, data = self.service.request("GET", f"containers/{name}/logs?stdout=true")
         assert status == 200, data
         return engines.demultiplex(data).rstrip("\n")
 
     def wait(self, name):
-        """Its exit code."""
+        """Waits for the container's end. Returns its exit code."""
         return self.service.call("POST", f"containers/{name}/wait")
 
     def remove(self, name):
-        """Like `rm -f -t 0`, and no error if the container does not exist."""
+        """Removes the container, as `rm -f -t 0` does. It is no error if the container does not exist."""
         status, data = self.service.request("DELETE", f"containers/{name}?force=true&timeout=0")
         assert status < 300 or status == 404, data
 
     def on_terminal(self, *args, type_="", until=b"", timeout=60):
-        """Runs it on a terminal of 30 rows, 90 columns; types type_ once `until` was read. (exit code, output)"""
+        """Runs podman on a terminal of 30 rows and 90 columns, and types type_ once `until` was read. Returns (exit
+        code, output)."""
         main, sub = pty.openpty()
         subprocess.run(["stty", "rows", "30", "cols", "90"], stdin=sub, check=True)
         p = self.popen(*args, stdin=sub, stdout=sub, stderr=sub, start_new_session=True)
@@ -216,7 +216,7 @@ class Podman:
 
 
 def make_image(directory):
-    """A tar of the busybox root file system with the probe."""
+    """Makes a tar archive of the busybox root file system with the probe."""
     tree = rootfs.make_busybox(os.path.join(directory, "bb"), rootfs.build_probe(os.path.join(directory, "probe")))
     tar = os.path.join(directory, "bb.tar")
     subprocess.run(["tar", "-C", tree, "-cf", tar, "."], check=True)
@@ -244,11 +244,12 @@ def left():
     return out
 
 
-told = set()  # what an earlier test has left: one failure, not one for every test after it
+told = set()  # leftovers that an earlier test has reported, so that they fail only one test
 
 
 def nothing_left(timeout=20):
-    """podman cleans up in the background after a container's end."""
+    """Checks that containers have left nothing. podman cleans up in the background after a container's end, so it
+    waits for that."""
     end = time.monotonic() + timeout
     while True:
         lines = [line for line in left() if line not in told]

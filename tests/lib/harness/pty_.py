@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Descriptors that a runtime sends over a Unix socket: --console-socket, --pidfd-socket, seccomp's listenerPath."""
+"""Receives descriptors that a runtime sends over a Unix socket: --console-socket, --pidfd-socket, seccomp's
+listenerPath."""
 import array
 import os
 import select
@@ -64,7 +65,7 @@ class Receiver:
 
 
 def read_until(fd, text, timeout=10):
-    """Reads a terminal until text comes; returns all that was read."""
+    """Reads a terminal until the text comes. Returns everything that was read."""
     end, out, searched = time.monotonic() + timeout * mode.SCALE, bytearray(), 0
     while out.find(text, searched) < 0:
         searched = max(0, len(out) - len(text))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Root file systems: a tiny one of busybox for every test, Debian for the real ones."""
+"""Makes root file systems: a tiny one of busybox for every test, and Debian for tests of real programs."""
 import contextlib
 import os
 import shutil
@@ -19,7 +19,8 @@ APPLETS = """sh ash cat echo ls id true false sleep mkdir rmdir touch rm ln mv c
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
 GROUP = "root:x:0:\nuser:x:1000:\naudio:x:29:user\nnogroup:x:65534:\n"
 
-DEBIAN = ("nginx-light", "redis-server", "redis-tools", "iproute2", "procps", "curl")  # what most suites ask for
+# the packages that most suites ask for
+DEBIAN = ("nginx-light", "redis-server", "redis-tools", "iproute2", "procps", "curl")
 
 
 def build_probe(dest):
@@ -29,7 +30,7 @@ def build_probe(dest):
 
 
 def make_busybox(dest, probe):
-    """A root file system of ~2 MB: busybox, /bin/probe, passwd and group."""
+    """Makes a root file system of about 2 MB: busybox, /bin/probe, passwd and group."""
     for d in "bin dev etc home/user proc root run sys tmp var/tmp usr/bin".split():
         os.makedirs(os.path.join(dest, d))
     os.chmod(os.path.join(dest, "tmp"), 0o1777)
@@ -75,7 +76,8 @@ def overlays(ctr):
 
 
 def debian(*packages):
-    """The path of a cached, unpacked Debian with these packages. Read-only by agreement: use it as a lower layer."""
+    """Returns the path of a cached, unpacked Debian with these packages. Tests must not write to it: they use it as a
+    lower layer."""
     r = machine.outside([os.path.join(TESTS, "lib", "debian-rootfs"), *packages],
                         stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
     if r.returncode:

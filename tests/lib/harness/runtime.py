@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program under test: commands with time limits, and containers that clean up after themselves."""
+"""Runs the program under test: commands with time limits, and containers that clean up after themselves."""
 import json
 import os
 import re
@@ -41,7 +41,7 @@ class Result:
         return self
 
     def failed(self, *texts, lines=1):
-        """The exit code is not 0, and there is exactly one message, which contains the texts."""
+        """Checks that the exit code is not 0, and that there is exactly one message, which contains the texts."""
         assert self.rc != 0, self
         said = [l for l in self.err.splitlines() if l.strip()]
         if lines is not None:
@@ -57,7 +57,7 @@ class Result:
 class Runtime:
     def __init__(self, binary, root, options=()):
         self.binary, self.root, self.options = binary, root, list(options)
-        self.prefix = []  # put in front of argv: strace, setpriv, ...
+        self.prefix = []  # words in front of argv: strace, setpriv, ...
 
     def argv(self, *args):
         return [*self.prefix, self.binary, "--root", self.root, *self.options, *map(str, args)]
@@ -213,7 +213,7 @@ class Factory:
         return self(*["sh", "-c", script], **kw)
 
     def idle(self, **kw):
-        """A container that does nothing until it is killed, and dies of SIGTERM."""
+        """Makes a container that does nothing until it is killed, and dies of SIGTERM."""
         return self.sh("trap 'exit 0' TERM; while :; do sleep 0.05; done", **kw)
 
     def clean(self):
@@ -236,7 +236,7 @@ def wait_for(cond, what, timeout=15):
 
 
 def status_of(text):
-    """/proc/PID/status, and what `probe info` prints in the same form, as a dict."""
+    """Parses the text of /proc/PID/status, or of `probe info`, which has the same form. Returns a dict."""
     out = {}
     for line in text.splitlines():
         k, sep, v = line.partition(":")
@@ -246,5 +246,5 @@ def status_of(text):
 
 
 def sig(rc):
-    """The signal an exit code 128+N names."""
+    """Returns the signal N of an exit code 128+N."""
     return signal.Signals(rc - 128).name if rc > 128 else None
