@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the security suite: the program that looks at INIT, and the agent that holds processes at execve."""
+"""Fixtures of the security suite: the program that looks into INIT, and the agent that holds processes at execve."""
 import os
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 @pytest.fixture(scope="session")
 def look(work):
-    """The looking program (look.c). `mutate` builds it once, because compiling takes long in the test host."""
+    """The program look, built from look.c. `mutate` builds it once, because compiling takes long in the test host."""
     built = os.environ.get("CAISSON_LOOK")
     if built:
         return built

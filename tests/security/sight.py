@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What test_init_in_sight.py looks with: the reports of look.c, and an agent that holds processes at execve(2)."""
+"""Tools of test_init_in_sight.py: the reports of look.c, and a seccomp agent that holds processes at execve(2)."""
 import array
 import errno
 import fcntl
@@ -14,14 +14,14 @@ import time
 from harness import config, mode
 from harness.runtime import status_of, wait_for
 
-# What a process needs no right for: the kernel gives it to everybody (proc_pid_cmdline(5)), and listing the numbers of
-# descriptors to uid 0.
+# What a process may do without any right: the kernel gives the command line to everybody (proc_pid_cmdline(5)), and the
+# numbers of descriptors to uid 0.
 OPEN_TO_ALL = ("cmdline", "caught", "end")
 
 PROC_SUPER_MAGIC, FIFOS, SOCKETS = 0x9fa0, "p", "s"
 INIT_CMDLINE = "caisson-init"
 
-# Who looks: user and capabilities, and whether this lets it trace other processes of its user namespace.
+# The processes that look: user and capabilities, and whether these let the process trace others in its user namespace.
 WHO = {
     "root-without-capabilities": dict(uid=0, caps=[], traces=False),
     "root-with-the-default-capabilities": dict(uid=0, caps=config.CAPS, traces=False),
@@ -32,7 +32,7 @@ WHO = {
 
 
 class Report:
-    """The lines of look.c: (thing, "ok" or an errno's name, text)."""
+    """A report of look.c, as lines: (thing, "ok" or an errno's name, text)."""
 
     def __init__(self, text):
         self.lines = [tuple(l.split("\t", 2)) for l in text.splitlines() if l.count("\t") >= 2]
@@ -47,14 +47,14 @@ class Report:
         return found[0]
 
     def opened(self):
-        """What the kernel allowed although it asks for rights first."""
+        """Returns the accesses that the kernel allowed although they need a right."""
         return sorted({w for w, code, _ in self.lines if code == "ok" and w not in OPEN_TO_ALL})
 
     def denied(self):
         return sorted({w for w, code, _ in self.lines if code in ("EACCES", "EPERM")})
 
     def fds(self):
-        """{number: (type, "device:inode", file system)} of the descriptors that could be looked through."""
+        """Returns {number: (type, "device:inode", file system)} of the descriptors that look could look through."""
         out = {}
         for w, code, t in self.lines:
             if code == "ok" and ((w.startswith("fd/") and w.endswith("-path")) or w.startswith("getfd/")):
@@ -64,13 +64,14 @@ class Report:
 
 
 def identity(path):
-    """A file as look.c describes it."""
+    """Returns a file as look.c describes it."""
     st = os.stat(path)
     return f"{st.st_dev}:{st.st_ino}"
 
 
 class Streams:
-    """Standard streams of which each is a file of its own, so that a descriptor of one is told from anything else."""
+    """Standard streams, each of which is a file of its own, so that a descriptor of one can be told from anything
+    else."""
 
     def __init__(self, directory):
         os.makedirs(directory, exist_ok=True)
@@ -82,7 +83,7 @@ class Streams:
         self.known = {identity(p) for p in self.paths}
 
     def keywords(self):
-        """For subprocess: Popen(..., **streams.keywords())."""
+        """Returns the keywords for subprocess: Popen(..., **streams.keywords())."""
         return {"stdin": open(self.paths[0], "rb"), "stdout": open(self.paths[1], "ab"), "stderr": open(self.paths[2], "ab")}
 
     def err(self):
@@ -103,7 +104,7 @@ class Streams:
 
 
 def with_filter(c, **more):
-    """A profile under which INIT can work, so that it can be in force early."""
+    """Adds a profile under which INIT can work, so that it can be in force early."""
     c.conf["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", **more, "syscalls": [
         {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}, *more.get("syscalls", [])]}
     return c
@@ -115,7 +116,7 @@ def with_caps(c, names):
 
 
 def process(who, *args):
-    """A process document for exec --process: exactly this user and these capabilities."""
+    """Returns a process document for exec --process, with exactly this user and these capabilities."""
     w = WHO[who]
     return {"user": {"uid": w["uid"], "gid": w["uid"]}, "args": list(args), "cwd": "/", "env": ["PATH=/bin"],
             "noNewPrivileges": True, "capabilities": {k: w["caps"] for k in ("bounding", "effective", "permitted")}}
@@ -140,7 +141,7 @@ def host_status(pid):
 
 
 def pid_inside(host_pid):
-    """The pid in the innermost pid namespace."""
+    """Returns the pid in the innermost pid namespace."""
     return int(host_status(host_pid)["NSpid"].split()[-1])
 
 
@@ -149,10 +150,8 @@ def wait_file(path, what, timeout=15):
 
 
 class Agent:
-    """
-    A seccomp agent that lets each call go on, but for those of the listeners in `hold`, which are numbered from 0 in the
-    order in which they come. A call that is held stays where it is until release().
-    """
+    """A seccomp agent that lets each call continue, except those of the listeners in `hold`, which are numbered from 0
+    in the order of their arrival. A held call waits until release()."""
     RECV, SEND = 0xC0502100, 0xC0182101
     CONTINUE = 1
 
@@ -196,7 +195,7 @@ class Agent:
                     fcntl.ioctl(fd, self.RECV, req)
                 except OSError as e:
                     if e.errno in (errno.EINTR, errno.ENOENT):
-                        continue  # the call was given up meanwhile
+                        continue  # the process has given up the call meanwhile
                     return
                 id_, pid, _, nr = struct.unpack_from("QIIi", req)
                 if number in self.hold and not self.free.is_set():
@@ -210,7 +209,7 @@ class Agent:
             os.close(fd)
 
     def wait_held(self, number, timeout=15):
-        """The pid, on the host, of the process that is held."""
+        """Waits until a process is held. Returns its pid on the host."""
         wait_for(lambda: number in self.held, f"call of listener {number} held (states {self.states})", timeout)
         return self.held[number]
 
@@ -237,7 +236,7 @@ class Agent:
 
 
 def with_agent(c, path, names):
-    """The profile under which these calls wait for the agent."""
+    """Adds the profile under which these calls wait for the agent."""
     return with_filter(c, listenerPath=path, syscalls=[{"names": list(names), "action": "SCMP_ACT_NOTIFY"}])
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Published flaws whose defence is in the command itself, each with the control that the same thing works where it should
-(tests/cli/test_cve.py tries the attacks as a whole; README.md beside this has the table).
+"""Tests the defences that commands themselves have against published attacks, each with a control that shows that the
+same thing works where it should. tests/cli/test_cve.py tries the attacks as a whole; README.md in this directory has
+the table.
 """
 import os
 
@@ -48,7 +48,7 @@ def test_leaked_descriptors_stay_outside_of_hooks(ctr, rt):
     c.conf["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "probe fds > /tmp/fds"], "env": ["PATH=/bin"]}]}
     rt.prefix = LEAK
     c.run().ok()
-    # The hook's standard streams, and nothing of the host's.
+    # The hook has its standard streams and no descriptor of the host's.
     with open(c.path("/tmp/fds")) as f:
         assert {l.split()[0] for l in f} <= {"0", "1", "2"}
 
@@ -66,7 +66,7 @@ def test_exec_with_more_capabilities_inherits_none(ctr, user):
     c = ctr.idle().up()
     s = status_of(c.exec("probe", "info", opts=["--cap", "CAP_NET_RAW", *user]).ok().out)
     assert int(s["CapInh"], 16) == 0 and int(s["CapAmb"], 16) == 0, s
-    # The control: the capability was granted at all.
+    # This control shows that the capability was granted at all.
     assert int(s["CapBnd"], 16) & config.cap_mask(["CAP_NET_RAW"]), s
 
 
@@ -83,7 +83,8 @@ def test_control_inheritable_capabilities_are_seen(ctr):
 @pytest.mark.parametrize("user", ["1x", "0x1", " 1", "1 ", "+1", "-1", ":", ":1", "1:", "1:x", "4294967295", "4294967296",
                                   "4294967297", "18446744073709551617", "1:4294967296", "1:4294967295", "1.0", "root", "user"])
 def test_exec_refuses_what_is_no_user_number(ctr, user):
-    """A number that is cut off, or read up to its first letter, would become another user: 0."""
+    """exec refuses a user that is no number. A number that is cut off, or read up to its first letter, would become
+    another user: 0."""
     c = ctr.idle().up()
     r = c.exec("id", "-u", opts=["--user", user])
     assert r.rc != 0 and "--user" in r.err and not r.out, r
@@ -123,7 +124,8 @@ def test_cgroups_of_the_host_are_read_only_in_a_user_namespace(ctr, options):
 
 @pytest.fixture
 def over_proc():
-    """Mounts on the host's /proc of this suite's own mount namespace, taken away afterwards."""
+    """A function that mounts something on /proc in this suite's own mount namespace; the mounts are removed
+    afterwards."""
     made = []
 
     def mount(source, target):
@@ -154,7 +156,8 @@ def test_control_sysctls_are_written_without_the_mount(ctr):
 
 
 def test_a_proc_that_is_none_is_refused(ctr, rt, tmp):
-    """/proc of the host is something else: whatever is read or written there would be forged."""
+    """caisson refuses to work if the host's /proc is not a procfs, because everything that it reads or writes there
+    would be forged."""
     fake = os.path.join(tmp, "proc")
     os.mkdir(fake)
     rt.prefix = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /proc; exec "$@"', fake]
@@ -182,8 +185,8 @@ def test_masked_paths_need_a_real_null_device(ctr, rt, tmp):
 
 
 def test_the_mask_cannot_change_the_hosts_null(ctr, rt, tmp):
-    """The mask is the host's device: mode and owner of it are the host's too, and must not be changed from inside."""
-    null = os.path.join(tmp, "null")  # in the place of the machine's own, which a broken runtime would change
+    """A container cannot change mode and owner of the device that masks its paths, because it is the host's."""
+    null = os.path.join(tmp, "null")  # replaces the machine's own /dev/null, which a broken runtime would change
     os.mknod(null, 0o20666, os.makedev(1, 3))
     os.chmod(null, 0o666)
     c = ctr.sh("chmod 600 /etc/hidden; chown 1:1 /etc/hidden")
@@ -202,7 +205,7 @@ def test_the_mask_cannot_change_the_hosts_null(ctr, rt, tmp):
 # ---- CVE-2021-43784: lengths that overflow ----
 
 def test_long_values_arrive_whole_or_are_refused(ctr):
-    """Nothing is cut at 16 bits: the program finds all of a value, or the container is refused."""
+    """Long values are not cut at 16 bits: the program gets the whole value, or the container is refused."""
     value = "x" * 70000
     c = ctr.sh("echo ${#LONG}", env=["PATH=/bin", f"LONG={value}"])
     assert c.run().ok().out == "70000\n"

@@ -31,7 +31,7 @@ GETPRIORITY = "140"
 
 
 def payload(ctr, who="root-with-the-default-capabilities", **more):
-    """A container whose program is told from INIT by its name, under a filter."""
+    """Makes a container whose program can be told from INIT by its name, under a filter."""
     c = ctr("/bin/payload", "wait", **more)
     sight.with_caps(c, WHO[who]["caps"])
     return sight.with_filter(c)
@@ -49,12 +49,13 @@ def in_userns(c):
 
 def assert_shut(report, what="INIT"):
     assert not report.opened(), f"{what} can be looked into: {report.opened()}"
-    # The kernel was asked, and said no; a process that was gone would have answered ESRCH.
+    # The kernel was asked and refused; a process that was gone would have answered ESRCH.
     assert {"environ", "maps", "mem", "exe", "ptrace", "vm-readv"} <= set(report.denied()), report.lines
 
 
 def assert_empty(report, c, streams, binary, hook=False):
-    """What a tracer finds in INIT from "created" on. While a hook runs, INIT has the hook's pidfd too."""
+    """Checks that a tracer finds nothing of the host in INIT from "created" on. While a hook runs, INIT has the hook's
+    pidfd too."""
     assert report.one("cmdline") == ("ok", sight.INIT_CMDLINE), report.one("cmdline")
     assert report.all("environ") == [""], report.all("environ")
     for number, (kind, ino, fs) in sorted(report.fds().items()):
@@ -70,7 +71,7 @@ def assert_empty(report, c, streams, binary, hook=False):
 
 
 def assert_program(report, binary):
-    """INIT's program is small, mapped from memory alone, and not the runtime's file."""
+    """Checks that INIT's program is small, mapped from memory alone, and not the runtime's file."""
     kind, ino, _ = report.all("exe-path")[0].split()
     assert ino != sight.identity(binary), "INIT is executed from the runtime's own file"
     assert "exe-write" not in report.opened(), "INIT's program can be opened for writing"
@@ -79,7 +80,7 @@ def assert_program(report, binary):
 
 
 def assert_confined(status, caps, uid=0, filtered=True):
-    """INIT's rights as /proc/PID/status tells them."""
+    """Checks INIT's rights, which /proc/PID/status tells."""
     allowed = config.cap_mask(caps)
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert not sight.mask(status, name) & ~allowed, f"{name} {status[name]} beyond the container's {allowed:x}"
@@ -93,7 +94,8 @@ def assert_confined(status, caps, uid=0, filtered=True):
 
 @pytest.mark.parametrize("who", WHO)
 def test_control_the_program_sees_what_is_not_hidden(ctr, who):
-    """A process of the same user with no more capabilities has nothing to hide; the same program sees all of it."""
+    """The control: look sees everything of a process of the same user that has no more capabilities, because that
+    process has nothing to hide."""
     c = payload(ctr, who, user={"uid": WHO[who]["uid"], "gid": WHO[who]["uid"]}).up()
     r = sight.look_from(c, who, 1)
     assert {"environ", "maps", "mem", "exe", "exe-path", "cwd", "root", "fd/0", "fdinfo/0", "getfd/0", "vm-readv",
@@ -115,7 +117,8 @@ def test_created_is_shut(ctr, tmp, who):
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("caps", ["root-without-capabilities", "ptrace"])
 def test_created_is_shut_in_a_user_namespace(ctr, who, caps):
-    """INIT's program belongs to the host's root and is unreadable, so that no right in the user namespace reaches it."""
+    """In "created" INIT cannot be looked at from its user namespace, because its program belongs to the host's root
+    and is unreadable."""
     c = in_userns(payload(ctr, caps))
     c.create()
     assert_shut(sight.look_from(c, who, 1))
@@ -134,7 +137,8 @@ def test_created_has_nothing(ctr, tmp, binary, who, caps):
 
 
 def test_created_has_nothing_of_many_mounts(ctr, tmp, binary):
-    """Copies of mounts, namespaces to join, a log file, preserved descriptors: each was a descriptor of the host once."""
+    """In "created" INIT has no descriptor left of copies of mounts, namespaces to join, a log file or preserved
+    descriptors, each of which was a descriptor of the host."""
     c, streams = payload(ctr), Streams(os.path.join(tmp, "streams"))
     for i in range(8):
         src = os.path.join(tmp, f"src{i}")
@@ -161,12 +165,12 @@ def test_created_is_confined(ctr, uid, filtered):
     wait_for(lambda: "/bin/payload" in open(f"/proc/{c.pid()}/cmdline").read(), "the program")
     after = sight.host_status(c.pid())
     assert_confined(after, config.CAPS, uid, filtered)
-    # INIT waited with just what the program has.
+    # While it waited, INIT had only what the program has.
     assert uid or after["CapPrm"] == f"{config.cap_mask(config.CAPS):016x}"
 
 
 def test_created_is_confined_without_no_new_privileges(ctr):
-    """Loading a filter takes CAP_SYS_ADMIN then, which must be gone again while INIT waits."""
+    """Without no_new_privs loading a filter needs CAP_SYS_ADMIN, which INIT must not have any more while it waits."""
     c = payload(ctr, noNewPrivileges=False)
     c.create()
     s = sight.host_status(c.pid())
@@ -174,7 +178,8 @@ def test_created_is_confined_without_no_new_privileges(ctr):
 
 
 def test_created_under_a_profile_of_allowed_calls(ctr):
-    """As engines write it: everything is denied that is not listed. All that INIT needs is, so the filter is in force early."""
+    """A profile as engines write it denies everything that is not listed. It lists all that INIT needs, so the filter
+    is in force early."""
     with open("/usr/include/x86_64-linux-gnu/asm/unistd_64.h") as f:
         names = re.findall(r"__NR_(\w+)", f.read())
     c = ctr("/bin/payload", "wait")
@@ -192,7 +197,8 @@ def denying(c, call):
 
 @pytest.mark.parametrize("call", ["read", "write", "close", "capset", "prctl", "rt_sigreturn", "fcntl", "ppoll", "setsid"])
 def test_a_profile_that_denies_what_init_needs_still_works(ctr, call):
-    """The filter cannot be in force early then. The program, which needs none of these calls, runs all the same."""
+    """A profile that denies a call that INIT needs still works: the filter is in force later, and the program, which
+    needs none of these calls, runs."""
     denying(ctr("/bin/payload", "nothing"), call).run().ok()
     c = denying(ctr("/bin/payload", "wait"), call).up()
     wait_for(lambda: sight.host_status(c.pid())["Seccomp"] == "2", "filter in force in the program")
@@ -204,7 +210,8 @@ def test_a_profile_that_denies_execve_is_an_error(ctr):
 
 @pytest.fixture
 def suid_dumpable():
-    """fs.suid_dumpable=1 makes dumpable what execve(2) would not have. A sysctl of the whole machine: test host only."""
+    """Sets fs.suid_dumpable=1, with which a process stays dumpable after execve(2) of an unreadable program. It is a
+    sysctl of the whole machine, so only the test host may change it."""
     if not machine.ON_TEST_HOST:
         pytest.skip("fs.suid_dumpable is the machine's: changed in the test host only (tests/security/mutate)")
     path = "/proc/sys/fs/suid_dumpable"
@@ -218,7 +225,8 @@ def suid_dumpable():
 
 
 def test_created_is_shut_whatever_suid_dumpable_says(ctr, suid_dumpable):
-    """An unreadable program does not make INIT non-dumpable then; INIT has to do that itself."""
+    """INIT is shut even with suid_dumpable=1. Then an unreadable program does not make INIT non-dumpable, so INIT has
+    to do that itself."""
     c = payload(ctr)
     c.create()
     for who in OTHERS:
@@ -230,11 +238,11 @@ UID = 23457
 
 @pytest.fixture
 def rootless(ctr, binary, template, tmp):
-    """A factory of containers of an ordinary user, who maps the own id only."""
+    """A factory of containers of an ordinary user, who maps only the user's own id."""
     for d in ("home", "run"):
         os.mkdir(os.path.join(tmp, d), 0o700)
         os.chown(os.path.join(tmp, d), UID, UID)
-    exe = os.path.join(tmp, "caisson")  # where the user can execute it, whatever the build directory's modes
+    exe = os.path.join(tmp, "caisson")  # where the user can execute it, whatever the modes of the build directory
     shutil.copy(binary, exe)
     os.chmod(exe, 0o755)
     rt = runtime.Runtime(exe, os.path.join(tmp, "run", "caisson"))
@@ -246,7 +254,7 @@ def rootless(ctr, binary, template, tmp):
 
 
 def of_the_user(c):
-    """What an ordinary user may ask for, in a bundle of its own."""
+    """Changes a container to what an ordinary user may ask for, in a bundle that belongs to the user."""
     config.namespaces(c.conf, "user", drop=("network", "cgroup"))
     c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": UID, "size": 1}]
     c.conf["mounts"] = [m for m in c.conf["mounts"] if m["type"] not in ("sysfs", "cgroup")]
@@ -263,7 +271,8 @@ def of_the_user(c):
 
 @pytest.mark.parametrize("who", ["root-without-capabilities", "root-with-the-default-capabilities"])
 def test_created_of_an_ordinary_user_is_shut(rootless, who):
-    """INIT has to be dumpable until the user has written its id maps, and no longer."""
+    """An ordinary user's INIT is shut in "created". It has to be dumpable only until the user has written its id maps.
+    """
     c = of_the_user(payload(rootless))
     c.create()
     path = os.path.join(c.bundle, "look.json")
@@ -281,7 +290,8 @@ def test_created_of_an_ordinary_user_is_shut(rootless, who):
 
 @pytest.mark.parametrize("caps", ["ptrace-and-dac"])
 def test_the_program_of_init_cannot_be_overwritten(ctr, caps, binary):
-    """CVE-2019-5736: it is kept open until INIT has become the program, when nothing executes it any more."""
+    """INIT's program cannot be overwritten (CVE-2019-5736). The attacker keeps it open until INIT has become the
+    container's program and nothing executes the file any more."""
     c = payload(ctr, caps)
     c.create()
     path = os.path.join(c.bundle, "keep.json")
@@ -297,14 +307,15 @@ def test_the_program_of_init_cannot_be_overwritten(ctr, caps, binary):
         r = Report(f.read())
     assert r.all("exe-path"), r.lines
     assert not r.all("overwrite") and not r.all("truncate"), f"INIT's program could be written: {r.lines}"
-    # Where the file can be opened at all, it must be the seals that protect it.
+    # If the file can be opened, its seals must protect it.
     if r.all("reopen"):
         assert int(r.all("seals")[0], 16) & 0xf == 0xf, r.lines
     assert hashlib.sha256(open(binary, "rb").read()).hexdigest() == before
 
 
 def test_the_program_of_init_is_unreadable_and_sealed(ctr, binary):
-    """As the host's root sees it: mode 0111, every seal of the content, and not the runtime."""
+    """INIT's program has mode 0111 and every seal of the content, and is not the runtime, as the host's root sees it.
+    """
     import fcntl
     c = payload(ctr)
     c.create()
@@ -316,7 +327,7 @@ def test_the_program_of_init_is_unreadable_and_sealed(ctr, binary):
     try:
         seals = fcntl.fcntl(fd, 1034)  # F_GET_SEALS
     except OSError:
-        seals = None  # vm.memfd_noexec=2: a file on a read-only mount
+        seals = None  # with vm.memfd_noexec=2 it is a file on a read-only mount
     finally:
         os.close(fd)
     noexec = "/proc/sys/vm/memfd_noexec"
@@ -325,7 +336,8 @@ def test_the_program_of_init_is_unreadable_and_sealed(ctr, binary):
 
 
 def test_two_containers_do_not_share_the_program_of_init(ctr):
-    """Modes, owners, times and locks of a sealed memfd can be changed, so that each start needs its own."""
+    """Two containers do not share the file of INIT's program, because modes, owners, times and locks of a sealed memfd
+    can be changed."""
     a, b = payload(ctr), payload(ctr)
     a.create()
     b.create()
@@ -370,7 +382,7 @@ def test_hook_finds_init_shut_in_a_user_namespace(ctr, who):
 @pytest.mark.parametrize("nnp", [True, False])
 @pytest.mark.parametrize("how", ["start", "run"])
 def test_hook_runs_confined_as_the_program(ctr, nnp, how):
-    """Filter, capabilities and user of the program's process, as with both peers."""
+    """A hook runs with the filter, the capabilities and the user of the program's process, as with runc and crun."""
     c = hooked(ctr, "root-with-the-default-capabilities",
                f"cat /proc/self/status > /tmp/status; probe syscall {GETPRIORITY} > /tmp/call; cat /proc/1/status > /tmp/init",
                noNewPrivileges=nnp)
@@ -391,7 +403,8 @@ def test_hook_runs_confined_as_the_program(ctr, nnp, how):
 
 @pytest.mark.parametrize("call", ["pidfd_send_signal", "getppid", "ppoll", "clone3"])
 def test_hook_runs_under_a_profile_that_init_cannot_work_under(ctr, call):
-    """INIT needs the call to watch the hook, so that the filter is not in force in INIT; in the hook it is."""
+    """A hook runs under a profile that denies a call which INIT needs to watch the hook: the filter is in force in the
+    hook, and not in INIT."""
     c = hooked(ctr, "root-with-the-default-capabilities", f"cat /proc/self/status > /tmp/status; probe syscall {GETPRIORITY} > /tmp/call")
     c.conf["linux"]["seccomp"]["syscalls"].append({"names": [call], "action": "SCMP_ACT_ERRNO", "errnoRet": 98})
     c.up()
@@ -407,7 +420,7 @@ def test_hook_has_the_user_of_the_program(ctr):
 
 
 def test_exec_while_a_hook_runs(ctr, tmp):
-    """A process that was put in by exec looks while the hook keeps INIT waiting."""
+    """A process that exec has put into the container finds INIT shut while a hook keeps INIT waiting."""
     c = hooked(ctr, "root-with-the-default-capabilities",
                "echo > /tmp/running; while [ ! -e /tmp/go ]; do usleep 20000; done")
     c.create()
@@ -455,7 +468,8 @@ def test_sharer_finds_nothing_in_created(ctr, tmp, binary, who):
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
 def test_sharer_looks_while_init_is_set_up(ctr, tmp, kind):
-    """INIT still needs what it mounts. But it is hidden from all who cannot trace it, and says nothing of its caller."""
+    """While INIT is set up it has descriptors of what it mounts, but no process that cannot trace it can see them, and
+    INIT says nothing about its caller."""
     a = payload(ctr).up()
     b = sharing(ctr, a)
     b.conf["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"cat > {tmp}/told; while [ ! -e {tmp}/go ]; do sleep 0.02; done"],
@@ -492,7 +506,7 @@ def test_sharer_looks_while_init_is_set_up(ctr, tmp, kind):
 
 @pytest.mark.parametrize("who", WHO)
 def test_init_held_at_execve(ctr, tmp, binary, who):
-    """The last moment of INIT. Its filter is in force, and it has nothing but what the program gets."""
+    """In INIT's last moment, at execve(2), its filter is in force, and it has nothing but what the program gets."""
     with Agent(os.path.join(tmp, "agent"), hold={0}) as agent:
         c, streams = payload(ctr).write(), Streams(os.path.join(tmp, "streams"))
         sight.with_agent(c, agent.path, ["execve", "execveat"]).write()
@@ -513,7 +527,8 @@ def test_init_held_at_execve(ctr, tmp, binary, who):
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("terminal", [False, True])
 def test_exec_held_at_execve(ctr, tmp, binary, who, terminal):
-    """exec's process, which every process of the container can see, in the last moment before it is the program."""
+    """The process of an exec has, in the last moment before it becomes the program, nothing but what the program gets.
+    Every process of the container can see it."""
     with Agent(os.path.join(tmp, "agent"), hold={1}) as agent:
         c, streams = payload(ctr), Streams(os.path.join(tmp, "streams"))
         sight.with_agent(c, agent.path, ["execve", "execveat"])
@@ -545,7 +560,7 @@ def test_exec_held_at_execve(ctr, tmp, binary, who, terminal):
 # ---- the moments in between, which only somebody who never stops looking meets ----
 
 def watch(c, who, target):
-    """The looking program in container c, which goes on until the function that is returned is called: it has the report."""
+    """Starts look in container c, where it goes on until the returned function is called, which returns its report."""
     path = os.path.join(c.bundle, "watch.json")
     with open(path, "w") as f:
         json.dump(sight.process(who, "/bin/look", "-o", "/tmp/watched", "watch", "120", target), f)
@@ -563,7 +578,7 @@ def watch(c, who, target):
 
 
 def until_caught(c, do, stop, enough, most=400):
-    """Does it often enough for the watcher in c to meet INIT, and returns what the watcher saw."""
+    """Calls `do` often enough for the watcher in c to meet INIT. Returns what the watcher saw."""
     for i in range(most):
         if i >= enough and os.path.exists(c.path("/tmp/caught")):
             break
@@ -574,7 +589,7 @@ def until_caught(c, do, stop, enough, most=400):
 
 
 def assert_watched(r, who):
-    """What was seen of INIT at any moment."""
+    """Checks what was seen of INIT at any moment."""
     assert set(r.all("cmdline")) == {sight.INIT_CMDLINE}, r.all("cmdline")
     assert "do-not-show" not in " ".join(" ".join(l) for l in r.lines)
     assert set(r.all("environ")) <= {""}, r.all("environ")
@@ -584,7 +599,8 @@ def assert_watched(r, who):
 
 @pytest.mark.parametrize("who", ["root-without-capabilities", "root-with-the-default-capabilities", "ptrace-and-dac"])
 def test_watched_exec(ctr, who):
-    """The first stage of exec, met by looking all the time. A long environment makes its last call take longer."""
+    """A process that looks all the time finds nothing in the first stage of exec. A long environment makes its last
+    call take longer."""
     c = payload(ctr).up()
     stop = watch(c, who, "/bin/payload")
     long = [x for i in range(10) for x in ("--env", f"SECRET_{i}=do-not-show{'x' * 100000}")]
@@ -599,7 +615,8 @@ def test_watched_exec(ctr, who):
 
 @pytest.mark.parametrize("who", ["root-without-capabilities", "root-with-the-default-capabilities"])
 def test_watched_create_and_start(ctr, who):
-    """Another container's INIT, from its first moment in the shared pid namespace until it is the program."""
+    """A process that looks all the time finds nothing in another container's INIT, from its first moment in the shared
+    pid namespace until it becomes the program."""
     a = payload(ctr).up()
     stop = watch(a, who, "/bin/payload")
 
@@ -613,7 +630,7 @@ def test_watched_create_and_start(ctr, who):
 # ---- what is shared with the host or with other containers cannot be written or locked through INIT ----
 
 def vandal(c, who, pid=1):
-    """Writes to all that INIT has open, and keeps every lock that it gets. Returns the report."""
+    """Tries to write to everything that INIT has open, and keeps every lock that it gets. Returns the report."""
     path = os.path.join(c.bundle, "vandal.json")
     with open(path, "w") as f:
         json.dump(sight.process(who, "/bin/look", "-o", "/tmp/vandal", "vandal", str(pid)), f)
@@ -638,7 +655,8 @@ def contents(top, but=()):
 
 @pytest.mark.parametrize("who", ["root-without-capabilities", "ptrace-and-dac"])
 def test_the_cache_of_filters_cannot_be_replaced(ctr, who):
-    """Every later container with that profile would run without its filter."""
+    """A container cannot replace a filter in the cache, because otherwise every later container with that profile
+    would run without its filter."""
     c = payload(ctr, who)
     c.create()
     before = contents(c.rt.root)
@@ -680,7 +698,8 @@ def test_created_and_running_cannot_be_confused_by_locks(ctr, who):
 
 @pytest.mark.parametrize("how", ["start", "run"])
 def test_the_runtime_does_not_wait_for_a_descriptor_that_is_held(ctr, how):
-    """The end of the channel, or of result.fifo, never comes if a process of the container keeps a copy of INIT's."""
+    """The runtime does not wait for the end of the channel, or of result.fifo, which never comes if a process of the
+    container keeps a copy of INIT's descriptor."""
     c = payload(ctr, "ptrace-and-dac")
     c.conf["hooks"] = {"startContainer": [
         {"path": "/bin/look", "args": ["look", "-o", "/tmp/held", "hold", "1"], "env": ["PATH=/bin"]}]}
@@ -697,7 +716,8 @@ def test_the_runtime_does_not_wait_for_a_descriptor_that_is_held(ctr, how):
 
 @pytest.mark.parametrize("how", ["start", "run"])
 def test_a_failure_is_told_although_a_descriptor_is_held(ctr, how):
-    """The program's interpreter does not exist, which the kernel says at execve(2), after the hook."""
+    """A failure is reported even if a process holds a descriptor. Here the program's interpreter does not exist, which
+    the kernel reports at execve(2), after the hook."""
     c = payload(ctr, "ptrace-and-dac")
     with open(c.path("/bin/broken"), "w") as f:
         f.write("#!/bin/nothing-of-this-name\n")
@@ -716,7 +736,7 @@ def test_a_failure_is_told_although_a_descriptor_is_held(ctr, how):
 # ---- the listener of SCMP_ACT_NOTIFY ----
 
 def test_listener_comes_while_the_container_is_created(ctr, tmp):
-    """config-linux.md: the agent gets the listener with the status "creating", so before create ends."""
+    """The agent gets the listener before create ends, with the status "creating", as config-linux.md says."""
     with Agent(os.path.join(tmp, "agent")) as agent:
         c = sight.with_agent(ctr("/bin/true"), agent.path, ["getpriority"])
         c.create()
@@ -729,7 +749,7 @@ def test_listener_comes_while_the_container_is_created(ctr, tmp):
 
 @pytest.mark.parametrize("how", ["create", "run", "run-detached"])
 def test_nobody_listens(ctr, tmp, how):
-    """The container is refused, and not one instruction of the program runs."""
+    """If nobody listens, the container is refused, and not one instruction of the program runs."""
     for i in range(5):
         c = sight.with_agent(ctr.sh("echo ran > /tmp/ran"), os.path.join(tmp, "nobody"), ["getpriority"])
         if how == "create":
@@ -753,7 +773,8 @@ def test_nobody_listens_to_an_exec(ctr, tmp):
 
 @pytest.mark.parametrize("call", ["sendmsg", "sendto", "recvmsg", "socket", "connect", "fcntl", "poll"])
 def test_notify_on_a_call_that_hands_things_over(ctr, tmp, call):
-    """Agents that forward sockets need these. The runtime itself must do without them once the filter is in force."""
+    """A profile may notify of calls that pass descriptors, as agents that forward sockets need. The runtime itself
+    must do without these calls once the filter is in force."""
     with Agent(os.path.join(tmp, "agent")) as agent:
         c = sight.with_agent(ctr("/bin/look", "send"), agent.path, [call])
         assert c.run().ok().out == "EBADF\n"
@@ -770,7 +791,7 @@ def test_notify_on_a_call_that_hands_things_over_in_exec(ctr, tmp, call):
 
 
 def test_the_agent_decides_about_sendmsg(ctr, tmp):
-    """The answer of the agent is what sendmsg returns, so that the calls did go to the agent."""
+    """sendmsg returns the agent's answer, which shows that the calls did go to the agent."""
     import fcntl
     import errno
     from harness.pty_ import Receiver

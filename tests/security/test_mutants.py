@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The script `mutate` and its mutants, as far as that can be told without running a mutant."""
+"""Tests the script `mutate` and its mutants, as far as possible without running a mutant."""
 import importlib.machinery
 import importlib.util
 import os
@@ -75,7 +75,8 @@ def test_an_error_is_no_kill():
 
 
 def found(mutants, **outcomes):
-    """What the test host would report: all pass without a mutant, and on each mutant what `outcomes` says."""
+    """Returns what the test host would report: all tests pass without a mutant, and with each mutant they have the
+    result that `outcomes` says."""
     tests = {t for m in mutants for t in m.tests}
     out = {"none": {"name": "none", "tests": {t: outcomes.get("control", "passed") for t in tests}}}
     for m in mutants:

@@ -23,7 +23,8 @@ def go():
 
 @pytest.fixture(scope="session")
 def programs():
-    """{name: path} of the validation programs and runtimetest, built by `go install` from the module proxy."""
+    """Returns {name: path} of the validation programs and runtimetest, which `go install` builds from the module
+    proxy."""
     tool = go()
     if not tool:
         pytest.skip("no Go on this machine: the OCI validation programs can't be built")
@@ -44,7 +45,7 @@ def programs():
 
 @pytest.fixture(scope="session")
 def kit(programs, work, template):
-    """The directory the programs run in: rootfs-ARCH.tar.gz (our busybox tree) and runtimetest."""
+    """The directory in which the programs run: rootfs-ARCH.tar.gz (the busybox tree) and runtimetest."""
     d = os.path.join(work, "validation")
     os.mkdir(d)
     shutil.copy(programs["runtimetest"], d)

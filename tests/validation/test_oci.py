@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The OCI project's own validation programs (runtime-tools: validation/*, runtimetest) against the program under test.
-
-Each prints TAP. What fails and is expected to is listed, one by one with its reason, in exceptions.tsv; a failure that
-is not listed and a listed one that does not happen both fail here.
+"""Runs the OCI project's own validation programs (runtime-tools: validation/*, runtimetest) with caisson. Each prints
+TAP. exceptions.tsv lists the expected failures one by one, with their reasons. A failure that is not listed fails the
+test, and so does a listed one that does not happen.
 """
 import concurrent.futures
 import os
@@ -22,21 +20,23 @@ NAMES = [l.strip() for l in open(os.path.join(HERE, "programs.txt")) if l.strip(
 
 # Programs that print nothing if they pass.
 SILENT = {"process_rlimits_fail"}
-# What the wrapper of the runtime does for programs that race with the container they start; without it they pass by luck.
-# $bundle is set at `create`, $pid is the container's process at `kill`.
+# Commands that a wrapper of the runtime runs for programs that race with the container that they start; without these
+# commands they pass only by luck. $bundle is set at `create`, $pid is the container's process at `kill`.
 CALM = {
-    # Kills a process that runs `true`; runtime.md says that `kill` of a stopped container MUST be an error.
+    # This program kills a process that runs `true`, but runtime.md says that `kill` of a stopped container MUST be an
+    # error.
     "pidfile": ("create", """sed -i 's/"true"/"sleep", "60"/' "$bundle/config.json\""""),
-    # The hook and the process append to one file: execve, which `start` waits for, does not say that the process wrote first.
+    # In this program the hook and the process append to one file. `start` waits for execve, which does not mean that
+    # the process has written.
     "poststart": ("create", """sed -i "s/echo 'post-start/sleep 1; &/" "$bundle/config.json\""""),
-    # Kills as soon as the status is "running": process 1 of a PID namespace does not see a signal that it has no handler
-    # for yet (pid_namespaces(7)).
+    # This program kills as soon as the status is "running": process 1 of a pid namespace gets no signal for which it
+    # has no handler yet (pid_namespaces(7)).
     "killsig": ("kill", """while grep -q '^SigCgt:[[:space:]]*0*$' /proc/$pid/status; do sleep 0.01; done"""),
 }
 
 
 def holds(when):
-    """Whether the condition of an exception is true on this machine."""
+    """Returns whether the condition of an exception is true on this machine."""
     if when == "always":
         return True
     if when == "hybrid":
@@ -57,7 +57,7 @@ def holds(when):
 
 
 def exceptions():
-    """[(program, text, when, reason)] that hold here."""
+    """Returns the exceptions that hold here: [(program, text, when, reason)]."""
     out = []
     with open(os.path.join(HERE, "exceptions.tsv")) as f:
         for l in f:
@@ -70,7 +70,7 @@ def exceptions():
 
 
 def read_tap(text):
-    """([(ok, description, SKIP or TODO, reason)], plan, [errors of diagnostics])."""
+    """Parses TAP. Returns ([(ok, description, SKIP or TODO, reason)], plan, [errors of diagnostics])."""
     cases, plan, errors = [], None, []
     for l in text.splitlines():
         m = LINE.match(l)
@@ -90,7 +90,7 @@ def test_list_is_complete(programs):
 
 
 def wrapper_of(runtime, name):
-    """The runtime that a program is given: a script that does what CALM has for it first."""
+    """Writes the runtime for a program: a script that first runs the program's command of CALM. Returns its path."""
     plain = f'exec {runtime} "$@"\n'
     if name not in CALM:
         return "#!/bin/sh\n" + plain
@@ -101,7 +101,7 @@ def wrapper_of(runtime, name):
 
 
 def run_program(path, kit, binary, d):
-    """Runs one program with a runtime of its own state directory; the CompletedProcess."""
+    """Runs one program with a state directory of its own. Returns the CompletedProcess."""
     os.mkdir(d)
     wrapper = os.path.join(d, "runtime")
     with open(wrapper, "w") as f:
@@ -122,7 +122,8 @@ def group(name):
 
 @pytest.fixture(scope="module")
 def results(programs, kit, binary, work):
-    """Runs all programs, several at once: most of their time they sleep. {name: CompletedProcess or exception}"""
+    """Runs all programs, several at once, because most of their time they sleep. Returns {name: CompletedProcess or
+    exception}."""
     top = os.path.join(work, "validation-runs")
     os.mkdir(top)
     groups, out = {}, {}
@@ -133,7 +134,7 @@ def results(programs, kit, binary, work):
         for n in names:
             try:
                 out[n] = run_program(programs[n], kit, binary, os.path.join(top, n))
-            except Exception as e:  # seen by the test of that program
+            except Exception as e:  # the test of that program reports it
                 out[n] = e
 
     before = machine.Snapshot()
@@ -152,11 +153,11 @@ def test_nothing_left(results):
 
 
 def verdict(name, r):
-    """(TAP's cases, the texts of what failed) of one run."""
+    """Returns (the cases of TAP, the texts of the failures) of one run."""
     cases, plan, errors = read_tap(r.stdout)
     failed = [d for ok, d, todo, _ in cases if not ok and todo != "TODO"]
     if plan == 0 and not cases:
-        failed += errors  # these tell of failures in diagnostics only
+        failed += errors  # these programs report failures only in diagnostics
     elif not cases and name not in SILENT:
         failed.append("exit")
     if r.returncode != 0 or (plan is not None and plan != len(cases)):

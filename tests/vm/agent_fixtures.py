@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the tests of the guest's agent: agents, and a container that runs in one."""
+"""Fixtures for the tests of the guest's agent: agents, and a container that runs in one."""
 import os
 import shutil
 import tempfile
@@ -34,7 +34,7 @@ def guest(template, clean_machine):
     yield make
     ends = []
     for host in made:
-        # An agent whose end the test has seen was checked there.
+        # An agent that has ended was checked by the test.
         if host.process.poll() is None:
             ends.append(host.stop())
         remove_cgroup(host.cgroup)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The monitor's side of the agent protocol (runtime/agent/protocol.h), for tests of the guest's agent."""
+"""Plays the monitor's side of the agent protocol (runtime/agent/protocol.h), for tests of the guest's agent."""
 import json
 import os
 import select
@@ -17,7 +17,7 @@ def stream_port(process, stream):
 
 
 def told(process, stdio):
-    """As a message has it; what is no list of numbers is a test's own."""
+    """Returns the streams as a message has them. A value that is no list of numbers comes from a test and is kept."""
     return [{"stream": n, "port": stream_port(process, n)} if isinstance(n, int) else n for n in stdio]
 
 
@@ -68,7 +68,7 @@ class Stream:
 
 
 class Host:
-    """Starts the agent. send() sends a frame, and expect() takes one that has come."""
+    """Starts the agent. send() sends it a frame, and expect() returns a frame that it has sent."""
 
     def __init__(self, work, program, cgroup):
         self.work, self.cgroup = work, cgroup

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What test_hypervisor.py and test_bad_guest.py share: containers that are microVMs on QEMU in software, and a fake QEMU."""
+"""Fixtures that test_hypervisor.py and test_bad_guest.py share: containers that are microVMs on QEMU in software, and
+a fake QEMU."""
 import os
 import subprocess
 
@@ -9,24 +10,24 @@ from harness import config, machine, mode, rootfs, runtime
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 QEMU = ("--hypervisor", "qemu")
-BOOT = 150  # seconds that a machine may take here, with the tests of others beside it
+BOOT = 150  # time in seconds in which a machine must have booted, even if other tests run at the same time
 
 
 @pytest.fixture(scope="session")
 def packaged():
-    """Debian's kernel, with its modules beside it."""
+    """The path of Debian's kernel, which has its modules beside it."""
     return mode.packaged_kernel(rootfs.CACHE)
 
 
 @pytest.fixture(scope="session")
 def kernel(packaged):
-    """caisson's own kernel, which boots faster, or else Debian's."""
+    """The path of caisson's own kernel, which boots faster, or else of Debian's."""
     return os.path.join(mode.tuned_kernel(), "vmlinux") if mode.tuned_kernel() else packaged
 
 
 @pytest.fixture
 def rt(binary, root, tmp, clean_machine):
-    """Like conftest's rt, with a log, which has what nobody waited for."""
+    """The runtime, as conftest's rt, with a log for messages that appear later."""
     r = runtime.Runtime(binary, root, ["--log", os.path.join(tmp, "log")])
     yield r
     left = [n for n in (os.listdir(root) if os.path.isdir(root) else []) if n not in ("seccomp", "seccomp-cache")]
@@ -75,5 +76,5 @@ def children(pid):
 
 
 def part(c, name):
-    """The pid of one of the processes of a microVM: qemu-system-x86, caisson-fs or caisson-vm (the monitor)."""
+    """Returns the pid of one of the processes of a microVM: qemu-system-x86, caisson-fs or caisson-vm (the monitor)."""
     return c.pid() if name == "caisson-vm" else children(c.pid())[name]

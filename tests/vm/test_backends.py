@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-What another process on the host serves by vhost-user: file systems of virtiofsd, disks of qemu-storage-daemon, networks
-of passt. On QEMU, and in the test host on the built-in machine.
-"""
+"""Tests vhost-user devices that another process on the host serves: file systems of virtiofsd, disks of
+qemu-storage-daemon, networks of passt. They run on QEMU, and in the test host on the built-in machine."""
 import os
 import re
 import shutil
@@ -22,7 +20,7 @@ BOOT = 150
 STORAGE_DAEMON = ["qemu-storage-daemon", "--blockdev", "driver=file,node-name=f,filename=IMAGE", "--export",
                   "type=vhost-user-blk,id=e,addr.type=unix,addr.path=SOCKET,node-name=f,writable=on"]
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Like SPDK's and others, this server has what a new connection needs, INFLIGHT_SHMFD.
+# This server has what a new connection needs, INFLIGHT_SHMFD, as SPDK's server does.
 OURS = ["/usr/bin/python3", f"{HERE}/vhost_blk.py", "SOCKET", "IMAGE"]
 GATEWAY, ADDRESS = "10.213.7.1", "10.213.7.2"
 
@@ -59,7 +57,7 @@ def share(serve, tmp):
 @pytest.fixture
 def disk(serve, tmp):
     def make(name, content, program=STORAGE_DAEMON):
-        """content: the text of a file "name" in the share."""
+        """Makes an image or a share. content is the text of a file "name" in it."""
         tree, image = os.path.join(tmp, name + ".d"), os.path.join(tmp, name + ".img")
         os.mkdir(tree)
         with open(os.path.join(tree, "name"), "w", encoding="ascii") as f:
@@ -123,7 +121,7 @@ def test_share_and_disks(vm, share, disk):
 
 
 def test_more_devices_than_interrupt_lines(vm, tmp):
-    """There is no room for the most of every kind of device. The error must come before the machine is made."""
+    """If the machine would have more devices than interrupt lines, the error comes before the machine is made."""
     path = os.path.join(tmp, "any.sock")
     with socket.socket(socket.AF_UNIX) as s, network.namespace("cai-many") as netns:
         s.bind(path)
@@ -139,7 +137,7 @@ def test_more_devices_than_interrupt_lines(vm, tmp):
 
 def test_beside_an_image_and_in_a_user_namespace(vm, disk, tmp):
     c = vm("cat /data/name; id -u; cat /proc/self/uid_map", mount("ext4", disk("data", "data\n"), "/data", "ro"))
-    os.mkdir(c.path("data"))  # root of the namespace could not make it there
+    os.mkdir(c.path("data"))  # root of the namespace could not make the directory there
     image = os.path.join(tmp, "root.img")
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", c.rootfs, image, "64M"], check=True, stdout=subprocess.DEVNULL)
     c.conf["vm"]["image"] = {"path": image, "format": "raw"}
@@ -173,7 +171,7 @@ def reconnecting(c, seconds):
 
 
 def connectors():
-    """The processes that connect again, which are the only ones of the host in a microVM's cgroup."""
+    """Returns the processes that reconnect, which are the only ones of the host in a microVM's cgroup."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -188,12 +186,14 @@ def connectors():
 
 @pytest.mark.skipif(mode.HYPERVISOR != "kvm", reason="QEMU can't connect again from its jail: in the test host")
 def test_disk_comes_back(vm, disk, serve):
-    """The server is killed three times while the guest writes. The guest sees nothing of it, and no data is lost."""
+    """A disk whose server is killed three times while the guest writes comes back: the guest notices nothing, and no
+    data is lost."""
     server = disk("one", "first\n", OURS)
     again = [a.replace("IMAGE", server.image) for a in OURS]
     c = reconnecting(vm(WRITERS, mount("ext4", server, "/data")), "60")
     p = popen(c)
-    limit = threading.Timer(BOOT, c.rt, ("delete", "--force", c.id))  # the monitor too: it has the pipe's other end
+    # the monitor must end too, because it has the pipe's other end
+    limit = threading.Timer(BOOT, c.rt, ("delete", "--force", c.id))
     limit.daemon = True
     limit.start()
     said = [p.stdout.readline().decode().strip()]
@@ -236,7 +236,8 @@ FEATURES = struct.pack("<IIIQ", 1, 1 | 4, 8, 1 << 32)
 
 
 def speak(path, data, first=None):
-    """A server that answers every message with the same bytes, and GET_FEATURES with others. b"" is no answer."""
+    """Runs a server that answers every message with the same bytes, and GET_FEATURES with others. b"" means no answer.
+    """
     s = socket.socket(socket.AF_UNIX)
     s.bind(path)
     s.listen()
@@ -259,7 +260,8 @@ def speak(path, data, first=None):
     ("virtiofs", b"\0" * 64, FEATURES), ("ext4", b"\0" * 64, FEATURES), ("ext4", b"", None),
 ], ids=["zeroes", "ones", "http", "share-later", "disk-later", "silent"])
 def test_disk_server_sends_garbage(vm, tmp, type_, data, first):
-    """The error names the mount, and is not that of the whole machine's time limit."""
+    """If a disk's server sends garbage, the error names the mount, and does not come only at the machine's time limit.
+    """
     path, t = os.path.join(tmp, "s"), time.monotonic()
     with speak(path, data, first):
         c = vm("true", mount(type_, path, "/data"))
@@ -327,9 +329,9 @@ def passt_with_vhost_user():
 
 @pytest.mark.skipif(not passt_with_vhost_user(), reason="no passt that knows --vhost-user (of the end of 2024; Debian 12's is of 2023)")
 def test_passt(vm, serve):
-    """
-    The host's loopback by the gateway's address: ARP and TCP by another's idea of the protocol. What is sent goes to the host only,
-    for on Linux 6.1, the test host's, a passt of January 2025 sent the guest the same data again and again.
+    """passt works: the guest reaches the host's loopback by the gateway's address, with ARP and TCP as another project
+    implements them. The test sends data only to the host, because on Linux 6.1, the test host's, a passt of January
+    2025 sent the same data to the guest again and again.
     """
     received = []
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Guests that misbehave, and kernels that can't be a guest's: the container fails with one message that says why. On QEMU in
-software, so that it is the same everywhere.
-"""
+"""Tests guests that misbehave, and kernels that cannot be a guest's: the container fails with one message that says
+why. The guests run on QEMU in software, so that the results are the same everywhere."""
 import json
 import os
 import shutil
@@ -28,13 +26,13 @@ def evil(work):
 
 
 def cpio_entry(name, mode_, data):
-    """An entry as Documentation/driver-api/early-userspace/buffer-format.rst describes it."""
+    """Returns an entry of a cpio archive (Documentation/driver-api/early-userspace/buffer-format.rst)."""
     fields = (0, mode_, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
     head = b"070701" + b"".join(b"%08X" % f for f in fields) + name.encode() + b"\0"
     return head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4)
 
 
-# Other messages of an agent are in unit/test_monitor_guest.c. The last words after a panic are the kernel's.
+# unit/test_monitor_guest.c tests other messages of an agent. After a panic the last words are the kernel's.
 EVIL = [
     ("console", ["switched itself off", "last words"]),
     ("reboot", ["switched itself off", "evil: reboot"]),
@@ -70,10 +68,8 @@ def test_vsock_from_the_container(vm, evil):
 
 
 def test_without_kvm_and_cache(vm):
-    """
-    Where KVM can't run Linux `auto` says so once, in the log: standard error is the container's, unless it is a terminal. A
-    cache that can't be written is no reason to fail: the initramfs is packed anew.
-    """
+    """If KVM cannot run Linux, `auto` says so once, in the log and not on standard error, which is the container's
+    unless it is a terminal. A cache that cannot be written is no error: the initramfs is packed anew."""
     c = vm("echo", "here")
     c.rt.prefix = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/kvm; mkdir -p /var/cache/caisson && '
                    'mount -t tmpfs -o ro none /var/cache/caisson && exec "$@"', "sh"]
@@ -122,7 +118,7 @@ def test_kernel_lacks_a_module(vm, packaged, tmp, module, option):
 
 
 def test_kernel_without_modules(vm, packaged, tmp):
-    """Nothing tells which drivers the kernel has, so it is booted, and ends by itself."""
+    """A kernel without modules is booted, because nothing says which drivers it has, and ends by itself."""
     path = bare_kernel(packaged, os.path.join(tmp, "k"))
     release = modules_of(packaged)[0].encode()
     with open(path, "r+b") as f:
@@ -143,7 +139,7 @@ def test_kernel_without_modules(vm, packaged, tmp):
     ("vsock_init", ["switched itself off", "caisson-init: the guest's kernel has no vsock", "vmw_vsock_virtio_transport"]),
 ], ids=["virtiofs", "vsock"])
 def test_kernel_without_a_driver(vm, packaged, blacklist, said):
-    """The kernel has the module, which does not load. The kernel boots, and its init says what is missing."""
+    """If a module does not load, the kernel boots, and its init says what is missing."""
     c = vm(vm={"kernel": {"path": packaged, "parameters": ["initcall_blacklist=" + blacklist]}})
     run(c).failed(*said)
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The guest's agent (runtime/guest), run as the first process of a pid namespace on this kernel (guest_main.c); the test is
-the monitor. The same agent in a real guest is a matter of the tests that boot one.
-"""
+"""Tests the guest's agent (runtime/guest), which guest_main.c runs as the first process of a pid namespace on this
+machine's kernel. The test plays the monitor. Tests that boot a guest test the same agent in a real guest."""
 import hashlib
 import json
 import os
@@ -139,10 +137,8 @@ def test_absent_streams_are_null(guest):
 
 
 def test_stdout_is_closed_by_the_monitor(guest):
-    """
-    The process's writes fail then. They do not kill it with SIGPIPE, because a namespace's first process ignores that
-    signal by default.
-    """
+    """If the monitor closes stdout, the process's writes fail. They do not kill it with SIGPIPE, because a namespace's
+    first process ignores that signal by default."""
     h = guest()
     s = h.run(sh("yes; exit $?"), stdio=(1,))
     assert s[1].read(2) == b"y\n"
@@ -151,7 +147,7 @@ def test_stdout_is_closed_by_the_monitor(guest):
 
 
 def test_idle_stdout_is_closed_by_the_monitor(guest):
-    """The agent closes the pipe even if the process does not write."""
+    """If the monitor closes stdout, the agent closes the pipe even if the process does not write."""
     h = guest()
     s = h.run(sh("read x; /bin/echo a; exit $?"), stdio=(0, 1))
     s[1].accept()
@@ -188,7 +184,7 @@ def test_much_input_to_a_slow_reader(guest):
 
 
 def test_slow_monitor_gets_all_before_the_exit(guest):
-    """Output for which there is no room waits, and the message about the exit comes after it."""
+    """A slow monitor gets all output: output without room waits, and the message about the exit comes after it."""
     h = guest()
     s = h.run(sh("head -c 400000 /dev/zero"), stdio=(1,))
     with pytest.raises(AssertionError):
@@ -267,7 +263,7 @@ def test_terminal_end_of_input(guest):
 
 
 def test_terminal_is_opened_again(guest):
-    """An init closes the terminal and opens it again. Between that the terminal must not end."""
+    """The terminal does not end while an init has closed it and not yet opened it again."""
     h = guest()
     s = h.run(terminal("exec </dev/null >/dev/null 2>&1; sleep 0.3; echo back >/dev/console; sleep 0.1"), stdio=(3,))
     s[3].read_until(b"back")
@@ -281,7 +277,8 @@ def test_terminal_without_its_stream(guest):
 
 
 def test_update_of_devices(guest):
-    """The update replaces the rules with which the container was made. A limit that the machine can't keep is refused."""
+    """An update replaces the device rules with which the container was made. A limit that the machine cannot set is
+    refused."""
     h = guest()
     c = config.all_caps(sh("mknod /dev/x c 10 229; read x"))
     s = h.run(c)
@@ -321,7 +318,7 @@ def test_hook_in_the_guest(guest):
 
 
 def test_seccomp(guest):
-    """The agent gets a compiled filter, here one that refuses mkdir(2) with EPERM (x86-64)."""
+    """The agent loads a compiled filter, here one that refuses mkdir(2) with EPERM (x86-64)."""
     h = guest()
     c = sh("mkdir /x; echo $?")
     c["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's agent and a container that runs: exec, signals, freeze, ps, stats, update."""
+"""Tests the guest's agent with a running container: exec, signals, freeze, ps, stats, update."""
 import signal
 import time
 
@@ -48,7 +48,8 @@ def test_many_execs_at_once(running):
 
 
 def test_exec_leaves_a_daemon(running):
-    """Its exit is told at once, and what the daemon writes still comes."""
+    """If an exec leaves a daemon, the agent reports the exec's exit at once, and what the daemon writes still arrives.
+    """
     h, c = running
     s = h.exec(1, process_of(c, "/bin/sh", "-c", "(sleep 2; echo late) & echo now"), stdio=(1,))
     began = time.monotonic()
@@ -60,7 +61,8 @@ def test_exec_leaves_a_daemon(running):
 
 @pytest.mark.parametrize("when", ["before its end", "after its end"])
 def test_signal_to_an_exec_whose_output_nobody_takes(running, when):
-    """Its exit is told then, soon after its end, although what it wrote is still in the guest."""
+    """After a signal the agent reports the exit of an exec soon after its end, although its output is still in the
+    guest because nobody takes it."""
     h, c = running
     end = "sleep 1" if when == "before its end" else "sleep 0.2"
     h.exec(1, process_of(c, "/bin/sh", "-c", f"yes & trap : TERM; {end}; exit 3"), stdio=(1,))
@@ -149,7 +151,8 @@ def test_freeze(running):
 
 
 def test_exec_while_frozen(running):
-    """The exec waits until the container goes on, and other requests do not wait for the exec."""
+    """An exec into a frozen container waits until the container goes on, and other requests do not wait for the exec.
+    """
     h, c = running
     assert h.ask("freeze", frozen=True)["errno"] == 0
     s = h.exec(1, process_of(c, "/bin/echo", "thawed"), stdio=(1,))

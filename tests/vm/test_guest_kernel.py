@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels that guests get, with the initramfs that is made for them, on QEMU's microvm machine in software: all
-that a guest needs is there and finds its devices by ACPI. Debian's kernel, and caisson's own where it is built."""
+"""Tests the kernels of guests with the initramfs that caisson makes for them, on QEMU's microvm machine in software:
+everything that a guest needs is there and finds its devices by ACPI. The kernels are Debian's, and caisson's own if it
+is built.
+"""
 import os
 import re
 import subprocess
@@ -25,13 +27,14 @@ def tool(name):
 
 
 def tsc_khz():
-    """Without KVM's clock, and with hardware-reduced ACPI, only this tells Linux how fast its clock runs."""
+    """Returns the frequency of the TSC in kHz for the kernel's command line, because without KVM's clock and with
+    hardware-reduced ACPI Linux cannot measure it."""
     with open("/proc/cpuinfo") as f:
         return int(float(re.search(r"^cpu MHz\s*: ([\d.]+)", f.read(), re.M)[1]) * 1000)
 
 
 def boot(work, kernel):
-    """What kernel_guest has found, as {subject: [words]}."""
+    """Boots the kernel. Returns what kernel_guest has found: {subject: [words]}."""
     initramfs, disk = os.path.join(work, "initramfs"), os.path.join(work, "disk")
     r = subprocess.run([tool("kernel_main"), tool("kernel_guest"), initramfs, kernel], capture_output=True, text=True)
     assert r.returncode == 0, r.stderr

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-VM mode when something is wrong: with the machine that is asked for, with QEMU, with one of the processes around the guest,
-or with the guest itself. On QEMU in software, so that it is the same everywhere. Each test ends with the look at what it
-left on the machine (conftest.py): processes, mounts, cgroups, interfaces, sockets.
+"""Tests VM mode if something is wrong with the requested machine, with QEMU, with one of the processes around the
+guest, or with the guest itself. The guests run on QEMU in software, so that the results are the same everywhere. After
+each test a fixture (conftest.py) checks what it has left on the machine: processes, mounts, cgroups, interfaces,
+sockets.
 """
 import ctypes
 import fcntl
@@ -52,7 +52,8 @@ def test_kvm_is_no_kvm(vm, tmp):
 
 
 def test_hypervisor_named_beside_kvm(vm):
-    """Settings that would be ignored are refused. With `auto`, parameters without a path are for QEMU."""
+    """Hypervisor settings that would be ignored on KVM are refused. With `auto`, parameters without a path are for
+    QEMU."""
     path, parameters = {"path": "/usr/bin/qemu-system-x86_64"}, {"path": "", "parameters": ["-no-such-option"]}
     for named, field in (({**path, "parameters": ["-s"]}, "vm.hypervisor.path"), (parameters, "vm.hypervisor.parameters")):
         vm(vm={"hypervisor": named}).run("--hypervisor", "kvm").failed(field + ": --hypervisor kvm", "--hypervisor qemu")
@@ -105,7 +106,7 @@ def test_control_sequences_of_qemu_are_escaped(vm, fake):
 
 
 def test_qemu_refuses_a_parameter(vm):
-    """The real QEMU refuses the parameter."""
+    """The error has the real QEMU's message about a parameter that it refuses."""
     r = vm(vm={"hypervisor": {"path": "/usr/bin/qemu-system-x86_64", "parameters": ["-device", "no-such-device"]}}).run()
     r.failed("QEMU ended with exit code 1", "no-such-device", "vm.hypervisor.parameters")
 
@@ -124,11 +125,9 @@ def test_boot_timeout_out_of_range(vm, text):
 
 
 def test_clock_after_stops(vm, packaged):
-    """
-    A stopped QEMU loses timer ticks, as one on a loaded host does. The guest's kernel must not take that for a fault of
-    its TSC, and its clock is the host's afterwards.
-    """
-    # With two vCPUs, because Linux distrusts the TSC of several processors most.
+    """After stops of QEMU the guest has the host's time. A stopped QEMU loses timer ticks, as one on a loaded host
+    does, and the guest's kernel must not take that for a fault of its TSC."""
+    # The guest has two vCPUs, because Linux distrusts the TSC most if there are several processors.
     c = vm("sleep", "1000", vm={"hwConfig": {"vcpus": 2}})
     c.conf["vm"]["kernel"] = {"path": packaged}
     for held in c.conf["process"]["capabilities"].values():
@@ -146,7 +145,7 @@ def test_clock_after_stops(vm, packaged):
     assert difference() < 5
     r = c.exec("cat", "/sys/devices/system/clocksource/clocksource0/current_clocksource", timeout=BOOT).ok()
     assert r.out == "tsc\n"
-    # Not even a guest whose clock was set wrongly keeps it.
+    # Even a guest whose clock was set wrongly gets the host's time again.
     c.exec("date", "-s", "@1000000", timeout=BOOT)
     os.kill(monitor, signal.SIGCONT)
     wait_for(lambda: difference() < 5, "the guest's clock to be right", timeout=BOOT)
@@ -177,7 +176,8 @@ def test_output_and_errors_that_are_one_stay_in_order(vm):
 
 
 def test_acls_of_the_root_and_of_a_directory_hold(vm, tmp):
-    """user::rw- user:1000:r-- group::--- mask::r-- other::---: without the ACL, mode 0640 would let group 0 read."""
+    """The ACL user::rw- user:1000:r-- group::--- mask::r-- other::--- holds: without it, mode 0640 would let group 0
+    read."""
     acl = struct.pack("<I" + "HHI" * 5, 2, 1, 6, 2**32 - 1, 2, 4, 1000, 4, 0, 2**32 - 1, 16, 4, 2**32 - 1, 32, 0, 2**32 - 1)
     c = vm("sleep", "1000")
     data = os.path.join(tmp, "data")
@@ -197,7 +197,8 @@ def test_acls_of_the_root_and_of_a_directory_hold(vm, tmp):
 
 
 def test_user_namespace_confines_the_share(vm, tmp):
-    """The container works as before. What the host's kernel refuses to a hostile guest: tests/unit/test_vmfs_ids.c."""
+    """A container with a user namespace works on its share. tests/unit/test_vmfs_ids.c tests what the host's kernel
+    refuses to a hostile guest."""
     c = vm("sleep", "1000")
     maps = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     for held in c.conf["process"]["capabilities"].values():
@@ -237,7 +238,8 @@ def test_nested_is_neither_true_nor_false(vm, text):
 
 @pytest.mark.parametrize("text, offered", [(None, False), ("false", False), ("true", True)])
 def test_virtualization_is_offered_only_on_request(vm, text, offered):
-    """On KVM the built-in machine does the same; test_vm_cpuid.c and tests/host/test_vm_guest.py show that."""
+    """QEMU offers virtualization only on request. test_vm_cpuid.c and tests/host/test_vm_guest.py test this for the
+    built-in machine."""
     c = vm("grep", "-m1", "^flags", "/proc/cpuinfo", annotations={"io.caisson.vm.nested": text} if text else {})
     r = c.run(*QEMU, timeout=BOOT + 30)
     assert r.rc == 0 and bool({"svm", "vmx"} & set(r.out.split())) == offered, r
@@ -257,7 +259,7 @@ def test_pages_refused(vm, text, said, tmp):
     c.run(*QEMU).failed("annotation io.caisson.vm.pages", f'"{text}"', said)
 
 
-# WAIT is left out where the guest cannot give up waiting.
+# WAIT is left out if the guest cannot give up waiting for a lock.
 LOCKING = """
 echo held >f
 for kind in flock posix; do
@@ -284,7 +286,8 @@ def lock(work):
 
 @pytest.mark.parametrize("where", ["guest", "host", None])
 def test_locks_in_shares(vm, lock, where):
-    """virtio-fs sends no interrupts: only a lock of the guest's own can be given up by a program that waits for it."""
+    """Locks in shares work. virtio-fs sends no interrupts, so a program that waits can give up only a lock of the
+    guest's own."""
     local = where != "host"
     c = vm("sh", "-c", LOCKING.replace("WAIT ", "" if local else ": "),
            annotations={"io.caisson.vm.locks": where} if where else None)
@@ -390,9 +393,8 @@ s = socket.socket(socket.AF_UNIX); s.bind("\0caisson-jail"); s.listen(); print("
 
 
 def test_qemu_reaches_nobody(vm, fake):
-    """
-    Others may listen in the container's network namespace. Landlock keeps QEMU from them, as far as its version can.
-    """
+    """A hijacked QEMU reaches nobody in the container's network namespace, as far as this kernel's version of Landlock
+    can prevent it."""
     version = ctypes.CDLL(None).syscall(444, None, 0, 1)  # landlock_create_ruleset(2), LANDLOCK_CREATE_RULESET_VERSION
     if version < 6:
         pytest.skip(f"needs Linux 6.12: Landlock version {version}")
@@ -473,7 +475,7 @@ def test_killed_in_boot(vm, who, said):
         pids[:] = [q for q, st in machine.descendants(p.pid) if st[0] == who]
         return pids or p.poll() is not None
     runtime.wait_for(there, who)
-    # QEMU needs longer than this until the guest's init runs.
+    # QEMU needs longer than this to reach the guest's init.
     time.sleep(0.2)
     os.kill(pids[0], signal.SIGKILL)
     assert p.wait(20) != 0
@@ -540,10 +542,8 @@ def test_qemu_killed_under_run(vm):
 # ---- streams ----
 
 def test_slow_monitor(vm, tmp):
-    """
-    While the guest connects its streams the monitor gets no processor for longer than Linux waits for an answer by
-    itself (two seconds): what the program writes is not lost.
-    """
+    """The program's output is not lost if the monitor gets no processor, while the guest connects its streams, for
+    longer than Linux itself waits for an answer (two seconds)."""
     c = vm("sh", "-c", "echo to the output; echo to the error >&2; exit 7").write()
     log = os.path.join(tmp, "log")
     p = c.rt.popen("--debug", "run", *QEMU, "--bundle", c.bundle, c.id, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -559,9 +559,7 @@ def test_slow_monitor(vm, tmp):
 
 
 def test_standard_streams(vm, tmp):
-    """
-    The standard streams between a guest's process and the caller of a command, in cases where one of them does not
-    read.
+    """Standard streams between a guest's process and the caller of a command work, even if one of them does not read.
     """
     c = up(vm("sh", "-c", "while :; do sleep 0.05; done"))
     data = random.Random(4).randbytes(10 << 20)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The processes around a microVM are confined: the monitor, the file server, and QEMU where that runs the machine; and
-all that a container does still works there. Which hypervisor: QEMU, or KVM on the test host.
-"""
+"""Tests the jails of the processes around a microVM: the monitor, the file server, and QEMU if it runs the machine.
+All commands must still work in them. The hypervisor is QEMU, or KVM on the test host."""
 import glob
 import json
 import os
@@ -18,9 +16,10 @@ import pytest
 from harness import config, mode, network, pty_, rootfs, runtime
 
 VM = ["--isolation", "vm", "--hypervisor", mode.HYPERVISOR]
-BOOT = 120 if mode.HYPERVISOR == "qemu" else 400  # seconds; with KVM it is in an emulated host
-FILE_SERVER_CAPS = 0x880000DF  # CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID SETGID SETUID MKNOD SETFCAP
-# Descriptors that are of no file system of the host.
+# time limit in seconds; the KVM of the test host is itself in an emulated machine
+BOOT = 120 if mode.HYPERVISOR == "qemu" else 400
+FILE_SERVER_CAPS = 0x880000DF  # these are CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID SETGID SETUID MKNOD SETFCAP
+# Descriptors that belong to no file system of the host.
 NAMELESS = re.compile(r"/dev/null$|anon_inode:|socket:|pipe:|/memfd:|/dev/net/tun$|/dev/kvm$|/caisson-guest-ram")
 
 
@@ -38,7 +37,7 @@ def kernel_image():
 
 @pytest.fixture
 def vm(ctr):
-    """Like ctr(), but with a kernel."""
+    """Makes containers as ctr() does, with a kernel in their config."""
     def make(*args, **process):
         c = ctr(*args, **process)
         c.conf["vm"] = {"kernel": {"path": kernel_image()}}
@@ -64,7 +63,7 @@ class Proc:
             try:
                 self.fds[int(f)] = os.readlink(f"{self.dir}/fd/{f}")
             except FileNotFoundError:
-                pass  # closed meanwhile
+                pass  # the descriptor was closed meanwhile
 
     def ns(self, name):
         return os.readlink(f"{self.dir}/ns/{name}")
@@ -73,7 +72,7 @@ class Proc:
         return read(f"{self.dir}/cgroup")
 
     def ids(self):
-        """The real, effective, saved and file system user ids; then the same of the groups."""
+        """Returns the real, effective, saved and file system user ids, and then those of the groups."""
         return [int(n) for n in self.status["Uid"].split()], [int(n) for n in self.status["Gid"].split()]
 
 
@@ -103,10 +102,8 @@ def assert_powerless(p, caps=0):
 
 
 def assert_nameless(p, *also):
-    """
-    also: further descriptors that the process may have. A standard stream of the test's commands is a file without a
-    name.
-    """
+    """Checks that the process has no descriptor of a file with a name, except those in `also`. A standard stream of
+    the test's commands is a file without a name."""
     named = {n: f for n, f in p.fds.items() if not NAMELESS.match(f) and not f.endswith(also + (" (deleted)",))}
     assert not named, f"{p.name} has open: {named}"
 
@@ -151,8 +148,8 @@ def test_every_process_is_confined(vm, netns, tmp):
         if when == "created":
             c.start()
             c.wait_output("10.9.8.7", timeout=BOOT)
-            # Root in the guest has all capabilities, but this container does not, so its share must make no nodes of
-            # the host's devices.
+            # Root in the guest has all capabilities, but this container has not, so the file server must not make nodes
+            # of the host's devices for it.
             said = c.exec("mknod", "/disk", "b", "8", "0", opts=("--cap", "CAP_MKNOD"), timeout=60).err
             assert "not permitted" in said and not os.path.exists(c.path("/disk")), said
     c.kill("KILL")
@@ -160,7 +157,7 @@ def test_every_process_is_confined(vm, netns, tmp):
     c.delete()
 
 
-# Only the host keeps this guest from writing.
+# Only the host prevents this guest from writing.
 DEFY = """mount -o remount,rw / && mount -o remount,rw /data; grep -c ' / virtiofs rw\\| /data virtiofs rw' /proc/mounts
 for d in / /data; do for c in "touch $d/new" "mkdir $d/newer" "chmod 700 $d" "mknod $d/newest p"; do
 $c 2>&1 | grep -q 'Read-only file system' && echo refused || echo "$c"; done; done
@@ -168,9 +165,8 @@ echo x >/made/for/it/ok && echo x >/made/file && echo end; exec sleep 1000"""
 
 
 def test_roots_and_a_killed_monitor(vm, tmp):
-    """
-    What each process sees of the host's files. What is read-only is so by the host's word, whatever the guest does
-    (boxlite's read-only shares), and its mount points are there. A monitor that is killed leaves nothing.
+    """Each process sees only its part of the host's files. The host itself keeps read-only shares read-only, whatever
+    the guest does (boxlite's read-only shares), and their mount points exist. A monitor that is killed leaves nothing.
     """
     c = vm("sh", "-c", DEFY)
     config.all_caps(c.conf)
@@ -201,7 +197,7 @@ def test_roots_and_a_killed_monitor(vm, tmp):
         for m in qemu.mounts:
             assert {"ro", "nosuid"} <= set(m[5].split(",")), m
             assert "nodev" in m[5].split(",") or m[4].startswith("/dev/"), m
-        # It is the first process of a pid namespace of its own, so it sees no other.
+        # QEMU is the first process of a pid namespace of its own, so it sees no other process.
         assert qemu.status["NSpid"].split()[1:] == ["1"]
     os.kill(monitor.pid, signal.SIGKILL)
     pids = [p.pid for p in (monitor, fs, qemu) if p]
@@ -231,7 +227,7 @@ def test_all_commands_work(vm):
     update_limits(c)
     # The container has all capabilities, and its root is a share.
     assert os.stat(c.path("/disk")).st_rdev == os.makedev(8, 0)
-    # Memory that a program has given back goes back to the host.
+    # Memory that a program has freed goes back to the host.
     runtime.wait_for(lambda: returned_memory(c) > 80 << 10, "the return of memory", 20)
     pid = c.pid()
     c.kill("TERM")
@@ -242,14 +238,14 @@ def test_all_commands_work(vm):
 
 
 def returned_memory(c):
-    """How many KiB of memory the machine has given back to the host."""
+    """Returns the memory in KiB that the machine has given back to the host."""
     monitor, _, qemu = family(c)
     most, now = (int((qemu or monitor).status[k].split()[0]) for k in ("VmHWM", "VmRSS"))
     return most - now
 
 
 def update_limits(c):
-    """The guest enforces the container's limits, from the beginning and after `update`."""
+    """Checks that the guest enforces the container's limits, from the beginning and after `update`."""
     look = "cd /sys/fs/cgroup; cat memory.high memory.low pids.max; : </dev/x"
     r = c.exec("sh", "-c", look, timeout=60)
     assert r.out.split() == [str(300 << 20), "0", "max"] and "not permitted" in r.err, r
@@ -334,12 +330,13 @@ def test_huge_pages(vm, huge_pages):
 
 
 def test_kernel_that_only_root_can_read(vm, tmp):
-    """The kernel is compressed as Ubuntu's are. `run` ends with the program's exit code."""
+    """A kernel that only root can read boots; it is compressed as Ubuntu's are. `run` ends with the program's exit
+    code."""
     c = vm("sh", "-c", "uname -r; exit 7")
     found = kernel_image()
     private = os.path.join(tmp, "private")
     os.mkdir(private)
-    for name in os.listdir(os.path.dirname(found)):  # its modules, thousands of files
+    for name in os.listdir(os.path.dirname(found)):  # the modules of the kernel, thousands of files
         os.symlink(os.path.join(os.path.dirname(found), name), os.path.join(private, name))
     image = os.path.join(private, os.path.basename(found))
     os.unlink(image)
@@ -379,10 +376,10 @@ def qcow2_header(backing):
 
 @pytest.mark.parametrize("readonly", [False, True], ids=["rw", "ro"])
 def test_image_that_only_root_can_read(vm, tmp, readonly):
-    """
-    It is raw, as config.json says, even where a guest has made its first sector that of another format with a file of the
-    host's behind it (CVE-2026-27211). A read-only one a guest can't write past its file system (CVE-2026-24834). Its cache
-    is the guest's to switch off: a register, which a vCPU writes.
+    """A disk image that only root can read works. It stays raw, as config.json says, even if a guest writes the header
+    of another format, which names a file of the host, into its first sector (CVE-2026-27211). If it is read-only, a
+    guest cannot write past its file system (CVE-2026-24834). The guest may switch off its write cache by a register,
+    which a vCPU writes.
     """
     c, image = on_image(vm, tmp, "echo write through >/sys/block/vda/cache_type; echo from the guest >/written; sync; "
                         "cat /sys/block/vda/cache_type; grep ' / ' /proc/mounts; "
@@ -405,7 +402,7 @@ def test_image_that_only_root_can_read(vm, tmp, readonly):
 
 
 def mergeable(pid):
-    """How much of its memory KSM may merge, in KiB."""
+    """Returns the memory of the process in KiB that KSM may merge."""
     regions = re.findall(r"^Size: +(\d+) kB$.*?^VmFlags: ([^\n]*)$", read(f"/proc/{pid}/smaps"), re.M | re.S)
     return sum(int(size) for size, flags in regions if "mg" in flags.split())
 
@@ -427,17 +424,15 @@ def written(image):
 
 @pytest.fixture
 def on_disk():
-    """A directory on a disk, because neither a tmpfs nor the test host's root has direct I/O."""
+    """A directory on a disk, because a tmpfs and the test host's root have no direct I/O."""
     with tempfile.TemporaryDirectory(dir="/scratch" if os.path.isdir("/scratch") else rootfs.CACHE) as d:
         os.chmod(d, 0o755)
         yield d
 
 
 def test_image_with_direct_io(vm, on_disk):
-    """
-    The machine has no file server, because nothing is shared. So nobody else has the built-in machine's memory, and
-    KSM may merge it.
-    """
+    """An image with direct I/O works. The machine shares no directory and so has no file server. Therefore no other
+    process has the built-in machine's memory, and KSM may merge it."""
     c, image = on_image(vm, on_disk, "echo start; until test -e /end; do sleep 0.1; done; echo from the guest >/written")
     c.conf["annotations"] = {"io.caisson.vm.image-cache": "none"}
     if mode.HYPERVISOR == "kvm":

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-A network namespace that exists longer than the microVM: it is carried into the guest, and belongs to the host
-afterwards.
-"""
+"""Tests a network namespace that exists longer than the microVM: its interfaces are carried into the guest, and belong
+to the host again afterwards."""
 import subprocess
 
 import pytest
@@ -25,7 +23,8 @@ def answers():
 
 
 def test_owned_by_the_user_namespace(ctr, netns):
-    """Root of a user namespace has the same rights there as in a container: low ports, parameters, interfaces."""
+    """In the guest root of a user namespace has the same rights on its network as in a container: low ports,
+    parameters, interfaces."""
     c = ctr("sh", "-c", "cat /proc/sys/net/ipv4/ping_group_range; ip addr show eth0; ip link set eth0 mtu 1300 && cat "
             "/sys/class/net/eth0/mtu; ping -c 1 -W 5 " + HOST_IP + " >/dev/null && echo reached; nc -l -p 80 -e echo served")
     c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}}

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-One bundle, two depths of isolation: a PostgreSQL cluster that a container in namespaces makes is served by a microVM, and
-what was written there is there afterwards; nginx and iperf3 through a network that was carried in; a tree of files unpacked on
-the share. On QEMU in software, where the load is small, and in the test host on the built-in machine.
-CAISSON_TEST_TREE names another tree, a directory or an archive such as linux-source-6.1's.
+"""Tests real programs with both kinds of isolation: a container in namespaces makes a PostgreSQL cluster, a microVM
+serves it, and the data that was written is there afterwards; nginx and iperf3 use a network that was carried in; a
+tree of files is unpacked on the share. They run on QEMU in software, where the load is small, and in the test host on
+the built-in machine. CAISSON_TEST_TREE names another tree, a directory or an archive such as linux-source-6.1's.
 """
 import json
 import os
@@ -33,7 +32,7 @@ def in_microvm(c, image=None):
 
 @pytest.fixture
 def debian(ctr):
-    """A bundle whose root is a Debian with these packages, beneath an overlay."""
+    """Makes a bundle whose root is an overlay over a Debian with these packages."""
     with rootfs.overlays(ctr) as over:
         yield lambda *packages: over(rootfs.debian(*packages))
 
@@ -62,7 +61,7 @@ def history(c, *options):
 
 
 def serve(c, options):
-    """A PostgreSQL server in a microVM, fifty transactions of two clients, and an orderly shutdown."""
+    """Runs a PostgreSQL server in a microVM, with fifty transactions of two clients and an orderly shutdown."""
     c.create(*options, timeout=BOOT)
     c.start(timeout=BOOT)
     c.wait_output("ready to accept connections", timeout=BOOT)
@@ -139,10 +138,8 @@ def test_nginx(ctr, debian):
 
 
 def test_tree(ctr, tmp):
-    """
-    Files that are unpacked in a microVM are on the host, what the host writes appears there, and what is removed is
-    gone.
-    """
+    """Files that a microVM unpacks are on the host, files that the host writes appear in the microVM, and removed
+    files are gone."""
     c = ctr.sh("mkdir /t; busybox tar -C /t -xf /tree.tar && echo unpacked; until [ -e /go ]; do sleep 0.2; done; rm -rf /t && echo removed")
     c.conf["root"]["readonly"] = False
     archive, copy = c.path("/tree.tar"), os.path.join(tmp, "copy")

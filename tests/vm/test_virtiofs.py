@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The virtio-fs server with a real guest: Debian's kernel on QEMU, in software. The guest's /init
-(virtiofs_guest.c) runs one case after the other on a read-write and a read-only share; here its results are read,
-and what it left is compared on the host's side."""
+"""Tests the virtio-fs server with a real guest: Debian's kernel on QEMU, in software. The guest's /init
+(virtiofs_guest.c) runs one case after the other on a read-write and a read-only share. This file reads the results,
+and compares on the host what the guest has left.
+"""
 import ctypes
 import glob
 import os
@@ -26,7 +27,7 @@ TIMEOUT = 85
 
 
 def tool(name):
-    """A program of the test build."""
+    """Returns the path of a program of the test build."""
     build = os.environ.get("CAISSON_BUILD", os.path.join(os.path.dirname(TESTS), "build"))
     path = os.path.join(build, "tests", name)
     assert os.access(path, os.X_OK), f"{path} is not built"
@@ -43,7 +44,7 @@ def load_order(tree, names):
             deps[name] = list(reversed(needs.split())) + [file]
     files = []
     for n in names:
-        for f in deps.get(n, ()):  # a name in no file is built into the kernel
+        for f in deps.get(n, ()):  # a module without a file is built into the kernel
             if f not in files:
                 files.append(f)
     return files
@@ -94,7 +95,7 @@ def fill_shares(rw, ro):
 
 
 class Guest:
-    """One run of the guest over both shares."""
+    """Runs the guest once, with both shares."""
 
     def __init__(self, work, image):
         self.work, self.image = work, image
@@ -140,7 +141,7 @@ class Guest:
         self.ends = {n: self.end(p) for n, p in self.servers.items()}
 
     def give_up(self, qemu):
-        """The time is over. The servers' stacks show which side hangs."""
+        """Reports that the time is over, with the servers' stacks, which show which side hangs."""
         for name, p in self.servers.items():
             for what in ("stack", "syscall"):
                 try:

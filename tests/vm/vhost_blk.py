@@ -1,11 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""
-vhost_blk.py SOCKET IMAGE: a vhost-user back end for one disk, to be killed at any moment. It takes requests in order
-and completes them in another, and keeps which are under way in the memory of INFLIGHT_SHMFD, by which the next one of
-its kind goes on (QEMU, docs/interop/vhost-user.rst, "Inflight I/O tracking").
-
-That memory: used index (u16), head of the completion under way (u16), then a byte a head.
+"""vhost_blk.py SOCKET IMAGE: a vhost-user back end for one disk, which tests kill at any moment. It completes requests
+in another order than they come in, and records those under way in the memory of INFLIGHT_SHMFD, from which the next
+process continues (QEMU, docs/interop/vhost-user.rst, "Inflight I/O tracking"). The memory has the used index (u16),
+the head of the completion under way (u16), and then a byte for each head.
 """
 import mmap
 import os
@@ -30,7 +28,7 @@ class Queue(v.Ring):
         super().start()
         inflight = self.back.inflight
         done, at = self.u16(self.used, 1), struct.unpack_from("<HH", inflight)
-        if at[0] != done:  # killed between the two: the driver has seen it
+        if at[0] != done:  # killed between the two writes, so the driver has seen it
             inflight[4 + at[1]] = 0
             struct.pack_into("<H", inflight, 0, done)
         self.pending = [h for h in range(self.size) if inflight[4 + h]]
@@ -85,7 +83,7 @@ class Disk(v.BackEnd):
             self.inflight[4 + head] = 1
             queue.pending.append(head)
         if queue.pending:
-            time.sleep(0.01)  # so that there is something under way
+            time.sleep(0.01)  # leaves some requests under way
             head = queue.pending.pop()
             queue.complete(head, self.perform(head))
 

@@ -1,9 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""
-vhost_net.py SOCKET ADDRESS: a vhost-user back end for a network device, behind which there is one host, a gateway that
-answers ARP and ping. As passt it offers hardly a feature, and as DPDK it counts queues in pairs.
-"""
+"""vhost_net.py SOCKET ADDRESS: a vhost-user back end for a network device, behind which there is one host, a gateway
+that answers ARP and ping. It offers hardly any feature, as passt does, and counts queues in pairs, as DPDK does."""
 import socket
 import struct
 import sys
@@ -64,7 +62,7 @@ class Gateway(v.BackEnd):
     def send(self, frame):
         ring = self.ring[TO_GUEST]
         if not ring.has_new():
-            return  # no room: a wire would lose it too
+            return  # there is no room, and a wire would lose the frame too
         head, rest = ring.take(), bytes(HEADER - 2) + b"\1\0" + frame
         length = len(rest)
         for map_, at, room in ring.chain(head):

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-What vhost-user back ends have in common (QEMU, docs/interop/vhost-user.rst): messages, guest memory and rings. For the
-tests' own back ends: simple, and trusting.
-"""
+"""Implements what vhost-user back ends have in common (QEMU, docs/interop/vhost-user.rst): messages, guest memory and
+rings. It serves the tests' own back ends, so it is simple and trusts the front end."""
 import mmap
 import os
 import select
@@ -14,7 +12,7 @@ GET_FEATURES, SET_FEATURES, SET_OWNER, SET_MEM_TABLE, SET_VRING_NUM, SET_VRING_A
 GET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL, GET_PROTOCOL, SET_PROTOCOL, GET_QUEUE_NUM = 11, 12, 13, 15, 16, 17
 SET_VRING_ENABLE, GET_CONFIG, GET_INFLIGHT_FD, SET_INFLIGHT_FD = 18, 24, 31, 32
 VERSION_1, PROTOCOL_FEATURES = 1 << 32, 1 << 30
-MQ, REPLY_ACK, CONFIG, INFLIGHT_SHMFD = 1 << 0, 1 << 3, 1 << 9, 1 << 12  # of the protocol
+MQ, REPLY_ACK, CONFIG, INFLIGHT_SHMFD = 1 << 0, 1 << 3, 1 << 9, 1 << 12  # bits of the protocol features
 NEXT, NO_FD = 1, 0x100
 
 
@@ -42,7 +40,7 @@ class Ring:
         return head
 
     def chain(self, head):
-        """(mapping, offset, length) of each part."""
+        """Returns (mapping, offset, length) of each part of a chain."""
         while True:
             address, length, flags, following = struct.unpack_from("<QIHH", self.desc[0], self.desc[1] + 16 * head)
             yield *self.back.memory(address, length, 0), length
@@ -65,7 +63,8 @@ class Ring:
 
 
 class BackEnd:
-    """A derived class has `features` and `protocol`, queues() and work(), and its own answers."""
+    """The base of back ends. A derived class has `features` and `protocol`, queues() and work(), and answers of its
+    own."""
     features, protocol, rings = VERSION_1 | PROTOCOL_FEATURES, MQ | REPLY_ACK, 1
 
     def __init__(self, sock):
