@@ -65,8 +65,8 @@ kernel_package() {
 	apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends: linux-image-/ { print $2; exit }'
 }
 
-# Prints the files of the named modules and of all that they depend on, in the order of loading.
-# modules.dep lists after each module what it needs, with the deepest dependency last.
+# Prints the files of the named modules and of all modules that they depend on, in the order of loading. modules.dep
+# lists after each module the modules that it needs, with the deepest dependency last.
 load_order() {
 	local tree=$1
 	shift

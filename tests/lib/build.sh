@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Sourced by the test scripts.
+# The test scripts source this file.
 # shellcheck shell=bash
 
 # Prints the path of caisson in a build directory.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Sourced by the test scripts. `need pkg ...` installs the Debian packages that are missing, with one
-# apt-get update a run (also across the scripts of one run, by CAISSON_APT_UPDATED).
+# The test scripts source this file. `need pkg ...` installs the Debian packages that are missing, with one apt-get
+# update in each run (also across the scripts of one run, by CAISSON_APT_UPDATED).
 # shellcheck shell=bash
 
 need() {
@@ -23,7 +23,7 @@ need() {
 	apt_quiet install -y --no-install-recommends "${missing[@]}"
 }
 
-# apt-get without questions; its output is shown only when it fails.
+# Runs apt-get without questions; its output is shown only if it fails.
 apt_quiet() {
 	local out
 	if ! out=$(DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 \

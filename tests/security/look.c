@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A process that looks at another process in every way that the kernel offers, for
- * test_init_in_sight.py. It is static, so that it runs in any root file system.
+ * Looks at another process in every way that the kernel offers, for test_init_in_sight.py. It is a
+ * static program, so that it runs in any root file system.
  *
  *	look [-o FILE] at PID
  *		tries everything once
  *	look [-o FILE] watch SECONDS PROGRAM
- *		tries everything on each new process, again and again, until this process has
- *		become PROGRAM or has ended; makes /tmp/caught once there was one, and ends when
+ *		tries everything on each new process, again and again, until that process has
+ *		become PROGRAM or has ended; makes /tmp/caught once it has seen one, and ends when
  *		there is a /tmp/stop
  *	look [-o FILE] vandal PID
  *		writes to and locks every regular file that PID has open, and keeps the locks until
@@ -24,8 +24,9 @@
  *	look nothing
  *		ends at once
  *
- * It writes a line for each thing that it tried: the name of the thing, "ok" or the errno's name,
- * and what it found, with tabs between them. The file of -o gets its name when it is complete.
+ * It writes a line for each thing that it has tried: the name of the thing, "ok" or the errno's
+ * name, and what it found, with tabs between them. The file of -o gets its name when it is
+ * complete.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -83,7 +84,7 @@ static void say(struct report *r, const char *what, int code, const char *found)
 		r->lines[r->n++] = strdup(line);
 }
 
-/* Zeros become blanks, and what cannot be printed becomes '?', because a line has one text. */
+/* Replaces zeros by blanks and unprintable characters by '?', so that the text is one line. */
 static void printable(char *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
@@ -95,7 +96,7 @@ static void printable(char *s, size_t len)
 	s[len] = '\0';
 }
 
-/* Returns an errno, or 0 and the beginning of the file. */
+/* Reads the beginning of a file of /proc/PID. Returns 0 or an errno. */
 static int read_file(const struct target *t, const char *name, char *ret, size_t size)
 {
 	char path[64];
@@ -215,7 +216,7 @@ static void look_links(struct report *r, const struct target *t)
 	}
 }
 
-/* Tries the entries of a directory of /proc/PID with this function. */
+/* Calls the function for each entry of a directory of /proc/PID. */
 static void each_entry(struct report *r, const struct target *t, const char *dir,
 	void (*f)(struct report *, const struct target *, const char *))
 {
@@ -351,9 +352,9 @@ static bool is_program(const char *line, const char *program)
 }
 
 /*
- * Keeps only what was found out while the process was still INIT. A process turns from INIT into
- * the program and never back, so that one look at its command line afterwards is enough. A process
- * that is ending has an empty command line.
+ * Looks once, and keeps only what it has found while the process was still INIT. A process turns
+ * from INIT into the program and never back, so one look at its command line afterwards is enough.
+ * A process that is ending has an empty command line.
  */
 static bool look_once(struct report *all, const struct target *t, const char *program)
 {
@@ -414,7 +415,10 @@ static int newest_pid(void)
 	return pid;
 }
 
-/* Pids of a pid namespace are given in order, so that the next ones are known beforehand. */
+/*
+ * Watches for new processes. The kernel assigns the pids of a pid namespace in order, so the next
+ * ones are known beforehand.
+ */
 static void watch(struct report *r, double seconds, const char *program)
 {
 	double end = now() + seconds;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guards of path lookup one by one, each with a control. Everywhere else two of them stand one
- * behind the other, so that a test of the whole does not notice when one is gone. README.md beside
- * this file has the table of guards, tests and mutants.
+ * Tests each guard of path lookup alone, with a control. In the program two guards stand one behind
+ * the other, so a test of the whole would not notice that one is missing. README.md in this
+ * directory has the table of guards, tests and mutants.
  */
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -39,7 +39,7 @@ static void lookup_init(struct box *b)
 {
 	_cleanup_fd_ int inside = open_in(ROOTFS, "/etc/inside");
 
-	/* The control: an absolute link is followed, from the root of the image. */
+	/* This is the control: an absolute link is followed, from the root of the image. */
 	EXPECT(inside >= 0);
 	EXPECT_ERR(open_in(ROOTFS, "/etc/absolute"), ENOENT, "/etc/absolute");
 	EXPECT_ERR(open_in(ROOTFS, "etc/relative"), ENOENT, "etc/relative");
@@ -60,7 +60,7 @@ static void create_init(struct box *b)
 	EXPECT(dir >= 0 && file >= 0 && dangling >= 0);
 	EXPECT(stat(HOSTDIR "/made", &st) < 0 && stat(HOSTDIR "/file", &st) < 0);
 	EXPECT(stat(HOSTDIR "/dangling", &st) < 0);
-	/* The control: all were made, where the links lead in the image. */
+	/* This is the control: all directories were made, inside the image where the links lead. */
 	EXPECT(stat(ROOTFS HOSTDIR "/made/deep", &st) == 0);
 	EXPECT(stat(ROOTFS HOSTDIR "/file", &st) == 0);
 	EXPECT(stat(ROOTFS HOSTDIR "/dangling", &st) == 0);
@@ -108,7 +108,10 @@ static void proc_mounts_init(struct box *b)
 	EXPECT(proc >= 0);
 	_cleanup_fd_ int before = path_open_in_proc(proc, "sys/kernel/ostype", O_RDONLY);
 	EXPECT(before >= 0);
-	/* A file of something else, a file of the same procfs, a whole file system. */
+	/*
+	 * The mounts are a file of another file system, a file of the same procfs, and a whole file
+	 * system.
+	 */
 	EXPECT(mount(BOX "/fake", "/proc/sys/kernel/hostname", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(path_write_proc(proc, "sys/kernel/hostname", "x"), EXDEV, "mounted over");
 	EXPECT(box_has(BOX "/fake", "old"));
@@ -138,7 +141,10 @@ static void proc_fake_init(struct box *b)
 	_cleanup_fd_ int real = path_open_proc();
 
 	EXPECT(real >= 0);
-	/* A part of a procfs is on a procfs too, so that the type alone does not tell it. */
+	/*
+	 * A directory of a procfs is on a procfs too, so the type of the file system alone is not
+	 * enough.
+	 */
 	EXPECT(mount("/proc/sys", "/proc", NULL, MS_BIND, NULL) == 0);
 	EXPECT_ERR(path_open_proc(), EINVAL, "not a proc file system");
 	EXPECT(umount2("/proc", MNT_DETACH) == 0);
@@ -149,8 +155,8 @@ static void proc_fake_init(struct box *b)
 BOX_TEST(only_a_procfs_is_taken_for_one, .init = proc_fake_init)
 
 /*
- * The root directory of a new tmpfs has the inode number of a procfs's, so that only the type tells
- * the two apart.
+ * The root directory of a new tmpfs has the inode number of a procfs's root, so only the type of
+ * the file system tells them apart.
  */
 static void proc_inode_init(struct box *b)
 {
@@ -191,7 +197,10 @@ BOX_TEST(null_is_another_device, .prepare = null_other_prepare, .init = null_ini
 
 static void device_prepare(struct box *b)
 {
-	/* The device that is wanted, but of the host, with a mode that would be changed. */
+	/*
+	 * The node has the number of the wanted device, but belongs to the host, and its mode would
+	 * be changed.
+	 */
 	EXPECT(mknod(HOSTDIR "/null", S_IFCHR | 0600, makedev(1, 3)) == 0);
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0);
 	EXPECT(symlink(HOSTDIR "/null", ROOTFS "/dev/null") == 0);

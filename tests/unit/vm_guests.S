@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bare-metal guests of a few bytes, position-independent, loaded at 1 MiB by test_vm_vcpu.c.
- * Ports: 0x510 a byte for the test's log, 0x514 a 32-bit value, 0x600 power (arch.h).
+ * Bare-metal guests of a few bytes, position-independent, which test_vm_vcpu.c loads at 1 MiB. They
+ * use these ports: 0x510 takes a byte for the test's log, 0x514 a 32-bit value, 0x600 switches
+ * power (arch.h).
  */
 #define POWER_OFF mov $0x600, %dx; mov $0x34, %al; out %al, %dx
 #define GUEST(name) .globl guest_##name, guest_##name##_end; guest_##name:
@@ -88,7 +89,10 @@ GUEST(halt)
 	jmp 1b
 END(halt)
 
-/* Tells the doorbell at 0xd0002050 (ioeventfd, value 0), then value 1 (which no eventfd matches). */
+/*
+ * Writes to the doorbell at 0xd0002050: first value 0, which its ioeventfd matches, then value 1,
+ * which no eventfd matches.
+ */
 GUEST(doorbell)
 	mov $0xd0002050, %ebx
 	movl $0, (%rbx)
@@ -98,7 +102,7 @@ GUEST(doorbell)
 1:	jmp 1b
 END(doorbell)
 
-/* GSI 5 to vector 0x40; the test has put an IDT with that gate (to `handler`) at 0x1000. */
+/* Routes GSI 5 to vector 0x40. The test has put an IDT with that gate (to `handler`) at 0x1000. */
 GUEST(interrupt)
 	mov $0x90000, %esp
 	lea idtr(%rip), %rax

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From Xen's PVH entry (32-bit, no paging, EBX = start info) to main() in long mode, with the first
- * 4 GiB mapped 1:1; and for the second vCPU from real mode at AP_AT to ap_main(). No interrupts.
+ * The start of the bare-metal guest. It goes from Xen's PVH entry (32-bit, no paging, EBX = start
+ * info) to main() in long mode, with the first 4 GiB mapped 1:1. The second vCPU goes from real
+ * mode at AP_AT to ap_main(). Interrupts stay off.
  */
 #define AP_AT 0x8000
 
