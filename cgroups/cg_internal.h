@@ -14,7 +14,7 @@
 /* size of a buffer for cgroup.controllers, which fills about 60 bytes on a kernel of 2026 */
 #define CG_LIST_MAX 512
 
-/* detect.c: where cgroup2 is mounted, and what holds a controller. */
+/* detect.c: finds where cgroup2 is mounted, and which mount holds a controller. */
 
 /*
  * Finds where cgroup2 is mounted. *ret is a static string or is in the arena. Returns -ENOENT with
@@ -46,7 +46,7 @@ bool cg_list_covers(const char *list, const char *wanted);
  */
 bool cg_in_user_namespace(void);
 
-/* dir.c: directories and control files. */
+/* dir.c: opens cgroups, and reads and writes their control files. */
 
 /*
  * Marks a directory that caisson made as the parent of a container's cgroup, so that
@@ -100,8 +100,8 @@ int cg_write(int dir, const char *file, const char *text) must_check;
  */
 int cg_err_file(int r, const char *field, const char *file, const char *value, const char *path);
 /*
- * strerror() without "No such file or directory", because engines take these words for a missing
- * program of the container.
+ * Returns strerror(code), but never "No such file or directory", because engines take these words
+ * for a missing program of the container.
  */
 const char *cg_strerror(int code);
 /*
@@ -110,7 +110,7 @@ const char *cg_strerror(int code);
  */
 int cg_wait_event(int dir, const char *key, uint64_t value, int timeout_ms) must_check;
 
-/* create.c and explain.c: controllers that a cgroup lacks. */
+/* create.c and explain.c: enable controllers, and explain why a cgroup lacks one. */
 
 /*
  * Enables the available controllers in every cgroup above path. It reports no failure, because
@@ -124,7 +124,7 @@ void cg_enable_controllers(int mount, const char *path, const char *available);
 int cg_explain_missing(const struct cgroup *cg, const char *controller, const char *field)
 	must_check;
 
-/* convert.c: pure functions. */
+/* convert.c: converts values and names, without system calls. */
 
 uint64_t cg_weight_from_shares(uint64_t shares);
 uint64_t cg_io_weight_from_blkio(uint64_t weight);
@@ -160,8 +160,8 @@ int cg_scope_names(struct arena *a, const struct cg_options *opt, bool user, str
  */
 int cg_check_unified(const char *file, size_t *ret_len) must_check;
 /*
- * The values that a new cgroup has without being told. Engines write them explicitly (containerd
- * writes 1024 shares), and caisson needs no controller to leave them as they are.
+ * The values that the kernel gives a new cgroup. Engines write them explicitly (containerd writes
+ * 1024 shares), and caisson needs no controller to leave them as they are.
  */
 #define CG_SHARES_DEFAULT 1024
 #define CG_PERIOD_DEFAULT 100000
@@ -189,7 +189,7 @@ int cg_put(struct cg_target *t, const char *field, const char *file, const char 
 	must_check printf_like(4, 5);
 int cg_apply_io(struct cg_target *t, const struct cg_resources *res) must_check;
 
-/* devices.c and bpf.c: which devices the container may use. */
+/* devices.c and bpf.c: decide which devices the container may use. */
 
 /*
  * Makes the device program for the rules (resources.h says what they mean). *ret is allocated by
@@ -219,7 +219,10 @@ int cg_pin_find(const struct bpf_insn *insns, size_t n) must_check;
 void cg_pin_keep(const struct bpf_insn *insns, size_t n, int fd);
 int cg_apply_devices(struct cg_target *t, const struct cg_resources *res) must_check;
 
-/* systemd/gvariant.c: GVariant text, which org.systemd.property.* annotations have. */
+/*
+ * systemd/gvariant.c: parses GVariant text, in which org.systemd.property.* annotations are
+ * written.
+ */
 
 struct gv {
 	const char *sig; /* D-Bus signature, such as "s", "as" or "(st)" */

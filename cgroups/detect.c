@@ -87,8 +87,8 @@ static size_t next_word(const char **p, const char **ret)
 
 /*
  * Parses a mountinfo line such as "36 35 98:0 /root /mnt rw,noatime shared:1 - ext4 /dev/sda rw":
- * field 5 (the mount point), and behind the dash field 1 (the type) and field 3 (the options).
- * Returns false if the line is malformed.
+ * the mount point is field 5; the type is the first and the options are the third field after the
+ * dash. Returns false if the line is malformed.
  */
 static bool parse_line(const char *line, struct mount_line *m)
 {

@@ -35,7 +35,7 @@ static int read_counts(const struct cgroup *cg, struct counts *ret)
 			ret->oom = v;
 		if (cg_find_key(text, "oom_kill", &v) == 0)
 			ret->oom_kill = v;
-		/* without the memory controller memory.events does not exist */
+		/* Without the memory controller memory.events does not exist. */
 	} else if (r != -ENOENT && r != -ENODEV) {
 		return r;
 	}

@@ -26,7 +26,7 @@ static int collect_pids(int dir, void *arg)
 	const char *file = "cgroup.procs";
 	int r = fd_read_file(dir, file, &text, 64 << 20);
 
-	/* the kernel answers this for a threaded cgroup, which lists only its threads */
+	/* The kernel answers this for a threaded cgroup, which lists only its threads. */
 	if (r == -EOPNOTSUPP) {
 		strbuf_reset(&text);
 		file = "cgroup.threads";

@@ -183,8 +183,8 @@ static int move_interface_back(struct trip *t, int r)
 }
 
 /*
- * Moves the interface with its addresses. new_name NULL: it keeps its name. up: it is set up at the
- * destination even if it was down before.
+ * Moves the interface with its addresses. If new_name is NULL, the interface keeps its name. If
+ * `up` is set, it is set up at the destination even if it was down before.
  */
 static int transfer_interface(struct trip *t, const char *name, const char *new_name, bool up)
 {

@@ -79,7 +79,7 @@ static const struct held_file {
 	{"io.weight", NULL, NULL}, {"io.bfq.weight", NULL, NULL}};
 
 struct sd_held {
-	/* contents of each file; NULL: the file does not exist */
+	/* Contents of each file; NULL: the file does not exist. */
 	const char *text[ARRAY_SIZE(files)];
 };
 

@@ -167,8 +167,8 @@ static int apply_ipv6(const struct net_interface *i)
 	if (dir < 0)
 		return err_ctx(dir, "open /proc/sys/net/ipv6");
 	/*
-	 * below the minimum MTU of IPv6 (1280) the kernel has no IPv6 on a device, and no sysctls
-	 * for it
+	 * Below the minimum MTU of IPv6 (1280) the kernel has no IPv6 on a device, and no sysctls
+	 * for it.
 	 */
 	if (i->mtu < 1280)
 		return 0;
@@ -317,7 +317,7 @@ static int by_route_need(const void *a, const void *b)
 
 	if (gateway || x->scope != y->scope)
 		return gateway ? gateway : y->scope - x->scope;
-	/* both point into one array: routes that compare equal keep their order */
+	/* Both point into one array: routes that compare equal keep their order. */
 	return x < y ? -1 : x > y;
 }
 

@@ -63,7 +63,7 @@ enum { NET_NONE = -1, NET_LO = -2 };
  */
 struct net_route {
 	uint8_t family, prefix, tos, scope;
-	uint8_t type, protocol; /* RTN_*, RTPROT_* */
+	uint8_t type, protocol; /* a value RTN_*, and a value RTPROT_* */
 	bool onlink, has_source;
 	/* family of the gateway, 0: none; an IPv4 route can have an IPv6 gateway */
 	uint8_t gateway_family;

@@ -167,7 +167,7 @@ bool fd_is_null(int fd)
 
 	if (fstat(fd, &st) < 0)
 		return errno == EBADF;
-	/* the number of /dev/null, from the kernel's admin-guide/devices.txt */
+	/* The number of /dev/null, from the kernel's admin-guide/devices.txt. */
 	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
 }
 

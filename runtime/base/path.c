@@ -233,10 +233,9 @@ int path_write_proc(int proc, const char *path, const char *text)
 
 /*
  * Unmounts everything that lies over the new root. After pivot_root(2) the old root is mounted over
- * the new one, and over the old root lies what was mounted there before, such as the new root of an
- * earlier step. A lookup that starts with "/" begins below all of these; a ".." from there stays at
- * "/" but, like every step of a lookup, ends at the topmost mount. So "/.." is the mount to remove
- * next.
+ * the new one, and older mounts, such as the new root of an earlier step, lie over the old root. A
+ * lookup that starts with "/" begins below all of these. A ".." from there stays at "/" but, like
+ * every step of a lookup, ends at the topmost mount. So "/.." is the mount to remove next.
  */
 static int unmount_above(int root)
 {

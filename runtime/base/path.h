@@ -17,7 +17,10 @@
  */
 int path_open(int root, const char *path, int flags) must_check;
 
-/* Like path_open(), but refuses a symbolic link anywhere in path with -ELOOP. */
+/*
+ * Opens path beneath root as path_open() does, but refuses a symbolic link anywhere in path with
+ * -ELOOP.
+ */
 int path_open_nolinks(int root, const char *path, int flags) must_check;
 
 /*

@@ -119,7 +119,7 @@ static void play_host(struct host *h, struct input *in)
 static void put_chain(struct guest *s, struct input *in)
 {
 	unsigned head = take(in, 1);
-	/* any address up to 4 MiB, where guest memory ends */
+	/* The address is at most 4 MiB, where guest memory ends. */
 	uint64_t addr = (uint64_t)take(in, 2) * 64;
 	uint32_t len = take(in, 2);
 	unsigned flags = take(in, 1) & 7, next = take(in, 1);

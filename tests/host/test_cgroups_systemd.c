@@ -290,7 +290,7 @@ static int as_user(struct user_test *t)
 	unsetenv("DBUS_SESSION_BUS_ADDRESS");
 	if (setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0)
 		return user_fail(t, "setresuid");
-	/* after the change of uid /proc/self would otherwise belong to root */
+	/* After the change of uid /proc/self would otherwise belong to root. */
 	prctl(PR_SET_DUMPABLE, 1);
 	if (t->in_user_namespace) {
 		if (unshare(CLONE_NEWUSER) < 0)

@@ -217,7 +217,7 @@ static void device_init(struct box *b)
 	box_attach(b);
 	EXPECT_ERR(box_device(b, null, -1), EEXIST, "symbolic link");
 	EXPECT(stat(HOSTDIR "/null", &st) == 0 && (st.st_mode & 07777) == 0600);
-	/* Before PIVOT a link would lead to the host's file. */
+	/* Before the step PIVOT a link would lead to a file of the host, so it is refused. */
 	EXPECT_ERR(mnt_console_target(b->c.root), EEXIST, "a symbolic link");
 }
 

@@ -289,7 +289,7 @@ static void test_users(void **state)
 	assert_string_equal(name, "last");
 	assert_false(user_find(passwd, 1, name));
 	assert_false(user_find("", 0, name));
-	/* this would be 12 if the number were cut to 32 bits */
+	/* This would be 12 if the number were cut to 32 bits. */
 	assert_false(user_find("a:x:4294967308:", 12, name));
 	assert_string_equal(user_name(&names, 0), "root");
 	assert_null(user_name(&names, 3999999999U));

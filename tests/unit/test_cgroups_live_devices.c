@@ -243,7 +243,7 @@ static void test_devices(void **state)
 
 	close(mkstemp(node));
 	unlink(node);
-	/* device number of /dev/kmsg */
+	/* Device number of /dev/kmsg. */
 	if (mknod(node, S_IFCHR | 0600, makedev(1, 11)) < 0 || try_open(&both)) {
 		unlink(node);
 		fprintf(stderr, "device nodes can't be used in /tmp\n");
@@ -265,8 +265,8 @@ static void test_devices(void **state)
 	assert_int_equal(fixture_run(f, try_open, &rd), EPERM);
 	assert_int_equal(fixture_run(f, try_open, &wr), 0);
 	/*
-	 * An update without rules leaves the present ones. A list that denies nothing leaves no
-	 * program behind.
+	 * An update without rules keeps the current rules. A list that denies nothing removes the
+	 * program.
 	 */
 	set_devices(f, NULL, 0);
 	assert_int_equal(count_programs(f), 1);

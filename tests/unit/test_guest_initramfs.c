@@ -93,7 +93,7 @@ static void list_archive(const struct strbuf *archive, struct strbuf *ret)
 		size_t data = (at + 110 + name + 3) & ~(size_t)3;
 		assert_true(data + size <= archive->len);
 		if (!streq(h + 110, "TRAILER!!!")) {
-			/* owner and group are root */
+			/* Owner and group are root. */
 			assert_int_equal(field(h, 2) + field(h, 3), 0);
 			assert_int_equal(strbuf_addf(ret, "%s %o", h + 110, mode), 0);
 			if (S_ISREG(mode))

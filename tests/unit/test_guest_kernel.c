@@ -190,7 +190,7 @@ static void test_kernel_lacks(void **state)
 static void test_named_kernel(void **state)
 {
 	put_vmlinuz("k/vmlinuz", "6.6");
-	/* nothing says which features the kernel has, so it is accepted */
+	/* Nothing says which features the kernel has, so it is accepted. */
 	find("k/vmlinuz", "6.6");
 	put_text("k/config-6.6", CONFIG "CONFIG_EXT4_FS=m\n");
 	find_fails("k/vmlinuz", EOPNOTSUPP, "no ext4");

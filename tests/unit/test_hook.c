@@ -238,7 +238,7 @@ static void test_descriptors(void **state)
 	int extra = open("/dev/null", O_RDONLY); /* stays open across execve(2) */
 
 	assert_true(extra >= 0);
-	/* ls itself has number 3 open, for the directory that it reads. */
+	/* ls itself has descriptor 3 open, for the directory that it reads. */
 	assert_int_equal(run_script("ls /proc/self/fd >$1/fds"), 0);
 	close(extra);
 	assert_string_equal(content("fds"), "0\n1\n2\n3\n");

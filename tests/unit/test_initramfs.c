@@ -314,8 +314,8 @@ static void test_sources(void **state)
 	_cleanup_initramfs_ struct initramfs w = {0}, full = {0};
 	_cleanup_fd_ int fd = archive(&w), pipe_end = -EBADF, other_end = -EBADF;
 	/*
-	 * A regular file whose size is reported as 0 and that has content all the same, like a file
-	 * that grows while it is read.
+	 * The kernel reports the size 0 for this regular file, although it has content. A file that
+	 * grows while it is read is like that.
 	 */
 	_cleanup_fd_ int proc = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	_cleanup_fd_ int huge = memfd_create("huge", MFD_CLOEXEC), null = open("/dev/full", O_RDWR);

@@ -354,7 +354,7 @@ static void test_return(void **state)
 	net_namespace_enter(n->box);
 	assert_int_equal(if_nametoindex("eth0"), 0);
 	net_namespace_enter(n->host);
-	/* the interface is back already, so there is nothing to do */
+	/* The interface is back already, so there is nothing to do. */
 	assert_ok(net_return_device("eth0", "h0", n->box));
 	assert_ok(net_move_device("h0", "eth0", n->box));
 	add_veth("h0", "p1");

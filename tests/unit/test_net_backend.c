@@ -151,7 +151,7 @@ static void addresses_of_its_own(void **state)
 	net_backend_mac(n, "two", two);
 	assert_memory_equal(one, again, 6);
 	assert_memory_not_equal(one, two, 6);
-	/* the two bits say: a unicast address that is assigned locally */
+	/* The two bits say: a unicast address that is assigned locally. */
 	assert_int_equal(one[0] & 3, 2);
 	net_backend_mac(parse(&a, ",mac=06:00:00:00:00:07"), "one", one);
 	assert_memory_equal(one, "\6\0\0\0\0\7", 6);

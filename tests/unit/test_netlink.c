@@ -60,7 +60,7 @@ static void test_replies(void **state)
 	struct reply m = error_reply();
 
 	assert_error(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM, "(hello there)");
-	/* an answer to another request is skipped */
+	/* An answer to another request is skipped. */
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 8, NULL, NULL), 0);
 	m.error = 0;
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), 1);
@@ -100,7 +100,7 @@ static void test_attributes(void **state)
 
 	assert_ok(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME));
 	assert_string_equal(nl_attr_str(attrs[IFLA_IFNAME], "?"), "eth0");
-	/* the attribute does not have four bytes */
+	/* The attribute has not four bytes, so the fallback is returned. */
 	assert_int_equal(nl_attr_u32(attrs[IFLA_IFNAME], 77), 77);
 	assert_ok(nl_attrs(&m.h, sizeof(m.info), attrs, IFLA_IFNAME - 1));
 	m.attr.nla_len = 100;
@@ -126,7 +126,7 @@ static void test_noise(void **state)
 
 		for (size_t k = 0; k < len; k++)
 			data[k] = (unsigned char)rand_r(&seed);
-		/* makes the header plausible, so that the reader gets further */
+		/* Makes the header plausible, so that the reader gets further. */
 		if (len >= sizeof(struct nlmsghdr)) {
 			struct nlmsghdr *h = (void *)data;
 			h->nlmsg_len = i % 3 ? (uint32_t)len : h->nlmsg_len % 128;

@@ -57,7 +57,7 @@ static const struct {
 	{DOC(",\"hostname\":\"\",\"domainname\":null"), NULL},
 	{DOC(",\"hostname\":\"h\",\"linux\":{" NS("uts") "}"), NULL},
 
-	/* Words of errors */
+	/* texts of errors */
 	{PROCESS(",\"rlimits\":[{\"type\":\"RLIMIT_CPU\",\"soft\":1,\"hard\":\"x\"}]"),
 		"config.json: process.rlimits[0].hard: expected a number from 0 to "
 		"18446744073709551615, found \"x\""},
@@ -129,7 +129,7 @@ static const struct {
 		 0, 1, 1) "],\"gidMappings\":[" MAP(0, 1, 1) "]"),
 		"mounts[0].options: expected \"idmap\" without ids"},
 
-	/* namespaces and what needs them */
+	/* namespaces, and properties that need one */
 	{LINUX("\"namespaces\":[{\"type\":\"ipc\"},{\"type\":\"ipc\"}]"),
 		"linux.namespaces: expected each type once, found \"ipc\" again in entry 1"},
 	{LINUX("\"namespaces\":[{\"type\":\"disk\"}]"),
@@ -247,7 +247,7 @@ static const struct {
 		"vm.hwconfig: expected nothing"},
 };
 
-/* What a limit of 0 processes means depends on the document's own version. */
+/* Checks a limit of 0 processes, whose meaning depends on the version in the document. */
 static void test_no_pids(void **state)
 {
 	static const struct {

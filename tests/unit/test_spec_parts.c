@@ -259,7 +259,7 @@ static void test_parts(void **state)
 	temporary(path, sizeof(path), "{\"args\":[\"a\"],\"cwd\":\"/\"}");
 	assert_int_equal(spec_load_process(&a, path, &p), 0);
 	assert_strings(p->args, "a");
-	/* the document has no known property */
+	/* The document has no known property. */
 	assert_int_equal(spec_load_resources(&a, path, &res), 0);
 	unlink(path);
 	temporary(path, sizeof(path), "{\"pids\":{\"limit\":5},\"memory\":{\"limit\":\"x\"}}");

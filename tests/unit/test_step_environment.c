@@ -125,7 +125,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_many_variables),
-		/* This one changes the root file system. */
+		/* This test comes last, because it changes the root file system. */
 		cmocka_unit_test(test_hostile_passwd),
 	};
 

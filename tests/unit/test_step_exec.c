@@ -309,7 +309,7 @@ int main(void)
 		cmocka_unit_test(test_user_may_not),
 		cmocka_unit_test(test_looked_up_later),
 		cmocka_unit_test(test_not_even_later),
-		/* This one changes the root file system. */
+		/* This test comes last, because it changes the root file system. */
 		cmocka_unit_test(test_exec_errors),
 	};
 

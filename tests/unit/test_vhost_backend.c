@@ -55,7 +55,7 @@ static void run_resumes(void)
 	for (int i = 0; i < 5; i++)
 		server_check_works(s);
 	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
-	/* the queue is stopped already */
+	/* The queue is stopped already. */
 	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
 	/* This queue has a ring of 1024 descriptors. */
 	front_set_memory(&s->f, GUEST, MEMORY, USER, 0);

@@ -82,7 +82,7 @@ static void run_regions(void)
 	struct front_message m = {.request = 5, .size = 40, .p.u64 = {1, GUEST, 4096, USER, 0}};
 	front_send(&s->f, &m, &s->f.kick, 1);
 	server_end(s, -EPROTO, "beyond its file");
-	/* All memory goes away while a queue runs, and its rings with it. */
+	/* The front end removes all memory, and so the rings, while a queue runs. */
 	s = server_begin(false);
 	front_start_queue(&s->f);
 	server_request(s, 0, 'H');

@@ -194,7 +194,7 @@ static void segments(void **state)
 	s[2].sector = DISK_LEN / 512 - 299;
 	s[0].sector = 20;
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_IOERR);
-	/* the flag UNMAP is set */
+	/* The flag UNMAP is set. */
 	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 3), VIRTIO_BLK_S_UNSUPP);
 	s[2] = (struct virtio_blk_discard_write_zeroes){30, 1, 2};
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_UNSUPP);

@@ -104,7 +104,7 @@ static void loads(void **state)
 	assert_int_equal(got.end, 4 * MIB + 65536);
 	assert_int_equal(got.initramfs_end, 0);
 	assert_memory_equal(vm_memory_at(&m, 4 * MIB, CODE_LEN), k.code, CODE_LEN);
-	/* nothing is loaded of an image without the signature */
+	/* An image without the signature must not be loaded at all. */
 	assert_int_equal(*(uint8_t *)vm_memory_at(&m, 4 * MIB + CODE_LEN, 1), 0);
 	assert_int_equal(boot_write_info(&m, &got, &info), 0);
 	zero = vm_memory_at(&m, ARCH_ZERO_PAGE, 4096);
@@ -121,7 +121,10 @@ static void loads(void **state)
 	assert_int_equal(zero->e820_table[2].addr, MIB);
 	assert_int_equal(zero->e820_table[2].size, 15 * MIB);
 	assert_int_equal(zero->sentinel, 0);
-	/* No setup code behind the header is copied, because the kernel reads more fields there. */
+	/*
+	 * The setup code behind the header must not be copied, because the kernel would read it as
+	 * more fields.
+	 */
 	assert_int_equal(*((uint8_t *)&zero->hdr + sizeof(zero->hdr)), 0);
 	vm_memory_release(&m);
 }

@@ -159,7 +159,7 @@ static void console_input(void **state)
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "abcdef", 6), 6);
 	assert_int_equal(virtio_console_input(&t.c), 0);
-	/* the guest has offered no buffer */
+	/* The guest has offered no buffer. */
 	assert_false(virtio_console_wants_input(&t.c));
 	put_desc(desc(&t.g, 0, 0), DATA, 4, WRITE, 0);
 	put_desc(desc(&t.g, 0, 1), DATA + 4, 4, WRITE, 0);
@@ -196,7 +196,7 @@ struct disk {
 static void disk_init(struct disk *d, bool read_only)
 {
 	d->fd = memfd_create("disk", MFD_CLOEXEC);
-	/* the file ends with a part of a sector */
+	/* The file now ends with a part of a sector. */
 	assert_int_equal(ftruncate(d->fd, SECTORS * 512 + 100), 0);
 	for (unsigned i = 0; i < SECTORS; i++) {
 		char sector[512];
@@ -339,7 +339,7 @@ static void disk_discard_and_zeroes(void **state)
 		assert_int_equal(blk(&d, types[i], 0, two, 31), VIRTIO_BLK_S_IOERR);
 		assert_int_equal(blk(&d, types[i], 0, two, 15), VIRTIO_BLK_S_IOERR);
 	}
-	/* this combination is forbidden by virtio 1.2, 5.2.6.2 */
+	/* This combination is forbidden by virtio 1.2, 5.2.6.2. */
 	assert_int_equal(trim(&d, types[0], 0, 1, 1), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(lseek(d.fd, 0, SEEK_END), SECTORS * 512 + 100);
 	disk_release(&d);

@@ -238,7 +238,7 @@ static void broken_chains(void **state)
 		expect_broken(g, "not in guest memory");
 	}
 	bring_up(g, 0);
-	/* the buffer is the last bytes of memory, which are valid */
+	/* The buffer is at the end of memory, which is valid. */
 	put_desc(desc(g, 0, 0), RIG_RAM - 16, 16, WRITE, 0);
 	offer(g, 0, 0);
 	kick(g, 0);

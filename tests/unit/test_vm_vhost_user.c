@@ -247,7 +247,10 @@ static void missing_features(void **state)
 	set(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
 	assert_int_equal(get(&a.w.g, VIRTIO_MMIO_DEVICE_FEATURES), 0);
 	assert_false(
-		/* the reset in it has an answer, so everything sent before has arrived */
+		/*
+		 * The front end waits for the answer to a reset, so the back end has received
+		 * everything sent before.
+		 */
 		negotiate(&a.w.g, V1 | EVENT));
 	assert_int_equal(a.b.seen[VHOST_USER_GET_VRING_BASE], 2);
 	assert_int_equal(a.b.seen[VHOST_USER_SET_VRING_ENABLE], 0);

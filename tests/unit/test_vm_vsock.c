@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 
 /*
- * The ways in which the device avoids to block on a stream. OWN: it opens a file description of its
+ * The ways in which the device avoids blocking on a stream. OWN: it opens a file description of its
  * own. LIMIT: it may open no files, so it uses the caller's. POLLED: as LIMIT, and it polls first.
  */
 enum way { OWN, LIMIT, POLLED, WAYS };
@@ -46,9 +46,9 @@ static void input_pipe(void **state)
 		assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 		int held = dup(p[0]); /* held open, as the parent process of the runtime does */
 		connect_way(&s, way, p[0], VSOCK_BOTH);
-		/* the guest may not send, because the stream cannot be written to */
+		/* The guest may not send, because the stream cannot be written to. */
 		guest_expect(&s, OP(SHUTDOWN), HOST_PORT, SHUT(RCV));
-		/* the device must not block in a read */
+		/* The device must not block in a read. */
 		guest_expect_quiet(&s);
 		assert_int_equal(write(p[1], "one", 3), 3);
 		guest_expect_data(&s, "one");
@@ -226,7 +226,7 @@ static void terminal_side(bool is_master, enum way way)
 	await_event(&s);
 	guest_expect_data(&s, "typed");
 	guest_send_data(&s, HOST_PORT, "shown", 5);
-	/* may arrive byte by byte, if the device can avoid to block only in that way */
+	/* In one of the ways the device writes single bytes, so that it does not block. */
 	for (int n = 0; n < 5;) {
 		ssize_t r = read(other, text + n, sizeof(text) - (size_t)n);
 		assert_true(r > 0);
@@ -295,7 +295,7 @@ static void terminal_for_output(void **state)
 	guest_expect_quiet(&s);
 	guest_send_data(&s, HOST_PORT, "out", 3);
 	assert_int_equal(read(master, text, sizeof(text)), 3);
-	/* the bytes are still there for their reader */
+	/* The bytes are still in the terminal for another reader. */
 	assert_int_equal(read(held, text, sizeof(text)), 5);
 	fd_close(&held);
 	fd_close(&master);

@@ -111,7 +111,7 @@ static void no_buffers(void **state)
 			assert_int_equal(wanted_kick(&s), 2);
 		guest_expect(&s, OP(RESPONSE), HOST_PORT, 0);
 		s.seen++;
-		/* takes back the buffer that guest_expect() has offered */
+		/* Takes back the buffer that guest_expect() has offered. */
 		avail(&s.g, 0)->idx -= 1;
 		struct pollfd p = {s.v.dev.event_fd, POLLIN, 0};
 		guest_event(&s);

@@ -319,7 +319,10 @@ static void run_budget(void)
 	while (n < ARRAY_SIZE(known) &&
 		front_fuse(&f, FUSE_OPEN, known[n], &in, sizeof(in), NULL, 0) == 0)
 		n++;
-	/* of the budget of 200 the root and a minimum of nodes are subtracted */
+	/*
+	 * The budget is 200, of which the root and a minimum of nodes need a part. Each open file
+	 * takes two.
+	 */
 	CHECK(n >= 80 && n <= 100);
 	/*
 	 * When no more files can be opened, other files can still be looked up and their attributes

@@ -222,7 +222,7 @@ static void run_sealed(void)
 	CHECK(stat(path, &after) == 0 && before.st_nlink == after.st_nlink);
 	CHECK(memcmp(&before.st_ctim, &after.st_ctim, sizeof(before.st_ctim)) == 0);
 	snprintf(path, sizeof(path), "%s/0", s.f.dir);
-	/* links of "d" and of the directories that were made before */
+	/* Links of "d" and of the directories that were made before. */
 	CHECK(stat(path, &after) == 0 && after.st_nlink == 5);
 	/* The other mount is not sealed. */
 	CHECK(front_name(&s.f, FUSE_LOOKUP, 1, "1") == 0);

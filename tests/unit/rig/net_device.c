@@ -60,7 +60,7 @@ void nic_send_from_wire(struct nic *t, size_t len)
 
 	for (size_t i = HEADER; i < len; i++)
 		frame[i] = frame_byte(i);
-	/* the kernel does not set num_buffers, so it holds junk */
+	/* As with a real tap, the kernel does not set num_buffers, so the field holds junk. */
 	memset(frame + 10, 0xee, len > 12 ? 2 : 0);
 	assert_int_equal(send(t->wire, frame, len, 0), len);
 }

@@ -86,7 +86,7 @@ static void reset(struct virtio_device *dev)
 {
 	struct device *d = (struct device *)dev;
 
-	/* the server must stop and quiesce the queues before the reset */
+	/* The server must stop and quiesce the queues before the reset. */
 	CHECK(d->held_count == 0);
 	d->resets++;
 }
