@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """
-vm.py [--only PART,...] [--rounds N] [--ms N] [--json FILE] [--build DIR]: microVMs beside QEMU's, in one run.
+vm.py [--only PART,...] [--rounds N] [--ms N] [--json FILE] [--build DIR]: compares microVMs with
+QEMU's, in one run.
 
-Parts, each of interleaved rounds of the same guest kernel, initramfs and devices on the same KVM:
-  start       command to the first instruction of the guest's first program: our machine, QEMU's microvm
-  memory      private memory of both beside the guest's own, and of the file servers, with a guest that sleeps
-  throughput  disk, share (virtiofsd for QEMU), network (a tap; QEMU also with vhost-net where the host has it)
-              and vsock (vhost-vsock for QEMU) by guest_io
-  caisson     a whole `caisson run` of /bin/true, and where its time goes
+It has these parts, each of interleaved rounds with the same guest kernel, initramfs and devices on the same KVM:
+  start       time from the command to the first instruction of the guest's first program, on caisson's machine and
+              on QEMU's microvm
+  memory      private memory of both monitors except the guest's own, and of the file servers, while the guest sleeps
+  throughput  disk, share (virtiofsd for QEMU), network (a tap; QEMU also with vhost-net if the host has it)
+              and vsock (vhost-vsock for QEMU), measured by guest_io
+  caisson     the time of a whole `caisson run` of /bin/true, divided into its stages
 
-With a KVM that runs Linux (the test host: tests/host/run --memory 3G -- python3 tests/bench/vm.py --build DIR) all
-parts; elsewhere QEMU in software, where only `start` (QEMU's own, for comparison) and `caisson` make sense.
-Times and ratios are printed, not judged. Wants root; the tuned kernel (images/kernel/build); gcc; QEMU.
+All parts need a KVM that runs Linux (the test host: tests/host/run --memory 3G -- python3 tests/bench/vm.py --build
+DIR). Elsewhere QEMU runs in software, and only `start` (of QEMU, for comparison) and `caisson` make sense. The program
+prints times and ratios and does not judge them. It needs root, the tuned kernel (images/kernel/build), gcc and QEMU.
 """
 import argparse
 import glob

@@ -492,7 +492,7 @@ static void keep_exe(struct report *r, int pid)
 			break;
 	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	/* The last reference of the kernel's to the running program goes a moment later. */
+	/* The kernel drops its last reference to the running program a moment later. */
 	usleep(100000);
 	int write_fd = open(path, O_RDWR | O_CLOEXEC);
 	say(r, "reopen", write_fd < 0 ? errno : 0, "");

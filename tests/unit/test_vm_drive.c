@@ -39,7 +39,8 @@
 struct host {
 	struct machine m;
 	pthread_t thread;
-	int console[2], keys[2], net[2], stop; /* the thread has [0] of each, and [1] of keys */
+	int console[2], keys[2], net[2],
+		stop; /* the thread uses [0] of each pair, and [1] of keys */
 	int disk, kernel;
 	pid_t server;
 	pthread_mutex_t lock;

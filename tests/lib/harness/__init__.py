@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the CLI, validation and engine suites share.
+"""Modules that the CLI, validation and engine suites share.
 
 machine   a private corner of the machine for the session, and the before/after comparison
 rootfs    busybox and Debian root file systems

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A private corner of the machine, and the proof that a test left nothing in it.
+"""Gives the session a private corner of the machine, and proves that a test has left nothing in it.
 
-Theory of operation. enter() forks. The parent becomes a child subreaper: whatever a test orphans (a
-container's init, a runtime's helper) becomes its child, wherever it double-forked to, and it reaps the dead at
-once as an init does. So "what is left running" is exactly: the parent's descendants, other than pytest.
-The child (pytest) then takes mount and network namespaces of its own, with fresh tmpfs on /run, /tmp,
-/dev/shm and the work directory. Mounts and interfaces that appear there are the tests', nothing of another
-program on the machine disturbs the comparison, and a test run that is killed takes them with it.
+Theory of operation. enter() forks. The parent becomes a child subreaper: every process that a test orphans (a
+container's init, a runtime's helper) becomes its child, even after a double fork, and it reaps dead processes at once
+as an init does. So the processes that a test has left are exactly the parent's descendants, other than pytest. The
+child (pytest) then makes mount and network namespaces of its own, with fresh tmpfs on /run, /tmp, /dev/shm and the
+work directory. All mounts and interfaces that appear there belong to the tests: no other program on the machine
+disturbs the comparison, and they disappear if the test run is killed.
 
-cgroups cannot be had privately in the same way (a runtime must meet the machine's own hierarchy), so cgroup
-directories of others are told apart by the processes they hold.
+cgroups cannot be private in the same way, because a runtime must use the machine's own hierarchy. So cgroup
+directories of other programs are recognised by the processes in them.
 """
 import ctypes
 import os
