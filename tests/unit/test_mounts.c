@@ -90,10 +90,7 @@ static void ordinary_init(struct box *b)
 BOX_TEST(ordinary, .init = ordinary_init, .flags = ORDINARY)
 BOX_TEST(ordinary_userns, .init = ordinary_init, .flags = ORDINARY | CLONE_NEWUSER)
 
-/*
- * A user namespace that does not own its network namespace may not mount sysfs. It gets the host's
- * sysfs, read-only.
- */
+/* In a user namespace without its own network INIT binds the host's sysfs, read-only. */
 static void sysfs_init(struct box *b)
 {
 	box_attach(b);
@@ -441,10 +438,7 @@ static void sources_host(struct box *b)
 
 BOX_TEST(sources, .prepare = bind_prepare, .host = sources_host, .init = box_attach)
 
-/*
- * With --no-pivot INIT moves the new root over "/", and the host's procfs and sysfs must then be
- * out of reach.
- */
+/* With --no-pivot INIT moves the new root; the host's procfs and sysfs must be out of reach. */
 static void no_pivot_init(struct box *b)
 {
 	box_attach(b);
