@@ -17,7 +17,7 @@ def look(work):
     if built:
         return built
     dest = os.path.join(work, "look")
-    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", dest, os.path.join(HERE, "look.c")], check=True)
+    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", dest, *(os.path.join(HERE, f) for f in ("look.c", "look_at.c"))], check=True)
     return dest
 
 

@@ -740,7 +740,8 @@ def test_listener_comes_while_the_container_is_created(ctr, tmp):
     with Agent(os.path.join(tmp, "agent")) as agent:
         c = sight.with_agent(ctr("/bin/true"), agent.path, ["getpriority"])
         c.create()
-        assert len(agent.states) == 1, "create ended, and the agent has no listener"
+        # The message is on the socket when create ends. The agent's thread may read it a moment later.
+        wait_for(lambda: agent.states, "the listener, before start")
         assert agent.states[0]["state"]["status"] == "creating"
         c.start()
         c.wait()
