@@ -17,7 +17,8 @@ def look(work):
     if built:
         return built
     dest = os.path.join(work, "look")
-    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", dest, *(os.path.join(HERE, f) for f in ("look.c", "look_at.c"))], check=True)
+    sources = [os.path.join(HERE, name) for name in ("look.c", "look_at.c")]
+    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", dest, *sources], check=True)
     return dest
 
 
