@@ -271,10 +271,17 @@ int str_to_size(const char *s, uint64_t *ret)
 	return scale ? scale_number(s, len, scale, ret) : -EINVAL;
 }
 
+/*
+ * The first and the last signal for programs, as glibc and most programs number them. musl keeps
+ * one more for itself, so that its SIGRTMIN is 35.
+ */
+#define FIRST_RT 34
+#define LAST_RT 64
+
 static int realtime_signal(const char *s)
 {
 	uint64_t n = 0;
-	int base = str_starts(s, "RTMIN") ? SIGRTMIN : str_starts(s, "RTMAX") ? SIGRTMAX : 0;
+	int base = str_starts(s, "RTMIN") ? FIRST_RT : str_starts(s, "RTMAX") ? LAST_RT : 0;
 
 	if (!base)
 		return -EINVAL;
@@ -285,7 +292,7 @@ static int realtime_signal(const char *s)
 	if ((op != '+' && op != '-') || str_to_u64(s + 1, &n) < 0 || n > 64)
 		return -EINVAL;
 	int sig = op == '+' ? base + (int)n : base - (int)n;
-	return sig >= SIGRTMIN && sig <= SIGRTMAX ? sig : -EINVAL;
+	return sig >= FIRST_RT && sig <= LAST_RT ? sig : -EINVAL;
 }
 
 int str_to_signal(const char *s)
@@ -303,7 +310,7 @@ int str_to_signal(const char *s)
 	int sig = realtime_signal(bare);
 	if (sig > 0)
 		return sig;
-	for (int i = 1; i < SIGRTMIN; i++) {
+	for (int i = 1; i < FIRST_RT; i++) {
 		const char *known = sigabbrev_np(i);
 		if (known && streq(known, bare))
 			return i;

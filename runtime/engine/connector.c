@@ -60,7 +60,9 @@ static int filter_calls(void)
 {
 	static const int allowed[] = {SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(connect),
 		SCMP_SYS(close), SCMP_SYS(nanosleep), SCMP_SYS(clock_nanosleep),
-		SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall), SCMP_SYS(exit_group)};
+		SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall), SCMP_SYS(exit_group),
+		/* the heap's, when what the filter was compiled from is freed */
+		SCMP_SYS(munmap), SCMP_SYS(madvise)};
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r = ctx ? 0 : -ENOMEM;
 

@@ -171,8 +171,9 @@ static const struct narrow_call narrow_calls[] = {
 	 * In virtio_net.c to set the offloads that the driver has accepted, or none after a reset.
 	 */
 	{SCMP_SYS(ioctl), L | D | V, SCMP_A1(SCMP_CMP_EQ, TUNSETOFFLOAD)},
-	/* In vsock_stream.c for isatty(). */
+	/* In vsock_stream.c for isatty(), of glibc and of musl. */
 	{SCMP_SYS(ioctl), D, SCMP_A1(SCMP_CMP_EQ, TCGETS)},
+	{SCMP_SYS(ioctl), D, SCMP_A1(SCMP_CMP_EQ, TIOCGWINSZ)},
 	/* In monitor.c to read the size of the monitor's terminal. */
 	{SCMP_SYS(ioctl), L, SCMP_A1(SCMP_CMP_EQ, TIOCGWINSZ)},
 	/*
@@ -206,16 +207,18 @@ static int add_calls(scmp_filter_ctx ctx, enum jail_thread kind)
 static int add_own_calls(
 	scmp_filter_ctx ctx, enum jail_thread kind, const pid_t *killable, size_t n)
 {
-	/* tgkill(2) is for pthread_kill(), by which vcpu.c kicks a vCPU, and for abort(). */
+	/* tgkill(2) is for vcpu.c, which kicks a vCPU by it, and for glibc's abort(). */
 	int r = seccomp_rule_add(
 		ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid()));
 
 	/*
-	 * openat(2) fails and does not kill, because vsock_stream.c tries to open a stream a second
+	 * openat(2) and open(2) fail and do not kill, because vsock_stream.c tries to open a stream a second
 	 * time for itself, and can go on without.
 	 */
 	if (r == 0 && kind == JAIL_DEVICES)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(openat), 0);
+	if (r == 0 && kind == JAIL_DEVICES)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(open), 0);
 	if (kind != JAIL_LOOP)
 		return r;
 	/*

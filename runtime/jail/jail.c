@@ -173,11 +173,13 @@ int jail_enter(struct jail *ret, const pid_t *children, size_t n)
 {
 	/*
 	 * The C library would otherwise read files later in the jail, which fails: for the time
-	 * zone, and for the number of processors, from which it computes the number of heaps. So
-	 * the time zone is read now, and the number of heaps is set to one.
+	 * zone, and, if it is glibc, for the number of processors, from which it computes the
+	 * number of heaps. So the time zone is read now, and the number of heaps is set to one.
 	 */
 	tzset();
+#ifdef M_ARENA_MAX
 	mallopt(M_ARENA_MAX, 1);
+#endif
 	int r = jail_compile(ret, children, n);
 	if (r >= 0)
 		r = jail_limit(FILES_MAX);

@@ -21,6 +21,8 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "vm/arch/x86_64/arch.h"
 
@@ -32,10 +34,24 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run;
 	pthread_t thread;
+	pid_t tid; /* 0 until the thread runs */
 };
 
 static void on_kick(int sig)
 {
+}
+
+/*
+ * Makes the vCPU leave KVM_RUN. This is not pthread_kill(), because the jail allows signals only to
+ * this process, and musl names only the thread. A thread that does not run yet enters KVM_RUN
+ * later, and leaves it at once.
+ */
+static void kick(struct vcpu *v)
+{
+	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	pid_t tid = __atomic_load_n(&v->tid, __ATOMIC_SEQ_CST);
+	if (tid > 0)
+		syscall(SYS_tgkill, getpid(), tid, KICK);
 }
 
 static int create_vcpu(struct vcpu *v, struct vcpus *all, unsigned index)
@@ -56,7 +72,7 @@ static int create_vcpu(struct vcpu *v, struct vcpus *all, unsigned index)
 int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
 {
 	/* SA_RESTART is not set, so that the signal makes KVM_RUN return */
-	struct sigaction kick = {.sa_handler = on_kick};
+	struct sigaction action = {.sa_handler = on_kick};
 	unsigned max = o->kvm->max_vcpus < VCPUS_MAX ? o->kvm->max_vcpus : VCPUS_MAX;
 	int r = 0;
 
@@ -75,7 +91,7 @@ int vcpus_init(struct vcpus *ret, const struct vcpus_options *o)
 	pthread_cond_init(&ret->changed, NULL);
 	if (ret->ended < 0)
 		r = err_sys("create an eventfd");
-	else if (sigaction(KICK, &kick, NULL) < 0)
+	else if (sigaction(KICK, &action, NULL) < 0)
 		r = err_sys("set the handler of the vCPUs' signal");
 	else if (!(ret->cpu = calloc(o->count, sizeof(*ret->cpu))))
 		r = err_set(ENOMEM, "out of memory for %u vCPUs", o->count);
@@ -119,10 +135,8 @@ void vcpus_end(struct vcpus *c, enum vm_end end, const char *fmt, ...)
 	}
 	/* Requests all vCPUs to stop, because the guest must not run on after its power is off. */
 	c->want = VCPU_STOP;
-	for (unsigned i = 0; i < c->threads; i++) {
-		__atomic_store_n(&c->cpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-		pthread_kill(c->cpu[i].thread, KICK);
-	}
+	for (unsigned i = 0; i < c->threads; i++)
+		kick(&c->cpu[i]);
 	pthread_cond_broadcast(&c->changed);
 	pthread_mutex_unlock(&c->lock);
 	eventfd_write(c->ended, 1);
@@ -269,6 +283,7 @@ static void *vcpu_main(void *arg)
 	struct vcpu *v = arg;
 	char name[16];
 
+	__atomic_store_n(&v->tid, gettid(), __ATOMIC_SEQ_CST);
 	snprintf(name, sizeof(name), "vcpu %u", v->index);
 	pthread_setname_np(pthread_self(), name);
 	if (v->all->enter && v->all->enter(v->all->enter_ctx) < 0)
@@ -312,10 +327,8 @@ static void set_want(struct vcpus *c, enum vcpu_want want)
 	pthread_mutex_lock(&c->lock);
 	if (c->want != VCPU_STOP)
 		c->want = want;
-	for (unsigned i = 0; want != VCPU_RUN && i < c->threads; i++) {
-		__atomic_store_n(&c->cpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-		pthread_kill(c->cpu[i].thread, KICK);
-	}
+	for (unsigned i = 0; want != VCPU_RUN && i < c->threads; i++)
+		kick(&c->cpu[i]);
 	pthread_cond_broadcast(&c->changed);
 	pthread_mutex_unlock(&c->lock);
 }

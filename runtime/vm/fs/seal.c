@@ -28,10 +28,13 @@
 #define TRIES 50
 #define WAIT_MS 100 /* longest wait between two tries, in milliseconds */
 
-/* The system calls that the sealing child may make after it has set its filter. */
-static const int allowed[] = {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(mount_setattr),
-	SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep), SCMP_SYS(restart_syscall),
-	SCMP_SYS(exit_group)};
+/*
+ * The system calls that the sealing child may make after it has set its filter. The heap makes
+ * munmap(2) and madvise(2) when the child frees what it compiled the filter from.
+ */
+static const int allowed[] = {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev),
+	SCMP_SYS(mount_setattr), SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep),
+	SCMP_SYS(restart_syscall), SCMP_SYS(exit_group), SCMP_SYS(munmap), SCMP_SYS(madvise)};
 
 static int make_read_only(int mount)
 {

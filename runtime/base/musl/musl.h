@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Declares what the rest of the tree uses and the C library of `caisson-init` (musl 1.2.3 in Debian
- * 12) lacks. The build of caisson-init includes this file in front of every source (-include);
- * nothing else includes it. Each part is left out if the C library has it.
+ * Declares what the rest of the tree uses and musl 1.2.3 (in Debian 12), the C library of caisson
+ * and caisson-init, lacks. The build with musl includes this file in front of every source
+ * (-include); nothing else includes it. Each part is left out if the C library has it.
  */
 #pragma once
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #ifndef __GLIBC__
@@ -18,41 +23,7 @@
 /* --- mounts: <sys/mount.h> of glibc 2.36 --- */
 
 #ifndef OPEN_TREE_CLONE
-#define OPEN_TREE_CLONE 1
-#define OPEN_TREE_CLOEXEC O_CLOEXEC
-#define MOVE_MOUNT_F_EMPTY_PATH 0x00000004
-#define MOVE_MOUNT_T_EMPTY_PATH 0x00000040
-#define MOVE_MOUNT_SET_GROUP 0x00000100
-#define FSOPEN_CLOEXEC 0x00000001
-#define FSMOUNT_CLOEXEC 0x00000001
-#define FSPICK_CLOEXEC 0x00000001
-#define FSPICK_EMPTY_PATH 0x00000008
-#define MOUNT_ATTR_RDONLY 0x00000001
-#define MOUNT_ATTR_NOSUID 0x00000002
-#define MOUNT_ATTR_NODEV 0x00000004
-#define MOUNT_ATTR_NOEXEC 0x00000008
-#define MOUNT_ATTR__ATIME 0x00000070
-#define MOUNT_ATTR_RELATIME 0x00000000
-#define MOUNT_ATTR_NOATIME 0x00000010
-#define MOUNT_ATTR_STRICTATIME 0x00000020
-#define MOUNT_ATTR_NODIRATIME 0x00000080
-#define MOUNT_ATTR_IDMAP 0x00100000
-#define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
-
-struct mount_attr {
-	uint64_t attr_set, attr_clr, propagation, userns_fd;
-};
-
-enum fsconfig_command {
-	FSCONFIG_SET_FLAG,
-	FSCONFIG_SET_STRING,
-	FSCONFIG_SET_BINARY,
-	FSCONFIG_SET_PATH,
-	FSCONFIG_SET_PATH_EMPTY,
-	FSCONFIG_SET_FD,
-	FSCONFIG_CMD_CREATE,
-	FSCONFIG_CMD_RECONFIGURE,
-};
+#include <linux/mount.h>
 
 static inline int open_tree(int dirfd, const char *path, unsigned flags)
 {
@@ -94,28 +65,8 @@ static inline int fspick(int dirfd, const char *path, unsigned flags)
 
 /* --- files --- */
 
-#ifndef STATX_MNT_ID
-#define STATX_INO 0x00000100U
-#define STATX_MNT_ID 0x00001000U
-#define STATX_ATTR_MOUNT_ROOT 0x00002000
-
-struct statx_timestamp {
-	int64_t tv_sec;
-	uint32_t tv_nsec;
-	int32_t reserved;
-};
-
-struct statx {
-	uint32_t stx_mask, stx_blksize;
-	uint64_t stx_attributes;
-	uint32_t stx_nlink, stx_uid, stx_gid;
-	uint16_t stx_mode, reserved0;
-	uint64_t stx_ino, stx_size, stx_blocks, stx_attributes_mask;
-	struct statx_timestamp stx_atime, stx_btime, stx_ctime, stx_mtime;
-	uint32_t stx_rdev_major, stx_rdev_minor, stx_dev_major, stx_dev_minor;
-	uint64_t stx_mnt_id;
-	uint64_t reserved1[13];
-};
+#ifndef STATX_TYPE
+#include <linux/stat.h>
 
 static inline int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *ret)
 {
@@ -123,7 +74,59 @@ static inline int statx(int dirfd, const char *path, int flags, unsigned mask, s
 }
 #endif
 
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE (1 << 0)
+#define RENAME_EXCHANGE (1 << 1)
+#define RENAME_WHITEOUT (1 << 2)
+
+static inline int renameat2(
+	int from_dirfd, const char *from, int to_dirfd, const char *to, unsigned flags)
+{
+	return (int)syscall(SYS_renameat2, from_dirfd, from, to_dirfd, to, flags);
+}
+#endif
+
+#ifndef RWF_NOWAIT
+#define RWF_HIPRI 0x00000001
+#define RWF_DSYNC 0x00000002
+#define RWF_SYNC 0x00000004
+#define RWF_NOWAIT 0x00000008
+#define RWF_APPEND 0x00000010
+
+/* The kernel takes the offset as two numbers of a machine word. */
+static inline ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	return syscall(
+		SYS_preadv2, fd, iov, n, (long)offset, (long)((uint64_t)offset >> 32), flags);
+}
+
+static inline ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	return syscall(
+		SYS_pwritev2, fd, iov, n, (long)offset, (long)((uint64_t)offset >> 32), flags);
+}
+#endif
+
+static inline int scandirat(int dirfd, const char *path, struct dirent ***ret,
+	int (*filter)(const struct dirent *),
+	int (*compare)(const struct dirent **, const struct dirent **))
+{
+	char name[PATH_MAX];
+
+	if (snprintf(name, sizeof(name), "/proc/self/fd/%d/%s", dirfd, path) >= (int)sizeof(name)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	return scandir(name, ret, filter, compare);
+}
+
 /* --- processes --- */
+
+static inline int execveat(
+	int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	return (int)syscall(SYS_execveat, dirfd, path, argv, envp, flags);
+}
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
