@@ -85,10 +85,11 @@ static char *replace_link(int dir, const char *path, size_t at, size_t len)
  */
 static int mkdirs_walk(int root, const char *path, char **ret_path)
 {
-	_cleanup_free_ char *prefix = malloc(strlen(path) + 2);
+	char prefix[PATH_MAX];
 
-	if (!prefix)
-		return err_set(ENOMEM, "out of memory");
+	if (strlen(path) >= sizeof(prefix))
+		return err_set(ENAMETOOLONG, "create directory %.64s...: %s", path,
+			err_text(ENAMETOOLONG));
 	_cleanup_fd_ int dir = path_open(root, ".", O_PATH | O_DIRECTORY);
 	for (size_t at = 0; dir >= 0;) {
 		while (path[at] == '/')
@@ -145,10 +146,15 @@ int path_parent(int root, const char *path, const char **ret_name)
 
 	if (!*name || streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL, "%s does not end in a file name", path);
-	_cleanup_free_ char *parent =
-		slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-	if (!parent)
-		return err_set(ENOMEM, "out of memory");
+	/* No heap, because caisson-init does this for each device and link. */
+	char parent[PATH_MAX] = ".";
+	size_t len = (size_t)(name - path);
+	if (len >= sizeof(parent))
+		return err_set(ENAMETOOLONG, "open %.64s...: %s", path, err_text(ENAMETOOLONG));
+	if (slash) {
+		memcpy(parent, path, len);
+		parent[len] = '\0';
+	}
 	*ret_name = name;
 	return path_mkdirs(root, parent);
 }

@@ -205,9 +205,10 @@ static void put_state_file(const struct container *c, struct json_out *o)
 	json_out_end_object(o);
 }
 
-int container_save(struct container *c)
+int container_prepare_save(struct container *c)
 {
 	_cleanup_json_out_ struct json_out o = {0};
+	char name[FD_TMP_MAX];
 	const char *text;
 	size_t len;
 
@@ -216,7 +217,26 @@ int container_save(struct container *c)
 		return r;
 	put_state_file(c, &o);
 	r = json_out_text(&o, &text, &len);
-	return r < 0 ? r : fd_replace_file(c->dir, "state.json", text, len, 0600);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int fd = fd_open_temporary(c->dir, "state.json", 0600, name);
+	if (fd < 0)
+		return fd;
+	r = fd_write_all(fd, text, len);
+	if (r < 0)
+		return err_set(-r, "write %s: %s", name, strerror(-r));
+	c->prepared = arena_strdup(&c->arena, name);
+	return c->prepared ? 0 : -ENOMEM;
+}
+
+int container_save(struct container *c)
+{
+	int r = c->prepared ? 0 : container_prepare_save(c);
+
+	if (r >= 0 && renameat(c->dir, c->prepared, c->dir, "state.json") < 0)
+		r = err_sys("rename %s to state.json", c->prepared);
+	c->prepared = NULL;
+	return r;
 }
 
 int container_spec(struct container *c, const struct spec **ret)

@@ -50,6 +50,7 @@ struct container {
 	int dir; /* descriptor of the state directory, whether it is locked or not */
 	bool locked;
 	int root_dir; /* descriptor of ROOT, the directory in which the state directory is */
+	const char *prepared; /* name of the file that container_prepare_save() wrote, or NULL */
 
 	/* These members are stored in state.json. */
 	const char *bundle;  /* absolute path of the bundle */
@@ -140,6 +141,12 @@ int container_end_maker(struct container *c) must_check;
 	}
 
 int container_save(struct container *c) must_check;
+
+/*
+ * Writes what container_save() would write, but to a file beside state.json, whose name becomes
+ * c->prepared. container_save() then only renames that file, so c must not change in between.
+ */
+int container_prepare_save(struct container *c) must_check;
 
 /*
  * Reads state.json; container_open() calls this function. If the file is missing, c->bundle stays

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -187,6 +188,13 @@ static int delegate_cgroup(struct launch *l)
 	return uid != geteuid() ? cg_delegate(&l->c->cgroup, uid) : 0;
 }
 
+static bool has_ended(const struct launch *l)
+{
+	struct pollfd p = {.fd = l->child.pidfd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
+}
+
 /* Does all steps up to the barrier "created", at which INIT waits for `start`. */
 static int walk_to_created(struct launch *l, const struct launch_options *o, bool attached)
 {
@@ -205,7 +213,7 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 		r = launch_walk_to(l, "created");
 	if (r >= 0)
 		r = delegate_cgroup(l);
-	if (r >= 0 && (r = process_start_time(c->pid, &c->start_time)) == -ESRCH)
+	if (r >= 0 && has_ended(l))
 		r = err_set(ESRCH, "the container's first process was killed before its start");
 	if (r >= 0)
 		r = container_save(c);

@@ -205,10 +205,29 @@ int launch_await_exec(struct launch *l)
 	return await_init(l, NULL);
 }
 
+/*
+ * Writes the state of the container that INIT will be the first process of, so that only a rename
+ * is left to do when INIT is ready.
+ */
+static int prepare_state(struct launch *l)
+{
+	struct container *c = l->c;
+	int r = process_start_time(c->pid, &c->start_time);
+
+	/* INIT has ended, and its last message will say why. */
+	if (r == -ESRCH)
+		return 0;
+	return r < 0 ? r : container_prepare_save(c);
+}
+
 static int host_barrier(struct launch *l, const struct step *s)
 {
-	if (s->place != PLACE_HOST)
-		return plan_awaits(&l->plan, PLACE_HOST, s) ? await_init(l, s->text) : 0;
+	if (s->place != PLACE_HOST) {
+		if (!plan_awaits(&l->plan, PLACE_HOST, s))
+			return 0;
+		int r = streq(s->text, "created") ? prepare_state(l) : 0;
+		return r < 0 ? r : await_init(l, s->text);
+	}
 	int r = channel_send(l->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
 	/*
 	 * Sending fails if INIT has ended. The channel may still hold INIT's last message, which

@@ -169,6 +169,7 @@ static int spawn(struct launch *l, const struct step *clone, struct init_orders 
 	const struct ns_spawn_args a = {
 		.clone = clone,
 		.cgroup = l->cgroup_dir,
+		.cgroup_is_new = !l->plan.exec,
 		.image = image,
 		.orders = orders,
 		.channel = l->channel,

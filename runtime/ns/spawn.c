@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Unless the new process is cloned into a cgroup, it shares the caller's
- * memory until it executes caisson-init (CLONE_VM), as with vfork(2), which saves copying the page
- * tables. It runs on a stack of its own, reads nothing of the caller's memory but `struct spawn`,
- * and calls only thin wrappers of system calls. The caller waits for the execve(2), which closes a
- * pipe, but signals can end the wait: in a frozen cgroup the new process does not execute before it
- * is thawed. CLONE_VFORK is not used, because the caller could not react to signals then.
+ * Theory of operation. The new process shares the caller's memory until it executes caisson-init
+ * (CLONE_VM), as with vfork(2), which saves copying the page tables. It runs on a stack of its own,
+ * reads nothing of the caller's memory but `struct spawn`, and calls only thin wrappers of system
+ * calls. If the memory of the process's cgroup runs out meanwhile, the kernel kills a process of
+ * that cgroup and every process that shares memory with it, so the runtime would die too. So the
+ * plan has CGROUP_LIMIT after CLONE, and a process that is cloned into a cgroup that may have limits
+ * already gets memory of its own.
+ *
+ * The caller waits for the execve(2), which closes a pipe, but not longer than WAIT_MS: in a frozen
+ * cgroup the new process does not execute before it is thawed. CLONE_VFORK is not used, because the
+ * caller could not react to signals then.
  *
  * execve(2) decides about capabilities:
  *
@@ -150,15 +155,10 @@ static pid_t clone_sharing(struct clone_args *ca, struct spawn *s)
 }
 #endif
 
-/*
- * Says whether the new process shares the caller's memory. One that is cloned into a cgroup does
- * not. If that cgroup's memory runs out, the kernel kills a process of it and every process that
- * shares memory with it, so the runtime would die too.
- */
-static bool shares_memory(const struct clone_args *ca)
+static bool shares_memory(const struct ns_spawn_args *a)
 {
 #ifdef __x86_64__
-	return !(ca->flags & CLONE_INTO_CGROUP);
+	return a->cgroup < 0 || a->cgroup_is_new;
 #else
 	return false;
 #endif
@@ -167,7 +167,7 @@ static bool shares_memory(const struct clone_args *ca)
 static pid_t clone_init(struct clone_args *ca, struct spawn *s)
 {
 #ifdef __x86_64__
-	if (shares_memory(ca))
+	if (shares_memory(&s->args))
 		return clone_sharing(ca, s);
 #endif
 	pid_t pid = sys_clone3(ca);
@@ -210,11 +210,10 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 		free(s);
 		return err_sys("make a pipe");
 	}
-	bool shared = shares_memory(&ca);
 	pid_t pid = clone_init(&ca, s);
 	int code = errno;
 	close(ends[1]);
-	if (pid < 0 || !shared || wait_for_execve(ends[0])) {
+	if (pid < 0 || !shares_memory(a) || wait_for_execve(ends[0])) {
 		free(s);
 		/*
 		 * The caller becomes dumpable again, because an ordinary user's process needs its

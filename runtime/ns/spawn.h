@@ -6,7 +6,8 @@
 struct ns_spawn_args {
 	const struct step *clone; /* the plan's STEP_CLONE */
 	int cgroup; /* directory of the cgroup into which the process is cloned, or -EBADF */
-	int image;  /* file of caisson-init, from init_image_open() */
+	bool cgroup_is_new; /* that cgroup has no limits yet */
+	int image;          /* file of caisson-init, from init_image_open() */
 	/* file from init_orders_write() with what caisson-init is to do; becomes descriptor 0 */
 	int orders;
 	int channel; /* the runtime's end of the channel */

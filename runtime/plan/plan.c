@@ -138,6 +138,11 @@ static void add_clone(struct builder *b)
 	f->fork.staged = true;
 }
 
+static void add_limits(struct builder *b)
+{
+	builder_add_step(b, STEP_CGROUP_LIMIT, PLACE_HOST, "linux.resources");
+}
+
 static bool needs_placing(const struct spec *s, const struct plan_env *env)
 {
 	return is_new(s, SPEC_NS_USER) || env->cgroup_attach || s->intel_rdt || s->nnet_devices;
@@ -270,9 +275,15 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		builder_add_notify_dir(&b);
 	s = b.spec;
 
+	/*
+	 * HOST sets the limits while INIT begins. They must be in force before INIT mounts
+	 * anything, because the device rules hold for the mounts and the nodes that INIT makes.
+	 */
+	const bool late = env->cgroup && !env->cgroup_attach && env->isolation != PLAN_VM;
 	if (env->cgroup && !env->cgroup_attach) {
 		builder_add_step(&b, STEP_CGROUP_CREATE, PLACE_HOST, "linux.cgroupsPath");
-		builder_add_step(&b, STEP_CGROUP_LIMIT, PLACE_HOST, "linux.resources");
+		if (!late)
+			add_limits(&b);
 	}
 	int root_slot = env->rootless ? -1 : builder_add_opens(&b);
 	uint64_t joined = add_namespaces(&b);
@@ -290,6 +301,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	if (!inherit)
 		builder_add_oom_score(&b, s->process);
 	add_placing(&b);
+	if (late)
+		add_limits(&b);
 	add_joins(&b, false);
 	/*
 	 * INIT may use all CPUs again, because the CPU affinity of caisson's caller was not meant
@@ -309,6 +322,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		builder_add_text(&b, STEP_KEYRING, NULL, env->keyring);
 	if (env->rootless)
 		root_slot = builder_add_opens(&b);
+	if (late)
+		builder_add_barrier(&b, PLACE_HOST, "limited");
 	builder_add_mounts(&b, root_slot);
 	add_hooks_before_pivot(&b);
 	builder_add_step(&b, STEP_PIVOT, PLACE_INIT, NULL)->number = env->no_pivot;
