@@ -16,6 +16,7 @@
 #include "launch/env.h"
 #include "launch/handover.h"
 #include "launch/host.h"
+#include "launch/network.h"
 #include "launch/notify.h"
 #include "launch/prepare.h"
 #include "launch/start.h"
@@ -211,6 +212,7 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 		r = launch_open_failure(l);
 	if (r >= 0)
 		r = launch_walk_to(l, "created");
+	network_close(l);
 	if (r >= 0)
 		r = delegate_cgroup(l);
 	if (r >= 0 && has_ended(l))
@@ -261,7 +263,7 @@ static void undo_create(struct launch *l)
 
 	release_reserved(l);
 	/* Errors of the undoing are only logged, because the first error is the one to report. */
-	launch_return_devices(l);
+	network_return_devices(l);
 	launch_kill_init(l);
 	/*
 	 * If this command did not make the cgroup, another container's processes may be in it, so
@@ -304,6 +306,8 @@ static int make_container(struct launch *l, const struct launch_options *o, bool
 	int r = reserve_descriptors(l);
 	if (r >= 0)
 		r = load_bundle(c, o, attached, &b);
+	if (r >= 0 && b.isolation == PLAN_NS && plan_makes_network(b.spec, geteuid() != 0))
+		network_begin(l);
 	if (r >= 0)
 		r = container_root(&c->arena, o->root, &root);
 	/*

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/host.h"
 
-#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,19 +14,20 @@
 #include "base/path.h"
 #include "filter/filter.h"
 #include "launch/handover.h"
+#include "launch/network.h"
 #include "launch/rdt.h"
 #include "launch/seccomp_notify.h"
 #include "launch/spawn.h"
 #include "launch/vm.h"
 #include "launch/watch.h"
 #include "machine/machine_config.h"
-#include "netsetup/net.h"
 #include "ns/channel.h"
 #include "step/host_open.h"
 #include "step/step.h"
 
 void launch_release(struct launch *l)
 {
+	network_close(l);
 	for (int i = 0; l->slots && i < l->plan.nslots; i++)
 		fd_close(&l->slots[i]);
 	fd_close(&l->proc);
@@ -205,6 +205,17 @@ int launch_await_exec(struct launch *l)
 	return await_init(l, NULL);
 }
 
+int launch_send(struct launch *l, enum channel_type type, const char *text, int fd)
+{
+	int r = channel_send(l->channel, type, 0, text, fd);
+
+	/*
+	 * Sending fails if INIT has ended. The channel may still hold INIT's last message, which
+	 * says why it ended.
+	 */
+	return r == -EPIPE || r == -ECONNRESET ? await_init(l, "") : r;
+}
+
 /*
  * Writes the state of the container that INIT will be the first process of, so that only a rename
  * is left to do when INIT is ready.
@@ -228,12 +239,7 @@ static int host_barrier(struct launch *l, const struct step *s)
 		int r = streq(s->text, "created") ? prepare_state(l) : 0;
 		return r < 0 ? r : await_init(l, s->text);
 	}
-	int r = channel_send(l->channel, CHANNEL_REACHED, 0, s->text, -EBADF);
-	/*
-	 * Sending fails if INIT has ended. The channel may still hold INIT's last message, which
-	 * says why it ended.
-	 */
-	return r == -EPIPE || r == -ECONNRESET ? await_init(l, "") : r;
+	return launch_send(l, CHANNEL_REACHED, s->text, -EBADF);
 }
 
 int launch_limits(const struct launch *l, struct cg_resources *ret)
@@ -427,60 +433,6 @@ static int host_intel_rdt(struct launch *l, const struct step *s)
 	return rdt_assign(s->rdt, l->c->id, l->child.pid);
 }
 
-/*
- * Opens INIT's network namespace. If config.json names a namespace by path, INIT may not have
- * joined it yet, so the descriptor that the plan opened for that path is used.
- */
-static int open_init_netns(struct launch *l)
-{
-	char path[64];
-
-	for (size_t i = 0; i < l->plan.n; i++) {
-		const struct step *o = &l->plan.steps[i];
-		if (o->kind == STEP_OPEN_NAMESPACE && o->ns.type == SPEC_NS_NETWORK)
-			return fcntl(l->slots[o->slot], F_DUPFD_CLOEXEC, 3);
-	}
-	snprintf(path, sizeof(path), "/proc/%d/ns/net", l->child.pid);
-	return open(path, O_RDONLY | O_CLOEXEC);
-}
-
-/*
- * Moves a network device into the container. A new name such as "eth%d" is replaced by the name
- * that the kernel would choose, and that name is stored, because undoing needs it.
- */
-static int host_net_device(struct launch *l, const struct step *s)
-{
-	char name[IFNAMSIZ];
-	_cleanup_fd_ int netns = open_init_netns(l);
-
-	if (netns < 0)
-		return err_sys("open the container's network namespace");
-	int r = net_pick_name(s->pair.value ? s->pair.value : s->pair.key, netns, name);
-	if (r < 0)
-		return r;
-	const char *kept = arena_strdup(&l->c->arena, name);
-	if (!kept)
-		return -ENOMEM;
-	r = net_move_device(s->pair.key, kept, netns);
-	if (r >= 0)
-		l->create.device_names[l->create.devices_moved++] = kept;
-	return r;
-}
-
-/*
- * Moves the network devices back to the host. This must happen before INIT ends, because the end of
- * the network namespace destroys every device in it that is not hardware.
- */
-void launch_return_devices(struct launch *l)
-{
-	_cleanup_fd_ int netns = l->create.devices_moved ? open_init_netns(l) : -EBADF;
-	const struct spec *s = l->spec;
-
-	for (size_t i = 0; i < l->create.devices_moved && netns >= 0; i++)
-		if (net_return_device(l->create.device_names[i], s->net_devices[i].name, netns) < 0)
-			log_warn("%s", err_msg());
-}
-
 static int host_hooks(struct launch *l, const struct step *s)
 {
 	_cleanup_strbuf_ struct strbuf state = {0};
@@ -535,7 +487,8 @@ static const host_fn host_functions[STEP_COUNT] = {
 	[STEP_CGROUP_ATTACH] = host_cgroup_attach,
 	[STEP_INTEL_RDT] = host_intel_rdt,
 	[STEP_BARRIER] = host_barrier,
-	[STEP_NET_DEVICE] = host_net_device,
+	[STEP_NET_DEVICE] = network_move_device,
+	[STEP_NEW_NETWORK] = network_give,
 	[STEP_HOOKS] = host_hooks,
 	[STEP_AFFINITY] = host_affinity,
 	[STEP_OOM_SCORE] = host_oom_score,

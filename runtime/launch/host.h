@@ -7,8 +7,11 @@
  * Everything else in it is in the container's arena or belongs to the caller.
  */
 #pragma once
+#include <pthread.h>
+
 #include "launch/container.h"
 #include "launch/hook_output.h"
+#include "ns/channel.h"
 #include "ns/ns.h"
 #include "plan/plan.h"
 
@@ -64,6 +67,15 @@ struct vm_part {
 	size_t text_len;
 };
 
+/* The network namespace that a thread makes: see launch/network.h. */
+struct launch_network {
+	pthread_t thread;
+	bool started, running; /* network_begin() was called; the thread is to be joined */
+	int fd;                /* of the namespace, or -EBADF */
+	int failed;            /* -errno of the thread */
+	char *why;             /* its message */
+};
+
 struct launch {
 	struct container *c;
 	const struct spec *spec;
@@ -82,6 +94,7 @@ struct launch {
 	bool forked;           /* exec: the child is the process that STEP_FORK made */
 	/* device and inode number of the file from which INIT is executed; VM mode: 0 */
 	uint64_t init_dev, init_ino;
+	struct launch_network network;
 	struct create_part create;
 	struct exec_part exec;
 	struct vm_part vm;
@@ -90,7 +103,7 @@ struct launch {
 #define LAUNCH_INIT \
 	{ \
 		.proc = -EBADF, .cgroup_dir = -EBADF, .channel = -EBADF, .interrupt = -EBADF, \
-		.console = -EBADF, .child = {.pidfd = -EBADF}, \
+		.console = -EBADF, .child = {.pidfd = -EBADF}, .network = {.fd = -EBADF}, \
 		.create = {.start_fifo = -EBADF, \
 			.result_fifo = -EBADF, \
 			.start_socket = -EBADF, \
@@ -114,6 +127,9 @@ int launch_make_slots(struct launch *l) must_check;
  */
 int launch_walk_to(struct launch *l, const char *barrier) must_check;
 
+/* Sends INIT a message. If INIT has ended, the error is what INIT said last. */
+int launch_send(struct launch *l, enum channel_type type, const char *text, int fd) must_check;
+
 /*
  * Reads INIT's messages until the channel ends. Returns 0 if INIT has executed the container's
  * program, and INIT's error otherwise.
@@ -122,9 +138,6 @@ int launch_await_exec(struct launch *l) must_check;
 
 /* Gets the limits of the cgroup on the host. In VM mode that cgroup holds the whole machine. */
 int launch_limits(const struct launch *l, struct cg_resources *ret) must_check;
-
-/* Moves the network devices back into the namespaces that they came from. */
-void launch_return_devices(struct launch *l);
 
 /* Kills INIT, the container's first process, and reaps it. */
 void launch_kill_init(struct launch *l);

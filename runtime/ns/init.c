@@ -49,6 +49,21 @@ static int send_fd(void *data, const char *what, int fd)
 	return channel_send(i->a->channel, CHANNEL_FD, 0, what, fd);
 }
 
+static int take_fd_named(void *data, const char *what)
+{
+	struct init *i = data;
+	struct channel_msg m;
+	int fd = -EBADF;
+
+	int r = channel_recv(i->a->channel, &m, &fd);
+	if (r == 0)
+		_exit(1); /* as in await() */
+	if (r > 0 && m.type == CHANNEL_FD && streq(m.text, what) && fd >= 0)
+		return fd;
+	fd_close(&fd);
+	return r < 0 ? r : err_set(EPROTO, "expected \"%s\" from the runtime", what);
+}
+
 static int forked(void *data, pid_t pid)
 {
 	struct init *i = data;
@@ -127,6 +142,7 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 				.report = report,
 				.await = await,
 				.send_fd = send_fd,
+				.take_fd = take_fd_named,
 				.forked = forked,
 				.reborn = reborn,
 				.wait_start = wait_start,

@@ -144,6 +144,7 @@ static const struct pack_type *const by_kind[STEP_COUNT] = {
 	[STEP_MAPPED_ROOT] = &user_step,
 	[STEP_CGROUP_NS] = &nothing_type,
 	[STEP_LOOPBACK] = &nothing_type,
+	[STEP_NEW_NETWORK] = &nothing_type,
 	[STEP_HOSTNAME] = &name_step,
 	[STEP_DOMAINNAME] = &name_step,
 	[STEP_ATTACH_ROOT] = &open_step,

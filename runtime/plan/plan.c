@@ -21,6 +21,21 @@ static bool is_new(const struct spec *s, enum spec_ns type)
 	return s->ns[type].set && !s->ns[type].path;
 }
 
+/*
+ * A network namespace of a user namespace must be made by a process in that, and a stage's by the
+ * stage.
+ */
+bool plan_makes_network(const struct spec *s, bool rootless)
+{
+	return is_new(s, SPEC_NS_NETWORK) && !rootless && !has_ns(s, SPEC_NS_USER) &&
+	       !is_new(s, SPEC_NS_TIME) && !s->ns[SPEC_NS_PID].path;
+}
+
+static bool makes_network(const struct builder *b)
+{
+	return b->env->isolation != PLAN_VM && plan_makes_network(b->spec, b->env->rootless);
+}
+
 static int check_namespaces(struct builder *b)
 {
 	const struct spec *s = b->spec;
@@ -122,6 +137,8 @@ static void add_clone(struct builder *b)
 	for (int t = 0; t < SPEC_NS_COUNT; t++)
 		if (is_new(s, (enum spec_ns)t) && t != SPEC_NS_CGROUP)
 			flags |= plan_ns_flag((enum spec_ns)t);
+	if (makes_network(b))
+		flags &= ~(uint64_t)CLONE_NEWNET;
 	c->clone.flags = flags;
 	if (!is_new(s, SPEC_NS_TIME) && !s->ns[SPEC_NS_USER].path && !s->ns[SPEC_NS_PID].path)
 		return;
@@ -303,6 +320,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	add_placing(&b);
 	if (late)
 		add_limits(&b);
+	if (makes_network(&b))
+		builder_add_step(&b, STEP_NEW_NETWORK, PLACE_HOST, "linux.namespaces");
 	add_joins(&b, false);
 	/*
 	 * INIT may use all CPUs again, because the CPU affinity of caisson's caller was not meant
@@ -312,7 +331,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	builder_add_mapped_root(&b);
 	if (is_new(s, SPEC_NS_CGROUP))
 		builder_add_step(&b, STEP_CGROUP_NS, PLACE_INIT, "linux.namespaces");
-	if (is_new(s, SPEC_NS_NETWORK))
+	if (is_new(s, SPEC_NS_NETWORK) && !makes_network(&b))
 		builder_add_step(&b, STEP_LOOPBACK, PLACE_INIT, NULL);
 	if (s->hostname)
 		builder_add_text(&b, STEP_HOSTNAME, "hostname", s->hostname);
@@ -322,6 +341,9 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		builder_add_text(&b, STEP_KEYRING, NULL, env->keyring);
 	if (env->rootless)
 		root_slot = builder_add_opens(&b);
+	/* INIT comes here after HOST has sent both, so that it need not wait. */
+	if (makes_network(&b))
+		builder_add_step(&b, STEP_NEW_NETWORK, PLACE_INIT, "linux.namespaces");
 	if (late)
 		builder_add_barrier(&b, PLACE_HOST, "limited");
 	builder_add_mounts(&b, root_slot);

@@ -57,6 +57,7 @@ enum plan_isolation { PLAN_NS, PLAN_VM };
 	X(JOIN, "join", "enter an existing namespace") \
 	X(MAPPED_ROOT, "mapped-root", "become root of the user namespace") \
 	X(CGROUP_NS, "cgroup-namespace", "make the cgroup the root that the container sees") \
+	X(NEW_NETWORK, "network", "make the network namespace; enter it") \
 	X(LOOPBACK, "loopback", "bring the loopback interface up") \
 	X(HOSTNAME, "hostname", "set the host name") \
 	X(DOMAINNAME, "domainname", "set the NIS domain name") \
@@ -240,6 +241,12 @@ struct plan_env {
 	/* the process is moved into its cgroup once it exists, because systemd makes the cgroup */
 	bool cgroup_attach;
 };
+
+/*
+ * Says whether HOST makes the network namespace of a container while it does other things, and
+ * gives it to INIT (NEW_NETWORK). Otherwise CLONE makes it.
+ */
+bool plan_makes_network(const struct spec *s, bool rootless);
 
 int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env, struct plan *ret)
 	must_check;

@@ -29,6 +29,8 @@ struct step_peer {
 	int (*await)(void *data, const char *barrier);
 	/* sends a descriptor; `what` is "console" or "seccomp" */
 	int (*send_fd)(void *data, const char *what, int fd);
+	/* waits for a descriptor and returns it; `what` is "network" */
+	int (*take_fd)(void *data, const char *what);
 	/* called in the parent: FORK has made the process `pid`, which does the remaining steps */
 	int (*forked)(void *data, pid_t pid);
 	/*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sched.h>
 
+#include "base/fd.h"
 #include "netsetup/net.h"
 #include "step/step.h"
 
@@ -25,6 +26,15 @@ static int step_cgroup_ns(struct step_ctx *c, const struct step *s)
 	return 0;
 }
 
+static int step_new_network(struct step_ctx *c, const struct step *s)
+{
+	_cleanup_fd_ int fd = c->peer.take_fd(c->peer.data, "network");
+
+	if (fd < 0)
+		return fd;
+	return setns(fd, CLONE_NEWNET) < 0 ? err_sys("enter the new network namespace") : 0;
+}
+
 static int step_loopback(struct step_ctx *c, const struct step *s)
 {
 	return net_loopback_up();
@@ -42,6 +52,7 @@ static const step_fn step_functions[STEP_COUNT] = {
 	[STEP_MAPPED_ROOT] = step_mapped_root,
 	[STEP_CGROUP_NS] = step_cgroup_ns,
 	[STEP_LOOPBACK] = step_loopback,
+	[STEP_NEW_NETWORK] = step_new_network,
 	[STEP_HOSTNAME] = step_hostname,
 	[STEP_DOMAINNAME] = step_domainname,
 	[STEP_ATTACH_ROOT] = step_attach_root,
