@@ -242,11 +242,17 @@ int container_save(struct container *c)
 int container_spec(struct container *c, const struct spec **ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
-	int r = fd_read_file(c->dir, "config.json", &text, SPEC_MAX_SIZE);
 
-	if (r < 0)
-		return err_ctx(r, "container \"%s\"", c->id);
-	return spec_parse(&c->arena, strbuf_str(&text), text.len, "config.json", ret);
+	if (!c->spec) {
+		int r = fd_read_file(c->dir, "config.json", &text, SPEC_MAX_SIZE);
+		if (r < 0)
+			return err_ctx(r, "container \"%s\"", c->id);
+		r = spec_parse(&c->arena, strbuf_str(&text), text.len, "config.json", &c->spec);
+		if (r < 0)
+			return r;
+	}
+	*ret = c->spec;
+	return 0;
 }
 
 void container_put_state(

@@ -50,7 +50,8 @@ struct container {
 	int dir; /* descriptor of the state directory, whether it is locked or not */
 	bool locked;
 	int root_dir; /* descriptor of ROOT, the directory in which the state directory is */
-	const char *prepared; /* name of the file that container_prepare_save() wrote, or NULL */
+	const char *prepared;    /* name of the file that container_prepare_save() wrote, or NULL */
+	const struct spec *spec; /* what container_spec() has parsed, or NULL */
 
 	/* These members are stored in state.json. */
 	const char *bundle;  /* absolute path of the bundle */
@@ -154,7 +155,7 @@ int container_prepare_save(struct container *c) must_check;
  */
 int container_read_state(struct container *c) must_check;
 
-/* Parses the container's own copy of config.json into the container's arena. */
+/* Parses the container's own copy of config.json into the container's arena, once. */
 int container_spec(struct container *c, const struct spec **ret) must_check;
 
 int container_status(struct container *c, enum container_status *ret) must_check;
