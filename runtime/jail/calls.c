@@ -212,8 +212,8 @@ static int add_own_calls(
 		ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid()));
 
 	/*
-	 * openat(2) and open(2) fail and do not kill, because vsock_stream.c tries to open a stream a second
-	 * time for itself, and can go on without.
+	 * openat(2) and open(2) fail and do not kill, because vsock_stream.c tries to open a stream
+	 * a second time for itself, and can go on without.
 	 */
 	if (r == 0 && kind == JAIL_DEVICES)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(openat), 0);
