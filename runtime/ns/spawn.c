@@ -5,8 +5,8 @@
  * reads nothing of the caller's memory but `struct spawn`, and calls only thin wrappers of system
  * calls. If the memory of the process's cgroup runs out meanwhile, the kernel kills a process of
  * that cgroup and every process that shares memory with it, so the runtime would die too. So the
- * plan has CGROUP_LIMIT after CLONE, and a process that is cloned into a cgroup that may have limits
- * already gets memory of its own.
+ * plan has CGROUP_LIMIT after CLONE, and a process that is cloned into a cgroup that may have
+ * limits already gets memory of its own.
  *
  * The caller waits for the execve(2), which closes a pipe, but not longer than WAIT_MS: in a frozen
  * cgroup the new process does not execute before it is thawed. CLONE_VFORK is not used, because the
