@@ -22,7 +22,9 @@ static const struct command commands[] = {
 		cmd_start},
 	{"run", "[options] ID", "Create and start a container, stay until it ends, delete it.",
 		"The exit code is the program's, or 128+N if signal N killed it. Signals are\n"
-		"passed on to the program, and with process.terminal so is the terminal.",
+		"passed on to the program, and with process.terminal so is the terminal.\n"
+		"With --image the container is made from an image of `caisson image`, and the\n"
+		"options are those of docker: see `caisson run --image x --help`.",
 		cmd_run},
 	{"exec", "[options] ID COMMAND [ARG...]", "Run one more command in a running container.",
 		"Options go before the ID. The command gets the user, environment,\n"
@@ -39,12 +41,20 @@ static const struct command commands[] = {
 		"Lists the containers of one state directory: see the global option --root.",
 		cmd_list},
 	{"ps", "[options] ID [PS-OPTION...]", "List a container's processes.",
-		"The pids are the host's. With PS-OPTIONs the host's ps(1) prints the table.",
+		"The pids are the host's. With PS-OPTIONs the host's ps(1) prints the table.\n"
+		"Without an ID it lists the containers, as `caisson list` does.",
 		cmd_ps},
 	{"kill", "[options] ID [SIGNAL]", "Send a signal (default: TERM) to a container.",
 		"The signal goes to the container's first process, or to all with --all.\n"
 		"SIGNAL is a name (TERM, SIGTERM, RTMIN+3) or a number.",
 		cmd_kill},
+	{"stop", "[options] ID...", "End a container: its stop signal first, then SIGKILL.",
+		"The stop signal is the image's, that of `run --image --stop-signal`, or TERM.\n"
+		"A container that has ended already is no error.",
+		cmd_stop},
+	{"logs", "[options] ID", "Print the output of a container that runs in the background.",
+		"Containers of `run --image --detach` have a log, which goes with them.", cmd_logs},
+	{"rm", "[options] ID...", "The same as delete, for several containers.", NULL, cmd_rm},
 	{"pause", "ID", "Freeze all processes of a container.",
 		"Its cgroup is frozen; `caisson resume ID` thaws it.", cmd_pause},
 	{"resume", "ID", "Thaw a paused container.", NULL, cmd_resume},

@@ -267,10 +267,7 @@ int import_oci_archive(const struct store *s, struct arena *a, const char *text,
 {
 	__attribute__((cleanup(release_archive))) struct archive ar = {.s = s, .a = a};
 	const struct blob_source from = {open_nothing, NULL, "the archive"};
-	const char *path, *tag, *name = NULL;
-	const struct descriptor *d = NULL;
-	struct descriptor copied;
-	struct document index;
+	const char *path, *tag;
 
 	int r = split_path(a, text, &path, &tag);
 	if (r >= 0)
@@ -279,14 +276,7 @@ int import_oci_archive(const struct store *s, struct arena *a, const char *text,
 		return r;
 	if (!ar.index.len)
 		return err_set(ENOENT, "the archive has no index.json: it is no OCI image layout");
-	r = document_parse(a, &ar.index, "index.json", MEDIA_OCI_INDEX, &index);
-	if (r >= 0)
-		r = choose_tag(&index, "its index.json", tag, &d);
-	if (r >= 0)
-		r = need_name(o, d->ref_name, &name);
-	if (r >= 0)
-		r = copy_image(s, &from, d, o, &copied);
-	return r < 0 ? r : import_tag(s, a, name, &copied, ret);
+	return import_from_index(&(struct index_source){s, a, &from, &ar.index, tag}, o, ret);
 }
 
 /* One image in the manifest.json of docker: an element of its array. */

@@ -20,9 +20,9 @@ static const char default_path[] =
  * Capabilities of the container's program if the caller says nothing else: the same list as
  * docker's.
  */
-static const char *const capabilities[] = {"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE",
+const char *const bundle_capabilities[] = {"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE",
 	"CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW",
-	"CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"};
+	"CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT", NULL};
 
 bool bundle_is_reserved(const char *label)
 {
@@ -123,8 +123,9 @@ static void put_user(struct json_out *o, const struct image_user *u)
 	json_out_end_object(o);
 }
 
-static void put_capabilities(struct json_out *o, bool root)
+static void put_capabilities(struct json_out *o, const struct bundle_options *b, bool root)
 {
+	const char *const *list = b->capabilities ? b->capabilities : bundle_capabilities;
 	static const char *const sets[] = {"bounding", "permitted", "effective"};
 
 	json_out_object(o, "capabilities");
@@ -134,8 +135,8 @@ static void put_capabilities(struct json_out *o, bool root)
 		 * Only the bounding set has capabilities if the program does not start as root, so
 		 * that set-user-ID programs may still gain them.
 		 */
-		for (size_t i = 0; (root || s == 0) && i < ARRAY_SIZE(capabilities); i++)
-			json_out_str(o, NULL, capabilities[i]);
+		for (size_t i = 0; (root || s == 0) && list[i]; i++)
+			json_out_str(o, NULL, list[i]);
 		json_out_end_array(o);
 	}
 	json_out_end_object(o);
@@ -175,12 +176,12 @@ static int put_process(
 	put_args(o, c, b);
 	r = put_env(o, c, b);
 	json_out_str(o, "cwd", cwd);
-	put_capabilities(o, user.uid == 0);
+	put_capabilities(o, b, user.uid == 0);
 	for (const struct json *n = base ? base->first : NULL; n; n = n->next) {
 		static const char *const ours[] = {"terminal", "user", "args", "env", "cwd",
 			"capabilities", "noNewPrivileges", "rlimits"};
 		bool own = false;
-		for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
+		for (size_t i = 0; i < ARRAY_SIZE(ours) - (b->keep_limits ? 2 : 0); i++)
 			own |= streq(n->key, ours[i]);
 		if (!own)
 			json_out_node(o, n->key, n);
@@ -201,10 +202,10 @@ static void warn(const struct bundle_options *b, const char *label)
 	b->warn(b->data, text);
 }
 
-static void put_optional(
-	struct json_out *o, const struct json *labels, const char *key, const char *value)
+static void put_optional(struct json_out *o, const struct json *own, const struct json *labels,
+	const char *key, const char *value)
 {
-	if (value && *value && !json_get(labels, key))
+	if (value && *value && !json_get(own, key) && !json_get(labels, key))
 		json_out_str(o, key, value);
 }
 
@@ -213,6 +214,7 @@ static int put_annotations(
 {
 	_cleanup_strbuf_ struct strbuf ports = {0};
 	const struct image_config *c = &img->config;
+	const struct json *own = json_get(b->base, "annotations");
 	int r = 0;
 
 	for (size_t i = 0; i < c->nexposed_ports && r >= 0; i++)
@@ -220,21 +222,23 @@ static int put_annotations(
 	if (r < 0)
 		return r;
 	json_out_object(o, "annotations");
+	for (const struct json *n = own ? own->first : NULL; n; n = n->next)
+		json_out_node(o, n->key, n);
 	/*
 	 * A label of the same name replaces the annotation that is derived from the configuration.
 	 */
-	put_optional(o, c->labels, ANNOTATION "os", c->platform.os);
-	put_optional(o, c->labels, ANNOTATION "architecture", c->platform.architecture);
-	put_optional(o, c->labels, ANNOTATION "variant", c->platform.variant);
-	put_optional(o, c->labels, ANNOTATION "os.version", c->platform.os_version);
-	put_optional(o, c->labels, ANNOTATION "author", c->author);
-	put_optional(o, c->labels, ANNOTATION "created", c->created);
-	put_optional(o, c->labels, ANNOTATION "stopSignal", c->stop_signal);
-	put_optional(o, c->labels, ANNOTATION "exposedPorts", strbuf_str(&ports));
+	put_optional(o, own, c->labels, ANNOTATION "os", c->platform.os);
+	put_optional(o, own, c->labels, ANNOTATION "architecture", c->platform.architecture);
+	put_optional(o, own, c->labels, ANNOTATION "variant", c->platform.variant);
+	put_optional(o, own, c->labels, ANNOTATION "os.version", c->platform.os_version);
+	put_optional(o, own, c->labels, ANNOTATION "author", c->author);
+	put_optional(o, own, c->labels, ANNOTATION "created", c->created);
+	put_optional(o, own, c->labels, ANNOTATION "stopSignal", c->stop_signal);
+	put_optional(o, own, c->labels, ANNOTATION "exposedPorts", strbuf_str(&ports));
 	for (const struct json *n = c->labels ? c->labels->first : NULL; n; n = n->next) {
 		if (bundle_is_reserved(n->key))
 			warn(b, n->key);
-		else
+		else if (!json_get(own, n->key))
 			json_out_str(o, n->key, n->text);
 	}
 	json_out_end_object(o);

@@ -7,8 +7,14 @@
 #pragma once
 #include "images/oci/image.h"
 
+/* What a container's program may have if nobody says otherwise: docker's list. Ends in NULL. */
+extern const char *const bundle_capabilities[];
+
 struct bundle_options {
-	const struct json *base; /* the config.json to begin with */
+	/* The config.json to begin with. Its annotations win over the image's labels. */
+	const struct json *base;
+	bool keep_limits; /* process.rlimits and noNewPrivileges of base are kept, too */
+	const char *const *capabilities; /* those of the program; NULL: bundle_capabilities */
 	const char *const *args; /* arguments that replace the image's Cmd; NULL: keep Cmd */
 	/*
 	 * program that replaces the image's entrypoint; "": no entrypoint; NULL: keep the image's

@@ -367,3 +367,21 @@ void descriptor_write(struct json_out *o, const char *key, const struct descript
 	}
 	json_out_end_object(o);
 }
+
+void index_write(struct json_out *o, const struct document *index, const char *without,
+	const struct descriptor *added)
+{
+	json_out_object(o, NULL);
+	json_out_u64(o, "schemaVersion", 2);
+	json_out_str(o, "mediaType", MEDIA_OCI_INDEX);
+	json_out_array(o, "manifests");
+	for (size_t i = 0; index && i < index->nmanifests; i++) {
+		const struct descriptor *d = &index->manifests[i];
+		if (!without || !d->ref_name || !streq(d->ref_name, without))
+			descriptor_write(o, NULL, d);
+	}
+	if (added)
+		descriptor_write(o, NULL, added);
+	json_out_end_array(o);
+	json_out_end_object(o);
+}

@@ -249,17 +249,7 @@ static int put_index(struct target *t, const struct document *before, const stru
 
 	if (r < 0)
 		return r;
-	json_out_object(&o, NULL);
-	json_out_u64(&o, "schemaVersion", 2);
-	json_out_array(&o, "manifests");
-	for (size_t i = 0; before && i < before->nmanifests; i++) {
-		const struct descriptor *b = &before->manifests[i];
-		if (!b->ref_name || !d->ref_name || !streq(b->ref_name, d->ref_name))
-			descriptor_write(&o, NULL, b);
-	}
-	descriptor_write(&o, NULL, d);
-	json_out_end_array(&o);
-	json_out_end_object(&o);
+	index_write(&o, before, d->ref_name, d);
 	r = json_out_text(&o, &text, &len);
 	return r < 0 ? r : put_bytes(t, "index.json", text, len);
 }

@@ -1,23 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Collects garbage: marks all blobs that the tags lead to, then removes the others. */
+/*
+ * Garbage collection: marks what the tags and the containers lead to, then removes the rest. The
+ * exclusive lock of the store is held meanwhile, so nobody unpacks a layer or makes a container.
+ */
 #include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/remove.h"
+#include "images/oci/chain.h"
+#include "images/oci/container_dir.h"
 #include "images/oci/store_internal.h"
 
 #define MAX_NESTED_INDEXES 4
 
+/* Digests: of blobs, and of chains, which no blob has. */
 struct marks {
 	const struct store *store;
 	struct digest *v;
 	size_t n, cap;
+	/* The directories of DIR/layers that are needed: ":NAME:NAME:". */
+	struct strbuf layers;
 };
 
 static void release_marks(struct marks *m)
 {
 	free(m->v);
+	strbuf_release(&m->layers);
 }
 
 static int add_mark(struct marks *m, const struct digest *d)
@@ -41,6 +52,32 @@ static int compare_digests(const void *a, const void *b)
 
 static int mark(struct marks *m, const struct descriptor *d, int depth);
 
+/*
+ * The chains of an image. What is no image, or lacks its configuration, has none that a container
+ * could be made from.
+ */
+static int mark_chains(struct marks *m, const struct document *doc)
+{
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_strbuf_ struct strbuf text = {0};
+	struct image img = {.document = *doc};
+	struct digest id;
+
+	int r = store_read_document(m->store, &doc->config, &text);
+	if (r >= 0)
+		r = image_config_parse(&a, &text, doc->config.digest.text, &img.config);
+	if (r < 0) {
+		err_clear();
+		return r == -ENOMEM ? r : 0;
+	}
+	for (size_t i = 0; i < img.config.ndiff_ids && r >= 0; i++) {
+		r = chain_id(&img, i, &id);
+		if (r >= 0)
+			r = add_mark(m, &id);
+	}
+	return r;
+}
+
 static int mark_document(struct marks *m, const struct document *doc, int depth)
 {
 	int r = 0;
@@ -49,7 +86,7 @@ static int mark_document(struct marks *m, const struct document *doc, int depth)
 		r = add_mark(m, &doc->config.digest);
 		for (size_t i = 0; i < doc->nlayers && r >= 0; i++)
 			r = add_mark(m, &doc->layers[i].digest);
-		return r;
+		return r < 0 ? r : mark_chains(m, doc);
 	}
 	for (size_t i = 0; i < doc->nmanifests && r >= 0; i++) {
 		/*
@@ -134,10 +171,97 @@ static int sweep(int dir, const char *algorithm, const struct marks *m, struct s
 	return 0;
 }
 
+/* Calls f for each name in the directory dir that is not "." or "..". */
+static int each_name(int dir,
+	int (*f)(struct marks *m, const char *name, struct store_freed *freed), struct marks *m,
+	struct store_freed *freed)
+{
+	_cleanup_fd_ int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *e;
+	int r = 0;
+
+	if (!d)
+		return err_sys("read a directory of the store %s", m->store->path);
+	(void)take_fd(&copy);
+	while (r >= 0 && (e = readdir(d)))
+		if (!streq(e->d_name, ".") && !streq(e->d_name, ".."))
+			r = f(m, e->d_name, freed);
+	closedir(d);
+	return r;
+}
+
+/* Marks what a container uses, or removes its directory if nobody needs it. */
+static int mark_container(struct marks *m, const char *name, struct store_freed *freed)
+{
+	_cleanup_arena_ struct arena a = {0};
+	struct container_uses uses;
+	int r = *name == '.' ? 0 : container_dir_is_needed(m->store, name);
+
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		freed->containers += *name != '.';
+		return remove_tree(m->store->containers, name, NULL);
+	}
+	r = container_dir_read(m->store, &a, name, &uses);
+	if (r >= 0)
+		r = strbuf_addf(&m->layers, "%s:", uses.layers);
+	return r < 0 ? err_ctx(r, "nothing was removed") : 0;
+}
+
+/* Keeps a chain whose digest is marked, or whose directory a container uses. */
+static int sweep_chain(struct marks *m, const char *name, struct store_freed *freed)
+{
+	struct digest key;
+	char target[NAME_MAX], needle[NAME_MAX + 3];
+	const char *dash = strchr(name, '-');
+	ssize_t n = readlinkat(m->store->chains, name, target, sizeof(target) - 1);
+
+	if (n < 0)
+		return errno == EINVAL ? 0 : err_sys("read the chain %s", name);
+	target[n] = '\0';
+	snprintf(needle, sizeof(needle), ":%s:", target);
+	snprintf(key.text, sizeof(key.text), "%.*s:%s", dash ? (int)(dash - name) : 0, name,
+		dash ? dash + 1 : "");
+	if (strstr(strbuf_str(&m->layers), needle))
+		return 0;
+	if (m->n && bsearch(&key, m->v, m->n, sizeof(*m->v), compare_digests))
+		return strbuf_addf(&m->layers, "%s:", target);
+	if (unlinkat(m->store->chains, name, 0) < 0)
+		return err_sys("remove the chain %s", name);
+	return 0;
+}
+
+static int sweep_layer(struct marks *m, const char *name, struct store_freed *freed)
+{
+	char needle[NAME_MAX + 3];
+
+	snprintf(needle, sizeof(needle), ":%s:", name);
+	if (strstr(strbuf_str(&m->layers), needle))
+		return 0;
+	freed->layers++;
+	return remove_tree(m->store->layers, name, NULL);
+}
+
+static int collect_layers(struct marks *m, struct store_freed *freed)
+{
+	int r = each_name(m->store->chains, sweep_chain, m, freed);
+
+	return r < 0 ? r : each_name(m->store->layers, sweep_layer, m, freed);
+}
+
 static int collect(struct store *s, struct store_freed *ret)
 {
 	__attribute__((cleanup(release_marks))) struct marks m = {.store = s};
 	int r = mark_tags(&m);
+
+	if (r >= 0)
+		r = strbuf_addf(&m.layers, ":");
+	if (r >= 0)
+		r = each_name(s->containers, mark_container, &m, ret);
+	if (r >= 0)
+		r = collect_layers(&m, ret);
 
 	for (size_t i = 0; i < ARRAY_SIZE(s->blobs) && r >= 0; i++)
 		r = sweep(s->blobs[i], digest_algorithm_name((enum digest_algorithm)i), &m, ret);

@@ -180,7 +180,7 @@ int image_open(const struct store *s, struct arena *a, const char *name,
 	return r < 0 ? err_ctx(r, "image %.200s", name) : 0;
 }
 
-static int check_layers(const struct image *img)
+int image_check_layers(const struct image *img)
 {
 	const struct document *doc = &img->document;
 
@@ -196,27 +196,32 @@ static int check_layers(const struct image *img)
 	return 0;
 }
 
+int image_apply_layer(const struct store *s, const struct image *img, size_t index, int root,
+	const struct tree_options *options, const struct unpack_progress *progress)
+{
+	const struct descriptor *d = &img->document.layers[index];
+	struct layer_result result;
+	char what[64];
+	const struct layer layer = {.what = what,
+		.size = d->size,
+		.digest = &d->digest,
+		.diff_id = &img->config.diff_ids[index],
+		.progress = progress ? progress->bytes : NULL,
+		.data = progress ? progress->data : NULL};
+
+	snprintf(what, sizeof(what), "layer %zu of %zu", index + 1, img->document.nlayers);
+	if (progress)
+		progress->layer(progress->data, index, img->document.nlayers, d);
+	_cleanup_fd_ int fd = store_open_blob(s, &d->digest, NULL);
+	return fd < 0 ? fd : layer_apply(&layer, fd, root, options, &result);
+}
+
 int image_unpack(const struct store *s, const struct image *img, int root,
 	const struct tree_options *options, const struct unpack_progress *progress)
 {
-	size_t n = img->document.nlayers;
-	char what[64];
-	int r = check_layers(img);
+	int r = image_check_layers(img);
 
-	for (size_t i = 0; i < n && r >= 0; i++) {
-		const struct descriptor *d = &img->document.layers[i];
-		const struct layer layer = {.what = what,
-			.size = d->size,
-			.digest = &d->digest,
-			.diff_id = &img->config.diff_ids[i],
-			.progress = progress ? progress->bytes : NULL,
-			.data = progress ? progress->data : NULL};
-		struct layer_result result;
-		snprintf(what, sizeof(what), "layer %zu of %zu", i + 1, n);
-		if (progress)
-			progress->layer(progress->data, i, n, d);
-		_cleanup_fd_ int fd = store_open_blob(s, &d->digest, NULL);
-		r = fd < 0 ? fd : layer_apply(&layer, fd, root, options, &result);
-	}
+	for (size_t i = 0; i < img->document.nlayers && r >= 0; i++)
+		r = image_apply_layer(s, img, i, root, options, progress);
 	return r;
 }

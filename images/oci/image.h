@@ -48,6 +48,16 @@ struct unpack_progress {
 	void *data;
 };
 
+/*
+ * Whether the manifest and the configuration agree about the layers, and each is one that this
+ * program unpacks.
+ */
+int image_check_layers(const struct image *img) must_check;
+
+/* Applies layer `index`, counted from 0, to the tree beneath root. progress may be NULL. */
+int image_apply_layer(const struct store *s, const struct image *img, size_t index, int root,
+	const struct tree_options *options, const struct unpack_progress *progress) must_check;
+
 /* Unpacks all layers into the empty directory `root`, the lowest first. `progress` may be NULL. */
 int image_unpack(const struct store *s, const struct image *img, int root,
 	const struct tree_options *options, const struct unpack_progress *progress) must_check;

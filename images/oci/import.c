@@ -219,7 +219,7 @@ static int no_such_tag(const struct document *index, const char *what, const cha
 		names.len ? strbuf_str(&names) : "(none with a name)");
 }
 
-int choose_tag(const struct document *index, const char *what, const char *tag,
+static int choose_tag(const struct document *index, const char *what, const char *tag,
 	const struct descriptor **ret)
 {
 	*ret = NULL;
@@ -249,14 +249,29 @@ int need_name(const struct import_options *o, const char *found, const char **re
 		    : err_set(EINVAL, "the source has no name for the image: give one behind it");
 }
 
-static int import_oci(const struct store *s, struct arena *a, const char *text,
-	const struct import_options *o, struct import_result *ret)
+int import_from_index(
+	const struct index_source *src, const struct import_options *o, struct import_result *ret)
 {
-	_cleanup_strbuf_ struct strbuf index_text = {0};
-	const char *path, *tag, *name = NULL;
 	const struct descriptor *d = NULL;
 	struct descriptor copied;
 	struct document index;
+	const char *name = NULL;
+
+	int r = document_parse(src->arena, src->index, "index.json", MEDIA_OCI_INDEX, &index);
+	if (r >= 0)
+		r = choose_tag(&index, "its index.json", src->tag, &d);
+	if (r >= 0)
+		r = need_name(o, d->ref_name, &name);
+	if (r >= 0)
+		r = copy_image(src->store, src->blobs, d, o, &copied);
+	return r < 0 ? r : import_tag(src->store, src->arena, name, &copied, ret);
+}
+
+static int import_oci(const struct store *s, struct arena *a, const char *text,
+	const struct import_options *o, struct import_result *ret)
+{
+	_cleanup_strbuf_ struct strbuf index = {0};
+	const char *path, *tag;
 
 	int r = split_path(a, text, &path, &tag);
 	if (r < 0)
@@ -265,16 +280,9 @@ static int import_oci(const struct store *s, struct arena *a, const char *text,
 	if (dir < 0)
 		return dir;
 	const struct blob_source from = {open_layout_blob, &dir, path};
-	r = fd_read_file(dir, "index.json", &index_text, OCI_DOCUMENT_MAX);
-	if (r >= 0)
-		r = document_parse(a, &index_text, "index.json", MEDIA_OCI_INDEX, &index);
-	if (r >= 0)
-		r = choose_tag(&index, "its index.json", tag, &d);
-	if (r >= 0)
-		r = need_name(o, d->ref_name, &name);
-	if (r >= 0)
-		r = copy_image(s, &from, d, o, &copied);
-	return r < 0 ? r : import_tag(s, a, name, &copied, ret);
+	r = fd_read_file(dir, "index.json", &index, OCI_DOCUMENT_MAX);
+	return r < 0 ? r
+		     : import_from_index(&(struct index_source){s, a, &from, &index, tag}, o, ret);
 }
 
 static int import_dir(const struct store *s, struct arena *a, const char *path,

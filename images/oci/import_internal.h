@@ -3,12 +3,18 @@
 #pragma once
 #include "images/oci/import.h"
 
-/*
- * Finds the image with this tag in an index. If `tag` is NULL, the index must have exactly one
- * image.
- */
-int choose_tag(const struct document *index, const char *what, const char *tag,
-	const struct descriptor **ret) must_check;
+/* A layout's index.json, and where the blobs are. */
+struct index_source {
+	const struct store *store;
+	struct arena *arena;
+	const struct blob_source *blobs;
+	const struct strbuf *index;
+	const char *tag; /* NULL: the only one */
+};
+
+/* Copies the image of that tag, and names it. */
+int import_from_index(const struct index_source *src, const struct import_options *o,
+	struct import_result *ret) must_check;
 
 /*
  * Sets *ret to the name that the imported image gets: the user's, or else `found`, which is the one

@@ -133,6 +133,13 @@ bool media_type_is_layer(const char *media_type);
 void descriptor_write(struct json_out *o, const char *key, const struct descriptor *d);
 
 /*
+ * Writes an index: the manifests of `index` (NULL: none) but for those whose ref_name is `without`
+ * (NULL: all stay), and then `added` (NULL: nothing).
+ */
+void index_write(struct json_out *o, const struct document *index, const char *without,
+	const struct descriptor *added);
+
+/*
  * Parses "os/arch[/variant]", "arch", or "" for the host's platform. The texts live in the arena.
  */
 int platform_parse(struct arena *a, const char *text, struct platform *ret) must_check;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/path.h"
+#include "base/remove.h"
 #include "images/oci/tree_internal.h"
 
 /* A set of hashes: a hash table with open addressing, in which 0 is an empty place. */
@@ -99,6 +100,32 @@ bool seen_has(const struct seen *s, uint64_t dir, const char *name)
 bool seen_is_empty(const struct seen *s)
 {
 	return s->n == 0;
+}
+
+static bool keep_seen(const void *data, uint64_t dir, const char *name)
+{
+	return seen_has(data, dir, name);
+}
+
+/* If the layer wrote nothing yet, nothing is to be kept, and directories may be moved. */
+static const struct remove_keep *keep_of(const struct seen *s, struct remove_keep *buf)
+{
+	*buf = (struct remove_keep){keep_seen, s};
+	return s && !seen_is_empty(s) ? buf : NULL;
+}
+
+int tree_remove(int dir, const char *name, const struct seen *keep)
+{
+	struct remove_keep buf;
+
+	return remove_tree(dir, name, keep_of(keep, &buf));
+}
+
+int tree_clear(int dir, const struct seen *keep)
+{
+	struct remove_keep buf;
+
+	return remove_all_in(dir, keep_of(keep, &buf));
 }
 
 void seen_free(struct seen *s)

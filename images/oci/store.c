@@ -19,7 +19,7 @@ static const char layout_text[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
 static const char empty_index[] =
 	"{\"schemaVersion\":2,\"mediaType\":\"" MEDIA_OCI_INDEX "\",\"manifests\":[]}";
 
-static int lock_file(int fd, int operation)
+int store_lock_file(int fd, int operation)
 {
 	while (flock(fd, operation) < 0) {
 		if (errno == EINTR)
@@ -74,7 +74,7 @@ static int make_layout(struct store *s)
 {
 	if (exists(s->images, "oci-layout"))
 		return 0;
-	int r = lock_file(s->lock, LOCK_EX);
+	int r = store_lock_file(s->lock, LOCK_EX);
 	if (r < 0)
 		return err_set(-r, "lock %s/lock: %s", s->path, err_text(-r));
 	if (!exists(s->images, "index.json"))
@@ -92,6 +92,15 @@ static int open_dirs(struct store *s)
 	s->partial = make_dir(s->dir, "partial", s->path);
 	if (s->partial < 0)
 		return s->partial;
+	s->layers = make_dir(s->dir, "layers", s->path);
+	if (s->layers < 0)
+		return s->layers;
+	s->chains = make_dir(s->dir, "chains", s->path);
+	if (s->chains < 0)
+		return s->chains;
+	s->containers = make_dir(s->dir, "containers", s->path);
+	if (s->containers < 0)
+		return s->containers;
 	_cleanup_fd_ int blobs = make_dir(s->images, "blobs", s->path);
 	if (blobs < 0)
 		return blobs;
@@ -154,6 +163,12 @@ int store_open(struct store *s, const char *path, enum store_sync sync)
 	r = make_path(s->path);
 	if (r < 0)
 		return r;
+	/* Overlays are made by absolute paths. */
+	char *real = realpath(s->path, NULL);
+	if (!real)
+		return err_sys("find the store %s", s->path);
+	free((char *)s->path);
+	s->path = real;
 	s->dir = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->dir < 0)
 		return err_sys("open the store %s", s->path);
@@ -165,7 +180,7 @@ int store_open(struct store *s, const char *path, enum store_sync sync)
 		r = make_layout(s);
 	if (r < 0)
 		return r;
-	r = lock_file(s->lock, LOCK_SH);
+	r = store_lock_file(s->lock, LOCK_SH);
 	return r < 0 ? err_set(-r, "lock %s/lock: %s", s->path, err_text(-r)) : 0;
 }
 
@@ -175,6 +190,9 @@ void store_close(struct store *s)
 	for (size_t i = 0; i < ARRAY_SIZE(s->blobs); i++)
 		fd_close(&s->blobs[i]);
 	fd_close(&s->partial);
+	fd_close(&s->layers);
+	fd_close(&s->chains);
+	fd_close(&s->containers);
 	fd_close(&s->dir);
 	fd_close(&s->lock);
 	free((char *)s->path);
@@ -183,7 +201,7 @@ void store_close(struct store *s)
 
 int store_lock_alone(struct store *s)
 {
-	int r = lock_file(s->lock, LOCK_EX | LOCK_NB);
+	int r = store_lock_file(s->lock, LOCK_EX | LOCK_NB);
 
 	if (r >= 0)
 		return 0;
@@ -191,14 +209,14 @@ int store_lock_alone(struct store *s)
 	 * Takes the shared lock again, because flock(2) may have released it when it failed to make
 	 * it exclusive.
 	 */
-	(void)lock_file(s->lock, LOCK_SH);
+	(void)!store_lock_file(s->lock, LOCK_SH);
 	return err_set(-r, "the store %s is in use by another process: try again when it is done",
 		s->path);
 }
 
 int store_lock_shared(struct store *s)
 {
-	int r = lock_file(s->lock, LOCK_SH);
+	int r = store_lock_file(s->lock, LOCK_SH);
 
 	return r < 0 ? err_set(-r, "lock %s/lock: %s", s->path, err_text(-r)) : 0;
 }
@@ -246,17 +264,7 @@ static int write_index(const struct store *s, const struct document *index, cons
 
 	if (r < 0)
 		return r;
-	json_out_object(&o, NULL);
-	json_out_u64(&o, "schemaVersion", 2);
-	json_out_str(&o, "mediaType", MEDIA_OCI_INDEX);
-	json_out_array(&o, "manifests");
-	for (size_t i = 0; i < index->nmanifests; i++)
-		if (!is_tag(&index->manifests[i], without))
-			descriptor_write(&o, NULL, &index->manifests[i]);
-	if (added)
-		descriptor_write(&o, NULL, added);
-	json_out_end_array(&o);
-	json_out_end_object(&o);
+	index_write(&o, index, without, added);
 	r = json_out_text(&o, &text, &len);
 	if (r >= 0 && len > OCI_DOCUMENT_MAX)
 		return err_set(E2BIG,
@@ -272,7 +280,7 @@ static int lock_index(const struct store *s)
 
 	if (fd < 0)
 		return err_sys("open %s/index.lock", s->path);
-	int r = lock_file(fd, LOCK_EX);
+	int r = store_lock_file(fd, LOCK_EX);
 	return r < 0 ? err_set(-r, "lock %s/index.lock: %s", s->path, err_text(-r)) : take_fd(&fd);
 }
 

@@ -6,6 +6,8 @@
  *	DIR/images/index.json   the tags: descriptors with the annotation ANNOTATION_REF_NAME
  *	DIR/images/blobs/ALGORITHM/HEX
  *	DIR/partial/            blobs that are being written
+ *	DIR/layers, chains      unpacked layers: see chain.h
+ *	DIR/containers/NAME/    what a container uses: see container_dir.h
  *
  * Order of calls: store_open(), then any others, then store_close(). In between the process holds a
  * shared lock, so that no other process removes blobs. If the process is killed at any point, no
@@ -29,15 +31,18 @@ struct store {
 	int images;       /* descriptor of DIR/images */
 	/* descriptors of DIR/images/blobs/ALGORITHM, indexed by enum digest_algorithm */
 	int blobs[2];
-	int partial; /* descriptor of DIR/partial */
-	int lock;    /* descriptor of DIR/lock, which is locked in shared mode */
+	int partial;    /* descriptor of DIR/partial */
+	int layers;     /* descriptor of DIR/layers */
+	int chains;     /* descriptor of DIR/chains */
+	int containers; /* descriptor of DIR/containers */
+	int lock;       /* descriptor of DIR/lock, which is locked in shared mode */
 	enum store_sync sync;
 };
 
 #define STORE_INIT \
 	{ \
 		.dir = -EBADF, .images = -EBADF, .blobs = {-EBADF, -EBADF}, .partial = -EBADF, \
-		.lock = -EBADF \
+		.layers = -EBADF, .chains = -EBADF, .containers = -EBADF, .lock = -EBADF \
 	}
 
 /*
@@ -139,11 +144,13 @@ int store_find_tag(const struct store *s, struct arena *a, const char *name, str
 
 /* How much store_gc() has removed. */
 struct store_freed {
-	uint64_t blobs, bytes;
+	uint64_t blobs, bytes;       /* bytes: of blobs */
+	uint64_t layers, containers; /* directories */
 };
 
 /*
- * Removes every blob that no tag leads to, and the rest of interrupted downloads. Returns -EBUSY,
- * without removing anything, if another process uses the store.
+ * Removes every blob that no tag leads to, every unpacked layer that neither a tag nor a container
+ * needs, directories of containers that are gone, and the rest of interrupted downloads. Returns
+ * -EBUSY, without removing anything, if another process uses the store.
  */
 int store_gc(struct store *s, struct store_freed *ret) must_check;

@@ -9,3 +9,5 @@
  */
 int store_lock_alone(struct store *s) must_check;
 int store_lock_shared(struct store *s) must_check;
+/* flock(2). -EBUSY: another process holds the lock, and operation has LOCK_NB. No message. */
+int store_lock_file(int fd, int operation) must_check;

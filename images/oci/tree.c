@@ -84,6 +84,8 @@ void tree_release(struct tree *t)
 	fd_close(&t->file);
 	seen_free(t->seen);
 	dir_times_free(t->times);
+	links_free(t->links);
+	t->links = NULL;
 	t->seen = NULL;
 	t->times = NULL;
 }
@@ -120,11 +122,7 @@ static int clean_name(const char *name, char buf[TAR_NAME_MAX], char **ret_name)
 	return 0;
 }
 
-/*
- * Records the times of a directory before an entry is made in it, so that they can be restored
- * afterwards.
- */
-static int note_parent(struct tree *t, int fd, const char *path)
+int tree_note_parent(struct tree *t, int fd, const char *path)
 {
 	struct stat st;
 
@@ -152,7 +150,7 @@ static int make_parents(struct tree *t, const char *path)
 		parent = make_parents(t, above);
 	if (parent < 0)
 		return parent;
-	int r = note_parent(t, parent, above);
+	int r = tree_note_parent(t, parent, above);
 	if (r < 0)
 		return r;
 	if (mkdirat(parent, name, 0755) == 0) {
@@ -184,7 +182,7 @@ static int open_parent(struct tree *t, const char *path, bool make)
 	t->parent_path = strdup(path);
 	if (!t->parent_path)
 		return err_set(ENOMEM, "out of memory");
-	int r = note_parent(t, t->parent, name);
+	int r = tree_note_parent(t, t->parent, name);
 	return r < 0 ? r : t->parent;
 }
 
@@ -360,12 +358,14 @@ static int add_hardlink(struct tree *t, const struct object *o, const struct tar
 	if (fstatat(o->parent, o->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
 		there.st_ino == target.st_ino && there.st_dev == target.st_dev)
 		return 0;
-	r = make_room(t, o->parent, o->name, false, &exists);
+	r = links_find(t, &target);
+	if (r >= 0)
+		r = make_room(t, o->parent, o->name, false, &exists);
 	if (r < 0)
 		return r;
 	if (linkat(parent, last, o->parent, o->name, 0) < 0)
 		return err_sys("link %s to %s", e->name, e->link);
-	return 0;
+	return links_keep(t, &target, o->parent, o->name);
 }
 
 static int add_object(

@@ -35,6 +35,8 @@ struct id_map {
 
 struct tree_options {
 	struct id_map uids, gids;
+	/* the tree is an overlay mount, whose lower layers belong to the store */
+	bool merged;
 	/* give all files to the caller as owner, because the caller may not change owners */
 	bool squash;
 	/* most bytes of data in all files; 0: as much as the file system has free */
@@ -58,6 +60,7 @@ struct tree {
 	char *parent_path;
 	struct seen *seen; /* names that the present layer has written */
 	struct dir_times *times;
+	struct links *links; /* hard links of lower layers; NULL: not looked for yet */
 	int file;            /* descriptor of the file that is being written */
 	uint64_t bytes_left; /* bytes that may still be written, of max_bytes */
 	uint64_t entries;

@@ -28,6 +28,20 @@ bool seen_is_empty(const struct seen *s);
 void seen_free(struct seen *s);
 
 /*
+ * links.c: keeps the names of a lower layer's file together when a new one is linked to it.
+ * links_find() comes before the link is made, links_keep() after it; dir/name is the new name.
+ */
+int links_find(struct tree *t, const struct stat *target) must_check;
+int links_keep(struct tree *t, const struct stat *target, int dir, const char *name) must_check;
+void links_free(struct links *l);
+
+/*
+ * Records the times of a directory before an entry is made in it, so that they can be restored
+ * afterwards.
+ */
+int tree_note_parent(struct tree *t, int fd, const char *path) must_check;
+
+/*
  * Times of directories that are restored at the end of a layer. If the times of a directory are
  * recorded twice, the last ones count.
  */

@@ -34,6 +34,9 @@ struct command {
 int cmd_create(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_run(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_start(const struct command *self, const struct globals *g, int argc, char **argv);
+int cmd_stop(const struct command *self, const struct globals *g, int argc, char **argv);
+int cmd_logs(const struct command *self, const struct globals *g, int argc, char **argv);
+int cmd_rm(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_state(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_kill(const struct command *self, const struct globals *g, int argc, char **argv);
 int cmd_delete(const struct command *self, const struct globals *g, int argc, char **argv);
@@ -86,6 +89,15 @@ int cmd_open(const struct globals *g, const char *id, bool lock, struct containe
  */
 int cmd_each(const struct globals *g, const char *regex, bool lock,
 	int (*f)(void *data, struct container *c), void *data) must_check;
+
+/* Whether the words of `run` or `create` have the option --image before a "--". */
+bool cmd_has_image(int argc, char **argv);
+/* Executes the program that makes a bundle of the image and becomes this command again. */
+int cmd_run_image(const struct command *self, const struct globals *g, int argc, char **argv)
+	must_check;
+
+/* Sends a signal to the container's first process, or to all of its processes. */
+int cmd_signal(struct container *c, int sig, bool all) must_check;
 
 int cmd_manager(const struct globals *g, enum cg_manager *ret) must_check;
 

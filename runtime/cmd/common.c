@@ -39,19 +39,11 @@ int cmd_print_json(struct json_out *o)
 
 static int print_help(const struct command *self, const struct option_def *defs)
 {
+	const struct command_help h = {"caisson", self->name, self->usage, self->summary,
+		self->text, "Global options go before the command: see caisson --help."};
 	_cleanup_strbuf_ struct strbuf out = {0};
 
-	int r = strbuf_addf(
-		&out, "Usage: caisson %s %s\n\n%s\n", self->name, self->usage, self->summary);
-	if (r >= 0 && self->text)
-		r = strbuf_addf(&out, "\n%s\n", self->text);
-	if (r >= 0 && defs->name)
-		r = strbuf_addf(&out, "\nOptions:\n");
-	if (r >= 0)
-		r = options_help(defs, &out);
-	if (r >= 0)
-		r = strbuf_addf(
-			&out, "\nGlobal options go before the command: see caisson --help.\n");
+	int r = options_help_command(&h, defs, &out);
 	return r < 0 ? r : cmd_print(strbuf_str(&out), out.len);
 }
 

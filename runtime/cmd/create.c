@@ -37,6 +37,11 @@ static int parse_launch_options(
 			"write the first process's pid to FILE"},
 		{"preserve-fds", 0, OPTION_COUNT, &o->preserve_fds, "N",
 			"hand descriptors 3 to 2+N to the program"},
+		{"root-layers", 0, OPTION_STRING, &o->root_layers, "DIR:NAME[:NAME...]",
+			"root.path is an overlay of these directories of DIR, the topmost first; "
+			"upper and work of the bundle hold what is written"},
+		{"remove-bundle", 0, OPTION_FLAG, &o->remove_bundle, NULL,
+			"the bundle is the container's alone: remove its directory with it"},
 		{"no-pivot", 0, OPTION_FLAG, &o->no_pivot, NULL,
 			"move the root instead of pivot_root: for an initramfs"},
 		{"no-new-keyring", 0, OPTION_FLAG, &o->no_new_keyring, NULL,
@@ -73,6 +78,8 @@ int cmd_create(const struct command *self, const struct globals *g, int argc, ch
 {
 	struct launch_options o = {0};
 
+	if (cmd_has_image(argc, argv))
+		return cmd_run_image(self, g, argc, argv);
 	int r = parse_launch_options(self, argc, argv, false, &o);
 	if (r != 0)
 		return r < 0 ? r : 0;
@@ -85,6 +92,8 @@ int cmd_run(const struct command *self, const struct globals *g, int argc, char 
 	struct launch_options o = {0};
 	int status;
 
+	if (cmd_has_image(argc, argv))
+		return cmd_run_image(self, g, argc, argv);
 	int r = parse_launch_options(self, argc, argv, true, &o);
 	if (r != 0)
 		return r < 0 ? r : 0;

@@ -13,6 +13,46 @@ static int delete_one(void *data, struct container *c)
 	return r < 0 && !c->locked ? r : launch_delete(c, *force);
 }
 
+static int delete_by_name(const struct globals *g, const char *id, bool force)
+{
+	_cleanup_container_ struct container c = CONTAINER_INIT;
+	int r;
+
+	if (!force) {
+		r = cmd_open(g, id, true, &c);
+		return r < 0 ? r : launch_delete(&c, false);
+	}
+	/*
+	 * A damaged state.json is no reason to stop: launch_delete() finds out what it can without
+	 * the file.
+	 */
+	r = cmd_open_any(g, id, false, &c);
+	if (r >= 0 || c.dir >= 0)
+		r = container_seize(&c);
+	if (r == -ENOENT)
+		return 0;
+	return r < 0 && !c.locked ? r : launch_delete(&c, true);
+}
+
+/* `delete` of several containers, as people know it from docker. */
+int cmd_rm(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	bool force = false;
+	const struct option_def defs[] = {
+		{"force", 'f', OPTION_FLAG, &force, NULL,
+			"kill it first; no error if there is no such container"},
+		{0},
+	};
+	struct arguments args = {.min = 1, .max = -1};
+
+	int r = cmd_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	for (int i = 0; i < args.n && r >= 0; i++)
+		r = delete_by_name(g, args.v[i], force);
+	return r;
+}
+
 int cmd_delete(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	bool force = false, regex = false;
@@ -24,25 +64,11 @@ int cmd_delete(const struct command *self, const struct globals *g, int argc, ch
 		{0},
 	};
 	struct arguments args = {.min = 1, .max = 1};
-	_cleanup_container_ struct container c = CONTAINER_INIT;
 
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
 	if (regex)
 		return cmd_each(g, args.v[0], !force, delete_one, &force);
-	if (!force) {
-		r = cmd_open(g, args.v[0], true, &c);
-		return r < 0 ? r : launch_delete(&c, false);
-	}
-	/*
-	 * A damaged state.json does not stop the deletion, because launch_delete() finds what it
-	 * can without that file.
-	 */
-	r = cmd_open_any(g, args.v[0], false, &c);
-	if (r >= 0 || c.dir >= 0)
-		r = container_seize(&c);
-	if (r == -ENOENT)
-		return 0;
-	return r < 0 && !c.locked ? r : launch_delete(&c, true);
+	return delete_by_name(g, args.v[0], force);
 }

@@ -47,6 +47,25 @@ static bool kills_all(struct container *c, int sig)
 	return !s->ns[SPEC_NS_PID].set || s->ns[SPEC_NS_PID].path;
 }
 
+int cmd_signal(struct container *c, int sig, bool all)
+{
+	enum container_status status;
+
+	/* It has no process that a signal could be sent to; the command that makes it has. */
+	if (c->pid == 0 && sig == SIGKILL && container_status(c, &status) >= 0 &&
+		status == CONTAINER_CREATING)
+		return container_end_maker(c);
+	if (c->vm)
+		return vm_signal(c, sig, all);
+	/*
+	 * cg_kill() is called even if the first process has ended, because in a shared pid
+	 * namespace others may go on.
+	 */
+	if (c->cgroup.path && (all || kills_all(c, sig)))
+		return cg_kill(&c->cgroup, sig);
+	return signal_first_process(c, sig);
+}
+
 struct kill {
 	int sig;
 	bool all;
@@ -55,24 +74,8 @@ struct kill {
 static int kill_one(void *data, struct container *c)
 {
 	const struct kill *k = data;
-	enum container_status status;
 
-	/*
-	 * The container has no process yet. SIGKILL ends the command that is making the container
-	 * instead.
-	 */
-	if (c->pid == 0 && k->sig == SIGKILL && container_status(c, &status) >= 0 &&
-		status == CONTAINER_CREATING)
-		return container_end_maker(c);
-	if (c->vm)
-		return vm_signal(c, k->sig, k->all);
-	/*
-	 * cg_kill() is called even if the first process has ended, because in a shared pid
-	 * namespace the others may go on.
-	 */
-	if (c->cgroup.path && (k->all || kills_all(c, k->sig)))
-		return cg_kill(&c->cgroup, k->sig);
-	return signal_first_process(c, k->sig);
+	return cmd_signal(c, k->sig, k->all);
 }
 
 int cmd_kill(const struct command *self, const struct globals *g, int argc, char **argv)

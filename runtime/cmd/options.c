@@ -189,3 +189,18 @@ int options_help(const struct option_def *defs, struct strbuf *out)
 	}
 	return r;
 }
+
+int options_help_command(
+	const struct command_help *h, const struct option_def *defs, struct strbuf *out)
+{
+	int r = strbuf_addf(
+		out, "Usage: %s %s %s\n\n%s\n", h->program, h->name, h->usage, h->summary);
+
+	if (r >= 0 && h->text)
+		r = strbuf_addf(out, "\n%s\n", h->text);
+	if (r >= 0 && defs->name)
+		r = strbuf_addf(out, "\nOptions:\n");
+	if (r >= 0)
+		r = options_help(defs, out);
+	return r < 0 ? r : strbuf_addf(out, "\n%s\n", h->end);
+}

@@ -50,3 +50,13 @@ int options_parse(const struct option_def *defs, int argc, char **argv, bool sto
 
 /* Writes one line for each option, as --help prints it. */
 int options_help(const struct option_def *defs, struct strbuf *out) must_check;
+
+/* What --help of a command says. */
+struct command_help {
+	const char *program; /* "caisson", "caisson image" */
+	const char *name, *usage, *summary;
+	const char *text; /* NULL: no more than that */
+	const char *end;  /* the last line */
+};
+int options_help_command(
+	const struct command_help *h, const struct option_def *defs, struct strbuf *out) must_check;

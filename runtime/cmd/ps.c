@@ -181,6 +181,9 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	pid_t *pids;
 	size_t n;
 
+	/* Who knows docker's `ps` asks which containers there are. */
+	if (argc == 0)
+		return cmd_list(self, g, argc, argv);
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;

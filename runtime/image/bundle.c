@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "image/image.h"
 #include "image/progress.h"
+#include "images/oci/chain.h"
 #include "images/oci/tree_internal.h"
 #include "spec/spec.h"
 
@@ -66,7 +67,7 @@ static int make_empty_dir(int at, const char *path, mode_t mode)
 }
 
 static int unpack(const struct image_globals *g, const struct store *s, const struct image *img,
-	const struct unpacking *u, int root)
+	const struct unpacking *u, int root, struct strbuf *layers)
 {
 	struct tree_options options = {.warn = g->quiet ? NULL : warn, .squash = u->rootless};
 	struct progress p;
@@ -78,23 +79,39 @@ static int unpack(const struct image_globals *g, const struct store *s, const st
 		r = parse_map(u->gid_map, "--gid-map", &options.gids);
 	if (r < 0)
 		return r;
+	if (layers && (u->uid_map || u->gid_map))
+		return err_set(EINVAL, "--uid-map, --gid-map: the store keeps one form of a layer: "
+				       "give a DIR");
 	for (size_t i = 0; i < img->document.nlayers; i++)
 		all += img->document.layers[i].size;
 	progress_init(&p, u->json, g->quiet, all);
-	r = image_unpack(s, img, root, &options, &progress);
+	r = layers ? chain_unpack(s, img, &options, &progress, layers)
+		   : image_unpack(s, img, root, &options, &progress);
 	progress_end(&p);
 	/*
 	 * After a failure the directory is emptied, because a part of a tree is of no use, and a
 	 * new attempt needs an empty directory.
 	 */
-	if (r < 0) {
+	if (r < 0 && !layers) {
 		char message[ERR_MAX];
 		snprintf(message, sizeof(message), "%s", err_msg());
 		if (tree_clear(root, NULL) < 0)
 			log_warn("%s", err_msg());
 		return err_set(-r, "%s", message);
 	}
-	return 0;
+	return r;
+}
+
+/* Unpacks the layers into the store, and prints what `caisson create --root-layers` takes. */
+static int unpack_shared(const struct image_globals *g, const struct store *s,
+	const struct image *img, const struct unpacking *u)
+{
+	_cleanup_strbuf_ struct strbuf layers = {0}, line = {0};
+	int r = unpack(g, s, img, u, -EBADF, &layers);
+
+	if (r >= 0)
+		r = strbuf_addf(&line, "%s/layers:%s\n", s->path, strbuf_str(&layers));
+	return r < 0 ? r : image_print(strbuf_str(&line), line.len);
 }
 
 /*
@@ -130,7 +147,7 @@ int image_cmd_unpack(
 			"progress as JSON objects, on standard error"},
 		{0},
 	};
-	struct image_arguments args = {.min = 2, .max = 2};
+	struct image_arguments args = {.min = 1, .max = 2};
 	_cleanup_arena_ struct arena a = {0};
 	_cleanup_store_ struct store s = STORE_INIT;
 	struct image img;
@@ -141,8 +158,10 @@ int image_cmd_unpack(
 	r = open_image(g, &a, args.v[0], &u, &s, &img);
 	if (r < 0)
 		return r;
+	if (args.n == 1)
+		return unpack_shared(g, &s, &img, &u);
 	_cleanup_fd_ int root = make_empty_dir(AT_FDCWD, args.v[1], 0755);
-	return root < 0 ? root : unpack(g, &s, &img, &u, root);
+	return root < 0 ? root : unpack(g, &s, &img, &u, root, NULL);
 }
 
 /*
@@ -186,7 +205,7 @@ static int make_bundle(const struct image_globals *g, const struct store *s,
 	if (bundle < 0)
 		return bundle;
 	_cleanup_fd_ int root = make_empty_dir(bundle, "rootfs", 0755);
-	int r = root < 0 ? root : unpack(g, s, img, u, root);
+	int r = root < 0 ? root : unpack(g, s, img, u, root, NULL);
 	if (r >= 0)
 		r = write_config(bundle, img, root, b);
 	return r;

@@ -40,21 +40,23 @@ void image_size_text(uint64_t bytes, char *buf, size_t size)
 	snprintf(buf, size, u == 0 ? "%.0f %s" : "%.1f %s", v, units[u]);
 }
 
+/* `caisson run` and `caisson create` execute this program for their option --image. */
+static const char *program(const struct image_command *self)
+{
+	return self->run == image_cmd_run ? "caisson" : "caisson image";
+}
+
 static int print_help(const struct image_command *self, const struct option_def *defs)
 {
+	const struct command_help h = {program(self), self->name, self->usage, self->summary,
+		self->text,
+		self->run == image_cmd_run
+			? "Options of caisson itself go before the command: see caisson --help."
+			: "Options of all commands go before the command: see caisson image "
+			  "--help."};
 	_cleanup_strbuf_ struct strbuf out = {0};
-	int r = strbuf_addf(
-		&out, "Usage: caisson image %s %s\n\n%s\n", self->name, self->usage, self->summary);
 
-	if (r >= 0 && self->text)
-		r = strbuf_addf(&out, "\n%s\n", self->text);
-	if (r >= 0 && defs->name)
-		r = strbuf_addf(&out, "\nOptions:\n");
-	if (r >= 0)
-		r = options_help(defs, &out);
-	if (r >= 0)
-		r = strbuf_addf(&out, "\nOptions of all commands go before the command: see "
-				      "caisson image --help.\n");
+	int r = options_help_command(&h, defs, &out);
 	return r < 0 ? r : image_print(strbuf_str(&out), out.len);
 }
 
@@ -71,7 +73,7 @@ int image_parse(const struct image_command *self, const struct option_def *defs,
 		return r < 0 ? r : 1;
 	}
 	if (n < args->min || (args->max >= 0 && n > args->max))
-		return err_set(EINVAL, "usage: caisson image %s %s", self->name, self->usage);
+		return err_set(EINVAL, "usage: %s %s %s", program(self), self->name, self->usage);
 	argv[n] = NULL;
 	args->n = n;
 	args->v = argv;
@@ -106,6 +108,7 @@ static int write_map(const char *path, const char *text)
  * Makes the caller root of a new user namespace. Then this process may enter and remove directories
  * whose modes forbid it to their owner, and may set extended attributes that need a capability in
  * their namespace.
+ * In a new mount namespace, which belongs to it, it may mount overlays.
  */
 int image_become_root(bool *ret_rootless)
 {
@@ -116,7 +119,7 @@ int image_become_root(bool *ret_rootless)
 	*ret_rootless = uid != 0;
 	if (uid == 0)
 		return 0;
-	if (unshare(CLONE_NEWUSER) < 0)
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
 		return err_sys("make a user namespace");
 	int r = write_map("/proc/self/setgroups", "deny");
 	snprintf(map, sizeof(map), "0 %u 1", gid);

@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "cmd/options.h"
+#include "images/oci/image.h"
 #include "images/oci/import.h"
 
 struct image_globals {
@@ -25,6 +26,8 @@ struct image_command {
 int image_cmd_bundle(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_unpack(
+	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
+int image_cmd_run(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_import(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
@@ -59,6 +62,13 @@ int image_parse(const struct image_command *self, const struct option_def *defs,
 	char **argv, struct image_arguments *args) must_check;
 
 int image_open_store(const struct image_globals *g, struct store *ret) must_check;
+/*
+ * Finds an image, and fetches it first if it is not in the store. Returns once the image is there,
+ * whole.
+ */
+int image_get(const struct image_globals *g, const struct store *s, struct arena *a,
+	const char *name, const struct platform *platform, struct image *ret) must_check;
+
 /*
  * Parses the text of --platform. If text is NULL, *ret is NULL, which means this machine's
  * platform.

@@ -13,6 +13,15 @@
 #include "base/log.h"
 #include "image/image.h"
 
+#define RUN_TEXT \
+	"The image's layers are unpacked into the store once, and containers share them. " \
+	"COMMAND\n" \
+	"replaces the image's Cmd. Afterwards `caisson exec`, `ps`, `logs`, `stop` and `rm` take " \
+	"the\n" \
+	"container's NAME. A named network does not exist yet: the default is none.\n\n" \
+	"  caisson run --image debian:12 --rm -it\n" \
+	"  caisson run --image nginx -d --name web --network host"
+
 static const struct image_command commands[] = {
 	{"import", "[options] SOURCE [NAME]",
 		"Copy an image from another tool's form into the store.",
@@ -35,8 +44,16 @@ static const struct image_command commands[] = {
 		"  caisson image bundle debian:12 b -- echo hello\n"
 		"  caisson run --bundle b hello",
 		image_cmd_bundle},
-	{"unpack", "[options] IMAGE DIR", "Unpack an image's layers into a directory.",
-		"DIR must be new or empty.", image_cmd_unpack},
+	{"unpack", "[options] IMAGE [DIR]", "Unpack an image's layers.",
+		"With a DIR, which must be new or empty, all of the image goes there. Without one\n"
+		"the layers go into the store, where containers share them, as `caisson run\n"
+		"--image` would do it, and the directories are printed in the form that\n"
+		"`caisson create --root-layers` takes.",
+		image_cmd_unpack},
+	{"run", "--image IMAGE [options] [--] [COMMAND [ARG...]]", "Run a container from an image.",
+		RUN_TEXT, image_cmd_run},
+	{"create", "--image IMAGE [options] [--] [COMMAND [ARG...]]",
+		"Make a container from an image.", RUN_TEXT, image_cmd_run},
 	{"export", "IMAGE TARGET", "Copy an image out of the store.",
 		"TARGET is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF] or\n"
 		"dir:DIR; FILE - is standard output.\n\n"
@@ -65,7 +82,8 @@ static int print_usage(const struct option_def *defs)
 	       "  caisson run --bundle b hello\n\n"
 	       "IMAGE is a name in the store, or at least 8 digits of a digest.\n\nCommands:\n");
 	for (const struct image_command *c = commands; c->name; c++)
-		printf("  %-10s %s\n", c->name, c->summary);
+		if (c->run != image_cmd_run)
+			printf("  %-10s %s\n", c->name, c->summary);
 	printf("\nOptions:\n%s\n`caisson image COMMAND --help` says more; caisson-image(1) says "
 	       "all.\n",
 		strbuf_str(&options));
@@ -94,11 +112,12 @@ static int run(const struct option_def *defs, const struct image_globals *g, int
 int main(int argc, char **argv)
 {
 	struct image_globals g = {0};
-	bool help;
+	bool help, debug = false;
 	const struct option_def defs[] = {
 		{"store", 0, OPTION_STRING, &g.store, "DIR",
 			"the store (default: /var/lib/caisson; users: ~/.local/share/caisson)"},
 		{"quiet", 'q', OPTION_FLAG, &g.quiet, NULL, "no progress, no warnings, names only"},
+		{"debug", 0, OPTION_FLAG, &debug, NULL, "say more, on standard error"},
 		{"no-sync", 0, OPTION_FLAG, &g.no_sync, NULL,
 			"faster: what is written may not outlive a crash of the machine"},
 		{0},
@@ -110,8 +129,9 @@ int main(int argc, char **argv)
 	 */
 	umask(022);
 	int n = options_parse(defs, argc - 1, argv + 1, true, &help);
-	if (n < 0)
-		return fail(n);
+	int logged = n < 0 ? n : log_open(NULL, "text", debug ? LOG_DEBUG : LOG_WARN);
+	if (logged < 0)
+		return fail(logged);
 	if (help || n == 0)
 		return print_usage(defs);
 	argv[1 + n] = NULL;

@@ -129,6 +129,7 @@ int container_read_state(struct container *c)
 	c->no_new_keyring = json_get_true(j, "noNewKeyring");
 	const char *isolation = json_get_str(j, "isolation");
 	c->vm = isolation && streq(isolation, "vm");
+	c->remove_bundle = json_get_true(j, "removeBundle");
 	c->has_rdt = json_get_true(j, "intelRdt");
 	c->has_poststart = json_get_true(j, "poststart");
 	c->has_poststop = json_get_true(j, "poststop");
@@ -192,6 +193,8 @@ static void put_state_file(const struct container *c, struct json_out *o)
 	json_out_i64(o, "owner", c->owner);
 	if (c->pid_file)
 		json_out_str(o, "pidFile", c->pid_file);
+	if (c->remove_bundle)
+		json_out_bool(o, "removeBundle", true);
 	json_out_bool(o, "poststart", c->has_poststart);
 	json_out_bool(o, "poststop", c->has_poststop);
 	json_out_bool(o, "intelRdt", c->has_rdt);

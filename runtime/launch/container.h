@@ -70,6 +70,8 @@ struct container {
 	 * Copies of what most commands need of config.json, so that they do not have to parse it.
 	 */
 	bool has_poststart, has_poststop, has_rdt;
+	/* The bundle's directory was made for this container alone, and is removed with it. */
+	bool remove_bundle;
 	bool no_new_keyring; /* `create` was called with --no-new-keyring */
 	/* the container is a microVM, and pid is the pid of its monitor (monitor/monitor.h) */
 	bool vm;
@@ -177,12 +179,6 @@ int container_mark_frozen(struct container *c, bool frozen) must_check;
  * process with the same pid. Returns -ESRCH if INIT is gone.
  */
 int container_pidfd(const struct container *c) must_check;
-
-/*
- * Reads when the process started (field 22 of /proc/PID/stat). Returns -ESRCH if there is no such
- * process or if it is a zombie.
- */
-int process_start_time(pid_t pid, uint64_t *ret) must_check;
 
 /* Writes the JSON of the specification's "State", as `state` prints it. */
 void container_put_state(

@@ -48,6 +48,7 @@ static int record_intent(
 	c->annotations = json_get(b->spec->json, "annotations");
 	c->has_poststart = b->spec->hooks.poststart.n > 0;
 	c->has_poststop = b->spec->hooks.poststop.n > 0;
+	c->remove_bundle = o->remove_bundle;
 	c->no_new_keyring = o->no_new_keyring;
 	c->has_rdt = b->spec->intel_rdt != NULL;
 	c->vm = b->isolation == PLAN_VM;
@@ -293,20 +294,29 @@ static int load_bundle(
 	return r;
 }
 
-/*
- * Makes the container up to the barrier "created". On success the container exists and is locked,
- * and l is at that barrier.
- */
-static int make_container(struct launch *l, const struct launch_options *o, bool attached)
+/* Removes the bundle of a container that does not exist, if nobody else has a use for it. */
+static void discard_bundle(struct arena *a, const struct bundle *b, const struct launch_options *o)
+{
+	_cleanup_free_ char *msg = strdup(err_msg());
+	const char *path = b->path ? b->path : o->bundle;
+
+	if (!o->remove_bundle || !path || path[0] != '/')
+		return;
+	if (launch_remove_bundle(a, path) < 0)
+		log_warn("cleaning up: %s", err_msg());
+	err_set(EIO, "%s", msg ? msg : "");
+}
+
+static int try_make_container(
+	struct launch *l, const struct launch_options *o, bool attached, struct bundle *b)
 {
 	struct container *c = l->c;
-	struct bundle b = {0};
 	const char *root;
 
 	int r = reserve_descriptors(l);
 	if (r >= 0)
-		r = load_bundle(c, o, attached, &b);
-	if (r >= 0 && b.isolation == PLAN_NS && plan_makes_network(b.spec, geteuid() != 0))
+		r = load_bundle(c, o, attached, b);
+	if (r >= 0 && b->isolation == PLAN_NS && plan_makes_network(b->spec, geteuid() != 0))
 		network_begin(l);
 	if (r >= 0)
 		r = container_root(&c->arena, o->root, &root);
@@ -320,13 +330,24 @@ static int make_container(struct launch *l, const struct launch_options *o, bool
 		r = container_new(c, root, o->id);
 	if (r < 0)
 		return r;
-	r = build_plan(l, &b, o, attached);
+	r = build_plan(l, b, o, attached);
 	if (r >= 0)
-		r = record_intent(c, &b, o);
+		r = record_intent(c, b, o);
 	if (r >= 0)
 		r = walk_to_created(l, o, attached);
 	if (r < 0)
 		undo_create(l);
+	return r;
+}
+
+/* On success the container exists and is locked, and l has been walked to the barrier "created". */
+static int make_container(struct launch *l, const struct launch_options *o, bool attached)
+{
+	struct bundle b = {0};
+	int r = try_make_container(l, o, attached, &b);
+
+	if (r < 0)
+		discard_bundle(&l->c->arena, &b, o);
 	return r;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/remove.h"
 #include "launch/hook_output.h"
 #include "launch/launch.h"
 #include "launch/rdt.h"
@@ -96,6 +97,26 @@ static void remove_taps(struct container *c, const struct spec *s)
 		log_warn("%s", err_msg());
 }
 
+/*
+ * Removes the directory that `run --image` made for the container. state.json is still there, so
+ * that a second `delete` can finish this.
+ */
+int launch_remove_bundle(struct arena *a, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (!slash || !slash[1])
+		return err_set(EINVAL, "the bundle %s cannot be removed", path);
+	const char *above = arena_strndup(a, path, (size_t)(slash - path));
+	if (!above)
+		return -ENOMEM;
+	_cleanup_fd_ int dir = open(*above ? above : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return errno == ENOENT ? 0 : err_sys("open %s", above);
+	int r = remove_tree(dir, slash + 1, NULL);
+	return r < 0 ? err_ctx(r, "the bundle %s", path) : 0;
+}
+
 int launch_cleanup(struct container *c, const struct spec *s)
 {
 	int r = launch_kill(c);
@@ -106,7 +127,10 @@ int launch_cleanup(struct container *c, const struct spec *s)
 	if (r < 0)
 		return r;
 	forget_rdt(c, s);
-	r = container_remove(c);
+	if (c->remove_bundle)
+		r = launch_remove_bundle(&c->arena, c->bundle);
+	if (r >= 0)
+		r = container_remove(c);
 	if (r >= 0)
 		run_poststop(c, s);
 	return r;

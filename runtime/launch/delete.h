@@ -20,3 +20,8 @@ int launch_cleanup(struct container *c, const struct spec *s) must_check;
  * command has deleted the container already.
  */
 int launch_end(struct container *c, const struct spec *s) must_check;
+
+/*
+ * Removes a bundle's directory that was made for one container: see launch_options.remove_bundle.
+ */
+int launch_remove_bundle(struct arena *a, const char *path) must_check;

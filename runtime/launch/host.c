@@ -12,6 +12,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "base/process.h"
 #include "filter/filter.h"
 #include "launch/handover.h"
 #include "launch/network.h"

@@ -31,6 +31,9 @@ struct launch_options {
 	/* --rootless=true was given: ignore cgroups that cannot be made, even as root */
 	bool rootless_cgroup;
 	int preserve_fds;
+	/* --root-layers: "DIR:NAME[:NAME...]", see struct overlay; the bundle has upper and work */
+	const char *root_layers;
+	bool remove_bundle; /* the bundle's directory goes with the container */
 	bool no_pivot, no_new_keyring;
 	bool detach, keep; /* for `run`: --detach and --keep were given */
 };

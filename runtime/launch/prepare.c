@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/fd.h"
+#include "base/overlay.h"
 #include "launch/notify.h"
 
 static int absolute_path(struct arena *a, const char *path, const char **ret)
@@ -132,6 +133,31 @@ static int choose_notify_dir(
 	return *ret ? 0 : -ENOMEM;
 }
 
+/* Splits --root-layers into the directory and the names in it. */
+static int split_layers(struct arena *a, const char *text, struct plan_env *ret)
+{
+	const char *colon = text ? strchr(text, ':') : NULL;
+	size_t names = 1;
+
+	if (!text)
+		return 0;
+	if (text[0] != '/' || !colon || !colon[1])
+		return err_set(EINVAL,
+			"--root-layers %.300s: expected an absolute directory and names in it: "
+			"DIR:NAME[:NAME...]",
+			text);
+	ret->layers = arena_strndup(a, text, (size_t)(colon - text));
+	ret->lower = colon + 1;
+	for (const char *p = ret->lower; (p = strchr(p, ':')); p++)
+		names++;
+	if (names > OVERLAY_LOWER_MAX || strchr(ret->lower, '/') || strpbrk(ret->lower, "\\,"))
+		return err_set(EINVAL,
+			"--root-layers: expected at most %u names, without slash, comma and "
+			"backslash",
+			OVERLAY_LOWER_MAX);
+	return ret->layers ? 0 : -ENOMEM;
+}
+
 int bundle_env(struct arena *a, const struct bundle *b, const struct launch_options *o,
 	const struct cgroup *cg, struct plan_env *ret)
 {
@@ -151,7 +177,7 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		.cgroup_attach = cg->manager == CG_SYSTEMD && !cg_clone_into(cg),
 		.notify_dir = notify,
 	};
-	return r;
+	return r < 0 ? r : split_layers(a, o->root_layers, ret);
 }
 
 int bundle_cgroup_options(struct arena *a, const struct bundle *b, const struct launch_options *o,

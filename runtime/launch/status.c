@@ -10,34 +10,9 @@
 #include <sys/stat.h>
 
 #include "base/fd.h"
+#include "base/process.h"
 #include "launch/container.h"
 #include "launch/watch.h"
-
-int process_start_time(pid_t pid, uint64_t *ret)
-{
-	char path[64], buf[1024];
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? -ESRCH : err_sys("open %s", path);
-	ssize_t n = read(fd, buf, sizeof(buf) - 1);
-	if (n <= 0)
-		return n < 0 && errno != ESRCH ? err_sys("read %s", path) : -ESRCH;
-	buf[n] = '\0';
-	/*
-	 * The process's name in /proc/PID/stat may contain any character, even ")", so the fields
-	 * are counted from the last ")".
-	 */
-	char *p = strrchr(buf, ')');
-	char state;
-	if (!p || sscanf(p + 1,
-			  " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-			  "%*d %" SCNu64,
-			  &state, ret) != 2)
-		return err_set(EINVAL, "%s has an unknown format", path);
-	return state == 'Z' || state == 'X' ? -ESRCH : 0;
-}
 
 static bool is_alive(const struct container *c)
 {

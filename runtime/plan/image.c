@@ -94,7 +94,9 @@ PACK_TYPE(map_step, struct step, PACK_EMBED(struct step, map.uid, &id_maps_type)
 	PACK_EMBED(struct step, map.gid, &id_maps_type));
 PACK_TYPE(open_step, struct step, PACK_STRING_NEEDED(struct step, open.path),
 	PACK_BOOL(struct step, open.in_root), PACK_BOOL(struct step, open.recursive),
-	PACK_POINTER(struct step, open.mount, &mount_type),
+	PACK_STRING(struct step, open.layers), PACK_STRING(struct step, open.lower),
+	PACK_STRING(struct step, open.upper), PACK_STRING(struct step, open.work),
+	PACK_BOOL(struct step, open.userxattr), PACK_POINTER(struct step, open.mount, &mount_type),
 	PACK_EMBED(struct step, open.idmap_uid, &id_maps_type),
 	PACK_EMBED(struct step, open.idmap_gid, &id_maps_type));
 PACK_TYPE(connect_step, struct step, PACK_POINTER_NEEDED(struct step, connect.mount, &mount_type),

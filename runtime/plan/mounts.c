@@ -266,6 +266,20 @@ static void add_device_sources(struct builder *b)
 				s->devices[i].path, false);
 }
 
+/* Makes the step that was added last open an overlay of an image's layers, if there are any. */
+static void add_layers(struct builder *b)
+{
+	struct step *s = &b->steps[b->n - 1];
+
+	if (b->failed || !b->env->layers)
+		return;
+	s->open.layers = b->env->layers;
+	s->open.lower = b->env->lower;
+	s->open.upper = in_bundle(b, "upper");
+	s->open.work = in_bundle(b, "work");
+	s->open.userxattr = b->env->rootless || b->env->in_userns;
+}
+
 /*
  * The order of the calls here matters: builder_add_mounts() and add_devices() find a source by
  * counting the slots from that of the root.
@@ -275,6 +289,7 @@ int builder_add_opens(struct builder *b)
 	const char *root = in_bundle(b, b->spec->root_path);
 	int slot = add_open(b, STEP_OPEN_ROOT, "root.path", root, true);
 
+	add_layers(b);
 	add_sources(b);
 	add_device_sources(b);
 	return slot;

@@ -145,6 +145,12 @@ struct step {
 			const char *path; /* absolute path of the source */
 			bool in_root;     /* path is inside the container's root, not on the host */
 			bool recursive;
+			/*
+			 * OPEN_ROOT: the root is an overlay of the directories `lower` of `layers`,
+			 * as in struct overlay, and path is not used. NULL: it is not
+			 */
+			const char *layers, *lower, *upper, *work;
+			bool userxattr;
 			uint32_t propagation; /* MS_* flags that the copy of the mount gets */
 			/* only in OPEN_SOURCE: the mount whose source this is */
 			const struct spec_mount *mount;
@@ -225,7 +231,9 @@ struct plan {
 struct plan_env {
 	enum plan_isolation isolation;
 	const char *bundle; /* absolute path of the bundle */
-	bool rootless;      /* caisson does not run as root: its effective user is not 0 */
+	/* --root-layers: the root is an overlay of the directories `lower` of `layers`; NULL: no */
+	const char *layers, *lower;
+	bool rootless; /* caisson does not run as root: its effective user is not 0 */
 	/* caisson runs in a user namespace of its own, so it may not call mknod(2) */
 	bool in_userns;
 	uint32_t uid, gid; /* effective user and group of caisson */

@@ -134,6 +134,8 @@ static int step_text(const struct step *s, struct strbuf *out)
 	switch (s->kind) {
 	case STEP_OPEN_ROOT:
 	case STEP_OPEN_SOURCE:
+		if (s->open.layers)
+			return strbuf_addf(out, "overlay of %s %s", s->open.layers, s->open.lower);
 		return strbuf_addf(out, "%s%s%s%s", s->open.path,
 			s->open.in_root ? " (in the root)" : "",
 			s->open.recursive ? " (recursive)" : "",

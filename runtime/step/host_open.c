@@ -13,6 +13,7 @@
 
 #include <sys/vfs.h>
 
+#include "base/overlay.h"
 #include "base/path.h"
 #include "base/userns.h"
 #include "step/mnt.h"
@@ -191,6 +192,17 @@ static int copy_source(int root, const struct step *s)
 	return fd < 0 ? -1 : mnt_clone(fd, s->open.recursive);
 }
 
+static int mount_layers(const struct step *s)
+{
+	const struct overlay o = {.dir = s->open.layers,
+		.lower = s->open.lower,
+		.upper = s->open.upper,
+		.work = s->open.work,
+		.userxattr = s->open.userxattr};
+
+	return overlay_mount(&o);
+}
+
 /*
  * Copies the mount of the source. For a source inside the container, root is the container's root
  * file system.
@@ -202,9 +214,9 @@ static int copy_mount(int root, const struct step *s)
 	int link = open_link(root, s);
 	if (link != -EBADF)
 		return link;
-	_cleanup_fd_ int tree = copy_source(root, s);
+	_cleanup_fd_ int tree = s->open.layers ? mount_layers(s) : copy_source(root, s);
 	if (tree < 0)
-		return open_failed(s);
+		return s->open.layers ? tree : open_failed(s);
 	if (s->kind != STEP_OPEN_SOURCE) {
 		if (fstat(tree, &st) < 0)
 			return err_sys("stat %s", s->open.path);

@@ -17,7 +17,7 @@ COMPLETION = os.path.join(REPO, "runtime/man/caisson.bash-completion")
 README = os.path.join(REPO, "README.md")
 TOP_FOLDERS = ["cgroups", "images", "netsetup", "runtime", "tests"]
 READMES = ["README.md", *(f"{d}/README.md" for d in TOP_FOLDERS), "tests/bench/README.md", "tests/host/README.md", "tests/plugin/README.md"]
-COMMANDS = "create start run exec state list ps kill pause resume update events delete spec plan features image doctor disk".split()
+COMMANDS = "create start run exec state list ps kill stop logs rm pause resume update events delete spec plan features image doctor disk".split()
 ANY = {("--help", "-h", "")}  # these options are not listed for each command, but in GLOBAL OPTIONS
 
 
@@ -116,7 +116,7 @@ def test_values_are_offered(binary):
 def test_container_ids_are_offered(ctr, binary, root):
     a, b = ctr("true", id="docs-a"), ctr("true", id="docs-b")
     a.create(), b.create()
-    for command in "start exec state ps kill pause resume update events delete".split():
+    for command in "start exec state ps kill stop logs rm pause resume update events delete".split():
         assert complete(binary, "--root", root, command, "docs-") == ["docs-a", "docs-b"], command
     assert complete(binary, "--root", "=", root, "delete", "--force", "docs-b") == ["docs-b"]
     assert complete(binary, "--root", root, "run", "docs-") == []

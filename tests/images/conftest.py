@@ -2,6 +2,7 @@
 """Fixtures of the tests that compare caisson-image with skopeo, umoci and buildah."""
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -29,10 +30,29 @@ def layout(tmp):
     return oci.Layout(os.path.join(tmp, "layout"))
 
 
+@pytest.fixture(params=["plain", "shared"])
+def form(request):
+    """Every layer is unpacked in two forms: into a directory, and into the store, where an overlay mount makes a tree of the
+    layers. Both must give the same tree."""
+    return request.param
+
+
 @pytest.fixture
-def unpack(images, layout, tmp):
+def unpack(images, layout, tmp, form):
     """Makes an image of layers (each a list of entries, or a tar) and unpacks it: returns its root directory."""
     count = [0]
+    mounted = []
+
+    def shared(tag, root):
+        """Mounts the layers, read-only. Of one layer there is nothing to mount."""
+        lower = images("unpack", tag).strip().split(":")
+        dirs = [os.path.join(lower[0], n) for n in lower[1:]]
+        if len(dirs) == 1:
+            return dirs[0]
+        os.mkdir(root)
+        subprocess.run(["mount", "-t", "overlay", "-o", "ro,lowerdir=" + ":".join(dirs), "test", root], check=True)
+        mounted.append(root)
+        return root
 
     def unpack(*layers, options=(), compress=True):
         count[0] += 1
@@ -40,20 +60,35 @@ def unpack(images, layout, tmp):
         layout.image([oci.tar(*x) if isinstance(x, list) else x for x in layers], tag, compress=compress)
         images("import", f"oci:{layout.path}:{tag}")
         root = os.path.join(tmp, tag)
+        if form == "shared":
+            if options:
+                pytest.skip("the store keeps one form of a layer")
+            return shared(tag, root)
         images("unpack", *options, tag, root)
         return root
     yield unpack
+    for root in mounted:
+        subprocess.run(["umount", root], check=True)
+    if form == "shared" and count[0]:
+        # Trees that are too deep for Python are removed by the store's own collection, which leaves no layer.
+        images("rm", *[f"t{i + 1}" for i in range(count[0])])
+        assert os.listdir(os.path.join(images.store, "layers")) == os.listdir(os.path.join(images.store, "chains")) == []
     for i in range(count[0]):
         shutil.rmtree(os.path.join(tmp, f"t{i + 1}"), ignore_errors=True)
 
 
 @pytest.fixture
-def refuse(images, layout, tmp):
+def refuse(images, layout, tmp, form):
     """Checks that unpacking an image of these layers fails for this reason and leaves nothing."""
     def refuse(*layers, saying):
         layout.image([oci.tar(*x) if isinstance(x, list) else x for x in layers], "bad")
         images("import", f"oci:{layout.path}:bad")
         root = os.path.join(tmp, "bad-root")
+        if form == "shared":
+            images.fails("unpack", "bad", saying=saying)
+            # The layers below the bad one may stay, because they are whole.
+            assert len(os.listdir(os.path.join(images.store, "layers"))) == len(os.listdir(os.path.join(images.store, "chains"))) < len(layers)
+            return
         images.fails("unpack", "bad", root, saying=saying)
         assert os.listdir(root) == []
         os.rmdir(root)

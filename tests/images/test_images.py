@@ -404,3 +404,9 @@ def test_help_and_manual_have_the_same_commands_and_options(program):
         in_help = set(re.findall(r"^  (--[a-z-]+)(?: ([^ ,]+))?(?:, (-[a-z]))?(?= |$)", text, re.M))
         in_man = {(n, a, l) for n, a, l in re.findall(r"^\*(--[a-z0-9-]+)\*(?: _(\S+)_)?(?:, \*(-[a-z])\*)?$", sections[c], re.M)}
         assert in_help == in_man, c
+    run = page.split("\n# CONTAINERS FROM IMAGES\n")[1].split("\n# ")[0]
+    text = sh(program, "run", "--help")
+    in_help = {n for n in re.findall(r"^  (--[a-z-]+)", text, re.M)}
+    assert in_help == {n for n in re.findall(r"^\*(--[a-z-]+)\*", run, re.M)}
+    letters = set(re.findall(r"^  --[a-z-]+[^\n]*?, (-[a-z])(?= )", text, re.M))
+    assert letters == set(re.findall(r", \*(-[a-z])\*$", run, re.M)) and "-v" in letters

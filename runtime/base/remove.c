@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Removes parts of a tree by descriptor, and never follows a link. A hostile tree may be nested
- * deeper than this process has descriptors: what lies deeper than DEPTH_MAX is moved up, beside
- * the directory where the removal began, and removed from there.
+ * A hostile tree may be nested deeper than this process has descriptors: what lies deeper than
+ * DEPTH_MAX is moved up, beside the directory where the removal began, and removed from there.
+ * overlayfs refuses to move a directory of a lower layer (EXDEV), and then the removal goes on with
+ * a descriptor for each level.
  */
+#include "base/remove.h"
+
 #include <dirent.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "images/oci/tree_internal.h"
+#include "base/fd.h"
 
 #define DEPTH_MAX 200
+#define DEPTH_MAX_UNMOVED 4000
 
 struct remover {
-	const struct seen *keep;
+	const struct remove_keep *keep;
 	int top; /* the directory where it began */
 	unsigned moved;
 	bool again; /* something was moved into top */
@@ -21,6 +25,12 @@ struct remover {
 
 static int clear(struct remover *r, int owned, int depth);
 
+static bool keeps(const struct remove_keep *k, uint64_t dir, const char *name)
+{
+	return k && k->has(k->data, dir, name);
+}
+
+/* 1: it cannot be moved. */
 static int move_up(struct remover *r, int dir, const char *name)
 {
 	char moved[64];
@@ -31,11 +41,34 @@ static int move_up(struct remover *r, int dir, const char *name)
 		snprintf(moved, sizeof(moved), ".caisson-removed-%u", r->moved++);
 		if (renameat2(dir, name, r->top, moved, RENAME_NOREPLACE) == 0)
 			break;
+		if (errno == EXDEV)
+			return 1;
 		if (errno != EEXIST)
 			return err_sys("move the directory %s to remove it", name);
 	}
 	r->again = true;
 	return 0;
+}
+
+/*
+ * Opens a directory. Its mode may keep its own owner out, if that is an ordinary user, so it gets
+ * another one.
+ */
+static int open_to_remove(int dir, const char *name)
+{
+	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	int fd = openat(dir, name, flags);
+
+	if (fd >= 0 && geteuid() != 0)
+		(void)!fchmod(fd, 0700);
+	if (fd >= 0 || errno != EACCES)
+		return fd;
+	_cleanup_fd_ int path = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	char proc[40];
+	if (path < 0)
+		return -1;
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", path);
+	return chmod(proc, 0700) < 0 ? -1 : openat(dir, name, flags);
 }
 
 static int remove_at(struct remover *r, int dir, const char *name, int depth)
@@ -44,25 +77,28 @@ static int remove_at(struct remover *r, int dir, const char *name, int depth)
 		return 0;
 	if (errno != EISDIR && errno != EPERM)
 		return err_sys("remove %s", name);
-	if (depth == DEPTH_MAX)
-		return move_up(r, dir, name);
-	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int result = depth >= DEPTH_MAX ? move_up(r, dir, name) : 1;
+	if (result <= 0)
+		return result;
+	if (depth == DEPTH_MAX_UNMOVED)
+		return err_set(ELOOP, "directories are nested deeper than %d", DEPTH_MAX_UNMOVED);
+	int fd = open_to_remove(dir, name);
 	if (fd < 0)
 		return err_sys("open the directory %s to remove it", name);
-	int result = clear(r, fd, depth + 1);
+	result = clear(r, fd, depth + 1);
 	if (result < 0)
 		return result;
 	if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
 		return 0;
 	/*
-	 * What this layer wrote stays in it, and what was moved here is removed in the next round.
+	 * What is kept stays in it, and what was moved here is removed in the next round.
 	 */
 	if ((r->keep || r->again) && (errno == ENOTEMPTY || errno == EEXIST))
 		return 0;
 	return err_sys("remove the directory %s", name);
 }
 
-/* Clears a subdirectory that itself is this layer's; what is in it may be older. */
+/* Clears a subdirectory that itself is kept; what is in it need not be. */
 static int clear_kept(struct remover *r, int dir, const char *name, int depth)
 {
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -96,7 +132,7 @@ static int clear(struct remover *r, int owned, int depth)
 	while (result >= 0 && (e = readdir(d))) {
 		if (streq(e->d_name, ".") || streq(e->d_name, ".."))
 			continue;
-		result = seen_has(r->keep, st.st_ino, e->d_name)
+		result = keeps(r->keep, st.st_ino, e->d_name)
 				 ? clear_kept(r, owned, e->d_name, depth)
 				 : remove_at(r, owned, e->d_name, depth);
 	}
@@ -104,22 +140,16 @@ static int clear(struct remover *r, int owned, int depth)
 	return result;
 }
 
-/* NULL if the layer wrote nothing yet: then nothing is to be kept, and things may be moved. */
-static const struct seen *seen_any(const struct seen *keep)
+int remove_tree(int dir, const char *name, const struct remove_keep *keep)
 {
-	return keep && !seen_is_empty(keep) ? keep : NULL;
-}
-
-int tree_remove(int dir, const char *name, const struct seen *keep)
-{
-	struct remover r = {.keep = seen_any(keep)};
+	struct remover r = {.keep = keep};
 	struct stat st;
 
-	if (keep && fstat(dir, &st) == 0 && seen_has(keep, st.st_ino, name))
+	if (keep && fstat(dir, &st) == 0 && keeps(keep, st.st_ino, name))
 		return clear_kept(&r, dir, name, 0);
 	if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
 		return 0;
-	_cleanup_fd_ int top = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_fd_ int top = open_to_remove(dir, name);
 	if (top < 0)
 		return err_sys("open the directory %s to remove it", name);
 	r.top = top;
@@ -131,9 +161,9 @@ int tree_remove(int dir, const char *name, const struct seen *keep)
 	return result;
 }
 
-int tree_clear(int dir, const struct seen *keep)
+int remove_all_in(int dir, const struct remove_keep *keep)
 {
-	struct remover r = {.keep = seen_any(keep), .top = dir};
+	struct remover r = {.keep = keep, .top = dir};
 	int result;
 
 	do {

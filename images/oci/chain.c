@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "images/oci/chain.h"
+
+#include <limits.h>
+#include <linux/limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include "base/overlay.h"
+#include "base/remove.h"
+#include "base/sys.h"
+#include "images/oci/store_internal.h"
+
+#define NAME_LEN 5
+#define NAME_TRIES 100
+/* The directory of an image without layers. */
+#define EMPTY_CHAIN "empty"
+
+bool chain_is_unsupported(int code)
+{
+	return code == EPERM || code == EACCES || code == ENODEV || code == EINVAL ||
+	       code == EOPNOTSUPP || code == ENOSYS;
+}
+
+int chain_id(const struct image *img, size_t index, struct digest *ret)
+{
+	char text[2 * DIGEST_TEXT_SIZE];
+	int r = 0;
+
+	*ret = img->config.diff_ids[0];
+	for (size_t i = 1; i <= index && r >= 0; i++) {
+		int n = snprintf(
+			text, sizeof(text), "%s %s", ret->text, img->config.diff_ids[i].text);
+		r = digest_of(DIGEST_SHA256, text, (size_t)n, ret);
+	}
+	return r;
+}
+
+/* The chain of that key. Returns 0: it is not there; 1: ret is the name of its directory. */
+static int find(const struct store *s, const char *key, char ret[NAME_LEN + 1])
+{
+	ssize_t n = readlinkat(s->chains, key, ret, NAME_LEN + 1);
+
+	if (n < 0)
+		return errno == ENOENT ? 0 : err_sys("read %s/chains/%s", s->path, key);
+	if (n != NAME_LEN || memchr(ret, '/', NAME_LEN) || memchr(ret, ':', NAME_LEN))
+		return err_set(EINVAL, "%s/chains/%s is damaged: remove it", s->path, key);
+	ret[NAME_LEN] = '\0';
+	return 1;
+}
+
+/* Makes a directory of a new name. */
+static int make_layer_dir(const struct store *s, char ret[NAME_LEN + 1])
+{
+	static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+	unsigned char random[NAME_LEN];
+
+	for (int i = 0; i < NAME_TRIES; i++) {
+		if (getrandom(random, sizeof(random), 0) != sizeof(random))
+			return err_sys("get random bytes");
+		for (int k = 0; k < NAME_LEN; k++)
+			ret[k] = digits[random[k] % (sizeof(digits) - 1)];
+		ret[NAME_LEN] = '\0';
+		if (mkdirat(s->layers, ret, 0755) == 0) {
+			int fd = openat(s->layers, ret, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+			return fd < 0 ? err_sys("open %s/layers/%s", s->path, ret) : fd;
+		}
+		if (errno != EEXIST)
+			return err_sys("create %s/layers/%s", s->path, ret);
+	}
+	return err_set(EEXIST, "no free name for a layer in %s/layers", s->path);
+}
+
+static int copy_xattr(int from, int to, const char *name)
+{
+	_cleanup_free_ char *value = malloc(XATTR_SIZE_MAX);
+
+	if (!value)
+		return err_set(ENOMEM, "out of memory");
+	ssize_t n = fgetxattr(from, name, value, XATTR_SIZE_MAX);
+	if (n < 0)
+		return err_sys("read the extended attribute %s of a layer", name);
+	if (fsetxattr(to, name, value, (size_t)n, 0) < 0)
+		return err_sys("set the extended attribute %s of a layer", name);
+	return 0;
+}
+
+static int copy_xattrs(int from, int to)
+{
+	_cleanup_free_ char *names = malloc(XATTR_LIST_MAX);
+	int r = 0;
+
+	if (!names)
+		return err_set(ENOMEM, "out of memory");
+	ssize_t n = flistxattr(from, names, XATTR_LIST_MAX);
+	if (n < 0)
+		return errno == EOPNOTSUPP ? 0 : err_sys("read the extended attributes of a layer");
+	for (const char *p = names; p < names + n && r >= 0; p += strlen(p) + 1)
+		/* overlayfs's own are not of the tree, and a label is the kernel's to give. */
+		if (!strstr(p, ".overlay.") && !streq(p, "security.selinux"))
+			r = copy_xattr(from, to, p);
+	return r;
+}
+
+int chain_copy_root(int lower, int upper)
+{
+	struct stat st;
+
+	if (fstat(lower, &st) < 0)
+		return err_sys("look at a layer");
+	if (fchown(upper, st.st_uid, st.st_gid) < 0 || fchmod(upper, st.st_mode & 07777) < 0)
+		return err_sys("set the owner and mode of a layer's root");
+	int r = copy_xattrs(lower, upper);
+	const struct timespec times[2] = {st.st_atim, st.st_mtim};
+	if (r >= 0 && futimens(upper, times) < 0)
+		r = err_sys("set the time of a layer's root");
+	return r;
+}
+
+struct unpacking {
+	const struct store *s;
+	const struct image *img;
+	const struct tree_options *options;
+	const struct unpack_progress *progress;
+	struct strbuf *lower; /* the chains below the one that is being unpacked */
+};
+
+/* Mounts an overlay whose upper directory `name` becomes the next layer. */
+static int mount_above(const struct unpacking *u, const char *name, int upper)
+{
+	char work[NAME_LEN + sizeof(".work")];
+	char below[NAME_LEN + 1];
+	_cleanup_strbuf_ struct strbuf upper_path = {0}, work_path = {0};
+	_cleanup_strbuf_ struct strbuf layers = {0};
+
+	snprintf(below, sizeof(below), "%.*s", NAME_LEN, strbuf_str(u->lower));
+	_cleanup_fd_ int lower = openat(u->s->layers, below, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (lower < 0)
+		return err_sys("open %s/layers/%s", u->s->path, below);
+	int r = chain_copy_root(lower, upper);
+	snprintf(work, sizeof(work), "%s.work", name);
+	if (r >= 0 && mkdirat(u->s->layers, work, 0700) < 0)
+		r = err_sys("create %s/layers/%s", u->s->path, work);
+	if (r >= 0)
+		r = strbuf_addf(&layers, "%s/layers", u->s->path);
+	if (r >= 0)
+		r = strbuf_addf(&upper_path, "%s/%s", strbuf_str(&layers), name);
+	if (r >= 0)
+		r = strbuf_addf(&work_path, "%s/%s", strbuf_str(&layers), work);
+	if (r < 0)
+		return r;
+	const struct overlay o = {.dir = strbuf_str(&layers),
+		.lower = strbuf_str(u->lower),
+		.upper = strbuf_str(&upper_path),
+		.work = strbuf_str(&work_path),
+		.userxattr = sys_in_userns()};
+	r = overlay_mount(&o);
+	if (r < 0 && chain_is_unsupported(-r))
+		return err_set(EOPNOTSUPP, "%s", err_msg());
+	return r;
+}
+
+/* Unpacks layer `index` into the new directory `name`, which is `dir`. */
+static int unpack_into(const struct unpacking *u, size_t index, const char *name, int dir)
+{
+	_cleanup_fd_ int overlay = index ? mount_above(u, name, dir) : -EBADF;
+
+	if (index && overlay < 0)
+		return overlay;
+	struct tree_options options = *u->options;
+	options.merged = index > 0;
+	int r = image_apply_layer(
+		u->s, u->img, index, index ? overlay : dir, &options, u->progress);
+	if (r >= 0 && u->s->sync == STORE_SYNC && syncfs(dir) < 0)
+		r = err_sys("sync the layer in %s", u->s->path);
+	return r;
+}
+
+static int remove_work(const struct store *s, const char *name)
+{
+	char work[NAME_LEN + sizeof(".work")];
+
+	snprintf(work, sizeof(work), "%s.work", name);
+	return remove_tree(s->layers, work, NULL);
+}
+
+/* Unpacks layer `index`, whose lock this process holds. */
+static int unpack_one(
+	const struct unpacking *u, size_t index, const char *key, char name[NAME_LEN + 1])
+{
+	char message[ERR_MAX];
+	_cleanup_fd_ int dir = make_layer_dir(u->s, name);
+
+	if (dir < 0)
+		return dir;
+	int r = unpack_into(u, index, name, dir);
+	if (r >= 0)
+		r = remove_work(u->s, name);
+	if (r >= 0 && symlinkat(name, u->s->chains, key) < 0)
+		r = err_sys("create %s/chains/%s", u->s->path, key);
+	if (r >= 0 && u->s->sync == STORE_SYNC && fsync(u->s->chains) < 0)
+		r = err_sys("sync %s/chains", u->s->path);
+	if (r >= 0)
+		return 0;
+	/* What cannot be removed now is left to store_gc(). */
+	snprintf(message, sizeof(message), "%s", err_msg());
+	(void)!remove_work(u->s, name);
+	(void)!remove_tree(u->s->layers, name, NULL);
+	return err_set(-r, "%s", message);
+}
+
+static int lock_chain(const struct store *s, const char *key)
+{
+	char name[sizeof("chain-") + DIGEST_TEXT_SIZE];
+
+	snprintf(name, sizeof(name), "chain-%s", key);
+	_cleanup_fd_ int fd = openat(s->partial, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_sys("open %s/partial/%s", s->path, name);
+	int r = store_lock_file(fd, LOCK_EX);
+	return r < 0 ? err_set(-r, "lock %s/partial/%s: %s", s->path, name, err_text(-r))
+		     : take_fd(&fd);
+}
+
+static int unpack_if_missing(const struct unpacking *u, size_t index, char name[NAME_LEN + 1])
+{
+	struct digest id;
+	char key[DIGEST_TEXT_SIZE];
+	int r = chain_id(u->img, index, &id);
+
+	if (r < 0)
+		return r;
+	snprintf(key, sizeof(key), "%s-%s", digest_algorithm_name(id.algorithm), digest_hex(&id));
+	r = find(u->s, key, name);
+	if (r != 0)
+		return r;
+	_cleanup_fd_ int lock = lock_chain(u->s, key);
+	if (lock < 0)
+		return lock;
+	/* Another process may have unpacked it while this one waited for the lock. */
+	r = find(u->s, key, name);
+	return r != 0 ? r : unpack_one(u, index, key, name);
+}
+
+static int put_on_top(struct strbuf *lower, const char *name)
+{
+	_cleanup_strbuf_ struct strbuf below = *lower;
+
+	*lower = (struct strbuf){0};
+	return strbuf_addf(lower, "%s%s%s", name, below.len ? ":" : "", strbuf_str(&below));
+}
+
+int chain_unpack(const struct store *s, const struct image *img, const struct tree_options *options,
+	const struct unpack_progress *progress, struct strbuf *ret)
+{
+	const struct unpacking u = {s, img, options, progress, ret};
+	char name[NAME_LEN + 1];
+	int r = image_check_layers(img);
+
+	if (r >= 0 && img->document.nlayers > OVERLAY_LOWER_MAX)
+		r = err_set(E2BIG, "the image has %zu layers: overlayfs stacks %u at most",
+			img->document.nlayers, OVERLAY_LOWER_MAX);
+	if (r >= 0 && img->document.nlayers == 0) {
+		if (mkdirat(s->layers, EMPTY_CHAIN, 0755) < 0 && errno != EEXIST)
+			return err_sys("create %s/layers/" EMPTY_CHAIN, s->path);
+		return strbuf_addf(ret, EMPTY_CHAIN);
+	}
+	for (size_t i = 0; i < img->document.nlayers && r >= 0; i++) {
+		r = unpack_if_missing(&u, i, name);
+		if (r >= 0)
+			r = put_on_top(ret, name);
+	}
+	return r;
+}

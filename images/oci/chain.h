@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Unpacked layers, which containers share by overlayfs:
+ *
+ *	DIR/layers/NAME              what one layer changes, as overlayfs keeps it
+ *	DIR/chains/ALGORITHM-HEX     a symbolic link whose text is NAME
+ *
+ * The key is the chain ID (image-spec, config.md): the digest of a layer and of all below it. So a
+ * layer is there once for all images that have it above the same layers.
+ *
+ * image-spec applies a layer to the tree below it, and this store gives exactly that tree. The
+ * layer is written, by the same code as into a plain directory, into an overlay mount of the layers
+ * below it, and what the kernel leaves in the upper directory is the layer. So whiteouts, opaque
+ * directories, links through lower symbolic links, hard links to lower files and the modes of
+ * directories that the layer does not list come out as they would in one tree. A store that unpacks
+ * each layer alone, as other engines do, can know none of these.
+ *
+ * A chain's link is made last, once its directory is complete, so a process that is killed leaves
+ * nothing that is used. Whoever unpacks a chain holds the lock DIR/partial/chain-ALGORITHM-HEX, and
+ * others wait for it. store_gc() removes directories that no link names.
+ *
+ * NAME has five characters, so that the names of 500 layers fit into the page of options that
+ * mount(2) takes.
+ */
+#pragma once
+#include "images/oci/image.h"
+
+/* The chain ID of layers 0 to index of the image. */
+int chain_id(const struct image *img, size_t index, struct digest *ret) must_check;
+
+/*
+ * Unpacks the layers of the image that are not there yet. *ret gets the names of all in
+ * DIR/layers, the topmost first, with ":" in between, as struct overlay takes them.
+ *
+ * -EOPNOTSUPP: overlayfs can't be had here, for want of a permission or of the kernel's or the file
+ * system's support: unpack the image into a directory of the container's own.
+ */
+int chain_unpack(const struct store *s, const struct image *img, const struct tree_options *options,
+	const struct unpack_progress *progress, struct strbuf *ret) must_check;
+
+/*
+ * Makes the empty directory `upper`, which is to lie above the directory `lower`, look the same:
+ * owner, mode, extended attributes, time. overlayfs takes these of a root from the upper directory.
+ */
+int chain_copy_root(int lower, int upper) must_check;
+
+/* Whether errno, of an overlay_mount() that failed, means that overlayfs can't be had here. */
+bool chain_is_unsupported(int code);

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. Since Linux 6.8 fsconfig(2) takes the lower directories one at a time.
+ * Before that it takes them in one value of 255 bytes at most, so mount(2) is used, whose options
+ * may have a page. mount(2) attaches what it mounts, so a child does it in a mount namespace of its
+ * own and takes a detached copy from there. The child shares this process's table of descriptors,
+ * which is how the copy gets here. There the directory's names are relative to the working
+ * directory, so that a page is enough for 500 of them.
+ */
+#include "base/overlay.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "base/fd.h"
+#include "base/sys.h"
+
+#define FSCONFIG_MAX 255 /* bytes of a value */
+#define OPTIONS_MAX 4096 /* mount(2) takes one page */
+
+/* userxattr implies "nofollow", and the kernel refuses "off" beside it. */
+static const char *const fixed_options[][2] = {
+	{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}, {"volatile", NULL}};
+
+/* Returns -1 and errno, as fsconfig(2) does. */
+static int set(int fs, const char *key, const char *value)
+{
+	if (value && strlen(value) > FSCONFIG_MAX) {
+		errno = EINVAL;
+		return -1;
+	}
+	return fsconfig(fs, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value, 0);
+}
+
+static int set_lower(int fs, const struct overlay *o)
+{
+	char path[FSCONFIG_MAX + 2];
+
+	for (const char *p = o->lower; *p;) {
+		size_t len = strcspn(p, ":");
+		snprintf(path, sizeof(path), "%s/%.*s", o->dir, (int)len, p);
+		if (set(fs, "lowerdir+", path) < 0)
+			return -1;
+		p += len + (p[len] == ':');
+	}
+	return 0;
+}
+
+/* Returns -1 and errno. */
+static int mount_by_fsopen(const struct overlay *o)
+{
+	_cleanup_fd_ int fs = fsopen("overlay", FSOPEN_CLOEXEC);
+
+	if (fs < 0 || set(fs, "source", "caisson") < 0 || set_lower(fs, o) < 0 ||
+		set(fs, "upperdir", o->upper) < 0 || set(fs, "workdir", o->work) < 0)
+		return -1;
+	for (size_t i = 0; i < ARRAY_SIZE(fixed_options); i++)
+		if (set(fs, fixed_options[i][0], fixed_options[i][1]) < 0)
+			return -1;
+	if ((o->userxattr && set(fs, "userxattr", NULL) < 0) ||
+		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	return fsmount(fs, FSMOUNT_CLOEXEC, 0);
+}
+
+static int options_text(const struct overlay *o, char buf[OPTIONS_MAX])
+{
+	int n = snprintf(buf, OPTIONS_MAX, "lowerdir=%s,upperdir=%s,workdir=%s%s", o->lower,
+		o->upper, o->work, o->userxattr ? ",userxattr" : "");
+
+	for (size_t i = 0; i < ARRAY_SIZE(fixed_options) && n < OPTIONS_MAX; i++)
+		n += snprintf(buf + n, (size_t)(OPTIONS_MAX - n), ",%s%s%s", fixed_options[i][0],
+			fixed_options[i][1] ? "=" : "",
+			fixed_options[i][1] ? fixed_options[i][1] : "");
+	return n < OPTIONS_MAX ? 0 : -E2BIG;
+}
+
+/* In the child. Puts the detached mount at the number `fd`, and returns an exit code: an errno. */
+static int mount_in_child(const struct overlay *o, const char *options, int fd)
+{
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
+		chdir(o->dir) < 0 || mount("caisson", o->dir, "overlay", 0, options) < 0)
+		return errno;
+	int tree = open_tree(AT_FDCWD, o->dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (tree < 0 || dup3(tree, fd, O_CLOEXEC) < 0)
+		return errno;
+	close(tree);
+	return 0;
+}
+
+/* Returns -1 and errno. */
+static int mount_by_mount2(const struct overlay *o)
+{
+	struct clone_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
+	_cleanup_fd_ int fd = open("/", O_PATH | O_CLOEXEC);
+	char options[OPTIONS_MAX];
+	int status;
+
+	if (fd < 0)
+		return -1;
+	if (options_text(o, options) < 0) {
+		errno = E2BIG;
+		return -1;
+	}
+	pid_t pid = sys_clone3(&args);
+	if (pid == 0)
+		_exit(mount_in_child(o, options, fd));
+	if (pid < 0)
+		return -1;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -1;
+	if (status) {
+		errno = WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+		return -1;
+	}
+	return take_fd(&fd);
+}
+
+int overlay_mount(const struct overlay *o)
+{
+	/* overlayfs and mount(2) take these characters for something else. */
+	if (strpbrk(o->dir, "\\,") || strpbrk(o->upper, "\\,") || strpbrk(o->work, "\\,"))
+		return err_set(EINVAL,
+			"mount an overlay of %s: its path holds a comma or a backslash", o->dir);
+	int fd = mount_by_fsopen(o);
+	if (fd < 0 && errno == EINVAL)
+		fd = mount_by_mount2(o);
+	return fd < 0 ? err_sys("mount an overlay of directories of %s", o->dir) : fd;
+}

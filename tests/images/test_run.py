@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`caisson run --image`: docker's options, the commands that follow it, and what is left of it (nothing)."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from harness import mode, oci
+from harness.oci import entry, tar, whiteout
+from harness.runtime import wait_for
+from test_store import CALLS, counts
+
+CONFIG = {"Env": ["PATH=/bin:/sbin", "A=1"], "Cmd": ["sh", "-c", "id -u; pwd; echo $A"], "User": "web", "WorkingDir": "/data/new",
+          "StopSignal": "SIGINT", "Labels": {"com.example.x": "1", "io.caisson.isolation": "vm", "io.caisson.stop-signal": "KILL",
+                                             "run.oci.hooks.stdout": "/x", "org.systemd.property.MemoryMax": "1"}}
+
+
+class Box:
+    """Runs containers from images of one store; the names are b1, b2, ..."""
+
+    def __init__(self, rt, images, kernel=None):
+        self.rt, self.images, self.kernel = rt, images, kernel
+        self.names = []
+
+    def argv(self, *args, command="run", image="box"):
+        return [command, "--image", image, "--store", self.images.store, *args]
+
+    def __call__(self, *args, command="run", image="box", name=None, **kw):
+        if name:
+            self.names.append(name)
+            args = ("--name", name, *args)
+        return self.rt(*self.argv(*args, command=command, image=image), **kw)
+
+    def sh(self, script, *options, **kw):
+        return self("--rm", "-u", "0", *options, "sh", "-c", script, **kw)
+
+    def dirs(self):
+        return os.listdir(os.path.join(self.images.store, "containers"))
+
+
+@pytest.fixture
+def box(rt, images, layout, template, tmp):
+    base = subprocess.run(["tar", "-c", "--format=pax", "--numeric-owner", "-C", template, "."], check=True, capture_output=True).stdout
+    files = tar(entry("etc/passwd", data=b"root:x:0:0::/root:/bin/sh\nweb:x:1000:1001::/:/bin/sh\n0:x:0:0::/:/bin/sh\n"),
+                entry("etc/group", data=b"root:x:0:\nweb:x:1001:\n"), entry("gone"), entry("d/", "dir"), entry("d/old"))
+    top = tar(whiteout(".wh.gone"), whiteout(".wh.d"), entry("d/", "dir"), entry("d/new", data=b"2"))
+    layout.image([base, files, top], "box", config=CONFIG)
+    images("import", f"oci:{layout.path}:box")
+    b = Box(rt, images)
+    yield b
+    for n in b.names:
+        rt("rm", "-f", n)
+    assert b.dirs() == []
+
+
+def config_of(box, name):
+    with open(os.path.join(box.images.store, "containers", name, "config.json")) as f:
+        return json.load(f)
+
+
+def test_as_the_image_says(box):
+    assert box("--rm").ok().out == "1000\n/data/new\n1\n"
+
+
+def test_tree(box):
+    r = box.sh("ls -d /gone /d/old /d/new; echo x > /d/new; cat /d/new; rm -r /d; mkdir /d; ls -a /d").out
+    assert r.split() == ["/d/new", "x", ".", ".."]
+    # The next container has its own writable layer.
+    assert box.sh("cat /d/new").ok().out == "2"
+
+
+def test_exit_code_and_input(box):
+    assert box("--rm", "sh", "-c", "exit 7").rc == 7
+    assert box("--rm", "-i", "cat", input="hello").ok().out == "hello"
+    assert box("--rm", "cat", input="hello").ok().out == ""
+
+
+def test_detached(box):
+    r = box("-d", "--label", "a.b=c", "-u", "0", "sh", "-c", "trap 'echo bye; exit' INT; echo up; while :; do sleep 0.05; done", name="b1").ok()
+    assert r.out == "b1\n"
+    wait_for(lambda: box.rt("logs", "b1").ok().out == "up\n", "the container")
+    assert box.rt("exec", "b1", "cat", "/d/new").ok().out == "2"
+    assert "b1" in box.rt("ps").ok().out and "sleep" in box.rt("exec", "b1", "ps").ok().out
+    assert "exists" in box("-d", "sleep", "9", name="b1").failed().err
+    notes = box.rt("state", "b1").json()["annotations"]
+    assert notes["a.b"] == "c" and notes["com.example.x"] == "1" and notes["io.caisson.stop-signal"] == "SIGINT"
+    assert not [k for k in notes if k.startswith(("run.oci", "org.systemd")) or k == "io.caisson.isolation"]
+    follow = box.rt.popen("logs", "-f", "b1", stdout=subprocess.PIPE)
+    start = time.monotonic()
+    box.rt("stop", "b1").ok()
+    assert time.monotonic() - start < 8 * mode.SCALE
+    assert follow.communicate(timeout=10)[0] == b"up\nbye\n"
+    assert box.rt("state", "b1").json()["status"] == "stopped"
+    box.rt("stop", "b1").ok()
+    box.rt("rm", "b1").ok()
+    assert box.dirs() == []
+    assert "does not exist" in box.rt("logs", "b1").failed().err
+
+
+def test_stop_kills_who_does_not_listen(box):
+    box("-d", "-u", "0", "sh", "-c", "trap '' INT TERM; echo up; while :; do sleep 0.05; done", name="b1").ok()
+    wait_for(lambda: box.rt("logs", "b1").out == "up\n", "the container")
+    box.rt("stop", "-t", "1", "b1").ok()
+    assert box.rt("state", "b1").json()["status"] == "stopped"
+
+
+def test_detached_with_rm(box):
+    box("-d", "--rm", "sleep", "0.3", name="b1").ok()
+    wait_for(lambda: box.dirs() == [] and box.rt("list", "-q").out == "", "the container")
+
+
+def test_create_and_start(box):
+    box("sh", "-c", "echo started", name="b1", command="create").ok()
+    assert box.rt("state", "b1").json()["status"] == "created"
+    box.rt("start", "b1").ok()
+    wait_for(lambda: box.rt("logs", "b1").out == "started\n", "the container")
+
+
+def test_without_rm_the_container_stays(box):
+    box("true", name="b1").ok()
+    assert box.rt("state", "b1").json()["status"] == "stopped" and box.dirs() == ["b1"]
+    box.images("prune")
+    assert box.dirs() == ["b1"]
+
+
+def test_program_that_is_not_there(box):
+    assert '"nosuch"' in box("nosuch", name="b1").failed("no such file or directory").err
+    assert '"nosuch"' in box("-d", "nosuch", name="b1").failed("no such file or directory").err
+    assert box.dirs() == []
+
+
+def test_image_that_is_not_there(box):
+    box("true", image="nosuch").failed("caisson image import")
+    assert box.dirs() == []
+
+
+def test_environment(box, tmp, monkeypatch):
+    with open(os.path.join(tmp, "env"), "w") as f:
+        f.write("# no\n\nF=from file\nA=2\nFROM\n")
+    monkeypatch.setenv("FROM", "outside")
+    monkeypatch.delenv("NONE", raising=False)
+    out = box.sh("env", "--env-file", os.path.join(tmp, "env"), "-e", "A=3", "-e", "NONE", "-eX=y=z", "--hostname", "host1").ok().out.splitlines()
+    assert {"F=from file", "A=3", "FROM=outside", "X=y=z", "HOSTNAME=host1", "HOME=/root", "PATH=/bin:/sbin"} <= set(out)
+    assert not [x for x in out if x.startswith("NONE")]
+
+
+def test_mounts(box, tmp):
+    src = os.path.join(tmp, "src")
+    os.mkdir(src)
+    with open(src + "/f", "w") as f:
+        f.write("x")
+    made = os.path.join(tmp, "made")
+    r = box.sh("cat /v/f /m/f; touch /v/g; touch /m/g || echo ro; df -h /t | tail -n 1; touch /t/sub/x /an/x /deep/er/y; mount | grep -c ' /made '",
+               "-v", src + "/f:/v/f:ro", "-v", src + ":/v", "--mount", f"type=bind,source={src},target=/m,readonly", "--tmpfs", "/t/sub:size=1m,mode=700",
+               "--tmpfs", "/t:size=2m", "-v", "/an", "-v", made + ":/made", "--mount", "type=tmpfs,dst=/deep/er,tmpfs-size=64k").ok().out
+    assert r.startswith("xxro\n") and "2.0M" in r and r.endswith("1\n")
+    assert sorted(os.listdir(src)) == ["f", "g"] and os.path.isdir(made)
+
+
+@pytest.mark.parametrize("option, text", [
+    (("-v", "name:/x"), "named volumes"), (("-v", "/:x"), "absolute path"), (("-v", "/etc:/x:wrong"), "unknown option"),
+    (("-v", "/etc:/x", "--tmpfs", "/x"), "two mounts"), (("--mount", "type=bind,source=/nosuch,target=/x"), "/nosuch"),
+    (("--mount", "type=nfs,target=/x"), "expected bind"), (("--mount", "wrong=1"), "unknown word"), (("--tmpfs", "x"), "absolute"),
+    (("-v", "/etc:/"), "absolute path"),
+    (("--cap-add", "NOSUCH"), "no capability"), (("--cpus", "many"), "--cpus"), (("--cpus", "nan"), "--cpus"), (("--memory", "0"), "--memory"), (("--pids-limit", "x"), "--pids-limit"),
+    (("--ulimit", "nofile"), "--ulimit"), (("--ulimit", "wrong=1"), "RLIMIT_WRONG"), (("--device", "/etc/passwd"), "no device"),
+    (("--device", "/nosuch"), "/nosuch"), (("--security-opt", "wrong"), "--security-opt"), (("--network", "bridge"), "none, host"),
+    (("--label", "io.caisson.x=1"), "may mean something"), (("--env-file", "/nosuch"), "/nosuch"), (("-u", "nobodyhere"), "nobodyhere"),
+    (("-u", "99999999999"), "not a number"), (("--stop-signal", "WRONG"), "stop-signal"), (("-d", "-t"), "terminal"), (("--isolation", "x"), "ns or vm"),
+    (("--name", "../x"), "name"), (("--name", "a b"), "container ID"), (("--platform", "linux/s390x"), None)])
+def test_refused(box, option, text):
+    """Each wrong option is one clear error, and nothing is left."""
+    r = box(*option, "true")
+    if text is None:
+        assert r.rc in (0, 1)
+        box.names += [n for n in box.dirs()]
+        return
+    r.failed(text)
+    assert box.dirs() == []
+
+
+def test_user_of_digits_is_a_number(box):
+    """The image has a user whose name is "0"."""
+    assert box("--rm", "-u", "0", "id", "-u").ok().out == "0\n"
+    assert box("--rm", "-u", "web:0", "id", "-g").ok().out == "0\n"
+    assert box("--rm", "-u", "4000", "id", "-u").ok().out == "4000\n"
+
+
+def test_entrypoint(box):
+    assert box("--rm", "--entrypoint", "echo", "a", "b").ok().out == "a b\n"
+    assert box("--rm", "--entrypoint", "", "-w", "/d", "pwd").ok().out == "/d\n"
+    assert box("--rm", "--entrypoint", "id").ok().out.startswith("uid=1000")
+    assert box("--rm", "-w", "/not/there/yet", "pwd").ok().out == "/not/there/yet\n"
+
+
+def test_read_only(box):
+    assert box.sh("touch /x || echo ro; touch /dev/shm/x", "--read-only").ok().out == "ro\n"
+
+
+def caps(box, *options):
+    out = box.sh("grep CapEff /proc/self/status", *options).ok().out
+    return int(out.split()[1], 16)
+
+
+def test_capabilities(box):
+    assert caps(box) == 0xa80425fb  # docker's fourteen
+    assert caps(box, "--cap-drop", "all") == 0
+    assert caps(box, "--cap-drop", "ALL", "--cap-add", "chown") == 1
+    assert caps(box, "--cap-add", "CAP_SYS_ADMIN", "--cap-drop", "net_raw") == 0xa80425fb & ~(1 << 13) | 1 << 21
+    assert bin(caps(box, "--cap-add", "ALL")).count("1") >= 38
+    assert box("--rm", "sh", "-c", "grep CapEff /proc/self/status").ok().out.split()[1] == "0" * 16
+
+
+def test_security(box):
+    said = box.sh("grep -E 'NoNewPrivs|Seccomp:' /proc/self/status; ls /proc/asound | wc -l; echo x > /proc/sys/kernel/hostname || echo no",
+                  "--security-opt", "no-new-privileges").ok().out.split()
+    assert said == ["NoNewPrivs:", "1", "Seccomp:", "2", "0", "no"]
+    said = box.sh("grep -E 'NoNewPrivs|Seccomp:' /proc/self/status; echo x > /proc/sys/kernel/hostname && hostname", "--security-opt", "seccomp=unconfined",
+                  "--security-opt", "systempaths=unconfined").ok().out.split()
+    assert said == ["NoNewPrivs:", "0", "Seccomp:", "0", "x"]
+
+
+CALLS_PROBE = r"""
+import ctypes, errno, json, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def call(nr, *a):
+    ctypes.set_errno(0)
+    return errno.errorcode.get(ctypes.get_errno()) if libc.syscall(nr, *a) < 0 else "ok"
+def sock(f):
+    try:
+        socket.socket(f, socket.SOCK_SEQPACKET if f == 38 else socket.SOCK_STREAM).close()
+        return "ok"
+    except OSError as e:
+        return errno.errorcode[e.errno]
+print(json.dumps({"io_uring_setup": call(425, 1, 0), "unshare": call(272, 0x10000000), "mount": call(165, 0, 0, 0, 0, 0), "clone3": call(435, 0, 0),
+    "keyctl": call(250, 0, 0, 0), "bpf": call(321, 0, 0, 0), "unknown": call(999), "alg": sock(38), "vsock": sock(40), "inet": sock(2), "unix": sock(1),
+    "netlink": sock(16) , "clone": call(56, 0x10000000 | 17, 0, 0, 0, 0), "personality": call(135, ctypes.c_ulong(0xffffffff)), "personality_odd": call(135, 0x0400000),
+    "getpid": call(39)}))
+"""
+
+
+def test_system_calls(box, tmp, debian):
+    """The default filter: AF_ALG, io_uring and new namespaces are refused, a call that no kernel has is ENOSYS."""
+    with open(os.path.join(tmp, "p.py"), "w") as f:
+        f.write(CALLS_PROBE)
+    binds = [x for d in ("usr", "lib", "lib64", "etc") if os.path.exists("/" + d) for x in ("-v", f"/{d}:/{d}:ro")]
+    run = lambda *o: json.loads(box("--rm", "-u", "0", *binds, "-v", f"{tmp}/p.py:/p.py", *o, "/usr/bin/python3", "/p.py").ok().out)
+    got = run()
+    denied = {k: v for k, v in got.items() if v != "ok"}
+    assert denied.pop("alg") in ("ENOSYS", "EPERM") and denied.pop("vsock") in ("ENOSYS", "EPERM")
+    denied.pop("netlink", None)  # of a type that it does not have
+    assert denied == {"io_uring_setup": "EPERM", "unshare": "EPERM", "mount": "EPERM", "clone3": "ENOSYS", "keyctl": "EPERM", "bpf": "EPERM",
+                      "unknown": "ENOSYS", "clone": "ENOSYS", "personality_odd": "ENOSYS"}
+    more = run("--cap-add", "SYS_ADMIN")
+    assert more["unshare"] == "ok" and more["mount"] not in ("EPERM", "ENOSYS") and more["io_uring_setup"] == "EPERM"
+
+
+def test_limits(box):
+    conf = box("--memory", "64m", "--cpus", "1.5", "--pids-limit", "100", "--ulimit", "nofile=100:200", "--ulimit", "core=0", "--device", "/dev/zero:/dev/z:rw",
+               "--cgroup-parent", "/caisson-test", "--network", "host", command="create", name="b1")
+    if conf.rc != 0:  # no controller here: the message says so, and tests/host has the effect
+        assert "controller" in conf.err
+        return
+    c = config_of(box, "b1")
+    assert c["linux"]["resources"]["memory"] == {"limit": 64 << 20} and c["linux"]["resources"]["pids"] == {"limit": 100}
+    assert c["linux"]["resources"]["cpu"] == {"period": 100000, "quota": 150000} and c["linux"]["cgroupsPath"] == "/caisson-test/b1"
+    assert {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200} in c["process"]["rlimits"]
+    assert "network" not in [n["type"] for n in c["linux"]["namespaces"]]
+
+
+def test_ulimit_and_device(box):
+    out = box.sh("ulimit -n; ulimit -c; head -c 3 /dev/z | wc -c; touch /dev/z && echo w", "--ulimit", "nofile=100:200", "--ulimit", "core=0",
+                 "--device", "/dev/zero:/dev/z:r").out.split()
+    assert out[:3] == ["100", "0", "3"]
+
+
+def test_networks(box):
+    assert box.sh("ls /sys/class/net").ok().out.split() == ["lo"]
+    here = os.readlink("/proc/self/ns/net")
+    assert box.sh("readlink /proc/self/ns/net", "--network", "host").ok().out.strip() == here
+    assert box.sh("readlink /proc/self/ns/net", "--network", "ns:/proc/self/ns/net").ok().out.strip() == here
+    assert "localhost" in box.sh("cat /etc/hosts").ok().out
+
+
+def test_terminal(box):
+    master, slave = os.openpty()
+    with os.fdopen(slave, "rb+", buffering=0) as s:
+        p = box.rt.popen(*box.argv("--rm", "-it", "sh", "-c", "tty; echo $TERM"), stdin=s, stdout=s, stderr=s, start_new_session=True)
+        assert p.wait(20) == 0
+        out = os.read(master, 1000)
+    os.close(master)
+    assert b"/dev/" in out and b"xterm" in out
+
+
+def test_ten_at_once(box):
+    """Ten runs of an image that nobody has unpacked."""
+    with ThreadPoolExecutor(10) as pool:
+        results = list(pool.map(lambda i: box.sh(f"echo {i}; cat /d/new; touch /d/mine; ls /d | wc -l"), range(10)))
+    assert [r.ok().out.split() for r in results] == [[str(i), "22"] for i in range(10)]
+    assert len(os.listdir(os.path.join(box.images.store, "layers"))) == 3
+
+
+def test_prune_keeps_what_a_container_uses(box):
+    box("-d", "sleep", "100", name="b1").ok()
+    box.images("rm", "box")
+    box.images("prune")
+    assert box.rt("exec", "b1", "cat", "/d/new").ok().out == "2"
+    box.rt("stop", "-t", "0", "b1").ok()
+    box.images("prune")
+    assert len(os.listdir(os.path.join(box.images.store, "layers"))) == 3
+    box.rt("rm", "b1").ok()
+    box.images("prune")
+    assert os.listdir(os.path.join(box.images.store, "layers")) == []
+
+
+def test_a_killed_run_leaves_its_name_free(box):
+    """kill -9 between the making of the directory and the container: prune, or the next of that name, removes the directory."""
+    inject = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", "inject=clone3:signal=KILL:when=1"]
+    argv = box.rt.argv(*box.argv("--name", "b1", "--rm", "true"))
+    subprocess.run([*inject, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=30)
+    box.rt("delete", "--force", "b1").ok()
+    shutil.rmtree(os.path.join(box.rt.root, "b1"), ignore_errors=True)
+    assert box("--rm", "echo", "hi", name="b1").ok().out == "hi\n"
+
+
+def test_kill_at_each_call(box, tmp):
+    """SIGKILL at any call of `run --image`: delete --force and prune leave nothing, and the next run works."""
+    box.images("unpack", "box")
+    argv = box.rt.argv(*box.argv("--rm", "--name", "b1", "true"))
+    box.names.append("b1")
+    calls = [*CALLS, "mkdir", "clone", "move_mount", "open_tree", "mount", "setns", "unshare", "execve", "wait4", "waitid", "poll", "ppoll"]
+    n = counts(argv, os.path.join(tmp, "log"))
+    points = [(c, i) for c in calls for i in range(1, n.get(c, 0) + 1)]
+    for call, nth in points[::max(1, len(points) // 50)]:
+        subprocess.run(["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={nth}", *argv],
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=30)
+        box.rt("delete", "--force", "b1").ok()
+        box.images("prune")
+        assert box.dirs() == [], (call, nth)
+        assert not os.path.exists(os.path.join(box.rt.root, "b1")), (call, nth)
+    assert box("--rm", "cat", "/d/new", name="b1").ok().out == "2"
+
+
+def test_where_there_is_no_overlayfs(rt, images, layout, template, tmp):
+    """The store is on an overlay, on which no other can be stacked: each container gets a copy, which --debug says."""
+    for d in ("low", "up", "work", "on"):
+        os.mkdir(os.path.join(tmp, d))
+    on = os.path.join(tmp, "on")
+    subprocess.run(["mount", "-t", "overlay", "-o", f"lowerdir={tmp}/low,upperdir={tmp}/up,workdir={tmp}/work", "test", on], check=True)
+    try:
+        nested = oci.Images(images.program, os.path.join(on, "store"))
+        base = subprocess.run(["tar", "-c", "-C", template, "."], check=True, capture_output=True).stdout
+        layout.image([base, tar(entry("a", data=b"1")), tar(whiteout(".wh.a"), entry("b", data=b"2"))], "box", config={"Env": ["PATH=/bin"]})
+        nested("import", f"oci:{layout.path}:box")
+        r = rt("--debug", "run", "--image", "box", "--store", nested.store, "--rm", "sh", "-c", "ls /a; cat /b").ok()
+        assert r.out == "2" and "copied for this container" in r.err
+        assert os.listdir(os.path.join(nested.store, "containers")) == []
+    finally:
+        subprocess.run(["umount", on], check=True)
+
+
+def test_rootless(binary, images, layout, template, tmp):
+    """An ordinary user: layers with user.overlay.* marks, a container in a user namespace, and nothing left of what it wrote."""
+    home = os.path.join(tmp, "home")
+    os.makedirs(home + "/run")
+    base = subprocess.run(["tar", "-c", "-C", template, "."], check=True, capture_output=True).stdout
+    layout.image([base, tar(entry("d/", "dir"), entry("d/old"), entry("gone")),
+                  tar(whiteout(".wh.d"), entry("d/", "dir"), entry("d/new", data=b"2"), whiteout(".wh.gone"))], "box", config={"Env": ["PATH=/bin"]})
+    subprocess.run(["chown", "-R", "1000:1000", home, layout.path], check=True)
+    os.chmod(home + "/run", 0o700)
+    env = {"PATH": os.environ["PATH"], "HOME": home, "XDG_RUNTIME_DIR": home + "/run", "XDG_DATA_HOME": home + "/data"}
+
+    def user(*args, rc=0):
+        p = subprocess.run(["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", *args], env=env, capture_output=True, text=True,
+                           stdin=subprocess.DEVNULL, timeout=30 * mode.SCALE)
+        assert p.returncode == rc, p
+        return p.stdout
+    user(images.program, "import", f"oci:{layout.path}:box")
+    script = "id -u; ls /d /gone; grep -c ' / overlay ' /proc/mounts; mkdir -m 0 /zero; mkdir /z; touch /z/f; chmod 0 /z"
+    assert user(binary, "run", "--image", "box", "--rm", "sh", "-c", script).split() == ["0", "/d:", "new", "1"]
+    store = home + "/data/caisson"
+    assert os.listdir(store + "/containers") == []
+    user(images.program, "rm", "box")
+    assert os.listdir(store + "/layers") == []
+
+
+def test_microvm(box, work):
+    """The same in a microVM: overlay on the host, shared with the guest; output, exit code, exec, nothing left."""
+    kernel = mode.guest_kernel(os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests"))
+    if not kernel:
+        pytest.skip("no kernel for a guest")
+    script = "cat /d/new; ls /gone; touch /x && rm -r /d && ls /; exit 3"
+    r = box("--rm", "--isolation", "vm", "--kernel", kernel, "-u", "0", "sh", "-c", script, timeout=120)
+    assert r.rc == 3 and r.out.startswith("2") and "x" in r.out.split() and "d" not in r.out.split(), r
+    assert box.dirs() == []
+    assert box.sh("cat /d/new").ok().out == "2"
+    box("-d", "--isolation", "vm", "--kernel", kernel, "-u", "0", "sleep", "1000", name="b1", timeout=120).ok()
+    assert box.rt("exec", "b1", "cat", "/d/new", timeout=120).ok().out == "2"
+    box.rt("stop", "-t", "1", "b1", timeout=120).ok()
+    box.rt("rm", "b1").ok()
