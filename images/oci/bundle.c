@@ -142,7 +142,10 @@ static void put_capabilities(struct json_out *o, const struct bundle_options *b,
 	json_out_end_object(o);
 }
 
-/* Makes the working directory inside the container's root, and sets `ret` to its absolute path. */
+/*
+ * Makes the working directory inside the container's root (-EBADF: nowhere), and sets `ret` to its
+ * absolute path.
+ */
 static int make_cwd(int root, const char *cwd, char *ret, size_t size)
 {
 	int n = snprintf(ret, size, "%s%s", *cwd == '/' ? "" : "/", cwd);
@@ -150,6 +153,8 @@ static int make_cwd(int root, const char *cwd, char *ret, size_t size)
 	if (n >= (int)size)
 		return err_set(
 			ENAMETOOLONG, "the image's working directory has a name of %d bytes", n);
+	if (root < 0)
+		return 0;
 	_cleanup_fd_ int fd = path_mkdirs(root, ret);
 	return fd < 0 ? err_ctx(fd, "the image's working directory") : 0;
 }
@@ -167,7 +172,8 @@ static int put_process(
 	if (r >= 0)
 		r = image_user_find(root, b->user ? b->user : c->user, &user);
 	if (r >= 0)
-		r = make_cwd(root, wanted && *wanted ? wanted : "/", cwd, sizeof(cwd));
+		r = make_cwd(b->keep_root ? -EBADF : root, wanted && *wanted ? wanted : "/", cwd,
+			sizeof(cwd));
 	if (r < 0)
 		return r;
 	json_out_object(o, "process");
@@ -267,6 +273,8 @@ int bundle_config(
 	}
 	if (r >= 0)
 		r = put_annotations(o, img, b);
+	if (r >= 0 && b->rest)
+		r = b->rest(b->data, o);
 	json_out_end_object(o);
 	return r;
 }

@@ -24,6 +24,10 @@ struct bundle_options {
 	/* working directory that replaces the image's; NULL: keep the image's */
 	const char *working_dir;
 	const char *const *env; /* variables "NAME=VALUE" to add to the image's; NULL: none */
+	/* The root is not written to: whoever runs the bundle makes the working directory. */
+	bool keep_root;
+	/* Writes the members of config.json that base does not have. May be NULL. */
+	int (*rest)(void *data, struct json_out *o);
 	bool terminal, read_only;
 	/*
 	 * Called with a text for each part of the image's configuration that is left out. May be

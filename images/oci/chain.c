@@ -20,7 +20,8 @@
 /* The directory of an image without layers. */
 #define EMPTY_CHAIN "empty"
 
-bool chain_is_unsupported(int code)
+/* Whether the error of an overlay_mount() means that overlayfs can't be had here. */
+static bool is_unsupported(int code)
 {
 	return code == EPERM || code == EACCES || code == ENODEV || code == EINVAL ||
 	       code == EOPNOTSUPP || code == ENOSYS;
@@ -159,7 +160,7 @@ static int mount_above(const struct unpacking *u, const char *name, int upper)
 		.work = strbuf_str(&work_path),
 		.userxattr = sys_in_userns()};
 	r = overlay_mount(&o);
-	if (r < 0 && chain_is_unsupported(-r))
+	if (r < 0 && is_unsupported(-r))
 		return err_set(EOPNOTSUPP, "%s", err_msg());
 	return r;
 }
@@ -188,6 +189,34 @@ static int remove_work(const struct store *s, const char *name)
 	return remove_tree(s->layers, work, NULL);
 }
 
+/*
+ * Finds out whether an overlay can be mounted above the lowest layer, before anybody relies on it.
+ * Above the others one was mounted when they were unpacked.
+ */
+static int probe(const struct unpacking *u, const char *lowest)
+{
+	_cleanup_strbuf_ struct strbuf lower = {0};
+	struct unpacking above = *u;
+	char name[NAME_LEN + 1], message[ERR_MAX];
+
+	above.lower = &lower;
+	int r = strbuf_addf(&lower, "%s", lowest);
+	if (r < 0)
+		return r;
+	_cleanup_fd_ int upper = make_layer_dir(u->s, name);
+	if (upper < 0)
+		return upper;
+	_cleanup_fd_ int mounted = mount_above(&above, name, upper);
+	snprintf(message, sizeof(message), "%s", err_msg());
+	fd_close(&upper);
+	int result = mounted < 0 ? mounted : 0;
+	fd_close(&mounted);
+	r = remove_work(u->s, name);
+	if (r >= 0)
+		r = remove_tree(u->s->layers, name, NULL);
+	return result < 0 ? err_set(-result, "%s", message) : r;
+}
+
 /* Unpacks layer `index`, whose lock this process holds. */
 static int unpack_one(
 	const struct unpacking *u, size_t index, const char *key, char name[NAME_LEN + 1])
@@ -199,7 +228,7 @@ static int unpack_one(
 		return dir;
 	int r = unpack_into(u, index, name, dir);
 	if (r >= 0)
-		r = remove_work(u->s, name);
+		r = index ? remove_work(u->s, name) : probe(u, name);
 	if (r >= 0 && symlinkat(name, u->s->chains, key) < 0)
 		r = err_sys("create %s/chains/%s", u->s->path, key);
 	if (r >= 0 && u->s->sync == STORE_SYNC && fsync(u->s->chains) < 0)
@@ -275,4 +304,18 @@ int chain_unpack(const struct store *s, const struct image *img, const struct tr
 			r = put_on_top(ret, name);
 	}
 	return r;
+}
+
+int chain_open_view(const struct store *s, const char *layers)
+{
+	_cleanup_strbuf_ struct strbuf dir = {0};
+	struct overlay o = {.lower = layers, .userxattr = sys_in_userns()};
+
+	if (!strchr(layers, ':')) {
+		int fd = openat(s->layers, layers, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		return fd < 0 ? err_sys("open %s/layers/%s", s->path, layers) : fd;
+	}
+	int r = strbuf_addf(&dir, "%s/layers", s->path);
+	o.dir = strbuf_str(&dir);
+	return r < 0 ? r : overlay_mount(&o);
 }

@@ -39,10 +39,13 @@ int chain_unpack(const struct store *s, const struct image *img, const struct tr
 	const struct unpack_progress *progress, struct strbuf *ret) must_check;
 
 /*
+ * Opens the tree that these layers make, read-only: the only layer itself, or else a detached
+ * overlay mount, which ends with the descriptor.
+ */
+int chain_open_view(const struct store *s, const char *layers) must_check;
+
+/*
  * Makes the empty directory `upper`, which is to lie above the directory `lower`, look the same:
  * owner, mode, extended attributes, time. overlayfs takes these of a root from the upper directory.
  */
 int chain_copy_root(int lower, int upper) must_check;
-
-/* Whether errno, of an overlay_mount() that failed, means that overlayfs can't be had here. */
-bool chain_is_unsupported(int code);

@@ -173,16 +173,6 @@ int container_dir_make(const struct store *s, const char *name, const struct con
 	return take_fd(&fd);
 }
 
-int container_dir_forget_layers(
-	const struct store *s, const char *name, const struct container_uses *u)
-{
-	struct container_uses none = *u;
-	_cleanup_fd_ int fd = openat(s->containers, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	none.layers = "";
-	return fd < 0 ? err_sys("open %s/containers/%s", s->path, name) : write_uses(fd, &none);
-}
-
 /*
  * The directory loses its name first, so that it never stands there half removed, and no two
  * processes remove each other's.

@@ -32,10 +32,6 @@ struct container_uses {
 int container_dir_make(const struct store *s, const char *name, const struct container_uses *u)
 	must_check;
 
-/* Writes down that it uses no layers, because its root has become a copy of the image. */
-int container_dir_forget_layers(
-	const struct store *s, const char *name, const struct container_uses *u) must_check;
-
 /* Removes it. What can't be removed is left to store_gc(). */
 void container_dir_remove(const struct store *s, const char *name);
 

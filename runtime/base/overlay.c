@@ -24,6 +24,12 @@
 static const char *const fixed_options[][2] = {
 	{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}, {"volatile", NULL}};
 
+/* "volatile" is the last one, and is refused without an upper directory. */
+static size_t count_options(const struct overlay *o)
+{
+	return ARRAY_SIZE(fixed_options) - (o->upper ? 0 : 1);
+}
+
 /* Returns -1 and errno, as fsconfig(2) does. */
 static int set(int fs, const char *key, const char *value)
 {
@@ -54,9 +60,10 @@ static int mount_by_fsopen(const struct overlay *o)
 	_cleanup_fd_ int fs = fsopen("overlay", FSOPEN_CLOEXEC);
 
 	if (fs < 0 || set(fs, "source", "caisson") < 0 || set_lower(fs, o) < 0 ||
-		set(fs, "upperdir", o->upper) < 0 || set(fs, "workdir", o->work) < 0)
+		(o->upper &&
+			(set(fs, "upperdir", o->upper) < 0 || set(fs, "workdir", o->work) < 0)))
 		return -1;
-	for (size_t i = 0; i < ARRAY_SIZE(fixed_options); i++)
+	for (size_t i = 0; i < count_options(o); i++)
 		if (set(fs, fixed_options[i][0], fixed_options[i][1]) < 0)
 			return -1;
 	if ((o->userxattr && set(fs, "userxattr", NULL) < 0) ||
@@ -67,10 +74,11 @@ static int mount_by_fsopen(const struct overlay *o)
 
 static int options_text(const struct overlay *o, char buf[OPTIONS_MAX])
 {
-	int n = snprintf(buf, OPTIONS_MAX, "lowerdir=%s,upperdir=%s,workdir=%s%s", o->lower,
-		o->upper, o->work, o->userxattr ? ",userxattr" : "");
+	int n = snprintf(buf, OPTIONS_MAX, "lowerdir=%s%s%s%s%s%s", o->lower,
+		o->upper ? ",upperdir=" : "", o->upper ? o->upper : "", o->upper ? ",workdir=" : "",
+		o->upper ? o->work : "", o->userxattr ? ",userxattr" : "");
 
-	for (size_t i = 0; i < ARRAY_SIZE(fixed_options) && n < OPTIONS_MAX; i++)
+	for (size_t i = 0; i < count_options(o) && n < OPTIONS_MAX; i++)
 		n += snprintf(buf + n, (size_t)(OPTIONS_MAX - n), ",%s%s%s", fixed_options[i][0],
 			fixed_options[i][1] ? "=" : "",
 			fixed_options[i][1] ? fixed_options[i][1] : "");
@@ -122,7 +130,8 @@ static int mount_by_mount2(const struct overlay *o)
 int overlay_mount(const struct overlay *o)
 {
 	/* overlayfs and mount(2) take these characters for something else. */
-	if (strpbrk(o->dir, "\\,") || strpbrk(o->upper, "\\,") || strpbrk(o->work, "\\,"))
+	if (strpbrk(o->dir, "\\,") ||
+		(o->upper && (strpbrk(o->upper, "\\,") || strpbrk(o->work, "\\,"))))
 		return err_set(EINVAL,
 			"mount an overlay of %s: its path holds a comma or a backslash", o->dir);
 	int fd = mount_by_fsopen(o);

@@ -11,7 +11,10 @@
 struct overlay {
 	const char *dir;   /* absolute: where the lower directories are */
 	const char *lower; /* their names there, the topmost first, with ":" in between */
-	/* Absolute, of one file system. What is written goes to upper; work is overlayfs's own. */
+	/*
+	 * Absolute, of one file system. What is written goes to upper; work is overlayfs's own.
+	 * NULL: the mount is read-only, and there are two lower directories at least.
+	 */
 	const char *upper, *work;
 	bool userxattr; /* the mounter is in a user namespace: marks are kept in user.overlay.* */
 };

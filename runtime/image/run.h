@@ -71,7 +71,11 @@ int run_put_rlimits(struct run *r, struct json_out *o) must_check; /* process.rl
 int run_put_process_security(struct run *r, struct json_out *o) must_check;
 int run_put_security(struct run *r, struct json_out *o) must_check;
 
-/* run_config.c: the config.json without what the image says. */
+/*
+ * run_config.c: the config.json that the image's settings are added to, and the members of
+ * config.json that an image says nothing about.
+ */
 int run_base_config(struct run *r, struct json **ret) must_check;
+int run_put_rest(struct run *r, struct json_out *o) must_check;
 /* Reads -e and --env-file. The list ends in NULL. */
 int run_environment(struct run *r, const char *const **ret) must_check;

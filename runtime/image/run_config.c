@@ -220,7 +220,8 @@ static int put_vm(struct run *r, struct json_out *o)
 	return 0;
 }
 
-static int put_all(struct run *r, struct json_out *o)
+/* What the image adds to: the program and the annotations. */
+static int put_base(struct run *r, struct json_out *o)
 {
 	json_out_object(o, NULL);
 	json_out_str(o, "ociVersion", BUNDLE_VERSION);
@@ -232,17 +233,19 @@ static int put_all(struct run *r, struct json_out *o)
 	json_out_object(o, "root");
 	json_out_str(o, "path", "rootfs");
 	json_out_end_object(o);
-	json_out_str(o, "hostname", r->hostname);
-	if (result >= 0)
-		result = put_mounts(r, o);
 	if (result >= 0)
 		result = put_annotations(r, o);
-	if (result >= 0)
-		result = put_linux(r, o);
-	if (result >= 0)
-		result = put_vm(r, o);
 	json_out_end_object(o);
 	return result;
+}
+
+int run_put_rest(struct run *r, struct json_out *o)
+{
+	json_out_str(o, "hostname", r->hostname);
+	int result = put_mounts(r, o);
+	if (result >= 0)
+		result = put_linux(r, o);
+	return result < 0 ? result : put_vm(r, o);
 }
 
 int run_base_config(struct run *r, struct json **ret)
@@ -253,7 +256,7 @@ int run_base_config(struct run *r, struct json **ret)
 	int result = json_out_init(&o, false);
 
 	if (result >= 0)
-		result = put_all(r, &o);
+		result = put_base(r, &o);
 	if (result >= 0)
 		result = json_out_text(&o, &text, &len);
 	if (result < 0)

@@ -3,12 +3,8 @@
 
 #include <stdio.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "base/log.h"
-#include "base/overlay.h"
-#include "base/remove.h"
-#include "base/sys.h"
 #include "image/progress.h"
 #include "images/oci/chain.h"
 #include "images/oci/container_dir.h"
@@ -26,6 +22,11 @@ static void warn(void *data, const char *text)
 static void note(void *data, const char *text)
 {
 	log_debug("%s", text);
+}
+
+static int put_rest(void *data, struct json_out *o)
+{
+	return run_put_rest(data, o);
 }
 
 struct preparing {
@@ -85,55 +86,15 @@ static int make_upper(const struct preparing *p)
 	return work < 0 ? work : chain_copy_root(lower, upper);
 }
 
-/*
- * The root as the container is going to see it. caisson mounts it again for the container. This
- * mount ends with its descriptor, and then the work directory has to be made anew: see
- * overlay_mount().
- */
-static int mount_root(const struct preparing *p)
-{
-	struct arena *a = p->run.arena;
-	int r = make_upper(p);
-
-	if (r < 0)
-		return r;
-	const struct overlay o = {.dir = arena_printf(a, "%s/layers", p->store->path),
-		.lower = strbuf_str(&p->layers),
-		.upper = arena_printf(a, "%s/upper", p->run.dir),
-		.work = arena_printf(a, "%s/work", p->run.dir),
-		.userxattr = sys_in_userns()};
-	if (!o.dir || !o.upper || !o.work)
-		return -ENOMEM;
-	r = overlay_mount(&o);
-	if (r < 0 && chain_is_unsupported(-r))
-		return err_set(EOPNOTSUPP, "%s", err_msg());
-	return r;
-}
-
-static int unmount_root(const struct preparing *p, int *root)
-{
-	fd_close(root);
-	int r = remove_tree(p->run.dir_fd, "work", NULL);
-	if (r < 0)
-		return r;
-	_cleanup_fd_ int work = make_dir(p, "work", 0700);
-	return work < 0 ? work : 0;
-}
-
-static int copy_root(struct preparing *p, int rootfs)
-{
-	log_debug("%s: the image is copied for this container", err_msg());
-	err_clear();
-	strbuf_reset(&p->layers);
-	return unpack(p, rootfs);
-}
-
 static int write_config(struct preparing *p, int root)
 {
 	struct run *r = &p->run;
 	const struct run_options *o = p->o;
 	_cleanup_json_out_ struct json_out out = {0};
 	struct bundle_options b = {.warn = note,
+		.rest = put_rest,
+		.data = r,
+		.keep_root = true,
 		.keep_limits = true,
 		.capabilities = r->capabilities,
 		.user = o->user,
@@ -150,7 +111,7 @@ static int write_config(struct preparing *p, int root)
 	if (result >= 0)
 		result = run_environment(r, &b.env);
 	if (result >= 0)
-		result = json_out_init(&out, true);
+		result = json_out_init(&out, false);
 	if (result < 0)
 		return result;
 	b.base = base;
@@ -166,17 +127,18 @@ static int fill(struct preparing *p)
 	_cleanup_fd_ int rootfs = make_dir(p, "rootfs", 0755);
 	if (rootfs < 0)
 		return rootfs;
-	_cleanup_fd_ int overlay = p->layers.len ? mount_root(p) : -EBADF;
-	int result = overlay >= 0 || !p->layers.len ? 0 : overlay;
-	if (result == -EOPNOTSUPP || !p->layers.len)
-		result = copy_root(p, rootfs);
+	int result = p->layers.len ? make_upper(p) : unpack(p, rootfs);
+	/*
+	 * The image's passwd and group are looked up in the layers as the container will see them.
+	 */
+	_cleanup_fd_ int view = result >= 0 && p->layers.len
+					? chain_open_view(p->store, strbuf_str(&p->layers))
+					: -EBADF;
+	if (result >= 0 && p->layers.len && view < 0)
+		result = view;
 	if (result >= 0)
 		result = run_capabilities(r);
-	if (result >= 0)
-		result = write_config(p, overlay >= 0 ? overlay : rootfs);
-	if (result >= 0 && overlay >= 0)
-		result = unmount_root(p, &overlay);
-	return result;
+	return result < 0 ? result : write_config(p, p->layers.len ? view : rootfs);
 }
 
 static int choose_stop_signal(struct preparing *p)
@@ -215,9 +177,6 @@ static int make_container(struct preparing *p, const char *name, pid_t maker)
 	if (p->run.dir_fd < 0)
 		return p->run.dir_fd;
 	r = fill(p);
-	/* A copy uses no layers, which is to be known to whoever starts the container. */
-	if (r >= 0 && uses.layers[0] && !p->layers.len)
-		r = container_dir_forget_layers(p->store, name, &uses);
 	if (r >= 0)
 		return 0;
 	snprintf(message, sizeof(message), "%s", err_msg());
@@ -232,7 +191,8 @@ static int unpack_layers(struct preparing *p)
 
 	if (r != -EOPNOTSUPP)
 		return r;
-	log_debug("%s", err_msg());
+	log_debug("%s: the image is copied for this container", err_msg());
+	err_clear();
 	strbuf_reset(&p->layers);
 	return 0;
 }
