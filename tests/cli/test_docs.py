@@ -224,6 +224,11 @@ def test_commands_of_the_readmes_exist(rt):
     calls = [c.strip() for l in lines for c in re.split(r"&&|\|", l) if re.match(r"\s*(sudo )?caisson ", c)]
     assert len(calls) > 12
     known = {c: {o for n, l, _ in help_options(help_text(rt, c)) | ANY for o in (n, l)} for c in ["", *COMMANDS]}
+    # With --image these two take docker's options, which --help lists if --image is there.
+    for c in ("create", "run"):
+        of_image = set(re.findall(r"^  (--[a-z-]+)", rt(c, "--image", "x", "--help").ok().out, re.M))
+        assert "--image" in of_image and "--volume" in of_image
+        known[c] |= of_image
     for call in calls:
         words = shlex.split(call.removeprefix("sudo "))[1:]
         command = ""

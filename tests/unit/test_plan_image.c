@@ -39,6 +39,9 @@ static struct plan build(struct arena *a, const char *name, enum plan_isolation 
 		.bundle = "/bundle",
 		.keyring = "_ses.x",
 		.cgroup = true,
+		/* An ordinary user's INIT mounts the layers of an image itself. */
+		.layers = rootless ? "/store/layers" : NULL,
+		.lower = rootless ? "top:base" : NULL,
 		.rootless = rootless};
 	struct plan all = {0}, chosen = {0};
 
