@@ -89,6 +89,8 @@ static int drop_file_access(void)
 static int arrange_descriptors(const struct ns_spawn_args *a)
 {
 	if (dup2(a->orders, STDIN_FILENO) < 0 ||
+		(a->stdout_fd >= 0 && dup2(a->stdout_fd, STDOUT_FILENO) < 0) ||
+		(a->stderr_fd >= 0 && dup2(a->stderr_fd, STDERR_FILENO) < 0) ||
 		close_range(3 + (unsigned)a->preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		return -1;
 	for (size_t i = 0; i < a->npass; i++)
