@@ -13,11 +13,11 @@
 
 #include "agent/orders.h"
 #include "base/fd.h"
+#include "fuzz/image.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define HEADER 24 /* bytes of magic, hash and length */
 #define KINDS 3
 
 static const char *const configs[] = {"default", "vm", "vm-privileged"};
@@ -120,16 +120,6 @@ static int read_one(unsigned kind, void *bytes, size_t len, struct strbuf *again
 	return 0;
 }
 
-static char *copy_of(const struct strbuf *b)
-{
-	char *bytes = aligned_alloc(8, (b->len + 7) & ~(size_t)7);
-
-	if (!bytes)
-		abort();
-	memcpy(bytes, b->s, b->len);
-	return bytes;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	_cleanup_strbuf_ struct strbuf again = {0}, last = {0};
@@ -138,18 +128,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	const unsigned kind = data[1] % KINDS;
 	const struct strbuf *image = &images[data[0] % ARRAY_SIZE(configs)][kind];
-	_cleanup_free_ char *bytes = copy_of(image);
-	for (size_t i = 2; i + 2 < size; i += 3) {
-		size_t at = HEADER + (data[i] | (size_t)data[i + 1] << 8) % (image->len - HEADER);
-		bytes[at] = (char)data[i + 2];
-	}
+	_cleanup_free_ char *bytes = image_copy(image);
+	image_change(bytes, image->len, data + 2, size - 2);
 	if (read_one(kind, bytes, image->len, &again) < 0) {
 		/* Bytes that nobody has changed must be accepted. */
 		if (size < 5)
 			abort();
 		return 0;
 	}
-	_cleanup_free_ char *second = copy_of(&again);
+	_cleanup_free_ char *second = image_copy(&again);
 	if (read_one(kind, second, again.len, &last) < 0)
 		abort();
 	return 0;
