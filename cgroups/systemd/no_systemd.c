@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Replaces client.c in caisson-init, which runs as the init process of a guest without systemd. The
- * guest uses the cgroupfs manager (CG_CGROUPFS), which calls none of these functions.
+ * Replaces client.c in caisson-guest, because caisson-guest itself is the guest's init. The guest
+ * uses CG_CGROUPFS, which calls none of these functions.
  */
 #include "cgroups/cg_internal.h"
 

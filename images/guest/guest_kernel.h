@@ -4,7 +4,7 @@
  * system.
  *
  *	guest_kernel_open(&arena, &(struct guest_kernel_request){
- *		.init = "/usr/local/libexec/caisson/caisson-init",
+ *		.init = "/usr/local/libexec/caisson/caisson-guest",
  *		.cache = "/var/cache/caisson"}, &k);
  *	... k.kernel and k.initramfs go to the monitor, from their offset 0
  *	guest_kernel_release(&k);
@@ -49,7 +49,7 @@
 struct guest_kernel_request {
 	const char *kernel; /* path of the kernel (vm.kernel.path); NULL: look for one */
 	const char *initrd; /* path of the user's initrd (vm.kernel.initrd), or NULL */
-	const char *init;   /* path of the static program caisson-init */
+	const char *init;   /* path of the static program caisson-guest */
 	/*
 	 * path of the cache directory, which is made with mode 0700 if it is missing; NULL: no
 	 * cache

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Implements the functions of libmnl that netsetup/ uses, for static programs, because
- * distributions have no static libmnl. libmnl's header declares the functions; they do what its
- * documentation and netlink(7) say. caisson-init is linked with this file, and so is caisson in the
- * static build.
+ * The functions of libmnl that netsetup/ uses, written for static programs, because distributions
+ * have no static libmnl. libmnl's header declares the functions; they do what its documentation and
+ * netlink(7) say. caisson-guest is linked with this file, and so is caisson in the static build.
  */
 #include <errno.h>
 #include <libmnl/libmnl.h>

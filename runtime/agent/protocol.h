@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent protocol: the messages between the monitor (host) and caisson-init (guest) over one
+ * The agent protocol: the messages between the monitor (host) and caisson-guest (guest) over one
  * vsock stream. Both link agent.c, and neither trusts the lengths that the other one sends.
  *
  * The guest's init connects to AGENT_PORT of the host and says "hello". From then on both send
  * frames: a header, a JSON object with a member "type", and for some types a blob of bytes. The
- * monitor first sends "create" with config.json and the facts that the plan depends on. From these
- * the guest builds the same plan as the host (plan/vm.c), and does its GUEST and INIT steps.
+ * monitor first sends "create" with the orders (agent/orders.h): the GUEST and INIT steps of the
+ * plan that the runtime made on the host, as checked bytes.
  *
  * The monitor numbers the processes: 0 is the container's, and each exec has a number of its own,
  * which is never used twice. Barriers, errors and exit statuses are the same as on the channel in
@@ -20,13 +20,10 @@
  *			(monitor_on_frame())
  *
  * Host to guest. The "id" of a request comes back in its "reply".
- *	create   {process: 0, text: LEN, facts, net, stdio, time}; blob: config.json (LEN bytes;
- *		 hooks that the host runs are only placeholders in it),
- *		 then the compiled system call filter if there is one. time: nanoseconds since 1970.
- *		 net: see net_config.h; if it is absent, there is only lo
+ *	create   {process: 0, net, stdio, time}; blob: agent_orders_pack(). time: nanoseconds since
+ *		 1970. net: see net_config.h; if it is absent, there is only lo
  *	start    {process: 0}
- *	exec     {process: N, text: LEN, facts, stdio}; blob: the process object in JSON (LEN
- *		 bytes), then the filter
+ *	exec     {process: N, stdio}; blob: agent_orders_pack()
  *	signal   {process, signal, all: bool}; has no reply; no error if the process has ended
  *	resize   {process, rows, columns}
  *	freeze   {id, frozen: bool}
@@ -34,7 +31,7 @@
  *		 stime: its start, seconds since 1970; time: CPU seconds; tty: "pts/0" or "?";
  *		 command: the arguments, or [name]
  *	stats    {id}; the reply has stats: {...}, as cg_stats() writes it
- *	update   {id, resources: {...}}, in the form of config.json
+ *	update   {id}; blob: agent_limits_pack()
  *	clock    {time}; sent when the host's clock was set, after a suspend of the host, and after
  *		 SIGCONT, because a guest that was stopped may have a clock that is late
  *	stop     {}; the guest writes its disks (sync) and powers off
@@ -57,12 +54,6 @@
  * container's state directory (monitor/control.h). There descriptors come along with an exec: its
  * standard streams, in the order of "stdio".
  *
- * "facts" has the members of struct plan_env and struct plan_exec_env that the guest needs: bundle,
- * no_pivot, no_new_keyring, keyring, console_height, console_width, attached, cgroup,
- * cgroup_attach; and id, the container's id; for an exec cgroup is the argument of --cgroup;
- * mount_flags: an array of MOUNT_ATTR_* of the host's mount in each slot, which the guest's mount
- * gets too.
- *
  * "stdio" is [{stream, port}, ...]. For each entry the guest makes a vsock connection to that port,
  * and the monitor joins it to the very descriptor that the runtime's caller gave. A port is random
  * and for one stream only, because a program in the container that can use vsock must not guess the
@@ -77,7 +68,7 @@
 #pragma once
 #include <stdint.h>
 
-#define AGENT_VERSION 1
+#define AGENT_VERSION 2
 #define AGENT_PORT 1024
 
 #define AGENT_STDIN 0

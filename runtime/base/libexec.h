@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds caisson's helper programs: caisson-init, caisson-systemd, caisson-disk and caisson-image.
+ * Where caisson's helper programs are: caisson-guest, caisson-systemd, caisson-disk, caisson-image.
  */
 #pragma once
 #include "base/arena.h"

@@ -415,7 +415,7 @@ int pack_read(const struct pack_type *t, void *bytes, size_t len, void **ret)
 	if (h.abi != abi_of(t))
 		return err_set(EPROTO,
 			"the image of a plan is of another build of caisson: install caisson and "
-			"its helpers together");
+			"its helpers together, and start microVMs anew that were started before");
 	if (h.length != len)
 		return broken(t, "its length is not the one in its header");
 	char *root = take(&p, align_up(sizeof(h)), t->size);

@@ -219,7 +219,7 @@ static int connect_agent(struct streams *s)
 	int ends[2];
 
 	/*
-	 * A second connection to the agent's port is refused: caisson-init connects first, so a
+	 * A second connection to the agent's port is refused: caisson-guest connects first, so a
 	 * later one comes from another program in the guest.
 	 */
 	if (s->agent_met)

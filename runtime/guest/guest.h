@@ -5,16 +5,16 @@
  * what the runtime does on the host for a container without a machine.
  *
  * Theory of operation. The agent has one thread and one epoll loop, and only the loop waits. Each
- * process is a small state machine. process_create() or process_exec() builds its plan and starts
- * doing the steps of GUEST. The step CLONE makes INIT (ns/). The agent stops at each barrier of
- * INIT and goes on when INIT reports it on its channel. So several processes can be made at the
+ * process is a small state machine. process_create() or process_exec() takes its plan and starts
+ * doing the steps of GUEST. The step CLONE starts INIT (spawn.c). The agent stops at each barrier
+ * of INIT and goes on when INIT reports it on its channel. So several processes can be made at the
  * same time while the streams of others flow. The kernel reports the end of a child by a signalfd.
  *
- * The agent writes cgroup files, makes mounts and runs the stage process of an exec at once,
- * outside the loop, because none of these waits for the container. Work that may wait for the
- * container is done by child processes (job.c). The INIT of an exec is moved to its cgroup after
- * the clone, because a clone into a frozen cgroup would stop the stage process before it could
- * report anything, and the container may freeze its own cgroup.
+ * The agent writes cgroup files and makes mounts at once, outside the loop, because neither waits
+ * for the container. Work that may wait for the container is done by child processes (job.c). The
+ * agent also waits until INIT executes caisson-init. Therefore the INIT of an exec is moved to its
+ * cgroup after the clone: a clone into a frozen cgroup would stop INIT before that, and the
+ * container may freeze its own cgroup.
  *
  * guest_serve() gets everything that is special to its surroundings as arguments, so that it runs
  * both in a microVM and, for tests, as the first process of a pid namespace.
@@ -24,6 +24,7 @@
 #include <sys/ioctl.h>
 
 #include "agent/agent.h"
+#include "agent/orders.h"
 #include "cgroups/cgroup.h"
 #include "guest/stream.h"
 #include "ns/ns.h"
@@ -55,7 +56,6 @@ struct process {
 	struct plan plan;
 	size_t at; /* index in the plan of the step to do next */
 	int *slots;
-	int filter;     /* memfd of the compiled system call filter, or -EBADF */
 	int proc;       /* procfs from path_open_proc(); closed after the clone */
 	int cgroup_dir; /* directory of the cgroup into which INIT is cloned, or -EBADF */
 	struct cgroup exec_cgroup; /* cgroup into which the INIT of an exec is moved */
@@ -66,7 +66,14 @@ struct process {
 	int channel;
 	struct watch watch;
 	const char *awaited; /* name of the barrier of INIT that the agent waits for, or NULL */
+	/*
+	 * INIT. While `forks` is set it is the stage of an exec, which is in no pid namespace of
+	 * the container; its FORK step is still to come, and will make the process that executes
+	 * the program.
+	 */
 	struct ns_child child;
+	bool forks;
+	uint64_t signals; /* bit n - 1: signal n came while `forks` was set; sent after the FORK */
 	/* INIT's standard input, output and error; the agent closes them after the clone */
 	int stdio[3];
 	struct stream streams[4];
@@ -91,8 +98,7 @@ struct process {
 	 * output. 0: no such signal.
 	 */
 	int64_t give_up;
-	const struct spec *spec; /* the container's spec */
-	const char *id, *bundle; /* id and bundle of the container, for hooks */
+	const struct agent_orders *orders; /* what the monitor has sent for this process */
 	/* network configuration that the guest takes over from the host, or NULL */
 	const struct net_config *net;
 };
@@ -100,22 +106,21 @@ struct process {
 struct guest {
 	const struct guest_config *config;
 	struct loop loop;
-	/* memory for the spec and the plan of the container, which live as long as the guest */
+	/* memory for the orders of the container, which live as long as the guest */
 	struct arena arena;
 	int control;
 	struct agent_reader reader;
 	struct watch control_watch, signal_watch;
 	int signals;
+	bool child_ended; /* children may have ended that processes_reap() has not reaped yet */
 	struct job *jobs;
 	/* list of processes; number 0 is the container's, and leaves the list when it has exited */
 	struct process *processes;
-	/* the container's spec; NULL until the monitor has sent "create" */
-	const struct spec *spec;
+	/* the container's orders; NULL until the monitor has sent "create" */
+	const struct agent_orders *orders;
 	struct cgroup cgroup;
 	struct cg_events events; /* watch on the cgroup's events; fd -EBADF: not opened yet */
 	struct watch events_watch;
-	uint32_t *mount_flags; /* MOUNT_ATTR_* flags that the mount of each slot has on the host */
-	size_t mount_count;
 	bool share_mounted;
 	bool stop;
 	int failure; /* why the loop ends: -errno with a message; 0: it goes on */
@@ -156,13 +161,17 @@ void process_free(struct process *p);
 void processes_release(struct guest *g);
 
 /*
- * network.c: sets up the guest's network, or that of INIT's network namespace, as the monitor found
- * it on the host.
+ * network.c: sets up the guest's network, or that of INIT's network namespace if it has its own, as
+ * the monitor found it on the host.
  */
 int network_create(struct process *p, const struct json *net) must_check;
 int network_hand_over(struct process *p) must_check;
 
-/* make.c: handles the messages "clock", "create" and "exec". */
+/*
+ * make.c: handles the messages "clock", "create" and "exec". guest_copy_blob() copies a message's
+ * blob, so that its bytes are aligned and live as long as the arena.
+ */
+void *guest_copy_blob(struct arena *a, const struct agent_frame *f);
 void guest_set_clock(struct guest *g, const struct agent_frame *f);
 void process_create(struct guest *g, const struct agent_frame *f);
 void process_exec(struct guest *g, const struct agent_frame *f);
@@ -176,7 +185,8 @@ struct process *process_new(struct guest *g, uint32_t number);
 void process_start(struct guest *g, const struct agent_frame *f);
 void process_resize(struct guest *g, const struct agent_frame *f);
 void process_signal(struct process *p, int sig);
-void process_reaped(struct guest *g, pid_t pid, int status);
+/* Reaps the children that have ended. */
+void processes_reap(struct guest *g);
 /*
  * Tells the monitor of the exits that are due, and frees the processes that are finished. Returns
  * after how many milliseconds it has to be called again, or -1 if an event will come before.
@@ -188,8 +198,11 @@ int processes_settle(struct guest *g);
  */
 void process_fail(struct process *p, int r);
 
-/* walk.c: does the steps of GUEST until one of them has to wait. In INIT it does not return. */
+/* walk.c: does the steps of GUEST until one of them has to wait. */
 int process_walk(struct process *p) must_check;
+
+/* spawn.c: does the step CLONE, which starts INIT. */
+int guest_clone(struct process *p, const struct step *s) must_check;
 
 /*
  * root.c: does the steps OPEN_ROOT, OPEN_SOURCE and CONNECT, and makes the directories that they
@@ -205,7 +218,8 @@ void guest_unmount_share(struct guest *g);
  */
 typedef int job_fn(struct guest *g, const struct agent_frame *f, struct json_out *reply);
 void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn);
-void jobs_reaped(struct guest *g, pid_t pid);
+/* Reaps the jobs that have ended. */
+void jobs_reap(struct guest *g);
 /*
  * Kills jobs that take too long. Returns after how many milliseconds it has to be called again, or
  * -1.
@@ -227,7 +241,7 @@ int guest_watch_oom(struct guest *g) must_check;
  */
 void guest_check_oom(struct guest *g);
 /*
- * Sets the limits of linux.resources that the guest's kernel enforces; the host enforces the
- * others. `first` says that no limits have been set yet.
+ * Sets limits that the guest's kernel enforces (plan_vm_split_limits()). `first` says that no
+ * limits have been set yet.
  */
 int guest_limit(struct guest *g, const struct cg_resources *res, bool first) must_check;

@@ -8,6 +8,7 @@
  */
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -126,10 +127,10 @@ void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
 		answer_error(g, id, -r, err_msg());
 }
 
-void jobs_reaped(struct guest *g, pid_t pid)
+void jobs_reap(struct guest *g)
 {
 	for (struct job *j = g->jobs; j; j = j->next)
-		if (j->pid == pid)
+		if (j->pid > 0 && waitpid(j->pid, NULL, WNOHANG) == j->pid)
 			j->pid = 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson-init is the first process of a microVM's guest. It sets the guest up, connects to the
+ * caisson-guest is the first process of a microVM's guest. It sets the guest up, connects to the
  * monitor on the host by vsock(7), serves it, and powers the machine off. If it has to end because
  * of an error, its last line on the console says why, and the monitor shows that line.
  */
@@ -97,7 +97,7 @@ static void set_clock(void *data, uint64_t nanoseconds)
 
 	/* A failure is only logged, because a container with a wrong clock is better than none. */
 	if (clock_settime(CLOCK_REALTIME, &t) < 0)
-		dprintf(STDERR_FILENO, "caisson-init: set the clock: %m\n");
+		dprintf(STDERR_FILENO, "caisson-guest: set the clock: %m\n");
 }
 
 static int run_guest(void)
@@ -126,13 +126,13 @@ int main(void)
 {
 	if (getpid() != 1) {
 		dprintf(STDERR_FILENO,
-			"caisson-init: this program runs only as the first process of a microVM's "
+			"caisson-guest: this program runs only as the first process of a microVM's "
 			"guest, where caisson starts it\n");
 		return 1;
 	}
 	if (run_guest() < 0) {
 		setup_late_console();
-		dprintf(STDERR_FILENO, "caisson-init: %s\n", err_msg());
+		dprintf(STDERR_FILENO, "caisson-guest: %s\n", err_msg());
 	}
 	sync();
 	reboot(RB_POWER_OFF);

@@ -3,41 +3,32 @@
  * Handles "create" and "exec": makes a process, with its plan, its pipes and its streams, from the
  * message.
  */
-#include <stdio.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
-
 #include "base/fd.h"
 #include "guest/guest.h"
 #include "netsetup/net.h"
 
-static const char *copy_fact(struct arena *a, const struct json *facts, const char *name)
+void *guest_copy_blob(struct arena *a, const struct agent_frame *f)
 {
-	const char *v = json_get_str(facts, name);
+	void *bytes = arena_alloc(a, f->blob_len + 1);
 
-	return v ? arena_strdup(a, v) : NULL;
+	if (bytes && f->blob_len)
+		memcpy(bytes, f->blob, f->blob_len);
+	return bytes;
 }
 
-/* Splits the message's blob into the JSON text and the compiled system call filter after it. */
-static int split_blob(struct process *p, const struct agent_frame *f, size_t *ret_text)
+static int take_orders(struct process *p, struct arena *a, const struct agent_frame *f)
 {
-	uint64_t len;
+	struct agent_orders *orders;
+	void *bytes = guest_copy_blob(a, f);
 
-	if (json_get_u64(f->json, "text", &len) < 0 || len == 0 || len > f->blob_len ||
-		len > SPEC_MAX_SIZE)
-		return err_set(EPROTO,
-			"the monitor's message: text: expected a length up to the blob's, %zu",
-			f->blob_len);
-	*ret_text = len;
-	if (len == f->blob_len)
-		return 0;
-	p->filter = memfd_create("filter", MFD_CLOEXEC);
-	if (p->filter < 0)
-		return err_sys("make a memfd for the system call filter");
-	int r = fd_write_all(p->filter, f->blob + len, f->blob_len - len);
+	if (!bytes)
+		return -ENOMEM;
+	int r = agent_orders_unpack(bytes, f->blob_len, &orders);
 	if (r < 0)
-		return err_set(-r, "write the system call filter to its memfd: %s", strerror(-r));
-	return lseek(p->filter, 0, SEEK_SET) < 0 ? err_sys("rewind the system call filter") : 0;
+		return err_ctx(r, "the monitor's message \"%s\"", f->type);
+	p->orders = orders;
+	p->plan = orders->plan;
+	return 0;
 }
 
 /*
@@ -53,7 +44,7 @@ static int make_pipe(struct process *p, int stream)
 		return err_sys("make a pipe");
 	p->stdio[stream] = ends[in ? 0 : 1];
 	int r = stream_start(&p->streams[stream], ends[in ? 1 : 0], in, !in, false);
-	if (r >= 0 && fchown(p->stdio[stream], plan_uid(p->spec, p->plan.process), (gid_t)-1) < 0)
+	if (r >= 0 && fchown(p->stdio[stream], p->orders->uid, (gid_t)-1) < 0)
 		r = err_sys("give a pipe to the process's user");
 	return r;
 }
@@ -126,9 +117,6 @@ static int begin_process(struct process *p, const struct agent_frame *f)
 		return -ENOMEM;
 	for (int i = 0; i < p->plan.nslots; i++)
 		p->slots[i] = -EBADF;
-	int filter = plan_filter_slot(&p->plan);
-	if (filter >= 0)
-		p->slots[filter] = take_fd(&p->filter);
 	int r = open_streams(p, f);
 	return r < 0 ? r : process_walk(p);
 }
@@ -152,66 +140,15 @@ static int move_root(struct process *p)
 	return 0;
 }
 
-static int build_container(struct process *p, const struct agent_frame *f)
+static int take_container(struct process *p, const struct agent_frame *f)
 {
-	struct guest *g = p->guest;
-	const struct json *facts = json_get(f->json, "facts");
-	size_t len;
-	uint64_t height = 0, width = 0;
+	int r = take_orders(p, &p->guest->arena, f);
 
-	int r = split_blob(p, f, &len);
-	if (r >= 0)
-		r = spec_parse(&g->arena, (const char *)f->blob, len, "config.json", &g->spec);
 	if (r < 0)
 		return r;
-	/* If one of the two numbers is missing or too large, the terminal's size is not set. */
-	if (json_get_u64(facts, "console_height", &height) < 0 || height > UINT16_MAX ||
-		json_get_u64(facts, "console_width", &width) < 0 || width > UINT16_MAX)
-		height = width = 0;
-	p->spec = g->spec;
-	p->id = copy_fact(&g->arena, facts, "id");
-	p->bundle = copy_fact(&g->arena, facts, "bundle");
-	struct plan_env env = {
-		.isolation = PLAN_VM,
-		.bundle = p->bundle,
-		.no_pivot = json_get_true(facts, "no_pivot"),
-		.no_new_keyring = json_get_true(facts, "no_new_keyring"),
-		.keyring = copy_fact(&g->arena, facts, "keyring"),
-		.console_height = (uint16_t)height,
-		.console_width = (uint16_t)width,
-		.attached = json_get_true(facts, "attached"),
-		.cgroup = true,
-	};
-	if (!p->id || !p->bundle || (!env.no_new_keyring && !env.keyring))
-		return err_set(
-			EPROTO, "the monitor's message: facts: expected id, bundle and keyring");
-	r = plan_build(&g->arena, g->spec, &env, &p->plan);
-	return r < 0 ? r : move_root(p);
-}
-
-/* The attributes of mount_setattr(2) that the guest takes over from a mount of the host. */
-#define MOUNT_FLAGS (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
-
-static int take_mount_flags(struct guest *g, const struct json *facts)
-{
-	const struct json *list = json_get(facts, "mount_flags");
-
-	if (!list)
-		return 0;
-	if (list->type != JSON_ARRAY)
-		return err_set(EPROTO, "the monitor's message: mount_flags: expected an array");
-	g->mount_flags = arena_array(&g->arena, list->count + 1, sizeof(*g->mount_flags));
-	if (!g->mount_flags)
-		return -ENOMEM;
-	for (const struct json *e = list->first; e; e = e->next) {
-		uint64_t v;
-		if (e->type != JSON_NUMBER || str_to_u64(e->text, &v) < 0 ||
-			v & ~(uint64_t)MOUNT_FLAGS)
-			return err_set(EPROTO,
-				"the monitor's message: mount_flags: expected MOUNT_ATTR_*");
-		g->mount_flags[g->mount_count++] = (uint32_t)v;
-	}
-	return 0;
+	p->guest->orders = p->orders;
+	return p->orders->id ? move_root(p)
+			     : err_set(EPROTO, "the monitor's message \"create\" has no id");
 }
 
 /*
@@ -228,15 +165,13 @@ void guest_set_clock(struct guest *g, const struct agent_frame *f)
 
 void process_create(struct guest *g, const struct agent_frame *f)
 {
-	if (g->spec)
+	if (g->orders)
 		return guest_say_failed(g, 0, EALREADY, "the guest has its container already");
 	struct process *p = process_new(g, 0);
 	if (!p)
 		return guest_say_failed(g, 0, ENOMEM, "out of memory");
 	guest_set_clock(g, f);
-	int r = build_container(p, f);
-	if (r >= 0)
-		r = take_mount_flags(g, json_get(f->json, "facts"));
+	int r = take_container(p, f);
 	if (r >= 0)
 		r = network_create(p, json_get(f->json, "net"));
 	if (r >= 0)
@@ -262,36 +197,17 @@ static int find_cgroup(struct process *p, const struct process *container, const
 	return 0;
 }
 
-static int build_exec(struct process *p, const struct agent_frame *f)
+static int take_exec(struct process *p, const struct agent_frame *f)
 {
 	const struct process *c = process_find(p->guest, 0);
-	const struct json *facts = json_get(f->json, "facts");
-	const struct spec_process *process;
-	size_t len;
 
 	if (!c || c->exited || c->failed || c->child.pid <= 0)
 		return err_set(ESRCH, "container not running");
-	int r = split_blob(p, f, &len);
-	if (r >= 0)
-		r = spec_parse_process(&p->arena, (const char *)f->blob, len, "process", &process);
+	int r = take_orders(p, &p->arena, f);
 	if (r < 0)
 		return r;
-	p->spec = p->guest->spec;
-	p->id = c->id;
-	p->bundle = c->bundle;
 	p->wanted = true;
-	struct plan_exec_env env = {
-		.isolation = PLAN_VM,
-		.spec = p->spec,
-		.process = process,
-		.cgroup_attach = true,
-		.no_new_keyring = json_get_true(facts, "no_new_keyring"),
-		.keyring = copy_fact(&p->arena, facts, "keyring"),
-	};
-	if (!env.no_new_keyring && !env.keyring)
-		return err_set(EPROTO, "the monitor's message: facts: expected keyring");
-	r = find_cgroup(p, c, json_get_str(facts, "cgroup"));
-	return r < 0 ? r : plan_build_exec(&p->arena, &env, &p->plan);
+	return find_cgroup(p, c, p->orders->subgroup);
 }
 
 void process_exec(struct guest *g, const struct agent_frame *f)
@@ -307,7 +223,7 @@ void process_exec(struct guest *g, const struct agent_frame *f)
 	struct process *p = process_new(g, number);
 	if (!p)
 		return guest_say_failed(g, number, ENOMEM, "out of memory");
-	r = build_exec(p, f);
+	r = take_exec(p, f);
 	if (r >= 0)
 		r = begin_process(p, f);
 	if (r < 0)

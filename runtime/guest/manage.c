@@ -13,7 +13,6 @@
 
 #include "base/fd.h"
 #include "guest/guest.h"
-#include "spec/parse.h"
 
 #define PS_COMMAND_MAX 1024 /* how much of a process's arguments is shown, in bytes */
 /* longest reply in bytes; smaller than AGENT_JSON_MAX, which limits the whole frame */
@@ -279,21 +278,17 @@ int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 {
 	static const struct cg_device_rule deny_all = {
 		.allow = false, .type = 'a', .major = -1, .minor = -1, .access = "rwm"};
-	_cleanup_arena_ struct arena a = {0};
-	struct plan_vm_limits limits;
+	struct cg_resources limits = *res;
 
-	int r = plan_vm_split_limits(&a, res, &limits);
-	if (r < 0)
-		return r;
 	/*
 	 * If config.json has no device rules, only the usual devices are allowed, as for containers
 	 * without a machine.
 	 */
-	if (first && !limits.guest.ndevices) {
-		limits.guest.devices = &deny_all;
-		limits.guest.ndevices = 1;
+	if (first && !limits.ndevices) {
+		limits.devices = &deny_all;
+		limits.ndevices = 1;
 	}
-	return cg_apply(&g->cgroup, &limits.guest);
+	return cg_apply(&g->cgroup, &limits);
 }
 
 /*
@@ -308,7 +303,7 @@ static int check_memory(const struct guest *g, const struct cg_resources *res)
 	uint64_t limit = plan_vm_memory_limit(res, &field);
 	uint64_t have = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 
-	if (limit <= have || limit == plan_vm_memory_limit(&g->spec->resources, &of_config))
+	if (limit <= have || limit == plan_vm_memory_limit(&g->orders->resources, &of_config))
 		return 0;
 	return err_set(EINVAL,
 		"%s: %llu bytes: expected at most the memory of the microVM, %llu bytes, which "
@@ -320,16 +315,17 @@ void guest_update(struct guest *g, const struct agent_frame *f)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_arena_ struct arena a = {0};
-	struct cg_resources res;
+	struct cg_resources *limits;
 
 	if (!begin_reply(g, f, &w))
 		return;
 	int r = check_cgroup(g);
+	void *bytes = guest_copy_blob(&a, f);
 	if (r >= 0)
-		r = spec_parse_resources(&a, json_get(f->json, "resources"), "resources", &res);
+		r = bytes ? agent_limits_unpack(bytes, f->blob_len, &limits) : -ENOMEM;
 	if (r >= 0)
-		r = check_memory(g, &res);
+		r = check_memory(g, limits);
 	if (r >= 0)
-		r = guest_limit(g, &res, false);
+		r = guest_limit(g, limits, false);
 	end_reply(g, &w, r);
 }

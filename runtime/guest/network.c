@@ -42,6 +42,8 @@ int network_hand_over(struct process *p)
 {
 	char path[64];
 
+	if (!has_own_namespace(&p->plan))
+		return 0;
 	_cleanup_fd_ int ours = openat(p->proc, "self/ns/net", O_RDONLY | O_CLOEXEC);
 	snprintf(path, sizeof(path), "%d/ns/net", p->child.pid);
 	_cleanup_fd_ int theirs = ours < 0 ? ours : openat(p->proc, path, O_RDONLY | O_CLOEXEC);

@@ -6,6 +6,7 @@
  *
  * 	a barrier    the steps go on from there, and the monitor is told
  * 	"console"    the terminal's master side, which the process's stream takes over
+ * 	a pid        the INIT of an exec has forked; the child executes the program
  * 	a failure    the monitor is told; the process only has to be reaped
  * 	the end      INIT became the program; or INIT died, and its exit status says why
  *
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 
@@ -117,6 +119,27 @@ static int take_console(struct process *p, int *master)
 	return stream_start(s, take_fd(master), true, true, true);
 }
 
+/*
+ * FORK was done: from now on `child` is the process that executes the program. The stage has ended,
+ * or is about to, and is reaped with the other children that nobody waits for.
+ */
+static int take_forked(struct process *p, pid_t pid)
+{
+	if (!p->forks)
+		return err_set(EPROTO, "the first process reported a child, expected none");
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return err_sys("open a pidfd of the process");
+	fd_close(&p->child.pidfd);
+	p->child = (struct ns_child){.pid = pid, .pidfd = pidfd};
+	p->forks = false;
+	p->guest->child_ended = true;
+	for (int sig = 1; sig <= 64; sig++)
+		if (p->signals >> (sig - 1) & 1)
+			pidfd_send_signal(pidfd, sig, NULL, 0);
+	return 0;
+}
+
 static void on_message(struct process *p, const struct channel_msg *m, int *fd)
 {
 	int r;
@@ -133,6 +156,12 @@ static void on_message(struct process *p, const struct channel_msg *m, int *fd)
 		else
 			r = take_console(p, fd);
 		break;
+	case CHANNEL_FORKED:
+		r = take_forked(p, m->code);
+		break;
+	case CHANNEL_LOG:
+		guest_log(p->guest, "%s", m->text);
+		return;
 	default:
 		if (!p->awaited || !streq(m->text, p->awaited)) {
 			r = err_set(EPROTO,
@@ -163,10 +192,10 @@ static void on_channel(struct watch *w, uint32_t events)
 		return on_message(p, &m, &fd);
 	stop_listening(p);
 	/*
-	 * If a barrier of INIT is still awaited, INIT has died. Then the exit status says why, and
-	 * comes with SIGCHLD.
+	 * If it is still awaited at a barrier, or was to fork, INIT died: its exit status says how,
+	 * and comes by a signal.
 	 */
-	if (!p->awaited && p->wanted)
+	if (!p->awaited && !p->forks && p->wanted)
 		say_running(p);
 }
 
@@ -219,28 +248,56 @@ void process_resize(struct guest *g, const struct agent_frame *f)
 
 /* --- the end of a process --- */
 
-void process_reaped(struct guest *g, pid_t pid, int status)
+static void note_exit(struct process *p, int status)
 {
-	for (struct process *p = g->processes; p; p = p->next) {
-		if (p->child.pid != pid || p->exited)
-			continue;
-		p->exited = true;
-		p->status = status;
-		p->deadline = clock_ms() + (p->plan.terminal ? OUTPUT_WAIT : 0);
-		if (p->give_up)
-			p->give_up = clock_ms() + LAST_WORDS_WAIT;
-		fd_close(&p->slave);
-		for (size_t i = 0; i < ARRAY_SIZE(p->streams); i++)
-			stream_count_owed(&p->streams[i]);
+	p->exited = true;
+	p->status = status;
+	p->deadline = clock_ms() + (p->plan.terminal ? OUTPUT_WAIT : 0);
+	if (p->give_up)
+		p->give_up = clock_ms() + LAST_WORDS_WAIT;
+	fd_close(&p->slave);
+	for (size_t i = 0; i < ARRAY_SIZE(p->streams); i++)
+		stream_count_owed(&p->streams[i]);
+}
+
+static bool may_fork(const struct process *p)
+{
+	return p->forks && p->channel >= 0;
+}
+
+/*
+ * As long as a process may fork, it may have a child that the agent does not know yet and that has
+ * ended already. Such a child has to stay a zombie until the message with its pid has come, so that
+ * only the children that the agent knows are reaped then. Otherwise all are: stages that have
+ * forked, and orphans, which are left to process 1.
+ */
+void processes_reap(struct guest *g)
+{
+	bool forks = false;
+	int status;
+
+	if (!g->child_ended)
 		return;
+	jobs_reap(g);
+	for (struct process *p = g->processes; p; p = p->next) {
+		if (may_fork(p))
+			forks = true;
+		else if (p->child.pid > 0 && !p->exited &&
+			 waitpid(p->child.pid, &status, WNOHANG) == p->child.pid)
+			note_exit(p, status);
 	}
+	while (!forks && waitpid(-1, &status, WNOHANG) > 0)
+		;
+	g->child_ended = forks;
 }
 
 void process_signal(struct process *p, int sig)
 {
 	if (sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT || sig == SIGKILL)
 		p->give_up = clock_ms();
-	if (p->child.pid > 0 && !p->exited)
+	if (p->forks && sig)
+		p->signals |= UINT64_C(1) << (sig - 1);
+	else if (p->child.pid > 0 && !p->exited)
 		pidfd_send_signal(p->child.pidfd, sig, NULL, 0);
 }
 
@@ -294,7 +351,7 @@ static int settle_process(struct process *p, int64_t now)
 	/* The channel may still hold a failure that INIT sent just before it died. */
 	if (p->channel >= 0)
 		return -1;
-	if (p->awaited) {
+	if (p->awaited || p->forks) {
 		fail_dead_process(p);
 		return 0;
 	}

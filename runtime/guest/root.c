@@ -67,8 +67,7 @@ static int restrict_mount(const struct guest *g, const struct step *s, int tree)
 	 */
 	if (s->open.mount && s->open.mount->copy_symlink && is_link(tree))
 		return tree;
-	if ((size_t)s->slot < g->mount_count)
-		attr.attr_set = g->mount_flags[s->slot];
+	attr.attr_set = g->orders->mount_flags[s->slot];
 	if (!attr.attr_set || mnt_setattr(tree, false, &attr) >= 0)
 		return tree;
 	int r = err_sys("%s: set the flags of the mount", s->field);
@@ -185,7 +184,7 @@ static int open_image(struct process *p)
 	if (fs < 0)
 		return mount_error(-EBADF, type);
 	if (fsconfig(fs, FSCONFIG_SET_STRING, "source", disk, 0) < 0 ||
-		(p->spec->root_readonly && fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0) ||
+		(p->orders->root_readonly && fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0) ||
 		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return mount_error(fs, type);
 	r = fsmount(fs, FSMOUNT_CLOEXEC, 0);
@@ -224,7 +223,7 @@ int guest_open(struct process *p, const struct step *s)
 	if (s->kind == STEP_CONNECT)
 		fd = mount_backend(p, s);
 	else if (s->kind == STEP_OPEN_ROOT)
-		fd = p->spec->vm && p->spec->vm->image_path ? open_image(p) : open_share(p, s);
+		fd = p->orders->image ? open_image(p) : open_share(p, s);
 	else
 		fd = s->open.mount ? open_share(p, s) : open_tree_copy(s);
 	p->slots[s->slot] = fd;

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "base/fd.h"
@@ -66,19 +65,13 @@ static void on_signal(struct watch *w, uint32_t events)
 {
 	struct guest *g = (struct guest *)((char *)w - offsetof(struct guest, signal_watch));
 	struct signalfd_siginfo info;
-	int status;
-	pid_t pid;
 
 	/*
 	 * One SIGCHLD may stand for several children: the agent's own, and orphans that process 1
 	 * adopted.
 	 */
 	while (read(g->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
-		;
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		process_reaped(g, pid, status);
-		jobs_reaped(g, pid);
-	}
+		g->child_ended = true;
 }
 
 static int say_hello(struct guest *g)
@@ -140,6 +133,7 @@ int guest_serve(const struct guest_config *config)
 	if (r < 0)
 		guest_fail(&g, r);
 	while (!g.stop) {
+		processes_reap(&g);
 		int timeout = processes_settle(&g), jobs = jobs_settle(&g);
 		if (jobs >= 0 && (timeout < 0 || jobs < timeout))
 			timeout = jobs;

@@ -23,7 +23,6 @@ struct process *process_alloc(struct guest *g, uint32_t number)
 	}
 	*p = (struct process){.guest = g,
 		.number = number,
-		.filter = -EBADF,
 		.proc = -EBADF,
 		.cgroup_dir = -EBADF,
 		.channel = -EBADF,
@@ -47,7 +46,6 @@ void process_free(struct process *p)
 		fd_close(&p->slots[i]);
 	for (int i = 0; i < 3; i++)
 		fd_close(&p->stdio[i]);
-	fd_close(&p->filter);
 	fd_close(&p->proc);
 	fd_close(&p->cgroup_dir);
 	fd_close(&p->slave);

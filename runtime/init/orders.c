@@ -44,16 +44,9 @@ int init_orders_write(const struct init_orders *orders)
 
 static int check(const struct init_orders *o)
 {
-	if (o->nslots != (size_t)o->plan.nslots || o->plan.nslots < 0)
-		return err_set(EPROTO, "the orders have %zu slots, and their plan %d", o->nslots,
-			o->plan.nslots);
 	if (o->has_env && !o->env.v)
 		return err_set(EPROTO, "the orders lack the environment of the program");
-	for (size_t i = 0; i < o->plan.n; i++)
-		if (o->plan.steps[i].slot < -1 || o->plan.steps[i].slot >= o->plan.nslots)
-			return err_set(EPROTO, "step %zu of the orders has slot %d of %d", i,
-				o->plan.steps[i].slot, o->plan.nslots);
-	return 0;
+	return plan_check_slots(&o->plan, o->nslots);
 }
 
 int init_orders_unpack(void *bytes, size_t len, struct init_orders **ret)

@@ -158,8 +158,6 @@ static int build_plan(
 		return -ENOMEM;
 	r = plan_build(&c->arena, b->spec, &env, &l->plan);
 	l->create.env = env;
-	l->vm.text = b->text;
-	l->vm.text_len = b->len;
 	if (r >= 0 && b->isolation == PLAN_VM)
 		r = launch_prepare_vm(l, o);
 	if (r >= 0 && !env.cgroup) {

@@ -109,7 +109,8 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 		return r;
 	struct plan_exec_env env = {
 		.isolation = c->vm ? PLAN_VM : PLAN_NS,
-		.cgroup_attach = l->exec.cgroup.path != NULL,
+		/* In a microVM it is the guest that moves the process into its cgroup. */
+		.cgroup_attach = c->vm || l->exec.cgroup.path,
 		.spec = l->spec,
 		.process = o->process,
 		.no_new_keyring = c->no_new_keyring,
@@ -123,7 +124,6 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 		return r;
 	l->console_socket = o->console_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
-	l->exec.env = env;
 	if (c->vm && (r = launch_prepare_vm_exec(l, o)) < 0)
 		return r;
 	struct plan_env none = {0};

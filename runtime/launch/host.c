@@ -384,7 +384,7 @@ _Noreturn static void become_vm_process(struct launch *l, int channel, size_t fr
 
 static int clone_vm_process(struct launch *l, const struct step *s, int *theirs)
 {
-	struct ns_clone_args a = {.clone = s, .cgroup = l->cgroup_dir, .channel = l->channel};
+	const struct ns_clone_args a = {.clone = s, .cgroup = l->cgroup_dir};
 
 	int r = ns_clone(&a, &l->child);
 	if (r == 0) {

@@ -53,7 +53,6 @@ struct exec_part {
 	 * or has none
 	 */
 	struct cgroup cgroup;
-	struct plan_exec_env env;
 	const char *subgroup; /* VM mode: value of --cgroup, or NULL */
 };
 
@@ -63,8 +62,6 @@ struct vm_part {
 	/* attached run: a memfd into which the monitor writes why it failed; else -EBADF */
 	int failure;
 	const struct machine_config *machine; /* the machine that create boots; NULL in exec */
-	const char *text; /* JSON text of config.json; in exec, of the process object */
-	size_t text_len;
 };
 
 /* The network namespace that a thread makes: see launch/network.h. */

@@ -170,7 +170,8 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		.uid = geteuid(),
 		.gid = getegid(),
 		.rootless = geteuid() != 0,
-		.in_userns = container_in_userns(),
+		/* A guest's kernel lets the container's root make device nodes. */
+		.in_userns = b->isolation == PLAN_NS && container_in_userns(),
 		.no_pivot = o->no_pivot,
 		.no_new_keyring = o->no_new_keyring,
 		.cgroup = cg->manager != CG_DISABLED,

@@ -1,95 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/spawn.h"
 
-#include <linux/filter.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "base/fd.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "init/image.h"
-#include "init/orders.h"
-#include "ns/spawn.h"
-#include "plan/image.h"
+#include "init/start.h"
 
-#define PASS_MAX 8 /* how many descriptors INIT gets besides those in slots */
-
-/*
- * Makes the JSON of the container's state for INIT's hooks. INIT itself puts in the status and the
- * pid.
- */
 static int put_state(struct launch *l, struct init_orders *o)
 {
-	static const char status[] = "\"status\":", gap[] = "\"\",\"pid\":0";
 	_cleanup_strbuf_ struct strbuf state = {0};
 
 	int r = container_state_json(l->c, "", 0, &state);
-	if (r < 0)
-		return r;
-	char *text = arena_strndup(&l->c->arena, strbuf_str(&state), state.len);
-	if (!text)
-		return -ENOMEM;
-	char *at = strstr(text, status);
-	if (!at || !str_starts(at + strlen(status), gap))
-		return err_set(EPROTO, "the state has no status and pid: %s", text);
-	at += strlen(status);
-	o->state_tail = at + strlen(gap);
-	o->state_head = arena_strndup(&l->c->arena, text, (size_t)(at - text));
-	return o->state_head ? 0 : -ENOMEM;
-}
-
-static bool has_hooks(const struct plan *p)
-{
-	for (size_t i = 0; i < p->n; i++)
-		if (p->steps[i].kind == STEP_HOOKS && p->steps[i].place == PLACE_INIT)
-			return true;
-	return false;
-}
-
-/*
- * INIT gets a memory file with a copy of the filter's instructions, because the file that l has
- * open may be the one in the cache.
- */
-static int put_filter(struct launch *l, struct init_orders *o)
-{
-	struct strbuf program = {0};
-	int slot = plan_filter_slot(&l->plan);
-
-	if (slot < 0 || l->slots[slot] < 0)
-		return 0;
-	int r = fd_read_all(l->slots[slot], &program, BPF_MAXINSNS * sizeof(struct sock_filter),
-		"the compiled filter");
-	if (r >= 0 && program.len % sizeof(*o->filter))
-		r = err_set(EINVAL, "the compiled filter is %zu bytes long", program.len);
-	if (r < 0) {
-		strbuf_release(&program);
-		return r;
-	}
-	o->filter = (uint64_t *)(void *)program.s;
-	o->nfilter = program.len / sizeof(*o->filter);
-	return 0;
-}
-
-/* Puts into the orders the slots (numbered descriptors of the plan) that INIT's steps need. */
-static int put_slots(struct launch *l, struct init_orders *o)
-{
-	int32_t *slots = arena_array(&l->c->arena, (size_t)l->plan.nslots + 1, sizeof(*slots));
-
-	if (!slots)
-		return -ENOMEM;
-	for (int i = 0; i < l->plan.nslots; i++)
-		slots[i] = -1;
-	for (size_t i = 0; i < o->plan.n; i++) {
-		const struct step *s = &o->plan.steps[i];
-		if (s->slot >= 0 && s->place == PLACE_INIT && s->kind != STEP_SECCOMP)
-			slots[s->slot] = l->slots[s->slot];
-	}
-	o->slots = slots;
-	o->nslots = (size_t)l->plan.nslots;
-	return 0;
+	return r < 0 ? r : init_orders_put_state(&l->c->arena, strbuf_str(&state), o);
 }
 
 static void put_env(struct launch *l, struct init_orders *o)
@@ -104,14 +31,12 @@ static void put_env(struct launch *l, struct init_orders *o)
 
 static int make_orders(struct launch *l, const struct step *clone, struct init_orders *o)
 {
-	int r = plan_select(&l->c->arena, &l->plan, 1u << PLACE_INIT,
-		(size_t)(clone - l->plan.steps) + 1, &o->plan);
+	int filter = plan_filter_slot(&l->plan);
 
-	if (r >= 0)
-		r = put_slots(l, o);
-	if (r >= 0)
-		r = put_filter(l, o);
-	if (r >= 0 && has_hooks(&o->plan)) {
+	int r = init_orders_put_plan(&l->c->arena, &l->plan, clone, l->slots, o);
+	if (r >= 0 && filter >= 0 && l->slots[filter] >= 0)
+		r = init_filter_read(&l->c->arena, l->slots[filter], &o->filter, &o->nfilter);
+	if (r >= 0 && plan_has_init_hooks(&o->plan)) {
 		r = put_state(l, o);
 		o->hook_out[0] = l->create.hook_out.fd[0];
 		o->hook_out[1] = l->create.hook_out.fd[1];
@@ -120,10 +45,6 @@ static int make_orders(struct launch *l, const struct step *clone, struct init_o
 	o->preserve_fds = (uint32_t)l->preserve_fds;
 	o->log_level = (uint32_t)log_level();
 	o->tell_steps = log_level() >= LOG_DEBUG;
-	if (r >= 0 && l->exec.container >= 0) {
-		uint64_t flags = l->plan.joined;
-		o->enter_flags = ns_flags_to_enter(l->exec.container, flags);
-	}
 	return r;
 }
 
@@ -144,40 +65,6 @@ static int remember_image(struct launch *l, int image)
 	l->c->init_dev = st.st_dev;
 	l->c->init_ino = st.st_ino;
 	return 0;
-}
-
-static int spawn(struct launch *l, const struct step *clone, struct init_orders *o, int image)
-{
-	int npass = 0;
-	int *pass = arena_array(&l->c->arena, o->nslots + PASS_MAX + 2, sizeof(*pass));
-
-	if (!pass)
-		return -ENOMEM;
-	pass[npass++] = o->channel;
-	pass[npass++] = o->stdin_fd;
-	pass[npass++] = o->start_fifo;
-	pass[npass++] = o->result_fifo;
-	pass[npass++] = o->container;
-	pass[npass++] = o->pid_ns;
-	pass[npass++] = o->hook_out[0];
-	pass[npass++] = o->hook_out[1];
-	for (size_t i = 0; i < o->nslots; i++)
-		pass[npass++] = o->slots[i];
-	_cleanup_fd_ int orders = init_orders_write(o);
-	if (orders < 0)
-		return orders;
-	const struct ns_spawn_args a = {
-		.clone = clone,
-		.cgroup = l->cgroup_dir,
-		.cgroup_is_new = !l->plan.exec,
-		.image = image,
-		.orders = orders,
-		.channel = l->channel,
-		.pass = pass,
-		.npass = (size_t)npass,
-		.preserve_fds = l->preserve_fds,
-	};
-	return ns_spawn(&a, &l->child);
 }
 
 /* Opens the pid namespace that the process has to enter: see step_enter(). */
@@ -223,9 +110,18 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 		r = make_orders(l, clone, &o);
 	if (r >= 0)
 		r = remember_image(l, image);
+	const struct ns_spawn_args a = {
+		.clone = clone,
+		.cgroup = l->cgroup_dir,
+		.cgroup_is_new = !l->plan.exec,
+		.image = image,
+		.stdout_fd = -EBADF,
+		.stderr_fd = -EBADF,
+		.channel = l->channel,
+		.preserve_fds = l->preserve_fds,
+	};
 	if (r >= 0)
-		r = spawn(l, clone, &o, image);
-	free(o.filter);
+		r = init_start(&l->c->arena, &o, &a, &l->child);
 	fd_close(theirs);
 	/*
 	 * The runtime closes its own copies, so that only INIT has these open, and execve(2) in

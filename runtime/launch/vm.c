@@ -6,9 +6,11 @@
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 
+#include "agent/orders.h"
 #include "base/fd.h"
 #include "base/libexec.h"
 #include "base/log.h"
+#include "init/start.h"
 #include "launch/host.h"
 #include "launch/launch.h"
 #include "machine/machine_config.h"
@@ -16,7 +18,7 @@
 #include "monitor/monitor.h"
 #include "ns/channel.h"
 
-#define GUEST_BUILT "guest" /* path of the program caisson-init below the build directory */
+#define GUEST_BUILT "guest" /* path of the program caisson-guest below the build directory */
 #define CACHE_DIR "/var/cache/caisson"
 
 static void warn_of_labels(const struct spec_process *p)
@@ -64,7 +66,7 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 	struct machine_config *machine = arena_alloc(&l->c->arena, sizeof(*machine));
 	if (!machine)
 		return -ENOMEM;
-	int r = libexec_find(&l->c->arena, "caisson-init", GUEST_BUILT, &q.libexec);
+	int r = libexec_find(&l->c->arena, "caisson-guest", GUEST_BUILT, &q.libexec);
 	if (r >= 0)
 		r = machine_config_build(&l->c->arena, l->spec, &q, machine);
 	if (r < 0)
@@ -83,24 +85,11 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 
 int launch_prepare_vm_exec(struct launch *l, const struct exec_options *o)
 {
-	_cleanup_json_out_ struct json_out out = {0};
-	const char *text;
-
 	if (l->preserve_fds)
 		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "
 					"be passed into a microVM");
 	l->exec.subgroup = o->cgroup;
 	warn_of_labels(o->process);
-	int r = json_out_init(&out, false);
-	if (r >= 0)
-		spec_process_json(o->process, &out);
-	if (r >= 0)
-		r = json_out_text(&out, &text, &l->vm.text_len);
-	if (r < 0)
-		return r;
-	l->vm.text = arena_strndup(&l->c->arena, text, l->vm.text_len);
-	if (!l->vm.text)
-		return -ENOMEM;
 	l->vm.control = control_connect(l->c->dir);
 	return l->vm.control < 0 ? l->vm.control : 0;
 }
@@ -116,7 +105,7 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
  * Reads the flags of the mounts that the guest gets as virtio-fs shares. If a source is nosuid on
  * the host, the guest must mount it nosuid too, and the guest's kernel cannot see the host's flag.
  */
-static int read_mount_flags(struct launch *l, uint32_t **ret)
+static int read_mount_flags(const struct launch *l, uint32_t *ret)
 {
 	static const struct {
 		unsigned long stat; /* flag of statvfs(3) */
@@ -129,9 +118,6 @@ static int read_mount_flags(struct launch *l, uint32_t **ret)
 	};
 	struct statvfs st;
 
-	*ret = arena_array(&l->c->arena, (size_t)l->plan.nslots + 1, sizeof(**ret));
-	if (!*ret)
-		return -ENOMEM;
 	for (size_t i = 0; i < l->plan.n; i++) {
 		const struct step *s = &l->plan.steps[i];
 		if (s->place != PLACE_HOST || s->slot < 0 || l->slots[s->slot] < 0 ||
@@ -141,24 +127,63 @@ static int read_mount_flags(struct launch *l, uint32_t **ret)
 			return err_sys("%s: find out the flags of the mount", s->field);
 		for (size_t k = 0; k < ARRAY_SIZE(flags); k++)
 			if (st.f_flag & flags[k].stat)
-				(*ret)[s->slot] |= flags[k].attr;
+				ret[s->slot] |= flags[k].attr;
 	}
 	return 0;
 }
 
+static int pack_orders(struct launch *l, struct agent_orders *o, struct strbuf *ret)
+{
+	int filter = plan_filter_slot(&l->plan), r = 0;
+
+	if (filter >= 0 && l->slots[filter] >= 0)
+		r = init_filter_read(&l->c->arena, l->slots[filter], &o->filter, &o->nfilter);
+	return r < 0 ? r : agent_orders_pack(o, ret);
+}
+
+static int make_create_orders(struct launch *l, struct strbuf *ret)
+{
+	_cleanup_strbuf_ struct strbuf state = {0};
+	struct agent_orders o;
+
+	int r = agent_orders_for_create(&l->c->arena, &l->plan, l->spec, &o);
+	if (r >= 0)
+		r = read_mount_flags(l, o.mount_flags);
+	if (r >= 0 && plan_has_init_hooks(&o.plan))
+		r = container_state_json(l->c, "", 0, &state);
+	if (r < 0)
+		return r;
+	o.id = l->c->id;
+	o.state = state.len ? strbuf_str(&state) : NULL;
+	return pack_orders(l, &o, ret);
+}
+
+static int make_exec_orders(struct launch *l, struct strbuf *ret)
+{
+	struct agent_orders o;
+
+	int r = agent_orders_for_exec(&l->c->arena, &l->plan, l->spec, &o);
+	o.subgroup = l->exec.subgroup;
+	return r < 0 ? r : pack_orders(l, &o, ret);
+}
+
+_Noreturn static void fail(int channel, int r)
+{
+	_exit(channel_send(channel, CHANNEL_FAILED, r, err_msg(), -EBADF) < 0 ? 2 : 1);
+}
+
 _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 {
-	uint32_t *flags = NULL;
+	struct strbuf orders = {0};
 
-	int r = read_mount_flags(l, &flags);
+	int r = make_create_orders(l, &orders);
 	if (r < 0)
-		_exit(channel_send(channel, CHANNEL_FAILED, r, err_msg(), -EBADF) < 0 ? 2 : 1);
+		fail(channel, r);
 	const struct monitor_args a = {
 		.plan = &l->plan,
 		.env = &l->create.env,
 		.machine = l->vm.machine,
 		.slots = l->slots,
-		.mount_flags = flags,
 		.channel = channel,
 		.start_socket = l->create.start_socket,
 		.start_lock = l->create.start_lock,
@@ -167,8 +192,7 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 		.proc = l->proc,
 		.hook_out = l->create.hook_out.fd,
 		.id = l->c->id,
-		.config = l->vm.text,
-		.config_len = l->vm.text_len,
+		.orders = &orders,
 		.state_json = state_json,
 		.state_data = l,
 		.arena = &l->c->arena,
@@ -180,17 +204,16 @@ _Noreturn void launch_become_monitor(struct launch *l, int channel, size_t from)
 
 _Noreturn void launch_become_proxy(struct launch *l, int channel)
 {
-	int filter = plan_filter_slot(&l->plan);
+	struct strbuf orders = {0};
+
+	int r = make_exec_orders(l, &orders);
+	if (r < 0)
+		fail(channel, r);
 	const struct proxy_args a = {
 		.plan = &l->plan,
-		.env = &l->exec.env,
 		.channel = channel,
 		.control = l->vm.control,
-		.filter = filter < 0 ? -EBADF : l->slots[filter],
-		.id = l->c->id,
-		.cgroup = l->exec.subgroup,
-		.process = l->vm.text,
-		.process_len = l->vm.text_len,
+		.orders = &orders,
 	};
 
 	monitor_proxy(&a);

@@ -5,18 +5,19 @@
 #include <sys/pidfd.h>
 
 #include "agent/agent.h"
+#include "agent/orders.h"
 #include "base/fd.h"
 #include "monitor/control.h"
 
 #define CALL_TIMEOUT_MS 10000
 #define KILL_TIMEOUT_MS 3000
 
-static int call_monitor(
-	struct container *c, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
+static int call_monitor(struct container *c, struct agent_writer *w, const struct strbuf *blob,
+	int timeout_ms, struct agent_frame *ret)
 {
 	_cleanup_fd_ int sock = control_connect(c->dir);
 
-	return sock < 0 ? sock : control_call(sock, w, timeout_ms, ret);
+	return sock < 0 ? sock : control_call(sock, w, blob, timeout_ms, ret);
 }
 
 static int kill_monitor(struct container *c)
@@ -44,7 +45,7 @@ int vm_signal(struct container *c, int sig, bool all)
 		return r;
 	json_out_i64(&w.json, "signal", sig);
 	json_out_bool(&w.json, "all", all);
-	r = call_monitor(c, &w, sig == SIGKILL ? KILL_TIMEOUT_MS : CALL_TIMEOUT_MS, &reply);
+	r = call_monitor(c, &w, NULL, sig == SIGKILL ? KILL_TIMEOUT_MS : CALL_TIMEOUT_MS, &reply);
 	return r < 0 && r != -ESRCH && sig == SIGKILL ? kill_monitor(c) : r;
 }
 
@@ -57,7 +58,7 @@ int vm_freeze(struct container *c, bool frozen)
 	if (r < 0)
 		return r;
 	json_out_bool(&w.json, "frozen", frozen);
-	r = call_monitor(c, &w, CALL_TIMEOUT_MS, &reply);
+	r = call_monitor(c, &w, NULL, CALL_TIMEOUT_MS, &reply);
 	return r < 0 ? r : container_mark_frozen(c, frozen);
 }
 
@@ -66,7 +67,7 @@ int vm_ask(struct container *c, const char *what, struct agent_frame *ret)
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	int r = agent_begin(&w, what);
-	return r < 0 ? r : call_monitor(c, &w, CALL_TIMEOUT_MS, ret);
+	return r < 0 ? r : call_monitor(c, &w, NULL, CALL_TIMEOUT_MS, ret);
 }
 
 int vm_watch(struct container *c)
@@ -99,10 +100,11 @@ int vm_update(struct container *c, const struct cg_resources *guest)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 	_cleanup_agent_frame_ struct agent_frame reply = {0};
+	_cleanup_strbuf_ struct strbuf limits = {0};
 
 	int r = agent_begin(&w, "update");
 	if (r < 0)
 		return r;
-	spec_guest_resources_json(guest, "resources", &w.json);
-	return call_monitor(c, &w, CALL_TIMEOUT_MS, &reply);
+	r = agent_limits_pack(guest, &limits);
+	return r < 0 ? r : call_monitor(c, &w, &limits, CALL_TIMEOUT_MS, &reply);
 }

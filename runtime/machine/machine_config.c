@@ -388,7 +388,7 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 		ret->initrd = s->vm->kernel_initrd;
 		ret->kernel_parameters = s->vm->kernel_parameters;
 	}
-	ret->init = arena_printf(a, "%s/caisson-init", q->libexec);
+	ret->init = arena_printf(a, "%s/caisson-guest", q->libexec);
 	if (!ret->init)
 		return -ENOMEM;
 	if (access(ret->init, R_OK) < 0)

@@ -13,7 +13,7 @@ enum hypervisor { HYPERVISOR_KVM, HYPERVISOR_QEMU };
 
 struct machine_request {
 	const char *hypervisor; /* value of --hypervisor: "kvm", "qemu", "auto" or NULL */
-	const char *libexec;    /* directory that contains caisson-init */
+	const char *libexec;    /* directory that contains caisson-guest */
 	const char *cache;      /* directory for packed initramfs files */
 };
 
@@ -38,7 +38,7 @@ struct machine_config {
 	/* how long the machine may take from its start to "created", in ms */
 	unsigned boot_timeout_ms;
 	unsigned reconnect; /* how long a disk's back end may be away, in seconds; 0: not at all */
-	const char *init;   /* path of caisson-init */
+	const char *init;   /* path of caisson-guest */
 	/* directory for packed initramfs files: the same as in struct machine_request */
 	const char *cache;
 };

@@ -254,12 +254,8 @@ int monitor_boot(struct monitor *m)
 	if (r >= 0)
 		r = build_machine(m, &d);
 	fd_close(&d.image);
-	/*
-	 * The slots are closed, because the file server has its own copies now. Only the compiled
-	 * system call filter is kept, because send_create() still has to read it.
-	 */
+	/* The slots are closed, because the file server has its own copies now. */
 	for (int i = 0; i < m->a->plan->nslots; i++)
-		if (i != m->boot.filter_slot)
-			fd_close(&m->a->slots[i]);
+		fd_close(&m->a->slots[i]);
 	return r;
 }

@@ -78,9 +78,10 @@ static int wait_reply(int sock, int timeout_ms, struct agent_frame *ret)
 	return r < 0 ? r : 0;
 }
 
-int control_call(int sock, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
+int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
+	struct agent_frame *ret)
 {
-	int r = agent_send(w, sock, NULL, 0);
+	int r = agent_send(w, sock, blob ? blob->s : NULL, blob ? blob->len : 0);
 	if (r == -EPIPE || r == -ECONNRESET)
 		return err_set(ESRCH, "container not running");
 	if (r >= 0)

@@ -5,11 +5,11 @@
  * enter.
  *
  * 	request                                          answer
- * 	exec {text: LEN, facts: {...}, stdio: [..]},     failed; or running, and later exited
- * 	  descriptors of stdio, blob
+ * 	exec {stdio: [..]}, descriptors of stdio,        failed; or running, and later exited
+ * 	  blob
  * 	signal {signal, all}                             reply
  * 	freeze {frozen}                                  reply
- * 	ps, stats, update {resources}                    reply
+ * 	ps, stats, update with its blob                  reply
  * 	watch {}                                         oom {}, each time that the guest sends one
  *
  * After exec, the same connection takes signal {signal} and resize {rows, columns} for its process,
@@ -31,9 +31,9 @@ int control_listen(int dir) must_check;
 int control_connect(int dir) must_check;
 
 /*
- * Sends a request and waits for its reply, for at most timeout_ms; after that it returns
- * -ETIMEDOUT. If the reply carries an errno, returns -errno with the reply's message. The caller
- * releases *ret.
+ * Sends a request, with a blob if that is not NULL, and waits for its reply, for at most
+ * timeout_ms; after that it returns -ETIMEDOUT. If the reply carries an errno, returns -errno with
+ * the reply's message. The caller releases *ret.
  */
-int control_call(int sock, struct agent_writer *w, int timeout_ms, struct agent_frame *ret)
-	must_check;
+int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
+	struct agent_frame *ret) must_check;

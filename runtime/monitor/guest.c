@@ -16,111 +16,22 @@
 #include "netsetup/carry/net_config.h"
 #include "ns/channel.h"
 
-static void write_facts(struct monitor *m, struct json_out *o)
-{
-	const struct plan_env *e = m->a->env;
-
-	json_out_object(o, "facts");
-	json_out_str(o, "id", m->a->id);
-	json_out_str(o, "bundle", e->bundle);
-	json_out_str(o, "keyring", e->keyring);
-	json_out_bool(o, "no_pivot", e->no_pivot);
-	json_out_bool(o, "no_new_keyring", e->no_new_keyring);
-	json_out_bool(o, "attached", e->attached);
-	json_out_bool(o, "cgroup", e->cgroup);
-	json_out_bool(o, "cgroup_attach", e->cgroup_attach);
-	json_out_u64(o, "console_height", e->console_height);
-	json_out_u64(o, "console_width", e->console_width);
-	json_out_array(o, "mount_flags");
-	for (int i = 0; i < m->a->plan->nslots; i++)
-		json_out_u64(o, NULL, m->a->mount_flags[i]);
-	json_out_end_array(o);
-	json_out_end_object(o);
-}
-
-static int read_filter(int fd, struct strbuf *ret)
-{
-	if (fd < 0)
-		return 0;
-	/*
-	 * The file may be in the runtime's cache of filters. Its offset is then at the first
-	 * instruction, after the header of the cache.
-	 */
-	return fd_read_all(fd, ret, AGENT_BLOB_MAX, "the compiled system call filter");
-}
-
-/*
- * Writes an object with nothing but a dummy path for each hook that the host runs. The guest's copy
- * of the plan only has to know that the hook exists. The guest must not see the hook's arguments
- * and environment, because they may contain secrets of the host.
- */
-static void write_host_hooks(struct json_out *o, const struct json *list)
-{
-	if (list->type != JSON_ARRAY)
-		return json_out_node(o, list->key, list);
-	json_out_array(o, list->key);
-	for (const struct json *hook = list->first; hook; hook = hook->next) {
-		json_out_object(o, NULL);
-		json_out_str(o, "path", "/hook");
-		json_out_end_object(o);
-	}
-	json_out_end_array(o);
-}
-
-/* Writes config.json for the guest, in which only startContainer hooks run. */
-static int write_config(struct monitor *m, struct json_out *o, const char **ret, size_t *ret_len)
-{
-	struct json *config;
-
-	int r = json_parse(m->a->arena, m->a->config, m->a->config_len, "config.json", &config);
-	if (r < 0)
-		return r;
-	json_out_object(o, NULL);
-	for (const struct json *member = config->first; member; member = member->next) {
-		if (!streq(member->key, "hooks") || member->type != JSON_OBJECT) {
-			json_out_node(o, member->key, member);
-			continue;
-		}
-		json_out_object(o, "hooks");
-		for (const struct json *h = member->first; h; h = h->next) {
-			if (streq(h->key, "startContainer"))
-				json_out_node(o, h->key, h);
-			else
-				write_host_hooks(o, h);
-		}
-		json_out_end_object(o);
-	}
-	json_out_end_object(o);
-	return json_out_text(o, ret, ret_len);
-}
-
 static int send_create(struct monitor *m)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
-	_cleanup_strbuf_ struct strbuf filter = {0};
-	_cleanup_json_out_ struct json_out config = {0};
-	const char *text = NULL;
-	size_t text_len = 0;
 
-	int r = read_filter(
-		m->boot.filter_slot < 0 ? -EBADF : m->a->slots[m->boot.filter_slot], &filter);
-	if (r >= 0)
-		r = json_out_init(&config, false);
-	if (r >= 0)
-		r = write_config(m, &config, &text, &text_len);
-	if (r >= 0)
-		r = agent_begin(&w, "create");
+	int r = agent_begin(&w, "create");
 	if (r < 0)
 		return r;
 	json_out_u64(&w.json, "process", 0);
-	json_out_u64(&w.json, "text", text_len);
 	clock_write(&w.json);
-	write_facts(m, &w.json);
 	net_config_json(&w.json, "net", &m->boot.net);
 	/* The guest opens /dev/null for each standard stream that is not listed here. */
 	streams_json(&m->streams, 0, &w.json);
-	const struct iovec blob[2] = {{(void *)text, text_len}, {filter.s, filter.len}};
-	return agent_send_fds(&w, m->agent, blob, NULL, 0);
+	r = agent_send(&w, m->agent, m->a->orders->s, m->a->orders->len);
+	/* The monitor lives as long as the container, and needs the orders no more. */
+	strbuf_release(m->a->orders);
+	return r;
 }
 
 int monitor_send_start(struct monitor *m)

@@ -507,7 +507,6 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.start_socket = a->start_socket;
 	m.start_lock = a->start_lock;
 	m.control = a->control;
-	m.boot.filter_slot = plan_filter_slot(a->plan);
 	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
 	m.engine.ended = m.share.sock = m.share.seal = -EBADF;
 	m.streams.agent = m.streams.changed = -EBADF;

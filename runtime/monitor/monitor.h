@@ -19,11 +19,6 @@ struct monitor_args {
 	const struct plan_env *env;
 	const struct machine_config *machine;
 	int *slots;
-	/*
-	 * MOUNT_ATTR_* flags of the mount in each slot; the guest sets the same flags on its own
-	 * mount.
-	 */
-	const uint32_t *mount_flags;
 	int channel;      /* socket for messages to and from the runtime */
 	int start_socket; /* create: a listening socket to which `start` connects; run: -EBADF */
 	int start_lock;   /* locked file that is held until the program runs */
@@ -34,8 +29,8 @@ struct monitor_args {
 	/* two descriptors for hooks_run() (step/step.h); closed before the machine is made */
 	int *hook_out;
 	const char *id;
-	const char *config; /* JSON text of config.json */
-	size_t config_len;
+	/* what the guest is told, from agent_orders_pack(); released once it was sent */
+	struct strbuf *orders;
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
 	struct arena *arena;
@@ -46,15 +41,9 @@ _Noreturn void monitor_run(const struct monitor_args *args);
 
 struct proxy_args {
 	const struct plan *plan;
-	const struct plan_exec_env *env;
-	int channel; /* socket for messages to and from the runtime */
-	int control; /* socket that is connected to the container's monitor */
-	int filter;  /* file with the compiled system call filter, or -EBADF */
-	const char *id;
-	/* path beneath the container's cgroup in the guest for the new process, or NULL */
-	const char *cgroup;
-	const char *process; /* JSON text of the process object to run */
-	size_t process_len;
+	int channel;                 /* socket for messages to and from the runtime */
+	int control;                 /* socket that is connected to the container's monitor */
+	const struct strbuf *orders; /* what the guest is told, from agent_orders_pack() */
 };
 
 _Noreturn void monitor_proxy(const struct proxy_args *args);

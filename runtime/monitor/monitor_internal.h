@@ -78,7 +78,6 @@ enum monitor_phase {
 struct boot {
 	/* until when the container must be created (CLOCK_MONOTONIC, ms); 0: it is created */
 	int64_t deadline;
-	int filter_slot;       /* slot of the compiled system call filter; -1: there is none */
 	struct net_config net; /* configuration of the container's network namespace */
 	struct net_tap taps[ENGINE_NICS_MAX];
 };

@@ -30,32 +30,15 @@ struct proxy {
 	int status;
 };
 
-static void write_facts(struct proxy *p, struct json_out *o)
-{
-	json_out_object(o, "facts");
-	json_out_str(o, "id", p->a->id);
-	json_out_str(o, "keyring", p->a->env->keyring);
-	json_out_bool(o, "no_new_keyring", p->a->env->no_new_keyring);
-	if (p->a->cgroup)
-		json_out_str(o, "cgroup", p->a->cgroup);
-	json_out_end_object(o);
-}
-
 static int send_exec(struct proxy *p)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
-	_cleanup_strbuf_ struct strbuf filter = {0};
-	int fds[3], r = 0;
+	int fds[3];
 	unsigned n = 0;
 
-	if (p->a->filter >= 0)
-		r = fd_read_all(p->a->filter, &filter, AGENT_BLOB_MAX, "the compiled filter");
-	if (r >= 0)
-		r = agent_begin(&w, "exec");
+	int r = agent_begin(&w, "exec");
 	if (r < 0)
 		return r;
-	json_out_u64(&w.json, "text", p->a->process_len);
-	write_facts(p, &w.json);
 	json_out_array(&w.json, "stdio");
 	if (p->console >= 0) {
 		fds[n++] = p->console;
@@ -72,8 +55,7 @@ static int send_exec(struct proxy *p)
 		fds[n++] = i;
 	}
 	json_out_end_array(&w.json);
-	const struct iovec blob[2] = {
-		{(void *)p->a->process, p->a->process_len}, {filter.s, filter.len}};
+	const struct iovec blob[2] = {{p->a->orders->s, p->a->orders->len}, {0}};
 	return agent_send_fds(&w, p->a->control, blob, fds, n);
 }
 

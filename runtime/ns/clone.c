@@ -9,7 +9,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -124,18 +123,8 @@ int ns_await_hello(int channel)
 	return 0;
 }
 
-static void kill_child(struct ns_child *child)
-{
-	kill(child->pid, SIGKILL);
-	while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	fd_close(&child->pidfd);
-}
-
 int ns_clone(const struct ns_clone_args *a, struct ns_child *ret)
 {
-	if (a->hide && prctl(PR_SET_DUMPABLE, 0) < 0)
-		return err_sys("make this process non-dumpable");
 	int pidfd = -EBADF;
 	struct clone_args ca = {
 		.flags = a->clone->clone.flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND |
@@ -149,13 +138,6 @@ int ns_clone(const struct ns_clone_args *a, struct ns_child *ret)
 		return ns_clone_error(ca.flags);
 	if (pid == 0)
 		return 0;
-	struct ns_child child = {.pid = pid, .pidfd = pidfd};
-	if (a->theirs)
-		fd_close(a->theirs);
-	int r = a->clone->clone.staged ? ns_await_fork(a->channel, -EBADF, &child) : 0;
-	if (r < 0)
-		kill_child(&child);
-	else
-		*ret = child;
-	return r < 0 ? r : 1;
+	*ret = (struct ns_child){.pid = pid, .pidfd = pidfd};
+	return 1;
 }

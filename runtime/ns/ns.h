@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes INIT, the container's first process: in namespace mode it is a process in new namespaces on
- * the host's kernel.
+ * Makes INIT, the container's first process, in new namespaces of this kernel, which is the host's
+ * or a guest's.
  *
  * ns_spawn() makes a process that executes caisson-init. The main() of caisson-init calls
- * ns_init(), which does INIT's steps. ns_clone() makes a copy of the caller instead, for the
- * monitor of a microVM and for INIT in the guest. ns_id_map() writes the id maps of either process.
+ * ns_init(), which does INIT's steps. ns_id_map() writes the id maps of INIT. ns_clone() makes a
+ * copy of the caller instead, for the monitor of a microVM and for the process that stands for an
+ * exec in it.
  */
 #pragma once
 #include <sys/types.h>
@@ -20,20 +21,11 @@ struct ns_child {
 struct ns_clone_args {
 	const struct step *clone; /* the plan's STEP_CLONE */
 	int cgroup; /* directory of the cgroup into which the process is cloned, or -EBADF */
-	/*
-	 * For a staged CLONE: the caller's end of the channel, on which the stage sends the pid of
-	 * its child, and the stage's end, which the caller closes.
-	 */
-	int channel;
-	int *theirs;
-	/* hide INIT's memory and descriptors from other processes in the container */
-	bool hide;
 };
 
 /*
  * Clones the caller. Returns twice, as fork(2) does: 1 in the runtime with *ret set, and 0 in the
- * new process. If the result is negative, no process was made. If CLONE is staged, the new process
- * is the stage, and *ret is the child that the stage made at its FORK step.
+ * new process. If the result is negative, no process was made.
  */
 int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
 

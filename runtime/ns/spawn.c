@@ -89,6 +89,8 @@ static int drop_file_access(void)
 static int arrange_descriptors(const struct ns_spawn_args *a)
 {
 	if (dup2(a->orders, STDIN_FILENO) < 0 ||
+		(a->stdout_fd >= 0 && dup2(a->stdout_fd, STDOUT_FILENO) < 0) ||
+		(a->stderr_fd >= 0 && dup2(a->stderr_fd, STDERR_FILENO) < 0) ||
 		close_range(3 + (unsigned)a->preserve_fds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		return -1;
 	for (size_t i = 0; i < a->npass; i++)
@@ -200,15 +202,20 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 	};
 
 	int dumpable = prctl(PR_GET_DUMPABLE), ends[2];
-	if (dumpable < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
-		return err_sys("make this process non-dumpable");
 	struct spawn *s = malloc(sizeof(*s));
 	if (!s)
-		return -ENOMEM;
+		return err_set(ENOMEM, "out of memory");
 	s->args = *a;
 	if (pipe2(ends, O_CLOEXEC) < 0) {
 		free(s);
 		return err_sys("make a pipe");
+	}
+	/* This comes last, so that no failure before the clone leaves the caller non-dumpable. */
+	if (dumpable < 0 || prctl(PR_SET_DUMPABLE, 0) < 0) {
+		free(s);
+		close(ends[0]);
+		close(ends[1]);
+		return err_sys("make this process non-dumpable");
 	}
 	pid_t pid = clone_init(&ca, s);
 	int code = errno;

@@ -10,6 +10,8 @@ struct ns_spawn_args {
 	int image;          /* file of caisson-init, from init_image_open() */
 	/* file from init_orders_write() with what caisson-init is to do; becomes descriptor 0 */
 	int orders;
+	/* become descriptors 1 and 2; -EBADF: the process has those of the caller */
+	int stdout_fd, stderr_fd;
 	int channel; /* the runtime's end of the channel */
 	/*
 	 * descriptors that the process gets, besides 0 to 2 and the preserved ones; the first is

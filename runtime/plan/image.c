@@ -15,8 +15,16 @@ const struct pack_type plan_strings_type = {.name = "struct spec_strings",
 /* --- the types that steps point to --- */
 
 PACK_TYPE(id_maps_type, struct spec_id_maps, PACK_NUMBERS(struct spec_id_maps, v, n));
-PACK_TYPE(opt_i64_type, struct opt_i64, PACK_BOOL(struct opt_i64, set));
-PACK_TYPE(opt_u64_type, struct opt_u64, PACK_BOOL(struct opt_u64, set));
+static const struct pack_field opt_i64_fields[] = {PACK_BOOL(struct opt_i64, set)};
+const struct pack_type plan_opt_i64_type = {.name = "struct opt_i64",
+	.size = sizeof(struct opt_i64),
+	.fields = opt_i64_fields,
+	.nfields = ARRAY_SIZE(opt_i64_fields)};
+static const struct pack_field opt_u64_fields[] = {PACK_BOOL(struct opt_u64, set)};
+const struct pack_type plan_opt_u64_type = {.name = "struct opt_u64",
+	.size = sizeof(struct opt_u64),
+	.fields = opt_u64_fields,
+	.nfields = ARRAY_SIZE(opt_u64_fields)};
 PACK_TYPE(time_offset_type, struct spec_time_offset, PACK_BOOL(struct spec_time_offset, set));
 
 PACK_TYPE(mount_type, struct spec_mount, PACK_STRING_NEEDED(struct spec_mount, destination),
@@ -31,7 +39,7 @@ PACK_TYPE(mount_type, struct spec_mount, PACK_STRING_NEEDED(struct spec_mount, d
 	PACK_EMBED(struct spec_mount, uid_mappings, &id_maps_type),
 	PACK_EMBED(struct spec_mount, gid_mappings, &id_maps_type));
 
-PACK_TYPE(user_type, struct spec_user, PACK_EMBED(struct spec_user, umask, &opt_i64_type),
+PACK_TYPE(user_type, struct spec_user, PACK_EMBED(struct spec_user, umask, &plan_opt_i64_type),
 	PACK_NUMBERS(struct spec_user, additional_gids, nadditional_gids));
 PACK_TYPE(rlimit_type, struct spec_rlimit, PACK_STRING_NEEDED(struct spec_rlimit, name));
 static const struct pack_type capabilities_type = {
@@ -49,22 +57,22 @@ PACK_TYPE(process_type, struct spec_process, PACK_BOOL(struct spec_process, term
 	PACK_BOOL(struct spec_process, no_new_privileges),
 	PACK_STRING(struct spec_process, apparmor_profile),
 	PACK_STRING(struct spec_process, selinux_label),
-	PACK_EMBED(struct spec_process, oom_score_adj, &opt_i64_type),
+	PACK_EMBED(struct spec_process, oom_score_adj, &plan_opt_i64_type),
 	PACK_POINTER(struct spec_process, scheduler, &scheduler_type),
-	PACK_EMBED(struct spec_process, io_priority, &opt_i64_type),
+	PACK_EMBED(struct spec_process, io_priority, &plan_opt_i64_type),
 	PACK_STRING(struct spec_process, exec_affinity_initial),
 	PACK_STRING(struct spec_process, exec_affinity_final));
 
 PACK_TYPE(hook_type, struct spec_hook, PACK_STRING_NEEDED(struct spec_hook, path),
 	PACK_EMBED(struct spec_hook, args, &plan_strings_type),
 	PACK_EMBED(struct spec_hook, env, &plan_strings_type), PACK_BOOL(struct spec_hook, has_env),
-	PACK_EMBED(struct spec_hook, timeout, &opt_i64_type));
+	PACK_EMBED(struct spec_hook, timeout, &plan_opt_i64_type));
 PACK_TYPE(hooks_type, struct spec_hooks, PACK_ARRAY(struct spec_hooks, v, n, &hook_type));
 
 PACK_TYPE(device_type, struct spec_device, PACK_STRING_NEEDED(struct spec_device, path),
-	PACK_EMBED(struct spec_device, file_mode, &opt_u64_type),
-	PACK_EMBED(struct spec_device, uid, &opt_u64_type),
-	PACK_EMBED(struct spec_device, gid, &opt_u64_type));
+	PACK_EMBED(struct spec_device, file_mode, &plan_opt_u64_type),
+	PACK_EMBED(struct spec_device, uid, &plan_opt_u64_type),
+	PACK_EMBED(struct spec_device, gid, &plan_opt_u64_type));
 
 PACK_TYPE(seccomp_type, struct spec_seccomp, PACK_DROP(struct spec_seccomp, architectures),
 	PACK_DROP(struct spec_seccomp, narchitectures), PACK_DROP(struct spec_seccomp, rules),
@@ -243,5 +251,17 @@ int plan_select(
 	*ret = *p;
 	ret->steps = steps;
 	ret->n = n;
+	return 0;
+}
+
+int plan_check_slots(const struct plan *p, size_t n)
+{
+	if (p->nslots < 0 || n != (size_t)p->nslots)
+		return err_set(
+			EPROTO, "the orders have %zu slots, and their plan %d", n, p->nslots);
+	for (size_t i = 0; i < p->n; i++)
+		if (p->steps[i].slot < -1 || p->steps[i].slot >= p->nslots)
+			return err_set(EPROTO, "step %zu of the orders has slot %d of %d", i,
+				p->steps[i].slot, p->nslots);
 	return 0;
 }

@@ -15,6 +15,8 @@
  */
 extern const struct pack_type plan_type;
 extern const struct pack_type plan_strings_type; /* describes struct spec_strings */
+extern const struct pack_type plan_opt_i64_type; /* describes struct opt_i64 */
+extern const struct pack_type plan_opt_u64_type;
 
 /*
  * Selects the steps from `from` on that one of these places does (1 << PLACE_INIT | ...), and all
@@ -22,3 +24,6 @@ extern const struct pack_type plan_strings_type; /* describes struct spec_string
  */
 int plan_select(struct arena *a, const struct plan *p, unsigned places, size_t from,
 	struct plan *ret) must_check;
+
+/* Checks that the plan has n slots, and that its steps name no others. */
+int plan_check_slots(const struct plan *p, size_t n) must_check;

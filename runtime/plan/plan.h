@@ -11,7 +11,7 @@
  *
  * In VM mode two more parties stand between them. The MONITOR is the process that HOST's STEP_CLONE
  * makes: it boots the machine (STEP_MACHINE), and the rest of the host sees it as the container.
- * The GUEST is caisson-init, the machine's first process, whose own STEP_CLONE makes INIT. A party
+ * The GUEST is caisson-guest, the machine's first process, whose own STEP_CLONE makes INIT. A party
  * waits for the barriers of the party that made it: the MONITOR for HOST's, and INIT for the
  * GUEST's. HOST also waits for the barriers of the MONITOR and of INIT, and the GUEST for those of
  * INIT.
@@ -310,6 +310,9 @@ uint64_t plan_new_namespaces(const struct plan *p, enum step_place who);
 
 /* Returns the slot of the compiled system call filter, or -1 if there is none. */
 int plan_filter_slot(const struct plan *p);
+
+/* Returns whether INIT runs hooks, which need the container's state. */
+bool plan_has_init_hooks(const struct plan *p);
 
 /* Says whether `who` waits at this barrier for the report of another party. */
 bool plan_awaits(const struct plan *p, enum step_place who, const struct step *barrier);

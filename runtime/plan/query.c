@@ -44,6 +44,14 @@ int plan_filter_slot(const struct plan *p)
 	return -1;
 }
 
+bool plan_has_init_hooks(const struct plan *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->steps[i].kind == STEP_HOOKS && p->steps[i].place == PLACE_INIT)
+			return true;
+	return false;
+}
+
 uint32_t plan_uid(const struct spec *s, const struct spec_process *p)
 {
 	uint32_t uid = p ? p->user.uid : 0;

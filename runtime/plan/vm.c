@@ -6,8 +6,8 @@
  * maps, a cgroup for freezing and for statistics. INIT's own steps stay INIT's, but happen in the
  * guest's kernel. In between, the MONITOR enters the network namespace and boots the machine.
  *
- * Like all of plan/ this is a pure function of its arguments. So the guest need not be sent steps:
- * it gets config.json and the facts, and makes the same plan with the same code.
+ * Like all of plan/ this is a pure function of its arguments. The whole plan is made on the host,
+ * and the guest is sent its steps and INIT's as checked bytes (agent/orders.h).
  */
 #include <sched.h>
 #include <sys/mount.h>
@@ -360,7 +360,6 @@ int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *en
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 {
 	const struct step clone = {.kind = STEP_CLONE, .slot = -1};
-	const struct step fork = {.kind = STEP_FORK, .slot = -1, .fork = {.staged = true}};
 	struct dealer d = {0};
 
 	int r = dealer_start(a, &d, ns);
@@ -375,22 +374,9 @@ int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret)
 	for (size_t i = 0; i < ns->n; i++) {
 		const struct step *s = &ns->steps[i];
 
-		if (s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_EXEC_LABEL ||
-			s->kind == STEP_ENTER || s->kind == STEP_FORK)
+		if (s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_EXEC_LABEL)
 			continue;
-		struct step *new =
-			deal_step(&d, s->place == PLACE_HOST ? PLACE_GUEST : s->place, s);
-		set_own_groups(new);
-		if (s->kind != STEP_CLONE)
-			continue;
-		/*
-		 * The agent, the guest's first process, waits in its CLONE step until the FORK is
-		 * reported. So it knows the new process before the kernel tells it of that
-		 * process's end.
-		 */
-		new->clone.staged = true;
-		deal_kind(&d, PLACE_INIT, STEP_ENTER, PLACE_INIT);
-		deal_step(&d, PLACE_INIT, &fork);
+		set_own_groups(deal_step(&d, s->place == PLACE_HOST ? PLACE_GUEST : s->place, s));
 	}
 	dealer_finish(&d, ret);
 	return 0;

@@ -334,19 +334,7 @@ int spec_parse_process(struct arena *a, const char *text, size_t len, const char
  */
 void spec_process_inherit(struct spec_process *p, const struct spec_process *from);
 
-/*
- * Writes the process, except its labels, as JSON that spec_parse_process() reads. Bytes that are
- * not UTF-8 are changed, because JSON strings cannot hold them.
- */
-void spec_process_json(const struct spec_process *p, struct json_out *o);
-
-/*
- * Writes the limits that a guest enforces (plan_vm_split_limits()) as the member `key`, in the form
- * that spec_parse_resources() reads.
- */
-void spec_guest_resources_json(const struct cg_resources *res, const char *key, struct json_out *o);
-
-/* Reads a resources object from the file of `update --resources FILE`. "-" is standard input. */
+/* Reads the resources object of update --resources FILE. "-" is standard input. */
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret) must_check;
 
 /* Parses a resources object of a parsed document. If node is NULL, returns -EINVAL. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The steps that INIT does. This library is linked into caisson-init (init/), the first process of
- * a container, and into the guest's init (guest/). Nothing in it depends on which of the two it
- * runs in. It is built for two C libraries: see base/musl.h.
+ * a container, and nothing in it depends on whether that runs on the host or in a guest. The
+ * runtime and the guest's agent call single functions of it. It is built for two C libraries: see
+ * base/musl.h.
  *
  * step_walk() does INIT's steps beginning with the one at `from`. It returns only after a failure,
  * with the message set, because STEP_EXEC does not return. The steps free nothing, because the

@@ -13,13 +13,13 @@
 #include <stdlib.h>
 
 #include "base/fd.h"
+#include "fuzz/image.h"
 #include "init/orders.h"
 #include "plan/image.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define HEADER 24 /* length in bytes of the header: magic, hash and length */
 #define VARIANTS 8
 
 static const struct {
@@ -103,16 +103,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	return 0;
 }
 
-static char *copy_of(const struct strbuf *b)
-{
-	char *bytes = aligned_alloc(8, (b->len + 7) & ~(size_t)7);
-
-	if (!bytes)
-		abort();
-	memcpy(bytes, b->s, b->len);
-	return bytes;
-}
-
 /*
  * Reads everything that the orders point to, as INIT does, so that the sanitizers notice a pointer
  * that leads outside of the orders.
@@ -149,11 +139,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2)
 		return 0;
 	const struct strbuf *image = &images[data[0] % ARRAY_SIZE(plans)][data[1] % VARIANTS];
-	_cleanup_free_ char *bytes = copy_of(image);
-	for (size_t i = 2; i + 2 < size; i += 3) {
-		size_t at = HEADER + (data[i] | (size_t)data[i + 1] << 8) % (image->len - HEADER);
-		bytes[at] = (char)data[i + 2];
-	}
+	_cleanup_free_ char *bytes = image_copy(image);
+	image_change(bytes, image->len, data + 2, size - 2);
 	if (init_orders_unpack(bytes, image->len, &o) < 0) {
 		/* Unchanged orders must be accepted. */
 		if (size < 5)
@@ -163,7 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	use(o);
 	if (init_orders_pack(o, &again) < 0)
 		abort();
-	_cleanup_free_ char *second = copy_of(&again);
+	_cleanup_free_ char *second = image_copy(&again);
 	if (init_orders_unpack(second, again.len, &o) < 0)
 		abort();
 	use(o);

@@ -11,12 +11,11 @@
 #include <stdlib.h>
 
 #include "base/fd.h"
+#include "fuzz/image.h"
 #include "plan/image.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define HEADER 24 /* length in bytes of the header: magic, hash and length */
 
 static const struct {
 	const char *config;
@@ -62,16 +61,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	return 0;
 }
 
-static char *copy_of(const struct strbuf *b)
-{
-	char *bytes = aligned_alloc(8, (b->len + 7) & ~(size_t)7);
-
-	if (!bytes)
-		abort();
-	memcpy(bytes, b->s, b->len);
-	return bytes;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	_cleanup_strbuf_ struct strbuf text = {0}, again = {0};
@@ -80,16 +69,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size)
 		return 0;
 	const struct strbuf *image = &images[data[0] % ARRAY_SIZE(plans)];
-	_cleanup_free_ char *bytes = copy_of(image);
-	for (size_t i = 1; i + 2 < size; i += 3) {
-		size_t at = HEADER + (data[i] | (size_t)data[i + 1] << 8) % (image->len - HEADER);
-		bytes[at] = (char)data[i + 2];
-	}
+	_cleanup_free_ char *bytes = image_copy(image);
+	image_change(bytes, image->len, data + 1, size - 1);
 	if (pack_read(&plan_type, bytes, image->len, &read) < 0)
 		return 0;
 	if (plan_print(read, &text) < 0 || pack_write(&plan_type, read, &again) < 0)
 		abort();
-	_cleanup_free_ char *second = copy_of(&again);
+	_cleanup_free_ char *second = image_copy(&again);
 	if (pack_read(&plan_type, second, again.len, &read) < 0)
 		abort();
 	return 0;

@@ -13,7 +13,7 @@ import pytest
 from harness import config, machine
 
 BUILD = os.environ.get("CAISSON_BUILD", "build")
-FILES = {"opt/box/bin/caisson": "runtime/caisson", "opt/box/libexec/caisson/caisson-init": "runtime/guest/caisson-init",
+FILES = {"opt/box/bin/caisson": "runtime/caisson", "opt/box/libexec/caisson/caisson-guest": "runtime/guest/caisson-guest",
          "opt/box/libexec/caisson/caisson-systemd": "cgroups/caisson-systemd"}
 MS_BIND = 4096
 SYS_PIVOT_ROOT = 155
@@ -136,6 +136,6 @@ def test_the_helpers_are_found_beside_it(empty):
     # caisson-systemd is the only program that needs libraries. It is found, and says that they are missing.
     assert "/opt/box/bin/../libexec/caisson/caisson-systemd" in empty("--systemd-cgroup", "run", "box", rc=1)
     said = empty("run", "--isolation", "vm", "box", rc=1)
-    assert "caisson-init" not in said, said
-    os.unlink(os.path.join(empty.root, "opt/box/libexec/caisson/caisson-init"))
-    assert "/usr/local/libexec/caisson/caisson-init" in empty("run", "--isolation", "vm", "box", rc=1)
+    assert "caisson-guest" not in said, said
+    os.unlink(os.path.join(empty.root, "opt/box/libexec/caisson/caisson-guest"))
+    assert "/usr/local/libexec/caisson/caisson-guest" in empty("run", "--isolation", "vm", "box", rc=1)

@@ -22,9 +22,8 @@ TAB = 8
 # of runtime/ is named without "runtime/", as includes name it. A new folder needs a line here.
 LAYERS = {
     "base": "",
-    "jail": "",  # system calls that a process may still make; low, so that every process can use it
-    "agent": "",
-    "vm": "",  # the built-in machine, which knows neither containers nor images
+    "jail": "",  # what a process may still do: low, so that every process can use it
+    "vm": "",  # the built-in machine: nothing of containers, nothing of images
     "vm/fs": "vm",
     "cgroups": "",
     "netsetup/rtnl": "",
@@ -38,6 +37,7 @@ LAYERS = {
     "images/oci": "",
     "spec": "cgroups/resources.h",
     "plan": "spec",
+    "agent": "spec plan",  # what the monitor and the guest say to each other
     "step": "spec plan netsetup",
     "filter": "spec",  # HOST compiles the system call filter; INIT gets its bytes
     "ns": "spec plan step",

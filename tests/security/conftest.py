@@ -2,12 +2,10 @@
 """Fixtures of the security suite: the program that looks into INIT, and the agent that holds processes at execve."""
 import os
 import shutil
-import subprocess
 
 import pytest
+import sight
 from harness import rootfs
-
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 @pytest.fixture(scope="session")
@@ -16,10 +14,7 @@ def look(work):
     built = os.environ.get("CAISSON_LOOK")
     if built:
         return built
-    dest = os.path.join(work, "look")
-    sources = [os.path.join(HERE, name) for name in ("look.c", "look_at.c")]
-    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", dest, *sources], check=True)
-    return dest
+    return sight.build_look(os.path.join(work, "look"))
 
 
 @pytest.fixture(scope="session")

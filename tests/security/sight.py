@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tools of test_init_in_sight.py: the reports of look.c, and a seccomp agent that holds processes at execve(2)."""
+"""
+Tools of test_init_in_sight.py and of tests/vm/test_guest_init.py: the reports of look.c, and a seccomp agent that holds
+processes at execve(2).
+"""
 import array
 import errno
 import fcntl
@@ -8,6 +11,7 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -29,6 +33,14 @@ WHO = {
     "ptrace": dict(uid=0, caps=["CAP_SYS_PTRACE"], traces=True),
     "ptrace-and-dac": dict(uid=0, caps=["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"], traces=True),
 }
+
+
+def build_look(dest):
+    """Compiles the program look."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sources = [os.path.join(here, f) for f in ("look.c", "look_at.c")]
+    subprocess.run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", dest, *sources], check=True)
+    return dest
 
 
 class Report:

@@ -24,7 +24,7 @@
 #include "unit/rig/guest_kernel.h"
 
 static const struct guest_kernel_request request = {
-	.init = "caisson-init", .cache = "cache", .root = "root"};
+	.init = "caisson-guest", .cache = "cache", .root = "root"};
 
 /* Reads the initramfs into *ret and stores its inode number in *ret_ino, which may be NULL. */
 static void open_with(const struct guest_kernel_request *q, struct strbuf *ret, ino_t *ret_ino)
@@ -138,7 +138,7 @@ static void test_contents(void **state)
 	/* The user's own initrd comes first, and this archive follows it. */
 	q.initrd = "theirs";
 	put_file("theirs", got.s, got.len);
-	put_text("caisson-init", "#!second");
+	put_text("caisson-guest", "#!second");
 	open_with(&q, &got, NULL);
 	list_archive(&got, &list);
 	assert_string_equal(list.s, HEAD "init 100755=#!init;" HEAD "init 100755=#!second;");
@@ -194,7 +194,7 @@ static void test_compressed_modules(void **state)
 static void change_init(const char *text)
 {
 	usleep(20000);
-	put_text("caisson-init", text);
+	put_text("caisson-guest", text);
 }
 
 static void make_plain(void)
@@ -278,7 +278,7 @@ static void test_no_cache(void **state)
 {
 	_cleanup_strbuf_ struct strbuf want = {0}, got = {0};
 	static const char *const bad[] = {
-		NULL, "/proc/caisson", "/dev/null", "caisson-init/x", "open"};
+		NULL, "/proc/caisson", "/dev/null", "caisson-guest/x", "open"};
 
 	make_plain();
 	open_with(&request, &want, NULL);
@@ -304,7 +304,7 @@ static void test_many_at_once(void **state)
 	ino_t ino, first = 0;
 
 	make_plain();
-	put_file("caisson-init", (char[1 << 20]){'#'}, 1 << 20);
+	put_file("caisson-guest", (char[1 << 20]){'#'}, 1 << 20);
 	assert_int_equal(mkdir("cache", 0700), 0);
 	put_text("cache/initramfs-00000000000000000000000000000000.tmp", "of a killed one");
 	assert_int_equal(pipe(out), 0);
@@ -348,7 +348,7 @@ static void test_real(void **state)
 		skip();
 	}
 	for (size_t i = 0; i < g.gl_pathc; i++) {
-		struct guest_kernel_request q = {.kernel = g.gl_pathv[i], .init = "caisson-init"};
+		struct guest_kernel_request q = {.kernel = g.gl_pathv[i], .init = "caisson-guest"};
 
 		open_with(&q, &got, NULL);
 		list_archive(&got, &list);

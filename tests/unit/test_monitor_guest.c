@@ -21,7 +21,7 @@
 #include "monitor/monitor_internal.h"
 #include "ns/channel.h"
 
-#define HELLO "{\"type\":\"hello\",\"version\":1,\"kernel\":\"6.1\"}"
+#define HELLO "{\"type\":\"hello\",\"version\":2,\"kernel\":\"6.1\"}"
 #define CREATED "{\"type\":\"reached\",\"process\":0,\"barrier\":\"created\"}"
 #define RUNNING "{\"type\":\"running\",\"process\":0,\"pid\":1}"
 
@@ -30,6 +30,7 @@ struct rig {
 	struct plan plan;
 	struct plan_env env;
 	struct arena arena;
+	struct strbuf orders;
 	struct monitor_args args;
 	int guest, runtime;
 };
@@ -46,8 +47,7 @@ static void set_up(struct rig *g)
 	g->args = (struct monitor_args){.plan = &g->plan,
 		.env = &g->env,
 		.id = "c1",
-		.config = "{}",
-		.config_len = 2,
+		.orders = &g->orders,
 		.arena = &g->arena};
 	g->env = (struct plan_env){.bundle = "/b", .keyring = "_ses.c1"};
 	g->m->a = &g->args;
@@ -57,7 +57,6 @@ static void set_up(struct rig *g)
 	g->runtime = channel[1];
 	g->m->clock = -EBADF;
 	g->m->starter = g->m->start_lock = g->m->console = g->m->share.seal = -EBADF;
-	g->m->boot.filter_slot = -1;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		g->m->clients[i].sock = -EBADF;
 	assert_int_equal(streams_init(&g->m->streams), 0);
@@ -71,6 +70,7 @@ static void tear_down(struct rig *g)
 	fd_close(&g->m->channel);
 	fd_close(&g->guest);
 	fd_close(&g->runtime);
+	strbuf_release(&g->orders);
 	arena_release(&g->arena);
 	free(g->m);
 }
@@ -129,7 +129,7 @@ static void ends(const char *const *json, const char *said)
 
 static void messages_out_of_turn(void **state)
 {
-	ENDS("of another version: expected 1", "{\"type\":\"hello\",\"version\":99}");
+	ENDS("of another version: expected 2", "{\"type\":\"hello\",\"version\":99}");
 	ENDS("of another version", "{\"type\":\"hello\"}");
 	ENDS("unexpected \"hello\"", HELLO, HELLO);
 	ENDS("unexpected \"running\"", RUNNING);
@@ -213,32 +213,21 @@ static int next_message(struct rig *g, struct agent_reader *reader, struct agent
 	return agent_reader_next(reader, ret);
 }
 
-/*
- * Checks that the guest does not get the host's hooks, because their environment may have secrets
- * and the guest may be hostile.
- */
-static void hosts_hooks_are_not_told(void **state)
+static void orders_are_sent_once(void **state)
 {
-	static const char config[] =
-		"{\"ociVersion\":\"1.2.0\",\"hooks\":{\"createRuntime\":[{\"path\":\"/bin/a-path\","
-		"\"args\":[\"an-arg\"],\"env\":[\"TOKEN=secret\"]},{\"path\":\"/b\"}],"
-		"\"startContainer\":[{\"path\":\"/in/the/guest\",\"env\":[\"A=b\"]}]},"
-		"\"process\":{\"env\":[\"C=d\"]}}";
 	struct agent_reader reader = {0};
 	struct rig g;
 
 	set_up(&g);
-	g.args.config = config;
-	g.args.config_len = strlen(config);
+	assert_int_equal(strbuf_add(&g.orders, "the orders", 10), 0);
 	assert_int_equal(say(&g, HELLO), 0);
 	_cleanup_agent_frame_ struct agent_frame f = {0};
 	assert_int_equal(next_message(&g, &reader, &f), 1);
-	const char *want =
-		"{\"ociVersion\":\"1.2.0\",\"hooks\":{\"createRuntime\":[{\"path\":\"/hook\"},"
-		"{\"path\":\"/hook\"}],\"startContainer\":[{\"path\":\"/in/the/guest\","
-		"\"env\":[\"A=b\"]}]},\"process\":{\"env\":[\"C=d\"]}}";
-	assert_int_equal(f.blob_len, strlen(want));
-	assert_memory_equal(f.blob, want, f.blob_len);
+	assert_string_equal(f.type, "create");
+	assert_int_equal(f.blob_len, 10);
+	assert_memory_equal(f.blob, "the orders", 10);
+	/* They would take memory of the monitor's as long as the container lives. */
+	assert_null(g.orders.s);
 	agent_reader_release(&reader);
 	tear_down(&g);
 }
@@ -313,7 +302,7 @@ int main(void)
 		cmocka_unit_test(lengths),
 		cmocka_unit_test(barrier),
 		cmocka_unit_test(messages_for_nobody),
-		cmocka_unit_test(hosts_hooks_are_not_told),
+		cmocka_unit_test(orders_are_sent_once),
 		cmocka_unit_test(the_time_is_told_after_hello),
 		cmocka_unit_test(last_words),
 	};

@@ -12,6 +12,7 @@
 
 #include <string.h>
 
+#include "agent/orders.h"
 #include "cgroups/cgroup.h"
 #include "machine/machine_config.h"
 #include "plan/plan.h"
@@ -86,20 +87,28 @@ static void split(void **state)
 	assert_false(cg_wants_limits(&again.host));
 }
 
-/* Checks that the guest's part survives being sent, as `update` sends it. */
+static struct cg_resources send(const struct cg_resources *limits)
+{
+	_cleanup_strbuf_ struct strbuf bytes = {0};
+	struct cg_resources *got;
+
+	assert_int_equal(agent_limits_pack(limits, &bytes), 0);
+	void *copy = arena_alloc(&a, bytes.len);
+	assert_non_null(copy);
+	memcpy(copy, bytes.s, bytes.len);
+	if (agent_limits_unpack(copy, bytes.len, &got) < 0)
+		fail_msg("%s", err_msg());
+	return *got;
+}
+
+/* The part is sent as `update` sends it. */
 static void to_the_guest(void **state)
 {
 	const struct cg_resources res = parse(all);
-	struct json_out o = {0};
 	struct plan_vm_limits l;
-	const char *text;
-	size_t len;
 
 	assert_int_equal(plan_vm_split_limits(&a, &res, &l), 0);
-	assert_int_equal(json_out_init(&o, false), 0);
-	spec_guest_resources_json(&l.guest, NULL, &o);
-	assert_int_equal(json_out_text(&o, &text, &len), 0);
-	const struct cg_resources got = parse(text);
+	const struct cg_resources got = send(&l.guest);
 	assert_int_equal(got.ndevices, 2);
 	assert_int_equal(got.devices[1].major, 10);
 	assert_int_equal(got.devices[1].minor, 229);
@@ -117,15 +126,10 @@ static void to_the_guest(void **state)
 		(const char *const[]){"memory.high", "pids.max", "hugetlb.2MB.max",
 			"cgroup.max.depth", "cpux.max"});
 	assert_string_equal(got.unified[0].value, "50M");
-	json_out_release(&o);
 	/* A limit that is not set stays unset, because an update changes only what it names. */
-	assert_int_equal(json_out_init(&o, false), 0);
-	spec_guest_resources_json(&(struct cg_resources){0}, NULL, &o);
-	assert_int_equal(json_out_text(&o, &text, &len), 0);
-	const struct cg_resources none = parse(text);
+	const struct cg_resources none = send(&(struct cg_resources){0});
 	assert_false(none.ndevices || none.nunified || none.nhugepages || none.memory.limit.set ||
 		     none.memory.swap.set || none.memory.reservation.set || none.pids_limit.set);
-	json_out_release(&o);
 }
 
 static void memory_limit(void **state)

@@ -71,7 +71,7 @@ class Host:
     """Starts the agent. send() sends it a frame, and expect() returns a frame that it has sent."""
 
     def __init__(self, work, program, cgroup):
-        self.work, self.cgroup = work, cgroup
+        self.work, self.program, self.cgroup, self.conf = work, program, cgroup, None
         self.listeners, self.frames, self.buffer = {}, [], b""
         self.requests, self.kept = 0, []
         control = self.listen(AGENT_PORT)
@@ -124,17 +124,29 @@ class Host:
             while (f := self._take()) is not None:
                 self.frames.append(f)
 
-    def ask(self, type_, **members):
+    def ask(self, type_, blob=b"", **members):
         self.requests += 1
-        self.send(type_, id=self.requests, **members)
+        self.send(type_, blob, id=self.requests, **members)
         return self.expect("reply", id=self.requests)
 
+    def make_blob(self, seccomp=b"", **members):
+        """What guest_orders.c makes of them: orders or limits."""
+        members["filter"] = list(struct.unpack(f"<{len(seccomp) // 8}Q", seccomp))
+        r = subprocess.run([self.program.replace("guest_main", "guest_orders")], input=json.dumps(members).encode(),
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        assert r.returncode == 0, r.stderr.decode()
+        return r.stdout
+
     def create(self, conf, stdio=(0, 1, 2), seccomp=b"", **facts):
-        text = json.dumps(conf).encode()
+        self.conf = conf
+        facts = {"id": "c1", "bundle": "/the/bundle", "keyring": "_ses.c1", "no_new_keyring": True, "attached": True, **facts}
+        if "hooks" in conf:
+            state = {"ociVersion": "1.3.0", "id": facts["id"], "status": "", "pid": 0, "bundle": facts["bundle"],
+                     "annotations": conf.get("annotations", {})}
+            facts["state"] = json.dumps(state, separators=(",", ":"))
+        blob = self.make_blob(seccomp, config=conf, facts=facts)
         streams = self.streams(0, stdio)
-        self.send("create", text + seccomp, process=0, text=len(text), stdio=told(0, stdio),
-                  facts={"id": "c1", "bundle": "/the/bundle", "keyring": "_ses.c1", "no_new_keyring": True,
-                         "attached": True, **facts})
+        self.send("create", blob, process=0, stdio=told(0, stdio))
         return streams
 
     def run(self, conf, stdio=(0, 1, 2), **facts):
@@ -145,11 +157,14 @@ class Host:
         return streams
 
     def exec(self, number, process, stdio=(0, 1, 2), seccomp=b"", **facts):
-        text = json.dumps(process).encode()
+        blob = self.make_blob(seccomp, config=self.conf, process=process,
+                              facts={"keyring": "_ses.c1", "no_new_keyring": True, **facts})
         streams = self.streams(number, stdio)
-        self.send("exec", text + seccomp, process=number, text=len(text), stdio=told(number, stdio),
-                  facts={"keyring": "_ses.c1", "no_new_keyring": True, **facts})
+        self.send("exec", blob, process=number, stdio=told(number, stdio))
         return streams
+
+    def update(self, resources):
+        return self.ask("update", self.make_blob(resources=resources))
 
     def stop(self):
         """Ends the agent. Returns its exit code and what it has written to standard error."""

@@ -136,7 +136,7 @@ def test_kernel_without_modules(vm, packaged, tmp):
 @pytest.mark.parametrize("blacklist,said", [
     ("virtio_fs_init", ["the guest's kernel has no virtio-fs", "virtiofs", "CONFIG_VIRTIO_FS", "vm.kernel.path"]),
     # Without vsock there is no way to the monitor, so the message goes to the console, whose driver is a module too.
-    ("vsock_init", ["switched itself off", "caisson-init: the guest's kernel has no vsock", "vmw_vsock_virtio_transport"]),
+    ("vsock_init", ["switched itself off", "caisson-guest: the guest's kernel has no vsock", "vmw_vsock_virtio_transport"]),
 ], ids=["virtiofs", "vsock"])
 def test_kernel_without_a_driver(vm, packaged, blacklist, said):
     """If a module does not load, the kernel boots, and its init says what is missing."""

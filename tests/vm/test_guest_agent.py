@@ -16,7 +16,7 @@ from harness import config
 
 def test_hello(guest):
     h = guest()
-    assert h.hello["version"] == 1 and h.hello["kernel"] == os.uname().release
+    assert h.hello["version"] == 2 and h.hello["kernel"] == os.uname().release
     assert h.stop() == (0, "")
 
 
@@ -76,10 +76,18 @@ def test_missing_share_entry(guest):
     assert "no such file or directory" not in f["message"].lower()
 
 
-def test_bad_config(guest):
+def test_bad_orders(guest):
+    """Orders of another build, cut or changed ones, and none at all: the agent says so, and takes good ones afterwards."""
     h = guest()
-    h.create({"ociVersion": "1.3.0"})
-    assert "root" in h.expect("failed", process=0)["message"]
+    c = sh("echo good")
+    good = h.make_blob(config=c, facts={"id": "c1", "bundle": "/b", "keyring": "_ses.c1", "attached": True})
+    other = good[:8] + bytes([good[8] ^ 1]) + good[9:]
+    for bad, said in ((other, "another build"), (good[:-8], "create"), (b"", "create"), (b"{}" * 100, "create")):
+        h.send("create", bad, process=0, stdio=[])
+        assert said in h.expect("failed", process=0)["message"]
+    assert h.run(c, stdio=(1,))[1].read_all() == b"good\n"
+    h.send("exec", other, process=1, stdio=[])
+    assert h.expect("failed", process=1)["message"]
 
 
 def test_unknown_message_is_logged(guest):
@@ -286,15 +294,15 @@ def test_update_of_devices(guest):
     for n, rules in enumerate([None, [{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"}],
                                [{"allow": False, "access": "rwm"}]]):
         if rules:
-            assert h.ask("update", resources={"devices": rules})["errno"] == 0
+            assert h.update({"devices": rules})["errno"] == 0
         # The open may still fail, because the device may not exist here.
         e = h.exec(n + 1, process_of(c, "/bin/sh", "-c", "until test -e /dev/x; do :; done; : </dev/x"), stdio=(2,))
         opens[n] = b"not permitted" not in e[2].read_all()
     assert opens == {0: False, 1: True, 2: False}
-    much = h.ask("update", resources={"unified": {"memory.max": "64P"}})
+    much = h.update({"unified": {"memory.max": "64P"}})
     assert much["errno"] == 22 and 'linux.resources.unified["memory.max"]' in much["message"], much
     assert "vm.hwConfig.memory" in much["message"]
-    much = h.ask("update", resources={"memory": {"limit": 1 << 56}})
+    much = h.update({"memory": {"limit": 1 << 56}})
     assert much["errno"] == 22 and "linux.resources.memory.limit" in much["message"], much
     s[0].end()
 
@@ -344,5 +352,5 @@ def test_rlimits_and_oom_score(guest):
 
 def test_second_container_is_refused(running):
     h, c = running
-    h.send("create", b"{}", process=0, text=2, stdio=[], facts={})
+    h.send("create", h.make_blob(config=c, facts={"id": "c2", "bundle": "/b", "keyring": "_ses.c2"}), process=0, stdio=[])
     assert "already" in h.expect("failed")["message"]

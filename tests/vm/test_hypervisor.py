@@ -445,7 +445,7 @@ def test_truncated_kernel(vm, kernel, tmp, size):
 
 
 def test_no_init(vm, tmp):
-    vm().run(*QEMU, env={**os.environ, "CAISSON_LIBEXEC": tmp}).failed(tmp + "/caisson-init", "CAISSON_LIBEXEC")
+    vm().run(*QEMU, env={**os.environ, "CAISSON_LIBEXEC": tmp}).failed(tmp + "/caisson-guest", "CAISSON_LIBEXEC")
 
 
 def test_network_of_the_host_is_refused(vm):

@@ -55,7 +55,7 @@ def install(binary, build):
     shutil.copy(os.path.join(build, "cgroups", "caisson-systemd"), LIBEXEC)
     if mode.VM:
         os.symlink(os.path.basename(BINARY), os.path.join(os.path.dirname(BINARY), "caisson-vm"))
-        shutil.copy(os.path.join(build, "runtime", "guest", "caisson-init"), LIBEXEC)
+        shutil.copy(os.path.join(build, "runtime", "guest", "caisson-guest"), LIBEXEC)
     for name in ("subuid", "subgid"):
         # the user name under which podman looks for the ranges of --userns=auto
         append(f"/etc/{name}", "containers:", "containers:300000:655360")

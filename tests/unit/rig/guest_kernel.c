@@ -99,7 +99,7 @@ int kernel_tree_setup(void **state)
 	umask(022);
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(chdir(dir), 0);
-	put_text("caisson-init", "#!init");
+	put_text("caisson-guest", "#!init");
 	err_clear();
 	return 0;
 }
