@@ -270,8 +270,8 @@ int fs_lock_owner_add(struct fs_session *s, struct fs_node *n, uint64_t owner, i
 /* Remembers which process of the guest locks as this owner. */
 void fs_lock_owner_name(struct fs_node *n, uint64_t owner, uint32_t pid);
 /*
- * Returns the guest's process that holds the lock `l`, which is another owner's than `owner`. 0: the
- * host or another guest holds it, or several processes do.
+ * Returns the guest's process that holds the lock `l`, which is another owner's than `owner`.
+ * 0: the host or another guest holds it, or several processes do.
  */
 uint32_t fs_lock_owner_pid(const struct fs_node *n, uint64_t owner, const struct flock *l);
 /* Releases the locks of one owner, or of all owners, on the node. */
