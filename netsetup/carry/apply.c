@@ -147,15 +147,12 @@ static int write_sysctl(int proc, const struct net_interface *i, const char *nam
 	return r < 0 ? err_ctx(r, "write %s to /proc/%s", text, path) : 0;
 }
 
-static int apply_ipv6(const struct net_interface *i)
+static int apply_ipv6(int proc, const struct net_interface *i)
 {
 	bool needed = false;
 
 	for (size_t k = 0; k < i->address_count; k++)
 		needed |= i->addresses[k].family == AF_INET6;
-	_cleanup_fd_ int proc = path_open_proc();
-	if (proc < 0)
-		return proc;
 	_cleanup_fd_ int dir = path_open_in_proc(proc, "sys/net/ipv6", O_RDONLY | O_DIRECTORY);
 	if (dir == -ENOENT) {
 		if (needed)
@@ -233,7 +230,10 @@ static int apply_interface(struct nl *nl, int index, const struct net_interface 
 	int r = nl_call(nl, &q, NULL, NULL);
 	if (r < 0)
 		return err_ctx(r, "set its MTU to %u", i->mtu);
-	r = apply_ipv6(i);
+	_cleanup_fd_ int proc = path_open_proc();
+	r = proc < 0 ? proc : apply_ipv6(proc, i);
+	if (r >= 0)
+		r = net_sysctls_apply(proc, i);
 	for (size_t k = 0; r >= 0 && k < i->address_count; k++)
 		r = apply_address(nl, index, &i->addresses[k]);
 	if (r >= 0)

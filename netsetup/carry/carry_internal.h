@@ -27,6 +27,14 @@ const char *net_route_text(const struct net_route *r, char buf[NET_ROUTE_TEXT]);
  */
 const char *net_metric_name(unsigned rtax);
 
+/*
+ * conf.c: the sysctls of an interface. Their names are "ipv4/rp_filter" and the like; NULL: there
+ * are no more. net_sysctls_read() reads the IFLA_AF_SPEC of a link.
+ */
+const char *net_sysctl_name(unsigned i);
+void net_sysctls_read(const struct nlattr *spec, struct net_sysctls *ret);
+int net_sysctls_apply(int proc, const struct net_interface *of) must_check;
+
 /* The kernel's indexes of lo and of each entry of c->interfaces. */
 struct net_indexes {
 	int lo;

@@ -4,9 +4,10 @@
  * Addresses are text, numbers are the kernel's, and members that have their usual value are left
  * out.
  *
- *	{"interfaces": [{"name", "mac", "mtu", "up", "ipv6": {"disabled", "addrGenMode",
- *		"acceptRa", "autoconf"}, "addresses": [{"local", "prefix", "peer", "broadcast",
- *		"scope", "flags", "metric"}]}],
+ *	{"interfaces": [{"name", "mac", "mtu", "up", "txQueue", "ipv6": {"disabled",
+ *		"addrGenMode", "acceptRa", "autoconf"}, "sysctls": {"ipv4/rp_filter", ...},
+ *		"addresses": [{"local", "prefix", "peer", "broadcast", "label", "scope", "flags",
+ *		"metric"}]}],
  *	 "routes": [{"dst", "prefix", "device", "gateway", "source", "metric", "tos", "scope",
  *		"type", "protocol", "onlink", "metrics": {"mtu", ...}}],
  *	 "neighbours": [{"device", "address", "mac"}]}
@@ -61,6 +62,15 @@ static void put_number(struct json_out *o, const char *key, uint64_t value)
 		json_out_u64(o, key, value);
 }
 
+static void put_sysctls(struct json_out *o, const struct net_sysctls *s)
+{
+	json_out_object(o, "sysctls");
+	for (unsigned i = 0; net_sysctl_name(i); i++)
+		if (s->set[i])
+			json_out_i64(o, net_sysctl_name(i), s->value[i]);
+	json_out_end_object(o);
+}
+
 static void put_interface(struct json_out *o, const struct net_interface *i)
 {
 	json_out_object(o, NULL);
@@ -76,6 +86,7 @@ static void put_interface(struct json_out *o, const struct net_interface *i)
 	put_number(o, "acceptRa", i->ipv6.accept_ra);
 	put_number(o, "autoconf", i->ipv6.autoconf);
 	json_out_end_object(o);
+	put_sysctls(o, &i->sysctls);
 	json_out_array(o, "addresses");
 	for (size_t k = 0; k < i->address_count; k++) {
 		const struct net_address *a = &i->addresses[k];

@@ -41,6 +41,13 @@ struct net_ipv6 {
 	uint8_t accept_ra, autoconf;
 };
 
+/* The other sysctls of an interface, by the rows of conf.c, where they are not a new one's. */
+#define NET_SYSCTLS 52
+struct net_sysctls {
+	bool set[NET_SYSCTLS];
+	int32_t value[NET_SYSCTLS]; /* 0 where it is not set */
+};
+
 struct net_interface {
 	char name[IFNAMSIZ];
 	uint8_t mac[6];
@@ -49,6 +56,7 @@ struct net_interface {
 	bool has_tx_queue; /* tx_queue differs from the kernel's default for Ethernet devices */
 	uint32_t tx_queue; /* length of the transmit queue in packets (txqueuelen) */
 	struct net_ipv6 ipv6;
+	struct net_sysctls sysctls;
 	const struct net_address *addresses;
 	size_t address_count;
 };

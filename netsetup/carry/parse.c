@@ -200,6 +200,26 @@ static int parse_ipv6(const struct json *v, struct net_ipv6 *ret)
 	return object_end(&o);
 }
 
+static int parse_sysctls(const struct json *v, struct net_sysctls *ret)
+{
+	struct object o = object_of(v);
+
+	for (unsigned i = 0; net_sysctl_name(i); i++) {
+		const char *name = net_sysctl_name(i);
+		const struct json *number = take_member(&o, name, JSON_NUMBER, false);
+		int64_t n = 0;
+
+		if (!number)
+			continue;
+		if (str_to_i64(number->text, &n) < 0 || n < INT32_MIN || n > INT32_MAX)
+			return err_set(EINVAL, "%s: found %.40s, expected a number of 32 bits",
+				name, number->text);
+		ret->set[i] = true;
+		ret->value[i] = (int32_t)n;
+	}
+	return object_end(&o);
+}
+
 static int parse_interface(struct arena *a, const struct json *v, struct net_interface *ret)
 {
 	struct object o = object_of(v);
@@ -224,6 +244,12 @@ static int parse_interface(struct arena *a, const struct json *v, struct net_int
 		o.r = parse_ipv6(ipv6, &ret->ipv6);
 		if (o.r < 0)
 			return err_ctx(o.r, "ipv6");
+	}
+	const struct json *sysctls = take_member(&o, "sysctls", JSON_OBJECT, true);
+	if (sysctls) {
+		o.r = parse_sysctls(sysctls, &ret->sysctls);
+		if (o.r < 0)
+			return err_ctx(o.r, "sysctls");
 	}
 	r = take_array(&o, a, "addresses", NET_ADDRESSES_MAX, sizeof(*list), &at, &memory);
 	ret->addresses = list = memory;

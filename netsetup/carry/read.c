@@ -69,6 +69,7 @@ static int read_link(const struct nlmsghdr *h, void *arg)
 	s.i.tx_queue = nl_attr_u32(attrs[IFLA_TXQLEN], NET_TX_QUEUE_DEFAULT);
 	s.i.has_tx_queue = s.i.tx_queue != NET_TX_QUEUE_DEFAULT;
 	read_ipv6(attrs[IFLA_AF_SPEC], &s.i.ipv6);
+	net_sysctls_read(attrs[IFLA_AF_SPEC], &s.i.sysctls);
 	if (info->ifi_type != ARPHRD_ETHER)
 		snprintf(s.cannot, sizeof(s.cannot), "its type is %u (ARPHRD_*), expected Ethernet",
 			info->ifi_type);

@@ -68,6 +68,14 @@ int fd_write_all(int fd, const void *data, size_t len)
 	return 0;
 }
 
+void fd_say(int fd, const char *who, const char *text)
+{
+	char clean[ERR_MAX];
+
+	str_clean(clean, sizeof(clean), text, strlen(text));
+	dprintf(fd, "%s: %s\n", who, clean);
+}
+
 int fd_write_file(int dirfd, const char *path, const char *text)
 {
 	_cleanup_fd_ int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC | O_NOCTTY);

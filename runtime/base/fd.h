@@ -40,6 +40,11 @@ int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) mu
 int fd_write_all(int fd, const void *data, size_t len) must_check;
 
 /*
+ * Writes "WHO: TEXT" as one line, the text as str_clean() leaves it, for a process that has no log.
+ */
+void fd_say(int fd, const char *who, const char *text);
+
+/*
  * Opens an existing file and writes the text in one write(2), because a control file takes a value
  * only as a whole.
  */

@@ -219,7 +219,9 @@ int path_open_proc(void)
 int path_open_in_proc(int proc, const char *path, int flags)
 {
 	const uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
-	int fd = sys_openat2(proc, path, (uint64_t)flags | O_CLOEXEC | O_NOCTTY, 0, resolve);
+	/* openat2(2) refuses O_NOCTTY beside O_PATH, which opens no terminal anyway. */
+	const uint64_t more = O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY);
+	int fd = sys_openat2(proc, path, (uint64_t)flags | more, 0, resolve);
 
 	if (fd < 0 && errno == EXDEV)
 		return err_sys("open /proc/%s: something is mounted over it", path);

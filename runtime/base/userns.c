@@ -11,6 +11,8 @@
 #include "base/path.h"
 #include "base/sys.h"
 
+#define MAP_MAX (64 * 1024) /* bytes; 340 lines are the most that the kernel takes */
+
 static int write_map(int proc, pid_t pid, const char *file, const char *map)
 {
 	char path[64];
@@ -46,11 +48,20 @@ static int map_and_open(pid_t pid, const char *uid_map, const char *gid_map)
 	return fd < 0 ? err_sys("open /proc/%s", path) : fd;
 }
 
+/* Waits until the other end of the pipe is closed, and ends. */
+_Noreturn static void wait_and_end(int end)
+{
+	char byte;
+
+	while (read(end, &byte, 1) < 0 && errno == EINTR)
+		;
+	_exit(0);
+}
+
 int userns_open(const char *uid_map, const char *gid_map)
 {
 	struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
 	int ends[2];
-	char byte;
 
 	/*
 	 * The helper process, which holds the namespace, ends when this process closes the pipe or
@@ -61,9 +72,7 @@ int userns_open(const char *uid_map, const char *gid_map)
 	pid_t pid = sys_clone3(&args);
 	if (pid == 0) {
 		close(ends[1]);
-		while (read(ends[0], &byte, 1) < 0 && errno == EINTR)
-			;
-		_exit(0);
+		wait_and_end(ends[0]);
 	}
 	int fd = pid < 0 ? err_sys("make a user namespace for the id maps")
 			 : map_and_open(pid, uid_map, gid_map);
@@ -72,4 +81,52 @@ int userns_open(const char *uid_map, const char *gid_map)
 	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	return fd;
+}
+
+/* The other process: enters the namespace, says so, and waits until the caller has the maps. */
+_Noreturn static void show_maps(int fd, int said, int wait)
+{
+	if (setns(fd, CLONE_NEWUSER) < 0 || write(said, "", 1) < 0)
+		_exit(1);
+	wait_and_end(wait);
+}
+
+static int read_map(pid_t pid, const char *file, struct strbuf *ret)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	return fd_read_file(AT_FDCWD, path, ret, MAP_MAX);
+}
+
+int userns_read_maps(int fd, struct strbuf *uid_map, struct strbuf *gid_map)
+{
+	struct clone_args args = {.exit_signal = SIGCHLD};
+	int said[2], wait[2];
+	char byte;
+
+	if (pipe2(said, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	_cleanup_fd_ int said_in = said[0], said_out = said[1];
+	if (pipe2(wait, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	_cleanup_fd_ int wait_in = wait[0], wait_out = wait[1];
+	pid_t pid = sys_clone3(&args);
+	if (pid < 0)
+		return err_sys("make a process for the user namespace");
+	if (pid == 0) {
+		close(wait_out);
+		show_maps(fd, said_out, wait_in);
+	}
+	fd_close(&said_out);
+	ssize_t n = read(said_in, &byte, 1);
+	int r = n == 1 ? read_map(pid, "uid_map", uid_map)
+		       : err_set(EPERM,
+				 "enter the user namespace to see its id maps: not permitted");
+	if (r >= 0)
+		r = read_map(pid, "gid_map", gid_map);
+	fd_close(&wait_out);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return r < 0 ? r : 0;
 }

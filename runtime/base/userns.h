@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Makes a user namespace that has no process in it, for an idmapped mount or for a process that
- * will enter it.
- */
+/* User namespaces that have no process in them, and the id maps of any user namespace. */
 #pragma once
 #include "base/err.h"
+#include "base/str.h"
 
 /*
- * Makes a user namespace with these id maps, written as in /proc/PID/uid_map. Returns a
- * close-on-exec descriptor, or -errno. The message names the property of config.json, uidMappings
- * or gidMappings.
+ * Makes a user namespace with these id maps, written as in /proc/PID/uid_map, for an idmapped mount
+ * or for a process that will enter it. Returns a close-on-exec descriptor, or -errno. The message
+ * names the property of config.json, uidMappings or gidMappings.
  */
 int userns_open(const char *uid_map, const char *gid_map) must_check;
+
+/*
+ * Appends the maps of the user namespace fd, in the form of /proc/PID/uid_map, with the ids on the
+ * right as the caller's user namespace has them. Takes CAP_SYS_ADMIN in the namespace.
+ */
+int userns_read_maps(int fd, struct strbuf *uid_map, struct strbuf *gid_map) must_check;

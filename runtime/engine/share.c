@@ -259,7 +259,7 @@ int share_start(
 		if (r >= 0)
 			r = serve_share(plan, slots, theirs, their_seal, host_locks);
 		if (r < 0)
-			dprintf(2, "the file server: %s\n", err_msg());
+			fd_say(STDERR_FILENO, "the file server", err_msg());
 		_exit(r < 0);
 	}
 	ret->pid = pid;

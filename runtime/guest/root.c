@@ -94,9 +94,10 @@ static int open_share(struct process *p, const struct step *s)
 	 */
 	here.open.path = arena_printf(&p->arena, "%s/%d", share, s->slot);
 	here.open.idmap_uid = here.open.idmap_gid = (struct spec_id_maps){0};
+	here.open.idmap_joined = false;
 	if (!here.open.path)
 		return -ENOMEM;
-	int tree = open_tree_copy(&here);
+	int tree = open_tree_copy(&here, -EBADF);
 	return tree < 0 ? tree : restrict_mount(g, s, tree);
 }
 
@@ -225,7 +226,7 @@ int guest_open(struct process *p, const struct step *s)
 	else if (s->kind == STEP_OPEN_ROOT)
 		fd = p->orders->image ? open_image(p) : open_share(p, s);
 	else
-		fd = s->open.mount ? open_share(p, s) : open_tree_copy(s);
+		fd = s->open.mount ? open_share(p, s) : open_tree_copy(s, -EBADF);
 	p->slots[s->slot] = fd;
 	return fd;
 }

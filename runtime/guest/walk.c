@@ -7,6 +7,7 @@
 
 #include "guest/guest.h"
 #include "ns/channel.h"
+#include "step/host_nodes.h"
 #include "step/step.h"
 
 static int do_cgroup_create(struct process *p, const struct step *s)
@@ -93,6 +94,11 @@ static int do_barrier(struct process *p, const struct step *s)
 	return r;
 }
 
+static int do_device_nodes(struct process *p, const struct step *s)
+{
+	return device_nodes_make(s, -EBADF, p->slots);
+}
+
 typedef int (*guest_fn)(struct process *p, const struct step *s);
 
 static const guest_fn step_functions[STEP_COUNT] = {
@@ -100,6 +106,7 @@ static const guest_fn step_functions[STEP_COUNT] = {
 	[STEP_CGROUP_LIMIT] = do_cgroup_limit,
 	[STEP_OPEN_ROOT] = guest_open,
 	[STEP_OPEN_SOURCE] = guest_open,
+	[STEP_DEVICE_NODES] = do_device_nodes,
 	[STEP_CONNECT] = guest_open,
 	[STEP_CLONE] = guest_clone,
 	[STEP_ID_MAP] = do_id_map,

@@ -23,6 +23,7 @@
 #include "launch/watch.h"
 #include "machine/machine_config.h"
 #include "ns/channel.h"
+#include "step/host_nodes.h"
 #include "step/host_open.h"
 #include "step/step.h"
 
@@ -298,10 +299,23 @@ static int host_cgroup_attach(struct launch *l, const struct step *s)
 	return r < 0 ? r : host_cgroup_limit(l, s);
 }
 
+/* The user namespace that the container joins by path, or -EBADF. */
+static int joined_userns(const struct launch *l)
+{
+	int slot = plan_userns_slot(&l->plan);
+
+	return slot < 0 ? -EBADF : l->slots[slot];
+}
+
 static int host_open_copy(struct launch *l, const struct step *s)
 {
-	l->slots[s->slot] = open_tree_copy(s);
+	l->slots[s->slot] = open_tree_copy(s, joined_userns(l));
 	return l->slots[s->slot];
+}
+
+static int host_device_nodes(struct launch *l, const struct step *s)
+{
+	return device_nodes_make(s, joined_userns(l), l->slots);
 }
 
 static int host_connect(struct launch *l, const struct step *s)
@@ -479,6 +493,7 @@ static const host_fn host_functions[STEP_COUNT] = {
 	[STEP_CGROUP_LIMIT] = host_cgroup_limit,
 	[STEP_OPEN_ROOT] = host_open_copy,
 	[STEP_OPEN_SOURCE] = host_open_copy,
+	[STEP_DEVICE_NODES] = host_device_nodes,
 	[STEP_CONNECT] = host_connect,
 	[STEP_CONNECT_NET] = host_connect_net,
 	[STEP_OPEN_NAMESPACE] = host_open_namespace,

@@ -70,6 +70,7 @@ static int do_steps(struct monitor *m)
 		.slots = a->slots,
 		.root = -EBADF,
 		.proc = a->proc,
+		.joined_proc = -EBADF,
 		.console = -EBADF,
 		.null_cover.fd = -EBADF,
 		.dir_cover.fd = -EBADF,

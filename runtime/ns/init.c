@@ -150,6 +150,7 @@ _Noreturn void ns_init(const struct ns_init_args *a)
 		.slots = a->slots,
 		.root = -EBADF,
 		.proc = a->proc,
+		.joined_proc = -EBADF,
 		.container = a->container,
 		.pid_ns = a->pid_ns,
 		.enter_flags = a->enter_flags,

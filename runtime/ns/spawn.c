@@ -190,9 +190,13 @@ static bool wait_for_execve(int pipe_end)
 	return poll(&p, 1, WAIT_MS) > 0;
 }
 
-int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
+/*
+ * Makes the process of a caller that is non-dumpable, and waits until it shares no memory with the
+ * caller any more. Returns 0, or 1 if it has not got so far in time.
+ */
+static int spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 {
-	int pidfd = -EBADF;
+	int pidfd = -EBADF, ends[2] = {-EBADF, -EBADF};
 	struct clone_args ca = {
 		.flags = a->clone->clone.flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND |
 			 (a->cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
@@ -200,39 +204,41 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 		.exit_signal = SIGCHLD,
 		.cgroup = (uint64_t)(a->cgroup >= 0 ? a->cgroup : 0),
 	};
-
-	int dumpable = prctl(PR_GET_DUMPABLE), ends[2];
+	const bool shared = shares_memory(a);
 	struct spawn *s = malloc(sizeof(*s));
 	if (!s)
-		return err_set(ENOMEM, "out of memory");
+		return err_set(ENOMEM, "no memory for the stack of caisson-init");
 	s->args = *a;
-	if (pipe2(ends, O_CLOEXEC) < 0) {
+	if (shared && pipe2(ends, O_CLOEXEC) < 0) {
 		free(s);
 		return err_sys("make a pipe");
 	}
-	/* This comes last, so that no failure before the clone leaves the caller non-dumpable. */
-	if (dumpable < 0 || prctl(PR_SET_DUMPABLE, 0) < 0) {
-		free(s);
-		close(ends[0]);
-		close(ends[1]);
-		return err_sys("make this process non-dumpable");
-	}
 	pid_t pid = clone_init(&ca, s);
 	int code = errno;
-	close(ends[1]);
-	if (pid < 0 || !shares_memory(a) || wait_for_execve(ends[0])) {
+	fd_close(&ends[1]);
+	bool done = pid < 0 || !shared || wait_for_execve(ends[0]);
+	if (done)
 		free(s);
-		/*
-		 * The caller becomes dumpable again, because an ordinary user's process needs its
-		 * own files in /proc.
-		 */
-		if (dumpable == 1)
-			prctl(PR_SET_DUMPABLE, 1);
-	}
-	close(ends[0]);
+	fd_close(&ends[0]);
 	errno = code;
 	if (pid < 0)
 		return ns_clone_error(a->clone->clone.flags);
 	*ret = (struct ns_child){.pid = pid, .pidfd = pidfd};
-	return 0;
+	return !done;
+}
+
+int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
+{
+	const int dumpable = prctl(PR_GET_DUMPABLE);
+
+	if (dumpable < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+		return err_sys("make this process non-dumpable");
+	int r = spawn(a, ret);
+	/*
+	 * The caller becomes dumpable again, because an ordinary user's process needs its own files
+	 * in /proc.
+	 */
+	if (r <= 0 && dumpable == 1)
+		prctl(PR_SET_DUMPABLE, 1);
+	return r < 0 ? r : 0;
 }

@@ -19,8 +19,10 @@ struct builder {
 	size_t n, cap;
 	int nslots;
 	bool userns; /* the process is in another user namespace than the runtime */
-	/* device nodes are bind-mounted from the host, because the kernel refuses mknod(2) */
+	/* INIT mounts device nodes, because the kernel refuses mknod(2) to it */
 	bool no_mknod;
+	/* HOST may make the nodes of linux.devices; all others are bind-mounted from the host */
+	bool make_nodes;
 	bool dev_is_bound; /* /dev is a bind mount, so no device node is made in it */
 	int failed;        /* error that the building will return (-errno), or 0 */
 };

@@ -106,7 +106,8 @@ PACK_TYPE(open_step, struct step, PACK_STRING_NEEDED(struct step, open.path),
 	PACK_STRING(struct step, open.upper), PACK_STRING(struct step, open.work),
 	PACK_BOOL(struct step, open.userxattr), PACK_POINTER(struct step, open.mount, &mount_type),
 	PACK_EMBED(struct step, open.idmap_uid, &id_maps_type),
-	PACK_EMBED(struct step, open.idmap_gid, &id_maps_type));
+	PACK_EMBED(struct step, open.idmap_gid, &id_maps_type),
+	PACK_BOOL(struct step, open.idmap_joined));
 PACK_TYPE(connect_step, struct step, PACK_POINTER_NEEDED(struct step, connect.mount, &mount_type),
 	PACK_STRING_NEEDED(struct step, connect.device));
 PACK_TYPE(mount_step, struct step, PACK_POINTER_NEEDED(struct step, mount.mount, &mount_type),
@@ -114,7 +115,12 @@ PACK_TYPE(mount_step, struct step, PACK_POINTER_NEEDED(struct step, mount.mount,
 	PACK_BOOL(struct step, mount.cgroup_ns), PACK_EMBED(struct step, mount.uid, &id_maps_type),
 	PACK_EMBED(struct step, mount.gid, &id_maps_type));
 PACK_TYPE(device_step, struct step, PACK_POINTER_NEEDED(struct step, device.device, &device_type),
-	PACK_BOOL(struct step, device.bind));
+	PACK_BOOL(struct step, device.bind), PACK_BOOL(struct step, device.made));
+PACK_TYPE(node_type, struct plan_node, PACK_POINTER_NEEDED(struct plan_node, device, &device_type),
+	PACK_STRING(struct plan_node, field));
+PACK_TYPE(nodes_step, struct step, PACK_ARRAY(struct step, nodes.v, nodes.n, &node_type),
+	PACK_EMBED(struct step, nodes.uid, &id_maps_type),
+	PACK_EMBED(struct step, nodes.gid, &id_maps_type));
 PACK_TYPE(link_step, struct step, PACK_STRING_NEEDED(struct step, link.target),
 	PACK_STRING_NEEDED(struct step, link.path));
 PACK_TYPE(pair_step, struct step, PACK_STRING_NEEDED(struct step, pair.key),
@@ -140,6 +146,7 @@ static const struct pack_type *const by_kind[STEP_COUNT] = {
 	[STEP_CGROUP_LIMIT] = &nothing_type,
 	[STEP_OPEN_ROOT] = &open_step,
 	[STEP_OPEN_SOURCE] = &open_step,
+	[STEP_DEVICE_NODES] = &nodes_step,
 	[STEP_CONNECT] = &connect_step,
 	[STEP_OPEN_NAMESPACE] = &ns_step,
 	[STEP_COMPILE_SECCOMP] = &seccomp_step,
@@ -210,8 +217,8 @@ static const struct pack_field step_fields[] = {
 
 static const struct pack_type *const variants[] = {&nothing_type, &text_step, &name_step,
 	&clone_step, &fork_step, &time_step, &ns_step, &map_step, &open_step, &connect_step,
-	&mount_step, &device_step, &link_step, &pair_step, &hooks_step, &user_step, &caps_step,
-	&seccomp_step, &memory_policy_step, &process_step};
+	&mount_step, &device_step, &nodes_step, &link_step, &pair_step, &hooks_step, &user_step,
+	&caps_step, &seccomp_step, &memory_policy_step, &process_step};
 
 static const struct pack_type step_type = {
 	.name = "struct step",

@@ -178,7 +178,9 @@ static int add_source(struct builder *b, size_t index, const char *path)
 	if (b->failed)
 		return slot;
 	open->open.mount = m;
-	if (m->idmap || m->ridmap || m->uid_mappings.n) {
+	if ((m->idmap || m->ridmap) && !m->uid_mappings.n && s->ns[SPEC_NS_USER].path) {
+		open->open.idmap_joined = true;
+	} else if (m->idmap || m->ridmap || m->uid_mappings.n) {
 		open->open.idmap_uid = m->uid_mappings.n ? m->uid_mappings : s->uid_mappings;
 		open->open.idmap_gid = m->gid_mappings.n ? m->gid_mappings : s->gid_mappings;
 	}
@@ -242,14 +244,49 @@ void builder_decide_devices(struct builder *b)
 	const struct spec *s = b->spec;
 
 	b->no_mknod = b->userns || b->env->in_userns || b->env->rootless;
+	b->make_nodes = b->no_mknod && !b->env->in_userns && !b->env->rootless;
 	for (size_t i = 0; i < s->nmounts; i++)
 		if (s->mounts[i].bind && same_path(s->mounts[i].destination, "/dev"))
 			b->dev_is_bound = true;
 }
 
 /*
- * Appends the steps that open the device nodes to bind-mount, in the order in which add_devices()
- * assigns their slots.
+ * The nodes of linux.devices have an owner and a mode of their own, and perhaps a path that the
+ * host does not have. The user namespace may make none, so HOST makes them, and INIT mounts them.
+ */
+static void add_device_nodes(struct builder *b)
+{
+	const struct spec *s = b->spec;
+	struct plan_node *v = arena_array(b->arena, s->ndevices + 1, sizeof(*v));
+	size_t n = 0;
+
+	if (!v) {
+		b->failed = -ENOMEM;
+		return;
+	}
+	for (size_t i = 0; i < s->ndevices; i++) {
+		if (s->devices[i].type == 'p')
+			continue;
+		const int slot = b->nslots++;
+		if (b->env->isolation == PLAN_VM && plan_vm_drops_device(s, &s->devices[i]))
+			continue;
+		v[n++] = (struct plan_node){.device = &s->devices[i],
+			.field = builder_field(b, "linux.devices", i),
+			.slot = slot};
+	}
+	if (!n)
+		return;
+	struct step *make = builder_add_step(b, STEP_DEVICE_NODES, PLACE_HOST, NULL);
+	make->nodes.v = v;
+	make->nodes.n = n;
+	if (s->ns[SPEC_NS_USER].path)
+		return;
+	make->nodes.uid = s->uid_mappings;
+	make->nodes.gid = s->gid_mappings;
+}
+
+/*
+ * Opens or makes the device nodes to mount, in the order in which add_devices() counts their slots.
  */
 static void add_device_sources(struct builder *b)
 {
@@ -260,6 +297,10 @@ static void add_device_sources(struct builder *b)
 	for (size_t i = 0; i < ARRAY_SIZE(default_devices); i++)
 		if (!is_configured(s, default_devices[i].path))
 			add_open(b, STEP_OPEN_SOURCE, NULL, default_devices[i].path, false);
+	if (b->make_nodes) {
+		add_device_nodes(b);
+		return;
+	}
 	for (size_t i = 0; i < s->ndevices; i++)
 		if (s->devices[i].type != 'p')
 			add_open(b, STEP_OPEN_SOURCE, builder_field(b, "linux.devices", i),
@@ -301,6 +342,7 @@ static void add_device(struct builder *b, const char *field, const struct spec_d
 
 	s->device.device = d;
 	s->device.bind = b->no_mknod && d->type != 'p';
+	s->device.made = s->device.bind && b->make_nodes && field;
 	if (s->device.bind)
 		s->slot = (*slot)++;
 }

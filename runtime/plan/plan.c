@@ -101,17 +101,37 @@ static uint64_t add_namespaces(struct builder *b)
 }
 
 /*
- * Appends the steps that join existing namespaces. A stage (see add_clone()) joins user and pid
- * namespaces before FORK. The process that FORK makes joins all others.
+ * Whether namespaces by path are joined before the user namespace is entered. setns(2) wants
+ * CAP_SYS_ADMIN in the user namespace that owns the other one. A new user namespace owns none that
+ * exist, and one that is joined may not own them. Root has the capability in all of them as long as
+ * it is in its own user namespace. An ordinary user has it in none before it has joined one. In VM
+ * mode the monitor joins, and is in no user namespace of the container.
  */
-static void add_joins(struct builder *b, bool before_fork)
+static bool joins_first(const struct builder *b)
+{
+	return b->userns && !b->env->rootless && b->env->isolation != PLAN_VM;
+}
+
+/*
+ * Says when a namespace is joined: 1 and 2 are before the FORK of a stage, 2 behind 1, and 3 is
+ * after it. The mount namespace is always the last, because a container cannot mount anything in
+ * one that its user namespace does not own.
+ */
+static int join_phase(const struct builder *b, enum spec_ns type)
+{
+	if (type == SPEC_NS_USER)
+		return joins_first(b) ? 2 : 1;
+	if (type == SPEC_NS_PID)
+		return joins_first(b) ? 1 : 2;
+	return joins_first(b) && type != SPEC_NS_MOUNT ? 1 : 3;
+}
+
+static void add_joins(struct builder *b, int phase)
 {
 	for (size_t i = 0, n = b->n; i < n; i++) {
 		/* The step is copied, because builder_add_step() may move the array. */
 		const struct step open = b->steps[i];
-		if (open.kind != STEP_OPEN_NAMESPACE ||
-			before_fork !=
-				(open.ns.type == SPEC_NS_USER || open.ns.type == SPEC_NS_PID))
+		if (open.kind != STEP_OPEN_NAMESPACE || join_phase(b, open.ns.type) != phase)
 			continue;
 		struct step *s = builder_add_step(b, STEP_JOIN, PLACE_INIT, open.field);
 		s->slot = open.slot;
@@ -119,14 +139,73 @@ static void add_joins(struct builder *b, bool before_fork)
 	}
 }
 
+/* Whether a namespace of this type is joined before the user namespace. */
+static bool is_joined_first(const struct builder *b, enum spec_ns type)
+{
+	return b->spec->ns[type].path && join_phase(b, type) == 1 && joins_first(b);
+}
+
+static bool has_joins_before_fork(const struct builder *b)
+{
+	for (int t = 0; t < SPEC_NS_COUNT; t++)
+		if (b->spec->ns[t].path && join_phase(b, (enum spec_ns)t) < 3)
+			return true;
+	return false;
+}
+
+static void add_hostnames(struct builder *b)
+{
+	if (b->spec->hostname)
+		builder_add_text(b, STEP_HOSTNAME, "hostname", b->spec->hostname);
+	if (b->spec->domainname)
+		builder_add_text(b, STEP_DOMAINNAME, "domainname", b->spec->domainname);
+}
+
+static bool is_set_first(const struct builder *b, const struct spec_pair *sysctl)
+{
+	static const enum spec_ns types[] = {SPEC_NS_NETWORK, SPEC_NS_IPC, SPEC_NS_UTS};
+
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+		if (is_joined_first(b, types[i]) &&
+			spec_sysctl_is_of(b->arena, sysctl->key, types[i]))
+			return true;
+	return false;
+}
+
+/* first: those of namespaces that are joined before the user namespace; otherwise the others. */
+static void add_sysctls(struct builder *b, bool first)
+{
+	const struct spec_pairs *all = &b->spec->sysctl;
+
+	for (size_t i = 0; i < all->n; i++)
+		if (is_set_first(b, &all->v[i]) == first)
+			builder_add_step(b, STEP_SYSCTL, PLACE_INIT, "linux.sysctl")->pair =
+				all->v[i];
+}
+
+/*
+ * The kernel parameters and names of another user namespace's namespaces are set by the stage,
+ * because INIT has no rights there.
+ */
+static void add_first_joins(struct builder *b)
+{
+	add_joins(b, 1);
+	if (is_joined_first(b, SPEC_NS_UTS))
+		add_hostnames(b);
+	add_sysctls(b, true);
+	add_joins(b, 2);
+}
+
 /*
  * Appends the step that makes INIT. clone3(2) makes all new namespaces at once, except the cgroup
- * namespace, which must be made from inside the cgroup. In three cases CLONE makes a process in
+ * namespace, which must be made from inside the cgroup. In four cases CLONE makes a process in
  * between, called the stage, which does the first of INIT's steps and makes INIT at FORK. First, an
  * existing user namespace must be entered before anything else. Second, the members of an existing
- * pid namespace can only be made from within it. Third, time offsets can only be written as long as
- * no process is in the time namespace. CLONE always makes a new user namespace itself, and the
- * stage's child stays in it.
+ * pid namespace can only be made from within it. Third, namespaces that the container's user
+ * namespace does not own must be entered before it: see joins_first(). Fourth, time offsets can
+ * only be written as long as no process is in the time namespace. CLONE makes a new user namespace,
+ * and the stage's child stays in it, unless the stage has to join other namespaces before: then
+ * FORK makes it.
  */
 static void add_clone(struct builder *b)
 {
@@ -140,18 +219,20 @@ static void add_clone(struct builder *b)
 	if (makes_network(b))
 		flags &= ~(uint64_t)CLONE_NEWNET;
 	c->clone.flags = flags;
-	if (!is_new(s, SPEC_NS_TIME) && !s->ns[SPEC_NS_USER].path && !s->ns[SPEC_NS_PID].path)
+	const bool joins = has_joins_before_fork(b);
+	if (!is_new(s, SPEC_NS_TIME) && !joins)
 		return;
+	const uint64_t first = joins && joins_first(b) ? 0 : flags & CLONE_NEWUSER;
 	c->clone.staged = true;
-	c->clone.flags = flags & CLONE_NEWUSER;
-	add_joins(b, true);
+	c->clone.flags = first;
+	add_first_joins(b);
 	if (is_new(s, SPEC_NS_TIME)) {
 		struct step *t = builder_add_step(b, STEP_TIME_NS, PLACE_INIT, "linux.timeOffsets");
 		t->time.monotonic = s->time_monotonic;
 		t->time.boottime = s->time_boottime;
 	}
 	struct step *f = builder_add_step(b, STEP_FORK, PLACE_INIT, NULL);
-	f->fork.flags = flags & ~(uint64_t)(CLONE_NEWUSER | CLONE_NEWTIME);
+	f->fork.flags = flags & ~(first | CLONE_NEWTIME);
 	f->fork.staged = true;
 }
 
@@ -234,8 +315,7 @@ static void add_restrictions(struct builder *b)
 {
 	const struct spec *s = b->spec;
 
-	for (size_t i = 0; i < s->sysctl.n; i++)
-		builder_add_step(b, STEP_SYSCTL, PLACE_INIT, "linux.sysctl")->pair = s->sysctl.v[i];
+	add_sysctls(b, false);
 	for (size_t i = 0; i < s->readonly_paths.n; i++)
 		builder_add_text(b, STEP_READONLY_PATH, builder_field(b, "linux.readonlyPaths", i),
 			s->readonly_paths.v[i]);
@@ -302,8 +382,9 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		if (!late)
 			add_limits(&b);
 	}
-	int root_slot = env->rootless ? -1 : builder_add_opens(&b);
+	/* The namespaces come first, because the opens need the user namespace for its id maps. */
 	uint64_t joined = add_namespaces(&b);
+	int root_slot = env->rootless ? -1 : builder_add_opens(&b);
 	if (s->vm_net)
 		add_connect_net(&b);
 	int seccomp_slot = s->process ? builder_add_seccomp_compile(&b) : -1;
@@ -322,7 +403,7 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		add_limits(&b);
 	if (makes_network(&b))
 		builder_add_step(&b, STEP_NEW_NETWORK, PLACE_HOST, "linux.namespaces");
-	add_joins(&b, false);
+	add_joins(&b, 3);
 	/*
 	 * INIT may use all CPUs again, because the CPU affinity of caisson's caller was not meant
 	 * for the container. The cgroup's cpuset still applies.
@@ -333,10 +414,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		builder_add_step(&b, STEP_CGROUP_NS, PLACE_INIT, "linux.namespaces");
 	if (is_new(s, SPEC_NS_NETWORK) && !makes_network(&b))
 		builder_add_step(&b, STEP_LOOPBACK, PLACE_INIT, NULL);
-	if (s->hostname)
-		builder_add_text(&b, STEP_HOSTNAME, "hostname", s->hostname);
-	if (s->domainname)
-		builder_add_text(&b, STEP_DOMAINNAME, "domainname", s->domainname);
+	if (!is_joined_first(&b, SPEC_NS_UTS))
+		add_hostnames(&b);
 	if (!env->no_new_keyring)
 		builder_add_text(&b, STEP_KEYRING, NULL, env->keyring);
 	if (env->rootless)

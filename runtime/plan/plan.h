@@ -41,6 +41,7 @@ enum plan_isolation { PLAN_NS, PLAN_VM };
 	X(CGROUP_LIMIT, "cgroup-limit", "write the limits and the device program") \
 	X(OPEN_ROOT, "open-root", "take a private copy of the root file system's mount") \
 	X(OPEN_SOURCE, "open-source", "take a private copy of a bind mount's source") \
+	X(DEVICE_NODES, "device-nodes", "make the device nodes that INIT may not make") \
 	X(CONNECT, "connect", "connect to the vhost-user back end of a mount; mount its device") \
 	X(CONNECT_NET, "connect-net", "connect to the vhost-user back end of a network device") \
 	X(OPEN_NAMESPACE, "open-namespace", "open a namespace to join, and check its type") \
@@ -97,6 +98,13 @@ enum step_kind {
 	PLAN_STEP_KINDS(X)
 #undef X
 		STEP_COUNT
+};
+
+/* A device node that another party makes for INIT, and the slot that gets its mount. */
+struct plan_node {
+	const struct spec_device *device;
+	const char *field; /* "linux.devices[0]" */
+	int slot;
 };
 
 struct step {
@@ -156,7 +164,18 @@ struct step {
 			const struct spec_mount *mount;
 			/* if n > 0: id maps for an idmapped mount */
 			struct spec_id_maps idmap_uid, idmap_gid;
+			/* make it idmapped with the maps of the user namespace that is joined */
+			bool idmap_joined;
 		} open;
+		struct { /* members of the step DEVICE_NODES */
+			const struct plan_node *v;
+			size_t n;
+			/*
+			 * id maps of the new user namespace; n == 0: an existing one is joined,
+			 * whose maps the kernel tells
+			 */
+			struct spec_id_maps uid, gid;
+		} nodes;
 		struct { /* members of the step CONNECT */
 			const struct spec_mount *mount;
 			const char *device; /* name in the guest: /dev/vdX, or a virtio-fs tag */
@@ -173,8 +192,10 @@ struct step {
 		} mount;
 		struct { /* members of the step DEVICE */
 			const struct spec_device *device;
-			/* bind-mount the host's device node instead of calling mknod(2) */
+			/* mount the device node that is in the slot instead of calling mknod(2) */
 			bool bind;
+			/* DEVICE_NODES made that node; otherwise it is the host's own */
+			bool made;
 		} device;
 		struct { /* members of the step SYMLINK */
 			const char *target, *path;
@@ -308,7 +329,10 @@ uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_f
  */
 uint64_t plan_new_namespaces(const struct plan *p, enum step_place who);
 
-/* Returns the slot of the compiled system call filter, or -1 if there is none. */
+/* The slot of the user namespace that OPEN_NAMESPACE opens, or -1 if none is joined by path. */
+int plan_userns_slot(const struct plan *p);
+
+/* The slot of the compiled system call filter, or -1 if there is none. */
 int plan_filter_slot(const struct plan *p);
 
 /* Returns whether INIT runs hooks, which need the container's state. */

@@ -97,7 +97,18 @@ static int device_text(const struct step *s, struct strbuf *out)
 	const struct spec_device *d = s->device.device;
 
 	return strbuf_addf(out, "%s (%c %u:%u)%s", d->path, d->type, d->major, d->minor,
-		s->device.bind ? " bound from the host" : "");
+		s->device.made   ? " as made before"
+		: s->device.bind ? " bound from the host"
+				 : "");
+}
+
+static int nodes_text(const struct step *s, struct strbuf *out)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < s->nodes.n && r >= 0; i++)
+		r = strbuf_addf(out, "%s%s", i ? ", " : "", s->nodes.v[i].device->path);
+	return r;
 }
 
 /*
@@ -139,7 +150,9 @@ static int step_text(const struct step *s, struct strbuf *out)
 		return strbuf_addf(out, "%s%s%s%s", s->open.path,
 			s->open.in_root ? " (in the root)" : "",
 			s->open.recursive ? " (recursive)" : "",
-			s->open.idmap_uid.n ? " (id-mapped)" : "");
+			s->open.idmap_uid.n || s->open.idmap_joined ? " (id-mapped)" : "");
+	case STEP_DEVICE_NODES:
+		return nodes_text(s, out);
 	case STEP_CONNECT:
 		return strbuf_addf(out, "%s (%s)", s->connect.mount->backend, s->connect.device);
 	case STEP_CONNECT_NET:

@@ -36,6 +36,14 @@ uint64_t plan_new_namespaces(const struct plan *p, enum step_place who)
 	return flags;
 }
 
+int plan_userns_slot(const struct plan *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->steps[i].kind == STEP_OPEN_NAMESPACE && p->steps[i].ns.type == SPEC_NS_USER)
+			return p->steps[i].slot;
+	return -1;
+}
+
 int plan_filter_slot(const struct plan *p)
 {
 	for (size_t i = 0; i < p->n; i++)

@@ -266,6 +266,7 @@ static void deal_guest(struct dealer *d)
 	deal_step(d, PLACE_GUEST, &limit);
 	deal_kind(d, PLACE_HOST, STEP_OPEN_ROOT, PLACE_GUEST);
 	deal_kind(d, PLACE_HOST, STEP_OPEN_SOURCE, PLACE_GUEST);
+	deal_kind(d, PLACE_HOST, STEP_DEVICE_NODES, PLACE_GUEST);
 	deal_kind(d, PLACE_HOST, STEP_CONNECT, PLACE_GUEST);
 	uint64_t flags = plan_new_namespaces(d->ns, PLACE_HOST);
 	size_t clone = d->n;

@@ -363,6 +363,8 @@ const char *spec_annotation(const struct spec *s, const char *key); /* returns N
  * is none. `a` is for temporary memory.
  */
 const char *spec_sysctl_of(struct arena *a, const struct spec *s, enum spec_ns ns);
+/* Whether a namespace of this type holds the parameter of that name. */
+bool spec_sysctl_is_of(struct arena *a, const char *key, enum spec_ns ns);
 
 /*
  * Return every name that caisson accepts, with NULL at the end, for `caisson features`. The

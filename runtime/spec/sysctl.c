@@ -137,13 +137,20 @@ int spec_check_uts_sysctl(struct parser *p, const struct spec *s)
 	return 0;
 }
 
+bool spec_sysctl_is_of(struct arena *a, const char *key, enum spec_ns ns)
+{
+	const char *path = sysctl_path(a, key);
+
+	for (size_t k = 0; path && k < ARRAY_SIZE(namespaced); k++)
+		if (namespaced[k].ns == ns && is_or_below(path, namespaced[k].name))
+			return true;
+	return false;
+}
+
 const char *spec_sysctl_of(struct arena *a, const struct spec *s, enum spec_ns ns)
 {
-	for (size_t i = 0; i < s->sysctl.n; i++) {
-		const char *key = s->sysctl.v[i].key, *path = sysctl_path(a, key);
-		for (size_t k = 0; path && k < ARRAY_SIZE(namespaced); k++)
-			if (namespaced[k].ns == ns && is_or_below(path, namespaced[k].name))
-				return key;
-	}
+	for (size_t i = 0; i < s->sysctl.n; i++)
+		if (spec_sysctl_is_of(a, s->sysctl.v[i].key, ns))
+			return s->sysctl.v[i].key;
 	return NULL;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/sysmacros.h>
 
+#include "base/log.h"
 #include "base/path.h"
 #include "step/mnt.h"
 
@@ -105,10 +106,30 @@ static int adjust_node(struct step_ctx *c, int dir, const char *name, const stru
 }
 
 /*
- * Mounts `tree`, a detached copy of the mount of the host's device node, on dir/name. The node
- * keeps the mode and owner that it has on the host.
+ * A node that is bound from the host keeps the host's owner and mode, as far as this user namespace
+ * has the ids.
  */
-static int bind_device(int tree, int dir, const char *name, const struct spec_device *d)
+static void warn_of_attributes(
+	const struct spec_device *d, const char *field, const struct stat *st)
+{
+	const mode_t mode = st->st_mode & 07777;
+
+	if (!field || ((!d->file_mode.set || d->file_mode.v == mode) &&
+			      (!d->uid.set || d->uid.v == st->st_uid) &&
+			      (!d->gid.set || d->gid.v == st->st_gid)))
+		return;
+	log_warn("%s: %s is bound from the host, and has the owner %u:%u and mode 0%o there: "
+		 "fileMode, uid and gid have no effect, because caisson may not make device nodes "
+		 "here",
+		field, d->path, st->st_uid, st->st_gid, mode);
+}
+
+/*
+ * Mounts tree, a detached mount of a node. field: of linux.devices; NULL: one of the default
+ * devices.
+ */
+static int bind_device(
+	int tree, int dir, const char *name, const struct spec_device *d, const char *field)
 {
 	struct stat st;
 
@@ -116,6 +137,7 @@ static int bind_device(int tree, int dir, const char *name, const struct spec_de
 		return err_sys("stat %s", d->path);
 	if (!is_device(d, &st))
 		return not_the_device(d, &st, "on the host");
+	warn_of_attributes(d, field, &st);
 	_cleanup_fd_ int made =
 		openat(dir, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDONLY | O_CLOEXEC, 0);
 	if (made < 0 && errno != EEXIST)
@@ -125,15 +147,16 @@ static int bind_device(int tree, int dir, const char *name, const struct spec_de
 		return err_sys("open %s", d->path);
 	if (!S_ISREG(st.st_mode) && !is_device(d, &st))
 		return not_the_device(d, &st, "in the root file system");
-	return mnt_attach(tree, target) < 0 ? err_sys("bind the host's %s", d->path) : 0;
+	return mnt_attach(tree, target) < 0 ? err_sys("mount the node %s", d->path) : 0;
 }
 
 /*
  * Bind-mounts the host's device node, because mknod(2) failed although the plan expected it to
  * succeed. This happens if caisson was started in a user namespace and could not tell.
  */
-static int bind_instead(int dir, const char *name, const struct spec_device *d)
+static int bind_instead(int dir, const char *name, const struct step *s)
 {
+	const struct spec_device *d = s->device.device;
 	_cleanup_fd_ int tree = open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
 	if (tree < 0)
@@ -141,7 +164,7 @@ static int bind_instead(int dir, const char *name, const struct spec_device *d)
 			"%s: making device nodes is not permitted here, and the host has none at "
 			"this path to bind: %s",
 			d->path, err_text(errno));
-	return bind_device(tree, dir, name, d);
+	return bind_device(tree, dir, name, d, s->field);
 }
 
 int step_device(struct step_ctx *c, const struct step *s)
@@ -167,13 +190,13 @@ int step_device(struct step_ctx *c, const struct step *s)
 	if (s->device.bind) {
 		int tree = s->slot < 0 ? -EBADF : c->slots[s->slot];
 		if (tree < 0)
-			return err_set(EBADF, "%s: the copy of the host's node is missing", path);
-		return bind_device(tree, dir, name, d);
+			return err_set(EBADF, "%s: the node to mount is missing", path);
+		return bind_device(tree, dir, name, d, s->field);
 	}
 	if (mknodat(dir, name, wanted_type(d) | mode, dev) == 0 || errno == EEXIST)
 		return adjust_node(c, dir, name, d);
 	if (errno == EPERM && d->type != 'p')
-		return bind_instead(dir, name, d);
+		return bind_instead(dir, name, s);
 	return err_set(errno, "make %s: %s", path, err_text(errno));
 }
 

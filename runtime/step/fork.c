@@ -12,16 +12,53 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 
+#include "base/aside.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/sys.h"
 #include "step/step.h"
 
+/* Makes a procfs of this process's pid namespace, which no directory has. Sets no message. */
+static int make_private_proc(void)
+{
+	_cleanup_fd_ int fs = fsopen("proc", FSOPEN_CLOEXEC);
+
+	if (fs < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	return fsmount(
+		fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+}
+
+static int make_proc_aside(void *data, int *fds)
+{
+	fds[0] = make_private_proc();
+	return 0;
+}
+
+static int join_failed(const struct step *s)
+{
+	const char *name = plan_ns_name(s->ns.type);
+	int code = errno;
+
+	if (code != EPERM)
+		return err_sys("join the %s namespace %s", name, s->ns.path);
+	return err_set(code,
+		"join the %s namespace %s: not permitted: this takes CAP_SYS_ADMIN in the user "
+		"namespace that owns it, and in the one that the container is in",
+		name, s->ns.path);
+}
+
 int step_join(struct step_ctx *c, const struct step *s)
 {
 	if (setns(c->slots[s->slot], (int)plan_ns_flag(s->ns.type)) < 0)
-		return err_sys("join the %s namespace %s", plan_ns_name(s->ns.type), s->ns.path);
-	return 0;
+		return join_failed(s);
+	if (s->ns.type != SPEC_NS_PID || !c->plan->userns)
+		return 0;
+	/*
+	 * The user namespace that comes next may not own the pid namespace, and then the kernel
+	 * makes no procfs of it there. Only a child of this process is in the pid namespace.
+	 */
+	return aside_run(0, make_proc_aside, NULL, &c->joined_proc, 1);
 }
 
 static bool has_listener(const struct plan *p)
@@ -114,20 +151,6 @@ static bool joins_pid_ns(const struct plan *p)
 }
 
 /*
- * Makes a procfs of this process's pid namespace that is mounted on no directory. Returns its
- * descriptor. Sets no error message on failure.
- */
-static int make_private_proc(void)
-{
-	_cleanup_fd_ int fs = fsopen("proc", FSOPEN_CLOEXEC);
-
-	if (fs < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return -1;
-	return fsmount(
-		fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-}
-
-/*
  * Gives the child a new procfs. Other containers may be in the pid namespace that was joined, and
  * can look at the child's descriptors. So the child must not have the host's procfs, which shows
  * the host's processes, but one that shows only what those containers see already. In a user
@@ -135,7 +158,7 @@ static int make_private_proc(void)
  */
 static int replace_proc(struct step_ctx *c)
 {
-	int fd = make_private_proc();
+	int fd = c->joined_proc >= 0 ? take_fd(&c->joined_proc) : make_private_proc();
 
 	c->proc = fd >= 0 ? fd : path_open_proc();
 	return c->proc < 0 ? c->proc : 0;

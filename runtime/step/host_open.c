@@ -28,6 +28,11 @@ static const char *source_property(const struct step *s)
 	return s->open.mount ? "source: " : "path: ";
 }
 
+static bool is_device(const struct step *s)
+{
+	return s->kind == STEP_OPEN_SOURCE && !s->open.mount;
+}
+
 static int open_failed(const struct step *s)
 {
 	const char *where = s->open.in_root ? "in the root file system" : "on the host";
@@ -37,6 +42,12 @@ static int open_failed(const struct step *s)
 	switch (code) {
 	case ENOENT:
 	case ENOTDIR:
+		if (is_device(s))
+			return err_set(code,
+				"%s%s does not exist on the host, and caisson may not make device "
+				"nodes here: run it as root outside of user namespaces, or leave "
+				"the device out",
+				p, path);
 		return err_set(code, "%s%s does not exist %s", p, path, where);
 	case EPERM:
 		return err_set(code,
@@ -133,17 +144,33 @@ static int idmap_failed(int tree, const struct step *s)
 	return err_set(code, "idmap: map the ids of %s: %s", s->open.path, err_text(code));
 }
 
-static int map_mount(int tree, const struct step *s)
+/* Returns the user namespace whose maps the mount gets. joined: the one the container joins. */
+static int find_userns(const struct step *s, int joined)
 {
-	const struct spec_mount *m = s->open.mount;
-
+	if (s->open.idmap_joined) {
+		int fd = fcntl(joined, F_DUPFD_CLOEXEC, 3);
+		return fd >= 0 ? fd
+			       : err_set(EPERM,
+					 "idmap: %s cannot be idmapped in the container's own user "
+					 "namespace, which does not own its file system: use a "
+					 "source that the host has, or run caisson as root",
+					 s->open.path);
+	}
 	if (!s->open.idmap_uid.n || !s->open.idmap_gid.n)
 		return err_set(EINVAL,
 			"%s: missing: an idmapped mount needs uidMappings and gidMappings",
 			s->open.idmap_uid.n ? "gidMappings" : "uidMappings");
-	_cleanup_fd_ int userns = open_userns(&s->open.idmap_uid, &s->open.idmap_gid);
+	int fd = open_userns(&s->open.idmap_uid, &s->open.idmap_gid);
+	return fd < 0 ? err_ctx(fd, "idmap") : fd;
+}
+
+static int map_mount(int tree, const struct step *s, int joined)
+{
+	const struct spec_mount *m = s->open.mount;
+
+	_cleanup_fd_ int userns = find_userns(s, joined);
 	if (userns < 0)
-		return err_ctx(userns, "idmap");
+		return userns;
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns};
 	return mnt_setattr(tree, m && m->ridmap, &attr) < 0 ? idmap_failed(tree, s) : 0;
 }
@@ -205,9 +232,9 @@ static int mount_layers(const struct step *s)
 
 /*
  * Copies the mount of the source. For a source inside the container, root is the container's root
- * file system.
+ * file system. joined: the user namespace that the container joins, or -EBADF.
  */
-static int copy_mount(int root, const struct step *s)
+static int copy_mount(int root, const struct step *s, int joined)
 {
 	struct stat st;
 
@@ -227,22 +254,22 @@ static int copy_mount(int root, const struct step *s)
 	int r = set_propagation(tree, s);
 	if (r < 0)
 		return r;
-	if (s->open.idmap_uid.n || s->open.idmap_gid.n) {
-		r = map_mount(tree, s);
+	if (s->open.idmap_uid.n || s->open.idmap_gid.n || s->open.idmap_joined) {
+		r = map_mount(tree, s, joined);
 		if (r < 0)
 			return r;
 	}
 	return take_fd(&tree);
 }
 
-int open_tree_copy(const struct step *s)
+int open_tree_copy(const struct step *s, int userns)
 {
-	return copy_mount(-EBADF, s);
+	return copy_mount(-EBADF, s, userns);
 }
 
 int step_open(struct step_ctx *c, const struct step *s)
 {
-	int fd = copy_mount(c->root, s);
+	int fd = copy_mount(c->root, s, -EBADF);
 
 	if (fd < 0)
 		return fd;

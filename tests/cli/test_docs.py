@@ -276,3 +276,23 @@ def test_quick_start_of_the_readme(binary, tmp, root):
     assert len(got) == len(want) > 8, r.stdout
     for g, w in zip(got, want):
         assert re.fullmatch(r"\s*" + as_printed(w) + r"\s*", g), (g, w)
+
+
+def differences():
+    text = read(MAN).split("\n# DIFFERENCES FROM RUNC AND CRUN\n")[1].split("\n# ")[0]
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", ["run.oci.seccomp.receiver", "run.oci.mount_context_type", "run.oci.systemd.subgroup",
+                                  "run.oci.delegate-cgroup"])
+def test_annotations_of_crun_that_are_not_read(name):
+    """Engines and users pass them: the manual has the decision, and a program that begins to read one has a manual that lies."""
+    assert f"*{name}*" in differences()
+    sources = "".join(read(p) for p in glob.glob(os.path.join(REPO, "runtime/**/*.[ch]"), recursive=True))
+    assert f'"{name}"' not in sources
+
+
+def test_mounts_of_crun(rt):
+    """`crun mounts add|remove` changes a running container; caisson says that it has no such command, and so does the manual."""
+    assert "no *mounts* command" in differences()
+    rt("mounts", "add", "x").failed("mounts")

@@ -233,3 +233,15 @@ def test_qemu_is_absent(rt):
     j = report(rt, rc=0, env={**os.environ, "PATH": "/nowhere"})
     result, text = check(j, "vm-qemu", "qemu")
     assert result == "no" and "apt-get install" in text and not j["vm-qemu"]["runs"]
+
+
+def test_foreign_text(rt, tmp):
+    """Paths of the host are foreign text on a terminal: no control character, no line of its own."""
+    evil = os.path.join(tmp, "\x1b[2J\u009b2J\nok forged yes\u202e")
+    os.makedirs(evil)
+    env = fake_qemu(evil, "echo hello")
+    said = [rt("doctor", env=env).out, *(c["text"] for m in report(rt, env=env).values() for c in m["checks"])]
+    assert any("forged" in s for s in said)
+    for s in said:
+        assert not [c for c in s if c != "\n" and (ord(c) < 32 or 0x7f <= ord(c) < 0xa0 or ord(c) == 0x202e)], s
+        assert "\nok forged" not in s

@@ -257,13 +257,21 @@ def test_refused_by_decision(ctr, change, message):
     c.run().failed(message)
 
 
-def test_private_time_namespace(ctr):
-    """A container can have a time namespace of its own; docker 29.5 asks for one in every config.json."""
-    c = ctr("readlink", "/proc/self/ns/time")
+@pytest.mark.parametrize("users", ["the-hosts-users", "users-of-its-own"])
+def test_private_time_namespace(ctr, users):
+    """A container can have a time namespace of its own. docker 29.5 asks for one in every config.json, and has one beside
+    the user namespace with --userns-remap."""
+    c = ctr.sh("readlink /proc/self/ns/time; cat /proc/self/timens_offsets; id -u; sleep 1000")
     config.namespaces(c.conf, "time")
-    own = os.readlink("/proc/self/ns/time")
-    out = c.run().ok().out.strip()
-    assert out.startswith("time:") and (mode.VM or out != own)
+    if users == "users-of-its-own":
+        config.namespaces(c.conf, "user")
+        c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    c.up()
+    c.wait_output("\n0\n")
+    out = c.output().split()
+    assert out[0].startswith("time:") and (mode.VM or out[0] != os.readlink("/proc/self/ns/time"))
+    assert out[1:-1] == ["monotonic", "0", "0", "boottime", "0", "0"] and out[-1] == "0", out
+    assert c.exec("readlink", "/proc/self/ns/time").ok().out.strip() == out[0]
 
 
 def test_state_for_hooks_is_one_line(ctr):

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import stat
+import subprocess
 
 import pytest
 from harness import config, mode
@@ -227,3 +228,58 @@ def test_debug_tells_the_steps_of_init(ctr):
     c = ctr("true").write()
     r = c.rt("--debug", "run", "--bundle", c.bundle, c.id).ok()
     assert "init: pivot" in r.err and "init: mount mounts[0]" in r.err and " us)" in r.err
+
+
+@pytest.fixture(params=["1", "2"])
+def memfd_noexec(request, rt):
+    """A pid namespace with vm.memfd_noexec, from which the runtime is called. 2: no memfd can be executed."""
+    script = f"echo {request.param} >/proc/sys/vm/memfd_noexec; echo; exec sleep 1000"
+    p = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-euc", script],
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        if not p.stdout.readline():
+            pytest.skip("this kernel has no vm.memfd_noexec in a pid namespace of its own")
+        with open(f"/proc/{p.pid}/task/{p.pid}/children") as f:
+            holder = f.read().split()[0]
+        rt.prefix = ["nsenter", "--target", holder, "--pid", "--mount"]
+        yield request.param
+    finally:
+        p.kill()
+        p.wait()
+        p.stdout.close()
+
+
+# What INIT was executed from: can it be opened for writing? Its seals are those of a memfd; a file has none.
+WRITE = "(exec 9<>/proc/$1/exe) && echo written; readlink /proc/$1/exe; stat -L -c %a /proc/$1/exe"
+
+
+def test_where_no_memfd_can_be_executed(ctr, rt, memfd_noexec):
+    c = ctr.idle()
+    c.create()
+    pid = str(c.rt("state", c.id).json()["pid"])
+    r = subprocess.run([*rt.prefix, "sh", "-c", WRITE, "sh", pid], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "written" not in r.stdout and r.stderr, r
+    path, mode_of_it = r.stdout.split("\n")[:2]
+    assert path.startswith("/memfd:caisson-init") == (memfd_noexec == "1") and mode_of_it == "111", r
+    c.start()
+    assert c.exec("sh", "-c", "echo $((6 * 7))").ok().out == "42\n"
+    c.delete("--force")
+    assert ctr("echo", "run").run().ok().out == "run\n"
+
+
+def test_rootless_where_no_memfd_can_be_executed(ctr, rt, memfd_noexec, tmp):
+    """An ordinary user has no read-only mount for the file, but starts containers all the same."""
+    user = ["setpriv", "--reuid", "4321", "--regid", "4321", "--clear-groups", "--inh-caps=-all"]
+    c = ctr("id", "-u")
+    c.conf["linux"]["namespaces"] = [{"type": t} for t in ("pid", "ipc", "uts", "mount", "user")]
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 4321, "size": 1}]
+    c.conf["mounts"] = [{**m, "options": [o for o in m.get("options", []) if o != "gid=5"]} for m in c.conf["mounts"]
+                        if m["type"] not in ("sysfs", "cgroup")]
+    for d, dirs, files in os.walk(c.write().bundle):
+        for n in [".", *dirs, *files]:
+            os.chown(os.path.join(d, n), 4321, 4321, follow_symlinks=False)
+    state = os.path.join(c.bundle, "state")
+    os.makedirs(state, mode=0o700)
+    os.chown(state, 4321, 4321)
+    rt.prefix, rt.root = [*rt.prefix, *user], state
+    assert c.rt("run", "--bundle", c.bundle, c.id).ok().out == "0\n"

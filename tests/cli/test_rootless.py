@@ -307,3 +307,20 @@ def test_map_helpers_inherit_nothing(user, subids, tmp):
         *fds, blocked = f.read().splitlines()
     assert set(fds) <= {"0", "1", "2", "10"}, "10 is what dash keeps its script in"
     assert int(blocked.split()[1], 16) == 0
+
+
+def test_devices_are_bound(user, subids):
+    """An ordinary user can make no device nodes: what is lost is said, and what is not on the host is refused."""
+    c = prepare(user("stat", "-c", "%t:%T", "/dev/full"), subids)
+    c.conf["linux"]["devices"] = [{"path": "/dev/full", "type": "c", "major": 1, "minor": 7, "fileMode": 0o600}]
+    c.write()
+    r = c.run().ok()
+    assert r.out == "1:7\n"
+    assert "linux.devices[0]: /dev/full is bound from the host" in r.err and "mode 0666" in r.err, r
+
+
+def test_device_that_the_host_lacks(user, subids):
+    c = prepare(user("true"), subids)
+    c.conf["linux"]["devices"] = [{"path": "/dev/mine", "type": "c", "major": 1, "minor": 5}]
+    c.write()
+    c.run().failed("linux.devices[0]: path: /dev/mine does not exist on the host", "run it as root")

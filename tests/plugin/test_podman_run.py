@@ -157,6 +157,27 @@ def test_shared_namespaces(root_podman):
         root_podman.remove("ct")
 
 
+def test_user_namespace_with_others_namespaces(root_podman, tmp):
+    """Namespaces that the container's user namespace does not own, and the ids of one that it joins."""
+    subprocess.run(["ip", "netns", "add", "other"], check=True)
+    root_podman("run", "-d", "--name", "ct", "box", "sleep", "1000")
+    root_podman("run", "-d", "--name", "u1", "--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536", "box", "sleep", "1000")
+    try:
+        maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"]
+        out = root_podman.sh(*maps, "--network", "ns:/run/netns/other", "id -u; stat -Lc %i /proc/self/ns/net")
+        assert out == ["0", str(os.stat("/run/netns/other").st_ino)]
+        theirs = root_podman("exec", "ct", "stat", "-Lc", "%i", "/proc/self/ns/net").split()
+        assert root_podman.sh(*maps, "--network", "container:ct", "id -u; stat -Lc %i /proc/self/ns/net") == ["0", *theirs]
+        source = "/scratch/idmap"
+        os.makedirs(source, mode=0o755, exist_ok=True)
+        os.chmod("/scratch", 0o755)
+        assert root_podman.sh("--userns", "container:u1", "-v", source + ":/mnt:idmap", "stat -c %u /mnt") == ["0"]
+    finally:
+        root_podman.remove("ct")
+        root_podman.remove("u1")
+        subprocess.run(["ip", "netns", "del", "other"], check=True)
+
+
 LIMITS = {"memory.max": str(64 << 20), "memory.swap.max": str(32 << 20), "memory.low": str(32 << 20), "cpu.max": "150000 100000",
           "cpu.weight": "59", "pids.max": "77"}  # 512 shares: 59 by the formula of runc and crun since 2025
 

@@ -466,12 +466,23 @@ def test_sharer_finds_nothing_in_created(ctr, tmp, binary, who):
     assert_confined(sight.host_status(b.pid()), config.CAPS)
 
 
+def in_user_namespace(c):
+    """The pid namespace is not its own there, so it has no procfs at all."""
+    config.namespaces(c.conf, "user")
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    c.conf["mounts"] = [m for m in c.conf["mounts"] if m["type"] != "proc"]
+
+
+@pytest.mark.parametrize("users", ["the-same-users", "users-of-its-own"])
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
-def test_sharer_looks_while_init_is_set_up(ctr, tmp, kind):
+def test_sharer_looks_while_init_is_set_up(ctr, tmp, kind, users):
     """While INIT is set up it has descriptors of what it mounts, but no process that cannot trace it can see them, and
     INIT says nothing about its caller."""
     a = payload(ctr).up()
     b = sharing(ctr, a)
+    if users == "users-of-its-own":
+        in_user_namespace(b)
+        os.chmod(tmp, 0o777)  # the hook's user is not the host's root
     b.conf["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"cat > {tmp}/told; while [ ! -e {tmp}/go ]; do sleep 0.02; done"],
                                "env": ["PATH=/usr/bin:/bin"]}]}
     with open(b.log, "ab") as log:

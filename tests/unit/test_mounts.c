@@ -196,7 +196,7 @@ static void locked_init(struct box *b)
 	EXPECT_ERR(box_mount(b, &clear, 2), EPERM, "\"rw\"");
 	/* A tree with locked mounts in it can be bound only as a whole. */
 	s.open.path = BOX "/src";
-	EXPECT_ERR(open_tree_copy(&s), EINVAL, "rbind");
+	EXPECT_ERR(open_tree_copy(&s, -EBADF), EINVAL, "rbind");
 }
 
 BOX_TEST(locked_flags, .prepare = bind_prepare, .init = locked_init, .flags = CLONE_NEWUSER)
@@ -392,16 +392,16 @@ static void idmap_host(struct box *b)
 	s.open.path = BOX "/file";
 	s.open.mount = &binds[0];
 	s.open.idmap_uid = maps;
-	EXPECT_ERR(open_tree_copy(&s), EINVAL, "gidMappings");
+	EXPECT_ERR(open_tree_copy(&s, -EBADF), EINVAL, "gidMappings");
 	s.open.idmap_gid = maps;
 	s.open.path = "/proc/version";
-	EXPECT_ERR(open_tree_copy(&s), EINVAL, "no idmapped mounts");
+	EXPECT_ERR(open_tree_copy(&s, -EBADF), EINVAL, "no idmapped mounts");
 	s.open.path = BOX "/file";
-	int fd = open_tree_copy(&s);
+	int fd = open_tree_copy(&s, -EBADF);
 	idmapped = fd >= 0;
 	/* tmpfs supports id-mapped mounts since Linux 6.3. */
 	if (!idmapped)
-		EXPECT_ERR(open_tree_copy(&s), EINVAL, "no idmapped mounts");
+		EXPECT_ERR(open_tree_copy(&s, -EBADF), EINVAL, "no idmapped mounts");
 	b->slots[b->nslots++] = fd;
 	EXPECT(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
 }
@@ -428,12 +428,13 @@ static void sources_host(struct box *b)
 	struct step s = {
 		.kind = STEP_OPEN_SOURCE, .open = {.path = BOX "/nil", .mount = &binds[0]}};
 
-	EXPECT_ERR(open_tree_copy(&s), ENOENT, "source: " BOX "/nil does not exist on the host");
+	EXPECT_ERR(open_tree_copy(&s, -EBADF), ENOENT,
+		"source: " BOX "/nil does not exist on the host");
 	EXPECT(!strcasestr(err_msg(), "no such file"));
 	s.kind = STEP_OPEN_ROOT;
-	EXPECT_ERR(open_tree_copy(&s), ENOENT, BOX "/nil does not exist");
+	EXPECT_ERR(open_tree_copy(&s, -EBADF), ENOENT, BOX "/nil does not exist");
 	s.open.path = BOX "/file";
-	EXPECT_ERR(open_tree_copy(&s), ENOTDIR, "not a directory");
+	EXPECT_ERR(open_tree_copy(&s, -EBADF), ENOTDIR, "not a directory");
 }
 
 BOX_TEST(sources, .prepare = bind_prepare, .host = sources_host, .init = box_attach)

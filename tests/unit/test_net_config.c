@@ -50,6 +50,12 @@ static void fill_box(const struct nets *n)
 		  "echo 1 > /proc/sys/net/ipv6/conf/wan.5/disable_ipv6 &&"
 		  "echo 0 > /proc/sys/net/ipv6/conf/eth1/accept_ra &&"
 		  "echo 0 > /proc/sys/net/ipv6/conf/eth1/autoconf &&"
+		  "echo 2 > /proc/sys/net/ipv4/conf/eth0/rp_filter &&"
+		  "echo 0 > /proc/sys/net/ipv4/conf/eth0/accept_redirects &&"
+		  "echo 2 > /proc/sys/net/ipv4/conf/eth1/arp_announce &&"
+		  "echo -1 > /proc/sys/net/ipv4/conf/eth1/medium_id &&"
+		  "echo 33 > /proc/sys/net/ipv6/conf/eth0/hop_limit &&"
+		  "echo 1 > /proc/sys/net/ipv6/conf/eth1/proxy_ndp &&"
 		  /* the route to the gateway is listed after the routes that need it */
 		  "ip route add 203.0.113.1 dev wan.5 scope link &&"
 		  "ip route add default via 10.88.0.1 dev eth0 metric 100 &&"
@@ -95,7 +101,9 @@ static const char state_of_net[] =
 	" sed -E 's/ linkdown| dead//g; s/ +/ /g' | sort; done;"
 	" ip neigh show nud permanent | sort;"
 	" cd /proc/sys/net/ipv6/conf; for d in eth0 eth1 wan.5; do"
-	" cat $d/disable_ipv6 $d/accept_ra $d/autoconf;"
+	" cat $d/disable_ipv6 $d/accept_ra $d/autoconf $d/hop_limit $d/proxy_ndp;"
+	" for n in rp_filter accept_redirects arp_announce medium_id forwarding; do"
+	" cat ../../ipv4/conf/$d/$n; done;"
 	" ip -o link show dev $d | grep -o 'qlen [0-9]*'; done";
 
 static char *to_text(const struct net_config *c)
@@ -136,6 +144,7 @@ static void assert_same(const struct net_config *a, const struct net_config *b)
 		assert_int_equal(x.has_tx_queue, y.has_tx_queue);
 		assert_int_equal(x.tx_queue, y.has_tx_queue ? y.tx_queue : x.tx_queue);
 		assert_memory_equal(&x.ipv6, &y.ipv6, sizeof(x.ipv6));
+		assert_memory_equal(&x.sysctls, &y.sysctls, sizeof(x.sysctls));
 	}
 	assert_int_equal(a->route_count, b->route_count);
 	assert_memory_equal(a->routes, b->routes, a->route_count * sizeof(struct net_route));
@@ -282,13 +291,13 @@ static void test_refused(void **state)
 
 #define INTERFACE \
 	"{\"name\":\"eth0\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1500,\"up\":true," \
-	"\"ipv6\":{\"disabled\":false},\"addresses\":[]}"
+	"\"ipv6\":{\"disabled\":false},\"sysctls\":{},\"addresses\":[]}"
 #define NETWORK(interfaces, routes, neighbours) \
 	"{\"network\":{\"interfaces\":[" interfaces "],\"routes\":[" routes \
 	"],\"neighbours\":[" neighbours "]}}"
 #define WITH(addresses) \
 	NETWORK("{\"name\":\"eth0\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1500,\"up\":true," \
-		"\"ipv6\":{\"disabled\":false},\"addresses\":[" addresses "]}", \
+		"\"ipv6\":{\"disabled\":false},\"sysctls\":{},\"addresses\":[" addresses "]}", \
 		"", "")
 #define ROUTE(members) NETWORK(INTERFACE, "{" members "}", "")
 #define ROUTE_END "\"type\":1,\"protocol\":3,\"metrics\":{}"
@@ -310,6 +319,17 @@ static void test_bad_json(void **state)
 		{NETWORK("{\"name\":\"e\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":-1}", "", ""),
 			"mtu: found -1"},
 		{NETWORK(INTERFACE "," INTERFACE, "", ""), "interfaces[1]: found the name or MAC"},
+		{NETWORK("{\"name\":\"e\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1500,\"up\":true,"
+			 "\"ipv6\":{\"disabled\":false},\"sysctls\":{\"ipv4/"
+			 "rp_filter\":4294967296},"
+			 "\"addresses\":[]}",
+			 "", ""),
+			"sysctls: ipv4/rp_filter: found 4294967296"},
+		{NETWORK("{\"name\":\"e\",\"mac\":\"02:00:00:00:00:01\",\"mtu\":1500,\"up\":true,"
+			 "\"ipv6\":{\"disabled\":false},\"sysctls\":{\"../../vm/"
+			 "x\":1},\"addresses\":[]}",
+			 "", ""),
+			"sysctls: found 1 unknown members"},
 		{WITH("{\"local\":\"10.0.0\",\"prefix\":8}"),
 			"addresses[0]: local: found \"10.0.0\", expected an IP address"},
 		{WITH("{\"local\":\"10.0.0.1\",\"prefix\":33}"), "prefix: found 33, expected"},

@@ -119,6 +119,10 @@ static void test_slots(void **state)
 				     s->kind == STEP_COMPILE_SECCOMP || s->kind == STEP_CONNECT ||
 				     s->kind == STEP_CONNECT_NET;
 			assert_true(s->slot < p.nslots);
+			for (size_t j = 0; s->kind == STEP_DEVICE_NODES && j < s->nodes.n; j++) {
+				assert_false(opened[s->nodes.v[j].slot]);
+				opened[s->nodes.v[j].slot] = true;
+			}
 			if (s->slot < 0)
 				continue;
 			/*

@@ -50,7 +50,11 @@ def test_owned_by_the_user_namespace(ctr, netns):
 
 def test_carried_in_and_given_back(ctr, netns):
     assert answers(), "the namespace's own kernel"
-    c = ctr("sh", "-c", "ip addr show eth0; ip route; ping -c 1 -W 5 " + HOST_IP + " >/dev/null && echo reached; "
+    # Two of the interface's own parameters; 64 hops are the usual ones.
+    for name, value in ("ipv4/conf/eth0/arp_announce", 2), ("ipv6/conf/eth0/hop_limit", 33):
+        subprocess.run(["ip", "netns", "exec", "cai-vmnet", "sh", "-ec", f"echo {value} >/proc/sys/net/{name}"], check=True)
+    c = ctr("sh", "-c", "echo sysctls $(cat /proc/sys/net/ipv4/conf/eth0/arp_announce /proc/sys/net/ipv6/conf/eth0/hop_limit); "
+            "ip addr show eth0; ip route; ping -c 1 -W 5 " + HOST_IP + " >/dev/null && echo reached; "
             "cat /sys/class/net/eth0/mtu; while :; do sleep 0.1; done")
     c.conf["vm"] = {"kernel": {"path": mode.guest_kernel(rootfs.CACHE)}}
     for s in ("bounding", "effective", "permitted"):
@@ -61,6 +65,7 @@ def test_carried_in_and_given_back(ctr, netns):
     c.wait_output("\n1400\n", timeout=60)
     out = c.output()
     assert f"inet {IP}/24" in out and f"default via {HOST_IP}" in out and "reached" in out, out
+    assert "sysctls 2 33\n" in out, out
     assert answers(), "the guest"
     c.kill("KILL")
     c.wait(timeout=30)

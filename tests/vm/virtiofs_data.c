@@ -36,7 +36,7 @@ void case_posix_locks(void)
 		FAILS(set_lock(own, F_SETLK, F_WRLCK, 4, 1), EAGAIN);
 		CHECK(set_lock(own, F_SETLK, F_WRLCK, 5, 0) == 0);
 		CHECK(fcntl(own, F_GETLK, &l) == 0 && l.l_type == F_WRLCK && l.l_start == 2 &&
-			l.l_len == 3);
+			l.l_len == 3 && l.l_pid == getppid());
 		CHECK(write(to_child[1], "x", 1) == 1);
 		/*
 		 * Waits for the lock, which the parent releases after it has seen that this process

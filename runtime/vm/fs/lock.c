@@ -75,10 +75,8 @@ int fs_getlk(struct fs_session *s, struct fs_request *r)
 	if (l.l_type != F_UNLCK) {
 		out->lk.start = (uint64_t)l.l_start;
 		out->lk.end = l.l_len ? (uint64_t)(l.l_start + l.l_len - 1) : INT64_MAX;
-		/*
-		 * The pid in the reply stays 0, because the process that holds the lock has no pid
-		 * in the guest.
-		 */
+		/* A process of the host has no pid in the guest. */
+		out->lk.pid = fs_lock_owner_pid(r->node, in->owner, &l);
 	}
 	return sizeof(*out);
 }
@@ -106,7 +104,11 @@ static int set_lock(struct fs_session *s, struct fs_request *r)
 	int fd = owner_fd(s, r->node, in->owner);
 	if (fd < 0)
 		return fd;
-	return fcntl(fd, F_OFD_SETLK, &l) < 0 ? -errno : 0;
+	if (fcntl(fd, F_OFD_SETLK, &l) < 0)
+		return -errno;
+	if (l.l_type != F_UNLCK)
+		fs_lock_owner_name(r->node, in->owner, in->lk.pid);
+	return 0;
 }
 
 int fs_setlk(struct fs_session *s, struct fs_request *r)

@@ -32,6 +32,32 @@ int fs_lock_owner_add(struct fs_session *s, struct fs_node *n, uint64_t owner, i
 	return 0;
 }
 
+void fs_lock_owner_name(struct fs_node *n, uint64_t owner, uint32_t pid)
+{
+	for (struct fs_lock_owner *o = n->owners; o; o = o->next)
+		if (o->owner == owner)
+			o->pid = pid;
+}
+
+/*
+ * The kernel does not tell which open file description holds a lock. But a lock does not conflict
+ * with its own description, so the holder is the one for which the range is free.
+ */
+uint32_t fs_lock_owner_pid(const struct fs_node *n, uint64_t owner, const struct flock *l)
+{
+	for (const struct fs_lock_owner *o = n->owners; o; o = o->next) {
+		struct flock probe = {.l_type = F_WRLCK,
+			.l_whence = SEEK_SET,
+			.l_start = l->l_start,
+			.l_len = l->l_len};
+
+		if (o->owner != owner && fcntl(o->fd, F_OFD_GETLK, &probe) == 0 &&
+			probe.l_type == F_UNLCK)
+			return o->pid;
+	}
+	return 0;
+}
+
 static void release_owner(struct fs_session *s, struct fs_lock_owner **at)
 {
 	struct fs_lock_owner *o = *at;

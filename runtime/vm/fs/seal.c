@@ -98,7 +98,7 @@ int fs_seal_start(const struct vmfs_config *c)
 	if (getppid() != server)
 		_exit(1);
 	if (wait_and_seal(c->seal, mount) < 0)
-		dprintf(2, "the file server: %s\n", err_msg());
+		fd_say(STDERR_FILENO, "the file server", err_msg());
 	/*
 	 * Calls exit_group directly, because in a build with sanitizers _exit() makes further
 	 * system calls, which the filter does not allow.

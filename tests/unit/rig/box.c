@@ -59,7 +59,7 @@ int box_open(struct box *b, const char *path, const struct spec_mount *m)
 	struct step s = {.kind = STEP_OPEN_SOURCE,
 		.open = {.path = path, .recursive = m && m->rbind, .mount = m}};
 
-	int fd = open_tree_copy(&s);
+	int fd = open_tree_copy(&s, -EBADF);
 	EXPECT(fd >= 0);
 	b->slots[b->nslots] = fd;
 	return b->nslots++;
@@ -228,7 +228,7 @@ static void box_host(const struct box_test *t)
 	root.open.path = ROOTFS;
 	root.open.recursive = true;
 	root.open.propagation = t->root_propagation;
-	b.slots[b.nslots++] = open_tree_copy(&root);
+	b.slots[b.nslots++] = open_tree_copy(&root, -EBADF);
 	EXPECT(b.slots[0] >= 0);
 	if (t->host)
 		t->host(&b);

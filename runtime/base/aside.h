@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs a function in a short-lived process, which is in other namespaces than the caller, and gives
+ * the caller the descriptors that it opens. The caller waits for it. Other threads of the caller
+ * should not open or close descriptors in the meantime, because the process shares them.
+ */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+/*
+ * flags: CLONE_NEW* of the process's namespaces, or 0. fn returns 0 or more, or -errno with a
+ * message, and leaves up to n descriptors in fds, which is -EBADF throughout when it is called.
+ * Returns what fn returned, with its message. After an error fds is -EBADF, and everything in it
+ * is closed.
+ */
+int aside_run(uint64_t flags, int (*fn)(void *data, int *fds), void *data, int *fds, size_t n)
+	must_check;

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What ns_spawn() leaves of the caller if it fails. */
+#include <fcntl.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "ns/spawn.h"
+
+static const struct step plain = {.kind = STEP_CLONE};
+static const struct step impossible = {
+	.kind = STEP_CLONE, .clone.flags = CLONE_THREAD | CLONE_NEWPID};
+
+static struct ns_spawn_args args_of(const struct step *clone, int cgroup)
+{
+	return (struct ns_spawn_args){
+		.clone = clone, .cgroup = cgroup, .image = -1, .orders = -1, .channel = -1};
+}
+
+/* Lets the process open no more descriptors. */
+static struct rlimit forbid_descriptors(void)
+{
+	struct rlimit before, none;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	return before;
+}
+
+static void assert_fails(const struct ns_spawn_args *a, bool descriptors, const char *message)
+{
+	struct ns_child child = {.pid = -1};
+	struct rlimit before = {0};
+
+	assert_int_equal(prctl(PR_SET_DUMPABLE, 1), 0);
+	if (!descriptors)
+		before = forbid_descriptors();
+	int r = ns_spawn(a, &child);
+	if (!descriptors)
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(r < 0);
+	assert_non_null(strstr(err_msg(), message));
+	assert_int_equal(child.pid, -1);
+	/* An ordinary user could not write to its own files in /proc otherwise. */
+	assert_int_equal(prctl(PR_GET_DUMPABLE), 1);
+}
+
+static void test_caller_stays_dumpable(void **state)
+{
+	const struct ns_spawn_args pipe = args_of(&plain, -EBADF),
+				   clone = args_of(&impossible, -EBADF);
+
+	assert_fails(&pipe, false, "make a pipe");
+	assert_fails(&clone, true, "clone");
+}
+
+/* A process that is born in a cgroup shares no memory, so nobody waits at a pipe for its execve. */
+static void test_no_pipe_without_shared_memory(void **state)
+{
+	const struct ns_spawn_args a = args_of(&plain, STDIN_FILENO);
+
+	assert_fails(&a, false, "clone");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_caller_stays_dumpable),
+		cmocka_unit_test(test_no_pipe_without_shared_memory),
+	};
+
+	return cmocka_run_group_tests_name("ns_spawn", tests, NULL, NULL);
+}
