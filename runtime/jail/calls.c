@@ -99,7 +99,7 @@ static const struct call calls[] = {
 	 */
 	{SCMP_SYS(fstat), D},
 	{SCMP_SYS(newfstatat), D},
-	/* In blk.c for reads, writes, flushes and discards of disks. */
+	/* In blk_file.c for reads, writes, flushes and discards of disks. */
 	{SCMP_SYS(pread64), D},
 	{SCMP_SYS(pwrite64), D},
 	{SCMP_SYS(preadv), D},
