@@ -17,6 +17,8 @@
 #include "ns/channel.h"
 
 #define GUEST_BUILT "guest" /* path of the program caisson-init below the build directory */
+#define DISK_PROGRAM "caisson-disk"
+#define DISK_BUILT "." /* directory of caisson-disk below the build directory */
 #define CACHE_DIR "/var/cache/caisson"
 
 static void warn_of_labels(const struct spec_process *p)
@@ -57,6 +59,7 @@ static void warn_of_devices(const struct spec *s)
 int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 {
 	struct machine_request q = {.hypervisor = o->hypervisor, .cache = CACHE_DIR};
+	const char *dir = NULL;
 
 	if (l->preserve_fds)
 		return err_set(ENOTSUP, "--preserve-fds, LISTEN_FDS: descriptors of the host can't "
@@ -65,6 +68,11 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 	if (!machine)
 		return -ENOMEM;
 	int r = libexec_find(&l->c->arena, "caisson-init", GUEST_BUILT, &q.libexec);
+	if (r >= 0)
+		r = libexec_find(&l->c->arena, DISK_PROGRAM, DISK_BUILT, &dir);
+	q.disk = r < 0 ? NULL : arena_printf(&l->c->arena, "%s/" DISK_PROGRAM, dir);
+	if (r >= 0 && !q.disk)
+		r = -ENOMEM;
 	if (r >= 0)
 		r = machine_config_build(&l->c->arena, l->spec, &q, machine);
 	if (r < 0)
