@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from harness import config, mode
+from harness import config, mode, runtime
 from test_jail import BOOT, NAMELESS, VM, Proc, assert_own_user, assert_powerless, children, read, vm, written  # noqa: F401
 
 BACKING = "io.caisson.vm.image.backing"
@@ -173,6 +173,18 @@ def test_killed_server(disk, tmp):
     sound(image, leaks=True)
     c.conf["process"]["args"] = ["cat", "/f0"]
     c.run(*VM, timeout=BOOT).ok()
+
+
+def test_killed_monitor(disk):
+    """If the monitor is killed, caisson-disk finds its socket closed, writes what it holds, and ends by itself."""
+    c, image, _ = disk("while true; do dd if=/dev/urandom of=/f bs=48k count=20 2>/dev/null; echo written; done")
+    c.up(*VM, timeout=BOOT)
+    c.wait_output("written", BOOT)
+    pid = server(c).pid
+    os.kill(c.pid(), signal.SIGKILL)
+    runtime.wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the end of caisson-disk", 30)
+    c.delete("--force")
+    sound(image)
 
 
 def test_refused(disk, tmp):
