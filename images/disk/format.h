@@ -15,6 +15,7 @@
 
 #include "base/fd.h"
 #include "images/disk/disk.h"
+#include "images/disk/lock.h"
 
 struct disk_format {
 	const char *name;
@@ -163,9 +164,6 @@ int disk_read_mapped(struct disk *d, const struct iovec *iov, int n, uint64_t of
 /* Reads `len` bytes from d->backing. Returns zeros behind its end, or if there is none. */
 int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64_t offset)
 	must_check;
-
-/* Takes the locks of QEMU's file driver on the descriptor. They end when it is closed. */
-int disk_lock(int fd, const char *name, bool write, bool shared) must_check;
 
 /* Sets the error message "NAME: text" for this image and returns -code. */
 #define disk_err(d, code, fmt, ...) err_set(code, "%s: " fmt, (d)->name, ##__VA_ARGS__)

@@ -10,7 +10,9 @@
  * if two open the image at the same time, at least one sees the other. The bytes need not exist in
  * the file, and nothing is written.
  */
-#include "images/disk/format.h"
+#include "images/disk/lock.h"
+
+#include <fcntl.h>
 
 #define DOES_BASE 100
 #define FORBIDS_BASE 200

@@ -58,6 +58,10 @@ static const struct tool_command commands[] = {
 	{"compare", "[options] FILE1 FILE2", "Say whether two disks have the same content.",
 		"The exit code is 0 if they do, 1 if they differ, 2 if it could not be found out.",
 		tool_compare},
+	{"serve", "[options] FILE", "Serve a disk to a virtual machine.",
+		"caisson starts it for a microVM. It speaks vhost-user on a socket that it "
+		"inherits.",
+		tool_serve, .hidden = true},
 	{0},
 };
 
@@ -78,7 +82,8 @@ static int print_usage(void)
 	if (r >= 0)
 		r = strbuf_addf(&out, "\n\nCommands:\n");
 	for (const struct tool_command *c = commands; c->name && r >= 0; c++)
-		r = strbuf_addf(&out, "  %-10s %s\n", c->name, c->summary);
+		if (!c->hidden)
+			r = strbuf_addf(&out, "  %-10s %s\n", c->name, c->summary);
 	if (r >= 0)
 		r = strbuf_addf(&out, "\n`caisson disk COMMAND --help` says more.\n");
 	return r < 0 ? r : tool_print(strbuf_str(&out), out.len);

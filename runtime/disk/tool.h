@@ -20,6 +20,7 @@ struct tool_command {
 	const char *summary; /* what the command does, in one line */
 	const char *text;    /* further text for --help */
 	int (*run)(const struct tool_command *self, int argc, char **argv);
+	bool hidden; /* `caisson disk --help` does not list it */
 };
 
 int tool_create(const struct tool_command *self, int argc, char **argv);
@@ -32,6 +33,7 @@ int tool_commit(const struct tool_command *self, int argc, char **argv);
 int tool_rebase(const struct tool_command *self, int argc, char **argv);
 int tool_check(const struct tool_command *self, int argc, char **argv);
 int tool_compare(const struct tool_command *self, int argc, char **argv);
+int tool_serve(const struct tool_command *self, int argc, char **argv);
 
 /*
  * Parses options, and prints the help if --help was given; then it returns 1, else 0. *ret_n is the

@@ -34,13 +34,22 @@ struct engine_nic {
 	unsigned offloads; /* the tap's offloads: TUN_F_* flags */
 };
 
-/* A vhost-user server outside of caisson that serves a virtio-fs share or a disk. */
+/* vm.image, if caisson-disk serves it, and all that the plan names */
+#define ENGINE_BACKENDS_MAX (1 + PLAN_BACKENDS_MAX)
+
+/*
+ * A vhost-user server that serves a virtio-fs share or a disk: one outside of caisson, or the one
+ * of vm.image (disk_server.h).
+ */
 struct engine_backend {
 	const char *field; /* field in config.json that names the server */
-	/* virtio-fs tag of the share; NULL: a disk. Disks come after vm.image, in this order */
+	/*
+	 * virtio-fs tag of the share; NULL: a disk. Disks come after a raw vm.image, in this order
+	 */
 	const char *tag;
 	int sock;
-	int reconnect; /* socket of the server's connector (connector.h); 0: none */
+	int reconnect;   /* socket of the server's connector (connector.h); 0: none */
+	unsigned queues; /* number of a disk's queues; 0: one */
 };
 
 struct engine_description {
@@ -48,11 +57,11 @@ struct engine_description {
 	int kernel, initramfs;
 	const char *cmdline;
 	int share; /* vhost-user socket of the file server; -EBADF: no share */
-	int image; /* descriptor of vm.image, or -EBADF */
+	int image; /* descriptor of vm.image if it is raw, or -EBADF */
 	int log;   /* socket to which the guest's console writes */
 	struct engine_nic nics[ENGINE_NICS_MAX];
 	size_t nnics;
-	struct engine_backend backends[PLAN_BACKENDS_MAX];
+	struct engine_backend backends[ENGINE_BACKENDS_MAX];
 	size_t nbackends;
 	/* table of the streams to which the guest's vsock connections are joined */
 	struct streams *streams;

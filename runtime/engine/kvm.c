@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "engine/disk_server.h"
 #include "engine/engine.h"
 #include "engine/share.h"
 #include "engine/streams.h"
@@ -94,8 +95,8 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 		.connect = streams_on_connect,
 		.closed = streams_on_closed,
 		.ctx = d->streams};
-	struct machine_share shares[1 + PLAN_BACKENDS_MAX];
-	struct machine_disk disks[1 + PLAN_BACKENDS_MAX];
+	struct machine_share shares[1 + ENGINE_BACKENDS_MAX];
+	struct machine_disk disks[1 + ENGINE_BACKENDS_MAX];
 	size_t nshares = 0, ndisks = 0;
 	struct virtio_net_options nics[ENGINE_NICS_MAX];
 	struct virtio_net_remote_options remote = {0};
@@ -103,8 +104,10 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 	if (d->share >= 0)
 		shares[nshares++] = (struct machine_share){.tag = SHARE_TAG, .sock = d->share};
 	if (k->image >= 0)
-		disks[ndisks++] = (struct machine_disk){
-			.fd = k->image, .read_only = c->image_read_only, .serial = "image"};
+		disks[ndisks++] = (struct machine_disk){.fd = k->image,
+			.read_only = c->image_read_only,
+			.write_through = c->image_write_through,
+			.serial = IMAGE_SERIAL};
 	for (size_t i = 0; i < d->nbackends; i++) {
 		const struct engine_backend *b = &d->backends[i];
 		if (b->tag)
@@ -114,7 +117,8 @@ static int build_machine(struct engine *e, const struct engine_description *d)
 			disks[ndisks++] = (struct machine_disk){.fd = b->sock,
 				.remote = true,
 				.peer = b->field,
-				.reconnect = b->reconnect};
+				.reconnect = b->reconnect,
+				.queues = b->queues};
 	}
 	const size_t nnics = sort_nics(d, nics, &remote);
 	const struct machine_options o = {

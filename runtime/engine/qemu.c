@@ -57,7 +57,7 @@ struct qemu {
 	char why[ERR_MAX];
 	int errors;      /* pipe from which QEMU's standard error is read */
 	bool parameters; /* vm.hypervisor.parameters of config.json are on QEMU's command line */
-	struct engine_backend backends[PLAN_BACKENDS_MAX];
+	struct engine_backend backends[ENGINE_BACKENDS_MAX];
 	size_t nbackends;
 	/* field in config.json that names a network device's vhost-user server, or NULL */
 	const char *net;

@@ -181,10 +181,24 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 	 * fails for a file in a descriptor set.
 	 */
 	add_arg(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off,cache=%s,%s",
-		d->config->image_direct ? "none" : "writeback",
+		d->config->image_direct          ? "none"
+		: d->config->image_write_through ? "writethrough"
+						 : "writeback",
 		d->config->image_read_only ? "read-only=on" : "auto-read-only=off");
 	add_arg(a, "-device");
 	add_arg(a, "virtio-blk-device,drive=image");
+}
+
+/*
+ * Returns QEMU's options for the queues of a disk. Without a number of queues QEMU's own defaults
+ * are kept, because other servers may not be able to serve larger queues.
+ */
+static const char *queue_options(const struct engine_backend *b, char *text, size_t size)
+{
+	text[0] = '\0';
+	if (b->queues)
+		snprintf(text, size, ",num-queues=%u,queue-size=256", b->queues);
+	return text;
 }
 
 /*
@@ -197,6 +211,7 @@ static void add_disks(struct qemu_args *a, const struct engine_description *d)
 		add_image(a, d);
 	for (size_t i = 0; i < d->nbackends; i++) {
 		const struct engine_backend *b = &d->backends[i];
+		char options[64];
 
 		add_arg(a, "-chardev");
 		add_arg(a, "socket,id=" QEMU_BACKEND "%zu,fd=%d", i, add_fd(a, b->sock));
@@ -205,7 +220,8 @@ static void add_disks(struct qemu_args *a, const struct engine_description *d)
 			add_arg(a, "vhost-user-fs-device,chardev=" QEMU_BACKEND "%zu,tag=%s", i,
 				b->tag);
 		else
-			add_arg(a, "vhost-user-blk,chardev=" QEMU_BACKEND "%zu", i);
+			add_arg(a, "vhost-user-blk,chardev=" QEMU_BACKEND "%zu%s", i,
+				queue_options(b, options, sizeof(options)));
 	}
 }
 

@@ -5,8 +5,7 @@
  * ("audit: type=1326 ... syscall=NUMBER").
  *
  * The filters are compiled while there is only one thread, because the other threads have small
- * stacks and no heap of their own; they only load the filters. A build with sanitizers has no
- * filters, because the sanitizers' runtimes make other calls with each compiler.
+ * stacks and no heap of their own; they only load the filters.
  */
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
@@ -21,17 +20,6 @@
 
 #include "base/fd.h"
 #include "jail/jail.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 #define FILTER_MAX (64u << 10)
 
@@ -99,7 +87,7 @@ static const struct call calls[] = {
 	 */
 	{SCMP_SYS(fstat), D},
 	{SCMP_SYS(newfstatat), D},
-	/* In blk.c for reads, writes, flushes and discards of disks. */
+	/* In blk_file.c for reads, writes, flushes and discards of disks. */
 	{SCMP_SYS(pread64), D},
 	{SCMP_SYS(pwrite64), D},
 	{SCMP_SYS(preadv), D},
@@ -280,7 +268,7 @@ static int compile_filter(struct jail *j, enum jail_thread kind, const pid_t *ki
 int jail_compile(struct jail *j, const pid_t *killable, size_t n)
 {
 	*j = (struct jail){0};
-	for (int kind = 0; !SANITIZED && kind < JAIL_THREADS; kind++) {
+	for (int kind = 0; JAIL_HAS_FILTERS && kind < JAIL_THREADS; kind++) {
 		int r = compile_filter(j, (enum jail_thread)kind, killable, n);
 		if (r < 0) {
 			jail_release(j);

@@ -118,6 +118,14 @@ static int make_empty_root(void)
 	return root < 0 ? err_sys("mount an empty root") : root;
 }
 
+int jail_empty_root(void)
+{
+	_cleanup_fd_ int root = make_empty_root();
+	int r = root < 0 ? root : jail_attach_root(root);
+
+	return r < 0 ? r : path_pivot(root);
+}
+
 int jail_limit(unsigned files)
 {
 	const struct rlimit less = {files, files}, none = {0, 0};
@@ -183,11 +191,8 @@ int jail_enter(struct jail *ret, const pid_t *children, size_t n)
 	int r = jail_compile(ret, children, n);
 	if (r >= 0)
 		r = jail_limit(FILES_MAX);
-	_cleanup_fd_ int root = r < 0 ? -EBADF : make_empty_root();
 	if (r >= 0)
-		r = root < 0 ? root : jail_attach_root(root);
-	if (r >= 0)
-		r = path_pivot(root);
+		r = jail_empty_root();
 	if (r >= 0)
 		r = jail_drop_rights(jail_id(getpid()));
 	if (r >= 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The jail of the monitor, in which the monitor can only use the descriptors that it already has.
+ * Other processes of a microVM use parts of it for jails of their own.
  *
  * 	fd_close_all_but(keep, n)       first, so that nothing inherited stays open
  * 	... opens files, forks, builds the machine, with one thread ...
@@ -16,6 +17,21 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+
+/*
+ * 0 in a build with sanitizers, which has no system call filters, because the sanitizers' runtimes
+ * make other calls with each compiler.
+ */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define JAIL_HAS_FILTERS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define JAIL_HAS_FILTERS 0
+#endif
+#endif
+#ifndef JAIL_HAS_FILTERS
+#define JAIL_HAS_FILTERS 1
+#endif
 
 enum jail_thread {
 	JAIL_LOOP, /* the thread with the monitor's event loop */
@@ -64,6 +80,20 @@ int jail_limit(unsigned files) must_check;
  * then mount parts of the host's tree in `root`, until path_pivot() detaches everything but `root`.
  */
 int jail_attach_root(int root) must_check;
+
+/* Replaces the root directory of the process by an empty one that cannot be written. */
+int jail_empty_root(void) must_check;
+
+/* filter.c: what jail_filter_calls() allows besides the list. */
+#define JAIL_MEMORY 1u       /* mmap(2) and mprotect(2), but no executable memory */
+#define JAIL_THREADS_OF_C 2u /* clone(2) of a thread, as pthread_create() calls it */
+
+/*
+ * Allows this thread, and those that it starts later, only the `n` system calls in `calls`, and
+ * those of the flags JAIL_MEMORY and JAIL_THREADS_OF_C. At any other call the kernel kills the
+ * process.
+ */
+int jail_filter_calls(const int *calls, size_t n, unsigned flags) must_check;
 
 /*
  * Puts the whole process into the jail. children are the processes that the monitor may still kill,

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "machine/image.h"
 #include "machine/qemu.h"
 #include "plan/plan.h"
 #include "vm/kvm.h"
@@ -16,7 +17,6 @@
 #define BOOT_TIMEOUT "io.caisson.vm.boot-timeout"
 #define PAGES "io.caisson.vm.pages"
 #define NESTED "io.caisson.vm.nested"
-#define IMAGE_CACHE "io.caisson.vm.image-cache"
 #define RECONNECT "io.caisson.vm.reconnect"
 #define LOCKS "io.caisson.vm.locks"
 #define KSM "/sys/kernel/mm/ksm"
@@ -171,31 +171,6 @@ static int decide_hypervisor(
 	return m->why_not_kvm ? use_qemu(a, s, NULL, m) : -ENOMEM;
 }
 
-static int check_image(const struct spec *s, struct machine_config *m)
-{
-	const char *cache = spec_annotation(s, IMAGE_CACHE);
-
-	if (cache && !streq(cache, "writeback") && !streq(cache, "none"))
-		return err_set(EINVAL,
-			"annotation " IMAGE_CACHE ": \"%s\": expected writeback (the host's page "
-			"cache) or none (direct I/O)",
-			cache);
-	m->image_direct = cache && streq(cache, "none");
-	if (!s->vm || !s->vm->image_path)
-		return 0;
-	m->image = s->vm->image_path;
-	m->image_format = s->vm->image_format;
-	m->image_read_only = s->root_readonly;
-	if (!streq(m->image_format, "raw"))
-		return err_set(ENOTSUP,
-			"vm.image.format: \"%s\": only raw can be used yet: "
-			"qemu-img convert -O raw makes one of it",
-			m->image_format);
-	if (access(m->image, m->image_read_only ? R_OK : R_OK | W_OK) < 0)
-		return err_sys("vm.image.path: %s", m->image);
-	return 0;
-}
-
 /*
  * Reads a number of seconds from an annotation. If there is no such annotation, *ret does not
  * change.
@@ -316,6 +291,9 @@ static int check_mergeable(struct arena *a, const struct spec *s, const struct m
 	if (!m->image)
 		return refuse_mergeable("the server of root.path has the guest's too: use a "
 					"vm.image, or transparent, small or hugetlb");
+	if (m->image_server)
+		return refuse_mergeable("the server of vm.image has the guest's too: use a raw "
+					"image");
 	for (size_t i = 0; i < s->nmounts; i++) {
 		const struct spec_mount *mount = &s->mounts[i];
 		if (!mount->backend && (!mount->bind || mount->remount))
@@ -372,7 +350,7 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	if (r >= 0)
 		r = decide_nested(s, ret);
 	if (r >= 0)
-		r = check_image(s, ret);
+		r = machine_decide_image(s, q, ret);
 	if (r >= 0)
 		r = decide_boot_timeout(s, ret);
 	if (r >= 0)

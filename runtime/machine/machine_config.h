@@ -14,6 +14,7 @@ enum hypervisor { HYPERVISOR_KVM, HYPERVISOR_QEMU };
 struct machine_request {
 	const char *hypervisor; /* value of --hypervisor: "kvm", "qemu", "auto" or NULL */
 	const char *libexec;    /* directory that contains caisson-guest */
+	const char *disk;       /* path of caisson-disk; NULL: not needed */
 	const char *cache;      /* directory for packed initramfs files */
 };
 
@@ -30,10 +31,16 @@ struct machine_config {
 	/* paths of the kernel and the initramfs; NULL: the installed ones are found */
 	const char *kernel, *initrd;
 	struct spec_strings kernel_parameters;
-	const char *image, *image_format; /* path and format of vm.image, or NULL */
-	bool image_read_only;
+	/* path of vm.image, and its format by the name that caisson-disk knows; or NULL */
+	const char *image, *image_format;
+	bool image_read_only, image_write_through;
 	/* open vm.image with O_DIRECT, so that the host's page cache is not used */
 	bool image_direct;
+	/* path of caisson-disk, which serves vm.image; NULL: it is raw, the hypervisor serves it */
+	const char *image_server;
+	/* value of caisson-disk's --backing: "on", "off" or a directory; NULL: no such option */
+	const char *image_backing;
+	unsigned image_queues; /* number of queues of a disk that caisson-disk serves */
 	bool host_locks; /* file locks that the guest takes in shares are also taken on the host */
 	/* how long the machine may take from its start to "created", in ms */
 	unsigned boot_timeout_ms;

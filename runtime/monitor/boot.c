@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "engine/connector.h"
+#include "images/disk/lock.h"
 #include "images/guest/guest_kernel.h"
 #include "machine/net_backend.h"
 #include "monitor/monitor_internal.h"
@@ -124,7 +125,7 @@ static int add_net_backend(struct monitor *m, struct engine_description *d, cons
 static int open_image(const struct machine_config *c, int *ret)
 {
 	*ret = -EBADF;
-	if (!c->image)
+	if (!c->image || c->image_server)
 		return 0;
 	*ret = open(c->image, (c->image_read_only ? O_RDONLY : O_RDWR) |
 				      (c->image_direct ? O_DIRECT : 0) | O_CLOEXEC);
@@ -132,7 +133,11 @@ static int open_image(const struct machine_config *c, int *ret)
 		return err_sys("vm.image.path: %s: its file system has no direct I/O "
 			       "(annotation io.caisson.vm.image-cache)",
 			c->image);
-	return *ret < 0 ? err_sys("vm.image.path: %s", c->image) : 0;
+	if (*ret < 0)
+		return err_sys("vm.image.path: %s", c->image);
+	/* The hypervisor has a copy of the descriptor, and with it the lock. */
+	int r = disk_lock(*ret, c->image, !c->image_read_only, false);
+	return r < 0 ? err_ctx(r, "vm.image.path") : 0;
 }
 
 /*
@@ -164,6 +169,22 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 		"microVM has %llu: raise vm.hwConfig.memory",
 		c->kernel ? "vm.kernel.path: " : "", k->path, (unsigned long long)k->memory_end,
 		(long long)st.st_size, (unsigned long long)c->memory);
+}
+
+/*
+ * Starts the server of vm.image if the image is not raw. It is the first of the back ends, because
+ * vm.image is the guest's first disk.
+ */
+static int start_disk_server(struct monitor *m, struct engine_description *d)
+{
+	if (!m->a->machine->image_server)
+		return 0;
+	int r = disk_server_start(&m->disk, m->a->machine, d->log);
+	if (r >= 0)
+		d->backends[d->nbackends++] = (struct engine_backend){.field = "vm.image",
+			.sock = m->disk.sock,
+			.queues = m->a->machine->image_queues};
+	return r;
 }
 
 /*
@@ -222,6 +243,8 @@ static int build_machine(struct monitor *m, struct engine_description *d)
 		r = share_start(&m->share, m->a->plan, m->a->slots, d->log, c->host_locks);
 	log_debug("microvm: file server");
 	d->share = m->share.sock;
+	if (r >= 0)
+		r = start_disk_server(m, d);
 	if (r >= 0)
 		r = take_backends(m, d);
 	if (r >= 0)

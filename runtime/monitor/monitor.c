@@ -173,7 +173,7 @@ static int close_inherited(const struct monitor *m)
  */
 static int enter_jail_and_run(struct monitor *m)
 {
-	const pid_t children[] = {m->share.pid, m->engine.pid};
+	const pid_t children[] = {m->share.pid, m->disk.pid, m->engine.pid};
 	int proc = m->a->proc;
 
 	fd_close(&proc);
@@ -245,14 +245,16 @@ static int on_signals(struct monitor *m, bool *ret_child)
 }
 
 /*
- * Handles the end of a child process. If the file server has ended, the machine must end too,
- * because the guest would wait for the server forever.
+ * Handles the end of a child process. If the file server or the server of vm.image has ended, the
+ * machine must end too, because the guest would wait for the server forever.
  */
 static int on_child(struct monitor *m)
 {
 	struct pollfd p = {.fd = m->engine.ended, .events = POLLIN};
 
 	int r = share_check(&m->share);
+	if (r >= 0)
+		r = disk_server_check(&m->disk, 0);
 	if (r >= 0 || m->phase >= PHASE_EXITED || (r == -EPIPE && poll(&p, 1, GRACE_MS) > 0))
 		return 0;
 	return monitor_last_words(m, r);
@@ -337,6 +339,9 @@ static int on_engine_end(struct monitor *m)
 
 	if (m->phase >= PHASE_EXITED)
 		return 0;
+	/* A server that has ended is an error of its own, and its end says more. */
+	if (r == -EPIPE && disk_server_check(&m->disk, GRACE_MS) == -EIO)
+		return monitor_last_words(m, -EIO);
 	if (r < 0)
 		return monitor_name_other(
 			m, monitor_last_words(m, err_ctx(r, "the microVM failed")));
@@ -468,6 +473,7 @@ static int serve_until_end(struct monitor *m)
 static void clean_up(struct monitor *m)
 {
 	engine_stop(&m->engine);
+	disk_server_stop(&m->disk);
 	share_stop(&m->share);
 	streams_release(&m->streams);
 	for (size_t i = 0; i < m->boot.net.interface_count && i < ENGINE_NICS_MAX; i++) {
@@ -509,7 +515,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 	m.start_lock = a->start_lock;
 	m.control = a->control;
 	m.agent = m.starter = m.signals = m.clock = m.console = m.guest_log = -EBADF;
-	m.engine.ended = m.share.sock = m.share.seal = -EBADF;
+	m.engine.ended = m.share.sock = m.share.seal = m.disk.sock = -EBADF;
 	m.streams.agent = m.streams.changed = -EBADF;
 	for (size_t i = 0; i < ENGINE_NICS_MAX; i++)
 		m.boot.taps[i] = (struct net_tap)NET_TAP_INIT;

@@ -16,6 +16,7 @@
 #include <signal.h>
 
 #include "agent/agent.h"
+#include "engine/disk_server.h"
 #include "engine/engine.h"
 #include "engine/share.h"
 #include "engine/streams.h"
@@ -90,6 +91,7 @@ struct monitor {
 	struct engine engine;
 	struct jail jail;
 	struct share share;
+	struct disk_server disk;
 	struct streams streams;
 	struct agent_reader reader;
 	struct client clients[CLIENTS_MAX];

@@ -6,7 +6,7 @@
 #include "spec/parse.h"
 
 static const struct spec_name image_formats[] = {
-	{"raw", 0}, {"qcow2", 0}, {"vdi", 0}, {"vmdk", 0}, {"vhd", 0}, {NULL, 0}};
+	{"raw", 0}, {"qcow2", 0}, {"vdi", 0}, {"vmdk", 0}, {"vhd", 0}, {"vhdx", 0}, {NULL, 0}};
 
 static const struct field hypervisor_fields[] = {
 	FIELD(STRING, "path", spec_vm, hypervisor_path,

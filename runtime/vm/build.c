@@ -110,13 +110,20 @@ static int plug_remote_nic(struct machine *m, const struct virtio_net_remote_opt
 
 static int plug_disk(struct machine *m, size_t i, const struct machine_disk *d)
 {
+	const struct virtio_blk_options local = {
+		.serial = d->serial, .write_through = d->write_through};
+	const struct virtio_blk_remote_options remote = {
+		.sock = d->fd, .peer = d->peer, .reconnect = d->reconnect, .queues = d->queues};
 	struct vhost_user *v = &m->remote_disks[i];
+	struct blk_file *f = &m->disk_files[i];
 
 	if (!d->remote) {
-		int r = virtio_blk_init(&m->disks[i], &m->memory, d->fd, d->read_only, d->serial);
+		int r = blk_file_init(f, d->fd, d->read_only);
+		if (r >= 0)
+			r = virtio_blk_init(&m->disks[i], &m->memory, &f->image, &local);
 		return r < 0 ? r : plug_device(m, &m->disks[i].dev);
 	}
-	int r = virtio_blk_remote_init(v, &m->memory, d->fd, d->peer, d->reconnect);
+	int r = virtio_blk_remote_init(v, &m->memory, &remote);
 	v->lost = end_machine_lost;
 	v->lost_ctx = &m->cpus;
 	return r < 0 ? r : plug_device(m, &v->dev);
@@ -254,8 +261,10 @@ void machine_release(struct machine *m)
 		virtio_release(m->slots[i].device);
 	}
 	m->slot_count = 0;
-	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
+	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++) {
 		virtio_blk_release(&m->disks[i]);
+		blk_file_release(&m->disk_files[i]);
+	}
 	for (unsigned i = 0; i < MACHINE_DISKS_MAX; i++)
 		if (m->remote_disks[i].dev.ops)
 			vhost_user_release(&m->remote_disks[i]);

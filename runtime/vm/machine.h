@@ -19,6 +19,7 @@
 #include "vm/irq.h"
 #include "vm/vcpu.h"
 #include "vm/virtio/balloon.h"
+#include "vm/virtio/blk_file.h"
 #include "vm/virtio/devices.h"
 #include "vm/virtio/fs.h"
 #include "vm/virtio/mmio.h"
@@ -43,7 +44,9 @@ struct machine_disk {
 	 * socket over which the connector passes new connections, see vhost_user_options; 0: none
 	 */
 	int reconnect;
+	unsigned queues; /* number of queues of the back end that are used; 0: one */
 	bool read_only;
+	bool write_through; /* the disk has no write cache that the guest has to flush */
 	/* up to 20 bytes, which the guest reads as the serial number; never NULL */
 	const char *serial;
 };
@@ -109,6 +112,7 @@ struct machine {
 	struct virtio_rng rng;
 	struct virtio_balloon balloon;
 	struct virtio_blk disks[MACHINE_DISKS_MAX];
+	struct blk_file disk_files[MACHINE_DISKS_MAX];
 	struct vhost_user remote_disks[MACHINE_DISKS_MAX];
 	struct virtio_fs shares[MACHINE_SHARES_MAX];
 	struct virtio_net nics[MACHINE_NICS_MAX];

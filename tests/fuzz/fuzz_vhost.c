@@ -5,7 +5,8 @@
  * before the server starts in the same thread. The server must end, and leave nothing in the
  * device.
  *
- * Byte 0 chooses the device. Operations follow; the first byte modulo 7 says which:
+ * Byte 0 chooses the device: with bit 0 a disk, with bits 0 and 1 a disk with three queues, each of
+ * which has a thread. Operations follow; the first byte modulo 7 says which:
  *   0 request, flags, size[2], descriptors, len, bytes   send this message unchanged
  *   1 count, {guest, pages, user, offset} * count        SET_MEM_TABLE, in pages
  *   2 queue, size, {desc, avail, used}[2], base[2]       set up a queue, from NUM to ENABLE
@@ -23,6 +24,7 @@
 #include "fuzz/input.h"
 #include "vm/vhost/back.h"
 #include "vm/vhost/proto.h"
+#include "vm/virtio/blk_file.h"
 #include "vm/virtio/devices.h"
 
 #define PAGE 4096ULL
@@ -145,11 +147,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct virtio_rng rng;
 	static struct virtio_blk blk;
+	static struct blk_file file;
 	struct input in = {data, size};
 	struct front f = {
 		.memory = memfd_create("guest", MFD_CLOEXEC), .event = eventfd(1, EFD_CLOEXEC)};
 	int disk = memfd_create("disk", MFD_CLOEXEC), pair[2];
-	bool is_disk = take(&in, 1) & 1;
+	unsigned kind = take(&in, 1);
+	bool is_disk = kind & 1, threads = (kind & 3) == 3;
+	const struct virtio_blk_options o = {.serial = "fuzz", .queues = threads ? 3 : 1};
 
 	if (ftruncate(f.memory, PAGES * PAGE) < 0 || ftruncate(disk, 64 * 512) < 0 ||
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
@@ -160,12 +165,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	if (!is_disk)
 		virtio_rng_init(&rng, NULL);
-	else if (virtio_blk_init(&blk, NULL, disk, false, "fuzz") < 0)
+	else if (blk_file_init(&file, disk, false) < 0 ||
+		 virtio_blk_init(&blk, NULL, &file.image, &o) < 0)
 		abort();
 	struct virtio_device *d = is_disk ? &blk.dev : &rng.dev;
 	play(&f, &in);
 	shutdown(f.sock, SHUT_WR);
-	int r = vhost_serve(d, pair[1], -EBADF);
+	int r = threads ? vhost_serve_threads(d, pair[1], -EBADF) : vhost_serve(d, pair[1], -EBADF);
 	if ((r != 0 && r != -EPROTO) || d->memory || d->signal || d->status)
 		abort();
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
@@ -174,6 +180,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (lseek(disk, 0, SEEK_END) != 64 * 512)
 		abort();
 	virtio_release(d);
+	if (is_disk)
+		virtio_blk_release(&blk);
 	munmap(f.ram, PAGES * PAGE);
 	for (int i = 0; i < 5; i++)
 		close((int[]){f.memory, f.event, disk, pair[0], pair[1]}[i]);

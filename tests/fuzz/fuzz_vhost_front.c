@@ -225,7 +225,11 @@ static void run(struct input in)
 	w = (struct wired){.lost = 0};
 	rig_memory(&w.g);
 	int sock = start(&f, protocol, (struct input){in.p + ops, in.left - ops});
-	int r = kind & 1 ? virtio_blk_remote_init(v, &w.g.memory, sock, "a foe", back ? ends[0] : 0)
+	int r = kind & 1 ? virtio_blk_remote_init(v, &w.g.memory,
+				   &(struct virtio_blk_remote_options){.sock = sock,
+					   .peer = "a foe",
+					   .reconnect = back ? ends[0] : 0,
+					   .queues = (kind >> 2 & 1) + 1})
 			 : virtio_fs_init(&fs, &w.g.memory, "share", sock);
 	if (r >= 0) {
 		v->timeout_ms = TIMEOUT_MS;

@@ -152,7 +152,10 @@ static int open_disk(bool direct)
 union any {
 	struct virtio_rng rng;
 	struct virtio_console console;
-	struct virtio_blk blk;
+	struct {
+		struct virtio_blk blk;
+		struct blk_file file;
+	};
 	struct virtio_net net;
 	struct virtio_balloon balloon;
 };
@@ -177,7 +180,11 @@ static struct virtio_device *make(
 	case NET_OFFLOADS:
 		return virtio_net_init(&a->net, m, &o) < 0 ? NULL : &a->net.dev;
 	default:
-		return virtio_blk_init(&a->blk, m, disk, false, "fuzz") < 0 ? NULL : &a->blk.dev;
+		if (blk_file_init(&a->file, disk, false) < 0 ||
+			virtio_blk_init(&a->blk, m, &a->file.image,
+				&(struct virtio_blk_options){.serial = "fuzz"}) < 0)
+			return NULL;
+		return &a->blk.dev;
 	}
 }
 
@@ -211,8 +218,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	if (kind == NET || kind == NET_OFFLOADS)
 		virtio_net_release(&any.net);
-	if (kind == DISK || kind == DIRECT_DISK)
+	if (kind == DISK || kind == DIRECT_DISK) {
 		virtio_blk_release(&any.blk);
+		blk_file_release(&any.file);
+	}
 	rig_release(&g);
 	return 0;
 }

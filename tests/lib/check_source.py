@@ -22,9 +22,9 @@ TAB = 8
 # of runtime/ is named without "runtime/", as includes name it. A new folder needs a line here.
 LAYERS = {
     "base": "",
-    "jail": "",  # what a process may still do: low, so that every process can use it
-    "vm": "",  # the built-in machine: nothing of containers, nothing of images
-    "vm/fs": "vm",
+    "jail": "",  # system calls that a process may still make; low, so that every process can use it
+    "vm": "",  # the built-in machine, which knows neither containers nor images
+    "vm/fs": "jail vm",
     "cgroups": "",
     "netsetup/rtnl": "",
     # carry and host know nothing of each other.
@@ -50,7 +50,7 @@ LAYERS = {
     "launch": "spec plan step filter ns init machine jail agent monitor cgroups netsetup netsetup/host images/guest images/disk",
     "cmd": "spec plan machine agent launch doctor cgroups",
     "image": "spec images/oci cmd/options.h",  # caisson-image, a program of its own
-    "disk": "cmd/options.h images/disk",
+    "disk": "cmd/options.h images/disk jail vm",
     "main.c": "cmd",
 }
 GENERATED = ["version.h"]  # headers that the build generates, which have no folder

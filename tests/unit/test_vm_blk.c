@@ -24,6 +24,7 @@
 struct disk {
 	struct rig g;
 	struct virtio_blk b;
+	struct blk_file file;
 	int fd, plain; /* descriptors of the image: the device's, and the test's own */
 	uint8_t want[DISK_LEN];
 };
@@ -47,7 +48,9 @@ static bool open_disk(int flags)
 static void begin(uint64_t features)
 {
 	rig_memory(&d.g);
-	if (virtio_blk_init(&d.b, &d.g.memory, d.fd, false, "s") < 0)
+	if (blk_file_init(&d.file, d.fd, false) < 0 ||
+		virtio_blk_init(&d.b, &d.g.memory, &d.file.image,
+			&(struct virtio_blk_options){.serial = "s"}) < 0)
 		fail_msg("%s", err_msg());
 	rig_attach(&d.g, &d.b.dev);
 	bring_up(&d.g, features ? features : d.b.dev.features);
@@ -57,6 +60,7 @@ static void end(void)
 {
 	rig_release(&d.g);
 	virtio_blk_release(&d.b);
+	blk_file_release(&d.file);
 	fd_close(&d.fd);
 	fd_close(&d.plain);
 }
@@ -125,7 +129,7 @@ static void buffered(void **state)
 {
 	assert_true(open_disk(0));
 	begin(0);
-	assert_int_equal(d.b.align, 1);
+	assert_int_equal(d.file.align, 1);
 	all_shapes();
 	end();
 }
@@ -138,8 +142,8 @@ static void direct(void **state)
 		skip();
 	}
 	begin(0);
-	assert_true(d.b.align >= 512);
-	assert_int_equal(d.b.config.blk_size, d.b.align < 512 ? 512 : d.b.align);
+	assert_true(d.file.align >= 512);
+	assert_int_equal(d.b.config.blk_size, d.file.align < 512 ? 512 : d.file.align);
 	all_shapes();
 	/* The range to zero does not consist of whole blocks. */
 	struct virtio_blk_discard_write_zeroes z = {3, 10, 0};
@@ -158,14 +162,14 @@ static void direct(void **state)
 
 static void direct_needs_whole_blocks(void **state)
 {
-	struct virtio_blk b;
+	struct blk_file f;
 
 	if (!open_disk(O_DIRECT)) {
 		fd_close(&d.plain);
 		skip();
 	}
 	assert_int_equal(ftruncate(d.plain, DISK_LEN - 100), 0);
-	assert_int_equal(virtio_blk_init(&b, &d.g.memory, d.fd, false, ""), -EINVAL);
+	assert_int_equal(blk_file_init(&f, d.fd, false), -EINVAL);
 	assert_non_null(strstr(err_msg(), "open it without O_DIRECT"));
 	fd_close(&d.fd);
 	fd_close(&d.plain);
@@ -265,8 +269,8 @@ static void write_cache(void **state)
 	 */
 	int p[2];
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	int fd = d.b.fd;
-	d.b.fd = p[1];
+	int fd = d.file.fd;
+	d.file.fd = p[1];
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_IOERR);
 	/*
 	 * When the driver switches the cache off, the serving thread flushes it. The thread is
@@ -280,7 +284,7 @@ static void write_cache(void **state)
 	assert_false(d.b.flush_failed);
 	assert_int_equal(eventfd_read(kick, &kicks), 0);
 	assert_int_equal(virtio_kick(&d.b.dev, 0), 0);
-	d.b.fd = fd;
+	d.file.fd = fd;
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0, 0), VIRTIO_BLK_S_OK);
 	fd_close(&kick);

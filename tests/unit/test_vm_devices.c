@@ -190,6 +190,7 @@ static void console_input(void **state)
 struct disk {
 	struct rig g;
 	struct virtio_blk b;
+	struct blk_file file;
 	int fd;
 };
 
@@ -204,7 +205,9 @@ static void disk_init(struct disk *d, bool read_only)
 		assert_int_equal(pwrite(d->fd, sector, 512, i * 512), 512);
 	}
 	rig_memory(&d->g);
-	if (virtio_blk_init(&d->b, &d->g.memory, d->fd, read_only, "serial-0123456789-abc") < 0)
+	const struct virtio_blk_options o = {.serial = "serial-0123456789-abc"};
+	if (blk_file_init(&d->file, d->fd, read_only) < 0 ||
+		virtio_blk_init(&d->b, &d->g.memory, &d->file.image, &o) < 0)
 		fail_msg("%s", err_msg());
 	rig_attach(&d->g, &d->b.dev);
 	bring_up(&d->g, d->b.dev.features);
@@ -212,6 +215,7 @@ static void disk_init(struct disk *d, bool read_only)
 
 static void disk_release(struct disk *d)
 {
+	virtio_blk_release(&d->b);
 	rig_release(&d->g);
 	fd_close(&d->fd);
 }
@@ -396,16 +400,16 @@ static void disk_layouts(void **state)
 
 static void disk_refused(void **state)
 {
-	struct virtio_blk b;
+	struct blk_file f;
 	struct rig g;
 	int p[2];
 	_cleanup_fd_ int empty = memfd_create("empty", MFD_CLOEXEC);
 
 	rig_memory(&g);
-	assert_int_equal(virtio_blk_init(&b, &g.memory, empty, false, ""), -EINVAL);
+	assert_int_equal(blk_file_init(&f, empty, false), -EINVAL);
 	assert_non_null(strstr(err_msg(), "at least one sector"));
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	assert_int_equal(virtio_blk_init(&b, &g.memory, p[0], false, ""), -EINVAL);
+	assert_int_equal(blk_file_init(&f, p[0], false), -EINVAL);
 	assert_non_null(strstr(err_msg(), "a regular file or a block device"));
 	fd_close(&p[0]);
 	fd_close(&p[1]);

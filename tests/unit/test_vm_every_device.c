@@ -31,7 +31,10 @@ struct every {
 	union {
 		struct virtio_rng rng;
 		struct virtio_console console;
-		struct virtio_blk blk;
+		struct {
+			struct virtio_blk blk;
+			struct blk_file file;
+		};
 		struct virtio_net net;
 		struct virtio_vsock vsock;
 		struct virtio_balloon balloon;
@@ -77,7 +80,9 @@ static struct virtio_device *make_blk(struct every *e)
 {
 	e->fds[0] = memfd_create("disk", MFD_CLOEXEC);
 	assert_int_equal(ftruncate(e->fds[0], 64 * 512), 0);
-	OK(virtio_blk_init(&e->blk, &e->w.g.memory, e->fds[0], false, "every"));
+	OK(blk_file_init(&e->file, e->fds[0], false));
+	OK(virtio_blk_init(&e->blk, &e->w.g.memory, &e->file.image,
+		&(struct virtio_blk_options){.serial = "every"}));
 	return &e->blk.dev;
 }
 

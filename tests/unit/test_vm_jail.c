@@ -54,11 +54,14 @@ static void drive(struct virtio_device *d)
 static void blk(void)
 {
 	static struct virtio_blk b;
+	static struct blk_file f;
 	int fd = memfd_create("disk", MFD_CLOEXEC);
 
 	rig_memory(&g);
 	CHECK(ftruncate(fd, 1 << 20) == 0);
-	CHECK(virtio_blk_init(&b, &g.memory, fd, false, "s") >= 0);
+	CHECK(blk_file_init(&f, fd, false) >= 0);
+	CHECK(virtio_blk_init(
+		      &b, &g.memory, &f.image, &(struct virtio_blk_options){.serial = "s"}) >= 0);
 	rig_attach(&g, &b.dev);
 	bring_up(&g, b.dev.features);
 	drive(&b.dev);

@@ -284,7 +284,7 @@ int fs_creds_enter(struct fs_session *s, const struct fs_request *r, uint32_t ma
 void fs_creds_leave(const struct fs_session *s, const struct fs_request *r);
 int fs_creds_drop_fsetid(bool drop) must_check;
 
-/* --- rights.c: gives up capabilities and system calls that a process does not need --- */
+/* --- rights.c: gives up capabilities that a process does not need --- */
 
 /*
  * Enters the user namespace c->userns if one is configured. The process then has all capabilities
@@ -292,11 +292,6 @@ int fs_creds_drop_fsetid(bool drop) must_check;
  */
 int fs_enter_userns(const struct vmfs_config *c) must_check;
 int fs_drop_caps(uint64_t caps) must_check;
-/*
- * Installs a system call filter that allows the `n` numbers in `calls`. If `memory` is set, it also
- * allows mmap and mprotect, but no executable memory.
- */
-int fs_filter_calls(const int *calls, size_t n, bool memory) must_check;
 
 /* --- seal.c: starts the process that makes c->sealed read-only later --- */
 

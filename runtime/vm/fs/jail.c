@@ -25,6 +25,7 @@
 
 #include "base/path.h"
 #include "base/sys.h"
+#include "jail/jail.h"
 #include "vm/fs/fs.h"
 
 #define CAP(c) (UINT64_C(1) << (c))
@@ -229,5 +230,5 @@ int vmfs_jail(struct vmfs_config *c)
 		r = fd_close_all_but(keep, ARRAY_SIZE(keep));
 	if (r == 0)
 		r = fs_drop_caps(CAPS);
-	return r < 0 ? r : fs_filter_calls(allowed, ARRAY_SIZE(allowed), true);
+	return r < 0 ? r : jail_filter_calls(allowed, ARRAY_SIZE(allowed), JAIL_MEMORY);
 }

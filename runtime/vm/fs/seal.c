@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/sys.h"
+#include "jail/jail.h"
 #include "vm/fs/fs.h"
 
 #define TRIES 50
@@ -65,7 +66,7 @@ static int wait_and_seal(int sock, int mount)
 	if (r >= 0)
 		r = fs_drop_caps(UINT64_C(1) << CAP_SYS_ADMIN);
 	if (r >= 0)
-		r = fs_filter_calls(allowed, ARRAY_SIZE(allowed), false);
+		r = jail_filter_calls(allowed, ARRAY_SIZE(allowed), 0);
 	if (r < 0)
 		return r;
 	if (read(sock, &word, sizeof(word)) != sizeof(word))

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "vm/vhost/back_requests.h"
+#include "vm/vhost/back_threads.h"
 
 /*
  * Handles one message. Returns 1 to continue, 0 if the front end has closed the connection, or
@@ -33,6 +34,7 @@ static int take_message(struct vhost_backend *b)
 	int r = vhost_receive(b->sock, b->stop_fd, &m);
 	if (r <= 0)
 		goto out;
+	vhost_threads_pause(b->threads);
 	pthread_mutex_lock(&b->device->lock);
 	r = vhost_check_negotiated(b, m.h.request);
 	if (r == 0) {
@@ -45,6 +47,7 @@ static int take_message(struct vhost_backend *b)
 		r = vhost_apply_request(b, &m);
 	}
 	pthread_mutex_unlock(&b->device->lock);
+	vhost_threads_continue(b->threads);
 	if (ack) {
 		m.p.u64 = r < 0;
 		/*
@@ -65,7 +68,7 @@ out:
 	return r;
 }
 
-static int take_kick(const struct vhost_backend *b, unsigned i)
+int vhost_take_kick(const struct vhost_backend *b, unsigned i)
 {
 	uint64_t n;
 	ssize_t r = read(b->queues[i].kick, &n, sizeof(n));
@@ -83,6 +86,8 @@ static int serve_queues(struct vhost_backend *b)
 {
 	int busy = 0;
 
+	if (b->threads)
+		return 0;
 	for (unsigned i = 0; i < b->device->queue_count; i++) {
 		struct vhost_queue *v = &b->queues[i];
 
@@ -114,12 +119,13 @@ static int serve_events(struct vhost_backend *b, int busy)
 	struct pollfd p[3 + VIRTIO_QUEUES_MAX] = {
 		{.fd = b->sock, .events = POLLIN},
 		{.fd = b->stop_fd, .events = POLLIN},
-		{.fd = d->event_fd, .events = POLLIN},
+		{.fd = b->threads ? vhost_threads_failed(b->threads) : d->event_fd,
+			.events = POLLIN},
 	};
 
 	/* Linux uses only two or three of the 17 queues that a file system device may have */
 	unsigned used = 0;
-	for (unsigned i = 0; i < d->queue_count; i++) {
+	for (unsigned i = 0; !b->threads && i < d->queue_count; i++) {
 		bool ready = d->queues[i].ready;
 		p[3 + i] =
 			(struct pollfd){.fd = ready ? b->queues[i].kick : -EBADF, .events = POLLIN};
@@ -129,8 +135,10 @@ static int serve_events(struct vhost_backend *b, int busy)
 		return errno == EINTR ? 1 : err_sys("vhost-user: poll");
 	if (p[1].revents)
 		return 0;
+	if (b->threads && p[2].revents)
+		return vhost_threads_error(b->threads);
 	for (unsigned i = 0; i < used; i++) {
-		int r = p[3 + i].revents ? take_kick(b, i) : 0;
+		int r = p[3 + i].revents ? vhost_take_kick(b, i) : 0;
 
 		if (r < 0)
 			return r;
@@ -156,7 +164,7 @@ static int serve_front_end(struct vhost_backend *b)
 	}
 }
 
-int vhost_serve(struct virtio_device *d, int sock, int stop_fd)
+static int serve_device(struct virtio_device *d, int sock, int stop_fd, bool threads)
 {
 	struct vhost_backend *b = calloc(1, sizeof(*b));
 
@@ -171,7 +179,10 @@ int vhost_serve(struct virtio_device *d, int sock, int stop_fd)
 	d->signal = vhost_signal;
 	d->transport = b;
 	pthread_mutex_unlock(&d->lock);
-	int r = serve_front_end(b);
+	int r = threads ? vhost_threads_start(b) : 0;
+	if (r >= 0)
+		r = serve_front_end(b);
+	vhost_threads_end(b);
 	pthread_mutex_lock(&d->lock);
 	vhost_reset(b);
 	d->memory = NULL;
@@ -185,4 +196,14 @@ int vhost_serve(struct virtio_device *d, int sock, int stop_fd)
 	vm_memory_release(&b->memory);
 	free(b);
 	return r;
+}
+
+int vhost_serve(struct virtio_device *d, int sock, int stop_fd)
+{
+	return serve_device(d, sock, stop_fd, false);
+}
+
+int vhost_serve_threads(struct virtio_device *d, int sock, int stop_fd)
+{
+	return serve_device(d, sock, stop_fd, true);
 }

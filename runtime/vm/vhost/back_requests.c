@@ -392,8 +392,15 @@ static int set_config(struct vhost_backend *b, const struct vhost_message *m)
 	 * without this callback the configuration is read-only, and the write is ignored as a real
 	 * register would do
 	 */
-	if (d->ops->configure)
-		d->ops->configure(d, c->offset, c->data, c->size);
+	if (!d->ops->configure)
+		return 0;
+	d->ops->configure(d, c->offset, c->data, c->size);
+	/*
+	 * Serves the queues once, because a device may leave work that takes long, such as a flush,
+	 * to its serve().
+	 */
+	for (unsigned i = 0; i < d->queue_count; i++)
+		b->queues[i].more |= d->queues[i].ready;
 	return 0;
 }
 

@@ -173,18 +173,21 @@ void virtio_config_changed(struct virtio_device *d)
 		d->signal(d->transport, VIRTIO_SIGNAL_CONFIG);
 }
 
+int virtio_serve_queue(struct virtio_device *d, unsigned index, unsigned budget)
+{
+	if (!virtio_is_live(d) || !d->queues[index].ready)
+		return 0;
+	int r = d->ops->serve(d, index, budget);
+	return r < 0 ? err_ctx(r, "%s: queue %u", d->name, index) : r;
+}
+
 int virtio_kick(struct virtio_device *d, unsigned index)
 {
-	int r = 0;
-
 	pthread_mutex_lock(&d->lock);
-	if (index < d->queue_count && virtio_is_live(d) && d->queues[index].ready) {
-		r = d->ops->serve(d, index, d->queues[index].size);
-		if (r < 0) {
-			err_ctx(r, "%s: queue %u", d->name, index);
-			virtio_needs_reset(d);
-			r = 0;
-		}
+	int r = index < d->queue_count ? virtio_serve_queue(d, index, d->queues[index].size) : 0;
+	if (r < 0) {
+		virtio_needs_reset(d);
+		r = 0;
 	}
 	pthread_mutex_unlock(&d->lock);
 	return r;

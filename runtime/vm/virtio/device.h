@@ -149,6 +149,14 @@ bool virtio_is_live(const struct virtio_device *d);
  */
 int virtio_kick(struct virtio_device *d, unsigned index);
 
+/*
+ * Serves at most `budget` requests of queue `index`, for a transport that gives each queue a thread
+ * of its own. The caller holds what keeps the queue and the device's status from changing. Returns
+ * 1 if there may be more requests, 0 if not, or -errno with a message if the driver broke the
+ * rules; then the transport must stop the device.
+ */
+int virtio_serve_queue(struct virtio_device *d, unsigned index, unsigned budget) must_check;
+
 /* Raises the queue's interrupt if the driver wants one. Called by devices that hold the lock. */
 void virtio_signal_queue(struct virtio_device *d, unsigned index);
 void virtio_needs_reset(struct virtio_device *d);

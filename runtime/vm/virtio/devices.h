@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Declares the simple devices: entropy, console and block. The init function of each prepares its
+ * Declares the simple devices: entropy and console. The init function of each prepares its
  * struct virtio_device for a transport. The release function may be called only after the last vCPU
  * and the event loop have ended. The caller owns all descriptors.
  */
 #pragma once
-#include <linux/virtio_blk.h>
 #include <linux/virtio_console.h>
 
 #include "vm/virtio/device.h"
@@ -52,44 +51,3 @@ bool virtio_console_wants_output(struct virtio_console *c);
  */
 int virtio_console_input(struct virtio_console *c);
 int virtio_console_output(struct virtio_console *c);
-
-/* --- block device (virtio 1.2, 5.2): a raw file or a block device of the host --- */
-
-#define VIRTIO_BLK_SECTOR 512
-
-/*
- * The device uses direct I/O if the descriptor has O_DIRECT. Requests that are not aligned for
- * direct I/O go through a buffer, in whole blocks.
- *
- * The thread that calls virtio_kick() serves one request after the other, with preadv(2) and
- * similar calls. This is simple, but a slow disk delays the other devices of that thread.
- */
-struct virtio_blk {
-	struct virtio_device dev;
-	struct virtio_blk_config config;
-	int fd;
-	uint64_t sectors;
-	bool read_only;
-	/* the driver has switched the cache off, and serve() still has to flush it */
-	bool flush_owed;
-	/*
-	 * the flush after switching the cache off has failed; the next request that needs stable
-	 * storage reports it
-	 */
-	bool flush_failed;
-	/* direct I/O: required alignment of addresses, offsets and lengths in bytes; otherwise 1 */
-	uint32_t align;
-	uint8_t *bounce; /* buffer for requests that are not aligned; NULL if align is 1 */
-	char serial[VIRTIO_BLK_ID_BYTES];
-	struct virtq_chain chain;
-	struct iovec part[VIRTQ_CHAIN_MAX];
-};
-
-/*
- * Makes a block device of the file fd. Its capacity is the present size of the file in whole
- * sectors. Returns -EINVAL if that is 0 or, with O_DIRECT, if it is not a multiple of the block
- * size.
- */
-int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, int fd, bool read_only,
-	const char *serial) must_check;
-void virtio_blk_release(struct virtio_blk *b);

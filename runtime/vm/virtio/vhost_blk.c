@@ -19,15 +19,17 @@
 		BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES))
 
 int virtio_blk_remote_init(
-	struct vhost_user *v, const struct vm_memory *m, int sock, const char *peer, int reconnect)
+	struct vhost_user *v, const struct vm_memory *m, const struct virtio_blk_remote_options *o)
 {
+	const unsigned queues = o->queues ? o->queues : 1;
+
 	return vhost_user_init(v, m,
-		&(struct vhost_user_options){.sock = sock,
-			.peer = peer,
-			.reconnect = reconnect,
+		&(struct vhost_user_options){.sock = o->sock,
+			.peer = o->peer,
+			.reconnect = o->reconnect,
 			.name = "blk",
 			.id = VIRTIO_ID_BLOCK,
-			.queue_count = 1,
-			.features = FEATURES,
+			.queue_count = queues,
+			.features = FEATURES | (queues > 1 ? BIT(VIRTIO_BLK_F_MQ) : 0),
 			.config_len = CONFIG_LEN});
 }

@@ -3,12 +3,16 @@
 #pragma once
 #include "vm/vhost/front.h"
 
+struct virtio_blk_remote_options {
+	int sock;         /* connected to the back end; the caller closes it */
+	const char *peer; /* name of the back end, for messages; the device keeps the pointer */
+	int reconnect;    /* see vhost_user_options */
+	unsigned queues;  /* number of queues, which the back end must have; 0: one */
+};
+
 /*
- * Makes a block device whose requests a vhost-user back end serves.
- *
- * sock: connected to the back end; the caller closes it. peer: name of the back end, for messages;
- * the device keeps the pointer. reconnect: see vhost_user_options. The back end reports the size,
+ * Makes a block device whose requests a vhost-user back end serves. The back end reports the size,
  * the block size and the rest of the configuration. The errors are those of vhost_user_init().
  */
-int virtio_blk_remote_init(struct vhost_user *v, const struct vm_memory *m, int sock,
-	const char *peer, int reconnect) must_check;
+int virtio_blk_remote_init(struct vhost_user *v, const struct vm_memory *m,
+	const struct virtio_blk_remote_options *o) must_check;

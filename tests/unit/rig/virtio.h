@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vm/virtio/blk_file.h"
 #include "vm/virtio/devices.h"
 #include "vm/virtio/mmio.h"
 

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The locks that keep caisson and QEMU from using an image file at the same time. */
+#pragma once
+#include "base/err.h"
+
+/*
+ * Takes the locks of QEMU's file driver on the descriptor. They end when the last copy of the
+ * descriptor is closed. Returns -EAGAIN, with a message that begins with `name`, if another process
+ * uses the file in a way that does not go with this one. With `shared` others may write the file.
+ */
+int disk_lock(int fd, const char *name, bool write, bool shared) must_check;

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `caisson disk serve`: a process that serves one image to one virtual machine, over vhost-user.
+ *
+ * Theory of operation
+ *
+ * A guest writes what it likes into an image, and the image's tables are among it if the guest ever
+ * had the file. So what parses the format is neither the monitor nor QEMU but this process, which
+ * has no rights. The monitor starts it as root, with a connected socket. It opens the image and its
+ * backing files and locks them; then it prints "ready" on its standard output, or why it failed. By
+ * then it is in its jail: an empty root directory, the monitor's user, no capability, Landlock,
+ * and a list of system calls. It serves each queue in a thread (vhost/back.h), until the socket is
+ * closed by the monitor and by QEMU. Then it writes to the file what it still holds, and ends.
+ */
+#include <malloc.h>
+#include <seccomp.h>
+
+#include "disk/served.h"
+#include "disk/tool.h"
+#include "jail/jail.h"
+#include "vm/vhost/back.h"
+
+/* limit of descriptors: for the backing files, guest memory, kicks and interrupts */
+#define FILES_MAX 512
+#define HEAPS_MAX 4 /* how many heaps the C library makes for the threads */
+
+struct serve {
+	struct tool_image image;
+	struct served served;
+	struct virtio_blk blk;
+	bool read_only, write_through;
+	const char *serial;
+	int socket, queues, user;
+};
+
+/* The system calls that the process may make once it serves, by the code that makes them. */
+static const int allowed[] = {
+	/* vm/vhost and vm/virtio: the socket, guest memory, kicks and interrupts */
+	SCMP_SYS(poll),
+	SCMP_SYS(ppoll),
+	SCMP_SYS(recvmsg),
+	SCMP_SYS(sendmsg),
+	SCMP_SYS(sendto),
+	SCMP_SYS(read),
+	SCMP_SYS(write),
+	SCMP_SYS(close),
+	SCMP_SYS(eventfd2),
+	SCMP_SYS(munmap),
+	/* images/disk: the image and its backing files */
+	SCMP_SYS(pread64),
+	SCMP_SYS(pwrite64),
+	SCMP_SYS(preadv),
+	SCMP_SYS(pwritev),
+	SCMP_SYS(fallocate),
+	SCMP_SYS(fdatasync),
+	SCMP_SYS(ftruncate),
+	SCMP_SYS(lseek),
+	SCMP_SYS(fstat),
+	SCMP_SYS(newfstatat),
+	SCMP_SYS(clock_gettime),
+	/* the C library: memory, threads, abort() and exit */
+	SCMP_SYS(brk),
+	SCMP_SYS(mremap),
+	SCMP_SYS(madvise),
+	SCMP_SYS(futex),
+	SCMP_SYS(getrandom),
+	SCMP_SYS(set_robust_list),
+	SCMP_SYS(rseq),
+	SCMP_SYS(rt_sigaction),
+	SCMP_SYS(rt_sigprocmask),
+	SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(restart_syscall),
+	SCMP_SYS(gettid),
+	SCMP_SYS(getpid),
+	SCMP_SYS(tgkill),
+	SCMP_SYS(exit),
+	SCMP_SYS(exit_group),
+	/* fcntl(2): flags of kicks (vhost/back_requests.c), seals of guest memory */
+	SCMP_SYS(fcntl),
+};
+
+static int enter_jail(const struct serve *s)
+{
+	/*
+	 * The C library would otherwise read the number of processors from a file, from which it
+	 * computes the number of heaps.
+	 */
+	mallopt(M_ARENA_MAX, HEAPS_MAX);
+	int r = jail_limit(FILES_MAX);
+	if (r >= 0)
+		r = jail_empty_root();
+	if (r >= 0)
+		r = jail_drop_rights((uid_t)s->user);
+	if (r >= 0)
+		r = jail_landlock(false);
+	if (r >= 0)
+		r = jail_filter_calls(
+			allowed, ARRAY_SIZE(allowed), JAIL_MEMORY | JAIL_THREADS_OF_C);
+	return r < 0 ? err_ctx(r, "the jail of `caisson disk serve`") : 0;
+}
+
+static int prepare(struct serve *s)
+{
+	s->image.write = !s->read_only;
+	int r = tool_open(&s->image);
+	if (r >= 0)
+		r = served_init(&s->served, s->image.disk);
+	if (r >= 0)
+		r = virtio_blk_init(&s->blk, NULL, &s->served.image,
+			&(struct virtio_blk_options){.serial = s->serial ? s->serial : "",
+				.queues = (unsigned)s->queues,
+				.write_through = s->write_through});
+	return r < 0 ? r : enter_jail(s);
+}
+
+/* Tells who waits on standard output that the image is served, or why it is not. */
+static int answer(int r)
+{
+	const char *text = r < 0 ? err_msg() : "ready";
+
+	int sent = tool_print(text, strlen(text));
+	(void)close(STDOUT_FILENO);
+	return r < 0 ? r : sent;
+}
+
+int tool_serve(const struct tool_command *self, int argc, char **argv)
+{
+	struct serve s = {.image = {TOOL_IMAGE_INIT}, .socket = -1, .user = -1, .queues = 1};
+	const struct option_def options[] = {
+		{"format", 'f', OPTION_STRING, &s.image.format, "FORMAT", "the image's format"},
+		TOOL_OPTIONS_BACKING(s.image),
+		{"socket", 0, OPTION_COUNT, &s.socket, "N", "descriptor of the socket"},
+		{"user", 0, OPTION_COUNT, &s.user, "UID", "the user that it becomes"},
+		{"queues", 0, OPTION_COUNT, &s.queues, "N", "number of queues, with a thread each"},
+		{"serial", 0, OPTION_STRING, &s.serial, "TEXT", "serial number of the disk"},
+		{"read-only", 'r', OPTION_FLAG, &s.read_only, NULL, "open the image read-only"},
+		{"write-through", 0, OPTION_FLAG, &s.write_through, NULL,
+			"the disk has no write cache"},
+		{0},
+	};
+	int n, r = tool_parse(self, options, argc, argv, &n, 1, 1);
+
+	if (r)
+		return r < 0 ? r : 0;
+	if (s.socket < 3 || s.user <= 0)
+		return err_set(EINVAL, "serve: expected --socket, 3 or more, and --user, not root");
+	s.image.path = argv[0];
+	r = answer(prepare(&s));
+	if (r >= 0) {
+		r = vhost_serve_threads(&s.blk.dev, s.socket, -EBADF);
+		int flushed = disk_flush(s.image.disk);
+		r = r < 0 ? r : flushed;
+	}
+	virtio_blk_release(&s.blk);
+	tool_image_release(&s.image);
+	return r;
+}

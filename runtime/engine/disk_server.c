@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/disk_server.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "jail/jail.h"
+
+#define READY "ready"
+#define LOOK_MS 10 /* how often the monitor looks whether the server has ended */
+/* how long the server may take to write what it holds; the slowest part is fdatasync(2) */
+#define END_MS 30000
+#define WORDS_MAX 24
+
+/* Executes caisson-disk in the child. Its answer goes to `answer`, its errors to `errors`. */
+_Noreturn static void become_server(
+	const struct machine_config *c, pid_t monitor, int sock, int answer, int errors)
+{
+	const char *words[WORDS_MAX] = {"caisson-disk", "serve", "--format", c->image_format};
+	char socket_text[16], user[16], queues[16];
+	size_t n = 4;
+	sigset_t none;
+
+	snprintf(socket_text, sizeof(socket_text), "%d", sock);
+	snprintf(user, sizeof(user), "%u", (unsigned)jail_id(monitor));
+	snprintf(queues, sizeof(queues), "%u", c->image_queues);
+	const char *const options[][2] = {{"--socket", socket_text}, {"--user", user},
+		{"--queues", queues}, {"--serial", IMAGE_SERIAL}, {"--backing", c->image_backing}};
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		if (!options[i][1])
+			continue;
+		words[n++] = options[i][0];
+		words[n++] = options[i][1];
+	}
+	if (c->image_read_only)
+		words[n++] = "--read-only";
+	if (c->image_write_through)
+		words[n++] = "--write-through";
+	words[n++] = c->image;
+	words[n] = NULL;
+	if (jail_leave_streams(errors) < 0 || dup2(answer, STDOUT_FILENO) < 0 ||
+		fcntl(sock, F_SETFD, 0) < 0)
+		_exit(126);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execv(c->image_server, (char *const *)words);
+	dprintf(STDOUT_FILENO, "execute %s: %s", c->image_server, strerror(errno));
+	_exit(127);
+}
+
+/* Reads the server's answer: that it is ready, or why it is not. */
+static int read_answer(int answer, const char *image)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	int r = fd_read_all(answer, &text, ERR_MAX, "the answer of caisson-disk");
+
+	if (r < 0)
+		return err_ctx(r, "vm.image");
+	if (streq(strbuf_str(&text), READY))
+		return 0;
+	return err_set(EIO, "vm.image: %s",
+		text.len ? strbuf_str(&text) : "caisson-disk, which opens it, was killed");
+}
+
+int disk_server_start(struct disk_server *ret, const struct machine_config *c, int errors)
+{
+	int socks[2], answer[2];
+
+	*ret = (struct disk_server){.sock = -EBADF};
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) < 0)
+		return err_sys("make a socket pair");
+	_cleanup_fd_ int ours = socks[0], theirs = socks[1];
+	if (pipe2(answer, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	_cleanup_fd_ int from = answer[0], to = answer[1];
+	pid_t monitor = getpid();
+	pid_t pid = fork();
+	if (pid < 0)
+		return err_sys("fork the server of vm.image");
+	if (pid == 0)
+		become_server(c, monitor, theirs, to, errors);
+	ret->pid = pid;
+	ret->sock = take_fd(&ours);
+	fd_close(&to);
+	fd_close(&theirs);
+	return read_answer(from, c->image);
+}
+
+/* Waits for the server's end for up to `ms`. Returns whether it has ended. */
+static bool await_end(struct disk_server *s, int ms)
+{
+	const int64_t end = clock_ms() + ms;
+
+	while (s->pid > 0) {
+		if (waitpid(s->pid, &s->status, WNOHANG) == s->pid) {
+			s->pid = 0;
+			s->ended = true;
+		} else if (clock_ms() >= end) {
+			break;
+		} else {
+			poll(NULL, 0, LOOK_MS);
+		}
+	}
+	return s->ended;
+}
+
+int disk_server_check(struct disk_server *s, int wait_ms)
+{
+	if (!await_end(s, wait_ms))
+		return 0;
+	if (WIFSIGNALED(s->status))
+		return err_set(EIO,
+			"vm.image: the process that serves it (caisson-disk) was killed by signal "
+			"%d",
+			WTERMSIG(s->status));
+	if (WEXITSTATUS(s->status) == 0)
+		return err_set(
+			EPIPE, "vm.image: the hypervisor closed its connection to caisson-disk");
+	return err_set(EIO, "vm.image: the process that serves it (caisson-disk) failed");
+}
+
+void disk_server_stop(struct disk_server *s)
+{
+	fd_close(&s->sock);
+	if (await_end(s, END_MS) || s->pid <= 0)
+		return;
+	kill(s->pid, SIGKILL);
+	while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	s->pid = 0;
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "machine/image.h"
+
+#include <unistd.h>
+
+#define CACHE "io.caisson.vm.image-cache"
+#define BACKING "io.caisson.vm.image.backing"
+/* more queues would only cost memory, because the threads wait for the same file */
+#define QUEUES_MAX 4
+
+/* A format of vm.image.format, and what images/disk calls it. */
+struct format {
+	const char *name, *disk;
+	bool can_write;
+};
+
+static const struct format formats[] = {
+	{"raw", "raw", true},
+	{"qcow2", "qcow2", true},
+	{"vdi", "vdi", false},
+	{"vmdk", "vmdk", false},
+	{"vhd", "vpc", false},
+	{"vhdx", "vhdx", false},
+};
+
+static const struct format *find_format(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
+		if (streq(formats[i].name, name))
+			return &formats[i];
+	return NULL;
+}
+
+static int decide_cache(const struct spec *s, struct machine_config *m)
+{
+	const char *cache = spec_annotation(s, CACHE);
+
+	if (cache && !streq(cache, "writeback") && !streq(cache, "writethrough") &&
+		!streq(cache, "none"))
+		return err_set(EINVAL,
+			"annotation " CACHE ": \"%s\": expected writeback (the host's page "
+			"cache), writethrough (the same, and each write is on the disk before the "
+			"guest goes on) or none (direct I/O)",
+			cache);
+	m->image_direct = cache && streq(cache, "none");
+	m->image_write_through = cache && streq(cache, "writethrough");
+	return 0;
+}
+
+static int decide_backing(const struct spec *s, struct machine_config *m)
+{
+	const char *backing = m->image_backing = spec_annotation(s, BACKING);
+
+	if (!backing)
+		return 0;
+	if (!streq(backing, "on") && !streq(backing, "off") && backing[0] != '/')
+		return err_set(EINVAL,
+			"annotation " BACKING
+			": \"%s\": expected off, on (backing files are in the directory of the "
+			"image) or the absolute path of the directory that they are in",
+			backing);
+	if (!m->image_server && !streq(backing, "off"))
+		return err_set(EINVAL,
+			"annotation " BACKING
+			": \"%s\": the image is raw, and only qcow2 and VHD images have backing "
+			"files: name its format in vm.image.format",
+			backing);
+	return 0;
+}
+
+/* The formats other than raw are served by caisson-disk, a process of its own. */
+static int decide_server(
+	const struct machine_request *q, const struct format *f, struct machine_config *m)
+{
+	if (!f->can_write && !m->image_read_only)
+		return err_set(ENOTSUP,
+			"vm.image.format: \"%s\": caisson only reads such images: set "
+			"root.readonly, or write to a qcow2 overlay: `caisson disk create -f qcow2 "
+			"-b %s -F %s OVERLAY.qcow2`",
+			f->name, m->image, f->disk);
+	if (m->image_direct)
+		return err_set(ENOTSUP,
+			"annotation " CACHE ": \"none\": direct I/O is for raw images, and "
+			"vm.image.format is \"%s\": expected writeback or writethrough",
+			f->name);
+	if (access(q->disk, X_OK) < 0)
+		return err_sys("vm.image.format: \"%s\": the program that serves such images, %s "
+			       "(set CAISSON_LIBEXEC to where it is)",
+			f->name, q->disk);
+	m->image_server = q->disk;
+	m->image_queues = m->cpus < QUEUES_MAX ? m->cpus : QUEUES_MAX;
+	return 0;
+}
+
+int machine_decide_image(
+	const struct spec *s, const struct machine_request *q, struct machine_config *m)
+{
+	int r = decide_cache(s, m);
+
+	if (r < 0 || !s->vm || !s->vm->image_path)
+		return r;
+	const struct format *f = find_format(s->vm->image_format);
+	if (!f)
+		return err_set(ENOTSUP, "vm.image.format: \"%s\": caisson does not know it",
+			s->vm->image_format);
+	m->image = s->vm->image_path;
+	m->image_format = f->disk;
+	m->image_read_only = s->root_readonly;
+	if (access(m->image, m->image_read_only ? R_OK : R_OK | W_OK) < 0)
+		return err_sys("vm.image.path: %s", m->image);
+	if (!streq(f->disk, "raw"))
+		r = decide_server(q, f, m);
+	return r < 0 ? r : decide_backing(s, m);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The block device (virtio 1.2, 5.2): it checks the driver's requests and passes them on to an
+ * image. What an image is, a struct blk_image decides: blk_file.h has raw files and block devices.
+ * A vhost-user back end (vhost/back.h) has an image of its own and the same device.
+ *
+ * 	an image's own init, which fills a struct blk_image
+ * 	virtio_blk_init(&b, memory, &image, &options)
+ * 	virtio_blk_release(&b)
+ *
+ * The caller owns the image and keeps it until virtio_blk_release().
+ *
+ * A thread that serves a queue serves one request after the other. With several queues, several
+ * threads may serve one device at a time (vhost_serve_threads()), and then the functions of the
+ * image run at the same time too.
+ */
+#pragma once
+#include <linux/virtio_blk.h>
+#include <stdatomic.h>
+
+#include "vm/virtio/device.h"
+
+#define VIRTIO_BLK_SECTOR 512
+
+struct blk_image;
+
+/*
+ * What an image can do. Offsets and lengths are in bytes, whole sectors, and within the image. The
+ * functions that change the image are never called if it is read-only. All return 0 or -errno; an
+ * error message is optional, because the driver only learns that the request has failed.
+ */
+struct blk_image_ops {
+	/*
+	 * Read all bytes into the buffers, or write all bytes of them. They may change the entries
+	 * of `iov`, of which there are VIRTQ_CHAIN_MAX at most.
+	 */
+	int (*read)(struct blk_image *i, struct iovec *iov, unsigned n, uint64_t offset);
+	int (*write)(struct blk_image *i, struct iovec *iov, unsigned n, uint64_t offset);
+	/* Makes the range read as zeros. With `unmap` the image may free the range's storage. */
+	int (*zero)(struct blk_image *i, uint64_t offset, uint64_t length, bool unmap);
+	/* Tells that the range is no longer needed. An image may ignore this. */
+	int (*discard)(struct blk_image *i, uint64_t offset, uint64_t length);
+	/* Makes all earlier writes durable. */
+	int (*flush)(struct blk_image *i);
+};
+
+struct blk_image {
+	const struct blk_image_ops *ops;
+	uint64_t size; /* bytes; what is beyond the last whole sector is not seen by the driver */
+	bool read_only;
+	/* powers of two, in bytes: size of a block for the driver, and of a block of the storage */
+	uint32_t block, physical;
+	uint32_t optimal; /* best length of a transfer in bytes; 0: not known */
+	uint32_t discard; /* alignment in bytes at which a discard frees storage */
+};
+
+struct virtio_blk_options {
+	/* up to 20 bytes, which the driver reads as the serial number; never NULL */
+	const char *serial;
+	unsigned queues; /* number of queues; 0: one */
+	/*
+	 * The device has no write cache, so a write is durable when the driver learns that it is
+	 * done, and the driver can't switch the cache on.
+	 */
+	bool write_through;
+};
+
+struct blk_queue; /* the request that a queue serves now */
+
+struct virtio_blk {
+	struct virtio_device dev;
+	struct virtio_blk_config config;
+	struct blk_image *image;
+	uint64_t sectors;
+	/* the driver has switched the cache off, and serve() still has to flush it */
+	atomic_bool flush_owed;
+	/*
+	 * the flush after switching the cache off has failed; the next request that needs stable
+	 * storage reports it
+	 */
+	atomic_bool flush_failed;
+	char serial[VIRTIO_BLK_ID_BYTES];
+	struct blk_queue *queues; /* one for each queue */
+};
+
+/*
+ * Makes a block device of the image. `m` is NULL in a vhost-user back end. Returns -EINVAL if the
+ * image has no whole sector.
+ */
+int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, struct blk_image *image,
+	const struct virtio_blk_options *o) must_check;
+void virtio_blk_release(struct virtio_blk *b);

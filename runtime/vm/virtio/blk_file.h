@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An image of a block device (blk.h) that is a raw file or a block device of the host. It serves
+ * one request at a time, with preadv(2) and similar calls.
+ */
+#pragma once
+#include "vm/virtio/blk.h"
+
+struct blk_file {
+	struct blk_image image;
+	int fd;
+	/* direct I/O: required alignment of addresses, offsets and lengths in bytes; otherwise 1 */
+	uint32_t align;
+	uint8_t *bounce; /* buffer for requests that are not aligned; NULL if align is 1 */
+};
+
+/*
+ * Makes an image of the file fd, which the caller still owns. Its size is the present size of the
+ * file. It uses direct I/O if the descriptor has O_DIRECT; requests that are not aligned for it go
+ * through a buffer, in whole blocks. Returns -EINVAL if the file is smaller than a sector or, with
+ * O_DIRECT, if its size is not a multiple of the block size.
+ */
+int blk_file_init(struct blk_file *f, int fd, bool read_only) must_check;
+void blk_file_release(struct blk_file *f);

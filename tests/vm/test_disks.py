@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests vm.image in formats other than raw, which caisson-disk serves. The hypervisor is QEMU, or KVM on the test host.
+qemu-img of Debian makes the images and checks them afterwards."""
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from harness import config, mode, runtime
+from test_jail import BOOT, NAMELESS, VM, Proc, assert_own_user, assert_powerless, children, read, vm, written  # noqa: F401
+
+BACKING = "io.caisson.vm.image.backing"
+
+
+def img(*args, **kwargs):
+    return subprocess.run(["qemu-img", *args], check=True, capture_output=True, text=True, **kwargs).stdout
+
+
+def sound(image, leaks=False):
+    """Asserts that qemu-img finds no error in the image; with `leaks` unused clusters that are not free are no error."""
+    r = subprocess.run(["qemu-img", "check", "-f", "qcow2", image], capture_output=True, text=True, check=False)
+    assert r.returncode in ((0, 3) if leaks else (0,)), r.stdout + r.stderr
+
+
+@pytest.fixture
+def disk(vm, tmp):
+    """Makes a container whose root is a disk of the given format, and the raw image that has the same content."""
+    def make(script, form="qcow2", size="64M", readonly=False, annotations=None, options=()):
+        c = vm("sh", "-c", script)
+        raw, image = (os.path.join(tmp, n) for n in ("root.raw", "root." + form))
+        img("create", "-q", "-f", "raw", raw, size)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-d", c.rootfs, raw], check=True)
+        img("convert", "-f", "raw", "-O", {"vhd": "vpc"}.get(form, form), *options, raw, image)
+        c.conf["vm"]["image"] = {"path": image, "format": form}
+        c.conf["root"]["readonly"] = readonly
+        c.conf["annotations"] = annotations or {}
+        return c, image, raw
+
+    def second(image, form):
+        c = vm("true")
+        c.conf["vm"]["image"] = {"path": image, "format": form}
+        return c
+
+    make.second = second
+    return make
+
+
+def on(c, path, form="qcow2", **annotations):
+    c.conf["vm"]["image"] = {"path": path, "format": form}
+    c.conf["annotations"] = {BACKING: v for v in annotations.values()}
+    return c
+
+
+def content(image, tmp):
+    """The file that the guest wrote, read by the host from an image of any format."""
+    raw = os.path.join(tmp, "content")
+    img("convert", "-f", "qcow2", "-O", "raw", image, raw)
+    return written(raw)
+
+
+def server(c):
+    return next(p for p in map(Proc, children(c.pid())) if p.name == "caisson-disk")
+
+
+def test_overlay_is_written(disk, tmp):
+    """The root is an overlay of a compressed image, with several queues. What the guest writes is in the overlay, and the
+    base stays as it is. A second start sees what the first has written, and the image is sound after each."""
+    c, base, _ = disk("cat /sys/block/vda/queue/discard_granularity; ls /sys/block/vda/mq | wc -l; cat /sys/block/vda/serial; "
+                      "echo; fstrim / || echo no trim; cat /written; echo from the guest >>/written; "
+                      "dd if=/dev/urandom of=/large bs=64k count=200 2>/dev/null; sync; md5sum </large; "
+                      "echo 3 >/proc/sys/vm/drop_caches; md5sum </large", options=["-c"])
+    before = read_bytes(base)
+    overlay = os.path.join(tmp, "overlay.qcow2")
+    img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", overlay)
+    on(c, overlay, backing="on")
+    c.conf["vm"]["hwConfig"] = {"vcpus": 2}
+    config.all_caps(c.conf)
+    c.conf["linux"].pop("readonlyPaths", None)
+    first = c.run(*VM, timeout=BOOT).ok().out.split()
+    assert first[:3] == ["65536", "2", "image"] and "no" not in first, first
+    sums = [w for w in first if re.fullmatch("[0-9a-f]{32}", w)]
+    assert len(sums) == 2 and sums[0] == sums[1], first
+    assert content(overlay, tmp) == b"from the guest\n"
+    sound(overlay)
+    second = c.run(*VM, timeout=BOOT).ok().out
+    assert "from the guest" in second
+    assert content(overlay, tmp) == b"from the guest\n" * 2
+    sound(overlay)
+    assert read_bytes(base) == before
+
+
+def read_bytes(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def test_backing_files_have_to_be_named(disk, tmp):
+    """The guest may have written the name of a backing file, so it is not followed unless config.json says so."""
+    c, base, _ = disk("true")
+    overlay = os.path.join(tmp, "overlay.qcow2")
+    img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", overlay)
+    on(c, overlay)
+    c.run(*VM, timeout=BOOT).failed("vm.image", "backing")
+    on(c, overlay, backing="off").run(*VM, timeout=BOOT).failed("vm.image", "backing")
+    other = os.path.join(tmp, "other")
+    os.mkdir(other)
+    on(c, overlay, backing=other).run(*VM, timeout=BOOT).failed("vm.image", other)
+    on(c, overlay, backing="sometimes").run(*VM, timeout=BOOT).failed("annotation " + BACKING, '"sometimes"', "expected off, on")
+    on(c, overlay, backing=tmp).run(*VM, timeout=BOOT).ok()
+
+
+@pytest.mark.parametrize("form", ["vdi", "vmdk", "vhd", "vhdx"])
+def test_read_only_formats(disk, form):
+    """Formats that are only read can be the root if it is read-only. Otherwise the error says what to do."""
+    c, _, _ = disk("grep ' / ' /proc/mounts; cat /etc/group", form, readonly=True)
+    out = c.run(*VM, timeout=BOOT).ok().out
+    assert " ext4 ro" in out and out.endswith(read(c.path("etc/group"))), out
+    c.conf["root"]["readonly"] = False
+    c.run(*VM).failed("vm.image.format", f'"{form}"', "root.readonly", "caisson disk create -f qcow2 -b ")
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_another_writer_is_refused(disk, form):
+    """The image is locked while the machine runs, as QEMU locks it, for QEMU and for caisson. In this machine each write
+    of the guest is on the disk before the guest goes on."""
+    c, image, raw = disk("until test -e /end; do sleep 0.1; done", annotations={"io.caisson.vm.image-cache": "writethrough"})
+    if form == "raw":
+        image = c.conf["vm"]["image"]["path"] = raw
+        c.conf["vm"]["image"]["format"] = form
+    c.up(*VM, timeout=BOOT)
+    r = subprocess.run(["qemu-img", "resize", "-f", form, image, "+1M"], capture_output=True, text=True, check=False)
+    assert r.returncode != 0 and "lock" in r.stderr, r.stderr
+    # A second microVM with the same image.
+    disk.second(image, form).run(*VM, timeout=BOOT).failed("vm.image", image, "another process")
+    assert c.exec("cat", "/sys/block/vda/queue/write_cache").out == "write through\n"
+    c.exec("touch", "/end").ok()
+    c.wait(timeout=60)
+    c.delete()
+    if form == "qcow2":
+        sound(image)
+
+
+def test_server_is_confined(disk, tmp):
+    c, image, _ = disk("sleep 1000")
+    c.up(*VM, timeout=BOOT)
+    p = server(c)
+    assert_powerless(p)
+    assert_own_user(p, Proc(c.pid()))
+    assert p.root == [] and p.cgroup() == Proc(c.pid()).cgroup()
+    named = [f for f in p.fds.values() if not NAMELESS.match(f)]
+    assert named == [image], named
+    c.kill("KILL")
+    c.wait(timeout=60)
+    c.delete()
+    sound(image)
+
+
+def test_killed_server(disk, tmp):
+    """If caisson-disk is killed while the guest writes, the machine ends and the error names it. The image can still be
+    checked and used."""
+    c, image, _ = disk("i=0; while true; do dd if=/dev/urandom of=/f$((i % 5)) bs=48k count=20 conv=fsync 2>/dev/null; "
+                       "i=$((i+1)); echo $i; done", size="128M")
+    c.rt.options = ["--log", os.path.join(tmp, "log")]
+    c.up(*VM, timeout=BOOT)
+    c.wait_output("\n5\n", BOOT)
+    os.kill(server(c).pid, signal.SIGKILL)
+    c.wait(timeout=60)
+    log = read(c.rt.options[1])
+    assert "vm.image" in log and "caisson-disk" in log and "signal 9" in log, log
+    c.delete()
+    sound(image, leaks=True)
+    c.conf["process"]["args"] = ["cat", "/f0"]
+    c.run(*VM, timeout=BOOT).ok()
+
+
+def test_killed_monitor(disk):
+    """If the monitor is killed, caisson-disk finds its socket closed, writes what it holds, and ends by itself."""
+    c, image, _ = disk("while true; do dd if=/dev/urandom of=/f bs=48k count=20 2>/dev/null; echo written; done")
+    c.up(*VM, timeout=BOOT)
+    c.wait_output("written", BOOT)
+    pid = server(c).pid
+    os.kill(c.pid(), signal.SIGKILL)
+    runtime.wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the end of caisson-disk", 30)
+    c.delete("--force")
+    sound(image)
+
+
+def test_refused(disk, tmp):
+    c, image, _ = disk("true")
+    c.conf["annotations"] = {"io.caisson.vm.image-cache": "none"}
+    c.run(*VM).failed("annotation io.caisson.vm.image-cache", "raw", '"qcow2"')
+    c.conf["annotations"] = {}
+    with open(image, "r+b") as f:
+        f.write(b"not a qcow2")
+    c.run(*VM).failed("vm.image", image)
