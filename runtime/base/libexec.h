@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds caisson's helper programs: caisson-init, caisson-systemd, caisson-disk and caisson-image.
+ * Finds caisson's helper programs: caisson-init, caisson-systemd, caisson-disk, caisson-image and
+ * caisson-registry.
  */
 #pragma once
 #include "base/arena.h"

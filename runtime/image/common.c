@@ -78,6 +78,32 @@ int image_parse(const struct image_command *self, const struct option_def *defs,
 	return 0;
 }
 
+#define GLOBAL_OPTIONS(g) \
+	{ \
+		{"store", 0, OPTION_STRING, &(g)->store, "DIR", \
+			"the store (default: /var/lib/caisson; users: ~/.local/share/caisson)"}, \
+			{"quiet", 'q', OPTION_FLAG, &(g)->quiet, NULL, \
+				"no progress, no warnings, names only"}, \
+			{"no-sync", 0, OPTION_FLAG, &(g)->no_sync, NULL, \
+				"faster: what is written may not outlive a crash of the machine"}, \
+			{0}, \
+	}
+
+int image_parse_globals(struct image_globals *g, int argc, char **argv, bool *ret_help)
+{
+	const struct option_def defs[] = GLOBAL_OPTIONS(g);
+
+	return options_parse(defs, argc, argv, true, ret_help);
+}
+
+int image_globals_help(struct strbuf *out)
+{
+	struct image_globals g;
+	const struct option_def defs[] = GLOBAL_OPTIONS(&g);
+
+	return options_help(defs, out);
+}
+
 int image_open_store(const struct image_globals *g, struct store *ret)
 {
 	return store_open(ret, g->store, g->no_sync ? STORE_NO_SYNC : STORE_SYNC);

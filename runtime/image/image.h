@@ -43,6 +43,10 @@ int image_cmd_rm(
 int image_cmd_prune(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 
+/* Parses the options before the command, as options_parse() does. */
+int image_parse_globals(struct image_globals *g, int argc, char **argv, bool *ret_help) must_check;
+int image_globals_help(struct strbuf *out) must_check;
+
 /* How many arguments a command takes. If max is -1, there is no upper limit. */
 struct image_arguments {
 	int min, max;
