@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import re
 import socket
 import stat
 import subprocess
@@ -679,16 +678,3 @@ def test_login_and_logout(hostile, images, env, tmp, pull):
     images("logout", hostile.host, env=env)
     assert json.load(open(file)) == {"auths": {"other.example": {"auth": "eDp5"}}, "credHelpers": {"x.y": "z"}}
     images.fails("logout", hostile.host, saying="no login to", env=env)
-
-
-# ---- documents
-
-def test_manual_has_all_commands_and_options(images):
-    page = open(os.path.join(os.path.dirname(__file__), "../../runtime/man/caisson-image.1.scd")).read()
-    commands = re.findall(r"^  (\w+) ", images("--help").split("Commands:")[1].split("Options:")[0], re.M)
-    assert {"pull", "push", "login", "logout", "referrers", "import"} <= set(commands)
-    for c in commands:
-        section = re.search(rf"^## caisson image {c}\b.*?(?=^#)", page, re.M | re.S)
-        assert section, c
-        for option in re.findall(r"--[\w-]+", images(c, "--help").split("Options")[1] if "Options:" in images(c, "--help") else ""):
-            assert option == "--help" or f"*{option}*" in section.group(), (c, option)
