@@ -12,11 +12,13 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "images/oci/store.h"
 
 #define COPY_SIZE (256u << 10)
 #define BEGIN_RETRIES 100
+#define BUSY_WAIT_MS 100
 
 static int blob_dir(const struct store *s, const struct digest *d)
 {
@@ -199,6 +201,18 @@ int blob_begin(
 	return r;
 }
 
+int blob_begin_patiently(const struct store *s, const struct descriptor *d, struct blob_writer *w)
+{
+	const struct timespec pause = {.tv_nsec = BUSY_WAIT_MS * 1000000L};
+
+	for (;;) {
+		int r = blob_begin(s, &d->digest, d->size, w);
+		if (r != -EBUSY)
+			return r;
+		nanosleep(&pause, NULL);
+	}
+}
+
 int blob_write(struct blob_writer *w, const void *data, size_t len)
 {
 	if (len > w->size - w->written)
@@ -283,4 +297,20 @@ int store_add_blob(const struct store *s, const void *data, size_t len, struct d
 	if (r >= 0)
 		r = blob_write(&w, data, len);
 	return r < 0 ? r : blob_finish(&w, &d->digest, &d->size);
+}
+
+int store_add_document(
+	const struct store *s, const void *data, size_t len, const struct descriptor *d)
+{
+	_cleanup_blob_ struct blob_writer w = BLOB_WRITER_INIT;
+	int r = blob_begin_patiently(s, d, &w);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	/* It is at hand as a whole, so what an earlier writer left is not gone on with. */
+	if (w.written > 0)
+		r = blob_restart(&w);
+	if (r >= 0)
+		r = blob_write(&w, data, len);
+	return r < 0 ? r : blob_finish(&w, NULL, NULL);
 }

@@ -4,11 +4,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define COPY_SIZE (256u << 10)
 #define MAX_NESTED_INDEXES 4
-#define BUSY_WAIT_MS 100
 
 int split_path(struct arena *a, const char *text, const char **ret_path, const char **ret_reference)
 {
@@ -65,22 +63,6 @@ static int copy_bytes(struct blob_writer *w, int fd, const char *what)
 	}
 }
 
-/*
- * Begins to write a blob. If another process is writing the same blob, waits for that process and
- * then uses its blob.
- */
-static int begin(const struct store *s, const struct descriptor *d, struct blob_writer *w)
-{
-	const struct timespec pause = {.tv_nsec = BUSY_WAIT_MS * 1000000L};
-
-	for (;;) {
-		int r = blob_begin(s, &d->digest, d->size, w);
-		if (r != -EBUSY)
-			return r;
-		nanosleep(&pause, NULL);
-	}
-}
-
 static int copy_blob(const struct store *s, const struct blob_source *from,
 	const struct descriptor *d, const struct copy_events *events)
 {
@@ -98,7 +80,7 @@ static int copy_blob(const struct store *s, const struct blob_source *from,
 		return err_set(ENOENT, "%s has no blob %s", from->what, d->digest.text);
 	if (fd < 0)
 		return fd;
-	r = begin(s, d, &w);
+	r = blob_begin_patiently(s, d, &w);
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = copy_bytes(&w, fd, d->digest.text);

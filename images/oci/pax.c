@@ -3,8 +3,6 @@
  * PAX records: "LENGTH KEY=VALUE\n", where LENGTH counts the whole record, its own digits included.
  * A record that is not exactly so is an error. Keys that say nothing about a layer are passed over.
  */
-#include <stdlib.h>
-
 #include "images/oci/tar_internal.h"
 
 #define XATTR_PREFIX "SCHILY.xattr."
@@ -48,11 +46,11 @@ static int take_record(char **p, const char *end, struct record *ret)
 	return 0;
 }
 
-static int text(const struct record *rec, const char **ret)
+static int text(const struct record *rec, bool *has)
 {
 	if (strlen(rec->value) != rec->len)
 		return malformed("a name holds a NUL character");
-	*ret = rec->len ? rec->value : NULL;
+	*has = rec->len > 0;
 	return 0;
 }
 
@@ -119,108 +117,134 @@ static int xattr(struct tar *t, const struct record *rec, struct pax *p)
 	return 0;
 }
 
-/* The form 0.1: "offset,length,offset,length". */
-static int map(struct tar *t, const char *s)
+/* An id that is empty is the header's; libarchive reads it as 0. */
+static int id(const struct record *rec, bool *ret_none)
 {
-	uint64_t pair[2];
-	char digits[24];
+	uint64_t v;
+	bool has = false;
+	int r = number(rec, &has, &v);
 
-	while (*s) {
-		for (int i = 0; i < 2; i++) {
-			size_t n = strcspn(s, ",");
-			if (n == 0 || n >= sizeof(digits))
-				return malformed("the map of a sparse file is broken");
-			memcpy(digits, s, n);
-			digits[n] = '\0';
-			if (str_to_u64(digits, &pair[i]) < 0)
-				return malformed("the map of a sparse file is broken");
-			s += n;
-			if (*s == ',')
-				s++;
-			else if (i == 0)
-				return malformed("the map of a sparse file is broken");
-		}
-		int r = sparse_add(t, pair[0], pair[1]);
-		if (r < 0)
-			return r;
+	*ret_none = !has;
+	return r;
+}
+
+/* An empty size has no meaning on which all readers agree. */
+static int size(const struct record *rec, struct pax *p)
+{
+	return rec->len == 0 ? malformed("a size is empty") : number(rec, &p->has_size, &p->size);
+}
+
+/* The form 0.1: "offset,length,offset,length". */
+static int map(const struct record *rec)
+{
+	size_t commas = 0;
+
+	for (size_t i = 0; i < rec->len; i++) {
+		bool comma = rec->value[i] == ',';
+		if (!comma && (rec->value[i] < '0' || rec->value[i] > '9'))
+			return malformed("the map of a sparse file is broken");
+		if (comma && (i == 0 || i + 1 == rec->len || rec->value[i - 1] == ','))
+			return malformed("the map of a sparse file is broken");
+		commas += comma;
+	}
+	return commas % 2 == 1 ? 0 : malformed("the map of a sparse file is broken");
+}
+
+/*
+ * What the records of a sparse file say so far. libarchive keeps some of it from one entry to the
+ * next, so all that a form needs must be here.
+ */
+struct sparse_records {
+	bool major, minor, numblocks, offset;
+};
+
+static int sparse_number(const struct record *rec, const char *key, struct sparse_records *s)
+{
+	uint64_t v = 0;
+	bool has = false;
+	int r = number(rec, &has, &v);
+
+	if (r < 0)
+		return r;
+	if (!has)
+		return malformed("a number of a sparse file is empty");
+	if (streq(key, "major") || streq(key, "minor")) {
+		bool major = key[1] == 'a';
+		*(major ? &s->major : &s->minor) = true;
+		if (v != (major ? 1 : 0))
+			return malformed("an unknown form of a sparse file");
+	} else if (streq(key, "numblocks")) {
+		s->numblocks = true;
+	} else if (streq(key, "offset")) {
+		if (s->offset || !s->numblocks)
+			return malformed("an offset of a sparse file is out of order");
+		s->offset = true;
+	} else if (streq(key, "numbytes")) {
+		if (!s->offset)
+			return malformed("a sparse file's numbytes has no offset before it");
+		s->offset = false;
 	}
 	return 0;
 }
 
-/* The state of the form 0.0, whose pieces come as pairs of records. */
-struct sparse_pair {
-	bool has_offset;
-	uint64_t offset;
-};
-
-static int sparse(struct tar *t, const struct record *rec, struct pax *p, struct sparse_pair *pair)
+static int sparse(const struct record *rec, struct pax *p, struct sparse_records *s)
 {
+	static const char *const numbers[] = {
+		"major", "minor", "realsize", "size", "numblocks", "offset", "numbytes"};
 	const char *key = rec->key + strlen(SPARSE_PREFIX);
-	uint64_t v = 0;
-	bool has;
-	int r = 0;
 
 	p->sparse = true;
 	if (streq(key, "name"))
-		return text(rec, &p->sparse_name);
+		return text(rec, &p->has_path);
 	if (streq(key, "map"))
-		return strlen(rec->value) == rec->len
-			       ? map(t, rec->value)
-			       : malformed("the map of a sparse file is broken");
-	r = number(rec, &has, &v);
-	if (r < 0)
-		return r;
-	if (streq(key, "major"))
-		p->sparse_map_in_data = v == 1;
-	else if (streq(key, "realsize") || streq(key, "size")) {
-		p->has_real_size = has;
-		p->real_size = v;
-	} else if (streq(key, "offset")) {
-		*pair = (struct sparse_pair){.has_offset = true, .offset = v};
-	} else if (streq(key, "numbytes")) {
-		if (!pair->has_offset)
-			return malformed("a sparse file's numbytes has no offset before it");
-		pair->has_offset = false;
-		r = sparse_add(t, pair->offset, v);
-	}
-	return r;
+		return map(rec);
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		if (streq(key, numbers[i]))
+			return sparse_number(rec, key, s);
+	return malformed("an unknown record of a sparse file");
 }
 
-static int take(struct tar *t, const struct record *rec, struct pax *p, struct sparse_pair *pair)
+static int take(struct tar *t, const struct record *rec, struct pax *p, struct sparse_records *s)
 {
 	if (streq(rec->key, "path"))
-		return text(rec, &p->path);
+		return text(rec, &p->has_path);
 	if (streq(rec->key, "linkpath"))
-		return text(rec, &p->linkpath);
+		return text(rec, &p->has_linkpath);
 	if (streq(rec->key, "size"))
-		return number(rec, &p->has_size, &p->size);
+		return size(rec, p);
 	if (streq(rec->key, "uid"))
-		return number(rec, &p->has_uid, &p->uid);
+		return id(rec, &p->no_uid);
 	if (streq(rec->key, "gid"))
-		return number(rec, &p->has_gid, &p->gid);
+		return id(rec, &p->no_gid);
 	if (streq(rec->key, "mtime"))
 		return time_of(rec, &p->has_mtime, &p->mtime);
 	if (str_starts(rec->key, XATTR_PREFIX))
 		return xattr(t, rec, p);
 	if (str_starts(rec->key, SPARSE_PREFIX))
-		return sparse(t, rec, p, pair);
+		return sparse(rec, p, s);
+	if (streq(rec->key, "SCHILY.realsize") || streq(rec->key, "SUN.holesdata"))
+		return err_set(EBADMSG,
+			"the tar has a PAX record %s: only GNU's forms of sparse files are known",
+			rec->key);
 	return 0;
 }
 
 int pax_parse(struct tar *t, struct pax *ret)
 {
-	struct sparse_pair pair = {0};
+	struct sparse_records s = {0};
 	int r = 0;
 
 	*ret = (struct pax){0};
-	if (t->extended.len == 0)
+	if (t->records.len == 0)
 		return 0;
-	char *p = t->extended.s, *end = p + t->extended.len;
+	char *p = t->records.s, *end = p + t->records.len;
 	while (p < end && r >= 0) {
 		struct record rec = {0};
 		r = take_record(&p, end, &rec);
 		if (r >= 0)
-			r = take(t, &rec, ret, &pair);
+			r = take(t, &rec, ret, &s);
 	}
+	if (r >= 0 && (s.major != s.minor || s.offset))
+		return malformed("the map of a sparse file is cut");
 	return r;
 }

@@ -99,6 +99,13 @@ struct blob_writer {
 int blob_begin(const struct store *s, const struct digest *expected, uint64_t size,
 	struct blob_writer *w) must_check;
 
+/*
+ * Begins to write a descriptor's blob. If another process is writing the same blob, waits for that
+ * process.
+ */
+int blob_begin_patiently(const struct store *s, const struct descriptor *d, struct blob_writer *w)
+	must_check;
+
 /* Drops all bytes that are written, for a server that cannot continue at an offset. */
 int blob_restart(struct blob_writer *w) must_check;
 
@@ -122,6 +129,10 @@ void blob_close(struct blob_writer *w);
 /* Writes a whole blob, and sets digest and size of *d. Leaves d->media_type unchanged. */
 int store_add_blob(const struct store *s, const void *data, size_t len, struct descriptor *d)
 	must_check;
+
+/* Writes a whole blob, whose size and digest must be the descriptor's. */
+int store_add_document(
+	const struct store *s, const void *data, size_t len, const struct descriptor *d) must_check;
 
 /*
  * Makes the tag `name`, such as "docker.io/library/debian:12", lead to what d describes, instead of

@@ -1,13 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads a layer's tar: ustar, GNU and PAX headers, the old and the PAX forms of sparse files.
+ * Reads a layer's tar with libarchive: ustar, GNU and PAX headers, the old and the PAX forms of
+ * sparse files.
  *
- * Layers are written by Go programs and read by Go programs, so this reader sees the entries that
- * Go's archive/tar sees: a PAX size always wins over the header's; links, directories, devices and
- * FIFOs have no data, whatever their size says; a type 0 whose name ends in a slash is a
- * directory. Two readers that disagree on where an entry ends see two images in one layer, so
- * everything that is malformed is an error, never passed over: a PAX record, a checksum, a number,
- * bytes behind the end.
+ * Layers are written by Go programs and read by Go programs. Two readers that disagree on where an
+ * entry ends see two images in one layer, so this reader sees the entries that Go's archive/tar
+ * sees, and everything that is malformed is an error. libarchive is lenient instead, so a guard
+ * (tar_guard.c, pax.c) looks at each header before libarchive does. What libarchive 3.6.2 does that
+ * image-spec's readers must not do, and what the guard does about it:
+ *
+ *	it ends silently at the first block of zeros     only zeros may follow
+ *	it warns of malformed PAX records, reads "1x"     each record is checked; what is malformed
+ *	as 1, an empty "size" as 0, "-1.25" as -0.75      is an error; mtime is taken from here
+ *	it takes LIBARCHIVE.xattr, RHT.security.selinux,  only SCHILY.xattr counts; SCHILY.realsize
+ *	SCHILY.dev* and SCHILY.realsize for properties    and SUN.holesdata are refused
+ *	it forgets a long target of a link with an empty  such a header gets a target
+ *	one in its header
+ *	it guesses whether a hard link has data           the size of all but files is set to 0
+ *	it reads the second of two PAX headers twice      two for one entry are refused
+ *	it takes unknown types for files                  they are refused by name
+ *	it reads sparse maps in GNU headers of all types  all but that of type S is cleared
+ *	if a sparse map says less than the size, it takes the pieces must be in order and whole
+ *	the rest for headers
+ *	it needs the padding behind the last file         missing padding becomes zeros
+ *	it bounds no map of a sparse file                 TAR_MAP_MAX
+ *
+ * In the end, the guard and libarchive must agree on where each entry ends, else the tar is
+ * refused. Names are bytes to this reader. That needs the C locale, in which libarchive keeps them
+ * as they are (in a UTF-8 locale it composes the characters of PAX names), so the program must not
+ * call setlocale().
  *
  * Order of calls: tar_init(), then tar_next() until it returns 0; after a file's entry, tar_data()
  * until it returns 0 (tar_next() passes over what was not read). tar_release() at the end.
@@ -22,6 +43,8 @@
 #define TAR_EXTENDED_MAX (1u << 20) /* bytes of the PAX records of one entry */
 #define TAR_XATTRS_MAX 1024u        /* of one entry */
 #define TAR_SPARSE_MAX 262144u      /* pieces of one file */
+#define TAR_MAP_MAX (4u << 20)      /* bytes of a sparse file's map that is not in PAX records */
+#define TAR_BLOCK_SIZE 512u
 
 enum tar_type { TAR_FILE, TAR_HARDLINK, TAR_SYMLINK, TAR_CHAR, TAR_BLOCK, TAR_DIR, TAR_FIFO };
 
@@ -45,23 +68,52 @@ struct tar_entry {
 	size_t nxattrs;
 };
 
-struct tar_piece {
-	uint64_t offset, len;
+/* What the PAX records of an entry say. */
+struct pax {
+	bool has_path, has_linkpath, has_size, has_mtime;
+	bool no_uid, no_gid; /* an empty record, which leaves the header's */
+	uint64_t size;
+	struct timespec mtime;
+	size_t nxattrs;
+	bool sparse; /* one of GNU's three forms */
 };
+
+/* What the guard found in the headers of the next entry. */
+struct tar_headers {
+	enum tar_type type;
+	bool sparse;       /* one of the four forms of sparse files */
+	uint64_t uid, gid; /* the header's, not the PAX records' */
+	uint64_t size;     /* bytes of data in the tar, without padding */
+	uint32_t major, minor;
+	int64_t mtime; /* the header's */
+	struct pax pax;
+	bool had_pax, had_name, had_link; /* headers of type x, L and K came before it */
+	unsigned globals;                 /* headers of type g */
+};
+
+enum tar_state { TAR_AT_HEADER, TAR_AT_MAP, TAR_AT_DATA, TAR_ENDED };
 
 struct tar {
 	const struct stream *stream;
 	const unsigned char *p; /* what is left of the stream's block */
 	size_t left;
 	bool stream_ended;
-	uint64_t padded;  /* bytes of this entry's data and padding that are still to come */
-	uint64_t padding; /* of these, behind the data */
-	char name[TAR_NAME_MAX], link[TAR_NAME_MAX];
-	struct strbuf extended; /* the PAX records of this entry */
+	void *reader;     /* libarchive's struct archive; NULL before the first entry */
+	void *libs_entry; /* libarchive's struct archive_entry */
+	int failure;      /* what the guard returned, -errno */
+	enum tar_state state;
+	uint64_t given;      /* bytes that libarchive got */
+	uint64_t data_start; /* of these, before the entry's data */
+	uint64_t padded;     /* bytes of the entry's data and padding that are still to come */
+	uint64_t padding;    /* of these, behind the data */
+	uint64_t map;        /* bytes of the old GNU form's map so far */
+	bool at_headers;     /* libarchive has not returned the entry yet */
+	unsigned char block[TAR_BLOCK_SIZE];
+	struct strbuf special; /* a header of type x, L or K, with its body */
+	struct strbuf records; /* the PAX records of this entry, which the xattrs point into */
+	struct tar_headers headers;
 	struct tar_xattr xattrs[TAR_XATTRS_MAX];
-	struct tar_piece *pieces; /* NULL: the file is not sparse */
-	size_t npieces, cap, piece;
-	uint64_t piece_done;
+	char name[TAR_NAME_MAX], link[TAR_NAME_MAX];
 	uint64_t position; /* in the file */
 	const struct tar_entry *entry;
 };

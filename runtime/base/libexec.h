@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where caisson's helper programs are: caisson-guest, caisson-systemd, caisson-disk, caisson-image.
+ * Finds caisson's helper programs: caisson-guest, caisson-systemd, caisson-disk, caisson-image and
+ * caisson-registry.
  */
 #pragma once
 #include "base/arena.h"

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "image/image.h"
 
 int image_print(const char *text, size_t len)
@@ -78,6 +79,36 @@ int image_parse(const struct image_command *self, const struct option_def *defs,
 	args->n = n;
 	args->v = argv;
 	return 0;
+}
+
+#define GLOBAL_OPTIONS(g) \
+	{ \
+		{"store", 0, OPTION_STRING, &(g)->store, "DIR", \
+			"the store (default: /var/lib/caisson; users: ~/.local/share/caisson)"}, \
+			{"quiet", 'q', OPTION_FLAG, &(g)->quiet, NULL, \
+				"no progress, no warnings, names only"}, \
+			{"debug", 0, OPTION_FLAG, &(g)->debug, NULL, \
+				"say more, on standard error"}, \
+			{"no-sync", 0, OPTION_FLAG, &(g)->no_sync, NULL, \
+				"faster: what is written may not outlive a crash of the machine"}, \
+			{0}, \
+	}
+
+int image_parse_globals(struct image_globals *g, int argc, char **argv, bool *ret_help)
+{
+	const struct option_def defs[] = GLOBAL_OPTIONS(g);
+
+	int n = options_parse(defs, argc, argv, true, ret_help);
+	int r = n < 0 ? n : log_open(NULL, "text", g->debug ? LOG_DEBUG : LOG_WARN);
+	return r < 0 ? r : n;
+}
+
+int image_globals_help(struct strbuf *out)
+{
+	struct image_globals g;
+	const struct option_def defs[] = GLOBAL_OPTIONS(&g);
+
+	return options_help(defs, out);
 }
 
 int image_open_store(const struct image_globals *g, struct store *ret)

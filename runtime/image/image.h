@@ -12,6 +12,7 @@ struct image_globals {
 	const char *store; /* value of --store; NULL: the default store */
 	bool quiet;
 	bool no_sync;
+	bool debug;
 };
 
 struct image_command {
@@ -45,6 +46,10 @@ int image_cmd_rm(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
 int image_cmd_prune(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv);
+
+/* Parses the options before the command, as options_parse() does. */
+int image_parse_globals(struct image_globals *g, int argc, char **argv, bool *ret_help) must_check;
+int image_globals_help(struct strbuf *out) must_check;
 
 /* How many arguments a command takes. If max is -1, there is no upper limit. */
 struct image_arguments {

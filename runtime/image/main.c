@@ -10,8 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/libexec.h"
 #include "base/log.h"
-#include "image/image.h"
+#include "image/registry_commands.h"
 
 #define RUN_TEXT \
 	"The image's layers are unpacked into the store once, and containers share them. " \
@@ -68,19 +69,21 @@ static const struct image_command commands[] = {
 	{0},
 };
 
-static int print_usage(const struct option_def *defs)
+static int print_usage(void)
 {
 	_cleanup_strbuf_ struct strbuf options = {0};
 
-	if (options_help(defs, &options) < 0)
+	if (image_globals_help(&options) < 0)
 		return 1;
 	printf("Usage: caisson image [options] COMMAND ...\n\n"
 	       "Images on this machine: their store, and bundles made of them. A first try:\n\n"
-	       "  docker save debian | caisson image import docker-archive:- debian\n"
+	       "  caisson image pull docker.io/library/debian\n"
 	       "  caisson image ls\n"
 	       "  caisson image bundle debian b -- echo hello\n"
 	       "  caisson run --bundle b hello\n\n"
 	       "IMAGE is a name in the store, or at least 8 digits of a digest.\n\nCommands:\n");
+	for (const struct image_command *c = image_registry_commands; c->name; c++)
+		printf("  %-10s %s\n", c->name, c->summary);
 	for (const struct image_command *c = commands; c->name; c++)
 		if (c->run != image_cmd_run)
 			printf("  %-10s %s\n", c->name, c->summary);
@@ -96,7 +99,31 @@ static int fail(int r)
 	return 1;
 }
 
-static int run(const struct option_def *defs, const struct image_globals *g, int n, char **words)
+/* argv is main()'s: the global options come before the command. */
+static int run_registry_program(char **argv)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const char *dir;
+
+	int r = libexec_find(&a, REGISTRY_PROGRAM, ".", &dir);
+	if (r < 0)
+		return r;
+	const char *path = arena_printf(&a, "%s/" REGISTRY_PROGRAM, dir);
+	if (!path)
+		return -ENOMEM;
+	execv(path, argv);
+	return err_sys("execute %s (build caisson with libcurl)", path);
+}
+
+static bool is_registry_command(const char *name)
+{
+	for (const struct image_command *c = image_registry_commands; c->name; c++)
+		if (streq(c->name, name))
+			return true;
+	return false;
+}
+
+static int run(const struct image_globals *g, int n, char **words)
 {
 	for (const struct image_command *c = commands; c->name; c++)
 		if (streq(c->name, words[0])) {
@@ -104,7 +131,7 @@ static int run(const struct option_def *defs, const struct image_globals *g, int
 			return r < 0 ? fail(r) : r;
 		}
 	if (streq(words[0], "help"))
-		return print_usage(defs);
+		return print_usage();
 	return fail(err_set(EINVAL,
 		"unknown command \"image %.100s\": `caisson image --help` lists them", words[0]));
 }
@@ -112,28 +139,26 @@ static int run(const struct option_def *defs, const struct image_globals *g, int
 int main(int argc, char **argv)
 {
 	struct image_globals g = {0};
-	bool help, debug = false;
-	const struct option_def defs[] = {
-		{"store", 0, OPTION_STRING, &g.store, "DIR",
-			"the store (default: /var/lib/caisson; users: ~/.local/share/caisson)"},
-		{"quiet", 'q', OPTION_FLAG, &g.quiet, NULL, "no progress, no warnings, names only"},
-		{"debug", 0, OPTION_FLAG, &debug, NULL, "say more, on standard error"},
-		{"no-sync", 0, OPTION_FLAG, &g.no_sync, NULL,
-			"faster: what is written may not outlive a crash of the machine"},
-		{0},
-	};
+	_cleanup_arena_ struct arena a = {0};
+	bool help;
 
 	/*
 	 * This umask is for parent directories that a layer does not list, which mkdir(2) makes.
 	 * All other modes are set by fchmod(2).
 	 */
 	umask(022);
-	int n = options_parse(defs, argc - 1, argv + 1, true, &help);
-	int logged = n < 0 ? n : log_open(NULL, "text", debug ? LOG_DEBUG : LOG_WARN);
-	if (logged < 0)
-		return fail(logged);
+	/* The parser puts the words in another order, and the other program needs all of them. */
+	char **words = arena_array(&a, (size_t)argc + 1, sizeof(*words));
+	if (!words)
+		return fail(-ENOMEM);
+	memcpy(words, argv, (size_t)argc * sizeof(*words));
+	int n = image_parse_globals(&g, argc - 1, argv + 1, &help);
+	if (n < 0)
+		return fail(n);
 	if (help || n == 0)
-		return print_usage(defs);
+		return print_usage();
 	argv[1 + n] = NULL;
-	return run(defs, &g, n, argv + 1);
+	if (is_registry_command(argv[1]))
+		return fail(run_registry_program(words));
+	return run(&g, n, argv + 1);
 }

@@ -327,6 +327,77 @@ def test_pax_sizes_win(unpack):
     assert names(root) == ["h", "l"]
 
 
+def test_only_files_have_data(unpack, refuse):
+    """libarchive alone guesses whether a hard link has data: it obeys the size once a PAX header was seen."""
+    hard = header(b"h", b"1", size=512, link=b"f")
+    root = unpack(tar(entry("f", data=b"1"), end=False) + pax(record("comment", b"x")) + hard + tar(entry("g")))
+    assert names(root) == ["f", "g", "h"] and os.stat(root + "/h").st_size == 1
+    root = unpack(header(b"d", b"5", size=512) + tar(entry("g")))
+    assert names(root) == ["d", "g"]
+    for kind in (b"1", b"2", b"3", b"5", b"6"):
+        refuse(pax(record("size", b"512")) + header(b"h", kind, link=b"f") + tar(entry("g")), saying='PAX record "size"')
+    refuse(header(b"d/", b"0", size=512) + b"x" * 512 + tar(entry("g")), saying="is a directory and has data")
+
+
+def test_what_readers_read_differently(refuse):
+    """libarchive alone takes each of these, and some other reader sees another entry in it."""
+    twice = pax(record("path", b"a")) + pax(record("path", b"b")) + header(b"f")
+    name = header(b"././@LongLink", b"L", 2, b"ustar  \0") + pad(b"x\0")
+    refuse(twice, saying="two PAX headers")
+    refuse(name + name + header(b"f"), saying="two long names")
+    refuse(name + pax(record("path", b"a")) + header(b"f"), saying="two long names")
+    refuse(pax(record("SCHILY.realsize", b"5")) + header(b"f"), saying="SCHILY.realsize")
+    refuse(pax(record("SUN.holesdata", b" 0 5")) + header(b"f"), saying="SUN.holesdata")
+    refuse(pax(record("size", b"")) + header(b"f", size=512) + b"x" * 512, saying="a size is empty")
+    refuse(header(b"f", magic=b"ustar\0\0\0", prefix=b"p"), saying="has a prefix")
+    refuse(header(b"f", b"S"), saying="sparse file")
+    refuse(header(b"f", b"A"), saying="type 0x41")
+    refuse(header(b"f", b"X", 6) + pad(b"6 a=b\n") + header(b"f"), saying="type 0x58")
+    refuse(pax(record("GNU.sparse.major", b"1") + record("GNU.sparse.minor", b"0")) + header(b"d", b"5"), saying="that is no file")
+    for bad in ([("major", b"2"), ("minor", b"0")], [("major", b"1")], [("offset", b"0"), ("numbytes", b"1")], [("other", b"1")],
+                [("numblocks", b"1"), ("numbytes", b"1")], [("numblocks", b"1"), ("offset", b"1")], [("size", b"")]):
+        refuse(pax(b"".join(record("GNU.sparse." + k, v) for k, v in bad)) + header(b"f"), saying="PAX record")
+
+
+def test_properties_that_others_take(unpack):
+    """Only SCHILY.xattr gives attributes, only the header devices and only it an id that the record leaves empty."""
+    root = unpack(pax(record("LIBARCHIVE.xattr.user.l", b"MQ==") + record("RHT.security.selinux", b"x") + record("uid", b"") +
+                      record("gid", b"7") + record("SCHILY.xattr.user.s", b"1")) + header(b"f") +
+                  tar(entry("c", "char", dev=(1, 3), pax={"SCHILY.devmajor": "8", "SCHILY.devminor": "0"})))
+    t = oci.look(root)
+    assert t["f"]["xattrs"] == {"user.s": b"1".hex()} and (t["f"]["uid"], t["f"]["gid"]) == (0, 7)
+    assert t["c"]["dev"] == (1, 3)
+
+
+def test_sparse_fields_of_an_ordinary_gnu_header(unpack):
+    """They mean nothing there; libarchive alone reads them."""
+    h = bytearray(header(b"f", size=512, magic=b"ustar  \0"))
+    h[386:410] = b"%011o\0%011o\0" % (0, 5)
+    h[483:495] = b"%011o\0" % 4096
+    h[148:156] = b" " * 8
+    h[148:156] = b"%06o\0 " % sum(h)
+    root = unpack(bytes(h) + b"x" * 512 + tar(entry("g")))
+    assert names(root) == ["f", "g"] and os.path.getsize(root + "/f") == 512
+
+
+@pytest.mark.parametrize("name", ["cafe\u0301".encode(), "caf\u00e9".encode(), b"\xff\xfe", b"a\xcc"])
+def test_names_are_bytes(unpack, name):
+    """libarchive composes characters in a UTF-8 locale. Long enough for a PAX record, with a link of the same name."""
+    long = b"/".join([b"d" * 100] * 2) + b"/" + name
+    root = os.fsencode(unpack(pax(record("path", long)) + header(b"f") + pax(record("linkpath", name)) + header(b"l", b"2", link=b"?")))
+    assert os.path.exists(root + b"/" + long) and os.readlink(root + b"/l") == name
+
+
+def test_map_without_end(images, layout, tmp):
+    """A map of 64 MiB in a file's data is stopped before it takes memory."""
+    m = b"9000000\n" + b"0\n0\n" * (16 << 20)
+    layout.image([pax(record("GNU.sparse.major", b"1") + record("GNU.sparse.minor", b"0") + record("GNU.sparse.realsize", b"4096") +
+                      record("size", b"%d" % len(m))) + header(b"f") + pad(m)], "map")
+    images("import", f"oci:{layout.path}:map")
+    images.fails("unpack", "map", tmp + "/r", saying="the map of a sparse file", prefix=["/usr/bin/env", "time", "-f", "%M", "-o", tmp + "/rss"])
+    assert int(open(tmp + "/rss").read().split()[-1]) < 160 << 10
+
+
 @pytest.mark.parametrize("bad", [b"5 a=b\n", b"7 a=b\n", b"x a=b\n", b"06 a=b\n\n", b" 6 a=b\n", b"6 a=bX", b"6 abc\n", b"6 =bc\n", b"6\0a=b\n",
                                  b"99999999999 a=b\n", b"", record("size", b"-1"), record("size", b"1x"), record("mtime", b"1.2.3"),
                                  record("mtime", b""), record("uid", b"99999999999999999999"), record("path", b"a\0b"),

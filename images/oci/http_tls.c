@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The certificates of a registry: containers-certs.d(5). */
+#include <curl/curl.h>
+#include <dirent.h>
+#include <limits.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "images/oci/http_internal.h"
+
+static bool ends_in(const char *name, const char *end)
+{
+	size_t len = strlen(name), n = strlen(end);
+
+	return len > n && streq(name + len - n, end);
+}
+
+/* Adds each *.crt of the directory to the CAs of the connection. */
+static CURLcode add_cas(CURL *c, void *context, void *data)
+{
+	const char *dir = data;
+	char path[PATH_MAX];
+	struct dirent *e;
+	DIR *d = opendir(dir);
+	CURLcode r = CURLE_OK;
+
+	if (!d)
+		return CURLE_OK;
+	while ((e = readdir(d))) {
+		if (!ends_in(e->d_name, ".crt"))
+			continue;
+		if (snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) >= (int)sizeof(path) ||
+			SSL_CTX_load_verify_locations(context, path, NULL) != 1)
+			r = CURLE_SSL_CACERT_BADFILE;
+	}
+	closedir(d);
+	return r;
+}
+
+/* The first *.cert, and the *.key of the same name. */
+static int set_client(CURL *c, const char *dir)
+{
+	char cert[PATH_MAX], key[PATH_MAX];
+	struct dirent **names = NULL;
+	int n = scandir(dir, &names, NULL, alphasort), r = 0;
+	bool found = false;
+
+	for (int i = 0; i < n; i++) {
+		if (!found && ends_in(names[i]->d_name, ".cert")) {
+			found = true;
+			int stem = (int)(strlen(names[i]->d_name) - strlen(".cert"));
+			if (snprintf(cert, sizeof(cert), "%s/%s", dir, names[i]->d_name) >=
+					(int)sizeof(cert) ||
+				snprintf(key, sizeof(key), "%s/%.*s.key", dir, stem,
+					names[i]->d_name) >= (int)sizeof(key))
+				r = err_set(ENAMETOOLONG, "%s: a name is too long", dir);
+		}
+		free(names[i]);
+	}
+	free(names);
+	if (!found || r < 0)
+		return r;
+	if (access(key, R_OK) < 0)
+		return err_sys("%s has no key %s", cert, key);
+	curl_easy_setopt(c, CURLOPT_SSLCERT, cert);
+	curl_easy_setopt(c, CURLOPT_SSLKEY, key);
+	return 0;
+}
+
+static bool is_dir(const char *path)
+{
+	return access(path, X_OK) == 0;
+}
+
+/*
+ * HOST:PORT below the directories that podman and docker read. HOST alone is for port 443, as
+ * registries are named so.
+ */
+static bool find_dir(const struct http_origin *origin, char path[PATH_MAX])
+{
+	const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	const char *const system[] = {"/etc/containers/certs.d", "/etc/docker/certs.d"};
+	char dirs[4][PATH_MAX / 2];
+	size_t n = 0;
+
+	if (geteuid() != 0 && config && *config == '/')
+		snprintf(dirs[n++], sizeof(dirs[0]), "%s/containers/certs.d", config);
+	else if (geteuid() != 0 && home && *home == '/')
+		snprintf(dirs[n++], sizeof(dirs[0]), "%s/.config/containers/certs.d", home);
+	for (size_t i = 0; i < ARRAY_SIZE(system); i++)
+		snprintf(dirs[n++], sizeof(dirs[0]), "%s", system[i]);
+	for (size_t i = 0; i < n; i++) {
+		snprintf(path, PATH_MAX, "%s/%s:%u", dirs[i], origin->host, origin->port);
+		if (is_dir(path))
+			return true;
+		snprintf(path, PATH_MAX, "%s/%s", dirs[i], origin->host);
+		if (origin->port == 443 && is_dir(path))
+			return true;
+	}
+	return false;
+}
+
+int http_set_tls(struct http *h, const struct http_request *q, const struct http_origin *origin)
+{
+	CURL *c = h->curl;
+
+	if (q->insecure) {
+		curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 0L);
+		curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+	if (h->cert_dir)
+		snprintf(h->dir, sizeof(h->dir), "%s", h->cert_dir);
+	else if (!find_dir(origin, h->dir))
+		return 0;
+	curl_easy_setopt(c, CURLOPT_SSL_CTX_FUNCTION, add_cas);
+	curl_easy_setopt(c, CURLOPT_SSL_CTX_DATA, h->dir);
+	return set_client(c, h->dir);
+}

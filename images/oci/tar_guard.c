@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looks at the headers of a tar before libarchive does. tar.h says why.
+ *
+ * Theory of operation: the guard is libarchive's source of bytes. It knows where headers are,
+ * because it counts the bytes of each entry's data, and gives libarchive header by header: so no
+ * header reaches libarchive before it was checked. Global PAX headers do not reach it at all.
+ */
+#include <stdio.h>
+
+#include "images/oci/tar_internal.h"
+
+/* Places of a ustar header. */
+enum {
+	AT_MODE = 100,
+	AT_UID = 108,
+	AT_GID = 116,
+	AT_SIZE = 124,
+	AT_MTIME = 136,
+	AT_CHECKSUM = 148,
+	AT_TYPE = 156,
+	AT_LINK = 157,
+	AT_MAGIC = 257,
+	AT_MAJOR = 329,
+	AT_MINOR = 337,
+	AT_PREFIX = 345,
+	AT_PIECES = 386, /* GNU's sparse files: the first pieces, whether more follow, the size */
+	AT_PIECES_END = 495,
+	AT_MORE_PIECES = 482,
+	AT_MAP_MORE = 504, /* in a block of the map: whether another follows */
+	AT_STAR_TRAILER = 508,
+};
+#define STAR_PREFIX 131
+#define GLOBAL_HEADERS_MAX 1000 /* in a row */
+
+static int more(struct tar *t)
+{
+	if (t->left > 0 || t->stream_ended)
+		return 0;
+	ssize_t n = stream_next(t->stream, &t->p);
+	if (n < 0)
+		return (int)n;
+	t->left = (size_t)n;
+	t->stream_ended = n == 0;
+	return 0;
+}
+
+static void use(struct tar *t, size_t n)
+{
+	t->p += n;
+	t->left -= n;
+}
+
+/* Copies len bytes of the stream to buf. Returns their number: less than len only at the end. */
+static ssize_t take_bytes(struct tar *t, void *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		int r = more(t);
+		if (r < 0)
+			return r;
+		if (t->stream_ended)
+			break;
+		size_t n = t->left < len - done ? t->left : len - done;
+		memcpy((char *)buf + done, t->p, n);
+		use(t, n);
+		done += n;
+	}
+	return (ssize_t)done;
+}
+
+static int cut(void)
+{
+	return err_set(EBADMSG, "the tar ends in the midst of an entry");
+}
+
+/* A number of a header as libarchive and Go both read it: octal digits, or base 256. */
+static int number(const unsigned char *h, size_t at, size_t len, const char *what, int64_t *ret)
+{
+	const unsigned char *field = h + at;
+	size_t i = 0;
+	uint64_t v = 0;
+
+	if (field[0] & 0x80) {
+		/* Base 256: the other bits are a number in two's complement. */
+		bool negative = field[0] & 0x40;
+		uint64_t invert = negative ? 0xff : 0;
+		for (i = 0; i < len; i++) {
+			uint64_t c = field[i] ^ invert;
+			if (i == 0)
+				c &= 0x7f;
+			if (v >> 55)
+				goto none;
+			v = v << 8 | c;
+		}
+		*ret = negative ? (int64_t)~v : (int64_t)v;
+		return 0;
+	}
+	while (i < len && field[i] == ' ')
+		i++;
+	for (; i < len && field[i] >= '0' && field[i] <= '7'; i++)
+		v = v << 3 | (uint64_t)(field[i] - '0');
+	for (; i < len; i++)
+		if (field[i] != ' ' && field[i] != '\0')
+			goto none;
+	*ret = (int64_t)v;
+	return 0;
+none:
+	return err_set(EBADMSG, "a tar header's %s is not a number", what);
+}
+
+static bool is_zero(const unsigned char *p, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (p[i])
+			return false;
+	return true;
+}
+
+static unsigned sum_of(const unsigned char *h, int *ret_signed)
+{
+	unsigned sum = 0;
+
+	*ret_signed = 0;
+	for (size_t i = 0; i < TAR_BLOCK_SIZE; i++) {
+		unsigned char c = i >= AT_CHECKSUM && i < AT_CHECKSUM + 8 ? ' ' : h[i];
+		sum += c;
+		*ret_signed += (signed char)c;
+	}
+	return sum;
+}
+
+static int check_sum(const unsigned char *h)
+{
+	int64_t said = -1;
+	int signed_sum;
+	unsigned sum = sum_of(h, &signed_sum);
+	int r = number(h, AT_CHECKSUM, 8, "checksum", &said);
+
+	if (r < 0 || (said != sum && said != signed_sum))
+		return err_set(EBADMSG,
+			"a tar header's checksum is wrong: this is no tar, or it is damaged");
+	return 0;
+}
+
+/* Overwrites a part of the header, so that libarchive reads something else there. */
+static void fill(unsigned char *h, size_t at, size_t end, char with)
+{
+	int signed_sum;
+
+	memset(h + at, with, end - at);
+	snprintf((char *)h + AT_CHECKSUM, 8, "%06o", sum_of(h, &signed_sum));
+	h[AT_CHECKSUM + 7] = ' ';
+}
+
+/*
+ * Behind the first block of zeros nothing but zeros may come: what else comes would be lost
+ * silently.
+ */
+static int expect_end(struct tar *t)
+{
+	t->state = TAR_ENDED;
+	for (;;) {
+		int r = more(t);
+		if (r < 0)
+			return r;
+		if (t->stream_ended)
+			return 0;
+		if (!is_zero(t->p, t->left))
+			return err_set(
+				EBADMSG, "the tar has bytes behind its end mark, a block of zeros");
+		t->left = 0;
+	}
+}
+
+/* 1: a header is in t->block. 0: the end. */
+static int read_header(struct tar *t)
+{
+	ssize_t n = take_bytes(t, t->block, TAR_BLOCK_SIZE);
+
+	if (n < 0)
+		return (int)n;
+	if (n == 0) {
+		t->state = TAR_ENDED;
+		return 0;
+	}
+	if (!is_zero(t->block, (size_t)n)) {
+		int r = (size_t)n < TAR_BLOCK_SIZE ? cut() : check_sum(t->block);
+		return r < 0 ? r : 1;
+	}
+	return expect_end(t);
+}
+
+/* Reads the body of a header of type x, g, L or K into t->special, behind the header. */
+static int read_body(struct tar *t, size_t max, size_t *ret)
+{
+	static const char zeros[TAR_BLOCK_SIZE];
+	char buf[TAR_BLOCK_SIZE];
+	int64_t size;
+	int r = number(t->block, AT_SIZE, 12, "size", &size);
+
+	if (r < 0)
+		return r;
+	if (size < 0 || (uint64_t)size > max)
+		return err_set(EBADMSG, "a tar header of type %c has %lld bytes: the limit is %zu",
+			t->block[AT_TYPE], (long long)size, max);
+	strbuf_reset(&t->special);
+	r = strbuf_add(&t->special, t->block, TAR_BLOCK_SIZE);
+	for (size_t left = (size_t)size; left > 0 && r >= 0;) {
+		size_t want = left < sizeof(buf) ? left : sizeof(buf);
+		ssize_t n = take_bytes(t, buf, sizeof(buf));
+		if (n < 0)
+			return (int)n;
+		if ((size_t)n < want)
+			return cut();
+		r = strbuf_add(&t->special, buf, want);
+		left -= want;
+	}
+	if (r >= 0)
+		r = strbuf_add(&t->special, zeros,
+			(TAR_BLOCK_SIZE - (size_t)size % TAR_BLOCK_SIZE) % TAR_BLOCK_SIZE);
+	*ret = (size_t)size;
+	return r;
+}
+
+static int repeated(const char *what)
+{
+	return err_set(EBADMSG, "the tar has two %s for one entry", what);
+}
+
+/* 1: it is to go to libarchive. 0: it was a global header. */
+static int take_special(struct tar *t)
+{
+	struct tar_headers *h = &t->headers;
+	bool *had = t->block[AT_TYPE] == 'L' ? &h->had_name : &h->had_link;
+	size_t len;
+	int r;
+
+	switch (t->block[AT_TYPE]) {
+	case 'g':
+		/* git archive writes one. What it says holds for no entry of a layer. */
+		if (++h->globals > GLOBAL_HEADERS_MAX)
+			return err_set(EBADMSG, "the tar has too many global PAX headers");
+		return read_body(t, TAR_EXTENDED_MAX, &len);
+	case 'x':
+		if (h->had_pax)
+			return repeated("PAX headers");
+		h->had_pax = true;
+		r = read_body(t, TAR_EXTENDED_MAX, &len);
+		strbuf_reset(&t->records);
+		if (r >= 0)
+			r = strbuf_add(&t->records, t->special.s + TAR_BLOCK_SIZE, len);
+		if (r >= 0)
+			r = pax_parse(t, &h->pax);
+		break;
+	default:
+		if (*had)
+			return repeated("long names");
+		*had = true;
+		r = read_body(t, 2 * TAR_NAME_MAX, &len);
+	}
+	return r < 0 ? r : 1;
+}
+
+static int take_type(unsigned char type, enum tar_type *ret)
+{
+	switch (type) {
+	case '0':
+	case '\0':
+	case 'S':
+	case '7': /* a contiguous file */
+		*ret = TAR_FILE;
+		return 0;
+	case '1':
+		*ret = TAR_HARDLINK;
+		return 0;
+	case '2':
+		*ret = TAR_SYMLINK;
+		return 0;
+	case '3':
+		*ret = TAR_CHAR;
+		return 0;
+	case '4':
+		*ret = TAR_BLOCK;
+		return 0;
+	case '5':
+		*ret = TAR_DIR;
+		return 0;
+	case '6':
+		*ret = TAR_FIFO;
+		return 0;
+	default:
+		return err_set(EBADMSG,
+			"the tar has an entry of the type 0x%02x, which no layer has", type);
+	}
+}
+
+/* Only POSIX's magic says that there is a prefix, which libarchive reads for others too. */
+static int check_magic(const unsigned char *h, bool *ret_gnu)
+{
+	static const char posix[8] = {'u', 's', 't', 'a', 'r', 0, '0', '0'};
+	bool is_posix = memcmp(h + AT_MAGIC, posix, sizeof(posix)) == 0;
+	bool star = memcmp(h + AT_STAR_TRAILER, "tar", 4) == 0;
+
+	*ret_gnu = memcmp(h + AT_MAGIC, "ustar  ", 8) == 0;
+	if (!is_posix && !*ret_gnu && memcmp(h + AT_MAGIC, "ustar", 5) == 0 && h[AT_PREFIX])
+		return err_set(EBADMSG, "a tar header has a prefix and is not POSIX's");
+	if (is_posix && star && h[AT_PREFIX + STAR_PREFIX - 1])
+		return err_set(
+			EBADMSG, "a tar header of star's form has a prefix that is too long");
+	return 0;
+}
+
+static int take_numbers(const unsigned char *h, struct tar_headers *ret)
+{
+	int64_t mode = 0, uid = 0, gid = 0, size = 0, major = 0, minor = 0;
+	int r = number(h, AT_MODE, 8, "mode", &mode);
+
+	if (r >= 0)
+		r = number(h, AT_UID, 8, "uid", &uid);
+	if (r >= 0)
+		r = number(h, AT_GID, 8, "gid", &gid);
+	if (r >= 0)
+		r = number(h, AT_SIZE, 12, "size", &size);
+	if (r >= 0)
+		r = number(h, AT_MTIME, 12, "mtime", &ret->mtime);
+	if (r >= 0)
+		r = number(h, AT_MAJOR, 8, "major number", &major);
+	if (r >= 0)
+		r = number(h, AT_MINOR, 8, "minor number", &minor);
+	if (r < 0)
+		return r;
+	if (size < 0 || uid < 0 || gid < 0 || major < 0 || minor < 0 || major > UINT32_MAX ||
+		minor > UINT32_MAX)
+		return err_set(
+			EBADMSG, "a tar header has a negative number, or one that is too large");
+	ret->uid = (uint64_t)uid;
+	ret->gid = (uint64_t)gid;
+	ret->size = (uint64_t)size;
+	ret->major = (uint32_t)major;
+	ret->minor = (uint32_t)minor;
+	return 0;
+}
+
+static int check_sparse(const struct tar *t, bool gnu)
+{
+	const unsigned char *h = t->block;
+
+	if (h[AT_TYPE] == 'S' && (!gnu || t->headers.pax.sparse))
+		return err_set(EBADMSG, "the map of a sparse file is broken: type S is GNU's");
+	if (h[AT_TYPE] == 'S' && h[AT_MORE_PIECES] && !h[AT_PIECES])
+		return err_set(
+			EBADMSG, "the map of a sparse file is broken: it has no first piece");
+	if (t->headers.pax.sparse && h[AT_TYPE] != '0')
+		return err_set(EBADMSG, "the tar has a map of a sparse file that is no file");
+	return 0;
+}
+
+/* Only files have data, whatever the size of others says: so it is in Go's reader. */
+static int take_data(struct tar *t, bool gnu)
+{
+	struct tar_headers *h = &t->headers;
+	unsigned char type = t->block[AT_TYPE];
+
+	if (h->type != TAR_FILE) {
+		if (h->pax.has_size && h->pax.size > 0)
+			return err_set(EBADMSG,
+				"the tar has a PAX record \"size\" for an entry that is no file");
+		h->size = 0;
+		fill(t->block, AT_SIZE, AT_SIZE + 12, '\0');
+	} else if (h->pax.has_size) {
+		h->size = h->pax.size;
+	}
+	if (gnu && type != 'S')
+		fill(t->block, AT_PIECES, AT_PIECES_END, '\0');
+	/* libarchive forgets a long target if the header has none at all. */
+	if (!t->block[AT_LINK] && (h->had_link || h->pax.has_linkpath))
+		fill(t->block, AT_LINK, AT_LINK + 1, '?');
+	h->sparse = type == 'S' || h->pax.sparse;
+	t->padding = (TAR_BLOCK_SIZE - h->size % TAR_BLOCK_SIZE) % TAR_BLOCK_SIZE;
+	t->padded = h->size + t->padding;
+	t->map = 0;
+	t->state = type == 'S' && t->block[AT_MORE_PIECES] ? TAR_AT_MAP : TAR_AT_DATA;
+	t->data_start = t->given + TAR_BLOCK_SIZE;
+	return 0;
+}
+
+static int take_header(struct tar *t)
+{
+	struct tar_headers *h = &t->headers;
+	bool gnu = false;
+	int r = take_type(t->block[AT_TYPE], &h->type);
+
+	if (r >= 0)
+		r = take_numbers(t->block, h);
+	if (r >= 0)
+		r = check_magic(t->block, &gnu);
+	if (r >= 0)
+		r = check_sparse(t, gnu);
+	/* Readers differ in which of both wins. */
+	if (r >= 0 && ((h->had_name && h->pax.has_path) || (h->had_link && h->pax.has_linkpath)))
+		r = repeated("long names");
+	return r < 0 ? r : take_data(t, gnu);
+}
+
+/* Gives the next header that libarchive is to see. */
+static ssize_t next_header(struct tar *t, const void **ret)
+{
+	const struct tar_headers *h = &t->headers;
+
+	for (;;) {
+		int r = read_header(t);
+		if (r == 0 && (h->had_pax || h->had_name || h->had_link))
+			return cut();
+		if (r <= 0)
+			return r;
+		unsigned char type = t->block[AT_TYPE];
+		if (!type || !strchr("gxLK", type)) {
+			r = take_header(t);
+			*ret = t->block;
+			return r < 0 ? r : (ssize_t)TAR_BLOCK_SIZE;
+		}
+		r = take_special(t);
+		if (r < 0)
+			return r;
+		if (type != 'g') {
+			*ret = t->special.s;
+			return (ssize_t)t->special.len;
+		}
+	}
+}
+
+/* The blocks of the old GNU form's map, behind the header. */
+static ssize_t next_map(struct tar *t, const void **ret)
+{
+	ssize_t n = take_bytes(t, t->block, TAR_BLOCK_SIZE);
+
+	if (n < 0)
+		return n;
+	if ((size_t)n < TAR_BLOCK_SIZE)
+		return cut();
+	t->map += TAR_BLOCK_SIZE;
+	if (t->map > TAR_MAP_MAX)
+		return err_set(E2BIG, "a sparse file has more than %u pieces", TAR_SPARSE_MAX);
+	if (!t->block[AT_MAP_MORE])
+		t->state = TAR_AT_DATA;
+	t->data_start = t->given + TAR_BLOCK_SIZE;
+	*ret = t->block;
+	return (ssize_t)TAR_BLOCK_SIZE;
+}
+
+/* The padding behind the last entry's data may be missing, the data may not. */
+static ssize_t next_data(struct tar *t, const void **ret)
+{
+	static const char zeros[TAR_BLOCK_SIZE];
+	int r = more(t);
+
+	if (r < 0)
+		return r;
+	if (t->padded == 0)
+		return err_set(EBADMSG, "the tar is broken: an entry is longer than its size");
+	if (t->at_headers && t->given - t->data_start > TAR_MAP_MAX)
+		return err_set(
+			E2BIG, "the map of a sparse file has more than %u bytes", TAR_MAP_MAX);
+	if (t->stream_ended) {
+		if (t->padded > t->padding)
+			return cut();
+		size_t n = (size_t)t->padded;
+		t->padded = 0;
+		*ret = zeros;
+		return (ssize_t)n;
+	}
+	size_t n = t->left < t->padded ? t->left : (size_t)t->padded;
+	*ret = t->p;
+	use(t, n);
+	t->padded -= n;
+	return (ssize_t)n;
+}
+
+void guard_expect_entry(struct tar *t)
+{
+	if (t->state != TAR_ENDED)
+		t->state = TAR_AT_HEADER;
+	t->headers = (struct tar_headers){0};
+}
+
+ssize_t guard_next(struct tar *t, const void **ret)
+{
+	switch (t->state) {
+	case TAR_AT_HEADER:
+		return next_header(t, ret);
+	case TAR_AT_MAP:
+		return next_map(t, ret);
+	case TAR_AT_DATA:
+		return next_data(t, ret);
+	default:
+		return 0;
+	}
+}

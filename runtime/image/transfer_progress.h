@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Progress of pulls and pushes on standard error: on a terminal a bar for each blob that is on its
+ * way and a line for all; elsewhere a line for each blob that is done; JSON objects with --json; or
+ * nothing.
+ */
+#pragma once
+#include "image/progress.h"
+#include "images/oci/transfer.h"
+
+struct transfer_bar {
+	bool used;
+	size_t index;
+	uint64_t size, done;
+	char name[20]; /* the first digits of the blob's digest */
+};
+
+struct transfer_progress {
+	enum progress_form form;
+	const char *where; /* "the store", "the registry": what has a blob already */
+	size_t blobs, blobs_done;
+	uint64_t all, done;     /* bytes */
+	uint64_t moved;         /* of these, what was not there already */
+	int64_t started, shown; /* ms */
+	struct transfer_bar bars[TRANSFER_JOBS_MAX];
+	unsigned lines; /* that the terminal shows now */
+};
+
+void transfer_progress_init(struct transfer_progress *p, bool json, bool quiet, const char *where);
+struct transfer_listener transfer_progress_listener(struct transfer_progress *p);
+/* Removes the bars. */
+void transfer_progress_end(struct transfer_progress *p);

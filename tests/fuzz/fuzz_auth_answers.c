@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libFuzzer: any bytes as WWW-Authenticate, as a token server's answer, and as a URL that an answer
+ * leads to. What is accepted can be put into a header, and a redacted URL has no query.
+ */
+#include <stdlib.h>
+
+#include "images/oci/challenge.h"
+#include "images/oci/http.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void fuzz_url(struct arena *a, const char *text)
+{
+	char redacted[300];
+	const char *url;
+	struct http_origin o;
+
+	http_redact(text, redacted, sizeof(redacted));
+	const char *query = strchr(redacted, '?');
+	if ((query && !streq(query, "?...")) || strchr(redacted, '#'))
+		abort();
+	if (http_resolve(a, "https://registry.example.com/v2/a/blobs/x", text, &url) >= 0 &&
+		http_origin(url, &o) >= 0 && (!*o.host || o.port > 65535))
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_strbuf_ struct strbuf bytes = {0};
+	struct challenge c;
+	struct token t;
+	const char *text = arena_strndup(&a, (const char *)data, size);
+
+	if (!text || strbuf_add(&bytes, data, size) < 0)
+		return 0;
+	err_clear();
+	if (challenge_parse(&a, text, &c) >= 0) {
+		if (c.kind == CHALLENGE_BEARER && !c.realm)
+			abort();
+	} else if (!*err_msg()) {
+		abort();
+	}
+	err_clear();
+	if (token_parse(&a, &bytes, "fuzz", &t) >= 0) {
+		if (!*t.text || strpbrk(t.text, " \r\n") || t.seconds < 0 || t.seconds > 3600)
+			abort();
+	} else if (!*err_msg()) {
+		abort();
+	}
+	fuzz_url(&a, text);
+	return 0;
+}
