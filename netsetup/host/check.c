@@ -59,18 +59,19 @@ int attachment_check(struct host *h, const struct attachment *a)
 	r = bridge_find(h, &n, &bridge);
 	if (r < 0)
 		return err_ctx(r, "bridge %s", n.interface);
-	r = check_device(&bridge, (uint32_t)mtu);
-	if (r >= 0)
-		r = check_addresses(&h->nl, &bridge, a->gateways, a->prefixes, a->address_count);
-	if (r >= 0)
-		r = device_read(&h->nl, a->host, 0, &host);
+	r = device_read(&h->nl, a->host, 0, &host);
 	if (r < 0)
-		return err_ctx(r, "%s", a->key);
+		return err_ctx(r, "%s: interface %s of the host", a->key, a->host);
+	/* The bridge comes after its port, because it takes over the smallest MTU of a port. */
 	r = check_device(&host, (uint32_t)mtu);
 	if (r >= 0 && host.master != bridge.link.index)
 		r = err_set(EINVAL, "interface %s is not a port of the bridge %s", a->host,
 			n.interface);
 	if (r >= 0)
 		r = check_inside(a, (uint32_t)mtu);
+	if (r >= 0)
+		r = check_device(&bridge, (uint32_t)mtu);
+	if (r >= 0)
+		r = check_addresses(&h->nl, &bridge, a->gateways, a->prefixes, a->address_count);
 	return r < 0 ? err_ctx(r, "%s", a->key) : 0;
 }

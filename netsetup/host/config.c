@@ -359,5 +359,7 @@ int network_reload(struct host *h)
 			attachments[i]->interface);
 		r = attachment_sweep(h, record);
 	}
+	if (r >= 0)
+		r = host_tidy(h);
 	return r < 0 ? r : nft_write_all(h, NULL, NULL);
 }

@@ -71,6 +71,12 @@ int host_open(struct host *h, const struct host_options *o) must_check;
 void host_close(struct host *h);
 #define _cleanup_host_ __attribute__((cleanup(host_close), unused))
 
+/*
+ * Removes files that killed processes left: leases without a record, files that were to be renamed.
+ * They are in nobody's way, so commands do this only when they have nothing else to undo.
+ */
+int host_tidy(struct host *h) must_check;
+
 /* --- networks --- */
 
 struct network {

@@ -60,8 +60,8 @@ int store_read_record(struct host *h, const char *record, struct attachment *ret
 /* --- publish.c --- */
 
 /*
- * Fails if a port of the request is published already, or a process of the host has it. Undoes stale
- * attachments that are in the way.
+ * Fails if a port of the request is published already, or a process of the host has it. Undoes
+ * stale attachments that are in the way.
  */
 int ports_check(struct host *h, const struct attachment *a) must_check;
 /* Takes or releases the leases of all ports of an attachment. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* IPv4 and IPv6 addresses as numbers, and the pools that addresses are taken from. Pure functions. */
+/* IPv4 and IPv6 addresses as numbers, and the pools they are taken from. Pure functions. */
 #pragma once
 #include <arpa/inet.h>
 #include <stdint.h>

@@ -110,7 +110,7 @@ int port_parse(const char *text, struct port *ret)
 		return bad_port(
 			text, "the ranges are not of one length, or longer than 4096 ports");
 	p.count = (uint16_t)count;
-	if (p.host.family == AF_INET6 && IN6_IS_ADDR_LOOPBACK((struct in6_addr *)p.host.bytes))
+	if (p.host.family == AF_INET6 && memcmp(p.host.bytes, &in6addr_loopback, 16) == 0)
 		return bad_port(text, "Linux forwards nothing from [::1], only from 127.0.0.1");
 	*ret = p;
 	return 0;

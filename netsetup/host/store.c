@@ -158,6 +158,69 @@ int store_read_record(struct host *h, const char *record, struct attachment *ret
 	return r < 0 ? r : attachment_parse(&h->arena, strbuf_str(&text), text.len, path, ret);
 }
 
+/* --- what killed processes left --- */
+
+/* Removes files that were to be renamed, and then the directory, if nothing else is in it. */
+static int tidy_files(int parent, const char *path)
+{
+	int fd = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (!d)
+		return fd < 0 && errno == ENOENT ? 0 : err_sys("open the directory %s", path);
+	while ((e = readdir(d)))
+		if (fd_is_temporary_name(e->d_name))
+			(void)unlinkat(dirfd(d), e->d_name, 0);
+	closedir(d);
+	return 0;
+}
+
+static int no_visit(struct host *h, const char *name, const char *record, void *arg)
+{
+	return 0;
+}
+
+/* Tidies each directory in a directory: one of a container, or one of a network's leases. */
+static int tidy_folders(struct host *h, const char *parent, bool leases)
+{
+	int fd = open_folder(h, parent, false), r = 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	if (!d)
+		return err_sys("list %s", parent);
+	while (r >= 0 && (e = readdir(d))) {
+		char path[sizeof(e->d_name) + 16];
+
+		if (e->d_name[0] == '.' || strlen(e->d_name) > CONTAINER_KEY_MAX)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", parent, e->d_name);
+		r = leases ? store_each(h, path, no_visit, NULL) : tidy_files(h->state_dir, path);
+		(void)unlinkat(h->state_dir, path, AT_REMOVEDIR);
+	}
+	closedir(d);
+	(void)unlinkat(h->state_dir, parent, AT_REMOVEDIR);
+	return r;
+}
+
+int host_tidy(struct host *h)
+{
+	if (h->dry_run || h->state_dir < 0)
+		return 0;
+	int r = tidy_files(h->config_dir, ".");
+	if (r >= 0)
+		r = tidy_folders(h, "containers", false);
+	if (r >= 0)
+		r = tidy_folders(h, "leases", true);
+	if (r >= 0)
+		r = store_each(h, "ports", no_visit, NULL);
+	(void)unlinkat(h->state_dir, "ports", AT_REMOVEDIR);
+	return r;
+}
+
 /* --- lists of attachments --- */
 
 struct found {

@@ -40,7 +40,7 @@ static int add_routes(struct host *h, const struct attachment *a, struct nl *nl,
 	char text[IP_TEXT];
 
 	for (size_t i = 0; a->default_route && i < a->address_count; i++) {
-		/* A namespace that is attached to several networks keeps its first default route. */
+		/* A namespace in several networks keeps its first default route. */
 		int r = device_add_default_route(
 			nl, index, a->gateways[i].family, a->gateways[i].bytes);
 		if (r < 0)
@@ -138,8 +138,8 @@ static int make_pair(
 
 /*
  * Lets the bridge send a packet out of the port that it came in by. A container that connects to a
- * port that it publishes itself needs that if the bridge calls the hooks of nftables (br_netfilter),
- * because the packet then is translated before the bridge has looked where it goes.
+ * port that it publishes itself needs that if the bridge calls the hooks of nftables
+ * (br_netfilter), because the packet then is translated before the bridge has looked where it goes.
  */
 static int set_hairpin(struct host *h, int index)
 {

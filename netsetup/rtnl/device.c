@@ -55,6 +55,11 @@ int device_read(struct nl *nl, const char *name, int index, struct device *ret)
 	return 0;
 }
 
+int device_parse_reply(const void *data, size_t len, struct device *ret)
+{
+	return nl_read_replies(data, len, 1, read_device, ret);
+}
+
 int device_remove(struct nl *nl, int index)
 {
 	struct nl_req q;
@@ -159,17 +164,24 @@ int device_add_default_route(struct nl *nl, int index, uint8_t family, const voi
 static int read_oif(const struct nlmsghdr *h, void *arg)
 {
 	const struct nlattr *attrs[RTA_OIF + 1];
-	int r = nl_attrs(h, sizeof(struct rtmsg), attrs, RTA_OIF);
+	const struct rtmsg *info = nl_payload(h);
+	int r = nl_attrs(h, sizeof(*info), attrs, RTA_OIF);
 
-	if (r >= 0)
+	if (r >= 0 && info->rtm_dst_len == 0)
 		*(int *)arg = (int)nl_attr_u32(attrs[RTA_OIF], 0);
 	return r;
 }
 
-/* The interface that a packet to this address leaves by; 0: there is no route to it. */
+/*
+ * The interface that a packet to this address leaves by if it takes a default route, else 0. The
+ * kernel answers with the route itself and not with a copy for the address (RTM_F_FIB_MATCH, Linux
+ * 4.13, 4.15 for IPv6).
+ */
 static int route_out(struct nl *nl, uint8_t family, const char *to)
 {
-	struct rtmsg info = {.rtm_family = family, .rtm_dst_len = family == AF_INET ? 32 : 128};
+	struct rtmsg info = {.rtm_family = family,
+		.rtm_dst_len = family == AF_INET ? 32 : 128,
+		.rtm_flags = RTM_F_FIB_MATCH};
 	uint8_t raw[16];
 	struct nl_req q;
 	int index = 0;
@@ -187,17 +199,26 @@ static int route_out(struct nl *nl, uint8_t family, const char *to)
 
 int device_default_mtu(struct nl *nl)
 {
-	/* Addresses for documentation (RFC 5737, RFC 3849), which only a default route leads to. */
-	int index = route_out(nl, AF_INET, "192.0.2.1");
+	/*
+	 * Addresses for documentation (RFC 5737, RFC 3849), to which a host seldom has another
+	 * route. To ask for one is quicker than to list all routes, of which a router has many.
+	 */
+	static const struct {
+		uint8_t family;
+		const char *to;
+	} probes[] = {{AF_INET, "192.0.2.1"}, {AF_INET, "198.51.100.1"}, {AF_INET, "203.0.113.1"},
+		{AF_INET6, "2001:db8::1"}, {AF_INET6, "3fff::1"}};
 	struct device device;
-	int r;
+	int index = 0, r;
 
-	if (index <= 0)
-		index = route_out(nl, AF_INET6, "2001:db8::1");
+	for (size_t i = 0; index <= 0 && i < ARRAY_SIZE(probes); i++)
+		index = route_out(nl, probes[i].family, probes[i].to);
 	if (index <= 0)
 		return 0;
 	r = device_read(nl, NULL, index, &device);
-	return r < 0 ? r : (int)device.mtu;
+	if (r < 0)
+		return r;
+	return device.mtu > DEVICE_MTU_MAX ? DEVICE_MTU_MAX : (int)device.mtu;
 }
 
 struct route_reader {

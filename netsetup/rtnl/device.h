@@ -18,6 +18,12 @@ struct device {
 /* Reads an interface by its name, or by its index if name is NULL. -ENODEV: there is none. */
 int device_read(struct nl *nl, const char *name, int index, struct device *ret) must_check;
 
+/*
+ * Reads the interface out of a datagram of replies to the request number 1: 1 if the reply is
+ * complete, 0 if more is to come. Only for tests, which can give it any bytes.
+ */
+int device_parse_reply(const void *data, size_t len, struct device *ret) must_check;
+
 /* Removes an interface. 0 if there is none any more. */
 int device_remove(struct nl *nl, int index) must_check;
 

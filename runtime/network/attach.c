@@ -224,5 +224,7 @@ int tool_detach(
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		if (!interface || streq(interface, found[i]->interface))
 			r = attachment_undo(&h, found[i]);
+	if (r >= 0 && n == 0)
+		r = host_tidy(&h);
 	return r < 0 ? r : tool_finish(&h, json);
 }

@@ -248,7 +248,7 @@ int tool_inspect(
 	struct tool_arguments args = {.min = 1, .max = 1};
 	struct host_options host = g->host;
 	const struct attachment **attached;
-	bool json, check = false;
+	bool json = false, check = false;
 	struct network n;
 	size_t count;
 	const struct option_def defs[] = {
