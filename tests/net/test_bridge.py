@@ -204,6 +204,23 @@ def test_the_name_in_the_container_is_taken(net):
     net("rm", "--force", "web").ok()
 
 
+@pytest.mark.parametrize("name", ["all", "default", "x\u00a0", "x\u0120", "a b", "a/b", "a:b", ".", "..", "x" * 16, "x%", "%d%d", "x" * 15, "x\u00e4"])
+def test_names_in_the_container_are_the_kernel_s(net, name):
+    """What the kernel refuses is refused with a reason, and what it takes is taken, except a name with a "%"."""
+    net("create", "web").ok()
+    path = net.namespace("c1")
+    made = state(), net.files()
+    taken = call("ip", "link", "add", "name", name, "type", "bridge").rc == 0
+    if taken:
+        call("ip", "link", "del", name).ok()
+    if taken and "%" not in name:
+        assert net("attach", "--json", "web", path, f"--interface={name}").json()["interface"] == name
+    else:
+        net("attach", "web", path, f"--interface={name}").failed('interface name "')
+        assert (state(), net.files()) == made
+    net("rm", "--force", "web").ok()
+
+
 def test_paths_that_are_no_namespace(net, tmp):
     net("create", "web").ok()
     made = state(), net.files()
