@@ -82,6 +82,8 @@ static const struct command commands[] = {
 		cmd_features},
 	{"image", "[options] COMMAND ...", "Keep images, and make bundles of them.", NULL,
 		cmd_image},
+	{"net", "[options] COMMAND ...", "Make networks, and attach containers to them.", NULL,
+		cmd_net},
 	{"doctor", "[options]", "Say which isolation modes this host can run, and why not.",
 		"Prints a line for each check: ok, no, or warning (it runs, with a limit),\n"
 		"with what was found and what to do. Changes nothing. The exit code is 0 if\n"

@@ -93,10 +93,20 @@ int link_check_name(const char *name, bool allow_template)
 			name, len, IFNAMSIZ - 1);
 	if (streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL, "interface name \"%s\": expected another name", name);
+	/* These are directories below /proc/sys/net/ipv4/conf. */
+	if (streq(name, "all") || streq(name, "default"))
+		return err_set(EINVAL,
+			"interface name \"%s\": the kernel uses the name for settings of all "
+			"interfaces, expected another name",
+			name);
+	/* The kernel's isspace() knows Latin-1, where 0xa0 is a blank. UTF-8 has that byte too. */
 	for (const char *p = name; *p; p++)
-		if (*p == '/' || *p == ':' || isspace((unsigned char)*p))
+		if (*p == '/' || *p == ':' || isspace((unsigned char)*p) || *p == '\xa0')
 			return err_set(EINVAL,
-				"interface name \"%s\": a '/', ':' or blank is not allowed", name);
+				"interface name \"%s\": a '/', ':' or blank (also the byte 0xa0) "
+				"is "
+				"not allowed",
+				name);
 	if (percent && !allow_template)
 		return err_set(EINVAL, "interface name \"%s\": expected a name without '%%'", name);
 	if (percent && (percent[1] != 'd' || strchr(percent + 1, '%')))

@@ -26,7 +26,8 @@ int link_set_flags(struct nl *nl, int index, unsigned set, unsigned clear) must_
 
 /*
  * Checks that the kernel accepts the text as the name of an interface, by the rule of its
- * dev_valid_name(): 1 to 15 bytes, without a blank, '/' or ':', and neither "." nor "..". If
- * allow_template is set, one "%d" may be in the name. Returns 0, or -EINVAL with a message.
+ * dev_valid_name() and by its sysctls: 1 to 15 bytes, without a blank, '/' or ':', and none of ".",
+ * "..", "all" and "default". If allow_template is set, one "%d" may be in the name. Returns 0, or
+ * -EINVAL with a message.
  */
 int link_check_name(const char *name, bool allow_template) must_check;

@@ -17,7 +17,7 @@ COMPLETION = os.path.join(REPO, "runtime/man/caisson.bash-completion")
 README = os.path.join(REPO, "README.md")
 TOP_FOLDERS = ["cgroups", "images", "netsetup", "runtime", "tests"]
 READMES = ["README.md", *(f"{d}/README.md" for d in TOP_FOLDERS), "tests/bench/README.md", "tests/host/README.md", "tests/plugin/README.md"]
-COMMANDS = "create start run exec state list ps kill stop logs rm pause resume update events delete spec plan features image doctor disk".split()
+COMMANDS = "create start run exec state list ps kill stop logs rm pause resume update events delete spec plan features image net doctor disk".split()
 ANY = {("--help", "-h", "")}  # these options are not listed for each command, but in GLOBAL OPTIONS
 
 
@@ -237,8 +237,8 @@ def test_commands_of_the_readmes_exist(rt):
                 command = w
             elif w.startswith("-"):
                 assert w.split("=")[0] in known[command], (call, w)
-            elif command in ("exec", "disk", "image"):
-                break  # the words behind the ID are for the container, or for caisson-disk and caisson-image
+            elif command in ("exec", "disk", "image", "net"):
+                break  # the words behind the ID are for the container, or for a helper program
         assert command, f"no command: {call}"
 
 

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attaching containers to networks: see the theory of operation in host.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "netsetup/host/host_internal.h"
+#include "netsetup/net.h"
+
+/* --- addresses --- */
+
+static int add_used(struct host *h, const char *name, const char *record, void *arg)
+{
+	struct ip ip;
+
+	/* A MAC address is no address of a pool. */
+	return ip_parse(name, &ip) < 0 ? 0 : strbuf_add(arg, &ip, sizeof(ip));
+}
+
+static void leases_folder(const char *network, char ret[NETWORK_NAME_MAX + 16])
+{
+	snprintf(ret, NETWORK_NAME_MAX + 16, "leases/%s", network);
+}
+
+static int sweep_lease(struct host *h, const char *name, const char *record, void *arg)
+{
+	int r = attachment_sweep(h, record);
+
+	*(int *)arg += r > 0;
+	return r < 0 ? r : 0;
+}
+
+static int all_are_used(const struct pool *p)
+{
+	char text[IP_TEXT];
+
+	return err_set(EADDRNOTAVAIL,
+		"subnet %s: all its addresses are used: detach a container, or make another "
+		"network with a larger --subnet",
+		ip_subnet_text(&p->base, p->prefix, text));
+}
+
+/* Picks a free address of the pool. If there is none, undoes stale attachments and tries again. */
+static int pick_address(struct host *h, const char *network, const struct pool *p, struct ip *ret)
+{
+	char folder[NETWORK_NAME_MAX + 16];
+	int r;
+
+	leases_folder(network, folder);
+	for (int tries = 0;; tries++) {
+		_cleanup_strbuf_ struct strbuf used = {0};
+		int swept = 0;
+
+		r = store_each(h, folder, add_used, &used);
+		if (r >= 0)
+			r = pool_pick(
+				p, (struct ip *)(void *)used.s, used.len / sizeof(struct ip), ret);
+		if (r != -EADDRNOTAVAIL)
+			return r;
+		r = tries || h->dry_run ? 0 : store_each(h, folder, sweep_lease, &swept);
+		if (r < 0 || !swept)
+			return r < 0 ? r : all_are_used(p);
+	}
+}
+
+struct holder {
+	const struct ip *wanted;
+	char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8]; /* who has it; "": nobody */
+};
+
+static int find_holder(struct host *h, const char *name, const char *record, void *arg)
+{
+	struct holder *holder = arg;
+	struct ip ip;
+
+	if (ip_parse(name, &ip) < 0 || ip_compare(&ip, holder->wanted) != 0)
+		return 0;
+	snprintf(holder->record, sizeof(holder->record), "%s", record);
+	return 1;
+}
+
+static int take_wanted(
+	struct host *h, const char *network, const struct pool *p, const struct ip *wanted)
+{
+	struct holder holder = {.wanted = wanted};
+	char folder[NETWORK_NAME_MAX + 16], text[IP_TEXT];
+	int r = pool_check(p, wanted);
+
+	leases_folder(network, folder);
+	if (r >= 0)
+		r = store_each(h, folder, find_holder, &holder);
+	if (r <= 0)
+		return r;
+	r = attachment_sweep(h, holder.record);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	return err_set(EEXIST, "address %s: %.*s has it already: expected another one",
+		ip_text(wanted, text), (int)strcspn(holder.record, "/"), holder.record);
+}
+
+static int choose_addresses(struct host *h, const struct network *n, const struct attach_request *q,
+	struct attachment *a)
+{
+	char text[IP_TEXT];
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < n->pool_count; i++) {
+		const struct pool *p = &n->pools[i];
+		const struct ip *wanted = NULL;
+
+		for (size_t k = 0; k < ARRAY_SIZE(q->addresses); k++)
+			if (q->addresses[k].family == p->base.family)
+				wanted = &q->addresses[k];
+		a->prefixes[i] = (uint8_t)p->prefix;
+		a->gateways[i] = p->gateway;
+		r = wanted ? take_wanted(h, n->name, p, wanted)
+			   : pick_address(h, n->name, p, &a->addresses[i]);
+		if (wanted)
+			a->addresses[i] = *wanted;
+	}
+	a->address_count = n->pool_count;
+	for (size_t k = 0; r >= 0 && k < ARRAY_SIZE(q->addresses); k++) {
+		bool found = !q->addresses[k].family;
+
+		for (size_t i = 0; i < n->pool_count; i++)
+			found = found || q->addresses[k].family == n->pools[i].base.family;
+		if (!found)
+			r = err_set(EINVAL, "address %s: network %s has no pool of its family",
+				ip_text(&q->addresses[k], text), n->name);
+	}
+	return r;
+}
+
+/* The MAC address follows from the IP address, so that neighbours' caches stay right. */
+static int choose_mac(struct attachment *a)
+{
+	a->mac[0] = 0x0a; /* locally administered, not a group */
+	if (a->address_count && a->addresses[0].family == AF_INET) {
+		a->mac[1] = 0x58;
+		memcpy(a->mac + 2, a->addresses[0].bytes, 4);
+		return 0;
+	}
+	return getrandom(a->mac + 1, 5, 0) == 5 ? 0 : err_sys("get random numbers");
+}
+
+/* --- making --- */
+
+static int check_key(const char *key)
+{
+	if (!key[0] || key[0] == '.' || strchr(key, '/') || strlen(key) > CONTAINER_KEY_MAX)
+		return err_set(EINVAL,
+			"container \"%.100s\": expected a name of 1 to %d characters without "
+			"\"/\", "
+			"which does not start with \".\"",
+			key, CONTAINER_KEY_MAX);
+	return 0;
+}
+
+/* Finds the interface's name, and opens the namespace to check it. */
+static int choose_interface(struct host *h, const struct attach_request *q, struct attachment *a)
+{
+	_cleanup_fd_ int netns = netns_open(q->netns);
+	_cleanup_fd_ int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	const char *name = q->interface ? q->interface : "eth%d";
+	char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8];
+	struct attachment old;
+	uint8_t random[6];
+
+	if (netns < 0)
+		return netns;
+	if (here >= 0 && netns_same(netns, here))
+		return err_set(EINVAL,
+			"%s is the host's own network namespace, expected a container's", q->netns);
+	int r = net_pick_name(name, netns, a->interface);
+	if (r < 0)
+		return r;
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return err_sys("get random numbers");
+	snprintf(a->host, sizeof(a->host), "cn%02x%02x%02x%02x%02x%02x", random[0], random[1],
+		random[2], random[3], random[4], random[5]);
+	snprintf(record, sizeof(record), "%s/%s.json", q->key, a->interface);
+	r = store_read_record(h, record, &old);
+	if (r == -ENOENT)
+		return 0;
+	if (r >= 0)
+		r = attachment_sweep(h, record);
+	return r != 0 ? (r < 0 ? r : 0)
+		      : err_set(EEXIST, "%s: its interface %s is attached to network %s already",
+				q->key, a->interface, old.network);
+}
+
+/*
+ * Refuses to attach a container to a network twice, unless the interface is named. Such an
+ * attachment is mostly a repeated command.
+ */
+static int check_twice(struct host *h, const struct attach_request *q)
+{
+	const struct attachment **all;
+	size_t n;
+	int r = q->interface ? 0 : attachment_list(h, q->key, q->network, &all, &n);
+
+	for (size_t i = 0; !q->interface && r >= 0 && i < n; i++) {
+		char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8];
+
+		snprintf(record, sizeof(record), "%s/%s.json", all[i]->key, all[i]->interface);
+		r = attachment_sweep(h, record);
+		if (r == 0)
+			return err_set(EEXIST,
+				"%s is attached to network %s already, as %s: detach it first, or "
+				"name another --interface",
+				q->key, q->network, all[i]->interface);
+	}
+	return r < 0 ? r : 0;
+}
+
+/* Takes the leases and writes the record: from then on the attachment can be undone. */
+static int write_down(struct host *h, const struct attachment *a)
+{
+	char folder[NETWORK_NAME_MAX + 16], text[IP_TEXT];
+	int r = 0;
+
+	leases_folder(a->network, folder);
+	for (size_t i = 0; r >= 0 && i < a->address_count; i++)
+		r = store_lease(h, folder, ip_text(&a->addresses[i], text), a);
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", a->mac[0], a->mac[1],
+		a->mac[2], a->mac[3], a->mac[4], a->mac[5]);
+	if (r >= 0)
+		r = store_lease(h, folder, text, a);
+	if (r >= 0)
+		r = ports_lease(h, a);
+	return r < 0 ? r : store_write_record(h, a);
+}
+
+/* Adds the rules of one attachment. If that fails, writes all rules again, from the records. */
+static int add_rules(struct host *h, const struct network *n, const struct attachment *a)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	int r = rules_add(&text, n, a);
+
+	if (r < 0 || nft_run(h, strbuf_str(&text)) >= 0)
+		return r;
+	err_clear();
+	return nft_write_all(h, NULL, NULL);
+}
+
+static int make(struct host *h, const struct network *n, const struct attachment *a)
+{
+	struct device bridge;
+
+	int r = bridge_apply(h, n, &bridge);
+	if (r >= 0)
+		r = write_down(h, a);
+	if (r >= 0)
+		r = veth_make(h, a, bridge.link.index, bridge.mtu);
+	return r < 0 ? r : add_rules(h, n, a);
+}
+
+int attachment_make(struct host *h, const struct attach_request *q, const struct attachment **ret)
+{
+	struct attachment *a = arena_alloc(&h->arena, sizeof(*a));
+	struct network n;
+
+	if (!a)
+		return -ENOMEM;
+	a->key = arena_strdup(&h->arena, q->key);
+	a->netns = arena_strdup(&h->arena, q->netns);
+	a->network = arena_strdup(&h->arena, q->network);
+	if (!a->key || !a->netns || !a->network)
+		return -ENOMEM;
+	a->ports = q->ports;
+	a->port_count = q->port_count;
+	int r = check_key(q->key);
+	if (r >= 0)
+		r = network_read(h, q->network, &n);
+	if (r >= 0 && n.internal && q->port_count)
+		r = err_set(EINVAL,
+			"-p: network %s is internal, so that no port of it can be published",
+			n.name);
+	if (r >= 0)
+		r = check_twice(h, q);
+	if (r >= 0)
+		r = choose_interface(h, q, a);
+	if (r >= 0)
+		r = choose_addresses(h, &n, q, a);
+	if (r >= 0)
+		r = choose_mac(a);
+	if (r >= 0)
+		r = ports_check(h, a);
+	if (r < 0)
+		return r;
+	a->default_route = !n.internal;
+	*ret = a;
+	r = make(h, &n, a);
+	if (r < 0 && !h->dry_run) {
+		_cleanup_free_ char *message = strdup(err_msg());
+
+		if (attachment_undo(h, a) < 0)
+			return err_ctx(r, "%s; undoing it failed too", message ? message : "?");
+		return err_set(-r, "%s", message ? message : "no memory");
+	}
+	return r;
+}
+
+/* --- undoing --- */
+
+static int remove_rules(struct host *h, const struct attachment *a)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+
+	if (!a->port_count)
+		return 0;
+	int r = rules_remove(&text, a);
+	if (r < 0 || nft_run(h, strbuf_str(&text)) >= 0)
+		return r;
+	err_clear();
+	return nft_write_all(h, a, NULL);
+}
+
+int attachment_undo(struct host *h, const struct attachment *a)
+{
+	char folder[NETWORK_NAME_MAX + 16], text[IP_TEXT];
+
+	int r = remove_rules(h, a);
+	if (r >= 0)
+		r = veth_remove(h, a);
+	if (r >= 0)
+		r = store_remove_record(h, a);
+	if (r >= 0)
+		r = ports_release(h, a);
+	leases_folder(a->network, folder);
+	for (size_t i = 0; r >= 0 && i < a->address_count; i++)
+		r = store_release(h, folder, ip_text(&a->addresses[i], text), a);
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", a->mac[0], a->mac[1],
+		a->mac[2], a->mac[3], a->mac[4], a->mac[5]);
+	return r < 0 ? r : store_release(h, folder, text, a);
+}
+
+int attachment_sweep(struct host *h, const char *record)
+{
+	struct attachment a;
+	struct device host;
+
+	int r = store_read_record(h, record, &a);
+	if (r == -ENOENT)
+		return 1;
+	if (r >= 0)
+		r = device_read(&h->nl, a.host, 0, &host);
+	if (r >= 0)
+		return 0;
+	if (r != -ENODEV)
+		return r;
+	err_clear();
+	r = attachment_undo(h, &a);
+	return r < 0 ? r : 1;
+}

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The networks of the host: making, finding and removing them. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "netsetup/host/host_internal.h"
+
+#define FILE_NAME_MAX (NETWORK_NAME_MAX + 6)
+
+static const char *file_name(const char *network, char buf[FILE_NAME_MAX])
+{
+	snprintf(buf, FILE_NAME_MAX, "%s.json", network);
+	return buf;
+}
+
+int network_read(struct host *h, const char *name, struct network *ret)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char file[FILE_NAME_MAX], what[FILE_NAME_MAX + 20];
+
+	int r = network_check_name(name);
+	if (r < 0)
+		return r;
+	r = h->config_dir < 0
+		    ? -ENOENT
+		    : fd_read_file(h->config_dir, file_name(name, file), &text, NETWORK_FILE_MAX);
+	if (r == -ENOENT)
+		return err_set(
+			ENOENT, "network \"%s\" does not exist: `caisson net ls` lists them", name);
+	snprintf(what, sizeof(what), "network %s", name);
+	if (r >= 0)
+		r = network_parse(&h->arena, strbuf_str(&text), text.len, what, ret);
+	if (r >= 0)
+		snprintf(ret->name, sizeof(ret->name), "%s", name);
+	return r;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(((const struct network *)a)->name, ((const struct network *)b)->name);
+}
+
+static int read_all(struct host *h, DIR *d, struct strbuf *found)
+{
+	struct dirent *e;
+	int r = 0;
+
+	while (r >= 0 && (e = readdir(d))) {
+		size_t len = strlen(e->d_name);
+		char name[NETWORK_NAME_MAX + 1];
+		struct network n;
+
+		if (len <= 5 || len - 5 > NETWORK_NAME_MAX || e->d_name[0] == '.' ||
+			!streq(e->d_name + len - 5, ".json"))
+			continue;
+		snprintf(name, sizeof(name), "%.*s", (int)(len - 5), e->d_name);
+		r = network_read(h, name, &n);
+		if (r >= 0)
+			r = strbuf_add(found, &n, sizeof(n));
+	}
+	return r;
+}
+
+int network_list(struct host *h, struct network **ret, size_t *ret_n)
+{
+	_cleanup_strbuf_ struct strbuf found = {0};
+	int r = 0, again = h->config_dir < 0
+				   ? -EBADF
+				   : openat(h->config_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = again < 0 ? NULL : fdopendir(again);
+
+	*ret = NULL;
+	*ret_n = 0;
+	if (!d && h->config_dir >= 0)
+		return err_sys("list the networks");
+	if (d) {
+		r = read_all(h, d, &found);
+		closedir(d);
+	}
+	if (r < 0 || found.len == 0)
+		return r;
+	*ret = arena_alloc(&h->arena, found.len);
+	if (!*ret)
+		return -ENOMEM;
+	memcpy(*ret, found.s, found.len);
+	*ret_n = found.len / sizeof(**ret);
+	qsort(*ret, *ret_n, sizeof(**ret), compare_names);
+	return 0;
+}
+
+/* --- addresses that are free --- */
+
+struct overlap {
+	const struct pool *pool;
+	const char *own; /* the interface whose routes do not count */
+	struct host *h;
+	char text[128]; /* what the pool overlaps with */
+};
+
+static int find_route(uint8_t family, const uint8_t *raw, uint8_t prefix, int index, void *arg)
+{
+	struct overlap *o = arg;
+	struct ip route = {.family = family};
+	char name[IFNAMSIZ] = "?", text[IP_TEXT];
+
+	memcpy(route.bytes, raw, ip_len(family));
+	if (!pool_overlaps(&o->pool->base, o->pool->prefix, &route, prefix))
+		return 0;
+	(void)if_indextoname((unsigned)index, name);
+	if (streq(name, o->own))
+		return 0;
+	snprintf(o->text, sizeof(o->text), "the host's route to %s through %s",
+		ip_subnet_text(&route, prefix, text), name);
+	return 1;
+}
+
+/* 1 with o->text: an address of the pool is somewhere else already. */
+static int find_overlap(struct overlap *o, const struct network *all, size_t count)
+{
+	char text[IP_TEXT];
+
+	for (size_t i = 0; i < count; i++)
+		for (size_t k = 0; k < all[i].pool_count; k++) {
+			const struct pool *p = &all[i].pools[k];
+
+			if (!pool_overlaps(&o->pool->base, o->pool->prefix, &p->base, p->prefix))
+				continue;
+			snprintf(o->text, sizeof(o->text), "%s of network %s",
+				ip_subnet_text(&p->base, p->prefix, text), all[i].name);
+			return 1;
+		}
+	return device_each_route(&o->h->nl, find_route, o);
+}
+
+static int check_pools(
+	struct host *h, const struct network *n, const struct network *all, size_t count)
+{
+	for (size_t i = 0; i < n->pool_count; i++) {
+		struct overlap o = {.pool = &n->pools[i], .own = n->interface, .h = h};
+		char text[IP_TEXT];
+		int r = find_overlap(&o, all, count);
+
+		if (r < 0)
+			return r;
+		if (r > 0)
+			return err_set(EEXIST,
+				"subnet %s overlaps with %s: expected a free one (--subnet)",
+				ip_subnet_text(&n->pools[i].base, n->pools[i].prefix, text),
+				o.text);
+	}
+	return 0;
+}
+
+/* Finds the first free subnet of 256 addresses in private ranges (RFC 1918). */
+static int choose_ipv4(struct host *h, struct network *n, const struct network *all, size_t count)
+{
+	static const uint8_t ranges[][2] = {{10, 90}, {10, 91}, {172, 29}, {192, 168}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++)
+		for (unsigned third = 0; third < 256; third++) {
+			struct pool p = {.prefix = 24,
+				.base = {AF_INET, {ranges[i][0], ranges[i][1], (uint8_t)third}}};
+			struct overlap o = {.pool = &p, .own = n->interface, .h = h};
+			int r = find_overlap(&o, all, count);
+
+			if (r == 0)
+				r = pool_complete(&p);
+			else if (r > 0)
+				continue;
+			if (r >= 0)
+				n->pools[n->pool_count++] = p;
+			return r;
+		}
+	return err_set(EADDRNOTAVAIL, "no private subnet is free: name one with --subnet");
+}
+
+/* Makes a unique local subnet of random bits (RFC 4193). */
+static int choose_ipv6(struct network *n)
+{
+	struct pool p = {.prefix = 64, .base = {AF_INET6, {0xfd}}};
+
+	if (access("/proc/sys/net/ipv6", F_OK) < 0)
+		return 0;
+	if (getrandom(p.base.bytes + 1, 5, 0) != 5)
+		return err_sys("get random numbers");
+	int r = pool_complete(&p);
+	if (r >= 0)
+		n->pools[n->pool_count++] = p;
+	return r;
+}
+
+/* --- making and removing --- */
+
+/* Finds a name for the bridge, or checks the one that is wanted. */
+static int choose_interface(
+	struct host *h, struct network *n, const struct network *all, size_t count)
+{
+	bool wanted = n->interface[0];
+	struct link link;
+
+	for (unsigned i = 0; i < 10000; i++) {
+		bool taken = false;
+		int r;
+
+		if (!wanted)
+			snprintf(n->interface, sizeof(n->interface), "caisson%u", i);
+		for (size_t k = 0; k < count; k++)
+			taken = taken || streq(all[k].interface, n->interface);
+		r = taken ? 0 : link_get(&h->nl, n->interface, 0, &link);
+		if (r == -ENODEV) {
+			err_clear();
+			return 0;
+		}
+		if (r < 0)
+			return r;
+		if (wanted)
+			return err_set(EEXIST,
+				"interface %s exists already: expected a name that is free, or no "
+				"--interface",
+				n->interface);
+	}
+	return err_set(EEXIST, "no name is free for the bridge: name one with --interface");
+}
+
+static int write_file(struct host *h, const struct network *n)
+{
+	_cleanup_json_out_ struct json_out o = {0};
+	char file[FILE_NAME_MAX];
+	const char *text;
+	size_t len;
+
+	int r = json_out_init(&o, true);
+	if (r < 0)
+		return r;
+	network_json(&o, n);
+	r = json_out_text(&o, &text, &len);
+	if (r < 0 || host_skips(h, "network %s: write its file", n->name))
+		return r;
+	return fd_replace_file(h->config_dir, file_name(n->name, file), text, len, 0644);
+}
+
+static int remove_file(struct host *h, const char *name)
+{
+	char file[FILE_NAME_MAX];
+
+	if (!host_skips(h, "network %s: remove its file", name) &&
+		unlinkat(h->config_dir, file_name(name, file), 0) < 0 && errno != ENOENT)
+		return err_sys("remove %s", file);
+	return 0;
+}
+
+/* Writes the rules as they are with network n, whose file may not have been written (dry run). */
+static int write_rules(struct host *h, const struct network *n)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	int r;
+
+	if (!h->dry_run)
+		return nft_write_all(h, NULL, NULL);
+	r = rules_all(&text, n, 1, NULL, 0);
+	return r < 0 ? r : nft_run(h, strbuf_str(&text));
+}
+
+int network_create(struct host *h, struct network *n)
+{
+	struct network *all;
+	struct device bridge;
+	size_t count;
+
+	int r = network_check_name(n->name);
+	if (r >= 0)
+		r = network_list(h, &all, &count);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count; i++)
+		if (streq(all[i].name, n->name))
+			return err_set(EEXIST,
+				"network \"%s\" exists already: expected another name, or first "
+				"`caisson net rm %s`",
+				n->name, n->name);
+	r = choose_interface(h, n, all, count);
+	if (r >= 0 && n->pool_count == 0) {
+		r = choose_ipv4(h, n, all, count);
+		/* The kernel has no IPv6 on an interface with a smaller MTU. */
+		if (r >= 0 && (!n->mtu || n->mtu >= 1280))
+			r = choose_ipv6(n);
+	}
+	if (r >= 0)
+		r = check_pools(h, n, all, count);
+	if (r >= 0)
+		r = write_file(h, n);
+	if (r < 0)
+		return r;
+	r = bridge_apply(h, n, &bridge);
+	if (r >= 0)
+		r = write_rules(h, n);
+	if (r < 0 && !h->dry_run) {
+		_cleanup_free_ char *message = strdup(err_msg());
+
+		if (bridge_remove(h, n) >= 0 && remove_file(h, n->name) >= 0)
+			err_clear();
+		return err_set(-r, "%s", message ? message : "no memory");
+	}
+	return r;
+}
+
+int network_apply(struct host *h, const struct network *n)
+{
+	struct device bridge;
+
+	return bridge_apply(h, n, &bridge);
+}
+
+int network_remove(struct host *h, const char *name, bool force)
+{
+	const struct attachment **all;
+	struct network n;
+	size_t count;
+
+	int r = network_read(h, name, &n);
+	if (r >= 0)
+		r = attachment_list(h, NULL, name, &all, &count);
+	if (r < 0)
+		return r;
+	if (count > 0 && !force)
+		return err_set(EBUSY,
+			"network \"%s\": %s is attached (%zu in all): detach first, or use --force",
+			name, all[0]->key, count);
+	for (size_t i = 0; r >= 0 && i < count; i++)
+		r = attachment_undo(h, all[i]);
+	/* The file goes last: as long as it is there, `rm` can be called again. */
+	if (r >= 0)
+		r = nft_write_all(h, NULL, name);
+	if (r >= 0)
+		r = bridge_remove(h, &n);
+	return r < 0 ? r : remove_file(h, name);
+}
+
+int network_reload(struct host *h)
+{
+	const struct attachment **attachments;
+	struct network *all;
+	size_t n, count;
+
+	int r = network_list(h, &all, &n);
+	for (size_t i = 0; r >= 0 && i < n; i++) {
+		r = network_apply(h, &all[i]);
+		if (r < 0)
+			return err_ctx(r, "network %s", all[i].name);
+	}
+	if (r >= 0)
+		r = attachment_list(h, NULL, NULL, &attachments, &count);
+	for (size_t i = 0; r >= 0 && i < count; i++) {
+		char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8];
+
+		snprintf(record, sizeof(record), "%s/%s.json", attachments[i]->key,
+			attachments[i]->interface);
+		r = attachment_sweep(h, record);
+	}
+	if (r >= 0)
+		r = host_tidy(h);
+	return r < 0 ? r : nft_write_all(h, NULL, NULL);
+}

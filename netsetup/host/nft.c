@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The only file that calls libnftables. */
+#include <nftables/libnftables.h>
+#include <stdlib.h>
+
+#include "netsetup/host/host_internal.h"
+
+static void nft_freep(struct nft_ctx **nft)
+{
+	if (*nft)
+		nft_ctx_free(*nft);
+}
+
+int nft_run(struct host *h, const char *commands)
+{
+	__attribute__((cleanup(nft_freep))) struct nft_ctx *nft = NULL;
+	char line[512];
+
+	if (!commands[0])
+		return 0;
+	if (h->dry_run)
+		return strbuf_addf(&h->changes, "nft:\n%s", commands);
+	nft = nft_ctx_new(NFT_CTX_DEFAULT);
+	if (!nft || nft_ctx_buffer_error(nft) || nft_ctx_buffer_output(nft))
+		return err_set(ENOMEM, "nftables: no memory");
+	if (nft_run_cmd_from_buffer(nft, commands) == 0)
+		return 0;
+	const char *words = nft_ctx_get_error_buffer(nft);
+	str_clean(line, sizeof(line), words, strcspn(words, "\n"));
+	return err_set(EIO, "nftables refuses the rules: %s",
+		line[0] ? line : "it does not say why (is nf_tables in this kernel?)");
+}
+
+/* Takes one attachment out of a list, which keeps its order. */
+static void leave_out(const struct attachment **all, size_t *count, const struct attachment *a)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < *count; i++)
+		if (!a || !streq(all[i]->key, a->key) || !streq(all[i]->interface, a->interface))
+			all[kept++] = all[i];
+	*count = kept;
+}
+
+int nft_write_all(struct host *h, const struct attachment *attachment, const char *network)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	const struct attachment **all;
+	struct network *networks;
+	size_t n, count, kept = 0;
+
+	int r = network_list(h, &networks, &n);
+	if (r >= 0)
+		r = attachment_list(h, NULL, NULL, &all, &count);
+	if (r < 0)
+		return r;
+	leave_out(all, &count, attachment);
+	for (size_t i = 0; i < n; i++)
+		if (!network || !streq(networks[i].name, network))
+			networks[kept++] = networks[i];
+	r = rules_all(&text, networks, kept, all, count);
+	return r < 0 ? r : nft_run(h, strbuf_str(&text));
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `caisson net`: executes caisson-net. That is a program of its own, because loading libnftables
+ * would slow down every create and start.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/libexec.h"
+#include "cmd/cmd.h"
+
+#define PROGRAM "caisson-net"
+
+int cmd_net(const struct command *self, const struct globals *g, int argc, char **argv)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const char *dir;
+	/* argv[-1] is the word "net". The list ends in NULL, as main()'s does. */
+	char **words = argv - 1;
+
+	int r = libexec_find(&a, PROGRAM, ".", &dir);
+	if (r < 0)
+		return r;
+	const char *path = arena_printf(&a, "%s/" PROGRAM, dir);
+	if (!path)
+		return -ENOMEM;
+	words[0] = (char *)path;
+	execv(path, words);
+	return err_sys("execute %s (build caisson with libnftables, or set " LIBEXEC_VARIABLE
+		       " to the directory it is in)",
+		path);
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* caisson net attach and detach. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "network/tool.h"
+
+#define STATE_FILE_MAX (1 << 20)
+
+/* Who is meant on the command line. */
+struct target {
+	const char *key;   /* names the container in records */
+	const char *netns; /* path of its network namespace; NULL: not found out */
+};
+
+/* Field 22 of /proc/PID/stat: when the process started. 0: it is gone. */
+static uint64_t start_time(int64_t pid)
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	char path[40];
+	uint64_t ret;
+	char *at;
+
+	snprintf(path, sizeof(path), "/proc/%lld/stat", (long long)pid);
+	if (fd_read_file(AT_FDCWD, path, &text, 8192) < 0) {
+		err_clear();
+		return 0;
+	}
+	/* The name of the program, in brackets, may hold anything; field 3 is behind it. */
+	at = text.s ? strrchr(text.s, ')') : NULL;
+	for (int field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	if (!at)
+		return 0;
+	at++;
+	at[strcspn(at, " ")] = '\0';
+	return str_to_u64(at, &ret) < 0 ? 0 : ret;
+}
+
+/* Finds the namespace of a running container by its state.json. */
+static int find_container(
+	struct host *h, const struct tool_globals *g, const char *id, struct target *t)
+{
+	const char *path = arena_printf(&h->arena, "%s/%s/state.json", g->root, id);
+	_cleanup_strbuf_ struct strbuf text = {0};
+	const char *isolation;
+	uint64_t started;
+	struct json *j;
+	int64_t pid;
+
+	if (!path)
+		return -ENOMEM;
+	int r = fd_read_file(AT_FDCWD, path, &text, STATE_FILE_MAX);
+	if (r == -ENOENT)
+		return err_set(ENOENT,
+			"container \"%s\" does not exist: `caisson list` lists them; expected an "
+			"ID, or the path of a network namespace",
+			id);
+	if (r >= 0)
+		r = json_parse(&h->arena, strbuf_str(&text), text.len, path, &j);
+	if (r < 0)
+		return r;
+	isolation = json_get_str(j, "isolation");
+	if (isolation && streq(isolation, "vm"))
+		return err_set(EOPNOTSUPP,
+			"container \"%s\" is a microVM, which gets its network interfaces when it "
+			"starts: attach its namespace before",
+			id);
+	if (json_get_i64(j, "pid", &pid) < 0 || json_get_u64(j, "startTime", &started) < 0 ||
+		pid <= 0 || start_time(pid) != started)
+		return err_set(ESRCH, "container \"%s\" is not running", id);
+	t->netns = arena_printf(&h->arena, "/proc/%lld/ns/net", (long long)pid);
+	return t->netns ? 0 : -ENOMEM;
+}
+
+/* The key of a namespace that is given by its path: the path, with '!' for '/'. */
+static const char *path_key(struct host *h, const char *path)
+{
+	char *key = arena_strdup(&h->arena, path);
+
+	for (char *p = key; p && *p; p++)
+		if (*p == '/')
+			*p = '!';
+	return key;
+}
+
+static int find_target(struct host *h, const struct tool_globals *g, const char *word,
+	const char *name, struct target *ret)
+{
+	struct target t = {.key = name ? name : word, .netns = word};
+
+	if (!strchr(word, '/')) {
+		int r = find_container(h, g, word, &t);
+		if (r < 0)
+			return r;
+	} else if (!name) {
+		t.key = path_key(h, word);
+	}
+	*ret = t;
+	return t.key ? 0 : -ENOMEM;
+}
+
+static int parse_ports(struct host *h, const struct option_list *texts, struct attach_request *q)
+{
+	struct port *ports = arena_array(&h->arena, texts->n + 1, sizeof(*ports));
+	size_t all = 0;
+
+	if (!ports)
+		return -ENOMEM;
+	for (size_t i = 0; i < texts->n; i++) {
+		int r = port_parse(texts->v[i], &ports[i]);
+		if (r < 0)
+			return r;
+		all += ports[i].count;
+	}
+	if (all > PORTS_MAX)
+		return err_set(EINVAL, "-p: found %zu ports, expected at most %d", all, PORTS_MAX);
+	q->ports = ports;
+	q->port_count = texts->n;
+	return 0;
+}
+
+static int parse_addresses(const struct option_list *texts, struct attach_request *q)
+{
+	for (size_t i = 0; i < texts->n; i++) {
+		struct ip ip;
+
+		if (ip_parse(texts->v[i], &ip) < 0)
+			return err_set(EINVAL, "--ip %.100s: expected an address", texts->v[i]);
+		if (q->addresses[ip.family == AF_INET6].family)
+			return err_set(EINVAL, "--ip %.100s: there is one of its family already",
+				texts->v[i]);
+		q->addresses[ip.family == AF_INET6] = ip;
+	}
+	return 0;
+}
+
+int tool_attach(
+	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv)
+{
+	_cleanup_json_out_ struct json_out out = {0};
+	_cleanup_host_ struct host h = HOST_INIT;
+	struct tool_arguments args = {.min = 2, .max = 2};
+	struct host_options host = g->host;
+	struct option_list ports = {0}, addresses = {0};
+	struct attach_request q = {0};
+	const struct attachment *a;
+	const char *name = NULL;
+	bool json = false, dry_run = false;
+	struct target t;
+	const struct option_def defs[] = {
+		{"publish", 'p', OPTION_LIST, &ports, "PORTS",
+			"let ports of the host lead to ports of the container"},
+		{"ip", 0, OPTION_LIST, &addresses, "ADDRESS",
+			"the container's address (default: a free one of the pool)"},
+		{"interface", 0, OPTION_STRING, &q.interface, "NAME",
+			"the interface's name in the container (default: eth0, eth1, ...)"},
+		{"name", 0, OPTION_STRING, &name, "ID",
+			"with a PATH: what `detach` calls it (default: the path)"},
+		TOOL_OPTION_JSON(json),
+		TOOL_OPTION_DRY_RUN(dry_run),
+		{0},
+	};
+
+	int r = tool_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	host.dry_run = dry_run;
+	r = host_open(&h, &host);
+	if (r >= 0)
+		r = find_target(&h, g, args.v[1], name, &t);
+	if (r >= 0)
+		r = parse_ports(&h, &ports, &q);
+	if (r >= 0)
+		r = parse_addresses(&addresses, &q);
+	if (r < 0)
+		return r;
+	q.network = args.v[0];
+	q.key = t.key;
+	q.netns = t.netns;
+	r = attachment_make(&h, &q, &a);
+	if (r < 0 || dry_run || !json)
+		return r < 0 ? r : tool_finish(&h, json);
+	r = json_out_init(&out, true);
+	if (r < 0)
+		return r;
+	attachment_json(&out, NULL, a);
+	return tool_print_json(&out);
+}
+
+int tool_detach(
+	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv)
+{
+	_cleanup_host_ struct host h = HOST_INIT;
+	struct tool_arguments args = {.min = 1, .max = 2};
+	struct host_options host = g->host;
+	bool all = false, json = false, dry_run = false;
+	const char *interface = NULL;
+	const struct attachment **found;
+	size_t n;
+	const struct option_def defs[] = {
+		{"all", 'a', OPTION_FLAG, &all, NULL, "from all networks"},
+		{"interface", 0, OPTION_STRING, &interface, "NAME",
+			"this interface only (default: all that are in the network)"},
+		TOOL_OPTION_JSON(json),
+		TOOL_OPTION_DRY_RUN(dry_run),
+		{0},
+	};
+
+	int r = tool_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	if (args.n != (all ? 1 : 2))
+		return err_set(EINVAL, "usage: caisson net detach NETWORK CONTAINER|PATH, or "
+				       "caisson net detach --all CONTAINER|PATH");
+	host.dry_run = dry_run;
+	r = host_open(&h, &host);
+	const char *word = args.v[args.n - 1];
+	const char *key = strchr(word, '/') ? path_key(&h, word) : word;
+	if (r >= 0 && !key)
+		r = -ENOMEM;
+	if (r >= 0)
+		r = attachment_list(&h, key, all ? NULL : args.v[0], &found, &n);
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		if (!interface || streq(interface, found[i]->interface))
+			r = attachment_undo(&h, found[i]);
+	if (r >= 0 && n == 0)
+		r = host_tidy(&h);
+	return r < 0 ? r : tool_finish(&h, json);
+}

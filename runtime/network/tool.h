@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * caisson-net: the program that `caisson net ...` executes. It is a program of its own, so that
+ * caisson does not load libnftables. Each subcommand is a function that parses its options, calls
+ * netsetup/host, and returns an exit code, or -errno with the message set.
+ *
+ * `caisson run` and `caisson delete` can use it in this way, with the ID of a container whose
+ * network namespace exists (as PATH: /proc/PID/ns/net of INIT, before INIT executes the program):
+ *
+ *	caisson-net attach --name ID [--interface NAME] [--ip ADDRESS] [-p PORTS]... --json \
+ *		NETWORK PATH
+ *	caisson-net detach --all ID
+ *
+ * attach prints the record as JSON: interface, MAC address, addresses, gateways. It has undone
+ * everything if its exit code is not 0. detach succeeds if there is nothing to undo, and does not
+ * need the namespace. It is only necessary if the directory HOST_STATE/containers/ID exists, so
+ * that `delete` of a container without networks costs one access(2). That directory is there as
+ * long as something of the container is, also after `caisson run` was killed at any point.
+ */
+#pragma once
+#include "cmd/options.h"
+#include "netsetup/host/host.h"
+
+struct tool_globals {
+	struct host_options host;
+	const char *root; /* --root: the state directories of containers */
+};
+
+struct tool_command {
+	const char *name;
+	const char *usage;   /* arguments in the usage line, after "caisson net NAME " */
+	const char *summary; /* what the command does, in one line */
+	const char *text;    /* further text for --help, or NULL */
+	int (*run)(const struct tool_command *self, const struct tool_globals *g, int argc,
+		char **argv);
+};
+
+int tool_create(
+	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+int tool_ls(const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+int tool_inspect(
+	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+int tool_rm(const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+int tool_reload(
+	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+int tool_attach(
+	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+int tool_detach(
+	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+
+struct tool_arguments {
+	int min, max; /* how many arguments the command takes; max -1: no limit */
+	int n;
+	char **v;
+};
+
+/* Parses options. 1: --help was printed, and the command is finished; else 0. */
+int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
+	char **argv, struct tool_arguments *args) must_check;
+
+int tool_print(const char *text, size_t len) must_check;
+int tool_print_json(struct json_out *o) must_check;
+
+/*
+ * Ends a command that changes something: prints what a dry run would have changed, as lines, or as
+ * the array "changes" of a JSON object. Prints nothing otherwise.
+ */
+int tool_finish(struct host *h, bool json) must_check;
+
+/* Rows of option tables that mean the same in every subcommand. */
+#define TOOL_OPTION_JSON(to) \
+	{ \
+		"json", 0, OPTION_FLAG, &(to), NULL, "print JSON" \
+	}
+#define TOOL_OPTION_DRY_RUN(to) \
+	{ \
+		"dry-run", 'n', OPTION_FLAG, &(to), NULL, \
+			"print what would change, change nothing" \
+	}

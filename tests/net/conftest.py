@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`caisson net` in the network namespace of the test session, with real traffic by Python's sockets."""
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+# Runs in a namespace. It answers each connection or datagram with the peer's address, and prints a line when it listens.
+SERVER = r"""
+import socket, sys, select
+kind, port, family = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+f = socket.AF_INET6 if family == "6" else socket.AF_INET
+types = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp": (socket.SOCK_STREAM, 132)}
+s = socket.socket(f, *types[kind])
+if family == "6":
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+s.bind(("::" if family == "6" else "0.0.0.0", port))
+if kind != "udp":
+    s.listen(50)
+print("listening", flush=True)
+while True:
+    if kind == "udp":
+        data, peer = s.recvfrom(100)
+        s.sendto(peer[0].encode(), peer)
+    else:
+        c, peer = s.accept()
+        c.sendall(peer[0].encode())
+        c.close()
+"""
+
+# Runs in a namespace. It prints what the server answers, or the name of the error.
+CLIENT = r"""
+import socket, sys, errno
+kind, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+f = socket.AF_INET6 if ":" in host else socket.AF_INET
+types = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp": (socket.SOCK_STREAM, 132)}
+s = socket.socket(f, *types[kind])
+s.settimeout(float(sys.argv[4]))
+try:
+    s.connect((host, port))
+    if kind == "udp":
+        s.send(b"x")
+    print(s.recv(100).decode().replace("::ffff:", ""))
+except socket.timeout:
+    print("timeout")
+except OSError as e:
+    print(errno.errorcode.get(e.errno, e))
+"""
+
+
+class Result:
+    def __init__(self, args, p):
+        self.args, self.rc, self.out, self.err = args, p.returncode, p.stdout, p.stderr
+
+    def __repr__(self):
+        return f"{self.args}: exit code {self.rc}\n{self.out[-2000:]}\n{self.err[-2000:]}"
+
+    def ok(self):
+        assert self.rc == 0 and self.err == "", self
+        return self
+
+    def failed(self, *texts):
+        assert self.rc == 1 and len(self.err.strip().split("\n")) == 1, self
+        assert all(t in self.err for t in texts), self
+        return self
+
+    def json(self):
+        return json.loads(self.ok().out)
+
+
+def call(*args, timeout=60, **kw):
+    args = [str(a) for a in args]
+    return Result(args, subprocess.run(args, capture_output=True, text=True, timeout=timeout, **kw))
+
+
+def ip(*args, ns=None):
+    r = call("ip", *(["-n", ns] if ns else []), "-j", *args).ok()
+    return json.loads(r.out) if r.out.strip() else []
+
+
+def ruleset():
+    """All rules of this namespace, without the counters of foreign ones."""
+    return re.sub(r"packets \d+ bytes \d+", "", call("nft", "list", "ruleset").ok().out)
+
+
+def links():
+    return sorted((l["ifname"], l["mtu"], l.get("address"), l.get("master"), "UP" in l["flags"]) for l in ip("link"))
+
+
+def addresses():
+    return sorted((l["ifname"], a["local"], a["prefixlen"]) for l in ip("addr") for a in l["addr_info"]
+                  if a["scope"] != "link")
+
+
+def routes(*family):
+    """A bridge has its link-local route as soon as it has had a port."""
+    return sorted((r["dst"], r.get("dev"), r.get("gateway")) for r in ip(*family, "route") if r["dst"] != "fe80::/64")
+
+
+def state():
+    return {"links": links(), "addresses": addresses(), "rules": ruleset(), "routes": routes(), "routes6": routes("-6")}
+
+
+class Net:
+    """net("create", ...) runs the command; the rest makes namespaces and traffic."""
+
+    def __init__(self, binary, tmp):
+        self.binary, self.tmp = binary, tmp
+        self.config, self.state = os.path.join(tmp, "config"), os.path.join(tmp, "run")
+        self.namespaces, self.processes = [], []
+
+    def command(self, *args):
+        return [self.binary, "net", "--config", self.config, "--state", self.state, *map(str, args)]
+
+    def __call__(self, *args, **kw):
+        return call(*self.command(*args), **kw)
+
+    def start(self, *args):
+        return subprocess.Popen(self.command(*args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def namespace(self, name):
+        call("ip", "netns", "add", name).ok()
+        call("ip", "-n", name, "link", "set", "lo", "up").ok()
+        self.namespaces.append(name)
+        return "/run/netns/" + name
+
+    def drop(self, name):
+        """Removes a namespace, and waits until its interfaces have gone with it."""
+        self.namespaces.remove(name)
+        for p in [p for n, p in self.processes if n == name]:
+            p.kill()
+            p.wait()
+        call("ip", "netns", "del", name).ok()
+
+    def attach(self, network, name, *args):
+        """Makes a namespace and attaches it; returns the record."""
+        path = "/run/netns/" + name
+        if name not in self.namespaces:
+            self.namespace(name)
+        return self("attach", "--json", network, path, *args).json()
+
+    def serve(self, name, port=80, kind="tcp", family="6"):
+        p = subprocess.Popen(["ip", "netns", "exec", name, sys.executable, "-c", SERVER, kind, str(port), family],
+                             stdout=subprocess.PIPE, text=True)
+        self.processes.append((name, p))
+        assert p.stdout.readline() == "listening\n"
+
+    def ask(self, host, port, kind="tcp", ns=None, timeout=5):
+        inside = ["ip", "netns", "exec", ns] if ns else []
+        return call(*inside, sys.executable, "-c", CLIENT, kind, host, port, timeout).ok().out.strip()
+
+    def files(self):
+        found = []
+        for top in (self.config, self.state):
+            for where, _, names in os.walk(top):
+                found += [os.path.join(where, n) for n in names]
+                found += [where] if where not in (self.config, self.state) else []
+        return sorted(os.path.relpath(f, self.tmp) for f in found)
+
+
+def address(record, family=4):
+    return next(a["address"].split("/")[0] for a in record["addresses"] if (":" in a["address"]) == (family == 6))
+
+
+def until(what, seconds=10):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def net(binary, tmp):
+    program = os.path.join(os.path.dirname(binary), "caisson-net")
+    if not os.path.exists(program):
+        pytest.fail(f"{program} is missing: build with libnftables-dev")
+    before = state()
+    n = Net(binary, tmp)
+    yield n
+    for _, p in n.processes:
+        p.kill()
+        p.wait()
+    # A test that failed leaves its networks; what a test that passed leaves is a fault.
+    names = call(*n.command("ls", "--quiet")).out.split()
+    for name in names:
+        n("rm", "--force", name)
+    for name in n.namespaces:
+        call("ip", "netns", "del", name)
+    if os.path.isdir("/run/netns"):
+        subprocess.run(["umount", "/run/netns"], stderr=subprocess.DEVNULL)
+    after = state()
+    call("nft", "flush", "ruleset")
+    assert after == before, "the host is not as it was before"
+    assert n.files() in ([], ["run/lock"]), "files are left"
+
+
+@pytest.fixture
+def outside(net):
+    """A namespace that is not on the host: its address 192.0.2.2 is on a link of its own, the host's is 192.0.2.1."""
+    net.namespace("outside")
+    for words in ("link add up0 type veth peer name out0 netns outside", "addr add 192.0.2.1/24 dev up0",
+                  "addr add 2001:db8::1/64 dev up0 nodad", "link set up0 up"):
+        call("ip", *words.split()).ok()
+    for words in ("addr add 192.0.2.2/24 dev out0", "addr add 2001:db8::2/64 dev out0 nodad", "link set out0 up"):
+        call("ip", "-n", "outside", *words.split()).ok()
+    yield "outside"
+    call("ip", "link", "del", "up0")
