@@ -27,34 +27,46 @@
 struct engine_nic {
 	/* field in config.json that names the vhost-user server; NULL: the interface has a tap */
 	const char *backend;
-	int fd; /* descriptor of the tap, or the connection to the server */
+	int fd; /* descriptor of the tap, or of the connection to the vhost-user server */
 	uint8_t mac[6];
 	/* MTU in bytes; 0: the guest chooses, which only a vhost-user server allows */
 	uint32_t mtu;
-	unsigned offloads; /* the tap's offloads: TUN_F_* flags */
+	unsigned offloads; /* offloads that the tap may use: TUN_F_* flags; 0: none */
 };
 
 /* A vhost-user server outside of caisson that serves a virtio-fs share or a disk. */
 struct engine_backend {
-	const char *field; /* field in config.json that names the server */
-	/* virtio-fs tag of the share; NULL: a disk. Disks come after vm.image, in this order */
+	/* field in config.json that configures the server; error messages name it */
+	const char *field;
+	/*
+	 * virtio-fs tag of the share; NULL: the server serves a disk. In the guest these disks come
+	 * after vm.image, in the order of the array
+	 */
 	const char *tag;
 	int sock;
-	int reconnect; /* socket of the server's connector (connector.h); 0: none */
+	/*
+	 * socket on which the monitor asks the server's connector (connector.h) for a new
+	 * connection; 0: a lost connection is not replaced
+	 */
+	int reconnect;
 };
 
 struct engine_description {
 	const struct machine_config *config;
 	int kernel, initramfs;
 	const char *cmdline;
-	int share; /* vhost-user socket of the file server; -EBADF: no share */
+	/* vhost-user socket of the container's file server (share.h); -EBADF: nothing is shared */
+	int share;
 	int image; /* descriptor of vm.image, or -EBADF */
-	int log;   /* socket to which the guest's console writes */
+	int log;   /* socket into which the engine writes the output of the guest's console */
 	struct engine_nic nics[ENGINE_NICS_MAX];
 	size_t nnics;
 	struct engine_backend backends[PLAN_BACKENDS_MAX];
 	size_t nbackends;
-	/* table of the streams to which the guest's vsock connections are joined */
+	/*
+	 * maps vsock ports to descriptors: the engine relays a guest's connection to a port to the
+	 * descriptor that this table has for the port (streams.h)
+	 */
 	struct streams *streams;
 };
 
@@ -65,9 +77,9 @@ struct engine_ops {
 	int (*run)(struct engine *e);
 	void (*stop)(struct engine *e);
 	/*
-	 * Says how the machine ended; to be called once `ended` is readable. Returns 0 if the guest
-	 * switched itself off, -EPIPE with a message if a server of its devices has ended, and else
-	 * -errno with a message.
+	 * Says how the machine ended; called once `ended` is readable. Returns 0 if the guest
+	 * switched itself off, -EPIPE with a message if a vhost-user server that serves one of its
+	 * devices has ended, and -errno with a message if the machine failed in another way.
 	 */
 	int (*result)(struct engine *e);
 };
@@ -76,14 +88,15 @@ extern const struct engine_ops engine_kvm, engine_qemu;
 
 struct engine {
 	const struct engine_ops *ops;
-	int ended;               /* descriptor that is readable once the machine has ended */
-	pid_t pid;               /* pid of QEMU's process, a child of the monitor; 0: none */
-	const struct jail *jail; /* the jail that the engine's threads enter */
-	void *state;             /* private data of kvm.c or qemu.c */
+	int ended; /* descriptor that is readable once the machine has ended */
+	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: none */
+	/* the jail (jail/jail.h) that the engine's threads enter before the guest runs */
+	const struct jail *jail;
+	void *state; /* private data of kvm.c or qemu.c */
 };
 
 int engine_start(struct engine *ret, const struct engine_description *d) must_check;
-/* Starts the guest. The caller keeps the jail, which must exist until engine_stop(). */
+/* Starts the guest. The caller owns the jail, which must exist until engine_stop(). */
 int engine_run(struct engine *e, const struct jail *jail) must_check;
 int engine_result(struct engine *e) must_check;
 void engine_stop(struct engine *e);

@@ -18,8 +18,8 @@
 #define PASS_MAX 8 /* how many descriptors INIT gets besides those in slots */
 
 /*
- * Makes the JSON of the container's state for INIT's hooks. INIT itself puts in the status and the
- * pid.
+ * Makes the JSON of the container's state that INIT's hooks get. INIT adds the status and the pid,
+ * because they are not known here.
  */
 static int put_state(struct launch *l, struct init_orders *o)
 {
@@ -50,8 +50,8 @@ static bool has_hooks(const struct plan *p)
 }
 
 /*
- * INIT gets a memory file with a copy of the filter's instructions, because the file that l has
- * open may be the one in the cache.
+ * INIT gets the filter's instructions in a memory file of its own, because the file that the
+ * runtime has open may be a file of the cache, which containers share.
  */
 static int put_filter(struct launch *l, struct init_orders *o)
 {
@@ -128,8 +128,9 @@ static int make_orders(struct launch *l, const struct step *clone, struct init_o
 }
 
 /*
- * Stores the device and inode number of the file that INIT executes. Other commands compare them to
- * tell "created" from "running": see container.h.
+ * Stores the device and inode number of the file from which INIT is executed. As long as
+ * /proc/PID/exe of INIT is this file, other commands report the container as "created", and
+ * afterwards as "running".
  */
 static int remember_image(struct launch *l, int image)
 {
@@ -180,7 +181,10 @@ static int spawn(struct launch *l, const struct step *clone, struct init_orders 
 	return ns_spawn(&a, &l->child);
 }
 
-/* Opens the pid namespace that the process has to enter: see step_enter(). */
+/*
+ * Opens the pid namespace of the container's first process. It needs a descriptor of its own only
+ * if a seccomp listener is handed over, because then it is entered after the others (step_enter()).
+ */
 static int open_pid_ns(struct launch *l, int *ret)
 {
 	char path[48];

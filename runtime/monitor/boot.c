@@ -104,7 +104,10 @@ static int open_taps(struct monitor *m, struct engine_description *d)
 	return 0;
 }
 
-/* Adds the interface of a vhost-user server, after those of the namespace. */
+/*
+ * Adds the interface that a vhost-user server brings (vm.net in config.json), after the interfaces
+ * of the network namespace.
+ */
 static int add_net_backend(struct monitor *m, struct engine_description *d, const struct step *s)
 {
 	struct engine_nic *nic = &d->nics[d->nnics];
@@ -136,8 +139,8 @@ static int open_image(const struct machine_config *c, int *ret)
 }
 
 /*
- * Makes the socket to which the guest's console writes. The monitor reads it in its loop, for error
- * messages.
+ * Makes the socket pair for the output of the guest's console. The monitor's loop reads one end,
+ * because an error message about a machine that failed quotes the last lines of that output.
  */
 static int open_log(struct monitor *m, int *ret_guest_end)
 {
@@ -150,7 +153,10 @@ static int open_log(struct monitor *m, int *ret_guest_end)
 	return 0;
 }
 
-/* Refuses too little memory, because the kernel would overwrite itself and never print an error. */
+/*
+ * Refuses a machine whose memory is too small for its kernel and initramfs, because such a kernel
+ * would overwrite itself and never print an error.
+ */
 static int check_memory(const struct guest_kernel *k, const struct machine_config *c)
 {
 	struct stat st;
@@ -167,8 +173,8 @@ static int check_memory(const struct guest_kernel *k, const struct machine_confi
 }
 
 /*
- * Takes the connections to vhost-user servers out of the plan's slots. The slots are closed below,
- * but the machine needs the connections as long as it runs.
+ * Takes the connections to vhost-user servers out of the plan's slots, because the slots are closed
+ * after the engine has started and the machine needs the connections as long as it runs.
  */
 static int take_backends(struct monitor *m, struct engine_description *d)
 {
@@ -186,8 +192,8 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 			.tag = s->connect.device[0] == '/' ? NULL : s->connect.device,
 			.sock = take_fd(&m->a->slots[s->slot])};
 		/*
-		 * Only a disk's server may be replaced by a new one, because a new file server
-		 * would not know which files the guest has open.
+		 * Only the server of a disk may be replaced by a new one after it ended, because a
+		 * new file server would not know which files the guest has open.
 		 */
 		if (b->tag || !m->a->machine->reconnect)
 			continue;
@@ -255,8 +261,9 @@ int monitor_boot(struct monitor *m)
 		r = build_machine(m, &d);
 	fd_close(&d.image);
 	/*
-	 * The slots are closed, because the file server has its own copies now. Only the compiled
-	 * system call filter is kept, because send_create() still has to read it.
+	 * Closes the slots (the descriptors that the plan's steps opened), because the file server
+	 * has its own copies now. Only the compiled system call filter stays open, because
+	 * send_create() still has to read it.
 	 */
 	for (int i = 0; i < m->a->plan->nslots; i++)
 		if (i != m->boot.filter_slot)

@@ -4,19 +4,20 @@
  * over the Unix socket CONTROL_SOCKET in the container's state directory, which only root can
  * enter.
  *
- * 	request                                          answer
- * 	exec {text: LEN, facts: {...}, stdio: [..]},     failed; or running, and later exited
- * 	  descriptors of stdio, blob
- * 	signal {signal, all}                             reply
- * 	freeze {frozen}                                  reply
- * 	ps, stats, update {resources}                    reply
- * 	watch {}                                         oom {}, each time that the guest sends one
+ *	request                                          answer
+ *	exec {text: LEN, facts: {...}, stdio: [..]},     failed; or running, and later exited
+ *	  descriptors of stdio, blob
+ *	signal {signal, all}                             reply
+ *	freeze {frozen}                                  reply
+ *	ps, stats, update {resources}                    reply
+ *	watch {}                                         oom {}, each time that the guest sends one
  *
  * After exec, the same connection takes signal {signal} and resize {rows, columns} for its process,
  * and the process is killed when the connection ends.
  *
  * To add a request: handle_request() in control.c decides whether the monitor answers it or the
- * guest. forward_request() sends a request unchanged to the guest (then see agent/protocol.h).
+ * guest. forward_request() sends a request unchanged to the guest; its handler in the guest is
+ * added as agent/protocol.h says.
  */
 #pragma once
 #include "agent/agent.h"

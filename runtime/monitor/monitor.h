@@ -28,10 +28,16 @@ struct monitor_args {
 	int start_socket; /* create: a listening socket to which `start` connects; run: -EBADF */
 	int start_lock;   /* locked file that is held until the program runs */
 	int control;      /* listening socket for commands: see monitor/control.h */
-	/* file for the error of a machine that fails later; -EBADF: the error is logged */
+	/*
+	 * file into which the monitor writes the error of a machine that fails after `run` has
+	 * reported its start; -EBADF: the monitor logs the error
+	 */
 	int failure;
 	int proc; /* procfs from path_open_proc() */
-	/* two descriptors for hooks_run() (step/step.h); closed before the machine is made */
+	/*
+	 * the two descriptors for the output of hooks, an argument of hooks_run() (step/step.h);
+	 * closed before the machine is made
+	 */
 	int *hook_out;
 	const char *id;
 	const char *config; /* JSON text of config.json */
@@ -51,7 +57,10 @@ struct proxy_args {
 	int control; /* socket that is connected to the container's monitor */
 	int filter;  /* file with the compiled system call filter, or -EBADF */
 	const char *id;
-	/* path beneath the container's cgroup in the guest for the new process, or NULL */
+	/*
+	 * path of the cgroup in the guest for the new process, relative to the container's cgroup;
+	 * NULL: the container's cgroup itself
+	 */
 	const char *cgroup;
 	const char *process; /* JSON text of the process object to run */
 	size_t process_len;

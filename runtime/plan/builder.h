@@ -19,7 +19,10 @@ struct builder {
 	size_t n, cap;
 	int nslots;
 	bool userns; /* the process is in another user namespace than the runtime */
-	/* device nodes are bind-mounted from the host, because the kernel refuses mknod(2) */
+	/*
+	 * device nodes are bind-mounted from the host, because the kernel refuses mknod(2) in this
+	 * user namespace
+	 */
 	bool no_mknod;
 	bool dev_is_bound; /* /dev is a bind mount, so no device node is made in it */
 	int failed;        /* error that the building will return (-errno), or 0 */

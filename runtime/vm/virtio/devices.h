@@ -87,8 +87,8 @@ struct virtio_blk {
 
 /*
  * Makes a block device of the file fd. Its capacity is the present size of the file in whole
- * sectors. Returns -EINVAL if that is 0 or, with O_DIRECT, if it is not a multiple of the block
- * size.
+ * sectors. Returns -EINVAL if the capacity is 0 or, with O_DIRECT, if the size is not a multiple of
+ * the block size.
  */
 int virtio_blk_init(struct virtio_blk *b, const struct vm_memory *m, int fd, bool read_only,
 	const char *serial) must_check;
