@@ -47,8 +47,8 @@ static void use(struct decompressor *d, size_t n)
 }
 
 /*
- * Starts "no compression": the blocks are copied, because the reader may keep one block while the
- * next one is read.
+ * Starts "no compression". The blocks are copied, because the reader may still use one block while
+ * the next one is read.
  */
 static int plain_start(struct decompressor *d)
 {

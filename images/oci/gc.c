@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Collects garbage: marks all blobs that the tags lead to, then removes the others. */
+/* Collects garbage: marks all blobs that can be reached from the tags, then removes the others. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

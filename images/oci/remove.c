@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Removes parts of a tree by descriptor, and never follows a link. A hostile tree may be nested
- * deeper than this process has descriptors: what lies deeper than DEPTH_MAX is moved up, beside
- * the directory where the removal began, and removed from there.
+ * deeper than this process has descriptors: what lies deeper than DEPTH_MAX is moved into the
+ * directory where the removal began, and removed from there.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -14,9 +14,9 @@
 
 struct remover {
 	const struct seen *keep;
-	int top; /* the directory where it began */
+	int top; /* descriptor of the directory where the removal began */
 	unsigned moved;
-	bool again; /* something was moved into top */
+	bool again; /* something was moved into `top`, so another round is needed */
 };
 
 static int clear(struct remover *r, int owned, int depth);
@@ -55,14 +55,15 @@ static int remove_at(struct remover *r, int dir, const char *name, int depth)
 	if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
 		return 0;
 	/*
-	 * What this layer wrote stays in it, and what was moved here is removed in the next round.
+	 * The directory is not empty, which is expected: it contains files that this layer wrote,
+	 * or files that were moved here and that the next round removes.
 	 */
 	if ((r->keep || r->again) && (errno == ENOTEMPTY || errno == EEXIST))
 		return 0;
 	return err_sys("remove the directory %s", name);
 }
 
-/* Clears a subdirectory that itself is this layer's; what is in it may be older. */
+/* Clears a subdirectory that this layer itself made. Files in it may come from lower layers. */
 static int clear_kept(struct remover *r, int dir, const char *name, int depth)
 {
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -78,7 +79,7 @@ static int clear_kept(struct remover *r, int dir, const char *name, int depth)
 	return clear(r, fd, depth + 1);
 }
 
-/* Closes the descriptor `owned`. */
+/* Removes the contents of a directory. Closes the descriptor `owned`, which is open on it. */
 static int clear(struct remover *r, int owned, int depth)
 {
 	struct stat st;
@@ -104,7 +105,10 @@ static int clear(struct remover *r, int owned, int depth)
 	return result;
 }
 
-/* NULL if the layer wrote nothing yet: then nothing is to be kept, and things may be moved. */
+/*
+ * Returns `keep`, or NULL if the layer has written nothing yet: no name must then be kept, and
+ * files may be moved.
+ */
 static const struct seen *seen_any(const struct seen *keep)
 {
 	return keep && !seen_is_empty(keep) ? keep : NULL;

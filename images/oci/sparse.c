@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The maps of sparse files: which pieces of a file the tar holds. */
+/* Reads the maps of sparse files, which say which pieces of a file the tar contains. */
 #include <stdlib.h>
 
 #include "images/oci/tar_internal.h"
@@ -84,7 +84,7 @@ int sparse_read_old(struct tar *t, const unsigned char *header, uint64_t *ret_si
 	return r;
 }
 
-/* Reads decimal digits up to a newline, through a block that is refilled from the entry's data. */
+/* A reader of decimal numbers that end in a newline. It reads the entry's data block by block. */
 struct digits {
 	unsigned char block[TAR_BLOCK_SIZE];
 	size_t at;

@@ -6,7 +6,7 @@
 
 #include "images/oci/tar_internal.h"
 
-/* Places of a ustar header. */
+/* Offsets of fields in a ustar header. */
 enum {
 	AT_MODE = 100,
 	AT_UID = 108,
@@ -23,7 +23,7 @@ enum {
 	AT_STAR_TRAILER = 508,
 };
 
-/* What precedes an entry: the names of GNU's L and K entries. */
+/* The long names that GNU's L and K entries give to the entry that follows them. */
 struct ahead_of {
 	bool pax, name, link;
 };
@@ -76,7 +76,10 @@ static int cut(void)
 	return err_set(EBADMSG, "the tar ends in the midst of an entry");
 }
 
-/* The padding behind the last entry's data may be missing, the data may not. */
+/*
+ * Skips the rest of the entry's data and its padding. The padding behind the last entry may be
+ * missing, but its data may not.
+ */
 static int skip(struct tar *t)
 {
 	while (t->padded > 0) {
@@ -103,7 +106,9 @@ int tar_number(const unsigned char *field, size_t len, int64_t *ret)
 	uint64_t v = 0;
 
 	if (field[0] & 0x80) {
-		/* Base 256: the other bits are a number in two's complement. */
+		/*
+		 * The number is in base 256: the remaining bits are a number in two's complement.
+		 */
 		bool negative = field[0] & 0x40;
 		uint64_t invert = negative ? 0xff : 0;
 		for (i = 0; i < len; i++) {
@@ -163,8 +168,8 @@ static int check_sum(const unsigned char *h)
 }
 
 /*
- * Behind the first block of zeros nothing but zeros may come: what else comes would be lost
- * silently.
+ * Checks that only zeros follow the first block of zeros, which ends the tar. Anything else would
+ * be lost without a message.
  */
 static int expect_end(struct tar *t)
 {
@@ -181,7 +186,7 @@ static int expect_end(struct tar *t)
 	}
 }
 
-/* 1: a header. 0: the end. */
+/* Returns 1 if it has read a header, and 0 at the end of the tar. */
 static int read_header(struct tar *t, unsigned char h[TAR_BLOCK_SIZE])
 {
 	ssize_t n = tar_read(t, h, TAR_BLOCK_SIZE);
@@ -240,7 +245,7 @@ static int set_name(char dst[TAR_NAME_MAX], const char *src, size_t len, const c
 	return 0;
 }
 
-/* GNU's L and K: a name that is too long for a header, with a NUL at its end. */
+/* Reads the name in a GNU L or K entry, which is too long for a header and ends in NUL. */
 static int read_long_name(struct tar *t, const unsigned char *h, char dst[TAR_NAME_MAX])
 {
 	_cleanup_strbuf_ struct strbuf body = {0};
@@ -251,8 +256,8 @@ static int read_long_name(struct tar *t, const unsigned char *h, char dst[TAR_NA
 }
 
 /*
- * Whether the header says what Go's "star" and "ustar" do: a prefix of the name, and of what
- * length.
+ * Returns the length of the field with the name's prefix if the header is of the kind that Go calls
+ * "star" or "ustar", else 0.
  */
 static size_t prefix_size(const unsigned char *h)
 {
@@ -379,7 +384,10 @@ static int take_pax(struct tar *t, struct tar_entry *e, const struct pax *p)
 	return r;
 }
 
-/* The data of a file: where it is in the stream, and in the file. */
+/*
+ * Sets up the reading of a file's data: where the data lies in the stream, and at which offsets of
+ * the file.
+ */
 static int take_data(
 	struct tar *t, const unsigned char *h, const struct pax *p, struct tar_entry *e)
 {
@@ -476,7 +484,10 @@ int tar_next(struct tar *t, struct tar_entry *e)
 			r = read_body(t, h, TAR_EXTENDED_MAX, &t->extended);
 			break;
 		case 'g':
-			/* What holds for all entries, as git archive writes it, is passed over. */
+			/*
+			 * Ignores global PAX headers, which apply to all entries, because git
+			 * archive writes one with a comment only.
+			 */
 			r = number(h, AT_SIZE, 12, "size", &size);
 			if (r >= 0 && (size < 0 || size > TAR_EXTENDED_MAX))
 				r = err_set(EBADMSG, "a global PAX header is too large");
@@ -491,7 +502,10 @@ int tar_next(struct tar *t, struct tar_entry *e)
 	}
 }
 
-/* How many bytes of the file may come now, and at which offset. */
+/*
+ * Returns how many bytes of the file the stream has next, and sets the offset in the file at which
+ * they belong.
+ */
 static uint64_t next_piece(struct tar *t)
 {
 	if (t->entry->size == t->entry->stored && t->npieces == 0)

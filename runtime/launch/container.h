@@ -6,12 +6,12 @@
  *	             anything is done
  *	config.json  the configuration as it was at create; exec, start and delete read this one
  *	start.fifo   from which INIT reads that `start` was called
- *	result.fifo  from which `start` reads INIT's error; its end of file means that the program runs; a
- *	             process of the container may keep it open, so watch.c looks at INIT too
+ *	result.fifo  from which `start` reads INIT's error; its end of file means that the program
+ *	             runs; a process of the container may keep it open, so watch.c looks at INIT too
  *	started      made by `start` and `run` before they say that the program runs
  *	start.sock   VM mode: socket on which the monitor waits for `start`
  *	start.lock   VM mode: locked (flock) by the monitor until the program runs
- *	notify/      directory with the service manager's socket, mounted on /run/notify in the container
+ *	notify/      directory of the container's NOTIFY_SOCKET, mounted on /run/notify (notify.h)
  *	vm.sock      VM mode: socket on which the monitor takes requests of other commands
  *
  * A container whose process lives is "created" as long as that process has not executed the
