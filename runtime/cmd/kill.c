@@ -67,8 +67,8 @@ static int kill_one(void *data, struct container *c)
 	if (c->vm)
 		return vm_signal(c, k->sig, k->all);
 	/*
-	 * cg_kill() is called even if the first process has ended, because in a shared pid
-	 * namespace the others may go on.
+	 * Calls cg_kill() even if the first process has ended, because in a shared pid namespace
+	 * the other processes may still run.
 	 */
 	if (c->cgroup.path && (k->all || kills_all(c, k->sig)))
 		return cg_kill(&c->cgroup, k->sig);

@@ -7,8 +7,9 @@
  * Theory of operation. The agent has one thread and one epoll loop, and only the loop waits. Each
  * process is a small state machine. process_create() or process_exec() builds its plan and starts
  * doing the steps of GUEST. The step CLONE makes INIT (ns/). The agent stops at each barrier of
- * INIT and goes on when INIT reports it on its channel. So several processes can be made at the
- * same time while the streams of others flow. The kernel reports the end of a child by a signalfd.
+ * INIT, and goes on when INIT reports on its channel that it has reached the barrier. So several
+ * processes can be made at the same time while the streams of others flow. The kernel reports the
+ * end of a child by a signalfd.
  *
  * The agent writes cgroup files, makes mounts and runs the stage process of an exec at once,
  * outside the loop, because none of these waits for the container. Work that may wait for the
@@ -31,8 +32,8 @@
 struct guest_config {
 	void *data;
 	/*
-	 * Opens a non-blocking connection to this port of the host. It may not be established yet
-	 * when the function returns.
+	 * Opens a non-blocking vsock connection to this port of the host. The function may return
+	 * before the connection is established.
 	 */
 	int (*connect)(void *data, uint32_t port);
 	/*
@@ -60,8 +61,8 @@ struct process {
 	int cgroup_dir; /* directory of the cgroup into which INIT is cloned, or -EBADF */
 	struct cgroup exec_cgroup; /* cgroup into which the INIT of an exec is moved */
 	/*
-	 * Socket for messages to and from INIT. -EBADF before the clone, and after INIT became the
-	 * program or ended.
+	 * Socket for messages to and from INIT. -EBADF before the clone, and once INIT has become
+	 * the program or has ended.
 	 */
 	int channel;
 	struct watch watch;
@@ -109,7 +110,7 @@ struct guest {
 	struct job *jobs;
 	/* list of processes; number 0 is the container's, and leaves the list when it has exited */
 	struct process *processes;
-	/* the container's spec; NULL until the monitor has sent "create" */
+	/* the container's spec; NULL until the monitor sends "create" */
 	const struct spec *spec;
 	struct cgroup cgroup;
 	struct cg_events events; /* watch on the cgroup's events; fd -EBADF: not opened yet */
@@ -179,7 +180,7 @@ void process_signal(struct process *p, int sig);
 void process_reaped(struct guest *g, pid_t pid, int status);
 /*
  * Tells the monitor of the exits that are due, and frees the processes that are finished. Returns
- * after how many milliseconds it has to be called again, or -1 if an event will come before.
+ * after how many milliseconds it has to be called again, or -1 if no exit is due at a certain time.
  */
 int processes_settle(struct guest *g);
 /*
@@ -208,7 +209,7 @@ void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
 void jobs_reaped(struct guest *g, pid_t pid);
 /*
  * Kills jobs that take too long. Returns after how many milliseconds it has to be called again, or
- * -1.
+ * -1 if no job runs.
  */
 int jobs_settle(struct guest *g);
 void jobs_release(struct guest *g);
@@ -222,8 +223,8 @@ void guest_update(struct guest *g, const struct agent_frame *f);
 /* Makes the agent tell the monitor of each process that the kernel kills because memory ran out. */
 int guest_watch_oom(struct guest *g) must_check;
 /*
- * Checks at once whether the kernel has killed a process because memory ran out, because the
- * kernel's notice may come later than the end of the process.
+ * Checks at once whether the kernel has killed a process because memory ran out, because the kernel
+ * may announce that later than the end of the process.
  */
 void guest_check_oom(struct guest *g);
 /*

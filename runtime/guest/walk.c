@@ -123,8 +123,8 @@ _Noreturn static void become_init(
 		_exit(1);
 	}
 	/*
-	 * INIT's pid for the container's state, which hooks get, is read from the guest's procfs.
-	 * getpid() would return the pid in INIT's own pid namespace.
+	 * Reads INIT's pid from the guest's procfs, because hooks get the pid in the container's
+	 * state. getpid() would return the pid in INIT's own pid namespace.
 	 */
 	if (readlinkat(p->proc, "self", pid, sizeof(pid) - 1) > 0)
 		p->child.pid = (pid_t)atoi(pid);
@@ -180,7 +180,7 @@ static int do_id_map(struct process *p, const struct step *s)
 static int do_oom_score(struct process *p, const struct step *s)
 {
 	/*
-	 * As long as the process does not exist, its pid is 0, and pid 0 would mean the agent
+	 * Before the process exists its pid is 0, and a step for pid 0 would change the agent
 	 * itself.
 	 */
 	if (p->child.pid <= 0)
@@ -200,7 +200,7 @@ static int do_rlimits(struct process *p, const struct step *s)
 
 /*
  * Sets the CPU affinity of the agent itself before the clone, because INIT inherits it.
- * process_walk() restores the agent's own affinity later.
+ * process_walk() restores the agent's own affinity after the clone.
  */
 static int do_affinity(struct process *p, const struct step *s)
 {
@@ -213,7 +213,8 @@ static int do_affinity(struct process *p, const struct step *s)
 }
 
 /*
- * Does a barrier step. Returns 1 if the steps have to stop here until INIT has reached the barrier.
+ * Does a barrier step. Returns 1 if INIT has not reached the barrier yet, so that the agent has to
+ * stop here.
  */
 static int do_barrier(struct process *p, const struct step *s)
 {

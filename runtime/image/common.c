@@ -103,9 +103,9 @@ static int write_map(const char *path, const char *text)
 }
 
 /*
- * Makes the caller root of a new user namespace. Then this process may enter and remove directories
- * whose modes forbid it to their owner, and may set extended attributes that need a capability in
- * their namespace.
+ * Makes the caller root of a new user namespace. As root this process may enter and remove
+ * directories even if their modes forbid that to the owner, and may set extended attributes that
+ * need a capability.
  */
 int image_become_root(bool *ret_rootless)
 {

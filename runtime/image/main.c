@@ -105,8 +105,8 @@ int main(int argc, char **argv)
 	};
 
 	/*
-	 * This umask is for parent directories that a layer does not list, which mkdir(2) makes.
-	 * All other modes are set by fchmod(2).
+	 * This umask applies only to parent directories that a layer does not list, because
+	 * mkdir(2) makes these. All other modes are set by fchmod(2).
 	 */
 	umask(022);
 	int n = options_parse(defs, argc - 1, argv + 1, true, &help);

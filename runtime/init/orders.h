@@ -4,7 +4,7 @@
  * descriptor 0. They are not on the command line or in the environment, because other processes can
  * read those.
  *
- * Each number of a descriptor is the one that INIT has it under; -1: there is none.
+ * A member for a descriptor holds the number that the descriptor has in INIT; -1: there is none.
  */
 #pragma once
 #include "base/pack.h"
@@ -28,7 +28,8 @@ struct init_orders {
 	uint32_t preserve_fds;
 	uint64_t *filter; /* the compiled system call filter, one number per instruction */
 	size_t nfilter;
-	bool hide_late; /* become non-dumpable late: see struct ns_init_args */
+	/* become non-dumpable only after the id maps are written, as struct ns_init_args says */
+	bool hide_late;
 	uint32_t log_level;
 	bool tell_steps; /* write to the log which steps were done and how long each took */
 	/*
@@ -38,7 +39,10 @@ struct init_orders {
 	const char *state_head, *state_tail;
 };
 
-/* Turn the orders into bytes and such bytes into orders, as pack_write() and pack_read() do. */
+/*
+ * Turn orders into bytes, or such bytes into orders, as pack_write() and pack_read() (base/pack.h)
+ * do.
+ */
 int init_orders_pack(const struct init_orders *orders, struct strbuf *ret) must_check;
 int init_orders_unpack(void *bytes, size_t len, struct init_orders **ret) must_check;
 

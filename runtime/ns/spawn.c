@@ -216,8 +216,8 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 	if (pid < 0 || !shares_memory(a) || wait_for_execve(ends[0])) {
 		free(s);
 		/*
-		 * The caller becomes dumpable again, because an ordinary user's process needs its
-		 * own files in /proc.
+		 * The caller becomes dumpable again, because a non-dumpable process of an ordinary
+		 * user may not write to its own files in /proc.
 		 */
 		if (dumpable == 1)
 			prctl(PR_SET_DUMPABLE, 1);

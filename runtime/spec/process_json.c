@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes a process as the JSON that spec_parse_process() reads, for the guest of a microVM. */
+/*
+ * Writes a process as JSON that spec_parse_process() reads. The monitor sends it to a microVM's
+ * guest for an exec.
+ */
 #include <linux/ioprio.h>
 
 #include "spec/names.h"

@@ -10,7 +10,10 @@
 
 #include "unit/rig/box.h"
 
-/* Prepares a test of device nodes and links. */
+/*
+ * Fills /dev of the root with a device, a link and a file that an image could contain. The test
+ * then checks which of them the steps DEVICE and SYMLINK keep, and which they replace.
+ */
 static void device_prepare(struct box *b)
 {
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0);

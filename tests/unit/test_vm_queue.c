@@ -194,7 +194,10 @@ static void expect_broken(struct rig *g, const char *what)
 		fail_msg("expected '%s', found '%s'", what, g->dev->broken);
 	assert_int_equal(used(g, 0)->idx, 0);
 	assert_int_equal(get(g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
-	/* The device ignores kicks until it is reset. */
+	/*
+	 * Offers chain 0, which the test has filled with invalid descriptors, and checks that the
+	 * device stops with an error that contains `what` and works again after a reset.
+	 */
 	unsigned long times = g->dev->resets_needed;
 	kick(g, 0);
 	assert_int_equal(g->dev->resets_needed, times);

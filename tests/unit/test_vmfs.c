@@ -65,7 +65,10 @@ static void run_names(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
-/* Checks that a link that leads out of the share is only a text, whatever request uses it. */
+/*
+ * Checks that the server never follows a symbolic link that leads out of the share, whatever
+ * request uses the link.
+ */
 static void run_links_out(void)
 {
 	struct fuse_open_in open_in = {.flags = O_RDWR};
