@@ -180,7 +180,10 @@ static void test_tap(void **state)
 	assert_non_null(
 		strstr(shell_output("ip -o link show dev eth0", buf, sizeof(buf)), "ALLMULTI"));
 	assert_string_equal(shell_output("ip -o -6 addr show dev tap0", buf, sizeof(buf)), "");
-	/* A second machine can't take the interface, and the first one keeps it. */
+	/*
+	 * Checks that a second machine cannot take the interface, and that the first one still has
+	 * it.
+	 */
 	struct net_tap second;
 	assert_error(net_tap_open(&c.interfaces[0], &second), -EBUSY,
 		"give the network interface eth0 to a virtual machine: its traffic is redirected "

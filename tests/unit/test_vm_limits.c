@@ -80,7 +80,7 @@ static void split(void **state)
 	assert_string_equal(l.host.cpu.cpus, "0");
 	assert_int_equal(l.host.block_io.weight.v, 100);
 	assert_int_equal(l.host.nrdma, 1);
-	/* If the guest's part is split again, all of it stays in the guest's part. */
+	/* Splitting the guest's part a second time must change nothing. */
 	assert_int_equal(plan_vm_split_limits(&a, &l.guest, &again), 0);
 	check_unified(&again.guest, ARRAY_SIZE(guest), guest);
 	assert_false(cg_wants_limits(&again.host));
@@ -118,7 +118,10 @@ static void to_the_guest(void **state)
 			"cgroup.max.depth", "cpux.max"});
 	assert_string_equal(got.unified[0].value, "50M");
 	json_out_release(&o);
-	/* A limit that is not set stays unset, because an update changes only what it names. */
+	/*
+	 * A limit that is not set must stay unset after it was sent, because an update changes only
+	 * the limits that it names.
+	 */
 	assert_int_equal(json_out_init(&o, false), 0);
 	spec_guest_resources_json(&(struct cg_resources){0}, NULL, &o);
 	assert_int_equal(json_out_text(&o, &text, &len), 0);
