@@ -90,10 +90,7 @@ static void ordinary_init(struct box *b)
 BOX_TEST(ordinary, .init = ordinary_init, .flags = ORDINARY)
 BOX_TEST(ordinary_userns, .init = ordinary_init, .flags = ORDINARY | CLONE_NEWUSER)
 
-/*
- * Checks that INIT binds the host's sysfs read-only if the container has a user namespace but no
- * network namespace of its own.
- */
+/* In a user namespace without its own network INIT must bind the host's sysfs, read-only. */
 static void sysfs_init(struct box *b)
 {
 	box_attach(b);
@@ -164,10 +161,7 @@ static void bind_init(struct box *b)
 	EXPECT(has(box_mountinfo(ROOTFS "/unlocked"), " rw,nodev,relatime "));
 	EXPECT(stat(ROOTFS "/deep", &st) == 0 && (st.st_mode & 07777) == 0755);
 	EXPECT(box_has(ROOTFS "/etc/new/file", "text"));
-	/*
-	 * Checks that "remount" changes an existing mount, and only the attributes that its options
-	 * name.
-	 */
+	/* "remount" must change only those attributes of the mount that its options name. */
 	EXPECT(box_new(b, "bind", "/plain", OPTS("bind", "remount", "nodev", "suid")) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/plain"), " ro,nodev,noatime "));
 	EXPECT(box_new(b, "tmpfs", "/t", OPTS("size=64k")) >= 0);
@@ -200,10 +194,7 @@ static void locked_init(struct box *b)
 	EXPECT(box_mount(b, &keep, 1) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/keep"), " ro,nosuid,nodev,noatime "));
 	EXPECT_ERR(box_mount(b, &clear, 2), EPERM, "\"rw\"");
-	/*
-	 * A tree that contains locked mounts can be bound only as a whole, so binding it alone must
-	 * fail.
-	 */
+	/* Binding one mount of a tree must fail if locked mounts are beneath it. */
 	s.open.path = BOX "/src";
 	EXPECT_ERR(open_tree_copy(&s), EINVAL, "rbind");
 }
@@ -447,10 +438,7 @@ static void sources_host(struct box *b)
 
 BOX_TEST(sources, .prepare = bind_prepare, .host = sources_host, .init = box_attach)
 
-/*
- * Checks that with --no-pivot, where INIT moves the new root, the host's procfs and sysfs are out
- * of reach.
- */
+/* With --no-pivot INIT moves the new root. The host's procfs must still be out of reach. */
 static void no_pivot_init(struct box *b)
 {
 	box_attach(b);

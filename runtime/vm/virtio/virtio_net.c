@@ -32,10 +32,7 @@ enum { QUEUE_RX, QUEUE_TX };
 #define ETHERNET 18 /* bytes of an Ethernet header with a VLAN tag */
 /* bytes of the largest frame that segmentation offload makes */
 #define FRAME_MAX (HEADER + ETHERNET + 65536)
-/*
- * how many parts a read can have in guest memory: one less than the kernel's IOV_MAX, because
- * `rest` is the last part
- */
+/* parts of a read in guest memory: one less than IOV_MAX, because `rest` is the last part */
 #define PARTS_MAX (VIRTQ_CHAIN_MAX - 1)
 #define BUFFERS_MAX 256
 /* the most frames that are dropped at a reset; the queue of a tap holds 1000 */
@@ -50,10 +47,7 @@ struct net_buffer {
 struct net_rx {
 	bool mergeable;
 	uint64_t want; /* bytes of room that any expected frame fits into */
-	/*
-	 * Buffers that were taken from the queue and not given back yet, in the order in which they
-	 * were taken.
-	 */
+	/* Buffers taken from the queue and not yet given back, in the order of the queue. */
 	struct net_buffer buffer[BUFFERS_MAX];
 	struct iovec part[PARTS_MAX + 1];
 	unsigned buffers, parts;
@@ -362,9 +356,7 @@ static int net_event(struct virtio_device *d)
 	bool rx, tx;
 
 	pthread_mutex_lock(&d->lock);
-	/*
-	 * Stops watching the tap if the driver has broken the rules since the event was reported.
-	 */
+	/* Stops watching the tap if the driver has broken the rules since the event. */
 	update_watch(n);
 	rx = n->watched & EPOLLIN;
 	tx = n->watched & EPOLLOUT;
@@ -379,10 +371,7 @@ static int net_event(struct virtio_device *d)
 	if (!tx || virtio_kick(d, QUEUE_TX) == 0)
 		return 0;
 	pthread_mutex_lock(&d->lock);
-	/*
-	 * Requests are left because the tap is full. The device goes on with them when the tap is
-	 * writable.
-	 */
+	/* The tap is full. The device goes on with the requests when the tap is writable. */
 	n->tx_full = virtio_is_live(d);
 	update_watch(n);
 	pthread_mutex_unlock(&d->lock);
