@@ -67,7 +67,7 @@ static ssize_t plain_run(struct decompressor *d)
 struct gzip {
 	struct inflate_state inflate;
 	bool in_member;
-	bool padding;   /* zeros were found behind the last member */
+	bool padding;   /* zeros were found behind the last gzip member, so only zeros may follow */
 	unsigned magic; /* how many of the next member's two magic bytes were found */
 };
 

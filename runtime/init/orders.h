@@ -12,7 +12,8 @@
 
 struct init_orders {
 	struct plan plan; /* INIT's steps and all barriers of the plan */
-	int32_t *slots;   /* array of plan.nslots descriptors */
+	/* array of plan.nslots descriptors, which steps of the plan refer to by index */
+	int32_t *slots;
 	size_t nslots;
 	/* environment of the program if has_env is set; else it is process.env */
 	struct spec_strings env;

@@ -51,7 +51,8 @@ static int drop_groups(int proc)
 
 /*
  * Empties the ambient set. It holds capabilities that had to survive execve(2) (ns/spawn.c). INIT
- * is root of the user namespace now and has them anyway, and hooks must not inherit them.
+ * is root of the user namespace now and has these capabilities anyway, and hooks must not inherit
+ * them.
  */
 static int clear_inherited_caps(void)
 {
