@@ -43,7 +43,10 @@ static int load_program(const struct bpf_insn *insns, size_t n)
 	};
 	int r = -EAGAIN;
 
-	/* The verifier returns EAGAIN if a signal interrupts it, so the load is tried again. */
+	/*
+	 * Loads the program once more after EAGAIN, which the verifier returns if a signal has
+	 * interrupted it.
+	 */
 	for (int i = 0; i < LOAD_TRIES && r == -EAGAIN; i++)
 		r = cg_bpf(BPF_PROG_LOAD, &attr);
 	if (r >= 0)
@@ -106,7 +109,7 @@ static int find_our_programs(int dir, int fds[static ATTACHED_MAX], size_t *ret_
 		union bpf_attr get = {.prog_id = ids[i]};
 		_cleanup_fd_ int fd = cg_bpf(BPF_PROG_GET_FD_BY_ID, &get);
 		/*
-		 * A program that has been detached meanwhile, or that a security module hides, is
+		 * If the program was detached in the meantime, or a security module hides it, it is
 		 * not caisson's.
 		 */
 		if (fd < 0)

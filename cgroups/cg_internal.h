@@ -56,9 +56,8 @@ bool cg_in_user_namespace(void);
  */
 void cg_mark_made(int mount, const char *path);
 /*
- * Removes the last directories of path, from the deepest upwards, as long as they are empty, and
- * either the path of the directory is longer than `from` bytes or cg_mark_made() has marked the
- * directory.
+ * Removes the last directories of path, from the deepest upwards, as long as each of them is empty
+ * and was made by caisson: its path is longer than `from` bytes, or cg_mark_made() has marked it.
  */
 void cg_remove_made(int mount, const char *path, size_t from);
 
@@ -91,7 +90,8 @@ int cg_read_u64(int dir, const char *file, uint64_t *ret) must_check;
  */
 int cg_find_key(const char *text, const char *key, uint64_t *ret) must_check;
 /*
- * Writes the text with one write(2). The caller adds the message, for example with cg_err_file().
+ * Writes the text with one write(2). It sets no error message; the caller does, for example with
+ * cg_err_file().
  */
 int cg_write(int dir, const char *file, const char *text) must_check;
 /*
@@ -172,7 +172,10 @@ bool cg_is_default(const struct cg_unified *u);
 struct cg_target {
 	const struct cgroup *cg;
 	int dir;
-	/* read: `controllers` has been filled; enabled: enabling missing ones has been tried */
+	/*
+	 * read: `controllers` has been filled in; enabled: caisson has tried to enable missing
+	 * controllers
+	 */
 	bool read, enabled;
 	char controllers[CG_LIST_MAX];
 };
@@ -199,8 +202,8 @@ int cg_apply_io(struct cg_target *t, const struct cg_resources *res) must_check;
 int cg_device_program(const struct cg_device_rule *rules, size_t n, struct bpf_insn **ret,
 	size_t *ret_n) must_check;
 /*
- * Attaches the program to the cgroup in place of the one that an earlier call attached. If n is 0,
- * it only removes the earlier one.
+ * Attaches the program to the cgroup, in place of the one that an earlier call attached. If n is 0,
+ * only removes that one.
  */
 int cg_bpf_install(int dir, const struct bpf_insn *insns, size_t n, const char *path) must_check;
 /* Calls bpf(2). Returns a descriptor or 0, or -errno without a message. */

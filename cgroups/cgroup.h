@@ -61,7 +61,10 @@ struct cgroup {
 	/* the scope belongs to the user's systemd instance, not to the system's */
 	bool user_instance;
 	bool lenient;
-	/* the scope was just started with these limits; not stored in the state */
+	/*
+	 * the scope was just started with these limits, so systemd knows them; not stored in the
+	 * state
+	 */
 	bool unit_current;
 	/*
 	 * The reason why a rootless container has no cgroup. cg_create() puts it into its error if

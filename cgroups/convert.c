@@ -66,8 +66,8 @@ uint64_t cg_weight_from_shares(uint64_t shares)
 	double weight = power_of_10((l * l + 125 * l) / 612.0 - 7.0 / 34.0);
 	uint64_t floor = (uint64_t)weight;
 	/*
-	 * The weight is rounded up, unless only rounding errors of the double put it above a whole
-	 * number.
+	 * Rounds the weight up, unless it is above a whole number only because of rounding errors
+	 * of the double.
 	 */
 	return weight - (double)floor > 1e-9 * weight ? floor + 1 : floor;
 }

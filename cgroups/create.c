@@ -144,8 +144,8 @@ static int make_each(int mount, const char *path)
 
 /*
  * Makes all directories of the path. Returns 1 if it made the last one, 0 if the last one existed.
- * If another caisson removes one of the parents meanwhile, because its container has ended, the
- * function starts again from the top.
+ * If another caisson removes one of the parents in the meantime, because its container has ended,
+ * the function makes all of them anew.
  */
 static int make_dirs(int mount, const char *path)
 {
@@ -282,7 +282,10 @@ static int write_pid(int dir, pid_t pid)
 	int r = -EINVAL;
 
 	snprintf(text, sizeof(text), "%d", pid);
-	/* The kernel answers EINVAL while the process is being forked. */
+	/*
+	 * Repeats the write after EINVAL, which the kernel answers while the process is still being
+	 * forked.
+	 */
 	for (int i = 0; i < ATTACH_TRIES && r == -EINVAL; i++) {
 		if (i)
 			pause_ms(10 << i);

@@ -124,7 +124,10 @@ int cg_mount_from_text(struct arena *a, const char *mountinfo, const char **ret)
 	struct mount_line m;
 
 	*ret = NULL;
-	/* The last mount counts, because it may be mounted over the earlier ones. */
+	/*
+	 * The last cgroup2 mount in the list is used, because it may be mounted over the earlier
+	 * ones.
+	 */
 	for (const char *line = mountinfo; *line; line = next_line(line)) {
 		if (!parse_line(line, &m) || !is_type(&m, "cgroup2"))
 			continue;

@@ -157,7 +157,10 @@ int cg_open(const struct cgroup *cg)
 	return mount < 0 ? mount : cg_open_dir(mount, cg->path, O_RDONLY);
 }
 
-/* Linux 5.7 and later keep such attributes of cgroups, for ordinary users too. */
+/*
+ * Name of the extended attribute by which caisson marks a cgroup. Linux 5.7 and later store such
+ * attributes of cgroups, for ordinary users too.
+ */
 #define MADE_XATTR "user.caisson.made"
 
 void cg_mark_made(int mount, const char *path)

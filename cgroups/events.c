@@ -70,7 +70,9 @@ int cg_events_open(const struct cgroup *cg, struct cg_events *ev)
 	int r = watch_file(fd, dir, "cgroup.events", false);
 	if (r == 0)
 		r = watch_file(fd, dir, "memory.events", true);
-	/* The counters are read after the watches are set, so that no change is missed. */
+	/*
+	 * Reads the counters after the watches are set, so that a change in between is not missed.
+	 */
 	if (r == 0)
 		r = read_counts(cg, &now);
 	if (r < 0)
@@ -94,8 +96,8 @@ int cg_events_read(const struct cgroup *cg, struct cg_events *ev)
 	if (r < 0)
 		return r;
 	/*
-	 * If the kernel killed all processes, the cgroup may have been removed by now, and the
-	 * counters read as 0. Then the old values are kept.
+	 * If the kernel killed all processes, the cgroup may have been removed by now, so that the
+	 * counters read as 0. In that case the old values stay.
 	 */
 	if (now.oom_kill > ev->oom_kill)
 		bits |= CG_EVENT_OOM;

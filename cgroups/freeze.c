@@ -19,7 +19,10 @@ int cg_freeze(const struct cgroup *cg, bool frozen)
 		return cg_err_file(r, NULL, "cgroup.freeze", value, cg->path);
 	r = cg_wait_event(dir, "frozen", frozen, FREEZE_TIMEOUT_MS);
 	if (r == -ETIMEDOUT && frozen) {
-		/* A cgroup that is only partly frozen is of no use, so it is thawed. */
+		/*
+		 * Thaws the cgroup, because one that is only partly frozen is of no use to the
+		 * caller.
+		 */
 		(void)!cg_write(dir, "cgroup.freeze", "0");
 		return err_set(ETIMEDOUT,
 			"freeze cgroup %s: a process in it did not stop within %d s, because it is "

@@ -26,7 +26,7 @@ static int collect_pids(int dir, void *arg)
 	const char *file = "cgroup.procs";
 	int r = fd_read_file(dir, file, &text, 64 << 20);
 
-	/* The kernel answers this for a threaded cgroup, which lists only its threads. */
+	/* The kernel answers EOPNOTSUPP for a threaded cgroup, which lists only its threads. */
 	if (r == -EOPNOTSUPP) {
 		strbuf_reset(&text);
 		file = "cgroup.threads";
@@ -108,7 +108,8 @@ int cg_kill(const struct cgroup *cg, int sig)
 	bool frozen = cg_read(dir, "cgroup.freeze", was, sizeof(was)) == 0 && streq(was, "0") &&
 		      cg_write(dir, "cgroup.freeze", "1") == 0;
 	/*
-	 * A process in a system call that cannot be interrupted freezes late, so go on without it.
+	 * Goes on without the freeze if it takes too long, because a process in a system call that
+	 * cannot be interrupted freezes late.
 	 */
 	if (frozen && cg_wait_event(dir, "frozen", 1, FREEZE_TIMEOUT_MS) == -ETIMEDOUT)
 		log_debug("cgroup %s did not freeze before signal %d", cg->path, sig);

@@ -28,7 +28,7 @@
 #include "netsetup/net.h"
 #include "netsetup/rtnl/address.h"
 
-/* number of other indexes that are tried if another process takes the chosen one before the move */
+/* how many other indexes caisson tries if another process takes the chosen one before the move */
 #define INDEX_TRIES 5
 
 /*
@@ -62,7 +62,10 @@ static int check_places(int from_fd, int to_fd)
 	return 0;
 }
 
-/* Keeps a failure and its message while later calls, which may fail too, clean up. */
+/*
+ * Stores a failure and its message while clean-up calls, which may fail too, overwrite the current
+ * message.
+ */
 struct failure {
 	int r;
 	char text[1024];
@@ -146,7 +149,7 @@ static int move_interface(struct trip *t, const char *new_name)
 }
 
 /*
- * Gives an interface that has arrived at its destination its addresses back, and sets it up if it
+ * Adds the addresses to an interface that has arrived at its destination, and sets it up if it
  * should be up.
  */
 static int settle_interface(const struct trip *t, struct place *at, int index, bool up)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sets up network interfaces over rtnetlink(7), with libmnl. Each call opens its own socket and
- * acts in the network namespace that its arguments name; nothing is kept between calls. Errors are
+ * acts in the network namespace that its arguments name; no state is kept between calls. Errors are
  * -errno with a message that names the interface.
  */
 #pragma once
@@ -9,7 +9,7 @@
 
 #include "base/err.h"
 
-/* Sets the loopback interface of the calling thread's network namespace up. */
+/* Sets the interface lo of the calling thread's network namespace up. */
 int net_loopback_up(void) must_check;
 
 /*

@@ -23,7 +23,7 @@ struct net_tap {
 	char name[IFNAMSIZ];
 	char interface[IFNAMSIZ];
 	unsigned offloads; /* TUN_F_* flags that this kernel supports; all are off at first */
-	int index;         /* index of the interface */
+	int index;         /* index of the interface whose traffic the tap gets */
 	bool own_qdisc, own_allmulti;
 };
 
@@ -33,10 +33,10 @@ struct net_tap {
 	}
 
 /*
- * Makes a tap and joins it to the interface i, which must be in the calling thread's namespace.
- * Returns -ENOENT if a kernel module is missing, which the message names, and -EBUSY if the
- * interface's traffic goes to another tap already. After a failure it has removed everything that
- * it made.
+ * Makes a tap and redirects the traffic of the interface i to it, and the tap's to the interface,
+ * which must be in the calling thread's namespace. Returns -ENOENT if a kernel module is missing,
+ * which the message names, and -EBUSY if the interface's traffic goes to another tap already. After
+ * a failure it has removed everything that it made.
  */
 int net_tap_open(const struct net_interface *i, struct net_tap *ret) must_check;
 

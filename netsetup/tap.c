@@ -115,7 +115,7 @@ static int pass_multicast(struct nl *nl, const struct link *link, struct net_tap
 static int connect_tap(struct nl *nl, const struct net_interface *i, struct net_tap *t)
 {
 	struct link link, tap;
-	/* not used, because the kernel removes the tap's qdisc together with the tap */
+	/* not read, because the kernel removes the tap's qdisc together with the tap */
 	bool tap_qdisc;
 
 	int r = link_get(nl, i->name, 0, &link);

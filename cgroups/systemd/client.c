@@ -18,7 +18,7 @@
 
 /* the helper's directory in a build tree, relative to the directory of caisson */
 #define BUILT "../cgroups"
-#define LOG_KEPT 65536 /* log output of the helper that is kept, in bytes */
+#define LOG_KEPT 65536 /* how many bytes of the helper's log output caisson reads at most */
 
 /* The helper's standard streams: the request, the reply and its log. Each is a memfd. */
 struct streams {

@@ -215,7 +215,7 @@ static int parse_integer(struct parser *s, char type, const char *token, struct 
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
 		if (numbers[i].type != type)
 			continue;
-		/* The absolute value of the smallest number. */
+		/* The absolute value of the smallest number of the type. */
 		uint64_t lowest = (uint64_t) - (numbers[i].min + 1) + 1;
 		if (errno == ERANGE || (!negative && u > numbers[i].max) ||
 			(negative && u > (numbers[i].min ? lowest : 0)))

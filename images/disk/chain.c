@@ -55,8 +55,8 @@ int disk_read_meta_of(
 }
 
 /*
- * Sets *ret to the name relative to d->dir. From an absolute name it removes the directory's path;
- * a relative name gets the folder of the image in front.
+ * Sets *ret to the name relative to d->dir. If `name` is absolute, it must begin with the path of
+ * that directory, which is removed. If it is relative, the folder of the image is put in front.
  */
 static int beneath(struct disk *d, const char *what, const char *name, char **ret)
 {
@@ -216,8 +216,8 @@ int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64
 
 		there = b->size - offset < len ? (size_t)(b->size - offset) : len;
 		/*
-		 * Reads one buffer after the other, because the array of buffers may be longer than
-		 * the request.
+		 * Reads one buffer after the other, because the buffers may have more room than the
+		 * request is long.
 		 */
 		while (skipped < there) {
 			size_t here = part.iov->iov_len - part.skip;

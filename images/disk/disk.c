@@ -42,7 +42,10 @@ static int new_disk(struct disk **ret, int fd, const struct disk_options *o)
 	return err_set(ENOMEM, "%s: no memory", o->name);
 }
 
-/* Refuses a chain that contains the same file twice, because such a chain has no end. */
+/*
+ * Refuses a chain of backing files that contains the same file twice, because such a chain has no
+ * end.
+ */
 static int check_loop(struct disk *d)
 {
 	struct stat mine, other;
@@ -99,8 +102,8 @@ int disk_open(struct disk **ret, int fd, const struct disk_options *o)
 	if (r < 0)
 		return r;
 	/*
-	 * Clears the link to this image, because only check_loop() needs it, while the chain is
-	 * being opened.
+	 * Clears the link from the backing file to this image. Only check_loop() needs the link,
+	 * and only while the chain is being opened.
 	 */
 	if (d->backing)
 		d->backing->above = NULL;
@@ -165,10 +168,7 @@ static int check_range(const struct disk *d, uint64_t offset, uint64_t length, b
 
 static int unpack(struct disk *d, const struct iov_part *p, uint64_t offset, size_t len)
 {
-	/*
-	 * If one buffer can hold all the data, the function unpacks into it directly and saves a
-	 * copy.
-	 */
+	/* If one buffer has room for all the data, unpacks into it directly, which saves a copy. */
 	if (p->n > 0 && p->iov->iov_len - p->skip >= len)
 		return d->format->unpack(d, offset, (uint8_t *)p->iov->iov_base + p->skip, len);
 	_cleanup_free_ uint8_t *buf = malloc(len);

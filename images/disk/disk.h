@@ -24,7 +24,10 @@
 
 struct disk;
 
-/* A directory. An image may name other files only beneath it. */
+/*
+ * A directory of the host. An image may name other files (such as its backing file) only if they
+ * lie beneath it.
+ */
 struct disk_dir {
 	/* descriptor of the directory, which may be O_PATH; the caller closes it */
 	int fd;
@@ -40,8 +43,9 @@ struct disk_options {
 	const char *name;   /* required: name of the image in messages, such as its path */
 	/* open the disk for writing; the descriptor must allow reading and writing */
 	bool write;
-	bool shared;         /* open the image even if another process is writing it */
-	bool unsafe;         /* never sync the file, because the image can be made again */
+	bool shared; /* open the image even if another process is writing it */
+	/* never sync the file; for an image that the caller can make anew after a crash */
+	bool unsafe;
 	bool alone;          /* do not open the backing file; for `info` and `check` */
 	bool ignore_dirty;   /* open an image that has to be repaired; for `check` */
 	bool discard_zeroed; /* disk_zero() frees clusters instead of keeping them */

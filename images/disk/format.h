@@ -53,7 +53,7 @@ struct disk_format {
 	int (*discard)(struct disk *d, uint64_t offset, uint64_t length);
 	int (*flush)(struct disk *d);
 	int (*resize)(struct disk *d, uint64_t size);
-	/* adds facts to *info, in which format, size and used are set already */
+	/* adds the facts of this format to *info, in which format, size and used are already set */
 	int (*info)(struct disk *d, struct disk_info *info);
 	int (*check)(struct disk *d, struct disk_check *c);
 };
@@ -65,9 +65,12 @@ struct disk {
 	bool write, unsafe, shared, alone, discard_zeroed;
 	unsigned depth;
 	char *name;
-	/* path of the image beneath the allowed directory; NULL: not known */
+	/* path of the image relative to the directory `dir`; NULL: not known */
 	char *path;
-	/* the image whose backing file this one is; only set while the chain is opened */
+	/*
+	 * the image whose backing file this one is; set only while the chain of images is being
+	 * opened
+	 */
 	const struct disk *above;
 	const struct disk_dir *dir;
 	struct disk *backing;
@@ -94,8 +97,8 @@ uint64_t iov_length(const struct iovec *iov, int n);
 void iov_part_skip(struct iov_part *p, size_t len);
 
 /*
- * Copy the first `len` bytes of the part to buf, or buf to them, or set them to zero. The part
- * itself does not move.
+ * Copy the first `len` bytes of the part to buf, copy buf to them, or set them to zero. The start
+ * of the part does not move.
  */
 void iov_part_get(const struct iov_part *p, void *buf, size_t len);
 void iov_part_put(const struct iov_part *p, const void *buf, size_t len);
@@ -116,13 +119,13 @@ int io_read(int fd, void *buf, size_t len, uint64_t offset) must_check;
 int io_write(int fd, const void *buf, size_t len, uint64_t offset) must_check;
 
 /*
- * Reads a table or a header of the image. A file that ends before it is an error. Errors have a
- * message with `what`.
+ * Reads a table or a header of the image. If the file ends before the table does, that is an error.
+ * `what` is the name of the table in error messages.
  */
 int disk_read_meta(struct disk *d, void *buf, size_t len, uint64_t offset, const char *what)
 	must_check;
 
-/* Does what disk_read_meta() does, with another file of the image. */
+/* Does what disk_read_meta() does, but reads from another file of the image (an extent). */
 int disk_read_meta_of(struct disk *d, int fd, void *buf, size_t len, uint64_t offset,
 	const char *what) must_check;
 
@@ -134,9 +137,9 @@ int disk_file_size(struct disk *d, uint64_t *ret) must_check;
 
 /*
  * Opens a file that the image names, read-only, or for writing if `write` is set and the disk is
- * open for writing. A relative name starts at the image's folder, and an absolute one must be
- * beneath dir->path. All others are refused, also symbolic links that lead out of the directory.
- * Sets *ret_path to the path beneath the directory; the caller frees it.
+ * open for writing. A relative name starts at the image's folder, and an absolute name must be
+ * beneath dir->path. Other names are refused, and so are symbolic links that lead out of that
+ * directory. Sets *ret_path to the path beneath the directory; the caller frees it.
  */
 int disk_open_named(struct disk *d, const char *what, const char *name, bool write, char **ret_path)
 	must_check;
@@ -161,7 +164,7 @@ int disk_open_below(struct disk *d, const struct disk_options *o, const char *na
  */
 int disk_read_mapped(struct disk *d, const struct iovec *iov, int n, uint64_t offset) must_check;
 
-/* Reads `len` bytes from d->backing. Returns zeros behind its end, or if there is none. */
+/* Reads `len` bytes from the backing file. Gives zeros behind its end, or if there is none. */
 int disk_read_below(struct disk *d, const struct iov_part *p, size_t len, uint64_t offset)
 	must_check;
 

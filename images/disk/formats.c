@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lists all disk formats. To add one, see format.h and add a line here. */
+/*
+ * Lists all disk formats. format.h says what a format consists of; a new one gets a line in the
+ * table here.
+ */
 #include "images/disk/formats.h"
 
 static const struct disk_format *const formats[] = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Collects the facts that `caisson disk info` prints: those that every format has, and a list of
- * those that only one format has.
+ * facts that only the image's format has.
  */
 #include <sys/stat.h>
 

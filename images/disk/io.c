@@ -58,7 +58,7 @@ void iov_part_get(const struct iov_part *p, void *buf, size_t len)
 
 void iov_part_put(const struct iov_part *p, const void *buf, size_t len)
 {
-	/* The cast removes const; COPY_PUT only reads the buffer. */
+	/* The cast removes const, because COPY_PUT only reads the buffer. */
 	iov_copy(p, (uint8_t *)(uintptr_t)buf, len, COPY_PUT);
 }
 

@@ -29,8 +29,8 @@ static int lock_byte(int fd, int cmd, off_t at, struct flock *l)
 }
 
 /*
- * Returns -EAGAIN if another open file description has locked the byte. `why` says in the error
- * message what the other process does.
+ * Returns -EAGAIN if another open file description has locked the byte at `at`. `why` says what the
+ * other process then does with the image; the error message quotes it.
  */
 static int check_byte(int fd, const char *name, off_t at, const char *why)
 {
@@ -54,8 +54,8 @@ static int take_bytes(int fd, const char *name, const int *does, const int *forb
 	for (; *forbids >= 0 && r >= 0; forbids++)
 		r = lock_byte(fd, F_OFD_SETLK, FORBIDS_BASE + *forbids, &l);
 	/*
-	 * The error means that the file system cannot lock. No other process can be the reason,
-	 * because all take only read locks.
+	 * This error means that the file system does not support locks. It cannot mean that another
+	 * process holds the lock, because all take read locks, which do not conflict.
 	 */
 	return r < 0 ? err_set(-r, "%s: lock it: %s", name, err_text(-r)) : 0;
 }

@@ -16,7 +16,7 @@ enum qcow2_preallocation {
 };
 
 struct qcow2_create {
-	const char *name; /* name of the image, for messages */
+	const char *name; /* name of the image, which error messages use */
 	uint64_t size;
 	unsigned version; /* format version, 2 or 3 */
 	/* bytes, a power of two from 512 to 2 MiB; 0 means the default, 64 KiB */
@@ -62,8 +62,8 @@ int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t
 const char *qcow2_backing_name(struct disk *d);
 const char *qcow2_backing_format(struct disk *d);
 /*
- * Opens the backing file of an image that was opened with `alone`, for writing if the options say
- * so.
+ * Opens the backing file of an image that was itself opened with `alone`. Opens it for writing if
+ * the options say so.
  */
 int qcow2_open_below(struct disk *d, const struct disk_options *o, struct disk **ret) must_check;
 /*
@@ -98,8 +98,8 @@ void qcow2_snapshots_release(struct qcow2_snapshots *s);
 #define _cleanup_snapshots_ __attribute__((cleanup(qcow2_snapshots_release), unused))
 int qcow2_snapshots_read(struct disk *d, struct qcow2_snapshots *ret) must_check;
 /*
- * Make, apply or delete an internal snapshot, and flush the disk. A snapshot is made by name;
- * `what` is the id of an existing one, or else its name.
+ * Make, apply or delete an internal snapshot, and flush the disk. A new snapshot gets the name
+ * `name`. `what` selects an existing one by its id, or by its name if no id matches.
  */
 int qcow2_snapshot_create(struct disk *d, const char *name) must_check;
 int qcow2_snapshot_apply(struct disk *d, const char *what) must_check;

@@ -8,7 +8,7 @@
  */
 #include "images/disk/format.h"
 
-#define HEADER_SIZE 400 /* bytes that hold what is used; VirtualBox reserves 512 */
+#define HEADER_SIZE 400 /* bytes of the header that this code reads; VirtualBox reserves 512 */
 #define SIGNATURE 0xbeda107f
 #define VERSION_1_1 0x00010001
 #define SECTOR 512
@@ -19,7 +19,7 @@ enum { BLOCK_FREE = 0xffffffff, BLOCK_ZERO = 0xfffffffe };
 
 struct vdi {
 	uint64_t table;      /* offset of the table in the file */
-	uint64_t data;       /* offset of block 0's place in the file */
+	uint64_t data;       /* file offset of the place of block number 0 */
 	uint64_t file_size;  /* bytes */
 	uint32_t block_size; /* bytes */
 	uint32_t blocks;     /* entries of the table */
@@ -103,7 +103,7 @@ static int vdi_open(struct disk *d, const struct disk_options *o)
 	if (d->size > INT64_MAX - SECTOR)
 		return disk_err(d, EFBIG, "VDI header: disk size: found %llu, expected below 2^63",
 			(unsigned long long)d->size);
-	/* VirtualBox rounds up what the guest sees. */
+	/* VirtualBox rounds the size up to whole sectors, so the guest sees the rounded size. */
 	d->size = (d->size + SECTOR - 1) / SECTOR * SECTOR;
 	return check_geometry(d, v, le32(h + 0x168));
 }

@@ -16,22 +16,27 @@
 #define HEADER_SIZE 1024
 #define BLOCK_UNUSED 0xffffffffu
 #define BLOCK_SIZE_MAX (256u << 20)
-#define CHECKSUM_AT 64        /* in the footer */
-#define HEADER_CHECKSUM_AT 36 /* in the header */
-/* Virtual PC's geometry ends here; a larger disk is described by its size alone. */
+#define CHECKSUM_AT 64        /* offset of the checksum in the footer */
+#define HEADER_CHECKSUM_AT 36 /* offset of the checksum in the header */
+/*
+ * the largest disk size in sectors that Virtual PC's geometry (cylinders, heads, sectors) can
+ * describe; a larger disk has only the size field
+ */
 #define GEOMETRY_MAX (65535ull * 16 * 255)
 
 enum { TYPE_FIXED = 2, TYPE_DYNAMIC = 3, TYPE_DIFFERENCING = 4 };
 
 struct vpc {
 	uint32_t type;
-	uint64_t file_size;   /* bytes */
-	uint64_t table;       /* offset of the block table in the file */
-	uint32_t blocks;      /* entries of the table */
-	uint32_t block_size;  /* bytes of the disk */
-	uint32_t bitmap_size; /* bytes before each block, whole sectors */
+	uint64_t file_size;  /* bytes */
+	uint64_t table;      /* offset of the block table in the file */
+	uint32_t blocks;     /* entries of the table */
+	uint32_t block_size; /* bytes of the disk */
+	/* bytes of the sector bitmap before each block, a multiple of a sector */
+	uint32_t bitmap_size;
 	uint8_t uuid[16], parent_uuid[16];
-	char *parent; /* name of the parent's file, beneath the image's folder; NULL: no parent */
+	/* name of the parent's file relative to the image's folder; NULL: no parent */
+	char *parent;
 };
 
 static uint32_t checksum(const uint8_t *p, size_t len, size_t field)
@@ -66,7 +71,10 @@ static int read_footer(struct disk *d, const struct vpc *v, uint8_t *f)
 	r = disk_read_meta(d, f, FOOTER_SIZE, 0, "VHD footer's copy");
 	if (r < 0)
 		return r;
-	/* The beginning of a fixed image belongs to the guest, which may write a footer there. */
+	/*
+	 * Does not use a copy that says it is of a fixed image: the beginning of a fixed image is
+	 * disk data, in which the guest may have written a false footer.
+	 */
 	if (footer_is_good(f) && be32(f + 60) != TYPE_FIXED)
 		return 0;
 	if (seen || memcmp(f, "conectix", 8) == 0)
@@ -78,9 +86,10 @@ static int read_footer(struct disk *d, const struct vpc *v, uint8_t *f)
 }
 
 /*
- * The disk's size. Virtual PC and old QEMU go by the geometry, newer makers by the size field, as
- * block/vpc.c of QEMU 7.2 tells them apart. A geometry of zero, which hcsshim's tar2ext4 writes,
- * leaves the size field only.
+ * Returns the disk's size in bytes. Virtual PC and old versions of QEMU define the size by the
+ * geometry, and newer programs by the size field; the creator's name in the footer tells them
+ * apart, as in block/vpc.c of QEMU 7.2. If the geometry is zero, as hcsshim's tar2ext4 writes it,
+ * the size field is used.
  */
 static uint64_t disk_bytes(const uint8_t *f)
 {
@@ -170,8 +179,8 @@ static void put_utf8(char **out, uint32_t c)
 }
 
 /*
- * Makes a relative Unix name of a relative Windows path in UTF-16, to be freed. Returns NULL if the
- * text is no such path: empty, absolute, or bad UTF-16.
+ * Converts a relative Windows path in UTF-16 to a Unix path, which the caller frees. Returns NULL
+ * if the text is empty, an absolute path, or invalid UTF-16.
  */
 static char *unix_name(const uint8_t *p, size_t len, uint16_t (*get)(const void *))
 {
@@ -201,7 +210,7 @@ static char *unix_name(const uint8_t *p, size_t len, uint16_t (*get)(const void 
 	return name;
 }
 
-/* Finds the relative path among the header's eight parent locators. */
+/* Finds the parent's relative path among the header's eight parent locators. */
 static int find_locator(struct disk *d, struct vpc *v, const uint8_t *h)
 {
 	uint8_t text[2048];
@@ -226,7 +235,10 @@ static int open_parent(
 
 	if (r < 0)
 		return r;
-	/* Without a relative path the parent is looked for beside the image, by its name. */
+	/*
+	 * If no locator has a relative path, the parent is searched in the image's folder, by the
+	 * name in the header.
+	 */
 	if (!v->parent)
 		v->parent = unix_name(h + 64, 512, be16);
 	if (!v->parent)
@@ -293,7 +305,10 @@ static void vpc_close(struct disk *d)
 	free(v);
 }
 
-/* How many sectors from `first` on have the same bit in the bitmap, and that bit. */
+/*
+ * Returns how many sectors from `first` on have the same bit in the bitmap, and sets *ret_bit to
+ * that bit.
+ */
 static int bitmap_run(
 	struct disk *d, uint64_t bitmap, uint32_t first, uint32_t n, uint32_t *ret_n, bool *ret_set)
 {
@@ -316,8 +331,9 @@ static int bitmap_run(
 }
 
 /*
- * A clear bit of a differencing image means that the sector is the parent's. Dynamic images are
- * read whole, as QEMU reads them, because some makers leave the bits of blocks that they fill.
+ * In a differencing image, a clear bit means that the sector is in the parent. In a dynamic image
+ * the bits are ignored, as in QEMU, because some programs do not set the bits of blocks that they
+ * fill.
  */
 static int map_sectors(struct disk *d, uint64_t bitmap, uint32_t within, struct disk_extent *ret)
 {

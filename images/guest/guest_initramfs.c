@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The bytes of the archive depend only on the kernel's release, the guest's
- * init, the modules and the user's initrd. make_key() describes these in a text, the key, which has
- * the device, inode, size and times of change of each file. That takes one stat(2) for each file,
- * and a package update changes the key. The name of the cache entry contains the hash of the key.
+ * init, the modules and the user's initrd. make_key() describes these in a text, the key, which
+ * contains the device, inode, size and times of change of each file. That takes one stat(2) for
+ * each file, and a package update changes the key. The name of the cache entry contains the hash of
+ * the key.
  *
  *	hit:  open CACHE/initramfs-HASH, check its owner and mode
  *	miss: flock CACHE/lock, look again (another process may have made it meanwhile), write
  *	      CACHE/initramfs-HASH.tmp, fsync, rename
  *
- * A reader never takes the lock. A process that dies while it holds the lock leaves a .tmp file,
- * which the next process replaces. If the cache does not work, this costs only time, because the
- * archive is then made in a memfd.
+ * A reader never takes the lock. A process that dies while it writes an entry leaves a .tmp file,
+ * which the next process replaces. If the cache cannot be used, the archive is made in a memfd at
+ * each start, which only takes longer.
  */
 #include "images/guest/guest_initramfs.h"
 
@@ -35,10 +36,11 @@
 #define FORMAT 1 /* part of the key; increase it if the same files are packed in a new way */
 #define PREFIX "initramfs-"
 #define NAME_SIZE 64
-/* most entries in the cache: enough for a few kernels, and several versions of init */
+/* how many entries stay in the cache: enough for a few kernels, and several versions of init */
 #define KEPT 8
 /*
- * longest wait for another process that packs, in milliseconds; packing takes a tenth of a second
+ * how long, in ms, to wait for another process that packs an archive; packing takes a tenth of a
+ * second
  */
 #define LOCK_WAIT_MS 30000
 #define LOCK_POLL_MS 10
@@ -270,7 +272,7 @@ static int pack_to_memory(struct arena *a, const struct guest_initramfs *g)
 	return take_fd(&fd);
 }
 
-/* ---- keeps the archive in the cache ---- */
+/* ---- stores the archive in the cache ---- */
 
 static bool is_ours(const struct stat *st)
 {

@@ -13,7 +13,7 @@ struct guest_initramfs {
 	 * modules
 	 */
 	int modules_dir;
-	const char *modules_path; /* path of modules_dir, for messages */
+	const char *modules_path; /* path of modules_dir, which error messages use */
 	struct module_list modules;
 	bool unpack; /* unpack compressed modules before packing, because the kernel cannot */
 };

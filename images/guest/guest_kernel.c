@@ -212,8 +212,8 @@ static int check_modules(struct arena *a, const char *root, struct found *f)
 }
 
 /*
- * Opens a kernel file and reads its format and release, without examining its modules. `said_by`
- * names in messages who chose the file.
+ * Opens a kernel file and reads its format and release, without examining its modules. `said_by` is
+ * the field or rule that chose the file; error messages name it.
  */
 static int open_image(struct arena *a, const char *path, const char *said_by, struct found *ret)
 {
@@ -240,8 +240,8 @@ static int open_image(struct arena *a, const char *path, const char *said_by, st
 }
 
 /*
- * Checks that the guest can run on this kernel. If neither modules nor a configuration exist to
- * tell, only a `trusted` kernel is accepted.
+ * Checks that the guest can run on this kernel. If the kernel has neither modules nor a
+ * configuration, from which this could be seen, it is accepted only if `trusted` is set.
  */
 static int check_kernel(struct arena *a, const char *root, struct found *f, bool trusted)
 {
@@ -304,8 +304,8 @@ static int by_preference(const void *x, const void *y, void *running)
 }
 
 /*
- * Lists all kernels in /boot. Skips files that are no kernel, such as signatures, and keeps the
- * reason in *problem.
+ * Lists all kernels in /boot. Skips files that are no kernel, such as signatures, and stores why in
+ * *problem.
  */
 static int list_boot(struct arena *a, const char *root, struct candidates *c, const char **problem)
 {

@@ -337,7 +337,7 @@ int initramfs_end(struct initramfs *w)
 
 static void free_nothing(void *entry)
 {
-	/* Only the tree is freed here, because its nodes live in the arena. */
+	/* Frees only the search tree, because its nodes live in the arena. */
 }
 
 void initramfs_release(struct initramfs *w)

@@ -60,7 +60,7 @@ int initramfs_memfd(const char *name) must_check;
 /*
  * Starts an archive at the end of fd, which must be open for writing and seekable. First adds zeros
  * up to a multiple of 4 bytes. If fd holds an archive already, the kernel will unpack both, one
- * after the other. `what` is the name of the archive in messages.
+ * after the other. `what` is the name of the archive, which error messages use.
  */
 int initramfs_begin(struct initramfs *w, int fd, const char *what) must_check;
 

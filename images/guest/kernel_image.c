@@ -96,8 +96,8 @@ static int scan_for_release(
 	struct arena *a, const struct file *f, uint64_t offset, uint64_t len, const char **ret)
 {
 	/*
-	 * Each chunk begins this many bytes before the end of the last one, because a banner may be
-	 * cut there.
+	 * Each chunk repeats this many bytes of the end of the last one, because the banner may lie
+	 * across the boundary of two chunks.
 	 */
 	const size_t keep = sizeof(BANNER) + MAX_RELEASE;
 	_cleanup_free_ char *chunk = malloc(SCAN_CHUNK);

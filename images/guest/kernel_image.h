@@ -2,8 +2,9 @@
 /*
  * Reads the headers of a kernel file: its format, its release, and whether it is complete.
  *
- * No length in the headers is trusted. The monitor checks later whether it can start the kernel
- * (PVH, 64-bit boot protocol). The functions keep no state, so any thread may call them.
+ * No length in the headers is trusted. Whether the monitor can start the kernel (PVH, 64-bit boot
+ * protocol) is checked when the monitor loads it. The functions keep no state, so any thread may
+ * call them.
  */
 #pragma once
 #include <stdint.h>

@@ -16,7 +16,7 @@ struct modules {
 	size_t n;
 };
 
-/* A line of a file, for error messages. */
+/* The place in a file (its name and a line number) that an error message names. */
 struct place {
 	const char *dir;
 	const char *file;

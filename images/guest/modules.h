@@ -51,9 +51,9 @@ struct module_list {
 
 /*
  * Makes an index from the texts of modules.dep and modules.builtin; `builtin` may be empty. `what`
- * names the directory in messages. Returns -EINVAL for a malformed line, which the message names,
- * and -EFBIG or -E2BIG if a limit above is exceeded. Declared here for tests and fuzzing; other
- * callers use modules_load().
+ * is the directory's name in error messages. Returns -EINVAL for a malformed line, which the
+ * message names, and -EFBIG or -E2BIG if a limit above is exceeded. Declared here for tests and
+ * fuzzing; other callers use modules_load().
  */
 int modules_parse(struct arena *a, const struct strbuf *dep, const struct strbuf *builtin,
 	const char *what, const struct modules **ret) must_check;

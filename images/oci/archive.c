@@ -254,8 +254,8 @@ static int find_member(const struct archive *ar, const char *path, const struct 
 }
 
 /*
- * Always answers that the source does not have the blob, because all blobs of the archive are in
- * the store already.
+ * Says for every blob that the archive does not have it, because all blobs of the archive are
+ * already in the store when images are copied.
  */
 static int open_nothing(void *data, const struct digest *d)
 {
@@ -325,8 +325,8 @@ static const char *layer_type(const struct member *m)
 }
 
 /*
- * Makes the descriptor of a layer. Reads the layer's first bytes from the store, because they were
- * not kept if the blob was there before the import.
+ * Makes the descriptor of a layer. Reads the layer's first bytes from the store, because they are
+ * not in memory if the store had the blob before the import.
  */
 static int describe_layer(const struct archive *ar, const struct member *m, struct descriptor *ret)
 {

@@ -95,7 +95,7 @@ static int name_partial(struct blob_writer *w)
 }
 
 /*
- * Opens and locks the partial file. Tries again if the former holder of the lock has renamed or
+ * Opens and locks the partial file. Starts over if the process that held the lock has renamed or
  * removed the file between the open and the lock.
  */
 static int open_partial(struct blob_writer *w)
@@ -188,8 +188,8 @@ int blob_begin(
 	if (r < 0)
 		return r;
 	/*
-	 * Looks for the finished blob again, because the former holder of the lock may just have
-	 * finished it.
+	 * Checks once more whether the store has the finished blob, because the process that held
+	 * the lock may just have finished it.
 	 */
 	r = expected ? store_has_blob(s, expected, size) : 0;
 	if (r > 0)
@@ -268,7 +268,10 @@ int blob_finish(struct blob_writer *w, struct digest *ret, uint64_t *ret_size)
 
 	if (r >= 0)
 		r = check(w, &found);
-	/* Keeps an incomplete blob, which can be continued, and removes one with wrong bytes. */
+	/*
+	 * An incomplete blob stays, because a later writer can continue it. A blob with wrong bytes
+	 * is removed.
+	 */
 	if (r < 0 && !cut)
 		w->expected.text[0] = '\0';
 	if (r >= 0)

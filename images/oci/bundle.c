@@ -71,7 +71,8 @@ static int check_args(const struct image_config *c, const struct bundle_options 
 }
 
 /*
- * Returns whether one of the lists sets the variable of `entry` again, in an entry after place i.
+ * Returns whether one of the lists sets the variable of `entry` once more, in an entry after place
+ * i.
  */
 static bool set_later(const char *const *env, size_t n, size_t i, const char *entry)
 {

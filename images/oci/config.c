@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Parses the configuration of an image (image-spec, config.md). docker's has the same members. */
+/*
+ * Parses the configuration of an image (image-spec, config.md). docker's configuration has the same
+ * members.
+ */
 #include <stdio.h>
 
 #include "images/oci/fields.h"
 
-/* A list of texts from the configuration. */
+/* A list of strings from the configuration. */
 struct texts {
 	const char **v;
 	size_t n;

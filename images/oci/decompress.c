@@ -47,8 +47,8 @@ static void use(struct decompressor *d, size_t n)
 }
 
 /*
- * Starts "no compression": the blocks are copied, because the reader may keep one block while the
- * next one is read.
+ * Starts "no compression". The blocks are copied, because the reader may still use one block while
+ * the next one is read.
  */
 static int plain_start(struct decompressor *d)
 {
@@ -67,7 +67,7 @@ static ssize_t plain_run(struct decompressor *d)
 struct gzip {
 	struct inflate_state inflate;
 	bool in_member;
-	bool padding;   /* zeros were found behind the last member */
+	bool padding;   /* zeros were found behind the last gzip member, so only zeros may follow */
 	unsigned magic; /* how many of the next member's two magic bytes were found */
 };
 

@@ -20,9 +20,9 @@ struct digest {
 };
 
 /*
- * Checks that `text` is a digest and copies it to *ret. `what` names the field in messages, such as
- * "layers[2].digest". Returns -EINVAL if the text is no digest or has another algorithm than the
- * two.
+ * Checks that `text` is a digest and copies it to *ret. `what` is the name of the field, such as
+ * "layers[2].digest", which error messages use. Returns -EINVAL if the text is no digest or has
+ * another algorithm than sha256 and sha512.
  */
 int digest_parse(const char *text, const char *what, struct digest *ret) must_check;
 
@@ -49,8 +49,8 @@ struct hasher {
 int hasher_init(struct hasher *h, enum digest_algorithm algorithm) must_check;
 int hasher_update(struct hasher *h, const void *data, size_t len) must_check;
 /*
- * Sets *ret to the digest of all bytes that the hasher got. Before it is used again, it needs
- * hasher_init().
+ * Sets *ret to the digest of all bytes that the hasher got. The hasher can be used for another
+ * stream after hasher_init().
  */
 int hasher_final(struct hasher *h, struct digest *ret) must_check;
 void hasher_release(struct hasher *h);

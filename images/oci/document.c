@@ -34,9 +34,9 @@ bool media_type_is_layer(const char *media_type)
 }
 
 /*
- * Refuses a document with too many JSON values. It counts them before the tree is built, because
- * yajl's tree takes about fifty bytes for each value, so that a document of many tiny values would
- * take a hundred times its size.
+ * Refuses a document with too many JSON values. Counts them before yajl builds the tree, because
+ * the tree takes about fifty bytes for each value. A document of many tiny values would so make a
+ * small file take many times its size in memory.
  */
 static int check_values(const struct strbuf *text, const char *what)
 {

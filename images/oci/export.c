@@ -203,8 +203,8 @@ static int put_layout_blob(struct target *t, const struct descriptor *d)
 }
 
 /*
- * Exports the image or index that d describes, with all blobs that it refers to. Of an index it
- * exports those manifests that are in the store.
+ * Exports the image or index that d describes, with all blobs that it refers to. If d describes an
+ * index, only those of its manifests are exported that are in the store.
  */
 static int put_tree(struct target *t, const struct descriptor *d, int depth)
 {
@@ -222,7 +222,10 @@ static int put_tree(struct target *t, const struct descriptor *d, int depth)
 	if (r >= 0 && doc.kind == DOCUMENT_MANIFEST)
 		r = put_layout_blob(t, &doc.config);
 	for (size_t i = 0; r >= 0 && i < doc.nlayers; i++) {
-		/* Skips a layer that the image has twice, because a tar would contain it twice. */
+		/*
+		 * Skips a layer that the image uses a second time, because otherwise the tar would
+		 * contain it twice.
+		 */
 		bool again = false;
 		for (size_t j = 0; j < i; j++)
 			again |= digest_equal(&doc.layers[i].digest, &doc.layers[j].digest);
@@ -237,8 +240,8 @@ static int put_tree(struct target *t, const struct descriptor *d, int depth)
 }
 
 /*
- * Writes index.json: the entries that the layout had before (NULL: none), except one of the same
- * name, and the new image.
+ * Writes index.json with the new image and the entries of the layout's former index.json (`before`;
+ * NULL: none), except for one with the new image's name.
  */
 static int put_index(struct target *t, const struct document *before, const struct descriptor *d)
 {
@@ -256,7 +259,7 @@ static int put_index(struct target *t, const struct document *before, const stru
 
 static const char layout_text[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
-/* Makes the directory if it does not exist and, for a layout, its subdirectories. */
+/* Makes the directory if it does not exist. For an OCI layout also makes its subdirectories. */
 static int make_dir(const char *path, bool layout)
 {
 	static const char *const below[] = {"blobs", "blobs/sha256", "blobs/sha512"};
@@ -415,7 +418,10 @@ static int export_docker_archive(
 
 static const struct {
 	const char *transport;
-	/* the format can hold only the image of one platform, so its configuration is read */
+	/*
+	 * The format can hold the image of one platform only, so the configuration is read to find
+	 * that image.
+	 */
 	bool needs_image;
 	bool has_name;
 	int (*export)(

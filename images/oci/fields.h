@@ -7,7 +7,7 @@
 #pragma once
 #include "images/oci/oci.h"
 
-/* One member of an object, and the name of the object for messages. */
+/* One member of a JSON object, and the name of that object, which error messages use. */
 struct field {
 	const struct json *object;
 	const char *what;

@@ -11,7 +11,7 @@ struct image {
 	struct descriptor manifest; /* descriptor of the manifest for the wanted platform */
 	struct document document;   /* the parsed manifest */
 	struct image_config config;
-	const char *config_text; /* the configuration, unchanged from the store */
+	const char *config_text; /* text of the configuration as it is in the store */
 	size_t config_len;
 };
 

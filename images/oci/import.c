@@ -282,8 +282,8 @@ static int import_dir(const struct store *s, struct arena *a, const char *path,
 	if (r >= 0)
 		r = need_name(o, NULL, &name);
 	/*
-	 * The manifest itself is stored first, because the directory has no file under its digest,
-	 * from which copy_image() could read it.
+	 * Stores the manifest itself first, because copy_image() reads it by its digest, and the
+	 * directory has no file with that name.
 	 */
 	if (r >= 0)
 		r = store_add_blob(s, strbuf_str(&text), text.len, &d);

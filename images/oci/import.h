@@ -41,13 +41,14 @@ int image_import(const struct store *s, struct arena *a, const char *source,
 struct blob_source {
 	int (*open)(void *data, const struct digest *d);
 	void *data;
-	const char *what; /* name of the source, for messages */
+	const char *what; /* name of the source, which error messages use */
 };
 
 /*
  * Copies into the store what d describes. A manifest is copied with its configuration and layers,
- * and *ret describes it. Of an index either the manifest for one platform is copied, which *ret
- * then describes, or all manifests that the source has, and *ret describes the index.
+ * and *ret describes it. If d describes an index, either the manifest for one platform is copied,
+ * and *ret describes it, or all manifests that the source has are copied, and *ret describes the
+ * index.
  */
 int copy_image(const struct store *s, const struct blob_source *from, const struct descriptor *d,
 	const struct import_options *options, struct descriptor *ret) must_check;

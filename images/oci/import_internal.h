@@ -17,7 +17,7 @@ int import_from_index(const struct index_source *src, const struct import_option
 	struct import_result *ret) must_check;
 
 /*
- * Sets *ret to the name that the imported image gets: the user's, or else `found`, which is the one
- * in the source.
+ * Sets *ret to the name that the imported image gets: the one that the user gave, or else `found`,
+ * the name in the source.
  */
 int need_name(const struct import_options *o, const char *found, const char **ret) must_check;

@@ -7,7 +7,7 @@
 #include "images/oci/tree.h"
 
 struct layer {
-	const char *what; /* name of the layer in messages, such as "layer 2 of 4" */
+	const char *what; /* name of the layer, such as "layer 2 of 4", which error messages use */
 	/* expected bytes of the compressed stream; UINT64_MAX: not known */
 	uint64_t size;
 	/* expected digest of the compressed stream; NULL: not known */
@@ -29,8 +29,8 @@ struct layer_result {
 
 /*
  * Applies the layer in file fd, from its present position to its end, to the tree in directory
- * `root`. Returns -EBADMSG if the layer is damaged or has another size or digest; the tree is then
- * useless.
+ * `root`. Returns -EBADMSG if the layer is damaged or has another size or digest; the caller then
+ * has to remove the tree.
  */
 int layer_apply(const struct layer *l, int fd, int root, const struct tree_options *options,
 	struct layer_result *ret) must_check;

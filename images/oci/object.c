@@ -183,8 +183,8 @@ static int set_xattrs(struct tree *t, const struct object *o, const struct tar_e
 	for (size_t i = 0; i < e->nxattrs && r >= 0; i++) {
 		const struct tar_xattr *x = &e->xattrs[i];
 		/*
-		 * Skips attributes that the object cannot have: user.* on a link or a device, and
-		 * an ACL on a link, where it would change the link's target.
+		 * Skips attributes that this kind of file cannot have: user.* on a link or a
+		 * device, and an ACL on a link, because setting it would change the link's target.
 		 */
 		bool none = (o->fd < 0 && str_starts(x->name, "user.")) ||
 			    (e->type == TAR_SYMLINK && is_acl(x->name));

@@ -109,10 +109,10 @@ struct image_config {
 };
 
 /*
- * Parse a document from its text. `what` names it in messages. media_type is the type with which it
- * was fetched (from its descriptor, or Content-Type without parameters), or NULL. They return
- * -EINVAL if the document breaks a rule or a limit, or if it states another media type than it was
- * fetched with. Schema 1 of docker is refused with a message that names it.
+ * Parse a document from its text. `what` is the document's name in error messages. media_type is
+ * the type with which it was fetched (from its descriptor, or Content-Type without parameters), or
+ * NULL. They return -EINVAL if the document breaks a rule or a limit, or if it states another media
+ * type than it was fetched with. Documents of docker's old schema 1 are refused too.
  */
 int document_parse(struct arena *a, const struct strbuf *text, const char *what,
 	const char *media_type, struct document *ret) must_check;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PAX records: "LENGTH KEY=VALUE\n", where LENGTH counts the whole record, its own digits included.
- * A record that is not exactly so is an error. Keys that say nothing about a layer are passed over.
+ * Parses PAX records: "LENGTH KEY=VALUE
+ * ", where LENGTH is the length of the whole record, including its own digits. A record that breaks
+ * this form is an error. Keys that have no meaning for a layer are ignored.
  */
 #include "images/oci/tar_internal.h"
 
@@ -9,8 +10,8 @@
 #define SPARSE_PREFIX "GNU.sparse."
 
 struct record {
-	const char *key, *value; /* both end in NUL; the value may hold more of them */
-	size_t len;              /* of the value */
+	const char *key, *value; /* strings that end in NUL; the value may contain NULs too */
+	size_t len;              /* length of the value */
 };
 
 static int malformed(const char *why)
@@ -18,7 +19,7 @@ static int malformed(const char *why)
 	return err_set(EBADMSG, "the tar has a malformed PAX record: %s", why);
 }
 
-/* Takes one record from *p. The byte behind the key and the one behind the value become NUL. */
+/* Takes one record from *p. Writes a NUL behind the key and behind the value. */
 static int take_record(char **p, const char *end, struct record *ret)
 {
 	char *s = *p, *digits = s;
@@ -54,7 +55,7 @@ static int text(const struct record *rec, bool *has)
 	return 0;
 }
 
-/* An empty value takes back what the header says. */
+/* Parses the number in a record. An empty value means that the field of the header is valid. */
 static int number(const struct record *rec, bool *has, uint64_t *ret)
 {
 	*has = rec->len > 0;
@@ -65,7 +66,7 @@ static int number(const struct record *rec, bool *has, uint64_t *ret)
 	return 0;
 }
 
-/* "SECONDS[.FRACTION]", perhaps negative. What is beyond nanoseconds is dropped. */
+/* Parses "SECONDS[.FRACTION]", which may be negative. Digits beyond nanoseconds are dropped. */
 static int time_of(const struct record *rec, bool *has, struct timespec *ret)
 {
 	const char *s = rec->value;

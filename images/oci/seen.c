@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Remembers which names a layer wrote, and the times of its directories. */
+/* Records which names a layer has written, and the times of the directories that it changes. */
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -8,7 +8,7 @@
 #include "base/remove.h"
 #include "images/oci/tree_internal.h"
 
-/* A set of hashes: a hash table with open addressing, in which 0 is an empty place. */
+/* A set of hashes, stored as a hash table with open addressing, in which 0 is an empty place. */
 struct seen {
 	/* random key of the hash, so that a layer cannot cause collisions on purpose */
 	uint64_t key[2];

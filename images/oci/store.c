@@ -206,8 +206,8 @@ int store_lock_alone(struct store *s)
 	if (r >= 0)
 		return 0;
 	/*
-	 * Takes the shared lock again, because flock(2) may have released it when it failed to make
-	 * it exclusive.
+	 * Takes the shared lock once more, because flock(2) may have released it when it failed to
+	 * make the lock exclusive.
 	 */
 	(void)!store_lock_file(s->lock, LOCK_SH);
 	return err_set(-r, "the store %s is in use by another process: try again when it is done",

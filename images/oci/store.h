@@ -26,7 +26,7 @@ enum store_sync {
 };
 
 struct store {
-	const char *path; /* path of the store, DIR, for messages */
+	const char *path; /* path of the store, DIR, which error messages use */
 	int dir;          /* descriptor of DIR */
 	int images;       /* descriptor of DIR/images */
 	/* descriptors of DIR/images/blobs/ALGORITHM, indexed by enum digest_algorithm */

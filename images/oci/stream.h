@@ -31,7 +31,7 @@ static inline ssize_t stream_next(const struct stream *s, const unsigned char **
 struct file_stream {
 	struct stream stream;
 	int fd;           /* the file; the caller closes it */
-	const char *what; /* name of the file, for messages */
+	const char *what; /* name of the file, which error messages use */
 	uint64_t max;
 	_Atomic uint64_t done;
 	struct hasher hasher;

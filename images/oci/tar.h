@@ -31,7 +31,7 @@
  * call setlocale().
  *
  * Order of calls: tar_init(), then tar_next() until it returns 0; after a file's entry, tar_data()
- * until it returns 0 (tar_next() passes over what was not read). tar_release() at the end.
+ * until it returns 0 (tar_next() skips what was not read). tar_release() at the end.
  */
 #pragma once
 #include <sys/types.h>
@@ -49,21 +49,22 @@
 enum tar_type { TAR_FILE, TAR_HARDLINK, TAR_SYMLINK, TAR_CHAR, TAR_BLOCK, TAR_DIR, TAR_FIFO };
 
 struct tar_xattr {
-	const char *name; /* with its namespace: "user.x" */
+	const char *name; /* name of the attribute with its namespace, such as "user.x" */
 	const void *value;
 	size_t len;
 };
 
 struct tar_entry {
 	enum tar_type type;
-	const char *name; /* as it is in the tar, without the slashes at its end */
-	const char *link; /* a link's target, else "" */
-	mode_t mode;      /* the twelve lower bits */
+	const char *name; /* name as it is in the tar, without slashes at its end */
+	const char *link; /* target of a link; "" for other entries */
+	/* permission bits with set-user-ID, set-group-ID and sticky: the lower twelve bits */
+	mode_t mode;
 	uint64_t uid, gid;
 	struct timespec mtime;
 	uint32_t major, minor;
-	uint64_t size;   /* bytes of a file, holes included */
-	uint64_t stored; /* bytes of a file in the tar */
+	uint64_t size;   /* size of the file in bytes, holes included */
+	uint64_t stored; /* how many bytes of the file the tar contains */
 	const struct tar_xattr *xattrs;
 	size_t nxattrs;
 };
@@ -95,7 +96,7 @@ enum tar_state { TAR_AT_HEADER, TAR_AT_MAP, TAR_AT_DATA, TAR_ENDED };
 
 struct tar {
 	const struct stream *stream;
-	const unsigned char *p; /* what is left of the stream's block */
+	const unsigned char *p; /* the bytes of the stream's present block that are not used yet */
 	size_t left;
 	bool stream_ended;
 	void *reader;     /* libarchive's struct archive; NULL before the first entry */
@@ -121,14 +122,14 @@ struct tar {
 void tar_init(struct tar *t, const struct stream *stream);
 
 /*
- * 1: *ret is the next entry, valid until the next call. 0: the end of a whole tar. -EBADMSG:
- * broken.
+ * Returns 1 if *ret is the next entry, which is valid until the next call; 0 at the end of a
+ * complete tar; and -EBADMSG if the tar is damaged.
  */
 int tar_next(struct tar *t, struct tar_entry *ret) must_check;
 
 /*
- * Points *ret at the next bytes of the file's data, which belong at *ret_offset of the file.
- * Returns their number, or 0 when there are no more.
+ * Sets *ret to the next bytes of the file's data, and *ret_offset to their offset in the file.
+ * Returns their number, or 0 if the file has no more data.
  */
 ssize_t tar_data(struct tar *t, const unsigned char **ret, uint64_t *ret_offset) must_check;
 

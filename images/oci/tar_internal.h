@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the tar reader share. */
+/* Declares what the files of the tar reader share. */
 #pragma once
 #include "images/oci/tar.h"
 

@@ -187,8 +187,8 @@ static int open_parent(struct tree *t, const char *path, bool make)
 }
 
 /*
- * Opens a directory again for reading its entries or setting its properties, because an O_PATH
- * descriptor is not enough for that.
+ * Opens a directory a second time, to read its entries or set its properties, because an O_PATH
+ * descriptor does not allow that.
  */
 static int reopen_dir(int fd)
 {
@@ -248,8 +248,8 @@ static int check_components(const char *path, const char *last)
 }
 
 /*
- * Removes the file that has this name, unless both it and the new object are directories; then sets
- * *ret_exists.
+ * Makes `name` free for a new object by removing the file that has this name. If both it and the
+ * new object are directories, it stays, and *ret_exists is set.
  */
 static int make_room(struct tree *t, int parent, const char *name, bool dir, bool *ret_exists)
 {

@@ -53,8 +53,8 @@ struct tree {
 	int root; /* descriptor of the root directory; the caller closes it */
 	const struct tree_options *options;
 	/*
-	 * descriptor of the last entry's parent directory, kept because the next entry mostly has
-	 * the same
+	 * descriptor of the last entry's parent directory, which stays open because the next entry
+	 * mostly has the same
 	 */
 	int parent;
 	char *parent_path;

@@ -54,8 +54,8 @@ int dir_times_apply(struct dir_times *d, int root) must_check;
 void dir_times_free(struct dir_times *d);
 
 /*
- * A file in the tree whose properties are set, by its descriptor, or by name in its parent
- * directory.
+ * A file in the tree whose properties are being set. It is accessed by its descriptor, or by its
+ * name in its parent directory.
  */
 struct object {
 	int fd;     /* descriptor of the file; negative for a link or a device */

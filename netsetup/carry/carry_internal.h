@@ -4,7 +4,10 @@
 #include "netsetup/carry/net_config.h"
 #include "netsetup/rtnl/netlink.h"
 
-/* The flags of addresses that a request can set; the other flags report a state. */
+/*
+ * The flags of addresses that a request can set. The other flags only report a state of the
+ * address.
+ */
 #define NET_ADDRESS_FLAGS \
 	(IFA_F_NODAD | IFA_F_OPTIMISTIC | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | \
 		IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN)

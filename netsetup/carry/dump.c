@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads a list from the kernel (a "dump") and keeps it in an arena. */
+/* Reads a list from the kernel (a "dump") and stores it in an arena. */
 #include "netsetup/carry/carry_internal.h"
 
 int net_dump(struct nl *nl, struct nl_req *q, nl_reply_fn *fn, void *arg, struct strbuf *found)

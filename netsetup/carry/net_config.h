@@ -27,7 +27,7 @@ struct net_address {
 	uint8_t family; /* AF_INET or AF_INET6 */
 	uint8_t prefix, scope;
 	bool has_peer, has_broadcast;
-	uint32_t flags; /* IFA_F_* flags, only those that can be set */
+	uint32_t flags; /* IFA_F_* flags of the address, only those that a request can set */
 	/* metric of the route that the kernel adds for the address; 0: the kernel's default */
 	uint32_t metric;
 	uint8_t local[16], peer[16], broadcast[16];

@@ -111,7 +111,10 @@ static int fill_route(const struct route_reader *reader, const struct rtmsg *m,
 	r = read_gateway(attrs, ret);
 	if (r >= 0)
 		r = read_metrics(attrs[RTA_METRICS], ret);
-	/* The kernel reports lo as the interface of IPv6 reject routes. */
+	/*
+	 * The kernel reports lo as the interface of IPv6 reject routes, so the interface of such a
+	 * route is ignored.
+	 */
 	if (r < 0 || is_reject(ret->type))
 		return r;
 	if (ret->type != RTN_UNICAST && ret->type != RTN_LOCAL && ret->type != RTN_BROADCAST)

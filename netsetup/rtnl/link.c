@@ -61,7 +61,10 @@ int link_max_index(struct nl *nl)
 	int r = -EINTR;
 	int max = 0;
 
-	/* The kernel reports -EINTR if interfaces come or go during the dump; then ask again. */
+	/*
+	 * The kernel reports -EINTR if interfaces come or go during the dump. The dump is then
+	 * repeated.
+	 */
 	for (int tries = 0; r == -EINTR && tries < 10; tries++) {
 		struct nl_req q;
 

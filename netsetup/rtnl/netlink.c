@@ -189,7 +189,7 @@ int nl_read_replies(const void *data, size_t len, uint32_t seq, nl_reply_fn *fn,
 	int r;
 
 	while ((h = nl_next_message(&at, &left))) {
-		/* A late reply to an earlier request, for which nobody waits any more. */
+		/* Skips a late reply to an earlier request, for which no caller waits any more. */
 		if (h->nlmsg_seq != seq)
 			continue;
 		if (h->nlmsg_flags & NLM_F_DUMP_INTR)

@@ -88,7 +88,10 @@ static int check_header(const struct agent_header *h)
 	return 0;
 }
 
-/* Says whether the text is a short word of small letters, which error messages can quote safely. */
+/*
+ * Says whether the text is a short word of small letters, so that error messages can quote it
+ * safely.
+ */
 static bool is_type(const char *s)
 {
 	size_t len = strspn(s, "abcdefghijklmnopqrstuvwxyz");

@@ -21,7 +21,7 @@ struct agent_frame {
 
 /*
  * The bytes of a stream that were read so far. A zeroed struct is empty. agent_reader_receive()
- * reads the bytes that are there, and only waits if the socket is a blocking one.
+ * reads the bytes that the socket has, and waits only if it has none and is a blocking socket.
  * agent_reader_next() takes whole frames out of them.
  */
 struct agent_reader {
@@ -32,8 +32,9 @@ struct agent_reader {
 };
 
 /*
- * Reads bytes and the descriptors that come with them. Returns 1 if something came, 0 at the end of
- * the stream, -EAGAIN if there is nothing now, else -errno with a message.
+ * Reads bytes and the descriptors that come with them. Returns 1 if it has read some, 0 at the end
+ * of the stream, -EAGAIN if a non-blocking socket has none at the moment, else -errno with a
+ * message.
  */
 int agent_reader_receive(struct agent_reader *r, int sock) must_check;
 /*
@@ -59,7 +60,7 @@ int agent_begin(struct agent_writer *w, const char *type) must_check;
 int agent_send(struct agent_writer *w, int fd, const void *blob, size_t blob_len) must_check;
 /*
  * Does what agent_send() does, with a blob of two parts and n descriptors, which need a Unix
- * socket. The caller keeps the descriptors.
+ * socket. The descriptors stay open in the caller.
  */
 int agent_send_fds(struct agent_writer *w, int sock, const struct iovec *blob, const int *fds,
 	unsigned n) must_check;
@@ -68,8 +69,8 @@ void agent_release(struct agent_writer *w);
 
 /*
  * Turns a received "failed" or "reply" into an error of this process: returns -errno, and sets the
- * frame's message, which is made one line of printable text. Returns 0 if the frame's errno is 0,
- * and -EPROTO with a message if the frame is malformed.
+ * frame's message as the error message, as one line of printable text. Returns 0 if the frame's
+ * errno is 0, and -EPROTO with a message if the frame is malformed.
  */
 int agent_failure(const struct agent_frame *f) must_check;
 

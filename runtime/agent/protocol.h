@@ -55,7 +55,7 @@
  * standard streams, in the order of "stdio".
  *
  * "stdio" is [{stream, port}, ...]. For each entry the guest makes a vsock connection to that port,
- * and the monitor joins it to the very descriptor that the runtime's caller gave. A port is random
+ * and the monitor relays it to the very descriptor that the runtime's caller gave. A port is random
  * and for one stream only, because a program in the container that can use vsock must not guess the
  * port of another process. Streams are 0, 1 and 2, or 3 alone (a terminal); a standard stream that
  * is not listed is /dev/null. All are connected before the first "reached". The end of stream 0

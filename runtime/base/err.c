@@ -19,8 +19,8 @@ static void mark_cut(size_t len)
 int err_set(int code, const char *fmt, ...)
 {
 	/*
-	 * The text is formatted into a buffer first, because the arguments may point into the trail
-	 * itself.
+	 * Formats the text into a buffer of its own first, because the arguments may point into the
+	 * trail, which is changed below.
 	 */
 	char text[ERR_MAX];
 	va_list ap;

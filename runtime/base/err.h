@@ -7,12 +7,12 @@
  * the trail. Its callers may put context in front of the message. main() prints the trail, once.
  * Nothing else prints errors.
  *
- * 	if (mkdirat(dir, name, 0700) < 0)
- * 		return err_sys("create %s", name);
- * 	...
- * 	return err_ctx(r, "mounts[%zu]", i);
+ *	if (mkdirat(dir, name, 0700) < 0)
+ *		return err_sys("create %s", name);
+ *	...
+ *	return err_ctx(r, "mounts[%zu]", i);
  *
- * A child process sends err_msg() to its parent, which puts the message into its own trail with
+ * A child process sends err_msg() to its parent, which puts it into the parent's trail with
  * err_set(code, "%s", msg).
  */
 #pragma once
@@ -59,8 +59,9 @@ void err_clear(void);
 
 #ifdef __clang_analyzer__
 /*
- * The static analyzer sees one file at a time. This function tells it that err_*() return a
- * negative number; otherwise it would follow failures as if they were successes.
+ * The static analyzer sees one file at a time. This function tells the analyzer that err_*() return
+ * a negative number. Otherwise it would treat failures as successes, and warn of errors that cannot
+ * happen.
  */
 static inline int err_is_negative(int r)
 {

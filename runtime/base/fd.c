@@ -233,7 +233,8 @@ ssize_t fd_recv(int sock, void *data, size_t len, int *ret_fd)
 			continue;
 		/*
 		 * The padding at the end of a control message has room for a second descriptor,
-		 * which a sender may have added. All descriptors except the last are closed.
+		 * which a sender may have added. The last descriptor is returned and all others are
+		 * closed.
 		 */
 		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
 			fd_close(&got);

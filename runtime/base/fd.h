@@ -34,8 +34,8 @@ int fd_read_all(int fd, struct strbuf *ret, size_t max, const char *what) must_c
 int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
 /*
- * Writes all len bytes, with as many write(2) calls as the kernel needs. It sets no message,
- * because the caller does.
+ * Writes all len bytes, with as many write(2) calls as the kernel needs. It sets no error message,
+ * because only the caller knows what fd is.
  */
 int fd_write_all(int fd, const void *data, size_t len) must_check;
 
@@ -58,14 +58,17 @@ int fd_write_file(int dirfd, const char *path, const char *text) must_check;
 #define FD_TMP_MAX 4096
 int fd_open_temporary(int dirfd, const char *path, mode_t mode, char ret_name[static FD_TMP_MAX])
 	must_check;
-/* Returns whether fd_open_temporary() could have made a file of this name. */
+/*
+ * Returns whether the name has the form of the random names that FD_TMP files get, so that it can
+ * be a leftover of a killed process.
+ */
 bool fd_is_temporary_name(const char *name);
 
 /*
  * Writes a file so that a reader sees either all of the new contents or all of the old: it writes a
  * temporary file beside it and renames that. If `path` is no regular file, but a device, a FIFO or
- * a symbolic link, it stays in place and the data is written to it. There is no fsync, because the
- * files are in /run, which does not outlive a crash.
+ * a symbolic link, it stays in place and the data is written to it. It calls no fsync(2), because
+ * the files are in /run, which is empty after a crash of the machine anyway.
  */
 int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode)
 	must_check;

@@ -13,8 +13,8 @@ int interrupt_block(void) must_check;
 void interrupt_unblock(void);
 
 /*
- * Returns such a signalfd if interrupt_block() has blocked the signals, else -EBADF without a
- * message.
+ * Returns a signalfd of the same four signals if interrupt_block() has blocked them, else -EBADF
+ * without a message.
  */
 int interrupt_open(void) must_check;
 
@@ -23,7 +23,7 @@ int interrupt_read(int interrupt) must_check;
 
 /*
  * Waits until fd is readable or at its end. Returns 0, or -EINTR with a message if one of the four
- * signals comes first. If `interrupt` is -EBADF, it returns 0 at once, because the signals are not
- * blocked then.
+ * signals comes first. If `interrupt` is -EBADF, returns 0 without waiting, because the signals are
+ * not blocked and can end this process.
  */
 int interrupt_wait(int interrupt, int fd) must_check;

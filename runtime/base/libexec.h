@@ -7,8 +7,8 @@
 #include "base/arena.h"
 
 /*
- * The environment variable that names the directory of all helper programs, so that they are not
- * searched.
+ * The environment variable that names the directory of all helper programs. If it is set, no other
+ * directory is searched.
  */
 #define LIBEXEC_VARIABLE "CAISSON_LIBEXEC"
 

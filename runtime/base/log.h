@@ -26,8 +26,8 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 
 /*
  * Tells a person something that is no error. The line goes to the log file, and to standard error
- * if that is a terminal. If it is no terminal, it may be the container's own standard error, whose
- * reader did not ask for the line.
+ * if that is a terminal. Otherwise standard error may be shared with the container, and a program
+ * that reads the container's output did not ask for the line.
  */
 void log_notice(const char *fmt, ...) printf_like(1, 2);
 
@@ -38,7 +38,7 @@ void log_notice(const char *fmt, ...) printf_like(1, 2);
 void log_error(const char *msg);
 
 /*
- * Returns the log file's descriptor, or -EBADF. A process that closes all other descriptors keeps
- * this one if it goes on logging.
+ * Returns the log file's descriptor, or -EBADF. A process that closes its descriptors leaves this
+ * one open if it goes on logging.
  */
 int log_fd(void);

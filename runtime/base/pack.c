@@ -33,7 +33,11 @@ struct shared {
 struct packer {
 	struct strbuf *out; /* used by the writer: the image so far */
 	char *bytes;        /* used by the reader: the image */
-	size_t len, at;     /* used by the reader; `at` is where the next object has to be */
+	/*
+	 * used by the reader: length of the image, and the offset at which the next object has to
+	 * be
+	 */
+	size_t len, at;
 	struct shared *shared;
 	size_t nshared, cap;
 };
@@ -266,8 +270,8 @@ static void set_pointer(char *at, const void *v)
 }
 
 /*
- * Takes the next `size` bytes of the image. Returns NULL if `offset` is not where they begin, or if
- * fewer are left.
+ * Takes the next `size` bytes of the image. Returns NULL if they do not begin at `offset`, or if
+ * the image has fewer bytes left.
  */
 static char *take(struct packer *p, uint64_t offset, size_t size)
 {

@@ -24,9 +24,13 @@
 enum pack_kind {
 	PACK_KIND_STRING,  /* a char *, which may be NULL */
 	PACK_KIND_STRINGS, /* a char ** and a count; the array ends in NULL */
-	PACK_KIND_POINTER, /* a pointer to one structure, or NULL; equal pointers stay equal */
-	PACK_KIND_ARRAY,   /* a pointer to an array of structures, and a count */
-	PACK_KIND_EMBED,   /* a structure inside this one */
+	/*
+	 * a pointer to one structure, or NULL; pointers to the same structure still point to the
+	 * same one after reading
+	 */
+	PACK_KIND_POINTER,
+	PACK_KIND_ARRAY, /* a pointer to an array of structures, and a count */
+	PACK_KIND_EMBED, /* a structure inside this one */
 	PACK_KIND_BOOL,
 	PACK_KIND_ENUM, /* an enumerator of 4 bytes, which must be less than `limit` */
 	PACK_KIND_DROP, /* a pointer or a size_t that is written as 0 */
@@ -46,7 +50,7 @@ struct pack_field {
 };
 
 struct pack_type {
-	const char *name; /* name of the type, for errors */
+	const char *name; /* name of the type, which error messages use */
 	size_t size;      /* size of the structure in bytes */
 	const struct pack_field *fields;
 	size_t nfields;
@@ -121,6 +125,6 @@ int pack_write(const struct pack_type *t, const void *root, struct strbuf *out) 
 /*
  * Checks `len` bytes and turns them into a structure of type t. `bytes` is aligned to 8 bytes, is
  * modified, and must live as long as *ret. Returns -EPROTO with a message if the bytes are broken
- * or another build wrote them; their contents are undefined then.
+ * or another build wrote them. After an error the contents of `bytes` are undefined.
  */
 int pack_read(const struct pack_type *t, void *bytes, size_t len, void **ret) must_check;

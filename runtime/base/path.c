@@ -48,8 +48,8 @@ int path_open_nolinks(int root, const char *path, int flags)
 /*
  * Replaces a symbolic link in a path by its target. The bytes path[at, at+len) are the name of the
  * link, and dir is the directory path[0, at). Returns the new path, which must be resolved from the
- * root again. Returns NULL and sets errno on failure; EINVAL means that the name is not, or no
- * longer, a link.
+ * root again. Returns NULL and sets errno on failure; EINVAL means that the name is no link, or
+ * that it was a link and has been replaced in the meantime.
  */
 static char *replace_link(int dir, const char *path, size_t at, size_t len)
 {

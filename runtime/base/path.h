@@ -12,8 +12,8 @@
 #include "base/fd.h"
 
 /*
- * Opens path beneath root with the flags of open(2) and O_CLOEXEC. The message names only the path;
- * the caller adds the field of config.json that the path came from.
+ * Opens path beneath root with the flags of open(2) and O_CLOEXEC. The error message names only the
+ * path, because only the caller knows the field of config.json from which the path came.
  */
 int path_open(int root, const char *path, int flags) must_check;
 

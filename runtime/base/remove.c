@@ -20,7 +20,7 @@ struct remover {
 	const struct remove_keep *keep;
 	int top; /* the directory where it began */
 	unsigned moved;
-	bool again; /* something was moved into top */
+	bool again; /* something was moved into `top`, so another round is needed */
 };
 
 static int clear(struct remover *r, int owned, int depth);
@@ -114,7 +114,7 @@ static int clear_kept(struct remover *r, int dir, const char *name, int depth)
 	return clear(r, fd, depth + 1);
 }
 
-/* Closes the descriptor `owned`. */
+/* Removes the contents of a directory. Closes the descriptor `owned`, which is open on it. */
 static int clear(struct remover *r, int owned, int depth)
 {
 	struct stat st;

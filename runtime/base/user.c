@@ -47,8 +47,8 @@ bool user_find(const char *passwd, unsigned uid, char ret[static USER_NAME_MAX])
 const char *user_name(struct user_names *u, unsigned uid)
 {
 	/*
-	 * Root is not looked up, because nearly every container belongs to root, and `start` and
-	 * every hook need the name.
+	 * The name of uid 0 is "root" without a look into the file, because nearly every container
+	 * belongs to root, and `start` and every hook need the name.
 	 */
 	if (uid == 0)
 		return "root";

@@ -85,8 +85,8 @@ int cmd_open(const struct globals *g, const char *id, bool lock, struct containe
 
 /*
  * For --regex: opens each container whose ID the extended regular expression matches, as cmd_open()
- * does, and calls f with it. If f fails, a warning is logged and the next container follows, as in
- * crun.
+ * does, and calls f with it. If f fails for a container, a warning is logged and f is called with
+ * the next one, as in crun.
  */
 int cmd_each(const struct globals *g, const char *regex, bool lock,
 	int (*f)(void *data, struct container *c), void *data) must_check;
@@ -106,7 +106,8 @@ int cmd_manager(const struct globals *g, enum cg_manager *ret) must_check;
  * Decides which descriptors of caisson's caller the program inherits: those that LISTEN_FDS counts,
  * and those of the next *preserve_fds ones that are open. If some are not open, this is a warning,
  * and *preserve_fds is reduced to end at the last open one. Marks all other descriptors
- * close-on-exec, because what the caller leaked into caisson must not get into the container.
+ * close-on-exec, because descriptors that the caller passed to caisson by mistake must not get into
+ * the container.
  */
 int cmd_preserve(int *preserve_fds) must_check;
 

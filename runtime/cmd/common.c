@@ -117,8 +117,8 @@ static int call_if_matching(void *data, const char *id)
 		return 0;
 	int r = container_open(&c, m->root, id, m->lock);
 	/*
-	 * If the container was deleted meanwhile, or the directory is not a container's, it is
-	 * skipped: see cmd/list.c.
+	 * Skips a container that was deleted in the meantime, and a directory that is not a
+	 * container's.
 	 */
 	if (r == -ENOENT || c.dir < 0 || (r >= 0 && !c.bundle))
 		return 0;

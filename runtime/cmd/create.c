@@ -58,8 +58,8 @@ static int parse_launch_options(
 		{0},
 	};
 	/*
-	 * `create` has no --detach and no --keep: these have an empty name in the table above and
-	 * are left out here.
+	 * `create` has no --detach and no --keep. In its case the table above gives these an empty
+	 * name, and this loop leaves them out.
 	 */
 	struct option_def used[ARRAY_SIZE(defs)] = {0};
 	size_t n = 0;

@@ -7,7 +7,7 @@ static int delete_one(void *data, struct container *c)
 	const bool *force = data;
 	int r = *force ? container_seize(c) : 0;
 
-	/* If the container was deleted meanwhile, there is nothing to do. */
+	/* If the container was deleted in the meantime, there is nothing left to do. */
 	if (r == -ENOENT)
 		return 0;
 	return r < 0 && !c->locked ? r : launch_delete(c, *force);

@@ -92,8 +92,8 @@ static int print_event(struct container *c, const char *type, bool stats)
 }
 
 /*
- * Says whether the container is a microVM whose process ends within VM_END_MS. A microVM that is
- * about to end may not answer the request for statistics.
+ * Says whether the container is a microVM whose process ends within VM_END_MS. If it does, a
+ * statistics request that got no answer is not an error, because the microVM was about to end.
  */
 static bool is_ending(const struct container *c, int pidfd)
 {
@@ -103,8 +103,8 @@ static bool is_ending(const struct container *c, int pidfd)
 }
 
 /*
- * The source of events: the files of the cgroup, or in VM mode the guest, because the guest's
- * kernel kills processes when memory runs out.
+ * The source of events: the files of the container's cgroup, or in VM mode messages of the guest,
+ * because the guest's kernel kills processes when memory runs out.
  */
 struct source {
 	struct container *c;

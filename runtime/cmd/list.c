@@ -61,7 +61,7 @@ static int list_add(void *data, const char *id)
 	if (r >= 0)
 		r = container_status(&c, &status);
 	/*
-	 * The directory is skipped: the container was deleted meanwhile, or the directory is not a
+	 * Skips a container that was deleted in the meantime, and a directory that is not a
 	 * container's.
 	 */
 	if (r == -ENOENT || c.dir < 0)

@@ -17,8 +17,8 @@ enum option_type {
 	/* value is a struct opt_bool *, whose member `set` says that the option was given */
 	OPTION_OPT_FLAG,
 	/*
-	 * value is a const char **; an empty value changes nothing, because scripts pass
-	 * "$VARIABLE"
+	 * value is a const char **; an empty value leaves the variable as it is, because scripts
+	 * pass "$VARIABLE" even if it is empty
 	 */
 	OPTION_STRING,
 	OPTION_COUNT,   /* value is an int *, a number >= 0 */

@@ -187,7 +187,9 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	int r = cmd_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	/* Options are parsed a second time, because engines also put options after the ID. */
+	/*
+	 * Parses options a second time, because engines also put options after the container's ID.
+	 */
 	bool help;
 	int left = options_parse(defs, args.n - 1, args.v + 1, true, &help);
 	if (left < 0)

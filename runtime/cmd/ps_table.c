@@ -18,7 +18,8 @@
 #define DAY 86400
 
 /*
- * The first major device numbers of terminals. Pseudo-terminals have eight majors from theirs on.
+ * Major device numbers of terminals. Pseudo-terminals have eight major numbers, of which this is
+ * the first.
  */
 #define MAJOR_TTY 4
 #define MAJOR_PTS 136

@@ -27,8 +27,8 @@ struct limit_option {
 #define MEMBER(m) offsetof(struct cg_resources, m)
 
 /*
- * The table's order matters only if both --cpu-share and --cpu-shares are given: the later entry
- * counts.
+ * The table's order matters only if both --cpu-share and --cpu-shares are given: the entry further
+ * down then overrides the other.
  */
 static const struct limit_option limit_options[] = {
 	{"blkio-weight", 0, "N", "share of I/O, 10 to 1000", LIMIT_COUNT, MEMBER(block_io.weight)},
@@ -166,8 +166,8 @@ static int update_guest(struct container *c, struct cg_resources *res)
 }
 
 /*
- * Fills in limits whose meaning depends on the version of the specification. config.json is only
- * read in that case.
+ * Fills in limits whose meaning depends on the version of the specification. config.json is read
+ * only if such a limit was given.
  */
 static int settle_limits(struct container *c, struct cg_resources *res)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies a disk with several threads, without the zeros. */
+/* Copies a disk with several threads. Parts that are all zeros are not written. */
 #include "disk/tool.h"
 
 #define PIECE (1u << 20)
@@ -64,7 +64,7 @@ static int write_unit(
 
 	if (!c->compress)
 		return disk_write(c->to, p, len, at);
-	/* The last cluster of a disk may be incomplete, so it is filled up with zeros. */
+	/* Fills the last cluster up with zeros, because the disk may end within it. */
 	if (len < c->unit)
 		memset(b->data + (p - b->data) + len, 0, c->unit - len);
 	int r = qcow2_compress(b->packer, p, b->packed, &packed);
@@ -74,8 +74,8 @@ static int write_unit(
 }
 
 /*
- * Returns the length of the run of units at p that are all zeros (*ret_zero), or of those that are
- * not.
+ * Returns how many bytes from p on are units of zeros only (*ret_zero is set), or are units with
+ * data only.
  */
 static size_t run_length(const struct copy *c, const uint8_t *p, size_t len, bool *ret_zero)
 {

@@ -150,7 +150,7 @@ static int preallocate(const struct tool_target *t)
 	_cleanup_image_ struct tool_image i = {
 		TOOL_IMAGE_INIT, .path = t->path, .format = "qcow2", .write = true};
 
-	/* The data file may be at any path, because the user has named it on this command line. */
+	/* The data file may be at any path, because the user, and not the image, has named it. */
 	if (t->qcow2.data_file)
 		i.backing = "/";
 	int r = tool_open(&i);
@@ -160,8 +160,8 @@ static int preallocate(const struct tool_target *t)
 }
 
 /*
- * Locks the target file. Fails if another program uses it as a disk, because that program would
- * lose its content.
+ * Locks the target file. Fails if another program uses it as a disk, because writing to the file
+ * would destroy that program's data.
  */
 static int lock_target(int fd, const char *path)
 {

@@ -55,8 +55,8 @@ static bool reads_zero(const struct disk_extent *e)
 }
 
 /*
- * Says, without reading data, whether both disks are zeros at this position. *ret_length says for
- * how many bytes the answer is valid.
+ * Says, without reading data, whether both disks are zeros at this position. *ret_length is the
+ * number of bytes for which that is true or false.
  */
 static int both_zero(struct pair *p, const struct disk_extent *e, uint64_t at, uint64_t left,
 	uint64_t *ret_length)
@@ -203,7 +203,7 @@ static int commit(struct disk *overlay, struct disk *base, bool keep, bool progr
 		r = tool_run(&w);
 	if (r >= 0)
 		r = disk_flush(base);
-	/* The overlay is emptied only after its data is safe in the backing file. */
+	/* Empties the overlay only after its data is on stable storage in the backing file. */
 	return r < 0 || keep ? r : qcow2_make_empty(overlay);
 }
 

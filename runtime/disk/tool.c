@@ -132,15 +132,18 @@ void tool_image_release(struct tool_image *i)
 }
 
 /*
- * Returns the name of the extended attribute. For root it is one that only root can write; for an
- * ordinary user it is one that the user can write.
+ * Returns the name of the extended attribute that stores the directory of the backing files. For
+ * root it is one that only root can write; for an ordinary user it is one that the user can write.
  */
 static const char *xattr_name(void)
 {
 	return geteuid() == 0 ? "trusted." XATTR : "user." XATTR;
 }
 
-/* Returns the directory that was stored in the attribute when the overlay was made, or NULL. */
+/*
+ * Returns the directory of the backing files that was stored in the attribute when the overlay was
+ * made, or NULL.
+ */
 static char *remembered(const struct tool_image *i)
 {
 	char value[PATH_MAX];

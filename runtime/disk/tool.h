@@ -44,7 +44,7 @@ int tool_parse(const struct tool_command *self, const struct option_def *defs, i
 
 /* An image on the command line, and how to open it. */
 struct tool_image {
-	/* path and format of the image; format NULL: found by the ending of the file name */
+	/* path and format of the image; format NULL: the ending of the file name decides */
 	const char *path, *format;
 	const char *backing; /* value of --backing: "on", "off", or a directory */
 	const char *backing_format;
@@ -103,8 +103,8 @@ int tool_format(const char *path, const char *format, const char *option, const 
 	must_check;
 
 /*
- * Parses a size such as "10G" and rounds it up to whole sectors. `what` is the option or argument
- * for the error message.
+ * Parses a size such as "10G" and rounds it up to whole sectors. `what` is the name of the option
+ * or argument, which error messages use.
  */
 int tool_size(const char *text, const char *what, uint64_t *ret) must_check;
 const char *tool_human(uint64_t bytes, char *buf, size_t size);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Processes a disk in pieces with several threads. Each thread finds its next piece under a lock,
- * and asks there for the map of the disk, so that holes cost only that question. Then it processes
- * the piece without the lock.
+ * and asks the disk's map under the same lock what the piece contains, so that holes take no other
+ * work. Then it processes the piece without the lock.
  */
 #include <pthread.h>
 
@@ -35,8 +35,8 @@ static void show_progress(struct state *s, bool last)
 }
 
 /*
- * Finds the extent at s->next. An extent is remembered, because some file systems read all of a
- * long extent to find its end.
+ * Finds the extent at s->next. It uses the last extent as long as s->next lies in it, because some
+ * file systems read all of a long extent to find its end.
  */
 static int map_next(struct state *s, struct disk_extent *e)
 {
@@ -58,8 +58,8 @@ static int map_next(struct state *s, struct disk_extent *e)
 
 /*
  * Finds the next piece that has to be processed; length 0: there is none. It begins and ends at
- * multiples of `align`, so it may include parts of neighbouring extents: only for empty pieces is
- * the kind exact.
+ * multiples of `align`, so a piece with data may include parts of neighbouring extents. A piece of
+ * zeros or of a hole never does.
  */
 static int claim(struct state *s, struct disk_extent *e)
 {

@@ -214,7 +214,8 @@ static int check_rootless(struct doctor_ctx *c)
 	if (r < 0)
 		return r;
 	if (geteuid() != 0 && !user)
-		user = ""; /* The user has no name, so only lines with the user's number count. */
+		/* The user has no name, so only lines with the user's number are compared. */
+		user = "";
 	if (!uidmap || !gidmap)
 		return doctor_report(c, DOCTOR_WARNING, "rootless",
 			"%s can map one id only: newuidmap and newgidmap are not there; install "

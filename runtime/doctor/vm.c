@@ -171,7 +171,8 @@ static int check_devices(struct doctor_ctx *c, const char *path)
 
 	if (r == -ENOMEM)
 		return r;
-	if (r < 0) /* The file may be executed but not read, so this is not known. */
+	/* The file may be executed but not read, so it is not known which types it has. */
+	if (r < 0)
 		return doctor_report(c, DOCTOR_WARNING, "machine", "%s", err_msg());
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
 		if (!found[i])

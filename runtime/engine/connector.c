@@ -40,8 +40,8 @@ static int connect_within(const struct sockaddr_un *to, unsigned seconds)
 }
 
 /*
- * Gives up all capabilities but the one that is needed to reach the socket. The process stays root,
- * because the server may check which user connects.
+ * Gives up all capabilities but the one that connecting to the server's socket needs. The process
+ * stays root, because the server may check which user connects.
  */
 static int drop_rights(void)
 {
@@ -86,7 +86,10 @@ _Noreturn static void answer_requests(int channel, const struct sockaddr_un *to,
 		_exit(1);
 	while (recv(channel, &byte, 1, 0) == 1) {
 		int fd = connect_within(to, seconds);
-		/* If there is no connection, fd_send() sends only the byte. */
+		/*
+		 * Without a connection (fd < 0), fd_send() sends the byte alone, which tells the
+		 * monitor that the attempt has failed.
+		 */
 		int r = fd_send(channel, "", 1, fd);
 		fd_close(&fd);
 		if (r < 0)
@@ -100,7 +103,10 @@ int connector_start(const char *path, unsigned seconds)
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
 	int socks[2];
 
-	/* The path is short enough, because the runtime has already connected to it. */
+	/*
+	 * The path fits into sun_path, because the runtime has already connected to this path
+	 * before it started the monitor.
+	 */
 	strncpy(to.sun_path, path, sizeof(to.sun_path) - 1);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0)
 		return err_sys("make a socket pair");

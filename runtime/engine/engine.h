@@ -27,11 +27,11 @@
 struct engine_nic {
 	/* field in config.json that names the vhost-user server; NULL: the interface has a tap */
 	const char *backend;
-	int fd; /* descriptor of the tap, or the connection to the server */
+	int fd; /* descriptor of the tap, or of the connection to the vhost-user server */
 	uint8_t mac[6];
 	/* MTU in bytes; 0: the guest chooses, which only a vhost-user server allows */
 	uint32_t mtu;
-	unsigned offloads; /* the tap's offloads: TUN_F_* flags */
+	unsigned offloads; /* offloads that the tap may use: TUN_F_* flags; 0: none */
 };
 
 /* vm.image, if caisson-disk serves it, and all that the plan names */
@@ -63,7 +63,10 @@ struct engine_description {
 	size_t nnics;
 	struct engine_backend backends[ENGINE_BACKENDS_MAX];
 	size_t nbackends;
-	/* table of the streams to which the guest's vsock connections are joined */
+	/*
+	 * maps vsock ports to descriptors: the engine relays a guest's connection to a port to the
+	 * descriptor that this table has for the port (streams.h)
+	 */
 	struct streams *streams;
 };
 
@@ -74,9 +77,9 @@ struct engine_ops {
 	int (*run)(struct engine *e);
 	void (*stop)(struct engine *e);
 	/*
-	 * Says how the machine ended; to be called once `ended` is readable. Returns 0 if the guest
-	 * switched itself off, -EPIPE with a message if a server of its devices has ended, and else
-	 * -errno with a message.
+	 * Says how the machine ended; called once `ended` is readable. Returns 0 if the guest
+	 * switched itself off, -EPIPE with a message if a vhost-user server that serves one of its
+	 * devices has ended, and -errno with a message if the machine failed in another way.
 	 */
 	int (*result)(struct engine *e);
 };
@@ -85,14 +88,15 @@ extern const struct engine_ops engine_kvm, engine_qemu;
 
 struct engine {
 	const struct engine_ops *ops;
-	int ended;               /* descriptor that is readable once the machine has ended */
-	pid_t pid;               /* pid of QEMU's process, a child of the monitor; 0: none */
-	const struct jail *jail; /* the jail that the engine's threads enter */
-	void *state;             /* private data of kvm.c or qemu.c */
+	int ended; /* descriptor that is readable once the machine has ended */
+	pid_t pid; /* pid of QEMU's process, a child of the monitor; 0: none */
+	/* the jail (jail/jail.h) that the engine's threads enter before the guest runs */
+	const struct jail *jail;
+	void *state; /* private data of kvm.c or qemu.c */
 };
 
 int engine_start(struct engine *ret, const struct engine_description *d) must_check;
-/* Starts the guest. The caller keeps the jail, which must exist until engine_stop(). */
+/* Starts the guest. The caller owns the jail, which must exist until engine_stop(). */
 int engine_run(struct engine *e, const struct jail *jail) must_check;
 int engine_result(struct engine *e) must_check;
 void engine_stop(struct engine *e);

@@ -16,8 +16,8 @@
 #include "vm/machine.h"
 
 /*
- * How long, in ms, the devices go on after the guest has ended, so that a slow reader gets its last
- * output.
+ * How long, in ms, the vsock device goes on after the guest has ended, so that a program that reads
+ * the guest's output slowly still gets all of it.
  */
 #define DRAIN_MS 10000
 
@@ -26,8 +26,8 @@ struct kvm_engine {
 	bool built, has_thread;
 	pthread_t thread;
 	/*
-	 * duplicates of the caller's descriptors, because the devices use them to the end; or
-	 * -EBADF
+	 * duplicates of the caller's descriptors, because the caller may close its own while the
+	 * devices still use them; or -EBADF
 	 */
 	int log, image;
 	int result;        /* return value of machine_run() */
@@ -50,12 +50,12 @@ static void *devices_thread(void *arg)
 	if (k->result >= 0)
 		k->result = machine_run(&k->machine);
 	/*
-	 * The message is copied for the monitor's thread, because each thread has its own error
-	 * message (base/err.h).
+	 * Copies the message into `k`, from which the monitor's thread reads it, because each
+	 * thread has its own error message (base/err.h).
 	 */
 	if (k->result < 0)
 		snprintf(k->why, sizeof(k->why), "%s", err_msg());
-	/* This waits until a slow reader has taken the guest's last output. */
+	/* Waits until the program that reads the guest's output has read the last of it. */
 	if (virtio_vsock_drain(&k->machine.vsock, DRAIN_MS) < 0)
 		log_warn("%s", err_msg());
 	eventfd_write(e->ended, 1);
@@ -63,8 +63,8 @@ static void *devices_thread(void *arg)
 }
 
 /*
- * Sorts the interfaces into those with a tap, whose number is returned, and the one with a
- * vhost-user server. If there is no such server, remote->peer stays NULL.
+ * Sorts the interfaces into those with a tap and the one with a vhost-user server. Returns the
+ * number of those with a tap. If no interface has a vhost-user server, remote->peer stays NULL.
  */
 static size_t sort_nics(const struct engine_description *d, struct virtio_net_options *taps,
 	struct virtio_net_remote_options *remote)
@@ -174,8 +174,8 @@ static int kvm_run(struct engine *e)
 	struct kvm_engine *k = e->state;
 
 	/*
-	 * This thread starts the vCPUs' threads, because if the devices' thread did, they would
-	 * inherit its jail.
+	 * This thread starts the vCPUs' threads. If the devices' thread started them, they would
+	 * inherit the system call filter of its jail, which forbids KVM_RUN.
 	 */
 	int r = machine_start(&k->machine);
 	if (r < 0)
@@ -197,7 +197,8 @@ static int kvm_result(struct engine *e)
 	if (k->result == VM_END_POWEROFF || k->result == VM_END_STOPPED)
 		return 0;
 	/*
-	 * The reason may have several lines (registers), so it is made one line, as messages are.
+	 * The reason may have several lines (a dump of the registers). str_quote_end() makes it one
+	 * line, because error messages have one line.
 	 */
 	str_quote_end(why, sizeof(why), k->machine.cpus.why, strlen(k->machine.cpus.why));
 	return err_set(

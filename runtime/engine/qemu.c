@@ -38,11 +38,12 @@
 #include "vm/vhost/front.h"
 
 /*
- * How long, in ms, the monitor waits for QEMU's end after a connection has ended, because QEMU's
- * exit tells the reason.
+ * How long, in ms, the monitor waits for QEMU's process to end after one of QEMU's connections has
+ * ended. The connection may have ended because QEMU failed, and QEMU's exit code and error output
+ * then tell the reason.
  */
 #define GRACE_MS 500
-/* how many threads QEMU may have besides those of vCPUs; its pool for I/O has 64 */
+/* how many threads QEMU may have besides its vCPUs; QEMU's thread pool for I/O alone has 64 */
 #define THREADS_MAX 256
 
 struct qemu {
@@ -55,18 +56,21 @@ struct qemu {
 	int lost;
 	/* why vsock is no longer served; written by the vsock thread before `lost` is readable */
 	char why[ERR_MAX];
-	int errors;      /* pipe from which QEMU's standard error is read */
+	int errors;      /* pipe from which the monitor reads QEMU's standard error */
 	bool parameters; /* vm.hypervisor.parameters of config.json are on QEMU's command line */
 	struct engine_backend backends[ENGINE_BACKENDS_MAX];
 	size_t nbackends;
-	/* field in config.json that names a network device's vhost-user server, or NULL */
+	/*
+	 * field in config.json that names the vhost-user server of a network device; NULL: there is
+	 * none
+	 */
 	const char *net;
-	struct relay relay; /* relay between QEMU and that server */
+	struct relay relay; /* forwards messages between QEMU and the server that `net` names */
 };
 
 /*
- * Executes QEMU in the child. Its standard input is /dev/null; its output and errors go to the
- * pipe.
+ * Executes QEMU in the child. Its standard input is /dev/null; its output and errors go to the pipe
+ * `errors`.
  */
 _Noreturn static void become_qemu(const struct qemu_jail *jail, int errors)
 {
@@ -80,8 +84,8 @@ _Noreturn static void become_qemu(const struct qemu_jail *jail, int errors)
 }
 
 /*
- * Makes e->ended readable at each event that ends the machine: QEMU's process ends, or the vsock
- * device is no longer served, on which all streams depend, or a vhost-user server ends.
+ * Makes e->ended readable at each event that ends the machine: QEMU's process ends; or the vsock
+ * device, on which the standard streams depend, is no longer served; or a vhost-user server ends.
  */
 static int watch_ends(struct engine *e)
 {
@@ -93,8 +97,8 @@ static int watch_ends(struct engine *e)
 		epoll_ctl(e->ended, EPOLL_CTL_ADD, q->lost, &in) < 0)
 		return err_sys("watch QEMU");
 	/*
-	 * The end of a server ends the machine, because QEMU itself would go on, and the guest
-	 * would wait for the server forever.
+	 * The machine ends if the vhost-user server of a share or disk ends. QEMU itself would go
+	 * on, and the guest would wait for the server forever.
 	 */
 	for (size_t i = 0; i < q->nbackends; i++) {
 		struct epoll_event gone = {.events = EPOLLRDHUP};
@@ -119,8 +123,8 @@ static int spawn_qemu(
 	_cleanup_fd_ int theirs = pipe_fds[1];
 	q->errors = pipe_fds[0];
 	/*
-	 * QEMU's end of this pipe is close-on-exec, so the monitor reads the end of the pipe once
-	 * QEMU is executed.
+	 * QEMU's end of this pipe is close-on-exec, so the monitor reads the end of file once the
+	 * child has executed QEMU.
 	 */
 	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
@@ -187,8 +191,8 @@ static int make_vsock(struct qemu *q, struct streams *streams, int *ret_theirs)
 }
 
 /*
- * Exchanges the first messages with each vhost-user server before QEMU does, because QEMU would
- * wait for an answer forever, and its errors do not name the mount.
+ * Exchanges the first vhost-user messages with each server before QEMU does, to find a server that
+ * does not answer. QEMU would wait for its answer forever, and QEMU's errors do not name the mount.
  */
 static int probe_backends(const struct engine_description *d)
 {
@@ -274,7 +278,10 @@ static int qemu_result(struct engine *e)
 	char text[2048];
 	int status;
 
-	/* If the connection has ended because QEMU has, QEMU's exit tells the reason. */
+	/*
+	 * Waits a moment for QEMU's end, because the connection may have ended with QEMU. QEMU's
+	 * exit then tells the reason.
+	 */
 	bool lives = poll(&p, 1, GRACE_MS) == 0;
 	if (lives)
 		kill(e->pid, SIGKILL);

@@ -61,8 +61,8 @@ static uint64_t now_ns(void)
 }
 
 /*
- * Measures the frequency of the TSC in kHz. The error is a few millionths, because an interruption
- * delays both readings of the clocks, and both clocks run on during it.
+ * Measures the frequency of the TSC in kHz by reading the TSC and a clock twice. The error is a few
+ * millionths even if the process is interrupted, because both run on meanwhile.
  */
 static uint64_t tsc_khz(void)
 {
@@ -86,8 +86,8 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "-no-reboot");
 	add_arg(a, "-machine");
 	/*
-	 * rtc=on, because without a CMOS clock and without KVM's clock Linux would wait a second
-	 * for one.
+	 * rtc=on gives the machine a CMOS clock. Without it and without KVM's paravirtual clock,
+	 * Linux would wait a second at boot for a clock.
 	 */
 	add_arg(a, "microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=off,memory-backend=ram");
 	add_arg(a, "-global");
@@ -114,9 +114,10 @@ static void add_machine(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, QEMU_JAIL_INITRAMFS);
 	add_arg(a, "-append");
 	/*
-	 * tsc=reliable, because QEMU's TSC is the host's and needs no check. Otherwise the guest's
-	 * kernel would compare it with its own timer ticks, which come late on a loaded host. The
-	 * kernel would then count the ticks instead of the TSC, and its clock would lose time.
+	 * tsc=reliable tells the guest's kernel not to check the TSC, because QEMU's TSC is the
+	 * host's. Otherwise the kernel would compare it with its own timer ticks, which come late
+	 * on a loaded host. It would then count the ticks instead of the TSC, and its clock would
+	 * lose time.
 	 */
 	add_arg(a, "%s tsc=reliable tsc_early_khz=%" PRIu64, d->cmdline, tsc_khz());
 }
@@ -177,8 +178,8 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 	add_arg(a, "fd=%d,set=1", add_fd(a, d->image));
 	add_arg(a, "-drive");
 	/*
-	 * auto-read-only=off, because otherwise QEMU would open the file again for writing, which
-	 * fails for a file in a descriptor set.
+	 * auto-read-only=off, because otherwise QEMU would open the file a second time for writing,
+	 * which fails for a file in a descriptor set.
 	 */
 	add_arg(a, "if=none,id=image,format=raw,file=/dev/fdset/1,file.locking=off,cache=%s,%s",
 		d->config->image_direct          ? "none"

@@ -2,15 +2,16 @@
 /*
  * Theory of operation
  *
- * The child confines itself before it executes QEMU, so QEMU never has a capability or sees the
- * host's files. Only the list of its system calls is left to QEMU itself (-sandbox). Its root is a
- * tmpfs in which the directories that a dynamically linked program needs, such as /usr, are bound
- * read-only. If QEMU is installed elsewhere, its directory is bound too. The root has no /proc and
- * no /run, of /etc only the linker's files, and of devices only null and urandom.
+ * The child process that the monitor clones for QEMU confines itself before it executes QEMU, so
+ * QEMU never has a capability or sees the host's files. Only the system call filter is installed by
+ * QEMU itself (-sandbox). Its root is a tmpfs in which the directories that a dynamically linked
+ * program needs, such as /usr, are bound read-only. If QEMU is installed elsewhere, its directory
+ * is bound too. The root has no /proc and no /run, of /etc only the linker's files, and of devices
+ * only null and urandom.
  *
  * QEMU opens the kernel and the initramfs by name, as a user who owns nothing. On the host only
- * root may be allowed to read them, so they are copied into that tmpfs. QEMU gets its other files
- * as descriptors, except for one socket to which it must connect itself (relay.h).
+ * root may be allowed to read them, so the child copies them into that tmpfs. QEMU gets its other
+ * files as descriptors, except for one socket to which it must connect itself (relay.h).
  *
  * QEMU is the first process of a pid namespace, so it can signal no process of the host. It has the
  * monitor's user, because the monitor must be able to kill it. It is in the container's network
@@ -39,8 +40,8 @@
 #define FILES_MAX 1024
 
 /*
- * These paths of the host are bound if they exist. A symbolic link (/bin on merged systems) is
- * copied as a link.
+ * Paths of the host that are bind-mounted into QEMU's root if they exist. If one is a symbolic link
+ * (/bin on merged systems), the link is copied.
  */
 static const char *const bound_paths[] = {
 	"/usr",
@@ -55,7 +56,7 @@ static const char *const bound_paths[] = {
 	"/dev/urandom",
 };
 
-/* Only a QEMU that was built without -sandbox contains this error message. */
+/* QEMU contains this error message only if it was built without support for -sandbox. */
 #define NO_SANDBOX "sandbox support is not enabled"
 
 int qemu_has_sandbox(const char *program)
@@ -68,8 +69,8 @@ int qemu_has_sandbox(const char *program)
 	if (st.st_size <= 0)
 		return 1;
 	/*
-	 * The program's file is searched for that message, because starting QEMU to ask it would
-	 * take a tenth of a second.
+	 * Searches QEMU's program file for that message. Starting QEMU to ask whether it knows the
+	 * option would take a tenth of a second.
 	 */
 	void *text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (text == MAP_FAILED)
@@ -177,8 +178,8 @@ static int copy_file(int root, const char *name, int from)
 }
 
 /*
- * Makes the monitor's socket listen at a path in QEMU's root. Its mode lets QEMU's user, who does
- * not own the root, connect.
+ * Makes the monitor's socket listen at a path in QEMU's root, so that QEMU can connect to the
+ * monitor. The socket's mode lets QEMU's user connect, who does not own the root.
  */
 static int bind_listener(int root, int listener)
 {
@@ -224,9 +225,10 @@ static int set_descriptors(const struct qemu_jail *q)
 }
 
 /*
- * Makes the kernel kill QEMU when the monitor ends. This is set after the user has changed, because
- * a change of user resets it. The monitor may have ended before. getppid() cannot tell, because it
- * returns 0 for a parent outside of the pid namespace, so the monitor's pidfd is checked.
+ * Makes the kernel kill QEMU when the monitor ends. This is set after the change of user, because a
+ * change of user resets it. If the monitor ended before that, the kernel does not send the signal.
+ * getppid() cannot tell this, because it returns 0 for a parent outside of the pid namespace, so
+ * the monitor's pidfd is checked.
  */
 static int die_with_monitor(const struct qemu_jail *q)
 {
@@ -248,8 +250,8 @@ int qemu_jail_exec(const struct qemu_jail *q)
 	if (r >= 0)
 		r = jail_drop_rights(jail_id(q->monitor));
 	/*
-	 * Landlock lets QEMU open files, because its root contains only its own, but not connect to
-	 * anything.
+	 * This Landlock ruleset forbids QEMU to connect to anything. It does not restrict opening
+	 * files, because QEMU's root contains only files that QEMU may use.
 	 */
 	if (r >= 0)
 		r = jail_landlock(true);

@@ -18,7 +18,10 @@ struct qemu_jail {
 	const int *fds; /* descriptors that QEMU inherits besides the standard streams */
 	size_t nfds;
 	int kernel, initramfs;
-	/* unbound Unix socket that is made to listen at QEMU_JAIL_SOCKET, or -EBADF */
+	/*
+	 * unbound Unix socket, which the child makes listen at QEMU_JAIL_SOCKET in QEMU's root;
+	 * -EBADF: none
+	 */
 	int listener;
 	unsigned threads; /* how many threads QEMU may have */
 	pid_t monitor;

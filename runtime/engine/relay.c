@@ -49,8 +49,8 @@ static int forward_answer(int qemu, const struct vhost_message *m)
 	int r = vhost_forward(qemu, m);
 
 	/*
-	 * QEMU reads every answer that it has asked for, so if the socket is full, the server has
-	 * sent messages without being asked.
+	 * The server has broken the protocol: QEMU reads every answer that it has asked for, so its
+	 * socket is only full if the server has sent messages without being asked.
 	 */
 	if (r == -EPROTO)
 		return err_set(EPROTO, "the vhost-user back end speaks without being asked");

@@ -3,22 +3,25 @@
  * The relay forwards messages between QEMU and the vhost-user server of a network device. QEMU's
  * -netdev vhost-user connects to a socket by name and accepts no inherited one, because only
  * chardevs with a path may pass descriptors. But QEMU can reach no path of the host from its jail.
- * So QEMU connects to a socket of the monitor in its root, and a thread here forwards each message
- * with its descriptors. Network frames do not pass through the relay: they are in the guest's
- * memory, and eventfds announce them.
+ * So QEMU connects to a socket in its root at which the monitor listens, and a thread of the
+ * monitor forwards each message with its descriptors. Network frames do not pass through the relay:
+ * they are in the guest's memory, and eventfds announce them.
  *
- * 	relay_init(&r, backend)        r.listener is for qemu_jail.h
- * 	relay_meet(&r, ...)            waits for QEMU's connection, once QEMU has been started
- * 	relay_start(&r, &jail, event)  starts the thread, in the jail
- * 	relay_stop(&r)                 stops the thread; tells why the server was lost, if it was
- * 	relay_release(&r)              after relay_stop(), for every relay that was initialised
+ *	relay_init(&r, backend)        r.listener is for qemu_jail.h
+ *	relay_meet(&r, ...)            waits for QEMU's connection, once QEMU has been started
+ *	relay_start(&r, &jail, event)  starts the thread, in the jail
+ *	relay_stop(&r)                 stops the thread; tells why the server was lost, if it was
+ *	relay_release(&r)              after relay_stop(), for every relay that was initialised
  */
 #pragma once
 #include <pthread.h>
 
 #include "jail/jail.h"
 
-/* how long to wait for an answer, in ms; the same as VHOST_USER_TIMEOUT_MS */
+/*
+ * how long, in ms, the relay waits for the server's answer; the same as VHOST_USER_TIMEOUT_MS, with
+ * which the built-in machine waits
+ */
 #define RELAY_TIMEOUT_MS 10000
 
 struct relay {
@@ -31,7 +34,7 @@ struct relay {
 	pthread_t thread;
 	bool runs;
 	int result; /* return value of relay_run(); only the thread uses it until relay_stop() */
-	char why[ERR_MAX]; /* error message, if result is an error */
+	char why[ERR_MAX]; /* error message; only set if `result` is an error */
 };
 
 #define RELAY_INIT \
@@ -46,8 +49,9 @@ struct relay {
  */
 int relay_init(struct relay *r, int backend) must_check;
 /*
- * Waits until QEMU has connected. ready is a pipe that ends once r->listener listens. If QEMU
- * (pidfd) has ended instead, returns 0 with r->qemu < 0; engine_result() then tells why.
+ * Waits until QEMU has connected. ready is a pipe whose other end QEMU's process closes once
+ * r->listener listens. If QEMU's process (pidfd) ends before it connects, returns 0 with r->qemu <
+ * 0; engine_result() then tells why.
  */
 int relay_meet(struct relay *r, int ready, int pidfd, unsigned timeout_ms) must_check;
 int relay_start(struct relay *r, const struct jail *jail, int lost) must_check;
@@ -56,8 +60,9 @@ const char *relay_stop(struct relay *r);
 void relay_release(struct relay *r);
 
 /*
- * Forwards messages, as the work of the thread. It is declared here for the unit test, which then
- * needs no QEMU. Returns 0 when QEMU hangs up or stop_fd is readable. Returns < 0 with a message
- * when the server hangs up, does not answer within timeout_ms, or breaks the protocol.
+ * Forwards messages until QEMU or the server hangs up; the relay's thread runs this function. It is
+ * declared here for the unit test, which then needs no QEMU. Returns 0 if QEMU hung up or stop_fd
+ * is readable. Returns < 0 with a message if the server hung up, did not answer within timeout_ms,
+ * or broke the protocol.
  */
 int relay_run(int qemu, int backend, int stop_fd, unsigned timeout_ms) must_check;

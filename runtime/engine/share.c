@@ -41,8 +41,8 @@ bool share_needed(const struct plan *plan)
 }
 
 /*
- * Says whether the host makes the mount read-only in the share. The root is writable at first,
- * because INIT makes mount points in it; it becomes read-only later.
+ * Says whether the host makes the mount read-only in the share from the start. The root is an
+ * exception: INIT in the guest makes mount points in it, so it becomes read-only only after that.
  */
 static bool is_read_only(const struct step *s)
 {
@@ -52,8 +52,8 @@ static bool is_read_only(const struct step *s)
 }
 
 /*
- * Attaches a source that is a symbolic link (with copy-symlink or src-nofollow), of which the guest
- * only reads the target.
+ * Attaches a mount whose source is a symbolic link (option copy-symlink or src-nofollow). The guest
+ * only reads the link's target.
  */
 static int attach_link(int base, const char *name, const struct step *s, int link)
 {
@@ -69,8 +69,8 @@ static int attach_link(int base, const char *name, const struct step *s, int lin
 }
 
 /*
- * Makes a mount point in `base`, a directory or a file as the mount is, and attaches the mount
- * there.
+ * Makes a mount point in the directory `base`, which is a directory or a file like the source of
+ * the mount, and attaches the mount there.
  */
 static int attach_mount(int base, const struct step *s, int tree)
 {
@@ -168,8 +168,8 @@ static bool is_device_of_plan(const void *data, mode_t type, dev_t dev)
 }
 
 /*
- * Returns the slot of the root if the root is in the share and must become read-only later, else
- * -1.
+ * Returns the slot of the root if the share contains the root and it must become read-only once
+ * INIT has made its mount points, else -1.
  */
 static int sealed_slot(const struct plan *plan)
 {
@@ -187,8 +187,8 @@ static int sealed_slot(const struct plan *plan)
 }
 
 /*
- * Serves the share in the server's process. seal is the socket on which the monitor asks to make
- * the root read-only, or -EBADF if that is not needed.
+ * Serves the share in the file server's process. seal is the socket on which the monitor asks this
+ * process to make the root read-only, or -EBADF if the root stays as it is.
  */
 static int serve_share(
 	const struct plan *plan, const int *slots, int sock, int seal, bool host_locks)
@@ -238,16 +238,16 @@ int share_start(
 	if (pid == 0) {
 		/*
 		 * The effective user stays root, so that files of any user can be served. The real
-		 * and the saved user become the one that the monitor will have, because the monitor
-		 * may then kill this process.
+		 * and the saved user become the monitor's user in its jail, because without
+		 * capabilities the monitor may only kill processes of its own user.
 		 */
 		uid_t id = jail_id(monitor);
 		if (setresuid(id, (uid_t)-1, id) < 0 && errno != EINVAL)
 			_exit(1);
 		/*
-		 * The end of the socket ends this process too. But QEMU also has the socket and may
-		 * live longer than the monitor, so the kernel is asked to kill this process when
-		 * the monitor ends.
+		 * The kernel kills this process when the monitor ends. The process also ends when
+		 * the socket to the hypervisor is closed, but QEMU has that socket too and may live
+		 * longer than the monitor.
 		 */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, "caisson-fs");

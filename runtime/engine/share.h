@@ -15,9 +15,13 @@
 #define SHARE_TAG "caisson"
 
 struct share {
-	pid_t pid;    /* pid of the server, a child of the monitor; 0: none */
-	int sock;     /* vhost-user socket of the server, for the machine's virtio-fs device */
-	int seal;     /* socket for making the root read-only; -EBADF: the root stays as it is */
+	pid_t pid; /* pid of the file server, a child of the monitor; 0: it does not run */
+	int sock;  /* vhost-user socket of the server, for the machine's virtio-fs device */
+	/*
+	 * socket on which the monitor asks the file server to make the root read-only; -EBADF: the
+	 * root stays as it is
+	 */
+	int seal;
 	bool sealing; /* share_seal() has asked, and the answer has not come yet */
 };
 
@@ -26,14 +30,15 @@ struct share {
  */
 bool share_needed(const struct plan *plan);
 /*
- * Starts the server, which writes to `errors` why it fails. The caller keeps the slots. If
- * host_locks is set, file locks that the guest takes are also taken on the host.
+ * Starts the file server, which writes error messages to `errors`. The descriptors in `slots` stay
+ * open in the caller. If host_locks is set, file locks that the guest takes are also taken on the
+ * host.
  */
 int share_start(struct share *ret, const struct plan *plan, const int *slots, int errors,
 	bool host_locks) must_check;
 /*
- * Finds out, after a SIGCHLD, whether the server has ended. Returns 0 if it still runs, -EIO with a
- * message if it was killed, and -EPIPE with a message if it exited, which it also does when the
+ * Finds out whether the file server has ended; called after a SIGCHLD. Returns 0 if it still runs,
+ * -EIO with a message if it was killed, and -EPIPE with a message if it exited, as it does when the
  * hypervisor has ended.
  */
 int share_check(struct share *s) must_check;

@@ -17,7 +17,7 @@ static int compare_ranges(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* Joins the range at `i` and the next one to one range. Returns how many ranges are left. */
+/* Merges the range at `i` and the next one into one range. Returns how many ranges are left. */
 static size_t join_next(struct range *r, size_t n, size_t i)
 {
 	if (r[i].end < r[i + 1].end)

@@ -18,7 +18,8 @@
 int share_confine(const struct plan *plan, struct vmfs_config *c) must_check;
 
 /*
- * Writes an id map that maps each host id of these maps to itself. If the text would be too long
- * for the kernel, ids between neighbouring ranges are mapped too, those of the smallest gaps first.
+ * Writes an id map that maps each host id of `maps` to itself. If the text would be longer than the
+ * kernel accepts, the ids between neighbouring ranges are mapped too, beginning with the smallest
+ * gap, until the text is short enough.
  */
 int share_own_ids(const struct spec_id_maps *maps, struct strbuf *ret) must_check;

@@ -41,8 +41,8 @@ static struct stream *find_port(struct streams *s, enum stream_state state, uint
 }
 
 /*
- * Returns a random port, because other programs in the guest must not guess it. It is neither the
- * agent's port nor one of those that the host connects to.
+ * Returns a random port for a stream, so that other programs in the guest cannot guess the port and
+ * connect to it. It is neither the agent's port nor one of those that the host connects to.
  */
 static uint32_t new_port(void)
 {
@@ -65,8 +65,8 @@ static bool same_description(int a, int b)
 }
 
 /*
- * Uses one stream for standard output and standard error if fd is the same file as the process's
- * standard output. Returns whether it does.
+ * Uses one stream for standard output and standard error if fd, the standard error, is the same
+ * open file as the process's standard output. Returns whether it does.
  */
 static bool join_errors(struct streams *s, uint32_t process, int fd)
 {
@@ -143,8 +143,8 @@ bool streams_has_output(struct streams *s, uint32_t process)
 #define OUTPUTS_MAX 4 /* how many output streams a process can have */
 
 /*
- * Lists the output streams of the process that the guest has connected. The entries stay where they
- * are in the table.
+ * Lists the output streams of the process to which the guest has connected. *ret points to the
+ * entries in the table itself.
  */
 static size_t list_outputs(struct streams *s, uint32_t process, struct stream *ret[OUTPUTS_MAX],
 	uint32_t ports[OUTPUTS_MAX])
@@ -164,9 +164,9 @@ static size_t list_outputs(struct streams *s, uint32_t process, struct stream *r
 }
 
 /*
- * The device is called without holding the table's lock, because the device calls back functions
- * that take this lock while it holds its own. Only the monitor's loop uses the marks, so they need
- * no lock.
+ * Calls the device without holding the table's lock. The device calls functions of this table while
+ * it holds its own lock, so the opposite order could deadlock. Only the monitor's loop uses the
+ * marks, so they need no lock.
  */
 void streams_mark(struct streams *s, uint32_t process)
 {
@@ -244,7 +244,7 @@ int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *
 		if (e) {
 			/*
 			 * A standard stream may be the caller's terminal, which is open for both
-			 * directions. The stream only goes in one direction.
+			 * directions, but the guest may use it in one direction only.
 			 */
 			if (e->stream != AGENT_TERMINAL)
 				*ret_use = e->stream == AGENT_STDIN ? VSOCK_TO_GUEST

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A table of the vsock ports and the stream that each is for. The monitor's loop offers a
- * descriptor at a port, and the thread of the vsock device takes the descriptor when the guest
- * connects to that port.
+ * A table that has a stream for each vsock port to which the guest may connect. The monitor's loop
+ * offers a descriptor at a port, and the thread of the vsock device takes the descriptor when the
+ * guest connects to that port.
  *
- * The agent's stream is a socket pair: the device gets one end, and the loop takes the other one
- * from this table. A process's standard stream is the very descriptor that the caller of the
- * runtime passed. The device reads and writes it directly, so that nothing is copied on the way.
+ * The agent's stream is a socket pair: the vsock device gets one end, and the monitor's loop takes
+ * the other one from this table. A process's standard stream is the very descriptor that the caller
+ * of the runtime passed. The device reads and writes it directly, so that nothing is copied on the
+ * way.
  */
 #pragma once
 #include <pthread.h>
@@ -23,10 +24,14 @@ struct stream {
 	uint32_t process;
 	unsigned stream; /* one of AGENT_STDIN, AGENT_STDOUT, AGENT_STDERR, AGENT_TERMINAL */
 	uint32_t port;
-	bool errors; /* for AGENT_STDOUT: the stream is the process's standard error too */
+	bool errors; /* for AGENT_STDOUT: the stream also carries the process's standard error */
 	int fd; /* in the state STREAM_WAITING: the descriptor that the guest's connection gets */
-	bool marked; /* streams_mark() was called for the process */
-	/* position in the stream, modulo 2^32, up to which the output must still be written */
+	/* streams_mark() has recorded the end of the process's output in this stream */
+	bool marked;
+	/*
+	 * position in the stream, modulo 2^32, up to which the device still has to write the
+	 * output; set by streams_mark()
+	 */
 	uint32_t owed;
 };
 
@@ -55,8 +60,8 @@ void streams_release(struct streams *s);
  */
 int streams_offer(struct streams *s, uint32_t process, unsigned stream, int fd) must_check;
 /*
- * Writes the member "stdio" of agent/protocol.h, which lists the process's streams that the guest
- * has not connected yet.
+ * Writes the member "stdio" of the agent's messages (agent/protocol.h): the ports of those streams
+ * of the process to which the guest has not connected yet.
  */
 void streams_json(struct streams *s, uint32_t process, struct json_out *o);
 /*
@@ -65,14 +70,15 @@ void streams_json(struct streams *s, uint32_t process, struct json_out *o);
 bool streams_has_output(struct streams *s, uint32_t process);
 /*
  * Marks the end of what the process has written. It is called when the process has ended and all
- * its output has come to the device. From then on streams_owe() says whether some of it is not
- * written yet. Later output of other processes in the guest to the same streams does not count.
+ * its output has come to the vsock device. From then on streams_owe() says whether the device still
+ * has to write some of it. Later output of other processes in the guest to the same streams does
+ * not count.
  */
 void streams_mark(struct streams *s, uint32_t process);
 bool streams_owe(struct streams *s, uint32_t process);
 /*
- * Closes the process's streams that the guest has not connected. Connected ones stay until the
- * guest ends them.
+ * Closes those streams of the process to which the guest has not connected. Connected streams stay
+ * until the guest ends them.
  */
 void streams_withdraw(struct streams *s, uint32_t process);
 /*
@@ -82,8 +88,8 @@ void streams_withdraw(struct streams *s, uint32_t process);
 int streams_take_agent(struct streams *s);
 
 /*
- * Callbacks for struct virtio_vsock_options, which the device's thread calls. ctx is the struct
- * streams.
+ * Callbacks for struct virtio_vsock_options, which the vsock device's thread calls. ctx is the
+ * struct streams.
  */
 int streams_on_connect(void *ctx, uint32_t guest_port, uint32_t port, unsigned *ret_use);
 void streams_on_closed(void *ctx, uint32_t guest_port, uint32_t port);

@@ -31,7 +31,10 @@
 #include "filter/filter.h"
 #include "filter/stub.h"
 
-/* version of the compiled result; raise it when the same profile is compiled to another program */
+/*
+ * version of the compiled programs, a part of the cache's key; raise it if the code here compiles a
+ * profile to another program than before
+ */
 #define CACHE_FORMAT 1
 #define CACHE_MAGIC "caisbpf1"
 #define CACHE_MAX (4 * 1024 * 1024)
@@ -222,9 +225,9 @@ static int add_archs(scmp_filter_ctx ctx, const struct spec_seccomp *s)
 
 /*
  * Says whether a rule compares one argument twice. libseccomp accepts one comparison per argument,
- * and all comparisons of a rule must be true. For a rule that compares an argument twice, runc
- * makes a rule of each comparison, so that any of them may be true, and engines' profiles are
- * written for that.
+ * and all comparisons of a rule must be true. runc splits a rule that compares an argument twice
+ * into one rule for each comparison, so one true comparison is enough. Engines' profiles rely on
+ * this, so caisson does the same.
  */
 static bool compares_twice(const struct spec_seccomp_rule *rule)
 {

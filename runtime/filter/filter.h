@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Compiles linux.seccomp into a BPF program, and keeps a cache of such programs. The host's side
- * does this. INIT only loads the program (step/seccomp.c), so that libseccomp is not part of INIT.
+ * Compiles linux.seccomp into a BPF program, and keeps a cache of such programs. The runtime calls
+ * this on the host. INIT only loads the program (step/seccomp.c), so that libseccomp is not part of
+ * INIT.
  */
 #pragma once
 #include "spec/spec.h"

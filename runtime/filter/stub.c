@@ -54,8 +54,8 @@ static int last_call(const struct spec_seccomp *s, uint32_t arch)
 	for (size_t i = 0; i < s->nrules; i++) {
 		for (size_t n = 0; n < s->rules[i].names.n; n++) {
 			/*
-			 * A negative number means that the architecture lacks the call: libseccomp
-			 * made it up.
+			 * A negative number is made up by libseccomp and means that the
+			 * architecture lacks the call.
 			 */
 			int nr = seccomp_syscall_resolve_name_arch(arch, s->rules[i].names.v[n]);
 			if (nr > last)
@@ -106,8 +106,8 @@ static void emit_section(struct prog *p, const struct section *s)
 			BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
 	if (s->arch == SCMP_ARCH_X86_64) {
 		/*
-		 * If the profile has calls of only one of the two modes, calls of the other go on
-		 * to libseccomp's program, which kills.
+		 * Of the two modes, x86-64 and x32, the profile may name calls of one only. Calls
+		 * of the other mode are passed on to libseccomp's program, which kills the process.
 		 */
 		uint8_t native = s->last >= 0 ? 3 : 1;
 		emit(p, (struct sock_filter)BPF_JUMP(
@@ -118,8 +118,8 @@ static void emit_section(struct prog *p, const struct section *s)
 	} else {
 		if (s->arch == SCMP_ARCH_S390 || s->arch == SCMP_ARCH_S390X) {
 			/*
-			 * If the call's number does not fit into the instruction that makes the
-			 * call, the kernel reports call 0.
+			 * The kernel reports call 0 for a call whose number does not fit into the
+			 * instruction that makes the call.
 			 */
 			emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1));
 			emit(p, (struct sock_filter)BPF_STMT(

@@ -32,8 +32,8 @@
 struct guest_config {
 	void *data;
 	/*
-	 * Opens a non-blocking connection to this port of the host. It may not be established yet
-	 * when the function returns.
+	 * Opens a non-blocking vsock connection to this port of the host. The function may return
+	 * before the connection is established.
 	 */
 	int (*connect)(void *data, uint32_t port);
 	/*
@@ -60,8 +60,8 @@ struct process {
 	int cgroup_dir; /* directory of the cgroup into which INIT is cloned, or -EBADF */
 	struct cgroup exec_cgroup; /* cgroup into which the INIT of an exec is moved */
 	/*
-	 * Socket for messages to and from INIT. -EBADF before the clone, and after INIT became the
-	 * program or ended.
+	 * Socket for messages to and from INIT. -EBADF before the clone, and once INIT has become
+	 * the program or has ended.
 	 */
 	int channel;
 	struct watch watch;
@@ -189,7 +189,7 @@ void process_signal(struct process *p, int sig);
 void processes_reap(struct guest *g);
 /*
  * Tells the monitor of the exits that are due, and frees the processes that are finished. Returns
- * after how many milliseconds it has to be called again, or -1 if an event will come before.
+ * after how many milliseconds it has to be called again, or -1 if no exit is due at a certain time.
  */
 int processes_settle(struct guest *g);
 /*
@@ -222,7 +222,7 @@ void guest_job(struct guest *g, const struct agent_frame *f, int ms, job_fn *fn)
 void jobs_reap(struct guest *g);
 /*
  * Kills jobs that take too long. Returns after how many milliseconds it has to be called again, or
- * -1.
+ * -1 if no job runs.
  */
 int jobs_settle(struct guest *g);
 void jobs_release(struct guest *g);
@@ -236,8 +236,8 @@ void guest_update(struct guest *g, const struct agent_frame *f);
 /* Makes the agent tell the monitor of each process that the kernel kills because memory ran out. */
 int guest_watch_oom(struct guest *g) must_check;
 /*
- * Checks at once whether the kernel has killed a process because memory ran out, because the
- * kernel's notice may come later than the end of the process.
+ * Checks at once whether the kernel has killed a process because memory ran out, because the kernel
+ * may announce that later than the end of the process.
  */
 void guest_check_oom(struct guest *g);
 /*

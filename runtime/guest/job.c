@@ -57,8 +57,8 @@ static void on_reply(struct watch *w, uint32_t events)
 	if (n < 0 && errno == EINTR)
 		return;
 	/*
-	 * The reply is either complete or empty, because the child writes it at once, unless it was
-	 * killed.
+	 * The reply is either complete or empty, because the child writes all of it by one call,
+	 * unless it was killed before.
 	 */
 	if (n == 0 && j->reply.len > sizeof(struct agent_header))
 		guest_send_bytes(j->guest, j->reply.s, j->reply.len);

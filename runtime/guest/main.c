@@ -44,8 +44,8 @@ static int connect_once(uint32_t port, int flags)
 
 /*
  * Connects to the monitor. Retries as long as the device is missing, because its module was loaded
- * just before. Gives up at once if the kernel does not know vsock sockets, because that cannot
- * change.
+ * just before. If the kernel does not know vsock sockets, gives up at once, because waiting would
+ * not help.
  */
 static int connect_agent(uint32_t port)
 {
@@ -95,7 +95,10 @@ static void set_clock(void *data, uint64_t nanoseconds)
 	const struct timespec t = {.tv_sec = (time_t)(nanoseconds / 1000000000),
 		.tv_nsec = (long)(nanoseconds % 1000000000)};
 
-	/* A failure is only logged, because a container with a wrong clock is better than none. */
+	/*
+	 * A failure is only logged, because a container with a wrong clock is better than no
+	 * container.
+	 */
 	if (clock_settime(CLOCK_REALTIME, &t) < 0)
 		dprintf(STDERR_FILENO, "caisson-guest: set the clock: %m\n");
 }
@@ -137,8 +140,8 @@ int main(void)
 	sync();
 	reboot(RB_POWER_OFF);
 	/*
-	 * If reboot() fails, main() returns: the kernel panics when process 1 ends, which ends the
-	 * machine too.
+	 * reboot() has failed, so main() returns. The kernel panics when process 1 ends, and the
+	 * panic ends the machine too.
 	 */
 	return 1;
 }

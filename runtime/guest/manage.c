@@ -173,7 +173,7 @@ static void write_process(struct json_out *o, pid_t pid, uint64_t boot)
 	uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
 	int64_t uid = read_uid(pid);
 
-	/* The process has ended since the list of pids was read, so it is left out. */
+	/* The process has ended since the list of pids was read, so the reply leaves it out. */
 	if (uid < 0 || read_stat(pid, &st) < 0)
 		return;
 	read_command(pid, &st, command);
@@ -231,8 +231,8 @@ void guest_stats(struct guest *g, const struct agent_frame *f)
 		json_out_object(&w.json, "stats");
 		r = cg_stats(&g->cgroup, &w.json);
 		/*
-		 * The text is cut back to its beginning, because a half-written object would not be
-		 * JSON.
+		 * Cuts the text back to where this object began, because a half-written object
+		 * would not be JSON.
 		 */
 		if (r < 0) {
 			agent_release(&w);
@@ -281,8 +281,8 @@ int guest_limit(struct guest *g, const struct cg_resources *res, bool first)
 	struct cg_resources limits = *res;
 
 	/*
-	 * If config.json has no device rules, only the usual devices are allowed, as for containers
-	 * without a machine.
+	 * If config.json has no device rules, the container may use only the devices that every
+	 * container gets, as without a machine.
 	 */
 	if (first && !limits.ndevices) {
 		limits.devices = &deny_all;

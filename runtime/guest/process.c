@@ -104,8 +104,9 @@ static int take_console(struct process *p, int *master)
 	struct stream *s = &p->streams[AGENT_TERMINAL];
 
 	/*
-	 * The agent holds the slave side open, because some programs, such as an init, close their
-	 * terminal and open it again later, and the terminal would hang up in between.
+	 * The agent holds the slave side open. Some programs, such as an init, close their terminal
+	 * and open it again after a while, and without an open slave side the terminal would hang
+	 * up in between.
 	 */
 	fd_close(&p->slave);
 	p->slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -323,8 +324,8 @@ static void say_exited(struct process *p)
 
 	p->told = true;
 	/*
-	 * When the container's first process ends, the kernel kills all others of its pid
-	 * namespace, so no file will be written any more. Now all data is written to the disks.
+	 * The kernel has killed all other processes of the container, because its first process has
+	 * ended. So no file will be written any more, and all data is written to the disks now.
 	 */
 	if (p->number == 0)
 		sync();
@@ -341,8 +342,8 @@ static void say_exited(struct process *p)
 }
 
 /*
- * Reports the exit of the process if that is due. Returns the milliseconds until it is due, -1 if
- * an event will come before, or 0 if the monitor was told.
+ * Reports the exit of the process if that is due. Returns how many milliseconds later it is due, -1
+ * if it is not due at a certain time, or 0 if the monitor was told.
  */
 static int settle_process(struct process *p, int64_t now)
 {
@@ -363,8 +364,8 @@ static int settle_process(struct process *p, int64_t now)
 	if (p->give_up)
 		return (int)(p->give_up - now);
 	/*
-	 * Another process may read the last bytes of this one from the pipe. No event tells of
-	 * that, so the agent has to look again.
+	 * Another process may read the last output of this one from the pipe. No event tells the
+	 * agent of that, so it has to check the pipe after OUTPUT_WAIT.
 	 */
 	return now < p->deadline ? (int)(p->deadline - now) : OUTPUT_WAIT;
 }

@@ -89,8 +89,8 @@ static int open_share(struct process *p, const struct step *s)
 		g->share_mounted = true;
 	}
 	/*
-	 * The file server on the host crosses the mounts below the source by itself, so this one
-	 * path leads into them too.
+	 * The file server on the host crosses the mounts below the source by itself, so this path
+	 * leads into those mounts too.
 	 */
 	here.open.path = arena_printf(&p->arena, "%s/%d", share, s->slot);
 	here.open.idmap_uid = here.open.idmap_gid = (struct spec_id_maps){0};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Prepares the guest before there is a container: turns the kernel's initramfs into a system in
- * which the steps of a plan can be done. Process 1 calls these functions once, in this order. They
- * report no error for anything that the guest can work without.
+ * which the steps of a plan can be done. Process 1 calls these functions once, in this order. A
+ * failure of something that the guest can work without is no error.
  */
 #pragma once
 #include "base/err.h"

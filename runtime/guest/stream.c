@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Each direction of a stream is watched on one side only: on the giving side
- * until the receiving side accepts no more bytes, then on the receiving side. splice(2) fails with
- * EAGAIN in both cases, so poll(2) tells which of the sides it was. Two more events are watched
- * for. EPOLLERR of the pipe says that no one reads the process's input any more. EPOLLHUP of the
- * socket says that the monitor wants no more output; the process then gets EPIPE. EPOLLRDHUP is
- * ignored, because the monitor never sends on an output stream.
+ * Theory of operation. In each direction of a stream, epoll watches one of the two descriptors: the
+ * one that gives bytes, or, while the other one accepts no more bytes, that one. splice(2) fails
+ * with EAGAIN if there is nothing to read and also if there is no room to write, so poll(2) finds
+ * out which it was. Two more events are watched for. EPOLLERR of the pipe says that no one reads
+ * the process's input any more. EPOLLHUP of the socket says that the monitor wants no more output;
+ * the process then gets EPIPE. EPOLLRDHUP is ignored, because the monitor never sends on an output
+ * stream.
  *
  * A terminal works as long as both of its ends are open. At the end of the monitor's input the
  * agent writes Ctrl-D to the terminal, as runtime/launch/attend.c does. If the monitor closes the
@@ -82,8 +83,8 @@ static bool can_write(int to)
 }
 
 /*
- * Finds out from errno why a read or write failed: the giving side has ended, or the receiving side
- * is broken.
+ * Finds out from errno why a read or write failed: the descriptor that gives bytes has ended, or
+ * the one that receives them is broken.
  */
 static enum flow_result flow_error(struct flow *f, int to, bool writing)
 {
@@ -106,8 +107,8 @@ static enum flow_result splice_some(struct flow *f, int from, int to, size_t *re
 	if (errno == EAGAIN || errno == EINTR)
 		return flow_error(f, to, true);
 	/*
-	 * splice(2) does not say which side failed, so read(2) and write(2) are used from now on;
-	 * they do.
+	 * splice(2) does not say which of the two descriptors failed. read(2) and write(2) do, so
+	 * these are used from now on.
 	 */
 	f->spliced = false;
 	return FLOW_MOVED;
@@ -185,7 +186,10 @@ void stream_end(struct stream *s)
 {
 	if (!s->loop)
 		return;
-	/* These calls cannot fail for a descriptor that is open and watched. */
+	/*
+	 * The results are ignored, because the calls cannot fail for a descriptor that is open and
+	 * watched.
+	 */
 	(void)!loop_watch(s->loop, &s->sock_watch, s->sock, WATCH_NOTHING);
 	(void)!loop_watch(s->loop, &s->local_watch, s->local, WATCH_NOTHING);
 	fd_close(&s->sock);
@@ -205,7 +209,7 @@ static void stream_end_input(struct stream *s)
 	if (s->terminal)
 		(void)!write(s->local, &eot, 1);
 	else
-		/* Closes the pipe, so that the process reads the end of its input. */
+		/* Closes the pipe's writing end, so that the process reads the end of its input. */
 		stream_end(s);
 }
 
@@ -260,8 +264,8 @@ static void on_sock(struct watch *w, uint32_t events)
 	}
 	if (s->local < 0) {
 		/*
-		 * The terminal's master is missing, because INIT has not sent it yet. The socket is
-		 * not watched until then.
+		 * INIT has not sent the terminal's master yet. The socket is not watched until it
+		 * has, because there is no place for bytes that come.
 		 */
 		if (loop_watch(s->loop, w, s->sock, WATCH_NOTHING) < 0)
 			stream_end(s);
@@ -319,8 +323,8 @@ bool stream_sent_owed(const struct stream *s)
 	if (!stream_has_output(s) || s->owed == 0)
 		return !s->terminal || !s->out.full;
 	/*
-	 * The pipe may be empty although bytes are counted as owed, because other processes that
-	 * hold the pipe may have read them.
+	 * Bytes are counted as owed, but the pipe may be empty, because other processes that hold
+	 * the pipe may have read them.
 	 */
 	return s->out.len == 0 && ioctl(s->local, FIONREAD, &n) == 0 && n == 0;
 }

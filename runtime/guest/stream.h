@@ -48,7 +48,10 @@ struct flow {
 
 struct stream {
 	struct loop *loop;
-	/* connection to the monitor; -EBADF: the monitor wants no such stream, or it has ended */
+	/*
+	 * connection to the monitor; -EBADF: there is none, because the monitor wants no such
+	 * stream or the stream has ended
+	 */
 	int sock;
 	/*
 	 * The agent's end of the pipe, or the terminal's master side. -EBADF: not opened yet, or it
@@ -74,8 +77,8 @@ void stream_end(struct stream *s);
 /* Says whether more output of the process can come. */
 bool stream_has_output(const struct stream *s);
 /*
- * Counts the bytes that are in the pipe. The caller calls this when the process has exited, so all
- * of them are its output.
+ * Counts the bytes that are in the pipe now. Called when the process has exited, because all of
+ * these bytes are then its output.
  */
 void stream_count_owed(struct stream *s);
 /*

@@ -44,7 +44,7 @@ static int do_id_map(struct process *p, const struct step *s)
 static int do_oom_score(struct process *p, const struct step *s)
 {
 	/*
-	 * As long as the process does not exist, its pid is 0, and pid 0 would mean the agent
+	 * Before the process exists its pid is 0, and a step for pid 0 would change the agent
 	 * itself.
 	 */
 	if (p->child.pid <= 0)
@@ -64,7 +64,7 @@ static int do_rlimits(struct process *p, const struct step *s)
 
 /*
  * Sets the CPU affinity of the agent itself before the clone, because INIT inherits it.
- * process_walk() restores the agent's own affinity later.
+ * process_walk() restores the agent's own affinity after the clone.
  */
 static int do_affinity(struct process *p, const struct step *s)
 {
@@ -77,7 +77,8 @@ static int do_affinity(struct process *p, const struct step *s)
 }
 
 /*
- * Does a barrier step. Returns 1 if the steps have to stop here until INIT has reached the barrier.
+ * Does a barrier step. Returns 1 if INIT has not reached the barrier yet, so that the agent has to
+ * stop here.
  */
 static int do_barrier(struct process *p, const struct step *s)
 {

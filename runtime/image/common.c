@@ -42,16 +42,21 @@ void image_size_text(uint64_t bytes, char *buf, size_t size)
 }
 
 /* `caisson run` and `caisson create` execute this program for their option --image. */
+static bool is_caissons_own(const struct image_command *self)
+{
+	return streq(self->name, "run") || streq(self->name, "create");
+}
+
 static const char *program(const struct image_command *self)
 {
-	return self->run == image_cmd_run ? "caisson" : "caisson image";
+	return is_caissons_own(self) ? "caisson" : "caisson image";
 }
 
 static int print_help(const struct image_command *self, const struct option_def *defs)
 {
 	const struct command_help h = {program(self), self->name, self->usage, self->summary,
 		self->text,
-		self->run == image_cmd_run
+		is_caissons_own(self)
 			? "Options of caisson itself go before the command: see caisson --help."
 			: "Options of all commands go before the command: see caisson image "
 			  "--help."};

@@ -1,18 +1,151 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "image/image.h"
+/* Finds the image of `run`, and pulls it first if the store does not have it. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-/* There is no registry client in this program yet, so nothing is fetched. */
+#include "base/fd.h"
+#include "base/libexec.h"
+#include "image/image.h"
+#include "image/registry_commands.h"
+
+#define NAME_MAX_BYTES 4096 /* of the name that caisson-registry prints */
+
+/* Returns whether the name has a tag or a digest. A colon before a "/" belongs to a port. */
+static bool has_tag(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	return strchr(name, '@') || strchr(slash ? slash : name, ':');
+}
+
+/* Returns whether the name's first part is a registry: it has a dot or a port, or is localhost. */
+static bool has_registry(const char *name)
+{
+	size_t first = strcspn(name, "/");
+
+	return name[first] && (memchr(name, '.', first) || memchr(name, ':', first) ||
+				      str_starts(name, "localhost/"));
+}
+
+/*
+ * Looks for the image as it is named, then with the tag "latest" and the registry that a pull of a
+ * short name adds. Returns -ENOENT without a message if the store has none of them.
+ */
+static int find_local(const struct store *s, struct arena *a, const char *name, const char **ret)
+{
+	const char *latest = has_tag(name) ? "" : ":latest";
+	const char *prefix = has_registry(name)  ? ""
+			     : strchr(name, '/') ? "docker.io/"
+						 : "docker.io/library/";
+	const char *names[] = {name, arena_printf(a, "%s%s", name, latest),
+		arena_printf(a, "%s%s%s", prefix, name, latest)};
+	struct descriptor d;
+	const char *tag;
+	int r = -ENOENT;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names) && r == -ENOENT; i++) {
+		if (!names[i])
+			return -ENOMEM;
+		r = image_find(s, a, names[i], &tag, &d);
+		*ret = names[i];
+	}
+	return r;
+}
+
+/* Executes `caisson-registry pull` in the child of pull(). Its standard output is the pipe. */
+static _Noreturn void run_pull(const struct image_globals *g, const struct store *s,
+	const char *program, const char *name, const char *platform, int out)
+{
+	const char *argv[12] = {program, "--store", s->path};
+	size_t n = 3;
+
+	if (g->quiet)
+		argv[n++] = "--quiet";
+	if (g->no_sync)
+		argv[n++] = "--no-sync";
+	argv[n++] = "pull";
+	if (platform) {
+		argv[n++] = "--platform";
+		argv[n++] = platform;
+	}
+	argv[n++] = name;
+	if (dup2(out, STDOUT_FILENO) >= 0)
+		execv(program, (char **)(uintptr_t)argv);
+	_exit(127);
+}
+
+/* Reads the name that the child prints, which is the tag that the store has now. */
+static int read_name(int fd, struct arena *a, const char **ret)
+{
+	char text[NAME_MAX_BYTES];
+	size_t len = 0;
+	ssize_t n;
+
+	while (len < sizeof(text) - 1 && (n = read(fd, text + len, sizeof(text) - 1 - len)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys("read the name of the pulled image");
+		len += (size_t)n;
+	}
+	text[len] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	*ret = arena_strdup(a, text);
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* Has caisson-registry pull the image. Its progress and its errors go to standard error. */
+static int pull(const struct image_globals *g, const struct store *s, struct arena *a,
+	const char *name, const char *platform, const char **ret)
+{
+	_cleanup_fd_ int in = -EBADF, out = -EBADF;
+	const char *dir, *program;
+	int ends[2], status = 0;
+
+	int r = libexec_find(a, REGISTRY_PROGRAM, ".", &dir);
+	if (r < 0)
+		return err_ctx(r, "image \"%.200s\" is not in the store %s, and cannot be pulled",
+			name, s->path);
+	program = arena_printf(a, "%s/" REGISTRY_PROGRAM, dir);
+	if (!program)
+		return -ENOMEM;
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_sys("make a pipe");
+	in = ends[0];
+	out = ends[1];
+	pid_t pid = fork();
+	if (pid < 0)
+		return err_sys("fork");
+	if (pid == 0)
+		run_pull(g, s, program, name, platform, out);
+	fd_close(&out);
+	r = read_name(in, a, ret);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return err_sys("wait for " REGISTRY_PROGRAM);
+	if (r >= 0 && (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !**ret))
+		return err_set(EIO,
+			"image \"%.200s\" is not in the store %s, and pulling it failed: see "
+			"above, "
+			"or import it with `caisson image import`",
+			name, s->path);
+	return r;
+}
+
 int image_get(const struct image_globals *g, const struct store *s, struct arena *a,
 	const char *name, const struct platform *platform, struct image *ret)
 {
-	const char *tag;
-	struct descriptor d;
-	int r = image_find(s, a, name, &tag, &d);
+	const char *found = name, *wanted = NULL;
 
-	if (r == -ENOENT)
-		return err_set(ENOENT,
-			"no image \"%.200s\" in the store %s: `caisson image import` copies one "
-			"from another tool's form, `caisson image ls` lists those that are there",
-			name, s->path);
-	return r < 0 ? r : image_open(s, a, name, platform, ret);
+	int r = find_local(s, a, name, &found);
+	if (r == -ENOENT) {
+		if (platform)
+			wanted = arena_printf(a, "%s/%s%s%s", platform->os, platform->architecture,
+				platform->variant ? "/" : "",
+				platform->variant ? platform->variant : "");
+		r = pull(g, s, a, name, wanted, &found);
+	}
+	return r < 0 ? r : image_open(s, a, found, platform, ret);
 }

@@ -143,8 +143,8 @@ int main(int argc, char **argv)
 	bool help;
 
 	/*
-	 * This umask is for parent directories that a layer does not list, which mkdir(2) makes.
-	 * All other modes are set by fchmod(2).
+	 * This umask applies only to parent directories that a layer does not list, because
+	 * mkdir(2) makes these. All other modes are set by fchmod(2).
 	 */
 	umask(022);
 	/* The parser puts the words in another order, and the other program needs all of them. */

@@ -6,7 +6,7 @@
 #include "image/image.h"
 #include "images/oci/export.h"
 
-/* How to show the blobs that are copied on standard error. */
+/* How to show, on standard error, which blobs are being copied. */
 struct copying {
 	bool quiet, json;
 };

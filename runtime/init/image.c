@@ -64,7 +64,10 @@ static int make_memfd(bool readable)
 	return take_fd(&fd);
 }
 
-/* Opens the file again through a new mount that is read-only, and from which it can be executed. */
+/*
+ * Opens the file a second time, through a new mount that is read-only and from which the file can
+ * be executed.
+ */
 static int open_readonly(int fd)
 {
 	struct mount_attr attr = {

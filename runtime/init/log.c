@@ -37,7 +37,10 @@ void log_line(enum log_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
-	/* The trail keeps the message of the failure that this line may be about. */
+	/*
+	 * CHANNEL_LOG does not use the error message, so the message of a failure, which this line
+	 * may be about, stays as it is.
+	 */
 	if (channel_write(out.channel, CHANNEL_LOG, (int)level, msg) < 0)
 		out.channel = -EBADF;
 }

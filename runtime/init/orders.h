@@ -4,7 +4,7 @@
  * descriptor 0. They are not on the command line or in the environment, because other processes can
  * read those.
  *
- * Each number of a descriptor is the one that INIT has it under; -1: there is none.
+ * A member for a descriptor holds the number that the descriptor has in INIT; -1: there is none.
  */
 #pragma once
 #include "base/pack.h"
@@ -12,7 +12,8 @@
 
 struct init_orders {
 	struct plan plan; /* INIT's steps and all barriers of the plan */
-	int32_t *slots;   /* array of plan.nslots descriptors */
+	/* array of plan.nslots descriptors, which steps of the plan refer to by index */
+	int32_t *slots;
 	size_t nslots;
 	/* environment of the program if has_env is set; else it is process.env */
 	struct spec_strings env;
@@ -28,7 +29,8 @@ struct init_orders {
 	uint32_t preserve_fds;
 	uint64_t *filter; /* the compiled system call filter, one number per instruction */
 	size_t nfilter;
-	bool hide_late; /* become non-dumpable late: see struct ns_init_args */
+	/* become non-dumpable only after the id maps are written, as struct ns_init_args says */
+	bool hide_late;
 	uint32_t log_level;
 	bool tell_steps; /* write to the log which steps were done and how long each took */
 	/*
@@ -38,7 +40,10 @@ struct init_orders {
 	const char *state_head, *state_tail;
 };
 
-/* Turn the orders into bytes and such bytes into orders, as pack_write() and pack_read() do. */
+/*
+ * Turn orders into bytes, or such bytes into orders, as pack_write() and pack_read() (base/pack.h)
+ * do.
+ */
 int init_orders_pack(const struct init_orders *orders, struct strbuf *ret) must_check;
 int init_orders_unpack(void *bytes, size_t len, struct init_orders **ret) must_check;
 

@@ -34,16 +34,16 @@ struct call {
 
 static const struct call calls[] = {
 	/*
-	 * For the event loop in monitor.c; for peers that are slow to read in agent.c; for
-	 * vm/run.c, vhost/back.c and vsock_stream.c; in vhost/front.c to wait for the server's
-	 * answers, in the vCPU that wrote the device's status.
+	 * poll(2) is used by the event loop in monitor.c; by agent.c for peers that are slow to
+	 * read; by vm/run.c, vhost/back.c and vsock_stream.c; and by vhost/front.c, which waits for
+	 * the server's answers in the vCPU that wrote the device's status.
 	 */
 	{SCMP_SYS(poll), L | D | V},
 	{SCMP_SYS(ppoll), L | D | V},
 	/*
-	 * In monitor.c for signals, the guest's console and the agent's messages; in guest.c for
-	 * the compiled filter of the container; for kicks (eventfds); in virtio_net.c to drop stale
-	 * frames at a reset.
+	 * read(2) is used by monitor.c for signals, the guest's console and the agent's messages;
+	 * by guest.c for the compiled system call filter of the container; by device code for kicks
+	 * (eventfds); and by virtio_net.c to drop stale frames at a reset.
 	 */
 	{SCMP_SYS(read), L | D | V},
 	/* For eventfds (interrupts, kicks, streams.changed, the machine's end) and for the log. */
@@ -68,8 +68,8 @@ static const struct call calls[] = {
 	/* In streams.c to make the agent's stream when the agent has connected. */
 	{SCMP_SYS(socketpair), D},
 	/*
-	 * In agent.c; in vsock_stream.c for pipes, terminals and files as standard streams; in
-	 * virtio_net.c for frames, one per call; in console.c.
+	 * writev(2) is used by agent.c; by vsock_stream.c for pipes, terminals and files as
+	 * standard streams; by virtio_net.c to write one frame with each call; and by console.c.
 	 */
 	{SCMP_SYS(writev), L | D | V},
 	{SCMP_SYS(readv), D},
@@ -102,8 +102,8 @@ static const struct call calls[] = {
 	 */
 	{SCMP_SYS(close), L | D | V},
 	/*
-	 * For the heap and stacks, for the guest memory that QEMU has made (memory.c), and for the
-	 * balloon's pages. mmap(2) and mprotect(2) have a condition and are listed below.
+	 * These manage the heap and stacks, map the guest memory that QEMU has made (memory.c), and
+	 * free the balloon's pages. mmap(2) and mprotect(2) have a condition and are listed below.
 	 */
 	{SCMP_SYS(brk), L | D | V},
 	{SCMP_SYS(munmap), L | D | V},
@@ -145,7 +145,10 @@ struct narrow_call {
 };
 
 static const struct narrow_call narrow_calls[] = {
-	/* Memory must never be executable. */
+	/*
+	 * mmap(2) and mprotect(2) are allowed only without PROT_EXEC, so that no memory becomes
+	 * executable.
+	 */
 	{SCMP_SYS(mmap), L | D | V, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
 	{SCMP_SYS(mprotect), L | D | V, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
 	/*
@@ -210,8 +213,8 @@ static int add_own_calls(
 	if (kind != JAIL_LOOP)
 		return r;
 	/*
-	 * kill(2) is for this process itself (impersonate.c) and for its children (engine/qemu.c,
-	 * share.c).
+	 * kill(2) is allowed for this process itself, which may end by a signal (impersonate.c),
+	 * and for its children (engine/qemu.c, share.c).
 	 */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1,

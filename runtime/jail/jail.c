@@ -7,16 +7,17 @@
  * build the machine. In its jail it has an empty read-only root directory, no capability and no way
  * to get one, a user of its own that owns nothing, and the container's network namespace and
  * cgroup. Each thread may only make the system calls of its list (calls.c). If the kernel has
- * Landlock, it forbids files once more, and keeps the monitor from connecting to anything.
+ * Landlock, a ruleset also forbids opening files, as a second barrier, and keeps the monitor from
+ * connecting to anything.
  *
  * The monitor can open nothing by name in its jail. Therefore it cannot undo at the end that the
  * network interfaces are redirected to their taps. The taps end with their descriptors. The
  * redirection ends with the network namespace, or the next microVM in that namespace replaces it
  * (netsetup/net_tap.h).
  *
- * At the end the monitor kills its children. Without CAP_KILL it may do so only if they have the
- * same user. Therefore the file server, whose effective user is root, has the monitor's user as its
- * real one.
+ * At the end the monitor kills its children. Without CAP_KILL it may kill only processes of its own
+ * user. Therefore the file server, whose effective user is root, has the monitor's user as its real
+ * one.
  */
 #include "jail/jail.h"
 
@@ -35,7 +36,10 @@
 #include "base/path.h"
 #include "base/sys.h"
 
-/* first user id of the jails; the range ends at 0x7fffffff, because pids are below 2^22 */
+/*
+ * first user id of the jails, to which the monitor's pid is added; the sum stays below 2^31,
+ * because pids are below 2^22
+ */
 #define ID_BASE 0x70000000u
 /*
  * limit of descriptors: enough for 1024 streams, 64 commands with their descriptors, and the
@@ -79,8 +83,8 @@ int jail_drop_rights(uid_t id)
 		if (prctl(PR_CAPBSET_DROP, cap) < 0 && errno != EINVAL)
 			return err_sys("drop capability %lu", cap);
 	/*
-	 * EPERM is ignored: the user namespace forbids setgroups(2). EINVAL from the calls below is
-	 * ignored too: the user namespace does not map the id.
+	 * EPERM is ignored, because a user namespace can forbid setgroups(2). EINVAL from the calls
+	 * below is ignored too, because a user namespace may not map the id.
 	 */
 	if (setgroups(0, NULL) < 0 && errno != EPERM)
 		return err_sys("drop the supplementary groups");
@@ -88,7 +92,7 @@ int jail_drop_rights(uid_t id)
 		return err_sys("become user %u", (unsigned)id);
 	if (syscall(SYS_capset, &head, none) < 0)
 		return err_sys("drop capabilities");
-	/* A non-dumpable process cannot be traced, or its memory read, by anyone but root. */
+	/* Only root may trace a non-dumpable process or read its memory. */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_sys("forbid new privileges");
 	return 0;
@@ -150,8 +154,8 @@ struct landlock_rules {
 };
 #define LANDLOCK_NET_ALL 3 /* flags for bind(2) and connect(2) by TCP */
 /*
- * flag for abstract Unix sockets; signals are not restricted, because the monitor's children are
- * outside of the jail
+ * flag that forbids connecting to abstract Unix sockets of other processes. The flag for signals is
+ * not set, because the monitor must still kill its children, which are outside of the jail.
  */
 #define LANDLOCK_SCOPE_ABSTRACT_UNIX 1
 
@@ -180,9 +184,10 @@ int jail_landlock(bool files)
 int jail_enter(struct jail *ret, const pid_t *children, size_t n)
 {
 	/*
-	 * The C library would otherwise read files later in the jail, which fails: for the time
-	 * zone, and, if it is glibc, for the number of processors, from which it computes the
-	 * number of heaps. So the time zone is read now, and the number of heaps is set to one.
+	 * The C library reads some files only when it first needs them: for the time zone, and, if
+	 * it is glibc, for the number of processors, from which it computes the number of heaps. In
+	 * the jail that would fail. So the time zone is read now, and the number of heaps is set to
+	 * one.
 	 */
 	tzset();
 #ifdef M_ARENA_MAX

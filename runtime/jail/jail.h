@@ -3,11 +3,11 @@
  * The jail of the monitor, in which the monitor can only use the descriptors that it already has.
  * Other processes of a microVM use parts of it for jails of their own.
  *
- * 	fd_close_all_but(keep, n)       first, so that nothing inherited stays open
- * 	... opens files, forks, builds the machine, with one thread ...
- * 	jail_enter(&j, children, n)     for the whole process
- * 	... starts threads ...
- * 	jail_enter_thread(&j, kind)     in each thread, and at last in the first one
+ *	fd_close_all_but(keep, n)       first, so that no inherited descriptor stays open
+ *	... opens files, forks, builds the machine, with one thread ...
+ *	jail_enter(&j, children, n)     for the whole process
+ *	... starts threads ...
+ *	jail_enter_thread(&j, kind)     in each thread, and at last in the first one
  *
  * The order matters, because each thread has its own rights and its own filter, and the threads
  * that it starts later inherit them.
@@ -47,8 +47,8 @@ struct jail {
 };
 
 /*
- * Gives a child process standard streams of its own, because it must not keep the container's open.
- * `errors` becomes its standard error; if that is -EBADF, /dev/null does.
+ * Gives a child process standard streams of its own, because it must not hold the container's
+ * streams open. `errors` becomes its standard error; if that is -EBADF, /dev/null does.
  */
 int jail_leave_streams(int errors) must_check;
 

@@ -5,15 +5,15 @@
  *
  * The caller blocks all signals before the process exists (base/interrupt.h), and this file reads
  * them from a signalfd, so that none is lost. The terminal's data goes through two small buffers.
- * If one side does not take what is in its buffer, this file stops reading the other side until it
- * does.
+ * If one side does not read, so that its buffer stays full, this file stops reading the other side
+ * until the buffer has room.
  *
  * No write may block, because then signals would no longer be forwarded. So the terminal's master
  * is non-blocking. The flags of standard output belong to the caller and stay as they are. If
  * standard output is a terminal or a pipe, this file opens it a second time, with flags of its own,
  * because a terminal that poll(2) reports as writable may not take all that is written. If it
- * cannot be opened again, each write has at most PIPE_BUF bytes, which a pipe that is reported as
- * writable is sure to take.
+ * cannot be opened again, each write has at most PIPE_BUF bytes, because a pipe that poll(2)
+ * reports as writable has room for that many.
  *
  * When the process has ended, its last output may still wait for a reader of standard output, for
  * example while less(1) shows an earlier page. SIGTERM, SIGINT, SIGHUP and SIGQUIT end that wait.
@@ -39,7 +39,10 @@
 #include "launch/notify.h"
 
 #define LAST_WORDS_MS 1000
-/* how many reports of a program that has ended are still relayed to the service manager */
+/*
+ * how many service reports (sd_notify(3)) of a program that has ended are still relayed to the
+ * service manager
+ */
 #define LAST_REPORTS 64
 
 struct pipe {
@@ -53,8 +56,8 @@ struct attend {
 	struct ns_child *child;
 	int signals;
 	/*
-	 * pointer to the terminal's master, or to -EBADF; closed when caisson's own terminal goes
-	 * away
+	 * pointer to the descriptor of the terminal's master, or to -EBADF; the descriptor is
+	 * closed if caisson's own terminal is closed
 	 */
 	int *console;
 	int slave; /* the terminal's slave side; -EBADF: this file does not hold it open */
@@ -63,8 +66,8 @@ struct attend {
 	int output;
 	bool told; /* caisson got a signal that asks a process to end (such as SIGTERM) */
 	/*
-	 * caisson got such a signal after the process had ended, so it stops waiting for a reader
-	 * of the output
+	 * such a signal came after the process had ended, so caisson stops waiting for a reader of
+	 * the last output
 	 */
 	bool give_up;
 	bool exited;
@@ -93,9 +96,9 @@ static void set_window_size(const struct attend *a)
 }
 
 /*
- * If caisson runs in the background of a shell with job control, changing the terminal must stop it
- * until the shell brings it to the foreground. The kernel does that by SIGTTOU, unless that signal
- * is blocked.
+ * If caisson runs in the background of a shell with job control, the attempt to change the terminal
+ * must stop caisson until the shell brings it to the foreground. The kernel does that by SIGTTOU,
+ * unless that signal is blocked.
  */
 static int set_raw(const struct termios *saved)
 {
@@ -153,8 +156,8 @@ static int open_terminal(struct attend *a)
 static void close_terminal(struct attend *a)
 {
 	/*
-	 * TCSADRAIN waits until all output was read. If output is still in the buffer, no one reads
-	 * the terminal, so the mode is set at once.
+	 * TCSADRAIN waits until the terminal's output has been read. If a buffer still holds
+	 * output, the terminal's reader has stopped reading, so the mode is set without that wait.
 	 */
 	if (a->raw)
 		tcsetattr(STDIN_FILENO, a->out.len ? TCSANOW : TCSADRAIN, &a->saved);
@@ -238,7 +241,8 @@ static void pipe_fill(struct pipe *p)
 }
 
 /*
- * Writes up to most bytes of the buffer to the other end. Returns false if the other end is closed.
+ * Writes up to `most` bytes of the buffer to the descriptor that the data goes to. Returns false if
+ * that descriptor's other end is closed.
  */
 static bool pipe_drain(struct pipe *p, size_t most)
 {
@@ -258,7 +262,7 @@ static bool pipe_drain(struct pipe *p, size_t most)
 static void send_end_of_input(struct attend *a)
 {
 	/*
-	 * Ctrl-D: the character by which a person ends the input. The kernel's line discipline
+	 * Ctrl-D, the character that ends the input at a terminal. The kernel's line discipline
 	 * turns it into an end of file.
 	 */
 	static const char eot = 4;
@@ -324,9 +328,9 @@ static int relay_once(struct attend *a, int timeout)
 }
 
 /*
- * Relays what the ended process wrote last, which is still in the terminal. Other processes may
- * keep the slave side open, so the relay also stops if nothing has come for 50 ms. If a signal
- * asked the process to end, the relay only goes on for a short time.
+ * Relays the last output of a process that has ended, which is still in the terminal's buffer.
+ * Other processes may keep the slave side open, so the relay also stops if no output has come for
+ * 50 ms. If a signal asked the process to end, the relay only goes on for a short time.
  */
 static int relay_rest(struct attend *a)
 {

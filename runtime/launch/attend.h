@@ -20,5 +20,8 @@ struct notify;
 int launch_attend(struct ns_child *child, int *console, struct notify *n, int *ret_status)
 	must_check;
 
-/* Gets the size of caisson's own terminal in characters. Both are 0 if caisson has no terminal. */
+/*
+ * Gets the size in characters of the terminal on which caisson was started. Both numbers are 0 if
+ * there is none.
+ */
 void launch_window_size(uint16_t *ret_height, uint16_t *ret_width);

@@ -5,14 +5,14 @@
  *	state.json   what has to be known to find and to undo everything; written before
  *	             anything is done
  *	config.json  the configuration as it was at create; exec, start and delete read this one
- *	start.fifo   where INIT waits for `start`
- *	result.fifo  where `start` learns how it went: its end means that the program runs; a
- *	             process of the container may hold that end back: see watch.c
+ *	start.fifo   from which INIT reads that `start` was called
+ *	result.fifo  from which `start` reads INIT's error; its end of file means that the program
+ *	             runs; a process of the container may keep it open, so watch.c looks at INIT too
  *	started      made by `start` and `run` before they say that the program runs
- *	start.sock   VM mode: where the monitor waits for `start`
+ *	start.sock   VM mode: socket on which the monitor waits for `start`
  *	start.lock   VM mode: locked (flock) by the monitor until the program runs
- *	notify/      what the container has as /run/notify: see notify.h
- *	vm.sock      VM mode: where the monitor listens: see monitor/control.h
+ *	notify/      directory of the container's NOTIFY_SOCKET, mounted on /run/notify (notify.h)
+ *	vm.sock      VM mode: socket on which the monitor takes requests of other commands
  *
  * A container whose process lives is "created" as long as that process has not executed the
  * program: its /proc/PID/exe is the file that caisson made for this start (init/image.h), whose
@@ -58,7 +58,7 @@ struct container {
 	const char *rootfs;  /* absolute path of the root file system */
 	const char *created; /* time of the container's creation (RFC 3339) */
 	const char *oci_version;
-	const char *pid_file; /* --pid-file as an absolute path, or NULL */
+	const char *pid_file; /* --pid-file as an absolute path; NULL: it was not given */
 	pid_t pid;            /* INIT's pid in the host's pid namespace; 0 until INIT exists */
 	/* when the process with that pid started: field 22 of /proc/PID/stat */
 	uint64_t start_time;
@@ -66,9 +66,7 @@ struct container {
 	/* device and inode number of the file from which INIT is executed; VM mode: 0 */
 	uint64_t init_dev, init_ino;
 	struct cgroup cgroup;
-	/*
-	 * Copies of what most commands need of config.json, so that they do not have to parse it.
-	 */
+	/* Facts from config.json, stored here so that most commands need not parse config.json. */
 	bool has_poststart, has_poststop, has_rdt;
 	/* The bundle's directory was made for this container alone, and is removed with it. */
 	bool remove_bundle;
@@ -133,8 +131,8 @@ int container_lock(struct container *c) must_check;
 int container_seize(struct container *c) must_check;
 
 /*
- * Ends the command that is making the container, as container_seize() does, but does not take the
- * lock.
+ * Ends the command that is still making the container, in the way that container_seize() does, but
+ * does not take the lock.
  */
 int container_end_maker(struct container *c) must_check;
 #define _cleanup_container_ __attribute__((cleanup(container_close), unused))

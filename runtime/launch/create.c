@@ -37,7 +37,10 @@ static char *now_rfc3339(struct arena *a)
 	return arena_printf(a, "%s.%09ldZ", text, now.tv_nsec);
 }
 
-/* Writes state.json and config.json. From then on `delete --force` can undo whatever is done. */
+/*
+ * Writes state.json and config.json before anything else is made, so that `delete --force` can undo
+ * what the following steps make.
+ */
 static int record_intent(
 	struct container *c, const struct bundle *b, const struct launch_options *o)
 {
@@ -162,8 +165,8 @@ static int build_plan(
 		r = launch_prepare_vm(l, o);
 	if (r >= 0 && !env.cgroup) {
 		/*
-		 * No step of the plan makes a cgroup, so cg_create() is only called for its report
-		 * of which limits cannot be set.
+		 * No step of this plan makes a cgroup. cg_create() is called only for the warnings
+		 * that it logs about limits that cannot be set.
 		 */
 		struct cg_resources res;
 		r = launch_limits(l, &res);
@@ -181,7 +184,10 @@ static int build_plan(
 
 static int delegate_cgroup(struct launch *l)
 {
-	/* In a microVM the guest's agent gives the user the cgroup, so the host does not. */
+	/*
+	 * In a microVM the guest's agent makes the container's user the owner of the cgroup, so the
+	 * host does not.
+	 */
 	if (l->c->vm || !l->c->cgroup.path || !plan_delegates_cgroup(l->spec))
 		return 0;
 	uint32_t uid = plan_uid(l->spec, l->spec->process);
@@ -195,7 +201,10 @@ static bool has_ended(const struct launch *l)
 	return poll(&p, 1, 0) > 0;
 }
 
-/* Does all steps up to the barrier "created", at which INIT waits for `start`. */
+/*
+ * Does all steps up to the barrier "created", at which INIT waits for `start`. *o are the options
+ * of `create` or `run`.
+ */
 static int walk_to_created(struct launch *l, const struct launch_options *o, bool attached)
 {
 	struct container *c = l->c;
@@ -281,8 +290,8 @@ static int load_bundle(
 	struct container *c, const struct launch_options *o, bool attached, struct bundle *b)
 {
 	/*
-	 * The bundle is parsed into the container's arena first, while there is no state directory
-	 * yet that would have to be removed after an error.
+	 * Parses the bundle before it makes the state directory, so that nothing has to be removed
+	 * if the bundle is wrong.
 	 */
 	int r = container_check_id(o->id);
 	if (r >= 0)
@@ -359,8 +368,8 @@ int launch_create(const struct launch_options *o)
 	if (r < 0)
 		return r;
 	/*
-	 * Only the barrier "recorded" is left of the plan. INIT passes it and waits for `start` on
-	 * its own.
+	 * Only the barrier "recorded" is left of the plan. INIT passes it when the runtime has
+	 * recorded the container, and then waits for `start`.
 	 */
 	r = launch_walk_to(&l, NULL);
 	if (r < 0)

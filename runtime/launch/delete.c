@@ -209,7 +209,7 @@ int launch_delete(struct container *c, bool force)
 			"cannot delete container %s that is not stopped: %s (kill it first, or use "
 			"--force)",
 			c->id, container_status_name(status));
-	/* The hooks are read into memory now, because config.json is removed before they run. */
+	/* Parses config.json now, because the file is removed before the hooks run. */
 	if (!s && (c->has_poststop || c->has_rdt) && container_spec(c, &s) < 0)
 		log_warn("%s", err_msg());
 	return launch_cleanup(c, s);

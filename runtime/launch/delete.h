@@ -11,13 +11,13 @@ int launch_kill(struct container *c) must_check;
 
 /*
  * Kills all processes, removes everything that was made for the container, and runs the poststop
- * hooks. If the caller has not read config.json, s is NULL.
+ * hooks. s is the parsed config.json, or NULL if the caller has not read it.
  */
 int launch_cleanup(struct container *c, const struct spec *s) must_check;
 
 /*
- * Locks the container again and then does what launch_cleanup() does. Does nothing if another
- * command has deleted the container already.
+ * Locks a container that is open but not locked, and then does what launch_cleanup() does. Does
+ * nothing if another command has deleted the container in the meantime.
  */
 int launch_end(struct container *c, const struct spec *s) must_check;
 

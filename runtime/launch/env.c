@@ -7,8 +7,8 @@
 /*
  * LISTEN_FDS is only valid for the process whose pid is in LISTEN_PID (sd_listen_fds(3)). If
  * LISTEN_PID names another process or is missing, LISTEN_FDS is a leftover of an ancestor whose
- * descriptors are closed by now. conmon sets LISTEN_PID to the runtime's pid. The value 1 means the
- * container's first process.
+ * descriptors are closed by now. conmon sets LISTEN_PID to the runtime's pid. Some callers set it
+ * to 1, which means the container's first process.
  */
 int launch_listen_fds(void)
 {

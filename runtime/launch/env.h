@@ -8,8 +8,9 @@
 #include "plan/plan.h"
 
 /*
- * Makes the program's environment: process.env, with NOTIFY_SOCKET and LISTEN_FDS added if they
- * apply. *ret is NULL if process.env needs no change.
+ * Makes the program's environment: process.env, with NOTIFY_SOCKET and LISTEN_FDS added if the
+ * runtime's own environment has them for the container. *ret is NULL if process.env needs no
+ * change.
  */
 int launch_env(struct arena *a, const struct spec_process *p, const struct plan_env *env,
 	char *const **ret) must_check;

@@ -23,7 +23,7 @@ static int check_container_state(struct container *c, const struct exec_options 
 			"cannot exec in a paused container (use --ignore-paused to override): "
 			"\"%s\"",
 			c->id);
-	/* Engines look for the last three words of this message. */
+	/* Engines search this message for its last three words. */
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
 		return err_set(ESRCH,
 			"cannot exec in a %s container: \"%s\": container not running",
@@ -66,8 +66,8 @@ static int choose_cgroup(struct launch *l, const struct exec_options *o)
 		cg = c->cgroup;
 	}
 	/*
-	 * The container may have paused itself by freezing a cgroup of its own, so the kernel is
-	 * asked too.
+	 * Asks the kernel too, because a process of the container may have frozen the container's
+	 * cgroup without caisson.
 	 */
 	if (!o->ignore_paused && cg_is_frozen(&cg) > 0)
 		return err_set(EBUSY,
@@ -134,9 +134,9 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 }
 
 /*
- * Returns the error to report. If the container ended meanwhile, setns(2) fails with ESRCH, and
- * fork(2) in its pid namespace with ENOMEM. To the user both mean that the container is not
- * running.
+ * Returns the error that the user should see for the failure r. If the container ended meanwhile,
+ * setns(2) fails with ESRCH, and fork(2) in its pid namespace with ENOMEM. In both cases the error
+ * says that the container is not running.
  */
 static int exec_error(const struct launch *l, int r)
 {

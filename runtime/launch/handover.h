@@ -26,7 +26,7 @@ int handover_pidfd(const char *socket_path, int pidfd) must_check;
 /* Writes the pid into the file of --pid-file. Does nothing if pid_file is NULL. */
 int handover_pid(const char *pid_file, pid_t pid) must_check;
 /*
- * Removes the file of --pid-file again, unless it is not a regular file, such as a FIFO that the
- * caller made.
+ * Removes the file of --pid-file when the container is undone. A file that is not a regular file,
+ * such as a FIFO that the caller made, stays.
  */
 void handover_forget_pid(const char *pid_file);

@@ -26,8 +26,8 @@ int hook_output_open(struct hook_output *o, const struct spec *s)
 		_cleanup_fd_ int fd = open(path,
 			O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 		/*
-		 * The file was opened with O_NONBLOCK, so that opening a FIFO without a reader does
-		 * not wait. This clears the flag again, because the hook's writes may wait.
+		 * Clears O_NONBLOCK, because the hook's writes may wait. The file was opened with
+		 * this flag so that opening a FIFO without a reader would not wait.
 		 */
 		if (fd >= 0 && fcntl(fd, F_SETFL, O_APPEND) < 0)
 			return err_sys("annotation %s: fcntl", annotations[i]);

@@ -68,7 +68,7 @@ void launch_kill_init(struct launch *l)
 	l->child.pid = 0;
 }
 
-/* Reports how INIT ended. INIT sent no message of its own, so nothing else is known. */
+/* Reports how INIT ended (exit code or signal), because INIT sent no message that says why. */
 static int init_ended_error(struct launch *l, const char *when)
 {
 	int status;
@@ -103,8 +103,8 @@ static int send_seccomp_listener(struct launch *l, int listener)
 
 	int r = seccomp_notify_send(l->c, &to, listener);
 	/*
-	 * INIT waits for this message, so that the program never runs before the seccomp agent has
-	 * the listener.
+	 * Tells INIT that the seccomp agent has the listener. INIT runs the program only after this
+	 * message, because otherwise the filter could stop the program when no agent answers yet.
 	 */
 	return r < 0 ? r : channel_send(l->channel, CHANNEL_REACHED, 0, "seccomp", -EBADF);
 }
@@ -137,9 +137,9 @@ static bool is_stage(const struct launch *l)
 }
 
 /*
- * Receives INIT's next message, as channel_recv() does. If INIT has ended, this is reported like
- * the end of the channel. If no barrier is awaited, so is INIT's execution of the program (see
- * launch/watch.c).
+ * Receives INIT's next message, as channel_recv() does. Returns 0, as at the end of the channel, if
+ * INIT has ended. If barrier is NULL, it also returns 0 once INIT has executed the program, even if
+ * another process holds the channel open (launch/watch.c).
  */
 static int receive(const struct launch *l, const char *barrier, struct channel_msg *m, int *fd)
 {
@@ -268,7 +268,10 @@ static int host_cgroup_create(struct launch *l, const struct step *s)
 	return l->cgroup_dir;
 }
 
-/* If config.json has no device rules, only the usual devices are allowed, as in runc. */
+/*
+ * Sets the limits of the container's cgroup. If config.json has no device rules, the rule to deny
+ * all is set, so that only the devices that every container gets are allowed, as in runc.
+ */
 static int host_cgroup_limit(struct launch *l, const struct step *s)
 {
 	static const struct cg_device_rule deny_all = {

@@ -25,18 +25,27 @@ struct machine_config;
 
 /* The part of struct launch that only create and run use. */
 struct create_part {
-	/* descriptors that are closed before undoing, so that it can open others; 0: none */
+	/*
+	 * descriptors that are held open in reserve: they are closed when undoing begins, so that
+	 * undoing can open as many others; 0: none
+	 */
 	int reserved[LAUNCH_RESERVED];
-	/* container mode: INIT opens these FIFOs when it waits for `start`: see ns/ns.h */
+	/*
+	 * container mode: the FIFOs start.fifo and result.fifo of the state directory, which INIT
+	 * opens when it waits for `start`
+	 */
 	int start_fifo, result_fifo;
 	int start_socket; /* VM mode: listening socket on which the monitor waits for `start` */
-	/* VM mode: locked file that the monitor keeps until the program runs: see container.h */
+	/*
+	 * VM mode: the file start.lock of the state directory, which the monitor keeps locked until
+	 * the program runs
+	 */
 	int start_lock;
 	struct plan_env env;
 	struct cg_options cg_options;
 	bool cgroup_made; /* this command made the cgroup, so undoing may remove it */
 	bool wrote_pid_file;
-	/* the network devices that were moved so far, by their names in the container */
+	/* the network devices that were moved into the container so far, by their names there */
 	const char **device_names;
 	size_t devices_moved;
 	struct hook_output hook_out;
@@ -49,8 +58,8 @@ struct exec_part {
 	 */
 	int container;
 	/*
-	 * the cgroup into which the new process is moved; path NULL: it is cloned into its cgroup,
-	 * or has none
+	 * the cgroup into which the process is moved after the clone; path NULL: clone3(2) puts it
+	 * into its cgroup, or it has none
 	 */
 	struct cgroup cgroup;
 	const char *subgroup; /* VM mode: value of --cgroup, or NULL */
@@ -59,7 +68,10 @@ struct exec_part {
 /* The part of struct launch that create and exec use in VM mode: see monitor/monitor.h. */
 struct vm_part {
 	int control; /* control socket: listening in create, connected in exec, else -EBADF */
-	/* attached run: a memfd into which the monitor writes why it failed; else -EBADF */
+	/*
+	 * `run` in the foreground: a memfd into which the monitor writes why the machine failed;
+	 * else -EBADF
+	 */
 	int failure;
 	const struct machine_config *machine; /* the machine that create boots; NULL in exec */
 };
@@ -78,7 +90,10 @@ struct launch {
 	const struct spec *spec;
 	struct plan plan;
 	size_t next_step; /* index in plan.steps of the step to do next */
-	int *slots;       /* array of plan.nslots descriptors: see launch_make_slots() */
+	/*
+	 * array of plan.nslots descriptors, which steps open for later steps (launch_make_slots())
+	 */
+	int *slots;
 	int proc; /* descriptor of a procfs from path_open_proc(); open once STEP_CLONE is done */
 	int cgroup_dir; /* the cgroup directory into which the process is cloned, or -EBADF */
 	int channel;    /* socket for messages to and from INIT */

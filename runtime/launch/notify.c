@@ -16,7 +16,10 @@
 #define SOCKET DIRECTORY "/notify.sock"
 #define MESSAGE_MAX 4096
 #define SEND_TIMEOUT 10 /* how long sending READY=1 may wait, in seconds */
-/* how long to wait for a service manager that does not know barriers, in ms; the same as in runc */
+/*
+ * how long, in ms, the runtime waits for the answer to BARRIER=1; a service manager that does not
+ * know this report never answers; the same as in runc
+ */
 #define BARRIER_MS 30000
 
 void notify_close(struct notify *n)
@@ -34,7 +37,7 @@ bool notify_is_wanted(void)
 
 /*
  * Makes the directory of the socket. Its modes are set by chmod(2), because the caller's umask must
- * not narrow them: any user in the container may send reports.
+ * not take permissions away: programs of any user in the container may send reports.
  */
 int notify_make(struct container *c)
 {
@@ -126,8 +129,9 @@ static bool is_relayed(const char *line)
 }
 
 /*
- * Sends a report to the service manager. Only READY=1 may wait until the service manager reads,
- * because the runtime itself waits for this report to arrive.
+ * Sends a report to the service manager. If the service manager's socket is full, only READY=1
+ * waits for room, and any other report is dropped, because the runtime itself waits for this report
+ * to arrive.
  */
 static void send_to_host(const struct notify *n, const char *text, size_t len, bool ready)
 {
@@ -162,9 +166,9 @@ int notify_relay(struct notify *n)
 
 /*
  * Waits until the service manager has read all reports. A service manager finds out by the sender's
- * pid for which service a report is, so the runtime must not end before. This function sends
- * BARRIER=1 with a descriptor, which the service manager closes when it reads that report
- * (sd_notify_barrier(3)).
+ * pid for which service a report is, so the runtime must not end before the reports are read. This
+ * function sends BARRIER=1 with a descriptor, which the service manager closes when it reads that
+ * report (sd_notify_barrier(3)).
  */
 static void await_service_manager(const struct notify *n)
 {
@@ -205,8 +209,8 @@ int notify_wait(struct notify *n, int pidfd)
 		if (notify_relay(n))
 			continue;
 		/*
-		 * The loop only ends after all messages were read, because the process may have
-		 * sent some just before it ended.
+		 * The process has ended. The loop goes on until all messages are read, because the
+		 * process may have sent some just before it ended.
 		 */
 		if (ended)
 			break;

@@ -7,9 +7,9 @@
  * (NotifyAccess=main), so the runtime must be the sender. The container has a socket of its own in
  * the directory "notify" of the state directory, which is bind-mounted into the container
  * read-only. `create` makes the directory. `run` and `start` bind the socket in it if they have a
- * NOTIFY_SOCKET themselves, as in runc and crun. In the background they wait for READY=1, tell the
- * service manager the pid of the container's process, and end. In the foreground they relay until
- * the program ends, and give their own pid as the service's.
+ * NOTIFY_SOCKET themselves, as in runc and crun. If they do not stay in the foreground, they wait
+ * for READY=1, tell the service manager the pid of the container's process, and end. In the
+ * foreground they relay until the program ends, and give their own pid as the service's.
  */
 #pragma once
 #include "launch/container.h"

@@ -38,7 +38,11 @@ static int check_rootfs(const struct bundle *b)
 	return 0;
 }
 
-/* Engines search for the last three words of this message. */
+/*
+ * Decides between namespaces and a microVM: an option beats the annotation, which beats the vm
+ * section of config.json. An unknown value is an error, because otherwise a user could believe to
+ * be in a microVM and be in a container.
+ */
 static int decide_isolation(const struct spec *s, const char *option, enum plan_isolation *ret)
 {
 	const char *annotation = spec_annotation(s, "io.caisson.isolation");
@@ -223,8 +227,8 @@ int launch_plan(struct arena *a, const struct launch_options *o, struct plan *re
 	if (r < 0)
 		return r;
 	/*
-	 * If the bundle has no user namespace, the plan is the one for root, whoever asks, because
-	 * only root can run such a bundle.
+	 * If the bundle has no user namespace, the plan is made as for root even if an ordinary
+	 * user asks for it, because only root can run such a bundle.
 	 */
 	env.rootless &= b.spec->ns[SPEC_NS_USER].set;
 	return plan_build(a, b.spec, &env, ret);

@@ -16,7 +16,8 @@ struct bundle {
 int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *ret) must_check;
 
 /*
- * Collects the facts that the plan depends on into *ret. The caller has called cg_resolve() for cg.
+ * Collects the facts that the plan depends on into *ret. cg is the container's cgroup, for which
+ * the caller has called cg_resolve().
  */
 int bundle_env(struct arena *a, const struct bundle *b, const struct launch_options *o,
 	const struct cgroup *cg, struct plan_env *ret) must_check;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes and removes a container's class of service and monitoring group of Intel RDT, a part of the
- * CPU that limits caches and memory bandwidth.
+ * Makes and removes a container's class of service and monitoring group of Intel RDT (Resource
+ * Director Technology), which limits how much of the CPU's caches and of the memory bandwidth a
+ * process uses.
  */
 #pragma once
 #include <sys/types.h>

@@ -22,7 +22,10 @@
 #include "launch/container.h"
 
 #define LOCKS_MAX ((size_t)64 << 20)
-/* how long a command that holds the lock but does not make the container may take, in ms */
+/*
+ * how long, in ms, `delete --force` waits for a command that holds the lock but is not making the
+ * container
+ */
 #define OTHERS_MS 10000
 #define UNDO_MS 5000   /* how long the maker may take to undo after SIGTERM, in ms */
 #define DEATH_MS 10000 /* how long the maker may take to end after SIGKILL, in ms */
@@ -75,8 +78,8 @@ static int end_holder(struct container *c, const char *what)
 		return r < 0 ? r : 0;
 	_cleanup_fd_ int pidfd = pidfd_open(pid, 0);
 	/*
-	 * Before pidfd_open() the process may have ended and another may have got its pid. So the
-	 * holder is looked up again.
+	 * Looks the lock's holder up again, because before pidfd_open() the process may have ended
+	 * and another may have got its pid.
 	 */
 	if (pidfd < 0 || find_holder(c, &again) < 0 || again != pid)
 		return 0;
@@ -129,8 +132,8 @@ int container_seize(struct container *c)
 	if (r == 0)
 		r = end_holder(c, making ? "is being created" : "is being changed");
 	/*
-	 * The maker has ended, so the lock is free, unless another command took it, or a process
-	 * that is not visible in /proc/locks holds it.
+	 * The command that made the container has ended, so the lock is free, unless another
+	 * command took it, or a process that is not visible in /proc/locks holds it.
 	 */
 	if (r >= 0)
 		r = try_lock(c, OTHERS_MS);

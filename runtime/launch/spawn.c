@@ -49,8 +49,9 @@ static int make_orders(struct launch *l, const struct step *clone, struct init_o
 }
 
 /*
- * Stores the device and inode number of the file that INIT executes. Other commands compare them to
- * tell "created" from "running": see container.h.
+ * Stores the device and inode number of the file from which INIT is executed. As long as
+ * /proc/PID/exe of INIT is this file, other commands report the container as "created", and
+ * afterwards as "running".
  */
 static int remember_image(struct launch *l, int image)
 {

@@ -73,7 +73,8 @@ static int read_result(const struct container *c, int pidfd, int fifo)
 static int start_init(const struct container *c, int pidfd)
 {
 	/*
-	 * INIT has both FIFOs open. They are opened without waiting, because INIT may have ended.
+	 * Opens the FIFOs without waiting for a process at their other end. INIT has both open
+	 * unless it has ended.
 	 */
 	_cleanup_fd_ int result =
 		openat(c->dir, "result.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);

@@ -81,7 +81,7 @@ static bool is_tmp_root(const char *root)
  * Refuses a directory that another user could change, because whoever can write to it could put a
  * config.json there whose hooks caisson would run. The default directory in /tmp may have been made
  * by another user, so no other user may even read it. An ordinary user may use a directory that
- * root owns, because root could change the state anyway.
+ * root owns, because root could change every directory anyway.
  */
 static int check_root(int fd, const char *root)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds out which status a container has, and makes the files in its state directory by which
- * commands know it.
+ * Finds out which status a container has. It also makes the files in the state directory from which
+ * commands read this status.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -123,8 +123,9 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 }
 
 /*
- * Reads the flags of the mounts that the guest gets as virtio-fs shares. If a source is nosuid on
- * the host, the guest must mount it nosuid too, and the guest's kernel cannot see the host's flag.
+ * Reads the flags of the mounts that the guest gets as virtio-fs shares. If a source is mounted
+ * nosuid on the host, the guest must mount it nosuid too, but the guest's kernel cannot see the
+ * host's flag.
  */
 static int read_mount_flags(const struct launch *l, uint32_t *ret)
 {

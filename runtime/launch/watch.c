@@ -14,7 +14,10 @@
 
 #include "base/interrupt.h"
 
-/* How often the runtime checks which file INIT executes: often at first, rarely later. */
+/*
+ * How long, in ms, the runtime waits between two checks of which file INIT executes: FIRST_MS at
+ * first, and twice as long after each check, up to MOST_MS.
+ */
 #define FIRST_MS 4
 #define MOST_MS 64
 
@@ -44,8 +47,8 @@ int init_watch_wait(const struct init_watch *w, int fd)
 		if (p[0].revents)
 			return 1;
 		/*
-		 * INIT may have written a last message just before it ended, so fd is polled once
-		 * more.
+		 * Polls fd once more, because INIT may have written a last message just before it
+		 * ended.
 		 */
 		if (p[1].revents || (w->ino && init_has_executed(w)))
 			return poll(p, 1, 0) > 0;

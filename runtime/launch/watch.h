@@ -16,9 +16,9 @@ struct init_watch {
 };
 
 /*
- * Says whether the process executes another file than the one in w. Returns true for a process that
- * has ended. Returns false if the kernel does not let the file be looked at, because then nothing
- * shows that the program runs.
+ * Says whether the process executes another file than the one in w, which means that INIT has
+ * become the container's program. Returns true for a process that has ended. Returns false if the
+ * kernel forbids reading which file it executes, because then nothing shows that the program runs.
  */
 bool init_has_executed(const struct init_watch *w);
 

@@ -41,8 +41,8 @@ static int decide_memory(const struct spec *s, struct machine_config *m)
 			(unsigned long long)wanted, (unsigned long long)MACHINE_MEMORY_MIN);
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 	/*
-	 * A memory limit above the host's memory is reduced and not an error, because such limits
-	 * are common.
+	 * A memory limit above the host's memory is reduced to the host's memory and causes no
+	 * error, because such limits are common. Only vm.memory must be met exactly.
 	 */
 	if (wanted > host && !(s->vm && s->vm->memory.set))
 		wanted = host;
@@ -227,8 +227,8 @@ static int decide_locks(const struct spec *s, struct machine_config *m)
 }
 
 /*
- * Checks the pool of huge pages here, because the kernel's own error does not name the pool, and
- * QEMU's does not name the field.
+ * Checks that the host has enough free huge pages. The kernel's own error would not name the pool
+ * of huge pages, and QEMU's would not name the field.
  */
 static int check_huge_page_pool(const struct machine_config *m)
 {

@@ -62,14 +62,14 @@ struct machine_config {
 /* The smallest machine, in bytes. With less memory Debian's kernel does not get as far as /init. */
 #define MACHINE_MEMORY_MIN (UINT64_C(64) << 20)
 /*
- * How many bytes the host's processes of a machine may use in its cgroup, beyond the guest's
- * memory.
+ * How many bytes the monitor, the file server and QEMU may use in the machine's cgroup, beyond the
+ * guest's memory.
  */
 #define MACHINE_OVERHEAD (UINT64_C(256) << 20)
 
 /*
- * How long a machine may take to boot. A distribution's kernel took half a minute in software on a
- * loaded host.
+ * How long a machine may take to boot. The default is generous, because a distribution's kernel
+ * took half a minute on a loaded host when QEMU emulated the CPU.
  */
 #define MACHINE_BOOT_TIMEOUT 180 /* default time limit of the start, in seconds */
 #define MACHINE_BOOT_TIMEOUT_MAX 86400
@@ -79,7 +79,7 @@ int machine_config_build(struct arena *a, const struct spec *s, const struct mac
 	struct machine_config *ret) must_check;
 
 /*
- * How many network interfaces a machine can have besides vm.image and this number of vhost-user
+ * How many network interfaces a machine can have besides vm.image and `backends` vhost-user
  * servers. Each device needs an interrupt line of its own, and a machine has MACHINE_LINES of them.
  */
 /* number of devices that every machine has: console, entropy, balloon, vsock and the share */

@@ -63,8 +63,8 @@ static int add_addresses(struct arena *a, const struct spec_ips *from, struct ne
 		list[i] = (struct net_address){.family = ip->family, .prefix = ip->prefix};
 		memcpy(list[i].local, ip->bytes, sizeof(ip->bytes));
 		/*
-		 * An interface with configured IPv6 addresses gets no others from router
-		 * advertisements.
+		 * Switches router advertisements off for an interface with configured IPv6
+		 * addresses, so that it gets no other addresses from them.
 		 */
 		if (ip->family == AF_INET6)
 			to->ipv6.accept_ra = to->ipv6.autoconf = 0;
@@ -89,7 +89,9 @@ static int add_interface(
 		.ipv6 = {.accept_ra = 1, .autoconf = 1}};
 	memcpy(new->mac, mac, sizeof(new->mac));
 	memcpy(new->name, n->name,
-		/* The name fits, because its length was checked when it was parsed. */
+		/*
+		 * The name fits into `name`, because the parser of config.json checked its length.
+		 */
 		strlen(n->name) + 1);
 	c->interfaces = list;
 	c->interface_count++;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The network interface of a vhost-user server. It is added to the list of interfaces that are
- * moved into the guest from the container's network namespace. So the same message and the same
- * code of the guest give it its name, addresses and routes.
+ * moved into the guest from the container's network namespace. So the guest configures it with the
+ * same message and the same code as the others.
  */
 #pragma once
 #include "netsetup/carry/net_config.h"
 #include "spec/spec.h"
 
 /*
- * Gets the MAC address in the annotation. If there is none, computes one from the container's id,
- * so that it is the same at every start.
+ * Gets the MAC address that config.json gives in an annotation. If there is none, computes one from
+ * the container's id, so that the address is the same at every start.
  */
 void net_backend_mac(const struct spec_vm_net *n, const char *id, uint8_t ret[6]);
 

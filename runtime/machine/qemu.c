@@ -30,7 +30,10 @@ int qemu_blamed_backend(const char *words)
 	return at && sscanf(at, "chardev=" QEMU_BACKEND "%d", &i) == 1 && i >= 0 ? i : -1;
 }
 
-/* Says whether these words of QEMU mean that it does not know something on its command line. */
+/*
+ * Says whether `words`, the end of QEMU's error output, mean that this QEMU lacks something that
+ * its command line names.
+ */
 static bool lacks_something(const char *words)
 {
 	static const char *const lacks[] = {"unsupported", "not a valid", "nvalid ", "not found",

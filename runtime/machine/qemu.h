@@ -11,10 +11,16 @@
 #define QEMU_MAJOR 7 /* oldest version that works: the one in Debian 12, with which the tests run */
 #define QEMU_MINOR 2
 
-/* name of a vhost-user server's chardev, to which a number is added */
+/*
+ * prefix of the name that a vhost-user server's chardev has on QEMU's command line; a number
+ * follows
+ */
 #define QEMU_BACKEND "backend"
 
-/* Reads the end of QEMU's standard error, once QEMU has ended, as part of an error message. */
+/*
+ * Reads the end of QEMU's standard error, of which an error message quotes the text; called once
+ * QEMU has ended.
+ */
 void qemu_read_words(int errors, char *ret, size_t size);
 /* Returns the number of the vhost-user server that QEMU's error names, or -1. */
 int qemu_blamed_backend(const char *words);

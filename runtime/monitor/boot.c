@@ -105,7 +105,10 @@ static int open_taps(struct monitor *m, struct engine_description *d)
 	return 0;
 }
 
-/* Adds the interface of a vhost-user server, after those of the namespace. */
+/*
+ * Adds the interface that a vhost-user server brings (vm.net in config.json), after the interfaces
+ * of the network namespace.
+ */
 static int add_net_backend(struct monitor *m, struct engine_description *d, const struct step *s)
 {
 	struct engine_nic *nic = &d->nics[d->nnics];
@@ -141,8 +144,8 @@ static int open_image(const struct machine_config *c, int *ret)
 }
 
 /*
- * Makes the socket to which the guest's console writes. The monitor reads it in its loop, for error
- * messages.
+ * Makes the socket pair for the output of the guest's console. The monitor's loop reads one end,
+ * because an error message about a machine that failed quotes the last lines of that output.
  */
 static int open_log(struct monitor *m, int *ret_guest_end)
 {
@@ -155,7 +158,10 @@ static int open_log(struct monitor *m, int *ret_guest_end)
 	return 0;
 }
 
-/* Refuses too little memory, because the kernel would overwrite itself and never print an error. */
+/*
+ * Refuses a machine whose memory is too small for its kernel and initramfs, because such a kernel
+ * would overwrite itself and never print an error.
+ */
 static int check_memory(const struct guest_kernel *k, const struct machine_config *c)
 {
 	struct stat st;
@@ -207,8 +213,8 @@ static int take_backends(struct monitor *m, struct engine_description *d)
 			.tag = s->connect.device[0] == '/' ? NULL : s->connect.device,
 			.sock = take_fd(&m->a->slots[s->slot])};
 		/*
-		 * Only a disk's server may be replaced by a new one, because a new file server
-		 * would not know which files the guest has open.
+		 * Only the server of a disk may be replaced by a new one after it ended, because a
+		 * new file server would not know which files the guest has open.
 		 */
 		if (b->tag || !m->a->machine->reconnect)
 			continue;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Handles one command's connection to the monitor. Errors of sending are only logged, because the
- * end of the connection shows that a command has gone.
+ * Handles one command's connection to the monitor. Errors of sending are only logged: if a command
+ * has ended, poll(2) reports that its connection was closed, and the monitor then closes its own
+ * end.
  */
 #include "base/clock.h"
 #include "base/fd.h"

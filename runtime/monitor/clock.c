@@ -12,7 +12,10 @@
 #include "base/log.h"
 #include "monitor/monitor_internal.h"
 
-/* latest time in seconds since 1970 whose nanoseconds fit into the kernel's 64-bit number */
+/*
+ * latest time in seconds since 1970 that still fits into 64 bits as nanoseconds, which is how the
+ * kernel stores it
+ */
 #define LATEST (INT64_MAX / 1000000000)
 
 int clock_watch(int *ret)
@@ -20,9 +23,9 @@ int clock_watch(int *ret)
 	const struct itimerspec never = {.it_value.tv_sec = LATEST};
 
 	/*
-	 * The timer never expires. But the kernel cancels it when the clock is set and when the
-	 * host resumes. Then poll(2) reports it, and read(2) fails with ECANCELED and arms it
-	 * again.
+	 * The timer never expires, but the kernel cancels it when the clock is set and when the
+	 * host resumes. The descriptor is then readable, and read(2) fails with ECANCELED and arms
+	 * the timer again.
 	 */
 	*ret = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (*ret < 0)
@@ -45,8 +48,8 @@ void clock_tell(struct monitor *m)
 	_cleanup_agent_writer_ struct agent_writer w = {0};
 
 	/*
-	 * Before "hello" nothing may be sent to the guest. The "create" that follows contains the
-	 * time anyway.
+	 * Nothing may be sent to the guest before its agent has sent "hello". The message "create",
+	 * which the monitor sends after "hello", contains the time anyway.
 	 */
 	if (m->agent < 0 || m->phase < PHASE_GREETED)
 		return;

@@ -111,13 +111,16 @@ int monitor_accept(struct monitor *m)
 		return 0;
 	}
 	/*
-	 * All client entries are in use, so the connection is closed here. The command then reports
-	 * a container that is not running, see wait_reply().
+	 * All client entries are in use, so the connection is closed. The command takes that as a
+	 * sign that the container is not running (wait_reply()), and says so.
 	 */
 	return 0;
 }
 
-/* Sends the request unchanged to the guest, with an id by which on_reply() finds the client. */
+/*
+ * Sends the request unchanged to the guest, with an id, by which on_reply() finds the client when
+ * the guest's reply comes.
+ */
 static int forward_request(struct monitor *m, struct client *c, const struct agent_frame *f)
 {
 	_cleanup_agent_writer_ struct agent_writer w = {0};
@@ -136,8 +139,8 @@ static int forward_request(struct monitor *m, struct client *c, const struct age
 }
 
 /*
- * Offers the descriptors of a frame to the guest. Descriptor i is the standard stream whose number
- * is the i-th in "stdio".
+ * Offers the descriptors that came with a frame to the guest. Descriptor i becomes the standard
+ * stream whose number is the i-th in the frame's member "stdio".
  */
 static int offer_streams(struct monitor *m, uint32_t process, struct agent_frame *f)
 {
@@ -193,7 +196,10 @@ static int on_signal(struct monitor *m, struct client *c, const struct agent_fra
 		c->told = true;
 		c->give_up = c->ended ? clock_ms() : 0;
 	}
-	/* Nothing is left but output that no one reads, so the microVM can be ended. */
+	/*
+	 * The container's process has ended, and the monitor only waits for a reader of its output.
+	 * SIGKILL ends the microVM without that wait.
+	 */
 	if (m->phase >= PHASE_EXITED && !c->process && sig == SIGKILL) {
 		monitor_advance(m, PHASE_CUT);
 		client_reply(c, 0, "");

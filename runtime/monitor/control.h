@@ -16,7 +16,8 @@
  * and the process is killed when the connection ends.
  *
  * To add a request: handle_request() in control.c decides whether the monitor answers it or the
- * guest. forward_request() sends a request unchanged to the guest (then see agent/protocol.h).
+ * guest. forward_request() sends a request unchanged to the guest; its handler in the guest is
+ * added as agent/protocol.h says.
  */
 #pragma once
 #include "agent/agent.h"

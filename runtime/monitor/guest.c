@@ -26,7 +26,10 @@ static int send_create(struct monitor *m)
 	json_out_u64(&w.json, "process", 0);
 	clock_write(&w.json);
 	net_config_json(&w.json, "net", &m->boot.net);
-	/* The guest opens /dev/null for each standard stream that is not listed here. */
+	/*
+	 * Lists the standard streams that the guest connects to the host's. The guest opens
+	 * /dev/null for a stream that is not listed.
+	 */
 	streams_json(&m->streams, 0, &w.json);
 	r = agent_send(&w, m->agent, m->a->orders->s, m->a->orders->len);
 	/* The monitor lives as long as the container, and needs the orders no more. */
@@ -99,7 +102,7 @@ static int on_hello(struct monitor *m, const struct agent_frame *f)
 			AGENT_VERSION);
 	int r = send_create(m);
 	/*
-	 * The size is sent now, because an engine may have changed the terminal's size while the
+	 * Sends the terminal's size once more, because an engine may have changed it while the
 	 * machine booted.
 	 */
 	return r < 0 ? r : monitor_send_size(m);
@@ -121,8 +124,8 @@ int monitor_on_sealed(struct monitor *m)
 }
 
 /*
- * Handles the message that INIT in the guest has reached a barrier. The runtime waits there, and is
- * told.
+ * Handles the message that INIT in the guest has reached a barrier. The monitor tells the runtime,
+ * which waits for INIT to reach that barrier.
  */
 static int on_reached(struct monitor *m, const struct agent_frame *f)
 {
@@ -136,8 +139,8 @@ static int on_reached(struct monitor *m, const struct agent_frame *f)
 }
 
 /*
- * Handles the message that the guest could not make or start the program. The error ends the
- * monitor, which reports it to the runtime or to `start`, as INIT does in namespace mode.
+ * Handles the message that the guest could not make or start the program. The monitor reports the
+ * error to the runtime or to `start`, as INIT does in namespace mode, and ends.
  */
 static int on_failed(struct monitor *m, const struct agent_frame *f)
 {
@@ -153,8 +156,8 @@ static int on_running(struct monitor *m)
 	log_debug("microvm: running");
 	monitor_advance(m, PHASE_RUNNING);
 	/*
-	 * `start` takes the end of this connection as success. Other commands report the container
-	 * as "running" once the lock is released.
+	 * Closes the connection to `start`, which takes this as success. Once the lock on
+	 * start.lock is released, other commands report the container as "running".
 	 */
 	fd_close(&m->starter);
 	fd_close(&m->start_lock);
@@ -195,8 +198,8 @@ static int on_exited(struct monitor *m, uint32_t process, const struct agent_fra
 }
 
 /*
- * Forwards a message about an exec to its proxy. If the proxy has ended, the message is dropped,
- * because no one is left to read it.
+ * Forwards a message of the guest about an exec to the exec's proxy. If the proxy has ended, the
+ * message is dropped, because no process is left that waits for it.
  */
 static void on_exec_frame(struct monitor *m, uint32_t process, const struct agent_frame *f)
 {
@@ -228,8 +231,8 @@ static void on_reply(struct monitor *m, const struct agent_frame *f)
 
 /*
  * Tells every watching command that the kernel has killed a process. A command that does not read
- * must not block the monitor, so the message is dropped if the command's socket is full. Such a
- * command has unread messages of this kind already.
+ * must not block the monitor, so the message is dropped if the command's socket is full. Nothing is
+ * lost by that, because the command has unread messages of the same kind.
  */
 static void on_oom(struct monitor *m, const struct agent_frame *f)
 {

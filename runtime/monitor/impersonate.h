@@ -8,19 +8,19 @@
 
 #include "base/err.h"
 
-/* Blocks all signals, and makes a non-blocking signalfd, *ret_fd, from which they are read. */
+/* Blocks all signals and sets *ret_fd to a non-blocking signalfd that receives them. */
 int impersonate_signals(int *ret_fd) must_check;
 
 /*
  * Makes a terminal. Its master side is sent to the runtime over `channel` (ns/channel.h). Its slave
- * side becomes the controlling terminal of this session's leader, so that SIGWINCH reports a new
- * size. The slave side is raw, because the guest's terminal does echo, line editing and signals. If
- * rows is 0, the size is not set.
+ * side becomes the controlling terminal of this process, which leads a session, so that SIGWINCH
+ * reports a new size. The slave side is raw, because the guest's terminal does echo, line editing
+ * and signals. If rows is 0, the size is not set.
  */
 int impersonate_terminal(uint16_t rows, uint16_t columns, int channel, int *ret_slave) must_check;
 
 /*
- * Ends this process as a process with this status (waitpid(2)) ended: exits with the same code, or
- * kills itself with the same signal.
+ * Ends this process in the way that `status` (from waitpid(2)) describes: exits with the same code,
+ * or kills itself with the same signal.
  */
 _Noreturn void impersonate_exit(int status);

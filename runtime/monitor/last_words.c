@@ -35,8 +35,8 @@ bool monitor_on_log(struct monitor *m)
 }
 
 /*
- * Returns how many bytes of the log are worth quoting. After the first line of a panic the kernel
- * prints only registers and addresses, so the quotation ends with that line.
+ * Returns how many bytes of the console's output an error message quotes. If the kernel panicked,
+ * the quotation ends with the first line of the panic, because only registers and addresses follow.
  */
 static size_t words_len(const struct monitor *m)
 {

@@ -38,8 +38,8 @@
 
 /*
  * How long the monitor waits for the hypervisor's end, in ms, before it reports the end of another
- * process of the machine. One process may end because of another, and the hypervisor knows more
- * about the reason.
+ * process of the machine. One process may end because of another, and the hypervisor's error tells
+ * more about the reason.
  */
 #define GRACE_MS 500
 
@@ -97,8 +97,8 @@ static int do_steps(struct monitor *m)
 /* --- preparing the machine --- */
 
 /*
- * Makes a terminal. Its master side goes to the runtime, and its slave side is connected to the
- * terminal in the guest.
+ * Makes the monitor's terminal, of which the master side goes to the runtime. The monitor offers
+ * the slave side to the guest, which connects it to the container's terminal.
  */
 static int open_terminal(struct monitor *m)
 {
@@ -146,8 +146,8 @@ static int offer_stdio(struct monitor *m)
 }
 
 /*
- * Closes what the runtime and its caller left open. All descriptors that are opened later are the
- * monitor's own.
+ * Closes the descriptors that the monitor inherited and does not need. All descriptors that are
+ * opened after this belong to the monitor.
  */
 static int close_inherited(const struct monitor *m)
 {
@@ -168,8 +168,9 @@ static int close_inherited(const struct monitor *m)
 }
 
 /*
- * The monitor has opened every file that it will use, so it can enter its jail. The threads that
- * serve the devices and run the guest start inside it.
+ * Enters the jail and starts the guest. The monitor has opened every file that it will use, so it
+ * can give up the file system now. The threads that serve the devices and run the guest start
+ * inside the jail.
  */
 static int enter_jail_and_run(struct monitor *m)
 {
@@ -226,13 +227,13 @@ static int on_signals(struct monitor *m, bool *ret_child)
 		if (sig == SIGWINCH && m->console >= 0) {
 			r = monitor_send_size(m);
 		} else if (m->agent < 0 && (sig == SIGTERM || sig == SIGINT)) {
-			/* The guest has no process yet to which the signal could be sent. */
+			/* The guest has no process yet that could get the signal. */
 			return err_set(
 				EINTR, "ended by signal %d before the microVM had booted", sig);
 		} else {
 			/*
-			 * The process has ended, and only its output is not read. The signal asks
-			 * to stop waiting for that.
+			 * The container's process has ended, and the monitor only waits for a
+			 * reader of its output. The signal asks it to end without that wait.
 			 */
 			if (m->phase == PHASE_EXITED && monitor_is_end(sig))
 				monitor_advance(m, PHASE_CUT);
@@ -266,7 +267,10 @@ static int on_agent(struct monitor *m)
 
 	int r = agent_reader_receive(&m->reader, m->agent);
 
-	/* The machine has probably ended, which the engine reports a moment later. */
+	/*
+	 * The agent's connection was closed, probably because the machine has ended. The engine
+	 * reports the machine's end a moment later.
+	 */
 	if (r == 0) {
 		fd_close(&m->agent);
 		if (m->phase >= PHASE_EXITED || poll(&p, 1, GRACE_MS) > 0)
@@ -295,8 +299,9 @@ static void on_streams(struct monitor *m)
 }
 
 /*
- * Handles a message of the runtime. The container is recorded and waits for `start`; or the program
- * is to be started at once (`run`); or the runtime has ended too early.
+ * Handles a message of the runtime, which is one of three events. The container is recorded and
+ * waits for `start`; or the program is to be started at once (`run`); or the runtime has ended too
+ * early.
  */
 static int on_channel(struct monitor *m)
 {
@@ -388,8 +393,8 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 		r = monitor_accept(m);
 	m->awaits_output = monitor_send_exits(m);
 	/*
-	 * The end of the machine is handled last, so that all messages that the agent sent before
-	 * it have been read.
+	 * The end of the machine is handled last, so that the monitor first reads all messages that
+	 * the agent has sent.
 	 */
 	if (p[P_ENGINE].revents && !(p[P_AGENT].revents && r >= 0))
 		r = on_engine_end(m);
@@ -397,8 +402,8 @@ static int serve_events(struct monitor *m, struct pollfd *p)
 }
 
 /*
- * Handles the deadlines that have passed. *ret_timeout is the time to the next deadline in ms, or
- * -1 if there is none.
+ * Does what is due at the deadlines that have passed. *ret_timeout is the time to the next deadline
+ * in ms, or -1 if there is none.
  */
 static int check_deadlines(struct monitor *m, int *ret_timeout)
 {
@@ -495,8 +500,8 @@ _Noreturn static void exit_failed(struct monitor *m, int code)
 		_exit(channel_send(sock, CHANNEL_FAILED, code, message, -EBADF) < 0 ? 2 : 1);
 	}
 	/*
-	 * `run` reads the message from this file, prints it and logs it. Otherwise the monitor logs
-	 * it.
+	 * `run` reads the message from the file `failure`, prints it and logs it. Without that file
+	 * the monitor itself logs the message.
 	 */
 	if (m->a->failure < 0 || write(m->a->failure, message, strlen(message)) < 0)
 		log_error(message);
@@ -506,7 +511,9 @@ _Noreturn static void exit_failed(struct monitor *m, int code)
 
 _Noreturn void monitor_run(const struct monitor_args *a)
 {
-	/* static, because it is too large for a stack; a process runs only one monitor */
+	/*
+	 * static, because the struct is too large for the stack and a process runs only one monitor
+	 */
 	static struct monitor m;
 
 	m.a = a;

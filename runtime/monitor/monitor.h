@@ -23,10 +23,16 @@ struct monitor_args {
 	int start_socket; /* create: a listening socket to which `start` connects; run: -EBADF */
 	int start_lock;   /* locked file that is held until the program runs */
 	int control;      /* listening socket for commands: see monitor/control.h */
-	/* file for the error of a machine that fails later; -EBADF: the error is logged */
+	/*
+	 * file into which the monitor writes the error of a machine that fails after `run` has
+	 * reported its start; -EBADF: the monitor logs the error
+	 */
 	int failure;
 	int proc; /* procfs from path_open_proc() */
-	/* two descriptors for hooks_run() (step/step.h); closed before the machine is made */
+	/*
+	 * the two descriptors for the output of hooks, an argument of hooks_run() (step/step.h);
+	 * closed before the machine is made
+	 */
 	int *hook_out;
 	const char *id;
 	/* what the guest is told, from agent_orders_pack(); released once it was sent */

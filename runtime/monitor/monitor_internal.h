@@ -23,18 +23,18 @@
 #include "monitor/monitor.h"
 #include "netsetup/net_tap.h"
 
-/* how much of the guest's console output is kept for error messages, in bytes */
+/* how many of the last bytes of the guest's console output are stored for error messages */
 #define GUEST_LOG_MAX 4096
-/* how many messages of the guest's agent are written to the host's log */
+/* how many messages of the guest's agent the monitor writes to the host's log at most */
 #define GUEST_LINES_MAX 1000
 #define CLIENTS_MAX 64
 
 /*
- * How long, in ms, the monitor waits for a reader of the output after the process got a signal that
- * asks it to end, and has ended.
+ * How long, in ms, the monitor waits for a program to read the output of a process that got a
+ * signal that asks it to end, and then ended.
  */
 #define LAST_WORDS_MS 1000
-/* How often, in ms, the monitor checks whether output that waits for a reader was read. */
+/* How often, in ms, the monitor checks whether the output for which it waits has been read. */
 #define OUTPUT_LOOK_MS 20
 
 /*
@@ -47,7 +47,9 @@
 struct client {
 	int sock; /* the connection; -EBADF: this entry is free */
 	struct agent_reader reader;
-	/* > 0: number of the exec's process, which lives as long as this connection */
+	/*
+	 * > 0: number of the exec's process in the guest, which is killed when this connection ends
+	 */
 	uint32_t process;
 	uint64_t request; /* > 0: id of the request whose reply the command waits for */
 	/*
@@ -57,11 +59,17 @@ struct client {
 	bool watches;
 	bool ended; /* the exec's process has exited with `status`; its output may still flow */
 	int status;
-	bool told;       /* the exec's process got a signal that asks it to end */
-	int64_t give_up; /* until when output is awaited (CLOCK_MONOTONIC, ms); 0: forever */
+	bool told; /* the exec's process got a signal that asks it to end */
+	/*
+	 * until when the monitor waits for the exec's output to be read (CLOCK_MONOTONIC, ms); 0:
+	 * forever
+	 */
+	int64_t give_up;
 };
 
-/* The phases of the monitor's life. It only goes forward, and may skip phases. */
+/*
+ * The phases of the monitor's life. The monitor goes through them in this order, and may skip some.
+ */
 enum monitor_phase {
 	PHASE_PREPARING, /* the monitor opens files and builds the machine */
 	PHASE_BOOTING, /* the monitor is in its jail, so it can no longer open or change anything */
@@ -69,12 +77,12 @@ enum monitor_phase {
 	PHASE_CREATED, /* INIT in the guest waits for `start` */
 	PHASE_RUNNING, /* INIT has become the program */
 	PHASE_EXITED,  /* the program has exited with `status`; its output may still flow */
-	PHASE_CUT,     /* the microVM is being ended without waiting for output */
+	PHASE_CUT,     /* the monitor ends the microVM without waiting for a reader of the output */
 };
 
 /*
- * The data that boot.c makes, from which the guest's container is made, and which is cleaned up at
- * the end.
+ * What boot.c has prepared on the host. The message "create" to the guest is made from it, and
+ * clean_up() undoes it when the monitor ends.
  */
 struct boot {
 	/* until when the container must be created (CLOCK_MONOTONIC, ms); 0: it is created */
@@ -97,7 +105,8 @@ struct monitor {
 	struct client clients[CLIENTS_MAX];
 	int agent;   /* connection to the guest's agent; -EBADF: the agent is not connected */
 	int channel; /* socket to the runtime, which creates the container; -EBADF afterwards */
-	int starter; /* connection of the command that waits for the start of the program */
+	/* connection of the command that waits for the program's start (`start` or `run`) */
+	int starter;
 	/* the members with these names in struct monitor_args */
 	int start_socket, start_lock, control;
 	int signals;   /* signalfd with all signals of the monitor */
@@ -105,7 +114,7 @@ struct monitor {
 	int console;   /* slave side of the monitor's terminal, or -EBADF */
 	int guest_log; /* socket from which the guest's console output is read */
 	bool told;     /* the guest's process got a signal that asks it to end */
-	/* monitor_send_exits() has to be called again soon, because output waits for a reader */
+	/* some output waits for a reader, so monitor_send_exits() is called every OUTPUT_LOOK_MS */
 	bool awaits_output;
 	/* until when a guest that got SIGKILL must end (CLOCK_MONOTONIC, ms); 0: none */
 	int64_t kill_deadline;
@@ -133,7 +142,9 @@ int monitor_boot(struct monitor *m) must_check;
 
 /* guest.c: handles a message of the guest's agent. */
 int monitor_on_frame(struct monitor *m, const struct agent_frame *f) must_check;
-/* Reads the answer of the file server, which makes the shared root read-only (engine/share.h). */
+/*
+ * Reads the file server's answer to the request to make the shared root read-only (engine/share.h).
+ */
 int monitor_on_sealed(struct monitor *m) must_check;
 int monitor_send_start(struct monitor *m) must_check;
 int monitor_send_signal(struct monitor *m, uint32_t process, int sig, bool all) must_check;
@@ -143,28 +154,31 @@ int monitor_send_resize(struct monitor *m, uint32_t process, unsigned rows, unsi
 int monitor_send_size(struct monitor *m) must_check;
 
 /*
- * clock.c: makes *ret, a descriptor that is readable when the guest's clock has to be set. Then
- * clock_changed() sets it.
+ * clock.c: makes *ret, a descriptor that is readable when the guest's clock has to be set. The loop
+ * then calls clock_changed(), which sets the clock.
  */
 int clock_watch(int *ret) must_check;
 void clock_changed(struct monitor *m);
 void clock_tell(struct monitor *m); /* Sends the host's time to the guest, which sets its clock. */
-/* Sends the time to the guest after SIGCONT, because the monitor was stopped. */
+/*
+ * If sig is SIGCONT, sends the time to the guest, because the monitor was stopped and may have
+ * missed a change of the host's clock.
+ */
 void clock_on_signal(struct monitor *m, int sig);
 /* Writes the member "time" of the messages "create" and "clock". */
 void clock_write(struct json_out *o);
 
 /*
- * last_words.c: reads the guest's console and keeps the end of its output. Returns whether there
- * was any.
+ * last_words.c: reads the output of the guest's console and stores the last GUEST_LOG_MAX bytes.
+ * Returns whether there was any output.
  */
 bool monitor_on_log(struct monitor *m);
 /* Adds the end of the guest's console output to the current error message. Returns r. */
 int monitor_last_words(struct monitor *m, int r) must_check;
 /*
- * Adds to the current error message that the other hypervisor may work, if the guest never sent
- * "hello". This is what happens on a KVM that cannot run Linux (vm_kvm_runs_linux()). The error of
- * a server that has ended (-EPIPE) stays as it is. Returns r.
+ * Adds to the current error message that the other hypervisor may work, if the guest's agent never
+ * sent "hello". KVM on some hosts cannot run Linux, and then the guest fails in this way
+ * (vm_kvm_runs_linux()). The error of a server that has ended (-EPIPE) stays as it is. Returns r.
  */
 int monitor_name_other(const struct monitor *m, int r) must_check;
 

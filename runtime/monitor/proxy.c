@@ -46,8 +46,8 @@ static int send_exec(struct proxy *p)
 	}
 	for (int i = 0; i <= 2 && p->console < 0; i++) {
 		/*
-		 * A stream that is /dev/null is not sent, because the guest has a /dev/null of its
-		 * own.
+		 * A stream that is /dev/null on the host is not sent, because the guest opens its
+		 * own /dev/null for it.
 		 */
 		if (fd_is_null(i))
 			continue;
@@ -121,8 +121,8 @@ static int on_monitor(struct proxy *p)
 
 	/*
 	 * The connection has ended because the container has, and with it the exec's process. The
-	 * proxy ends by SIGKILL, because the kernel kills the processes of a pid namespace in this
-	 * way.
+	 * proxy kills itself by SIGKILL, as the kernel does with the processes of a pid namespace
+	 * whose first process has ended.
 	 */
 	if (r == 0 && p->channel < 0) {
 		p->ended = true;

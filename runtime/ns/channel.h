@@ -14,7 +14,11 @@
 
 #include "base/err.h"
 
-#define CHANNEL_HELLO "hello" /* first message of an INIT with hide_late: see ns/ns.h */
+/*
+ * text of the first message of an INIT with hide_late, by which the runtime knows that caisson-init
+ * runs
+ */
+#define CHANNEL_HELLO "hello"
 
 enum channel_type {
 	CHANNEL_REACHED = 1,
@@ -26,7 +30,7 @@ enum channel_type {
 
 struct channel_msg {
 	uint32_t type;
-	int32_t code;  /* depends on the type; for CHANNEL_FAILED it is -errno */
+	int32_t code;  /* its meaning depends on the type; for CHANNEL_FAILED it is -errno */
 	uint64_t time; /* time of sending (CLOCK_MONOTONIC), in ns */
 	char text[ERR_MAX];
 };
@@ -34,7 +38,7 @@ struct channel_msg {
 int channel_pair(int ret_fds[2]) must_check;
 /*
  * Sends a message without a descriptor by write(2), which INIT's system call filter allows. fd may
- * be a pipe too. Raises SIGPIPE if the other side is closed.
+ * also be a pipe. If the other side is closed, this process gets SIGPIPE.
  */
 int channel_write(int fd, enum channel_type type, int code, const char *text) must_check;
 
@@ -55,7 +59,7 @@ void channel_log(const struct channel_msg *m);
 
 /*
  * Says whether these len bytes are a well-formed message. The sender may be controlled by the
- * container, so nothing in them is trusted.
+ * container, so every member is checked.
  */
 bool channel_is_valid(const struct channel_msg *m, size_t len);
 
@@ -68,6 +72,6 @@ int channel_await(int sock, const char *barrier) must_check;
 /*
  * Does what channel_await() does, for a process that cannot go on without the runtime. If the
  * channel has ended, the process exits with 1, because the runtime has failed or was killed, and no
- * one can be told.
+ * process is left to which an error could be reported.
  */
 int channel_await_or_exit(int sock, const char *barrier) must_check;

@@ -12,7 +12,10 @@
 
 struct init {
 	const struct ns_init_args *a;
-	/* where reports go: the channel, or the second FIFO once WAIT_START of create has begun */
+	/*
+	 * descriptor for INIT's reports: the channel, or the second FIFO once `create` has reached
+	 * the step WAIT_START
+	 */
 	int report_to;
 };
 
@@ -21,8 +24,8 @@ static int report(void *data, const char *barrier)
 	struct init *i = data;
 
 	/*
-	 * Logging is stopped first, because the runtime of `create` may end as soon as it has read
-	 * this report.
+	 * Stops logging before the report, because the runtime of `create` may end as soon as it
+	 * has read the report.
 	 */
 	if (i->a->stop_log && i->a->start_fifo >= 0 && streq(barrier, "created"))
 		i->a->stop_log();
@@ -109,7 +112,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* Does the same steps as step_walk(), and calls a->told for each. */
+/* Does the same steps as step_walk(), and calls a->told after each of them. */
 static int walk_aloud(struct step_ctx *c, const struct ns_init_args *a)
 {
 	int r = 0;

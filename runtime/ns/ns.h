@@ -74,16 +74,18 @@ struct ns_init_args {
 	int *slots;
 	int channel; /* socket to the runtime */
 	/*
-	 * create: FIFOs of the state directory. A byte in the first one is `start`. INIT writes
-	 * into the second one why the start failed, or closes it on success. run, exec: -EBADF.
+	 * create: FIFOs of the state directory. A byte in the first one means that `start` was
+	 * called. INIT writes into the second one why the start failed, or closes it if the program
+	 * runs. run, exec: -EBADF.
 	 */
 	int start_fifo, result_fifo;
 	int proc;      /* descriptor from path_open_proc() */
 	int container; /* exec: pidfd of the container's first process, for ENTER */
 	/* exec with a seccomp listener: the pid namespace of the container's first process */
 	int pid_ns;
-	uint64_t enter_flags; /* exec: namespaces that ENTER enters: see ns_flags_to_enter() */
-	const void *filter;   /* the compiled system call filter, or NULL */
+	/* exec: CLONE_NEW* flags of the namespaces that ENTER enters, from ns_flags_to_enter() */
+	uint64_t enter_flags;
+	const void *filter; /* the compiled system call filter, or NULL */
 	size_t filter_len;
 	/*
 	 * INIT stays dumpable until the barrier "placed", because until then an ordinary user has

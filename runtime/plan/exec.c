@@ -26,9 +26,10 @@ int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct pla
 		i->text = p->exec_affinity_initial;
 	}
 	/*
-	 * An ordinary user cannot write the score of the new process: the process is not dumpable,
-	 * which keeps the container from looking into it, so its files in /proc belong to root.
-	 * Therefore the host sets its own score before the clone, and the process inherits it.
+	 * An ordinary user cannot write the OOM score of the new process: the process is not
+	 * dumpable, which keeps the container from looking into it, so its files in /proc belong to
+	 * root. Therefore the runtime sets its own score before the clone, and the process inherits
+	 * it.
 	 */
 	bool inherit = env->rootless && p->oom_score_adj.set;
 	if (inherit)

@@ -7,7 +7,10 @@
 
 #include "plan/builder.h"
 
-/* Returns a path of config.json as an absolute path. A relative one starts at the bundle. */
+/*
+ * Returns a path of config.json as an absolute path. A relative path starts at the bundle's
+ * directory.
+ */
 static const char *in_bundle(struct builder *b, const char *path)
 {
 	if (path[0] == '/')
@@ -19,9 +22,9 @@ static const char *in_bundle(struct builder *b, const char *path)
 }
 
 /*
- * Appends a step that opens a path. For root it is a step of the host, which reaches sources that
- * the root of the container's user namespace may not reach. For an ordinary user INIT does it,
- * because such a user may copy mounts only in INIT's user namespace.
+ * Appends a step that opens a path. If root runs caisson, the host does the step, because it
+ * reaches sources that root of the container's user namespace may not reach. If an ordinary user
+ * runs caisson, INIT does it, because such a user may copy mounts only in INIT's user namespace.
  */
 static int add_open(
 	struct builder *b, enum step_kind kind, const char *field, const char *path, bool recursive)
@@ -188,8 +191,8 @@ static int add_source(struct builder *b, size_t index, const char *path)
 }
 
 /*
- * Appends a step by which INIT opens the source itself, after the mounts before this one are made.
- * Returns the source's slot.
+ * Appends a step by which INIT opens a source that is inside the container's root. The step comes
+ * after the mounts that config.json lists before this one. Returns the source's slot.
  */
 static int add_source_in_root(struct builder *b, size_t index, const char *path)
 {

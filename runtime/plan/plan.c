@@ -80,7 +80,7 @@ static void add_connect_net(struct builder *b)
 
 /*
  * Appends the steps that open the namespaces to join. The host does these steps, because it has the
- * rights for it and sees the paths in its mount namespace.
+ * rights to open them and the paths are valid in its mount namespace.
  */
 static uint64_t add_namespaces(struct builder *b)
 {
@@ -129,7 +129,7 @@ static int join_phase(const struct builder *b, enum spec_ns type)
 static void add_joins(struct builder *b, int phase)
 {
 	for (size_t i = 0, n = b->n; i < n; i++) {
-		/* The step is copied, because builder_add_step() may move the array. */
+		/* Copies the step, because builder_add_step() may move the array of steps. */
 		const struct step open = b->steps[i];
 		if (open.kind != STEP_OPEN_NAMESPACE || join_phase(b, open.ns.type) != phase)
 			continue;
@@ -389,8 +389,9 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		add_connect_net(&b);
 	int seccomp_slot = s->process ? builder_add_seccomp_compile(&b) : -1;
 	/*
-	 * If an ordinary user joins a user namespace, the score of a process in it can only be set
-	 * before that process exists, so INIT inherits it: see plan_build_exec().
+	 * If an ordinary user joins an existing user namespace, the OOM score of a process in it
+	 * can only be set before that process exists. So the runtime sets its own score, and INIT
+	 * inherits it, as in plan_build_exec().
 	 */
 	bool inherit = env->rootless && s->ns[SPEC_NS_USER].path;
 	if (inherit)
@@ -430,8 +431,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	builder_add_step(&b, STEP_PIVOT, PLACE_INIT, NULL)->number = env->no_pivot;
 	add_console(&b, s->process);
 	/*
-	 * This step comes before the root becomes read-only, because it makes the working directory
-	 * if that is missing.
+	 * This step comes before the root becomes read-only, because it makes the directory
+	 * process.cwd if that is missing.
 	 */
 	if (s->process)
 		builder_add_process(&b, STEP_FIND_PROGRAM, NULL, s->process);

@@ -115,28 +115,26 @@ struct step {
 	const char *field;
 	union {
 		/*
-		 * depends on the kind: the barrier's name, the host name, the path to mask, ...;
-		 * AFFINITY: NULL for all CPUs
+		 * its meaning depends on the kind: the barrier's name, the host name, the path to
+		 * mask and so on; for AFFINITY NULL means all CPUs
 		 */
 		const char *text;
 		/*
-		 * depends on the kind: propagation, personality or priority; ENTER: CLONE_NEW*
-		 * flags
+		 * its meaning depends on the kind: propagation, personality or priority; for ENTER
+		 * CLONE_NEW* flags
 		 */
 		uint64_t number;
 		struct {                /* members of the step CLONE */
 			uint64_t flags; /* CLONE_NEW* flags that clone3(2) is called with */
 			/*
-			 * the process is a stage, which makes INIT at FORK: see add_clone() in
-			 * plan.c
+			 * the process that CLONE makes is a stage, a process in between, which
+			 * makes INIT at FORK
 			 */
 			bool staged;
 		} clone;
 		struct {                /* members of the step FORK */
 			uint64_t flags; /* CLONE_NEW* flags of the namespaces to make */
-			/*
-			 * the CLONE was staged, and INIT does more steps than EXEC after this one
-			 */
+			/* CLONE made a stage, and INIT does more steps than EXEC after this FORK */
 			bool staged;
 		} fork;
 		struct { /* members of the step TIME_NS */
@@ -231,7 +229,7 @@ struct step {
 		} seccomp;
 		const struct spec_intel_rdt *rdt;
 		const struct spec_memory_policy *mempolicy;
-		/* in steps that set one property of the process */
+		/* the process of config.json; in steps that set one property of the process */
 		const struct spec_process *process;
 	};
 };
@@ -293,24 +291,24 @@ struct plan_exec_env {
 int plan_build_exec(struct arena *a, const struct plan_exec_env *env, struct plan *ret) must_check;
 
 /*
- * Turn the plan `ns` for namespaces into the plan for a microVM. If the configuration asks for
- * something that a VM cannot honour, they fail with an error that names the field. plan_build() and
- * plan_build_exec() call them if `isolation` says so.
+ * Turn `ns`, the plan for a container in namespaces, into the plan for a microVM. If the
+ * configuration asks for something that a VM cannot honour, they fail with an error that names the
+ * field. plan_build() and plan_build_exec() call them if `isolation` says so.
  */
 int plan_for_vm(struct arena *a, const struct spec *s, const struct plan_env *env,
 	const struct plan *ns, struct plan *ret) must_check;
 int plan_exec_for_vm(struct arena *a, const struct plan *ns, struct plan *ret) must_check;
 
 /*
- * Says whether the microVM ignores this device of the host. It does if linux.resources.devices
- * allows all devices, as with engines' --privileged, because they then list every device of the
- * host. Without that rule such a device is an error.
+ * Says whether the microVM ignores this device of the host. It does if linux.resources.devices has
+ * a rule that allows all devices: engines write that rule for --privileged, and then also list
+ * every device of the host. Without that rule a device that the guest lacks is an error.
  */
 bool plan_vm_drops_device(const struct spec *s, const struct spec_device *d);
 
 /*
  * The limits of linux.resources, split into those that the guest's kernel enforces and those that
- * the host's does; vm_limits.c has the rule.
+ * the host's kernel enforces (the rule is in vm_limits.c).
  */
 struct plan_vm_limits {
 	struct cg_resources guest, host;
@@ -319,7 +317,8 @@ int plan_vm_split_limits(
 	struct arena *a, const struct cg_resources *all, struct plan_vm_limits *ret) must_check;
 /*
  * Returns the container's memory limit in bytes; 0: no limit. It comes from memory.limit, or from
- * memory.max of `unified`, which overrides it. *ret_field is the name of the property for messages.
+ * memory.max of `unified`, which overrides it. *ret_field is the name of that property, which error
+ * messages use.
  */
 uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_field);
 

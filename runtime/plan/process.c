@@ -22,8 +22,8 @@ void builder_add_mapped_root(struct builder *b)
 }
 
 /*
- * Appends the step that sets oom_score_adj. It is the host's step, because the host may have the
- * right to lower the score, which the root of a user namespace does not have.
+ * Appends the step that sets oom_score_adj. The host does it, because lowering the score needs a
+ * right that the root of a user namespace does not have.
  */
 void builder_add_oom_score(struct builder *b, const struct spec_process *p)
 {
@@ -32,8 +32,8 @@ void builder_add_oom_score(struct builder *b, const struct spec_process *p)
 }
 
 /*
- * Appends the steps that set hard limits from the host's side. INIT may not raise them in a user
- * namespace of its own; the host may, if it is root.
+ * Appends the steps that set hard limits from the host's side. In a user namespace INIT may not
+ * raise hard limits; the runtime may, if it is root.
  */
 void builder_add_host_rlimits(struct builder *b, const struct spec_process *p)
 {

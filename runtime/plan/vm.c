@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the plan for a microVM is made from the plan for namespaces. This file deals
- * its steps out to four parties. Steps that concern the host stay HOST's: its cgroup, copies of
- * mounts, hooks. Steps that concern the kernel under the process go to the GUEST: namespaces, id
- * maps, a cgroup for freezing and for statistics. INIT's own steps stay INIT's, but happen in the
- * guest's kernel. In between, the MONITOR enters the network namespace and boots the machine.
+ * Theory of operation: the plan for a microVM is made from the plan for namespaces. This file gives
+ * each of its steps to one or two of four parties. Steps that concern the host stay HOST's: its
+ * cgroup, copies of mounts, hooks. Steps that concern the kernel on which the process runs go to
+ * the GUEST: namespaces, id maps, a cgroup for freezing and for statistics. INIT's own steps stay
+ * INIT's, but happen in the guest's kernel. In between, the MONITOR enters the network namespace
+ * and boots the machine.
  *
  * Like all of plan/ this is a pure function of its arguments. The whole plan is made on the host,
  * and the guest is sent its steps and INIT's as checked bytes (agent/orders.h).
@@ -93,8 +94,8 @@ static int refuse_namespaces(const struct spec *s)
 }
 
 /*
- * Says whether every Linux guest has the device itself: memory devices, terminals, fuse, tun,
- * loop-control.
+ * Says whether every Linux guest has a device of this kind itself: memory devices, terminals, fuse,
+ * tun, loop-control.
  */
 static bool guest_has_device(const struct spec_device *d)
 {
@@ -106,8 +107,8 @@ static bool guest_has_device(const struct spec_device *d)
 }
 
 /*
- * Says whether the device rules allow all devices. They do with engines' --privileged, which also
- * lists every device of the host.
+ * Says whether the device rules allow all devices. Engines write such rules for --privileged, and
+ * then also list every device of the host.
  */
 static bool may_use_all_devices(const struct spec *s)
 {
@@ -238,7 +239,10 @@ static void deal_monitor(struct dealer *d, const struct spec *s)
 		if (d->ns->steps[i].kind == STEP_JOIN && is_network(&d->ns->steps[i]))
 			deal_step(d, PLACE_MONITOR, &d->ns->steps[i]);
 	deal_kind(d, PLACE_INIT, STEP_LOOPBACK, PLACE_MONITOR);
-	/* The machine is booted after these hooks, because they set up the network. */
+	/*
+	 * The machine is booted after the prestart and createRuntime hooks, because they set up the
+	 * network.
+	 */
 	if (s->hooks.prestart.n || s->hooks.create_runtime.n) {
 		deal_new_step(d, PLACE_MONITOR, STEP_BARRIER, "joined");
 		deal_kind(d, PLACE_HOST, STEP_HOOKS, PLACE_HOST);

@@ -5,7 +5,8 @@
  *
  * - The guest enforces limits that count the container's own processes and what they use: devices,
  *   memory, pids, hugepageLimits.
- * - The host enforces limits on what the machine uses of the host: cpu, blockIO, rdma. It also
+ * - The host enforces limits on what the machine uses of the host: cpu, blockIO, rdma. The host
+ *   also
  *   refuses what cgroup v2 lacks. The machine has a fixed amount of memory, and its cgroup on the
  *   host is as large (machine/machine_config.c).
  *

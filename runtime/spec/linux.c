@@ -53,8 +53,8 @@ static int check_device(struct parser *p, const struct json *node, void *obj)
 	struct spec_device *d = obj;
 
 	/*
-	 * Callers written in Go put the whole st_mode of stat(2) here, including the file type.
-	 * Only `type` counts for the type, so those bits are dropped.
+	 * Programs written in Go put the whole st_mode of stat(2) here, including the file type.
+	 * These bits are dropped, because the property `type` decides the type.
 	 */
 	d->file_mode.v &= 07777;
 	return 0;
@@ -204,7 +204,10 @@ static int check_memory_policy(struct parser *p, const struct memory_policy *m)
 	if (no_nodes && m->policy.nodes)
 		return parse_error_at(p, "nodes", "expected nothing with %s, found \"%.80s\"", name,
 			m->policy.nodes);
-	/* MPOL_PREFERRED may be without nodes: set_mempolicy(2) then takes it as MPOL_LOCAL. */
+	/*
+	 * MPOL_PREFERRED is allowed without nodes, because set_mempolicy(2) then takes it as
+	 * MPOL_LOCAL.
+	 */
 	if (!no_nodes && mode != MPOL_PREFERRED && !m->policy.nodes)
 		return parse_error_at(
 			p, "nodes", "expected a list of nodes with %s, found nothing", name);

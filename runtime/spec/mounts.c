@@ -82,7 +82,8 @@ static const char *parse_id_map(const char *s, struct spec_id_map *ret)
 }
 
 /*
- * Replaces an id of the user namespace by the host's id. Returns false if the maps have no such id.
+ * Replaces an id of the user namespace by the host's id that the maps give for it. Returns false if
+ * they give none.
  */
 static bool map_id(struct spec_id_maps maps, uint32_t *id)
 {
@@ -164,7 +165,7 @@ static int parse_idmap(struct parser *p, const struct spec *s, struct spec_mount
 
 int spec_parse_idmaps(struct parser *p, struct spec *s)
 {
-	/* The cast is safe, because the parser has just allocated the array. */
+	/* The cast removes const, which is safe because the parser has just allocated the array. */
 	struct spec_mount *mounts = (struct spec_mount *)s->mounts;
 
 	parse_enter(p, "mounts");

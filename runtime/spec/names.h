@@ -15,7 +15,7 @@ extern const struct spec_name spec_io_class_names[];
 extern const struct spec_name spec_propagation_names[];
 extern const struct spec_name spec_personality_names[];
 extern const struct spec_name spec_mempolicy_mode_names[], spec_mempolicy_flag_names[];
-/* values have no errno in their low bits */
+/* values are SCMP_ACT_*, without an errno in their low bits */
 extern const struct spec_name spec_seccomp_action_names[];
 extern const struct spec_name spec_seccomp_operator_names[], spec_seccomp_arch_names[],
 	spec_seccomp_flag_names[];

@@ -181,7 +181,7 @@ static int parse_flags(
 	return 0;
 }
 
-/* Stores a number, whose range was checked, in a member of `size` bytes. */
+/* Stores a number, whose range the caller has checked, in a member of `size` bytes. */
 static void store_number(void *member, size_t size, uint64_t value)
 {
 	switch (size) {
@@ -281,8 +281,8 @@ static const struct field *find_field(const struct object_type *t, const char *n
 }
 
 /*
- * Makes every list of strings an empty list, so that loops may run to its NULL even if the property
- * is absent.
+ * Sets every list of strings that is absent to an empty list, so that loops can run to the NULL at
+ * its end.
  */
 static void set_empty_lists(const struct object_type *t, char *obj)
 {

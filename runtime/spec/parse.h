@@ -30,7 +30,7 @@
 
 struct parser {
 	struct arena *arena;
-	const char *what; /* name of the document in errors */
+	const char *what; /* name of the document, which error messages use */
 	unsigned depth;
 	struct parse_step {
 		enum { PARSE_NAME, PARSE_KEY, PARSE_INDEX } kind;
@@ -177,7 +177,7 @@ extern const struct object_type spec_linux_type, spec_mount_type, spec_vm_type, 
 
 /*
  * Checks that the ranges of an id map do not overlap or overflow, and that there are not more than
- * the kernel allows. `name` is the property, for messages.
+ * the kernel allows. `name` is the name of the property, which error messages use.
  */
 int spec_check_id_maps(struct parser *p, const char *name, struct spec_id_maps maps) must_check;
 /*

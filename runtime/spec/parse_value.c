@@ -70,7 +70,10 @@ static void text_add_quoted(struct text *t, const char *s)
 	char shown[SHOWN + 1];
 	size_t n = strnlen(s, SHOWN);
 
-	/* The text must not be cut in the middle of a UTF-8 sequence. */
+	/*
+	 * Moves the cut back to the start of a UTF-8 sequence, so that the text is not cut in the
+	 * middle of one.
+	 */
 	while (s[n] && n > 0 && ((unsigned char)s[n] & 0xc0) == 0x80)
 		n--;
 	str_clean(shown, sizeof(shown), s, n);

@@ -155,7 +155,7 @@ enum spec_ns {
 };
 
 struct spec_namespace {
-	size_t index;     /* index in linux.namespaces, for messages */
+	size_t index;     /* index in linux.namespaces, which error messages use */
 	bool set;         /* the namespace is listed in linux.namespaces */
 	const char *path; /* path of an existing namespace; NULL: a new one is made */
 };
@@ -316,7 +316,7 @@ struct spec {
 	const struct json *json; /* the parsed document; `state` prints its annotations */
 };
 
-/* Parses the text of a config.json. `what` names the document in errors. */
+/* Parses the text of a config.json. `what` is the name of the document in error messages. */
 int spec_parse(struct arena *a, const char *text, size_t len, const char *what,
 	const struct spec **ret) must_check;
 
@@ -329,8 +329,9 @@ int spec_parse_process(struct arena *a, const char *text, size_t len, const char
 	const struct spec_process **ret) must_check;
 
 /*
- * Completes p from `from`: copies properties that p leaves out and that say as which user, with
- * which rights and with which priority a process runs. The program and its arguments stay p's.
+ * Completes p by copying from `from` those properties that p leaves out and that say as which user,
+ * with which rights and with which priority a process runs. The program and its arguments are not
+ * copied.
  */
 void spec_process_inherit(struct spec_process *p, const struct spec_process *from);
 

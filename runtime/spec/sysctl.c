@@ -111,8 +111,9 @@ int spec_check_sysctl(struct parser *p, const struct spec *s)
 }
 
 /*
- * Checks that sysctl and the properties hostname and domainname agree, because the kernel has only
- * one value for each. kernel.hostname needs the property, as with runc and crun.
+ * Checks that linux.sysctl and the properties hostname and domainname ask for the same values,
+ * because the kernel has only one value for each. kernel.hostname is refused if the property
+ * hostname is not set, as with runc and crun.
  */
 int spec_check_uts_sysctl(struct parser *p, const struct spec *s)
 {

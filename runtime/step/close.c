@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * CLOSE: closes every descriptor in INIT except for those on a list of what INIT keeps, so that
- * INIT holds nothing of the host from here on. It is a list of what to keep and not of what to
- * close, so that no descriptor is forgotten.
+ * INIT holds nothing of the host from here on. The list names what stays open and not what is
+ * closed, so that no descriptor is forgotten.
  */
 #include <linux/close_range.h>
 #include <stdlib.h>

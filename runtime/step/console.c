@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The terminal is made in the container's own devpts, after PIVOT, so that
- * ttyname(3) works in the container. INIT sends the terminal's master to the runtime, which hands
- * it to its caller.
+ * ttyname(3) works in the container. INIT sends the terminal's master to the runtime, which sends
+ * it to --console-socket or relays it to its own terminal.
  *
  * Everything in the container may be forged, and the container is already running when an exec asks
  * for a terminal. So this file checks the file system type of the devpts, opens "ptmx" in it
@@ -116,14 +116,14 @@ static int mount_on_console(struct step_ctx *c, int slave)
 }
 
 /*
- * Makes the terminal the controlling terminal of the session, and makes it standard input, output
- * and error.
+ * Makes the terminal the controlling terminal of the session, and puts it in place of standard
+ * input, output and error.
  */
 static int take_over_terminal(struct step_ctx *c, int slave)
 {
 	/*
-	 * If a FORK step follows, the process that FORK makes leads the session, and takes the
-	 * terminal there.
+	 * If a FORK step follows, the process that FORK makes leads the session, so that process
+	 * makes the terminal its controlling terminal.
 	 */
 	if (!c->plan->exec || c->forked) {
 		/* setsid() fails with EPERM if this process leads a session already. */

@@ -34,7 +34,8 @@ static int entry_failed(const char *name)
 }
 
 /*
- * Copies the extended attributes. Skips those that the tmpfs or the user namespace does not allow.
+ * Copies the extended attributes, except for those that the tmpfs or the user namespace does not
+ * allow.
  */
 static int copy_xattrs(int in, int out, const char *name)
 {
@@ -57,8 +58,8 @@ static int copy_xattrs(int in, int out, const char *name)
 }
 
 /*
- * Sets the owner of the copy. If the path is empty, the file is fd itself. If the user namespace
- * does not map the owner's id (EINVAL), the copy keeps INIT as its owner.
+ * Sets the owner of the copy at `path` in the directory fd, or of fd itself if path is empty. If
+ * the user namespace does not map the owner's id (EINVAL), the copy keeps INIT as its owner.
  */
 static int copy_owner(int fd, const char *path, const struct stat *st)
 {

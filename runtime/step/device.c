@@ -70,8 +70,8 @@ static int change_mode(struct step_ctx *c, int fd, mode_t mode)
 	if (errno != ENOSYS)
 		return -1;
 	/*
-	 * Through this path only the file of fd can be reached, because proc is the host's own
-	 * procfs, and the path is a magic link in it.
+	 * This path can reach no other file than that of fd, because proc is the host's own procfs,
+	 * and the path is a magic link in it.
 	 */
 	snprintf(path, sizeof(path), "self/fd/%d", fd);
 	return fchmodat(c->proc, path, mode, 0);
@@ -152,7 +152,7 @@ static int bind_device(
 
 /*
  * Bind-mounts the host's device node, because mknod(2) failed although the plan expected it to
- * succeed. This happens if caisson was started in a user namespace and could not tell.
+ * succeed. This happens if caisson was started in a user namespace and did not find that out.
  */
 static int bind_instead(int dir, const char *name, const struct step *s)
 {

@@ -10,7 +10,7 @@
  * neither can be reached through /proc/self/fd/N or /proc/self/exe (CVE-2024-21626, CVE-2019-5736).
  * All descriptors of the runtime are close-on-exec.
  *
- * Engines parse the messages, so they are the same as runc's and start in lower case.
+ * Engines parse the error messages, so these are the same as runc's and start in lower case.
  */
 #include <limits.h>
 #include <signal.h>
@@ -27,7 +27,7 @@
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define PASSWD_MAX (1024 * 1024)
 
-/* Returns the root file system. Opens it again if CLOSE has closed it. */
+/* Returns a descriptor of the root file system. Opens "/" if CLOSE has closed the descriptor. */
 static int open_root(struct step_ctx *c)
 {
 	if (c->root < 0)
@@ -72,8 +72,8 @@ static int enter_cwd(struct step_ctx *c, const struct spec_process *p)
 	if (fchdir(fd) < 0)
 		return cwd_error(p->cwd, -errno);
 	/*
-	 * If the directory is outside of the root, the kernel reports it as "(unreachable)", for
-	 * which getcwd(3) fails with ENOENT.
+	 * If the directory is outside of the root, the kernel reports a path that begins with
+	 * "(unreachable)", for which getcwd(3) fails with ENOENT.
 	 */
 	if (!getcwd(path, sizeof(path)) || path[0] != '/')
 		return err_set(EPERM,
@@ -257,7 +257,11 @@ static int program_error(const char *path, int r)
 		return err_set(ENOTDIR, "exec: \"%s\": stat %s: not a directory", path, path);
 	case EISDIR:
 		return err_set(EISDIR, "exec: \"%s\": is a directory: permission denied", path);
-	case ENOEXEC: /* This is not EACCES, because a search with other rights would not help. */
+	/*
+	 * This is not EACCES, on which EXEC searches once more with the user's rights, because
+	 * those would not help.
+	 */
+	case ENOEXEC:
 		return err_set(EPERM, "exec: \"%s\": permission denied", path);
 	case ELOOP:
 		return err_set(ELOOP,
@@ -300,7 +304,9 @@ static int search_path(struct step_ctx *c, const struct spec_process *p, const c
 		denied ? "permission denied" : "no such file or directory");
 }
 
-/* Finds the program. Returns -EACCES if the present rights do not suffice to look it up. */
+/*
+ * Finds the program. Returns -EACCES if this process's present rights do not suffice to look it up.
+ */
 static int find_program(struct step_ctx *c, const struct spec_process *p, const char **ret)
 {
 	const char *name = p->args.n ? p->args.v[0] : "";
@@ -455,8 +461,8 @@ int step_exec(struct step_ctx *c, const struct step *s)
 	if (errno != EACCES)
 		return exec_error(c, p);
 	/*
-	 * Root found this program, but the user may not execute it. Further along PATH there may be
-	 * a program of the same name that the user may execute.
+	 * FIND_PROGRAM found this program as root, but the user may not execute it. Further along
+	 * PATH there may be a program of the same name that the user may execute.
 	 */
 	const char *other = NULL;
 	if (find_program(c, p, &other) >= 0 && !streq(other, c->exe)) {

@@ -80,8 +80,8 @@ int step_enter(struct step_ctx *c, const struct step *s)
 	 * The thread that hands over a seccomp listener cannot be started after the pid namespace
 	 * was entered. So the other namespaces are entered first, then the thread is started, then
 	 * the pid namespace is entered. The pid namespace has a descriptor of its own for this,
-	 * because from within the other namespaces this process may not look at the container's
-	 * first process any more.
+	 * because once this process is in the other namespaces, it may not look at the container's
+	 * first process in /proc any more.
 	 */
 	const bool split = has_listener(c->plan) && c->enter_flags & CLONE_NEWPID;
 	const uint64_t flags = c->enter_flags & ~(uint64_t)(split ? CLONE_NEWPID : 0);
@@ -173,7 +173,10 @@ static pid_t fork_into_namespaces(struct step_ctx *c, const struct step *s)
 		return -1;
 	pid_t pid = sys_clone3(&args);
 	if (pid > 0 && write(end[1], &pid, sizeof(pid)) < 0)
-		/* A failure is ignored: the pipe has room, and the child can do without its pid. */
+		/*
+		 * A failure is ignored. The pipe has room, so writing does not wait, and the child
+		 * can go on without knowing its pid.
+		 */
 		err_clear();
 	if (pid != 0)
 		return pid;
@@ -185,8 +188,8 @@ static pid_t fork_into_namespaces(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Makes the child the leader of a session of its own. So it gets its signals from the runtime and
- * not from the terminal on which caisson was started, and it can have the container's terminal.
+ * Makes the child the leader of a session of its own. The terminal on which caisson was started can
+ * then send it no signals, and it can have the container's terminal as its controlling terminal.
  */
 static int lead_session(struct step_ctx *c)
 {
@@ -214,7 +217,7 @@ int step_fork(struct step_ctx *c, const struct step *s)
 	if (pid == 0)
 		return lead_session(c);
 	r = c->peer.forked(c->peer.data, pid);
-	/* The child must not go on, because the host's side was not told of it. */
+	/* The child ends, because the host's side was not told of the child's pid. */
 	if (r < 0)
 		kill(pid, SIGKILL);
 	_exit(r < 0);

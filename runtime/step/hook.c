@@ -37,7 +37,8 @@
 struct hook_run {
 	pid_t pid;
 	int pidfd;
-	int interrupt; /* descriptor from interrupt_open() */
+	/* descriptor from interrupt_open(), readable when a signal asks this process to end */
+	int interrupt;
 	/* pipe to the hook's standard input; closed once the state is written */
 	int in_read, in_write;
 	int out;     /* pipe from the hook's standard output and error */
@@ -114,8 +115,7 @@ static void __attribute__((noreturn)) become_hook(const struct spec_hook *hook,
 }
 
 /*
- * Makes a pipe. Both ends are close-on-exec. Neither is below 3, even if a standard stream is
- * closed.
+ * Makes a pipe whose ends are close-on-exec and not below 3, even if a standard stream is closed.
  */
 static int make_pipe(int *ret_read, int *ret_write)
 {
@@ -142,8 +142,8 @@ static int set_nonblocking(int fd)
 /*
  * Forks, and opens the child's pidfd. clone3(2) is tried first. Seccomp profiles of engines deny it
  * with various error numbers, so clone(2) is tried after any failure; if the kernel itself has
- * refused, clone(2) fails too. The child is not reaped before its pidfd is open, so its pid stays
- * valid.
+ * refused, clone(2) fails too. The pidfd belongs to the child even after clone(2), because this
+ * process has not reaped the child yet.
  */
 static pid_t fork_hook(int *ret_pidfd)
 {
@@ -195,8 +195,8 @@ static int start_hook(struct hook_run *run, const struct spec_hook *hook, const 
 }
 
 /*
- * Reads all output that is in the pipe now and keeps its last bytes. Returns -EPIPE at the end of
- * the output.
+ * Reads all output that is in the pipe now, and stores its last OUTPUT_KEPT bytes. Returns -EPIPE
+ * at the end of the output.
  */
 static int read_output(struct hook_run *run)
 {
@@ -336,8 +336,8 @@ static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 		timeout = INT64_MAX / 2000;
 	int64_t deadline = timeout > 0 ? clock_ms() + timeout * 1000 : -1;
 	/*
-	 * If the caller has not blocked the signals, such a signal simply ends this process, and
-	 * the kernel then kills the hook.
+	 * A caller that wants to undo its work when a signal comes has blocked the signals. If it
+	 * has not, such a signal ends this process, and the kernel then kills the hook.
 	 */
 	run.interrupt = interrupt_open();
 	int r = start_hook(&run, hook, e);
@@ -346,8 +346,8 @@ static int run_hook(const struct spec_hook *hook, const struct hook_env *e)
 	r = watch_hook(&run, deadline);
 	if (r < 0) {
 		/*
-		 * The hook is also killed by its pidfd, because it may not have called setsid()
-		 * yet, which makes its process group.
+		 * Kills the hook by its pidfd too, because the hook may not have called setsid()
+		 * yet, which makes the process group.
 		 */
 		kill(-run.pid, SIGKILL);
 		(void)!syscall(SYS_pidfd_send_signal, run.pidfd, SIGKILL, NULL, 0);
@@ -443,8 +443,9 @@ int step_hooks(struct step_ctx *c, const struct step *s)
 		.out = c->hook_out,
 		.ctx = streq(s->hooks.name, "startContainer") ? c : NULL};
 	/*
-	 * Only createContainer hooks get the caller's umask back. startContainer hooks run under
-	 * the seccomp filter, which may forbid umask(2).
+	 * createContainer hooks run with the umask that caisson's caller had. Other hooks of INIT
+	 * do not, because startContainer hooks run under the seccomp filter, which may forbid
+	 * umask(2).
 	 */
 	bool own = c->umask_changed && streq(s->hooks.name, "createContainer");
 	mode_t mask = own ? umask(c->umask) : 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The host's side opens the source of a bind mount before the container
- * exists. It does so because it has the runtime's rights, while INIT may already be an unprivileged
- * user, and because it is in the runtime's mount namespace. INIT gets a detached copy of the mount
- * and no path, so that no path is looked up twice.
+ * exists. INIT could not do this, because it may already be an unprivileged user, and because it is
+ * in another mount namespace. INIT gets a detached copy of the mount and no path, so that no path
+ * is looked up twice.
  *
  * A copy of a shared mount belongs to the same peer group as the original, so mounts that the
  * container makes beneath it would appear on the host. So every copy is made a slave, unless
@@ -74,7 +74,8 @@ static int set_propagation(int tree, const struct step *s)
 	/*
 	 * The copy of the root is never left in the peer group of the host's mount, because every
 	 * mount of the container would then appear on the host, and because pivot_root(2) refuses a
-	 * shared root. ROOT_PROPAGATION can make it shared again later, in a peer group of its own.
+	 * shared root. The step ROOT_PROPAGATION can make it shared again after PIVOT, in a peer
+	 * group of its own.
 	 */
 	if (s->kind != STEP_OPEN_SOURCE && base == MS_SHARED)
 		base = MS_SLAVE;
@@ -87,8 +88,8 @@ static int set_propagation(int tree, const struct step *s)
 	if (!base)
 		base = MS_SLAVE;
 	/*
-	 * If config.json asks for "shared", the copy stays in the source's peer group. If it were
-	 * made a slave first, it would leave that group.
+	 * If config.json asks for "shared" and not for "rshared", the copy stays in the source's
+	 * peer group. If it were made a slave first, it would leave that group.
 	 */
 	bool keep = (own & MS_SHARED) && !(own & MS_REC);
 	if (!(own & MS_REC) && !keep && mnt_set_propagation(tree, base | MS_REC) < 0)
@@ -273,7 +274,10 @@ int step_open(struct step_ctx *c, const struct step *s)
 
 	if (fd < 0)
 		return fd;
-	/* The array is INIT's own copy. The host's side has left this slot empty in it. */
+	/*
+	 * Writes to INIT's own copy of the array, in which the host's side has left this slot
+	 * empty.
+	 */
 	((int *)c->slots)[s->slot] = fd;
 	return 0;
 }

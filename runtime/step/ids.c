@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The order of the steps is MAPPED_ROOT, ..., USER, CAPABILITIES. If the user
- * id changes from 0 to another one, the kernel clears the effective capabilities, and without
- * PR_SET_KEEPCAPS the permitted ones too. So USER keeps the permitted set, and CAPABILITIES makes
- * it effective again, because removing capabilities from the bounding set needs a capability. USER
- * and CAPABILITIES make the process "not dumpable": its files in /proc belong to root afterwards,
- * so nothing may write to them after USER.
+ * Theory of operation. INIT does the step MAPPED_ROOT early, and the steps USER and CAPABILITIES
+ * near the end. If the user id changes from 0 to another one, the kernel clears the effective
+ * capabilities, and without PR_SET_KEEPCAPS the permitted ones too. So USER keeps the permitted
+ * set, and CAPABILITIES makes it effective again, because removing capabilities from the bounding
+ * set needs a capability. USER and CAPABILITIES make the process "not dumpable": its files in /proc
+ * belong to root afterwards, so nothing may write to them after USER.
  */
 #include <grp.h>
 #include <linux/capability.h>
@@ -51,7 +51,8 @@ static int drop_groups(int proc)
 
 /*
  * Empties the ambient set. It holds capabilities that had to survive execve(2) (ns/spawn.c). INIT
- * is root of the user namespace now and has them anyway, and hooks must not inherit them.
+ * is root of the user namespace now and has these capabilities anyway, and hooks must not inherit
+ * them.
  */
 static int clear_inherited_caps(void)
 {
@@ -84,10 +85,10 @@ int step_mapped_root(struct step_ctx *c, const struct step *s)
 }
 
 /*
- * Makes the user the owner of the standard streams, because only their owner can open /dev/stdout
- * and similar files. A device that the caller passed on (its terminal, /dev/null) keeps its owner;
- * a terminal that caisson made is given to the user. Failures are ignored, because a pipe whose
- * owner has no mapping cannot be given away, and still works.
+ * Makes the container's user the owner of the standard streams, because only their owner can open
+ * /dev/stdout and similar files. A device that the caller passed on (its terminal, /dev/null) keeps
+ * its owner; a terminal that caisson made is given to the user. Failures are ignored: a pipe whose
+ * owner has no mapping cannot be given away, but its open descriptor still works.
  */
 static void own_stdio(uid_t uid, bool own_terminal)
 {
@@ -188,8 +189,8 @@ int cap_sets_write(const struct cap_sets *sets)
 }
 
 /*
- * Returns the inheritable capabilities that can be set: the kernel accepts a new one only if it is
- * in the bounding set.
+ * Returns the part of `want` that can become inheritable: the kernel accepts a new inheritable
+ * capability only if it is in the bounding set.
  */
 static uint64_t inheritable_grantable(uint64_t want, const struct cap_sets *now)
 {
@@ -234,8 +235,8 @@ static int cut_bounding_set(uint64_t want, uint64_t *ret_have)
 		if (errno == EINVAL)
 			return 0;
 		/*
-		 * Without CAP_SETPCAP this call fails even for a capability that is not in the set,
-		 * which is not an error.
+		 * Without CAP_SETPCAP this call fails even for a capability that is not in the
+		 * bounding set. That is no error, because nothing had to be removed.
 		 */
 		int code = errno;
 		int have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
@@ -331,8 +332,8 @@ int step_capabilities(struct step_ctx *c, const struct step *s)
 	/*
 	 * First all permitted capabilities become effective, CAP_SETPCAP among them, which the next
 	 * calls need. The inheritable set is written in the same call, because capabilities must
-	 * still be in the bounding set for this; a later cut of the bounding set does not remove
-	 * them.
+	 * still be in the bounding set for this. When the bounding set is cut afterwards, they stay
+	 * inheritable.
 	 */
 	struct cap_sets all = {now.permitted, now.permitted, final.inheritable};
 	if (memcmp(&all, &now, sizeof(all)) != 0 && (r = cap_sets_write(&all)) < 0)

@@ -48,8 +48,8 @@ static int cover_path(struct step_cover *with, int target, const char *path)
 }
 
 /*
- * Opens the path in the container. Returns -ENOENT if it does not exist; then there is nothing to
- * hide.
+ * Opens the path in the container. Returns -ENOENT if it does not exist, so that there is nothing
+ * to hide.
  */
 static int open_path(struct step_ctx *c, const char *path)
 {

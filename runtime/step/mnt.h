@@ -59,7 +59,7 @@ struct mnt_target {
 
 /* mnt.c: what several files of this folder need. */
 
-/* Writes the path to ret without "//", "." and "..": "/a//b/../c/" becomes "/a/c". */
+/* mnt.c: what several files of this folder need. */
 int mnt_clean_path(const char *path, char ret[static PATH_MAX]) must_check;
 
 /*
@@ -73,7 +73,7 @@ int mnt_apply_attrs(int tree, const struct spec_mount *m) must_check;
 
 /*
  * Makes dir/name a symbolic link to target. Returns 1 if the link was made, and 0 if the name
- * already exists. path is for messages.
+ * already exists. path is the link's path in the container, which error messages name.
  */
 int mnt_try_symlink(int dir, const char *name, const char *path, const char *target) must_check;
 bool mnt_is_link_to(int dir, const char *name, const char *target);
@@ -91,8 +91,8 @@ int mnt_symlink(const struct step_ctx *c, const char *path, const char *target) 
 int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target *t) must_check;
 
 /*
- * new_fs.c: changes the options of the file system that is mounted at fd. This is the half of a
- * "remount" that does not concern the attributes of the mount.
+ * new_fs.c: changes the options of the file system that is mounted at fd, as "remount" does.
+ * mnt_apply_attrs() changes the attributes of the mount itself.
  */
 int mnt_reconfigure(int fd, const struct spec_mount *m) must_check;
 
@@ -109,8 +109,8 @@ int mnt_copy_up(int from, int to) must_check;
 int mnt_console_target(int root) must_check;
 
 /*
- * A mount that stays writable until PIVOT makes it read-only, because other steps put files into it
- * until then.
+ * An entry of the list of mounts that PIVOT makes read-only, because until then other steps make
+ * files in them.
  */
 struct step_late_ro {
 	struct step_late_ro *next;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. The target of a mount is looked up once, beneath the root, as an O_PATH
- * descriptor. All checks are made on that descriptor, and the mount is attached to it, so that a
- * process which swaps names in between gains nothing. The mount is detached until then, with its
- * attributes already set. It is a copy of the source that the host's side made (bind mounts), or a
- * new file system (mount_fs.c).
+ * descriptor. All checks are made on that descriptor, and the mount is attached to it, so a process
+ * that swaps names between check and mount gains nothing. Before it is attached, the mount is
+ * detached and already has its attributes. It is a copy of the source that the host's side made
+ * (bind mounts), or a new file system (mount_fs.c).
  *
  * Programs trust what they find in /proc, and so does the kernel's LSM interface. An image with a
  * link /proc -> /evil could put its own files there. So only a procfs may be mounted on /proc, and
@@ -165,8 +165,8 @@ static int attach_mount(int tree, const struct mnt_target *t)
 }
 
 /*
- * Makes in the container a copy of a source that is a symbolic link. So the link is resolved in the
- * container and not on the host.
+ * Makes, in the container, a copy of the source, which is a symbolic link. So the link is resolved
+ * in the container and not on the host.
  */
 static int copy_link(struct step_ctx *c, const struct spec_mount *m, int link)
 {
@@ -206,8 +206,8 @@ static int mount_bind(struct step_ctx *c, const struct step *s)
 	if (r >= 0)
 		r = mnt_apply_attrs(tree, m);
 	/*
-	 * The propagation of the copy was set by the host's side, while the copy could still leave
-	 * the source's peer group.
+	 * The host's side has already set the propagation of the copy. It must be set when the copy
+	 * is made, while the copy can still leave the source's peer group.
 	 */
 	return r < 0 ? r : attach_mount(tree, &t);
 }
@@ -243,8 +243,8 @@ static int mount_new(struct step_ctx *c, const struct step *s)
 	if (r >= 0)
 		r = attach_mount(tree, &t);
 	/*
-	 * Two kinds of mounts only become read-only at PIVOT: /dev, which is filled until then, and
-	 * a tmpfs, in which mount points may be made until then.
+	 * Two kinds of mounts become read-only only at PIVOT, because other steps make files in
+	 * them: /dev, and a tmpfs, in which mount points may be made.
 	 */
 	bool late =
 		(m->attr_set & MOUNT_ATTR_RDONLY) && (is_type(m, "tmpfs") || streq(t.path, "/dev"));
@@ -284,8 +284,8 @@ int step_mount(struct step_ctx *c, const struct step *s)
 	if (m->remount)
 		return change_mount(c, m);
 	/*
-	 * In a microVM, a mount that a virtio-fs back end serves was already mounted by the guest,
-	 * so it is attached like the source of a bind mount.
+	 * The virtio-fs share or disk of a vhost-user server was already mounted by the guest's
+	 * init, so it is attached like the source of a bind mount.
 	 */
 	return m->bind || m->backend ? mount_bind(c, s) : mount_new(c, s);
 }

@@ -191,8 +191,8 @@ int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target
 	if (tree < 0)
 		return tree;
 	/*
-	 * fsmount(2) has already set the attributes that are not recursive, so only the recursive
-	 * ones are left.
+	 * fsmount(2) has set the attributes of the mount itself, so only those remain that apply to
+	 * the mounts beneath it too.
 	 */
 	struct spec_mount rest = {.rec_attr_set = m->rec_attr_set, .rec_attr_clr = m->rec_attr_clr};
 	int r = mnt_apply_attrs(tree, &rest);

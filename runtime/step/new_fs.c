@@ -46,8 +46,8 @@ static bool is_mapped(const struct spec_id_maps *maps, uint64_t id)
 }
 
 /*
- * Returns an option such as "gid=5" whose id the user namespace does not map, or NULL. Such an
- * option is the usual reason for EINVAL.
+ * Returns the mount option, such as "gid=5", whose id the user namespace does not map, or NULL if
+ * there is none. If the kernel refuses a mount with EINVAL, such an option is the usual reason.
  */
 static const char *unmapped_id(const struct new_fs *f)
 {
@@ -68,8 +68,8 @@ static const char *unmapped_id(const struct new_fs *f)
 }
 
 /*
- * Reports that the file system could not be made. option is the one that was refused, or NULL if
- * the file system itself was refused. fs is the fsopen(2) context, or -EBADF.
+ * Reports that the file system could not be made. option is the mount option that the kernel
+ * refused, or NULL if it refused the file system itself. fs is the fsopen(2) context, or -EBADF.
  */
 static int fs_failed(const struct new_fs *f, int fs, const char *option)
 {
@@ -211,14 +211,17 @@ static int configure_fs(const struct fs_config *cf)
 	return r < 0 ? r : each_option(f->m->data, set_option, (void *)cf);
 }
 
-/* Returns the attributes that the mount gets from fsmount(2); mnt_new_fs() sets the rest later. */
+/*
+ * Returns the attributes that fsmount(2) sets on the mount; mnt_new_fs() sets the others
+ * afterwards.
+ */
 static uint64_t first_attrs(const struct new_fs *f)
 {
 	uint64_t attrs = f->m->attr_set & FSMOUNT_ATTRS;
 
 	/*
-	 * mount.c makes a tmpfs and /dev read-only later, because files are still to be put into
-	 * them.
+	 * A tmpfs and /dev become read-only only at PIVOT (mount.c), because other steps still make
+	 * files in them.
 	 */
 	if (streq(f->type, "tmpfs") || streq(f->t->path, "/dev"))
 		attrs &= ~(uint64_t)MOUNT_ATTR_RDONLY;
@@ -270,8 +273,8 @@ static int mount2_options(const struct new_fs *f, struct strbuf *ret)
 }
 
 /*
- * Mounts the file system on a directory of `stage`, an attached tmpfs, and returns a detached copy
- * of that mount.
+ * Mounts the file system by mount(2) on a directory of `stage`, an attached tmpfs, and returns a
+ * detached copy of that mount.
  */
 static int mount2_on_stage(const struct new_fs *f, int stage)
 {

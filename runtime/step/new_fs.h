@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes a new file system as a detached mount, with the system calls for that. Only mount_fs.c uses
- * this header; it decides what each type of file system needs.
+ * Makes a new file system as a detached mount. Only mount_fs.c uses this header: it decides which
+ * options each type of file system gets, and the functions here make the system calls.
  */
 #pragma once
 #include "step/mnt.h"

@@ -80,7 +80,10 @@ int step_rlimits(struct step_ctx *c, const struct step *s)
 	return process_set_rlimits(s->process, 0);
 }
 
-/* Says whether the file contains this number already. Sets no error message. */
+/*
+ * Says whether the file contains this number already. Sets no error message, also if it cannot be
+ * read.
+ */
 static bool file_holds_number(int proc, const char *path, int64_t number)
 {
 	char text[32];
@@ -99,9 +102,9 @@ static bool file_holds_number(int proc, const char *path, int64_t number)
 /*
  * Writes oom_score_adj. Lowering the value needs CAP_SYS_RESOURCE in the first user namespace,
  * whatever rights the caller has in its own, and a process whose user has changed may not write to
- * its own files in /proc. So the host's side writes the value for INIT, with pid > 0. A failure is
- * ignored if the file already holds the value, because rootless engines pass the value with which
- * they run themselves.
+ * its own files in /proc. So if INIT is in a user namespace, the host's side writes the value for
+ * it, with pid > 0. A failure is ignored if the file already holds the value, because rootless
+ * engines pass the value with which they run themselves.
  */
 int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. INIT starts in a copy of the host's mount namespace. ATTACH_ROOT takes the
- * detached copy of the root file system's mount and attaches it there to the root file system's own
- * directory. From then on the root is the descriptor of that copy, and nothing depends on a path
- * any more. PIVOT makes the root "/" and detaches the rest.
+ * detached copy of the root file system's mount and attaches it in this namespace to the root file
+ * system's own directory. From then on the root is the descriptor of that copy, and nothing depends
+ * on a path any more. PIVOT makes the root "/" and detaches the rest.
  *
  * The copy is attached to its own directory, because hooks run between ATTACH_ROOT and PIVOT.
  * createContainer hooks run in this namespace, and other hooks enter it by INIT's pid. They find
@@ -107,9 +107,9 @@ static int make_late_ro(struct step_ctx *c)
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
 	/*
-	 * The file on which CONSOLE mounts the terminal is made here, because /dev may be read-only
-	 * after PIVOT. CONSOLE itself comes after PIVOT, because it takes the terminal from the
-	 * container's own devpts.
+	 * Makes the file /dev/console here, on which CONSOLE mounts the terminal, because /dev may
+	 * be read-only after PIVOT. CONSOLE itself comes after PIVOT, because it takes the terminal
+	 * from the container's own devpts.
 	 */
 	if (c->late_ro && c->plan->terminal) {
 		_cleanup_fd_ int target = mnt_console_target(c->root);
@@ -240,7 +240,7 @@ int step_readonly_root(struct step_ctx *c, const struct step *s)
 {
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
-	/* No other attribute is touched, because some may be locked. */
+	/* Changes no other attribute, because the kernel may have locked some of them. */
 	if (mnt_setattr(c->root, false, &attr) < 0)
 		return err_sys("make the root file system read-only");
 	return 0;

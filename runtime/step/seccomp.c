@@ -86,7 +86,7 @@ static int load_filter_error(uint64_t flags, size_t n)
 
 /*
  * Drops the capability that the CAPABILITIES step kept for loading the filter. If the filter denies
- * capset(2), nothing is lost, because execve(2) comes next. execve(2) computes the permitted and
+ * capset(2), the program still does not get the capability: execve(2) computes the permitted and
  * the effective set anew from the bounding, the inheritable and the ambient set, and the kept
  * capability is in none of these (capabilities(7)).
  */
@@ -103,8 +103,8 @@ struct call {
 	int nr;
 	uint64_t args[2];
 	/*
-	 * The filter may answer this call with an error or ask the agent, because INIT then has
-	 * another way, or has nothing left to do.
+	 * The filter may deny this call or ask the agent. INIT then has another way, or has nothing
+	 * left to do.
 	 */
 	bool may_fail;
 };
@@ -123,7 +123,7 @@ static const struct call for_exec[] = {
 static const struct call for_wait[] = {CALL(read, 3)};
 static const struct call for_fork[] = {CALL(clone, CLONE_PARENT | SIGCHLD), CALL(setsid, 0)};
 static const struct call for_terminal[] = {CALL(ioctl, 0, TIOCSCTTY)};
-/* clone3(2) may fail here, because hook.c then forks by clone(2). */
+/* The filter is allowed to deny clone3(2), because hook.c then forks by clone(2). */
 static const struct call for_hooks[] = {CALL_MAY_FAIL(clone3), CALL(clone, SIGCHLD),
 	CALL(pidfd_open, 0), CALL(waitid, 0), CALL(pipe2, 0), CALL(fcntl, 3), CALL(close, 3),
 	CALL(ppoll, 0), CALL(dup3, 3), CALL(setsid, 0), CALL(prctl, PR_SET_PDEATHSIG),
@@ -156,7 +156,10 @@ static bool is_let_through(const struct strbuf *filter, const struct call *call)
 	}
 }
 
-/* Returns the name of the first of these calls that the filter does not allow, or NULL. */
+/*
+ * Returns the name of the first call of the list that the filter does not allow, or NULL if it
+ * allows all.
+ */
 static const char *find_obstacle(const struct strbuf *filter, const struct call *calls, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -207,8 +210,9 @@ struct step_sender {
 };
 
 /*
- * Sends the listener and waits for the answer, as a thread that shares everything with INIT; INIT
- * waits meanwhile. The function does not return, because the thread was not made by the C library.
+ * Sends the listener and waits until the host's side says that the agent has it. This is the
+ * function of a thread that shares everything with INIT, which waits meanwhile. The function does
+ * not return, because the thread was not made by the C library.
  */
 static __attribute__((noreturn)) int send_listener(void *data)
 {
@@ -244,8 +248,8 @@ int seccomp_start_sender(struct step_ctx *c)
 	if (stack == MAP_FAILED)
 		return err_sys("make a stack for the thread that hands over the listener");
 	/*
-	 * The struct lies at the low end of the stack's memory, which the thread's calls never
-	 * reach.
+	 * The struct lies at the low end of the stack's memory. The thread's stack, which grows
+	 * down from the high end, never reaches it.
 	 */
 	struct step_sender *s = (struct step_sender *)(void *)stack;
 	*s = (struct step_sender){.c = c, .listener = -EBADF};
@@ -325,8 +329,8 @@ static int read_filter(struct step_ctx *c, const struct step *s, struct strbuf *
 	int r = 0;
 
 	/*
-	 * The memory is not freed later, because freeing could make system calls for which the
-	 * filter kills the process.
+	 * The memory of the filter is never freed, because freeing could make system calls for
+	 * which the filter kills the process.
 	 */
 	if (c->filter)
 		*ret = (struct strbuf){.s = (char *)c->filter, .len = c->filter_len};

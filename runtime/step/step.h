@@ -69,13 +69,16 @@ struct step_ctx {
 	int joined_proc;
 	/* exec: pidfd of the container's first process, whose namespaces ENTER enters */
 	int container;
-	/* exec: the pid namespace of that process, if a seccomp listener is to be handed over */
+	/*
+	 * exec: the pid namespace of that process, which is entered last if a seccomp listener has
+	 * to be handed over
+	 */
 	int pid_ns;
 	/* exec: CLONE_NEW* flags of the namespaces that ENTER enters by that pidfd */
 	uint64_t enter_flags;
 	/*
-	 * CLOSE keeps these descriptors, all below 3 + preserve_fds, and those for the output of
-	 * hooks if hooks still follow.
+	 * The descriptors that CLOSE leaves open, besides all below 3 + preserve_fds, and those for
+	 * the output of hooks if hooks still follow.
 	 */
 	int keep[STEP_KEEP_MAX];
 	size_t nkeep;
@@ -83,7 +86,7 @@ struct step_ctx {
 	const void *filter; /* the compiled seccomp filter; NULL: a slot holds a file with it */
 	size_t filter_len;
 	bool forked;   /* whether the FORK step is done */
-	bool detached; /* the process that made this one ends before the program runs */
+	bool detached; /* the process that made this one with FORK ends before the program runs */
 	/*
 	 * The filter that SECCOMP did not load, and that EXEC and startContainer hooks load;
 	 * late_step is NULL if there is none.
@@ -172,10 +175,11 @@ int step_keyring(struct step_ctx *c, const struct step *s) must_check;
 int step_exec_label(struct step_ctx *c, const struct step *s) must_check;
 
 /*
- * These set the property for another process (pid > 0), or for this one (pid 0). The host's side
- * needs this if INIT is in another user namespace. There INIT may neither raise a hard limit nor
- * lower the OOM score adjustment, and once its user has changed it may not write to its own files
- * in /proc. The error messages do not name the field. proc is a descriptor from path_open_proc().
+ * Set the property for another process (pid > 0), or for this one (pid 0). The host's side calls
+ * them if INIT is in another user namespace: there INIT may neither raise a hard limit nor lower
+ * the OOM score adjustment, and once its user has changed it may not write to its own files in
+ * /proc. The caller adds the field to the error messages. proc is a descriptor from
+ * path_open_proc().
  */
 int process_set_rlimits(const struct spec_process *p, pid_t pid) must_check;
 int process_set_oom_score(const struct spec_process *p, int proc, pid_t pid) must_check;
@@ -199,13 +203,13 @@ int step_close(struct step_ctx *c, const struct step *s) must_check;
 /* seccomp.c loads the filter that HOST compiled (filter/filter.h) */
 int step_seccomp(struct step_ctx *c, const struct step *s) must_check;
 /*
- * Starts the thread that hands over a seccomp listener. SECCOMP calls this function if no step
- * before it did. A step before it must, if the process enters another pid namespace, because such a
- * process cannot make threads until it forks.
+ * Starts the thread that hands over a seccomp listener. SECCOMP calls this function unless ENTER
+ * has. ENTER calls it if the process enters another pid namespace, because such a process cannot
+ * make threads until it forks.
  */
 int seccomp_start_sender(struct step_ctx *c) must_check;
 /*
- * Loads the filter that SECCOMP has left for later, if there is one, in INIT or in a process that
+ * Loads the filter that SECCOMP could not load yet, if there is one, in INIT or in a process that
  * INIT made.
  */
 int seccomp_load_late(struct step_ctx *c) must_check;
@@ -221,8 +225,8 @@ int step_hooks(struct step_ctx *c, const struct step *s) must_check;
  * Runs hooks in order with `state` on standard input. Stops at the first one that fails (non-zero
  * exit, signal, timeout, cannot be executed), with an error that names "hooks.NAME[i]". A hook that
  * times out is killed together with its process group. out points to two descriptors, not below 3,
- * for the hooks' standard output and error. If a descriptor is -EBADF, or out is NULL, that output
- * is kept for the error message.
+ * for the hooks' standard output and error. If a descriptor is -EBADF, or out is NULL, the error
+ * message quotes that output.
  */
 int hooks_run(const char *name, const struct spec_hooks *hooks, const char *state, size_t len,
 	const int *out) must_check;

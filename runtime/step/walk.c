@@ -88,7 +88,10 @@ static const step_fn step_functions[STEP_COUNT] = {
 
 int step_do(struct step_ctx *c, const struct step *s)
 {
-	/* A barrier of another place is not skipped, because this place may have to wait for it. */
+	/*
+	 * Steps of another place are skipped, but not its barriers, because this place may have to
+	 * wait for them.
+	 */
 	if (s->place != c->place && s->kind != STEP_BARRIER)
 		return 0;
 	if (!step_functions[s->kind])

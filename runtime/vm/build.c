@@ -53,8 +53,8 @@ static int plug_device(struct machine *m, struct virtio_device *d)
 }
 
 /*
- * Ends the machine because a file system, disk or network of the guest is lost. Programs in the
- * guest that use it could only hang.
+ * Ends the machine because the server of a file system, disk or network of the guest is lost.
+ * Programs in the guest that use that device would hang forever.
  */
 static void end_machine_lost(void *ctx, const char *why)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Maps each I/O port or MMIO address to the device that answers there. Devices are added before the
- * first vCPU runs. After that the bus is read-only, so vCPU threads use it without a lock; each
- * device takes its own lock.
+ * first vCPU runs. While vCPUs run, the bus does not change, so their threads use it without a
+ * lock; each device takes its own lock.
  *
  * An access is invalid if no device answers it, if it reaches beyond its device, or if the device
  * does not support its width. As on a real bus, an invalid read returns all ones, and an invalid

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Interrupt lines of the devices. A line is an eventfd, and KVM turns each write to it into an edge
- * on the line's GSI. So any thread can raise the interrupt without making a vCPU exit. Each device
- * has a GSI of its own; GSIs are assigned in the order of the devices.
+ * on the line's GSI. So any thread can raise an interrupt, and the vCPU need not leave the guest
+ * for it. Each device has a GSI of its own; GSIs are assigned in the order of the devices.
  */
 #pragma once
 #include "vm/kvm.h"

@@ -158,7 +158,7 @@ int vm_kvm_open(struct vm_kvm *ret, const char *path)
 		.dev = take_fd(&dev),
 		.vm = take_fd(&vm),
 		.run_len = (size_t)run_len,
-		/* if KVM returns 0, the limit is 4 (KVM's API document) */
+		/* the KVM_CHECK_EXTENSION result 0 means a limit of 4 (KVM's API document) */
 		.max_vcpus = max > 0 ? (unsigned)max : 4,
 	};
 	return 0;

@@ -39,9 +39,10 @@ struct machine_disk {
 	int fd;
 	/* fd is a connection to a back end, which knows the image and its size itself */
 	bool remote;
-	const char *peer; /* name of the back end, for messages */
+	const char *peer; /* name of the back end, which error messages use */
 	/*
-	 * socket over which the connector passes new connections, see vhost_user_options; 0: none
+	 * socket on which the device asks for a new connection after the back end has hung up
+	 * (vhost_user_options); 0: a lost connection is not replaced
 	 */
 	int reconnect;
 	unsigned queues; /* number of queues of the back end that are used; 0: one */
@@ -59,7 +60,7 @@ struct machine_share {
 	 * machine ends.
 	 */
 	bool optional;
-	const char *peer; /* name of the server, for messages; NULL: messages use the tag */
+	const char *peer; /* name of the server, which error messages use; NULL: they use the tag */
 };
 
 struct machine_options {

@@ -114,8 +114,8 @@ static int map_ram(struct vm_memory *m, const struct vm_memory_options *o)
 		    (o->mergeable ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
 	if (o->pages == VM_PAGES_HUGETLB)
 		/*
-		 * Without MAP_NORESERVE mmap() fails now if the pool has too few pages. With it, a
-		 * later access would raise SIGBUS.
+		 * Without MAP_NORESERVE, mmap() fails at once if the pool has too few huge pages.
+		 * With that flag, a later access to a page that is missing would raise SIGBUS.
 		 */
 		flags &= ~MAP_NORESERVE;
 	uint8_t *host =

@@ -15,9 +15,9 @@
  * so any thread may translate addresses without a lock.
  *
  * In a vhost-user back end the RAM belongs to another monitor. vm_memory_attach() maps each region
- * that this monitor announces, and vm_memory_at() works as before. That monitor may change its
- * layout later. The transport (vhost/back.c) makes the device stop using the memory before such a
- * change.
+ * that this monitor announces, and vm_memory_at() works as before. While the machine runs, that
+ * monitor may change its layout. The transport (vhost/back.c) makes the device stop using the
+ * memory before such a change.
  */
 #pragma once
 #include <stdint.h>

@@ -17,7 +17,7 @@ static void serve_kick(const struct machine_slot *s, unsigned queue)
 
 	(void)eventfd_read(s->kicks[queue], &kicks);
 	/*
-	 * Kicks the device again after all other devices had their turn, because it has more
+	 * Kicks the device once more after all other devices had their turn, because it has more
 	 * requests than it may serve in one turn.
 	 */
 	if (virtio_kick(s->device, queue) > 0)

@@ -24,7 +24,10 @@ enum vm_end {
 	VM_END_POWEROFF,
 	VM_END_RESET,
 	VM_END_STOPPED, /* vcpus_stop() ended the machine */
-	/* Something went wrong. `why` has an error text with the registers. */
+	/*
+	 * Something went wrong. `why` has an error text, with the vCPU's registers if a vCPU
+	 * failed.
+	 */
 	VM_END_FAULT,
 	VM_END_LOST, /* the connection to a process that serves a device of the guest was lost */
 };
@@ -92,7 +95,7 @@ void vcpus_pause(struct vcpus *c);
 void vcpus_stop(struct vcpus *c);
 
 /*
- * Records that the machine has ended and why, and wakes the thread that polls c->ended. Only the
- * first call has an effect on the reason.
+ * Records that the machine has ended and why, and wakes the thread that polls c->ended. If it is
+ * called several times, the first reason stays.
  */
 void vcpus_end(struct vcpus *c, enum vm_end end, const char *fmt, ...) printf_like(3, 4);

@@ -268,7 +268,10 @@ static void test_rdma_device(void **state)
 		    "rdma link add rxe0 type rxe netdev lo");
 	fixture_apply(f, &res);
 	fixture_expect(
-		/* The kernel writes a blank at the end. */
+		/*
+		 * The kernel writes a blank at the end of the line, so the expected text has one
+		 * too.
+		 */
 		f, "rdma.max", "rxe0 hca_handle=3 hca_object=5 ");
 	assert_int_equal(fixture_run(f, rdma_context, node), 0);
 	d.hca_handles = given_u(0);

@@ -111,8 +111,8 @@ static void test_scope(void **state)
 	fixture_expect(f, "pids.max", "9");
 	fixture_expect(f, "hugetlb.2MB.max", "4194304");
 	/*
-	 * The second process enters by a write to cgroup.procs. The update after it must reach both
-	 * systemd and the kernel.
+	 * A second process enters the running scope by a write to cgroup.procs. The update after
+	 * that must reach both systemd and the kernel.
 	 */
 	fixture_spawn(f, sleep_for_ever, NULL);
 	f->cg.unit_current = false;
@@ -195,7 +195,10 @@ static void test_scope_update(void **state)
 	expect_unit(f, "CPUWeight=idle");
 	fixture_apply(f, &busy);
 	fixture_apply(f, &odd);
-	/* systemd would have rounded this to whole percents */
+	/*
+	 * systemd rounds a quota to whole percents, so the exact value shows that caisson wrote the
+	 * file again after systemd.
+	 */
 	fixture_expect(f, "cpu.max", "12345 50000");
 	for (size_t i = 0; i < ARRAY_SIZE(partial); i++)
 		fixture_apply(f, &partial[i]);

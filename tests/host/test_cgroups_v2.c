@@ -137,7 +137,7 @@ static void test_cpu(void **state)
 	res = (struct cg_resources){.cpu.quota = given(-1)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.max", "max 40000");
-	/* Idle and weight can be set in either order. */
+	/* Checks that idle and a weight can be set one after the other in either order. */
 	res = (struct cg_resources){.cpu.shares = given_u(512), .cpu.idle = given(1)};
 	fixture_apply(f, &res);
 	fixture_expect(f, "cpu.idle", "1");
@@ -342,7 +342,9 @@ static void test_unified(void **state)
 	fixture_expect(f, "memory.oom.group", "1");
 	fixture_expect(f, "cgroup.max.depth", "3");
 	fixture_expect(f, "pids.max", "55");
-	/* With pids.max 0 the kernel would refuse even the first process. */
+	/*
+	 * pids.max 0 must become 1, because with 0 the kernel would refuse even the first process.
+	 */
 	u[3].value = "0";
 	fixture_apply(f, &res);
 	fixture_expect(f, "pids.max", "1");

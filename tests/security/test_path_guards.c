@@ -39,7 +39,10 @@ static void lookup_init(struct box *b)
 {
 	_cleanup_fd_ int inside = open_in(ROOTFS, "/etc/inside");
 
-	/* This is the control: an absolute link is followed, from the root of the image. */
+	/*
+	 * This is the control: a lookup must still follow an absolute link, and must start at the
+	 * root of the image.
+	 */
 	EXPECT(inside >= 0);
 	EXPECT_ERR(open_in(ROOTFS, "/etc/absolute"), ENOENT, "/etc/absolute");
 	EXPECT_ERR(open_in(ROOTFS, "etc/relative"), ENOENT, "etc/relative");
@@ -60,7 +63,10 @@ static void create_init(struct box *b)
 	EXPECT(dir >= 0 && file >= 0 && dangling >= 0);
 	EXPECT(stat(HOSTDIR "/made", &st) < 0 && stat(HOSTDIR "/file", &st) < 0);
 	EXPECT(stat(HOSTDIR "/dangling", &st) < 0);
-	/* This is the control: all directories were made, inside the image where the links lead. */
+	/*
+	 * This is the control: all directories must have been made inside the image, at the places
+	 * to which the links lead.
+	 */
 	EXPECT(stat(ROOTFS HOSTDIR "/made/deep", &st) == 0);
 	EXPECT(stat(ROOTFS HOSTDIR "/file", &st) == 0);
 	EXPECT(stat(ROOTFS HOSTDIR "/dangling", &st) == 0);

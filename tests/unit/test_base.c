@@ -27,8 +27,8 @@ static void check_content(int dir, const char *name, const char *want)
 }
 
 /*
- * A file that belongs to others stays as it is: one with the fixed temporary name that caisson once
- * used, and a symbolic link in its place.
+ * Checks that fd_replace_file() leaves a file alone that has the fixed temporary name which caisson
+ * once used, and that it writes through a symbolic link instead of replacing it.
  */
 static void test_replace_file(void **state)
 {
@@ -260,7 +260,10 @@ static void test_foreign_text(void **state)
 	assert_string_equal(few, "bcde");
 }
 
-/* Values that are nested too deeply are left out, with everything inside them. */
+/*
+ * Checks that values which are nested too deeply are left out, together with everything inside
+ * them.
+ */
 static void test_json_depth(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -298,7 +301,9 @@ static void test_users(void **state)
 	assert_string_equal(name, "last");
 	assert_false(user_find(passwd, 1, name));
 	assert_false(user_find("", 0, name));
-	/* This would be 12 if the number were cut to 32 bits. */
+	/*
+	 * The number must not match uid 12, to which it would be equal if it were cut to 32 bits.
+	 */
 	assert_false(user_find("a:x:4294967308:", 12, name));
 	assert_string_equal(user_name(&names, 0), "root");
 	assert_null(user_name(&names, 3999999999U));
@@ -363,8 +368,9 @@ static void test_paths(void **state)
 }
 
 /*
- * The sender sends two descriptors, for which the padding of the kernel's control message has room,
- * although one is expected. The second one must be closed.
+ * Checks that a second descriptor in a message is closed and does not leak. The receiver expects
+ * one descriptor, but the padding of the kernel's control message has room for two, and the sender
+ * sends two.
  */
 static void test_descriptors_by_socket(void **state)
 {
@@ -388,7 +394,10 @@ static void test_descriptors_by_socket(void **state)
 	assert_true(fd >= 0);
 	fd_close(&fd);
 	fd_close(&p[1]);
-	/* The read returns 0 only if all descriptors of the pipe's write end are closed. */
+	/*
+	 * The read returns 0 only if every copy of the pipe's write end is closed, so it shows that
+	 * the second descriptor was closed.
+	 */
 	assert_int_equal(read(p[0], &byte, 1), 0);
 	fd_close(&p[0]);
 	fd_close(&s[0]);
@@ -396,8 +405,8 @@ static void test_descriptors_by_socket(void **state)
 }
 
 /*
- * Descriptors between, before and after those that are kept are closed; negative numbers are
- * skipped.
+ * Checks that fd_close_all_but() closes the descriptors between, before and after those in its
+ * list, and skips negative numbers in the list.
  */
 static void close_all_but(void)
 {

@@ -24,8 +24,8 @@ static void test_create(void **state)
 	struct cgroup cg = f->cg;
 
 	/*
-	 * cg_create() takes an existing cgroup if it is empty, refuses one that is in use or
-	 * frozen, and makes all missing parents.
+	 * Checks that cg_create() takes an existing cgroup if it is empty, refuses one that is in
+	 * use or frozen, and makes all missing parents.
 	 */
 	OK(cg_create(&cg, NULL));
 	pid_t pid = fixture_spawn(f, sleep_for_ever, NULL);
@@ -49,7 +49,7 @@ static void test_create(void **state)
 	assert_int_equal(cg_child(&f->arena, &f->cg, "../..", &child), -EINVAL);
 }
 
-/* If cg_create() fails, it removes the directories that it has made on the way. */
+/* Checks that a failed cg_create() removes the directories that it has made. */
 static void test_create_failure(void **state)
 {
 	struct fixture *f = live_fixture(state);
@@ -121,7 +121,7 @@ static void test_kill(void **state)
 	assert_int_equal(WEXITSTATUS(fixture_wait(f, one)), 42);
 	assert_int_equal(WEXITSTATUS(fixture_wait(f, two)), 42);
 	assert_int_equal(cg_is_frozen(&f->cg), 0);
-	/* SIGKILL ends the processes of a frozen cgroup too. */
+	/* Checks that SIGKILL also ends the processes of a frozen cgroup. */
 	one = fixture_spawn(f, sleep_for_ever, NULL);
 	OK(cg_freeze(&f->cg, true));
 	assert_int_equal(cg_is_frozen(&f->cg), 1);
@@ -165,7 +165,7 @@ static void test_freeze(void **state)
 	munmap((void *)counter, sizeof(*counter));
 }
 
-/* cg_destroy() removes a cgroup that is frozen and has processes and child cgroups. */
+/* Checks that cg_destroy() removes a cgroup that is frozen and has processes and child cgroups. */
 static void test_destroy(void **state)
 {
 	struct fixture *f = live_fixture(state);
@@ -199,7 +199,7 @@ static void test_events(void **state)
 	assert_int_equal(cg_events_read(&f->cg, &ev), CG_EVENT_EMPTY);
 	assert_int_equal(cg_events_read(&f->cg, &ev), 0);
 	cg_events_close(&ev);
-	/* A cgroup that was removed meanwhile counts as an empty one. */
+	/* Checks that a cgroup which was removed counts as an empty one. */
 	pid = fixture_spawn(f, sleep_for_ever, NULL);
 	OK(cg_events_open(&f->cg, &ev));
 	OK(cg_destroy(&f->cg));
@@ -242,8 +242,8 @@ static void test_stats(void **state)
 }
 
 /*
- * A limit without its controller is an error that names the hierarchy that holds the controller, or
- * says that the kernel has none. A lenient update goes on without the limit.
+ * Checks that a limit without its controller is an error, which names the hierarchy that holds the
+ * controller, or says that the kernel has none. A lenient update must go on without the limit.
  */
 static void test_missing_controller(void **state)
 {
@@ -267,12 +267,12 @@ static void test_missing_controller(void **state)
 		strstr(err_msg(), "linux.resources.memory.limit: the memory controller is on "
 				  "cgroup v1 at /"));
 	assert_non_null(strstr(err_msg(), "systemd.unified_cgroup_hierarchy=1"));
-	/* An unlimited value needs no controller. */
+	/* Checks that an unlimited value needs no controller. */
 	res.memory.limit.v = -1;
 	res.pids_limit = (struct opt_i64){true, -1};
 	OK(cg_apply(&f->cg, &res));
 	res.memory.limit.v = 1 << 20;
-	/* A memory value that is only an upper bound needs no controller either. */
+	/* Checks that a memory value which is only an upper bound needs no controller either. */
 	res.memory.upper_bound = true;
 	OK(cg_apply(&f->cg, &res));
 	res.memory.upper_bound = false;
@@ -317,7 +317,8 @@ static void test_delegate(void **state)
 }
 
 /*
- * An ordinary user without delegation gets no cgroup and no error, unless the container has limits.
+ * Checks that an ordinary user without delegation gets no cgroup and no error, but an error if the
+ * container has limits.
  */
 static void test_rootless(void **state)
 {

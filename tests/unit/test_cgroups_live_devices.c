@@ -122,12 +122,10 @@ static void try_kept(struct fixture *f)
 	assert_int_not_equal(first, second);
 	assert_int_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(program_for(f, more, 2), second);
-	/* If the same rules are set again, the program stays attached. */
+	/* Checks that the program stays attached if the same rules are set a second time. */
 	set_devices(f, more, 2);
 	assert_int_equal(program_of(f), second);
-	/*
-	 * If others may write to the directory of pinned programs or own it, nothing in it is used.
-	 */
+	/* Checks that no pinned program is used if others may write to the directory or own it. */
 	assert_int_equal(chmod(PINS, 0722), 0);
 	assert_int_not_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(chmod(PINS, 0700), 0);
@@ -135,7 +133,7 @@ static void try_kept(struct fixture *f)
 	assert_int_equal(chown(PINS, 1000, 0), 0);
 	assert_int_not_equal(program_for(f, &deny, 1), first);
 	assert_int_equal(chown(PINS, 0, 0), 0);
-	/* If the directory is a symbolic link, nothing in it is used. */
+	/* Checks that no pinned program is used if the directory is a symbolic link. */
 	assert_int_equal(rename(PINS, "/sys/fs/bpf/moved"), 0);
 	assert_int_equal(symlink("/sys/fs/bpf/moved", PINS), 0);
 	assert_int_not_equal(program_for(f, &deny, 1), first);
@@ -265,8 +263,8 @@ static void test_devices(void **state)
 	assert_int_equal(fixture_run(f, try_open, &rd), EPERM);
 	assert_int_equal(fixture_run(f, try_open, &wr), 0);
 	/*
-	 * An update without rules keeps the current rules. A list that denies nothing removes the
-	 * program.
+	 * Checks that an update without rules leaves the program attached, and that a list that
+	 * denies nothing removes it.
 	 */
 	set_devices(f, NULL, 0);
 	assert_int_equal(count_programs(f), 1);
@@ -276,9 +274,7 @@ static void test_devices(void **state)
 	unlink(node);
 }
 
-/*
- * Opens a denied device again and again while the test replaces the rules. No attempt may succeed.
- */
+/* Opens a denied device over and over while the test replaces the rules. No attempt may succeed. */
 static int hammer(void *arg)
 {
 	struct timespec t0, t;

@@ -128,7 +128,10 @@ static void test_contents(void **state)
 	assert_non_null(strstr(list.s, "/modules/ext4.ko\n;init 100755=#!init;"));
 	assert_null(strstr(list.s, "unrelated"));
 
-	/* A kernel that was built for guests needs no modules, so the archive has only init. */
+	/*
+	 * A kernel that was built for guests needs no modules, so its archive must contain only
+	 * init.
+	 */
 	put_vmlinux("root/usr/lib/caisson/kernel/vmlinux", "6.1-caisson", 1024, 512);
 	put_text("root/usr/lib/caisson/kernel/config", CONFIG "CONFIG_EXT4_FS=y\n");
 	open_with(&q, &got, NULL);
@@ -219,7 +222,7 @@ static void test_cache(void **state)
 	assert_int_equal(glob(CACHED, 0, NULL, &g), 0);
 	assert_int_equal(g.gl_pathc, 1);
 
-	/* A cached file that others may have written is not used, but replaced. */
+	/* Checks that a cached file to which others may write is replaced and not used. */
 	assert_int_equal(chmod(g.gl_pathv[0], 0620), 0);
 	open_with(&request, &two, &again);
 	assert_int_not_equal(first, again);
@@ -231,7 +234,7 @@ static void test_cache(void **state)
 		open_with(&request, &two, &first);
 		assert_int_not_equal(first, again);
 	}
-	/* A symbolic link to a cached file is not used either. */
+	/* Checks that a symbolic link to a cached file is not used either. */
 	assert_int_equal(rename(g.gl_pathv[0], "elsewhere"), 0);
 	assert_int_equal(symlink("../elsewhere", g.gl_pathv[0]), 0);
 	open_with(&request, &two, NULL);
@@ -262,7 +265,9 @@ static void test_cache_key(void **state)
 	q.kernel = "k/vmlinuz";
 	open_with(&q, &got, NULL);
 	assert_int_equal(count(CACHED), 4);
-	/* Old files are removed, so that the cache does not grow without end. */
+	/*
+	 * Checks that old files are removed from the cache, so that it does not grow without end.
+	 */
 	for (int i = 0; i < 10; i++) {
 		change_init("#!more");
 		open_with(&q, &got, NULL);
@@ -271,8 +276,8 @@ static void test_cache_key(void **state)
 }
 
 /*
- * In each of these cases no cache can be used: nothing is left there, and the archive is the same
- * as with a cache.
+ * Checks the cases in which no cache can be used: nothing may be left in the directory, and the
+ * archive must be the same as with a cache.
  */
 static void test_no_cache(void **state)
 {

@@ -58,8 +58,8 @@ static void test_formats(void **state)
 	put_vmlinuz("bz", "6.1.0-56-amd64");
 	read_image("bz", KERNEL_BZIMAGE, "6.1.0-56-amd64");
 	/*
-	 * The version is put at every place around the end of a chunk of the search, and at the end
-	 * of the file.
+	 * The search must find the version wherever it is: around the end of a chunk, and at the
+	 * end of the file.
 	 */
 	for (size_t at = 65536 - 90; at < 65536 + 20; at++) {
 		put_vmlinux("elf", "6.1.192-caisson", 70000, at);
@@ -106,8 +106,8 @@ static void test_no_kernel(void **state)
 }
 
 /*
- * Four bytes of the ELF header are changed, at each offset in turn. The reader must return an error
- * or the same release, and not crash.
+ * Changes four bytes of the ELF header, at each offset in turn. The reader must return an error or
+ * the same release, and must not crash.
  */
 static void test_damaged_elf(void **state)
 {
@@ -143,7 +143,10 @@ static void test_search(void **state)
 	put_vmlinuz("root/boot/vmlinuz-10", "5.10.0-1");
 	put_modules("root/usr/lib/modules", "5.10.0-1", DEP, "");
 	find(NULL, "5.10.0-1");
-	/* This version is higher, but the kernel lacks something that guests need. */
+	/*
+	 * This kernel's version is higher, but the search must not choose it, because it lacks
+	 * something that guests need.
+	 */
 	put_vmlinuz("root/boot/vmlinuz-6", "6.1");
 	put_modules("root/lib/modules", "6.1", "k/virtio_mmio.ko:\n", "");
 	find(NULL, "5.10.0-1");
@@ -155,7 +158,8 @@ static void test_search(void **state)
 	put_text("root/usr/lib/caisson/kernel/config", CONFIG "CONFIG_EXT4_FS=y\n");
 	find(NULL, "4.9-caisson");
 	/*
-	 * An installed kernel that is broken is an error. The search does not go on to another one.
+	 * Checks that an installed kernel that is broken is an error, and that the search does not
+	 * go on to another kernel.
 	 */
 	assert_int_equal(truncate("root/usr/lib/caisson/kernel/vmlinux", 700), 0);
 	find_fails(NULL, EINVAL, "the installed caisson kernel: ");
@@ -180,7 +184,7 @@ static void test_kernel_lacks(void **state)
 		put_modules("root/lib/modules", "6.1", dep, "");
 		find_fails("root/boot/vmlinuz-6", EOPNOTSUPP, cases[i].text);
 		find_fails(NULL, ENOENT, cases[i].text);
-		/* A driver that is built into the kernel needs no module. */
+		/* Checks that a driver that is built into the kernel needs no module. */
 		put_text("root/lib/modules/6.1/modules.builtin", cases[i].module);
 		find(NULL, "6.1");
 		assert_int_equal(unlink("root/lib/modules/6.1/modules.builtin"), 0);
@@ -190,7 +194,7 @@ static void test_kernel_lacks(void **state)
 static void test_named_kernel(void **state)
 {
 	put_vmlinuz("k/vmlinuz", "6.6");
-	/* Nothing says which features the kernel has, so it is accepted. */
+	/* The kernel must be accepted, because no file says which features it has. */
 	find("k/vmlinuz", "6.6");
 	put_text("k/config-6.6", CONFIG "CONFIG_EXT4_FS=m\n");
 	find_fails("k/vmlinuz", EOPNOTSUPP, "no ext4");

@@ -102,11 +102,11 @@ static void test_empty_env_and_args(void **state)
 	s.hook.env = (struct spec_strings){none, 0};
 	assert_int_equal(run(&s.hook, 1, "{}", 2), 0);
 	assert_null(strstr(content("none"), "CAISSON_SECRET"));
-	/* A hook without `env` gets the caller's environment. */
+	/* Checks that a hook without `env` gets the caller's environment. */
 	s.hook.has_env = false;
 	assert_int_equal(run(&s.hook, 1, "{}", 2), 0);
 	assert_non_null(strstr(content("none"), "CAISSON_SECRET=1\n"));
-	/* A hook without `args` gets its path as argv[0]. */
+	/* Checks that a hook without `args` gets its path as argv[0]. */
 	hook = (struct spec_hook){.path = "/bin/true"};
 	assert_int_equal(run(&hook, 1, "{}", 2), 0);
 }
@@ -175,8 +175,8 @@ static void test_timeout_kills_the_group(void **state)
 	double took = now() - start;
 	assert_true(took > 0.9 && took < 10);
 	/*
-	 * The script's process in the background was killed too. It may still be a zombie that init
-	 * has not reaped.
+	 * Checks that the background process of the script was killed too. It may still be a zombie
+	 * that init has not reaped.
 	 */
 	pid_t pid = (pid_t)atoi(content("pid"));
 	assert_true(pid > 1);
@@ -204,8 +204,8 @@ static void test_timeout_not_reached(void **state)
 }
 
 /*
- * The state is far larger than a pipe's buffer. One hook reads it late, one never, and one closes
- * its input.
+ * Checks that a state far larger than a pipe's buffer blocks no one. One hook reads it late, one
+ * never, and one closes its input.
  */
 static void test_large_state(void **state)
 {
@@ -336,7 +336,7 @@ static void test_step(void **state)
 	assert_int_equal(step_hooks(&c, &step), 0);
 	assert_string_equal(content("step"), "{\"status\":\"created\",\"n\":42}");
 	assert_non_null(strstr(content("step-env"), "FROM=process"));
-	/* Hooks of the other kinds do not get the process's environment. */
+	/* Checks that hooks of the other kinds do not get the process's environment. */
 	step.hooks.name = "createContainer";
 	s.args[2] = "/usr/bin/cat >$1/step; /usr/bin/env >$1/step-env";
 	assert_int_equal(step_hooks(&c, &step), 0);

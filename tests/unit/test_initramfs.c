@@ -137,8 +137,8 @@ static void test_golden(void **state)
 }
 
 /*
- * Names and data have every length modulo 4, because both are padded to 4 bytes. Data comes from
- * memory and from files.
+ * Checks the padding: names and data have every length modulo 4, because both are padded to 4
+ * bytes. Data comes from memory and from files.
  */
 static void test_alignment(void **state)
 {
@@ -163,8 +163,8 @@ static void test_alignment(void **state)
 						 size, "abcde"),
 				0);
 			/*
-			 * The reading position of the source file belongs to the caller and must
-			 * not change.
+			 * Checks that the reading position of the source file, which belongs to the
+			 * caller, has not changed.
 			 */
 			assert_int_equal(lseek(source, 0, SEEK_CUR), size);
 		}
@@ -201,7 +201,10 @@ static void test_concatenation(void **state)
 
 	add_data(&first, "a", "1");
 	assert_int_equal(initramfs_end(&first), 0);
-	/* An archive that another program wrote may end at any offset. */
+	/*
+	 * Checks an archive of another program, which may end at any offset: the next archive must
+	 * begin at a multiple of 4.
+	 */
 	assert_int_equal(write(fd, "\0\0\0\0\0", 5), 5);
 	assert_int_equal(initramfs_begin(&second, fd, "second"), 0);
 	assert_int_equal(second.offset % 4, 0);
@@ -314,8 +317,8 @@ static void test_sources(void **state)
 	_cleanup_initramfs_ struct initramfs w = {0}, full = {0};
 	_cleanup_fd_ int fd = archive(&w), pipe_end = -EBADF, other_end = -EBADF;
 	/*
-	 * The kernel reports the size 0 for this regular file, although it has content. A file that
-	 * grows while it is read is like that.
+	 * Checks that a file which grows while it is read is an error. The kernel reports the size
+	 * 0 for this file of /proc although it has content, so it looks like such a file.
 	 */
 	_cleanup_fd_ int proc = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	_cleanup_fd_ int huge = memfd_create("huge", MFD_CLOEXEC), null = open("/dev/full", O_RDWR);

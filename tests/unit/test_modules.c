@@ -73,8 +73,8 @@ static void test_order(void **state)
 		{{"top", "top", "one_two"},
 			"kernel/a/one-two.ko kernel/b/mid.ko.zst kernel/b/top.ko.xz"},
 		/*
-		 * The module's line names only its direct dependency. The indirect ones must be
-		 * loaded too.
+		 * The module's line names only its direct dependency. The indirect ones must be in
+		 * the list too.
 		 */
 		{{"direct"}, "kernel/a/one-two.ko kernel/b/mid.ko.zst kernel/b/top.ko.xz "
 			     "extra/direct.ko"},
@@ -113,7 +113,7 @@ static void test_find(void **state)
 	name[sizeof(name) - 1] = '\0';
 	assert_null(modules_find(m, name));
 
-	/* A module file that has the name of a built-in module is loaded, as modprobe(8) does. */
+	/* A module file must replace a built-in module of the same name, as with modprobe(8). */
 	assert_int_equal(parse(&a, "updates/ext4.ko:\n", sample_builtin, &m), 0);
 	assert_string_equal(modules_find(m, "ext4")->path, "updates/ext4.ko");
 	assert_false(modules_find(m, "ext4")->builtin);
@@ -187,7 +187,7 @@ static void test_hostile_texts(void **state)
 	const struct modules *m;
 	assert_int_equal(modules_parse(&a, &nul, &none, "dir", &m), -EINVAL);
 	assert_non_null(strstr(err_msg(), "dir/modules.dep: a NUL character"));
-	/* This is the longest module name that the kernel accepts. */
+	/* The longest module name that the kernel accepts must be accepted. */
 	assert_int_equal(
 		parse(&a, "0123456789012345678901234567890123456789012345678901234.ko:\n", "", &m),
 		0);

@@ -169,7 +169,10 @@ static void lengths(void **state)
 	}
 }
 
-/* The monitor passes on every barrier, because the runtime checks which one comes next. */
+/*
+ * Checks that the monitor passes every barrier on to the runtime, which checks whether it is the
+ * expected one.
+ */
 static void barrier(void **state)
 {
 	struct rig g;
@@ -245,8 +248,8 @@ static void the_time_is_told_after_hello(void **state)
 	assert_int_equal(next_message(&g, &reader, &(struct agent_frame){0}), 0);
 	assert_int_equal(say(&g, HELLO), 0);
 	/*
-	 * The kernel has not cancelled the timer, so a read would block; the monitor must not
-	 * block.
+	 * clock_changed() must not block. The kernel has not cancelled the timer, so a blocking
+	 * read of it would wait.
 	 */
 	clock_changed(g.m);
 	for (int i = 0; i < 2; i++) {
@@ -274,7 +277,10 @@ static void last_words(void **state)
 	g.args.machine = &machine;
 	assert_int_equal(monitor_last_words(g.m, err_set(EIO, "it failed")), -EIO);
 	assert_string_equal(err_msg(), "it failed; the guest said nothing");
-	/* The message must have the reason of a kernel panic, and not the place in the kernel. */
+	/*
+	 * The error message must quote the reason of a kernel panic, and not the place in the
+	 * kernel.
+	 */
 	g.m->log_len = strlen(said);
 	memcpy(g.m->log, said, g.m->log_len);
 	assert_int_equal(monitor_last_words(g.m, err_set(EIO, "it failed")), -EIO);

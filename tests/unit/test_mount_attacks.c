@@ -234,7 +234,9 @@ static void cgroup_host_init(struct box *b)
 	EXPECT(box_new(b, "cgroup", "/sys/fs/cgroup", OPTS("ro", "nosuid", "noexec", "nodev")) >=
 		0);
 	EXPECT(!can_make(ROOTFS "/sys/fs/cgroup/caisson-escape"));
-	/* Without the option "ro" the cgroup mount is writable, as with runc and crun. */
+	/*
+	 * Checks that the cgroup mount is writable without the option "ro", as with runc and crun.
+	 */
 	EXPECT(box_new(b, "cgroup", "/cg", NULL) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/cg"), " rw,"));
 }

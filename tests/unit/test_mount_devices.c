@@ -10,7 +10,10 @@
 
 #include "unit/rig/box.h"
 
-/* Prepares a test of device nodes and links. */
+/*
+ * Fills /dev of the root with a device, a link and a file that an image could contain. The test
+ * then checks which of them the steps DEVICE and SYMLINK keep, and which they replace.
+ */
 static void device_prepare(struct box *b)
 {
 	EXPECT(mkdir(ROOTFS "/dev", 0755) == 0);
@@ -65,7 +68,9 @@ static void device_init(struct box *b)
 
 BOX_TEST(devices, .prepare = device_prepare, .host = device_host, .init = device_init)
 
-/* In a user namespace INIT cannot make device nodes, so it must bind the host's nodes. */
+/*
+ * Checks that INIT binds the host's device nodes in a user namespace, where it cannot make nodes.
+ */
 static void no_mknod_init(struct box *b)
 {
 	struct spec_device d = {.path = "/etc/null", .type = 'c', .major = 1, .minor = 3};
@@ -82,7 +87,7 @@ static void no_mknod_init(struct box *b)
 
 BOX_TEST(no_mknod, .init = no_mknod_init, .flags = CLONE_NEWUSER)
 
-/* INIT must be able to make the container's terminal when /dev is already read-only. */
+/* Checks that INIT can make the container's terminal when /dev is already read-only. */
 static void console_init(struct box *b)
 {
 	struct winsize size;
@@ -108,7 +113,7 @@ static void console_init(struct box *b)
 	EXPECT(getsid(0) == getpid() && tcgetpgrp(0) == getpid());
 	EXPECT(write(1, "hello", 5) == 5 && read(b->console, text, 15) == 5 &&
 		streq(text, "hello"));
-	/* An exec gets a terminal of its own and does not change /dev/console. */
+	/* Checks that an exec gets a terminal of its own and does not change /dev/console. */
 	b->plan.exec = true;
 	pid_t pid = fork();
 	if (pid == 0) {

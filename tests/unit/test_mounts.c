@@ -40,7 +40,7 @@ static void test_clean_path(void **state)
 	assert_int_equal(mnt_clean_path(longest, got), 0);
 }
 
-/* Executes the mounts of an ordinary config.json, with masked and read-only paths. */
+/* Checks the mounts of an ordinary config.json, with masked and read-only paths. */
 static void ordinary_init(struct box *b)
 {
 	struct spec_device tty = {.path = "/dev/tty", .type = 'c', .major = 5, .minor = 0};
@@ -81,7 +81,7 @@ static void ordinary_init(struct box *b)
 	EXPECT(stat("/dev/ptmx", &st) == 0 && st.st_rdev == makedev(5, 2));
 	EXPECT(stat("/dev/shm", &st) == 0 && (st.st_mode & 07777) == 01777);
 	EXPECT(stat("/proc/keys", &st) == 0 && st.st_rdev == makedev(1, 3));
-	/* No mount of the host is left. */
+	/* Checks that the container sees no mount of the host. */
 	EXPECT(access(BOX, F_OK) < 0 && !box_has("/proc/self/mountinfo", BOX));
 	EXPECT(umask(022) == 022);
 }
@@ -90,7 +90,7 @@ static void ordinary_init(struct box *b)
 BOX_TEST(ordinary, .init = ordinary_init, .flags = ORDINARY)
 BOX_TEST(ordinary_userns, .init = ordinary_init, .flags = ORDINARY | CLONE_NEWUSER)
 
-/* In a user namespace without its own network INIT binds the host's sysfs, read-only. */
+/* In a user namespace without its own network INIT must bind the host's sysfs, read-only. */
 static void sysfs_init(struct box *b)
 {
 	box_attach(b);
@@ -161,7 +161,7 @@ static void bind_init(struct box *b)
 	EXPECT(has(box_mountinfo(ROOTFS "/unlocked"), " rw,nodev,relatime "));
 	EXPECT(stat(ROOTFS "/deep", &st) == 0 && (st.st_mode & 07777) == 0755);
 	EXPECT(box_has(ROOTFS "/etc/new/file", "text"));
-	/* "remount" changes an existing mount, and only what its options name. */
+	/* "remount" must change only those attributes of the mount that its options name. */
 	EXPECT(box_new(b, "bind", "/plain", OPTS("bind", "remount", "nodev", "suid")) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/plain"), " ro,nodev,noatime "));
 	EXPECT(box_new(b, "tmpfs", "/t", OPTS("size=64k")) >= 0);
@@ -175,8 +175,8 @@ static void bind_init(struct box *b)
 BOX_TEST(binds, .prepare = bind_prepare, .host = bind_host, .init = bind_init)
 
 /*
- * The kernel locks the flags of a mount that comes from outside of the user namespace. INIT must
- * keep such flags, and report an option that would clear one.
+ * Checks mounts whose flags the kernel locks, because they come from outside of the user namespace:
+ * INIT must leave such flags as they are, and report an option that would clear one.
  */
 static void locked_init(struct box *b)
 {
@@ -186,7 +186,7 @@ static void locked_init(struct box *b)
 	box_attach(b);
 	keep = box_entry(b, "bind", "/keep", OPTS("bind", "nosuid"));
 	clear = box_entry(b, "bind", "/clear", OPTS("bind", "rw"));
-	/* For an ordinary user INIT itself, and not the host, copies the mounts. */
+	/* For an ordinary user INIT itself copies the mounts, and not the host. */
 	s.slot = 1;
 	EXPECT(step_open(&b->c, &s) >= 0);
 	s.slot = 2;
@@ -194,7 +194,7 @@ static void locked_init(struct box *b)
 	EXPECT(box_mount(b, &keep, 1) >= 0);
 	EXPECT(has(box_mountinfo(ROOTFS "/keep"), " ro,nosuid,nodev,noatime "));
 	EXPECT_ERR(box_mount(b, &clear, 2), EPERM, "\"rw\"");
-	/* A tree with locked mounts in it can be bound only as a whole. */
+	/* Binding one mount of a tree must fail if locked mounts are beneath it. */
 	s.open.path = BOX "/src";
 	EXPECT_ERR(open_tree_copy(&s, -EBADF), EINVAL, "rbind");
 }
@@ -297,9 +297,9 @@ static void copyup_init(struct box *b)
 	EXPECT(getxattr(ROOTFS "/var/dir/file", "trusted.t", value, 8) == 1 && value[0] == 'v');
 	EXPECT(lstat(ROOTFS "/var/link", &st) == 0 && S_ISLNK(st.st_mode) && st.st_uid == 7);
 	EXPECT(lstat(ROOTFS "/var/fifo", &st) == 0 && S_ISFIFO(st.st_mode));
-	/* The mount is read-only, but only after the copied files are in it. */
+	/* The mount must become read-only only after the copied files are in it. */
 	EXPECT(box_new(b, "tmpfs", "/var/later", NULL) >= 0);
-	/* A copy that does not fit in the tmpfs is an error. */
+	/* Checks that it is an error if the copy does not fit in the tmpfs. */
 	box_write(ROOTFS "/tmp/big", "x");
 	EXPECT(truncate(ROOTFS "/tmp/big", 1 << 20) == 0);
 	EXPECT(mkdir(ROOTFS "/tmp/hole", 0755) == 0 &&
@@ -322,8 +322,8 @@ static void copyup_init(struct box *b)
 BOX_TEST(copyup, .prepare = copyup_prepare, .init = copyup_init)
 
 /*
- * A tmpfs has the mode of the directory that it covers. Errors name the option. Options that are
- * too long for fsconfig(2) go through mount(2).
+ * Checks that a tmpfs gets the mode of the directory that it covers, that errors name the option,
+ * and that options which are too long for fsconfig(2) go through mount(2).
  */
 static void options_prepare(struct box *b)
 {
@@ -439,7 +439,7 @@ static void sources_host(struct box *b)
 
 BOX_TEST(sources, .prepare = bind_prepare, .host = sources_host, .init = box_attach)
 
-/* With --no-pivot INIT moves the new root; the host's procfs and sysfs must be out of reach. */
+/* With --no-pivot INIT moves the new root. The host's procfs must still be out of reach. */
 static void no_pivot_init(struct box *b)
 {
 	box_attach(b);
@@ -454,8 +454,8 @@ static void no_pivot_init(struct box *b)
 BOX_TEST(no_pivot, .init = no_pivot_init, .flags = CLONE_NEWPID)
 
 /*
- * The root user of the namespace may not search the directories above its root file system, but
- * INIT must reach the root file system.
+ * Checks that INIT reaches its root file system even if the root user of its namespace may not
+ * search the directories above it.
  */
 static void unreachable_host(struct box *b)
 {

@@ -308,8 +308,8 @@ static void test_bad_input(void **state)
 }
 
 /*
- * The kernel moves the interface and then refuses its new name, because IPv6 keeps "all" for
- * itself. The interface must come back.
+ * Checks that an interface comes back if the kernel moves it and then refuses its new name. The
+ * kernel refuses "all", because IPv6 keeps that name for itself.
  */
 static void test_rename_refused_after_move(void **state)
 {
@@ -324,8 +324,8 @@ static void test_rename_refused_after_move(void **state)
 }
 
 /*
- * The interface's address can't be set in the container, so the interface must come back with
- * everything that it had.
+ * Checks that an interface comes back with all its settings if its address cannot be set in the
+ * container.
  */
 static void test_address_refused_after_move(void **state)
 {
@@ -354,7 +354,7 @@ static void test_return(void **state)
 	net_namespace_enter(n->box);
 	assert_int_equal(if_nametoindex("eth0"), 0);
 	net_namespace_enter(n->host);
-	/* The interface is back already, so there is nothing to do. */
+	/* The interface is back on the host already, so a second call must do nothing. */
 	assert_ok(net_return_device("eth0", "h0", n->box));
 	assert_ok(net_move_device("h0", "eth0", n->box));
 	add_veth("h0", "p1");

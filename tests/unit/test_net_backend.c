@@ -91,8 +91,8 @@ static void only_network(void **state)
 	}
 	assert_memory_equal(got.routes[1].gateway, "\12\0\2\2", 4);
 	/*
-	 * Without settings the interface looks like one to which the guest still has to give an
-	 * address.
+	 * Checks the defaults if the annotation has only an IPv4 address: the name eth0, an MTU of
+	 * 1500, router advertisements are accepted, and there are no routes.
 	 */
 	c = (struct net_config){0};
 	assert_int_equal(net_backend_add(&a, parse(&a, ",address=10.0.2.15/24"), mac, &c), 0);
@@ -124,8 +124,8 @@ static void network_among_others(void **state)
 	assert_int_equal(got.routes[1].interface, 1);
 	assert_int_equal(got.routes[2].interface, 1);
 	/*
-	 * A name, a MAC address or a route that is already in use is refused, and so is one
-	 * interface too many.
+	 * Checks that a name, a MAC address or a route that is already in use is refused, and so is
+	 * one interface too many.
 	 */
 	c = before;
 	assert_int_equal(net_backend_add(&a, parse(&a, ""), mac, &c), -EEXIST);
@@ -227,7 +227,10 @@ static void hear(int sock, const struct vhost_message *want)
 	vhost_message_release(&m);
 }
 
-/* Each message passes with its own descriptors, also if several messages are waiting. */
+/*
+ * Checks that each message is forwarded with its own descriptors, also if several messages are
+ * waiting.
+ */
 static void messages_are_passed_on(void **state)
 {
 	struct vhost_message plain = message(VHOST_USER_SET_VRING_NUM, 0, 8);
@@ -311,7 +314,10 @@ static void misbehaving_sides(void **state)
 	ends(&r, -EPROTO, "in the middle of a message");
 }
 
-/* A back end that never stops sending fills QEMU's socket, because QEMU does not read here. */
+/*
+ * Checks that the relay ends if a back end never stops sending. QEMU does not read here, so its
+ * socket becomes full.
+ */
 static void back_end_never_stops_sending(void **state)
 {
 	const struct vhost_message m = message(VHOST_USER_GET_FEATURES, VHOST_USER_REPLY, 250);
@@ -334,7 +340,10 @@ static void relay_meets_qemu(void **state)
 	assert_int_equal(relay_init(&r, -EBADF), 0);
 	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
 	fd_close(&ready[1]);
-	/* QEMU failed before the relay's socket existed; then, it runs but does not connect. */
+	/*
+	 * Two cases in which QEMU does not connect: it fails before the relay's socket exists, or
+	 * it runs but never connects.
+	 */
 	assert_int_equal(relay_meet(&r, ready[0], -EBADF, TIMEOUT_MS), 0);
 	assert_true(r.qemu < 0);
 	assert_int_equal(

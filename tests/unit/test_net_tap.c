@@ -180,7 +180,10 @@ static void test_tap(void **state)
 	assert_non_null(
 		strstr(shell_output("ip -o link show dev eth0", buf, sizeof(buf)), "ALLMULTI"));
 	assert_string_equal(shell_output("ip -o -6 addr show dev tap0", buf, sizeof(buf)), "");
-	/* A second machine can't take the interface, and the first one keeps it. */
+	/*
+	 * Checks that a second machine cannot take the interface, and that the first one still has
+	 * it.
+	 */
 	struct net_tap second;
 	assert_error(net_tap_open(&c.interfaces[0], &second), -EBUSY,
 		"give the network interface eth0 to a virtual machine: its traffic is redirected "
@@ -267,7 +270,10 @@ static void test_tap_errors(void **state)
 	assert_ok(net_tap_close(&t));
 	assert_string_equal(
 		shell_output("ip -o link show | grep tap || true", buf, sizeof(buf)), "");
-	/* In a mount namespace of its own there is no /dev/net/tun. */
+	/*
+	 * Checks that net_tap_open() fails with a message if /dev/net/tun does not exist. The test
+	 * covers /dev/net in a mount namespace of its own, so that the host keeps the device.
+	 */
 	assert_int_equal(unshare(CLONE_NEWNS | CLONE_FS), 0);
 	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
 	assert_int_equal(mount("none", "/dev/net", "tmpfs", 0, NULL), 0);

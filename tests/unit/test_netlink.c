@@ -60,7 +60,7 @@ static void test_replies(void **state)
 	struct reply m = error_reply();
 
 	assert_error(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), -EPERM, "(hello there)");
-	/* An answer to another request is skipped. */
+	/* The reader must skip an answer to another request. */
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 8, NULL, NULL), 0);
 	m.error = 0;
 	assert_int_equal(nl_read_replies(&m, sizeof(m), 7, NULL, NULL), 1);

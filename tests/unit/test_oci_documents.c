@@ -163,7 +163,7 @@ static void test_bounds(void **state)
 	struct document d;
 
 	refuse(open, NULL, "not valid JSON");
-	/* An unknown member may be nested this deeply, because nothing of it is kept. */
+	/* An unknown member may be nested this deeply, because the parser drops it. */
 	assert_int_equal(parse(&a, closed, MEDIA_OCI_INDEX, &d), 0);
 	assert_int_equal(d.nmanifests, 0);
 	refuse(commas, NULL, "values: too many");

@@ -124,7 +124,10 @@ static void test_resume(void **state)
 	assert_int_equal(blob_begin(&b->s, &d, 5, &other), -EBUSY);
 	assert_int_equal(blob_write(&w, "lo", 2), 0);
 	assert_int_equal(blob_finish(&w, NULL, NULL), 0);
-	/* A server may also send the blob from its beginning again. */
+	/*
+	 * Checks blob_restart(), for a server that sends the blob from its beginning although the
+	 * writer could continue.
+	 */
 	digest_text_of("world", &d);
 	assert_int_equal(blob_begin(&b->s, &d, 5, &w), 0);
 	assert_int_equal(blob_write(&w, "wo", 2), 0);

@@ -49,7 +49,7 @@ static void test_allow_list(void **state)
 	assert_int_equal(decision(&p, "reboot", 0), SECCOMP_RET_KILL_PROCESS);
 	assert_int_equal(decision(&p, "mount", 0), SECCOMP_RET_ERRNO | EPERM);
 	assert_int_equal(decision(&p, "unlink", 0), SECCOMP_RET_ERRNO | EPERM);
-	/* A call on an architecture that is not in the profile kills the thread. */
+	/* A call on an architecture that is not in the profile must kill the thread. */
 	assert_int_equal(run_program(&p, SCMP_ARCH_S390X, 3, NULL), SECCOMP_RET_KILL_THREAD);
 }
 
@@ -79,13 +79,13 @@ static void test_arguments(void **state)
 	assert_int_equal(decision(&p, "clone", CLONE_NEWUSER), no);
 	assert_int_equal(decision(&p, "socket", 2), yes);
 	assert_int_equal(decision(&p, "socket", 40), no);
-	/* Comparisons of different arguments must all hold. */
+	/* If a rule compares different arguments, all comparisons must be true. */
 	int nr = seccomp_syscall_resolve_name("ioctl");
 	assert_int_equal(
 		run_program(&p, seccomp_arch_native(), nr, (const uint64_t[6]){1, 6}), yes);
 	assert_int_equal(run_program(&p, seccomp_arch_native(), nr, (const uint64_t[6]){1, 5}), no);
 	assert_int_equal(run_program(&p, seccomp_arch_native(), nr, (const uint64_t[6]){2, 6}), no);
-	/* If there are several comparisons of one argument, one of them must hold. */
+	/* If a rule compares one argument several times, one true comparison is enough. */
 	assert_int_equal(decision(&p, "personality", 0), yes);
 	assert_int_equal(decision(&p, "personality", 8), yes);
 	assert_int_equal(decision(&p, "personality", 1), no);
@@ -116,8 +116,8 @@ static void test_architectures(void **state)
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86, 10, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32 | 87, NULL), eperm);
 	/*
-	 * Calls up to the newest one that the profile names get the default action. Newer ones get
-	 * ENOSYS.
+	 * Calls up to the newest one that the profile names must get the default action, and newer
+	 * ones ENOSYS.
 	 */
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last - 1, NULL), eperm);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, last, NULL), allow);
@@ -126,8 +126,8 @@ static void test_architectures(void **state)
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, x32 | (last + 1), NULL), enosys);
 	assert_int_equal(run_program(&p, SCMP_ARCH_AARCH64, last + 1, NULL), kill);
 	/*
-	 * If x32 is not in the profile, its calls count as calls of a wrong architecture, whether
-	 * they are new or not.
+	 * If x32 is not in the profile, its calls must be treated as calls of a wrong architecture,
+	 * whether they are new or not.
 	 */
 	s.narchitectures = 2;
 	compile_profile(&s, &p);
@@ -144,8 +144,8 @@ static void test_architectures(void **state)
 	s.architectures = big_endian;
 	s.narchitectures = 2;
 	/*
-	 * Architectures that this kernel's processes can never have change nothing. They are
-	 * accepted, because `features` lists them and profiles name them.
+	 * Architectures that no process of this kernel can have must not change the program. The
+	 * compiler accepts them, because `features` lists them and profiles name them.
 	 */
 	compile_profile(&s, &p);
 	assert_int_equal(run_program(&p, SCMP_ARCH_X86_64, 0, NULL), allow);

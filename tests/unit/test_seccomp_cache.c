@@ -154,8 +154,8 @@ static void test_cache(void **state)
 	expect(s, true, &want);
 
 	/*
-	 * The file is cut at every length, so that each of the head, the key and the program is
-	 * cut.
+	 * Cuts the file at every length, so that each of the header, the key and the program is cut
+	 * once. A cut file must not be used.
 	 */
 	for (off_t len = 0; len < st.st_size; len += len < 64 ? 1 : 997) {
 		assert_int_equal(truncate(path, len), 0);
@@ -173,7 +173,7 @@ static void test_cache(void **state)
 		expect(s, false, &want);
 		expect(s, true, &want);
 	}
-	/* A file that others may write to is not used, nor are a symbolic link and a FIFO. */
+	/* A file to which others may write must not be used, nor a symbolic link or a FIFO. */
 	assert_int_equal(chmod(path, 0620), 0);
 	expect(s, false, &want);
 	char moved[600];

@@ -153,7 +153,10 @@ static int send_over(void *data, const char *what, int fd)
 
 static void ask_the_agent(int sock)
 {
-	/* The process sends the listener with sendmsg(2), which the filter reports too. */
+	/*
+	 * Sending must work although the process sends the listener with sendmsg(2), a call for
+	 * which the filter asks the agent too.
+	 */
 	const struct spec_seccomp_rule rules[] = {
 		{.names = NAMES("getppid", "sendmsg"), .action = SCMP_ACT_NOTIFY}};
 	struct spec_seccomp s = PROFILE(SCMP_ACT_ALLOW, rules);

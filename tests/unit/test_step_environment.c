@@ -34,8 +34,8 @@ static void run_environment(void)
 	CHECK(streq(env_of(&c, "HOME"), "/there"));
 	CHECK(streq(c.env[0], "B=x=y") && streq(c.env[4], "A=4") && !c.env[5]);
 	/*
-	 * HOME comes from the container's /etc/passwd if process.env has no HOME. An empty HOME
-	 * counts as none, even if another one comes before it.
+	 * HOME must come from the container's /etc/passwd if process.env has no HOME. An empty HOME
+	 * counts as none, even if another one stands before it.
 	 */
 	p.env = (struct spec_strings)STRINGS("HOME=/there", "HOME=");
 	CHECK(find_program(&c, &p) == 0 && streq(env_of(&c, "HOME"), "/root"));
@@ -55,7 +55,7 @@ static void run_environment(void)
 	CHECK_MSG("process.env[1]: \"NOVALUE\": expected NAME=VALUE");
 	p.env = (struct spec_strings)STRINGS("=x");
 	CHECK(find_program(&c, &p) == -EINVAL);
-	/* If the runtime sends an environment, the program gets it instead of process.env. */
+	/* If the runtime sends an environment, the program must get it instead of process.env. */
 	struct step s = {.process = &p};
 	c.env = (char *const[]){"LISTEN_FDS=1", NULL};
 	CHECK(step_find_program(&c, &s) == 0);

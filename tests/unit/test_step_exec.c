@@ -37,7 +37,10 @@ static void run_programs(void)
 	p.args = (struct spec_strings)STRINGS("/etc/passwd");
 	CHECK(find_program(&c, &p) == -EPERM);
 	CHECK(streq(err_msg(), "exec: \"/etc/passwd\": permission denied"));
-	/* No user could execute these, so create reports the error for an ordinary user too. */
+	/*
+	 * `create` must report the error for an ordinary user too, because no user could execute
+	 * these.
+	 */
 	p.user.uid = 1000;
 	CHECK(find_program(&c, &p) == -EPERM);
 	p.user.uid = 0;
@@ -56,12 +59,12 @@ static void run_programs(void)
 	p.args = (struct spec_strings){0};
 	CHECK(find_program(&c, &p) == -EINVAL);
 	/*
-	 * If a file in one directory of PATH is not executable, the one in the next directory is
-	 * used.
+	 * If a file in one directory of PATH is not executable, the search must go on to the next
+	 * directory.
 	 */
 	p.args = (struct spec_strings)STRINGS("twice");
 	CHECK(find_program(&c, &p) == 0 && streq(c.exe, "/bin/twice"));
-	/* Absolute links are resolved inside the container's root. */
+	/* An absolute link must be resolved inside the container's root. */
 	p.args = (struct spec_strings)STRINGS("/bin/link");
 	CHECK(find_program(&c, &p) == 0);
 	/* A relative path of the program, and relative directories in PATH, start at cwd. */
@@ -93,7 +96,7 @@ static void run_directories(void)
 	CHECK(find_program(&c, &p) == 0);
 	CHECK(getcwd(path, sizeof(path)) && streq(path, "/new/deep"));
 	CHECK(stat("/new/deep", &st) == 0 && (st.st_mode & 07777) == 0755);
-	/* An exec does not make the working directory. */
+	/* An exec must not make a missing working directory. */
 	c.plan = &plan_of_exec;
 	p.cwd = "/not/there";
 	CHECK(find_program(&c, &p) == -ENOENT);
@@ -102,7 +105,7 @@ static void run_directories(void)
 	CHECK(access("/not", F_OK) < 0);
 	p.cwd = "/etc/passwd";
 	CHECK(find_program(&c, &p) == -ENOTDIR);
-	/* A link to the outside leads to a place inside the root. */
+	/* A link to the outside must lead to a place inside the root. */
 	p.cwd = "/up";
 	CHECK(find_program(&c, &p) == 0);
 	CHECK(getcwd(path, sizeof(path)) && streq(path, "/etc"));

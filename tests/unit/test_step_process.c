@@ -249,7 +249,7 @@ static void run_exec_label(void)
 	CHECK_MSG("\"caisson-no-such-profile\": ");
 	/*
 	 * The error must not contain these words, whether AppArmor is there or not, because engines
-	 * would take them for a missing program.
+	 * would take them to mean that the program is missing.
 	 */
 	CHECK(!strcasestr(err_msg(), "no such file"));
 	p = (struct spec_process){.selinux_label = "a:b:c:s0"};

@@ -29,7 +29,10 @@ static void run_works(void)
 	front_start_queue(&s->f);
 	server_check_works(s);
 	server_check_works(s);
-	/* The device answers the requests in another order than they came in. */
+	/*
+	 * The device answers the requests in another order than they came in, and the queue must
+	 * give each back as its own.
+	 */
 	server_request(s, 1, 'H');
 	server_request(s, 0, 'E');
 	while (server_used_index(s) != 3)
@@ -55,7 +58,7 @@ static void run_resumes(void)
 	for (int i = 0; i < 5; i++)
 		server_check_works(s);
 	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
-	/* The queue is stopped already. */
+	/* The queue is stopped already, so a second GET_VRING_BASE must return the same index. */
 	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
 	/* This queue has a ring of 1024 descriptors. */
 	front_set_memory(&s->f, GUEST, MEMORY, USER, 0);
@@ -85,7 +88,7 @@ static void run_quiesces(void)
 	CHECK(front_ask(&s->f, 11, 1) == (UINT64_C(3) << 32 | 1));
 	CHECK(server_used_index(s) == 3 && server_answered(s, 0, "stopped") &&
 		server_answered(s, 1, "stopped"));
-	/* A stopped queue ignores kicks. */
+	/* Checks that a stopped queue ignores kicks. */
 	server_request(s, 0, 'E');
 	server_settle(s);
 	CHECK(server_used_index(s) == 3);
@@ -247,7 +250,7 @@ static void run_stop(void)
 	CHECK(write(s->stop, &(uint64_t){1}, 8) == 8);
 	CHECK(pthread_join(s->thread, NULL) == 0);
 	CHECK(s->result == 0 && server_answered(s, 0, "stopped"));
-	/* The device can be served again, on another connection. */
+	/* Checks that the device can be served once more, on another connection. */
 	CHECK(read(s->stop, &(uint64_t){0}, 8) == 8);
 	struct front old = s->f;
 	memset(old.ram, 0, 0x4000);
@@ -256,7 +259,7 @@ static void run_stop(void)
 	front_close(&old);
 	front_start_queue(&s->f);
 	server_check_works(s);
-	/* The server can also be stopped in the middle of a message. */
+	/* Checks that the server can also be stopped in the middle of a message. */
 	front_send_raw(&s->f, &half, 14, NULL, 0);
 	usleep(20000);
 	CHECK(write(s->stop, &(uint64_t){1}, 8) == 8);

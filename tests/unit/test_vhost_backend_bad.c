@@ -61,8 +61,8 @@ static void run_regions(void)
 		server_end(s, -EPROTO, bad[i].why);
 	}
 	/*
-	 * The two regions are not adjacent: a request inside one works, a request across its end
-	 * does not.
+	 * The two regions are not adjacent: a request inside one must work, and a request across
+	 * its end must not.
 	 */
 	s = server_begin(false);
 	front_start_queue(&s->f);
@@ -77,12 +77,18 @@ static void run_regions(void)
 	front_kick(&s->f, 0);
 	CHECK(front_wait(&s->f) == -1);
 	server_end(s, -EPROTO, "2 bytes at 0xfffff of chain 0 are not in guest memory");
-	/* The memory is a file that cannot be mapped, or a descriptor that is no file. */
+	/*
+	 * The server must refuse a file that cannot be mapped as memory, and a descriptor that is
+	 * no file.
+	 */
 	s = server_begin(false);
 	struct front_message m = {.request = 5, .size = 40, .p.u64 = {1, GUEST, 4096, USER, 0}};
 	front_send(&s->f, &m, &s->f.kick, 1);
 	server_end(s, -EPROTO, "beyond its file");
-	/* The front end removes all memory, and so the rings, while a queue runs. */
+	/*
+	 * The connection must end if the front end removes all memory, and so the rings, while a
+	 * queue runs.
+	 */
 	s = server_begin(false);
 	front_start_queue(&s->f);
 	server_request(s, 0, 'H');
@@ -114,13 +120,19 @@ static void run_rings(void)
 		front_set_fd(&s->f, 12, 1, s->f.kick);
 		server_end(s, -EPROTO, "queue 1: ");
 	}
-	/* The addresses come before there is any memory. */
+	/*
+	 * The connection must end if the front end sends ring addresses before it has sent any
+	 * memory.
+	 */
 	s = server_begin(false);
 	front_set_vring(&s->f, 8, 1, QUEUE);
 	front_set_addr(&s->f, 1, USER, USER + AVAIL, USER + USED);
 	front_set_fd(&s->f, 12, 1, s->f.kick);
 	server_end(s, -EPROTO, "descriptor ring at the monitor's address");
-	/* A driver that breaks its queue ends the connection, and the message says what it did. */
+	/*
+	 * If a driver breaks its queue, the connection must end with a message that says what the
+	 * driver did.
+	 */
 	s = server_begin(false);
 	front_start_queue(&s->f);
 	server_request(s, 0, 'H');

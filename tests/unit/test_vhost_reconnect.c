@@ -141,8 +141,8 @@ static void comes_back(void **state)
 		assert_int_equal(at->fds[VHOST_USER_SET_VRING_CALL], 2);
 		assert_int_equal(at->seen[VHOST_USER_SET_VRING_ENABLE], 2);
 		/*
-		 * The back end may have been killed before it told the driver of its last
-		 * completion.
+		 * The device must raise an interrupt, because the back end may have been killed
+		 * before it told the driver of its last completion.
 		 */
 		assert_int_equal(eventfd_read(d.w.call, &interrupts), 0);
 	}
@@ -174,7 +174,10 @@ static void started_anew_meanwhile(void **state)
 	assert_int_equal(next.base[0], 0);
 	assert_int_equal(next.seen[VHOST_USER_GET_INFLIGHT_FD], 1);
 	assert_int_equal(next.seen[VHOST_USER_SET_VRING_KICK], 2);
-	/* A device that was reset stays reset when the connection comes. */
+	/*
+	 * Checks that a device that was reset while it had no back end stays reset when the new
+	 * connection comes.
+	 */
 	hang_up(&d, &next);
 	set(&d.w.g, VIRTIO_MMIO_STATUS, 0);
 	next = (struct back){.features = FEATURES, .protocol = PROTOCOL, .queues = 2};
@@ -233,7 +236,7 @@ static void stays_away(void **state)
 	give(&d, -1);
 	is_lost(&d, "the back end: it has hung up, and did not come back in time");
 	tear_down(&d, NULL);
-	/* The connector does not answer either. */
+	/* The device must count as lost at once, because the connector does not answer either. */
 	running(&d);
 	hang_up(&d, &d.first);
 	fd_close(&d.channel);

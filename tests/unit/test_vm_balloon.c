@@ -80,7 +80,10 @@ static uint64_t resident(struct bal *t)
 
 static void inflates(void **state)
 {
-	/* The pages come in rising and falling order, alone and twice. */
+	/*
+	 * The device must accept pages in rising and in falling order, single ones, and the same
+	 * page twice.
+	 */
 	static const uint32_t numbers[] = {FIRST + 1, FIRST + 2, FIRST + 3, FIRST + 9, FIRST + 8,
 		FIRST + 7, FIRST + 20, LAST, FIRST + 20};
 	struct bal t;
@@ -102,7 +105,7 @@ static void inflates(void **state)
 		assert_int_equal(is_kept(&t, page), !given);
 	}
 	assert_true(t.g.interrupts > 0);
-	/* Taking back a page is answered, and changes nothing in the page. */
+	/* The device must answer a request that takes a page back, and must not change the page. */
 	memset(at(&t.g, (FIRST + 1) * PAGE, PAGE), (FIRST + 1) & 0xff, PAGE);
 	ask(&t, DEFLATE, numbers, ARRAY_SIZE(numbers));
 	assert_int_equal(used(&t.g, DEFLATE)->idx, 1);
@@ -140,7 +143,7 @@ static void bad_numbers(void **state)
 		kick(&t.g, q);
 		expect_broken(&t, "nothing to write to");
 	}
-	/* A request without page numbers gives no page. */
+	/* A request without page numbers must be answered, and must give no page. */
 	put_desc(desc(&t.g, INFLATE, 0), DATA, 0, 0, 0);
 	offer(&t.g, INFLATE, 0);
 	kick(&t.g, INFLATE);
@@ -173,7 +176,7 @@ static void flood(void **state)
 	assert_int_equal(used(&t.g, INFLATE)->idx, 1);
 	assert_int_equal(t.b.discarded, count);
 	assert_false(is_kept(&t, LAST));
-	/* The device is reset in the middle of the request. */
+	/* A reset in the middle of a long request must end it. */
 	offer(&t.g, INFLATE, 0);
 	assert_int_equal(virtio_kick(&t.b.dev, INFLATE), 1);
 	bring_up(&t.g, t.b.dev.features);

@@ -145,7 +145,10 @@ static void direct(void **state)
 	assert_true(d.file.align >= 512);
 	assert_int_equal(d.b.config.blk_size, d.file.align < 512 ? 512 : d.file.align);
 	all_shapes();
-	/* The range to zero does not consist of whole blocks. */
+	/*
+	 * Zeroes a range that does not consist of whole blocks. The rest of these blocks must stay
+	 * unchanged.
+	 */
 	struct virtio_blk_discard_write_zeroes z = {3, 10, 0};
 	memcpy(at(&d.g, OUT, sizeof(z)), &z, sizeof(z));
 	assert_int_equal(request(VIRTIO_BLK_T_WRITE_ZEROES, 0, sizeof(z), 0, 1), VIRTIO_BLK_S_OK);
@@ -194,11 +197,11 @@ static void segments(void **state)
 	for (int i = 0; i < 3; i++)
 		memset(d.want + s[i].sector * 512, 0, s[i].num_sectors * 512UL);
 	check_disk();
-	/* If one segment is bad, none is carried out. */
+	/* If one segment is invalid, the device must carry out none of the segments. */
 	s[2].sector = DISK_LEN / 512 - 299;
 	s[0].sector = 20;
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_IOERR);
-	/* The flag UNMAP is set. */
+	/* A discard with the flag UNMAP must be refused, as virtio 1.2 demands. */
 	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 3), VIRTIO_BLK_S_UNSUPP);
 	s[2] = (struct virtio_blk_discard_write_zeroes){30, 1, 2};
 	assert_int_equal(zeroes(VIRTIO_BLK_T_WRITE_ZEROES, s, 3), VIRTIO_BLK_S_UNSUPP);
@@ -208,7 +211,7 @@ static void segments(void **state)
 	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 17), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(zeroes(VIRTIO_BLK_T_DISCARD, s, 0), VIRTIO_BLK_S_IOERR);
 	check_disk();
-	/* A discarded range takes no space on the host. */
+	/* Checks that a discarded range takes no space on the host. */
 	struct stat before, after;
 	assert_int_equal(fstat(d.plain, &before), 0);
 	s[0] = (struct virtio_blk_discard_write_zeroes){512, 512, 0};

@@ -136,7 +136,7 @@ static void places(void **state)
 	struct vm_memory m;
 
 	/*
-	 * There is too little memory for the preferred address, so the kernel gets the lowest
+	 * If there is too little memory for the preferred address, the kernel must get the lowest
 	 * aligned one.
 	 */
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
@@ -146,7 +146,7 @@ static void places(void **state)
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
 	assert_int_equal(got.start, MIB);
 	vm_memory_release(&m);
-	/* An old kernel gets its initramfs below initrd_addr_max. */
+	/* A kernel that cannot use an initramfs above 4 GiB must get it below initrd_addr_max. */
 	k.h.xloadflags = XLF_KERNEL_64;
 	k.h.initrd_addr_max = 3 * MIB - 1;
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
@@ -158,7 +158,7 @@ static void places(void **state)
 	got.initramfs_end = MIB;
 	assert_int_equal(boot_load_initramfs(&m, &got, small, &at), -ENOSPC);
 	vm_memory_release(&m);
-	/* The kernel itself limits the length of its command line. */
+	/* A command line that is longer than the kernel's own limit must be refused. */
 	k.h.cmdline_size = 4;
 	assert_int_equal(load_in(&k, sizeof(k), 4 * MIB, &got, &m), 0);
 	assert_int_equal(

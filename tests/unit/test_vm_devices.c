@@ -38,7 +38,10 @@ static void entropy(void **state)
 	virtio_rng_init(&rng, &g.memory);
 	rig_attach(&g, &rng.dev);
 	bring_up(&g, 0);
-	/* A request for far more bytes than anybody needs gets fewer (Firecracker #5762). */
+	/*
+	 * The device may give fewer bytes than there is room for, and must do so for a request of 2
+	 * MiB (Firecracker #5762).
+	 */
 	put_desc(desc(&g, 0, 0), 0x200000, 0x200000, WRITE, 0);
 	offer(&g, 0, 0);
 	kick(&g, 0);
@@ -46,7 +49,9 @@ static void entropy(void **state)
 	static const char zeros[16];
 	assert_memory_equal(at(&g, 0x200000 + VIRTIO_RNG_MAX, 16), zeros, 16);
 	assert_memory_not_equal(at(&g, 0x200000 + VIRTIO_RNG_MAX - 16, 16), zeros, 16);
-	/* A request has a readable buffer, or has no room for an answer. */
+	/*
+	 * A request with a readable buffer, or without room for an answer, must break the device.
+	 */
 	ask(&g, 0, "x", 1, 8);
 	assert_non_null(strstr(rng.dev.broken, "rng: queue 0: a request for entropy without room"));
 	bring_up(&g, 0);
@@ -98,8 +103,8 @@ static void console_output(void **state)
 	assert_string_equal(text, "hello");
 	assert_int_equal(used(&t.g, 1)->idx, 1);
 	/*
-	 * The output does not fit in the pipe. The request stays open, and all bytes arrive in
-	 * order.
+	 * The output does not fit in the pipe. The request must stay open, and all bytes must
+	 * arrive in order.
 	 */
 	const uint32_t big = 0x100000;
 	uint8_t *data = at(&t.g, 0x200000, big);
@@ -121,7 +126,7 @@ static void console_output(void **state)
 	assert_memory_equal(got, data, big);
 	assert_int_equal(used(&t.g, 1)->idx, 2);
 	assert_false(virtio_console_wants_output(&t.c));
-	/* A reset in the middle of a request drops it, and the next driver starts anew. */
+	/* A reset in the middle of a request must drop it, and the next driver must start anew. */
 	offer(&t.g, 1, 0);
 	kick(&t.g, 1);
 	assert_true(virtio_console_wants_output(&t.c));
@@ -159,7 +164,7 @@ static void console_input(void **state)
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "abcdef", 6), 6);
 	assert_int_equal(virtio_console_input(&t.c), 0);
-	/* The guest has offered no buffer. */
+	/* The event loop must not poll the input, because the guest has offered no buffer. */
 	assert_false(virtio_console_wants_input(&t.c));
 	put_desc(desc(&t.g, 0, 0), DATA, 4, WRITE, 0);
 	put_desc(desc(&t.g, 0, 1), DATA + 4, 4, WRITE, 0);
@@ -171,7 +176,7 @@ static void console_input(void **state)
 	assert_int_equal(used(&t.g, 0)->ring[0].len, 4);
 	assert_int_equal(used(&t.g, 0)->ring[1].len, 2);
 	assert_memory_equal(at(&t.g, DATA, 6), "abcdef", 6);
-	/* There is no more input, so the third buffer stays in the queue until more comes. */
+	/* The third buffer must stay in the queue, because there is no more input. */
 	assert_true(virtio_console_wants_input(&t.c));
 	assert_int_equal(write(t.in[1], "g", 1), 1);
 	virtio_console_input(&t.c);
@@ -343,7 +348,7 @@ static void disk_discard_and_zeroes(void **state)
 		assert_int_equal(blk(&d, types[i], 0, two, 31), VIRTIO_BLK_S_IOERR);
 		assert_int_equal(blk(&d, types[i], 0, two, 15), VIRTIO_BLK_S_IOERR);
 	}
-	/* This combination is forbidden by virtio 1.2, 5.2.6.2. */
+	/* The device must refuse this combination, which virtio 1.2, 5.2.6.2 forbids. */
 	assert_int_equal(trim(&d, types[0], 0, 1, 1), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(lseek(d.fd, 0, SEEK_END), SECTORS * 512 + 100);
 	disk_release(&d);

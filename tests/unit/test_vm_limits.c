@@ -81,7 +81,7 @@ static void split(void **state)
 	assert_string_equal(l.host.cpu.cpus, "0");
 	assert_int_equal(l.host.block_io.weight.v, 100);
 	assert_int_equal(l.host.nrdma, 1);
-	/* If the guest's part is split again, all of it stays in the guest's part. */
+	/* Splitting the guest's part a second time must change nothing. */
 	assert_int_equal(plan_vm_split_limits(&a, &l.guest, &again), 0);
 	check_unified(&again.guest, ARRAY_SIZE(guest), guest);
 	assert_false(cg_wants_limits(&again.host));

@@ -69,7 +69,7 @@ static void the_hole(void **state)
 	assert_null(vm_memory_at(&m, 5 * GIB, 1));
 	assert_non_null(vm_memory_at(&m, 5 * GIB - 1, 1));
 	assert_null(vm_memory_at(&m, 5 * GIB - 1, 2));
-	/* Memory of exactly 3 GiB has no second, empty region. */
+	/* Memory of exactly 3 GiB must have one region, and not an empty second one. */
 	vm_memory_release(&m);
 	ram(&m, 3 * GIB);
 	assert_int_equal(m.count, 1);
@@ -106,7 +106,7 @@ static void transparent_is_shared(void **state)
 		assert_int_equal(vm_memory_write(&m, at, "seen", 4, "x"), 0);
 		assert_memory_equal(vm_memory_at(&other, at, 4), "seen", 4);
 	}
-	/* A part of a huge page can be given back too. */
+	/* A part of a huge page must be given back too. */
 	vm_memory_discard(&m, vm_memory_at(&m, 3 * MIB, 4096), 4096);
 	assert_memory_equal(vm_memory_at(&other, 3 * MIB, 4), "\0\0\0", 4);
 	assert_memory_equal(vm_memory_at(&other, 2 * MIB, 4), "seen", 4);
@@ -195,7 +195,7 @@ static void attached(void **state)
 		assert_null(vm_memory_at(&m, outside[i], 1));
 	assert_null(vm_memory_at(&m, 2 * MIB - 3, 4));
 	assert_null(vm_memory_at(&m, MIB, UINT64_MAX));
-	/* The monitor's own addresses are translated too. */
+	/* The addresses of the monitor's own process must be translated too. */
 	assert_int_equal(vm_memory_from_user(&m, 0x7f0000000000, &guest), 0);
 	assert_int_equal(guest, 4 * GIB);
 	assert_int_equal(vm_memory_from_user(&m, 0x10000 + MIB - 1, &guest), 0);
@@ -225,7 +225,9 @@ static void attached_at_most(void **state)
 			vm_memory_attach(&m, &r, fd), i < VM_MEMORY_REGIONS_MAX ? 0 : -EPROTO);
 	}
 	assert_non_null(strstr(err_msg(), "more than 8 memory regions"));
-	/* There is no memory on either side of a region. */
+	/*
+	 * The pages right before and behind a region must be guard pages, which cannot be accessed.
+	 */
 	for (unsigned i = 0; i < m.count; i++) {
 		assert_int_equal(madvise(m.regions[i].host, 4096, MADV_POPULATE_READ), 0);
 		assert_int_equal(madvise(m.regions[i].host + 4096, 4096, MADV_POPULATE_READ), -1);
@@ -276,7 +278,10 @@ static void bus_dispatch(void **state)
 	vm_bus_read(&b, 0x20fc, &data, 4);
 	assert_int_equal(data, 0x11223344);
 	assert_int_equal(p.offset, 0xfc);
-	/* Wrong widths, the end of a device and a hole give all ones, and no device is called. */
+	/*
+	 * An access with a wrong width, across the end of a device or in a hole must read all ones
+	 * and reach no device.
+	 */
 	unsigned calls = p.calls + w.calls;
 	static const struct {
 		uint64_t addr;

@@ -58,7 +58,7 @@ static void configuration(void **state)
 	vm_bus_read(&t.g.bus, VIRTIO_MMIO_CONFIG + 10, &mtu, 2);
 	assert_int_equal(status, VIRTIO_NET_S_LINK_UP);
 	assert_int_equal(mtu, 1500);
-	/* Without a tap there are no offloads. */
+	/* Without a tap the device must offer no offloads. */
 	set(&t.g, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
 	uint32_t f = get(&t.g, VIRTIO_MMIO_DEVICE_FEATURES);
 	assert_int_equal(f & 0x00ffffff, 1U << VIRTIO_NET_F_MAC | 1U << VIRTIO_NET_F_MTU |
@@ -88,7 +88,7 @@ static void transmit(void **state)
 	uint8_t got[2048];
 
 	nic_init(&t, 0);
-	/* The driver may cut the frame at any byte. */
+	/* The device must accept a frame that the driver cuts into two buffers at any byte. */
 	for (uint32_t cut = 1; cut < 60; cut += 11) {
 		send_chain(&t, 0, cut, 72 - cut);
 		kick(&t.g, TX);
@@ -97,7 +97,7 @@ static void transmit(void **state)
 			assert_int_equal(got[i], frame_byte(i));
 	}
 	uint16_t done = used(&t.g, TX)->idx;
-	/* A frame without data, and one that is too long, are dropped. */
+	/* The device must drop a frame without data, and one that is too long. */
 	send_chain(&t, 0, HEADER, 0);
 	put_desc(desc(&t.g, TX, 2), 0x200000, 70000, 0, 0);
 	offer(&t.g, TX, 2);
@@ -106,7 +106,7 @@ static void transmit(void **state)
 	assert_int_equal(used(&t.g, TX)->idx, done + 2);
 	assert_int_equal(t.n.tx_dropped, 2);
 	assert_false(is_broken(&t.g));
-	/* One turn of the event loop gives one interrupt. */
+	/* One turn of the event loop must raise only one interrupt. */
 	unsigned interrupts = t.g.interrupts;
 	for (int i = 0; i < 4; i++)
 		send_chain(&t, 0, 64, 0);
@@ -245,7 +245,10 @@ static void receive_merged(void **state)
 	kick(&t.g, RX);
 	assert_int_equal(used(&t.g, RX)->idx, 8);
 	assert_frame(&t, 4, 340, 100);
-	/* A frame that the whole queue can't hold is dropped. The next one arrives. */
+	/*
+	 * The device must drop a frame for which the whole queue has not enough room, and deliver
+	 * the next one.
+	 */
 	for (unsigned i = 0; i < 8; i++)
 		nic_give_buffer(&t, i, 100);
 	kick(&t.g, RX);
@@ -322,7 +325,10 @@ static void reset_and_quiesce(void **state)
 	nic_send_from_wire(&t, 80);
 	assert_true(nic_serve_event(&t));
 	assert_frame(&t, 0, 80, 100);
-	/* The buffers that the device holds go back into the queue in their order. */
+	/*
+	 * When the queue stops, the buffers that the device holds must go back into it in their
+	 * order.
+	 */
 	nic_give_buffer(&t, 5, 100);
 	nic_give_buffer(&t, 6, 100);
 	kick(&t.g, RX);
@@ -334,7 +340,7 @@ static void reset_and_quiesce(void **state)
 	assert_true(nic_serve_event(&t));
 	assert_int_equal(used(&t.g, RX)->ring[1].id, 5);
 	assert_frame(&t, 1, 90, 100);
-	/* Without a driver nothing is read from the wire. */
+	/* Without a driver the device must read nothing from the tap. */
 	set(&t.g, VIRTIO_MMIO_STATUS, 0);
 	nic_send_from_wire(&t, 90);
 	assert_false(nic_serve_event(&t));

@@ -85,15 +85,18 @@ static void features(void **state)
 	assert_false(negotiate(g, V1 | 1));
 	assert_false(negotiate(g, V1 | 1ULL << VIRTIO_F_RING_PACKED));
 	assert_false(negotiate(g, ~0ULL));
-	/* DRIVER_OK needs FEATURES_OK, and both need DRIVER. */
+	/* The device must refuse DRIVER_OK without FEATURES_OK, and both without DRIVER. */
 	set(g, VIRTIO_MMIO_STATUS, 7);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 3);
 	assert_true(negotiate(g, V1));
-	/* It is too late to negotiate more features. */
+	/* The driver must not be able to negotiate more features after FEATURES_OK. */
 	set(g, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
 	set(g, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)EVENT);
 	assert_int_equal(g->dev->driver_features, V1);
-	/* The driver can't clear single bits, nor set the bit that belongs to the device. */
+	/*
+	 * The driver must not be able to clear single bits, nor to set the bit that belongs to the
+	 * device.
+	 */
 	set(g, VIRTIO_MMIO_STATUS, 3);
 	assert_int_equal(get(g, VIRTIO_MMIO_STATUS), 11);
 	set(g, VIRTIO_MMIO_STATUS, 11 | VIRTIO_CONFIG_S_NEEDS_RESET);
@@ -172,7 +175,7 @@ static void rings_outside_ram(void **state)
 		assert_true(is_broken(g));
 		assert_non_null(strstr(g->dev->broken, "expected a power of two"));
 	}
-	/* This is the last address at which each ring fits. */
+	/* The last address at which each ring still has room must be accepted. */
 	assert_true(negotiate(g, V1));
 	set_queue(g, 0, RIG_RAM - 16 * RIG_SIZE, AVAIL(0), USED(0));
 	assert_false(is_broken(g));
@@ -183,8 +186,8 @@ static void rings_outside_ram(void **state)
 }
 
 /*
- * Offers chain 0, which the test has laid out, and expects the device to call it broken with the
- * text `what`.
+ * Offers chain 0, which the test has filled with invalid descriptors, and checks that the device
+ * stops with an error that contains `what` and works again after a reset.
  */
 static void expect_broken(struct rig *g, const char *what)
 {
@@ -194,7 +197,7 @@ static void expect_broken(struct rig *g, const char *what)
 		fail_msg("expected '%s', found '%s'", what, g->dev->broken);
 	assert_int_equal(used(g, 0)->idx, 0);
 	assert_int_equal(get(g, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
-	/* The device ignores kicks until it is reset. */
+	/* Checks that the broken device ignores kicks until it is reset. */
 	unsigned long times = g->dev->resets_needed;
 	kick(g, 0);
 	assert_int_equal(g->dev->resets_needed, times);
@@ -238,7 +241,7 @@ static void broken_chains(void **state)
 		expect_broken(g, "not in guest memory");
 	}
 	bring_up(g, 0);
-	/* The buffer is at the end of memory, which is valid. */
+	/* The buffer ends where the memory ends, so it must be accepted. */
 	put_desc(desc(g, 0, 0), RIG_RAM - 16, 16, WRITE, 0);
 	offer(g, 0, 0);
 	kick(g, 0);
@@ -274,7 +277,7 @@ static void indirect(void **state)
 		put_desc(&t[i], DATA + i, 1, WRITE | NEXT, i + 1);
 	put_desc(desc(g, 0, 0), 0x80000, 1100 * 16, TABLE, 0);
 	expect_broken(g, "longer than 1024");
-	/* The longest allowed chain, in an indirect table that is not aligned. */
+	/* The longest allowed chain must work, in an indirect table that is not aligned. */
 	bring_up(g, INDIRECT);
 	memmove((char *)t + 1, t, 1099 * sizeof(*t));
 	put_desc(desc(g, 0, 0), 0x80001, 1024 * 16, TABLE, 0);

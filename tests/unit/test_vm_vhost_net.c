@@ -104,7 +104,7 @@ static void features_of_both_sides(void **state)
 	assert_int_equal(d.b.fds[VHOST_USER_SET_VRING_KICK], 2);
 	assert_int_equal(d.b.fds[VHOST_USER_SET_VRING_CALL], 2);
 	assert_int_equal(d.b.seen[VHOST_USER_SET_VRING_ENABLE], 2);
-	/* The driver can't change the device's address. */
+	/* The driver must not be able to change the device's MAC address. */
 	vm_bus_write(&d.w.g.bus, VIRTIO_MMIO_CONFIG, "xxxx", 4);
 	read_config(&d, got);
 	assert_memory_equal(got, space, sizeof(space));

@@ -123,7 +123,10 @@ static void host_opens_a_connection(void **state)
 	guest_expect(&s, OP(RST), (uint32_t)port, 0);
 	assert_true(is_hung_up(other[1]));
 	fd_close(&other[1]);
-	/* Without a driver a connection is refused, and its descriptor is closed. */
+	/*
+	 * Without a driver the device must refuse a connection of the host and close its
+	 * descriptor.
+	 */
 	set(&s.g, VIRTIO_MMIO_STATUS, 0);
 	assert_true(is_hung_up(pair[1]));
 	fd_close(&pair[1]);

@@ -45,14 +45,20 @@ static void run_names(void)
 		CHECK(front_make(&f, bad[i], S_IFREG | 0600, 0) == -EINVAL);
 		CHECK(front_fuse(&f, FUSE_MKDIR, 1, &mkdir_in, sizeof(mkdir_in), bad[i], len) ==
 			-EINVAL);
-		/* The bad name is the second one of two, or that of a symbolic link. */
+		/*
+		 * The bad name is the second one of a request with two names, or the name of a
+		 * symbolic link. The server must refuse both.
+		 */
 		int n = snprintf(two, sizeof(two), "x%c%s", 0, bad[i]) + 1;
 		CHECK(front_fuse(&f, FUSE_RENAME, 1, &rename_in, sizeof(rename_in), two,
 			      (size_t)n) == -EINVAL);
 		n = snprintf(two, sizeof(two), "%s%ctarget", bad[i], 0) + 1;
 		CHECK(front_fuse(&f, FUSE_SYMLINK, 1, NULL, 0, two, (size_t)n) == -EINVAL);
 	}
-	/* The name has no NUL at its end, or one in the middle, or there is no name at all. */
+	/*
+	 * The server must refuse a name without a NUL at its end or with one in the middle, and a
+	 * request without a name.
+	 */
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, "abc", 3) == -EINVAL);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, "a\0b", 4) == -EINVAL);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, NULL, 0) == -EINVAL);
@@ -65,7 +71,10 @@ static void run_names(void)
 	CHECK(front_end(&f) == ENDED);
 }
 
-/* Checks that a link that leads out of the share is only a text, whatever request uses it. */
+/*
+ * Checks that the server never follows a symbolic link that leads out of the share, whatever
+ * request uses the link.
+ */
 static void run_links_out(void)
 {
 	struct fuse_open_in open_in = {.flags = O_RDWR};
@@ -153,7 +162,10 @@ static void run_ids(void)
 		CHECK(front_fuse(&f, FUSE_READDIR, 1, &read_in, sizeof(read_in), NULL, 0) ==
 			-EBADF);
 	}
-	/* A file handle is used with another node, or a file as a directory. */
+	/*
+	 * The server must refuse a file handle together with another node, and a file's handle as a
+	 * directory's.
+	 */
 	read_in.fh = other;
 	CHECK(front_fuse(&f, FUSE_READ, a, &read_in, sizeof(read_in), NULL, 0) == -EBADF);
 	CHECK(front_fuse(&f, FUSE_READDIR, a, &read_in, sizeof(read_in), NULL, 0) == -ENOTDIR);
@@ -190,18 +202,19 @@ static void run_lengths(void)
 	CHECK(front_fuse(&f, 4000000000U, 1, NULL, 0, NULL, 0) == -ENOSYS);
 	CHECK(front_fuse(&f, FUSE_IOCTL, 1, big, 40, NULL, 0) == -ENOTTY);
 	CHECK(front_fuse(&f, FUSE_LOOKUP, 1, NULL, 0, big, sizeof(big)) == -E2BIG);
-	/* The request announces more data than it has. */
+	/* The server must refuse a request that announces more data than it has. */
 	write_in.fh = read_in.fh = front_create(&f, "file", &node);
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
 	write_in.size = UINT32_MAX;
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "data", 4) == -EINVAL);
 	/*
-	 * The request asks for more data than the answer has room for, or at an impossible offset.
+	 * The server must refuse a READ for more data than the answer has room for, and one at an
+	 * impossible offset.
 	 */
 	CHECK(front_fuse(&f, FUSE_READ, node, &read_in, sizeof(read_in), NULL, 0) == -EINVAL);
 	read_in.size = 100;
 	CHECK(front_fuse(&f, FUSE_READ, node, &read_in, sizeof(read_in), NULL, 0) == -EINVAL);
-	/* The header gives a length that is too large, or too small. */
+	/* The server must refuse a header with a length that is too large or too small. */
 	struct fuse_in_header h = {
 		.len = 1000, .opcode = FUSE_GETATTR, .nodeid = 1, .unique = ++f.unique};
 	const struct fuse_out_header *out = (void *)(f.ram + DATA_OUT);
@@ -229,7 +242,10 @@ static void run_lengths(void)
 		CHECK(front_wait(&f) == (room < 16 ? 0 : 16));
 		CHECK(f.ram[DATA_OUT + (room < 16 ? 0 : room)] == 0x55);
 	}
-	/* The request is shorter than a header. */
+	/*
+	 * A request that is shorter than a header must get an empty reply, because its id is not
+	 * known.
+	 */
 	front_desc(&f, 0, GUEST + DATA_IN, 39, 0, 0);
 	front_kick(&f, 0);
 	CHECK(front_wait(&f) == 0);
@@ -375,7 +391,7 @@ static void run_read_only(void)
 	}
 	open_in.flags = O_RDONLY;
 	CHECK(front_fuse(&f, FUSE_OPEN, node, &open_in, sizeof(open_in), NULL, 0) == 0);
-	/* The file is open for reading only. */
+	/* A WRITE must fail, because the file is open for reading only. */
 	struct fuse_write_in write_in = {
 		.fh = ((const struct fuse_open_out *)front_reply(&f))->fh, .size = 1};
 	CHECK(front_fuse(&f, FUSE_WRITE, node, &write_in, sizeof(write_in), "x", 1) == -EROFS);

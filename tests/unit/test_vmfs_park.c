@@ -155,7 +155,7 @@ static void run_renamed(void)
 	CHECK(rename_to(dir, "1", 1, "one", 0) == 0);
 	CHECK(rename_to(dir, "2", dir, "3", RENAME_EXCHANGE) == 0);
 	CHECK(rename_to(dir, "4", dir, "5", 0) == 0);
-	/* File 5 has no name any more, so it keeps its descriptor. */
+	/* File 5 has no name any more, so it cannot be parked: its descriptor stays open. */
 	all_are_themselves();
 	CHECK(getattr(known[5], &a) == 0 && a.nlink == 0);
 	CHECK(look_up(1, "one") == known[1] && look_up(dir, "2") == known[3] &&

@@ -34,7 +34,7 @@ static void run_messages(void)
 	CHECK(front_ask(&f, 15, 0) == (1 | 8 | 1 << 13));
 	front_set(&f, 16, 1 | 8);
 	CHECK(front_ask(&f, 17, 0) == 17);
-	/* With REPLY_ACK each message can be confirmed. */
+	/* With REPLY_ACK the server must confirm each message that asks for it. */
 	struct front_message m = {.request = 3, .flags = 8};
 	front_send(&f, &m, NULL, 0);
 	CHECK(recv(f.sock, &m, sizeof(m), 0) == 20 && m.request == 3 && m.p.u64[0] == 0);
@@ -42,7 +42,7 @@ static void run_messages(void)
 	front_fuse_init(&f);
 	const struct fuse_init_out *out = front_reply(&f);
 	CHECK(out->major == 7 && out->minor == 36 && out->max_write == 1 << 20);
-	/* The queue stops, and continues where it stopped. */
+	/* A queue that stops must continue at the request where it stopped. */
 	CHECK(front_ask(&f, 11, 1) == ((uint64_t)f.avail << 32 | 1));
 	front_set_vring(&f, 10, 1, f.avail);
 	front_set_fd(&f, 12, 1, f.kick);
@@ -61,7 +61,7 @@ static void run_messages(void)
 	/* The same memory is sent again while the queue runs, as memory hot-plug does. */
 	front_set_memory(&f, GUEST, MEMORY, USER, 0);
 	CHECK(front_name(&f, FUSE_LOOKUP, 1, "none") == -ENOENT);
-	/* The message arrives in two pieces. */
+	/* The server must accept a message that arrives in two pieces. */
 	struct front_message half = {.request = 18, .flags = 1, .size = 8, .p.u32 = {1, 1}};
 	front_send_raw(&f, &half, 7, NULL, 0);
 	usleep(20000);

@@ -51,7 +51,7 @@ _Noreturn static void serve(const struct front *f, int sock, int seal)
 	c.proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	CHECK(fs_seal_start(&c) == 0);
 	close(seal);
-	/* exit() is used and not _exit(), so that leaks are found */
+	/* Calls exit() and not _exit(), so that LeakSanitizer looks for leaks */
 	exit(vmfs_serve(&c) == 0 ? 0 : 1);
 }
 
@@ -224,7 +224,7 @@ static void run_sealed(void)
 	snprintf(path, sizeof(path), "%s/0", s.f.dir);
 	/* Links of "d" and of the directories that were made before. */
 	CHECK(stat(path, &after) == 0 && after.st_nlink == 5);
-	/* The other mount is not sealed. */
+	/* The other mount must stay writable. */
 	CHECK(front_name(&s.f, FUSE_LOOKUP, 1, "1") == 0);
 	CHECK(make_dir(&s.f, front_entry(&s.f), "n") == 0);
 	CHECK(front_end(&s.f) == 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Allocates and frees clusters of the image file. It allocates the lowest free ones. It frees a
- * cluster only after the tables that referred to it are on the disk without it.
+ * cluster only when tables without any reference to it are on the disk.
  */
 #include <linux/falloc.h>
 
@@ -64,7 +64,7 @@ static int make_block(struct qcow2 *q, uint32_t i, uint64_t cluster)
 }
 
 /*
- * Returns how many refcount blocks are needed to count `clusters` clusters and the blocks
+ * Returns how many refcount blocks are needed to count `clusters` clusters and these blocks
  * themselves.
  */
 static uint64_t blocks_for(const struct qcow2 *q, uint64_t clusters)
@@ -271,7 +271,7 @@ static uint64_t missing_blocks(const struct qcow2 *q, uint64_t first, uint64_t e
 /*
  * Allocates n free clusters in a row, starting at *cluster, and makes the refcount blocks that they
  * need. It puts these blocks into the first clusters of the row and moves *cluster behind them.
- * Returns 0 if the row is not free; then the caller searches on from *cluster.
+ * Returns 0 if the row is not free, and the caller then has to search on from *cluster.
  */
 static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 {
@@ -301,8 +301,8 @@ static int make_run(struct qcow2 *q, uint64_t *cluster, uint64_t n)
 	}
 	for (uint64_t i = 0; i < blocks + n && r >= 0; i++) {
 		/*
-		 * The new refcount blocks are not checked, because the guard already knows them as
-		 * tables and would refuse them.
+		 * The clusters of the new refcount blocks are not checked here. The guard knows
+		 * them as tables already, so the check would fail for them.
 		 */
 		r = i < blocks ? 0 : check_free(q, first + i);
 		if (r >= 0)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Maintains persistent dirty bitmaps. A bitmap with the flag "auto" must record every write. So
- * before the first write this code marks the bitmap as in use; it then collects the changes in
- * memory, and adds them to the bitmap when the image is closed. If the process dies before that,
- * the mark stays and tells QEMU that the bitmap is incomplete. If a bitmap cannot be maintained,
- * the header declares all bitmaps invalid.
+ * before the first write this code marks the bitmap as in use. It collects the changes in memory
+ * and adds them to the bitmap when the image is closed. If the process dies before the image is
+ * closed, the mark stays and tells QEMU that the bitmap is incomplete. If a bitmap cannot be
+ * maintained, the header declares all bitmaps invalid.
  */
 #include "images/disk/qcow2/bitmaps.h"
 
@@ -137,8 +137,8 @@ static int begin(struct qcow2 *q)
 		return 0;
 	int r = qcow2_bitmaps_each(q, track, &memory);
 	/*
-	 * If the bitmap directory is damaged, all bitmaps are declared invalid too, because only
-	 * QEMU can repair it.
+	 * A damaged bitmap directory makes all bitmaps invalid too, because only QEMU can repair
+	 * it.
 	 */
 	if (r == 1 || r == -EINVAL) {
 		err_clear();

@@ -115,7 +115,10 @@ static int count_entry(struct qcow2_checker *k, uint64_t guest, const uint8_t *p
 	return qcow2_check_count(k, host, q->cluster_size, "data");
 }
 
-/* Reads a slice of a table into buf. Returns 1 if it cannot be read. */
+/*
+ * Reads a slice of a table into buf. Returns 1, after it has reported the error, if the slice
+ * cannot be read.
+ */
 static int get_slice(struct qcow2_checker *k, uint64_t table, uint64_t at, uint8_t *buf)
 {
 	struct qcow2 *q = k->q;
@@ -262,8 +265,8 @@ static int count_bitmaps(struct qcow2_checker *k)
 }
 
 /*
- * Counts the LUKS header. Only a header extension refers to it, which the other code does not
- * interpret.
+ * Counts the clusters of the LUKS header. Only a header extension refers to them, and no other
+ * function here reads that extension.
  */
 static int count_crypto(struct qcow2_checker *k)
 {
@@ -315,7 +318,7 @@ static int check_all(struct qcow2_checker *k)
 	return r;
 }
 
-/* Clears the dirty and corrupt bits in the header, if the repair has left no error. */
+/* Clears the dirty and corrupt bits in the header, if the repair has left no error in the image. */
 static int clean_marks(struct qcow2 *q, const struct disk_check *c)
 {
 	uint64_t value = q->h.incompatible & ~QCOW2_DIRTY;

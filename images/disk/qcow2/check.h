@@ -10,14 +10,19 @@
 struct qcow2_checker {
 	struct qcow2 *q;
 	struct disk_check *c;
-	uint32_t **counts; /* an array of counts for each refcount block; NULL: all counts are 0 */
 	/*
-	 * blocks: entries of `counts`; memory: bytes it takes; end: offset behind the last counted
-	 * cluster
+	 * for each refcount block an array with the number of references found to each cluster;
+	 * NULL: no references to these clusters
+	 */
+	uint32_t **counts;
+	/*
+	 * blocks: number of arrays in `counts`; memory: bytes that `counts` takes; end: file offset
+	 * behind the last cluster with a reference
 	 */
 	uint64_t blocks, memory, end;
 	uint64_t next_host;
-	bool active; /* the tables of the disk itself are checked, not those of a snapshot */
+	/* the tables of the disk's present state are being checked, not those of a snapshot */
+	bool active;
 	/* there are references to clusters that the refcount table cannot count */
 	bool out_of_bounds;
 	/* some tables could not be read, so it is not known which clusters they use */

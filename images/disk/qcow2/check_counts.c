@@ -80,8 +80,9 @@ static int compare(struct qcow2_checker *k, uint64_t cluster, uint64_t have, uin
 }
 
 /*
- * Compares the refcounts of block i with the counts. If the block is missing, checks that none of
- * its clusters is used.
+ * Compares the refcounts in refcount block i with the numbers of references that the check has
+ * found, and repairs wrong ones if that was asked for. If the block is missing, every reference to
+ * one of its clusters is an error.
  */
 static int compare_block(struct qcow2_checker *k, uint64_t i)
 {
@@ -179,7 +180,10 @@ static int use_table(struct qcow2 *q, uint64_t host, uint64_t clusters, uint64_t
 	return qcow2_guard_build(q);
 }
 
-/* Removes the refcount blocks that are no longer used from the cache, without writing them. */
+/*
+ * Drops cached slices of the old refcount blocks without writing them, because a rebuild has
+ * replaced these blocks.
+ */
 static void forget_blocks(struct qcow2 *q)
 {
 	for (size_t i = 0; i < q->refs.n; i++)
@@ -189,7 +193,7 @@ static void forget_blocks(struct qcow2 *q)
 
 /*
  * Writes all refcount blocks and the refcount table anew, behind everything else in the file. The
- * old ones stay in the file, unused.
+ * old table and blocks stay in the file, but nothing refers to them.
  */
 static int rebuild(struct qcow2_checker *k)
 {
@@ -233,8 +237,8 @@ static int rebuild(struct qcow2_checker *k)
 }
 
 /*
- * Counts again without the references to the old refcount table and blocks, because new ones will
- * replace these.
+ * Counts the references once more, leaving out those to the old refcount table and blocks, because
+ * new ones will replace these.
  */
 static int recount_without_blocks(struct qcow2_checker *k)
 {
@@ -280,7 +284,8 @@ int qcow2_check_refcounts(struct qcow2_checker *k)
 }
 
 /*
- * Checks the COPIED flag of an entry. Returns 1 if it was wrong and *entry now has the right one.
+ * Checks the COPIED flag of an entry, which must be set if the cluster's refcount is one. Returns 1
+ * if the flag was wrong and *entry now has the right one.
  */
 static int check_flag(struct qcow2_checker *k, const char *what, uint64_t where, uint64_t *entry)
 {

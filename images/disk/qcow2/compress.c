@@ -44,8 +44,8 @@ static int zstd_cluster(const uint8_t *in, size_t in_len, uint8_t *out, size_t o
 	if (!z)
 		return err_set(ENOMEM, "no memory to decompress");
 	/*
-	 * The loop goes on after a frame, because there may be more than one. If a call neither
-	 * reads nor writes anything, the data is damaged.
+	 * The loop goes on after the end of a frame, because the data may be several frames. If a
+	 * call neither reads nor writes anything, the data is damaged.
 	 */
 	while (to.pos < to.size && !ZSTD_isError(r)) {
 		size_t in_before = from.pos, out_before = to.pos;

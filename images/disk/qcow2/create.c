@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes new images. It writes the header, a refcount table that is long enough for the whole disk,
- * the refcount blocks that count all of this, and an empty L1 table.
+ * the refcount blocks that count the clusters of the new file, and an empty L1 table.
  */
 #include <sys/stat.h>
 

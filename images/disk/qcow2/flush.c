@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes the changed tables in the order that keeps the image consistent after a crash. internal.h
- * explains the order.
+ * Writes the changed tables in the order that keeps the image consistent after a crash: a table
+ * reaches the disk before another one refers to it.
  */
 #include "images/disk/qcow2/internal.h"
 
@@ -52,8 +52,8 @@ int qcow2_flush_refs(struct qcow2 *q)
 	int r = 0;
 
 	/*
-	 * With lazy refcounts they are written later, because the header says that they may be
-	 * wrong.
+	 * With lazy refcounts the refcounts are written when the image is closed. Until then the
+	 * header says that they may be wrong.
 	 */
 	if (!q->lazy) {
 		r = qcow2_cache_write(q, &q->refs);

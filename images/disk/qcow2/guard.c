@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Refuses writes to places where tables are, to protect damaged images. If an L2 entry referred to
- * a refcount block, for example, the guest could otherwise write refcounts.
+ * Refuses writes of data to places in the file where tables are, because entries of a damaged image
+ * may lead there. If an L2 entry referred to a refcount block, for example, the guest could
+ * otherwise write refcounts.
  */
 #include <stdarg.h>
 
@@ -44,8 +45,8 @@ int qcow2_guard(struct qcow2 *q, uint64_t host, uint64_t length, const char *wha
 	uint64_t first = host & ~(q->cluster_size - 1);
 	const char *hit = NULL;
 	/*
-	 * length 0: the caller writes a table itself, which is only checked against the header and
-	 * the L1, refcount and snapshot tables
+	 * Length 0 means that the caller writes a table. It may lie where L2 tables and refcount
+	 * blocks are, but not on the header or on the L1, refcount or snapshot table.
 	 */
 	bool table = length == 0;
 
@@ -87,8 +88,8 @@ int qcow2_guard_build(struct qcow2 *q)
 			r = add_table(q, q->table[i], "refcount block", i);
 	for (size_t i = 0; i < q->h.l1_size && r >= 0; i++)
 		/*
-		 * An L2 table without the COPIED flag is not added, because it is copied before it
-		 * is changed.
+		 * An L2 table without the COPIED flag is not added to the protected tables, because
+		 * nothing is written to it: it is copied before it is changed.
 		 */
 		if (q->l1[i] & QCOW2_COPIED)
 			r = add_table(q, q->l1[i] & QCOW2_OFFSET, "L2 table", i);

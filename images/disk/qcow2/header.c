@@ -16,8 +16,8 @@ static int bad_number(struct disk *d, const char *field, uint64_t found, const c
 }
 
 /*
- * Checks that a table begins at a cluster, behind the header, and ends within the limits. An empty
- * table may be anywhere.
+ * Checks that a table begins at a cluster boundary behind the header, and that it ends within the
+ * limits. An empty table may be anywhere.
  */
 static int check_table(struct disk *d, const struct qcow2_header *h, const char *field, uint64_t at,
 	uint64_t bytes)

@@ -78,7 +78,10 @@ struct qcow2_header {
 	uint64_t size, l1_offset, table_offset, snapshots_offset;
 	uint64_t incompatible, compatible, autoclear;
 	enum qcow2_compression compression;
-	uint8_t *additional; /* header fields behind compression_type, kept to be written back */
+	/*
+	 * header fields behind compression_type, stored unchanged so that they can be written back
+	 */
+	uint8_t *additional;
 	size_t additional_length;
 	char *backing, *backing_format, *data_file; /* names in the image; NULL: none */
 	/* number of bitmaps; 0: there is no bitmaps extension */
@@ -97,7 +100,7 @@ struct qcow2_slot {
 };
 
 struct qcow2_cache {
-	const char *what; /* what the cache holds, such as "L2 table", for messages */
+	const char *what; /* what the cache holds, such as "L2 table"; error messages use it */
 	size_t slice, n, hand, dirty;
 	uint8_t *data;
 	struct qcow2_slot *slots;
@@ -158,7 +161,8 @@ struct qcow2 {
 	size_t freed_n, freed_cap;
 	bool broken; /* a table is damaged, so nothing is written any more */
 	/*
-	 * refcounts are written only when the image is closed, and the dirty bit is set meanwhile
+	 * Refcounts are written only when the image is closed. Until then the header has the dirty
+	 * bit.
 	 */
 	bool lazy;
 	bool marked; /* this process has set the dirty bit in the header */
@@ -187,7 +191,7 @@ static inline uint64_t qcow2_round_up(const struct qcow2 *q, uint64_t n)
 int qcow2_header_read(struct disk *d, struct qcow2_header *h) must_check;
 void qcow2_header_release(struct qcow2_header *h);
 /*
- * Appends the header, its extensions and the backing file's name to *out, as they are in the file.
+ * Appends the header, its extensions and the backing file's name to *out, in the on-disk format.
  * They take at most a cluster.
  */
 int qcow2_header_format(struct disk *d, const struct qcow2_header *h, struct strbuf *out)
@@ -222,8 +226,8 @@ void qcow2_set_release(struct qcow2_set *s);
 /* --- guard.c: protects tables against writes of data --- */
 int qcow2_guard_build(struct qcow2 *q) must_check;
 /*
- * Returns -EIO if the range holds tables or the header. From then on nothing is written to the
- * image any more.
+ * Returns -EIO if the range holds tables or the header, because data must not be written there.
+ * After such an error nothing is written to the image any more.
  */
 int qcow2_guard(struct qcow2 *q, uint64_t host, uint64_t length, const char *what) must_check;
 /*
@@ -254,8 +258,8 @@ int qcow2_alloc_table(struct qcow2 *q, uint64_t n, uint64_t *ret_host) must_chec
  */
 void qcow2_alloc_undo(struct qcow2 *q, uint64_t host, uint64_t n);
 /*
- * Decreases the refcounts of n clusters after the tables that no longer refer to them are on the
- * disk.
+ * Notes that the refcounts of n clusters have to be decreased. qcow2_free_apply() does so once the
+ * tables that no longer refer to these clusters are on the disk.
  */
 int qcow2_free_later(struct qcow2 *q, uint64_t host, uint64_t n) must_check;
 /*

@@ -55,8 +55,8 @@ static int open_data_file(struct qcow2 *q)
 }
 
 /*
- * Prepares the image for writing: refuses a damaged one, repairs one that was not closed, and
- * clears feature bits that it does not know.
+ * Prepares the image for writing: refuses a damaged image, repairs one that was not closed, and
+ * clears feature bits that this code does not know.
  */
 static int prepare_writing(struct qcow2 *q, const struct disk_options *o)
 {

@@ -113,7 +113,10 @@ int qcow2_read(struct disk *d, const struct iovec *iov, int n, uint64_t offset)
 	struct qcow2 *q = qcow2_of(d);
 	struct qcow2_request req = {.start = offset, .end = offset + iov_length(iov, n)};
 
-	/* A disk that is open only for reading needs no request, because nobody changes it. */
+	/*
+	 * If the disk is open only for reading, nothing changes it, so the read need not be
+	 * registered as a request.
+	 */
 	if (!d->write)
 		return disk_read_mapped(d, iov, n, offset);
 	qcow2_request_begin(q, &req);

@@ -114,8 +114,8 @@ static int empty_table(struct qcow2 *q, uint32_t i)
 }
 
 /*
- * Clears the entries behind the new end in the last L2 table that is still used, and frees their
- * clusters.
+ * Clears those entries of the last L2 table still in use that lie behind the disk's new end, and
+ * frees their clusters.
  */
 static int drop_entries(struct qcow2 *q, uint64_t from)
 {
@@ -135,7 +135,7 @@ static int drop_entries(struct qcow2 *q, uint64_t from)
 	return r;
 }
 
-/* Frees the L2 tables that lie behind the new end. */
+/* Frees the L2 tables that lie behind the disk's new end. */
 static int drop_tables(struct qcow2 *q, uint64_t size)
 {
 	int r = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A set of file offsets of clusters, kept as a hash table with open addressing. */
+/* A set of file offsets of clusters, stored as a hash table with open addressing. */
 #include "images/disk/qcow2/internal.h"
 
 static size_t slot_of(const struct qcow2_set *s, uint64_t offset)
@@ -54,8 +54,8 @@ void qcow2_set_remove(struct qcow2_set *s, uint64_t offset)
 	s->v[i] = 0;
 	s->n--;
 	/*
-	 * Inserts the following entries again, up to the next empty place, because the removed
-	 * entry may have forced some of them out of their own place.
+	 * Inserts the entries that follow in the array a second time, up to the next empty place,
+	 * because the removed entry may have forced some of them out of their own place.
 	 */
 	for (i = (i + 1) & (s->cap - 1); s->v[i]; i = (i + 1) & (s->cap - 1)) {
 		uint64_t v = s->v[i];

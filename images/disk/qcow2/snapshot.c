@@ -6,8 +6,8 @@
  *
  * Theory of operation. Each of these operations consists of several steps. After each step the
  * image is safe by the order of writes that internal.h describes, but flags and refcounts may not
- * match yet. In a version 3 image the header has the dirty bit meanwhile, so that after a crash the
- * program that opens the image next repairs the refcounts.
+ * match yet. In a version 3 image the header has the dirty bit during the operation, so that after
+ * a crash the program that opens the image next repairs the refcounts.
  */
 #include <time.h>
 
@@ -269,8 +269,8 @@ static int end(struct qcow2 *q)
 	int r = qcow2_flush_all(q);
 
 	/*
-	 * Flushes a second time, because the first flush has decreased refcounts only after it had
-	 * written the others.
+	 * Flushes a second time. The first flush wrote the increased refcounts and the tables, and
+	 * only after that decreased the other refcounts, which are not on the disk yet.
 	 */
 	if (r >= 0)
 		r = qcow2_flush_all(q);
@@ -325,8 +325,8 @@ int qcow2_snapshot_create(struct disk *d, const char *name)
 }
 
 /*
- * Replaces the disk's tables by a copy of the snapshot's, and decreases the refcounts of what the
- * old ones referred to.
+ * Replaces the disk's tables by a copy of the snapshot's tables, and decreases the refcounts of the
+ * clusters that the old tables referred to.
  */
 static int apply(struct qcow2 *q, const struct qcow2_snapshot *s)
 {
@@ -417,8 +417,8 @@ static int drop(struct qcow2 *q, struct qcow2_snapshots *all, size_t i)
 	if (r < 0)
 		return r;
 	/*
-	 * The deleted snapshot moves behind the end of the list, so that its memory is still freed
-	 * with the array.
+	 * Moves the deleted snapshot behind the end of the list, so that its memory is freed
+	 * together with the array.
 	 */
 	memmove(&all->v[i], &all->v[i + 1], (all->n - i - 1) * sizeof(s));
 	all->v[--all->n] = s;

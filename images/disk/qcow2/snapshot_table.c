@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads the table of internal snapshots, checking every number, and formats it for writing. */
+/*
+ * Reads the table of internal snapshots, checking every number, and converts it to the on-disk
+ * format for writing.
+ */
 #include "images/disk/qcow2/snapshots.h"
 
 #define ENTRY_HEAD 40
@@ -155,8 +158,8 @@ int qcow2_snapshot_format(const struct qcow2_snapshot *s, struct strbuf *out)
 }
 
 /*
- * Returns the number of bytes that the first n entries take in the file. Entries have no fixed
- * length.
+ * Returns the number of bytes that the first n entries take in the image file. Entries have no
+ * fixed length.
  */
 uint64_t qcow2_snapshots_length(const struct qcow2_snapshots *s, size_t n)
 {

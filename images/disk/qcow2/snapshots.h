@@ -8,8 +8,11 @@
 
 #define QCOW2_SNAPSHOT_EXTRA 24 /* bytes of extra data that caisson writes for a snapshot */
 
-/* Returns the number of bytes that the first n entries take in the file. */
+/*
+ * Returns the number of bytes that the first n entries of the snapshot table take in the image
+ * file.
+ */
 uint64_t qcow2_snapshots_length(const struct qcow2_snapshots *s, size_t n);
 
-/* Appends one entry to *out, as it is in the file. */
+/* Appends one entry of the snapshot table to *out, in the on-disk format. */
 int qcow2_snapshot_format(const struct qcow2_snapshot *s, struct strbuf *out) must_check;

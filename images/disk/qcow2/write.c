@@ -14,9 +14,9 @@ enum way { IN_PLACE, REUSE, NEW };
 
 struct run {
 	enum way way;
-	uint64_t offset, length; /* range of the disk to write in this run */
-	uint64_t host;           /* file offset of the first cluster */
-	uint64_t first, end;     /* the range in whole clusters */
+	uint64_t offset, length; /* range of the disk that this run writes */
+	uint64_t host;           /* file offset of the run's first cluster */
+	uint64_t first, end;     /* the run's range of the disk, extended to whole clusters */
 	bool fresh;              /* the new clusters are known to read as zeros */
 	/* the old bytes before (head) or behind (tail) the request are zeros */
 	bool zero_head, zero_tail;
@@ -65,7 +65,8 @@ static bool has_data(const struct qcow2 *q, const uint8_t *entry)
 
 /*
  * Returns how to write the cluster at disk offset `at`, of which the request covers the bytes up to
- * `end`: IN_PLACE, NEW or REUSE. Sets *ret_host to the file offset of its data.
+ * `end`: IN_PLACE (to its present cluster), NEW (to a new cluster) or REUSE (to its allocated
+ * cluster, which holds no data yet). Sets *ret_host to the file offset of its data.
  */
 static int cluster_way(
 	struct qcow2 *q, uint64_t at, uint64_t end, const uint8_t *entry, uint64_t *ret_host)
@@ -99,8 +100,8 @@ static int look_around(
 	int kind = qcow2_entry_kind(
 		q, guest, entry + i * q->entry_size, (unsigned)(in_cluster / q->subcluster_size));
 	/*
-	 * With subclusters this is only sure for a new cluster, because other subclusters of an old
-	 * one may have data.
+	 * In an image with subclusters, the old bytes are certain to be zeros only for a new
+	 * cluster, because other subclusters of an old one may have data.
 	 */
 	bool zero = is_zero(q, guest, kind) && (q->subclusters == 1 || run->way == NEW);
 
@@ -127,7 +128,7 @@ static int plan_without_table(struct qcow2 *q, struct run *run)
 	run->way = NEW;
 	run->zero_head = is_zero(q, run->offset, QCOW2_K_HOLE);
 	run->zero_tail = is_zero(q, run->offset + run->length - 1, QCOW2_K_HOLE);
-	/* A backing file that ends in this cluster may have data before its end. */
+	/* If the backing file ends in this cluster, it may have data there before its end. */
 	if (run->zero_head && !is_zero(q, run->offset & ~(q->cluster_size - 1), QCOW2_K_HOLE))
 		run->zero_head = false;
 	return 0;
@@ -413,7 +414,10 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 		if (r < 0)
 			return r;
 	}
-	/* A cluster has a reference from each compressed cluster in it. */
+	/*
+	 * The refcount of a cluster counts the compressed clusters in it, so it limits how many
+	 * fit.
+	 */
 	if (len <= room && refs < qcow2_ref_max(q)) {
 		*ret = q->packed_at;
 		q->packed_at = len < room ? q->packed_at + len : 0;
@@ -422,7 +426,10 @@ static int place_packed(struct qcow2 *q, size_t len, uint64_t *ret)
 	int r = qcow2_alloc(q, 1, ret, &n, &fresh);
 	if (r < 0)
 		return r;
-	/* If the new cluster follows the last one, the data begins in the room left there. */
+	/*
+	 * If the new cluster follows the one with the last compressed data, the data begins in the
+	 * room left at the end of that one.
+	 */
 	if (room && refs < qcow2_ref_max(q) && *ret == q->packed_at + room) {
 		*ret = q->packed_at;
 		r = qcow2_ref_add(q, *ret >> q->h.cluster_bits, 1);
@@ -480,7 +487,10 @@ int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t
 				(unsigned long long)host, err_text(-r));
 	}
 	pthread_mutex_lock(&q->lock);
-	/* A failed write leaves the place counted, because others may use its cluster too. */
+	/*
+	 * After a failed write the place stays allocated, because other compressed data may be in
+	 * the same cluster.
+	 */
 	if (r >= 0)
 		r = link_packed(q, offset, host, len);
 	qcow2_request_end(q, &req);

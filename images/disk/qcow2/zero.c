@@ -24,7 +24,7 @@ static int write_zeros(struct qcow2 *q, uint64_t offset, uint64_t length)
 
 	while (length > 0) {
 		size_t here = length < sizeof(zeros) ? (size_t)length : sizeof(zeros);
-		/* The cast removes const; a write only reads the buffer. */
+		/* The cast removes const, because a write only reads the buffer. */
 		struct iovec v = {(void *)(uintptr_t)zeros, here};
 		int r = qcow2_write(q->d, &v, 1, offset);
 
@@ -60,8 +60,8 @@ static bool no_backing(const struct qcow2 *q, uint64_t cluster)
 }
 
 /*
- * Makes the L2 entry of a whole cluster say that it reads as zeros. Returns 1 if the format cannot
- * say that, so that zeros must be written.
+ * Marks a whole cluster as zeros in its L2 entry. Returns 1 if the format has no such mark, so that
+ * zeros must be written.
  */
 static int zero_entry(struct qcow2 *q, uint64_t cluster, uint8_t *entry, const struct job *job)
 {
@@ -114,8 +114,8 @@ static int zero_subclusters(struct qcow2 *q, uint64_t offset, uint64_t length)
 }
 
 /*
- * Marks the clusters of one L2 slice as zeros, until one needs zeros to be written. Sets *ret_done
- * to the number of bytes before that one.
+ * Marks the clusters of one L2 slice as zeros, up to the first cluster to which zeros must be
+ * written. Sets *ret_done to the number of bytes before that cluster.
  */
 static int zero_slice(struct qcow2 *q, uint64_t offset, uint64_t length, const struct job *job,
 	uint64_t *ret_done)
@@ -161,8 +161,8 @@ static int zero_data_file(struct qcow2 *q, uint64_t offset, uint64_t length)
 }
 
 /*
- * Marks clusters as zeros in the L2 entries, until one needs zeros to be written. Sets *ret_done to
- * the number of bytes before that one.
+ * Marks clusters as zeros in the L2 entries, up to the first cluster to which zeros must be
+ * written. Sets *ret_done to the number of bytes before that cluster.
  */
 static int zero_entries(struct qcow2 *q, uint64_t offset, uint64_t length, const struct job *job,
 	uint64_t *ret_done)

@@ -2,11 +2,11 @@
 /*
  * VHDX, the format of Hyper-V, read-only. Source: Microsoft's [MS-VHDX], version 8.0.
  *
- * The file begins with an identifier, two headers of which the newer one counts, and two copies of
- * the region table, which says where the block allocation table (BAT) and the metadata are. A log
- * holds changes of these structures that the last writer may not have made yet. An image whose log
- * is not empty is read as if they were made: the log's pages lie over the file's, in memory only.
- * All numbers are little-endian.
+ * The file begins with an identifier, two headers of which the newer one is valid, and two copies
+ * of the region table, which says where the block allocation table (BAT) and the metadata are. A
+ * log holds changes of these structures that the last writer may not have written to their places
+ * yet. If the log is not empty, this code applies the changes in memory only: it reads a page from
+ * the log instead of the file if the log has it. All numbers are little-endian.
  */
 #pragma once
 #include "images/disk/format.h"
@@ -14,7 +14,7 @@
 #define VHDX_PAGE 4096u /* bytes: the unit of the log */
 #define VHDX_MIB (1u << 20)
 
-/* A change that the log holds for one page of the file. */
+/* A page of the file that the log changes. */
 struct vhdx_page {
 	uint64_t at; /* offset in the file, a multiple of VHDX_PAGE */
 	uint8_t *bytes;
@@ -23,8 +23,9 @@ struct vhdx_page {
 struct vhdx {
 	uint64_t file_size; /* bytes */
 	uint64_t log_at, log_size;
-	uint8_t log_guid[16];    /* all zeros: the log is empty */
-	struct vhdx_page *pages; /* sorted by `at`; no two are the same */
+	uint8_t log_guid[16]; /* all zeros: the log is empty */
+	/* the pages that the log changes, sorted by `at`; no two have the same `at` */
+	struct vhdx_page *pages;
 	size_t n_pages;
 
 	uint64_t bat_at, bat_size;           /* bytes */
@@ -39,12 +40,20 @@ static inline struct vhdx *vhdx_of(const struct disk *d)
 	return d->state;
 }
 
-/* CRC-32C (Castagnoli) of len bytes, of which those of the four at `field` count as zeros. */
+/*
+ * Returns the CRC-32C (Castagnoli) of len bytes. The four bytes at `field`, which hold the checksum
+ * itself, count as zeros.
+ */
 uint32_t vhdx_crc(const uint8_t *p, size_t len, size_t field);
 
-/* Reads the log, and keeps what it holds. Does nothing if it is empty. */
+/*
+ * Reads the log and stores the pages that it changes in v->pages. Does nothing if the log is empty.
+ */
 int vhdx_read_log(struct disk *d) must_check;
 
-/* Reads the file with the log's changes: for everything but the disk's own bytes. */
+/*
+ * Reads bytes of the file with the changes of the log applied. Used for all structures, but not for
+ * the disk's data.
+ */
 int vhdx_read_meta(struct disk *d, void *buf, size_t len, uint64_t offset, const char *what)
 	must_check;

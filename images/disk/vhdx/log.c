@@ -1,32 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The log of a VHDX image ([MS-VHDX] 2.3), a ring of entries. The entries that count are a run with
- * rising sequence numbers: of all the runs that are whole, the one that ends with the highest
- * number. An entry is a header, descriptors, and a page of data for some of the descriptors.
+ * The log of a VHDX image ([MS-VHDX] 2.3), a ring of entries. The valid entries are a sequence
+ * without gaps in their rising sequence numbers. If there are several complete sequences, the one
+ * that ends with the highest number is valid. An entry is a header, descriptors, and a page of data
+ * for some of the descriptors.
  */
 #include "images/disk/vhdx/internal.h"
 
 #define LOG_MAX (16u << 20)
 #define ENTRY_HEADER 64
 #define DESCRIPTOR 32
-#define OVERLAP_MAX 8  /* how often the bytes of the ring may be looked at */
-#define PAGES_MAX 8192 /* changed pages in memory: 32 MiB */
+#define OVERLAP_MAX 8  /* how often each byte of the ring may be examined, on average */
+#define PAGES_MAX 8192 /* the most changed pages that are held in memory: 32 MiB */
 #define CHANGES_MAX 65536
 
 struct entry {
-	uint32_t length; /* bytes, whole pages; 0: no valid entry begins here */
-	uint32_t tail;   /* offset in the log of the first entry of its run */
+	/*
+	 * length of the entry in bytes, a multiple of a page; 0: no valid entry begins at this page
+	 */
+	uint32_t length;
+	/* offset in the log of the first entry of the sequence to which this entry belongs */
+	uint32_t tail;
 	uint64_t sequence;
 	uint32_t descriptors;
-	uint64_t flushed_size; /* bytes that the file has to have */
+	uint64_t flushed_size; /* the size in bytes that the file must have at least */
 };
 
 struct log {
 	struct disk *d;
 	uint8_t *bytes; /* the whole ring */
 	uint32_t size;
-	struct entry *entries; /* one for each page of the ring */
-	unsigned changes;      /* pages that were changed, counted again for each change */
+	struct entry *entries; /* array with an entry for each page of the ring */
+	/* number of page changes in the log; a page that is changed twice counts twice */
+	unsigned changes;
 };
 
 uint32_t vhdx_crc(const uint8_t *p, size_t len, size_t field)
@@ -43,7 +49,7 @@ uint32_t vhdx_crc(const uint8_t *p, size_t len, size_t field)
 	return ~crc;
 }
 
-/* Copies bytes out of the ring, which goes on at its beginning. */
+/* Copies bytes out of the ring. Behind the end of the ring it continues at the beginning. */
 static void ring_get(const struct log *l, uint32_t at, uint8_t *out, uint32_t len)
 {
 	uint32_t first = l->size - at < len ? l->size - at : len;
@@ -52,7 +58,9 @@ static void ring_get(const struct log *l, uint32_t at, uint8_t *out, uint32_t le
 	memcpy(out + first, l->bytes, len - first);
 }
 
-/* Reads the entry's header. Returns whether it can be one; its checksum is not looked at. */
+/*
+ * Reads the entry's header. Returns whether it can be a header; the checksum is not checked here.
+ */
 static bool read_entry(const struct log *l, uint32_t at, struct entry *e, uint32_t *ret_crc)
 {
 	uint8_t h[ENTRY_HEADER];
@@ -71,9 +79,9 @@ static bool read_entry(const struct log *l, uint32_t at, struct entry *e, uint32
 }
 
 /*
- * Finds all valid entries. The ring is full of old and of half-written ones. Entries that lie over
- * each other are only looked at up to a limit, because a hostile image may have one on every page
- * that is as long as the ring.
+ * Finds all valid entries. The ring also has old entries and incomplete ones. The number of bytes
+ * that are examined is limited, because a hostile image may have on every page an entry that is as
+ * long as the ring.
  */
 static int find_entries(struct log *l, uint8_t *buf)
 {
@@ -97,7 +105,10 @@ static int find_entries(struct log *l, uint8_t *buf)
 	return 0;
 }
 
-/* Whether the run from the head's tail to the head is whole. */
+/*
+ * Returns whether the sequence that ends with the entry `head` is complete, from the tail that
+ * `head` names.
+ */
 static bool run_is_whole(const struct log *l, const struct entry *head)
 {
 	const struct entry *before = NULL;
@@ -117,7 +128,7 @@ static bool run_is_whole(const struct log *l, const struct entry *head)
 	}
 }
 
-/* Finds the head of the run that counts, or returns NULL if the log holds no run. */
+/* Finds the last entry of the valid sequence. Returns NULL if the log has no complete sequence. */
 static const struct entry *find_head(const struct log *l)
 {
 	const struct entry *head = NULL;
@@ -145,7 +156,7 @@ static struct vhdx_page *find_page(const struct vhdx *v, uint64_t at)
 			  : NULL;
 }
 
-/* Puts a page's bytes over the file; NULL: zeros. */
+/* Stores the bytes of a page, which then replace those of the file. NULL stands for zeros. */
 static int set_page(struct log *l, uint64_t at, const uint8_t *bytes)
 {
 	struct disk *d = l->d;
@@ -196,7 +207,10 @@ static int bad_descriptor(struct disk *d, const struct entry *e, uint32_t i)
 		(unsigned long long)e->sequence, i);
 }
 
-/* A data descriptor holds the bytes that the data page gives up to its own header and end. */
+/*
+ * Applies a data descriptor. It holds the first and the last bytes of the page, which the data page
+ * in the log replaces by its own signature and sequence number.
+ */
 static int apply_data(
 	struct log *l, const struct entry *e, const uint8_t *desc, const uint8_t *data, uint32_t i)
 {
@@ -270,7 +284,7 @@ static int apply_run(struct log *l, const struct entry *head, uint8_t *buf)
 
 static int replay(struct log *l)
 {
-	/* The ring, and room for one entry. */
+	/* Allocates the ring, and room for a copy of one entry. */
 	_cleanup_free_ uint8_t *bytes = malloc((size_t)l->size * 2);
 	_cleanup_free_ struct entry *entries = calloc(l->size / VHDX_PAGE, sizeof(*entries));
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opens VHDX images: headers, regions, metadata; and finds blocks through the BAT. */
+/*
+ * Opens VHDX images: reads the headers, the region table and the metadata. Finds the blocks of the
+ * disk through the block allocation table (BAT).
+ */
 #include "images/disk/vhdx/internal.h"
 
 #define HEADER_SIZE 4096
@@ -9,7 +12,7 @@
 #define METADATA_ENTRIES_MAX 2047
 #define BLOCK_SIZE_MAX (256u << 20)
 #define DISK_SIZE_MAX (64ull << 40)
-#define FLAG_REQUIRED 4u /* of a metadata item */
+#define FLAG_REQUIRED 4u /* flag of a metadata item that every reader must understand */
 #define PARAMETER_HAS_PARENT 2u
 
 static const uint8_t guid_bat[16] = {0x66, 0x77, 0xc2, 0x2d, 0x23, 0xf6, 0x00, 0x42, 0x9d, 0x64,
@@ -27,10 +30,10 @@ static const uint8_t guid_sector[16] = {0x1d, 0xbf, 0x41, 0x81, 0x6f, 0xa9, 0x09
 static const uint8_t guid_physical[16] = {0xc7, 0x48, 0xa3, 0xcd, 0x5d, 0x44, 0x71, 0x44, 0x9c,
 	0xc9, 0xe9, 0x88, 0x52, 0x51, 0xc5, 0x56};
 
-/* States of a block in the BAT. */
+/* Values of the state of a block in the BAT. */
 enum { BLOCK_NOT_PRESENT, BLOCK_UNDEFINED, BLOCK_ZERO, BLOCK_UNMAPPED, BLOCK_PRESENT = 6 };
 
-/* Reads the header at `at`. Returns 1, or 0 if it is not valid. */
+/* Reads the header at `at`. Returns 1 if it is valid, else 0. */
 static int read_header(struct disk *d, uint64_t at, uint8_t *h)
 {
 	int r = disk_read_meta(d, h, HEADER_SIZE, at, "VHDX header");
@@ -40,7 +43,7 @@ static int read_header(struct disk *d, uint64_t at, uint8_t *h)
 	return memcmp(h, "head", 4) == 0 && le32(h + 4) == vhdx_crc(h, HEADER_SIZE, 4);
 }
 
-/* Finds the header that counts: the valid one with the higher sequence number. */
+/* Finds the valid header with the higher sequence number. */
 static int choose_header(struct disk *d, struct vhdx *v)
 {
 	uint8_t one[HEADER_SIZE], two[HEADER_SIZE];
@@ -93,7 +96,7 @@ static int take_region(struct disk *d, struct vhdx *v, const uint8_t *e)
 	return 0;
 }
 
-/* Reads a copy of the region table. Returns 1, or 0 if the copy is not valid. */
+/* Reads a copy of the region table. Returns 1 if the copy is valid, else 0. */
 static int read_regions(struct disk *d, struct vhdx *v, uint64_t at, uint8_t *t)
 {
 	int r = vhdx_read_meta(d, t, REGION_SIZE, at, "VHDX region table");
@@ -125,7 +128,7 @@ static int find_regions(struct disk *d, struct vhdx *v)
 	return r;
 }
 
-/* What the metadata says; a bit of `seen` for each item. */
+/* The contents of the metadata. `seen` has a bit for each item that was read. */
 struct metadata {
 	enum { SEEN_PARAMETERS = 1, SEEN_SIZE = 2, SEEN_SECTOR = 4, SEEN_ALL = 7 } seen;
 	uint32_t parameters;
@@ -222,7 +225,7 @@ static int check_metadata(struct disk *d, const struct metadata *m)
 			"VHDX metadata: disk size: found %llu bytes, expected whole sectors of %u, "
 			"at most 64 TiB",
 			(unsigned long long)d->size, v->sector_size);
-	/* [MS-VHDX] 2.5: 2^23 sectors are what one sector bitmap block describes. */
+	/* One sector bitmap block describes 2^23 sectors ([MS-VHDX] 2.5). */
 	v->chunk_ratio = (1ull << 23) * v->sector_size / v->block_size;
 	uint64_t blocks = d->size / v->block_size + (d->size % v->block_size != 0);
 	uint64_t entries = blocks ? blocks + (blocks - 1) / v->chunk_ratio : 0;
@@ -286,7 +289,8 @@ static int vhdx_map(struct disk *d, uint64_t offset, uint64_t length, struct dis
 	if (start + used - offset < length)
 		ret->length = start + used - offset;
 	/*
-	 * Bits 0 to 2 are the state, bits 20 to 63 the place in MiB, which as bytes is themselves.
+	 * Bits 0 to 2 of a BAT entry are the state. Bits 20 to 63 are the file offset in MiB, so
+	 * the masked entry is the offset in bytes.
 	 */
 	uint64_t state = le64(raw) & 7, host = le64(raw) & ~(uint64_t)(VHDX_MIB - 1);
 	if (state <= BLOCK_UNMAPPED) {

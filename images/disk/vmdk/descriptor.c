@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The text that describes a VMDK image. */
+/* Parses the descriptor, the text that describes a VMDK image. */
 #include "images/disk/vmdk/internal.h"
 
 #define EXTENTS_MAX 1024
@@ -16,7 +16,10 @@ static const char *const refused_types[] = {
 	"vmfsPassthroughRawDeviceMap",
 };
 
-/* Copies the text between the first and the last quotation mark, or without them all of it. */
+/*
+ * Copies the text between the first and the last quotation mark, or the whole text if it has no
+ * quotation marks.
+ */
 static char *unquoted(const char *text)
 {
 	size_t len = strlen(text);
@@ -118,7 +121,10 @@ static int extent_kind(struct disk *d, const char *type, enum vmdk_kind *ret)
 	return 0;
 }
 
-/* The file's name in quotation marks, and for flat extents the first sector. */
+/*
+ * Parses the file name of an extent, in quotation marks, and for a flat extent the number of its
+ * first sector.
+ */
 static int parse_extent_file(struct disk *d, struct vmdk_extent *e, const char *line, const char *p)
 {
 	const char *end = *p == '"' ? strrchr(p + 1, '"') : NULL;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sparse extents of VMDK images: grains, plain or compressed. */
+/* Reads sparse extents of VMDK images, whose grains are plain or compressed. */
 #include <zlib.h>
 
 #include "images/disk/vmdk/internal.h"
@@ -8,8 +8,12 @@
 #define HEADER_SIZE 79
 #define GRAIN_MAX (16u << 20)
 #define ENTRIES_MAX 512
-#define MARKER_SIZE 12    /* before each compressed grain: its sector, and the data's size */
-#define AT_END UINT64_MAX /* as the grain directory's place: the header's copy at the end has it */
+/*
+ * bytes of the marker before each compressed grain: the grain's sector and the length of its data
+ */
+#define MARKER_SIZE 12
+/* offset of the grain directory if only the copy of the header at the end of the file has it */
+#define AT_END UINT64_MAX
 
 enum {
 	FLAG_NEWLINE_TEST = 1 << 0,
@@ -92,7 +96,8 @@ static int check_geometry(struct disk *d, struct vmdk_extent *e, uint64_t capaci
 }
 
 /*
- * A stream's writer knows the grain directory's place only at the end, where it repeats the header.
+ * Reads the copy of the header at the end of the file. A program that writes a stream knows the
+ * offset of the grain directory only at the end, so only this copy contains it.
  */
 static int read_footer(struct disk *d, const struct vmdk_extent *e, uint8_t *h)
 {
@@ -140,7 +145,10 @@ int vmdk_sparse_open(struct disk *d, struct vmdk_extent *e, uint64_t *ret_descri
 	return check_geometry(d, e, le64(h + 12), le64(h + 20));
 }
 
-/* Reads the table entry for the grain. *ret: the grain's offset in the file, 0: it has none. */
+/*
+ * Reads the table entry of the grain. Sets *ret to the grain's file offset; 0: the grain has no
+ * data.
+ */
 static int find_grain(
 	struct disk *d, const struct vmdk_extent *e, uint64_t grain, uint64_t *ret, bool *ret_table)
 {
@@ -174,7 +182,7 @@ int vmdk_sparse_map(
 	int r = find_grain(d, e, grain, &host, &table);
 	if (r < 0)
 		return r;
-	/* Without a table all its grains are missing. */
+	/* The directory has no table for these grains, so none of them has data. */
 	if (!table)
 		covered += (e->entries - 1 - grain % e->entries) * (uint64_t)e->grain;
 	if (covered > e->length - offset)
@@ -204,7 +212,7 @@ int vmdk_sparse_map(
 
 static int inflate_grain(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
-	/* zlib only reads the input. */
+	/* The cast removes const, because zlib only reads the input. */
 	z_stream z = {.next_in = (uint8_t *)(uintptr_t)in,
 		.avail_in = (unsigned)in_len,
 		.next_out = out,
@@ -218,7 +226,7 @@ static int inflate_grain(const uint8_t *in, size_t in_len, uint8_t *out, size_t 
 	return left || (r != Z_STREAM_END && r != Z_BUF_ERROR) ? -EIO : 0;
 }
 
-/* Inflates the first out_len bytes of the grain that begins at `host` of the file. */
+/* Decompresses the first out_len bytes of the grain at file offset `host`. */
 static int unpack_grain(
 	struct disk *d, const struct vmdk_extent *e, uint64_t host, uint8_t *out, size_t out_len)
 {
@@ -257,7 +265,10 @@ int vmdk_sparse_unpack(
 	int r = find_grain(d, e, grain, &host, &table);
 	if (r < 0)
 		return r;
-	/* The whole grain fits the caller's buffer. */
+	/*
+	 * The request is for the whole grain, so it is decompressed into the caller's buffer
+	 * directly.
+	 */
 	if (within == 0 && len == e->grain)
 		return unpack_grain(d, e, host, buf, len);
 	_cleanup_free_ uint8_t *out = malloc(within + len);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opens VMDK images, and finds the extent that has a byte of the disk. */
+/* Opens VMDK images, and finds the extent that contains a byte of the disk. */
 #include <sys/stat.h>
 
 #include "images/disk/vmdk/internal.h"
@@ -80,7 +80,7 @@ static int open_described(struct disk *d, struct vmdk *v, uint64_t file_size)
 	return r;
 }
 
-/* A sparse extent that is the whole image: with its descriptor in it, or without any. */
+/* Opens an image that is a single sparse extent, with or without an embedded descriptor. */
 static int open_single(struct disk *d, struct vmdk *v, uint64_t file_size)
 {
 	_cleanup_free_ char *text = NULL;
@@ -165,7 +165,7 @@ static void vmdk_close(struct disk *d)
 	free(v);
 }
 
-/* The extent that has the byte, which lies within the disk. */
+/* Returns the extent that contains the byte at `offset`, which must be within the disk. */
 static const struct vmdk_extent *find(const struct vmdk *v, uint64_t offset)
 {
 	size_t low = 0, high = v->n - 1;

@@ -8,9 +8,9 @@
  *	boot_write_info(&m, &kernel, &info)        writes the data that the kernel reads first
  *	arch_set_entry(vcpu 0, {mode, kernel.entry, argument})   with the mode of kernel.protocol
  *
- * Guest memory must be all zero before, because the code does not clear the parts that no segment
- * fills. The files are not trusted: each offset and length is checked against the file and against
- * guest memory.
+ * Guest memory must be all zero before the first call, because the functions do not clear the parts
+ * that no segment of the kernel fills. The files are not trusted: each offset and length is checked
+ * against the file and against guest memory.
  */
 #pragma once
 #include "vm/memory.h"

@@ -98,8 +98,8 @@ static int read_notes(int fd, const Elf64_Phdr *p, struct boot_kernel *k)
 
 	if (p->p_filesz > sizeof(notes))
 		/*
-		 * the notes are longer than any kernel's, so they are not searched for the PVH
-		 * entry
+		 * Gives up the search for the PVH entry, because the notes are longer than those of
+		 * any kernel.
 		 */
 		return 0;
 	int r = boot_read(fd, notes, p->p_offset, p->p_filesz, "kernel");

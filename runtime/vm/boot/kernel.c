@@ -57,8 +57,8 @@ int boot_load_initramfs(
 		top = kernel->initramfs_end;
 	uint64_t room = kernel->end < top ? top - kernel->end : 0;
 	/*
-	 * The initramfs goes to the highest address that fits, because a kernel uses the memory
-	 * right behind itself before it reserves the initramfs.
+	 * The initramfs goes to the highest address that has room for it, because a kernel uses the
+	 * memory right behind itself before it reserves the initramfs.
 	 */
 	if (len > room || ((top - len) & ~UINT64_C(4095)) < kernel->end)
 		return err_set(ENOSPC,

@@ -140,8 +140,9 @@ int fs_setxattr(struct fs_session *s, struct fs_request *r)
 	if (!xattr_allowed(r->name[0]))
 		return -EOPNOTSUPP;
 	/*
-	 * Drops CAP_FSETID if the guest wants it, because the host's kernel clears the set-group-id
-	 * bit on a new access ACL only for a caller without that capability.
+	 * Drops CAP_FSETID if the guest asks for it (FUSE_SETXATTR_ACL_KILL_SGID). The host's
+	 * kernel clears the set-group-id bit on a new access ACL only for a caller without that
+	 * capability.
 	 */
 	if (kill)
 		e = fs_creds_drop_fsetid(true);

@@ -64,8 +64,8 @@ static void park_node(struct fs_session *s, struct fs_node *n)
 	struct statx st;
 
 	/*
-	 * Reads the birth time again, because overlayfs reports another one after it has copied the
-	 * file up.
+	 * Reads the inode's birth time once more, because overlayfs reports another one after it
+	 * has copied the file up.
 	 */
 	if (fs_node_stat(n->fd, &st) == 0)
 		n->birth = st.stx_btime;

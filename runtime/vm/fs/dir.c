@@ -128,7 +128,10 @@ static int read_block(struct fs_file *f, uint64_t cookie)
 		return 0;
 	f->list = malloc((size_t)n);
 	if (!f->list) {
-		/* Seeks back, so that the next try reads the same entries again. */
+		/*
+		 * Moves the descriptor back to the cookie, so that the next call of this function
+		 * reads the same entries.
+		 */
 		return lseek(f->fd, (off_t)cookie, SEEK_SET) < 0 ? -errno : -ENOMEM;
 	}
 	memcpy(f->list, buffer, (size_t)n);
@@ -137,8 +140,8 @@ static int read_block(struct fs_file *f, uint64_t cookie)
 }
 
 /*
- * Makes sure that the entry that follows the cookie is in the block, by reading another block if
- * necessary. Returns the entry's offset in the block, or -errno.
+ * Makes sure that s holds the entry that follows the cookie, by reading another block if necessary.
+ * Returns the entry's offset in the block, or -errno.
  */
 static long go_to(struct fs_file *f, uint64_t cookie)
 {

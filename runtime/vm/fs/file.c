@@ -15,9 +15,13 @@
  */
 #define OPEN_FLAGS (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME)
 
-#define FOR_NODES 32 /* descriptors that open files must leave to the nodes */
+/* how many descriptors open files must leave free for nodes (descriptor_cache.c) */
+#define FOR_NODES 32
 
-/* bytes that the server copies at a time; it serves nothing else meanwhile */
+/*
+ * how many bytes the server copies for one COPY_FILE_RANGE request at most, because it serves no
+ * other request meanwhile
+ */
 #define COPY_MAX (64U << 20)
 
 int fs_file_add(struct fs_session *s, struct fs_node *n, int fd, bool is_dir, uint64_t *ret_fh)
@@ -223,7 +227,7 @@ int fs_tmpfile(struct fs_session *s, struct fs_request *r)
 	uint32_t flags = (in->flags & OPEN_FLAGS & ~O_TRUNC) | (in->flags & O_EXCL);
 
 	/*
-	 * Only the guest's kernel can send TMPFILE. If a program in the guest asks for a temporary
+	 * The server does not check the access mode: if a program in the guest asks for a temporary
 	 * file without write access, the host's kernel refuses it.
 	 */
 	int e = fs_creds_enter(s, r, in->umask);

@@ -4,9 +4,9 @@
  * entrance: it serves one request, whose bytes the guest may still change meanwhile, and writes the
  * reply. Everything runs in one thread.
  *
- * A function for an operation returns the answer to the guest: the length of the reply in s->reply,
- * or a -errno for the guest's program. Such a -errno is no error of the server, so it has no
- * message.
+ * A function that serves an operation returns the answer to the guest: the length of the reply in
+ * s->reply, or a -errno for the guest's program. Such a -errno is no error of the server, so it has
+ * no message.
  */
 #pragma once
 #include <limits.h>
@@ -20,11 +20,14 @@
 
 #define FS_MAX_WRITE (1U << 20)
 #define FS_MAX_PAGES (FS_MAX_WRITE / 4096)
-/* bytes of a request that are copied; the longest request sets an xattr of 64 KiB */
+/*
+ * how many bytes of a request are copied out of guest memory; the longest request sets an xattr of
+ * 64 KiB
+ */
 #define FS_ARGS_MAX (80U << 10)
 #define FS_REPLY_MAX (128U << 10) /* longest reply in bytes; replies to READ may be longer */
 #define FS_STATX_WANT (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
-/* buffers of a request: the kernel's IOV_MAX, because queues are not longer */
+/* how many buffers a request can have: the kernel's IOV_MAX, because queues are not longer */
 #define FS_MAX_IOV 1024
 
 /* --- slots.c: objects that the guest knows by number; a number is never used again --- */
@@ -144,10 +147,7 @@ struct fs_session {
 struct fs_request {
 	const struct iovec *in, *out;
 	unsigned int nin, nout;
-	/*
-	 * if the lock is held by another owner, answer -ENOLCK instead of keeping the request
-	 * (FS_LATER)
-	 */
+	/* if another owner holds the lock, answer -ENOLCK instead of returning FS_LATER */
 	bool give_up;
 	/* fs_handle() sets the members below. */
 	struct fuse_in_header head; /* header of the request, copied once from guest memory */
@@ -161,7 +161,10 @@ struct fs_request {
 	bool direct;          /* the reply to READ is already in guest memory, behind the header */
 };
 
-/* returned by an operation that has no answer yet, so the request must be served again later */
+/*
+ * returned by an operation that waits for a lock and has no answer yet: the caller must pass the
+ * request again after the lock may have been released
+ */
 #define FS_LATER (-4095)
 
 int fs_session_init(struct fs_session *s, const struct vmfs_config *c) must_check;
@@ -170,7 +173,7 @@ void fs_session_release(struct fs_session *s);
 /*
  * Serves one request. Returns the number of bytes written to r->out, which is 0 if FUSE wants no
  * reply or if the guest left no room for one. Returns FS_LATER if another owner holds the lock, so
- * that the caller has to pass the request again later.
+ * that the caller has to pass the request again after a while.
  */
 int fs_handle(struct fs_session *s, struct fs_request *r) must_check;
 
@@ -178,7 +181,7 @@ int fs_handle(struct fs_session *s, struct fs_request *r) must_check;
 
 struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id);
 int fs_node_stat(int fd, struct statx *st) must_check;
-/* Returns the device number in *st as one value. */
+/* Returns the device number of the file that *st describes. */
 uint64_t fs_stat_dev(const struct statx *st);
 /*
  * Returns the inode number that the guest sees for the host's inode `ino` on device `dev`. The
@@ -242,8 +245,8 @@ int fs_node_set_fd(struct fs_session *s, struct fs_node *n, int fd) must_check;
 int fs_make_room(struct fs_session *s, uint32_t n) must_check;
 void fs_node_close(struct fs_session *s, struct fs_node *n);
 /*
- * Records in which directory and under which name the node can be opened again. If name is NULL,
- * the node has no name and is never parked.
+ * Records the directory and the name by which a parked node can be opened. If name is NULL, the
+ * node has no name and is never parked.
  */
 void fs_node_set_name(
 	struct fs_session *s, struct fs_node *n, const struct fs_node *dir, const char *name);
@@ -258,7 +261,7 @@ struct fs_file *fs_file_get(
 void fs_file_release(struct fs_session *s, uint64_t fh);
 void fs_file_release_all(struct fs_session *s);
 
-/* --- lock_owner.c: keeps the owners of a node's POSIX locks --- */
+/* --- lock_owner.c: stores the owners of a node's POSIX locks and their descriptors --- */
 
 /*
  * Returns the descriptor that holds the owner's locks, or -ENOENT if the owner has none on this
@@ -293,7 +296,10 @@ int fs_creds_drop_fsetid(bool drop) must_check;
 int fs_enter_userns(const struct vmfs_config *c) must_check;
 int fs_drop_caps(uint64_t caps) must_check;
 
-/* --- seal.c: starts the process that makes c->sealed read-only later --- */
+/*
+ * --- seal.c: starts the process that makes the mount c->sealed read-only when the monitor asks for
+ * that ---
+ */
 
 int fs_seal_start(const struct vmfs_config *c) must_check;
 

@@ -9,8 +9,8 @@
  * System calls that take only a path need /proc/self/fd. The server has that directory alone as a
  * detached mount, so ".." does not lead out of it.
  *
- * If c->userns is set, the process enters that user namespace after it has made its mounts. The
- * rights below are then those in this namespace.
+ * If c->userns is set, the process enters that user namespace after it has made its mounts. Its
+ * capabilities are then valid only in this namespace.
  *
  * The process keeps the capabilities that a file server needs for POSIX ownership, because it acts
  * for any user of the guest. It keeps neither CAP_SYS_ADMIN (trusted.* attributes) nor any that
@@ -35,7 +35,10 @@
 		CAP(CAP_SETFCAP))
 _Static_assert(CAPS <= UINT32_MAX, "capabilities of the upper half");
 
-/* descriptors kept for the socket, queues, memory, and files that a request opens for a moment */
+/*
+ * how many descriptors are not for nodes and open files, but for the socket, queues, memory, and
+ * files that a request opens for a moment
+ */
 #define RESERVED_FILES 128
 #define MAX_NODES (1U << 20) /* each node takes some 150 bytes and its name */
 /* limit so that one guest cannot use up all files of the host (fs.file-max) */
@@ -126,8 +129,9 @@ static int enter_share(struct vmfs_config *c)
 }
 
 /*
- * The system calls that the server may make, by source file. None of them makes sockets, processes
- * or mounts, executes a file, or is ioctl, ptrace or io_uring. Memory is never executable.
+ * The system calls that the server may make, grouped by the source file that makes them. None of
+ * them makes sockets, processes or mounts, executes a file, or is ioctl, ptrace or io_uring. Memory
+ * is never executable.
  */
 static const int allowed[] = {
 	/*

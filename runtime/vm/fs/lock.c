@@ -6,8 +6,8 @@
  * description locks on it, which end when it is closed. A flock(2) lock belongs to the guest's open
  * file, so the server takes it on its own open file for it.
  *
- * A request that has to wait for a lock gets no answer yet: the operation returns FS_LATER, and
- * serve.c tries it again.
+ * For a request that has to wait for a lock the operation returns FS_LATER instead of an answer,
+ * and serve.c tries the request again until it gets the lock.
  */
 #include "vm/fs/fs.h"
 

@@ -143,8 +143,8 @@ static int rename_node(struct fs_session *s, struct fs_request *r, uint64_t newd
 	if (e < 0)
 		return e;
 	/*
-	 * Keeps the recorded name, because rename(2) does nothing if both names are links to the
-	 * same file.
+	 * Leaves the recorded name of the node as it is, because rename(2) does nothing if both
+	 * names are links to the same file.
 	 */
 	if (moved == replaced)
 		return 0;

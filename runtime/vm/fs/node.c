@@ -116,7 +116,10 @@ int fs_node_init(struct fs_session *s)
 		return err_sys("virtio-fs: open the shared directory");
 	if (!S_ISDIR(st.stx_mode))
 		return err_set(ENOTDIR, "virtio-fs: expected a directory as the shared file");
-	/* Starts the numbers again at 1, so that the root gets the id FUSE_ROOT_ID. */
+	/*
+	 * Empties the table of nodes, so that numbers start at 1 and the root gets the id
+	 * FUSE_ROOT_ID.
+	 */
 	fs_slots_release(&s->nodes);
 	if (add_node(s, &st, fd, &n) < 0)
 		return err_set(ENOMEM, "virtio-fs: out of memory");

@@ -45,8 +45,8 @@ int fs_drop_caps(uint64_t caps)
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return err_sys("virtio-fs: forbid core dumps");
 	/*
-	 * creds.c explains why SECBIT_NO_SETUID_FIXUP is set. All these bits are locked, so that
-	 * nothing can clear them later.
+	 * SECBIT_NO_SETUID_FIXUP lets the server change its file system ids without losing
+	 * capabilities (creds.c). All these bits are locked, so that no one can clear them.
 	 */
 	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
 					     SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |

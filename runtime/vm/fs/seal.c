@@ -52,9 +52,9 @@ static int make_read_only(int mount)
 }
 
 /*
- * Waits for the byte that orders the seal, makes the mount read-only, and sends the result as an
- * int: 0, or an errno. If the socket closes without a byte, the monitor or the server has ended,
- * and nothing is done.
+ * Waits for the byte by which the monitor orders the seal, makes the mount read-only, and sends the
+ * result as an int: 0, or an errno. If the socket closes without a byte, the monitor or the server
+ * has ended, and nothing is done.
  */
 static int wait_and_seal(int sock, int mount)
 {
@@ -85,8 +85,8 @@ int fs_seal_start(const struct vmfs_config *c)
 	if (mount < 0)
 		return err_sys("virtio-fs: open %s, which has to be sealed", c->sealed);
 	/*
-	 * The server ignores SIGCHLD, so that the kernel reaps the child, because the jailed server
-	 * may not call waitpid().
+	 * The server ignores SIGCHLD, so that the kernel reaps the child when it ends. The server
+	 * could not do that, because its jail forbids waitpid().
 	 */
 	signal(SIGCHLD, SIG_IGN);
 	pid_t server = getpid();

@@ -4,9 +4,9 @@
  *
  * This is the FUSE server as a virtio device (virtio 1.2, 5.11), which vhost_serve() connects to a
  * monitor. One thread serves one request after the other. If a request wants a lock that another
- * owner holds, the server keeps the request. It tries a kept request again every RETRY_MS and after
- * each other request of the guest, because no event tells when a lock is free. It answers all kept
- * requests before their queue stops or guest memory is unmapped.
+ * owner holds, the server defers the request. It retries each deferred request every RETRY_MS and
+ * after each other request of the guest, because no event tells when a lock is free. Before a queue
+ * stops or guest memory is unmapped, the server answers all deferred requests.
  */
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ struct waiting {
 };
 
 struct virtio_fs_backend {
-	/* the virtio device; its event_fd is a timer, which runs while a request is kept */
+	/* the virtio device; its event_fd is a timer, which runs while a request is deferred */
 	struct virtio_device dev;
 	struct fs_session session;
 	struct virtq_chain chain;
@@ -36,8 +36,8 @@ struct virtio_fs_backend {
 };
 
 /*
- * Serves the request in *c. Returns true if it was answered, false if it has to wait for a lock.
- * With `give_up` it is answered in any case.
+ * Serves the request in *c. Returns true if it was answered, and false if it has to wait for a
+ * lock. With `give_up` it is answered -ENOLCK instead of waiting.
  */
 static bool answer_request(
 	struct virtio_fs_backend *f, unsigned queue, const struct virtq_chain *c, bool give_up)
@@ -87,7 +87,10 @@ static void keep_request(struct virtio_fs_backend *f, unsigned queue)
 	f->waiting_count++;
 }
 
-/* Serves the kept requests again: those of queue `only`, or of all queues if it is -1. */
+/*
+ * Retries the deferred requests, which wait for file locks: those of queue `only`, or of all queues
+ * if it is -1. With `give_up`, a request that still cannot get its lock is answered -ENOLCK.
+ */
 static void retry_requests(struct virtio_fs_backend *f, int only, bool give_up)
 {
 	if (!f->waiting)
@@ -123,7 +126,10 @@ static int backend_serve(struct virtio_device *d, unsigned index, unsigned budge
 		if (!answer_request(f, index, &f->chain, false))
 			keep_request(f, index);
 	}
-	/* tries the kept requests again, because a new request may have released a lock */
+	/*
+	 * retries the deferred requests, because the new request may have released the lock that
+	 * they wait for
+	 */
 	retry_requests(f, -1, false);
 	return budget == 0;
 }
@@ -145,7 +151,7 @@ static void backend_quiesce(struct virtio_device *d, unsigned index)
 	retry_requests((struct virtio_fs_backend *)d, (int)index, true);
 }
 
-/* Drops the kept requests. The guest's open files and nodes stay until its next INIT. */
+/* Drops the deferred requests. The guest's open files and nodes stay until the guest sends INIT. */
 static void backend_reset(struct virtio_device *d)
 {
 	struct virtio_fs_backend *f = (struct virtio_fs_backend *)d;
@@ -168,8 +174,8 @@ static const struct virtio_ops ops = {.serve = backend_serve,
 static int backend_init(struct virtio_fs_backend *f, const struct vmfs_config *c)
 {
 	/*
-	 * The device offers no configuration space, because the monitor itself knows the tag and
-	 * the number of queues.
+	 * The device offers no configuration space, because the monitor that is at the other end of
+	 * vhost-user has the tag and the number of queues itself.
 	 */
 	f->dev = (struct virtio_device){
 		.ops = &ops, .name = "virtio-fs", .id = VIRTIO_ID_FS, .queue_count = QUEUES};

@@ -22,7 +22,11 @@ enum {
 	FS_CHANGES = 1, /* the operation fails with EROFS on a read-only share */
 	FS_SILENT = 2,  /* FUSE has no reply to this operation */
 	FS_NO_NODE = 4, /* nodeid has no meaning in this request */
-	FS_LOCKS = 8,   /* the operation exists only if the server holds the locks */
+	/*
+	 * the operation exists only if the server takes the guest's locks on the host
+	 * (config->locks)
+	 */
+	FS_LOCKS = 8,
 	FS_IS_DIR = 16, /* nodeid must be the node of a directory */
 };
 
@@ -30,8 +34,8 @@ struct fs_operation {
 	fs_op *serve;
 	uint16_t args; /* bytes of the fixed part of the arguments */
 	/*
-	 * The strings behind the arguments, a letter for each. n: a name in a directory; t: a text,
-	 * such as a link target or an xattr. NULL: none.
+	 * one letter for each string that follows the arguments. n: a name in a directory; t: any
+	 * string, such as a link target or the name of an xattr. NULL: no strings
 	 */
 	const char *names;
 	unsigned int flags;
@@ -147,7 +151,10 @@ static int fs_init(struct fs_session *s, struct fs_request *r)
 	*out = (struct fuse_init_out){
 		.major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION};
 	if (in.major > FUSE_KERNEL_VERSION)
-		/* the version in the reply makes the guest ask again with that version */
+		/*
+		 * The reply names only the server's version. The guest then sends INIT a second
+		 * time, with that version.
+		 */
 		return sizeof(*out);
 	/* Refuses guests older than FUSE 7.31 (Linux 5.4), which virtio-fs needs. */
 	if (in.major < FUSE_KERNEL_VERSION || in.minor < 31)
@@ -297,8 +304,8 @@ static int serve_operation(
 	struct fs_session *s, const struct fs_operation *op, struct fs_request *r)
 {
 	/*
-	 * This is checked before the operation, because a create, for example, must not be done if
-	 * there is no room for the answer.
+	 * Checks that the reply has room before the operation is done, because a create, for
+	 * example, must not be done if the guest cannot learn its result.
 	 */
 	if (!(op->flags & FS_SILENT) && r->out_len < sizeof(struct fuse_out_header))
 		return -EINVAL;

@@ -30,13 +30,14 @@ struct vmfs_config {
 	bool (*may_make)(const void *data, mode_t type, dev_t dev);
 	const void *data;
 	/*
-	 * take the guest's file locks on the host too, so that several guests of a share respect
-	 * them
+	 * take the guest's file locks on the host too, so that several guests that use the share
+	 * respect each other's locks
 	 */
 	bool locks;
 	uint32_t cache_ms; /* how long the guest may cache names and attributes, in milliseconds */
 	/*
-	 * The most inodes that the guest may know. vmfs_jail() sets this and the next two members.
+	 * The most inodes that the guest may know at once. vmfs_jail() sets this and the next two
+	 * members.
 	 */
 	uint32_t max_nodes;
 	/* The most descriptors for inodes, open files and lock owners together; at least 64. */
@@ -50,7 +51,10 @@ struct vmfs_config {
 	int userns;
 	uid_t uid;
 	gid_t gid;
-	/* name in the shared root to make read-only later, see vmfs_jail(); NULL: none */
+	/*
+	 * name in the shared root of a mount that becomes read-only when the monitor asks for it on
+	 * `seal`; NULL: none
+	 */
 	const char *sealed;
 	int seal;
 };
@@ -58,10 +62,10 @@ struct vmfs_config {
 /*
  * Confines the calling process to the shared directory. The process gets a mount namespace whose
  * root is the share (read-only if that is configured), in which device files, set-user-ID bits and
- * symbolic links have no effect for this process. It has no network. The process keeps only three
- * descriptors of the configuration, the capabilities that it needs to handle the ownership of
- * files, and the system calls that the server makes. The caller needs CAP_SYS_ADMIN. After an error
- * the process must end, because the steps before it are not undone.
+ * symbolic links have no effect for this process. It has no network. The process keeps only the
+ * descriptors `sock`, `root` and `proc` of the configuration, the capabilities that it needs to
+ * handle the ownership of files, and the system calls that the server makes. The caller needs
+ * CAP_SYS_ADMIN. After an error the process must end, because the steps before it are not undone.
  *
  * With a user namespace the server has only the rights of root in that namespace. So even a guest
  * that controls its own kernel can use files of users outside the namespace only as any other user

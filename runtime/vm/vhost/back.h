@@ -14,10 +14,10 @@
  * CONFIG; the tag of vhost-user-fs is QEMU's own. A queue that the front end never starts is never
  * served; for example, QEMU serves the event queue of vsock itself.
  *
- * A queue runs from SET_VRING_KICK to GET_VRING_BASE, and later continues where it stopped. The
- * device's reset() is called for RESET_DEVICE and at the end, but not when its queues stop, so that
- * the connections of a paused guest stay. Devices that keep requests between calls must have
- * ops->quiesce.
+ * A queue runs from SET_VRING_KICK to GET_VRING_BASE. If it is started once more, it continues with
+ * the request at which it stopped. The device's reset() is called for RESET_DEVICE and at the end,
+ * but not when its queues stop, so that the connections of a paused guest stay. Devices that hold
+ * requests between calls of serve() must have ops->quiesce.
  *
  * If a hostile guest or front end breaks the rules, the connection ends, so there is no device left
  * to reset.

@@ -204,8 +204,8 @@ int vhost_forward(int sock, const struct vhost_message *m)
 		memcpy(CMSG_DATA(c), m->fds, m->fd_count * sizeof(int));
 	}
 	/*
-	 * MSG_DONTWAIT: messages are few and small, so if one does not fit into the socket, the
-	 * other end does not read at all.
+	 * MSG_DONTWAIT: messages are few and small. So if one does not fit into the socket, the
+	 * other end has stopped reading, and sending fails.
 	 */
 	ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)

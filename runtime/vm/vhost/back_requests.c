@@ -40,8 +40,8 @@ void vhost_signal(void *transport, int queue)
 }
 
 /*
- * Makes queue i run or stop, as its members `started` and `enabled` say. Called after either has
- * changed.
+ * Makes queue i run if its members `started` and `enabled` are both set, else stops it. Called
+ * after either has changed.
  */
 static void update_ready(struct vhost_backend *b, unsigned i)
 {
@@ -49,8 +49,8 @@ static void update_ready(struct vhost_backend *b, unsigned i)
 
 	b->device->queues[i].ready = v->started && v->enabled;
 	/*
-	 * Serves the queue once without a kick, because the driver may have filled it before this
-	 * process began to poll the kick descriptor.
+	 * Serves the queue once without a kick, because the driver may have filled the queue and
+	 * kicked it before this process polled the kick descriptor.
 	 */
 	v->more = b->device->queues[i].ready;
 }
@@ -331,8 +331,8 @@ static int set_vring_fd(struct vhost_backend *b, struct vhost_message *m)
 			m->h.request, m->fd_count, none ? 0 : 1);
 	if (m->h.request == VHOST_USER_SET_VRING_ERR)
 		/*
-		 * SET_VRING_ERR's descriptor is not kept, because an error in a queue ends the
-		 * connection
+		 * The descriptor of SET_VRING_ERR, on which a back end reports errors of a queue,
+		 * is not stored, because here such an error ends the connection.
 		 */
 		return 0;
 	if (is_kick && none)

@@ -10,12 +10,13 @@
 struct vhost_queue {
 	/* ring addresses as the monitor sent them, in its own address space */
 	uint64_t desc, avail, used;
-	/* number of descriptors in the queue; 0: the monitor has not sent it yet */
+	/* number of entries of the queue; 0: the monitor has not sent it yet */
 	uint16_t size;
 	/* index of the next request to serve; valid while the queue does not run */
 	uint16_t base;
 	bool has_addr, started, enabled;
-	bool more; /* the queue has to be served again without a kick */
+	/* the queue has more requests, so it has to be served once more without a kick */
+	bool more;
 	int kick, call;
 };
 
@@ -44,14 +45,21 @@ void vhost_signal(void *transport, int queue);
 int vhost_check_negotiated(const struct vhost_backend *b, uint32_t request) must_check;
 
 /*
- * Handles a request that has an answer of its own. Returns 0 if *m now holds the answer, with the
- * length of its payload in m->h.size; returns 1 if *m is a request without an answer, which is then
- * still to be handled.
+ * Handles a request to which vhost-user defines a reply with data, such as GET_FEATURES. Returns 0
+ * if *m now holds that reply, with the length of its payload in m->h.size. Returns 1 without doing
+ * anything if *m is a request of another kind; the caller then calls vhost_apply_request().
  */
 int vhost_answer_request(struct vhost_backend *b, struct vhost_message *m) must_check;
 
-/* Handles a request without an answer of its own. Takes the descriptors that it keeps out of *m. */
+/*
+ * Handles a request to which vhost-user defines no reply but at most a REPLY_ACK. Takes the
+ * descriptors that the back end keeps out of *m, so that vhost_message_release() closes only the
+ * others.
+ */
 int vhost_apply_request(struct vhost_backend *b, struct vhost_message *m) must_check;
 
-/* Stops all queues and resets the device. Keeps the memory and the interrupt descriptors. */
+/*
+ * Stops all queues and resets the device. The mapped guest memory and the interrupt descriptors
+ * stay.
+ */
 void vhost_reset(struct vhost_backend *b);

@@ -3,16 +3,16 @@
  * Theory of operation
  *
  * The socket is used by the thread that holds the device's lock: a vCPU's thread that starts or
- * stops the queues, or the event loop. After each message the thread waits for its answer. Messages
- * without an answer of their own are acknowledged (REPLY_ACK), if the back end supports that. So no
- * answer is due between two calls, and a readable socket then means that the back end has hung up
- * or breaks the protocol, which front_event() handles. Only front_event() changes event_fd and
- * calls `lost`, because it runs in the thread that polls. Another thread that finds a failure shuts
- * the socket down, which wakes the polling thread.
+ * stops the queues, or the event loop. After each message the thread waits for its answer. A
+ * message to which vhost-user defines no reply is acknowledged (REPLY_ACK), if the back end
+ * supports that. So no answer is due between two calls, and a socket that is readable then means
+ * that the back end has hung up or breaks the protocol, which front_event() handles. Only
+ * front_event() changes event_fd and calls `lost`, because it runs in the thread that polls.
+ * Another thread that finds a failure shuts the socket down, which wakes the polling thread.
  *
- * A back end that has hung up may come back (`gone` is set). Then the polling thread requests a new
- * connection (`waiting` is set) and waits for it. On the new connection the queues start as they
- * did at first, but continue at the request where they stopped.
+ * A back end that has hung up may come back (`gone` is set). In that case the polling thread
+ * requests a new connection (`waiting` is set) and waits for it. On the new connection the queues
+ * start with the same messages as on the first one, but continue at the request where they stopped.
  *
  * The messages give ring addresses as "user addresses". These are guest addresses plus an offset,
  * because the back end does not need to know where the monitor has mapped guest memory.
@@ -31,7 +31,7 @@
 #define BIT(n) (UINT64_C(1) << (n))
 #define USER_BASE UINT64_C(0x100000000000)
 /*
- * The features of every kind of device that a back end can implement without help of this process.
+ * The features that a back end can implement for any kind of device without help of this process.
  */
 #define CARRIED VIRTIO_COMMON_FEATURES
 #define WANTED_PROTOCOL \
@@ -39,8 +39,8 @@
 		BIT(VHOST_USER_PROTOCOL_F_CONFIG))
 
 /*
- * Records that the back end is lost, with the error r and its message. Returns 0 if the back end
- * may come back, otherwise r.
+ * Records that the back end is lost, with the error r and its message. Returns 0 if a new
+ * connection may replace it, otherwise r.
  */
 static int lose_back_end(struct vhost_user *v, int r)
 {
@@ -87,8 +87,9 @@ static int share_memory(const struct vhost_user *v)
 }
 
 /*
- * Gives the back end the shared memory in which it records the requests under way. After a
- * reconnection it is the memory that the former back end used; otherwise the back end makes it.
+ * Sets up the shared memory in which the back end records the requests under way (INFLIGHT). At
+ * first the back end makes it. After a reconnection this process passes the memory of the former
+ * back end to the new one.
  */
 static int share_inflight(struct vhost_user *v)
 {
@@ -169,7 +170,10 @@ static int front_start(struct virtio_device *d)
 
 	if (v->failed)
 		return err_set(EPIPE, "%s", v->why);
-	/* Closes the former memory of requests under way, because new rings have none. */
+	/*
+	 * Closes the memory in which the former back end recorded requests under way, because the
+	 * new rings have none.
+	 */
 	fd_close(&v->inflight);
 	if (v->gone)
 		return 0;
@@ -290,7 +294,10 @@ static int negotiate_features(struct vhost_user *v, const struct vhost_user_opti
 		if (r >= 0)
 			r = vhost_front_tell_u64(
 				v, VHOST_USER_SET_PROTOCOL_FEATURES, protocol, -EBADF);
-		/* set only now, because the back end acknowledges messages from the next one on */
+		/*
+		 * Stores the protocol features only now, because the back end acknowledges messages
+		 * (REPLY_ACK) only from the next one on.
+		 */
 		v->protocol = protocol;
 	}
 	if (r >= 0 && (v->protocol & BIT(VHOST_USER_PROTOCOL_F_MQ)))

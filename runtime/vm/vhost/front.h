@@ -33,21 +33,22 @@ struct vhost_user_options {
 	 * released.
 	 */
 	int sock;
-	const char *peer; /* name of the back end, for messages; the device keeps the pointer */
-	const char *name; /* name of the device, for messages */
+	/* name of the back end, which error messages use; the device keeps the pointer */
+	const char *peer;
+	const char *name; /* name of the device, which error messages use */
 	uint32_t id;
 	unsigned queue_count;
 	bool pairs; /* the back end counts queues in pairs, as for network devices */
 	/* features of the device's type; the driver is offered those that the back end has too */
 	uint64_t features;
 	/*
-	 * features that the driver is offered in any case; those that the back end also has are
-	 * passed to it when the driver accepts them
+	 * features that the driver is offered even if the back end lacks them; if the driver
+	 * accepts one that the back end has, the back end is told so
 	 */
 	uint64_t own;
 	/*
-	 * configuration space, little-endian; the device keeps the pointer. NULL: the back end has
-	 * the configuration, config_len bytes long
+	 * configuration space, little-endian; the device keeps the pointer. NULL: the device reads
+	 * the configuration, config_len bytes, from the back end
 	 */
 	const void *config;
 	uint32_t config_len;

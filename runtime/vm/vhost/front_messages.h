@@ -42,8 +42,8 @@ int vhost_front_ask(const struct vhost_user *v, struct vhost_front_message *m, u
 int vhost_front_ask_u64(const struct vhost_user *v, uint32_t request, uint64_t *ret) must_check;
 
 /*
- * Sends a request that has no answer of its own. If the back end supports REPLY_ACK, it has carried
- * the request out when this returns 0.
+ * Sends a request to which vhost-user defines no reply. If the back end supports REPLY_ACK, it has
+ * carried the request out when this returns 0.
  */
 int vhost_front_tell(const struct vhost_user *v, struct vhost_front_message *m, const int *fds,
 	unsigned count) must_check;

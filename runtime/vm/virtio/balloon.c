@@ -89,8 +89,8 @@ static int check_numbers(const struct virtq_chain *c)
 }
 
 /*
- * Handles one inflate request, or the rest of one that was interrupted. Returns 1 if it is done, or
- * 0 if there is none or if *pages is used up.
+ * Handles one inflate request, or goes on with one whose turn ended before it was done. Returns 1
+ * if the request is done, or 0 if there is none or if *pages is used up.
  */
 static int serve_inflate(struct virtio_balloon *b, struct virtq *q, unsigned *pages)
 {
@@ -143,8 +143,8 @@ static int serve_other(struct virtio_balloon *b, struct virtq *q, bool reporting
 	if (r <= 0)
 		return r;
 	/*
-	 * A deflate request is only checked, because the guest gets each page back as soon as it
-	 * touches it.
+	 * The pages of a deflate request are only checked and not changed, because a page has
+	 * memory as soon as the guest touches it.
 	 */
 	r = reporting ? discard_reported(b, &b->chain) : check_numbers(&b->chain);
 	if (r < 0)

@@ -7,21 +7,25 @@
  * uses such a page again, the host gives it fresh memory.
  *
  * The queues are inflate (0), deflate (1) and reporting (2). Their numbers have no gap for queues
- * that are not offered, because drivers and other monitors number them in this way too.
+ * that are not offered, because drivers and other virtual machine monitors number the queues in
+ * this way.
  */
 #pragma once
 #include <linux/virtio_balloon.h>
 
 #include "vm/virtio/device.h"
 
-/* bytes of a page in page numbers, whatever page size the guest uses */
+/*
+ * bytes of a page in the page numbers that the guest sends, whatever page size the guest's kernel
+ * uses
+ */
 #define VIRTIO_BALLOON_PAGE 4096
 /*
  * bytes of the configuration: num_pages and actual; the members after them belong to features that
  * are not offered
  */
 #define VIRTIO_BALLOON_CONFIG_LEN 8
-/* pages that are handled before the event loop serves other devices */
+/* how many pages one turn handles, so that the event loop can serve other devices in between */
 #define VIRTIO_BALLOON_TURN 8192
 
 struct virtio_balloon {

@@ -44,9 +44,9 @@ static int flush_image(struct virtio_blk *b)
 }
 
 /*
- * Returns the status of a finished write. Without a write cache the data must be on stable storage
- * before the answer (virtio 5.2.6.2), so it flushes. The driver may switch the cache off, and a
- * driver without FLUSH has none.
+ * Returns the status of a finished write. If the driver has switched the write cache off or did not
+ * accept FLUSH, this function flushes first, because the data must then be on stable storage before
+ * the answer (virtio 5.2.6.2).
  */
 static int finish_write(struct virtio_blk *b, int status)
 {
@@ -203,8 +203,8 @@ static void blk_reset(struct virtio_device *d)
 /*
  * Handles a write to the configuration: the driver switches its write cache on or off, and all else
  * is read-only. Cached data need not become stable at once when the cache is switched off (virtio
- * 5.2.6.2), and a vCPU should not wait for a disk. So this leaves the flush to the thread that
- * serves the queue, and kicks that thread.
+ * 5.2.6.2), and a vCPU should not wait for a disk. So this function leaves the flush to the thread
+ * that serves the queue, and kicks the queue to wake that thread.
  */
 static void blk_configure(struct virtio_device *d, uint32_t offset, const void *data, unsigned len)
 {

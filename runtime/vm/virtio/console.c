@@ -28,8 +28,8 @@ static int send_output(struct virtio_console *c)
 			return 0;
 		}
 		/*
-		 * Drops the output, because its reader is gone and the guest must not stop for
-		 * that.
+		 * Drops the output, because its reader has closed the other end and the guest must
+		 * not stop for that.
 		 */
 		if (done <= 0)
 			break;

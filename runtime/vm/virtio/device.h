@@ -33,8 +33,8 @@ struct virtio_ops {
 	 */
 	int (*serve)(struct virtio_device *d, unsigned index, unsigned budget);
 	/*
-	 * Drops the requests that are under way. NULL: the device never keeps a request between
-	 * calls.
+	 * Drops the requests that are under way. NULL: the device holds no request between calls of
+	 * serve().
 	 */
 	void (*reset)(struct virtio_device *d);
 	/*
@@ -56,15 +56,16 @@ struct virtio_ops {
 	int (*start)(struct virtio_device *d);
 	/*
 	 * Called when queue `index` is about to stop, or when a vhost-user monitor is about to
-	 * change guest memory. The caller holds the lock. The device must push all requests that it
-	 * has popped, and keep no pointer into guest memory. It keeps its other state, because the
-	 * queue may continue. NULL: the device keeps nothing between calls.
+	 * change guest memory. The caller holds the lock. The device must give back all requests
+	 * that it has taken, and forget its pointers into guest memory. Its other state stays,
+	 * because the queue may continue. NULL: the device holds no request and no such pointer
+	 * between calls.
 	 */
 	void (*quiesce)(struct virtio_device *d, unsigned index);
 };
 
 struct virtio_device {
-	/* The device's init sets the members below, which are constant from then on. */
+	/* The members from here on are set by the device's init and constant after that. */
 	const struct virtio_ops *ops;
 	const char *name;
 	uint32_t id;       /* device type (virtio 1.2, chapter 5) */
@@ -115,7 +116,10 @@ struct virtio_device {
 	(1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_EVENT_IDX | \
 		1ULL << VIRTIO_RING_F_INDIRECT_DESC)
 
-/* Completes a device whose init has set the constant part. */
+/*
+ * Completes the initialisation of a device whose init has set the constant members. `m` is the
+ * guest's memory.
+ */
 void virtio_init(struct virtio_device *d, const struct vm_memory *m);
 void virtio_release(struct virtio_device *d);
 
@@ -127,8 +131,8 @@ void virtio_set_status(struct virtio_device *d, uint32_t status);
 void virtio_set_features(struct virtio_device *d, unsigned half, uint32_t bits);
 /*
  * Makes the device ready with the features that the driver has accepted, for transports without a
- * status register. Returns -EPROTO, with a message, if the device does not offer these features;
- * nothing is changed then.
+ * status register. If the device does not offer these features, returns -EPROTO with a message and
+ * changes nothing.
  */
 int virtio_accept(struct virtio_device *d, uint64_t features) must_check;
 uint32_t virtio_features(const struct virtio_device *d, unsigned half);

@@ -10,8 +10,8 @@
 
 #define VIRTIO_MMIO_LEN 0x1000
 /*
- * the longest queue that a driver may set up, in entries; it is limited because Linux always uses
- * the longest and keeps it in guest memory
+ * the longest queue that a driver may set up, in entries; it is kept small, because Linux always
+ * chooses the longest and the rings take guest memory
  */
 #define VIRTIO_MMIO_QUEUE_MAX 256
 /*

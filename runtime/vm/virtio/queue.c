@@ -131,8 +131,8 @@ static int walk_chain(const struct virtq *q, struct virtq_chain *c, const struct
 	uint32_t count, uint32_t index, struct vring_desc *ret_last)
 {
 	/*
-	 * The steps are counted, because a valid chain visits no descriptor twice, so more steps
-	 * than descriptors mean a loop.
+	 * Counts the steps to detect a loop: a valid chain visits no descriptor twice, so it has at
+	 * most as many steps as there are descriptors.
 	 */
 	for (uint32_t steps = 0; steps < count && steps < VIRTQ_CHAIN_MAX; steps++) {
 		struct vring_desc d;
@@ -278,7 +278,8 @@ void virtq_disarm(struct virtq *q)
 	if (!q->ready)
 		return;
 	/*
-	 * With EVENT_IDX, the driver sends no kick if this index is one that it has already passed.
+	 * With EVENT_IDX, the driver sends no kick for an available index that it has already
+	 * passed.
 	 */
 	if (q->event_idx)
 		store16(avail_event(q), (uint16_t)(q->next_avail - 1));

@@ -3,10 +3,10 @@
  * Implements the device's side of a split virtqueue (virtio 1.2, 2.7). No other code reads rings.
  * The guest may write the rings at any time, even while this code reads them. So:
  *
- *  - each of the three rings is checked as a whole when the queue becomes ready, and is fixed then
- *  - each index and descriptor is copied once, and only the copy is used
- *  - a chain has at most VIRTQ_CHAIN_MAX descriptors, which also stops loops
- *  - each buffer lies in one region of guest memory, or the chain is refused
+ * - each of the three rings is checked as a whole when the queue becomes ready, and does not change
+ *    after that  - each index and descriptor is copied once, and only the copy is used  - a chain
+ *    has at most VIRTQ_CHAIN_MAX descriptors, which also stops loops  - each buffer lies in one
+ *    region of guest memory, or the chain is refused
  *
  * If the guest breaks the rules, the functions return -EPROTO with a message, and the device needs
  * a reset. The caller holds the device's lock.
@@ -65,9 +65,9 @@ void virtq_reset(struct virtq *q);
 int virtq_resume(struct virtq *q, const struct vm_memory *m, uint16_t next_avail) must_check;
 
 /*
- * Translates the addresses of a ready queue's rings again, because guest memory or the addresses
- * have changed. Keeps the queue's state. The device must have pushed all requests that it had
- * popped.
+ * Translates the addresses of a ready queue's rings once more, after guest memory or these
+ * addresses have changed. The indices of the queue stay. The device must have pushed all requests
+ * that it had popped.
  */
 int virtq_move(struct virtq *q, const struct vm_memory *m) must_check;
 
@@ -109,9 +109,9 @@ bool virtq_must_signal(struct virtq *q);
 bool virtq_arm(struct virtq *q);
 
 /*
- * Takes the next request like virtq_pop(). If there is none, it asks for a kick and looks once
- * more; if it then returns 0, the kick will come. It looks only twice, so that a driver which takes
- * requests back cannot keep it in a loop.
+ * Takes the next request like virtq_pop(). If there is none, asks the driver for a kick at the next
+ * request, and then looks a second time. If this function returns 0, the driver will kick. It looks
+ * only twice, so that a driver which takes requests back cannot keep it in a loop.
  */
 int virtq_next(struct virtq *q, struct virtq_chain *ret) must_check;
 

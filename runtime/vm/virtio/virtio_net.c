@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. To the guest: the device takes buffers from the queue in advance, until a
- * frame of any size has room, and then reads a frame into them. Buffers that the frame did not need
- * are kept for the next one. The last part of each read is a buffer of the device's own (`rest`).
- * If the guest's buffers are too short for a frame, the end of the frame stays in `rest` until the
- * guest has given more. If there is no buffer at all, the device reads nothing; frames then wait in
- * the tap, and the kernel drops those that do not fit there.
+ * Theory of operation. For frames to the guest the device takes buffers from the queue in advance,
+ * until a frame of any size has room, and then reads a frame into them. The device holds buffers
+ * that the frame did not need for the next frame. The last part of each read is a buffer of the
+ * device's own (`rest`). If the guest's buffers are too short for a frame, the end of the frame
+ * stays in `rest` until the guest has given more. If there is no buffer at all, the device reads
+ * nothing; frames then wait in the tap, and the kernel drops those that do not fit there.
  *
- * From the guest: the device writes each request with one system call. If the tap is full, the
- * request goes back into the queue until the tap is writable.
+ * For frames from the guest the device writes each request to the tap with one system call. If the
+ * tap is full, the request goes back into the queue until the tap is writable.
  *
  * Each turn handles at most as many frames as the queue has entries, and raises one interrupt.
  */
@@ -32,7 +32,7 @@ enum { QUEUE_RX, QUEUE_TX };
 #define ETHERNET 18 /* bytes of an Ethernet header with a VLAN tag */
 /* bytes of the largest frame that segmentation offload makes */
 #define FRAME_MAX (HEADER + ETHERNET + 65536)
-/* one less than the kernel's IOV_MAX, because `rest` is the last part */
+/* parts of a read in guest memory: one less than IOV_MAX, because `rest` is the last part */
 #define PARTS_MAX (VIRTQ_CHAIN_MAX - 1)
 #define BUFFERS_MAX 256
 /* the most frames that are dropped at a reset; the queue of a tap holds 1000 */
@@ -47,7 +47,7 @@ struct net_buffer {
 struct net_rx {
 	bool mergeable;
 	uint64_t want; /* bytes of room that any expected frame fits into */
-	/* Buffers that were taken from the queue and not given back, in the queue's order. */
+	/* Buffers taken from the queue and not yet given back, in the order of the queue. */
 	struct net_buffer buffer[BUFFERS_MAX];
 	struct iovec part[PARTS_MAX + 1];
 	unsigned buffers, parts;
@@ -201,7 +201,8 @@ static void deliver_frame(struct virtio_net *n, uint64_t len)
 }
 
 /*
- * Gives the guest the frame that waits for more buffers. Returns false if it still has not enough.
+ * Gives the guest the frame that waits for more buffers. Returns false if the held buffers are
+ * still too short for it.
  */
 static bool deliver_kept(struct virtio_net *n)
 {
@@ -262,8 +263,9 @@ static int serve_rx(struct virtio_net *n, unsigned budget)
 			break;
 		}
 		/*
-		 * The limit is checked only here, after the waiting frame was handled, because no
-		 * event would remind the loop of that frame.
+		 * The limit of frames in one turn is checked only after the waiting frame was
+		 * handled. That frame is in this process and not in the tap, so no event would make
+		 * the loop handle it.
 		 */
 		if (budget-- == 0) {
 			r = 1;
@@ -354,21 +356,22 @@ static int net_event(struct virtio_device *d)
 	bool rx, tx;
 
 	pthread_mutex_lock(&d->lock);
-	/* stops watching the tap, in case the driver has broken the rules in the meantime */
+	/* Stops watching the tap if the driver has broken the rules since the event. */
 	update_watch(n);
 	rx = n->watched & EPOLLIN;
 	tx = n->watched & EPOLLOUT;
 	pthread_mutex_unlock(&d->lock);
 	/*
-	 * Returns 0 although frames may be left, because those are in the tap, which reports them
-	 * again.
+	 * The results for frames to the guest are not used: frames that are left after this turn
+	 * are in the tap, so poll(2) reports it as readable and the event loop calls this function
+	 * once more.
 	 */
 	if (rx)
 		(void)virtio_kick(d, QUEUE_RX);
 	if (!tx || virtio_kick(d, QUEUE_TX) == 0)
 		return 0;
 	pthread_mutex_lock(&d->lock);
-	/* requests are left, so the device continues when the tap is writable */
+	/* The tap is full. The device goes on with the requests when the tap is writable. */
 	n->tx_full = virtio_is_live(d);
 	update_watch(n);
 	pthread_mutex_unlock(&d->lock);
@@ -424,8 +427,8 @@ static void net_reset(struct virtio_device *d)
 }
 
 /*
- * Puts the held buffers back into the queue as if they had not been taken. This is possible because
- * they are the last ones that were taken, in order.
+ * Puts the held buffers back into the queue, so that they count as not taken. This is possible
+ * because they are the last ones that were taken, and are in order.
  */
 static void net_quiesce(struct virtio_device *d, unsigned index)
 {

@@ -20,7 +20,8 @@
 #define VIRTIO_NET_MTU_MIN 68
 
 struct virtio_net_options {
-	int tap; /* non-blocking descriptor; a datagram socket works too if `offloads` is 0 */
+	/* non-blocking descriptor of the tap; a datagram socket works too if `offloads` is 0 */
+	int tap;
 	uint8_t mac[6];
 	uint16_t mtu;      /* MTU of the guest's interface, at least VIRTIO_NET_MTU_MIN */
 	unsigned offloads; /* TUN_F_* flags that the tap supports */
@@ -44,7 +45,7 @@ struct virtio_net {
 	struct virtio_net_space config;
 	struct virtio_net_options options;
 	struct virtq_chain *tx;
-	struct net_rx *rx; /* state of the receive queue, see virtio_net.c */
+	struct net_rx *rx; /* state of the receive queue, which virtio_net.c defines */
 	/* EPOLL* events of the tap that the epoll descriptor dev.event_fd reports */
 	unsigned watched;
 	bool started; /* the driver has become ready since the last reset */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. At each event (a kick, or a descriptor that is ready) run_queues() does the
- * same work: it takes the guest's packets, then fills the guest's receive buffers, first with
- * resets, then with the packets and data of one connection after the other.
+ * same work: it takes the guest's packets, then fills the guest's receive buffers, first with reset
+ * packets, then with the packets and data of one connection after the other.
  *
  * Nothing is read from a descriptor before there is a receive buffer and credit for the data. If
  * the guest has given no buffer, virtq_arm() asks for a kick at its next one. An answer that waits
@@ -62,7 +62,7 @@ static int accept_conn(struct virtio_vsock *v, const struct vsock_packet *p)
 static void receive_packet(struct virtio_vsock *v, const struct vsock_packet *p)
 {
 	/*
-	 * Drops packets with another source than the guest, because only the guest can be at the
+	 * Drops packets whose source is not the guest's CID, because only the guest can be at the
 	 * other end of these queues.
 	 */
 	if (p->src_cid != v->options.cid)
@@ -172,8 +172,8 @@ static int vsock_event(struct virtio_device *d)
 
 	pthread_mutex_lock(&d->lock);
 	/*
-	 * The lock is held during this, so no connection is freed between its event and the use of
-	 * it.
+	 * The lock is held from epoll_wait() until the events are handled, so no connection is
+	 * freed between its event and the use of it.
 	 */
 	int n = epoll_wait(d->event_fd, events, EVENTS_MAX, 0);
 	for (int i = 0; i < n; i++) {

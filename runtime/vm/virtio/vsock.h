@@ -84,7 +84,7 @@ struct virtio_vsock {
 	uint32_t next_port;
 	struct vsock_conn *conns[VSOCK_CONNS_MAX];
 	unsigned count, large, turn;
-	bool starved; /* the guest has given no receive buffer */
+	bool starved; /* the guest has given no receive buffer, so the device waits for a kick */
 	/* a reset is under way: the device makes no new connections and sends no answers */
 	bool ending;
 	/*
@@ -109,8 +109,8 @@ void virtio_vsock_release(struct virtio_vsock *v);
 /*
  * Connects fd to a port of the guest. The directions are `use`, an enum vsock_use. The device owns
  * fd from then on, even if the call fails, and closes it if the guest does not listen at the port.
- * Returns the stream's host port (> 0), which closed() gets too. Returns -ENOTCONN if the guest's
- * driver is not ready, -EBUSY if VSOCK_CONNS_MAX connections are open.
+ * Returns the stream's host port (> 0), which the callback closed() also gets. Returns -ENOTCONN if
+ * the guest's driver is not ready, -EBUSY if VSOCK_CONNS_MAX connections are open.
  *
  * Meant for restored snapshots (issue 18), because a restore ends the connections that the guest's
  * agent has made. Until snapshots exist, only tests call it.

@@ -67,16 +67,16 @@ static void count_written(struct vsock_conn *c, uint32_t n)
 {
 	c->done += n;
 	/*
-	 * Sends the guest a credit update when half of its credit is written. The guest then need
-	 * not wait for credit.
+	 * Sends the guest a credit update when half of its credit has been written to the
+	 * descriptor, so that the guest need not wait for credit.
 	 */
 	if (c->done - c->told >= c->size / 2)
 		c->ops |= BIT(CREDIT_UPDATE);
 }
 
 /*
- * Drops the data that the guest has sent and that is not written yet, because nobody can read it
- * any more.
+ * Drops the data that the guest has sent and that is not written yet, because the reader of the
+ * descriptor has gone.
  */
 static void fail_output(struct vsock_conn *c)
 {
@@ -233,7 +233,7 @@ void vsock_conn_event(struct vsock_conn *c, uint32_t events)
 	update_conn(c);
 }
 
-/* Returns the flags of the SHUTDOWN that the guest must have got by now. */
+/* Returns the flags of the SHUTDOWN packet that the guest should have got by now. */
 static uint32_t due_shutdown(const struct vsock_conn *c)
 {
 	uint32_t flags = 0;
@@ -275,7 +275,7 @@ uint16_t vsock_conn_op(const struct vsock_conn *c, uint32_t *ret_flags)
 
 void vsock_conn_sent_op(struct vsock_conn *c, uint16_t op, uint32_t flags)
 {
-	/* The credit counts as told, because each packet contains it. */
+	/* Counts the present credit as told to the guest, because each packet contains it. */
 	c->told = c->done;
 	c->ops &= ~(1U << op | BIT(CREDIT_UPDATE));
 	if (op == VIRTIO_VSOCK_OP_SHUTDOWN)

@@ -18,7 +18,10 @@
 #define VSOCK_BATCH 16 /* receive buffers that one read can fill */
 
 enum vsock_state {
-	/* the host has asked the guest to connect, and the guest has not answered yet */
+	/*
+	 * the device has asked the guest to connect (virtio_vsock_dial()), and the guest has not
+	 * answered yet
+	 */
 	VSOCK_DIALED,
 	VSOCK_CONNECTED, /* the guest may send and receive data */
 	VSOCK_FORGOTTEN, /* the guest does not know the connection any more */
@@ -58,7 +61,8 @@ struct vsock_conn {
 	 * the bytes that it has consumed, as in its last packet
 	 */
 	uint32_t sent, peer_size, peer_done;
-	bool asked; /* the device has asked the guest for credit and got none yet */
+	/* the device has asked the guest for a credit update, and the guest has not sent one yet */
+	bool asked;
 	unsigned batch;
 };
 
@@ -101,8 +105,8 @@ void vsock_conn_sent_op(struct vsock_conn *c, uint16_t op, uint32_t flags);
 /* Returns how many bytes may be read from the descriptor for the guest now. */
 uint32_t vsock_conn_credit(struct vsock_conn *c);
 /*
- * Records the result of a read for the guest: n bytes into buffers of `room` bytes, 0 at the end of
- * the input, or -errno.
+ * Records the result of a read from the descriptor into the guest's buffers, which have `room`
+ * bytes: n is the number of bytes, 0 at the end of the input, or -errno.
  */
 void vsock_conn_was_read(struct vsock_conn *c, ssize_t n, size_t room);
 

@@ -133,7 +133,7 @@ static void deliver_data(struct virtio_vsock *v, const struct vsock_room *w, str
 }
 
 /*
- * Reads once from the descriptor into the guest's buffers, taking no more buffers than earlier
+ * Reads once from the descriptor into the guest's buffers. Takes at most as many buffers as earlier
  * reads have filled. Returns the number of packets sent.
  */
 static int send_data(struct virtio_vsock *v, struct vsock_conn *c, uint32_t credit)

@@ -2,11 +2,11 @@
 /*
  * Theory of operation. The device must not wait for a descriptor, and must not set O_NONBLOCK on it
  * either, because other processes share its open file description. For a socket each call has a
- * flag not to wait. For a pipe or a terminal the device opens another description of the same file
- * through /proc. If it cannot (no /proc in the jail, or a terminal of another user), it uses
- * RWF_NOWAIT. If the file does not support that either, it calls poll(2) first. Only in this last
- * case may the device wait: if another process uses the same terminal between poll(2) and the read
- * or write.
+ * flag not to wait. For a pipe or a terminal the device opens the same file again through /proc and
+ * gets an open file description of its own. If it cannot (no /proc in the jail, or a terminal of
+ * another user), it uses RWF_NOWAIT. If the file does not support that either, it calls poll(2)
+ * before each read or write. Only in this last case may the device wait: if another process uses
+ * the same terminal between poll(2) and the read or write.
  */
 #include "vm/virtio/vsock_stream.h"
 
@@ -202,8 +202,8 @@ void vsock_stream_watch_output(struct vsock_stream *s, bool on)
 		return;
 	s->output_watched = on;
 	/*
-	 * EPOLL_CTL_MOD makes epoll check the file again, so epoll also reports that the file
-	 * became ready before this call.
+	 * EPOLL_CTL_MOD makes epoll check whether the file is ready now, so that epoll also reports
+	 * a file that became ready before this call.
 	 */
 	if (update_watch(s, EPOLL_CTL_MOD) < 0)
 		s->writable = true;

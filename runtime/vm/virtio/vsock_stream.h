@@ -56,8 +56,8 @@ int vsock_stream_open(struct vsock_stream *s, int fd, unsigned use, int epoll, v
 void vsock_stream_event(struct vsock_stream *s, uint32_t events);
 
 /*
- * Read and write like readv(2) and writev(2), but return -errno. -EAGAIN means to wait for the next
- * event. A read returns 0 at the end.
+ * Read and write like readv(2) and writev(2), but return -errno. -EAGAIN means that the caller has
+ * to wait for the next event. A read returns 0 at the end of the input.
  */
 ssize_t vsock_stream_read(struct vsock_stream *s, const struct iovec *iov, unsigned count)
 	must_check;

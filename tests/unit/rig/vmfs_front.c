@@ -25,7 +25,10 @@ void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint3
 			.locks = true,
 			.max_nodes = max_nodes,
 			.max_descriptors = max_descriptors,
-			/* A test of the limit of handles passes few descriptors. */
+			/*
+			 * A test that passes few descriptors tests the limit of handles, so the
+			 * limit is small too.
+			 */
 			.max_handles = max_descriptors > 100 ? max_descriptors : 16};
 
 		c.root = open(f->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -35,7 +38,9 @@ void front_begin_with(struct front *f, bool read_only, uint32_t max_nodes, uint3
 		int r = vmfs_serve(&c);
 		if (r < 0)
 			fprintf(stderr, "# server: %s\n", err_msg());
-		/* exit() is used and not _exit(), so that LeakSanitizer looks for leaks. */
+		/*
+		 * Calls exit() and not _exit(), so that LeakSanitizer looks for leaks at the end.
+		 */
 		exit(r == 0 ? 0 : r == -EPROTO ? 3 : 4);
 	}
 	close(server);

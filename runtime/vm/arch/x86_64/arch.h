@@ -45,7 +45,7 @@ struct arch_entry {
 
 struct arch_cpu {
 	unsigned index, count; /* number of this vCPU, and number of vCPUs of the machine */
-	/* KVM lets the guest run virtual machines of its own, if the host can do it */
+	/* the guest may run virtual machines of its own, if the host's KVM supports that */
 	bool nested;
 };
 

@@ -38,8 +38,8 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool is_
 static uint64_t gdt_descriptor(const struct kvm_segment *s)
 {
 	/*
-	 * The base is 0 and the limit 0xfffff pages, so only the flag bytes in the middle of the
-	 * descriptor differ.
+	 * The base is 0 and the limit 0xfffff pages, so the descriptors of the segments differ only
+	 * in the flag bytes in the middle.
 	 */
 	return UINT64_C(0x000f00000000ffff) |
 	       (uint64_t)(s->type | s->s << 4 | s->present << 7) << 40 |
