@@ -94,7 +94,7 @@ static void assert_same_text(const char *a, const char *b)
 static void assert_survives(struct arena *a, const struct agent_orders *o)
 {
 	_cleanup_strbuf_ struct strbuf bytes = {0}, again = {0}, before = {0}, after = {0};
-	struct agent_orders *got;
+	struct agent_orders *got = NULL;
 
 	if (agent_orders_pack(o, &bytes) < 0 ||
 		agent_orders_unpack(copy_of(a, &bytes), bytes.len, &got) < 0)
@@ -178,7 +178,7 @@ static void the_hosts_business_is_not_told(void **state)
 static int read_back(struct arena *a, const struct agent_orders *o)
 {
 	_cleanup_strbuf_ struct strbuf bytes = {0};
-	struct agent_orders *got;
+	struct agent_orders *got = NULL;
 
 	assert_int_equal(agent_orders_pack(o, &bytes), 0);
 	return agent_orders_unpack(copy_of(a, &bytes), bytes.len, &got);
@@ -218,7 +218,7 @@ static void changed_bytes(void **state)
 	static const unsigned char values[] = {0x01, 0x80, 0xff};
 	_cleanup_arena_ struct arena a = {0};
 	_cleanup_strbuf_ struct strbuf bytes = {0};
-	struct agent_orders o = make_create(&a, load(&a, "vm")), *got;
+	struct agent_orders o = make_create(&a, load(&a, "vm")), *got = NULL;
 	size_t refused = 0;
 
 	assert_int_equal(agent_orders_pack(&o, &bytes), 0);
