@@ -4,6 +4,15 @@
 #include <stdint.h>
 #include <time.h>
 
+/* Returns CLOCK_MONOTONIC in nanoseconds. */
+static inline uint64_t clock_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 /* Returns CLOCK_MONOTONIC in milliseconds. */
 static inline int64_t clock_ms(void)
 {

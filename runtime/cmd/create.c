@@ -42,6 +42,8 @@ static int parse_launch_options(
 			"upper and work of the bundle hold what is written"},
 		{"remove-bundle", 0, OPTION_FLAG, &o->remove_bundle, NULL,
 			"the bundle is the container's alone: remove its directory with it"},
+		{"timeline", 0, OPTION_STRING, &o->timeline, "FILE",
+			"write where the time of the start went to FILE: a .svg, .json or .html"},
 		{"no-pivot", 0, OPTION_FLAG, &o->no_pivot, NULL,
 			"move the root instead of pivot_root: for an initramfs"},
 		{"no-new-keyring", 0, OPTION_FLAG, &o->no_new_keyring, NULL,

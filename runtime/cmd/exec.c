@@ -191,6 +191,8 @@ int cmd_exec(const struct command *self, const struct globals *g, int argc, char
 			"Unix socket that gets the command's pidfd"},
 		{"pid-file", 0, OPTION_STRING, &o.pid_file, "FILE",
 			"write the command's pid to FILE"},
+		{"timeline", 0, OPTION_STRING, &o.timeline, "FILE",
+			"write where the time of the start went to FILE: a .svg, .json or .html"},
 		{"cwd", 0, OPTION_STRING, &x.cwd, "DIR", "working directory in the container"},
 		{"env", 'e', OPTION_LIST, &x.env, "NAME=VALUE",
 			"an environment variable (repeatable)"},

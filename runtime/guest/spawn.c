@@ -81,7 +81,7 @@ int guest_clone(struct process *p, const struct step *s)
 	r = spawn(p, s, &o);
 	fd_close(&theirs);
 	if (r >= 0 && s->clone.staged)
-		r = ns_await_fork(p->channel, -EBADF, &p->child);
+		r = ns_await_fork(p->channel, -EBADF, &p->child, NULL, NULL);
 	if (r < 0)
 		return r;
 	p->forks = !s->clone.staged && plan_forks(&p->plan);

@@ -5,6 +5,7 @@
  */
 #include "base/log.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -25,6 +26,17 @@ void init_log_open(int channel, enum log_level level)
 void init_log_close(void)
 {
 	out.channel = -EBADF;
+}
+
+void init_log_step(size_t index, uint64_t took_ns)
+{
+	char took[24];
+
+	if (out.channel < 0)
+		return;
+	snprintf(took, sizeof(took), "%" PRIu64, took_ns);
+	if (channel_write(out.channel, CHANNEL_STEP, (int)index, took) < 0)
+		out.channel = -EBADF;
 }
 
 void log_line(enum log_level level, const char *fmt, ...)

@@ -11,7 +11,6 @@
  * The program is small and starts fast, because every start of a container waits for it.
  */
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -63,12 +62,6 @@ static int state_json(void *data, const char *status, struct strbuf *ret)
 		return err_set(EPROTO, "the orders have no state for hooks");
 	return strbuf_addf(ret, "%s\"%s\",\"pid\":%s%s", i->orders->state_head, status, i->pid,
 		i->orders->state_tail);
-}
-
-static void tell_step(const struct step *s, uint64_t took_ns)
-{
-	log_debug("init: %s %s (%" PRIu64 " us)", plan_step_name(s->kind), s->field ? s->field : "",
-		took_ns / 1000);
 }
 
 static int set_close_on_exec(const struct init_orders *o)
@@ -135,7 +128,7 @@ int main(void)
 		.state_data = &init,
 		.reborn = take_pid,
 		.arena = &arena,
-		.told = o->tell_steps ? tell_step : NULL,
+		.told = o->tell_steps ? init_log_step : NULL,
 		.stop_log = init_log_close,
 	};
 

@@ -32,7 +32,7 @@ struct init_orders {
 	/* become non-dumpable only after the id maps are written, as struct ns_init_args says */
 	bool hide_late;
 	uint32_t log_level;
-	bool tell_steps; /* write to the log which steps were done and how long each took */
+	bool tell_steps; /* tell the runtime which steps were done and how long each took */
 	/*
 	 * The parts of the container's state (JSON) before the status and after the pid, for hooks;
 	 * NULL: no hooks.

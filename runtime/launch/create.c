@@ -20,6 +20,7 @@
 #include "launch/notify.h"
 #include "launch/prepare.h"
 #include "launch/start.h"
+#include "launch/timeline.h"
 #include "launch/vm.h"
 #include "monitor/control.h"
 
@@ -218,6 +219,7 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 		r = l->vm.control = control_listen(c->dir);
 	if (r >= 0 && c->vm && attached && !o->detach)
 		r = launch_open_failure(l);
+	timeline_mark(l->timeline, "prepare the walk");
 	if (r >= 0)
 		r = launch_walk_to(l, "created");
 	network_close(l);
@@ -235,6 +237,7 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 		pidfd_socket = spec_annotation(l->spec, "run.oci.pidfd_receiver");
 	if (r >= 0 && pidfd_socket)
 		r = handover_pidfd(pidfd_socket, l->child.pidfd);
+	timeline_mark(l->timeline, "record that it is created");
 	return r;
 }
 
@@ -323,6 +326,7 @@ static int try_make_container(
 	int r = reserve_descriptors(l);
 	if (r >= 0)
 		r = load_bundle(c, o, attached, b);
+	timeline_mark(l->timeline, "read config.json");
 	if (r >= 0 && b->isolation == PLAN_NS && plan_makes_network(b->spec, geteuid() != 0))
 		network_begin(l);
 	if (r >= 0)
@@ -335,11 +339,14 @@ static int try_make_container(
 		r = l->interrupt = interrupt_block();
 	if (r >= 0)
 		r = container_new(c, root, o->id);
+	timeline_mark(l->timeline, "make the state directory");
 	if (r < 0)
 		return r;
 	r = build_plan(l, b, o, attached);
+	timeline_mark(l->timeline, "build the plan");
 	if (r >= 0)
 		r = record_intent(c, b, o);
+	timeline_mark(l->timeline, "write state.json");
 	if (r >= 0)
 		r = walk_to_created(l, o, attached);
 	if (r < 0)
@@ -347,14 +354,22 @@ static int try_make_container(
 	return r;
 }
 
-/* On success the container exists and is locked, and l has been walked to the barrier "created". */
-static int make_container(struct launch *l, const struct launch_options *o, bool attached)
+/*
+ * On success the container exists and is locked, and l has been walked to the barrier "created". *t
+ * must live as long as l.
+ */
+static int make_container(
+	struct launch *l, const struct launch_options *o, bool attached, struct timeline *t)
 {
 	struct bundle b = {0};
-	int r = try_make_container(l, o, attached, &b);
+	int r = timeline_open(t, o->timeline, attached ? "run" : "create", l);
 
-	if (r < 0)
-		discard_bundle(&l->c->arena, &b, o);
+	if (r >= 0)
+		r = try_make_container(l, o, attached, &b);
+	if (r >= 0)
+		return r;
+	timeline_write(l, "failed");
+	discard_bundle(&l->c->arena, &b, o);
 	return r;
 }
 
@@ -362,9 +377,10 @@ int launch_create(const struct launch_options *o)
 {
 	_cleanup_container_ struct container c = CONTAINER_INIT;
 	_cleanup_launch_ struct launch l = LAUNCH_INIT;
+	_cleanup_timeline_ struct timeline t = TIMELINE_INIT;
 
 	l.c = &c;
-	int r = make_container(&l, o, false);
+	int r = make_container(&l, o, false, &t);
 	if (r < 0)
 		return r;
 	/*
@@ -372,6 +388,7 @@ int launch_create(const struct launch_options *o)
 	 * recorded the container, and then waits for `start`.
 	 */
 	r = launch_walk_to(&l, NULL);
+	timeline_write(&l, r < 0 ? "failed" : "created");
 	if (r < 0)
 		undo_create(&l);
 	return r;
@@ -386,11 +403,18 @@ static int start_program(struct launch *l, struct notify *n)
 		r = notify_open(n, l->c);
 	if (r >= 0)
 		r = launch_say_start(l->channel);
+	timeline_mark(l->timeline, "tell INIT to start");
 	if (r >= 0)
 		r = launch_await_exec(l);
+	timeline_executed(l);
 	if (r >= 0)
 		r = container_mark_started(l->c);
-	return r < 0 ? r : launch_poststart(l->c, l->spec);
+	timeline_mark(l->timeline, "record that it runs");
+	if (r >= 0)
+		r = launch_poststart(l->c, l->spec);
+	if (l->spec->hooks.poststart.n)
+		timeline_mark(l->timeline, "poststart hooks");
+	return r;
 }
 
 int launch_run(const struct launch_options *o, int *ret_status)
@@ -398,13 +422,15 @@ int launch_run(const struct launch_options *o, int *ret_status)
 	_cleanup_container_ struct container c = CONTAINER_INIT;
 	_cleanup_launch_ struct launch l = LAUNCH_INIT;
 	_cleanup_notify_ struct notify n = NOTIFY_INIT;
+	_cleanup_timeline_ struct timeline t = TIMELINE_INIT;
 
 	*ret_status = 0;
 	l.c = &c;
-	int r = make_container(&l, o, true);
+	int r = make_container(&l, o, true, &t);
 	if (r < 0)
 		return r;
 	r = start_program(&l, &n);
+	timeline_write(&l, r < 0 ? "failed" : "running");
 	if (r < 0) {
 		undo_create(&l);
 		return r;

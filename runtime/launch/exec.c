@@ -9,6 +9,7 @@
 #include "launch/handover.h"
 #include "launch/host.h"
 #include "launch/launch.h"
+#include "launch/timeline.h"
 #include "launch/vm.h"
 
 static int check_container_state(struct container *c, const struct exec_options *o)
@@ -150,10 +151,14 @@ static int exec_error(const struct launch *l, int r)
 int launch_exec(struct container *c, const struct exec_options *o, int *ret_status)
 {
 	_cleanup_launch_ struct launch l = LAUNCH_INIT;
+	_cleanup_timeline_ struct timeline t = TIMELINE_INIT;
 
 	*ret_status = 0;
 	l.c = c;
-	int r = prepare_exec(&l, o);
+	int r = timeline_open(&t, o->timeline, "exec", &l);
+	if (r >= 0)
+		r = prepare_exec(&l, o);
+	timeline_mark(l.timeline, "build the plan");
 	if (r >= 0)
 		r = l.interrupt = interrupt_block();
 	/*
@@ -166,6 +171,8 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 	c->pid = init;
 	if (r >= 0)
 		r = launch_await_exec(&l);
+	timeline_executed(&l);
+	timeline_write(&l, r < 0 ? "failed" : "running");
 	if (r < 0)
 		r = exec_error(&l, r);
 	if (r >= 0)

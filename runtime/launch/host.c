@@ -19,6 +19,7 @@
 #include "launch/rdt.h"
 #include "launch/seccomp_notify.h"
 #include "launch/spawn.h"
+#include "launch/timeline.h"
 #include "launch/vm.h"
 #include "launch/watch.h"
 #include "machine/machine_config.h"
@@ -178,6 +179,9 @@ static int await_init(struct launch *l, const char *barrier)
 			return err_set(-m.code, "%s", m.text);
 		case CHANNEL_LOG:
 			channel_log(&m);
+			break;
+		case CHANNEL_STEP:
+			timeline_init_step(l, &m);
 			break;
 		case CHANNEL_FORKED:
 			r = is_stage(l) ? ns_take_forked(m.code, &l->child)
@@ -525,6 +529,7 @@ int launch_walk_to(struct launch *l, const char *barrier)
 				plan_step_name(s->kind));
 		log_debug("%s %s", plan_step_name(s->kind), s->field ? s->field : "");
 		int r = host_functions[s->kind](l, s);
+		timeline_host_step(l);
 		if (r < 0)
 			return s->field ? err_ctx(r, "%s", s->field) : r;
 		if (barrier && s->kind == STEP_BARRIER && streq(s->text, barrier)) {

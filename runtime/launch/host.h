@@ -16,6 +16,7 @@
 #include "plan/plan.h"
 
 struct machine_config;
+struct timeline;
 
 /*
  * How many descriptors undoing needs at once for cgroups, network devices, systemd and poststop
@@ -107,6 +108,7 @@ struct launch {
 	/* device and inode number of the file from which INIT is executed; VM mode: 0 */
 	uint64_t init_dev, init_ino;
 	struct launch_network network;
+	struct timeline *timeline; /* where the time goes; NULL: --timeline was not given */
 	struct create_part create;
 	struct exec_part exec;
 	struct vm_part vm;

@@ -35,7 +35,8 @@ struct launch_options {
 	const char *root_layers;
 	bool remove_bundle; /* the bundle's directory goes with the container */
 	bool no_pivot, no_new_keyring;
-	bool detach, keep; /* for `run`: --detach and --keep were given */
+	const char *timeline; /* file that says where the time of the start went, or NULL */
+	bool detach, keep;    /* for `run`: --detach and --keep were given */
 };
 
 int launch_create(const struct launch_options *o) must_check;
@@ -62,6 +63,7 @@ struct exec_options {
 	const char *pid_file, *console_socket, *pidfd_socket;
 	/* value of --cgroup, a path beneath the container's cgroup; NULL: not given */
 	const char *cgroup;
+	const char *timeline; /* as in struct launch_options */
 	int preserve_fds;
 	bool detach, ignore_paused;
 };

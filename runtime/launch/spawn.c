@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "init/image.h"
 #include "init/start.h"
+#include "launch/timeline.h"
 
 static int put_state(struct launch *l, struct init_orders *o)
 {
@@ -44,7 +45,7 @@ static int make_orders(struct launch *l, const struct step *clone, struct init_o
 	put_env(l, o);
 	o->preserve_fds = (uint32_t)l->preserve_fds;
 	o->log_level = (uint32_t)log_level();
-	o->tell_steps = log_level() >= LOG_DEBUG;
+	o->tell_steps = l->timeline || log_level() >= LOG_DEBUG;
 	return r;
 }
 
@@ -134,6 +135,7 @@ int launch_spawn(struct launch *l, const struct step *clone, int *theirs)
 		r = interrupt_wait(l->interrupt, l->channel);
 	if (r >= 0 && o.hide_late)
 		r = ns_await_hello(l->channel);
-	return r >= 0 && clone->clone.staged ? ns_await_fork(l->channel, l->interrupt, &l->child)
-					     : r;
+	if (r >= 0 && clone->clone.staged)
+		r = ns_await_fork(l->channel, l->interrupt, &l->child, timeline_init_step, l);
+	return r;
 }

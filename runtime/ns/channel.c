@@ -2,8 +2,8 @@
 #include "ns/channel.h"
 
 #include <sys/socket.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -17,13 +17,11 @@ int channel_pair(int ret_fds[2])
 static size_t fill_message(
 	struct channel_msg *m, enum channel_type type, int code, const char *text)
 {
-	struct timespec now;
 	size_t len = strnlen(text, sizeof(m->text) - 1);
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
 	m->type = type;
 	m->code = code;
-	m->time = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	m->time = clock_ns();
 	memcpy(m->text, text, len);
 	m->text[len] = '\0';
 	return offsetof(struct channel_msg, text) + len + 1;
@@ -60,7 +58,8 @@ bool channel_is_valid(const struct channel_msg *m, size_t len)
 	return len > offsetof(struct channel_msg, text) && ((const char *)m)[len - 1] == '\0' &&
 	       m->type >= CHANNEL_REACHED && m->type <= CHANNEL_FAILED &&
 	       (m->type != CHANNEL_FAILED || m->code < 0) &&
-	       (m->type != CHANNEL_FORKED || m->code > 0);
+	       (m->type != CHANNEL_FORKED || m->code > 0) &&
+	       (m->type != CHANNEL_STEP || m->code >= 0);
 }
 
 int channel_recv(int sock, struct channel_msg *ret, int *ret_fd)

@@ -3,8 +3,9 @@
  * The channel between the runtime and INIT, the container's first process: a SOCK_SEQPACKET pair
  * that carries one message at a time. A message says that the sender has reached a barrier, or
  * brings a descriptor (the terminal, a seccomp listener), or names the process that INIT's FORK
- * made, or is a line for the log, or reports INIT's failure with its text. If the channel ends
- * without a failure, INIT has become the program, because execve(2) closes INIT's side.
+ * made, or is a line for the log, or says how long a step of INIT took, or reports INIT's failure
+ * with its text. If the channel ends without a failure, INIT has become the program, because
+ * execve(2) closes INIT's side.
  *
  * INIT may be under the container's system call filter, so it uses write(2) and read(2) for all
  * messages that carry no descriptor.
@@ -25,6 +26,8 @@ enum channel_type {
 	CHANNEL_FD,
 	CHANNEL_FORKED, /* code: pid of the new process in the runtime's pid namespace */
 	CHANNEL_LOG,    /* code: severity of the line (enum log_level) */
+	/* code: index of the step that INIT has done, in INIT's own plan; text: ns that it took */
+	CHANNEL_STEP,
 	CHANNEL_FAILED,
 };
 

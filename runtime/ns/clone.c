@@ -64,7 +64,7 @@ int ns_take_forked(pid_t pid, struct ns_child *child)
 	return 0;
 }
 
-int ns_await_fork(int channel, int interrupt, struct ns_child *child)
+int ns_await_fork(int channel, int interrupt, struct ns_child *child, ns_told_fn told, void *data)
 {
 	for (;;) {
 		struct channel_msg m;
@@ -81,9 +81,12 @@ int ns_await_fork(int channel, int interrupt, struct ns_child *child)
 			return err_set(-m.code, "%s", m.text);
 		if (m.type == CHANNEL_FORKED)
 			return ns_take_forked(m.code, child);
-		if (m.type != CHANNEL_LOG)
+		if (m.type == CHANNEL_STEP && told)
+			told(data, &m);
+		else if (m.type == CHANNEL_LOG)
+			channel_log(&m);
+		else if (m.type != CHANNEL_STEP)
 			return err_set(EPROTO, "unexpected message from the stage process");
-		channel_log(&m);
 	}
 }
 

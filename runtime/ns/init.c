@@ -2,8 +2,8 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/sys.h"
 #include "ns/channel.h"
@@ -104,14 +104,6 @@ static int wait_start(void *data)
 	return n == 1 ? 0 : err_sys("wait for the start command");
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* Does the same steps as step_walk(), and calls a->told after each of them. */
 static int walk_aloud(struct step_ctx *c, const struct ns_init_args *a)
 {
@@ -119,10 +111,10 @@ static int walk_aloud(struct step_ctx *c, const struct ns_init_args *a)
 
 	for (size_t i = a->from; i < a->plan->n && r >= 0; i++) {
 		const struct step *s = &a->plan->steps[i];
-		uint64_t start = now_ns();
+		uint64_t start = clock_ns();
 		r = step_do(c, s);
-		if (s->place == c->place && r >= 0)
-			a->told(s, now_ns() - start);
+		if (r >= 0 && (s->place == c->place || s->kind == STEP_BARRIER))
+			a->told(i, clock_ns() - start);
 	}
 	return r < 0 ? r : 0;
 }

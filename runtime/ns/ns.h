@@ -11,6 +11,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include "ns/channel.h"
 #include "plan/plan.h"
 
 struct ns_child {
@@ -33,9 +34,12 @@ int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
  * Waits until a stage, a process that only forks the next one, has reported its child on the
  * channel and has ended. *child is the stage before the call and the stage's child after it; that
  * process is a child of the caller too. interrupt is the descriptor of interrupt_block(), which
- * ends the wait if a signal comes, or -EBADF.
+ * ends the wait if a signal comes, or -EBADF. told is called for each CHANNEL_STEP; NULL: these
+ * messages are dropped.
  */
-int ns_await_fork(int channel, int interrupt, struct ns_child *child) must_check;
+typedef void (*ns_told_fn)(void *data, const struct channel_msg *m);
+int ns_await_fork(int channel, int interrupt, struct ns_child *child, ns_told_fn told, void *data)
+	must_check;
 
 /*
  * Waits for the first message of INIT, which an INIT with `hide_late` sends once it runs. An
@@ -100,7 +104,8 @@ struct ns_init_args {
 	/* called with state_data in the process that FORK has made; or NULL */
 	void (*reborn)(void *data, pid_t pid);
 	struct arena *arena;
-	void (*told)(const struct step *s, uint64_t took_ns); /* called after each step; or NULL */
+	/* called with the index of each step that was done, and of each barrier; or NULL */
+	void (*told)(size_t index, uint64_t took_ns);
 	void (*stop_log)(void); /* called before the runtime stops reading INIT's log; or NULL */
 };
 

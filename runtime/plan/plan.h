@@ -349,6 +349,9 @@ uint32_t plan_uid(const struct spec *s, const struct spec_process *p);
 bool plan_delegates_cgroup(const struct spec *s);
 
 const char *plan_step_name(enum step_kind k);
+const char *plan_place_name(enum step_place p);
+/* Adds what the step is about, such as the path of a mount; may add nothing. */
+int plan_step_text(const struct step *s, struct strbuf *out) must_check;
 uint64_t plan_ns_flag(enum spec_ns type); /* Returns the CLONE_NEW* flag of the namespace type. */
 /* Returns the name of the namespace type, such as "network". */
 const char *plan_ns_name(enum spec_ns type);

@@ -140,7 +140,7 @@ static int user_text(const struct step *s, struct strbuf *out)
 	return r < 0 ? r : strbuf_addf(out, "%zu more groups", u->nadditional_gids);
 }
 
-static int step_text(const struct step *s, struct strbuf *out)
+int plan_step_text(const struct step *s, struct strbuf *out)
 {
 	switch (s->kind) {
 	case STEP_OPEN_ROOT:
@@ -209,7 +209,7 @@ static int step_text(const struct step *s, struct strbuf *out)
 	}
 }
 
-static const char *place_name(enum step_place p)
+const char *plan_place_name(enum step_place p)
 {
 	static const char *const names[] = {
 		[PLACE_HOST] = "host",
@@ -226,7 +226,7 @@ static const char *waiting_place(const struct plan *p, const struct step *barrie
 	for (int w = PLACE_HOST; w <= PLACE_GUEST; w++)
 		if (plan_awaits(p, (enum step_place)w, barrier) &&
 			(w != PLACE_MONITOR || p->isolation == PLAN_VM) && w != PLACE_GUEST)
-			return place_name((enum step_place)w);
+			return plan_place_name((enum step_place)w);
 	return "nobody";
 }
 
@@ -239,16 +239,16 @@ int plan_print(const struct plan *p, struct strbuf *out)
 	for (size_t i = 0; i < p->n && r >= 0; i++) {
 		const struct step *s = &p->steps[i];
 		_cleanup_strbuf_ struct strbuf text = {0};
-		r = step_text(s, &text);
+		r = plan_step_text(s, &text);
 		if (r >= 0 && text.len)
 			str_clean(text.s, text.cap, text.s, text.len);
 		if (r >= 0 && s->kind == STEP_BARRIER)
 			r = strbuf_addf(out, "%4zu  %-*s  --- \"%s\": %s waits for %s ---\n", i + 1,
-				width, place_name(s->place), s->text, waiting_place(p, s),
-				place_name(s->place));
+				width, plan_place_name(s->place), s->text, waiting_place(p, s),
+				plan_place_name(s->place));
 		else if (r >= 0)
 			r = strbuf_addf(out, "%4zu  %-*s  %-*s%s%s%s%s%s\n", i + 1, width,
-				place_name(s->place), text.len || s->field ? 19 : 0,
+				plan_place_name(s->place), text.len || s->field ? 19 : 0,
 				plan_step_name(s->kind), strbuf_str(&text),
 				text.len && s->field ? "  " : "", s->field ? "[" : "",
 				s->field ? s->field : "", s->field ? "]" : "");
@@ -262,12 +262,12 @@ int plan_print_json(const struct plan *p, struct json_out *out)
 	for (size_t i = 0; i < p->n; i++) {
 		const struct step *s = &p->steps[i];
 		_cleanup_strbuf_ struct strbuf text = {0};
-		int r = step_text(s, &text);
+		int r = plan_step_text(s, &text);
 		if (r < 0)
 			return r;
 		json_out_object(out, NULL);
 		json_out_str(out, "step", plan_step_name(s->kind));
-		json_out_str(out, "place", place_name(s->place));
+		json_out_str(out, "place", plan_place_name(s->place));
 		if (s->field)
 			json_out_str(out, "field", s->field);
 		if (text.len)

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests --timeline: the file says where the time of a start went, step by step, with the steps of `caisson plan`."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import xml.etree.ElementTree as xml
+
+import pytest
+from harness import mode
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def read(path):
+    with open(path) as f:
+        return f.read()
+
+
+def timeline(c, tmp, command="run", ending="json", **kw):
+    """Starts the container, and returns what its timeline says and how long the command took, in ns."""
+    path = os.path.join(tmp, f"{command}.{ending}")
+    before = time.monotonic_ns()
+    r = c.write().rt(command, "--timeline", path, "--bundle", c.bundle, c.id, **kw)
+    took = time.monotonic_ns() - before
+    r.ok()
+    text = read(path)
+    return (json.loads(text) if ending == "json" else text), took
+
+
+def plan(c):
+    """The plan of `run`. That of `create`, which `caisson plan` prints, has the barrier "recorded" too."""
+    steps = c.rt("plan", "--json", "--bundle", c.bundle, c.id).ok().json()
+    return [s for s in steps if (s["step"], s.get("what")) != ("barrier", "recorded")]
+
+
+def check_order(spans, total):
+    """Within a party a span begins when the one before it has ended, or later, and nothing is outside of the whole."""
+    last = {}
+    for s in spans:
+        assert last.get(s["place"], 0) <= s["start"] <= s["end"] <= total, s
+        last[s["place"]] = s["end"]
+    starts = [s["start"] for s in spans]
+    assert starts == sorted(starts)
+    host = [s for s in spans if s["place"] == "host"]
+    assert host[0]["start"] == 0
+    assert all(a["end"] == b["start"] for a, b in zip(host, host[1:])), "the host's spans have gaps"
+
+
+def check_steps(spans, steps, places):
+    """Each party did all of its steps of the plan, in order, and what else it did are waits at barriers."""
+    for s in spans:
+        if "number" not in s:
+            continue
+        step = steps[s["number"] - 1]
+        assert (s["step"], s.get("field"), s.get("what")) == (step["step"], step.get("field"), step.get("what"))
+        if s["place"] != step["place"]:
+            assert s["step"] == "barrier" and s["waits"], s
+    for place in places:
+        done = [s["number"] for s in spans if s["place"] == place and "number" in s
+                and steps[s["number"] - 1]["place"] == place]
+        assert done == [n for n, s in enumerate(steps, 1) if s["place"] == place], place
+
+
+def only(spans, place, step):
+    found = [s for s in spans if s["place"] == place and s["step"] == step]
+    assert len(found) == 1, (place, step, found)
+    return found[0]
+
+
+@pytest.mark.skipif(mode.VM, reason="INIT is in the guest")
+def test_steps_are_those_of_the_plan(ctr, tmp):
+    c = ctr("sleep", "0.3")
+    t, took = timeline(c, tmp)
+    spans = t["spans"]
+    assert (t["command"], t["id"], t["result"], t["unit"]) == ("run", c.id, "running", "ns")
+    check_steps(spans, plan(c), ["host", "init"])
+    check_order(spans, t["total"])
+    # The file ends with the start: the program's own time is not in it.
+    assert 0 < t["total"] < took - 300_000_000
+    assert t["begin"] > 0 and t["begin"] + t["total"] < time.monotonic_ns()
+    # INIT does nothing before the host has cloned it, and the host sees "created" after INIT has said so.
+    first = min(s["start"] for s in spans if s["place"] == "init")
+    assert first >= only(spans, "host", "clone")["start"]
+    said = next(s for s in spans if s["place"] == "init" and s["step"] == "barrier" and s["what"].startswith("created"))
+    seen = next(s for s in spans if s["place"] == "host" and s.get("number") == said["number"])
+    assert seen["waits"] and seen["end"] >= said["start"]
+    assert only(spans, "init", "wait-start")["waits"]
+    assert only(spans, "init", "exec")["end"] <= only(spans, "host", "record that it runs")["start"]
+
+
+@pytest.mark.skipif(mode.VM, reason="INIT is in the guest")
+def test_times_are_where_the_time_goes(ctr, tmp):
+    """A hook that sleeps is a long step, and the other party waits as long."""
+    c = ctr("true")
+    c.conf["hooks"] = {"createContainer": [{"path": "/bin/sleep", "args": ["sleep", "0.4"]}]}
+    t, _ = timeline(c, tmp)
+    hook = only(t["spans"], "init", "hooks")
+    assert 400_000_000 <= hook["end"] - hook["start"] < t["total"]
+    waits = sum(s["end"] - s["start"] for s in t["spans"] if s["place"] == "host" and s.get("waits"))
+    assert waits >= 390_000_000
+    rest = sum(s["end"] - s["start"] for s in t["spans"] if s["place"] == "init" and s is not hook and not s.get("waits"))
+    assert rest < 400_000_000
+
+
+def test_create_ends_at_created(ctr, tmp):
+    c = ctr("true")
+    t, _ = timeline(c, tmp, "create", stdout=subprocess.DEVNULL)
+    assert t["command"] == "create" and t["result"] == "created"
+    check_order(t["spans"], t["total"])
+    assert not [s for s in t["spans"] if s["step"] in ("wait-start", "exec")]
+    if not mode.VM:
+        done = [s["number"] for s in t["spans"] if s["place"] == "init" and "number" in s]
+        assert len(done) > 20 and done == sorted(done)
+    assert c.status() == "created"
+    c.start()
+    c.wait()
+
+
+def test_exec(ctr, tmp):
+    c = ctr.idle().up()
+    path = os.path.join(tmp, "exec.json")
+    c.rt("exec", "--timeline", path, c.id, "true").ok()
+    t = json.loads(read(path))
+    assert t["command"] == "exec" and t["result"] == "running"
+    check_order(t["spans"], t["total"])
+    if not mode.VM:
+        done = [s["number"] for s in t["spans"] if s["place"] == "init" and "number" in s]
+        assert done == sorted(done)
+        assert {"enter", "fork", "capabilities", "exec"} <= {s["step"] for s in t["spans"] if s["place"] == "init"}
+
+
+@pytest.mark.skipif(mode.VM, reason="INIT is in the guest")
+@pytest.mark.parametrize("offset", [-1, 1000000])
+def test_clock_of_a_time_namespace(ctr, tmp, offset):
+    """INIT's steps stay between the host's, though the monotonic clock of INIT's time namespace differs."""
+    c = ctr("true")
+    c.conf["linux"]["namespaces"].append({"type": "time"})
+    c.conf["linux"]["timeOffsets"] = {"monotonic": {"secs": offset, "nanosecs": 0}}
+    t, _ = timeline(c, tmp)
+    check_order(t["spans"], t["total"])
+    check_steps(t["spans"], plan(c), ["host", "init"])
+
+
+@pytest.mark.skipif(mode.VM, reason="INIT is in the guest")
+def test_user_namespace(ctr, tmp):
+    """With id maps a stage makes INIT, and the steps of both are there."""
+    c = ctr("true")
+    c.conf["linux"]["namespaces"].append({"type": "user"})
+    c.conf["linux"]["uidMappings"] = c.conf["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    t, _ = timeline(c, tmp)
+    check_order(t["spans"], t["total"])
+    check_steps(t["spans"], plan(c), ["host", "init"])
+
+
+def test_failed_start(ctr, tmp):
+    c = ctr("/no/such/program").write()
+    path = os.path.join(tmp, "t.json")
+    c.rt("run", "--timeline", path, "--bundle", c.bundle, c.id).failed("/no/such/program")
+    t = json.loads(read(path))
+    assert t["result"] == "failed" and len(t["spans"]) > 5
+    check_order(t["spans"], t["total"])
+
+
+@pytest.mark.parametrize("name,text", [
+    ("t.png", "expected a name that ends in .svg, .json or .html"),
+    ("timeline", "expected a name that ends in .svg, .json or .html"),
+    ("svg", "expected a name that ends in .svg, .json or .html"),
+    ("t.SVG", "expected a name that ends in .svg, .json or .html"),
+    ("none/t.json", "does not exist"),
+    ("directory.html", "is a directory")])
+@pytest.mark.parametrize("command", ["run", "create", "exec"])
+def test_bad_file(ctr, tmp, root, command, name, text):
+    """A name that cannot be used is an error before anything is started."""
+    os.mkdir(os.path.join(tmp, "directory.html"))
+    path = os.path.join(tmp, name)
+    c = ctr.idle() if command == "exec" else ctr("touch", "/started")
+    if command == "exec":
+        c.up()
+        r = c.rt("exec", "--timeline", path, c.id, "touch", "/started")
+    else:
+        c.conf["root"]["readonly"] = False
+        c.conf["hooks"] = {"createRuntime": [{"path": "/bin/touch", "args": ["touch", os.path.join(tmp, "hook")]}]}
+        c.write()
+        r = c.rt(command, "--timeline", path, "--bundle", c.bundle, c.id)
+    r.failed(f"--timeline {path}", text)
+    assert not os.path.exists(c.path("started")) and not os.path.exists(os.path.join(tmp, "hook"))
+    assert not os.path.isfile(path)
+    if command != "exec":
+        c.rt("state", c.id).failed("does not exist")
+
+
+def test_bad_file_of_a_bundle_that_is_removed(ctr, tmp):
+    c = ctr("true").write()
+    r = c.rt("run", "--remove-bundle", "--timeline", os.path.join(tmp, "t.png"), "--bundle", c.bundle, c.id)
+    r.failed("--timeline", ".svg, .json or .html")
+    assert not os.path.exists(c.bundle)
+
+
+def test_full_disk_is_a_warning(ctr, tmp):
+    """The container runs, because it is running already when the file is written."""
+    os.symlink("/dev/full", os.path.join(tmp, "t.json"))
+    c = ctr("echo", "runs").write()
+    r = c.rt("run", "--timeline", os.path.join(tmp, "t.json"), "--bundle", c.bundle, c.id).ok()
+    assert r.out == "runs\n" and "--timeline" in r.err and "No space left" in r.err
+
+
+@pytest.mark.skipif(mode.VM, reason="--preserve-fds is refused")
+def test_file_is_not_for_the_container(ctr, tmp):
+    """Not even with --preserve-fds, which passes on numbers that the file could have got."""
+    c = ctr.sh("ls -l /proc/self/fd").write()
+    c.rt.prefix = ["sh", "-c", 'exec "$@" 3</dev/null', "sh"]
+    r = c.rt("run", "--preserve-fds", "1", "--timeline", os.path.join(tmp, "t.json"), "--bundle", c.bundle, c.id).ok()
+    c.rt.prefix = []
+    assert "3 -> /dev/null" in r.out and "t.json" not in r.out
+
+
+HOSTILE = "</title></svg><script>document.title='hacked'</script>&\x1b[31m"
+
+
+def rows_of(root):
+    return [g for g in root.iter(SVG + "g")]
+
+
+@pytest.mark.skipif(mode.VM, reason="INIT is in the guest")
+def test_svg_has_a_row_for_each_step(ctr, tmp):
+    c = ctr("true", HOSTILE)
+    root = xml.fromstring(timeline(c, tmp, ending="svg")[0])
+    assert root.tag == SVG + "svg" and not list(root.iter(SVG + "script"))
+    rows, steps = rows_of(root), plan(c)
+    titles = [g.find(SVG + "title").text for g in rows]
+    for n, s in enumerate(steps, 1):
+        assert [t for t in titles if t.startswith(f"{n} {s['step']}")], (n, s)
+    width = float(root.get("width"))
+    for g in rows:
+        bar = g.find(SVG + "rect")
+        assert 0 < float(bar.get("x")) and float(bar.get("x")) + float(bar.get("width")) <= width
+    assert [t for t in titles if "<script>" in t], "the program's arguments are not shown"
+
+
+# What the browser says about the page: the bars and the text that it has laid out, and what it would fetch.
+LOOK = """<script>
+const bars = [...document.querySelectorAll("svg rect.bar")].map(b => {
+  const r = b.getBoundingClientRect(), f = getComputedStyle(b);
+  return {x: r.x, y: r.y, width: r.width, height: r.height, fill: f.fill, opacity: f.fillOpacity};
+});
+const texts = [...document.querySelectorAll("svg text")].map(t => {
+  const r = t.getBoundingClientRect();
+  return {text: t.textContent, x: r.x, y: r.y, right: r.right};
+});
+const svg = document.querySelector("svg").getBoundingClientRect();
+document.body.textContent = "SEEN" + JSON.stringify({bars, texts, left: svg.left, right: svg.right,
+  title: document.title, scripts: document.scripts.length,
+  fetched: performance.getEntriesByType("resource").length}) + "NEES";
+</script></body>"""
+
+
+def browse(page, tmp):
+    """Opens the page in headless Chromium, and returns what the script LOOK sees there."""
+    chromium = shutil.which("chromium")
+    if not chromium and not os.environ.get("CI"):
+        pytest.skip("chromium is not installed (tests/run installs it)")
+    assert chromium, "chromium is not installed: tests/run installs it"
+    assert page.count("</body>") == 1
+    path = os.path.join(tmp, "look.html")
+    with open(path, "w") as f:
+        f.write(page.replace("</body>", LOOK))
+    home = os.path.join(tmp, "home")
+    os.mkdir(home)
+    r = subprocess.run([chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                        "--no-first-run", "--disable-extensions", "--disable-breakpad", f"--user-data-dir={home}/profile",
+                        "--virtual-time-budget=2000", "--dump-dom", f"file://{path}"], stdin=subprocess.DEVNULL,
+                       capture_output=True, text=True, timeout=180,
+                       env={"PATH": os.environ["PATH"], "HOME": home, "TMPDIR": home, "XDG_RUNTIME_DIR": home})
+    seen = re.search(r"SEEN(.*)NEES", r.stdout, re.S)
+    assert r.returncode == 0 and seen, r
+    shutil.rmtree(home)
+    return json.loads(seen[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
+
+
+@pytest.mark.skipif(mode.VM, reason="the page is the same")
+def test_page_in_a_browser(ctr, tmp):
+    """Chromium draws a bar for each step in the colour of its party, each in a row of its own, with readable text."""
+    c = ctr("true", HOSTILE)
+    page, _ = timeline(c, tmp, ending="html")
+    assert not re.search(r"(src|href)=|url\(|@import", page), "the page needs something else than itself"
+    seen = browse(page, tmp)
+    assert seen["title"].startswith(f"caisson run {c.id}: ") and seen["title"].endswith(" ms, running")
+    assert seen["scripts"] == 1 and seen["fetched"] == 0, "only the test's own script is there"
+    bars, texts = seen["bars"], seen["texts"]
+    assert len(bars) >= len(plan(c))
+    assert all(b["width"] >= 1 and b["height"] > 5 for b in bars)
+    assert all(seen["left"] <= b["x"] and b["x"] + b["width"] <= seen["right"] for b in bars)
+    ys = [b["y"] for b in bars]
+    assert ys == sorted(set(ys)) and min(b - a for a, b in zip(ys, ys[1:])) >= bars[0]["height"]
+    assert [b["x"] for b in bars] == sorted(b["x"] for b in bars), "the rows are in the order of their begin"
+    # Two parties, each with a colour of its own; waits are paler than work.
+    assert len({b["fill"] for b in bars}) == 2
+    assert {b["opacity"] for b in bars} == {"1", "0.25"}
+    assert all(seen["left"] <= t["x"] and t["right"] <= seen["right"] for t in texts)
+    labels = [t for t in texts if re.match(r"\d+ (mount|pivot|clone)", t["text"])]
+    assert len(labels) > 5
+    # No label reaches into the bars, which begin at the right of all labels.
+    assert max(t["right"] for t in labels) < min(b["x"] for b in bars)
