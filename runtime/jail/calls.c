@@ -144,6 +144,12 @@ struct narrow_call {
 	struct scmp_arg_cmp arg;
 };
 
+/*
+ * The kernel takes an ioctl's number from the low 32 bits of the argument. musl extends the sign of
+ * a number such as KVM_GET_REGS, whose bit 31 is set, to the upper bits.
+ */
+#define IOCTL(number) SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, number)
+
 static const struct narrow_call narrow_calls[] = {
 	/*
 	 * mmap(2) and mprotect(2) are allowed only without PROT_EXEC, so that no memory becomes
@@ -154,19 +160,19 @@ static const struct narrow_call narrow_calls[] = {
 	/*
 	 * In vcpu.c to run a vCPU, and in regs.c to read the registers of a vCPU that cannot go on.
 	 */
-	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_RUN)},
-	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_GET_REGS)},
-	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_GET_SREGS)},
-	{SCMP_SYS(ioctl), V, SCMP_A1(SCMP_CMP_EQ, KVM_TRANSLATE)},
+	{SCMP_SYS(ioctl), V, IOCTL(KVM_RUN)},
+	{SCMP_SYS(ioctl), V, IOCTL(KVM_GET_REGS)},
+	{SCMP_SYS(ioctl), V, IOCTL(KVM_GET_SREGS)},
+	{SCMP_SYS(ioctl), V, IOCTL(KVM_TRANSLATE)},
 	/*
 	 * In virtio_net.c to set the offloads that the driver has accepted, or none after a reset.
 	 */
-	{SCMP_SYS(ioctl), L | D | V, SCMP_A1(SCMP_CMP_EQ, TUNSETOFFLOAD)},
+	{SCMP_SYS(ioctl), L | D | V, IOCTL(TUNSETOFFLOAD)},
 	/* In vsock_stream.c for isatty(), of glibc and of musl. */
-	{SCMP_SYS(ioctl), D, SCMP_A1(SCMP_CMP_EQ, TCGETS)},
-	{SCMP_SYS(ioctl), D, SCMP_A1(SCMP_CMP_EQ, TIOCGWINSZ)},
+	{SCMP_SYS(ioctl), D, IOCTL(TCGETS)},
+	{SCMP_SYS(ioctl), D, IOCTL(TIOCGWINSZ)},
 	/* In monitor.c to read the size of the monitor's terminal. */
-	{SCMP_SYS(ioctl), L, SCMP_A1(SCMP_CMP_EQ, TIOCGWINSZ)},
+	{SCMP_SYS(ioctl), L, IOCTL(TIOCGWINSZ)},
 	/*
 	 * In vsock_stream.c to read a stream's access mode, and in vhost/back_requests.c to make
 	 * kicks non-blocking.

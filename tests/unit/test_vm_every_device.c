@@ -86,6 +86,12 @@ static struct virtio_device *make_blk(struct every *e)
 	return &e->blk.dev;
 }
 
+static void release_blk(struct every *e)
+{
+	virtio_blk_release(&e->blk);
+	blk_file_release(&e->file);
+}
+
 static struct virtio_device *make_net(struct every *e)
 {
 	assert_int_equal(
@@ -145,7 +151,7 @@ static void release_fs(struct every *e)
 static const struct kind kinds[] = {
 	{"rng", make_rng, NULL, 0, 0, 64, 0, 0},
 	{"console", make_console, NULL, 1, 16, 0, 0, 0},
-	{"blk", make_blk, NULL, 0, 16, 513, offsetof(struct virtio_blk_config, wce), 1},
+	{"blk", make_blk, release_blk, 0, 16, 513, offsetof(struct virtio_blk_config, wce), 1},
 	{"net", make_net, release_net, 1, 72, 0, 0, 0},
 	{"vsock", make_vsock, release_vsock, 1, 44, 0, 0, 0},
 	{"balloon", make_balloon, NULL, 0, 4, 0, offsetof(struct virtio_balloon_config, actual), 4},
