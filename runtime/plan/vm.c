@@ -260,6 +260,20 @@ static void deal_monitor(struct dealer *d, const struct spec *s)
 	deal_new_step(d, PLACE_MONITOR, STEP_MACHINE, NULL);
 }
 
+/*
+ * The guest opens the share that holds the root. If the root is an overlay of an image's layers,
+ * the host mounts it for the share, because the guest does not see the layers.
+ */
+static void deal_guest_root(struct dealer *d)
+{
+	size_t root = d->n;
+
+	if (deal_kind(d, PLACE_HOST, STEP_OPEN_ROOT, PLACE_GUEST) == 0)
+		return;
+	d->steps[root].open.layers = d->steps[root].open.lower = NULL;
+	d->steps[root].open.upper = d->steps[root].open.work = NULL;
+}
+
 static void deal_guest(struct dealer *d)
 {
 	const struct step cgroup = {.kind = STEP_CGROUP_CREATE, .slot = -1};
@@ -268,7 +282,7 @@ static void deal_guest(struct dealer *d)
 
 	deal_step(d, PLACE_GUEST, &cgroup);
 	deal_step(d, PLACE_GUEST, &limit);
-	deal_kind(d, PLACE_HOST, STEP_OPEN_ROOT, PLACE_GUEST);
+	deal_guest_root(d);
 	deal_kind(d, PLACE_HOST, STEP_OPEN_SOURCE, PLACE_GUEST);
 	deal_kind(d, PLACE_HOST, STEP_DEVICE_NODES, PLACE_GUEST);
 	deal_kind(d, PLACE_HOST, STEP_CONNECT, PLACE_GUEST);
