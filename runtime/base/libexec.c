@@ -45,3 +45,14 @@ int libexec_find(struct arena *a, const char *name, const char *built, const cha
 	}
 	return 0;
 }
+
+int libexec_program(struct arena *a, const char *name, const char **ret)
+{
+	const char *dir;
+	int r = libexec_find(a, name, ".", &dir);
+
+	if (r < 0)
+		return r;
+	*ret = arena_printf(a, "%s/%s", dir, name);
+	return *ret ? 0 : -ENOMEM;
+}

@@ -20,3 +20,9 @@
  * first and the last of these.
  */
 int libexec_find(struct arena *a, const char *name, const char *built, const char **ret) must_check;
+
+/*
+ * Finds a helper program that a build tree has beside the running program, and sets *ret to its
+ * path. The program may be missing, as above.
+ */
+int libexec_program(struct arena *a, const char *name, const char **ret) must_check;

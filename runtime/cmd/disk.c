@@ -14,7 +14,7 @@
 int cmd_disk(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	_cleanup_arena_ struct arena a = {0};
-	const char *dir;
+	const char *path;
 	char **words = arena_array(&a, (size_t)argc + 2, sizeof(*words));
 
 	if (!words)
@@ -22,11 +22,10 @@ int cmd_disk(const struct command *self, const struct globals *g, int argc, char
 	words[0] = arena_strdup(&a, PROGRAM);
 	memcpy(words + 1, argv, (size_t)argc * sizeof(*argv));
 	/* In a build directory caisson-disk is beside caisson. */
-	int r = libexec_find(&a, PROGRAM, ".", &dir);
+	int r = libexec_program(&a, PROGRAM, &path);
 	if (r < 0)
 		return r;
-	const char *path = arena_printf(&a, "%s/" PROGRAM, dir);
-	if (!path || !words[0])
+	if (!words[0])
 		return -ENOMEM;
 	execv(path, words);
 	return err_sys("disk: execute %s", path);

@@ -15,17 +15,6 @@
 #define PROGRAM "caisson-image"
 #define OWN_WORDS 48 /* in front of the caller's */
 
-static int find_program(struct arena *a, const char **ret)
-{
-	const char *dir;
-	int r = libexec_find(a, PROGRAM, ".", &dir);
-
-	if (r < 0)
-		return r;
-	*ret = arena_printf(a, "%s/" PROGRAM, dir);
-	return *ret ? 0 : -ENOMEM;
-}
-
 static int execute(const char *path, char **words)
 {
 	execv(path, words);
@@ -42,7 +31,7 @@ int cmd_image(const struct command *self, const struct globals *g, int argc, cha
 	/* argv[-1] is the word "image", and the list ends in NULL as main()'s does. */
 	char **words = argv - 1;
 
-	int r = find_program(&a, &path);
+	int r = libexec_program(&a, PROGRAM, &path);
 	if (r < 0)
 		return r;
 	words[0] = (char *)path;
@@ -119,7 +108,7 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
 
 	if (!w.v)
 		return err_set(ENOMEM, "out of memory");
-	int r = find_program(&a, &path);
+	int r = libexec_program(&a, PROGRAM, &path);
 	if (r < 0)
 		return r;
 	add(&w, path, g->debug ? "--debug" : NULL);

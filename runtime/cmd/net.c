@@ -14,16 +14,13 @@
 int cmd_net(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	_cleanup_arena_ struct arena a = {0};
-	const char *dir;
+	const char *path;
 	/* argv[-1] is the word "net". The list ends in NULL, as main()'s does. */
 	char **words = argv - 1;
 
-	int r = libexec_find(&a, PROGRAM, ".", &dir);
+	int r = libexec_program(&a, PROGRAM, &path);
 	if (r < 0)
 		return r;
-	const char *path = arena_printf(&a, "%s/" PROGRAM, dir);
-	if (!path)
-		return -ENOMEM;
 	words[0] = (char *)path;
 	execv(path, words);
 	return err_sys("execute %s (build caisson with libnftables, or set " LIBEXEC_VARIABLE

@@ -101,16 +101,13 @@ static int pull(const struct image_globals *g, const struct store *s, struct are
 	const char *name, const char *platform, const char **ret)
 {
 	_cleanup_fd_ int in = -EBADF, out = -EBADF;
-	const char *dir, *program;
+	const char *program;
 	int ends[2], status = 0;
 
-	int r = libexec_find(a, REGISTRY_PROGRAM, ".", &dir);
+	int r = libexec_program(a, REGISTRY_PROGRAM, &program);
 	if (r < 0)
 		return err_ctx(r, "image \"%.200s\" is not in the store %s, and cannot be pulled",
 			name, s->path);
-	program = arena_printf(a, "%s/" REGISTRY_PROGRAM, dir);
-	if (!program)
-		return -ENOMEM;
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys("make a pipe");
 	in = ends[0];

@@ -103,14 +103,11 @@ static int fail(int r)
 static int run_registry_program(char **argv)
 {
 	_cleanup_arena_ struct arena a = {0};
-	const char *dir;
+	const char *path;
 
-	int r = libexec_find(&a, REGISTRY_PROGRAM, ".", &dir);
+	int r = libexec_program(&a, REGISTRY_PROGRAM, &path);
 	if (r < 0)
 		return r;
-	const char *path = arena_printf(&a, "%s/" REGISTRY_PROGRAM, dir);
-	if (!path)
-		return -ENOMEM;
 	execv(path, argv);
 	return err_sys("execute %s (build caisson with libcurl)", path);
 }

@@ -20,7 +20,6 @@
 
 #define GUEST_BUILT "guest" /* path of the program caisson-guest below the build directory */
 #define DISK_PROGRAM "caisson-disk"
-#define DISK_BUILT "." /* directory of caisson-disk below the build directory */
 #define CACHE_DIR "/var/cache/caisson"
 
 static void warn_of_labels(const struct spec_process *p)
@@ -64,17 +63,6 @@ static bool needs_disk_program(const struct spec *s)
 	return s->vm && s->vm->image_path && !streq(s->vm->image_format, "raw");
 }
 
-static int find_disk_program(struct launch *l, const char **ret)
-{
-	const char *dir;
-	int r = libexec_find(&l->c->arena, DISK_PROGRAM, DISK_BUILT, &dir);
-
-	if (r < 0)
-		return r;
-	*ret = arena_printf(&l->c->arena, "%s/" DISK_PROGRAM, dir);
-	return *ret ? 0 : -ENOMEM;
-}
-
 int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 {
 	struct machine_request q = {.hypervisor = o->hypervisor, .cache = CACHE_DIR};
@@ -87,7 +75,7 @@ int launch_prepare_vm(struct launch *l, const struct launch_options *o)
 		return -ENOMEM;
 	int r = libexec_find(&l->c->arena, "caisson-guest", GUEST_BUILT, &q.libexec);
 	if (r >= 0 && needs_disk_program(l->spec))
-		r = find_disk_program(l, &q.disk);
+		r = libexec_program(&l->c->arena, DISK_PROGRAM, &q.disk);
 	if (r >= 0)
 		r = machine_config_build(&l->c->arena, l->spec, &q, machine);
 	if (r < 0)
