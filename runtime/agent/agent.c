@@ -272,10 +272,9 @@ int agent_failure(const struct agent_frame *f)
 			EPROTO, "malformed \"%s\" from the agent: expected an errno", f->type);
 	if (code == 0)
 		return 0;
-	if (!message || !*message)
-		message = "failed";
-	str_quote_end(line, sizeof(line), message, strlen(message));
-	return err_set((int)code, "%s", line);
+	str_quote_end(line, sizeof(line), message ? message : "", message ? strlen(message) : 0);
+	/* A message of line ends only is empty now, and an error always has a message. */
+	return err_set((int)code, "%s", line[0] ? line : "failed");
 }
 
 int agent_process(const struct agent_frame *f, uint32_t *ret)
