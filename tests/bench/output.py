@@ -5,7 +5,7 @@ import html
 import re
 
 BEGIN, END = "<!-- tests/bench/run --readme writes from here -->", "<!-- to here -->"
-README_ROWS = ("run", "create, start, delete", "exec", "state", "kill", "ps", "50 runs at once")
+README_ROWS = ("run", "create, start, delete", "exec", "state", "ps", "50 runs at once")
 COLOURS = {"floor": "#888888", "caisson": "#1f77b4", "crun": "#ff7f0e", "runc": "#2ca02c"}
 OTHERS = ["#9467bd", "#8c564b", "#e377c2", "#17becf"]
 
