@@ -128,7 +128,9 @@ PACK_TYPE(pair_step, struct step, PACK_STRING_NEEDED(struct step, pair.key),
 PACK_TYPE(hooks_step, struct step, PACK_STRING_NEEDED(struct step, hooks.name),
 	PACK_STRING_NEEDED(struct step, hooks.status),
 	PACK_EMBED(struct step, hooks.hooks, &hooks_type));
-PACK_TYPE(user_step, struct step, PACK_POINTER(struct step, user.process, &process_type),
+PACK_TYPE(mapped_root_step, struct step, PACK_DROP(struct step, user.process),
+	PACK_BOOL(struct step, user.keep_groups));
+PACK_TYPE(user_step, struct step, PACK_POINTER_NEEDED(struct step, user.process, &process_type),
 	PACK_BOOL(struct step, user.keep_groups));
 PACK_TYPE(caps_step, struct step, PACK_POINTER(struct step, caps.caps, &capabilities_type),
 	PACK_BOOL(struct step, caps.keep_sys_admin));
@@ -158,7 +160,7 @@ static const struct pack_type *const by_kind[STEP_COUNT] = {
 	[STEP_CGROUP_ATTACH] = &nothing_type,
 	[STEP_BARRIER] = &name_step,
 	[STEP_JOIN] = &ns_step,
-	[STEP_MAPPED_ROOT] = &user_step,
+	[STEP_MAPPED_ROOT] = &mapped_root_step,
 	[STEP_CGROUP_NS] = &nothing_type,
 	[STEP_LOOPBACK] = &nothing_type,
 	[STEP_NEW_NETWORK] = &nothing_type,
@@ -217,8 +219,9 @@ static const struct pack_field step_fields[] = {
 
 static const struct pack_type *const variants[] = {&nothing_type, &text_step, &name_step,
 	&clone_step, &fork_step, &time_step, &ns_step, &map_step, &open_step, &connect_step,
-	&mount_step, &device_step, &nodes_step, &link_step, &pair_step, &hooks_step, &user_step,
-	&caps_step, &seccomp_step, &memory_policy_step, &process_step};
+	&mount_step, &device_step, &nodes_step, &link_step, &pair_step, &hooks_step,
+	&mapped_root_step, &user_step, &caps_step, &seccomp_step, &memory_policy_step,
+	&process_step};
 
 static const struct pack_type step_type = {
 	.name = "struct step",

@@ -18,7 +18,8 @@ static void fuzz_url(struct arena *a, const char *text)
 
 	http_redact(text, redacted, sizeof(redacted));
 	const char *query = strchr(redacted, '?');
-	if ((query && !streq(query, "?...")) || strchr(redacted, '#'))
+	/* A long URL fills the buffer, which may then end in a part of the "?...". */
+	if ((query && !str_starts("?...", query)) || strchr(redacted, '#'))
 		abort();
 	if (http_resolve(a, "https://registry.example.com/v2/a/blobs/x", text, &url) >= 0 &&
 		http_origin(url, &o) >= 0 && (!*o.host || o.port > 65535))
