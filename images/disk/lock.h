@@ -4,8 +4,9 @@
 #include "base/err.h"
 
 /*
- * Takes the locks of QEMU's file driver on the descriptor. They end when the last copy of the
- * descriptor is closed. Returns -EAGAIN, with a message that begins with `name`, if another process
- * uses the file in a way that does not go with this one. With `shared` others may write the file.
+ * Takes the locks of QEMU's file driver on the file of descriptor fd, for writing if `write` is
+ * true. The locks end when the last copy of the descriptor is closed. `shared` allows other
+ * processes to write the file too. Returns -EAGAIN, with a message that begins with `name`, if
+ * another process uses the file in a way that these locks exclude.
  */
 int disk_lock(int fd, const char *name, bool write, bool shared) must_check;

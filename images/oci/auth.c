@@ -51,7 +51,10 @@ static int find_files(struct arena *a, const char *named, struct files *ret)
 	return r;
 }
 
-/* *ret is NULL if there is no such file. An empty one, as from /dev/null, says nothing. */
+/*
+ * Reads a file of credentials. *ret is NULL if the file does not exist or is empty, as /dev/null
+ * is.
+ */
 static int load(struct arena *a, const char *path, const struct json **ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -63,7 +66,7 @@ static int load(struct arena *a, const char *path, const struct json **ret)
 	return r < 0 || text.len == 0 ? r : fields_parse(a, &text, path, ret);
 }
 
-/* A key of "auths" as HOST[/NAMESPACE]: docker writes URLs too. */
+/* Returns the HOST[/NAMESPACE] of a key of "auths". docker also writes URLs as keys. */
 static const char *clean_key(struct arena *a, const char *key)
 {
 	const char *start = str_starts(key, "https://")  ? key + strlen("https://")
@@ -76,7 +79,7 @@ static const char *clean_key(struct arena *a, const char *key)
 	return arena_strndup(a, start, len);
 }
 
-/* USER:PASSWORD in base64. */
+/* Decodes "USER:PASSWORD" from base64. */
 static int decode(struct arena *a, const char *text, const char *path, struct credentials *ret)
 {
 	size_t len = strlen(text);
@@ -88,7 +91,9 @@ static int decode(struct arena *a, const char *text, const char *path, struct cr
 			? EVP_DecodeBlock(plain, (const unsigned char *)text, (int)len)
 			: -1;
 	char *colon = n > 0 ? memchr(plain, ':', (size_t)n) : NULL;
-	/* The padding counts as bytes. */
+	/*
+	 * EVP_DecodeBlock() counts the padding as bytes of the text, so they are subtracted here.
+	 */
 	for (size_t i = len; n > 0 && i > 0 && text[i - 1] == '=' && len - i < 2; i--)
 		n--;
 	if (n <= 0 || !colon || memchr(plain, '\0', (size_t)n))
@@ -116,7 +121,10 @@ static int take_entry(
 	return auth && *auth ? decode(a, auth, path, ret) : 0;
 }
 
-/* The narrowest key: HOST/a/b, HOST/a, HOST. */
+/*
+ * Finds the longest of the keys HOST/a/b, HOST/a and HOST that "auths" has, because it is the
+ * narrowest.
+ */
 static int find_in_auths(struct arena *a, const struct json *auths, const char *path,
 	const char *name, struct credentials *ret)
 {
@@ -196,7 +204,10 @@ int auth_basic(struct arena *a, const struct credentials *c, const char **ret)
 	return 0;
 }
 
-/* Writes the file anew: all that it had, with the entry of the host replaced or left out. */
+/*
+ * Writes the file anew: everything that it had, with the host's entry replaced, or without that
+ * entry.
+ */
 static int rewrite(struct arena *a, const char *path, const struct json *root, const char *host,
 	const struct credentials *c)
 {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Credential helpers: programs docker-credential-NAME, which speak JSON on standard streams. */
+/*
+ * Runs credential helpers: programs docker-credential-NAME, which speak JSON on standard streams.
+ */
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -13,7 +15,10 @@
 
 extern char **environ;
 
-/* The name comes from a file of the user's, and must not lead to another directory. */
+/*
+ * Refuses a helper's name that would lead to another directory. The name comes from a file of the
+ * user.
+ */
 static int check_helper(const char *helper)
 {
 	if (!*helper || strlen(helper) > 200 || strchr(helper, '/'))
@@ -47,8 +52,8 @@ static int start(const char *program, const char *verb, int in, int out, pid_t *
 }
 
 /*
- * Runs the helper with the text as its input. Returns its exit code. The input fits into a pipe's
- * buffer, so that neither waits for the other.
+ * Runs the helper with the text as its input, and returns its exit code. The text fits into a
+ * pipe's buffer, so writing it cannot block while the helper writes its own output.
  */
 static int run(const char *helper, const char *verb, const char *text, struct strbuf *output)
 {
@@ -82,7 +87,7 @@ static int run(const char *helper, const char *verb, const char *text, struct st
 	return r < 0 ? r : code;
 }
 
-/* The key that helpers know a registry by. */
+/* Returns the key under which credential helpers store the host. */
 static const char *key_of(const char *host)
 {
 	return streq(host, "docker.io") ? AUTH_DOCKER_KEY : host;

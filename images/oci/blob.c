@@ -310,7 +310,10 @@ int store_add_document(
 
 	if (r != 0)
 		return r < 0 ? r : 0;
-	/* It is at hand as a whole, so what an earlier writer left is not gone on with. */
+	/*
+	 * The whole blob is in memory, so bytes that an interrupted writer left are discarded
+	 * instead of continued.
+	 */
 	if (w.written > 0)
 		r = blob_restart(&w);
 	if (r >= 0)

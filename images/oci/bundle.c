@@ -144,8 +144,8 @@ static void put_capabilities(struct json_out *o, const struct bundle_options *b,
 }
 
 /*
- * Makes the working directory inside the container's root (-EBADF: nowhere), and sets `ret` to its
- * absolute path.
+ * Makes the working directory inside the container's root, unless root is -EBADF, and sets `ret` to
+ * the directory's absolute path.
  */
 static int make_cwd(int root, const char *cwd, char *ret, size_t size)
 {

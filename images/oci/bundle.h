@@ -7,14 +7,21 @@
 #pragma once
 #include "images/oci/image.h"
 
-/* What a container's program may have if nobody says otherwise: docker's list. Ends in NULL. */
+/*
+ * The capabilities of a container's program if the user names none: docker's list, with NULL at its
+ * end.
+ */
 extern const char *const bundle_capabilities[];
 
 struct bundle_options {
-	/* The config.json to begin with. Its annotations win over the image's labels. */
+	/*
+	 * the config.json from which the bundle's is made; its annotations win over the image's
+	 * labels
+	 */
 	const struct json *base;
-	bool keep_limits; /* process.rlimits and noNewPrivileges of base are kept, too */
-	const char *const *capabilities; /* those of the program; NULL: bundle_capabilities */
+	bool keep_limits; /* process.rlimits and noNewPrivileges of `base` are kept, too */
+	/* capabilities of the program; NULL: bundle_capabilities */
+	const char *const *capabilities;
 	const char *const *args; /* arguments that replace the image's Cmd; NULL: keep Cmd */
 	/*
 	 * program that replaces the image's entrypoint; "": no entrypoint; NULL: keep the image's
@@ -24,9 +31,9 @@ struct bundle_options {
 	/* working directory that replaces the image's; NULL: keep the image's */
 	const char *working_dir;
 	const char *const *env; /* variables "NAME=VALUE" to add to the image's; NULL: none */
-	/* The root is not written to: whoever runs the bundle makes the working directory. */
+	/* nothing is written to the root, because the runtime will make the working directory */
 	bool keep_root;
-	/* Writes the members of config.json that base does not have. May be NULL. */
+	/* writes the members of config.json that `base` does not have; may be NULL */
 	int (*rest)(void *data, struct json_out *o);
 	bool terminal, read_only;
 	/*

@@ -17,10 +17,10 @@
 
 #define NAME_LEN 5
 #define NAME_TRIES 100
-/* The directory of an image without layers. */
+/* name of the directory that stands for an image without layers */
 #define EMPTY_CHAIN "empty"
 
-/* Whether the error of an overlay_mount() means that overlayfs can't be had here. */
+/* Returns whether the error of overlay_mount() means that overlayfs cannot be used on this host. */
 static bool is_unsupported(int code)
 {
 	return code == EPERM || code == EACCES || code == ENODEV || code == EINVAL ||
@@ -41,7 +41,10 @@ int chain_id(const struct image *img, size_t index, struct digest *ret)
 	return r;
 }
 
-/* The chain of that key. Returns 0: it is not there; 1: ret is the name of its directory. */
+/*
+ * Looks the key up in DIR/chains. Returns 1 with the name of the layer's directory in ret, or 0 if
+ * the store does not have the chain.
+ */
 static int find(const struct store *s, const char *key, char ret[NAME_LEN + 1])
 {
 	ssize_t n = readlinkat(s->chains, key, ret, NAME_LEN + 1);
@@ -54,7 +57,7 @@ static int find(const struct store *s, const char *key, char ret[NAME_LEN + 1])
 	return 1;
 }
 
-/* Makes a directory of a new name. */
+/* Makes a directory with a new random name in DIR/layers. */
 static int make_layer_dir(const struct store *s, char ret[NAME_LEN + 1])
 {
 	static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -101,7 +104,10 @@ static int copy_xattrs(int from, int to)
 	if (n < 0)
 		return errno == EOPNOTSUPP ? 0 : err_sys("read the extended attributes of a layer");
 	for (const char *p = names; p < names + n && r >= 0; p += strlen(p) + 1)
-		/* overlayfs's own are not of the tree, and a label is the kernel's to give. */
+		/*
+		 * Attributes of overlayfs describe the layer, not the tree. An SELinux label is set
+		 * by the kernel.
+		 */
 		if (!strstr(p, ".overlay.") && !streq(p, "security.selinux"))
 			r = copy_xattr(from, to, p);
 	return r;
@@ -127,10 +133,13 @@ struct unpacking {
 	const struct image *img;
 	const struct tree_options *options;
 	const struct unpack_progress *progress;
-	struct strbuf *lower; /* the chains below the one that is being unpacked */
+	/* names of the layers below the one that is being unpacked, with ":" in between */
+	struct strbuf *lower;
 };
 
-/* Mounts an overlay whose upper directory `name` becomes the next layer. */
+/*
+ * Mounts an overlay on top of the lower layers. Its upper directory `name` becomes the next layer.
+ */
 static int mount_above(const struct unpacking *u, const char *name, int upper)
 {
 	char work[NAME_LEN + sizeof(".work")];
@@ -165,7 +174,7 @@ static int mount_above(const struct unpacking *u, const char *name, int upper)
 	return r;
 }
 
-/* Unpacks layer `index` into the new directory `name`, which is `dir`. */
+/* Unpacks layer `index` into the new directory `name`, whose descriptor is `dir`. */
 static int unpack_into(const struct unpacking *u, size_t index, const char *name, int dir)
 {
 	_cleanup_fd_ int overlay = index ? mount_above(u, name, dir) : -EBADF;
@@ -190,8 +199,8 @@ static int remove_work(const struct store *s, const char *name)
 }
 
 /*
- * Finds out whether an overlay can be mounted above the lowest layer, before anybody relies on it.
- * Above the others one was mounted when they were unpacked.
+ * Finds out whether overlayfs works above the lowest layer, before another process uses the layer.
+ * A higher layer needs no such check, because it was itself unpacked through an overlay mount.
  */
 static int probe(const struct unpacking *u, const char *lowest)
 {
@@ -217,7 +226,7 @@ static int probe(const struct unpacking *u, const char *lowest)
 	return result < 0 ? err_set(-result, "%s", message) : r;
 }
 
-/* Unpacks layer `index`, whose lock this process holds. */
+/* Unpacks layer `index`. The caller holds the lock of the layer's chain. */
 static int unpack_one(
 	const struct unpacking *u, size_t index, const char *key, char name[NAME_LEN + 1])
 {
@@ -235,7 +244,10 @@ static int unpack_one(
 		r = err_sys("sync %s/chains", u->s->path);
 	if (r >= 0)
 		return 0;
-	/* What cannot be removed now is left to store_gc(). */
+	/*
+	 * A failure to remove the directory is ignored here, because store_gc() will remove it
+	 * later.
+	 */
 	snprintf(message, sizeof(message), "%s", err_msg());
 	(void)!remove_work(u->s, name);
 	(void)!remove_tree(u->s->layers, name, NULL);
@@ -270,7 +282,10 @@ static int unpack_if_missing(const struct unpacking *u, size_t index, char name[
 	_cleanup_fd_ int lock = lock_chain(u->s, key);
 	if (lock < 0)
 		return lock;
-	/* Another process may have unpacked it while this one waited for the lock. */
+	/*
+	 * Looks again, because another process may have unpacked the chain while this one waited
+	 * for the lock.
+	 */
 	r = find(u->s, key, name);
 	return r != 0 ? r : unpack_one(u, index, key, name);
 }

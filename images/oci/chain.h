@@ -25,27 +25,28 @@
 #pragma once
 #include "images/oci/image.h"
 
-/* The chain ID of layers 0 to index of the image. */
+/* Computes the chain ID of layers 0 to `index` of the image. */
 int chain_id(const struct image *img, size_t index, struct digest *ret) must_check;
 
 /*
- * Unpacks the layers of the image that are not there yet. *ret gets the names of all in
- * DIR/layers, the topmost first, with ":" in between, as struct overlay takes them.
+ * Unpacks the layers of the image that the store has not unpacked yet. *ret gets the names of all
+ * layers in DIR/layers, the topmost first, with ":" in between, as struct overlay takes them.
  *
- * -EOPNOTSUPP: overlayfs can't be had here, for want of a permission or of the kernel's or the file
- * system's support: unpack the image into a directory of the container's own.
+ * Returns -EOPNOTSUPP if overlayfs cannot be used on this host, because the caller lacks the
+ * permission, or the kernel or the file system does not support it. The caller should then unpack
+ * the image into a directory of the container's own.
  */
 int chain_unpack(const struct store *s, const struct image *img, const struct tree_options *options,
 	const struct unpack_progress *progress, struct strbuf *ret) must_check;
 
 /*
- * Opens the tree that these layers make, read-only: the only layer itself, or else a detached
- * overlay mount, which ends with the descriptor.
+ * Opens the tree that these layers make, read-only. If there is one layer, that is its directory.
+ * Otherwise it is a detached overlay mount, which ends when the descriptor is closed.
  */
 int chain_open_view(const struct store *s, const char *layers) must_check;
 
 /*
- * Makes the empty directory `upper`, which is to lie above the directory `lower`, look the same:
- * owner, mode, extended attributes, time. overlayfs takes these of a root from the upper directory.
+ * Copies owner, mode, extended attributes and time of the directory `lower` to the empty directory
+ * `upper`, because overlayfs shows the upper directory's own for the root of the mount.
  */
 int chain_copy_root(int lower, int upper) must_check;

@@ -5,7 +5,8 @@
 
 #include "images/oci/fields.h"
 
-#define TOKEN_SECONDS 60 /* distribution's rule, where the answer does not say it */
+/* lifetime of a token whose answer gives none, as distribution-spec says */
+#define TOKEN_SECONDS 60
 #define TOKEN_SECONDS_MAX 3600
 
 static bool is_token_char(char c)
@@ -33,7 +34,7 @@ static int malformed(void)
 	return err_set(EPROTO, "the registry's WWW-Authenticate is malformed");
 }
 
-/* A quoted string, or a word. *p is behind it then. */
+/* Reads a quoted string or a word, and moves *p behind it. */
 static int value(struct arena *a, const char **p, const char **ret)
 {
 	const char *s = *p;
@@ -62,7 +63,9 @@ static int value(struct arena *a, const char **p, const char **ret)
 	return 0;
 }
 
-/* One challenge: a scheme, and parameters up to the next scheme or the end of the line. */
+/*
+ * Reads one challenge: a scheme, and its parameters up to the next scheme or the end of the line.
+ */
 static int parse_one(struct arena *a, const char **p, struct challenge *ret)
 {
 	const char *end = skip_word(*p), *text;
@@ -81,7 +84,7 @@ static int parse_one(struct arena *a, const char **p, struct challenge *ret)
 		len = (size_t)(end - key);
 		if (len == 0)
 			return malformed();
-		/* A word without a value begins the next challenge. */
+		/* A word without "=" is the scheme of the next challenge. */
 		if (*end != '=')
 			return 0;
 		*p = end + 1;

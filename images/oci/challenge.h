@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a registry answers to say how a client proves who it is: WWW-Authenticate, and tokens. */
+/*
+ * Parses the header WWW-Authenticate, by which a registry says how a client must prove who it is,
+ * and the answers of token servers.
+ */
 #pragma once
 #include "base/arena.h"
 #include "base/str.h"
@@ -8,20 +11,21 @@ enum challenge_kind { CHALLENGE_NONE, CHALLENGE_BASIC, CHALLENGE_BEARER };
 
 struct challenge {
 	enum challenge_kind kind;
-	const char *realm, *service; /* a Bearer's; service may be NULL */
+	const char *realm, *service; /* parameters of a Bearer challenge; service may be NULL */
 };
 
 /*
- * Parses the values of WWW-Authenticate, a line each, and takes Bearer before Basic. kind is
- * CHALLENGE_NONE if there is neither. -EPROTO: a Bearer challenge is malformed.
+ * Parses the values of WWW-Authenticate, of which each line has one. A Bearer challenge is
+ * preferred to a Basic one. The kind is CHALLENGE_NONE if there is neither. Returns -EPROTO if a
+ * Bearer challenge is malformed.
  */
 int challenge_parse(struct arena *a, const char *lines, struct challenge *ret) must_check;
 
 struct token {
 	const char *text;
-	int64_t seconds; /* how long it holds */
+	int64_t seconds; /* lifetime of the token */
 };
 
-/* Parses a token server's answer. A token that could not be in a header is refused. */
+/* Parses a token server's answer. Refuses a token with characters that a header cannot hold. */
 int token_parse(struct arena *a, const struct strbuf *text, const char *what, struct token *ret)
 	must_check;

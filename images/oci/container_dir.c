@@ -11,11 +11,14 @@
 #include "base/process.h"
 #include "base/remove.h"
 
-#define USES_MAX 65536 /* bytes of uses.json */
+#define USES_MAX 65536 /* most bytes of uses.json */
 #define MAKE_TRIES 100
 #define BOOT_ID_SIZE 64
 
-/* A pid and a start time mean something only until the machine boots again. */
+/*
+ * Reads the kernel's boot ID, because a pid and a start time identify a process only until the next
+ * boot.
+ */
 static int read_boot_id(char ret[BOOT_ID_SIZE])
 {
 	static const char path[] = "/proc/sys/kernel/random/boot_id";
@@ -77,7 +80,7 @@ static bool maker_lives(const struct json *j)
 	if (!boot_id || json_get_i64(j, "maker", &pid) < 0 || pid <= 0 || pid > INT_MAX ||
 		json_get_u64(j, "makerStartTime", &noted) < 0 || pid == getpid())
 		return false;
-	/* If this cannot be found out, the directory counts as needed. */
+	/* If the boot ID cannot be read, the directory counts as needed. */
 	if (read_boot_id(now) < 0)
 		return true;
 	if (!streq(now, boot_id))
@@ -86,7 +89,7 @@ static bool maker_lives(const struct json *j)
 	return r == -ESRCH ? false : r < 0 || start == noted;
 }
 
-/* Anything but a clear "no" means that the container is there. */
+/* Returns true unless it is certain that the container no longer exists. */
 static bool container_lives(const struct json *j, const char *name)
 {
 	const char *root = json_get_str(j, "stateRoot");
@@ -107,8 +110,8 @@ int container_dir_is_needed(const struct store *s, const char *name)
 	int r = read_uses(s, &a, name, &j);
 
 	/*
-	 * A directory gets its name only once it has this file, so without it the directory is one
-	 * that was being removed.
+	 * A new directory has uses.json before it gets its final name. A directory without the file
+	 * was therefore left by an interrupted removal.
 	 */
 	if (r < 0) {
 		err_clear();
@@ -117,7 +120,9 @@ int container_dir_is_needed(const struct store *s, const char *name)
 	return maker_lives(j) || container_lives(j, name);
 }
 
-/* Makes a directory of a random name, with uses.json, so that it can be renamed as a whole. */
+/*
+ * Makes a directory of a random name with uses.json in it. The caller renames it to its final name.
+ */
 static int make_new(const struct store *s, const struct container_uses *u, char ret_name[32])
 {
 	uint64_t random;
@@ -174,8 +179,8 @@ int container_dir_make(const struct store *s, const char *name, const struct con
 }
 
 /*
- * The directory loses its name first, so that it never stands there half removed, and no two
- * processes remove each other's.
+ * Renames the directory before removing it, so that no half removed directory has a container's
+ * name, and two processes do not remove the same one.
  */
 void container_dir_remove(const struct store *s, const char *name)
 {

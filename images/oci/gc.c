@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Garbage collection: marks what the tags and the containers lead to, then removes the rest. The
- * exclusive lock of the store is held meanwhile, so nobody unpacks a layer or makes a container.
+ * Collects garbage: marks every blob and layer that a tag or a container needs, then removes the
+ * rest. The process holds the store's exclusive lock meanwhile, so no other process unpacks a layer
+ * or makes a container.
  */
 #include <dirent.h>
 #include <limits.h>
@@ -16,12 +17,15 @@
 
 #define MAX_NESTED_INDEXES 4
 
-/* Digests: of blobs, and of chains, which no blob has. */
+/*
+ * Collects the digests of needed blobs and of needed chains. A chain's digest is never that of a
+ * blob.
+ */
 struct marks {
 	const struct store *store;
 	struct digest *v;
 	size_t n, cap;
-	/* The directories of DIR/layers that are needed: ":NAME:NAME:". */
+	/* names of the needed directories in DIR/layers, as ":NAME:NAME:" */
 	struct strbuf layers;
 };
 
@@ -53,8 +57,8 @@ static int compare_digests(const void *a, const void *b)
 static int mark(struct marks *m, const struct descriptor *d, int depth);
 
 /*
- * The chains of an image. What is no image, or lacks its configuration, has none that a container
- * could be made from.
+ * Marks the chains of an image. A document that is no image, or whose configuration is missing, has
+ * no chains that a container could use.
  */
 static int mark_chains(struct marks *m, const struct document *doc)
 {
@@ -171,7 +175,7 @@ static int sweep(int dir, const char *algorithm, const struct marks *m, struct s
 	return 0;
 }
 
-/* Calls f for each name in the directory dir that is not "." or "..". */
+/* Calls f for each name in the directory `dir`, except "." and "..". */
 static int each_name(int dir,
 	int (*f)(struct marks *m, const char *name, struct store_freed *freed), struct marks *m,
 	struct store_freed *freed)
@@ -191,7 +195,7 @@ static int each_name(int dir,
 	return r;
 }
 
-/* Marks what a container uses, or removes its directory if nobody needs it. */
+/* Marks the layers that a container uses, or removes its directory if nobody needs it. */
 static int mark_container(struct marks *m, const char *name, struct store_freed *freed)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -210,7 +214,9 @@ static int mark_container(struct marks *m, const char *name, struct store_freed 
 	return r < 0 ? err_ctx(r, "nothing was removed") : 0;
 }
 
-/* Keeps a chain whose digest is marked, or whose directory a container uses. */
+/*
+ * Keeps a chain whose digest is marked or whose directory a container uses, and removes any other.
+ */
 static int sweep_chain(struct marks *m, const char *name, struct store_freed *freed)
 {
 	struct digest key;

@@ -12,15 +12,15 @@
 
 #define CONNECT_SECONDS 30L
 #define STALL_SECONDS 60
-#define HEADER_MAX 8192u /* bytes of a header that is kept */
+#define HEADER_MAX 8192u /* most bytes of a header whose value is kept */
 
-/* One request that is under way. */
+/* Holds one request while it is under way. */
 struct exchange {
 	struct http *h;
 	const struct http_request *q;
 	struct http_response *response;
 	uint64_t body_done;
-	int failure; /* of a callback, -errno with its message set */
+	int failure; /* -errno of a callback that failed and set its message */
 };
 
 int http_init_library(void)
@@ -120,7 +120,10 @@ static size_t on_header(char *line, size_t size, size_t n, void *data)
 	char name[64];
 	size_t len = size * n, at = 0;
 
-	/* A status line begins an answer: one of "100 Continue" may have come before. */
+	/*
+	 * A status line begins an answer. An answer "100 Continue" may have come before it, and is
+	 * dropped.
+	 */
 	if (len > 5 && memcmp(line, "HTTP/", 5) == 0) {
 		reset_response(x->response);
 		return len;
@@ -148,7 +151,9 @@ static int keep_text(struct exchange *x, const char *bytes, size_t len)
 
 	if (text->len + len <= max)
 		return strbuf_add(text, bytes, len);
-	/* Of an error's explanation the beginning will do. */
+	/*
+	 * Only the beginning of an error's explanation is kept, because it is enough for a message.
+	 */
 	if (!fine)
 		return 0;
 	char url[300];
@@ -193,7 +198,7 @@ static size_t on_send(char *buf, size_t size, size_t n, void *data)
 	return (size_t)got;
 }
 
-/* curl sends a body again after it found out that the connection was closed meanwhile. */
+/* Rewinds the body, because curl sends it again if it finds the connection closed by the server. */
 static int on_seek(void *data, curl_off_t offset, int origin)
 {
 	struct exchange *x = data;
@@ -320,7 +325,7 @@ int http_do(struct http *h, const struct http_request *q, struct http_response *
 	reset_response(ret);
 	if (r >= 0)
 		r = set_options(h, &x, &origin);
-	/* curl would ask for "100 Continue", which some servers never say. */
+	/* Keeps curl from sending "Expect: 100-continue", because some servers never answer it. */
 	headers = curl_slist_append(headers, "Expect:");
 	for (size_t i = 0; i < q->nheaders && headers; i++)
 		headers = curl_slist_append(headers, q->headers[i]);

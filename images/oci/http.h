@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP by libcurl: one request at a time, without redirects, cookies, .netrc or anything else that
- * sends what the caller did not ask for. Proxies are those of the usual variables (https_proxy,
- * no_proxy), but never for this machine's own addresses.
+ * Speaks HTTP by libcurl: one request at a time. It follows no redirects, and uses no cookies,
+ * .netrc or anything else that sends what the caller did not ask for. Proxies are those of the
+ * usual variables (https_proxy, no_proxy), but are never used for this machine's own addresses.
  *
  * Messages name a URL without its query, because queries hold signatures of storage servers.
  *
- * A struct http belongs to one thread; http_init_library() comes first, in the first thread.
+ * A struct http belongs to one thread. The first thread calls http_init_library() before any other
+ * function.
  */
 #pragma once
 #include <stdatomic.h>
@@ -15,9 +16,13 @@
 #include "images/oci/digest.h"
 
 #define HTTP_HEADERS_MAX 16
-#define HTTP_TEXT_MAX (64u << 10) /* bytes of an answer that nobody takes, as of an error */
+/* most bytes of a body for which no sink is set, as of an error */
+#define HTTP_TEXT_MAX (64u << 10)
 
-/* Where credentials may go: the scheme, the host and the port must be the same. */
+/*
+ * Names a server to which credentials may be sent. Two URLs have the same origin if scheme, host
+ * and port are the same.
+ */
 struct http_origin {
 	bool plain; /* http */
 	char host[256];
@@ -26,42 +31,44 @@ struct http_origin {
 
 struct http {
 	void *curl;
-	const char *cert_dir;      /* NULL: the certs.d directories */
-	const atomic_bool *cancel; /* once true, requests fail with -ECANCELED; may be NULL */
-	int stall_seconds;         /* how long nothing may come; 0: 60 */
-	char dir[4096];            /* the directory of certificates of the last request */
+	const char *cert_dir; /* directory of certificates; NULL: the usual certs.d directories */
+	/* if it becomes true, requests fail with -ECANCELED; may be NULL */
+	const atomic_bool *cancel;
+	int stall_seconds; /* a request fails if no bytes come for so long; 0: 60 */
+	char dir[4096];    /* directory from which the last request took its certificates */
 };
 
 struct http_response {
 	long status;
-	uint64_t length; /* Content-Length; UINT64_MAX: not said */
-	/* headers, "" where absent */
+	uint64_t length; /* Content-Length; UINT64_MAX: the answer has none */
+	/* values of these headers; "" if the answer does not have the header */
 	char content_type[128], digest[DIGEST_TEXT_SIZE], range[64], content_range[64];
 	char retry_after[64], subject[DIGEST_TEXT_SIZE];
 	struct strbuf location, link;
-	struct strbuf challenges; /* the values of WWW-Authenticate, a line each */
-	struct strbuf text;       /* the body, if no sink took it */
+	struct strbuf challenges; /* values of WWW-Authenticate, one on each line */
+	struct strbuf text;       /* the body, if the request has no sink */
 };
 
 struct http_request {
 	const char *method, *url;
-	bool insecure; /* the certificate is not checked */
+	bool insecure; /* accept any certificate */
 	const char *headers[HTTP_HEADERS_MAX];
 	size_t nheaders;
-	/* what is sent: a text, or body_size bytes of a file from body_at on */
+	/* body to send: a text, or body_size bytes of a file from the offset body_at */
 	const char *body;
 	int body_fd;
 	uint64_t body_at, body_size;
 	bool has_body;
 	/*
-	 * Takes the body of an answer whose status is 2xx, piece by piece; the response's headers
-	 * are complete before the first one. NULL: the text is kept in the response, up to text_max
-	 * bytes.
+	 * Takes the body of an answer whose status is 2xx, piece by piece. The members of *response
+	 * for the headers are set before the first call. If it is NULL, up to text_max bytes of the
+	 * body are kept in the response.
 	 */
 	int (*sink)(void *data, const struct http_response *response, const void *bytes, size_t n);
-	void (*sent)(void *data, uint64_t bytes); /* of the file; may be NULL */
+	/* called with the bytes of the file that were sent so far; may be NULL */
+	void (*sent)(void *data, uint64_t bytes);
 	void *data;
-	size_t text_max; /* 0: HTTP_TEXT_MAX */
+	size_t text_max; /* most bytes of the body that are kept; 0: HTTP_TEXT_MAX */
 };
 
 int http_init_library(void) must_check;
@@ -73,28 +80,32 @@ void http_response_release(struct http_response *r);
 #define _cleanup_response_ __attribute__((cleanup(http_response_release), unused))
 
 /*
- * 0: there is an answer, of whatever status. -EPROTO: the server does not speak TLS.
- * -EKEYREJECTED: nobody vouches for its certificate. -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT,
- * -EPIPE: the server was not reached, or the connection was cut; these may be tried again. Others:
- * what the sink returned.
+ * Does a request. Returns 0 if an answer came, whatever its status is.
+ *
+ * Returns -EPROTO if the server does not speak TLS, and -EKEYREJECTED if no known CA has signed its
+ * certificate. Returns -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT or -EPIPE if the server was not
+ * reached or the connection was cut; the caller may try again. Any other error is the sink's.
  */
 int http_do(struct http *h, const struct http_request *q, struct http_response *ret) must_check;
 
-/* Adds "NAME: VALUE". The text must live until the request is done. */
+/* Adds the header "NAME: VALUE". The text must stay valid until the request is done. */
 int http_add_header(struct http_request *q, const char *header) must_check;
 
-/* The origin of an absolute URL of http or https. -EINVAL: it is none. */
+/*
+ * Takes the origin from an absolute URL of http or https. Returns -EINVAL if the text is no such
+ * URL.
+ */
 int http_origin(const char *url, struct http_origin *ret) must_check;
 bool http_same_origin(const struct http_origin *a, const struct http_origin *b);
-/* Whether the host is this machine's own: localhost, 127.0.0.0/8, ::1. */
+/* Returns whether the host is this machine itself: localhost, 127.0.0.0/8 or ::1. */
 bool http_is_loopback(const char *host);
 
-/* The absolute URL that `location` means in an answer from `base`. */
+/* Makes *ret the absolute URL of `location`, which came in an answer of the URL `base`. */
 int http_resolve(struct arena *a, const char *base, const char *location, const char **ret)
 	must_check;
 
-/* The URL without query, user and fragment, for messages. */
+/* Writes the URL without query, user and fragment to buf, for messages. */
 void http_redact(const char *url, char *buf, size_t size);
 
-/* Adds the text as a part of a query. */
+/* Appends the text to a URL's query, with %XX in place of special characters. */
 int http_escape(struct strbuf *b, const char *text) must_check;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of HTTP share. */
+/* Declares what the files http*.c share. */
 #pragma once
 #include "images/oci/http.h"
 
 /*
- * Sets what TLS needs: the system's CAs, and those and the client's certificate of the origin's
- * directory in certs.d (containers-certs.d(5)).
+ * Sets curl's options for TLS: the system's CAs, and the CAs and the client's certificate in the
+ * origin's directory in certs.d (containers-certs.d(5)).
  */
 int http_set_tls(struct http *h, const struct http_request *q, const struct http_origin *origin)
 	must_check;

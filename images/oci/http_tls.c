@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The certificates of a registry: containers-certs.d(5). */
+/* Finds the certificates of a registry, as containers-certs.d(5) describes. */
 #include <curl/curl.h>
 #include <dirent.h>
 #include <limits.h>
@@ -39,7 +39,9 @@ static CURLcode add_cas(CURL *c, void *context, void *data)
 	return r;
 }
 
-/* The first *.cert, and the *.key of the same name. */
+/*
+ * Sets the client's certificate: the first *.cert of the directory, and the *.key of the same name.
+ */
 static int set_client(CURL *c, const char *dir)
 {
 	char cert[PATH_MAX], key[PATH_MAX];
@@ -75,8 +77,8 @@ static bool is_dir(const char *path)
 }
 
 /*
- * HOST:PORT below the directories that podman and docker read. HOST alone is for port 443, as
- * registries are named so.
+ * Finds the directory HOST:PORT in the certs.d directories of podman and docker. For port 443 the
+ * directory may be called HOST, because names of images leave that port out.
  */
 static bool find_dir(const struct http_origin *origin, char path[PATH_MAX])
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* URLs, by libcurl's parser, so that what is compared is what is connected to. */
+/*
+ * Takes URLs apart with libcurl's own parser, so that the host that is checked is the one to which
+ * libcurl connects.
+ */
 #include <arpa/inet.h>
 #include <curl/curl.h>
 #include <stdio.h>
@@ -91,7 +94,7 @@ void http_redact(const char *url, char *buf, size_t size)
 	size_t authority = start ? (size_t)(start - url) + 3 : 0, len = strcspn(url, "?#");
 	const char *at = NULL;
 
-	/* A user and a password may stand before the host. */
+	/* A URL may have USER:PASSWORD@ in front of the host. */
 	for (size_t i = authority; i < len && url[i] != '/'; i++)
 		if (url[i] == '@')
 			at = url + i + 1;

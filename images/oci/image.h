@@ -49,12 +49,12 @@ struct unpack_progress {
 };
 
 /*
- * Whether the manifest and the configuration agree about the layers, and each is one that this
- * program unpacks.
+ * Checks that the manifest and the configuration agree on the layers, and that this program can
+ * unpack each of them.
  */
 int image_check_layers(const struct image *img) must_check;
 
-/* Applies layer `index`, counted from 0, to the tree beneath root. progress may be NULL. */
+/* Applies layer `index`, counted from 0, to the tree below root. `progress` may be NULL. */
 int image_apply_layer(const struct store *s, const struct image *img, size_t index, int root,
 	const struct tree_options *options, const struct unpack_progress *progress) must_check;
 

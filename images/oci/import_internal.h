@@ -3,16 +3,16 @@
 #pragma once
 #include "images/oci/import.h"
 
-/* A layout's index.json, and where the blobs are. */
+/* Names an index.json of an image layout, and the place of its blobs. */
 struct index_source {
 	const struct store *store;
 	struct arena *arena;
 	const struct blob_source *blobs;
 	const struct strbuf *index;
-	const char *tag; /* NULL: the only one */
+	const char *tag; /* tag of the image to import; NULL: the only one */
 };
 
-/* Copies the image of that tag, and names it. */
+/* Copies the image of that tag into the store, and tags it there. */
 int import_from_index(const struct index_source *src, const struct import_options *o,
 	struct import_result *ret) must_check;
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hard links of lower layers, in an overlay mount. overlayfs copies a file of a lower layer up when
- * a new name is linked to it, under the name that was used, and the file's other names keep the old
- * inode. In one tree all of them are one file, so the other names are linked to the copy too.
+ * Keeps hard links of lower layers together in an overlay mount.
+ *
+ * If a layer links a new name to a file of a lower layer, overlayfs copies the file up under the
+ * name that was used for the link. The file's other names keep the inode of the lower layer,
+ * although in a plain tree all of them would be one file. This code links the other names to the
+ * copy too.
  */
 #include <dirent.h>
 #include <limits.h>
@@ -13,16 +16,16 @@
 #include "base/path.h"
 #include "images/oci/tree_internal.h"
 
-#define DEPTH_MAX 1000 /* of directories that are looked into */
+#define DEPTH_MAX 1000 /* deepest directory that is searched */
 #define NAMES_MAX 4000000u
-#define TEMPORARY ".wh..caisson-link" /* no layer can make this name */
+#define TEMPORARY ".wh..caisson-link" /* name of a temporary link; no layer can contain it */
 
 struct link_name {
 	uint64_t inode;
-	char *path; /* NULL: the name was linked to the copy */
+	char *path; /* NULL: the name has been linked to the copy */
 };
 
-/* All names of files that have more than one, by inode. */
+/* Holds all names of files that have more than one name, sorted by inode. */
 struct links {
 	struct link_name *v;
 	size_t n, cap;
@@ -47,7 +50,10 @@ static int add_name(struct links *l, uint64_t inode, const char *path)
 	return 0;
 }
 
-/* Looks into the directory fd, which it closes. path has its name, and room for those in it. */
+/*
+ * Adds the names in the directory fd, and closes fd. `path` holds the directory's name, and is used
+ * to build the names of its entries.
+ */
 static int collect(struct links *l, int fd, char path[PATH_MAX], int depth)
 {
 	size_t len = strlen(path);
@@ -101,7 +107,7 @@ int links_find(struct tree *t, const struct stat *target)
 	return r;
 }
 
-/* Replaces one name by a link to the copy. */
+/* Replaces one name of the file by a link to the copy. */
 static int relink(struct tree *t, const char *path, int dir, const char *name)
 {
 	const char *slash = strrchr(path, '/');
@@ -120,7 +126,10 @@ static int relink(struct tree *t, const char *path, int dir, const char *name)
 		return err_sys("link %s to %s", path, name);
 	if (renameat(parent, TEMPORARY, parent, last) < 0)
 		return err_sys("replace %s by a link", path);
-	/* If both were one file already, the rename did nothing. */
+	/*
+	 * The name TEMPORARY still exists if both names were links to one file, because rename(2)
+	 * does nothing then.
+	 */
 	if (unlinkat(parent, TEMPORARY, 0) < 0 && errno != ENOENT)
 		return err_sys("remove a temporary link of %s", path);
 	return 0;
@@ -140,7 +149,10 @@ int links_keep(struct tree *t, const struct stat *target, int dir, const char *n
 	for (; found && found < l->v + l->n && found->inode == key.inode; found++) {
 		if (!found->path)
 			continue;
-		/* This layer may have removed or replaced the name meanwhile. */
+		/*
+		 * The file of that name is checked, because this layer may have removed or replaced
+		 * it meanwhile.
+		 */
 		_cleanup_fd_ int fd = path_open(t->root, found->path, O_PATH | O_NOFOLLOW);
 		if (fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == target->st_ino) {
 			int r = relink(t, found->path, dir, name);

@@ -133,8 +133,8 @@ bool media_type_is_layer(const char *media_type);
 void descriptor_write(struct json_out *o, const char *key, const struct descriptor *d);
 
 /*
- * Writes an index: the manifests of `index` (NULL: none) but for those whose ref_name is `without`
- * (NULL: all stay), and then `added` (NULL: nothing).
+ * Writes an index: the manifests of `index` (NULL: none) except those whose ref_name is `without`
+ * (NULL: no exception), followed by `added` (NULL: nothing).
  */
 void index_write(struct json_out *o, const struct document *index, const char *without,
 	const struct descriptor *added);

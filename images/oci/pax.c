@@ -118,7 +118,10 @@ static int xattr(struct tar *t, const struct record *rec, struct pax *p)
 	return 0;
 }
 
-/* An id that is empty is the header's; libarchive reads it as 0. */
+/*
+ * Reads a uid or a gid. If the record is empty, the id of the header counts, though libarchive
+ * reads 0.
+ */
 static int id(const struct record *rec, bool *ret_none)
 {
 	uint64_t v;
@@ -129,13 +132,13 @@ static int id(const struct record *rec, bool *ret_none)
 	return r;
 }
 
-/* An empty size has no meaning on which all readers agree. */
+/* Reads a size. An empty size is refused, because readers disagree on its meaning. */
 static int size(const struct record *rec, struct pax *p)
 {
 	return rec->len == 0 ? malformed("a size is empty") : number(rec, &p->has_size, &p->size);
 }
 
-/* The form 0.1: "offset,length,offset,length". */
+/* Checks the map of a sparse file of the form 0.1: "offset,length,offset,length". */
 static int map(const struct record *rec)
 {
 	size_t commas = 0;
@@ -152,8 +155,8 @@ static int map(const struct record *rec)
 }
 
 /*
- * What the records of a sparse file say so far. libarchive keeps some of it from one entry to the
- * next, so all that a form needs must be here.
+ * Notes which records of a sparse file an entry has. All records that its form needs must be in the
+ * same entry, because libarchive keeps some of the earlier entry's.
  */
 struct sparse_records {
 	bool major, minor, numblocks, offset;

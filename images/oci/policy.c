@@ -55,8 +55,9 @@ static const struct json *get_scope(const struct json *scopes, const char *name,
 }
 
 /*
- * The narrowest scope that the name is in: HOST/REPOSITORY:TAG or @DIGEST, HOST/REPOSITORY, its
- * parents, HOST, "*.DOMAIN", and "" for the transport.
+ * Finds the narrowest scope of the policy that covers the name. From narrow to wide these are
+ * HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST, HOST/REPOSITORY, its parents, HOST, "*.DOMAIN",
+ * and "" for the transport.
  */
 static const struct json *find_scope(const struct json *scopes, const struct reference *r)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pulls: manifests first, then the blobs that they name, then the tag. */
+/* Pulls an image: first the manifests, then the blobs that they name, then the tag. */
 #include <stdio.h>
 
 #include "images/oci/transfer_internal.h"
 
 #define MAX_NESTED_INDEXES 4
 
-/* A pull that is under way. */
+/* Holds the state of one pull. */
 struct pull {
 	const struct store *s;
 	struct registry *g;
@@ -18,7 +18,7 @@ struct pull {
 static int add_manifest(
 	struct pull *p, const struct manifest *m, int depth, struct descriptor *ret);
 
-/* A manifest that an index names: its size is known, and it may be in the store. */
+/* Adds a manifest that an index names. Its size is known, and the store may have it already. */
 static int add_child(struct pull *p, const struct descriptor *d, int depth, struct descriptor *ret)
 {
 	_cleanup_manifest_ struct manifest m = {0};
@@ -138,7 +138,7 @@ int image_referrers(struct arena *a, const char *name, const struct transfer_opt
 	if (r >= 0)
 		r = registry_get_referrers(&g, &h, &m.digest, &list);
 	registry_close(&g);
-	/* No list is an empty one. */
+	/* An image to which no other manifest refers has an empty list. */
 	if (r == -ENOENT) {
 		*ret = (struct document){.kind = DOCUMENT_INDEX, .media_type = MEDIA_OCI_INDEX};
 		err_clear();

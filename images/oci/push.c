@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pushes: blobs first, then the manifests that name them, the tag's last. */
+/*
+ * Pushes an image: first the blobs, then the manifests that name them. The tag's manifest is the
+ * last.
+ */
 #include <stdio.h>
 
 #include "images/oci/image.h"
@@ -14,7 +17,7 @@ struct push {
 	struct registry *g;
 	const struct transfer_options *o;
 	struct work_list blobs;
-	struct descriptor *manifests; /* children before their index */
+	struct descriptor *manifests; /* manifests of an index come before that index */
 	size_t nmanifests;
 };
 
@@ -68,8 +71,9 @@ static void note_mounts(struct push *p, const struct document *doc, const char *
 }
 
 /*
- * Another tag of the store with the same registry says which repository of it has a blob too. What
- * is wrong with such a tag is not this push's concern.
+ * Finds, for each blob, another tag of the store that was pulled from or pushed to the same
+ * registry, because the registry can copy the blob from that tag's repository. A broken tag is
+ * skipped.
  */
 static int find_mounts(struct push *p)
 {
@@ -121,8 +125,9 @@ static void write_referrers(
 }
 
 /*
- * The registry does not keep lists of referrers, so the client keeps one under a tag
- * (distribution-spec, "Pushing Manifests with Subject").
+ * Adds a manifest to the list of its subject's referrers. If the registry does not keep such lists
+ * itself, the client keeps them in an index with a tag of its own (distribution-spec, "Pushing
+ * Manifests with Subject").
  */
 static int add_referrer(
 	struct push *p, struct http *h, const struct document *doc, const struct descriptor *d)
@@ -160,7 +165,10 @@ static int add_referrer(
 	return r < 0 ? r : registry_put_manifest(p->g, h, tag, &new, &ignored);
 }
 
-/* All under their digests; the last one, which leads to all others, under the tag too. */
+/*
+ * Uploads all manifests under their digests. The last one leads to all others, and gets the tag
+ * too.
+ */
 static int put_manifests(struct push *p, const char *tag)
 {
 	_cleanup_http_ struct http h = {0};
@@ -185,7 +193,10 @@ static int put_manifests(struct push *p, const char *tag)
 	return r;
 }
 
-/* Where the image goes: its mirrors are for pulls only. */
+/*
+ * Opens the registry to which the image is pushed. Its mirrors are not used, because they are for
+ * pulls.
+ */
 static int open_target(struct arena *a, const struct reference *r, const struct transfer_options *o,
 	struct registry *g)
 {

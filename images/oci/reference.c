@@ -19,7 +19,7 @@ static bool is_alnum(char c)
 	return is_lower(c) || (c >= 'A' && c <= 'Z');
 }
 
-/* Letters and digits, with ".", "_", "__" or dashes between them. */
+/* Returns whether the text is letters and digits, with ".", "_", "__" or dashes between them. */
 static bool is_component(const char *s, size_t len)
 {
 	size_t i = 0;
@@ -152,7 +152,10 @@ static int take_tag(char *name, const char *text, struct reference *ret)
 	return 0;
 }
 
-/* docker's registry has several names, and its own images lie below "library". */
+/*
+ * Gives docker's registry its one name, docker.io, and its one-word repositories the prefix
+ * "library/".
+ */
 static int normalise(struct arena *a, struct reference *r)
 {
 	if (streq(r->host, "index.docker.io") || streq(r->host, "registry-1.docker.io"))
@@ -230,7 +233,9 @@ int reference_parse(struct arena *a, const char *text, struct reference *ret)
 		return no_name(text,
 			"a repository has lower-case letters and digits, with . _ __ - between "
 			"them, and slashes");
-	/* docker takes this for an image's ID, so no repository may be named so. */
+	/*
+	 * A short name of 64 hex digits is refused, because docker takes it for the ID of an image.
+	 */
 	if (!ret->host && strlen(ret->repository) == 64 &&
 		strspn(ret->repository, "0123456789abcdef") == 64)
 		return no_name(text, "64 hexadecimal digits are an image's ID");

@@ -13,7 +13,7 @@
 #define SYSTEM_DIR "/etc/containers"
 #define FILE_NAME "registries.conf"
 
-/* 1: the file was read. 0: there is none. */
+/* Reads one file. Returns 1, or 0 if it does not exist. */
 static int load_file(struct arena *a, struct registries *g, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -28,7 +28,7 @@ static int load_file(struct arena *a, struct registries *g, const char *path)
 		r = toml_parse(a, &text, path, &root);
 	if (r < 0)
 		return r;
-	/* The form before 2019 had a table [registries.search]. */
+	/* Version 1 of the file, from before 2019, had the table [registries.search]. */
 	if (json_get(root, "registries"))
 		return err_set(EINVAL,
 			"%s: the table [registries] is of version 1 of this file, which podman no "
@@ -103,7 +103,7 @@ int registries_load(struct arena *a, struct registries *ret)
 	return r < 0 ? r : 0;
 }
 
-/* The last file that has the member. */
+/* Returns the member from the last file that has it, because later files win. */
 static const struct json *last_member(
 	const struct registries *g, const char *key, enum json_type type, int *ret_error)
 {
@@ -120,7 +120,7 @@ static const struct json *last_member(
 	return NULL;
 }
 
-/* 1: an alias explains it. */
+/* Looks a short name up in the aliases. Returns 1 if there is an alias for it, else 0. */
 static int find_alias(const struct registries *g, struct arena *a, const struct reference *r,
 	struct reference *ret, const char **ret_path)
 {
@@ -129,7 +129,7 @@ static int find_alias(const struct registries *g, struct arena *a, const struct 
 		const char *full = json_get_str(aliases, r->repository);
 		if (!full)
 			continue;
-		/* An empty alias takes back the one of an earlier file. */
+		/* An empty alias cancels the alias of an earlier file. */
 		if (!*full)
 			return 0;
 		int e = reference_parse(a, full, ret);
@@ -227,13 +227,16 @@ int registries_candidates(const struct registries *g, struct arena *a, const str
 	return search(g, a, r, ret);
 }
 
-/* The length of the prefix if it is one of the name: up to the end of a component, or of a host. */
+/*
+ * Returns the length of the prefix if the name begins with it and a component of the name ends
+ * there, else 0.
+ */
 static size_t match_prefix(const char *prefix, const char *name)
 {
 	size_t len = strlen(prefix);
 
 	if (str_starts(prefix, "*.")) {
-		/* "*.example.com" is for all hosts below it, and for nothing narrower. */
+		/* "*.example.com" matches the hosts of that domain, but no single repositories. */
 		size_t host = strcspn(name, ":/"), tail = len - 1;
 		return host > tail && memcmp(name + host - tail, prefix + 1, tail) == 0 ? host : 0;
 	}
@@ -291,7 +294,7 @@ static int flag(const struct json *table, const char *path, const char *key, boo
 		       : err_set(EINVAL, "%s: %s: expected true or false", path, key);
 }
 
-/* location in place of the prefix that the name has. */
+/* Adds the name with its prefix replaced by the table's location. */
 static int add_endpoint(struct arena *a, const struct match *m, const struct json *table,
 	const char *name, struct endpoints *ret)
 {
@@ -323,7 +326,10 @@ static int add_endpoint(struct arena *a, const struct match *m, const struct jso
 	return 0;
 }
 
-/* Whether a mirror serves this name: "all" (as without a word), "digest-only" or "tag-only". */
+/*
+ * Returns whether the mirror serves this name. A mirror serves "all" names, which is the default,
+ * or those that are "digest-only" or "tag-only".
+ */
 static int serves(const struct match *m, const struct json *mirror, const struct reference *r)
 {
 	const char *which;

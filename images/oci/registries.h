@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a name leads: containers-registries.conf(5), version 2, as podman, skopeo and buildah read
- * it. Read are
+ * Finds the registries that a name may mean: containers-registries.conf(5), version 2, as podman,
+ * skopeo and buildah read it. These files are read:
  *	$CONTAINERS_REGISTRIES_CONF; else ~/.config/containers/registries.conf, for users who have
  *	it; else /etc/containers/registries.conf
- *	and behind it the files *.conf of /etc/containers/registries.conf.d and of
+ *	and after it the files *.conf of /etc/containers/registries.conf.d and of
  *	~/.config/containers/registries.conf.d, in the order of their names
  *
- * A short name is never sent to a registry that no file names. If there is no such file at all, it
- * means docker.io's, as it does to docker, and the caller is told so that it can say so.
+ * A short name is sent only to registries that one of these files names. If there is no file at
+ * all, a short name means docker.io's image, as it does to docker, and the caller is told so that
+ * it can tell the user.
  */
 #pragma once
 #include "base/json.h"
@@ -19,38 +20,43 @@
 #define REGISTRIES_ENDPOINTS_MAX 16
 
 struct registries {
-	const struct json *files[REGISTRIES_FILES_MAX]; /* the last one that says something wins */
+	/* in the order of reading; the last file that has a setting wins */
+	const struct json *files[REGISTRIES_FILES_MAX];
 	const char *paths[REGISTRIES_FILES_MAX];
 	size_t n;
 };
 
-/* A registry, and the repository there. */
+/* Names a registry, and a repository in it. */
 struct endpoint {
 	const char *host, *repository;
-	bool insecure; /* TLS without a check, and plain HTTP, are allowed */
+	bool insecure; /* plain HTTP and unchecked certificates are allowed */
 	bool mirror;
 };
 
 struct endpoints {
-	struct endpoint v[REGISTRIES_ENDPOINTS_MAX]; /* to be tried in this order */
+	struct endpoint v[REGISTRIES_ENDPOINTS_MAX]; /* in the order in which to try them */
 	size_t n;
 };
 
 struct candidates {
-	struct reference v[REGISTRIES_CANDIDATES_MAX]; /* to be tried in this order */
+	struct reference v[REGISTRIES_CANDIDATES_MAX]; /* in the order in which to try them */
 	size_t n;
-	const char *why; /* for the user, if the name was a short one, else NULL */
+	const char *why; /* reason to show to the user if the name was a short one, else NULL */
 };
 
 int registries_load(struct arena *a, struct registries *ret) must_check;
 
 /*
- * The full names that a name may mean. -EINVAL: a short name that no file explains, or that several
- * registries of the search list could mean (unless short-name-mode is "permissive" or "disabled").
+ * Finds the full names that a name may mean. Returns -EINVAL for a short name that no file
+ * explains, or that several registries of the search list could mean, unless short-name-mode is
+ * "permissive" or "disabled".
  */
 int registries_candidates(const struct registries *g, struct arena *a, const struct reference *r,
 	struct candidates *ret) must_check;
 
-/* Where a full name is fetched from: its mirrors, then itself. -EPERM: it is blocked. */
+/*
+ * Finds the places from which a full name is fetched: first its mirrors, then its own registry.
+ * Returns -EPERM if the files block the registry.
+ */
 int registries_endpoints(const struct registries *g, struct arena *a, const struct reference *r,
 	struct endpoints *ret) must_check;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests to a registry: where they go, redirects, pauses, failures. */
+/*
+ * Sends requests to a registry, follows redirects, and repeats requests that failed, after a pause.
+ */
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +52,7 @@ static int ping(struct registry *g, struct http *h, struct http_response *ret)
 	return r;
 }
 
-/* https, and if that does not work and may be replaced, http. */
+/* Connects by https. If that fails and the registry may be used without TLS, connects by http. */
 static int find_scheme(struct registry *g, struct http *h, struct http_response *ret)
 {
 	char first[ERR_MAX];
@@ -87,7 +89,10 @@ int registry_open(struct registry *g, const struct endpoint *e, const struct reg
 		r = registry_handle(g, &h);
 	if (r >= 0)
 		r = find_scheme(g, &h, &answer);
-	/* Some registries answer this with neither 200 nor 401, so other answers are fine. */
+	/*
+	 * Some registries answer this request with a status other than 200 and 401, so every status
+	 * is accepted.
+	 */
 	if (r >= 0 && answer.status == 401)
 		r = auth_learn(g, strbuf_str(&answer.challenges), NULL);
 	return r < 0 ? r : 0;
@@ -110,7 +115,7 @@ static bool is_redirect(long status)
 	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
-/* Where a redirect leads. From https it may not lead to http. */
+/* Finds the URL of a redirect. A redirect from https to http is refused. */
 static int next_url(const struct registry *g, const struct registry_request *q,
 	const struct http_response *answer, const char **url)
 {
@@ -143,7 +148,10 @@ static int do_once(struct registry *g, struct http *h, const struct registry_req
 		return r;
 	bool own = http_same_origin(&origin, &g->origin);
 	request.url = url;
-	/* Only the registry itself was named by the user as one without a certificate. */
+	/*
+	 * The user's permission to skip the check of certificates is for the registry itself, not
+	 * for servers to which it redirects.
+	 */
 	request.insecure = g->insecure && own;
 	h->cert_dir = own ? g->options->cert_dir : NULL;
 	if (own)
@@ -187,7 +195,10 @@ int registry_do(struct registry *g, struct http *h, const struct registry_reques
 	return err_set(ELOOP, "%s: more than %d redirects", redacted, REDIRECTS_MAX);
 }
 
-/* Retry-After: seconds, or a date. -1: nothing useful. */
+/*
+ * Returns the pause that the header Retry-After asks for, which is a number of seconds or a date.
+ * Returns -1 if there is no valid one.
+ */
 static int64_t retry_after_ms(const struct http_response *answer)
 {
 	uint64_t seconds;
@@ -211,7 +222,7 @@ static bool is_passing(int r, const struct http_response *answer)
 	       answer->status == 502 || answer->status == 503 || answer->status == 504;
 }
 
-/* Waits, but not beyond the moment at which another thread has failed. */
+/* Waits for ms milliseconds, but stops early if another thread has failed. */
 static void pause_ms(const struct registry *g, int64_t ms)
 {
 	const struct timespec step = {.tv_nsec = 50000000};
@@ -230,7 +241,10 @@ bool registry_try_again(
 		return false;
 	int64_t ms = r < 0 ? -1 : retry_after_ms(answer);
 	if (ms < 0) {
-		/* A quarter more or less, so that not all clients come back at once. */
+		/*
+		 * The pause becomes up to a quarter longer or shorter, so that not all clients come
+		 * back at once.
+		 */
 		(void)!getrandom(&jitter, sizeof(jitter), 0);
 		ms = FIRST_PAUSE_MS << (b->tries - 1);
 		ms = ms * 3 / 4 + ms * jitter / 512;
@@ -251,7 +265,10 @@ int registry_do_patiently(struct registry *g, struct http *h, const struct regis
 	return r;
 }
 
-/* distribution-spec's errors: {"errors": [{"code": ..., "message": ...}]} */
+/*
+ * Puts the errors of an answer into words. distribution-spec gives them as {"errors": [{"code":
+ * ..., "message": ...}]}.
+ */
 static void explain(const struct http_response *answer, char *buf, size_t size)
 {
 	_cleanup_arena_ struct arena a = {0};

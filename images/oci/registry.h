@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A registry's repository, by OCI distribution-spec 1.1.
+ * This is the client of a repository in a registry, as OCI distribution-spec 1.1 describes it.
  *
- * Who gets what: credentials and tokens go to the registry's own origin (scheme, host and port).
- * A redirect or an upload's Location that leads elsewhere is followed without them. A token server
- * elsewhere gets credentials only if the user lists it (struct registry_options), or if it is one
- * of those that are known to belong to the registry; without credentials any server of https is
- * asked. TLS is checked by the system's CAs and certs.d. Plain HTTP is tried only for this
- * machine's own addresses and where registries.conf says "insecure".
+ * Credentials and tokens go only to the registry's own origin (scheme, host and port). If a
+ * redirect or an upload's Location leads elsewhere, the request goes there without them. A token
+ * server of another origin gets credentials only if the user lists it (struct registry_options), or
+ * if it is known to belong to the registry. Any token server may be asked by https without
+ * credentials. The system's CAs and certs.d decide whether a certificate is valid. Plain HTTP is
+ * tried only for this machine's own addresses, and for registries that registries.conf calls
+ * "insecure".
  *
- * Order of calls: registry_open(), then any, from several threads, each with a struct http of its
- * own, then registry_close(). What fails for a while (429, 500 to 504, a cut connection) is tried
- * again with growing pauses, or as Retry-After says.
+ * Order of calls: registry_open(), then any others, then registry_close(). Several threads may call
+ * the others, each with a struct http of its own. A request that fails for a while (429, 500 to
+ * 504, a cut connection) is repeated after growing pauses, or when Retry-After says.
  */
 #pragma once
 #include <pthread.h>
@@ -26,28 +27,29 @@
 #define REGISTRY_REALMS_MAX 16
 
 struct registry_options {
-	const char *auth_file, *cert_dir;        /* NULL: the usual ones */
-	const struct credentials *credentials;   /* NULL: what auth_find() finds */
-	const char *realms[REGISTRY_REALMS_MAX]; /* "https://auth.example.com" */
+	const char *auth_file, *cert_dir;      /* NULL: the usual files and directories */
+	const struct credentials *credentials; /* NULL: those that auth_find() finds */
+	/* token servers that may get credentials: "https://auth.example.com" */
+	const char *realms[REGISTRY_REALMS_MAX];
 	size_t nrealms;
-	bool insecure; /* the user allows plain HTTP and unknown certificates */
+	bool insecure; /* the user allows plain HTTP and unchecked certificates */
 };
 
 struct registry_token {
 	const char *scope, *text;
-	int64_t until; /* clock_ms() */
+	int64_t until; /* end of its lifetime, in the time of clock_ms() */
 };
 
 struct registry {
-	const char *host, *repository; /* as the user names them */
+	const char *host, *repository; /* as the user wrote them */
 	const struct registry_options *options;
-	const char *base; /* "https://registry-1.docker.io" */
+	const char *base; /* beginning of all URLs: "https://registry-1.docker.io" */
 	struct http_origin origin;
 	bool insecure;
 	struct credentials credentials;
 	bool has_credentials;
-	atomic_bool cancel; /* stops all requests */
-	/* guarded by the lock */
+	atomic_bool cancel; /* if it becomes true, all requests stop */
+	/* the lock guards the members from here on */
 	pthread_mutex_t lock;
 	struct arena arena;
 	struct challenge challenge;
@@ -56,60 +58,76 @@ struct registry {
 };
 
 /*
- * Finds out how the registry is spoken to. -EACCES: it wants credentials and none are known, or
- * not these.
+ * Connects to the registry, and finds out how it authenticates clients. Returns -EACCES if the
+ * registry wants credentials and none are known, or if it refuses those that are known.
  */
 int registry_open(struct registry *g, const struct endpoint *e, const struct registry_options *o)
 	must_check;
 void registry_close(struct registry *g);
 
-/* Opens a handle for one thread. */
+/* Opens a struct http with which one thread makes its requests. */
 int registry_handle(struct registry *g, struct http *ret) must_check;
 
 struct manifest {
 	struct strbuf text;
 	char media_type[128];
-	struct digest digest; /* of the text, checked if it was asked for by digest */
+	/* digest of the text; it was checked if the manifest was asked for by digest */
+	struct digest digest;
 };
 void manifest_release(struct manifest *m);
 #define _cleanup_manifest_ __attribute__((cleanup(manifest_release), unused))
 
-/* Fetches a manifest or an index, by tag or digest. -ENOENT: there is none of that name. */
+/*
+ * Fetches a manifest or an index by its tag or digest. Returns -ENOENT if the registry does not
+ * have it.
+ */
 int registry_get_manifest(
 	struct registry *g, struct http *h, const char *reference, struct manifest *ret) must_check;
 
 struct transfer_events {
-	void (*bytes)(void *data, uint64_t done); /* of this blob, so far; may be NULL */
+	/* called with the number of bytes of this blob that were moved so far; may be NULL */
+	void (*bytes)(void *data, uint64_t done);
 	void *data;
 };
 
-/* Downloads what is missing of the blob, and finishes it: size and digest are checked. */
+/*
+ * Downloads the part of the blob that is missing in *w, and finishes the blob, which checks its
+ * size and digest.
+ */
 int registry_get_blob(struct registry *g, struct http *h, const struct descriptor *d,
 	struct blob_writer *w, const struct transfer_events *events) must_check;
 
-/* 1: the registry has the blob. 0: it does not. */
+/* Returns 1 if the registry has the blob, else 0. */
 int registry_has_blob(struct registry *g, struct http *h, const struct digest *d) must_check;
 
 /*
- * Uploads a blob that the file has from its beginning, in chunks, or has the registry take it from
- * its repository `from` (NULL: none is known). 1: it was there, or was taken over. 0: it was sent.
+ * Puts a blob into the repository. Either the registry copies it from its own repository `from`
+ * (NULL: none is known to have it), or the file fd, which is the blob, is uploaded in chunks.
+ * Returns 1 if the registry had or copied the blob, and 0 if it was uploaded.
  */
 int registry_put_blob(struct registry *g, struct http *h, const struct descriptor *d, int fd,
 	const char *from, const struct transfer_events *events) must_check;
 
-/* Uploads a manifest under a tag or its digest. *ret_subject: the registry keeps its subject. */
+/*
+ * Uploads a manifest under a tag or its digest. *ret_subject tells whether the registry itself adds
+ * it to the list of its subject's referrers.
+ */
 int registry_put_manifest(struct registry *g, struct http *h, const char *reference,
 	const struct manifest *m, bool *ret_subject) must_check;
 
 /*
- * Fetches the index of what refers to a digest: by the referrers API, else by the tag that stands
- * for it (distribution-spec, "Referrers tag schema"). -ENOENT: nothing does.
+ * Fetches the index of the manifests that refer to a digest. If the registry has no API for
+ * referrers, the index is under a tag made from the digest (distribution-spec, "Referrers tag
+ * schema"). Returns -ENOENT if there is none.
  */
 int registry_get_referrers(struct registry *g, struct http *h, const struct digest *subject,
 	struct manifest *ret) must_check;
 
-/* Asks whether the credentials hold: for `login`. */
+/* Checks that the registry accepts the credentials, for `login`. */
 int registry_check_login(struct registry *g, struct http *h) must_check;
 
-/* The tag that stands for the referrers of a digest where the registry has no API for them. */
+/*
+ * Returns the tag under which clients keep the referrers of a digest if the registry has no API for
+ * them.
+ */
 const char *registry_referrers_tag(struct arena *a, const struct digest *subject) must_check;

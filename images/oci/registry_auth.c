@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tokens: distribution-spec's "token" authentication, and OAuth 2 for identity tokens. */
+/*
+ * Gets tokens: by the "token" authentication of distribution-spec, or by OAuth 2 for identity
+ * tokens.
+ */
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -8,7 +11,7 @@
 #define CLIENT_ID "caisson"
 #define TOKEN_MARGIN_MS 5000
 
-/* Token servers that are known to be their registries' own. */
+/* Lists token servers of other origins that are known to belong to their registries. */
 static const struct {
 	const char *registry, *realm;
 } known_realms[] = {
@@ -35,7 +38,7 @@ static bool is_listed(const struct registry *g, const struct http_origin *realm)
 	return false;
 }
 
-/* May this server be asked, and with credentials? */
+/* Checks whether the token server of that URL may be asked, and whether it may get credentials. */
 static int check_realm(const struct registry *g, const char *url)
 {
 	struct http_origin realm;
@@ -67,7 +70,10 @@ static int add_parameter(struct strbuf *b, const char *name, const char *value)
 	return r < 0 ? r : http_escape(b, value);
 }
 
-/* "repository:a:pull repository:b:pull" are two scopes, and two parameters. */
+/*
+ * Adds the scopes to the query: each word of "repository:a:pull repository:b:pull" is one
+ * parameter.
+ */
 static int add_scopes(struct arena *a, struct strbuf *b, const char *scopes)
 {
 	int r = 0;
@@ -81,7 +87,10 @@ static int add_scopes(struct arena *a, struct strbuf *b, const char *scopes)
 	return r;
 }
 
-/* Asks by POST with an identity token, else by GET, with user and password if there are any. */
+/*
+ * Asks for a token: by POST if there is an identity token, else by GET, with user and password if
+ * there are any.
+ */
 static int ask(struct registry *g, struct arena *a, const char *scope, struct http_request *q,
 	struct strbuf *form)
 {
@@ -157,7 +166,10 @@ static int fetch_token(
 		r = http_origin(g->challenge.realm, &realm);
 	if (r < 0)
 		return r;
-	/* What holds for the registry's certificate does not hold for another server's. */
+	/*
+	 * The settings for the registry's certificate are used only if the token server has the
+	 * same origin.
+	 */
 	bool own = http_same_origin(&realm, &g->origin);
 	q.insecure = own && g->insecure;
 	h->cert_dir = own ? g->options->cert_dir : NULL;
@@ -191,7 +203,10 @@ static const char *find_token(const struct registry *g, const char *scope)
 	return NULL;
 }
 
-/* Called with the lock held: others that need the same token wait for it. */
+/*
+ * Adds a Bearer token to the request. The caller holds the lock, so that other threads that need
+ * the same token wait for it.
+ */
 static int add_bearer(struct registry *g, struct http *h, struct arena *a, const char *scope,
 	struct http_request *q)
 {
@@ -233,7 +248,9 @@ int auth_learn(struct registry *g, const char *challenges, const char *scope)
 	int r = challenge_parse(&g->arena, challenges, &c);
 	if (r >= 0 && c.kind != CHALLENGE_NONE)
 		g->challenge = c;
-	/* The token was no good, or is none any more. */
+	/*
+	 * The registry refused the token of this scope, or it has expired, so it is not used again.
+	 */
 	for (size_t i = 0; i < g->ntokens; i++)
 		if (scope && streq(g->tokens[i].scope, scope))
 			g->tokens[i].until = 0;

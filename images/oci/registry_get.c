@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Downloads: manifests, blobs, and what refers to a manifest. */
+/* Downloads manifests, blobs, and the lists of referrers of a manifest. */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "images/oci/registry_internal.h"
 
-/* A registry answers 404 for a manifest whose exact type is not among these, whatever else is. */
+/* A registry answers 404 if the type of the manifest is not in this list. Wildcards do not help. */
 static const char accept_manifests[] = "Accept: " MEDIA_OCI_INDEX ", " MEDIA_OCI_MANIFEST
 				       ", " MEDIA_DOCKER_LIST ", " MEDIA_DOCKER_MANIFEST;
 
@@ -15,8 +15,9 @@ void manifest_release(struct manifest *m)
 }
 
 /*
- * The digest of what came. Docker-Content-Digest is sha256 whatever was asked for, so it is
- * compared if it is one; the digest that was asked for must hold in any case.
+ * Checks the digest of a manifest that came. If a digest was asked for, the manifest must have it.
+ * The header Docker-Content-Digest is compared only if it is sha256, because many registries send
+ * sha256 whatever was asked for.
  */
 static int check_manifest(const struct registry *g, const char *reference,
 	const struct http_response *answer, struct manifest *ret)
@@ -32,7 +33,7 @@ static int check_manifest(const struct registry *g, const char *reference,
 				"the registry %s says that %s is %s, but its bytes are %s", g->host,
 				reference, said.text, ret->digest.text);
 	}
-	/* A tag has no colon. */
+	/* If the reference has no colon, it is a tag. */
 	if (r < 0 || !colon)
 		return r;
 	r = digest_parse(reference, "the digest of a manifest", &asked);
@@ -78,15 +79,18 @@ int registry_get_manifest(
 	return check_manifest(g, reference, &answer, ret);
 }
 
-/* A blob that is on its way. */
+/* Holds the state of a blob's download. */
 struct download {
 	struct blob_writer *w;
 	const struct descriptor *d;
 	const struct transfer_events *events;
-	bool begun; /* the answer's headers were looked at */
+	bool begun; /* begin() has looked at the answer's headers */
 };
 
-/* An answer to a request for a range may be that range, or all. */
+/*
+ * Looks at the headers of an answer. A request for a range may be answered by that range or by the
+ * whole blob.
+ */
 static int begin(struct download *b, const struct http_response *answer)
 {
 	uint64_t from, to;
@@ -145,7 +149,10 @@ static int get_once(
 		r = registry_do(g, h, &q, answer);
 	if (r < 0)
 		return r;
-	/* A server that does not know ranges, or not this one. */
+	/*
+	 * The server supports no ranges, or refuses this one, so the download starts from the
+	 * beginning.
+	 */
 	if (answer->status == 416 && b->w->written > 0) {
 		r = blob_restart(b->w);
 		return r < 0 ? r : err_set(EPIPE, "%s: no such range", digest);
@@ -158,12 +165,18 @@ static int get_once(
 	return 0;
 }
 
-/* Downloads up to the size. Each try that gets further gives new hope. */
+/*
+ * Downloads the rest of the blob. After an attempt that got more bytes, the count of attempts
+ * starts again.
+ */
 static int get_bytes(struct registry *g, struct http *h, struct download *b)
 {
 	struct backoff pauses = {0};
 
-	/* A registry answers a request for the range at the end wrongly: it is not asked. */
+	/*
+	 * A complete blob is not asked for, because registries answer wrongly to a range that
+	 * starts at the end.
+	 */
 	while (b->w->written < b->d->size) {
 		_cleanup_response_ struct http_response answer = {0};
 		uint64_t before = b->w->written;
@@ -188,7 +201,10 @@ int registry_get_blob(struct registry *g, struct http *h, const struct descripto
 
 	if (r >= 0)
 		r = blob_finish(w, NULL, NULL);
-	/* What an earlier download left may have been another registry's, and wrong. */
+	/*
+	 * The bytes from an earlier, interrupted download may be wrong, or from another registry,
+	 * so the blob is downloaded once more from its beginning.
+	 */
 	if (r == -EBADMSG && continued) {
 		r = blob_begin(w->store, &d->digest, d->size, w);
 		if (r != 0)
@@ -227,7 +243,7 @@ int registry_get_referrers(
 		return digest_of(
 			DIGEST_SHA256, strbuf_str(&ret->text), ret->text.len, &ret->digest);
 	}
-	/* Registries without the API answer 404, in plain text too. */
+	/* A registry without the referrers API answers 404, some of them in plain text. */
 	if (answer.status != 404 && answer.status != 400 && answer.status != 405 &&
 		answer.status != 200)
 		return registry_failure(g, &answer, "its referrers");

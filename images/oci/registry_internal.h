@@ -1,49 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the registry client share. */
+/* Declares what the files registry*.c share. */
 #pragma once
 #include "images/oci/registry.h"
 
-/* A request to the registry. */
+/* Describes a request to the registry. */
 struct registry_request {
-	struct http_request http; /* without url, insecure and Authorization */
-	const char *path;         /* "/v2/...", or NULL: url is absolute */
+	/* the caller leaves out url, insecure and the header Authorization */
+	struct http_request http;
+	const char *path; /* "/v2/...", or NULL if http.url is an absolute URL */
 	const char *url;
-	const char *scope;    /* what a token must allow */
-	bool follow;          /* redirects */
-	const char **ret_url; /* where the answer came from, in the arena; may be NULL */
+	const char *scope;    /* scope that a token needs for this request */
+	bool follow;          /* follow redirects */
+	const char **ret_url; /* gets the URL that answered, in the arena; may be NULL */
 	struct arena *arena;
 };
 
-/* 0: there is an answer, of whatever status but 401. It is tried once. */
+/* Does the request once. Returns 0 if an answer came, whatever its status is, except 401. */
 int registry_do(struct registry *g, struct http *h, const struct registry_request *q,
 	struct http_response *ret) must_check;
 
-/* The scope of a token for this repository: actions is "pull" or "pull,push". */
+/* Returns the scope of a token for this repository. `actions` is "pull" or "pull,push". */
 const char *registry_scope(struct arena *a, const struct registry *g, const char *actions)
 	must_check;
 
-/* Pauses between tries. Initialise it with {0}. */
+/* Counts attempts, and holds the next pause. Initialise it with {0}. */
 struct backoff {
 	int tries;
 };
 
 /*
- * Whether what came of a request may be better later. If so, waits. The result is to be returned
- * otherwise.
+ * Returns whether the request should be repeated, because its failure may be temporary, and waits
+ * before it returns true. If it returns false, the caller returns r.
  */
 bool registry_try_again(
 	struct registry *g, struct backoff *b, int r, const struct http_response *answer);
 
-/* registry_do(), tried again as long as that makes sense. */
+/* Does the request like registry_do(), and repeats it while registry_try_again() says so. */
 int registry_do_patiently(struct registry *g, struct http *h, const struct registry_request *q,
 	struct http_response *ret) must_check;
 
-/* The failure that an answer means: -ENOENT for 404, -EACCES for 401 and 403, else -EPROTO. */
+/*
+ * Returns the error for the status of an answer, with a message: -ENOENT for 404, -EACCES for 401
+ * and 403, else -EPROTO.
+ */
 int registry_failure(const struct registry *g, const struct http_response *answer, const char *what)
 	must_check;
 
-/* registry_auth.c: adds Authorization, as far as the registry wants it. */
+/* registry_auth.c: adds the header Authorization if the registry wants one. */
 int auth_add(struct registry *g, struct http *h, struct arena *a, const char *scope,
 	struct http_request *q) must_check;
-/* Learns from a 401. 1: it is worth another try. */
+/*
+ * Learns from the challenges of an answer 401. Returns 1 if the request should be repeated, else 0.
+ */
 int auth_learn(struct registry *g, const char *challenges, const char *scope) must_check;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Uploads. */
+/* Uploads blobs and manifests. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -29,7 +29,7 @@ int registry_has_blob(struct registry *g, struct http *h, const struct digest *d
 	return registry_failure(g, &answer, d->text);
 }
 
-/* An upload that is under way. Each answer moves it to another URL. */
+/* Holds the state of an upload. Each answer gives the URL for the next request. */
 struct upload {
 	struct registry *g;
 	struct http *h;
@@ -49,7 +49,10 @@ static int take_location(struct upload *u, const struct http_response *answer, c
 	return http_resolve(&u->arena, from, strbuf_str(&answer->location), &u->url);
 }
 
-/* 1: the registry took the blob from the other repository. 0: an upload has begun. */
+/*
+ * Begins an upload. Returns 1 if the registry has copied the blob from the repository `from`
+ * instead, else 0.
+ */
 static int begin(struct upload *u, const char *from)
 {
 	_cleanup_response_ struct http_response answer = {0};
@@ -71,7 +74,10 @@ static int begin(struct upload *u, const char *from)
 		return r;
 	if (from && answer.status == 201)
 		return 1;
-	/* A registry may refuse to take a blob from a repository that it does not show. */
+	/*
+	 * A registry may answer the request to copy with an error if the client may not read the
+	 * other repository, so an ordinary upload begins.
+	 */
 	if (from && answer.status != 202)
 		return begin(u, NULL);
 	if (answer.status != 202)
@@ -89,7 +95,10 @@ static void sent(void *data, uint64_t bytes)
 		u->events->bytes(u->events->data, u->done);
 }
 
-/* Where an upload that was cut stands. "0-0" may mean none or one byte, so that it begins anew. */
+/*
+ * Asks how many bytes the registry has after an upload was cut. The answer "0-0" may mean no byte
+ * or one byte, so the upload begins anew in that case.
+ */
 static int ask_state(struct upload *u)
 {
 	_cleanup_response_ struct http_response answer = {0};
@@ -165,7 +174,10 @@ static int send_chunks(struct upload *u)
 			continue;
 		}
 		u->done = before;
-		/* 416 says that the registry has another number of bytes than was thought. */
+		/*
+		 * Status 416 means that the registry has another number of bytes than this client
+		 * has counted.
+		 */
 		bool lost = r >= 0 && (answer.status == 416 || answer.status == 404);
 		if (!registry_try_again(u->g, &pauses, lost ? -EPIPE : r, &answer))
 			return r < 0 ? r : registry_failure(u->g, &answer, "an upload");

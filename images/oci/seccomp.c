@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The names are those of the kernel's tables of calls (x86-64 and i386, Linux 6.1, and the calls
- * that later kernels added up to 6.17). A call that is in none of the lists fails with ENOSYS, so
- * that a program takes it for one that the kernel lacks, and does without it.
+ * Writes the default filter of system calls for containers from images. The names are those of the
+ * kernel's tables of calls (x86-64 and i386, Linux 6.1), and the calls that Linux added up to 6.17.
+ * A call that no list names fails with ENOSYS, so that a program does without it, as on a kernel
+ * that lacks it.
  */
 #include "images/oci/seccomp.h"
 
-/* Calls without a privilege that need no watching. */
+/* Calls that need no privilege and are safe to allow. */
 static const char *const allowed[] = {"memfd_secret", "modify_ldt", "_llseek", "_newselect",
 	"accept", "accept4", "access", "adjtimex", "alarm", "arch_prctl", "bind", "brk",
 	"cachestat", "capget", "capset", "chdir", "chmod", "chown", "chown32", "chroot",
@@ -67,7 +68,7 @@ static const char *const allowed[] = {"memfd_secret", "modify_ldt", "_llseek", "
 	"utime", "utimensat", "utimensat_time64", "utimes", "vfork", "vmsplice", "wait4", "waitid",
 	"waitpid", "write", "writev", NULL};
 
-/* Calls that whoever has the capability may make; others get EPERM. */
+/* Calls that a program may make if it has the capability. Without it they fail with EPERM. */
 static const struct {
 	const char *capability;
 	const char *names[24];
@@ -93,17 +94,17 @@ static const struct {
 };
 
 /*
- * Calls that nobody may make: their code has had more than its share of holes, or they reach what
- * is not the container's (the kernel's keyrings). They fail with EPERM.
+ * Calls that no program may make. Their code in the kernel has had many security holes, or they
+ * reach things outside the container, such as the kernel's keyrings. They fail with EPERM.
  */
 static const char *const denied[] = {"io_uring_setup", "io_uring_enter", "io_uring_register",
 	"userfaultfd", "keyctl", "add_key", "request_key", "nfsservctl", "uselib", "ustat", "sysfs",
 	"_sysctl", "vm86", "vm86old", "statmount", "listmount", NULL};
 
 /*
- * What clone(2) may not make without CAP_SYS_ADMIN: namespaces (CLONE_NEW*). clone3(2) has its
- * flags in memory, where no filter looks, so without that capability it is in no list, and C
- * libraries fall back to clone(2).
+ * The flags CLONE_NEW* of clone(2), which make namespaces and need CAP_SYS_ADMIN. A filter cannot
+ * see the flags of clone3(2), because they are in memory. Without that capability clone3(2) is
+ * therefore in no list, and C libraries use clone(2) instead.
  */
 #define NEW_NAMESPACES 0x7e020000u
 #define AF_ALG 38u
@@ -142,7 +143,7 @@ static void put_rule(struct json_out *o, const char *action, const char *const *
 	json_out_end_object(o);
 }
 
-/* Lets a call through if its argument 0 compares so. */
+/* Allows a call if the comparison `op` of its argument 0 with `value` is true. */
 static void put_compared(
 	struct json_out *o, const char *name, const char *op, uint64_t value, uint64_t second)
 {
@@ -160,9 +161,9 @@ static void put_compared(
 }
 
 /*
- * Sockets of the kernel's cryptography (AF_ALG) and of the hypervisor (AF_VSOCK) are refused.
- * socketcall(2) of 32-bit programs has its arguments in memory, where no filter looks, so it is in
- * no list: C libraries of the last ten years do without it.
+ * Allows socket(2), except for the kernel's cryptography (AF_ALG) and the hypervisor (AF_VSOCK).
+ * socketcall(2) of 32-bit programs is in no list, because a filter cannot see its arguments in
+ * memory. C libraries of the last ten years do not need it.
  */
 static void put_sockets(struct json_out *o)
 {
@@ -171,7 +172,10 @@ static void put_sockets(struct json_out *o)
 	put_compared(o, "socket", "SCMP_CMP_GT", AF_VSOCK, 0);
 }
 
-/* The personalities that programs ask for: Linux, 32-bit, without randomisation, "which is it?". */
+/*
+ * Allows the values of personality(2) that programs use: Linux, 32-bit, without randomisation, and
+ * the query.
+ */
 static void put_personalities(struct json_out *o)
 {
 	static const uint64_t values[] = {0x0, 0x8, 0x20000, 0x20008, 0xffffffff};

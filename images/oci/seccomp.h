@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The filter of system calls that a container from an image gets if nobody asks for another one. */
+/*
+ * Writes the filter of system calls of a container from an image, if the user names no other
+ * filter.
+ */
 #pragma once
 #include "base/json.h"
 
 /*
- * Writes linux.seccomp for a program that may have these capabilities ("CAP_CHOWN", ..., NULL).
- * What a capability allows is let through if the program may have it. AF_ALG sockets and io_uring
- * are refused to all.
+ * Writes linux.seccomp for a program whose capabilities are at most these ("CAP_CHOWN", ..., NULL).
+ * A call that needs a capability is allowed if the list has it. AF_ALG sockets and io_uring are
+ * always refused.
  */
 void seccomp_put_default(struct json_out *o, const char *const *capabilities);

@@ -107,7 +107,10 @@ static bool keep_seen(const void *data, uint64_t dir, const char *name)
 	return seen_has(data, dir, name);
 }
 
-/* If the layer wrote nothing yet, nothing is to be kept, and directories may be moved. */
+/*
+ * Returns the files that a removal must keep, or NULL if this layer has written none. With NULL,
+ * remove_tree() may move whole directories.
+ */
 static const struct remove_keep *keep_of(const struct seen *s, struct remove_keep *buf)
 {
 	*buf = (struct remove_keep){keep_seen, s};

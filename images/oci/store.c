@@ -163,7 +163,7 @@ int store_open(struct store *s, const char *path, enum store_sync sync)
 	r = make_path(s->path);
 	if (r < 0)
 		return r;
-	/* Overlays are made by absolute paths. */
+	/* The path must be absolute, because overlay mounts name their layers by it. */
 	char *real = realpath(s->path, NULL);
 	if (!real)
 		return err_sys("find the store %s", s->path);

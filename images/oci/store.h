@@ -99,10 +99,7 @@ struct blob_writer {
 int blob_begin(const struct store *s, const struct digest *expected, uint64_t size,
 	struct blob_writer *w) must_check;
 
-/*
- * Begins to write a descriptor's blob. If another process is writing the same blob, waits for that
- * process.
- */
+/* Begins to write a descriptor's blob. Waits if another process is writing the same blob. */
 int blob_begin_patiently(const struct store *s, const struct descriptor *d, struct blob_writer *w)
 	must_check;
 
@@ -130,7 +127,7 @@ void blob_close(struct blob_writer *w);
 int store_add_blob(const struct store *s, const void *data, size_t len, struct descriptor *d)
 	must_check;
 
-/* Writes a whole blob, whose size and digest must be the descriptor's. */
+/* Writes a whole blob. Its size and digest must be those of the descriptor. */
 int store_add_document(
 	const struct store *s, const void *data, size_t len, const struct descriptor *d) must_check;
 
@@ -155,13 +152,13 @@ int store_find_tag(const struct store *s, struct arena *a, const char *name, str
 
 /* How much store_gc() has removed. */
 struct store_freed {
-	uint64_t blobs, bytes;       /* bytes: of blobs */
-	uint64_t layers, containers; /* directories */
+	uint64_t blobs, bytes;       /* number of blobs, and bytes of all of them */
+	uint64_t layers, containers; /* number of directories */
 };
 
 /*
- * Removes every blob that no tag leads to, every unpacked layer that neither a tag nor a container
- * needs, directories of containers that are gone, and the rest of interrupted downloads. Returns
- * -EBUSY, without removing anything, if another process uses the store.
+ * Removes every blob to which no tag leads, every unpacked layer that neither a tag nor a container
+ * needs, the directories of containers that no longer exist, and the rest of interrupted downloads.
+ * Returns -EBUSY, without removing anything, if another process uses the store.
  */
 int store_gc(struct store *s, struct store_freed *ret) must_check;

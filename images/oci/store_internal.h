@@ -9,5 +9,8 @@
  */
 int store_lock_alone(struct store *s) must_check;
 int store_lock_shared(struct store *s) must_check;
-/* flock(2). -EBUSY: another process holds the lock, and operation has LOCK_NB. No message. */
+/*
+ * Locks a file by flock(2). Returns -EBUSY, without a message, if `operation` has LOCK_NB and
+ * another process holds the lock.
+ */
 int store_lock_file(int fd, int operation) must_check;

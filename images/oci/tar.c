@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The reader on libarchive. tar.h says what it does not leave to libarchive. */
+/* Reads a tar with libarchive. tar.h lists the checks that are not left to libarchive. */
 #include "images/oci/tar.h"
 
 #include <archive.h>
@@ -36,8 +36,8 @@ static la_ssize_t read_callback(struct archive *a, void *data, const void **ret)
 }
 
 /*
- * The guard's message tells more than libarchive's, which is about the bytes that the guard held
- * back.
+ * Returns the error of a failed call of libarchive. If the guard has failed, its message is kept,
+ * because it is more exact than libarchive's.
  */
 static int failed(struct tar *t)
 {
@@ -60,7 +60,7 @@ static int open_reader(struct tar *t)
 	t->reader = archive_read_new();
 	if (!t->reader)
 		return err_set(ENOMEM, "out of memory");
-	/* The format "empty" is that of a stream without any byte. */
+	/* The format "empty" accepts a stream of no bytes. */
 	if (archive_read_support_format_tar(t->reader) != ARCHIVE_OK ||
 		archive_read_support_format_empty(t->reader) != ARCHIVE_OK ||
 		archive_read_open(t->reader, t, NULL, read_callback, NULL) != ARCHIVE_OK)
@@ -68,7 +68,10 @@ static int open_reader(struct tar *t)
 	return 0;
 }
 
-/* Passes over what is left of the last entry. The guard and libarchive must agree on its end. */
+/*
+ * Skips the rest of the last entry, and checks that the guard and libarchive agree on where it
+ * ends.
+ */
 static int leave_entry(struct tar *t)
 {
 	if (!t->libs_entry)
@@ -97,7 +100,7 @@ static int set_name(char dst[TAR_NAME_MAX], const char *src, const char *what)
 	return 0;
 }
 
-/* A regular file whose name ends in a slash is a directory. */
+/* Takes the names of an entry. A regular file whose name ends in a slash counts as a directory. */
 static int take_names(struct tar *t, struct archive_entry *lib, struct tar_entry *e)
 {
 	const char *link = "";
@@ -139,8 +142,9 @@ static void take_numbers(const struct tar *t, struct archive_entry *lib, struct 
 }
 
 /*
- * libarchive has left out of its list the pieces that overlap, are in disorder or lie behind the
- * file's end, so that those that are left are less than the data.
+ * Checks the pieces of a sparse file. libarchive drops pieces that overlap, are in disorder or lie
+ * beyond the end of the file, so there is such a piece if the sum of all lengths is less than the
+ * data.
  */
 static int check_pieces(struct tar *t, struct archive_entry *lib, struct tar_entry *e)
 {
@@ -150,10 +154,13 @@ static int check_pieces(struct tar *t, struct archive_entry *lib, struct tar_ent
 
 	if (n > (int)TAR_SPARSE_MAX)
 		return err_set(E2BIG, "a sparse file has more than %u pieces", TAR_SPARSE_MAX);
-	/* libarchive 3.6.2 gives freed memory for a list that it has just found to be none. */
+	/*
+	 * Calling archive_entry_sparse_next() with n == 0 would read freed memory in libarchive
+	 * 3.6.2.
+	 */
 	while (n > 0 && archive_entry_sparse_next(lib, &offset, &len) == ARCHIVE_OK)
 		sum += (uint64_t)len;
-	/* One piece that is the whole file is no list. */
+	/* libarchive gives no list if one piece is the whole file. */
 	if (n == 0 && e->stored == e->size)
 		sum = e->stored;
 	return sum == e->stored ? 0 : err_set(EBADMSG, "the map of a sparse file is broken");
@@ -166,7 +173,10 @@ static int take_size(struct tar *t, struct archive_entry *lib, struct tar_entry 
 	e->size = e->stored = t->headers.size;
 	if (!t->headers.sparse)
 		return 0;
-	/* The form 1.0 has its map before the data, where libarchive has read it. */
+	/*
+	 * In the form 1.0 libarchive has read the map, which stands before the data, as part of the
+	 * data.
+	 */
 	uint64_t map = (uint64_t)archive_filter_bytes(t->reader, 0) - t->data_start;
 	if (map > e->stored || archive_entry_size(lib) < 0)
 		return err_set(EBADMSG, "the map of a sparse file is broken");
@@ -175,7 +185,10 @@ static int take_size(struct tar *t, struct archive_entry *lib, struct tar_entry 
 	return check_pieces(t, lib, e);
 }
 
-/* libarchive keeps a name's bytes if it cannot convert them, and says so by this code. */
+/*
+ * Returns whether the result is a success. EILSEQ is one: libarchive could not convert a name, and
+ * kept its bytes.
+ */
 static bool is_fine(struct archive *a, int r)
 {
 	return r == ARCHIVE_OK || (r == ARCHIVE_WARN && archive_errno(a) == EILSEQ);
@@ -187,7 +200,7 @@ int tar_next(struct tar *t, struct tar_entry *e)
 
 	t->entry = NULL;
 	t->at_headers = true;
-	/* libarchive reads the first bytes when it is opened. */
+	/* libarchive reads the first bytes of the tar when it is opened. */
 	int r = t->reader ? leave_entry(t) : open_reader(t);
 	if (r < 0)
 		return r;

@@ -41,7 +41,7 @@
 
 #define TAR_NAME_MAX 4096u /* bytes of a name or a link's target, with its NUL (PATH_MAX) */
 #define TAR_EXTENDED_MAX (1u << 20) /* bytes of the PAX records of one entry */
-#define TAR_XATTRS_MAX 1024u        /* of one entry */
+#define TAR_XATTRS_MAX 1024u        /* extended attributes of one entry */
 #define TAR_SPARSE_MAX 262144u      /* pieces of one file */
 #define TAR_MAP_MAX (4u << 20)      /* bytes of a sparse file's map that is not in PAX records */
 #define TAR_BLOCK_SIZE 512u
@@ -72,24 +72,24 @@ struct tar_entry {
 /* What the PAX records of an entry say. */
 struct pax {
 	bool has_path, has_linkpath, has_size, has_mtime;
-	bool no_uid, no_gid; /* an empty record, which leaves the header's */
+	bool no_uid, no_gid; /* the record is empty, so the id of the header counts */
 	uint64_t size;
 	struct timespec mtime;
 	size_t nxattrs;
-	bool sparse; /* one of GNU's three forms */
+	bool sparse; /* the file is sparse, in one of GNU's three PAX forms */
 };
 
 /* What the guard found in the headers of the next entry. */
 struct tar_headers {
 	enum tar_type type;
-	bool sparse;       /* one of the four forms of sparse files */
-	uint64_t uid, gid; /* the header's, not the PAX records' */
+	bool sparse;       /* the file is sparse, in one of all four forms */
+	uint64_t uid, gid; /* from the header, not from PAX records */
 	uint64_t size;     /* bytes of data in the tar, without padding */
 	uint32_t major, minor;
-	int64_t mtime; /* the header's */
+	int64_t mtime; /* modification time from the header */
 	struct pax pax;
-	bool had_pax, had_name, had_link; /* headers of type x, L and K came before it */
-	unsigned globals;                 /* headers of type g */
+	bool had_pax, had_name, had_link; /* a header of type x, L or K stood before the entry */
+	unsigned globals;                 /* number of headers of type g so far */
 };
 
 enum tar_state { TAR_AT_HEADER, TAR_AT_MAP, TAR_AT_DATA, TAR_ENDED };
@@ -101,21 +101,21 @@ struct tar {
 	bool stream_ended;
 	void *reader;     /* libarchive's struct archive; NULL before the first entry */
 	void *libs_entry; /* libarchive's struct archive_entry */
-	int failure;      /* what the guard returned, -errno */
+	int failure;      /* -errno of the guard, 0: none */
 	enum tar_state state;
-	uint64_t given;      /* bytes that libarchive got */
-	uint64_t data_start; /* of these, before the entry's data */
-	uint64_t padded;     /* bytes of the entry's data and padding that are still to come */
-	uint64_t padding;    /* of these, behind the data */
-	uint64_t map;        /* bytes of the old GNU form's map so far */
-	bool at_headers;     /* libarchive has not returned the entry yet */
+	uint64_t given;      /* bytes that the guard gave to libarchive */
+	uint64_t data_start; /* value of `given` at the start of the entry's data */
+	uint64_t padded; /* bytes of the entry's data and padding that libarchive has not got yet */
+	uint64_t padding; /* bytes of `padded` that are padding behind the data */
+	uint64_t map;     /* bytes of the old GNU form's map that libarchive has got */
+	bool at_headers;  /* libarchive still reads headers, and has not returned the entry yet */
 	unsigned char block[TAR_BLOCK_SIZE];
-	struct strbuf special; /* a header of type x, L or K, with its body */
-	struct strbuf records; /* the PAX records of this entry, which the xattrs point into */
+	struct strbuf special; /* a header of type x, L or K, followed by its body */
+	struct strbuf records; /* the PAX records of this entry, into which `xattrs` points */
 	struct tar_headers headers;
 	struct tar_xattr xattrs[TAR_XATTRS_MAX];
 	char name[TAR_NAME_MAX], link[TAR_NAME_MAX];
-	uint64_t position; /* in the file */
+	uint64_t position; /* offset in the file */
 	const struct tar_entry *entry;
 };
 

@@ -2,15 +2,15 @@
 /*
  * Looks at the headers of a tar before libarchive does. tar.h says why.
  *
- * Theory of operation: the guard is libarchive's source of bytes. It knows where headers are,
- * because it counts the bytes of each entry's data, and gives libarchive header by header: so no
- * header reaches libarchive before it was checked. Global PAX headers do not reach it at all.
+ * Theory of operation: libarchive reads its bytes from the guard. The guard counts the bytes of
+ * each entry's data, so it knows where the next header is. It checks each header before it gives it
+ * to libarchive, and keeps global PAX headers back.
  */
 #include <stdio.h>
 
 #include "images/oci/tar_internal.h"
 
-/* Places of a ustar header. */
+/* Offsets in a ustar header. */
 enum {
 	AT_MODE = 100,
 	AT_UID = 108,
@@ -24,14 +24,15 @@ enum {
 	AT_MAJOR = 329,
 	AT_MINOR = 337,
 	AT_PREFIX = 345,
-	AT_PIECES = 386, /* GNU's sparse files: the first pieces, whether more follow, the size */
+	/* GNU's sparse files: the first pieces; whether more follow; the size of the file */
+	AT_PIECES = 386,
 	AT_PIECES_END = 495,
 	AT_MORE_PIECES = 482,
-	AT_MAP_MORE = 504, /* in a block of the map: whether another follows */
+	AT_MAP_MORE = 504, /* in a block of the map: whether another block follows */
 	AT_STAR_TRAILER = 508,
 };
 #define STAR_PREFIX 131
-#define GLOBAL_HEADERS_MAX 1000 /* in a row */
+#define GLOBAL_HEADERS_MAX 1000 /* most headers of type g that follow one another */
 
 static int more(struct tar *t)
 {
@@ -75,7 +76,7 @@ static int cut(void)
 	return err_set(EBADMSG, "the tar ends in the midst of an entry");
 }
 
-/* A number of a header as libarchive and Go both read it: octal digits, or base 256. */
+/* Reads a number of a header, as libarchive and Go both do: octal digits, or base 256. */
 static int number(const unsigned char *h, size_t at, size_t len, const char *what, int64_t *ret)
 {
 	const unsigned char *field = h + at;
@@ -83,7 +84,10 @@ static int number(const unsigned char *h, size_t at, size_t len, const char *wha
 	uint64_t v = 0;
 
 	if (field[0] & 0x80) {
-		/* Base 256: the other bits are a number in two's complement. */
+		/*
+		 * A number in base 256 is in two's complement, without the highest bit of the first
+		 * byte.
+		 */
 		bool negative = field[0] & 0x40;
 		uint64_t invert = negative ? 0xff : 0;
 		for (i = 0; i < len; i++) {
@@ -144,7 +148,10 @@ static int check_sum(const unsigned char *h)
 	return 0;
 }
 
-/* Overwrites a part of the header, so that libarchive reads something else there. */
+/*
+ * Overwrites a part of the header with the byte `with`, so that libarchive does not see the
+ * original.
+ */
 static void fill(unsigned char *h, size_t at, size_t end, char with)
 {
 	int signed_sum;
@@ -155,7 +162,7 @@ static void fill(unsigned char *h, size_t at, size_t end, char with)
 }
 
 /*
- * Behind the first block of zeros nothing but zeros may come: what else comes would be lost
+ * Checks that only zeros follow the first block of zeros, because anything else would be lost
  * silently.
  */
 static int expect_end(struct tar *t)
@@ -174,7 +181,7 @@ static int expect_end(struct tar *t)
 	}
 }
 
-/* 1: a header is in t->block. 0: the end. */
+/* Reads the next header into t->block. Returns 1, or 0 at the end of the tar. */
 static int read_header(struct tar *t)
 {
 	ssize_t n = take_bytes(t, t->block, TAR_BLOCK_SIZE);
@@ -229,7 +236,7 @@ static int repeated(const char *what)
 	return err_set(EBADMSG, "the tar has two %s for one entry", what);
 }
 
-/* 1: it is to go to libarchive. 0: it was a global header. */
+/* Reads a header of type x, g, L or K. Returns 1 if libarchive needs it, or 0 if it is global. */
 static int take_special(struct tar *t)
 {
 	struct tar_headers *h = &t->headers;
@@ -239,7 +246,9 @@ static int take_special(struct tar *t)
 
 	switch (t->block[AT_TYPE]) {
 	case 'g':
-		/* git archive writes one. What it says holds for no entry of a layer. */
+		/*
+		 * git archive writes global headers. They mean nothing to the entries of a layer.
+		 */
 		if (++h->globals > GLOBAL_HEADERS_MAX)
 			return err_set(EBADMSG, "the tar has too many global PAX headers");
 		return read_body(t, TAR_EXTENDED_MAX, &len);
@@ -269,7 +278,7 @@ static int take_type(unsigned char type, enum tar_type *ret)
 	case '0':
 	case '\0':
 	case 'S':
-	case '7': /* a contiguous file */
+	case '7': /* contiguous file */
 		*ret = TAR_FILE;
 		return 0;
 	case '1':
@@ -296,7 +305,10 @@ static int take_type(unsigned char type, enum tar_type *ret)
 	}
 }
 
-/* Only POSIX's magic says that there is a prefix, which libarchive reads for others too. */
+/*
+ * Checks the magic number. Only the POSIX one means that the header has a name prefix, but
+ * libarchive reads a prefix in all.
+ */
 static int check_magic(const unsigned char *h, bool *ret_gnu)
 {
 	static const char posix[8] = {'u', 's', 't', 'a', 'r', 0, '0', '0'};
@@ -357,7 +369,10 @@ static int check_sparse(const struct tar *t, bool gnu)
 	return 0;
 }
 
-/* Only files have data, whatever the size of others says: so it is in Go's reader. */
+/*
+ * Sets the size of the entry's data. As in Go's reader, only files have data, so the size of others
+ * counts as 0.
+ */
 static int take_data(struct tar *t, bool gnu)
 {
 	struct tar_headers *h = &t->headers;
@@ -374,7 +389,10 @@ static int take_data(struct tar *t, bool gnu)
 	}
 	if (gnu && type != 'S')
 		fill(t->block, AT_PIECES, AT_PIECES_END, '\0');
-	/* libarchive forgets a long target if the header has none at all. */
+	/*
+	 * libarchive forgets a long target if the header itself has no target, so the header gets
+	 * "?".
+	 */
 	if (!t->block[AT_LINK] && (h->had_link || h->pax.has_linkpath))
 		fill(t->block, AT_LINK, AT_LINK + 1, '?');
 	h->sparse = type == 'S' || h->pax.sparse;
@@ -398,13 +416,13 @@ static int take_header(struct tar *t)
 		r = check_magic(t->block, &gnu);
 	if (r >= 0)
 		r = check_sparse(t, gnu);
-	/* Readers differ in which of both wins. */
+	/* Readers disagree on which one wins, so an entry may have only one of them. */
 	if (r >= 0 && ((h->had_name && h->pax.has_path) || (h->had_link && h->pax.has_linkpath)))
 		r = repeated("long names");
 	return r < 0 ? r : take_data(t, gnu);
 }
 
-/* Gives the next header that libarchive is to see. */
+/* Gives libarchive the next header. */
 static ssize_t next_header(struct tar *t, const void **ret)
 {
 	const struct tar_headers *h = &t->headers;
@@ -431,7 +449,7 @@ static ssize_t next_header(struct tar *t, const void **ret)
 	}
 }
 
-/* The blocks of the old GNU form's map, behind the header. */
+/* Gives libarchive the blocks of the old GNU form's map, which stand behind the header. */
 static ssize_t next_map(struct tar *t, const void **ret)
 {
 	ssize_t n = take_bytes(t, t->block, TAR_BLOCK_SIZE);
@@ -450,7 +468,7 @@ static ssize_t next_map(struct tar *t, const void **ret)
 	return (ssize_t)TAR_BLOCK_SIZE;
 }
 
-/* The padding behind the last entry's data may be missing, the data may not. */
+/* Gives libarchive the next data. The padding behind the last file may be missing, but no data. */
 static ssize_t next_data(struct tar *t, const void **ret)
 {
 	static const char zeros[TAR_BLOCK_SIZE];

@@ -4,16 +4,16 @@
 #include "images/oci/tar.h"
 
 /*
- * Checks the records in t->records, which it writes to (each value gets a NUL behind it). xattrs go
- * to t->xattrs.
+ * Checks the PAX records in t->records, and puts a NUL behind each value there. Extended attributes
+ * go to t->xattrs.
  */
 int pax_parse(struct tar *t, struct pax *ret) must_check;
 
 /*
- * The next bytes for libarchive, checked as far as they are headers. Returns their number, 0 at the
- * end of the tar, or -errno with a message.
+ * Gives the next bytes for libarchive. The guard has checked those that are headers. Returns their
+ * number, 0 at the end of the tar, or -errno with a message.
  */
 ssize_t guard_next(struct tar *t, const void **ret) must_check;
 
-/* The guard expects the headers of another entry next. */
+/* Tells the guard that the next header is that of another entry. */
 void guard_expect_entry(struct tar *t);

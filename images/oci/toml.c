@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#define DEPTH_MAX 8 /* tables and arrays in each other */
+#define DEPTH_MAX 8 /* most tables and arrays inside one another */
 
 struct toml {
 	struct arena *a;
@@ -33,7 +33,7 @@ static void skip_blanks(struct toml *t)
 		t->p++;
 }
 
-/* Blanks and a comment, and the end of the line that is expected there. */
+/* Skips blanks and a comment, and expects the end of the line. */
 static int end_line(struct toml *t)
 {
 	skip_blanks(t);
@@ -51,7 +51,7 @@ static int end_line(struct toml *t)
 	return 0;
 }
 
-/* Blanks, comments and line ends, as between the elements of an array. */
+/* Skips blanks, comments and line ends, which may stand between the elements of an array. */
 static int skip_lines(struct toml *t)
 {
 	for (;;) {
@@ -316,7 +316,7 @@ static int add_member(struct toml *t, struct json *table, struct json *n)
 	return 0;
 }
 
-/* KEY = VALUE */
+/* Reads one line KEY = VALUE. */
 static int member(struct toml *t, struct json *table, int depth)
 {
 	const char *key;
@@ -336,7 +336,10 @@ static int member(struct toml *t, struct json *table, int depth)
 	return r < 0 ? r : add_member(t, table, n);
 }
 
-/* The table of that name in `in`: of an array of tables the last one. */
+/*
+ * Finds the table of that name inside `in`. If the name is an array of tables, that is the last
+ * one.
+ */
 static int enter(struct toml *t, struct json *in, const char *key, struct json **ret)
 {
 	struct json *n = (struct json *)json_get(in, key);
@@ -379,7 +382,7 @@ static int add_table(struct toml *t, struct json *in, const char *key, struct js
 	return 0;
 }
 
-/* [NAME.NAME] or [[NAME.NAME]] */
+/* Reads the header of a table, [NAME.NAME], or of an array's table, [[NAME.NAME]]. */
 static int header(struct toml *t, struct json *root, struct json **ret)
 {
 	bool array = t->p + 1 < t->end && t->p[1] == '[';

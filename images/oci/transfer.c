@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The blobs of an image are a list. Several threads take one after another
- * from it; each has its own connection. The first failure stops the others, by the registry's
- * `cancel`, and its message is the one that the user sees.
+ * Moves the blobs of an image in several threads.
+ *
+ * Theory of operation: the blobs are a list, from which each thread takes one after another. Each
+ * thread has a connection of its own. The first failure stops the other threads, through the
+ * registry's `cancel`, and its message is the one that the user sees.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,13 +19,13 @@ struct crew {
 	const struct transfer_listener *listener;
 	work_fn *fn;
 	void *data;
-	pthread_mutex_t lock; /* for what follows, and the listener */
+	pthread_mutex_t lock; /* guards the members that follow, and calls of the listener */
 	size_t next;
 	int result;
 	char message[ERR_MAX];
 };
 
-/* What a thread knows of the blob that it moves. */
+/* Holds what a thread knows of the blob that it moves. */
 struct worker {
 	struct crew *crew;
 	size_t index;
@@ -121,7 +123,7 @@ int work_run(struct registry *g, const struct work_list *l, const struct transfe
 	if (o->listener.plan)
 		o->listener.plan(o->listener.data, l->n, bytes);
 	pthread_mutex_init(&c.lock, NULL);
-	/* This thread is one of them. */
+	/* The calling thread also works, so one thread fewer is started. */
 	while (n + 1 < want && n + 1 < l->n && n < TRANSFER_JOBS_MAX) {
 		if (pthread_create(&threads[n], NULL, run, &c) != 0)
 			break;
@@ -229,7 +231,9 @@ void transfer_descriptor(
 	const char *type = doc->media_type;
 
 	*ret = (struct descriptor){.digest = m->digest, .size = m->text.len};
-	/* The document's text goes before the descriptor does. */
+	/*
+	 * The media type is a constant, because the document's text is freed before the descriptor.
+	 */
 	ret->media_type = streq(type, MEDIA_DOCKER_LIST)       ? MEDIA_DOCKER_LIST
 			  : streq(type, MEDIA_DOCKER_MANIFEST) ? MEDIA_DOCKER_MANIFEST
 			  : doc->kind == DOCUMENT_INDEX        ? MEDIA_OCI_INDEX

@@ -60,7 +60,7 @@ struct tree {
 	char *parent_path;
 	struct seen *seen; /* names that the present layer has written */
 	struct dir_times *times;
-	struct links *links; /* hard links of lower layers; NULL: not looked for yet */
+	struct links *links; /* hard links of lower layers; NULL: they were not collected yet */
 	int file;            /* descriptor of the file that is being written */
 	uint64_t bytes_left; /* bytes that may still be written, of max_bytes */
 	uint64_t entries;

@@ -28,8 +28,9 @@ bool seen_is_empty(const struct seen *s);
 void seen_free(struct seen *s);
 
 /*
- * links.c: keeps the names of a lower layer's file together when a new one is linked to it.
- * links_find() comes before the link is made, links_keep() after it; dir/name is the new name.
+ * links.c: keeps the names of a lower layer's file together when a new name is linked to it. The
+ * caller calls links_find() before it makes the link, and links_keep() after that. dir/name is the
+ * new name.
  */
 int links_find(struct tree *t, const struct stat *target) must_check;
 int links_keep(struct tree *t, const struct stat *target, int dir, const char *name) must_check;
