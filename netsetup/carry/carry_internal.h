@@ -31,8 +31,9 @@ const char *net_route_text(const struct net_route *r, char buf[NET_ROUTE_TEXT]);
 const char *net_metric_name(unsigned rtax);
 
 /*
- * conf.c: the sysctls of an interface. Their names are "ipv4/rp_filter" and the like; NULL: there
- * are no more. net_sysctls_read() reads the IFLA_AF_SPEC of a link.
+ * conf.c: names and reads the sysctls of an interface. net_sysctl_name() returns names such as
+ * "ipv4/rp_filter", and NULL behind the last one. net_sysctls_read() reads the IFLA_AF_SPEC of a
+ * link.
  */
 const char *net_sysctl_name(unsigned i);
 void net_sysctls_read(const struct nlattr *spec, struct net_sysctls *ret);

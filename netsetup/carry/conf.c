@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The sysctls of an interface, below net/ipv4/conf/ and net/ipv6/conf/, other than those that
- * struct net_ipv6 has. Only values that a new interface does not have by itself are carried. Those
- * that the kernel computes (mc_forwarding, mtu), secrets, and values in ticks of a clock are left
- * out.
+ * Carries the sysctls of an interface, below net/ipv4/conf/ and net/ipv6/conf/, other than those in
+ * struct net_ipv6. A sysctl is carried if its value differs from that of a new interface. Sysctls
+ * that the kernel computes (mc_forwarding, mtu), secrets, and values in ticks of a clock are never
+ * carried.
  */
 #include <linux/if_link.h>
 #include <linux/ip.h>
@@ -14,7 +14,9 @@
 #include "base/path.h"
 #include "netsetup/carry/carry_internal.h"
 
-/* The kernel numbers IPv4's from 1 on, and IPv6's from 0 on. */
+/*
+ * IFLA_INET_CONF has the value of DEVCONF number N at index N - 1, and IFLA_INET6_CONF at index N.
+ */
 #define IP4(number, name, usual) \
 	{ \
 		"ipv4/" name, AF_INET, IPV4_DEVCONF_##number - 1, usual \
@@ -27,7 +29,7 @@
 static const struct {
 	const char *name;
 	uint8_t family, at;
-	int32_t usual; /* of a new interface */
+	int32_t usual; /* value of a new interface */
 } rows[] = {
 	IP4(FORWARDING, "forwarding", 0),
 	IP4(PROXY_ARP, "proxy_arp", 0),
@@ -101,7 +103,7 @@ void net_sysctls_read(const struct nlattr *spec, struct net_sysctls *ret)
 		const struct nlattr *of = arrays[rows[i].family == AF_INET6];
 		int32_t value;
 
-		/* An older kernel has a shorter array, and without IPv6 there is none. */
+		/* The array is shorter on an older kernel, and missing on a kernel without IPv6. */
 		if (!of || nl_attr_len(of) < (rows[i].at + 1U) * sizeof(value))
 			continue;
 		memcpy(&value, (const char *)nl_attr_data(of) + rows[i].at * sizeof(value),
@@ -124,7 +126,7 @@ int net_sysctls_apply(int proc, const struct net_interface *of)
 			rows[i].name, of->name, slash);
 		snprintf(text, sizeof(text), "%d", of->sysctls.value[i]);
 		int r = path_write_proc(proc, path, text);
-		/* The guest's kernel may be older, or have no IPv6. */
+		/* The guest's kernel may be too old to have the sysctl, or have no IPv6. */
 		if (r == -ENOENT) {
 			log_warn("network interface %s: the guest's kernel has no %s, which is %s "
 				 "on the host",

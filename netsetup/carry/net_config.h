@@ -41,11 +41,14 @@ struct net_ipv6 {
 	uint8_t accept_ra, autoconf;
 };
 
-/* The other sysctls of an interface, by the rows of conf.c, where they are not a new one's. */
+/*
+ * Other sysctls of an interface, in the order of the rows of conf.c, if they differ from a new
+ * interface's.
+ */
 #define NET_SYSCTLS 52
 struct net_sysctls {
 	bool set[NET_SYSCTLS];
-	int32_t value[NET_SYSCTLS]; /* 0 where it is not set */
+	int32_t value[NET_SYSCTLS]; /* 0: the sysctl is not set */
 };
 
 struct net_interface {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attaching containers to networks: see the theory of operation in host.h. */
+/* Attaches containers to networks, and detaches them. The theory of operation is in host.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -13,7 +13,7 @@ static int add_used(struct host *h, const char *name, const char *record, void *
 {
 	struct ip ip;
 
-	/* A MAC address is no address of a pool. */
+	/* The leases of MAC addresses are skipped, because they take no address of a pool. */
 	return ip_parse(name, &ip) < 0 ? 0 : strbuf_add(arg, &ip, sizeof(ip));
 }
 
@@ -65,7 +65,8 @@ static int pick_address(struct host *h, const char *network, const struct pool *
 
 struct holder {
 	const struct ip *wanted;
-	char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8]; /* who has it; "": nobody */
+	/* record of the attachment that has the address; "": no attachment has it */
+	char record[CONTAINER_KEY_MAX + IFNAMSIZ + 8];
 };
 
 static int find_holder(struct host *h, const char *name, const char *record, void *arg)
@@ -131,10 +132,14 @@ static int choose_addresses(struct host *h, const struct network *n, const struc
 	return r;
 }
 
-/* The MAC address follows from the IP address, so that neighbours' caches stay right. */
+/*
+ * Makes the MAC address from the IP address, so that an IP address always has the same MAC address
+ * and the ARP caches of other machines stay valid.
+ */
 static int choose_mac(struct attachment *a)
 {
-	a->mac[0] = 0x0a; /* locally administered, not a group */
+	/* first byte of a MAC address that is locally administered and not a group */
+	a->mac[0] = 0x0a;
 	if (a->address_count && a->addresses[0].family == AF_INET) {
 		a->mac[1] = 0x58;
 		memcpy(a->mac + 2, a->addresses[0].bytes, 4);
@@ -156,7 +161,9 @@ static int check_key(const char *key)
 	return 0;
 }
 
-/* Finds the interface's name, and opens the namespace to check it. */
+/*
+ * Chooses the interface's name, and opens the container's namespace to see which names are taken.
+ */
 static int choose_interface(struct host *h, const struct attach_request *q, struct attachment *a)
 {
 	_cleanup_fd_ int netns = netns_open(q->netns);
@@ -190,8 +197,8 @@ static int choose_interface(struct host *h, const struct attach_request *q, stru
 }
 
 /*
- * Refuses to attach a container to a network twice, unless the interface is named. Such an
- * attachment is mostly a repeated command.
+ * Refuses a second attachment of a container to the same network if the user names no interface,
+ * because the command was probably repeated by mistake.
  */
 static int check_twice(struct host *h, const struct attach_request *q)
 {
@@ -213,7 +220,7 @@ static int check_twice(struct host *h, const struct attach_request *q)
 	return r < 0 ? r : 0;
 }
 
-/* Takes the leases and writes the record: from then on the attachment can be undone. */
+/* Takes the leases and writes the record. After that the attachment can be undone. */
 static int write_down(struct host *h, const struct attachment *a)
 {
 	char folder[NETWORK_NAME_MAX + 16], text[IP_TEXT];

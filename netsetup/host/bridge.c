@@ -12,8 +12,9 @@ int bridge_mtu(struct host *h, const struct network *n)
 }
 
 /*
- * FNV-1a of the name and the interface. A bridge without an address of its own takes that of one of
- * its ports, so it would change as containers come and go, and be all zeros without any.
+ * Makes the MAC address of the bridge, a FNV-1a hash of the network's name and of the interface.
+ * Without an address of its own, a bridge takes that of one of its ports. The address would change
+ * when containers start and end, and be all zeros without any container.
  */
 void bridge_mac(const struct network *n, uint8_t ret[6])
 {
@@ -25,7 +26,8 @@ void bridge_mac(const struct network *n, uint8_t ret[6])
 			if (!*p)
 				break;
 		}
-	ret[0] = 0x0a; /* locally administered, not a group */
+	/* first byte of a MAC address that is locally administered and not a group */
+	ret[0] = 0x0a;
 	for (int i = 1; i < 6; i++)
 		ret[i] = (uint8_t)(hash >> (8 * i));
 }
@@ -67,10 +69,10 @@ static int make_bridge(struct host *h, const struct network *n, uint32_t mtu)
 
 static int set_sysctls(struct host *h, const struct network *n)
 {
-	/* A packet from 127.0.0.1 to a published port may leave through the bridge. */
+	/* Allows a packet from 127.0.0.1 to a published port to leave through the bridge. */
 	int r = sysctl_set(h, "1", "net/ipv4/conf/%s/route_localnet", n->interface);
 
-	/* A container must not become the host's router. */
+	/* Keeps router advertisements of containers from making one of them the host's router. */
 	if (r >= 0)
 		r = sysctl_set(h, "0", "net/ipv6/conf/%s/accept_ra", n->interface);
 	return r;
@@ -100,7 +102,7 @@ static int add_addresses(struct host *h, const struct network *n, const struct d
 	return 0;
 }
 
-/* Makes the bridge unless it is there; in a dry run ret has no index then. */
+/* Makes the bridge if it does not exist. In a dry run *ret then has no index. */
 static int have_bridge(struct host *h, const struct network *n, uint32_t mtu, struct device *ret)
 {
 	int r = bridge_find(h, n, ret);
@@ -143,7 +145,10 @@ int bridge_remove(struct host *h, const struct network *n)
 	struct device bridge;
 	int r = bridge_find(h, n, &bridge);
 
-	/* A bridge that is gone, or replaced by another program's, needs no undoing. */
+	/*
+	 * If the bridge no longer exists, or another program's interface has its name, nothing must
+	 * be undone.
+	 */
 	if (r == -ENODEV || r == -EEXIST) {
 		err_clear();
 		return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Compares an attachment with what is there. */
+/* Compares the record of an attachment with the interfaces, addresses and routes that exist. */
 #include "netsetup/host/host_internal.h"
 
 static int check_addresses(struct nl *nl, const struct device *d, const struct ip *addresses,
@@ -62,7 +62,10 @@ int attachment_check(struct host *h, const struct attachment *a)
 	r = device_read(&h->nl, a->host, 0, &host);
 	if (r < 0)
 		return err_ctx(r, "%s: interface %s of the host", a->key, a->host);
-	/* The bridge comes after its port, because it takes over the smallest MTU of a port. */
+	/*
+	 * The port is checked before the bridge, because a bridge takes over the smallest MTU of
+	 * its ports.
+	 */
 	r = check_device(&host, (uint32_t)mtu);
 	if (r >= 0 && host.master != bridge.link.index)
 		r = err_set(EINVAL, "interface %s is not a port of the bridge %s", a->host,

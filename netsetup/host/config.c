@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The networks of the host: making, finding and removing them. */
+/* Makes, finds and removes the networks of the host. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,9 +94,9 @@ int network_list(struct host *h, struct network **ret, size_t *ret_n)
 
 struct overlap {
 	const struct pool *pool;
-	const char *own; /* the interface whose routes do not count */
+	const char *own; /* the network's own interface, whose routes do not count */
 	struct host *h;
-	char text[128]; /* what the pool overlaps with */
+	char text[128]; /* route, address or network with which the pool overlaps */
 };
 
 static int find_route(uint8_t family, const uint8_t *raw, uint8_t prefix, int index, void *arg)
@@ -116,7 +116,10 @@ static int find_route(uint8_t family, const uint8_t *raw, uint8_t prefix, int in
 	return 1;
 }
 
-/* 1 with o->text: an address of the pool is somewhere else already. */
+/*
+ * Returns 1, with o->text, if an address of the pool is already used on the host or in another
+ * network.
+ */
 static int find_overlap(struct overlap *o, const struct network *all, size_t count)
 {
 	char text[IP_TEXT];
@@ -193,7 +196,7 @@ static int choose_ipv6(struct network *n)
 
 /* --- making and removing --- */
 
-/* Finds a name for the bridge, or checks the one that is wanted. */
+/* Chooses a free name for the bridge, or checks the name that the user wants. */
 static int choose_interface(
 	struct host *h, struct network *n, const struct network *all, size_t count)
 {
@@ -251,7 +254,7 @@ static int remove_file(struct host *h, const char *name)
 	return 0;
 }
 
-/* Writes the rules as they are with network n, whose file may not have been written (dry run). */
+/* Writes all rules for the networks including n, whose file does not exist in a dry run. */
 static int write_rules(struct host *h, const struct network *n)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -283,7 +286,7 @@ int network_create(struct host *h, struct network *n)
 	r = choose_interface(h, n, all, count);
 	if (r >= 0 && n->pool_count == 0) {
 		r = choose_ipv4(h, n, all, count);
-		/* The kernel has no IPv6 on an interface with a smaller MTU. */
+		/* The kernel gives an interface no IPv6 if its MTU is less than 1280. */
 		if (r >= 0 && (!n->mtu || n->mtu >= 1280))
 			r = choose_ipv6(n);
 	}
@@ -330,7 +333,10 @@ int network_remove(struct host *h, const char *name, bool force)
 			name, all[0]->key, count);
 	for (size_t i = 0; r >= 0 && i < count; i++)
 		r = attachment_undo(h, all[i]);
-	/* The file goes last: as long as it is there, `rm` can be called again. */
+	/*
+	 * The network's file is removed last, so that `caisson net rm` can be repeated until all is
+	 * removed.
+	 */
 	if (r >= 0)
 		r = nft_write_all(h, NULL, name);
 	if (r >= 0)

@@ -28,7 +28,10 @@ static int make_directory(const char *path)
 	return fd < 0 ? err_sys("open the directory %s", copy) : fd;
 }
 
-/* Opens a directory, and makes it unless `keep` is set. 0 with *ret < 0: there is none. */
+/*
+ * Opens a directory, which is made unless `keep` is set. Returns 0 with *ret < 0 if it does not
+ * exist.
+ */
 static int open_directory(const char *path, bool keep, int *ret)
 {
 	if (!keep) {

@@ -44,22 +44,24 @@
 #define HOST_STATE "/run/caisson-net"
 #define NETWORK_NAME_MAX 64
 #define CONTAINER_KEY_MAX 200
-#define NETWORK_FILE_MAX 65536 /* bytes of a network's file */
-#define PORTS_MAX 4096         /* ports of one attachment, ranges expanded */
+#define NETWORK_FILE_MAX 65536 /* most bytes of a network's file */
+#define PORTS_MAX 4096         /* most ports of one attachment; each port of a range counts */
 
 struct host_options {
-	const char *config, *state; /* NULL: the default */
-	bool read_only;             /* for commands that change nothing; works without STATE */
-	/* nothing is changed; `changes` gets a line for each change that would have been made */
+	const char *config, *state; /* directories; NULL: the default */
+	bool read_only; /* for commands that change nothing; STATE need not exist then */
+	/*
+	 * nothing is changed, and `changes` gets a line for each change that would have been made
+	 */
 	bool dry_run;
 };
 
 struct host {
-	struct arena arena; /* what the functions below return lives here */
+	struct arena arena; /* holds what the functions below return */
 	struct nl nl;       /* rtnetlink in the host's namespace */
 	int config_dir, state_dir, lock;
 	bool dry_run;
-	struct strbuf changes; /* lines that end in \n */
+	struct strbuf changes; /* one line for each change of a dry run */
 };
 
 #define HOST_INIT \
@@ -72,8 +74,8 @@ void host_close(struct host *h);
 #define _cleanup_host_ __attribute__((cleanup(host_close), unused))
 
 /*
- * Removes files that killed processes left: leases without a record, files that were to be renamed.
- * They are in nobody's way, so commands do this only when they have nothing else to undo.
+ * Removes files that killed processes left: leases without a record, and temporary files. These
+ * files do no harm, so a command calls this only if it has nothing else to undo.
  */
 int host_tidy(struct host *h) must_check;
 
@@ -81,48 +83,51 @@ int host_tidy(struct host *h) must_check;
 
 struct network {
 	char name[NETWORK_NAME_MAX + 1];
-	char interface[IFNAMSIZ]; /* the bridge */
-	struct pool pools[2];     /* at most one of each family */
+	char interface[IFNAMSIZ]; /* name of the bridge */
+	struct pool pools[2];     /* at most one pool of each family */
 	size_t pool_count;
-	uint32_t mtu;    /* 0: that of the default route's interface */
-	bool isolated;   /* no traffic to and from other networks, except published ports */
-	bool internal;   /* no traffic to and from anything but the host and the same network */
-	bool masquerade; /* outside, containers have the host's address */
+	uint32_t mtu;    /* 0: the MTU of the default route's interface */
+	bool isolated;   /* no traffic to and from other networks, except to published ports */
+	bool internal;   /* no traffic except with the host and within the network */
+	bool masquerade; /* packets to other machines get the host's address as their source */
 };
 
-/* -EINVAL with a message unless name may name a network. */
+/* Returns 0 if a network may have this name, else -EINVAL with a message. */
 int network_check_name(const char *name) must_check;
 
 /* Parses and checks a network's file. `what` names the file in messages. */
 int network_parse(struct arena *a, const char *text, size_t len, const char *what,
 	struct network *ret) must_check;
-/* Writes the file's object; and its members only, for a caller that adds others. */
+/*
+ * network_json() writes a network's file as an object. network_members_json() writes the members
+ * only, for a caller that adds others.
+ */
 void network_json(struct json_out *o, const struct network *n);
 void network_members_json(struct json_out *o, const struct network *n);
 
-/* -ENOENT with a message: there is no such network. */
+/* Reads the network's file. Returns -ENOENT with a message if there is no such network. */
 int network_read(struct host *h, const char *name, struct network *ret) must_check;
-/* All networks, ordered by name. A file that is damaged is an error that names it. */
+/* Reads all networks, ordered by name. Fails with the name of the file if one is damaged. */
 int network_list(struct host *h, struct network **ret, size_t *ret_n) must_check;
 
 /*
- * Fills in what is missing: the pools if there is none, an interface name. Writes the file, and
- * makes the network. -EEXIST: the name, the interface, or addresses of a pool are taken. After a
- * failure nothing is left.
+ * Makes a network: fills in the pools and the interface's name if they are missing, writes the
+ * file, and makes the bridge and the rules. Returns -EEXIST if the name, the interface, or
+ * addresses of a pool are taken. If it fails, it undoes everything.
  */
 int network_create(struct host *h, struct network *n) must_check;
 
 /*
- * Makes the bridge, or repairs what is missing or different. -EEXIST: an interface of that name is
- * not caisson's; it is not touched.
+ * Makes the bridge, or repairs what is missing or different. Returns -EEXIST, and changes nothing,
+ * if the interface of that name is not caisson's.
  */
 int network_apply(struct host *h, const struct network *n) must_check;
 
-/* Undoes network_create(). -EBUSY: containers are attached and `force` is not set. */
+/* Undoes network_create(). Returns -EBUSY if containers are attached and `force` is not set. */
 int network_remove(struct host *h, const char *name, bool force) must_check;
 
 /*
- * Applies all networks, writes all rules again, and undoes stale attachments. For the time after a
+ * Applies all networks, writes all rules again, and undoes stale attachments. It is called after a
  * reboot, or after another program has flushed the rules.
  */
 int network_reload(struct host *h) must_check;
@@ -131,9 +136,9 @@ int network_reload(struct host *h) must_check;
 
 struct port {
 	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP */
-	struct ip host;   /* family 0: all addresses of the host */
+	struct ip host;   /* the host's address; family 0: all addresses of the host */
 	uint16_t host_port, port;
-	uint16_t count; /* 1: one port; else a range of both */
+	uint16_t count; /* number of ports in the range; 1: a single port */
 };
 
 /* Parses [HOST:]PORT[-PORT]:PORT[-PORT][/tcp|udp|sctp]; an IPv6 address of the host is in []. */
@@ -144,14 +149,14 @@ struct attachment {
 	const char *network;
 	const char *key;          /* the container's ID, or the namespace's path with '!' for '/' */
 	const char *netns;        /* path of the namespace */
-	char interface[IFNAMSIZ]; /* in the namespace */
-	char host[IFNAMSIZ];      /* the host's end of the veth pair */
+	char interface[IFNAMSIZ]; /* name inside the namespace */
+	char host[IFNAMSIZ];      /* name of the veth pair's end on the host */
 	uint8_t mac[6];
 	struct ip addresses[2];
 	uint8_t prefixes[2];
 	struct ip gateways[2];
 	size_t address_count;
-	bool default_route; /* the container got default routes to the gateways */
+	bool default_route; /* attaching gave the container default routes to the gateways */
 	const struct port *ports;
 	size_t port_count;
 };
@@ -160,23 +165,28 @@ struct attach_request {
 	const char *network;
 	const char *key;
 	const char *netns;
-	const char *interface;  /* NULL: the first free one of eth0, eth1, ... */
-	struct ip addresses[2]; /* wished addresses; family 0: one of the pool */
+	const char *interface; /* NULL: the first free name of eth0, eth1, ... */
+	/* addresses that the user wants; family 0: any free one of the pool */
+	struct ip addresses[2];
 	const struct port *ports;
 	size_t port_count;
 };
 
 /*
- * Attaches a namespace to a network. -EEXIST: the interface's name or an address is taken;
- * -EADDRINUSE: a port; -EADDRNOTAVAIL: the pool is exhausted. After a failure nothing is left.
+ * Attaches a namespace to a network. Returns -EEXIST if the interface's name or an address is
+ * taken, -EADDRINUSE if a port is taken, and -EADDRNOTAVAIL if the pool has no free address. If it
+ * fails, it undoes everything.
  */
 int attachment_make(struct host *h, const struct attach_request *q, const struct attachment **ret)
 	must_check;
 
-/* Undoes an attachment, as far as there is something to undo. */
+/* Undoes an attachment. Parts of it that no longer exist are no error. */
 int attachment_undo(struct host *h, const struct attachment *a) must_check;
 
-/* The attachments of a container, or of all if key is NULL; and of one network unless NULL. */
+/*
+ * Lists the attachments of a container to a network. NULL for key means all containers, NULL for
+ * network means all networks.
+ */
 int attachment_list(struct host *h, const char *key, const char *network,
 	const struct attachment ***ret, size_t *ret_n) must_check;
 /* Parses a record. `what` names it in messages. */
@@ -185,7 +195,7 @@ int attachment_parse(struct arena *a, const char *text, size_t len, const char *
 void attachment_json(struct json_out *o, const char *key, const struct attachment *a);
 
 /*
- * Compares an attachment with what is there: interfaces, MTU, addresses, the bridge. 0, or -errno
- * with a message that says what is different.
+ * Compares an attachment with the interfaces, MTUs, addresses and the bridge that exist. Returns 0,
+ * or -errno with a message that says what is different.
  */
 int attachment_check(struct host *h, const struct attachment *a) must_check;

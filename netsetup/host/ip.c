@@ -62,7 +62,7 @@ bool ip_next(struct ip *ip)
 	return false;
 }
 
-/* Sets all bits behind the prefix to zeros or to ones. */
+/* Sets all bits behind the prefix to ones, or to zeros. */
 static struct ip fill(const struct ip *ip, unsigned prefix, bool ones)
 {
 	struct ip r = *ip;
@@ -100,7 +100,7 @@ bool pool_overlaps(const struct ip *a, unsigned a_prefix, const struct ip *b, un
 	return a->family == b->family && ip_in(a, b, a_prefix < b_prefix ? a_prefix : b_prefix);
 }
 
-/* The first and the last address of a subnet that an interface may have. */
+/* Finds the first and the last address of a subnet that an interface may have. */
 static void usable(const struct pool *p, struct ip *first, struct ip *last)
 {
 	*first = ip_first_of(&p->base, p->prefix);
@@ -108,7 +108,7 @@ static void usable(const struct pool *p, struct ip *first, struct ip *last)
 	if (p->prefix + 1 >= ip_len(p->base.family) * 8)
 		return;
 	(void)ip_next(first);
-	/* The broadcast address of IPv4 ends in at least two bits that are set. */
+	/* The host part of an IPv4 broadcast address has at least two bits, all of them set. */
 	if (p->base.family == AF_INET)
 		last->bytes[3]--;
 }

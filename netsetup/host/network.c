@@ -176,14 +176,17 @@ static int read_member(const struct json *m, struct network *n)
 		m->key);
 }
 
-/* Checks what concerns several members. */
+/* Checks rules that concern several members. */
 static int check_whole(const struct network *n)
 {
 	bool six = false;
 
 	for (size_t i = 0; i < n->pool_count; i++)
 		six = six || n->pools[i].base.family == AF_INET6;
-	/* The kernel has no IPv6 on an interface with a smaller MTU (RFC 8200, section 5). */
+	/*
+	 * RFC 8200, section 5, requires an MTU of 1280 for IPv6, and the kernel gives an interface
+	 * no IPv6 if its MTU is smaller.
+	 */
 	if (six && n->mtu && n->mtu < 1280)
 		return err_set(EINVAL, "mtu: found %u, expected at least 1280 with a pool of IPv6",
 			n->mtu);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The only file that calls libnftables. */
+/* Runs nftables commands. Only this file calls libnftables. */
 #include <nftables/libnftables.h>
 #include <stdlib.h>
 
@@ -31,7 +31,7 @@ int nft_run(struct host *h, const char *commands)
 		line[0] ? line : "it does not say why (is nf_tables in this kernel?)");
 }
 
-/* Takes one attachment out of a list, which keeps its order. */
+/* Removes one attachment from a list, and keeps the order of the others. */
 static void leave_out(const struct attachment **all, size_t *count, const struct attachment *a)
 {
 	size_t kept = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Published ports: the text of -p, and who has which port of the host. */
+/* Parses the option -p, and finds out which attachment or process has a port of the host. */
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -23,7 +23,7 @@ static int bad_port(const char *text, const char *why)
 		text, why);
 }
 
-/* Parses PORT or PORT-PORT. 0: it is neither. */
+/* Parses PORT or PORT-PORT. Returns how many ports that is, or 0 if the text is malformed. */
 static unsigned parse_range(const char *text, size_t len, uint16_t *ret)
 {
 	char copy[16], *dash;
@@ -46,7 +46,7 @@ static unsigned parse_range(const char *text, size_t len, uint16_t *ret)
 	return (unsigned)(last - first + 1);
 }
 
-/* Takes the host's address off the front of the text. */
+/* Parses the address of the host at the beginning of the text. */
 static int parse_host(const char *text, const char **at, struct ip *ret)
 {
 	char host[INET6_ADDRSTRLEN];
@@ -127,7 +127,10 @@ static void lease_name(const struct port *p, unsigned i, char ret[LEASE_NAME])
 	snprintf(ret, LEASE_NAME, "%s:%u:%s", port_protocol(p->protocol), p->host_port + i, host);
 }
 
-/* Whether two published addresses of the host have one in common. 0.0.0.0 and :: stand for all. */
+/*
+ * Returns whether two published addresses have an address of the host in common. 0.0.0.0 and ::
+ * mean all addresses.
+ */
 static bool hosts_clash(const struct ip *a, const struct ip *b)
 {
 	return !a->family || !b->family ||
@@ -136,10 +139,10 @@ static bool hosts_clash(const struct ip *a, const struct ip *b)
 
 struct wanted {
 	const struct attachment *a;
-	bool swept; /* a stale attachment was undone: look again */
+	bool swept; /* a stale attachment was undone, so the check must be repeated */
 };
 
-/* Whether a lease is for a port of the host that p publishes too. */
+/* Returns whether a lease is for a port of the host that p publishes too. */
 static bool clashes(const char *lease, const struct port *p)
 {
 	const char *first = strchr(lease, ':'), *second = first ? strchr(first + 1, ':') : NULL;
@@ -199,8 +202,8 @@ static socklen_t socket_address(
 }
 
 /*
- * Tries to bind the port, which fails if a process has it: such a process would not hear of its
- * clients any more. A TCP socket may take a port that only closed connections still have.
+ * Tries to bind the port, which fails if a process of the host uses it. Publishing it would cut off
+ * the clients of that process. A TCP port that only closed connections still use can be bound.
  */
 static int try_port(const struct port *p, unsigned number, bool six)
 {
@@ -212,7 +215,7 @@ static int try_port(const struct port *p, unsigned number, bool six)
 		(p->protocol == IPPROTO_UDP ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC,
 		p->protocol);
 
-	if (fd < 0) /* no SCTP, or no IPv6, in this kernel: no process has the port */
+	if (fd < 0) /* this kernel has no SCTP or no IPv6, so no process has the port */
 		return 0;
 	if (p->protocol != IPPROTO_UDP)
 		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
@@ -232,7 +235,7 @@ static int try_port(const struct port *p, unsigned number, bool six)
 	return errno == EADDRNOTAVAIL ? 0 : err_sys("try port %u of the host", number);
 }
 
-/* A published address needs a container's address of its family. */
+/* Checks that the container has an address of the family of the published address. */
 static int check_family(const struct attachment *a, const struct port *p)
 {
 	char text[IP_TEXT];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The record of an attachment, as JSON, which only caisson writes.
+ * Reads and writes the record of an attachment, a JSON file that only caisson writes.
  *
  *	{"network", "container", "netns", "interface", "host", "mac", "defaultRoute",
  *	 "addresses": [{"address", "gateway"}],

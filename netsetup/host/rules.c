@@ -125,7 +125,9 @@ static int add_network(struct strbuf *out, const struct network *n)
 	return r;
 }
 
-/* Writes the elements of one port in the maps of one family, each behind the command `verb`. */
+/*
+ * Writes the elements of one port in the maps of one family, each with the command `verb` in front.
+ */
 static int port_elements(
 	struct strbuf *out, const char *verb, const struct port *p, const struct ip *to)
 {
@@ -160,7 +162,7 @@ static int attachment_elements(struct strbuf *out, const char *verb, const struc
 int rules_all(struct strbuf *out, const struct network *networks, size_t n,
 	const struct attachment *const *attachments, size_t count)
 {
-	/* A table must be there to be deleted, so that it is made first. */
+	/* The table is made first, because nftables cannot delete a table that does not exist. */
 	int r = strbuf_addf(out, "add table " RULES_TABLE "\ndelete table " RULES_TABLE "\n");
 
 	if (r < 0 || n == 0)
@@ -182,7 +184,10 @@ int rules_add(struct strbuf *out, const struct network *n, const struct attachme
 	char text[IFNAMSIZ + 3];
 	int r;
 
-	/* The bridge is in the set already. The command fails if the table is not there. */
+	/*
+	 * The bridge is in the set already, so this changes nothing. It is there because it makes
+	 * the transaction fail if the table does not exist.
+	 */
 	snprintf(text, sizeof(text), "\"%s\"", n->interface);
 	r = add_element(out, "bridges", text);
 	return r < 0 ? r : attachment_elements(out, "add", a);
@@ -190,7 +195,10 @@ int rules_add(struct strbuf *out, const struct network *n, const struct attachme
 
 int rules_remove(struct strbuf *out, const struct attachment *a)
 {
-	/* An element must be there to be deleted; to add one that is there already is no fault. */
+	/*
+	 * Elements are added before they are deleted, because nftables cannot delete an element
+	 * that does not exist. Adding an element twice is no error.
+	 */
 	int r = attachment_elements(out, "add", a);
 
 	return r < 0 ? r : attachment_elements(out, "delete", a);

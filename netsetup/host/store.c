@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The files below STATE: see host.h. A lease is a symbolic link whose text is a record's path. */
+/*
+ * Reads and writes the files below STATE, which host.h lists. A lease is a symbolic link whose text
+ * is a record's path.
+ */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +48,10 @@ int store_lease(struct host *h, const char *folder, const char *name, const stru
 	if (dir < 0)
 		return dir;
 	record_path(a, record);
-	/* The caller knows that nobody has it; what is left is a lease without a record. */
+	/*
+	 * The caller has checked that no attachment has the lease, so an old link without a record
+	 * is removed.
+	 */
 	(void)unlinkat(dir, name, 0);
 	return symlinkat(record, dir, name) < 0 ? err_sys("make the lease %s/%s", folder, name) : 0;
 }
@@ -65,7 +71,7 @@ int store_release(struct host *h, const char *folder, const char *name, const st
 		return 0;
 	if (unlinkat(dir, name, 0) < 0 && errno != ENOENT)
 		return err_sys("release %s/%s", folder, name);
-	/* A directory goes with what was in it last. */
+	/* If the removed lease was the last one in its directory, the directory is removed too. */
 	if (unlinkat(h->state_dir, folder, AT_REMOVEDIR) == 0)
 		(void)unlinkat(h->state_dir, "leases", AT_REMOVEDIR);
 	return 0;
@@ -93,7 +99,7 @@ int store_each(struct host *h, const char *folder, store_fn *fn, void *arg)
 		char record[RECORD_PATH];
 		ssize_t n = readlinkat(dirfd(d), e->d_name, record, sizeof(record) - 1);
 
-		if (n <= 0) /* "." and "..", or a file of someone else's */
+		if (n <= 0) /* "." and "..", or another program's file */
 			continue;
 		record[n] = '\0';
 		if (record_exists(h, record))
@@ -160,7 +166,7 @@ int store_read_record(struct host *h, const char *record, struct attachment *ret
 
 /* --- what killed processes left --- */
 
-/* Removes files that were to be renamed, and then the directory, if nothing else is in it. */
+/* Removes temporary files, and then the directory if it is empty. */
 static int tidy_files(int parent, const char *path)
 {
 	int fd = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -181,7 +187,10 @@ static int no_visit(struct host *h, const char *name, const char *record, void *
 	return 0;
 }
 
-/* Tidies each directory in a directory: one of a container, or one of a network's leases. */
+/*
+ * Tidies each directory in `parent`, which holds the records of a container or the leases of a
+ * network.
+ */
 static int tidy_folders(struct host *h, const char *parent, bool leases)
 {
 	int fd = open_folder(h, parent, false), r = 0;
@@ -224,7 +233,7 @@ int host_tidy(struct host *h)
 /* --- lists of attachments --- */
 
 struct found {
-	const char *network; /* NULL: all */
+	const char *network; /* NULL: all networks */
 	struct strbuf list;  /* of struct attachment * */
 };
 
@@ -285,7 +294,7 @@ static int add_all(struct host *h, struct found *f)
 	return r;
 }
 
-/* Whether a lease is for a MAC address. As text no IPv6 address has exactly six groups. */
+/* Returns whether a lease is for a MAC address. No IPv6 address has exactly six groups as text. */
 static bool is_mac(const char *name)
 {
 	size_t colons = 0;

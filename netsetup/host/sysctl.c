@@ -8,7 +8,9 @@
 
 #define SYSCTL_PATH 160
 
-/* Reads a small file and cuts its line end. -ENOENT without a message: there is no such file. */
+/*
+ * Reads a small file without its line end. Returns -ENOENT without a message if it does not exist.
+ */
 static int read_value(const char *path, char *ret, size_t size)
 {
 	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -46,8 +48,9 @@ int sysctl_set(struct host *h, const char *value, const char *fmt, ...)
 }
 
 /*
- * A host that forwards IPv6 ignores router advertisements with accept_ra 1, and would lose its own
- * address and default route some time later. With 2 it goes on to accept them.
+ * Sets accept_ra to 2 where it is 1. With 1, a host that forwards IPv6 ignores router
+ * advertisements, and would some time later lose the address and default route that it got from
+ * them.
  */
 static int keep_advertisements(struct host *h)
 {

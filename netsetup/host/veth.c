@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The veth pair between a bridge and a container's network namespace. */
+/* Makes and removes the veth pair between a bridge and a container's network namespace. */
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
 #include <linux/nsfs.h>
@@ -40,7 +40,7 @@ static int add_routes(struct host *h, const struct attachment *a, struct nl *nl,
 	char text[IP_TEXT];
 
 	for (size_t i = 0; a->default_route && i < a->address_count; i++) {
-		/* A namespace in several networks keeps its first default route. */
+		/* If the namespace is in several networks, it keeps its first default route. */
 		int r = device_add_default_route(
 			nl, index, a->gateways[i].family, a->gateways[i].bytes);
 		if (r < 0)
@@ -59,7 +59,10 @@ static int set_up_inside(struct host *h, const struct attachment *a)
 	int r = nl_open(&nl, -EBADF);
 	if (r >= 0)
 		r = device_read(&nl, a->interface, 0, &device);
-	/* Other containers of the network must not become this one's router. */
+	/*
+	 * Keeps router advertisements of other containers from making one of them this container's
+	 * router.
+	 */
 	if (r >= 0)
 		r = sysctl_set(h, "0", "net/ipv6/conf/%s/accept_ra", a->interface);
 	for (size_t i = 0; r >= 0 && i < a->address_count; i++) {
@@ -79,8 +82,9 @@ static int set_up_inside(struct host *h, const struct attachment *a)
 }
 
 /*
- * Enters the namespace and comes back. This program has one thread and ends soon; if it could not
- * come back, everything that follows would be done in the wrong namespace, so it ends at once.
+ * Enters the container's namespace, sets the interface up, and comes back. The program exits if it
+ * cannot come back, because its further steps would change the wrong namespace. It has one thread,
+ * so no other thread is affected.
  */
 static int set_up_in(struct host *h, const struct attachment *a, int netns)
 {
@@ -106,7 +110,10 @@ static int make_pair(
 	uint8_t mac[6];
 	struct nl_req q;
 
-	/* The host's end differs from the container's in the first byte, which is 0x0a there. */
+	/*
+	 * The container's end has 0x0a as the first byte of its MAC address, so the host's end gets
+	 * another.
+	 */
 	memcpy(mac, a->mac, sizeof(mac));
 	mac[0] = 0xfe;
 	device_request(&q, a->host, mtu, mac);
@@ -137,9 +144,10 @@ static int make_pair(
 }
 
 /*
- * Lets the bridge send a packet out of the port that it came in by. A container that connects to a
- * port that it publishes itself needs that if the bridge calls the hooks of nftables
- * (br_netfilter), because the packet then is translated before the bridge has looked where it goes.
+ * Lets the bridge send a packet out of the port by which it came in. A container needs that to
+ * connect to a port that it publishes itself if the bridge calls the hooks of nftables
+ * (br_netfilter), because the packet's destination is then translated before the bridge chooses a
+ * port for it.
  */
 static int set_hairpin(struct host *h, int index)
 {
@@ -167,7 +175,10 @@ int veth_make(struct host *h, const struct attachment *a, int bridge, uint32_t m
 	int r = make_pair(h, a, netns, bridge, mtu);
 	if (r >= 0)
 		r = device_read(&h->nl, a->host, 0, &host);
-	/* The bridge has the host's addresses. Its port would only get one of IPv6 by itself. */
+	/*
+	 * Keeps the kernel from giving the port an IPv6 address. The bridge has the host's
+	 * addresses, so its ports need none.
+	 */
 	if (r >= 0)
 		r = sysctl_set(h, "1", "net/ipv6/conf/%s/disable_ipv6", a->host);
 	if (r >= 0 && a->port_count)
@@ -182,7 +193,10 @@ int veth_remove(struct host *h, const struct attachment *a)
 	struct device host;
 	int r = device_read(&h->nl, a->host, 0, &host);
 
-	/* The pair goes with the container's namespace, and the name is ours alone. */
+	/*
+	 * The kernel removes the pair together with the container's namespace. An interface of that
+	 * name that is no veth is not caisson's.
+	 */
 	if (r == -ENODEV || (r >= 0 && !streq(host.kind, "veth"))) {
 		err_clear();
 		return 0;

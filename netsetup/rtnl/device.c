@@ -103,7 +103,7 @@ int device_add_address(struct nl *nl, int index, uint8_t family, const void *raw
 	nl_req_init(&q, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &info, sizeof(info));
 	nl_put(&q, IFA_LOCAL, raw, len);
 	nl_put(&q, IFA_ADDRESS, raw, len);
-	/* The kernel gives an IPv4 address that was added by hand no broadcast address. */
+	/* The kernel does not compute the broadcast address of an IPv4 address itself. */
 	if (family == AF_INET && prefix < 31) {
 		uint32_t broadcast;
 
@@ -173,9 +173,9 @@ static int read_oif(const struct nlmsghdr *h, void *arg)
 }
 
 /*
- * The interface that a packet to this address leaves by if it takes a default route, else 0. The
- * kernel answers with the route itself and not with a copy for the address (RTM_F_FIB_MATCH, Linux
- * 4.13, 4.15 for IPv6).
+ * Returns the index of the interface by which a packet to this address leaves, if it takes a
+ * default route, else 0. With RTM_F_FIB_MATCH (Linux 4.13, for IPv6 4.15) the kernel answers with
+ * the route itself instead of a copy for the address.
  */
 static int route_out(struct nl *nl, uint8_t family, const char *to)
 {
@@ -191,7 +191,7 @@ static int route_out(struct nl *nl, uint8_t family, const char *to)
 	nl_req_init(&q, RTM_GETROUTE, 0, &info, sizeof(info));
 	nl_put(&q, RTA_DST, raw, address_len(family));
 	if (nl_call(nl, &q, read_oif, &index) < 0) {
-		err_clear(); /* the kernel says "unreachable" if there is no route */
+		err_clear(); /* without a route the kernel answers "unreachable" */
 		return 0;
 	}
 	return index;
@@ -200,8 +200,9 @@ static int route_out(struct nl *nl, uint8_t family, const char *to)
 int device_default_mtu(struct nl *nl)
 {
 	/*
-	 * Addresses for documentation (RFC 5737, RFC 3849), to which a host seldom has another
-	 * route. To ask for one is quicker than to list all routes, of which a router has many.
+	 * The addresses are for documentation (RFC 5737, RFC 3849), so a host rarely has a route to
+	 * them other than the default route. Asking for one route is quicker than listing all, of
+	 * which a router has many.
 	 */
 	static const struct {
 		uint8_t family;
@@ -263,7 +264,7 @@ int device_each_route(struct nl *nl, device_route_fn *fn, void *arg)
 			nl_req_init(&q, RTM_GETROUTE, NLM_F_DUMP, &info, sizeof(info));
 			r = nl_call(nl, &q, read_route, &reader);
 		}
-		if (r == -EOPNOTSUPP && families[i] == AF_INET6) { /* a kernel without IPv6 */
+		if (r == -EOPNOTSUPP && families[i] == AF_INET6) { /* the kernel has no IPv6 */
 			err_clear();
 			r = 0;
 		}

@@ -96,13 +96,16 @@ int link_check_name(const char *name, bool allow_template)
 			name, len, IFNAMSIZ - 1);
 	if (streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL, "interface name \"%s\": expected another name", name);
-	/* These are directories below /proc/sys/net/ipv4/conf. */
+	/* The kernel has directories of these names below /proc/sys/net/ipv4/conf. */
 	if (streq(name, "all") || streq(name, "default"))
 		return err_set(EINVAL,
 			"interface name \"%s\": the kernel uses the name for settings of all "
 			"interfaces, expected another name",
 			name);
-	/* The kernel's isspace() knows Latin-1, where 0xa0 is a blank. UTF-8 has that byte too. */
+	/*
+	 * The kernel's isspace() takes the byte 0xa0 for a blank, as in Latin-1. UTF-8 text may
+	 * contain it too.
+	 */
 	for (const char *p = name; *p; p++)
 		if (*p == '/' || *p == ':' || isspace((unsigned char)*p) || *p == '\xa0')
 			return err_set(EINVAL,
