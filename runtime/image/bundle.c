@@ -102,7 +102,10 @@ static int unpack(const struct image_globals *g, const struct store *s, const st
 	return r;
 }
 
-/* Unpacks the layers into the store, and prints what `caisson create --root-layers` takes. */
+/*
+ * Unpacks the layers into the store, and prints the value for the option --root-layers of `caisson
+ * create`.
+ */
 static int unpack_shared(const struct image_globals *g, const struct store *s,
 	const struct image *img, const struct unpacking *u)
 {

@@ -41,7 +41,9 @@ void image_size_text(uint64_t bytes, char *buf, size_t size)
 	snprintf(buf, size, u == 0 ? "%.0f %s" : "%.1f %s", v, units[u]);
 }
 
-/* `caisson run` and `caisson create` execute this program for their option --image. */
+/*
+ * Returns whether the command is one that `caisson run` and `caisson create` execute for --image.
+ */
 static bool is_caissons_own(const struct image_command *self)
 {
 	return streq(self->name, "run") || streq(self->name, "create");

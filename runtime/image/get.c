@@ -10,7 +10,7 @@
 #include "image/image.h"
 #include "image/registry_commands.h"
 
-#define NAME_MAX_BYTES 4096 /* of the name that caisson-registry prints */
+#define NAME_MAX_BYTES 4096 /* most bytes of the name that caisson-registry prints */
 
 /* Returns whether the name has a tag or a digest. A colon before a "/" belongs to a port. */
 static bool has_tag(const char *name)

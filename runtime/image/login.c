@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `caisson image login` and `logout`. */
+/* Implements `caisson image login` and `caisson image logout`. */
 #include <stdio.h>
 #include <string.h>
 #include <termios.h>
@@ -10,7 +10,7 @@
 
 #define PASSWORD_MAX 16384u
 
-/* What comes on standard input, without the line end behind it. */
+/* Reads the password from standard input, and removes the line end behind it. */
 static int read_password(struct arena *a, const char **ret)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -26,7 +26,7 @@ static int read_password(struct arena *a, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Asks on the terminal, without showing what is typed. */
+/* Asks for the password on the terminal, which does not show what is typed. */
 static int ask_password(struct arena *a, const char *host, const char **ret)
 {
 	char line[1024];
@@ -52,7 +52,7 @@ static int ask_password(struct arena *a, const char *host, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* registries.conf may say where the registry is, and that it may be spoken to without TLS. */
+/* Connects to the registry. registries.conf may give its location, and may allow it without TLS. */
 static int open_registry(
 	struct arena *a, const char *host, const struct registry_options *o, struct registry *g)
 {

@@ -99,7 +99,10 @@ static int fail(int r)
 	return 1;
 }
 
-/* argv is main()'s: the global options come before the command. */
+/*
+ * Executes caisson-registry with the arguments of main(), because they have the global options in
+ * front of the command.
+ */
 static int run_registry_program(char **argv)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -144,7 +147,10 @@ int main(int argc, char **argv)
 	 * mkdir(2) makes these. All other modes are set by fchmod(2).
 	 */
 	umask(022);
-	/* The parser puts the words in another order, and the other program needs all of them. */
+	/*
+	 * A copy of the arguments is kept for caisson-registry, because the parser changes their
+	 * order.
+	 */
 	char **words = arena_array(&a, (size_t)argc + 1, sizeof(*words));
 	if (!words)
 		return fail(-ENOMEM);

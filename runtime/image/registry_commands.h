@@ -9,7 +9,10 @@
 
 #define REGISTRY_PROGRAM "caisson-registry"
 
-/* Ends in an entry without a name. In caisson-image `run` is NULL. */
+/*
+ * Lists the commands, and ends in an entry without a name. In caisson-image the member `run` is
+ * NULL.
+ */
 extern const struct image_command image_registry_commands[];
 
 int image_cmd_pull(

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* caisson-registry: what caisson-image executes for the commands that speak with registries. */
+/*
+ * This is the program caisson-registry, which caisson-image executes for the commands that speak
+ * with registries.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>

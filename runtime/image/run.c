@@ -27,7 +27,7 @@
 #define ARGS_MAX 64
 #define LOG_TAIL 4096
 
-/* The words of a command, for execve(2). */
+/* Holds the arguments of a command for execve(2). */
 struct words {
 	const char *v[ARGS_MAX + ARRAY_SIZE(((struct option_list *)0)->v)];
 	size_t n;
@@ -80,7 +80,7 @@ static int execute(const struct words *w)
 	return err_sys("execute %s", w->v[0]);
 }
 
-/* Runs the command and waits for it. Returns its exit code. */
+/* Runs the command, waits for it, and returns its exit code. */
 static int run_and_wait(const struct words *w)
 {
 	int status;
@@ -121,7 +121,7 @@ static int prepare_in_child(
 	return status ? 1 : 0;
 }
 
-/* 12 hexadecimal digits. */
+/* Makes a random name of 12 hexadecimal digits. */
 static int random_name(struct arena *a, const char **ret)
 {
 	uint64_t random;
@@ -132,7 +132,7 @@ static int random_name(struct arena *a, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* The descriptors of a container in the background: its output goes to the file `log`. */
+/* Opens the descriptors of a container in the background, whose output goes to the file `log`. */
 static int redirect_to_log(const struct run_bundle *b)
 {
 	_cleanup_fd_ int dir = open(b->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -154,8 +154,8 @@ static int drop_input(void)
 }
 
 /*
- * caisson's error went to the log, which is gone with the container's directory. It is still open
- * as this process's standard output.
+ * Copies the log to standard error, because it holds caisson's error. The file is open as standard
+ * output, although the container's directory has been removed with it.
  */
 static void report_log(int err)
 {
@@ -166,7 +166,7 @@ static void report_log(int err)
 		(void)!fd_write_all(err, text, (size_t)n);
 }
 
-/* A pidfd of the container's first process, whose pid `create` wrote to the bundle. */
+/* Opens a pidfd of the container's first process. `create` has written its pid to the bundle. */
 static int open_container(const struct run_bundle *b)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -179,7 +179,7 @@ static int open_container(const struct run_bundle *b)
 	return pidfd_open((pid_t)pid, 0);
 }
 
-/* Waits, in a session of its own, until the container ends, and becomes `caisson delete`. */
+/* Waits, in a session of its own, until the container ends, and then becomes `caisson delete`. */
 static _Noreturn void delete_later(
 	const struct run_options *o, const struct run_bundle *b, const char *name)
 {
@@ -189,7 +189,10 @@ static _Noreturn void delete_later(
 
 	setsid();
 	(void)!chdir("/");
-	/* Who reads this program's output waits for its end, not for the container's. */
+	/*
+	 * Closes the caller's output, because whoever reads it until its end would otherwise wait
+	 * for the container's end.
+	 */
 	int null = open("/dev/null", O_RDWR);
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		dup2(null, fd);

@@ -1,46 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `caisson run --image` and `caisson create --image`: docker's options, made into a config.json and
- * into options of `caisson run` and `caisson create`, which do the rest.
+ * Declares what `caisson run --image` and `caisson create --image` share. They turn docker's
+ * options into a config.json and into options of `caisson run` and `caisson create`, which then
+ * start the container.
  */
 #pragma once
 #include "image/image.h"
 #include "images/oci/bundle.h"
 
 struct run_options {
-	/* Of the program, and how it is shown. */
+	/* options of the program, and of how the container appears */
 	const char *image, *name, *platform, *workdir, *user, *hostname, *stop_signal, *network;
 	struct option_list env, env_file, label, entrypoint;
 	bool interactive, tty, detach, rm, read_only;
-	/* What it may see and use. */
+	/* options of what the program may see and use */
 	struct option_list volume, mount, tmpfs, device, cap_add, cap_drop, security_opt, ulimit;
 	const char *memory, *cpus, *cgroup_parent, *pids_limit;
-	/* How it is run. */
+	/* options of how the container is run */
 	const char *isolation, *hypervisor, *kernel;
-	/* Given by caisson: its own path, its global options, its --root as an absolute path. */
+	/* given by caisson: its own path, its global options, its --root as an absolute path */
 	const char *runtime, *state_root;
 	struct option_list runtime_options;
-	/* The command, behind the options; ends in NULL. */
+	/* the command behind the options, with NULL at its end */
 	char **command;
 };
 
-/* What config.json is written from. */
+/* Holds everything from which config.json is written. */
 struct run {
 	const struct run_options *o;
 	struct arena *arena;
 	const char *name;
-	const char *dir; /* absolute: the bundle */
+	const char *dir; /* absolute path of the bundle */
 	int dir_fd;
 	bool rootless;
-	uid_t uid; /* the caller's, outside the user namespace */
+	uid_t uid; /* the caller's user id outside the user namespace */
 	gid_t gid;
 	bool vm;
-	const char *const *capabilities; /* run_capabilities() */
+	const char *const *capabilities; /* set by run_capabilities() */
 	const char *hostname;
 	const char *stop_signal;
 };
 
-/* A mount of config.json. */
+/* Describes a mount of config.json. */
 struct run_mount {
 	const char *destination, *type, *source;
 	const char *options[24];
@@ -55,27 +56,31 @@ struct run_mounts {
 };
 
 /*
- * run_mounts.c: what -v, --mount and --tmpfs ask for, and the three files that a container gets
- * from its bundle. Sorted, so that no mount hides one beneath it.
+ * run_mounts.c: collects the mounts of -v, --mount and --tmpfs, and the three files that a
+ * container gets from its bundle. They are sorted, so that no mount hides one beneath it.
  */
 int run_collect_mounts(struct run *r, struct run_mounts *ret) must_check;
-/* Writes hosts, hostname and resolv.conf into the bundle. */
+/* Writes the files hosts, hostname and resolv.conf into the bundle. */
 int run_write_files(struct run *r) must_check;
 
-/* run_limits.c: what the options say of capabilities, devices and resources. */
+/* run_limits.c: computes the program's capabilities from the options. */
 int run_capabilities(struct run *r) must_check;
-int run_put_limits(struct run *r, struct json_out *o) must_check;  /* linux.resources, devices */
-int run_put_rlimits(struct run *r, struct json_out *o) must_check; /* process.rlimits */
+/* Write linux.resources with the devices, and process.rlimits. */
+int run_put_limits(struct run *r, struct json_out *o) must_check;
+int run_put_rlimits(struct run *r, struct json_out *o) must_check;
 
-/* run_security.c: --security-opt. Writes what belongs to process, and what belongs to linux. */
+/*
+ * run_security.c: applies --security-opt. One function writes the members of process, the other
+ * those of linux.
+ */
 int run_put_process_security(struct run *r, struct json_out *o) must_check;
 int run_put_security(struct run *r, struct json_out *o) must_check;
 
 /*
- * run_config.c: the config.json that the image's settings are added to, and the members of
- * config.json that an image says nothing about.
+ * run_config.c: run_base_config() makes the config.json to which the image's settings are added.
+ * run_put_rest() writes the members of which an image says nothing.
  */
 int run_base_config(struct run *r, struct json **ret) must_check;
 int run_put_rest(struct run *r, struct json_out *o) must_check;
-/* Reads -e and --env-file. The list ends in NULL. */
+/* Reads -e and --env-file into a list with NULL at its end. */
 int run_environment(struct run *r, const char *const **ret) must_check;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The config.json of a container from an image, but for what the image says. */
+/*
+ * Writes the config.json of a container from an image, except for the settings of the image itself.
+ */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +9,7 @@
 #include "image/run.h"
 
 #define ENV_FILE_MAX (4u << 20)
-#define ENV_MAX 4096 /* variables of -e and --env-file */
+#define ENV_MAX 4096 /* most variables of -e and --env-file */
 #define BUNDLE_VERSION "1.0.2"
 
 static void put_strings(struct json_out *o, const char *key, const char *const *v, size_t n)
@@ -35,10 +37,13 @@ static bool host_network(const struct run *r)
 	return r->o->network && streq(r->o->network, "host");
 }
 
-/* The file systems that each container has, in front of those that were asked for. */
+/* Writes the mounts that every container has. They come before the mounts of the options. */
 static void put_usual_mounts(const struct run *r, struct json_out *o)
 {
-	/* A user namespace of one id has no group 5, which owns terminals elsewhere. */
+	/*
+	 * The option gid=5 (the group that owns terminals) is left out for an ordinary user,
+	 * because a user namespace with one id has no group 5.
+	 */
 	const struct run_mount pts = {"/dev/pts", "devpts", "devpts",
 		{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"},
 		r->rootless ? 5 : 6};
@@ -52,7 +57,10 @@ static void put_usual_mounts(const struct run *r, struct json_out *o)
 	};
 	const struct run_mount sys = {
 		"/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}, 4};
-	/* Who is not the owner of the network namespace may mount no new sysfs. */
+	/*
+	 * A bind mount of /sys, because only the owner of a network namespace may mount a new
+	 * sysfs.
+	 */
 	const struct run_mount bound_sys = {
 		"/sys", "none", "/sys", {"rbind", "nosuid", "noexec", "nodev", "ro"}, 5};
 	const struct run_mount cgroup = {"/sys/fs/cgroup", "cgroup", "cgroup",
@@ -124,7 +132,7 @@ static void put_id_map(struct json_out *o, const char *key, uint32_t host_id)
 	json_out_end_array(o);
 }
 
-/* systemd's slices are named as its cgroups are: "SLICE:PREFIX:NAME". */
+/* Writes the cgroup's path. With systemd's cgroups it has the form "SLICE:PREFIX:NAME". */
 static int put_cgroup(struct run *r, struct json_out *o)
 {
 	const char *parent = r->o->cgroup_parent;
@@ -177,7 +185,7 @@ static int put_label(struct json_out *o, const char *text)
 	return 0;
 }
 
-/* Whether a later --label sets the same name. */
+/* Returns whether a later --label sets the same name. */
 static bool is_set_again(const struct option_list *l, size_t i)
 {
 	size_t len = strcspn(l->v[i], "=");
@@ -220,7 +228,7 @@ static int put_vm(struct run *r, struct json_out *o)
 	return 0;
 }
 
-/* What the image adds to: the program and the annotations. */
+/* Writes the program and the annotations, to which the image's settings are added. */
 static int put_base(struct run *r, struct json_out *o)
 {
 	json_out_object(o, NULL);
@@ -270,7 +278,10 @@ struct variables {
 	size_t n;
 };
 
-/* "NAME=VALUE", or "NAME" for the caller's value: without one, the variable is left out. */
+/*
+ * Adds the variable "NAME=VALUE", or "NAME" with the caller's value. A variable that the caller
+ * does not have is left out.
+ */
 static int add_variable(struct run *r, struct variables *all, const char *text)
 {
 	if (!strchr(text, '=')) {
@@ -289,7 +300,9 @@ static int add_variable(struct run *r, struct variables *all, const char *text)
 	return 0;
 }
 
-/* A line is one variable; empty lines and those that begin with # are none. */
+/*
+ * Reads a file of one variable for each line. Empty lines and lines that begin with # are skipped.
+ */
 static int add_env_file(struct run *r, struct variables *all, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};

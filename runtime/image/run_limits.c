@@ -11,7 +11,10 @@
 #define CAPABILITIES_MAX 64
 #define ULIMIT_NAME_MAX 32
 
-/* "NET_ADMIN", "net_admin", "CAP_NET_ADMIN" become the last; "ALL" stays. */
+/*
+ * Returns the name with the prefix CAP_ in capitals: "net_admin" becomes "CAP_NET_ADMIN". "ALL"
+ * stays.
+ */
 static const char *capability_name(struct arena *a, const char *text)
 {
 	bool prefix = strncasecmp(text, "CAP_", 4) == 0;
@@ -52,8 +55,8 @@ static int read_names(struct run *r, const struct option_list *l, const char *op
 }
 
 /*
- * As docker has it: --cap-drop ALL leaves only what --cap-add names, --cap-add ALL leaves out only
- * what --cap-drop names, and a name in both lists is added.
+ * Computes the capabilities as docker does: --cap-drop ALL leaves only those of --cap-add,
+ * --cap-add ALL removes only those of --cap-drop, and a name in both lists is added.
  */
 int run_capabilities(struct run *r)
 {
@@ -133,7 +136,7 @@ struct device {
 	struct stat st;
 };
 
-/* "HOST[:PATH][:ACCESS]", ACCESS being of r, w and m */
+/* Parses "HOST[:PATH][:ACCESS]". ACCESS is some of the letters r, w and m. */
 static int parse_device(struct run *r, const char *text, struct device *d)
 {
 	char *copy = arena_strdup(r->arena, text);
@@ -208,7 +211,7 @@ int run_put_limits(struct run *r, struct json_out *o)
 		json_out_end_array(o);
 	}
 	json_out_object(o, "resources");
-	/* An ordinary user makes no device nodes and loads no device program. */
+	/* An ordinary user can make no device nodes and load no device program. */
 	if (!r->rootless) {
 		json_out_array(o, "devices");
 		put_rule(o, NULL);
@@ -234,7 +237,7 @@ static int parse_rlimit(const char *text, uint64_t *ret)
 	return str_to_u64(text, ret);
 }
 
-/* "nofile=1024[:2048]" */
+/* Writes the limit of an option such as "nofile=1024[:2048]". */
 static int put_ulimit(struct run *r, struct json_out *o, const char *text)
 {
 	char *copy = arena_strdup(r->arena, text);

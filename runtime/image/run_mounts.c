@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* -v, --mount and --tmpfs, and the files that a container gets from its bundle. */
+/*
+ * Collects the mounts of -v, --mount and --tmpfs, and of the files that a container gets from its
+ * bundle.
+ */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +33,7 @@ static bool has_option(const struct run_mount *m, const char *const *names, size
 	return false;
 }
 
-/* Adds the mount, whose destination is checked here for all ways to ask for one. */
+/* Adds the mount, and checks its destination, for all three options. */
 static int add_mount(struct run_mounts *all, const struct run_mount *m, const char *option)
 {
 	if (!m->destination || m->destination[0] != '/' || streq(m->destination, "/"))
@@ -46,7 +49,7 @@ static int add_mount(struct run_mounts *all, const struct run_mount *m, const ch
 	return 0;
 }
 
-/* The absolute path of a bind mount's source. */
+/* Finds the absolute path of a bind mount's source. */
 static int resolve_source(struct run *r, const char *text, bool create, const char **ret)
 {
 	char real[PATH_MAX];
@@ -73,7 +76,10 @@ static int finish_bind(struct run_mount *m)
 	return result;
 }
 
-/* One option of -v. SELinux's labels and docker's volumes have some that mean nothing here. */
+/*
+ * Applies one option of -v. Options for SELinux's labels and docker's volumes are accepted without
+ * effect.
+ */
 static int add_volume_option(struct run_mount *m, const char *option)
 {
 	static const char *const passed[] = {"ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec",
@@ -104,7 +110,7 @@ static int each_option(
 	return result;
 }
 
-/* A directory of the bundle, for a volume without a source. */
+/* Makes a directory in the bundle for a volume without a source. */
 static int make_volume(struct run *r, size_t index, const char **ret)
 {
 	char name[32];
@@ -116,7 +122,7 @@ static int make_volume(struct run *r, size_t index, const char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* "SOURCE:DESTINATION[:OPTIONS]" or "DESTINATION" */
+/* Parses "SOURCE:DESTINATION[:OPTIONS]" or "DESTINATION". */
 static int add_volume(struct run *r, struct run_mounts *all, const char *text)
 {
 	struct run_mount m = {.type = "bind"};
@@ -153,7 +159,7 @@ static void begin_tmpfs(struct run_mount *m)
 		m->options[m->noptions++] = usual[i];
 }
 
-/* "DESTINATION[:OPTIONS]"; the options are those of tmpfs(5) and of mounts. */
+/* Parses "DESTINATION[:OPTIONS]". The options are those of tmpfs(5) and of mounts. */
 static int add_tmpfs(struct run *r, struct run_mounts *all, const char *text)
 {
 	struct run_mount m = {0};
@@ -170,7 +176,7 @@ static int add_tmpfs(struct run *r, struct run_mounts *all, const char *text)
 	return result < 0 ? result : add_mount(all, &m, "--tmpfs");
 }
 
-/* What --mount says, before it is known which type it is of. */
+/* Holds the words of --mount until the type of the mount is known. */
 struct mount_words {
 	const char *type, *source, *target, *propagation, *size, *mode;
 	bool read_only;
@@ -234,7 +240,7 @@ static int add_tmpfs_words(struct run *r, struct run_mount *m, const struct moun
 	return result;
 }
 
-/* "type=bind,source=DIR,target=DIR[,...]" */
+/* Parses the value of --mount: "type=bind,source=DIR,target=DIR[,...]". */
 static int add_mount_words(struct run *r, struct run_mounts *all, const char *text)
 {
 	struct mount_words w = {.type = "volume"};
@@ -275,7 +281,10 @@ static bool is_taken(const struct run_mounts *all, const char *destination)
 	return false;
 }
 
-/* The files that run_write_files() wrote. What the user mounts there goes before. */
+/*
+ * Adds the mounts of the files that run_write_files() wrote, except where the user mounts something
+ * else.
+ */
 static int add_files(struct run *r, struct run_mounts *all)
 {
 	static const char *const files[] = {"hosts", "hostname", "resolv.conf"};
@@ -307,7 +316,9 @@ static size_t depth(const char *path)
 	return n;
 }
 
-/* Mounts beneath others come after them. Among equals the order stays. */
+/*
+ * Sorts the mounts, so that a mount beneath another one comes after it. Otherwise the order stays.
+ */
 static void sort(struct run_mounts *all)
 {
 	for (size_t i = 1; i < all->n; i++) {
@@ -357,7 +368,7 @@ int run_write_files(struct run *r)
 		result = write_file(r, "hostname", strbuf_str(&name));
 	if (result < 0 || !network)
 		return result;
-	/* The host may do without this file; then so does the container. */
+	/* If the host has no /etc/resolv.conf, the container gets none. */
 	if (fd_read_file(AT_FDCWD, "/etc/resolv.conf", &resolv, RESOLV_CONF_MAX) < 0) {
 		err_clear();
 		return 0;

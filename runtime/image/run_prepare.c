@@ -17,7 +17,8 @@ static void warn(void *data, const char *text)
 }
 
 /*
- * The image's author is not who runs it, so what is left out of it is of interest only to --debug.
+ * Logs what is left out of the image, at the level debug. Whoever runs the container did not make
+ * the image, so a warning would not help.
  */
 static void note(void *data, const char *text)
 {
@@ -36,7 +37,7 @@ struct preparing {
 	struct image *img;
 	struct tree_options options;
 	struct run run;
-	struct strbuf layers; /* empty: the root is a copy */
+	struct strbuf layers; /* empty: the root is a copy of the image */
 };
 
 static void release(struct preparing *p)
@@ -45,7 +46,9 @@ static void release(struct preparing *p)
 	strbuf_release(&p->layers);
 }
 
-/* Unpacks with progress: the layers into the store, or, if root >= 0, all of them there. */
+/*
+ * Unpacks the layers with a progress bar: into the directory root, or into the store if root is -1.
+ */
 static int unpack(struct preparing *p, int root)
 {
 	struct progress bar;
@@ -54,7 +57,9 @@ static int unpack(struct preparing *p, int root)
 
 	for (size_t i = 0; i < p->img->document.nlayers; i++)
 		all += p->img->document.layers[i].size;
-	/* Who runs a container waits for it, and only a terminal's user wants to see why. */
+	/*
+	 * The progress is shown on a terminal only, because there a user waits for the container.
+	 */
 	progress_init(&bar, false, p->g->quiet || !isatty(STDERR_FILENO), all);
 	int r = root < 0 ? chain_unpack(p->store, p->img, &p->options, &progress, &p->layers)
 			 : image_unpack(p->store, p->img, root, &p->options, &progress);
@@ -129,7 +134,8 @@ static int fill(struct preparing *p)
 		return rootfs;
 	int result = p->layers.len ? make_upper(p) : unpack(p, rootfs);
 	/*
-	 * The image's passwd and group are looked up in the layers as the container will see them.
+	 * The image's passwd and group are read from the stacked layers, as the container will see
+	 * them.
 	 */
 	_cleanup_fd_ int view = result >= 0 && p->layers.len
 					? chain_open_view(p->store, strbuf_str(&p->layers))
@@ -184,7 +190,10 @@ static int make_container(struct preparing *p, const char *name, pid_t maker)
 	return err_set(-r, "%s", message);
 }
 
-/* Unpacks the layers; if they can't be stacked here, the container gets a copy of the image. */
+/*
+ * Unpacks the layers into the store. If overlayfs cannot stack them, the container gets a copy of
+ * the image.
+ */
 static int unpack_layers(struct preparing *p)
 {
 	int r = unpack(p, -EBADF);
@@ -212,7 +221,9 @@ int run_prepare(
 		.run = {.o = o, .arena = &a, .dir_fd = -EBADF, .uid = geteuid(), .gid = getegid()}};
 
 	int r = image_platform(&a, o->platform, &buf, &platform);
-	/* The store is found by the caller's user id, so it is opened before that changes. */
+	/*
+	 * The store's path depends on the caller's user id, so it is opened before that id changes.
+	 */
 	if (r >= 0)
 		r = image_open_store(g, &s);
 	if (r >= 0)

@@ -3,8 +3,8 @@
 #include "images/oci/seccomp.h"
 
 /*
- * What a program could learn about the host, or do to it, through /proc and /sys. The first list is
- * hidden, the second is read-only: docker's lists.
+ * The paths in /proc and /sys by which a program could learn about the host or change it. docker
+ * has the same lists. Those in the first list are hidden, those in the second are read-only.
  */
 static const char *const masked[] = {"/proc/acpi", "/proc/asound", "/proc/interrupts",
 	"/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
@@ -36,7 +36,7 @@ static int parse_one(const char *text, struct security *s)
 		   streq(value, "unconfined")) {
 		s->show_all = true;
 	} else if (len == 5 && strncmp(text, "label", len) == 0 && *value) {
-		/* "disable" is what a container has without a label. */
+		/* "disable" means no label. */
 		s->label = streq(value, "disable") ? NULL : value;
 	} else {
 		return err_set(EINVAL,
@@ -81,7 +81,7 @@ static void put_strings(struct json_out *o, const char *key, const char *const *
 	json_out_end_array(o);
 }
 
-/* The file has what config.json has as linux.seccomp; caisson checks it. */
+/* Copies the file to linux.seccomp of config.json. caisson checks it later. */
 static int put_seccomp_file(struct run *r, struct json_out *o, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `caisson image pull`, `push` and `referrers`. */
+/* Implements `caisson image pull`, `caisson image push` and `caisson image referrers`. */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,7 +26,7 @@ static int print_result(const struct transfer_result *result, bool json)
 	return image_print_json(&o);
 }
 
-/* What pull and push have in common. */
+/* Holds what pull and push have in common. */
 struct transferring {
 	struct registry_arguments registry;
 	const char *platform;

@@ -21,7 +21,7 @@ void transfer_progress_init(struct transfer_progress *p, bool json, bool quiet, 
 					  : PROGRESS_LINES;
 }
 
-/* A JSON object on one line; the caller has begun it and this ends it. */
+/* Ends a JSON object that the caller has begun, and prints it on one line. */
 static void end_event(struct json_out *o)
 {
 	const char *text;
@@ -189,7 +189,10 @@ static void on_blob(void *data, size_t index, const struct descriptor *d, enum t
 		draw(p);
 }
 
-/* A blob that has to begin anew counts back. */
+/*
+ * Called with the bytes of a blob that were moved so far. If a blob begins anew, the number gets
+ * smaller.
+ */
 static void on_bytes(void *data, size_t index, uint64_t done)
 {
 	struct transfer_progress *p = data;

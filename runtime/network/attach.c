@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* caisson net attach and detach. */
+/* Implements `caisson net attach` and `caisson net detach`. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -7,13 +7,15 @@
 
 #define STATE_FILE_MAX (1 << 20)
 
-/* Who is meant on the command line. */
+/* Names the container or the namespace that the user means. */
 struct target {
-	const char *key;   /* names the container in records */
-	const char *netns; /* path of its network namespace; NULL: not found out */
+	const char *key;   /* name of the container in records */
+	const char *netns; /* path of the container's network namespace; NULL: not known */
 };
 
-/* Field 22 of /proc/PID/stat: when the process started. 0: it is gone. */
+/*
+ * Returns when the process started, from field 22 of /proc/PID/stat, or 0 if it no longer exists.
+ */
 static uint64_t start_time(int64_t pid)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
@@ -26,7 +28,10 @@ static uint64_t start_time(int64_t pid)
 		err_clear();
 		return 0;
 	}
-	/* The name of the program, in brackets, may hold anything; field 3 is behind it. */
+	/*
+	 * Field 2, the name of the program in brackets, may contain brackets and blanks, so the
+	 * last bracket ends it.
+	 */
 	at = text.s ? strrchr(text.s, ')') : NULL;
 	for (int field = 2; at && field < 22; field++)
 		at = strchr(at + 1, ' ');
@@ -73,7 +78,7 @@ static int find_container(
 	return t->netns ? 0 : -ENOMEM;
 }
 
-/* The key of a namespace that is given by its path: the path, with '!' for '/'. */
+/* Returns the key of a namespace that is given by its path: the path with '!' in place of '/'. */
 static const char *path_key(struct host *h, const char *path)
 {
 	char *key = arena_strdup(&h->arena, path);

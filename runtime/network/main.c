@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of subcommands of `caisson net`, and what they share. */
+/* Holds the table of the subcommands of `caisson net`, and what they share. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -165,7 +165,7 @@ static int run(const struct option_def *defs, const struct tool_globals *g, int 
 		"unknown command \"net %.100s\": `caisson net --help` lists them", words[0]));
 }
 
-/* The words behind the global options, with a NULL at their end. */
+/* Copies the words behind the global options to a list with NULL at its end. */
 static char **copy_words(int n, char **argv)
 {
 	char **words = calloc((size_t)n + 1, sizeof(*words));

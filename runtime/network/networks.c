@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* caisson net create, ls, inspect, rm and reload. */
+/* Implements `caisson net create`, `ls`, `inspect`, `rm` and `reload`. */
 #include <stdio.h>
 
 #include "network/tool.h"
@@ -84,8 +84,8 @@ static int parse_pools(const struct create_options *o, struct network *n)
 }
 
 /*
- * The options become a network's file, which is then parsed, so that both are checked by the same
- * code.
+ * Turns the options into the text of a network's file and parses it, so that the same code checks
+ * options and files.
  */
 static int parse_network(
 	struct host *h, const struct create_options *o, const char *name, struct network *ret)
@@ -125,7 +125,7 @@ static int parse_network(
 	return 0;
 }
 
-/* A network as --json prints it: its file, and its name in front. */
+/* Writes a network as --json prints it: the name, and then the members of its file. */
 static void put_network(struct json_out *o, const struct network *n)
 {
 	json_out_object(o, NULL);

@@ -23,7 +23,8 @@
 
 struct tool_globals {
 	struct host_options host;
-	const char *root; /* --root: the state directories of containers */
+	/* value of --root: directory in which the containers' state directories are */
+	const char *root;
 };
 
 struct tool_command {
@@ -49,12 +50,15 @@ int tool_detach(
 	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
 
 struct tool_arguments {
-	int min, max; /* how many arguments the command takes; max -1: no limit */
+	int min, max; /* least and most arguments of the command; max -1: no limit */
 	int n;
 	char **v;
 };
 
-/* Parses options. 1: --help was printed, and the command is finished; else 0. */
+/*
+ * Parses the options of a command. Returns 1 if it has printed --help, so that the command is
+ * finished, else 0.
+ */
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
 	char **argv, struct tool_arguments *args) must_check;
 
@@ -62,12 +66,12 @@ int tool_print(const char *text, size_t len) must_check;
 int tool_print_json(struct json_out *o) must_check;
 
 /*
- * Ends a command that changes something: prints what a dry run would have changed, as lines, or as
- * the array "changes" of a JSON object. Prints nothing otherwise.
+ * Ends a command that changes something. In a dry run, prints what would have been changed: as
+ * lines, or as the array "changes" of a JSON object. Otherwise prints nothing.
  */
 int tool_finish(struct host *h, bool json) must_check;
 
-/* Rows of option tables that mean the same in every subcommand. */
+/* Rows for the tables of options. They mean the same in every subcommand. */
 #define TOOL_OPTION_JSON(to) \
 	{ \
 		"json", 0, OPTION_FLAG, &(to), NULL, "print JSON" \
