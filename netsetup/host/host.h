@@ -38,10 +38,10 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "netsetup/host/ip.h"
+#include "netsetup/host/state.h"
 #include "netsetup/rtnl/netlink.h"
 
 #define HOST_CONFIG "/etc/caisson/net"
-#define HOST_STATE "/run/caisson-net"
 #define NETWORK_NAME_MAX 64
 #define CONTAINER_KEY_MAX 200
 #define NETWORK_FILE_MAX 65536 /* bytes of a network's file */
@@ -140,10 +140,14 @@ struct port {
 int port_parse(const char *text, struct port *ret) must_check;
 const char *port_protocol(uint8_t protocol);
 
+/* Parses aa:bb:cc:dd:ee:ff. */
+bool mac_parse(const char *text, uint8_t ret[6]);
+
 struct attachment {
 	const char *network;
 	const char *key;          /* the container's ID, or the namespace's path with '!' for '/' */
 	const char *netns;        /* path of the namespace */
+	const char *netns_now;    /* while it is made: by which path the namespace is there */
 	char interface[IFNAMSIZ]; /* in the namespace */
 	char host[IFNAMSIZ];      /* the host's end of the veth pair */
 	uint8_t mac[6];
@@ -160,8 +164,10 @@ struct attach_request {
 	const char *network;
 	const char *key;
 	const char *netns;
+	const char *recorded;   /* the path that the record has; NULL: netns */
 	const char *interface;  /* NULL: the first free one of eth0, eth1, ... */
 	struct ip addresses[2]; /* wished addresses; family 0: one of the pool */
+	const uint8_t *mac;     /* 6 bytes; NULL: one that follows from the address */
 	const struct port *ports;
 	size_t port_count;
 };
