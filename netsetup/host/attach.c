@@ -132,12 +132,45 @@ static int choose_addresses(struct host *h, const struct network *n, const struc
 	return r;
 }
 
-/*
- * Makes the MAC address from the IP address, so that an IP address always has the same MAC address
- * and the ARP caches of other machines stay valid.
- */
-static int choose_mac(struct attachment *a)
+static int find_mac(struct host *h, const char *name, const char *record, void *arg)
 {
+	if (!streq(name, arg) || attachment_sweep(h, record) > 0)
+		return 0;
+	return err_set(EEXIST, "MAC address %s: %.*s has it already: expected another one", name,
+		(int)strcspn(record, "/"), record);
+}
+
+static const char *mac_text(const uint8_t mac[6], char ret[IP_TEXT])
+{
+	snprintf(ret, IP_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
+		mac[4], mac[5]);
+	return ret;
+}
+
+static int take_mac(struct host *h, const struct attach_request *q, struct attachment *a)
+{
+	static const uint8_t zeros[6];
+	char folder[NETWORK_NAME_MAX + 16], text[IP_TEXT];
+
+	mac_text(q->mac, text);
+	if ((q->mac[0] & 1) || memcmp(q->mac, zeros, sizeof(zeros)) == 0)
+		return err_set(EINVAL,
+			"MAC address %s: expected one of an interface: not zero, and its first "
+			"byte even",
+			text);
+	leases_folder(q->network, folder);
+	memcpy(a->mac, q->mac, sizeof(a->mac));
+	return store_each(h, folder, find_mac, text);
+}
+
+/*
+ * Makes the MAC address from the IP address unless one was asked for, so that an IP address always
+ * has the same MAC address and the ARP caches of other machines stay valid.
+ */
+static int choose_mac(struct host *h, const struct attach_request *q, struct attachment *a)
+{
+	if (q->mac)
+		return take_mac(h, q, a);
 	/* first byte of a MAC address that is locally administered and not a group */
 	a->mac[0] = 0x0a;
 	if (a->address_count && a->addresses[0].family == AF_INET) {
@@ -229,10 +262,8 @@ static int write_down(struct host *h, const struct attachment *a)
 	leases_folder(a->network, folder);
 	for (size_t i = 0; r >= 0 && i < a->address_count; i++)
 		r = store_lease(h, folder, ip_text(&a->addresses[i], text), a);
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", a->mac[0], a->mac[1],
-		a->mac[2], a->mac[3], a->mac[4], a->mac[5]);
 	if (r >= 0)
-		r = store_lease(h, folder, text, a);
+		r = store_lease(h, folder, mac_text(a->mac, text), a);
 	if (r >= 0)
 		r = ports_lease(h, a);
 	return r < 0 ? r : store_write_record(h, a);
@@ -270,7 +301,8 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 	if (!a)
 		return -ENOMEM;
 	a->key = arena_strdup(&h->arena, q->key);
-	a->netns = arena_strdup(&h->arena, q->netns);
+	a->netns = arena_strdup(&h->arena, q->recorded ? q->recorded : q->netns);
+	a->netns_now = q->netns;
 	a->network = arena_strdup(&h->arena, q->network);
 	if (!a->key || !a->netns || !a->network)
 		return -ENOMEM;
@@ -290,7 +322,7 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 	if (r >= 0)
 		r = choose_addresses(h, &n, q, a);
 	if (r >= 0)
-		r = choose_mac(a);
+		r = choose_mac(h, q, a);
 	if (r >= 0)
 		r = ports_check(h, a);
 	if (r < 0)
@@ -337,9 +369,7 @@ int attachment_undo(struct host *h, const struct attachment *a)
 	leases_folder(a->network, folder);
 	for (size_t i = 0; r >= 0 && i < a->address_count; i++)
 		r = store_release(h, folder, ip_text(&a->addresses[i], text), a);
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", a->mac[0], a->mac[1],
-		a->mac[2], a->mac[3], a->mac[4], a->mac[5]);
-	return r < 0 ? r : store_release(h, folder, text, a);
+	return r < 0 ? r : store_release(h, folder, mac_text(a->mac, text), a);
 }
 
 int attachment_sweep(struct host *h, const char *record)

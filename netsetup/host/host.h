@@ -38,10 +38,10 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "netsetup/host/ip.h"
+#include "netsetup/host/state.h"
 #include "netsetup/rtnl/netlink.h"
 
 #define HOST_CONFIG "/etc/caisson/net"
-#define HOST_STATE "/run/caisson-net"
 #define NETWORK_NAME_MAX 64
 #define CONTAINER_KEY_MAX 200
 #define NETWORK_FILE_MAX 65536 /* most bytes of a network's file */
@@ -145,10 +145,15 @@ struct port {
 int port_parse(const char *text, struct port *ret) must_check;
 const char *port_protocol(uint8_t protocol);
 
+/* Parses aa:bb:cc:dd:ee:ff. */
+bool mac_parse(const char *text, uint8_t ret[6]);
+
 struct attachment {
 	const char *network;
-	const char *key;          /* the container's ID, or the namespace's path with '!' for '/' */
-	const char *netns;        /* path of the namespace */
+	const char *key;   /* the container's ID, or the namespace's path with '!' for '/' */
+	const char *netns; /* path of the namespace */
+	const char
+		*netns_now; /* path by which the namespace can be opened while it is being made */
 	char interface[IFNAMSIZ]; /* name inside the namespace */
 	char host[IFNAMSIZ];      /* name of the veth pair's end on the host */
 	uint8_t mac[6];
@@ -165,9 +170,11 @@ struct attach_request {
 	const char *network;
 	const char *key;
 	const char *netns;
+	const char *recorded;  /* path of the namespace that goes on record; NULL: netns */
 	const char *interface; /* NULL: the first free name of eth0, eth1, ... */
 	/* addresses that the user wants; family 0: any free one of the pool */
 	struct ip addresses[2];
+	const uint8_t *mac; /* 6 bytes; NULL: a MAC address that follows from the IP address */
 	const struct port *ports;
 	size_t port_count;
 };

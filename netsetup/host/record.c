@@ -65,7 +65,7 @@ static bool copy_name(const struct json *j, const char *key, char ret[IFNAMSIZ])
 	return true;
 }
 
-static bool read_mac(const char *text, uint8_t ret[6])
+bool mac_parse(const char *text, uint8_t ret[6])
 {
 	return text && strlen(text) == 17 &&
 	       sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &ret[0], &ret[1], &ret[2],
@@ -139,7 +139,7 @@ int attachment_parse(
 		return damaged(what, "container or netns");
 	if (!copy_name(j, "interface", found.interface) || !copy_name(j, "host", found.host))
 		return damaged(what, "interface or host");
-	if (!read_mac(json_get_str(j, "mac"), found.mac) ||
+	if (!mac_parse(json_get_str(j, "mac"), found.mac) ||
 		!read_addresses(json_get(j, "addresses"), &found))
 		return damaged(what, "mac or addresses");
 	const struct json *list = json_get(j, "ports");

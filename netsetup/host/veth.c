@@ -164,7 +164,7 @@ static int set_hairpin(struct host *h, int index)
 
 int veth_make(struct host *h, const struct attachment *a, int bridge, uint32_t mtu)
 {
-	_cleanup_fd_ int netns = netns_open(a->netns);
+	_cleanup_fd_ int netns = netns_open(a->netns_now);
 	struct device host;
 
 	if (netns < 0)

@@ -19,9 +19,41 @@ static int prepare_launch(const struct globals *g, struct launch_options *o)
 	return r < 0 ? r : cmd_preserve(&o->preserve_fds);
 }
 
-static int parse_launch_options(
-	const struct command *self, int argc, char **argv, bool run, struct launch_options *o)
+struct parsed {
+	struct launch_options o;
+	/* The values of options that may be given several times, to which o points. */
+	struct option_list networks, ports;
+};
+
+#define NETWORK_OPTIONS 2
+
+/* Copies the options that have a name, and adds those about networks. */
+static void put_options(struct parsed *p, const struct option_def *defs, struct option_def *ret)
 {
+	const struct option_def network[NETWORK_OPTIONS] = {
+		{"network", 0, OPTION_LIST, &p->networks, "NETWORK",
+			"join a network of `caisson net`: NAME[:ip=ADDRESS,mac=MAC]; none; host"},
+		{"publish", 'p', OPTION_LIST, &p->ports, "PORTS",
+			"let ports of the host lead to it: [HOST:]PORT:PORT[/tcp|udp|sctp]"},
+	};
+
+	for (; defs->name; defs++)
+		if (defs->name[0])
+			*ret++ = *defs;
+	for (size_t i = 0; i < NETWORK_OPTIONS; i++)
+		*ret++ = network[i];
+	*ret = (struct option_def){0};
+}
+
+static struct spec_strings strings_of(const struct option_list *l)
+{
+	return (struct spec_strings){.v = l->v, .n = l->n};
+}
+
+static int parse_launch_options(
+	const struct command *self, int argc, char **argv, bool run, struct parsed *p)
+{
+	struct launch_options *o = &p->o;
 	bool ignored;
 	const struct option_def defs[] = {
 		{"bundle", 'b', OPTION_STRING, &o->bundle, "DIR",
@@ -59,48 +91,44 @@ static int parse_launch_options(
 			"do not delete the container when it ends"},
 		{0},
 	};
-	/*
-	 * `create` has no --detach and no --keep. In its case the table above gives these an empty
-	 * name, and this loop leaves them out.
-	 */
-	struct option_def used[ARRAY_SIZE(defs)] = {0};
-	size_t n = 0;
-	for (size_t i = 0; defs[i].name; i++)
-		if (defs[i].name[0])
-			used[n++] = defs[i];
+	/* `create` has no --detach and no --keep, whose names are empty in its case. */
+	struct option_def used[ARRAY_SIZE(defs) + NETWORK_OPTIONS];
 	struct arguments args = {.min = 1, .max = 1};
 
+	put_options(p, defs, used);
 	int r = cmd_parse(self, used, argc, argv, &args);
 	if (r == 0)
 		o->id = args.v[0];
+	o->network.networks = strings_of(&p->networks);
+	o->network.ports = strings_of(&p->ports);
 	return r;
 }
 
 int cmd_create(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	struct launch_options o = {0};
+	struct parsed p = {0};
 
 	if (cmd_has_image(argc, argv))
 		return cmd_run_image(self, g, argc, argv);
-	int r = parse_launch_options(self, argc, argv, false, &o);
+	int r = parse_launch_options(self, argc, argv, false, &p);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = prepare_launch(g, &o);
-	return r < 0 ? r : launch_create(&o);
+	r = prepare_launch(g, &p.o);
+	return r < 0 ? r : launch_create(&p.o);
 }
 
 int cmd_run(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	struct launch_options o = {0};
+	struct parsed p = {0};
 	int status;
 
 	if (cmd_has_image(argc, argv))
 		return cmd_run_image(self, g, argc, argv);
-	int r = parse_launch_options(self, argc, argv, true, &o);
+	int r = parse_launch_options(self, argc, argv, true, &p);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = prepare_launch(g, &o);
+	r = prepare_launch(g, &p.o);
 	if (r >= 0)
-		r = launch_run(&o, &status);
+		r = launch_run(&p.o, &status);
 	return r < 0 ? r : status;
 }

@@ -19,9 +19,9 @@
 	"COMMAND\n" \
 	"replaces the image's Cmd. Afterwards `caisson exec`, `ps`, `logs`, `stop` and `rm` take " \
 	"the\n" \
-	"container's NAME. A named network does not exist yet: the default is none.\n\n" \
+	"container's NAME.\n\n" \
 	"  caisson run --image debian:12 --rm -it\n" \
-	"  caisson run --image nginx -d --name web --network host"
+	"  caisson run --image nginx -d --name web -p 8080:80"
 
 static const struct image_command commands[] = {
 	{"import", "[options] SOURCE [NAME]",

@@ -25,17 +25,26 @@
 #include "image/run_prepare.h"
 
 #define ARGS_MAX 64
+#define LISTS_MAX 5 /* runtime_options, and two words for each of network and publish */
 #define LOG_TAIL 4096
 
 /* Holds the arguments of a command for execve(2). */
 struct words {
-	const char *v[ARGS_MAX + ARRAY_SIZE(((struct option_list *)0)->v)];
+	const char *v[ARGS_MAX + LISTS_MAX * ARRAY_SIZE(((struct option_list *)0)->v)];
 	size_t n;
 };
 
 static void add(struct words *w, const char *word)
 {
 	w->v[w->n++] = word;
+}
+
+static void add_all(struct words *w, const char *option, const struct option_list *values)
+{
+	for (size_t i = 0; i < values->n; i++) {
+		add(w, option);
+		add(w, values->v[i]);
+	}
 }
 
 static void begin(struct words *w, const struct run_options *o, const char *command)
@@ -65,6 +74,10 @@ static void build_run(struct words *w, const struct run_options *o, const char *
 	if (o->hypervisor) {
 		add(w, "--hypervisor");
 		add(w, o->hypervisor);
+	}
+	if (run_joins(o)) {
+		add_all(w, "--network", &o->network);
+		add_all(w, "--publish", &o->publish);
 	}
 	if (o->detach && streq(command, "run"))
 		add(w, "--detach");
@@ -275,13 +288,14 @@ static int check_options(const struct run_options *o, const char *command)
 	return 0;
 }
 
-static int run_image(
-	const struct image_globals *g, const struct run_options *o, const char *command)
+static int run_image(const struct image_globals *g, struct run_options *o, const char *command)
 {
 	_cleanup_arena_ struct arena a = {0};
 	const char *name = o->name;
 	int r = check_options(o, command);
 
+	if (r >= 0)
+		r = run_choose_network(&a, o);
 	if (r >= 0 && !name)
 		r = random_name(&a, &name);
 	if (r < 0)
@@ -333,8 +347,11 @@ int image_cmd_run(
 		{"hostname", 0, OPTION_STRING, &o.hostname, "NAME", "(default: the container's)"},
 		{"label", 'l', OPTION_LIST, &o.label, "NAME=VALUE",
 			"an annotation of the container"},
-		{"network", 0, OPTION_STRING, &o.network, "none|host|ns:PATH",
-			"the network (default: none)"},
+		{"network", 0, OPTION_LIST, &o.network, "NETWORK",
+			"none, host, ns:PATH, or a network of `caisson net`: "
+			"NAME[:ip=ADDRESS,mac=MAC] (default: caisson)"},
+		{"publish", 'p', OPTION_LIST, &o.publish, "PORTS",
+			"let ports of the host lead to it: [HOST:]PORT:PORT[/tcp|udp|sctp]"},
 		{"read-only", 0, OPTION_FLAG, &o.read_only, NULL,
 			"the root file system is read-only"},
 		{"memory", 'm', OPTION_STRING, &o.memory, "SIZE", "limit, such as 512m"},

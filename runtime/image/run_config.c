@@ -32,12 +32,16 @@ static void put_mount(struct json_out *o, const struct run_mount *m)
 	json_out_end_object(o);
 }
 
+<<<<<<< HEAD
 static bool host_network(const struct run *r)
 {
 	return r->o->network && streq(r->o->network, "host");
 }
 
 /* Writes the mounts that every container has. They come before the mounts of the options. */
+=======
+/* The file systems that each container has, in front of those that were asked for. */
+>>>>>>> h16
 static void put_usual_mounts(const struct run *r, struct json_out *o)
 {
 	/*
@@ -68,7 +72,7 @@ static void put_usual_mounts(const struct run *r, struct json_out *o)
 
 	for (size_t i = 0; i < ARRAY_SIZE(usual); i++)
 		put_mount(o, &usual[i]);
-	put_mount(o, r->rootless && host_network(r) ? &bound_sys : &sys);
+	put_mount(o, r->rootless && run_network_is(r->o, "host") ? &bound_sys : &sys);
 	put_mount(o, &cgroup);
 }
 
@@ -100,25 +104,18 @@ static void put_namespace(struct json_out *o, const char *type, const char *path
 	json_out_end_object(o);
 }
 
-static int put_namespaces(struct run *r, struct json_out *o)
+static void put_namespaces(struct run *r, struct json_out *o)
 {
 	static const char *const usual[] = {"pid", "ipc", "uts", "mount", "cgroup"};
-	const char *network = r->o->network ? r->o->network : "none";
-	const char *path = str_starts(network, "ns:") ? network + 3 : NULL;
 
-	if (!path && !streq(network, "none") && !streq(network, "host"))
-		return err_set(EINVAL, "--network %.200s: expected none, host or ns:PATH", network);
-	if (path && *path != '/')
-		return err_set(EINVAL, "--network ns:%.200s: expected an absolute path", path);
 	json_out_array(o, "namespaces");
 	for (size_t i = 0; i < ARRAY_SIZE(usual); i++)
 		put_namespace(o, usual[i], NULL);
-	if (!host_network(r))
-		put_namespace(o, "network", path);
+	if (!run_network_is(r->o, "host"))
+		put_namespace(o, "network", run_network_path(r->o));
 	if (r->rootless)
 		put_namespace(o, "user", NULL);
 	json_out_end_array(o);
-	return 0;
 }
 
 static void put_id_map(struct json_out *o, const char *key, uint32_t host_id)
@@ -157,9 +154,8 @@ static int put_linux(struct run *r, struct json_out *o)
 		put_id_map(o, "uidMappings", r->uid);
 		put_id_map(o, "gidMappings", r->gid);
 	}
-	int result = put_namespaces(r, o);
-	if (result >= 0)
-		result = put_cgroup(r, o);
+	put_namespaces(r, o);
+	int result = put_cgroup(r, o);
 	if (result >= 0)
 		result = run_put_limits(r, o);
 	if (result >= 0)

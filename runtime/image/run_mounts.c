@@ -355,7 +355,7 @@ static int write_file(struct run *r, const char *name, const char *text)
 int run_write_files(struct run *r)
 {
 	_cleanup_strbuf_ struct strbuf hosts = {0}, name = {0}, resolv = {0};
-	bool network = r->o->network && !streq(r->o->network, "none");
+	bool network = !run_network_is(r->o, "none");
 
 	int result = strbuf_addf(&hosts,
 		"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t%s\n",

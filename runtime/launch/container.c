@@ -131,6 +131,7 @@ int container_read_state(struct container *c)
 	c->vm = isolation && streq(isolation, "vm");
 	c->remove_bundle = json_get_true(j, "removeBundle");
 	c->has_rdt = json_get_true(j, "intelRdt");
+	c->has_networks = json_get_true(j, "networks");
 	c->has_poststart = json_get_true(j, "poststart");
 	c->has_poststop = json_get_true(j, "poststop");
 	if (!c->bundle || json_get_i64(j, "pid", &pid) < 0 ||
@@ -195,6 +196,8 @@ static void put_state_file(const struct container *c, struct json_out *o)
 		json_out_str(o, "pidFile", c->pid_file);
 	if (c->remove_bundle)
 		json_out_bool(o, "removeBundle", true);
+	if (c->has_networks)
+		json_out_bool(o, "networks", true);
 	json_out_bool(o, "poststart", c->has_poststart);
 	json_out_bool(o, "poststop", c->has_poststop);
 	json_out_bool(o, "intelRdt", c->has_rdt);

@@ -55,6 +55,7 @@ static int record_intent(
 	c->remove_bundle = o->remove_bundle;
 	c->no_new_keyring = o->no_new_keyring;
 	c->has_rdt = b->spec->intel_rdt != NULL;
+	c->has_networks = b->networks.n > 0;
 	c->vm = b->isolation == PLAN_VM;
 	if (!c->created)
 		return -ENOMEM;
@@ -145,6 +146,8 @@ static int build_plan(
 	l->spec = b->spec;
 	l->console_socket = o->console_socket;
 	l->preserve_fds = o->preserve_fds + launch_listen_fds();
+	l->network_options = &o->network;
+	l->create.unattended = !attached || o->detach;
 	int r = bundle_cgroup_options(&c->arena, b, o, &l->create.cg_options);
 	if (r >= 0)
 		r = cg_resolve(&c->arena, &l->create.cg_options, &c->cgroup);
@@ -282,6 +285,9 @@ static void undo_create(struct launch *l)
 	 */
 	if (!l->create.cgroup_made)
 		l->c->cgroup = (struct cgroup){0};
+	/* The same holds for networks, because only these know of containers under other roots. */
+	if (!l->create.joined)
+		l->c->has_networks = false;
 	if (l->create.wrote_pid_file)
 		handover_forget_pid(l->c->pid_file);
 	if (launch_cleanup(l->c, l->spec) < 0)

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/remove.h"
 #include "launch/hook_output.h"
+#include "launch/join.h"
 #include "launch/launch.h"
 #include "launch/rdt.h"
 #include "netsetup/net_tap.h"
@@ -123,6 +124,8 @@ int launch_cleanup(struct container *c, const struct spec *s)
 	if (r >= 0 && c->vm)
 		remove_taps(c, s);
 	if (r >= 0)
+		join_undo(c);
+	if (r >= 0)
 		r = cg_destroy(&c->cgroup);
 	if (r < 0)
 		return r;
@@ -184,6 +187,7 @@ static void recover_state(struct container *c, const struct spec **ret)
 	} else {
 		log_warn("cannot find out what is left of the container: %s", err_msg());
 	}
+	c->has_networks = join_is_on_record(c);
 	if (cg_resolve(&c->arena, &o, &c->cgroup) < 0)
 		log_warn("cannot find out the container's cgroup: %s", err_msg());
 	if (!known && !is_cgroup_empty_soon(c))

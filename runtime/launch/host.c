@@ -15,6 +15,7 @@
 #include "base/process.h"
 #include "filter/filter.h"
 #include "launch/handover.h"
+#include "launch/join.h"
 #include "launch/network.h"
 #include "launch/rdt.h"
 #include "launch/seccomp_notify.h"
@@ -512,6 +513,7 @@ static const host_fn host_functions[STEP_COUNT] = {
 	[STEP_BARRIER] = host_barrier,
 	[STEP_NET_DEVICE] = network_move_device,
 	[STEP_NEW_NETWORK] = network_give,
+	[STEP_NETWORKS] = join_networks,
 	[STEP_HOOKS] = host_hooks,
 	[STEP_AFFINITY] = host_affinity,
 	[STEP_OOM_SCORE] = host_oom_score,

@@ -46,6 +46,8 @@ struct create_part {
 	struct cg_options cg_options;
 	bool cgroup_made; /* this command made the cgroup, so undoing may remove it */
 	bool wrote_pid_file;
+	bool unattended; /* the container goes on when this command has ended */
+	bool joined;     /* this command joined networks, so undoing may leave them */
 	/* the network devices that were moved into the container so far, by their names there */
 	const char **device_names;
 	size_t devices_moved;
@@ -101,6 +103,7 @@ struct launch {
 	int interrupt;  /* descriptor from interrupt_block(); -EBADF: signals are not blocked */
 	int console;    /* the terminal's master, -EBADF until INIT has sent it */
 	const char *console_socket;
+	const struct network_options *network_options; /* NULL in exec */
 	int preserve_fds;
 	char *const *env;      /* environment of the program; NULL: process.env unchanged */
 	struct ns_child child; /* INIT as the runtime's child; pid 0: not cloned yet */

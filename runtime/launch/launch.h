@@ -15,6 +15,11 @@
 #include "launch/container.h"
 #include "plan/plan.h"
 
+/* Options about the network, as they are on the command line. */
+struct network_options {
+	struct spec_strings networks, ports; /* --network, --publish */
+};
+
 struct launch_options {
 	const char *root; /* value of --root, or NULL */
 	const char *id;
@@ -33,6 +38,7 @@ struct launch_options {
 	int preserve_fds;
 	/* --root-layers: "DIR:NAME[:NAME...]", see struct overlay; the bundle has upper and work */
 	const char *root_layers;
+	struct network_options network;
 	bool remove_bundle; /* the bundle's directory goes with the container */
 	bool no_pivot, no_new_keyring;
 	const char *timeline; /* file that says where the time of the start went, or NULL */

@@ -86,11 +86,7 @@ int network_give(struct launch *l, const struct step *s)
 	return fd < 0 ? fd : launch_send(l, CHANNEL_FD, "network", fd);
 }
 
-/*
- * Opens INIT's network namespace. INIT may not have joined it yet when this is called, so the
- * descriptor that it joins by is taken if there is one.
- */
-static int open_init_netns(struct launch *l)
+int network_open_init(struct launch *l)
 {
 	char path[64];
 
@@ -116,7 +112,7 @@ int network_move_device(struct launch *l, const struct step *s)
 	int r = l->network.started ? network_finish(l) : 0;
 	if (r < 0)
 		return r;
-	_cleanup_fd_ int netns = open_init_netns(l);
+	_cleanup_fd_ int netns = network_open_init(l);
 	if (netns < 0)
 		return err_sys("open the container's network namespace");
 	r = net_pick_name(s->pair.value ? s->pair.value : s->pair.key, netns, name);
@@ -137,7 +133,7 @@ int network_move_device(struct launch *l, const struct step *s)
  */
 void network_return_devices(struct launch *l)
 {
-	_cleanup_fd_ int netns = l->create.devices_moved ? open_init_netns(l) : -EBADF;
+	_cleanup_fd_ int netns = l->create.devices_moved ? network_open_init(l) : -EBADF;
 	const struct spec *s = l->spec;
 
 	for (size_t i = 0; i < l->create.devices_moved && netns >= 0; i++)

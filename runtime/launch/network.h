@@ -19,6 +19,12 @@ void network_close(struct launch *l);
 /* NEW_NETWORK: gives the namespace to INIT. */
 int network_give(struct launch *l, const struct step *s) must_check;
 
+/*
+ * Opens INIT's network namespace. INIT may not have joined it yet when this is called, so the
+ * descriptor that it joins by is taken if there is one. -1 with errno.
+ */
+int network_open_init(struct launch *l) must_check;
+
 /* NET_DEVICE */
 int network_move_device(struct launch *l, const struct step *s) must_check;
 

@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "base/overlay.h"
+#include "launch/join.h"
 #include "launch/notify.h"
 
 static int absolute_path(struct arena *a, const char *path, const char **ret)
@@ -108,7 +109,10 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 		return -ENOMEM;
 	const char *root = ret->spec->root_path;
 	ret->rootfs = root[0] == '/' ? root : arena_printf(a, "%s/%s", ret->path, root);
-	return ret->rootfs ? check_rootfs(ret) : -ENOMEM;
+	if (!ret->rootfs)
+		return -ENOMEM;
+	r = check_rootfs(ret);
+	return r < 0 ? r : join_decide(a, o, ret);
 }
 
 /*
@@ -181,6 +185,7 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		.cgroup = cg->manager != CG_DISABLED,
 		.cgroup_attach = cg->manager == CG_SYSTEMD && !cg_clone_into(cg),
 		.notify_dir = notify,
+		.networks = b->networks,
 	};
 	return r < 0 ? r : split_layers(a, o->root_layers, ret);
 }

@@ -9,7 +9,8 @@ struct bundle {
 	size_t len;
 	const struct spec *spec;
 	enum plan_isolation isolation;
-	const char *rootfs; /* absolute path of the root file system */
+	const char *rootfs;           /* absolute path of the root file system */
+	struct spec_strings networks; /* join_decide() */
 };
 
 /* Reads and checks the bundle. Everything in *ret is in the arena. */

@@ -105,7 +105,7 @@ static int find_target(struct host *h, const struct tool_globals *g, const char 
 	return t.key ? 0 : -ENOMEM;
 }
 
-static int parse_ports(struct host *h, const struct option_list *texts, struct attach_request *q)
+int tool_parse_ports(struct host *h, const struct option_list *texts, struct attach_request *q)
 {
 	struct port *ports = arena_array(&h->arena, texts->n + 1, sizeof(*ports));
 	size_t all = 0;
@@ -175,7 +175,7 @@ int tool_attach(
 	if (r >= 0)
 		r = find_target(&h, g, args.v[1], name, &t);
 	if (r >= 0)
-		r = parse_ports(&h, &ports, &q);
+		r = tool_parse_ports(&h, &ports, &q);
 	if (r >= 0)
 		r = parse_addresses(&addresses, &q);
 	if (r < 0)

@@ -41,6 +41,8 @@ static const struct tool_command commands[] = {
 		"For the time after a reboot, or after another program has removed nftables\n"
 		"rules that it does not know. Detaches containers that have gone.",
 		tool_reload},
+	{"join", "[options] ID PATH", NULL, NULL, tool_join},
+	{"leave", "[options] ID", NULL, NULL, tool_leave},
 	{0},
 };
 
@@ -56,7 +58,8 @@ static int print_usage(const struct option_def *defs)
 	       "  caisson net attach web first -p 8080:80\n"
 	       "  caisson net rm --force web\n\nCommands:\n");
 	for (const struct tool_command *c = commands; c->name; c++)
-		printf("  %-10s %s\n", c->name, c->summary);
+		if (c->summary)
+			printf("  %-10s %s\n", c->name, c->summary);
 	printf("\nOptions:\n%s\n`caisson net COMMAND --help` says more; caisson-net(8) says "
 	       "all.\n",
 		strbuf_str(&options));
@@ -84,8 +87,8 @@ int tool_print_json(struct json_out *o)
 static int print_help(const struct tool_command *self, const struct option_def *defs)
 {
 	_cleanup_strbuf_ struct strbuf out = {0};
-	int r = strbuf_addf(
-		&out, "Usage: caisson net %s %s\n\n%s\n", self->name, self->usage, self->summary);
+	int r = strbuf_addf(&out, "Usage: caisson net %s %s\n\n%s\n", self->name, self->usage,
+		self->summary ? self->summary : "caisson executes this command.");
 
 	if (r >= 0 && self->text)
 		r = strbuf_addf(&out, "\n%s\n", self->text);

@@ -4,18 +4,18 @@
  * caisson does not load libnftables. Each subcommand is a function that parses its options, calls
  * netsetup/host, and returns an exit code, or -errno with the message set.
  *
- * `caisson run` and `caisson delete` can use it in this way, with the ID of a container whose
- * network namespace exists (as PATH: /proc/PID/ns/net of INIT, before INIT executes the program):
+ * `caisson run` and `caisson delete` use two subcommands that --help does not show (launch/join.c):
  *
- *	caisson-net attach --name ID [--interface NAME] [--ip ADDRESS] [-p PORTS]... --json \
- *		NETWORK PATH
- *	caisson-net detach --all ID
+ *	caisson-net join [--network NETWORK]... [-p PORTS]... [--watch PID] --record RECORD ID PATH
+ *	caisson-net leave [--record RECORD] ID
  *
- * attach prints the record as JSON: interface, MAC address, addresses, gateways. It has undone
- * everything if its exit code is not 0. detach succeeds if there is nothing to undo, and does not
- * need the namespace. It is only necessary if the directory HOST_STATE/containers/ID exists, so
- * that `delete` of a container without networks costs one access(2). That directory is there as
- * long as something of the container is, also after `caisson run` was killed at any point.
+ * PATH is by what the network namespace of the container ID is opened, before INIT executes the
+ * program. RECORD is what the records say: /proc/PID/ns/net of INIT, by which others find it later.
+ * join has undone everything if its exit code is not 0. leave succeeds if there is nothing to undo,
+ * and does not need the namespace. With --record it only undoes what that namespace has. It is
+ * only necessary if the directory HOST_STATE/containers/ID exists, so that `delete` of a container
+ * without networks costs one access(2). That directory is there as long as something of the
+ * container is, also after `caisson run` was killed at any point.
  */
 #pragma once
 #include "cmd/options.h"
@@ -30,7 +30,7 @@ struct tool_globals {
 struct tool_command {
 	const char *name;
 	const char *usage;   /* arguments in the usage line, after "caisson net NAME " */
-	const char *summary; /* what the command does, in one line */
+	const char *summary; /* what the command does, in one line; NULL: --help leaves it out */
 	const char *text;    /* further text for --help, or NULL */
 	int (*run)(const struct tool_command *self, const struct tool_globals *g, int argc,
 		char **argv);
@@ -48,6 +48,14 @@ int tool_attach(
 	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
 int tool_detach(
 	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+
+int tool_join(const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+int tool_leave(
+	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv);
+
+/* Parses the values of -p. Sets the ports of *q. */
+int tool_parse_ports(struct host *h, const struct option_list *texts, struct attach_request *q)
+	must_check;
 
 struct tool_arguments {
 	int min, max; /* least and most arguments of the command; max -1: no limit */

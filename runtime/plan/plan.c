@@ -426,6 +426,10 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		builder_add_step(&b, STEP_NEW_NETWORK, PLACE_INIT, "linux.namespaces");
 	if (late)
 		builder_add_barrier(&b, PLACE_HOST, "limited");
+	/* HOST does this while INIT mounts. The hooks, which come later, find the interfaces. */
+	if (env->networks.n)
+		builder_add_step(&b, STEP_NETWORKS, PLACE_HOST, "--network")->networks =
+			env->networks;
 	builder_add_mounts(&b, root_slot);
 	add_hooks_before_pivot(&b);
 	builder_add_step(&b, STEP_PIVOT, PLACE_INIT, NULL)->number = env->no_pivot;

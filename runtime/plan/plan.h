@@ -59,6 +59,7 @@ enum plan_isolation { PLAN_NS, PLAN_VM };
 	X(MAPPED_ROOT, "mapped-root", "become root of the user namespace") \
 	X(CGROUP_NS, "cgroup-namespace", "make the cgroup the root that the container sees") \
 	X(NEW_NETWORK, "network", "make the network namespace; enter it") \
+	X(NETWORKS, "networks", "join networks of the host, and publish ports") \
 	X(LOOPBACK, "loopback", "bring the loopback interface up") \
 	X(HOSTNAME, "hostname", "set the host name") \
 	X(DOMAINNAME, "domainname", "set the NIS domain name") \
@@ -198,6 +199,8 @@ struct step {
 		struct { /* members of the step SYMLINK */
 			const char *target, *path;
 		} link;
+		/* in NETWORKS: the values of --network */
+		struct spec_strings networks;
 		/* in SYSCTL: name and value; in NET_DEVICE: old and new name */
 		struct spec_pair pair;
 		struct { /* members of the step HOOKS */
@@ -263,6 +266,7 @@ struct plan_env {
 	uint16_t console_height, console_width;
 	bool attached; /* `run`: the program starts without a separate `start` command */
 	bool cgroup;   /* a cgroup is to be made (cgroups are not disabled) */
+	struct spec_strings networks; /* networks that the container joins (--network) */
 	/* directory of the host that is mounted on PLAN_NOTIFY_DIR; NULL: none */
 	const char *notify_dir;
 	/* the process is moved into its cgroup once it exists, because systemd makes the cgroup */

@@ -83,15 +83,6 @@ static int caps_text(const struct spec_capabilities *c, struct strbuf *out)
 	return r < 0 ? r : capability_set_text("ambient", c->ambient, out);
 }
 
-static int exec_text(const struct spec_process *p, struct strbuf *out)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < p->args.n && r >= 0; i++)
-		r = strbuf_addf(out, "%s%s", i ? " " : "", p->args.v[i]);
-	return r;
-}
-
 static int device_text(const struct step *s, struct strbuf *out)
 {
 	const struct spec_device *d = s->device.device;
@@ -127,6 +118,15 @@ static int net_text(const struct spec_vm_net *n, struct strbuf *out)
 		r = strbuf_addf(out, ", %s", n->addresses.v[i].text);
 	for (size_t i = 0; i < n->gateways.n && r >= 0; i++)
 		r = strbuf_addf(out, ", via %s", n->gateways.v[i].text);
+	return r;
+}
+
+static int strings_text(const struct spec_strings *all, struct strbuf *out)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < all->n && r >= 0; i++)
+		r = strbuf_addf(out, "%s%s", i ? " " : "", all->v[i]);
 	return r;
 }
 
@@ -183,6 +183,8 @@ int plan_step_text(const struct step *s, struct strbuf *out)
 	case STEP_NET_DEVICE:
 		return strbuf_addf(out, "%s%s%s", s->pair.key, s->pair.value ? " as " : "",
 			s->pair.value ? s->pair.value : "");
+	case STEP_NETWORKS:
+		return strings_text(&s->networks, out);
 	case STEP_HOOKS:
 		return hooks_text(s, out);
 	case STEP_CAPABILITIES:
@@ -193,7 +195,7 @@ int plan_step_text(const struct step *s, struct strbuf *out)
 		return strbuf_addf(out, "%s in %s",
 			s->process->args.n ? s->process->args.v[0] : "?", s->process->cwd);
 	case STEP_EXEC:
-		return exec_text(s->process, out);
+		return strings_text(&s->process->args, out);
 	case STEP_PIVOT:
 		return s->number ? strbuf_addf(out, "by moving the mount and chroot") : 0;
 	case STEP_BARRIER:

@@ -231,6 +231,7 @@ static void deal_host(struct dealer *d, const struct spec *s)
 	deal_kind(d, PLACE_HOST, STEP_CGROUP_ATTACH, PLACE_HOST);
 	deal_kind(d, PLACE_HOST, STEP_INTEL_RDT, PLACE_HOST);
 	deal_kind(d, PLACE_HOST, STEP_NET_DEVICE, PLACE_HOST);
+	deal_kind(d, PLACE_HOST, STEP_NETWORKS, PLACE_HOST);
 }
 
 static void deal_monitor(struct dealer *d, const struct spec *s)

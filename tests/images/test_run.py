@@ -28,6 +28,8 @@ class Box:
         self.names = []
 
     def argv(self, *args, command="run", image="box"):
+        if not {"--network", "-p"} & set(args):
+            args = ("--network", "none", *args)  # tests/net has the networks, which leave a bridge behind
         return [command, "--image", image, "--store", self.images.store, *args]
 
     def __call__(self, *args, command="run", image="box", name=None, **kw):
@@ -171,7 +173,8 @@ def test_mounts(box, tmp):
     (("-v", "/etc:/"), "absolute path"),
     (("--cap-add", "NOSUCH"), "no capability"), (("--cpus", "many"), "--cpus"), (("--cpus", "nan"), "--cpus"), (("--memory", "0"), "--memory"), (("--pids-limit", "x"), "--pids-limit"),
     (("--ulimit", "nofile"), "--ulimit"), (("--ulimit", "wrong=1"), "RLIMIT_WRONG"), (("--device", "/etc/passwd"), "no device"),
-    (("--device", "/nosuch"), "/nosuch"), (("--security-opt", "wrong"), "--security-opt"), (("--network", "bridge"), "none, host"),
+    (("--device", "/nosuch"), "/nosuch"), (("--security-opt", "wrong"), "--security-opt"), (("--network", "ns:x"), "absolute path"),
+    (("--network", "none", "-p", "80:80"), "-p 80:80"), (("--network", "host", "--network", "none"), "no other --network"),
     (("--label", "io.caisson.x=1"), "may mean something"), (("--env-file", "/nosuch"), "/nosuch"), (("-u", "nobodyhere"), "nobodyhere"),
     (("-u", "99999999999"), "not a number"), (("--stop-signal", "WRONG"), "stop-signal"), (("-d", "-t"), "terminal"), (("--isolation", "x"), "ns or vm"),
     (("--name", "../x"), "name"), (("--name", "a b"), "container ID"), (("--platform", "linux/s390x"), None)])
@@ -359,7 +362,7 @@ def test_where_there_is_no_overlayfs(rt, images, layout, template, tmp):
         base = subprocess.run(["tar", "-c", "-C", template, "."], check=True, capture_output=True).stdout
         layout.image([base, tar(entry("a", data=b"1")), tar(whiteout(".wh.a"), entry("b", data=b"2"))], "box", config={"Env": ["PATH=/bin"]})
         nested("import", f"oci:{layout.path}:box")
-        r = rt("--debug", "run", "--image", "box", "--store", nested.store, "--rm", "sh", "-c", "ls /a; cat /b").ok()
+        r = rt("--debug", "run", "--image", "box", "--store", nested.store, "--rm", "--network", "none", "sh", "-c", "ls /a; cat /b").ok()
         assert r.out == "2" and "copied for this container" in r.err
         assert os.listdir(os.path.join(nested.store, "containers")) == []
     finally:

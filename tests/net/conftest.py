@@ -9,6 +9,11 @@ import time
 
 import pytest
 
+from harness import machine
+
+# Where the networks of `caisson run` are.
+CONFIG, STATE = "/etc/caisson/net", "/run/caisson-net"
+
 # Runs in a namespace. It answers each connection or datagram with the peer's address, and prints a line when it listens.
 SERVER = r"""
 import socket, sys, select
@@ -108,13 +113,15 @@ def state():
 class Net:
     """net("create", ...) runs the command; the rest makes namespaces and traffic."""
 
-    def __init__(self, binary, tmp):
-        self.binary, self.tmp = binary, tmp
-        self.config, self.state = os.path.join(tmp, "config"), os.path.join(tmp, "run")
+    def __init__(self, binary, tmp, own=True):
+        """own: in directories of the test; else in those that `caisson run` uses, which are the session's own."""
+        self.binary, self.tmp, self.own = binary, tmp, own
+        self.config, self.state = (os.path.join(tmp, "config"), os.path.join(tmp, "run")) if own else (CONFIG, STATE)
         self.namespaces, self.processes = [], []
 
     def command(self, *args):
-        return [self.binary, "net", "--config", self.config, "--state", self.state, *map(str, args)]
+        places = ["--config", self.config, "--state", self.state] if self.own else []
+        return [self.binary, "net", *places, *map(str, args)]
 
     def __call__(self, *args, **kw):
         return call(*self.command(*args), **kw)
@@ -157,9 +164,9 @@ class Net:
         found = []
         for top in (self.config, self.state):
             for where, _, names in os.walk(top):
-                found += [os.path.join(where, n) for n in names]
-                found += [where] if where not in (self.config, self.state) else []
-        return sorted(os.path.relpath(f, self.tmp) for f in found)
+                found += [os.path.relpath(os.path.join(where, n), os.path.dirname(top)) for n in names]
+                found += [os.path.relpath(where, os.path.dirname(top))] if where != top else []
+        return sorted(found)
 
 
 def address(record, family=4):
@@ -173,13 +180,12 @@ def until(what, seconds=10):
         time.sleep(0.05)
 
 
-@pytest.fixture
-def net(binary, tmp):
-    program = os.path.join(os.path.dirname(binary), "caisson-net")
+def exactly_undone(n):
+    """What the test made is undone exactly, and its networks are removed."""
+    program = os.path.join(os.path.dirname(n.binary), "caisson-net")
     if not os.path.exists(program):
         pytest.fail(f"{program} is missing: build with libnftables-dev")
     before = state()
-    n = Net(binary, tmp)
     yield n
     for _, p in n.processes:
         p.kill()
@@ -195,11 +201,24 @@ def net(binary, tmp):
     after = state()
     call("nft", "flush", "ruleset")
     assert after == before, "the host is not as it was before"
-    assert n.files() in ([], ["run/lock"]), "files are left"
+    assert n.files() in ([], [os.path.basename(n.state) + "/lock"]), "files are left"
 
 
 @pytest.fixture
-def outside(net):
+def net(binary, tmp):
+    yield from exactly_undone(Net(binary, tmp))
+
+
+@pytest.fixture
+def host(binary, tmp):
+    """The networks that `caisson run` joins. Their files are on a tmpfs of the session's own."""
+    os.makedirs(CONFIG, exist_ok=True)
+    machine.mount("tmpfs", os.path.dirname(CONFIG), "tmpfs", data="mode=755")
+    yield from exactly_undone(Net(binary, tmp, own=False))
+    machine.umount(os.path.dirname(CONFIG))
+
+
+def make_outside(net):
     """A namespace that is not on the host: its address 192.0.2.2 is on a link of its own, the host's is 192.0.2.1."""
     net.namespace("outside")
     for words in ("link add up0 type veth peer name out0 netns outside", "addr add 192.0.2.1/24 dev up0",
@@ -209,3 +228,13 @@ def outside(net):
         call("ip", "-n", "outside", *words.split()).ok()
     yield "outside"
     call("ip", "link", "del", "up0")
+
+
+@pytest.fixture
+def outside(net):
+    yield from make_outside(net)
+
+
+@pytest.fixture
+def outside_host(host):
+    yield from make_outside(host)

@@ -253,8 +253,9 @@ def files():
     return out
 
 
-# These are made on first use and stay: the directory of state directories, and the cache of compiled filters.
-KEPT = re.compile(r"^/run/(caisson(/|/seccomp(-cache)?/.*)?|runc/|crun/(\.cache/(.*))?|netns/|mount/|lock/)$")
+# These are made on first use and stay: the directory of state directories, the cache of compiled filters, and the lock of
+# caisson-net.
+KEPT = re.compile(r"^/run/(caisson(/|/seccomp(-cache)?/.*)?|runc/|crun/(\.cache/(.*))?|caisson-net/|netns/|mount/|lock/|caisson-net/lock)$")
 
 
 class Snapshot:

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/helper.h"
+
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int helper_streams_open(struct helper_streams *s, const void *input, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(s->fd); i++) {
+		s->fd[i] = memfd_create("helper", MFD_CLOEXEC);
+		if (s->fd[i] < 0)
+			return err_sys("make a memfd");
+	}
+	int r = fd_write_all(s->fd[0], input, len);
+	if (r < 0 || lseek(s->fd[0], 0, SEEK_SET) < 0)
+		return err_set(r < 0 ? -r : errno, "write a memfd");
+	return 0;
+}
+
+void helper_streams_close(struct helper_streams *s)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(s->fd); i++)
+		fd_close(&s->fd[i]);
+}
+
+int helper_read(const struct helper_streams *s, int stream, struct strbuf *ret, size_t max)
+{
+	if (lseek(s->fd[stream], 0, SEEK_SET) < 0)
+		return err_sys("read a memfd");
+	return fd_read_all(s->fd[stream], ret, max, "the helper's output");
+}
+
+/*
+ * Replaces the child process by the helper; never returns. The kernel kills the helper if its
+ * caller ends, because nobody would be left to undo what the helper made.
+ */
+static _Noreturn void become_helper(
+	const struct helper_streams *s, const char *path, const char *const *argv, pid_t parent)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent &&
+		dup2(s->fd[0], 0) == 0 && dup2(s->fd[1], 1) == 1 && dup2(s->fd[2], 2) == 2 &&
+		close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0 && setpgid(0, 0) == 0 &&
+		sigprocmask(SIG_SETMASK, &none, NULL) == 0)
+		execv(path, (char *const *)argv);
+	dprintf(2, "execute it: %s\n", err_text(errno));
+	_exit(127);
+}
+
+int helper_run(
+	const struct helper_streams *s, const char *path, const char *const *argv, int *ret_status)
+{
+	pid_t self = getpid(), pid = fork();
+
+	if (pid < 0)
+		return err_sys("fork");
+	if (pid == 0)
+		become_helper(s, path, argv, self);
+	while (waitpid(pid, ret_status, 0) < 0)
+		if (errno != EINTR)
+			return err_sys("wait for %s", path);
+	return 0;
+}
+
+const char *helper_last_line(struct strbuf *text)
+{
+	if (!text->len)
+		return "";
+	if (text->s[text->len - 1] == '\n')
+		text->s[text->len - 1] = '\0';
+	char *newline = strrchr(text->s, '\n');
+	return newline ? newline + 1 : text->s;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs a helper program for one request and waits until it ends. Its standard input, output and
+ * error are memfds, so neither side ever waits for the other to read or write.
+ */
+#pragma once
+#include "base/fd.h"
+#include "base/str.h"
+
+struct helper_streams {
+	int fd[3]; /* the helper's standard input, output and error */
+};
+
+#define HELPER_STREAMS_INIT \
+	{ \
+		{ \
+			-EBADF, -EBADF, -EBADF \
+		} \
+	}
+#define _cleanup_helper_streams_ __attribute__((cleanup(helper_streams_close), unused))
+
+/* Makes the memfds, and writes what the helper will read. */
+int helper_streams_open(struct helper_streams *s, const void *input, size_t len) must_check;
+void helper_streams_close(struct helper_streams *s);
+
+/* Reads what the helper wrote to its standard output (1) or error (2). */
+int helper_read(const struct helper_streams *s, int stream, struct strbuf *ret, size_t max)
+	must_check;
+
+/*
+ * Runs the program at `path` and waits for it. argv ends in NULL. *ret_status is as of waitpid(2);
+ * exit code 127 with a line on standard error says that the program could not be executed. The
+ * kernel kills the helper if its caller ends, and a terminal's keys do not reach it.
+ */
+int helper_run(const struct helper_streams *s, const char *path, const char *const *argv,
+	int *ret_status) must_check;
+
+/* The last line of a text, without its line end, which is cut off in the text too. */
+const char *helper_last_line(struct strbuf *text);

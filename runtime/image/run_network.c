@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* --network and -p: what config.json says of them, and what is left to caisson-net. */
+#include <limits.h>
+#include <unistd.h>
+
+#include "base/libexec.h"
+#include "image/run.h"
+
+#define NETWORK_PROGRAM "caisson-net"
+
+/* Those of --network that config.json can express. */
+static bool is_plain(const char *network)
+{
+	return streq(network, "none") || streq(network, "host") || str_starts(network, "ns:");
+}
+
+static int check_plain(const struct run_options *o, const char *network)
+{
+	if (o->network.n > 1)
+		return err_set(EINVAL, "--network %.200s: expected no other --network", network);
+	if (o->publish.n)
+		return err_set(EINVAL, "-p %.100s: with --network %.200s no port can be published",
+			o->publish.v[0], network);
+	if (str_starts(network, "ns:") && network[3] != '/')
+		return err_set(EINVAL, "--network %.200s: expected an absolute path", network);
+	return 0;
+}
+
+/* Whether this host can give the container a network that nobody asked for. */
+static bool has_usual_network(struct arena *a, bool root)
+{
+	const char *path;
+
+	if (libexec_program(a, NETWORK_PROGRAM, &path) < 0 || access(path, X_OK) < 0) {
+		err_clear();
+		return false;
+	}
+	return root;
+}
+
+int run_choose_network(struct arena *a, struct run_options *o)
+{
+	bool root = geteuid() == 0;
+
+	for (size_t i = 0; i < o->network.n; i++)
+		if (is_plain(o->network.v[i]))
+			return check_plain(o, o->network.v[i]);
+	if (!o->network.n)
+		o->network.v[o->network.n++] = !o->publish.n && !has_usual_network(a, root) ? "none"
+					       : root ? RUN_NETWORK
+						      : RUN_NETWORK_USER;
+	return 0;
+}
+
+bool run_joins(const struct run_options *o)
+{
+	return !is_plain(o->network.v[0]);
+}
+
+bool run_network_is(const struct run_options *o, const char *name)
+{
+	return streq(o->network.v[0], name);
+}
+
+const char *run_network_path(const struct run_options *o)
+{
+	return str_starts(o->network.v[0], "ns:") ? o->network.v[0] + 3 : NULL;
+}

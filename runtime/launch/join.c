@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/join.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "base/helper.h"
+#include "base/libexec.h"
+#include "base/log.h"
+#include "launch/network.h"
+#include "netsetup/host/state.h"
+
+#define PROGRAM "caisson-net"
+#define LOG_KEPT 65536 /* how many bytes of the helper's messages caisson reads at most */
+#define OWN_WORDS 24   /* beside those of the options */
+
+/* --- which networks --- */
+
+/* Whether --network TEXT is of the network NAME; the name ends at a colon. */
+static bool is_named(const char *text, const char *name)
+{
+	size_t len = strlen(name);
+
+	return strncmp(text, name, len) == 0 && (text[len] == '\0' || text[len] == ':');
+}
+
+static const char *find_special(const struct spec_strings *networks)
+{
+	for (size_t i = 0; i < networks->n; i++)
+		if (is_named(networks->v[i], "none") || is_named(networks->v[i], "host"))
+			return networks->v[i];
+	return NULL;
+}
+
+static int set_namespace(struct arena *a, struct bundle *b, bool set)
+{
+	const struct spec_namespace *ns = &b->spec->ns[SPEC_NS_NETWORK];
+	struct spec *copy = arena_alloc(a, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	if (ns->path)
+		return err_set(EINVAL,
+			"--network: linux.namespaces[%zu] of config.json gives the network "
+			"namespace by its path: leave out the option, or the path",
+			ns->index);
+	*copy = *b->spec;
+	copy->ns[SPEC_NS_NETWORK].set = set;
+	b->spec = copy;
+	return 0;
+}
+
+static int decide_special(
+	struct arena *a, const struct launch_options *o, struct bundle *b, const char *name)
+{
+	bool host = streq(name, "host");
+
+	if (strchr(name, ':') || o->network.networks.n > 1)
+		return err_set(EINVAL,
+			"--network %.100s: expected the word alone, and no other "
+			"--network",
+			name);
+	if (o->network.ports.n)
+		return err_set(EINVAL, "-p %.100s: with --network %s no port can be published: %s",
+			o->network.ports.v[0], name,
+			host ? "the container's ports are the host's own"
+			     : "give another --network");
+	if (host && geteuid() != 0)
+		return err_set(EPERM,
+			"--network host: for an ordinary user config.json decides that: leave its "
+			"network namespace out, and its mount of sysfs");
+	return set_namespace(a, b, !host);
+}
+
+int join_decide(struct arena *a, const struct launch_options *o, struct bundle *b)
+{
+	static const char *const usual[] = {JOIN_DEFAULT, NULL}, *const user[] = {JOIN_USER, NULL};
+	const struct network_options *n = &o->network;
+	const char *special = find_special(&n->networks);
+
+	if (special)
+		return decide_special(a, o, b, special);
+	if (!n->networks.n && !n->ports.n)
+		return 0;
+	b->networks = n->networks;
+	if (!n->networks.n)
+		b->networks = (struct spec_strings){.v = geteuid() == 0 ? usual : user, .n = 1};
+	return set_namespace(a, b, true);
+}
+
+/* --- caisson-net --- */
+
+struct words {
+	const char **v;
+	size_t n;
+};
+
+static void add(struct words *w, const char *option, const char *value)
+{
+	w->v[w->n++] = option;
+	if (value)
+		w->v[w->n++] = value;
+}
+
+static void add_all(struct words *w, const char *option, const struct spec_strings *values)
+{
+	for (size_t i = 0; i < values->n; i++)
+		add(w, option, values->v[i]);
+}
+
+/*
+ * -EINTR: the helper was killed. Otherwise the message is the helper's, without the name in front
+ * that log_error() puts there.
+ */
+static int helper_failed(const struct helper_streams *s, const char *path, int status)
+{
+	static const char name[] = "caisson: ";
+	_cleanup_strbuf_ struct strbuf lines = {0};
+	int r = helper_read(s, 2, &lines, LOG_KEPT);
+
+	if (r < 0)
+		return r;
+	const char *last = helper_last_line(&lines);
+	if (WIFSIGNALED(status))
+		return err_set(EINTR, "%s was killed by signal %d", path, WTERMSIG(status));
+	if (WEXITSTATUS(status) == 127)
+		return err_set(EIO,
+			"%s: %s (build caisson with libnftables, or set " LIBEXEC_VARIABLE
+			" to the directory it is in)",
+			path, last);
+	return err_set(EIO, "%s", last + (str_starts(last, name) ? sizeof(name) - 1 : 0));
+}
+
+/* Runs caisson-net with the words, the first of which is to be the program's path. */
+static int run_helper(struct arena *a, struct words *w)
+{
+	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
+	int status, r = libexec_program(a, PROGRAM, &w->v[0]);
+
+	add(w, NULL, NULL);
+	if (r >= 0)
+		r = helper_streams_open(&s, "", 0);
+	if (r >= 0)
+		r = helper_run(&s, w->v[0], w->v, &status);
+	return r < 0 || status == 0 ? r : helper_failed(&s, w->v[0], status);
+}
+
+int join_networks(struct launch *l, const struct step *s)
+{
+	const struct network_options *n = l->network_options;
+	struct arena *a = &l->c->arena;
+	struct words w = {.n = 1};
+	char watched[16];
+
+	_cleanup_fd_ int netns = network_open_init(l);
+	if (netns < 0)
+		return err_sys("open the container's network namespace");
+	w.v = arena_array(a, OWN_WORDS + 2 * (s->networks.n + n->ports.n), sizeof(*w.v));
+	const char *path = arena_printf(a, "/proc/%d/fd/%d", getpid(), netns);
+	const char *record = arena_printf(a, "/proc/%d/ns/net", l->child.pid);
+	if (!w.v || !path || !record)
+		return -ENOMEM;
+	add(&w, "join", NULL);
+	add_all(&w, "--network", &s->networks);
+	add_all(&w, "--publish", &n->ports);
+	add(&w, "--record", record);
+	/* Nobody waits for the end of a container in the background, so a process is left to. */
+	if (l->create.unattended) {
+		snprintf(watched, sizeof(watched), "%d", l->child.pid);
+		add(&w, "--watch", watched);
+	}
+	add(&w, l->c->id, path);
+	/* Until now the networks of another container with this ID could be the ones on record. */
+	l->create.joined = true;
+	int r = run_helper(a, &w);
+	/* join undoes what it made, unless it was killed. */
+	if (r < 0 && r != -EINTR)
+		l->create.joined = false;
+	return r;
+}
+
+bool join_is_on_record(const struct container *c)
+{
+	char path[sizeof(HOST_STATE "/containers/") + NAME_MAX];
+
+	snprintf(path, sizeof(path), HOST_STATE "/containers/%s", c->id);
+	return geteuid() == 0 && access(path, F_OK) == 0;
+}
+
+void join_undo(struct container *c)
+{
+	const char *v[OWN_WORDS] = {NULL};
+	struct words w = {.v = v, .n = 1};
+	char record[40];
+
+	if (!c->has_networks && !join_is_on_record(c))
+		return;
+	add(&w, "leave", NULL);
+	/*
+	 * A container without networks of its own may have been attached by `caisson net attach`.
+	 * Under another --root there may be one with the same ID, whose interfaces are to stay.
+	 */
+	snprintf(record, sizeof(record), "/proc/%d/ns/net", c->pid);
+	if (!c->has_networks)
+		add(&w, "--record", record);
+	add(&w, c->id, NULL);
+	if (run_helper(&c->arena, &w) < 0)
+		log_warn("the networks of container %s: %s", c->id, err_msg());
+}

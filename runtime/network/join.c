@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * caisson net join and leave, which `caisson run` and `caisson delete` execute. See tool.h.
+ *
+ * Theory of operation. join attaches a container to all networks of its --network options, or to
+ * none. With --watch it leaves a process behind, because a container in the background may end
+ * while nobody waits for it, and its ports are to be free then. That process waits for the end of
+ * the container's first process and becomes `leave`. --record says which namespace is meant, so
+ * that it does not undo what a later container of the same ID has.
+ */
+#include <linux/close_range.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "network/tool.h"
+
+#define NETWORKS_MAX 64
+
+/* --- --network NAME[:ip=ADDRESS,mac=MAC] --- */
+
+struct wish {
+	const char *text; /* the value of --network, for messages */
+	const char *name;
+	struct ip addresses[2];
+	uint8_t mac[6];
+	bool has_mac;
+};
+
+static int bad_wish(const struct wish *w, const char *what, const char *why)
+{
+	return err_set(EINVAL, "%.200s: %.100s: %s", w->text, what, why);
+}
+
+static int add_property(struct wish *w, const char *text)
+{
+	struct ip ip;
+
+	if (str_starts(text, "ip=")) {
+		if (ip_parse(text + 3, &ip) < 0)
+			return bad_wish(w, text, "expected an address");
+		if (w->addresses[ip.family == AF_INET6].family)
+			return bad_wish(w, text, "there is one of its family already");
+		w->addresses[ip.family == AF_INET6] = ip;
+		return 0;
+	}
+	if (str_starts(text, "mac=")) {
+		if (!mac_parse(text + 4, w->mac))
+			return bad_wish(w, text, "expected one such as 02:42:ac:11:00:02");
+		w->has_mac = true;
+		return 0;
+	}
+	return bad_wish(w, text, "expected ip=ADDRESS or mac=MAC");
+}
+
+static int parse_wish(struct arena *a, const char *text, struct wish *ret)
+{
+	struct wish w = {.text = text};
+	char *copy = arena_strdup(a, text), *colon = copy ? strchr(copy, ':') : NULL, *save;
+	int r = copy ? 0 : -ENOMEM;
+
+	w.name = copy;
+	if (colon)
+		*colon++ = '\0';
+	if (colon && !*colon)
+		return bad_wish(&w, "", "expected ip=ADDRESS or mac=MAC behind the colon");
+	for (char *p = colon ? strtok_r(colon, ",", &save) : NULL; p && r >= 0;
+		p = strtok_r(NULL, ",", &save))
+		r = add_property(&w, p);
+	*ret = w;
+	return r;
+}
+
+/* --- joining --- */
+
+struct join_options {
+	struct option_list networks, ports;
+	const char *record, *watch;
+	const char *id, *path;
+};
+
+/* Makes the network that containers join if none is named, unless it is there. */
+static int make_default(struct host *h, const char *name)
+{
+	struct network n = {.isolated = true, .masquerade = true};
+
+	if (!streq(name, JOIN_DEFAULT))
+		return 0;
+	int r = network_read(h, name, &n);
+	if (r != -ENOENT)
+		return r;
+	err_clear();
+	snprintf(n.name, sizeof(n.name), "%s", name);
+	return network_create(h, &n);
+}
+
+/*
+ * Attaches to one network. The ports are published by the first one that is not internal: it is the
+ * one whose gateway is the container's way out.
+ */
+static int join_one(struct host *h, const struct join_options *o, const struct wish *w,
+	const struct attach_request *ports, const struct attachment **ret)
+{
+	struct attach_request q = {.network = w->name,
+		.key = o->id,
+		.netns = o->path,
+		.recorded = o->record,
+		.mac = w->has_mac ? w->mac : NULL,
+		.ports = ports->ports,
+		.port_count = ports->port_count};
+
+	memcpy(q.addresses, w->addresses, sizeof(q.addresses));
+	return attachment_make(h, &q, ret);
+}
+
+static int check_wishes(const struct wish *wishes, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < i; k++)
+			if (streq(wishes[i].name, wishes[k].name))
+				return bad_wish(
+					&wishes[i], wishes[i].name, "the network is given twice");
+	return 0;
+}
+
+static int find_publisher(struct host *h, const struct wish *wishes, size_t n, size_t *ret)
+{
+	int r = 0;
+
+	*ret = 0;
+	for (size_t i = n; r >= 0 && i-- > 0;) {
+		struct network found;
+
+		r = make_default(h, wishes[i].name);
+		if (r >= 0)
+			r = network_read(h, wishes[i].name, &found);
+		if (r >= 0 && !found.internal)
+			*ret = i;
+	}
+	return r;
+}
+
+static int join_all(struct host *h, const struct join_options *o, const struct wish *wishes)
+{
+	const struct attachment *made[NETWORKS_MAX];
+	const size_t n = o->networks.n;
+	struct attach_request ports = {0};
+	const struct attach_request none = {0};
+	size_t done = 0, publisher = 0;
+
+	int r = tool_parse_ports(h, &o->ports, &ports);
+	if (r >= 0)
+		r = check_wishes(wishes, n);
+	if (r >= 0)
+		r = find_publisher(h, wishes, n, &publisher);
+	for (size_t i = 0; r >= 0 && i < n; i++) {
+		r = join_one(h, o, &wishes[i], i == publisher ? &ports : &none, &made[i]);
+		done += r >= 0;
+	}
+	if (r >= 0)
+		return 0;
+	_cleanup_free_ char *message = strdup(err_msg());
+	while (done-- > 0)
+		if (attachment_undo(h, made[done]) < 0)
+			return err_ctx(r, "%s; undoing it failed too", message ? message : "?");
+	return err_set(-r, "%s", message ? message : "no memory");
+}
+
+/* --- watching --- */
+
+/* Waits for the end of the process, and becomes `leave`. Never returns. */
+static _Noreturn void watch(const struct tool_globals *g, const struct join_options *o, int pidfd)
+{
+	const char *const words[] = {"caisson-net", "--config",
+		g->host.config ? g->host.config : HOST_CONFIG, "--state",
+		g->host.state ? g->host.state : HOST_STATE, "leave", "--record", o->record, o->id,
+		NULL};
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	setsid();
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		dup2(null, fd);
+	/* The descriptors that are left, such as the one that holds the lock, are closed. */
+	dup2(pidfd, STDERR_FILENO + 1);
+	close_range(STDERR_FILENO + 2, ~0U, 0);
+	p.fd = STDERR_FILENO + 1;
+	while (chdir("/") < 0 || (poll(&p, 1, -1) < 0 && errno == EINTR))
+		;
+	execv("/proc/self/exe", (char *const *)words);
+	_exit(1);
+}
+
+static int start_watching(const struct tool_globals *g, const struct join_options *o)
+{
+	uint64_t pid;
+
+	if (!o->watch)
+		return 0;
+	if (str_to_u64(o->watch, &pid) < 0 || !pid || pid > INT32_MAX || !o->record)
+		return err_set(EINVAL, "--watch %.40s: expected a pid, and --record", o->watch);
+	_cleanup_fd_ int pidfd = pidfd_open((pid_t)pid, 0);
+	/* The process has gone, and its caller knows that. */
+	if (pidfd < 0)
+		return errno == ESRCH ? 0 : err_sys("open a pidfd of process %s", o->watch);
+	pid_t child = fork();
+	if (child == 0)
+		watch(g, o, pidfd);
+	return child < 0 ? err_sys("fork") : 0;
+}
+
+int tool_join(const struct tool_command *self, const struct tool_globals *g, int argc, char **argv)
+{
+	_cleanup_host_ struct host h = HOST_INIT;
+	struct tool_arguments args = {.min = 2, .max = 2};
+	struct wish wishes[NETWORKS_MAX];
+	struct join_options o = {0};
+	const struct option_def defs[] = {
+		{"network", 0, OPTION_LIST, &o.networks, "NETWORK", "NAME[:ip=ADDRESS,mac=MAC]"},
+		{"publish", 'p', OPTION_LIST, &o.ports, "PORTS", "as of attach"},
+		{"record", 0, OPTION_STRING, &o.record, "PATH", "the namespace's lasting path"},
+		{"watch", 0, OPTION_STRING, &o.watch, "PID",
+			"leave the networks when this process has ended"},
+		{0},
+	};
+
+	int r = tool_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	o.id = args.v[0];
+	o.path = args.v[1];
+	if (o.networks.n > NETWORKS_MAX)
+		return err_set(E2BIG, "more than %d networks", NETWORKS_MAX);
+	r = host_open(&h, &g->host);
+	for (size_t i = 0; r >= 0 && i < o.networks.n; i++)
+		r = parse_wish(&h.arena, o.networks.v[i], &wishes[i]);
+	if (r >= 0)
+		r = join_all(&h, &o, wishes);
+	return r < 0 ? r : start_watching(g, &o);
+}
+
+int tool_leave(const struct tool_command *self, const struct tool_globals *g, int argc, char **argv)
+{
+	_cleanup_host_ struct host h = HOST_INIT;
+	struct tool_arguments args = {.min = 1, .max = 1};
+	const struct attachment **found;
+	const char *record = NULL;
+	size_t n = 0;
+	const struct option_def defs[] = {
+		{"record", 0, OPTION_STRING, &record, "PATH", "of this namespace only"},
+		{0},
+	};
+
+	int r = tool_parse(self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = host_open(&h, &g->host);
+	if (r >= 0)
+		r = attachment_list(&h, args.v[0], NULL, &found, &n);
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		if (!record || streq(record, found[i]->netns))
+			r = attachment_undo(&h, found[i]);
+	return r >= 0 && n == 0 ? host_tidy(&h) : r;
+}
