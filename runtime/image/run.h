@@ -9,13 +9,8 @@
 #include "images/oci/bundle.h"
 
 struct run_options {
-<<<<<<< HEAD
 	/* options of the program, and of how the container appears */
-	const char *image, *name, *platform, *workdir, *user, *hostname, *stop_signal, *network;
-=======
-	/* Of the program, and how it is shown. */
 	const char *image, *name, *platform, *workdir, *user, *hostname, *stop_signal;
->>>>>>> h16
 	struct option_list env, env_file, label, entrypoint;
 	struct option_list network, publish; /* network is never empty: run_choose_network() */
 	bool interactive, tty, detach, rm, read_only;
@@ -69,23 +64,19 @@ int run_collect_mounts(struct run *r, struct run_mounts *ret) must_check;
 /* Writes the files hosts, hostname and resolv.conf into the bundle. */
 int run_write_files(struct run *r) must_check;
 
-<<<<<<< HEAD
-/* run_limits.c: computes the program's capabilities from the options. */
-=======
-/* The network that containers join if none is asked for: for root, and for an ordinary user. */
+/* networks that a container joins if none is asked for: root's, and an ordinary user's */
 #define RUN_NETWORK "caisson"
 #define RUN_NETWORK_USER "user"
 
-/* run_network.c: checks --network, and decides if there is none. */
+/* run_network.c: checks --network, and chooses a network if there is no such option. */
 int run_choose_network(struct arena *a, struct run_options *o) must_check;
-/* Whether caisson-net has to give the container its networks. */
+/* Returns whether caisson-net has to give the container its networks. */
 bool run_joins(const struct run_options *o);
 bool run_network_is(const struct run_options *o, const char *name);
-/* The path of ns:PATH, else NULL. */
+/* Returns the path of --network ns:PATH, else NULL. */
 const char *run_network_path(const struct run_options *o);
 
-/* run_limits.c: what the options say of capabilities, devices and resources. */
->>>>>>> h16
+/* run_limits.c: computes the program's capabilities from the options. */
 int run_capabilities(struct run *r) must_check;
 /* Write linux.resources with the devices, and process.rlimits. */
 int run_put_limits(struct run *r, struct json_out *o) must_check;

@@ -32,16 +32,7 @@ static void put_mount(struct json_out *o, const struct run_mount *m)
 	json_out_end_object(o);
 }
 
-<<<<<<< HEAD
-static bool host_network(const struct run *r)
-{
-	return r->o->network && streq(r->o->network, "host");
-}
-
 /* Writes the mounts that every container has. They come before the mounts of the options. */
-=======
-/* The file systems that each container has, in front of those that were asked for. */
->>>>>>> h16
 static void put_usual_mounts(const struct run *r, struct json_out *o)
 {
 	/*
