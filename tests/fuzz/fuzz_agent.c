@@ -164,7 +164,7 @@ static void put_known(struct world *w, struct input *in)
 	json_out_u64(&o, "process", take(in, 1) % 4);
 	uint32_t value = take(in, 3);
 	json_out_u64(&o, "status", value);
-	/* With the value 1, which the corpus has, it is the right one. */
+	/* The corpus has the value 1, which gives the right version. */
 	json_out_u64(&o, "version", value + AGENT_VERSION - 1);
 	json_out_u64(&o, "id", value);
 	json_out_u64(&o, "errno", value);
@@ -247,7 +247,7 @@ static void begin(struct world *w)
 		.plan = &plan, .env = &env, .id = "id", .orders = &orders, .arena = &arena};
 	int s[2], c[2];
 
-	arena_release(&arena); /* of the input before */
+	arena_release(&arena); /* frees the memory of the previous input */
 	*w = (struct world){.m = {.a = &args, .boot = {.deadline = 1}}};
 	w->m.starter = w->m.start_lock = w->m.console = -EBADF;
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)

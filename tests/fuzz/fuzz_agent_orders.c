@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The orders of the guest's agent, as the guest reads them. The input says which configuration's
- * orders are taken, and which of their bytes are changed. Orders that are accepted must be readable
- * to their last byte, must name slots that exist, and must write orders that are accepted too. The
- * same with the limits of an update.
+ * Fuzzes the reader of the orders for the guest's agent. The input chooses a configuration whose
+ * orders are made, and changes bytes of them. If the reader accepts the bytes, every pointer must
+ * be readable, every slot must exist, and writing the orders again must give bytes that are
+ * accepted too. The same holds for the limits of an update.
  *
- * The input: a byte, modulo the number of configurations; a byte modulo 3: orders of create, of an
+ * The input: a byte, modulo the number of configurations; a byte, modulo 3: orders of create, of an
  * exec, or limits; then changes of three bytes each, two for the place and one for the new value.
  */
 #include <stdio.h>
@@ -101,7 +101,7 @@ static void use_orders(const struct agent_orders *o)
 		abort();
 }
 
-/* Reads bytes of this kind, uses what they say, and writes it again. */
+/* Reads bytes of this kind, reads all that they refer to, and writes them again. */
 static int read_one(unsigned kind, void *bytes, size_t len, struct strbuf *again)
 {
 	struct agent_orders *o;
@@ -131,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	_cleanup_free_ char *bytes = image_copy(image);
 	image_change(bytes, image->len, data + 2, size - 2);
 	if (read_one(kind, bytes, image->len, &again) < 0) {
-		/* Bytes that nobody has changed must be accepted. */
+		/* Bytes that the input has not changed must be accepted. */
 		if (size < 5)
 			abort();
 		return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libFuzzer: any bytes as WWW-Authenticate, as a token server's answer, and as a URL that an answer
- * leads to. What is accepted can be put into a header, and a redacted URL has no query.
+ * Fuzzes the readers of WWW-Authenticate, of a token server's answer, and of a URL in an answer.
+ * Accepted values must be allowed in a header, and a redacted URL must have no query.
  */
 #include <stdlib.h>
 
@@ -18,7 +18,7 @@ static void fuzz_url(struct arena *a, const char *text)
 
 	http_redact(text, redacted, sizeof(redacted));
 	const char *query = strchr(redacted, '?');
-	/* A long URL fills the buffer, which may then end in a part of the "?...". */
+	/* A long URL fills the buffer, so that "?..." at its end may be cut off. */
 	if ((query && !str_starts("?...", query)) || strchr(redacted, '#'))
 		abort();
 	if (http_resolve(a, "https://registry.example.com/v2/a/blobs/x", text, &url) >= 0 &&

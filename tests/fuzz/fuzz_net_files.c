@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libFuzzer: any bytes as a network's file, as the record of an attachment, as the text of -p, and
- * as netlink's reply to a request for an interface. What is accepted is written, and must be
- * accepted again, with the same content; rules made of it must be one line a command.
+ * Fuzzes the readers of a network's file, of an attachment's record, of the text of -p, and of
+ * netlink's reply to a request for an interface. What is accepted is written again and read again,
+ * and must have the same content. Rules made of it must be one command on each line.
  */
 #include <stdlib.h>
 

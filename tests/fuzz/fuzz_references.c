@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libFuzzer: any text as a name of an image. What is accepted can be part of a URL's path and of a
- * header, and its full text is accepted again, with the same parts.
+ * Fuzzes the reader of images' names. Each part of an accepted name must be allowed in a URL's path
+ * and in a header, and the full text must be accepted again, with the same parts.
  */
 #include <stdlib.h>
 
@@ -21,7 +21,7 @@ static void check(struct arena *a, const struct reference *r)
 
 	if (!text || strpbrk(text, " \t\r\n?#%\\") || strstr(text, "//"))
 		abort();
-	/* A tag may have two dots. */
+	/* The host and the repository must not contain "..", but a tag may. */
 	if (strstr(r->repository, "..") || (r->host && strstr(r->host, "..")))
 		abort();
 	if (strlen(r->repository) > REFERENCE_NAME_MAX + strlen("library/") ||
@@ -29,7 +29,7 @@ static void check(struct arena *a, const struct reference *r)
 		abort();
 	if (r->host && reference_check_host(r->host) < 0)
 		abort();
-	/* "library/" may make it too long. */
+	/* The repository may become too long by the prefix "library/". */
 	if (strlen(r->repository) > REFERENCE_NAME_MAX - 20)
 		return;
 	if (reference_parse(a, text, &again) < 0 || !same(again.host, r->host) ||

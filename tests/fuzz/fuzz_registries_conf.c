@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libFuzzer: any text as registries.conf. Then a short and a full name are looked up in it: what
- * comes out has a registry whose form is right.
+ * Fuzzes the reader of registries.conf. A short and a full name are looked up in the file, and each
+ * result must name a registry of the right form.
  */
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The orders of the guest's agent. Those of each golden configuration are written and read, and
- * must then be the same. Bytes are changed in turn: reading must fail, or give orders that can be
- * used. What is none of the guest's business is not in them.
+ * Tests the orders for the guest's agent. The orders of each golden configuration are written and
+ * read, and must then be the same. If a byte is changed, reading must fail, or give orders that are
+ * safe to use. The orders must not contain what only the host needs.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +18,8 @@
 #include "agent/orders.h"
 #include "base/fd.h"
 
-#define STRIDE 5 /* of the bytes that are changed, prime to the sizes of the structures */
+/* distance of the bytes that are changed, without a common factor with the sizes of structures */
+#define STRIDE 5
 
 static const struct spec *parse(struct arena *a, const char *text, size_t len)
 {
@@ -147,7 +148,10 @@ static bool holds(const struct strbuf *b, const char *text)
 	return memmem(b->s, b->len, text, strlen(text)) != NULL;
 }
 
-/* The host's hooks may have secrets in their environment, and the guest may be hostile. */
+/*
+ * Checks that the guest, which may be hostile, does not get the environment of the host's hooks,
+ * which may hold secrets.
+ */
 static void the_hosts_business_is_not_told(void **state)
 {
 	static const char config[] =
@@ -184,7 +188,9 @@ static int read_back(struct arena *a, const struct agent_orders *o)
 	return agent_orders_unpack(copy_of(a, &bytes), bytes.len, &got);
 }
 
-/* The guest uses slots as indices of arrays, and flags for its own mounts. */
+/*
+ * Checks slots, which the guest uses as indices of arrays, and flags, which it uses for its mounts.
+ */
 static void bad_orders_are_refused(void **state)
 {
 	_cleanup_arena_ struct arena a = {0};
@@ -212,7 +218,7 @@ static void bad_orders_are_refused(void **state)
 	assert_int_equal(read_back(&a, &o), -EPROTO);
 }
 
-/* One byte at a time takes another value; what is still accepted must be safe to use. */
+/* Changes one byte at a time. Orders that are still accepted must be safe to use. */
 static void changed_bytes(void **state)
 {
 	static const unsigned char values[] = {0x01, 0x80, 0xff};

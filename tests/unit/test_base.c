@@ -240,7 +240,7 @@ static void test_foreign_text(void **state)
 		assert_int_equal(str_quote(&quoted, rows[i].in), 0);
 		assert_string_equal(strbuf_str(&quoted), rows[i].quoted);
 	}
-	/* A process without a log says a line of it. */
+	/* fd_say() is for a process without a log, and writes one line. */
 	char said[64] = "";
 	int ends[2];
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
@@ -249,7 +249,7 @@ static void test_foreign_text(void **state)
 	assert_int_equal(read(ends[0], said, sizeof(said) - 1), 33);
 	assert_string_equal(said, "the file server: open a|?[2J: no\n");
 	close(ends[0]);
-	/* No character is cut in two, neither at the beginning nor at the end. */
+	/* The text is shortened, and no character may be cut in two at its beginning or its end. */
 	char few[6];
 	str_clean(few, sizeof(few), "abcd\xc3\xbc", 6);
 	assert_string_equal(few, "abcd");
@@ -356,7 +356,9 @@ static void test_paths(void **state)
 	assert_true(proc >= 0);
 	assert_true(path_open_in_proc(proc, "self/exe", O_RDONLY) < 0);
 	_cleanup_fd_ int status = path_open_in_proc(proc, "self/status", O_RDONLY);
-	/* openat2(2) refuses flags that make no sense with O_PATH. */
+	/*
+	 * The call must succeed, although openat2(2) itself refuses O_NOCTTY together with O_PATH.
+	 */
 	_cleanup_fd_ int as_path = path_open_in_proc(proc, "self/ns", O_PATH);
 	_cleanup_fd_ int as_dir = path_open_in_proc(proc, "self/ns", O_PATH | O_DIRECTORY);
 	assert_true(as_path >= 0 && as_dir >= 0);

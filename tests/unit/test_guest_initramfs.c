@@ -324,7 +324,7 @@ static void test_many_at_once(void **state)
 		assert_int_equal(read(out[0], &ino, sizeof(ino)), sizeof(ino));
 		if (i == 0)
 			first = ino;
-		/* One has built it, and all have that one. */
+		/* One process has built the file, and all must have opened that one. */
 		assert_int_equal(ino, first);
 	}
 	close(out[0]);

@@ -229,7 +229,7 @@ static void orders_are_sent_once(void **state)
 	assert_string_equal(f.type, "create");
 	assert_int_equal(f.blob_len, 10);
 	assert_memory_equal(f.blob, "the orders", 10);
-	/* They would take memory of the monitor's as long as the container lives. */
+	/* The monitor must have freed the orders, because it lives as long as the container. */
 	assert_null(g.orders.s);
 	agent_reader_release(&reader);
 	tear_down(&g);

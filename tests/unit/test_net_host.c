@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* netsetup/host/ without a kernel: pools, the text of -p, networks' files, records, rules. */
+/*
+ * Tests the parts of netsetup/host/ that need no kernel: pools, the text of -p, networks' files,
+ * records, rules.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -86,7 +89,7 @@ static void a_pool_gives_the_lowest_free_address(void **state)
 	assert_int_equal(pool_complete(&p), 0);
 	assert_int_equal(pool_pick(&p, NULL, 0, &got), 0);
 	assert_ip(got, "10.0.0.2");
-	used[n++] = ip_of("fd00::1"); /* of the other pool */
+	used[n++] = ip_of("fd00::1"); /* gateway of the other pool */
 	used[n++] = ip_of("10.0.0.4");
 	used[n++] = ip_of("10.0.0.2");
 	used[n++] = ip_of("9.255.255.255");
@@ -102,7 +105,7 @@ static void a_pool_gives_the_lowest_free_address(void **state)
 	assert_int_equal(pool_pick(&p, NULL, 0, &got), -EADDRNOTAVAIL);
 }
 
-/* The last address of all has no successor, and the search must end there. */
+/* The very last address has no successor, so the search must end there. */
 static void a_pool_at_the_end_of_all_addresses(void **state)
 {
 	struct pool p = pool_of("255.255.255.254/31");
@@ -236,7 +239,7 @@ static void a_written_record_is_read_again(void **state)
 		assert_true(attachment_parse(&arena, text, i, "test", &again) < 0);
 }
 
-/* The elements of an attachment, which are removed by the same text. */
+/* Checks the commands that add an attachment's elements, and those that remove them. */
 static void rules_of_an_attachment(void **state)
 {
 	_cleanup_strbuf_ struct strbuf out = {0};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What ns_spawn() leaves of the caller if it fails. */
+/* Tests in which state ns_spawn() leaves its caller. */
 #include <fcntl.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -51,7 +51,10 @@ static void assert_fails(const struct ns_spawn_args *a, bool descriptors, const 
 	assert_true(r < 0);
 	assert_non_null(strstr(err_msg(), message));
 	assert_int_equal(child.pid, -1);
-	/* An ordinary user could not write to its own files in /proc otherwise. */
+	/*
+	 * The caller must be dumpable again, because an ordinary user could not write to its own
+	 * files in /proc otherwise.
+	 */
 	assert_int_equal(prctl(PR_GET_DUMPABLE), 1);
 }
 
@@ -64,7 +67,10 @@ static void test_caller_stays_dumpable(void **state)
 	assert_fails(&clone, true, "clone");
 }
 
-/* A process that is born in a cgroup shares no memory, so nobody waits at a pipe for its execve. */
+/*
+ * Checks that no pipe is used for a process that is born in a cgroup, because it shares no memory
+ * with the caller.
+ */
 static void test_no_pipe_without_shared_memory(void **state)
 {
 	const struct ns_spawn_args a = args_of(&plain, STDIN_FILENO);

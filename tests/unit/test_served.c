@@ -40,7 +40,7 @@ struct driver {
 	unsigned queue;
 	int kick, call;
 	uint16_t avail;
-	uint64_t base; /* offset of the queue's memory */
+	uint64_t base; /* offset of the memory that this queue uses */
 	uint8_t *ram;
 	unsigned seed;
 	uint8_t model[PART_LEN];
@@ -119,7 +119,10 @@ static struct back *begin(bool write, bool write_through)
 	return b;
 }
 
-/* Ends the connection. The image must then be sound, and a part of no queue may differ. */
+/*
+ * Ends the connection. After that the image must be sound, and each queue's part must match its
+ * model.
+ */
 static void end(struct back *b, int result, const char *why)
 {
 	static uint8_t got[PART_LEN];
@@ -164,7 +167,10 @@ static void kick(struct driver *d)
 	CHECK(write(d->kick, &one, 8) == 8);
 }
 
-/* Waits for the answer. Returns the number of bytes that were written, or -1: the end. */
+/*
+ * Waits for the answer. Returns the number of bytes that were written, or -1 if the connection has
+ * ended.
+ */
 static int await(struct driver *d)
 {
 	struct vring_used *u = (void *)(d->ram + USED_AT);
@@ -204,7 +210,7 @@ static int request(struct driver *d, uint32_t type, uint64_t sector, uint32_t le
 	return d->ram[STATUS_AT];
 }
 
-/* Marks a range as zeros in the model; of a discard only whole clusters. */
+/* Marks a range as zeros in the model. A discard zeros whole clusters only. */
 static void model_zero(struct driver *d, uint32_t type, uint32_t at, uint32_t len)
 {
 	uint32_t stop = at + len;
@@ -260,8 +266,8 @@ static void *drive(void *arg)
 }
 
 /*
- * All queues are driven at a time with random requests, which are compared with a model. Meanwhile
- * the front end sends messages, for which the back end has to interrupt the queues.
+ * Drives all queues at a time with random requests, and compares the results with a model.
+ * Meanwhile the front end sends messages for which the back end must pause the queues.
  */
 static void run_random_requests(void)
 {
@@ -302,7 +308,10 @@ static void run_bad_requests(void)
 	CHECK(request(d, VIRTIO_BLK_T_GET_ID, 0, 19) == VIRTIO_BLK_S_IOERR);
 	CHECK(request(d, VIRTIO_BLK_T_GET_ID, 0, 20) == VIRTIO_BLK_S_OK);
 	CHECK(strcmp((const char *)d->ram + DATA_AT, "served") == 0);
-	/* One bad segment: none is carried out. The data before it stays. */
+	/*
+	 * If one segment is bad, the whole request must be refused, and the data before it must
+	 * stay.
+	 */
 	memset(d->ram + DATA_AT, 0xab, CLUSTER);
 	memset(b->drivers[0].model, 0xab, CLUSTER);
 	CHECK(request(d, VIRTIO_BLK_T_OUT, 0, CLUSTER) == VIRTIO_BLK_S_OK);
@@ -317,7 +326,7 @@ static void run_bad_requests(void)
 	end(b, 0, "");
 }
 
-/* A read-only image with several queues and without a write cache. */
+/* Serves a read-only image with several queues and without a write cache. */
 static void run_read_only(void)
 {
 	struct back *b = begin(false, true);
@@ -332,7 +341,7 @@ static void run_read_only(void)
 	end(b, 0, "");
 }
 
-/* Each breach of the rules in one queue ends the connection, and the other queues with it. */
+/* Breaks a rule in one queue, which must end the connection and thereby the other queues. */
 static void bad_chain(void (*make)(struct driver *d), const char *why)
 {
 	struct back *b = begin(true, false);

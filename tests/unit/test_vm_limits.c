@@ -101,7 +101,7 @@ static struct cg_resources send(const struct cg_resources *limits)
 	return *got;
 }
 
-/* The part is sent as `update` sends it. */
+/* Sends the guest's part of the limits as `caisson update` does, and compares what arrives. */
 static void to_the_guest(void **state)
 {
 	const struct cg_resources res = parse(all);

@@ -9,7 +9,7 @@
  *	facts      id, bundle, keyring, no_new_keyring, attached, mount_flags, state, cgroup
  *	filter     the compiled system call filter, a number for each instruction
  *
- * The blob goes to standard output. What is wrong goes to standard error.
+ * The blob goes to standard output, and error messages go to standard error.
  */
 #include <stdio.h>
 #include <unistd.h>
