@@ -273,7 +273,10 @@ int agent_failure(const struct agent_frame *f)
 	if (code == 0)
 		return 0;
 	str_quote_end(line, sizeof(line), message ? message : "", message ? strlen(message) : 0);
-	/* A message of line ends only is empty now, and an error always has a message. */
+	/*
+	 * A message of line ends only is empty after cleaning. Then a text is put in, because an
+	 * error always has a message.
+	 */
 	return err_set((int)code, "%s", line[0] ? line : "failed");
 }
 

@@ -21,8 +21,9 @@ PACK_TYPE(unified_type, struct cg_unified, PACK_STRING_NEEDED(struct cg_unified,
 	PACK_DROP(struct cg_resources, block_io.m.v), PACK_DROP(struct cg_resources, block_io.m.n)
 
 /*
- * plan_vm_split_limits() leaves the host's members out. Their pointers are listed so that none
- * could be copied as it is.
+ * Describes to base/pack.h the limits that the guest sets. plan_vm_split_limits() clears the
+ * members that the host sets. Their pointers are listed nevertheless, so that no pointer could be
+ * copied as a number.
  */
 PACK_TYPE(limits_type, struct cg_resources,
 	PACK_ARRAY(struct cg_resources, devices, ndevices, &device_rule_type),
@@ -86,7 +87,7 @@ int agent_orders_pack(const struct agent_orders *orders, struct strbuf *ret)
 	return pack_write(&orders_type, orders, ret);
 }
 
-/* Bits of mount_setattr(2) that a mount's source may bring along. */
+/* The attributes of mount_setattr(2) that a mount's source may carry into the guest. */
 #define MOUNT_FLAGS (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
 static bool fills_slot(const struct step *s)

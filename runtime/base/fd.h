@@ -40,7 +40,8 @@ int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) mu
 int fd_write_all(int fd, const void *data, size_t len) must_check;
 
 /*
- * Writes "WHO: TEXT" as one line, the text as str_clean() leaves it, for a process that has no log.
+ * Writes the line "WHO: TEXT" to the descriptor, for a process that has no log. str_clean() cleans
+ * the text.
  */
 void fd_say(int fd, const char *who, const char *text);
 

@@ -22,7 +22,7 @@
 int libexec_find(struct arena *a, const char *name, const char *built, const char **ret) must_check;
 
 /*
- * Finds a helper program that a build tree has beside the running program, and sets *ret to its
- * path. The program may be missing, as above.
+ * Finds a helper program. In a build tree that is a program beside the running one. Sets *ret to
+ * its path, even if the file does not exist.
  */
 int libexec_program(struct arena *a, const char *name, const char **ret) must_check;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. Since Linux 6.8 fsconfig(2) takes the lower directories one at a time.
- * Before that it takes them in one value of 255 bytes at most, so mount(2) is used, whose options
- * may have a page. mount(2) attaches what it mounts, so a child does it in a mount namespace of its
- * own and takes a detached copy from there. The child shares this process's table of descriptors,
- * which is how the copy gets here. There the directory's names are relative to the working
- * directory, so that a page is enough for 500 of them.
+ * Before that it takes all of them as one value of at most 255 bytes. If that is not enough,
+ * mount(2) is used, which takes a page of options.
+ *
+ * mount(2) attaches what it mounts. So a child process calls it in a mount namespace of its own,
+ * and opens a detached copy of the mount. The child shares its table of descriptors with this
+ * process, which thereby gets the copy. The child's working directory is the directory that holds
+ * the lower ones, and their names are relative to it, so that a page is enough for 500 names.
  */
 #include "base/overlay.h"
 
@@ -17,20 +19,26 @@
 #include "base/fd.h"
 #include "base/sys.h"
 
-#define FSCONFIG_MAX 255 /* bytes of a value */
-#define OPTIONS_MAX 4096 /* mount(2) takes one page */
+#define FSCONFIG_MAX 255 /* most bytes of a value */
+#define OPTIONS_MAX 4096 /* most bytes of mount(2)'s options: one page */
 
-/* userxattr implies "nofollow", and the kernel refuses "off" beside it. */
+/*
+ * redirect_dir is "nofollow" and not "off", because the kernel refuses "off" together with
+ * userxattr.
+ */
 static const char *const fixed_options[][2] = {
 	{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}, {"volatile", NULL}};
 
-/* "volatile" is the last one, and is refused without an upper directory. */
+/*
+ * Returns how many of the fixed options are used. "volatile" is the last one, and is an error
+ * without an upper directory.
+ */
 static size_t count_options(const struct overlay *o)
 {
 	return ARRAY_SIZE(fixed_options) - (o->upper ? 0 : 1);
 }
 
-/* Returns -1 and errno, as fsconfig(2) does. */
+/* Sets an option by fsconfig(2). Like that call, returns -1 and sets errno if it fails. */
 static int set(int fs, const char *key, const char *value)
 {
 	if (value && strlen(value) > FSCONFIG_MAX) {
@@ -54,7 +62,7 @@ static int set_lower(int fs, const struct overlay *o)
 	return 0;
 }
 
-/* Returns -1 and errno. */
+/* Mounts with fsopen(2). If it fails, returns -1 and sets errno. */
 static int mount_by_fsopen(const struct overlay *o)
 {
 	_cleanup_fd_ int fs = fsopen("overlay", FSOPEN_CLOEXEC);
@@ -85,7 +93,10 @@ static int options_text(const struct overlay *o, char buf[OPTIONS_MAX])
 	return n < OPTIONS_MAX ? 0 : -E2BIG;
 }
 
-/* In the child. Puts the detached mount at the number `fd`, and returns an exit code: an errno. */
+/*
+ * Mounts, in the child, and gives the detached mount the descriptor number `fd`. Returns an errno
+ * as the child's exit code.
+ */
 static int mount_in_child(const struct overlay *o, const char *options, int fd)
 {
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
@@ -98,7 +109,7 @@ static int mount_in_child(const struct overlay *o, const char *options, int fd)
 	return 0;
 }
 
-/* Returns -1 and errno. */
+/* Mounts with mount(2) in a child. If it fails, returns -1 and sets errno. */
 static int mount_by_mount2(const struct overlay *o)
 {
 	struct clone_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
@@ -129,7 +140,10 @@ static int mount_by_mount2(const struct overlay *o)
 
 int overlay_mount(const struct overlay *o)
 {
-	/* overlayfs and mount(2) take these characters for something else. */
+	/*
+	 * A backslash and a comma have a meaning of their own in the options of overlayfs and
+	 * mount(2).
+	 */
 	if (strpbrk(o->dir, "\\,") ||
 		(o->upper && (strpbrk(o->upper, "\\,") || strpbrk(o->work, "\\,"))))
 		return err_set(EINVAL,

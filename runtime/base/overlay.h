@@ -1,30 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A detached overlay mount: it is in no mount namespace and has no mount point, so it ends with the
- * last descriptor or container that uses it, and a process that is killed leaves none behind.
+ * Mounts an overlay that is detached: it is in no mount namespace and has no mount point. It ends
+ * when nobody uses it any more, neither by a descriptor nor in a container, so a process that is
+ * killed leaves no mount behind.
  */
 #pragma once
 #include "base/err.h"
 
-#define OVERLAY_LOWER_MAX 500u /* directories that the kernel can stack */
+#define OVERLAY_LOWER_MAX 500u /* most directories that overlayfs can stack */
 
 struct overlay {
-	const char *dir;   /* absolute: where the lower directories are */
-	const char *lower; /* their names there, the topmost first, with ":" in between */
+	const char *dir; /* absolute path of the directory that holds the lower directories */
+	/* names of the lower directories, the topmost first, with ":" in between */
+	const char *lower;
 	/*
-	 * Absolute, of one file system. What is written goes to upper; work is overlayfs's own.
-	 * NULL: the mount is read-only, and there are two lower directories at least.
+	 * Absolute paths on one file system. Files that are written go to `upper`, and overlayfs
+	 * uses `work` itself. NULL: the mount is read-only, and has at least two lower directories.
 	 */
 	const char *upper, *work;
-	bool userxattr; /* the mounter is in a user namespace: marks are kept in user.overlay.* */
+	/* overlayfs keeps its marks in user.overlay.*, because the caller is in a user namespace */
+	bool userxattr;
 };
 
 /*
- * Mounts it. A directory that is only changed, not replaced, is merged with those below; a rename
- * of a lower directory fails with EXDEV; no file is half in one directory and half in another
- * (metacopy). The mount is volatile (Linux 5.10): fsync(2) in it does nothing, and its upper and
- * work directories cannot be mounted again.
+ * Mounts the overlay. A directory of the upper one is merged with that of the same name below,
+ * unless it replaces that. Renaming a lower directory fails with EXDEV. A file is copied up as a
+ * whole (no metacopy). The mount is volatile (Linux 5.10): fsync(2) on it does nothing, and its
+ * upper and work directories cannot be mounted a second time.
  *
- * Returns a close-on-exec descriptor. -EPERM, -ENODEV, -EINVAL: overlayfs can't be had here.
+ * Returns a close-on-exec descriptor. Returns -EPERM, -ENODEV or -EINVAL if overlayfs cannot be
+ * used on this host.
  */
 int overlay_mount(const struct overlay *o) must_check;

@@ -219,7 +219,10 @@ int path_open_proc(void)
 int path_open_in_proc(int proc, const char *path, int flags)
 {
 	const uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
-	/* openat2(2) refuses O_NOCTTY beside O_PATH, which opens no terminal anyway. */
+	/*
+	 * openat2(2) refuses O_NOCTTY together with O_PATH. It is not needed then, because O_PATH
+	 * opens no terminal.
+	 */
 	const uint64_t more = O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY);
 	int fd = sys_openat2(proc, path, (uint64_t)flags | more, 0, resolve);
 

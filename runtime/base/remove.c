@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hostile tree may be nested deeper than this process has descriptors: what lies deeper than
- * DEPTH_MAX is moved up, beside the directory where the removal began, and removed from there.
- * overlayfs refuses to move a directory of a lower layer (EXDEV), and then the removal goes on with
- * a descriptor for each level.
+ * Removes trees. A hostile tree may have more levels than this process has descriptors. Therefore a
+ * directory that is deeper than DEPTH_MAX is moved to the directory in which the removal began, and
+ * is removed there later. overlayfs refuses to move a directory of a lower layer (EXDEV). In that
+ * case the removal uses a descriptor for each level.
  */
 #include "base/remove.h"
 
@@ -18,7 +18,7 @@
 
 struct remover {
 	const struct remove_keep *keep;
-	int top; /* the directory where it began */
+	int top; /* directory in which the removal began */
 	unsigned moved;
 	bool again; /* something was moved into `top`, so another round is needed */
 };
@@ -30,7 +30,7 @@ static bool keeps(const struct remove_keep *k, uint64_t dir, const char *name)
 	return k && k->has(k->data, dir, name);
 }
 
-/* 1: it cannot be moved. */
+/* Moves a directory to `top`. Returns 1 if it cannot be moved. */
 static int move_up(struct remover *r, int dir, const char *name)
 {
 	char moved[64];
@@ -51,8 +51,8 @@ static int move_up(struct remover *r, int dir, const char *name)
 }
 
 /*
- * Opens a directory. Its mode may keep its own owner out, if that is an ordinary user, so it gets
- * another one.
+ * Opens a directory. If the directory's mode forbids that to its owner, who may be an ordinary
+ * user, the mode is changed first.
  */
 static int open_to_remove(int dir, const char *name)
 {
@@ -91,14 +91,15 @@ static int remove_at(struct remover *r, int dir, const char *name, int depth)
 	if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
 		return 0;
 	/*
-	 * What is kept stays in it, and what was moved here is removed in the next round.
+	 * The directory may still hold files that are kept, or directories that were moved into it
+	 * and that the next round removes.
 	 */
 	if ((r->keep || r->again) && (errno == ENOTEMPTY || errno == EEXIST))
 		return 0;
 	return err_sys("remove the directory %s", name);
 }
 
-/* Clears a subdirectory that itself is kept; what is in it need not be. */
+/* Removes what is in a directory that itself is kept. Files in it that are kept too stay. */
 static int clear_kept(struct remover *r, int dir, const char *name, int depth)
 {
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -114,7 +115,9 @@ static int clear_kept(struct remover *r, int dir, const char *name, int depth)
 	return clear(r, fd, depth + 1);
 }
 
-/* Removes the contents of a directory. Closes the descriptor `owned`, which is open on it. */
+/*
+ * Removes the contents of the directory that the descriptor `owned` is open on, and closes `owned`.
+ */
 static int clear(struct remover *r, int owned, int depth)
 {
 	struct stat st;

@@ -5,16 +5,19 @@
 
 #include "base/err.h"
 
-/* Says which names stay: those for which has() is true of the directory's inode and the name. */
+/*
+ * Says which files are kept: those for which has() returns true, given the directory's inode and
+ * the name.
+ */
 struct remove_keep {
 	bool (*has)(const void *data, uint64_t dir, const char *name);
 	const void *data;
 };
 
 /*
- * Removes name from the directory dir, with all beneath it. What keep (NULL: nothing) names stays,
- * and so do the directories that it is in. It is no error if there is no such name.
+ * Removes the file or tree `name` from the directory `dir`. Keeps the files that `keep` (NULL:
+ * none) says, and all directories that lead to them. It is no error if the name does not exist.
  */
 int remove_tree(int dir, const char *name, const struct remove_keep *keep) must_check;
-/* Removes all that is in the directory, in the same way. */
+/* Removes everything in the directory, with the same exceptions as remove_tree(). */
 int remove_all_in(int dir, const struct remove_keep *keep) must_check;

@@ -11,7 +11,7 @@
 #include "base/path.h"
 #include "base/sys.h"
 
-#define MAP_MAX (64 * 1024) /* bytes; 340 lines are the most that the kernel takes */
+#define MAP_MAX (64 * 1024) /* most bytes of an id map; the kernel takes up to 340 lines */
 
 static int write_map(int proc, pid_t pid, const char *file, const char *map)
 {
@@ -48,7 +48,7 @@ static int map_and_open(pid_t pid, const char *uid_map, const char *gid_map)
 	return fd < 0 ? err_sys("open /proc/%s", path) : fd;
 }
 
-/* Waits until the other end of the pipe is closed, and ends. */
+/* Waits until the other end of the pipe is closed, then ends the process. */
 _Noreturn static void wait_and_end(int end)
 {
 	char byte;
@@ -83,7 +83,10 @@ int userns_open(const char *uid_map, const char *gid_map)
 	return fd;
 }
 
-/* The other process: enters the namespace, says so, and waits until the caller has the maps. */
+/*
+ * Runs in a process of its own: enters the namespace, reports that on the pipe `said`, and waits
+ * until the caller has read the maps.
+ */
 _Noreturn static void show_maps(int fd, int said, int wait)
 {
 	if (setns(fd, CLONE_NEWUSER) < 0 || write(said, "", 1) < 0)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* User namespaces that have no process in them, and the id maps of any user namespace. */
+/*
+ * Makes user namespaces that have no process in them, and reads the id maps of any user namespace.
+ */
 #pragma once
 #include "base/err.h"
 #include "base/str.h"
@@ -12,7 +14,7 @@
 int userns_open(const char *uid_map, const char *gid_map) must_check;
 
 /*
- * Appends the maps of the user namespace fd, in the form of /proc/PID/uid_map, with the ids on the
- * right as the caller's user namespace has them. Takes CAP_SYS_ADMIN in the namespace.
+ * Appends the id maps of the user namespace fd, in the form of /proc/PID/uid_map. The outer ids are
+ * those of the caller's user namespace. The caller needs CAP_SYS_ADMIN in the namespace.
  */
 int userns_read_maps(int fd, struct strbuf *uid_map, struct strbuf *gid_map) must_check;

@@ -91,9 +91,11 @@ int cmd_open(const struct globals *g, const char *id, bool lock, struct containe
 int cmd_each(const struct globals *g, const char *regex, bool lock,
 	int (*f)(void *data, struct container *c), void *data) must_check;
 
-/* Whether the words of `run` or `create` have the option --image before a "--". */
+/*
+ * Returns whether the arguments of `run` or `create` have the option --image in front of any "--".
+ */
 bool cmd_has_image(int argc, char **argv);
-/* Executes the program that makes a bundle of the image and becomes this command again. */
+/* Executes caisson-image, which makes a bundle of the image and then becomes this command again. */
 int cmd_run_image(const struct command *self, const struct globals *g, int argc, char **argv)
 	must_check;
 

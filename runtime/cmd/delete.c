@@ -34,7 +34,7 @@ static int delete_by_name(const struct globals *g, const char *id, bool force)
 	return r < 0 && !c.locked ? r : launch_delete(&c, true);
 }
 
-/* `delete` of several containers, as people know it from docker. */
+/* `caisson rm` deletes several containers, like docker's command of that name. */
 int cmd_rm(const struct command *self, const struct globals *g, int argc, char **argv)
 {
 	bool force = false;

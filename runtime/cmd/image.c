@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `caisson image ...`, `caisson run --image ...` and `caisson create --image ...` are a program of
- * their own, because the libraries that read registries and layers would cost every create and
- * start their loading.
+ * `caisson image ...`, `caisson run --image ...` and `caisson create --image ...` execute
+ * caisson-image. That is a program of its own, because loading the libraries that read registries
+ * and layers would slow down every create and start.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #include "cmd/cmd.h"
 
 #define PROGRAM "caisson-image"
-#define OWN_WORDS 48 /* in front of the caller's */
+#define OWN_WORDS 48 /* words that stand in front of the caller's */
 
 static int execute(const char *path, char **words)
 {
@@ -28,7 +28,7 @@ int cmd_image(const struct command *self, const struct globals *g, int argc, cha
 {
 	_cleanup_arena_ struct arena a = {0};
 	const char *path;
-	/* argv[-1] is the word "image", and the list ends in NULL as main()'s does. */
+	/* argv[-1] is the word "image", and the list has NULL at its end, as that of main() has. */
 	char **words = argv - 1;
 
 	int r = libexec_program(&a, PROGRAM, &path);
@@ -59,7 +59,7 @@ static void add(struct words *w, const char *option, const char *value)
 		w->v[w->n++] = (char *)value;
 }
 
-/* Options of caisson itself, which caisson-image gives to the caisson that it becomes. */
+/* Adds an option of caisson itself. caisson-image passes it on to the caisson that it becomes. */
 static void add_global(struct words *w, const char *option, const char *value)
 {
 	if (!value)

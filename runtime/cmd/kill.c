@@ -51,7 +51,10 @@ int cmd_signal(struct container *c, int sig, bool all)
 {
 	enum container_status status;
 
-	/* It has no process that a signal could be sent to; the command that makes it has. */
+	/*
+	 * The container has no process yet to which a signal could be sent, so the command that
+	 * makes it is killed.
+	 */
 	if (c->pid == 0 && sig == SIGKILL && container_status(c, &status) >= 0 &&
 		status == CONTAINER_CREATING)
 		return container_end_maker(c);
@@ -59,7 +62,7 @@ int cmd_signal(struct container *c, int sig, bool all)
 		return vm_signal(c, sig, all);
 	/*
 	 * cg_kill() is called even if the first process has ended, because in a shared pid
-	 * namespace others may go on.
+	 * namespace the container's other processes may still run.
 	 */
 	if (c->cgroup.path && (all || kills_all(c, sig)))
 		return cg_kill(&c->cgroup, sig);

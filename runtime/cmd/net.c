@@ -15,7 +15,7 @@ int cmd_net(const struct command *self, const struct globals *g, int argc, char 
 {
 	_cleanup_arena_ struct arena a = {0};
 	const char *path;
-	/* argv[-1] is the word "net". The list ends in NULL, as main()'s does. */
+	/* argv[-1] is the word "net", and the list has NULL at its end, as that of main() has. */
 	char **words = argv - 1;
 
 	int r = libexec_program(&a, PROGRAM, &path);

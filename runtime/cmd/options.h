@@ -51,12 +51,12 @@ int options_parse(const struct option_def *defs, int argc, char **argv, bool sto
 /* Writes one line for each option, as --help prints it. */
 int options_help(const struct option_def *defs, struct strbuf *out) must_check;
 
-/* What --help of a command says. */
+/* Holds the text that --help of a command prints. */
 struct command_help {
-	const char *program; /* "caisson", "caisson image" */
+	const char *program; /* such as "caisson" or "caisson image" */
 	const char *name, *usage, *summary;
-	const char *text; /* NULL: no more than that */
-	const char *end;  /* the last line */
+	const char *text; /* NULL: there is no further text */
+	const char *end;  /* last line of the help */
 };
 int options_help_command(
 	const struct command_help *h, const struct option_def *defs, struct strbuf *out) must_check;

@@ -181,7 +181,7 @@ int cmd_ps(const struct command *self, const struct globals *g, int argc, char *
 	pid_t *pids;
 	size_t n;
 
-	/* Who knows docker's `ps` asks which containers there are. */
+	/* docker's `ps` without arguments lists the containers, so this command does too. */
 	if (argc == 0)
 		return cmd_list(self, g, argc, argv);
 	int r = cmd_parse(self, defs, argc, argv, &args);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `stop` and `logs`, for people who know docker: for engines `kill` and the descriptors do. */
+/*
+ * Implements `stop` and `logs` for people who know docker. Engines do without them, because they
+ * use `kill` and the container's descriptors.
+ */
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -16,7 +19,7 @@
 #define FOLLOW_MS 100
 #define COPY_SIZE 65536
 
-/* Waits until the process ends. Returns 1 if it has ended, 0 after the time. */
+/* Waits up to `seconds` until the process ends. Returns 1 if it has ended, else 0. */
 static int await_end(int pidfd, int seconds)
 {
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
@@ -34,7 +37,7 @@ static int await_end(int pidfd, int seconds)
 	}
 }
 
-/* What `run --image` wrote down; any other container gets SIGTERM. */
+/* Returns the signal that `run --image` has stored for the container, else SIGTERM. */
 static int stop_signal(const struct container *c)
 {
 	const char *text = json_get_str(c->annotations, "io.caisson.stop-signal");
@@ -58,7 +61,7 @@ static int stop_one(const struct globals *g, const char *id, int seconds)
 	int sig = stop_signal(&c);
 	if (sig < 0)
 		return sig;
-	/* A program that is not started yet, or frozen, takes no signal but SIGKILL. */
+	/* A program that is not started yet, or is frozen, reacts only to SIGKILL. */
 	if (status == CONTAINER_RUNNING) {
 		r = cmd_signal(&c, sig, false);
 		if (r >= 0)
@@ -92,7 +95,7 @@ int cmd_stop(const struct command *self, const struct globals *g, int argc, char
 	return r;
 }
 
-/* Copies what is behind the offset of fd. Returns how many bytes there were. */
+/* Copies what is behind the offset of fd to standard output. Returns the number of bytes. */
 static int64_t copy_rest(int fd)
 {
 	char buf[COPY_SIZE];
@@ -118,7 +121,10 @@ static int follow(struct container *c, int fd)
 	enum container_status status;
 
 	for (;;) {
-		/* The status is read first: what was written before the end is copied then. */
+		/*
+		 * The status is read before the file, so that the last bytes of a container that
+		 * has ended are copied too.
+		 */
 		int r = container_status(c, &status);
 		if (r < 0)
 			return r == -ENOENT ? 0 : r;

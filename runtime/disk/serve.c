@@ -4,13 +4,15 @@
  *
  * Theory of operation
  *
- * A guest writes what it likes into an image, and the image's tables are among it if the guest ever
- * had the file. So what parses the format is neither the monitor nor QEMU but this process, which
- * has no rights. The monitor starts it as root, with a connected socket. It opens the image and its
- * backing files and locks them; then it prints "ready" on its standard output, or why it failed. By
- * then it is in its jail: an empty root directory, the monitor's user, no capability, Landlock,
- * and a list of system calls. It serves each queue in a thread (vhost/back.h), until the socket is
- * closed by the monitor and by QEMU. Then it writes to the file what it still holds, and ends.
+ * The guest may have written anything into an image file, even into the tables of its format if the
+ * guest ever had the file as such. Therefore neither the monitor nor QEMU parses the format, but
+ * this process, which has no rights.
+ *
+ * The monitor starts it as root, with a connected socket. The process opens the image and its
+ * backing files and locks them. It enters its jail: an empty root directory, the monitor's user, no
+ * capability, Landlock, and a list of system calls. Then it prints "ready" on its standard output,
+ * or the reason why it failed. It serves each queue in a thread (vhost/back.h) until the monitor
+ * and QEMU have closed the socket. At the end it writes to the file what it still holds in memory.
  */
 #include <malloc.h>
 #include <seccomp.h>
@@ -20,7 +22,7 @@
 #include "jail/jail.h"
 #include "vm/vhost/back.h"
 
-/* limit of descriptors: for the backing files, guest memory, kicks and interrupts */
+/* limit of descriptors: backing files, guest memory, kicks and interrupts */
 #define FILES_MAX 512
 #define HEAPS_MAX 4 /* how many heaps the C library makes for the threads */
 
@@ -33,9 +35,11 @@ struct serve {
 	int socket, queues, user;
 };
 
-/* The system calls that the process may make once it serves, by the code that makes them. */
+/*
+ * The system calls that the process may make while it serves, grouped by the code that makes them.
+ */
 static const int allowed[] = {
-	/* vm/vhost and vm/virtio: the socket, guest memory, kicks and interrupts */
+	/* made by vm/vhost and vm/virtio: the socket, guest memory, kicks and interrupts */
 	SCMP_SYS(poll),
 	SCMP_SYS(ppoll),
 	SCMP_SYS(recvmsg),
@@ -46,7 +50,7 @@ static const int allowed[] = {
 	SCMP_SYS(close),
 	SCMP_SYS(eventfd2),
 	SCMP_SYS(munmap),
-	/* images/disk: the image and its backing files */
+	/* made by images/disk: the image and its backing files */
 	SCMP_SYS(pread64),
 	SCMP_SYS(pwrite64),
 	SCMP_SYS(preadv),
@@ -58,7 +62,7 @@ static const int allowed[] = {
 	SCMP_SYS(fstat),
 	SCMP_SYS(newfstatat),
 	SCMP_SYS(clock_gettime),
-	/* the C library: memory, threads, abort() and exit */
+	/* made by the C library: memory, threads, abort() and exit */
 	SCMP_SYS(brk),
 	SCMP_SYS(mremap),
 	SCMP_SYS(madvise),
@@ -75,15 +79,15 @@ static const int allowed[] = {
 	SCMP_SYS(tgkill),
 	SCMP_SYS(exit),
 	SCMP_SYS(exit_group),
-	/* fcntl(2): flags of kicks (vhost/back_requests.c), seals of guest memory */
+	/* fcntl(2), for the flags of kicks (vhost/back_requests.c) and the seals of guest memory */
 	SCMP_SYS(fcntl),
 };
 
 static int enter_jail(const struct serve *s)
 {
 	/*
-	 * The C library would otherwise read the number of processors from a file, from which it
-	 * computes the number of heaps.
+	 * Sets the number of heaps, because the C library would otherwise compute it from the
+	 * number of processors, which it reads from a file that the jail hides.
 	 */
 	mallopt(M_ARENA_MAX, HEAPS_MAX);
 	int r = jail_limit(FILES_MAX);
@@ -113,7 +117,7 @@ static int prepare(struct serve *s)
 	return r < 0 ? r : enter_jail(s);
 }
 
-/* Tells who waits on standard output that the image is served, or why it is not. */
+/* Prints on standard output that the image is served, or why it is not. */
 static int answer(int r)
 {
 	const char *text = r < 0 ? err_msg() : "ready";

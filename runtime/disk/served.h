@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An image of any format as what a virtio block device serves (vm/virtio/blk.h). Several threads
+ * Serves an image of any format through a virtio block device (vm/virtio/blk.h). Several threads
  * may serve it at a time.
  */
 #pragma once
@@ -13,5 +13,8 @@ struct served {
 	atomic_uint errors; /* how many errors have been printed */
 };
 
-/* The caller still owns the disk. Errors of requests are printed on standard error. */
+/*
+ * Prepares *s to serve the disk, which the caller still owns. Errors of requests are printed on
+ * standard error.
+ */
 int served_init(struct served *s, struct disk *d) must_check;

@@ -28,7 +28,10 @@ int doctor_report(
 	va_end(ap);
 	if (c->d->n == DOCTOR_MAX_CHECKS)
 		return err_set(E2BIG, "more than %d checks", DOCTOR_MAX_CHECKS);
-	/* Paths and names of the host are in it, and terminals and logs get it. */
+	/*
+	 * The text is cleaned, because it has paths and names of the host in it and goes to
+	 * terminals and logs.
+	 */
 	str_clean(text, sizeof(text), text, strlen(text));
 	char *copy = arena_strdup(c->arena, text);
 	if (!copy)

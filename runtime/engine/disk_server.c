@@ -14,12 +14,15 @@
 #include "jail/jail.h"
 
 #define READY "ready"
-#define LOOK_MS 10 /* how often the monitor looks whether the server has ended */
-/* how long the server may take to write what it holds; the slowest part is fdatasync(2) */
+#define LOOK_MS 10 /* how often the monitor checks whether the server has ended */
+/* how long the server may take to write what it holds in memory; fdatasync(2) takes most of it */
 #define END_MS 30000
 #define WORDS_MAX 24
 
-/* Executes caisson-disk in the child. Its answer goes to `answer`, its errors to `errors`. */
+/*
+ * Executes caisson-disk in the child. It prints its answer to the descriptor `answer` and its
+ * errors to the descriptor `errors`.
+ */
 _Noreturn static void become_server(
 	const struct machine_config *c, pid_t monitor, int sock, int answer, int errors)
 {
@@ -55,7 +58,7 @@ _Noreturn static void become_server(
 	_exit(127);
 }
 
-/* Reads the server's answer: that it is ready, or why it is not. */
+/* Reads the server's answer, which says that it is ready, or why it is not. */
 static int read_answer(int answer, const char *image)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};

@@ -34,7 +34,7 @@ struct engine_nic {
 	unsigned offloads; /* offloads that the tap may use: TUN_F_* flags; 0: none */
 };
 
-/* vm.image, if caisson-disk serves it, and all that the plan names */
+/* caisson-disk for vm.image, and the servers that the plan names */
 #define ENGINE_BACKENDS_MAX (1 + PLAN_BACKENDS_MAX)
 
 /*
@@ -42,9 +42,10 @@ struct engine_nic {
  * of vm.image (disk_server.h).
  */
 struct engine_backend {
-	const char *field; /* field in config.json that names the server */
+	const char *field; /* property of config.json that names the server */
 	/*
-	 * virtio-fs tag of the share; NULL: a disk. Disks come after a raw vm.image, in this order
+	 * virtio-fs tag of the share; NULL: a disk. The guest sees a raw vm.image first, and then
+	 * the disks in this order.
 	 */
 	const char *tag;
 	int sock;

@@ -191,8 +191,8 @@ static void add_image(struct qemu_args *a, const struct engine_description *d)
 }
 
 /*
- * Returns QEMU's options for the queues of a disk. Without a number of queues QEMU's own defaults
- * are kept, because other servers may not be able to serve larger queues.
+ * Returns QEMU's options for the queues of a disk. If no number of queues is set, QEMU's own
+ * defaults are used, because the server may support neither more queues nor larger ones.
  */
 static const char *queue_options(const struct engine_backend *b, char *text, size_t size)
 {

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's agent: it makes the container and the processes of each exec, because the monitor on
- * the host asks for them by messages (agent/agent.h). In the plan it is the party GUEST: it does
- * what the runtime does on the host for a container without a machine.
+ * The guest's agent makes the container and the processes of each exec, when the monitor on the
+ * host asks for them by messages (agent/agent.h). In the plan it is the party GUEST: it does what
+ * the runtime does on the host for a container without a machine.
  *
- * Theory of operation. The agent has one thread and one epoll loop, and only the loop waits. Each
- * process is a small state machine. process_create() or process_exec() takes its plan and starts
- * doing the steps of GUEST. The step CLONE starts INIT (spawn.c). The agent stops at each barrier
- * of INIT and goes on when INIT reports it on its channel. So several processes can be made at the
- * same time while the streams of others flow. The kernel reports the end of a child by a signalfd.
+ * Theory of operation. The agent has one thread and one epoll loop, and nothing but the loop waits.
+ * Each process is a small state machine. process_create() or process_exec() takes its plan and
+ * starts doing the steps of GUEST. The step CLONE starts INIT (spawn.c). The agent stops at each
+ * barrier of INIT, and goes on when INIT reports the barrier on its channel. So several processes
+ * can be made at the same time while the streams of others flow. The kernel reports the end of a
+ * child by a signalfd.
  *
  * The agent writes cgroup files and makes mounts at once, outside the loop, because neither waits
  * for the container. Work that may wait for the container is done by child processes (job.c). The
@@ -67,13 +68,14 @@ struct process {
 	struct watch watch;
 	const char *awaited; /* name of the barrier of INIT that the agent waits for, or NULL */
 	/*
-	 * INIT. While `forks` is set it is the stage of an exec, which is in no pid namespace of
-	 * the container; its FORK step is still to come, and will make the process that executes
-	 * the program.
+	 * INIT. While `forks` is set, this is the stage of an exec: a process outside the
+	 * container's pid namespace whose FORK step will make the process that executes the
+	 * program.
 	 */
 	struct ns_child child;
 	bool forks;
-	uint64_t signals; /* bit n - 1: signal n came while `forks` was set; sent after the FORK */
+	/* bit n - 1: signal n came while `forks` was set, and is sent after the FORK */
+	uint64_t signals;
 	/* INIT's standard input, output and error; the agent closes them after the clone */
 	int stdio[3];
 	struct stream streams[4];
@@ -98,7 +100,7 @@ struct process {
 	 * output. 0: no such signal.
 	 */
 	int64_t give_up;
-	const struct agent_orders *orders; /* what the monitor has sent for this process */
+	const struct agent_orders *orders; /* orders of the monitor for this process */
 	/* network configuration that the guest takes over from the host, or NULL */
 	const struct net_config *net;
 };
@@ -106,7 +108,7 @@ struct process {
 struct guest {
 	const struct guest_config *config;
 	struct loop loop;
-	/* memory for the orders of the container, which live as long as the guest */
+	/* memory of the container's orders, which live as long as the guest */
 	struct arena arena;
 	int control;
 	struct agent_reader reader;
@@ -169,7 +171,7 @@ int network_hand_over(struct process *p) must_check;
 
 /*
  * make.c: handles the messages "clock", "create" and "exec". guest_copy_blob() copies a message's
- * blob, so that its bytes are aligned and live as long as the arena.
+ * blob to the arena, so that its bytes are aligned and live as long as the arena.
  */
 void *guest_copy_blob(struct arena *a, const struct agent_frame *f);
 void guest_set_clock(struct guest *g, const struct agent_frame *f);

@@ -121,8 +121,8 @@ static int take_console(struct process *p, int *master)
 }
 
 /*
- * FORK was done: from now on `child` is the process that executes the program. The stage has ended,
- * or is about to, and is reaped with the other children that nobody waits for.
+ * Notes that FORK was done: from now on `child` is the process that executes the program. The stage
+ * ends now, and is reaped with the other children for which no one waits.
  */
 static int take_forked(struct process *p, pid_t pid)
 {
@@ -193,8 +193,8 @@ static void on_channel(struct watch *w, uint32_t events)
 		return on_message(p, &m, &fd);
 	stop_listening(p);
 	/*
-	 * If it is still awaited at a barrier, or was to fork, INIT died: its exit status says how,
-	 * and comes by a signal.
+	 * If INIT is still awaited at a barrier, or has not forked yet, it has died. SIGCHLD then
+	 * brings its exit status, which says why.
 	 */
 	if (!p->awaited && !p->forks && p->wanted)
 		say_running(p);
@@ -267,10 +267,12 @@ static bool may_fork(const struct process *p)
 }
 
 /*
- * As long as a process may fork, it may have a child that the agent does not know yet and that has
- * ended already. Such a child has to stay a zombie until the message with its pid has come, so that
- * only the children that the agent knows are reaped then. Otherwise all are: stages that have
- * forked, and orphans, which are left to process 1.
+ * Reaps the children that have ended.
+ *
+ * While a process may fork, it may have a child that the agent does not know yet and that has ended
+ * already. Such a child must stay a zombie until the message with its pid has come, so at that time
+ * only the children that the agent knows are reaped. At any other time all are: stages that have
+ * forked, and orphans, whose parent is process 1.
  */
 void processes_reap(struct guest *g)
 {

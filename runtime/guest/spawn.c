@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * STEP_CLONE in the guest: makes INIT as the runtime does on the host (launch/spawn.c), by the same
- * program and the same orders. So INIT is in nobody's sight before the container has a process, and
- * what a process of the container sees of it later has nothing of the agent: see init/main.c.
+ * Does STEP_CLONE in the guest: makes INIT as the runtime does on the host (launch/spawn.c), with
+ * the same program and the same form of orders. No process of the container can see INIT before
+ * INIT is in the container, and later it finds nothing of the agent in INIT: see init/main.c.
  */
 #include "base/fd.h"
 #include "base/log.h"
@@ -44,7 +44,10 @@ static void close_what_init_has(struct process *p)
 		fd_close(&p->slots[i]);
 }
 
-/* Whether the process that CLONE makes is not the one that executes the program. */
+/*
+ * Returns whether the process that CLONE makes is a stage, which makes the process that executes
+ * the program.
+ */
 static bool plan_forks(const struct plan *p)
 {
 	for (size_t i = 0; i < p->n; i++)

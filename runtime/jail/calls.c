@@ -87,7 +87,7 @@ static const struct call calls[] = {
 	 */
 	{SCMP_SYS(fstat), D},
 	{SCMP_SYS(newfstatat), D},
-	/* In blk_file.c for reads, writes, flushes and discards of disks. */
+	/* made by blk_file.c: reads, writes, flushes and discards of disks */
 	{SCMP_SYS(pread64), D},
 	{SCMP_SYS(pwrite64), D},
 	{SCMP_SYS(preadv), D},
@@ -145,8 +145,8 @@ struct narrow_call {
 };
 
 /*
- * The kernel takes an ioctl's number from the low 32 bits of the argument. musl extends the sign of
- * a number such as KVM_GET_REGS, whose bit 31 is set, to the upper bits.
+ * Compares the low 32 bits of the argument, because the kernel takes an ioctl's number from them.
+ * musl fills the upper bits with the sign, which is set in a number such as KVM_GET_REGS.
  */
 #define IOCTL(number) SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, number)
 

@@ -19,8 +19,8 @@ static int allow_memory(scmp_filter_ctx ctx)
 static int allow_threads(scmp_filter_ctx ctx)
 {
 	/*
-	 * clone3(2) fails and does not kill, because a filter cannot see its flags; the C library
-	 * then calls clone(2).
+	 * clone3(2) fails with ENOSYS instead of killing the process, because a filter cannot see
+	 * its flags and the C library then calls clone(2).
 	 */
 	int r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 

@@ -19,8 +19,8 @@
 #include "base/err.h"
 
 /*
- * 0 in a build with sanitizers, which has no system call filters, because the sanitizers' runtimes
- * make other calls with each compiler.
+ * It is 0 in a build with sanitizers, because the sanitizers' runtimes make other system calls with
+ * each compiler.
  */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define JAIL_HAS_FILTERS 0
@@ -84,7 +84,7 @@ int jail_attach_root(int root) must_check;
 /* Replaces the root directory of the process by an empty one that cannot be written. */
 int jail_empty_root(void) must_check;
 
-/* filter.c: what jail_filter_calls() allows besides the list. */
+/* Flags of jail_filter_calls() (filter.c), which allow more calls than the list. */
 #define JAIL_MEMORY 1u       /* mmap(2) and mprotect(2), but no executable memory */
 #define JAIL_THREADS_OF_C 2u /* clone(2) of a thread, as pthread_create() calls it */
 

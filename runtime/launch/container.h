@@ -68,8 +68,8 @@ struct container {
 	struct cgroup cgroup;
 	/* Facts from config.json, stored here so that most commands need not parse config.json. */
 	bool has_poststart, has_poststop, has_rdt;
-	bool has_networks; /* it joins networks of the host (--network) */
-	/* The bundle's directory was made for this container alone, and is removed with it. */
+	bool has_networks; /* the container joins networks of the host (--network) */
+	/* the bundle's directory was made for this container alone, and is removed with it */
 	bool remove_bundle;
 	bool no_new_keyring; /* `create` was called with --no-new-keyring */
 	/* the container is a microVM, and pid is the pid of its monitor (monitor/monitor.h) */

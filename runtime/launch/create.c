@@ -310,7 +310,7 @@ static int load_bundle(
 	return r;
 }
 
-/* Removes the bundle of a container that does not exist, if nobody else has a use for it. */
+/* Removes the bundle that was made for a container alone, after making the container has failed. */
 static void discard_bundle(struct arena *a, const struct bundle *b, const struct launch_options *o)
 {
 	_cleanup_free_ char *msg = strdup(err_msg());
@@ -361,8 +361,8 @@ static int try_make_container(
 }
 
 /*
- * On success the container exists and is locked, and l has been walked to the barrier "created". *t
- * must live as long as l.
+ * Makes the container and does its steps up to the barrier "created". Then the container exists,
+ * and this process holds its lock. *t must live as long as l.
  */
 static int make_container(
 	struct launch *l, const struct launch_options *o, bool attached, struct timeline *t)

@@ -99,8 +99,8 @@ static void remove_taps(struct container *c, const struct spec *s)
 }
 
 /*
- * Removes the directory that `run --image` made for the container. state.json is still there, so
- * that a second `delete` can finish this.
+ * Removes the directory that `run --image` made for the container. This happens before state.json
+ * is removed, so that a second `delete` can finish it.
  */
 int launch_remove_bundle(struct arena *a, const char *path)
 {

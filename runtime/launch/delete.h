@@ -21,7 +21,5 @@ int launch_cleanup(struct container *c, const struct spec *s) must_check;
  */
 int launch_end(struct container *c, const struct spec *s) must_check;
 
-/*
- * Removes a bundle's directory that was made for one container: see launch_options.remove_bundle.
- */
+/* Removes a bundle's directory that was made for one container (launch_options.remove_bundle). */
 int launch_remove_bundle(struct arena *a, const char *path) must_check;

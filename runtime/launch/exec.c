@@ -110,7 +110,7 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 		return r;
 	struct plan_exec_env env = {
 		.isolation = c->vm ? PLAN_VM : PLAN_NS,
-		/* In a microVM it is the guest that moves the process into its cgroup. */
+		/* In a microVM the guest moves the process into its cgroup. */
 		.cgroup_attach = c->vm || l->exec.cgroup.path,
 		.spec = l->spec,
 		.process = o->process,

@@ -307,7 +307,7 @@ static int host_cgroup_attach(struct launch *l, const struct step *s)
 	return r < 0 ? r : host_cgroup_limit(l, s);
 }
 
-/* The user namespace that the container joins by path, or -EBADF. */
+/* Returns the user namespace that the container joins by path, or -EBADF if it joins none. */
 static int joined_userns(const struct launch *l)
 {
 	int slot = plan_userns_slot(&l->plan);

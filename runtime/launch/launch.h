@@ -36,12 +36,15 @@ struct launch_options {
 	/* --rootless=true was given: ignore cgroups that cannot be made, even as root */
 	bool rootless_cgroup;
 	int preserve_fds;
-	/* --root-layers: "DIR:NAME[:NAME...]", see struct overlay; the bundle has upper and work */
+	/*
+	 * --root-layers: "DIR:NAME[:NAME...]" (base/overlay.h). The directories upper and work are
+	 * in the bundle.
+	 */
 	const char *root_layers;
 	struct network_options network;
-	bool remove_bundle; /* the bundle's directory goes with the container */
+	bool remove_bundle; /* the bundle's directory is removed together with the container */
 	bool no_pivot, no_new_keyring;
-	const char *timeline; /* file that says where the time of the start went, or NULL */
+	const char *timeline; /* file to which a record of the start's times is written, or NULL */
 	bool detach, keep;    /* for `run`: --detach and --keep were given */
 };
 
@@ -69,7 +72,7 @@ struct exec_options {
 	const char *pid_file, *console_socket, *pidfd_socket;
 	/* value of --cgroup, a path beneath the container's cgroup; NULL: not given */
 	const char *cgroup;
-	const char *timeline; /* as in struct launch_options */
+	const char *timeline; /* file to which a record of the start's times is written, or NULL */
 	int preserve_fds;
 	bool detach, ignore_paused;
 };

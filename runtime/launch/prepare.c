@@ -178,7 +178,10 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		.uid = geteuid(),
 		.gid = getegid(),
 		.rootless = geteuid() != 0,
-		/* A guest's kernel lets the container's root make device nodes. */
+		/*
+		 * In a microVM this is false, because the guest's kernel lets the container's root
+		 * make device nodes.
+		 */
 		.in_userns = b->isolation == PLAN_NS && container_in_userns(),
 		.no_pivot = o->no_pivot,
 		.no_new_keyring = o->no_new_keyring,

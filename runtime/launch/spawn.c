@@ -69,7 +69,7 @@ static int remember_image(struct launch *l, int image)
 	return 0;
 }
 
-/* Opens the pid namespace that the process has to enter: see step_enter(). */
+/* Opens the pid namespace that the process must enter (step_enter()). */
 static int open_pid_ns(struct launch *l, int *ret)
 {
 	char path[48];

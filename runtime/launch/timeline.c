@@ -63,7 +63,10 @@ void timeline_close(struct timeline *t)
 	t->n = t->capacity = 0;
 }
 
-/* If there is no memory for a span, it is left out, because the start must not fail for that. */
+/*
+ * Adds a span. Without memory the span is left out, because the start must not fail for that
+ * reason.
+ */
 static void add_span(struct timeline *t, const struct timeline_span *s)
 {
 	if (t->n == t->capacity) {
@@ -100,7 +103,7 @@ void timeline_host_step(struct launch *l)
 	if (!t)
 		return;
 	uint64_t begin = t->from;
-	/* A barrier of another party is a wait, if the host awaits it at all. */
+	/* The host waited if the barrier is another party's and the host awaits it. */
 	if (s->place != PLACE_HOST && !plan_awaits(&l->plan, PLACE_HOST, s))
 		return;
 	add_host_span(t, (struct timeline_span){.step = s,
@@ -128,7 +131,7 @@ static size_t index_in_plan(const struct launch *l, size_t selected)
 	return i;
 }
 
-/* Turns the time of INIT's clock into the host's: see the top of timeline.h. */
+/* Converts INIT's time to the host's clock, as timeline.h describes. */
 static uint64_t place(struct timeline *t, uint64_t time)
 {
 	uint64_t now = clock_ns(), end = time + (uint64_t)t->skew;

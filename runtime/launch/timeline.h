@@ -5,10 +5,12 @@
  * Theory of operation. All times are CLOCK_MONOTONIC. The host's spans follow each other without a
  * gap: each begins where the last one ended, and ends when timeline_mark() or timeline_host_step()
  * is called. INIT sends a message after each step (CHANNEL_STEP) with the time of sending and the
- * time that the step took. The runtime reads these messages later, but the times in them are right,
- * because both processes have the same clock. Only if INIT is in a time namespace its clock may
- * differ. Then a message is from the future, or from before INIT existed, and from there on INIT's
- * steps are placed by the time at which the runtime read that message.
+ * time that the step took. The runtime may read a message late, but its times are right, because
+ * both processes have the same clock.
+ *
+ * Only in a time namespace INIT's clock may differ. The runtime notices this by a message whose
+ * time is in the future or before INIT existed. From then on it places INIT's steps by the time at
+ * which it read that message.
  *
  * Without --timeline the pointer in struct launch is NULL, and all functions here return at once.
  */
@@ -21,7 +23,7 @@ enum timeline_form { TIMELINE_JSON, TIMELINE_SVG, TIMELINE_HTML };
 struct timeline_span {
 	enum step_place who;
 	const struct step *step; /* NULL: a part of the host's work that is no step of the plan */
-	size_t number;           /* of the step in the plan, from 1 on */
+	size_t number;           /* number of the step in the plan, counted from 1 */
 	const char *name;
 	uint64_t start, end;
 	bool waits; /* the party waited for another one */
@@ -29,16 +31,16 @@ struct timeline_span {
 
 struct timeline {
 	const char *path;
-	int fd; /* of the file to write, or -EBADF */
+	int fd; /* descriptor of the file to write, or -EBADF */
 	enum timeline_form form;
-	const char *command, *id; /* such as "run", and the container's id, for the title */
+	const char *command, *id; /* command such as "run", and the container's ID, for the title */
 	struct timeline_span *spans;
 	size_t n, capacity;
-	uint64_t begin, end; /* of the whole start */
+	uint64_t begin, end; /* begin and end of the whole start */
 	uint64_t from;       /* begin of the host's next span */
 	uint64_t clone_begin, clone_end;
 	uint64_t init_end;  /* end of INIT's last step */
-	int64_t skew;       /* what is added to INIT's times, in ns */
+	int64_t skew;       /* nanoseconds to add to INIT's times */
 	const char *result; /* "running", "created" or "failed" */
 };
 
@@ -48,8 +50,9 @@ struct timeline {
 	}
 
 /*
- * Opens the file and begins to record into *t, which l gets. path NULL: does nothing. The end of
- * the name decides the form of the file. command is the name of the command, for the title.
+ * Opens the file and begins to record into *t, which *l refers to from then on. Does nothing if
+ * `path` is NULL. The suffix of the path chooses the form of the file. `command` is the name of the
+ * command, for the title.
  */
 int timeline_open(struct timeline *t, const char *path, const char *command, struct launch *l)
 	must_check;
@@ -60,14 +63,14 @@ void timeline_close(struct timeline *t);
 void timeline_mark(struct timeline *t, const char *name);
 /* Ends the host's step l->next_step. */
 void timeline_host_step(struct launch *l);
-/* Takes a CHANNEL_STEP of INIT, and writes it to the log. data is the struct launch. */
+/* Records a message CHANNEL_STEP of INIT, and logs it. `data` is the struct launch. */
 void timeline_init_step(void *data, const struct channel_msg *m);
 /* Ends the wait for INIT's last step, which is to execute the program. */
 void timeline_executed(struct launch *l);
 
 /*
- * Writes the file. result is "running", "created", or "failed". If that fails, a warning is
- * logged, because the container runs all the same. Does nothing if it was called before.
+ * Writes the file. `result` is "running", "created", or "failed". If writing fails, a warning is
+ * logged, because the container runs all the same. A second call does nothing.
  */
 void timeline_write(struct launch *l, const char *result);
 

@@ -10,11 +10,11 @@
 
 #define ROW 18      /* height of a row; all sizes are in pixels */
 #define TOP 46      /* height of the part above the rows */
-#define BARS 520    /* where the axis begins */
+#define BARS 520    /* x position at which the axis begins */
 #define AXIS 600    /* length of the axis */
-#define WIDTH 1220  /* of the drawing */
-#define LABEL 58    /* how many bytes of a label are drawn; the whole is in the tool tip */
-#define TICKS_MAX 8 /* how many ticks the axis has at most */
+#define WIDTH 1220  /* width of the drawing */
+#define LABEL 58    /* most bytes of a label that are drawn; the tool tip has all */
+#define TICKS_MAX 8 /* most ticks of the axis */
 
 static const char *const colours[] = {
 	[PLACE_HOST] = "#2563a8",
@@ -52,7 +52,7 @@ static int add_escaped(struct strbuf *out, const char *text)
 	return r;
 }
 
-/* Adds foreign text, with what is no text removed and at most max bytes long. */
+/* Adds at most max bytes of a text from elsewhere, without its control characters. */
 static int add_text(struct strbuf *out, const char *text, size_t max)
 {
 	char clean[ERR_MAX];
@@ -68,7 +68,7 @@ static double microseconds(uint64_t ns)
 	return (double)ns / 1000;
 }
 
-/* Makes "12 mount /proc (proc) [mounts[0]]" of a span. */
+/* Makes the label of a span, such as "12 mount /proc (proc) [mounts[0]]". */
 static int make_label(const struct timeline_span *s, struct strbuf *out)
 {
 	_cleanup_strbuf_ struct strbuf what = {0};
@@ -125,7 +125,10 @@ static int add_row(const struct timeline *t, size_t i, struct strbuf *out)
 	return r;
 }
 
-/* Draws a vertical line at each 1, 2 or 5 times a power of ten of microseconds. */
+/*
+ * Draws vertical lines at equal distances, which are 1, 2 or 5 times a power of ten of
+ * microseconds.
+ */
 static int add_axis(const struct timeline *t, struct strbuf *out)
 {
 	const uint64_t factors[] = {2, 5, 10};

@@ -5,10 +5,10 @@
 
 #define CACHE "io.caisson.vm.image-cache"
 #define BACKING "io.caisson.vm.image.backing"
-/* more queues would only cost memory, because the threads wait for the same file */
+/* most queues; more would only cost memory, because all threads wait for the same file */
 #define QUEUES_MAX 4
 
-/* A format of vm.image.format, and what images/disk calls it. */
+/* Maps a format of vm.image.format to its name in images/disk. */
 struct format {
 	const char *name, *disk;
 	bool can_write;
@@ -68,7 +68,7 @@ static int decide_backing(const struct spec *s, struct machine_config *m)
 	return 0;
 }
 
-/* The formats other than raw are served by caisson-disk, a process of its own. */
+/* Decides whether caisson-disk serves the image. It serves all formats but raw. */
 static int decide_server(
 	const struct machine_request *q, const struct format *f, struct machine_config *m)
 {

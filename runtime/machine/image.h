@@ -3,6 +3,6 @@
 #pragma once
 #include "machine/machine_config.h"
 
-/* Sets the members image to image_queues of *m; m->cpus must be set. */
+/* Sets the members of *m from `image` to `image_queues`. m->cpus must be set before. */
 int machine_decide_image(
 	const struct spec *s, const struct machine_request *q, struct machine_config *m) must_check;

@@ -31,7 +31,7 @@ struct machine_config {
 	/* paths of the kernel and the initramfs; NULL: the installed ones are found */
 	const char *kernel, *initrd;
 	struct spec_strings kernel_parameters;
-	/* path of vm.image, and its format by the name that caisson-disk knows; or NULL */
+	/* path of vm.image or NULL, and its format by the name that caisson-disk knows */
 	const char *image, *image_format;
 	bool image_read_only, image_write_through;
 	/* open vm.image with O_DIRECT, so that the host's page cache is not used */

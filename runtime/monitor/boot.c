@@ -138,7 +138,10 @@ static int open_image(const struct machine_config *c, int *ret)
 			c->image);
 	if (*ret < 0)
 		return err_sys("vm.image.path: %s", c->image);
-	/* The hypervisor has a copy of the descriptor, and with it the lock. */
+	/*
+	 * The lock lasts as long as the hypervisor runs, because it belongs to the open file, of
+	 * which the hypervisor has a descriptor too.
+	 */
 	int r = disk_lock(*ret, c->image, !c->image_read_only, false);
 	return r < 0 ? err_ctx(r, "vm.image.path") : 0;
 }
@@ -194,8 +197,8 @@ static int start_disk_server(struct monitor *m, struct engine_description *d)
 }
 
 /*
- * Takes the connections to vhost-user servers out of the plan's slots. The slots are closed below,
- * but the machine needs the connections as long as it runs.
+ * Takes the connections to vhost-user servers out of the plan's slots. The machine needs them as
+ * long as it runs, but the caller closes all slots afterwards.
  */
 static int take_backends(struct monitor *m, struct engine_description *d)
 {
@@ -283,7 +286,7 @@ int monitor_boot(struct monitor *m)
 	if (r >= 0)
 		r = build_machine(m, &d);
 	fd_close(&d.image);
-	/* The slots are closed, because the file server has its own copies now. */
+	/* The slots can be closed, because the file server has its own copies now. */
 	for (int i = 0; i < m->a->plan->nslots; i++)
 		fd_close(&m->a->slots[i]);
 	return r;

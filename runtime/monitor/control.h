@@ -32,9 +32,9 @@ int control_listen(int dir) must_check;
 int control_connect(int dir) must_check;
 
 /*
- * Sends a request, with a blob if that is not NULL, and waits for its reply, for at most
- * timeout_ms; after that it returns -ETIMEDOUT. If the reply carries an errno, returns -errno with
- * the reply's message. The caller releases *ret.
+ * Sends a request, with the blob if it is not NULL, and waits up to timeout_ms for its reply.
+ * Returns -ETIMEDOUT if none comes. If the reply has an errno, returns -errno with the reply's
+ * message. The caller releases *ret.
  */
 int control_call(int sock, struct agent_writer *w, const struct strbuf *blob, int timeout_ms,
 	struct agent_frame *ret) must_check;

@@ -32,7 +32,10 @@ static int send_create(struct monitor *m)
 	 */
 	streams_json(&m->streams, 0, &w.json);
 	r = agent_send(&w, m->agent, m->a->orders->s, m->a->orders->len);
-	/* The monitor lives as long as the container, and needs the orders no more. */
+	/*
+	 * The orders are freed, because the monitor lives as long as the container and does not
+	 * need them any more.
+	 */
 	strbuf_release(m->a->orders);
 	return r;
 }

@@ -246,8 +246,8 @@ static int on_signals(struct monitor *m, bool *ret_child)
 }
 
 /*
- * Handles the end of a child process. If the file server or the server of vm.image has ended, the
- * machine must end too, because the guest would wait for the server forever.
+ * Handles the end of a child process. If the file server or the server of vm.image has ended, ends
+ * the machine too, because the guest would wait for the server forever.
  */
 static int on_child(struct monitor *m)
 {
@@ -344,7 +344,10 @@ static int on_engine_end(struct monitor *m)
 
 	if (m->phase >= PHASE_EXITED)
 		return 0;
-	/* A server that has ended is an error of its own, and its end says more. */
+	/*
+	 * If the server of vm.image has failed, its error is reported instead, because it says more
+	 * than -EPIPE.
+	 */
 	if (r == -EPIPE && disk_server_check(&m->disk, GRACE_MS) == -EIO)
 		return monitor_last_words(m, -EIO);
 	if (r < 0)

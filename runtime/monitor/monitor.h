@@ -35,7 +35,7 @@ struct monitor_args {
 	 */
 	int *hook_out;
 	const char *id;
-	/* what the guest is told, from agent_orders_pack(); released once it was sent */
+	/* orders for the guest, from agent_orders_pack(); released after they were sent */
 	struct strbuf *orders;
 	int (*state_json)(void *data, const char *status, struct strbuf *ret);
 	void *state_data;
@@ -49,7 +49,7 @@ struct proxy_args {
 	const struct plan *plan;
 	int channel;                 /* socket for messages to and from the runtime */
 	int control;                 /* socket that is connected to the container's monitor */
-	const struct strbuf *orders; /* what the guest is told, from agent_orders_pack() */
+	const struct strbuf *orders; /* orders for the guest, from agent_orders_pack() */
 };
 
 _Noreturn void monitor_proxy(const struct proxy_args *args);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The channel between the runtime and INIT, the container's first process: a SOCK_SEQPACKET pair
- * that carries one message at a time. A message says that the sender has reached a barrier, or
- * brings a descriptor (the terminal, a seccomp listener), or names the process that INIT's FORK
- * made, or is a line for the log, or says how long a step of INIT took, or reports INIT's failure
- * with its text. If the channel ends without a failure, INIT has become the program, because
- * execve(2) closes INIT's side.
+ * The channel between the runtime and INIT, the container's first process. It is a SOCK_SEQPACKET
+ * pair, which carries one message at a time. These messages exist:
+ *  - the sender has reached a barrier
+ *  - a descriptor comes along (the terminal, a seccomp listener)
+ *  - INIT's FORK has made a process of this pid
+ *  - a line for the log
+ *  - a step of INIT took that long
+ *  - INIT has failed, for the reason in the text
  *
- * INIT may be under the container's system call filter, so it uses write(2) and read(2) for all
- * messages that carry no descriptor.
+ * If the channel ends without a failure, INIT has become the program, because execve(2) closes
+ * INIT's side. INIT may be under the container's system call filter, so it uses write(2) and
+ * read(2) for all messages that carry no descriptor.
  */
 #pragma once
 #include <stdint.h>
@@ -26,7 +29,10 @@ enum channel_type {
 	CHANNEL_FD,
 	CHANNEL_FORKED, /* code: pid of the new process in the runtime's pid namespace */
 	CHANNEL_LOG,    /* code: severity of the line (enum log_level) */
-	/* code: index of the step that INIT has done, in INIT's own plan; text: ns that it took */
+	/*
+	 * INIT has done a step. code: the step's index in INIT's own plan; text: the ns that it
+	 * took
+	 */
 	CHANNEL_STEP,
 	CHANNEL_FAILED,
 };

@@ -31,11 +31,11 @@ struct ns_clone_args {
 int ns_clone(const struct ns_clone_args *args, struct ns_child *ret) must_check;
 
 /*
- * Waits until a stage, a process that only forks the next one, has reported its child on the
- * channel and has ended. *child is the stage before the call and the stage's child after it; that
- * process is a child of the caller too. interrupt is the descriptor of interrupt_block(), which
- * ends the wait if a signal comes, or -EBADF. told is called for each CHANNEL_STEP; NULL: these
- * messages are dropped.
+ * Waits until a stage, which is a process that only forks the next one, has reported its child on
+ * the channel and has ended. *child is the stage before the call, and the stage's child after it.
+ * That process is a child of the caller too. `interrupt` is the descriptor of interrupt_block(),
+ * which ends the wait if a signal comes, or -EBADF. `told` is called for each CHANNEL_STEP; if it
+ * is NULL, these messages are dropped.
  */
 typedef void (*ns_told_fn)(void *data, const struct channel_msg *m);
 int ns_await_fork(int channel, int interrupt, struct ns_child *child, ns_told_fn told, void *data)

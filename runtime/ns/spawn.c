@@ -191,8 +191,8 @@ static bool wait_for_execve(int pipe_end)
 }
 
 /*
- * Makes the process of a caller that is non-dumpable, and waits until it shares no memory with the
- * caller any more. Returns 0, or 1 if it has not got so far in time.
+ * Makes the process while the caller is not dumpable, and waits until it no longer shares memory
+ * with the caller. Returns 0, or 1 if that takes too long.
  */
 static int spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 {
@@ -235,8 +235,8 @@ int ns_spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 		return err_sys("make this process non-dumpable");
 	int r = spawn(a, ret);
 	/*
-	 * The caller becomes dumpable again, because an ordinary user's process needs its own files
-	 * in /proc.
+	 * Makes the caller dumpable again, because a process of an ordinary user can otherwise not
+	 * open its own files in /proc.
 	 */
 	if (r <= 0 && dumpable == 1)
 		prctl(PR_SET_DUMPABLE, 1);

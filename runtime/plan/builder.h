@@ -21,7 +21,7 @@ struct builder {
 	bool userns; /* the process is in another user namespace than the runtime */
 	/* INIT mounts device nodes, because the kernel refuses mknod(2) to it */
 	bool no_mknod;
-	/* HOST may make the nodes of linux.devices; all others are bind-mounted from the host */
+	/* HOST makes the nodes of linux.devices; other nodes are bind-mounted from the host */
 	bool make_nodes;
 	bool dev_is_bound; /* /dev is a bind mount, so no device node is made in it */
 	int failed;        /* error that the building will return (-errno), or 0 */

@@ -25,5 +25,5 @@ extern const struct pack_type plan_opt_u64_type;
 int plan_select(struct arena *a, const struct plan *p, unsigned places, size_t from,
 	struct plan *ret) must_check;
 
-/* Checks that the plan has n slots, and that its steps name no others. */
+/* Checks that the plan has n slots, and that its steps name only these. */
 int plan_check_slots(const struct plan *p, size_t n) must_check;

@@ -254,8 +254,9 @@ void builder_decide_devices(struct builder *b)
 }
 
 /*
- * The nodes of linux.devices have an owner and a mode of their own, and perhaps a path that the
- * host does not have. The user namespace may make none, so HOST makes them, and INIT mounts them.
+ * Adds a step in which HOST makes the nodes of linux.devices, because INIT may not make them in its
+ * user namespace. INIT mounts them. The host's own nodes cannot take their place, because they may
+ * have another owner, mode or path.
  */
 static void add_device_nodes(struct builder *b)
 {
@@ -289,7 +290,8 @@ static void add_device_nodes(struct builder *b)
 }
 
 /*
- * Opens or makes the device nodes to mount, in the order in which add_devices() counts their slots.
+ * Adds the steps that open or make the device nodes to mount. The order is the one in which
+ * add_devices() counts their slots.
  */
 static void add_device_sources(struct builder *b)
 {
@@ -310,7 +312,7 @@ static void add_device_sources(struct builder *b)
 				s->devices[i].path, false);
 }
 
-/* Makes the step that was added last open an overlay of an image's layers, if there are any. */
+/* Has the step that was added last open an overlay of the image's layers, if there are any. */
 static void add_layers(struct builder *b)
 {
 	struct step *s = &b->steps[b->n - 1];

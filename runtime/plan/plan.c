@@ -101,11 +101,13 @@ static uint64_t add_namespaces(struct builder *b)
 }
 
 /*
- * Whether namespaces by path are joined before the user namespace is entered. setns(2) wants
- * CAP_SYS_ADMIN in the user namespace that owns the other one. A new user namespace owns none that
- * exist, and one that is joined may not own them. Root has the capability in all of them as long as
- * it is in its own user namespace. An ordinary user has it in none before it has joined one. In VM
- * mode the monitor joins, and is in no user namespace of the container.
+ * Returns whether namespaces by path are joined before the user namespace is entered.
+ *
+ * setns(2) needs CAP_SYS_ADMIN in the user namespace that owns the other namespace. A new user
+ * namespace owns no existing namespaces, and a joined one may not own those that the container
+ * joins. Root has the capability everywhere as long as it is in its own user namespace, so it joins
+ * first. An ordinary user has the capability nowhere before it has joined a user namespace. In VM
+ * mode the monitor joins, which is in no user namespace of the container.
  */
 static bool joins_first(const struct builder *b)
 {
@@ -113,9 +115,9 @@ static bool joins_first(const struct builder *b)
 }
 
 /*
- * Says when a namespace is joined: 1 and 2 are before the FORK of a stage, 2 behind 1, and 3 is
- * after it. The mount namespace is always the last, because a container cannot mount anything in
- * one that its user namespace does not own.
+ * Returns in which phase a namespace is joined. Phase 1 and then phase 2 come before the FORK of a
+ * stage, and phase 3 after it. The mount namespace is always the last, because a container cannot
+ * mount anything in one that its user namespace does not own.
  */
 static int join_phase(const struct builder *b, enum spec_ns type)
 {
@@ -139,7 +141,7 @@ static void add_joins(struct builder *b, int phase)
 	}
 }
 
-/* Whether a namespace of this type is joined before the user namespace. */
+/* Returns whether a namespace of this type is joined before the user namespace. */
 static bool is_joined_first(const struct builder *b, enum spec_ns type)
 {
 	return b->spec->ns[type].path && join_phase(b, type) == 1 && joins_first(b);
@@ -172,7 +174,10 @@ static bool is_set_first(const struct builder *b, const struct spec_pair *sysctl
 	return false;
 }
 
-/* first: those of namespaces that are joined before the user namespace; otherwise the others. */
+/*
+ * Adds the steps for sysctls: with `first` those of namespaces that are joined before the user
+ * namespace, else the others.
+ */
 static void add_sysctls(struct builder *b, bool first)
 {
 	const struct spec_pairs *all = &b->spec->sysctl;
@@ -184,8 +189,8 @@ static void add_sysctls(struct builder *b, bool first)
 }
 
 /*
- * The kernel parameters and names of another user namespace's namespaces are set by the stage,
- * because INIT has no rights there.
+ * Adds the steps of the stage for namespaces that another user namespace owns: joining them, and
+ * setting their sysctls and names. INIT has no rights in these namespaces.
  */
 static void add_first_joins(struct builder *b)
 {
@@ -197,15 +202,18 @@ static void add_first_joins(struct builder *b)
 }
 
 /*
- * Appends the step that makes INIT. clone3(2) makes all new namespaces at once, except the cgroup
- * namespace, which must be made from inside the cgroup. In four cases CLONE makes a process in
- * between, called the stage, which does the first of INIT's steps and makes INIT at FORK. First, an
- * existing user namespace must be entered before anything else. Second, the members of an existing
- * pid namespace can only be made from within it. Third, namespaces that the container's user
- * namespace does not own must be entered before it: see joins_first(). Fourth, time offsets can
- * only be written as long as no process is in the time namespace. CLONE makes a new user namespace,
- * and the stage's child stays in it, unless the stage has to join other namespaces before: then
- * FORK makes it.
+ * Appends the step CLONE, which makes INIT. clone3(2) makes all new namespaces at once, except the
+ * cgroup namespace, which must be made from inside the cgroup.
+ *
+ * In four cases CLONE makes a process called the stage, which does the first of INIT's steps and
+ * makes INIT at FORK. First, an existing user namespace must be entered before anything else.
+ * Second, the members of an existing pid namespace can only be made from within it. Third,
+ * namespaces that the container's user namespace does not own must be entered before it: see
+ * joins_first(). Fourth, time offsets can only be written as long as no process is in the time
+ * namespace.
+ *
+ * A new user namespace is made by CLONE, and INIT inherits it from the stage. If the stage has to
+ * join other namespaces before, FORK makes it instead.
  */
 static void add_clone(struct builder *b)
 {
@@ -382,7 +390,10 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		if (!late)
 			add_limits(&b);
 	}
-	/* The namespaces come first, because the opens need the user namespace for its id maps. */
+	/*
+	 * The namespaces are opened first, because later steps that open files need the user
+	 * namespace for its id maps.
+	 */
 	uint64_t joined = add_namespaces(&b);
 	int root_slot = env->rootless ? -1 : builder_add_opens(&b);
 	if (s->vm_net)

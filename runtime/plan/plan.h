@@ -101,10 +101,10 @@ enum step_kind {
 		STEP_COUNT
 };
 
-/* A device node that another party makes for INIT, and the slot that gets its mount. */
+/* Describes a device node that another party makes for INIT, and the slot that gets its mount. */
 struct plan_node {
 	const struct spec_device *device;
-	const char *field; /* "linux.devices[0]" */
+	const char *field; /* property of config.json, such as "linux.devices[0]" */
 	int slot;
 };
 
@@ -153,8 +153,8 @@ struct step {
 			bool in_root;     /* path is inside the container's root, not on the host */
 			bool recursive;
 			/*
-			 * OPEN_ROOT: the root is an overlay of the directories `lower` of `layers`,
-			 * as in struct overlay, and path is not used. NULL: it is not
+			 * OPEN_ROOT: if not NULL, the root is an overlay of the directories `lower`
+			 * of `layers` (base/overlay.h), and `path` is not used
 			 */
 			const char *layers, *lower, *upper, *work;
 			bool userxattr;
@@ -163,15 +163,15 @@ struct step {
 			const struct spec_mount *mount;
 			/* if n > 0: id maps for an idmapped mount */
 			struct spec_id_maps idmap_uid, idmap_gid;
-			/* make it idmapped with the maps of the user namespace that is joined */
+			/* map the mount's ids by the maps of the user namespace that is joined */
 			bool idmap_joined;
 		} open;
 		struct { /* members of the step DEVICE_NODES */
 			const struct plan_node *v;
 			size_t n;
 			/*
-			 * id maps of the new user namespace; n == 0: an existing one is joined,
-			 * whose maps the kernel tells
+			 * id maps of the new user namespace; n == 0: an existing one is joined, and
+			 * its maps are read from the kernel
 			 */
 			struct spec_id_maps uid, gid;
 		} nodes;
@@ -193,7 +193,7 @@ struct step {
 			const struct spec_device *device;
 			/* mount the device node that is in the slot instead of calling mknod(2) */
 			bool bind;
-			/* DEVICE_NODES made that node; otherwise it is the host's own */
+			/* DEVICE_NODES made that node; false: it is the host's own node */
 			bool made;
 		} device;
 		struct { /* members of the step SYMLINK */
@@ -253,7 +253,10 @@ struct plan {
 struct plan_env {
 	enum plan_isolation isolation;
 	const char *bundle; /* absolute path of the bundle */
-	/* --root-layers: the root is an overlay of the directories `lower` of `layers`; NULL: no */
+	/*
+	 * --root-layers: the root is an overlay of the directories `lower` of `layers`; NULL: it is
+	 * the bundle's root directory
+	 */
 	const char *layers, *lower;
 	bool rootless; /* caisson does not run as root: its effective user is not 0 */
 	/* caisson runs in a user namespace of its own, so it may not call mknod(2) */
@@ -332,10 +335,13 @@ uint64_t plan_vm_memory_limit(const struct cg_resources *res, const char **ret_f
  */
 uint64_t plan_new_namespaces(const struct plan *p, enum step_place who);
 
-/* The slot of the user namespace that OPEN_NAMESPACE opens, or -1 if none is joined by path. */
+/*
+ * Returns the slot of the user namespace that OPEN_NAMESPACE opens, or -1 if none is joined by
+ * path.
+ */
 int plan_userns_slot(const struct plan *p);
 
-/* The slot of the compiled system call filter, or -1 if there is none. */
+/* Returns the slot of the compiled system call filter, or -1 if there is none. */
 int plan_filter_slot(const struct plan *p);
 
 /* Returns whether INIT runs hooks, which need the container's state. */
@@ -354,7 +360,7 @@ bool plan_delegates_cgroup(const struct spec *s);
 
 const char *plan_step_name(enum step_kind k);
 const char *plan_place_name(enum step_place p);
-/* Adds what the step is about, such as the path of a mount; may add nothing. */
+/* Appends the step's object, such as the path of a mount, to `out`. Some steps have none. */
 int plan_step_text(const struct step *s, struct strbuf *out) must_check;
 uint64_t plan_ns_flag(enum spec_ns type); /* Returns the CLONE_NEW* flag of the namespace type. */
 /* Returns the name of the namespace type, such as "network". */

@@ -262,8 +262,9 @@ static void deal_monitor(struct dealer *d, const struct spec *s)
 }
 
 /*
- * The guest opens the share that holds the root. If the root is an overlay of an image's layers,
- * the host mounts it for the share, because the guest does not see the layers.
+ * Gives the step that opens the root to the GUEST too, which opens the share that holds it. If the
+ * root is an overlay of an image's layers, the host mounts it for the share, and the guest never
+ * sees the layers.
  */
 static void deal_guest_root(struct dealer *d)
 {

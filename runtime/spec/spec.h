@@ -335,7 +335,7 @@ int spec_parse_process(struct arena *a, const char *text, size_t len, const char
  */
 void spec_process_inherit(struct spec_process *p, const struct spec_process *from);
 
-/* Reads the resources object of update --resources FILE. "-" is standard input. */
+/* Reads the resources object of `caisson update --resources FILE`. "-" means standard input. */
 int spec_load_resources(struct arena *a, const char *path, struct cg_resources *ret) must_check;
 
 /* Parses a resources object of a parsed document. If node is NULL, returns -EINVAL. */
@@ -364,7 +364,7 @@ const char *spec_annotation(const struct spec *s, const char *key); /* returns N
  * is none. `a` is for temporary memory.
  */
 const char *spec_sysctl_of(struct arena *a, const struct spec *s, enum spec_ns ns);
-/* Whether a namespace of this type holds the parameter of that name. */
+/* Returns whether the sysctl of that name belongs to namespaces of this type. */
 bool spec_sysctl_is_of(struct arena *a, const char *key, enum spec_ns ns);
 
 /*

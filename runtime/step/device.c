@@ -106,8 +106,8 @@ static int adjust_node(struct step_ctx *c, int dir, const char *name, const stru
 }
 
 /*
- * A node that is bound from the host keeps the host's owner and mode, as far as this user namespace
- * has the ids.
+ * Warns if a node that is bind-mounted from the host does not have the owner and mode that
+ * config.json gives, because it keeps those of the host.
  */
 static void warn_of_attributes(
 	const struct spec_device *d, const char *field, const struct stat *st)
@@ -125,8 +125,8 @@ static void warn_of_attributes(
 }
 
 /*
- * Mounts tree, a detached mount of a node. field: of linux.devices; NULL: one of the default
- * devices.
+ * Attaches `tree`, a detached mount of a device node, below dir. `field` is the property of
+ * linux.devices, or NULL for a default device.
  */
 static int bind_device(
 	int tree, int dir, const char *name, const struct spec_device *d, const char *field)

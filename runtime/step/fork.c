@@ -18,7 +18,7 @@
 #include "base/sys.h"
 #include "step/step.h"
 
-/* Makes a procfs of this process's pid namespace, which no directory has. Sets no message. */
+/* Mounts a detached procfs of this process's pid namespace. Sets no message. */
 static int make_private_proc(void)
 {
 	_cleanup_fd_ int fs = fsopen("proc", FSOPEN_CLOEXEC);
@@ -55,8 +55,9 @@ int step_join(struct step_ctx *c, const struct step *s)
 	if (s->ns.type != SPEC_NS_PID || !c->plan->userns)
 		return 0;
 	/*
-	 * The user namespace that comes next may not own the pid namespace, and then the kernel
-	 * makes no procfs of it there. Only a child of this process is in the pid namespace.
+	 * A child makes the procfs, because only a child of this process is in the joined pid
+	 * namespace. It is made before the user namespace is entered, because the kernel refuses it
+	 * in a user namespace that does not own the pid namespace.
 	 */
 	return aside_run(0, make_proc_aside, NULL, &c->joined_proc, 1);
 }

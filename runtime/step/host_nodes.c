@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. In a user namespace mknod(2) is refused, and a node that is bound from the
- * host keeps the host's owner and mode. So the party that makes INIT makes the nodes: on a tmpfs of
- * their own, which no path ever leads to. The container gets a mount of each node alone, and
- * nothing of the directory. The directory and the file system belong to the outer user namespace,
- * so the container can neither add a node nor change the file system's options. The mounts have
- * neither set-user-ID programs nor programs at all.
+ * Makes device nodes for a container in a user namespace.
  *
- * A detached mount can be copied from Linux 6.15 on. Before, a mount can only be copied where it is
- * attached, so a helper process attaches the tmpfs in a mount namespace of its own.
+ * Theory of operation. In a user namespace mknod(2) is refused, and a node that is bind-mounted
+ * from the host keeps the host's owner and mode. So the party that makes INIT makes the nodes, on a
+ * tmpfs of their own that no path leads to. The container gets a mount of each node alone, and
+ * never the directory. The directory and the file system belong to the outer user namespace, so the
+ * container can neither add a node nor change the file system's options. The mounts have the flags
+ * nosuid and noexec.
+ *
+ * Since Linux 6.15 a detached mount can be copied. On older kernels only an attached mount can be
+ * copied, so a helper process attaches the tmpfs in a mount namespace of its own.
  */
 #include "step/host_nodes.h"
 
@@ -46,7 +48,10 @@ static int parse_map(struct arena *a, const struct strbuf *text, struct spec_id_
 	return 0;
 }
 
-/* A user namespace that is joined has the maps that it was given when it was made. */
+/*
+ * Reads the id maps of the user namespace that the container joins, because they are not in
+ * config.json.
+ */
 static int find_maps(struct arena *a, int userns, struct nodes *n)
 {
 	_cleanup_strbuf_ struct strbuf uid = {0}, gid = {0};
@@ -76,7 +81,7 @@ static int to_host(const struct spec_id_maps *maps, uint32_t id, const char *wha
 		what, id, what);
 }
 
-/* A tmpfs with room for the nodes and nothing else. */
+/* Mounts a tmpfs with room for the nodes and nothing else. */
 static int make_tmpfs(size_t count)
 {
 	char inodes[32];
@@ -94,8 +99,9 @@ static int make_tmpfs(size_t count)
 }
 
 /*
- * Where caisson may not make nodes either, for want of CAP_MKNOD or because of its own cgroup, the
- * host's node is taken. INIT says what is lost then.
+ * Opens a detached mount of the host's node. It is used if caisson cannot make a node either,
+ * because it lacks CAP_MKNOD or its own cgroup forbids the device. INIT warns if the owner or the
+ * mode is not the one of config.json.
  */
 static int take_hosts_node(const struct spec_device *d)
 {
@@ -121,7 +127,9 @@ static int make_node(const struct nodes *n, int dir, const char *name, const str
 	if (mknodat(dir, name, (d->type == 'b' ? S_IFBLK : S_IFCHR), makedev(d->major, d->minor)) <
 		0)
 		return errno == EPERM ? take_hosts_node(d) : err_sys("make %s", d->path);
-	/* The mode comes last, because a change of the owner clears bits of it. */
+	/*
+	 * The mode is set after the owner, because a change of the owner clears bits of the mode.
+	 */
 	if (fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_sys("uid, gid: set the owner of %s to %u:%u", d->path, uid, gid);
 	if (fchmodat(dir, name, mode, 0) < 0)
@@ -130,7 +138,9 @@ static int make_node(const struct nodes *n, int dir, const char *name, const str
 	return fd < 0 ? err_sys("copy the mount of %s", d->path) : fd;
 }
 
-/* Attaches the tmpfs over this mount namespace's root, whose mounts are nobody else's any more. */
+/*
+ * Attaches the tmpfs over the root of this mount namespace, whose mounts no other namespace shares.
+ */
 static int attach(int tmpfs)
 {
 	_cleanup_fd_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -142,7 +152,10 @@ static int attach(int tmpfs)
 	return mnt_attach(tmpfs, root) < 0 ? err_sys("attach the tmpfs for device nodes") : 0;
 }
 
-/* The helper process, in a mount namespace of its own. */
+/*
+ * Runs in the helper process, in a mount namespace of its own: attaches the tmpfs and makes the
+ * nodes.
+ */
 static int make_all(void *data, int *fds)
 {
 	const struct nodes *n = data;

@@ -145,7 +145,10 @@ static int idmap_failed(int tree, const struct step *s)
 	return err_set(code, "idmap: map the ids of %s: %s", s->open.path, err_text(code));
 }
 
-/* Returns the user namespace whose maps the mount gets. joined: the one the container joins. */
+/*
+ * Returns the user namespace by whose maps the mount's ids are mapped. `joined` is the one that the
+ * container joins.
+ */
 static int find_userns(const struct step *s, int joined)
 {
 	if (s->open.idmap_joined) {
@@ -232,8 +235,9 @@ static int mount_layers(const struct step *s)
 }
 
 /*
- * Copies the mount of the source. For a source inside the container, root is the container's root
- * file system. joined: the user namespace that the container joins, or -EBADF.
+ * Copies the mount of the source. If the source is inside the container, it is looked up in `root`,
+ * the container's root file system. `joined` is the user namespace that the container joins, or
+ * -EBADF.
  */
 static int copy_mount(int root, const struct step *s, int joined)
 {

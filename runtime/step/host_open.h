@@ -9,7 +9,7 @@
 /*
  * Makes a detached copy of the mount that an OPEN_ROOT, OPEN_SOURCE or ATTACH_ROOT step names, with
  * its propagation set and its ids mapped. If the path is inside the container's root, only INIT can
- * call this. userns: the user namespace that the container joins by path, or -EBADF. Returns a
+ * call this. `userns` is the user namespace that the container joins by path, or -EBADF. Returns a
  * close-on-exec descriptor.
  */
 int open_tree_copy(const struct step *s, int userns) must_check;

@@ -65,7 +65,10 @@ struct step_ctx {
 	int *slots; /* array of plan->nslots descriptors, which the host's side opened */
 	int root;   /* the root file system as an O_PATH descriptor; -EBADF until ATTACH_ROOT */
 	int proc;   /* a procfs from path_open_proc(); -EBADF once CLOSE is done */
-	/* a procfs of the pid namespace that JOIN entered, for what FORK makes; or -EBADF */
+	/*
+	 * a procfs of the pid namespace that JOIN entered, for the process that FORK makes; or
+	 * -EBADF
+	 */
 	int joined_proc;
 	/* exec: pidfd of the container's first process, whose namespaces ENTER enters */
 	int container;

@@ -63,7 +63,7 @@ void fs_slots_release(struct fs_slots *t);
 struct fs_lock_owner {
 	struct fs_lock_owner *next;
 	uint64_t owner;
-	uint32_t pid; /* of the process that locked last, in the guest's first pid namespace */
+	uint32_t pid; /* process that locked last, by its pid in the guest's first pid namespace */
 	int fd;
 };
 
@@ -270,11 +270,11 @@ void fs_file_release_all(struct fs_session *s);
 int fs_lock_owner_get(const struct fs_node *n, uint64_t owner) must_check;
 /* Makes fd the descriptor that holds the owner's locks on this node. Takes over fd. */
 int fs_lock_owner_add(struct fs_session *s, struct fs_node *n, uint64_t owner, int fd) must_check;
-/* Remembers which process of the guest locks as this owner. */
+/* Records the pid of the guest's process that locks as this owner. */
 void fs_lock_owner_name(struct fs_node *n, uint64_t owner, uint32_t pid);
 /*
- * Returns the guest's process that holds the lock `l`, which is another owner's than `owner`.
- * 0: the host or another guest holds it, or several processes do.
+ * Returns the pid of the guest's process that holds the lock `l`, which belongs to another owner
+ * than `owner`. Returns 0 if the host, another guest or several processes hold it.
  */
 uint32_t fs_lock_owner_pid(const struct fs_node *n, uint64_t owner, const struct flock *l);
 /* Releases the locks of one owner, or of all owners, on the node. */

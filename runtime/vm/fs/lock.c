@@ -75,7 +75,10 @@ int fs_getlk(struct fs_session *s, struct fs_request *r)
 	if (l.l_type != F_UNLCK) {
 		out->lk.start = (uint64_t)l.l_start;
 		out->lk.end = l.l_len ? (uint64_t)(l.l_start + l.l_len - 1) : INT64_MAX;
-		/* A process of the host has no pid in the guest. */
+		/*
+		 * The pid is 0 if a process of the host holds the lock, because it has no pid in
+		 * the guest.
+		 */
 		out->lk.pid = fs_lock_owner_pid(r->node, in->owner, &l);
 	}
 	return sizeof(*out);

@@ -40,8 +40,9 @@ void fs_lock_owner_name(struct fs_node *n, uint64_t owner, uint32_t pid)
 }
 
 /*
- * The kernel does not tell which open file description holds a lock. But a lock does not conflict
- * with its own description, so the holder is the one for which the range is free.
+ * Finds the owner of a lock. The kernel does not tell which open file description holds it. But a
+ * lock does not conflict with its own description, so the owner is the one for which the range is
+ * free.
  */
 uint32_t fs_lock_owner_pid(const struct fs_node *n, uint64_t owner, const struct flock *l)
 {

@@ -396,8 +396,8 @@ static int set_config(struct vhost_backend *b, const struct vhost_message *m)
 		return 0;
 	d->ops->configure(d, c->offset, c->data, c->size);
 	/*
-	 * Serves the queues once, because a device may leave work that takes long, such as a flush,
-	 * to its serve().
+	 * Each queue is served once more, because a device may leave work that takes long, such as
+	 * a flush, to its serve().
 	 */
 	for (unsigned i = 0; i < d->queue_count; i++)
 		b->queues[i].more |= d->queues[i].ready;

@@ -13,16 +13,16 @@ int vhost_threads_start(struct vhost_backend *b) must_check;
 void vhost_threads_end(struct vhost_backend *b);
 
 /*
- * Between these two calls no thread serves its queue, so that a message may change the queues, the
- * memory and the device. Afterwards each thread looks at its queue again.
+ * Pause and resume the threads. In between no thread serves its queue, so that a message may change
+ * the queues, the memory and the device. After that each thread checks its queue again.
  */
 void vhost_threads_pause(struct vhost_threads *t);
 void vhost_threads_continue(struct vhost_threads *t);
 
-/* Returns a descriptor that is readable once a thread has stopped because of an error. */
+/* Returns a descriptor that becomes readable when a thread has stopped because of an error. */
 int vhost_threads_failed(const struct vhost_threads *t);
-/* Returns that error with its message. */
+/* Returns the error of the thread that has stopped, with its message. */
 int vhost_threads_error(struct vhost_threads *t) must_check;
 
-/* back.c: reads queue i's kick descriptor. */
+/* back.c: reads the kick descriptor of queue i. */
 int vhost_take_kick(const struct vhost_backend *b, unsigned i) must_check;

@@ -20,7 +20,10 @@
 #define ZEROES_SEGMENTS_MAX 16
 #define HEADER_LEN 16
 
-/* A struct of its own for each queue, because each queue may have a thread of its own. */
+/*
+ * Holds the request that a queue serves. Each queue has one, because each queue may have a thread
+ * of its own.
+ */
 struct blk_queue {
 	struct virtq_chain chain;
 	struct iovec part[VIRTQ_CHAIN_MAX];
@@ -32,8 +35,8 @@ static int status_of(int r)
 }
 
 /*
- * Makes written data durable. Also fails if an earlier flush that no request asked for has failed,
- * because the kernel reports a failed write only once.
+ * Makes written data durable. Also fails if an earlier flush, which the driver did not ask for, has
+ * failed, because the kernel reports a failed write only once.
  */
 static int flush_image(struct virtio_blk *b)
 {

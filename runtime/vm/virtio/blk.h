@@ -25,9 +25,10 @@
 struct blk_image;
 
 /*
- * What an image can do. Offsets and lengths are in bytes, whole sectors, and within the image. The
- * functions that change the image are never called if it is read-only. All return 0 or -errno; an
- * error message is optional, because the driver only learns that the request has failed.
+ * Says what an image can do. Offsets and lengths are in bytes, whole sectors, and within the image.
+ * The functions that change the image are never called if it is read-only. All functions return 0
+ * or -errno. An error message is optional, because the driver only learns that the request has
+ * failed.
  */
 struct blk_image_ops {
 	/*
@@ -46,7 +47,7 @@ struct blk_image_ops {
 
 struct blk_image {
 	const struct blk_image_ops *ops;
-	uint64_t size; /* bytes; what is beyond the last whole sector is not seen by the driver */
+	uint64_t size; /* bytes; the driver does not see what is behind the last whole sector */
 	bool read_only;
 	/* powers of two, in bytes: size of a block for the driver, and of a block of the storage */
 	uint32_t block, physical;
@@ -55,12 +56,12 @@ struct blk_image {
 };
 
 struct virtio_blk_options {
-	/* up to 20 bytes, which the driver reads as the serial number; never NULL */
+	/* the serial number that the driver reads, up to 20 bytes; never NULL */
 	const char *serial;
 	unsigned queues; /* number of queues; 0: one */
 	/*
-	 * The device has no write cache, so a write is durable when the driver learns that it is
-	 * done, and the driver can't switch the cache on.
+	 * The device has no write cache: a write is durable before the driver learns that it is
+	 * done, and the driver cannot switch a cache on.
 	 */
 	bool write_through;
 };

@@ -154,7 +154,7 @@ static int file_zero(struct blk_image *i, uint64_t offset, uint64_t length, bool
 
 	if (fallocate(f->fd, mode, (off_t)offset, (off_t)length) == 0)
 		return 0;
-	/* The file system does not support this fallocate(2). */
+	/* The file system may not support fallocate(2) with this mode, so zeros are written. */
 	return write_zeros(f, offset, length);
 }
 

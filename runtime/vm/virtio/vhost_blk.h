@@ -6,7 +6,7 @@
 struct virtio_blk_remote_options {
 	int sock;         /* connected to the back end; the caller closes it */
 	const char *peer; /* name of the back end, for messages; the device keeps the pointer */
-	int reconnect;    /* see vhost_user_options */
+	int reconnect;    /* socket of the back end's connector, as in struct vhost_user_options */
 	unsigned queues;  /* number of queues, which the back end must have; 0: one */
 };
 
