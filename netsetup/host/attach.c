@@ -7,7 +7,7 @@
 #include "netsetup/host/host_internal.h"
 #include "netsetup/net.h"
 
-/* --- addresses --- */
+/* --- choosing addresses --- */
 
 static int add_used(struct host *h, const char *name, const char *record, void *arg)
 {
@@ -164,8 +164,8 @@ static int take_mac(struct host *h, const struct attach_request *q, struct attac
 }
 
 /*
- * Makes the MAC address from the IP address unless one was asked for, so that an IP address always
- * has the same MAC address and the ARP caches of other machines stay valid.
+ * Makes the MAC address from the IP address, unless the user has given one. So an IP address always
+ * has the same MAC address, and the ARP caches of other machines stay valid.
  */
 static int choose_mac(struct host *h, const struct attach_request *q, struct attachment *a)
 {
@@ -181,7 +181,7 @@ static int choose_mac(struct host *h, const struct attach_request *q, struct att
 	return getrandom(a->mac + 1, 5, 0) == 5 ? 0 : err_sys("get random numbers");
 }
 
-/* --- making --- */
+/* --- attaching --- */
 
 static int check_key(const char *key)
 {
@@ -340,7 +340,7 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 	return r;
 }
 
-/* --- undoing --- */
+/* --- detaching --- */
 
 static int remove_rules(struct host *h, const struct attachment *a)
 {

@@ -170,11 +170,11 @@ struct attach_request {
 	const char *network;
 	const char *key;
 	const char *netns;
-	const char *recorded;  /* path of the namespace that goes on record; NULL: netns */
+	const char *recorded;  /* path of the namespace for the record; NULL: the same as netns */
 	const char *interface; /* NULL: the first free name of eth0, eth1, ... */
 	/* addresses that the user wants; family 0: any free one of the pool */
 	struct ip addresses[2];
-	const uint8_t *mac; /* 6 bytes; NULL: a MAC address that follows from the IP address */
+	const uint8_t *mac; /* 6 bytes; NULL: an address made from the IP address */
 	const struct port *ports;
 	size_t port_count;
 };

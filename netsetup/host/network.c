@@ -48,7 +48,7 @@ static int check_interface(const char *name)
 	return 0;
 }
 
-/* --- reading --- */
+/* --- reading a network's file --- */
 
 static int check_type(const struct json *j, enum json_type type)
 {
@@ -219,7 +219,7 @@ int network_parse(
 	return 0;
 }
 
-/* --- writing --- */
+/* --- writing a network's file --- */
 
 void network_members_json(struct json_out *o, const struct network *n)
 {

@@ -13,7 +13,7 @@ const char *port_protocol(uint8_t protocol)
 	return protocol == IPPROTO_UDP ? "udp" : protocol == IPPROTO_SCTP ? "sctp" : "tcp";
 }
 
-/* --- the text --- */
+/* --- the value of -p --- */
 
 static int bad_port(const char *text, const char *why)
 {
@@ -116,7 +116,7 @@ int port_parse(const char *text, struct port *ret)
 	return 0;
 }
 
-/* --- who has it --- */
+/* --- which attachment or process has a port --- */
 
 static void lease_name(const struct port *p, unsigned i, char ret[LEASE_NAME])
 {

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the callers of caisson-net know of it without its library. */
+/* Declares what a caller of caisson-net needs to know without linking its library. */
 #pragma once
 
-/* The directory in which containers/KEY is, as long as a container is attached to anything. */
+/*
+ * directory of the records: containers/KEY exists in it while container KEY is attached to a
+ * network
+ */
 #define HOST_STATE "/run/caisson-net"
 
-/* The network that containers join if none is named: for root, and for an ordinary user. */
+/* networks that containers join if none is named: for root, and for an ordinary user */
 #define JOIN_DEFAULT "caisson"
 #define JOIN_USER "user"

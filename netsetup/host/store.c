@@ -234,7 +234,7 @@ int host_tidy(struct host *h)
 
 struct found {
 	const char *network; /* NULL: all networks */
-	struct strbuf list;  /* of struct attachment * */
+	struct strbuf list;  /* elements of type struct attachment * */
 };
 
 static int add_record(struct host *h, const char *record, struct found *f)

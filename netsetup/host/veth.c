@@ -33,7 +33,7 @@ bool netns_same(int a, int b)
 	       x.st_ino == y.st_ino;
 }
 
-/* --- inside the namespace --- */
+/* --- inside the container's namespace --- */
 
 static int add_routes(struct host *h, const struct attachment *a, struct nl *nl, int index)
 {
@@ -101,7 +101,7 @@ static int set_up_in(struct host *h, const struct attachment *a, int netns)
 	return r;
 }
 
-/* --- outside --- */
+/* --- outside the container's namespace --- */
 
 static int make_pair(
 	struct host *h, const struct attachment *a, int netns, int bridge, uint32_t mtu)

@@ -30,7 +30,7 @@ int device_parse_reply(const void *data, size_t len, struct device *ret) must_ch
 /* Removes an interface. Returns 0 also if it no longer exists. */
 int device_remove(struct nl *nl, int index) must_check;
 
-/* The largest and the smallest MTU that the kernel's bridge and veth take. */
+/* the smallest and the largest MTU that the kernel's bridge and veth accept */
 #define DEVICE_MTU_MIN 68
 #define DEVICE_MTU_MAX 65535
 

@@ -28,12 +28,13 @@ int helper_read(const struct helper_streams *s, int stream, struct strbuf *ret, 
 	must_check;
 
 /*
- * Runs the program at `path` and waits for it. argv ends in NULL. *ret_status is as of waitpid(2);
- * exit code 127 with a line on standard error says that the program could not be executed. The
- * kernel kills the helper if its caller ends, and a terminal's keys do not reach it.
+ * Runs the program at `path` and waits for it. argv has NULL at its end. *ret_status is the status
+ * as from waitpid(2). If the program could not be executed, it is that of exit code 127, and the
+ * helper's standard error has a line that says why. The kernel kills the helper if its caller ends.
+ * A terminal's keys do not reach it.
  */
 int helper_run(const struct helper_streams *s, const char *path, const char *const *argv,
 	int *ret_status) must_check;
 
-/* The last line of a text, without its line end, which is cut off in the text too. */
+/* Returns the last line of a text without its line end, which is cut off in the text too. */
 const char *helper_last_line(struct strbuf *text);

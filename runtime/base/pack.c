@@ -101,7 +101,7 @@ static int add_shared(struct packer *p, const void *object, uint64_t at, const s
 	return 0;
 }
 
-/* --- writing --- */
+/* --- writing an image --- */
 
 static void put_word(struct packer *p, size_t at, uint64_t v)
 {
@@ -249,7 +249,7 @@ int pack_write(const struct pack_type *t, const void *root, struct strbuf *out)
 	return 0;
 }
 
-/* --- reading --- */
+/* --- reading an image --- */
 
 static int broken(const struct pack_type *t, const char *what)
 {

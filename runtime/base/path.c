@@ -146,7 +146,10 @@ int path_parent(int root, const char *path, const char **ret_name)
 
 	if (!*name || streq(name, ".") || streq(name, ".."))
 		return err_set(EINVAL, "%s does not end in a file name", path);
-	/* No heap, because caisson-init does this for each device and link. */
+	/*
+	 * The path is on the stack and not on the heap, because caisson-init does this for each
+	 * device and link.
+	 */
 	char parent[PATH_MAX] = ".";
 	size_t len = (size_t)(name - path);
 	if (len >= sizeof(parent))

@@ -21,13 +21,15 @@ static int prepare_launch(const struct globals *g, struct launch_options *o)
 
 struct parsed {
 	struct launch_options o;
-	/* The values of options that may be given several times, to which o points. */
+	/* the values of options that may be given several times, to which `o` points */
 	struct option_list networks, ports;
 };
 
 #define NETWORK_OPTIONS 2
 
-/* Copies the options that have a name, and adds those about networks. */
+/*
+ * Copies the table of options without the rows that have no name, and adds the rows for networks.
+ */
 static void put_options(struct parsed *p, const struct option_def *defs, struct option_def *ret)
 {
 	const struct option_def network[NETWORK_OPTIONS] = {
@@ -91,7 +93,7 @@ static int parse_launch_options(
 			"do not delete the container when it ends"},
 		{0},
 	};
-	/* `create` has no --detach and no --keep, whose names are empty in its case. */
+	/* `create` has neither --detach nor --keep, so the names in these rows are empty for it. */
 	struct option_def used[ARRAY_SIZE(defs) + NETWORK_OPTIONS];
 	struct arguments args = {.min = 1, .max = 1};
 

@@ -106,8 +106,8 @@ static void emit_section(struct prog *p, const struct section *s)
 			BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
 	if (s->arch == SCMP_ARCH_X86_64) {
 		/*
-		 * Of the two modes, x86-64 and x32, the profile may name calls of one only. Calls
-		 * of the other mode are passed on to libseccomp's program, which kills the process.
+		 * The profile may name calls of only one of the modes x86-64 and x32. Calls of the
+		 * other mode are passed on to libseccomp's program, which kills the process.
 		 */
 		uint8_t native = s->last >= 0 ? 3 : 1;
 		emit(p, (struct sock_filter)BPF_JUMP(

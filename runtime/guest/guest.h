@@ -61,8 +61,8 @@ struct process {
 	int cgroup_dir; /* directory of the cgroup into which INIT is cloned, or -EBADF */
 	struct cgroup exec_cgroup; /* cgroup into which the INIT of an exec is moved */
 	/*
-	 * Socket for messages to and from INIT. -EBADF before the clone, and once INIT has become
-	 * the program or has ended.
+	 * socket for messages to and from INIT; -EBADF before the clone, and after INIT has become
+	 * the program or has ended
 	 */
 	int channel;
 	struct watch watch;

@@ -25,7 +25,7 @@
 #include "image/run_prepare.h"
 
 #define ARGS_MAX 64
-#define LISTS_MAX 5 /* runtime_options, and two words for each of network and publish */
+#define LISTS_MAX 5 /* runtime_options, and two words each for network and publish */
 #define LOG_TAIL 4096
 
 /* Holds the arguments of a command for execve(2). */

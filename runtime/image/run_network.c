@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* --network and -p: what config.json says of them, and what is left to caisson-net. */
+/*
+ * Checks --network and -p, and decides which of them config.json expresses and which caisson-net
+ * does.
+ */
 #include <limits.h>
 #include <unistd.h>
 
@@ -8,7 +11,7 @@
 
 #define NETWORK_PROGRAM "caisson-net"
 
-/* Those of --network that config.json can express. */
+/* Returns whether config.json can express this value of --network. */
 static bool is_plain(const char *network)
 {
 	return streq(network, "none") || streq(network, "host") || str_starts(network, "ns:");
@@ -26,7 +29,7 @@ static int check_plain(const struct run_options *o, const char *network)
 	return 0;
 }
 
-/* Whether this host can give the container a network that nobody asked for. */
+/* Returns whether this host can give the container a network although the user asked for none. */
 static bool has_usual_network(struct arena *a, bool root)
 {
 	const char *path;

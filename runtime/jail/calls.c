@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The system calls that each kind of thread of the monitor may make, and the files that make them.
- * The kernel kills the process at a call that is not listed, and its log tells which call it was
- * ("audit: type=1326 ... syscall=NUMBER").
+ * Lists the system calls that each kind of thread of the monitor may make, and the files that make
+ * them. If a thread makes a call that is not listed, the kernel kills the process, and the kernel's
+ * log tells which call it was ("audit: type=1326 ... syscall=NUMBER").
  *
  * The filters are compiled while there is only one thread, because the other threads have small
- * stacks and no heap of their own; they only load the filters.
+ * stacks and no heap of their own. Those only load the filters.
  */
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
@@ -46,26 +46,27 @@ static const struct call calls[] = {
 	 * (eventfds); and by virtio_net.c to drop stale frames at a reset.
 	 */
 	{SCMP_SYS(read), L | D | V},
-	/* For eventfds (interrupts, kicks, streams.changed, the machine's end) and for the log. */
+	/*
+	 * write(2) signals eventfds (interrupts, kicks, streams.changed, the machine's end) and
+	 * writes the log.
+	 */
 	{SCMP_SYS(write), L | D | V},
-	/* In control.c and monitor.c to accept connections of `start` and other commands. */
+	/* control.c and monitor.c accept connections of `start` and other commands. */
 	{SCMP_SYS(accept4), L},
 	/*
-	 * In agent.c and channel.c for messages, which carry descriptors if they come from
-	 * commands; in vhost/front.c and vhost/back_messages.c for messages to the file server or
-	 * from QEMU; in vsock_stream.c for sockets as standard streams, also in the vCPU that
-	 * resets the device, because the guest's output is sent before the reset.
+	 * agent.c and channel.c use these for messages, which carry descriptors if they come from
+	 * commands. vhost/front.c and vhost/back_messages.c use them for messages to the file
+	 * server or from QEMU. vsock_stream.c uses them for sockets as standard streams, even in
+	 * the vCPU that resets the device, because the guest's output is sent before the reset.
 	 */
 	{SCMP_SYS(recvmsg), L | D | V},
 	{SCMP_SYS(sendmsg), L | D | V},
 	{SCMP_SYS(recvfrom), D | V},
 	{SCMP_SYS(sendto), D | V},
 	{SCMP_SYS(shutdown), L | D | V},
-	/*
-	 * In streams.c to find out whether an exec's standard output and error are the same file.
-	 */
+	/* streams.c finds out whether an exec's standard output and error are the same file. */
 	{SCMP_SYS(kcmp), L},
-	/* In streams.c to make the agent's stream when the agent has connected. */
+	/* streams.c makes the agent's stream when the agent has connected. */
 	{SCMP_SYS(socketpair), D},
 	/*
 	 * writev(2) is used by agent.c; by vsock_stream.c for pipes, terminals and files as
@@ -75,30 +76,30 @@ static const struct call calls[] = {
 	{SCMP_SYS(readv), D},
 	{SCMP_SYS(preadv2), D},
 	{SCMP_SYS(pwritev2), D | V},
-	/* In vsock.c, vsock_stream.c and virtio_net.c for their event loops. */
+	/* vsock.c, vsock_stream.c and virtio_net.c have event loops of their own. */
 	{SCMP_SYS(epoll_wait), D},
 	{SCMP_SYS(epoll_pwait), D},
 	{SCMP_SYS(epoll_ctl), L | D | V},
-	/* In vhost/front.c to replace a lost connection by a new one under the same number. */
+	/* vhost/front.c replaces a lost connection by a new one under the same number. */
 	{SCMP_SYS(dup3), D},
 	/*
-	 * In vsock_stream.c to find out the kind of a stream's descriptor; in vhost/back_requests.c
-	 * and memory.c to check descriptors that QEMU has sent.
+	 * vsock_stream.c finds out the kind of a stream's descriptor. vhost/back_requests.c and
+	 * memory.c check descriptors that QEMU has sent.
 	 */
 	{SCMP_SYS(fstat), D},
 	{SCMP_SYS(newfstatat), D},
-	/* made by blk_file.c: reads, writes, flushes and discards of disks */
+	/* blk_file.c reads, writes, flushes and discards. */
 	{SCMP_SYS(pread64), D},
 	{SCMP_SYS(pwrite64), D},
 	{SCMP_SYS(preadv), D},
 	{SCMP_SYS(pwritev), D},
 	{SCMP_SYS(fdatasync), D},
 	{SCMP_SYS(fallocate), D},
-	/* In rng.c, and for the heap of newer C libraries. */
+	/* rng.c and the heap of newer C libraries need random numbers. */
 	{SCMP_SYS(getrandom), L | D | V},
 	/*
-	 * In all code that has descriptors, for example when a stream ends, a server is lost, or
-	 * the machine ends.
+	 * Descriptors are closed in many places, for example when a stream ends, a server is lost,
+	 * or the machine ends.
 	 */
 	{SCMP_SYS(close), L | D | V},
 	/*
@@ -109,13 +110,13 @@ static const struct call calls[] = {
 	{SCMP_SYS(munmap), L | D | V},
 	{SCMP_SYS(mremap), L | D | V},
 	{SCMP_SYS(madvise), L | D | V},
-	/* For locks, pthread_join(), and their timeouts. */
+	/* Locks, pthread_join() and their timeouts use futexes. */
 	{SCMP_SYS(futex), L | D | V},
 	{SCMP_SYS(clock_gettime), L | D | V},
 	{SCMP_SYS(restart_syscall), L | D | V},
 	/*
-	 * In vcpu.c for the handler of the kick signal; in impersonate.c to end by the signal that
-	 * ended the program; for abort().
+	 * vcpu.c returns from the handler of the kick signal. impersonate.c ends the process by the
+	 * signal that ended the program. abort() uses these calls too.
 	 */
 	{SCMP_SYS(rt_sigreturn), L | D | V},
 	{SCMP_SYS(rt_sigprocmask), L | D | V},
@@ -123,11 +124,11 @@ static const struct call calls[] = {
 	{SCMP_SYS(getpid), L | D | V},
 	{SCMP_SYS(gettid), L | D | V},
 	/*
-	 * In engine/qemu.c and share.c to reap child processes. kill(2) has a condition and is
-	 * listed below.
+	 * engine/qemu.c and share.c reap child processes. kill(2) has a condition and is listed
+	 * below.
 	 */
 	{SCMP_SYS(wait4), L},
-	/* For the start and the end of threads, and for the end of the process. */
+	/* Threads make these calls when they start and end, and the process when it ends. */
 	{SCMP_SYS(rseq), D | V},
 	{SCMP_SYS(set_robust_list), D | V},
 	{SCMP_SYS(exit), L | D | V},
@@ -157,29 +158,25 @@ static const struct narrow_call narrow_calls[] = {
 	 */
 	{SCMP_SYS(mmap), L | D | V, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
 	{SCMP_SYS(mprotect), L | D | V, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
-	/*
-	 * In vcpu.c to run a vCPU, and in regs.c to read the registers of a vCPU that cannot go on.
-	 */
+	/* vcpu.c runs a vCPU, and regs.c reads the registers of a vCPU that cannot go on. */
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_RUN)},
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_GET_REGS)},
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_GET_SREGS)},
 	{SCMP_SYS(ioctl), V, IOCTL(KVM_TRANSLATE)},
-	/*
-	 * In virtio_net.c to set the offloads that the driver has accepted, or none after a reset.
-	 */
+	/* virtio_net.c sets the offloads that the driver has accepted, or none after a reset. */
 	{SCMP_SYS(ioctl), L | D | V, IOCTL(TUNSETOFFLOAD)},
-	/* In vsock_stream.c for isatty(), of glibc and of musl. */
+	/* isatty() of glibc and of musl, which vsock_stream.c calls, makes these ioctls. */
 	{SCMP_SYS(ioctl), D, IOCTL(TCGETS)},
 	{SCMP_SYS(ioctl), D, IOCTL(TIOCGWINSZ)},
-	/* In monitor.c to read the size of the monitor's terminal. */
+	/* monitor.c reads the size of the monitor's terminal. */
 	{SCMP_SYS(ioctl), L, IOCTL(TIOCGWINSZ)},
 	/*
-	 * In vsock_stream.c to read a stream's access mode, and in vhost/back_requests.c to make
-	 * kicks non-blocking.
+	 * vsock_stream.c reads a stream's access mode, and vhost/back_requests.c makes kicks
+	 * non-blocking.
 	 */
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_GETFL)},
 	{SCMP_SYS(fcntl), D, SCMP_A1(SCMP_CMP_EQ, F_SETFL)},
-	/* In impersonate.c to forbid a core dump before the process ends. */
+	/* impersonate.c forbids a core dump before the process ends. */
 	{SCMP_SYS(prctl), L, SCMP_A0(SCMP_CMP_EQ, PR_SET_DUMPABLE)},
 };
 
@@ -209,8 +206,8 @@ static int add_own_calls(
 		ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (uint64_t)getpid()));
 
 	/*
-	 * openat(2) and open(2) fail and do not kill, because vsock_stream.c tries to open a stream
-	 * a second time for itself, and can go on without.
+	 * openat(2) and open(2) fail instead of killing the process, because vsock_stream.c tries
+	 * to open a stream a second time for itself, and goes on if that fails.
 	 */
 	if (r == 0 && kind == JAIL_DEVICES)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(openat), 0);

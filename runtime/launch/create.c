@@ -285,7 +285,10 @@ static void undo_create(struct launch *l)
 	 */
 	if (!l->create.cgroup_made)
 		l->c->cgroup = (struct cgroup){0};
-	/* The same holds for networks, because only these know of containers under other roots. */
+	/*
+	 * For the same reason undoing leaves networks that this command did not join. They may
+	 * belong to a container with the same ID under another --root.
+	 */
 	if (!l->create.joined)
 		l->c->has_networks = false;
 	if (l->create.wrote_pid_file)

@@ -46,8 +46,8 @@ struct create_part {
 	struct cg_options cg_options;
 	bool cgroup_made; /* this command made the cgroup, so undoing may remove it */
 	bool wrote_pid_file;
-	bool unattended; /* the container goes on when this command has ended */
-	bool joined;     /* this command joined networks, so undoing may leave them */
+	bool unattended; /* the container keeps running after this command has ended */
+	bool joined;     /* this command joined the networks, so undoing may leave them */
 	/* the network devices that were moved into the container so far, by their names there */
 	const char **device_names;
 	size_t devices_moved;
@@ -83,9 +83,9 @@ struct vm_part {
 struct launch_network {
 	pthread_t thread;
 	bool started, running; /* network_begin() was called; the thread is to be joined */
-	int fd;                /* of the namespace, or -EBADF */
+	int fd;                /* descriptor of the namespace, or -EBADF */
 	int failed;            /* -errno of the thread */
-	char *why;             /* its message */
+	char *why;             /* message of the failure */
 };
 
 struct launch {

@@ -13,12 +13,12 @@
 #include "netsetup/host/state.h"
 
 #define PROGRAM "caisson-net"
-#define LOG_KEPT 65536 /* how many bytes of the helper's messages caisson reads at most */
-#define OWN_WORDS 24   /* beside those of the options */
+#define LOG_KEPT 65536 /* most bytes of the helper's messages that are read */
+#define OWN_WORDS 24   /* words besides those of the options */
 
-/* --- which networks --- */
+/* --- choosing the networks --- */
 
-/* Whether --network TEXT is of the network NAME; the name ends at a colon. */
+/* Returns whether --network TEXT names the network NAME. In TEXT a colon ends the name. */
 static bool is_named(const char *text, const char *name)
 {
 	size_t len = strlen(name);
@@ -90,7 +90,7 @@ int join_decide(struct arena *a, const struct launch_options *o, struct bundle *
 	return set_namespace(a, b, true);
 }
 
-/* --- caisson-net --- */
+/* --- running caisson-net --- */
 
 struct words {
 	const char **v;
@@ -111,8 +111,8 @@ static void add_all(struct words *w, const char *option, const struct spec_strin
 }
 
 /*
- * -EINTR: the helper was killed. Otherwise the message is the helper's, without the name in front
- * that log_error() puts there.
+ * Returns the error of a helper that failed. It is -EINTR if the helper was killed. Otherwise the
+ * message is the helper's, without the name that log_error() puts in front of it.
  */
 static int helper_failed(const struct helper_streams *s, const char *path, int status)
 {
@@ -133,7 +133,7 @@ static int helper_failed(const struct helper_streams *s, const char *path, int s
 	return err_set(EIO, "%s", last + (str_starts(last, name) ? sizeof(name) - 1 : 0));
 }
 
-/* Runs caisson-net with the words, the first of which is to be the program's path. */
+/* Runs caisson-net with these arguments. The first one becomes the program's path. */
 static int run_helper(struct arena *a, struct words *w)
 {
 	_cleanup_helper_streams_ struct helper_streams s = HELPER_STREAMS_INIT;
@@ -166,16 +166,22 @@ int join_networks(struct launch *l, const struct step *s)
 	add_all(&w, "--network", &s->networks);
 	add_all(&w, "--publish", &n->ports);
 	add(&w, "--record", record);
-	/* Nobody waits for the end of a container in the background, so a process is left to. */
+	/*
+	 * Has the helper leave a process behind that waits for the container's end, because no
+	 * command waits for a container in the background.
+	 */
 	if (l->create.unattended) {
 		snprintf(watched, sizeof(watched), "%d", l->child.pid);
 		add(&w, "--watch", watched);
 	}
 	add(&w, l->c->id, path);
-	/* Until now the networks of another container with this ID could be the ones on record. */
+	/*
+	 * Before this, undoing must leave the networks on record, because they may belong to
+	 * another container with this ID.
+	 */
 	l->create.joined = true;
 	int r = run_helper(a, &w);
-	/* join undoes what it made, unless it was killed. */
+	/* The helper undoes what it made if it fails, but not if it is killed. */
 	if (r < 0 && r != -EINTR)
 		l->create.joined = false;
 	return r;
@@ -199,8 +205,9 @@ void join_undo(struct container *c)
 		return;
 	add(&w, "leave", NULL);
 	/*
-	 * A container without networks of its own may have been attached by `caisson net attach`.
-	 * Under another --root there may be one with the same ID, whose interfaces are to stay.
+	 * `caisson net attach` may have attached a container that has no networks of its own.
+	 * --record makes the helper leave the networks of a container with the same ID under
+	 * another --root.
 	 */
 	snprintf(record, sizeof(record), "/proc/%d/ns/net", c->pid);
 	if (!c->has_networks)

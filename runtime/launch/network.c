@@ -13,7 +13,10 @@
 #include "ns/channel.h"
 #include "ns/clone.h"
 
-/* The thread's namespace is its own; the runtime stays where it is. */
+/*
+ * Moves the calling thread into a new network namespace. The runtime's other thread stays in its
+ * own.
+ */
 static int make_namespace(int *ret_fd)
 {
 	if (unshare(CLONE_NEWNET) < 0)
@@ -25,7 +28,10 @@ static int make_namespace(int *ret_fd)
 	return *ret_fd < 0 ? err_sys("open the new network namespace") : 0;
 }
 
-/* The message of an error is the thread's own, so it is handed over as a copy. */
+/*
+ * Is the thread's main function. It copies the message of an error, because messages belong to the
+ * thread.
+ */
 static void *network_main(void *data)
 {
 	struct launch_network *n = data;
@@ -41,13 +47,16 @@ void network_begin(struct launch *l)
 	struct launch_network *n = &l->network;
 	sigset_t all, old;
 
-	/* The thread gets no signals, because the runtime waits for them elsewhere. */
+	/* The thread gets no signals, because the runtime's main thread waits for them. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	n->running = pthread_create(&n->thread, NULL, network_main, n) == 0;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	n->started = true;
-	/* Without a thread the namespace would be the runtime's, so the error is reported later. */
+	/*
+	 * If there is no thread, network_finish() reports the error. The namespace cannot be made
+	 * without one, because it would become the runtime's own.
+	 */
 	if (!n->running)
 		n->failed = -EAGAIN;
 }

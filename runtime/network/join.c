@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * caisson net join and leave, which `caisson run` and `caisson delete` execute. See tool.h.
+ * Implements `caisson net join` and `caisson net leave`, which `caisson run` and `caisson delete`
+ * execute (network/tool.h).
  *
- * Theory of operation. join attaches a container to all networks of its --network options, or to
- * none. With --watch it leaves a process behind, because a container in the background may end
- * while nobody waits for it, and its ports are to be free then. That process waits for the end of
- * the container's first process and becomes `leave`. --record says which namespace is meant, so
- * that it does not undo what a later container of the same ID has.
+ * Theory of operation. `join` attaches a container to all networks of its --network options, or, if
+ * one fails, to none. With --watch it leaves a process behind for a container in the background,
+ * whose end no command waits for, so that its ports become free at its end. That process waits for
+ * the end of the container's first process and then becomes `leave`. --record names the namespace,
+ * so that `leave` does not undo the networks of a later container with the same ID.
  */
 #include <linux/close_range.h>
 #include <poll.h>
@@ -73,7 +74,7 @@ static int parse_wish(struct arena *a, const char *text, struct wish *ret)
 	return r;
 }
 
-/* --- joining --- */
+/* --- attaching to networks --- */
 
 struct join_options {
 	struct option_list networks, ports;
@@ -81,7 +82,7 @@ struct join_options {
 	const char *id, *path;
 };
 
-/* Makes the network that containers join if none is named, unless it is there. */
+/* Makes the network that containers join by default, if it does not exist. */
 static int make_default(struct host *h, const char *name)
 {
 	struct network n = {.isolated = true, .masquerade = true};
@@ -97,8 +98,8 @@ static int make_default(struct host *h, const char *name)
 }
 
 /*
- * Attaches to one network. The ports are published by the first one that is not internal: it is the
- * one whose gateway is the container's way out.
+ * Attaches the container to one network. The first network that is not internal publishes the
+ * ports, because the container's default route leads through it.
  */
 static int join_one(struct host *h, const struct join_options *o, const struct wish *w,
 	const struct attach_request *ports, const struct attachment **ret)
@@ -168,7 +169,7 @@ static int join_all(struct host *h, const struct join_options *o, const struct w
 	return err_set(-r, "%s", message ? message : "no memory");
 }
 
-/* --- watching --- */
+/* --- waiting for the container's end --- */
 
 /* Waits for the end of the process, and becomes `leave`. Never returns. */
 static _Noreturn void watch(const struct tool_globals *g, const struct join_options *o, int pidfd)
@@ -183,7 +184,7 @@ static _Noreturn void watch(const struct tool_globals *g, const struct join_opti
 	setsid();
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		dup2(null, fd);
-	/* The descriptors that are left, such as the one that holds the lock, are closed. */
+	/* All other descriptors are closed, for example the one that holds the lock. */
 	dup2(pidfd, STDERR_FILENO + 1);
 	close_range(STDERR_FILENO + 2, ~0U, 0);
 	p.fd = STDERR_FILENO + 1;
@@ -202,7 +203,10 @@ static int start_watching(const struct tool_globals *g, const struct join_option
 	if (str_to_u64(o->watch, &pid) < 0 || !pid || pid > INT32_MAX || !o->record)
 		return err_set(EINVAL, "--watch %.40s: expected a pid, and --record", o->watch);
 	_cleanup_fd_ int pidfd = pidfd_open((pid_t)pid, 0);
-	/* The process has gone, and its caller knows that. */
+	/*
+	 * If the process has ended already, nothing is left to wait for, and the caller finds that
+	 * out itself.
+	 */
 	if (pidfd < 0)
 		return errno == ESRCH ? 0 : err_sys("open a pidfd of process %s", o->watch);
 	pid_t child = fork();

@@ -4,7 +4,7 @@
 
 #include "network/tool.h"
 
-/* --- create --- */
+/* --- caisson net create --- */
 
 struct create_options {
 	struct option_list subnets, gateways, ranges;
@@ -183,7 +183,7 @@ int tool_create(
 	return tool_print_json(&out);
 }
 
-/* --- ls, inspect --- */
+/* --- caisson net ls and inspect --- */
 
 static int add_line(struct strbuf *out, const struct network *n)
 {
@@ -289,7 +289,7 @@ int tool_inspect(
 	return tool_print_json(&out);
 }
 
-/* --- rm, reload --- */
+/* --- caisson net rm and reload --- */
 
 int tool_rm(const struct tool_command *self, const struct tool_globals *g, int argc, char **argv)
 {

@@ -29,9 +29,10 @@ struct tool_globals {
 
 struct tool_command {
 	const char *name;
-	const char *usage;   /* arguments in the usage line, after "caisson net NAME " */
-	const char *summary; /* what the command does, in one line; NULL: --help leaves it out */
-	const char *text;    /* further text for --help, or NULL */
+	const char *usage; /* arguments in the usage line, after "caisson net NAME " */
+	/* what the command does, in one line; NULL: `caisson net --help` does not list it */
+	const char *summary;
+	const char *text; /* further text for --help, or NULL */
 	int (*run)(const struct tool_command *self, const struct tool_globals *g, int argc,
 		char **argv);
 };

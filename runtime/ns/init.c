@@ -60,7 +60,7 @@ static int take_fd_named(void *data, const char *what)
 
 	int r = channel_recv(i->a->channel, &m, &fd);
 	if (r == 0)
-		_exit(1); /* as in await() */
+		_exit(1); /* the runtime has ended, as in await() */
 	if (r > 0 && m.type == CHANNEL_FD && streq(m.text, what) && fd >= 0)
 		return fd;
 	fd_close(&fd);

@@ -22,8 +22,9 @@ static bool is_new(const struct spec *s, enum spec_ns type)
 }
 
 /*
- * A network namespace of a user namespace must be made by a process in that, and a stage's by the
- * stage.
+ * Returns whether HOST makes the container's network namespace. It cannot if the namespace must
+ * belong to a new user namespace, because a process in that one must make it, or if there is a
+ * stage, which then makes it.
  */
 bool plan_makes_network(const struct spec *s, bool rootless)
 {
@@ -432,12 +433,18 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 		builder_add_text(&b, STEP_KEYRING, NULL, env->keyring);
 	if (env->rootless)
 		root_slot = builder_add_opens(&b);
-	/* INIT comes here after HOST has sent both, so that it need not wait. */
+	/*
+	 * The step comes late in INIT's part, so that HOST has sent the namespace by then and INIT
+	 * need not wait for it.
+	 */
 	if (makes_network(&b))
 		builder_add_step(&b, STEP_NEW_NETWORK, PLACE_INIT, "linux.namespaces");
 	if (late)
 		builder_add_barrier(&b, PLACE_HOST, "limited");
-	/* HOST does this while INIT mounts. The hooks, which come later, find the interfaces. */
+	/*
+	 * HOST does this step while INIT mounts. It is done before the hooks run, which may need
+	 * the interfaces.
+	 */
 	if (env->networks.n)
 		builder_add_step(&b, STEP_NETWORKS, PLACE_HOST, "--network")->networks =
 			env->networks;

@@ -199,7 +199,7 @@ struct step {
 		struct { /* members of the step SYMLINK */
 			const char *target, *path;
 		} link;
-		/* in NETWORKS: the values of --network */
+		/* members of the step NETWORKS: the values of --network */
 		struct spec_strings networks;
 		/* in SYSCTL: name and value; in NET_DEVICE: old and new name */
 		struct spec_pair pair;
@@ -268,7 +268,7 @@ struct plan_env {
 	/* size of the caller's terminal, used if config.json has no consoleSize; 0: no terminal */
 	uint16_t console_height, console_width;
 	bool attached; /* `run`: the program starts without a separate `start` command */
-	bool cgroup;   /* a cgroup is to be made (cgroups are not disabled) */
+	bool cgroup;   /* a cgroup will be made, because cgroups are not disabled */
 	struct spec_strings networks; /* networks that the container joins (--network) */
 	/* directory of the host that is mounted on PLAN_NOTIFY_DIR; NULL: none */
 	const char *notify_dir;

@@ -93,7 +93,7 @@ static int copy_data(int in, int out, off_t size)
 	for (off_t at = 0; at < size;) {
 		off_t from = lseek(in, at, SEEK_DATA);
 		if (from < 0 && errno == ENXIO)
-			break; /* The rest of the file is a hole. */
+			break; /* No data follows, so the rest of the file is a hole. */
 		/* If the file system does not support SEEK_DATA, the whole file counts as data. */
 		off_t end = from < 0 ? size : lseek(in, from, SEEK_HOLE);
 		if (from < 0)

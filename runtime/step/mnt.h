@@ -59,7 +59,7 @@ struct mnt_target {
 
 /* mnt.c: what several files of this folder need. */
 
-/* mnt.c: what several files of this folder need. */
+/* mnt.c: functions for several files of this folder */
 int mnt_clean_path(const char *path, char ret[static PATH_MAX]) must_check;
 
 /*

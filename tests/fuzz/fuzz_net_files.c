@@ -82,7 +82,7 @@ static void check_port(const char *text)
 		abort();
 }
 
-/* The first byte chooses the reader. */
+/* The first byte of the input chooses the reader, and the other bytes are read. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	_cleanup_free_ char *text = size ? malloc(size) : NULL;

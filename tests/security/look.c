@@ -196,7 +196,10 @@ static void keep_exe(struct report *r, int pid)
 			break;
 	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	/* The kernel drops its last reference to the running program a moment later. */
+	/*
+	 * Waits, because the kernel keeps a reference to the program's file for a moment after the
+	 * program has ended.
+	 */
 	usleep(100000);
 	int write_fd = open(path, O_RDWR | O_CLOEXEC);
 	say(r, "reopen", write_fd < 0 ? errno : 0, "");
@@ -210,8 +213,8 @@ static void keep_exe(struct report *r, int pid)
 }
 
 /*
- * The first process ends, because the runtime waits for a hook. The one that keeps the copies does
- * not keep the standard streams, for which the runtime waits too.
+ * The first process ends, because the runtime waits for a hook's end. The process that keeps the
+ * copies closes its standard streams, because the runtime waits for the end of those too.
  */
 static void hold(struct report *r, int pid)
 {

@@ -39,7 +39,7 @@ void describe(int fd, char *ret, size_t size);
 void each_entry(struct report *r, const struct target *t, const char *dir,
 	void (*one)(struct report *r, const struct target *t, const char *name));
 
-/* The ways to look at a process. Each tries all that it can once. */
+/* A way to look at a process. The function tries once everything that belongs to this way. */
 typedef void (*look_fn)(struct report *r, const struct target *t);
 #define LOOK_PARTS 5
 extern const look_fn look_parts[LOOK_PARTS];

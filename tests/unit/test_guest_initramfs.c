@@ -332,7 +332,7 @@ static void test_many_at_once(void **state)
 	assert_int_equal(count(CACHED), 2);
 }
 
-/* Debian's kernel with all its modules, if the tests' cache or this machine has one. */
+/* Tests Debian's kernel with all its modules, if the tests' cache or this machine has one. */
 static void test_real(void **state)
 {
 	const char *cache = getenv("CAISSON_CACHE");

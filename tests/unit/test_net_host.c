@@ -105,7 +105,7 @@ static void a_pool_gives_the_lowest_free_address(void **state)
 	assert_int_equal(pool_pick(&p, NULL, 0, &got), -EADDRNOTAVAIL);
 }
 
-/* The very last address has no successor, so the search must end there. */
+/* Checks that the search ends at the very last address, because that address has no successor. */
 static void a_pool_at_the_end_of_all_addresses(void **state)
 {
 	struct pool p = pool_of("255.255.255.254/31");

@@ -112,8 +112,8 @@ static void test_attributes(void **state)
 }
 
 /*
- * Random bytes must not make the reader crash or read past their end, which the sanitizers check,
- * and must give one of its three results.
+ * Checks that random bytes neither make the reader crash nor make it read past their end, which the
+ * sanitizers check. It must give one of its three results.
  */
 static void test_noise(void **state)
 {

@@ -209,7 +209,10 @@ static void run_exec_errors(void)
 	CHECK(streq(err_msg(), "exec /bin/prog: " NO_SUCH_FILE));
 }
 
-/* Root may execute the first of the two programs, the user only the second. */
+/*
+ * Checks that the user's own rights decide, if root may execute the first of two programs and the
+ * user only the second.
+ */
 static void user_searches_again(void)
 {
 	struct step_ctx c = exec_rootfs_enter("/");

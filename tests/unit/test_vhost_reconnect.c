@@ -81,7 +81,7 @@ static void give(struct device *d, int fd)
 	fd_close(&fd);
 }
 
-/* The back end hangs up, and the device must ask for another connection. */
+/* Has the back end hang up. The device must then ask for another connection. */
 static void hang_up(struct device *d, struct back *b)
 {
 	shutdown(b->sock, SHUT_RDWR);

@@ -376,7 +376,7 @@ static void disk_layouts(void **state)
 	disk_init(&d, false);
 	/*
 	 * Header, data and status are split at unusual places, because the driver may use any
-	 * layout (2.7.4).
+	 * layout (virtio 1.2, 2.7.4).
 	 */
 	static const uint32_t cuts[] = {1, 7, 8, 0, 100, 411, 2};
 	struct blk_request r = {.type = VIRTIO_BLK_T_IN, .sector = 1};

@@ -57,7 +57,7 @@ static void test_device(void **state)
 	assert_string_equal(cut, "/dev/no");
 }
 
-/* The device exists and belongs to another user. */
+/* Checks the error if the device exists but belongs to another user. */
 static void test_not_permitted(void **state)
 {
 	char path[] = "/tmp/kvm-test.XXXXXX", reason[512];

@@ -92,7 +92,7 @@ static void shared_and_sealed(void **state)
 	vm_memory_release(&m);
 }
 
-/* Memory that memory.c makes as another kind of file must work like a memfd. */
+/* Checks that memory that memory.c makes as another kind of file works like a memfd. */
 static void transparent_is_shared(void **state)
 {
 	const struct vm_memory_options o = {.size = 8 * MIB, .pages = VM_PAGES_TRANSPARENT};

@@ -133,7 +133,7 @@ static void transmit_bad(void **state)
 	nic_release(&t);
 }
 
-/* The tap is full. The request stays in the queue until there is room. */
+/* Checks that a request stays in the queue as long as the tap is full. */
 static void transmit_full(void **state)
 {
 	struct nic t;

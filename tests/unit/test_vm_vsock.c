@@ -56,7 +56,7 @@ static void input_pipe(void **state)
 		guest_expect_data(&s, "two");
 		guest_expect_quiet(&s);
 		assert_int_equal(fcntl(held, F_GETFL) & O_NONBLOCK, 0);
-		/* The device drops data that the guest sends nevertheless. */
+		/* The guest may not send any more, so the device must drop this data. */
 		guest_send_data(&s, HOST_PORT, "x", 1);
 		assert_int_equal(write(p[1], "three", 5), 5);
 		fd_close(&p[1]);

@@ -106,8 +106,8 @@ struct fs_file {
 	int fd;
 	bool is_dir;
 	/*
-	 * Of an open directory: the block of entries that was read last, as getdents64(2) returns
-	 * it, and the cookie before its first entry. The position of fd is behind its last entry.
+	 * for an open directory: the block of entries that was read last, as getdents64(2) returns
+	 * it, and the cookie before its first entry; the position of fd is behind its last entry
 	 */
 	char *list;
 	size_t list_len;
@@ -177,7 +177,7 @@ void fs_session_release(struct fs_session *s);
  */
 int fs_handle(struct fs_session *s, struct fs_request *r) must_check;
 
-/* --- inode.c: which inode of the host a node stands for --- */
+/* --- inode.c: maps nodes to inodes of the host --- */
 
 struct fs_node *fs_node_get(const struct fs_session *s, uint64_t id);
 int fs_node_stat(int fd, struct statx *st) must_check;

@@ -77,7 +77,8 @@ struct vhost_user {
 	bool started[VIRTIO_QUEUES_MAX];
 	int reconnect; /* socket over which new connections come; 0: none */
 	/*
-	 * gone: the back end has hung up and may come back; waiting: a new connection was requested
+	 * gone: the back end has hung up and may come back; waiting: a new connection has been
+	 * requested
 	 */
 	bool gone, waiting;
 	/*

@@ -26,7 +26,7 @@ enum misdeed {
 	REFUSES,
 	TRICKLES, /* sends single bytes: each comes in time, but the whole answer is late */
 	WRONG_CONTENT,
-	TALKS_ON, /* sends a correct answer, then another one that nobody asked for */
+	TALKS_ON, /* sends a correct answer, and then a second one without a request */
 };
 
 struct back {
