@@ -100,7 +100,7 @@ static int gzip_between(struct decompressor *d, struct gzip *g)
 			g->inflate.next_out = d->buf;
 			g->inflate.avail_out = 0;
 			if (isal_inflate(&g->inflate) < 0 || g->inflate.avail_in)
-				return err_set(EBADMSG, "a broken gzip header");
+				return err_set(EBADMSG, "the gzip header is broken");
 			g->in_member = true;
 			g->magic = 0;
 			return 0;
@@ -115,7 +115,7 @@ static const char *gzip_error(int r)
 	switch (r) {
 	case ISAL_INVALID_WRAPPER:
 	case ISAL_UNSUPPORTED_METHOD:
-		return "a broken gzip header";
+		return "the gzip header is broken";
 	case ISAL_INCORRECT_CHECKSUM:
 		return "the checksum of the gzip stream is wrong";
 	default:
@@ -133,7 +133,7 @@ static ssize_t gzip_run(struct decompressor *d)
 			return r;
 		if (!g->in_member) {
 			if (d->in_ended && g->magic)
-				return err_set(EBADMSG, "the gzip stream is cut");
+				return err_set(EBADMSG, "the gzip stream is incomplete");
 			return 0;
 		}
 	}
@@ -149,7 +149,7 @@ static ssize_t gzip_run(struct decompressor *d)
 	if (g->inflate.block_state == ISAL_BLOCK_FINISH)
 		g->in_member = false;
 	else if (n == 0 && d->in_ended)
-		return err_set(EBADMSG, "the gzip stream is cut");
+		return err_set(EBADMSG, "the gzip stream is incomplete");
 	return n;
 }
 
@@ -199,7 +199,7 @@ static ssize_t zstd_run(struct decompressor *d)
 	z->left = r;
 	use(d, in.pos);
 	if (out.pos == 0 && in.pos == 0 && d->in_ended && z->left)
-		return err_set(EBADMSG, "the zstd stream is cut");
+		return err_set(EBADMSG, "the zstd stream is incomplete");
 	return (ssize_t)out.pos;
 }
 

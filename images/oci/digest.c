@@ -54,7 +54,7 @@ int hasher_init(struct hasher *h, enum digest_algorithm algorithm)
 int hasher_update(struct hasher *h, const void *data, size_t len)
 {
 	if (EVP_DigestUpdate(h->ctx, data, len) != 1)
-		return err_set(EIO, "go on with a %s digest", digest_algorithm_name(h->algorithm));
+		return err_set(EIO, "continue a %s digest", digest_algorithm_name(h->algorithm));
 	return 0;
 }
 

@@ -188,8 +188,8 @@ static size_t on_send(char *buf, size_t size, size_t n, void *data)
 		return 0;
 	ssize_t got = pread(q->body_fd, buf, len, (off_t)(q->body_at + x->body_done));
 	if (got <= 0) {
-		x->failure = got < 0 ? err_sys("read what is to be sent")
-				     : err_set(EIO, "what is to be sent is shorter than it was");
+		x->failure = got < 0 ? err_sys("read the file to send")
+				     : err_set(EIO, "the file to send has become shorter");
 		return CURL_READFUNC_ABORT;
 	}
 	x->body_done += (uint64_t)got;
@@ -304,7 +304,7 @@ static int failed(struct exchange *x, CURLcode e, const char *detail)
 	if (x->failure < 0)
 		return x->failure;
 	if (x->h->cancel && atomic_load(x->h->cancel))
-		return err_set(ECANCELED, "another download has failed");
+		return err_set(ECANCELED, "another transfer has failed");
 	http_redact(x->q->url, url, sizeof(url));
 	const char *text = *detail ? detail : curl_easy_strerror(e);
 	str_clean(line, sizeof(line), text, strlen(text));

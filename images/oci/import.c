@@ -195,7 +195,7 @@ static int no_such_tag(const struct document *index, const char *what, const cha
 	if (r < 0)
 		return r;
 	if (!tag)
-		return err_set(EINVAL, "%s has %zu images: say which, one of: %s", what,
+		return err_set(EINVAL, "%s has %zu images: name one of them: %s", what,
 			index->nmanifests, names.len ? strbuf_str(&names) : "(none has a name)");
 	return err_set(ENOENT, "%s has no image \"%.100s\"; it has: %s", what, tag,
 		names.len ? strbuf_str(&names) : "(none with a name)");

@@ -87,7 +87,7 @@ static int map_acl(const struct tree *t, unsigned char *value, size_t len)
 		return err_set(EINVAL, "an ACL is malformed");
 	memcpy(&version, value, 4);
 	if (le32toh(version) != ACL_VERSION)
-		return err_set(EINVAL, "an ACL is of an unknown version");
+		return err_set(EINVAL, "an ACL has an unknown version");
 	for (unsigned char *p = value + 4; p < value + len; p += 8) {
 		memcpy(&tag, p, 2);
 		memcpy(&id, p + 4, 4);

@@ -131,7 +131,7 @@ static int no_match(const struct document *index, const struct platform *wanted)
 	}
 	if (r < 0)
 		return r;
-	return err_set(ENOENT, "the image is not there for the platform %s/%s%s%s; it is for: %s",
+	return err_set(ENOENT, "the image does not exist for the platform %s/%s%s%s; it is for: %s",
 		wanted->os, wanted->architecture, wanted->variant ? "/" : "",
 		wanted->variant ? wanted->variant : "", list.len ? strbuf_str(&list) : "none");
 }

@@ -145,7 +145,7 @@ int pool_complete(struct pool *p)
 	if (r >= 0)
 		r = check_usable(p, &p->last, "the last address of the range");
 	if (r >= 0 && ip_compare(&p->first, &p->last) > 0)
-		r = err_set(EINVAL, "range: its first address is behind its last one");
+		r = err_set(EINVAL, "range: its first address is higher than its last one");
 	return r;
 }
 

@@ -82,7 +82,7 @@ static int check_header(const struct agent_header *h)
 {
 	if (h->json_len < 2 || h->json_len > AGENT_JSON_MAX || h->blob_len > AGENT_BLOB_MAX)
 		return err_set(EPROTO,
-			"a message of the agent's has lengths %u and %u: expected "
+			"a message of the agent has wrong lengths: found %u and %u, expected "
 			"2 to %u and 0 to %u",
 			h->json_len, h->blob_len, AGENT_JSON_MAX, AGENT_BLOB_MAX);
 	return 0;

@@ -147,7 +147,8 @@ int tool_serve(const struct tool_command *self, int argc, char **argv)
 	if (r)
 		return r < 0 ? r : 0;
 	if (s.socket < 3 || s.user <= 0)
-		return err_set(EINVAL, "serve: expected --socket, 3 or more, and --user, not root");
+		return err_set(EINVAL, "serve: expected --socket with a number of 3 or more, and "
+				       "--user with a user other than root");
 	s.image.path = argv[0];
 	r = answer(prepare(&s));
 	if (r >= 0) {

@@ -53,7 +53,8 @@ static int forward_answer(int qemu, const struct vhost_message *m)
 	 * socket is only full if the server has sent messages without being asked.
 	 */
 	if (r == -EPROTO)
-		return err_set(EPROTO, "the vhost-user back end speaks without being asked");
+		return err_set(EPROTO,
+			"the vhost-user back end has sent a message that was not requested");
 	return r >= 0;
 }
 
@@ -96,7 +97,8 @@ int relay_run(int qemu, int backend, int stop_fd, unsigned timeout_ms)
 			return err_sys("wait for QEMU and the vhost-user back end");
 		if (n == 0)
 			return err_set(ETIMEDOUT,
-				"the vhost-user back end does not answer within %u ms: is it one?",
+				"the vhost-user back end does not answer within %u ms: check that "
+				"the socket belongs to a vhost-user server",
 				timeout_ms);
 		if (n < 0)
 			continue;

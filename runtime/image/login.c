@@ -122,7 +122,8 @@ int image_cmd_login(
 	const char *host = clean_host(args.v[0]);
 	r = reference_check_host(host);
 	if (r >= 0 && (!c.user || !*c.user || strchr(c.user, ':')))
-		return err_set(EINVAL, "say the user by --username, without a colon in it");
+		return err_set(
+			EINVAL, "give the user's name by --username; it must not contain a colon");
 	if (r >= 0 && from_stdin)
 		r = read_password(&a, &c.password);
 	else if (r >= 0 && !c.password)
@@ -160,6 +161,6 @@ int image_cmd_logout(
 	if (r >= 0)
 		r = auth_store(&a, file, host, NULL, &found);
 	if (r == -ENOENT)
-		return err_set(ENOENT, "no login to %s is in %s", host, found);
+		return err_set(ENOENT, "there are no credentials for %s in %s", host, found);
 	return r < 0 ? r : 0;
 }

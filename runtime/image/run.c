@@ -276,7 +276,7 @@ static int start(const struct image_globals *g, const struct run_options *o, con
 static int check_options(const struct run_options *o, const char *command)
 {
 	if (!o->image)
-		return err_set(EINVAL, "--image is missing: which image is to be run?");
+		return err_set(EINVAL, "--image is missing: it names the image to run");
 	if (!o->runtime || !o->state_root)
 		return err_set(EINVAL, "this command is executed by `caisson %s --image`", command);
 	if (o->tty && (o->detach || streq(command, "create")))

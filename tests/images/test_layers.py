@@ -276,10 +276,10 @@ def test_compression_is_told_by_the_bytes(unpack, which):
 def test_broken_streams(refuse):
     plain = tar(entry("f", data=os.urandom(100000)))
     gz, gzip_type = gzip.compress(plain), "application/vnd.oci.image.layer.v1.tar+gzip"
-    for data, why in ((gz[:len(gz) // 2], "the gzip stream is cut"), (gz[:-4], "the gzip stream is cut"),
+    for data, why in ((gz[:len(gz) // 2], "the gzip stream is incomplete"), (gz[:-4], "the gzip stream is incomplete"),
                       (gz[:-8] + b"\0" * 8, "checksum of the gzip stream"), (gz + b"junk", "no gzip"),
                       (gz[:1000] + b"\xff" * 500 + gz[1500:], "gzip stream"),
-                      (subprocess.run(["zstd", "-qc"], input=plain, capture_output=True).stdout[:-9000], "the zstd stream is cut"),
+                      (subprocess.run(["zstd", "-qc"], input=plain, capture_output=True).stdout[:-9000], "the zstd stream is incomplete"),
                       (subprocess.run(["zstd", "-qc", "--long=27", "--ultra", "-20"], input=plain * 400, capture_output=True).stdout,
                        "a window of more than 32 MiB"),
                       (subprocess.run(["xz", "-c"], input=plain, capture_output=True).stdout, "compressed by xz"),

@@ -164,7 +164,7 @@ static void lengths(void **state)
 
 		set_up(&g);
 		assert_int_equal(feed(&g, &h, sizeof(h)), -EPROTO);
-		assert_non_null(strstr(err_msg(), "of the agent's has lengths"));
+		assert_non_null(strstr(err_msg(), "of the agent has wrong lengths"));
 		tear_down(&g);
 	}
 }

@@ -297,7 +297,9 @@ static void misbehaving_sides(void **state)
 	fd_close(&r.back);
 	ends(&r, -EPIPE, "the vhost-user back end has hung up");
 	ask(&r);
-	ends(&r, -ETIMEDOUT, "does not answer within 300 ms: is it one?");
+	ends(&r, -ETIMEDOUT,
+		"does not answer within 300 ms: check that the socket belongs to a vhost-user "
+		"server");
 	ask(&r);
 	say(r.back, message(VHOST_USER_GET_FEATURES, 0, 8));
 	ends(&r, -EPROTO, "sends request 1 with flags 0x1: expected an answer");
@@ -328,7 +330,7 @@ static void back_end_never_stops_sending(void **state)
 	assert_int_equal(setsockopt(r.socks[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
 	for (int i = 0; i < 64; i++)
 		say(r.back, m);
-	ends(&r, -EPROTO, "speaks without being asked");
+	ends(&r, -EPROTO, "has sent a message that was not requested");
 }
 
 static void relay_meets_qemu(void **state)

@@ -288,7 +288,7 @@ static void speaks_unasked(void **state)
 
 	running(&d);
 	assert_int_equal(write(d.first.sock, "x", 1), 1);
-	is_lost(&d, "it speaks without being asked");
+	is_lost(&d, "it has sent a message that was not requested");
 	pthread_join(d.first.thread, NULL);
 	tear_down(&d, NULL);
 }

@@ -185,7 +185,7 @@ static void answer_that_nobody_asked_for(void **state)
 	assert_int_equal(b.seen[VHOST_USER_SET_VRING_KICK], 1);
 	set(&w.g, VIRTIO_MMIO_STATUS, 0);
 	assert_true(wired_serve_event(&w, PATIENCE_MS));
-	assert_string_equal(w.why, "the back end: it speaks without being asked");
+	assert_string_equal(w.why, "the back end: it has sent a message that was not requested");
 	wired_release(&w);
 	back_end(&b, &sock);
 }

@@ -37,7 +37,7 @@ EVIL = [
     ("console", ["switched itself off", "last words"]),
     ("reboot", ["switched itself off", "evil: reboot"]),
     ("panic", ["switched itself off", "Kernel panic"]),
-    ("agent-noise", ["a message of the agent's has lengths"]),
+    ("agent-noise", ["a message of the agent has wrong lengths"]),
     ("agent-close", ["the guest's init has gone"]),
     ("agent-hello", ["did not get ready in 12 seconds"]),
 ]

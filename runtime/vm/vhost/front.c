@@ -326,8 +326,9 @@ static void check_idle_socket(struct vhost_user *v)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return; /* nothing to read: it was the answer to another thread's message */
-	(void)lose_back_end(v, n > 0 ? err_set(EPROTO, "it speaks without being asked")
-				     : err_set(EPIPE, "it has hung up"));
+	(void)lose_back_end(
+		v, n > 0 ? err_set(EPROTO, "it has sent a message that was not requested")
+			 : err_set(EPIPE, "it has hung up"));
 }
 
 static int ask_for_connection(struct vhost_user *v)
