@@ -9,43 +9,37 @@
 #include "base/libexec.h"
 #include "image/image.h"
 #include "image/registry_commands.h"
+#include "images/oci/reference.h"
 
 #define NAME_MAX_BYTES 4096 /* most bytes of the name that caisson-registry prints */
 
-/* Returns whether the name has a tag or a digest. A colon before a "/" belongs to a port. */
-static bool has_tag(const char *name)
-{
-	const char *slash = strrchr(name, '/');
-
-	return strchr(name, '@') || strchr(slash ? slash : name, ':');
-}
-
-/* Returns whether the name's first part is a registry: it has a dot or a port, or is localhost. */
-static bool has_registry(const char *name)
-{
-	size_t first = strcspn(name, "/");
-
-	return name[first] && (memchr(name, '.', first) || memchr(name, ':', first) ||
-				      str_starts(name, "localhost/"));
-}
-
 /*
- * Looks for the image as it is named, then with the tag "latest" and the registry that a pull of a
- * short name adds. Returns -ENOENT without a message if the store has none of them.
+ * Looks for the image as it is named, then with the tag "latest" if it has no tag, and then with
+ * the registry docker.io if it has no registry. Returns -ENOENT without a message if the store has
+ * none of them.
  */
 static int find_local(const struct store *s, struct arena *a, const char *name, const char **ret)
 {
-	const char *latest = has_tag(name) ? "" : ":latest";
-	const char *prefix = has_registry(name)  ? ""
-			     : strchr(name, '/') ? "docker.io/"
-						 : "docker.io/library/";
-	const char *names[] = {name, arena_printf(a, "%s%s", name, latest),
-		arena_printf(a, "%s%s%s", prefix, name, latest)};
+	const char *names[3] = {name};
+	struct reference given, full;
 	struct descriptor d;
 	const char *tag;
-	int r = -ENOENT;
+	size_t n = 1;
 
-	for (size_t i = 0; i < ARRAY_SIZE(names) && r == -ENOENT; i++) {
+	int r = reference_parse(a, name, &given);
+	if (r == -ENOMEM)
+		return r;
+	if (r >= 0)
+		names[n++] = reference_text(a, &given);
+	if (r >= 0 && !given.host) {
+		r = reference_at(a, REFERENCE_DOCKER_HOST, &given, &full);
+		if (r < 0)
+			return r;
+		names[n++] = reference_text(a, &full);
+	}
+	err_clear(); /* a name that cannot be parsed may be a digest */
+	r = -ENOENT;
+	for (size_t i = 0; i < n && r == -ENOENT; i++) {
 		if (!names[i])
 			return -ENOMEM;
 		r = image_find(s, a, names[i], &tag, &d);

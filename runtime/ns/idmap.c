@@ -52,11 +52,8 @@ static int write_map(pid_t pid, const char *file, const struct spec_id_maps *m)
 {
 	_cleanup_strbuf_ struct strbuf text = {0};
 	char path[64];
-	int r = 0;
 
-	for (size_t i = 0; i < m->n && r >= 0; i++)
-		r = strbuf_addf(
-			&text, "%u %u %u\n", m->v[i].container_id, m->v[i].host_id, m->v[i].size);
+	int r = spec_id_maps_text(m, &text);
 	if (r < 0)
 		return r;
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);

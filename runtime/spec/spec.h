@@ -368,6 +368,19 @@ const char *spec_sysctl_of(struct arena *a, const struct spec *s, enum spec_ns n
 bool spec_sysctl_is_of(struct arena *a, const char *key, enum spec_ns ns);
 
 /*
+ * kernel_text.c, which is also linked into caisson-init. spec_id_maps_text() appends id maps in the
+ * form of /proc/PID/uid_map.
+ */
+int spec_id_maps_text(const struct spec_id_maps *maps, struct strbuf *out) must_check;
+/*
+ * Turns the name of a sysctl, in place, into its path below /proc/sys. As in sysctl(8), the
+ * separator that comes first decides whether "." or "/" separates components. So
+ * "net.ipv4.conf.eth0/1.forwarding" and "net/ipv4/conf/eth0.1/forwarding" are the same file, for
+ * the interface eth0.1. Returns whether the name is valid.
+ */
+bool spec_sysctl_path(char *name);
+
+/*
  * Return every name that caisson accepts, with NULL at the end, for `caisson features`. The
  * arrays are static.
  */

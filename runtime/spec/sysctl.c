@@ -30,38 +30,15 @@ static const struct {
 	{"user.", SPEC_NS_USER, "a user"},
 };
 
-static char *sysctl_path(struct arena *a, const char *name)
+/* Returns a copy of the name as a path below /proc/sys. *ret_valid may be NULL. */
+static char *sysctl_path(struct arena *a, const char *name, bool *ret_valid)
 {
 	char *path = arena_strdup(a, name);
+	bool valid = path && spec_sysctl_path(path);
 
-	if (!path || name[strcspn(name, "./")] != '.')
-		return path;
-	/*
-	 * If the first separator is a dot, dots separate the components, and a slash stands for a
-	 * dot inside a component.
-	 */
-	for (char *s = path; *s; s++)
-		*s = *s == '.' ? '/' : *s == '/' ? '.' : *s;
+	if (ret_valid)
+		*ret_valid = valid;
 	return path;
-}
-
-/*
- * Returns whether the path has only components of ordinary characters, of which none is empty, "."
- * or "..".
- */
-static bool is_path(const char *path)
-{
-	for (const char *s = path;; s++) {
-		size_t n = strcspn(s, "/");
-		if (n == 0 || (n == 1 && s[0] == '.') || (n == 2 && s[0] == '.' && s[1] == '.'))
-			return false;
-		for (size_t i = 0; i < n; i++)
-			if ((unsigned char)s[i] <= ' ' || s[i] == 0x7f)
-				return false;
-		s += n;
-		if (!*s)
-			return true;
-	}
 }
 
 /*
@@ -77,11 +54,12 @@ static bool is_or_below(const char *path, const char *name)
 
 static int check_sysctl_name(struct parser *p, const struct spec *s, const char *name)
 {
-	char *path = sysctl_path(p->arena, name);
+	bool valid;
+	char *path = sysctl_path(p->arena, name, &valid);
 
 	if (!path)
 		return -ENOMEM;
-	if (!is_path(path))
+	if (!valid)
 		return parse_error_at(p, "sysctl",
 			"expected names such as \"net.ipv4.ip_forward\", found \"%.80s\"", name);
 	for (size_t i = 0; i < ARRAY_SIZE(namespaced); i++) {
@@ -119,7 +97,7 @@ int spec_check_uts_sysctl(struct parser *p, const struct spec *s)
 {
 	for (size_t i = 0; i < s->sysctl.n; i++) {
 		const struct spec_pair *v = &s->sysctl.v[i];
-		char *path = sysctl_path(p->arena, v->key);
+		char *path = sysctl_path(p->arena, v->key, NULL);
 		if (!path)
 			return -ENOMEM;
 		if (streq(path, "kernel/hostname") &&
@@ -140,7 +118,7 @@ int spec_check_uts_sysctl(struct parser *p, const struct spec *s)
 
 bool spec_sysctl_is_of(struct arena *a, const char *key, enum spec_ns ns)
 {
-	const char *path = sysctl_path(a, key);
+	const char *path = sysctl_path(a, key, NULL);
 
 	for (size_t k = 0; path && k < ARRAY_SIZE(namespaced); k++)
 		if (namespaced[k].ns == ns && is_or_below(path, namespaced[k].name))

@@ -99,17 +99,6 @@ static int set_propagation(int tree, const struct step *s)
 	return 0;
 }
 
-static int map_text(const struct spec_id_maps *maps, struct strbuf *text)
-{
-	for (size_t i = 0; i < maps->n; i++) {
-		int r = strbuf_addf(text, "%u %u %u\n", maps->v[i].container_id, maps->v[i].host_id,
-			maps->v[i].size);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 /*
  * Makes a user namespace with these id maps for id-mapped mounts. No process of the container runs
  * in it.
@@ -118,9 +107,9 @@ static int open_userns(const struct spec_id_maps *uid, const struct spec_id_maps
 {
 	_cleanup_strbuf_ struct strbuf uids = {0}, gids = {0};
 
-	int r = map_text(uid, &uids);
+	int r = spec_id_maps_text(uid, &uids);
 	if (r >= 0)
-		r = map_text(gid, &gids);
+		r = spec_id_maps_text(gid, &gids);
 	return r < 0 ? r : userns_open(strbuf_str(&uids), strbuf_str(&gids));
 }
 

@@ -31,33 +31,17 @@ int step_domainname(struct step_ctx *c, const struct step *s)
 	return setdomainname(s->text, strlen(s->text)) < 0 ? uts_error(s->text) : 0;
 }
 
-/*
- * Turns the name of a sysctl into a path below /proc/sys. As in sysctl(8), the separator that comes
- * first decides whether "." or "/" separates components. So "net.ipv4.conf.eth0/1.forwarding" and
- * "net/ipv4/conf/eth0.1/forwarding" are the same file, for the interface eth0.1.
- */
+/* Makes the path of a sysctl below /proc. */
 static int sysctl_path(const char *key, char *ret, size_t size)
 {
-	size_t first = strcspn(key, "./");
-	bool dots = key[first] == '.';
-
 	if (snprintf(ret, size, "sys/%s", key) >= (int)size)
 		return err_set(ENAMETOOLONG, "\"%.64s...\": the name is too long", key);
-	char *name = ret + strlen("sys/");
-	for (char *p = name; dots && *p; p++)
-		*p = *p == '.' ? '/' : *p == '/' ? '.' : *p;
-	/* Empty components, "." and ".." are refused, because they could lead out of /proc/sys. */
-	for (const char *p = name;; p++) {
-		size_t len = strcspn(p, "/");
-		if (len == 0 || strncmp(p, ".", len) == 0 || strncmp(p, "..", len) == 0)
-			return err_set(EINVAL,
-				"\"%s\" is not the name of a kernel parameter: expected a name "
-				"such as net.core.somaxconn",
-				key);
-		p += len;
-		if (!*p)
-			return 0;
-	}
+	if (!spec_sysctl_path(ret + strlen("sys/")))
+		return err_set(EINVAL,
+			"\"%s\" is not the name of a kernel parameter: expected a name such as "
+			"net.core.somaxconn",
+			key);
+	return 0;
 }
 
 int step_sysctl(struct step_ctx *c, const struct step *s)
