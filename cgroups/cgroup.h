@@ -158,10 +158,13 @@ int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct c
 	must_check;
 
 /*
- * Returns whether the cgroup itself can take processes. Cgroup v2 refuses them (-EBUSY) if the
- * cgroup enables controllers for cgroups beneath it.
+ * What the kernel says of the cgroup of the descriptor `dir`, which is one of cg_open(). cg_is_busy()
+ * returns whether the cgroup can take no process: cgroup v2 refuses them (-EBUSY) if the cgroup
+ * enables controllers for cgroups beneath it. cg_dir_is_frozen() returns whether it is frozen. Both
+ * return false if the kernel does not say, and set no message then.
  */
-bool cg_takes_processes(const struct cgroup *cg);
+bool cg_is_busy(int dir);
+bool cg_dir_is_frozen(int dir);
 
 /*
  * Makes a copy of cg for the cgroup that the process pid is in, which must be cg or a cgroup

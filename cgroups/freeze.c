@@ -36,19 +36,32 @@ int cg_freeze(const struct cgroup *cg, bool frozen)
 	return 0;
 }
 
-int cg_is_frozen(const struct cgroup *cg)
+static int read_frozen(int dir)
 {
 	char events[256];
 	uint64_t v = 0;
+	int r = cg_read(dir, "cgroup.events", events, sizeof(events));
 
+	return r < 0 ? r : cg_find_key(events, "frozen", &v) == 0 && v != 0;
+}
+
+int cg_is_frozen(const struct cgroup *cg)
+{
 	if (!cg->path)
 		return 0;
 	_cleanup_fd_ int dir = cg_open(cg);
 	if (dir < 0)
 		return dir;
-	int r = cg_read(dir, "cgroup.events", events, sizeof(events));
+	int r = read_frozen(dir);
+	return r < 0 ? err_set(-r, "read cgroup.events of cgroup %s: %s", cg->path, cg_strerror(-r))
+		     : r;
+}
+
+bool cg_dir_is_frozen(int dir)
+{
+	int r = read_frozen(dir);
+
 	if (r < 0)
-		return err_set(
-			-r, "read cgroup.events of cgroup %s: %s", cg->path, cg_strerror(-r));
-	return cg_find_key(events, "frozen", &v) == 0 && v != 0;
+		err_clear();
+	return r > 0;
 }

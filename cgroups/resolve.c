@@ -153,16 +153,15 @@ int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct c
 	return fd < 0 ? fd : 0;
 }
 
-bool cg_takes_processes(const struct cgroup *cg)
+bool cg_is_busy(int dir)
 {
 	char list[CG_LIST_MAX];
-	_cleanup_fd_ int dir = cg_open(cg);
 
-	if (dir < 0 || cg_read(dir, "cgroup.subtree_control", list, sizeof(list)) < 0) {
+	if (cg_read(dir, "cgroup.subtree_control", list, sizeof(list)) < 0) {
 		err_clear();
-		return true; /* entering the cgroup will report the error */
+		return false; /* entering the cgroup will report the error */
 	}
-	return !list[strspn(list, " \n")];
+	return list[strspn(list, " \n")] != '\0';
 }
 
 int cg_at_process(struct arena *a, const struct cgroup *cg, pid_t pid, struct cgroup *ret)

@@ -7,7 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_SIZE ((size_t)16 * 1024)
+/*
+ * The C libraries take a block of this size from mmap(2) by itself, so that calloc() does not have
+ * to clear it, and pages that nothing uses are never made. It is a little more than the 128 KiB
+ * above which musl and glibc do so.
+ */
+#define BLOCK_SIZE ((size_t)132 * 1024)
 #define ALIGNMENT _Alignof(max_align_t)
 
 struct arena_block {

@@ -193,13 +193,49 @@ static int syntax_error(yajl_handle h, const char *text, size_t len, const char 
 	return r;
 }
 
+/*
+ * yajl gets its memory from the arena too, which frees it with the tree. Beside malloc() this saves
+ * the system calls by which the C library returns yajl's buffers to the kernel.
+ */
+struct chunk {
+	_Alignas(max_align_t) size_t size;
+	char data[];
+};
+
+static void *get_memory(void *arena, size_t size)
+{
+	struct chunk *c = arena_alloc(arena, sizeof(*c) + size);
+
+	if (!c)
+		return NULL;
+	c->size = size;
+	return c->data;
+}
+
+static void *resize_memory(void *arena, void *old, size_t size)
+{
+	const struct chunk *c =
+		old ? (struct chunk *)((char *)old - offsetof(struct chunk, data)) : NULL;
+	void *p = c && c->size >= size ? old : get_memory(arena, size);
+
+	if (p && c && p != old)
+		memcpy(p, old, c->size);
+	return p;
+}
+
+static void free_nothing(void *arena, void *old)
+{
+}
+
 int json_parse(struct arena *a, const char *text, size_t len, const char *what, struct json **ret)
 {
 	struct reader r = {.arena = a, .what = what};
+	yajl_alloc_funcs memory = {
+		.malloc = get_memory, .realloc = resize_memory, .free = free_nothing, .ctx = a};
 
 	if (len == 0)
 		return err_set(EINVAL, "%s is empty", what);
-	yajl_handle h = yajl_alloc(&callbacks, NULL, &r);
+	yajl_handle h = yajl_alloc(&callbacks, &memory, &r);
 	if (!h)
 		return err_set(ENOMEM, "out of memory");
 	yajl_status status = yajl_parse(h, (const unsigned char *)text, len);

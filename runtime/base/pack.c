@@ -42,6 +42,12 @@ struct packer {
 	size_t nshared, cap;
 };
 
+/*
+ * so much memory, in bytes, that an image seldom has to be moved to a larger place; the kernel makes
+ * only those pages that are written
+ */
+#define USUAL_ROOM ((size_t)132 * 1024)
+
 static size_t align_up(size_t n)
 {
 	return (n + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
@@ -236,7 +242,9 @@ int pack_write(const struct pack_type *t, const void *root, struct strbuf *out)
 	uint64_t at;
 
 	memcpy(h.magic, magic, sizeof(magic));
-	int r = strbuf_add(out, &h, sizeof(h));
+	int r = strbuf_reserve(out, USUAL_ROOM);
+	if (r >= 0)
+		r = strbuf_add(out, &h, sizeof(h));
 	if (r >= 0)
 		r = append(&p, root, t->size, &at);
 	if (r >= 0)

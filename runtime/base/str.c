@@ -26,7 +26,7 @@ void strbuf_reset(struct strbuf *b)
 		b->s[0] = '\0';
 }
 
-static int strbuf_reserve(struct strbuf *b, size_t extra)
+int strbuf_reserve(struct strbuf *b, size_t extra)
 {
 	if (extra > SIZE_MAX / 2 - b->len)
 		return err_set(ENOMEM, "string of %zu bytes is too long", b->len);

@@ -33,6 +33,8 @@ struct strbuf {
 
 void strbuf_release(struct strbuf *b);
 void strbuf_reset(struct strbuf *b);
+/* Makes room for this many more bytes. */
+int strbuf_reserve(struct strbuf *b, size_t extra) must_check;
 int strbuf_add(struct strbuf *b, const void *data, size_t len) must_check;
 int strbuf_addf(struct strbuf *b, const char *fmt, ...) must_check printf_like(2, 3);
 const char *strbuf_str(const struct strbuf *b);

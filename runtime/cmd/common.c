@@ -108,7 +108,7 @@ struct matching {
 	void *data;
 };
 
-static int call_if_matching(void *data, const char *id)
+static int call_if_matching(void *data, int root_dir, const char *id)
 {
 	struct matching *m = data;
 	_cleanup_container_ struct container c = CONTAINER_INIT;

@@ -51,7 +51,7 @@ static int add_id(struct listing *l, const char *id)
 	return r < 0 ? r : strbuf_add(l->table, "\n", 1);
 }
 
-static int list_add(void *data, const char *id)
+static int list_add(void *data, int root_dir, const char *id)
 {
 	struct listing *l = data;
 	_cleanup_container_ struct container c = CONTAINER_INIT;
@@ -93,15 +93,17 @@ static int list_add(void *data, const char *id)
  * Adds an ID to the list. If the directory has a state.json, the file is not read, so that a list
  * of many containers is fast.
  */
-static int list_add_id(void *data, const char *id)
+static int list_add_id(void *data, int root_dir, const char *id)
 {
-	struct listing *l = data;
-	char path[4096 + 1100];
-	int n = snprintf(path, sizeof(path), "%s/%s/state.json", l->root, id);
+	char path[NAME_MAX + sizeof("/state.json")];
 
-	if (n > 0 && (size_t)n < sizeof(path) && access(path, F_OK) == 0)
-		return add_id(l, id);
-	return list_add(data, id);
+	/* The name of a directory has at most NAME_MAX bytes. */
+	if (strlen(id) <= NAME_MAX) {
+		stpcpy(stpcpy(path, id), "/state.json");
+		if (faccessat(root_dir, path, F_OK, 0) == 0)
+			return add_id(data, id);
+	}
+	return list_add(data, root_dir, id);
 }
 
 int cmd_list(const struct command *self, const struct globals *g, int argc, char **argv)

@@ -103,13 +103,40 @@ static const char *copy_member(struct arena *a, const struct json *j, const char
 	return s ? arena_strdup(a, s) : NULL;
 }
 
+/*
+ * Reads a file of the state directory into the arena. The commands of caisson replace these files as
+ * a whole, so the size that one has when it is opened stays its size.
+ */
+static int read_text(
+	struct container *c, const char *name, size_t max, const char **ret, size_t *ret_len)
+{
+	struct stat st;
+	_cleanup_fd_ int fd = openat(c->dir, name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_sys("open %s", name);
+	if ((uint64_t)st.st_size > max)
+		return err_set(EFBIG, "%s is larger than the %zu bytes allowed", name, max);
+	char *text = arena_alloc(&c->arena, (size_t)st.st_size + 1);
+	if (!text)
+		return -ENOMEM;
+	ssize_t n = read(fd, text, (size_t)st.st_size);
+	if (n < 0)
+		return err_sys("read %s", name);
+	text[n] = '\0';
+	*ret = text;
+	*ret_len = (size_t)n;
+	return 0;
+}
+
 int container_read_state(struct container *c)
 {
-	_cleanup_strbuf_ struct strbuf text = {0};
+	const char *text;
+	size_t len;
 	struct json *j;
 	int64_t pid, owner = 0;
 
-	int r = fd_read_file(c->dir, "state.json", &text, STATE_MAX);
+	int r = read_text(c, "state.json", STATE_MAX, &text, &len);
 	/*
 	 * Without state.json, either the container was deleted, or a `create` was killed before it
 	 * had done anything that needs undoing.
@@ -117,7 +144,7 @@ int container_read_state(struct container *c)
 	if (r == -ENOENT)
 		return is_deleted(c->dir) ? no_such_container(c->id) : 0;
 	if (r >= 0)
-		r = json_parse(&c->arena, text.s ? text.s : "", text.len, "state.json", &j);
+		r = json_parse(&c->arena, text, len, "state.json", &j);
 	if (r < 0)
 		return err_ctx(r, "container \"%s\"", c->id);
 	c->bundle = copy_member(&c->arena, j, "bundle");
@@ -247,13 +274,14 @@ int container_save(struct container *c)
 
 int container_spec(struct container *c, const struct spec **ret)
 {
-	_cleanup_strbuf_ struct strbuf text = {0};
+	const char *text;
+	size_t len;
 
 	if (!c->spec) {
-		int r = fd_read_file(c->dir, "config.json", &text, SPEC_MAX_SIZE);
+		int r = read_text(c, "config.json", SPEC_MAX_SIZE, &text, &len);
 		if (r < 0)
 			return err_ctx(r, "container \"%s\"", c->id);
-		r = spec_parse(&c->arena, strbuf_str(&text), text.len, "config.json", &c->spec);
+		r = spec_parse(&c->arena, text, len, "config.json", &c->spec);
 		if (r < 0)
 			return r;
 	}

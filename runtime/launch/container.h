@@ -160,6 +160,8 @@ int container_read_state(struct container *c) must_check;
 int container_spec(struct container *c, const struct spec **ret) must_check;
 
 int container_status(struct container *c, enum container_status *ret) must_check;
+/* Does the same, but does not look whether the container is paused: it counts as not paused. */
+int container_status_unfrozen(struct container *c, enum container_status *ret) must_check;
 
 /*
  * Makes the file "started" in the state directory, by which other commands know that the container
@@ -190,8 +192,11 @@ int container_state_json(
 /* Removes the state directory and everything in it. `delete` calls this last. */
 int container_remove(struct container *c) must_check;
 
+/* A function that container_each() calls; root_dir is a descriptor of root. */
+typedef int container_fn(void *data, int root_dir, const char *id);
+
 /*
  * Calls f for every container ID under root, sorted by name. Stops at the first negative result of
  * f and returns it.
  */
-int container_each(const char *root, int (*f)(void *data, const char *id), void *data) must_check;
+int container_each(const char *root, container_fn *f, void *data) must_check;

@@ -118,15 +118,12 @@ int launch_remove_bundle(struct arena *a, const char *path)
 	return r < 0 ? err_ctx(r, "the bundle %s", path) : 0;
 }
 
-int launch_cleanup(struct container *c, const struct spec *s)
+static int clean_up(struct container *c, const struct spec *s)
 {
-	int r = launch_kill(c);
-	if (r >= 0 && c->vm)
+	if (c->vm)
 		remove_taps(c, s);
-	if (r >= 0)
-		join_undo(c);
-	if (r >= 0)
-		r = cg_destroy(&c->cgroup);
+	join_undo(c);
+	int r = cg_destroy(&c->cgroup);
 	if (r < 0)
 		return r;
 	forget_rdt(c, s);
@@ -139,6 +136,26 @@ int launch_cleanup(struct container *c, const struct spec *s)
 	return r;
 }
 
+int launch_cleanup(struct container *c, const struct spec *s)
+{
+	int r = launch_kill(c);
+
+	return r < 0 ? r : clean_up(c, s);
+}
+
+/*
+ * Does the same for a container whose first process has ended, and which has seldom other processes.
+ * cg_destroy() kills those, if the cgroup cannot be removed at once. They are killed before only if
+ * networks or a microVM's taps have to be removed from under them, and if systemd would otherwise
+ * wait for their end.
+ */
+static int clean_up_ended(struct container *c, const struct spec *s)
+{
+	if (c->vm || c->has_networks || c->cgroup.scope)
+		return launch_cleanup(c, s);
+	return clean_up(c, s);
+}
+
 int launch_end(struct container *c, const struct spec *s)
 {
 	int r = container_lock(c);
@@ -149,7 +166,7 @@ int launch_end(struct container *c, const struct spec *s)
 	 */
 	if (r == -ENOENT)
 		return 0;
-	return r < 0 ? r : launch_cleanup(c, s);
+	return r < 0 ? r : clean_up_ended(c, s);
 }
 
 /*
@@ -216,5 +233,5 @@ int launch_delete(struct container *c, bool force)
 	/* Parses config.json now, because the file is removed before the hooks run. */
 	if (!s && (c->has_poststop || c->has_rdt) && container_spec(c, &s) < 0)
 		log_warn("%s", err_msg());
-	return launch_cleanup(c, s);
+	return r >= 0 && status == CONTAINER_STOPPED ? clean_up_ended(c, s) : launch_cleanup(c, s);
 }

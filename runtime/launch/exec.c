@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <poll.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -12,24 +13,40 @@
 #include "launch/timeline.h"
 #include "launch/vm.h"
 
+#define PAUSED "cannot exec in a paused container (use --ignore-paused to override): "
+
+/* Checks everything but whether a container that is no microVM is frozen, which choose_cgroup() does. */
 static int check_container_state(struct container *c, const struct exec_options *o)
 {
 	enum container_status status;
 
-	int r = container_status(c, &status);
+	int r = c->vm ? container_status(c, &status) : container_status_unfrozen(c, &status);
 	if (r < 0)
 		return r;
 	if (status == CONTAINER_PAUSED && !o->ignore_paused)
-		return err_set(EBUSY,
-			"cannot exec in a paused container (use --ignore-paused to override): "
-			"\"%s\"",
-			c->id);
+		return err_set(EBUSY, PAUSED "\"%s\"", c->id);
 	/* Engines search this message for its last three words. */
 	if (status == CONTAINER_STOPPED || status == CONTAINER_CREATING)
 		return err_set(ESRCH,
 			"cannot exec in a %s container: \"%s\": container not running",
 			container_status_name(status), c->id);
 	return 0;
+}
+
+/*
+ * Opens the pidfd before the status is read, because a pid that was looked at first could become
+ * another process's before pidfd_open().
+ */
+static int find_process(struct launch *l, const struct exec_options *o)
+{
+	struct container *c = l->c;
+
+	if (!c->vm && c->pid > 0)
+		l->exec.container = pidfd_open(c->pid, 0);
+	int r = check_container_state(c, o);
+	if (r >= 0 && !c->vm && l->exec.container < 0)
+		r = err_set(ESRCH, "container not running");
+	return r;
 }
 
 static int check_console_options(const struct exec_options *o)
@@ -43,6 +60,28 @@ static int check_console_options(const struct exec_options *o)
 	return 0;
 }
 
+/*
+ * Opens the cgroup for the new process, and sets *cg to the one that it is. The new process goes into
+ * the cgroup that was made for the container, as in runc and crun, even if INIT has moved to another
+ * one. If a systemd in the container has moved all processes into groups below that cgroup, the
+ * kernel lets no process into it; then the new process goes into INIT's cgroup. If INIT's cgroup
+ * cannot be read, the container's is tried.
+ */
+static int open_cgroup(struct container *c, const struct exec_options *o, struct cgroup *cg)
+{
+	struct cgroup other;
+	_cleanup_fd_ int dir = cg_open(cg);
+
+	if (dir < 0 || o->cgroup || !cg_is_busy(dir))
+		return take_fd(&dir);
+	if (cg_at_process(&c->arena, cg, c->pid, &other) < 0) {
+		err_clear();
+		return take_fd(&dir);
+	}
+	*cg = other;
+	return cg_open(cg);
+}
+
 static int choose_cgroup(struct launch *l, const struct exec_options *o)
 {
 	struct container *c = l->c;
@@ -50,38 +89,21 @@ static int choose_cgroup(struct launch *l, const struct exec_options *o)
 
 	if (!cg.path)
 		return o->cgroup ? err_set(EINVAL, "--cgroup: the container has no cgroup") : 0;
-	if (o->cgroup) {
-		int r = cg_child(&c->arena, &c->cgroup, o->cgroup, &cg);
-		if (r < 0)
-			return err_ctx(r, "--cgroup");
-	} else if (!cg_takes_processes(&c->cgroup) &&
-		   cg_at_process(&c->arena, &c->cgroup, c->pid, &cg) < 0) {
-		/*
-		 * The new process goes into the cgroup that was made for the container, as in runc
-		 * and crun, even if INIT has moved to another one. If a systemd in the container
-		 * has moved all processes into groups below that cgroup, the kernel lets no process
-		 * into it; then the new process goes into INIT's cgroup. If INIT's cgroup cannot be
-		 * read, the container's is tried.
-		 */
-		err_clear();
-		cg = c->cgroup;
-	}
+	int r = o->cgroup ? cg_child(&c->arena, &c->cgroup, o->cgroup, &cg) : 0;
+	if (r < 0)
+		return err_ctx(r, "--cgroup");
+	_cleanup_fd_ int dir = open_cgroup(c, o, &cg);
 	/*
-	 * Asks the kernel too, because a process of the container may have frozen the container's
-	 * cgroup without caisson.
+	 * Asks the kernel, because a process of the container may have frozen the container's cgroup
+	 * without caisson.
 	 */
-	if (!o->ignore_paused && cg_is_frozen(&cg) > 0)
-		return err_set(EBUSY,
-			"cannot exec in a paused container (use --ignore-paused to override): "
-			"\"%s\": "
-			"its cgroup %s is frozen",
-			c->id, cg.path);
-	if (!cg_clone_into(&cg)) {
-		l->exec.cgroup = cg;
-		return 0;
-	}
-	l->cgroup_dir = cg_open(&cg);
-	return l->cgroup_dir < 0 ? l->cgroup_dir : 0;
+	if (!o->ignore_paused && dir >= 0 && cg_dir_is_frozen(dir))
+		return err_set(EBUSY, PAUSED "\"%s\": its cgroup %s is frozen", c->id, cg.path);
+	if (cg_clone_into(&cg))
+		return l->cgroup_dir = take_fd(&dir);
+	err_clear();
+	l->exec.cgroup = cg;
+	return 0;
 }
 
 static int prepare_exec(struct launch *l, const struct exec_options *o)
@@ -90,7 +112,7 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 
 	int r = check_console_options(o);
 	if (r >= 0)
-		r = check_container_state(c, o);
+		r = find_process(l, o);
 	if (r >= 0)
 		r = container_spec(c, &l->spec);
 	if (r < 0)
@@ -103,8 +125,7 @@ static int prepare_exec(struct launch *l, const struct exec_options *o)
 		if (c->cgroup.path && cg_clone_into(&c->cgroup))
 			r = l->cgroup_dir = cg_open(&c->cgroup);
 	} else {
-		l->exec.container = container_pidfd(c);
-		r = l->exec.container < 0 ? l->exec.container : choose_cgroup(l, o);
+		r = choose_cgroup(l, o);
 	}
 	if (r < 0)
 		return r;

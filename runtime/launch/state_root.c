@@ -141,7 +141,7 @@ static int may_be_container(const struct dirent *e)
 	return e->d_name[0] != '.' && (e->d_type == DT_DIR || e->d_type == DT_UNKNOWN);
 }
 
-int container_each(const char *root, int (*f)(void *data, const char *id), void *data)
+int container_each(const char *root, container_fn *f, void *data)
 {
 	struct dirent **names;
 	_cleanup_fd_ int dir = container_open_root(root, false);
@@ -153,7 +153,7 @@ int container_each(const char *root, int (*f)(void *data, const char *id), void 
 		return err_sys("--root %s", root);
 	for (int i = 0; i < n; i++) {
 		if (r >= 0)
-			r = f(data, names[i]->d_name);
+			r = f(data, dir, names[i]->d_name);
 		free(names[i]);
 	}
 	free(names);

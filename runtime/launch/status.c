@@ -54,7 +54,7 @@ int container_mark_started(struct container *c)
 	return fd < 0 ? err_sys("make " CONTAINER_STARTED " in the state directory") : 0;
 }
 
-int container_status(struct container *c, enum container_status *ret)
+int container_status_unfrozen(struct container *c, enum container_status *ret)
 {
 	if (c->pid == 0) {
 		/*
@@ -70,12 +70,22 @@ int container_status(struct container *c, enum container_status *ret)
 		return 0;
 	}
 	int waiting = c->vm ? is_locked(c->dir, "start.lock") : is_waiting(c);
-	if (waiting < 0)
-		return waiting;
-	int frozen = c->vm            ? faccessat(c->dir, CONTAINER_FROZEN, F_OK, 0) == 0
-		     : c->cgroup.path ? cg_is_frozen(&c->cgroup)
-				      : 0;
-	*ret = frozen > 0 ? CONTAINER_PAUSED : waiting ? CONTAINER_CREATED : CONTAINER_RUNNING;
+	*ret = waiting > 0 ? CONTAINER_CREATED : CONTAINER_RUNNING;
+	return waiting < 0 ? waiting : 0;
+}
+
+int container_status(struct container *c, enum container_status *ret)
+{
+	int frozen = 0, r = container_status_unfrozen(c, ret);
+
+	if (r < 0 || (*ret != CONTAINER_CREATED && *ret != CONTAINER_RUNNING))
+		return r;
+	if (c->vm)
+		frozen = faccessat(c->dir, CONTAINER_FROZEN, F_OK, 0) == 0;
+	else if (c->cgroup.path)
+		frozen = cg_is_frozen(&c->cgroup);
+	if (frozen > 0)
+		*ret = CONTAINER_PAUSED;
 	return 0;
 }
 

@@ -205,7 +205,7 @@ static int spawn(const struct ns_spawn_args *a, struct ns_child *ret)
 		.cgroup = (uint64_t)(a->cgroup >= 0 ? a->cgroup : 0),
 	};
 	const bool shared = shares_memory(a);
-	struct spawn *s = malloc(sizeof(*s));
+	struct spawn *s = malloc(shared ? sizeof(*s) : offsetof(struct spawn, stack));
 	if (!s)
 		return err_set(ENOMEM, "no memory for the stack of caisson-init");
 	s->args = *a;
