@@ -363,9 +363,11 @@ int run_write_files(struct run *r)
 	if (result >= 0)
 		result = strbuf_addf(&name, "%s\n", r->hostname);
 	if (result >= 0)
-		result = write_file(r, "hosts", strbuf_str(&hosts));
-	if (result >= 0)
 		result = write_file(r, "hostname", strbuf_str(&name));
+	/* caisson writes the other two if the container joins networks, whose addresses they tell. */
+	if (result < 0 || run_joins(r->o))
+		return result;
+	result = write_file(r, "hosts", strbuf_str(&hosts));
 	if (result < 0 || !network)
 		return result;
 	/* If the host has no /etc/resolv.conf, the container gets none. */
