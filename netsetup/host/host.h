@@ -21,12 +21,13 @@
  *	STATE/ports/PROTO:PORT:ADDRESS the same for a published port
  *
  * Theory of operation. An attachment is made in this order: leases, record, veth pair, rules,
- * names. It is undone in the opposite order. A process that is killed at any point leaves one of two things.
- * Leases without a record are symbolic links to nothing, and count as free. A record without
- * an interface of the host is stale: its creator was killed, or the container's namespace has gone
- * and took the veth pair along. Whoever finds a stale record in its way undoes it. The links tell
- * who has an address without a look into the records, so that an attachment costs the same beside
- * 500 others. STATE is in /run, which no crash of the machine outlives, so nothing is synced.
+ * names. It is undone in the opposite order, but for the names, which go before the veth pair. A
+ * process that is killed at any point leaves one of two things. Leases without a record are
+ * symbolic links to nothing, and count as free. A record without an interface of the host is
+ * stale: its creator was killed, or the container's namespace has gone and took the veth pair
+ * along. Whoever finds a stale record in its way undoes it. The links tell who has an address
+ * without a look into the records, so that an attachment costs the same beside 500 others. STATE
+ * is in /run, which no crash of the machine outlives, so nothing is synced.
  *
  * nftables. All rules are in one table of caisson's own. It has sets and maps, and an attachment
  * adds elements for its ports in one transaction. If that fails, for example because a firewall was

@@ -364,7 +364,7 @@ int run_write_files(struct run *r)
 		result = strbuf_addf(&name, "%s\n", r->hostname);
 	if (result >= 0)
 		result = write_file(r, "hostname", strbuf_str(&name));
-	/* caisson writes the other two if the container joins networks, whose addresses they tell. */
+	/* If the container joins networks, caisson writes the other two, which tell addresses. */
 	if (result < 0 || run_joins(r->o))
 		return result;
 	result = write_file(r, "hosts", strbuf_str(&hosts));
