@@ -140,7 +140,7 @@ static int find_mac(struct host *h, const char *name, const char *record, void *
 		(int)strcspn(record, "/"), record);
 }
 
-static const char *mac_text(const uint8_t mac[6], char ret[IP_TEXT])
+const char *mac_text(const uint8_t mac[6], char ret[IP_TEXT])
 {
 	snprintf(ret, IP_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
 		mac[4], mac[5]);
@@ -281,7 +281,8 @@ static int add_rules(struct host *h, const struct network *n, const struct attac
 	return nft_write_all(h, NULL, NULL);
 }
 
-static int make(struct host *h, const struct network *n, const struct attachment *a)
+static int make(struct host *h, const struct network *n, const struct attachment *a,
+	const char *const *names)
 {
 	struct device bridge;
 
@@ -290,7 +291,9 @@ static int make(struct host *h, const struct network *n, const struct attachment
 		r = write_down(h, a);
 	if (r >= 0)
 		r = veth_make(h, a, bridge.link.index, bridge.mtu);
-	return r < 0 ? r : add_rules(h, n, a);
+	if (r >= 0)
+		r = add_rules(h, n, a);
+	return r < 0 ? r : names_add(h, n, a, names);
 }
 
 int attachment_make(struct host *h, const struct attach_request *q, const struct attachment **ret)
@@ -329,7 +332,7 @@ int attachment_make(struct host *h, const struct attach_request *q, const struct
 		return r;
 	a->default_route = !n.internal;
 	*ret = a;
-	r = make(h, &n, a);
+	r = make(h, &n, a, q->names);
 	if (r < 0 && !h->dry_run) {
 		_cleanup_free_ char *message = strdup(err_msg());
 
@@ -360,6 +363,8 @@ int attachment_undo(struct host *h, const struct attachment *a)
 	char folder[NETWORK_NAME_MAX + 16], text[IP_TEXT];
 
 	int r = remove_rules(h, a);
+	if (r >= 0)
+		r = names_remove(h, a);
 	if (r >= 0)
 		r = veth_remove(h, a);
 	if (r >= 0)

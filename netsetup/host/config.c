@@ -338,6 +338,8 @@ int network_remove(struct host *h, const char *name, bool force)
 	 * removed.
 	 */
 	if (r >= 0)
+		r = names_stop(h, name);
+	if (r >= 0)
 		r = nft_write_all(h, NULL, name);
 	if (r >= 0)
 		r = bridge_remove(h, &n);
@@ -365,6 +367,8 @@ int network_reload(struct host *h)
 			attachments[i]->interface);
 		r = attachment_sweep(h, record);
 	}
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = names_reload(h, &all[i]);
 	if (r >= 0)
 		r = host_tidy(h);
 	return r < 0 ? r : nft_write_all(h, NULL, NULL);

@@ -16,16 +16,18 @@
  *	STATE/lock                     locked (flock) by the one process that reads or changes
  *	STATE/containers/KEY/IF.json   an attachment: what detach has to undo
  *	STATE/leases/NETWORK/ADDRESS   symbolic link to the attachment that has the address
+ *	STATE/names/NETWORK            what its dnsmasq reads: see names.c
  *	STATE/leases/NETWORK/MAC       the same for its MAC address, so that every one has a lease
  *	STATE/ports/PROTO:PORT:ADDRESS the same for a published port
  *
- * Theory of operation. An attachment is made in this order: leases, record, veth pair, rules. It
- * is undone in the opposite order. A process that is killed at any point leaves one of two things.
- * Leases without a record are symbolic links to nothing, and count as free. A record without
- * an interface of the host is stale: its creator was killed, or the container's namespace has gone
- * and took the veth pair along. Whoever finds a stale record in its way undoes it. The links tell
- * who has an address without a look into the records, so that an attachment costs the same beside
- * 500 others. STATE is in /run, which no crash of the machine outlives, so nothing is synced.
+ * Theory of operation. An attachment is made in this order: leases, record, veth pair, rules,
+ * names. It is undone in the opposite order, but for the names, which go before the veth pair. A
+ * process that is killed at any point leaves one of two things. Leases without a record are
+ * symbolic links to nothing, and count as free. A record without an interface of the host is
+ * stale: its creator was killed, or the container's namespace has gone and took the veth pair
+ * along. Whoever finds a stale record in its way undoes it. The links tell who has an address
+ * without a look into the records, so that an attachment costs the same beside 500 others. STATE
+ * is in /run, which no crash of the machine outlives, so nothing is synced.
  *
  * nftables. All rules are in one table of caisson's own. It has sets and maps, and an attachment
  * adds elements for its ports in one transaction. If that fails, for example because a firewall was
@@ -90,6 +92,7 @@ struct network {
 	bool isolated;   /* no traffic to and from other networks, except to published ports */
 	bool internal;   /* no traffic except with the host and within the network */
 	bool masquerade; /* packets to other machines get the host's address as their source */
+	bool dns;        /* containers find each other by name, if the host has dnsmasq */
 };
 
 /* Returns 0 if a network may have this name, else -EINVAL with a message. */
@@ -175,9 +178,18 @@ struct attach_request {
 	/* addresses that the user wants; family 0: any free one of the pool */
 	struct ip addresses[2];
 	const uint8_t *mac; /* 6 bytes; NULL: an address made from the IP address */
+	/* names by which others find the container, besides key; ends in NULL; or NULL: none */
+	const char *const *names;
 	const struct port *ports;
 	size_t port_count;
 };
+
+/* Says whether a dnsmasq answers on the network's gateways while a container is attached. */
+bool names_served(const struct network *n);
+/*
+ * Returns -EINVAL unless `name` can be the name of a container. The message begins with `what`.
+ */
+int names_check(const char *name, const char *what) must_check;
 
 /*
  * Attaches a namespace to a network. Returns -EEXIST if the interface's name or an address is

@@ -3,7 +3,7 @@
  * A network's file: JSON, which caisson writes and an administrator may write.
  *
  *	{"kind": "bridge", "interface": "caisson0", "mtu": 1500, "isolated": true,
- *	 "internal": false, "masquerade": true,
+ *	 "internal": false, "masquerade": true, "dns": true,
  *	 "pools": [{"subnet": "10.90.0.0/24", "gateway": "10.90.0.1", "first": "10.90.0.2",
  *		"last": "10.90.0.254"}]}
  *
@@ -170,9 +170,11 @@ static int read_member(const struct json *m, struct network *n)
 		return read_flag(m, &n->internal);
 	if (streq(m->key, "masquerade"))
 		return read_flag(m, &n->masquerade);
+	if (streq(m->key, "dns"))
+		return read_flag(m, &n->dns);
 	return err_set(EINVAL,
-		"%.100s: unknown, expected kind, interface, pools, mtu, isolated, internal or "
-		"masquerade",
+		"%.100s: unknown, expected kind, interface, pools, mtu, isolated, internal, "
+		"masquerade or dns",
 		m->key);
 }
 
@@ -196,7 +198,7 @@ static int check_whole(const struct network *n)
 int network_parse(
 	struct arena *a, const char *text, size_t len, const char *what, struct network *ret)
 {
-	struct network n = {.isolated = true, .masquerade = true};
+	struct network n = {.isolated = true, .masquerade = true, .dns = true};
 	struct json *j;
 
 	int r = json_parse(a, text, len, what, &j);
@@ -232,6 +234,7 @@ void network_members_json(struct json_out *o, const struct network *n)
 	json_out_bool(o, "isolated", n->isolated);
 	json_out_bool(o, "internal", n->internal);
 	json_out_bool(o, "masquerade", n->masquerade);
+	json_out_bool(o, "dns", n->dns);
 	json_out_array(o, "pools");
 	for (size_t i = 0; i < n->pool_count; i++) {
 		const struct pool *p = &n->pools[i];

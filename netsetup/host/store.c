@@ -227,6 +227,7 @@ int host_tidy(struct host *h)
 	if (r >= 0)
 		r = store_each(h, "ports", no_visit, NULL);
 	(void)unlinkat(h->state_dir, "ports", AT_REMOVEDIR);
+	(void)unlinkat(h->state_dir, "names", AT_REMOVEDIR);
 	return r;
 }
 

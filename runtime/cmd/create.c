@@ -22,10 +22,10 @@ static int prepare_launch(const struct globals *g, struct launch_options *o)
 struct parsed {
 	struct launch_options o;
 	/* the values of options that may be given several times, to which `o` points */
-	struct option_list networks, ports;
+	struct option_list networks, ports, dns, hosts;
 };
 
-#define NETWORK_OPTIONS 2
+#define NETWORK_OPTIONS 4
 
 /*
  * Copies the table of options without the rows that have no name, and adds the rows for networks.
@@ -34,9 +34,16 @@ static void put_options(struct parsed *p, const struct option_def *defs, struct 
 {
 	const struct option_def network[NETWORK_OPTIONS] = {
 		{"network", 0, OPTION_LIST, &p->networks, "NETWORK",
-			"join a network of `caisson net`: NAME[:ip=ADDRESS,mac=MAC]; none; host"},
+			"join a network of `caisson net`: NAME[:ip=ADDRESS,mac=MAC,alias=NAME]; "
+			"none; host"},
 		{"publish", 'p', OPTION_LIST, &p->ports, "PORTS",
 			"let ports of the host lead to it: [HOST:]PORT:PORT[/tcp|udp|sctp]"},
+		{"dns", 0, OPTION_LIST, &p->dns, "ADDRESS",
+			"with --network or -p: a name server, in place of the network's or the "
+			"host's"},
+		{"add-host", 0, OPTION_LIST, &p->hosts, "NAME:ADDRESS",
+			"with --network or -p: a line of /etc/hosts; host-gateway: the host's "
+			"address"},
 	};
 
 	for (; defs->name; defs++)
@@ -103,6 +110,8 @@ static int parse_launch_options(
 		o->id = args.v[0];
 	o->network.networks = strings_of(&p->networks);
 	o->network.ports = strings_of(&p->ports);
+	o->network.dns = strings_of(&p->dns);
+	o->network.hosts = strings_of(&p->hosts);
 	return r;
 }
 

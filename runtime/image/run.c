@@ -25,7 +25,7 @@
 #include "image/run_prepare.h"
 
 #define ARGS_MAX 64
-#define LISTS_MAX 5 /* runtime_options, and two words each for network and publish */
+#define LISTS_MAX 9 /* runtime_options, and two words each for the four about networks */
 #define LOG_TAIL 4096
 
 /* Holds the arguments of a command for execve(2). */
@@ -78,6 +78,8 @@ static void build_run(struct words *w, const struct run_options *o, const char *
 	if (run_joins(o)) {
 		add_all(w, "--network", &o->network);
 		add_all(w, "--publish", &o->publish);
+		add_all(w, "--dns", &o->dns);
+		add_all(w, "--add-host", &o->add_host);
 	}
 	if (o->detach && streq(command, "run"))
 		add(w, "--detach");
@@ -349,7 +351,11 @@ int image_cmd_run(
 			"an annotation of the container"},
 		{"network", 0, OPTION_LIST, &o.network, "NETWORK",
 			"none, host, ns:PATH, or a network of `caisson net`: "
-			"NAME[:ip=ADDRESS,mac=MAC] (default: caisson)"},
+			"NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (default: caisson)"},
+		{"dns", 0, OPTION_LIST, &o.dns, "ADDRESS",
+			"a name server, in place of the network's or the host's"},
+		{"add-host", 0, OPTION_LIST, &o.add_host, "NAME:ADDRESS",
+			"a line of /etc/hosts; the address host-gateway is the host's"},
 		{"publish", 'p', OPTION_LIST, &o.publish, "PORTS",
 			"let ports of the host lead to it: [HOST:]PORT:PORT[/tcp|udp|sctp]"},
 		{"read-only", 0, OPTION_FLAG, &o.read_only, NULL,

@@ -12,6 +12,7 @@ struct run_options {
 	/* options of the program, and of how the container appears */
 	const char *image, *name, *platform, *workdir, *user, *hostname, *stop_signal;
 	struct option_list env, env_file, label, entrypoint;
+	struct option_list dns, add_host;
 	struct option_list network, publish; /* run_choose_network() makes network non-empty */
 	bool interactive, tty, detach, rm, read_only;
 	/* options of what the program may see and use */

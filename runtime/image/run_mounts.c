@@ -363,9 +363,11 @@ int run_write_files(struct run *r)
 	if (result >= 0)
 		result = strbuf_addf(&name, "%s\n", r->hostname);
 	if (result >= 0)
-		result = write_file(r, "hosts", strbuf_str(&hosts));
-	if (result >= 0)
 		result = write_file(r, "hostname", strbuf_str(&name));
+	/* If the container joins networks, caisson writes the other two, which tell addresses. */
+	if (result < 0 || run_joins(r->o))
+		return result;
+	result = write_file(r, "hosts", strbuf_str(&hosts));
 	if (result < 0 || !network)
 		return result;
 	/* If the host has no /etc/resolv.conf, the container gets none. */

@@ -24,6 +24,13 @@ static int check_plain(const struct run_options *o, const char *network)
 	if (o->publish.n)
 		return err_set(EINVAL, "-p %.100s: with --network %.200s no port can be published",
 			o->publish.v[0], network);
+	if (o->dns.n || o->add_host.n)
+		return err_set(EINVAL,
+			"%s %.200s: only a container that joins a network gets these files: give "
+			"another --network, or mount %s",
+			o->dns.n ? "--dns" : "--add-host",
+			o->dns.n ? o->dns.v[0] : o->add_host.v[0],
+			o->dns.n ? "/etc/resolv.conf" : "/etc/hosts");
 	if (str_starts(network, "ns:") && network[3] != '/')
 		return err_set(EINVAL, "--network %.200s: expected an absolute path", network);
 	return 0;

@@ -12,6 +12,7 @@
  *	start.sock   VM mode: socket on which the monitor waits for `start`
  *	start.lock   VM mode: locked (flock) by the monitor until the program runs
  *	notify/      directory of the container's NOTIFY_SOCKET, mounted on /run/notify (notify.h)
+ *	hosts, resolv.conf   of a container that joins networks, mounted in its /etc (join.h)
  *	vm.sock      VM mode: socket on which the monitor takes requests of other commands
  *
  * A container whose process lives is "created" as long as that process has not executed the
@@ -31,6 +32,8 @@
 
 /* The names of the files in the state directory. */
 #define CONTAINER_FROZEN "frozen"
+#define CONTAINER_HOSTS "hosts"
+#define CONTAINER_RESOLV_CONF "resolv.conf"
 #define CONTAINER_STARTED "started"
 
 enum container_status {

@@ -16,6 +16,7 @@
 #include "launch/env.h"
 #include "launch/handover.h"
 #include "launch/host.h"
+#include "launch/join.h"
 #include "launch/network.h"
 #include "launch/notify.h"
 #include "launch/prepare.h"
@@ -218,6 +219,8 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 		r = open_start_socket(l);
 	if (r >= 0 && l->create.env.notify_dir)
 		r = notify_make(c);
+	if (r >= 0 && l->create.env.names_dir)
+		r = join_make_files(c);
 	if (r >= 0 && c->vm)
 		r = l->vm.control = control_listen(c->dir);
 	if (r >= 0 && c->vm && attached && !o->detach)

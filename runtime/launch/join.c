@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/helper.h"
@@ -74,16 +75,30 @@ static int decide_special(
 	return set_namespace(a, b, !host);
 }
 
+/* A container that joins no network keeps the files of its root. */
+static int check_alone(const struct network_options *n)
+{
+	if (!n->dns.n && !n->hosts.n)
+		return 0;
+	return err_set(EINVAL,
+		"%s %.200s: only a container that joins a network gets these files: give a "
+		"--network, or mount %s",
+		n->dns.n ? "--dns" : "--add-host", n->dns.n ? n->dns.v[0] : n->hosts.v[0],
+		n->dns.n ? "/etc/resolv.conf" : "/etc/hosts");
+}
+
 int join_decide(struct arena *a, const struct launch_options *o, struct bundle *b)
 {
 	static const char *const usual[] = {JOIN_DEFAULT, NULL}, *const user[] = {JOIN_USER, NULL};
 	const struct network_options *n = &o->network;
 	const char *special = find_special(&n->networks);
 
+	if (special && check_alone(n) < 0)
+		return -EINVAL;
 	if (special)
 		return decide_special(a, o, b, special);
 	if (!n->networks.n && !n->ports.n)
-		return 0;
+		return check_alone(n);
 	b->networks = n->networks;
 	if (!n->networks.n)
 		b->networks = (struct spec_strings){.v = geteuid() == 0 ? usual : user, .n = 1};
@@ -147,6 +162,20 @@ static int run_helper(struct arena *a, struct words *w)
 	return r < 0 || status == 0 ? r : helper_failed(&s, w->v[0], status);
 }
 
+int join_make_files(struct container *c)
+{
+	static const char *const files[] = {CONTAINER_HOSTS, CONTAINER_RESOLV_CONF};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		_cleanup_fd_ int fd =
+			openat(c->dir, files[i], O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+		/* fchmod() makes the mode independent of the umask of caisson's caller. */
+		if (fd < 0 || fchmod(fd, 0644) < 0)
+			return err_sys("make %s in the state directory", files[i]);
+	}
+	return 0;
+}
+
 int join_networks(struct launch *l, const struct step *s)
 {
 	const struct network_options *n = l->network_options;
@@ -157,7 +186,8 @@ int join_networks(struct launch *l, const struct step *s)
 	_cleanup_fd_ int netns = network_open_init(l);
 	if (netns < 0)
 		return err_sys("open the container's network namespace");
-	w.v = arena_array(a, OWN_WORDS + 2 * (s->networks.n + n->ports.n), sizeof(*w.v));
+	w.v = arena_array(a, OWN_WORDS + 2 * (s->networks.n + n->ports.n + n->dns.n + n->hosts.n),
+		sizeof(*w.v));
 	const char *path = arena_printf(a, "/proc/%d/fd/%d", getpid(), netns);
 	const char *record = arena_printf(a, "/proc/%d/ns/net", l->child.pid);
 	if (!w.v || !path || !record)
@@ -165,6 +195,11 @@ int join_networks(struct launch *l, const struct step *s)
 	add(&w, "join", NULL);
 	add_all(&w, "--network", &s->networks);
 	add_all(&w, "--publish", &n->ports);
+	add_all(&w, "--dns", &n->dns);
+	add_all(&w, "--add-host", &n->hosts);
+	add(&w, "--files", l->create.env.names_dir);
+	if (l->spec->hostname)
+		add(&w, "--hostname", l->spec->hostname);
 	add(&w, "--record", record);
 	/*
 	 * Has the helper leave a process behind that waits for the container's end, because no

@@ -14,6 +14,12 @@
  */
 int join_decide(struct arena *a, const struct launch_options *o, struct bundle *b) must_check;
 
+/*
+ * Makes the files hosts and resolv.conf in the state directory, empty. They must exist before the
+ * step NETWORKS writes them, because steps before it open their mounts.
+ */
+int join_make_files(struct container *c) must_check;
+
 /* Does a NETWORKS step: gives the container's namespace its interfaces. */
 int join_networks(struct launch *l, const struct step *s) must_check;
 

@@ -17,6 +17,7 @@
 
 /* Options about the network, as they are on the command line. */
 struct network_options {
+	struct spec_strings dns, hosts;      /* --dns, --add-host */
 	struct spec_strings networks, ports; /* --network, --publish */
 };
 

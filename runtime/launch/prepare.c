@@ -115,6 +115,20 @@ int bundle_load(struct arena *a, const struct launch_options *o, struct bundle *
 	return r < 0 ? r : join_decide(a, o, ret);
 }
 
+/* The absolute path of the state directory that the container has, or will have. */
+static int state_path(struct arena *a, const struct launch_options *o, const char **ret)
+{
+	const char *root;
+	int r = container_root(a, o->root, &root);
+
+	if (r < 0)
+		return r;
+	_cleanup_free_ char *cwd = root[0] == '/' ? NULL : getcwd(NULL, 0);
+	*ret = arena_printf(
+		a, "%s%s%s/%s", cwd ? cwd : "", cwd ? "/" : "", root, o->id ? o->id : "ID");
+	return *ret ? 0 : -ENOMEM;
+}
+
 /*
  * Chooses the directory in the state directory for the container's NOTIFY_SOCKET. If config.json
  * already mounts something at that place in the container, *ret is NULL, because then another
@@ -133,11 +147,10 @@ static int choose_notify_dir(
 		if (str_starts(at, PLAN_NOTIFY_DIR) && strchr("/", at[strlen(PLAN_NOTIFY_DIR)]))
 			return 0;
 	}
-	int r = container_root(a, o->root, &root);
+	int r = state_path(a, o, &root);
 	if (r < 0)
 		return r;
-	_cleanup_free_ char *cwd = root[0] == '/' ? NULL : getcwd(NULL, 0);
-	*ret = arena_printf(a, "%s%s%s/%s/notify", cwd ? cwd : "", cwd ? "/" : "", root, o->id);
+	*ret = arena_printf(a, "%s/notify", root);
 	return *ret ? 0 : -ENOMEM;
 }
 
@@ -170,7 +183,11 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 	const struct cgroup *cg, struct plan_env *ret)
 {
 	const char *notify;
+	const char *names = NULL;
 	int r = choose_notify_dir(a, b, o, &notify);
+
+	if (r >= 0 && b->networks.n)
+		r = state_path(a, o, &names);
 
 	*ret = (struct plan_env){
 		.isolation = b->isolation,
@@ -189,6 +206,7 @@ int bundle_env(struct arena *a, const struct bundle *b, const struct launch_opti
 		.cgroup_attach = cg->manager == CG_SYSTEMD && !cg_clone_into(cg),
 		.notify_dir = notify,
 		.networks = b->networks,
+		.names_dir = names,
 	};
 	return r < 0 ? r : split_layers(a, o->root_layers, ret);
 }

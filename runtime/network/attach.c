@@ -140,6 +140,16 @@ static int parse_addresses(const struct option_list *texts, struct attach_reques
 	return 0;
 }
 
+/* The list ends in NULL, because it is not full. */
+static int check_aliases(const struct option_list *names)
+{
+	int r = names->n < ARRAY_SIZE(names->v) ? 0 : err_set(E2BIG, "--alias: too many names");
+
+	for (size_t i = 0; r >= 0 && i < names->n; i++)
+		r = names_check(names->v[i], "--alias");
+	return r;
+}
+
 int tool_attach(
 	const struct tool_command *self, const struct tool_globals *g, int argc, char **argv)
 {
@@ -147,7 +157,7 @@ int tool_attach(
 	_cleanup_host_ struct host h = HOST_INIT;
 	struct tool_arguments args = {.min = 2, .max = 2};
 	struct host_options host = g->host;
-	struct option_list ports = {0}, addresses = {0};
+	struct option_list ports = {0}, addresses = {0}, aliases = {0};
 	struct attach_request q = {0};
 	const struct attachment *a;
 	const char *name = NULL;
@@ -158,6 +168,8 @@ int tool_attach(
 			"let ports of the host lead to ports of the container"},
 		{"ip", 0, OPTION_LIST, &addresses, "ADDRESS",
 			"the container's address (default: a free one of the pool)"},
+		{"alias", 0, OPTION_LIST, &aliases, "NAME",
+			"a name by which other containers of the network find it, besides its ID"},
 		{"interface", 0, OPTION_STRING, &q.interface, "NAME",
 			"the interface's name in the container (default: eth0, eth1, ...)"},
 		{"name", 0, OPTION_STRING, &name, "ID",
@@ -178,9 +190,12 @@ int tool_attach(
 		r = tool_parse_ports(&h, &ports, &q);
 	if (r >= 0)
 		r = parse_addresses(&addresses, &q);
+	if (r >= 0)
+		r = check_aliases(&aliases);
 	if (r < 0)
 		return r;
 	q.network = args.v[0];
+	q.names = aliases.v;
 	q.key = t.key;
 	q.netns = t.netns;
 	r = attachment_make(&h, &q, &a);

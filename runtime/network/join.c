@@ -16,11 +16,12 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
-#include "network/tool.h"
+#include "network/files.h"
 
 #define NETWORKS_MAX 64
+#define ALIASES_MAX 32
 
-/* --- --network NAME[:ip=ADDRESS,mac=MAC] --- */
+/* --- --network NAME[:ip=ADDRESS,mac=MAC,alias=NAME] --- */
 
 struct wish {
 	const char *text; /* the value of --network, for messages */
@@ -28,6 +29,8 @@ struct wish {
 	struct ip addresses[2];
 	uint8_t mac[6];
 	bool has_mac;
+	const char *aliases[ALIASES_MAX + 2]; /* the host name behind them; ends in NULL */
+	size_t alias_count;
 };
 
 static int bad_wish(const struct wish *w, const char *what, const char *why)
@@ -53,7 +56,14 @@ static int add_property(struct wish *w, const char *text)
 		w->has_mac = true;
 		return 0;
 	}
-	return bad_wish(w, text, "expected ip=ADDRESS or mac=MAC");
+	if (str_starts(text, "alias=")) {
+		if (w->alias_count == ALIASES_MAX)
+			return bad_wish(w, text, "too many names");
+		w->aliases[w->alias_count++] = text + 6;
+		int r = names_check(text + 6, "alias");
+		return r < 0 ? err_ctx(r, "%.200s", w->text) : 0;
+	}
+	return bad_wish(w, text, "expected ip=ADDRESS, mac=MAC or alias=NAME");
 }
 
 static int parse_wish(struct arena *a, const char *text, struct wish *ret)
@@ -66,7 +76,8 @@ static int parse_wish(struct arena *a, const char *text, struct wish *ret)
 	if (colon)
 		*colon++ = '\0';
 	if (colon && !*colon)
-		return bad_wish(&w, "", "expected ip=ADDRESS or mac=MAC behind the colon");
+		return bad_wish(
+			&w, "", "expected ip=ADDRESS, mac=MAC or alias=NAME behind the colon");
 	for (char *p = colon ? strtok_r(colon, ",", &save) : NULL; p && r >= 0;
 		p = strtok_r(NULL, ",", &save))
 		r = add_property(&w, p);
@@ -80,11 +91,13 @@ struct join_options {
 	struct option_list networks, ports;
 	const char *record, *watch;
 	const char *id, *path;
+	struct container_files files;
 };
 
 /* Makes the network that containers join by default, if it does not exist. */
 static int make_default(struct host *h, const char *name)
 {
+	/* It has no name server, as little as docker's and podman's default networks. */
 	struct network n = {.isolated = true, .masquerade = true};
 
 	if (!streq(name, JOIN_DEFAULT))
@@ -109,6 +122,7 @@ static int join_one(struct host *h, const struct join_options *o, const struct w
 		.netns = o->path,
 		.recorded = o->record,
 		.mac = w->has_mac ? w->mac : NULL,
+		.names = w->aliases,
 		.ports = ports->ports,
 		.port_count = ports->port_count};
 
@@ -160,6 +174,8 @@ static int join_all(struct host *h, const struct join_options *o, const struct w
 		r = join_one(h, o, &wishes[i], i == publisher ? &ports : &none, &made[i]);
 		done += r >= 0;
 	}
+	if (r >= 0 && o->files.dir)
+		r = container_files_write(h, &o->files, made, n);
 	if (r >= 0)
 		return 0;
 	_cleanup_free_ char *message = strdup(err_msg());
@@ -225,6 +241,11 @@ int tool_join(const struct tool_command *self, const struct tool_globals *g, int
 		{"network", 0, OPTION_LIST, &o.networks, "NETWORK", "NAME[:ip=ADDRESS,mac=MAC]"},
 		{"publish", 'p', OPTION_LIST, &o.ports, "PORTS", "as of attach"},
 		{"record", 0, OPTION_STRING, &o.record, "PATH", "the namespace's lasting path"},
+		{"files", 0, OPTION_STRING, &o.files.dir, "DIR",
+			"write hosts and resolv.conf there"},
+		{"hostname", 0, OPTION_STRING, &o.files.hostname, "NAME", "the host name"},
+		{"dns", 0, OPTION_LIST, &o.files.dns, "ADDRESS", "name server"},
+		{"add-host", 0, OPTION_LIST, &o.files.hosts, "NAME:ADDRESS", "line of hosts"},
 		{"watch", 0, OPTION_STRING, &o.watch, "PID",
 			"leave the networks when this process has ended"},
 		{0},
@@ -240,6 +261,8 @@ int tool_join(const struct tool_command *self, const struct tool_globals *g, int
 	r = host_open(&h, &g->host);
 	for (size_t i = 0; r >= 0 && i < o.networks.n; i++)
 		r = parse_wish(&h.arena, o.networks.v[i], &wishes[i]);
+	for (size_t i = 0; r >= 0 && o.files.hostname && i < o.networks.n; i++)
+		wishes[i].aliases[wishes[i].alias_count++] = o.files.hostname;
 	if (r >= 0)
 		r = join_all(&h, &o, wishes);
 	return r < 0 ? r : start_watching(g, &o);

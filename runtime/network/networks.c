@@ -9,7 +9,7 @@
 struct create_options {
 	struct option_list subnets, gateways, ranges;
 	const char *interface, *mtu;
-	bool internal, no_isolation, no_masquerade, json, dry_run;
+	bool internal, no_isolation, no_masquerade, no_dns, json, dry_run;
 };
 
 static struct pool *pool_of(struct network *n, const struct ip *ip)
@@ -93,7 +93,8 @@ static int parse_network(
 	_cleanup_json_out_ struct json_out out = {0};
 	struct network n = {.isolated = !o->no_isolation,
 		.internal = o->internal,
-		.masquerade = !o->no_masquerade};
+		.masquerade = !o->no_masquerade,
+		.dns = !o->no_dns};
 	bool named = o->interface;
 	const char *text;
 	uint64_t mtu = 0;
@@ -160,6 +161,8 @@ int tool_create(
 			"containers reach other networks that have this option too"},
 		{"no-masquerade", 0, OPTION_FLAG, &o.no_masquerade, NULL,
 			"containers keep their addresses outside, and are reached there"},
+		{"no-dns", 0, OPTION_FLAG, &o.no_dns, NULL,
+			"containers do not find each other by name"},
 		TOOL_OPTION_JSON(o.json),
 		TOOL_OPTION_DRY_RUN(o.dry_run),
 		{0},

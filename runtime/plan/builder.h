@@ -42,6 +42,7 @@ const char *builder_field(struct builder *b, const char *array, size_t i);
 int builder_check_mounts(const struct builder *b) must_check;
 void builder_decide_devices(struct builder *b);
 void builder_add_notify_dir(struct builder *b);
+void builder_add_names_files(struct builder *b);
 /*
  * Appends the steps that open the root and all sources. Returns the slot of the root; the slots of
  * the sources follow it.

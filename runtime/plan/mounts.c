@@ -407,12 +407,8 @@ void builder_add_mounts(struct builder *b, int root_slot)
 	add_devices(b, slot);
 }
 
-/*
- * Appends the mount of the directory with the container's NOTIFY_SOCKET, after the mounts of
- * config.json. The directory is mounted and not the socket, because the socket is made only when
- * the program is started.
- */
-void builder_add_notify_dir(struct builder *b)
+/* Appends a mount after those of config.json. */
+static void add_mount(struct builder *b, const struct spec_mount *m)
 {
 	const struct spec *s = b->spec;
 	struct spec *copy = arena_alloc(b->arena, sizeof(*copy));
@@ -425,15 +421,54 @@ void builder_add_notify_dir(struct builder *b)
 	*copy = *s;
 	if (s->nmounts)
 		memcpy(mounts, s->mounts, s->nmounts * sizeof(*mounts));
-	mounts[s->nmounts] = (struct spec_mount){
-		.destination = PLAN_NOTIFY_DIR,
-		.type = "bind",
-		.source = b->env->notify_dir,
-		.bind = true,
-		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-			    MOUNT_ATTR_NOEXEC,
-	};
+	mounts[s->nmounts] = *m;
 	copy->mounts = mounts;
 	copy->nmounts = s->nmounts + 1;
 	b->spec = copy;
+}
+
+/*
+ * Appends the mount of the directory with the container's NOTIFY_SOCKET. The directory is mounted
+ * and not the socket, because the socket is made only when the program is started.
+ */
+void builder_add_notify_dir(struct builder *b)
+{
+	add_mount(b, &(const struct spec_mount){
+			     .destination = PLAN_NOTIFY_DIR,
+			     .type = "bind",
+			     .source = b->env->notify_dir,
+			     .bind = true,
+			     .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+					 MOUNT_ATTR_NOEXEC,
+		     });
+}
+
+static bool is_mounted(const struct spec *s, const char *path)
+{
+	for (size_t i = 0; i < s->nmounts; i++)
+		if (streq(s->mounts[i].destination, path))
+			return true;
+	return false;
+}
+
+/* Appends the mounts of the files that tell the container names. Mounts of config.json prevail. */
+void builder_add_names_files(struct builder *b)
+{
+	static const char *const files[] = {PLAN_HOSTS, PLAN_RESOLV_CONF};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		char *path = arena_printf(b->arena, "/etc/%s", files[i]);
+		char *source = arena_printf(b->arena, "%s/%s", b->env->names_dir, files[i]);
+		if (!path || !source)
+			b->failed = -ENOMEM;
+		else if (!is_mounted(b->spec, path))
+			add_mount(b, &(const struct spec_mount){
+					     .destination = path,
+					     .type = "bind",
+					     .source = source,
+					     .bind = true,
+					     .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+							 MOUNT_ATTR_NOEXEC,
+				     });
+	}
 }

@@ -379,6 +379,8 @@ int plan_build(struct arena *a, const struct spec *s, const struct plan_env *env
 	builder_decide_devices(&b);
 	if (env->notify_dir)
 		builder_add_notify_dir(&b);
+	if (env->names_dir)
+		builder_add_names_files(&b);
 	s = b.spec;
 
 	/*

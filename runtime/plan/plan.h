@@ -26,6 +26,10 @@
 #define PLAN_NOTIFY_DIR "/run/notify"
 #define PLAN_NOTIFY_SOCKET PLAN_NOTIFY_DIR "/notify.sock"
 
+/* The files in the container's /etc that are written if it joins networks of the host. */
+#define PLAN_HOSTS "hosts"
+#define PLAN_RESOLV_CONF "resolv.conf"
+
 /* The annotation by which the process keeps the supplementary groups of caisson's caller. */
 #define PLAN_KEEP_GROUPS "run.oci.keep_original_groups"
 
@@ -270,6 +274,8 @@ struct plan_env {
 	bool attached; /* `run`: the program starts without a separate `start` command */
 	bool cgroup;   /* a cgroup will be made, because cgroups are not disabled */
 	struct spec_strings networks; /* networks that the container joins (--network) */
+	/* directory of the host with PLAN_HOSTS and PLAN_RESOLV_CONF; NULL: none */
+	const char *names_dir;
 	/* directory of the host that is mounted on PLAN_NOTIFY_DIR; NULL: none */
 	const char *notify_dir;
 	/* the process is moved into its cgroup once it exists, because systemd makes the cgroup */

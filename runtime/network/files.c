@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "network/files.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define RESOLV_CONF "/etc/resolv.conf"
+/* Where systemd-resolved has the name servers that it asks itself. */
+#define RESOLVED_CONF "/run/systemd/resolve/resolv.conf"
+#define RESOLV_CONF_MAX (1u << 20)
+#define HOST_NAME "host.containers.internal"
+#define HOST_GATEWAY "host-gateway" /* for --add-host: the address of HOST_NAME */
+
+static int write_in_place(const struct container_files *f, const char *name, struct strbuf *text)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	_cleanup_fd_ int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return err_sys("open %s", path);
+	int r = fd_write_all(fd, strbuf_str(text), text->len);
+	return r < 0 ? err_set(-r, "write %s: %s", path, err_text(-r)) : 0;
+}
+
+/* --- hosts --- */
+
+/* NAME:ADDRESS. An address of IPv6 may stand in brackets. */
+static int add_host(struct strbuf *out, const char *text, const struct attachment *first)
+{
+	const char *colon = strchr(text, ':');
+	char name[256], address[IP_TEXT];
+	struct ip ip;
+	int r;
+
+	snprintf(name, sizeof(name), "%.*s", colon ? (int)(colon - text) : 0, text);
+	if (!colon || names_check(name, "") < 0)
+		return err_set(EINVAL, "--add-host %.200s: expected NAME:ADDRESS", text);
+	if (streq(colon + 1, HOST_GATEWAY)) {
+		r = 0;
+		for (size_t i = 0; r >= 0 && i < first->address_count; i++)
+			r = strbuf_addf(
+				out, "%s\t%s\n", ip_text(&first->gateways[i], address), name);
+		return r;
+	}
+	size_t len = strlen(colon + 1);
+	bool brackets = len > 2 && colon[1] == '[' && colon[len] == ']';
+	snprintf(address, sizeof(address), "%.*s", (int)(brackets ? len - 2 : len),
+		colon + 1 + brackets);
+	if (len >= sizeof(address) || ip_parse(address, &ip) < 0)
+		return err_set(EINVAL,
+			"--add-host %.200s: expected an address or " HOST_GATEWAY
+			" behind the colon",
+			text);
+	return strbuf_addf(out, "%s\t%s\n", address, name);
+}
+
+static int add_own(struct strbuf *out, const struct container_files *f, const struct attachment *a)
+{
+	char text[IP_TEXT];
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && f->hostname && i < a->address_count; i++)
+		r = strbuf_addf(out, "%s\t%s\n", ip_text(&a->addresses[i], text), f->hostname);
+	return r;
+}
+
+static int write_hosts(
+	const struct container_files *f, const struct attachment *const *made, size_t n)
+{
+	_cleanup_strbuf_ struct strbuf out = {0};
+	char text[IP_TEXT];
+	int r = strbuf_addf(
+		&out, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+
+	/* The first line of a name counts, so that what the user wants goes before the rest. */
+	for (size_t i = 0; r >= 0 && i < f->hosts.n; i++)
+		r = add_host(&out, f->hosts.v[i], made[0]);
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = add_own(&out, f, made[i]);
+	for (size_t i = 0; r >= 0 && i < made[0]->address_count; i++)
+		r = strbuf_addf(&out, "%s\t" HOST_NAME "\n", ip_text(&made[0]->gateways[i], text));
+	return r < 0 ? r : write_in_place(f, "hosts", &out);
+}
+
+/* --- resolv.conf --- */
+
+static bool is_loopback(const char *address)
+{
+	return str_starts(address, "127.") || streq(address, "::1");
+}
+
+/* Whether a line names a name server. *ret_loopback: one that only the host itself reaches. */
+static bool is_name_server(const char *line, bool *ret_loopback)
+{
+	char address[IP_TEXT] = "";
+
+	if (sscanf(line, " nameserver %49s", address) != 1)
+		return false;
+	*ret_loopback = is_loopback(address);
+	return true;
+}
+
+/*
+ * Copies the host's resolv.conf. Lines with name servers are left out if `servers` is not set, and
+ * so are those that the container does not reach. Returns how many name servers were left out
+ * because of that and how many not.
+ */
+static int copy_lines(struct strbuf *out, char *text, bool servers, size_t kept[2])
+{
+	char *save;
+	int r = 0;
+
+	for (char *line = strtok_r(text, "\n", &save); r >= 0 && line;
+		line = strtok_r(NULL, "\n", &save)) {
+		bool loopback, server = is_name_server(line, &loopback);
+
+		if (server)
+			kept[loopback]++;
+		if (!server ? line[0] != '#' && line[0] != ';' : servers && !loopback)
+			r = strbuf_addf(out, "%s\n", line);
+	}
+	return r;
+}
+
+static int copy_file(struct strbuf *out, const char *path, bool servers, size_t kept[2])
+{
+	_cleanup_strbuf_ struct strbuf text = {0};
+	int r = fd_read_file(AT_FDCWD, path, &text, RESOLV_CONF_MAX);
+
+	kept[0] = kept[1] = 0;
+	if (r < 0) {
+		/* The host may do without this file. Then so does the container. */
+		err_clear();
+		return 0;
+	}
+	return copy_lines(out, strbuf_str(&text)[0] ? text.s : (char[]){""}, servers, kept);
+}
+
+static int add_servers(struct strbuf *out, const struct container_files *f)
+{
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < f->dns.n; i++) {
+		struct ip ip;
+
+		if (ip_parse(f->dns.v[i], &ip) < 0)
+			return err_set(EINVAL, "--dns %.100s: expected an address", f->dns.v[i]);
+		r = strbuf_addf(out, "nameserver %s\n", f->dns.v[i]);
+	}
+	return r;
+}
+
+/* The gateways of the first network that has names: a dnsmasq listens there. */
+static int add_gateways(struct host *h, struct strbuf *out, const struct attachment *const *made,
+	size_t n, bool *found)
+{
+	char text[IP_TEXT];
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && !*found && i < n; i++) {
+		struct network network;
+
+		r = network_read(h, made[i]->network, &network);
+		*found = r >= 0 && names_served(&network);
+		for (size_t k = 0; r >= 0 && *found && k < made[i]->address_count; k++)
+			r = strbuf_addf(
+				out, "nameserver %s\n", ip_text(&made[i]->gateways[k], text));
+	}
+	return r;
+}
+
+static int write_resolv_conf(struct host *h, const struct container_files *f,
+	const struct attachment *const *made, size_t n)
+{
+	_cleanup_strbuf_ struct strbuf out = {0}, other = {0};
+	bool known = f->dns.n > 0;
+	size_t kept[2];
+
+	int r = add_servers(&out, f);
+	if (r >= 0 && !known)
+		r = add_gateways(h, &out, made, n, &known);
+	if (r >= 0)
+		r = copy_file(&out, RESOLV_CONF, !known, kept);
+	/* The host has a resolver of its own, on its loopback interface: who does that one ask? */
+	if (r >= 0 && !known && !kept[0] && kept[1]) {
+		r = copy_file(&other, RESOLVED_CONF, true, kept);
+		if (r >= 0 && kept[0])
+			return write_in_place(f, "resolv.conf", &other);
+	}
+	return r < 0 ? r : write_in_place(f, "resolv.conf", &out);
+}
+
+int container_files_write(struct host *h, const struct container_files *f,
+	const struct attachment *const *made, size_t n)
+{
+	int r = write_hosts(f, made, n);
+
+	return r < 0 ? r : write_resolv_conf(h, f, made, n);
+}
