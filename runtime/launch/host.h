@@ -144,6 +144,12 @@ int launch_make_slots(struct launch *l) must_check;
  */
 int launch_walk_to(struct launch *l, const char *barrier) must_check;
 
+/*
+ * messages.c: reads INIT's messages until one says that INIT is at the barrier. If barrier is NULL,
+ * reads until the channel ends.
+ */
+int launch_await(struct launch *l, const char *barrier) must_check;
+
 /* Sends INIT a message. If INIT has ended, the error is what INIT said last. */
 int launch_send(struct launch *l, enum channel_type type, const char *text, int fd) must_check;
 

@@ -137,6 +137,9 @@ static inline void monitor_advance(struct monitor *m, enum monitor_phase to)
 		m->phase = to;
 }
 
+/* start.c: does the MONITOR's steps, and starts the machine in the jail. */
+int monitor_start(struct monitor *m) must_check;
+
 /* boot.c: makes the machine and its engine, so that engine_run() can start the guest. */
 int monitor_boot(struct monitor *m) must_check;
 
