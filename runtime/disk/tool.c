@@ -162,7 +162,10 @@ static int find_directory(struct tool_image *i)
 	return 0;
 }
 
-int tool_use_directory(struct tool_image *i, struct disk_options *o)
+/*
+ * Sets the options that tool_open() would use, for commands that open the backing file themselves.
+ */
+static int tool_use_directory(struct tool_image *i, struct disk_options *o)
 {
 	size_t len;
 

@@ -92,11 +92,6 @@ int tool_open(struct tool_image *i) must_check;
 	}
 
 /*
- * Sets the options that tool_open() would use, for commands that open the backing file themselves.
- */
-int tool_use_directory(struct tool_image *i, struct disk_options *o) must_check;
-
-/*
  * Finds the format by the ending of the file name. If the ending is unknown, returns an error that
  * asks the user for `option`, such as "-f".
  */

@@ -61,7 +61,10 @@ void network_begin(struct launch *l)
 		n->failed = -EAGAIN;
 }
 
-int network_finish(struct launch *l)
+/*
+ * Waits until the thread has ended. Returns the namespace, which stays open until network_close().
+ */
+static int network_finish(struct launch *l)
 {
 	struct launch_network *n = &l->network;
 
