@@ -29,8 +29,8 @@ static int make_namespace(int *ret_fd)
 }
 
 /*
- * Is the thread's main function. It copies the message of an error, because messages belong to the
- * thread.
+ * The main function of the thread. It copies the message of an error, because messages belong to
+ * the thread.
  */
 static void *network_main(void *data)
 {
