@@ -70,7 +70,7 @@ struct tar_entry {
 	size_t nxattrs;
 };
 
-/* What the PAX records of an entry say. */
+/* Holds the values of an entry's PAX records. */
 struct pax {
 	bool has_path, has_linkpath, has_size, has_mtime;
 	bool no_uid, no_gid; /* the record is empty, so the id of the header counts */
@@ -80,7 +80,7 @@ struct pax {
 	bool sparse; /* the file is sparse, in one of GNU's three PAX forms */
 };
 
-/* What the guard found in the headers of the next entry. */
+/* Holds what the guard found in the headers of the next entry. */
 struct tar_headers {
 	enum tar_type type;
 	bool sparse;       /* the file is sparse, in one of all four forms */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What caisson and its helper programs have in common: how they print results and report errors. */
+/* Prints results and reports errors, for caisson and its helper programs. */
 #pragma once
 #include "base/json.h"
 

@@ -111,7 +111,8 @@ struct launch {
 	/* device and inode number of the file from which INIT is executed; VM mode: 0 */
 	uint64_t init_dev, init_ino;
 	struct launch_network network;
-	struct timeline *timeline; /* where the time goes; NULL: --timeline was not given */
+	/* record of where the time of the start goes; NULL: --timeline was not given */
+	struct timeline *timeline;
 	struct create_part create;
 	struct exec_part exec;
 	struct vm_part vm;

@@ -81,8 +81,8 @@ enum monitor_phase {
 };
 
 /*
- * What boot.c has prepared on the host. The message "create" to the guest is made from it, and
- * clean_up() undoes it when the monitor ends.
+ * Holds what boot.c has prepared on the host. The message "create" to the guest is made from it,
+ * and clean_up() undoes it when the monitor ends.
  */
 struct boot {
 	/* until when the container must be created (CLOCK_MONOTONIC, ms); 0: it is created */

@@ -286,7 +286,7 @@ bool qcow2_has_table(const struct qcow2 *q, uint64_t guest);
 void qcow2_packed_place(
 	const struct qcow2 *q, uint64_t entry, uint64_t *ret_host, uint64_t *ret_length);
 
-/* What the image has for a cluster or a subcluster. */
+/* Says what the image has for a cluster or a subcluster. */
 enum qcow2_kind { QCOW2_K_HOLE, QCOW2_K_ZERO, QCOW2_K_DATA, QCOW2_K_PACKED };
 /*
  * Returns the kind of subcluster i of the cluster (i is 0 without subclusters), or -EIO with a
