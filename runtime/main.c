@@ -171,8 +171,9 @@ static int print_help(const struct option_def *defs, const struct globals *g, co
 
 static int report_failure(const struct command *c, int r)
 {
-	log_error(*err_msg() ? err_msg() : strerror(-r));
-	return c && c->run == cmd_exec ? CMD_EXIT_EXEC_FAILED : CMD_EXIT_FAILURE;
+	int code = program_fail(r);
+
+	return c && c->run == cmd_exec ? CMD_EXIT_EXEC_FAILED : code;
 }
 
 static int run_command(const struct option_def *defs, const struct globals *g, int n, char **words)

@@ -58,9 +58,6 @@ void qcow2_packer_free(struct qcow2_packer *p);
 int qcow2_compress(struct qcow2_packer *p, const void *in, void *out, size_t *ret_len) must_check;
 int qcow2_write_packed(struct disk *d, uint64_t offset, const void *data, size_t len) must_check;
 
-/* Return the name of the backing file or of the data file that the image contains, or NULL. */
-const char *qcow2_backing_name(struct disk *d);
-const char *qcow2_backing_format(struct disk *d);
 /*
  * Opens the backing file of an image that was itself opened with `alone`. Opens it for writing if
  * the options say so.

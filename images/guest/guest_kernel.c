@@ -17,8 +17,9 @@
 #define MAX_CANDIDATES 64 /* the most files in /boot that are examined */
 
 /*
- * What the guest needs: the name of the module, the option that builds it in, and the purpose. The
- * modules that these depend on are loaded too (virtio_ring, vsock, fuse, mbcache and others).
+ * Lists the modules that the guest needs: the name of the module, the option that builds it in, and
+ * its purpose. The modules that these depend on are loaded too (virtio_ring, vsock, fuse, mbcache
+ * and others).
  */
 static const struct {
 	const char *module;

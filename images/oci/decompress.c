@@ -22,7 +22,6 @@
  * needs more input or, if the input has ended (d->in_ended), if the stream may end at this place.
  */
 struct codec {
-	const char *name;
 	int (*start)(struct decompressor *d);
 	ssize_t (*run)(struct decompressor *d);
 	void (*release)(void *state);
@@ -203,9 +202,9 @@ static ssize_t zstd_run(struct decompressor *d)
 	return (ssize_t)out.pos;
 }
 
-static const struct codec plain = {"none", plain_start, plain_run, free};
-static const struct codec gzip = {"gzip", gzip_start, gzip_run, free};
-static const struct codec zstd = {"zstd", zstd_start, zstd_run, zstd_release};
+static const struct codec plain = {plain_start, plain_run, free};
+static const struct codec gzip = {gzip_start, gzip_run, free};
+static const struct codec zstd = {zstd_start, zstd_run, zstd_release};
 
 static bool is_zstd(const unsigned char *p)
 {
@@ -268,11 +267,6 @@ int decompressor_init(
 	if (!d->buf)
 		return err_set(ENOMEM, "out of memory");
 	return hasher_init(&d->hasher, algorithm);
-}
-
-const char *decompressor_name(const struct decompressor *d)
-{
-	return d->codec ? d->codec->name : "none";
 }
 
 void decompressor_release(struct decompressor *d)

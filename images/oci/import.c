@@ -156,8 +156,14 @@ static int copy(const struct store *s, const struct blob_source *from, const str
 	return index ? copy_index(s, from, &doc, o, ret, depth) : copy_manifest(s, from, &doc, o);
 }
 
-int copy_image(const struct store *s, const struct blob_source *from, const struct descriptor *d,
-	const struct import_options *options, struct descriptor *ret)
+/*
+ * Copies into the store what d describes. A manifest is copied with its configuration and layers,
+ * and *ret describes it. If d describes an index, either the manifest for one platform is copied,
+ * and *ret describes it, or all manifests that the source has are copied, and *ret describes the
+ * index.
+ */
+static int copy_image(const struct store *s, const struct blob_source *from,
+	const struct descriptor *d, const struct import_options *options, struct descriptor *ret)
 {
 	return copy(s, from, d, options, ret, 0);
 }

@@ -45,15 +45,6 @@ struct blob_source {
 };
 
 /*
- * Copies into the store what d describes. A manifest is copied with its configuration and layers,
- * and *ret describes it. If d describes an index, either the manifest for one platform is copied,
- * and *ret describes it, or all manifests that the source has are copied, and *ret describes the
- * index.
- */
-int copy_image(const struct store *s, const struct blob_source *from, const struct descriptor *d,
-	const struct import_options *options, struct descriptor *ret) must_check;
-
-/*
  * Splits "PATH[:REFERENCE]" at the first colon. Both parts live in the arena; *ret_reference is
  * NULL if there is none.
  */

@@ -15,7 +15,11 @@
 #define ACL_USER 0x02
 #define ACL_GROUP 0x08
 
-int id_map_get(const struct id_map *m, uint64_t inside, const char *what, uint32_t *ret)
+/*
+ * Maps an id of the container to an id of this process. Returns -EOVERFLOW if no range of the map
+ * contains it.
+ */
+static int id_map_get(const struct id_map *m, uint64_t inside, const char *what, uint32_t *ret)
 {
 	for (size_t i = 0; i < m->n; i++) {
 		const struct id_range *g = &m->v[i];
@@ -198,7 +202,7 @@ static int set_xattrs(struct tree *t, const struct object *o, const struct tar_e
 	return r;
 }
 
-int object_set_times(const struct object *o, const struct tar_entry *e)
+static int object_set_times(const struct object *o, const struct tar_entry *e)
 {
 	const struct timespec times[2] = {e->mtime, e->mtime};
 	int r = o->fd >= 0 ? futimens(o->fd, times)

@@ -97,9 +97,6 @@ struct transfer_events {
 int registry_get_blob(struct registry *g, struct http *h, const struct descriptor *d,
 	struct blob_writer *w, const struct transfer_events *events) must_check;
 
-/* Returns 1 if the registry has the blob, else 0. */
-int registry_has_blob(struct registry *g, struct http *h, const struct digest *d) must_check;
-
 /*
  * Puts a blob into the repository. Either the registry copies it from its own repository `from`
  * (NULL: none is known to have it), or the file fd, which is the blob, is uploaded in chunks.

@@ -7,7 +7,8 @@
 
 #define CHUNK (16u << 20)
 
-int registry_has_blob(struct registry *g, struct http *h, const struct digest *d)
+/* Returns 1 if the registry has the blob, else 0. */
+static int registry_has_blob(struct registry *g, struct http *h, const struct digest *d)
 {
 	_cleanup_arena_ struct arena a = {0};
 	_cleanup_response_ struct http_response answer = {0};

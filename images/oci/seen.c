@@ -92,12 +92,12 @@ int seen_add(struct seen *s, uint64_t dir, const char *name)
 	return 0;
 }
 
-bool seen_has(const struct seen *s, uint64_t dir, const char *name)
+static bool seen_has(const struct seen *s, uint64_t dir, const char *name)
 {
 	return s && s->v[place(s, hash(s, dir, name))] != 0;
 }
 
-bool seen_is_empty(const struct seen *s)
+static bool seen_is_empty(const struct seen *s)
 {
 	return s->n == 0;
 }

@@ -241,19 +241,6 @@ static bool is_tag(const struct descriptor *d, const char *name)
 	return d->ref_name && streq(d->ref_name, name);
 }
 
-int store_find_tag(const struct store *s, struct arena *a, const char *name, struct descriptor *ret)
-{
-	struct document index;
-	int r = read_index(s, a, &index);
-
-	for (size_t i = 0; r >= 0 && i < index.nmanifests; i++)
-		if (is_tag(&index.manifests[i], name)) {
-			*ret = index.manifests[i];
-			return 0;
-		}
-	return r < 0 ? r : -ENOENT;
-}
-
 static int write_index(const struct store *s, const struct document *index, const char *without,
 	const struct descriptor *added)
 {

@@ -146,10 +146,6 @@ int store_untag(const struct store *s, const char *name) must_check;
  */
 int store_tags(const struct store *s, struct arena *a, struct document *ret) must_check;
 
-/* Finds the descriptor that a tag leads to. Returns -ENOENT if the tag does not exist. */
-int store_find_tag(const struct store *s, struct arena *a, const char *name, struct descriptor *ret)
-	must_check;
-
 /* How much store_gc() has removed. */
 struct store_freed {
 	uint64_t blobs, bytes;       /* number of blobs, and bytes of all of them */

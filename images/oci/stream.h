@@ -63,8 +63,6 @@ struct decompressor {
 
 int decompressor_init(struct decompressor *d, const struct stream *below,
 	enum digest_algorithm algorithm) must_check;
-/* Returns "gzip", "zstd" or "none", after the first block was read. */
-const char *decompressor_name(const struct decompressor *d);
 void decompressor_release(struct decompressor *d);
 
 /*

@@ -6,8 +6,9 @@
  * Layers are written by Go programs and read by Go programs. Two readers that disagree on where an
  * entry ends see two images in one layer, so this reader sees the entries that Go's archive/tar
  * sees, and everything that is malformed is an error. libarchive is lenient instead, so a guard
- * (tar_guard.c, pax.c) looks at each header before libarchive does. What libarchive 3.6.2 does that
- * image-spec's readers must not do, and what the guard does about it:
+ * (tar_guard.c, tar_header.c, pax.c) looks at each header before libarchive does. This list has
+ * what libarchive 3.6.2 does although image-spec's readers must not, and what the guard does about
+ * it:
  *
  *	it ends silently at the first block of zeros     only zeros may follow
  *	it warns of malformed PAX records, reads "1x"     each record is checked; what is malformed
@@ -69,7 +70,7 @@ struct tar_entry {
 	size_t nxattrs;
 };
 
-/* What the PAX records of an entry say. */
+/* Holds the values of an entry's PAX records. */
 struct pax {
 	bool has_path, has_linkpath, has_size, has_mtime;
 	bool no_uid, no_gid; /* the record is empty, so the id of the header counts */
@@ -79,7 +80,7 @@ struct pax {
 	bool sparse; /* the file is sparse, in one of GNU's three PAX forms */
 };
 
-/* What the guard found in the headers of the next entry. */
+/* Holds what the guard found in the headers of the next entry. */
 struct tar_headers {
 	enum tar_type type;
 	bool sparse;       /* the file is sparse, in one of all four forms */

@@ -6,32 +6,10 @@
  * each entry's data, so it knows where the next header is. It checks each header before it gives it
  * to libarchive, and keeps global PAX headers back.
  */
-#include <stdio.h>
+#include <string.h>
 
 #include "images/oci/tar_internal.h"
 
-/* Offsets in a ustar header. */
-enum {
-	AT_MODE = 100,
-	AT_UID = 108,
-	AT_GID = 116,
-	AT_SIZE = 124,
-	AT_MTIME = 136,
-	AT_CHECKSUM = 148,
-	AT_TYPE = 156,
-	AT_LINK = 157,
-	AT_MAGIC = 257,
-	AT_MAJOR = 329,
-	AT_MINOR = 337,
-	AT_PREFIX = 345,
-	/* GNU's sparse files: the first pieces; whether more follow; the size of the file */
-	AT_PIECES = 386,
-	AT_PIECES_END = 495,
-	AT_MORE_PIECES = 482,
-	AT_MAP_MORE = 504, /* in a block of the map: whether another block follows */
-	AT_STAR_TRAILER = 508,
-};
-#define STAR_PREFIX 131
 #define GLOBAL_HEADERS_MAX 1000 /* most headers of type g that follow one another */
 
 static int more(struct tar *t)
@@ -76,89 +54,12 @@ static int cut(void)
 	return err_set(EBADMSG, "the tar ends in the midst of an entry");
 }
 
-/* Reads a number of a header, as libarchive and Go both do: octal digits, or base 256. */
-static int number(const unsigned char *h, size_t at, size_t len, const char *what, int64_t *ret)
-{
-	const unsigned char *field = h + at;
-	size_t i = 0;
-	uint64_t v = 0;
-
-	if (field[0] & 0x80) {
-		/*
-		 * A number in base 256 is in two's complement, without the highest bit of the first
-		 * byte.
-		 */
-		bool negative = field[0] & 0x40;
-		uint64_t invert = negative ? 0xff : 0;
-		for (i = 0; i < len; i++) {
-			uint64_t c = field[i] ^ invert;
-			if (i == 0)
-				c &= 0x7f;
-			if (v >> 55)
-				goto none;
-			v = v << 8 | c;
-		}
-		*ret = negative ? (int64_t)~v : (int64_t)v;
-		return 0;
-	}
-	while (i < len && field[i] == ' ')
-		i++;
-	for (; i < len && field[i] >= '0' && field[i] <= '7'; i++)
-		v = v << 3 | (uint64_t)(field[i] - '0');
-	for (; i < len; i++)
-		if (field[i] != ' ' && field[i] != '\0')
-			goto none;
-	*ret = (int64_t)v;
-	return 0;
-none:
-	return err_set(EBADMSG, "a tar header's %s is not a number", what);
-}
-
 static bool is_zero(const unsigned char *p, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
 		if (p[i])
 			return false;
 	return true;
-}
-
-static unsigned sum_of(const unsigned char *h, int *ret_signed)
-{
-	unsigned sum = 0;
-
-	*ret_signed = 0;
-	for (size_t i = 0; i < TAR_BLOCK_SIZE; i++) {
-		unsigned char c = i >= AT_CHECKSUM && i < AT_CHECKSUM + 8 ? ' ' : h[i];
-		sum += c;
-		*ret_signed += (signed char)c;
-	}
-	return sum;
-}
-
-static int check_sum(const unsigned char *h)
-{
-	int64_t said = -1;
-	int signed_sum;
-	unsigned sum = sum_of(h, &signed_sum);
-	int r = number(h, AT_CHECKSUM, 8, "checksum", &said);
-
-	if (r < 0 || (said != sum && said != signed_sum))
-		return err_set(EBADMSG,
-			"a tar header's checksum is wrong: this is no tar, or it is damaged");
-	return 0;
-}
-
-/*
- * Overwrites a part of the header with the byte `with`, so that libarchive does not see the
- * original.
- */
-static void fill(unsigned char *h, size_t at, size_t end, char with)
-{
-	int signed_sum;
-
-	memset(h + at, with, end - at);
-	snprintf((char *)h + AT_CHECKSUM, 8, "%06o", sum_of(h, &signed_sum));
-	h[AT_CHECKSUM + 7] = ' ';
 }
 
 /*
@@ -193,7 +94,7 @@ static int read_header(struct tar *t)
 		return 0;
 	}
 	if (!is_zero(t->block, (size_t)n)) {
-		int r = (size_t)n < TAR_BLOCK_SIZE ? cut() : check_sum(t->block);
+		int r = (size_t)n < TAR_BLOCK_SIZE ? cut() : tar_check_sum(t->block);
 		return r < 0 ? r : 1;
 	}
 	return expect_end(t);
@@ -205,7 +106,7 @@ static int read_body(struct tar *t, size_t max, size_t *ret)
 	static const char zeros[TAR_BLOCK_SIZE];
 	char buf[TAR_BLOCK_SIZE];
 	int64_t size;
-	int r = number(t->block, AT_SIZE, 12, "size", &size);
+	int r = tar_number(t->block, AT_SIZE, 12, "size", &size);
 
 	if (r < 0)
 		return r;
@@ -272,89 +173,6 @@ static int take_special(struct tar *t)
 	return r < 0 ? r : 1;
 }
 
-static int take_type(unsigned char type, enum tar_type *ret)
-{
-	switch (type) {
-	case '0':
-	case '\0':
-	case 'S':
-	case '7': /* contiguous file */
-		*ret = TAR_FILE;
-		return 0;
-	case '1':
-		*ret = TAR_HARDLINK;
-		return 0;
-	case '2':
-		*ret = TAR_SYMLINK;
-		return 0;
-	case '3':
-		*ret = TAR_CHAR;
-		return 0;
-	case '4':
-		*ret = TAR_BLOCK;
-		return 0;
-	case '5':
-		*ret = TAR_DIR;
-		return 0;
-	case '6':
-		*ret = TAR_FIFO;
-		return 0;
-	default:
-		return err_set(EBADMSG,
-			"the tar has an entry of the type 0x%02x, which no layer has", type);
-	}
-}
-
-/*
- * Checks the magic number. Only the POSIX one means that the header has a name prefix, but
- * libarchive reads a prefix in all.
- */
-static int check_magic(const unsigned char *h, bool *ret_gnu)
-{
-	static const char posix[8] = {'u', 's', 't', 'a', 'r', 0, '0', '0'};
-	bool is_posix = memcmp(h + AT_MAGIC, posix, sizeof(posix)) == 0;
-	bool star = memcmp(h + AT_STAR_TRAILER, "tar", 4) == 0;
-
-	*ret_gnu = memcmp(h + AT_MAGIC, "ustar  ", 8) == 0;
-	if (!is_posix && !*ret_gnu && memcmp(h + AT_MAGIC, "ustar", 5) == 0 && h[AT_PREFIX])
-		return err_set(EBADMSG, "a tar header has a prefix and is not POSIX's");
-	if (is_posix && star && h[AT_PREFIX + STAR_PREFIX - 1])
-		return err_set(
-			EBADMSG, "a tar header of star's form has a prefix that is too long");
-	return 0;
-}
-
-static int take_numbers(const unsigned char *h, struct tar_headers *ret)
-{
-	int64_t mode = 0, uid = 0, gid = 0, size = 0, major = 0, minor = 0;
-	int r = number(h, AT_MODE, 8, "mode", &mode);
-
-	if (r >= 0)
-		r = number(h, AT_UID, 8, "uid", &uid);
-	if (r >= 0)
-		r = number(h, AT_GID, 8, "gid", &gid);
-	if (r >= 0)
-		r = number(h, AT_SIZE, 12, "size", &size);
-	if (r >= 0)
-		r = number(h, AT_MTIME, 12, "mtime", &ret->mtime);
-	if (r >= 0)
-		r = number(h, AT_MAJOR, 8, "major number", &major);
-	if (r >= 0)
-		r = number(h, AT_MINOR, 8, "minor number", &minor);
-	if (r < 0)
-		return r;
-	if (size < 0 || uid < 0 || gid < 0 || major < 0 || minor < 0 || major > UINT32_MAX ||
-		minor > UINT32_MAX)
-		return err_set(
-			EBADMSG, "a tar header has a negative number, or one that is too large");
-	ret->uid = (uint64_t)uid;
-	ret->gid = (uint64_t)gid;
-	ret->size = (uint64_t)size;
-	ret->major = (uint32_t)major;
-	ret->minor = (uint32_t)minor;
-	return 0;
-}
-
 static int check_sparse(const struct tar *t, bool gnu)
 {
 	const unsigned char *h = t->block;
@@ -383,18 +201,18 @@ static int take_data(struct tar *t, bool gnu)
 			return err_set(EBADMSG,
 				"the tar has a PAX record \"size\" for an entry that is no file");
 		h->size = 0;
-		fill(t->block, AT_SIZE, AT_SIZE + 12, '\0');
+		tar_fill(t->block, AT_SIZE, AT_SIZE + 12, '\0');
 	} else if (h->pax.has_size) {
 		h->size = h->pax.size;
 	}
 	if (gnu && type != 'S')
-		fill(t->block, AT_PIECES, AT_PIECES_END, '\0');
+		tar_fill(t->block, AT_PIECES, AT_PIECES_END, '\0');
 	/*
 	 * libarchive forgets a long target if the header itself has no target, so the header gets
 	 * "?".
 	 */
 	if (!t->block[AT_LINK] && (h->had_link || h->pax.has_linkpath))
-		fill(t->block, AT_LINK, AT_LINK + 1, '?');
+		tar_fill(t->block, AT_LINK, AT_LINK + 1, '?');
 	h->sparse = type == 'S' || h->pax.sparse;
 	t->padding = (TAR_BLOCK_SIZE - h->size % TAR_BLOCK_SIZE) % TAR_BLOCK_SIZE;
 	t->padded = h->size + t->padding;
@@ -408,12 +226,8 @@ static int take_header(struct tar *t)
 {
 	struct tar_headers *h = &t->headers;
 	bool gnu = false;
-	int r = take_type(t->block[AT_TYPE], &h->type);
+	int r = tar_read_fields(t->block, h, &gnu);
 
-	if (r >= 0)
-		r = take_numbers(t->block, h);
-	if (r >= 0)
-		r = check_magic(t->block, &gnu);
 	if (r >= 0)
 		r = check_sparse(t, gnu);
 	/* Readers disagree on which one wins, so an entry may have only one of them. */

@@ -17,3 +17,45 @@ ssize_t guard_next(struct tar *t, const void **ret) must_check;
 
 /* Tells the guard that the next header is that of another entry. */
 void guard_expect_entry(struct tar *t);
+
+/* --- tar_header.c: the fields of a header, which are at these offsets --- */
+
+enum {
+	AT_MODE = 100,
+	AT_UID = 108,
+	AT_GID = 116,
+	AT_SIZE = 124,
+	AT_MTIME = 136,
+	AT_CHECKSUM = 148,
+	AT_TYPE = 156,
+	AT_LINK = 157,
+	AT_MAGIC = 257,
+	AT_MAJOR = 329,
+	AT_MINOR = 337,
+	AT_PREFIX = 345,
+	/* GNU's sparse files: the first pieces; whether more follow; the size of the file */
+	AT_PIECES = 386,
+	AT_PIECES_END = 495,
+	AT_MORE_PIECES = 482,
+	AT_MAP_MORE = 504, /* in a block of the map: whether another block follows */
+	AT_STAR_TRAILER = 508,
+};
+
+/*
+ * Reads a number of `len` bytes at offset `at` of a header, as libarchive and Go both do: octal
+ * digits, or base 256. `what` names the field in messages.
+ */
+int tar_number(const unsigned char *h, size_t at, size_t len, const char *what, int64_t *ret)
+	must_check;
+
+/* Checks the checksum of a header. */
+int tar_check_sum(const unsigned char *h) must_check;
+
+/*
+ * Overwrites the bytes [at, end) of the header with the byte `with`, and corrects the checksum. The
+ * guard hides from libarchive what it would misread.
+ */
+void tar_fill(unsigned char *h, size_t at, size_t end, char with);
+
+/* Reads type, ids, size, time and device numbers. *ret_gnu tells whether the header is GNU's. */
+int tar_read_fields(const unsigned char *h, struct tar_headers *ret, bool *ret_gnu) must_check;

@@ -136,7 +136,9 @@ int work_run(struct registry *g, const struct work_list *l, const struct transfe
 	return c.result < 0 ? err_set(-c.result, "%s", c.message) : 0;
 }
 
-void transfer_notice(const struct transfer_options *o, const char *fmt, ...)
+static void transfer_notice(const struct transfer_options *o, const char *fmt, ...)
+	printf_like(2, 3);
+static void transfer_notice(const struct transfer_options *o, const char *fmt, ...)
 {
 	char text[1024];
 	va_list args;

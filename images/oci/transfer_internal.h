@@ -27,8 +27,6 @@ typedef int work_fn(
 int work_run(struct registry *g, const struct work_list *l, const struct transfer_options *o,
 	work_fn *fn, void *data) must_check;
 
-void transfer_notice(const struct transfer_options *o, const char *fmt, ...) printf_like(2, 3);
-
 /* Opens the first of the registries that the name may mean which has the manifest. */
 int transfer_find(struct arena *a, const char *name, const struct transfer_options *o,
 	struct registry *g, struct reference *ret, struct manifest *m) must_check;

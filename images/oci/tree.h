@@ -87,9 +87,3 @@ int tree_close_file(struct tree *t, const struct tar_entry *e) must_check;
 int tree_end(struct tree *t) must_check;
 void tree_release(struct tree *t);
 #define _cleanup_tree_ __attribute__((cleanup(tree_release), unused))
-
-/*
- * Maps an id of the container to an id of this process. Returns -EOVERFLOW if no range of the map
- * contains it.
- */
-int id_map_get(const struct id_map *m, uint64_t inside, const char *what, uint32_t *ret) must_check;

@@ -23,8 +23,6 @@ void tree_warn(struct tree *t, enum tree_warning kind, const char *name, const c
 struct seen;
 int seen_new(struct seen **ret) must_check;
 int seen_add(struct seen *s, uint64_t dir, const char *name) must_check;
-bool seen_has(const struct seen *s, uint64_t dir, const char *name);
-bool seen_is_empty(const struct seen *s);
 void seen_free(struct seen *s);
 
 /*
@@ -66,7 +64,6 @@ struct object {
 
 /* Sets owner, mode, extended attributes and times, in an order in which none destroys another. */
 int object_set(struct tree *t, const struct object *o, const struct tar_entry *e) must_check;
-int object_set_times(const struct object *o, const struct tar_entry *e) must_check;
 
 /*
  * Removes `name` and all that is in it from the directory `dir`. Keeps the names in `keep`, which

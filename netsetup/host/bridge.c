@@ -16,7 +16,7 @@ int bridge_mtu(struct host *h, const struct network *n)
  * Without an address of its own, a bridge takes that of one of its ports. The address would change
  * when containers start and end, and be all zeros without any container.
  */
-void bridge_mac(const struct network *n, uint8_t ret[6])
+static void bridge_mac(const struct network *n, uint8_t ret[6])
 {
 	uint64_t hash = 0xcbf29ce484222325u;
 

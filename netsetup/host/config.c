@@ -309,7 +309,11 @@ int network_create(struct host *h, struct network *n)
 	return r;
 }
 
-int network_apply(struct host *h, const struct network *n)
+/*
+ * Makes the bridge, or repairs what is missing or different. Returns -EEXIST, and changes nothing,
+ * if the interface of that name is not caisson's.
+ */
+static int network_apply(struct host *h, const struct network *n)
 {
 	struct device bridge;
 

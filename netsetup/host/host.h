@@ -120,12 +120,6 @@ int network_list(struct host *h, struct network **ret, size_t *ret_n) must_check
  */
 int network_create(struct host *h, struct network *n) must_check;
 
-/*
- * Makes the bridge, or repairs what is missing or different. Returns -EEXIST, and changes nothing,
- * if the interface of that name is not caisson's.
- */
-int network_apply(struct host *h, const struct network *n) must_check;
-
 /* Undoes network_create(). Returns -EBUSY if containers are attached and `force` is not set. */
 int network_remove(struct host *h, const char *name, bool force) must_check;
 

@@ -15,10 +15,6 @@ bool host_skips(struct host *h, const char *fmt, ...) printf_like(2, 3);
 /* Returns the MTU of the network: the one in its file, or that of the default route's interface. */
 int bridge_mtu(struct host *h, const struct network *n) must_check;
 /*
- * Makes the bridge's MAC address from the network's name. A bridge with this address is caisson's.
- */
-void bridge_mac(const struct network *n, uint8_t ret[6]);
-/*
  * Finds the bridge. Returns -ENODEV if it does not exist, and -EEXIST if the interface is not this
  * network's bridge.
  */

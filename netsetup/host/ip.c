@@ -54,7 +54,8 @@ int ip_compare(const struct ip *a, const struct ip *b)
 	return memcmp(a->bytes, b->bytes, sizeof(a->bytes));
 }
 
-bool ip_next(struct ip *ip)
+/* Adds 1 to the address. Returns false if it was the last one of its family. */
+static bool ip_next(struct ip *ip)
 {
 	for (size_t i = ip_len(ip->family); i-- > 0;)
 		if (++ip->bytes[i] != 0)
@@ -78,12 +79,14 @@ static struct ip fill(const struct ip *ip, unsigned prefix, bool ones)
 	return r;
 }
 
-struct ip ip_first_of(const struct ip *ip, unsigned prefix)
+/* Returns the first address of the subnet, whose bits behind the prefix are zeros. */
+static struct ip ip_first_of(const struct ip *ip, unsigned prefix)
 {
 	return fill(ip, prefix, false);
 }
 
-struct ip ip_last_of(const struct ip *ip, unsigned prefix)
+/* Returns the last address of the subnet. */
+static struct ip ip_last_of(const struct ip *ip, unsigned prefix)
 {
 	return fill(ip, prefix, true);
 }

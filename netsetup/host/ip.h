@@ -45,13 +45,6 @@ const char *ip_subnet_text(const struct ip *ip, unsigned prefix, char buf[IP_TEX
  * are not equal.
  */
 int ip_compare(const struct ip *a, const struct ip *b);
-/* Adds 1 to the address. Returns false if it was the last one of its family. */
-bool ip_next(struct ip *ip);
-/*
- * Return the first address of the subnet, whose bits behind the prefix are zeros, and the last one.
- */
-struct ip ip_first_of(const struct ip *ip, unsigned prefix);
-struct ip ip_last_of(const struct ip *ip, unsigned prefix);
 /* Returns whether the two addresses are in the same subnet of that prefix. */
 bool ip_in(const struct ip *ip, const struct ip *of, unsigned prefix);
 

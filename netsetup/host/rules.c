@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The nftables table "inet caisson" as text. Chains never change: what networks and attachments
- * differ in are elements of sets and maps, so that a packet costs the same beside 500 containers.
+ * Writes the nftables table "inet caisson" as text. Chains never change. Networks and attachments
+ * are elements of sets and maps, so that a packet costs the same beside 500 containers.
  *
  *	bridges      bridges of all networks
  *	isolated     those whose containers reach no other network, and are reached by none
@@ -12,18 +12,19 @@
  *	any4/6       protocol . port -> container: published on all addresses of the host
  *	bound4/6     address . protocol . port -> container: published on one address
  *
- * prerouting and output translate published ports, but only of packets to the host itself (fib
- * daddr type local), because a packet that the host merely forwards is not the host's business.
- * ::1 is left alone: Linux routes no packet from ::1 to another interface, so the connection would
- * hang, where it now is refused and the client goes on to 127.0.0.1.
+ * The chains prerouting and output translate published ports, but only in packets to the host
+ * itself (fib daddr type local), because packets that the host merely forwards are meant for
+ * another machine. ::1 is left out: Linux routes no packet from ::1 to another interface, so the
+ * connection would hang. Now it is refused, and the client goes on to 127.0.0.1.
  *
- * postrouting masks what a container could not answer otherwise: packets from 127.0.0.0/8, and from
- * a container of the same network, whose answer would go there directly and untranslated. That rule
- * looks at the source address and not at the incoming interface, which packets do not have there if
- * the bridge itself calls the hooks (br_netfilter, which docker loads).
+ * The chain postrouting replaces source addresses to which a container could not answer: those of
+ * 127.0.0.0/8, and those of containers of the same network, because the answer would go there
+ * directly and untranslated. That rule looks at the source address and not at the incoming
+ * interface, because packets have none there if the bridge itself calls the hooks (br_netfilter,
+ * which docker loads).
  *
- * guard drops packets of containers to 127.0.0.0/8, which route_localnet of the bridge would let
- * in.
+ * The chain guard drops packets of containers to 127.0.0.0/8, which route_localnet of the bridge
+ * would let in.
  */
 #include <stdio.h>
 

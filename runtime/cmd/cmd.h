@@ -5,6 +5,7 @@
  * with the message set, which main() prints.
  */
 #pragma once
+#include "base/program.h"
 #include "cmd/options.h"
 #include "launch/container.h"
 
@@ -115,7 +116,3 @@ int cmd_preserve(int *preserve_fds) must_check;
 
 /* Prints `ps` for a container in a microVM: a table like that of ps -ef, or [pid, ...]. */
 int cmd_ps_of_vm(struct container *c, bool json) must_check;
-
-/* Writes all of text to standard output. */
-int cmd_print(const char *text, size_t len) must_check;
-int cmd_print_json(struct json_out *o) must_check;

@@ -12,31 +12,6 @@
 
 #define PRESERVED_MAX (1 << 20)
 
-int cmd_print(const char *text, size_t len)
-{
-	int r = fd_write_all(STDOUT_FILENO, text, len);
-
-	if (r < 0) {
-		errno = -r;
-		return err_sys("write to standard output");
-	}
-	return 0;
-}
-
-int cmd_print_json(struct json_out *o)
-{
-	_cleanup_strbuf_ struct strbuf line = {0};
-	const char *text;
-	size_t len;
-
-	int r = json_out_text(o, &text, &len);
-	if (r >= 0)
-		r = strbuf_add(&line, text, len);
-	if (r >= 0 && (!len || text[len - 1] != '\n'))
-		r = strbuf_add(&line, "\n", 1);
-	return r < 0 ? r : cmd_print(strbuf_str(&line), line.len);
-}
-
 static int print_help(const struct command *self, const struct option_def *defs)
 {
 	const struct command_help h = {"caisson", self->name, self->usage, self->summary,
@@ -44,7 +19,7 @@ static int print_help(const struct command *self, const struct option_def *defs)
 	_cleanup_strbuf_ struct strbuf out = {0};
 
 	int r = options_help_command(&h, defs, &out);
-	return r < 0 ? r : cmd_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 int cmd_parse(const struct command *self, const struct option_def *defs, int argc, char **argv,

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `create` and `run`, which have the same options, except for those that concern the foreground. */
+/*
+ * Implements `create` and `run`. They have the same options, except for those that concern the
+ * foreground.
+ */
 #include "cmd/cmd.h"
 #include "launch/launch.h"
 

@@ -26,7 +26,7 @@ static int print_text(const struct doctor *d)
 			r = strbuf_addf(&out, "  %-8s %s: %s\n", doctor_verdict_name(v->verdict),
 				v->name, v->text);
 	}
-	return r < 0 ? r : cmd_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 static int print_json(const struct doctor *d)
@@ -54,7 +54,7 @@ static int print_json(const struct doctor *d)
 		json_out_end_object(&o);
 	}
 	json_out_end_object(&o);
-	return cmd_print_json(&o);
+	return program_print_json(&o);
 }
 
 int cmd_doctor(const struct command *self, const struct globals *g, int argc, char **argv)

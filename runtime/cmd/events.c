@@ -88,7 +88,7 @@ static int print_event(struct container *c, const char *type, bool stats)
 	if (stats)
 		r = put_statistics(c, &o);
 	json_out_end_object(&o);
-	return r < 0 ? r : cmd_print_json(&o);
+	return r < 0 ? r : program_print_json(&o);
 }
 
 /*

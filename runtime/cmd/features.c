@@ -123,5 +123,5 @@ int cmd_features(const struct command *self, const struct globals *g, int argc, 
 	json_out_end_object(&o);
 	put_names(&o, "potentiallyUnsafeConfigAnnotations", unsafe);
 	json_out_end_object(&o);
-	return cmd_print_json(&o);
+	return program_print_json(&o);
 }

@@ -145,7 +145,7 @@ int cmd_list(const struct command *self, const struct globals *g, int argc, char
 	if (r < 0)
 		return r;
 	if (!l.json)
-		return cmd_print(strbuf_str(&table), table.len);
+		return program_print(strbuf_str(&table), table.len);
 	json_out_end_array(&json);
-	return cmd_print_json(&json);
+	return program_print_json(&json);
 }

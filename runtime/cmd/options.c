@@ -202,5 +202,7 @@ int options_help_command(
 		r = strbuf_addf(out, "\nOptions:\n");
 	if (r >= 0)
 		r = options_help(defs, out);
-	return r < 0 ? r : strbuf_addf(out, "\n%s\n", h->end);
+	if (r >= 0 && h->end)
+		r = strbuf_addf(out, "\n%s\n", h->end);
+	return r;
 }

@@ -56,7 +56,7 @@ struct command_help {
 	const char *program; /* such as "caisson" or "caisson image" */
 	const char *name, *usage, *summary;
 	const char *text; /* NULL: there is no further text */
-	const char *end;  /* last line of the help */
+	const char *end;  /* last line of the help, or NULL */
 };
 int options_help_command(
 	const struct command_help *h, const struct option_def *defs, struct strbuf *out) must_check;

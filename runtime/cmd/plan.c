@@ -40,5 +40,5 @@ int cmd_plan(const struct command *self, const struct globals *g, int argc, char
 		r = json ? plan_print_json(&p, &out) : plan_print(&p, &text);
 	if (r < 0)
 		return r;
-	return json ? cmd_print_json(&out) : cmd_print(strbuf_str(&text), text.len);
+	return json ? program_print_json(&out) : program_print(strbuf_str(&text), text.len);
 }

@@ -63,7 +63,7 @@ static int print_json(const pid_t *pids, size_t n)
 	for (size_t i = 0; i < n; i++)
 		json_out_i64(&o, NULL, pids[i]);
 	json_out_end_array(&o);
-	return cmd_print_json(&o);
+	return program_print_json(&o);
 }
 
 static bool is_among(const pid_t *pids, size_t n, long pid)
@@ -104,10 +104,10 @@ static int print_lines_of_pids(FILE *in, const pid_t *pids, size_t n)
 	}
 	if (!found)
 		return err_set(EINVAL, "the ps options give no column PID");
-	int r = cmd_print(line, strlen(line));
+	int r = program_print(line, strlen(line));
 	while (r >= 0 && getline(&line, &cap, in) >= 0)
 		if (is_among(pids, n, read_column(line, pid_column)))
-			r = cmd_print(line, strlen(line));
+			r = program_print(line, strlen(line));
 	return r;
 }
 
@@ -128,7 +128,7 @@ static int print_table(pid_t *pids, size_t n)
 		qsort(pids, n, sizeof(*pids), compare_pids);
 	for (size_t i = 0; i < n && r >= 0; i++)
 		r = ps_table_add_process(&out, &names, pids[i]);
-	return r < 0 ? r : cmd_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 /*

@@ -21,5 +21,5 @@ int cmd_state(const struct command *self, const struct globals *g, int argc, cha
 		return r;
 	container_put_state(
 		&c, container_status_name(status), status == CONTAINER_STOPPED ? 0 : c.pid, &out);
-	return cmd_print_json(&out);
+	return program_print_json(&out);
 }

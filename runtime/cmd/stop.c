@@ -107,7 +107,7 @@ static int64_t copy_rest(int fd)
 			continue;
 		if (n < 0)
 			return err_sys("read the log");
-		int r = cmd_print(buf, (size_t)n);
+		int r = program_print(buf, (size_t)n);
 		if (r < 0)
 			return r;
 		all += n;

@@ -23,7 +23,7 @@ static int print_json(const struct json *processes)
 		if (json_get_i64(p, "pid", &pid) >= 0)
 			json_out_i64(&o, NULL, pid);
 	json_out_end_array(&o);
-	return cmd_print_json(&o);
+	return program_print_json(&o);
 }
 
 static int add_line(const struct json *p, struct strbuf *out)
@@ -67,5 +67,5 @@ int cmd_ps_of_vm(struct container *c, bool json)
 	r = ps_table_head(&out);
 	for (const struct json *p = processes->first; p && r >= 0; p = p->next)
 		r = add_line(p, &out);
-	return r < 0 ? r : cmd_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }

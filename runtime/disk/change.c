@@ -69,7 +69,7 @@ static int list_snapshots(struct disk *d)
 	int r = qcow2_snapshots_read(d, &all);
 	if (r >= 0)
 		r = tool_add_snapshots(&out, &all);
-	return r < 0 || !out.len ? r : tool_print(strbuf_str(&out), out.len);
+	return r < 0 || !out.len ? r : program_print(strbuf_str(&out), out.len);
 }
 
 int tool_snapshot(const struct tool_command *self, int argc, char **argv)
@@ -147,7 +147,7 @@ static int check_json(const char *path, const char *format, const struct disk_ch
 	json_out_u64(&o, "fragmented-clusters", c->fragmented);
 	json_out_u64(&o, "compressed-clusters", c->compressed);
 	json_out_end_object(&o);
-	return tool_print_json(&o);
+	return program_print_json(&o);
 }
 
 static int check_text(const struct disk_check *c)
@@ -182,7 +182,7 @@ static int check_text(const struct disk_check *c)
 			(unsigned long long)c->used, (unsigned long long)c->clusters,
 			100.0 * (double)c->used / all, 100.0 * (double)c->fragmented / used,
 			100.0 * (double)c->compressed / used, (unsigned long long)c->end);
-	return r < 0 ? r : tool_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 int tool_check(const struct tool_command *self, int argc, char **argv)

@@ -67,7 +67,7 @@ static int print_json(
 		json_out_end_object(&o);
 	}
 	json_out_end_object(&o);
-	return tool_print_json(&o);
+	return program_print_json(&o);
 }
 
 static int add_fact(struct strbuf *out, const struct disk_fact *f)
@@ -137,7 +137,7 @@ static int print_text(
 		r = strbuf_addf(&out, "Format specific information:\n");
 	for (const struct disk_fact *f = i->facts; f && r >= 0; f = f->next)
 		r = add_fact(&out, f);
-	return r < 0 ? r : tool_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 static int want_json(bool json, const char *output, bool *ret)
@@ -284,6 +284,6 @@ int tool_map(const struct tool_command *self, int argc, char **argv)
 		return r;
 	if (json)
 		json_out_end_array(&o);
-	r = json ? tool_print_json(&o) : tool_print(strbuf_str(&text), text.len);
+	r = json ? program_print_json(&o) : program_print(strbuf_str(&text), text.len);
 	return r < 0 ? r : 0;
 }

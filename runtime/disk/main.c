@@ -86,7 +86,7 @@ static int print_usage(void)
 			r = strbuf_addf(&out, "  %-10s %s\n", c->name, c->summary);
 	if (r >= 0)
 		r = strbuf_addf(&out, "\n`caisson disk COMMAND --help` says more.\n");
-	return r < 0 ? r : tool_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 static int run(int argc, char **argv)

@@ -122,7 +122,7 @@ static int answer(int r)
 {
 	const char *text = r < 0 ? err_msg() : "ready";
 
-	int sent = tool_print(text, strlen(text));
+	int sent = program_print(text, strlen(text));
 	(void)close(STDOUT_FILENO);
 	return r < 0 ? r : sent;
 }

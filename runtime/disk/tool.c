@@ -13,13 +13,12 @@
 
 static int print_help(const struct tool_command *self, const struct option_def *defs)
 {
+	const struct command_help h = {
+		"caisson disk", self->name, self->usage, self->summary, self->text, NULL};
 	_cleanup_strbuf_ struct strbuf out = {0};
 
-	int r = strbuf_addf(&out, "Usage: caisson disk %s %s\n\n%s\n\n%s\n\nOptions:\n", self->name,
-		self->usage, self->summary, self->text);
-	if (r >= 0)
-		r = options_help(defs, &out);
-	return r < 0 ? r : tool_print(strbuf_str(&out), out.len);
+	int r = options_help_command(&h, defs, &out);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
@@ -39,26 +38,6 @@ int tool_parse(const struct tool_command *self, const struct option_def *defs, i
 			n < min ? "missing" : "too many", self->name, self->usage);
 	*ret_n = n;
 	return 0;
-}
-
-int tool_print(const char *text, size_t len)
-{
-	int r = fd_write_all(STDOUT_FILENO, text, len);
-
-	return r < 0 ? err_set(-r, "write to standard output: %s", err_text(-r)) : 0;
-}
-
-int tool_print_json(struct json_out *o)
-{
-	const char *text;
-	size_t len;
-
-	int r = json_out_text(o, &text, &len);
-	if (r >= 0)
-		r = tool_print(text, len);
-	if (r >= 0 && len && text[len - 1] != '\n')
-		r = tool_print("\n", 1);
-	return r;
 }
 
 int tool_size(const char *text, const char *what, uint64_t *ret)
@@ -183,7 +162,10 @@ static int find_directory(struct tool_image *i)
 	return 0;
 }
 
-int tool_use_directory(struct tool_image *i, struct disk_options *o)
+/*
+ * Sets the options that tool_open() would use, for commands that open the backing file themselves.
+ */
+static int tool_use_directory(struct tool_image *i, struct disk_options *o)
 {
 	size_t len;
 

@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "base/json.h"
+#include "base/program.h"
 #include "cmd/options.h"
 #include "images/disk/disk.h"
 #include "images/disk/qcow2.h"
@@ -91,11 +92,6 @@ int tool_open(struct tool_image *i) must_check;
 	}
 
 /*
- * Sets the options that tool_open() would use, for commands that open the backing file themselves.
- */
-int tool_use_directory(struct tool_image *i, struct disk_options *o) must_check;
-
-/*
  * Finds the format by the ending of the file name. If the ending is unknown, returns an error that
  * asks the user for `option`, such as "-f".
  */
@@ -111,9 +107,6 @@ const char *tool_human(uint64_t bytes, char *buf, size_t size);
 
 /* Adds the list of snapshots as `info` and `snapshot -l` print it. */
 int tool_add_snapshots(struct strbuf *out, const struct qcow2_snapshots *all) must_check;
-
-int tool_print(const char *text, size_t len) must_check;
-int tool_print_json(struct json_out *o) must_check;
 
 /* The image that create or convert makes, with the options -o NAME=VALUE,NAME=VALUE. */
 struct tool_target {

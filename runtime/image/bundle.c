@@ -114,7 +114,7 @@ static int unpack_shared(const struct image_globals *g, const struct store *s,
 
 	if (r >= 0)
 		r = strbuf_addf(&line, "%s/layers:%s\n", s->path, strbuf_str(&layers));
-	return r < 0 ? r : image_print(strbuf_str(&line), line.len);
+	return r < 0 ? r : program_print(strbuf_str(&line), line.len);
 }
 
 /*

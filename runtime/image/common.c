@@ -7,27 +7,6 @@
 #include "base/log.h"
 #include "image/image.h"
 
-int image_print(const char *text, size_t len)
-{
-	int r = fd_write_all(STDOUT_FILENO, text, len);
-
-	return r < 0 ? err_set(-r, "write to standard output: %s", err_text(-r)) : 0;
-}
-
-int image_print_json(struct json_out *o)
-{
-	_cleanup_strbuf_ struct strbuf line = {0};
-	const char *text;
-	size_t len;
-	int r = json_out_text(o, &text, &len);
-
-	if (r >= 0)
-		r = strbuf_add(&line, text, len);
-	if (r >= 0 && (!len || text[len - 1] != '\n'))
-		r = strbuf_add(&line, "\n", 1);
-	return r < 0 ? r : image_print(strbuf_str(&line), line.len);
-}
-
 void image_size_text(uint64_t bytes, char *buf, size_t size)
 {
 	static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
@@ -65,7 +44,7 @@ static int print_help(const struct image_command *self, const struct option_def 
 	_cleanup_strbuf_ struct strbuf out = {0};
 
 	int r = options_help_command(&h, defs, &out);
-	return r < 0 ? r : image_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 int image_parse(const struct image_command *self, const struct option_def *defs, int argc,

@@ -4,6 +4,7 @@
  * parses its options, calls images/oci, and returns an exit code, or -errno with the message set.
  */
 #pragma once
+#include "base/program.h"
 #include "cmd/options.h"
 #include "images/oci/image.h"
 #include "images/oci/import.h"
@@ -80,10 +81,6 @@ int image_get(const struct image_globals *g, const struct store *s, struct arena
  */
 int image_platform(struct arena *a, const char *text, struct platform *buf,
 	const struct platform **ret) must_check;
-
-int image_print(const char *text, size_t len) must_check;
-/* Prints the JSON text and a newline on standard output. */
-int image_print_json(struct json_out *o) must_check;
 
 /* Writes a size as text in powers of 1000, such as "12.3 MB". */
 void image_size_text(uint64_t bytes, char *buf, size_t size);

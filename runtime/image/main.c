@@ -93,12 +93,6 @@ static int print_usage(void)
 	return 0;
 }
 
-static int fail(int r)
-{
-	log_error(*err_msg() ? err_msg() : strerror(-r));
-	return 1;
-}
-
 /*
  * Executes caisson-registry with the arguments of main(), because they have the global options in
  * front of the command.
@@ -128,11 +122,11 @@ static int run(const struct image_globals *g, int n, char **words)
 	for (const struct image_command *c = commands; c->name; c++)
 		if (streq(c->name, words[0])) {
 			int r = c->run(c, g, n - 1, words + 1);
-			return r < 0 ? fail(r) : r;
+			return r < 0 ? program_fail(r) : r;
 		}
 	if (streq(words[0], "help"))
 		return print_usage();
-	return fail(err_set(EINVAL,
+	return program_fail(err_set(EINVAL,
 		"unknown command \"image %.100s\": `caisson image --help` lists them", words[0]));
 }
 
@@ -153,15 +147,15 @@ int main(int argc, char **argv)
 	 */
 	char **words = arena_array(&a, (size_t)argc + 1, sizeof(*words));
 	if (!words)
-		return fail(-ENOMEM);
+		return program_fail(-ENOMEM);
 	memcpy(words, argv, (size_t)argc * sizeof(*words));
 	int n = image_parse_globals(&g, argc - 1, argv + 1, &help);
 	if (n < 0)
-		return fail(n);
+		return program_fail(n);
 	if (help || n == 0)
 		return print_usage();
 	argv[1 + n] = NULL;
 	if (is_registry_command(argv[1]))
-		return fail(run_registry_program(words));
+		return program_fail(run_registry_program(words));
 	return run(&g, n, argv + 1);
 }

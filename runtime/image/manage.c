@@ -47,9 +47,9 @@ static int print_imported(const struct import_result *result, bool json)
 		json_out_end_object(&o);
 	}
 	if (r < 0 || !json)
-		return r < 0 ? r : image_print(strbuf_str(&text), text.len);
+		return r < 0 ? r : program_print(strbuf_str(&text), text.len);
 	json_out_end_array(&o);
-	return image_print_json(&o);
+	return program_print_json(&o);
 }
 
 int image_cmd_import(
@@ -141,7 +141,7 @@ static int list_json(const struct store *s, struct arena *a, const struct docume
 		json_out_end_object(&o);
 	}
 	json_out_end_array(&o);
-	return r < 0 ? r : image_print_json(&o);
+	return r < 0 ? r : program_print_json(&o);
 }
 
 int image_cmd_ls(
@@ -178,7 +178,7 @@ int image_cmd_ls(
 			     : strbuf_addf(&out, "%-48s %-13s %-16s %9s %.19s\n", l.name, l.id,
 				       l.platform, size, l.created);
 	}
-	return r < 0 ? r : image_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 static void put_inspected(struct json_out *o, const struct image *img, const struct json *config)
@@ -227,14 +227,14 @@ int image_cmd_inspect(
 	if (r >= 0)
 		r = image_open(&s, &a, args.v[0], platform, &img);
 	if (r < 0 || config_only)
-		return r < 0 ? r : image_print(img.config_text, img.config_len);
+		return r < 0 ? r : program_print(img.config_text, img.config_len);
 	r = json_parse(&a, img.config_text, img.config_len, "the configuration", &config);
 	if (r >= 0)
 		r = json_out_init(&o, true);
 	if (r < 0)
 		return r;
 	put_inspected(&o, &img, config);
-	return image_print_json(&o);
+	return program_print_json(&o);
 }
 
 static int history_json(const struct image *img)
@@ -259,7 +259,7 @@ static int history_json(const struct image *img)
 		json_out_end_object(&o);
 	}
 	json_out_end_array(&o);
-	return image_print_json(&o);
+	return program_print_json(&o);
 }
 
 /*
@@ -306,7 +306,7 @@ int image_cmd_history(
 		one_line(h->created_by, by, sizeof(by));
 		r = strbuf_addf(&out, "%-20.19s %9s %s\n", h->created ? h->created : "", size, by);
 	}
-	return r < 0 ? r : image_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 int image_cmd_export(

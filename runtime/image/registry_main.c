@@ -24,12 +24,6 @@ static const struct {
 	{"logout", image_cmd_logout},
 };
 
-static int fail(int r)
-{
-	log_error(*err_msg() ? err_msg() : strerror(-r));
-	return 1;
-}
-
 static int run(const struct image_globals *g, int n, char **words)
 {
 	for (const struct image_command *c = image_registry_commands; c->name; c++)
@@ -49,7 +43,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	int n = image_parse_globals(&g, argc - 1, argv + 1, &help);
 	if (n < 0)
-		return fail(n);
+		return program_fail(n);
 	if (help || n == 0)
 		r = err_set(
 			EINVAL, "caisson-registry is executed by `caisson image`: see its --help");
@@ -58,5 +52,5 @@ int main(int argc, char **argv)
 		r = http_init_library();
 	if (r >= 0)
 		r = run(&g, n, argv + 1);
-	return r < 0 ? fail(r) : r;
+	return r < 0 ? program_fail(r) : r;
 }

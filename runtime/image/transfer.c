@@ -14,7 +14,7 @@ static int print_result(const struct transfer_result *result, bool json)
 
 	if (!json) {
 		r = strbuf_addf(&line, "%s\n", result->name);
-		return r < 0 ? r : image_print(strbuf_str(&line), line.len);
+		return r < 0 ? r : program_print(strbuf_str(&line), line.len);
 	}
 	r = json_out_init(&o, false);
 	if (r < 0)
@@ -23,11 +23,14 @@ static int print_result(const struct transfer_result *result, bool json)
 	json_out_str(&o, "name", result->name);
 	json_out_str(&o, "digest", result->digest.text);
 	json_out_end_object(&o);
-	return image_print_json(&o);
+	return program_print_json(&o);
 }
 
 /* Holds what pull and push have in common. */
 struct transferring {
+	const struct image_command *self;
+	const struct image_globals *g;
+	bool push;
 	struct registry_arguments registry;
 	const char *platform;
 	bool json;
@@ -37,8 +40,14 @@ struct transferring {
 	struct platform buf;
 };
 
-static int prepare(
-	struct transferring *t, const struct image_globals *g, struct arena *a, const char *where)
+/* The rows for these options in the tables of pull and push. */
+#define TRANSFER_OPTIONS(t) \
+	{"jobs", 'j', OPTION_COUNT, &(t)->jobs, "N", "blobs at the same time (default: 3)"}, \
+		{"json", 0, OPTION_FLAG, &(t)->json, NULL, \
+			"print name and digest in JSON, and progress as JSON on standard error"}, \
+		REGISTRY_OPTIONS(&(t)->registry)
+
+static int prepare(struct transferring *t, struct arena *a, const char *where)
 {
 	if (t->jobs > (int)TRANSFER_JOBS_MAX)
 		return err_set(EINVAL, "--jobs %d: expected 1 to %u", t->jobs, TRANSFER_JOBS_MAX);
@@ -46,71 +55,61 @@ static int prepare(
 	if (r >= 0)
 		r = image_platform(a, t->platform, &t->buf, &t->options.platform);
 	t->options.jobs = (unsigned)t->jobs;
-	transfer_progress_init(&t->progress, t->json, g->quiet, where);
+	transfer_progress_init(&t->progress, t->json, t->g->quiet, where);
 	t->options.listener = transfer_progress_listener(&t->progress);
 	return r;
+}
+
+/* Parses the arguments, and then pulls or pushes. */
+static int transfer(struct transferring *t, const struct option_def *defs, int argc, char **argv)
+{
+	struct image_arguments args = {.min = 1, .max = t->push ? 2 : 1};
+	_cleanup_arena_ struct arena a = {0};
+	_cleanup_store_ struct store s = STORE_INIT;
+	struct transfer_result result;
+
+	int r = image_parse(t->self, defs, argc, argv, &args);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = prepare(t, &a, t->push ? "the registry" : "the store");
+	if (r >= 0)
+		r = image_open_store(t->g, &s);
+	if (r >= 0 && t->push)
+		r = image_push(
+			&s, &a, args.v[0], args.n == 2 ? args.v[1] : NULL, &t->options, &result);
+	else if (r >= 0)
+		r = image_pull(&s, &a, args.v[0], &t->options, &result);
+	transfer_progress_end(&t->progress);
+	return r < 0 ? r : print_result(&result, t->json);
 }
 
 int image_cmd_pull(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv)
 {
-	struct transferring t = {0};
+	struct transferring t = {.self = self, .g = g};
 	const struct option_def defs[] = {
 		{"platform", 0, OPTION_STRING, &t.platform, "OS/ARCH[/VARIANT]",
 			"of an image for several (default: this machine's)"},
 		{"all-platforms", 0, OPTION_FLAG, &t.options.all, NULL, "every platform"},
-		{"jobs", 'j', OPTION_COUNT, &t.jobs, "N", "blobs at the same time (default: 3)"},
-		{"json", 0, OPTION_FLAG, &t.json, NULL,
-			"print name and digest in JSON, and progress as JSON on standard error"},
-		REGISTRY_OPTIONS(&t.registry),
+		TRANSFER_OPTIONS(&t),
 		{0},
 	};
-	struct image_arguments args = {.min = 1, .max = 1};
-	_cleanup_arena_ struct arena a = {0};
-	_cleanup_store_ struct store s = STORE_INIT;
-	struct transfer_result result;
 
-	int r = image_parse(self, defs, argc, argv, &args);
-	if (r != 0)
-		return r < 0 ? r : 0;
-	r = prepare(&t, g, &a, "the store");
-	if (r >= 0)
-		r = image_open_store(g, &s);
-	if (r >= 0)
-		r = image_pull(&s, &a, args.v[0], &t.options, &result);
-	transfer_progress_end(&t.progress);
-	return r < 0 ? r : print_result(&result, t.json);
+	return transfer(&t, defs, argc, argv);
 }
 
 int image_cmd_push(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv)
 {
-	struct transferring t = {0};
+	struct transferring t = {.self = self, .g = g, .push = true};
 	const struct option_def defs[] = {
 		{"platform", 0, OPTION_STRING, &t.platform, "OS/ARCH[/VARIANT]",
 			"only this one of an image for several"},
-		{"jobs", 'j', OPTION_COUNT, &t.jobs, "N", "blobs at the same time (default: 3)"},
-		{"json", 0, OPTION_FLAG, &t.json, NULL,
-			"print name and digest in JSON, and progress as JSON on standard error"},
-		REGISTRY_OPTIONS(&t.registry),
+		TRANSFER_OPTIONS(&t),
 		{0},
 	};
-	struct image_arguments args = {.min = 1, .max = 2};
-	_cleanup_arena_ struct arena a = {0};
-	_cleanup_store_ struct store s = STORE_INIT;
-	struct transfer_result result;
 
-	int r = image_parse(self, defs, argc, argv, &args);
-	if (r != 0)
-		return r < 0 ? r : 0;
-	r = prepare(&t, g, &a, "the registry");
-	if (r >= 0)
-		r = image_open_store(g, &s);
-	if (r >= 0)
-		r = image_push(
-			&s, &a, args.v[0], args.n == 2 ? args.v[1] : NULL, &t.options, &result);
-	transfer_progress_end(&t.progress);
-	return r < 0 ? r : print_result(&result, t.json);
+	return transfer(&t, defs, argc, argv);
 }
 
 static int print_referrers(
@@ -138,16 +137,16 @@ static int print_referrers(
 			r = strbuf_addf(&text, "%s %s\n", d->digest.text, artifact);
 	}
 	if (r < 0 || !json)
-		return r < 0 ? r : image_print(strbuf_str(&text), text.len);
+		return r < 0 ? r : program_print(strbuf_str(&text), text.len);
 	json_out_end_array(&o);
 	json_out_end_object(&o);
-	return image_print_json(&o);
+	return program_print_json(&o);
 }
 
 int image_cmd_referrers(
 	const struct image_command *self, const struct image_globals *g, int argc, char **argv)
 {
-	struct transferring t = {0};
+	struct transferring t = {.self = self, .g = g};
 	const char *type = NULL;
 	const struct option_def defs[] = {
 		{"artifact-type", 0, OPTION_STRING, &type, "TYPE", "only those of this type"},
@@ -163,7 +162,7 @@ int image_cmd_referrers(
 	int r = image_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = prepare(&t, g, &a, "the registry");
+	r = prepare(&t, &a, "the registry");
 	if (r >= 0)
 		r = image_referrers(&a, args.v[0], &t.options, &subject, &list);
 	return r < 0 ? r : print_referrers(&subject, &list, type, t.json);

@@ -111,7 +111,8 @@ struct launch {
 	/* device and inode number of the file from which INIT is executed; VM mode: 0 */
 	uint64_t init_dev, init_ino;
 	struct launch_network network;
-	struct timeline *timeline; /* where the time goes; NULL: --timeline was not given */
+	/* record of where the time of the start goes; NULL: --timeline was not given */
+	struct timeline *timeline;
 	struct create_part create;
 	struct exec_part exec;
 	struct vm_part vm;
@@ -143,6 +144,12 @@ int launch_make_slots(struct launch *l) must_check;
  * function.
  */
 int launch_walk_to(struct launch *l, const char *barrier) must_check;
+
+/*
+ * messages.c: reads INIT's messages until one says that INIT is at the barrier. If barrier is NULL,
+ * reads until the channel ends.
+ */
+int launch_await(struct launch *l, const char *barrier) must_check;
 
 /* Sends INIT a message. If INIT has ended, the error is what INIT said last. */
 int launch_send(struct launch *l, enum channel_type type, const char *text, int fd) must_check;

@@ -29,8 +29,8 @@ static int make_namespace(int *ret_fd)
 }
 
 /*
- * Is the thread's main function. It copies the message of an error, because messages belong to the
- * thread.
+ * The main function of the thread. It copies the message of an error, because messages belong to
+ * the thread.
  */
 static void *network_main(void *data)
 {
@@ -61,7 +61,10 @@ void network_begin(struct launch *l)
 		n->failed = -EAGAIN;
 }
 
-int network_finish(struct launch *l)
+/*
+ * Waits until the thread has ended. Returns the namespace, which stays open until network_close().
+ */
+static int network_finish(struct launch *l)
 {
 	struct launch_network *n = &l->network;
 

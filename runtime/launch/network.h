@@ -13,11 +13,6 @@
  */
 void network_begin(struct launch *l);
 
-/*
- * Waits until the thread has ended. Returns the namespace, which stays open until network_close().
- */
-int network_finish(struct launch *l) must_check;
-
 void network_close(struct launch *l);
 
 /* Does a NEW_NETWORK step: gives the namespace to INIT. */

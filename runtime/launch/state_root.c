@@ -18,10 +18,10 @@ bool container_in_userns(void)
 }
 
 /*
- * Says whether caisson acts for an ordinary user. Rootless podman runs caisson as root of a user
+ * Returns whether caisson acts for an ordinary user. Rootless podman runs caisson as root of a user
  * namespace. To caisson, root in a container with a user namespace looks the same, but such a
- * container has a /run and a systemd of its own. Only the environment tells the two apart, and this
- * is the rule by which runc does.
+ * container has a /run and a systemd of its own. Only the environment tells the two apart, and runc
+ * decides by the same rule.
  */
 bool container_for_user(void)
 {

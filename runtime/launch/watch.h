@@ -3,7 +3,7 @@
 #pragma once
 #include "launch/host.h"
 
-/* What a process that waits for INIT knows about it. */
+/* Describes INIT to a process that waits for it. */
 struct init_watch {
 	pid_t pid;
 	int pidfd;

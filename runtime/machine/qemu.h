@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which version of QEMU VM mode needs, and what QEMU's error output means. The command line is made
- * in engine/qemu_args.c.
+ * Decides which versions of QEMU can run a microVM, and explains QEMU's error output.
+ * engine/qemu_args.c makes QEMU's command line.
  */
 #pragma once
 #include "base/err.h"

@@ -18,15 +18,12 @@
  */
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <termios.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -34,7 +31,6 @@
 #include "monitor/impersonate.h"
 #include "monitor/monitor_internal.h"
 #include "ns/channel.h"
-#include "step/step.h"
 
 /*
  * How long the monitor waits for the hypervisor's end, in ms, before it reports the end of another
@@ -42,173 +38,6 @@
  * more about the reason.
  */
 #define GRACE_MS 500
-
-/* --- the MONITOR's steps of the plan --- */
-
-static int report(void *data, const char *barrier)
-{
-	struct monitor *m = data;
-
-	return channel_report(m->channel, barrier);
-}
-
-static int await(void *data, const char *barrier)
-{
-	struct monitor *m = data;
-
-	return channel_await_or_exit(m->channel, barrier);
-}
-
-/* Does the MONITOR's steps up to STEP_MACHINE, which is the last one. */
-static int do_steps(struct monitor *m)
-{
-	const struct monitor_args *a = m->a;
-	struct step_ctx c = {
-		.plan = a->plan,
-		.place = PLACE_MONITOR,
-		.peer = {.data = m, .report = report, .await = await},
-		.slots = a->slots,
-		.root = -EBADF,
-		.proc = a->proc,
-		.joined_proc = -EBADF,
-		.console = -EBADF,
-		.null_cover.fd = -EBADF,
-		.dir_cover.fd = -EBADF,
-		.hook_out = a->hook_out,
-		.state_json = a->state_json,
-		.state_data = a->state_data,
-		.arena = a->arena,
-	};
-
-	for (size_t i = a->from; i < a->plan->n; i++) {
-		const struct step *s = &a->plan->steps[i];
-		if (s->kind == STEP_MACHINE) {
-			fd_close(&a->hook_out[0]);
-			fd_close(&a->hook_out[1]);
-			return monitor_boot(m);
-		}
-		int r = step_do(&c, s);
-		if (r < 0)
-			return r;
-	}
-	return err_set(EINVAL, "the plan has no machine");
-}
-
-/* --- preparing the machine --- */
-
-/*
- * Makes the monitor's terminal, of which the master side goes to the runtime. The monitor offers
- * the slave side to the guest, which connects it to the container's terminal.
- */
-static int open_terminal(struct monitor *m)
-{
-	const struct plan_env *e = m->a->env;
-	const struct spec_process *p = m->a->plan->process;
-
-	uint16_t rows = p->console_height ? p->console_height : e->console_height;
-	uint16_t columns = p->console_width ? p->console_width : e->console_width;
-	int r = impersonate_terminal(rows, columns, m->channel, &m->console);
-	if (r < 0)
-		return r;
-	_cleanup_fd_ int guest = fcntl(m->console, F_DUPFD_CLOEXEC, 3);
-	if (guest < 0)
-		return err_sys("duplicate the terminal");
-	r = streams_offer(&m->streams, 0, AGENT_TERMINAL, guest);
-	if (r >= 0)
-		take_fd(&guest);
-	return r;
-}
-
-/*
- * Offers the monitor's standard streams to the guest. The monitor itself keeps only /dev/null in
- * their place, because the reader of the guest's output would never see its end if the monitor had
- * it open too.
- */
-static int offer_stdio(struct monitor *m)
-{
-	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (null < 0)
-		return err_sys("open /dev/null");
-	for (int i = 0; i <= 2; i++) {
-		if (!m->a->plan->terminal && !fd_is_null(i)) {
-			int fd = fcntl(i, F_DUPFD_CLOEXEC, 3);
-			if (fd < 0)
-				return err_sys("duplicate a standard stream");
-			int r = streams_offer(&m->streams, 0, (unsigned)i, fd);
-			if (r < 0)
-				return r;
-		}
-		if (dup2(null, i) < 0)
-			return err_sys("replace a standard stream by /dev/null");
-	}
-	return 0;
-}
-
-/*
- * Closes the descriptors that the monitor inherited and does not need. All descriptors that are
- * opened after this belong to the monitor.
- */
-static int close_inherited(const struct monitor *m)
-{
-	const struct monitor_args *a = m->a;
-	const int ours[] = {a->channel, a->start_socket, a->start_lock, a->control, a->failure,
-		a->proc, a->hook_out[0], a->hook_out[1], log_fd()};
-	const size_t n = ARRAY_SIZE(ours), nslots = (size_t)a->plan->nslots;
-	int *keep = arena_array(a->arena, n + nslots, sizeof(*keep));
-
-	if (!keep)
-		return -ENOMEM;
-	memcpy(keep, ours, sizeof(ours));
-	memcpy(keep + n, a->slots, nslots * sizeof(*keep));
-	int r = fd_close_all_but(keep, n + nslots);
-	if (r >= 0 && close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
-		r = err_sys("mark descriptors close-on-exec");
-	return r;
-}
-
-/*
- * Enters the jail and starts the guest. The monitor has opened every file that it will use, so it
- * can give up the file system now. The threads that serve the devices and run the guest start
- * inside the jail.
- */
-static int enter_jail_and_run(struct monitor *m)
-{
-	const pid_t children[] = {m->share.pid, m->disk.pid, m->engine.pid};
-	int proc = m->a->proc;
-
-	fd_close(&proc);
-	/*
-	 * The phase advances before the jail is entered, because even a half-entered jail keeps the
-	 * monitor from undoing what it has set up.
-	 */
-	monitor_advance(m, PHASE_BOOTING);
-	int r = jail_enter(&m->jail, children, ARRAY_SIZE(children));
-	if (r >= 0)
-		r = engine_run(&m->engine, &m->jail);
-	log_debug("microvm: runs");
-	return r < 0 ? r : jail_enter_thread(&m->jail, JAIL_LOOP);
-}
-
-static int start_machine(struct monitor *m)
-{
-	int r = close_inherited(m);
-
-	if (r >= 0)
-		r = streams_init(&m->streams);
-	if (r >= 0)
-		r = impersonate_signals(&m->signals);
-	if (r >= 0)
-		r = do_steps(m);
-	if (r >= 0 && m->a->plan->terminal)
-		r = open_terminal(m);
-	if (r >= 0)
-		r = offer_stdio(m);
-	if (r >= 0)
-		r = enter_jail_and_run(m);
-	m->boot.deadline = clock_ms() + m->a->machine->boot_timeout_ms;
-	return r;
-}
 
 /* --- events of the loop --- */
 
@@ -533,7 +362,7 @@ _Noreturn void monitor_run(const struct monitor_args *a)
 		m.clients[i].sock = -EBADF;
 	prctl(PR_SET_NAME, "caisson-vm");
 	setsid();
-	int r = start_machine(&m);
+	int r = monitor_start(&m);
 	if (r >= 0)
 		r = serve_until_end(&m);
 	if (r < 0)

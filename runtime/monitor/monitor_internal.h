@@ -81,8 +81,8 @@ enum monitor_phase {
 };
 
 /*
- * What boot.c has prepared on the host. The message "create" to the guest is made from it, and
- * clean_up() undoes it when the monitor ends.
+ * Holds what boot.c has prepared on the host. The message "create" to the guest is made from it,
+ * and clean_up() undoes it when the monitor ends.
  */
 struct boot {
 	/* until when the container must be created (CLOCK_MONOTONIC, ms); 0: it is created */
@@ -136,6 +136,9 @@ static inline void monitor_advance(struct monitor *m, enum monitor_phase to)
 	if (m->phase < to)
 		m->phase = to;
 }
+
+/* start.c: does the MONITOR's steps, and starts the machine in the jail. */
+int monitor_start(struct monitor *m) must_check;
 
 /* boot.c: makes the machine and its engine, so that engine_run() can start the guest. */
 int monitor_boot(struct monitor *m) must_check;

@@ -205,7 +205,7 @@ int tool_attach(
 	if (r < 0)
 		return r;
 	attachment_json(&out, NULL, a);
-	return tool_print_json(&out);
+	return program_print_json(&out);
 }
 
 int tool_detach(

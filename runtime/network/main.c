@@ -66,40 +66,15 @@ static int print_usage(const struct option_def *defs)
 	return 0;
 }
 
-int tool_print(const char *text, size_t len)
-{
-	int r = fd_write_all(STDOUT_FILENO, text, len);
-
-	return r < 0 ? err_set(-r, "write to standard output: %s", err_text(-r)) : 0;
-}
-
-int tool_print_json(struct json_out *o)
-{
-	const char *text;
-	size_t len;
-	int r = json_out_text(o, &text, &len);
-
-	if (r >= 0)
-		r = tool_print(text, len);
-	return r < 0 || (len && text[len - 1] == '\n') ? r : tool_print("\n", 1);
-}
-
 static int print_help(const struct tool_command *self, const struct option_def *defs)
 {
+	const struct command_help h = {"caisson net", self->name, self->usage,
+		self->summary ? self->summary : "caisson executes this command.", self->text,
+		"Options of all commands go before the command: see caisson net --help."};
 	_cleanup_strbuf_ struct strbuf out = {0};
-	int r = strbuf_addf(&out, "Usage: caisson net %s %s\n\n%s\n", self->name, self->usage,
-		self->summary ? self->summary : "caisson executes this command.");
 
-	if (r >= 0 && self->text)
-		r = strbuf_addf(&out, "\n%s\n", self->text);
-	if (r >= 0)
-		r = strbuf_addf(&out, "\nOptions:\n");
-	if (r >= 0)
-		r = options_help(defs, &out);
-	if (r >= 0)
-		r = strbuf_addf(&out, "\nOptions of all commands go before the command: see "
-				      "caisson net --help.\n");
-	return r < 0 ? r : tool_print(strbuf_str(&out), out.len);
+	int r = options_help_command(&h, defs, &out);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
@@ -130,7 +105,7 @@ int tool_finish(struct host *h, bool json)
 	if (!h->dry_run)
 		return 0;
 	if (!json)
-		return tool_print(strbuf_str(&h->changes), h->changes.len);
+		return program_print(strbuf_str(&h->changes), h->changes.len);
 	r = json_out_init(&o, true);
 	if (r < 0)
 		return r;
@@ -146,13 +121,7 @@ int tool_finish(struct host *h, bool json)
 	}
 	json_out_end_array(&o);
 	json_out_end_object(&o);
-	return tool_print_json(&o);
-}
-
-static int fail(int r)
-{
-	log_error(*err_msg() ? err_msg() : strerror(-r));
-	return 1;
+	return program_print_json(&o);
 }
 
 static int run(const struct option_def *defs, const struct tool_globals *g, int n, char **words)
@@ -160,22 +129,12 @@ static int run(const struct option_def *defs, const struct tool_globals *g, int 
 	for (const struct tool_command *c = commands; c->name; c++)
 		if (streq(c->name, words[0])) {
 			int r = c->run(c, g, n - 1, words + 1);
-			return r < 0 ? fail(r) : r;
+			return r < 0 ? program_fail(r) : r;
 		}
 	if (streq(words[0], "help"))
 		return print_usage(defs);
-	return fail(err_set(EINVAL,
+	return program_fail(err_set(EINVAL,
 		"unknown command \"net %.100s\": `caisson net --help` lists them", words[0]));
-}
-
-/* Copies the words behind the global options to a list with NULL at its end. */
-static char **copy_words(int n, char **argv)
-{
-	char **words = calloc((size_t)n + 1, sizeof(*words));
-
-	if (words)
-		memcpy(words, argv, (size_t)n * sizeof(*words));
-	return words;
 }
 
 int main(int argc, char **argv)
@@ -195,9 +154,9 @@ int main(int argc, char **argv)
 	umask(022);
 	int n = options_parse(defs, argc - 1, argv + 1, true, &help);
 	if (n < 0)
-		return fail(n);
+		return program_fail(n);
 	if (help || n == 0)
 		return print_usage(defs);
-	char **words = copy_words(n, argv + 1);
-	return words ? run(defs, &g, n, words) : fail(-ENOMEM);
+	argv[1 + n] = NULL;
+	return run(defs, &g, n, argv + 1);
 }

@@ -183,7 +183,7 @@ int tool_create(
 	if (r < 0)
 		return r;
 	put_network(&out, &n);
-	return tool_print_json(&out);
+	return program_print_json(&out);
 }
 
 /* --- caisson net ls and inspect --- */
@@ -206,7 +206,7 @@ static int print_names(const struct network *all, size_t n, bool quiet)
 
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		r = quiet ? strbuf_addf(&out, "%s\n", all[i].name) : add_line(&out, &all[i]);
-	return r < 0 ? r : tool_print(strbuf_str(&out), out.len);
+	return r < 0 ? r : program_print(strbuf_str(&out), out.len);
 }
 
 int tool_ls(const struct tool_command *self, const struct tool_globals *g, int argc, char **argv)
@@ -240,7 +240,7 @@ int tool_ls(const struct tool_command *self, const struct tool_globals *g, int a
 	for (size_t i = 0; i < n; i++)
 		put_network(&out, &all[i]);
 	json_out_end_array(&out);
-	return tool_print_json(&out);
+	return program_print_json(&out);
 }
 
 int tool_inspect(
@@ -289,7 +289,7 @@ int tool_inspect(
 		json_out_end_array(&out);
 	}
 	json_out_end_object(&out);
-	return tool_print_json(&out);
+	return program_print_json(&out);
 }
 
 /* --- caisson net rm and reload --- */

@@ -18,6 +18,7 @@
  * container is, also after `caisson run` was killed at any point.
  */
 #pragma once
+#include "base/program.h"
 #include "cmd/options.h"
 #include "netsetup/host/host.h"
 
@@ -70,9 +71,6 @@ struct tool_arguments {
  */
 int tool_parse(const struct tool_command *self, const struct option_def *defs, int argc,
 	char **argv, struct tool_arguments *args) must_check;
-
-int tool_print(const char *text, size_t len) must_check;
-int tool_print_json(struct json_out *o) must_check;
 
 /*
  * Ends a command that changes something. In a dry run, prints what would have been changed: as

@@ -283,8 +283,8 @@ struct plan_env {
 };
 
 /*
- * Says whether HOST makes the network namespace of a container while it does other things, and
- * gives it to INIT (NEW_NETWORK). Otherwise CLONE makes it.
+ * Returns whether HOST makes the container's network namespace, in a thread, and gives it to INIT
+ * (NEW_NETWORK). Otherwise CLONE makes the namespace.
  */
 bool plan_makes_network(const struct spec *s, bool rootless);
 

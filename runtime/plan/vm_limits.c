@@ -3,15 +3,14 @@
  * Decides for each limit of linux.resources whether the guest's kernel or the host's enforces it in
  * VM mode. The rule:
  *
- * - The guest enforces limits that count the container's own processes and what they use: devices,
- *   memory, pids, hugepageLimits.
- * - The host enforces limits on what the machine uses of the host: cpu, blockIO, rdma. The host
- *   also
- *   refuses what cgroup v2 lacks. The machine has a fixed amount of memory, and its cgroup on the
- *   host is as large (machine/machine_config.c).
+ *  - The guest enforces limits that count the container's own processes and what they use: devices,
+ *    memory, pids, hugepageLimits.
+ *  - The host enforces limits on what the machine uses of the host: cpu, blockIO, rdma. The host
+ *    also refuses what cgroup v2 lacks. The machine has a fixed amount of memory, and its cgroup on
+ *    the host is as large (machine/machine_config.c).
  *
- * A key of `unified` belongs to its controller: the host enforces cpu, cpuset, io, rdma and misc,
- * because they name the host's CPUs and device numbers; the guest enforces all others. No limit is
+ * A key of `unified` belongs to its controller. The host enforces cpu, cpuset, io, rdma and misc,
+ * because they name the host's CPUs and device numbers. The guest enforces all others. No limit is
  * enforced by both, because a limit such as the container's memory.high, if it were set around the
  * whole machine, would slow the monitor down.
  */

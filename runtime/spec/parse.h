@@ -40,8 +40,8 @@ struct parser {
 };
 
 /*
- * What the value of a property must be, and the C type that stores it. An array or a map is stored
- * in two adjacent members, a pointer and a size_t count: {v, n}.
+ * Says what the value of a property must be, and the C type that stores it. An array or a map is
+ * stored in two adjacent members, a pointer and a size_t count: {v, n}.
  */
 enum field_kind {
 	FIELD_BOOL,     /* stored as bool */

@@ -49,7 +49,7 @@ struct hook_run {
 	size_t nkept;
 };
 
-/* What all hooks of one kind share. */
+/* Holds what all hooks of one kind share. */
 struct hook_env {
 	const char *state;
 	size_t len;

@@ -127,7 +127,7 @@ def test_start_container_hooks_under_a_profile_without_clone3(ctr):
 
 
 @pytest.mark.parametrize("how", ["create", "run", "exec"])
-def test_nobody_takes_the_listener(ctr, tmp, how):
+def test_no_agent_takes_the_listener(ctr, tmp, how):
     """If nobody takes the seccomp listener, create fails, not start, and nothing of the container's program has run."""
     path = os.path.join(tmp, "agent")
     c = seccomp(ctr.sh("touch /ran; sleep 100"), {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}, listenerPath=path)
@@ -209,7 +209,7 @@ def test_image_is_this_containers_own(ctr, binary):
         os.close(fd)
 
 
-def test_status_is_not_for_the_container_to_say(ctr):
+def test_container_cannot_forge_its_status(ctr):
     """The status is "created", then "running", whatever the program does; a killed first process makes it "stopped"."""
     c = ctr.idle()
     c.create()

@@ -171,8 +171,8 @@ static int run_all(struct drive *v)
 }
 
 /*
- * What the sectors must contain: the value after the flushed requests, and how many requests of
- * each thread were flushed.
+ * Holds what the sectors must contain: the value after the flushed requests, and how many requests
+ * of each thread were flushed.
  */
 struct model {
 	uint64_t *value;

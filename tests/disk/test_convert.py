@@ -36,7 +36,7 @@ def test_matrix(disk, raw, maker, opts, compressed):
 
 
 @pytest.mark.parametrize("opts,compressed", MATRIX)
-def test_info_is_qemus(disk, raw, opts, compressed):
+def test_info_equals_that_of_qemu(disk, raw, opts, compressed):
     image = disk.path("image.qcow2")
     disk("convert", "-f", "raw", "-O", "qcow2", *(["-c"] if compressed else []), *options(opts), raw, image).ok()
     ours, theirs = disk.info(image), json.loads(qemu("info", "-f", "qcow2", "--output", "json", image).ok().out)
@@ -57,7 +57,7 @@ def merged(entries):
 
 
 @pytest.mark.parametrize("opts", ["", "compat=0.10", "extended_l2=on", "cluster_size=512"])
-def test_map_is_qemus(disk, raw, opts):
+def test_map_equals_that_of_qemu(disk, raw, opts):
     image = disk.path("image.qcow2")
     qemu("convert", "-f", "raw", "-O", "qcow2", *options(opts), raw, image).ok()
     theirs = json.loads(qemu("map", "-f", "qcow2", "--output", "json", image).ok().out)

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libFuzzer: any bytes as a VDI, VMDK, VHD or VHDX image, which is opened, mapped and read. Nothing
- * may crash, hang or fail without a message.
- *
- * The input's first byte chooses the format. Then come pieces: a place in the file (4 bytes, in
- * units of 4 bytes), a length (2 bytes), and that many bytes. The rest of the file is zeros. The
- * checksums of VHD and VHDX are put right, because the fuzzer would not guess them.
+ * Fuzzes the readers of VDI, VMDK, VHD and VHDX images: the image is opened, mapped and read.
+ * Nothing may crash, hang or fail without a message. The input's first byte chooses the format.
+ * Then come pieces: a place in the file (4 bytes, in units of 4 bytes), a length (2 bytes), and
+ * that many bytes. The rest of the file is zeros. The fuzzer corrects the checksums of VHD and
+ * VHDX, because a mutation would never guess them.
  */
 #include <stdlib.h>
 #include <sys/mman.h>

@@ -104,7 +104,7 @@ UMOCI_DIFFERS = {
 }
 
 
-def test_tree_equals_umocis(images, busybox, tmp):
+def test_tree_equals_that_of_umoci(images, busybox, tmp):
     images("import", busybox, "bb")
     images("unpack", "bb", tmp + "/r")
     sh("umoci", "unpack", "--image", f"{images.store}/images:bb", tmp + "/u")
@@ -145,7 +145,7 @@ def test_remove_and_prune(images, busybox, layout):
     images.fails("rm", "c", saying="no image")
 
 
-def test_no_blob_goes_while_another_process_has_the_store(images, busybox, tmp):
+def test_no_blob_is_removed_while_another_process_has_the_store_open(images, busybox, tmp):
     """While another process uses the store, rm removes a name at once but no blob, and says that the disk is freed
     later."""
     images("import", busybox, "a")

@@ -111,7 +111,7 @@ def test_file_through_a_lower_symbolic_link(unpack):
     assert names(root) == ["lib", "usr", "usr/lib", "usr/lib/x"]
 
 
-def test_parents_that_lead_out(unpack, tmp):
+def test_parents_that_lead_outside_the_tree(unpack, tmp):
     """Parents that are links stay in the root: an absolute link, one with too many "..", and one in the middle of the
     path."""
     os.mkdir(tmp + "/outside")
@@ -145,7 +145,7 @@ def test_hard_link_through_symbolic_links(unpack, tmp):
 
 @pytest.mark.parametrize("target, why", [("../../../../etc/hostname", 'a component ".."'), ("out/secret", "does not exist"),
                                          ("nothing", "does not exist"), ("d", "link x to d"), (".", "the root directory")])
-def test_hard_links_that_cannot_be(refuse, tmp, target, why):
+def test_invalid_hard_links(refuse, tmp, target, why):
     os.makedirs(tmp + "/outside", exist_ok=True)
     open(tmp + "/outside/secret", "w").write("host")
     refuse([entry("d/", "dir"), entry("out", "link", link=tmp + "/outside"), entry("x", "hard", link=target)], saying=why)
@@ -199,7 +199,7 @@ def test_extended_attributes(unpack, images):
     assert "f does not get its extended attribute weird.ns" in images.err
 
 
-def test_global_header_is_passed_over(unpack):
+def test_global_header_is_skipped(unpack):
     """A global PAX header is skipped and applies to no entry. git archive writes one for a commit; umoci refuses it."""
     root = unpack(pax(record("comment", b"0" * 40) + record("path", b"evil") + record("size", b"3"), b"g") + tar(entry("f", data=b"1234")))
     assert names(root) == ["f"] and open(root + "/f").read() == "1234"

@@ -174,7 +174,7 @@ def test_type_that_differs_from_the_documents(hostile, pull):
     (b"", "empty manifest"), (b"not json", ""), (b'{"schemaVersion":1}', "schema 1"), (b'{"schemaVersion":2}', "config is missing"),
     (b'{"schemaVersion":2,"config":{"digest":"sha256:../../x","size":1},"layers":[]}', "expected 64 lower-case"),
     (b'{"schemaVersion":2,"config":{"digest":"sha256:%s","size":-1},"layers":[]}' % (b"0" * 64), "size")], ids=range(9))
-def test_documents_that_are_none(hostile, pull, doc, why):
+def test_invalid_documents(hostile, pull, doc, why):
     hostile.add_manifest(doc, "t")
     pull(f"{hostile.host}/a:t", fails=why)
 
@@ -244,7 +244,7 @@ def test_resumed_by_a_later_process(hostile, pull, images, env):
     assert [h.get("Range") for _, path, h in hostile.seen if d in path][-1] == f"bytes={have}-"
 
 
-def test_what_an_earlier_download_left_is_wrong(hostile, pull, images):
+def test_wrong_bytes_of_an_earlier_download_are_replaced(hostile, pull, images):
     data = os.urandom(1 << 20)
     _, m = hostile.image(layers=[data])
     images("ls")
@@ -286,7 +286,7 @@ def test_no_range_at_the_end(hostile, pull, images):
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_what_passes_is_tried_again(hostile, pull, status):
+def test_temporary_failure_is_tried_again(hostile, pull, status):
     _, m = hostile.image(layers=[b"right" * 300])
     for part in ("/v2/", "/manifests/", digest_of_layer(m)):
         hostile.rules.append(on("GET", part, 2)(lambda h: h.reply(status, b"later")))
@@ -302,7 +302,7 @@ def test_retry_after(hostile, pull):
 
 
 @pytest.mark.parametrize("status, why", [(404, "has no a:t"), (401, "denies access"), (403, "denies access"), (400, "status 400"), (418, "status 418")])
-def test_what_does_not_pass(hostile, pull, status, why):
+def test_permanent_failure_is_not_tried_again(hostile, pull, status, why):
     hostile.image()
     hostile.rules.append(on("GET", "/manifests/")(lambda h: h.reply(status, b'{"errors":[{"code":"C","message":"told you"}]}')))
     last = pull(f"{hostile.host}/a:t", fails=why)
@@ -426,7 +426,7 @@ def test_redirect_loops(hostile, pull):
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "gopher://x/", "http://", "", "https://[", "ftp://localhost/x", "//", "http://a b/"])
-def test_redirects_to_what_is_no_url(hostile, pull, location):
+def test_redirect_to_an_invalid_url(hostile, pull, location):
     hostile.image()
     hostile.rules.append(on("GET", "/manifests/")(lambda h: h.reply(302, b"", {"Location": location})))
     pull(f"{hostile.host}/a:t", fails="")
@@ -492,7 +492,7 @@ def test_plain_http_only_on_loopback(pull, hostile, env):
 @pytest.mark.parametrize("name", ["", "A", "a//b", "a/", "/a", "a:", "a@sha256:0", "a@md5:" + "0" * 32, "a b", "x" * 256, "a:" + "t" * 129, "a:-t", "a..b",
                                   "a___b", "a_", "h.x/-a", "h.o-:5/a", "h:0/a", "h:65536/a", "h:x/a", "[::1/a", "http://h/a", "h.x/a?b", "h.x/a/../b",
                                   "h.x/a%2e", "0" * 64, "h.x/A", "é/a"])
-def test_names_that_are_none(images, env, name):
+def test_invalid_names(images, env, name):
     images.fails("pull", name, env=env)
     assert "is no name" in images.err or "digest" in images.err or "usage" in images.err
 

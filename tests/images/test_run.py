@@ -65,7 +65,7 @@ def config_of(box, name):
         return json.load(f)
 
 
-def test_as_the_image_says(box):
+def test_settings_of_the_image_are_used(box):
     assert box("--rm").ok().out == "1000\n/data/new\n1\n"
 
 
@@ -104,7 +104,7 @@ def test_detached(box):
     assert "does not exist" in box.rt("logs", "b1").failed().err
 
 
-def test_stop_kills_who_does_not_listen(box):
+def test_stop_kills_a_program_that_ignores_the_signal(box):
     box("-d", "-u", "0", "sh", "-c", "trap '' INT TERM; echo up; while :; do sleep 0.05; done", name="b1").ok()
     wait_for(lambda: box.rt("logs", "b1").out == "up\n", "the container")
     box.rt("stop", "-t", "1", "b1").ok()
@@ -130,13 +130,13 @@ def test_without_rm_the_container_stays(box):
     assert box.dirs() == ["b1"]
 
 
-def test_program_that_is_not_there(box):
+def test_missing_program(box):
     assert '"nosuch"' in box("nosuch", name="b1").failed("no such file or directory").err
     assert '"nosuch"' in box("-d", "nosuch", name="b1").failed("no such file or directory").err
     assert box.dirs() == []
 
 
-def test_image_that_is_not_there(box):
+def test_missing_image(box):
     """It is pulled, which fails here: no registry is named, or there is no network."""
     r = box("true", image="localhost:1/nosuch")
     assert r.rc == 1 and "localhost:1" in r.err and "caisson image import" in r.err, r
@@ -351,7 +351,7 @@ def test_kill_at_each_call(box, tmp):
     assert box("--rm", "cat", "/d/new", name="b1").ok().out == "2"
 
 
-def test_where_there_is_no_overlayfs(rt, images, layout, template, tmp):
+def test_without_overlayfs(rt, images, layout, template, tmp):
     """The store is on an overlay, on which no other can be stacked: each container gets a copy, which --debug says."""
     for d in ("low", "up", "work", "on"):
         os.mkdir(os.path.join(tmp, d))

@@ -168,7 +168,7 @@ def test_kill_at_each_call(images, layout, tmp):
         assert tree(images, "a", tmp) == right, (call, nth)
 
 
-def test_where_fsconfig_does_not_reach(program, layout, template, rt, tmp):
+def test_path_too_long_for_fsconfig(program, layout, template, rt, tmp):
     """The store's path is longer than a value of fsconfig(2), so mount(2) mounts the layers, as it does before Linux 6.8."""
     images = oci.Images(program, os.path.join(tmp, *(["x" * 100] * 4), "store"))
     base = subprocess.run(["tar", "-c", "-C", template, "."], check=True, capture_output=True).stdout

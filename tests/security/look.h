@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What look tries on one process (look_at.c), for its modes (look.c). */
+/* Declares what `look` tries on a process (look_at.c), for its modes (look.c). */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

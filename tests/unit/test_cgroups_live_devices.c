@@ -241,7 +241,7 @@ static void test_devices(void **state)
 
 	close(mkstemp(node));
 	unlink(node);
-	/* Device number of /dev/kmsg. */
+	/* makedev(1, 11) is the number of /dev/kmsg. */
 	if (mknod(node, S_IFCHR | 0600, makedev(1, 11)) < 0 || try_open(&both)) {
 		unlink(node);
 		fprintf(stderr, "device nodes can't be used in /tmp\n");

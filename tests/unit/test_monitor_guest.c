@@ -202,7 +202,6 @@ static void messages_for_nobody(void **state)
 	tear_down(&g);
 }
 
-/* The message about a machine that failed. */
 /*
  * Reads the next message that the monitor sends to the guest, but not its blob. Returns 0 if there
  * is none.

@@ -151,7 +151,9 @@ static void addresses_of_its_own(void **state)
 	net_backend_mac(n, "two", two);
 	assert_memory_equal(one, again, 6);
 	assert_memory_not_equal(one, two, 6);
-	/* The two bits say: a unicast address that is assigned locally. */
+	/*
+	 * The two lowest bits say that the address is a unicast address which is assigned locally.
+	 */
 	assert_int_equal(one[0] & 3, 2);
 	net_backend_mac(parse(&a, ",mac=06:00:00:00:00:07"), "one", one);
 	assert_memory_equal(one, "\6\0\0\0\0\7", 6);
@@ -270,7 +272,7 @@ static void relay_stops(void **state)
 	start(&r);
 	eventfd_write(r.stop, 1);
 	ends(&r, 0, "");
-	/* It may also hang up in the middle of an answer. */
+	/* QEMU may also hang up in the middle of an answer. */
 	start(&r);
 	assert_int_equal(write(r.back, "\1", 1), 1);
 	usleep(20000);
@@ -360,7 +362,8 @@ static void relay_meets_qemu(void **state)
 	if (relay_meet(&r, ready[0], -EBADF, TIMEOUT_MS) < 0)
 		fail_msg("%s", err_msg());
 	assert_true(r.qemu >= 0);
-	assert_true(r.listener < 0); /* nobody else can connect any more */
+	/* the listening socket is closed, so that no other program can connect */
+	assert_true(r.listener < 0);
 	p = (struct pollfd){.fd = sock, .events = POLLIN};
 	assert_int_equal(poll(&p, 1, 0), 0);
 	assert_null(relay_stop(&r));

@@ -25,7 +25,7 @@ static struct ns_spawn_args args_of(const struct step *clone, int cgroup)
 		.clone = clone, .cgroup = cgroup, .image = -1, .orders = -1, .channel = -1};
 }
 
-/* Lets the process open no more descriptors. */
+/* Sets the limit of descriptors so low that the process can open no more. */
 static struct rlimit forbid_descriptors(void)
 {
 	struct rlimit before, none;

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "images/oci/store.h"
+#include "images/oci/image.h"
 
 struct box {
 	char path[64];
@@ -114,7 +114,7 @@ static void test_resume(void **state)
 	if (child == 0) {
 		if (blob_begin(&b->s, &d, 5, &w) < 0 || blob_write(&w, "hel", 3) < 0)
 			_exit(1);
-		_exit(0); /* ends as if by kill -9, without closing anything */
+		_exit(0); /* ends without closing anything, as after kill -9 */
 	}
 	int status;
 	assert_int_equal(waitpid(child, &status, 0), child);
@@ -150,6 +150,7 @@ static void test_tags(void **state)
 	_cleanup_arena_ struct arena a = {0};
 	struct descriptor one = {.media_type = "a/b"}, two = {.media_type = "a/b"}, found;
 	struct document tags;
+	const char *name;
 
 	add_text(b, "one", &one);
 	add_text(b, "two", &two);
@@ -160,12 +161,12 @@ static void test_tags(void **state)
 	assert_int_equal(store_tag(&b->s, "a b", &two), -EINVAL);
 	assert_int_equal(store_tags(&b->s, &a, &tags), 0);
 	assert_int_equal(tags.nmanifests, 2);
-	assert_int_equal(store_find_tag(&b->s, &a, "x:1", &found), 0);
+	assert_int_equal(image_find(&b->s, &a, "x:1", &name, &found), 0);
 	assert_true(digest_equal(&found.digest, &two.digest));
 	assert_int_equal(store_untag(&b->s, "x:1"), 0);
 	assert_int_equal(store_untag(&b->s, "x:1"), -ENOENT);
-	assert_int_equal(store_find_tag(&b->s, &a, "x:1", &found), -ENOENT);
-	assert_int_equal(store_find_tag(&b->s, &a, "y:1", &found), 0);
+	assert_int_equal(image_find(&b->s, &a, "x:1", &name, &found), -ENOENT);
+	assert_int_equal(image_find(&b->s, &a, "y:1", &name, &found), 0);
 }
 
 static void add_image(struct box *b, const char *name, struct descriptor *layer)
@@ -220,11 +221,12 @@ static void test_gc_stops_at_damage(void **state)
 	struct descriptor one, stray = {0}, tag;
 	_cleanup_arena_ struct arena a = {0};
 	struct store_freed freed;
+	const char *name;
 	char command[300];
 
 	add_image(b, "one", &one);
 	add_text(b, "stray", &stray);
-	assert_int_equal(store_find_tag(&b->s, &a, "one", &tag), 0);
+	assert_int_equal(image_find(&b->s, &a, "one", &name, &tag), 0);
 	snprintf(command, sizeof(command), "truncate -s 3 %s/images/blobs/sha256/%s", b->path,
 		digest_hex(&tag.digest));
 	assert_int_equal(system(command), 0);

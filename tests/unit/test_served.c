@@ -27,7 +27,8 @@
 #define CLUSTER 4096U
 #define PART_LEN (1U << 20) /* each queue uses a part of the disk of its own */
 #define DISK_LEN (QUEUES * PART_LEN)
-#define BASE_LEN 0x100000U /* memory of each queue, in this layout: */
+/* bytes of memory of each queue; the constants below are offsets in it */
+#define BASE_LEN 0x100000U
 #define AVAIL_AT 0x1000U
 #define USED_AT 0x2000U
 #define HEADER_AT 0x3000U

@@ -28,7 +28,10 @@
 #include "vm/machine.h"
 
 #define MIB (UINT64_C(1) << 20)
-/* so much that there is memory on both sides of the hole */
+/*
+ * guest memory that ends above the hole at VM_HOLE_START, so that there is memory on both sides of
+ * it
+ */
 #define MEMORY (VM_HOLE_START + 16 * MIB)
 #define PROGRESS_AT 0x4000 /* the same value as in drive.h */
 #define BALLOON_PAGES 16

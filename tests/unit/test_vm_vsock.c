@@ -226,7 +226,10 @@ static void terminal_side(bool is_master, enum way way)
 	await_event(&s);
 	guest_expect_data(&s, "typed");
 	guest_send_data(&s, HOST_PORT, "shown", 5);
-	/* In one of the ways the device writes single bytes, so that it does not block. */
+	/*
+	 * If the device polls the caller's description (POLLED), it writes single bytes, so that it
+	 * does not block.
+	 */
 	for (int n = 0; n < 5;) {
 		ssize_t r = read(other, text + n, sizeof(text) - (size_t)n);
 		assert_true(r > 0);

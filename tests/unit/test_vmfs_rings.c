@@ -280,7 +280,7 @@ static void run_replay(void)
 		CHECK(front_wait(&f) == 16 + sizeof(struct fuse_attr_out));
 	}
 	CHECK(u->idx == f.avail);
-	/* A well-formed indirect chain. */
+	/* This indirect chain is well formed, so the server must answer it. */
 	memcpy(f.ram + TABLE, f.ram, 32);
 	front_desc(&f, 3, GUEST + TABLE, 32, VRING_DESC_F_INDIRECT, 0);
 	front_kick(&f, 3);

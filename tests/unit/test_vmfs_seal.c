@@ -29,8 +29,8 @@ struct sealed {
 };
 
 /*
- * Makes two mounts as runtime/engine/share.c does, of which "0" is to be sealed, and serves them,
- * in the child process.
+ * Serves two mounts in the child process, which it makes as runtime/engine/share.c does. The mount
+ * "0" will be sealed.
  */
 _Noreturn static void serve(const struct front *f, int sock, int seal)
 {

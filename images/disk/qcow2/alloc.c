@@ -157,7 +157,7 @@ static int grow_table(struct qcow2 *q)
  * Makes the refcount block that counts `cluster`, if it does not exist. Sets *ret_took if the new
  * block was put into `cluster` itself.
  */
-int qcow2_block_for(struct qcow2 *q, uint64_t cluster, bool *ret_took)
+static int qcow2_block_for(struct qcow2 *q, uint64_t cluster, bool *ret_took)
 {
 	uint64_t i = cluster >> q->block_bits;
 

@@ -47,7 +47,8 @@ static int flush_table(struct qcow2 *q)
 	return r;
 }
 
-int qcow2_flush_refs(struct qcow2 *q)
+/* writes the refcounts and the refcount table, and syncs the file */
+static int qcow2_flush_refs(struct qcow2 *q)
 {
 	int r = 0;
 

@@ -241,7 +241,6 @@ int qcow2_ref_get(struct qcow2 *q, uint64_t cluster, uint64_t *ret) must_check;
 int qcow2_ref_set(struct qcow2 *q, uint64_t cluster, uint64_t value) must_check;
 int qcow2_ref_add(struct qcow2 *q, uint64_t cluster, int delta) must_check;
 uint64_t qcow2_ref_max(const struct qcow2 *q);
-uint64_t qcow2_ref_read_entry(unsigned order, const uint8_t *block, uint64_t i);
 void qcow2_ref_write_entry(unsigned order, uint8_t *block, uint64_t i, uint64_t value);
 
 /* --- alloc.c: allocates and frees clusters of the file; the caller holds the lock --- */
@@ -268,12 +267,9 @@ int qcow2_free_later(struct qcow2 *q, uint64_t host, uint64_t n) must_check;
  */
 int qcow2_free_entry(struct qcow2 *q, uint64_t entry) must_check;
 int qcow2_free_apply(struct qcow2 *q) must_check;
-int qcow2_block_for(struct qcow2 *q, uint64_t cluster, bool *ret_took) must_check;
 
 /* --- flush.c: writes the tables in the right order; the caller holds the lock --- */
 int qcow2_sync(struct qcow2 *q) must_check;
-/* writes the refcounts and the refcount table, and syncs the file */
-int qcow2_flush_refs(struct qcow2 *q) must_check;
 int qcow2_flush_tables(struct qcow2 *q) must_check;
 /* Writes everything, including the decreased refcounts of freed clusters. */
 int qcow2_flush_all(struct qcow2 *q) must_check;
@@ -290,7 +286,7 @@ bool qcow2_has_table(const struct qcow2 *q, uint64_t guest);
 void qcow2_packed_place(
 	const struct qcow2 *q, uint64_t entry, uint64_t *ret_host, uint64_t *ret_length);
 
-/* What the image has for a cluster or a subcluster. */
+/* Says what the image has for a cluster or a subcluster. */
 enum qcow2_kind { QCOW2_K_HOLE, QCOW2_K_ZERO, QCOW2_K_DATA, QCOW2_K_PACKED };
 /*
  * Returns the kind of subcluster i of the cluster (i is 0 without subclusters), or -EIO with a

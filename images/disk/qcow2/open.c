@@ -259,16 +259,6 @@ enum qcow2_compression qcow2_compression_of(struct disk *d)
 	return qcow2_of(d)->h.compression;
 }
 
-const char *qcow2_backing_name(struct disk *d)
-{
-	return qcow2_of(d)->h.backing;
-}
-
-const char *qcow2_backing_format(struct disk *d)
-{
-	return qcow2_of(d)->h.backing_format;
-}
-
 int qcow2_open_below(struct disk *d, const struct disk_options *o, struct disk **ret)
 {
 	const struct qcow2_header *h = &qcow2_of(d)->h;

@@ -7,7 +7,7 @@ uint64_t qcow2_ref_max(const struct qcow2 *q)
 	return q->h.refcount_order == 6 ? UINT64_MAX : (1ull << (1u << q->h.refcount_order)) - 1;
 }
 
-uint64_t qcow2_ref_read_entry(unsigned order, const uint8_t *block, uint64_t i)
+static uint64_t qcow2_ref_read_entry(unsigned order, const uint8_t *block, uint64_t i)
 {
 	unsigned bits = 1u << order;
 

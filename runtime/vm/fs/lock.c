@@ -3,8 +3,8 @@
  * Takes the guest's file locks on the host, so that guests and host programs that share a directory
  * respect each other's locks. A POSIX lock belongs to an owner, which is a process of the guest.
  * The server opens a file description for each owner of a node (lock_owner.c) and takes open file
- * description locks on it, which end when it is closed. A flock(2) lock belongs to the guest's open
- * file, so the server takes it on its own open file for it.
+ * description locks on it, which end when it is closed. A flock(2) lock belongs to an open file of
+ * the guest, so the server takes the lock on the file that it has opened for that one.
  *
  * For a request that has to wait for a lock the operation returns FS_LATER instead of an answer,
  * and serve.c tries the request again until it gets the lock.

@@ -3,10 +3,11 @@
  * Implements the device's side of a split virtqueue (virtio 1.2, 2.7). No other code reads rings.
  * The guest may write the rings at any time, even while this code reads them. So:
  *
- * - each of the three rings is checked as a whole when the queue becomes ready, and does not change
- *    after that  - each index and descriptor is copied once, and only the copy is used  - a chain
- *    has at most VIRTQ_CHAIN_MAX descriptors, which also stops loops  - each buffer lies in one
- *    region of guest memory, or the chain is refused
+ *  - each of the three rings is checked as a whole when the queue becomes ready, and does not
+ *    change after that
+ *  - each index and descriptor is copied once, and only the copy is used
+ *  - a chain has at most VIRTQ_CHAIN_MAX descriptors, which also stops loops
+ *  - each buffer lies in one region of guest memory, or the chain is refused
  *
  * If the guest breaks the rules, the functions return -EPROTO with a message, and the device needs
  * a reset. The caller holds the device's lock.
