@@ -158,10 +158,10 @@ int cg_child(struct arena *a, const struct cgroup *cg, const char *sub, struct c
 	must_check;
 
 /*
- * What the kernel says of the cgroup of the descriptor `dir`, which is one of cg_open(). cg_is_busy()
- * returns whether the cgroup can take no process: cgroup v2 refuses them (-EBUSY) if the cgroup
- * enables controllers for cgroups beneath it. cg_dir_is_frozen() returns whether it is frozen. Both
- * return false if the kernel does not say, and set no message then.
+ * Tells what the kernel says of the cgroup of the descriptor `dir`, which is from cg_open().
+ * cg_is_busy() returns whether the cgroup can take no process: cgroup v2 refuses them (-EBUSY) if
+ * the cgroup enables controllers for cgroups beneath it. cg_dir_is_frozen() returns whether it is
+ * frozen. Both return false if the kernel does not say, and set no message then.
  */
 bool cg_is_busy(int dir);
 bool cg_dir_is_frozen(int dir);

@@ -144,7 +144,7 @@ int launch_cleanup(struct container *c, const struct spec *s)
 }
 
 /*
- * Does the same for a container whose first process has ended, and which has seldom other processes.
+ * Does the same for a container whose first process has ended, so that it seldom has others.
  * cg_destroy() kills those, if the cgroup cannot be removed at once. They are killed before only if
  * networks or a microVM's taps have to be removed from under them, and if systemd would otherwise
  * wait for their end.

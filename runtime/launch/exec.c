@@ -15,7 +15,10 @@
 
 #define PAUSED "cannot exec in a paused container (use --ignore-paused to override): "
 
-/* Checks everything but whether a container that is no microVM is frozen, which choose_cgroup() does. */
+/*
+ * Checks everything, except that choose_cgroup() checks whether a container without a microVM is
+ * frozen.
+ */
 static int check_container_state(struct container *c, const struct exec_options *o)
 {
 	enum container_status status;
@@ -34,18 +37,20 @@ static int check_container_state(struct container *c, const struct exec_options 
 }
 
 /*
- * Opens the pidfd before the status is read, because a pid that was looked at first could become
- * another process's before pidfd_open().
+ * Checks the status and opens the container's first process. The pidfd is opened before the status
+ * is read, because a pid that was looked at first could become another process's before
+ * pidfd_open().
  */
 static int find_process(struct launch *l, const struct exec_options *o)
 {
 	struct container *c = l->c;
+	_cleanup_fd_ int fd = c->vm || c->pid <= 0 ? -EBADF : pidfd_open(c->pid, 0);
 
-	if (!c->vm && c->pid > 0)
-		l->exec.container = pidfd_open(c->pid, 0);
 	int r = check_container_state(c, o);
-	if (r >= 0 && !c->vm && l->exec.container < 0)
-		r = err_set(ESRCH, "container not running");
+	if (r >= 0 && !c->vm && fd < 0)
+		return err_set(ESRCH, "container not running");
+	if (r >= 0)
+		l->exec.container = take_fd(&fd);
 	return r;
 }
 
@@ -61,11 +66,11 @@ static int check_console_options(const struct exec_options *o)
 }
 
 /*
- * Opens the cgroup for the new process, and sets *cg to the one that it is. The new process goes into
- * the cgroup that was made for the container, as in runc and crun, even if INIT has moved to another
- * one. If a systemd in the container has moved all processes into groups below that cgroup, the
- * kernel lets no process into it; then the new process goes into INIT's cgroup. If INIT's cgroup
- * cannot be read, the container's is tried.
+ * Opens the cgroup for the new process, and sets *cg to the one that it is. The new process goes
+ * into the cgroup that was made for the container, as in runc and crun, even if INIT has moved to
+ * another one. If a systemd in the container has moved all processes into groups below that
+ * cgroup, the kernel lets no process into it; then the new process goes into INIT's cgroup. If
+ * INIT's cgroup cannot be read, the container's is tried.
  */
 static int open_cgroup(struct container *c, const struct exec_options *o, struct cgroup *cg)
 {
@@ -94,8 +99,8 @@ static int choose_cgroup(struct launch *l, const struct exec_options *o)
 		return err_ctx(r, "--cgroup");
 	_cleanup_fd_ int dir = open_cgroup(c, o, &cg);
 	/*
-	 * Asks the kernel, because a process of the container may have frozen the container's cgroup
-	 * without caisson.
+	 * Asks the kernel, because a process of the container may have frozen the container's
+	 * cgroup without caisson.
 	 */
 	if (!o->ignore_paused && dir >= 0 && cg_dir_is_frozen(dir))
 		return err_set(EBUSY, PAUSED "\"%s\": its cgroup %s is frozen", c->id, cg.path);
