@@ -4,6 +4,8 @@
  * does.
  */
 #include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/libexec.h"
@@ -36,6 +38,22 @@ static int check_plain(const struct run_options *o, const char *network)
 	return 0;
 }
 
+static bool has_program(const char *name)
+{
+	const char *dirs = getenv("PATH");
+	char path[PATH_MAX];
+
+	for (const char *p = dirs; p && *p; p += strspn(p, ":")) {
+		size_t len = strcspn(p, ":");
+
+		snprintf(path, sizeof(path), "%.*s/%s", (int)len, p, name);
+		if (access(path, X_OK) == 0)
+			return true;
+		p += len;
+	}
+	return false;
+}
+
 /* Returns whether this host can give the container a network although the user asked for none. */
 static bool has_usual_network(struct arena *a, bool root)
 {
@@ -45,7 +63,8 @@ static bool has_usual_network(struct arena *a, bool root)
 		err_clear();
 		return false;
 	}
-	return root;
+	return root || (access("/dev/net/tun", R_OK | W_OK) == 0 &&
+			       (has_program("pasta") || has_program("slirp4netns")));
 }
 
 int run_choose_network(struct arena *a, struct run_options *o)

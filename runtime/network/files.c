@@ -36,6 +36,11 @@ static int add_host(struct strbuf *out, const char *text, const struct attachmen
 	snprintf(name, sizeof(name), "%.*s", colon ? (int)(colon - text) : 0, text);
 	if (!colon || names_check(name, "") < 0)
 		return err_set(EINVAL, "--add-host %.200s: expected NAME:ADDRESS", text);
+	if (streq(colon + 1, HOST_GATEWAY) && !first)
+		return err_set(EINVAL,
+			"--add-host %.200s: an ordinary user's container has no gateway that is "
+			"the host: expected an address",
+			text);
 	if (streq(colon + 1, HOST_GATEWAY)) {
 		r = 0;
 		for (size_t i = 0; r >= 0 && i < first->address_count; i++)
@@ -75,10 +80,13 @@ static int write_hosts(
 
 	/* The first line of a name counts, so that what the user wants goes before the rest. */
 	for (size_t i = 0; r >= 0 && i < f->hosts.n; i++)
-		r = add_host(&out, f->hosts.v[i], made[0]);
+		r = add_host(&out, f->hosts.v[i], n ? made[0] : NULL);
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		r = add_own(&out, f, made[i]);
-	for (size_t i = 0; r >= 0 && i < made[0]->address_count; i++)
+	/* The address of a network in user mode is not known here. */
+	if (r >= 0 && !n && f->hostname)
+		r = strbuf_addf(&out, "127.0.1.1\t%s\n", f->hostname);
+	for (size_t i = 0; r >= 0 && n && i < made[0]->address_count; i++)
 		r = strbuf_addf(&out, "%s\t" HOST_NAME "\n", ip_text(&made[0]->gateways[i], text));
 	return r < 0 ? r : write_in_place(f, "hosts", &out);
 }
@@ -178,6 +186,10 @@ static int write_resolv_conf(struct host *h, const struct container_files *f,
 	size_t kept[2];
 
 	int r = add_servers(&out, f);
+	if (r >= 0 && !known && f->server) {
+		known = true;
+		r = strbuf_addf(&out, "nameserver %s\n", f->server);
+	}
 	if (r >= 0 && !known)
 		r = add_gateways(h, &out, made, n, &known);
 	if (r >= 0)

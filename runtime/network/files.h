@@ -6,6 +6,7 @@
 struct container_files {
 	const char *dir;      /* where the files are, which exist already and are mounted */
 	const char *hostname; /* NULL: the container has the host's */
+	const char *server;   /* a name server that the network has; NULL: see names_served() */
 	struct option_list dns, hosts; /* --dns ADDRESS, --add-host NAME:ADDRESS */
 };
 

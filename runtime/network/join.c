@@ -16,7 +16,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
-#include "network/files.h"
+#include "network/user.h"
 
 #define NETWORKS_MAX 64
 #define ALIASES_MAX 32
@@ -190,10 +190,10 @@ static int join_all(struct host *h, const struct join_options *o, const struct w
 /* Waits for the end of the process, and becomes `leave`. Never returns. */
 static _Noreturn void watch(const struct tool_globals *g, const struct join_options *o, int pidfd)
 {
+	/* An empty value is as good as none: see options_parse(). */
 	const char *const words[] = {"caisson-net", "--config",
-		g->host.config ? g->host.config : HOST_CONFIG, "--state",
-		g->host.state ? g->host.state : HOST_STATE, "leave", "--record", o->record, o->id,
-		NULL};
+		g->host.config ? g->host.config : "", "--state", g->host.state ? g->host.state : "",
+		"leave", "--record", o->record, o->id, NULL};
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -231,6 +231,23 @@ static int start_watching(const struct tool_globals *g, const struct join_option
 	return child < 0 ? err_sys("fork") : 0;
 }
 
+static int join_as_user(const struct tool_globals *g, const struct join_options *o)
+{
+	const struct user_join j = {.program = o->networks.v[0],
+		.id = o->id,
+		.record = o->record,
+		.ports = &o->ports,
+		.files = &o->files};
+
+	if (o->networks.n != 1 || !o->record)
+		return err_set(EINVAL,
+			"%.100s: an ordinary user's container has one network: expected " JOIN_USER
+			", pasta, slirp4netns or none, once",
+			o->networks.n ? o->networks.v[o->networks.n - 1] : "");
+	int r = user_join(g, &j);
+	return r < 0 ? r : start_watching(g, o);
+}
+
 int tool_join(const struct tool_command *self, const struct tool_globals *g, int argc, char **argv)
 {
 	_cleanup_host_ struct host h = HOST_INIT;
@@ -258,6 +275,8 @@ int tool_join(const struct tool_command *self, const struct tool_globals *g, int
 	o.path = args.v[1];
 	if (o.networks.n > NETWORKS_MAX)
 		return err_set(E2BIG, "more than %d networks", NETWORKS_MAX);
+	if (geteuid() != 0)
+		return join_as_user(g, &o);
 	r = host_open(&h, &g->host);
 	for (size_t i = 0; r >= 0 && i < o.networks.n; i++)
 		r = parse_wish(&h.arena, o.networks.v[i], &wishes[i]);
@@ -283,6 +302,8 @@ int tool_leave(const struct tool_command *self, const struct tool_globals *g, in
 	int r = tool_parse(self, defs, argc, argv, &args);
 	if (r != 0)
 		return r < 0 ? r : 0;
+	if (geteuid() != 0)
+		return user_leave(g, args.v[0], record);
 	r = host_open(&h, &g->host);
 	if (r >= 0)
 		r = attachment_list(&h, args.v[0], NULL, &found, &n);
