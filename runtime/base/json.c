@@ -198,8 +198,8 @@ static int syntax_error(yajl_handle h, const char *text, size_t len, const char 
  * the system calls by which the C library returns yajl's buffers to the kernel.
  */
 struct chunk {
-	_Alignas(max_align_t) size_t size;
-	char data[];
+	size_t size;
+	_Alignas(max_align_t) char data[];
 };
 
 static void *get_memory(void *arena, size_t size)
