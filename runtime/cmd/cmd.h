@@ -100,6 +100,12 @@ bool cmd_has_image(int argc, char **argv);
 int cmd_run_image(const struct command *self, const struct globals *g, int argc, char **argv)
 	must_check;
 
+/*
+ * Executes a helper program with the list of arguments `words`, whose first entry it replaces by
+ * the program's path. `needs` names the libraries without which the program is not built.
+ */
+int cmd_execute(const char *program, const char *needs, char **words) must_check;
+
 /* Sends a signal to the container's first process, or to all of its processes. */
 int cmd_signal(struct container *c, int sig, bool all) must_check;
 

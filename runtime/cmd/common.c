@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/libexec.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "launch/env.h"
@@ -45,6 +46,21 @@ int cmd_parse(const struct command *self, const struct option_def *defs, int arg
 	args->n = n;
 	args->v = argv;
 	return 0;
+}
+
+int cmd_execute(const char *program, const char *needs, char **words)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const char *path;
+
+	int r = libexec_program(&a, program, &path);
+	if (r < 0)
+		return r;
+	words[0] = (char *)path;
+	execv(path, words);
+	return err_sys("execute %s (build caisson with %s, or set " LIBEXEC_VARIABLE
+		       " to the directory it is in)",
+		path, needs);
 }
 
 int cmd_open_any(const struct globals *g, const char *id, bool lock, struct container *ret)

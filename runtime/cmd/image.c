@@ -9,33 +9,16 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/libexec.h"
 #include "cmd/cmd.h"
 
 #define PROGRAM "caisson-image"
+#define NEEDS "OpenSSL, zstd and ISA-L"
 #define OWN_WORDS 48 /* words that stand in front of the caller's */
-
-static int execute(const char *path, char **words)
-{
-	execv(path, words);
-	return err_sys(
-		"execute %s (build caisson with OpenSSL, zstd and ISA-L, or set " LIBEXEC_VARIABLE
-		" to the directory it is in)",
-		path);
-}
 
 int cmd_image(const struct command *self, const struct globals *g, int argc, char **argv)
 {
-	_cleanup_arena_ struct arena a = {0};
-	const char *path;
 	/* argv[-1] is the word "image", and the list has NULL at its end, as that of main() has. */
-	char **words = argv - 1;
-
-	int r = libexec_program(&a, PROGRAM, &path);
-	if (r < 0)
-		return r;
-	words[0] = (char *)path;
-	return execute(path, words);
+	return cmd_execute(PROGRAM, NEEDS, argv - 1);
 }
 
 bool cmd_has_image(int argc, char **argv)
@@ -104,17 +87,13 @@ int cmd_run_image(const struct command *self, const struct globals *g, int argc,
 	_cleanup_arena_ struct arena a = {0};
 	struct words w = {.v = calloc((size_t)argc + OWN_WORDS + 1, sizeof(*w.v))};
 	_cleanup_free_ char **owned = w.v;
-	const char *path;
 
 	if (!w.v)
 		return err_set(ENOMEM, "out of memory");
-	int r = libexec_program(&a, PROGRAM, &path);
-	if (r < 0)
-		return r;
-	add(&w, path, g->debug ? "--debug" : NULL);
+	add(&w, PROGRAM, g->debug ? "--debug" : NULL);
 	add(&w, self->name, NULL);
-	r = add_globals(&w, &a, g);
+	int r = add_globals(&w, &a, g);
 	for (int i = 0; i < argc && r >= 0; i++)
 		add(&w, argv[i], NULL);
-	return r < 0 ? r : execute(path, owned);
+	return r < 0 ? r : cmd_execute(PROGRAM, NEEDS, owned);
 }
