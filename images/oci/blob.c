@@ -40,8 +40,8 @@ int store_has_blob(const struct store *s, const struct digest *d, uint64_t size)
 int store_open_blob(const struct store *s, const struct digest *d, uint64_t *ret_size)
 {
 	struct stat st;
-	_cleanup_fd_ int fd =
-		openat(blob_dir(s, d), digest_hex(d), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_fd_ int fd = openat(
+		blob_dir(s, d), digest_hex(d), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
 		return err_sys("open the blob %s of the store %s", d->text, s->path);

@@ -287,7 +287,7 @@ static int export_oci(
 	if (dir < 0)
 		return dir;
 	bool had = fstatat(dir, "index.json", &st, 0) == 0;
-	int r = had ? fd_read_file(dir, "index.json", &text, OCI_DOCUMENT_MAX) : 0;
+	int r = had ? fd_read_regular(dir, "index.json", &text, OCI_DOCUMENT_MAX) : 0;
 	if (had && r >= 0)
 		r = document_parse(a, &text, "its index.json", MEDIA_OCI_INDEX, &before);
 	if (r >= 0)

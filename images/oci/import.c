@@ -268,7 +268,7 @@ static int import_oci(const struct store *s, struct arena *a, const char *text,
 	if (dir < 0)
 		return dir;
 	const struct blob_source from = {open_layout_blob, &dir, path};
-	r = fd_read_file(dir, "index.json", &index, OCI_DOCUMENT_MAX);
+	r = fd_read_regular(dir, "index.json", &index, OCI_DOCUMENT_MAX);
 	return r < 0 ? r
 		     : import_from_index(&(struct index_source){s, a, &from, &index, tag}, o, ret);
 }
@@ -284,7 +284,7 @@ static int import_dir(const struct store *s, struct arena *a, const char *path,
 	if (dir < 0)
 		return dir;
 	const struct blob_source from = {open_dir_blob, &dir, path};
-	int r = fd_read_file(dir, "manifest.json", &text, OCI_DOCUMENT_MAX);
+	int r = fd_read_regular(dir, "manifest.json", &text, OCI_DOCUMENT_MAX);
 	if (r >= 0)
 		r = need_name(o, NULL, &name);
 	/*

@@ -227,7 +227,7 @@ static int read_index(const struct store *s, struct arena *a, struct document *r
 	char what[PATH_MAX];
 
 	snprintf(what, sizeof(what), "%s/images/index.json", s->path);
-	int r = fd_read_file(s->images, "index.json", &text, OCI_DOCUMENT_MAX);
+	int r = fd_read_regular(s->images, "index.json", &text, OCI_DOCUMENT_MAX);
 	return r < 0 ? r : document_parse(a, &text, what, MEDIA_OCI_INDEX, ret);
 }
 

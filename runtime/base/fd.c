@@ -52,6 +52,18 @@ int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max)
 	return fd_read_all(fd, ret, max, path);
 }
 
+int fd_read_regular(int dirfd, const char *path, struct strbuf *ret, size_t max)
+{
+	struct stat st;
+	_cleanup_fd_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_sys("open %s", path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(EINVAL, "%s is not a regular file", path);
+	return fd_read_all(fd, ret, max, path);
+}
+
 int fd_write_all(int fd, const void *data, size_t len)
 {
 	const char *p = data;
@@ -60,8 +72,13 @@ int fd_write_all(int fd, const void *data, size_t len)
 		ssize_t n = write(fd, p, len);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return -errno;
+		/*
+		 * Writing nothing is an error, because this loop would otherwise never end. Of the
+		 * kernel itself no file does that, but a container's system call filter can make
+		 * write(2) return 0 in INIT.
+		 */
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
 		p += n;
 		len -= (size_t)n;
 	}
@@ -102,7 +119,7 @@ int fd_open_temporary(int dirfd, const char *path, mode_t mode, char ret_name[st
 		int fd = openat(dirfd, ret_name,
 			O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
 		if (fd >= 0 || errno != EEXIST)
-			return fd >= 0 ? fd : err_sys("create %s", ret_name);
+			return fd >= 0 ? fd : err_sys("write %s: make a file beside it", path);
 	}
 	return err_set(EEXIST, "create a file beside %s: every random name exists", path);
 }
@@ -126,7 +143,8 @@ static int write_in_place(int dirfd, const char *path, const void *data, size_t 
 
 	if (fd < 0)
 		return err_set(errno, "write %s: %s", path,
-			errno == ENXIO ? "nobody reads this FIFO" : strerror(errno));
+			errno == ENXIO ? "it is a FIFO that nobody reads, or a socket"
+				       : strerror(errno));
 	int r = fd_write_all(fd, data, len);
 	return r < 0 ? err_set(-r, "write %s: %s", path, strerror(-r)) : 0;
 }
@@ -143,7 +161,7 @@ int fd_replace_file(int dirfd, const char *path, const void *data, size_t len, m
 		return fd;
 	int r = fd_write_all(fd, data, len);
 	if (r < 0)
-		r = err_set(-r, "write %s: %s", tmp, strerror(-r));
+		r = err_set(-r, "write %s: %s", path, strerror(-r));
 	else if (renameat(dirfd, tmp, dirfd, path) < 0)
 		r = err_sys("rename %s to %s", tmp, path);
 	if (r < 0)

@@ -34,6 +34,12 @@ int fd_read_all(int fd, struct strbuf *ret, size_t max, const char *what) must_c
 int fd_read_file(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
 
 /*
+ * The same for a file in a directory that a stranger may have written. Refuses anything but a
+ * regular file, because reading a FIFO could wait for ever.
+ */
+int fd_read_regular(int dirfd, const char *path, struct strbuf *ret, size_t max) must_check;
+
+/*
  * Writes all len bytes, with as many write(2) calls as the kernel needs. It sets no error message,
  * because only the caller knows what fd is.
  */

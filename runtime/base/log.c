@@ -25,8 +25,15 @@ int log_open(const char *path, const char *format, enum log_level level)
 	out.level = level;
 	if (!path || !*path)
 		return 0;
+	/*
+	 * With O_NONBLOCK neither opening a FIFO nor writing to it waits for a reader. A line is
+	 * lost if the FIFO is full, because no command may hang for the sake of its log.
+	 */
 	_cleanup_fd_ int fd =
-		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+	if (fd < 0 && errno == ENXIO)
+		return err_set(
+			ENXIO, "--log %s: it is a FIFO that nobody reads, or a socket", path);
 	if (fd < 0)
 		return err_sys("--log %s", path);
 	/*

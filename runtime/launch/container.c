@@ -257,7 +257,7 @@ int container_prepare_save(struct container *c)
 		return fd;
 	r = fd_write_all(fd, text, len);
 	if (r < 0)
-		return err_set(-r, "write %s: %s", name, strerror(-r));
+		return err_set(-r, "write state.json: %s", strerror(-r));
 	c->prepared = arena_strdup(&c->arena, name);
 	return c->prepared ? 0 : -ENOMEM;
 }

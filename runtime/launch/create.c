@@ -238,11 +238,11 @@ static int walk_to_created(struct launch *l, const struct launch_options *o, boo
 	if (r >= 0)
 		r = handover_pid(c->pid_file, c->pid);
 	l->create.wrote_pid_file = r >= 0 && c->pid_file;
-	const char *pidfd_socket = o->pidfd_socket;
-	if (!pidfd_socket)
-		pidfd_socket = spec_annotation(l->spec, "run.oci.pidfd_receiver");
-	if (r >= 0 && pidfd_socket)
-		r = handover_pidfd(pidfd_socket, l->child.pidfd);
+	const char *receiver = spec_annotation(l->spec, "run.oci.pidfd_receiver");
+	if (r >= 0 && o->pidfd_socket)
+		r = handover_pidfd(o->pidfd_socket, "--pidfd-socket", l->child.pidfd);
+	else if (r >= 0 && receiver)
+		r = handover_pidfd(receiver, "annotation run.oci.pidfd_receiver", l->child.pidfd);
 	timeline_mark(l->timeline, "record that it is created");
 	return r;
 }

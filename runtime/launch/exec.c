@@ -205,7 +205,7 @@ int launch_exec(struct container *c, const struct exec_options *o, int *ret_stat
 		r = handover_pid(o->pid_file, l.child.pid);
 	bool wrote_pid_file = r >= 0 && o->pid_file;
 	if (r >= 0 && o->pidfd_socket)
-		r = handover_pidfd(o->pidfd_socket, l.child.pidfd);
+		r = handover_pidfd(o->pidfd_socket, "--pidfd-socket", l.child.pidfd);
 	if (r < 0) {
 		if (wrote_pid_file)
 			handover_forget_pid(o->pid_file);

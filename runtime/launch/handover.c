@@ -51,9 +51,9 @@ int handover_console(const char *socket_path, int master)
 	return sock < 0 ? sock : fd_send(sock, "/dev/ptmx", strlen("/dev/ptmx"), master);
 }
 
-int handover_pidfd(const char *socket_path, int pidfd)
+int handover_pidfd(const char *socket_path, const char *field, int pidfd)
 {
-	_cleanup_fd_ int sock = handover_connect(socket_path, "--pidfd-socket");
+	_cleanup_fd_ int sock = handover_connect(socket_path, field);
 
 	return sock < 0 ? sock : fd_send(sock, "pidfd", strlen("pidfd"), pidfd);
 }

@@ -21,8 +21,10 @@ int handover_connect(const char *path, const char *field) must_check;
 
 /* Sends the terminal's master to the socket of --console-socket. */
 int handover_console(const char *socket_path, int master) must_check;
-/* Sends the process's pidfd to the socket of --pidfd-socket. */
-int handover_pidfd(const char *socket_path, int pidfd) must_check;
+/*
+ * Sends the process's pidfd to the socket. field names the option or the annotation in messages.
+ */
+int handover_pidfd(const char *socket_path, const char *field, int pidfd) must_check;
 /* Writes the pid into the file of --pid-file. Does nothing if pid_file is NULL. */
 int handover_pid(const char *pid_file, pid_t pid) must_check;
 /*

@@ -317,3 +317,9 @@ def test_user_namespace_that_maps_every_id(ctr):
     finally:
         holder.kill()
         holder.wait()
+
+
+def test_pidfd_receiver_that_is_not_there(ctr, tmp):
+    c = ctr("true")
+    c.conf["annotations"] = {"run.oci.pidfd_receiver": os.path.join(tmp, "none")}
+    c.run().failed("annotation run.oci.pidfd_receiver", "no such socket")

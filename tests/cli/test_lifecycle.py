@@ -347,6 +347,29 @@ def test_fifo_as_pid_file_without_a_reader(ctr, tmp):
     assert not c.exists() and stat.S_ISFIFO(os.lstat(pf).st_mode)
 
 
+def test_full_disk_is_said_of_the_file_that_was_to_be_written(ctr, tmp):
+    """The message does not name the temporary file with a random name, because nobody knows that name."""
+    small = os.path.join(tmp, "small")
+    os.mkdir(small)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "small", small], check=True)
+    try:
+        with open(small + "/filler", "wb") as f:
+            f.write(bytes(4096))
+        c = ctr.idle()
+        c.create("--pid-file", small + "/pid", check=False).failed("--pid-file", f"write {small}/pid: No space left")
+        c.rt.options = ["--root", small + "/state"]
+        c.create(check=False).failed("write config.json: No space left")
+        os.rmdir(small + "/state")
+    finally:
+        subprocess.run(["umount", small], check=True)
+        os.rmdir(small)
+
+
+def test_missing_directory_of_the_pid_file(ctr, tmp):
+    c = ctr.idle()
+    c.create("--pid-file", tmp + "/no/pid", check=False).failed("--pid-file", f"write {tmp}/no/pid:")
+
+
 def test_temporary_file_of_a_killed_command_is_removed(ctr):
     c = ctr.idle()
     c.create()

@@ -104,6 +104,26 @@ def test_log_text(rt, tmp):
     assert "level=error" in t and "does not exist" in t
 
 
+def test_log_fifo_without_a_reader(rt, tmp):
+    log = os.path.join(tmp, "log")
+    os.mkfifo(log)
+    rt.options = ["--log", log]
+    rt("list", timeout=10).failed("--log", log, "nobody reads")
+
+
+def test_log_fifo_that_is_full(ctr, rt, tmp):
+    """A command does not wait for the reader of its log. The lines that the FIFO cannot take are lost."""
+    log = os.path.join(tmp, "log")
+    os.mkfifo(log)
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    rt.options = ["--log", log, "--debug"]
+    c = ctr("echo", "ran")
+    c.conf["mounts"] += [{"destination": f"/tmp/{i}", "type": "tmpfs", "source": "x"} for i in range(1000)]
+    assert c.run(timeout=30).ok().out == "ran\n"
+    assert len(os.read(reader, 1 << 20)) > 60000, "the log was too short to fill the FIFO"
+    os.close(reader)
+
+
 def test_log_format_unknown(rt):
     rt.options = ["--log-format", "xml"]
     rt("list").failed("xml")

@@ -288,3 +288,20 @@ def test_exec_whose_output_nobody_takes(ctr, sig):
         p.wait()
         os.close(r)
         os.close(w)
+
+
+FILTERS = {
+    "EPERM": {"defaultAction": "SCMP_ACT_ERRNO"},
+    "nothing happens": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 0},
+    "ENOSYS": {"defaultAction": "SCMP_ACT_TRACE"},
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_filter_that_forbids_to_end(ctr, name):
+    """A filter that refuses even exit_group and execve ends INIT by a fault. INIT does not try again for ever."""
+    c = ctr("true")
+    c.conf["linux"]["seccomp"] = FILTERS[name]
+    r = c.write().rt("run", "--bundle", c.bundle, c.id, timeout=10 * mode.SCALE)
+    assert r.rc > 0, r
+    assert not c.exists()

@@ -204,6 +204,21 @@ def test_damaged_and_false_sources(images, layout, tmp):
         images.fails("import", f"oci:{layout.path}:bad", saying="layers[0]")
 
 
+def test_fifo_in_place_of_a_document(images, layout, tmp):
+    """A directory that a stranger wrote cannot make a command wait for ever."""
+    layout.image([tar(entry("f"))], "x")
+    images("import", f"oci:{layout.path}:x")
+    for name in ("layout/index.json", "dir/manifest.json", "out/index.json"):
+        os.makedirs(os.path.join(tmp, os.path.dirname(name)), exist_ok=True)
+        path = os.path.join(tmp, name)
+        if os.path.exists(path):
+            os.unlink(path)
+        os.mkfifo(path)
+    images.fails("import", f"oci:{layout.path}:x", saying="index.json is not a regular file")
+    images.fails("import", f"dir:{tmp}/dir", "y", saying="manifest.json is not a regular file")
+    images.fails("export", "x", f"oci:{tmp}/out", saying="index.json is not a regular file")
+
+
 def test_urls_of_a_descriptor_are_ignored(images, layout):
     layout.image([tar(entry("f"))], "x")
     m = json.load(open(os.path.join(layout.path, "blobs/sha256", layout.manifests[0]["digest"][7:])))
