@@ -2,16 +2,21 @@
 /*
  * Runs credential helpers: programs docker-credential-NAME, which speak JSON on standard streams.
  */
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "images/oci/auth_internal.h"
 #include "images/oci/fields.h"
 
 #define OUTPUT_MAX (64u << 10)
+/* A helper may ask its user for a passphrase, but one that hangs must not hang this program. */
+#define HELPER_SECONDS 60
 
 extern char **environ;
 
@@ -26,7 +31,60 @@ static int check_helper(const char *helper)
 	return 0;
 }
 
-static int wait_for(pid_t pid, const char *program)
+/*
+ * Waits until the descriptor is readable. Returns -ETIMEDOUT if that takes until the time `until`.
+ */
+static int wait_readable(int fd, int64_t until, const char *program)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	for (;;) {
+		int64_t left = until - clock_ms();
+		int n = left > 0 ? poll(&p, 1, (int)left) : 0;
+		if (n > 0)
+			return 0;
+		if (n == 0)
+			return err_set(ETIMEDOUT, "%s has not answered within %d seconds", program,
+				HELPER_SECONDS);
+		if (errno != EINTR)
+			return err_sys("wait for %s", program);
+	}
+}
+
+static int read_output(int fd, int64_t until, struct strbuf *output, const char *program)
+{
+	char buf[4096];
+
+	for (;;) {
+		int r = wait_readable(fd, until, program);
+		if (r < 0)
+			return r;
+		ssize_t n = read(fd, buf, sizeof(buf));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys("read what %s prints", program);
+		if (n == 0)
+			return 0;
+		if (output->len + (size_t)n > OUTPUT_MAX)
+			return err_set(EFBIG, "%s prints more than %u bytes", program, OUTPUT_MAX);
+		r = strbuf_add(output, buf, (size_t)n);
+		if (r < 0)
+			return r;
+	}
+}
+
+/* Waits until the helper has ended. A helper that has closed its output may still run. */
+static int wait_for_end(pid_t pid, int64_t until, const char *program)
+{
+	_cleanup_fd_ int pidfd = pidfd_open(pid, 0);
+
+	if (pidfd < 0)
+		return err_sys("open the process of %s", program);
+	return wait_readable(pidfd, until, program);
+}
+
+static int reap(pid_t pid, const char *program)
 {
 	int status;
 
@@ -81,10 +139,19 @@ static int run(const char *helper, const char *verb, const char *text, struct st
 	if (r < 0)
 		return r;
 	fd_close(&out_write);
-	r = fd_read_all(out_read, output, OUTPUT_MAX, program);
+	int64_t until = clock_ms() + HELPER_SECONDS * 1000;
+	r = read_output(out_read, until, output, program);
 	fd_close(&out_read);
-	int code = wait_for(pid, program);
-	return r < 0 ? r : code;
+	if (r >= 0)
+		r = wait_for_end(pid, until, program);
+	if (r < 0) {
+		char message[ERR_MAX];
+		snprintf(message, sizeof(message), "%s", err_msg());
+		kill(pid, SIGKILL);
+		(void)!reap(pid, program);
+		return err_set(-r, "%s", message);
+	}
+	return reap(pid, program);
 }
 
 /* Returns the key under which credential helpers store the host. */
@@ -109,14 +176,16 @@ static int failed(const char *helper, int code, const struct strbuf *output)
 int helper_get(struct arena *a, const char *helper, const char *host, struct credentials *ret)
 {
 	_cleanup_strbuf_ struct strbuf output = {0};
-	const char *what = "the answer of a credential helper", *user, *secret;
+	const char *user, *secret;
 	const struct json *root;
+	char what[256];
 	int r = run(helper, "get", key_of(host), &output);
 
 	if (r < 0)
 		return r;
 	if (r > 0)
 		return says_none(&output) ? 0 : failed(helper, r, &output);
+	snprintf(what, sizeof(what), "the answer of docker-credential-%s", helper);
 	r = fields_parse(a, &output, what, &root);
 	if (r >= 0)
 		r = field_string(&(struct field){root, what, "Username"}, &user);

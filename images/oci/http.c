@@ -104,8 +104,11 @@ static int take_header(struct http_response *r, const char *name, const char *va
 		strbuf_reset(&r->location);
 		return strbuf_add(&r->location, value, len);
 	} else if (strcasecmp(name, "link") == 0) {
-		strbuf_reset(&r->link);
-		return strbuf_add(&r->link, value, len);
+		int e = r->link.len && r->link.len + len < HEADER_MAX
+				? strbuf_add(&r->link, ", ", 2)
+				: 0;
+		return e < 0 || r->link.len + len >= HEADER_MAX ? e
+								: strbuf_add(&r->link, value, len);
 	} else if (strcasecmp(name, "www-authenticate") == 0 &&
 		   r->challenges.len + len < HEADER_MAX) {
 		int e = strbuf_add(&r->challenges, value, len);
@@ -239,6 +242,23 @@ static void set_body(CURL *c, const struct http_request *q, struct exchange *x)
 		curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, q->method);
 }
 
+/*
+ * Chooses the proxy. libcurl itself reads https_proxy, http_proxy, all_proxy and no_proxy, and the
+ * same names in capital letters except HTTP_PROXY, because a client of a CGI program can set that
+ * variable. Other engines read HTTP_PROXY too, so it is read here, except in a CGI program.
+ */
+static void set_proxy(CURL *c, const struct http_origin *origin)
+{
+	const char *lower = getenv("http_proxy"), *upper = getenv("HTTP_PROXY");
+	bool in_cgi = getenv("REQUEST_METHOD") != NULL;
+
+	curl_easy_setopt(c, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	if (http_is_loopback(origin->host))
+		curl_easy_setopt(c, CURLOPT_PROXY, "");
+	else if (origin->plain && !(lower && *lower) && upper && *upper && !in_cgi)
+		curl_easy_setopt(c, CURLOPT_PROXY, upper);
+}
+
 static int set_options(struct http *h, struct exchange *x, const struct http_origin *origin)
 {
 	const struct http_request *q = x->q;
@@ -263,8 +283,7 @@ static int set_options(struct http *h, struct exchange *x, const struct http_ori
 	curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
 	curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
 	curl_easy_setopt(c, CURLOPT_XFERINFODATA, x);
-	if (http_is_loopback(origin->host))
-		curl_easy_setopt(c, CURLOPT_PROXY, "");
+	set_proxy(c, origin);
 	set_body(c, q, x);
 	return origin->plain ? 0 : http_set_tls(h, q, origin);
 }
@@ -280,10 +299,10 @@ static int code_of(CURLcode e)
 	case CURLE_OPERATION_TIMEDOUT:
 		return ETIMEDOUT;
 	case CURLE_PEER_FAILED_VERIFICATION:
-		return EKEYREJECTED;
-	case CURLE_SSL_CONNECT_ERROR:
 	case CURLE_SSL_CERTPROBLEM:
 	case CURLE_SSL_CACERT_BADFILE:
+		return EKEYREJECTED;
+	case CURLE_SSL_CONNECT_ERROR:
 	case CURLE_SSL_ISSUER_ERROR:
 		return EPROTO;
 	case CURLE_OUT_OF_MEMORY:
@@ -300,6 +319,7 @@ static int code_of(CURLcode e)
 static int failed(struct exchange *x, CURLcode e, const char *detail)
 {
 	char url[300], line[300];
+	long proxy_status = 0;
 
 	if (x->failure < 0)
 		return x->failure;
@@ -308,10 +328,26 @@ static int failed(struct exchange *x, CURLcode e, const char *detail)
 	http_redact(x->q->url, url, sizeof(url));
 	const char *text = *detail ? detail : curl_easy_strerror(e);
 	str_clean(line, sizeof(line), text, strlen(text));
-	return err_set(code_of(e), "%s %s: %s%s", x->q->method, url, line,
-		e == CURLE_PEER_FAILED_VERIFICATION
-			? " (put its CA into certs.d, see caisson-image(1))"
-			: "");
+	curl_easy_getinfo(x->h->curl, CURLINFO_HTTP_CONNECTCODE, &proxy_status);
+	if (proxy_status / 100 == 4)
+		return err_set(EACCES,
+			"%s %s: the proxy refuses the connection, with status %ld: https_proxy "
+			"names the "
+			"proxy, as http://[USER:PASSWORD@]HOST:PORT, and no_proxy the hosts that "
+			"need none",
+			x->q->method, url, proxy_status);
+	const char *hint = "";
+	int code = code_of(e);
+	if (e == CURLE_PEER_FAILED_VERIFICATION) {
+		hint = " (put its CA into certs.d, see caisson-image(1))";
+	} else if (strstr(line, "certificate required") || strstr(line, "bad certificate") ||
+		   strstr(line, "alert unknown ca")) {
+		/* The server has sent a TLS alert, so another attempt would end in the same way. */
+		code = EKEYREJECTED;
+		hint = " (it wants a client's certificate that it knows: put one into certs.d, see "
+		       "caisson-image(1))";
+	}
+	return err_set(code, "%s %s: %s%s", x->q->method, url, line, hint);
 }
 
 int http_do(struct http *h, const struct http_request *q, struct http_response *ret)

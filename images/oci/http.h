@@ -2,7 +2,8 @@
 /*
  * Speaks HTTP by libcurl: one request at a time. It follows no redirects, and uses no cookies,
  * .netrc or anything else that sends what the caller did not ask for. Proxies are those of the
- * usual variables (https_proxy, no_proxy), but are never used for this machine's own addresses.
+ * usual variables (https_proxy, http_proxy, all_proxy, no_proxy, and the same in capital letters),
+ * but are never used for this machine's own addresses.
  *
  * Messages name a URL without its query, because queries hold signatures of storage servers.
  *
@@ -83,8 +84,10 @@ void http_response_release(struct http_response *r);
  * Does a request. Returns 0 if an answer came, whatever its status is.
  *
  * Returns -EPROTO if the server does not speak TLS, and -EKEYREJECTED if no known CA has signed its
- * certificate. Returns -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT or -EPIPE if the server was not
- * reached or the connection was cut; the caller may try again. Any other error is the sink's.
+ * certificate, if the certificates of certs.d cannot be used, or if the server wants another one of
+ * the client. Returns -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT or -EPIPE if the server was not
+ * reached or the connection was cut; the caller may try again. Returns -EACCES if a proxy refuses
+ * the connection. Any other error is the sink's.
  */
 int http_do(struct http *h, const struct http_request *q, struct http_response *ret) must_check;
 
@@ -106,6 +109,20 @@ int http_resolve(struct arena *a, const char *base, const char *location, const 
 
 /* Writes the URL without query, user and fragment to buf, for messages. */
 void http_redact(const char *url, char *buf, size_t size);
+
+/*
+ * Reads a range of bytes, as Content-Range ("bytes 5-9/10", or "*" in place of the size) and the
+ * answers to uploads ("0-9" or "bytes=0-9") give it. *ret_size is UINT64_MAX if the text names no
+ * size. Returns -EINVAL, without a message, if the text is no such range.
+ */
+int http_parse_range(const char *text, uint64_t *ret_from, uint64_t *ret_to, uint64_t *ret_size)
+	must_check;
+
+/*
+ * Finds the URL reference of the header Link (RFC 8288) whose relation is "next". *ret is NULL if
+ * there is none, or if the header is malformed.
+ */
+int http_find_next(struct arena *a, const char *link, const char **ret) must_check;
 
 /* Appends the text to a URL's query, with %XX in place of special characters. */
 int http_escape(struct strbuf *b, const char *text) must_check;

@@ -40,6 +40,20 @@ static CURLcode add_cas(CURL *c, void *context, void *data)
 }
 
 /*
+ * Checks that a *.key of the directory has its *.cert, because a connection without the certificate
+ * would fail with a message that does not name the reason.
+ */
+static int check_key(const char *dir, const char *name)
+{
+	char cert[PATH_MAX];
+	int stem = (int)(strlen(name) - strlen(".key"));
+
+	if (snprintf(cert, sizeof(cert), "%s/%.*s.cert", dir, stem, name) >= (int)sizeof(cert))
+		return err_set(ENAMETOOLONG, "%s: a name is too long", dir);
+	return access(cert, F_OK) < 0 ? err_sys("%s/%s has no certificate %s", dir, name, cert) : 0;
+}
+
+/*
  * Sets the client's certificate: the first *.cert of the directory, and the *.key of the same name.
  */
 static int set_client(CURL *c, const char *dir)
@@ -50,7 +64,9 @@ static int set_client(CURL *c, const char *dir)
 	bool found = false;
 
 	for (int i = 0; i < n; i++) {
-		if (!found && ends_in(names[i]->d_name, ".cert")) {
+		if (r >= 0 && ends_in(names[i]->d_name, ".key"))
+			r = check_key(dir, names[i]->d_name);
+		if (r >= 0 && !found && ends_in(names[i]->d_name, ".cert")) {
 			found = true;
 			int stem = (int)(strlen(names[i]->d_name) - strlen(".cert"));
 			if (snprintf(cert, sizeof(cert), "%s/%s", dir, names[i]->d_name) >=

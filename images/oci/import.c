@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "images/oci/policy.h"
+
 #define COPY_SIZE (256u << 10)
 #define MAX_NESTED_INDEXES 4
 
@@ -298,6 +300,22 @@ static int import_dir(const struct store *s, struct arena *a, const char *path,
 	return r < 0 ? r : import_tag(s, a, name, &copied, ret);
 }
 
+/*
+ * Checks the policy for the source. Only the paths of "oci:" and "oci-archive:" are scopes with a
+ * tag; the policy knows archives of docker as a whole, without a path.
+ */
+static int check_policy(struct arena *a, const char *transport, const char *text)
+{
+	const char *path = text, *tag = NULL;
+	char name[32];
+
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(transport, ":"), transport);
+	if (streq(name, "docker-archive"))
+		return policy_check_path(name, "-", NULL);
+	int r = streq(name, "dir") ? 0 : split_path(a, text, &path, &tag);
+	return r < 0 ? r : policy_check_path(name, path, tag);
+}
+
 int image_import(const struct store *s, struct arena *a, const char *source,
 	const struct import_options *options, struct import_result *ret)
 {
@@ -317,7 +335,10 @@ int image_import(const struct store *s, struct arena *a, const char *source,
 		const char *transport = transports[i].transport;
 		if (!str_starts(source, transport))
 			continue;
-		int r = transports[i].import(s, a, source + strlen(transport), options, ret);
+		const char *text = source + strlen(transport);
+		int r = check_policy(a, transport, text);
+		if (r >= 0)
+			r = transports[i].import(s, a, text, options, ret);
 		return r < 0 ? err_ctx(r, "%.200s", source) : 0;
 	}
 	return err_set(EINVAL,

@@ -79,32 +79,94 @@ static const struct json *find_scope(const struct json *scopes, const struct ref
 	return n ? n : get_scope(scopes, "", 0);
 }
 
-int policy_check(const char *transport, const struct reference *r)
+/*
+ * Finds the narrowest scope that covers an image of the file system: PATH:TAG, PATH, its parent
+ * directories, and "" for the transport. The root directory is no scope, as policy.json has it.
+ */
+static const struct json *find_path_scope(
+	const struct json *scopes, const char *path, const char *tag)
 {
 	_cleanup_arena_ struct arena a = {0};
+	char real[PATH_MAX];
+	const struct json *n = NULL;
+
+	if (streq(path, "-") || !realpath(path, real))
+		return get_scope(scopes, "", 0);
+	if (tag) {
+		const char *full = arena_printf(&a, "%s:%s", real, tag);
+		n = full ? get_scope(scopes, full, strlen(full)) : NULL;
+	}
+	for (size_t len = strlen(real); !n && len > 0; len--)
+		if (real[len] == '\0' || real[len] == '/')
+			n = get_scope(scopes, real, len);
+	return n ? n : get_scope(scopes, "", 0);
+}
+
+/* Reads the policy file. *ret is NULL if there is none. */
+static int load(struct arena *a, const char **ret_path, const struct json **ret)
+{
 	_cleanup_strbuf_ struct strbuf text = {0};
 	char buf[PATH_MAX];
 	const char *path = find_file(buf);
-	const struct json *root, *transports, *scopes, *found = NULL;
 
+	*ret = NULL;
 	if (!path)
 		return 0;
-	int e = fd_read_file(AT_FDCWD, path, &text, OCI_DOCUMENT_MAX);
-	if (e >= 0)
-		e = fields_parse(&a, &text, path, &root);
-	if (e >= 0)
-		e = field_object(&(struct field){root, path, "transports"}, &transports);
-	if (e >= 0 && transports) {
-		e = field_object(&(struct field){transports, path, transport}, &scopes);
-		if (e >= 0 && scopes)
-			found = r ? find_scope(scopes, r) : get_scope(scopes, "", 0);
-	}
-	if (e < 0)
-		return e;
+	*ret_path = arena_strdup(a, path);
+	if (!*ret_path)
+		return -ENOMEM;
+	int r = fd_read_file(AT_FDCWD, path, &text, OCI_DOCUMENT_MAX);
+	return r < 0 ? r : fields_parse(a, &text, *ret_path, ret);
+}
+
+/* Finds the scopes of a transport. *ret is NULL if the policy does not name the transport. */
+static int find_transport(
+	const struct json *root, const char *path, const char *transport, const struct json **ret)
+{
+	const struct json *transports;
+
+	*ret = NULL;
+	int r = field_object(&(struct field){root, path, "transports"}, &transports);
+	return r < 0 || !transports
+		       ? r
+		       : field_object(&(struct field){transports, path, transport}, ret);
+}
+
+/* Checks the requirements of the scope that was found, or the policy's default if there is none. */
+static int check(
+	const struct json *root, const char *path, const char *transport, const struct json *found)
+{
 	if (found)
 		return check_requirements(found, path, *found->key ? found->key : transport);
 	found = json_get(root, "default");
-	if (!found)
-		return err_set(EINVAL, "%s: default is missing", path);
-	return check_requirements(found, path, "default");
+	return found ? check_requirements(found, path, "default")
+		     : err_set(EINVAL, "%s: default is missing", path);
+}
+
+int policy_check(const struct reference *r)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const struct json *root, *scopes;
+	const char *path;
+	int e = load(&a, &path, &root);
+
+	if (e < 0 || !root)
+		return e;
+	e = find_transport(root, path, "docker", &scopes);
+	return e < 0 ? e : check(root, path, "docker", scopes ? find_scope(scopes, r) : NULL);
+}
+
+int policy_check_path(const char *transport, const char *image, const char *tag)
+{
+	_cleanup_arena_ struct arena a = {0};
+	const struct json *root, *scopes;
+	const char *path;
+	int e = load(&a, &path, &root);
+
+	if (e < 0 || !root)
+		return e;
+	e = find_transport(root, path, transport, &scopes);
+	return e < 0 ? e
+		     : check(root, path, transport,
+			       scopes ? find_path_scope(scopes, image, tag) : NULL);
 }

@@ -9,10 +9,15 @@
  * check signatures.
  */
 #pragma once
+#include "base/arena.h"
 #include "images/oci/reference.h"
 
+/* Returns 0 if the policy allows an image of a registry (the transport "docker"), or -EPERM. */
+int policy_check(const struct reference *r) must_check;
+
 /*
- * Returns 0 if the policy allows the image, or -EPERM. `transport` is skopeo's name: "docker",
- * "oci-archive", ...
+ * The same for an image of the host's file system. `transport` is skopeo's name for the format:
+ * "oci", "oci-archive", "docker-archive" or "dir". `tag` may be NULL. The path "-" is standard
+ * input.
  */
-int policy_check(const char *transport, const struct reference *r) must_check;
+int policy_check_path(const char *transport, const char *path, const char *tag) must_check;

@@ -5,6 +5,9 @@
 #include "images/oci/transfer_internal.h"
 
 #define MAX_NESTED_INDEXES 4
+/* most entries and pages of a list of referrers */
+#define REFERRERS_MAX 100000u
+#define REFERRERS_PAGES_MAX 1000u
 
 /* Holds the state of one pull. */
 struct pull {
@@ -122,29 +125,68 @@ int image_pull(const struct store *s, struct arena *a, const char *name,
 	return ret->name ? store_tag(s, ret->name, &d) : -ENOMEM;
 }
 
+/* Adds the manifests of one page to the document. */
+static int add_page(struct arena *a, const struct manifest *list, struct document *ret)
+{
+	struct document page;
+
+	int r = document_parse(a, &list->text, "the list of referrers", MEDIA_OCI_INDEX, &page);
+	if (r < 0)
+		return r;
+	if (page.nmanifests > REFERRERS_MAX - ret->nmanifests)
+		return err_set(
+			E2BIG, "the list of referrers has more than %u manifests", REFERRERS_MAX);
+	if (page.nmanifests == 0)
+		return 0;
+	struct descriptor *all = arena_array(a, ret->nmanifests + page.nmanifests, sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	if (ret->nmanifests)
+		memcpy(all, ret->manifests, ret->nmanifests * sizeof(*all));
+	memcpy(all + ret->nmanifests, page.manifests, page.nmanifests * sizeof(*all));
+	ret->nmanifests += page.nmanifests;
+	ret->manifests = all;
+	return 0;
+}
+
+static int get_pages(
+	struct registry *g, struct arena *a, const struct digest *subject, struct document *ret)
+{
+	_cleanup_referrers_page_ struct referrers_page p = {0};
+	_cleanup_http_ struct http h = {0};
+	unsigned pages = 0;
+	int r = registry_handle(g, &h);
+
+	while (r >= 0) {
+		r = registry_get_referrers(g, &h, subject, &p);
+		if (r >= 0)
+			r = add_page(a, &p.list, ret);
+		if (r < 0 || p.next.len == 0)
+			break;
+		if (++pages == REFERRERS_PAGES_MAX)
+			return err_set(E2BIG, "the list of referrers has more than %u pages",
+				REFERRERS_PAGES_MAX);
+	}
+	/* An image to which no other manifest refers has an empty list. */
+	if (r != -ENOENT || pages > 0)
+		return r;
+	err_clear();
+	return 0;
+}
+
 int image_referrers(struct arena *a, const char *name, const struct transfer_options *o,
 	struct digest *ret_subject, struct document *ret)
 {
-	_cleanup_manifest_ struct manifest m = {0}, list = {0};
-	_cleanup_http_ struct http h = {0};
+	_cleanup_manifest_ struct manifest m = {0};
 	struct registry g;
 	struct reference found;
 
+	*ret = (struct document){.kind = DOCUMENT_INDEX, .media_type = MEDIA_OCI_INDEX};
 	int r = transfer_find(a, name, o, &g, &found, &m);
 	if (r < 0)
 		return r;
 	*ret_subject = m.digest;
-	r = registry_handle(&g, &h);
-	if (r >= 0)
-		r = registry_get_referrers(&g, &h, &m.digest, &list);
+	r = get_pages(&g, a, &m.digest, ret);
 	registry_close(&g);
-	/* An image to which no other manifest refers has an empty list. */
-	if (r == -ENOENT) {
-		*ret = (struct document){.kind = DOCUMENT_INDEX, .media_type = MEDIA_OCI_INDEX};
-		err_clear();
-		return 0;
-	}
-	if (r >= 0)
-		r = document_parse(a, &list.text, "the list of referrers", MEDIA_OCI_INDEX, ret);
 	return r;
 }

@@ -16,6 +16,7 @@
 #define TRIES_MAX 6
 #define FIRST_PAUSE_MS 250
 #define PAUSE_MAX_MS 120000
+#define RETRY_AFTER_MAX INT64_C(31536000) /* seconds: a year */
 
 static void open_lock(
 	struct registry *g, const struct endpoint *e, const struct registry_options *o)
@@ -62,7 +63,9 @@ static int find_scheme(struct registry *g, struct http *h, struct http_response 
 		return r;
 	bool may_be_plain = g->insecure || http_is_loopback(g->origin.host);
 	r = ping(g, h, ret);
-	if (r >= 0 || !may_be_plain || (r != -EPROTO && r != -EPIPE && r != -ECONNREFUSED))
+	/* Many proxies refuse to connect to a port other than 443, but fetch from it by http. */
+	if (r >= 0 || !may_be_plain ||
+		(r != -EPROTO && r != -EPIPE && r != -ECONNREFUSED && r != -EACCES))
 		return r;
 	snprintf(first, sizeof(first), "%s", err_msg());
 	int plain = set_base(g, "http");
@@ -115,11 +118,27 @@ static bool is_redirect(long status)
 	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
+int registry_resolve(const struct registry *g, struct arena *a, const char *base,
+	const char *location, const char **ret)
+{
+	struct http_origin from, to;
+	char redacted[200];
+	int r = http_origin(base, &from);
+
+	http_redact(base, redacted, sizeof(redacted));
+	if (r >= 0)
+		r = http_resolve(a, base, location, ret);
+	if (r >= 0)
+		r = http_origin(*ret, &to);
+	if (r >= 0 && to.plain && !from.plain && !g->insecure)
+		return err_set(EPROTO, "%s: a redirect to plain HTTP", redacted);
+	return r;
+}
+
 /* Finds the URL of a redirect. A redirect from https to http is refused. */
 static int next_url(const struct registry *g, const struct registry_request *q,
 	const struct http_response *answer, const char **url)
 {
-	struct http_origin from, to;
 	char redacted[200];
 
 	http_redact(*url, redacted, sizeof(redacted));
@@ -127,14 +146,7 @@ static int next_url(const struct registry *g, const struct registry_request *q,
 		return err_set(EPROTO, "%s: a redirect, where none may be", redacted);
 	if (answer->location.len == 0)
 		return err_set(EPROTO, "%s: a redirect that does not say where to", redacted);
-	int r = http_origin(*url, &from);
-	if (r >= 0)
-		r = http_resolve(q->arena, *url, strbuf_str(&answer->location), url);
-	if (r >= 0)
-		r = http_origin(*url, &to);
-	if (r >= 0 && to.plain && !from.plain && !g->insecure)
-		return err_set(EPROTO, "%s: a redirect to plain HTTP", redacted);
-	return r;
+	return registry_resolve(g, q->arena, *url, strbuf_str(&answer->location), url);
 }
 
 static int do_once(struct registry *g, struct http *h, const struct registry_request *q,
@@ -205,13 +217,13 @@ static int64_t retry_after_ms(const struct http_response *answer)
 
 	if (!*answer->retry_after)
 		return -1;
-	if (str_to_u64(answer->retry_after, &seconds) == 0)
-		return seconds > PAUSE_MAX_MS / 1000 ? PAUSE_MAX_MS : (int64_t)seconds * 1000;
-	time_t when = curl_getdate(answer->retry_after, NULL), now = time(NULL);
-	if (when < 0)
-		return -1;
-	int64_t ms = when > now ? (int64_t)(when - now) * 1000 : 0;
-	return ms > PAUSE_MAX_MS ? PAUSE_MAX_MS : ms;
+	if (str_to_u64(answer->retry_after, &seconds) < 0) {
+		time_t when = curl_getdate(answer->retry_after, NULL), now = time(NULL);
+		if (when < 0)
+			return -1;
+		seconds = when > now ? (uint64_t)(when - now) : 0;
+	}
+	return seconds > RETRY_AFTER_MAX ? RETRY_AFTER_MAX * 1000 : (int64_t)seconds * 1000;
 }
 
 static bool is_passing(int r, const struct http_response *answer)
@@ -240,6 +252,12 @@ bool registry_try_again(
 	if (!is_passing(r, answer) || ++b->tries >= TRIES_MAX || atomic_load(&g->cancel))
 		return false;
 	int64_t ms = r < 0 ? -1 : retry_after_ms(answer);
+	/*
+	 * A registry that wants a longer pause is not asked again before that, so the request fails
+	 * now, and the message says for how long.
+	 */
+	if (ms > PAUSE_MAX_MS)
+		return false;
 	if (ms < 0) {
 		/*
 		 * The pause becomes up to a quarter longer or shorter, so that not all clients come
@@ -288,9 +306,13 @@ static void explain(const struct http_response *answer, char *buf, size_t size)
 
 int registry_failure(const struct registry *g, const struct http_response *answer, const char *what)
 {
-	char why[300];
+	char why[300], later[100] = "";
+	int64_t ms = retry_after_ms(answer);
 
 	explain(answer, why, sizeof(why));
+	if (ms > PAUSE_MAX_MS)
+		snprintf(later, sizeof(later), " (it may be asked again in %lld seconds)",
+			(long long)ms / 1000);
 	switch (answer->status) {
 	case 404:
 		return err_set(ENOENT, "the registry %s has no %s%s", g->host, what, why);
@@ -300,12 +322,17 @@ int registry_failure(const struct registry *g, const struct http_response *answe
 			"the registry %s denies access to %s%s: log in by `caisson image login "
 			"%s`",
 			g->host, what, why, g->host);
+	case 407:
+		return err_set(EACCES,
+			"the registry %s: the proxy wants a user and a password: http_proxy names "
+			"them, as http://USER:PASSWORD@HOST:PORT",
+			g->host);
 	case 429:
-		return err_set(EBUSY, "the registry %s has had too many requests, for %s%s",
-			g->host, what, why);
+		return err_set(EBUSY, "the registry %s has had too many requests, for %s%s%s",
+			g->host, what, later, why);
 	default:
-		return err_set(EPROTO, "the registry %s: status %ld for %s%s", g->host,
-			answer->status, what, why);
+		return err_set(EPROTO, "the registry %s: status %ld for %s%s%s", g->host,
+			answer->status, what, later, why);
 	}
 }
 

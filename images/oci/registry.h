@@ -112,13 +112,22 @@ int registry_put_blob(struct registry *g, struct http *h, const struct descripto
 int registry_put_manifest(struct registry *g, struct http *h, const char *reference,
 	const struct manifest *m, bool *ret_subject) must_check;
 
+/* A page of the list of referrers. */
+struct referrers_page {
+	struct manifest list;
+	struct strbuf next; /* URL of the page that follows; empty: none does */
+};
+void referrers_page_release(struct referrers_page *p);
+#define _cleanup_referrers_page_ __attribute__((cleanup(referrers_page_release), unused))
+
 /*
- * Fetches the index of the manifests that refer to a digest. If the registry has no API for
- * referrers, the index is under a tag made from the digest (distribution-spec, "Referrers tag
- * schema"). Returns -ENOENT if there is none.
+ * Fetches a page of the index of the manifests that refer to a digest: the one that p->next names,
+ * or the first one if p->next is empty. If the registry has no API for referrers, the index is
+ * under a tag made from the digest (distribution-spec, "Referrers tag schema"). Returns -ENOENT if
+ * there is none.
  */
 int registry_get_referrers(struct registry *g, struct http *h, const struct digest *subject,
-	struct manifest *ret) must_check;
+	struct referrers_page *p) must_check;
 
 /* Checks that the registry accepts the credentials, for `login`. */
 int registry_check_login(struct registry *g, struct http *h) must_check;

@@ -93,11 +93,12 @@ struct download {
  */
 static int begin(struct download *b, const struct http_response *answer)
 {
-	uint64_t from, to;
+	uint64_t from, to, size;
 
 	if (answer->status == 206) {
-		if (sscanf(answer->content_range, "bytes %" SCNu64 "-%" SCNu64, &from, &to) != 2 ||
-			from != b->w->written || to >= b->d->size || to < from)
+		if (http_parse_range(answer->content_range, &from, &to, &size) < 0 ||
+			from != b->w->written || to >= b->d->size ||
+			(size != UINT64_MAX && size != b->d->size))
 			return err_set(EBADMSG, "%s: the range \"%.60s\" is not what was asked for",
 				b->d->digest.text, answer->content_range);
 		return 0;
@@ -216,37 +217,66 @@ int registry_get_blob(struct registry *g, struct http *h, const struct descripto
 	return r;
 }
 
+void referrers_page_release(struct referrers_page *p)
+{
+	manifest_release(&p->list);
+	strbuf_release(&p->next);
+}
+
+/* Takes the list, and the URL of the page that the header Link says is next. */
+static int take_page(const struct registry *g, struct arena *a, const char *url,
+	struct http_response *answer, struct referrers_page *p)
+{
+	const char *next;
+
+	p->list.text = answer->text;
+	answer->text = (struct strbuf){0};
+	snprintf(p->list.media_type, sizeof(p->list.media_type), "%s", MEDIA_OCI_INDEX);
+	int r = digest_of(
+		DIGEST_SHA256, strbuf_str(&p->list.text), p->list.text.len, &p->list.digest);
+	if (r >= 0)
+		r = http_find_next(a, strbuf_str(&answer->link), &next);
+	strbuf_reset(&p->next);
+	if (r < 0 || !next)
+		return r;
+	r = registry_resolve(g, a, url, next, &next);
+	return r < 0 ? r : strbuf_add(&p->next, next, strlen(next));
+}
+
 int registry_get_referrers(
-	struct registry *g, struct http *h, const struct digest *subject, struct manifest *ret)
+	struct registry *g, struct http *h, const struct digest *subject, struct referrers_page *p)
 {
 	_cleanup_arena_ struct arena a = {0};
 	_cleanup_response_ struct http_response answer = {0};
+	const bool first = p->next.len == 0;
+	const char *url = NULL;
 	struct registry_request q = {
 		.http = {.method = "GET", .text_max = OCI_DOCUMENT_MAX},
-		.path = arena_printf(&a, "/v2/%s/referrers/%s", g->repository, subject->text),
 		.scope = registry_scope(&a, g, "pull"),
 		.follow = true,
+		.ret_url = &url,
 		.arena = &a,
 	};
 
-	if (!q.path || !q.scope)
+	manifest_release(&p->list);
+	p->list = (struct manifest){0};
+	if (first)
+		q.path = arena_printf(&a, "/v2/%s/referrers/%s", g->repository, subject->text);
+	else
+		q.url = arena_strdup(&a, strbuf_str(&p->next));
+	if ((!q.path && !q.url) || !q.scope)
 		return -ENOMEM;
 	int r = http_add_header(&q.http, "Accept: " MEDIA_OCI_INDEX);
 	if (r >= 0)
 		r = registry_do_patiently(g, h, &q, &answer);
 	if (r < 0)
 		return r;
-	if (answer.status == 200 && streq(answer.content_type, MEDIA_OCI_INDEX)) {
-		ret->text = answer.text;
-		answer.text = (struct strbuf){0};
-		snprintf(ret->media_type, sizeof(ret->media_type), "%s", MEDIA_OCI_INDEX);
-		return digest_of(
-			DIGEST_SHA256, strbuf_str(&ret->text), ret->text.len, &ret->digest);
-	}
+	if (answer.status == 200 && streq(answer.content_type, MEDIA_OCI_INDEX))
+		return take_page(g, &a, url, &answer, p);
 	/* A registry without the referrers API answers 404, some of them in plain text. */
-	if (answer.status != 404 && answer.status != 400 && answer.status != 405 &&
-		answer.status != 200)
+	if (!first || (answer.status != 404 && answer.status != 400 && answer.status != 405 &&
+			      answer.status != 200))
 		return registry_failure(g, &answer, "its referrers");
 	const char *tag = registry_referrers_tag(&a, subject);
-	return tag ? registry_get_manifest(g, h, tag, ret) : -ENOMEM;
+	return tag ? registry_get_manifest(g, h, tag, &p->list) : -ENOMEM;
 }

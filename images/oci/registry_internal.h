@@ -23,6 +23,14 @@ int registry_do(struct registry *g, struct http *h, const struct registry_reques
 const char *registry_scope(struct arena *a, const struct registry *g, const char *actions)
 	must_check;
 
+/*
+ * Makes *ret the URL to which an answer of the URL `base` leads: by a redirect, by an upload's
+ * Location, or as the next page of a list. Refuses to go from https to http, except for a registry
+ * that may be used without TLS. `base` and *ret may be the same variable's old and new value.
+ */
+int registry_resolve(const struct registry *g, struct arena *a, const char *base,
+	const char *location, const char **ret) must_check;
+
 /* Counts attempts, and holds the next pause. Initialise it with {0}. */
 struct backoff {
 	int tries;

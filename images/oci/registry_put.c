@@ -47,7 +47,7 @@ static int take_location(struct upload *u, const struct http_response *answer, c
 	if (answer->location.len == 0)
 		return err_set(
 			EPROTO, "the registry %s does not say where an upload goes", u->g->host);
-	return http_resolve(&u->arena, from, strbuf_str(&answer->location), &u->url);
+	return registry_resolve(u->g, &u->arena, from, strbuf_str(&answer->location), &u->url);
 }
 
 /*
@@ -111,15 +111,12 @@ static int ask_state(struct upload *u)
 		.ret_url = &url,
 		.arena = &u->arena,
 	};
-	uint64_t from, to;
+	uint64_t from, to, size;
 	int r = registry_do_patiently(u->g, u->h, &q, &answer);
 
 	if (r < 0)
 		return r;
-	const char *range = answer.range;
-	if (str_starts(range, "bytes="))
-		range += strlen("bytes=");
-	if (answer.status == 204 && sscanf(range, "%" SCNu64 "-%" SCNu64, &from, &to) == 2 &&
+	if (answer.status == 204 && http_parse_range(answer.range, &from, &to, &size) >= 0 &&
 		from == 0 && to > 0 && to < u->d->size) {
 		u->done = to + 1;
 		return answer.location.len ? take_location(u, &answer, url) : 0;

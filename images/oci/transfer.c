@@ -179,7 +179,7 @@ static int try_candidate(struct arena *a, const struct registries *conf,
 	struct manifest *m)
 {
 	struct endpoints endpoints;
-	int rc = policy_check("docker", r);
+	int rc = policy_check(r);
 
 	if (rc >= 0)
 		rc = registries_endpoints(conf, a, r, &endpoints);

@@ -41,6 +41,8 @@ struct run {
 	const char *const *capabilities; /* set by run_capabilities() */
 	const char *hostname;
 	const char *stop_signal;
+	const struct image *image;
+	int root; /* directory with the image's tree, from which volumes are filled */
 };
 
 /* Describes a mount of config.json. */
@@ -58,11 +60,18 @@ struct run_mounts {
 };
 
 /*
- * run_mounts.c: collects the mounts of -v, --mount and --tmpfs, and the three files that a
- * container gets from its bundle. They are sorted, so that no mount hides one beneath it.
+ * run_mounts.c: collects the mounts of -v, --mount and --tmpfs, the image's volumes, and the three
+ * files that a container gets from its bundle. They are sorted, so that no mount hides one beneath
+ * it.
  */
 int run_collect_mounts(struct run *r, struct run_mounts *ret) must_check;
-/* Writes the files hosts, hostname and resolv.conf into the bundle. */
+/*
+ * run_volume.c: makes a directory in the bundle for a volume without a source. It begins with a
+ * copy of what the image has at the volume's destination, if that is a directory.
+ */
+int run_make_volume(struct run *r, size_t index, const char *destination, const char **ret)
+	must_check;
+/* run_mounts.c: writes the files hosts, hostname and resolv.conf into the bundle. */
 int run_write_files(struct run *r) must_check;
 
 /* networks that a container joins if none is asked for: root's, and an ordinary user's */

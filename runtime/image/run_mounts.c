@@ -110,18 +110,6 @@ static int each_option(
 	return result;
 }
 
-/* Makes a directory in the bundle for a volume without a source. */
-static int make_volume(struct run *r, size_t index, const char **ret)
-{
-	char name[32];
-
-	snprintf(name, sizeof(name), "volume%zu", index);
-	if (mkdirat(r->dir_fd, name, 0755) < 0)
-		return err_sys("create %s/%s", r->dir, name);
-	*ret = arena_printf(r->arena, "%s/%s", r->dir, name);
-	return *ret ? 0 : -ENOMEM;
-}
-
 /* Parses "SOURCE:DESTINATION[:OPTIONS]" or "DESTINATION". */
 static int add_volume(struct run *r, struct run_mounts *all, const char *text)
 {
@@ -134,7 +122,7 @@ static int add_volume(struct run *r, struct run_mounts *all, const char *text)
 	char *destination = strchr(copy, ':');
 	if (!destination) {
 		m.destination = copy;
-		result = make_volume(r, all->n, &m.source);
+		result = run_make_volume(r, all->n, m.destination, &m.source);
 	} else {
 		*destination++ = '\0';
 		m.destination = destination;
@@ -260,7 +248,7 @@ static int add_mount_words(struct run *r, struct run_mounts *all, const char *te
 		result = add_tmpfs_words(r, &m, &w);
 	} else if (streq(w.type, "volume") && !w.source) {
 		m.type = "bind";
-		result = make_volume(r, all->n, &m.source);
+		result = run_make_volume(r, all->n, m.destination ? m.destination : "", &m.source);
 		if (result >= 0)
 			result = finish_bind(&m);
 	} else {
@@ -273,12 +261,43 @@ static int add_mount_words(struct run *r, struct run_mounts *all, const char *te
 	return result < 0 ? result : add_mount(all, &m, "--mount");
 }
 
+static size_t length_without_slashes(const char *path)
+{
+	size_t n = strlen(path);
+
+	while (n > 1 && path[n - 1] == '/')
+		n--;
+	return n;
+}
+
 static bool is_taken(const struct run_mounts *all, const char *destination)
 {
+	size_t len = length_without_slashes(destination);
+
 	for (size_t i = 0; i < all->n; i++)
-		if (streq(all->v[i].destination, destination))
+		if (length_without_slashes(all->v[i].destination) == len &&
+			memcmp(all->v[i].destination, destination, len) == 0)
 			return true;
 	return false;
+}
+
+/* Adds the volumes that the image declares, except where the user mounts something else. */
+static int add_image_volumes(struct run *r, struct run_mounts *all)
+{
+	const struct image_config *c = &r->image->config;
+	int result = 0;
+
+	for (size_t i = 0; i < c->nvolumes && result >= 0; i++) {
+		struct run_mount m = {.type = "bind", .destination = c->volumes[i]};
+		if (is_taken(all, m.destination))
+			continue;
+		result = run_make_volume(r, all->n, m.destination, &m.source);
+		if (result >= 0)
+			result = finish_bind(&m);
+		if (result >= 0)
+			result = add_mount(all, &m, "a volume of the image");
+	}
+	return result;
 }
 
 /*
@@ -341,6 +360,8 @@ int run_collect_mounts(struct run *r, struct run_mounts *ret)
 		result = add_mount_words(r, ret, r->o->mount.v[i]);
 	for (size_t i = 0; i < r->o->tmpfs.n && result >= 0; i++)
 		result = add_tmpfs(r, ret, r->o->tmpfs.v[i]);
+	if (result >= 0)
+		result = add_image_volumes(r, ret);
 	if (result >= 0)
 		result = add_files(r, ret);
 	sort(ret);

@@ -112,6 +112,8 @@ static int write_config(struct preparing *p, int root)
 	const char *text;
 	size_t len;
 
+	r->image = p->img;
+	r->root = root;
 	int result = run_base_config(r, &base);
 	if (result >= 0)
 		result = run_environment(r, &b.env);

@@ -97,12 +97,6 @@ int mnt_new_fs(struct step_ctx *c, const struct step *s, const struct mnt_target
 int mnt_reconfigure(int fd, const struct spec_mount *m) must_check;
 
 /*
- * copyup.c: copies the content of the directory `from` into `to`, recursively. `from` may be an
- * O_PATH descriptor.
- */
-int mnt_copy_up(int from, int to) must_check;
-
-/*
  * console.c: opens /dev/console as O_PATH, so that something can be mounted on it. Makes an empty
  * file there if there is none.
  */

@@ -11,6 +11,7 @@
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 
+#include "base/copy.h"
 #include "base/fd.h"
 #include "step/new_fs.h"
 
@@ -135,7 +136,10 @@ static int new_tmpfs(struct new_fs *f)
 	 * Only the content of the directory is copied. The root directory of the tmpfs stays owned
 	 * by root, as in runc and crun.
 	 */
-	int r = mnt_copy_up(f->t->fd, tree);
+	int r = copy_tree(f->t->fd, tree);
+	if (r == -ENOSPC || r == -EDQUOT)
+		r = err_ctx(r, "what is copied is larger than the tmpfs (its options \"size=\", "
+			       "\"nr_inodes=\")");
 	return r < 0 ? err_ctx(r, "options: tmpcopyup: %s", f->t->path) : take_fd(&tree);
 }
 

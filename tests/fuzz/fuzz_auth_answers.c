@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzes the readers of WWW-Authenticate, of a token server's answer, and of a URL in an answer.
- * Accepted values must be allowed in a header, and a redacted URL must have no query.
+ * Fuzzes the readers of WWW-Authenticate, of a token server's answer, and of a URL, a range and a
+ * Link in an answer. Accepted values must be allowed in a header, a redacted URL must have no
+ * query, a range must lie within its size, and a link must be a part of the header.
  */
 #include <stdlib.h>
 
@@ -23,6 +24,18 @@ static void fuzz_url(struct arena *a, const char *text)
 		abort();
 	if (http_resolve(a, "https://registry.example.com/v2/a/blobs/x", text, &url) >= 0 &&
 		http_origin(url, &o) >= 0 && (!*o.host || o.port > 65535))
+		abort();
+}
+
+static void fuzz_headers(struct arena *a, const char *text)
+{
+	uint64_t from, to, size;
+	const char *next;
+
+	if (http_parse_range(text, &from, &to, &size) >= 0 && (from > to || to >= size))
+		abort();
+	if (http_find_next(a, text, &next) >= 0 && next &&
+		(!strstr(text, next) || strchr(next, '>')))
 		abort();
 }
 
@@ -51,5 +64,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	}
 	fuzz_url(&a, text);
+	fuzz_headers(&a, text);
 	return 0;
 }

@@ -3,6 +3,7 @@
 and other unpackers get another tree from the same valid layers, the test names them."""
 import gzip
 import io
+import json
 import os
 import shutil
 import stat
@@ -271,6 +272,43 @@ def compressions():
                                    "zstd behind a skippable frame", "several zstd frames"])
 def test_compression_is_told_by_the_bytes(unpack, which):
     assert names(unpack(compressions()[which])) == ["f", "g"]
+
+
+@pytest.mark.parametrize("prefix", ["io.containers.zstd-chunked.", "io.github.containers.zstd-chunked."])
+def test_zstd_chunked(images, layout, tmp, prefix):
+    """A layer of zstd:chunked is read as zstd, whichever keys its annotations have, and even if they are wrong."""
+    plain = tar(entry("f", data=b"content" * 1000))
+    z = lambda d: subprocess.run(["zstd", "-q", "-c"], input=d, capture_output=True, check=True).stdout
+    footer = struct.pack("<II", 0x184d2a50, 72) + struct.pack("<QQQQQQQQ", 1, 2, 3, 4, 5, 6, 7, 8) + b"GNUlInUx"
+    data = z(plain) + struct.pack("<II", 0x184d2a50, 5) + b"index" + footer
+    layout.image([(data, plain, "application/vnd.oci.image.layer.v1.tar+zstd")], "x")
+    with open(os.path.join(layout.path, "blobs/sha256", layout.manifests[0]["digest"][7:])) as f:
+        m = json.load(f)
+    m["layers"][0]["annotations"] = {prefix + "manifest-checksum": "sha256:" + "0" * 64, prefix + "manifest-position": "1:2:3:1"}
+    layout.add(m, "x")
+    images("import", f"oci:{layout.path}:x")
+    images("unpack", "x", tmp + "/r")
+    assert names(tmp + "/r") == ["f"]
+
+
+def test_decompression_is_in_process(images, layout, tmp):
+    """No other program is executed for a layer, whatever its compression."""
+    plain = tar(entry("f"))
+    zstd = subprocess.run(["zstd", "-q", "-c"], input=plain, capture_output=True, check=True).stdout
+    layout.image([plain, (zstd, plain, "application/vnd.oci.image.layer.v1.tar+zstd")], "x")
+    images("import", f"oci:{layout.path}:x")
+    images("unpack", "x", tmp + "/r", prefix=["strace", "-f", "-qq", "-e", "trace=execve", "-o", tmp + "/log"])
+    with open(tmp + "/log") as f:
+        assert f.read().count("execve(") == 1
+
+
+def test_no_copy_where_a_link_fails(images, layout, tmp):
+    """If the file system takes no more links (EMLINK, as strace injects it), that is an error and no copy of the file."""
+    layout.image([tar(entry("f", data=b"x"), entry("g", "hard", link="f"))], "x")
+    images("import", f"oci:{layout.path}:x")
+    images.fails("unpack", "x", tmp + "/r", saying="Too many links",
+                 prefix=["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=linkat", "-e", "inject=linkat:error=EMLINK"])
+    assert not os.path.exists(tmp + "/r/g")
 
 
 def test_broken_streams(refuse):

@@ -394,6 +394,59 @@ def test_rootless(binary, images, layout, template, tmp):
     assert os.listdir(store + "/layers") == []
 
 
+@pytest.fixture
+def volumes(box, layout, template):
+    """An image with volumes, some of which it has files for."""
+    base = subprocess.run(["tar", "-c", "--format=pax", "--numeric-owner", "-C", template, "."], check=True, capture_output=True).stdout
+    files = tar(entry("etc/passwd", data=b"web:x:1000:1001::/:/bin/sh\n"), entry("data/", "dir", mode=0o1770, uid=1000, gid=1001, mtime=1500000000),
+                entry("data/f", data=b"image's", mode=0o640, uid=1000, xattrs={"user.x": b"1"}), entry("data/l", "link", link="f"),
+                entry("data/sub/", "dir", uid=5), entry("data/sub/p", "fifo"), entry("data/old"), entry("real/", "dir"), entry("real/r", data=b"r"),
+                entry("linked", "link", link="/real"), entry("out", "link", link="../../../../etc"), entry("file"))
+    top = tar(whiteout("data/.wh.old"), entry("data/sub/g", data=b"g"))
+    layout.image([base, files, top], "vol", {"Env": ["PATH=/bin"], "User": "web", "Volumes": {"/data": {}, "/linked/": {}, "/none": {}, "/out": {}}})
+    layout.image([base, files], "bad", {"Env": ["PATH=/bin"], "Volumes": {"/file": {}}})
+    layout.image([base, files], "root", {"Env": ["PATH=/bin"], "Volumes": {"/": {}}})
+    for tag in ("vol", "bad", "root"):
+        box.images("import", f"oci:{layout.path}:{tag}")
+    return lambda *a, **kw: box(*a, image=kw.pop("image", "vol"), **kw)
+
+
+def test_volumes_of_the_image(box, volumes):
+    """Each is a directory of the container's own with what the image has there, and goes with the container."""
+    script = "stat -c '%a %u %g %Y' /data; stat -c '%a %u %F' /data/f; cat /data/l /data/sub/g; ls /data /data/sub /none; cat /linked/r; ls /out/passwd"
+    out = volumes("--rm", "-u", "0", "sh", "-c", script).ok().out
+    assert out.startswith("1770 1000 1001 1500000000\n640 1000 regular file\nimage'sg") and "old" not in out and out.endswith("r/out/passwd\n")
+    # The link /out led to the image's own /etc, not to the host's.
+    assert volumes("--rm", "-u", "0", "cat", "/out/passwd").ok().out == "web:x:1000:1001::/:/bin/sh\n"
+    # What a container writes stays in its volume, until the container is removed.
+    volumes("sh", "-c", "echo mine >> /data/f; echo x > /data/new", name="b1").ok()
+    where = [d for d in os.listdir(f"{box.images.store}/containers/b1") if d.startswith("volume") and
+             os.path.exists(f"{box.images.store}/containers/b1/{d}/new")]
+    assert len(where) == 1 and os.listxattr(f"{box.images.store}/containers/b1/{where[0]}/f") == ["user.x"]
+    assert not os.path.exists(f"{box.images.store}/containers/b1/upper/data/new")
+    assert volumes("--rm", "cat", "/data/f").ok().out == "image's"
+    box.rt("rm", "b1").ok()
+    assert box.dirs() == []
+    # Volumes can be written where the root cannot.
+    assert volumes("--rm", "--read-only", "-u", "0", "sh", "-c", "touch /x || touch /data/x && echo ok").ok().out == "ok\n"
+
+
+def test_the_users_mounts_come_before_the_images_volumes(box, volumes, tmp):
+    src = os.path.join(tmp, "src")
+    os.mkdir(src)
+    assert volumes("--rm", "-u", "0", "-v", src + ":/data/", "ls", "/data").ok().out == ""
+    assert volumes("--rm", "-u", "0", "--tmpfs", "/data", "ls", "/data").ok().out == ""
+    # A volume without a source, of the user, begins as the image's do.
+    assert volumes("--rm", "-v", "/data", "-u", "0", "ls", "/data").ok().out.split() == ["f", "l", "sub"]
+    assert volumes("--rm", "--mount", "type=volume,target=/real", "ls", "/real").ok().out == "r\n"
+
+
+def test_volumes_that_cannot_be(box, volumes):
+    volumes("true", image="bad").failed("the volume on /file: the image has a file there")
+    volumes("true", image="root").failed("a volume of the image: a mount on \"/\"")
+    assert volumes("--rm", "-v", "/etc:/file", "true", image="bad").rc != 127 and box.dirs() == []
+
+
 def test_microvm(box, work):
     """The same in a microVM: overlay on the host, shared with the guest; output, exit code, exec, nothing left."""
     kernel = mode.guest_kernel(os.environ.get("CAISSON_CACHE", "/var/cache/caisson-tests"))

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import socketserver
 import ssl
 import subprocess
 import threading
@@ -25,32 +26,104 @@ def free_port():
 
 
 def make_certificate(directory, host="localhost"):
-    """A CA and a certificate that it signed, as ca.crt, server.crt and server.key."""
+    """A CA and a certificate that it signed, as ca.crt, server.crt and server-key.pem. A *.key would be a client's in certs.d."""
     os.makedirs(directory, exist_ok=True)
 
     def openssl(*args):
         subprocess.run(["openssl", *args], check=True, capture_output=True, cwd=directory)
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test CA",
-            "-keyout", "ca.key", "-out", "ca.crt")
-    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=" + host, "-keyout", "server.key",
+            "-keyout", "ca-key.pem", "-out", "ca.crt")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=" + host, "-keyout", "server-key.pem",
             "-out", "server.csr")
     with open(os.path.join(directory, "ext"), "w") as f:
         f.write(f"subjectAltName=DNS:{host},IP:127.0.0.1\n")
-    openssl("x509", "-req", "-days", "2", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "ext",
+    openssl("x509", "-req", "-days", "2", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca-key.pem", "-CAcreateserial", "-extfile", "ext",
             "-out", "server.crt")
     return directory
+
+
+def make_client(directory, name="client"):
+    """A client's certificate, name.cert and name.key, that the CA of make_certificate() signed in the same directory."""
+    def openssl(*args):
+        subprocess.run(["openssl", *args], check=True, capture_output=True, cwd=directory)
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=" + name, "-keyout", name + ".key", "-out", name + ".csr")
+    openssl("x509", "-req", "-days", "2", "-in", name + ".csr", "-CA", "ca.crt", "-CAkey", "ca-key.pem", "-CAcreateserial", "-out", name + ".cert")
+
+
+class Proxy:
+    """An HTTP proxy on loopback. `names` says where its host names really are: {"registry.test:5000": port}. user: (user, password)
+    that it wants. refuse: it connects to no server by CONNECT. `seen` has (method, target, headers) of each request."""
+
+    def __init__(self, names, user=None, refuse=False):
+        self.names, self.user, self.refuse, self.seen = names, user, refuse, []
+        outer = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                words = self.rfile.readline().decode("latin-1").split()
+                lines = []
+                while (line := self.rfile.readline().decode("latin-1").strip()):
+                    lines.append(line)
+                if len(words) == 3:
+                    outer.serve(self, words, lines)
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def serve(self, h, words, lines):
+        method, target, _ = words
+        headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+        self.seen.append((method, target, headers))
+        if self.user and headers.get("proxy-authorization") != "Basic " + base64.b64encode(":".join(self.user).encode()).decode():
+            return h.wfile.write(b"HTTP/1.1 407 no\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        if method == "CONNECT" and self.refuse:
+            return h.wfile.write(b"HTTP/1.1 403 no\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        url = urllib.parse.urlsplit(target if method != "CONNECT" else "//" + target)
+        host, port = url.hostname, url.port or 80
+        with socket.create_connection(("127.0.0.1", self.names[url.netloc]) if url.netloc in self.names else (host, port), 5) as server:
+            if method == "CONNECT":
+                h.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                kept = [line for line in lines if not line.lower().startswith(("proxy-", "connection:"))]
+                path = (url.path or "/") + ("?" + url.query if url.query else "")
+                server.sendall("\r\n".join([f"{method} {path} HTTP/1.1", *kept, "Connection: close", "", ""]).encode("latin-1"))
+            back = threading.Thread(target=self.pump, args=(server, h.connection), daemon=True)
+            back.start()
+            self.pump(h.connection, server, h.rfile)
+            back.join()
+
+    @staticmethod
+    def pump(source, target, buffered=None):
+        try:
+            while (data := buffered.read1(65536) if buffered else source.recv(65536)):
+                target.sendall(data)
+        except OSError:
+            pass
+        try:
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
 
 
 class DockerRegistry:
     """Debian's docker-registry on loopback; tls: the directory of make_certificate(); user: with basic authentication."""
 
-    def __init__(self, directory, tls=None, user=None):
+    def __init__(self, directory, tls=None, user=None, want_client=False):
         os.makedirs(directory, exist_ok=True)
         self.port = free_port()
         self.host = f"localhost:{self.port}"
         http_part = {"addr": f"127.0.0.1:{self.port}"}
         if tls:
-            http_part["tls"] = {"certificate": tls + "/server.crt", "key": tls + "/server.key"}
+            http_part["tls"] = {"certificate": tls + "/server.crt", "key": tls + "/server-key.pem"}
+            if want_client:
+                http_part["tls"]["clientcas"] = [tls + "/ca.crt"]
         config = {"version": "0.1", "log": {"level": "error"}, "http": http_part,
                   "storage": {"filesystem": {"rootdirectory": directory + "/data"}, "delete": {"enabled": True}}}
         if user:
@@ -79,7 +152,7 @@ class Hostile:
     """A registry in memory. `rules` is a list of functions of the request's handler, each of which may answer in its own way and
     then returns True. `seen` has (method, path, headers) of each request."""
 
-    def __init__(self, tls=None, token_user=None):
+    def __init__(self, tls=None, token_user=None, address="127.0.0.1", want_client=False):
         self.blobs, self.manifests, self.rules, self.seen, self.uploads = {}, {}, [], [], {}
         self.realm = None  # with one, requests need a token of it
         self.token_user = token_user  # (user, password) that tokens need
@@ -119,15 +192,18 @@ class Hostile:
                 outer.answer(self)
             do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = any
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = http.server.ThreadingHTTPServer((address, 0), Handler)
         self.server.daemon_threads = True
         self.tls = bool(tls)
         if tls:
             c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            c.load_cert_chain(tls + "/server.crt", tls + "/server.key")
+            c.load_cert_chain(tls + "/server.crt", tls + "/server-key.pem")
+            if want_client:
+                c.load_verify_locations(tls + "/ca.crt")
+                c.verify_mode = ssl.CERT_REQUIRED
             self.server.socket = c.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
-        self.host = f"localhost:{self.port}"
+        self.host = f"{'localhost' if address == '127.0.0.1' else address}:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -216,6 +292,9 @@ class Hostile:
             name = f"u{len(self.uploads)}"
             self.uploads[name] = b""
             return h.reply(202, b"", {"Location": f"/v2/{repository}/blobs/uploads/{name}?state=0", "Range": "0-0"})
+        state = query.get("state", [""])[0]
+        if name not in self.uploads or (h.command != "GET" and state not in ("again", str(len(self.uploads[name])))):
+            return h.reply(404, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"an old Location"}]}')
         if h.command == "GET":
             return h.reply(204, b"", {"Range": f"0-{max(0, len(self.uploads[name]) - 1)}",
                                       "Location": f"/v2/{repository}/blobs/uploads/{name}?state=again"})

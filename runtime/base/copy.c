@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Does "tmpcopyup": a new tmpfs starts with a copy of the directory that it will cover. The source
- * is hostile and may change during the copying. So every entry is opened without following links,
- * and its type is read from the descriptor, not from the name. The destination is a file system
- * that no other process has seen yet. The size of the tmpfs limits how much is copied.
+ * Copies a directory tree. The source is hostile and may change during the copying. So every entry
+ * is opened without following links, and its type is read from the descriptor, not from the name.
  */
+#include "base/copy.h"
+
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include "base/fd.h"
-#include "step/mnt.h"
 
 /* how many levels of directories are copied; each level needs two descriptors */
 #define DEPTH_MAX 128
@@ -25,17 +25,12 @@ static int copy_dir(int from, int to, int depth);
 
 static int entry_failed(const char *name)
 {
-	if (errno == ENOSPC || errno == EDQUOT)
-		return err_set(errno,
-			"%s does not fit: what is copied is larger than the tmpfs (its options "
-			"\"size=\", \"nr_inodes=\")",
-			name);
 	return err_set(errno, "copy %s: %s", name, err_text(errno));
 }
 
 /*
- * Copies the extended attributes, except for those that the tmpfs or the user namespace does not
- * allow.
+ * Copies the extended attributes, except for those that the file system or the user namespace does
+ * not allow.
  */
 static int copy_xattrs(int in, int out, const char *name)
 {
@@ -86,7 +81,7 @@ static int copy_attrs(int in, int out, const struct stat *st, const char *name)
 
 /*
  * Copies the parts of the file that hold data, and skips the holes, because they would take up
- * memory in a tmpfs if they were written as zeros. Returns -1 and errno on failure.
+ * memory or disk if they were written as zeros. Returns -1 and errno on failure.
  */
 static int copy_data(int in, int out, off_t size)
 {
@@ -217,7 +212,17 @@ static int copy_dir(int from, int to, int depth)
 	return r;
 }
 
-int mnt_copy_up(int from, int to)
+int copy_tree(int from, int to)
 {
 	return copy_dir(from, to, 0);
+}
+
+int copy_tree_with_root(int from, int to)
+{
+	struct stat st;
+	int r = copy_dir(from, to, 0);
+
+	if (r >= 0 && fstat(from, &st) < 0)
+		r = entry_failed(".");
+	return r < 0 ? r : copy_attrs(from, to, &st, ".");
 }

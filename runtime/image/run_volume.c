@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Makes the volumes that a container has of its own, and fills them from the image. */
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/copy.h"
+#include "base/path.h"
+#include "image/run.h"
+
+/*
+ * Opens the directory of the image at that path. Symbolic links are followed inside of the image's
+ * root. Returns -ENOENT, without a message, if the image has nothing there.
+ */
+static int open_source(const struct run *r, const char *path)
+{
+	int fd = path_open(r->root, path, O_RDONLY | O_DIRECTORY);
+
+	if (fd >= 0)
+		return fd;
+	if (fd == -ENOENT) {
+		err_clear();
+		return fd;
+	}
+	if (fd == -ENOTDIR)
+		return err_set(ENOTDIR,
+			"the volume on %.200s: the image has a file there, or on the way there, "
+			"and "
+			"a volume needs a directory",
+			path);
+	return err_ctx(fd, "the volume on %.200s", path);
+}
+
+int run_make_volume(struct run *r, size_t index, const char *destination, const char **ret)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "volume%zu", index);
+	if (mkdirat(r->dir_fd, name, 0755) < 0)
+		return err_sys("create %s/%s", r->dir, name);
+	*ret = arena_printf(r->arena, "%s/%s", r->dir, name);
+	if (!*ret)
+		return -ENOMEM;
+	_cleanup_fd_ int from = open_source(r, destination);
+	if (from < 0)
+		return from == -ENOENT ? 0 : from;
+	_cleanup_fd_ int to = openat(r->dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (to < 0)
+		return err_sys("open %s", *ret);
+	int result = copy_tree_with_root(from, to);
+	return result < 0 ? err_ctx(result, "the volume on %.200s", destination) : 0;
+}
