@@ -320,6 +320,21 @@ static int network_apply(struct host *h, const struct network *n)
 	return bridge_apply(h, n, &bridge);
 }
 
+int network_make_default(struct host *h, const char *name)
+{
+	/* Like the default networks of docker and podman it has no name server. */
+	struct network n = {.isolated = true, .masquerade = true};
+
+	if (!streq(name, JOIN_DEFAULT))
+		return 0;
+	int r = network_read(h, name, &n);
+	if (r != -ENOENT)
+		return r;
+	err_clear();
+	snprintf(n.name, sizeof(n.name), "%s", name);
+	return network_create(h, &n);
+}
+
 int network_remove(struct host *h, const char *name, bool force)
 {
 	const struct attachment **all;

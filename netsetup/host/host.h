@@ -120,6 +120,9 @@ int network_list(struct host *h, struct network **ret, size_t *ret_n) must_check
  */
 int network_create(struct host *h, struct network *n) must_check;
 
+/* Creates the network JOIN_DEFAULT if it is the one that is named and does not exist. */
+int network_make_default(struct host *h, const char *name) must_check;
+
 /* Undoes network_create(). Returns -EBUSY if containers are attached and `force` is not set. */
 int network_remove(struct host *h, const char *name, bool force) must_check;
 

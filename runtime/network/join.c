@@ -94,22 +94,6 @@ struct join_options {
 	struct container_files files;
 };
 
-/* Makes the network that containers join by default, if it does not exist. */
-static int make_default(struct host *h, const char *name)
-{
-	/* It has no name server, as little as docker's and podman's default networks. */
-	struct network n = {.isolated = true, .masquerade = true};
-
-	if (!streq(name, JOIN_DEFAULT))
-		return 0;
-	int r = network_read(h, name, &n);
-	if (r != -ENOENT)
-		return r;
-	err_clear();
-	snprintf(n.name, sizeof(n.name), "%s", name);
-	return network_create(h, &n);
-}
-
 /*
  * Attaches the container to one network. The first network that is not internal publishes the
  * ports, because the container's default route leads through it.
@@ -148,7 +132,7 @@ static int find_publisher(struct host *h, const struct wish *wishes, size_t n, s
 	for (size_t i = n; r >= 0 && i-- > 0;) {
 		struct network found;
 
-		r = make_default(h, wishes[i].name);
+		r = network_make_default(h, wishes[i].name);
 		if (r >= 0)
 			r = network_read(h, wishes[i].name, &found);
 		if (r >= 0 && !found.internal)

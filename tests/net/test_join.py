@@ -340,3 +340,24 @@ def test_addresses_are_reused(host, ctr):
         assert "10.90.0.2/24" in out
     assert [a for a in addresses() if a[1].startswith("10.90")] == [("caisson0", "10.90.0.1", 24)]
     host("rm", "caisson").ok()
+
+
+def test_200_at_once(host, ctr):
+    """200 containers of one bundle run at once, each with a port: each has its own address, and nothing is left."""
+    host("create", "--subnet", "10.77.0.0/16", "web").ok()
+    before, files = state(), host.files()
+    c = ctr.sh("ip -o -4 addr show eth0")
+    c.write()
+    logs = [open(f"{c.bundle}/out{i}", "w+") for i in range(200)]
+    running = [subprocess.Popen(c.rt.argv("run", "--bundle", c.bundle, "--network", "web", "-p", f"{9000 + i}:80", f"{c.id}-{i}"),
+                                stdin=subprocess.DEVNULL, stdout=log, stderr=log) for i, log in enumerate(logs)]
+    codes = [p.wait(timeout=250) for p in running]
+    texts = []
+    for log in logs:
+        log.seek(0)
+        texts.append(log.read())
+        log.close()
+    assert codes == [0] * 200, [t for t, code in zip(texts, codes) if code][:3]
+    assert all(" inet 10.77." in t for t in texts)
+    assert (state(), host.files()) == (before, files)
+    host("rm", "web").ok()

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""net.py [--build DIR] [--rounds N] [--beside N]: attaching a container with one published port, and detaching it again.
+
+Measures caisson-net, podman's netavark, and CNI's bridge and portmap plug-ins in interleaved rounds, in network and mount
+namespaces of its own, and prints medians and ratios. --beside attaches that many other containers to caisson's network first.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+NETAVARK = ["/usr/lib/podman/netavark", "/usr/libexec/podman/netavark"]
+CNI = ["/usr/lib/cni", "/opt/cni/bin"]
+
+
+def call(*argv, stdin="", **env):
+    start = time.perf_counter()
+    p = subprocess.run(argv, input=stdin, capture_output=True, text=True, env={**os.environ, **env})
+    if p.returncode:
+        sys.exit(f"{' '.join(argv)}: exit code {p.returncode}\n{p.stdout}{p.stderr}")
+    return time.perf_counter() - start, p.stdout
+
+
+class Caisson:
+    name = "caisson"
+
+    def __init__(self, build):
+        self.argv = [os.path.join(build, "runtime/caisson-net"), "--config", "/run/bench/net", "--state", "/run/bench/state"]
+        call(*self.argv, "create", "--no-dns", "--subnet", "10.91.0.0/16", "web")
+
+    def attach(self, ns):
+        return call(*self.argv, "attach", "web", "/run/netns/" + ns, "-p", "8080:80")[0]
+
+    def detach(self, ns):
+        return call(*self.argv, "detach", "web", "/run/netns/" + ns)[0]
+
+
+class Netavark:
+    name = "netavark"
+    config = json.dumps({
+        "container_id": "b" * 64, "container_name": "bench", "port_mappings": [
+            {"container_port": 80, "host_port": 8081, "host_ip": "", "protocol": "tcp", "range": 1}],
+        "networks": {"bench": {"interface_name": "eth0", "static_ips": ["10.92.0.2"]}},
+        "network_info": {"bench": {
+            "name": "bench", "id": "c" * 64, "driver": "bridge", "network_interface": "bench9", "dns_enabled": False, "internal": False,
+            "ipv6_enabled": False, "subnets": [{"subnet": "10.92.0.0/16", "gateway": "10.92.0.1"}], "ipam_options": {"driver": "host-local"}}}})
+
+    def __init__(self, path):
+        self.path = path
+
+    def attach(self, ns):
+        return call(self.path, "--config", "/run/bench/netavark", "setup", "/run/netns/" + ns, stdin=self.config)[0]
+
+    def detach(self, ns):
+        return call(self.path, "--config", "/run/bench/netavark", "teardown", "/run/netns/" + ns, stdin=self.config)[0]
+
+
+class Cni:
+    name = "CNI"
+
+    def __init__(self, path):
+        self.path = path
+
+    def run(self, command, ns, plugin, **conf):
+        conf = {"cniVersion": "1.0.0", "name": "bench", "type": plugin, **conf}
+        seconds, out = call(os.path.join(self.path, plugin), stdin=json.dumps(conf), CNI_COMMAND=command, CNI_CONTAINERID="bench", CNI_IFNAME="eth0",
+                            CNI_NETNS="/run/netns/" + ns, CNI_PATH=self.path)
+        return seconds, json.loads(out) if out else None
+
+    def both(self, command, ns):
+        bridge = {"bridge": "bench8", "isGateway": True, "ipMasq": True,
+                  "ipam": {"type": "host-local", "dataDir": "/run/bench/cni", "ranges": [[{"subnet": "10.93.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}}
+        ports = {"runtimeConfig": {"portMappings": [{"hostPort": 8082, "containerPort": 80, "protocol": "tcp"}]}}
+        if command == "DEL":
+            return self.run("DEL", ns, "portmap", **ports)[0] + self.run("DEL", ns, "bridge", **bridge)[0]
+        seconds, result = self.run("ADD", ns, "bridge", **bridge)
+        return seconds + self.run("ADD", ns, "portmap", prevResult=result, **ports)[0]
+
+    def attach(self, ns):
+        return self.both("ADD", ns)
+
+    def detach(self, ns):
+        return self.both("DEL", ns)
+
+
+def namespace(name):
+    call("ip", "netns", "add", name)
+    call("ip", "-n", name, "link", "set", "lo", "up")
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--build", default=os.path.join(TOP, "build"), help="meson's build directory")
+    p.add_argument("--rounds", type=int, default=20)
+    p.add_argument("--beside", type=int, default=0, help="other containers that are attached meanwhile")
+    p.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    o = p.parse_args()
+    if not o.inside:
+        os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--inside"])
+    call("mount", "-t", "tmpfs", "bench", "/run")
+    call("ip", "link", "set", "lo", "up")
+    programs = [Caisson(os.path.abspath(o.build))]
+    programs += [Netavark(f) for f in NETAVARK if os.path.exists(f)][:1] + [Cni(d) for d in CNI if os.path.exists(d + "/portmap")][:1]
+    for i in range(o.beside):
+        namespace(f"o{i}")
+        call(*programs[0].argv, "attach", "web", f"/run/netns/o{i}", "-p", f"{10000 + i}:80")
+    seconds = {(x.name, what): [] for x in programs for what in ("attach", "detach")}
+    for _ in range(o.rounds):
+        for x in programs:
+            namespace("bench")
+            seconds[x.name, "attach"].append(x.attach("bench"))
+            seconds[x.name, "detach"].append(x.detach("bench"))
+            call("ip", "netns", "del", "bench")
+    for (name, what), all_ in seconds.items():
+        median, own = statistics.median(all_), statistics.median(seconds["caisson", what])
+        print(f"{name:9} {what}  {median * 1000:7.1f} ms" + ("" if name == "caisson" else f"   caisson / {name}: {own / median:.2f}"))
+
+
+if __name__ == "__main__":
+    main()
