@@ -201,10 +201,11 @@ def test_refused(disk, tmp):
 def test_disk_beside_the_root(disk, tmp):
     """With the annotations the image is a disk beside the root of root.path, and what the guest writes to it is dropped.
     This works with a raw image and with a format that is only read."""
-    c, image, raw = disk("mknod /tmp/d b $(sed 's/:/ /' /sys/block/vda/dev); cat /etc/hostname; dd if=/tmp/d bs=1k skip=1 count=1 "
-                         "2>/dev/null | md5sum; echo written >/tmp/d; sync; head -c 8 /tmp/d; touch /here", "vmdk")
+    c, image, raw = disk("mknod /dev/d b $(sed 's/:/ /' /sys/block/vda/dev); cat /etc/hostname; dd if=/dev/d bs=1k skip=1 count=1 "
+                         "2>/dev/null | md5sum; echo written >/dev/d; sync; head -c 8 /dev/d; touch /here", "vmdk")
     put_hostname(c, "of the share\n")
     config.all_caps(c.conf)
+    c.conf["linux"].setdefault("resources", {})["devices"] = [{"allow": True, "access": "rwm"}]
     use = {"io.caisson.vm.image.use": "disk", "io.caisson.vm.image.snapshot": "true"}
     with open(raw, "rb") as f:
         want = hashlib.md5(f.read(2048)[1024:]).hexdigest()
